@@ -1,0 +1,47 @@
+// Philox4x32-10: a counter-based random function. The same (key, counter) gives the same four words
+// on every device and in any order, so no generator state exists.
+//
+// Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011,
+// section 3.3 and table 2.
+#ifndef STRAKE_CORE_BASE_PHILOX_H_
+#define STRAKE_CORE_BASE_PHILOX_H_
+
+#include <array>
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+
+namespace strake {
+
+// What random numbers are for: part of the key, so that two uses of one seed never share numbers.
+// The values are part of the run format; append only.
+enum class RandomUse : uint32_t { kInitialWeights = 1, kDataOrder = 2, kSampling = 3, kTesting = 4 };
+
+// The ten rounds on a 128-bit counter under a 64-bit key.
+std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+
+// A random function of an index under (seed, use, stream). `stream` tells apart the objects of one
+// use: for initial weights, the hash of the parameter's name.
+class Philox {
+ public:
+  Philox(uint64_t seed, RandomUse use, uint64_t stream = 0);
+
+  // 64 uniform bits for `index`.
+  uint64_t Bits(uint64_t index) const;
+
+  // Uniform in [0, 1) with 53 bits.
+  double Uniform(uint64_t index) const;
+
+  // Standard normal by Box and Muller, in double.
+  double Normal(uint64_t index) const;
+
+ private:
+  std::array<uint32_t, 2> key_;
+};
+
+// FNV-1a, 64 bits: a hash that is the same on every machine and in every release.
+uint64_t StableHash(absl::string_view text);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_BASE_PHILOX_H_

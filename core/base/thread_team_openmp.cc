@@ -1,0 +1,28 @@
+#include <omp.h>
+
+#include "core/base/thread_ranges.h"
+#include "core/base/thread_team.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+struct ThreadTeam::Pool {};  // OpenMP keeps the threads
+
+ThreadTeam::ThreadTeam(int num_threads) : num_threads_(num_threads) {
+  CHECK_GE(num_threads, 1) << "[thread_team] num_threads";
+  omp_set_num_threads(num_threads);
+}
+
+ThreadTeam::~ThreadTeam() = default;
+
+void ThreadTeam::ParallelForRanges(int64_t n, int64_t grain,
+                                   absl::FunctionRef<void(int, int64_t, int64_t)> body) {
+  const ThreadRanges ranges(n, grain, num_threads_);
+  if (ranges.count == 0) return;
+  if (ranges.count == 1) return body(0, 0, n);
+  // OpenMP may give fewer threads than asked for, so ranges are dealt out, not assumed.
+#pragma omp parallel for num_threads(ranges.count) schedule(static, 1)
+  for (int r = 0; r < ranges.count; ++r) body(r, ranges.Begin(r), ranges.End(r));
+}
+
+}  // namespace strake

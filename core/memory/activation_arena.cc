@@ -1,0 +1,32 @@
+#include "core/memory/activation_arena.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+absl::StatusOr<ActivationArena> ActivationArena::Create(size_t capacity_bytes) {
+  STRAKE_ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(capacity_bytes));
+  return ActivationArena(std::move(memory), false);
+}
+
+Tensor ActivationArena::Allocate(DType dtype, const Shape& shape) {
+  const size_t num_bytes = NumElements(shape) * DTypeSize(dtype);
+  const size_t begin = used_bytes_;
+  used_bytes_ += (num_bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  if (dry_run_) return Tensor(nullptr, dtype, shape);
+  CHECK_LE(used_bytes_, memory_.num_bytes())
+      << "[activation_arena] " << DTypeName(dtype) << ShapeString(shape) << " after " << begin
+      << " bytes";
+  char* data = static_cast<char*>(memory_.data()) + begin;
+  // All ones is a NaN in f32, bf16, f64 and c128.
+  if (poison_) std::memset(data, 0xff, num_bytes);
+  return Tensor(data, dtype, shape);
+}
+
+}  // namespace strake

@@ -1,0 +1,66 @@
+// ActivationArena: planned memory for activations, gradients of activations, and scratch.
+#ifndef STRAKE_CORE_MEMORY_ACTIVATION_ARENA_H_
+#define STRAKE_CORE_MEMORY_ACTIVATION_ARENA_H_
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
+
+namespace strake {
+
+// A stack: Allocate() pushes, and the end of an ActivationScope pops everything pushed since its
+// start. The dry run is the same code on an arena without memory: tensors have null data, ops
+// return at once, and peak_bytes() afterwards is exactly what the real run needs.
+class ActivationArena {
+ public:
+  // No memory behind it.
+  static ActivationArena DryRun() { return ActivationArena(HostMemory(), true); }
+  // ResourceExhausted when the system has no such memory.
+  static absl::StatusOr<ActivationArena> Create(size_t capacity_bytes);
+
+  ActivationArena(ActivationArena&&) = default;
+
+  // 64-byte aligned and not cleared: holds whatever stood there, or NaN under set_poison(true).
+  // CHECKs that it fits: a plan that was too small is a bug.
+  Tensor Allocate(DType dtype, const Shape& shape);
+
+  bool dry_run() const { return dry_run_; }
+  size_t used_bytes() const { return used_bytes_; }
+  size_t peak_bytes() const { return peak_bytes_; }
+  size_t capacity_bytes() const { return dry_run_ ? 0 : memory_.num_bytes(); }
+
+  // For tests: fill every allocation with NaN, so that reading what nothing wrote shows.
+  void set_poison(bool poison) { poison_ = poison; }
+
+ private:
+  friend class ActivationScope;
+  ActivationArena(HostMemory memory, bool dry_run)
+      : memory_(std::move(memory)), dry_run_(dry_run) {}
+
+  HostMemory memory_;
+  bool dry_run_;
+  bool poison_ = false;
+  size_t used_bytes_ = 0;
+  size_t peak_bytes_ = 0;
+};
+
+// Frees at its end what was allocated after its start.
+class ActivationScope {
+ public:
+  explicit ActivationScope(ActivationArena& arena)
+      : arena_(arena), start_bytes_(arena.used_bytes_) {}
+  ~ActivationScope() { arena_.used_bytes_ = start_bytes_; }
+  ActivationScope(const ActivationScope&) = delete;
+  ActivationScope& operator=(const ActivationScope&) = delete;
+
+ private:
+  ActivationArena& arena_;
+  const size_t start_bytes_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_MEMORY_ACTIVATION_ARENA_H_

@@ -1,0 +1,57 @@
+#include "core/memory/activation_arena.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+void Step(ActivationArena& arena) {
+  const Tensor x = arena.Allocate(DType::kF32, {3, 5});
+  {
+    const ActivationScope scope(arena);
+    arena.Allocate(DType::kF64, {100});
+    arena.Allocate(DType::kF32, {0});
+  }
+  const Tensor y = arena.Allocate(DType::kBf16, {7});
+  if (arena.dry_run()) return;
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(y.raw()) % kTensorAlignment, 0u);
+  EXPECT_EQ(static_cast<char*>(y.raw()) - static_cast<char*>(x.raw()), 64);
+}
+
+TEST(ActivationArenaTest, DryRunPlansTheRealRun) {
+  ActivationArena plan = ActivationArena::DryRun();
+  Step(plan);
+  EXPECT_EQ(plan.Allocate(DType::kF32, {1}).raw(), nullptr);
+  EXPECT_EQ(plan.peak_bytes(), 64u + 832u);
+  auto arena = ActivationArena::Create(plan.peak_bytes());
+  ASSERT_TRUE(arena.ok());
+  Step(*arena);
+  EXPECT_EQ(arena->peak_bytes(), plan.peak_bytes());
+  EXPECT_EQ(arena->used_bytes(), 128u);
+}
+
+TEST(ActivationArenaTest, PoisonIsNan) {
+  auto arena = ActivationArena::Create(1024);
+  ASSERT_TRUE(arena.ok());
+  arena->set_poison(true);
+  EXPECT_TRUE(std::isnan(arena->Allocate(DType::kF32, {4}).data<float>()[3]));
+  EXPECT_TRUE(std::isnan(arena->Allocate(DType::kF64, {4}).data<double>()[3]));
+}
+
+TEST(ActivationArenaDeathTest, TooSmallAPlanIsABug) {
+  auto arena = ActivationArena::Create(64);
+  ASSERT_TRUE(arena.ok());
+  EXPECT_DEATH(arena->Allocate(DType::kF32, {17}), "f32\\[17\\] after 0 bytes");
+}
+
+TEST(HostMemoryTest, ImpossibleSizeIsAnError) {
+  const auto memory = HostMemory::Allocate(size_t{1} << 62);
+  ASSERT_FALSE(memory.ok());
+  EXPECT_EQ(memory.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace strake

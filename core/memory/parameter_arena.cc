@@ -1,0 +1,69 @@
+#include "core/memory/parameter_arena.h"
+
+#include <cstring>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+DType GradDType(DType value) { return value == DType::kBf16 ? DType::kF32 : value; }
+
+}  // namespace
+
+Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape shape,
+                               bool weight_decay) {
+  CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
+  CHECK(!segments.empty() && !shape.empty()) << "[parameter_arena] nameless or without a shape";
+  int64_t columns = 0;
+  for (const ParameterSegment& segment : segments) columns += segment.columns;
+  CHECK_EQ(columns, shape.back()) << "[parameter_arena] columns of the segments of "
+                                  << segments.front().name << " " << ShapeString(shape);
+  Parameter& parameter = parameters_.emplace_back();
+  parameter.segments = std::move(segments);
+  parameter.shape = std::move(shape);
+  parameter.weight_decay = weight_decay;
+  parameter.offset = num_elements_;
+  const int64_t end = num_elements_ + parameter.num_elements();
+  num_elements_ = (end + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
+  return &parameter;
+}
+
+absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients) {
+  STRAKE_ASSIGN_OR_RETURN(value_memory_, HostMemory::Allocate(num_elements_ * DTypeSize(dtype)));
+  if (with_gradients) {
+    STRAKE_ASSIGN_OR_RETURN(grad_memory_,
+                            HostMemory::Allocate(num_elements_ * DTypeSize(GradDType(dtype))));
+  }
+  SetTensors(value_memory_.data(), grad_memory_.data(), dtype, with_gradients);
+  return absl::OkStatus();
+}
+
+void ParameterArena::AllocateDryRun(DType dtype) { SetTensors(nullptr, nullptr, dtype, true); }
+
+void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool with_gradients) {
+  const auto at = [](void* base, const Parameter& parameter, DType type) {
+    char* data = static_cast<char*>(base);
+    if (data != nullptr) data += parameter.offset * DTypeSize(type);
+    return Tensor(data, type, parameter.shape);
+  };
+  const DType grad_dtype = GradDType(dtype);
+  values_ = Tensor(values, dtype, {num_elements_});
+  if (with_gradients) grads_ = Tensor(grads, grad_dtype, {num_elements_});
+  for (Parameter& parameter : parameters_) {
+    parameter.value = at(values, parameter, dtype);
+    if (with_gradients) parameter.grad = at(grads, parameter, grad_dtype);
+  }
+}
+
+int64_t ParameterArena::num_parameters() const {
+  int64_t n = 0;
+  for (const Parameter& parameter : parameters_) n += parameter.num_elements();
+  return n;
+}
+
+void ParameterArena::ZeroGrads() { std::memset(grads_.raw(), 0, grads_.num_bytes()); }
+
+}  // namespace strake

@@ -1,0 +1,41 @@
+#include "core/memory/parameter_arena.h"
+
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+TEST(ParameterArenaTest, OneIndexSpaceInForwardOrder) {
+  ParameterArena arena;
+  Parameter* w = arena.Add({{"q", 2, true}, {"k", 1, true}}, {5, 3}, true);
+  Parameter* b = arena.Add({{"b", 3}}, {3}, false);
+  EXPECT_EQ(w->offset, 0);
+  EXPECT_EQ(b->offset, 64);
+  EXPECT_EQ(arena.num_elements(), 128);
+  EXPECT_EQ(arena.num_parameters(), 18);
+  ASSERT_TRUE(arena.Allocate(DType::kBf16, true).ok());
+  EXPECT_EQ(b->value.dtype(), DType::kBf16);
+  EXPECT_EQ(b->grad.dtype(), DType::kF32);
+  b->grad.data<float>()[2] = 3;
+  EXPECT_EQ(arena.grads().data<float>()[66], 3);
+  arena.ZeroGrads();
+  EXPECT_EQ(arena.grads().data<float>()[66], 0);
+  EXPECT_EQ(w->name(), "q");
+}
+
+TEST(ParameterArenaTest, DryRunHasShapesAndNoMemory) {
+  ParameterArena arena;
+  Parameter* w = arena.Add({{"w", 4}}, {4}, true);
+  arena.AllocateDryRun(DType::kF32);
+  EXPECT_EQ(w->value.shape(), (Shape{4}));
+  EXPECT_EQ(w->value.raw(), nullptr);
+  EXPECT_EQ(w->grad.raw(), nullptr);
+}
+
+TEST(ParameterArenaDeathTest, SegmentsMustFillTheColumns) {
+  ParameterArena arena;
+  EXPECT_DEATH(arena.Add({{"q", 2}, {"k", 2}}, {5, 3}, true), "segments of q \\[5, 3\\]");
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,46 @@
+// From a tensor's run-time dtype to a C++ type, for the implementations behind the ops.
+#ifndef STRAKE_CORE_OPS_DISPATCH_H_
+#define STRAKE_CORE_OPS_DISPATCH_H_
+
+#include <algorithm>
+#include <complex>
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/device/context.h"
+#include "core/tensor/tensor.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+// Calls body.template operator()<Scalar>() for the dtypes that the reference ops know: f32, f64 and
+// c128. Any other is a CHECK failure that names the op.
+template <typename Body>
+void DispatchReference(const char* op, DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::kF32:
+      return body.template operator()<float>();
+    case DType::kF64:
+      return body.template operator()<double>();
+    case DType::kC128:
+      return body.template operator()<std::complex<double>>();
+    default:
+      LOG(FATAL) << "[" << op << "] no implementation for " << DTypeName(dtype);
+  }
+}
+
+// CHECKs that `tensor` is on the CPU, where every op of this build runs.
+inline void CheckOnCpu(const char* op, const Tensor& tensor) {
+  CHECK(tensor.device() == Device::kCpu) << "[" << op << "] " << tensor.ToString()
+                                         << " is on a GPU: this build has no CUDA";
+}
+
+// Rows per ParallelFor range: enough that a range is worth a thread's while.
+inline int64_t RowGrain(int64_t row_elements) {
+  constexpr int64_t kGrainElements = 4096;
+  return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements));
+}
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_DISPATCH_H_

@@ -1,0 +1,41 @@
+"""External dependencies of Strake; its own WORKSPACE and every importer's call strake_dependencies()."""
+
+load("//third_party:repositories.bzl", "shim_repository", "system_library")
+
+def strake_dependencies():
+    """Declares every external repository that Strake's targets use.
+
+    Nothing is downloaded: libraries come from the system (the error for a missing one names its
+    Debian package), and the rule sets that Bazel itself asks for are local shims. A repository
+    that the caller has declared already is left as it is.
+    """
+    _shim("rules_cc", {"cc/defs.bzl": "@strake//third_party/shims:cc_defs.bzl"})
+    _shim("rules_java", {"java/defs.bzl": "@strake//third_party/shims:java_defs.bzl"})
+    _shim("remote_coverage_tools", {}, targets = ["coverage_report_generator", "lcov_merger"])
+
+    _system("absl", "absl/status/status.h", "libabsl-dev")
+    _system("benchmark", "benchmark/benchmark.h", "libbenchmark-dev")
+    _system("eigen", "eigen3/Eigen/Core", "libeigen3-dev")
+    _system("glog", "glog/logging.h", "libgoogle-glog-dev")
+    _system("googletest", "gtest/gtest.h", "libgtest-dev")
+    _system("nlohmann_json", "nlohmann/json.hpp", "nlohmann-json3-dev")
+    _system("onednn", "dnnl.hpp", "libdnnl-dev")
+
+def _shim(name, files, targets = []):
+    if not native.existing_rule(name):
+        shim_repository(
+            name = name,
+            # A repository rule takes label-keyed dictionaries: file to symlink -> path inside.
+            files = {Label(source): path for path, source in files.items()},
+            targets = targets,
+        )
+
+def _system(name, header, debian_package):
+    name = "strake_" + name
+    if not native.existing_rule(name):
+        system_library(
+            name = name,
+            build_file = Label("//third_party:%s.BUILD" % name[len("strake_"):]),
+            header = header,
+            debian_package = debian_package,
+        )

@@ -1,0 +1,44 @@
+"""Repository rules for libraries installed on the system and for shims of Bazel's own rule sets."""
+
+_INCLUDE_DIRS = ["/usr/include", "/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu"]
+
+def _system_library_impl(ctx):
+    found = [d for d in _INCLUDE_DIRS if ctx.path(d + "/" + ctx.attr.header).exists]
+    if not found:
+        fail("%s: no %s below /usr/include; install %s (`apt-get install %s`, or run ./bazelw)" %
+             (ctx.name, ctx.attr.header, ctx.attr.debian_package, ctx.attr.debian_package))
+
+    # Only the header's own top folder: a link to all of /usr/include would shadow the toolchain's.
+    top = ctx.attr.header.split("/")[0]
+    ctx.symlink(found[0] + "/" + top, "include/" + top)
+    ctx.symlink(ctx.attr.build_file, "BUILD.bazel")
+
+system_library = repository_rule(
+    implementation = _system_library_impl,
+    attrs = {
+        "build_file": attr.label(mandatory = True, allow_single_file = True),
+        "debian_package": attr.string(mandatory = True),
+        "header": attr.string(mandatory = True, doc = "A header, relative to /usr/include, whose absence means that the library is not installed."),
+    },
+    doc = "A library from the system's package manager, as a repository with a BUILD file of ours.",
+    local = True,
+)
+
+def _shim_repository_impl(ctx):
+    ctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % ctx.name)
+    lines = ["filegroup(name = \"%s\", visibility = [\"//visibility:public\"])" % t for t in ctx.attr.targets]
+    ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
+    for source, path in ctx.attr.files.items():
+        ctx.symlink(source, path)
+        folder = path.rpartition("/")[0]
+        if folder:
+            ctx.file(folder + "/BUILD.bazel", "exports_files([\"%s\"])\n" % path.rpartition("/")[2])
+
+shim_repository = repository_rule(
+    implementation = _shim_repository_impl,
+    attrs = {
+        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to link -> its path in the repository."),
+        "targets": attr.string_list(doc = "Names of empty filegroups."),
+    },
+    doc = "A few local files and empty targets under the name of a repository that Bazel asks for by name.",
+)
