@@ -16,8 +16,8 @@ template <typename T>
 class [[nodiscard]] Pending {
  public:
   // Done already.
-  Pending(T value) : value_(std::move(value)) {}              // NOLINT(google-explicit-constructor)
-  Pending(absl::Status error) : value_(std::move(error)) {}   // NOLINT(google-explicit-constructor)
+  Pending(T value) : value_(std::move(value)) {}             // NOLINT(google-explicit-constructor)
+  Pending(absl::Status error) : value_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   // `wait` blocks until `value` may be read, and says whether that succeeded. It is called once.
   Pending(T value, std::function<absl::Status()> wait)

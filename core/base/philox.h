@@ -15,7 +15,12 @@ namespace strake {
 
 // What random numbers are for: part of the key, so that two uses of one seed never share numbers.
 // The values are part of the run format; append only.
-enum class RandomUse : uint32_t { kInitialWeights = 1, kDataOrder = 2, kSampling = 3, kTesting = 4 };
+enum class RandomUse : uint32_t {
+  kInitialWeights = 1,
+  kDataOrder = 2,
+  kSampling = 3,
+  kTesting = 4
+};
 
 // The ten rounds on a 128-bit counter under a 64-bit key.
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);

@@ -7,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define STRAKE_RETURN_IF_ERROR(expr)                 \
-  do {                                               \
+#define STRAKE_RETURN_IF_ERROR(expr)                                                    \
+  do {                                                                                  \
     if (absl::Status strake_status = (expr); !strake_status.ok()) return strake_status; \
   } while (false)
 

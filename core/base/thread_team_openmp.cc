@@ -20,7 +20,7 @@ void ThreadTeam::ParallelForRanges(int64_t n, int64_t grain,
   const ThreadRanges ranges(n, grain, num_threads_);
   if (ranges.count == 0) return;
   if (ranges.count == 1) return body(0, 0, n);
-  // OpenMP may give fewer threads than asked for, so ranges are dealt out, not assumed.
+    // OpenMP may give fewer threads than asked for, so ranges are dealt out, not assumed.
 #pragma omp parallel for num_threads(ranges.count) schedule(static, 1)
   for (int r = 0; r < ranges.count; ++r) body(r, ranges.Begin(r), ranges.End(r));
 }

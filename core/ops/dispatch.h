@@ -31,8 +31,8 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
 
 // CHECKs that `tensor` is on the CPU, where every op of this build runs.
 inline void CheckOnCpu(const char* op, const Tensor& tensor) {
-  CHECK(tensor.device() == Device::kCpu) << "[" << op << "] " << tensor.ToString()
-                                         << " is on a GPU: this build has no CUDA";
+  CHECK(tensor.device() == Device::kCpu)
+      << "[" << op << "] " << tensor.ToString() << " is on a GPU: this build has no CUDA";
 }
 
 // Rows per ParallelFor range: enough that a range is worth a thread's while.

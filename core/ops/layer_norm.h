@@ -1,4 +1,5 @@
-// LayerNorm: shifts and scales each row to mean 0 and variance 1, then by a learned weight and bias.
+// LayerNorm: shifts and scales each row to mean 0 and variance 1, then by a learned weight and
+// bias.
 //
 //   mean[n] = mean_c(x[n,c])
 //   rstd[n] = 1 / sqrt(mean_c((x[n,c] - mean[n])^2) + eps)

@@ -17,7 +17,8 @@ namespace strake {
 absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum);
 
 // dx = 2 x dsum, with dsum [1] of sum's dtype; dx has x's dtype and may be x.
-absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tensor& dsum, Tensor dx);
+absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tensor& dsum,
+                                 Tensor dx);
 
 }  // namespace strake
 

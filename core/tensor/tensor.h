@@ -21,9 +21,9 @@ int64_t NumElements(const Shape& shape);
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// Contiguous, row-major, cheap to copy. Like a pointer, a const Tensor may still be written through:
-// ops take inputs as `const Tensor&` and outputs by value. The data is null in the dry run of an
-// arena, where shapes are real and nothing is computed.
+// Contiguous, row-major, cheap to copy. Like a pointer, a const Tensor may still be written
+// through: ops take inputs as `const Tensor&` and outputs by value. The data is null in the dry run
+// of an arena, where shapes are real and nothing is computed.
 class Tensor {
  public:
   // Undefined: holds nothing; defined() is false.

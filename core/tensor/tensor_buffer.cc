@@ -14,11 +14,10 @@ namespace strake {
 
 absl::StatusOr<HostMemory> HostMemory::Allocate(size_t num_bytes) {
   const size_t mapped = std::max<size_t>(num_bytes, 1);
-  void* data =
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", num_bytes,
-                                                     " bytes of memory: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot allocate ", num_bytes, " bytes of memory: ", std::strerror(errno)));
   }
   // Advice alone: without huge pages everything still works.
   madvise(data, mapped, MADV_HUGEPAGE);

@@ -1,0 +1,63 @@
+#include "core/ops/rms_norm.h"
+
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/rms_norm.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Tensor& y,
+                 const Tensor& rstd) {
+  CheckOnCpu(op, x);
+  CHECK(x.rank() == 2 && y.shape() == x.shape() && weight.shape() == Shape{x.dim(1)} &&
+        rstd.shape() == Shape{x.dim(0)} && weight.dtype() == x.dtype() && y.dtype() == x.dtype() &&
+        rstd.dtype() == x.dtype())
+      << "[" << op << "] x " << x.ToString() << ", y or gradient " << y.ToString() << ", weight "
+      << weight.ToString() << ", rstd " << rstd.ToString();
+}
+
+}  // namespace
+
+absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
+                            Tensor y, Tensor rstd) {
+  CheckShapes("rms_norm", x, weight, y, rstd);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
+  const int64_t columns = x.dim(1);
+  DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::RmsNormForward(x.data<Scalar>() + begin * columns, weight.data<Scalar>(),
+                                end - begin, columns, eps, y.data<Scalar>() + begin * columns,
+                                rstd.data<Scalar>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
+                             const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
+                             Tensor dx, Tensor dweight) {
+  CheckShapes("rms_norm", x, weight, dy, rstd);
+  CheckShapes("rms_norm", x, dweight, dx, rstd);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
+  const int64_t rows = x.dim(0), columns = x.dim(1);
+  DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
+    // Columns first: dx may overwrite dy.
+    ctx.team().ParallelFor(
+        columns, kTensorAlignment / sizeof(float), [&](int64_t begin, int64_t end) {
+          reference::RmsNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), rstd.data<Scalar>(),
+                                           rows, columns, begin, end, dweight.data<Scalar>());
+        });
+    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      reference::RmsNormBackwardInput(dy.data<Scalar>() + at, x.data<Scalar>() + at,
+                                      weight.data<Scalar>(), rstd.data<Scalar>() + begin,
+                                      end - begin, columns, accumulate_dx, dx.data<Scalar>() + at);
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake
