@@ -1,0 +1,91 @@
+#include "core/base/json.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace strake {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxDepth = 64;
+
+// Builds the value event by event, so that a bad text is refused where it turns bad: by returning
+// false, with the reason in error().
+class StrictBuilder : public nlohmann::json_sax<json> {
+ public:
+  bool null() override { return Put(nullptr) != nullptr; }
+  bool boolean(bool value) override { return Put(value) != nullptr; }
+  bool number_integer(number_integer_t value) override { return Put(value) != nullptr; }
+  bool number_unsigned(number_unsigned_t value) override { return Put(value) != nullptr; }
+  bool number_float(number_float_t value, const string_t&) override {
+    return Put(value) != nullptr;
+  }
+  bool string(string_t& value) override { return Put(std::move(value)) != nullptr; }
+  bool binary(binary_t&) override { return Fail("binary values are not JSON"); }
+
+  bool start_object(size_t) override { return Open(json::object()); }
+  bool start_array(size_t) override { return Open(json::array()); }
+  bool end_object() override { return Close(); }
+  bool end_array() override { return Close(); }
+
+  bool key(string_t& key) override {
+    if (open_.back()->contains(key)) return Fail(absl::StrCat("duplicate key \"", key, "\""));
+    key_ = std::move(key);
+    return true;
+  }
+
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    const std::string message = error.what();
+    // The library's "[json.exception.parse_error.101] " means nothing to who wrote the text.
+    const size_t tag_end = message.find("] ");
+    return Fail(tag_end == std::string::npos ? message : message.substr(tag_end + 2));
+  }
+
+  json& root() { return root_; }
+  const std::string& error() const { return error_; }
+
+ private:
+  json* Put(json value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
+    return &((*open_.back())[key_] = std::move(value));
+  }
+
+  bool Open(json container) {
+    if (open_.size() == kMaxDepth) return Fail(absl::StrCat("more than ", kMaxDepth, " levels"));
+    open_.push_back(Put(std::move(container)));
+    return true;
+  }
+
+  bool Close() {
+    open_.pop_back();
+    return true;
+  }
+
+  bool Fail(std::string reason) {
+    error_ = std::move(reason);
+    return false;
+  }
+
+  json root_;
+  std::vector<json*> open_;  // a container does not move while one inside it is open
+  std::string key_;
+  std::string error_;
+};
+
+}  // namespace
+
+absl::StatusOr<json> ParseJson(absl::string_view text, absl::string_view source) {
+  StrictBuilder builder;
+  if (!json::sax_parse(text.begin(), text.end(), &builder)) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": bad JSON: ", builder.error()));
+  }
+  return std::move(builder.root());
+}
+
+}  // namespace strake

@@ -1,0 +1,48 @@
+#include "core/base/json.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(const std::string& text) {
+  const auto value = ParseJson(text, "a.json");
+  return value.ok() ? "" : std::string(value.status().message());
+}
+
+TEST(JsonTest, KeepsEveryKindOfValue) {
+  const auto value =
+      ParseJson(R"({"a": [1, -2, 0.5, true, null, "x", [], {}], "b": {"a": "y"}})", "a.json");
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(*value, nlohmann::json::parse(
+                        R"({"b": {"a": "y"}, "a": [1, -2, 0.5, true, null, "x", [], {}]})"));
+  EXPECT_EQ(*ParseJson("7", "a.json"), 7);
+}
+
+TEST(JsonTest, DuplicateKeysAreNamedAtEveryLevel) {
+  EXPECT_EQ(ErrorOf(R"({"a": 1, "b": 2, "a": 1})"), "a.json: bad JSON: duplicate key \"a\"");
+  EXPECT_EQ(ErrorOf(R"({"x": [{"b": {}, "b": 3}]})"), "a.json: bad JSON: duplicate key \"b\"");
+  EXPECT_EQ(ErrorOf(R"([{"b": 1}, {"b": 2}])"), "");
+}
+
+TEST(JsonTest, SyntaxErrorsSayWhere) {
+  for (const char* text :
+       {"", "{", "{\"a\" 1}", "[1,]", "{\"a\": 01}", "nul", "{} x", "\"\xff\""}) {
+    EXPECT_THAT(ErrorOf(text), HasSubstr("a.json: bad JSON: parse error at line 1, column"))
+        << text;
+  }
+  EXPECT_THAT(ErrorOf("{\n\"a\": 1e999}"), HasSubstr("number overflow parsing '1e999'"));
+}
+
+TEST(JsonTest, DepthIsBounded) {
+  EXPECT_EQ(ErrorOf(std::string(64, '[') + std::string(64, ']')), "");
+  EXPECT_EQ(ErrorOf(std::string(1000000, '[')), "a.json: bad JSON: more than 64 levels");
+}
+
+}  // namespace
+}  // namespace strake
