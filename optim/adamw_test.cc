@@ -1,0 +1,214 @@
+#include "optim/adamw.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "core/base/philox.h"
+#include "core/memory/parameter_arena.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::FillNormal;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::TestContext;
+
+constexpr AdamWStep kStep = {
+    .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 1};
+
+// Matrices and biases of ragged sizes: four ranges, the third of two neighbours with a gap between.
+class Model {
+ public:
+  explicit Model(DType dtype) {
+    arena_.Add({{"a", 7}}, {5, 7}, true);
+    arena_.Add({{"a.bias", 7}}, {7}, false);
+    arena_.Add({{"b", 3}}, {70, 3}, true);
+    arena_.Add({{"c", 1}}, {1, 1}, true);
+    arena_.Add({{"norm", 130}}, {130}, false);
+    EXPECT_TRUE(arena_.Allocate(dtype, true).ok());
+    for (const Parameter& p : arena_.parameters()) FillNormal(p.value, StableHash(p.name()));
+  }
+  void FillGrads(uint64_t step) {
+    for (const Parameter& p : arena_.parameters()) {
+      FillNormal(p.grad, StableHash(p.name()) + step, 0.1);
+    }
+  }
+  ParameterArena& arena() { return arena_; }
+
+ private:
+  ParameterArena arena_;
+};
+
+void Train(const Context& ctx, Model& model, AdamW& adamw, int first, int last) {
+  for (int t = first; t <= last; ++t) {
+    model.FillGrads(t);
+    AdamWStep step = kStep;
+    step.step = t;
+    step.grad_scale = 0.5;
+    ASSERT_TRUE(adamw.Step(ctx, step).ok());
+  }
+}
+
+// The same by the definition, one parameter element at a time.
+void TrainByDefinition(Model& model, int steps) {
+  for (const Parameter& p : model.arena().parameters()) {
+    std::vector<double> m(p.num_elements()), v(p.num_elements());
+    for (int t = 1; t <= steps; ++t) {
+      FillNormal(p.grad, StableHash(p.name()) + t, 0.1);
+      for (int64_t i = 0; i < p.num_elements(); ++i) {
+        double& w = p.value.data<double>()[i];
+        const double g = 0.5 * p.grad.data<double>()[i];
+        m[i] = kStep.beta1 * m[i] + (1 - kStep.beta1) * g;
+        v[i] = kStep.beta2 * v[i] + (1 - kStep.beta2) * g * g;
+        if (p.weight_decay) w -= kStep.lr * kStep.weight_decay * w;
+        const double m_hat = m[i] / (1 - std::pow(kStep.beta1, t));
+        const double v_hat = v[i] / (1 - std::pow(kStep.beta2, t));
+        w -= kStep.lr * m_hat / (std::sqrt(v_hat) + kStep.eps);
+      }
+    }
+  }
+}
+
+TEST(AdamWTest, FollowsTheDefinition) {
+  constexpr int kSteps = 5;
+  Model expected(DType::kF64);
+  TrainByDefinition(expected, kSteps);
+  const TestContext ctx;
+  for (const DType dtype : {DType::kF64, DType::kF32}) {
+    Model model(dtype);
+    auto adamw = AdamW::Create(model.arena());
+    ASSERT_TRUE(adamw.ok());
+    Train(ctx, model, *adamw, 1, kSteps);
+    // Per step a weight rounds about twice; its update, lr = 1/100 of it, some ten times.
+    const double bound = kSteps * 3 * testing::UnitRoundoff(dtype);
+    EXPECT_LE(RelativeError(model.arena().values(), expected.arena().values()), bound)
+        << DTypeName(dtype);
+  }
+}
+
+TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
+  const TestContext ctx;
+  Model model(DType::kF64), before(DType::kF64);
+  model.FillGrads(1);
+  auto adamw = AdamW::Create(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  AdamWStep step = kStep;
+  step.weight_decay = 0;
+  ASSERT_TRUE(adamw->Step(ctx, step).ok());
+  for (int i = 0; i < 5; ++i) {
+    const Parameter& p = model.arena().parameters()[i];
+    for (int64_t j = 0; j < p.num_elements(); ++j) {
+      const double g = p.grad.data<double>()[j];
+      const double w = before.arena().parameters()[i].value.data<double>()[j];
+      // m_hat is g and v_hat is g^2, up to a few roundings; weights stay below 8.
+      EXPECT_NEAR(p.value.data<double>()[j] - w, -step.lr * g / (std::abs(g) + step.eps),
+                  8 * 4 * 0x1p-53);
+    }
+  }
+}
+
+TEST(AdamWTest, DecaysOnlyWhatDecays) {
+  const TestContext ctx;
+  Model model(DType::kF32), before(DType::kF32);
+  auto adamw = AdamW::Create(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  AdamWStep step = kStep;
+  step.lr = 0.5;
+  step.weight_decay = 0.5;  // with zero gradients, decayed weights become 3/4 of what they were
+  ASSERT_TRUE(adamw->Step(ctx, step).ok());
+  for (int i = 0; i < 5; ++i) {
+    const Parameter& p = model.arena().parameters()[i];
+    const Parameter& q = before.arena().parameters()[i];
+    for (int64_t j = 0; j < p.num_elements(); ++j) {
+      const float factor = p.weight_decay ? 0.75f : 1.0f;
+      EXPECT_EQ(p.value.data<float>()[j], factor * q.value.data<float>()[j]) << p.name();
+    }
+  }
+}
+
+TEST(AdamWTest, GapsStayZero) {
+  const TestContext ctx;
+  Model model(DType::kF32);
+  auto adamw = AdamW::Create(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  Train(ctx, model, *adamw, 1, 2);
+  std::vector<bool> is_gap(model.arena().num_elements(), true);
+  for (const Parameter& p : model.arena().parameters()) {
+    for (int64_t i = 0; i < p.num_elements(); ++i) is_gap[p.offset + i] = false;
+  }
+  for (const Tensor& array : {model.arena().values(), adamw->exp_avg(), adamw->exp_avg_sq()}) {
+    for (int64_t i = 0; i < array.num_elements(); ++i) {
+      EXPECT_EQ(array.data<float>()[i] == 0, is_gap[i]) << i;
+    }
+  }
+}
+
+TEST(AdamWTest, ResumingGivesTheSameBits) {
+  const TestContext ctx;
+  Model straight(DType::kF32), resumed(DType::kF32);
+  auto one = AdamW::Create(straight.arena());
+  ASSERT_TRUE(one.ok());
+  Train(ctx, straight, *one, 1, 6);
+  auto first = AdamW::Create(resumed.arena());
+  ASSERT_TRUE(first.ok());
+  Train(ctx, resumed, *first, 1, 3);
+  auto second = AdamW::Create(resumed.arena());
+  ASSERT_TRUE(second.ok());
+  // As a checkpoint does: by parameter, without the gaps.
+  for (const Parameter& p : resumed.arena().parameters()) {
+    const Tensor m = first->exp_avg(p), v = first->exp_avg_sq(p);
+    EXPECT_EQ(m.shape(), p.shape);
+    std::memcpy(second->exp_avg(p).raw(), m.raw(), m.num_bytes());
+    std::memcpy(second->exp_avg_sq(p).raw(), v.raw(), v.num_bytes());
+  }
+  Train(ctx, resumed, *second, 4, 6);
+  EXPECT_TRUE(SameBits(resumed.arena().values(), straight.arena().values()));
+  EXPECT_TRUE(SameBits(second->exp_avg(), one->exp_avg()));
+  EXPECT_TRUE(SameBits(second->exp_avg_sq(), one->exp_avg_sq()));
+}
+
+TEST(AdamWTest, TheSameBitsWithAnyNumberOfThreads) {
+  Model one(DType::kF32), three(DType::kF32);
+  for (auto [model, num_threads] : {std::pair{&one, 1}, {&three, 3}}) {
+    const TestContext ctx(OpSet::kAuto, num_threads);
+    auto adamw = AdamW::Create(model->arena());
+    ASSERT_TRUE(adamw.ok());
+    Train(ctx, *model, *adamw, 1, 2);
+  }
+  EXPECT_TRUE(SameBits(one.arena().values(), three.arena().values()));
+}
+
+TEST(AdamWTest, StateIsTwoArrays) {
+  Model model(DType::kF32);
+  const auto adamw = AdamW::Create(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  EXPECT_EQ(adamw->state_bytes(), 2 * 4 * model.arena().num_elements());
+  EXPECT_EQ(adamw->exp_avg().shape(), model.arena().values().shape());
+  ParameterArena plan;
+  plan.Add({{"w", 4}}, {100, 4}, true);
+  plan.AllocateDryRun(DType::kF32);
+  EXPECT_EQ(AdamW::StateBytes(plan), 2 * 4 * 448);
+}
+
+TEST(AdamWDeathTest, NeedsGradientsAndEps) {
+  ParameterArena arena;
+  arena.Add({{"w", 4}}, {4}, true);
+  ASSERT_TRUE(arena.Allocate(DType::kF32, false).ok());
+  EXPECT_DEATH((void)AdamW::Create(arena), "\\[adamw\\] values f32\\[64\\], gradients");
+  const TestContext ctx;
+  Model model(DType::kF32);
+  auto adamw = AdamW::Create(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  AdamWStep step = kStep;
+  step.eps = 0;
+  EXPECT_DEATH((void)adamw->Step(ctx, step), "\\[adamw\\] eps 0");
+}
+
+}  // namespace
+}  // namespace strake

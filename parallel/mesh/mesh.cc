@@ -1,0 +1,70 @@
+#include "parallel/mesh/mesh.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "parallel/comm/single_rank_communicator.h"
+
+namespace strake {
+
+const char* MeshAxisName(MeshAxis axis) {
+  static constexpr const char* kNames[kNumMeshAxes] = {"dp", "pp", "cp", "tp"};
+  return kNames[static_cast<int>(axis)];
+}
+
+int MeshVector::operator[](MeshAxis axis) const {
+  const int values[kNumMeshAxes] = {dp, pp, cp, tp};
+  return values[static_cast<int>(axis)];
+}
+
+std::string MeshVector::ToString() const {
+  return absl::StrCat("dp ", dp, ", pp ", pp, ", cp ", cp, ", tp ", tp);
+}
+
+int NumRanks(const MeshVector& sizes) {
+  CHECK(sizes.dp > 0 && sizes.pp > 0 && sizes.cp > 0 && sizes.tp > 0)
+      << "[mesh] sizes " << sizes.ToString();
+  return sizes.dp * sizes.pp * sizes.cp * sizes.tp;
+}
+
+int RankOf(const MeshVector& sizes, const MeshVector& at) {
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    const auto axis = static_cast<MeshAxis>(i);
+    CHECK(at[axis] >= 0 && at[axis] < sizes[axis])
+        << "[mesh] coordinates " << at.ToString() << " in sizes " << sizes.ToString();
+  }
+  return ((at.dp * sizes.pp + at.pp) * sizes.cp + at.cp) * sizes.tp + at.tp;
+}
+
+MeshVector CoordinatesOf(const MeshVector& sizes, int rank) {
+  CHECK(rank >= 0 && rank < NumRanks(sizes))
+      << "[mesh] rank " << rank << " in sizes " << sizes.ToString();
+  return {.dp = rank / sizes.tp / sizes.cp / sizes.pp,
+          .pp = rank / sizes.tp / sizes.cp % sizes.pp,
+          .cp = rank / sizes.tp % sizes.cp,
+          .tp = rank % sizes.tp};
+}
+
+Mesh Mesh::SingleRank() {
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
+  for (auto& communicator : communicators) {
+    communicator = std::make_unique<SingleRankCommunicator>();
+  }
+  return Mesh({1, 1, 1, 1}, 0, std::move(communicators));
+}
+
+Mesh::Mesh(const MeshVector& sizes, int rank,
+           std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators)
+    : sizes_(sizes), rank_(rank), communicators_(std::move(communicators)) {
+  const MeshVector at = coordinates();
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    const auto axis = static_cast<MeshAxis>(i);
+    const Communicator& group = communicator(axis);
+    CHECK(group.size() == sizes[axis] && group.rank() == at[axis])
+        << "[mesh] the " << MeshAxisName(axis) << " communicator is rank " << group.rank() << " of "
+        << group.size() << " at coordinates " << at.ToString() << " in sizes " << sizes.ToString();
+  }
+}
+
+}  // namespace strake

@@ -1,0 +1,68 @@
+// Mesh: the ranks of a run, laid out along the axes that they parallelise.
+//
+//   rank = ((dp * PP + pp) * CP + cp) * TP + tp
+//
+// Sizes in capitals, coordinates in small letters: dp data, pp pipeline, cp context and tp tensor
+// parallelism. tp is innermost: its ranks talk most and should be neighbours.
+#ifndef STRAKE_PARALLEL_MESH_MESH_H_
+#define STRAKE_PARALLEL_MESH_MESH_H_
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "parallel/comm/communicator.h"
+
+namespace strake {
+
+// Outermost first.
+enum class MeshAxis { kDp, kPp, kCp, kTp };
+inline constexpr int kNumMeshAxes = 4;
+
+// "dp", "pp", "cp", "tp".
+const char* MeshAxisName(MeshAxis axis);
+
+// One number per axis: the sizes of a mesh, or the coordinates of a rank.
+struct MeshVector {
+  int dp, pp, cp, tp;
+
+  int operator[](MeshAxis axis) const;
+  bool operator==(const MeshVector&) const = default;
+  // "dp 2, pp 1, cp 1, tp 4".
+  std::string ToString() const;
+};
+
+// The formula above and its inverse. CHECK that sizes are positive and the rank or coordinates lie
+// within them.
+int NumRanks(const MeshVector& sizes);
+int RankOf(const MeshVector& sizes, const MeshVector& coordinates);
+MeshVector CoordinatesOf(const MeshVector& sizes, int rank);
+
+// One rank's view of the mesh.
+class Mesh {
+ public:
+  // One rank, every axis of size 1.
+  static Mesh SingleRank();
+
+  // `communicators`, by MeshAxis: the ranks that differ from this one in that coordinate alone, in
+  // its order. CHECKs that their ranks and sizes agree with the mesh.
+  Mesh(const MeshVector& sizes, int rank,
+       std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators);
+
+  const MeshVector& sizes() const { return sizes_; }
+  int num_ranks() const { return NumRanks(sizes_); }
+  int rank() const { return rank_; }
+  MeshVector coordinates() const { return CoordinatesOf(sizes_, rank_); }
+  Communicator& communicator(MeshAxis axis) const {
+    return *communicators_[static_cast<int>(axis)];
+  }
+
+ private:
+  MeshVector sizes_;
+  int rank_;
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_MESH_MESH_H_

@@ -1,0 +1,57 @@
+#include "parallel/mesh/mesh.h"
+
+#include <utility>
+
+#include "gtest/gtest.h"
+#include "parallel/comm/single_rank_communicator.h"
+
+namespace strake {
+namespace {
+
+TEST(MeshTest, TpIsInnermostAndDpOutermost) {
+  const MeshVector sizes{.dp = 2, .pp = 3, .cp = 4, .tp = 5};
+  EXPECT_EQ(NumRanks(sizes), 120);
+  EXPECT_EQ(RankOf(sizes, {0, 0, 0, 1}), 1);
+  EXPECT_EQ(RankOf(sizes, {0, 0, 1, 0}), 5);
+  EXPECT_EQ(RankOf(sizes, {0, 1, 0, 0}), 20);
+  EXPECT_EQ(RankOf(sizes, {1, 0, 0, 0}), 60);
+}
+
+TEST(MeshTest, CoordinatesInvertRanks) {
+  for (const MeshVector& sizes :
+       {MeshVector{2, 3, 4, 5}, MeshVector{1, 1, 1, 8}, MeshVector{3, 1, 1, 1}}) {
+    for (int rank = 0; rank < NumRanks(sizes); ++rank) {
+      EXPECT_EQ(RankOf(sizes, CoordinatesOf(sizes, rank)), rank) << sizes.ToString();
+    }
+  }
+}
+
+TEST(MeshTest, SingleRank) {
+  const Mesh mesh = Mesh::SingleRank();
+  EXPECT_EQ(mesh.num_ranks(), 1);
+  EXPECT_EQ(mesh.rank(), 0);
+  EXPECT_EQ(mesh.sizes(), (MeshVector{1, 1, 1, 1}));
+  EXPECT_EQ(mesh.coordinates(), (MeshVector{0, 0, 0, 0}));
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp}) {
+    EXPECT_EQ(mesh.communicator(axis).size(), 1);
+  }
+}
+
+TEST(MeshDeathTest, RanksAndCoordinatesLieInTheMesh) {
+  const MeshVector sizes{1, 1, 1, 2};
+  EXPECT_DEATH(CoordinatesOf(sizes, 2), "rank 2 in sizes dp 1, pp 1, cp 1, tp 2");
+  EXPECT_DEATH(RankOf(sizes, {0, 0, 0, -1}), "coordinates dp 0, pp 0, cp 0, tp -1");
+  EXPECT_DEATH(NumRanks({1, 0, 1, 1}), "sizes dp 1, pp 0");
+}
+
+TEST(MeshDeathTest, CommunicatorsAgreeWithTheSizes) {
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
+  for (auto& communicator : communicators) {
+    communicator = std::make_unique<SingleRankCommunicator>();
+  }
+  EXPECT_DEATH(Mesh({1, 1, 1, 2}, 1, std::move(communicators)),
+               "the tp communicator is rank 0 of 1 at coordinates dp 0, pp 0, cp 0, tp 1");
+}
+
+}  // namespace
+}  // namespace strake
