@@ -17,7 +17,7 @@ def strake_dependencies():
     _system("benchmark", "benchmark/benchmark.h", "libbenchmark-dev")
     _system("eigen", "eigen3/Eigen/Core", "libeigen3-dev")
     _system("glog", "glog/logging.h", "libgoogle-glog-dev")
-    _system("googletest", "gtest/gtest.h", "libgtest-dev")
+    _system("googletest", "gmock/gmock.h", "libgmock-dev")
     _system("nlohmann_json", "nlohmann/json.hpp", "nlohmann-json3-dev")
     _system("onednn", "dnnl.hpp", "libdnnl-dev")
 

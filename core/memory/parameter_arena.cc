@@ -14,7 +14,7 @@ DType GradDType(DType value) { return value == DType::kBf16 ? DType::kF32 : valu
 }  // namespace
 
 Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape shape,
-                               bool weight_decay) {
+                               bool weight_decay, NormalInit init) {
   CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
   CHECK(!segments.empty() && !shape.empty()) << "[parameter_arena] nameless or without a shape";
   int64_t columns = 0;
@@ -25,6 +25,7 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   parameter.segments = std::move(segments);
   parameter.shape = std::move(shape);
   parameter.weight_decay = weight_decay;
+  parameter.init = init;
   parameter.offset = num_elements_;
   const int64_t end = num_elements_ + parameter.num_elements();
   num_elements_ = (end + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;

@@ -21,12 +21,19 @@ struct ParameterSegment {
   bool transposed = false;
 };
 
+// Initial weights: mean + stddev * (standard normal).
+struct NormalInit {
+  double mean = 0;
+  double stddev = 0;
+};
+
 // A weight and its gradient.
 struct Parameter {
   std::vector<ParameterSegment> segments;  // their columns add up to the last dimension
   Shape shape;
   bool weight_decay = false;  // matrices and embeddings, not norms and biases
-  int64_t offset = 0;         // in elements, in every array over the index space
+  NormalInit init;
+  int64_t offset = 0;  // in elements, in every array over the index space
   Tensor value;
   Tensor grad;  // f32 for bf16 values, else the values' dtype; undefined without gradients
 
@@ -42,7 +49,8 @@ class ParameterArena {
   static constexpr int64_t kAlignmentElements = 64;
 
   // Before Allocate(). The address stays valid for the arena's lifetime.
-  Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay);
+  Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay,
+                 NormalInit init = {});
 
   // Zeroed values, and gradients too if asked for; sets each parameter's `value` and `grad`.
   // ResourceExhausted when there is no memory.

@@ -1,0 +1,39 @@
+#include "core/nn/norm.h"
+
+#include "core/base/status_macros.h"
+#include "core/ops/layer_norm.h"
+#include "core/ops/rms_norm.h"
+
+namespace strake {
+
+absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, const Tensor& x, NormSaved* saved) const {
+  ActivationArena& arena = ctx.arena();
+  const Tensor y = arena.Allocate(x.dtype(), x.shape());
+  saved->x = x;
+  saved->rstd = arena.Allocate(x.dtype(), {x.dim(0)});
+  if (bias_ == nullptr) {
+    STRAKE_RETURN_IF_ERROR(RmsNormForward(ctx, x, weight_->value, eps_, y, saved->rstd));
+    return y;
+  }
+  saved->mean = arena.Allocate(x.dtype(), {x.dim(0)});
+  STRAKE_RETURN_IF_ERROR(
+      LayerNormForward(ctx, x, weight_->value, bias_->value, eps_, y, saved->mean, saved->rstd));
+  return y;
+}
+
+absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
+                            bool accumulate_dx, Tensor dx) const {
+  if (bias_ == nullptr) {
+    STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, saved.rstd,
+                                           accumulate_dx, dx, weight_->grad));
+  } else {
+    STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx, dy, saved.x, weight_->value, saved.mean,
+                                             saved.rstd, accumulate_dx, dx, weight_->grad,
+                                             bias_->grad));
+    ctx.GradReady(*bias_);
+  }
+  ctx.GradReady(*weight_);
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,46 @@
+// Norm: LayerNorm or RMSNorm with its learned parameters.
+//
+//   N tokens, C features          in              out
+//   Forward                       x [N, C]        y [N, C] = norm(x) * weight (+ bias)
+//   Backward                      dy [N, C]       dx [N, C] = or +=, weight and bias gradients +=
+//
+// The input and the weight pass are one call, because one reading of dy and x serves both.
+#ifndef STRAKE_CORE_NN_NORM_H_
+#define STRAKE_CORE_NN_NORM_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+struct NormSaved {
+  Tensor x;     // [N, C]
+  Tensor mean;  // [N]; undefined for RMSNorm
+  Tensor rstd;  // [N]
+};
+
+class Norm {
+ public:
+  // With a bias it is a LayerNorm (core/ops/layer_norm.h), with null an RMSNorm
+  // (core/ops/rms_norm.h). Both [C] and must outlive the layer.
+  Norm(const Parameter* weight, const Parameter* bias, double eps)
+      : weight_(weight), bias_(bias), eps_(eps) {}
+
+  // y is allocated from ctx.arena().
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, NormSaved* saved) const;
+
+  absl::Status Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
+                        bool accumulate_dx, Tensor dx) const;
+
+ private:
+  const Parameter* weight_;
+  const Parameter* bias_;
+  double eps_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_NN_NORM_H_

@@ -1,0 +1,113 @@
+#include "models/attention_block.h"
+
+#include "core/base/status_macros.h"
+#include "core/ops/cached_attention.h"
+#include "core/ops/residual_add.h"
+#include "core/ops/rope.h"
+#include "models/layer_parameters.h"
+
+namespace strake {
+namespace {
+
+Linear MakeQkv(const ModelConfig& c, int64_t index, ParameterArena* arena) {
+  const int64_t query = c.num_heads * c.head_dim, key = c.num_kv_heads * c.head_dim;
+  if (c.family == ModelFamily::kGpt2) {
+    const std::string name = LayerName(c, index) + "attn.c_attn";
+    return AddLinear(c, arena, {{name, query + 2 * key}}, c.hidden_size, c.initializer_range);
+  }
+  const std::string name = LayerName(c, index) + "self_attn.";
+  return AddLinear(c, arena,
+                   {{name + "q_proj", query}, {name + "k_proj", key}, {name + "v_proj", key}},
+                   c.hidden_size, c.initializer_range);
+}
+
+Linear MakeOut(const ModelConfig& c, int64_t index, ParameterArena* arena) {
+  const bool gpt2 = c.family == ModelFamily::kGpt2;
+  const std::string name = LayerName(c, index) + (gpt2 ? "attn.c_proj" : "self_attn.o_proj");
+  return AddLinear(c, arena, {{name, c.hidden_size}}, c.num_heads * c.head_dim, ResidualStddev(c));
+}
+
+}  // namespace
+
+// Members are made in forward order, which is the parameters' order in the arena.
+AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, ParameterArena* arena)
+    : num_heads_(config.num_heads),
+      num_kv_heads_(config.num_kv_heads),
+      head_dim_(config.head_dim),
+      norm_(AddNorm(config, arena,
+                    LayerName(config, index) +
+                        (config.family == ModelFamily::kGpt2 ? "ln_1" : "input_layernorm"))),
+      qkv_(MakeQkv(config, index, arena)),
+      out_(MakeOut(config, index, arena)) {}
+
+AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) const {
+  return {num_tokens / seq_len, seq_len, num_heads_, num_kv_heads_, head_dim_};
+}
+
+absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor& x, int64_t seq_len,
+                                               int64_t position_offset, const Tensor& rope_table,
+                                               NormSaved* norm_saved,
+                                               LinearSaved* qkv_saved) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, qkv_saved));
+  if (rope_table.defined()) {
+    STRAKE_RETURN_IF_ERROR(
+        RopeForward(ctx, rope_table, num_heads_ + num_kv_heads_, seq_len, position_offset, qkv));
+  }
+  return qkv;
+}
+
+absl::StatusOr<Tensor> AttentionBlock::Forward(const Context& ctx, const Tensor& x, int64_t seq_len,
+                                               const Tensor& rope_table,
+                                               AttentionBlockSaved* saved) const {
+  ActivationArena& arena = ctx.arena();
+  const AttentionShape shape = ShapeFor(x.dim(0), seq_len);
+  saved->shape = shape;
+  STRAKE_ASSIGN_OR_RETURN(saved->qkv, Project(ctx, x, seq_len, /*position_offset=*/0, rope_table,
+                                              &saved->norm, &saved->qkv_linear));
+  saved->attention = arena.Allocate(x.dtype(), {x.dim(0), num_heads_ * head_dim_});
+  saved->lse = arena.Allocate(x.dtype(), {shape.batch, num_heads_, seq_len});
+  STRAKE_RETURN_IF_ERROR(
+      CausalAttentionForward(ctx, saved->qkv, shape, saved->attention, saved->lse));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, saved->attention, &saved->out_linear));
+  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
+  return y;
+}
+
+absl::Status AttentionBlock::Backward(const Context& ctx, const AttentionBlockSaved& saved,
+                                      const Tensor& rope_table, Tensor dy) const {
+  const ActivationScope scope(ctx.arena());
+  Pending<Tensor> pending_da = out_.BackwardInput(ctx, dy, saved.out_linear);
+  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved.out_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor da, pending_da.Wait());
+
+  const Tensor dqkv = ctx.arena().Allocate(saved.qkv.dtype(), saved.qkv.shape());
+  STRAKE_RETURN_IF_ERROR(
+      CausalAttentionBackward(ctx, da, saved.qkv, saved.attention, saved.lse, saved.shape, dqkv));
+  if (rope_table.defined()) {
+    STRAKE_RETURN_IF_ERROR(
+        RopeBackward(ctx, rope_table, num_heads_ + num_kv_heads_, saved.shape.seq_len, dqkv));
+  }
+  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved.qkv_linear);
+  STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved.qkv_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
+  return norm_.Backward(ctx, dh, saved.norm, /*accumulate_dx=*/true, dy);
+}
+
+absl::StatusOr<Tensor> AttentionBlock::ForwardCached(const Context& ctx, const Tensor& x,
+                                                     int64_t past, const Tensor& rope_table,
+                                                     Tensor k_cache, Tensor v_cache) const {
+  const int64_t num_tokens = x.dim(0);
+  NormSaved norm_saved;
+  LinearSaved linear_saved;
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor qkv, Project(ctx, x, num_tokens, past, rope_table, &norm_saved, &linear_saved));
+  const Tensor a = ctx.arena().Allocate(x.dtype(), {num_tokens, num_heads_ * head_dim_});
+  STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), past,
+                                                k_cache, v_cache, a));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, a, &linear_saved));
+  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
+  return y;
+}
+
+}  // namespace strake

@@ -1,0 +1,70 @@
+// AttentionBlock: the attention half of a transformer layer, on a pre-norm residual stream.
+//
+//   N = B*T tokens, C hidden size, H query heads, KV key/value heads, D head size
+//   norm        x [N, C]                   -> h [N, C]
+//   qkv         h [N, C]                   -> qkv [N, (H + 2 KV) D]      segments Q, K, V
+//   rope        qkv, its first H + KV heads in place                    (Llama)
+//   attention   qkv                        -> a [N, H D]
+//   out         a [N, H D]                 -> o [N, C]
+//   residual    y = x + o                     [N, C]
+//   Backward    dy [N, C] becomes dx in place: the residual's gradient plus the branch's term
+#ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
+#define STRAKE_MODELS_ATTENTION_BLOCK_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/nn/linear.h"
+#include "core/nn/norm.h"
+#include "core/ops/causal_attention.h"
+#include "core/tensor/tensor.h"
+#include "models/model_config.h"
+
+namespace strake {
+
+struct AttentionBlockSaved {
+  NormSaved norm;
+  LinearSaved qkv_linear;
+  Tensor qkv;        // [N, (H + 2 KV) D], after RoPE
+  Tensor attention;  // [N, H D]
+  Tensor lse;        // [B, H, T]
+  LinearSaved out_linear;
+  AttentionShape shape;
+};
+
+class AttentionBlock {
+ public:
+  // Adds the parameters of layer `index` to `arena`, in forward order.
+  AttentionBlock(const ModelConfig& config, int64_t index, ParameterArena* arena);
+
+  // rope_table [P, D] is undefined for GPT-2. y is allocated from ctx.arena().
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, int64_t seq_len,
+                                 const Tensor& rope_table, AttentionBlockSaved* saved) const;
+
+  absl::Status Backward(const Context& ctx, const AttentionBlockSaved& saved,
+                        const Tensor& rope_table, Tensor dy) const;
+
+  // One sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D].
+  absl::StatusOr<Tensor> ForwardCached(const Context& ctx, const Tensor& x, int64_t past,
+                                       const Tensor& rope_table, Tensor k_cache,
+                                       Tensor v_cache) const;
+
+ private:
+  AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
+  // norm, qkv and rope: what training and generation share.
+  absl::StatusOr<Tensor> Project(const Context& ctx, const Tensor& x, int64_t seq_len,
+                                 int64_t position_offset, const Tensor& rope_table,
+                                 NormSaved* norm_saved, LinearSaved* qkv_saved) const;
+
+  int64_t num_heads_, num_kv_heads_, head_dim_;
+  Norm norm_;
+  Linear qkv_, out_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_ATTENTION_BLOCK_H_

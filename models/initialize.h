@@ -1,0 +1,19 @@
+// Initial weights as a function of (seed, parameter name, element): the same for every layout.
+#ifndef STRAKE_MODELS_INITIALIZE_H_
+#define STRAKE_MODELS_INITIALIZE_H_
+
+#include <cstdint>
+
+#include "core/base/thread_team.h"
+#include "core/memory/parameter_arena.h"
+
+namespace strake {
+
+// Sets every value to its parameter's mean + stddev * normal, where the normal number is Philox's
+// (core/base/philox.h) keyed by the seed and the hash of the Hugging Face tensor's name, at the
+// element's row-major index in that tensor as Hugging Face stores it. Values must be allocated.
+void InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena);
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_INITIALIZE_H_

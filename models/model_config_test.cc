@@ -1,0 +1,183 @@
+#include "models/model_config.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/memory/parameter_arena.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "models/transformer.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr char kGpt2[] = R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024,
+    "n_embd": 768, "n_layer": 12, "n_head": 12, "resid_pdrop": 0, "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0})";
+constexpr char kLlama[] = R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 64,
+    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8})";
+
+// `base` with the keys of `patch` set; null removes one.
+std::string Patched(const char* base, const char* patch) {
+  nlohmann::json json = nlohmann::json::parse(base);
+  json.merge_patch(nlohmann::json::parse(patch));
+  return json.dump();
+}
+
+std::string ErrorOf(const std::string& text) {
+  const auto config = ParseHfConfig(text, "my/config.json", nullptr);
+  return config.ok() ? "" : std::string(config.status().message());
+}
+
+TEST(ModelConfigTest, Gpt2TakesDefaults) {
+  std::vector<std::string> notices;
+  const auto config = ParseHfConfig(kGpt2, "c", &notices);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(*config, *ModelPreset("gpt2-124m"));
+  EXPECT_THAT(notices, IsEmpty());
+}
+
+TEST(ModelConfigTest, DropoutIsReported) {
+  std::vector<std::string> notices;
+  ASSERT_TRUE(ParseHfConfig(Patched(kGpt2, R"({"attn_pdrop": null})"), "c", &notices).ok());
+  EXPECT_THAT(notices, ElementsAre("c: dropout is not applied (attn_pdrop=0.1)"));
+}
+
+TEST(ModelConfigTest, LlamaTakesDefaults) {
+  const auto config = ParseHfConfig(kLlama, "c", nullptr);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_kv_heads, 8);
+  EXPECT_EQ(config->head_dim, 8);
+  EXPECT_EQ(config->max_positions, 2048);
+  EXPECT_EQ(config->norm_eps, 1e-6);
+  EXPECT_EQ(config->rope.theta, 10000);
+  EXPECT_FALSE(config->rope.llama3.has_value());
+  EXPECT_FALSE(config->tie_word_embeddings);
+}
+
+TEST(ModelConfigTest, BothSpellingsOfRope) {
+  const std::string inner = R"("factor": 32, "low_freq_factor": 1, "high_freq_factor": 4,
+      "original_max_position_embeddings": 8192)";
+  const auto older = ParseHfConfig(
+      Patched(kLlama,
+              absl::StrCat(R"({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", )", inner,
+                           "}}")
+                  .c_str()),
+      "c", nullptr);
+  const auto newer =
+      ParseHfConfig(Patched(kLlama, absl::StrCat(R"({"rope_parameters": {"rope_theta": 500000.0,
+                                   "rope_type": "llama3", )",
+                                                 inner, "}}")
+                                        .c_str()),
+                    "c", nullptr);
+  ASSERT_TRUE(older.ok()) << older.status();
+  ASSERT_TRUE(newer.ok()) << newer.status();
+  EXPECT_EQ(*older, *newer);
+  EXPECT_EQ(older->rope, ModelPreset("llama-3.2-1b")->rope);
+}
+
+TEST(ModelConfigTest, EveryPresetSurvivesTheRoundTrip) {
+  for (const std::string& name : ModelPresetNames()) {
+    const ModelConfig preset = *ModelPreset(name);
+    EXPECT_TRUE(ValidateModelConfig(preset).ok()) << name;
+    std::vector<std::string> notices;
+    const auto again = ParseHfConfig(ToHfConfig(preset), name, &notices);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(*again, preset) << name;
+    EXPECT_THAT(notices, IsEmpty()) << name;
+  }
+}
+
+TEST(ModelConfigTest, TokenIdsAreKept) {
+  const auto config = ParseHfConfig(
+      Patched(kLlama, R"({"eos_token_id": [1, 2], "bos_token_id": 3})"), "c", nullptr);
+  ASSERT_TRUE(config.ok());
+  const auto json = nlohmann::json::parse(ToHfConfig(*config));
+  EXPECT_EQ(json["eos_token_id"], nlohmann::json({1, 2}));
+  EXPECT_EQ(json["bos_token_id"], 3);
+}
+
+TEST(ModelConfigTest, SizesOfThePublishedModels) {
+  EXPECT_EQ(NumParameters(*ModelPreset("gpt2-124m")), 124439808);
+  EXPECT_EQ(NumParameters(*ModelPreset("gpt2-1558m")), 1557611200);
+  EXPECT_EQ(NumParameters(*ModelPreset("llama-3-8b")), 8030261248);
+  EXPECT_EQ(NumParameters(*ModelPreset("llama-3.2-1b")), 1235814400);
+}
+
+TEST(ModelConfigTest, CountsWhatTheModelRegisters) {
+  for (const std::string& name : ModelPresetNames()) {
+    const ModelConfig config = *ModelPreset(name);
+    ParameterArena arena;
+    const Transformer model(config, 8, &arena);
+    EXPECT_EQ(arena.num_parameters(), NumParameters(config)) << name;
+  }
+}
+
+TEST(ModelConfigTest, FlopsPerToken) {
+  const ModelConfig c = *ModelPreset("gpt2-124m");
+  EXPECT_EQ(TrainingFlopsPerToken(c, 64), 6.0 * (124439808 - 1024 * 768) + 6.0 * 12 * 768 * 64);
+}
+
+struct BadConfig {
+  const char* base;
+  const char* patch;
+  const char* message;
+};
+
+TEST(ModelConfigTest, BadValuesAreNamed) {
+  for (const BadConfig& bad : std::vector<BadConfig>{
+           {kGpt2, R"({"n_embd": null})", "my/config.json: \"n_embd\" is missing"},
+           {kLlama, R"({"intermediate_size": null})", "\"intermediate_size\" is missing"},
+           {kGpt2, R"({"n_layer": -1})", "\"n_layer\" is -1"},
+           {kGpt2, R"({"n_layer": 0})", "\"n_layer\" is 0"},
+           {kGpt2, R"({"n_layer": 1.5})", "\"n_layer\" is 1.5"},
+           {kGpt2, R"({"n_layer": "12"})", "\"n_layer\" is \"12\""},
+           {kGpt2, R"({"n_layer": 1000000000000000000})", "\"n_layer\" is 1000000000000000000"},
+           {kGpt2, R"({"n_layer": 18446744073709551615})", "\"n_layer\" is 18446744073709551615"},
+           {kGpt2, R"({"n_layer": 2000000000, "n_embd": 1200000})", "at most 2^50"},
+           {kGpt2, R"({"n_head": 7})",
+            "hidden size 768 is not a multiple of the number of heads 7"},
+           {kGpt2, R"({"n_ctx": 512})", "\"n_ctx\" is 512 but \"n_positions\" is 1024"},
+           {kGpt2, R"({"activation_function": "relu"})", "\"activation_function\" is \"relu\""},
+           {kGpt2, R"({"scale_attn_weights": false})", "\"scale_attn_weights\": false is not"},
+           {kGpt2, R"({"scale_attn_by_inverse_layer_idx": true})", "true is not supported"},
+           {kGpt2, R"({"layer_norm_epsilon": "x"})", "\"layer_norm_epsilon\" is \"x\""},
+           {kGpt2, R"({"tie_word_embeddings": 1})", "\"tie_word_embeddings\" is 1"},
+           {kGpt2, R"({"model_type": "bert"})", "\"model_type\" is \"bert\""},
+           {kGpt2, R"({"model_type": null})", "\"model_type\" is missing"},
+           {kGpt2, R"({"architectures": ["GPT2ForSequenceClassification"]})", "\"architectures\""},
+           {kLlama, R"({"attention_bias": true})", "\"attention_bias\": true is not supported"},
+           {kLlama, R"({"mlp_bias": true})", "\"mlp_bias\": true is not supported"},
+           {kLlama, R"({"hidden_act": "gelu"})", "\"hidden_act\" is \"gelu\""},
+           {kLlama, R"({"num_attention_heads": 7})", "\"hidden_size\" 64 is not a multiple"},
+           {kLlama, R"({"num_key_value_heads": 3})", "heads 8 is not a multiple of"},
+           {kLlama, R"({"head_dim": 7})", "head size 7 is odd"},
+           {kLlama, R"({"quantization_config": {}})", "\"quantization_config\" is not supported"},
+           {kLlama, R"({"rope_scaling": {"rope_type": "yarn"}})", "\"rope_type\" is \"yarn\""},
+           {kLlama, R"({"rope_scaling": {"type": "linear"}})", "\"type\" is \"linear\""},
+           {kLlama, R"({"rope_scaling": {"type": "llama3"}})",
+            "my/config.json: \"rope_scaling\": \"factor\" is missing"},
+           {kLlama, R"({"rope_scaling": 3})", "\"rope_scaling\" is 3"},
+           {kLlama, R"({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}})",
+            "\"rope_theta\" is 500000 but 10000 outside it"},
+           {kLlama, R"({"rope_theta": -1})", "\"rope_theta\" is -1"},
+       }) {
+    EXPECT_THAT(ErrorOf(Patched(bad.base, bad.patch)), HasSubstr(bad.message)) << bad.patch;
+  }
+  EXPECT_THAT(ErrorOf("[1]"), HasSubstr("my/config.json: not a JSON object"));
+  EXPECT_THAT(ErrorOf("{"), HasSubstr("my/config.json"));
+  EXPECT_THAT(ErrorOf(R"({"model_type": "gpt2", "model_type": "llama"})"), HasSubstr("model_type"));
+  EXPECT_THAT(std::string(ReadHfConfig("/no/such", nullptr).status().message()),
+              HasSubstr("/no/such"));
+  EXPECT_THAT(std::string(ModelPreset("gpt2-125m").status().message()),
+              AllOf(HasSubstr("\"gpt2-125m\""), HasSubstr("gpt2-124m")));
+}
+
+}  // namespace
+}  // namespace strake
