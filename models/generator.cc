@@ -1,0 +1,69 @@
+#include "models/generator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& options, int64_t index) {
+  const int64_t vocab = logits.size();
+  CHECK_GT(vocab, 0) << "[generator] no logits";
+  if (options.temperature == 0) {
+    return std::max_element(logits.begin(), logits.end()) - logits.begin();
+  }
+  std::vector<int64_t> order(vocab);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return logits[a] > logits[b]; });
+  if (options.top_k > 0) order.resize(std::min(options.top_k, vocab));
+
+  const double max = logits[order[0]];
+  std::vector<double> cumulative(order.size());
+  double sum = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    sum += std::exp((logits[order[i]] - max) / options.temperature);
+    cumulative[i] = sum;
+  }
+  const auto nucleus = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * sum);
+  const size_t kept = std::min<size_t>(nucleus - cumulative.begin() + 1, cumulative.size());
+  const double draw =
+      Philox(options.seed, RandomUse::kSampling).Uniform(index) * cumulative[kept - 1];
+  const auto chosen =
+      std::upper_bound(cumulative.begin(), cumulative.begin() + kept, draw) - cumulative.begin();
+  return order[std::min<size_t>(chosen, kept - 1)];
+}
+
+size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens) {
+  ActivationArena plan = ActivationArena::DryRun();
+  const Context dry(&ctx.team(), &plan, ctx.op_set());
+  KvCache cache(model.config(), num_prompt_tokens, DType::kF32);
+  const Tensor tokens(nullptr, DType::kI32, {num_prompt_tokens});
+  CHECK(model.Decode(dry, tokens, &cache).ok());
+  return plan.peak_bytes();
+}
+
+absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
+                            absl::Span<const int32_t> prompt, int64_t count,
+                            const SamplingOptions& options,
+                            absl::FunctionRef<absl::Status(int64_t token)> on_token) {
+  CHECK(!prompt.empty()) << "[generator] a prompt needs at least one token";
+  KvCache cache(model.config(), prompt.size() + count, DType::kF32);
+  std::vector<int32_t> tokens(prompt.begin(), prompt.end());
+  for (int64_t i = 0; i < count; ++i) {
+    const ActivationScope scope(ctx.arena());
+    const Tensor input(tokens.data(), DType::kI32, {static_cast<int64_t>(tokens.size())});
+    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model.Decode(ctx, input, &cache));
+    const int64_t token =
+        SampleToken(absl::MakeConstSpan(logits.data<float>(), logits.num_elements()), options, i);
+    STRAKE_RETURN_IF_ERROR(on_token(token));
+    tokens = {static_cast<int32_t>(token)};
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,22 @@
+// Where a run went wrong: the first tensor, in execution order, that holds NaN or infinity.
+#ifndef STRAKE_MODELS_NON_FINITE_H_
+#define STRAKE_MODELS_NON_FINITE_H_
+
+#include <string>
+
+#include "core/memory/parameter_arena.h"
+#include "models/transformer.h"
+
+namespace strake {
+
+// After a forward pass whose loss is not finite and before its backward pass: the first of weights,
+// then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". "none" where all
+// are finite, and the loss overflowed in its own sum. f32.
+std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved);
+
+// Likewise the first gradient, in the order of the backward pass.
+std::string FirstNonFiniteGradient(const ParameterArena& parameters);
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_NON_FINITE_H_
