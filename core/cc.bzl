@@ -15,6 +15,8 @@ _COPTS = [
     "-Wno-array-bounds",
     "-Wno-maybe-uninitialized",
     "-Wno-stringop-overflow",
+    # clang does not know all of these names.
+    "-Wno-unknown-warning-option",
 ]
 
 # For loops over tensors. No -ffast-math: it would drop NaN, and infinities mark masked scores.
@@ -39,6 +41,35 @@ def strake_cc_test(name, size = "small", copts = [], deps = [], **kwargs):
         size = size,
         copts = _COPTS + copts,
         deps = deps + ["@strake_googletest//:gtest_main"],
+        **kwargs
+    )
+
+def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts = [], **kwargs):
+    """A fuzz target: sources that define LLVMFuzzerTestOneInput(data, size).
+
+    Makes the test `name`, which feeds it the corpus files and a fixed sequence of mutations of
+    them, and the binary `name_libfuzzer`, which searches for new inputs for as long as it is let:
+    `bazel run --config=fuzz //pkg:name_libfuzzer -- -max_total_time=60 FOLDER_OF_THE_CORPUS`.
+    """
+    cc_test(
+        name = name,
+        size = size,
+        srcs = srcs,
+        args = ["$(rootpath %s)" % file for file in corpus],
+        copts = _COPTS + copts,
+        data = corpus,
+        deps = deps + ["@strake//core/testing:fuzz_main"],
+        **kwargs
+    )
+    cc_binary(
+        name = name + "_libfuzzer",
+        testonly = True,
+        srcs = srcs,
+        copts = _COPTS + copts,
+        # Needs clang, and the instrumentation of --config=fuzz.
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = ["manual"],
+        deps = deps,
         **kwargs
     )
 

@@ -1,0 +1,52 @@
+#include "data/data_loader.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/dtype.h"
+#include "core/base/status_macros.h"
+#include "data/permutation.h"
+#include "data/train_val_split.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+absl::StatusOr<DataLoader> DataLoader::Create(const TokenStream* stream, int64_t begin, int64_t end,
+                                              const Options& options) {
+  CHECK(0 <= begin && begin <= end && end <= stream->num_tokens())
+      << "[data_loader] tokens [" << begin << ", " << end << ") of " << stream->num_tokens();
+  if (options.seq_len < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sequence length ", options.seq_len, " is not at least 1"));
+  }
+  STRAKE_RETURN_IF_ERROR(CheckHoldsSample("the data", end - begin, options.seq_len));
+  const int64_t num_samples = (end - begin - 1) / options.seq_len;
+  return DataLoader(stream, begin, num_samples, options);
+}
+
+absl::Status DataLoader::Load(int64_t first_sample, int64_t count, Tensor tokens,
+                              Tensor targets) const {
+  const int64_t seq_len = options_.seq_len;
+  CHECK(first_sample >= 0 && count >= 0 && tokens.shape() == Shape{count * seq_len} &&
+        targets.shape() == tokens.shape())
+      << "[data_loader] " << count << " samples of " << seq_len << " from " << first_sample
+      << ": tokens " << tokens.ToString() << ", targets " << targets.ToString();
+  for (int64_t i = 0; i < count; ++i) {
+    STRAKE_RETURN_IF_ERROR(LoadOne(first_sample + i, tokens.data<int32_t>() + i * seq_len,
+                                   targets.data<int32_t>() + i * seq_len));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DataLoader::LoadOne(int64_t sample, int32_t* tokens, int32_t* targets) const {
+  const int64_t epoch = sample / num_samples_;
+  int64_t index = sample % num_samples_;
+  if (options_.shuffle) index = Permutation(num_samples_, options_.seed, epoch)(index);
+  const int64_t seq_len = options_.seq_len;
+  const int64_t begin = begin_ + index * seq_len;
+  STRAKE_RETURN_IF_ERROR(stream_->Read(begin, seq_len, tokens));
+  std::copy(tokens + 1, tokens + seq_len, targets);
+  return stream_->Read(begin + seq_len, 1, targets + seq_len - 1);
+}
+
+}  // namespace strake

@@ -1,0 +1,57 @@
+// DataLoader: training samples out of a range of a token stream, in an order that is a function.
+//
+//   sample index i = tokens [begin + i*T, begin + i*T + T], the last one being only a target
+//   global sample g = index order_e(g mod N), epoch e = g / N;  N = (end - begin - 1) / T
+//   order_e = Permutation(N, seed, e), or the identity without `shuffle`
+//
+// T sequence length, N samples in an epoch. The global sample number alone says where a run stands:
+// a rank loads the samples that it is told to, whatever the number of ranks or the batch size.
+#ifndef STRAKE_DATA_DATA_LOADER_H_
+#define STRAKE_DATA_DATA_LOADER_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/tensor.h"
+#include "data/token_stream.h"
+
+namespace strake {
+
+class DataLoader {
+ public:
+  struct Options {
+    int64_t seq_len = 0;
+    uint64_t seed = 0;
+    bool shuffle = true;
+  };
+
+  // Samples of tokens [begin, end) of `stream`, which must outlive the loader. Errors: a sequence
+  // length below 1; a range too short for one sample.
+  static absl::StatusOr<DataLoader> Create(const TokenStream* stream, int64_t begin, int64_t end,
+                                           const Options& options);
+
+  // In an epoch.
+  int64_t num_samples() const { return num_samples_; }
+  const Options& options() const { return options_; }
+
+  // Global samples [first_sample, first_sample + count), one after the other:
+  //   tokens  [count*T] i32  =
+  //   targets [count*T] i32  =, targets[i] is the token after tokens[i]
+  // The error is that of TokenStream::Read. Safe to call from many threads.
+  absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
+
+ private:
+  DataLoader(const TokenStream* stream, int64_t begin, int64_t num_samples, const Options& options)
+      : stream_(stream), begin_(begin), num_samples_(num_samples), options_(options) {}
+  absl::Status LoadOne(int64_t sample, int32_t* tokens, int32_t* targets) const;
+
+  const TokenStream* stream_;
+  int64_t begin_;
+  int64_t num_samples_;
+  Options options_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_DATA_DATA_LOADER_H_

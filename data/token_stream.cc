@@ -1,0 +1,118 @@
+#include "data/token_stream.h"
+
+#include <glob.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+absl::StatusOr<std::vector<std::string>> ExpandGlob(const std::string& pattern) {
+  // A path that exists is meant as it is, whatever characters it holds.
+  struct stat info;
+  if (stat(pattern.c_str(), &info) == 0) return std::vector<std::string>{pattern};
+  glob_t matches;
+  // Sorted below: glob() itself sorts by the locale.
+  const int error = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches);
+  std::vector<std::string> paths;
+  if (error == 0) paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
+  globfree(&matches);
+  if (paths.empty()) {
+    return absl::NotFoundError(absl::StrCat("data file ", pattern,
+                                            ": no such file, and nothing matches it as a glob; "
+                                            "check the path"));
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+}  // namespace
+
+absl::StatusOr<TokenStream> TokenStream::Open(const std::vector<std::string>& paths,
+                                              int64_t vocab_size) {
+  if (paths.empty()) {
+    return absl::InvalidArgumentError("the list of data files is empty; name at least one");
+  }
+  TokenStream stream;
+  stream.begins_.push_back(0);
+  for (const std::string& path : paths) {
+    STRAKE_ASSIGN_OR_RETURN(TokenFile file, TokenFile::Open(path, vocab_size));
+    stream.begins_.push_back(stream.begins_.back() + file.num_tokens());
+    stream.files_.push_back(std::move(file));
+  }
+  return stream;
+}
+
+template <typename Visit>
+absl::Status TokenStream::VisitParts(int64_t begin, int64_t count, const Visit& visit) const {
+  CHECK(begin >= 0 && count >= 0 && count <= num_tokens() - begin)
+      << "[token_stream] " << count << " tokens from " << begin << " of " << num_tokens();
+  size_t file = std::upper_bound(begins_.begin(), begins_.end(), begin) - begins_.begin() - 1;
+  for (int64_t done = 0; done < count; ++file) {
+    const int64_t at = begin + done;
+    const int64_t part = std::min(count - done, begins_[file + 1] - at);
+    STRAKE_RETURN_IF_ERROR(visit(files_[file], at - begins_[file], part, done));
+    done += part;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TokenStream::Read(int64_t begin, int64_t count, int32_t* tokens) const {
+  return VisitParts(begin, count,
+                    [&](const TokenFile& file, int64_t at, int64_t part, int64_t done) {
+                      return file.Read(at, part, tokens + done);
+                    });
+}
+
+// FNV-1a with a token in the place of a byte: a change of any single token changes the hash.
+uint64_t TokenStream::HashRange(uint64_t hash, int64_t begin, int64_t count) const {
+  constexpr uint64_t kPrime = 0x100000001b3ull;
+  std::array<int32_t, 4096> buffer;
+  const auto visit = [&](const TokenFile& file, int64_t at, int64_t part, int64_t) {
+    for (int64_t i = 0; i < part; i += buffer.size()) {
+      const int64_t n = std::min<int64_t>(buffer.size(), part - i);
+      file.ReadUnchecked(at + i, n, buffer.data());
+      for (int64_t j = 0; j < n; ++j) hash = (hash ^ static_cast<uint32_t>(buffer[j])) * kPrime;
+    }
+    return absl::OkStatus();
+  };
+  CHECK(VisitParts(begin, count, visit).ok());
+  return hash;
+}
+
+uint64_t TokenStream::Fingerprint() const {
+  constexpr int64_t kNumWindows = 1024;
+  constexpr int64_t kWindow = kMaxHashedTokens / kNumWindows;
+  const int64_t n = num_tokens();
+  const uint64_t hash = 0xcbf29ce484222325ull ^ static_cast<uint64_t>(n);
+  if (n <= kMaxHashedTokens) return HashRange(hash, 0, n);
+  uint64_t windows = hash;
+  const int64_t stride = (n - kWindow) / (kNumWindows - 1);
+  for (int64_t i = 0; i < kNumWindows - 1; ++i) {
+    windows = HashRange(windows, i * stride, kWindow);
+  }
+  return HashRange(windows, n - kWindow, kWindow);
+}
+
+absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths) {
+  std::vector<std::string> files;
+  for (const absl::string_view entry : absl::StrSplit(paths, ',')) {
+    if (entry.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "list of data files \"", paths, "\": an entry is empty; separate paths by one comma"));
+    }
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> matches, ExpandGlob(std::string(entry)));
+    files.insert(files.end(), matches.begin(), matches.end());
+  }
+  return files;
+}
+
+}  // namespace strake
