@@ -1,0 +1,16 @@
+// The arithmetic limit of the machine, as it is now: what matrix products are compared with.
+#ifndef STRAKE_CORE_DEVICE_FMA_PEAK_H_
+#define STRAKE_CORE_DEVICE_FMA_PEAK_H_
+
+#include "core/base/thread_team.h"
+
+namespace strake {
+
+// Floating-point operations per second (a fused multiply-add is two) in f32, over all threads of
+// `team`, of a loop that touches registers alone, with the widest vectors that this build may use.
+// The best of many short windows. Takes about 0.2 s.
+double MeasureFmaPeakFlops(ThreadTeam& team);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_DEVICE_FMA_PEAK_H_

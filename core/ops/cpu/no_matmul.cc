@@ -1,0 +1,10 @@
+#include "core/ops/cpu/matmul.h"
+
+namespace strake::cpu {
+
+bool Matmul(const ThreadTeam&, const float*, const float*, int64_t, int64_t, int64_t, MatmulOptions,
+            float*) {
+  return false;
+}
+
+}  // namespace strake::cpu
