@@ -1,0 +1,53 @@
+#include "core/nn/linear.h"
+
+#include "core/base/status_macros.h"
+#include "core/ops/bias_add.h"
+#include "core/ops/matmul.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+Linear::Linear(const Parameter* weight, const Parameter* bias, bool transposed,
+               WeightOwnership ownership)
+    : weight_(weight), bias_(bias), transposed_(transposed), ownership_(ownership) {
+  CHECK(weight->shape.size() == 2 && (bias == nullptr || bias->shape == Shape{out_features()}))
+      << "[linear] weight " << weight->name() << ShapeString(weight->shape) << ", bias "
+      << (bias == nullptr ? "none" : bias->name() + ShapeString(bias->shape));
+}
+
+int64_t Linear::in_features() const { return weight_->shape[transposed_ ? 1 : 0]; }
+int64_t Linear::out_features() const { return weight_->shape[transposed_ ? 0 : 1]; }
+
+absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x,
+                                       LinearSaved* saved) const {
+  CHECK(x.rank() == 2 && x.dim(1) == in_features())
+      << "[linear] x " << x.ToString() << ", weight " << weight_->name() << " "
+      << weight_->value.ToString() << (transposed_ ? " transposed" : "");
+  const Tensor y = ctx.arena().Allocate(x.dtype(), {x.dim(0), out_features()});
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, {.transpose_b = transposed_}, y));
+  if (bias_ != nullptr) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
+  if (saved != nullptr) saved->x = x;
+  return y;
+}
+
+Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
+                                      const LinearSaved& saved) const {
+  const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved.x.shape());
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, {.transpose_b = !transposed_}, dx));
+  return dx;
+}
+
+absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
+                                    const LinearSaved& saved) const {
+  const Tensor& left = transposed_ ? dy : saved.x;
+  const Tensor& right = transposed_ ? saved.x : dy;
+  STRAKE_RETURN_IF_ERROR(
+      Matmul(ctx, left, right, {.transpose_a = true, .accumulate = true}, weight_->grad));
+  if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
+  if (bias_ == nullptr) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
+  ctx.GradReady(*bias_);
+  return absl::OkStatus();
+}
+
+}  // namespace strake
