@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "core/device/context.h"
-#include "core/ops/causal_attention.h"
+#include "core/ops/attention_shape.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {

@@ -11,21 +11,12 @@
 #ifndef STRAKE_CORE_OPS_CAUSAL_ATTENTION_H_
 #define STRAKE_CORE_OPS_CAUSAL_ATTENTION_H_
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "core/device/context.h"
+#include "core/ops/attention_shape.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
-
-struct AttentionShape {
-  int64_t batch = 0;         // B
-  int64_t seq_len = 0;       // T
-  int64_t num_heads = 0;     // H
-  int64_t num_kv_heads = 0;  // KV
-  int64_t head_dim = 0;      // D
-};
 
 // y = [B*T, H*D] and lse = [B, H, T] (log of the sum of exp(s)), from qkv [B*T, (H + 2 KV) * D].
 absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,

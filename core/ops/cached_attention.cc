@@ -1,0 +1,91 @@
+#include "core/ops/cached_attention.h"
+
+#include <algorithm>
+
+#include "core/memory/activation_arena.h"
+#include "core/ops/cpu/causal_attention.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/cached_attention.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
+                 const Tensor& k_cache, const Tensor& v_cache, const Tensor& y) {
+  CheckOnCpu("cached_attention", qkv);
+  const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
+  CHECK(batch == 1 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
+        num_heads % num_kv_heads == 0 &&
+        qkv.shape() == Shape({seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
+        y.shape() == Shape({seq_len, num_heads * head_dim}) && k_cache.rank() == 2 &&
+        k_cache.dim(1) == num_kv_heads * head_dim && v_cache.shape() == k_cache.shape() &&
+        past >= 0 && past + seq_len <= k_cache.dim(0) && y.dtype() == qkv.dtype() &&
+        k_cache.dtype() == qkv.dtype() && v_cache.dtype() == qkv.dtype())
+      << "[cached_attention] qkv " << qkv.ToString() << ", k_cache " << k_cache.ToString()
+      << ", v_cache " << v_cache.ToString() << ", y " << y.ToString() << ", past " << past
+      << ", batch " << batch << ", seq_len " << seq_len << ", num_heads " << num_heads
+      << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
+}
+
+// Packing a head's cache into tiles pays from a panel of tokens on; fewer read it where it lies.
+bool Tiled(const Context& ctx, const Tensor& qkv) {
+  constexpr int64_t kMinTokens = 8;
+  return qkv.dtype() == DType::kF32 && !ctx.reference() && qkv.dim(0) >= kMinTokens;
+}
+
+template <typename Scalar>
+void AppendToCache(const Tensor& qkv, const AttentionShape& shape, int64_t past,
+                   const Tensor& k_cache, const Tensor& v_cache) {
+  const int64_t columns = shape.num_kv_heads * shape.head_dim;
+  for (int64_t n = 0; n < shape.seq_len; ++n) {
+    const Scalar* k = qkv.data<Scalar>() + n * qkv.dim(1) + shape.num_heads * shape.head_dim;
+    std::copy_n(k, columns, k_cache.data<Scalar>() + (past + n) * columns);
+    std::copy_n(k + columns, columns, v_cache.data<Scalar>() + (past + n) * columns);
+  }
+}
+
+template <typename Scalar>
+void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                      int64_t past, const Tensor& k_cache, const Tensor& v_cache, const Tensor& y) {
+  const int64_t head_dim = shape.head_dim, group = shape.num_heads / shape.num_kv_heads;
+  ctx.team().ParallelFor(shape.num_heads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t h = begin; h < end; ++h) {
+      const int64_t at = h / group * head_dim;
+      reference::CachedAttentionForward(qkv.data<Scalar>() + h * head_dim, qkv.dim(1),
+                                        k_cache.data<Scalar>() + at, v_cache.data<Scalar>() + at,
+                                        k_cache.dim(1), past, shape.seq_len, head_dim,
+                                        y.data<Scalar>() + h * head_dim, y.dim(1));
+    }
+  });
+}
+
+}  // namespace
+
+absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
+                                    const AttentionShape& shape, int64_t past, Tensor k_cache,
+                                    Tensor v_cache, Tensor y) {
+  CheckShapes(qkv, shape, past, k_cache, v_cache, y);
+  const ActivationScope scope(ctx.arena());
+  Tensor scratch;
+  if (Tiled(ctx, qkv)) {
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {ctx.team().num_threads(),
+                      cpu::CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim)});
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass());
+  DispatchReference("cached_attention", qkv.dtype(), [&]<typename Scalar>() {
+    AppendToCache<Scalar>(qkv, shape, past, k_cache, v_cache);
+    if (!Tiled(ctx, qkv)) ReferenceForward<Scalar>(ctx, qkv, shape, past, k_cache, v_cache, y);
+  });
+  if (Tiled(ctx, qkv)) {
+    const cpu::AttentionInputs inputs{qkv.data<float>(), qkv.dim(1), k_cache.data<float>(),
+                                      v_cache.data<float>(), k_cache.dim(1)};
+    cpu::CausalAttentionForward(ctx.team(), inputs, shape, past, scratch.data<float>(),
+                                y.data<float>(), nullptr);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace strake

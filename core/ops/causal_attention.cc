@@ -1,0 +1,144 @@
+#include "core/ops/causal_attention.h"
+
+#include <algorithm>
+
+#include "core/memory/activation_arena.h"
+#include "core/ops/cpu/causal_attention.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/causal_attention.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape, const Tensor& y,
+                 const Tensor& lse) {
+  CheckOnCpu(op, qkv);
+  const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
+  CHECK(batch >= 0 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
+        num_heads % num_kv_heads == 0 &&
+        qkv.shape() == Shape({batch * seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
+        y.shape() == Shape({batch * seq_len, num_heads * head_dim}) &&
+        lse.shape() == Shape({batch, num_heads, seq_len}) && y.dtype() == qkv.dtype() &&
+        lse.dtype() == qkv.dtype())
+      << "[" << op << "] qkv or gradient " << qkv.ToString() << ", y or gradient " << y.ToString()
+      << ", lse " << lse.ToString() << ", batch " << batch << ", seq_len " << seq_len
+      << ", num_heads " << num_heads << ", num_kv_heads " << num_kv_heads << ", head_dim "
+      << head_dim;
+}
+
+// Of the products alone: two in the forward pass, five in the backward.
+double ForwardFlops(const AttentionShape& shape) {
+  return 2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
+}
+
+bool Tiled(const Context& ctx, const Tensor& x) {
+  return x.dtype() == DType::kF32 && !ctx.reference();
+}
+
+// Where the heads are in a row of a fused matrix.
+struct FusedHeads {
+  explicit FusedHeads(const AttentionShape& shape)
+      : stride((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim),
+        k(shape.num_heads * shape.head_dim),
+        v(k + shape.num_kv_heads * shape.head_dim) {}
+  int64_t stride, k, v;
+};
+
+cpu::AttentionInputs Inputs(const Tensor& qkv, const AttentionShape& shape) {
+  const FusedHeads heads(shape);
+  const float* data = qkv.data<float>();
+  return {data, heads.stride, data + heads.k, data + heads.v, heads.stride};
+}
+
+template <typename Scalar>
+void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                      const Tensor& y, const Tensor& lse) {
+  const FusedHeads at(shape);
+  const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
+  ctx.team().ParallelFor(shape.batch * H, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t b = unit / H, h = unit % H, kv = h / (H / shape.num_kv_heads);
+      const Scalar* row = qkv.data<Scalar>() + b * T * at.stride;
+      reference::CausalAttentionForward(row + h * D, row + at.k + kv * D, row + at.v + kv * D,
+                                        at.stride, T, D, y.data<Scalar>() + (b * T * H + h) * D,
+                                        H * D, lse.data<Scalar>() + unit * T);
+    }
+  });
+}
+
+template <typename Scalar>
+void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, const Tensor& y,
+                       const Tensor& lse, const AttentionShape& shape, const Tensor& dqkv) {
+  const FusedHeads at(shape);
+  const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
+  const int64_t KV = shape.num_kv_heads;
+  std::fill_n(dqkv.data<Scalar>(), dqkv.num_elements(), Scalar(0));
+  ctx.team().ParallelFor(shape.batch * KV, 1, [&](int64_t begin, int64_t end) {
+    // The heads of a group one after the other: they add to the same dk and dv.
+    for (int64_t unit = begin * (H / KV); unit < end * (H / KV); ++unit) {
+      const int64_t b = unit / H, h = unit % H, kv = h / (H / KV);
+      const int64_t row = b * T * at.stride, out = (b * T * H + h) * D;
+      const int64_t q = row + h * D, k = row + at.k + kv * D, v = row + at.v + kv * D;
+      const Scalar* x = qkv.data<Scalar>();
+      Scalar* dx = dqkv.data<Scalar>();
+      reference::CausalAttentionBackward(
+          dy.data<Scalar>() + out, x + q, x + k, x + v, at.stride, y.data<Scalar>() + out, H * D,
+          lse.data<Scalar>() + unit * T, T, D, dx + q, dx + k, dx + v);
+    }
+  });
+}
+
+}  // namespace
+
+absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
+                                    const AttentionShape& shape, Tensor y, Tensor lse) {
+  CheckShapes("causal_attention", qkv, shape, y, lse);
+  const ActivationScope scope(ctx.arena());
+  Tensor scratch;
+  if (Tiled(ctx, qkv)) {
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {ctx.team().num_threads(),
+                      cpu::CausalAttentionForwardScratch(shape.seq_len, shape.head_dim)});
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), ForwardFlops(shape));
+  if (Tiled(ctx, qkv)) {
+    cpu::CausalAttentionForward(ctx.team(), Inputs(qkv, shape), shape, 0, scratch.data<float>(),
+                                y.data<float>(), lse.data<float>());
+    return absl::OkStatus();
+  }
+  DispatchReference("causal_attention", qkv.dtype(),
+                    [&]<typename Scalar>() { ReferenceForward<Scalar>(ctx, qkv, shape, y, lse); });
+  return absl::OkStatus();
+}
+
+absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv,
+                                     const Tensor& y, const Tensor& lse,
+                                     const AttentionShape& shape, Tensor dqkv) {
+  CheckShapes("causal_attention", qkv, shape, y, lse);
+  CheckShapes("causal_attention", dqkv, shape, dy, lse);
+  const ActivationScope scope(ctx.arena());
+  Tensor scratch;
+  if (Tiled(ctx, qkv)) {
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {ctx.team().num_threads(),
+                      cpu::CausalAttentionBackwardScratch(shape.seq_len, shape.head_dim)});
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), 2.5 * ForwardFlops(shape));
+  if (Tiled(ctx, qkv)) {
+    const FusedHeads heads(shape);
+    float* dx = dqkv.data<float>();
+    cpu::CausalAttentionBackward(ctx.team(), dy.data<float>(), Inputs(qkv, shape), y.data<float>(),
+                                 lse.data<float>(), shape, scratch.data<float>(), dx, dx + heads.k,
+                                 dx + heads.v);
+    return absl::OkStatus();
+  }
+  DispatchReference("causal_attention", qkv.dtype(), [&]<typename Scalar>() {
+    ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, dqkv);
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake
