@@ -246,11 +246,6 @@ std::string HeaderText(const std::vector<SafetensorsSpec>& tensors) {
 
 const char* SafetensorsDTypeName(SafetensorsDType dtype) { return Row(dtype).name; }
 
-bool IsReadableAsF32(SafetensorsDType dtype) {
-  return dtype == SafetensorsDType::kF32 || dtype == SafetensorsDType::kF16 ||
-         dtype == SafetensorsDType::kBf16;
-}
-
 absl::StatusOr<std::vector<SafetensorsEntry>> ParseSafetensors(absl::string_view file,
                                                                absl::string_view source) {
   STRAKE_ASSIGN_OR_RETURN(const uint64_t header_bytes, HeaderBytes(file, source));
@@ -323,7 +318,7 @@ absl::Status SafetensorsFile::ReadF32(const SafetensorsEntry& entry, int64_t fir
   const int64_t element_bytes = Row(entry.dtype).num_bytes;
   const char* begin = data_.get() + entry.begin + first * element_bytes;
   if (entry.dtype == SafetensorsDType::kF32) {
-    std::memcpy(out, begin, count * sizeof(float));
+    std::copy_n(begin, count * sizeof(float), reinterpret_cast<char*>(out));
   } else if (entry.dtype == SafetensorsDType::kF16) {
     ConvertHalves(begin, count, out, HalfToFloat);
   } else if (entry.dtype == SafetensorsDType::kBf16) {

@@ -71,7 +71,8 @@ class SafetensorsFile {
   const SafetensorsEntry* Find(absl::string_view name) const;
 
   // out = elements [first, first + count) of one of entries(), which must be F32, F16 or BF16
-  // (InvalidArgument otherwise), as f32. The pages that were read go back to the system.
+  // (InvalidArgument otherwise), as f32; with a count of 0, that check alone. The pages that were
+  // read go back to the system.
   absl::Status ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
                        float* out) const;
 
@@ -86,9 +87,6 @@ class SafetensorsFile {
   std::vector<SafetensorsEntry> entries_;
   std::vector<int32_t> by_name_;  // indices of entries_, sorted by name
 };
-
-// True for the dtypes that ReadF32() converts.
-bool IsReadableAsF32(SafetensorsDType dtype);
 
 struct SafetensorsSpec {
   std::string name;
