@@ -1,0 +1,36 @@
+// Files and folders that are still there after the machine crashed.
+//
+// Every function that can fail returns an error that names the path and the system's reason.
+#ifndef STRAKE_TOOLS_DURABLE_FILE_H_
+#define STRAKE_TOOLS_DURABLE_FILE_H_
+
+#include <cerrno>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace strake {
+
+// "cannot WHAT PATH: REASON", for a system call that has just failed.
+absl::Status SystemError(const char* what, const std::string& path, int error = errno);
+
+// Writes all of `data`, however many calls that takes. `path` is for the message alone.
+absl::Status WriteAll(int fd, absl::string_view data, const std::string& path);
+
+// Replaces the file or makes it: at every moment, also after a crash, `path` holds all of the old
+// contents or all of the new. Writes to "PATH.tmp" on the way.
+absl::Status WriteFileDurably(const std::string& path, absl::string_view text);
+
+// Makes the folder, and those above it where they are missing.
+absl::Status MakeDirectoriesDurably(const std::string& path);
+
+// Flushes a file's contents, or a folder's list of names, to the disk.
+absl::Status SyncPath(const std::string& path);
+
+// Flushes every file and folder in `directory`, itself included.
+absl::Status SyncTree(const std::string& directory);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_DURABLE_FILE_H_

@@ -1,0 +1,33 @@
+// FileDescriptor: a file descriptor that is closed at the end of its owner.
+#ifndef STRAKE_TOOLS_FILE_DESCRIPTOR_H_
+#define STRAKE_TOOLS_FILE_DESCRIPTOR_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace strake {
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+
+  // False for what open() returned when it failed.
+  bool valid() const { return fd_ >= 0; }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_FILE_DESCRIPTOR_H_
