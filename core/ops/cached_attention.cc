@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/memory/activation_arena.h"
+#include "core/ops/cpu/cached_attention.h"
 #include "core/ops/cpu/causal_attention.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/cached_attention.h"
@@ -28,10 +29,31 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
 }
 
+bool UsesReference(const Context& ctx, const Tensor& qkv) {
+  return qkv.dtype() != DType::kF32 || ctx.reference();
+}
+
 // Packing a head's cache into tiles pays from a panel of tokens on; fewer read it where it lies.
-bool Tiled(const Context& ctx, const Tensor& qkv) {
+bool Tiled(const AttentionShape& shape) {
   constexpr int64_t kMinTokens = 8;
-  return qkv.dtype() == DType::kF32 && !ctx.reference() && qkv.dim(0) >= kMinTokens;
+  return shape.seq_len >= kMinTokens;
+}
+
+// In floats.
+int64_t ScratchSize(const AttentionShape& shape, int64_t past, int num_threads) {
+  if (!Tiled(shape)) return cpu::CachedAttentionScratch(shape, past);
+  return num_threads * cpu::CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim);
+}
+
+void CpuForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape, int64_t past,
+                const Tensor& k_cache, const Tensor& v_cache, float* scratch, float* y) {
+  const cpu::AttentionInputs inputs{qkv.data<float>(), qkv.dim(1), k_cache.data<float>(),
+                                    v_cache.data<float>(), k_cache.dim(1)};
+  if (Tiled(shape)) {
+    cpu::CausalAttentionForward(ctx.team(), inputs, shape, past, scratch, y, nullptr);
+  } else {
+    cpu::CachedAttentionForward(ctx.team(), inputs, shape, past, scratch, y);
+  }
 }
 
 template <typename Scalar>
@@ -68,22 +90,20 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
   CheckShapes(qkv, shape, past, k_cache, v_cache, y);
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
-  if (Tiled(ctx, qkv)) {
-    scratch = ctx.arena().Allocate(
-        DType::kF32, {ctx.team().num_threads(),
-                      cpu::CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim)});
+  if (!UsesReference(ctx, qkv)) {
+    scratch =
+        ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass());
   DispatchReference("cached_attention", qkv.dtype(), [&]<typename Scalar>() {
     AppendToCache<Scalar>(qkv, shape, past, k_cache, v_cache);
-    if (!Tiled(ctx, qkv)) ReferenceForward<Scalar>(ctx, qkv, shape, past, k_cache, v_cache, y);
+    if (UsesReference(ctx, qkv)) {
+      ReferenceForward<Scalar>(ctx, qkv, shape, past, k_cache, v_cache, y);
+    }
   });
-  if (Tiled(ctx, qkv)) {
-    const cpu::AttentionInputs inputs{qkv.data<float>(), qkv.dim(1), k_cache.data<float>(),
-                                      v_cache.data<float>(), k_cache.dim(1)};
-    cpu::CausalAttentionForward(ctx.team(), inputs, shape, past, scratch.data<float>(),
-                                y.data<float>(), nullptr);
+  if (!UsesReference(ctx, qkv)) {
+    CpuForward(ctx, qkv, shape, past, k_cache, v_cache, scratch.data<float>(), y.data<float>());
   }
   return absl::OkStatus();
 }

