@@ -1,6 +1,7 @@
 #include "core/ops/matmul.h"
 
 #include "core/ops/cpu/matmul.h"
+#include "core/ops/cpu/matvec.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/matmul.h"
 #include "glog/logging.h"
@@ -39,6 +40,17 @@ void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const Matmu
   });
 }
 
+// False where this build has nothing better than the reference. No size is 0.
+bool RunOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+              const Sizes& sizes, const Tensor& c) {
+  const auto [m, n, k] = sizes;
+  const float *left = a.data<float>(), *right = b.data<float>();
+  if (m > 1) return cpu::Matmul(ctx.team(), left, right, m, n, k, options, c.data<float>());
+  cpu::MatVec(ctx.team(), left, right, n, k, options.transpose_b, options.accumulate,
+              c.data<float>());
+  return true;
+}
+
 }  // namespace
 
 absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions options,
@@ -47,11 +59,8 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b, Matmul
   if (ctx.dry_run()) return absl::OkStatus();
   const auto [m, n, k] = sizes;
   const OpTimer timer(ctx.profile(), "matmul", ctx.pass(), 2.0 * m * n * k);
-  const bool onednn = !ctx.reference() && c.dtype() == DType::kF32 && m > 0 && n > 0 && k > 0;
-  if (onednn && cpu::Matmul(ctx.team(), a.data<float>(), b.data<float>(), m, n, k, options,
-                            c.data<float>())) {
-    return absl::OkStatus();
-  }
+  const bool use_cpu = !ctx.reference() && c.dtype() == DType::kF32 && m > 0 && n > 0 && k > 0;
+  if (use_cpu && RunOnCpu(ctx, a, b, options, sizes, c)) return absl::OkStatus();
   DispatchReference("matmul", c.dtype(),
                     [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, options, sizes, c); });
   return absl::OkStatus();
