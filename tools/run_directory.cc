@@ -149,18 +149,22 @@ std::string RunDirectory::CheckpointPath(int64_t step) const {
   return absl::StrCat(path_, "/", kPrefix, step);
 }
 
-absl::StatusOr<std::vector<int64_t>> RunDirectory::Checkpoints() const {
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListNames(path_));
+absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_directory) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListNames(run_directory));
   std::vector<int64_t> steps;
   for (const std::string& name : names) {
     const std::optional<int64_t> step = ParseStep(name);
     std::error_code error;
-    if (step && std::filesystem::is_directory(CheckpointPath(*step), error)) {
+    if (step && std::filesystem::is_directory(absl::StrCat(run_directory, "/", name), error)) {
       steps.push_back(*step);
     }
   }
   std::sort(steps.begin(), steps.end());
   return steps;
+}
+
+absl::StatusOr<std::vector<int64_t>> RunDirectory::Checkpoints() const {
+  return ListCheckpoints(path_);
 }
 
 absl::StatusOr<std::optional<int64_t>> RunDirectory::LatestCheckpoint() const {

@@ -22,6 +22,9 @@
 
 namespace strake {
 
+// Steps of the complete checkpoints in a run's folder, ascending; needs no lock.
+absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_directory);
+
 class RunDirectory {
  public:
   // Makes the folder where it is missing, and locks it. FailedPrecondition, with the folder and the

@@ -1,0 +1,26 @@
+// Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
+//
+//   config.json, model.safetensors   what transformers loads
+//   optimizer.safetensors            NAME.exp_avg and NAME.exp_avg_sq, f32, in the weights' shapes
+//   run.json                         tools/run_record.h
+#ifndef STRAKE_TOOLS_CHECKPOINT_H_
+#define STRAKE_TOOLS_CHECKPOINT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "tools/engine.h"
+#include "tools/run_record.h"
+
+namespace strake {
+
+// Fills `directory`, which exists. Making it durable and atomic is RunDirectory's part. The same
+// state gives the same bytes.
+absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
+
+// Sets weights and optimizer state from a checkpoint of the same model.
+absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CHECKPOINT_H_

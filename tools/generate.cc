@@ -1,0 +1,160 @@
+// Prints text from a checkpoint: `bazel run //tools:generate -- --help`.
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/thread_team.h"
+#include "core/device/context.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/parameter_arena.h"
+#include "models/generator.h"
+#include "models/hf_checkpoint.h"
+#include "models/transformer.h"
+#include "tools/options.h"
+#include "tools/program.h"
+#include "tools/run_directory.h"
+#include "tools/user_paths.h"
+
+namespace strake {
+namespace {
+
+struct GenerateConfig {
+  std::string checkpoint = "runs/llama-tiny";
+  std::string prompt = "\n";
+  std::string prompt_tokens;
+  int64_t max_tokens = 500;
+  int64_t seed = 1;
+  int64_t threads = 0;
+  std::string ops = "auto";
+  SamplingOptions sampling = {.temperature = 0.8};
+};
+
+constexpr int64_t kByteVocab = 256;
+
+void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
+  options->Add("checkpoint", &c->checkpoint,
+               "checkpoint, a model directory in the Hugging Face layout, or the --out of a run, "
+               "whose last checkpoint is taken");
+  options->Add("prompt", &c->prompt, "text to continue, for models of bytes (vocabulary 256)");
+  options->Add("prompt_tokens", &c->prompt_tokens,
+               "comma-separated token numbers to continue, for other models, whose output is token "
+               "numbers too");
+  options->Add("max_tokens", &c->max_tokens, "tokens to generate", Range::Between(1, 1e9));
+  options->Add("temperature", &c->sampling.temperature, "0: always the likeliest token",
+               Range::Between(0, 1e6));
+  options->Add("top_k", &c->sampling.top_k, "draw from the k likeliest tokens; 0: from all",
+               Range::Between(0, 1e9));
+  options->Add("top_p", &c->sampling.top_p,
+               "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
+  options->Add("seed", &c->seed, "of the draws", Range::Between(0, 1e15));
+  options->Add("threads", &c->threads, "0: all cores", Range::Between(0, 4096));
+  options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
+               {"auto", "reference"});
+}
+
+absl::StatusOr<std::string> FindModel(const std::string& path) {
+  if (std::filesystem::exists(path + "/config.json")) return path;
+  if (!std::filesystem::is_directory(path)) {
+    return absl::NotFoundError(absl::StrCat("--checkpoint=", path, ": there is no such directory"));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(path));
+  if (steps.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("--checkpoint=", path, ": holds neither a config.json nor a checkpoint"));
+  }
+  return absl::StrCat(path, "/step-", steps.back());
+}
+
+absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
+                                                  int64_t vocab_size) {
+  std::vector<int32_t> tokens;
+  if (config.prompt_tokens.empty()) {
+    if (vocab_size != kByteVocab) {
+      return absl::InvalidArgumentError(absl::StrCat("the model's vocabulary is ", vocab_size,
+                                                     ", not bytes; give --prompt_tokens"));
+    }
+    if (config.prompt.empty()) {
+      return absl::InvalidArgumentError("--prompt is empty; give at least one byte");
+    }
+    for (const char c : config.prompt) tokens.push_back(static_cast<unsigned char>(c));
+    return tokens;
+  }
+  for (const absl::string_view word : absl::StrSplit(config.prompt_tokens, ',')) {
+    int32_t token;
+    if (!absl::SimpleAtoi(word, &token) || token < 0 || token >= vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--prompt_tokens: \"", word, "\" is not a token number from 0 to ", vocab_size - 1));
+    }
+    tokens.push_back(token);
+  }
+  return tokens;
+}
+
+absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config,
+                   const std::string& directory) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
+                          PromptTokens(config, model_config.vocab_size));
+  const int64_t num_tokens = prompt.size() + config.max_tokens;
+  if (model_config.family == ModelFamily::kGpt2 && num_tokens > model_config.max_positions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt's ", prompt.size(), " tokens and --max_tokens=", config.max_tokens,
+                     " are more than the model's ", model_config.max_positions, " positions"));
+  }
+  ThreadTeam team(config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads));
+  ParameterArena parameters;
+  const Transformer model(model_config, num_tokens, &parameters);
+  STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, parameters));
+
+  const OpSet op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto;
+  ActivationArena plan = ActivationArena::DryRun();
+  const size_t bytes =
+      GenerationBytes(Context(&team, &plan, op_set), model, static_cast<int64_t>(prompt.size()));
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
+  const Context ctx(&team, &arena, op_set);
+  const bool text = config.prompt_tokens.empty();
+  std::cout << (text ? config.prompt : config.prompt_tokens) << std::flush;
+  const absl::Status status =
+      GenerateTokens(ctx, model, prompt, config.max_tokens, config.sampling, [&](int64_t token) {
+        if (text) {
+          std::cout << static_cast<char>(token);
+        } else {
+          std::cout << "," << token;
+        }
+        std::cout.flush();
+        if (!std::cout) return absl::UnavailableError("stdout was closed");
+        return absl::OkStatus();
+      });
+  std::cout << "\n";
+  return status;
+}
+
+absl::Status Generate(int argc, char** argv) {
+  ChangeToUserDirectory();
+  GenerateConfig config;
+  OptionSet options("generate");
+  AddGenerateOptions(&config, &options);
+  const std::string help = options.Help();
+  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+  if (options.help_requested()) {
+    std::cout << help;
+    return absl::OkStatus();
+  }
+  config.sampling.seed = config.seed;
+  STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
+                          ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
+  return Print(config, model, directory);
+}
+
+}  // namespace
+}  // namespace strake
+
+int main(int argc, char** argv) { return strake::ExitCode(strake::Generate(argc, argv)); }

@@ -1,0 +1,95 @@
+#include "tools/run_record.h"
+
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/json.h"
+#include "core/base/status_macros.h"
+
+namespace strake {
+namespace {
+
+constexpr int kFormatVersion = 1;
+
+// A count from 0, below 2^62 so that sums with it do not overflow.
+absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
+                                  const std::string& path) {
+  const auto it = json.find(key);
+  if (it != json.end() && it->is_number_unsigned() && it->get<uint64_t>() < (uint64_t{1} << 62)) {
+    return it->get<int64_t>();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(path, ": \"", key, "\" is ",
+                                                 it == json.end() ? "missing" : it->dump(),
+                                                 "; a count is needed"));
+}
+
+void ListDifferences(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+                     const std::string& prefix, std::vector<std::string>* differences) {
+  std::set<std::string> keys;
+  for (const auto& [key, value] : saved.items()) keys.insert(key);
+  for (const auto& [key, value] : now.items()) keys.insert(key);
+  for (const std::string& key : keys) {
+    const nlohmann::ordered_json a = saved.value(key, nlohmann::ordered_json());
+    const nlohmann::ordered_json b = now.value(key, nlohmann::ordered_json());
+    if (a.is_object() && b.is_object()) {
+      ListDifferences(a, b, prefix + key + ".", differences);
+    } else if (a != b) {
+      differences->push_back(
+          absl::StrCat(prefix, key, " is ", a.dump(), " there, ", b.dump(), " now"));
+    }
+  }
+}
+
+}  // namespace
+
+std::string ToJson(const RunRecord& record) {
+  nlohmann::ordered_json json;
+  json["format_version"] = kFormatVersion;
+  json["step"] = record.step;
+  json["samples"] = record.samples;
+  json["identity"] = record.identity;
+  json["config"] = record.config;
+  return json.dump(2) + "\n";
+}
+
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
+  const std::string path = directory + "/run.json";
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text.str(), path));
+  if (!json.is_object() || json.value("format_version", nlohmann::json()) != kFormatVersion) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": \"format_version\" is not ", kFormatVersion,
+                     "; it was not written by this version of //tools:train"));
+  }
+  RunRecord record;
+  STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", path));
+  STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", path));
+  for (const char* key : {"identity", "config"}) {
+    if (!json.contains(key) || !json[key].is_object()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": \"", key, "\" is not an object"));
+    }
+  }
+  record.identity = json["identity"];
+  record.config = json["config"];
+  return record;
+}
+
+absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+                          const std::string& where) {
+  std::vector<std::string> differences;
+  ListDifferences(saved, now, "", &differences);
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(where, " holds another run: ", absl::StrJoin(differences, "; "),
+                   ". Use the same settings, or another --out"));
+}
+
+}  // namespace strake

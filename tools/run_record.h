@@ -1,0 +1,41 @@
+// run.json: what a run is, beside its checkpoints.
+//
+//   format_version   1
+//   step             optimizer steps done        (in a checkpoint)
+//   samples          sequences consumed, the data position (in a checkpoint)
+//   identity         what makes it this run: model, data, seed, shuffle, sequence length, global
+//                    batch, optimizer settings. Resuming needs the same.
+//   config           every option, resolved. May change on resume where it is not in `identity`.
+#ifndef STRAKE_TOOLS_RUN_RECORD_H_
+#define STRAKE_TOOLS_RUN_RECORD_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+
+struct RunRecord {
+  int64_t step = 0;
+  int64_t samples = 0;
+  nlohmann::ordered_json identity;
+  nlohmann::ordered_json config;
+};
+
+std::string ToJson(const RunRecord& record);
+
+// Reads DIRECTORY/run.json. NotFound where there is none; InvalidArgument, naming file and key, for
+// anything else that ToJson() does not write, another format version among it.
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+
+// FailedPrecondition, listing each difference with both values, where two identities differ.
+// `where` names the place that `saved` comes from.
+absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+                          const std::string& where);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_RUN_RECORD_H_

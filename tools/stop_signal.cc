@@ -1,0 +1,29 @@
+#include "tools/stop_signal.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+namespace strake {
+namespace {
+
+volatile sig_atomic_t stop_signal = 0;
+
+void OnStopSignal(int number) {
+  if (stop_signal != 0) _exit(128 + number);
+  stop_signal = number;
+}
+
+}  // namespace
+
+void InstallStopSignal() {
+  struct sigaction action = {};
+  action.sa_handler = OnStopSignal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+int StopRequested() { return stop_signal; }
+
+}  // namespace strake

@@ -1,0 +1,159 @@
+#include "tools/train_config.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+void AddTrainOptions(TrainConfig* c, OptionSet* options) {
+  const Range size = Range::Between(1, 1e9), count = Range::Between(0, 1e15);
+  const Range rate = Range::Between(0, 1e6);
+  options->Group("Model");
+  options->Add("model", &c->model,
+               "preset (gpt2-tiny, gpt2-mini, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m, "
+               "llama-tiny, llama-mini, llama-100m, llama-3.2-1b, llama-3-8b) or path of a Hugging "
+               "Face config.json; with --init_from, that directory's unless given");
+  options->Add("init_from", &c->init_from,
+               "directory in the Hugging Face layout to take the initial weights from; without it "
+               "they are random, from --seed");
+  options->Group("Data");
+  options->Add("train_data", &c->train_data,
+               "comma-separated paths or globs; *.bin are llm.c token files, others text read as "
+               "bytes; without it the King James Bible");
+  options->Add("val_data", &c->val_data,
+               "the same for validation; without it the last 10 % of --train_data is held back");
+  options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per rank and pass", size);
+  options->Add("global_batch", &c->global_batch,
+               "sequences per step, a multiple of --micro_batch; 0: --micro_batch",
+               Range::Between(0, 1e9));
+  options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
+  options->Group("Optimizer");
+  options->Add("steps", &c->steps, "optimizer steps in all", Range::Between(1, 1e15));
+  options->Add("lr", &c->lr, "peak learning rate", rate);
+  options->Add("min_lr", &c->min_lr, "learning rate at the end of the schedule", rate);
+  options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
+               {"constant", "linear", "cosine", "wsd"});
+  options->Add("warmup_steps", &c->warmup_steps, "steps of linear warm-up", count);
+  options->Add("weight_decay", &c->weight_decay, "AdamW's decay of matrices and embeddings", rate);
+  options->Add("beta1", &c->beta1, "AdamW's decay rate of the first moment", Range::HalfOpen(0, 1));
+  options->Add("beta2", &c->beta2, "AdamW's decay rate of the second moment",
+               Range::HalfOpen(0, 1));
+  options->Add("eps", &c->eps, "AdamW's epsilon", Range{0, 1, true});
+  options->Add("clip_norm", &c->clip_norm, "largest global gradient norm; 0: no clipping", rate);
+  options->Group("Run");
+  options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
+  options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
+               {"fp32", "bf16"});
+  options->Add("threads", &c->threads, "threads per rank; 0: all cores", Range::Between(0, 4096));
+  options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
+               {"auto", "reference"});
+  options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
+  options->Add("resume", &c->resume,
+               "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
+               "path of a checkpoint to go on from");
+  options->Group("Output (0: never)");
+  options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
+  options->Add("eval_every", &c->eval_every,
+               "steps between validations; there is one after the "
+               "last step, too",
+               count);
+  options->Add("eval_batches", &c->eval_batches,
+               "micro-batches per validation; -1: 32, and all after the last step",
+               Range::Between(-1, 1e15));
+  options->Add("sample_every", &c->sample_every,
+               "steps between samples of generated text; there is one after the last step, too",
+               count);
+  options->Add("save_every", &c->save_every,
+               "steps between checkpoints; there is one after the last step in any case", count);
+  options->Add("keep_last", &c->keep_last, "checkpoints kept; 0: all", count);
+}
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return absl::NotFoundError(absl::StrCat("--config=", path, ": cannot be read"));
+  }
+  return text.str();
+}
+
+// "gpt2-124m" of a preset; of a path the folder's name, or the file's where there is none.
+std::string ModelLabel(const std::string& model) {
+  const std::filesystem::path path(model);
+  if (path.extension() != ".json") return path.filename();
+  const std::string parent = path.parent_path().filename();
+  return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
+}
+
+absl::Status Resolve(bool model_given, TrainConfig* c) {
+  if (c->dtype == "bf16") {
+    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
+  }
+  if (c->global_batch == 0) c->global_batch = c->micro_batch;
+  if (c->global_batch % c->micro_batch != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--global_batch=", c->global_batch,
+                     " is not a multiple of --micro_batch=", c->micro_batch));
+  }
+  if (c->micro_batch > (int64_t{1} << 31) / c->seq_len) {
+    return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->micro_batch,
+                                                   " times --seq_len=", c->seq_len,
+                                                   " is more than 2^31 tokens in a pass"));
+  }
+  if (c->min_lr > c->lr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
+  }
+  if (c->threads == 0) c->threads = NumUsableCores();
+  if (c->out.empty()) {
+    const std::string from = c->init_from.empty() || model_given ? c->model : c->init_from;
+    c->out = "runs/" + ModelLabel(std::filesystem::path(from).lexically_normal());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv) {
+  TrainCommand command;
+  std::string config_path;
+  OptionSet options("train");
+  AddTrainOptions(&command.config, &options);
+  options.Group("Configuration");
+  options.Add("config", &config_path, "JSON file of options; flags override it").FlagOnly();
+  options.Add("print_config", &command.print_config, "print the configuration and stop").FlagOnly();
+  command.help = options.Help();
+  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+  command.show_help = options.help_requested();
+  if (command.show_help) return command;
+  if (!config_path.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadText(config_path));
+    STRAKE_RETURN_IF_ERROR(options.ParseJson(text, config_path));
+  }
+  command.model_given = options.IsSet("model");
+  STRAKE_RETURN_IF_ERROR(Resolve(command.model_given, &command.config));
+  return command;
+}
+
+nlohmann::ordered_json ToJson(const TrainConfig& config) {
+  TrainConfig copy = config;
+  OptionSet options("train");
+  AddTrainOptions(&copy, &options);
+  return options.ToJson();
+}
+
+LrSchedule ScheduleOf(const TrainConfig& config) {
+  const auto kind = ParseScheduleKind(config.schedule);
+  CHECK(kind.ok()) << kind.status();
+  return {*kind, config.lr, config.min_lr, config.warmup_steps, config.steps};
+}
+
+}  // namespace strake

@@ -1,0 +1,74 @@
+// TrainConfig: every option of //tools:train, from defaults, a JSON file and flags.
+#ifndef STRAKE_TOOLS_TRAIN_CONFIG_H_
+#define STRAKE_TOOLS_TRAIN_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+#include "optim/lr_schedule.h"
+#include "tools/options.h"
+
+namespace strake {
+
+// Members are called as their flags and JSON keys; what they mean stands in AddTrainOptions().
+struct TrainConfig {
+  std::string model = "llama-tiny";
+  std::string init_from;
+  std::string train_data;
+  std::string val_data;
+  int64_t seq_len = 256;
+  int64_t micro_batch = 8;
+  int64_t global_batch = 0;
+  int64_t steps = 1000;
+
+  double lr = 3e-3;
+  double min_lr = 0;
+  std::string schedule = "cosine";
+  int64_t warmup_steps = 50;
+  double weight_decay = 0.1;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double clip_norm = 1;
+
+  int64_t seed = 1;
+  bool shuffle = true;
+  std::string dtype = "fp32";
+  int64_t threads = 0;
+  std::string ops = "auto";
+
+  int64_t eval_every = 250;
+  int64_t eval_batches = -1;
+  int64_t sample_every = 250;
+  int64_t save_every = 250;
+  int64_t log_every = 10;
+  int64_t keep_last = 3;
+  std::string out;
+  std::string resume = "auto";
+};
+
+// What the flags asked for.
+struct TrainCommand {
+  TrainConfig config;
+  bool model_given = false;   // by a flag or the JSON file
+  bool show_help = false;     // print `help` and stop
+  bool print_config = false;  // print the configuration and stop
+  std::string help;
+};
+
+// Defaults, then the file of --config, then the other flags; then values that depend on others:
+// global_batch (0: micro_batch), threads (0: all cores), out ("": runs/MODEL). Paths stay as given.
+// InvalidArgument, naming flag or key and value, for what cannot be run.
+absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
+
+// The configuration as --config reads it.
+nlohmann::ordered_json ToJson(const TrainConfig& config);
+
+LrSchedule ScheduleOf(const TrainConfig& config);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_TRAIN_CONFIG_H_

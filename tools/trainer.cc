@@ -1,0 +1,400 @@
+#include "tools/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "models/generator.h"
+#include "models/hf_checkpoint.h"
+#include "models/initialize.h"
+#include "optim/lr_schedule.h"
+#include "tools/checkpoint.h"
+#include "tools/stop_signal.h"
+#include "tools/user_paths.h"
+
+namespace strake {
+namespace {
+
+constexpr int64_t kEvalBatches = 32;  // of a validation while training
+constexpr int64_t kSampleTokens = 200;
+constexpr int64_t kPromptTokens = 32;
+constexpr double kSampleTemperature = 0.8;
+
+absl::StatusOr<TokenStream> OpenStream(const char* flag, const std::string& paths,
+                                       int64_t vocab_size) {
+  const auto explain = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+  };
+  const auto files = ExpandPaths(paths);
+  if (!files.ok()) return explain(files.status());
+  auto stream = TokenStream::Open(*files, vocab_size);
+  if (!stream.ok()) return explain(stream.status());
+  return stream;
+}
+
+bool IsText(const TokenStream& stream) {
+  for (const TokenFile& file : stream.files()) {
+    if (file.encoding() != TokenEncoding::kBytes) return false;
+  }
+  return true;
+}
+
+std::string DataLabel(const TokenStream& stream) {
+  const std::string& first = stream.files().front().path();
+  if (stream.files().size() == 1) return std::filesystem::path(first).filename();
+  return absl::StrCat(stream.files().size(), " files");
+}
+
+// Files that both streams read: legal, but what is validated was trained on.
+std::vector<std::string> CommonFiles(const TokenStream& a, const TokenStream& b) {
+  std::set<std::string> seen;
+  std::vector<std::string> common;
+  std::error_code error;
+  for (const TokenFile& file : a.files()) {
+    seen.insert(std::filesystem::canonical(file.path(), error));
+  }
+  for (const TokenFile& file : b.files()) {
+    if (seen.count(std::filesystem::canonical(file.path(), error))) common.push_back(file.path());
+  }
+  return common;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& command,
+                                                         Progress* screen) {
+  std::unique_ptr<Trainer> trainer(new Trainer(command.config, screen));
+  STRAKE_RETURN_IF_ERROR(trainer->ResolveModel(command.model_given));
+  STRAKE_RETURN_IF_ERROR(trainer->OpenData());
+  STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
+  STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
+  trainer->PrintHeader();
+  return trainer;
+}
+
+absl::Status Trainer::ResolveModel(bool model_given) {
+  std::vector<std::string> notices;
+  const bool from_directory = !config_.init_from.empty() && !model_given;
+  const std::string& name = config_.model;
+  if (from_directory) {
+    STRAKE_ASSIGN_OR_RETURN(model_, ReadHfConfig(config_.init_from + "/config.json", &notices));
+  } else if (name.find('/') != std::string::npos || name.ends_with(".json")) {
+    STRAKE_ASSIGN_OR_RETURN(model_, ReadHfConfig(name, &notices));
+  } else {
+    STRAKE_ASSIGN_OR_RETURN(model_, ModelPreset(name));
+  }
+  for (const std::string& notice : notices) screen_->Print("note: " + notice);
+  if (model_.family == ModelFamily::kGpt2 && config_.seq_len > model_.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("--seq_len=", config_.seq_len,
+                                                   " is above the model's ", model_.max_positions,
+                                                   " positions"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::OpenData() {
+  std::string train_data = config_.train_data;
+  if (train_data.empty()) {
+    const auto text = RunfilePath("data/kjv.txt");
+    if (!text.ok()) {
+      return absl::NotFoundError(absl::StrCat("the default text is missing (",
+                                              text.status().message(), "); give --train_data"));
+    }
+    train_data = *text;
+  }
+  STRAKE_ASSIGN_OR_RETURN(train_stream_, OpenStream("--train_data", train_data, model_.vocab_size));
+  std::optional<int64_t> val_tokens;
+  if (!config_.val_data.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(val_stream_,
+                            OpenStream("--val_data", config_.val_data, model_.vocab_size));
+    val_tokens = val_stream_->num_tokens();
+    for (const std::string& path : CommonFiles(*train_stream_, *val_stream_)) {
+      screen_->Print(absl::StrCat("warning: ", path,
+                                  " is in --train_data and in --val_data: the validation "
+                                  "loss will be of text that was trained on"));
+    }
+  }
+  STRAKE_ASSIGN_OR_RETURN(split_,
+                          SplitTrainVal(train_stream_->num_tokens(), val_tokens, config_.seq_len));
+  STRAKE_ASSIGN_OR_RETURN(
+      train_loader_,
+      DataLoader::Create(&*train_stream_, split_.train.begin, split_.train.end,
+                         {config_.seq_len, static_cast<uint64_t>(config_.seed), config_.shuffle}));
+  const TokenStream& val = val_stream_.has_value() ? *val_stream_ : *train_stream_;
+  STRAKE_ASSIGN_OR_RETURN(val_loader_, DataLoader::Create(&val, split_.val.begin, split_.val.end,
+                                                          {config_.seq_len, 0, /*shuffle=*/false}));
+  fingerprint_ = train_stream_->Fingerprint();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::MakeEngine() {
+  STRAKE_ASSIGN_OR_RETURN(
+      engine_,
+      Engine::Create({.model = model_,
+                      .seq_len = config_.seq_len,
+                      .micro_batch = config_.micro_batch,
+                      .num_threads = static_cast<int>(config_.threads),
+                      .op_set = config_.ops == "reference" ? OpSet::kReference : OpSet::kAuto}));
+  const Shape shape = {config_.micro_batch * config_.seq_len};
+  tokens_ = TensorBuffer(DType::kI32, shape);
+  targets_ = TensorBuffer(DType::kI32, shape);
+  return absl::OkStatus();
+}
+
+nlohmann::ordered_json Trainer::Identity() const {
+  const nlohmann::ordered_json config = ToJson(config_);
+  nlohmann::ordered_json identity;
+  identity["model"] = nlohmann::ordered_json::parse(ToHfConfig(model_));
+  identity["train_data"] = absl::StrFormat("%016x, tokens 0 to %d", fingerprint_, split_.train.end);
+  for (const char* key : {"seed", "shuffle", "seq_len", "global_batch", "lr", "min_lr", "schedule",
+                          "warmup_steps", "weight_decay", "beta1", "beta2", "eps", "clip_norm"}) {
+    identity[key] = config.at(key);
+  }
+  return identity;
+}
+
+RunRecord Trainer::Record() const { return {step_, samples_, Identity(), ToJson(config_)}; }
+
+// The checkpoint to go on from; empty for a new run.
+absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
+  STRAKE_ASSIGN_OR_RETURN(const std::optional<int64_t> latest, directory_->LatestCheckpoint());
+  const std::string& out = directory_->path();
+  if (config_.resume == "auto") {
+    return latest.has_value() ? directory_->CheckpointPath(*latest) : "";
+  }
+  if (config_.resume == "never") {
+    if (!latest.has_value()) return "";
+    return absl::FailedPreconditionError(absl::StrCat("--resume=never, but ", out,
+                                                      " holds checkpoints up to step ", *latest,
+                                                      "; choose another --out or remove them"));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.resume));
+  if (latest.value_or(0) > record.step) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--resume=", config_.resume, " is at step ", record.step, ", but ", out,
+        " holds a later checkpoint, of step ", *latest, "; choose another --out or remove it"));
+  }
+  return config_.resume;
+}
+
+absl::Status Trainer::OpenRun() {
+  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
+  const std::string record_path = config_.out + "/run.json";
+  if (std::filesystem::exists(record_path)) {
+    STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.out));
+    STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), "--out=" + config_.out));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint());
+  if (!checkpoint.empty()) {
+    STRAKE_RETURN_IF_ERROR(Restore(checkpoint));
+  } else if (!config_.init_from.empty()) {
+    STRAKE_RETURN_IF_ERROR(LoadWeights(config_.init_from, engine_->parameters()));
+  } else {
+    InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
+  }
+  STRAKE_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(config_.out + "/metrics.jsonl", step_));
+  return WriteFileDurably(record_path, ToJson(Record()));
+}
+
+absl::Status Trainer::Restore(const std::string& checkpoint) {
+  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
+  STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), checkpoint));
+  STRAKE_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *engine_));
+  step_ = record.step;
+  samples_ = record.samples;
+  if (checkpoint == directory_->CheckpointPath(step_)) saved_step_ = step_;
+  const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
+  if (old_steps != config_.steps && config_.schedule != "constant") {
+    screen_->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ",
+                                config_.steps,
+                                ": the learning rates of the remaining steps are "
+                                "recomputed"));
+  }
+  return absl::OkStatus();
+}
+
+void Trainer::PrintHeader() const {
+  const MemoryPlan plan = PlanMemory(engine_->options());
+  const bool gpt2 = model_.family == ModelFamily::kGpt2;
+  const auto print = [&](const char* name, const std::string& text) {
+    screen_->Print(absl::StrFormat("%-10s %s", name, text));
+  };
+  print("model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
+                              gpt2 ? "GPT-2" : "Llama", "): ", FormatCount(NumParameters(model_)),
+                              " parameters, ", model_.num_layers, " layers of ", model_.hidden_size,
+                              ", ", model_.num_heads, " heads, vocabulary ", model_.vocab_size));
+  print("memory", absl::StrCat(FormatBytes(plan.total_bytes()), ": weights ",
+                               FormatBytes(plan.parameter_bytes), ", gradients ",
+                               FormatBytes(plan.gradient_bytes), ", optimizer ",
+                               FormatBytes(plan.optimizer_bytes), ", activations ",
+                               FormatBytes(plan.activation_bytes)));
+  print("data", absl::StrCat(DataLabel(*train_stream_), ": ",
+                             FormatCount(split_.train.num_tokens()), " tokens to train on, ",
+                             FormatCount(split_.val.num_tokens()), " to validate on"));
+  const double step_tokens = double(config_.global_batch) * config_.seq_len;
+  print("run",
+        absl::StrCat(config_.steps, " steps of ", config_.global_batch, " x ", config_.seq_len,
+                     " tokens (",
+                     absl::StrFormat("%.2f", config_.steps * config_.global_batch /
+                                                 double(train_loader_->num_samples())),
+                     " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
+  print("machine", absl::StrCat("CPU, ", config_.threads, " of ", NumUsableCores(), " cores, ",
+                                config_.dtype, config_.ops == "auto" ? "" : ", reference ops"));
+  print("out", step_ == 0 ? config_.out : absl::StrCat(config_.out, ", resumed at step ", step_));
+}
+
+absl::StatusOr<double> Trainer::MeanLoss() {
+  const double num_tokens = double(config_.global_batch) * config_.seq_len;
+  double sum = 0;
+  for (int64_t done = 0; done < config_.global_batch; done += config_.micro_batch) {
+    STRAKE_RETURN_IF_ERROR(
+        train_loader_->Load(samples_ + done, config_.micro_batch, tokens_, targets_));
+    STRAKE_ASSIGN_OR_RETURN(const double part,
+                            engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens));
+    sum += part;
+  }
+  return sum / num_tokens;
+}
+
+absl::Status Trainer::Step() {
+  const double start = MonotonicSeconds();
+  const int64_t step = step_ + 1;
+  const auto name_step = [&](const absl::Status& status) {
+    std::string message = absl::StrCat("step ", step, ": ", status.message());
+    if (status.code() == absl::StatusCode::kInternal) {
+      absl::StrAppend(&message, "; stopped. ",
+                      saved_step_ > 0 ? absl::StrCat("The last checkpoint is ",
+                                                     directory_->CheckpointPath(saved_step_))
+                                      : "There is no checkpoint yet");
+    }
+    return absl::Status(status.code(), message);
+  };
+  const auto loss = MeanLoss();
+  if (!loss.ok()) return name_step(loss.status());
+  const double lr = LearningRate(ScheduleOf(config_), step);
+  const auto norm = engine_->Update({.lr = lr,
+                                     .beta1 = config_.beta1,
+                                     .beta2 = config_.beta2,
+                                     .eps = config_.eps,
+                                     .weight_decay = config_.weight_decay,
+                                     .step = step},
+                                    config_.clip_norm);
+  if (!norm.ok()) return name_step(norm.status());
+  step_ = step;
+  samples_ += config_.global_batch;
+
+  const double seconds = MonotonicSeconds() - start;
+  const int64_t num_tokens = config_.global_batch * config_.seq_len;
+  // A running mean, so that the time left does not jump.
+  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
+  const double seconds_left = seconds_per_step_ * (config_.steps - step_);
+  const double tokens_per_second = num_tokens / seconds;
+  STRAKE_RETURN_IF_ERROR(
+      metrics_->LogStep({step_, *loss, lr, *norm, num_tokens, seconds, tokens_per_second}));
+  if (config_.log_every > 0 && (step_ % config_.log_every == 0 || step_ == config_.steps)) {
+    const double gflops =
+        TrainingFlopsPerToken(model_, config_.seq_len) * num_tokens / seconds_per_step_ / 1e9;
+    screen_->Print(absl::StrFormat(
+        "step %*d/%d  loss %.4f  lr %.2e  grad norm %.3f  %s tokens/s  %.0f GFLOP/s  %s left",
+        static_cast<int>(absl::StrCat(config_.steps).size()), step_, config_.steps, *loss, lr,
+        *norm, FormatCount(num_tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
+  }
+  screen_->Update({step_, config_.steps, *loss, tokens_per_second, seconds_left});
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Evaluate() {
+  const int64_t all = val_loader_->num_samples();
+  int64_t batches = config_.eval_batches;
+  if (batches < 0) batches = step_ == config_.steps ? all : kEvalBatches;
+  if (batches == 0) return absl::OkStatus();
+  const int64_t num_samples =
+      batches > all / config_.micro_batch ? all : batches * config_.micro_batch;
+  double sum = 0;
+  for (int64_t i = 0; i < num_samples; i += config_.micro_batch) {
+    const int64_t count = std::min(config_.micro_batch, num_samples - i);
+    const Tensor tokens = tokens_.tensor().Rows(0, count * config_.seq_len);
+    const Tensor targets = targets_.tensor().Rows(0, count * config_.seq_len);
+    STRAKE_RETURN_IF_ERROR(val_loader_->Load(i, count, tokens, targets));
+    STRAKE_ASSIGN_OR_RETURN(const double part, engine_->EvaluateLoss(tokens, targets));
+    sum += part;
+  }
+  const double loss = sum / (double(num_samples) * config_.seq_len);
+  screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", step_, loss,
+                                 FormatCount(num_samples), FormatCount(all)));
+  return metrics_->LogEval({step_, loss});
+}
+
+std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
+  std::string text;
+  if (IsText(*train_stream_)) {
+    for (const int32_t token : tokens) text += static_cast<char>(token);
+    return text;
+  }
+  for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);
+  return text;
+}
+
+absl::Status Trainer::PrintSample() {
+  const int64_t num_prompt = std::clamp<int64_t>(config_.seq_len / 2, 1, kPromptTokens);
+  const int64_t count = std::min(kSampleTokens, config_.seq_len - num_prompt);
+  std::vector<int32_t> tokens(num_prompt);
+  const TokenStream& val = val_stream_.has_value() ? *val_stream_ : *train_stream_;
+  STRAKE_RETURN_IF_ERROR(val.Read(split_.val.begin, num_prompt, tokens.data()));
+  const std::string prompt = SampleText(tokens);
+
+  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt);
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
+  const Context ctx(&engine_->team(), &arena, engine_->options().op_set);
+  std::vector<int32_t> continuation;
+  const SamplingOptions sampling = {.temperature = kSampleTemperature,
+                                    .seed = static_cast<uint64_t>(config_.seed + step_)};
+  STRAKE_RETURN_IF_ERROR(
+      GenerateTokens(ctx, engine_->model(), tokens, count, sampling, [&](int64_t token) {
+        continuation.push_back(static_cast<int32_t>(token));
+        return absl::OkStatus();
+      }));
+  screen_->Print(absl::StrCat("step ", step_, "  sample: [", prompt, "]",
+                              IsText(*train_stream_) ? "" : " ", SampleText(continuation)));
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Save() {
+  // The log first: a run that resumes from this checkpoint counts on its lines.
+  STRAKE_RETURN_IF_ERROR(metrics_->Sync());
+  STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, [&](const std::string& directory) {
+    return strake::WriteCheckpoint(directory, *engine_, Record());
+  }));
+  saved_step_ = step_;
+  screen_->Print(absl::StrFormat("step %d  saved %s", step_, directory_->CheckpointPath(step_)));
+  return directory_->Prune(config_.keep_last);
+}
+
+absl::Status Trainer::Run() {
+  if (step_ >= config_.steps) {
+    screen_->Print(absl::StrCat("nothing to do: the run is at step ", step_, " of ", config_.steps,
+                                "; raise --steps to go on"));
+    return absl::OkStatus();
+  }
+  const auto due = [&](int64_t every) {
+    return every > 0 && (step_ % every == 0 || step_ == config_.steps);
+  };
+  while (step_ < config_.steps && StopRequested() == 0) {
+    STRAKE_RETURN_IF_ERROR(Step());
+    if (due(config_.eval_every)) STRAKE_RETURN_IF_ERROR(Evaluate());
+    if (due(config_.sample_every)) STRAKE_RETURN_IF_ERROR(PrintSample());
+    if (due(config_.save_every) || step_ == config_.steps) STRAKE_RETURN_IF_ERROR(Save());
+  }
+  if (saved_step_ != step_) STRAKE_RETURN_IF_ERROR(Save());
+  if (step_ < config_.steps) {
+    screen_->Print(absl::StrCat("stopped by a signal after step ", step_,
+                                "; the same command goes on from there"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,76 @@
+// Trainer: a run of //tools:train from its configuration to its last checkpoint.
+#ifndef STRAKE_TOOLS_TRAINER_H_
+#define STRAKE_TOOLS_TRAINER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "data/data_loader.h"
+#include "data/token_stream.h"
+#include "data/train_val_split.h"
+#include "tools/engine.h"
+#include "tools/metrics_log.h"
+#include "tools/progress.h"
+#include "tools/run_directory.h"
+#include "tools/run_record.h"
+#include "tools/train_config.h"
+
+namespace strake {
+
+class Trainer {
+ public:
+  // Reads model and data, checks everything that can be checked, claims --out, and brings weights,
+  // optimizer and data position to where the run stands. Writes to `screen`, which must outlive the
+  // trainer. No file of an earlier run is changed before all checks have passed.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainCommand& command,
+                                                         Progress* screen);
+
+  // Trains until the last step, or until StopRequested(); either way the last step done is saved.
+  absl::Status Run();
+
+ private:
+  Trainer(const TrainConfig& config, Progress* screen) : config_(config), screen_(screen) {}
+
+  absl::Status ResolveModel(bool model_given);
+  absl::Status OpenData();
+  absl::Status MakeEngine();
+  absl::Status OpenRun();
+  absl::StatusOr<std::string> FindCheckpoint() const;
+  absl::Status Restore(const std::string& checkpoint);
+  nlohmann::ordered_json Identity() const;
+  RunRecord Record() const;
+  void PrintHeader() const;
+
+  absl::Status Step();
+  absl::StatusOr<double> MeanLoss();
+  absl::Status Evaluate();
+  absl::Status PrintSample();
+  absl::Status Save();
+  std::string SampleText(const std::vector<int32_t>& tokens) const;
+
+  TrainConfig config_;
+  Progress* const screen_;
+  ModelConfig model_;
+  std::optional<TokenStream> train_stream_, val_stream_;
+  TrainValSplit split_;
+  uint64_t fingerprint_ = 0;
+  std::optional<DataLoader> train_loader_, val_loader_;
+  std::unique_ptr<Engine> engine_;
+  std::optional<RunDirectory> directory_;
+  std::optional<MetricsLog> metrics_;
+  TensorBuffer tokens_, targets_;  // one micro-batch, i32
+
+  int64_t step_ = 0;        // done
+  int64_t samples_ = 0;     // consumed
+  int64_t saved_step_ = 0;  // the last in a checkpoint; 0 is a run that has none
+  double seconds_per_step_ = 0;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_TRAINER_H_
