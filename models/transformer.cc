@@ -43,7 +43,9 @@ Linear MakeHead(const ModelConfig& c, const Parameter* token_table, ParameterAre
     weight = arena->Add({{"lm_head.weight", c.hidden_size}}, {c.vocab_size, c.hidden_size}, true,
                         {.stddev = c.initializer_range});
   }
-  return Linear(weight, /*bias=*/nullptr, /*transposed=*/true);
+  // A tied weight's gradient is complete, and announced, after the embedding's backward pass.
+  return Linear(weight, /*bias=*/nullptr, /*transposed=*/true,
+                c.tie_word_embeddings ? WeightOwnership::kShared : WeightOwnership::kOwned);
 }
 
 TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
