@@ -1,0 +1,39 @@
+#include "core/ops/gelu.h"
+
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/gelu.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
+  CheckOnCpu("gelu", x);
+  CHECK(y.shape() == x.shape() && y.dtype() == x.dtype())
+      << "[gelu] x " << x.ToString() << ", y " << y.ToString();
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      reference::GeluForward(x.data<Scalar>() + begin, end - begin, y.data<Scalar>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x, Tensor dx) {
+  CheckOnCpu("gelu", x);
+  CHECK(dy.shape() == x.shape() && dx.shape() == x.shape() && dy.dtype() == x.dtype() &&
+        dx.dtype() == x.dtype())
+      << "[gelu] dy " << dy.ToString() << ", x " << x.ToString() << ", dx " << dx.ToString();
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      reference::GeluBackward(dy.data<Scalar>() + begin, x.data<Scalar>() + begin, end - begin,
+                              dx.data<Scalar>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

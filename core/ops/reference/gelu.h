@@ -1,0 +1,35 @@
+// GELU by definition. See core/ops/gelu.h.
+#ifndef STRAKE_CORE_OPS_REFERENCE_GELU_H_
+#define STRAKE_CORE_OPS_REFERENCE_GELU_H_
+
+#include <cstdint>
+
+#include "core/ops/reference/eigen.h"
+
+namespace strake::reference {
+
+inline constexpr double kGeluSqrtTwoOverPi = 0.79788456080286535588;
+inline constexpr double kGeluCubic = 0.044715;
+
+template <typename Scalar>
+void GeluForward(const Scalar* x, int64_t size, Scalar* y) {
+  const Scalar linear(kGeluSqrtTwoOverPi), cubic(kGeluSqrtTwoOverPi * kGeluCubic);
+  const ConstArray<Scalar> in(x, size);
+  const auto tanh = (in * (linear + cubic * in * in)).tanh();
+  Array<Scalar>(y, size) = Scalar(0.5) * in * (Scalar(1) + tanh);
+}
+
+template <typename Scalar>
+void GeluBackward(const Scalar* dy, const Scalar* x, int64_t size, Scalar* dx) {
+  const Scalar linear(kGeluSqrtTwoOverPi), cubic(kGeluSqrtTwoOverPi * kGeluCubic);
+  const ConstArray<Scalar> in(x, size);
+  const auto tanh = (in * (linear + cubic * in * in)).tanh();
+  const auto slope = linear + Scalar(3) * cubic * in * in;
+  const auto derivative =
+      Scalar(0.5) * (Scalar(1) + tanh) * (Scalar(1) + in * (Scalar(1) - tanh) * slope);
+  Array<Scalar>(dx, size) = ConstArray<Scalar>(dy, size) * derivative;
+}
+
+}  // namespace strake::reference
+
+#endif  // STRAKE_CORE_OPS_REFERENCE_GELU_H_

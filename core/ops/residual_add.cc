@@ -1,0 +1,27 @@
+#include "core/ops/residual_add.h"
+
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/residual_add.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                                Tensor y) {
+  CheckOnCpu("residual_add", x);
+  CHECK(residual.shape() == x.shape() && y.shape() == x.shape() && residual.dtype() == x.dtype() &&
+        y.dtype() == x.dtype())
+      << "[residual_add] x " << x.ToString() << ", residual " << residual.ToString() << ", y "
+      << y.ToString();
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "residual_add", ctx.pass());
+  DispatchReference("residual_add", x.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      reference::ResidualAddForward(x.data<Scalar>() + begin, residual.data<Scalar>() + begin,
+                                    end - begin, y.data<Scalar>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

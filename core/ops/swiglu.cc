@@ -1,0 +1,52 @@
+#include "core/ops/swiglu.h"
+
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/swiglu.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+// `y` is the output or its gradient, `dgate_up` the gradient or, in the forward pass, the input.
+void CheckShapes(const Tensor& y, const Tensor& gate_up, const Tensor& dgate_up) {
+  CheckOnCpu("swiglu", gate_up);
+  CHECK(gate_up.rank() == 2 && y.rank() == 2 && y.dim(0) == gate_up.dim(0) &&
+        2 * y.dim(1) == gate_up.dim(1) && dgate_up.shape() == gate_up.shape() &&
+        y.dtype() == gate_up.dtype() && dgate_up.dtype() == gate_up.dtype())
+      << "[swiglu] gate_up " << gate_up.ToString() << ", y or gradient " << y.ToString()
+      << ", dgate_up " << dgate_up.ToString();
+}
+
+}  // namespace
+
+absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) {
+  CheckShapes(y, gate_up, gate_up);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
+  const int64_t columns = y.dim(1);
+  DispatchReference("swiglu", y.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::SwigluForward(gate_up.data<Scalar>() + begin * 2 * columns, end - begin, columns,
+                               y.data<Scalar>() + begin * columns);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& gate_up,
+                            Tensor dgate_up) {
+  CheckShapes(dy, gate_up, dgate_up);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
+  const int64_t columns = dy.dim(1);
+  DispatchReference("swiglu", dy.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(dy.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * 2 * columns;
+      reference::SwigluBackward(dy.data<Scalar>() + begin * columns, gate_up.data<Scalar>() + at,
+                                end - begin, columns, dgate_up.data<Scalar>() + at);
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake
