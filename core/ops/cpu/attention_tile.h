@@ -29,6 +29,12 @@ inline int64_t RoundDown(int64_t n, int64_t multiple) { return n / multiple * mu
 inline Vec Broadcast(float x) { return x - Vec{}; }
 inline Vec Load(const float* x) { return *reinterpret_cast<const Vec*>(x); }
 inline void Store(Vec value, float* x) { *reinterpret_cast<Vec*>(x) = value; }
+inline Vec LoadUnaligned(const float* x) {
+  Vec value;
+  std::memcpy(&value, x, sizeof(value));
+  return value;
+}
+inline void StoreUnaligned(Vec value, float* x) { std::memcpy(x, &value, sizeof(value)); }
 inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
 
 // By way of Eigen, whose reductions are shuffles.
@@ -93,14 +99,35 @@ inline void PanelProduct(const float* a, int64_t lda, const float* b, int64_t ld
   if (j < columns) Strip<kTransposed, 1>(a, lda, b + j, ldb, depth, accumulate, c + j, ldc);
 }
 
-// Copies `rows` rows of `columns` floats, and pads with zeros to [padded_rows, padded_columns].
-inline void PackRows(const float* from, int64_t stride, int64_t rows, int64_t columns,
+// Which lanes of the vector at column `column` lie before column `end`: all ones there.
+inline IntVec LanesBefore(int64_t end, int64_t column) {
+  IntVec lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < static_cast<int32_t>(end - column);
+}
+
+// Copies `rows` rows of `columns` floats times `scale`, and pads with zeros to [padded_rows,
+// padded_columns]; `to` is aligned.
+inline void PackRows(const float* from, int64_t stride, int64_t rows, int64_t columns, float scale,
                      int64_t padded_rows, int64_t padded_columns, float* to) {
-  for (int64_t r = 0; r < rows; ++r, to += padded_columns) {
-    std::memcpy(to, from + r * stride, columns * sizeof(float));
-    std::fill(to + columns, to + padded_columns, 0.0f);
+  const int64_t whole = RoundDown(columns, kLanes);
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += padded_columns) {
+    for (int64_t c = 0; c < whole; c += kLanes) Store(LoadUnaligned(from + c) * scale, to + c);
+    if (whole == columns) continue;
+    Store(Vec{}, to + whole);
+    for (int64_t c = whole; c < columns; ++c) to[c] = from[c] * scale;
   }
   std::fill(to, to + (padded_rows - rows) * padded_columns, 0.0f);
+}
+
+// The way back: rows of `columns` floats times `scale`, from rows of `padded_columns`.
+inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, int64_t columns,
+                       float scale, float* to, int64_t stride) {
+  const int64_t whole = RoundDown(columns, kLanes);
+  for (int64_t r = 0; r < rows; ++r, from += padded_columns, to += stride) {
+    for (int64_t c = 0; c < whole; c += kLanes) StoreUnaligned(Load(from + c) * scale, to + c);
+    for (int64_t c = whole; c < columns; ++c) to[c] = from[c] * scale;
+  }
 }
 
 template <int kOffset, int... kIndex>

@@ -27,12 +27,6 @@ int64_t VisibleKeys(int64_t end_query, int64_t first_key) {
   return std::min(kBlock, RoundUp(end_query - first_key, kLanes));
 }
 
-// Sets what query `position` must not see of a row of scores to `value`.
-void Mask(int64_t position, int64_t first_key, int64_t columns, float value, float* row) {
-  const int64_t visible = std::max<int64_t>(0, position + 1 - first_key);
-  if (visible < columns) std::fill(row + visible, row + columns, value);
-}
-
 // The running softmax of the queries of a block: their largest score so far, and the sum of
 // exp(score - largest).
 struct RowState {
@@ -40,21 +34,22 @@ struct RowState {
   float sum = 0;
 };
 
-// row = exp(row - largest); rescales `state` and y [dim], the sum of weighted values so far.
+// row = exp(row - largest), 0 for keys that the query at `position` must not see; rescales `state`
+// and y [dim], the sum of weighted values so far.
 void OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, int64_t dim, float* row,
                    RowState& state, float* y) {
-  Mask(position, first_key, columns, -kInfinity, row);
+  const int64_t visible = position + 1 - first_key;
   Vec largest = Broadcast(state.largest);
-  for (int64_t j = 0; j < columns; j += kLanes) largest = Max(largest, Load(row + j));
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    largest = LanesBefore(visible, j) ? Max(largest, Load(row + j)) : largest;
+  }
   const float new_largest = Lanes(largest).maxCoeff();
   Vec sum{};
   for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec p = Exp(Load(row + j) - new_largest);
+    const Vec p = LanesBefore(visible, j) ? Exp(Load(row + j) - new_largest) : Vec{};
     Store(p, row + j);
     sum += p;
   }
-  // exp(-87) of masked scores is lost in the sum, but would carry values that no query may see.
-  Mask(position, first_key, columns, 0, row);
   if (first_key > 0 && new_largest != state.largest) {
     const float shrink = std::exp(state.largest - new_largest);
     state.sum *= shrink;
@@ -84,9 +79,9 @@ struct ForwardTiles {
                 int64_t head_dim) {
     for (int64_t begin = 0; begin < num_keys; begin += kBlock) {
       const int64_t rows = std::min(kBlock, num_keys - begin);
-      PackRows(keys + begin * stride, stride, rows, head_dim, kBlock, dim, q);
+      PackRows(keys + begin * stride, stride, rows, head_dim, 1, kBlock, dim, q);
       Transpose(q, dim, kBlock, dim, k_transposed + begin * dim, kBlock);
-      PackRows(values + begin * stride, stride, rows, head_dim, kBlock, dim, v + begin * dim);
+      PackRows(values + begin * stride, stride, rows, head_dim, 1, kBlock, dim, v + begin * dim);
     }
   }
 
@@ -116,17 +111,6 @@ void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows,
       PanelProduct<false>(t.scores, kBlock, t.v + key * t.dim, t.dim, t.dim, columns, true,
                           t.y + r * t.dim, t.dim);
     }
-  }
-}
-
-void ScaleRows(int64_t rows, int64_t dim, float scale, float* x) {
-  for (int64_t i = 0; i < rows * dim; i += kLanes) Store(Load(x + i) * scale, x + i);
-}
-
-void UnpackRows(const float* from, int64_t dim, int64_t rows, int64_t columns, float scale,
-                float* to, int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) to[r * stride + c] = scale * from[r * dim + c];
   }
 }
 
@@ -169,9 +153,12 @@ struct BackwardTiles {
 // p = exp(p - lse) where the query sees the key and 0 elsewhere; ds = p (ds - dy_y).
 void SoftmaxBackward(int64_t position, int64_t first_key, int64_t columns, float lse, float dy_y,
                      float* p, float* ds) {
-  for (int64_t j = 0; j < columns; j += kLanes) Store(Exp(Load(p + j) - lse), p + j);
-  Mask(position, first_key, columns, 0, p);
-  for (int64_t j = 0; j < columns; j += kLanes) Store(Load(p + j) * (Load(ds + j) - dy_y), ds + j);
+  const int64_t visible = position + 1 - first_key;
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const Vec p_j = LanesBefore(visible, j) ? Exp(Load(p + j) - lse) : Vec{};
+    Store(p_j, p + j);
+    Store(p_j * (Load(ds + j) - dy_y), ds + j);
+  }
 }
 
 // One block of queries from `position` on against one of keys; see the reference for the formulas.
@@ -227,10 +214,9 @@ struct Backward {
     const int64_t begin = block * kBlock, rows = std::min(kBlock, shape.seq_len - begin);
     const int64_t dim = shape.head_dim, stride = OutputStride();
     const float* from = in.q + QueryAt(batch, head) + begin * in.q_stride;
-    PackRows(from, in.q_stride, rows, dim, kBlock, t.dim, t.q);
-    ScaleRows(rows, t.dim, ScoreScale(dim), t.q);
+    PackRows(from, in.q_stride, rows, dim, ScoreScale(dim), kBlock, t.dim, t.q);
     const int64_t at = (batch * shape.seq_len + begin) * stride + head * dim;
-    PackRows(dy + at, stride, rows, dim, kBlock, t.dim, t.dy);
+    PackRows(dy + at, stride, rows, dim, 1, kBlock, t.dim, t.dy);
     const float* lse_row = lse + (batch * shape.num_heads + head) * shape.seq_len + begin;
     using Row = Eigen::Map<const Eigen::ArrayXf>;
     for (int64_t r = 0; r < rows; ++r) {
@@ -247,9 +233,9 @@ struct Backward {
     for (int64_t key = begin; key < end; key += kBlock) {
       const int64_t rows = std::min(kBlock, shape.seq_len - key), to = key * t.dim;
       const int64_t from = at + key * in.kv_stride;
-      PackRows(in.v + from, in.kv_stride, rows, shape.head_dim, kBlock, t.dim, t.q);
+      PackRows(in.v + from, in.kv_stride, rows, shape.head_dim, 1, kBlock, t.dim, t.q);
       Transpose(t.q, t.dim, kBlock, t.dim, t.v_transposed + to, kBlock);
-      PackRows(in.k + from, in.kv_stride, rows, shape.head_dim, kBlock, t.dim, t.k + to);
+      PackRows(in.k + from, in.kv_stride, rows, shape.head_dim, 1, kBlock, t.dim, t.k + to);
       Transpose(t.k + to, t.dim, kBlock, t.dim, t.k_transposed + to, kBlock);
     }
   }
@@ -322,8 +308,7 @@ void CausalAttentionForward(ThreadTeam& team, const AttentionInputs& inputs,
           const int64_t rows = std::min(kBlock, shape.seq_len - first);
           const int64_t token = batch * shape.seq_len + first;
           PackRows(inputs.q + token * inputs.q_stride + head * dim, inputs.q_stride, rows, dim,
-                   RoundUp(rows, kPanelRows), t.dim, t.q);
-          ScaleRows(rows, t.dim, ScoreScale(dim), t.q);
+                   ScoreScale(dim), RoundUp(rows, kPanelRows), t.dim, t.q);
           std::array<RowState, kBlock> states;
           AttendBlock(t, past + first, rows, states);
           for (int64_t r = 0; r < rows; ++r) {
