@@ -13,6 +13,7 @@
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
 #include "tools/checkpoint.h"
+#include "tools/durable_file.h"
 #include "tools/stop_signal.h"
 #include "tools/user_paths.h"
 
