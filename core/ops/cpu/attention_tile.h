@@ -99,11 +99,13 @@ inline void PanelProduct(const float* a, int64_t lda, const float* b, int64_t ld
   if (j < columns) Strip<kTransposed, 1>(a, lda, b + j, ldb, depth, accumulate, c + j, ldc);
 }
 
-// Which lanes of the vector at column `column` lie before column `end`: all ones there.
-inline IntVec LanesBefore(int64_t end, int64_t column) {
+// `value` in lanes below `count`, `other` in the rest; without kMasked, `value`.
+template <bool kMasked>
+inline Vec FirstLanes(int64_t count, Vec value, Vec other) {
+  if constexpr (!kMasked) return value;
   IntVec lane;
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  return lane < static_cast<int32_t>(end - column);
+  return lane < static_cast<int32_t>(count) ? value : other;
 }
 
 // Copies `rows` rows of `columns` floats times `scale`, and pads with zeros to [padded_rows,

@@ -35,18 +35,19 @@ struct RowState {
 };
 
 // row = exp(row - largest), 0 for keys that the query at `position` must not see; rescales `state`
-// and y [dim], the sum of weighted values so far.
+// and y [dim], the sum of weighted values so far. Without kMasked the query sees the whole row.
+template <bool kMasked>
 void OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, int64_t dim, float* row,
                    RowState& state, float* y) {
   const int64_t visible = position + 1 - first_key;
   Vec largest = Broadcast(state.largest);
   for (int64_t j = 0; j < columns; j += kLanes) {
-    largest = LanesBefore(visible, j) ? Max(largest, Load(row + j)) : largest;
+    largest = FirstLanes<kMasked>(visible - j, Max(largest, Load(row + j)), largest);
   }
   const float new_largest = Lanes(largest).maxCoeff();
   Vec sum{};
   for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec p = LanesBefore(visible, j) ? Exp(Load(row + j) - new_largest) : Vec{};
+    const Vec p = FirstLanes<kMasked>(visible - j, Exp(Load(row + j) - new_largest), Vec{});
     Store(p, row + j);
     sum += p;
   }
@@ -104,9 +105,11 @@ void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows,
       if (columns <= 0) continue;
       PanelProduct<false>(t.q + r * t.dim, t.dim, t.k_transposed + key * t.dim, kBlock, columns,
                           t.dim, false, t.scores, kBlock);
+      const auto softmax =
+          position + r < key + columns - 1 ? OnlineSoftmax<true> : OnlineSoftmax<false>;
       for (int64_t i = 0; i < kPanelRows; ++i) {
-        OnlineSoftmax(position + r + i, key, columns, t.dim, t.scores + i * kBlock, states[r + i],
-                      t.y + (r + i) * t.dim);
+        softmax(position + r + i, key, columns, t.dim, t.scores + i * kBlock, states[r + i],
+                t.y + (r + i) * t.dim);
       }
       PanelProduct<false>(t.scores, kBlock, t.v + key * t.dim, t.dim, t.dim, columns, true,
                           t.y + r * t.dim, t.dim);
@@ -151,11 +154,12 @@ struct BackwardTiles {
 };
 
 // p = exp(p - lse) where the query sees the key and 0 elsewhere; ds = p (ds - dy_y).
+template <bool kMasked>
 void SoftmaxBackward(int64_t position, int64_t first_key, int64_t columns, float lse, float dy_y,
                      float* p, float* ds) {
   const int64_t visible = position + 1 - first_key;
   for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec p_j = LanesBefore(visible, j) ? Exp(Load(p + j) - lse) : Vec{};
+    const Vec p_j = FirstLanes<kMasked>(visible - j, Exp(Load(p + j) - lse), Vec{});
     Store(p_j, p + j);
     Store(p_j * (Load(ds + j) - dy_y), ds + j);
   }
@@ -173,9 +177,11 @@ void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_
                         t.dim, false, p, kBlock);
     PanelProduct<false>(t.dy + r * t.dim, t.dim, t.v_transposed + key * t.dim, kBlock, columns,
                         t.dim, false, ds, kBlock);
+    const auto softmax =
+        position + r < key + columns - 1 ? SoftmaxBackward<true> : SoftmaxBackward<false>;
     for (int64_t i = 0; i < kPanelRows; ++i) {
-      SoftmaxBackward(position + r + i, key, columns, t.lse[r + i], t.dy_y[r + i], p + i * kBlock,
-                      ds + i * kBlock);
+      softmax(position + r + i, key, columns, t.lse[r + i], t.dy_y[r + i], p + i * kBlock,
+              ds + i * kBlock);
     }
     if (want_dq) {
       PanelProduct<false>(ds, kBlock, t.k + key * t.dim, t.dim, t.dim, columns, true,
