@@ -7,8 +7,6 @@
 
 #include "absl/strings/numbers.h"
 #include "core/base/status_macros.h"
-#include "core/base/thread_team.h"
-#include "core/memory/activation_arena.h"
 #include "models/hf_checkpoint.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
