@@ -1,0 +1,20 @@
+#include "core/device/fma_peak.h"
+
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+// Any core with AVX2 and FMA does more than 1 operation per nanosecond even when it is shared, and
+// none does 1000: a loop that was optimised away would.
+TEST(FmaPeakTest, IsPlausible) {
+  for (const int num_threads : {1, 2}) {
+    ThreadTeam team(num_threads);
+    const double flops = MeasureFmaPeakFlops(team);
+    EXPECT_GT(flops, 1e9);
+    EXPECT_LT(flops, 1e12 * num_threads);
+  }
+}
+
+}  // namespace
+}  // namespace strake
