@@ -38,14 +38,13 @@ Norm AddLayersAndNorm(const ModelConfig& c, ParameterArena* arena,
 
 // [V, C], applied transposed: the layout of an embedding, so that tying shares the parameter.
 Linear MakeHead(const ModelConfig& c, const Parameter* token_table, ParameterArena* arena) {
-  const Parameter* weight = token_table;
-  if (!c.tie_word_embeddings) {
-    weight = arena->Add({{"lm_head.weight", c.hidden_size}}, {c.vocab_size, c.hidden_size}, true,
-                        {.stddev = c.initializer_range});
+  if (c.tie_word_embeddings) {
+    return Linear(token_table, /*bias=*/nullptr, /*transposed=*/true, WeightOwnership::kShared);
   }
-  // A tied weight's gradient is complete, and announced, after the embedding's backward pass.
-  return Linear(weight, /*bias=*/nullptr, /*transposed=*/true,
-                c.tie_word_embeddings ? WeightOwnership::kShared : WeightOwnership::kOwned);
+  const Parameter* weight =
+      arena->Add({{"lm_head.weight", c.hidden_size}}, {c.vocab_size, c.hidden_size}, true,
+                 {.stddev = c.initializer_range});
+  return Linear(weight, /*bias=*/nullptr, /*transposed=*/true);
 }
 
 TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
@@ -119,10 +118,7 @@ absl::Status Transformer::Backward(const Context& ctx, double scale,
       SoftmaxCrossEntropyBackward(ctx, saved->targets, saved->lse, scale, dlogits));
 
   Pending<Tensor> pending_dh = head_.BackwardInput(ctx, dlogits, saved->head);
-  Context head_ctx = ctx;
-  // A tied table's gradient is ready only after the embedding's own term.
-  if (config_.tie_word_embeddings) head_ctx.set_on_grad_ready(nullptr);
-  STRAKE_RETURN_IF_ERROR(head_.BackwardWeight(head_ctx, dlogits, saved->head));
+  STRAKE_RETURN_IF_ERROR(head_.BackwardWeight(ctx, dlogits, saved->head));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
 
   // From here on one tensor is the residual stream's gradient, updated in place by each block.
