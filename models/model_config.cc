@@ -263,8 +263,8 @@ const std::map<std::string, ModelConfig>& Presets() {
 
 // Elements of one block's matrices, biases and norms.
 double BlockParameters(const ModelConfig& c, bool matrices_only) {
-  const double hidden = c.hidden_size, query = c.num_heads * c.head_dim,
-               qkv = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim;
+  const double hidden = c.hidden_size, query = double(c.num_heads) * c.head_dim,
+               qkv = query + 2.0 * c.num_kv_heads * c.head_dim;
   const bool gpt2 = c.family == ModelFamily::kGpt2;
   const double up = (gpt2 ? 1.0 : 2.0) * c.intermediate_size;
   const double matrices = hidden * (qkv + query + up + c.intermediate_size);
@@ -419,6 +419,12 @@ absl::Status ValidateModelConfig(const ModelConfig& c) {
   if (CountParameters(c) > 0x1p50) {
     return absl::InvalidArgumentError(absl::StrCat("the sizes make ", CountParameters(c),
                                                    " parameters; at most 2^50 are handled"));
+  }
+  // Each layer is an object, even in a plan that allocates no weights.
+  constexpr int64_t kMaxLayers = int64_t{1} << 14;
+  if (c.num_layers > kMaxLayers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("number of layers ", c.num_layers, " is above ", kMaxLayers));
   }
   return absl::OkStatus();
 }

@@ -41,6 +41,29 @@ std::optional<size_t> ControlGroupBytes() {
   return std::nullopt;
 }
 
+// Below what any plan of these options comes to. In floating point, so that no size overflows, and
+// without the model, whose tables of positions are allocated in a dry run too.
+double LeastBytes(const EngineOptions& options) {
+  const ModelConfig& c = options.model;
+  const double num_tokens = double(options.seq_len) * options.micro_batch;
+  const double layer =
+      double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
+  const double positions =
+      c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
+  return 16.0 * NumParameters(c) + 4 * num_tokens * (c.vocab_size + c.num_layers * layer) +
+         8 * positions;
+}
+
+absl::Status CheckLeastMemory(const EngineOptions& options) {
+  // Where the system does not say: what x86-64 can address.
+  const size_t available = AvailableMemoryBytes().value_or(size_t{1} << 47);
+  const double least = LeastBytes(options);
+  if (least <= double(available)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the run needs more than ", FormatBytes(least), " of memory but ", FormatBytes(available),
+      " are free; choose a smaller --model, --micro_batch or --seq_len"));
+}
+
 double SumOf(const Tensor& loss) {
   double sum = 0;
   for (int64_t i = 0; i < loss.num_elements(); ++i) sum += loss.data<float>()[i];
@@ -102,6 +125,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  STRAKE_RETURN_IF_ERROR(CheckLeastMemory(options));
   const MemoryPlan plan = PlanMemory(options);
   STRAKE_RETURN_IF_ERROR(CheckMemory(plan));
   std::unique_ptr<Engine> engine(new Engine(options));
@@ -116,13 +140,7 @@ absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const T
   context_->set_pass(Pass::kForward);
   STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
                           model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
-  const double sum = SumOf(loss);
-  if (!std::isfinite(sum)) {
-    return absl::InternalError(absl::StrCat("the loss is ", sum,
-                                            "; the first tensor that is not "
-                                            "finite is ",
-                                            FirstNonFinite(parameters_, saved)));
-  }
+  STRAKE_ASSIGN_OR_RETURN(const double sum, FiniteSum(loss, saved));
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
   return sum;
@@ -134,7 +152,15 @@ absl::StatusOr<double> Engine::EvaluateLoss(const Tensor& tokens, const Tensor& 
   context_->set_pass(Pass::kForward);
   STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
                           model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
-  return SumOf(loss);
+  return FiniteSum(loss, saved);
+}
+
+absl::StatusOr<double> Engine::FiniteSum(const Tensor& loss, const TransformerSaved& saved) const {
+  const double sum = SumOf(loss);
+  if (std::isfinite(sum)) return sum;
+  return absl::InternalError(absl::StrCat("the loss is ", sum,
+                                          "; the first tensor that is not finite is ",
+                                          FirstNonFinite(parameters_, saved)));
 }
 
 absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {

@@ -64,7 +64,7 @@ class Engine {
   absl::StatusOr<double> AccumulateGradients(const Tensor& tokens, const Tensor& targets,
                                              double scale);
 
-  // The sum of the losses alone.
+  // The sum of the losses alone; the same error.
   absl::StatusOr<double> EvaluateLoss(const Tensor& tokens, const Tensor& targets);
 
   // Clips the accumulated gradients by their global norm, updates the weights, and zeroes the
@@ -82,6 +82,7 @@ class Engine {
  private:
   explicit Engine(const EngineOptions& options);
   absl::Status Allocate(size_t activation_bytes);
+  absl::StatusOr<double> FiniteSum(const Tensor& loss, const TransformerSaved& saved) const;
 
   const EngineOptions options_;
   Mesh mesh_;

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
-#include <limits>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -17,8 +18,10 @@
 #include "models/generator.h"
 #include "models/hf_checkpoint.h"
 #include "models/transformer.h"
+#include "tools/engine.h"
 #include "tools/options.h"
 #include "tools/program.h"
+#include "tools/progress.h"
 #include "tools/run_directory.h"
 #include "tools/user_paths.h"
 
@@ -60,8 +63,9 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
 }
 
 absl::StatusOr<std::string> FindModel(const std::string& path) {
-  if (std::filesystem::exists(path + "/config.json")) return path;
-  if (!std::filesystem::is_directory(path)) {
+  std::error_code error;
+  if (std::filesystem::exists(path + "/config.json", error)) return path;
+  if (!std::filesystem::is_directory(path, error)) {
     return absl::NotFoundError(absl::StrCat("--checkpoint=", path, ": there is no such directory"));
   }
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(path));
@@ -97,6 +101,18 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
   return tokens;
 }
 
+// Weights, cache and table of positions: what grows with the model and the number of tokens.
+absl::Status CheckGenerationMemory(const ModelConfig& c, int64_t num_tokens) {
+  const double per_token = 8.0 * c.num_layers * c.num_kv_heads * c.head_dim +
+                           (c.family == ModelFamily::kLlama ? 8.0 * c.head_dim : 0);
+  const double bytes = 4.0 * NumParameters(c) + per_token * num_tokens;
+  const std::optional<size_t> available = AvailableMemoryBytes();
+  if (!available.has_value() || bytes <= double(*available)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the model and ", num_tokens, " tokens need ", FormatBytes(bytes), " of memory but ",
+      FormatBytes(*available), " are free; choose a smaller --max_tokens or another --checkpoint"));
+}
+
 absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config,
                    const std::string& directory) {
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
@@ -107,6 +123,7 @@ absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config
         absl::StrCat("the prompt's ", prompt.size(), " tokens and --max_tokens=", config.max_tokens,
                      " are more than the model's ", model_config.max_positions, " positions"));
   }
+  STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(model_config, num_tokens));
   ThreadTeam team(config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads));
   ParameterArena parameters;
   const Transformer model(model_config, num_tokens, &parameters);

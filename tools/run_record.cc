@@ -56,6 +56,26 @@ std::string ToJson(const RunRecord& record) {
   return json.dump(2) + "\n";
 }
 
+absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source) {
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, source));
+  if (!json.is_object() || json.value("format_version", nlohmann::json()) != kFormatVersion) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": \"format_version\" is not ", kFormatVersion,
+                     "; it was not written by this version of //tools:train"));
+  }
+  RunRecord record;
+  STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
+  STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", source));
+  for (const char* key : {"identity", "config"}) {
+    if (!json.contains(key) || !json[key].is_object()) {
+      return absl::InvalidArgumentError(absl::StrCat(source, ": \"", key, "\" is not an object"));
+    }
+  }
+  record.identity = json["identity"];
+  record.config = json["config"];
+  return record;
+}
+
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   const std::string path = directory + "/run.json";
   std::ifstream file(path, std::ios::binary);
@@ -63,23 +83,7 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   if (!file || !(text << file.rdbuf())) {
     return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
   }
-  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text.str(), path));
-  if (!json.is_object() || json.value("format_version", nlohmann::json()) != kFormatVersion) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": \"format_version\" is not ", kFormatVersion,
-                     "; it was not written by this version of //tools:train"));
-  }
-  RunRecord record;
-  STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", path));
-  STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", path));
-  for (const char* key : {"identity", "config"}) {
-    if (!json.contains(key) || !json[key].is_object()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": \"", key, "\" is not an object"));
-    }
-  }
-  record.identity = json["identity"];
-  record.config = json["config"];
-  return record;
+  return ParseRunRecord(text.str(), path);
 }
 
 absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
@@ -27,8 +28,11 @@ struct RunRecord {
 
 std::string ToJson(const RunRecord& record);
 
-// Reads DIRECTORY/run.json. NotFound where there is none; InvalidArgument, naming file and key, for
-// anything else that ToJson() does not write, another format version among it.
+// The record in the text of a run.json; `source` is what errors call it. InvalidArgument, naming
+// the key, for anything that ToJson() does not write, another format version among it.
+absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source);
+
+// Reads DIRECTORY/run.json. NotFound where there is none; ParseRunRecord()'s errors.
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
 // FailedPrecondition, listing each difference with both values, where two identities differ.

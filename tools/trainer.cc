@@ -162,8 +162,11 @@ RunRecord Trainer::Record() const { return {step_, samples_, Identity(), ToJson(
 
 // The checkpoint to go on from; empty for a new run.
 absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
-  STRAKE_ASSIGN_OR_RETURN(const std::optional<int64_t> latest, directory_->LatestCheckpoint());
-  const std::string& out = directory_->path();
+  const std::string& out = config_.out;
+  std::optional<int64_t> latest;
+  if (directory_.has_value()) {
+    STRAKE_ASSIGN_OR_RETURN(latest, directory_->LatestCheckpoint());
+  }
   if (config_.resume == "auto") {
     return latest.has_value() ? directory_->CheckpointPath(*latest) : "";
   }
@@ -173,29 +176,48 @@ absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
                                                       " holds checkpoints up to step ", *latest,
                                                       "; choose another --out or remove them"));
   }
-  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.resume));
-  if (latest.value_or(0) > record.step) {
+  const auto record = ReadRunRecord(config_.resume);
+  if (!record.ok()) {
+    return absl::Status(record.status().code(),
+                        absl::StrCat("--resume=", config_.resume,
+                                     " is no checkpoint: ", record.status().message()));
+  }
+  if (latest.value_or(0) > record->step) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "--resume=", config_.resume, " is at step ", record.step, ", but ", out,
+        "--resume=", config_.resume, " is at step ", record->step, ", but ", out,
         " holds a later checkpoint, of step ", *latest, "; choose another --out or remove it"));
   }
   return config_.resume;
 }
 
+absl::Status Trainer::SetWeights() {
+  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint());
+  if (!checkpoint.empty()) return Restore(checkpoint);
+  if (!config_.init_from.empty()) return LoadWeights(config_.init_from, engine_->parameters());
+  InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::OpenRun() {
-  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
   const std::string record_path = config_.out + "/run.json";
-  if (std::filesystem::exists(record_path)) {
+  // A folder that is not there yet is made last, so that no error leaves one behind.
+  std::error_code error;
+  const bool is_new = !std::filesystem::exists(config_.out, error);
+  if (is_new) {
+    STRAKE_RETURN_IF_ERROR(SetWeights());
+  }
+  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
+  if (std::filesystem::exists(record_path, error)) {
     STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.out));
     STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), "--out=" + config_.out));
+    if (is_new) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("--out=", config_.out,
+                       ": another process began a run there just now; choose another --out"));
+    }
   }
-  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint());
-  if (!checkpoint.empty()) {
-    STRAKE_RETURN_IF_ERROR(Restore(checkpoint));
-  } else if (!config_.init_from.empty()) {
-    STRAKE_RETURN_IF_ERROR(LoadWeights(config_.init_from, engine_->parameters()));
-  } else {
-    InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
+  if (!is_new) {
+    STRAKE_RETURN_IF_ERROR(SetWeights());
   }
   STRAKE_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(config_.out + "/metrics.jsonl", step_));
   return WriteFileDurably(record_path, ToJson(Record()));
@@ -207,7 +229,8 @@ absl::Status Trainer::Restore(const std::string& checkpoint) {
   STRAKE_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *engine_));
   step_ = record.step;
   samples_ = record.samples;
-  if (checkpoint == directory_->CheckpointPath(step_)) saved_step_ = step_;
+  if (directory_.has_value() && checkpoint == directory_->CheckpointPath(step_))
+    saved_step_ = step_;
   const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
   if (old_steps != config_.steps && config_.schedule != "constant") {
     screen_->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ",
@@ -261,21 +284,23 @@ absl::StatusOr<double> Trainer::MeanLoss() {
   return sum / num_tokens;
 }
 
+// Internal is what the engine says of values that are not finite.
+absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
+  std::string message = absl::StrCat("step ", step, ": ", status.message());
+  if (status.code() == absl::StatusCode::kInternal) {
+    absl::StrAppend(&message, "; stopped. ",
+                    saved_step_ > 0 ? absl::StrCat("The last checkpoint is ",
+                                                   directory_->CheckpointPath(saved_step_))
+                                    : "There is no checkpoint yet");
+  }
+  return absl::Status(status.code(), message);
+}
+
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
-  const auto name_step = [&](const absl::Status& status) {
-    std::string message = absl::StrCat("step ", step, ": ", status.message());
-    if (status.code() == absl::StatusCode::kInternal) {
-      absl::StrAppend(&message, "; stopped. ",
-                      saved_step_ > 0 ? absl::StrCat("The last checkpoint is ",
-                                                     directory_->CheckpointPath(saved_step_))
-                                      : "There is no checkpoint yet");
-    }
-    return absl::Status(status.code(), message);
-  };
   const auto loss = MeanLoss();
-  if (!loss.ok()) return name_step(loss.status());
+  if (!loss.ok()) return NameStep(step, loss.status());
   const double lr = LearningRate(ScheduleOf(config_), step);
   const auto norm = engine_->Update({.lr = lr,
                                      .beta1 = config_.beta1,
@@ -284,7 +309,7 @@ absl::Status Trainer::Step() {
                                      .weight_decay = config_.weight_decay,
                                      .step = step},
                                     config_.clip_norm);
-  if (!norm.ok()) return name_step(norm.status());
+  if (!norm.ok()) return NameStep(step, norm.status());
   step_ = step;
   samples_ += config_.global_batch;
 
@@ -321,8 +346,9 @@ absl::Status Trainer::Evaluate() {
     const Tensor tokens = tokens_.tensor().Rows(0, count * config_.seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * config_.seq_len);
     STRAKE_RETURN_IF_ERROR(val_loader_->Load(i, count, tokens, targets));
-    STRAKE_ASSIGN_OR_RETURN(const double part, engine_->EvaluateLoss(tokens, targets));
-    sum += part;
+    const auto part = engine_->EvaluateLoss(tokens, targets);
+    if (!part.ok()) return NameStep(step_, part.status());
+    sum += *part;
   }
   const double loss = sum / (double(num_samples) * config_.seq_len);
   screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", step_, loss,
@@ -333,7 +359,12 @@ absl::Status Trainer::Evaluate() {
 std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
   std::string text;
   if (IsText(*train_stream_)) {
-    for (const int32_t token : tokens) text += static_cast<char>(token);
+    for (const int32_t token : tokens) {
+      // A model that has learned little writes control characters, which terminals obey.
+      const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
+      if (control) absl::StrAppendFormat(&text, "\\x%02x", token);
+      if (!control) text += static_cast<char>(token);
+    }
     return text;
   }
   for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);

@@ -41,6 +41,7 @@ class Trainer {
   absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::StatusOr<std::string> FindCheckpoint() const;
+  absl::Status SetWeights();
   absl::Status Restore(const std::string& checkpoint);
   nlohmann::ordered_json Identity() const;
   RunRecord Record() const;
@@ -51,6 +52,7 @@ class Trainer {
   absl::Status Evaluate();
   absl::Status PrintSample();
   absl::Status Save();
+  absl::Status NameStep(int64_t step, const absl::Status& status) const;
   std::string SampleText(const std::vector<int32_t>& tokens) const;
 
   TrainConfig config_;
