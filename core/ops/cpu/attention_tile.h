@@ -16,6 +16,7 @@ namespace strake::cpu {
 inline constexpr int kLanes = EIGEN_MAX_ALIGN_BYTES / sizeof(float);
 typedef float Vec __attribute__((vector_size(EIGEN_MAX_ALIGN_BYTES), may_alias));
 typedef int32_t IntVec __attribute__((vector_size(EIGEN_MAX_ALIGN_BYTES), may_alias));
+typedef uint32_t WordVec __attribute__((vector_size(EIGEN_MAX_ALIGN_BYTES), may_alias));
 
 // Rows of a product at a time. With two vectors to a row: half of the 32 registers of AVX-512, or
 // of the 16 before it, are accumulators, enough to hide the latency of a multiply-add.
@@ -62,7 +63,7 @@ inline Vec Exp(Vec x) {
   p = p * r + 1.0f;
   p = p * r + 1.0f;
   // 2^n, by its exponent field. A product, so that NaN stays NaN.
-  return p * reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) << 23) + 0x3f800000);
+  return p * reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
 }
 
 template <bool kTransposed, int kVectors>
