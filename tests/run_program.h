@@ -1,0 +1,59 @@
+// Runs Strake's programs as a user does: in a folder, with flags, looking at what they print.
+#ifndef STRAKE_TESTS_RUN_PROGRAM_H_
+#define STRAKE_TESTS_RUN_PROGRAM_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tools/file_descriptor.h"
+
+namespace strake::testing {
+
+struct ProgramResult {
+  int exit_code = 0;  // 128 + the signal's number where a signal ended it
+  std::string out, err;
+};
+
+struct ProgramOptions {
+  std::string directory;         // where the user stands, as `bazel run` says it
+  int64_t max_file_bytes = -1;   // writing beyond fails with EFBIG, as on a full disk; -1: no limit
+  double timeout_seconds = 120;  // then the program is killed and the test aborts
+};
+
+// A program that runs beside the test. What it prints goes to files, not to a terminal.
+class Program {
+ public:
+  // `name` is a path in the repository, "tools/train", that the test lists in `data`.
+  Program(const std::string& name, const std::vector<std::string>& flags, ProgramOptions options);
+  // Kills what still runs.
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  void Send(int signal);
+  // Until stdout holds `text`. False where the program ended without it.
+  bool WaitForOutput(const std::string& text);
+  ProgramResult Wait();
+
+ private:
+  bool HasEnded();
+  void CheckTime() const;
+
+  const std::string name_;
+  const ProgramOptions options_;
+  const FileDescriptor out_, err_;
+  const double deadline_;
+  pid_t process_ = -1;
+  int status_ = 0;
+  bool ended_ = false;
+};
+
+ProgramResult RunProgram(const std::string& name, const std::vector<std::string>& flags,
+                         ProgramOptions options = {});
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_TESTS_RUN_PROGRAM_H_
