@@ -38,12 +38,19 @@ int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
   return order[std::min<size_t>(chosen, kept - 1)];
 }
 
-size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens) {
+size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
+                       int64_t count) {
   ActivationArena plan = ActivationArena::DryRun();
   const Context dry(&ctx.team(), &plan, ctx.op_set());
-  KvCache cache(model.config(), num_prompt_tokens, DType::kF32);
-  const Tensor tokens(nullptr, DType::kI32, {num_prompt_tokens});
-  CHECK(model.Decode(dry, tokens, &cache).ok());
+  KvCache cache(model.config(), num_prompt_tokens + count, DType::kF32);
+  const auto decode = [&](int64_t past, int64_t num_tokens) {
+    const ActivationScope scope(plan);
+    cache.set_length(past);
+    CHECK(model.Decode(dry, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
+  };
+  // Attention's scratch grows with the cache: the last token may need more than the prompt.
+  decode(0, num_prompt_tokens);
+  decode(num_prompt_tokens + count - 1, 1);
   return plan.peak_bytes();
 }
 

@@ -25,8 +25,9 @@ struct SamplingOptions {
 // 3.1), then Philox's number for (seed, index). The first of equal logits counts as the likeliest.
 int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& options, int64_t index);
 
-// Bytes of activation arena that GenerateTokens needs for a prompt of that many tokens.
-size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens);
+// Bytes of activation arena that GenerateTokens needs for a prompt and `count` more tokens.
+size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
+                       int64_t count);
 
 // Continues `prompt` (at least one token) by `count` tokens and calls on_token with each. prompt
 // and continuation together must fit the model's positions (CHECKed through the cache). The error

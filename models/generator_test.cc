@@ -69,7 +69,7 @@ TEST(GenerateTokensTest, GreedyIsTheArgmaxOfTheWholeSequence) {
   std::vector<int32_t> tokens = {10, 20, 30};
   const std::vector<int32_t> prompt = tokens;
 
-  const size_t bytes = GenerationBytes(ctx, model, prompt.size());
+  const size_t bytes = GenerationBytes(ctx, model, prompt.size(), 8);
   auto arena = ActivationArena::Create(bytes);
   ASSERT_TRUE(arena.ok());
   const Context exact(&team, &*arena);

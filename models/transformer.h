@@ -47,7 +47,8 @@ class KvCache {
 
   int64_t length() const { return length_; }
   int64_t max_tokens() const { return max_tokens_; }
-  void Clear() { length_ = 0; }
+  // As if that many tokens had been appended: to rewind, and to plan for the longest cache.
+  void set_length(int64_t length) { length_ = length; }
 
  private:
   friend class Transformer;

@@ -132,8 +132,8 @@ absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config
 
   const OpSet op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto;
   ActivationArena plan = ActivationArena::DryRun();
-  const size_t bytes =
-      GenerationBytes(Context(&team, &plan, op_set), model, static_cast<int64_t>(prompt.size()));
+  const size_t bytes = GenerationBytes(Context(&team, &plan, op_set), model,
+                                       static_cast<int64_t>(prompt.size()), config.max_tokens);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
   const Context ctx(&team, &arena, op_set);
   const bool text = config.prompt_tokens.empty();

@@ -379,7 +379,7 @@ absl::Status Trainer::PrintSample() {
   STRAKE_RETURN_IF_ERROR(val.Read(split_.val.begin, num_prompt, tokens.data()));
   const std::string prompt = SampleText(tokens);
 
-  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt);
+  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt, count);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
   const Context ctx(&engine_->team(), &arena, engine_->options().op_set);
   std::vector<int32_t> continuation;
