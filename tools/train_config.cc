@@ -1,16 +1,19 @@
 #include "tools/train_config.h"
 
+#include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "glog/logging.h"
 
 namespace strake {
 namespace {
+
+// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at GPT-2's 768.
+constexpr double kLrTimesHiddenSize = 0.5;
 
 void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9), count = Range::Between(0, 1e15);
@@ -29,7 +32,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "bytes; without it the King James Bible");
   options->Add("val_data", &c->val_data,
                "the same for validation; without it the last 10 % of --train_data is held back");
-  options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
+  options->Add("seq_len", &c->seq_len,
+               "tokens per sequence; without it 256, or the model's positions if they are fewer",
+               size);
   options->Add("micro_batch", &c->micro_batch, "sequences per rank and pass", size);
   options->Add("global_batch", &c->global_batch,
                "sequences per step, a multiple of --micro_batch; 0: --micro_batch",
@@ -37,7 +42,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
   options->Add("steps", &c->steps, "optimizer steps in all", Range::Between(1, 1e15));
-  options->Add("lr", &c->lr, "peak learning rate", rate);
+  options->Add("lr", &c->lr, "peak learning rate; without it 0.5 / hidden size", rate);
   options->Add("min_lr", &c->min_lr, "learning rate at the end of the schedule", rate);
   options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
                {"constant", "linear", "cosine", "wsd"});
@@ -76,15 +81,6 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("keep_last", &c->keep_last, "checkpoints kept; 0: all", count);
 }
 
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("--config=", path, ": cannot be read"));
-  }
-  return text.str();
-}
-
 // "gpt2-124m" of a preset; of a path the folder's name, or the file's where there is none.
 std::string ModelLabel(const std::string& model) {
   const std::filesystem::path path(model);
@@ -93,9 +89,25 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
-absl::Status Resolve(bool model_given, TrainConfig* c) {
-  if (c->dtype == "bf16") {
-    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
+bool IsPath(const std::string& model) {
+  return model.find('/') != std::string::npos || model.ends_with(".json");
+}
+
+absl::StatusOr<ModelConfig> ReadModel(const TrainConfig& c, bool model_given,
+                                      std::vector<std::string>* notices) {
+  if (!c.init_from.empty() && !model_given) {
+    return ReadHfConfig(c.init_from + "/config.json", notices);
+  }
+  return IsPath(c.model) ? ReadHfConfig(c.model, notices) : ModelPreset(c.model);
+}
+
+// Fills in what the user left open and can be told from the rest.
+absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
+  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
+  if (!given.IsSet("lr")) c->lr = kLrTimesHiddenSize / model.hidden_size;
+  if (model.family == ModelFamily::kGpt2 && c->seq_len > model.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--seq_len=", c->seq_len, " is above the model's ", model.max_positions, " positions"));
   }
   if (c->global_batch == 0) c->global_batch = c->micro_batch;
   if (c->global_batch % c->micro_batch != 0) {
@@ -114,7 +126,7 @@ absl::Status Resolve(bool model_given, TrainConfig* c) {
   }
   if (c->threads == 0) c->threads = NumUsableCores();
   if (c->out.empty()) {
-    const std::string from = c->init_from.empty() || model_given ? c->model : c->init_from;
+    const std::string from = c->init_from.empty() || given.IsSet("model") ? c->model : c->init_from;
     c->out = "runs/" + ModelLabel(std::filesystem::path(from).lexically_normal());
   }
   return absl::OkStatus();
@@ -135,11 +147,19 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   command.show_help = options.help_requested();
   if (command.show_help) return command;
   if (!config_path.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadText(config_path));
-    STRAKE_RETURN_IF_ERROR(options.ParseJson(text, config_path));
+    const auto text = ReadFile(config_path);
+    if (!text.ok()) {
+      return absl::Status(text.status().code(), absl::StrCat("--config=", text.status().message()));
+    }
+    STRAKE_RETURN_IF_ERROR(options.ParseJson(*text, config_path));
   }
-  command.model_given = options.IsSet("model");
-  STRAKE_RETURN_IF_ERROR(Resolve(command.model_given, &command.config));
+  TrainConfig* config = &command.config;
+  if (config->dtype == "bf16") {
+    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
+  }
+  STRAKE_ASSIGN_OR_RETURN(command.model,
+                          ReadModel(*config, options.IsSet("model"), &command.notices));
+  STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
   return command;
 }
 

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "models/model_config.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 #include "tools/options.h"
@@ -22,12 +24,12 @@ struct TrainConfig {
   int64_t seq_len = 256;
   int64_t micro_batch = 8;
   int64_t global_batch = 0;
-  int64_t steps = 1000;
+  int64_t steps = 2500;
 
-  double lr = 3e-3;
+  double lr = 0;
   double min_lr = 0;
   std::string schedule = "cosine";
-  int64_t warmup_steps = 50;
+  int64_t warmup_steps = 100;
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -40,10 +42,10 @@ struct TrainConfig {
   int64_t threads = 0;
   std::string ops = "auto";
 
-  int64_t eval_every = 250;
+  int64_t eval_every = 500;
   int64_t eval_batches = -1;
-  int64_t sample_every = 250;
-  int64_t save_every = 250;
+  int64_t sample_every = 500;
+  int64_t save_every = 500;
   int64_t log_every = 10;
   int64_t keep_last = 3;
   std::string out;
@@ -53,15 +55,18 @@ struct TrainConfig {
 // What the flags asked for.
 struct TrainCommand {
   TrainConfig config;
-  bool model_given = false;   // by a flag or the JSON file
-  bool show_help = false;     // print `help` and stop
-  bool print_config = false;  // print the configuration and stop
+  ModelConfig model;
+  std::vector<std::string> notices;  // about the model, for the user
+  bool show_help = false;            // print `help` and stop
+  bool print_config = false;         // print the configuration and stop
   std::string help;
 };
 
-// Defaults, then the file of --config, then the other flags; then values that depend on others:
-// global_batch (0: micro_batch), threads (0: all cores), out ("": runs/MODEL). Paths stay as given.
-// InvalidArgument, naming flag or key and value, for what cannot be run.
+// Defaults, then the file of --config, then the other flags, and the model that they name; then
+// values that depend on others: global_batch (0: micro_batch), threads (0: all cores), out ("":
+// runs/MODEL), and where neither flag nor file says so, seq_len (256, or the model's positions if
+// they are fewer) and lr (0.5 / hidden size: narrow models learn at higher rates). Other paths stay
+// as given. An error, naming flag, key or file and the value, for what cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 
 // The configuration as --config reads it.

@@ -68,33 +68,13 @@ std::vector<std::string> CommonFiles(const TokenStream& a, const TokenStream& b)
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& command,
                                                          Progress* screen) {
-  std::unique_ptr<Trainer> trainer(new Trainer(command.config, screen));
-  STRAKE_RETURN_IF_ERROR(trainer->ResolveModel(command.model_given));
+  std::unique_ptr<Trainer> trainer(new Trainer(command, screen));
+  for (const std::string& notice : command.notices) screen->Print("note: " + notice);
   STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
   STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
   trainer->PrintHeader();
   return trainer;
-}
-
-absl::Status Trainer::ResolveModel(bool model_given) {
-  std::vector<std::string> notices;
-  const bool from_directory = !config_.init_from.empty() && !model_given;
-  const std::string& name = config_.model;
-  if (from_directory) {
-    STRAKE_ASSIGN_OR_RETURN(model_, ReadHfConfig(config_.init_from + "/config.json", &notices));
-  } else if (name.find('/') != std::string::npos || name.ends_with(".json")) {
-    STRAKE_ASSIGN_OR_RETURN(model_, ReadHfConfig(name, &notices));
-  } else {
-    STRAKE_ASSIGN_OR_RETURN(model_, ModelPreset(name));
-  }
-  for (const std::string& notice : notices) screen_->Print("note: " + notice);
-  if (model_.family == ModelFamily::kGpt2 && config_.seq_len > model_.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("--seq_len=", config_.seq_len,
-                                                   " is above the model's ", model_.max_positions,
-                                                   " positions"));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Trainer::OpenData() {

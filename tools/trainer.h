@@ -34,9 +34,9 @@ class Trainer {
   absl::Status Run();
 
  private:
-  Trainer(const TrainConfig& config, Progress* screen) : config_(config), screen_(screen) {}
+  Trainer(const TrainCommand& command, Progress* screen)
+      : config_(command.config), model_(command.model), screen_(screen) {}
 
-  absl::Status ResolveModel(bool model_given);
   absl::Status OpenData();
   absl::Status MakeEngine();
   absl::Status OpenRun();
@@ -55,9 +55,9 @@ class Trainer {
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
   std::string SampleText(const std::vector<int32_t>& tokens) const;
 
-  TrainConfig config_;
+  const TrainConfig config_;
+  const ModelConfig model_;
   Progress* const screen_;
-  ModelConfig model_;
   std::optional<TokenStream> train_stream_, val_stream_;
   TrainValSplit split_;
   uint64_t fingerprint_ = 0;
