@@ -38,19 +38,25 @@ int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
   return order[std::min<size_t>(chosen, kept - 1)];
 }
 
+int64_t GenerationWindow(const ModelConfig& config, int64_t num_tokens) {
+  return std::min(num_tokens, config.max_positions);
+}
+
 size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
                        int64_t count) {
   ActivationArena plan = ActivationArena::DryRun();
   const Context dry(&ctx.team(), &plan, ctx.op_set());
-  KvCache cache(model.config(), num_prompt_tokens + count, DType::kF32);
+  const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
+  KvCache cache(model.config(), window, DType::kF32);
   const auto decode = [&](int64_t past, int64_t num_tokens) {
     const ActivationScope scope(plan);
     cache.set_length(past);
     CHECK(model.Decode(dry, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
   };
-  // Attention's scratch grows with the cache: the last token may need more than the prompt.
+  // Attention's scratch grows with the cache: its last token may need more than the prompt.
   decode(0, num_prompt_tokens);
-  decode(num_prompt_tokens + count - 1, 1);
+  decode(window - 1, 1);
+  if (window < num_prompt_tokens + count) decode(0, std::max<int64_t>(1, window / 2));
   return plan.peak_bytes();
 }
 
@@ -58,17 +64,28 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
                             absl::Span<const int32_t> prompt, int64_t count,
                             const SamplingOptions& options,
                             absl::FunctionRef<absl::Status(int64_t token)> on_token) {
-  CHECK(!prompt.empty()) << "[generator] a prompt needs at least one token";
-  KvCache cache(model.config(), prompt.size() + count, DType::kF32);
+  const int64_t num_prompt_tokens = prompt.size();
+  CHECK(1 <= num_prompt_tokens && num_prompt_tokens <= model.config().max_positions)
+      << "[generator] a prompt of " << num_prompt_tokens << " tokens for "
+      << model.config().max_positions << " positions";
+  const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
+  KvCache cache(model.config(), window, DType::kF32);
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
+  int64_t begin = 0;  // of what the cache does not hold yet
   for (int64_t i = 0; i < count; ++i) {
+    const int64_t end = tokens.size();
+    if (cache.length() == window) {
+      cache.set_length(0);
+      begin = end - std::max<int64_t>(1, window / 2);
+    }
     const ActivationScope scope(ctx.arena());
-    const Tensor input(tokens.data(), DType::kI32, {static_cast<int64_t>(tokens.size())});
+    const Tensor input(tokens.data() + begin, DType::kI32, {end - begin});
     STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model.Decode(ctx, input, &cache));
+    begin = end;
     const int64_t token =
         SampleToken(absl::MakeConstSpan(logits.data<float>(), logits.num_elements()), options, i);
+    tokens.push_back(static_cast<int32_t>(token));
     STRAKE_RETURN_IF_ERROR(on_token(token));
-    tokens = {static_cast<int32_t>(token)};
   }
   return absl::OkStatus();
 }

@@ -25,13 +25,19 @@ struct SamplingOptions {
 // 3.1), then Philox's number for (seed, index). The first of equal logits counts as the likeliest.
 int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& options, int64_t index);
 
+// The model's positions: the most tokens that attend to each other while generating. Past it, the
+// last half of the window becomes the prompt of a new cache, so that text of any length can be
+// made.
+int64_t GenerationWindow(const ModelConfig& config, int64_t num_tokens);
+
 // Bytes of activation arena that GenerateTokens needs for a prompt and `count` more tokens.
 size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
                        int64_t count);
 
-// Continues `prompt` (at least one token) by `count` tokens and calls on_token with each. prompt
-// and continuation together must fit the model's positions (CHECKed through the cache). The error
-// is that of a token outside the vocabulary, or on_token's own.
+// Continues `prompt` by `count` tokens and calls on_token with each. CHECKs that the prompt has at
+// least one token and at most the model's positions, and that the model was made for sequences of
+// GenerationWindow(prompt and count). The error is that of a token outside the vocabulary, or
+// on_token's own.
 absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
                             absl::Span<const int32_t> prompt, int64_t count,
                             const SamplingOptions& options,

@@ -89,5 +89,29 @@ TEST(GenerateTokensTest, GreedyIsTheArgmaxOfTheWholeSequence) {
   EXPECT_EQ(arena->peak_bytes(), bytes);
 }
 
+TEST(GenerateTokensTest, GoesOnPastTheLastPosition) {
+  ModelConfig config = *ModelPreset("gpt2-tiny");
+  config.max_positions = 6;
+  ParameterArena parameters;
+  const Transformer model(config, 6, &parameters);
+  ASSERT_TRUE(parameters.Allocate(DType::kF32, false).ok());
+  ThreadTeam team(1);
+  InitializeParameters(1, team, &parameters);
+  const TestContext ctx;
+  std::vector<int32_t> tokens = {10, 20};
+  ASSERT_TRUE(GenerateTokens(ctx, model, {10, 20}, 20, {}, [&](int64_t token) {
+                tokens.push_back(static_cast<int32_t>(token));
+                return absl::OkStatus();
+              }).ok());
+  ASSERT_EQ(tokens.size(), 22u);
+  // The cache of 6 is full when token 6 is drawn; it begins anew with tokens 4 to 6 (half of it and
+  // no more) for token 7. So token 10 is drawn from tokens 4 to 9 alone.
+  TransformerSaved saved;
+  const Tensor input(tokens.data() + 4, DType::kI32, {6});
+  const auto logits = model.Logits(ctx, input, 6, &saved);
+  ASSERT_TRUE(logits.ok());
+  EXPECT_EQ(tokens[10], SampleToken({logits->data<float>() + 5 * 256, 256}, {}, 10 - 2));
+}
+
 }  // namespace
 }  // namespace strake

@@ -117,12 +117,12 @@ absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config
                    const std::string& directory) {
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
                           PromptTokens(config, model_config.vocab_size));
-  const int64_t num_tokens = prompt.size() + config.max_tokens;
-  if (model_config.family == ModelFamily::kGpt2 && num_tokens > model_config.max_positions) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the prompt's ", prompt.size(), " tokens and --max_tokens=", config.max_tokens,
-                     " are more than the model's ", model_config.max_positions, " positions"));
+  if (static_cast<int64_t>(prompt.size()) > model_config.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt's ", prompt.size(),
+                                                   " tokens are more than the model's ",
+                                                   model_config.max_positions, " positions"));
   }
+  const int64_t num_tokens = GenerationWindow(model_config, prompt.size() + config.max_tokens);
   STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(model_config, num_tokens));
   ThreadTeam team(config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads));
   ParameterArena parameters;
