@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -17,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/dtype.h"
 #include "core/base/json.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
 #include "models/safetensors.h"
@@ -265,9 +264,7 @@ class Checkpoint {
 
   // The index's weight_map, tensor to file name.
   absl::StatusOr<nlohmann::json> ReadIndex() const {
-    std::ifstream stream(source_, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(stream), {}};
-    if (!stream) return absl::UnavailableError(absl::StrCat("cannot read ", source_));
+    STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(source_));
     STRAKE_ASSIGN_OR_RETURN(const nlohmann::json index, ParseJson(text, source_));
     const auto error = [&](absl::string_view what) {
       return absl::InvalidArgumentError(absl::StrCat(source_, ": ", what));

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -331,12 +330,8 @@ absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_v
 
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,
                                          std::vector<std::string>* notices) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be read as a model's config.json"));
-  }
-  return ParseHfConfig(text.str(), path, notices);
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  return ParseHfConfig(text, path, notices);
 }
 
 std::string ToHfConfig(const ModelConfig& c) {

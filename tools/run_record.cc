@@ -1,13 +1,12 @@
 #include "tools/run_record.h"
 
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 
 namespace strake {
@@ -78,12 +77,8 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
 
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   const std::string path = directory + "/run.json";
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  }
-  return ParseRunRecord(text.str(), path);
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  return ParseRunRecord(text, path);
 }
 
 absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
