@@ -93,12 +93,8 @@ bool IsPath(const std::string& model) {
   return model.find('/') != std::string::npos || model.ends_with(".json");
 }
 
-absl::StatusOr<ModelConfig> ReadModel(const TrainConfig& c, bool model_given,
-                                      std::vector<std::string>* notices) {
-  if (!c.init_from.empty() && !model_given) {
-    return ReadHfConfig(c.init_from + "/config.json", notices);
-  }
-  return IsPath(c.model) ? ReadHfConfig(c.model, notices) : ModelPreset(c.model);
+absl::StatusOr<ModelConfig> ReadModel(const std::string& model, std::vector<std::string>* notices) {
+  return IsPath(model) ? ReadHfConfig(model, notices) : ModelPreset(model);
 }
 
 // Fills in what the user left open and can be told from the rest.
@@ -126,8 +122,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   }
   if (c->threads == 0) c->threads = NumUsableCores();
   if (c->out.empty()) {
-    const std::string from = c->init_from.empty() || given.IsSet("model") ? c->model : c->init_from;
-    c->out = "runs/" + ModelLabel(std::filesystem::path(from).lexically_normal());
+    c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
   }
   return absl::OkStatus();
 }
@@ -157,8 +152,10 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   if (config->dtype == "bf16") {
     return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
   }
-  STRAKE_ASSIGN_OR_RETURN(command.model,
-                          ReadModel(*config, options.IsSet("model"), &command.notices));
+  if (!config->init_from.empty() && !options.IsSet("model")) {
+    config->model = config->init_from + "/config.json";
+  }
+  STRAKE_ASSIGN_OR_RETURN(command.model, ReadModel(config->model, &command.notices));
   STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
   return command;
 }
