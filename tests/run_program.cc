@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +38,8 @@ std::string Contents(const FileDescriptor& file) {
 // Between fork and exec: plain system calls alone.
 void BecomeProgram(const char* path, char* const* argv, const ProgramOptions& options, int out,
                    int err) {
+  // What the test leaves behind when it dies must not go on.
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) _exit(125);
   if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0) _exit(125);
   if (options.max_file_bytes >= 0) {
     const rlim_t limit = options.max_file_bytes;

@@ -18,9 +18,9 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-  std::string directory;         // where the user stands, as `bazel run` says it
-  int64_t max_file_bytes = -1;   // writing beyond fails with EFBIG, as on a full disk; -1: no limit
-  double timeout_seconds = 120;  // then the program is killed and the test aborts
+  std::string directory;        // where the user stands, as `bazel run` says it
+  int64_t max_file_bytes = -1;  // writing beyond fails with EFBIG, as on a full disk; -1: no limit
+  double timeout_seconds = 50;  // then the program is killed and the test aborts
 };
 
 // A program that runs beside the test. What it prints goes to files, not to a terminal.

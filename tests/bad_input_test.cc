@@ -1,0 +1,459 @@
+// Whatever is wrong with flags and files: exit code 1, one line on stderr that says what and where,
+// and no file made or changed.
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/tiny_run.h"
+
+namespace strake {
+namespace {
+
+using testing::Flags;
+using testing::ProgramResult;
+using testing::ReadFile;
+using testing::ReadTree;
+using testing::TinyRun;
+using testing::WriteFile;
+using testing::operator+;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+void ExpectOneError(const ProgramResult& result, const std::vector<std::string>& parts) {
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, MatchesRegex("error: [^\n]+\n"));
+  for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
+}
+
+// The error of a run that must leave everything as it was.
+void ExpectError(const TinyRun& run, const Flags& flags, const std::vector<std::string>& parts) {
+  SCOPED_TRACE(flags.empty() ? "" : flags[0]);
+  const auto before = ReadTree(run.path());
+  ExpectOneError(run.Train(flags), parts);
+  const auto after = ReadTree(run.path());
+  EXPECT_TRUE(after == before);
+  for (const auto& [name, contents] : after)
+    EXPECT_TRUE(before.contains(name)) << name << " is new";
+}
+
+std::string Int32s(const std::vector<int32_t>& values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), 4 * values.size());
+}
+
+// A token file in llm.c's format whose header claims `count` tokens.
+std::string TokenFile(int32_t magic, int32_t version, int32_t count,
+                      const std::vector<uint16_t>& tokens) {
+  std::vector<int32_t> header(256);
+  header[0] = magic;
+  header[1] = version;
+  header[2] = count;
+  return Int32s(header) +
+         std::string(reinterpret_cast<const char*>(tokens.data()), 2 * tokens.size());
+}
+
+TEST(BadDataTest, FilesAreNamed) {
+  const TinyRun run;
+  const std::vector<uint16_t> tokens(200, 7);
+  std::vector<uint16_t> large = tokens;
+  large[123] = 256;
+  WriteFile(run / "empty.txt", "");
+  WriteFile(run / "short.txt", "12345678");
+  WriteFile(run / "short_tail.txt", std::string(50, 'a'));
+  WriteFile(run / "good.bin", TokenFile(20240520, 1, 200, tokens));
+  WriteFile(run / "large.bin", TokenFile(20240520, 1, 200, large));
+  WriteFile(run / "cut.bin", TokenFile(20240520, 1, 201, tokens));
+  WriteFile(run / "long.bin", TokenFile(20240520, 1, 199, tokens));
+  WriteFile(run / "negative.bin", TokenFile(20240520, 1, -1, tokens));
+  WriteFile(run / "magic.bin", TokenFile(20240521, 1, 200, tokens));
+  WriteFile(run / "version.bin", TokenFile(20240520, 9, 200, tokens));
+  WriteFile(run / "stub.bin", "1234");
+  WriteFile(run / "none.bin", TokenFile(20240520, 1, 0, {}));
+  ASSERT_EQ(run.Train({"--train_data=good.bin"}).exit_code, 0) << "the others differ from this one";
+  std::filesystem::remove_all(run / "run");
+
+  struct Case {
+    const char* file;
+    std::vector<std::string> parts;
+  };
+  for (const Case& bad : std::vector<Case>{
+           {"missing.txt", {"missing.txt", "no such file"}},
+           {"missing*.bin", {"missing*.bin", "nothing matches"}},
+           {"text.txt,", {"entry is empty"}},
+           {".", {"is a directory"}},
+           {"empty.txt", {"empty.txt", "is empty"}},
+           {"stub.bin", {"stub.bin", "has 4 bytes", "1024"}},
+           {"none.bin", {"none.bin", "holds no tokens"}},
+           {"cut.bin", {"cut.bin", "has 1424 bytes", "201 tokens", "1426"}},
+           {"long.bin", {"long.bin", "has 1424 bytes", "199 tokens", "1422"}},
+           {"negative.bin", {"negative.bin", "-1"}},
+           {"magic.bin", {"magic.bin", "magic", "20240521"}},
+           {"version.bin", {"version.bin", "version", "9"}},
+           {"large.bin", {"large.bin", "token 256", "offset 123", "vocabulary size 256"}},
+       }) {
+    ExpectError(run, {std::string("--train_data=") + bad.file},
+                std::vector<std::string>{"--train_data: "} + bad.parts);
+    ExpectError(run, {std::string("--val_data=") + bad.file},
+                std::vector<std::string>{"--val_data: "} + bad.parts);
+  }
+  ExpectError(run, {"--train_data=short.txt", "--val_data=text.txt"},
+              {"the training data has 8 tokens", "one sample takes 9", "sequence length 8"});
+  ExpectError(run, {"--val_data=short.txt"},
+              {"the validation data has 8 tokens", "one sample takes 9"});
+  ExpectError(run, {"--train_data=short_tail.txt"},
+              {"held back for validation, has 5 tokens", "one sample takes 9"});
+}
+
+// A safetensors file from its header and data.
+std::string Safetensors(const std::string& header, const std::string& data) {
+  const uint64_t length = header.size();
+  return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
+}
+
+class BadWeightsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(run_.Train({"--steps=1"}).exit_code, 0);
+    std::filesystem::rename(run_ / "run/step-1", run_ / "hf");
+    std::filesystem::remove_all(run_ / "run");
+    const std::string file = ReadFile(run_ / "hf/model.safetensors");
+    uint64_t length;
+    std::memcpy(&length, file.data(), 8);
+    header_ = nlohmann::ordered_json::parse(file.substr(8, length));
+    data_ = file.substr(8 + length);
+  }
+
+  void ExpectWeightsError(const std::string& file, const std::vector<std::string>& parts) {
+    WriteFile(run_ / "hf/model.safetensors", file);
+    ExpectError(run_, {"--init_from=hf"}, parts);
+  }
+  void ExpectHeaderError(const nlohmann::ordered_json& header,
+                         const std::vector<std::string>& parts) {
+    ExpectWeightsError(Safetensors(header.dump(), data_), parts);
+  }
+
+  const std::string norm_ = "model.norm.weight";  // [16]
+  const TinyRun run_;
+  nlohmann::ordered_json header_;
+  std::string data_;
+};
+
+TEST_F(BadWeightsTest, HeaderLength) {
+  const std::string good = Safetensors(header_.dump(), data_);
+  const auto with_length = [&](uint64_t length) {
+    std::string file = good;
+    std::memcpy(file.data(), &length, 8);
+    return file;
+  };
+  const std::string path = "hf/model.safetensors";
+  ExpectWeightsError("", {path, "0 bytes are too few"});
+  ExpectWeightsError(good.substr(0, 7), {path, "7 bytes are too few"});
+  ExpectWeightsError(with_length(0), {path, "header length 0"});
+  ExpectWeightsError(with_length(good.size()), {path, "header length"});
+  ExpectWeightsError(with_length(std::numeric_limits<uint64_t>::max()),
+                     {path, "header length 18446744073709551615"});
+  ExpectWeightsError(with_length(20), {path, "bad JSON"});
+  // Sparse: the size is what counts.
+  WriteFile(run_ / "hf/model.safetensors", with_length(100'000'001));
+  ASSERT_EQ(truncate((run_ / "hf/model.safetensors").c_str(), 110'000'000), 0);
+  ExpectOneError(run_.Train({"--init_from=hf"}), {path, "header length 100000001", "100 MB"});
+}
+
+TEST_F(BadWeightsTest, Offsets) {
+  auto header = header_;
+  auto& offsets = header[norm_]["data_offsets"];
+  const int64_t begin = offsets[0], end = offsets[1];
+  offsets = {begin - 4, end - 4};
+  ExpectHeaderError(header, {norm_, "inside another tensor"});
+  offsets = {begin, end + int64_t(data_.size())};
+  ExpectHeaderError(header, {norm_, "no range of the"});
+  offsets = {end, begin};
+  ExpectHeaderError(header, {norm_, "no range of the"});
+  offsets = {-4, end};
+  ExpectHeaderError(header, {norm_, "-4"});
+  ExpectWeightsError(Safetensors(header_.dump(), data_ + "1234"), {"the tensors cover"});
+  ExpectWeightsError(Safetensors(header_.dump(), data_.substr(4)), {"no range of the"});
+}
+
+TEST_F(BadWeightsTest, Tensors) {
+  auto header = header_;
+  header[norm_]["shape"] = {4, 4};
+  ExpectHeaderError(header, {norm_, "has shape [4, 4]", "needs [16]"});
+  header[norm_]["shape"] = {17};
+  ExpectHeaderError(header, {norm_, "68 bytes", "hold 64"});
+  header = header_;
+  header[norm_]["dtype"] = "I32";
+  ExpectHeaderError(header, {norm_, "I32"});
+  header[norm_]["dtype"] = "F12";
+  ExpectHeaderError(header, {norm_, "unknown dtype \"F12\""});
+  header = header_;
+  header["extra.weight"] = header[norm_];
+  header.erase(norm_);
+  ExpectHeaderError(header, {norm_, "is missing"});
+  header = header_;
+  header["extra.weight"] = {
+      {"dtype", "F32"}, {"shape", {1}}, {"data_offsets", {data_.size(), data_.size() + 4}}};
+  ExpectWeightsError(Safetensors(header.dump(), data_ + "1234"), {"extra.weight", "not one of"});
+  std::string twice = header_.dump();
+  twice.insert(1, "\"" + norm_ + "\":" + header_[norm_].dump() + ",");
+  ExpectWeightsError(Safetensors(twice, data_), {"duplicate key", norm_});
+}
+
+TEST_F(BadWeightsTest, MissingFilesAndBadIndex) {
+  ExpectError(run_, {"--init_from=nowhere"}, {"nowhere", "neither model.safetensors nor"});
+  std::filesystem::remove(run_ / "hf/model.safetensors");
+  ExpectError(run_, {"--init_from=hf"}, {"hf", "neither model.safetensors nor"});
+  WriteFile(run_ / "hf/model.safetensors.index.json", R"({"weight_map": {"a": "../x"}})");
+  ExpectError(run_, {"--init_from=hf"}, {"model.safetensors.index.json", "../x"});
+  WriteFile(run_ / "hf/model.safetensors.index.json", R"({"weight_map": {"a": "b.safetensors"}})");
+  ExpectError(run_, {"--init_from=hf"}, {"b.safetensors"});
+}
+
+TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const int64_t begin = header_[norm_]["data_offsets"][0];
+  std::memcpy(data_.data() + begin + 4, &nan, 4);
+  WriteFile(run_ / "hf/model.safetensors", Safetensors(header_.dump(), data_));
+  ExpectOneError(run_.Train({"--init_from=hf"}),
+                 {"step 1: ", "the loss is nan", "weight model.norm.weight, element 1",
+                  "There is no checkpoint yet"});
+}
+
+TEST(BadCheckpointTest, DamageIsNamedAndNothingChanges) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);
+  const std::string last = run / "run/step-8/";
+  for (const auto& [file, part] :
+       std::vector<std::pair<std::string, std::string>>{{"optimizer.safetensors", "too few"},
+                                                        {"model.safetensors", "too few"},
+                                                        {"run.json", "bad JSON"}}) {
+    const std::string good = ReadFile(last + file);
+    WriteFile(last + file, "");
+    ExpectError(run, {"--steps=9"}, {"run/step-8/" + file, part});
+    WriteFile(last + file, good);
+  }
+  WriteFile(run / "run/run.json", "{}");
+  ExpectError(run, {"--steps=9"}, {"run/run.json", "format_version"});
+  ExpectError(run, {"--out=new", "--resume=nowhere"},
+              {"--resume=nowhere is no checkpoint", "nowhere/run.json"});
+}
+
+TEST(BadConfigTest, KeysAndValuesAreNamed) {
+  const TinyRun run;
+  struct Case {
+    const char* family;
+    const char* patch;
+    std::vector<std::string> parts;
+  };
+  for (const Case& bad : std::vector<Case>{
+           {"llama", R"({"vocab_size": null})", {"\"vocab_size\" is missing"}},
+           {"llama", R"({"hidden_size": 17})", {"\"hidden_size\" 17 is not a multiple"}},
+           {"llama", R"({"num_key_value_heads": 3})", {"2 is not a multiple", "3"}},
+           {"llama", R"({"num_hidden_layers": -1})", {"\"num_hidden_layers\" is -1"}},
+           {"llama", R"({"num_hidden_layers": 1.5})", {"\"num_hidden_layers\" is 1.5"}},
+           {"llama", R"({"num_hidden_layers": 100000000})", {"100000000 is above 16384"}},
+           {"llama", R"({"hidden_size": 1e30})", {"\"hidden_size\" is 1e+30"}},
+           {"llama", R"({"head_dim": 1000000000})", {"of memory but"}},
+           {"llama", R"({"vocab_size": 2000000000})", {"of memory but"}},
+           {"llama", R"({"intermediate_size": 2147483647})", {"of memory but"}},
+           {"llama", R"({"attention_bias": true})", {"\"attention_bias\": true"}},
+           {"llama", R"({"hidden_act": "relu"})", {"\"hidden_act\" is \"relu\""}},
+           {"gpt2", R"({"n_head": 3})", {"16 is not a multiple", "3"}},
+           {"gpt2", R"({"n_ctx": 31})", {"\"n_ctx\" is 31 but \"n_positions\" is 32"}},
+           {"gpt2", R"({"n_positions": 1000000000000})", {"not in [1, 2147483648)"}},
+           {"gpt2", R"({"architectures": ["BertModel"]})", {"\"architectures\"", "BertModel"}},
+       }) {
+    nlohmann::json config = nlohmann::json::parse(testing::TinyConfig(bad.family));
+    config.merge_patch(nlohmann::json::parse(bad.patch));
+    WriteFile(run / "bad.json", config.dump());
+    SCOPED_TRACE(bad.patch);
+    ExpectError(run, {"--model=./bad.json"}, bad.parts);
+    // //tools:benchmark reads the same file.
+    ExpectOneError(run.Run("tools/benchmark", {"--model=bad.json", "--seq_len=8", "--threads=1"}),
+                   bad.parts);
+  }
+  WriteFile(run / "bad.json", "{\"model_type\": \n\"llama\",,}");
+  ExpectError(run, {"--model=bad.json"}, {"bad.json: bad JSON", "line 2"});
+  ExpectError(run, {"--model=none.json"}, {"none.json", "cannot be read"});
+  ExpectError(run, {"--model=gpt2-125m"}, {"\"gpt2-125m\"", "gpt2-124m"});
+  ExpectError(run, {"--model=a\nb"}, {"a b"});
+}
+
+TEST(BadSizesTest, ContradictionsBetweenFlags) {
+  const TinyRun run;
+  ExpectError(run, {"--model=./gpt2.json", "--seq_len=33"},
+              {"--seq_len=33", "the model's 32 positions"});
+  ExpectError(run, {"--global_batch=10"}, {"--global_batch=10", "--micro_batch=4"});
+  ExpectError(run, {"--min_lr=1"}, {"--min_lr=1", "--lr=0.003"});
+  ExpectError(run, {"--micro_batch=1000000000", "--seq_len=1000000000"},
+              {"--micro_batch=1000000000", "--seq_len=1000000000"});
+}
+
+TEST(BadSizesTest, PlansAboveTheMemoryAreRefusedWithBothFigures) {
+  const TinyRun run;
+  const std::vector<std::string> figures = {"the run needs ", "iB of memory", "iB are free"};
+  ExpectError(run, {"--model=llama-3-8b", "--micro_batch=100000"}, figures);
+  ExpectError(run, {"--micro_batch=100000000"}, figures);
+  for (const Flags& flags :
+       std::vector<Flags>{{"--micro_batch=100000000"},
+                          {"--seq_len=1000000000"},
+                          {"--seq_len=1000000000", "--micro_batch=1000000000"}}) {
+    ExpectOneError(run.Run("tools/benchmark", Flags{"--model=llama-tiny", "--threads=1"} + flags),
+                   figures);
+  }
+  ASSERT_EQ(run.Train().exit_code, 0);
+  auto config = nlohmann::json::parse(ReadFile(run / "run/step-8/config.json"));
+  config["max_position_embeddings"] = 2000000000;
+  WriteFile(run / "run/step-8/config.json", config.dump());
+  ExpectOneError(run.Run("tools/generate", {"--checkpoint=run", "--max_tokens=1000000000"}),
+                 {"1000000001 tokens need ", "iB are free"});
+}
+
+TEST(BadFlagsTest, ValuesOutOfRange) {
+  const TinyRun run;
+  const Flags bad_flags = {
+      "--seq_len=0",         "--seq_len=-1",      "--seq_len=1.5",
+      "--seq_len=1e3",       "--seq_len=",        "--seq_len=99999999999999999999",
+      "--micro_batch=0",     "--micro_batch=-4",  "--global_batch=-4",
+      "--steps=0",           "--steps=-1",        "--steps=9223372036854775808",
+      "--lr=-0.1",           "--lr=nan",          "--lr=inf",
+      "--lr=1e999",          "--lr=fast",         "--min_lr=-1",
+      "--warmup_steps=-1",   "--weight_decay=-1", "--weight_decay=nan",
+      "--beta1=1",           "--beta1=-0.1",      "--beta2=1",
+      "--beta2=nan",         "--eps=0",           "--eps=-1",
+      "--clip_norm=-1",      "--clip_norm=inf",   "--seed=-1",
+      "--threads=-1",        "--threads=5000",    "--eval_every=-1",
+      "--eval_batches=-2",   "--sample_every=-1", "--save_every=-1",
+      "--log_every=-1",      "--keep_last=-1",    "--shuffle=maybe",
+      "--schedule=sawtooth", "--dtype=fp64",      "--ops=fast",
+  };
+  for (const std::string& flag : bad_flags) ExpectError(run, {flag}, {flag, "must be"});
+  ExpectError(run, {"--dtype=bf16"}, {"--dtype=bf16", "not implemented yet"});
+  ExpectError(run, {"--steps"}, {"--steps lacks its value"});
+  ExpectError(run, {"steps=3"}, {"\"steps=3\" is no flag"});
+  ExpectError(run, {"--seqlen=8"}, {"--seqlen", "the nearest is --seq_len"});
+}
+
+TEST(BadFlagsTest, ConfigFiles) {
+  const TinyRun run;
+  ExpectError(run, {"--config=none.json"}, {"--config=none.json", "cannot be read"});
+  for (const auto& [text, part] : std::vector<std::pair<std::string, std::string>>{
+           {"", "bad JSON"},
+           {"{", "bad JSON"},
+           {"[]", "not a JSON object"},
+           {R"({"seqlen": 8})", "unknown key \"seqlen\"; the nearest is \"seq_len\""},
+           {R"({"config": "x"})", "unknown key \"config\""},
+           {R"({"seq_len": -8})", "\"seq_len\" is -8"},
+           {R"({"seq_len": 8.5})", "\"seq_len\" is 8.5"},
+           {R"({"seq_len": 8, "seq_len": 9})", "duplicate key \"seq_len\""},
+           {R"({"lr": 1e999})", "bad JSON"},
+           {R"({"lr": NaN})", "bad JSON"}}) {
+    WriteFile(run / "bad.json", text);
+    SCOPED_TRACE(text);
+    ExpectError(run, {"--config=bad.json"}, {"bad.json", part});
+  }
+}
+
+TEST(BadOutTest, FoldersThatCannotBeMade) {
+  const TinyRun run;
+  ExpectError(run, {"--out=text.txt/run"}, {"text.txt"});
+  ExpectError(run, {"--out=text.txt"}, {"text.txt"});
+  ExpectError(run, {"--out=" + std::string(300, 'x')}, {"File name too long"});
+}
+
+TEST(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
+  const TinyRun run, whole;
+  const Flags flags = {"--save_every=4", "--keep_last=0"};
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  ASSERT_EQ(run.Train(flags).exit_code, 0);
+  std::filesystem::remove_all(run / "run/step-8");
+  auto checkpoint = ReadTree(run / "run/step-4");
+  // Room for the log and for config.json, but not for the weights.
+  auto options = run.Here();
+  options.max_file_bytes = 20000;
+  const ProgramResult full = RunProgram("tools/train", TinyRun::BaseFlags() + flags, options);
+  ExpectOneError(full, {"step-8", "File too large"});
+  EXPECT_TRUE(ReadTree(run / "run/step-4") == checkpoint);
+  EXPECT_FALSE(std::filesystem::exists(run / "run/step-8"));
+  EXPECT_FALSE(std::filesystem::exists(run / "run/step-8.tmp"));
+  // Not even the log fits.
+  options.max_file_bytes = 400;
+  ExpectOneError(RunProgram("tools/train", TinyRun::BaseFlags() + flags, options),
+                 {"File too large"});
+  EXPECT_TRUE(ReadTree(run / "run/step-4") == checkpoint);
+  ASSERT_EQ(run.Train(flags).exit_code, 0);
+  EXPECT_TRUE(ReadTree(run / "run/step-8") == ReadTree(whole / "run/step-8"));
+  EXPECT_EQ(testing::TimelessMetrics(run / "run"), testing::TimelessMetrics(whole / "run"));
+}
+
+TEST(NonFiniteTest, StopsAndKeepsTheLastCheckpoint) {
+  const TinyRun run;
+  // Decay multiplies the weights by 1e12 in each step.
+  const Flags diverging = {"--lr=1e6",           "--weight_decay=1e6", "--clip_norm=0",
+                           "--warmup_steps=0",   "--save_every=1",     "--keep_last=0",
+                           "--schedule=constant"};
+  const ProgramResult result = run.Train(diverging);
+  ExpectOneError(result, {"step ", "first tensor that is not finite is ", "stopped",
+                          "The last checkpoint is run/step-"});
+  const size_t done = testing::ReadMetrics(run / "run").size();
+  EXPECT_GE(done, 1);
+  EXPECT_LT(done, 8);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("step " + std::to_string(done + 1) + ": "),
+                                HasSubstr("run/step-" + std::to_string(done))));
+  EXPECT_TRUE(std::filesystem::exists(run / ("run/step-" + std::to_string(done) + "/run.json")));
+}
+
+TEST(BadGenerateTest, ErrorsAreNamed) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--model=./gpt2.json"}).exit_code, 0);
+  std::filesystem::create_directory(run / "nothing");
+  struct Case {
+    Flags flags;
+    std::vector<std::string> parts;
+  };
+  for (const Case& bad : std::vector<Case>{
+           {{"--checkpoint=nowhere"}, {"--checkpoint=nowhere", "no such directory"}},
+           {{"--checkpoint=nothing"}, {"--checkpoint=nothing", "neither"}},
+           {{"--checkpoint=" + std::string(300, 'x')}, {"no such directory"}},
+           {{"--checkpoint=run", "--prompt="}, {"--prompt is empty"}},
+           {{"--checkpoint=run", "--prompt=" + std::string(33, 'x')},
+            {"33 tokens", "32 positions"}},
+           {{"--checkpoint=run", "--max_tokens=0"}, {"--max_tokens=0", "must be"}},
+           {{"--checkpoint=run", "--temperature=-1"}, {"--temperature=-1", "must be"}},
+           {{"--checkpoint=run", "--temperature=nan"}, {"--temperature=nan", "must be"}},
+           {{"--checkpoint=run", "--top_p=0"}, {"--top_p=0", "must be"}},
+           {{"--checkpoint=run", "--top_p=1.1"}, {"--top_p=1.1", "must be"}},
+           {{"--checkpoint=run", "--top_k=-1"}, {"--top_k=-1", "must be"}},
+           {{"--checkpoint=run", "--prompt_tokens=1,256"}, {"\"256\"", "0 to 255"}},
+           {{"--checkpoint=run", "--prompt_tokens=1,x"}, {"\"x\"", "0 to 255"}},
+           {{"--checkpont=run"}, {"--checkpont", "the nearest is --checkpoint"}},
+       }) {
+    SCOPED_TRACE(bad.parts[0]);
+    ExpectOneError(run.Run("tools/generate", bad.flags), bad.parts);
+  }
+}
+
+TEST(BadBenchmarkTest, ErrorsAreNamed) {
+  const TinyRun run;
+  for (const auto& [flag, part] : std::vector<std::pair<std::string, std::string>>{
+           {"--model=gpt3", "\"gpt3\""},
+           {"--steps=0", "--steps=0: must be"},
+           {"--micro_batch=-1", "--micro_batch=-1: must be"},
+           {"--seq_len=33", "--seq_len=33 is above the model's 32 positions"},
+           {"--dtype=bf16", "not implemented yet"},
+           {"--threads=-1", "--threads=-1: must be"},
+           {"--step=3", "the nearest is --steps"}}) {
+    SCOPED_TRACE(flag);
+    ExpectOneError(run.Run("tools/benchmark", {"--model=./gpt2.json", flag}), {part});
+  }
+}
+
+}  // namespace
+}  // namespace strake

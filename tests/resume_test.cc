@@ -1,0 +1,389 @@
+// A run that was stopped or killed at any moment ends with the same bytes as one that was not.
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/tiny_run.h"
+
+namespace strake {
+namespace {
+
+using testing::Flags;
+using testing::Losses;
+using testing::Program;
+using testing::ProgramResult;
+using testing::ReadFile;
+using testing::ReadTree;
+using testing::TimelessMetrics;
+using testing::TinyRun;
+using testing::WriteFile;
+using testing::operator+;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// What a run is, over its steps: everything on disk, without the times.
+void ExpectSameRun(const TinyRun& actual, const TinyRun& expected, int64_t step) {
+  const std::string checkpoint = "run/step-" + std::to_string(step);
+  const auto files = ReadTree(expected / checkpoint);
+  EXPECT_EQ(files.size(), 5) << "config.json, model, optimizer, run.json, and the folder";
+  // Not EXPECT_EQ of the maps: it would print the weights.
+  for (const auto& [name, contents] : files) {
+    EXPECT_TRUE(ReadFile(actual / (checkpoint + "/" + name)) == contents) << name;
+  }
+  EXPECT_EQ(TimelessMetrics(actual / "run"), TimelessMetrics(expected / "run"));
+}
+
+bool HasCheckpoint(const TinyRun& run, int64_t step) {
+  return std::filesystem::exists(run / ("run/step-" + std::to_string(step) + "/run.json"));
+}
+
+int64_t LastCheckpoint(const TinyRun& run) {
+  int64_t last = 0;
+  for (int64_t step = 1; step <= 10000; ++step) {
+    if (HasCheckpoint(run, step)) last = step;
+  }
+  return last;
+}
+
+struct Family {
+  const char* name;
+  Flags flags;
+};
+
+class ResumeTest : public ::testing::TestWithParam<Family> {};
+
+TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
+  const Flags flags = GetParam().flags + Flags{"--steps=12", "--save_every=3", "--keep_last=0",
+                                               "--eval_every=2", "--eval_batches=2"};
+  const TinyRun whole, pieces;
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  ASSERT_EQ(pieces.Train(flags).exit_code, 0);
+  for (const int64_t kept : {9, 3, 6}) {
+    for (int64_t step = kept + 1; step <= 12; ++step) {
+      std::filesystem::remove_all(pieces / ("run/step-" + std::to_string(step)));
+    }
+    const ProgramResult resumed = pieces.Train(flags);
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr(", resumed at step " + std::to_string(kept)));
+    for (const int64_t step : {3, 6, 9, 12}) ExpectSameRun(pieces, whole, step);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, ResumeTest,
+    ::testing::Values(Family{"Llama", {}}, Family{"Gpt2", {"--model=./gpt2.json"}},
+                      Family{"Accumulated", {"--micro_batch=2", "--global_batch=6"}},
+                      Family{"TwoThreads", {"--threads=2"}},
+                      Family{"InOrder", {"--shuffle=false", "--schedule=wsd", "--clip_norm=0"}}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+constexpr int kManySteps = 3000;
+
+// Long enough to be interrupted.
+Flags LongRun(int64_t save_every) {
+  return {"--steps=" + std::to_string(kManySteps), "--save_every=" + std::to_string(save_every),
+          "--log_every=1", "--keep_last=2"};
+}
+
+TEST(KilledRunTest, GoesOnBitForBit) {
+  const Flags flags = {"--steps=60", "--save_every=4", "--keep_last=2", "--log_every=1"};
+  const TinyRun whole, killed;
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  // Spread over the run: while it starts, in a step, in a save.
+  int num_killed = 0;
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    Program program("tools/train", TinyRun::BaseFlags() + flags, killed.Here());
+    if (attempt % 4 != 0) program.WaitForOutput("out ");
+    usleep(1300 * attempt);
+    program.Send(SIGKILL);
+    if (program.Wait().exit_code == 128 + SIGKILL) ++num_killed;
+  }
+  EXPECT_GE(num_killed, 4);
+  const ProgramResult last = killed.Train(flags);
+  ASSERT_EQ(last.exit_code, 0) << last.err;
+  ExpectSameRun(killed, whole, 60);
+  EXPECT_EQ(ReadTree(killed / "run").size(), ReadTree(whole / "run").size()) << "leftovers";
+}
+
+TEST(StoppedRunTest, SignalsFinishTheStepAndSave) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const TinyRun run;
+    Program program("tools/train", TinyRun::BaseFlags() + LongRun(0), run.Here());
+    ASSERT_TRUE(program.WaitForOutput("step    3/3000"));
+    program.Send(signal);
+    const ProgramResult stopped = program.Wait();
+    EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
+    EXPECT_EQ(stopped.err, "");
+    EXPECT_THAT(stopped.out, HasSubstr("stopped by a signal after step "));
+    const int64_t step = testing::ReadMetrics(run / "run").size();
+    EXPECT_GE(step, 3);
+    EXPECT_LT(step, kManySteps);
+    EXPECT_TRUE(HasCheckpoint(run, step));
+  }
+}
+
+TEST(StoppedRunTest, GoesOnBitForBit) {
+  const Flags flags = {"--steps=400", "--log_every=1"};
+  const TinyRun whole, stopped;
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  {
+    Program program("tools/train", TinyRun::BaseFlags() + flags, stopped.Here());
+    ASSERT_TRUE(program.WaitForOutput("step   2/400"));
+    program.Send(SIGINT);
+    ASSERT_EQ(program.Wait().exit_code, 0);
+  }
+  EXPECT_LT(LastCheckpoint(stopped), 400);
+  const ProgramResult resumed = stopped.Train(flags);
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  ExpectSameRun(stopped, whole, 400);
+}
+
+TEST(StoppedRunTest, SecondSignalEndsItAtOnce) {
+  const TinyRun run;
+  // A step of seconds, so that the second signal falls into it.
+  const Flags slow = {"--global_batch=400000", "--steps=5", "--ops=reference"};
+  Program program("tools/train", TinyRun::BaseFlags() + slow, run.Here());
+  ASSERT_TRUE(program.WaitForOutput("out "));
+  program.Send(SIGINT);
+  usleep(20000);
+  program.Send(SIGINT);
+  const ProgramResult result = program.Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_EQ(ReadFile(run / "run/metrics.jsonl"), "");
+  EXPECT_EQ(LastCheckpoint(run), 0);
+}
+
+TEST(ResumeFlagTest, PathStartsANewFolder) {
+  const TinyRun run;
+  const Flags flags = {"--save_every=2", "--keep_last=0"};
+  ASSERT_EQ(run.Train(flags).exit_code, 0);
+  const ProgramResult branch = run.Train(flags + Flags{"--resume=run/step-4", "--out=branch"});
+  ASSERT_EQ(branch.exit_code, 0) << branch.err;
+  EXPECT_FALSE(std::filesystem::exists(run / "branch/step-4"));
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "config.json"}) {
+    EXPECT_TRUE(ReadFile(run / (std::string("branch/step-8/") + file)) ==
+                ReadFile(run / (std::string("run/step-8/") + file)))
+        << file;
+  }
+  const auto metrics = TimelessMetrics(run / "run");
+  EXPECT_EQ(TimelessMetrics(run / "branch"),
+            std::vector<nlohmann::json>(metrics.begin() + 4, metrics.end()));
+}
+
+TEST(ResumeFlagTest, PathBehindTheLastCheckpointIsAnError) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--save_every=2"}).exit_code, 0);
+  const auto before = ReadTree(run.path());
+  const ProgramResult result = run.Train({"--save_every=2", "--resume=run/step-4"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("--resume=run/step-4 is at step 4"),
+                                HasSubstr("a later checkpoint, of step 8")));
+  EXPECT_TRUE(ReadTree(run.path()) == before);
+}
+
+TEST(ResumeFlagTest, NeverStartsAfreshOrFails) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--resume=never"}).exit_code, 0);
+  const auto before = ReadTree(run.path());
+  const ProgramResult again = run.Train({"--resume=never"});
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.err, AllOf(HasSubstr("--resume=never"), HasSubstr("run"), HasSubstr("step 8")));
+  EXPECT_TRUE(ReadTree(run.path()) == before);
+}
+
+TEST(ResumeFlagTest, FinishedRunHasNothingToDo) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train().exit_code, 0);
+  auto before = ReadTree(run / "run");
+  const ProgramResult again = run.Train();
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("nothing to do"));
+  auto after = ReadTree(run / "run");
+  // It says where the last process began.
+  EXPECT_EQ(before.erase("run.json") + after.erase("run.json"), 2);
+  EXPECT_TRUE(after == before);
+}
+
+TEST(ResumeMetricsTest, LinesBeyondTheCheckpointAreCut) {
+  const Flags flags = {"--save_every=4", "--keep_last=0"};
+  const TinyRun whole, cut;
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  ASSERT_EQ(cut.Train(flags).exit_code, 0);
+  std::filesystem::remove_all(cut / "run/step-8");
+  const std::string metrics = cut / "run/metrics.jsonl";
+  WriteFile(metrics, ReadFile(metrics) + R"({"step":9,"loss":1})" + "\n" + R"({"step":1,"lo)");
+  const ProgramResult resumed = cut.Train(flags);
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  ExpectSameRun(cut, whole, 8);
+}
+
+// A folder with a run of 8 steps, as if it had been killed after the checkpoint of step 4.
+void MakeHalfRun(const TinyRun& run) {
+  ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);
+  std::filesystem::remove_all(run / "run/step-8");
+}
+
+TEST(ChangesOnResumeTest, WhatIsNoPartOfTheRunMayChange) {
+  const TinyRun whole;
+  ASSERT_EQ(whole.Train().exit_code, 0);
+  const std::vector<double> losses = Losses(whole / "run");
+  for (const Flags& change : std::vector<Flags>{{"--threads=2"},
+                                                {"--micro_batch=1", "--global_batch=4"},
+                                                {"--micro_batch=2", "--global_batch=4"},
+                                                {"--ops=reference"},
+                                                {"--eval_every=1", "--eval_batches=1"},
+                                                {"--sample_every=3"},
+                                                {"--save_every=1"},
+                                                {"--keep_last=1"},
+                                                {"--log_every=1"}}) {
+    SCOPED_TRACE(change[0]);
+    const TinyRun run;
+    MakeHalfRun(run);
+    const ProgramResult resumed = run.Train(change);
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr("resumed at step 4"));
+    EXPECT_THAT(resumed.out, Not(HasSubstr("warning")));
+    EXPECT_TRUE(HasCheckpoint(run, 8));
+    const std::vector<double> resumed_losses = Losses(run / "run");
+    ASSERT_EQ(resumed_losses.size(), 8);
+    // Other kernels and orders of summation: f32 rounding, which four small steps hardly amplify.
+    for (int i = 0; i < 8; ++i) EXPECT_NEAR(resumed_losses[i], losses[i], 1e-4) << i;
+  }
+}
+
+TEST(ChangesOnResumeTest, OtherStepsWarn) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train().exit_code, 0);
+  const ProgramResult longer = run.Train({"--steps=10"});
+  EXPECT_EQ(longer.exit_code, 0) << longer.err;
+  EXPECT_THAT(longer.out, HasSubstr("warning: --steps was 8 and is 10"));
+  EXPECT_EQ(Losses(run / "run").size(), 10);
+  EXPECT_TRUE(HasCheckpoint(run, 10));
+}
+
+TEST(ChangesOnResumeTest, AnotherRunIsAnErrorThatListsEveryDifference) {
+  const TinyRun run;
+  MakeHalfRun(run);
+  WriteFile(run / "other.txt", ReadFile(run / "text.txt") + "x");
+  const auto before = ReadTree(run.path());
+  struct Change {
+    Flags flags;
+    std::vector<std::string> differences;
+  };
+  for (const Change& change : std::vector<Change>{
+           {{"--model=./gpt2.json"}, {"model.model_type is \"llama\" there, \"gpt2\" now"}},
+           {{"--train_data=other.txt"}, {"train_data is "}},
+           {{"--val_data=text.txt"}, {"train_data is "}},
+           {{"--seed=2"}, {"seed is 1 there, 2 now"}},
+           {{"--shuffle=false"}, {"shuffle is true there, false now"}},
+           {{"--seq_len=16"}, {"seq_len is 8 there, 16 now"}},
+           {{"--global_batch=8"}, {"global_batch is 4 there, 8 now"}},
+           {{"--lr=0.5"}, {"lr is 0.003 there, 0.5 now"}},
+           {{"--min_lr=0.001"}, {"min_lr is 0.0 there, 0.001 now"}},
+           {{"--schedule=wsd"}, {"schedule is \"cosine\" there, \"wsd\" now"}},
+           {{"--warmup_steps=3"}, {"warmup_steps is 2 there, 3 now"}},
+           {{"--weight_decay=0"}, {"weight_decay is 0.1 there, 0.0 now"}},
+           {{"--beta1=0.5"}, {"beta1 is 0.9 there, 0.5 now"}},
+           {{"--beta2=0.5"}, {"beta2 is 0.95 there, 0.5 now"}},
+           {{"--eps=0.5"}, {"eps is 1e-08 there, 0.5 now"}},
+           {{"--clip_norm=2"}, {"clip_norm is 1.0 there, 2.0 now"}},
+           {{"--seed=2", "--lr=0.5"}, {"seed is 1 there, 2 now", "lr is 0.003 there, 0.5 now"}},
+       }) {
+    SCOPED_TRACE(change.flags[0]);
+    for (const Flags& resume : std::vector<Flags>{{}, {"--resume=run/step-4"}}) {
+      const ProgramResult result = run.Train(change.flags + resume);
+      EXPECT_EQ(result.exit_code, 1);
+      EXPECT_THAT(result.err, HasSubstr("holds another run"));
+      for (const std::string& difference : change.differences) {
+        EXPECT_THAT(result.err, HasSubstr(difference));
+      }
+      EXPECT_TRUE(ReadTree(run.path()) == before);
+    }
+  }
+}
+
+TEST(CheckpointTest, KeepLastKeepsTheLast) {
+  for (const auto& [keep, kept] : std::map<std::string, std::vector<int64_t>>{
+           {"0", {2, 4, 6, 8, 9}}, {"1", {9}}, {"2", {8, 9}}, {"9", {2, 4, 6, 8, 9}}}) {
+    const TinyRun run;
+    ASSERT_EQ(run.Train({"--steps=9", "--save_every=2", "--keep_last=" + keep}).exit_code, 0);
+    for (int64_t step = 1; step <= 9; ++step) {
+      EXPECT_EQ(HasCheckpoint(run, step), std::count(kept.begin(), kept.end(), step) > 0)
+          << "keep_last " << keep << ", step " << step;
+    }
+  }
+}
+
+TEST(CheckpointTest, SaveEveryZeroSavesTheLastStepAlone) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--save_every=0"}).exit_code, 0);
+  for (int64_t step = 1; step <= 8; ++step) EXPECT_EQ(HasCheckpoint(run, step), step == 8);
+}
+
+TEST(LockTest, SecondProcessOnTheSameFolderFailsAtOnce) {
+  const TinyRun run;
+  Program first("tools/train", TinyRun::BaseFlags() + LongRun(1000), run.Here());
+  ASSERT_TRUE(first.WaitForOutput("step    1/3000"));
+  const ProgramResult second = run.Train(LongRun(1000));
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.err, HasSubstr("run is in use: process "));
+  first.Send(SIGINT);
+  EXPECT_EQ(first.Wait().exit_code, 0);
+  // The lock ended with the process.
+  EXPECT_EQ(run.Train(LongRun(1000) + Flags{"--steps=1"}).exit_code, 0);
+}
+
+TEST(DataOrderTest, AccumulationTakesTheSameSamples) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--out=whole", "--micro_batch=4", "--global_batch=4"}).exit_code, 0);
+  ASSERT_EQ(run.Train({"--out=pieces", "--micro_batch=1", "--global_batch=4"}).exit_code, 0);
+  const std::vector<double> whole = Losses(run / "whole"), pieces = Losses(run / "pieces");
+  ASSERT_EQ(whole.size(), 8);
+  ASSERT_EQ(pieces.size(), 8);
+  // The first loss is a sum of 32 f32 losses in another order; later ones inherit the gradients'.
+  EXPECT_NEAR(pieces[0], whole[0], 64 * 6e-8 * whole[0]);
+  for (int i = 1; i < 8; ++i) EXPECT_NEAR(pieces[i], whole[i], 1e-4) << i;
+}
+
+TEST(DataOrderTest, IsAFunctionOfTheSeed) {
+  const TinyRun run;
+  // The same weights for every seed: with --init_from the seed decides on the order alone.
+  ASSERT_EQ(run.Train({"--steps=1"}).exit_code, 0);
+  const auto first_loss = [&](const std::string& out, const Flags& flags) {
+    EXPECT_EQ(run.Train(Flags{"--init_from=run/step-1", "--out=" + out} + flags).exit_code, 0);
+    return Losses(run / out).at(0);
+  };
+  const double a = first_loss("a", {"--seed=7"});
+  EXPECT_EQ(first_loss("again", {"--seed=7"}), a);
+  EXPECT_NE(first_loss("b", {"--seed=8"}), a);
+  const double in_order = first_loss("c", {"--seed=7", "--shuffle=false"});
+  EXPECT_NE(in_order, a);
+  EXPECT_EQ(first_loss("d", {"--seed=8", "--shuffle=false"}), in_order);
+}
+
+TEST(DefaultsTest, GlobalBatchIsTheMicroBatch) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--micro_batch=3"}).exit_code, 0);
+  EXPECT_EQ(testing::ReadMetrics(run / "run").at(0).at("tokens"), 3 * 8);
+}
+
+TEST(DefaultsTest, FreshModelKnowsNothing) {
+  for (const char* model : {"--model=./llama.json", "--model=./gpt2.json"}) {
+    const TinyRun run;
+    ASSERT_EQ(run.Train({model}).exit_code, 0);
+    // Logits of small random weights: their variance adds about half of itself to log(vocabulary).
+    EXPECT_NEAR(Losses(run / "run").at(0), std::log(256.0), 0.1) << model;
+  }
+}
+
+}  // namespace
+}  // namespace strake
