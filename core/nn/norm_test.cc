@@ -1,0 +1,67 @@
+#include "core/nn/norm.h"
+
+#include <vector>
+
+#include "core/testing/complex_step.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::ComplexStepGradient;
+using testing::FillConstant;
+using testing::FillNormal;
+using testing::MaxAbs;
+using testing::RelativeError;
+using testing::TestContext;
+using testing::TestTensor;
+using testing::WeightedSum;
+
+class NormTest : public ::testing::TestWithParam<bool> {};
+
+TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
+  const bool layer_norm = GetParam();
+  ParameterArena arena;
+  const Parameter* weight = arena.Add({{"weight", 6}}, {6}, false);
+  const Parameter* bias = layer_norm ? arena.Add({{"bias", 6}}, {6}, false) : nullptr;
+  ASSERT_TRUE(arena.Allocate(DType::kC128, true).ok());
+  FillNormal(weight->value, 1);
+  if (layer_norm) FillNormal(bias->value, 2);
+  const Norm norm(weight, bias, 1e-3);
+
+  TestContext ctx;
+  std::vector<const Parameter*> ready;
+  ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
+  TestTensor x(DType::kC128, {4, 6}), dy(DType::kC128, {4, 6}), dx(DType::kC128, {4, 6});
+  FillNormal(x, 3);
+  FillNormal(dy, 4);
+  FillConstant(dx, 7);
+  const auto loss = [&] {
+    const ActivationScope scope(ctx.context().arena());
+    NormSaved saved;
+    return WeightedSum(*norm.Forward(ctx, x, &saved), dy);
+  };
+  NormSaved saved;
+  ASSERT_TRUE(norm.Forward(ctx, x, &saved).ok());
+  ASSERT_TRUE(norm.Backward(ctx, dy, saved, /*accumulate_dx=*/true, dx).ok());
+  EXPECT_EQ(ready.size(), layer_norm ? 2u : 1u);
+
+  TestTensor expected(DType::kF64, {4, 6});
+  ComplexStepGradient(x, loss, expected);
+  for (int i = 0; i < 24; ++i) expected->data<double>()[i] += 7;  // += was asked for
+  EXPECT_LT(RelativeError(dx, expected), 1e-14);
+  for (const Parameter* parameter : ready) {
+    TestTensor gradient(DType::kF64, {6});
+    ComplexStepGradient(parameter->value, loss, gradient);
+    EXPECT_GT(MaxAbs(gradient), 0.1);
+    EXPECT_LT(RelativeError(parameter->grad, gradient), 1e-13) << parameter->name();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, NormTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "LayerNorm" : "RmsNorm"; });
+
+}  // namespace
+}  // namespace strake
