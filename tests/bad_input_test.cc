@@ -226,6 +226,21 @@ TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
                   "There is no checkpoint yet"});
 }
 
+// The training text holds no 'Z', whose embedding is read in the validation alone.
+TEST_F(BadWeightsTest, NonFiniteValidationStopsBeforeSaving) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const int64_t begin = header_["model.embed_tokens.weight"]["data_offsets"][0];
+  std::memcpy(data_.data() + begin + 4 * 16 * 'Z', &nan, 4);
+  WriteFile(run_ / "hf/model.safetensors", Safetensors(header_.dump(), data_));
+  WriteFile(run_ / "z.txt", std::string(100, 'Z'));
+  ExpectOneError(
+      run_.Train({"--init_from=hf", "--val_data=z.txt", "--eval_every=2", "--save_every=1"}),
+      {"step 2: ", "the loss is nan", "weight model.embed_tokens.weight, element 1440",
+       "The last checkpoint is run/step-1"});
+  EXPECT_TRUE(std::filesystem::exists(run_ / "run/step-1"));
+  EXPECT_FALSE(std::filesystem::exists(run_ / "run/step-2"));
+}
+
 TEST(BadCheckpointTest, DamageIsNamedAndNothingChanges) {
   const TinyRun run;
   ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);

@@ -354,6 +354,23 @@ TEST(DataOrderTest, AccumulationTakesTheSameSamples) {
   for (int i = 1; i < 8; ++i) EXPECT_NEAR(pieces[i], whole[i], 1e-4) << i;
 }
 
+TEST(DataOrderTest, FilesAreOneStreamInListOrder) {
+  const TinyRun run;
+  const std::string text = ReadFile(run / "text.txt");
+  WriteFile(run / "b.txt", text.substr(0, 1001));
+  WriteFile(run / "part-1.txt", text.substr(1001, 99));
+  WriteFile(run / "part-2.txt", text.substr(1100));
+  ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);
+  std::filesystem::remove_all(run / "run/step-8");
+  const std::vector<double> losses = Losses(run / "run");
+  // Cut into other files it is still the same run, also for resuming.
+  const ProgramResult parts = run.Train({"--train_data=b.txt,part-*.txt"});
+  ASSERT_EQ(parts.exit_code, 0) << parts.err;
+  EXPECT_THAT(parts.out, HasSubstr("resumed at step 4"));
+  EXPECT_EQ(Losses(run / "run"), losses);
+  EXPECT_EQ(run.Train({"--train_data=part-*.txt,b.txt"}).exit_code, 1) << "another order";
+}
+
 TEST(DataOrderTest, IsAFunctionOfTheSeed) {
   const TinyRun run;
   // The same weights for every seed: with --init_from the seed decides on the order alone.
