@@ -46,7 +46,7 @@ struct TrainConfig {
   int64_t eval_batches = -1;
   int64_t sample_every = 500;
   int64_t save_every = 500;
-  int64_t log_every = 10;
+  int64_t log_every = 50;
   int64_t keep_last = 3;
   std::string out;
   std::string resume = "auto";

@@ -295,8 +295,11 @@ absl::Status Trainer::Step() {
 
   const double seconds = MonotonicSeconds() - start;
   const int64_t num_tokens = config_.global_batch * config_.seq_len;
-  // A running mean, so that the time left does not jump.
-  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
+  // A running mean, so that the time left does not jump; the first step, which warms up, is left
+  // out.
+  const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
+  ++steps_timed_;
+  seconds_per_step_ += weight * (seconds - seconds_per_step_);
   const double seconds_left = seconds_per_step_ * (config_.steps - step_);
   const double tokens_per_second = num_tokens / seconds;
   STRAKE_RETURN_IF_ERROR(

@@ -67,9 +67,10 @@ class Trainer {
   std::optional<MetricsLog> metrics_;
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  int64_t step_ = 0;        // done
-  int64_t samples_ = 0;     // consumed
-  int64_t saved_step_ = 0;  // the last in a checkpoint; 0 is a run that has none
+  int64_t step_ = 0;         // done
+  int64_t samples_ = 0;      // consumed
+  int64_t saved_step_ = 0;   // the last in a checkpoint; 0 is a run that has none
+  int64_t steps_timed_ = 0;  // since this process began
   double seconds_per_step_ = 0;
 };
 
