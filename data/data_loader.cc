@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/dtype.h"
 #include "core/base/status_macros.h"
 #include "data/permutation.h"
 #include "data/train_val_split.h"

@@ -1,5 +1,7 @@
 #include "models/attention_block.h"
 
+#include <string>
+
 #include "core/base/status_macros.h"
 #include "core/ops/cached_attention.h"
 #include "core/ops/residual_add.h"

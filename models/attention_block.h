@@ -12,7 +12,6 @@
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
 #include <cstdint>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

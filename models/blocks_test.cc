@@ -1,7 +1,4 @@
 // The two halves of a transformer layer by themselves: their contract is the same.
-#include <complex>
-#include <memory>
-#include <string>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"

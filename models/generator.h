@@ -3,7 +3,6 @@
 #define STRAKE_MODELS_GENERATOR_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"

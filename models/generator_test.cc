@@ -1,7 +1,6 @@
 #include "models/generator.h"
 
 #include <cmath>
-#include <limits>
 #include <map>
 #include <vector>
 

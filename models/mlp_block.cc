@@ -1,5 +1,7 @@
 #include "models/mlp_block.h"
 
+#include <string>
+
 #include "core/base/status_macros.h"
 #include "core/ops/gelu.h"
 #include "core/ops/residual_add.h"

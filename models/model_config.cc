@@ -1,8 +1,6 @@
 #include "models/model_config.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <map>
 #include <optional>
 

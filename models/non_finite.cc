@@ -2,7 +2,8 @@
 
 #include <cmath>
 #include <cstdint>
-#include <iterator>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 

@@ -1,7 +1,6 @@
 #include "models/non_finite.h"
 
 #include <cmath>
-#include <string>
 
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"

@@ -1,7 +1,5 @@
 #include "models/transformer.h"
 
-#include <string>
-
 #include "core/base/status_macros.h"
 #include "core/ops/embedding.h"
 #include "core/ops/rope.h"

@@ -1,8 +1,6 @@
 #include "models/transformer.h"
 
-#include <algorithm>
 #include <complex>
-#include <memory>
 #include <set>
 #include <string>
 #include <vector>

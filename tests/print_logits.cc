@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <iostream>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/strings/numbers.h"

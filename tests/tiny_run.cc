@@ -3,8 +3,6 @@
 #include <filesystem>
 #include <sstream>
 
-#include "glog/logging.h"
-
 namespace strake::testing {
 
 Flags operator+(Flags a, const Flags& b) {

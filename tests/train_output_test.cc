@@ -1,5 +1,4 @@
 // What the programs print and write, key by key, and where.
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -1,5 +1,7 @@
 #include "tools/checkpoint.h"
 
+#include <vector>
+
 #include "core/base/status_macros.h"
 #include "models/hf_checkpoint.h"
 #include "models/model_config.h"

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <fstream>
 #include <sstream>
+#include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"

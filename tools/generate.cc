@@ -1,6 +1,5 @@
 // Prints text from a checkpoint: `bazel run //tools:generate -- --help`.
 
-#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>

@@ -1,5 +1,4 @@
 // Whatever the text, a file of options gives an error or values that their ranges allow.
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -3,7 +3,6 @@
 #include <pty.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <limits>
 #include <sstream>
 

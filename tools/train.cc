@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <memory>
 
 #include "tools/program.h"
 #include "tools/stop_signal.h"

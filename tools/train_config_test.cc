@@ -1,6 +1,5 @@
 #include "tools/train_config.h"
 
-#include <fstream>
 #include <string>
 #include <vector>
 

@@ -1,9 +1,9 @@
 #include "tools/trainer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <set>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"

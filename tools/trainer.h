@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/tensor/tensor_buffer.h"
 #include "data/data_loader.h"
 #include "data/token_stream.h"
 #include "data/train_val_split.h"

@@ -1,7 +1,6 @@
 #include "core/base/thread_team.h"
 
 #include <cstdint>
-#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"

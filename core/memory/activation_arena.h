@@ -3,7 +3,7 @@
 #define STRAKE_CORE_MEMORY_ACTIVATION_ARENA_H_
 
 #include <cstddef>
-#include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "core/tensor/tensor.h"

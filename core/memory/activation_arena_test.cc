@@ -1,7 +1,6 @@
 #include "core/memory/activation_arena.h"
 
 #include <cmath>
-#include <cstdint>
 
 #include "gtest/gtest.h"
 

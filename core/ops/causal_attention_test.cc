@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"

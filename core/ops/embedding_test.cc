@@ -1,7 +1,6 @@
 #include "core/ops/embedding.h"
 
 #include <cmath>
-#include <complex>
 #include <string>
 
 #include "core/testing/complex_step.h"

@@ -1,7 +1,6 @@
 #include "core/ops/residual_add.h"
 
 #include <cmath>
-#include <complex>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"

@@ -1,7 +1,5 @@
 #include "core/ops/squared_norm.h"
 
-#include <complex>
-
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"

@@ -1,7 +1,6 @@
 #include "core/ops/swiglu.h"
 
 #include <cmath>
-#include <complex>
 #include <limits>
 
 #include "core/testing/complex_step.h"

@@ -1,7 +1,6 @@
 #include "core/tensor/tensor.h"
 
 #include <cmath>
-#include <cstdint>
 #include <limits>
 #include <vector>
 

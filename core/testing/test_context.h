@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "core/base/thread_team.h"
 #include "core/device/context.h"

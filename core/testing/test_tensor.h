@@ -5,10 +5,7 @@
 
 #include <complex>
 #include <cstdint>
-#include <string>
-#include <vector>
 
-#include "absl/strings/string_view.h"
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"

@@ -1,5 +1,7 @@
 #include "parallel/mesh/mesh.h"
 
+#include <array>
+#include <memory>
 #include <utility>
 
 #include "gtest/gtest.h"

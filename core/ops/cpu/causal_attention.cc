@@ -1,5 +1,6 @@
 #include "core/ops/cpu/causal_attention.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
