@@ -39,14 +39,17 @@ Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
 
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
+  // The bias first: it stands after the weight in the arena, and gradients are announced from its
+  // end to its start.
+  if (bias_ != nullptr) {
+    STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
+    ctx.GradReady(*bias_);
+  }
   const Tensor& left = transposed_ ? dy : saved.x;
   const Tensor& right = transposed_ ? saved.x : dy;
   STRAKE_RETURN_IF_ERROR(
       Matmul(ctx, left, right, {.transpose_a = true, .accumulate = true}, weight_->grad));
   if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
-  if (bias_ == nullptr) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
-  ctx.GradReady(*bias_);
   return absl::OkStatus();
 }
 

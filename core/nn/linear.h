@@ -48,7 +48,7 @@ class Linear {
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
                                 const LinearSaved& saved) const;
 
-  // Adds to the parameters' gradients, then announces each with ctx.GradReady().
+  // Adds to the parameters' gradients, and announces each with ctx.GradReady(): bias, then weight.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 
  private:

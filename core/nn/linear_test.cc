@@ -161,9 +161,9 @@ TEST(LinearTest, AnnouncesEachGradientOncePerMicroBatch) {
   });
   Fixture f(DType::kF32, 2, 3, 4, false);
   f.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"w", "b"}));
+  EXPECT_EQ(ready, (std::vector<std::string>{"b", "w"}));
   f.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"w", "b", "w", "b"}));
+  EXPECT_EQ(ready, (std::vector<std::string>{"b", "w", "b", "w"}));
 
   ready.clear();
   Fixture no_bias(DType::kF32, 2, 3, 4, false, false);
