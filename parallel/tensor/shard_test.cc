@@ -205,7 +205,8 @@ TEST(ShardTest, VocabularyIsPaddedAtTheEnd) {
   EXPECT_EQ(gpt2.tokens, (ShardRange{43981, 50257}));
   EXPECT_EQ(gpt2.num_padding(), 7);
   EXPECT_EQ(VocabShard(50257, 8, 6).num_padding(), 0);
-  // A multiple of 3 and of 128.
+  // The next multiple of both, not of their product.
+  EXPECT_EQ(VocabShard(50257, 8, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 3, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 1, 0).padded_size, 50257);
   // Two entries for each rank: the last has no token.
@@ -224,7 +225,7 @@ TEST(ShardTest, EachTokenLiesOnOneRank) {
       const VocabRange vocab = VocabShard(vocab_size, num_ranks, rank, multiple);
       ASSERT_EQ(vocab.padded_size % num_ranks, 0);
       ASSERT_EQ(vocab.padded_size % multiple, 0);
-      ASSERT_LT(vocab.padded_size - vocab_size, num_ranks * multiple);
+      ASSERT_LT(vocab.padded_size - vocab_size, std::lcm(num_ranks, multiple));
       ASSERT_EQ(vocab.held.begin, held_end);
       ASSERT_EQ(vocab.held.size(), vocab.padded_size / num_ranks);
       ASSERT_EQ(vocab.tokens.begin, tokens_end);
@@ -376,7 +377,7 @@ TEST(WeightShardsTest, OnlyTheOwnerOfAReplicaIsPlaced) {
   ASSERT_TRUE(shards.ok()) << shards.status();
   TestTensor full(DType::kI64, {2}), part(DType::kI64, {1});
   full->data<int64_t>()[0] = full->data<int64_t>()[1] = -1;
-  for (const int rank : {3, 2, 1, 0}) {
+  for (const int rank : {2, 3, 0, 1}) {
     part->data<int64_t>()[0] = rank;
     shards->Place(part, rank, full);
   }
