@@ -1,4 +1,5 @@
 // What the programs print and write, key by key, and where.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

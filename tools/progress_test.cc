@@ -3,6 +3,7 @@
 #include <pty.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <limits>
 #include <sstream>
 
