@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file_descriptor.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
 
@@ -78,20 +78,6 @@ int64_t MaxToken(TokenEncoding encoding) {
   return Dispatch(encoding, []<typename T>() { return int64_t{std::numeric_limits<T>::max()}; });
 }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
-
 absl::Status Errno(const std::string& path, const char* what) {
   // 0 would make an OK status; streams do not promise to set it.
   const int error = errno != 0 ? errno : EIO;
@@ -112,7 +98,7 @@ void TokenFile::Unmap::operator()(const char* data) const {
 absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path) {
   // Without O_NONBLOCK, a pipe that nobody writes to would wait here for ever.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return Errno(path, "open it; check the path and its permissions");
+  if (!file.valid()) return Errno(path, "open it; check the path and its permissions");
   struct stat info;
   if (fstat(file.get(), &info) != 0) return Errno(path, "get its size");
   if (S_ISDIR(info.st_mode)) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/file_descriptor.h"
+#include "core/base/file_descriptor.h"
 
 namespace strake::testing {
 

@@ -10,8 +10,8 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/file_descriptor.h"
 #include "core/base/status_macros.h"
-#include "tools/file_descriptor.h"
 
 namespace strake {
 namespace {

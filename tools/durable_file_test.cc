@@ -4,8 +4,8 @@
 
 #include <filesystem>
 
+#include "core/base/file_descriptor.h"
 #include "gtest/gtest.h"
-#include "tools/file_descriptor.h"
 #include "tools/temp_directory.h"
 
 namespace strake {

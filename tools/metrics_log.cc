@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "core/base/json.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "tools/durable_file.h"
 
@@ -22,21 +22,6 @@ std::string JsonNumber(double value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof(text), value).ptr;
   return std::string(text, end);
-}
-
-absl::StatusOr<std::string> ReadIfExists(const std::string& path) {
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) {
-    if (errno == ENOENT) return std::string();
-    return SystemError("open", path);
-  }
-  std::string text;
-  char buffer[1 << 16];
-  for (ssize_t n; (n = read(fd.get(), buffer, sizeof(buffer))) != 0;) {
-    if (n > 0) text.append(buffer, n);
-    if (n < 0 && errno != EINTR) return SystemError("read", path);
-  }
-  return text;
 }
 
 bool IsLineUpTo(absl::string_view line, uint64_t last_step) {
@@ -59,8 +44,9 @@ std::string LinesUpTo(absl::string_view text, int64_t last_step) {
 absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t resume_step) {
   std::string kept;
   if (resume_step > 0) {
-    STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadIfExists(path));
-    kept = LinesUpTo(text, resume_step);
+    const auto text = ReadFile(path);
+    if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+    if (text.ok()) kept = LinesUpTo(*text, resume_step);
   }
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, kept));
   FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));

@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "tools/file_descriptor.h"
+#include "core/base/file_descriptor.h"
 
 namespace strake {
 

@@ -18,7 +18,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "tools/file_descriptor.h"
+#include "core/base/file_descriptor.h"
 
 namespace strake {
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file_descriptor.h"
 
 namespace strake {
 namespace {
@@ -25,10 +26,9 @@ int ReadAll(int fd, std::string* text) {
 }  // namespace
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text;
-  const int error = fd < 0 ? errno : ReadAll(fd, &text);
-  if (fd >= 0) close(fd);
+  const int error = fd.valid() ? ReadAll(fd.get(), &text) : errno;
   if (error != 0) return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot be read"));
   return text;
 }

@@ -16,7 +16,7 @@ namespace strake {
 // gives to that thread's parallel regions, oneDNN's included.
 class ThreadTeam {
  public:
-  // At least one thread, the calling one included.
+  // At least one thread, the calling one included; no more than OMP_THREAD_LIMIT allows.
   explicit ThreadTeam(int num_threads);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;

@@ -1,5 +1,7 @@
 #include <omp.h>
 
+#include <algorithm>
+
 #include "core/base/thread_ranges.h"
 #include "core/base/thread_team.h"
 #include "glog/logging.h"
@@ -8,9 +10,12 @@ namespace strake {
 
 struct ThreadTeam::Pool {};  // OpenMP keeps the threads
 
-ThreadTeam::ThreadTeam(int num_threads) : num_threads_(num_threads) {
+ThreadTeam::ThreadTeam(int num_threads)
+    : num_threads_(std::min(num_threads, omp_get_thread_limit())) {
   CHECK_GE(num_threads, 1) << "[thread_team] num_threads";
-  omp_set_num_threads(num_threads);
+  // oneDNN divides its work by the number it asked for: with fewer, products come out incomplete.
+  omp_set_dynamic(0);
+  omp_set_num_threads(num_threads_);
 }
 
 ThreadTeam::~ThreadTeam() = default;

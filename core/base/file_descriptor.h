@@ -1,6 +1,6 @@
 // FileDescriptor: a file descriptor that is closed at the end of its owner.
-#ifndef STRAKE_TOOLS_FILE_DESCRIPTOR_H_
-#define STRAKE_TOOLS_FILE_DESCRIPTOR_H_
+#ifndef STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
+#define STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
 
 #include <unistd.h>
 
@@ -30,4 +30,4 @@ class FileDescriptor {
 
 }  // namespace strake
 
-#endif  // STRAKE_TOOLS_FILE_DESCRIPTOR_H_
+#endif  // STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
