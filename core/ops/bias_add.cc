@@ -2,7 +2,6 @@
 
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/bias_add.h"
-#include "core/tensor/tensor_buffer.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -39,11 +38,10 @@ absl::Status BiasAddBackward(const Context& ctx, const Tensor& dy, Tensor dbias)
   const OpTimer timer(ctx.profile(), "bias_add", ctx.pass());
   const int64_t rows = dy.dim(0), columns = dy.dim(1);
   DispatchReference("bias_add", dy.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(columns, kTensorAlignment / sizeof(float),
-                           [&](int64_t begin, int64_t end) {
-                             reference::BiasAddBackward(dy.data<Scalar>(), rows, columns, begin,
-                                                        end, dbias.data<Scalar>());
-                           });
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::BiasAddBackward(dy.data<Scalar>(), rows, columns, begin, end,
+                                 dbias.data<Scalar>());
+    });
   });
   return absl::OkStatus();
 }

@@ -9,6 +9,7 @@
 #include "core/base/dtype.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -40,6 +41,9 @@ inline int64_t RowGrain(int64_t row_elements) {
   constexpr int64_t kGrainElements = 4096;
   return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements));
 }
+
+// Columns per ParallelFor range: whole cache lines, so that no two threads write one.
+inline constexpr int64_t kColumnGrain = kTensorAlignment / sizeof(float);
 
 }  // namespace strake
 

@@ -68,12 +68,10 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
   DispatchReference("embedding", dy.dtype(), [&]<typename Scalar>() {
     Scalar* positions = dpositions.defined() ? dpositions.data<Scalar>() : nullptr;
     // A thread owns columns, not tokens: equal tokens meet in one row of the table.
-    ctx.team().ParallelFor(columns, kTensorAlignment / sizeof(float),
-                           [&](int64_t begin, int64_t end) {
-                             reference::EmbeddingBackward(dy.data<Scalar>(), tokens.data<int32_t>(),
-                                                          tokens.dim(0), seq_len, columns, begin,
-                                                          end, dtable.data<Scalar>(), positions);
-                           });
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::EmbeddingBackward(dy.data<Scalar>(), tokens.data<int32_t>(), tokens.dim(0),
+                                   seq_len, columns, begin, end, dtable.data<Scalar>(), positions);
+    });
   });
   return absl::OkStatus();
 }

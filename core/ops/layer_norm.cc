@@ -49,12 +49,11 @@ absl::Status LayerNormBackward(const Context& ctx, const Tensor& dy, const Tenso
   const int64_t rows = x.dim(0), columns = x.dim(1);
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(
-        columns, kTensorAlignment / sizeof(float), [&](int64_t begin, int64_t end) {
-          reference::LayerNormBackwardWeight(
-              dy.data<Scalar>(), x.data<Scalar>(), mean.data<Scalar>(), rstd.data<Scalar>(), rows,
-              columns, begin, end, dweight.data<Scalar>(), dbias.data<Scalar>());
-        });
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::LayerNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), mean.data<Scalar>(),
+                                         rstd.data<Scalar>(), rows, columns, begin, end,
+                                         dweight.data<Scalar>(), dbias.data<Scalar>());
+    });
     ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * columns;
       reference::LayerNormBackwardInput(dy.data<Scalar>() + at, x.data<Scalar>() + at,

@@ -45,11 +45,10 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   const int64_t rows = x.dim(0), columns = x.dim(1);
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(
-        columns, kTensorAlignment / sizeof(float), [&](int64_t begin, int64_t end) {
-          reference::RmsNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), rstd.data<Scalar>(),
-                                           rows, columns, begin, end, dweight.data<Scalar>());
-        });
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::RmsNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), rstd.data<Scalar>(),
+                                       rows, columns, begin, end, dweight.data<Scalar>());
+    });
     ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * columns;
       reference::RmsNormBackwardInput(dy.data<Scalar>() + at, x.data<Scalar>() + at,
