@@ -6,8 +6,8 @@
 //   constant    lr
 //   linear      lr + (min_lr - lr) p
 //   cosine      min_lr + (lr - min_lr) (1 + cos(pi p)) / 2
-//   wsd         lr until step S = max(W, N - ceil(N / 5)), then lr + (min_lr - lr) (t - S) / (N -
-//   S)
+//   wsd         lr until step S = max(W, N - ceil(N / 5)), then
+//               lr + (min_lr - lr) (t - S) / (N - S)
 //
 // All but the constant one end at min_lr at step N and stay there.
 // Source: cosine: Loshchilov and Hutter, "SGDR", 2017, equation 5; wsd (warm-up, stable, decay): Hu

@@ -4,7 +4,8 @@
 //   Forward                       x [N, C]        y [N, C] = norm(x) * weight (+ bias)
 //   Backward                      dy [N, C]       dx [N, C] = or +=, weight and bias gradients +=
 //
-// The input and the weight pass are one call, because one reading of dy and x serves both.
+// The input and the weight pass are one call, because one reading of dy and x serves both. dtypes:
+// f32; f64 and c128 on the reference path. All tensors share one.
 #ifndef STRAKE_CORE_NN_NORM_H_
 #define STRAKE_CORE_NN_NORM_H_
 
@@ -29,9 +30,11 @@ class Norm {
   Norm(const Parameter* weight, const Parameter* bias, double eps)
       : weight_(weight), bias_(bias), eps_(eps) {}
 
-  // y is allocated from ctx.arena().
+  // y and the statistics in `saved` are allocated from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, NormSaved* saved) const;
 
+  // dx may be dy without `accumulate_dx`. Announces each gradient with ctx.GradReady(): bias, then
+  // weight.
   absl::Status Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                         bool accumulate_dx, Tensor dx) const;
 
