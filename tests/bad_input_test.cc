@@ -342,7 +342,7 @@ TEST(BadFlagsTest, ValuesOutOfRange) {
       "--lr=1e999",          "--lr=fast",         "--min_lr=-1",
       "--warmup_steps=-1",   "--weight_decay=-1", "--weight_decay=nan",
       "--beta1=1",           "--beta1=-0.1",      "--beta2=1",
-      "--beta2=nan",         "--eps=0",           "--eps=-1",
+      "--beta2=nan",         "--eps=0",           "--eps=1e-50",
       "--clip_norm=-1",      "--clip_norm=inf",   "--seed=-1",
       "--threads=-1",        "--threads=5000",    "--eval_every=-1",
       "--eval_batches=-2",   "--sample_every=-1", "--save_every=-1",

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
@@ -20,9 +21,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   const Range rate = Range::Between(0, 1e6);
   options->Group("Model");
   options->Add("model", &c->model,
-               "preset (gpt2-tiny, gpt2-mini, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m, "
-               "llama-tiny, llama-mini, llama-100m, llama-3.2-1b, llama-3-8b) or path of a Hugging "
-               "Face config.json; with --init_from, that directory's unless given");
+               absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
+                            ") or path of a Hugging Face config.json; with --init_from, that "
+                            "directory's unless given"));
   options->Add("init_from", &c->init_from,
                "directory in the Hugging Face layout to take the initial weights from; without it "
                "they are random, from --seed");
@@ -51,7 +52,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("beta1", &c->beta1, "AdamW's decay rate of the first moment", Range::HalfOpen(0, 1));
   options->Add("beta2", &c->beta2, "AdamW's decay rate of the second moment",
                Range::HalfOpen(0, 1));
-  options->Add("eps", &c->eps, "AdamW's epsilon", Range{0, 1, true});
+  // Less is 0 in f32, and AdamW divides by it where a gradient has always been 0.
+  options->Add("eps", &c->eps, "AdamW's epsilon", Range::Between(1e-37, 1));
   options->Add("clip_norm", &c->clip_norm, "largest global gradient norm; 0: no clipping", rate);
   options->Group("Run");
   options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);

@@ -243,8 +243,8 @@ void Trainer::PrintHeader() const {
   print("run",
         absl::StrCat(config_.steps, " steps of ", config_.global_batch, " x ", config_.seq_len,
                      " tokens (",
-                     absl::StrFormat("%.2f", config_.steps * config_.global_batch /
-                                                 double(train_loader_->num_samples())),
+                     absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
+                                                 train_loader_->num_samples()),
                      " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
   print("machine", absl::StrCat("CPU, ", config_.threads, " of ", NumUsableCores(), " cores, ",
                                 config_.dtype, config_.ops == "auto" ? "" : ", reference ops"));
@@ -343,10 +343,12 @@ std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
   std::string text;
   if (IsText(*train_stream_)) {
     for (const int32_t token : tokens) {
-      // A model that has learned little writes control characters, which terminals obey.
+      // A model that has learned little writes control characters, which terminals obey, and with a
+      // vocabulary above 256 tokens that are no byte.
       const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
-      if (control) absl::StrAppendFormat(&text, "\\x%02x", token);
-      if (!control) text += static_cast<char>(token);
+      const bool is_text = !control && token <= 0xff;
+      if (!is_text) absl::StrAppendFormat(&text, "\\x%02x", token);
+      if (is_text) text += static_cast<char>(token);
     }
     return text;
   }
