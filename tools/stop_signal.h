@@ -1,11 +1,11 @@
-// Ctrl-C and SIGTERM as a request that a run reads between steps.
+// Ctrl-C, SIGTERM and a closed pipe as a request that a run reads between steps.
 #ifndef STRAKE_TOOLS_STOP_SIGNAL_H_
 #define STRAKE_TOOLS_STOP_SIGNAL_H_
 
 namespace strake {
 
 // From now on the first SIGINT or SIGTERM only sets StopRequested(); a second one ends the process
-// at once, with exit code 128 + its number.
+// at once, with exit code 128 + its number. SIGPIPE (nobody reads stdout any more) only sets it.
 void InstallStopSignal();
 
 // The number of the signal that asked the process to stop; 0 while none has.
