@@ -174,7 +174,7 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   if (options.help_requested()) {
     std::cout << help;
-    return absl::OkStatus();
+    return FlushStdout();
   }
   if (config.dtype == "bf16") {
     return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
@@ -200,10 +200,13 @@ absl::Status Benchmark(int argc, char** argv) {
   } else {
     PrintTable(report);
   }
-  return absl::OkStatus();
+  return FlushStdout();
 }
 
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) { return strake::ExitCode(strake::Benchmark(argc, argv)); }
+int main(int argc, char** argv) {
+  strake::OpenStandardStreams();
+  return strake::ExitCode(strake::Benchmark(argc, argv));
+}

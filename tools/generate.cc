@@ -161,7 +161,7 @@ absl::Status Generate(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   if (options.help_requested()) {
     std::cout << help;
-    return absl::OkStatus();
+    return FlushStdout();
   }
   config.sampling.seed = config.seed;
   STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
@@ -173,4 +173,7 @@ absl::Status Generate(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) { return strake::ExitCode(strake::Generate(argc, argv)); }
+int main(int argc, char** argv) {
+  strake::OpenStandardStreams();
+  return strake::ExitCode(strake::Generate(argc, argv));
+}

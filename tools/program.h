@@ -2,6 +2,9 @@
 #ifndef STRAKE_TOOLS_PROGRAM_H_
 #define STRAKE_TOOLS_PROGRAM_H_
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <iostream>
 #include <string>
 
@@ -9,6 +12,20 @@
 #include "core/base/status_macros.h"
 
 namespace strake {
+
+// Makes /dev/null of those of stdin, stdout and stderr that the caller closed. Otherwise the first
+// files that are opened would take their numbers, and what is printed would be written into them.
+inline void OpenStandardStreams() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
+  if (fd > STDERR_FILENO) close(fd);
+}
+
+// DataLoss where stdout took less than was printed, as on a full disk.
+inline absl::Status FlushStdout() {
+  if (std::cout.flush()) return absl::OkStatus();
+  return absl::DataLossError("cannot write to stdout; is the disk full, or was it closed?");
+}
 
 // 0, or 1 with the error on stderr: one line, also where a name in it holds line ends.
 inline int ExitCode(const absl::Status& status) {

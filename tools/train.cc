@@ -19,11 +19,11 @@ absl::Status Train(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const TrainCommand command, ParseTrainCommand(argc, argv));
   if (command.show_help) {
     std::cout << command.help;
-    return absl::OkStatus();
+    return FlushStdout();
   }
   if (command.print_config) {
     std::cout << ToJson(command.config).dump(2) << "\n";
-    return absl::OkStatus();
+    return FlushStdout();
   }
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
@@ -35,4 +35,7 @@ absl::Status Train(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) { return strake::ExitCode(strake::Train(argc, argv)); }
+int main(int argc, char** argv) {
+  strake::OpenStandardStreams();
+  return strake::ExitCode(strake::Train(argc, argv));
+}
