@@ -99,8 +99,14 @@ absl::Status Trainer::OpenData() {
                                   "loss will be of text that was trained on"));
     }
   }
-  STRAKE_ASSIGN_OR_RETURN(split_,
-                          SplitTrainVal(train_stream_->num_tokens(), val_tokens, config_.seq_len));
+  const auto split = SplitTrainVal(train_stream_->num_tokens(), val_tokens, config_.seq_len);
+  if (!split.ok()) {
+    return absl::Status(split.status().code(),
+                        absl::StrCat("--train_data=", train_data,
+                                     val_tokens ? " --val_data=" + config_.val_data : "", ": ",
+                                     split.status().message()));
+  }
+  split_ = *split;
   STRAKE_ASSIGN_OR_RETURN(
       train_loader_,
       DataLoader::Create(&*train_stream_, split_.train.begin, split_.train.end,
