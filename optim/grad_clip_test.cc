@@ -1,6 +1,7 @@
 #include "optim/grad_clip.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "core/testing/test_context.h"
@@ -18,25 +19,26 @@ using testing::SetElement;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Stands for `size` ranks that all hold the same gradients.
-class EqualRanks : public Communicator {
+// Stands for several ranks that all hold the same gradients.
+class EqualRanks : public SingleRankCommunicator {
  public:
-  explicit EqualRanks(int size) : size_(size) {}
-  int rank() const override { return 0; }
-  int size() const override { return size_; }
-  Pending<Tensor> AllReduceSum(Tensor x) override {
-    x.data<double>()[0] *= size_;
-    return x;
+  explicit EqualRanks(int multiplicity) : multiplicity_(multiplicity) {}
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    static_cast<double*>(call.output)[0] *= multiplicity_;
+    return nullptr;
   }
-  absl::Status Barrier() override { return absl::OkStatus(); }
 
  private:
-  const int size_;
+  const int multiplicity_;
 };
 
 class LostRank : public SingleRankCommunicator {
- public:
-  Pending<Tensor> AllReduceSum(Tensor) override { return absl::UnavailableError("rank 1 is gone"); }
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall) override {
+    return [] { return absl::UnavailableError("rank 1 is gone"); };
+  }
 };
 
 GradClip Clip(const Tensor& grads, double clip_norm) {

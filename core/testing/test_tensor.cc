@@ -77,6 +77,10 @@ std::complex<double> GetElement(const Tensor& x, int64_t i) {
       return x.data<std::complex<double>>()[i];
     case DType::kI32:
       return x.data<int32_t>()[i];
+    case DType::kI64:
+      return static_cast<double>(x.data<int64_t>()[i]);
+    case DType::kU16:
+      return x.data<uint16_t>()[i];
     default:
       LOG(FATAL) << "[testing] " << x.ToString();
   }
@@ -98,6 +102,12 @@ void SetElement(const Tensor& x, int64_t i, std::complex<double> value) {
       return;
     case DType::kI32:
       x.data<int32_t>()[i] = static_cast<int32_t>(value.real());
+      return;
+    case DType::kI64:
+      x.data<int64_t>()[i] = static_cast<int64_t>(value.real());
+      return;
+    case DType::kU16:
+      x.data<uint16_t>()[i] = static_cast<uint16_t>(value.real());
       return;
     default:
       LOG(FATAL) << "[testing] " << x.ToString();

@@ -1,33 +1,139 @@
 // Communicator: a group of ranks that act as one.
 //
 // A group is a value that is handed to whoever needs it; no world exists beside it. To add an
-// implementation, derive from this class and keep to the layouts below.
+// implementation, derive from this class, implement the three protected functions and Abort(), and
+// instantiate the suites of communicator_suite.h. Checks of arguments, sequence numbers and
+// counters are done here, once for all of them.
+//
+// Layouts. N ranks; a buffer is a tensor's elements in order, whatever its shape; "piece r" is the
+// r-th of N consecutive runs of a buffer. With `counts` (N numbers of elements, the same on every
+// rank, zeros allowed) piece r has counts[r] elements; without, all are equally long. dtypes: all.
 #ifndef STRAKE_PARALLEL_COMM_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_COMMUNICATOR_H_
 
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "core/base/pending.h"
 #include "core/tensor/tensor.h"
+#include "parallel/comm/call_site.h"
+#include "parallel/comm/collective_call.h"
+#include "parallel/comm/collective_stats.h"
 
 namespace strake {
 
+struct CommunicatorOptions {
+  std::string axis = "world";  // what errors and counters call the group
+  // How long a wait may take before the group fails.
+  std::chrono::milliseconds timeout = std::chrono::minutes(10);
+  bool check = false;  // CheckReplicated() compares; equal on every rank
+};
+
 // One rank's end of a group, used on that rank's thread. Every rank of the group makes the same
-// calls in the same order, with the same dtypes and shapes. An error, from any rank, leaves the
-// contents of the tensors unspecified.
+// calls in the same order, with dtypes and counts that fit; it may wait for them in any order, and
+// waits for each. Until then it neither writes to the tensors it passed nor frees them, and reads
+// no result. An error, from any rank, leaves the contents of results unspecified, and every later
+// call returns one. An error names the collective, its sequence number, the axis, and the rank that
+// caused it.
 class Communicator {
  public:
   virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
 
   // This rank's position in the group, in [0, size()).
-  virtual int rank() const = 0;
-  virtual int size() const = 0;
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  const std::string& axis() const { return options_.axis; }
+  const CommunicatorOptions& options() const { return options_; }
 
   // In place: element i of x becomes, with the same bits on every rank, the sum over ranks, in rank
-  // order, of their element i. x is not touched by the caller until the result was waited for.
-  virtual Pending<Tensor> AllReduceSum(Tensor x) = 0;
+  // order, of their element i (bf16 is summed in f32 and rounded once; integers wrap).
+  Pending<Tensor> AllReduceSum(Tensor x, CallSite site = CallSite::Here());
+
+  // In place: element i of x becomes the largest of the ranks' elements i, NaN if one is NaN. Not
+  // for c128, which has no order.
+  Pending<Tensor> AllReduceMax(Tensor x, CallSite site = CallSite::Here());
+
+  // y on rank r becomes the sum over ranks, in rank order, of piece r of their x. y may be piece r
+  // of this rank's x; the other pieces of x keep their contents.
+  Pending<Tensor> ReduceScatterSum(const Tensor& x, Tensor y, absl::Span<const int64_t> counts = {},
+                                   CallSite site = CallSite::Here());
+
+  // Piece r of y becomes, on every rank, rank r's x, which may be that piece of its own y.
+  Pending<Tensor> AllGather(const Tensor& x, Tensor y, absl::Span<const int64_t> counts = {},
+                            CallSite site = CallSite::Here());
+
+  // In place: x becomes, on every rank, rank root's x.
+  Pending<Tensor> Broadcast(Tensor x, int root, CallSite site = CallSite::Here());
+
+  // Piece s of y on rank d becomes piece d of x on rank s. The pieces of x are cut by `send_counts`
+  // and those of y by `recv_counts`, which may differ from rank to rank as long as
+  // send_counts[d] on rank s is recv_counts[s] on rank d. y does not overlap x.
+  Pending<Tensor> AllToAll(const Tensor& x, Tensor y, absl::Span<const int64_t> send_counts = {},
+                           absl::Span<const int64_t> recv_counts = {},
+                           CallSite site = CallSite::Here());
+
+  // The n-th Recv(y, s) on rank d receives the n-th Send(x, d) on rank s: y becomes x. A send is
+  // done when it has been received. `to` and `from` are other ranks.
+  Pending<Tensor> Send(const Tensor& x, int to, CallSite site = CallSite::Here());
+  Pending<Tensor> Recv(Tensor y, int from, CallSite site = CallSite::Here());
 
   // Returns on no rank before every rank has called it; moves no data.
-  virtual absl::Status Barrier() = 0;
+  absl::Status Barrier(CallSite site = CallSite::Here());
+
+  // The ranks that give the same color form a group, in the order of (key, rank), with this group's
+  // options and the name `axis`. Groups made by splitting fail together.
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string axis,
+                                                      CallSite site = CallSite::Here());
+
+  // With options().check, an error unless x holds the same bytes on every rank: finds replicated
+  // tensors that have drifted apart. `name` is for the error. Not counted.
+  absl::Status CheckReplicated(const Tensor& x, absl::string_view name,
+                               CallSite site = CallSite::Here());
+
+  // Fails the group: every rank's waits and later calls return an error with this cause. The first
+  // cause stays.
+  virtual void Abort(const absl::Status& cause) = 0;
+
+  // Of this rank, since the start or ClearStats().
+  const CollectiveStats& stats() const { return stats_; }
+  void ClearStats() { stats_.Clear(); }
+
+ protected:
+  Communicator(int rank, int size, CommunicatorOptions options);
+
+  // Starts a collective whose arguments fit each other. Returns what Wait() will call; null if the
+  // collective is done.
+  virtual std::function<absl::Status()> Start(CollectiveCall call) = 0;
+
+  // Split() with its call (color, key) and the new group's options.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
+                                                                   CommunicatorOptions options) = 0;
+
+ private:
+  Pending<Tensor> AllReduce(CollectiveKind kind, Tensor x, CallSite site);
+  Pending<Tensor> Launch(CollectiveCall call, Tensor result, int64_t payload_elements);
+  int64_t NextSequence(const CollectiveCall& call);
+  void CheckPeer(CollectiveKind kind, int peer, bool may_be_self) const;
+  std::vector<int64_t> Pieces(CollectiveKind kind, absl::Span<const int64_t> counts,
+                              const Tensor& whole) const;
+
+  const int rank_;
+  const int size_;
+  const CommunicatorOptions options_;
+  CollectiveStats stats_;
+  int64_t num_collectives_ = 0;
+  std::vector<int64_t> num_sent_, num_received_;  // by peer
 };
 
 }  // namespace strake

@@ -2,19 +2,32 @@
 #ifndef STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 
+#include <functional>
+#include <memory>
+#include <utility>
+
 #include "absl/status/status.h"
-#include "core/base/pending.h"
-#include "core/tensor/tensor.h"
+#include "absl/status/statusor.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
 
+// CPU tensors.
 class SingleRankCommunicator : public Communicator {
  public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  Pending<Tensor> AllReduceSum(Tensor x) override;
-  absl::Status Barrier() override;
+  explicit SingleRankCommunicator(CommunicatorOptions options = {})
+      : Communicator(0, 1, std::move(options)) {}
+  void Abort(const absl::Status& cause) override;
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override;
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
+                                                           CommunicatorOptions options) override;
+
+ private:
+  absl::Status ErrorOf(const CollectiveCall& call) const;
+
+  absl::Status aborted_;
 };
 
 }  // namespace strake

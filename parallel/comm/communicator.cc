@@ -1,0 +1,214 @@
+#include "parallel/comm/communicator.h"
+
+#include <cstddef>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+using Kind = CollectiveKind;
+
+void CheckTensor(Kind kind, const Tensor& x) {
+  CHECK(x.defined()) << "[" << CollectiveName(kind) << "] an undefined tensor";
+  CHECK(x.raw() != nullptr || x.num_elements() == 0)
+      << "[" << CollectiveName(kind) << "] " << x.ToString() << " has no memory";
+}
+
+bool Overlap(const Tensor& x, const Tensor& y) {
+  const auto* a = static_cast<const std::byte*>(x.raw());
+  const auto* b = static_cast<const std::byte*>(y.raw());
+  return x.num_bytes() > 0 && y.num_bytes() > 0 && a < b + y.num_bytes() && b < a + x.num_bytes();
+}
+
+// That `piece` has the elements of piece `rank` of `whole`, and is that piece or apart from it.
+void CheckPiece(Kind kind, const Tensor& piece, const Tensor& whole,
+                const std::vector<int64_t>& counts, int rank) {
+  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
+  const void* const at =
+      static_cast<const std::byte*>(whole.raw()) + begin * DTypeSize(whole.dtype());
+  CHECK(piece.dtype() == whole.dtype() && piece.device() == whole.device() &&
+        piece.num_elements() == counts[rank] && (!Overlap(piece, whole) || piece.raw() == at))
+      << "[" << CollectiveName(kind) << "] " << piece.ToString() << " as piece " << rank << " of "
+      << whole.ToString() << " in pieces of " << JoinCounts(counts)
+      << (Overlap(piece, whole) ? ", which overlap" : "");
+}
+
+CollectiveCall MakeCall(Kind kind, const Tensor& buffer, CallSite site) {
+  return {.kind = kind,
+          .dtype = buffer.dtype(),
+          .device = buffer.device(),
+          .count = buffer.num_elements(),
+          .site = site};
+}
+
+}  // namespace
+
+Communicator::Communicator(int rank, int size, CommunicatorOptions options)
+    : rank_(rank), size_(size), options_(std::move(options)), num_sent_(size), num_received_(size) {
+  CHECK(size > 0 && rank >= 0 && rank < size) << "[comm] rank " << rank << " of " << size;
+}
+
+Pending<Tensor> Communicator::AllReduceSum(Tensor x, CallSite site) {
+  return AllReduce(Kind::kAllReduceSum, std::move(x), site);
+}
+
+Pending<Tensor> Communicator::AllReduceMax(Tensor x, CallSite site) {
+  CHECK(x.dtype() != DType::kC128) << "[all_reduce_max] " << x.ToString() << " has no order";
+  return AllReduce(Kind::kAllReduceMax, std::move(x), site);
+}
+
+Pending<Tensor> Communicator::AllReduce(Kind kind, Tensor x, CallSite site) {
+  CheckTensor(kind, x);
+  CollectiveCall call = MakeCall(kind, x, site);
+  call.input = call.output = x.raw();
+  return Launch(std::move(call), x, x.num_elements());
+}
+
+Pending<Tensor> Communicator::ReduceScatterSum(const Tensor& x, Tensor y,
+                                               absl::Span<const int64_t> counts, CallSite site) {
+  CheckTensor(Kind::kReduceScatterSum, x);
+  CheckTensor(Kind::kReduceScatterSum, y);
+  CollectiveCall call = MakeCall(Kind::kReduceScatterSum, x, site);
+  call.counts = Pieces(call.kind, counts, x);
+  CheckPiece(call.kind, y, x, call.counts, rank_);
+  call.input = x.raw();
+  call.output = y.raw();
+  return Launch(std::move(call), std::move(y), x.num_elements());
+}
+
+Pending<Tensor> Communicator::AllGather(const Tensor& x, Tensor y, absl::Span<const int64_t> counts,
+                                        CallSite site) {
+  CheckTensor(Kind::kAllGather, x);
+  CheckTensor(Kind::kAllGather, y);
+  CollectiveCall call = MakeCall(Kind::kAllGather, y, site);
+  call.counts = Pieces(call.kind, counts, y);
+  CheckPiece(call.kind, x, y, call.counts, rank_);
+  call.input = x.raw();
+  call.output = y.raw();
+  return Launch(std::move(call), y, y.num_elements());
+}
+
+Pending<Tensor> Communicator::Broadcast(Tensor x, int root, CallSite site) {
+  CheckTensor(Kind::kBroadcast, x);
+  CheckPeer(Kind::kBroadcast, root, /*may_be_self=*/true);
+  CollectiveCall call = MakeCall(Kind::kBroadcast, x, site);
+  call.peer = root;
+  call.input = call.output = x.raw();
+  return Launch(std::move(call), x, x.num_elements());
+}
+
+Pending<Tensor> Communicator::AllToAll(const Tensor& x, Tensor y,
+                                       absl::Span<const int64_t> send_counts,
+                                       absl::Span<const int64_t> recv_counts, CallSite site) {
+  CheckTensor(Kind::kAllToAll, x);
+  CheckTensor(Kind::kAllToAll, y);
+  CollectiveCall call = MakeCall(Kind::kAllToAll, x, site);
+  call.counts = Pieces(call.kind, send_counts, x);
+  call.recv_counts = Pieces(call.kind, recv_counts, y);
+  CHECK(x.dtype() == y.dtype() && x.device() == y.device() && !Overlap(x, y) &&
+        call.counts[rank_] == call.recv_counts[rank_])
+      << "[all_to_all] x " << x.ToString() << " in pieces of " << JoinCounts(call.counts) << ", y "
+      << y.ToString() << " in pieces of " << JoinCounts(call.recv_counts) << ", rank " << rank_
+      << (Overlap(x, y) ? ", which overlap" : "");
+  call.input = x.raw();
+  call.output = y.raw();
+  return Launch(std::move(call), std::move(y), x.num_elements());
+}
+
+Pending<Tensor> Communicator::Send(const Tensor& x, int to, CallSite site) {
+  CheckTensor(Kind::kSend, x);
+  CheckPeer(Kind::kSend, to, /*may_be_self=*/false);
+  CollectiveCall call = MakeCall(Kind::kSend, x, site);
+  call.peer = to;
+  call.input = x.raw();
+  return Launch(std::move(call), x, x.num_elements());
+}
+
+Pending<Tensor> Communicator::Recv(Tensor y, int from, CallSite site) {
+  CheckTensor(Kind::kRecv, y);
+  CheckPeer(Kind::kRecv, from, /*may_be_self=*/false);
+  CollectiveCall call = MakeCall(Kind::kRecv, y, site);
+  call.peer = from;
+  call.output = y.raw();
+  return Launch(std::move(call), y, y.num_elements());
+}
+
+absl::Status Communicator::Barrier(CallSite site) {
+  return Launch({.kind = Kind::kBarrier, .site = site}, Tensor(), 0).Wait().status();
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> Communicator::Split(int color, int key,
+                                                                  std::string axis, CallSite site) {
+  CollectiveCall call{.kind = Kind::kSplit, .color = color, .key = key, .site = site};
+  call.sequence = NextSequence(call);
+  stats_.Add(call.kind, 0);
+  CommunicatorOptions options = options_;
+  options.axis = std::move(axis);
+  return SplitGroup(std::move(call), std::move(options));
+}
+
+absl::Status Communicator::CheckReplicated(const Tensor& x, absl::string_view name, CallSite site) {
+  CheckTensor(Kind::kAllGather, x);
+  if (!options_.check) return absl::OkStatus();
+  const absl::string_view bytes(static_cast<const char*>(x.raw()), x.num_bytes());
+  const uint64_t hash = StableHash(absl::StrCat(x.ToString(), StableHash(bytes)));
+  std::vector<uint64_t> hashes(size_);
+  CollectiveCall call{.kind = Kind::kAllGather,
+                      .dtype = DType::kI64,
+                      .count = size_,
+                      .counts = std::vector<int64_t>(size_, 1),
+                      .input = &hash,
+                      .output = hashes.data(),
+                      .site = site};
+  call.sequence = NextSequence(call);
+  if (const auto wait = Start(std::move(call))) STRAKE_RETURN_IF_ERROR(wait());
+  for (int r = 1; r < size_; ++r) {
+    if (hashes[r] == hashes[0]) continue;
+    return absl::DataLossError(absl::StrCat(
+        "[check_replicated] ", absl::string_view(name), " ", x.ToString(), " differs along axis ",
+        axis(), ": its content hash is ", absl::Hex(hashes[0], absl::kZeroPad16), " on rank 0 and ",
+        absl::Hex(hashes[r], absl::kZeroPad16), " on rank ", r, ", at ", site.file, ":",
+        site.line));
+  }
+  return absl::OkStatus();
+}
+
+Pending<Tensor> Communicator::Launch(CollectiveCall call, Tensor result, int64_t payload_elements) {
+  stats_.Add(call.kind, payload_elements * DTypeSize(call.dtype));
+  call.sequence = NextSequence(call);
+  return Pending<Tensor>(std::move(result), Start(std::move(call)));
+}
+
+int64_t Communicator::NextSequence(const CollectiveCall& call) {
+  if (call.kind == Kind::kSend) return num_sent_[call.peer]++;
+  if (call.kind == Kind::kRecv) return num_received_[call.peer]++;
+  return num_collectives_++;
+}
+
+void Communicator::CheckPeer(Kind kind, int peer, bool may_be_self) const {
+  CHECK(peer >= 0 && peer < size_ && (may_be_self || peer != rank_))
+      << "[" << CollectiveName(kind) << "] peer " << peer << " on rank " << rank_ << " of "
+      << size_;
+}
+
+std::vector<int64_t> Communicator::Pieces(Kind kind, absl::Span<const int64_t> counts,
+                                          const Tensor& whole) const {
+  std::vector<int64_t> pieces(counts.begin(), counts.end());
+  if (pieces.empty()) pieces.assign(size_, whole.num_elements() / size_);
+  int64_t sum = 0;
+  for (const int64_t count : pieces) {
+    CHECK_GE(count, 0) << "[" << CollectiveName(kind) << "] pieces of " << JoinCounts(pieces);
+    sum += count;
+  }
+  CHECK(static_cast<int>(pieces.size()) == size_ && sum == whole.num_elements())
+      << "[" << CollectiveName(kind) << "] " << whole.ToString() << " in pieces of "
+      << JoinCounts(pieces) << " for " << size_ << " ranks";
+  return pieces;
+}
+
+}  // namespace strake

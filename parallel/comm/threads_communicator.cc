@@ -1,0 +1,447 @@
+#include "parallel/comm/threads_communicator.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstddef>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+#include "parallel/comm/reduce_in_rank_order.h"
+
+namespace strake {
+namespace {
+
+using Kind = CollectiveKind;
+
+// Large enough that taking a piece costs nothing beside it, small enough to share and to give up.
+constexpr int64_t kPieceBytes = 128 << 10;
+
+std::byte* At(const void* buffer, DType dtype, int64_t index) {
+  return static_cast<std::byte*>(const_cast<void*>(buffer)) + index * DTypeSize(dtype);
+}
+
+void CopyUnlessSame(const void* from, void* to, int64_t bytes) {
+  if (bytes > 0 && from != to) std::memcpy(to, from, bytes);
+}
+
+struct Group;
+
+// One collective or message. Everything but `calls`, which nobody changes once all have joined, is
+// under World::mutex; so is the right to do a piece.
+struct Operation {
+  explicit Operation(std::vector<int> ranks) : ranks(std::move(ranks)), calls(this->ranks.size()) {}
+
+  bool all_joined() const { return num_joined == static_cast<int>(ranks.size()); }
+  bool done() const { return agreed && num_pieces_done == num_pieces; }
+  const CollectiveCall& call(int slot) const { return *calls[slot]; }
+
+  const std::vector<int> ranks;                      // by slot: all, or the sender and the receiver
+  std::vector<std::optional<CollectiveCall>> calls;  // by slot
+  int num_joined = 0;
+  bool agreed = false;  // all have joined, and their calls fit
+  int64_t num_pieces = 0, num_pieces_taken = 0, num_pieces_done = 0;
+  std::condition_variable changed;
+  std::map<int, std::shared_ptr<Group>> subgroups;  // split: by color
+};
+
+// What all groups that come from one share, since they fail together.
+struct World {
+  std::mutex mutex;
+  absl::Status failure;
+  // What a failure wakes. An operation leaves when it is done; without a failure, it lives as long.
+  std::set<Operation*> unfinished;
+
+  // The first cause stays. With the mutex held.
+  void Fail(absl::Status cause) {
+    if (!failure.ok()) return;
+    failure = std::move(cause);
+    for (Operation* operation : unfinished) operation->changed.notify_all();
+  }
+};
+
+// Sender and receiver, -1 for a collective, and the sequence number.
+using OperationKey = std::tuple<int, int, int64_t>;
+
+struct Group {
+  Group(std::shared_ptr<World> world, int size)
+      : world(std::move(world)), size(size), left(size, false) {}
+
+  const std::shared_ptr<World> world;
+  const int size;
+  std::vector<bool> left;                                         // under world->mutex
+  std::map<OperationKey, std::shared_ptr<Operation>> incomplete;  // under world->mutex
+};
+
+// --- The work of a collective: pieces [0, num_pieces) in any order, on any thread. ---
+
+int64_t PieceElements(DType dtype) { return kPieceBytes / DTypeSize(dtype); }
+
+int64_t NumPieces(const Operation& operation) {
+  const CollectiveCall& call = operation.call(0);
+  if (call.kind == Kind::kAllToAll) return operation.calls.size() * operation.calls.size();
+  const int64_t elements = PieceElements(call.dtype);
+  return (call.count + elements - 1) / elements;
+}
+
+void Reduce(const Operation& operation, int64_t begin, int64_t count) {
+  std::vector<const void*> inputs;
+  std::vector<void*> outputs;
+  const DType dtype = operation.call(0).dtype;
+  for (const auto& call : operation.calls) {
+    inputs.push_back(At(call->input, dtype, begin));
+    outputs.push_back(At(call->output, dtype, begin));
+  }
+  const auto reduce =
+      operation.call(0).kind == Kind::kAllReduceSum ? SumInRankOrder : MaxInRankOrder;
+  reduce(dtype, inputs, count, outputs);
+}
+
+void ReduceTo(const Operation& operation, int rank, int64_t begin, int64_t begin_in_piece,
+              int64_t count) {
+  std::vector<const void*> inputs;
+  const DType dtype = operation.call(0).dtype;
+  for (const auto& call : operation.calls) inputs.push_back(At(call->input, dtype, begin));
+  void* const output = At(operation.call(rank).output, dtype, begin_in_piece);
+  SumInRankOrder(dtype, inputs, count, absl::MakeConstSpan(&output, 1));
+}
+
+void GatherFrom(const Operation& operation, int rank, int64_t begin, int64_t begin_in_piece,
+                int64_t count) {
+  const DType dtype = operation.call(0).dtype;
+  const void* const from = At(operation.call(rank).input, dtype, begin_in_piece);
+  for (const auto& call : operation.calls) {
+    CopyUnlessSame(from, At(call->output, dtype, begin), count * DTypeSize(dtype));
+  }
+}
+
+// Calls body(rank, begin, begin within the rank's part, count) for the parts, cut by the call's
+// counts, that elements [begin, end) lie in.
+template <typename Body>
+void ForEachPart(const CollectiveCall& call, int64_t begin, int64_t end, Body&& body) {
+  int64_t part_begin = 0;
+  for (int rank = 0; rank < static_cast<int>(call.counts.size()); ++rank) {
+    const int64_t part_end = part_begin + call.counts[rank];
+    const int64_t from = std::max(begin, part_begin), to = std::min(end, part_end);
+    if (from < to) body(rank, from, from - part_begin, to - from);
+    part_begin = part_end;
+  }
+}
+
+void CopyFromSlot(const Operation& operation, int source, int64_t begin, int64_t count) {
+  const DType dtype = operation.call(0).dtype;
+  for (int slot = 0; slot < static_cast<int>(operation.calls.size()); ++slot) {
+    if (slot == source) continue;
+    CopyUnlessSame(At(operation.call(source).input, dtype, begin),
+                   At(operation.call(slot).output, dtype, begin), count * DTypeSize(dtype));
+  }
+}
+
+int64_t OffsetOf(const std::vector<int64_t>& counts, int rank) {
+  return std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
+}
+
+void Exchange(const Operation& operation, int from, int to) {
+  const CollectiveCall& source = operation.call(from);
+  const CollectiveCall& target = operation.call(to);
+  CopyUnlessSame(At(source.input, source.dtype, OffsetOf(source.counts, to)),
+                 At(target.output, source.dtype, OffsetOf(target.recv_counts, from)),
+                 source.counts[to] * DTypeSize(source.dtype));
+}
+
+void DoPiece(const Operation& operation, int64_t piece) {
+  const CollectiveCall& call = operation.call(0);
+  const int64_t begin = piece * PieceElements(call.dtype);
+  const int64_t end = std::min(call.count, begin + PieceElements(call.dtype));
+  switch (call.kind) {
+    case Kind::kAllReduceSum:
+    case Kind::kAllReduceMax:
+      return Reduce(operation, begin, end - begin);
+    case Kind::kReduceScatterSum:
+      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
+        ReduceTo(operation, rank, at, in_part, n);
+      });
+    case Kind::kAllGather:
+      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
+        GatherFrom(operation, rank, at, in_part, n);
+      });
+    case Kind::kBroadcast:
+      return CopyFromSlot(operation, call.peer, begin, end - begin);
+    case Kind::kSend:  // slot 0 is the sender
+      return CopyFromSlot(operation, 0, begin, end - begin);
+    case Kind::kAllToAll: {
+      const int size = static_cast<int>(operation.calls.size());
+      return Exchange(operation, static_cast<int>(piece / size), static_cast<int>(piece % size));
+    }
+    case Kind::kRecv:
+    case Kind::kBarrier:
+    case Kind::kSplit:
+      LOG(FATAL) << "[" << CollectiveName(call.kind) << "] has no pieces";
+  }
+}
+
+// --- Joining and agreement. ---
+
+// "rank 1 called all_gather #3 ...".
+std::string Called(const Operation& operation, int slot) {
+  return absl::StrCat("rank ", operation.ranks[slot], " called ", operation.call(slot).ToString());
+}
+
+absl::Status Agreement(const Operation& operation) {
+  const int slots = static_cast<int>(operation.calls.size());
+  // Each pair of ranks has counts of its own in an all-to-all; else all are as rank 0.
+  const int first_slots = operation.call(0).kind == Kind::kAllToAll ? slots : 1;
+  for (int a = 0; a < first_slots; ++a) {
+    for (int b = a + 1; b < slots; ++b) {
+      if (CallsAgree(operation.ranks[a], operation.call(a), operation.ranks[b],
+                     operation.call(b))) {
+        continue;
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat("ranks disagree: ", Called(operation, a), "; ", Called(operation, b)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string MissingRanks(const Operation& operation) {
+  std::vector<int> missing;
+  for (size_t slot = 0; slot < operation.calls.size(); ++slot) {
+    if (!operation.calls[slot]) missing.push_back(operation.ranks[slot]);
+  }
+  return absl::StrCat(missing.size() == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "));
+}
+
+// The ranks of `color` in the order of (key, rank).
+std::vector<int> MembersOf(const Operation& split, int color) {
+  std::vector<int> members;
+  for (const int rank : split.ranks) {
+    if (split.call(rank).color == color) members.push_back(rank);
+  }
+  std::stable_sort(members.begin(), members.end(),
+                   [&](int a, int b) { return split.call(a).key < split.call(b).key; });
+  return members;
+}
+
+class ThreadsCommunicator : public Communicator {
+ public:
+  ThreadsCommunicator(std::shared_ptr<Group> group, int rank, CommunicatorOptions options)
+      : Communicator(rank, group->size, std::move(options)), group_(std::move(group)) {}
+  ~ThreadsCommunicator() override { Leave(); }
+
+  void Abort(const absl::Status& cause) override {
+    CHECK(!cause.ok()) << "[comm] rank " << rank() << " aborts without a cause";
+    const std::lock_guard<std::mutex> lock(world().mutex);
+    world().Fail(absl::Status(cause.code(), absl::StrCat("rank ", rank(), " of axis ", axis(),
+                                                         " aborted: ", cause.message())));
+  }
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    return [handle = Join(std::move(call))] { return handle->Wait(); };
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
+                                                           CommunicatorOptions options) override {
+    const int color = call.color;
+    const std::shared_ptr<Handle> handle = Join(std::move(call));
+    if (absl::Status status = handle->Wait(); !status.ok()) return status;
+    const Operation& operation = handle->operation();
+    const std::vector<int> members = MembersOf(operation, color);
+    const auto at = std::find(members.begin(), members.end(), rank());
+    return std::make_unique<ThreadsCommunicator>(
+        operation.subgroups.at(color), static_cast<int>(at - members.begin()), std::move(options));
+  }
+
+ private:
+  // This rank's part in an operation. Without a Wait(), the destructor fails the group, and lets go
+  // of the buffers only when nobody reads them any more.
+  class Handle {
+   public:
+    Handle(ThreadsCommunicator& communicator, CollectiveCall call,
+           std::shared_ptr<Operation> operation)
+        : group_(communicator.group_),
+          rank_(communicator.rank()),
+          axis_(communicator.axis()),
+          timeout_(communicator.options().timeout),
+          call_(std::move(call)),
+          operation_(std::move(operation)) {}
+    Handle(const Handle&) = delete;
+    Handle& operator=(const Handle&) = delete;
+
+    ~Handle() {
+      if (waited_) return;
+      std::unique_lock<std::mutex> lock(world().mutex);
+      if (operation_->done()) return;
+      world().Fail(absl::AbortedError(absl::StrCat("rank ", rank_, " of axis ", axis_, " dropped ",
+                                                   call_.ToString(), " without waiting for it")));
+      (void)Finish(lock);
+    }
+
+    const Operation& operation() const { return *operation_; }
+
+    absl::Status Wait() {
+      waited_ = true;
+      std::unique_lock<std::mutex> lock(world().mutex);
+      const auto deadline = std::chrono::steady_clock::now() + timeout_;
+      Operation& operation = *operation_;
+      while (!operation.done() && world().failure.ok()) {
+        if (operation.num_pieces_taken < operation.num_pieces) {
+          TakePiece(lock);
+        } else if (operation.all_joined()) {
+          operation.changed.wait(lock);  // somebody does the last piece
+        } else if (operation.changed.wait_until(lock, deadline) == std::cv_status::timeout &&
+                   !operation.all_joined()) {
+          world().Fail(TimedOut());
+        }
+      }
+      return Finish(lock);
+    }
+
+   private:
+    World& world() const { return *group_->world; }
+
+    void TakePiece(std::unique_lock<std::mutex>& lock) {
+      const int64_t piece = operation_->num_pieces_taken++;
+      lock.unlock();
+      DoPiece(*operation_, piece);
+      lock.lock();
+      ++operation_->num_pieces_done;
+      if (operation_->done()) world().unfinished.erase(operation_.get());
+      // After a failure, ranks wait for the pieces in hand.
+      if (operation_->done() || !world().failure.ok()) operation_->changed.notify_all();
+    }
+
+    // Waits until nobody touches the buffers.
+    absl::Status Finish(std::unique_lock<std::mutex>& lock) {
+      Operation& operation = *operation_;
+      operation.changed.wait(
+          lock, [&] { return operation.num_pieces_done == operation.num_pieces_taken; });
+      if (operation.done()) return absl::OkStatus();
+      return absl::Status(
+          world().failure.code(),
+          absl::StrCat("[", CollectiveName(call_.kind), " #", call_.sequence, ", axis ", axis_,
+                       ", rank ", rank_, " of ", group_->size, "] ", world().failure.message()));
+    }
+
+    absl::Status TimedOut() const {
+      return absl::DeadlineExceededError(
+          absl::StrCat(MissingRanks(*operation_), " of axis ", axis_, " did not join within ",
+                       timeout_.count(), " ms: rank ", rank_, " waits in ", call_.ToString()));
+    }
+
+    const std::shared_ptr<Group> group_;
+    const int rank_;
+    const std::string axis_;
+    const std::chrono::milliseconds timeout_;
+    const CollectiveCall call_;
+    const std::shared_ptr<Operation> operation_;
+    bool waited_ = false;
+  };
+
+  World& world() const { return *group_->world; }
+
+  std::shared_ptr<Handle> Join(CollectiveCall call) {
+    CHECK(call.device == Device::kCpu)
+        << "[" << CollectiveName(call.kind) << "] a tensor on a GPU: this group's are on the CPU";
+    const std::lock_guard<std::mutex> lock(world().mutex);
+    const auto [key, slot] = KeyAndSlot(call);
+    if (!world().failure.ok()) {  // which Wait() returns
+      return std::make_shared<Handle>(*this, call, std::make_shared<Operation>(RanksOf(key)));
+    }
+    std::shared_ptr<Operation>& entry = group_->incomplete[key];
+    if (entry == nullptr) entry = std::make_shared<Operation>(RanksOf(key));
+    const std::shared_ptr<Operation> operation = entry;
+    world().unfinished.insert(operation.get());
+    auto handle = std::make_shared<Handle>(*this, call, operation);
+    operation->calls[slot] = std::move(call);
+    ++operation->num_joined;
+    if (operation->all_joined()) {
+      group_->incomplete.erase(key);
+      Ready(*operation);
+    } else {
+      FailIfSomebodyLeft(*operation);
+    }
+    return handle;
+  }
+
+  std::pair<OperationKey, int> KeyAndSlot(const CollectiveCall& call) const {
+    if (call.kind == Kind::kSend) return {{rank(), call.peer, call.sequence}, 0};
+    if (call.kind == Kind::kRecv) return {{call.peer, rank(), call.sequence}, 1};
+    return {{-1, -1, call.sequence}, rank()};
+  }
+
+  std::vector<int> RanksOf(const OperationKey& key) const {
+    const auto [sender, receiver, sequence] = key;
+    if (sender >= 0) return {sender, receiver};
+    std::vector<int> all(size());
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+
+  void Ready(Operation& operation) {
+    if (const absl::Status status = Agreement(operation); !status.ok()) {
+      world().Fail(
+          absl::Status(status.code(), absl::StrCat("on axis ", axis(), ", ", status.message())));
+      return;
+    }
+    operation.agreed = true;
+    operation.num_pieces = NumPieces(operation);
+    if (operation.done()) world().unfinished.erase(&operation);
+    if (operation.call(0).kind == Kind::kSplit) MakeSubgroups(operation);
+    operation.changed.notify_all();
+  }
+
+  void MakeSubgroups(Operation& split) const {
+    for (const int rank : split.ranks) {
+      const int color = split.call(rank).color;
+      std::shared_ptr<Group>& subgroup = split.subgroups[color];
+      if (subgroup != nullptr) continue;
+      subgroup =
+          std::make_shared<Group>(group_->world, static_cast<int>(MembersOf(split, color).size()));
+    }
+  }
+
+  void FailIfSomebodyLeft(const Operation& operation) {
+    for (size_t slot = 0; slot < operation.ranks.size(); ++slot) {
+      if (operation.calls[slot] || !group_->left[operation.ranks[slot]]) continue;
+      const auto joined = std::find_if(operation.calls.begin(), operation.calls.end(),
+                                       [](const auto& call) { return call.has_value(); });
+      world().Fail(
+          absl::AbortedError(absl::StrCat("rank ", operation.ranks[slot], " of axis ", axis(),
+                                          " left the group before ", (*joined)->ToString())));
+    }
+  }
+
+  void Leave() {
+    const std::lock_guard<std::mutex> lock(world().mutex);
+    group_->left[rank()] = true;
+    for (const auto& [key, operation] : group_->incomplete) FailIfSomebodyLeft(*operation);
+  }
+
+  const std::shared_ptr<Group> group_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Communicator>> CreateThreadsCommunicators(
+    int size, const CommunicatorOptions& options) {
+  CHECK_GT(size, 0) << "[comm] ranks";
+  auto group = std::make_shared<Group>(std::make_shared<World>(), size);
+  std::vector<std::unique_ptr<Communicator>> ranks;
+  for (int rank = 0; rank < size; ++rank) {
+    ranks.push_back(std::make_unique<ThreadsCommunicator>(group, rank, options));
+  }
+  return ranks;
+}
+
+}  // namespace strake
