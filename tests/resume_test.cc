@@ -387,6 +387,14 @@ TEST(DataOrderTest, IsAFunctionOfTheSeed) {
   EXPECT_EQ(first_loss("d", {"--seed=8", "--shuffle=false"}), in_order);
 }
 
+TEST(ResumeTest, SaysThatInitFromIsNotRead) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--steps=2"}).exit_code, 0);
+  EXPECT_THAT(run.Train({"--steps=4"}).out, Not(HasSubstr("--init_from")));
+  EXPECT_THAT(run.Train({"--steps=6", "--init_from=run/step-2"}).out,
+              HasSubstr("warning: --init_from=run/step-2 is not read"));
+}
+
 TEST(DefaultsTest, GlobalBatchIsTheMicroBatch) {
   const TinyRun run;
   ASSERT_EQ(run.Train({"--micro_batch=3"}).exit_code, 0);

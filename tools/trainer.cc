@@ -215,14 +215,19 @@ absl::Status Trainer::Restore(const std::string& checkpoint) {
   STRAKE_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *engine_));
   step_ = record.step;
   samples_ = record.samples;
-  if (directory_.has_value() && checkpoint == directory_->CheckpointPath(step_))
+  if (directory_.has_value() && checkpoint == directory_->CheckpointPath(step_)) {
     saved_step_ = step_;
+  }
   const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
   if (old_steps != config_.steps && config_.schedule != "constant") {
     screen_->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ",
                                 config_.steps,
-                                ": the learning rates of the remaining steps are "
-                                "recomputed"));
+                                ": the learning rates of the remaining steps are recomputed"));
+  }
+  const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
+  if (old_init_from != config_.init_from) {
+    screen_->Print(absl::StrCat("warning: --init_from=", config_.init_from,
+                                " is not read: the weights are those of ", checkpoint));
   }
   return absl::OkStatus();
 }
