@@ -32,7 +32,7 @@ using Kind = CollectiveKind;
 constexpr DType kDTypes[] = {DType::kF32, DType::kBf16, DType::kF64, DType::kC128,
                              DType::kI32, DType::kI64,  DType::kU16};
 // Empty, fewer elements than ranks, and more than one rank takes at a time.
-constexpr int64_t kSizes[] = {0, 1, 5, 70001};
+constexpr int64_t kSizes[] = {0, 1, 5, 40001};
 
 // A small integer, so that sums over eight ranks are exact in bf16 (8 bits) too: at most 8 * 31.
 double Value(int rank, int64_t i) { return (i * 7 + rank * 3) % 32; }
@@ -159,7 +159,7 @@ TEST_P(CommunicatorTest, AllReduceMax) {
 TEST_P(CommunicatorTest, ReduceScatter) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
-      for (const int64_t scale : {0, 1, 20000}) {
+      for (const int64_t scale : {0, 1, 9000}) {
         const std::vector<int64_t> counts = RaggedCounts(comm.size(), scale);
         const int64_t begin = Sum(counts, comm.rank());
         TestTensor x(dtype, {Sum(counts)}), y(dtype, {counts[comm.rank()]});
@@ -184,7 +184,7 @@ TEST_P(CommunicatorTest, ReduceScatter) {
 TEST_P(CommunicatorTest, AllGather) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
-      for (const int64_t scale : {0, 1, 20000}) {
+      for (const int64_t scale : {0, 1, 9000}) {
         const std::vector<int64_t> counts = RaggedCounts(comm.size(), scale);
         const int64_t begin = Sum(counts, comm.rank()), n = counts[comm.rank()];
         TestTensor x(dtype, {n}), apart(dtype, {Sum(counts)}), in_place(dtype, {Sum(counts)});
@@ -286,15 +286,15 @@ TEST_P(CommunicatorTest, SendAndRecvRoundARing) {
 TEST_P(CommunicatorTest, MessagesOfAPairKeepTheirOrder) {
   OnEverySize([](Communicator& comm) {
     if (comm.rank() > 1 || comm.size() == 1) return;
-    float values[3] = {1, 2, 3};
+    std::vector<float> values(3);
+    if (comm.rank() == 0) values = {1, 2, 3};
     std::vector<Pending<Tensor>> pending;
     for (float& value : values) {
       const Tensor x(&value, DType::kF32, {1});
       pending.push_back(comm.rank() == 0 ? comm.Send(x, 1) : comm.Recv(x, 0));
-      if (comm.rank() == 1) value = 0;
     }
     for (int i = 2; i >= 0; --i) ASSERT_TRUE(pending[i].Wait().ok());
-    EXPECT_EQ((std::vector<float>(values, values + 3)), (std::vector<float>{1, 2, 3}));
+    EXPECT_EQ(values, (std::vector<float>{1, 2, 3}));
   });
 }
 
