@@ -460,40 +460,41 @@ std::vector<NamedCollective> EveryCollective() {
 
 // Rank 1 of three does `fault` instead of a collective that the others are in. Rank 2 stays out of
 // send and recv, whose sides are ranks 0 and 1.
-void OnFault(const CommBackend& backend, const std::function<void(Communicator&)>& fault,
-             absl::StatusCode code, const std::string& cause) {
+void OnFault(const CommBackend& backend, std::chrono::milliseconds timeout,
+             const std::function<void(Communicator&)>& fault, absl::StatusCode code,
+             const std::string& cause) {
   using ::testing::HasSubstr;
   for (const NamedCollective& collective : EveryCollective()) {
     const bool message = collective.kind == Kind::kSend || collective.kind == Kind::kRecv;
-    backend.run(
-        3, {.axis = "tp", .timeout = std::chrono::milliseconds(300)}, [&](Communicator& comm) {
-          for (int i = 0; i < 2; ++i) ASSERT_TRUE(comm.Barrier().ok());
-          if (comm.rank() == 1) return fault(comm);
-          if (comm.rank() == 2 && message) return;
-          const absl::Status status = collective.call(comm);
-          EXPECT_EQ(status.code(), code) << status;
-          const std::string text(status.message());
-          EXPECT_THAT(text, HasSubstr(absl::StrCat("[", CollectiveName(collective.kind), " #",
-                                                   message ? 0 : 2, ", axis tp, rank ", comm.rank(),
-                                                   " of 3]")));
-          EXPECT_THAT(text, HasSubstr(cause));
-          // Later calls fail at once, with the same cause.
-          const absl::Status later = comm.Barrier();
-          EXPECT_EQ(later.code(), code);
-          EXPECT_THAT(std::string(later.message()), HasSubstr(cause));
-        });
+    backend.run(3, {.axis = "tp", .timeout = timeout}, [&](Communicator& comm) {
+      for (int i = 0; i < 2; ++i) ASSERT_TRUE(comm.Barrier().ok());
+      if (comm.rank() == 1) return fault(comm);
+      if (comm.rank() == 2 && message) return;
+      const absl::Status status = collective.call(comm);
+      EXPECT_EQ(status.code(), code) << status;
+      const std::string text(status.message());
+      EXPECT_THAT(
+          text, HasSubstr(absl::StrCat("[", CollectiveName(collective.kind), " #", message ? 0 : 2,
+                                       ", axis tp, rank ", comm.rank(), " of 3]")));
+      EXPECT_THAT(text, HasSubstr(cause));
+      // Later calls fail at once, with the same cause.
+      const absl::Status later = comm.Barrier();
+      EXPECT_EQ(later.code(), code);
+      EXPECT_THAT(std::string(later.message()), HasSubstr(cause));
+    });
   }
 }
 
 TEST_P(CommunicatorFailureTest, ARankThatDoesNotComeIsNamedAfterTheTimeout) {
   OnFault(
-      GetParam(), [](Communicator&) {}, absl::StatusCode::kDeadlineExceeded,
-      "rank 1 of axis tp did not join within 300 ms: rank ");
+      GetParam(), std::chrono::milliseconds(400), [](Communicator&) {},
+      absl::StatusCode::kDeadlineExceeded, "rank 1 of axis tp did not join within 400 ms: rank ");
 }
 
 TEST_P(CommunicatorFailureTest, AnAbortEndsTheOthersAtOnce) {
   OnFault(
-      GetParam(), [](Communicator& comm) { comm.Abort(absl::DataLossError("a torn page")); },
+      GetParam(), std::chrono::minutes(1),
+      [](Communicator& comm) { comm.Abort(absl::DataLossError("a torn page")); },
       absl::StatusCode::kDataLoss, "rank 1 of axis tp aborted: a torn page");
 }
 
