@@ -1,7 +1,10 @@
 #include "models/initialize.h"
 
 #include <complex>
+#include <utility>
+#include <vector>
 
+#include "absl/types/span.h"
 #include "core/base/philox.h"
 #include "glog/logging.h"
 
@@ -27,20 +30,26 @@ void Store(const Tensor& x, int64_t i, double value) {
   }
 }
 
-// Columns [first_column, first_column + segment.columns) of a parameter of `rows` rows.
+// Columns [first_column, first_column + segment.columns) of a parameter, row by row of the tensor
+// that Hugging Face stores: its indices are consecutive there.
 void InitializeSegment(uint64_t seed, ThreadTeam& team, const Parameter& parameter,
                        const ParameterSegment& segment, int64_t first_column) {
   const int64_t stride = parameter.shape.back();
-  const int64_t rows = parameter.num_elements() / stride;
+  int64_t hf_rows = parameter.num_elements() / stride, hf_columns = segment.columns;
+  int64_t row_step = stride, column_step = 1;  // in the parameter
+  if (segment.transposed) {
+    std::swap(hf_rows, hf_columns);
+    std::swap(row_step, column_step);
+  }
   const Philox random(seed, RandomUse::kInitialWeights, StableHash(segment.name));
   const NormalInit init = parameter.init;
-  team.ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+  team.ParallelFor(hf_rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<double> noise(hf_columns, 0.0);
     for (int64_t row = begin; row < end; ++row) {
-      for (int64_t column = 0; column < segment.columns; ++column) {
-        const int64_t index =
-            segment.transposed ? column * rows + row : row * segment.columns + column;
-        const double noise = init.stddev == 0 ? 0 : init.stddev * random.Normal(index);
-        Store(parameter.value, row * stride + first_column + column, init.mean + noise);
+      if (init.stddev != 0) random.Normals(row * hf_columns, absl::MakeSpan(noise));
+      for (int64_t column = 0; column < hf_columns; ++column) {
+        Store(parameter.value, first_column + row * row_step + column * column_step,
+              init.mean + init.stddev * noise[column]);
       }
     }
   });

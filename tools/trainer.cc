@@ -72,8 +72,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& com
   for (const std::string& notice : command.notices) screen->Print("note: " + notice);
   STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
-  STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
+  // Before the weights are made or read, which takes a large model a while.
   trainer->PrintHeader();
+  STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
   return trainer;
 }
 
@@ -206,7 +207,10 @@ absl::Status Trainer::OpenRun() {
     STRAKE_RETURN_IF_ERROR(SetWeights());
   }
   STRAKE_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(config_.out + "/metrics.jsonl", step_));
-  return WriteFileDurably(record_path, ToJson(Record()));
+  STRAKE_RETURN_IF_ERROR(WriteFileDurably(record_path, ToJson(Record())));
+  PrintHeaderLine(
+      "out", step_ == 0 ? config_.out : absl::StrCat(config_.out, ", resumed at step ", step_));
+  return absl::OkStatus();
 }
 
 absl::Status Trainer::Restore(const std::string& checkpoint) {
@@ -232,34 +236,38 @@ absl::Status Trainer::Restore(const std::string& checkpoint) {
   return absl::OkStatus();
 }
 
+void Trainer::PrintHeaderLine(const char* name, const std::string& text) const {
+  screen_->Print(absl::StrFormat("%-10s %s", name, text));
+}
+
 void Trainer::PrintHeader() const {
   const MemoryPlan plan = PlanMemory(engine_->options());
   const bool gpt2 = model_.family == ModelFamily::kGpt2;
-  const auto print = [&](const char* name, const std::string& text) {
-    screen_->Print(absl::StrFormat("%-10s %s", name, text));
-  };
-  print("model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
-                              gpt2 ? "GPT-2" : "Llama", "): ", FormatCount(NumParameters(model_)),
-                              " parameters, ", model_.num_layers, " layers of ", model_.hidden_size,
-                              ", ", model_.num_heads, " heads, vocabulary ", model_.vocab_size));
-  print("memory", absl::StrCat(FormatBytes(plan.total_bytes()), ": weights ",
-                               FormatBytes(plan.parameter_bytes), ", gradients ",
-                               FormatBytes(plan.gradient_bytes), ", optimizer ",
-                               FormatBytes(plan.optimizer_bytes), ", activations ",
-                               FormatBytes(plan.activation_bytes)));
-  print("data", absl::StrCat(DataLabel(*train_stream_), ": ",
-                             FormatCount(split_.train.num_tokens()), " tokens to train on, ",
-                             FormatCount(split_.val.num_tokens()), " to validate on"));
+  PrintHeaderLine(
+      "model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
+                            gpt2 ? "GPT-2" : "Llama", "): ", FormatCount(NumParameters(model_)),
+                            " parameters, ", model_.num_layers, " layers of ", model_.hidden_size,
+                            ", ", model_.num_heads, " heads, vocabulary ", model_.vocab_size));
+  PrintHeaderLine("memory", absl::StrCat(FormatBytes(plan.total_bytes()), ": weights ",
+                                         FormatBytes(plan.parameter_bytes), ", gradients ",
+                                         FormatBytes(plan.gradient_bytes), ", optimizer ",
+                                         FormatBytes(plan.optimizer_bytes), ", activations ",
+                                         FormatBytes(plan.activation_bytes)));
+  PrintHeaderLine(
+      "data", absl::StrCat(DataLabel(*train_stream_), ": ", FormatCount(split_.train.num_tokens()),
+                           " tokens to train on, ", FormatCount(split_.val.num_tokens()),
+                           " to validate on"));
   const double step_tokens = double(config_.global_batch) * config_.seq_len;
-  print("run",
-        absl::StrCat(config_.steps, " steps of ", config_.global_batch, " x ", config_.seq_len,
-                     " tokens (",
-                     absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
-                                                 train_loader_->num_samples()),
-                     " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
-  print("machine", absl::StrCat("CPU, ", config_.threads, " of ", NumUsableCores(), " cores, ",
-                                config_.dtype, config_.ops == "auto" ? "" : ", reference ops"));
-  print("out", step_ == 0 ? config_.out : absl::StrCat(config_.out, ", resumed at step ", step_));
+  PrintHeaderLine(
+      "run",
+      absl::StrCat(config_.steps, " steps of ", config_.global_batch, " x ", config_.seq_len,
+                   " tokens (",
+                   absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
+                                               train_loader_->num_samples()),
+                   " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
+  PrintHeaderLine("machine",
+                  absl::StrCat("CPU, ", config_.threads, " of ", NumUsableCores(), " cores, ",
+                               config_.dtype, config_.ops == "auto" ? "" : ", reference ops"));
 }
 
 absl::StatusOr<double> Trainer::MeanLoss() {

@@ -47,6 +47,7 @@ class Trainer {
   nlohmann::ordered_json Identity() const;
   RunRecord Record() const;
   void PrintHeader() const;
+  void PrintHeaderLine(const char* name, const std::string& text) const;
 
   absl::Status Step();
   absl::StatusOr<double> MeanLoss();

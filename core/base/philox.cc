@@ -50,11 +50,23 @@ uint64_t Philox::Bits(uint64_t index) const {
 
 double Philox::Uniform(uint64_t index) const { return ToUnit(Bits(index)); }
 
-double Philox::Normal(uint64_t index) const {
-  const auto words = Philox4x32(Counter(index), key_);
+std::array<double, 2> Philox::NormalPair(uint64_t pair) const {
+  const auto words = Philox4x32(Counter(pair), key_);
   // 1 - u lies in (0, 1], where the logarithm is finite.
   const double radius = std::sqrt(-2.0 * std::log(1.0 - ToUnit(Join(words[0], words[1]))));
-  return radius * std::cos(2.0 * std::numbers::pi * ToUnit(Join(words[2], words[3])));
+  const double angle = 2.0 * std::numbers::pi * ToUnit(Join(words[2], words[3]));
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+double Philox::Normal(uint64_t index) const { return NormalPair(index / 2)[index % 2]; }
+
+void Philox::Normals(uint64_t first, absl::Span<double> values) const {
+  for (size_t i = 0; i < values.size();) {
+    const std::array<double, 2> pair = NormalPair((first + i) / 2);
+    for (uint64_t half = (first + i) % 2; half < 2 && i < values.size(); ++half) {
+      values[i++] = pair[half];
+    }
+  }
 }
 
 uint64_t StableHash(absl::string_view text) {

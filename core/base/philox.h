@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace strake {
 
@@ -37,10 +38,16 @@ class Philox {
   // Uniform in [0, 1) with 53 bits.
   double Uniform(uint64_t index) const;
 
-  // Standard normal by Box and Muller, in double.
+  // Standard normal, in double: indices 2i and 2i + 1 are the two numbers that Box and Muller's
+  // method makes of the four words for i.
   double Normal(uint64_t index) const;
 
+  // values[i] = Normal(first + i), at half the cost of single calls.
+  void Normals(uint64_t first, absl::Span<double> values) const;
+
  private:
+  std::array<double, 2> NormalPair(uint64_t pair) const;
+
   std::array<uint32_t, 2> key_;
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <set>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -54,6 +55,17 @@ TEST(PhiloxTest, MomentsOfUniformAndNormal) {
   EXPECT_NEAR(sum / n, 0, five);
   EXPECT_NEAR(square / n, 1, five * std::sqrt(2.0));
   EXPECT_NEAR(fourth / n, 3, five * std::sqrt(96.0));
+}
+
+TEST(PhiloxTest, NormalsAreTheSingleNormals) {
+  const Philox random(42, RandomUse::kTesting);
+  for (const uint64_t first : {0, 1, 6, 7}) {
+    for (const size_t size : {0, 1, 2, 5, 8}) {
+      std::vector<double> values(size);
+      random.Normals(first, absl::MakeSpan(values));
+      for (size_t i = 0; i < size; ++i) EXPECT_EQ(values[i], random.Normal(first + i));
+    }
+  }
 }
 
 TEST(StableHashTest, KnownAnswers) {
