@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
@@ -83,8 +84,13 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
     const Tensor input(tokens.data() + begin, DType::kI32, {end - begin});
     STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model.Decode(ctx, input, &cache));
     begin = end;
-    const int64_t token =
-        SampleToken(absl::MakeConstSpan(logits.data<float>(), logits.num_elements()), options, i);
+    const auto scores = absl::MakeConstSpan(logits.data<float>(), logits.num_elements());
+    if (!std::all_of(scores.begin(), scores.end(), [](float x) { return std::isfinite(x); })) {
+      return absl::InternalError(absl::StrCat("the logits after ", end,
+                                              " tokens are not finite; the model's weights are "
+                                              "broken, or too large for f32"));
+    }
+    const int64_t token = SampleToken(scores, options, i);
     tokens.push_back(static_cast<int32_t>(token));
     STRAKE_RETURN_IF_ERROR(on_token(token));
   }

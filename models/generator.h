@@ -35,8 +35,8 @@ size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num
 
 // Continues `prompt` by `count` tokens and calls on_token with each. CHECKs that the prompt has at
 // least one token and at most the model's positions, and that the model was made for sequences of
-// GenerationWindow(prompt and count). The error is that of a token outside the vocabulary, or
-// on_token's own.
+// GenerationWindow(prompt and count). The error is that of a token outside the vocabulary, of
+// logits that are not finite (Internal), or on_token's own.
 absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
                             absl::Span<const int32_t> prompt, int64_t count,
                             const SamplingOptions& options,

@@ -112,5 +112,18 @@ TEST(GenerateTokensTest, GoesOnPastTheLastPosition) {
   EXPECT_EQ(tokens[10], SampleToken({logits->data<float>() + 5 * 256, 256}, {}, 10 - 2));
 }
 
+TEST(GenerateTokensTest, LogitsThatAreNotFiniteAreAnError) {
+  const ModelConfig config = *ModelPreset("gpt2-tiny");
+  ParameterArena parameters;
+  const Transformer model(config, 8, &parameters);
+  ASSERT_TRUE(parameters.Allocate(DType::kF32, false).ok());
+  parameters.parameters().back().value.data<float>()[0] = NAN;
+  const TestContext ctx;
+  const absl::Status status =
+      GenerateTokens(ctx, model, {1, 2}, 3, {}, [](int64_t) { return absl::OkStatus(); });
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(status.message().find("the logits after 2 tokens are not finite"), 0u);
+}
+
 }  // namespace
 }  // namespace strake
