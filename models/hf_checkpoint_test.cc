@@ -458,7 +458,7 @@ TEST_F(ArraysTest, DiskErrorsNameThePath) {
   EXPECT_THAT(std::string(SaveArrays("/no/such", arena_, Arrays()).message()),
               HasSubstr("cannot create /no/such"));
   EXPECT_THAT(std::string(SaveArrays("/dev/full", arena_, Arrays()).message()),
-              HasSubstr("cannot write /dev/full: No space left"));
+              HasSubstr("cannot write to /dev/full: No space left"));
 }
 
 TEST_F(ArraysTest, LoadIsStrict) {

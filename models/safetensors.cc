@@ -16,9 +16,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/dtype.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
+#include "core/base/write_all.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -222,10 +224,6 @@ void ReleasePages(const char* begin, const char* end) {
   madvise(reinterpret_cast<void*>(first), reinterpret_cast<uintptr_t>(end) - first, MADV_DONTNEED);
 }
 
-absl::Status ErrnoError(const char* action, const std::string& path) {
-  return absl::ErrnoToStatus(errno, absl::StrCat(action, " ", path));
-}
-
 std::string HeaderText(const std::vector<SafetensorsSpec>& tensors) {
   std::string text = R"({"__metadata__":{"format":"pt"})";
   int64_t begin = 0;
@@ -280,7 +278,7 @@ void SafetensorsFile::Unmap::operator()(const char* data) const {
 
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return ErrnoError("cannot open", path);
+  if (fd < 0) return SystemError("open", path);
   struct stat info;
   const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
   const size_t num_bytes = regular ? info.st_size : 0;
@@ -341,51 +339,33 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
     CHECK(names.insert(tensor.name).second) << "[safetensors] two tensors " << tensor.name;
     num_elements += NumElements(tensor.shape);
   }
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return ErrnoError("cannot create", path);
-  SafetensorsWriter writer(path, fd, num_elements);
+  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!fd.valid()) return SystemError("create", path);
+  SafetensorsWriter writer(path, std::move(fd), num_elements);
   const std::string header = HeaderText(tensors);
   const uint64_t header_bytes = header.size();
   char length[kLengthBytes];
   std::memcpy(length, &header_bytes, kLengthBytes);
-  STRAKE_RETURN_IF_ERROR(writer.Write(length, kLengthBytes));
-  STRAKE_RETURN_IF_ERROR(writer.Write(header.data(), header.size()));
+  const int out = writer.fd_.get();
+  STRAKE_RETURN_IF_ERROR(WriteAll(out, {length, kLengthBytes}, path));
+  STRAKE_RETURN_IF_ERROR(WriteAll(out, header, path));
   return writer;
-}
-
-SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&& other) noexcept
-    : path_(std::move(other.path_)),
-      fd_(std::exchange(other.fd_, -1)),
-      elements_left_(other.elements_left_) {}
-
-SafetensorsWriter::~SafetensorsWriter() {
-  if (fd_ >= 0) close(fd_);
-}
-
-absl::Status SafetensorsWriter::Write(const char* data, size_t num_bytes) {
-  while (num_bytes > 0) {
-    const ssize_t written = write(fd_, data, num_bytes);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoError("cannot write", path_);
-    data += written;
-    num_bytes -= written;
-  }
-  return absl::OkStatus();
 }
 
 absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
   CHECK(count >= 0 && count <= elements_left_) << "[safetensors] " << count << " elements for "
                                                << path_ << ", which lacks " << elements_left_;
-  STRAKE_RETURN_IF_ERROR(Write(reinterpret_cast<const char*>(values), count * sizeof(float)));
+  const absl::string_view bytes(reinterpret_cast<const char*>(values), count * sizeof(float));
+  STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), bytes, path_));
   elements_left_ -= count;
   return absl::OkStatus();
 }
 
 absl::Status SafetensorsWriter::Finish() {
-  CHECK(fd_ >= 0 && elements_left_ == 0)
+  CHECK(fd_.valid() && elements_left_ == 0)
       << "[safetensors] " << path_ << " is closed or lacks " << elements_left_ << " elements";
-  if (fsync(fd_) != 0) return ErrnoError("cannot flush", path_);
-  if (close(std::exchange(fd_, -1)) != 0) return ErrnoError("cannot close", path_);
+  if (fsync(fd_.get()) != 0) return SystemError("flush", path_);
+  fd_ = FileDescriptor(-1);
   return absl::OkStatus();
 }
 

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/base/file_descriptor.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -101,9 +102,6 @@ class SafetensorsWriter {
   // naming path and reason, when that fails. CHECKs that names differ.
   static absl::StatusOr<SafetensorsWriter> Create(const std::string& path,
                                                   const std::vector<SafetensorsSpec>& tensors);
-  SafetensorsWriter(SafetensorsWriter&& other) noexcept;
-  SafetensorsWriter& operator=(SafetensorsWriter&&) = delete;
-  ~SafetensorsWriter();
 
   // Appends the next `count` elements of the tensors laid end to end, in any portions. An error,
   // naming path and reason, when the disk is full or fails. CHECKs that no more come than were
@@ -114,12 +112,11 @@ class SafetensorsWriter {
   absl::Status Finish();
 
  private:
-  SafetensorsWriter(std::string path, int fd, int64_t elements_left)
-      : path_(std::move(path)), fd_(fd), elements_left_(elements_left) {}
-  absl::Status Write(const char* data, size_t num_bytes);
+  SafetensorsWriter(std::string path, FileDescriptor fd, int64_t elements_left)
+      : path_(std::move(path)), fd_(std::move(fd)), elements_left_(elements_left) {}
 
   std::string path_;
-  int fd_;
+  FileDescriptor fd_;
   int64_t elements_left_;
 };
 

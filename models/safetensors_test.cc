@@ -330,7 +330,7 @@ TEST(SafetensorsWriterTest, DiskErrorsNameThePath) {
               HasSubstr("cannot create /no/such/f.st: No such file"));
   // Every write to this device fails as on a full disk.
   EXPECT_THAT(std::string(SafetensorsWriter::Create("/dev/full", {}).status().message()),
-              HasSubstr("cannot write /dev/full: No space left on device"));
+              HasSubstr("cannot write to /dev/full: No space left on device"));
 }
 
 TEST(SafetensorsWriterDeathTest, ElementsAreCounted) {

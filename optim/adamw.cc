@@ -7,14 +7,7 @@
 #include "glog/logging.h"
 
 namespace strake {
-namespace {
-
-Tensor PartOf(const Tensor& array, const Parameter& parameter) {
-  const int64_t begin = parameter.offset;
-  return array.Rows(begin, begin + parameter.num_elements()).Reshape(parameter.shape);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 absl::StatusOr<AdamW> AdamW::Create(const ParameterArena& parameters) {
   CHECK(parameters.grads().defined() && parameters.grads().dtype() == parameters.values().dtype())
@@ -59,12 +52,6 @@ absl::Status AdamW::Step(const Context& ctx, const AdamWStep& step) {
                                        part(exp_avg_sq_)));
   }
   return absl::OkStatus();
-}
-
-Tensor AdamW::exp_avg(const Parameter& parameter) const { return PartOf(exp_avg_, parameter); }
-
-Tensor AdamW::exp_avg_sq(const Parameter& parameter) const {
-  return PartOf(exp_avg_sq_, parameter);
 }
 
 }  // namespace strake

@@ -37,13 +37,9 @@ class AdamW {
   // not.
   absl::Status Step(const Context& ctx, const AdamWStep& step);
 
-  // The state, to be saved and restored: over the index space [num_elements], and the part of it
-  // that belongs to a parameter, in the parameter's shape.
+  // The state over the index space, [num_elements] each, to be saved and restored.
   const Tensor& exp_avg() const { return exp_avg_; }
   const Tensor& exp_avg_sq() const { return exp_avg_sq_; }
-  Tensor exp_avg(const Parameter& parameter) const;
-  Tensor exp_avg_sq(const Parameter& parameter) const;
-  size_t state_bytes() const { return exp_avg_.num_bytes() + exp_avg_sq_.num_bytes(); }
 
  private:
   // Neighbours in the index space that are updated in one call.

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/file_descriptor.h"
 #include "core/base/status_macros.h"
+#include "core/base/write_all.h"
 
 namespace strake {
 namespace {
@@ -30,20 +31,6 @@ absl::Status WriteAndSync(const std::string& path, absl::string_view text) {
 }
 
 }  // namespace
-
-absl::Status SystemError(const char* what, const std::string& path, int error) {
-  return absl::ErrnoToStatus(error, absl::StrCat("cannot ", what, " ", path));
-}
-
-absl::Status WriteAll(int fd, absl::string_view data, const std::string& path) {
-  while (!data.empty()) {
-    const ssize_t written = write(fd, data.data(), data.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return SystemError("write to", path);
-    data.remove_prefix(written);
-  }
-  return absl::OkStatus();
-}
 
 absl::Status WriteFileDurably(const std::string& path, absl::string_view text) {
   const std::string temporary = path + ".tmp";

@@ -4,19 +4,12 @@
 #ifndef STRAKE_TOOLS_DURABLE_FILE_H_
 #define STRAKE_TOOLS_DURABLE_FILE_H_
 
-#include <cerrno>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 namespace strake {
-
-// "cannot WHAT PATH: REASON", for a system call that has just failed.
-absl::Status SystemError(const char* what, const std::string& path, int error = errno);
-
-// Writes all of `data`, however many calls that takes. `path` is for the message alone.
-absl::Status WriteAll(int fd, absl::string_view data, const std::string& path);
 
 // Replaces the file or makes it: at every moment, also after a crash, `path` holds all of the old
 // contents or all of the new. Writes to "PATH.tmp" on the way.

@@ -1,10 +1,7 @@
 #include "tools/durable_file.h"
 
-#include <fcntl.h>
-
 #include <filesystem>
 
-#include "core/base/file_descriptor.h"
 #include "gtest/gtest.h"
 #include "tools/temp_directory.h"
 
@@ -44,13 +41,6 @@ TEST(DurableFileTest, AFailedReplacementLeavesNothingBehind) {
   const absl::Status status = WriteFileDurably(dir / "folder", "text");
   EXPECT_EQ(status.message(), "cannot replace " + (dir / "folder") + ": Is a directory");
   EXPECT_FALSE(std::filesystem::exists(dir / "folder.tmp"));
-}
-
-TEST(DurableFileTest, AFullDiskIsNamed) {
-  const FileDescriptor fd(open("/dev/full", O_WRONLY));
-  ASSERT_TRUE(fd.valid());
-  const absl::Status status = WriteAll(fd.get(), "text", "/dev/full");
-  EXPECT_EQ(status.message(), "cannot write to /dev/full: No space left on device");
 }
 
 TEST(DurableFileTest, MakesFoldersInFolders) {

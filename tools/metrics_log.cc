@@ -12,6 +12,7 @@
 #include "core/base/json.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "core/base/write_all.h"
 #include "tools/durable_file.h"
 
 namespace strake {

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
+#include "core/base/write_all.h"
 #include "glog/logging.h"
 #include "tools/durable_file.h"
 

@@ -30,7 +30,6 @@ class ActivationArena {
   bool dry_run() const { return dry_run_; }
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
-  size_t capacity_bytes() const { return dry_run_ ? 0 : memory_.num_bytes(); }
 
   // For tests: fill every allocation with NaN, so that reading what nothing wrote shows.
   void set_poison(bool poison) { poison_ = poison; }

@@ -1,0 +1,21 @@
+// Writing to file descriptors, and the errors of system calls.
+#ifndef STRAKE_CORE_BASE_WRITE_ALL_H_
+#define STRAKE_CORE_BASE_WRITE_ALL_H_
+
+#include <cerrno>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace strake {
+
+// "cannot WHAT PATH: REASON", for a system call that has just failed.
+absl::Status SystemError(const char* what, const std::string& path, int error = errno);
+
+// Writes all of `data`, however many calls that takes. `path` is for the error alone.
+absl::Status WriteAll(int fd, absl::string_view data, const std::string& path);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_BASE_WRITE_ALL_H_
