@@ -332,6 +332,20 @@ absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,
   return ParseHfConfig(text, path, notices);
 }
 
+absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
+                                            std::vector<std::string>* notices) {
+  const bool is_path = model.find('/') != std::string::npos || model.ends_with(".json");
+  return is_path ? ReadHfConfig(model, notices) : ModelPreset(model);
+}
+
+absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len) {
+  if (config.family != ModelFamily::kGpt2 || seq_len <= config.max_positions) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--seq_len=", seq_len, " is above the model's ",
+                                                 config.max_positions, " positions"));
+}
+
 std::string ToHfConfig(const ModelConfig& c) {
   nlohmann::ordered_json json;
   const bool gpt2 = c.family == ModelFamily::kGpt2;

@@ -55,6 +55,13 @@ absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_v
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,
                                          std::vector<std::string>* notices);
 
+// What programs call --model: a path where it holds a '/' or ends in ".json", else a preset.
+absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
+                                            std::vector<std::string>* notices);
+
+// InvalidArgument where a sequence has more tokens than the model has positions (kGpt2).
+absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len);
+
 // The `config.json` that transformers reads, f32.
 std::string ToHfConfig(const ModelConfig& config);
 

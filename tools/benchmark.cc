@@ -48,11 +48,6 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("json", &c->json, "print one JSON object instead of a table");
 }
 
-absl::StatusOr<ModelConfig> FindModel(const std::string& name) {
-  if (name.find('/') == std::string::npos && !name.ends_with(".json")) return ModelPreset(name);
-  return ReadHfConfig(name, /*notices=*/nullptr);
-}
-
 void FillRandomTokens(int64_t step, int64_t vocab_size, const Tensor& x) {
   const Philox random(step, RandomUse::kTesting);
   for (int64_t i = 0; i < x.num_elements(); ++i) {
@@ -115,7 +110,7 @@ nlohmann::ordered_json Report(const BenchmarkConfig& config, const Engine& engin
   json["gflops"] = flops / seconds / 1e9;
   json["fma_peak_gflops"] = m.fma_peak_flops / 1e9;
   json["percent_of_fma_peak"] = 100 * flops / seconds / m.fma_peak_flops;
-  json["planned_bytes"] = PlanMemory(engine.options()).total_bytes();
+  json["planned_bytes"] = engine.memory_plan().total_bytes();
   json["peak_rss_bytes"] = m.peak_rss_bytes;
   json["op_kinds"] = nlohmann::ordered_json::array();
   for (const auto& [key, entry] : m.profile.entries()) {
@@ -179,11 +174,9 @@ absl::Status Benchmark(int argc, char** argv) {
   if (config.dtype == "bf16") {
     return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
   }
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model, FindModel(config.model));
-  if (model.family == ModelFamily::kGpt2 && config.seq_len > model.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--seq_len=", config.seq_len, " is above the model's ", model.max_positions, " positions"));
-  }
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
+                          FindModelConfig(config.model, /*notices=*/nullptr));
+  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, config.seq_len));
   const int num_threads = config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads);
   STRAKE_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,

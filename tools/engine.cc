@@ -64,14 +64,6 @@ absl::Status CheckLeastMemory(const EngineOptions& options) {
       " are free; choose a smaller --model, --micro_batch or --seq_len"));
 }
 
-double SumOf(const Tensor& loss) {
-  double sum = 0;
-  for (int64_t i = 0; i < loss.num_elements(); ++i) sum += loss.data<float>()[i];
-  return sum;
-}
-
-}  // namespace
-
 MemoryPlan PlanMemory(const EngineOptions& options) {
   ParameterArena parameters;
   const Transformer model(options.model, options.seq_len, &parameters);
@@ -89,15 +81,6 @@ MemoryPlan PlanMemory(const EngineOptions& options) {
           .activation_bytes = plan.peak_bytes()};
 }
 
-std::optional<size_t> AvailableMemoryBytes() {
-  std::optional<size_t> available = ReadNumber("/proc/meminfo", "MemAvailable:");
-  if (available.has_value()) *available *= 1024;
-  if (const auto group = ControlGroupBytes(); group.has_value()) {
-    available = std::min(available.value_or(*group), *group);
-  }
-  return available;
-}
-
 absl::Status CheckMemory(const MemoryPlan& plan) {
   const std::optional<size_t> available = AvailableMemoryBytes();
   if (!available.has_value() || plan.total_bytes() <= *available) return absl::OkStatus();
@@ -109,16 +92,34 @@ absl::Status CheckMemory(const MemoryPlan& plan) {
       " are free; choose a smaller --model, --micro_batch or --seq_len"));
 }
 
-Engine::Engine(const EngineOptions& options)
-    : options_(options), mesh_(Mesh::SingleRank()), team_(options.num_threads) {
+double SumOf(const Tensor& loss) {
+  double sum = 0;
+  for (int64_t i = 0; i < loss.num_elements(); ++i) sum += loss.data<float>()[i];
+  return sum;
+}
+
+}  // namespace
+
+std::optional<size_t> AvailableMemoryBytes() {
+  std::optional<size_t> available = ReadNumber("/proc/meminfo", "MemAvailable:");
+  if (available.has_value()) *available *= 1024;
+  if (const auto group = ControlGroupBytes(); group.has_value()) {
+    available = std::min(available.value_or(*group), *group);
+  }
+  return available;
+}
+
+Engine::Engine(const EngineOptions& options, const MemoryPlan& plan)
+    : options_(options), plan_(plan), mesh_(Mesh::SingleRank()), team_(options.num_threads) {
   model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_);
 }
 
-absl::Status Engine::Allocate(size_t activation_bytes) {
+absl::Status Engine::Allocate() {
   STRAKE_RETURN_IF_ERROR(parameters_.Allocate(DType::kF32, /*with_gradients=*/true));
   STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_));
   optimizer_.emplace(std::move(optimizer));
-  STRAKE_ASSIGN_OR_RETURN(ActivationArena activations, ActivationArena::Create(activation_bytes));
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
+                          ActivationArena::Create(plan_.activation_bytes));
   activations_.emplace(std::move(activations));
   context_.emplace(&team_, &*activations_, options_.op_set);
   return absl::OkStatus();
@@ -128,8 +129,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   STRAKE_RETURN_IF_ERROR(CheckLeastMemory(options));
   const MemoryPlan plan = PlanMemory(options);
   STRAKE_RETURN_IF_ERROR(CheckMemory(plan));
-  std::unique_ptr<Engine> engine(new Engine(options));
-  STRAKE_RETURN_IF_ERROR(engine->Allocate(plan.activation_bytes));
+  std::unique_ptr<Engine> engine(new Engine(options, plan));
+  STRAKE_RETURN_IF_ERROR(engine->Allocate());
   return engine;
 }
 

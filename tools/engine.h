@@ -42,19 +42,15 @@ struct MemoryPlan {
   }
 };
 
-MemoryPlan PlanMemory(const EngineOptions& options);
-
 // Bytes that this process may still allocate: what the system has available, and what its control
 // group leaves; nothing where neither can be read.
 std::optional<size_t> AvailableMemoryBytes();
 
-// ResourceExhausted, with both figures, where the plan needs more than is available.
-absl::Status CheckMemory(const MemoryPlan& plan);
-
 // Used on the thread that made it.
 class Engine {
  public:
-  // Allocates everything, zeroed; CheckMemory()'s error before that. The caller sets the weights.
+  // Allocates everything, zeroed; ResourceExhausted before that, with both figures, where the plan
+  // needs more than is available. The caller sets the weights.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
 
   // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len. Adds the gradients of
@@ -72,6 +68,7 @@ class Engine {
   absl::StatusOr<double> Update(AdamWStep step, double clip_norm);
 
   const EngineOptions& options() const { return options_; }
+  const MemoryPlan& memory_plan() const { return plan_; }
   const Transformer& model() const { return *model_; }
   ParameterArena& parameters() { return parameters_; }
   AdamW& optimizer() { return *optimizer_; }
@@ -79,11 +76,12 @@ class Engine {
   Context& context() { return *context_; }
 
  private:
-  explicit Engine(const EngineOptions& options);
-  absl::Status Allocate(size_t activation_bytes);
+  Engine(const EngineOptions& options, const MemoryPlan& plan);
+  absl::Status Allocate();
   absl::StatusOr<double> FiniteSum(const Tensor& loss, const TransformerSaved& saved) const;
 
   const EngineOptions options_;
+  const MemoryPlan plan_;
   Mesh mesh_;
   ThreadTeam team_;
   ParameterArena parameters_;

@@ -91,22 +91,11 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
-bool IsPath(const std::string& model) {
-  return model.find('/') != std::string::npos || model.ends_with(".json");
-}
-
-absl::StatusOr<ModelConfig> ReadModel(const std::string& model, std::vector<std::string>* notices) {
-  return IsPath(model) ? ReadHfConfig(model, notices) : ModelPreset(model);
-}
-
 // Fills in what the user left open and can be told from the rest.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
   if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
   if (!given.IsSet("lr")) c->lr = kLrTimesHiddenSize / model.hidden_size;
-  if (model.family == ModelFamily::kGpt2 && c->seq_len > model.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--seq_len=", c->seq_len, " is above the model's ", model.max_positions, " positions"));
-  }
+  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch;
   if (c->global_batch % c->micro_batch != 0) {
     return absl::InvalidArgumentError(
@@ -157,7 +146,7 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }
-  STRAKE_ASSIGN_OR_RETURN(command.model, ReadModel(config->model, &command.notices));
+  STRAKE_ASSIGN_OR_RETURN(command.model, FindModelConfig(config->model, &command.notices));
   STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
   return command;
 }

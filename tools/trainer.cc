@@ -241,7 +241,7 @@ void Trainer::PrintHeaderLine(const char* name, const std::string& text) const {
 }
 
 void Trainer::PrintHeader() const {
-  const MemoryPlan plan = PlanMemory(engine_->options());
+  const MemoryPlan& plan = engine_->memory_plan();
   const bool gpt2 = model_.family == ModelFamily::kGpt2;
   PrintHeaderLine(
       "model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
