@@ -18,7 +18,13 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
   CHECK(!segments.empty() && !shape.empty()) << "[parameter_arena] nameless or without a shape";
   int64_t columns = 0;
-  for (const ParameterSegment& segment : segments) columns += segment.columns;
+  for (ParameterSegment& segment : segments) {
+    columns += segment.columns;
+    SegmentSlice& slice = segment.slice;
+    if (slice.full_rows > 0) continue;
+    slice.full_rows = slice.num_rows = shape.size() == 1 ? 1 : shape[0];
+    slice.full_columns = segment.columns;
+  }
   CHECK_EQ(columns, shape.back()) << "[parameter_arena] columns of the segments of "
                                   << segments.front().name << " " << ShapeString(shape);
   Parameter& parameter = parameters_.emplace_back();

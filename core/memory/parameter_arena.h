@@ -13,12 +13,26 @@
 
 namespace strake {
 
-// One tensor of Hugging Face's layout within a parameter: a fused matrix has several, side by side.
+// What a segment holds of a tensor of Hugging Face's layout, and who else holds it. Rows and
+// columns are those of our orientation, [in, out]; a one-dimensional tensor has one row.
+struct SegmentSlice {
+  int64_t full_rows = 0, full_columns = 0;  // of the whole tensor
+  int64_t row_begin = 0, column_begin = 0;  // of the slice within it
+  int64_t num_rows = 0;                     // the parameter's further rows are padding, always 0
+  int num_holders = 1;        // neighbouring tensor-parallel ranks that hold this same slice
+  bool owner = true;          // the first of them: counts the slice where it counts once
+  bool partial_grad = false;  // a holder's gradient is one term of it: the sum over the holders
+};
+
+// Columns of a parameter's last dimension that hold columns of one tensor of Hugging Face's layout.
+// A fused matrix has several, side by side.
 struct ParameterSegment {
   std::string name;     // Hugging Face's, for example "model.layers.0.self_attn.q_proj.weight"
   int64_t columns = 0;  // of the parameter's last dimension
   // True when Hugging Face stores it [out, in], the transpose of our [in, out].
   bool transposed = false;
+  // Add() completes the slice of a segment that is a whole tensor (full_rows 0).
+  SegmentSlice slice = {};
 };
 
 // Initial weights: mean + stddev * (standard normal).
@@ -27,11 +41,11 @@ struct NormalInit {
   double stddev = 0;
 };
 
-// A weight and its gradient.
+// A weight and its gradient, or what one tensor-parallel rank holds of them.
 struct Parameter {
   std::vector<ParameterSegment> segments;  // their columns add up to the last dimension
-  Shape shape;
-  bool weight_decay = false;  // matrices and embeddings, not norms and biases
+  Shape shape;                             // the same on every rank
+  bool weight_decay = false;               // matrices and embeddings, not norms and biases
   NormalInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
   Tensor value;

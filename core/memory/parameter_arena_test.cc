@@ -23,6 +23,21 @@ TEST(ParameterArenaTest, OneIndexSpaceInForwardOrder) {
   EXPECT_EQ(w->name(), "q");
 }
 
+TEST(ParameterArenaTest, CompletesTheSlicesOfWholeTensorsAlone) {
+  ParameterArena arena;
+  const SegmentSlice given = {.full_rows = 5, .full_columns = 4, .column_begin = 2, .num_rows = 5};
+  const Parameter* w = arena.Add({{"q", 2, true}, {"k", 1, true, given}}, {5, 3}, true);
+  const Parameter* b = arena.Add({{"b", 3}}, {3}, false);
+  const SegmentSlice& q = w->segments[0].slice;
+  EXPECT_EQ(q.full_rows, 5);
+  EXPECT_EQ(q.full_columns, 2);
+  EXPECT_EQ(q.num_rows, 5);
+  EXPECT_TRUE(q.owner && !q.partial_grad && q.num_holders == 1);
+  EXPECT_EQ(w->segments[1].slice.full_columns, 4);
+  EXPECT_EQ(b->segments[0].slice.full_rows, 1);
+  EXPECT_EQ(b->segments[0].slice.num_rows, 1);
+}
+
 TEST(ParameterArenaTest, DryRunHasShapesAndNoMemory) {
   ParameterArena arena;
   Parameter* w = arena.Add({{"w", 4}}, {4}, true);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "glog/logging.h"
 #include "parallel/comm/single_rank_communicator.h"
 
@@ -52,6 +53,26 @@ Mesh Mesh::SingleRank() {
     communicator = std::make_unique<SingleRankCommunicator>();
   }
   return Mesh({1, 1, 1, 1}, 0, std::move(communicators));
+}
+
+absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) {
+  if (NumRanks(sizes) != world.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("[mesh] ", sizes.ToString(), " are ",
+                                                   NumRanks(sizes), " ranks, but there are ",
+                                                   world.size()));
+  }
+  const MeshVector at = CoordinatesOf(sizes, world.rank());
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    const auto axis = static_cast<MeshAxis>(i);
+    // The ranks of a group differ in this coordinate alone: the first of them names the group.
+    MeshVector first = at;
+    int* const coordinates[kNumMeshAxes] = {&first.dp, &first.pp, &first.cp, &first.tp};
+    *coordinates[i] = 0;
+    STRAKE_ASSIGN_OR_RETURN(communicators[i],
+                            world.Split(RankOf(sizes, first), at[axis], MeshAxisName(axis)));
+  }
+  return Mesh(sizes, world.rank(), std::move(communicators));
 }
 
 Mesh::Mesh(const MeshVector& sizes, int rank,

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
@@ -43,6 +44,11 @@ class Mesh {
  public:
   // One rank, every axis of size 1.
   static Mesh SingleRank();
+
+  // Called on every rank of `world`, whose ranks become the mesh's: splits it once per axis.
+  // `world` may go afterwards. InvalidArgument, with both numbers, where it has not as many ranks
+  // as the sizes multiply to; else the error of a split.
+  static absl::StatusOr<Mesh> Create(const MeshVector& sizes, Communicator& world);
 
   // `communicators`, by MeshAxis: the ranks that differ from this one in that coordinate alone, in
   // its order. CHECKs that their ranks and sizes agree with the mesh.

@@ -39,6 +39,13 @@ TEST(MeshTest, SingleRank) {
   }
 }
 
+TEST(MeshTest, SizesMustMultiplyToTheRanks) {
+  SingleRankCommunicator one;
+  EXPECT_EQ(Mesh::Create({2, 1, 1, 3}, one).status(),
+            absl::InvalidArgumentError("[mesh] dp 2, pp 1, cp 1, tp 3 are 6 ranks, but there are "
+                                       "1"));
+}
+
 TEST(MeshDeathTest, RanksAndCoordinatesLieInTheMesh) {
   const MeshVector sizes{1, 1, 1, 2};
   EXPECT_DEATH(CoordinatesOf(sizes, 2), "rank 2 in sizes dp 1, pp 1, cp 1, tp 2");

@@ -1,0 +1,81 @@
+#include "parallel/mesh/run_on_threads.h"
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/tensor/tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp};
+
+TEST(RunOnThreadsTest, EachAxisJoinsTheRanksThatDifferInItAlone) {
+  const MeshVector sizes{.dp = 3, .pp = 1, .cp = 2, .tp = 2};
+  std::mutex mutex;
+  std::set<int> seen;
+  const absl::Status status =
+      RunOnThreads(sizes, {.check = true}, [&](const Mesh& mesh) -> absl::Status {
+        for (const MeshAxis axis : kAxes) {
+          Communicator& group = mesh.communicator(axis);
+          EXPECT_EQ(group.axis(), MeshAxisName(axis));
+          std::vector<int32_t> ranks(group.size());
+          int32_t rank = mesh.rank();
+          STRAKE_RETURN_IF_ERROR(group
+                                     .AllGather(Tensor(&rank, DType::kI32, {1}),
+                                                Tensor(ranks.data(), DType::kI32, {group.size()}))
+                                     .Wait()
+                                     .status());
+          MeshVector at = mesh.coordinates();
+          int* const coordinates[kNumMeshAxes] = {&at.dp, &at.pp, &at.cp, &at.tp};
+          for (int i = 0; i < group.size(); ++i) {
+            *coordinates[static_cast<int>(axis)] = i;
+            EXPECT_EQ(ranks[i], RankOf(sizes, at)) << MeshAxisName(axis);
+          }
+        }
+        const std::lock_guard<std::mutex> lock(mutex);
+        seen.insert(mesh.rank());
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(seen.size(), 12);
+}
+
+TEST(RunOnThreadsTest, ReturnsTheCauseAndEndsTheOthers) {
+  std::atomic<int> failed = 0;
+  const absl::Status status =
+      RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 2}, {}, [&](const Mesh& mesh) -> absl::Status {
+        if (mesh.rank() == 3) {
+          return absl::DataLossError("the disk of rank 3");
+        }
+        // Rank 0 shares no axis with rank 3.
+        const MeshAxis axis = mesh.rank() == 2 ? MeshAxis::kTp : MeshAxis::kDp;
+        while (mesh.communicator(axis).Barrier().ok()) {
+        }
+        ++failed;
+        return mesh.communicator(axis).Barrier();
+      });
+  EXPECT_EQ(status, absl::DataLossError("the disk of rank 3"));
+  EXPECT_EQ(failed, 3);
+}
+
+TEST(RunOnThreadsTest, RankZeroRunsOnTheCallingThread) {
+  const auto caller = std::this_thread::get_id();
+  EXPECT_TRUE(RunOnThreads({1, 1, 1, 2}, {}, [&](const Mesh& mesh) {
+                EXPECT_EQ(std::this_thread::get_id() == caller, mesh.rank() == 0);
+                return absl::OkStatus();
+              }).ok());
+}
+
+}  // namespace
+}  // namespace strake
