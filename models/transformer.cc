@@ -2,6 +2,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/ops/embedding.h"
+#include "core/ops/position_embedding.h"
 #include "core/ops/rope.h"
 #include "core/ops/softmax_cross_entropy.h"
 #include "glog/logging.h"
@@ -71,13 +72,16 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
       norm_(AddLayersAndNorm(config, arena, &attention_, &mlp_)),
       head_(MakeHead(config, token_table_, arena)) {}
 
-absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Tensor& tokens, int64_t seq_len,
-                                          int64_t position_offset) const {
+absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Tensor& tokens, int64_t period,
+                                          int64_t offset) const {
   const Tensor& table = token_table_->value;
   const Tensor x = ctx.arena().Allocate(table.dtype(), {tokens.dim(0), config_.hidden_size});
-  const Tensor positions = position_table_ == nullptr ? Tensor() : position_table_->value;
   STRAKE_RETURN_IF_ERROR(
-      EmbeddingForward(ctx, tokens, table, positions, seq_len, position_offset, x));
+      EmbeddingForward(ctx, tokens, {.vocab_size = config_.vocab_size}, table, x));
+  if (position_table_ != nullptr) {
+    STRAKE_RETURN_IF_ERROR(
+        PositionEmbeddingForward(ctx, position_table_->value, period, offset, x));
+  }
   return x;
 }
 
@@ -87,7 +91,7 @@ absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tok
   saved->seq_len = seq_len;
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, seq_len, /*position_offset=*/0));
+  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, /*period=*/seq_len, /*offset=*/0));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     STRAKE_ASSIGN_OR_RETURN(
         x, attention_[i].Forward(ctx, x, seq_len, rope_table_, &saved->attention[i]));
@@ -112,8 +116,8 @@ absl::Status Transformer::Backward(const Context& ctx, double scale,
                                    TransformerSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   const Tensor& dlogits = saved->logits;
-  STRAKE_RETURN_IF_ERROR(
-      SoftmaxCrossEntropyBackward(ctx, saved->targets, saved->lse, scale, dlogits));
+  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, saved->targets, saved->lse, scale,
+                                                     {.vocab_size = config_.vocab_size}, dlogits));
 
   Pending<Tensor> pending_dh = head_.BackwardInput(ctx, dlogits, saved->head);
   STRAKE_RETURN_IF_ERROR(head_.BackwardWeight(ctx, dlogits, saved->head));
@@ -126,10 +130,13 @@ absl::Status Transformer::Backward(const Context& ctx, double scale,
     STRAKE_RETURN_IF_ERROR(mlp_[i].Backward(ctx, saved->mlp[i], dx));
     STRAKE_RETURN_IF_ERROR(attention_[i].Backward(ctx, saved->attention[i], rope_table_, dx));
   }
-  const Tensor dpositions = position_table_ == nullptr ? Tensor() : position_table_->grad;
-  STRAKE_RETURN_IF_ERROR(
-      EmbeddingBackward(ctx, dx, saved->tokens, saved->seq_len, token_table_->grad, dpositions));
-  if (position_table_ != nullptr) ctx.GradReady(*position_table_);
+  if (position_table_ != nullptr) {
+    STRAKE_RETURN_IF_ERROR(
+        PositionEmbeddingBackward(ctx, dx, saved->seq_len, /*offset=*/0, position_table_->grad));
+    ctx.GradReady(*position_table_);
+  }
+  STRAKE_RETURN_IF_ERROR(EmbeddingBackward(ctx, dx, saved->tokens,
+                                           {.vocab_size = config_.vocab_size}, token_table_->grad));
   ctx.GradReady(*token_table_);
   return absl::OkStatus();
 }
@@ -138,7 +145,10 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
                                            KvCache* cache) const {
   const int64_t past = cache->length_, count = tokens.dim(0);
   CHECK_LE(past + count, cache->max_tokens_) << "[transformer] key/value cache is full";
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, count, past));
+  CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
+      << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
+      << " positions";
+  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, config_.max_positions, past));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     STRAKE_ASSIGN_OR_RETURN(x, attention_[i].ForwardCached(ctx, x, past, rope_table_,
                                                            cache->keys_[i], cache->values_[i]));

@@ -86,8 +86,8 @@ class Transformer {
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache) const;
 
  private:
-  absl::StatusOr<Tensor> Embed(const Context& ctx, const Tensor& tokens, int64_t seq_len,
-                               int64_t position_offset) const;
+  absl::StatusOr<Tensor> Embed(const Context& ctx, const Tensor& tokens, int64_t period,
+                               int64_t offset) const;
 
   const ModelConfig config_;
   TensorBuffer rope_table_;  // [max_seq_len, D] (f64); undefined for GPT-2

@@ -1,31 +1,29 @@
-// Embedding: one row of a table per token, with a learned position's row added where there is one.
+// Embedding: one row of a table per token. The table may hold a slice of the vocabulary; then the
+// sum of y over the slices is the whole table's.
 //
-//   y[n,:] = table[tokens[n],:] + positions[position_offset + n mod T,:]
+//   y[n,:] = table[tokens[n] - slice.begin,:]     zeros where another slice has the token
 //
-// N tokens in sequences of T, V table rows, P positions, C columns. `positions` may be undefined:
-// then that term is absent. dtypes: tokens i32; the others f32, or f64 and c128 on the reference
-// path. CHECKs that N is a multiple of T and position_offset + T <= P.
+// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or f64 and c128 on the
+// reference path. InvalidArgument, naming index and value, for a token outside
+// [0, slice.vocab_size), whichever slice it is asked for; then nothing is written.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_H_
 #define STRAKE_CORE_OPS_EMBEDDING_H_
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "core/device/context.h"
+#include "core/ops/vocab_slice.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
 
-// y = [N, C], from tokens [N], table [V, C], positions [P, C]. InvalidArgument, naming index and
-// value, for a token outside [0, V).
-absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Tensor& table,
-                              const Tensor& positions, int64_t seq_len, int64_t position_offset,
-                              Tensor y);
+// y = [N, C], from tokens [N] and table [R, C].
+absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
+                              const Tensor& table, Tensor y);
 
-// dtable [V, C] += dy's rows by token; dpositions [P, C] += dy's rows by position (offset 0), where
-// defined. Terms are added in the order of tokens: the same bits with any number of threads.
+// dtable [R, C] += the rows of dy [N, C] by token; tokens of other slices, and padding, add
+// nothing. Terms are added in the order of tokens: the same bits with any number of threads.
 absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tensor& tokens,
-                               int64_t seq_len, Tensor dtable, Tensor dpositions);
+                               const VocabSlice& slice, Tensor dtable);
 
 }  // namespace strake
 

@@ -13,26 +13,25 @@ using testing::FillTokens;
 using testing::TestContext;
 using testing::TestTensor;
 
-// GPT-2's tables. Argument 0: 1 for the backward pass; 1: tokens.
+// GPT-2's table. Argument 0: 1 for the backward pass; 1: tokens.
 void BM_Embedding(benchmark::State& state) {
-  constexpr int64_t kVocabSize = 50257, kPositions = 1024, kColumns = 768, kSeqLen = 64;
+  constexpr VocabSlice kVocab = {.vocab_size = 50257};
+  constexpr int64_t kColumns = 768;
   const int64_t num_tokens = state.range(1);
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
-  const TensorBuffer table(DType::kF32, {kVocabSize, kColumns});
-  const TensorBuffer positions(DType::kF32, {kPositions, kColumns});
+  const TensorBuffer table(DType::kF32, {kVocab.vocab_size, kColumns});
   TestTensor tokens(DType::kI32, {num_tokens}), y(DType::kF32, {num_tokens, kColumns});
-  FillTokens(tokens, 1, kVocabSize);
+  FillTokens(tokens, 1, kVocab.vocab_size);
   FillNormal(y, 2);
   // The first write to a page of the table costs more than the pass.
-  (void)EmbeddingBackward(ctx, y, tokens, kSeqLen, table, positions);
+  (void)EmbeddingBackward(ctx, y, tokens, kVocab, table);
   for (auto _ : state) {
     if (state.range(0)) {
-      (void)EmbeddingBackward(ctx, y, tokens, kSeqLen, table, positions);
+      (void)EmbeddingBackward(ctx, y, tokens, kVocab, table);
     } else {
-      (void)EmbeddingForward(ctx, tokens, table, positions, kSeqLen, 0, y);
+      (void)EmbeddingForward(ctx, tokens, kVocab, table, y);
     }
   }
-  // The positions' rows stay in the cache.
   const int64_t matrices = state.range(0) ? 3 : 2;
   state.SetBytesProcessed(state.iterations() * matrices * num_tokens * kColumns * sizeof(float));
 }

@@ -8,15 +8,42 @@
 namespace strake {
 namespace {
 
+constexpr char kOp[] = "softmax_cross_entropy";
+
+template <typename Scalar>
+using RealOf = reference::RealOf<Scalar>;
+
 void CheckShapes(const Tensor& logits, const Tensor& targets, const Tensor& loss,
                  const Tensor& lse) {
-  CheckOnCpu("softmax_cross_entropy", logits);
+  CheckOnCpu(kOp, logits);
   CHECK(logits.rank() == 2 && targets.shape() == Shape{logits.dim(0)} &&
         loss.shape() == targets.shape() && lse.shape() == targets.shape() &&
         targets.dtype() == DType::kI32 && loss.dtype() == logits.dtype() &&
         lse.dtype() == logits.dtype())
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", targets "
       << targets.ToString() << ", loss " << loss.ToString() << ", lse " << lse.ToString();
+}
+
+void CheckSlice(const Tensor& logits, const VocabSlice& slice) {
+  CHECK(slice.vocab_size > 0 && slice.begin >= 0)
+      << "[softmax_cross_entropy] logits " << logits.ToString() << ", slice from " << slice.begin
+      << " of " << slice.vocab_size;
+}
+
+void CheckMax(const Tensor& logits, const Tensor& max) {
+  CheckOnCpu(kOp, logits);
+  CHECK(logits.rank() == 2 && max.shape() == Shape{logits.dim(0)} &&
+        max.dtype() == SoftmaxMaxDType(logits.dtype()))
+      << "[softmax_cross_entropy] logits " << logits.ToString() << ", max " << max.ToString();
+}
+
+// `x` is the logits, or another tensor of their dtype.
+void CheckSums(const Tensor& x, const Tensor& max, const Tensor& sums) {
+  CheckOnCpu(kOp, sums);
+  CHECK(max.rank() == 1 && max.dtype() == SoftmaxMaxDType(x.dtype()) &&
+        sums.shape() == (Shape{2, max.dim(0)}) && sums.dtype() == x.dtype())
+      << "[softmax_cross_entropy] max " << max.ToString() << ", sums " << sums.ToString()
+      << ", from or to " << x.ToString();
 }
 
 absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
@@ -36,10 +63,10 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
                                         const Tensor& targets, Tensor loss, Tensor lse) {
   CheckShapes(logits, targets, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "softmax_cross_entropy", ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, columns); !status.ok()) return status;
-  DispatchReference("softmax_cross_entropy", logits.dtype(), [&]<typename Scalar>() {
+  DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxCrossEntropyForward(
           logits.data<Scalar>() + begin * columns, targets.data<int32_t>() + begin, end - begin,
@@ -49,18 +76,77 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
   return absl::OkStatus();
 }
 
+absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
+                             Tensor max) {
+  CheckSlice(logits, slice);
+  CheckMax(logits, max);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const int64_t columns = logits.dim(1);
+  DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::SoftmaxSliceMax(logits.data<Scalar>() + begin * columns, end - begin, columns,
+                                 slice.NumTokens(columns), max.data<RealOf<Scalar>>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                              const VocabSlice& slice, const Tensor& max, Tensor sums) {
+  CheckSlice(logits, slice);
+  CheckMax(logits, max);
+  CheckSums(logits, max, sums);
+  CHECK(targets.shape() == max.shape() && targets.dtype() == DType::kI32)
+      << "[softmax_cross_entropy] logits " << logits.ToString() << ", targets "
+      << targets.ToString();
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
+  const int64_t rows = logits.dim(0), columns = logits.dim(1);
+  DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::SoftmaxSliceSums(logits.data<Scalar>() + begin * columns,
+                                  targets.data<int32_t>() + begin,
+                                  max.data<RealOf<Scalar>>() + begin, end - begin, columns,
+                                  slice.begin, slice.NumTokens(columns),
+                                  sums.data<Scalar>() + begin, sums.data<Scalar>() + rows + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, const Tensor& sums,
+                                         Tensor loss, Tensor lse) {
+  CheckSums(loss, max, sums);
+  CHECK(loss.shape() == max.shape() && lse.shape() == max.shape() && lse.dtype() == loss.dtype())
+      << "[softmax_cross_entropy] max " << max.ToString() << ", loss " << loss.ToString()
+      << ", lse " << lse.ToString();
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const int64_t rows = max.dim(0);
+  DispatchReference(kOp, loss.dtype(), [&]<typename Scalar>() {
+    reference::SoftmaxCrossEntropyFromSums(max.data<RealOf<Scalar>>(), sums.data<Scalar>(),
+                                           sums.data<Scalar>() + rows, rows, loss.data<Scalar>(),
+                                           lse.data<Scalar>());
+  });
+  return absl::OkStatus();
+}
+
 absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
-                                         const Tensor& lse, double scale, Tensor logits) {
+                                         const Tensor& lse, double scale, const VocabSlice& slice,
+                                         Tensor logits) {
+  CheckSlice(logits, slice);
   CheckShapes(logits, targets, lse, lse);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "softmax_cross_entropy", ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
   const int64_t columns = logits.dim(1);
-  if (absl::Status status = CheckTargets(targets, columns); !status.ok()) return status;
-  DispatchReference("softmax_cross_entropy", logits.dtype(), [&]<typename Scalar>() {
+  if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
+  DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::SoftmaxCrossEntropyBackward(targets.data<int32_t>() + begin,
-                                             lse.data<Scalar>() + begin, end - begin, columns,
-                                             scale, logits.data<Scalar>() + begin * columns);
+      reference::SoftmaxCrossEntropyBackward(
+          targets.data<int32_t>() + begin, lse.data<Scalar>() + begin, end - begin, columns,
+          slice.begin, slice.NumTokens(columns), scale, logits.data<Scalar>() + begin * columns);
     });
   });
   return absl::OkStatus();

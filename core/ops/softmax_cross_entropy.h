@@ -3,27 +3,58 @@
 //   lse[n]  = log sum_v exp(logits[n,v])
 //   loss[n] = lse[n] - logits[n, target[n]]                     in nats
 //
-// N rows, V columns (the vocabulary). dtypes: targets i32; the others f32, or f64 and c128 on the
-// reference path; all of these share one.
+// N rows, V the vocabulary, R columns: the part of it that `slice` names. dtypes: targets i32; the
+// others f32, or f64 and c128 on the reference path; all of these share one, except `max`, which is
+// SoftmaxMaxDType() of it. InvalidArgument, naming row and value, for a target outside [0, V),
+// whichever slice it is asked for; then nothing is written.
+//
+// Over slices of the vocabulary, on as many ranks, with element-wise collectives of N and 2 N
+// numbers:
+//
+//   max  = the largest of SoftmaxSliceMax()
+//   sums = the sum of SoftmaxSliceSums()
+//   SoftmaxCrossEntropyFromSums()                               loss and lse, everywhere
+//
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (the fused parallel cross-entropy).
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_H_
 #define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_H_
 
 #include "absl/status/status.h"
+#include "core/base/dtype.h"
 #include "core/device/context.h"
+#include "core/ops/vocab_slice.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
 
-// loss = [N], lse = [N], from logits [N, V] and targets [N]. InvalidArgument, naming row and value,
-// for a target outside [0, V).
+// Of the whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, V] and targets [N].
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
                                         const Tensor& targets, Tensor loss, Tensor lse);
 
-// In place: logits [N, V] = scale * (softmax(logits) - onehot(target)), the gradient of
-// scale * sum(loss), from the forward pass's lse [N]. For the mean over a global batch, scale is
-// 1 / (its number of tokens).
+// The dtype of a maximum of logits: real, since complex numbers have no order.
+inline DType SoftmaxMaxDType(DType logits) { return logits == DType::kC128 ? DType::kF64 : logits; }
+
+// max = [N], the largest real part among the slice's tokens, -infinity where it has none; from
+// logits [N, R].
+absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
+                             Tensor max);
+
+// sums = [2, N], from logits [N, R], targets [N] and the whole vocabulary's max [N]:
+//   sums[0,n] = sum of exp(logits[n,v] - max[n]) over the slice's tokens
+//   sums[1,n] = logits[n, target[n]] - max[n], or 0 where another slice has the target
+absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                              const VocabSlice& slice, const Tensor& max, Tensor sums);
+
+// loss = [N], lse = [N], from the whole vocabulary's max [N] and sums [2, N].
+absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, const Tensor& sums,
+                                         Tensor loss, Tensor lse);
+
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), the slice's columns of the
+// gradient of scale * sum(loss), from the whole vocabulary's lse [N]; exactly 0 for padding. For
+// the mean over a global batch, scale is 1 / (its number of tokens).
 absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
-                                         const Tensor& lse, double scale, Tensor logits);
+                                         const Tensor& lse, double scale, const VocabSlice& slice,
+                                         Tensor logits);
 
 }  // namespace strake
 

@@ -12,30 +12,38 @@ using testing::FillTokens;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Argument 0: 1 for the backward pass; 1 and 2: rows and columns. The
+enum Pass { kForward, kBackward, kSlicedForward };
+
+// Arguments: the pass, rows, columns. The sliced forward pass is that of a single slice. The
 // backward pass works in place, so that its later iterations see gradients for logits: values near
 // 0, at the same cost.
 void BM_SoftmaxCrossEntropy(benchmark::State& state) {
-  const int64_t rows = state.range(1), columns = state.range(2);
+  const int64_t pass = state.range(0), rows = state.range(1), columns = state.range(2);
+  const VocabSlice vocab = {.vocab_size = columns};
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   TestTensor logits(DType::kF32, {rows, columns}), targets(DType::kI32, {rows}),
-      loss(DType::kF32, {rows}), lse(DType::kF32, {rows});
+      loss(DType::kF32, {rows}), lse(DType::kF32, {rows}), max(DType::kF32, {rows}),
+      sums(DType::kF32, {2, rows});
   FillNormal(logits, 1);
   FillTokens(targets, 2, columns);
   (void)SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
   for (auto _ : state) {
-    if (state.range(0)) {
-      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, logits);
-    } else {
+    if (pass == kForward) {
       (void)SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+    } else if (pass == kBackward) {
+      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, vocab, logits);
+    } else {
+      (void)SoftmaxSliceMax(ctx, logits, vocab, max);
+      (void)SoftmaxSliceSums(ctx, logits, targets, vocab, max, sums);
+      (void)SoftmaxCrossEntropyFromSums(ctx, max, sums, loss, lse);
     }
   }
-  const int64_t matrices = state.range(0) ? 2 : 1;
+  const int64_t matrices = pass == kForward ? 1 : 2;
   state.SetBytesProcessed(state.iterations() * matrices * rows * columns * sizeof(float));
 }
 BENCHMARK(BM_SoftmaxCrossEntropy)
-    ->ArgsProduct({{0, 1}, {256}, {50257}})
-    ->ArgsProduct({{0, 1}, {4096}, {256}})
+    ->ArgsProduct({{kForward, kBackward, kSlicedForward}, {256}, {50257}})
+    ->ArgsProduct({{kForward, kBackward, kSlicedForward}, {4096}, {256}})
     ->UseRealTime();
 
 }  // namespace

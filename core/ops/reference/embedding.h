@@ -8,31 +8,31 @@
 
 namespace strake::reference {
 
-// y of tokens [begin, end). `positions` starts at the position of token 0, or is null.
+// `first` is the token of the table's row 0.
 template <typename Scalar>
-void EmbeddingForward(const int32_t* tokens, const Scalar* table, const Scalar* positions,
-                      int64_t seq_len, int64_t columns, int64_t begin, int64_t end, Scalar* y) {
-  for (int64_t n = begin; n < end; ++n) {
-    const ConstArray<Scalar> row(table + tokens[n] * columns, columns);
+void EmbeddingForward(const int32_t* tokens, int64_t num_tokens, int64_t first, const Scalar* table,
+                      int64_t table_rows, int64_t columns, Scalar* y) {
+  for (int64_t n = 0; n < num_tokens; ++n) {
+    const int64_t row = tokens[n] - first;
     Array<Scalar> out(y + n * columns, columns);
-    if (positions == nullptr) {
-      out = row;
+    if (row >= 0 && row < table_rows) {
+      out = ConstArray<Scalar>(table + row * columns, columns);
     } else {
-      out = row + ConstArray<Scalar>(positions + n % seq_len * columns, columns);
+      out.setZero();
     }
   }
 }
 
-// Columns [begin, end) of both gradients, over all tokens. `dpositions` may be null.
+// Columns [begin, end) of dtable, over all tokens.
 template <typename Scalar>
-void EmbeddingBackward(const Scalar* dy, const int32_t* tokens, int64_t num_tokens, int64_t seq_len,
-                       int64_t columns, int64_t begin, int64_t end, Scalar* dtable,
-                       Scalar* dpositions) {
+void EmbeddingBackward(const Scalar* dy, const int32_t* tokens, int64_t num_tokens, int64_t first,
+                       int64_t table_rows, int64_t columns, int64_t begin, int64_t end,
+                       Scalar* dtable) {
   for (int64_t n = 0; n < num_tokens; ++n) {
-    const ConstArray<Scalar> row(dy + n * columns + begin, end - begin);
-    Array<Scalar>(dtable + tokens[n] * columns + begin, end - begin) += row;
-    if (dpositions == nullptr) continue;
-    Array<Scalar>(dpositions + n % seq_len * columns + begin, end - begin) += row;
+    const int64_t row = tokens[n] - first;
+    if (row < 0 || row >= table_rows) continue;
+    Array<Scalar>(dtable + row * columns + begin, end - begin) +=
+        ConstArray<Scalar>(dy + n * columns + begin, end - begin);
   }
 }
 

@@ -1,0 +1,52 @@
+#include "core/ops/position_embedding.h"
+
+#include "core/ops/dispatch.h"
+#include "core/ops/reference/position_embedding.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+// `positions` is the parameter or its gradient, `y` the output or its gradient.
+void CheckShapes(const Tensor& positions, int64_t period, int64_t offset, const Tensor& y) {
+  CheckOnCpu("position_embedding", y);
+  CHECK(positions.rank() == 2 && y.rank() == 2 && positions.dim(1) == y.dim(1) &&
+        positions.dtype() == y.dtype() && period > 0 && period <= positions.dim(0) && offset >= 0)
+      << "[position_embedding] positions " << positions.ToString() << ", y " << y.ToString()
+      << ", period " << period << ", offset " << offset;
+}
+
+}  // namespace
+
+absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& positions, int64_t period,
+                                      int64_t offset, Tensor y) {
+  CheckShapes(positions, period, offset, y);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
+  const int64_t columns = y.dim(1);
+  DispatchReference("position_embedding", y.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::PositionEmbeddingForward(positions.data<Scalar>(), period, offset + begin,
+                                          end - begin, columns, y.data<Scalar>() + begin * columns);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int64_t period,
+                                       int64_t offset, Tensor dpositions) {
+  CheckShapes(dpositions, period, offset, dy);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
+  const int64_t columns = dy.dim(1);
+  DispatchReference("position_embedding", dy.dtype(), [&]<typename Scalar>() {
+    // A thread owns columns, not rows: equal positions meet in one row of the table.
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::PositionEmbeddingBackward(dy.data<Scalar>(), period, offset, dy.dim(0), columns,
+                                           begin, end, dpositions.data<Scalar>());
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,23 @@
+// VocabSlice: which part of the vocabulary a table of rows, or a matrix of logits, stands for.
+#ifndef STRAKE_CORE_OPS_VOCAB_SLICE_H_
+#define STRAKE_CORE_OPS_VOCAB_SLICE_H_
+
+#include <algorithm>
+#include <cstdint>
+
+namespace strake {
+
+// The entries that n consecutive rows of a table (or columns of logits) stand for:
+// [begin, begin + n) of the vocabulary [0, vocab_size). Entries from vocab_size on are padding,
+// which belongs to no token. The whole vocabulary is {.vocab_size = V}.
+struct VocabSlice {
+  int64_t vocab_size = 0;
+  int64_t begin = 0;
+
+  // How many of the n entries are tokens; they stand before the padding.
+  int64_t NumTokens(int64_t n) const { return std::clamp<int64_t>(vocab_size - begin, 0, n); }
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_VOCAB_SLICE_H_
