@@ -52,10 +52,10 @@ class Linear {
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 
  private:
-  const Parameter* const weight_;
-  const Parameter* const bias_;
-  const bool transposed_;
-  const WeightOwnership ownership_;
+  const Parameter* weight_;
+  const Parameter* bias_;
+  bool transposed_;
+  WeightOwnership ownership_;
 };
 
 }  // namespace strake

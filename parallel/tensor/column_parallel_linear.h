@@ -1,0 +1,73 @@
+// ColumnParallelLinear: a linear layer whose output features are cut over T ranks (C-TP-001).
+//
+//   rank t holds columns [t*out/T, (t+1)*out/T) of W [in, out], or per segment of a fused W, and of
+//   the bias; a vocabulary's are padded. N tokens; R = N, or N/T with sequence parallelism.
+//
+//                    in               local                        communication
+//   Forward          x  [R, in]       y [N, out/T] = x W_t + b_t    SP: all-gather of x before
+//   BackwardInput    dy [N, out/T]    dx [N, in] = dy W_t^T         all-reduce (SP: reduce-scatter)
+//                                                                  of dx, started and not waited
+//                                                                  for
+//   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
+//
+// dx is [R, in]. dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
+#ifndef STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
+#define STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/pending.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/nn/linear.h"
+#include "core/tensor/tensor.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/shard.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+class ColumnParallelLinear {
+ public:
+  // This rank's parameters, weight [in, out/T] or [out/T, in] if `transposed`; they must outlive
+  // the layer. `bias` [out/T] may be null.
+  ColumnParallelLinear(const Parameter* weight, const Parameter* bias, const TensorParallel& tp,
+                       bool transposed = false, WeightOwnership ownership = WeightOwnership::kOwned)
+      : linear_(weight, bias, transposed, ownership), tp_(tp), weight_(weight), bias_(bias) {}
+
+  // A layer with parameters of its own: this rank's part of weight [in, out] and bias [out]
+  // (undefined: none), cut along the mesh's tp axis. `segments` are those of a fused weight.
+  // InvalidArgument where T divides neither `out` nor a segment.
+  static absl::StatusOr<ColumnParallelLinear> FromFull(
+      const Tensor& weight, const Tensor& bias, const Mesh& mesh, bool sequence_parallel = false,
+      const std::vector<ShardSegment>& segments = {});
+
+  // The same layer with every token on each rank.
+  ColumnParallelLinear WithoutSequenceParallelism() const;
+
+  const Parameter& weight() const { return *weight_; }
+  const Parameter* bias() const { return bias_; }
+
+  // Outputs are allocated from ctx.arena(). `saved` may be null where no backward pass follows.
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
+  // Until Wait(), dx is in flight: compute the weight gradient meanwhile.
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
+                                const LinearSaved& saved) const;
+  // Announces bias, then weight.
+  absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
+
+ private:
+  Linear linear_;
+  TensorParallel tp_;
+  const Parameter* weight_;
+  const Parameter* bias_;
+  std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_

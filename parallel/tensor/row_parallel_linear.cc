@@ -1,0 +1,87 @@
+#include "parallel/tensor/row_parallel_linear.h"
+
+#include <cstring>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "core/ops/bias_add.h"
+#include "glog/logging.h"
+#include "parallel/tensor/shard.h"
+#include "parallel/tensor/sharded_parameter.h"
+
+namespace strake {
+
+RowParallelLinear::RowParallelLinear(const Parameter* weight, const Parameter* bias,
+                                     const TensorParallel& tp)
+    : linear_(weight, /*bias=*/nullptr), tp_(tp), weight_(weight), bias_(bias) {
+  CHECK(bias == nullptr || bias->shape == Shape{linear_.out_features()})
+      << "[row_parallel_linear] weight " << weight->name() << ShapeString(weight->shape)
+      << ", bias " << bias->name() << ShapeString(bias->shape);
+}
+
+absl::StatusOr<RowParallelLinear> RowParallelLinear::FromFull(const Tensor& weight,
+                                                              const Tensor& bias, const Mesh& mesh,
+                                                              bool sequence_parallel) {
+  CHECK(weight.rank() == 2 && (!bias.defined() || bias.shape() == Shape{weight.dim(1)}))
+      << "[row_parallel_linear] weight " << weight.ToString() << ", bias " << bias.ToString();
+  const TensorParallel tp(mesh.communicator(MeshAxis::kTp), sequence_parallel);
+  const int64_t in = weight.dim(0), out = weight.dim(1);
+  auto arena = std::make_shared<ParameterArena>();
+  STRAKE_ASSIGN_OR_RETURN(const WeightShards shards,
+                          WeightShards::Split(weight.shape(), 0, {{"rows", in}}, tp.size()));
+  const Parameter* w = AddShardedParameter({{"weight", out}}, shards, tp, true, {}, arena.get());
+  const Parameter* b = nullptr;
+  if (bias.defined()) {
+    b = AddReplicatedParameter(
+        {{"bias", out}}, {out}, tp,
+        sequence_parallel ? ReplicatedGrad::kPartial : ReplicatedGrad::kWhole, false, {},
+        arena.get());
+  }
+  STRAKE_RETURN_IF_ERROR(arena->Allocate(weight.dtype(), /*with_gradients=*/true));
+  shards.Slice(weight, tp.rank(), w->value);
+  if (b != nullptr) std::memcpy(b->value.raw(), bias.raw(), bias.num_bytes());
+  RowParallelLinear layer(w, b, tp);
+  layer.owned_ = std::move(arena);
+  return layer;
+}
+
+RowParallelLinear RowParallelLinear::WithoutSequenceParallelism() const {
+  RowParallelLinear plain = *this;
+  plain.tp_ = tp_.WithoutSequenceParallelism();
+  return plain;
+}
+
+absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tensor& x,
+                                                  RowParallelLinearSaved* saved) const {
+  Tensor y;
+  const auto product = [&] { return linear_.Forward(ctx, x, saved ? &saved->linear : nullptr); };
+  if (tp_.sequence_parallel()) {
+    y = ctx.arena().Allocate(x.dtype(), {tp_.NumLocalTokens(x.dim(0)), linear_.out_features()});
+    // What stays is this rank's rows; those of all ranks go again.
+    const ActivationScope scope(ctx.arena());
+    STRAKE_ASSIGN_OR_RETURN(const Tensor term, product());
+    STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, term, y).Wait().status());
+  } else {
+    STRAKE_ASSIGN_OR_RETURN(y, product());
+    STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, y, y).Wait().status());
+  }
+  if (bias_ != nullptr) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
+  return y;
+}
+
+Pending<Tensor> RowParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
+                                                 RowParallelLinearSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(saved->dy, tp_.GatherTokens(ctx, dy));
+  return linear_.BackwardInput(ctx, saved->dy, saved->linear);
+}
+
+absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,
+                                               const RowParallelLinearSaved& saved) const {
+  if (bias_ != nullptr) {
+    STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
+    ctx.GradReady(*bias_);
+  }
+  return linear_.BackwardWeight(ctx, saved.dy, saved.linear);
+}
+
+}  // namespace strake

@@ -1,0 +1,73 @@
+// RowParallelLinear: a linear layer whose input features are cut over T ranks (C-TP-001).
+//
+//   rank t holds rows [t*in/T, (t+1)*in/T) of W [in, out], and all of the bias, which is added
+//   once: after the sum, on every rank. N tokens; R = N, or N/T with sequence parallelism.
+//
+//                    in              local                         communication
+//   Forward          x  [N, in/T]    y [R, out] = sum(x W_t) + b    all-reduce (SP: reduce-scatter)
+//   BackwardInput    dy [R, out]     dx [N, in/T] = dy W_t^T        SP: all-gather of dy before
+//   BackwardWeight   dy [R, out]     dW_t += x^T dy, db +=          none
+//
+// With sequence parallelism db has the terms of the rank's own tokens: its parameter is declared
+// ReplicatedGrad::kPartial. dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
+#ifndef STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
+#define STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/pending.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/nn/linear.h"
+#include "core/tensor/tensor.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+struct RowParallelLinearSaved {
+  LinearSaved linear;  // x [N, in/T]
+  Tensor dy;           // [N, out], of all tokens; BackwardInput leaves it to BackwardWeight
+};
+
+class RowParallelLinear {
+ public:
+  // This rank's weight [in/T, out] and the whole bias [out], which may be null; they must outlive
+  // the layer.
+  RowParallelLinear(const Parameter* weight, const Parameter* bias, const TensorParallel& tp);
+
+  // A layer with parameters of its own: this rank's part of weight [in, out], and bias [out]
+  // (undefined: none), cut along the mesh's tp axis. InvalidArgument where T does not divide `in`.
+  static absl::StatusOr<RowParallelLinear> FromFull(const Tensor& weight, const Tensor& bias,
+                                                    const Mesh& mesh,
+                                                    bool sequence_parallel = false);
+
+  // The same layer with every token on each rank.
+  RowParallelLinear WithoutSequenceParallelism() const;
+
+  const Parameter& weight() const { return *weight_; }
+  const Parameter* bias() const { return bias_; }
+
+  // Outputs are allocated from ctx.arena(). `saved` may be null where no backward pass follows.
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x,
+                                 RowParallelLinearSaved* saved) const;
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
+                                RowParallelLinearSaved* saved) const;
+  // After BackwardInput, with the same dy. Announces bias, then weight.
+  absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
+                              const RowParallelLinearSaved& saved) const;
+
+ private:
+  Linear linear_;  // without the bias
+  TensorParallel tp_;
+  const Parameter* weight_;
+  const Parameter* bias_;
+  std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_

@@ -1,0 +1,34 @@
+// Parameters that hold one tensor-parallel rank's part of a weight.
+#ifndef STRAKE_PARALLEL_TENSOR_SHARDED_PARAMETER_H_
+#define STRAKE_PARALLEL_TENSOR_SHARDED_PARAMETER_H_
+
+#include <vector>
+
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor.h"
+#include "parallel/tensor/shard.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+// Of a weight that every rank holds: whether each computes the whole gradient, or the terms of its
+// own tokens. The latter for what works on the residual stream under sequence parallelism.
+enum class ReplicatedGrad { kWhole, kPartial };
+
+// Adds the part of rank tp.rank() of a weight that `shards` cuts, with T = tp.size(). `segments`
+// are those of the whole weight: what Hugging Face's tensors hold. Where a segment lies in several
+// pieces (Q, K and V of one tensor), the parameter has one segment for each.
+//
+// Gradients of replicated key/value heads are partial: each holder's heads attend to other queries.
+Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,
+                               const WeightShards& shards, const TensorParallel& tp,
+                               bool weight_decay, NormalInit init, ParameterArena* arena);
+
+// Adds a weight that every rank holds.
+Parameter* AddReplicatedParameter(std::vector<ParameterSegment> segments, Shape shape,
+                                  const TensorParallel& tp, ReplicatedGrad grad, bool weight_decay,
+                                  NormalInit init, ParameterArena* arena);
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_SHARDED_PARAMETER_H_

@@ -1,0 +1,30 @@
+// Softmax cross-entropy of logits whose vocabulary is cut over T ranks: none holds a whole row.
+//
+//   N tokens, V vocabulary padded to P; rank t holds logits [N, P/T]
+//   1. max[n]    over the rank's columns                            all-reduce max [N]
+//   2. sums[2,n] of exp(logit - max), and target logit - max or 0   all-reduce sum [2, N]
+//   3. loss[n] = log(sum) - (target logit - max),  lse[n] = max + log(sum)
+//
+// The backward pass communicates nothing: SoftmaxCrossEntropyBackward on the rank's slice. One rank
+// takes the plain op. dtypes: f32; f64 and c128 on the reference path (whose max is f64).
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (parallel cross-entropy).
+#ifndef STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_
+#define STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/ops/vocab_slice.h"
+#include "core/tensor/tensor.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+// loss = [N], lse = [N], the same on every rank, from logits [N, P/T] of `slice` and targets [N]
+// (i32). InvalidArgument, on every rank, for a target outside the vocabulary.
+absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
+                                              const VocabSlice& slice, const Tensor& logits,
+                                              const Tensor& targets, Tensor loss, Tensor lse);
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_

@@ -1,0 +1,60 @@
+// VocabParallelEmbedding: a table of token vectors whose rows are cut over T ranks.
+//
+//   rank t holds rows [t*P/T, (t+1)*P/T) of the table [V, C], padded to P. N tokens; R = N, or N/T
+//   with sequence parallelism.
+//
+//               in               local                              communication
+//   Forward     tokens [N]       x [R, C]: the token's row, or 0     all-reduce (SP:
+//   reduce-scatter) Backward    dx [R, C]        dtable += dx's rows by token        SP: all-gather
+//   of dx before
+//
+// dtypes: tokens i32; the others f32, or f64 and c128 on the reference path.
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
+#ifndef STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_EMBEDDING_H_
+#define STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_EMBEDDING_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/ops/vocab_slice.h"
+#include "core/tensor/tensor.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+class VocabParallelEmbedding {
+ public:
+  // This rank's rows [P/T, C], which must outlive the layer.
+  VocabParallelEmbedding(const Parameter* table, int64_t vocab_size, const TensorParallel& tp);
+
+  // A layer with a parameter of its own: this rank's part of table [V, C].
+  static absl::StatusOr<VocabParallelEmbedding> FromFull(const Tensor& table, const Mesh& mesh,
+                                                         bool sequence_parallel = false);
+
+  // The same layer with every token on each rank.
+  VocabParallelEmbedding WithoutSequenceParallelism() const;
+
+  const Parameter& table() const { return *table_; }
+  // What the table's rows stand for; a head that shares the table has these columns.
+  const VocabSlice& slice() const { return slice_; }
+
+  // InvalidArgument, on every rank, for a token outside [0, V). x is allocated from ctx.arena().
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens) const;
+  // Announces the table.
+  absl::Status Backward(const Context& ctx, const Tensor& dx, const Tensor& tokens) const;
+
+ private:
+  const Parameter* table_;
+  VocabSlice slice_;
+  TensorParallel tp_;
+  std::shared_ptr<ParameterArena> owned_;  // FromFull's table
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_EMBEDDING_H_
