@@ -1,46 +1,68 @@
 #include "models/attention_block.h"
 
 #include <string>
+#include <vector>
 
 #include "core/base/status_macros.h"
 #include "core/ops/cached_attention.h"
 #include "core/ops/residual_add.h"
 #include "core/ops/rope.h"
+#include "glog/logging.h"
 #include "models/layer_parameters.h"
+#include "parallel/tensor/shard.h"
 
 namespace strake {
 namespace {
 
-Linear MakeQkv(const ModelConfig& c, int64_t index, ParameterArena* arena) {
+ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorParallel& tp,
+                             ParameterArena* arena) {
   const int64_t query = c.num_heads * c.head_dim, key = c.num_kv_heads * c.head_dim;
+  const std::vector<ShardSegment> heads = QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim);
   if (c.family == ModelFamily::kGpt2) {
     const std::string name = LayerName(c, index) + "attn.c_attn";
-    return AddLinear(c, arena, {{name, query + 2 * key}}, c.hidden_size, c.initializer_range);
+    return AddColumnParallelLinear(c, tp, arena, {{name, query + 2 * key}}, heads, c.hidden_size,
+                                   c.initializer_range);
   }
   const std::string name = LayerName(c, index) + "self_attn.";
-  return AddLinear(c, arena,
-                   {{name + "q_proj", query}, {name + "k_proj", key}, {name + "v_proj", key}},
-                   c.hidden_size, c.initializer_range);
+  return AddColumnParallelLinear(
+      c, tp, arena, {{name + "q_proj", query}, {name + "k_proj", key}, {name + "v_proj", key}},
+      heads, c.hidden_size, c.initializer_range);
 }
 
-Linear MakeOut(const ModelConfig& c, int64_t index, ParameterArena* arena) {
+RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,
+                          ParameterArena* arena) {
   const bool gpt2 = c.family == ModelFamily::kGpt2;
   const std::string name = LayerName(c, index) + (gpt2 ? "attn.c_proj" : "self_attn.o_proj");
-  return AddLinear(c, arena, {{name, c.hidden_size}}, c.num_heads * c.head_dim, ResidualStddev(c));
+  return AddRowParallelLinear(c, tp, arena, name, {"query heads", c.num_heads, c.head_dim},
+                              ResidualStddev(c));
+}
+
+AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
+  const auto heads = AttentionHeadShard(c.num_heads, c.num_kv_heads, tp.size(), tp.rank());
+  CHECK(heads.ok()) << heads.status();
+  return *heads;
 }
 
 }  // namespace
 
 // Members are made in forward order, which is the parameters' order in the arena.
-AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, ParameterArena* arena)
-    : num_heads_(config.num_heads),
-      num_kv_heads_(config.num_kv_heads),
+AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
+                               ParameterArena* arena)
+    : num_heads_(HeadsOf(config, tp).query.size()),
+      num_kv_heads_(HeadsOf(config, tp).key_value.range.size()),
       head_dim_(config.head_dim),
-      norm_(AddNorm(config, arena,
+      norm_(AddNorm(config, tp, arena,
                     LayerName(config, index) +
                         (config.family == ModelFamily::kGpt2 ? "ln_1" : "input_layernorm"))),
-      qkv_(MakeQkv(config, index, arena)),
-      out_(MakeOut(config, index, arena)) {}
+      qkv_(MakeQkv(config, index, tp, arena)),
+      out_(MakeOut(config, index, tp, arena)) {}
+
+AttentionBlock AttentionBlock::WithoutSequenceParallelism() const {
+  AttentionBlock plain = *this;
+  plain.qkv_ = qkv_.WithoutSequenceParallelism();
+  plain.out_ = out_.WithoutSequenceParallelism();
+  return plain;
+}
 
 AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) const {
   return {num_tokens / seq_len, seq_len, num_heads_, num_kv_heads_, head_dim_};
@@ -63,11 +85,12 @@ absl::StatusOr<Tensor> AttentionBlock::Forward(const Context& ctx, const Tensor&
                                                const Tensor& rope_table,
                                                AttentionBlockSaved* saved) const {
   ActivationArena& arena = ctx.arena();
-  const AttentionShape shape = ShapeFor(x.dim(0), seq_len);
-  saved->shape = shape;
   STRAKE_ASSIGN_OR_RETURN(saved->qkv, Project(ctx, x, seq_len, /*position_offset=*/0, rope_table,
                                               &saved->norm, &saved->qkv_linear));
-  saved->attention = arena.Allocate(x.dtype(), {x.dim(0), num_heads_ * head_dim_});
+  const int64_t num_tokens = saved->qkv.dim(0);
+  const AttentionShape shape = ShapeFor(num_tokens, seq_len);
+  saved->shape = shape;
+  saved->attention = arena.Allocate(x.dtype(), {num_tokens, num_heads_ * head_dim_});
   saved->lse = arena.Allocate(x.dtype(), {shape.batch, num_heads_, seq_len});
   STRAKE_RETURN_IF_ERROR(
       CausalAttentionForward(ctx, saved->qkv, shape, saved->attention, saved->lse));
@@ -76,24 +99,24 @@ absl::StatusOr<Tensor> AttentionBlock::Forward(const Context& ctx, const Tensor&
   return y;
 }
 
-absl::Status AttentionBlock::Backward(const Context& ctx, const AttentionBlockSaved& saved,
-                                      const Tensor& rope_table, Tensor dy) const {
+absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
+                                      AttentionBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
-  Pending<Tensor> pending_da = out_.BackwardInput(ctx, dy, saved.out_linear);
-  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved.out_linear));
+  Pending<Tensor> pending_da = out_.BackwardInput(ctx, dy, &saved->out_linear);
+  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved->out_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor da, pending_da.Wait());
 
-  const Tensor dqkv = ctx.arena().Allocate(saved.qkv.dtype(), saved.qkv.shape());
-  STRAKE_RETURN_IF_ERROR(
-      CausalAttentionBackward(ctx, da, saved.qkv, saved.attention, saved.lse, saved.shape, dqkv));
+  const Tensor dqkv = ctx.arena().Allocate(saved->qkv.dtype(), saved->qkv.shape());
+  STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
+                                                 saved->shape, dqkv));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(
-        RopeBackward(ctx, rope_table, num_heads_ + num_kv_heads_, saved.shape.seq_len, dqkv));
+        RopeBackward(ctx, rope_table, num_heads_ + num_kv_heads_, saved->shape.seq_len, dqkv));
   }
-  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved.qkv_linear);
-  STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved.qkv_linear));
+  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved->qkv_linear);
+  STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  return norm_.Backward(ctx, dh, saved.norm, /*accumulate_dx=*/true, dy);
+  return norm_.Backward(ctx, dh, saved->norm, /*accumulate_dx=*/true, dy);
 }
 
 absl::StatusOr<Tensor> AttentionBlock::ForwardCached(const Context& ctx, const Tensor& x,
@@ -101,13 +124,12 @@ absl::StatusOr<Tensor> AttentionBlock::ForwardCached(const Context& ctx, const T
                                                      Tensor k_cache, Tensor v_cache) const {
   const int64_t num_tokens = x.dim(0);
   NormSaved norm_saved;
-  LinearSaved linear_saved;
-  STRAKE_ASSIGN_OR_RETURN(
-      const Tensor qkv, Project(ctx, x, num_tokens, past, rope_table, &norm_saved, &linear_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, Project(ctx, x, num_tokens, past, rope_table,
+                                                    &norm_saved, /*qkv_saved=*/nullptr));
   const Tensor a = ctx.arena().Allocate(x.dtype(), {num_tokens, num_heads_ * head_dim_});
   STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), past,
                                                 k_cache, v_cache, a));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, a, &linear_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, a, /*saved=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
   return y;
 }

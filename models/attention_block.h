@@ -1,13 +1,14 @@
 // AttentionBlock: the attention half of a transformer layer, on a pre-norm residual stream.
 //
-//   N = B*T tokens, C hidden size, H query heads, KV key/value heads, D head size
-//   norm        x [N, C]                   -> h [N, C]
-//   qkv         h [N, C]                   -> qkv [N, (H + 2 KV) D]      segments Q, K, V
+//   N = B*T tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
+//   C hidden size, D head size; this rank's H query heads and KV key/value heads
+//   norm        x [R, C]                   -> h [R, C]
+//   qkv         h [R, C]                   -> qkv [N, (H + 2 KV) D]      column parallel: Q, K, V
 //   rope        qkv, its first H + KV heads in place                    (Llama)
 //   attention   qkv                        -> a [N, H D]
-//   out         a [N, H D]                 -> o [N, C]
-//   residual    y = x + o                     [N, C]
-//   Backward    dy [N, C] becomes dx in place: the residual's gradient plus the branch's term
+//   out         a [N, H D]                 -> o [R, C]                  row parallel
+//   residual    y = x + o                     [R, C]
+//   Backward    dy [R, C] becomes dx in place: the residual's gradient plus the branch's term
 #ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
@@ -22,6 +23,9 @@
 #include "core/ops/causal_attention.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
+#include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/row_parallel_linear.h"
+#include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
 
@@ -31,23 +35,28 @@ struct AttentionBlockSaved {
   Tensor qkv;        // [N, (H + 2 KV) D], after RoPE
   Tensor attention;  // [N, H D]
   Tensor lse;        // [B, H, T]
-  LinearSaved out_linear;
+  RowParallelLinearSaved out_linear;
   AttentionShape shape;
 };
 
 class AttentionBlock {
  public:
-  // Adds the parameters of layer `index` to `arena`, in forward order.
-  AttentionBlock(const ModelConfig& config, int64_t index, ParameterArena* arena);
+  // Adds this rank's parameters of layer `index` to `arena`, in forward order.
+  AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
+                 ParameterArena* arena);
+
+  // The same block with every token on each rank.
+  AttentionBlock WithoutSequenceParallelism() const;
 
   // rope_table [P, D] is undefined for GPT-2. y is allocated from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, int64_t seq_len,
                                  const Tensor& rope_table, AttentionBlockSaved* saved) const;
 
-  absl::Status Backward(const Context& ctx, const AttentionBlockSaved& saved,
-                        const Tensor& rope_table, Tensor dy) const;
+  absl::Status Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
+                        AttentionBlockSaved* saved) const;
 
-  // One sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D].
+  // One sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D]. Not with
+  // sequence parallelism.
   absl::StatusOr<Tensor> ForwardCached(const Context& ctx, const Tensor& x, int64_t past,
                                        const Tensor& rope_table, Tensor k_cache,
                                        Tensor v_cache) const;
@@ -59,9 +68,10 @@ class AttentionBlock {
                                  int64_t position_offset, const Tensor& rope_table,
                                  NormSaved* norm_saved, LinearSaved* qkv_saved) const;
 
-  int64_t num_heads_, num_kv_heads_, head_dim_;
+  int64_t num_heads_, num_kv_heads_, head_dim_;  // of this rank
   Norm norm_;
-  Linear qkv_, out_;
+  ColumnParallelLinear qkv_;
+  RowParallelLinear out_;
 };
 
 }  // namespace strake

@@ -38,7 +38,8 @@ ModelConfig TinyConfig(ModelFamily family) {
 
 // A block in c128: y from x, and dx from dy (c128 [kTokens, kHidden] each, dy replaced by dx).
 struct AttentionCase {
-  AttentionCase(const ModelConfig& config, ParameterArena* arena) : block(config, 0, arena) {
+  AttentionCase(const ModelConfig& config, ParameterArena* arena)
+      : block(config, 0, TensorParallel(), arena) {
     if (config.family == ModelFamily::kGpt2) return;
     table = TensorBuffer(DType::kF64, {kSeqLen, config.head_dim});
     RopeTable(config.rope, table);
@@ -47,7 +48,7 @@ struct AttentionCase {
     return block.Forward(ctx, x, kSeqLen, table, &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
-    return block.Backward(ctx, saved, table, dy);
+    return block.Backward(ctx, table, dy, &saved);
   }
   AttentionBlock block;
   AttentionBlockSaved saved;
@@ -55,12 +56,13 @@ struct AttentionCase {
 };
 
 struct MlpCase {
-  MlpCase(const ModelConfig& config, ParameterArena* arena) : block(config, 0, arena) {}
+  MlpCase(const ModelConfig& config, ParameterArena* arena)
+      : block(config, 0, TensorParallel(), arena) {}
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x) {
     return block.Forward(ctx, x, &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
-    return block.Backward(ctx, saved, dy);
+    return block.Backward(ctx, dy, &saved);
   }
   MlpBlock block;
   MlpBlockSaved saved;

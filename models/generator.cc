@@ -49,7 +49,7 @@ size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num
   ActivationArena plan = ActivationArena::DryRun();
   const Context dry(&ctx.team(), &plan, ctx.op_set());
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  KvCache cache(model.config(), window, DType::kF32);
+  KvCache cache(model.config(), window, DType::kF32, model.tensor_parallel());
   const auto decode = [&](int64_t past, int64_t num_tokens) {
     const ActivationScope scope(plan);
     cache.set_length(past);
@@ -71,7 +71,7 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
       << "[generator] a prompt of " << num_prompt_tokens << " tokens for "
       << model.config().max_positions << " positions";
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  KvCache cache(model.config(), window, DType::kF32);
+  KvCache cache(model.config(), window, DType::kF32, model.tensor_parallel());
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
   int64_t begin = 0;  // of what the cache does not hold yet
   for (int64_t i = 0; i < count; ++i) {

@@ -1,12 +1,14 @@
 // MlpBlock: the feed-forward half of a transformer layer, on a pre-norm residual stream.
 //
-//   N tokens, C hidden size, F intermediate size
-//   norm        x [N, C]    -> h [N, C]
-//   up          h [N, C]    -> u [N, F] (GPT-2), or [N, 2F] with segments gate, up (Llama)
+//   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
+//   C hidden size; this rank's F of the intermediate size
+//   norm        x [R, C]    -> h [R, C]
+//   up          h [R, C]    -> u [N, F] (GPT-2), or [N, 2F] with segments gate, up (Llama);
+//                              column parallel
 //   activation  u           -> g [N, F]       GELU (GPT-2) or SwiGLU (Llama)
-//   down        g [N, F]    -> o [N, C]
-//   residual    y = x + o      [N, C]
-//   Backward    dy [N, C] becomes dx in place: the residual's gradient plus the branch's term
+//   down        g [N, F]    -> o [R, C]       row parallel
+//   residual    y = x + o      [R, C]
+//   Backward    dy [R, C] becomes dx in place: the residual's gradient plus the branch's term
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 
@@ -20,6 +22,9 @@
 #include "core/nn/norm.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
+#include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/row_parallel_linear.h"
+#include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
 
@@ -27,23 +32,28 @@ struct MlpBlockSaved {
   NormSaved norm;
   LinearSaved up_linear;
   Tensor up;  // [N, F] or [N, 2F]; the backward pass overwrites it
-  LinearSaved down_linear;
+  RowParallelLinearSaved down_linear;
 };
 
 class MlpBlock {
  public:
-  // Adds the parameters of layer `index` to `arena`, in forward order.
-  MlpBlock(const ModelConfig& config, int64_t index, ParameterArena* arena);
+  // Adds this rank's parameters of layer `index` to `arena`, in forward order.
+  MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
+           ParameterArena* arena);
+
+  // The same block with every token on each rank.
+  MlpBlock WithoutSequenceParallelism() const;
 
   // y is allocated from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, MlpBlockSaved* saved) const;
 
-  absl::Status Backward(const Context& ctx, const MlpBlockSaved& saved, Tensor dy) const;
+  absl::Status Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const;
 
  private:
   bool swiglu_;
   Norm norm_;
-  Linear up_, down_;
+  ColumnParallelLinear up_;
+  RowParallelLinear down_;
 };
 
 }  // namespace strake

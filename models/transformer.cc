@@ -1,49 +1,46 @@
 #include "models/transformer.h"
 
+#include <utility>
+
 #include "core/base/status_macros.h"
-#include "core/ops/embedding.h"
 #include "core/ops/position_embedding.h"
 #include "core/ops/rope.h"
 #include "core/ops/softmax_cross_entropy.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
+#include "parallel/tensor/shard.h"
+#include "parallel/tensor/sharded_parameter.h"
+#include "parallel/tensor/vocab_parallel_cross_entropy.h"
 
 namespace strake {
 namespace {
 
 bool IsGpt2(const ModelConfig& config) { return config.family == ModelFamily::kGpt2; }
 
-const Parameter* AddTokenTable(const ModelConfig& c, ParameterArena* arena) {
-  const char* name = IsGpt2(c) ? "transformer.wte.weight" : "model.embed_tokens.weight";
-  return arena->Add({{name, c.hidden_size}}, {c.vocab_size, c.hidden_size}, true,
-                    {.stddev = c.initializer_range});
+// [V, C]: of the embedding, or of the head, which applies it transposed, so that they can share it.
+const Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const char* name,
+                               ParameterArena* arena) {
+  return AddShardedParameter({{name, c.hidden_size}},
+                             WeightShards::Vocab({c.vocab_size, c.hidden_size}, 0, tp.size()), tp,
+                             true, {.stddev = c.initializer_range}, arena);
 }
 
-const Parameter* AddPositionTable(const ModelConfig& c, ParameterArena* arena) {
+const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp,
+                                  ParameterArena* arena) {
   if (!IsGpt2(c)) return nullptr;
-  return arena->Add({{"transformer.wpe.weight", c.hidden_size}}, {c.max_positions, c.hidden_size},
-                    true, {.stddev = c.initializer_range});
+  return AddReplicatedParameter({{"transformer.wpe.weight", c.hidden_size}},
+                                {c.max_positions, c.hidden_size}, tp, ResidualGrad(tp), true,
+                                {.stddev = c.initializer_range}, arena);
 }
 
-// Interleaves the two halves, so that parameters stand in forward order.
-Norm AddLayersAndNorm(const ModelConfig& c, ParameterArena* arena,
-                      std::deque<AttentionBlock>* attention, std::deque<MlpBlock>* mlp) {
-  for (int64_t i = 0; i < c.num_layers; ++i) {
-    attention->emplace_back(c, i, arena);
-    mlp->emplace_back(c, i, arena);
-  }
-  return AddNorm(c, arena, IsGpt2(c) ? "transformer.ln_f" : "model.norm");
-}
-
-// [V, C], applied transposed: the layout of an embedding, so that tying shares the parameter.
-Linear MakeHead(const ModelConfig& c, const Parameter* token_table, ParameterArena* arena) {
+ColumnParallelLinear AddHead(const ModelConfig& c, const TensorParallel& tp,
+                             const Parameter* token_table, ParameterArena* arena) {
   if (c.tie_word_embeddings) {
-    return Linear(token_table, /*bias=*/nullptr, /*transposed=*/true, WeightOwnership::kShared);
+    return ColumnParallelLinear(token_table, /*bias=*/nullptr, tp, /*transposed=*/true,
+                                WeightOwnership::kShared);
   }
-  const Parameter* weight =
-      arena->Add({{"lm_head.weight", c.hidden_size}}, {c.vocab_size, c.hidden_size}, true,
-                 {.stddev = c.initializer_range});
-  return Linear(weight, /*bias=*/nullptr, /*transposed=*/true);
+  return ColumnParallelLinear(AddTokenTable(c, tp, "lm_head.weight", arena), /*bias=*/nullptr, tp,
+                              /*transposed=*/true);
 }
 
 TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
@@ -55,29 +52,62 @@ TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype)
+KvCache::KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype,
+                 const TensorParallel& tp)
     : max_tokens_(max_tokens) {
-  const Shape shape = {max_tokens, config.num_kv_heads * config.head_dim};
+  const auto heads =
+      AttentionHeadShard(config.num_heads, config.num_kv_heads, tp.size(), tp.rank());
+  CHECK(heads.ok()) << heads.status();
+  const Shape shape = {max_tokens, heads->key_value.range.size() * config.head_dim};
   for (int64_t i = 0; i < config.num_layers; ++i) {
     keys_.emplace_back(dtype, shape);
     values_.emplace_back(dtype, shape);
   }
 }
 
-Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena)
-    : config_(config),
-      rope_table_(MakeRopeTable(config, max_seq_len)),
-      token_table_(AddTokenTable(config, arena)),
-      position_table_(AddPositionTable(config, arena)),
-      norm_(AddLayersAndNorm(config, arena, &attention_, &mlp_)),
-      head_(MakeHead(config, token_table_, arena)) {}
-
-absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Tensor& tokens, int64_t period,
-                                          int64_t offset) const {
-  const Tensor& table = token_table_->value;
-  const Tensor x = ctx.arena().Allocate(table.dtype(), {tokens.dim(0), config_.hidden_size});
+absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
   STRAKE_RETURN_IF_ERROR(
-      EmbeddingForward(ctx, tokens, {.vocab_size = config_.vocab_size}, table, x));
+      AttentionHeadShard(config.num_heads, config.num_kv_heads, num_ranks, /*rank=*/0).status());
+  return EvenShard("intermediate columns", config.intermediate_size, num_ranks, /*rank=*/0)
+      .status();
+}
+
+Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
+                         const TensorParallel& tp)
+    : config_(config), tp_(tp), rope_table_(MakeRopeTable(config, max_seq_len)) {
+  const absl::Status fits = CheckTensorParallel(config, tp.size());
+  CHECK(fits.ok()) << fits;
+  // The parameters' order in the arena.
+  const Parameter* token_table = AddTokenTable(
+      config, tp, IsGpt2(config) ? "transformer.wte.weight" : "model.embed_tokens.weight", arena);
+  position_table_ = AddPositionTable(config, tp, arena);
+  std::deque<AttentionBlock> attention;
+  std::deque<MlpBlock> mlp;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    attention.emplace_back(config, i, tp, arena);
+    mlp.emplace_back(config, i, tp, arena);
+  }
+  norm_ = AddNorm(config, tp, arena, IsGpt2(config) ? "transformer.ln_f" : "model.norm");
+  layers_ = Layers{VocabParallelEmbedding(token_table, config.vocab_size, tp), std::move(attention),
+                   std::move(mlp), AddHead(config, tp, token_table, arena)};
+  decode_layers_ = WithoutSequenceParallelism(*layers_);
+}
+
+Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers) {
+  std::deque<AttentionBlock> attention;
+  std::deque<MlpBlock> mlp;
+  for (const AttentionBlock& block : layers.attention) {
+    attention.push_back(block.WithoutSequenceParallelism());
+  }
+  for (const MlpBlock& block : layers.mlp) mlp.push_back(block.WithoutSequenceParallelism());
+  return {layers.embedding.WithoutSequenceParallelism(), std::move(attention), std::move(mlp),
+          layers.head.WithoutSequenceParallelism()};
+}
+
+absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
+                                          const Tensor& tokens, int64_t period,
+                                          int64_t offset) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
   if (position_table_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(
         PositionEmbeddingForward(ctx, position_table_->value, period, offset, x));
@@ -91,14 +121,15 @@ absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tok
   saved->seq_len = seq_len;
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, /*period=*/seq_len, /*offset=*/0));
+  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, *layers_, tokens, /*period=*/seq_len,
+                                          tp_.FirstLocalToken(tokens.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     STRAKE_ASSIGN_OR_RETURN(
-        x, attention_[i].Forward(ctx, x, seq_len, rope_table_, &saved->attention[i]));
-    STRAKE_ASSIGN_OR_RETURN(x, mlp_[i].Forward(ctx, x, &saved->mlp[i]));
+        x, layers_->attention[i].Forward(ctx, x, seq_len, rope_table_, &saved->attention[i]));
+    STRAKE_ASSIGN_OR_RETURN(x, layers_->mlp[i].Forward(ctx, x, &saved->mlp[i]));
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, &saved->norm));
-  return head_.Forward(ctx, h, &saved->head);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, x, &saved->norm));
+  return layers_->head.Forward(ctx, h, &saved->head);
 }
 
 absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& tokens,
@@ -108,7 +139,8 @@ absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& to
   saved->targets = targets;
   saved->lse = ctx.arena().Allocate(saved->logits.dtype(), {tokens.dim(0)});
   const Tensor loss = ctx.arena().Allocate(saved->logits.dtype(), {tokens.dim(0)});
-  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyForward(ctx, saved->logits, targets, loss, saved->lse));
+  STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(
+      ctx, tp_, layers_->embedding.slice(), saved->logits, targets, loss, saved->lse));
   return loss;
 }
 
@@ -117,28 +149,26 @@ absl::Status Transformer::Backward(const Context& ctx, double scale,
   const ActivationScope scope(ctx.arena());
   const Tensor& dlogits = saved->logits;
   STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, saved->targets, saved->lse, scale,
-                                                     {.vocab_size = config_.vocab_size}, dlogits));
+                                                     layers_->embedding.slice(), dlogits));
 
-  Pending<Tensor> pending_dh = head_.BackwardInput(ctx, dlogits, saved->head);
-  STRAKE_RETURN_IF_ERROR(head_.BackwardWeight(ctx, dlogits, saved->head));
+  Pending<Tensor> pending_dh = layers_->head.BackwardInput(ctx, dlogits, saved->head);
+  STRAKE_RETURN_IF_ERROR(layers_->head.BackwardWeight(ctx, dlogits, saved->head));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
 
   // From here on one tensor is the residual stream's gradient, updated in place by each block.
   const Tensor& dx = dh;
-  STRAKE_RETURN_IF_ERROR(norm_.Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
+  STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-    STRAKE_RETURN_IF_ERROR(mlp_[i].Backward(ctx, saved->mlp[i], dx));
-    STRAKE_RETURN_IF_ERROR(attention_[i].Backward(ctx, saved->attention[i], rope_table_, dx));
+    STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
+    STRAKE_RETURN_IF_ERROR(
+        layers_->attention[i].Backward(ctx, rope_table_, dx, &saved->attention[i]));
   }
   if (position_table_ != nullptr) {
-    STRAKE_RETURN_IF_ERROR(
-        PositionEmbeddingBackward(ctx, dx, saved->seq_len, /*offset=*/0, position_table_->grad));
+    STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
+        ctx, dx, saved->seq_len, tp_.FirstLocalToken(saved->tokens.dim(0)), position_table_->grad));
     ctx.GradReady(*position_table_);
   }
-  STRAKE_RETURN_IF_ERROR(EmbeddingBackward(ctx, dx, saved->tokens,
-                                           {.vocab_size = config_.vocab_size}, token_table_->grad));
-  ctx.GradReady(*token_table_);
-  return absl::OkStatus();
+  return layers_->embedding.Backward(ctx, dx, saved->tokens);
 }
 
 absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens,
@@ -148,19 +178,22 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
   CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
       << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
       << " positions";
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, tokens, config_.max_positions, past));
+  const Layers& layers = *decode_layers_;
+  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, layers, tokens, config_.max_positions, past));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    STRAKE_ASSIGN_OR_RETURN(x, attention_[i].ForwardCached(ctx, x, past, rope_table_,
-                                                           cache->keys_[i], cache->values_[i]));
+    STRAKE_ASSIGN_OR_RETURN(x, layers.attention[i].ForwardCached(
+                                   ctx, x, past, rope_table_, cache->keys_[i], cache->values_[i]));
     MlpBlockSaved mlp_saved;
-    STRAKE_ASSIGN_OR_RETURN(x, mlp_[i].Forward(ctx, x, &mlp_saved));
+    STRAKE_ASSIGN_OR_RETURN(x, layers.mlp[i].Forward(ctx, x, &mlp_saved));
   }
   cache->length_ += count;
   NormSaved norm_saved;
-  LinearSaved head_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, x.Rows(count - 1, count), &norm_saved));
-  return head_.Forward(ctx, h, &head_saved);
+                          norm_->Forward(ctx, x.Rows(count - 1, count), &norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Forward(ctx, h, /*saved=*/nullptr));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
+  // Of one row, the padding is what comes after the vocabulary.
+  return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size});
 }
 
 }  // namespace strake

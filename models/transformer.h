@@ -1,17 +1,18 @@
 // Transformer: a decoder-only language model of the GPT-2 or Llama family.
 //
-//   N = B*T tokens in sequences of T, C hidden size, V vocabulary
-//   embedding   tokens [N]       -> x [N, C]           plus learned positions (GPT-2)
-//   layers      x -> AttentionBlock -> MlpBlock -> x
-//   norm        x [N, C]         -> h [N, C]
-//   head        h [N, C]         -> logits [N, V]      the embedding's table where tied
-//   loss        logits, targets  -> loss [N]           nats per token
-//   Backward    gradients of scale * sum(loss), += into the parameters, head to embedding
+//   N = B*T tokens in sequences of T, R of them on this rank (N, or with sequence parallelism N
+//   over its ranks), C hidden size, V this rank's part of the padded vocabulary embedding   tokens
+//   [N]       -> x [R, C]           plus learned positions (GPT-2) layers      x -> AttentionBlock
+//   -> MlpBlock -> x norm        x [R, C]         -> h [R, C] head        h [R, C]         ->
+//   logits [N, V]      column parallel; the embedding's table if tied loss        logits, targets
+//   -> loss [N]           nats per token, the same on every rank Backward    gradients of scale *
+//   sum(loss), += into the parameters, head to embedding
 #ifndef STRAKE_MODELS_TRANSFORMER_H_
 #define STRAKE_MODELS_TRANSFORMER_H_
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,6 +26,9 @@
 #include "models/attention_block.h"
 #include "models/mlp_block.h"
 #include "models/model_config.h"
+#include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/tensor_parallel.h"
+#include "parallel/tensor/vocab_parallel_embedding.h"
 
 namespace strake {
 
@@ -40,10 +44,11 @@ struct TransformerSaved {
   Tensor lse;     // [N]
 };
 
-// Keys and values of one sequence, for generation.
+// Keys and values of one sequence, for generation: those of this rank's heads.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype);
+  KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype,
+          const TensorParallel& tp = TensorParallel());
 
   int64_t length() const { return length_; }
   int64_t max_tokens() const { return max_tokens_; }
@@ -57,18 +62,26 @@ class KvCache {
   std::vector<TensorBuffer> keys_, values_;  // per layer [max_tokens, KV D]
 };
 
+// InvalidArgument, with both numbers, where a model's heads or widths cannot be cut over that many
+// tensor-parallel ranks.
+absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks);
+
 class Transformer {
  public:
-  // Adds the parameters to `arena`, in forward order; the caller then allocates it and sets the
-  // weights. Sequences are of at most `max_seq_len` tokens. The arena must outlive the model.
-  Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena);
+  // Adds this rank's parameters to `arena`, in forward order; the caller then allocates it and sets
+  // the weights. Sequences are of at most `max_seq_len` tokens. The arena must outlive the model.
+  // CHECKs CheckTensorParallel().
+  Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
+              const TensorParallel& tp = TensorParallel());
   // Layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const { return config_; }
+  const TensorParallel& tensor_parallel() const { return tp_; }
 
-  // logits [N, V] of tokens [N] (i32), allocated from ctx.arena(), of the parameters' dtype.
+  // This rank's logits [N, V] of tokens [N] (i32), allocated from ctx.arena(), of the parameters'
+  // dtype.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
 
@@ -81,22 +94,30 @@ class Transformer {
   // number of tokens.
   absl::Status Backward(const Context& ctx, double scale, TransformerSaved* saved) const;
 
-  // Appends tokens [n] (i32) to the cache and returns the logits [1, V] after the last of them.
-  // CHECKs that the cache has room.
+  // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
+  // them, on every rank. CHECKs that the cache has room.
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache) const;
 
  private:
-  absl::StatusOr<Tensor> Embed(const Context& ctx, const Tensor& tokens, int64_t period,
-                               int64_t offset) const;
+  // In forward order, but for the positions and the last norm.
+  struct Layers {
+    VocabParallelEmbedding embedding;
+    std::deque<AttentionBlock> attention;
+    std::deque<MlpBlock> mlp;
+    ColumnParallelLinear head;
+  };
+  static Layers WithoutSequenceParallelism(const Layers& layers);
+
+  absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
+                               int64_t period, int64_t offset) const;
 
   const ModelConfig config_;
-  TensorBuffer rope_table_;  // [max_seq_len, D] (f64); undefined for GPT-2
-  const Parameter* token_table_;
-  const Parameter* position_table_;  // null for Llama
-  std::deque<AttentionBlock> attention_;
-  std::deque<MlpBlock> mlp_;
-  Norm norm_;
-  Linear head_;
+  const TensorParallel tp_;
+  TensorBuffer rope_table_;                    // [max_seq_len, D] (f64); undefined for GPT-2
+  const Parameter* position_table_ = nullptr;  // null for Llama
+  std::optional<Norm> norm_;
+  std::optional<Layers> layers_;
+  std::optional<Layers> decode_layers_;  // the same with every token on each rank
 };
 
 }  // namespace strake

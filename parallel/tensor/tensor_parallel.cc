@@ -85,6 +85,14 @@ Pending<Tensor> TensorParallel::SumTokensInPlace(const Context& ctx, const Tenso
   return SumTokens(ctx, x, x.Rows(begin, begin + NumLocalTokens(x.dim(0))));
 }
 
+absl::StatusOr<Tensor> TensorParallel::GatherColumns(const Context& ctx, const Tensor& x) const {
+  CHECK(x.rank() == 2 && x.dim(0) == 1) << "[tensor_parallel] columns of " << x.ToString();
+  if (size_ == 1) return x;
+  const Tensor full = ctx.arena().Allocate(x.dtype(), {1, x.dim(1) * size_});
+  if (!Communicates(ctx)) return full;
+  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full)).Wait();
+}
+
 absl::Status TensorParallel::AllReduceSum(const Context& ctx, const Tensor& x) const {
   if (!Communicates(ctx)) return absl::OkStatus();
   return Profiled(ctx, "all_reduce", x, communicator().AllReduceSum(x)).Wait().status();

@@ -56,6 +56,10 @@ class TensorParallel {
   // The same into x itself: the result is x, or the rank's rows of it.
   Pending<Tensor> SumTokensInPlace(const Context& ctx, const Tensor& x) const;
 
+  // The ranks' rows [1, C/T] side by side: [1, C], allocated from ctx.arena(); x itself on one
+  // rank.
+  absl::StatusOr<Tensor> GatherColumns(const Context& ctx, const Tensor& x) const;
+
   // In place, the elementwise sum and maximum over ranks, whatever the layout of tokens.
   absl::Status AllReduceSum(const Context& ctx, const Tensor& x) const;
   absl::Status AllReduceMax(const Context& ctx, const Tensor& x) const;
