@@ -65,6 +65,8 @@ void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool wit
   }
 }
 
+DType ParameterArena::grad_dtype() const { return GradDType(values_.dtype()); }
+
 int64_t ParameterArena::num_parameters() const {
   int64_t n = 0;
   for (const Parameter& parameter : parameters_) n += parameter.num_elements();

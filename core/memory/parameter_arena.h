@@ -78,6 +78,9 @@ class ParameterArena {
   // What is trained: without the gaps.
   int64_t num_parameters() const;
 
+  // Of gradients: f32 for bf16 values, else the values'. After Allocate().
+  DType grad_dtype() const;
+
   const std::deque<Parameter>& parameters() const { return parameters_; }
   std::deque<Parameter>& parameters() { return parameters_; }
 

@@ -16,6 +16,7 @@ TEST(ParameterArenaTest, OneIndexSpaceInForwardOrder) {
   ASSERT_TRUE(arena.Allocate(DType::kBf16, true).ok());
   EXPECT_EQ(b->value.dtype(), DType::kBf16);
   EXPECT_EQ(b->grad.dtype(), DType::kF32);
+  EXPECT_EQ(arena.grad_dtype(), DType::kF32);
   b->grad.data<float>()[2] = 3;
   EXPECT_EQ(arena.grads().data<float>()[66], 3);
   arena.ZeroGrads();

@@ -25,19 +25,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/base/dtype.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
-
-// The indices [begin, end).
-struct ShardRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-
-  int64_t size() const { return end - begin; }
-  bool Contains(int64_t index) const { return begin <= index && index < end; }
-  bool operator==(const ShardRange&) const = default;
-};
 
 // A range and the ranks, neighbours, that all hold it. The first of them is its owner: the one that
 // counts where each element counts once.
