@@ -1,17 +1,22 @@
 // Clipping of gradients by their global norm.
 //
-//   norm  = sqrt(sum over ranks and elements of grads[i]^2)
+//   norm  = sqrt(sum over ranks and their owned elements of grads[i]^2)
 //   scale = min(1, clip_norm / (norm + 1e-6)),  1 with clip_norm 0
 //
-// grads = [num_elements], a parameter arena's, whose gaps are zero; f32, or f64 on the reference
-// path. Nothing is scaled here: `scale` is for AdamWStep::grad_scale, which saves a pass over
-// memory. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural
-// Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
+// grads = [range.size()], the elements `range` of the index space of `parameters`, whose gaps are
+// zero; f32, or f64 on the reference path. A rank counts those whose segment it owns (slice.owner),
+// so that what several ranks hold counts once. Squares are summed in double. Nothing is scaled
+// here: `scale` is for AdamWStep::grad_scale, which saves a pass over memory.
+// Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural Networks",
+// 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_OPTIM_GRAD_CLIP_H_
 #define STRAKE_OPTIM_GRAD_CLIP_H_
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 
@@ -22,10 +27,13 @@ struct GradClip {
   double scale = 1;  // NaN where the norm is, 0 where it is infinite
 };
 
-// `communicator` joins the ranks that hold different parts of the gradients. Returns an error where
-// the reduction does.
-absl::StatusOr<GradClip> ClipGradNorm(const Context& ctx, const Tensor& grads, double clip_norm,
-                                      Communicator& communicator);
+// `groups` join the ranks that own different gradients: those of tensor parallelism, and those of
+// data parallelism where each has a range of its own. The sum of squares is all-reduced over one
+// after the other; a group of one rank is left out. Scratch comes from ctx.arena(). A dry run sums
+// nothing: norm 0. Returns an error where a reduction does.
+absl::StatusOr<GradClip> ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
+                                      const ShardRange& range, const Tensor& grads,
+                                      double clip_norm, absl::Span<Communicator* const> groups);
 
 }  // namespace strake
 

@@ -1,50 +1,58 @@
 #include "optim/grad_clip.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "core/base/status_macros.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/parameter_arena.h"
+#include "core/ops/squared_norm.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "parallel/comm/single_rank_communicator.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/mesh/run_on_threads.h"
 
 namespace strake {
 namespace {
 
 using testing::FillConstant;
 using testing::FillNormal;
+using testing::GetElement;
 using testing::SameBits;
 using testing::SetElement;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Stands for several ranks that all hold the same gradients.
-class EqualRanks : public SingleRankCommunicator {
+// A group whose collectives fail.
+class LostRank : public Communicator {
  public:
-  explicit EqualRanks(int multiplicity) : multiplicity_(multiplicity) {}
+  LostRank() : Communicator(0, 2, {}) {}
+  void Abort(const absl::Status&) override {}
 
- protected:
-  std::function<absl::Status()> Start(CollectiveCall call) override {
-    static_cast<double*>(call.output)[0] *= multiplicity_;
-    return nullptr;
-  }
-
- private:
-  const int multiplicity_;
-};
-
-class LostRank : public SingleRankCommunicator {
  protected:
   std::function<absl::Status()> Start(CollectiveCall) override {
     return [] { return absl::UnavailableError("rank 1 is gone"); };
   }
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall,
+                                                           CommunicatorOptions) override {
+    return absl::UnimplementedError("not in this test");
+  }
 };
 
+// Of a model of one parameter that one rank holds.
 GradClip Clip(const Tensor& grads, double clip_norm) {
   const TestContext ctx;
-  SingleRankCommunicator one;
-  return ClipGradNorm(ctx, grads, clip_norm, one).value();
+  ParameterArena parameters;
+  parameters.Add({{.name = "x", .columns = grads.num_elements()}}, grads.shape(), true);
+  return ClipGradNorm(ctx, parameters, {0, grads.num_elements()}, grads, clip_norm, {}).value();
 }
 
 TEST(GradClipTest, NormAndScaleInClosedForm) {
@@ -98,17 +106,192 @@ TEST(GradClipTest, NothingZeroAndNonFinite) {
   EXPECT_EQ(Clip(grads, 1).scale, 0);
 }
 
-TEST(GradClipTest, SumsOverRanksAndPassesTheirErrorsOn) {
+TEST(GradClipTest, PassesTheErrorOfAGroupOn) {
   const TestContext ctx;
+  ParameterArena parameters;
+  parameters.Add({{.name = "x", .columns = 4}}, {4}, true);
   TestTensor grads(DType::kF32, {4});
   FillConstant(grads, 1);
-  EqualRanks four(4);
-  const auto clip = ClipGradNorm(ctx, grads, 2, four);
-  ASSERT_TRUE(clip.ok());
-  EXPECT_EQ(clip->norm, 4);
-  EXPECT_EQ(clip->scale, 2 / (4 + 1e-6));
   LostRank lost;
-  EXPECT_EQ(ClipGradNorm(ctx, grads, 2, lost).status(), absl::UnavailableError("rank 1 is gone"));
+  Communicator* const groups[] = {&lost};
+  EXPECT_EQ(ClipGradNorm(ctx, parameters, {0, 4}, grads, 2, groups).status(),
+            absl::UnavailableError("rank 1 is gone"));
+}
+
+// Columns of a weight in units, heads for example: cut over the ranks or, where they are fewer,
+// each held by several.
+struct Units {
+  std::string name;
+  int64_t number, size;
+
+  ParameterSegment Cut(int64_t rows, int num_ranks, int rank) const {
+    const int holders = number < num_ranks ? num_ranks / number : 1;
+    const int64_t local = number < num_ranks ? 1 : number / num_ranks;
+    return {.name = name,
+            .columns = local * size,
+            .slice = {.full_rows = rows,
+                      .full_columns = number * size,
+                      .column_begin = rank / holders * local * size,
+                      .num_rows = rows,
+                      .num_holders = holders,
+                      .owner = rank % holders == 0}};
+  }
+};
+
+void AddColumns(const std::vector<Units>& units, int64_t rows, int num_ranks, int rank,
+                ParameterArena* arena) {
+  std::vector<ParameterSegment> segments;
+  int64_t columns = 0;
+  for (const Units& unit : units) {
+    columns += segments.emplace_back(unit.Cut(rows, num_ranks, rank)).columns;
+  }
+  arena->Add(std::move(segments), rows == 1 ? Shape{columns} : Shape{rows, columns}, true);
+}
+
+// 11 rows, cut over the ranks and padded.
+void AddTable(int num_ranks, int rank, ParameterArena* arena) {
+  const int64_t held = (11 + num_ranks - 1) / num_ranks, begin = std::min(11L, rank * held);
+  const SegmentSlice slice{.full_rows = 11,
+                           .full_columns = 3,
+                           .row_begin = begin,
+                           .num_rows = std::min(held, 11 - begin)};
+  arena->Add({{.name = "table", .columns = 3, .slice = slice}}, {held, 3}, true);
+}
+
+// The part of a model that rank `rank` holds; of one rank: all of it.
+void AddModel(int num_kv_heads, int num_ranks, int rank, ParameterArena* arena) {
+  AddTable(num_ranks, rank, arena);
+  AddColumns({{"norm", 1, 70}}, 1, num_ranks, rank, arena);
+  const Units q{"q", 24, 3}, k{"k", num_kv_heads, 5}, v{"v", num_kv_heads, 5};
+  AddColumns({q, k, v}, 7, num_ranks, rank, arena);
+  AddColumns({{"qb", 24, 3}, {"kb", num_kv_heads, 5}}, 1, num_ranks, rank, arena);
+  AddColumns({{"up", 24, 1}}, 4, num_ranks, rank, arena);
+  AddColumns({{"last_norm", 1, 90}}, 1, num_ranks, rank, arena);
+}
+
+// Sets the gradients to integers that depend on the place in the whole tensor alone.
+void SetGradients(ParameterArena* arena) {
+  ASSERT_TRUE(arena->Allocate(DType::kF32, true).ok());
+  for (const Parameter& parameter : arena->parameters()) {
+    float* grad = parameter.grad.data<float>();
+    const int64_t rows = parameter.num_elements() / parameter.shape.back();
+    for (int64_t row = 0; row < rows; ++row) {
+      for (const auto& [name, columns, transposed, slice] : parameter.segments) {
+        for (int64_t column = 0; column < columns; ++column, ++grad) {
+          if (row >= slice.num_rows) continue;
+          const int64_t place = (slice.row_begin + row) * slice.full_columns + slice.column_begin;
+          *grad = static_cast<float>((place + column) * 7 % 17 - name.size());
+        }
+      }
+    }
+  }
+}
+
+double SumOfSquares(const Tensor& x) {
+  double sum = 0;
+  for (int64_t i = 0; i < x.num_elements(); ++i) sum += std::norm(GetElement(x, i));
+  return sum;
+}
+
+double FullNorm(int num_kv_heads) {
+  ParameterArena full;
+  AddModel(num_kv_heads, 1, 0, &full);
+  SetGradients(&full);
+  return std::sqrt(SumOfSquares(full.grads()));
+}
+
+TEST(GradClipTest, OneRankOwnsAllAndSumsInOneRun) {
+  const TestContext ctx;
+  ParameterArena parameters;
+  for (int i = 0; i < 50; ++i) {
+    parameters.Add({{.name = "x", .columns = 1001}}, {1001}, true);
+  }
+  TestTensor grads(DType::kF32, {parameters.num_elements()});
+  FillNormal(grads, 1);
+  for (const ShardRange range : {ShardRange{0, parameters.num_elements()}, {77, 40000}, {5, 5}}) {
+    double sum = 0;
+    const Tensor part = grads->Rows(range.begin, range.end);
+    ASSERT_TRUE(SquaredNormForward(ctx, part, Tensor(&sum, DType::kF64, {1})).ok());
+    EXPECT_EQ(ClipGradNorm(ctx, parameters, range, part, 1, {})->norm, std::sqrt(sum));
+  }
+}
+
+struct Case {
+  int num_ranks, num_kv_heads;
+};
+constexpr Case kCases[] = {{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 3}, {4, 1}, {4, 2},
+                           {6, 1}, {6, 2}, {6, 3}, {8, 1}, {8, 2}, {8, 4}};
+
+// Squares and sums of integers are exact: the norms are equal, not close.
+TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
+  for (const auto& [num_ranks, num_kv_heads] : kCases) {
+    SCOPED_TRACE(::testing::Message() << num_ranks << " ranks, " << num_kv_heads << " kv heads");
+    const double full = FullNorm(num_kv_heads);
+    const absl::Status status = RunOnThreads(
+        {.dp = 1, .pp = 1, .cp = 1, .tp = num_ranks}, {.check = true}, [&](const Mesh& mesh) {
+          const TestContext ctx(OpSet::kAuto, 1);
+          ParameterArena parameters;
+          AddModel(num_kv_heads, num_ranks, mesh.rank(), &parameters);
+          SetGradients(&parameters);
+          Communicator* const groups[] = {&mesh.communicator(MeshAxis::kTp)};
+          STRAKE_ASSIGN_OR_RETURN(const GradClip clip,
+                                  ClipGradNorm(ctx, parameters, {0, parameters.num_elements()},
+                                               parameters.grads(), 1, groups));
+          EXPECT_EQ(clip.norm, full);
+          EXPECT_EQ(clip.scale, 1 / (full + 1e-6));
+          double all = SumOfSquares(parameters.grads());
+          STRAKE_RETURN_IF_ERROR(
+              groups[0]->AllReduceSum(Tensor(&all, DType::kF64, {1})).Wait().status());
+          // Had each rank counted all it holds.
+          EXPECT_TRUE(num_ranks == 1 || std::sqrt(all) > 1.1 * full)
+              << std::sqrt(all) << " " << full;
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(GradClipTest, DataParallelRanksHaveRangesThatCutAnywhere) {
+  const double full = FullNorm(2);
+  const absl::Status status =
+      RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 4}, {.check = true}, [&](const Mesh& mesh) {
+        const TestContext ctx(OpSet::kAuto, 1);
+        ParameterArena parameters;
+        AddModel(2, 4, mesh.coordinates().tp, &parameters);
+        SetGradients(&parameters);
+        Communicator* const groups[] = {&mesh.communicator(MeshAxis::kTp),
+                                        &mesh.communicator(MeshAxis::kDp)};
+        for (int64_t cut = 0; cut <= parameters.num_elements(); cut += 5) {
+          const ShardRange range = mesh.coordinates().dp == 0
+                                       ? ShardRange{0, cut}
+                                       : ShardRange{cut, parameters.num_elements()};
+          STRAKE_ASSIGN_OR_RETURN(
+              const GradClip clip,
+              ClipGradNorm(ctx, parameters, range, parameters.grads().Rows(range.begin, range.end),
+                           1, groups));
+          EXPECT_EQ(clip.norm, full) << cut;
+        }
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(GradClipTest, ADryRunAllocatesTheScratchAndAsksNobody) {
+  const TestContext ctx;
+  ParameterArena parameters, planned;
+  AddModel(1, 2, 1, &parameters);
+  SetGradients(&parameters);
+  AddModel(1, 2, 1, &planned);
+  planned.AllocateDryRun(DType::kF32);
+  const ShardRange all{0, parameters.num_elements()};
+  ASSERT_TRUE(ClipGradNorm(ctx, parameters, all, parameters.grads(), 1, {}).ok());
+  ActivationArena plan = ActivationArena::DryRun();
+  ThreadTeam team(1);
+  LostRank lost;
+  Communicator* const groups[] = {&lost};
+  EXPECT_EQ(ClipGradNorm(Context(&team, &plan), planned, all, planned.grads(), 1, groups)->norm, 0);
+  EXPECT_EQ(plan.peak_bytes(), static_cast<const Context&>(ctx).arena().peak_bytes());
+  EXPECT_GE(plan.peak_bytes(), 7 * 36 * sizeof(float));
 }
 
 TEST(GradClipDeathTest, WrongInputsAreNamed) {
@@ -116,6 +299,11 @@ TEST(GradClipDeathTest, WrongInputsAreNamed) {
   EXPECT_DEATH(Clip(grads, 1), "\\[grad_clip\\] grads c128\\[4\\]");
   TestTensor f32(DType::kF32, {4});
   EXPECT_DEATH(Clip(f32, -1), "\\[grad_clip\\] clip_norm");
+  const TestContext ctx;
+  ParameterArena parameters;
+  parameters.Add({{.name = "x", .columns = 4}}, {4}, true);
+  EXPECT_DEATH(ClipGradNorm(ctx, parameters, {1, 4}, f32, 1, {}).status().IgnoreError(),
+               "\\[grad_clip\\] grads f32\\[4\\] for \\[1, 4\\) of 64 elements");
 }
 
 }  // namespace

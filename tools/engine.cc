@@ -166,9 +166,11 @@ absl::StatusOr<double> Engine::FiniteSum(const Tensor& loss, const TransformerSa
 
 absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   context_->set_pass(Pass::kOptimizer);
+  Communicator* const groups[] = {&mesh_.communicator(MeshAxis::kTp)};
   STRAKE_ASSIGN_OR_RETURN(
       const GradClip clip,
-      ClipGradNorm(*context_, parameters_.grads(), clip_norm, mesh_.communicator(MeshAxis::kTp)));
+      ClipGradNorm(*context_, parameters_, {0, parameters_.num_elements()}, parameters_.grads(),
+                   clip_norm, groups));
   if (!std::isfinite(clip.norm)) {
     return absl::InternalError(absl::StrCat("the gradient norm is ", clip.norm,
                                             "; the first tensor that is not finite is ",

@@ -1,0 +1,22 @@
+// Runs of elements that some of a parameter's segments hold.
+//
+// A segment is a set of columns, so in the index space it is one run per row; a parameter whose
+// segments are all wanted is a single run, further rows of padding included.
+#ifndef STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
+#define STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
+
+#include "absl/functional/function_ref.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+
+namespace strake {
+
+// Calls visit(run) for every run of the wanted segments that overlaps `range`, cut to it, in order;
+// both are of the index space. No run is empty.
+void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
+                       absl::FunctionRef<bool(const ParameterSegment&)> wanted,
+                       absl::FunctionRef<void(const ShardRange& run)> visit);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
