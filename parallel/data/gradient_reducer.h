@@ -1,0 +1,139 @@
+// GradientReducer: sums the gradients of one rank over the data-parallel axis while the backward
+// pass still makes others.
+//
+//   zero   gradients [elements]             reduced                    this rank's sums, grads()
+//   0, 1   the arena's, all                 in the last micro-batch    all; its range
+//   2      its range, and slots of buckets  in every micro-batch       its range
+//
+// The index space is cut into buckets (gradient_buckets.h). A bucket whose parameters have all been
+// announced is summed: all-reduced with zero 0, reduce-scattered in place with 1 and 2. With zero 2
+// the bucket's gradients stand in a slot, and this rank's part of their sum is added to what it
+// keeps. Sums, never means; with one rank there are no collectives, whatever `zero` is.
+//
+// Slots. The bucket that holds the first parameters has one of its own for the whole micro-batch: a
+// head that is tied to the embedding adds to it first. The others share three in turn: while one is
+// being reduced, the bucket that fills and its successor have theirs, since a layer may write its
+// weight's gradient before it announces its bias's. Parameter::grad has null data where a parameter
+// has no slot, and every slot is zero when it is assigned.
+//
+// Bits: with equal gradients, every bucket size, `overlap` on or off, and zero 0 and 1 give the
+// same. Gaps between parameters stay 0.
+// Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
+// Models", 2020, section 5; Li et al., "PyTorch Distributed", 2020, section 3.2 (buckets).
+#ifndef STRAKE_PARALLEL_DATA_GRADIENT_REDUCER_H_
+#define STRAKE_PARALLEL_DATA_GRADIENT_REDUCER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/pending.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
+#include "parallel/comm/communicator.h"
+
+namespace strake {
+
+struct GradientReducerOptions {
+  int zero = 0;
+  // Least size of a bucket: a collective's latency is nothing beside this much, and the first of a
+  // model's starts early in its backward pass.
+  int64_t bucket_bytes = 25 << 20;
+  // False waits for each bucket where it starts, for tests that timing moves no bit.
+  bool overlap = true;
+};
+
+// Used on the rank's thread. Per step: ZeroGrads(), then for each micro-batch StartMicroBatch(), a
+// backward pass that adds to the gradients and announces each, FinishMicroBatch(). All ranks of dp
+// do the same.
+class GradientReducer {
+ public:
+  // Both must outlive the reducer. The arena is allocated: with gradients for zero 0 and 1; without
+  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory.
+  static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(
+      ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options);
+
+  // All that gradients take on a rank, the arena's included. The arena may be a dry run's.
+  static size_t GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
+                              const GradientReducerOptions& options);
+
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+
+  // `last` of the step. CHECKs that the one before has been finished, and ZeroGrads() called since
+  // the last of a step.
+  void StartMicroBatch(bool last);
+
+  // The gradient has all of this micro-batch's terms: Context::set_on_grad_ready()'s callback. Once
+  // per parameter and micro-batch. Errors wait for FinishMicroBatch().
+  void OnGradReady(const Parameter& parameter);
+
+  // Waits for what is being summed. CHECKs that every parameter has been announced. The first error
+  // of a collective since Create(): the gradients are then unspecified.
+  absl::Status FinishMicroBatch();
+
+  // Of the index space, what this rank updates: all for zero 0, else its DataParallelRange.
+  const ShardRange& range() const { return range_; }
+
+  // [range().size()], always the same memory: summed over dp after the last micro-batch.
+  const Tensor& grads() const { return grads_; }
+
+  void ZeroGrads();
+
+ private:
+  struct Bucket {
+    ShardRange range;
+    std::vector<Parameter*> parameters = {};
+    Tensor grads = {};  // [range.size()], its slot's with zero 2
+    int64_t num_waiting = 0;
+  };
+  // Where a parameter stands.
+  struct Announcement {
+    int bucket = 0;
+    bool ready = false;
+  };
+  struct Reduction {
+    int bucket = 0;
+    int64_t begin = 0;     // of the result, in the index space
+    Pending<Tensor> sums;  // of all of the bucket, or of this rank's part of it
+  };
+
+  GradientReducer(ParameterArena* parameters, Communicator& dp,
+                  const GradientReducerOptions& options);
+  bool sharded() const;  // gradients stand in slots
+  absl::Status Allocate();
+  void PlaceSlots(const Tensor& memory);
+  void Assign(int bucket);
+  void Withdraw(int bucket);
+  void Reduce(int bucket);
+  Reduction StartSum(int bucket);
+  void FinishOldest();
+
+  ParameterArena* const parameters_;
+  Communicator& dp_;
+  const GradientReducerOptions options_;
+  const ShardRange range_;
+  std::vector<Bucket> buckets_;
+  absl::flat_hash_map<const Parameter*, Announcement> announcements_;
+  HostMemory memory_;  // with zero 2
+  Tensor grads_;
+
+  bool in_micro_batch_ = false;
+  bool last_ = false;
+  bool summed_ = false;  // since ZeroGrads()
+  int next_bucket_ = 0;  // to be reduced
+  absl::Status error_;
+  // Let go of before the memory that they read.
+  std::deque<Reduction> reductions_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_DATA_GRADIENT_REDUCER_H_
