@@ -13,11 +13,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "core/base/dtype.h"
 #include "core/base/json.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "models/hf_slice.h"
 #include "models/safetensors.h"
 
 namespace strake {
@@ -26,166 +26,70 @@ namespace {
 constexpr char kOutputEmbedding[] = "lm_head.weight";
 constexpr absl::string_view kGpt2Prefix = "transformer.";
 
-// Elements that pass through memory at a time: 1 MB, less than a core's cache.
-constexpr int64_t kBufferElements = 1 << 18;
-
-// A cache line of f32: transposing goes by square tiles of this side, so that each line on either
-// side is touched once.
-constexpr int64_t kTile = 16;
-
-// A segment as a matrix within its parameter, [rows, columns] with `stride` between rows.
-struct Piece {
-  Piece(const Parameter& parameter, const ParameterSegment& segment, int64_t first_column)
-      : name(segment.name),
-        rows(parameter.shape.size() == 1 ? 1 : parameter.shape[0]),
-        columns(segment.columns),
-        stride(parameter.shape.back()),
-        offset(parameter.offset + first_column),
-        transposed(segment.transposed && parameter.shape.size() == 2) {
-    CHECK_LE(parameter.shape.size(), 2u)
-        << "[hf_checkpoint] " << name << " " << ShapeString(parameter.shape);
-    if (parameter.shape.size() == 1) {
-      file_shape = {columns};
-    } else {
-      file_shape = transposed ? Shape{columns, rows} : Shape{rows, columns};
-    }
-  }
-
-  // The file's tensor is num_lines() lines of line_elements(), whatever the layout.
-  int64_t num_lines() const { return transposed ? columns : rows; }
-  int64_t line_elements() const { return transposed ? rows : columns; }
-  // As many lines as fit the buffer, in whole tiles.
-  int64_t lines_at_a_time() const {
-    const int64_t lines = kBufferElements / std::max<int64_t>(line_elements(), 1);
-    return std::max(lines / kTile * kTile, kTile);
-  }
-
-  std::string name;
-  int64_t rows, columns, stride;
-  int64_t offset;  // in the arena, of the first element
-  bool transposed;
-  Shape file_shape;
-};
-
-std::vector<Piece> PiecesOf(const ParameterArena& arena) {
-  std::vector<Piece> pieces;
-  for (const Parameter& parameter : arena.parameters()) {
-    int64_t column = 0;
-    for (const ParameterSegment& segment : parameter.segments) {
-      pieces.emplace_back(parameter, segment, column);
-      column += segment.columns;
-    }
-  }
-  return pieces;
-}
-
-// out[c, r] = in[r, c] for `rows` by `columns` elements of `in`, through a tile that stays in
-// registers and cache, since strides that are powers of two would evict one line by the next.
-template <typename In, typename Out>
-void Transpose(const In* in, int64_t in_stride, int64_t rows, int64_t columns, Out* out,
-               int64_t out_stride) {
-  Out tile[kTile][kTile];
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
-    const int64_t height = std::min(kTile, rows - r0);
-    for (int64_t c0 = 0; c0 < columns; c0 += kTile) {
-      const int64_t width = std::min(kTile, columns - c0);
-      for (int64_t r = 0; r < height; ++r) {
-        const In* row = in + (r0 + r) * in_stride + c0;
-        for (int64_t c = 0; c < width; ++c) tile[c][r] = static_cast<Out>(row[c]);
-      }
-      for (int64_t c = 0; c < width; ++c) {
-        std::copy_n(tile[c], height, out + (c0 + c) * out_stride + r0);
-      }
-    }
-  }
-}
-
-template <typename In, typename Out>
-void CopyRows(const In* in, int64_t in_stride, int64_t rows, int64_t columns, Out* out,
-              int64_t out_stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) {
-      out[r * out_stride + c] = static_cast<Out>(in[r * in_stride + c]);
-    }
-  }
-}
-
-// `lines` of the file's tensor from line `first`, into the arena and out of it.
-template <typename T>
-void Scatter(const float* lines, int64_t first, int64_t count, const Piece& piece, T* array) {
-  T* to = array + piece.offset + (piece.transposed ? first : first * piece.stride);
-  if (piece.transposed) {
-    Transpose(lines, piece.rows, count, piece.rows, to, piece.stride);
-  } else {
-    CopyRows(lines, piece.columns, count, piece.columns, to, piece.stride);
-  }
-}
-
-template <typename T>
-void Gather(const T* array, const Piece& piece, int64_t first, int64_t count, float* lines) {
-  const T* from = array + piece.offset + (piece.transposed ? first : first * piece.stride);
-  if (piece.transposed) {
-    Transpose(from, piece.stride, piece.rows, count, lines, piece.rows);
-  } else {
-    CopyRows(from, piece.stride, count, piece.columns, lines, piece.columns);
-  }
-}
-
-// Calls body(data) with the array's elements under their type.
-template <typename Body>
-void WithType(const Tensor& values, Body&& body) {
-  switch (values.dtype()) {
-    case DType::kF32:
-      return body(values.data<float>());
-    case DType::kF64:
-      return body(values.data<double>());
-    case DType::kBf16:
-      return body(values.data<Bf16>());
-    default:
-      LOG(FATAL) << "[hf_checkpoint] no weights in " << values.ToString();
-  }
-}
-
 void CheckArrays(const ParameterArena& arena, const std::vector<ArenaArray>& arrays) {
   for (const ArenaArray& array : arrays) {
-    CHECK(array.values.shape() == Shape{arena.num_elements()})
+    CHECK(array.values.rank() == 1 && array.begin >= 0 && array.end() <= arena.num_elements())
         << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
-        << " over an arena of " << arena.num_elements();
+        << " from " << array.begin << " over an arena of " << arena.num_elements();
   }
 }
 
-// Where a tensor of some file goes.
+// Where elements of a tensor of some file go.
 struct Transfer {
   const SafetensorsFile* file;
   const SafetensorsEntry* entry;
-  const Piece* piece;
-  const Tensor* values;
+  HfSlice slice;
+  int64_t origin;  // of the parameter in `values`, as PlaceLines() takes it
+  Tensor values;
 };
+
+// What of the slice the array holds.
+void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
+                  const Parameter& parameter, const HfSlice& slice, const ArenaArray& array,
+                  std::vector<Transfer>* transfers) {
+  for (HfSlice& block :
+       HfSlicesWithin(slice, array.begin - parameter.offset, array.end() - parameter.offset)) {
+    transfers->push_back(
+        {&file, &entry, std::move(block), parameter.offset - array.begin, array.values});
+  }
+}
 
 absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
   std::vector<float> buffer;
   for (const Transfer& transfer : transfers) {
-    const Piece& piece = *transfer.piece;
-    const int64_t step = piece.lines_at_a_time(), line = piece.line_elements();
-    for (int64_t first = 0; first < piece.num_lines(); first += step) {
-      const int64_t count = std::min(step, piece.num_lines() - first);
+    const HfSlice& slice = transfer.slice;
+    const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
+    const int64_t full_line = slice.full_line_elements();
+    for (int64_t first = 0; first < slice.num_lines(); first += step) {
+      const int64_t count = std::min(step, slice.num_lines() - first);
       buffer.resize(std::max<size_t>(buffer.size(), count * line));
-      STRAKE_RETURN_IF_ERROR(
-          transfer.file->ReadF32(*transfer.entry, first * line, count * line, buffer.data()));
-      WithType(*transfer.values,
-               [&](auto* array) { Scatter(buffer.data(), first, count, piece, array); });
+      const int64_t begin = (slice.first_line() + first) * full_line + slice.line_begin();
+      STRAKE_RETURN_IF_ERROR(transfer.file->ReadF32Runs(*transfer.entry, begin, line, full_line,
+                                                        count, buffer.data()));
+      PlaceLines(buffer.data(), slice, first, count, transfer.origin, transfer.values);
     }
   }
   return absl::OkStatus();
 }
 
+absl::Status WriteTensor(const Tensor& values, const HfSlice& slice, SafetensorsWriter* writer) {
+  const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
+  std::vector<float> buffer(std::min(step, slice.num_lines()) * line);
+  for (int64_t first = 0; first < slice.num_lines(); first += step) {
+    const int64_t count = std::min(step, slice.num_lines() - first);
+    TakeLines(values, slice, first, count, 0, buffer.data());
+    STRAKE_RETURN_IF_ERROR(writer->Append(buffer.data(), count * line));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckShape(const SafetensorsFile& file, const SafetensorsEntry& entry,
-                        const Piece& piece) {
-  if (entry.shape == piece.file_shape) return absl::OkStatus();
+                        const HfSlice& slice) {
+  if (entry.shape == slice.file_shape) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(file.path(), ": tensor \"", entry.name, "\" has shape ",
                    ShapeString(entry.shape), ", but the model needs ",
-                   ShapeString(piece.file_shape), "; is this the configuration it belongs to?"));
+                   ShapeString(slice.file_shape), "; is this the configuration it belongs to?"));
 }
 
 // "a", or "a" and 3 more.
@@ -295,6 +199,18 @@ bool IsBuffer(const SafetensorsEntry& entry) {
           shape[1] == 1);
 }
 
+// In the order of the first Add(); several slices of a parameter may lack the same tensor.
+class MissingNames {
+ public:
+  void Add(const std::string& name) {
+    if (std::find(names_.begin(), names_.end(), name) == names_.end()) names_.push_back(name);
+  }
+  const std::vector<std::string>& names() const { return names_; }
+
+ private:
+  std::vector<std::string> names_;
+};
+
 absl::Status MissingTensors(const std::string& source, const std::vector<std::string>& names) {
   std::string message = absl::StrCat(source, ": the model's tensor ", ListOf(names), " is missing");
   if (names[0] == kOutputEmbedding) {
@@ -315,88 +231,116 @@ absl::Status UnknownTensors(const std::string& source, const std::vector<std::st
 
 absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
   STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
-  const std::vector<Piece> pieces = PiecesOf(arena);
-  auto unused = checkpoint.tensors();
+  const auto& tensors = checkpoint.tensors();
+  const ArenaArray weights{"", arena.values()};
   std::vector<Transfer> transfers;
-  std::vector<std::string> missing;
-  for (const Piece& piece : pieces) {
-    auto found = unused.find(piece.name);
-    if (found == unused.end()) {
-      found = unused.find(std::string(absl::StripPrefix(piece.name, kGpt2Prefix)));
+  MissingNames missing;
+  std::set<std::string> used;
+  for (const Parameter& parameter : arena.parameters()) {
+    for (const HfSlice& slice : HfSlicesOf(parameter)) {
+      auto found = tensors.find(slice.name);
+      if (found == tensors.end()) {
+        found = tensors.find(std::string(absl::StripPrefix(slice.name, kGpt2Prefix)));
+      }
+      if (found == tensors.end()) {
+        missing.Add(slice.name);
+        continue;
+      }
+      const auto [file, entry] = found->second;
+      STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, slice));
+      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
+      AddTransfers(*file, *entry, parameter, slice, weights, &transfers);
+      used.insert(found->first);
     }
-    if (found == unused.end()) {
-      missing.push_back(piece.name);
-      continue;
-    }
-    const auto [file, entry] = found->second;
-    STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, piece));
-    STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
-    transfers.push_back({file, entry, &piece, &arena.values()});
-    unused.erase(found);
   }
-  if (!missing.empty()) return MissingTensors(checkpoint.source(), missing);
+  if (!missing.names().empty()) return MissingTensors(checkpoint.source(), missing.names());
   std::vector<std::string> unknown;
-  for (const auto& [name, location] : unused) {
-    if (name != kOutputEmbedding && !IsBuffer(*location.entry)) unknown.push_back(name);
+  for (const auto& [name, location] : tensors) {
+    if (used.contains(name) || name == kOutputEmbedding || IsBuffer(*location.entry)) continue;
+    unknown.push_back(name);
   }
   if (!unknown.empty()) return UnknownTensors(checkpoint.source(), unknown);
   return ReadTransfers(transfers);
 }
 
-absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays) {
-  CheckArrays(arena, arrays);
-  const std::vector<Piece> pieces = PiecesOf(arena);
+absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
+                        const std::vector<std::string>& suffixes, FetchParameter fetch) {
+  const int num_arrays = static_cast<int>(suffixes.size());
+  std::vector<std::vector<HfSlice>> tensors;  // by parameter
   std::vector<SafetensorsSpec> specs;
-  for (const Piece& piece : pieces) {
-    for (const ArenaArray& array : arrays) {
-      specs.push_back({piece.name + array.suffix, piece.file_shape});
-    }
-  }
-  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, specs));
-  std::vector<float> buffer;
-  for (const Piece& piece : pieces) {
-    const int64_t step = piece.lines_at_a_time(), line = piece.line_elements();
-    for (const ArenaArray& array : arrays) {
-      for (int64_t first = 0; first < piece.num_lines(); first += step) {
-        const int64_t count = std::min(step, piece.num_lines() - first);
-        buffer.resize(std::max<size_t>(buffer.size(), count * line));
-        WithType(array.values,
-                 [&](const auto* data) { Gather(data, piece, first, count, buffer.data()); });
-        STRAKE_RETURN_IF_ERROR(writer.Append(buffer.data(), count * line));
+  for (const Parameter& parameter : whole.parameters()) {
+    for (const HfSlice& slice : tensors.emplace_back(HfSlicesOf(parameter))) {
+      CHECK(slice.IsWholeTensor())
+          << "[hf_checkpoint] " << slice.rows << " x " << slice.columns << " of " << slice.name
+          << " " << ShapeString(slice.file_shape) << " are not a whole tensor";
+      for (const std::string& suffix : suffixes) {
+        specs.push_back({slice.name + suffix, slice.file_shape});
       }
     }
   }
+  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, specs));
+  int spec = 0;
+  for (int i = 0; i < static_cast<int>(tensors.size()); ++i) {
+    for (int array = 0; array < num_arrays; ++array) {
+      STRAKE_ASSIGN_OR_RETURN(const Tensor values, fetch(i, array));
+      const Shape& shape = whole.parameters()[i].shape;
+      CHECK_EQ(values.num_elements(), NumElements(shape))
+          << "[hf_checkpoint] " << values.ToString() << " for " << tensors[i].front().name << " "
+          << ShapeString(shape);
+      for (int j = 0; j < static_cast<int>(tensors[i].size()); ++j) {
+        STRAKE_RETURN_IF_ERROR(writer.Seek(spec + j * num_arrays + array));
+        STRAKE_RETURN_IF_ERROR(WriteTensor(values, tensors[i][j], &writer));
+      }
+    }
+    spec += static_cast<int>(tensors[i].size()) * num_arrays;
+  }
   return writer.Finish();
+}
+
+absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
+                        const std::vector<ArenaArray>& arrays) {
+  CheckArrays(arena, arrays);
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : arrays) {
+    CHECK_EQ(array.values.num_elements(), arena.num_elements())
+        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
+        << " over an arena of " << arena.num_elements();
+    suffixes.push_back(array.suffix);
+  }
+  return SaveArrays(path, arena, suffixes, [&](int parameter, int array) {
+    const Parameter& p = arena.parameters()[parameter];
+    return arrays[array].values.Rows(p.offset, p.offset + p.num_elements());
+  });
 }
 
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays) {
   CheckArrays(arena, arrays);
   STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
-  const std::vector<Piece> pieces = PiecesOf(arena);
   std::vector<Transfer> transfers;
-  std::vector<std::string> missing;
+  MissingNames missing;
   std::set<std::string> expected;
-  for (const Piece& piece : pieces) {
-    for (const ArenaArray& array : arrays) {
-      const std::string name = piece.name + array.suffix;
-      expected.insert(name);
-      const SafetensorsEntry* entry = file.Find(name);
-      if (entry == nullptr) {
-        missing.push_back(name);
-        continue;
+  for (const Parameter& parameter : arena.parameters()) {
+    for (const HfSlice& slice : HfSlicesOf(parameter)) {
+      for (const ArenaArray& array : arrays) {
+        const std::string name = slice.name + array.suffix;
+        expected.insert(name);
+        const SafetensorsEntry* entry = file.Find(name);
+        if (entry == nullptr) {
+          missing.Add(name);
+          continue;
+        }
+        STRAKE_RETURN_IF_ERROR(CheckShape(file, *entry, slice));
+        if (entry->dtype != SafetensorsDType::kF32) {
+          return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", name, "\" is ",
+                                                         SafetensorsDTypeName(entry->dtype),
+                                                         ", but F32 is what is stored here"));
+        }
+        AddTransfers(file, *entry, parameter, slice, array, &transfers);
       }
-      STRAKE_RETURN_IF_ERROR(CheckShape(file, *entry, piece));
-      if (entry->dtype != SafetensorsDType::kF32) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", name, "\" is ",
-                                                       SafetensorsDTypeName(entry->dtype),
-                                                       ", but F32 is what is stored here"));
-      }
-      transfers.push_back({&file, entry, &piece, &array.values});
     }
   }
-  if (!missing.empty()) return MissingTensors(path, missing);
+  if (!missing.names().empty()) return MissingTensors(path, missing.names());
   std::vector<std::string> unknown;
   for (const SafetensorsEntry& entry : file.entries()) {
     if (!expected.contains(entry.name)) unknown.push_back(entry.name);

@@ -34,19 +34,24 @@ void Store(const Tensor& x, int64_t i, double value) {
 // that Hugging Face stores: its indices are consecutive there.
 void InitializeSegment(uint64_t seed, ThreadTeam& team, const Parameter& parameter,
                        const ParameterSegment& segment, int64_t first_column) {
-  const int64_t stride = parameter.shape.back();
-  int64_t hf_rows = parameter.num_elements() / stride, hf_columns = segment.columns;
-  int64_t row_step = stride, column_step = 1;  // in the parameter
+  const SegmentSlice& slice = segment.slice;
+  int64_t hf_rows = slice.num_rows, hf_columns = segment.columns;
+  int64_t first_hf_row = slice.row_begin, first_hf_column = slice.column_begin;
+  int64_t full_hf_columns = slice.full_columns;
+  int64_t row_step = parameter.shape.back(), column_step = 1;  // in the parameter
   if (segment.transposed) {
     std::swap(hf_rows, hf_columns);
+    std::swap(first_hf_row, first_hf_column);
     std::swap(row_step, column_step);
+    full_hf_columns = slice.full_rows;
   }
   const Philox random(seed, RandomUse::kInitialWeights, StableHash(segment.name));
   const NormalInit init = parameter.init;
   team.ParallelFor(hf_rows, 1, [&](int64_t begin, int64_t end) {
     std::vector<double> noise(hf_columns, 0.0);
     for (int64_t row = begin; row < end; ++row) {
-      if (init.stddev != 0) random.Normals(row * hf_columns, absl::MakeSpan(noise));
+      const int64_t index = (first_hf_row + row) * full_hf_columns + first_hf_column;
+      if (init.stddev != 0) random.Normals(index, absl::MakeSpan(noise));
       for (int64_t column = 0; column < hf_columns; ++column) {
         Store(parameter.value, first_column + row * row_step + column * column_step,
               init.mean + init.stddev * noise[column]);

@@ -11,7 +11,8 @@ namespace strake {
 
 // Sets every value to its parameter's mean + stddev * normal, where the normal number is Philox's
 // (core/base/philox.h) keyed by the seed and the hash of the Hugging Face tensor's name, at the
-// element's row-major index in that tensor as Hugging Face stores it. Values must be allocated.
+// element's row-major index in that tensor, the whole one, as Hugging Face stores it: a slice of it
+// gets the whole's bits. Padding stays as it is. Values must be allocated.
 void InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena);
 
 }  // namespace strake

@@ -2,20 +2,25 @@
 #ifndef STRAKE_MODELS_NON_FINITE_H_
 #define STRAKE_MODELS_NON_FINITE_H_
 
+#include <cstdint>
 #include <string>
 
 #include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor.h"
 #include "models/transformer.h"
 
 namespace strake {
 
 // After a forward pass whose loss is not finite and before its backward pass: the first of weights,
 // then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". "none" where all
-// are finite, and the loss overflowed in its own sum. f32.
+// are finite, and the loss overflowed in its own sum. f32 or f64.
 std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved);
 
-// Likewise the first gradient, in the order of the backward pass.
-std::string FirstNonFiniteGradient(const ParameterArena& parameters);
+// Likewise the first gradient, in the order of the backward pass, where `grads` are those of
+// elements [begin, begin + grads.num_elements()) of the index space. Elements are counted from the
+// parameter's first.
+std::string FirstNonFiniteGradient(const ParameterArena& parameters, int64_t begin,
+                                   const Tensor& grads);
 
 }  // namespace strake
 

@@ -48,11 +48,35 @@ TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
 }
 
 TEST_F(NonFiniteTest, GradientsInTheOrderOfTheBackwardPass) {
-  EXPECT_EQ(FirstNonFiniteGradient(arena_), "none");
-  arena_.parameters().front().grad.data<float>()[0] = NAN;
+  const Tensor& grads = arena_.grads();
+  EXPECT_EQ(FirstNonFiniteGradient(arena_, 0, grads), "none");
+  arena_.parameters().front().grad.data<float>()[1] = NAN;
   arena_.parameters().back().grad.data<float>()[2] = NAN;
-  EXPECT_EQ(FirstNonFiniteGradient(arena_),
+  EXPECT_EQ(FirstNonFiniteGradient(arena_, 0, grads),
             "the gradient of model.norm.weight, element 2 of f32[128] (nan)");
+
+  // The arrays of ranks that hold a part: it may begin and end inside a parameter, and be empty.
+  const int64_t n = arena_.num_elements(), last = arena_.parameters().back().offset + 2;
+  const auto within = [&](int64_t begin, int64_t end) {
+    return FirstNonFiniteGradient(arena_, begin, grads.Rows(begin, end));
+  };
+  EXPECT_EQ(within(last, n), "the gradient of model.norm.weight, element 2 of f32[128] (nan)");
+  EXPECT_EQ(within(last + 1, n), "none");
+  EXPECT_EQ(within(1, last),
+            "the gradient of model.embed_tokens.weight, element 1 of f32[256, 128] (nan)");
+  EXPECT_EQ(within(2, last), "none");
+  EXPECT_EQ(within(1, 1), "none");
+}
+
+TEST(NonFiniteF64Test, BeyondTheRangeOfF32) {
+  ParameterArena arena;
+  arena.Add({{"w", 3}}, {3}, true);
+  ASSERT_TRUE(arena.Allocate(DType::kF64, true).ok());
+  arena.grads().data<double>()[0] = 1e300;
+  EXPECT_EQ(FirstNonFiniteGradient(arena, 0, arena.grads()), "none");
+  arena.grads().data<double>()[1] = -INFINITY;
+  EXPECT_EQ(FirstNonFiniteGradient(arena, 0, arena.grads()),
+            "the gradient of w, element 1 of f64[3] (-inf)");
 }
 
 }  // namespace

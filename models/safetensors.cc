@@ -216,6 +216,24 @@ void ConvertHalves(const char* data, int64_t count, float* out, Convert convert)
   }
 }
 
+// False for a dtype that is not one of a weight.
+bool ConvertToF32(SafetensorsDType dtype, const char* data, int64_t count, float* out) {
+  switch (dtype) {
+    case SafetensorsDType::kF32:
+      std::copy_n(data, count * sizeof(float), reinterpret_cast<char*>(out));
+      return true;
+    case SafetensorsDType::kF16:
+      ConvertHalves(data, count, out, HalfToFloat);
+      return true;
+    case SafetensorsDType::kBf16:
+      ConvertHalves(data, count, out,
+                    [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The kernel keeps its own copy of a file's pages for as long as it likes; this takes them out of
 // the process's memory.
 void ReleasePages(const char* begin, const char* end) {
@@ -310,39 +328,48 @@ const SafetensorsEntry* SafetensorsFile::Find(absl::string_view name) const {
 
 absl::Status SafetensorsFile::ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
                                       float* out) const {
-  CHECK(first >= 0 && count >= 0 && first + count <= NumElements(entry.shape))
-      << "[safetensors] elements " << first << " + " << count << " of " << entry.name << " "
-      << ShapeString(entry.shape);
+  return ReadF32Runs(entry, first, count, count, 1, out);
+}
+
+absl::Status SafetensorsFile::ReadF32Runs(const SafetensorsEntry& entry, int64_t first, int64_t run,
+                                          int64_t stride, int64_t num_runs, float* out) const {
+  const int64_t end = num_runs == 0 ? first : first + (num_runs - 1) * stride + run;
+  CHECK(first >= 0 && 0 <= run && run <= stride && num_runs >= 0 && end <= NumElements(entry.shape))
+      << "[safetensors] elements " << first << " + " << run << ", " << num_runs << " times every "
+      << stride << ", of " << entry.name << " " << ShapeString(entry.shape);
   const int64_t element_bytes = Row(entry.dtype).num_bytes;
   const char* begin = data_.get() + entry.begin + first * element_bytes;
-  if (entry.dtype == SafetensorsDType::kF32) {
-    std::copy_n(begin, count * sizeof(float), reinterpret_cast<char*>(out));
-  } else if (entry.dtype == SafetensorsDType::kF16) {
-    ConvertHalves(begin, count, out, HalfToFloat);
-  } else if (entry.dtype == SafetensorsDType::kBf16) {
-    ConvertHalves(begin, count, out,
-                  [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": tensor \"", entry.name, "\" is ",
-                                                   Row(entry.dtype).name,
-                                                   "; only F32, F16 and BF16 can be read"));
+  if (run == stride) {
+    run *= num_runs;
+    num_runs = 1;
   }
-  ReleasePages(begin, begin + count * element_bytes);
+  for (int64_t i = 0; i < num_runs; ++i) {
+    if (!ConvertToF32(entry.dtype, begin + i * stride * element_bytes, run, out + i * run)) {
+      return absl::InvalidArgumentError(absl::StrCat(path_, ": tensor \"", entry.name, "\" is ",
+                                                     Row(entry.dtype).name,
+                                                     "; only F32, F16 and BF16 can be read"));
+    }
+  }
+  ReleasePages(begin, begin + (end - first) * element_bytes);
   return absl::OkStatus();
 }
 
 absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
     const std::string& path, const std::vector<SafetensorsSpec>& tensors) {
-  int64_t num_elements = 0;
   std::set<absl::string_view> names;
   for (const SafetensorsSpec& tensor : tensors) {
     CHECK(names.insert(tensor.name).second) << "[safetensors] two tensors " << tensor.name;
-    num_elements += NumElements(tensor.shape);
   }
   FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
-  SafetensorsWriter writer(path, std::move(fd), num_elements);
+  SafetensorsWriter writer(path, std::move(fd));
   const std::string header = HeaderText(tensors);
+  int64_t begin = kLengthBytes + header.size();
+  for (const SafetensorsSpec& tensor : tensors) {
+    writer.tensor_begin_.push_back(begin);
+    writer.elements_left_ += NumElements(tensor.shape);
+    begin += NumElements(tensor.shape) * static_cast<int64_t>(sizeof(float));
+  }
   const uint64_t header_bytes = header.size();
   char length[kLengthBytes];
   std::memcpy(length, &header_bytes, kLengthBytes);
@@ -358,6 +385,13 @@ absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
   const absl::string_view bytes(reinterpret_cast<const char*>(values), count * sizeof(float));
   STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), bytes, path_));
   elements_left_ -= count;
+  return absl::OkStatus();
+}
+
+absl::Status SafetensorsWriter::Seek(int index) {
+  CHECK(0 <= index && index < tensor_begin_.size())
+      << "[safetensors] tensor " << index << " of " << tensor_begin_.size() << " in " << path_;
+  if (lseek(fd_.get(), tensor_begin_[index], SEEK_SET) < 0) return SystemError("seek in", path_);
   return absl::OkStatus();
 }
 

@@ -77,6 +77,10 @@ class SafetensorsFile {
   absl::Status ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
                        float* out) const;
 
+  // Likewise out [num_runs, run]: out[i, j] = element first + i * stride + j, for run <= stride.
+  absl::Status ReadF32Runs(const SafetensorsEntry& entry, int64_t first, int64_t run,
+                           int64_t stride, int64_t num_runs, float* out) const;
+
  private:
   struct Unmap {
     void operator()(const char* data) const;
@@ -94,8 +98,8 @@ struct SafetensorsSpec {
   Shape shape;
 };
 
-// Writes a file of f32 tensors, piece by piece; the same tensors give the same bytes. A writer that
-// goes away before Finish() leaves an incomplete file.
+// Writes a file of f32 tensors, piece by piece; the same tensors give the same bytes, in whatever
+// order they come. A writer that goes away before Finish() leaves an incomplete file.
 class SafetensorsWriter {
  public:
   // Writes the header, with the tensors in the given order, over any file at `path`. An error,
@@ -108,16 +112,20 @@ class SafetensorsWriter {
   // announced.
   absl::Status Append(const float* values, int64_t count);
 
+  // The next Append() begins at the first element of tensor `index` of those given to Create().
+  absl::Status Seek(int index);
+
   // Flushes to the disk and closes; to be called once. CHECKs that every element was appended.
   absl::Status Finish();
 
  private:
-  SafetensorsWriter(std::string path, FileDescriptor fd, int64_t elements_left)
-      : path_(std::move(path)), fd_(std::move(fd)), elements_left_(elements_left) {}
+  SafetensorsWriter(std::string path, FileDescriptor fd)
+      : path_(std::move(path)), fd_(std::move(fd)) {}
 
   std::string path_;
   FileDescriptor fd_;
-  int64_t elements_left_;
+  std::vector<int64_t> tensor_begin_;  // bytes of the file
+  int64_t elements_left_ = 0;
 };
 
 }  // namespace strake

@@ -250,11 +250,25 @@ TEST(SafetensorsFileTest, OtherDTypesAreNamed) {
   EXPECT_EQ(file.Find(""), nullptr);
 }
 
+TEST(SafetensorsFileTest, ReadsRuns) {
+  const std::vector<float> values = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const SafetensorsFile file =
+      OpenOdd("F32", 10, {reinterpret_cast<const char*>(values.data()), 10 * sizeof(float)});
+  std::vector<float> read(7, -1);
+  ASSERT_TRUE(file.ReadF32Runs(file.entries()[0], 2, 2, 3, 3, read.data()).ok());
+  EXPECT_EQ(read, (std::vector<float>{2, 3, 5, 6, 8, 9, -1}));
+  ASSERT_TRUE(file.ReadF32Runs(file.entries()[0], 1, 3, 3, 2, read.data()).ok());
+  EXPECT_EQ(read, (std::vector<float>{1, 2, 3, 4, 5, 6, -1}));
+  ASSERT_TRUE(file.ReadF32Runs(file.entries()[0], 10, 2, 3, 0, nullptr).ok());
+  EXPECT_DEATH((void)file.ReadF32Runs(file.entries()[0], 3, 2, 3, 3, read.data()),
+               "elements 3 \\+ 2, 3 times every 3, of t \\[10\\]");
+}
+
 TEST(SafetensorsFileDeathTest, RangesAreChecked) {
   const SafetensorsFile file = OpenOdd("F32", 2, std::string(8, 'x'));
   float values[3];
   EXPECT_DEATH((void)file.ReadF32(file.entries()[0], 1, 2, values),
-               "elements 1 \\+ 2 of t \\[2\\]");
+               "elements 1 \\+ 2, 1 times every 2, of t \\[2\\]");
 }
 
 int64_t ResidentBytes() {
@@ -313,6 +327,25 @@ TEST(SafetensorsWriterTest, WritesTheFormat) {
   float value;
   ASSERT_TRUE(file->ReadF32(*file->Find("a \"b\""), 0, 1, &value).ok());
   EXPECT_EQ(value, 7);
+}
+
+TEST(SafetensorsWriterTest, AnyOrderGivesTheSameBytes) {
+  const std::string path = TempPath("order.st");
+  const std::vector<float> values = {1, 2, 3, 4, 5};
+  std::string bytes[2];
+  for (const bool backwards : {false, true}) {
+    auto writer = SafetensorsWriter::Create(path, {{"a", {3}}, {"b", {2}}});
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    for (const int i : {0, 1}) {
+      const int tensor = backwards ? 1 - i : i;
+      ASSERT_TRUE(writer->Seek(tensor).ok());
+      ASSERT_TRUE(writer->Append(values.data() + 3 * tensor, 3 - tensor).ok());
+    }
+    EXPECT_DEATH((void)writer->Seek(2), "tensor 2 of 2");
+    ASSERT_TRUE(writer->Finish().ok());
+    bytes[backwards] = ReadBytes(path);
+  }
+  EXPECT_EQ(bytes[0], bytes[1]);
 }
 
 TEST(SafetensorsWriterTest, NoTensors) {

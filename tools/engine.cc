@@ -174,7 +174,7 @@ absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   if (!std::isfinite(clip.norm)) {
     return absl::InternalError(absl::StrCat("the gradient norm is ", clip.norm,
                                             "; the first tensor that is not finite is ",
-                                            FirstNonFiniteGradient(parameters_)));
+                                            FirstNonFiniteGradient(parameters_, 0, parameters_.grads())));
   }
   step.grad_scale = clip.scale;
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, step));
