@@ -1,9 +1,12 @@
-// AdamW over all parameters of an arena. The update itself is core/ops/adamw.h.
+// AdamW over the parameters in a range of an arena's index space. The update itself is
+// core/ops/adamw.h.
 //
-//   weights, exp_avg, exp_avg_sq: changed in place; gradients: read
+//   weights [num_elements]             changed in place within the range
+//   gradients [range.size()]           read
+//   exp_avg, exp_avg_sq [range.size()] changed in place
 //
-// [num_elements], the arena's index space, for every array; f32, or f64 on the reference path.
-// Weight decay is applied where Parameter::weight_decay says so.
+// All of one dtype: f32, or f64 on the reference path. An element's bits do not depend on the range
+// that it is updated in. Weight decay is applied where Parameter::weight_decay says so.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
 #ifndef STRAKE_OPTIM_ADAMW_H_
 #define STRAKE_OPTIM_ADAMW_H_
@@ -17,6 +20,7 @@
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/ops/adamw.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 
@@ -26,33 +30,39 @@ namespace strake {
 // weights, bit for bit, what an uninterrupted one does.
 class AdamW {
  public:
-  // Zero moments. `parameters`, allocated with gradients, must outlive the optimizer.
-  // ResourceExhausted when there is no memory.
-  static absl::StatusOr<AdamW> Create(const ParameterArena& parameters);
+  // Zero moments. The allocated `parameters` and the memory of `grads`, which are those of the
+  // range, must outlive the optimizer. ResourceExhausted when there is no memory.
+  static absl::StatusOr<AdamW> Create(const ParameterArena& parameters, const ShardRange& range,
+                                      const Tensor& grads);
 
   // What Create() allocates; the arena may be a dry run's.
-  static size_t StateBytes(const ParameterArena& parameters);
+  static size_t StateBytes(const ParameterArena& parameters, const ShardRange& range);
 
-  // One update of every parameter. CHECKs eps > 0: the arena's gaps must stay zero, and 0 / 0 is
+  // One update of the range. CHECKs eps > 0: the arena's gaps must stay zero, and 0 / 0 is
   // not.
   absl::Status Step(const Context& ctx, const AdamWStep& step);
 
-  // The state over the index space, [num_elements] each, to be saved and restored.
+  const ShardRange& range() const { return range_; }
+
+  // The state over the range, [range().size()] each, to be saved and restored.
   const Tensor& exp_avg() const { return exp_avg_; }
   const Tensor& exp_avg_sq() const { return exp_avg_sq_; }
 
  private:
   // Neighbours in the index space that are updated in one call.
-  struct Range {
-    int64_t begin, end;
+  struct Run {
+    ShardRange range;
     bool weight_decay;
   };
-  static std::vector<Range> RangesOf(const ParameterArena& parameters);
+  static std::vector<Run> RunsOf(const ParameterArena& parameters, const ShardRange& range);
 
-  AdamW(const ParameterArena& parameters, HostMemory memory);
+  AdamW(const ParameterArena& parameters, const ShardRange& range, const Tensor& grads,
+        HostMemory memory);
 
-  const ParameterArena* parameters_;
-  std::vector<Range> ranges_;
+  Tensor values_;  // [num_elements]
+  ShardRange range_;
+  std::vector<Run> runs_;
+  Tensor grads_;
   HostMemory memory_;
   Tensor exp_avg_, exp_avg_sq_;
 };

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -14,10 +16,12 @@
 namespace strake {
 namespace {
 
+using testing::CopyConvert;
 using testing::FillNormal;
 using testing::RelativeError;
 using testing::SameBits;
 using testing::TestContext;
+using testing::TestTensor;
 
 constexpr AdamWStep kStep = {
     .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 1};
@@ -44,6 +48,10 @@ class Model {
  private:
   ParameterArena arena_;
 };
+
+absl::StatusOr<AdamW> Whole(const ParameterArena& arena) {
+  return AdamW::Create(arena, {0, arena.num_elements()}, arena.grads());
+}
 
 void Train(const Context& ctx, Model& model, AdamW& adamw, int first, int last) {
   for (int t = first; t <= last; ++t) {
@@ -82,7 +90,7 @@ TEST(AdamWTest, FollowsTheDefinition) {
   const TestContext ctx;
   for (const DType dtype : {DType::kF64, DType::kF32}) {
     Model model(dtype);
-    auto adamw = AdamW::Create(model.arena());
+    auto adamw = Whole(model.arena());
     ASSERT_TRUE(adamw.ok());
     Train(ctx, model, *adamw, 1, kSteps);
     // Per step a weight rounds about twice; its update, lr = 1/100 of it, some ten times.
@@ -96,7 +104,7 @@ TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
   const TestContext ctx;
   Model model(DType::kF64), before(DType::kF64);
   model.FillGrads(1);
-  auto adamw = AdamW::Create(model.arena());
+  auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.weight_decay = 0;
@@ -116,7 +124,7 @@ TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
 TEST(AdamWTest, DecaysOnlyWhatDecays) {
   const TestContext ctx;
   Model model(DType::kF32), before(DType::kF32);
-  auto adamw = AdamW::Create(model.arena());
+  auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.lr = 0.5;
@@ -135,7 +143,7 @@ TEST(AdamWTest, DecaysOnlyWhatDecays) {
 TEST(AdamWTest, GapsStayZero) {
   const TestContext ctx;
   Model model(DType::kF32);
-  auto adamw = AdamW::Create(model.arena());
+  auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
   Train(ctx, model, *adamw, 1, 2);
   std::vector<bool> is_gap(model.arena().num_elements(), true);
@@ -152,13 +160,13 @@ TEST(AdamWTest, GapsStayZero) {
 TEST(AdamWTest, ResumingGivesTheSameBits) {
   const TestContext ctx;
   Model straight(DType::kF32), resumed(DType::kF32);
-  auto one = AdamW::Create(straight.arena());
+  auto one = Whole(straight.arena());
   ASSERT_TRUE(one.ok());
   Train(ctx, straight, *one, 1, 6);
-  auto first = AdamW::Create(resumed.arena());
+  auto first = Whole(resumed.arena());
   ASSERT_TRUE(first.ok());
   Train(ctx, resumed, *first, 1, 3);
-  auto second = AdamW::Create(resumed.arena());
+  auto second = Whole(resumed.arena());
   ASSERT_TRUE(second.ok());
   const auto copy = [](const Tensor& from, const Tensor& to) {
     std::memcpy(to.raw(), from.raw(), from.num_bytes());
@@ -175,7 +183,7 @@ TEST(AdamWTest, TheSameBitsWithAnyNumberOfThreads) {
   Model one(DType::kF32), three(DType::kF32);
   for (auto [model, num_threads] : {std::pair{&one, 1}, {&three, 3}}) {
     const TestContext ctx(OpSet::kAuto, num_threads);
-    auto adamw = AdamW::Create(model->arena());
+    auto adamw = Whole(model->arena());
     ASSERT_TRUE(adamw.ok());
     Train(ctx, *model, *adamw, 1, 2);
   }
@@ -184,24 +192,70 @@ TEST(AdamWTest, TheSameBitsWithAnyNumberOfThreads) {
 
 TEST(AdamWTest, StateIsTwoArrays) {
   Model model(DType::kF32);
-  const auto adamw = AdamW::Create(model.arena());
+  const auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
-  EXPECT_EQ(AdamW::StateBytes(model.arena()), 2 * 4 * model.arena().num_elements());
+  EXPECT_EQ(AdamW::StateBytes(model.arena(), {0, model.arena().num_elements()}),
+            2 * 4 * model.arena().num_elements());
   EXPECT_EQ(adamw->exp_avg().shape(), model.arena().values().shape());
   ParameterArena plan;
   plan.Add({{"w", 4}}, {100, 4}, true);
   plan.AllocateDryRun(DType::kF32);
-  EXPECT_EQ(AdamW::StateBytes(plan), 2 * 4 * 448);
+  EXPECT_EQ(AdamW::StateBytes(plan, {0, 448}), 2 * 4 * 448);
+}
+
+// Empty ranges, boundaries within parameters, and gradients elsewhere than in the arena.
+TEST(AdamWTest, RangesGiveTheBitsOfTheWhole) {
+  const TestContext ctx;
+  Model whole(DType::kF32), parts(DType::kF32);
+  auto expected = Whole(whole.arena());
+  ASSERT_TRUE(expected.ok());
+  Train(ctx, whole, *expected, 1, 3);
+
+  const int64_t bounds[] = {0, 0, 64, 192, 230, 384, parts.arena().num_elements()};
+  std::vector<std::unique_ptr<TestTensor>> grads;
+  std::vector<AdamW> adamws;
+  for (int i = 0; i + 1 < static_cast<int>(std::size(bounds)); ++i) {
+    const ShardRange range = {bounds[i], bounds[i + 1]};
+    grads.push_back(std::make_unique<TestTensor>(DType::kF32, Shape{range.size()}));
+    auto adamw = AdamW::Create(parts.arena(), range, *grads.back());
+    ASSERT_TRUE(adamw.ok());
+    EXPECT_EQ(adamw->range(), range);
+    EXPECT_EQ(adamw->exp_avg_sq().shape(), Shape{range.size()});
+    EXPECT_EQ(AdamW::StateBytes(parts.arena(), range), 2 * 4 * range.size());
+    adamws.push_back(*std::move(adamw));
+  }
+  for (int t = 1; t <= 3; ++t) {
+    parts.FillGrads(t);
+    AdamWStep step = kStep;
+    step.step = t;
+    step.grad_scale = 0.5;
+    for (size_t i = 0; i < adamws.size(); ++i) {
+      const ShardRange& range = adamws[i].range();
+      CopyConvert(parts.arena().grads().Rows(range.begin, range.end), *grads[i]);
+    }
+    parts.arena().ZeroGrads();  // nobody reads these
+    for (AdamW& adamw : adamws) ASSERT_TRUE(adamw.Step(ctx, step).ok());
+  }
+  EXPECT_TRUE(SameBits(parts.arena().values(), whole.arena().values()));
+  for (const AdamW& adamw : adamws) {
+    const auto same = [&](const Tensor& part, const Tensor& all) {
+      return SameBits(part, all.Rows(adamw.range().begin, adamw.range().end));
+    };
+    EXPECT_TRUE(same(adamw.exp_avg(), expected->exp_avg())) << adamw.range().begin;
+    EXPECT_TRUE(same(adamw.exp_avg_sq(), expected->exp_avg_sq())) << adamw.range().begin;
+  }
 }
 
 TEST(AdamWDeathTest, NeedsGradientsAndEps) {
   ParameterArena arena;
   arena.Add({{"w", 4}}, {4}, true);
   ASSERT_TRUE(arena.Allocate(DType::kF32, false).ok());
-  EXPECT_DEATH((void)AdamW::Create(arena), "\\[adamw\\] values f32\\[64\\], gradients");
+  EXPECT_DEATH((void)Whole(arena), "\\[adamw\\] values f32\\[64\\], range \\[0, 64\\), gradients");
+  const TestTensor grads(DType::kF32, {64});
+  EXPECT_DEATH((void)AdamW::Create(arena, {0, 63}, grads), "range \\[0, 63\\), gradients f32");
   const TestContext ctx;
   Model model(DType::kF32);
-  auto adamw = AdamW::Create(model.arena());
+  auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.eps = 0;
