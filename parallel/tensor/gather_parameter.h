@@ -1,0 +1,37 @@
+// Gathering a whole parameter from the ranks that hold its parts.
+#ifndef STRAKE_PARALLEL_TENSOR_GATHER_PARAMETER_H_
+#define STRAKE_PARALLEL_TENSOR_GATHER_PARAMETER_H_
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
+#include "parallel/mesh/mesh.h"
+
+namespace strake {
+
+// On the mesh's rank 0: a parameter's values, [whole.shape], of any dtype, in `memory` or, with one
+// tensor-parallel rank, in `values` itself; what is padding holds zeros. On other ranks: undefined.
+//
+//   T tensor-parallel ranks, N elements of the index space, which is the same on every rank
+//   parts   [T] the parameter as each tensor-parallel rank holds it, of arenas that may be of dry
+//           runs; rank 0 reads all of them, others their own alone
+//   whole   the parameter of one rank without tensor parallelism; rank 0 reads it
+//   ranges  by dp rank: the part of the index space that its `values` cover; together they cover
+//   the
+//           parameter once. Empty where each dp rank has all of it
+//   values  [N], or [size of the rank's range]: an array over the rank's index space
+//
+// All ranks call it, for the same parameters in the same order. First the dp ranks send what they
+// have to dp rank 0 (with `ranges` alone), then the tensor-parallel ranks that own a slice theirs
+// to rank 0. It then holds the whole parameter and up to one rank's part. ResourceExhausted where
+// there is no memory; else the communicator's error. The mesh has axes dp and tp alone.
+absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
+                                       const Parameter& whole, absl::Span<const ShardRange> ranges,
+                                       const Tensor& values, HostMemory* memory);
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_TENSOR_GATHER_PARAMETER_H_
