@@ -1,6 +1,5 @@
 #include "parallel/tensor/row_parallel_linear.h"
 
-#include <cstring>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -39,7 +38,7 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::FromFull(const Tensor& weig
   }
   STRAKE_RETURN_IF_ERROR(arena->Allocate(weight.dtype(), /*with_gradients=*/true));
   shards.Slice(weight, tp.rank(), w->value);
-  if (b != nullptr) std::memcpy(b->value.raw(), bias.raw(), bias.num_bytes());
+  if (b != nullptr) WeightShards::Replicated({out}, tp.size()).Slice(bias, tp.rank(), b->value);
   RowParallelLinear layer(w, b, tp);
   layer.owned_ = std::move(arena);
   return layer;

@@ -51,7 +51,8 @@ class RowParallelLinear {
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(). `saved` may be null where no backward pass follows.
+  // Outputs are allocated from ctx.arena(), and saved->dy with sequence parallelism; without, it is
+  // dy itself. `saved` may be null where no backward pass follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x,
                                  RowParallelLinearSaved* saved) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,

@@ -72,11 +72,13 @@ absl::StatusOr<Tensor> TensorParallel::GatherTokens(const Context& ctx, const Te
 
 Pending<Tensor> TensorParallel::SumTokens(const Context& ctx, const Tensor& x,
                                           const Tensor& y) const {
+  CHECK(sequence_parallel_ || x.raw() == y.raw())
+      << "[tensor_parallel] an all-reduce is in place: x " << x.ToString() << ", y "
+      << y.ToString();
   if (!Communicates(ctx)) return y;
   if (sequence_parallel_) {
     return Profiled(ctx, "reduce_scatter", y, communicator().ReduceScatterSum(x, y));
   }
-  CHECK_EQ(x.raw(), y.raw()) << "[tensor_parallel] an all-reduce is in place";
   return Profiled(ctx, "all_reduce", y, communicator().AllReduceSum(y));
 }
 

@@ -8,11 +8,12 @@ namespace strake {
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse) {
-  if (tp.size() == 1) return SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+  if (tp.size() == 1 && logits.dim(1) == slice.vocab_size) {
+    return SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+  }
   const ActivationScope scope(ctx.arena());
   const int64_t n = logits.dim(0);
-  const DType real = logits.dtype() == DType::kC128 ? DType::kF64 : logits.dtype();
-  const Tensor max = ctx.arena().Allocate(real, {n});
+  const Tensor max = ctx.arena().Allocate(SoftmaxMaxDType(logits.dtype()), {n});
   const Tensor sums = ctx.arena().Allocate(logits.dtype(), {2, n});
   STRAKE_RETURN_IF_ERROR(SoftmaxSliceMax(ctx, logits, slice, max));
   STRAKE_RETURN_IF_ERROR(tp.AllReduceMax(ctx, max));
