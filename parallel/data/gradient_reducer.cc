@@ -1,7 +1,6 @@
 #include "parallel/data/gradient_reducer.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -16,32 +15,9 @@
 namespace strake {
 namespace {
 
-// One slot reduces while two are assigned; then that of the bucket with the first parameters.
-constexpr int kRingSlots = 3;
-constexpr int kNumSlots = kRingSlots + 1;
-
-int SlotOf(int bucket, int num_buckets) {
-  return bucket == num_buckets - 1 ? kRingSlots : bucket % kRingSlots;
-}
-
-// Each as large as the largest bucket that it will hold.
-std::array<int64_t, kNumSlots> SlotElements(const std::vector<ShardRange>& buckets) {
-  std::array<int64_t, kNumSlots> sizes = {};
-  const int num_buckets = static_cast<int>(buckets.size());
-  for (int b = 0; b < num_buckets; ++b) {
-    int64_t& size = sizes[SlotOf(b, num_buckets)];
-    size = std::max(size, buckets[b].size());
-  }
-  return sizes;
-}
-
 ShardRange UpdatedRange(int64_t num_elements, int dp_size, int dp_rank, int zero) {
   return zero == 0 ? ShardRange{0, num_elements}
                    : DataParallelRange(num_elements, dp_size, dp_rank);
-}
-
-void ZeroTensor(const Tensor& x) {
-  if (x.num_bytes() > 0) std::memset(x.raw(), 0, x.num_bytes());
 }
 
 }  // namespace
@@ -53,13 +29,13 @@ GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
       options_(options),
       range_(UpdatedRange(parameters->num_elements(), dp.size(), dp.rank(), options.zero)) {
   for (const ShardRange& range : GradientBuckets(*parameters, options.bucket_bytes)) {
-    buckets_.push_back({.range = range});
+    buckets_.push_back({range});
   }
-  for (Parameter& parameter : parameters->parameters()) {
+  for (const Parameter& parameter : parameters->parameters()) {
     const auto holds = [&](const Bucket& b) { return b.range.Contains(parameter.offset); };
     const auto bucket = std::find_if(buckets_.begin(), buckets_.end(), holds);
     CHECK(bucket != buckets_.end()) << "[gradient_reducer] no bucket holds " << parameter.name();
-    bucket->parameters.push_back(&parameter);
+    ++bucket->num_parameters;
     announcements_[&parameter].bucket = static_cast<int>(bucket - buckets_.begin());
   }
 }
@@ -75,74 +51,39 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
   return reducer;
 }
 
-bool GradientReducer::sharded() const { return options_.zero == 2 && dp_.size() > 1; }
-
 size_t GradientReducer::GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
                                       const GradientReducerOptions& options) {
   int64_t elements = parameters.num_elements();
   if (options.zero == 2 && dp_size > 1) {
     elements = DataParallelRange(elements, dp_size, dp_rank).size();
-    const auto slots = SlotElements(GradientBuckets(parameters, options.bucket_bytes));
-    elements += std::accumulate(slots.begin(), slots.end(), int64_t{0});
+    elements += GradientSlots::NumElements(GradientBuckets(parameters, options.bucket_bytes));
   }
   return elements * DTypeSize(parameters.grad_dtype());
 }
 
 absl::Status GradientReducer::Allocate() {
-  Tensor all = parameters_->grads();
-  if (options_.zero == 2) {
-    const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
-    STRAKE_ASSIGN_OR_RETURN(memory_, HostMemory::Allocate(bytes));
-    const DType dtype = parameters_->grad_dtype();
-    all = Tensor(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))});
-  }
-  if (sharded()) {
-    grads_ = all.Rows(0, range_.size());
-    PlaceSlots(all.Rows(range_.size(), all.dim(0)));
+  if (options_.zero < 2) {
+    grads_ = parameters_->grads().Rows(range_.begin, range_.end);
     return absl::OkStatus();
   }
-  grads_ = all.Rows(range_.begin, range_.end);
-  for (int b = 0; b < static_cast<int>(buckets_.size()); ++b) {
-    buckets_[b].grads = all.Rows(buckets_[b].range.begin, buckets_[b].range.end);
-    if (options_.zero == 2) Assign(b);
+  const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
+  STRAKE_ASSIGN_OR_RETURN(memory_, HostMemory::Allocate(bytes));
+  const DType dtype = parameters_->grad_dtype();
+  const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))});
+  grads_ = all.Rows(0, range_.size());
+  if (dp_.size() == 1) {
+    PlaceGradients(parameters_, range_, grads_);
+  } else {
+    slots_.emplace(parameters_, GradientBuckets(*parameters_, options_.bucket_bytes),
+                   all.Rows(range_.size(), all.dim(0)));
   }
   return absl::OkStatus();
 }
 
-void GradientReducer::PlaceSlots(const Tensor& memory) {
-  std::vector<ShardRange> ranges;
-  for (const Bucket& bucket : buckets_) ranges.push_back(bucket.range);
-  const auto sizes = SlotElements(ranges);
-  for (int b = 0; b < static_cast<int>(buckets_.size()); ++b) {
-    const int slot = SlotOf(b, static_cast<int>(buckets_.size()));
-    const int64_t begin = std::accumulate(sizes.begin(), sizes.begin() + slot, int64_t{0});
-    buckets_[b].grads = memory.Rows(begin, begin + buckets_[b].range.size());
-    Withdraw(b);
-  }
-}
-
-// Gives the bucket's parameters their gradients, zeroed.
-void GradientReducer::Assign(int bucket) {
-  const Bucket& to = buckets_[bucket];
-  for (const Reduction& reduction : reductions_) {
-    CHECK_NE(buckets_[reduction.bucket].grads.raw(), to.grads.raw())
-        << "[gradient_reducer] bucket " << bucket << " gets the slot of bucket " << reduction.bucket
-        << ", which is being reduced";
-  }
-  ZeroTensor(to.grads);
-  for (Parameter* parameter : to.parameters) {
-    const int64_t begin = parameter->offset - to.range.begin;
-    parameter->grad =
-        to.grads.Rows(begin, begin + parameter->num_elements()).Reshape(parameter->shape);
-  }
-}
-
-// Null data: nobody can add to what is being reduced.
-void GradientReducer::Withdraw(int bucket) {
-  const Bucket& from = buckets_[bucket];
-  for (Parameter* parameter : from.parameters) {
-    parameter->grad = Tensor(nullptr, from.grads.dtype(), parameter->shape);
-  }
+Tensor GradientReducer::BucketGrads(int bucket) const {
+  if (sharded()) return slots_->grads(bucket);
+  const ShardRange& range = buckets_[bucket].range;
+  return parameters_->grads().Rows(range.begin, range.end);
 }
 
 void GradientReducer::StartMicroBatch(bool last) {
@@ -153,11 +94,8 @@ void GradientReducer::StartMicroBatch(bool last) {
   last_ = last;
   next_bucket_ = 0;
   for (auto& [parameter, announcement] : announcements_) announcement.ready = false;
-  const int num_buckets = static_cast<int>(buckets_.size());
-  for (int b = 0; b < num_buckets; ++b) {
-    buckets_[b].num_waiting = static_cast<int64_t>(buckets_[b].parameters.size());
-    if (sharded() && (b < kRingSlots - 1 || b == num_buckets - 1)) Assign(b);
-  }
+  for (Bucket& bucket : buckets_) bucket.num_waiting = bucket.num_parameters;
+  if (sharded()) slots_->StartMicroBatch();
 }
 
 void GradientReducer::OnGradReady(const Parameter& parameter) {
@@ -183,15 +121,14 @@ void GradientReducer::OnGradReady(const Parameter& parameter) {
 void GradientReducer::Reduce(int bucket) {
   if (dp_.size() == 1 || (!sharded() && !last_)) return;
   reductions_.push_back(StartSum(bucket));
-  if (sharded()) Withdraw(bucket);
+  if (sharded()) slots_->Complete(bucket);
   const size_t num_in_flight = !options_.overlap ? 0 : sharded() ? 1 : buckets_.size();
   while (reductions_.size() > num_in_flight) FinishOldest();
-  const int after_next = bucket + kRingSlots - 1;
-  if (sharded() && after_next < static_cast<int>(buckets_.size()) - 1) Assign(after_next);
+  if (sharded()) slots_->AssignAfterNext(bucket);
 }
 
 GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
-  const Tensor& grads = buckets_[bucket].grads;
+  const Tensor grads = BucketGrads(bucket);
   const ShardRange& range = buckets_[bucket].range;
   if (options_.zero == 0) return {bucket, range.begin, dp_.AllReduceSum(grads)};
   const auto counts = DataParallelCounts(range, parameters_->num_elements(), dp_.size());
@@ -202,13 +139,18 @@ GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
 
 void GradientReducer::FinishOldest() {
   Reduction reduction = std::move(reductions_.front());
-  const absl::StatusOr<Tensor> sums = reduction.sums.Wait();
   reductions_.pop_front();
+  const absl::StatusOr<Tensor> sums = reduction.sums.Wait();
   error_.Update(sums.status());
-  if (!sums.ok() || !sharded() || sums->num_elements() == 0) return;
-  const int64_t begin = reduction.begin - range_.begin;
-  const Tensor kept = grads_.Rows(begin, begin + sums->num_elements());
-  const void* const terms[] = {kept.raw(), sums->raw()};
+  if (!sharded()) return;
+  if (sums.ok()) AddToKept(*sums, reduction.begin - range_.begin);
+  slots_->Free(reduction.bucket);
+}
+
+void GradientReducer::AddToKept(const Tensor& sums, int64_t begin) const {
+  if (sums.num_elements() == 0) return;  // `begin` may lie outside
+  const Tensor kept = grads_.Rows(begin, begin + sums.num_elements());
+  const void* const terms[] = {kept.raw(), sums.raw()};
   void* const output = kept.raw();
   SumInRankOrder(kept.dtype(), terms, kept.num_elements(), absl::MakeConstSpan(&output, 1));
 }
@@ -228,7 +170,7 @@ absl::Status GradientReducer::FinishMicroBatch() {
 void GradientReducer::ZeroGrads() {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ZeroGrads() within a micro-batch";
   if (options_.zero == 2) {
-    ZeroTensor(grads_);
+    std::memset(grads_.raw(), 0, grads_.num_bytes());
   } else {
     parameters_->ZeroGrads();
   }

@@ -10,11 +10,8 @@
 // the bucket's gradients stand in a slot, and this rank's part of their sum is added to what it
 // keeps. Sums, never means; with one rank there are no collectives, whatever `zero` is.
 //
-// Slots. The bucket that holds the first parameters has one of its own for the whole micro-batch: a
-// head that is tied to the embedding adds to it first. The others share three in turn: while one is
-// being reduced, the bucket that fills and its successor have theirs, since a layer may write its
-// weight's gradient before it announces its bias's. Parameter::grad has null data where a parameter
-// has no slot, and every slot is zero when it is assigned.
+// With slots, Parameter::grad has null data where a bucket has none (gradient_slots.h), and always
+// between micro-batches.
 //
 // Bits: with equal gradients, every bucket size, `overlap` on or off, and zero 0 and 1 give the
 // same. Gaps between parameters stay 0.
@@ -27,6 +24,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -38,6 +36,7 @@
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/data/gradient_slots.h"
 
 namespace strake {
 
@@ -90,9 +89,8 @@ class GradientReducer {
  private:
   struct Bucket {
     ShardRange range;
-    std::vector<Parameter*> parameters = {};
-    Tensor grads = {};  // [range.size()], its slot's with zero 2
-    int64_t num_waiting = 0;
+    int64_t num_parameters = 0;
+    int64_t num_waiting = 0;  // in this micro-batch
   };
   // Where a parameter stands.
   struct Announcement {
@@ -107,14 +105,13 @@ class GradientReducer {
 
   GradientReducer(ParameterArena* parameters, Communicator& dp,
                   const GradientReducerOptions& options);
-  bool sharded() const;  // gradients stand in slots
   absl::Status Allocate();
-  void PlaceSlots(const Tensor& memory);
-  void Assign(int bucket);
-  void Withdraw(int bucket);
+  bool sharded() const { return slots_.has_value(); }
+  Tensor BucketGrads(int bucket) const;
   void Reduce(int bucket);
   Reduction StartSum(int bucket);
   void FinishOldest();
+  void AddToKept(const Tensor& sums, int64_t begin) const;
 
   ParameterArena* const parameters_;
   Communicator& dp_;
@@ -122,7 +119,8 @@ class GradientReducer {
   const ShardRange range_;
   std::vector<Bucket> buckets_;
   absl::flat_hash_map<const Parameter*, Announcement> announcements_;
-  HostMemory memory_;  // with zero 2
+  HostMemory memory_;                   // with zero 2
+  std::optional<GradientSlots> slots_;  // and more than one rank
   Tensor grads_;
 
   bool in_micro_batch_ = false;

@@ -1,0 +1,394 @@
+#include "parallel/data/gradient_reducer.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "parallel/comm/threads_communicator.h"
+#include "parallel/data/gradient_buckets.h"
+#include "parallel/mesh/run_on_threads.h"
+
+namespace strake {
+namespace {
+
+using ::testing::AllOf;
+using testing::GetElement;
+using ::testing::HasSubstr;
+using testing::SetElement;
+
+using Kind = CollectiveKind;
+
+// One parameter each; seven in three buckets, in two ways; all in one.
+constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
+
+// Ragged, with gaps behind them, at 0, 64, 128, 384, 448, 512 and 704 of 768.
+void AddParameters(ParameterArena* arena) {
+  arena->Add({{"embedding", 7}}, {5, 7}, true);
+  arena->Add({{"positions", 3}}, {3}, true);
+  arena->Add({{"weight", 3}}, {70, 3}, true);
+  arena->Add({{"bias", 7}}, {7}, false);
+  arena->Add({{"single", 1}}, {1, 1}, true);
+  arena->Add({{"norm.weight", 130}}, {130}, false);
+  arena->Add({{"norm.bias", 64}}, {64}, false);
+}
+
+std::unique_ptr<ParameterArena> MakeArena(DType dtype, int zero) {
+  auto arena = std::make_unique<ParameterArena>();
+  AddParameters(arena.get());
+  EXPECT_TRUE(arena->Allocate(dtype, /*with_gradients=*/zero < 2).ok());
+  return arena;
+}
+
+// What a backward pass adds to element i of the index space; `part` 1 is a tied head's.
+using Term = std::function<double(int rank, int micro_batch, int part, int64_t i)>;
+
+// Different everywhere, and so small that every sum is exact.
+double SmallInteger(int rank, int micro_batch, int part, int64_t i) {
+  return static_cast<double>((i * 7 + rank * 31 + micro_batch * 11 + part * 5) % 97 - 40);
+}
+
+// Sums of these depend on their order.
+double NormalNumber(int rank, int micro_batch, int part, int64_t i) {
+  return Philox(7, RandomUse::kTesting, (rank * 8 + micro_batch) * 2 + part).Normal(i);
+}
+
+void AddTerms(const Parameter& p, const Term& term, int rank, int micro_batch, int part) {
+  for (int64_t i = 0; i < p.num_elements(); ++i) {
+    SetElement(p.grad, i, GetElement(p.grad, i) + term(rank, micro_batch, part, p.offset + i));
+  }
+}
+
+// As a model with a tied head: the first parameter's gradient is written first and last, and the
+// norm writes its weight's before it announces its bias's.
+void Backward(GradientReducer& reducer, const ParameterArena& arena, const Term& term, int rank,
+              int micro_batch) {
+  const std::deque<Parameter>& p = arena.parameters();
+  const auto add = [&](int i, int part) { AddTerms(p[i], term, rank, micro_batch, part); };
+  add(0, 1);
+  add(5, 0);
+  add(6, 0);
+  reducer.OnGradReady(p[6]);
+  reducer.OnGradReady(p[5]);
+  for (int i = 4; i >= 0; --i) {
+    add(i, 0);
+    reducer.OnGradReady(p[i]);
+  }
+}
+
+struct Layout {
+  int dp = 1;
+  int num_micro_batches = 1;
+  GradientReducerOptions options = {};
+  DType dtype = DType::kF32;
+
+  std::string ToString() const {
+    return absl::StrCat("dp ", dp, ", zero ", options.zero, ", bucket_bytes ", options.bucket_bytes,
+                        ", overlap ", options.overlap, ", micro-batches ", num_micro_batches, ", ",
+                        DTypeName(dtype));
+  }
+};
+
+// A step on one rank, from zeroed gradients.
+absl::Status Step(GradientReducer& reducer, const ParameterArena& arena, const Layout& run,
+                  const Term& term, int rank) {
+  reducer.ZeroGrads();
+  for (int m = 0; m < run.num_micro_batches; ++m) {
+    reducer.StartMicroBatch(/*last=*/m + 1 == run.num_micro_batches);
+    Backward(reducer, arena, term, rank, m);
+    STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch());
+  }
+  return absl::OkStatus();
+}
+
+using RankBody =
+    std::function<absl::Status(GradientReducer&, const ParameterArena&, Communicator&)>;
+
+absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
+  return RunOnThreads({.dp = run.dp, .pp = 1, .cp = 1, .tp = 1}, {.check = true},
+                      [&](const Mesh& mesh) -> absl::Status {
+                        Communicator& dp = mesh.communicator(MeshAxis::kDp);
+                        const auto arena = MakeArena(run.dtype, run.options.zero);
+                        STRAKE_ASSIGN_OR_RETURN(
+                            const std::unique_ptr<GradientReducer> reducer,
+                            GradientReducer::Create(arena.get(), dp, run.options));
+                        return body(*reducer, *arena, dp);
+                      });
+}
+
+// [num_elements]: the sum over ranks, micro-batches and parts, 0 in the gaps.
+std::vector<double> ExpectedSums(const ParameterArena& arena, const Layout& run) {
+  std::vector<double> sums(arena.num_elements());
+  for (const Parameter& p : arena.parameters()) {
+    for (int64_t i = p.offset; i < p.offset + p.num_elements(); ++i) {
+      for (int r = 0; r < run.dp; ++r) {
+        for (int m = 0; m < run.num_micro_batches; ++m) {
+          sums[i] += SmallInteger(r, m, 0, i);
+          if (p.offset == 0) sums[i] += SmallInteger(r, m, 1, i);
+        }
+      }
+    }
+  }
+  return sums;
+}
+
+void ExpectSums(const GradientReducer& reducer, const std::vector<double>& sums,
+                const Layout& run) {
+  int num_wrong = 0;
+  for (int64_t i = 0; i < reducer.range().size(); ++i) {
+    num_wrong += GetElement(reducer.grads(), i) != sums[reducer.range().begin + i];
+  }
+  EXPECT_EQ(num_wrong, 0) << run.ToString();
+}
+
+// How often and how much each rank sends per step.
+void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layout& run) {
+  const int64_t num_buckets = GradientBuckets(arena, run.options.bucket_bytes).size();
+  const int64_t times = run.dp == 1 ? 0 : run.options.zero == 2 ? run.num_micro_batches : 1;
+  const CollectiveStats::Entry expected = {
+      times * num_buckets,
+      times * arena.num_elements() * static_cast<int64_t>(DTypeSize(arena.grad_dtype()))};
+  const Kind kind = run.options.zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum;
+  EXPECT_EQ(dp.stats()[kind], expected) << run.ToString();
+  EXPECT_EQ(dp.stats().Total(), expected) << run.ToString();
+}
+
+void ExpectSumsOf(const Layout& run) {
+  const absl::Status status = OnEveryRank(
+      run,
+      [&](GradientReducer& reducer, const ParameterArena& arena, Communicator& dp) -> absl::Status {
+        const ShardRange range =
+            run.options.zero == 0 ? ShardRange{0, 768} : DataParallelRange(768, run.dp, dp.rank());
+        EXPECT_EQ(reducer.range(), range) << run.ToString();
+        for (int step = 0; step < 2; ++step) {
+          dp.ClearStats();
+          STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, SmallInteger, dp.rank()));
+          ExpectSums(reducer, ExpectedSums(arena, run), run);
+          ExpectCalls(arena, dp, run);
+        }
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status << "\n" << run.ToString();
+}
+
+TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
+  for (int dp = 1; dp <= 4; ++dp) {
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const int64_t bucket_bytes : kBucketBytes) {
+        for (const bool overlap : {true, false}) {
+          for (const int num_micro_batches : {1, 3}) {
+            ExpectSumsOf({dp, num_micro_batches, {zero, bucket_bytes, overlap}});
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(GradientReducerTest, RangesMayBeEmpty) {
+  for (const int zero : {1, 2}) ExpectSumsOf({.dp = 14, .options = {zero, 1}});
+}
+
+TEST(GradientReducerTest, OtherDTypes) {
+  for (const DType dtype : {DType::kF64, DType::kBf16}) {
+    for (int zero = 0; zero <= 2; ++zero) {
+      ExpectSumsOf({.dp = 2, .num_micro_batches = 2, .options = {zero, 1}, .dtype = dtype});
+    }
+  }
+}
+
+// [768] after a step: every rank's range of grads(), put together.
+std::vector<float> BitsOf(const Layout& run) {
+  std::vector<float> all(768);
+  std::mutex mutex;
+  const absl::Status status = OnEveryRank(
+      run,
+      [&](GradientReducer& reducer, const ParameterArena& arena, Communicator& dp) -> absl::Status {
+        STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (reducer.range().size() > 0) {
+          std::memcpy(&all[reducer.range().begin], reducer.grads().raw(),
+                      reducer.grads().num_bytes());
+        }
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return all;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+TEST(GradientReducerTest, BucketsOverlapAndShardedSumsMoveNoBit) {
+  for (const int num_micro_batches : {1, 3}) {
+    Layout run = {.dp = 3, .num_micro_batches = num_micro_batches};
+    const std::vector<float> all_reduced = BitsOf(run);
+    run.options.zero = 2;
+    const std::vector<float> sharded = BitsOf(run);
+    // Zero 2 adds micro-batches after ranks, the others before.
+    EXPECT_EQ(SameBits(sharded, all_reduced), num_micro_batches == 1);
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const int64_t bucket_bytes : kBucketBytes) {
+        for (const bool overlap : {true, false}) {
+          run.options = {zero, bucket_bytes, overlap};
+          EXPECT_TRUE(SameBits(BitsOf(run), zero == 2 ? sharded : all_reduced)) << run.ToString();
+        }
+      }
+    }
+  }
+}
+
+TEST(GradientReducerTest, GapsStayZero) {
+  for (const int zero : {0, 1}) {
+    const Layout run = {.dp = 2, .num_micro_batches = 2, .options = {zero, 1}};
+    const absl::Status status =
+        OnEveryRank(run,
+                    [&](GradientReducer& reducer, const ParameterArena& arena,
+                        Communicator& dp) -> absl::Status {
+                      STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
+                      std::vector<bool> is_gap(arena.num_elements(), true);
+                      for (const Parameter& p : arena.parameters()) {
+                        std::fill_n(is_gap.begin() + p.offset, p.num_elements(), false);
+                      }
+                      for (int64_t i = 0; i < arena.num_elements(); ++i) {
+                        EXPECT_EQ(arena.grads().data<float>()[i] == 0, is_gap[i]) << i;
+                      }
+                      return absl::OkStatus();
+                    });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+// Ranges of dp 3 are 256 elements long. Of one parameter each, in the order 64, 192, 64, 64, 256,
+// 64 and 64, three slots share the first six as 64, 256 and 64, and the last has its own 64.
+TEST(GradientReducerTest, GradientBytesCountTheSlots) {
+  ParameterArena dry_run;
+  AddParameters(&dry_run);
+  dry_run.AllocateDryRun(DType::kF32);
+  for (const int zero : {0, 1}) {
+    EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 0, {zero, 1}), 4 * 768);
+  }
+  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 1, 0, {2, 1}), 4 * 768);
+  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 1, {2, 1}), 4 * (256 + 64 + 256 + 64 + 64));
+  // 256, 384 and 128 elements: each has its own slot.
+  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 1, {2, 4 * 200}), 4 * (256 + 768));
+  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 14, 0, {2, 1 << 20}), 4 * (0 + 768));
+}
+
+TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
+  const auto arena = MakeArena(DType::kF32, 2);
+  const auto ranks = CreateThreadsCommunicators(2, {});
+  auto reducer = GradientReducer::Create(arena.get(), *ranks[0], {.zero = 2, .bucket_bytes = 1});
+  ASSERT_TRUE(reducer.ok()) << reducer.status();
+  const auto with_memory = [&] {
+    std::string names;
+    for (const Parameter& p : arena->parameters()) {
+      if (p.grad.raw() != nullptr) absl::StrAppend(&names, p.name(), " ");
+    }
+    return names;
+  };
+  EXPECT_EQ(with_memory(), "");
+  (*reducer)->StartMicroBatch(true);
+  EXPECT_EQ(with_memory(), "embedding norm.weight norm.bias ");
+  (*reducer)->OnGradReady(arena->parameters()[6]);
+  EXPECT_EQ(with_memory(), "embedding single norm.weight ");
+}
+
+// Rank 1 stops before its backward pass, and in it.
+TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
+  for (int zero = 0; zero <= 2; ++zero) {
+    for (const bool overlap : {true, false}) {
+      for (const int num_announced : {0, 3}) {
+        const Layout run = {.dp = 2, .options = {zero, 1, overlap}};
+        absl::Status of_rank_0;
+        const absl::Status status =
+            OnEveryRank(run,
+                        [&](GradientReducer& reducer, const ParameterArena& arena,
+                            Communicator& dp) -> absl::Status {
+                          reducer.StartMicroBatch(true);
+                          const int end = dp.rank() == 0 ? 0 : 7 - num_announced;
+                          for (int i = 6; i >= end; --i) reducer.OnGradReady(arena.parameters()[i]);
+                          if (dp.rank() == 1) return absl::DataLossError("the disk of rank 1");
+                          return of_rank_0 = reducer.FinishMicroBatch();
+                        });
+        EXPECT_FALSE(status.ok()) << run.ToString();
+        EXPECT_THAT(std::string(of_rank_0.message()),
+                    AllOf(HasSubstr("axis dp"), HasSubstr("rank 1"),
+                          HasSubstr(zero == 0 ? "all_reduce_sum #" : "reduce_scatter_sum #")))
+            << run.ToString() << ", announced " << num_announced;
+      }
+    }
+  }
+}
+
+class GradientReducerDeathTest : public ::testing::Test {
+ protected:
+  GradientReducer& Make(const GradientReducerOptions& options, int dp = 1) {
+    arena_ = MakeArena(DType::kF32, options.zero);
+    ranks_ = CreateThreadsCommunicators(dp, {});
+    auto reducer = GradientReducer::Create(arena_.get(), *ranks_[0], options);
+    EXPECT_TRUE(reducer.ok()) << reducer.status();
+    reducer_ = *std::move(reducer);
+    return *reducer_;
+  }
+  const Parameter& parameter(int i) const { return arena_->parameters()[i]; }
+
+  std::unique_ptr<ParameterArena> arena_;
+  std::vector<std::unique_ptr<Communicator>> ranks_;
+  std::unique_ptr<GradientReducer> reducer_;
+};
+
+TEST_F(GradientReducerDeathTest, EachParameterOncePerMicroBatch) {
+  GradientReducer& reducer = Make({});
+  EXPECT_DEATH(reducer.OnGradReady(parameter(1)), "positions announced outside a micro-batch");
+  reducer.StartMicroBatch(false);
+  const auto other = MakeArena(DType::kF32, 0);
+  EXPECT_DEATH(reducer.OnGradReady(other->parameters()[1]), "positions announced by another");
+  for (int i = 6; i >= 0; --i) {
+    EXPECT_DEATH((void)reducer.FinishMicroBatch(), "embedding was not announced");
+    reducer.OnGradReady(parameter(i));
+    EXPECT_DEATH(reducer.OnGradReady(parameter(i)), "announced twice");
+  }
+  EXPECT_TRUE(reducer.FinishMicroBatch().ok());
+}
+
+TEST_F(GradientReducerDeathTest, CallsInTheirOrder) {
+  GradientReducer& reducer = Make({});
+  EXPECT_DEATH((void)reducer.FinishMicroBatch(), "without a start");
+  reducer.StartMicroBatch(true);
+  EXPECT_DEATH(reducer.StartMicroBatch(true), "within a micro-batch");
+  EXPECT_DEATH(reducer.ZeroGrads(), "within a micro-batch");
+  Backward(reducer, *arena_, SmallInteger, 0, 0);
+  EXPECT_TRUE(reducer.FinishMicroBatch().ok());
+  EXPECT_DEATH(reducer.StartMicroBatch(false), "without ZeroGrads");
+}
+
+TEST_F(GradientReducerDeathTest, AnnouncedBeforeThereIsASlot) {
+  GradientReducer& reducer = Make({.zero = 2, .bucket_bytes = 1}, 2);
+  reducer.StartMicroBatch(true);
+  EXPECT_DEATH(reducer.OnGradReady(parameter(2)),
+               "weight announced before its bucket has a slot.*ahead of bucket 0");
+}
+
+TEST_F(GradientReducerDeathTest, ArenaAndOptionsMustFit) {
+  Make({});
+  EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 2}),
+               "zero 2, values f32\\[768\\], gradients f32\\[768\\]");
+  EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 3}), "zero 3");
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,92 @@
+#include "parallel/data/gradient_slots.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "glog/logging.h"
+
+namespace strake {
+
+void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const Tensor& grads) {
+  for (Parameter& parameter : parameters->parameters()) {
+    if (!range.Contains(parameter.offset)) continue;
+    const int64_t begin = parameter.offset - range.begin;
+    parameter.grad = grads.Rows(begin, begin + parameter.num_elements()).Reshape(parameter.shape);
+  }
+}
+
+int GradientSlots::SlotOf(int bucket, int num_buckets) {
+  return bucket == num_buckets - 1 ? kNumShared : bucket % kNumShared;
+}
+
+std::array<int64_t, GradientSlots::kNumSlots> GradientSlots::Sizes(
+    const std::vector<ShardRange>& buckets) {
+  std::array<int64_t, kNumSlots> sizes = {};
+  const int num_buckets = static_cast<int>(buckets.size());
+  for (int b = 0; b < num_buckets; ++b) {
+    int64_t& size = sizes[SlotOf(b, num_buckets)];
+    size = std::max(size, buckets[b].size());
+  }
+  return sizes;
+}
+
+int64_t GradientSlots::NumElements(const std::vector<ShardRange>& buckets) {
+  const auto sizes = Sizes(buckets);
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+}
+
+GradientSlots::GradientSlots(ParameterArena* parameters, std::vector<ShardRange> buckets,
+                             const Tensor& memory)
+    : parameters_(parameters), buckets_(std::move(buckets)) {
+  CHECK(memory.shape() == Shape{NumElements(buckets_)})
+      << "[gradient_slots] memory " << memory.ToString() << " for " << NumElements(buckets_)
+      << " elements";
+  const auto sizes = Sizes(buckets_);
+  int64_t begin = 0;
+  for (int s = 0; s < kNumSlots; ++s) {
+    slots_[s] = memory.Rows(begin, begin + sizes[s]);
+    begin += sizes[s];
+  }
+  holders_.fill(kFree);
+  const int64_t n = parameters->num_elements();
+  PlaceGradients(parameters, {0, n}, Tensor(nullptr, memory.dtype(), {n}));
+}
+
+Tensor GradientSlots::grads(int bucket) const {
+  return slots_[SlotOf(bucket, num_buckets())].Rows(0, buckets_[bucket].size());
+}
+
+void GradientSlots::StartMicroBatch() {
+  for (int b = 0; b < num_buckets(); ++b) {
+    if (b < kNumShared - 1 || b == num_buckets() - 1) Assign(b);
+  }
+}
+
+void GradientSlots::Complete(int bucket) {
+  const Tensor none(nullptr, slots_[0].dtype(), {buckets_[bucket].size()});
+  PlaceGradients(parameters_, buckets_[bucket], none);
+}
+
+void GradientSlots::Free(int bucket) {
+  int& holder = holders_[SlotOf(bucket, num_buckets())];
+  CHECK_EQ(holder, bucket) << "[gradient_slots] holder of a slot that another bucket frees";
+  holder = kFree;
+}
+
+void GradientSlots::AssignAfterNext(int bucket) {
+  const int after_next = bucket + kNumShared - 1;
+  if (after_next < num_buckets() - 1) Assign(after_next);
+}
+
+void GradientSlots::Assign(int bucket) {
+  int& holder = holders_[SlotOf(bucket, num_buckets())];
+  CHECK_EQ(holder, kFree) << "[gradient_slots] holder of the slot for bucket " << bucket;
+  holder = bucket;
+  const Tensor x = grads(bucket);
+  if (x.num_bytes() > 0) std::memset(x.raw(), 0, x.num_bytes());
+  PlaceGradients(parameters_, buckets_[bucket], x);
+}
+
+}  // namespace strake

@@ -1,0 +1,67 @@
+// GradientSlots: where the gradients of buckets stand from their first term until they are summed,
+// for a rank that keeps only a part of the sums.
+//
+//   slot    0, 1, 2               3
+//   bucket  all but the last,     the last: of the first parameters, which an embedding that is
+//           b in slot b mod 3     tied to the head needs for the whole micro-batch
+//
+// Three suffice for the others: while one is being summed, the bucket that fills and its successor
+// have theirs, since a layer may write its weight's gradient before it announces its bias's. Each
+// slot is as large as the largest bucket that it holds.
+#ifndef STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
+#define STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// The parameters that begin in `range` get their gradients in `grads` [range.size()], which begins
+// at the range's begin; null data where it has null data.
+void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const Tensor& grads);
+
+// `buckets` are those of GradientBuckets().
+class GradientSlots {
+ public:
+  // What the slots take.
+  static int64_t NumElements(const std::vector<ShardRange>& buckets);
+
+  // `memory` [NumElements(buckets)]. No parameter has a gradient yet: their data are null.
+  GradientSlots(ParameterArena* parameters, std::vector<ShardRange> buckets, const Tensor& memory);
+
+  // [bucket's size], its part of its slot.
+  Tensor grads(int bucket) const;
+
+  // Zeroed slots for the first two buckets and the last. All slots are free.
+  void StartMicroBatch();
+  // The bucket is complete: its parameters lose their gradients, so that nobody adds to them.
+  void Complete(int bucket);
+  // It has been summed: the slot is free.
+  void Free(int bucket);
+  // A zeroed slot for the bucket after the next, if that shares one. It is free.
+  void AssignAfterNext(int bucket);
+
+ private:
+  static constexpr int kNumShared = 3;
+  static constexpr int kNumSlots = kNumShared + 1;
+  static constexpr int kFree = -1;
+
+  static int SlotOf(int bucket, int num_buckets);
+  static std::array<int64_t, kNumSlots> Sizes(const std::vector<ShardRange>& buckets);
+  int num_buckets() const { return static_cast<int>(buckets_.size()); }
+  void Assign(int bucket);
+
+  ParameterArena* parameters_;
+  std::vector<ShardRange> buckets_;
+  std::array<Tensor, kNumSlots> slots_;
+  std::array<int, kNumSlots> holders_;  // the bucket, or kFree
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
