@@ -1,9 +1,13 @@
 #include "models/initialize.h"
 
 #include <cmath>
+#include <map>
+#include <string>
+#include <vector>
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/sliced_models.h"
 
 namespace strake {
 namespace {
@@ -53,6 +57,47 @@ TEST(InitializeTest, MomentsAndSeed) {
   EXPECT_NEAR(mean, 1, 5 * 0.5 / std::sqrt(20000));
   EXPECT_NEAR(square, 0.25, 5 * 0.25 * std::sqrt(2.0 / 20000));
   EXPECT_FALSE(testing::SameBits(w->value, other->value));
+}
+
+// Every rank's slice of every tensor is the whole's, padding is 0, and together they are all of it.
+void ExpectTheWholesBits(const ModelConfig& config, int num_ranks) {
+  ThreadTeam team(2);
+  std::map<std::string, std::vector<float>> whole, seen;
+  const auto set = [](std::vector<float>& tensor, int64_t i, float value) {
+    if (i >= tensor.size()) tensor.resize(i + 1);
+    tensor[i] = value;
+  };
+  const auto arena = testing::SlicedParameters(config, 0, 1);
+  ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
+  InitializeParameters(7, team, arena.get());
+  testing::ForEachElement(*arena, [&](const ParameterSegment& segment, int64_t full, int64_t i) {
+    set(whole[segment.name], full, arena->values().data<float>()[i]);
+  });
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const auto local = testing::SlicedParameters(config, rank, num_ranks);
+    ASSERT_TRUE(local->Allocate(DType::kF32, false).ok());
+    InitializeParameters(7, team, local.get());
+    const TensorBuffer expected(DType::kF32, {local->num_elements()});
+    testing::ForEachElement(*local, [&](const ParameterSegment& segment, int64_t full, int64_t i) {
+      const float value = whole.at(segment.name).at(full);
+      expected.tensor().data<float>()[i] = value;
+      set(seen[segment.name], full, value);
+    });
+    EXPECT_TRUE(testing::SameBits(local->values(), expected)) << rank << " of " << num_ranks;
+    EXPECT_GT(testing::MaxAbs(expected), 0);
+  }
+  EXPECT_EQ(seen, whole);
+}
+
+TEST(InitializeTest, EveryLayoutGetsTheSameBits) {
+  for (const int num_ranks : {1, 2, 3, 4, 8}) {
+    for (const int64_t num_kv_heads : {1, 4}) {
+      if (num_kv_heads % num_ranks != 0 && num_ranks % num_kv_heads != 0) continue;
+      for (const ModelConfig& config : testing::SlicedModels(num_kv_heads)) {
+        ExpectTheWholesBits(config, num_ranks);
+      }
+    }
+  }
 }
 
 }  // namespace
