@@ -1,0 +1,374 @@
+#include "parallel/tensor/vocab_parallel_cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/ops/softmax_cross_entropy.h"
+#include "core/testing/complex_step.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/layer_test_util.h"
+#include "parallel/tensor/row_parallel_linear.h"
+#include "parallel/tensor/shard.h"
+#include "parallel/tensor/vocab_parallel_embedding.h"
+
+namespace strake {
+namespace {
+
+using testing::AddPieces;
+using testing::ComplexStepGradient;
+using testing::CopyConvert;
+using testing::ExpectCollectives;
+using testing::ExpectDryRunPlans;
+using testing::FillConstant;
+using testing::FillNormal;
+using testing::FillTokens;
+using testing::GetElement;
+using testing::InputOf;
+using testing::kNumerics;
+using testing::kRankCounts;
+using testing::MaxAbs;
+using testing::Numerics;
+using testing::OnRanks;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::SetElement;
+using testing::TestContext;
+using testing::TestTensor;
+using testing::UnitRoundoff;
+
+using Kind = CollectiveKind;
+
+constexpr double kScale = 0.25;
+
+VocabSlice SliceOf(int64_t vocab_size, int num_ranks, int rank) {
+  return {.vocab_size = vocab_size, .begin = VocabShard(vocab_size, num_ranks, rank).held.begin};
+}
+
+// The rank's columns of `full` [N, V], and NaN where the vocabulary is padded.
+void SliceLogits(const Tensor& full, int num_ranks, int rank, const Tensor& logits) {
+  WeightShards::Vocab(full.shape(), 1, num_ranks).Slice(full, rank, logits);
+  const VocabRange vocab = VocabShard(full.dim(1), num_ranks, rank);
+  for (int64_t n = 0; n < full.dim(0); ++n) {
+    for (int64_t c = vocab.tokens.size(); c < vocab.held.size(); ++c) {
+      SetElement(logits, n * vocab.held.size() + c, std::numeric_limits<double>::quiet_NaN());
+    }
+  }
+}
+
+// Logits, and the whole vocabulary's loss and gradient in f64.
+struct Whole {
+  Whole(DType dtype, int64_t num_tokens, int64_t vocab_size)
+      : logits(dtype, {num_tokens, vocab_size}),
+        targets(DType::kI32, {num_tokens}),
+        loss(DType::kF64, {num_tokens}),
+        lse(DType::kF64, {num_tokens}),
+        gradient(DType::kF64, {num_tokens, vocab_size}) {
+    FillNormal(logits, 1, /*scale=*/3);
+    FillTokens(targets, 2, vocab_size);
+    CopyConvert(logits, gradient);
+    const TestContext ctx(OpSet::kReference, 1);
+    const VocabSlice all = {.vocab_size = vocab_size};
+    EXPECT_TRUE(SoftmaxCrossEntropyForward(ctx, gradient, targets, loss, lse).ok());
+    EXPECT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, all, gradient).ok());
+  }
+
+  // Of loss and lse, absolutely: an exponential errs by the rounding of its argument, of which
+  // 2 max|logit| is the largest, and two of its own; the sum of V positive terms by V relatively,
+  // which the logarithm makes absolute; and the result is rounded. The largest logit bounds lse to
+  // within log(V) < V.
+  double ErrorBound() const {
+    return (2 * static_cast<double>(logits->dim(1)) + 4 * MaxAbs(logits) + 8) *
+           UnitRoundoff(logits->dtype());
+  }
+
+  TestTensor logits, targets, loss, lse, gradient;
+};
+
+double MaxDifference(const Tensor& a, const Tensor& b) { return RelativeError(a, b) * MaxAbs(b); }
+
+void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_tokens,
+                      int64_t vocab_size) {
+  SCOPED_TRACE(::testing::Message() << DTypeName(numerics.dtype) << ", " << num_ranks << " ranks, "
+                                    << num_tokens << " x " << vocab_size);
+  const Whole whole(numerics.dtype, num_tokens, vocab_size);
+  const WeightShards shards = WeightShards::Vocab(whole.logits->shape(), 1, num_ranks);
+  std::vector<std::unique_ptr<TestTensor>> gradients(num_ranks);
+  OnRanks(num_ranks, numerics.op_set, [&](const Mesh& mesh, TestContext& test) -> absl::Status {
+    const Context& ctx = test;
+    Communicator& group = mesh.communicator(MeshAxis::kTp);
+    const VocabSlice slice = SliceOf(vocab_size, num_ranks, mesh.rank());
+    gradients[mesh.rank()] = std::make_unique<TestTensor>(numerics.dtype, shards.shard_shape());
+    const Tensor logits = *gradients[mesh.rank()];
+    SliceLogits(whole.logits, num_ranks, mesh.rank(), logits);
+    TestTensor loss(numerics.dtype, {num_tokens}), lse(numerics.dtype, {num_tokens});
+    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(ctx, TensorParallel(group), slice,
+                                                            logits, whole.targets, loss, lse));
+    const int64_t n_bytes = loss->num_bytes();
+    ExpectCollectives(mesh,
+                      {{Kind::kAllReduceMax, 1, n_bytes}, {Kind::kAllReduceSum, 1, 2 * n_bytes}});
+    EXPECT_EQ(ctx.arena().used_bytes(), 0) << "all it allocates is scratch";
+    STRAKE_RETURN_IF_ERROR(group.CheckReplicated(loss, "loss"));
+    STRAKE_RETURN_IF_ERROR(group.CheckReplicated(lse, "lse"));
+    EXPECT_LE(MaxDifference(loss, whole.loss), whole.ErrorBound());
+    EXPECT_LE(MaxDifference(lse, whole.lse), whole.ErrorBound());
+    STRAKE_RETURN_IF_ERROR(
+        SoftmaxCrossEntropyBackward(ctx, whole.targets, lse, kScale, slice, logits));
+    ExpectCollectives(mesh, {});
+    return absl::OkStatus();
+  });
+  TestTensor joined(numerics.dtype, whole.logits->shape());
+  FillConstant(joined, 0);
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const Tensor local = *gradients[rank];
+    AddPieces(shards, local, rank, joined);
+    const VocabRange vocab = VocabShard(vocab_size, num_ranks, rank);
+    for (int64_t i = 0; i < local.num_elements(); ++i) {
+      if (i % local.dim(1) < vocab.tokens.size()) continue;
+      ASSERT_EQ(GetElement(local, i), 0.) << "padding, " << i << " of rank " << rank;
+    }
+  }
+  // A probability, at most 1, errs relatively as lse does absolutely, and by its exponential.
+  EXPECT_LE(MaxDifference(joined, whole.gradient), kScale * 2 * whole.ErrorBound());
+  if (num_tokens > 0 && vocab_size > 1) {
+    EXPECT_GT(MaxAbs(whole.gradient), 0.1);
+  }
+}
+
+TEST(VocabParallelCrossEntropyTest, IsTheWholeVocabularys) {
+  for (const Numerics& numerics : kNumerics) {
+    for (const int t : kRankCounts) {
+      // Of one token on 8 ranks, 7 hold padding alone.
+      for (const int64_t vocab_size : {1, 5, 24, 257}) {
+        CompareWithWhole(numerics, t, 9, vocab_size);
+      }
+      CompareWithWhole(numerics, t, 0, 24);
+    }
+    CompareWithWhole(numerics, 4, 2, 50257);
+  }
+}
+
+TEST(VocabParallelCrossEntropyTest, EqualLogitsCostLogVocabAndLargeOnesDoNotOverflow) {
+  constexpr int64_t kVocab = 7;
+  TestTensor full(DType::kF32, {2, kVocab}), targets(DType::kI32, {2});
+  FillConstant(full, 1e4);
+  // The second row's largest is on the last rank, the first of its target on the first.
+  SetElement(full, kVocab + kVocab - 1, 2e4);
+  FillConstant(targets, 0);
+  OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+    TestTensor logits(DType::kF32, {2, 3}), loss(DType::kF32, {2}), lse(DType::kF32, {2});
+    SliceLogits(full, 3, mesh.rank(), logits);
+    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(
+        ctx, TensorParallel(mesh.communicator(MeshAxis::kTp)), SliceOf(kVocab, 3, mesh.rank()),
+        logits, targets, loss, lse));
+    EXPECT_FLOAT_EQ(loss->data<float>()[0], std::log(7.f));
+    EXPECT_EQ(loss->data<float>()[1], 1e4f);
+    EXPECT_EQ(lse->data<float>()[1], 2e4f);
+    return absl::OkStatus();
+  });
+}
+
+// A vocabulary may be padded for one rank too, for aligned products.
+TEST(VocabParallelCrossEntropyTest, PaddingOfOneRankTakesNoPart) {
+  const TestContext ctx(OpSet::kAuto, 1);
+  TestTensor logits(DType::kF32, {1, 4}), targets(DType::kI32, {1}), loss(DType::kF32, {1}),
+      lse(DType::kF32, {1});
+  FillConstant(logits, 0);
+  SetElement(logits, 3, 100);
+  FillConstant(targets, 0);
+  ASSERT_TRUE(VocabParallelCrossEntropyForward(ctx, TensorParallel(), {.vocab_size = 3}, logits,
+                                               targets, loss, lse)
+                  .ok());
+  EXPECT_FLOAT_EQ(loss->data<float>()[0], std::log(3.f));
+}
+
+TEST(VocabParallelCrossEntropyTest, TargetsOutsideTheVocabularyAreAnError) {
+  TestTensor full(DType::kF32, {2, 5}), targets(DType::kI32, {2});
+  FillConstant(full, 0);
+  FillConstant(targets, 5);
+  OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+    TestTensor logits(DType::kF32, {2, 2}), loss(DType::kF32, {2}), lse(DType::kF32, {2});
+    SliceLogits(full, 3, mesh.rank(), logits);
+    EXPECT_EQ(
+        VocabParallelCrossEntropyForward(ctx, TensorParallel(mesh.communicator(MeshAxis::kTp)),
+                                         SliceOf(5, 3, mesh.rank()), logits, targets, loss, lse),
+        absl::InvalidArgumentError("[softmax_cross_entropy] target of row 0 of 2 is 5, "
+                                   "outside the vocabulary's [0, 5)"));
+    return absl::OkStatus();
+  });
+}
+
+TEST(VocabParallelCrossEntropyTest, TheDryRunPlansWhatTheRunNeeds) {
+  constexpr int64_t kTokens = 20, kVocab = 257;
+  TestTensor full(DType::kF32, {kTokens, kVocab}), targets(DType::kI32, {kTokens});
+  FillNormal(full, 1);
+  FillTokens(targets, 2, kVocab);
+  for (const int t : {2, 3, 4, 8}) {
+    OnRanks(t, OpSet::kAuto, [&](const Mesh& mesh, TestContext&) -> absl::Status {
+      const VocabSlice slice = SliceOf(kVocab, t, mesh.rank());
+      TestTensor logits(DType::kF32, {kTokens, (kVocab + t - 1) / t}), loss(DType::kF32, {kTokens}),
+          lse(DType::kF32, {kTokens});
+      SliceLogits(full, t, mesh.rank(), logits);
+      const auto forward = [&](const TensorParallel& tp, const Context& ctx) {
+        return VocabParallelCrossEntropyForward(ctx, tp, slice, InputOf(ctx, logits),
+                                                InputOf(ctx, targets), InputOf(ctx, loss),
+                                                InputOf(ctx, lse));
+      };
+      const TensorParallel tp(mesh.communicator(MeshAxis::kTp));
+      const TensorParallel planned = TensorParallel::Planned(mesh.rank(), t);
+      return ExpectDryRunPlans(
+          mesh, [&](const Context& ctx) { return forward(tp, ctx); },
+          [&](const Context& ctx) { return forward(planned, ctx); });
+    });
+  }
+}
+
+TEST(VocabParallelCrossEntropyDeathTest, WrongShapesAreNamed) {
+  ThreadTeam team(1);
+  ActivationArena plan = ActivationArena::DryRun();
+  const auto tensor = [](DType dtype, Shape shape) { return Tensor(nullptr, dtype, shape); };
+  EXPECT_DEATH((void)VocabParallelCrossEntropyForward(
+                   Context(&team, &plan), TensorParallel::Planned(0, 2), {.vocab_size = 5},
+                   tensor(DType::kF32, {4, 3}), tensor(DType::kI32, {3}), tensor(DType::kF32, {4}),
+                   tensor(DType::kF32, {4})),
+               "\\[softmax_cross_entropy\\] logits f32\\[4, 3\\], targets i32\\[3\\]");
+}
+
+// Embedding, column, row, and the embedding's own table as the head: every layer of this package.
+struct Chain {
+  static constexpr int64_t kTokens = 4, kVocab = 5, kChannels = 3, kHidden = 4;
+
+  Chain() {
+    uint64_t seed = 1;
+    for (const TestTensor* weight : Weights()) FillNormal(*weight, seed++);
+    FillTokens(tokens, 10, kVocab);
+    FillTokens(targets, 11, kVocab);
+  }
+  std::vector<const TestTensor*> Weights() const { return {&table, &up, &up_bias, &down, &bias}; }
+
+  TestTensor table{DType::kC128, {kVocab, kChannels}};
+  TestTensor up{DType::kC128, {kChannels, kHidden}}, up_bias{DType::kC128, {kHidden}};
+  TestTensor down{DType::kC128, {kHidden, kChannels}}, bias{DType::kC128, {kChannels}};
+  TestTensor tokens{DType::kI32, {kTokens}}, targets{DType::kI32, {kTokens}};
+};
+
+// One rank's layers and what a forward pass left for the backward pass.
+struct ChainOnRank {
+  static absl::StatusOr<ChainOnRank> FromFull(const Chain& chain, const Mesh& mesh, bool sp) {
+    STRAKE_ASSIGN_OR_RETURN(auto embedding,
+                            VocabParallelEmbedding::FromFull(chain.table, mesh, sp));
+    STRAKE_ASSIGN_OR_RETURN(auto up,
+                            ColumnParallelLinear::FromFull(chain.up, chain.up_bias, mesh, sp));
+    STRAKE_ASSIGN_OR_RETURN(auto down,
+                            RowParallelLinear::FromFull(chain.down, chain.bias, mesh, sp));
+    const TensorParallel tp(mesh.communicator(MeshAxis::kTp), sp);
+    const ColumnParallelLinear head(&embedding.table(), nullptr, tp, /*transposed=*/true,
+                                    WeightOwnership::kShared);
+    return ChainOnRank{embedding, up, down, head, tp};
+  }
+
+  // The sum of the tokens' losses.
+  absl::StatusOr<std::complex<double>> Forward(const Context& ctx, const Chain& chain) {
+    STRAKE_ASSIGN_OR_RETURN(Tensor x, embedding.Forward(ctx, chain.tokens));
+    STRAKE_ASSIGN_OR_RETURN(x, up.Forward(ctx, x, &up_saved));
+    STRAKE_ASSIGN_OR_RETURN(x, down.Forward(ctx, x, &down_saved));
+    STRAKE_ASSIGN_OR_RETURN(logits, head.Forward(ctx, x, &head_saved));
+    const Tensor loss = ctx.arena().Allocate(x.dtype(), {Chain::kTokens});
+    lse = ctx.arena().Allocate(x.dtype(), {Chain::kTokens});
+    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(ctx, tp, embedding.slice(), logits,
+                                                            chain.targets, loss, lse));
+    std::complex<double> sum = 0;
+    for (int64_t n = 0; n < Chain::kTokens; ++n) sum += GetElement(loss, n);
+    return sum;
+  }
+
+  absl::Status Backward(const Context& ctx, const Chain& chain) {
+    STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, chain.targets, lse, /*scale=*/1,
+                                                       embedding.slice(), logits));
+    Pending<Tensor> head_dx = head.BackwardInput(ctx, logits, head_saved);
+    STRAKE_RETURN_IF_ERROR(head.BackwardWeight(ctx, logits, head_saved));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor dx, head_dx.Wait());
+    STRAKE_ASSIGN_OR_RETURN(const Tensor dh, down.BackwardInput(ctx, dx, &down_saved).Wait());
+    STRAKE_RETURN_IF_ERROR(down.BackwardWeight(ctx, dx, down_saved));
+    Pending<Tensor> up_dx = up.BackwardInput(ctx, dh, up_saved);
+    STRAKE_RETURN_IF_ERROR(up.BackwardWeight(ctx, dh, up_saved));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor de, up_dx.Wait());
+    return embedding.Backward(ctx, de, chain.tokens);
+  }
+
+  VocabParallelEmbedding embedding;
+  ColumnParallelLinear up;
+  RowParallelLinear down;
+  ColumnParallelLinear head;
+  TensorParallel tp;
+  LinearSaved up_saved = {}, head_saved = {};
+  RowParallelLinearSaved down_saved = {};
+  Tensor logits = {}, lse = {};
+};
+
+TEST(VocabParallelCrossEntropyTest, GradientsOfAllLayersByComplexStep) {
+  for (const bool sp : {false, true}) {
+    const Chain chain;
+    constexpr int kRanks = 2;
+    std::vector<std::unique_ptr<ChainOnRank>> ranks(kRanks);
+    OnRanks(kRanks, OpSet::kReference, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+      STRAKE_ASSIGN_OR_RETURN(ChainOnRank rank, ChainOnRank::FromFull(chain, mesh, sp));
+      STRAKE_RETURN_IF_ERROR(rank.Forward(ctx, chain).status());
+      ranks[mesh.rank()] = std::make_unique<ChainOnRank>(rank);
+      return ranks[mesh.rank()]->Backward(ctx, chain);
+    });
+    const auto loss = [&] {
+      std::complex<double> sum;
+      OnRanks(kRanks, OpSet::kReference, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(ChainOnRank rank, ChainOnRank::FromFull(chain, mesh, sp));
+        STRAKE_ASSIGN_OR_RETURN(const std::complex<double> local, rank.Forward(ctx, chain));
+        if (mesh.rank() == 0) sum = local;
+        return absl::OkStatus();
+      });
+      return sum;
+    };
+    const auto expect_gradient = [&](const Tensor& weight, const WeightShards& shards, bool is_sum,
+                                     auto parameter_of) {
+      TestTensor expected(DType::kF64, weight.shape()), actual(DType::kC128, weight.shape());
+      ComplexStepGradient(weight, loss, expected);
+      FillConstant(actual, 0);
+      for (int rank = 0; rank < kRanks; ++rank) {
+        const Tensor& grad = parameter_of(*ranks[rank])->grad;
+        if (is_sum) {
+          for (int64_t i = 0; i < actual->num_elements(); ++i) {
+            SetElement(actual, i, GetElement(actual, i) + GetElement(grad, i));
+          }
+        } else {
+          shards.Place(grad, rank, actual);
+        }
+      }
+      EXPECT_GT(MaxAbs(expected), 0.1);
+      // Of a few dozen operations on numbers near 1.
+      EXPECT_LT(RelativeError(actual, expected), 1e-13) << weight.ToString() << ", sp " << sp;
+    };
+    const auto columns = [](const Tensor& x) {
+      return WeightShards::Split(x.shape(), -1, {{"columns", Chain::kHidden}}, kRanks).value();
+    };
+    expect_gradient(chain.table, WeightShards::Vocab(chain.table->shape(), 0, kRanks), false,
+                    [](const ChainOnRank& r) { return &r.embedding.table(); });
+    expect_gradient(chain.up, columns(chain.up), false,
+                    [](const ChainOnRank& r) { return &r.up.weight(); });
+    expect_gradient(chain.up_bias, columns(chain.up_bias), false,
+                    [](const ChainOnRank& r) { return r.up.bias(); });
+    expect_gradient(
+        chain.down,
+        WeightShards::Split(chain.down->shape(), 0, {{"rows", Chain::kHidden}}, kRanks).value(),
+        false, [](const ChainOnRank& r) { return &r.down.weight(); });
+    expect_gradient(chain.bias, WeightShards::Replicated(chain.bias->shape(), kRanks), sp,
+                    [](const ChainOnRank& r) { return r.down.bias(); });
+  }
+}
+
+}  // namespace
+}  // namespace strake
