@@ -20,6 +20,7 @@ def strake_dependencies():
     _system("googletest", "gmock/gmock.h", "libgmock-dev")
     _system("nlohmann_json", "nlohmann/json.hpp", "nlohmann-json3-dev")
     _system("onednn", "dnnl.hpp", "libdnnl-dev")
+    _optional_system("openmpi", "openmpi/include/mpi.h", "libopenmpi-dev")
 
 def _shim(name, files, targets = []):
     if not native.existing_rule(name):
@@ -30,7 +31,10 @@ def _shim(name, files, targets = []):
             targets = targets,
         )
 
-def _system(name, header, debian_package):
+def _optional_system(name, header, debian_package):
+    _system(name, header, debian_package, optional = True)
+
+def _system(name, header, debian_package, optional = False):
     name = "strake_" + name
     if not native.existing_rule(name):
         system_library(
@@ -38,4 +42,5 @@ def _system(name, header, debian_package):
             build_file = Label("//third_party:%s.BUILD" % name[len("strake_"):]),
             header = header,
             debian_package = debian_package,
+            optional = optional,
         )

@@ -1,16 +1,20 @@
 """Repository rules for libraries installed on the system and for shims of Bazel's own rule sets."""
 
-_INCLUDE_DIRS = ["/usr/include", "/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu"]
+# The last two: Debian's Open MPI has a folder of its own there, with its headers in it.
+_INCLUDE_DIRS = ["/usr/include", "/usr/include/x86_64-linux-gnu", "/usr/include/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
 
 def _system_library_impl(ctx):
     found = [d for d in _INCLUDE_DIRS if ctx.path(d + "/" + ctx.attr.header).exists]
-    if not found:
+    if not found and not ctx.attr.optional:
         fail("%s: no %s below /usr/include; install %s (`apt-get install %s`, or run ./bazelw)" %
              (ctx.name, ctx.attr.header, ctx.attr.debian_package, ctx.attr.debian_package))
 
     # Only the header's own top folder: a link to all of /usr/include would shadow the toolchain's.
-    top = ctx.attr.header.split("/")[0]
-    ctx.symlink(found[0] + "/" + top, "include/" + top)
+    if found:
+        top = ctx.attr.header.split("/")[0]
+        ctx.symlink(found[0] + "/" + top, "include/" + top)
+    if ctx.attr.optional:
+        ctx.file("found.bzl", "FOUND = %s\n" % bool(found))
     ctx.symlink(ctx.attr.build_file, "BUILD.bazel")
 
 system_library = repository_rule(
@@ -19,6 +23,7 @@ system_library = repository_rule(
         "build_file": attr.label(mandatory = True, allow_single_file = True),
         "debian_package": attr.string(mandatory = True),
         "header": attr.string(mandatory = True, doc = "A header, relative to /usr/include, whose absence means that the library is not installed."),
+        "optional": attr.bool(doc = "Its absence is no error: the BUILD file loads FOUND from found.bzl, and its users select()."),
     },
     doc = "A library from the system's package manager, as a repository with a BUILD file of ours.",
     local = True,

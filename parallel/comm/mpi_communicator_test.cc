@@ -1,0 +1,252 @@
+// The suite of all communicators on processes: this binary starts itself again under mpirun. Every
+// rank runs the same tests; rank 0 reports them, failures of other ranks included.
+#include "parallel/comm/mpi_communicator.h"
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "parallel/comm/communicator_suite.h"
+#include "parallel/comm/launch_environment.h"
+#include "parallel/comm/mpirun.h"
+#include "parallel/comm/threads_communicator.h"
+
+namespace strake::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kNumProcesses = 4;
+
+// Set by main(): one of the two.
+std::unique_ptr<MpiRuntime> mpi;
+std::string skip_reason;
+
+// After a test's body: the ranks leave together, and rank 0 learns of the others' failures.
+void EndTogether() {
+  const auto world = mpi->CreateWorld();
+  int32_t failed = ::testing::Test::HasFailure();
+  const Tensor all(&failed, DType::kI32, {1});
+  ASSERT_TRUE(world->AllReduceMax(all).Wait().ok());
+  if (failed && !::testing::Test::HasFailure()) ADD_FAILURE() << "on another rank, see above";
+}
+
+// Each group is of a world of its own, so that it may fail.
+void RunOnProcesses(int size, const CommunicatorOptions& options,
+                    const std::function<void(Communicator&)>& body) {
+  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  if (size > mpi->size()) return;
+  const auto world = mpi->CreateWorld(options);
+  const bool takes_part = mpi->rank() < size;
+  const auto group = world->Split(takes_part ? 0 : 1, 0, options.axis);
+  if (takes_part) {
+    ASSERT_TRUE(group.ok()) << group.status();
+    body(**group);
+  }
+  EndTogether();
+}
+
+const CommBackend kMpi = {.name = "Mpi", .run = RunOnProcesses};
+
+INSTANTIATE_TEST_SUITE_P(Mpi, CommunicatorTest, ::testing::Values(kMpi), CommBackendName);
+INSTANTIATE_TEST_SUITE_P(Mpi, CommunicatorFailureTest, ::testing::Values(kMpi), CommBackendName);
+
+// What a rank has at the end of each reduction.
+struct Results {
+  Results(DType dtype, int64_t n, int64_t piece)
+      : sum(dtype, {n}), max(dtype, {n}), scattered(dtype, {piece}) {}
+  TestTensor sum, max, scattered;
+};
+
+void FillOrdinary(const Tensor& x, int rank) {
+  const bool integers =
+      x.dtype() == DType::kI32 || x.dtype() == DType::kI64 || x.dtype() == DType::kU16;
+  if (!integers) return FillNormal(x, rank);
+  for (int64_t i = 0; i < x.num_elements(); ++i)
+    SetElement(x, i, (i * 7919 + rank * 104729) % 65521);
+}
+
+void Reduce(Communicator& comm, const std::vector<int64_t>& counts, Results& results) {
+  const int64_t n = results.sum->num_elements();
+  TestTensor x(results.sum->dtype(), {n});
+  for (const Tensor& tensor : {x.tensor(), results.sum.tensor(), results.max.tensor()}) {
+    FillOrdinary(tensor, comm.rank());
+  }
+  auto sum = comm.AllReduceSum(results.sum);
+  auto scattered = comm.ReduceScatterSum(x, results.scattered, counts);
+  if (x->dtype() != DType::kC128) {
+    ASSERT_TRUE(comm.AllReduceMax(results.max).Wait().ok());
+  }
+  ASSERT_TRUE(scattered.Wait().ok());
+  ASSERT_TRUE(sum.Wait().ok());
+}
+
+TEST(MpiCommunicatorTest, TheSameBitsAsThreads) {
+  for (const int size : {2, 3, 4}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64, DType::kC128, DType::kI32,
+                              DType::kI64, DType::kU16}) {
+      // One message, inline pieces, and more segments than a ring has.
+      for (const int64_t n : {7, 1100, 140001}) {
+        std::vector<int64_t> counts(size, n / 5);
+        counts[0] = 0;
+        counts[size - 1] += n - (size - 1) * (n / 5);
+        RunOnProcesses(size, {}, [&](Communicator& comm) {
+          Results results(dtype, n, counts[comm.rank()]);
+          Reduce(comm, counts, results);
+          Results expected(dtype, n, counts[comm.rank()]);
+          const auto ends = CreateThreadsCommunicators(size);
+          std::vector<std::thread> threads;
+          for (int rank = 0; rank < size; ++rank) {
+            threads.emplace_back([&, rank] {
+              Results other(dtype, n, counts[rank]);
+              Reduce(*ends[rank], counts, rank == comm.rank() ? expected : other);
+            });
+          }
+          for (std::thread& thread : threads) thread.join();
+          EXPECT_TRUE(SameBits(results.sum, expected.sum));
+          EXPECT_TRUE(SameBits(results.max, expected.max));
+          EXPECT_TRUE(SameBits(results.scattered, expected.scattered));
+        });
+      }
+    }
+  }
+}
+
+TEST(MpiCommunicatorTest, CompletesWhileOthersCompute) {
+  RunOnProcesses(3, {.timeout = std::chrono::seconds(30)}, [](Communicator& comm) {
+    TestTensor x(DType::kF32, {1000000});
+    FillConstant(x, 1);
+    auto pending = comm.AllReduceSum(x);
+    // Rank 2 computes for longer than it takes rank 0 to get everything, and says so afterwards.
+    const auto begin = std::chrono::steady_clock::now();
+    if (comm.rank() == 2) {
+      while (std::chrono::steady_clock::now() - begin < std::chrono::seconds(1)) {
+      }
+    }
+    ASSERT_TRUE(pending.Wait().ok());
+    const auto elapsed = std::chrono::steady_clock::now() - begin;
+    if (comm.rank() != 2) {
+      EXPECT_LT(elapsed, std::chrono::milliseconds(900));
+    }
+    EXPECT_EQ(x->data<float>()[999999], 3);
+  });
+}
+
+TEST(MpiCommunicatorTest, ADroppedResultFailsTheGroup) {
+  RunOnProcesses(2, {}, [&](Communicator& comm) {
+    TestTensor x(DType::kF32, {10});
+    FillConstant(x, 1);
+    if (comm.rank() == 1) {
+      const auto pending = comm.AllReduceSum(x);
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    // Rank 1 has sent all that this one needs.
+    (void)comm.AllReduceSum(x).Wait();
+    const absl::Status status = comm.Barrier();
+    EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("rank 1 of axis world dropped all_reduce_sum #0 of f32[10] at "));
+  });
+}
+
+TEST(MpiCommunicatorTest, ARankThatLeavesIsMissedAtOnce) {
+  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  for (const bool leave_first : {true, false}) {
+    auto world = mpi->CreateWorld();
+    auto pair = world->Split(mpi->rank() / 2, 0, "pair");
+    ASSERT_TRUE(pair.ok());
+    const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+    if ((*pair)->rank() == 1) {
+      if (!leave_first) pause();
+      pair->reset();
+    } else {
+      if (leave_first) pause();
+      const absl::Status status = (*pair)->Barrier();
+      EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+      EXPECT_THAT(std::string(status.message()),
+                  HasSubstr("rank 1 of axis pair left the group before barrier #0 at "));
+    }
+    EndTogether();
+  }
+}
+
+TEST(MpiCommunicatorTest, MayLeaveOnceEverythingIsWaitedFor) {
+  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  for (int round = 0; round < 50; ++round) {
+    auto world = mpi->CreateWorld();
+    double x = 1;
+    EXPECT_TRUE(world->AllReduceSum(Tensor(&x, DType::kF64, {1})).Wait().ok());
+    EXPECT_EQ(x, mpi->size());
+    world.reset();
+  }
+  EndTogether();
+}
+
+TEST(MpiCommunicatorTest, AProcessHasOneRuntime) {
+  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  EXPECT_EQ(mpi->size(), kNumProcesses);
+  EXPECT_THAT(std::string(MpiRuntime::Create().status().message()),
+              HasSubstr("initialized before"));
+}
+
+// Of ranks other than 0, failures alone are printed.
+class FailurePrinter : public ::testing::EmptyTestEventListener {
+  void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    std::fprintf(stderr, "[rank %d] %s:%d: %s\n", mpi->rank(), result.file_name(),
+                 result.line_number(), result.message());
+  }
+};
+
+void ReportFailuresOnly() {
+  ::testing::TestEventListeners& listeners = ::testing::UnitTest::GetInstance()->listeners();
+  delete listeners.Release(listeners.default_result_printer());
+  delete listeners.Release(listeners.default_xml_generator());
+  listeners.Append(new FailurePrinter);
+}
+
+// Makes `mpi`, or gives the reason why there is none.
+void StartMpi(int argc, char** argv) {
+  if (!DetectLaunchEnvironment()) {
+    std::vector<std::string> command = MpirunCommand(kNumProcesses);
+    skip_reason = "there is no mpirun in PATH; Debian's package is openmpi-bin";
+    if (command.empty()) return;
+    command.insert(command.end(), argv, argv + argc);
+    Exec(command);
+    std::perror("mpirun");
+    std::exit(1);
+  }
+  auto runtime = MpiRuntime::Create();
+  if (runtime.ok()) {
+    mpi = std::move(*runtime);
+    if (mpi->rank() > 0) ReportFailuresOnly();
+    return;
+  }
+  skip_reason = std::string(runtime.status().message());
+  if (runtime.status().code() == absl::StatusCode::kUnimplemented) return;
+  std::fprintf(stderr, "%s\n", skip_reason.c_str());
+  std::exit(1);
+}
+
+}  // namespace
+}  // namespace strake::testing
+
+int main(int argc, char** argv) {
+  std::vector<char*> arguments(argv, argv + argc);  // of which InitGoogleTest takes its own
+  ::testing::InitGoogleTest(&argc, argv);
+  strake::testing::StartMpi(static_cast<int>(arguments.size()), arguments.data());
+  const int status = RUN_ALL_TESTS();
+  strake::testing::mpi.reset();
+  return status;
+}
