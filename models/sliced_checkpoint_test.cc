@@ -44,8 +44,11 @@ const std::vector<std::string> kMoments = {".exp_avg", ".exp_avg_sq"};
 // tensor, different in every tensor and array.
 TensorBuffer Contents(const ParameterArena& arena, int which) {
   TensorBuffer values(DType::kF32, {arena.num_elements()});
+  const ParameterSegment* current = nullptr;
+  int64_t start = 0;
   ForEachElement(arena, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
-    const uint64_t start = StableHash(absl::StrCat(segment.name, which)) % 8000000;
+    if (&segment != current) start = StableHash(absl::StrCat(segment.name, which)) % 8000000;
+    current = &segment;
     values.tensor().data<float>()[index] = static_cast<float>(start + full_index);
   });
   return values;
@@ -142,14 +145,15 @@ class Saver {
   HostMemory memory_;
 };
 
-// Calls body(config, directory of its whole files, T) for every model and T that fit.
+// Calls body(config, directory of its whole files, T) for models of every kind and T that fit.
 template <typename Body>
 void ForEachModel(Body&& body) {
-  for (const int64_t num_kv_heads : {1, 2, 12}) {
-    for (const ModelConfig& config : SlicedModels(num_kv_heads)) {
-      const std::string directory = SaveWhole(config);
-      for (const int tp : {1, 2, 3, 4}) {
-        if (num_kv_heads % tp != 0 && tp % num_kv_heads != 0) continue;
+  std::vector<ModelConfig> models = SlicedModels(1);
+  for (const int64_t num_kv_heads : {2, 12}) models.push_back(SlicedModels(num_kv_heads).back());
+  for (const ModelConfig& config : models) {
+    const std::string directory = SaveWhole(config);
+    for (const int tp : {1, 2, 3, 4}) {
+      if (config.num_kv_heads % tp == 0 || tp % config.num_kv_heads == 0) {
         body(config, directory, tp);
       }
     }
