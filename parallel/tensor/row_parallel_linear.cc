@@ -76,6 +76,10 @@ Pending<Tensor> RowParallelLinear::BackwardInput(const Context& ctx, const Tenso
 
 absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                                const RowParallelLinearSaved& saved) const {
+  CHECK(saved.dy.defined() && dy.dim(0) == tp_.NumLocalTokens(saved.dy.dim(0)))
+      << "[row_parallel_linear] dy " << dy.ToString() << ", BackwardInput's of all tokens "
+      << saved.dy.ToString() << ", rank " << tp_.rank() << " of " << tp_.size()
+      << (tp_.sequence_parallel() ? ", sequence-parallel" : "");
   if (bias_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
     ctx.GradReady(*bias_);

@@ -291,6 +291,28 @@ TEST(RowParallelLinearDeathTest, WrongShapesAreNamed) {
                "\\[row_parallel_linear\\] weight weight\\[3, 4\\], bias weight\\[3, 4\\]");
 }
 
+// All tokens' gradient in place of the rank's would count the bias's T times.
+TEST(RowParallelLinearDeathTest, TheWeightGradientTakesTheRanksOwnTokens) {
+  ThreadTeam team(1);
+  ActivationArena plan = ActivationArena::DryRun();
+  const Context ctx(&team, &plan);
+  ParameterArena arena;
+  Parameter* weight = arena.Add({{"weight", 4}}, {3, 4}, true);
+  Parameter* bias = arena.Add({{"bias", 4}}, {4}, false);
+  arena.AllocateDryRun(DType::kF32);
+  const RowParallelLinear layer(weight, bias, TensorParallel::Planned(0, 2, true));
+  RowParallelLinearSaved saved;
+  const Tensor x(nullptr, DType::kF32, {6, 3});
+  const Tensor dy = layer.Forward(ctx, x, &saved).value();
+  EXPECT_DEATH((void)layer.BackwardWeight(ctx, dy, saved),
+               "dy f32\\[3, 4\\], BackwardInput's of all tokens undefined");
+  ASSERT_TRUE(layer.BackwardInput(ctx, dy, &saved).Wait().ok());
+  EXPECT_TRUE(layer.BackwardWeight(ctx, dy, saved).ok());
+  EXPECT_DEATH((void)layer.BackwardWeight(ctx, saved.dy, saved),
+               "dy f32\\[6, 4\\], BackwardInput's of all tokens f32\\[6, 4\\], rank 0 of 2, "
+               "sequence-parallel");
+}
+
 // Seven tokens are no two ranks' rows.
 TEST(RowParallelLinearDeathTest, TokensMustDivide) {
   ThreadTeam team(1);
