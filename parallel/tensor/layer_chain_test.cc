@@ -160,5 +160,39 @@ TEST(LayerChainTest, GradientsByComplexStep) {
   }
 }
 
+TEST(LayerChainTest, EveryPassReturnsAnotherRanksError) {
+  for (const bool sp : {false, true}) {
+    const Chain chain;
+    OnRanks(2, OpSet::kReference, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+      STRAKE_ASSIGN_OR_RETURN(ChainOnRank rank, ChainOnRank::FromFull(chain, mesh, sp));
+      if (mesh.rank() == 1) {
+        mesh.communicator(MeshAxis::kTp).Abort(absl::DataLossError("a bad disk"));
+        return absl::OkStatus();
+      }
+      constexpr int64_t kTokens = Chain::kTokens, kHalf = Chain::kHidden / 2;
+      const int64_t rows = sp ? kTokens / 2 : kTokens;
+      TestTensor x(DType::kC128, {rows, Chain::kChannels}), h(DType::kC128, {kTokens, kHalf}),
+          logits(DType::kC128, {kTokens, 3}), loss(DType::kC128, {kTokens}),
+          gathered(DType::kC128, {kTokens, Chain::kChannels});
+      for (const TestTensor* t : {&x, &h, &logits}) FillNormal(*t, 1);
+      std::vector<absl::Status> errors = {
+          rank.embedding.Forward(ctx, chain.tokens).status(),
+          rank.down.Forward(ctx, h, nullptr).status(),
+          rank.up.BackwardInput(ctx, h, {.x = gathered}).Wait().status(),
+          VocabParallelCrossEntropyForward(ctx, rank.tp, rank.embedding.slice(), logits,
+                                           chain.targets, loss, loss)};
+      if (sp) {
+        errors.push_back(rank.embedding.Backward(ctx, x, chain.tokens));
+        errors.push_back(rank.up.Forward(ctx, x, nullptr).status());
+        errors.push_back(rank.down.BackwardInput(ctx, x, &rank.down_saved).Wait().status());
+      }
+      for (const absl::Status& error : errors) {
+        EXPECT_NE(error.message().find("a bad disk"), absl::string_view::npos) << error;
+      }
+      return absl::OkStatus();
+    });
+  }
+}
+
 }  // namespace
 }  // namespace strake
