@@ -1,0 +1,230 @@
+// The formulas of comm_cost, against what the communicators of real training steps count: equal to
+// the call and to the byte, on every rank, stage by stage.
+#include <array>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "models/comm_cost.h"
+#include "models/initialize.h"
+#include "parallel/comm/collective_stats.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "tools/engine.h"
+
+namespace strake {
+namespace {
+
+using Phase = CommPhase;
+
+// Axis and collective, with calls and bytes; none that was not called.
+using Counts = std::map<std::pair<std::string, std::string>, std::pair<int64_t, int64_t>>;
+
+// What a step is made of, and the phases that happen meanwhile.
+enum Stage { kAccumulate, kSum, kUpdate, kAgree, kNumStages };
+using StageCounts = std::array<Counts, kNumStages>;
+
+Stage StageOf(Phase phase) {
+  switch (phase) {
+    case Phase::kPartialGradients:
+      return kSum;
+    case Phase::kShardedOptimizer:
+    case Phase::kNorm:
+      return kUpdate;
+    case Phase::kControl:
+      return kAgree;
+    default:
+      return kAccumulate;
+  }
+}
+
+StageCounts Predicted(const std::vector<CommCostRow>& rows) {
+  StageCounts stages;
+  for (const CommCostRow& row : rows) {
+    auto& [calls, bytes] = stages[StageOf(row.phase)][{row.axis, CollectiveName(row.collective)}];
+    calls += row.calls;
+    bytes += row.bytes;
+  }
+  return stages;
+}
+
+// Of all groups, since they were made.
+Counts Counted(const Engine& engine) {
+  Counts counts;
+  for (const Communicator* group : engine.communicators()) {
+    for (int k = 0; k < kNumCollectiveKinds; ++k) {
+      const auto kind = static_cast<CollectiveKind>(k);
+      const CollectiveStats::Entry& entry = group->stats()[kind];
+      if (entry.calls > 0)
+        counts[{group->axis(), CollectiveName(kind)}] = {entry.calls, entry.bytes};
+    }
+  }
+  return counts;
+}
+
+Counts Difference(Counts after, const Counts& before) {
+  for (const auto& [key, entry] : before) {
+    auto& [calls, bytes] = after[key];
+    calls -= entry.first;
+    bytes -= entry.second;
+    if (calls == 0) after.erase(key);
+  }
+  return after;
+}
+
+absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh) {
+  STRAKE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Engine> engine,
+      Engine::Create({.model = o.model,
+                      .seq_len = o.seq_len,
+                      .micro_batch = o.micro_batch,
+                      .op_set = o.dtype == DType::kF32 ? OpSet::kAuto : OpSet::kReference,
+                      .dtype = o.dtype,
+                      .sequence_parallel = o.sequence_parallel,
+                      .gradients = o.gradients},
+                     mesh));
+  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+  const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
+  testing::FillTokens(tokens, /*seed=*/mesh.coordinates().dp, o.model.vocab_size);
+  Counts before = Counted(*engine);
+  const auto count = [&] {
+    const Counts after = Counted(*engine);
+    return Difference(after, std::exchange(before, after));
+  };
+
+  StageCounts stages;
+  for (int64_t m = 1; m <= o.num_micro_batches; ++m) {
+    STRAKE_RETURN_IF_ERROR(
+        engine->AccumulateGradients(tokens, tokens, 1e-2, m == o.num_micro_batches).status());
+  }
+  stages[kAccumulate] = count();
+  STRAKE_RETURN_IF_ERROR(engine->SumGradients());
+  stages[kSum] = count();
+  STRAKE_RETURN_IF_ERROR(engine->Update({.lr = 1e-3, .step = 1}, /*clip_norm=*/1).status());
+  stages[kUpdate] = count();
+  STRAKE_RETURN_IF_ERROR(engine->Agree(/*loss_sum=*/1, /*stop=*/false).status());
+  stages[kAgree] = count();
+  return stages;
+}
+
+std::string Name(const CommCostOptions& o) {
+  return absl::StrCat(o.model.family == ModelFamily::kGpt2 ? "gpt2" : "llama", ", ",
+                      o.model.num_kv_heads, " key/value heads, vocabulary ", o.model.vocab_size,
+                      o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
+                      ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
+                      ", micro-batches ", o.num_micro_batches, ", buckets of ",
+                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype));
+}
+
+// Phase, axis and collective of a row.
+using RowKey = std::tuple<Phase, std::string, CollectiveKind>;
+
+// Adds the rows to `seen`.
+void ExpectEqualToCounters(CommCostOptions options, std::set<RowKey>* seen) {
+  SCOPED_TRACE(Name(options));
+  std::mutex mutex;
+  const absl::Status status =
+      RunOnThreads(options.sizes, {.check = true}, [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(const StageCounts counted, CountStep(options, mesh));
+        CommCostOptions mine = options;
+        mine.rank = mesh.rank();
+        STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows, CommCost(mine));
+        const std::lock_guard<std::mutex> lock(mutex);
+        EXPECT_EQ(Predicted(rows), counted) << "rank " << mesh.rank();
+        for (const CommCostRow& row : rows) {
+          EXPECT_GT(row.calls, 0);
+          seen->insert({row.phase, row.axis, row.collective});
+        }
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+ModelConfig Model(ModelFamily family, int64_t num_kv_heads, int64_t vocab_size, bool tied) {
+  ModelConfig c;
+  c.family = family;
+  c.vocab_size = vocab_size;
+  c.max_positions = 12;
+  c.hidden_size = 24;
+  c.num_layers = 2;
+  c.num_heads = 12;
+  c.num_kv_heads = num_kv_heads;
+  c.head_dim = 2;
+  c.intermediate_size = 36;
+  c.tie_word_embeddings = tied;
+  return c;
+}
+
+// Models that `tp` ranks can share; 50 and 47 tokens are padded over some of them.
+std::vector<ModelConfig> Models(int tp) {
+  std::vector<ModelConfig> models = {Model(ModelFamily::kGpt2, 12, 50, /*tied=*/true),
+                                     Model(ModelFamily::kGpt2, 12, 48, /*tied=*/false),
+                                     Model(ModelFamily::kLlama, 1, 47, /*tied=*/true)};
+  // As many heads as ranks, or for four of them half.
+  models.push_back(Model(ModelFamily::kLlama, tp == 4 ? 2 : tp, 50, /*tied=*/false));
+  return models;
+}
+
+void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
+  constexpr int64_t kBucketBytes[] = {1, 3000, 25 << 20};
+  int n = 0;
+  for (const ModelConfig& model : Models(tp)) {
+    for (const bool sequence_parallel : {false, true}) {
+      for (const int zero : {0, 1, 2}) {
+        for (const int64_t num_micro_batches : {1, 3}) {
+          ++n;
+          ExpectEqualToCounters(
+              {.model = model,
+               .sizes = {.dp = dp, .pp = 1, .cp = 1, .tp = tp},
+               .sequence_parallel = sequence_parallel,
+               .gradients = {.zero = zero, .bucket_bytes = kBucketBytes[(n + n / 6) % 3]},
+               .seq_len = 12,
+               .micro_batch = 1 + n / 2 % 2,
+               .num_micro_batches = num_micro_batches,
+               .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32},
+              seen);
+        }
+      }
+    }
+  }
+}
+
+TEST(CommCostCountersTest, EveryRowOfEveryLayout) {
+  std::set<RowKey> seen;
+  for (int tp = 1; tp <= 4; ++tp) {
+    for (int dp = 1; dp <= 3; ++dp) {
+      TestLayouts(tp, dp, &seen);
+      EXPECT_EQ(seen.empty(), tp * dp == 1);
+    }
+  }
+  using Kind = CollectiveKind;
+  std::set<RowKey> expected = {
+      {Phase::kLoss, "tp", Kind::kAllReduceMax},
+      {Phase::kLoss, "tp", Kind::kAllReduceSum},
+      {Phase::kGradients, "dp", Kind::kAllReduceSum},
+      {Phase::kGradients, "dp", Kind::kReduceScatterSum},
+      {Phase::kPartialGradients, "tp", Kind::kAllReduceSum},
+      {Phase::kPartialGradients, "kv", Kind::kAllReduceSum},
+      {Phase::kShardedOptimizer, "dp", Kind::kAllGather},
+      {Phase::kNorm, "tp", Kind::kAllReduceSum},
+      {Phase::kNorm, "dp", Kind::kAllReduceSum},
+      {Phase::kControl, "tp", Kind::kAllReduceSum},
+      {Phase::kControl, "dp", Kind::kAllReduceSum},
+  };
+  for (const Phase phase : {Phase::kEmbedding, Phase::kForward, Phase::kBackward, Phase::kHead}) {
+    for (const Kind kind : {Kind::kAllReduceSum, Kind::kReduceScatterSum, Kind::kAllGather}) {
+      expected.insert({phase, "tp", kind});
+    }
+  }
+  EXPECT_EQ(seen, expected);
+}
+
+}  // namespace
+}  // namespace strake

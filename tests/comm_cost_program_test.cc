@@ -1,0 +1,165 @@
+// //tools:comm_cost as a user runs it.
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/tiny_run.h"
+
+namespace strake {
+namespace {
+
+using Json = nlohmann::json;
+using testing::Flags;
+using testing::ProgramResult;
+using testing::TinyRun;
+using testing::operator+;
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+class CommCostProgramTest : public ::testing::Test {
+ protected:
+  // Two heads, one layer of 16.
+  ProgramResult Run(const Flags& flags) const {
+    return run_.Run("tools/comm_cost",
+                    Flags{"--model=./gpt2.json", "--seq_len=8", "--micro_batch=4"} + flags);
+  }
+
+  Json RunJson(const Flags& flags) const {
+    const ProgramResult result = Run(flags + Flags{"--format=json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    return Json::parse(result.out);
+  }
+
+  TinyRun run_;
+};
+
+TEST_F(CommCostProgramTest, Json) {
+  const Json json = RunJson(
+      {"--tp=2", "--dp=2", "--global_batch=24", "--zero=1", "--bandwidth=1000", "--latency=0.25"});
+  // Three micro-batches with two all-reduces of 4 * 8 tokens of 16 elements per pass.
+  const Json forward = {{"phase", "forward"},
+                        {"axis", "tp"},
+                        {"collective", "all_reduce_sum"},
+                        {"calls", 6},
+                        {"bytes", 6 * 2048},
+                        {"ring_bytes", 6 * 2048.0},
+                        {"seconds", 6 * 2.048 + 6 * 2 * 0.25}};
+  bool found = false;
+  int64_t calls = 0, bytes = 0;
+  double ring_bytes = 0, seconds = 0;
+  for (const Json& row : json.at("collectives")) {
+    if (row.at("phase") == "forward") {
+      Json expected = forward;
+      EXPECT_NEAR(row.at("seconds").get<double>(), forward.at("seconds").get<double>(), 1e-9);
+      expected["seconds"] = row.at("seconds");
+      EXPECT_EQ(row, expected);
+      found = true;
+    }
+    calls += row.at("calls").get<int64_t>();
+    bytes += row.at("bytes").get<int64_t>();
+    ring_bytes += row.at("ring_bytes").get<double>();
+    seconds += row.at("seconds").get<double>();
+  }
+  EXPECT_TRUE(found);
+  EXPECT_EQ(
+      json.at("total"),
+      Json({{"calls", calls}, {"bytes", bytes}, {"ring_bytes", ring_bytes}, {"seconds", seconds}}));
+  const Json settings = {{"model", "./gpt2.json"},
+                         {"tp", 2},
+                         {"dp", 2},
+                         {"sequence_parallel", false},
+                         {"zero", 1},
+                         {"global_batch", 24},
+                         {"rank", 0},
+                         {"bandwidth", 1000.0}};
+  for (const auto& [key, value] : settings.items()) EXPECT_EQ(json.at(key), value) << key;
+}
+
+TEST_F(CommCostProgramTest, OneRankCostsNothing) {
+  const Json json = RunJson({});
+  EXPECT_EQ(json.at("collectives"), Json::array());
+  EXPECT_EQ(json.at("total"),
+            Json({{"calls", 0}, {"bytes", 0}, {"ring_bytes", 0.0}, {"seconds", 0.0}}));
+}
+
+TEST_F(CommCostProgramTest, WithoutAGlobalBatchThereIsOneMicroBatch) {
+  EXPECT_EQ(RunJson({"--dp=3"}).at("global_batch"), 12);
+  EXPECT_EQ(RunJson({"--dp=3"}), RunJson({"--dp=3", "--global_batch=12"}));
+}
+
+TEST_F(CommCostProgramTest, Bf16HalvesActivations) {
+  const auto forward_bytes = [&](const char* dtype) -> int64_t {
+    const Json json = RunJson({"--tp=2", dtype});
+    for (const Json& row : json.at("collectives")) {
+      if (row.at("phase") == "forward") return row.at("bytes");
+    }
+    return -1;
+  };
+  EXPECT_EQ(forward_bytes("--dtype=fp32"), 2 * 2048);
+  EXPECT_EQ(forward_bytes("--dtype=bf16"), 2048);
+}
+
+TEST_F(CommCostProgramTest, RanksDiffer) {
+  const Flags layout = {"--tp=2", "--dp=3", "--sequence_parallel", "--zero=2"};
+  const Json first = RunJson(layout + Flags{"--rank=1"});
+  // The same part of the parameters, then the other one.
+  EXPECT_EQ(first.at("collectives"), RunJson(layout).at("collectives"));
+  EXPECT_NE(first.at("collectives"), RunJson(layout + Flags{"--rank=2"}).at("collectives"));
+}
+
+TEST_F(CommCostProgramTest, Table) {
+  const ProgramResult result = Run({"--tp=2", "--dp=2", "--sequence_parallel", "--zero=1"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(
+      result.out,
+      AllOf(HasSubstr("rank 0 of tp 2, dp 2, sequence parallelism on, zero 1"),
+            ContainsRegex("\nphase +axis +ranks +collective +calls +bytes +ring bytes +ms\n"),
+            ContainsRegex("\nforward +tp +2 reduce_scatter_sum +2 +4096 +2048 +[0-9.]+\n"),
+            ContainsRegex("\nforward +tp +2 all_gather +2 +4096 +2048 +[0-9.]+\n"),
+            ContainsRegex("\ncontrol +dp +2 all_reduce_sum +1 +16 +16 +[0-9.]+\n"),
+            ContainsRegex("\ntotal +tp +[0-9]+ "), ContainsRegex("\ntotal +dp +[0-9]+ "),
+            ContainsRegex("\ntotal +all +[0-9]+ ")));
+}
+
+TEST_F(CommCostProgramTest, Help) {
+  const ProgramResult result = Run({"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, AllOf(HasSubstr("--bandwidth"), HasSubstr("--sequence_parallel")));
+}
+
+TEST_F(CommCostProgramTest, WhatCannotBeIsOneErrorWithBothNumbers) {
+  const std::vector<std::pair<Flags, std::vector<std::string>>> cases = {
+      {{"--tp=3"}, {"--tp=3", "2 "}},
+      {{"--tp=0"}, {"--tp", "0"}},
+      {{"--tp=2", "--seq_len=7", "--sequence_parallel"}, {"--seq_len=7", "--tp=2"}},
+      {{"--dp=3", "--global_batch=16"}, {"--global_batch=16", "--dp=3", "12"}},
+      {{"--global_batch=6"}, {"--global_batch=6", "--micro_batch=4"}},
+      {{"--tp=2", "--dp=2", "--rank=4"}, {"--rank=4", "4 ranks"}},
+      {{"--zero=3"}, {"--zero", "3"}},
+      {{"--seq_len=33"}, {"33", "32"}},
+      {{"--model=nothing"}, {"nothing", "gpt2-124m"}},
+      {{"--bandwidth=0"}, {"--bandwidth", "0"}},
+      {{"--format=xml"}, {"xml", "table, json"}},
+      {{"--model=./llama.json", "--tp=2", "--seq_len=1000000000", "--micro_batch=1000000000"},
+       {"1000000000", "2^62"}},
+  };
+  for (const auto& [flags, parts] : cases) {
+    SCOPED_TRACE(flags[0] + " " + flags.back());
+    const ProgramResult result = Run(flags);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, MatchesRegex("error: [^\n]+\n"));
+    for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
+  }
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,190 @@
+// Counts the collectives of a training step, and estimates their time:
+// `bazel run //tools:comm_cost -- --help`.
+
+#include "models/comm_cost.h"
+
+#include <algorithm>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "nlohmann/json.hpp"
+#include "tools/layout.h"
+#include "tools/options.h"
+#include "tools/program.h"
+#include "tools/progress.h"
+#include "tools/user_paths.h"
+
+namespace strake {
+namespace {
+
+// Members are called as their flags, with the trainer's defaults where the trainer has them.
+struct CommCostConfig {
+  std::string model = "llama-tiny";
+  int64_t seq_len = 256;
+  int64_t micro_batch = 8;
+  int64_t global_batch = 0;
+  std::string dtype = "fp32";
+  LayoutConfig layout;
+  int64_t rank = 0;
+  double bandwidth = 1e10;
+  double latency = 5e-6;
+  std::string format = "table";
+};
+
+void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
+  const Range size = Range::Between(1, 1e9);
+  options->Group("Model and batch");
+  options->Add("model", &c->model,
+               absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
+                            ") or path of a Hugging Face config.json"));
+  options->Add("seq_len", &c->seq_len,
+               "tokens per sequence; without it 256, or the model's positions if they are fewer",
+               size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
+  options->Add("global_batch", &c->global_batch,
+               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               Range::Between(0, 1e9));
+  options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
+  AddLayoutOptions(&c->layout, options);
+  options->Group("Estimate");
+  options->Add("rank", &c->rank, "the rank whose collectives are counted", Range::AtLeast(0));
+  options->Add("bandwidth", &c->bandwidth,
+               "bytes per second that a rank sends to its neighbour in a ring; the default is a "
+               "plausible network, not a measurement",
+               Range::Above(0));
+  options->Add("latency", &c->latency, "seconds of one message, likewise", Range::AtLeast(0));
+  options->Add("format", &c->format, "of the output", {"table", "json"}).FlagOnly();
+}
+
+absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CommCostConfig* c) {
+  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
+  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
+  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
+  STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  if (c->rank < c->layout.num_ranks()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--rank=", c->rank, ": --tp=", c->layout.tp,
+                                                 " times --dp=", c->layout.dp, " are ",
+                                                 c->layout.num_ranks(), " ranks, from 0"));
+}
+
+CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
+  return {.model = model,
+          .sizes = c.layout.sizes(),
+          .rank = static_cast<int>(c.rank),
+          .sequence_parallel = c.layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(c.layout.zero)},
+          .seq_len = c.seq_len,
+          .micro_batch = c.micro_batch,
+          .num_micro_batches = c.global_batch / c.micro_batch / c.layout.dp,
+          .dtype = c.dtype == "bf16" ? DType::kBf16 : DType::kF32};
+}
+
+struct Total {
+  int64_t calls = 0, bytes = 0;
+  double ring_bytes = 0, seconds = 0;
+};
+
+// Of the rows of `axis`, or of all where it is empty.
+Total TotalOf(const std::vector<CommCostRow>& rows, const std::string& axis, const CommLink& link) {
+  Total total;
+  for (const CommCostRow& row : rows) {
+    if (!axis.empty() && row.axis != axis) continue;
+    total.calls += row.calls;
+    total.bytes += row.bytes;
+    total.ring_bytes += row.RingBytes();
+    total.seconds += row.Seconds(link);
+  }
+  return total;
+}
+
+nlohmann::ordered_json Report(nlohmann::ordered_json settings, const std::vector<CommCostRow>& rows,
+                              const CommLink& link) {
+  nlohmann::ordered_json collectives = nlohmann::ordered_json::array();
+  for (const CommCostRow& row : rows) {
+    collectives.push_back({{"phase", CommPhaseName(row.phase)},
+                           {"axis", row.axis},
+                           {"collective", CollectiveName(row.collective)},
+                           {"calls", row.calls},
+                           {"bytes", row.bytes},
+                           {"ring_bytes", row.RingBytes()},
+                           {"seconds", row.Seconds(link)}});
+  }
+  const Total total = TotalOf(rows, /*axis=*/"", link);
+  settings["collectives"] = std::move(collectives);
+  settings["total"] = {{"calls", total.calls},
+                       {"bytes", total.bytes},
+                       {"ring_bytes", total.ring_bytes},
+                       {"seconds", total.seconds}};
+  return settings;
+}
+
+void PrintLine(const std::string& phase, const std::string& axis, const std::string& ranks,
+               const std::string& collective, const Total& cost) {
+  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8d %17d %17.0f %12.3f\n", phase, axis, ranks,
+                               collective, cost.calls, cost.bytes, cost.ring_bytes,
+                               1e3 * cost.seconds);
+}
+
+void PrintTable(const CommCostConfig& c, const ModelConfig& model,
+                const std::vector<CommCostRow>& rows, const CommLink& link) {
+  std::cout << absl::StrFormat(
+      "%s (%s parameters), %d x %d tokens of %d sequences per step, %s\n"
+      "rank %d of tp %d, dp %d, sequence parallelism %s, zero %d\n"
+      "per step; ms at %g bytes/s and %g s per message, as if no two collectives and no "
+      "computation ran at once\n\n",
+      c.model, FormatCount(NumParameters(model)), c.micro_batch, c.seq_len, c.global_batch, c.dtype,
+      c.rank, c.layout.tp, c.layout.dp, c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
+      link.bytes_per_second, link.latency_seconds);
+  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %17s %17s %12s\n", "phase", "axis",
+                               "ranks", "collective", "calls", "bytes", "ring bytes", "ms");
+  for (const CommCostRow& row : rows) {
+    PrintLine(CommPhaseName(row.phase), row.axis, absl::StrCat(row.num_ranks),
+              CollectiveName(row.collective),
+              {row.calls, row.bytes, row.RingBytes(), row.Seconds(link)});
+  }
+  for (const std::string axis : {"tp", "kv", "dp"}) {
+    const Total total = TotalOf(rows, axis, link);
+    if (total.calls > 0) PrintLine("total", axis, "", "", total);
+  }
+  PrintLine("total", "all", "", "", TotalOf(rows, /*axis=*/"", link));
+}
+
+absl::Status PrintCommCost(int argc, char** argv) {
+  ChangeToUserDirectory();
+  CommCostConfig config;
+  OptionSet options("comm_cost");
+  AddCommCostOptions(&config, &options);
+  const std::string help = options.Help();
+  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+  if (options.help_requested()) {
+    std::cout << help;
+    return FlushStdout();
+  }
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
+                          FindModelConfig(config.model, /*notices=*/nullptr));
+  STRAKE_RETURN_IF_ERROR(Resolve(options, model, &config));
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows,
+                          CommCost(CostOptions(config, model)));
+  const CommLink link = {config.bandwidth, config.latency};
+  if (config.format == "json") {
+    std::cout << Report(options.ToJson(), rows, link).dump() << "\n";
+  } else {
+    PrintTable(config, model, rows, link);
+  }
+  return FlushStdout();
+}
+
+}  // namespace
+}  // namespace strake
+
+int main(int argc, char** argv) {
+  strake::OpenStandardStreams();
+  return strake::ExitCode(strake::PrintCommCost(argc, argv));
+}
