@@ -3,9 +3,9 @@
 //   rank t holds rows [t*P/T, (t+1)*P/T) of the table [V, C], padded to P. N tokens; R = N, or N/T
 //   with sequence parallelism.
 //
-//               in            local                             communication
-//   Forward     tokens [N]    x [R, C] = the token's row, or 0  all-reduce (SP: reduce-scatter) of x
-//   Backward    dx [R, C]     dtable += dx's rows by token      SP: all-gather of dx before
+//               in           local                            communication
+//   Forward     tokens [N]   x [R, C] = token's row, or 0     all-reduce of x (SP: reduce-scatter)
+//   Backward    dx [R, C]    dtable += dx's rows by token     SP: all-gather of dx before
 //
 // dtypes: tokens i32; the others f32, or f64 and c128 on the reference path.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
