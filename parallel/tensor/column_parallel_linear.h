@@ -52,8 +52,8 @@ class ColumnParallelLinear {
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(); with sequence parallelism so are x and dx of all tokens.
-  // `saved` may be null where no backward pass follows.
+  // Outputs are allocated from ctx.arena(); with sequence parallelism so are x and dx of all
+  // tokens. `saved` may be null where no backward pass follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
   // Until Wait(), dx is in flight: compute the weight gradient meanwhile.
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
