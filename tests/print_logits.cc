@@ -12,6 +12,7 @@
 #include "models/hf_checkpoint.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
+#include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
 #include "tools/program.h"
 
@@ -30,9 +31,10 @@ absl::Status PrintLogits(int argc, char** argv) {
   const int64_t num_tokens = tokens.size();
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig config,
                           ReadHfConfig(directory + "/config.json", nullptr));
+  const Mesh mesh = Mesh::SingleRank();
   STRAKE_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
-      Engine::Create({.model = config, .seq_len = num_tokens, .micro_batch = 1}));
+      Engine::Create({.model = config, .seq_len = num_tokens, .micro_batch = 1}, mesh));
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine->parameters()));
   TransformerSaved saved;
   STRAKE_ASSIGN_OR_RETURN(

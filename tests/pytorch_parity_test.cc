@@ -12,6 +12,7 @@
 #include "models/safetensors.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
+#include "parallel/mesh/mesh.h"
 #include "tests/tiny_run.h"
 #include "tools/engine.h"
 #include "tools/user_paths.h"
@@ -59,10 +60,10 @@ class PytorchParityTest : public ::testing::TestWithParam<Case> {
       nlohmann::json::parse(ReadFile(Golden(GetParam().family + std::string("/golden.json"))));
 };
 
-std::unique_ptr<Engine> LoadModel(const std::string& folder) {
+std::unique_ptr<Engine> LoadModel(const std::string& folder, const Mesh& mesh) {
   const auto config = ReadHfConfig(folder + "/config.json", nullptr);
   EXPECT_TRUE(config.ok()) << config.status();
-  auto engine = Engine::Create({.model = *config, .seq_len = kSeqLen, .micro_batch = 1});
+  auto engine = Engine::Create({.model = *config, .seq_len = kSeqLen, .micro_batch = 1}, mesh);
   EXPECT_TRUE(engine.ok()) << engine.status();
   const absl::Status loaded = LoadWeights(folder, (*engine)->parameters());
   EXPECT_TRUE(loaded.ok()) << loaded;
@@ -70,7 +71,8 @@ std::unique_ptr<Engine> LoadModel(const std::string& folder) {
 }
 
 void ExpectLogits(const std::string& folder, const std::vector<double>& expected) {
-  const std::unique_ptr<Engine> engine = LoadModel(folder);
+  const Mesh mesh = Mesh::SingleRank();
+  const std::unique_ptr<Engine> engine = LoadModel(folder, mesh);
   const auto stream = TokenStream::Open({Golden("tokens.bin")}, 128);
   ASSERT_TRUE(stream.ok()) << stream.status();
   std::vector<int32_t> tokens(kSeqLen);
@@ -129,7 +131,8 @@ TEST_P(PytorchCheckpointTest, LogitsOfTheInitialWeights) {
 TEST_P(PytorchCheckpointTest, ExportHoldsTheSameTensors) {
   const std::string folder = Golden(GetParam());
   const testing::TempDirectory directory;
-  const std::unique_ptr<Engine> engine = LoadModel(folder);
+  const Mesh mesh = Mesh::SingleRank();
+  const std::unique_ptr<Engine> engine = LoadModel(folder, mesh);
   const std::string copy_path = directory / "model.safetensors";
   const absl::Status saved =
       SaveArrays(copy_path, engine->parameters(), {{"", engine->parameters().values()}});

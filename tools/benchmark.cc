@@ -9,10 +9,13 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/philox.h"
+#include "core/base/status_macros.h"
 #include "core/device/fma_peak.h"
 #include "models/initialize.h"
 #include "nlohmann/json.hpp"
+#include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
+#include "tools/memory_plan.h"
 #include "tools/options.h"
 #include "tools/program.h"
 #include "tools/progress.h"
@@ -78,7 +81,8 @@ absl::StatusOr<Measurement> Measure(const BenchmarkConfig& config, Engine& engin
     FillRandomTokens(2 * step + 1, engine.model().config().vocab_size, targets);
     engine.context().set_profile(step > kWarmUpSteps ? &result.profile : nullptr);
     const double start = MonotonicSeconds();
-    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(tokens, targets, 1.0 / num_tokens).status());
+    STRAKE_RETURN_IF_ERROR(
+        engine.AccumulateGradients(tokens, targets, 1.0 / num_tokens, /*last=*/true).status());
     STRAKE_RETURN_IF_ERROR(
         engine.Update({.lr = 1e-4, .weight_decay = 0.1, .step = step}, /*clip_norm=*/1).status());
     if (step > kWarmUpSteps) result.step_seconds.push_back(MonotonicSeconds() - start);
@@ -178,13 +182,16 @@ absl::Status Benchmark(int argc, char** argv) {
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, config.seq_len));
   const int num_threads = config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads);
-  STRAKE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create({.model = model,
-                      .seq_len = config.seq_len,
-                      .micro_batch = config.micro_batch,
-                      .num_threads = num_threads,
-                      .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto}));
+  const EngineOptions engine_options = {
+      .model = model,
+      .seq_len = config.seq_len,
+      .micro_batch = config.micro_batch,
+      .num_threads = num_threads,
+      .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto};
+  const Mesh mesh = Mesh::SingleRank();
+  STRAKE_RETURN_IF_ERROR(CheckMemory(engine_options, mesh.sizes(), /*num_local_ranks=*/1));
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create(engine_options, mesh));
   InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
   STRAKE_ASSIGN_OR_RETURN(const Measurement measurement, Measure(config, *engine));
   const nlohmann::ordered_json report = Report(config, *engine, measurement);

@@ -3,6 +3,8 @@
 //   config.json, model.safetensors   what transformers loads
 //   optimizer.safetensors            NAME.exp_avg and NAME.exp_avg_sq, f32, in the weights' shapes
 //   run.json                         tools/run_record.h
+//
+// They hold whole tensors however many ranks train, so that a run goes on under any layout.
 #ifndef STRAKE_TOOLS_CHECKPOINT_H_
 #define STRAKE_TOOLS_CHECKPOINT_H_
 
@@ -14,11 +16,12 @@
 
 namespace strake {
 
-// Fills `directory`, which exists. Making it durable and atomic is RunDirectory's part. The same
-// state gives the same bytes.
+// Called on every rank of the engine's mesh. Rank 0 fills `directory`, which exists; the others
+// send what they hold, and read neither it nor `record`. Making it durable and atomic is
+// RunDirectory's part. The same state gives the same bytes, whatever the layout.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
 
-// Sets weights and optimizer state from a checkpoint of the same model.
+// Sets this rank's weights and optimizer state from a checkpoint of the same model.
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
 
 }  // namespace strake

@@ -1,141 +1,73 @@
 #include "tools/engine.h"
 
-#include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <sstream>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
 #include "models/non_finite.h"
-#include "tools/progress.h"
+#include "optim/grad_clip.h"
+#include "parallel/data/gather_values.h"
 
 namespace strake {
 namespace {
 
-// The first number after `key` in a file of "key value" lines, or of one number where key is empty.
-std::optional<size_t> ReadNumber(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.compare(0, key.size(), key) != 0) continue;
-    std::istringstream rest(line.substr(key.size()));
-    size_t number;
-    if (rest >> number) return number;
-  }
-  return std::nullopt;
-}
-
-// The memory that the control group's limit leaves, under either version's file names.
-std::optional<size_t> ControlGroupBytes() {
-  for (const auto& [limit_path, used_path] :
-       {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
-         "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
-    const auto limit = ReadNumber(limit_path, ""), used = ReadNumber(used_path, "");
-    if (limit.has_value() && used.has_value()) return *limit > *used ? *limit - *used : 0;
-  }
-  return std::nullopt;
-}
-
-// Below what any plan of these options comes to. In floating point, so that no size overflows, and
-// without the model, whose tables of positions are allocated in a dry run too.
-double LeastBytes(const EngineOptions& options) {
-  const ModelConfig& c = options.model;
-  const double num_tokens = double(options.seq_len) * options.micro_batch;
-  const double layer =
-      double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
-  const double positions =
-      c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
-  return 16.0 * NumParameters(c) + 4 * num_tokens * (c.vocab_size + c.num_layers * layer) +
-         8 * positions;
-}
-
-absl::Status CheckLeastMemory(const EngineOptions& options) {
-  // Where the system does not say: what x86-64 can address.
-  const size_t available = AvailableMemoryBytes().value_or(size_t{1} << 47);
-  const double least = LeastBytes(options);
-  if (least <= double(available)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the run needs more than ", FormatBytes(least), " of memory but ", FormatBytes(available),
-      " are free; choose a smaller --model, --micro_batch or --seq_len"));
-}
-
-MemoryPlan PlanMemory(const EngineOptions& options) {
-  ParameterArena parameters;
-  const Transformer model(options.model, options.seq_len, &parameters);
-  parameters.AllocateDryRun(DType::kF32);
-  ActivationArena plan = ActivationArena::DryRun();
-  ThreadTeam team(options.num_threads);
-  const Context ctx(&team, &plan, options.op_set);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len});
-  TransformerSaved saved;
-  CHECK(model.Forward(ctx, tokens, tokens, options.seq_len, &saved).ok());
-  CHECK(model.Backward(ctx, 1, &saved).ok());
-  return {.parameter_bytes = parameters.values().num_bytes(),
-          .gradient_bytes = parameters.grads().num_bytes(),
-          .optimizer_bytes = AdamW::StateBytes(parameters),
-          .activation_bytes = plan.peak_bytes()};
-}
-
-absl::Status CheckMemory(const MemoryPlan& plan) {
-  const std::optional<size_t> available = AvailableMemoryBytes();
-  if (!available.has_value() || plan.total_bytes() <= *available) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the run needs ", FormatBytes(plan.total_bytes()), " of memory (weights ",
-      FormatBytes(plan.parameter_bytes), ", gradients ", FormatBytes(plan.gradient_bytes),
-      ", optimizer ", FormatBytes(plan.optimizer_bytes), ", activations ",
-      FormatBytes(plan.activation_bytes), ") but ", FormatBytes(*available),
-      " are free; choose a smaller --model, --micro_batch or --seq_len"));
-}
-
-double SumOf(const Tensor& loss) {
+template <typename Scalar>
+double Sum(const Tensor& x) {
   double sum = 0;
-  for (int64_t i = 0; i < loss.num_elements(); ++i) sum += loss.data<float>()[i];
+  for (int64_t i = 0; i < x.num_elements(); ++i) sum += x.data<Scalar>()[i];
   return sum;
+}
+
+// Held whole by every tensor-parallel rank.
+bool IsReplicated(const Parameter& parameter, int num_ranks) {
+  for (const ParameterSegment& segment : parameter.segments) {
+    if (segment.slice.num_holders != num_ranks) return false;
+  }
+  return true;
 }
 
 }  // namespace
 
-std::optional<size_t> AvailableMemoryBytes() {
-  std::optional<size_t> available = ReadNumber("/proc/meminfo", "MemAvailable:");
-  if (available.has_value()) *available *= 1024;
-  if (const auto group = ControlGroupBytes(); group.has_value()) {
-    available = std::min(available.value_or(*group), *group);
-  }
-  return available;
-}
-
-Engine::Engine(const EngineOptions& options, const MemoryPlan& plan)
-    : options_(options), plan_(plan), mesh_(Mesh::SingleRank()), team_(options.num_threads) {
-  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_);
+Engine::Engine(const EngineOptions& options, const Mesh& mesh)
+    : options_(options),
+      mesh_(&mesh),
+      tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
+      plan_(PlanMemory(options, mesh.sizes(), mesh.rank())),
+      team_(options.num_threads) {
+  CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
+      << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
+  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_);
 }
 
 absl::Status Engine::Allocate() {
-  STRAKE_RETURN_IF_ERROR(parameters_.Allocate(DType::kF32, /*with_gradients=*/true));
-  STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_));
+  STRAKE_RETURN_IF_ERROR(
+      parameters_.Allocate(options_.dtype, /*with_gradients=*/options_.gradients.zero < 2));
+  STRAKE_ASSIGN_OR_RETURN(reducer_,
+                          GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
+                                                  options_.gradients));
+  STRAKE_ASSIGN_OR_RETURN(partial_gradients_, PartialGradients::Create(parameters_, tp_));
+  STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, range(), grads()));
   optimizer_.emplace(std::move(optimizer));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
                           ActivationArena::Create(plan_.activation_bytes));
   activations_.emplace(std::move(activations));
   context_.emplace(&team_, &*activations_, options_.op_set);
+  context_->set_on_grad_ready(
+      [this](const Parameter& parameter) { reducer_->OnGradReady(parameter); });
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
-  STRAKE_RETURN_IF_ERROR(CheckLeastMemory(options));
-  const MemoryPlan plan = PlanMemory(options);
-  STRAKE_RETURN_IF_ERROR(CheckMemory(plan));
-  std::unique_ptr<Engine> engine(new Engine(options, plan));
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                                       const Mesh& mesh) {
+  std::unique_ptr<Engine> engine(new Engine(options, mesh));
   STRAKE_RETURN_IF_ERROR(engine->Allocate());
   return engine;
 }
 
 absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets,
-                                                   double scale) {
+                                                   double scale, bool last) {
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
   context_->set_pass(Pass::kForward);
@@ -143,7 +75,9 @@ absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const T
                           model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
   STRAKE_ASSIGN_OR_RETURN(const double sum, FiniteSum(loss, saved));
   context_->set_pass(Pass::kBackward);
+  reducer_->StartMicroBatch(last);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
+  STRAKE_RETURN_IF_ERROR(reducer_->FinishMicroBatch());
   return sum;
 }
 
@@ -157,29 +91,70 @@ absl::StatusOr<double> Engine::EvaluateLoss(const Tensor& tokens, const Tensor& 
 }
 
 absl::StatusOr<double> Engine::FiniteSum(const Tensor& loss, const TransformerSaved& saved) const {
-  const double sum = SumOf(loss);
+  const double sum = loss.dtype() == DType::kF64 ? Sum<double>(loss) : Sum<float>(loss);
   if (std::isfinite(sum)) return sum;
   return absl::InternalError(absl::StrCat("the loss is ", sum,
                                           "; the first tensor that is not finite is ",
                                           FirstNonFinite(parameters_, saved)));
 }
 
+absl::Status Engine::SumGradients() {
+  context_->set_pass(Pass::kBackward);
+  return partial_gradients_->Sum(*context_, range(), grads());
+}
+
 absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   context_->set_pass(Pass::kOptimizer);
-  Communicator* const groups[] = {&mesh_.communicator(MeshAxis::kTp)};
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
+  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
   STRAKE_ASSIGN_OR_RETURN(
       const GradClip clip,
-      ClipGradNorm(*context_, parameters_, {0, parameters_.num_elements()}, parameters_.grads(),
-                   clip_norm, groups));
+      ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm, owners_of_gradients));
   if (!std::isfinite(clip.norm)) {
-    return absl::InternalError(absl::StrCat("the gradient norm is ", clip.norm,
-                                            "; the first tensor that is not finite is ",
-                                            FirstNonFiniteGradient(parameters_, 0, parameters_.grads())));
+    return absl::InternalError(absl::StrCat(
+        "the gradient norm is ", clip.norm, "; the first tensor that is not finite is ",
+        FirstNonFiniteGradient(parameters_, range().begin, grads())));
   }
   step.grad_scale = clip.scale;
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, step));
-  parameters_.ZeroGrads();
+  if (options_.gradients.zero > 0) {
+    STRAKE_RETURN_IF_ERROR(GatherValues(parameters_.values(), dp));
+  }
+  reducer_->ZeroGrads();
+  STRAKE_RETURN_IF_ERROR(CheckReplicas());
   return clip.norm;
+}
+
+absl::StatusOr<Engine::Agreement> Engine::Agree(double loss_sum, bool stop) {
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  // Tensor-parallel ranks have one loss already.
+  double values[] = {stop ? 1.0 : 0.0, loss_sum};
+  const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
+  STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
+  if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
+  return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
+}
+
+absl::Status Engine::CheckReplicas() const {
+  STRAKE_RETURN_IF_ERROR(
+      mesh_->communicator(MeshAxis::kDp).CheckReplicated(parameters_.values(), "the weights"));
+  for (const Parameter& parameter : parameters_.parameters()) {
+    if (!IsReplicated(parameter, tp_.size())) continue;
+    STRAKE_RETURN_IF_ERROR(
+        mesh_->communicator(MeshAxis::kTp).CheckReplicated(parameter.value, parameter.name()));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<const Communicator*> Engine::communicators() const {
+  std::vector<const Communicator*> groups;
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    const Communicator& group = mesh_->communicator(axis);
+    if (group.size() > 1) groups.push_back(&group);
+  }
+  if (const Communicator* kv = partial_gradients_->kv_communicator()) groups.push_back(kv);
+  return groups;
 }
 
 }  // namespace strake

@@ -2,92 +2,103 @@
 #ifndef STRAKE_TOOLS_ENGINE_H_
 #define STRAKE_TOOLS_ENGINE_H_
 
-#include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/base/op_profile.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
-#include "models/model_config.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
-#include "optim/grad_clip.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/data/gradient_reducer.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/tensor/partial_gradients.h"
+#include "tools/engine_options.h"
+#include "tools/memory_plan.h"
 
 namespace strake {
 
-struct EngineOptions {
-  ModelConfig model;
-  int64_t seq_len = 0;
-  int64_t micro_batch = 0;  // sequences per pass, at most
-  int num_threads = 1;
-  OpSet op_set = OpSet::kAuto;
-};
-
-// What a run allocates, to the byte, found by a dry run of a step.
-struct MemoryPlan {
-  size_t parameter_bytes = 0;
-  size_t gradient_bytes = 0;
-  size_t optimizer_bytes = 0;
-  size_t activation_bytes = 0;
-  size_t total_bytes() const {
-    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
-  }
-};
-
-// Bytes that this process may still allocate: what the system has available, and what its control
-// group leaves; nothing where neither can be read.
-std::optional<size_t> AvailableMemoryBytes();
-
-// Used on the thread that made it.
+// Used on the thread that made it. Every rank of the mesh makes one and calls the same functions in
+// the same order; an error of a collective ends them all. A step:
+//
+//   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
 class Engine {
  public:
-  // Allocates everything, zeroed; ResourceExhausted before that, with both figures, where the plan
-  // needs more than is available. The caller sets the weights.
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
+  // Allocates everything, zeroed, as PlanMemory() says; the caller sets the weights. `mesh` must
+  // outlive the engine. ResourceExhausted when there is no memory.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                        const Mesh& mesh);
 
-  // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len. Adds the gradients of
-  // scale * (sum of the losses), and returns that sum unscaled, in nats. Internal, naming the first
-  // tensor in execution order, where the loss is not finite; the gradients are then not touched.
+  // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len: this data-parallel rank's, the
+  // same on all its tensor-parallel ranks. Adds the gradients of scale * (sum of the losses), and
+  // returns that sum unscaled, in nats. During the backward pass of the step's `last` micro-batch
+  // gradients are summed over the data-parallel ranks. Internal, naming the first tensor in
+  // execution order, where the loss is not finite; the gradients are then not touched.
   absl::StatusOr<double> AccumulateGradients(const Tensor& tokens, const Tensor& targets,
-                                             double scale);
+                                             double scale, bool last);
 
-  // The sum of the losses alone; the same error.
+  // The sum of the losses alone; the same error. No collective joins data-parallel ranks.
   absl::StatusOr<double> EvaluateLoss(const Tensor& tokens, const Tensor& targets);
 
-  // Clips the accumulated gradients by their global norm, updates the weights, and zeroes the
+  // Completes the gradients that tensor-parallel ranks share. Afterwards grads() are those of the
+  // whole model and batch.
+  absl::Status SumGradients();
+
+  // Clips the gradients by their global norm, updates the weights on every rank, and zeroes the
   // gradients. Returns the norm before clipping. Internal, naming the tensor, and nothing updated,
-  // where the norm is not finite.
+  // where the norm is not finite. With the communicators' check mode, an error where weights that
+  // ranks share have drifted apart.
   absl::StatusOr<double> Update(AdamWStep step, double clip_norm);
+
+  // What every rank knows at the end of a step: the losses summed over data-parallel ranks, and
+  // whether any rank wants to stop.
+  struct Agreement {
+    double loss_sum = 0;
+    bool stop = false;
+  };
+  // `loss_sum` is that of this rank's micro-batches.
+  absl::StatusOr<Agreement> Agree(double loss_sum, bool stop);
 
   const EngineOptions& options() const { return options_; }
   const MemoryPlan& memory_plan() const { return plan_; }
+  const Mesh& mesh() const { return *mesh_; }
   const Transformer& model() const { return *model_; }
   ParameterArena& parameters() { return parameters_; }
   AdamW& optimizer() { return *optimizer_; }
   ThreadTeam& team() { return team_; }
   Context& context() { return *context_; }
 
+  // What this rank updates of the parameters' index space, and its gradients [range().size()].
+  const ShardRange& range() const { return reducer_->range(); }
+  const Tensor& grads() const { return reducer_->grads(); }
+
+  // Those of groups of more than one rank, for their counters.
+  std::vector<const Communicator*> communicators() const;
+
  private:
-  Engine(const EngineOptions& options, const MemoryPlan& plan);
+  Engine(const EngineOptions& options, const Mesh& mesh);
   absl::Status Allocate();
   absl::StatusOr<double> FiniteSum(const Tensor& loss, const TransformerSaved& saved) const;
+  absl::Status CheckReplicas() const;
 
   const EngineOptions options_;
+  const Mesh* const mesh_;
+  const TensorParallel tp_;
   const MemoryPlan plan_;
-  Mesh mesh_;
   ThreadTeam team_;
   ParameterArena parameters_;
   std::unique_ptr<Transformer> model_;
   std::optional<ActivationArena> activations_;
   std::optional<Context> context_;
+  std::unique_ptr<GradientReducer> reducer_;
+  std::optional<PartialGradients> partial_gradients_;
   std::optional<AdamW> optimizer_;
 };
 

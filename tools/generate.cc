@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
@@ -17,11 +18,15 @@
 #include "models/generator.h"
 #include "models/hf_checkpoint.h"
 #include "models/transformer.h"
-#include "tools/engine.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/tensor_parallel.h"
+#include "tools/layout.h"
+#include "tools/memory_plan.h"
 #include "tools/options.h"
 #include "tools/program.h"
 #include "tools/progress.h"
 #include "tools/run_directory.h"
+#include "tools/run_on_ranks.h"
 #include "tools/user_paths.h"
 
 namespace strake {
@@ -35,6 +40,7 @@ struct GenerateConfig {
   int64_t seed = 1;
   int64_t threads = 0;
   std::string ops = "auto";
+  LayoutConfig layout;
   SamplingOptions sampling = {.temperature = 0.8};
 };
 
@@ -56,9 +62,11 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("top_p", &c->sampling.top_p,
                "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
   options->Add("seed", &c->seed, "of the draws", Range::Between(0, 1e15));
-  options->Add("threads", &c->threads, "0: all cores", Range::Between(0, 4096));
+  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
+               Range::Between(0, 4096));
   options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
                {"auto", "reference"});
+  AddLayoutOptions(&c->layout, options);
 }
 
 absl::StatusOr<std::string> FindModel(const std::string& path) {
@@ -101,10 +109,12 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
 }
 
 // Weights, cache and table of positions: what grows with the model and the number of tokens.
-absl::Status CheckGenerationMemory(const ModelConfig& c, int64_t num_tokens) {
+absl::Status CheckGenerationMemory(const ModelConfig& c, int64_t num_tokens,
+                                   const LayoutConfig& layout) {
   const double per_token = 8.0 * c.num_layers * c.num_kv_heads * c.head_dim +
                            (c.family == ModelFamily::kLlama ? 8.0 * c.head_dim : 0);
-  const double bytes = 4.0 * NumParameters(c) + per_token * num_tokens;
+  const double model_bytes = 4.0 * NumParameters(c) + per_token * num_tokens;
+  const double bytes = model_bytes / layout.tp * NumLocalRanks(layout);
   const std::optional<size_t> available = AvailableMemoryBytes();
   if (!available.has_value() || bytes <= double(*available)) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
@@ -112,20 +122,41 @@ absl::Status CheckGenerationMemory(const ModelConfig& c, int64_t num_tokens) {
       FormatBytes(*available), " are free; choose a smaller --max_tokens or another --checkpoint"));
 }
 
-absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config,
-                   const std::string& directory) {
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
-                          PromptTokens(config, model_config.vocab_size));
-  if (static_cast<int64_t>(prompt.size()) > model_config.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt's ", prompt.size(),
-                                                   " tokens are more than the model's ",
-                                                   model_config.max_positions, " positions"));
+// Of the ranks, which all make the same tokens, the one that prints prints them.
+class Printer {
+ public:
+  Printer(bool prints, bool text) : prints_(prints), text_(text) {}
+
+  absl::Status Prompt(const std::string& prompt) const {
+    if (prints_) std::cout << prompt;
+    return Flush();
   }
-  const int64_t num_tokens = GenerationWindow(model_config, prompt.size() + config.max_tokens);
-  STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(model_config, num_tokens));
-  ThreadTeam team(config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads));
+  absl::Status Token(int64_t token) const {
+    if (prints_ && text_) std::cout << static_cast<char>(token);
+    if (prints_ && !text_) std::cout << "," << token;
+    return Flush();
+  }
+  void End() const {
+    if (prints_) std::cout << "\n";
+  }
+
+ private:
+  absl::Status Flush() const {
+    if (!prints_ || std::cout.flush()) return absl::OkStatus();
+    return absl::UnavailableError("stdout was closed");
+  }
+
+  const bool prints_, text_;
+};
+
+absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& model_config,
+                            const std::string& directory, absl::Span<const int32_t> prompt,
+                            const Mesh& mesh) {
+  ThreadTeam team(ThreadsPerRank(config.layout, config.threads));
   ParameterArena parameters;
-  const Transformer model(model_config, num_tokens, &parameters);
+  const Transformer model(model_config,
+                          GenerationWindow(model_config, prompt.size() + config.max_tokens),
+                          &parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, parameters));
 
@@ -136,20 +167,31 @@ absl::Status Print(const GenerateConfig& config, const ModelConfig& model_config
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
   const Context ctx(&team, &arena, op_set);
   const bool text = config.prompt_tokens.empty();
-  std::cout << (text ? config.prompt : config.prompt_tokens) << std::flush;
-  const absl::Status status =
-      GenerateTokens(ctx, model, prompt, config.max_tokens, config.sampling, [&](int64_t token) {
-        if (text) {
-          std::cout << static_cast<char>(token);
-        } else {
-          std::cout << "," << token;
-        }
-        std::cout.flush();
-        if (!std::cout) return absl::UnavailableError("stdout was closed");
-        return absl::OkStatus();
-      });
-  std::cout << "\n";
+  const Printer printer(mesh.rank() == 0, text);
+  STRAKE_RETURN_IF_ERROR(printer.Prompt(text ? config.prompt : config.prompt_tokens));
+  const absl::Status status = GenerateTokens(ctx, model, prompt, config.max_tokens, config.sampling,
+                                             [&](int64_t token) { return printer.Token(token); });
+  printer.End();
   return status;
+}
+
+absl::Status Print(const GenerateConfig& config, const ModelConfig& model,
+                   const std::string& directory) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
+                          PromptTokens(config, model.vocab_size));
+  const int64_t num_prompt_tokens = prompt.size();
+  if (num_prompt_tokens > model.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt's ", num_prompt_tokens,
+                                                   " tokens are more than the model's ",
+                                                   model.max_positions, " positions"));
+  }
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));
+  STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(
+      model, GenerationWindow(model, num_prompt_tokens + config.max_tokens), config.layout));
+  return RunOnRanks(config.layout, [&](const Mesh& mesh) {
+    return GenerateOnRank(config, model, directory, prompt, mesh);
+  });
 }
 
 absl::Status Generate(int argc, char** argv) {

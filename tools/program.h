@@ -2,42 +2,23 @@
 #ifndef STRAKE_TOOLS_PROGRAM_H_
 #define STRAKE_TOOLS_PROGRAM_H_
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <iostream>
-#include <string>
-
 #include "absl/status/status.h"
-#include "core/base/status_macros.h"
 
 namespace strake {
 
 // Makes /dev/null of those of stdin, stdout and stderr that the caller closed. Otherwise the first
 // files that are opened would take their numbers, and what is printed would be written into them.
-inline void OpenStandardStreams() {
-  int fd = 0;
-  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
-  if (fd > STDERR_FILENO) close(fd);
-}
+void OpenStandardStreams();
 
 // DataLoss where stdout took less than was printed, as on a full disk.
-inline absl::Status FlushStdout() {
-  if (std::cout.flush()) return absl::OkStatus();
-  return absl::DataLossError("cannot write to stdout; is the disk full, or was it closed?");
-}
+absl::Status FlushStdout();
 
-// 0, or 1 with the error on stderr: one line, also where a name in it holds line ends.
-inline int ExitCode(const absl::Status& status) {
-  std::cout.flush();
-  if (status.ok()) return 0;
-  std::string line(status.message());
-  for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  std::cerr << "error: " << line << "\n";
-  return 1;
-}
+// On stderr, as one line, also where a name in it holds line ends.
+void PrintError(const absl::Status& error);
+
+// 0, or 1 with the error on stderr. Processes that mpirun or srun started together meet with the
+// same error in their flags: the first of them prints it.
+int ExitCode(const absl::Status& status);
 
 }  // namespace strake
 

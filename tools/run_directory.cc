@@ -146,8 +146,8 @@ absl::Status RunDirectory::RemoveLeftovers() {
   return SyncPath(path_);
 }
 
-std::string RunDirectory::CheckpointPath(int64_t step) const {
-  return absl::StrCat(path_, "/", kPrefix, step);
+std::string CheckpointPath(const std::string& run_directory, int64_t step) {
+  return absl::StrCat(run_directory, "/", kPrefix, step);
 }
 
 absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_directory) {
@@ -177,7 +177,7 @@ absl::StatusOr<std::optional<int64_t>> RunDirectory::LatestCheckpoint() const {
 absl::Status RunDirectory::WriteCheckpoint(
     int64_t step, absl::FunctionRef<absl::Status(const std::string& directory)> write) {
   CHECK_GE(step, 0) << "[run_directory] checkpoint in " << path_;
-  const std::string checkpoint = CheckpointPath(step), temporary = checkpoint + kTemporary;
+  const std::string checkpoint = CheckpointPath(path_, step), temporary = checkpoint + kTemporary;
   absl::Status status = WriteTemporary(temporary, write);
   if (status.ok()) status = Publish(temporary, checkpoint);
   if (status.ok()) status = SyncPath(path_);
@@ -193,7 +193,8 @@ absl::Status RunDirectory::Prune(int64_t keep_last) {
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, Checkpoints());
   const int64_t num_steps = static_cast<int64_t>(steps.size());
   for (int64_t i = 0; i < num_steps - keep_last; ++i) {
-    const std::string checkpoint = CheckpointPath(steps[i]), temporary = checkpoint + kTemporary;
+    const std::string checkpoint = CheckpointPath(path_, steps[i]),
+                      temporary = checkpoint + kTemporary;
     // A crash while files are being deleted must not leave half of them under a complete name.
     STRAKE_RETURN_IF_ERROR(RemoveAll(temporary));
     STRAKE_RETURN_IF_ERROR(Rename(checkpoint, temporary));

@@ -22,6 +22,9 @@
 
 namespace strake {
 
+// OUT/step-N.
+std::string CheckpointPath(const std::string& run_directory, int64_t step);
+
 // Steps of the complete checkpoints in a run's folder, ascending; needs no lock.
 absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_directory);
 
@@ -32,7 +35,6 @@ class RunDirectory {
   static absl::StatusOr<RunDirectory> Open(const std::string& path);
 
   const std::string& path() const { return path_; }
-  std::string CheckpointPath(int64_t step) const;
 
   // Steps of the complete checkpoints, ascending.
   absl::StatusOr<std::vector<int64_t>> Checkpoints() const;

@@ -79,7 +79,7 @@ TEST(RunDirectoryTest, ListsCheckpointsByNumber) {
   WriteFile(out + "/step-8", "not a folder");
   EXPECT_THAT(run->Checkpoints().value(), ElementsAre(3, 20, 100));
   EXPECT_EQ(run->LatestCheckpoint().value(), 100);
-  EXPECT_EQ(run->CheckpointPath(100), out + "/step-100");
+  EXPECT_EQ(CheckpointPath(out, 100), out + "/step-100");
   EXPECT_EQ(ReadVersion(out + "/step-20"), 20);
 }
 
@@ -228,7 +228,8 @@ TEST(RunDirectoryTest, AKillAtAnyMomentLeavesTheLastCheckpointUsable) {
     const std::vector<int64_t> steps = run->Checkpoints().value();
     ASSERT_GE(steps.empty() ? 0 : steps.back(), written);
     ASSERT_LE(steps.size(), 3);
-    for (const int64_t step : steps) ASSERT_EQ(ReadVersion(run->CheckpointPath(step)), step);
+    for (const int64_t step : steps)
+      ASSERT_EQ(ReadVersion(CheckpointPath(run->path(), step)), step);
     ASSERT_EQ(Names(dir.path()).size(), steps.size() + 1) << "leftovers";
   }
   EXPECT_GT(written, 5);

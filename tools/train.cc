@@ -5,7 +5,11 @@
 #include <iostream>
 #include <memory>
 
+#include "core/base/status_macros.h"
+#include "tools/layout.h"
+#include "tools/memory_plan.h"
 #include "tools/program.h"
+#include "tools/run_on_ranks.h"
 #include "tools/stop_signal.h"
 #include "tools/train_config.h"
 #include "tools/trainer.h"
@@ -26,10 +30,19 @@ absl::Status Train(int argc, char** argv) {
     return FlushStdout();
   }
   InstallStopSignal();
-  Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
-                          Trainer::Create(command, &screen));
-  return trainer->Run();
+  const LayoutConfig& layout = command.config.layout;
+  STRAKE_RETURN_IF_ERROR(
+      CheckMemory(EngineOptionsOf(command), layout.sizes(), NumLocalRanks(layout)));
+  return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
+    const bool prints = mesh.rank() == 0;
+    std::ostream nowhere(nullptr);
+    // mpirun passes a terminal's lines on, and no bar.
+    const bool bar = prints && layout.comm == "threads";
+    Progress screen(prints ? &std::cout : &nowhere, bar ? TerminalColumns(STDOUT_FILENO) : 0);
+    STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
+                            Trainer::Create(command, mesh, &screen));
+    return trainer->Run();
+  });
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include "absl/strings/str_join.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
-#include "core/base/thread_team.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -36,9 +35,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("seq_len", &c->seq_len,
                "tokens per sequence; without it 256, or the model's positions if they are fewer",
                size);
-  options->Add("micro_batch", &c->micro_batch, "sequences per rank and pass", size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch; 0: --micro_batch",
+               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
                Range::Between(0, 1e9));
   options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
@@ -59,13 +58,15 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
   options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
                {"fp32", "bf16"});
-  options->Add("threads", &c->threads, "threads per rank; 0: all cores", Range::Between(0, 4096));
+  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
+               Range::Between(0, 4096));
   options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
                {"auto", "reference"});
   options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
   options->Add("resume", &c->resume,
                "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
                "path of a checkpoint to go on from");
+  AddLayoutOptions(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
   options->Add("eval_every", &c->eval_every,
@@ -96,12 +97,10 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
   if (!given.IsSet("lr")) c->lr = kLrTimesHiddenSize / model.hidden_size;
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
-  if (c->global_batch == 0) c->global_batch = c->micro_batch;
-  if (c->global_batch % c->micro_batch != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--global_batch=", c->global_batch,
-                     " is not a multiple of --micro_batch=", c->micro_batch));
-  }
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
+  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
+  STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
   if (c->micro_batch > (int64_t{1} << 31) / c->seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->micro_batch,
                                                    " times --seq_len=", c->seq_len,
@@ -111,7 +110,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
     return absl::InvalidArgumentError(
         absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
   }
-  if (c->threads == 0) c->threads = NumUsableCores();
+  c->threads = ThreadsPerRank(c->layout, c->threads);
   if (c->out.empty()) {
     c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
   }

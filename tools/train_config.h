@@ -11,6 +11,7 @@
 #include "models/model_config.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
+#include "tools/layout.h"
 #include "tools/options.h"
 
 namespace strake {
@@ -41,6 +42,7 @@ struct TrainConfig {
   std::string dtype = "fp32";
   int64_t threads = 0;
   std::string ops = "auto";
+  LayoutConfig layout;
 
   int64_t eval_every = 500;
   int64_t eval_batches = -1;
@@ -63,10 +65,10 @@ struct TrainCommand {
 };
 
 // Defaults, then the file of --config, then the other flags, and the model that they name; then
-// values that depend on others: global_batch (0: micro_batch), threads (0: all cores), out ("":
-// runs/MODEL), and where neither flag nor file says so, seq_len (256, or the model's positions if
-// they are fewer) and lr (0.5 / hidden size: narrow models learn at higher rates). Other paths stay
-// as given. An error, naming flag, key or file and the value, for what cannot be run.
+// values that depend on others: global_batch (0: micro_batch * dp), threads (0: all cores), out
+// ("": runs/MODEL), and where neither flag nor file says so, seq_len (256, or the model's positions
+// if they are fewer) and lr (0.5 / hidden size: narrow models learn at higher rates). Other paths
+// stay as given. An error, naming flag, key or file and the value, for what cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 
 // The configuration as --config reads it.

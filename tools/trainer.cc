@@ -14,6 +14,7 @@
 #include "optim/lr_schedule.h"
 #include "tools/checkpoint.h"
 #include "tools/durable_file.h"
+#include "tools/mesh_wide.h"
 #include "tools/stop_signal.h"
 #include "tools/user_paths.h"
 
@@ -44,6 +45,13 @@ bool IsText(const TokenStream& stream) {
   return true;
 }
 
+// "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1".
+std::string LayoutText(const LayoutConfig& layout) {
+  return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
+                      layout.comm, ")", layout.sequence_parallel ? ", sequence parallel" : "",
+                      layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
+}
+
 std::string DataLabel(const TokenStream& stream) {
   const std::string& first = stream.files().front().path();
   if (stream.files().size() == 1) return std::filesystem::path(first).filename();
@@ -66,12 +74,26 @@ std::vector<std::string> CommonFiles(const TokenStream& a, const TokenStream& b)
 
 }  // namespace
 
+EngineOptions EngineOptionsOf(const TrainCommand& command) {
+  const TrainConfig& config = command.config;
+  return {.model = command.model,
+          .seq_len = config.seq_len,
+          .micro_batch = config.micro_batch,
+          .num_threads = static_cast<int>(config.threads),
+          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
+          .sequence_parallel = config.layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
+}
+
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& command,
-                                                         Progress* screen) {
-  std::unique_ptr<Trainer> trainer(new Trainer(command, screen));
+                                                         const Mesh& mesh, Progress* screen) {
+  std::unique_ptr<Trainer> trainer(new Trainer(command, mesh, screen));
   for (const std::string& notice : command.notices) screen->Print("note: " + notice);
-  STRAKE_RETURN_IF_ERROR(trainer->OpenData());
-  STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
+  // The first rank first: what is wrong with the data is then told once.
+  if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
+  STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
+  if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
+  STRAKE_RETURN_IF_ERROR(trainer->MakeEngine(command));
   // Before the weights are made or read, which takes a large model a while.
   trainer->PrintHeader();
   STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
@@ -115,18 +137,12 @@ absl::Status Trainer::OpenData() {
   const TokenStream& val = val_stream_.has_value() ? *val_stream_ : *train_stream_;
   STRAKE_ASSIGN_OR_RETURN(val_loader_, DataLoader::Create(&val, split_.val.begin, split_.val.end,
                                                           {config_.seq_len, 0, /*shuffle=*/false}));
-  fingerprint_ = train_stream_->Fingerprint();
+  if (is_first_rank()) fingerprint_ = train_stream_->Fingerprint();
   return absl::OkStatus();
 }
 
-absl::Status Trainer::MakeEngine() {
-  STRAKE_ASSIGN_OR_RETURN(
-      engine_,
-      Engine::Create({.model = model_,
-                      .seq_len = config_.seq_len,
-                      .micro_batch = config_.micro_batch,
-                      .num_threads = static_cast<int>(config_.threads),
-                      .op_set = config_.ops == "reference" ? OpSet::kReference : OpSet::kAuto}));
+absl::Status Trainer::MakeEngine(const TrainCommand& command) {
+  STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(EngineOptionsOf(command), mesh_));
   const Shape shape = {config_.micro_batch * config_.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);
@@ -155,7 +171,7 @@ absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
     STRAKE_ASSIGN_OR_RETURN(latest, directory_->LatestCheckpoint());
   }
   if (config_.resume == "auto") {
-    return latest.has_value() ? directory_->CheckpointPath(*latest) : "";
+    return latest.has_value() ? CheckpointPath(out, *latest) : "";
   }
   if (config_.resume == "never") {
     if (!latest.has_value()) return "";
@@ -178,50 +194,72 @@ absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
 }
 
 absl::Status Trainer::SetWeights() {
-  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint());
-  if (!checkpoint.empty()) return Restore(checkpoint);
+  if (!start_.empty()) return LoadCheckpoint(start_, *engine_);
   if (!config_.init_from.empty()) return LoadWeights(config_.init_from, engine_->parameters());
   InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
   return absl::OkStatus();
 }
 
-absl::Status Trainer::OpenRun() {
-  const std::string record_path = config_.out + "/run.json";
-  // A folder that is not there yet is made last, so that no error leaves one behind.
+// The first rank's part: what is in --out, and where the run goes on from.
+absl::Status Trainer::FindStart() {
   std::error_code error;
-  const bool is_new = !std::filesystem::exists(config_.out, error);
-  if (is_new) {
-    STRAKE_RETURN_IF_ERROR(SetWeights());
-  }
-  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
-  if (std::filesystem::exists(record_path, error)) {
-    STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.out));
-    STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), "--out=" + config_.out));
-    if (is_new) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("--out=", config_.out,
-                       ": another process began a run there just now; choose another --out"));
+  if (std::filesystem::exists(config_.out, error)) {
+    STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
+    if (std::filesystem::exists(config_.out + "/run.json", error)) {
+      STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.out));
+      STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), "--out=" + config_.out));
     }
   }
-  if (!is_new) {
-    STRAKE_RETURN_IF_ERROR(SetWeights());
-  }
+  STRAKE_ASSIGN_OR_RETURN(start_, FindCheckpoint());
+  return start_.empty() ? absl::OkStatus() : ReadPosition(start_);
+}
+
+absl::Status Trainer::ShareStart() {
+  nlohmann::json start = {
+      {"checkpoint", start_}, {"step", step_}, {"samples", samples_}, {"saved_step", saved_step_}};
+  // A path need not be text in UTF-8.
+  std::string text = start.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string checkpoint = start_;
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &text));
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &checkpoint));
+  start = nlohmann::json::parse(text);
+  start_ = checkpoint;
+  step_ = start["step"];
+  samples_ = start["samples"];
+  saved_step_ = start["saved_step"];
+  return absl::OkStatus();
+}
+
+// A folder that was not there is made last, so that no error leaves one behind.
+absl::Status Trainer::ClaimDirectory() {
+  if (directory_.has_value()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
+  std::error_code error;
+  if (!std::filesystem::exists(config_.out + "/run.json", error)) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "--out=", config_.out, ": another process began a run there just now; choose another --out"));
+}
+
+absl::Status Trainer::OpenRun() {
+  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(FindStart());
+  STRAKE_RETURN_IF_ERROR(ShareStart());
+  STRAKE_RETURN_IF_ERROR(SetWeights());
+  STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
+  if (!is_first_rank()) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(ClaimDirectory());
   STRAKE_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(config_.out + "/metrics.jsonl", step_));
-  STRAKE_RETURN_IF_ERROR(WriteFileDurably(record_path, ToJson(Record())));
+  STRAKE_RETURN_IF_ERROR(WriteFileDurably(config_.out + "/run.json", ToJson(Record())));
   PrintHeaderLine(
       "out", step_ == 0 ? config_.out : absl::StrCat(config_.out, ", resumed at step ", step_));
   return absl::OkStatus();
 }
 
-absl::Status Trainer::Restore(const std::string& checkpoint) {
+absl::Status Trainer::ReadPosition(const std::string& checkpoint) {
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
   STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), checkpoint));
-  STRAKE_RETURN_IF_ERROR(LoadCheckpoint(checkpoint, *engine_));
   step_ = record.step;
   samples_ = record.samples;
-  if (directory_.has_value() && checkpoint == directory_->CheckpointPath(step_)) {
-    saved_step_ = step_;
-  }
+  if (checkpoint == CheckpointPath(config_.out, step_)) saved_step_ = step_;
   const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
   if (old_steps != config_.steps && config_.schedule != "constant") {
     screen_->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ",
@@ -242,17 +280,20 @@ void Trainer::PrintHeaderLine(const char* name, const std::string& text) const {
 
 void Trainer::PrintHeader() const {
   const MemoryPlan& plan = engine_->memory_plan();
+  const int num_ranks = mesh_.num_ranks();
   const bool gpt2 = model_.family == ModelFamily::kGpt2;
   PrintHeaderLine(
       "model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
                             gpt2 ? "GPT-2" : "Llama", "): ", FormatCount(NumParameters(model_)),
                             " parameters, ", model_.num_layers, " layers of ", model_.hidden_size,
                             ", ", model_.num_heads, " heads, vocabulary ", model_.vocab_size));
-  PrintHeaderLine("memory", absl::StrCat(FormatBytes(plan.total_bytes()), ": weights ",
-                                         FormatBytes(plan.parameter_bytes), ", gradients ",
-                                         FormatBytes(plan.gradient_bytes), ", optimizer ",
-                                         FormatBytes(plan.optimizer_bytes), ", activations ",
-                                         FormatBytes(plan.activation_bytes)));
+  if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config_.layout));
+  const auto bytes = [&](size_t of_a_rank) { return FormatBytes(double(of_a_rank) * num_ranks); };
+  PrintHeaderLine(
+      "memory",
+      absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
+                   ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
+                   bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes)));
   PrintHeaderLine(
       "data", absl::StrCat(DataLabel(*train_stream_), ": ", FormatCount(split_.train.num_tokens()),
                            " tokens to train on, ", FormatCount(split_.val.num_tokens()),
@@ -265,22 +306,27 @@ void Trainer::PrintHeader() const {
                    absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
                                                train_loader_->num_samples()),
                    " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
-  PrintHeaderLine("machine",
-                  absl::StrCat("CPU, ", config_.threads, " of ", NumUsableCores(), " cores, ",
-                               config_.dtype, config_.ops == "auto" ? "" : ", reference ops"));
+  PrintHeaderLine("machine", absl::StrCat("CPU, ", config_.threads * num_ranks, " of ",
+                                          NumUsableCores(), " cores, ", config_.dtype,
+                                          config_.ops == "auto" ? "" : ", reference ops"));
 }
 
-absl::StatusOr<double> Trainer::MeanLoss() {
+// Of this rank's micro-batches of the step; returns the sum of their losses.
+absl::StatusOr<double> Trainer::AccumulateGradients() {
   const double num_tokens = double(config_.global_batch) * config_.seq_len;
+  const int64_t per_pass = config_.micro_batch * mesh_.sizes().dp;
+  const int64_t mine = config_.micro_batch * mesh_.coordinates().dp;
   double sum = 0;
-  for (int64_t done = 0; done < config_.global_batch; done += config_.micro_batch) {
+  for (int64_t done = 0; done < config_.global_batch; done += per_pass) {
     STRAKE_RETURN_IF_ERROR(
-        train_loader_->Load(samples_ + done, config_.micro_batch, tokens_, targets_));
+        train_loader_->Load(samples_ + done + mine, config_.micro_batch, tokens_, targets_));
+    const bool last = done + per_pass >= config_.global_batch;
     STRAKE_ASSIGN_OR_RETURN(const double part,
-                            engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens));
+                            engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens, last));
     sum += part;
   }
-  return sum / num_tokens;
+  STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
+  return sum;
 }
 
 // Internal is what the engine says of values that are not finite.
@@ -289,7 +335,7 @@ absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
   if (status.code() == absl::StatusCode::kInternal) {
     absl::StrAppend(&message, "; stopped. ",
                     saved_step_ > 0 ? absl::StrCat("The last checkpoint is ",
-                                                   directory_->CheckpointPath(saved_step_))
+                                                   CheckpointPath(config_.out, saved_step_))
                                     : "There is no checkpoint yet");
   }
   return absl::Status(status.code(), message);
@@ -298,8 +344,8 @@ absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
-  const auto loss = MeanLoss();
-  if (!loss.ok()) return NameStep(step, loss.status());
+  const auto loss_sum = AccumulateGradients();
+  if (!loss_sum.ok()) return NameStep(step, loss_sum.status());
   const double lr = LearningRate(ScheduleOf(config_), step);
   const auto norm = engine_->Update({.lr = lr,
                                      .beta1 = config_.beta1,
@@ -309,11 +355,17 @@ absl::Status Trainer::Step() {
                                      .step = step},
                                     config_.clip_norm);
   if (!norm.ok()) return NameStep(step, norm.status());
+  const auto agreement = engine_->Agree(*loss_sum, StopRequested() != 0);
+  if (!agreement.ok()) return NameStep(step, agreement.status());
+  stop_ = agreement->stop;
   step_ = step;
   samples_ += config_.global_batch;
+  return Report(agreement->loss_sum, lr, *norm, MonotonicSeconds() - start);
+}
 
-  const double seconds = MonotonicSeconds() - start;
+absl::Status Trainer::Report(double loss_sum, double lr, double norm, double seconds) {
   const int64_t num_tokens = config_.global_batch * config_.seq_len;
+  const double loss = loss_sum / num_tokens;
   // A running mean, so that the time left does not jump; the first step, which warms up, is left
   // out.
   const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
@@ -321,17 +373,19 @@ absl::Status Trainer::Step() {
   seconds_per_step_ += weight * (seconds - seconds_per_step_);
   const double seconds_left = seconds_per_step_ * (config_.steps - step_);
   const double tokens_per_second = num_tokens / seconds;
-  STRAKE_RETURN_IF_ERROR(
-      metrics_->LogStep({step_, *loss, lr, *norm, num_tokens, seconds, tokens_per_second}));
+  if (metrics_.has_value()) {
+    STRAKE_RETURN_IF_ERROR(
+        metrics_->LogStep({step_, loss, lr, norm, num_tokens, seconds, tokens_per_second}));
+  }
   if (config_.log_every > 0 && (step_ % config_.log_every == 0 || step_ == config_.steps)) {
     const double gflops =
         TrainingFlopsPerToken(model_, config_.seq_len) * num_tokens / seconds_per_step_ / 1e9;
     screen_->Print(absl::StrFormat(
         "step %*d/%d  loss %.4f  lr %.2e  grad norm %.3f  %s tokens/s  %.0f GFLOP/s  %s left",
-        static_cast<int>(absl::StrCat(config_.steps).size()), step_, config_.steps, *loss, lr,
-        *norm, FormatCount(num_tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
+        static_cast<int>(absl::StrCat(config_.steps).size()), step_, config_.steps, loss, lr, norm,
+        FormatCount(num_tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
   }
-  screen_->Update({step_, config_.steps, *loss, tokens_per_second, seconds_left});
+  screen_->Update({step_, config_.steps, loss, tokens_per_second, seconds_left});
   return absl::OkStatus();
 }
 
@@ -343,7 +397,9 @@ absl::Status Trainer::Evaluate() {
   const int64_t num_samples =
       batches > all / config_.micro_batch ? all : batches * config_.micro_batch;
   double sum = 0;
-  for (int64_t i = 0; i < num_samples; i += config_.micro_batch) {
+  // The data-parallel ranks take turns, so that the samples do not depend on how many they are.
+  const int64_t first = config_.micro_batch * mesh_.coordinates().dp;
+  for (int64_t i = first; i < num_samples; i += config_.micro_batch * mesh_.sizes().dp) {
     const int64_t count = std::min(config_.micro_batch, num_samples - i);
     const Tensor tokens = tokens_.tensor().Rows(0, count * config_.seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * config_.seq_len);
@@ -352,10 +408,12 @@ absl::Status Trainer::Evaluate() {
     if (!part.ok()) return NameStep(step_, part.status());
     sum += *part;
   }
-  const double loss = sum / (double(num_samples) * config_.seq_len);
+  const auto whole = engine_->Agree(sum, /*stop=*/false);
+  if (!whole.ok()) return NameStep(step_, whole.status());
+  const double loss = whole->loss_sum / (double(num_samples) * config_.seq_len);
   screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", step_, loss,
                                  FormatCount(num_samples), FormatCount(all)));
-  return metrics_->LogEval({step_, loss});
+  return metrics_.has_value() ? metrics_->LogEval({step_, loss}) : absl::OkStatus();
 }
 
 std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
@@ -376,6 +434,7 @@ std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
 }
 
 absl::Status Trainer::PrintSample() {
+  if (mesh_.coordinates().dp != 0) return absl::OkStatus();
   const int64_t num_prompt = std::clamp<int64_t>(config_.seq_len / 2, 1, kPromptTokens);
   const int64_t count = std::min(kSampleTokens, config_.seq_len - num_prompt);
   std::vector<int32_t> tokens(num_prompt);
@@ -400,13 +459,18 @@ absl::Status Trainer::PrintSample() {
 }
 
 absl::Status Trainer::Save() {
+  const auto write = [&](const std::string& directory) {
+    return WriteCheckpoint(directory, *engine_, Record());
+  };
+  if (!is_first_rank()) {
+    saved_step_ = step_;
+    return write(/*directory=*/"");
+  }
   // The log first: a run that resumes from this checkpoint counts on its lines.
   STRAKE_RETURN_IF_ERROR(metrics_->Sync());
-  STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, [&](const std::string& directory) {
-    return strake::WriteCheckpoint(directory, *engine_, Record());
-  }));
+  STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, write));
   saved_step_ = step_;
-  screen_->Print(absl::StrFormat("step %d  saved %s", step_, directory_->CheckpointPath(step_)));
+  screen_->Print(absl::StrFormat("step %d  saved %s", step_, CheckpointPath(config_.out, step_)));
   return directory_->Prune(config_.keep_last);
 }
 
@@ -419,7 +483,9 @@ absl::Status Trainer::Run() {
   const auto due = [&](int64_t every) {
     return every > 0 && (step_ % every == 0 || step_ == config_.steps);
   };
-  while (step_ < config_.steps && StopRequested() == 0) {
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement before, engine_->Agree(0, StopRequested() != 0));
+  stop_ = before.stop;
+  while (step_ < config_.steps && !stop_) {
     STRAKE_RETURN_IF_ERROR(Step());
     if (due(config_.eval_every)) STRAKE_RETURN_IF_ERROR(Evaluate());
     if (due(config_.sample_every)) STRAKE_RETURN_IF_ERROR(PrintSample());

@@ -1,4 +1,4 @@
-// Trainer: a run of //tools:train from its configuration to its last checkpoint.
+// Trainer: a run of //tools:train from its configuration to its last checkpoint, on one rank.
 #ifndef STRAKE_TOOLS_TRAINER_H_
 #define STRAKE_TOOLS_TRAINER_H_
 
@@ -14,6 +14,7 @@
 #include "data/data_loader.h"
 #include "data/token_stream.h"
 #include "data/train_val_split.h"
+#include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
 #include "tools/metrics_log.h"
 #include "tools/progress.h"
@@ -23,34 +24,46 @@
 
 namespace strake {
 
+// What the command asks of an engine.
+EngineOptions EngineOptionsOf(const TrainCommand& command);
+
+// Every rank of the mesh makes one and runs it. The first rank alone reads and writes --out; what
+// it prints is about the whole run, and the other ranks' screens should show nothing.
 class Trainer {
  public:
   // Reads model and data, checks everything that can be checked, claims --out, and brings weights,
   // optimizer and data position to where the run stands. Writes to `screen`, which must outlive the
-  // trainer. No file of an earlier run is changed before all checks have passed.
+  // trainer, as must `mesh`. No file of an earlier run is changed before all checks have passed on
+  // all ranks.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainCommand& command,
-                                                         Progress* screen);
+                                                         const Mesh& mesh, Progress* screen);
 
-  // Trains until the last step, or until StopRequested(); either way the last step done is saved.
+  // Trains until the last step, or until the end of one during which StopRequested() on any rank;
+  // either way the last step done is saved.
   absl::Status Run();
 
  private:
-  Trainer(const TrainCommand& command, Progress* screen)
-      : config_(command.config), model_(command.model), screen_(screen) {}
+  Trainer(const TrainCommand& command, const Mesh& mesh, Progress* screen)
+      : config_(command.config), model_(command.model), mesh_(mesh), screen_(screen) {}
 
+  bool is_first_rank() const { return mesh_.rank() == 0; }
   absl::Status OpenData();
-  absl::Status MakeEngine();
+  absl::Status MakeEngine(const TrainCommand& command);
   absl::Status OpenRun();
+  absl::Status FindStart();
+  absl::Status ShareStart();
   absl::StatusOr<std::string> FindCheckpoint() const;
   absl::Status SetWeights();
-  absl::Status Restore(const std::string& checkpoint);
+  absl::Status ReadPosition(const std::string& checkpoint);
+  absl::Status ClaimDirectory();
   nlohmann::ordered_json Identity() const;
   RunRecord Record() const;
   void PrintHeader() const;
   void PrintHeaderLine(const char* name, const std::string& text) const;
 
   absl::Status Step();
-  absl::StatusOr<double> MeanLoss();
+  absl::StatusOr<double> AccumulateGradients();
+  absl::Status Report(double loss_sum, double lr, double norm, double seconds);
   absl::Status Evaluate();
   absl::Status PrintSample();
   absl::Status Save();
@@ -59,19 +72,22 @@ class Trainer {
 
   const TrainConfig config_;
   const ModelConfig model_;
+  const Mesh& mesh_;
   Progress* const screen_;
   std::optional<TokenStream> train_stream_, val_stream_;
   TrainValSplit split_;
-  uint64_t fingerprint_ = 0;
+  uint64_t fingerprint_ = 0;  // the first rank's alone
   std::optional<DataLoader> train_loader_, val_loader_;
   std::unique_ptr<Engine> engine_;
-  std::optional<RunDirectory> directory_;
+  std::optional<RunDirectory> directory_;  // the first rank's alone, as is metrics_
   std::optional<MetricsLog> metrics_;
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
+  std::string start_;        // the checkpoint that the run goes on from; "" for a new run
   int64_t step_ = 0;         // done
   int64_t samples_ = 0;      // consumed
-  int64_t saved_step_ = 0;   // the last in a checkpoint; 0 is a run that has none
+  int64_t saved_step_ = 0;   // the last in a checkpoint in --out; 0 is a run that has none
+  bool stop_ = false;        // agreed on by all ranks
   int64_t steps_timed_ = 0;  // since this process began
   double seconds_per_step_ = 0;
 };

@@ -1,0 +1,39 @@
+// What a run allocates, to the byte, found by a dry run of a step; and what the machine has.
+#ifndef STRAKE_TOOLS_MEMORY_PLAN_H_
+#define STRAKE_TOOLS_MEMORY_PLAN_H_
+
+#include <cstddef>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "parallel/mesh/mesh.h"
+#include "tools/engine_options.h"
+
+namespace strake {
+
+// Of one rank.
+struct MemoryPlan {
+  size_t parameter_bytes = 0;
+  size_t gradient_bytes = 0;
+  size_t optimizer_bytes = 0;
+  size_t activation_bytes = 0;
+  size_t total_bytes() const {
+    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+  }
+};
+
+// Of rank `rank` of a mesh of these sizes.
+MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
+
+// ResourceExhausted, with both figures, where `num_local_ranks` ranks like the first one need more
+// memory than this machine has available. To be called before ranks are started.
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
+                         int num_local_ranks);
+
+// Bytes that this process may still allocate: what the system has available, and what its control
+// group leaves; nothing where neither can be read.
+std::optional<size_t> AvailableMemoryBytes();
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_MEMORY_PLAN_H_

@@ -1,0 +1,58 @@
+#include "tools/program.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "parallel/comm/launch_environment.h"
+
+namespace strake {
+namespace {
+
+// mpirun ends all processes when the first of them fails: the others leave it the time to print.
+constexpr std::chrono::seconds kTimeToPrint(2);
+
+bool IsFirstProcess() {
+  const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
+  return !launch.has_value() || launch->rank == 0;
+}
+
+}  // namespace
+
+void OpenStandardStreams() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
+  if (fd > STDERR_FILENO) close(fd);
+}
+
+absl::Status FlushStdout() {
+  if (std::cout.flush()) return absl::OkStatus();
+  return absl::DataLossError("cannot write to stdout; is the disk full, or was it closed?");
+}
+
+void PrintError(const absl::Status& error) {
+  std::cout.flush();
+  std::string line(error.message());
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::cerr << "error: " + line + "\n" << std::flush;
+}
+
+int ExitCode(const absl::Status& status) {
+  std::cout.flush();
+  if (status.ok()) return 0;
+  if (IsFirstProcess()) {
+    PrintError(status);
+  } else {
+    std::this_thread::sleep_for(kTimeToPrint);
+  }
+  return 1;
+}
+
+}  // namespace strake
