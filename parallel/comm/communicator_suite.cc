@@ -424,40 +424,6 @@ TEST_P(CommunicatorTest, CheckReplicatedComparesNothingWithoutTheCheckMode) {
 
 // --- Failures ---
 
-struct NamedCollective {
-  Kind kind;
-  std::function<absl::Status(Communicator&)> call;
-};
-
-// Every collective, on groups of three or more ranks.
-std::vector<NamedCollective> EveryCollective() {
-  const auto on = [](auto start) {
-    return [start](Communicator& comm) {
-      TestTensor x(DType::kF32, {comm.size()}), piece(DType::kF32, {1});
-      FillConstant(x, 1);
-      FillConstant(piece, 1);
-      return start(comm, x.tensor(), piece.tensor());
-    };
-  };
-  using T = const Tensor&;
-  return {
-      {Kind::kAllReduceSum, on([](auto& c, T x, T) { return c.AllReduceSum(x).Wait().status(); })},
-      {Kind::kAllReduceMax, on([](auto& c, T x, T) { return c.AllReduceMax(x).Wait().status(); })},
-      {Kind::kReduceScatterSum,
-       on([](auto& c, T x, T p) { return c.ReduceScatterSum(x, p).Wait().status(); })},
-      {Kind::kAllGather, on([](auto& c, T x, T p) { return c.AllGather(p, x).Wait().status(); })},
-      {Kind::kBroadcast, on([](auto& c, T x, T) { return c.Broadcast(x, 0).Wait().status(); })},
-      {Kind::kAllToAll, on([](auto& c, T x, T) {
-         TestTensor y(DType::kF32, {c.size()});
-         return c.AllToAll(x, y).Wait().status();
-       })},
-      {Kind::kSend, on([](auto& c, T x, T) { return c.Send(x, 1).Wait().status(); })},
-      {Kind::kRecv, on([](auto& c, T x, T) { return c.Recv(x, 1).Wait().status(); })},
-      {Kind::kBarrier, [](Communicator& c) { return c.Barrier(); }},
-      {Kind::kSplit, [](Communicator& c) { return c.Split(0, 0, "part").status(); }},
-  };
-}
-
 // Rank 1 of three does `fault` instead of a collective that the others are in. Rank 2 stays out of
 // send and recv, whose sides are ranks 0 and 1.
 void OnFault(const CommBackend& backend, std::chrono::milliseconds timeout,
@@ -597,6 +563,34 @@ TEST_P(CommunicatorFailureTest, AFailureReachesEveryGroupOfTheSplit) {
 }
 
 }  // namespace
+
+std::vector<NamedCollective> EveryCollective() {
+  const auto on = [](auto start) {
+    return [start](Communicator& comm) {
+      TestTensor x(DType::kF32, {comm.size()}), piece(DType::kF32, {1});
+      FillConstant(x, 1);
+      FillConstant(piece, 1);
+      return start(comm, x.tensor(), piece.tensor());
+    };
+  };
+  using T = const Tensor&;
+  return {
+      {Kind::kAllReduceSum, on([](auto& c, T x, T) { return c.AllReduceSum(x).Wait().status(); })},
+      {Kind::kAllReduceMax, on([](auto& c, T x, T) { return c.AllReduceMax(x).Wait().status(); })},
+      {Kind::kReduceScatterSum,
+       on([](auto& c, T x, T p) { return c.ReduceScatterSum(x, p).Wait().status(); })},
+      {Kind::kAllGather, on([](auto& c, T x, T p) { return c.AllGather(p, x).Wait().status(); })},
+      {Kind::kBroadcast, on([](auto& c, T x, T) { return c.Broadcast(x, 0).Wait().status(); })},
+      {Kind::kAllToAll, on([](auto& c, T x, T) {
+         TestTensor y(DType::kF32, {c.size()});
+         return c.AllToAll(x, y).Wait().status();
+       })},
+      {Kind::kSend, on([](auto& c, T x, T) { return c.Send(x, 1).Wait().status(); })},
+      {Kind::kRecv, on([](auto& c, T x, T) { return c.Recv(x, 1).Wait().status(); })},
+      {Kind::kBarrier, [](Communicator& c) { return c.Barrier(); }},
+      {Kind::kSplit, [](Communicator& c) { return c.Split(0, 0, "part").status(); }},
+  };
+}
 
 void CommunicatorTest::OnEverySize(const std::function<void(Communicator&)>& body) {
   for (const int size : {1, 2, 3, 4, 8}) {

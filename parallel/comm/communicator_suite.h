@@ -8,8 +8,11 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "parallel/comm/collective_call.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake::testing {
@@ -26,6 +29,14 @@ struct CommBackend {
 inline std::string CommBackendName(const ::testing::TestParamInfo<CommBackend>& info) {
   return info.param.name;
 }
+
+// One call of a collective on a group of three or more ranks, waited for. Rank 0 sends to rank 1
+// and receives from it; rank 1 does not call the counterparts.
+struct NamedCollective {
+  CollectiveKind kind;
+  std::function<absl::Status(Communicator&)> call;
+};
+std::vector<NamedCollective> EveryCollective();
 
 class CommunicatorTest : public ::testing::TestWithParam<CommBackend> {
  protected:

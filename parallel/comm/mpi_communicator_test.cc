@@ -44,7 +44,10 @@ void EndTogether() {
 // Each group is of a world of its own, so that it may fail.
 void RunOnProcesses(int size, const CommunicatorOptions& options,
                     const std::function<void(Communicator&)>& body) {
-  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  if (mpi == nullptr) {
+    if (!::testing::Test::IsSkipped()) GTEST_SKIP() << skip_reason;
+    return;
+  }
   if (size > mpi->size()) return;
   const auto world = mpi->CreateWorld(options);
   const bool takes_part = mpi->rank() < size;
@@ -202,23 +205,30 @@ TEST(MpiCommunicatorTest, AProcessHasOneRuntime) {
 
 // Of ranks other than 0, failures alone are printed.
 class FailurePrinter : public ::testing::EmptyTestEventListener {
+ public:
+  explicit FailurePrinter(int rank) : rank_(rank) {}
+
+ private:
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    std::fprintf(stderr, "[rank %d] %s:%d: %s\n", mpi->rank(), result.file_name(),
-                 result.line_number(), result.message());
+    std::fprintf(stderr, "[rank %d] %s:%d: %s\n", rank_, result.file_name(), result.line_number(),
+                 result.message());
   }
+
+  const int rank_;
 };
 
-void ReportFailuresOnly() {
+void ReportFailuresOnly(int rank) {
   ::testing::TestEventListeners& listeners = ::testing::UnitTest::GetInstance()->listeners();
   delete listeners.Release(listeners.default_result_printer());
   delete listeners.Release(listeners.default_xml_generator());
-  listeners.Append(new FailurePrinter);
+  listeners.Append(new FailurePrinter(rank));
 }
 
 // Makes `mpi`, or gives the reason why there is none.
 void StartMpi(int argc, char** argv) {
-  if (!DetectLaunchEnvironment()) {
+  const auto launched = DetectLaunchEnvironment();
+  if (!launched) {
     std::vector<std::string> command = MpirunCommand(kNumProcesses);
     skip_reason = "there is no mpirun in PATH; Debian's package is openmpi-bin";
     if (command.empty()) return;
@@ -227,10 +237,10 @@ void StartMpi(int argc, char** argv) {
     std::perror("mpirun");
     std::exit(1);
   }
+  if (launched->rank > 0) ReportFailuresOnly(launched->rank);
   auto runtime = MpiRuntime::Create();
   if (runtime.ok()) {
     mpi = std::move(*runtime);
-    if (mpi->rank() > 0) ReportFailuresOnly();
     return;
   }
   skip_reason = std::string(runtime.status().message());

@@ -140,6 +140,7 @@ void MpiEngine::Close(const MpiGroup& group) {
     transport_->Send(process,
                      {.type = MpiMessage::Type::kLeave, .group = group.id, .from = group.rank});
   }
+  WakeBackground();
 }
 
 // --- Operations. ---
@@ -164,6 +165,7 @@ std::shared_ptr<MpiOperation> MpiEngine::Find(MpiGroup& group, const MpiGroup::K
 
 std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall call) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  Progress();  // the group may have failed
   const MpiGroup::Key key = KeyOf(group.rank, call);
   const std::shared_ptr<MpiOperation> operation = Find(group, key);
   if (!group.world->failure.ok()) return operation;
@@ -179,7 +181,7 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
   if (const absl::Status status = operation->MeetJoined(); !status.ok()) Disagree(group, status);
   FailIfSomebodyLeft(group, *operation);
   Progress();
-  if (asleep_) wake_.notify_one();
+  WakeBackground();
   return operation;
 }
 
@@ -241,11 +243,15 @@ bool MpiEngine::ProgressOperations() {
   return moved;
 }
 
+void MpiEngine::WakeBackground() {
+  if (asleep_) wake_.notify_one();
+}
+
 void MpiEngine::BackgroundLoop() {
   std::unique_lock<std::mutex> lock(mutex_);
   int idle_intervals = 0;
   while (!stopping_) {
-    if (!active_.empty()) {
+    if (!active_.empty() || !transport_->all_sent()) {
       idle_intervals = 0;
       while (num_waiting_ == 0 && Progress()) {
       }
@@ -311,7 +317,7 @@ void MpiEngine::Abort(MpiGroup& group, const absl::Status& cause) {
        absl::Status(cause.code(), absl::StrCat("rank ", group.rank, " of axis ", group.options.axis,
                                                " aborted: ", cause.message())),
        /*tell=*/true);
-  Progress();
+  WakeBackground();
 }
 
 void MpiEngine::Fail(MpiWorld& world, const absl::Status& cause, bool tell) {

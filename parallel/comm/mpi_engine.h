@@ -1,7 +1,7 @@
 // What drives all groups of a process over MPI: it makes all calls of MPI, one thread at a time.
 //
 // Whoever waits for an operation drives all of them; a thread of the engine does, at intervals,
-// while operations are under way and nobody waits.
+// while operations or messages are under way and nobody waits.
 #ifndef STRAKE_PARALLEL_COMM_MPI_ENGINE_H_
 #define STRAKE_PARALLEL_COMM_MPI_ENGINE_H_
 
@@ -89,6 +89,7 @@ class MpiEngine {
   bool Progress();
   bool ProgressOperations();
   void BackgroundLoop();
+  void WakeBackground();
 
   void Receive(MpiMessage message);
   void ReceiveJoin(MpiGroup& group, MpiMessage message);

@@ -58,8 +58,8 @@ class MpiOperation {
   int Progress(bool& moved);
   bool done() const { return done_; }
 
-  // For a failed group, whose buffers are given back: after GiveUp() nothing new starts, and Drain()
-  // moves what is under way.
+  // For a failed group, whose buffers are given back: after GiveUp() nothing new starts, and
+  // Drain() moves what is under way.
   void GiveUp() { given_up_ = true; }
   int Drain(bool& moved);
   void CancelReceives();

@@ -11,9 +11,9 @@
 
 namespace strake {
 
-// Measured for sums of two and four ranks: smaller costs messages, larger falls out of the cache. A
-// multiple of every element's size.
-inline constexpr int64_t kMpiSegmentBytes = 256 << 10;
+// Small enough that what has arrived is in the cache when it is summed, large enough that its
+// message costs little beside it. A multiple of every element's size.
+inline constexpr int64_t kMpiSegmentBytes = 128 << 10;
 
 class MpiStream {
  public:
