@@ -4,7 +4,12 @@
 
 #include <algorithm>
 #include <iostream>
+#include <memory>
+#include <optional>
+#include <semaphore>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -15,10 +20,13 @@
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
+#include "tools/layout.h"
 #include "tools/memory_plan.h"
+#include "tools/mesh_wide.h"
 #include "tools/options.h"
 #include "tools/program.h"
 #include "tools/progress.h"
+#include "tools/run_on_ranks.h"
 #include "tools/user_paths.h"
 
 namespace strake {
@@ -29,26 +37,38 @@ constexpr int64_t kWarmUpSteps = 2;
 struct BenchmarkConfig {
   std::string model = "gpt2-124m";
   int64_t micro_batch = 4;
+  int64_t global_batch = 0;
   int64_t seq_len = 64;
   int64_t steps = 10;
   std::string dtype = "fp32";
   int64_t threads = 0;
   std::string ops = "auto";
+  LayoutConfig layout;
+  bool against_one_rank = false;
   bool json = false;
+
+  int64_t num_tokens() const { return global_batch * seq_len; }  // of a step
 };
 
 void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9);
   options->Add("model", &c->model, "preset, or path of a Hugging Face config.json");
-  options->Add("micro_batch", &c->micro_batch, "sequences per step", size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
+  options->Add("global_batch", &c->global_batch,
+               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               Range::Between(0, 1e9));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
   options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
                {"fp32", "bf16"});
-  options->Add("threads", &c->threads, "0: all cores", Range::Between(0, 4096));
+  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
+               Range::Between(0, 4096));
   options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
                {"auto", "reference"});
+  options->Add("against_one_rank", &c->against_one_rank,
+               "time one rank with all the layout's threads and batch, too, in turn with it");
   options->Add("json", &c->json, "print one JSON object instead of a table");
+  AddLayoutOptions(&c->layout, options);
 }
 
 void FillRandomTokens(int64_t step, int64_t vocab_size, const Tensor& x) {
@@ -58,82 +78,235 @@ void FillRandomTokens(int64_t step, int64_t vocab_size, const Tensor& x) {
   }
 }
 
-struct Measurement {
-  std::vector<double> step_seconds;
-  OpProfile profile;
-  double fma_peak_flops = 0;  // the better of before and after
-  double peak_rss_bytes = 0;
-  double MedianSeconds() const {
-    std::vector<double> sorted = step_seconds;
-    std::sort(sorted.begin(), sorted.end());
-    const size_t n = sorted.size();
-    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-  }
-};
-
-absl::StatusOr<Measurement> Measure(const BenchmarkConfig& config, Engine& engine) {
-  Measurement result;
-  result.fma_peak_flops = MeasureFmaPeakFlops(engine.team());
-  const int64_t num_tokens = config.micro_batch * config.seq_len;
-  const TensorBuffer tokens(DType::kI32, {num_tokens}), targets(DType::kI32, {num_tokens});
-  for (int64_t step = 1; step <= kWarmUpSteps + config.steps; ++step) {
-    FillRandomTokens(2 * step, engine.model().config().vocab_size, tokens);
-    FillRandomTokens(2 * step + 1, engine.model().config().vocab_size, targets);
-    engine.context().set_profile(step > kWarmUpSteps ? &result.profile : nullptr);
-    const double start = MonotonicSeconds();
-    STRAKE_RETURN_IF_ERROR(
-        engine.AccumulateGradients(tokens, targets, 1.0 / num_tokens, /*last=*/true).status());
-    STRAKE_RETURN_IF_ERROR(
-        engine.Update({.lr = 1e-4, .weight_decay = 0.1, .step = step}, /*clip_norm=*/1).status());
-    if (step > kWarmUpSteps) result.step_seconds.push_back(MonotonicSeconds() - start);
-  }
-  result.fma_peak_flops = std::max(result.fma_peak_flops, MeasureFmaPeakFlops(engine.team()));
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  result.peak_rss_bytes = usage.ru_maxrss * 1024.0;
-  return result;
+double Median(std::vector<double> sorted) {
+  std::sort(sorted.begin(), sorted.end());
+  const size_t n = sorted.size();
+  return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 
-nlohmann::ordered_json Report(const BenchmarkConfig& config, const Engine& engine,
+EngineOptions EngineOptionsOf(const BenchmarkConfig& config, const ModelConfig& model) {
+  return {.model = model,
+          .seq_len = config.seq_len,
+          .micro_batch = config.micro_batch,
+          .num_threads = static_cast<int>(config.threads),
+          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
+          .sequence_parallel = config.layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
+}
+
+// One rank's training steps on random tokens.
+class Steps {
+ public:
+  static absl::StatusOr<std::unique_ptr<Steps>> Create(const BenchmarkConfig& config,
+                                                       const ModelConfig& model, const Mesh& mesh) {
+    std::unique_ptr<Steps> steps(new Steps(config, mesh));
+    STRAKE_ASSIGN_OR_RETURN(steps->engine_, Engine::Create(EngineOptionsOf(config, model), mesh));
+    Engine& engine = *steps->engine_;
+    InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters());
+    return steps;
+  }
+
+  Engine& engine() { return *engine_; }
+
+  // Returns its seconds, from when all ranks are there to when all are done.
+  absl::StatusOr<double> Run(int64_t step) {
+    STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
+    const double start = MonotonicSeconds();
+    const int64_t per_pass = config_.micro_batch * mesh_.sizes().dp;
+    for (int64_t done = per_pass; done <= config_.global_batch; done += per_pass) {
+      FillRandomTokens(2 * step, engine_->model().config().vocab_size, tokens_);
+      FillRandomTokens(2 * step + 1, engine_->model().config().vocab_size, targets_);
+      STRAKE_RETURN_IF_ERROR(engine_
+                                 ->AccumulateGradients(tokens_, targets_,
+                                                       1.0 / config_.num_tokens(),
+                                                       done == config_.global_batch)
+                                 .status());
+    }
+    STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
+    STRAKE_RETURN_IF_ERROR(
+        engine_->Update({.lr = 1e-4, .weight_decay = 0.1, .step = step}, /*clip_norm=*/1).status());
+    STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
+    return MonotonicSeconds() - start;
+  }
+
+ private:
+  Steps(const BenchmarkConfig& config, const Mesh& mesh)
+      : config_(config),
+        mesh_(mesh),
+        tokens_(DType::kI32, {config.micro_batch * config.seq_len}),
+        targets_(DType::kI32, {config.micro_batch * config.seq_len}) {}
+
+  const BenchmarkConfig& config_;
+  const Mesh& mesh_;
+  const TensorBuffer tokens_, targets_;
+  std::unique_ptr<Engine> engine_;
+};
+
+// One rank, with all the threads and the batch of a layout, on a thread of its own: OpenMP's
+// threads belong to the thread that they serve.
+class OneRank {
+ public:
+  OneRank(BenchmarkConfig config, const ModelConfig& model) : config_(std::move(config)) {
+    config_.threads *= config_.layout.num_ranks();
+    config_.layout = LayoutConfig();
+    thread_ = std::thread([this, model] { Loop(model); });
+  }
+  ~OneRank() {
+    stop_ = true;
+    start_.release();
+    thread_.join();
+  }
+
+  const BenchmarkConfig& config() const { return config_; }
+
+  // The caller's thread sleeps meanwhile.
+  absl::StatusOr<double> Run(int64_t step) {
+    step_ = step;
+    start_.release();
+    done_.acquire();
+    return seconds_;
+  }
+
+ private:
+  void Loop(const ModelConfig& model) {
+    const Mesh mesh = Mesh::SingleRank();
+    const auto steps = Steps::Create(config_, model, mesh);
+    for (start_.acquire(); !stop_; start_.acquire()) {
+      seconds_ = steps.ok() ? (*steps)->Run(step_) : steps.status();
+      done_.release();
+    }
+  }
+
+  BenchmarkConfig config_;
+  std::binary_semaphore start_{0}, done_{0};
+  bool stop_ = false;
+  int64_t step_ = 0;
+  absl::StatusOr<double> seconds_ = 0.0;
+  std::thread thread_;
+};
+
+// What the first rank measures of all.
+struct Measurement {
+  std::vector<double> step_seconds, one_rank_seconds;
+  OpProfile profile;          // the first rank's
+  double fma_peak_flops = 0;  // of all ranks' threads; the better of before and after
+  double planned_bytes = 0;   // on all ranks
+  double peak_rss_bytes = 0;  // of this process
+};
+
+absl::StatusOr<double> SumOverRanks(const Mesh& mesh, double x) {
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    Communicator& group = mesh.communicator(axis);
+    STRAKE_RETURN_IF_ERROR(group.AllReduceSum(Tensor(&x, DType::kF64, {1})).Wait().status());
+  }
+  return x;
+}
+
+// `one_rank` is the first rank's alone, and null where nobody asked for it.
+absl::Status Measure(const BenchmarkConfig& config, Steps& steps, OneRank* one_rank,
+                     Measurement* result) {
+  Engine& engine = steps.engine();
+  const auto measure_peak = [&]() -> absl::Status {
+    STRAKE_RETURN_IF_ERROR(MeshBarrier(engine.mesh()));
+    STRAKE_ASSIGN_OR_RETURN(const double flops,
+                            SumOverRanks(engine.mesh(), MeasureFmaPeakFlops(engine.team())));
+    result->fma_peak_flops = std::max(result->fma_peak_flops, flops);
+    return absl::OkStatus();
+  };
+  STRAKE_RETURN_IF_ERROR(measure_peak());
+  for (int64_t step = 1; step <= kWarmUpSteps + config.steps; ++step) {
+    const bool timed = step > kWarmUpSteps;
+    engine.context().set_profile(timed ? &result->profile : nullptr);
+    STRAKE_ASSIGN_OR_RETURN(const double seconds, steps.Run(step));
+    if (timed) result->step_seconds.push_back(seconds);
+    if (one_rank == nullptr) continue;
+    STRAKE_ASSIGN_OR_RETURN(const double alone, one_rank->Run(step));
+    if (timed) result->one_rank_seconds.push_back(alone);
+  }
+  STRAKE_RETURN_IF_ERROR(measure_peak());
+  STRAKE_ASSIGN_OR_RETURN(result->planned_bytes,
+                          SumOverRanks(engine.mesh(), double(engine.memory_plan().total_bytes())));
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  result->peak_rss_bytes = usage.ru_maxrss * 1024.0;
+  return absl::OkStatus();
+}
+
+nlohmann::ordered_json OpKinds(const OpProfile& profile, int64_t steps) {
+  auto json = nlohmann::ordered_json::array();
+  for (const auto& [key, entry] : profile.entries()) {
+    nlohmann::ordered_json op;
+    op["op"] = key.first;
+    op["pass"] = PassName(key.second);
+    op["seconds_per_step"] = entry.seconds / steps;
+    op["calls_per_step"] = double(entry.calls) / steps;
+    op["gflops"] = entry.flops / entry.seconds / 1e9;
+    json.push_back(op);
+  }
+  return json;
+}
+
+nlohmann::ordered_json Report(const BenchmarkConfig& config, const ModelConfig& model,
                               const Measurement& m) {
-  const ModelConfig& model = engine.model().config();
-  const double tokens = double(config.micro_batch) * config.seq_len;
-  const double seconds = m.MedianSeconds();
+  const double tokens = config.num_tokens(), seconds = Median(m.step_seconds);
   const double flops = TrainingFlopsPerToken(model, config.seq_len) * tokens;
   nlohmann::ordered_json json;
   json["model"] = config.model;
   json["parameters"] = NumParameters(model);
   json["micro_batch"] = config.micro_batch;
+  json["global_batch"] = config.global_batch;
   json["seq_len"] = config.seq_len;
   json["steps"] = config.steps;
   json["dtype"] = config.dtype;
-  json["threads"] = engine.options().num_threads;
+  json["threads"] = config.threads;
   json["ops"] = config.ops;
+  json["tp"] = config.layout.tp;
+  json["dp"] = config.layout.dp;
+  json["sequence_parallel"] = config.layout.sequence_parallel;
+  json["zero"] = config.layout.zero;
+  json["comm"] = config.layout.comm;
   json["seconds_per_step"] = seconds;
   json["tokens_per_second"] = tokens / seconds;
   json["gflops"] = flops / seconds / 1e9;
   json["fma_peak_gflops"] = m.fma_peak_flops / 1e9;
   json["percent_of_fma_peak"] = 100 * flops / seconds / m.fma_peak_flops;
-  json["planned_bytes"] = engine.memory_plan().total_bytes();
+  json["planned_bytes"] = m.planned_bytes;
   json["peak_rss_bytes"] = m.peak_rss_bytes;
-  json["op_kinds"] = nlohmann::ordered_json::array();
-  for (const auto& [key, entry] : m.profile.entries()) {
-    nlohmann::ordered_json op;
-    op["op"] = key.first;
-    op["pass"] = PassName(key.second);
-    op["seconds_per_step"] = entry.seconds / config.steps;
-    op["calls_per_step"] = double(entry.calls) / config.steps;
-    op["gflops"] = entry.flops / entry.seconds / 1e9;
-    json["op_kinds"].push_back(op);
+  if (!m.one_rank_seconds.empty()) {
+    const double alone = Median(m.one_rank_seconds);
+    json["one_rank"] = {{"threads", config.threads * config.layout.num_ranks()},
+                        {"seconds_per_step", alone},
+                        {"ratio", alone / seconds}};
   }
+  json["op_kinds"] = OpKinds(m.profile, config.steps);
   return json;
+}
+
+void PrintLayout(const nlohmann::ordered_json& r) {
+  const int64_t tp = r["tp"], dp = r["dp"];
+  if (tp * dp == 1) return;
+  std::cout << absl::StrFormat(
+      "tp %d x dp %d = %d ranks (%s) of that many threads%s, ZeRO %d; ops below are the first "
+      "rank's\n",
+      tp, dp, tp * dp, r["comm"].get<std::string>(),
+      r["sequence_parallel"].get<bool>() ? ", sequence parallel" : "", r["zero"].get<int64_t>());
+}
+
+void PrintOneRank(const nlohmann::ordered_json& r) {
+  if (!r.contains("one_rank")) return;
+  const auto& one = r["one_rank"];
+  std::cout << absl::StrFormat(
+      "one rank with %d threads, in turn: %.1f ms per step; the layout has %.3f of its speed\n",
+      one["threads"].get<int64_t>(), 1e3 * one["seconds_per_step"].get<double>(),
+      one["ratio"].get<double>());
 }
 
 void PrintTable(const nlohmann::ordered_json& r) {
   std::cout << absl::StrFormat(
       "%s (%s parameters), batch %d x %d, %s, %d threads, %s ops\n", r["model"].get<std::string>(),
-      FormatCount(r["parameters"]), r["micro_batch"].get<int64_t>(), r["seq_len"].get<int64_t>(),
+      FormatCount(r["parameters"]), r["global_batch"].get<int64_t>(), r["seq_len"].get<int64_t>(),
       r["dtype"].get<std::string>(), r["threads"].get<int64_t>(), r["ops"].get<std::string>());
+  PrintLayout(r);
   std::cout << absl::StrFormat(
       "%.1f tokens/s, %.1f ms per step (median of %d)\n", r["tokens_per_second"].get<double>(),
       1e3 * r["seconds_per_step"].get<double>(), r["steps"].get<int64_t>());
@@ -141,6 +314,7 @@ void PrintTable(const nlohmann::ordered_json& r) {
       "%.1f GFLOP/s, %.1f %% of the %.1f GFLOP/s of fused multiply-adds measured in this run\n",
       r["gflops"].get<double>(), r["percent_of_fma_peak"].get<double>(),
       r["fma_peak_gflops"].get<double>());
+  PrintOneRank(r);
   std::cout << absl::StrFormat("memory: %s planned, %s resident at the peak\n\n",
                                FormatBytes(r["planned_bytes"]), FormatBytes(r["peak_rss_bytes"]));
   std::cout << absl::StrFormat("%-22s %-10s %12s %8s %8s %10s\n", "op", "pass", "ms per step",
@@ -181,20 +355,32 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, config.seq_len));
-  const int num_threads = config.threads == 0 ? NumUsableCores() : static_cast<int>(config.threads);
-  const EngineOptions engine_options = {
-      .model = model,
-      .seq_len = config.seq_len,
-      .micro_batch = config.micro_batch,
-      .num_threads = num_threads,
-      .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto};
-  const Mesh mesh = Mesh::SingleRank();
-  STRAKE_RETURN_IF_ERROR(CheckMemory(engine_options, mesh.sizes(), /*num_local_ranks=*/1));
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create(engine_options, mesh));
-  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
-  STRAKE_ASSIGN_OR_RETURN(const Measurement measurement, Measure(config, *engine));
-  const nlohmann::ordered_json report = Report(config, *engine, measurement);
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(config.layout, model, config.seq_len));
+  if (config.global_batch == 0) config.global_batch = config.micro_batch * config.layout.dp;
+  STRAKE_RETURN_IF_ERROR(CheckBatch(config.layout, config.micro_batch, config.global_batch));
+  config.threads = ThreadsPerRank(config.layout, config.threads);
+  if (config.against_one_rank && config.layout.comm != "threads") {
+    // Waiting processes would keep the cores from the one rank.
+    return absl::InvalidArgumentError("--against_one_rank is for --comm=threads");
+  }
+  STRAKE_RETURN_IF_ERROR(CheckMemory(EngineOptionsOf(config, model), config.layout.sizes(),
+                                     NumLocalRanks(config.layout)));
+  std::optional<OneRank> one_rank;
+  if (config.against_one_rank) one_rank.emplace(config, model);
+  Measurement measurement;
+  bool is_first_rank = false;
+  STRAKE_RETURN_IF_ERROR(RunOnRanks(config.layout, [&](const Mesh& mesh) -> absl::Status {
+    STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Steps> steps, Steps::Create(config, model, mesh));
+    if (mesh.rank() == 0) {
+      is_first_rank = true;
+      return Measure(config, *steps, one_rank ? &*one_rank : nullptr, &measurement);
+    }
+    Measurement of_the_first_rank;
+    return Measure(config, *steps, /*one_rank=*/nullptr, &of_the_first_rank);
+  }));
+  if (!is_first_rank) return absl::OkStatus();
+  const nlohmann::ordered_json report = Report(config, model, measurement);
   if (config.json) {
     std::cout << report.dump() << "\n";
   } else {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
 #include "models/non_finite.h"
@@ -77,6 +78,7 @@ absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const T
   context_->set_pass(Pass::kBackward);
   reducer_->StartMicroBatch(last);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
+  const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
   STRAKE_RETURN_IF_ERROR(reducer_->FinishMicroBatch());
   return sum;
 }
@@ -119,6 +121,7 @@ absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   step.grad_scale = clip.scale;
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, step));
   if (options_.gradients.zero > 0) {
+    const OpTimer timer(context_->profile(), "all_gather", context_->pass());
     STRAKE_RETURN_IF_ERROR(GatherValues(parameters_.values(), dp));
   }
   reducer_->ZeroGrads();
