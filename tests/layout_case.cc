@@ -1,0 +1,116 @@
+#include "tests/layout_case.h"
+
+#include "absl/strings/str_cat.h"
+#include "tests/covering_array.h"
+
+namespace strake::testing {
+namespace {
+
+// Largest first: the covering array then has fewest rows.
+enum Factor {
+  kTp,
+  kDp,
+  kKvHeads,
+  kVocab,
+  kZero,
+  kMicroBatches,
+  kFamily,
+  kTied,
+  kSequenceParallel,
+  kDType,
+  kThreads,
+  kBuckets,
+  kNumFactors
+};
+
+constexpr int kTpSizes[] = {1, 2, 3, 4, 8};
+constexpr int64_t kKvHeadCounts[] = {24, 12, 2, 1};
+constexpr int64_t kVocabSizes[] = {48, 47, 50257};
+constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
+
+LayoutCase FromLevels(const std::vector<int>& levels) {
+  return {.family = levels[kFamily] == 0 ? ModelFamily::kGpt2 : ModelFamily::kLlama,
+          .tied = levels[kTied] == 0,
+          .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
+          .vocab_size = kVocabSizes[levels[kVocab]],
+          .tp = kTpSizes[levels[kTp]],
+          .dp = 1 + levels[kDp],
+          .sequence_parallel = levels[kSequenceParallel] == 1,
+          .zero = levels[kZero],
+          .num_micro_batches = 1 + levels[kMicroBatches],
+          .num_threads = 1 + levels[kThreads],
+          .bucket_bytes = kBucketBytes[levels[kBuckets]],
+          .dtype = levels[kDType] == 0 ? DType::kF64 : DType::kF32};
+}
+
+bool Possible(const FactorLevel& a, const FactorLevel& b) {
+  if (a.factor > b.factor) return Possible(b, a);
+  // GPT-2 has no grouped heads.
+  if (a.factor == kKvHeads && b.factor == kFamily) return a.level == 0 || b.level == 1;
+  if (a.factor == kTp && b.factor == kKvHeads) {
+    const int64_t ranks = kTpSizes[a.level], heads = kKvHeadCounts[b.level];
+    return heads % ranks == 0 || ranks % heads == 0;
+  }
+  return true;
+}
+
+}  // namespace
+
+ModelConfig LayoutCase::Model() const {
+  ModelConfig c;
+  c.family = family;
+  c.vocab_size = vocab_size;
+  c.max_positions = kSeqLen + 1;
+  c.hidden_size = 24;
+  c.num_layers = 2;
+  c.num_heads = 24;
+  c.num_kv_heads = num_kv_heads;
+  c.head_dim = family == ModelFamily::kGpt2 ? 1 : 2;
+  c.intermediate_size = 48;
+  c.initializer_range = 0.4;  // large enough that every gradient is far from 0
+  c.tie_word_embeddings = tied;
+  return c;
+}
+
+EngineOptions LayoutCase::Options() const {
+  return {.model = Model(),
+          .seq_len = kSeqLen,
+          .micro_batch = micro_batch,
+          .num_threads = num_threads,
+          .op_set = dtype == DType::kF64 ? OpSet::kReference : OpSet::kAuto,
+          .dtype = dtype,
+          .sequence_parallel = sequence_parallel,
+          .gradients = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap}};
+}
+
+LayoutCase LayoutCase::OnOneRank() const {
+  return {.family = family,
+          .tied = tied,
+          .num_kv_heads = num_kv_heads,
+          .vocab_size = vocab_size,
+          .micro_batch = GlobalBatch(),
+          .dtype = dtype};
+}
+
+std::string LayoutCase::ToString() const {
+  return absl::StrCat(family == ModelFamily::kGpt2 ? "gpt2" : "llama", tied ? "_tied" : "_untied",
+                      "_kv", num_kv_heads, "_vocab", vocab_size, "_tp", tp, "_dp", dp,
+                      sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
+                      "_threads", num_threads, "_bucket", bucket_bytes, "_", DTypeName(dtype));
+}
+
+std::vector<LayoutCase> CoveringLayoutCases() {
+  std::vector<int> num_levels(kNumFactors, 2);
+  num_levels[kTp] = std::size(kTpSizes);
+  num_levels[kDp] = 4;
+  num_levels[kKvHeads] = std::size(kKvHeadCounts);
+  num_levels[kVocab] = std::size(kVocabSizes);
+  num_levels[kZero] = num_levels[kMicroBatches] = 3;
+  std::vector<LayoutCase> cases;
+  for (const std::vector<int>& levels : CoveringArray(num_levels, Possible)) {
+    cases.push_back(FromLevels(levels));
+  }
+  return cases;
+}
+
+}  // namespace strake::testing

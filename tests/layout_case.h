@@ -1,0 +1,53 @@
+// LayoutCase: a small model and a way to train it on many ranks.
+#ifndef STRAKE_TESTS_LAYOUT_CASE_H_
+#define STRAKE_TESTS_LAYOUT_CASE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "models/model_config.h"
+#include "parallel/mesh/mesh.h"
+#include "tools/engine_options.h"
+
+namespace strake::testing {
+
+struct LayoutCase {
+  // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide.
+  ModelFamily family = ModelFamily::kGpt2;
+  bool tied = true;
+  int64_t num_kv_heads = 24;
+  int64_t vocab_size = 47;
+  // The layout.
+  int tp = 1;
+  int dp = 1;
+  bool sequence_parallel = false;
+  int zero = 0;
+  int64_t micro_batch = 2;  // sequences
+  int num_micro_batches = 1;
+  int num_threads = 1;  // per rank
+  int64_t bucket_bytes = 25 << 20;
+  bool overlap = true;
+  DType dtype = DType::kF64;  // on the reference ops; f32 on the fastest
+
+  static constexpr int64_t kSeqLen = 12;
+
+  ModelConfig Model() const;
+  MeshVector Sizes() const { return {.dp = dp, .pp = 1, .cp = 1, .tp = tp}; }
+  EngineOptions Options() const;
+  int64_t GlobalBatch() const { return micro_batch * dp * num_micro_batches; }
+  // The same model, batch and dtype on one rank, in one micro-batch.
+  LayoutCase OnOneRank() const;
+  std::string ToString() const;
+};
+
+// A covering array: every two of these meet, where they can. The family, tied or untied, key/value
+// heads (all, half of them, two, one), a vocabulary that every tp divides, a prime one and GPT-2's,
+// tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to three micro-batches,
+// dtypes, one or two threads per rank, small and large buckets.
+std::vector<LayoutCase> CoveringLayoutCases();
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_TESTS_LAYOUT_CASE_H_

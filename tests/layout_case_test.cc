@@ -1,0 +1,79 @@
+#include "tests/layout_case.h"
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "models/transformer.h"
+
+namespace strake::testing {
+namespace {
+
+using Values = std::vector<std::string>;
+
+// Everything that varies.
+const std::vector<Values> kAllValues = {
+    {"gpt2", "llama"},
+    {"tied", "untied"},
+    {"kv 24", "kv 12", "kv 2", "kv 1"},
+    {"vocab 48", "vocab 47", "vocab 50257"},
+    {"tp 1", "tp 2", "tp 3", "tp 4", "tp 8"},
+    {"dp 1", "dp 2", "dp 3", "dp 4"},
+    {"sp 0", "sp 1"},
+    {"zero 0", "zero 1", "zero 2"},
+    {"micro 1", "micro 2", "micro 3"},
+    {"threads 1", "threads 2"},
+    {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
+    {"f32", "f64"},
+};
+
+// GPT-2 with grouped heads, and heads that ranks can neither share nor repeat.
+const std::set<std::pair<std::string, std::string>> kImpossible = {
+    {"gpt2", "kv 12"}, {"gpt2", "kv 2"}, {"gpt2", "kv 1"}, {"kv 12", "tp 8"}, {"kv 2", "tp 3"},
+};
+
+Values ValuesOf(const LayoutCase& c) {
+  return {c.family == ModelFamily::kGpt2 ? "gpt2" : "llama",
+          c.tied ? "tied" : "untied",
+          absl::StrCat("kv ", c.num_kv_heads),
+          absl::StrCat("vocab ", c.vocab_size),
+          absl::StrCat("tp ", c.tp),
+          absl::StrCat("dp ", c.dp),
+          absl::StrCat("sp ", c.sequence_parallel),
+          absl::StrCat("zero ", c.zero),
+          absl::StrCat("micro ", c.num_micro_batches),
+          absl::StrCat("threads ", c.num_threads),
+          absl::StrCat("buckets ", c.bucket_bytes),
+          DTypeName(c.dtype)};
+}
+
+TEST(LayoutCaseTest, EveryTwoValuesMeet) {
+  std::set<std::pair<std::string, std::string>> expected, actual;
+  for (size_t a = 0; a < kAllValues.size(); ++a) {
+    for (size_t b = a + 1; b < kAllValues.size(); ++b) {
+      for (const std::string& x : kAllValues[a]) {
+        for (const std::string& y : kAllValues[b]) {
+          if (kImpossible.count({x, y}) == 0) expected.insert({x, y});
+        }
+      }
+      for (const LayoutCase& layout : CoveringLayoutCases()) {
+        const Values values = ValuesOf(layout);
+        actual.insert({values[a], values[b]});
+      }
+    }
+  }
+  EXPECT_EQ(actual, expected);
+}
+
+TEST(LayoutCaseTest, ModelsAndLayoutsAreValid) {
+  for (const LayoutCase& layout : CoveringLayoutCases()) {
+    EXPECT_TRUE(ValidateModelConfig(layout.Model()).ok()) << layout.ToString();
+    EXPECT_TRUE(CheckTensorParallel(layout.Model(), layout.tp).ok()) << layout.ToString();
+  }
+}
+
+}  // namespace
+}  // namespace strake::testing

@@ -1,0 +1,128 @@
+#include "tests/train_layout.h"
+
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "core/base/status_macros.h"
+#include "core/testing/test_tensor.h"
+#include "models/initialize.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "tools/engine.h"
+
+namespace strake::testing {
+namespace {
+
+// Tokens and targets of the global batch of a step.
+struct GlobalBatch {
+  GlobalBatch(const LayoutCase& layout, int step)
+      : tokens(DType::kI32, {layout.GlobalBatch() * layout.kSeqLen}),
+        targets(DType::kI32, {layout.GlobalBatch() * layout.kSeqLen}) {
+    FillTokens(tokens, 2 * step, layout.vocab_size);
+    FillTokens(targets, 2 * step + 1, layout.vocab_size);
+  }
+
+  TestTensor tokens, targets;
+};
+
+std::vector<double> ToDoubles(const Tensor& x) {
+  std::vector<double> values(x.num_elements());
+  CopyConvert(x, Tensor(values.data(), DType::kF64, x.shape()));
+  return values;
+}
+
+void SetWeights(Engine* engine) {
+  for (Parameter& parameter : engine->parameters().parameters()) {
+    if (parameter.init.stddev == 0) parameter.init.stddev = 0.1;
+  }
+  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+}
+
+// One rank's part in a run.
+class Trainer {
+ public:
+  Trainer(const LayoutCase& layout, const TrainOptions& options, Engine* engine)
+      : layout_(layout), options_(options), engine_(engine) {}
+
+  absl::StatusOr<StepRecord> Step(int step) {
+    const GlobalBatch batch(layout_, step);
+    double loss_sum = 0;
+    for (int m = 0; m < layout_.num_micro_batches; ++m) {
+      const bool last = m + 1 == layout_.num_micro_batches;
+      STRAKE_ASSIGN_OR_RETURN(const double sum,
+                              engine_->AccumulateGradients(Part(batch.tokens, m),
+                                                           Part(batch.targets, m), Scale(), last));
+      loss_sum += sum;
+    }
+    STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
+    StepRecord record = {.grads = ToDoubles(engine_->grads())};
+    STRAKE_ASSIGN_OR_RETURN(
+        record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
+                                     options_.clip_norm));
+    STRAKE_ASSIGN_OR_RETURN(record.loss, Mean(loss_sum));
+    return record;
+  }
+
+  absl::StatusOr<double> Evaluate() {
+    const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
+    double loss_sum = 0;
+    for (int m = 0; m < layout_.num_micro_batches; ++m) {
+      STRAKE_ASSIGN_OR_RETURN(const double sum,
+                              engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
+      loss_sum += sum;
+    }
+    return Mean(loss_sum);
+  }
+
+ private:
+  double Scale() const { return 1.0 / (layout_.GlobalBatch() * layout_.kSeqLen); }
+
+  // Micro-batch `m` of this rank.
+  Tensor Part(const Tensor& global, int m) const {
+    const int64_t part = m * layout_.dp + engine_->mesh().coordinates().dp;
+    const int64_t num_tokens = layout_.micro_batch * layout_.kSeqLen;
+    return global.Rows(part * num_tokens, (part + 1) * num_tokens);
+  }
+
+  absl::StatusOr<double> Mean(double loss_sum) const {
+    STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine_->Agree(loss_sum, false));
+    return all.loss_sum * Scale();
+  }
+
+  const LayoutCase& layout_;
+  const TrainOptions& options_;
+  Engine* const engine_;
+};
+
+absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOptions& options,
+                                       const Mesh& mesh) {
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create(layout.Options(), mesh));
+  SetWeights(engine.get());
+  Trainer trainer(layout, options, engine.get());
+  RankRecord record;
+  record.range = engine->range();
+  for (int step = 1; step <= kNumTrainingSteps; ++step) {
+    STRAKE_ASSIGN_OR_RETURN(StepRecord done, trainer.Step(step));
+    record.steps.push_back(std::move(done));
+  }
+  STRAKE_ASSIGN_OR_RETURN(record.evaluation_loss, trainer.Evaluate());
+  record.weights = ToDoubles(engine->parameters().values());
+  return record;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
+                                                    const TrainOptions& options) {
+  std::vector<RankRecord> records(NumRanks(layout.Sizes()));
+  STRAKE_RETURN_IF_ERROR(RunOnThreads(
+      layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = options.check},
+      [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(records[mesh.rank()], TrainOnRank(layout, options, mesh));
+        return absl::OkStatus();
+      }));
+  return records;
+}
+
+}  // namespace strake::testing

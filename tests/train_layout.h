@@ -1,0 +1,46 @@
+// Trains the model of a LayoutCase on its ranks, and keeps what they computed.
+#ifndef STRAKE_TESTS_TRAIN_LAYOUT_H_
+#define STRAKE_TESTS_TRAIN_LAYOUT_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/tensor/shard_range.h"
+#include "tests/layout_case.h"
+
+namespace strake::testing {
+
+inline constexpr int kNumTrainingSteps = 3;
+// Below the norms of these models' gradients, so that their bits depend on it.
+inline constexpr double kClipNorm = 0.1;
+
+struct StepRecord {
+  double loss = 0;  // mean over the global batch
+  double norm = 0;
+  std::vector<double> grads;  // of the rank's range
+  bool operator==(const StepRecord&) const = default;
+};
+
+// Of one rank. f32 numbers are kept exactly.
+struct RankRecord {
+  ShardRange range;
+  std::vector<StepRecord> steps;
+  double evaluation_loss = 0;   // of another batch, after the last step
+  std::vector<double> weights;  // after the last step
+  bool operator==(const RankRecord&) const = default;
+};
+
+struct TrainOptions {
+  double clip_norm = kClipNorm;
+  bool check = true;  // the communicators' check mode
+};
+
+// By rank. Weights and batches are functions of the model and the global batch alone; no weight
+// starts at its usual 0 or 1, where a bias added twice would not show. AdamW with an epsilon that
+// does not blow rounding errors up where a gradient is 0. The first error of a rank.
+absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
+                                                    const TrainOptions& options = {});
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_TESTS_TRAIN_LAYOUT_H_
