@@ -28,12 +28,19 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const Flags& TrainOptions() {
-  static const auto* names = new Flags{
-      "model",        "init_from",    "train_data",   "val_data",     "seq_len",    "micro_batch",
-      "global_batch", "shuffle",      "steps",        "lr",           "min_lr",     "schedule",
-      "warmup_steps", "weight_decay", "beta1",        "beta2",        "eps",        "clip_norm",
-      "seed",         "dtype",        "threads",      "ops",          "out",        "resume",
-      "log_every",    "eval_every",   "eval_batches", "sample_every", "save_every", "keep_last"};
+  static const auto* names = new Flags{"model",        "init_from",    "train_data",
+                                       "val_data",     "seq_len",      "micro_batch",
+                                       "global_batch", "shuffle",      "steps",
+                                       "lr",           "min_lr",       "schedule",
+                                       "warmup_steps", "weight_decay", "beta1",
+                                       "beta2",        "eps",          "clip_norm",
+                                       "seed",         "dtype",        "threads",
+                                       "ops",          "out",          "resume",
+                                       "log_every",    "eval_every",   "eval_batches",
+                                       "sample_every", "save_every",   "keep_last",
+                                       "tp",           "dp",           "sequence_parallel",
+                                       "zero",         "comm",         "comm_check",
+                                       "comm_timeout"};
   return *names;
 }
 
@@ -59,7 +66,7 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
            "\nmemory +.*iB: weights .*, gradients .*, optimizer .*, activations ",
            "\ndata +text.txt: .* tokens to train on, .* to validate on",
            "\nrun +8 steps of 4 x 8 tokens \\(.* epochs\\), 256 tokens in all",
-           "\nmachine +CPU, 1 of [0-9]+ cores, fp32",
+           "\nmachine +CPU, 1 thread on [0-9]+ cores, fp32",
            "\nout +run\n",
            "\nstep 2/8  loss [0-9.]+  lr [0-9.e+-]+  grad norm [0-9.]+  .* tokens/s  .* GFLOP/s  "
            ".* left\n",
@@ -114,8 +121,10 @@ Json PrintedConfig(const TinyRun& run, const Flags& flags) {
 
 TEST(TrainConfigTest, PrintedConfigurationIsReadBack) {
   const TinyRun run;
-  const Json config = PrintedConfig(run, {"--model=gpt2-mini", "--lr=0.1", "--seed=3",
-                                          "--shuffle=false", "--out=x", "--threads=3"});
+  const Json config =
+      PrintedConfig(run, {"--model=gpt2-mini", "--lr=0.1", "--seed=3", "--shuffle=false", "--out=x",
+                          "--threads=3", "--tp=2", "--dp=3", "--sequence_parallel", "--zero=2",
+                          "--comm_check", "--comm_timeout=2.5"});
   EXPECT_THAT(Keys(config), ::testing::UnorderedElementsAreArray(TrainOptions()));
   WriteFile(run / "config.json", config.dump());
   EXPECT_EQ(PrintedConfig(run, {"--config=config.json"}), config);

@@ -18,11 +18,13 @@
 namespace strake {
 namespace {
 
-constexpr double kMaxRanks = 4096;
+constexpr int kMaxRanks = 4096;        // along an axis
+constexpr int kMaxThreadRanks = 1024;  // of one process
 
+// Those that can be sizes of an axis, ascending.
 std::vector<int64_t> Divisors(int64_t n) {
   std::vector<int64_t> divisors;
-  for (int64_t d = 1; d <= n; ++d) {
+  for (int64_t d = 1; d <= std::min<int64_t>(n, kMaxRanks); ++d) {
     if (n % d == 0) divisors.push_back(d);
   }
   return divisors;
@@ -36,7 +38,7 @@ std::vector<int64_t> FittingTensorParallelSizes(const ModelConfig& model) {
   return fitting;
 }
 
-// "--tp=4 --dp=1, --tp=2 --dp=2, --tp=1 --dp=4".
+// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1".
 std::string LayoutsOf(int64_t num_ranks) {
   std::vector<std::string> layouts;
   for (const int64_t tp : Divisors(num_ranks)) {
@@ -95,29 +97,52 @@ absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, i
 }
 
 absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t global_batch) {
-  if (global_batch % micro_batch != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--global_batch=", global_batch, " is not a multiple of --micro_batch=", micro_batch));
+  const int64_t pass = micro_batch * layout.dp;
+  if (global_batch % pass == 0) return absl::OkStatus();
+  std::vector<std::string> fitting;
+  if (global_batch % layout.dp == 0) {
+    fitting.push_back(absl::StrCat("--micro_batch may be ",
+                                   absl::StrJoin(Divisors(global_batch / layout.dp), ", ")));
   }
-  if (global_batch % (micro_batch * layout.dp) == 0) return absl::OkStatus();
+  if (global_batch % micro_batch == 0) {
+    fitting.push_back(
+        absl::StrCat("--dp may be ", absl::StrJoin(Divisors(global_batch / micro_batch), ", ")));
+  }
+  if (fitting.empty()) {
+    fitting.push_back(absl::StrCat("--global_batch may be ", (global_batch / pass + 1) * pass));
+  }
   return absl::InvalidArgumentError(absl::StrCat(
       "--global_batch=", global_batch, " is not a multiple of --micro_batch=", micro_batch,
-      " times --dp=", layout.dp, ", ", micro_batch * layout.dp, "; with this batch --dp may be ",
-      absl::StrJoin(Divisors(global_batch / micro_batch), ", ")));
+      layout.dp > 1 ? absl::StrCat(" times --dp=", layout.dp, ", ", pass) : "", "; ",
+      absl::StrJoin(fitting, ", or ")));
 }
 
 absl::Status CheckProcesses(const LayoutConfig& layout) {
   const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
-  if (!launch.has_value()) return absl::OkStatus();
-  if (layout.comm != "mpi") {
+  if (layout.comm == "mpi") {
+    return launch.has_value() && launch->size > 0 ? CheckNumProcesses(layout, launch->size)
+                                                  : absl::OkStatus();
+  }
+  if (launch.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "this process was started as one of several (", launch->variable, " is set), and --comm=",
         layout.comm, " is one process; give --comm=mpi, or start it without mpirun or srun"));
   }
-  if (launch->size == 0 || launch->size == layout.num_ranks()) return absl::OkStatus();
+  if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(),
+                   " ranks, and --comm=threads takes at most ", kMaxThreadRanks,
+                   "; with this --tp, --dp may be ", "up to ",
+                   std::max<int64_t>(1, kMaxThreadRanks / layout.tp), ", or give --comm=mpi"));
+}
+
+absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
+  if (num_processes == layout.num_ranks()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(), " ranks, but ",
-      launch->size, " processes were started; with these: ", LayoutsOf(launch->size)));
+      num_processes, num_processes == 1 ? " process was" : " processes were",
+      " started; start as many as ranks (mpirun -np ", layout.num_ranks(), "), or give ",
+      LayoutsOf(num_processes)));
 }
 
 int NumLocalRanks(const LayoutConfig& layout) {

@@ -44,8 +44,13 @@ absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, i
 absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t global_batch);
 
 // InvalidArgument where the launcher (mpirun, srun) started another number of processes than the
-// layout has ranks, or the layout does not use what it started.
+// layout has ranks, or the layout does not use what it started, and where one process would hold
+// too many ranks. To be called before ranks are started.
 absl::Status CheckProcesses(const LayoutConfig& layout);
+
+// InvalidArgument, with both numbers, where MPI connects another number of processes than the
+// layout has ranks: what no launcher's variable said.
+absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes);
 
 // Ranks on this machine: all of them as threads; under MPI as many as the launcher says, or one.
 int NumLocalRanks(const LayoutConfig& layout);

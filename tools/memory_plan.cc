@@ -62,10 +62,11 @@ double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
          4 * num_tokens * (c.vocab_size + c.num_layers * layer) / sizes.tp + 8 * positions;
 }
 
-absl::Status NotEnough(absl::string_view what, size_t available) {
+absl::Status NotEnough(absl::string_view what, size_t available, const MeshVector& sizes) {
   return absl::ResourceExhaustedError(
       absl::StrCat("the run needs ", what, " but ", FormatBytes(available),
-                   " are free; choose a smaller --model, --micro_batch or --seq_len"));
+                   " are free; choose a smaller --model", sizes.dp > 1 ? ", --dp" : "",
+                   ", --micro_batch or --seq_len"));
 }
 
 // " on each of 4 ranks".
@@ -119,7 +120,8 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
   const size_t available = AvailableMemoryBytes().value_or(size_t{1} << 47);
   const double least = LeastBytes(options, sizes) * num_local_ranks;
   if (least > double(available)) {
-    return NotEnough(absl::StrCat("more than ", FormatBytes(least), " of memory"), available);
+    return NotEnough(absl::StrCat("more than ", FormatBytes(least), " of memory"), available,
+                     sizes);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
   if (plan.total_bytes() * num_local_ranks <= available) return absl::OkStatus();
@@ -128,7 +130,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
                                 ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
                                 FormatBytes(plan.optimizer_bytes), ", activations ",
                                 FormatBytes(plan.activation_bytes), OnEachOf(num_local_ranks), ")"),
-                   available);
+                   available, sizes);
 }
 
 }  // namespace strake

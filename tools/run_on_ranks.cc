@@ -16,9 +16,10 @@ absl::Status RunOnRanks(const LayoutConfig& layout,
   }
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<MpiRuntime> mpi, MpiRuntime::Create());
   const std::unique_ptr<Communicator> world = mpi->CreateWorld(layout.communicator_options());
-  const absl::Status status = [&] {
-    absl::StatusOr<Mesh> mesh = Mesh::Create(layout.sizes(), *world);
-    return mesh.ok() ? body(*mesh) : mesh.status();
+  const absl::Status status = [&]() -> absl::Status {
+    STRAKE_RETURN_IF_ERROR(CheckNumProcesses(layout, world->size()));
+    STRAKE_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(layout.sizes(), *world));
+    return body(mesh);
   }();
   if (status.ok()) return status;
   world->Abort(status);

@@ -8,12 +8,14 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "tools/run_record.h"
 
 namespace strake {
 namespace {
 
 // The default learning rate: 4e-3 at a width of 128, 6.5e-4 at GPT-2's 768.
 constexpr double kLrTimesHiddenSize = 0.5;
+constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
 
 void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9), count = Range::Between(0, 1e15);
@@ -37,8 +39,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                size);
   options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
-               Range::Between(0, 1e9));
+               "sequences per step, a multiple of --micro_batch times --dp; without it that of the "
+               "run to go on with, or of a new run just that",
+               Range::Between(0, kMaxGlobalBatch));
   options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
   options->Add("steps", &c->steps, "optimizer steps in all", Range::Between(1, 1e15));
@@ -92,6 +95,32 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
+// The checkpoint or folder whose run goes on, if there is one.
+const std::string& RunToGoOnWith(const TrainConfig& c) {
+  const bool is_path = c.resume != "auto" && c.resume != "never";
+  return is_path ? c.resume : c.out;
+}
+
+// Of that run; 0 where there is none. What is wrong with a record is told by what resumes from it.
+int64_t SavedGlobalBatch(const TrainConfig& c) {
+  const auto record = ReadRunRecord(RunToGoOnWith(c));
+  if (!record.ok()) return 0;
+  const auto batch = record->identity.value("global_batch", nlohmann::ordered_json());
+  if (!batch.is_number_integer()) return 0;
+  return std::clamp<int64_t>(batch.get<int64_t>(), 0, kMaxGlobalBatch);
+}
+
+absl::Status ResolveGlobalBatch(TrainConfig* c) {
+  const int64_t saved = c->global_batch == 0 ? SavedGlobalBatch(*c) : 0;
+  if (saved > 0) c->global_batch = saved;
+  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
+  const absl::Status fits = CheckBatch(c->layout, c->micro_batch, c->global_batch);
+  if (fits.ok() || saved == 0) return fits;
+  return absl::Status(fits.code(),
+                      absl::StrCat(fits.message(), "; the batch is that of the run in ",
+                                   RunToGoOnWith(*c), ": to begin another, choose another --out"));
+}
+
 // Fills in what the user left open and can be told from the rest.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
   if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
@@ -99,8 +128,10 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
-  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
-  STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  if (c->out.empty()) {
+    c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
+  }
+  STRAKE_RETURN_IF_ERROR(ResolveGlobalBatch(c));
   if (c->micro_batch > (int64_t{1} << 31) / c->seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->micro_batch,
                                                    " times --seq_len=", c->seq_len,
@@ -111,9 +142,6 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
         absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
   }
   c->threads = ThreadsPerRank(c->layout, c->threads);
-  if (c->out.empty()) {
-    c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
-  }
   return absl::OkStatus();
 }
 

@@ -65,10 +65,11 @@ struct TrainCommand {
 };
 
 // Defaults, then the file of --config, then the other flags, and the model that they name; then
-// values that depend on others: global_batch (0: micro_batch * dp), threads (0: all cores), out
-// ("": runs/MODEL), and where neither flag nor file says so, seq_len (256, or the model's positions
-// if they are fewer) and lr (0.5 / hidden size: narrow models learn at higher rates). Other paths
-// stay as given. An error, naming flag, key or file and the value, for what cannot be run.
+// values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to go on
+// with, or micro_batch * dp), threads (0: all cores, divided over the ranks), and where neither
+// flag nor file says so, seq_len (256, or the model's positions if they are fewer) and lr (0.5 /
+// hidden size: narrow models learn at higher rates). Other paths stay as given. An error, naming
+// flag, key or file and the value, for what cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 
 // The configuration as --config reads it.

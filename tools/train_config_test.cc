@@ -1,5 +1,6 @@
 #include "tools/train_config.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,62 @@ TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {
   const TrainConfig changed = ConfigOf({"--steps=8", "--config=" + path});
   EXPECT_EQ(changed.steps, 8);
   EXPECT_EQ(changed.seed, 9);
+}
+
+TEST(TrainConfigTest, GlobalBatchIsAPassOfAllRanks) {
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--tp=2"}).global_batch, 12);
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--global_batch=24"}).global_batch, 24);
+}
+
+TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
+  const testing::TempDirectory directory;
+  const std::string out = "--out=" + directory.path();
+  const auto write = [&](const std::string& identity) {
+    testing::WriteFile(
+        directory / "run.json",
+        R"({"format_version": 1, "step": 0, "samples": 0, "config": {}, "identity": )" + identity +
+            "}");
+  };
+  write(R"({"global_batch": 12})");
+  for (const std::string& where : {out, "--resume=" + directory.path()}) {
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2"}).global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=3"}).global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=4", "--global_batch=8"}).global_batch, 8);
+    EXPECT_THAT(ErrorOf({where, "--micro_batch=6", "--dp=4"}),
+                AllOf(HasSubstr("--global_batch=12 is not a multiple of --micro_batch=6 times "
+                                "--dp=4, 24"),
+                      HasSubstr("--micro_batch may be 1, 3, or --dp may be 1, 2"),
+                      HasSubstr("the batch is that of the run in " + directory.path())));
+  }
+  // Damage is told by what resumes.
+  for (const char* identity :
+       {"{}", R"({"global_batch": -12})", R"({"global_batch": "12"})", "3"}) {
+    write(identity);
+    EXPECT_EQ(ConfigOf({out, "--micro_batch=5"}).global_batch, 5) << identity;
+  }
+}
+
+TEST(TrainConfigTest, ThreadsAreDividedOverTheRanks) {
+  const int64_t all = ConfigOf({}).threads;
+  EXPECT_EQ(ConfigOf({"--dp=2"}).threads, std::max<int64_t>(1, all / 2));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--dp=200"}).threads, std::max<int64_t>(1, all / 800));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--threads=3"}).threads, 3);
+}
+
+TEST(TrainConfigTest, LayoutsThatDoNotFitNameBothValuesAndWhatWould) {
+  EXPECT_THAT(ErrorOf({"--tp=3"}),
+              AllOf(HasSubstr("--tp=3: 4 query heads"), HasSubstr("--tp may be 1, 2, 4")));
+  EXPECT_THAT(ErrorOf({"--tp=4", "--sequence_parallel", "--seq_len=6"}),
+              AllOf(HasSubstr("--seq_len=6"), HasSubstr("--tp=4"), HasSubstr("--tp may be 1, 2")));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=8"}),
+              AllOf(HasSubstr("--global_batch=8"), HasSubstr("--micro_batch=2 times --dp=3, 6"),
+                    HasSubstr("--dp may be 1, 2, 4")));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=7"}),
+              HasSubstr("--global_batch may be 12"));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=1000000000"}),
+              HasSubstr("--dp may be 1, 2, 4, 5, 8"));
+  EXPECT_THAT(ErrorOf({"--tp=2", "--dp=513"}),
+              AllOf(HasSubstr("1026 ranks"), HasSubstr("at most 1024"), HasSubstr("up to 512")));
 }
 
 TEST(TrainConfigTest, ScheduleTakesItsValues) {

@@ -1,22 +1,23 @@
 #include "tools/trainer.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <set>
-#include <system_error>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
 #include "models/generator.h"
 #include "models/hf_checkpoint.h"
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
 #include "tools/checkpoint.h"
 #include "tools/durable_file.h"
+#include "tools/layout.h"
 #include "tools/mesh_wide.h"
+#include "tools/run_start.h"
 #include "tools/stop_signal.h"
-#include "tools/user_paths.h"
 
 namespace strake {
 namespace {
@@ -26,25 +27,6 @@ constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
 
-absl::StatusOr<TokenStream> OpenStream(const char* flag, const std::string& paths,
-                                       int64_t vocab_size) {
-  const auto explain = [&](const absl::Status& status) {
-    return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
-  };
-  const auto files = ExpandPaths(paths);
-  if (!files.ok()) return explain(files.status());
-  auto stream = TokenStream::Open(*files, vocab_size);
-  if (!stream.ok()) return explain(stream.status());
-  return stream;
-}
-
-bool IsText(const TokenStream& stream) {
-  for (const TokenFile& file : stream.files()) {
-    if (file.encoding() != TokenEncoding::kBytes) return false;
-  }
-  return true;
-}
-
 // "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1".
 std::string LayoutText(const LayoutConfig& layout) {
   return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
@@ -52,24 +34,28 @@ std::string LayoutText(const LayoutConfig& layout) {
                       layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
 }
 
-std::string DataLabel(const TokenStream& stream) {
-  const std::string& first = stream.files().front().path();
-  if (stream.files().size() == 1) return std::filesystem::path(first).filename();
-  return absl::StrCat(stream.files().size(), " files");
+// "CPU, 4 threads on 2 cores, fp32".
+std::string MachineText(const TrainConfig& config) {
+  const int num_local_ranks = NumLocalRanks(config.layout);
+  const int64_t num_threads = config.threads * num_local_ranks;
+  return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",
+                      NumUsableCores(), " cores",
+                      num_local_ranks < config.layout.num_ranks() ? " of the first machine" : "",
+                      ", ", config.dtype, config.ops == "auto" ? "" : ", reference ops");
 }
 
-// Files that both streams read: legal, but what is validated was trained on.
-std::vector<std::string> CommonFiles(const TokenStream& a, const TokenStream& b) {
-  std::set<std::string> seen;
-  std::vector<std::string> common;
-  std::error_code error;
-  for (const TokenFile& file : a.files()) {
-    seen.insert(std::filesystem::canonical(file.path(), error));
+// What makes a run this run; see RunRecord.
+nlohmann::ordered_json IdentityOf(const TrainConfig& config, const ModelConfig& model,
+                                  const TrainingData& data) {
+  const nlohmann::ordered_json all = ToJson(config);
+  nlohmann::ordered_json identity;
+  identity["model"] = nlohmann::ordered_json::parse(ToHfConfig(model));
+  identity["train_data"] = data.Fingerprint();
+  for (const char* key : {"seed", "shuffle", "seq_len", "global_batch", "lr", "min_lr", "schedule",
+                          "warmup_steps", "weight_decay", "beta1", "beta2", "eps", "clip_norm"}) {
+    identity[key] = all.at(key);
   }
-  for (const TokenFile& file : b.files()) {
-    if (seen.count(std::filesystem::canonical(file.path(), error))) common.push_back(file.path());
-  }
-  return common;
+  return identity;
 }
 
 }  // namespace
@@ -101,43 +87,12 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& com
 }
 
 absl::Status Trainer::OpenData() {
-  std::string train_data = config_.train_data;
-  if (train_data.empty()) {
-    const auto text = RunfilePath("data/kjv.txt");
-    if (!text.ok()) {
-      return absl::NotFoundError(absl::StrCat("the default text is missing (",
-                                              text.status().message(), "); give --train_data"));
-    }
-    train_data = *text;
+  STRAKE_ASSIGN_OR_RETURN(data_, TrainingData::Open(config_, model_.vocab_size));
+  for (const std::string& path : data_->CommonFiles()) {
+    screen_->Print(absl::StrCat("warning: ", path,
+                                " is in --train_data and in --val_data: the validation "
+                                "loss will be of text that was trained on"));
   }
-  STRAKE_ASSIGN_OR_RETURN(train_stream_, OpenStream("--train_data", train_data, model_.vocab_size));
-  std::optional<int64_t> val_tokens;
-  if (!config_.val_data.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(val_stream_,
-                            OpenStream("--val_data", config_.val_data, model_.vocab_size));
-    val_tokens = val_stream_->num_tokens();
-    for (const std::string& path : CommonFiles(*train_stream_, *val_stream_)) {
-      screen_->Print(absl::StrCat("warning: ", path,
-                                  " is in --train_data and in --val_data: the validation "
-                                  "loss will be of text that was trained on"));
-    }
-  }
-  const auto split = SplitTrainVal(train_stream_->num_tokens(), val_tokens, config_.seq_len);
-  if (!split.ok()) {
-    return absl::Status(split.status().code(),
-                        absl::StrCat("--train_data=", train_data,
-                                     val_tokens ? " --val_data=" + config_.val_data : "", ": ",
-                                     split.status().message()));
-  }
-  split_ = *split;
-  STRAKE_ASSIGN_OR_RETURN(
-      train_loader_,
-      DataLoader::Create(&*train_stream_, split_.train.begin, split_.train.end,
-                         {config_.seq_len, static_cast<uint64_t>(config_.seed), config_.shuffle}));
-  const TokenStream& val = val_stream_.has_value() ? *val_stream_ : *train_stream_;
-  STRAKE_ASSIGN_OR_RETURN(val_loader_, DataLoader::Create(&val, split_.val.begin, split_.val.end,
-                                                          {config_.seq_len, 0, /*shuffle=*/false}));
-  if (is_first_rank()) fingerprint_ = train_stream_->Fingerprint();
   return absl::OkStatus();
 }
 
@@ -149,128 +104,33 @@ absl::Status Trainer::MakeEngine(const TrainCommand& command) {
   return absl::OkStatus();
 }
 
-nlohmann::ordered_json Trainer::Identity() const {
-  const nlohmann::ordered_json config = ToJson(config_);
-  nlohmann::ordered_json identity;
-  identity["model"] = nlohmann::ordered_json::parse(ToHfConfig(model_));
-  identity["train_data"] = absl::StrFormat("%016x, tokens 0 to %d", fingerprint_, split_.train.end);
-  for (const char* key : {"seed", "shuffle", "seq_len", "global_batch", "lr", "min_lr", "schedule",
-                          "warmup_steps", "weight_decay", "beta1", "beta2", "eps", "clip_norm"}) {
-    identity[key] = config.at(key);
-  }
-  return identity;
-}
+RunRecord Trainer::Record() const { return {step_, samples_, identity_, ToJson(config_)}; }
 
-RunRecord Trainer::Record() const { return {step_, samples_, Identity(), ToJson(config_)}; }
-
-// The checkpoint to go on from; empty for a new run.
-absl::StatusOr<std::string> Trainer::FindCheckpoint() const {
-  const std::string& out = config_.out;
-  std::optional<int64_t> latest;
-  if (directory_.has_value()) {
-    STRAKE_ASSIGN_OR_RETURN(latest, directory_->LatestCheckpoint());
-  }
-  if (config_.resume == "auto") {
-    return latest.has_value() ? CheckpointPath(out, *latest) : "";
-  }
-  if (config_.resume == "never") {
-    if (!latest.has_value()) return "";
-    return absl::FailedPreconditionError(absl::StrCat("--resume=never, but ", out,
-                                                      " holds checkpoints up to step ", *latest,
-                                                      "; choose another --out or remove them"));
-  }
-  const auto record = ReadRunRecord(config_.resume);
-  if (!record.ok()) {
-    return absl::Status(record.status().code(),
-                        absl::StrCat("--resume=", config_.resume,
-                                     " is no checkpoint: ", record.status().message()));
-  }
-  if (latest.value_or(0) > record->step) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--resume=", config_.resume, " is at step ", record->step, ", but ", out,
-        " holds a later checkpoint, of step ", *latest, "; choose another --out or remove it"));
-  }
-  return config_.resume;
-}
-
-absl::Status Trainer::SetWeights() {
-  if (!start_.empty()) return LoadCheckpoint(start_, *engine_);
+absl::Status Trainer::SetWeights(const std::string& checkpoint) {
+  if (!checkpoint.empty()) return LoadCheckpoint(checkpoint, *engine_);
   if (!config_.init_from.empty()) return LoadWeights(config_.init_from, engine_->parameters());
   InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
   return absl::OkStatus();
 }
 
-// The first rank's part: what is in --out, and where the run goes on from.
-absl::Status Trainer::FindStart() {
-  std::error_code error;
-  if (std::filesystem::exists(config_.out, error)) {
-    STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
-    if (std::filesystem::exists(config_.out + "/run.json", error)) {
-      STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config_.out));
-      STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), "--out=" + config_.out));
-    }
-  }
-  STRAKE_ASSIGN_OR_RETURN(start_, FindCheckpoint());
-  return start_.empty() ? absl::OkStatus() : ReadPosition(start_);
-}
-
-absl::Status Trainer::ShareStart() {
-  nlohmann::json start = {
-      {"checkpoint", start_}, {"step", step_}, {"samples", samples_}, {"saved_step", saved_step_}};
-  // A path need not be text in UTF-8.
-  std::string text = start.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  std::string checkpoint = start_;
-  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &text));
-  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &checkpoint));
-  start = nlohmann::json::parse(text);
-  start_ = checkpoint;
-  step_ = start["step"];
-  samples_ = start["samples"];
-  saved_step_ = start["saved_step"];
-  return absl::OkStatus();
-}
-
-// A folder that was not there is made last, so that no error leaves one behind.
-absl::Status Trainer::ClaimDirectory() {
-  if (directory_.has_value()) return absl::OkStatus();
-  STRAKE_ASSIGN_OR_RETURN(directory_, RunDirectory::Open(config_.out));
-  std::error_code error;
-  if (!std::filesystem::exists(config_.out + "/run.json", error)) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "--out=", config_.out, ": another process began a run there just now; choose another --out"));
-}
-
 absl::Status Trainer::OpenRun() {
-  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(FindStart());
-  STRAKE_RETURN_IF_ERROR(ShareStart());
-  STRAKE_RETURN_IF_ERROR(SetWeights());
+  RunStart start;
+  if (is_first_rank()) {
+    identity_ = IdentityOf(config_, model_, *data_);
+    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(config_, identity_, screen_, &directory_));
+  }
+  STRAKE_RETURN_IF_ERROR(ShareRunStart(mesh_, &start));
+  step_ = start.step;
+  samples_ = start.samples;
+  saved_step_ = start.saved_step;
+  STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   if (!is_first_rank()) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(ClaimDirectory());
+  STRAKE_RETURN_IF_ERROR(ClaimDirectory(config_.out, &directory_));
   STRAKE_ASSIGN_OR_RETURN(metrics_, MetricsLog::Open(config_.out + "/metrics.jsonl", step_));
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(config_.out + "/run.json", ToJson(Record())));
   PrintHeaderLine(
       "out", step_ == 0 ? config_.out : absl::StrCat(config_.out, ", resumed at step ", step_));
-  return absl::OkStatus();
-}
-
-absl::Status Trainer::ReadPosition(const std::string& checkpoint) {
-  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
-  STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, Identity(), checkpoint));
-  step_ = record.step;
-  samples_ = record.samples;
-  if (checkpoint == CheckpointPath(config_.out, step_)) saved_step_ = step_;
-  const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
-  if (old_steps != config_.steps && config_.schedule != "constant") {
-    screen_->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ",
-                                config_.steps,
-                                ": the learning rates of the remaining steps are recomputed"));
-  }
-  const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
-  if (old_init_from != config_.init_from) {
-    screen_->Print(absl::StrCat("warning: --init_from=", config_.init_from,
-                                " is not read: the weights are those of ", checkpoint));
-  }
   return absl::OkStatus();
 }
 
@@ -295,8 +155,8 @@ void Trainer::PrintHeader() const {
                    ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
                    bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes)));
   PrintHeaderLine(
-      "data", absl::StrCat(DataLabel(*train_stream_), ": ", FormatCount(split_.train.num_tokens()),
-                           " tokens to train on, ", FormatCount(split_.val.num_tokens()),
+      "data", absl::StrCat(data_->Label(), ": ", FormatCount(data_->split().train.num_tokens()),
+                           " tokens to train on, ", FormatCount(data_->split().val.num_tokens()),
                            " to validate on"));
   const double step_tokens = double(config_.global_batch) * config_.seq_len;
   PrintHeaderLine(
@@ -304,11 +164,9 @@ void Trainer::PrintHeader() const {
       absl::StrCat(config_.steps, " steps of ", config_.global_batch, " x ", config_.seq_len,
                    " tokens (",
                    absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
-                                               train_loader_->num_samples()),
+                                               data_->train_loader().num_samples()),
                    " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
-  PrintHeaderLine("machine", absl::StrCat("CPU, ", config_.threads * num_ranks, " of ",
-                                          NumUsableCores(), " cores, ", config_.dtype,
-                                          config_.ops == "auto" ? "" : ", reference ops"));
+  PrintHeaderLine("machine", MachineText(config_));
 }
 
 // Of this rank's micro-batches of the step; returns the sum of their losses.
@@ -319,7 +177,7 @@ absl::StatusOr<double> Trainer::AccumulateGradients() {
   double sum = 0;
   for (int64_t done = 0; done < config_.global_batch; done += per_pass) {
     STRAKE_RETURN_IF_ERROR(
-        train_loader_->Load(samples_ + done + mine, config_.micro_batch, tokens_, targets_));
+        data_->train_loader().Load(samples_ + done + mine, config_.micro_batch, tokens_, targets_));
     const bool last = done + per_pass >= config_.global_batch;
     STRAKE_ASSIGN_OR_RETURN(const double part,
                             engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens, last));
@@ -390,7 +248,7 @@ absl::Status Trainer::Report(double loss_sum, double lr, double norm, double sec
 }
 
 absl::Status Trainer::Evaluate() {
-  const int64_t all = val_loader_->num_samples();
+  const int64_t all = data_->val_loader().num_samples();
   int64_t batches = config_.eval_batches;
   if (batches < 0) batches = step_ == config_.steps ? all : kEvalBatches;
   if (batches == 0) return absl::OkStatus();
@@ -403,7 +261,7 @@ absl::Status Trainer::Evaluate() {
     const int64_t count = std::min(config_.micro_batch, num_samples - i);
     const Tensor tokens = tokens_.tensor().Rows(0, count * config_.seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * config_.seq_len);
-    STRAKE_RETURN_IF_ERROR(val_loader_->Load(i, count, tokens, targets));
+    STRAKE_RETURN_IF_ERROR(data_->val_loader().Load(i, count, tokens, targets));
     const auto part = engine_->EvaluateLoss(tokens, targets);
     if (!part.ok()) return NameStep(step_, part.status());
     sum += *part;
@@ -416,32 +274,11 @@ absl::Status Trainer::Evaluate() {
   return metrics_.has_value() ? metrics_->LogEval({step_, loss}) : absl::OkStatus();
 }
 
-std::string Trainer::SampleText(const std::vector<int32_t>& tokens) const {
-  std::string text;
-  if (IsText(*train_stream_)) {
-    for (const int32_t token : tokens) {
-      // A model that has learned little writes control characters, which terminals obey, and with a
-      // vocabulary above 256 tokens that are no byte.
-      const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
-      const bool is_text = !control && token <= 0xff;
-      if (!is_text) absl::StrAppendFormat(&text, "\\x%02x", token);
-      if (is_text) text += static_cast<char>(token);
-    }
-    return text;
-  }
-  for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);
-  return text;
-}
-
 absl::Status Trainer::PrintSample() {
   if (mesh_.coordinates().dp != 0) return absl::OkStatus();
   const int64_t num_prompt = std::clamp<int64_t>(config_.seq_len / 2, 1, kPromptTokens);
   const int64_t count = std::min(kSampleTokens, config_.seq_len - num_prompt);
-  std::vector<int32_t> tokens(num_prompt);
-  const TokenStream& val = val_stream_.has_value() ? *val_stream_ : *train_stream_;
-  STRAKE_RETURN_IF_ERROR(val.Read(split_.val.begin, num_prompt, tokens.data()));
-  const std::string prompt = SampleText(tokens);
-
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, data_->FirstValTokens(num_prompt));
   const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt, count);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
   const Context ctx(&engine_->team(), &arena, engine_->options().op_set);
@@ -449,12 +286,12 @@ absl::Status Trainer::PrintSample() {
   const SamplingOptions sampling = {.temperature = kSampleTemperature,
                                     .seed = static_cast<uint64_t>(config_.seed + step_)};
   STRAKE_RETURN_IF_ERROR(
-      GenerateTokens(ctx, engine_->model(), tokens, count, sampling, [&](int64_t token) {
+      GenerateTokens(ctx, engine_->model(), prompt, count, sampling, [&](int64_t token) {
         continuation.push_back(static_cast<int32_t>(token));
         return absl::OkStatus();
       }));
-  screen_->Print(absl::StrCat("step ", step_, "  sample: [", prompt, "]",
-                              IsText(*train_stream_) ? "" : " ", SampleText(continuation)));
+  screen_->Print(absl::StrCat("step ", step_, "  sample: [", data_->ToText(prompt), "]",
+                              data_->is_text() ? "" : " ", data_->ToText(continuation)));
   return absl::OkStatus();
 }
 

@@ -6,14 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/tensor_buffer.h"
-#include "data/data_loader.h"
-#include "data/token_stream.h"
-#include "data/train_val_split.h"
+#include "models/model_config.h"
+#include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
 #include "tools/metrics_log.h"
@@ -21,6 +19,7 @@
 #include "tools/run_directory.h"
 #include "tools/run_record.h"
 #include "tools/train_config.h"
+#include "tools/training_data.h"
 
 namespace strake {
 
@@ -50,13 +49,7 @@ class Trainer {
   absl::Status OpenData();
   absl::Status MakeEngine(const TrainCommand& command);
   absl::Status OpenRun();
-  absl::Status FindStart();
-  absl::Status ShareStart();
-  absl::StatusOr<std::string> FindCheckpoint() const;
-  absl::Status SetWeights();
-  absl::Status ReadPosition(const std::string& checkpoint);
-  absl::Status ClaimDirectory();
-  nlohmann::ordered_json Identity() const;
+  absl::Status SetWeights(const std::string& checkpoint);
   RunRecord Record() const;
   void PrintHeader() const;
   void PrintHeaderLine(const char* name, const std::string& text) const;
@@ -68,22 +61,20 @@ class Trainer {
   absl::Status PrintSample();
   absl::Status Save();
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
-  std::string SampleText(const std::vector<int32_t>& tokens) const;
 
   const TrainConfig config_;
   const ModelConfig model_;
   const Mesh& mesh_;
   Progress* const screen_;
-  std::optional<TokenStream> train_stream_, val_stream_;
-  TrainValSplit split_;
-  uint64_t fingerprint_ = 0;  // the first rank's alone
-  std::optional<DataLoader> train_loader_, val_loader_;
+  std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
-  std::optional<RunDirectory> directory_;  // the first rank's alone, as is metrics_
+  // The first rank's alone.
+  nlohmann::ordered_json identity_;
+  std::optional<RunDirectory> directory_;
   std::optional<MetricsLog> metrics_;
+
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  std::string start_;        // the checkpoint that the run goes on from; "" for a new run
   int64_t step_ = 0;         // done
   int64_t samples_ = 0;      // consumed
   int64_t saved_step_ = 0;   // the last in a checkpoint in --out; 0 is a run that has none
