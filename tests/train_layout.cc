@@ -1,14 +1,12 @@
 #include "tests/train_layout.h"
 
 #include <chrono>
-#include <memory>
 #include <utility>
 
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
-#include "tools/engine.h"
 
 namespace strake::testing {
 namespace {
@@ -29,13 +27,6 @@ std::vector<double> ToDoubles(const Tensor& x) {
   std::vector<double> values(x.num_elements());
   CopyConvert(x, Tensor(values.data(), DType::kF64, x.shape()));
   return values;
-}
-
-void SetWeights(Engine* engine) {
-  for (Parameter& parameter : engine->parameters().parameters()) {
-    if (parameter.init.stddev == 0) parameter.init.stddev = 0.1;
-  }
-  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
 }
 
 // One rank's part in a run.
@@ -96,9 +87,7 @@ class Trainer {
 
 absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOptions& options,
                                        const Mesh& mesh) {
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create(layout.Options(), mesh));
-  SetWeights(engine.get());
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, MakeEngine(layout, mesh));
   Trainer trainer(layout, options, engine.get());
   RankRecord record;
   record.range = engine->range();
@@ -112,6 +101,19 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
 }
 
 }  // namespace
+
+void SetWeights(ThreadTeam& team, ParameterArena* arena) {
+  for (Parameter& parameter : arena->parameters()) {
+    if (parameter.init.stddev == 0) parameter.init.stddev = 0.1;
+  }
+  InitializeParameters(/*seed=*/1, team, arena);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh) {
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(layout.Options(), mesh));
+  SetWeights(engine->team(), &engine->parameters());
+  return engine;
+}
 
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options) {

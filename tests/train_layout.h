@@ -2,13 +2,25 @@
 #ifndef STRAKE_TESTS_TRAIN_LAYOUT_H_
 #define STRAKE_TESTS_TRAIN_LAYOUT_H_
 
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/thread_team.h"
+#include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
+#include "parallel/mesh/mesh.h"
 #include "tests/layout_case.h"
+#include "tools/engine.h"
 
 namespace strake::testing {
+
+// A function of the model alone. No weight is at its usual 0 or 1, where a bias added twice would
+// not show.
+void SetWeights(ThreadTeam& team, ParameterArena* arena);
+
+// A rank's engine, with these weights.
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh);
 
 inline constexpr int kNumTrainingSteps = 3;
 // Below the norms of these models' gradients, so that their bits depend on it.
@@ -35,9 +47,9 @@ struct TrainOptions {
   bool check = true;  // the communicators' check mode
 };
 
-// By rank. Weights and batches are functions of the model and the global batch alone; no weight
-// starts at its usual 0 or 1, where a bias added twice would not show. AdamW with an epsilon that
-// does not blow rounding errors up where a gradient is 0. The first error of a rank.
+// By rank, from the weights above. Batches are functions of the vocabulary and the global batch's
+// size alone. AdamW has an epsilon that does not blow rounding errors up where a gradient is 0. The
+// first error of a rank.
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options = {});
 

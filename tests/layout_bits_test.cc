@@ -1,0 +1,121 @@
+// The bits of a run are those of its layout: nothing that only changes when and how ranks talk
+// moves one.
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "tests/layout_case.h"
+#include "tests/train_layout.h"
+
+namespace strake::testing {
+namespace {
+
+using Bits = std::vector<uint64_t>;
+
+void Append(const std::vector<double>& values, Bits* bits) {
+  for (const double value : values) bits->push_back(std::bit_cast<uint64_t>(value));
+}
+
+// Of all that a rank computed: 0 and -0 differ.
+Bits BitsOf(const RankRecord& record) {
+  Bits bits;
+  for (const StepRecord& step : record.steps) {
+    Append({step.loss, step.norm}, &bits);
+    Append(step.grads, &bits);
+  }
+  Append({record.evaluation_loss}, &bits);
+  Append(record.weights, &bits);
+  return bits;
+}
+
+std::vector<RankRecord> Train(const LayoutCase& layout, const TrainOptions& options = {}) {
+  auto records = TrainLayout(layout, options);
+  EXPECT_TRUE(records.ok()) << records.status();
+  if (!records.ok()) return {};
+  return *std::move(records);
+}
+
+void ExpectSameBits(const std::vector<RankRecord>& actual, const std::vector<RankRecord>& expected,
+                    const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t rank = 0; rank < actual.size(); ++rank) {
+    EXPECT_EQ(actual[rank].range, expected[rank].range) << what;
+    EXPECT_TRUE(BitsOf(actual[rank]) == BitsOf(expected[rank])) << what << ", rank " << rank;
+  }
+}
+
+// Both dtypes, all kinds of sharing, each number of buckets.
+std::vector<LayoutCase> Layouts() {
+  std::vector<LayoutCase> layouts;
+  for (const int zero : {0, 1, 2}) {
+    LayoutCase c = {.tp = 2, .dp = 3, .sequence_parallel = true, .zero = zero};
+    c.num_micro_batches = 2;
+    c.dtype = DType::kF32;
+    layouts.push_back(c);
+    c.family = ModelFamily::kLlama;
+    c.tied = false;
+    c.num_kv_heads = 2;
+    c.tp = 4;
+    c.dp = 2;
+    c.num_threads = 2;
+    layouts.push_back(c);
+    c.sequence_parallel = false;
+    c.dtype = DType::kF64;
+    layouts.push_back(c);
+  }
+  return layouts;
+}
+
+class LayoutBitsTest : public ::testing::TestWithParam<LayoutCase> {};
+
+TEST_P(LayoutBitsTest, NothingButTheLayoutMovesABit) {
+  const LayoutCase& layout = GetParam();
+  const std::vector<RankRecord> expected = Train(layout);
+  ExpectSameBits(Train(layout), expected, "again");
+  ExpectSameBits(Train(layout, {.check = false}), expected, "without check mode");
+  LayoutCase waits = layout;
+  waits.overlap = false;
+  ExpectSameBits(Train(waits), expected, "without overlap");
+  for (const int64_t bucket_bytes : {1, 4000, 30000}) {
+    LayoutCase c = layout;
+    c.bucket_bytes = bucket_bytes;
+    ExpectSameBits(Train(c), expected, "buckets of " + std::to_string(bucket_bytes) + " bytes");
+    c.overlap = false;
+    ExpectSameBits(Train(c), expected, "the same without overlap");
+  }
+}
+
+// ZeRO's stages sum the same gradients in the same order, with stage 2 where there is one
+// micro-batch. The norm is a sum over ranges, and differs in rounding: with it the scale of
+// clipping, and the weights. Without clipping no weight's bit depends on the stage.
+TEST_P(LayoutBitsTest, ZeroMovesNoBitOfUnclippedWeights) {
+  LayoutCase layout = GetParam();
+  layout.num_micro_batches = layout.zero == 2 ? 1 : 2;
+  const std::vector<RankRecord> sharded = Train(layout, {.clip_norm = 0});
+  layout.zero = 0;
+  const std::vector<RankRecord> expected = Train(layout, {.clip_norm = 0});
+  ASSERT_EQ(sharded.size(), expected.size());
+  for (size_t rank = 0; rank < sharded.size(); ++rank) {
+    Bits actual_weights, expected_weights;
+    Append(sharded[rank].weights, &actual_weights);
+    Append(expected[rank].weights, &expected_weights);
+    EXPECT_TRUE(actual_weights == expected_weights) << "rank " << rank;
+    for (size_t i = 0; i < expected[rank].steps.size(); ++i) {
+      const StepRecord& step = expected[rank].steps[i];
+      EXPECT_EQ(sharded[rank].steps[i].loss, step.loss);
+      // Squares are summed in double, whatever the gradients' dtype: each of fewer than 2^14 sums
+      // rounds once, in either run.
+      const double tolerance = 2 * (1 << 14) * UnitRoundoff(DType::kF64);
+      EXPECT_NEAR(sharded[rank].steps[i].norm, step.norm, tolerance * step.norm);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, LayoutBitsTest, ::testing::ValuesIn(Layouts()),
+                         [](const auto& info) { return info.param.ToString(); });
+
+}  // namespace
+}  // namespace strake::testing

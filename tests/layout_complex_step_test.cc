@@ -1,0 +1,179 @@
+// Every gradient of a model on two ranks, by the complex step through their collectives.
+#include <chrono>
+#include <complex>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/testing/complex_step.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "models/sliced_models.h"
+#include "models/transformer.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "parallel/tensor/partial_gradients.h"
+#include "tests/full_tensors.h"
+#include "tests/train_layout.h"
+
+namespace strake {
+namespace {
+
+using Complex = std::complex<double>;
+using testing::kComplexStep;
+
+constexpr int64_t kSeqLen = 5;
+constexpr int64_t kTokens = 2 * kSeqLen;  // on each of two ranks the tokens of one sequence
+
+// Two layers of the smallest model that has every feature of its family; Llama's key/value head is
+// on both ranks, and the vocabulary is padded.
+ModelConfig TinyConfig(ModelFamily family, bool tied) {
+  ModelConfig c;
+  c.family = family;
+  c.vocab_size = 7;
+  c.max_positions = kSeqLen;
+  c.hidden_size = 8;
+  c.num_layers = 2;
+  c.num_heads = 2;
+  c.num_kv_heads = family == ModelFamily::kGpt2 ? 2 : 1;
+  c.head_dim = 4;
+  c.intermediate_size = 10;
+  c.initializer_range = 0.4;  // large enough that every gradient is far from 0
+  c.tie_word_embeddings = tied;
+  return c;
+}
+
+// One rank's part of the model, in c128.
+class RankModel {
+ public:
+  RankModel(const ModelConfig& config, const Mesh& mesh, bool sequence_parallel)
+      : ctx_(OpSet::kReference, /*num_threads=*/1, size_t{1} << 22),
+        tokens_(DType::kI32, {kTokens}),
+        targets_(DType::kI32, {kTokens}),
+        tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
+        model_(config, kSeqLen, &arena_, tp_) {
+    testing::FillTokens(tokens_, 1, config.vocab_size);
+    testing::FillTokens(targets_, 2, config.vocab_size);
+  }
+
+  absl::Status SetWeights() {
+    STRAKE_RETURN_IF_ERROR(arena_.Allocate(DType::kC128, /*with_gradients=*/true));
+    testing::SetWeights(ctx_.context().team(), &arena_);
+    return absl::OkStatus();
+  }
+
+  // The sum of the losses.
+  absl::StatusOr<Complex> Loss() {
+    const ActivationScope scope(ctx_.context().arena());
+    TransformerSaved saved;
+    return Forward(&saved);
+  }
+
+  // Its gradients, complete, in the arena.
+  absl::Status Backward() {
+    const ActivationScope scope(ctx_.context().arena());
+    TransformerSaved saved;
+    STRAKE_RETURN_IF_ERROR(Forward(&saved).status());
+    STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, /*scale=*/1, &saved));
+    STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(arena_, tp_));
+    return partial.Sum(ctx_, {0, arena_.num_elements()}, arena_.grads());
+  }
+
+  // Weight and gradient `index` of the index space.
+  Complex& Weight(int64_t index) { return arena_.values().data<Complex>()[index]; }
+  double Grad(int64_t index) const { return arena_.grads().data<Complex>()[index].real(); }
+
+  // By tensor and by element of it, where in the index space this rank has it, or -1. In the same
+  // order on all ranks.
+  std::map<std::string, std::vector<int64_t>> Indices() const {
+    std::map<std::string, std::vector<int64_t>> indices;
+    testing::ForEachElement(
+        arena_, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
+          const SegmentSlice& slice = segment.slice;
+          auto& tensor = indices[segment.name];
+          tensor.resize(slice.full_rows * slice.full_columns, -1);
+          tensor[full_index] = index;
+        });
+    return indices;
+  }
+
+ private:
+  absl::StatusOr<Complex> Forward(TransformerSaved* saved) {
+    STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
+                            model_.Forward(ctx_, tokens_, targets_, kSeqLen, saved));
+    Complex sum = 0;
+    for (int64_t n = 0; n < kTokens; ++n) sum += loss.data<Complex>()[n];
+    return sum;
+  }
+
+  testing::TestContext ctx_;
+  testing::TestTensor tokens_, targets_;
+  TensorParallel tp_;
+  ParameterArena arena_;
+  Transformer model_;
+};
+
+// d loss / d (element of the full tensor): both ranks run, and those that hold the element step.
+absl::StatusOr<double> ComplexStep(RankModel* rank, int64_t index) {
+  if (index < 0) {
+    STRAKE_ASSIGN_OR_RETURN(const Complex loss, rank->Loss());
+    return loss.imag() / kComplexStep;
+  }
+  const Complex weight = rank->Weight(index);
+  rank->Weight(index) = weight + Complex(0, kComplexStep);
+  STRAKE_ASSIGN_OR_RETURN(const Complex loss, rank->Loss());
+  rank->Weight(index) = weight;
+  return loss.imag() / kComplexStep;
+}
+
+// Compares what this rank holds of every tensor, and returns how many elements the model has.
+absl::StatusOr<int64_t> CompareEveryGradient(RankModel* rank) {
+  STRAKE_RETURN_IF_ERROR(rank->SetWeights());
+  STRAKE_RETURN_IF_ERROR(rank->Backward());
+  int64_t num_elements = 0;
+  for (const auto& [name, indices] : rank->Indices()) {
+    std::vector<double> actual, expected;
+    for (const int64_t index : indices) {
+      STRAKE_ASSIGN_OR_RETURN(const double derivative, ComplexStep(rank, index));
+      expected.push_back(derivative);
+      actual.push_back(index < 0 ? derivative : rank->Grad(index));
+    }
+    // Infinite where all derivatives are 0.
+    EXPECT_LE(testing::RelativeError(actual, expected), 1e-12) << name;
+    num_elements += static_cast<int64_t>(indices.size());
+  }
+  return num_elements;
+}
+
+class LayoutComplexStepTest : public ::testing::TestWithParam<std::tuple<ModelFamily, bool, bool>> {
+};
+
+TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
+  const auto [family, tied, sequence_parallel] = GetParam();
+  const ModelConfig config = TinyConfig(family, tied);
+  const absl::Status status = RunOnThreads(
+      {.dp = 1, .pp = 1, .cp = 1, .tp = 2}, {.timeout = std::chrono::minutes(1), .check = true},
+      [&, sp = sequence_parallel](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, sp);
+        STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
+        EXPECT_EQ(num_elements, NumParameters(config));
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, LayoutComplexStepTest,
+    ::testing::Combine(::testing::Values(ModelFamily::kGpt2, ModelFamily::kLlama),
+                       ::testing::Bool(), ::testing::Bool()),
+    [](const auto& info) {
+      return std::string(std::get<0>(info.param) == ModelFamily::kGpt2 ? "Gpt2" : "Llama") +
+             (std::get<1>(info.param) ? "Tied" : "Untied") +
+             (std::get<2>(info.param) ? "SequenceParallel" : "");
+    });
+
+}  // namespace
+}  // namespace strake
