@@ -102,9 +102,9 @@ absl::StatusOr<Tensor> AttentionBlock::Forward(const Context& ctx, const Tensor&
 absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
                                       AttentionBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
-  Pending<Tensor> pending_da = out_.BackwardInput(ctx, dy, &saved->out_linear);
+  // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
+  STRAKE_ASSIGN_OR_RETURN(const Tensor da, out_.BackwardInput(ctx, dy, &saved->out_linear).Wait());
   STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved->out_linear));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor da, pending_da.Wait());
 
   const Tensor dqkv = ctx.arena().Allocate(saved->qkv.dtype(), saved->qkv.shape());
   STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,

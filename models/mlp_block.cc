@@ -67,9 +67,10 @@ absl::StatusOr<Tensor> MlpBlock::Forward(const Context& ctx, const Tensor& x,
 
 absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
-  Pending<Tensor> pending_dg = down_.BackwardInput(ctx, dy, &saved->down_linear);
+  // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dg,
+                          down_.BackwardInput(ctx, dy, &saved->down_linear).Wait());
   STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, dy, saved->down_linear));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dg, pending_dg.Wait());
 
   const Tensor du = saved->up;  // not needed again: its gradient takes its place
   STRAKE_RETURN_IF_ERROR(swiglu_ ? SwigluBackward(ctx, dg, saved->up, du)

@@ -57,7 +57,7 @@ class RowParallelLinear {
                                  RowParallelLinearSaved* saved) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
                                 RowParallelLinearSaved* saved) const;
-  // After BackwardInput, with the same dy. Announces bias, then weight.
+  // After BackwardInput, which has succeeded, with the same dy. Announces bias, then weight.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
                               const RowParallelLinearSaved& saved) const;
 
