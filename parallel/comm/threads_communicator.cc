@@ -54,10 +54,23 @@ struct Operation {
   std::map<int, std::shared_ptr<Group>> subgroups;  // split: by color
 };
 
+// A rank's wait for an operation, for the error when it has waited too long.
+struct Waiter {
+  const Group& group;
+  const Operation& operation;
+  const CollectiveCall& call;
+  const int rank;
+  const std::string& axis;
+  const std::chrono::milliseconds timeout;
+};
+
 // What all groups that come from one share, since they fail together.
 struct World {
+  explicit World(int size) : waiters(size) {}
+
   std::mutex mutex;
   absl::Status failure;
+  std::vector<const Waiter*> waiters;  // by rank in the first group; null for one that computes
   // What a failure wakes. An operation leaves when it is done; without a failure, it lives as long.
   std::set<Operation*> unfinished;
 
@@ -73,11 +86,15 @@ struct World {
 using OperationKey = std::tuple<int, int, int64_t>;
 
 struct Group {
-  Group(std::shared_ptr<World> world, int size)
-      : world(std::move(world)), size(size), left(size, false) {}
+  Group(std::shared_ptr<World> world, std::vector<int> world_ranks)
+      : world(std::move(world)),
+        size(static_cast<int>(world_ranks.size())),
+        world_ranks(std::move(world_ranks)),
+        left(size, false) {}
 
   const std::shared_ptr<World> world;
   const int size;
+  const std::vector<int> world_ranks;                             // by rank, in the first group
   std::vector<bool> left;                                         // under world->mutex
   std::map<OperationKey, std::shared_ptr<Operation>> incomplete;  // under world->mutex
 };
@@ -213,12 +230,38 @@ absl::Status Agreement(const Operation& operation) {
   return absl::OkStatus();
 }
 
-std::string MissingRanks(const Operation& operation) {
+std::vector<int> MissingRanks(const Operation& operation) {
   std::vector<int> missing;
   for (size_t slot = 0; slot < operation.calls.size(); ++slot) {
     if (!operation.calls[slot]) missing.push_back(operation.ranks[slot]);
   }
-  return absl::StrCat(missing.size() == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "));
+  return missing;
+}
+
+absl::Status TimedOut(const Waiter& waiter, const std::vector<int>& missing) {
+  return absl::DeadlineExceededError(
+      absl::StrCat(missing.size() == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "),
+                   " of axis ", waiter.axis, " did not join within ", waiter.timeout.count(),
+                   " ms: rank ", waiter.rank, " waits in ", waiter.call.ToString()));
+}
+
+// A rank that is missing may be waiting for another one itself. Those to blame do not wait.
+absl::Status TimedOut(const Waiter& first) {
+  const World& world = *first.group.world;
+  const Waiter* waiter = &first;
+  for (size_t hop = 0; hop < world.waiters.size(); ++hop) {
+    const Waiter* next = nullptr;
+    std::vector<int> to_blame;
+    for (const int rank : MissingRanks(waiter->operation)) {
+      const Waiter* const other = world.waiters[waiter->group.world_ranks[rank]];
+      const bool waits = other != nullptr && !other->operation.all_joined();
+      if (waits) next = other;
+      if (!waits) to_blame.push_back(rank);
+    }
+    if (!to_blame.empty()) return TimedOut(*waiter, to_blame);
+    waiter = next;
+  }
+  return TimedOut(first, MissingRanks(first.operation));  // they wait for each other
 }
 
 // The ranks of `color` in the order of (key, rank).
@@ -294,6 +337,8 @@ class ThreadsCommunicator : public Communicator {
       std::unique_lock<std::mutex> lock(world().mutex);
       const auto deadline = std::chrono::steady_clock::now() + timeout_;
       Operation& operation = *operation_;
+      const Waiter self{*group_, operation, call_, rank_, axis_, timeout_};
+      world().waiters[group_->world_ranks[rank_]] = &self;
       while (!operation.done() && world().failure.ok()) {
         if (operation.num_pieces_taken < operation.num_pieces) {
           TakePiece(lock);
@@ -301,9 +346,10 @@ class ThreadsCommunicator : public Communicator {
           operation.changed.wait(lock);  // somebody does the last piece
         } else if (operation.changed.wait_until(lock, deadline) == std::cv_status::timeout &&
                    !operation.all_joined()) {
-          world().Fail(TimedOut());
+          world().Fail(TimedOut(self));
         }
       }
+      world().waiters[group_->world_ranks[rank_]] = nullptr;
       return Finish(lock);
     }
 
@@ -331,12 +377,6 @@ class ThreadsCommunicator : public Communicator {
           world().failure.code(),
           absl::StrCat("[", CollectiveName(call_.kind), " #", call_.sequence, ", axis ", axis_,
                        ", rank ", rank_, " of ", group_->size, "] ", world().failure.message()));
-    }
-
-    absl::Status TimedOut() const {
-      return absl::DeadlineExceededError(
-          absl::StrCat(MissingRanks(*operation_), " of axis ", axis_, " did not join within ",
-                       timeout_.count(), " ms: rank ", rank_, " waits in ", call_.ToString()));
     }
 
     const std::shared_ptr<Group> group_;
@@ -406,8 +446,11 @@ class ThreadsCommunicator : public Communicator {
       const int color = split.call(rank).color;
       std::shared_ptr<Group>& subgroup = split.subgroups[color];
       if (subgroup != nullptr) continue;
-      subgroup =
-          std::make_shared<Group>(group_->world, static_cast<int>(MembersOf(split, color).size()));
+      std::vector<int> world_ranks;
+      for (const int member : MembersOf(split, color)) {
+        world_ranks.push_back(group_->world_ranks[member]);
+      }
+      subgroup = std::make_shared<Group>(group_->world, std::move(world_ranks));
     }
   }
 
@@ -436,7 +479,9 @@ class ThreadsCommunicator : public Communicator {
 std::vector<std::unique_ptr<Communicator>> CreateThreadsCommunicators(
     int size, const CommunicatorOptions& options) {
   CHECK_GT(size, 0) << "[comm] ranks";
-  auto group = std::make_shared<Group>(std::make_shared<World>(), size);
+  std::vector<int> world_ranks(size);
+  std::iota(world_ranks.begin(), world_ranks.end(), 0);
+  auto group = std::make_shared<Group>(std::make_shared<World>(size), std::move(world_ranks));
   std::vector<std::unique_ptr<Communicator>> ranks;
   for (int rank = 0; rank < size; ++rank) {
     ranks.push_back(std::make_unique<ThreadsCommunicator>(group, rank, options));
