@@ -1,0 +1,344 @@
+// A rank that fails, or stops answering, in any collective of a training step: the others end, in
+// time, and say who did it and where.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <regex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/testing/test_tensor.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "models/initialize.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "tools/engine.h"
+
+namespace strake {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Beyond scheduling delays of a machine with other work.
+constexpr milliseconds kTimeout(1000);
+constexpr seconds kSlack(5);
+// Where nobody is to wait it out.
+constexpr seconds kLongTimeout(60);
+constexpr int kTrialsAtOnce = 18;
+
+enum class Fault { kNone, kErrorBefore, kErrorInside, kStopBefore, kStopInside };
+
+bool Stops(Fault fault) { return fault == Fault::kStopBefore || fault == Fault::kStopInside; }
+
+absl::Status InjectedError() { return absl::DataLossError("a torn page"); }
+
+// What one rank does in its collective number `at`, counted over all its groups.
+struct FaultPlan {
+  Fault fault = Fault::kNone;
+  int64_t at = -1;
+  std::function<void()> stop = [] {};  // returns when the other ranks have ended
+  int64_t num_started = 0;
+  bool happened = false;
+  std::map<std::string, int64_t> num_joined = {};  // by axis
+  std::map<std::string, int64_t> num_joined_at_stop = {};
+};
+
+// A group that works as `inner` does until the fault.
+class FaultyCommunicator : public Communicator {
+ public:
+  FaultyCommunicator(Communicator& inner, FaultPlan* plan)
+      : Communicator(inner.rank(), inner.size(), inner.options()), inner_(inner), plan_(plan) {}
+  FaultyCommunicator(std::unique_ptr<Communicator> inner, FaultPlan* plan)
+      : FaultyCommunicator(*inner, plan) {
+    owned_ = std::move(inner);
+  }
+
+  void Abort(const absl::Status& cause) override { inner_.Abort(cause); }
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    const bool here = size() > 1 && plan_->num_started++ == plan_->at;
+    plan_->happened = plan_->happened || here;
+    // Whoever fails joins nothing any more.
+    if (plan_->happened && plan_->fault == Fault::kErrorBefore) return InjectedError;
+    const Fault fault = here ? plan_->fault : Fault::kNone;
+    if (fault == Fault::kStopBefore) plan_->stop();
+    const auto pending = std::make_shared<Pending<Tensor>>(Forward(call));
+    ++plan_->num_joined[axis()];
+    if (fault == Fault::kErrorInside) return [pending] { return InjectedError(); };
+    if (fault == Fault::kStopInside) {
+      return [pending, plan = plan_] {
+        plan->stop();
+        return pending->Wait().status();
+      };
+    }
+    return [pending] { return pending->Wait().status(); };
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
+                                                           CommunicatorOptions options) override {
+    STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
+                            inner_.Split(call.color, call.key, options.axis, call.site));
+    ++plan_->num_joined[axis()];
+    return std::make_unique<FaultyCommunicator>(std::move(group), plan_);
+  }
+
+ private:
+  Pending<Tensor> Forward(const CollectiveCall& call) {
+    const auto tensor = [&](const void* buffer, int64_t count) {
+      return Tensor(const_cast<void*>(buffer), call.dtype, {count});
+    };
+    const Tensor input = tensor(call.input, call.count), output = tensor(call.output, call.count);
+    switch (call.kind) {
+      case CollectiveKind::kAllReduceSum:
+        return inner_.AllReduceSum(output, call.site);
+      case CollectiveKind::kAllReduceMax:
+        return inner_.AllReduceMax(output, call.site);
+      case CollectiveKind::kReduceScatterSum:
+        return inner_.ReduceScatterSum(input, tensor(call.output, call.counts[rank()]), call.counts,
+                                       call.site);
+      case CollectiveKind::kAllGather:
+        return inner_.AllGather(tensor(call.input, call.counts[rank()]), output, call.counts,
+                                call.site);
+      default:
+        CHECK(false) << "no collective of a training step: " << call.ToString();
+        return Tensor();
+    }
+  }
+
+  std::unique_ptr<Communicator> owned_;
+  Communicator& inner_;
+  FaultPlan* const plan_;
+};
+
+Mesh FaultyMesh(const Mesh& mesh, FaultPlan* plan) {
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> groups;
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    groups[i] =
+        std::make_unique<FaultyCommunicator>(mesh.communicator(static_cast<MeshAxis>(i)), plan);
+  }
+  return Mesh(mesh.sizes(), mesh.rank(), std::move(groups));
+}
+
+struct Layout {
+  const char* name;
+  MeshVector sizes;
+  int64_t num_kv_heads;
+  bool sequence_parallel;
+  int zero;
+};
+
+constexpr int kNumRanks = 4;
+
+EngineOptions OptionsOf(const Layout& layout) {
+  ModelConfig model;
+  model.family = ModelFamily::kLlama;
+  model.vocab_size = 31;
+  model.max_positions = 8;
+  model.hidden_size = 16;
+  model.num_layers = 1;
+  model.num_heads = 4;
+  model.num_kv_heads = layout.num_kv_heads;
+  model.head_dim = 4;
+  model.intermediate_size = 16;
+  return {.model = model,
+          .seq_len = 8,
+          .micro_batch = 1,
+          .sequence_parallel = layout.sequence_parallel,
+          .gradients = {.zero = layout.zero, .bucket_bytes = 2048}};
+}
+
+absl::Status Step(Engine& engine, int64_t step) {
+  const EngineOptions& options = engine.options();
+  const testing::TestTensor tokens(DType::kI32, {options.seq_len});
+  testing::FillTokens(tokens, /*seed=*/step, options.model.vocab_size);
+  for (const bool last : {false, true}) {
+    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(tokens, tokens, 1e-2, last).status());
+  }
+  STRAKE_RETURN_IF_ERROR(engine.SumGradients());
+  STRAKE_RETURN_IF_ERROR(engine.Update({.lr = 1e-3, .step = step}, /*clip_norm=*/1).status());
+  return engine.Agree(/*loss_sum=*/1, /*stop=*/false).status();
+}
+
+// So that a fault in the last collective of the first step shows in the second.
+absl::Status TwoSteps(const Layout& layout, const Mesh& mesh, int64_t* num_in_first_step,
+                      const FaultPlan& plan) {
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create(OptionsOf(layout), mesh));
+  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+  STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
+  *num_in_first_step = plan.num_started;
+  return Step(*engine, 2);
+}
+
+struct Outcome {
+  absl::Status returned;             // by RunOnThreads()
+  std::vector<absl::Status> status;  // by rank
+  FaultPlan plan;                    // of the faulty rank
+  int64_t num_in_first_step = 0;
+  Clock::duration time{};  // from the fault until the others had ended
+};
+
+// Where `faulty_rank` has `fault` in collective `at`.
+Outcome RunWithFault(const Layout& layout, Fault fault, int64_t at, int faulty_rank) {
+  Outcome outcome;
+  outcome.status.resize(kNumRanks);
+  std::mutex mutex;
+  std::condition_variable changed;
+  int num_others_ended = 0;
+  Clock::time_point began = Clock::now(), ended = began;
+  outcome.plan = {.fault = fault, .at = at, .stop = [&] {
+                    std::unique_lock<std::mutex> lock(mutex);
+                    began = Clock::now();
+                    outcome.plan.num_joined_at_stop = outcome.plan.num_joined;
+                    changed.wait(lock, [&] { return num_others_ended == kNumRanks - 1; });
+                  }};
+  const CommunicatorOptions options = {
+      .timeout = Stops(fault) ? kTimeout : std::chrono::duration_cast<milliseconds>(kLongTimeout),
+      .check = false};
+  outcome.returned = RunOnThreads(layout.sizes, options, [&](const Mesh& mesh) {
+    const bool faulty = mesh.rank() == faulty_rank;
+    FaultPlan healthy;
+    FaultPlan& plan = faulty ? outcome.plan : healthy;
+    int64_t num_in_first_step = 0;
+    const Mesh wrapped = FaultyMesh(mesh, &plan);
+    const absl::Status status = TwoSteps(layout, wrapped, &num_in_first_step, plan);
+    const std::lock_guard<std::mutex> lock(mutex);
+    outcome.status[mesh.rank()] = status;
+    if (faulty) outcome.num_in_first_step = num_in_first_step;
+    if (faulty && !Stops(fault)) began = Clock::now();
+    if (!faulty) {
+      ++num_others_ended;
+      ended = std::max(ended, Clock::now());
+    }
+    changed.notify_all();
+    return status;
+  });
+  outcome.time = ended - began;
+  return outcome;
+}
+
+// This rank's coordinate, as its groups count.
+int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
+  const MeshVector at = CoordinatesOf(layout.sizes, rank);
+  if (axis == "tp") return at.tp;
+  if (axis == "dp") return at.dp;
+  if (axis == "world") return rank;
+  const int holders = layout.sizes.tp / static_cast<int>(layout.num_kv_heads);
+  return at.tp % holders;  // axis kv
+}
+
+// Two of the same collective: that whose error it is, and that where the faulty rank is missed.
+void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int faulty_rank,
+                         const std::string& message) {
+  static const std::regex place(R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv), rank [0-9] of [0-9]\] )");
+  EXPECT_TRUE(std::regex_search(message, place)) << message;
+  static const std::regex cause(
+      R"(rank ([0-9]) of axis ([a-z]+) (aborted: a torn page|dropped [a-z_]+ #([0-9]+) of )"
+      R"(|left the group before [a-z_]+ #([0-9]+) )"
+      R"(|did not join within 1000 ms: rank [0-9] waits in [a-z_]+ #([0-9]+) of ))");
+  std::smatch match;
+  ASSERT_TRUE(std::regex_search(message, match, cause)) << message;
+  const std::string axis = match[2];
+  EXPECT_EQ(match[1], absl::StrCat(RankOnAxis(layout, faulty_rank, axis))) << message;
+  EXPECT_EQ(match[6].matched, Stops(outcome.plan.fault)) << message;
+  if (match[6].matched) {
+    // One that it did not join there.
+    std::map<std::string, int64_t> num_joined = outcome.plan.num_joined_at_stop;
+    EXPECT_GE(std::stoi(match[6]), num_joined[axis]) << message;
+  }
+}
+
+void ExpectOthersFail(const Layout& layout, Fault fault, int64_t at, int faulty_rank) {
+  SCOPED_TRACE(absl::StrCat("collective ", at, " of rank ", faulty_rank));
+  const Outcome outcome = RunWithFault(layout, fault, at, faulty_rank);
+  EXPECT_TRUE(outcome.plan.happened);
+  EXPECT_LT(outcome.time, (Stops(fault) ? kTimeout : milliseconds(0)) + kSlack);
+  EXPECT_FALSE(outcome.returned.ok());
+  for (int rank = 0; rank < kNumRanks; ++rank) {
+    const std::string message(outcome.status[rank].message());
+    if (rank == faulty_rank && !Stops(fault)) {
+      EXPECT_EQ(outcome.status[rank], InjectedError());
+    } else {
+      ExpectNamesTheCause(layout, outcome, faulty_rank, message);
+    }
+  }
+}
+
+// Calls body(0), ..., body(n - 1), several at once: they wait rather than compute.
+void ForEachAtOnce(int64_t n, const std::function<void(int64_t)>& body) {
+  std::atomic<int64_t> next{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kTrialsAtOnce; ++t) {
+    threads.emplace_back([&] {
+      for (int64_t i = next++; i < n; i = next++) body(i);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// A hang ends the test, and says so.
+class Watchdog {
+ public:
+  ~Watchdog() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      done_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  void Watch() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    CHECK(changed_.wait_for(lock, seconds(100), [this] { return done_; })) << "ranks hang";
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  std::thread thread_{[this] { Watch(); }};
+};
+
+class RankFailureTest : public ::testing::TestWithParam<Layout> {
+ protected:
+  void TestFault(Fault fault) {
+    const Outcome clean = RunWithFault(GetParam(), Fault::kNone, -1, 0);
+    ASSERT_TRUE(clean.returned.ok()) << clean.returned;
+    ASSERT_GT(clean.num_in_first_step, 20);
+    ForEachAtOnce(clean.num_in_first_step, [&](int64_t at) {
+      ExpectOthersFail(GetParam(), fault, at, static_cast<int>(at % kNumRanks));
+    });
+  }
+
+ private:
+  const Watchdog watchdog_;
+};
+
+TEST_P(RankFailureTest, AnErrorBeforeEachCollective) { TestFault(Fault::kErrorBefore); }
+TEST_P(RankFailureTest, AnErrorInsideEachCollective) { TestFault(Fault::kErrorInside); }
+TEST_P(RankFailureTest, StoppedBeforeEachCollective) { TestFault(Fault::kStopBefore); }
+TEST_P(RankFailureTest, StoppedInsideEachCollective) { TestFault(Fault::kStopInside); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, RankFailureTest,
+    ::testing::Values(Layout{"Zero1SequenceParallel", {2, 1, 1, 2}, 4, true, 1},
+                      Layout{"Zero2", {2, 1, 1, 2}, 1, false, 2},
+                      Layout{"SharedKeyValueHeads", {1, 1, 1, 4}, 2, true, 0}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace strake
