@@ -47,7 +47,7 @@ void ExpectSameBits(const std::vector<RankRecord>& actual, const std::vector<Ran
   }
 }
 
-// Both dtypes, all kinds of sharing, each number of buckets.
+// Both dtypes, with parameters and key/value heads that ranks share, under each stage of ZeRO.
 std::vector<LayoutCase> Layouts() {
   std::vector<LayoutCase> layouts;
   for (const int zero : {0, 1, 2}) {

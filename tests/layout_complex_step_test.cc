@@ -25,8 +25,8 @@ namespace {
 using Complex = std::complex<double>;
 using testing::kComplexStep;
 
-constexpr int64_t kSeqLen = 5;
-constexpr int64_t kTokens = 2 * kSeqLen;  // on each of two ranks the tokens of one sequence
+constexpr int64_t kSeqLen = 4;
+constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's begin within a sequence
 
 // Two layers of the smallest model that has every feature of its family; Llama's key/value head is
 // on both ranks, and the vocabulary is padded.
