@@ -96,6 +96,8 @@ MpiRuntime::~MpiRuntime() {
 int MpiRuntime::rank() const { return engine_->rank(); }
 int MpiRuntime::size() const { return engine_->size(); }
 
+bool MpiRuntime::AbortedByAnotherProcess() const { return engine_->AbortedByAnotherProcess(); }
+
 std::unique_ptr<Communicator> MpiRuntime::CreateWorld(const CommunicatorOptions& options) {
   return std::make_unique<MpiCommunicator>(engine_, engine_->OpenWorld(options));
 }

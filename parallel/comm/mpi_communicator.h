@@ -46,6 +46,10 @@ class MpiRuntime {
   // more, and its calls return an error.
   std::unique_ptr<Communicator> CreateWorld(const CommunicatorOptions& options = {});
 
+  // Whether the cause of a world's failure is that another process called Abort(), which has the
+  // error to print; false for one that every process should tell of, a timeout for example.
+  bool AbortedByAnotherProcess() const;
+
   // The end of a process whose group has failed, once it has printed its error: gives the others up
   // to 2 seconds to learn of the failure and to print theirs, since mpirun kills whoever is left
   // when a process fails, and exits with `exit_code` without running destructors.

@@ -184,6 +184,26 @@ TEST(MpiCommunicatorTest, ARankThatLeavesIsMissedAtOnce) {
   }
 }
 
+TEST(MpiCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
+  if (mpi == nullptr) GTEST_SKIP() << skip_reason;
+  const auto world = mpi->CreateWorld({.timeout = std::chrono::milliseconds(1000)});
+  const auto tp = world->Split(mpi->rank() / 2, 0, "tp");
+  const auto dp = world->Split(mpi->rank() % 2, 0, "dp");
+  ASSERT_TRUE(tp.ok() && dp.ok());
+  absl::Status status;
+  if (mpi->rank() == 2) status = (*dp)->Barrier();  // its time is up first
+  if (mpi->rank() == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    status = (*tp)->Barrier();
+  }
+  if (mpi->rank() % 2 == 0) {
+    EXPECT_THAT(
+        std::string(status.message()),
+        HasSubstr("rank 1 of axis tp did not join within 1000 ms: rank 0 waits in barrier"));
+  }
+  EndTogether();
+}
+
 TEST(MpiCommunicatorTest, MayLeaveOnceEverythingIsWaitedFor) {
   if (mpi == nullptr) GTEST_SKIP() << skip_reason;
   for (int round = 0; round < 50; ++round) {

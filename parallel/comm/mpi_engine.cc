@@ -27,6 +27,11 @@ constexpr milliseconds kLastCall(20);
 // How long data under way may then take to arrive before receives are cancelled.
 constexpr milliseconds kDrainTime(200);
 
+// How long another process may take to answer a question, and how often to wait so long: for each
+// of the axes of a mesh.
+constexpr milliseconds kAnswerTime(250);
+constexpr int kMaxQuestions = 4;
+
 // How often the engine's thread looks while ranks compute: often enough for a collective of a
 // layer's activations to hide behind a matrix product, seldom enough to cost it 2 % at most.
 constexpr microseconds kBackgroundInterval(200);
@@ -63,12 +68,10 @@ std::string Ranks(const std::vector<int>& ranks) {
   return absl::StrCat(ranks.size() == 1 ? "rank " : "ranks ", absl::StrJoin(ranks, ", "));
 }
 
-absl::Status TimedOut(const MpiGroup& group, const MpiOperation& operation,
+absl::Status TimedOut(const MpiGroup& group, const std::vector<int>& ranks, const char* what,
                       const CollectiveCall& call) {
-  const std::vector<int> missing = operation.missing_ranks();
   return absl::DeadlineExceededError(absl::StrCat(
-      Ranks(missing.empty() ? operation.unfinished_ranks() : missing), " of axis ",
-      group.options.axis, missing.empty() ? " did not go on within " : " did not join within ",
+      Ranks(ranks), " of axis ", group.options.axis, absl::string_view(what), " within ",
       group.options.timeout.count(), " ms: rank ", group.rank, " waits in ", call.ToString()));
 }
 
@@ -185,16 +188,23 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
   return operation;
 }
 
+// Whoever waits longest need not know who is to blame: the rank that it misses may wait for another
+// one. So it asks; those that wait ask in turn, and who misses a rank without an answer fails
+// first.
 absl::Status MpiEngine::Wait(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
-  const auto deadline = Clock::now() + group.options.timeout;
+  MpiWorld& world = *group.world;
+  auto deadline = Clock::now() + group.options.timeout;
   Backoff backoff(transport_->crowded());
+  int num_asked = 0;
   ++num_waiting_;
-  while (!operation.done() && !IsOver(*group.world)) {
+  ++world.num_waiting;
+  while (!operation.done() && !IsOver(world)) {
     if (Progress()) {
       backoff.Reset();
-    } else if (Clock::now() > deadline) {
-      Fail(*group.world, TimedOut(group, operation, call), /*tell=*/true);
+    } else if (num_asked == 0 ? world.asked || Clock::now() > deadline : Clock::now() > deadline) {
+      TimeIsUp(group, operation, call, num_asked++);
+      deadline = Clock::now() + kAnswerTime;
     } else {
       lock.unlock();
       backoff.Pause();
@@ -202,9 +212,38 @@ absl::Status MpiEngine::Wait(MpiGroup& group, MpiOperation& operation, const Col
     }
   }
   --num_waiting_;
+  if (--world.num_waiting == 0) {
+    world.asked = false;
+    world.waiting.clear();
+  }
   if (operation.done()) return absl::OkStatus();
   LetGoOfBuffers(lock, operation);
   return Failure(group, call);
+}
+
+void MpiEngine::TimeIsUp(const MpiGroup& group, const MpiOperation& operation,
+                         const CollectiveCall& call, int num_asked) {
+  const std::vector<int> missing = operation.missing_ranks();
+  if (missing.empty()) {
+    Fail(*group.world, TimedOut(group, operation.unfinished_ranks(), " did not go on", call),
+         Source::kHere);
+    return;
+  }
+  std::vector<int> to_blame;
+  for (const int rank : missing) {
+    if (group.world->waiting.count(group.processes[rank]) == 0) to_blame.push_back(rank);
+  }
+  if (num_asked == 0) {
+    for (const int rank : missing) {
+      transport_->Send(
+          group.processes[rank],
+          {.type = MpiMessage::Type::kAsk, .group = group.world->id, .from = this->rank()});
+    }
+  } else if (!to_blame.empty() || num_asked == kMaxQuestions) {
+    Fail(*group.world,
+         TimedOut(group, to_blame.empty() ? missing : to_blame, " did not join", call),
+         Source::kHere);
+  }
 }
 
 void MpiEngine::Drop(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
@@ -213,7 +252,7 @@ void MpiEngine::Drop(MpiGroup& group, MpiOperation& operation, const CollectiveC
   Fail(*group.world,
        absl::AbortedError(absl::StrCat("rank ", group.rank, " of axis ", group.options.axis,
                                        " dropped ", call.ToString(), " without waiting for it")),
-       /*tell=*/true);
+       Source::kHere);
   LetGoOfBuffers(lock, operation);
 }
 
@@ -263,10 +302,29 @@ void MpiEngine::BackgroundLoop() {
 
 // --- Messages. ---
 
+void MpiEngine::ReceiveQuestion(MpiWorld& world, const MpiMessage& message) {
+  if (world.num_waiting == 0) return;
+  if (message.type == MpiMessage::Type::kWait) {
+    world.waiting.insert(message.from);
+    return;
+  }
+  world.asked = true;
+  transport_->Send(message.from,
+                   {.type = MpiMessage::Type::kWait, .group = world.id, .from = rank()});
+}
+
 void MpiEngine::Receive(MpiMessage message) {
   if (message.type == MpiMessage::Type::kFail) {
     const uint64_t index = message.group & ~kWorldBit;
-    if (index < worlds_.size()) return Fail(*worlds_[index], message.failure, /*tell=*/false);
+    if (index < worlds_.size()) {
+      MpiWorld& world = *worlds_[index];
+      if (world.failure.ok() && message.aborted) aborted_by_another_process_ = true;
+      return Fail(world, message.failure, Source::kElsewhere);
+    }
+  } else if (message.type == MpiMessage::Type::kAsk || message.type == MpiMessage::Type::kWait) {
+    const uint64_t index = message.group & ~kWorldBit;
+    if (index < worlds_.size()) ReceiveQuestion(*worlds_[index], message);
+    return;
   } else if (const auto entry = groups_.find(message.group); entry != groups_.end()) {
     MpiGroup& group = *entry->second;
     if (IsOver(*group.world)) return;
@@ -290,7 +348,7 @@ void MpiEngine::Disagree(MpiGroup& group, const absl::Status& cause) {
   Fail(*group.world,
        absl::Status(cause.code(),
                     absl::StrCat("on axis ", group.options.axis, ", ", cause.message())),
-       /*tell=*/true);
+       Source::kHere);
 }
 
 void MpiEngine::ReceiveLeave(MpiGroup& group, int rank) {
@@ -305,7 +363,7 @@ void MpiEngine::FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operatio
     Fail(*group.world,
          absl::AbortedError(absl::StrCat("rank ", rank, " of axis ", group.options.axis,
                                          " left the group before ", operation.call().ToString())),
-         /*tell=*/true);
+         Source::kHere);
   }
 }
 
@@ -316,20 +374,27 @@ void MpiEngine::Abort(MpiGroup& group, const absl::Status& cause) {
   Fail(*group.world,
        absl::Status(cause.code(), absl::StrCat("rank ", group.rank, " of axis ", group.options.axis,
                                                " aborted: ", cause.message())),
-       /*tell=*/true);
+       Source::kAbort);
   WakeBackground();
 }
 
-void MpiEngine::Fail(MpiWorld& world, const absl::Status& cause, bool tell) {
+bool MpiEngine::AbortedByAnotherProcess() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return aborted_by_another_process_;
+}
+
+void MpiEngine::Fail(MpiWorld& world, const absl::Status& cause, Source source) {
   if (!world.failure.ok()) return;
   world.failure = cause;
   world.over_at = Clock::now() + kLastCall;
   some_world_failed_ = true;
-  if (!tell) return;
+  if (source == Source::kElsewhere) return;
   for (int process = 0; process < size(); ++process) {
     if (process == rank()) continue;
-    transport_->Send(process,
-                     {.type = MpiMessage::Type::kFail, .group = world.id, .failure = cause});
+    transport_->Send(process, {.type = MpiMessage::Type::kFail,
+                               .group = world.id,
+                               .failure = cause,
+                               .aborted = source == Source::kAbort});
   }
 }
 
@@ -339,7 +404,7 @@ bool MpiEngine::IsOver(const MpiWorld& world) {
 
 void MpiEngine::FailAllIfBroken() {
   if (transport_->broken().ok()) return;
-  for (const auto& world : worlds_) Fail(*world, transport_->broken(), /*tell=*/false);
+  for (const auto& world : worlds_) Fail(*world, transport_->broken(), Source::kElsewhere);
 }
 
 absl::Status MpiEngine::Failure(const MpiGroup& group, const CollectiveCall& call) const {

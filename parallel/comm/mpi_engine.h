@@ -32,6 +32,11 @@ struct MpiWorld {
   absl::Status failure;
   // When operations that had started before the failure end too.
   std::chrono::steady_clock::time_point over_at{};
+  // While this process waits in a group of the world: whether somebody whose time is up waits for
+  // it, and which processes wait themselves.
+  int num_waiting = 0;
+  bool asked = false;
+  std::set<int> waiting;
 };
 
 // Everything but `operations` and `left` is fixed.
@@ -70,6 +75,7 @@ class MpiEngine {
   // Fails the group unless the operation is done; MPI has let go of its buffers.
   void Drop(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call);
   void Abort(MpiGroup& group, const absl::Status& cause);
+  bool AbortedByAnotherProcess();
 
   // Ends this process's use of MPI. Returns false if not all processes came to do the same.
   bool End();
@@ -95,10 +101,15 @@ class MpiEngine {
   void ReceiveJoin(MpiGroup& group, MpiMessage message);
   void ReceiveLeave(MpiGroup& group, int rank);
   void Disagree(MpiGroup& group, const absl::Status& cause);
+  void ReceiveQuestion(MpiWorld& world, const MpiMessage& message);
+  void TimeIsUp(const MpiGroup& group, const MpiOperation& operation, const CollectiveCall& call,
+                int num_asked);
   void FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operation);
 
-  // The first cause stays. `tell`: the other processes do not know.
-  void Fail(MpiWorld& world, const absl::Status& cause, bool tell);
+  // Where a failure comes from: a call of Abort(), this process's operations, or another process.
+  enum class Source { kAbort, kHere, kElsewhere };
+  // The first cause stays.
+  void Fail(MpiWorld& world, const absl::Status& cause, Source source);
   void FailAllIfBroken();
   static bool IsOver(const MpiWorld& world);
   void LetGoOfBuffers(std::unique_lock<std::mutex>& lock, MpiOperation& operation);
@@ -115,7 +126,7 @@ class MpiEngine {
   std::map<uint64_t, std::vector<MpiMessage>> early_;
   uint64_t num_offered_ids_ = 0;
   std::chrono::milliseconds longest_timeout_{0};
-  bool some_world_failed_ = false;
+  bool some_world_failed_ = false, aborted_by_another_process_ = false;
 
   int num_waiting_ = 0;
   bool stopping_ = false, asleep_ = false;

@@ -21,6 +21,7 @@ struct Fixed {
   CollectiveKind kind;
   DType dtype;
   Device device;
+  bool aborted;
   int from, peer, color, key, line, tag, failure_code;
   uint64_t group, offered_id;
   int64_t sequence, count;
@@ -80,6 +81,7 @@ std::string EncodeMpiMessage(const MpiMessage& message) {
   fixed.kind = call.kind;
   fixed.dtype = call.dtype;
   fixed.device = call.device;
+  fixed.aborted = message.aborted;
   fixed.from = message.from;
   fixed.peer = call.peer;
   fixed.color = call.color;
@@ -112,6 +114,7 @@ MpiMessage DecodeMpiMessage(absl::Span<const std::byte> bytes) {
   Fixed fixed;
   reader.Read(&fixed, 1);
   MpiMessage message{.type = fixed.type, .group = fixed.group, .from = fixed.from};
+  message.aborted = fixed.aborted;
   message.tag = fixed.tag;
   message.offered_id = fixed.offered_id;
   CollectiveCall& call = message.call;

@@ -18,6 +18,8 @@ struct MpiMessage {
     kJoin,   // rank `from` of the group has started `call`
     kLeave,  // rank `from` has left the group
     kFail,   // the world `group` has failed with `failure`
+    kAsk,    // process `from`, whose time is up, waits for this one in the world `group`
+    kWait,   // the answer to kAsk of process `from`, if it waits itself
   };
   Type type = Type::kJoin;
   uint64_t group = 0;
@@ -27,6 +29,7 @@ struct MpiMessage {
   uint64_t offered_id = 0;           // split: the new group's id, if `from` is its first rank
   std::vector<std::byte> payload{};  // the data, where they are few
   absl::Status failure = {};
+  bool aborted = false;  // kFail: by a call of Abort()
 };
 
 // The bytes are for a process of the same program, on a machine of the same architecture. Texts are

@@ -50,6 +50,10 @@ TEST(MpiMessageTest, AFailureComesBackWithTheStartOfALongText) {
   MpiMessage message{.type = MpiMessage::Type::kFail, .group = 7};
   message.failure = absl::DataLossError("a torn page");
   EXPECT_EQ(RoundTrip(message).failure, message.failure);
+  for (const bool aborted : {false, true}) {
+    message.aborted = aborted;
+    EXPECT_EQ(RoundTrip(message).aborted, aborted);
+  }
   message.failure = absl::DataLossError(std::string(100000, 'x'));
   EXPECT_LE(EncodeMpiMessage(message).size(), kMaxMpiMessageTextBytes);
   EXPECT_EQ(RoundTrip(message).failure.message().substr(0, 1000), std::string(1000, 'x'));

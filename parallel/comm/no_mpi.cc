@@ -18,6 +18,7 @@ MpiRuntime::MpiRuntime(std::shared_ptr<MpiEngine> engine) : engine_(std::move(en
 MpiRuntime::~MpiRuntime() = default;
 int MpiRuntime::rank() const { return 0; }
 int MpiRuntime::size() const { return 1; }
+bool MpiRuntime::AbortedByAnotherProcess() const { return false; }
 std::unique_ptr<Communicator> MpiRuntime::CreateWorld(const CommunicatorOptions&) {
   LOG(FATAL) << "[mpi] a build without MPI";
 }
