@@ -9,12 +9,13 @@ namespace {
 volatile sig_atomic_t stop_signal = 0;
 
 void OnStopSignal(int number) {
-  if (stop_signal != 0 && stop_signal != SIGPIPE) _exit(128 + number);
+  if (stop_signal == SIGINT || stop_signal == SIGTERM) _exit(128 + number);
   stop_signal = number;
 }
 
-// Ctrl-C ends `tee` in a pipeline, too: what is printed from then on must not end the process.
-void OnClosedPipe(int number) {
+// SIGPIPE, too: Ctrl-C ends `tee` in a pipeline, and what is printed from then on must not end the
+// process.
+void OnStopRequest(int number) {
   if (stop_signal == 0) stop_signal = number;
 }
 
@@ -27,7 +28,8 @@ void InstallStopSignal() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-  action.sa_handler = OnClosedPipe;
+  action.sa_handler = OnStopRequest;
+  sigaction(SIGUSR1, &action, nullptr);
   sigaction(SIGPIPE, &action, nullptr);
 }
 
