@@ -221,9 +221,12 @@ TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
   const int64_t begin = header_[norm_]["data_offsets"][0];
   std::memcpy(data_.data() + begin + 4, &nan, 4);
   WriteFile(run_ / "hf/model.safetensors", Safetensors(header_.dump(), data_));
-  ExpectOneError(run_.Train({"--init_from=hf"}),
-                 {"step 1: ", "the loss is nan", "weight model.norm.weight, element 1",
-                  "There is no checkpoint yet"});
+  for (const Flags& layout : std::vector<Flags>{{}, {"--tp=2", "--dp=2"}, {"--dp=3", "--zero=2"}}) {
+    ExpectOneError(run_.Train(Flags{"--init_from=hf"} + layout),
+                   {"step 1: ", "the loss is nan", "weight model.norm.weight, element 1",
+                    "There is no checkpoint yet"});
+    std::filesystem::remove_all(run_ / "run");
+  }
 }
 
 // The training text holds no 'Z', whose embedding is read in the validation alone.
@@ -311,6 +314,84 @@ TEST(BadSizesTest, ContradictionsBetweenFlags) {
               {"--micro_batch=1000000000", "--seq_len=1000000000"});
 }
 
+TEST(BadLayoutTest, NumbersAndWhatWouldFit) {
+  const TinyRun run;
+  auto config = nlohmann::json::parse(testing::TinyConfig());
+  config.merge_patch({{"hidden_size", 24},
+                      {"num_attention_heads", 12},
+                      {"num_key_value_heads", 4},
+                      {"intermediate_size", 44}});
+  WriteFile(run / "grouped.json", config.dump());
+  const std::string grouped = "--model=grouped.json";
+  struct Case {
+    Flags flags;
+    std::vector<std::string> parts;
+  };
+  for (const Case& bad : std::vector<Case>{
+           {{"--tp=5", grouped}, {"--tp=5", "12 query heads", "--tp may be 1, 2, 4\n"}},
+           {{"--tp=6", grouped}, {"--tp=6", "4 key/value heads", "--tp may be 1, 2, 4\n"}},
+           {{"--tp=12", grouped}, {"--tp=12", "44 intermediate", "--tp may be 1, 2, 4\n"}},
+           {{"--tp=4", "--sequence_parallel", "--seq_len=6", grouped},
+            {"--seq_len=6", "--tp=4", "--tp may be 1, 2\n"}},
+           {{"--dp=3", "--global_batch=8"},
+            {"--global_batch=8", "--micro_batch=4 times --dp=3, 12", "--dp may be 1, 2\n"}},
+           {{"--dp=2", "--global_batch=4"}, {"--micro_batch may be 1, 2, or --dp may be 1\n"}},
+           {{"--dp=3", "--global_batch=7"}, {"--global_batch may be 12\n"}},
+           {{"--zero=3"}, {"--zero=3: must be an integer in [0, 2]"}},
+           {{"--zero=-1"}, {"--zero=-1: must be"}},
+           {{"--tp=0"}, {"--tp=0: must be an integer in [1, 4096]"}},
+           {{"--dp=4097"}, {"--dp=4097: must be"}},
+           {{"--comm=nccl"}, {"--comm=nccl: must be one of threads, mpi"}},
+           {{"--comm_timeout=0"}, {"--comm_timeout=0: must be"}},
+           {{"--dp=4096"}, {"4096 ranks", "at most 1024", "up to 1024", "--comm=mpi"}},
+           {{"--dp=1024", "--model=gpt2-124m", "--tp=1"},
+            {"the run needs more than ", "iB are free", "choose a smaller --model, --dp, "}},
+       }) {
+    ExpectError(run, bad.flags, bad.parts);
+  }
+}
+
+TEST(BadLayoutTest, GeneratorsToo) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--steps=1"}).exit_code, 0);
+  const auto generate = [&](const std::string& flag) {
+    return run.Run("tools/generate", {"--checkpoint=run", "--max_tokens=1", flag});
+  };
+  ExpectOneError(generate("--tp=3"), {"--tp=3", "2 query heads", "--tp may be 1, 2\n"});
+  ExpectOneError(generate("--dp=2000"), {"2000 ranks", "at most 1024"});
+}
+
+// Every rank meets with the same damage: it is told once.
+TEST(BadLayoutTest, CheckpointOfAnotherModel) {
+  const TinyRun run;
+  const Flags sliced = {"--tp=2", "--dp=2", "--micro_batch=2", "--global_batch=4", "--zero=1"};
+  ASSERT_EQ(run.Train(sliced).exit_code, 0);
+  auto config = nlohmann::json::parse(testing::TinyConfig());
+  config["hidden_size"] = 32;
+  WriteFile(run / "wide.json", config.dump());
+  ExpectError(run, Flags{"--model=wide.json", "--init_from=run/step-8", "--out=new"} + sliced,
+              {"run/step-8/model.safetensors", "[256, 16]", "[256, 32]"});
+  ExpectError(run, Flags{"--model=wide.json", "--resume=run/step-8", "--out=new"} + sliced,
+              {"run/step-8 holds another run", "hidden_size is 16 there, 32 now"});
+  ExpectError(run, Flags{"--model=wide.json"} + sliced, {"--out=run holds another run"});
+  WriteFile(run / "run/step-8/config.json", config.dump());
+  ExpectOneError(run.Run("tools/generate", {"--checkpoint=run", "--max_tokens=1", "--tp=2"}),
+                 {"run/step-8/model.safetensors", "[256, 16]", "[256, 32]"});
+  WriteFile(run / "run/step-8/optimizer.safetensors", "");
+  ExpectError(run, Flags{"--steps=9"} + sliced, {"run/step-8/optimizer.safetensors", "too few"});
+}
+
+TEST(BadLayoutTest, BatchOfAnotherDivisionIsThatOfTheRun) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train().exit_code, 0);
+  ExpectError(run, {"--dp=2"},
+              {"--global_batch=4 is not a multiple of --micro_batch=4 times --dp=2, 8",
+               "--micro_batch may be 1, 2, or --dp may be 1", "that of the run in run"});
+  const ProgramResult halves = run.Train({"--dp=2", "--micro_batch=2", "--steps=9"});
+  EXPECT_EQ(halves.exit_code, 0) << halves.err;
+  EXPECT_EQ(testing::ReadMetrics(run / "run").back().at("tokens"), 4 * 8);
+}
+
 TEST(BadSizesTest, PlansAboveTheMemoryAreRefusedWithBothFigures) {
   const TinyRun run;
   const std::vector<std::string> figures = {"the run needs ", "iB of memory", "iB are free"};
@@ -334,20 +415,28 @@ TEST(BadSizesTest, PlansAboveTheMemoryAreRefusedWithBothFigures) {
 TEST(BadFlagsTest, ValuesOutOfRange) {
   const TinyRun run;
   const Flags bad_flags = {
-      "--seq_len=0",         "--seq_len=-1",      "--seq_len=1.5",
-      "--seq_len=1e3",       "--seq_len=",        "--seq_len=99999999999999999999",
-      "--micro_batch=0",     "--micro_batch=-4",  "--global_batch=-4",
-      "--steps=0",           "--steps=-1",        "--steps=9223372036854775808",
-      "--lr=-0.1",           "--lr=nan",          "--lr=inf",
-      "--lr=1e999",          "--lr=fast",         "--min_lr=-1",
-      "--warmup_steps=-1",   "--weight_decay=-1", "--weight_decay=nan",
-      "--beta1=1",           "--beta1=-0.1",      "--beta2=1",
-      "--beta2=nan",         "--eps=0",           "--eps=1e-50",
-      "--clip_norm=-1",      "--clip_norm=inf",   "--seed=-1",
-      "--threads=-1",        "--threads=5000",    "--eval_every=-1",
-      "--eval_batches=-2",   "--sample_every=-1", "--save_every=-1",
-      "--log_every=-1",      "--keep_last=-1",    "--shuffle=maybe",
-      "--schedule=sawtooth", "--dtype=fp64",      "--ops=fast",
+      "--seq_len=0",        "--seq_len=-1",
+      "--seq_len=1.5",      "--seq_len=1e3",
+      "--seq_len=",         "--seq_len=99999999999999999999",
+      "--micro_batch=0",    "--micro_batch=-4",
+      "--global_batch=-4",  "--steps=0",
+      "--steps=-1",         "--steps=9223372036854775808",
+      "--lr=-0.1",          "--lr=nan",
+      "--lr=inf",           "--lr=1e999",
+      "--lr=fast",          "--min_lr=-1",
+      "--warmup_steps=-1",  "--weight_decay=-1",
+      "--weight_decay=nan", "--beta1=1",
+      "--beta1=-0.1",       "--beta2=1",
+      "--beta2=nan",        "--eps=0",
+      "--eps=1e-50",        "--clip_norm=-1",
+      "--clip_norm=inf",    "--seed=-1",
+      "--threads=-1",       "--threads=5000",
+      "--eval_every=-1",    "--eval_batches=-2",
+      "--sample_every=-1",  "--save_every=-1",
+      "--log_every=-1",     "--keep_last=-1",
+      "--shuffle=maybe",    "--sequence_parallel=2",
+      "--comm_check=maybe", "--schedule=sawtooth",
+      "--dtype=fp64",       "--ops=fast",
   };
   for (const std::string& flag : bad_flags) ExpectError(run, {flag}, {flag, "must be"});
   ExpectError(run, {"--dtype=bf16"}, {"--dtype=bf16", "not implemented yet"});
@@ -383,9 +472,11 @@ TEST(BadOutTest, FoldersThatCannotBeMade) {
   ExpectError(run, {"--out=" + std::string(300, 'x')}, {"File name too long"});
 }
 
-TEST(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
+class FullDiskTest : public ::testing::TestWithParam<Flags> {};
+
+TEST_P(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   const TinyRun run, whole;
-  const Flags flags = {"--save_every=4", "--keep_last=0"};
+  const Flags flags = GetParam() + Flags{"--save_every=4", "--keep_last=0"};
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
   ASSERT_EQ(run.Train(flags).exit_code, 0);
   std::filesystem::remove_all(run / "run/step-8");
@@ -407,6 +498,9 @@ TEST(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   EXPECT_TRUE(ReadTree(run / "run/step-8") == ReadTree(whole / "run/step-8"));
   EXPECT_EQ(testing::TimelessMetrics(run / "run"), testing::TimelessMetrics(whole / "run"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Layouts, FullDiskTest,
+                         ::testing::Values(Flags{}, Flags{"--tp=2", "--dp=2", "--micro_batch=2"}));
 
 TEST(NonFiniteTest, StopsAndKeepsTheLastCheckpoint) {
   const TinyRun run;

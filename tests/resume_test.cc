@@ -59,6 +59,12 @@ struct Family {
   Flags flags;
 };
 
+// Four ranks and two micro-batches.
+Flags Sliced() {
+  return {"--tp=2",   "--dp=2",          "--sequence_parallel",
+          "--zero=1", "--micro_batch=1", "--global_batch=4"};
+}
+
 class ResumeTest : public ::testing::TestWithParam<Family> {};
 
 TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
@@ -82,7 +88,10 @@ INSTANTIATE_TEST_SUITE_P(
     Models, ResumeTest,
     ::testing::Values(Family{"Llama", {}}, Family{"Gpt2", {"--model=./gpt2.json"}},
                       Family{"Accumulated", {"--micro_batch=2", "--global_batch=6"}},
-                      Family{"TwoThreads", {"--threads=2"}},
+                      Family{"TwoThreads", {"--threads=2"}}, Family{"Sliced", Sliced()},
+                      Family{"Gpt2Sliced",
+                             {"--model=./gpt2.json", "--tp=2", "--dp=3", "--zero=2",
+                              "--micro_batch=1", "--global_batch=6"}},
                       Family{"InOrder", {"--shuffle=false", "--schedule=wsd", "--clip_norm=0"}}),
     [](const auto& info) { return std::string(info.param.name); });
 
@@ -94,8 +103,11 @@ Flags LongRun(int64_t save_every) {
           "--log_every=1", "--keep_last=2"};
 }
 
-TEST(KilledRunTest, GoesOnBitForBit) {
-  const Flags flags = {"--steps=60", "--save_every=4", "--keep_last=2", "--log_every=1"};
+class KilledRunTest : public ResumeTest {};
+
+TEST_P(KilledRunTest, GoesOnBitForBit) {
+  const Flags flags =
+      GetParam().flags + Flags{"--steps=60", "--save_every=4", "--keep_last=2", "--log_every=1"};
   const TinyRun whole, killed;
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
   // Spread over the run: while it starts, in a step, in a save.
@@ -114,10 +126,13 @@ TEST(KilledRunTest, GoesOnBitForBit) {
   EXPECT_EQ(ReadTree(killed / "run").size(), ReadTree(whole / "run").size()) << "leftovers";
 }
 
-TEST(StoppedRunTest, SignalsFinishTheStepAndSave) {
+class StoppedRunTest : public ResumeTest {};
+
+TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const TinyRun run;
-    Program program("tools/train", TinyRun::BaseFlags() + LongRun(0), run.Here());
+    Program program("tools/train", TinyRun::BaseFlags() + LongRun(0) + GetParam().flags,
+                    run.Here());
     ASSERT_TRUE(program.WaitForOutput("step    3/3000"));
     program.Send(signal);
     const ProgramResult stopped = program.Wait();
@@ -131,8 +146,8 @@ TEST(StoppedRunTest, SignalsFinishTheStepAndSave) {
   }
 }
 
-TEST(StoppedRunTest, GoesOnBitForBit) {
-  const Flags flags = {"--steps=400", "--log_every=1"};
+TEST_P(StoppedRunTest, GoesOnBitForBit) {
+  const Flags flags = GetParam().flags + Flags{"--steps=400", "--log_every=1"};
   const TinyRun whole, stopped;
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
   {
@@ -147,7 +162,12 @@ TEST(StoppedRunTest, GoesOnBitForBit) {
   ExpectSameRun(stopped, whole, 400);
 }
 
-TEST(StoppedRunTest, SecondSignalEndsItAtOnce) {
+std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.param.name; }
+const auto kOneAndMany = ::testing::Values(Family{"OneRank", {}}, Family{"Sliced", Sliced()});
+INSTANTIATE_TEST_SUITE_P(Layouts, KilledRunTest, kOneAndMany, NameOf);
+INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
+
+TEST(SecondSignalTest, EndsTheRunAtOnce) {
   const TinyRun run;
   // A step of seconds, so that the second signal falls into it.
   const Flags slow = {"--global_batch=400000", "--steps=5", "--ops=reference"};
@@ -240,6 +260,9 @@ TEST(ChangesOnResumeTest, WhatIsNoPartOfTheRunMayChange) {
                                                 {"--micro_batch=1", "--global_batch=4"},
                                                 {"--micro_batch=2", "--global_batch=4"},
                                                 {"--ops=reference"},
+                                                {"--tp=2"},
+                                                Sliced(),
+                                                {"--dp=2", "--micro_batch=2"},
                                                 {"--eval_every=1", "--eval_batches=1"},
                                                 {"--sample_every=3"},
                                                 {"--save_every=1"},

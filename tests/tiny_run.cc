@@ -35,7 +35,8 @@ Flags TinyRun::BaseFlags() {
   return {"--model=./llama.json", "--train_data=text.txt", "--out=run",
           "--seq_len=8",          "--micro_batch=4",       "--steps=8",
           "--threads=1",          "--warmup_steps=2",      "--eval_every=0",
-          "--sample_every=0",     "--save_every=0",        "--lr=0.003"};
+          "--sample_every=0",     "--save_every=0",        "--lr=0.003",
+          "--comm_check"};
 }
 
 ProgramResult TinyRun::Train(const Flags& flags) const {

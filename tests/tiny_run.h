@@ -27,7 +27,8 @@ class TinyRun {
   const std::string& path() const { return directory_.path(); }
   std::string operator/(const std::string& name) const { return directory_ / name; }
 
-  // --model=llama.json --train_data=text.txt, 8 steps of 4 x 8 tokens on one thread, into "run".
+  // --model=llama.json --train_data=text.txt, 8 steps of 4 x 8 tokens on one thread, into "run",
+  // with --comm_check.
   static Flags BaseFlags();
   // Of two equal flags the last counts, so `flags` override the base.
   ProgramResult Train(const Flags& flags = {}) const;

@@ -80,6 +80,46 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
   EXPECT_THAT(result.out, Not(ContainsRegex("step [1357]/8")));
 }
 
+TEST(TrainScreenTest, ManyRanksPrintOneRun) {
+  const Flags flags = {"--log_every=2",    "--eval_every=4",  "--eval_batches=2",
+                       "--sample_every=4", "--micro_batch=1", "--global_batch=4"};
+  const TinyRun one, many;
+  const ProgramResult expected = one.Train(flags);
+  const ProgramResult result =
+      many.Train(flags + Flags{"--tp=2", "--dp=2", "--sequence_parallel", "--zero=1"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  for (const char* line : {
+           "\nlayout +tp 2 x dp 2 = 4 ranks \\(threads\\), sequence parallel, ZeRO 1\nmemory ",
+           "\nrun +8 steps of 4 x 8 tokens \\(.* epochs\\), 256 tokens in all",
+           "\nmachine +CPU, 4 threads on [0-9]+ cores, fp32",
+           "\nstep 4  validation loss [0-9.]+ \\(2 of [0-9]+ sequences\\)\n",
+       }) {
+    EXPECT_THAT(result.out, ContainsRegex(line));
+  }
+  // The line of the layout is the one that one rank has not.
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'),
+            std::count(expected.out.begin(), expected.out.end(), '\n') + 1)
+      << result.out << expected.out;
+  // The metrics are the run's, too.
+  const auto metrics = ReadMetrics(many / "run"), expected_metrics = ReadMetrics(one / "run");
+  ASSERT_EQ(metrics.size(), expected_metrics.size());
+  for (size_t i = 0; i < metrics.size(); ++i) {
+    EXPECT_EQ(Keys(metrics[i]), Keys(expected_metrics[i]));
+    EXPECT_EQ(metrics[i].value("tokens", 0), expected_metrics[i].value("tokens", 0));
+    // f32 rounding in another order, which eight small steps hardly amplify.
+    for (const char* key : {"loss", "val_loss", "grad_norm"}) {
+      EXPECT_NEAR(metrics[i].value(key, 0.0), expected_metrics[i].value(key, 0.0), 1e-3);
+    }
+  }
+  const Json record = Json::parse(ReadFile(many / "run/run.json"));
+  EXPECT_EQ(record["config"]["tp"], 2);
+  EXPECT_EQ(record["config"]["dp"], 2);
+  EXPECT_EQ(record["config"]["sequence_parallel"], true);
+  EXPECT_EQ(record["config"]["zero"], 1);
+  EXPECT_EQ(record["config"]["comm"], "threads");
+}
+
 TEST(TrainScreenTest, NeverMeansNever) {
   const TinyRun run;
   const ProgramResult result = run.Train({"--log_every=0"});
@@ -106,6 +146,10 @@ TEST(TrainHelpTest, NamesEveryFlag) {
     EXPECT_EQ(result.exit_code, 0) << program;
     EXPECT_EQ(result.err, "") << program;
     EXPECT_THAT(result.out, HasSubstr("Usage: "));
+    for (const char* name :
+         {"tp", "dp", "sequence_parallel", "zero", "comm", "comm_check", "comm_timeout"}) {
+      EXPECT_THAT(result.out, HasSubstr(std::string("\n  --") + name + "=")) << program;
+    }
   }
   const std::string help = testing::RunProgram("tools/train", {"--help"}).out;
   for (const std::string& name : TrainOptions() + Flags{"config", "print_config"}) {
