@@ -240,7 +240,7 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
   return at.tp % holders;  // axis kv
 }
 
-// Two of the same collective: that whose error it is, and that where the faulty rank is missed.
+// The collective that this rank was in, and who made it fail: where, and if missed, at which one.
 void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int faulty_rank,
                          const std::string& message) {
   static const std::regex place(R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv), rank [0-9] of [0-9]\] )");

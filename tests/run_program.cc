@@ -36,8 +36,7 @@ std::string Contents(const FileDescriptor& file) {
 }
 
 // Between fork and exec: plain system calls alone.
-void BecomeProgram(const char* path, char* const* argv, const ProgramOptions& options, int out,
-                   int err) {
+void BecomeProgram(char* const* argv, const ProgramOptions& options, int out, int err) {
   // What the test leaves behind when it dies must not go on.
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) _exit(125);
   if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0) _exit(125);
@@ -47,7 +46,7 @@ void BecomeProgram(const char* path, char* const* argv, const ProgramOptions& op
     // With the signal ignored a write fails instead, as it does on a full disk.
     if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limits) != 0) _exit(125);
   }
-  execv(path, argv);
+  execvp(argv[0], argv);
   _exit(126);
 }
 
@@ -62,7 +61,9 @@ Program::Program(const std::string& name, const std::vector<std::string>& flags,
       deadline_(MonotonicSeconds() + options_.timeout_seconds) {
   const auto path = RunfilePath(name);
   CHECK(path.ok()) << path.status();
-  std::vector<char*> argv = {const_cast<char*>(path->c_str())};
+  std::vector<char*> argv;
+  for (const std::string& word : options_.launcher) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(const_cast<char*>(path->c_str()));
   for (const std::string& flag : flags) argv.push_back(const_cast<char*>(flag.c_str()));
   argv.push_back(nullptr);
   if (options_.directory.empty()) {
@@ -72,7 +73,7 @@ Program::Program(const std::string& name, const std::vector<std::string>& flags,
   }
   process_ = fork();
   PCHECK(process_ >= 0) << name;
-  if (process_ == 0) BecomeProgram(path->c_str(), argv.data(), options_, out_.get(), err_.get());
+  if (process_ == 0) BecomeProgram(argv.data(), options_, out_.get(), err_.get());
 }
 
 Program::~Program() {

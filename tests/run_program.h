@@ -21,6 +21,7 @@ struct ProgramOptions {
   std::string directory;        // where the user stands, as `bazel run` says it
   int64_t max_file_bytes = -1;  // writing beyond fails with EFBIG, as on a full disk; -1: no limit
   double timeout_seconds = 50;  // then the program is killed and the test aborts
+  std::vector<std::string> launcher = {};  // what starts it, found in PATH: "mpirun", "-np", "4"
 };
 
 // A program that runs beside the test. What it prints goes to files, not to a terminal.

@@ -1,0 +1,282 @@
+// The trainer as processes under mpirun: the bits of a run on threads, and every way to end one.
+#include <signal.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "parallel/comm/mpirun.h"
+#include "tests/tiny_run.h"
+#include "tools/progress.h"
+
+namespace strake {
+namespace {
+
+using testing::Flags;
+using testing::MpirunCommand;
+using testing::Program;
+using testing::ProgramOptions;
+using testing::ProgramResult;
+using testing::ReadFile;
+using testing::ReadTree;
+using testing::RunProgram;
+using testing::TimelessMetrics;
+using testing::TinyRun;
+using testing::operator+;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr int kNumProcesses = 4;
+constexpr char kEndless[] = "--steps=1000000";
+
+int Count(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+// Empty for a process that has ended meanwhile.
+std::string ReadProcFile(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// By rank: the processes under mpirun that have `word` on their command line.
+std::map<int, pid_t> RunningRanks(const std::string& word) {
+  static const std::regex rank("OMPI_COMM_WORLD_RANK=([0-9]+)");
+  std::map<int, pid_t> ranks;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    if (ReadProcFile(entry.path() / "cmdline").find(word) == std::string::npos) continue;
+    const std::string environment = ReadProcFile(entry.path() / "environ");
+    std::smatch match;
+    if (!std::regex_search(environment, match, rank)) continue;
+    ranks[std::stoi(match[1])] = std::stoi(entry.path().filename());
+  }
+  return ranks;
+}
+
+nlohmann::json RecordWithoutPaths(const std::string& checkpoint) {
+  nlohmann::json record = nlohmann::json::parse(ReadFile(checkpoint + "/run.json"));
+  for (const char* key : {"comm", "out", "steps"}) EXPECT_EQ(record["config"].erase(key), 1);
+  return record;
+}
+
+class MpiTrainTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (MpirunCommand(1).empty()) GTEST_SKIP() << "there is no mpirun in PATH";
+    static const ProgramResult probe =
+        TrainUnderMpirun({"--tp=1", "--dp=1", "--steps=1", "--out=probe"}, /*num_processes=*/1);
+    if (probe.err.find("was not installed") != std::string::npos) GTEST_SKIP() << probe.err;
+    ASSERT_EQ(probe.exit_code, 0) << probe.err;
+  }
+
+  void TearDown() override {
+    EXPECT_TRUE(RunningRanks(run_.path()).empty()) << "processes are left behind";
+  }
+
+  // --out is a whole path, so that RunningRanks() finds this test's processes.
+  Flags RunFlags(const Flags& flags) const {
+    return TinyRun::BaseFlags() +
+           Flags{"--out=" + out_,    "--tp=2",           "--dp=2",
+                 "--micro_batch=2",  "--global_batch=8", "--schedule=constant",
+                 "--save_every=200", "--keep_last=0",    "--log_every=10"} +
+           flags;
+  }
+  ProgramOptions Mpirun(int num_processes, const Flags& flags = {}) const {
+    ProgramOptions options = run_.Here();
+    options.launcher = MpirunCommand(num_processes) + flags;
+    return options;
+  }
+  ProgramResult TrainUnderMpirun(const Flags& flags, int num_processes = kNumProcesses) const {
+    return RunProgram("tools/train", RunFlags(Flags{"--comm=mpi"} + flags), Mpirun(num_processes));
+  }
+  ProgramResult TrainOnThreads(const Flags& flags) const {
+    return RunProgram("tools/train", RunFlags(flags), run_.Here());
+  }
+
+  // That of the last line of metrics.jsonl.
+  int64_t LastStep() const { return TimelessMetrics(out_).back().at("step"); }
+  std::string Checkpoint(const std::string& out, int64_t step) const {
+    return out + "/step-" + std::to_string(step);
+  }
+
+  // What is in `out_` at `step` is what the same run on threads, never interrupted, has there.
+  void ExpectSameAsOnThreads(const Flags& flags, int64_t step) {
+    const std::string whole = run_ / "whole";
+    const ProgramResult threads =
+        TrainOnThreads(flags + Flags{"--steps=" + std::to_string(step), "--out=" + whole});
+    ASSERT_EQ(threads.exit_code, 0) << threads.err;
+    for (const char* file : {"config.json", "model.safetensors", "optimizer.safetensors"}) {
+      const std::string name = std::string("/") + file;
+      EXPECT_TRUE(ReadFile(Checkpoint(out_, step) + name) ==
+                  ReadFile(Checkpoint(whole, step) + name))
+          << name;
+    }
+    EXPECT_EQ(RecordWithoutPaths(Checkpoint(out_, step)),
+              RecordWithoutPaths(Checkpoint(whole, step)));
+    EXPECT_EQ(TimelessMetrics(out_), TimelessMetrics(whole));
+    std::filesystem::remove_all(whole);
+  }
+
+  // After whatever has ended it: from its last checkpoint, as processes or on threads.
+  void ExpectGoesOn(const Flags& flags, int64_t from, bool under_mpirun) {
+    const int64_t to = from + 10;
+    const Flags some_steps = flags + Flags{"--steps=" + std::to_string(to)};
+    const ProgramResult resumed =
+        under_mpirun ? TrainUnderMpirun(some_steps) : TrainOnThreads(some_steps);
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr("resumed at step " + std::to_string(from)));
+    for (const auto& entry : std::filesystem::directory_iterator(out_)) {
+      EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
+    }
+  }
+
+  void ExpectSavedLastStep() const {
+    EXPECT_TRUE(std::filesystem::exists(Checkpoint(out_, LastStep()) + "/run.json"));
+  }
+
+  // On request, with everything saved.
+  void ExpectStopped(const ProgramResult& result) const {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(Count(result.err, "error: "), 0) << result.err;
+    EXPECT_THAT(result.out,
+                HasSubstr("stopped by a signal after step " + std::to_string(LastStep()) + ";"));
+    ExpectSavedLastStep();
+  }
+
+  const TinyRun run_;
+  const std::string out_ = run_ / "run";
+};
+
+TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
+  for (const Flags& layout : std::vector<Flags>{
+           {"--zero=0", "--model=./gpt2.json"},
+           {"--zero=1", "--sequence_parallel"},
+           {"--zero=2", "--model=./gpt2.json", "--sequence_parallel"},
+       }) {
+    SCOPED_TRACE(layout[0]);
+    const Flags flags =
+        layout + Flags{"--save_every=2", "--eval_every=2", "--eval_batches=3", "--sample_every=3"};
+    const ProgramResult result = TrainUnderMpirun(flags + Flags{"--steps=4"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    for (const char* line : {"model  ", "layout  ", "step 4  saved ", "step 4  validation loss "}) {
+      EXPECT_EQ(Count(result.out, line), 1) << line << " in " << result.out;
+    }
+    ExpectSameAsOnThreads(flags, 4);
+    std::filesystem::remove_all(out_);
+  }
+}
+
+// SIGUSR1 is what mpirun passes on, and then goes on waiting.
+TEST_F(MpiTrainTest, SigusrToMpirunSavesAndExitsWith0) {
+  const Flags flags = {"--zero=1", "--sequence_parallel"};
+  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
+                  Mpirun(kNumProcesses));
+  ASSERT_TRUE(program.WaitForOutput("10/1000000"));
+  program.Send(SIGUSR1);
+  ExpectStopped(program.Wait());
+  const int64_t step = LastStep();
+  ExpectGoesOn(flags, step, /*under_mpirun=*/true);
+  ExpectSameAsOnThreads(flags, step + 10);
+  // And under another layout.
+  ExpectGoesOn({"--tp=1", "--dp=1", "--zero=0"}, step + 10, /*under_mpirun=*/false);
+}
+
+TEST_F(MpiTrainTest, SigtermToOneProcessStopsAll) {
+  Program program("tools/train", RunFlags({"--comm=mpi", kEndless}), Mpirun(kNumProcesses));
+  ASSERT_TRUE(program.WaitForOutput("10/1000000"));
+  const auto ranks = RunningRanks(run_.path());
+  ASSERT_EQ(ranks.size(), kNumProcesses);
+  kill(ranks.at(2), SIGTERM);
+  ExpectStopped(program.Wait());
+}
+
+// mpirun waits before it passes SIGTERM on, as long again before it kills, and exits with 1. It
+// reads no output meanwhile: a run that prints more than a terminal buffers would hang.
+TEST_F(MpiTrainTest, SigtermToMpirunSaves) {
+  const Flags quiet = {"--comm=mpi", kEndless, "--log_every=0", "--save_every=0"};
+  Program program("tools/train", RunFlags(quiet),
+                  Mpirun(kNumProcesses, {"--mca", "odls_base_sigkill_timeout", "4"}));
+  ASSERT_TRUE(program.WaitForOutput("out   "));
+  program.Send(SIGTERM);
+  const ProgramResult result = program.Wait();
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(Count(result.err, "error: "), 0) << result.err;
+  ExpectSavedLastStep();
+  ExpectGoesOn({"--tp=2", "--dp=1"}, LastStep(), /*under_mpirun=*/false);
+}
+
+TEST_F(MpiTrainTest, AKilledProcessEndsAllAndNothingSavedIsLost) {
+  const Flags flags = {"--zero=2", "--save_every=50"};
+  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
+                  Mpirun(kNumProcesses));
+  ASSERT_TRUE(program.WaitForOutput("step 100  saved "));
+  const auto before = ReadTree(Checkpoint(out_, 50));
+  kill(RunningRanks(run_.path()).at(1), SIGKILL);
+  const ProgramResult result = program.Wait();
+  EXPECT_NE(result.exit_code, 0);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("process rank 1 "), HasSubstr("signal 9 (Killed)")));
+  EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
+  const ProgramResult again = TrainUnderMpirun(flags + Flags{"--steps=51"});
+  std::smatch match;
+  ASSERT_TRUE(std::regex_search(again.out, match, std::regex("resumed at step ([0-9]+)")))
+      << again.out << again.err;
+  const int64_t step = std::stoi(match[1]);
+  EXPECT_EQ(step % 50, 0);
+  ExpectGoesOn(flags, step, /*under_mpirun=*/true);
+  ExpectSameAsOnThreads(flags, step + 10);
+}
+
+TEST_F(MpiTrainTest, AStoppedProcessIsMissedAndNamed) {
+  const Flags flags = {"--save_every=50", "--comm_timeout=2"};
+  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
+                  Mpirun(kNumProcesses));
+  ASSERT_TRUE(program.WaitForOutput("step 50  saved "));
+  const auto before = ReadTree(Checkpoint(out_, 50));
+  kill(RunningRanks(run_.path()).at(1), SIGSTOP);
+  const double begin = MonotonicSeconds();
+  const ProgramResult result = program.Wait();
+  // The timeout, as long to ask who else waits, and the processes' patience with each other.
+  EXPECT_LT(MonotonicSeconds() - begin, 2 + 2 + 2 + 10);
+  EXPECT_EQ(result.exit_code, 1);
+  // Rank 1 is rank 1 of its axis tp, and rank 0 of dp.
+  static const std::regex cause(
+      R"(error: (step [0-9]+: )?\[[a-z_]+ #[0-9]+, axis (tp|dp), rank [01] of 2\] )"
+      R"((rank 1 of axis tp|rank 0 of axis dp) did not (join|go on) within 2000 ms: )"
+      R"(rank [01] waits in [a-z_]+ #[0-9]+)");
+  const auto first = std::sregex_iterator(result.err.begin(), result.err.end(), cause);
+  EXPECT_GE(std::distance(first, std::sregex_iterator()), kNumProcesses - 1) << result.err;
+  EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
+}
+
+// One line, nothing made.
+void ExpectOneError(const ProgramResult& result, const std::vector<std::string>& parts,
+                    const std::string& out) {
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(Count(result.err, "error: "), 1) << result.err;
+  for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST_F(MpiTrainTest, MistakesAreToldOnce) {
+  ExpectOneError(TrainUnderMpirun({}, /*num_processes=*/3),
+                 {"--tp=2 times --dp=2 are 4 ranks, but 3 processes were started"}, out_);
+  ExpectOneError(RunProgram("tools/train", RunFlags({}), Mpirun(kNumProcesses)),
+                 {"OMPI_COMM_WORLD_RANK is set", "give --comm=mpi"}, out_);
+  ExpectOneError(TrainUnderMpirun({"--train_data=nowhere.txt"}), {"--train_data: ", "nowhere.txt"},
+                 out_);
+}
+
+}  // namespace
+}  // namespace strake
