@@ -88,6 +88,29 @@ TEST(ThreadsCommunicatorTest, ARankThatLeavesIsMissedAtOnce) {
   }
 }
 
+TEST(ThreadsCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
+  std::atomic<int> num_failed = 0;
+  RunOnThreads(4, {.timeout = std::chrono::milliseconds(1000)}, [&](Communicator& world) {
+    const auto tp = world.Split(world.rank() / 2, 0, "tp");
+    const auto dp = world.Split(world.rank() % 2, 0, "dp");
+    ASSERT_TRUE(tp.ok() && dp.ok());
+    absl::Status status;
+    if (world.rank() == 2) status = (*dp)->Barrier();  // its time is up first
+    if (world.rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      status = (*tp)->Barrier();
+    }
+    if (world.rank() % 2 == 0) {
+      EXPECT_THAT(
+          std::string(status.message()),
+          HasSubstr("rank 1 of axis tp did not join within 1000 ms: rank 0 waits in barrier"));
+      ++num_failed;
+    }
+    // The others do not leave, but compute.
+    while (num_failed < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+}
+
 TEST(ThreadsCommunicatorTest, MayLeaveOnceEverythingIsWaitedFor) {
   for (int round = 0; round < 50; ++round) {
     auto ranks = CreateThreadsCommunicators(4);
