@@ -73,6 +73,33 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         **kwargs
     )
 
+def _kernel_unit_impl(ctx):
+    unit = ctx.actions.declare_file(ctx.label.name + ".cc")
+    src = "%s/%s" % (ctx.label.package, ctx.attr.src)
+    ctx.actions.write(unit, "#include \"%s\"\n" % src)
+    return [DefaultInfo(files = depset([unit]))]
+
+# cc_library compiles no .cu file, but one that includes it.
+_kernel_unit = rule(_kernel_unit_impl, attrs = {"src": attr.string()})
+
+def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
+    """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
+
+    It defines what the kernel's CUDA library defines: a binary links one of the two.
+    """
+    _kernel_unit(name = name + "_unit", testonly = True, src = src)
+    strake_cc_library(
+        name = name,
+        testonly = True,
+        srcs = [name + "_unit"],
+        hdrs = hdrs,
+        # #pragma unroll is nvcc's.
+        copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
+        textual_hdrs = [src],
+        deps = deps + ["@strake//core/cuda:portable"],
+        **kwargs
+    )
+
 def strake_cc_benchmark(name, copts = [], deps = [], **kwargs):
     """A Google Benchmark binary: `bazel run` it; no test runs it."""
     cc_binary(

@@ -1,0 +1,57 @@
+// The one header that a kernel includes: its source compiles for GPUs with nvcc, and as C++ for the
+// emulator of core/testing/cuda_emulator.h, which runs it in tests on any machine.
+//
+// A kernel is CUDA C++, with these differences:
+//   * `Launch<Kernel<float>>(stream, grid, block, dynamic_shared_bytes, arguments...)` stands for
+//     <<<>>> and returns an error for a launch that cannot be.
+//   * Static shared memory is `__shared__ Shared<float, 32> sums;`. An element is read into, or
+//     written from, a value of its type; it has no address, but `sums + 8` is like a pointer.
+//   * Dynamic shared memory is `auto tile = DynamicShared<float>(byte_offset);`.
+//   * 128 bits are moved by LoadVec<kWidth>(pointer) and StoreVec(pointer, Vec). In shared memory
+//     only the dynamic is aligned for them.
+//   * bf16 is core/base/dtype.h's Bf16; ToFloat(x) and FromFloat<T>(x) convert, to nearest even
+//     (NaN stays NaN, with a payload that depends on the device).
+//   * There are no floating-point atomics: the same input gives the same bits.
+#ifndef STRAKE_CORE_CUDA_PORTABLE_H_
+#define STRAKE_CORE_CUDA_PORTABLE_H_
+
+// The compiler is the backend: no build rule can choose what one file means to two compilers.
+#ifdef __CUDACC__
+#include "core/cuda/portable_nvcc.h"
+#else
+#include "core/cuda/portable_emulator.h"
+#endif
+
+namespace strake {
+
+inline constexpr unsigned kWholeWarp = 0xffffffffu;
+inline constexpr int kWarpSize = 32;
+inline constexpr int kMaxBlockWarps = 32;
+
+// The sum of `value` over the 32 lanes, in each of them with the same bits: a tree over the lane
+// distances 16, 8, 4, 2, 1.
+__device__ inline float WarpSum(float value) {
+#pragma unroll
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kWholeWarp, value, distance);
+  }
+  return value;
+}
+
+// The sum over a block of (whole warps, 1, 1) threads, in each of them with the same bits: WarpSum
+// of the warps' sums. `sums` is shared memory of kMaxBlockWarps floats. One __syncthreads stands
+// within; before `sums` is used again there must be another.
+template <typename SharedFloats>
+__device__ float BlockSum(float value, SharedFloats&& sums) {
+  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  value = WarpSum(value);
+  if (lane == 0) sums[warp] = value;
+  __syncthreads();
+  value = 0;
+  if (lane < blockDim.x / kWarpSize) value = sums[lane];
+  return WarpSum(value);
+}
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_CUDA_PORTABLE_H_

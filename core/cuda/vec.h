@@ -1,0 +1,22 @@
+// Short vectors that device code loads and stores as a whole.
+#ifndef STRAKE_CORE_CUDA_VEC_H_
+#define STRAKE_CORE_CUDA_VEC_H_
+
+namespace strake {
+
+inline constexpr int kVecBytes = 16;
+
+// kWidth elements: one, or as many as make a multiple of 16 bytes.
+template <typename T, int kWidth>
+struct alignas(kWidth == 1 ? alignof(T) : kVecBytes) Vec {
+  static_assert(kWidth == 1 || sizeof(T) * kWidth % kVecBytes == 0);
+  T at[kWidth];
+};
+
+// Elements of T in 16 bytes.
+template <typename T>
+inline constexpr int kVecWidth = kVecBytes / static_cast<int>(sizeof(T));
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_CUDA_VEC_H_

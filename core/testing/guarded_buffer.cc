@@ -1,0 +1,81 @@
+#include "core/testing/guarded_buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+
+namespace strake::testing {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr unsigned char kRedZone = 0xa5;
+
+struct Registry {
+  std::mutex mutex;
+  std::set<const GuardedMemory*> memories;
+};
+
+Registry& TheRegistry() {
+  static auto* registry = new Registry;
+  return *registry;
+}
+
+}  // namespace
+
+GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at)
+    : name_(name), bytes_(bytes), mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage) {
+  void* mapping =
+      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes << " bytes";
+  mapping_ = static_cast<unsigned char*>(mapping);
+  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
+  PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end, kPage, PROT_NONE) == 0);
+  data_ = guard_at == GuardAt::kEnd ? end - bytes : mapping_ + kPage;
+  std::memset(mapping_ + kPage, kRedZone, mapping_bytes_ - 2 * kPage);
+  if (bytes > 0) std::memset(data_, 0xff, bytes);
+  const std::lock_guard lock(TheRegistry().mutex);
+  TheRegistry().memories.insert(this);
+}
+
+GuardedMemory::~GuardedMemory() {
+  const auto changed = [](unsigned char c) { return c != kRedZone; };
+  unsigned char* const begin = mapping_ + kPage;
+  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
+  unsigned char* at = std::find_if(begin, data_, changed);
+  if (at == data_) at = std::find_if(data_ + bytes_, end, changed);
+  if (at != end) ADD_FAILURE() << "the red zone was written " << Describe(at);
+  {
+    const std::lock_guard lock(TheRegistry().mutex);
+    TheRegistry().memories.erase(this);
+  }
+  munmap(mapping_, mapping_bytes_);
+}
+
+std::string GuardedMemory::Describe(const void* address) const {
+  const auto* at = static_cast<const unsigned char*>(address);
+  if (at < mapping_ || at >= mapping_ + mapping_bytes_) return "";
+  const std::string buffer = absl::StrCat("`", name_, "` (", bytes_, " bytes)");
+  if (at < data_) return absl::StrCat(data_ - at, " bytes before the start of ", buffer);
+  if (at < data_ + bytes_) return absl::StrCat("byte ", at - data_, " of ", buffer);
+  return absl::StrCat(at - data_ - bytes_, " bytes past the end of ", buffer);
+}
+
+std::string DescribeAddress(const void* address) {
+  const std::lock_guard lock(TheRegistry().mutex);
+  for (const GuardedMemory* memory : TheRegistry().memories) {
+    std::string description = memory->Describe(address);
+    if (!description.empty()) return description;
+  }
+  return absl::StrCat("address 0x", absl::Hex(reinterpret_cast<uintptr_t>(address)),
+                      ", in no buffer");
+}
+
+}  // namespace strake::testing

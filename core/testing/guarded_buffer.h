@@ -1,0 +1,66 @@
+// Memory between two pages that nobody may touch, for code that takes raw pointers.
+#ifndef STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
+#define STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include "absl/strings/string_view.h"
+
+namespace strake::testing {
+
+// Which end of the data lies exactly at a guard page. Between the other one and its guard page
+// stands a red zone of less than a page, which the destructor checks.
+//   kEnd:   aligned to the element only, unless the size is a multiple of more
+//   kStart: aligned to 4096 bytes
+enum class GuardAt { kEnd, kStart };
+
+class GuardedMemory {
+ public:
+  GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at);
+  // Fails the test if the red zone changed.
+  ~GuardedMemory();
+  GuardedMemory(const GuardedMemory&) = delete;
+  GuardedMemory& operator=(const GuardedMemory&) = delete;
+
+  unsigned char* data() const { return data_; }
+  // "byte 8 of `x` (100 bytes)", "4 bytes past the end of `x` (100 bytes)", or "" where the address
+  // is not within this memory and its guard pages.
+  std::string Describe(const void* address) const;
+
+ private:
+  std::string name_;
+  size_t bytes_;
+  size_t mapping_bytes_;
+  unsigned char* mapping_;
+  unsigned char* data_;
+};
+
+// Describe() of the living GuardedMemory that holds the address, else "address 0x1234, in no
+// buffer".
+std::string DescribeAddress(const void* address);
+
+// `count` elements, all bytes 0xff (NaN in f32 and bf16) until they are written.
+template <typename T>
+class GuardedBuffer {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  GuardedBuffer(absl::string_view name, size_t count, GuardAt guard_at = GuardAt::kEnd)
+      : memory_(name, count * sizeof(T), guard_at), count_(count) {}
+
+  T* data() const { return reinterpret_cast<T*>(memory_.data()); }
+  size_t size() const { return count_; }
+  T* begin() const { return data(); }
+  T* end() const { return data() + count_; }
+  T& operator[](size_t i) const { return data()[i]; }
+
+ private:
+  GuardedMemory memory_;
+  size_t count_;
+};
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
