@@ -1,12 +1,13 @@
 // Transformer: a decoder-only language model of the GPT-2 or Llama family.
 //
 //   N = B*T tokens in sequences of T, R of them on this rank (N, or with sequence parallelism N
-//   over its ranks), C hidden size, V this rank's part of the padded vocabulary embedding   tokens
-//   [N]       -> x [R, C]           plus learned positions (GPT-2) layers      x -> AttentionBlock
-//   -> MlpBlock -> x norm        x [R, C]         -> h [R, C] head        h [R, C]         ->
-//   logits [N, V]      column parallel; the embedding's table if tied loss        logits, targets
-//   -> loss [N]           nats per token, the same on every rank Backward    gradients of scale *
-//   sum(loss), += into the parameters, head to embedding
+//   over its ranks), C hidden size, V this rank's part of the padded vocabulary
+//   embedding   tokens [N]       -> x [R, C]           plus learned positions (GPT-2)
+//   layers      x -> AttentionBlock -> MlpBlock -> x
+//   norm        x [R, C]         -> h [R, C]
+//   head        h [R, C]         -> logits [N, V]      column parallel; tied: the embedding table
+//   loss        logits, targets  -> loss [N]           nats per token, the same on every rank
+//   Backward    gradients of scale * sum(loss), += into the parameters, head to embedding
 #ifndef STRAKE_MODELS_TRANSFORMER_H_
 #define STRAKE_MODELS_TRANSFORMER_H_
 

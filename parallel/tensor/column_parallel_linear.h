@@ -6,8 +6,7 @@
 //                    in               local                        communication
 //   Forward          x  [R, in]       y [N, out/T] = x W_t + b_t    SP: all-gather of x before
 //   BackwardInput    dy [N, out/T]    dx [N, in] = dy W_t^T         all-reduce (SP: reduce-scatter)
-//                                                                  of dx, started and not waited
-//                                                                  for
+//                                                                  of dx, started, not waited for
 //   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
 //
 // dx is [R, in]. dtypes: f32; f64 and c128 on the reference path. All tensors share one.

@@ -20,8 +20,7 @@ namespace strake {
 //           runs; rank 0 reads all of them, others their own alone
 //   whole   the parameter of one rank without tensor parallelism; rank 0 reads it
 //   ranges  by dp rank: the part of the index space that its `values` cover; together they cover
-//   the
-//           parameter once. Empty where each dp rank has all of it
+//           the parameter once. Empty where each dp rank has all of it
 //   values  [N], or [size of the rank's range]: an array over the rank's index space
 //
 // All ranks call it, for the same parameters in the same order. First the dp ranks send what they

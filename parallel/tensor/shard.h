@@ -5,8 +5,7 @@
 //   heads     rank t holds query heads [t*H/T, (t+1)*H/T) of H, and of KV key/value heads
 //               [t*KV/T, (t+1)*KV/T)   where T divides KV
 //               t / (T/KV)             where KV divides T: T/KV neighbours hold the same head
-//   fused     the segments of a dimension ([Q | K | V], [gate | up]) are each cut as above, and
-//   rank
+//   fused     the segments of a dimension ([Q | K | V], [gate | up]) are each cut as above; rank
 //             t holds its part of every one, in their order: [Q_t | K_t | V_t]
 //   tokens    rank t holds [t*P/T, (t+1)*P/T) of the vocabulary V padded to P; the entries [V, P),
 //             at the end of the last ranks' shards, belong to no token
