@@ -169,6 +169,7 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parame
         (ranges.empty() || ranges.size() == dp.size()))
       << "[gather_parameter] " << parts.size() << " parts and " << ranges.size() << " ranges on "
       << mesh.sizes().ToString();
+  for (Communicator* group : {&dp, &tp}) STRAKE_RETURN_IF_ERROR(group->Barrier());
   HostMemory shard_memory;
   STRAKE_ASSIGN_OR_RETURN(const Tensor shard,
                           GatherRanges(dp, *parts[tp.rank()], ranges, values, &shard_memory));

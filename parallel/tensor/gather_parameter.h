@@ -23,10 +23,12 @@ namespace strake {
 //           the parameter once. Empty where each dp rank has all of it
 //   values  [N], or [size of the rank's range]: an array over the rank's index space
 //
-// All ranks call it, for the same parameters in the same order. First the dp ranks send what they
-// have to dp rank 0 (with `ranges` alone), then the tensor-parallel ranks that own a slice theirs
-// to rank 0. It then holds the whole parameter and up to one rank's part. ResourceExhausted where
-// there is no memory; else the communicator's error. The mesh has axes dp and tp alone.
+// All ranks call it, for the same parameters in the same order, and none goes on before all have:
+// what rank 0 does with a parameter, not with all of them, counts against the others' timeout.
+// First the dp ranks send what they have to dp rank 0 (with `ranges` alone), then the
+// tensor-parallel ranks that own a slice theirs to rank 0. It then holds the whole parameter and up
+// to one rank's part. ResourceExhausted where there is no memory; else the communicator's error.
+// The mesh has axes dp and tp alone.
 absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
                                        const Parameter& whole, absl::Span<const ShardRange> ranges,
                                        const Tensor& values, HostMemory* memory);

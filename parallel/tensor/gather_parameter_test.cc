@@ -1,8 +1,11 @@
 #include "parallel/tensor/gather_parameter.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -188,6 +191,34 @@ TEST(GatherParameterTest, OneRankCopiesNothing) {
   ASSERT_TRUE(gathered.ok()) << gathered.status();
   EXPECT_EQ(gathered->raw(), values.tensor().data<float>() + parameter->offset);
   EXPECT_EQ(memory.num_bytes(), 0);
+}
+
+// The others would wait for it too long, where rank 0 takes its time to save a large model.
+TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
+  constexpr int kNumCalls = 5;
+  const MeshVector sizes = {2, 1, 1, 2};
+  std::atomic<int> num_begun{0};
+  const absl::Status status = RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+    Model whole(0, 1, 2), first(0, sizes.tp, 2), second(1, sizes.tp, 2);
+    Model& own = mesh.coordinates().tp == 0 ? first : second;
+    const TensorBuffer values = LocalValues(own, mesh.coordinates().tp, DType::kF32);
+    const int norm = 1;  // which rank 0 has: nobody has anything to send
+    const Parameter* const parts[] = {&first.arena().parameters()[norm],
+                                      &second.arena().parameters()[norm]};
+    HostMemory memory;
+    for (int call = 1; call <= kNumCalls; ++call) {
+      if (mesh.rank() == 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        num_begun = call;
+      }
+      STRAKE_RETURN_IF_ERROR(
+          GatherParameter(mesh, parts, whole.arena().parameters()[norm], {}, values, &memory)
+              .status());
+      EXPECT_GE(num_begun, call) << mesh.rank();
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 TEST(GatherParameterTest, TheErrorOfOneRankEndsTheOthers) {
