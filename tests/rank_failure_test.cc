@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -27,6 +28,7 @@
 namespace strake {
 namespace {
 
+using testing::SetElement;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -332,6 +334,29 @@ TEST_P(RankFailureTest, AnErrorBeforeEachCollective) { TestFault(Fault::kErrorBe
 TEST_P(RankFailureTest, AnErrorInsideEachCollective) { TestFault(Fault::kErrorInside); }
 TEST_P(RankFailureTest, StoppedBeforeEachCollective) { TestFault(Fault::kStopBefore); }
 TEST_P(RankFailureTest, StoppedInsideEachCollective) { TestFault(Fault::kStopInside); }
+
+// Every rank knows the norm, and one the tensor.
+TEST(NonFiniteGradientTest, IsNamedByTheRankThatHasIt) {
+  for (const Layout& layout :
+       {Layout{"", {1, 1, 1, 4}, 4, false, 0}, Layout{"", {2, 1, 1, 2}, 4, true, 2}}) {
+    for (int culprit = 0; culprit < kNumRanks; ++culprit) {
+      const auto run = [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                                Engine::Create(OptionsOf(layout), mesh));
+        InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+        STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
+        if (mesh.rank() == culprit) SetElement(engine->grads(), 0, HUGE_VAL);
+        return engine->Update({.lr = 1e-3, .step = 2}, /*clip_norm=*/1).status();
+      };
+      const absl::Status status = RunOnThreads(layout.sizes, {.timeout = seconds(20)}, run);
+      EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+      static const std::regex named(
+          R"(the gradient norm is inf; the first tensor that is not finite is the gradient of )"
+          R"(model\.[a-z0-9_.]+, element [0-9]+ of f32\[[0-9, ]+\] \(inf\))");
+      EXPECT_TRUE(std::regex_search(std::string(status.message()), named)) << status;
+    }
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, RankFailureTest,

@@ -113,11 +113,7 @@ absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   STRAKE_ASSIGN_OR_RETURN(
       const GradClip clip,
       ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm, owners_of_gradients));
-  if (!std::isfinite(clip.norm)) {
-    return absl::InternalError(absl::StrCat(
-        "the gradient norm is ", clip.norm, "; the first tensor that is not finite is ",
-        FirstNonFiniteGradient(parameters_, range().begin, grads())));
-  }
+  if (!std::isfinite(clip.norm)) return GradientError(clip.norm);
   step.grad_scale = clip.scale;
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, step));
   if (options_.gradients.zero > 0) {
@@ -127,6 +123,17 @@ absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
   reducer_->ZeroGrads();
   STRAKE_RETURN_IF_ERROR(CheckReplicas());
   return clip.norm;
+}
+
+absl::Status Engine::GradientError(double norm) const {
+  const std::string found = FirstNonFiniteGradient(parameters_, range().begin, grads());
+  // Where this rank's are finite another rank's are not: its error, which names the tensor, ends
+  // the barrier.
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
+  }
+  return absl::InternalError(absl::StrCat("the gradient norm is ", norm,
+                                          "; the first tensor that is not finite is ", found));
 }
 
 absl::StatusOr<Engine::Agreement> Engine::Agree(double loss_sum, bool stop) {

@@ -86,6 +86,7 @@ class Engine {
   Engine(const EngineOptions& options, const Mesh& mesh);
   absl::Status Allocate();
   absl::StatusOr<double> FiniteSum(const Tensor& loss, const TransformerSaved& saved) const;
+  absl::Status GradientError(double norm) const;
   absl::Status CheckReplicas() const;
 
   const EngineOptions options_;
