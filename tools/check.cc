@@ -1,0 +1,40 @@
+// Checks a build on a model, batch and layout: `bazel run //tools:check -- --help`.
+
+#include <iostream>
+
+#include "absl/status/statusor.h"
+#include "core/base/status_macros.h"
+#include "tools/check_config.h"
+#include "tools/check_report.h"
+#include "tools/check_run.h"
+#include "tools/program.h"
+#include "tools/progress.h"
+#include "tools/user_paths.h"
+
+namespace strake {
+namespace {
+
+// The exit code: 1 where something exceeds its tolerance.
+absl::StatusOr<int> Check(int argc, char** argv) {
+  ChangeToUserDirectory();
+  STRAKE_ASSIGN_OR_RETURN(const CheckCommand command, ParseCheckCommand(argc, argv));
+  if (command.show_help) {
+    std::cout << command.help;
+    STRAKE_RETURN_IF_ERROR(FlushStdout());
+    return 0;
+  }
+  Progress screen(&std::cout, /*columns=*/0);
+  STRAKE_ASSIGN_OR_RETURN(const CheckReport report, RunCheck(command, &screen));
+  screen.Print(report.Verdict());
+  STRAKE_RETURN_IF_ERROR(FlushStdout());
+  return report.ExitCode();
+}
+
+}  // namespace
+}  // namespace strake
+
+int main(int argc, char** argv) {
+  strake::OpenStandardStreams();
+  const absl::StatusOr<int> exit_code = strake::Check(argc, argv);
+  return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());
+}

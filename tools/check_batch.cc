@@ -1,0 +1,61 @@
+#include "tools/check_batch.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "models/hf_checkpoint.h"
+#include "models/initialize.h"
+#include "tools/train_config.h"
+#include "tools/training_data.h"
+
+namespace strake {
+namespace {
+
+void FillRandomTokens(uint64_t seed, uint64_t stream, int64_t vocab_size, const Tensor& x) {
+  const Philox random(seed, RandomUse::kTesting, stream);
+  for (int64_t i = 0; i < x.num_elements(); ++i) {
+    x.data<int32_t>()[i] = static_cast<int32_t>(random.Bits(i) % vocab_size);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
+  const CheckConfig& config = command.config;
+  const Shape shape = {config.global_batch * config.seq_len};
+  StepBatch batch = {TensorBuffer(DType::kI32, shape), TensorBuffer(DType::kI32, shape)};
+  if (config.train_data.empty()) {
+    FillRandomTokens(config.seed, StableHash("tokens"), command.model.vocab_size, batch.tokens);
+    FillRandomTokens(config.seed, StableHash("targets"), command.model.vocab_size, batch.targets);
+    return batch;
+  }
+  TrainConfig training;
+  training.train_data = config.train_data;
+  training.seq_len = config.seq_len;
+  training.seed = config.seed;
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingData> data,
+                          TrainingData::Open(training, command.model.vocab_size));
+  STRAKE_RETURN_IF_ERROR(
+      data->train_loader().Load(0, config.global_batch, batch.tokens, batch.targets));
+  return batch;
+}
+
+absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {
+  ParameterArena& parameters = engine.parameters();
+  if (!config.init_from.empty()) return LoadWeights(config.init_from, parameters);
+  const double stddev = engine.options().model.initializer_range;
+  for (Parameter& parameter : parameters.parameters()) {
+    if (parameter.init.stddev == 0) parameter.init.stddev = stddev;
+  }
+  InitializeParameters(config.seed, engine.team(), &parameters);
+  if (parameters.values().dtype() != DType::kF64) return absl::OkStatus();
+  double* values = parameters.values().data<double>();
+  std::transform(values, values + parameters.num_elements(), values,
+                 [](double x) { return static_cast<float>(x); });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

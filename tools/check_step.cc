@@ -1,0 +1,157 @@
+#include "tools/check_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/shard_range.h"
+
+namespace strake {
+namespace {
+
+constexpr double kSecondsBetweenLines = 5;
+
+double NumTokens(const CheckConfig& config) {
+  return static_cast<double>(config.global_batch * config.seq_len);
+}
+
+// Adds the gradients of the mean loss over the global batch; returns the sum of this rank's losses.
+// As the trainer does, data-parallel ranks take turns at the micro-batches.
+absl::StatusOr<double> ComputeGradients(const CheckConfig& config, const StepBatch& batch,
+                                        Engine& engine, Progress* screen) {
+  const MeshVector sizes = engine.mesh().sizes();
+  const int64_t per_pass = config.micro_batch * sizes.dp;
+  const int64_t mine = config.micro_batch * engine.mesh().coordinates().dp;
+  const double start = MonotonicSeconds();
+  double told = start, sum = 0;
+  for (int64_t done = 0; done < config.global_batch; done += per_pass) {
+    const int64_t begin = (done + mine) * config.seq_len;
+    const int64_t end = begin + config.micro_batch * config.seq_len;
+    const bool last = done + per_pass >= config.global_batch;
+    STRAKE_ASSIGN_OR_RETURN(const double part,
+                            engine.AccumulateGradients(batch.tokens.tensor().Rows(begin, end),
+                                                       batch.targets.tensor().Rows(begin, end),
+                                                       1 / NumTokens(config), last));
+    sum += part;
+    const double now = MonotonicSeconds();
+    if (last || engine.mesh().rank() != 0 || now - told < kSecondsBetweenLines) continue;
+    told = now;
+    const double share = static_cast<double>(done + per_pass) / config.global_batch;
+    screen->Print(absl::StrFormat("  %d of %d sequences, %s left", done + per_pass,
+                                  config.global_batch,
+                                  FormatDuration((now - start) * (1 / share - 1))));
+  }
+  STRAKE_RETURN_IF_ERROR(engine.SumGradients());
+  return sum;
+}
+
+// A number of the backward pass has gone through a chain of sums: 12 in each layer and 3 of the
+// embedding, last norm and head, in both directions, and the weight gradient's; each of at most as
+// many terms as the widths, or the tokens of the batch, are; and two more, of the loss and the
+// head's input gradient, over the vocabulary. A layout cuts these sums but does not lengthen them
+// by more than its ranks.
+double StepTolerance(const CheckCommand& command, const MeshVector& sizes) {
+  const ModelConfig& c = command.model;
+  const double widest =
+      static_cast<double>(std::max({c.hidden_size, c.intermediate_size, c.num_heads * c.head_dim,
+                                    command.config.global_batch * command.config.seq_len}));
+  const double num_sums = 2.0 * (12 * c.num_layers + 3) + 1;
+  return RoundingTolerance(
+      num_sums * (widest + sizes.tp + sizes.dp) + 2.0 * static_cast<double>(c.vocab_size), 0);
+}
+
+CheckLine CountLine(const char* name, const char* what, int64_t count) {
+  return {.name = name, .tensor = what, .error = static_cast<double>(count)};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeCheckEngine(const CheckCommand& command,
+                                                        const EngineOptions& options,
+                                                        const Mesh& mesh) {
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(options, mesh));
+  STRAKE_RETURN_IF_ERROR(SetCheckWeights(command.config, *engine));
+  return engine;
+}
+
+absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& command,
+                                                            const StepBatch& batch,
+                                                            Progress* screen) {
+  const Mesh mesh = Mesh::SingleRank();
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          MakeCheckEngine(command, command.TruthOptions(), mesh));
+  STRAKE_ASSIGN_OR_RETURN(const double sum,
+                          ComputeGradients(command.config, batch, *engine, screen));
+  const ParameterArena& parameters = engine->parameters();
+  return std::make_unique<WholeStep>(
+      WholeStep{.loss = sum / NumTokens(command.config),
+                .weights = WholeTensors(parameters, parameters.values()),
+                .grads = WholeTensors(parameters, engine->grads())});
+}
+
+StepComparison::StepComparison(const CheckCommand* command, const StepBatch* batch,
+                               const WholeStep* truth, const EngineOptions& options,
+                               const MeshVector& sizes, Progress* screen)
+    : command_(*command),
+      batch_(*batch),
+      truth_(*truth),
+      tolerance_(StepTolerance(*command, sizes)),
+      many_ranks_(NumRanks(sizes) > 1),
+      screen_(screen),
+      weights_(&truth->weights, sizes.dp),
+      grads_(&truth->grads, options.gradients.zero > 0 ? 1 : sizes.dp) {}
+
+absl::Status StepComparison::Run(Engine& engine) {
+  const ParameterArena& parameters = engine.parameters();
+  const int rank = many_ranks_ ? engine.mesh().rank() : -1;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    weights_.Add(rank, parameters, {0, parameters.num_elements()}, parameters.values());
+  }
+  STRAKE_ASSIGN_OR_RETURN(const double sum,
+                          ComputeGradients(command_.config, batch_, engine, screen_));
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    grads_.Add(rank, parameters, engine.range(), engine.grads());
+  }
+  // For the norm alone: nothing reads the weights again.
+  STRAKE_ASSIGN_OR_RETURN(const double norm, engine.Update({.lr = 0}, /*clip_norm=*/0));
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(sum, /*stop=*/false));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  loss_.Add(all.loss_sum / NumTokens(command_.config), truth_.loss, 0, rank);
+  norm_.Add(norm, truth_.grads.Norm(), 0, rank);
+  return absl::OkStatus();
+}
+
+std::vector<CheckLine> StepComparison::Lines() const {
+  std::vector<CheckLine> lines;
+  const auto add_number = [&](const char* name, const LargestDifference& difference, double truth) {
+    lines.push_back({.name = name,
+                     .tensor = "value",
+                     .error = difference.RelativeTo(std::abs(truth)),
+                     .tolerance = tolerance_,
+                     .rank = difference.rank()});
+  };
+  // Weights are the same numbers, not nearly so; one line says that all are.
+  for (CheckLine& line : weights_.Lines("weight", /*tolerance=*/0)) {
+    if (!line.ok()) lines.push_back(std::move(line));
+  }
+  if (lines.empty()) lines.push_back(CountLine("weights", "elements that differ", 0));
+  const ShardCoverage weights = weights_.Coverage();
+  lines.push_back(CountLine("weights", "elements not held as declared", weights.num_missed));
+  add_number("loss", loss_, truth_.loss);
+  std::vector<CheckLine> grads = grads_.Lines("gradient", tolerance_);
+  std::move(grads.rbegin(), grads.rend(), std::back_inserter(lines));
+  add_number("gradient norm", norm_, truth_.grads.Norm());
+  const ShardCoverage coverage = grads_.Coverage();
+  lines.push_back(CountLine("coverage", "elements not compared as held", coverage.num_missed));
+  lines.push_back(CountLine("replicas", "copies with other bits", coverage.num_different));
+  lines.push_back(CountLine("padding", "elements not 0", coverage.num_dirty + weights.num_dirty));
+  return lines;
+}
+
+}  // namespace strake

@@ -1,0 +1,67 @@
+// One training step, on one rank or many, against the same step by definition.
+#ifndef STRAKE_TOOLS_CHECK_STEP_H_
+#define STRAKE_TOOLS_CHECK_STEP_H_
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "parallel/mesh/mesh.h"
+#include "tools/check_batch.h"
+#include "tools/check_config.h"
+#include "tools/check_line.h"
+#include "tools/check_shards.h"
+#include "tools/engine.h"
+#include "tools/progress.h"
+
+namespace strake {
+
+// What a step is compared with.
+struct WholeStep {
+  double loss = 0;  // mean over the global batch
+  WholeTensors weights, grads;
+};
+
+// By the definitions in f64, on one rank.
+absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& command,
+                                                            const StepBatch& batch,
+                                                            Progress* screen);
+
+// A rank's engine with the weights of the check.
+absl::StatusOr<std::unique_ptr<Engine>> MakeCheckEngine(const CheckCommand& command,
+                                                        const EngineOptions& options,
+                                                        const Mesh& mesh);
+
+class StepComparison {
+ public:
+  // All must outlive the comparison. `options` are those of the engines.
+  StepComparison(const CheckCommand* command, const StepBatch* batch, const WholeStep* truth,
+                 const EngineOptions& options, const MeshVector& sizes, Progress* screen);
+
+  // Each rank of the mesh calls it once, on its own thread. An error of a collective; of a loss
+  // that is not finite.
+  absl::Status Run(Engine& engine);
+
+  // After all ranks have run: weights, loss, gradients from the last parameter to the first, norm,
+  // and what a ShardCoverage counts.
+  std::vector<CheckLine> Lines() const;
+  ShardCoverage Coverage() const { return grads_.Coverage(); }
+
+ private:
+  const CheckCommand& command_;
+  const StepBatch& batch_;
+  const WholeStep& truth_;
+  const double tolerance_;
+  const bool many_ranks_;
+  Progress* const screen_;
+
+  std::mutex mutex_;
+  ShardComparison weights_, grads_;
+  LargestDifference loss_, norm_;  // over ranks
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CHECK_STEP_H_
