@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <random>
@@ -49,7 +50,7 @@ struct Thread {
   int source_lane = 0;
 
   bool WaitsWith(const Thread& other) const {
-    return mask == other.mask && absl::string_view(op) == other.op;
+    return mask == other.mask && (op == other.op || std::strcmp(op, other.op) == 0);
   }
 };
 

@@ -193,8 +193,9 @@ TEST(CudaEmulatorFaultTest, GlobalIndexOutOfBounds) {
               "block (3, 0, 0), thread (4, 0, 0)", "0 bytes past the end of `y` (400 bytes)");
   ExpectFault([&] { return launch(x.data(), -1, 0, front.data()); },
               "block (0, 0, 0), thread (0, 0, 0)", "of `");
-  ExpectFault([&] { return launch(nullptr, 0, 1, y.data()); }, "thread (0, 0, 0)",
-              "address 0x0, in no buffer");
+  const auto* nowhere = reinterpret_cast<const float*>(64);
+  ExpectFault([&] { return launch(nowhere, 0, 1, y.data()); }, "thread (0, 0, 0)",
+              "address 0x40, in no buffer");
 }
 
 TEST(CudaEmulatorFaultTest, ARedZoneThatChanged) {

@@ -9,9 +9,6 @@
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #endif
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-#include <sanitizer/tsan_interface.h>
-#endif
 
 namespace strake::testing {
 namespace {
@@ -82,11 +79,7 @@ struct Fiber::Context {
 
 #endif
 
-Fiber::Fiber() : context_(std::make_unique<Context>()) {
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-  thread_sanitizer_fiber_ = __tsan_get_current_fiber();
-#endif
-}
+Fiber::Fiber() : context_(std::make_unique<Context>()) {}
 
 Fiber::Fiber(void (*entry)())
     : context_(std::make_unique<Context>()), entry_(entry), stack_bytes_(kStackBytes) {
@@ -97,18 +90,12 @@ Fiber::Fiber(void (*entry)())
   char* const stack = static_cast<char*>(mapping_) + kGuardBytes;
   stack_ = stack;
   context_->Prepare(stack, kStackBytes, &Fiber::Main);
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-  thread_sanitizer_fiber_ = __tsan_create_fiber(0);
-#endif
 }
 
 Fiber::~Fiber() {
   if (mapping_ == nullptr) return;
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
   __asan_unpoison_memory_region(stack_, stack_bytes_);
-#endif
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-  __tsan_destroy_fiber(thread_sanitizer_fiber_);
 #endif
   munmap(mapping_, kGuardBytes + kStackBytes);
 }
@@ -118,9 +105,6 @@ void Fiber::Switch(Fiber& from, Fiber& to) {
   entered = &to;
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(&from.address_sanitizer_stack_, to.stack_, to.stack_bytes_);
-#endif
-#ifdef ABSL_HAVE_THREAD_SANITIZER
-  __tsan_switch_to_fiber(to.thread_sanitizer_fiber_, 0);
 #endif
   Context::Switch(*from.context_, *to.context_);
   Arrive();

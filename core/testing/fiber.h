@@ -8,7 +8,8 @@
 namespace strake::testing {
 
 // Made, switched to and destroyed on one thread. The signal mask is the thread's, not the fibre's.
-// The sanitizers are told of every switch.
+// Address sanitizer is told of every switch;
+// thread sanitizer is not, and loses its way.
 class Fiber {
  public:
   // The thread's own stack: where the first switch comes from and the last goes to.
@@ -35,7 +36,6 @@ class Fiber {
   const void* stack_ = nullptr;
   size_t stack_bytes_ = 0;
   void* address_sanitizer_stack_ = nullptr;
-  void* thread_sanitizer_fiber_ = nullptr;
 };
 
 }  // namespace strake::testing
