@@ -1,5 +1,6 @@
 """External dependencies of Strake; its own WORKSPACE and every importer's call strake_dependencies()."""
 
+load("//third_party:cuda.bzl", "cuda_repository")
 load("//third_party:repositories.bzl", "shim_repository", "system_library")
 
 def strake_dependencies():
@@ -21,6 +22,11 @@ def strake_dependencies():
     _system("nlohmann_json", "nlohmann/json.hpp", "nlohmann-json3-dev")
     _system("onednn", "dnnl.hpp", "libdnnl-dev")
     _optional_system("openmpi", "openmpi/include/mpi.h", "libopenmpi-dev")
+    if not native.existing_rule("strake_cuda"):
+        cuda_repository(
+            name = "strake_cuda",
+            build_file = Label("//third_party:cuda.BUILD"),
+        )
 
 def _shim(name, files, targets = []):
     if not native.existing_rule(name):

@@ -1,0 +1,45 @@
+// Libraries that are loaded when they are first needed, so that a program runs without them.
+#ifndef STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
+#define STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
+
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace strake {
+
+// A handle that is cheap to copy. The library stays loaded until the process ends: such libraries
+// have threads and exit handlers of their own.
+class DynamicLibrary {
+ public:
+  // The first of `names` (file names, or paths with a slash) that the loader can load. NotFound
+  // with `what` (for example "NCCL"), and for each name the loader's reason.
+  static absl::StatusOr<DynamicLibrary> Load(absl::string_view what,
+                                             absl::Span<const std::string> names);
+
+  // `Function<decltype(ncclSend)>("ncclSend")`: a pointer to it. NotFound when the library, being
+  // of another version, has no such function. The type is the caller's word.
+  template <typename F>
+  absl::StatusOr<F*> Function(const std::string& name) const {
+    const absl::StatusOr<void*> address = Address(name);
+    if (!address.ok()) return address.status();
+    return reinterpret_cast<F*>(*address);
+  }
+
+  // Where it was loaded from.
+  std::string path() const;
+
+ private:
+  DynamicLibrary(std::string what, void* handle) : what_(std::move(what)), handle_(handle) {}
+  absl::StatusOr<void*> Address(const std::string& name) const;
+
+  std::string what_;
+  void* handle_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_

@@ -1,0 +1,153 @@
+"""Rules for CUDA sources: cuda_library compiles .cu files, strake_cuda_kernel is what an op uses."""
+
+load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
+load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
+load("//core:cc.bzl", "strake_cc_library", "strake_emulated_kernel")
+
+_NVCC_OPTIONS = [
+    "-std=c++20",
+    "-O3",
+    # a * b + c is one rounding, as nvcc has it anyway and as gcc does on CPUs with FMA. Where the
+    # two roundings matter, say __fmul_rn. Never --use_fast_math: no flushing to zero, and division
+    # and square root rounded to nearest.
+    "--fmad=true",
+    "--ftz=false",
+    "--prec-div=true",
+    "--prec-sqrt=true",
+    # Lambdas of the host that are templates, and constexpr functions in kernels.
+    "--extended-lambda",
+    "--expt-relaxed-constexpr",
+    "--Werror=all-warnings",
+    "-Xcompiler=-fPIC,-Wall,-Werror",
+]
+
+def _compile(ctx, toolkit, cc_toolchain, features, context, src):
+    """Runs nvcc on `src`; its object file."""
+    name = src.basename[:-len(src.extension) - 1]
+    output = ctx.actions.declare_file("_nvcc/%s/%s.pic.o" % (ctx.label.name, name))
+    args = ctx.actions.args()
+    args.add_all(["-c", src, "-o", output])
+    args.add("-ccbin", cc_common.get_tool_for_action(
+        feature_configuration = features,
+        action_name = CPP_COMPILE_ACTION_NAME,
+    ))
+    args.add_all(_NVCC_OPTIONS)
+    for name in toolkit.architectures:
+        args.add("-gencode=arch=compute_%s,code=%s" % (name[len("sm_"):], name))
+    args.add("-DSTRAKE_CUDA_ARCHITECTURES=\"%s\"" % ", ".join(toolkit.architectures))
+    args.add_all(context.defines, before_each = "-D")
+    args.add_all(context.includes, before_each = "-I")
+    args.add_all(context.quote_includes, before_each = "-I")
+    args.add_all(context.system_includes, before_each = "-isystem")
+    ctx.actions.run(
+        executable = toolkit.home + "/bin/nvcc",
+        arguments = [args],
+        inputs = depset([src], transitive = [context.headers, cc_toolchain.all_files]),
+        outputs = [output],
+        # nvcc finds its own parts, and the host compiler its own, by PATH.
+        env = {"PATH": toolkit.home + "/bin:/usr/bin:/bin"},
+        mnemonic = "CudaCompile",
+        progress_message = "Compiling %s for %s" % (src.short_path, ", ".join(toolkit.architectures)),
+    )
+    return output
+
+def _cuda_library_impl(ctx):
+    toolkit = ctx.attr._toolkit[CudaToolkitInfo]
+    cc_toolchain = find_cpp_toolchain(ctx)
+    features = cc_common.configure_features(
+        ctx = ctx,
+        cc_toolchain = cc_toolchain,
+        requested_features = ctx.features,
+        unsupported_features = ctx.disabled_features,
+    )
+    deps = cc_common.merge_cc_infos(
+        direct_cc_infos = [dep[CcInfo] for dep in ctx.attr.deps + [ctx.attr._cudart]],
+    )
+    own = cc_common.create_compilation_context(
+        headers = depset(ctx.files.hdrs),
+        # From the root of the workspace that the target is in, as cc_library has it.
+        quote_includes = depset([ctx.label.workspace_root or ".", ctx.bin_dir.path]),
+    )
+    context = cc_common.merge_cc_infos(
+        direct_cc_infos = [CcInfo(compilation_context = own)],
+        cc_infos = [deps],
+    ).compilation_context
+    objects = [
+        _compile(ctx, toolkit, cc_toolchain, features, context, src)
+        for src in ctx.files.srcs
+    ]
+    linking, outputs = cc_common.create_linking_context_from_compilation_outputs(
+        actions = ctx.actions,
+        feature_configuration = features,
+        cc_toolchain = cc_toolchain,
+        compilation_outputs = cc_common.create_compilation_outputs(
+            objects = depset(objects),
+            pic_objects = depset(objects),
+        ),
+        linking_contexts = [deps.linking_context],
+        name = ctx.label.name,
+        # One copy of the CUDA runtime in a process: it stands in the executable.
+        disallow_dynamic_library = True,
+    )
+    libraries = [outputs.library_to_link.static_library, outputs.library_to_link.pic_static_library]
+    return [
+        DefaultInfo(files = depset([library for library in libraries if library])),
+        CcInfo(compilation_context = context, linking_context = linking),
+    ]
+
+cuda_library = rule(
+    implementation = _cuda_library_impl,
+    attrs = {
+        "deps": attr.label_list(providers = [CcInfo]),
+        "hdrs": attr.label_list(allow_files = [".h", ".cuh"]),
+        "srcs": attr.label_list(allow_files = [".cu"], mandatory = True),
+        "_cc_toolchain": attr.label(default = "@bazel_tools//tools/cpp:current_cc_toolchain"),
+        "_cudart": attr.label(default = "@strake_cuda//:cudart", providers = [CcInfo]),
+        "_toolkit": attr.label(default = "@strake_cuda//:toolkit", providers = [CudaToolkitInfo]),
+    },
+    doc = "A library of .cu files, each compiled by one run of nvcc for the architectures of " +
+          "--@strake_cuda//:architectures, without the command line's --copt. Linked with the " +
+          "CUDA runtime; stands where a cc_library stands.",
+    fragments = ["cpp"],
+    toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
+)
+
+def strake_cuda_kernel(name, deps = []):
+    """The CUDA kernels of an op: cuda/NAME.h and .cu, and cuda/NAME_no_cuda.cc.
+
+    Makes
+      NAME_cuda      the header, with the kernels under --config=cuda, else with functions of
+                     NAME_no_cuda.cc that return an error
+      NAME_emulated  the same header with the kernels compiled as C++, for tests; a binary links one
+                     of the two
+    """
+    header = "cuda/%s.h" % name
+    source = "cuda/%s.cu" % name
+    cuda_library(
+        name = name + "_nvcc",
+        srcs = [source],
+        hdrs = [header],
+        # Built through NAME_cuda, and only where a toolkit is asked for.
+        tags = ["manual"],
+        visibility = ["//visibility:private"],
+        deps = deps + ["@strake//core/cuda:portable_nvcc"],
+    )
+    strake_cc_library(
+        name = name + "_cuda",
+        srcs = select({
+            "@strake_cuda//:used": [],
+            "//conditions:default": ["cuda/%s_no_cuda.cc" % name],
+        }),
+        hdrs = [header],
+        deps = deps + select({
+            "@strake_cuda//:used": [":%s_nvcc" % name],
+            "//conditions:default": ["@strake//core/device:no_cuda"],
+        }),
+    )
+    strake_emulated_kernel(
+        name = name + "_emulated",
+        src = source,
+        hdrs = [header],
+        deps = deps,
+    )

@@ -1,0 +1,181 @@
+#include "core/device/cuda_runtime.h"
+
+#include <cuda_runtime_api.h>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/device/cuda_architectures.h"
+#include "core/device/cuda_error.h"
+#include "core/device/cuda_messages.h"
+
+namespace strake {
+namespace {
+
+absl::Status Copy(void* to, const void* from, size_t num_bytes, cudaMemcpyKind kind,
+                  CudaStream stream) {
+  if (num_bytes == 0) return absl::OkStatus();
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(to, from, num_bytes, kind, stream));
+  return absl::OkStatus();
+}
+
+absl::Status CheckDevice(int device) {
+  STRAKE_ASSIGN_OR_RETURN(const int num_devices, CudaDeviceCount());
+  if (device >= 0 && device < num_devices) return absl::OkStatus();
+  return NoSuchCudaDevice(device, num_devices);
+}
+
+absl::Status OutOfMemory(size_t wanted_bytes) {
+  (void)cudaGetLastError();
+  int device = 0;
+  size_t free_bytes = 0, total_bytes = 0;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes));
+  return NotEnoughCudaMemory(device, wanted_bytes, free_bytes, total_bytes);
+}
+
+}  // namespace
+
+absl::StatusOr<int> CudaDeviceCount() {
+  int num_devices = 0;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetDeviceCount(&num_devices));
+  return num_devices;
+}
+
+absl::StatusOr<CudaDevice> DescribeCudaDevice(int device) {
+  STRAKE_RETURN_IF_ERROR(CheckDevice(device));
+  cudaDeviceProp properties;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, device));
+  CudaDevice described{.name = properties.name,
+                       .major = properties.major,
+                       .minor = properties.minor,
+                       .num_multiprocessors = properties.multiProcessorCount};
+  int current = 0;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&current));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaSetDevice(device));
+  const cudaError_t error = cudaMemGetInfo(&described.free_bytes, &described.total_bytes);
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaSetDevice(current));
+  STRAKE_RETURN_IF_CUDA_ERROR(error);
+  return described;
+}
+
+absl::Status SetCudaDevice(int device) {
+  STRAKE_RETURN_IF_ERROR(CheckDevice(device));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaSetDevice(device));
+  const cudaError_t error = LoadCudaProbe();
+  if (error != cudaErrorNoKernelImageForDevice) {
+    STRAKE_RETURN_IF_CUDA_ERROR(error);
+    return absl::OkStatus();
+  }
+  (void)cudaGetLastError();
+  cudaDeviceProp properties;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, device));
+  return CudaArchitectureNotBuilt(device, properties.name, properties.major, properties.minor,
+                                  BuiltCudaArchitectures());
+}
+
+absl::StatusOr<CudaMemory> CudaMemory::Allocate(size_t num_bytes) {
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, num_bytes);
+  if (error == cudaErrorMemoryAllocation) return OutOfMemory(num_bytes);
+  STRAKE_RETURN_IF_CUDA_ERROR(error);
+  CudaMemory memory;
+  memory.data_.reset(data);
+  memory.num_bytes_ = num_bytes;
+  return memory;
+}
+
+// Within a process that ends, the runtime may be gone already: nothing to do about a failure.
+void CudaMemory::Free::operator()(void* data) const { (void)cudaFree(data); }
+
+absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(size_t num_bytes) {
+  void* data = nullptr;
+  const cudaError_t error = cudaHostAlloc(&data, num_bytes, cudaHostAllocPortable);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot allocate ", num_bytes, " bytes of pinned host memory"));
+  }
+  STRAKE_RETURN_IF_CUDA_ERROR(error);
+  PinnedMemory memory;
+  memory.data_.reset(data);
+  memory.num_bytes_ = num_bytes;
+  return memory;
+}
+
+void PinnedMemory::Free::operator()(void* data) const { (void)cudaFreeHost(data); }
+
+absl::Status CopyToDevice(void* device_to, const void* host_from, size_t num_bytes,
+                          CudaStream stream) {
+  return Copy(device_to, host_from, num_bytes, cudaMemcpyHostToDevice, stream);
+}
+
+absl::Status CopyToHost(void* host_to, const void* device_from, size_t num_bytes,
+                        CudaStream stream) {
+  return Copy(host_to, device_from, num_bytes, cudaMemcpyDeviceToHost, stream);
+}
+
+absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStream stream) {
+  return Copy(to, from, num_bytes, cudaMemcpyDeviceToDevice, stream);
+}
+
+absl::Status ClearOnDevice(void* data, size_t num_bytes, CudaStream stream) {
+  if (num_bytes == 0) return absl::OkStatus();
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(data, 0, num_bytes, stream));
+  return absl::OkStatus();
+}
+
+absl::Status SynchronizeCudaStream(CudaStream stream) {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
+  return absl::OkStatus();
+}
+
+absl::Status LastCudaError() {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGetLastError());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() {
+  CudaStream stream = nullptr;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  CudaOwnStream owner;
+  owner.stream_.reset(stream);
+  return owner;
+}
+
+void CudaOwnStream::Destroy::operator()(CudaStream stream) const {
+  (void)cudaStreamDestroy(stream);
+}
+
+absl::StatusOr<CudaEvent> CudaEvent::Create() {
+  CUevent_st* event = nullptr;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event));
+  CudaEvent owner;
+  owner.event_.reset(event);
+  return owner;
+}
+
+void CudaEvent::Destroy::operator()(CUevent_st* event) const { (void)cudaEventDestroy(event); }
+
+absl::Status CudaEvent::Record(CudaStream stream) {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaEventRecord(event_.get(), stream));
+  return absl::OkStatus();
+}
+
+absl::Status CudaEvent::MakeWait(CudaStream stream) const {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamWaitEvent(stream, event_.get(), 0));
+  return absl::OkStatus();
+}
+
+absl::Status CudaEvent::Synchronize() const {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(event_.get()));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent& start) const {
+  float milliseconds = 0;
+  STRAKE_RETURN_IF_CUDA_ERROR(
+      cudaEventElapsedTime(&milliseconds, start.event_.get(), event_.get()));
+  return milliseconds * 1e-3;
+}
+
+}  // namespace strake

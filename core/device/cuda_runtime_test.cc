@@ -1,0 +1,101 @@
+#include "core/device/cuda_runtime.h"
+
+#include <algorithm>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CudaRuntimeTest, DescribesItsDevices) {
+  const auto num_devices = CudaDeviceCount();
+  ASSERT_TRUE(num_devices.ok()) << num_devices.status();
+  ASSERT_GT(*num_devices, 0);
+  const auto device = DescribeCudaDevice(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_FALSE(device->name.empty());
+  EXPECT_GE(device->major, 8);
+  EXPECT_GT(device->num_multiprocessors, 0);
+  EXPECT_GT(device->free_bytes, 0);
+  EXPECT_GE(device->total_bytes, device->free_bytes);
+  EXPECT_THAT(std::string(SetCudaDevice(*num_devices).message()), HasSubstr("does not exist"));
+  EXPECT_FALSE(DescribeCudaDevice(-1).ok());
+}
+
+TEST(CudaRuntimeTest, CopiesThereAndBack) {
+  for (const size_t num_bytes : {size_t{0}, size_t{1}, size_t{1000003}}) {
+    const auto sent = PinnedMemory::Allocate(num_bytes),
+               received = PinnedMemory::Allocate(num_bytes);
+    const auto first = CudaMemory::Allocate(num_bytes), second = CudaMemory::Allocate(num_bytes);
+    const auto stream = CudaOwnStream::Create();
+    ASSERT_TRUE(sent.ok() && received.ok() && first.ok() && second.ok() && stream.ok());
+    auto* const from = static_cast<unsigned char*>(sent->data());
+    auto* const to = static_cast<unsigned char*>(received->data());
+    for (size_t i = 0; i < num_bytes; ++i) {
+      from[i] = i * 7;
+      to[i] = 0xff;
+    }
+    EXPECT_EQ(CopyToDevice(first->data(), from, num_bytes, stream->get()), absl::OkStatus());
+    EXPECT_EQ(CopyOnDevice(second->data(), first->data(), num_bytes, stream->get()),
+              absl::OkStatus());
+    EXPECT_EQ(ClearOnDevice(second->data(), num_bytes / 2, stream->get()), absl::OkStatus());
+    EXPECT_EQ(CopyToHost(to, second->data(), num_bytes, stream->get()), absl::OkStatus());
+    ASSERT_EQ(SynchronizeCudaStream(stream->get()), absl::OkStatus());
+    for (size_t i = 0; i < num_bytes; ++i) {
+      ASSERT_EQ(to[i], i < num_bytes / 2 ? 0 : static_cast<unsigned char>(i * 7)) << i;
+    }
+  }
+}
+
+TEST(CudaRuntimeTest, EventsOrderStreams) {
+  constexpr size_t kBytes = 64 << 20;
+  const auto memory = CudaMemory::Allocate(kBytes);
+  const auto host = PinnedMemory::Allocate(kBytes);
+  const auto first = CudaOwnStream::Create(), second = CudaOwnStream::Create();
+  auto before = CudaEvent::Create(), after = CudaEvent::Create();
+  ASSERT_TRUE(memory.ok() && host.ok() && first.ok() && second.ok() && before.ok() && after.ok());
+  auto* const data = static_cast<unsigned char*>(host->data());
+  for (const unsigned char value : {1, 2, 3}) {
+    std::fill_n(data, kBytes, value);
+    ASSERT_EQ(before->Record(first->get()), absl::OkStatus());
+    ASSERT_EQ(CopyToDevice(memory->data(), data, kBytes, first->get()), absl::OkStatus());
+    ASSERT_EQ(after->Record(first->get()), absl::OkStatus());
+    ASSERT_EQ(after->MakeWait(second->get()), absl::OkStatus());
+    unsigned char last = 0;
+    auto* const end = static_cast<unsigned char*>(memory->data()) + kBytes;
+    ASSERT_EQ(CopyToHost(&last, end - 1, 1, second->get()), absl::OkStatus());
+    ASSERT_EQ(SynchronizeCudaStream(second->get()), absl::OkStatus());
+    EXPECT_EQ(last, value);
+    ASSERT_EQ(after->Synchronize(), absl::OkStatus());
+    const auto seconds = after->SecondsSince(*before);
+    ASSERT_TRUE(seconds.ok()) << seconds.status();
+    EXPECT_GT(*seconds, 0);
+  }
+}
+
+TEST(CudaRuntimeTest, TooMuchMemoryIsAnErrorWithBothFigures) {
+  const auto device = DescribeCudaDevice(0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  const absl::Status status = CudaMemory::Allocate(device->total_bytes * 2).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("(" + std::to_string(device->total_bytes * 2) + " bytes) wanted"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(" free of "));
+  // It is forgotten, and memory that there is can be had.
+  EXPECT_EQ(LastCudaError(), absl::OkStatus());
+  EXPECT_TRUE(CudaMemory::Allocate(1).ok());
+}
+
+TEST(CudaRuntimeTest, AFailedCallIsNamed) {
+  const absl::Status status = CopyOnDevice(nullptr, nullptr, 8, nullptr);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("cudaMemcpyAsync"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("core/device/cuda_runtime.cc:"));
+  EXPECT_EQ(LastCudaError(), absl::OkStatus());
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,32 @@
+// cuda_runtime.h in a build without CUDA.
+#include "core/device/cuda_runtime.h"
+#include "core/device/no_cuda.h"
+
+namespace strake {
+
+absl::StatusOr<int> CudaDeviceCount() { return NoCuda(); }
+absl::StatusOr<CudaDevice> DescribeCudaDevice(int) { return NoCuda(); }
+absl::Status SetCudaDevice(int) { return NoCuda(); }
+
+absl::StatusOr<CudaMemory> CudaMemory::Allocate(size_t) { return NoCuda(); }
+void CudaMemory::Free::operator()(void*) const {}
+absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(size_t) { return NoCuda(); }
+void PinnedMemory::Free::operator()(void*) const {}
+
+absl::Status CopyToDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status CopyToHost(void*, const void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status CopyOnDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status ClearOnDevice(void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status SynchronizeCudaStream(CudaStream) { return NoCuda(); }
+absl::Status LastCudaError() { return NoCuda(); }
+
+absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() { return NoCuda(); }
+void CudaOwnStream::Destroy::operator()(CudaStream) const {}
+absl::StatusOr<CudaEvent> CudaEvent::Create() { return NoCuda(); }
+void CudaEvent::Destroy::operator()(CUevent_st*) const {}
+absl::Status CudaEvent::Record(CudaStream) { return NoCuda(); }
+absl::Status CudaEvent::MakeWait(CudaStream) const { return NoCuda(); }
+absl::Status CudaEvent::Synchronize() const { return NoCuda(); }
+absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent&) const { return NoCuda(); }
+
+}  // namespace strake
