@@ -372,7 +372,7 @@ TEST(BadLayoutTest, CheckpointOfAnotherModel) {
   ExpectError(run, Flags{"--model=wide.json", "--init_from=run/step-8", "--out=new"} + sliced,
               {"run/step-8/model.safetensors", "[256, 16]", "[256, 32]"});
   ExpectError(run, Flags{"--model=wide.json", "--resume=run/step-8", "--out=new"} + sliced,
-              {"run/step-8 holds another run", "hidden_size is 16 there, 32 now"});
+              {"run/step-8 holds another run", "hidden_size is 16 there, 32 here"});
   ExpectError(run, Flags{"--model=wide.json"} + sliced, {"--out=run holds another run"});
   WriteFile(run / "run/step-8/config.json", config.dump());
   ExpectOneError(run.Run("tools/generate", {"--checkpoint=run", "--max_tokens=1", "--tp=2"}),

@@ -278,5 +278,23 @@ TEST_F(MpiTrainTest, MistakesAreToldOnce) {
                  out_);
 }
 
+// On a cluster a machine may lack a file, or have another one.
+TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
+  testing::WriteFile(run_ / "other.txt", std::string(1000, 'x'));
+  const auto train = [&](const std::string& flag_of_rank_3) {
+    ProgramOptions options = Mpirun(kNumProcesses);
+    options.launcher =
+        options.launcher + Flags{"sh", "-c",
+                                 "[ $OMPI_COMM_WORLD_RANK = 3 ] && exec \"$0\" \"$@\" " +
+                                     flag_of_rank_3 + "; exec \"$0\" \"$@\""};
+    return RunProgram("tools/train", RunFlags({"--comm=mpi"}), options);
+  };
+  ExpectOneError(train("--model=nowhere.json"), {"nowhere.json"}, out_);
+  ExpectOneError(train("--train_data=other.txt"),
+                 {"rank 3 is to train another run than rank 0: train_data is "}, out_);
+  ExpectOneError(train("--lr=0.5"),
+                 {"rank 3 is to train another run", "lr is 0.003 there, 0.5 here"}, out_);
+}
+
 }  // namespace
 }  // namespace strake

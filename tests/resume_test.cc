@@ -303,23 +303,23 @@ TEST(ChangesOnResumeTest, AnotherRunIsAnErrorThatListsEveryDifference) {
     std::vector<std::string> differences;
   };
   for (const Change& change : std::vector<Change>{
-           {{"--model=./gpt2.json"}, {"model.model_type is \"llama\" there, \"gpt2\" now"}},
+           {{"--model=./gpt2.json"}, {"model.model_type is \"llama\" there, \"gpt2\" here"}},
            {{"--train_data=other.txt"}, {"train_data is "}},
            {{"--val_data=text.txt"}, {"train_data is "}},
-           {{"--seed=2"}, {"seed is 1 there, 2 now"}},
-           {{"--shuffle=false"}, {"shuffle is true there, false now"}},
-           {{"--seq_len=16"}, {"seq_len is 8 there, 16 now"}},
-           {{"--global_batch=8"}, {"global_batch is 4 there, 8 now"}},
-           {{"--lr=0.5"}, {"lr is 0.003 there, 0.5 now"}},
-           {{"--min_lr=0.001"}, {"min_lr is 0.0 there, 0.001 now"}},
-           {{"--schedule=wsd"}, {"schedule is \"cosine\" there, \"wsd\" now"}},
-           {{"--warmup_steps=3"}, {"warmup_steps is 2 there, 3 now"}},
-           {{"--weight_decay=0"}, {"weight_decay is 0.1 there, 0.0 now"}},
-           {{"--beta1=0.5"}, {"beta1 is 0.9 there, 0.5 now"}},
-           {{"--beta2=0.5"}, {"beta2 is 0.95 there, 0.5 now"}},
-           {{"--eps=0.5"}, {"eps is 1e-08 there, 0.5 now"}},
-           {{"--clip_norm=2"}, {"clip_norm is 1.0 there, 2.0 now"}},
-           {{"--seed=2", "--lr=0.5"}, {"seed is 1 there, 2 now", "lr is 0.003 there, 0.5 now"}},
+           {{"--seed=2"}, {"seed is 1 there, 2 here"}},
+           {{"--shuffle=false"}, {"shuffle is true there, false here"}},
+           {{"--seq_len=16"}, {"seq_len is 8 there, 16 here"}},
+           {{"--global_batch=8"}, {"global_batch is 4 there, 8 here"}},
+           {{"--lr=0.5"}, {"lr is 0.003 there, 0.5 here"}},
+           {{"--min_lr=0.001"}, {"min_lr is 0.0 there, 0.001 here"}},
+           {{"--schedule=wsd"}, {"schedule is \"cosine\" there, \"wsd\" here"}},
+           {{"--warmup_steps=3"}, {"warmup_steps is 2 there, 3 here"}},
+           {{"--weight_decay=0"}, {"weight_decay is 0.1 there, 0.0 here"}},
+           {{"--beta1=0.5"}, {"beta1 is 0.9 there, 0.5 here"}},
+           {{"--beta2=0.5"}, {"beta2 is 0.95 there, 0.5 here"}},
+           {{"--eps=0.5"}, {"eps is 1e-08 there, 0.5 here"}},
+           {{"--clip_norm=2"}, {"clip_norm is 1.0 there, 2.0 here"}},
+           {{"--seed=2", "--lr=0.5"}, {"seed is 1 there, 2 here", "lr is 0.003 there, 0.5 here"}},
        }) {
     SCOPED_TRACE(change.flags[0]);
     for (const Flags& resume : std::vector<Flags>{{}, {"--resume=run/step-4"}}) {

@@ -14,7 +14,8 @@
 namespace strake {
 namespace {
 
-// mpirun ends all processes when the first of them fails: the others leave it the time to print.
+// mpirun ends all processes when one of them fails: the others leave the first the time to print.
+// A process that is still there then has an error of its own, as of a file that its machine lacks.
 constexpr std::chrono::seconds kTimeToPrint(2);
 
 bool IsFirstProcess() {
@@ -47,11 +48,8 @@ void PrintError(const absl::Status& error) {
 int ExitCode(const absl::Status& status) {
   std::cout.flush();
   if (status.ok()) return 0;
-  if (IsFirstProcess()) {
-    PrintError(status);
-  } else {
-    std::this_thread::sleep_for(kTimeToPrint);
-  }
+  if (!IsFirstProcess()) std::this_thread::sleep_for(kTimeToPrint);
+  PrintError(status);
   return 1;
 }
 

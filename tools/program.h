@@ -16,8 +16,8 @@ absl::Status FlushStdout();
 // On stderr, as one line, also where a name in it holds line ends.
 void PrintError(const absl::Status& error);
 
-// 0, or 1 with the error on stderr. Processes that mpirun or srun started together meet with the
-// same error in their flags: the first of them prints it.
+// 0, or 1 with the error on stderr. Processes that mpirun started together meet with the same error
+// in their flags: the first of them prints it, and another one only where the first has none.
 int ExitCode(const absl::Status& status);
 
 }  // namespace strake

@@ -26,19 +26,19 @@ absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
                                                  "; a count is needed"));
 }
 
-void ListDifferences(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here,
                      const std::string& prefix, std::vector<std::string>* differences) {
   std::set<std::string> keys;
-  for (const auto& [key, value] : saved.items()) keys.insert(key);
-  for (const auto& [key, value] : now.items()) keys.insert(key);
+  for (const auto& [key, value] : there.items()) keys.insert(key);
+  for (const auto& [key, value] : here.items()) keys.insert(key);
   for (const std::string& key : keys) {
-    const nlohmann::ordered_json a = saved.value(key, nlohmann::ordered_json());
-    const nlohmann::ordered_json b = now.value(key, nlohmann::ordered_json());
+    const nlohmann::ordered_json a = there.value(key, nlohmann::ordered_json());
+    const nlohmann::ordered_json b = here.value(key, nlohmann::ordered_json());
     if (a.is_object() && b.is_object()) {
       ListDifferences(a, b, prefix + key + ".", differences);
     } else if (a != b) {
       differences->push_back(
-          absl::StrCat(prefix, key, " is ", a.dump(), " there, ", b.dump(), " now"));
+          absl::StrCat(prefix, key, " is ", a.dump(), " there, ", b.dump(), " here"));
     }
   }
 }
@@ -81,14 +81,19 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   return ParseRunRecord(text, path);
 }
 
+std::string RunDifferences(const nlohmann::ordered_json& there,
+                           const nlohmann::ordered_json& here) {
+  std::vector<std::string> differences;
+  ListDifferences(there, here, "", &differences);
+  return absl::StrJoin(differences, "; ");
+}
+
 absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
                           const std::string& where) {
-  std::vector<std::string> differences;
-  ListDifferences(saved, now, "", &differences);
+  const std::string differences = RunDifferences(saved, now);
   if (differences.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(where, " holds another run: ", absl::StrJoin(differences, "; "),
-                   ". Use the same settings, or another --out"));
+  return absl::FailedPreconditionError(absl::StrCat(where, " holds another run: ", differences,
+                                                    ". Use the same settings, or another --out"));
 }
 
 }  // namespace strake

@@ -35,6 +35,9 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
 // Reads DIRECTORY/run.json. NotFound where there is none; ParseRunRecord()'s errors.
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
+// "lr is 0.1 there, 0.2 here; ..."; empty where two identities are the same.
+std::string RunDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here);
+
 // FailedPrecondition, listing each difference with both values, where two identities differ.
 // `where` names the place that `saved` comes from.
 absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,

@@ -50,8 +50,8 @@ TEST(RunRecordTest, EachDifferenceIsListed) {
   const nlohmann::ordered_json saved = {{"seed", 1}, {"lr", 0.1}, {"model", {{"n_layer", 2}}}};
   const nlohmann::ordered_json now = {{"seed", 1}, {"lr", 0.2}, {"model", {{"n_layer", 3}}}};
   EXPECT_THAT(std::string(CheckSameRun(saved, now, "runs/a").message()),
-              AllOf(HasSubstr("runs/a holds another run"), HasSubstr("lr is 0.1 there, 0.2 now"),
-                    HasSubstr("model.n_layer is 2 there, 3 now"), Not(HasSubstr("seed"))));
+              AllOf(HasSubstr("runs/a holds another run"), HasSubstr("lr is 0.1 there, 0.2 here"),
+                    HasSubstr("model.n_layer is 2 there, 3 here"), Not(HasSubstr("seed"))));
 }
 
 }  // namespace

@@ -85,6 +85,16 @@ absl::StatusOr<RunStart> FindRunStart(const TrainConfig& config,
                   .saved_step = is_in_out ? record.step : 0};
 }
 
+absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& identity) {
+  std::string first = identity.dump();
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &first));
+  const std::string differences = RunDifferences(nlohmann::ordered_json::parse(first), identity);
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("rank ", mesh.rank(), " is to train another run than rank 0: ", differences,
+                   "; give all processes the same flags and files"));
+}
+
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
   std::string counts = nlohmann::json({start->step, start->samples, start->saved_step}).dump();
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &counts));

@@ -115,8 +115,9 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
 
 absl::Status Trainer::OpenRun() {
   RunStart start;
+  identity_ = IdentityOf(config_, model_, *data_);
+  STRAKE_RETURN_IF_ERROR(CheckSameOnAllRanks(mesh_, identity_));
   if (is_first_rank()) {
-    identity_ = IdentityOf(config_, model_, *data_);
     STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(config_, identity_, screen_, &directory_));
   }
   STRAKE_RETURN_IF_ERROR(ShareRunStart(mesh_, &start));

@@ -26,8 +26,9 @@ namespace strake {
 // What the command asks of an engine.
 EngineOptions EngineOptionsOf(const TrainCommand& command);
 
-// Every rank of the mesh makes one and runs it. The first rank alone reads and writes --out; what
-// it prints is about the whole run, and the other ranks' screens should show nothing.
+// Every rank of the mesh makes one and runs it. The first rank alone writes --out, where all read
+// the checkpoint that they go on from; what it prints is about the whole run, and the other ranks'
+// screens should show nothing.
 class Trainer {
  public:
   // Reads model and data, checks everything that can be checked, claims --out, and brings weights,
@@ -68,8 +69,8 @@ class Trainer {
   Progress* const screen_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
-  // The first rank's alone.
   nlohmann::ordered_json identity_;
+  // The first rank's alone.
   std::optional<RunDirectory> directory_;
   std::optional<MetricsLog> metrics_;
 
