@@ -23,7 +23,8 @@ constexpr char kAbout[] =
              the whole's weights
 
 An error is the largest difference of a tensor over the tensor's largest element. A tolerance is
-what rounding explains: it follows from f32's epsilon and the lengths of sums. Lines stand in
+what rounding explains: it follows from f32's epsilon, the lengths of sums and, for gradients, from
+how far they move when every weight is off by one rounding; never more than 1/64. Lines stand in
 execution order, gradients in that of the backward pass; a verdict ends the output. The exit code is
 0 where all errors are within their tolerances, else 1.
 

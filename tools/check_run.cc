@@ -59,7 +59,8 @@ absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& com
   const double flops = TrainingFlopsPerToken(command.model, command.config.seq_len) *
                        static_cast<double>(command.config.global_batch * command.config.seq_len);
   screen->Print(absl::StrFormat(
-      "model: the step by definition, in f64 (%s floating-point operations: the slow part) ...",
+      "model: the step by definition, in f64 (2 x %s floating-point operations: the slow part; "
+      "once more with every weight off by one rounding, for the tolerances) ...",
       FormatCount(flops)));
   const double start = MonotonicSeconds();
   auto truth = ComputeWholeStep(command, batch, screen);

@@ -60,12 +60,7 @@ WholeTensors::WholeTensors(const ParameterArena& arena, const Tensor& array) {
     }
   };
   ForEachRun(arena, {0, arena.num_elements()}, add);
-}
-
-const WholeTensors::Entry& WholeTensors::Find(const std::string& name) const {
-  const auto it = by_name_.find(name);
-  CHECK(it != by_name_.end()) << "[check] no whole tensor " << name;
-  return *it->second;
+  for (const Entry& e : entries_) max_abs_ = std::max(max_abs_, e.max_abs);
 }
 
 int64_t WholeTensors::num_elements() const {
@@ -74,18 +69,36 @@ int64_t WholeTensors::num_elements() const {
   return sum;
 }
 
-double WholeTensors::max_abs() const {
-  double largest = 0;
-  for (const Entry& entry : entries_) largest = std::max(largest, entry.max_abs);
-  return largest;
-}
-
 double WholeTensors::Norm() const {
   double sum = 0;
   for (const Entry& entry : entries_) {
     for (const double x : entry.values) sum += x * x;
   }
   return std::sqrt(sum);
+}
+
+double WholeTensors::ScaleOf(const Entry& entry) const {
+  return entry.max_abs <= kZero * max_abs_ ? max_abs_ : entry.max_abs;
+}
+
+std::vector<double> WholeTensors::RelativeErrors(const ParameterArena& arena,
+                                                 const Tensor& array) const {
+  const double* elements = array.data<double>();
+  std::map<std::string, LargestDifference> differences;
+  ForEachRun(
+      arena, {0, arena.num_elements()},
+      [&](const ParameterSegment& segment, int64_t full_index, int64_t index, int64_t count) {
+        const double* truth = by_name_.at(segment.name)->values.data() + full_index;
+        LargestDifference& difference = differences[segment.name];
+        for (int64_t i = 0; i < count; ++i) {
+          difference.Add(elements[index + i], truth[i], full_index + i);
+        }
+      });
+  std::vector<double> errors;
+  for (const Entry& entry : entries_) {
+    errors.push_back(differences.at(entry.name).RelativeTo(ScaleOf(entry)));
+  }
+  return errors;
 }
 
 ShardComparison::ShardComparison(const WholeTensors* truth, int dp_copies)
@@ -136,17 +149,16 @@ void ShardComparison::AddRun(int rank, const ParameterSegment& segment, int64_t 
   coverage_.num_comparisons += count;
 }
 
-std::vector<CheckLine> ShardComparison::Lines(const std::string& what, double tolerance) const {
-  const double largest = truth_->max_abs();
+std::vector<CheckLine> ShardComparison::Lines(const std::string& what,
+                                              const std::vector<double>& tolerances) const {
   std::vector<CheckLine> lines;
   for (const WholeTensors::Entry& entry : truth_->entries()) {
     const LargestDifference& difference = states_.at(entry.name).difference;
-    const bool is_zero = entry.max_abs <= kZero * largest;
     lines.push_back({.name = entry.name,
                      .tensor = what,
                      .shape = entry.shape,
-                     .error = difference.RelativeTo(is_zero ? largest : entry.max_abs),
-                     .tolerance = tolerance,
+                     .error = difference.RelativeTo(truth_->ScaleOf(entry)),
+                     .tolerance = tolerances.at(lines.size()),
                      .index = Coordinates(difference.index(), entry.shape),
                      .rank = difference.rank()});
   }

@@ -31,12 +31,17 @@ class WholeTensors {
 
   // In the arena's order.
   const std::deque<Entry>& entries() const { return entries_; }
-  const Entry& Find(const std::string& name) const;
   int64_t num_elements() const;
-  double max_abs() const;  // over all
   double Norm() const;
 
+  // What an error of the entry is relative to: its largest element; that of all tensors where the
+  // entry is 0, up to f64's rounding, and so has no scale of its own.
+  double ScaleOf(const Entry& entry) const;
+  // By entry, the largest difference from another such array over ScaleOf().
+  std::vector<double> RelativeErrors(const ParameterArena& arena, const Tensor& array) const;
+
  private:
+  double max_abs_ = 0;
   std::deque<Entry> entries_;
   std::map<std::string, const Entry*> by_name_;
 };
@@ -58,9 +63,9 @@ class ShardComparison {
   // `array` (f32) holds the elements `range` of the index space of rank `rank`'s arena.
   void Add(int rank, const ParameterArena& arena, const ShardRange& range, const Tensor& array);
 
-  // One line for each tensor, in the arena's order. A tensor whose truth is 0, up to f64's
-  // rounding, has no scale of its own: its error is relative to the largest element of all tensors.
-  std::vector<CheckLine> Lines(const std::string& what, double tolerance) const;
+  // One line for each tensor, in the arena's order, as are the tolerances.
+  std::vector<CheckLine> Lines(const std::string& what,
+                               const std::vector<double>& tolerances) const;
   ShardCoverage Coverage() const;
 
  private:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/shard_range.h"
 
@@ -49,23 +50,56 @@ absl::StatusOr<double> ComputeGradients(const CheckConfig& config, const StepBat
   return sum;
 }
 
-// A number of the backward pass has gone through a chain of sums: 12 in each layer and 3 of the
-// embedding, last norm and head, in both directions, and the weight gradient's; each of at most as
-// many terms as the widths, or the tokens of the batch, are; and two more, of the loss and the
-// head's input gradient, over the vocabulary. A layout cuts these sums but does not lengthen them
-// by more than its ranks.
-double StepTolerance(const CheckCommand& command, const MeshVector& sizes) {
+// The most terms of a sum, but for those over the vocabulary. A layout cuts sums, and adds its
+// ranks' parts.
+double LongestSum(const CheckCommand& command, const MeshVector& sizes) {
   const ModelConfig& c = command.model;
-  const double widest =
-      static_cast<double>(std::max({c.hidden_size, c.intermediate_size, c.num_heads * c.head_dim,
-                                    command.config.global_batch * command.config.seq_len}));
-  const double num_sums = 2.0 * (12 * c.num_layers + 3) + 1;
-  return RoundingTolerance(
-      num_sums * (widest + sizes.tp + sizes.dp) + 2.0 * static_cast<double>(c.vocab_size), 0);
+  const int64_t longest = std::max({c.hidden_size, c.intermediate_size, c.num_heads * c.head_dim,
+                                    command.config.global_batch * command.config.seq_len});
+  return static_cast<double>(longest + sizes.tp + sizes.dp);
+}
+
+// Moves every value up or down by one rounding to f32.
+void Perturb(uint64_t seed, const Tensor& values) {
+  const Philox random(seed, RandomUse::kTesting, StableHash("rounding"));
+  double* x = values.data<double>();
+  uint64_t bits = 0;
+  for (int64_t i = 0; i < values.num_elements(); ++i, bits >>= 1) {
+    if (i % 64 == 0) bits = random.Bits(i / 64);
+    x[i] *= 1 + ((bits & 1) != 0 ? 0x1p-24 : -0x1p-24);
+  }
+}
+
+double RelativeError(double actual, double truth) {
+  LargestDifference difference;
+  difference.Add(actual, truth, 0);
+  return difference.RelativeTo(std::abs(truth));
+}
+
+double Norm(const Tensor& x) {
+  double sum = 0;
+  for (int64_t i = 0; i < x.num_elements(); ++i) sum += x.data<double>()[i] * x.data<double>()[i];
+  return std::sqrt(sum);
 }
 
 CheckLine CountLine(const char* name, const char* what, int64_t count) {
   return {.name = name, .tensor = what, .error = static_cast<double>(count)};
+}
+
+// On an engine of its own, after that of the truth has gone.
+absl::Status MeasureSensitivities(const CheckCommand& command, const StepBatch& batch,
+                                  Progress* screen, WholeStep* truth) {
+  const Mesh mesh = Mesh::SingleRank();
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          MakeCheckEngine(command, command.TruthOptions(), mesh));
+  const ParameterArena& parameters = engine->parameters();
+  Perturb(static_cast<uint64_t>(command.config.seed), parameters.values());
+  STRAKE_ASSIGN_OR_RETURN(const double sum,
+                          ComputeGradients(command.config, batch, *engine, screen));
+  truth->loss_sensitivity = RelativeError(sum / NumTokens(command.config), truth->loss);
+  truth->norm_sensitivity = RelativeError(Norm(engine->grads()), truth->grads.Norm());
+  truth->grad_sensitivities = truth->grads.RelativeErrors(parameters, engine->grads());
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -82,15 +116,18 @@ absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& 
                                                             const StepBatch& batch,
                                                             Progress* screen) {
   const Mesh mesh = Mesh::SingleRank();
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
                           MakeCheckEngine(command, command.TruthOptions(), mesh));
   STRAKE_ASSIGN_OR_RETURN(const double sum,
                           ComputeGradients(command.config, batch, *engine, screen));
   const ParameterArena& parameters = engine->parameters();
-  return std::make_unique<WholeStep>(
-      WholeStep{.loss = sum / NumTokens(command.config),
-                .weights = WholeTensors(parameters, parameters.values()),
-                .grads = WholeTensors(parameters, engine->grads())});
+  std::unique_ptr<WholeStep> truth(
+      new WholeStep{.loss = sum / NumTokens(command.config),
+                    .weights = WholeTensors(parameters, parameters.values()),
+                    .grads = WholeTensors(parameters, engine->grads())});
+  engine.reset();
+  STRAKE_RETURN_IF_ERROR(MeasureSensitivities(command, batch, screen, truth.get()));
+  return truth;
 }
 
 StepComparison::StepComparison(const CheckCommand* command, const StepBatch* batch,
@@ -99,15 +136,14 @@ StepComparison::StepComparison(const CheckCommand* command, const StepBatch* bat
     : command_(*command),
       batch_(*batch),
       truth_(*truth),
-      tolerance_(StepTolerance(*command, sizes)),
-      many_ranks_(NumRanks(sizes) > 1),
+      sizes_(sizes),
       screen_(screen),
       weights_(&truth->weights, sizes.dp),
       grads_(&truth->grads, options.gradients.zero > 0 ? 1 : sizes.dp) {}
 
 absl::Status StepComparison::Run(Engine& engine) {
   const ParameterArena& parameters = engine.parameters();
-  const int rank = many_ranks_ ? engine.mesh().rank() : -1;
+  const int rank = NumRanks(sizes_) > 1 ? engine.mesh().rank() : -1;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     weights_.Add(rank, parameters, {0, parameters.num_elements()}, parameters.values());
@@ -127,26 +163,48 @@ absl::Status StepComparison::Run(Engine& engine) {
   return absl::OkStatus();
 }
 
+// A number of the backward pass has gone through a chain of sums: 12 in each layer and 3 of the
+// embedding, last norm and head, in both directions, and the weight gradient's; and two more, of
+// the loss and the head's input gradient, over the vocabulary.
+//
+// That is for weights that neither magnify nor cancel. Trained ones do: the gradients of tokens all
+// but cancel at a minimum. One rounding of each weight then moves a gradient by its sensitivity,
+// and the roundings of a sum of n terms, about sqrt(n) of them, by so many times that; four for the
+// tail. Where this comes to more than 1/64, f32 says little about the gradient, and that is told as
+// an error, too: without a limit, what is wrong would pass.
+double StepComparison::Tolerance(double sensitivity) const {
+  constexpr double kLimit = 1.0 / 64;
+  const double longest = LongestSum(command_, sizes_);
+  const double num_sums = 2.0 * static_cast<double>(12 * command_.model.num_layers + 3) + 1;
+  const double chain = RoundingTolerance(
+      num_sums * longest + 2.0 * static_cast<double>(command_.model.vocab_size), 0);
+  return std::min(kLimit, std::max(chain, 4 * std::sqrt(longest) * sensitivity));
+}
+
 std::vector<CheckLine> StepComparison::Lines() const {
   std::vector<CheckLine> lines;
-  const auto add_number = [&](const char* name, const LargestDifference& difference, double truth) {
+  const auto add_number = [&](const char* name, const LargestDifference& difference, double truth,
+                              double sensitivity) {
     lines.push_back({.name = name,
                      .tensor = "value",
                      .error = difference.RelativeTo(std::abs(truth)),
-                     .tolerance = tolerance_,
+                     .tolerance = Tolerance(sensitivity),
                      .rank = difference.rank()});
   };
   // Weights are the same numbers, not nearly so; one line says that all are.
-  for (CheckLine& line : weights_.Lines("weight", /*tolerance=*/0)) {
+  const size_t num_tensors = truth_.weights.entries().size();
+  for (CheckLine& line : weights_.Lines("weight", std::vector<double>(num_tensors, 0.0))) {
     if (!line.ok()) lines.push_back(std::move(line));
   }
   if (lines.empty()) lines.push_back(CountLine("weights", "elements that differ", 0));
   const ShardCoverage weights = weights_.Coverage();
   lines.push_back(CountLine("weights", "elements not held as declared", weights.num_missed));
-  add_number("loss", loss_, truth_.loss);
-  std::vector<CheckLine> grads = grads_.Lines("gradient", tolerance_);
+  add_number("loss", loss_, truth_.loss, truth_.loss_sensitivity);
+  std::vector<double> tolerances;
+  for (const double x : truth_.grad_sensitivities) tolerances.push_back(Tolerance(x));
+  std::vector<CheckLine> grads = grads_.Lines("gradient", tolerances);
   std::move(grads.rbegin(), grads.rend(), std::back_inserter(lines));
-  add_number("gradient norm", norm_, truth_.grads.Norm());
+  add_number("gradient norm", norm_, truth_.grads.Norm(), truth_.norm_sensitivity);
   const ShardCoverage coverage = grads_.Coverage();
   lines.push_back(CountLine("coverage", "elements not compared as held", coverage.num_missed));
   lines.push_back(CountLine("replicas", "copies with other bits", coverage.num_different));

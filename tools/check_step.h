@@ -22,9 +22,13 @@ namespace strake {
 struct WholeStep {
   double loss = 0;  // mean over the global batch
   WholeTensors weights, grads;
+  // How far these move, relative to their sizes, when every weight is off by one rounding to f32:
+  // the loss, each gradient in the order of `grads`, and their norm.
+  double loss_sensitivity = 0, norm_sensitivity = 0;
+  std::vector<double> grad_sensitivities = {};
 };
 
-// By the definitions in f64, on one rank.
+// By the definitions in f64, on one rank; twice, for the sensitivities.
 absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& command,
                                                             const StepBatch& batch,
                                                             Progress* screen);
@@ -50,11 +54,12 @@ class StepComparison {
   ShardCoverage Coverage() const { return grads_.Coverage(); }
 
  private:
+  double Tolerance(double sensitivity) const;
+
   const CheckCommand& command_;
   const StepBatch& batch_;
   const WholeStep& truth_;
-  const double tolerance_;
-  const bool many_ranks_;
+  const MeshVector sizes_;
   Progress* const screen_;
 
   std::mutex mutex_;
