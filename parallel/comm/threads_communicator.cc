@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstddef>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -16,23 +14,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
-#include "parallel/comm/reduce_in_rank_order.h"
+#include "parallel/comm/shared_memory_pieces.h"
 
 namespace strake {
 namespace {
 
 using Kind = CollectiveKind;
-
-// Large enough that taking a piece costs nothing beside it, small enough to share and to give up.
-constexpr int64_t kPieceBytes = 128 << 10;
-
-std::byte* At(const void* buffer, DType dtype, int64_t index) {
-  return static_cast<std::byte*>(const_cast<void*>(buffer)) + index * DTypeSize(dtype);
-}
-
-void CopyUnlessSame(const void* from, void* to, int64_t bytes) {
-  if (bytes > 0 && from != to) std::memcpy(to, from, bytes);
-}
 
 struct Group;
 
@@ -45,8 +32,8 @@ struct Operation {
   bool done() const { return agreed && num_pieces_done == num_pieces; }
   const CollectiveCall& call(int slot) const { return *calls[slot]; }
 
-  const std::vector<int> ranks;                      // by slot: all, or the sender and the receiver
-  std::vector<std::optional<CollectiveCall>> calls;  // by slot
+  const std::vector<int> ranks;  // by slot: all, or the sender and the receiver
+  JoinedCalls calls;             // by slot
   int num_joined = 0;
   bool agreed = false;  // all have joined, and their calls fit
   int64_t num_pieces = 0, num_pieces_taken = 0, num_pieces_done = 0;
@@ -98,113 +85,6 @@ struct Group {
   std::vector<bool> left;                                         // under world->mutex
   std::map<OperationKey, std::shared_ptr<Operation>> incomplete;  // under world->mutex
 };
-
-// --- The work of a collective: pieces [0, num_pieces) in any order, on any thread. ---
-
-int64_t PieceElements(DType dtype) { return kPieceBytes / DTypeSize(dtype); }
-
-int64_t NumPieces(const Operation& operation) {
-  const CollectiveCall& call = operation.call(0);
-  if (call.kind == Kind::kAllToAll) return operation.calls.size() * operation.calls.size();
-  const int64_t elements = PieceElements(call.dtype);
-  return (call.count + elements - 1) / elements;
-}
-
-void Reduce(const Operation& operation, int64_t begin, int64_t count) {
-  std::vector<const void*> inputs;
-  std::vector<void*> outputs;
-  const DType dtype = operation.call(0).dtype;
-  for (const auto& call : operation.calls) {
-    inputs.push_back(At(call->input, dtype, begin));
-    outputs.push_back(At(call->output, dtype, begin));
-  }
-  const auto reduce =
-      operation.call(0).kind == Kind::kAllReduceSum ? SumInRankOrder : MaxInRankOrder;
-  reduce(dtype, inputs, count, outputs);
-}
-
-void ReduceTo(const Operation& operation, int rank, int64_t begin, int64_t begin_in_piece,
-              int64_t count) {
-  std::vector<const void*> inputs;
-  const DType dtype = operation.call(0).dtype;
-  for (const auto& call : operation.calls) inputs.push_back(At(call->input, dtype, begin));
-  void* const output = At(operation.call(rank).output, dtype, begin_in_piece);
-  SumInRankOrder(dtype, inputs, count, absl::MakeConstSpan(&output, 1));
-}
-
-void GatherFrom(const Operation& operation, int rank, int64_t begin, int64_t begin_in_piece,
-                int64_t count) {
-  const DType dtype = operation.call(0).dtype;
-  const void* const from = At(operation.call(rank).input, dtype, begin_in_piece);
-  for (const auto& call : operation.calls) {
-    CopyUnlessSame(from, At(call->output, dtype, begin), count * DTypeSize(dtype));
-  }
-}
-
-// Calls body(rank, begin, begin within the rank's part, count) for the parts, cut by the call's
-// counts, that elements [begin, end) lie in.
-template <typename Body>
-void ForEachPart(const CollectiveCall& call, int64_t begin, int64_t end, Body&& body) {
-  int64_t part_begin = 0;
-  for (int rank = 0; rank < static_cast<int>(call.counts.size()); ++rank) {
-    const int64_t part_end = part_begin + call.counts[rank];
-    const int64_t from = std::max(begin, part_begin), to = std::min(end, part_end);
-    if (from < to) body(rank, from, from - part_begin, to - from);
-    part_begin = part_end;
-  }
-}
-
-void CopyFromSlot(const Operation& operation, int source, int64_t begin, int64_t count) {
-  const DType dtype = operation.call(0).dtype;
-  for (int slot = 0; slot < static_cast<int>(operation.calls.size()); ++slot) {
-    if (slot == source) continue;
-    CopyUnlessSame(At(operation.call(source).input, dtype, begin),
-                   At(operation.call(slot).output, dtype, begin), count * DTypeSize(dtype));
-  }
-}
-
-int64_t OffsetOf(const std::vector<int64_t>& counts, int rank) {
-  return std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
-}
-
-void Exchange(const Operation& operation, int from, int to) {
-  const CollectiveCall& source = operation.call(from);
-  const CollectiveCall& target = operation.call(to);
-  CopyUnlessSame(At(source.input, source.dtype, OffsetOf(source.counts, to)),
-                 At(target.output, source.dtype, OffsetOf(target.recv_counts, from)),
-                 source.counts[to] * DTypeSize(source.dtype));
-}
-
-void DoPiece(const Operation& operation, int64_t piece) {
-  const CollectiveCall& call = operation.call(0);
-  const int64_t begin = piece * PieceElements(call.dtype);
-  const int64_t end = std::min(call.count, begin + PieceElements(call.dtype));
-  switch (call.kind) {
-    case Kind::kAllReduceSum:
-    case Kind::kAllReduceMax:
-      return Reduce(operation, begin, end - begin);
-    case Kind::kReduceScatterSum:
-      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
-        ReduceTo(operation, rank, at, in_part, n);
-      });
-    case Kind::kAllGather:
-      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
-        GatherFrom(operation, rank, at, in_part, n);
-      });
-    case Kind::kBroadcast:
-      return CopyFromSlot(operation, call.peer, begin, end - begin);
-    case Kind::kSend:  // slot 0 is the sender
-      return CopyFromSlot(operation, 0, begin, end - begin);
-    case Kind::kAllToAll: {
-      const int size = static_cast<int>(operation.calls.size());
-      return Exchange(operation, static_cast<int>(piece / size), static_cast<int>(piece % size));
-    }
-    case Kind::kRecv:
-    case Kind::kBarrier:
-    case Kind::kSplit:
-      LOG(FATAL) << "[" << CollectiveName(call.kind) << "] has no pieces";
-  }
-}
 
 // --- Joining and agreement. ---
 
@@ -359,7 +239,7 @@ class ThreadsCommunicator : public Communicator {
     void TakePiece(std::unique_lock<std::mutex>& lock) {
       const int64_t piece = operation_->num_pieces_taken++;
       lock.unlock();
-      DoPiece(*operation_, piece);
+      DoPiece(operation_->calls, piece);
       lock.lock();
       ++operation_->num_pieces_done;
       if (operation_->done()) world().unfinished.erase(operation_.get());
@@ -435,7 +315,7 @@ class ThreadsCommunicator : public Communicator {
       return;
     }
     operation.agreed = true;
-    operation.num_pieces = NumPieces(operation);
+    operation.num_pieces = NumPieces(operation.calls);
     if (operation.done()) world().unfinished.erase(&operation);
     if (operation.call(0).kind == Kind::kSplit) MakeSubgroups(operation);
     operation.changed.notify_all();
