@@ -3,10 +3,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
+
 namespace strake {
 namespace {
 
-volatile sig_atomic_t stop_signal = 0;
+// Written by a handler on any thread, read by those of all ranks.
+std::atomic<int> stop_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a handler takes no lock");
 
 void OnStopSignal(int number) {
   if (stop_signal == SIGINT || stop_signal == SIGTERM) _exit(128 + number);
