@@ -3,7 +3,7 @@
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
 load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "strake_cc_library", "strake_emulated_kernel")
+load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
 
 _NVCC_OPTIONS = [
     "-std=c++20",
@@ -150,4 +150,34 @@ def strake_cuda_kernel(name, deps = []):
         src = source,
         hdrs = [header],
         deps = deps,
+    )
+
+def strake_cuda_kernel_test(name, srcs = [], deps = []):
+    """The test cuda/NAME_test.cc of strake_cuda_kernel NAME, twice.
+
+    NAME_emulator_test runs the kernels on the CPU; NAME_gpu_test runs the same cases on a GPU, and
+    skips them where there is none. Tensors are GuardedBuffers.
+    """
+    srcs = srcs + ["cuda/%s_test.cc" % name]
+    deps = deps + [
+        "@strake//core/testing:cuda_emulator",
+        "@strake//core/testing:guarded_buffer",
+    ]
+    strake_cc_test(
+        name = name + "_emulator_test",
+        srcs = srcs,
+        copts = NUMERIC_COPTS,
+        tags = ["no_tsan"],  # fibres
+        deps = deps + [":%s_emulated" % name],
+    )
+    strake_cc_test(
+        name = name + "_gpu_test",
+        srcs = srcs,
+        copts = NUMERIC_COPTS,
+        # Bazel must not remember what another day's machine had.
+        tags = ["external", "gpu"],
+        deps = deps + [
+            ":%s_cuda" % name,
+            "@strake//core/testing:gpu_kernel_test",
+        ],
     )

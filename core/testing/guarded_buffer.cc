@@ -28,7 +28,11 @@ Registry& TheRegistry() {
   return *registry;
 }
 
+constinit GuardedMemoryHooks the_hooks;
+
 }  // namespace
+
+void SetGuardedMemoryHooks(GuardedMemoryHooks hooks) { the_hooks = hooks; }
 
 GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at)
     : name_(name), bytes_(bytes), mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage) {
@@ -41,6 +45,8 @@ GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard
   data_ = guard_at == GuardAt::kEnd ? end - bytes : mapping_ + kPage;
   std::memset(mapping_ + kPage, kRedZone, mapping_bytes_ - 2 * kPage);
   if (bytes > 0) std::memset(data_, 0xff, bytes);
+  const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
+  if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
   const std::lock_guard lock(TheRegistry().mutex);
   TheRegistry().memories.insert(this);
 }
@@ -56,6 +62,7 @@ GuardedMemory::~GuardedMemory() {
     const std::lock_guard lock(TheRegistry().mutex);
     TheRegistry().memories.erase(this);
   }
+  if (the_hooks.unmapping && mapping_bytes_ > 2 * kPage) the_hooks.unmapping(mapping_ + kPage);
   munmap(mapping_, mapping_bytes_);
 }
 

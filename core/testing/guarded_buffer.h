@@ -41,6 +41,14 @@ class GuardedMemory {
 // buffer".
 std::string DescribeAddress(const void* address);
 
+// Called with the pages of each memory that is made from now on, guard pages left out, and before
+// they are unmapped.
+struct GuardedMemoryHooks {
+  void (*mapped)(void* data, size_t num_bytes) = nullptr;
+  void (*unmapping)(void* data) = nullptr;
+};
+void SetGuardedMemoryHooks(GuardedMemoryHooks hooks);
+
 // `count` elements, all bytes 0xff (NaN in f32 and bf16) until they are written.
 template <typename T>
 class GuardedBuffer {

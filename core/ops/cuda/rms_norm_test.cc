@@ -1,4 +1,4 @@
-// The CUDA kernels of RMSNorm, run by the emulator, against the reference in f64.
+// The CUDA kernels of RMSNorm, under the emulator and on a GPU, against the reference in f64.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -116,10 +116,10 @@ struct Problem {
 };
 
 template <typename T>
-class RmsNormEmulatorTest : public ::testing::Test {};
+class RmsNormCudaTest : public ::testing::Test {};
 
 using Types = ::testing::Types<float, Bf16>;
-TYPED_TEST_SUITE(RmsNormEmulatorTest, Types);
+TYPED_TEST_SUITE(RmsNormCudaTest, Types);
 
 // Rows that no block holds in registers: 9001 columns, and 8200 of f32.
 constexpr Size kSizes[] = {{1, 1}, {3, 7},   {5, 64},   {2, 768},  {4, 1600}, {2, 4096},
@@ -144,7 +144,7 @@ void CheckForward(Problem<T>& p, bool with_residual) {
   ExpectNear(ToDouble(p.y), y, SumBound(p.size.columns) + kRoundoff<T>, "y");
 }
 
-TYPED_TEST(RmsNormEmulatorTest, ForwardFollowsTheReference) {
+TYPED_TEST(RmsNormCudaTest, ForwardFollowsTheReference) {
   for (const Size size : kSizes) {
     for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
       for (const bool with_residual : {false, true}) {
@@ -179,7 +179,7 @@ void CheckBackward(Size size, GuardAt guard_at) {
   if (size.rows > 0) ExpectNear(ToDouble(p.dweight), dweight, SumBound(size.rows), "dweight");
 }
 
-TYPED_TEST(RmsNormEmulatorTest, BackwardFollowsTheReference) {
+TYPED_TEST(RmsNormCudaTest, BackwardFollowsTheReference) {
   for (const Size size : kSizes) {
     for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
       CheckBackward<TypeParam>(size, guard_at);
@@ -189,7 +189,7 @@ TYPED_TEST(RmsNormEmulatorTest, BackwardFollowsTheReference) {
 }
 
 // Columns that vectors divide, but one tensor at an address that they do not.
-TYPED_TEST(RmsNormEmulatorTest, AnyTensorMayBeUnaligned) {
+TYPED_TEST(RmsNormCudaTest, AnyTensorMayBeUnaligned) {
   for (int unaligned = 0; unaligned < 9; ++unaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
@@ -207,7 +207,7 @@ TYPED_TEST(RmsNormEmulatorTest, AnyTensorMayBeUnaligned) {
   }
 }
 
-TYPED_TEST(RmsNormEmulatorTest, AccumulatesAndWorksInPlace) {
+TYPED_TEST(RmsNormCudaTest, AccumulatesAndWorksInPlace) {
   Problem<TypeParam> p({5, 72}, GuardAt::kStart), plain({5, 72}, GuardAt::kStart);
   ASSERT_EQ(plain.Forward(true), absl::OkStatus());
   ASSERT_EQ(
@@ -235,7 +235,7 @@ TYPED_TEST(RmsNormEmulatorTest, AccumulatesAndWorksInPlace) {
   EXPECT_TRUE(SameBits(p.dy, dx));
 }
 
-TYPED_TEST(RmsNormEmulatorTest, TheSameBitsInEveryOrderOfThreads) {
+TYPED_TEST(RmsNormCudaTest, TheSameBitsInEveryOrderOfThreads) {
   for (const Size size : {Size{3, 1600}, Size{37, 33}, kManyRows}) {
     Problem<TypeParam> p(size, GuardAt::kStart);
     std::vector<TypeParam> y, dx;
