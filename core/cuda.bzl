@@ -15,9 +15,6 @@ _NVCC_OPTIONS = [
     "--ftz=false",
     "--prec-div=true",
     "--prec-sqrt=true",
-    # Lambdas of the host that are templates, and constexpr functions in kernels.
-    "--extended-lambda",
-    "--expt-relaxed-constexpr",
     "--Werror=all-warnings",
     "-Xcompiler=-fPIC,-Wall,-Werror",
 ]
