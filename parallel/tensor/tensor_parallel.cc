@@ -61,48 +61,53 @@ int64_t TensorParallel::FirstLocalToken(int64_t num_tokens) const {
   return sequence_parallel_ ? rank_ * NumLocalTokens(num_tokens) : 0;
 }
 
-absl::StatusOr<Tensor> TensorParallel::GatherTokens(const Context& ctx, const Tensor& x) const {
+absl::StatusOr<Tensor> TensorParallel::GatherTokens(const Context& ctx, const Tensor& x,
+                                                    CallSite site) const {
   if (!sequence_parallel_) return x;
   Shape shape = x.shape();
   shape[0] *= size_;
   const Tensor full = ctx.arena().Allocate(x.dtype(), shape);
   if (!Communicates(ctx)) return full;
-  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full)).Wait();
+  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full, {}, site)).Wait();
 }
 
-Pending<Tensor> TensorParallel::SumTokens(const Context& ctx, const Tensor& x,
-                                          const Tensor& y) const {
+Pending<Tensor> TensorParallel::SumTokens(const Context& ctx, const Tensor& x, const Tensor& y,
+                                          CallSite site) const {
   CHECK(sequence_parallel_ || x.raw() == y.raw())
       << "[tensor_parallel] an all-reduce is in place: x " << x.ToString() << ", y "
       << y.ToString();
   if (!Communicates(ctx)) return y;
   if (sequence_parallel_) {
-    return Profiled(ctx, "reduce_scatter", y, communicator().ReduceScatterSum(x, y));
+    return Profiled(ctx, "reduce_scatter", y, communicator().ReduceScatterSum(x, y, {}, site));
   }
-  return Profiled(ctx, "all_reduce", y, communicator().AllReduceSum(y));
+  return Profiled(ctx, "all_reduce", y, communicator().AllReduceSum(y, site));
 }
 
-Pending<Tensor> TensorParallel::SumTokensInPlace(const Context& ctx, const Tensor& x) const {
+Pending<Tensor> TensorParallel::SumTokensInPlace(const Context& ctx, const Tensor& x,
+                                                 CallSite site) const {
   const int64_t begin = FirstLocalToken(x.dim(0));
-  return SumTokens(ctx, x, x.Rows(begin, begin + NumLocalTokens(x.dim(0))));
+  return SumTokens(ctx, x, x.Rows(begin, begin + NumLocalTokens(x.dim(0))), site);
 }
 
-absl::StatusOr<Tensor> TensorParallel::GatherColumns(const Context& ctx, const Tensor& x) const {
+absl::StatusOr<Tensor> TensorParallel::GatherColumns(const Context& ctx, const Tensor& x,
+                                                     CallSite site) const {
   CHECK(x.rank() == 2 && x.dim(0) == 1) << "[tensor_parallel] columns of " << x.ToString();
   if (size_ == 1) return x;
   const Tensor full = ctx.arena().Allocate(x.dtype(), {1, x.dim(1) * size_});
   if (!Communicates(ctx)) return full;
-  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full)).Wait();
+  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full, {}, site)).Wait();
 }
 
-absl::Status TensorParallel::AllReduceSum(const Context& ctx, const Tensor& x) const {
+absl::Status TensorParallel::AllReduceSum(const Context& ctx, const Tensor& x,
+                                          CallSite site) const {
   if (!Communicates(ctx)) return absl::OkStatus();
-  return Profiled(ctx, "all_reduce", x, communicator().AllReduceSum(x)).Wait().status();
+  return Profiled(ctx, "all_reduce", x, communicator().AllReduceSum(x, site)).Wait().status();
 }
 
-absl::Status TensorParallel::AllReduceMax(const Context& ctx, const Tensor& x) const {
+absl::Status TensorParallel::AllReduceMax(const Context& ctx, const Tensor& x,
+                                          CallSite site) const {
   if (!Communicates(ctx)) return absl::OkStatus();
-  return Profiled(ctx, "all_reduce", x, communicator().AllReduceMax(x)).Wait().status();
+  return Profiled(ctx, "all_reduce", x, communicator().AllReduceMax(x, site)).Wait().status();
 }
 
 }  // namespace strake

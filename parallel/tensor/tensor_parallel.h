@@ -6,7 +6,7 @@
 //   GatherTokens                     x itself                 all-gather, [N, C]
 //   SumTokens                        all-reduce               reduce-scatter, to the rank's rows
 //
-// One rank, and a dry run, communicate nothing.
+// One rank, and a dry run, communicate nothing. Errors name the place of the call, `site`.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (operators f and g); Korthikanti et al.,
 // "Reducing Activation Recomputation in Large Transformer Models", 2022, section 4.2.2.
 #ifndef STRAKE_PARALLEL_TENSOR_TENSOR_PARALLEL_H_
@@ -19,6 +19,7 @@
 #include "core/base/pending.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "parallel/comm/call_site.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
@@ -48,21 +49,27 @@ class TensorParallel {
   int64_t FirstLocalToken(int64_t num_tokens) const;
 
   // x [N/T, C] -> [N, C], allocated from ctx.arena(); x itself without sequence parallelism.
-  absl::StatusOr<Tensor> GatherTokens(const Context& ctx, const Tensor& x) const;
+  absl::StatusOr<Tensor> GatherTokens(const Context& ctx, const Tensor& x,
+                                      CallSite site = CallSite::Here()) const;
 
   // Starts y [N/T, C] = the sum over ranks of the rank's rows of their x [N, C]; y may be those
   // rows. Without sequence parallelism y is x [N, C], summed in place.
-  Pending<Tensor> SumTokens(const Context& ctx, const Tensor& x, const Tensor& y) const;
+  Pending<Tensor> SumTokens(const Context& ctx, const Tensor& x, const Tensor& y,
+                            CallSite site = CallSite::Here()) const;
   // The same into x itself: the result is x, or the rank's rows of it.
-  Pending<Tensor> SumTokensInPlace(const Context& ctx, const Tensor& x) const;
+  Pending<Tensor> SumTokensInPlace(const Context& ctx, const Tensor& x,
+                                   CallSite site = CallSite::Here()) const;
 
   // The ranks' rows [1, C/T] side by side: [1, C], allocated from ctx.arena(); x itself on one
   // rank.
-  absl::StatusOr<Tensor> GatherColumns(const Context& ctx, const Tensor& x) const;
+  absl::StatusOr<Tensor> GatherColumns(const Context& ctx, const Tensor& x,
+                                       CallSite site = CallSite::Here()) const;
 
   // In place, the elementwise sum and maximum over ranks, whatever the layout of tokens.
-  absl::Status AllReduceSum(const Context& ctx, const Tensor& x) const;
-  absl::Status AllReduceMax(const Context& ctx, const Tensor& x) const;
+  absl::Status AllReduceSum(const Context& ctx, const Tensor& x,
+                            CallSite site = CallSite::Here()) const;
+  absl::Status AllReduceMax(const Context& ctx, const Tensor& x,
+                            CallSite site = CallSite::Here()) const;
 
  private:
   bool Communicates(const Context& ctx) const { return size_ > 1 && !ctx.dry_run(); }

@@ -1,6 +1,7 @@
 #include "parallel/tensor/tensor_parallel.h"
 
 #include <limits>
+#include <string>
 
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
@@ -190,6 +191,41 @@ TEST(TensorParallelTest, AnotherRanksErrorIsReturned) {
     }
     return absl::OkStatus();
   });
+}
+
+TEST(TensorParallelTest, ErrorsNameThePlaceOfTheCall) {
+  using Call = absl::Status (*)(const TensorParallel& tp, const Context& ctx, const Tensor& x);
+  constexpr Call kCalls[] = {
+      [](const auto& tp, const auto& ctx, const auto& x) {
+        return tp.GatherTokens(ctx, x).status();
+      },
+      [](const auto& tp, const auto& ctx, const auto& x) {
+        return tp.SumTokensInPlace(ctx, x).Wait().status();
+      },
+      [](const auto& tp, const auto& ctx, const auto& x) {
+        return tp.WithoutSequenceParallelism().SumTokens(ctx, x, x).Wait().status();
+      },
+      [](const auto& tp, const auto& ctx, const auto& x) {
+        return tp.GatherColumns(ctx, x.Rows(0, 1)).status();
+      },
+      [](const auto& tp, const auto& ctx, const auto& x) { return tp.AllReduceSum(ctx, x); },
+      [](const auto& tp, const auto& ctx, const auto& x) { return tp.AllReduceMax(ctx, x); },
+  };
+  for (const Call& call : kCalls) {
+    OnRanks(2, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+      const TensorParallel tp(mesh.communicator(MeshAxis::kTp), true);
+      TestTensor x(DType::kF32, {2, 1});
+      FillConstant(x, 1);
+      // Ranks that disagree are told of both calls.
+      const absl::Status status = tp.rank() == 0 ? call(tp, ctx, x) : tp.communicator().Barrier();
+      const std::string message(status.message());
+      const std::string here = " at parallel/tensor/tensor_parallel_test.cc:";
+      const size_t first = message.find(here);
+      EXPECT_NE(first, std::string::npos) << message;
+      EXPECT_NE(message.find(here, first + 1), std::string::npos) << message;
+      return absl::OkStatus();
+    });
+  }
 }
 
 TEST(TensorParallelDeathTest, Misuse) {
