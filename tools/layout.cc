@@ -71,7 +71,9 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
   options->Add("comm_check", &c->comm_check,
                "compare what ranks call, and the weights that they share after every step");
   options->Add("comm_timeout", &c->comm_timeout,
-               "seconds that a rank waits for the others before the run fails", Range{0.001, 1e6});
+               "seconds that a rank waits for another, which may be writing a file, before the run "
+               "fails",
+               Range{0.001, 1e6});
 }
 
 absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model) {
