@@ -1,7 +1,11 @@
 #include "core/testing/require_gpu.h"
 
+#include <cstdlib>
 #include <string>
 
+#include "core/device/cuda_runtime.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest-spi.h"
 #include "gtest/gtest.h"
 
 namespace strake::testing {
@@ -18,6 +22,35 @@ TEST(RequireGpuTest, ByArgumentOrByVariable) {
   EXPECT_FALSE(GpuIsRequired(Arguments("x"), "0"));
   EXPECT_TRUE(GpuIsRequired(Arguments("--require_gpu"), nullptr));
   EXPECT_TRUE(GpuIsRequired(Arguments("x"), "1"));
+}
+
+using ::testing::ScopedFakeTestPartResultReporter;
+using ::testing::TestPartResultArray;
+
+// What RequireGpu() says of a test, instead of saying it of this one.
+void AddVerdict(TestPartResultArray* results) {
+  const ScopedFakeTestPartResultReporter reporter(
+      ScopedFakeTestPartResultReporter::INTERCEPT_ONLY_CURRENT_THREAD, results);
+  RequireGpu();
+}
+
+TEST(RequireGpuTest, SkipsOrFailsWithTheReason) {
+  const std::string reason(SetCudaDevice(0).message());
+  TestPartResultArray verdicts;
+  unsetenv("STRAKE_REQUIRE_GPU");
+  AddVerdict(&verdicts);
+  setenv("STRAKE_REQUIRE_GPU", "1", 1);
+  AddVerdict(&verdicts);
+  if (reason.empty()) {
+    EXPECT_EQ(verdicts.size(), 0);
+    return;
+  }
+  ASSERT_EQ(verdicts.size(), 2);
+  EXPECT_TRUE(verdicts.GetTestPartResult(0).skipped());
+  EXPECT_TRUE(verdicts.GetTestPartResult(1).fatally_failed());
+  for (const int i : {0, 1}) {
+    EXPECT_THAT(verdicts.GetTestPartResult(i).message(), ::testing::HasSubstr(reason));
+  }
 }
 
 }  // namespace
