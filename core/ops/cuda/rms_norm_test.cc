@@ -1,4 +1,6 @@
 // The CUDA kernels of RMSNorm, under the emulator and on a GPU, against the reference in f64.
+#include "core/ops/cuda/rms_norm.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,7 +10,6 @@
 
 #include "core/base/dtype.h"
 #include "core/base/philox.h"
-#include "core/ops/cuda/rms_norm.h"
 #include "core/ops/reference/rms_norm.h"
 #include "core/testing/cuda_emulator.h"
 #include "core/testing/guarded_buffer.h"
