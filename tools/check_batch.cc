@@ -6,8 +6,10 @@
 
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
+#include "core/memory/parameter_arena.h"
 #include "models/hf_checkpoint.h"
 #include "models/initialize.h"
+#include "models/transformer.h"
 #include "tools/train_config.h"
 #include "tools/training_data.h"
 
@@ -41,6 +43,14 @@ absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
   STRAKE_RETURN_IF_ERROR(
       data->train_loader().Load(0, config.global_batch, batch.tokens, batch.targets));
   return batch;
+}
+
+absl::Status CheckInitFrom(const CheckCommand& command) {
+  if (command.config.init_from.empty()) return absl::OkStatus();
+  ParameterArena parameters;
+  const Transformer model(command.model, command.config.seq_len, &parameters);
+  STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
+  return LoadWeights(command.config.init_from, parameters);
 }
 
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {

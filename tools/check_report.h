@@ -14,8 +14,9 @@
 namespace strake {
 
 struct CheckReport {
-  std::vector<CheckLine> ops, model, layout;  // each in execution order; layout: with many ranks
-  std::optional<ShardCoverage> model_coverage, layout_coverage;
+  // Each in execution order; the layout's with more than one rank.
+  std::vector<CheckLine> ops = {}, model = {}, layout = {};
+  std::optional<ShardCoverage> model_coverage = {}, layout_coverage = {};
 
   int64_t num_lines() const;
   int64_t num_failures() const;

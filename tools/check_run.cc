@@ -191,6 +191,7 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   const CheckMemoryPlan plan = PlanCheckMemory(command);
   STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));
   STRAKE_ASSIGN_OR_RETURN(const StepBatch batch, LoadStepBatch(command));
+  STRAKE_RETURN_IF_ERROR(CheckInitFrom(command));
   PrintHeader(command, plan, screen);
 
   CheckReport report;

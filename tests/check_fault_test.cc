@@ -1,0 +1,529 @@
+// Planted faults: //tools:check finds each, names where it is, and exits with 1.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <ostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "models/sliced_models.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "tools/check_batch.h"
+#include "tools/check_config.h"
+#include "tools/check_model_ops.h"
+#include "tools/check_op.h"
+#include "tools/check_report.h"
+#include "tools/check_run.h"
+#include "tools/check_shards.h"
+#include "tools/check_step.h"
+#include "tools/engine.h"
+
+namespace strake {
+namespace {
+
+using ::testing::HasSubstr;
+using Tensors = std::vector<Tensor>;
+
+// Two layers of a model with every feature of its family; the vocabulary is padded on two ranks.
+CheckCommand Command(ModelFamily family, LayoutConfig layout = {}) {
+  CheckCommand command;
+  ModelConfig& c = command.model;
+  c.family = family;
+  c.vocab_size = 37;
+  c.max_positions = 8;
+  c.hidden_size = 16;
+  c.num_layers = 2;
+  c.num_heads = 4;
+  c.num_kv_heads = family == ModelFamily::kGpt2 ? 4 : 1;
+  c.head_dim = 4;
+  c.intermediate_size = 24;
+  c.initializer_range = 0.3;
+  command.config.seq_len = 8;
+  command.config.micro_batch = 2;
+  command.config.global_batch = 4 * layout.dp;
+  command.config.threads = 1;
+  command.config.layout = layout;
+  return command;
+}
+
+const std::vector<CheckCommand>& Commands() {
+  static const auto* commands = new std::vector<CheckCommand>{
+      Command(ModelFamily::kGpt2), Command(ModelFamily::kLlama),
+      Command(ModelFamily::kGpt2, {.tp = 2, .dp = 2, .sequence_parallel = true}),
+      Command(ModelFamily::kLlama, {.tp = 2, .zero = 1})};
+  return *commands;
+}
+
+Progress& Nowhere() {
+  static auto* stream = new std::ostream(nullptr);
+  static auto* nowhere = new Progress(stream, 0);
+  return *nowhere;
+}
+
+struct Subject {
+  explicit Subject(const CheckCommand& command) : command(command) {
+    auto loaded = LoadStepBatch(command);
+    CHECK(loaded.ok()) << loaded.status();
+    batch = std::move(*loaded);
+    const int64_t count = command.config.micro_batch * command.config.seq_len;
+    ops = ModelOps(command.RankOptions(), static_cast<int>(command.config.layout.tp),
+                   batch.tokens.tensor().Rows(0, count), batch.targets.tensor().Rows(0, count));
+  }
+
+  CheckReport CheckOpsOf(const std::vector<OpCheck>& table) const {
+    auto lines = CheckOps(command, table, &Nowhere());
+    CHECK(lines.ok()) << lines.status();
+    return {.ops = std::move(*lines)};
+  }
+
+  const CheckCommand command;
+  StepBatch batch;
+  std::vector<OpCheck> ops;
+};
+
+// `check` with another f32 implementation; the definition in f64 stays.
+OpCheck WithFault(const OpCheck& check, OpCheck::Run faulty) {
+  OpCheck copy = check;
+  copy.run = [run = check.run, faulty = std::move(faulty)](const Context& ctx, const Tensors& t) {
+    const bool checked = t[0].dtype() == DType::kF32 && !ctx.dry_run();
+    return checked ? faulty(ctx, t) : run(ctx, t);
+  };
+  return copy;
+}
+
+// Expects that the table with `faulty` in place of op `i` fails there, first and alone.
+void ExpectFound(const Subject& subject, size_t i, OpCheck faulty, const std::string& tensor) {
+  std::vector<OpCheck> table = subject.ops;
+  table[i] = std::move(faulty);
+  const CheckReport report = subject.CheckOpsOf(table);
+  SCOPED_TRACE(table[i].op + " " + tensor);
+  const CheckLine* first = report.FirstFailure();
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->name, table[i].op);
+  EXPECT_EQ(first->pass, PassName(table[i].pass));
+  EXPECT_EQ(first->tensor, tensor);
+  EXPECT_EQ(report.ExitCode(), 1);
+  EXPECT_THAT(report.Verdict(), HasSubstr("FAIL"));
+  EXPECT_THAT(report.Verdict(),
+              HasSubstr(absl::StrCat(first->name, " ", first->pass, ", ", tensor)));
+  EXPECT_THAT(report.Verdict(), HasSubstr(table[i].layers));
+}
+
+// body(i, j) for every tensor j that an op i of the table writes.
+void ForEachOutput(const Subject& subject, const std::function<void(size_t, size_t)>& body) {
+  for (size_t i = 0; i < subject.ops.size(); ++i) {
+    const std::vector<OpTensor>& tensors = subject.ops[i].tensors;
+    for (size_t j = 0; j < tensors.size(); ++j) {
+      if (tensors[j].role != OpRole::kInput) body(i, j);
+    }
+  }
+}
+
+TEST(CheckFaultTest, WithoutAFaultEveryOpPasses) {
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    const CheckReport report = subject.CheckOpsOf(subject.ops);
+    EXPECT_EQ(report.FirstFailure(), nullptr) << report.Verdict();
+    EXPECT_EQ(report.ExitCode(), 0);
+    EXPECT_GT(report.ops.size(), 30u);
+  }
+}
+
+TEST(CheckFaultTest, AWrongSignInAnyOutputOfAnyOp) {
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    ForEachOutput(subject, [&](size_t i, size_t j) {
+      const OpCheck& check = subject.ops[i];
+      ExpectFound(subject, i,
+                  WithFault(check,
+                            [&check, j](const Context& ctx, const Tensors& t) {
+                              const absl::Status status = check.run(ctx, t);
+                              for (int64_t k = 0; k < t[j].num_elements(); ++k) {
+                                t[j].data<float>()[k] *= -1;
+                              }
+                              return status;
+                            }),
+                  check.tensors[j].name);
+    });
+  }
+}
+
+// By one part in a thousand of the tensor's size.
+TEST(CheckFaultTest, OneWrongElementOfAnyOutputOfAnyOp) {
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    ForEachOutput(subject, [&](size_t i, size_t j) {
+      const OpCheck& check = subject.ops[i];
+      const OpCheck faulty = WithFault(check, [&check, j](const Context& ctx, const Tensors& t) {
+        const absl::Status status = check.run(ctx, t);
+        float* values = t[j].data<float>();
+        const int64_t count = t[j].num_elements();
+        float largest = 0;
+        for (int64_t k = 0; k < count; ++k) largest = std::max(largest, std::abs(values[k]));
+        values[count - 1] += 1e-3f * largest;
+        return status;
+      });
+      ExpectFound(subject, i, faulty, check.tensors[j].name);
+      std::vector<OpCheck> table = {faulty};
+      const CheckReport report = subject.CheckOpsOf(table);
+      const OpTensor& tensor = check.tensors[j];
+      EXPECT_EQ(report.FirstFailure()->index,
+                Coordinates(NumElements(tensor.shape) - 1, tensor.shape));
+    });
+  }
+}
+
+TEST(CheckFaultTest, AnOpThatDoesNothing) {
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    for (size_t i = 0; i < subject.ops.size(); ++i) {
+      const std::vector<OpTensor>& tensors = subject.ops[i].tensors;
+      size_t first = 0;
+      while (tensors[first].role == OpRole::kInput) ++first;
+      ExpectFound(subject, i,
+                  WithFault(subject.ops[i],
+                            [](const Context&, const Tensors&) { return absl::OkStatus(); }),
+                  tensors[first].name);
+    }
+  }
+}
+
+size_t Find(const Subject& subject, const std::string& op, Pass pass) {
+  for (size_t i = 0; i < subject.ops.size(); ++i) {
+    if (subject.ops[i].op == op && subject.ops[i].pass == pass) return i;
+  }
+  LOG(FATAL) << "no " << op;
+}
+
+// Each key head is taken for its neighbour.
+TEST(CheckFaultTest, AHeadOffByOne) {
+  const CheckCommand command = Command(ModelFamily::kGpt2);
+  const Subject subject(command);
+  const int64_t d = command.model.head_dim, width = command.model.hidden_size;
+  const auto rotate_keys = [=](const Tensor& qkv) {
+    float* values = qkv.data<float>();
+    for (int64_t row = 0; row < qkv.dim(0); ++row) {
+      float* keys = values + row * 3 * width + width;
+      std::rotate(keys, keys + d, keys + width);
+    }
+  };
+  const size_t forward = Find(subject, "causal_attention", Pass::kForward);
+  ExpectFound(subject, forward,
+              WithFault(subject.ops[forward],
+                        [&](const Context& ctx, const Tensors& t) {
+                          rotate_keys(t[0]);
+                          return subject.ops[forward].run(ctx, t);
+                        }),
+              "y");
+  const size_t backward = Find(subject, "causal_attention", Pass::kBackward);
+  ExpectFound(subject, backward,
+              WithFault(subject.ops[backward],
+                        [&](const Context& ctx, const Tensors& t) {
+                          const absl::Status status = subject.ops[backward].run(ctx, t);
+                          rotate_keys(t[4]);
+                          return status;
+                        }),
+              "dqkv");
+}
+
+// The table holds each call of a training step: none is left out.
+TEST(CheckFaultTest, TheTableCountsTheCallsOfAStep) {
+  const std::set<std::string> collectives = {"all_reduce", "all_gather", "reduce_scatter",
+                                             "gradient_reduction", "partial_gradients"};
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    std::map<std::pair<std::string, Pass>, int64_t> expected, actual;
+    for (const OpCheck& check : subject.ops) {
+      const bool softmax = absl::StartsWith(check.op, "softmax_");
+      expected[{softmax ? "softmax_cross_entropy" : check.op, check.pass}] += check.num_calls;
+    }
+    const int64_t count = command.config.micro_batch * command.config.seq_len;
+    const absl::Status status =
+        RunOnThreads(command.config.layout.sizes(), {}, [&](const Mesh& mesh) -> absl::Status {
+          STRAKE_ASSIGN_OR_RETURN(const auto engine,
+                                  MakeCheckEngine(command, command.RankOptions(), mesh));
+          OpProfile profile;
+          engine->context().set_profile(&profile);
+          const absl::Status done =
+              engine
+                  ->AccumulateGradients(subject.batch.tokens.tensor().Rows(0, count),
+                                        subject.batch.targets.tensor().Rows(0, count), 1, true)
+                  .status();
+          if (mesh.rank() != 0) return done;
+          for (const auto& [key, entry] : profile.entries()) {
+            if (collectives.count(key.first) == 0) actual[key] = entry.calls;
+          }
+          return done;
+        });
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(actual, expected);
+    EXPECT_GT(actual.size(), 10u);
+  }
+}
+
+std::unique_ptr<WholeStep> TruthOf(const Subject& subject) {
+  auto truth = ComputeWholeStep(subject.command, subject.batch, &Nowhere());
+  CHECK(truth.ok()) << truth.status();
+  return std::move(*truth);
+}
+
+// What every rank does with its mesh and its engine before the step.
+struct Plan {
+  std::function<Mesh(const Mesh&)> wrap = nullptr;
+  std::function<void(const Mesh&, Engine&)> change = nullptr;
+};
+
+// The layout's section with a fault.
+CheckReport CheckRanks(const Subject& subject, const WholeStep& truth, const Plan& plan) {
+  const CheckCommand& command = subject.command;
+  const MeshVector sizes = command.config.layout.sizes();
+  StepComparison comparison(&command, &subject.batch, &truth, command.RankOptions(), sizes,
+                            &Nowhere());
+  const absl::Status status =
+      RunOnThreads(sizes, {.timeout = std::chrono::seconds(30)}, [&](const Mesh& m) {
+        const auto run = [&](const Mesh& mesh) -> absl::Status {
+          STRAKE_ASSIGN_OR_RETURN(const auto engine,
+                                  MakeCheckEngine(command, command.RankOptions(), mesh));
+          if (plan.change != nullptr) plan.change(mesh, *engine);
+          return comparison.Run(*engine);
+        };
+        return plan.wrap == nullptr ? run(m) : run(plan.wrap(m));
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return {.layout = comparison.Lines(), .layout_coverage = comparison.Coverage()};
+}
+
+TEST(CheckFaultTest, WithoutAFaultRanksPass) {
+  for (const CheckCommand& command : Commands()) {
+    const Subject subject(command);
+    const auto truth = TruthOf(subject);
+    const CheckReport report = CheckRanks(subject, *truth, {});
+    EXPECT_EQ(report.FirstFailure(), nullptr) << report.Verdict();
+    const int64_t elements = NumParameters(command.model);
+    EXPECT_EQ(report.layout_coverage->num_elements, elements);
+    const LayoutConfig& layout = command.config.layout;
+    EXPECT_GE(report.layout_coverage->num_comparisons,
+              elements * (layout.zero > 0 ? 1 : layout.dp));
+    EXPECT_EQ(report.layout_coverage->num_comparisons > elements, layout.num_ranks() > 1);
+  }
+}
+
+// The layers are wired to another epsilon than the model's: no op is wrong, and no weight.
+TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
+  Subject subject(Command(ModelFamily::kLlama));
+  const auto truth = TruthOf(subject);
+  CheckCommand other = subject.command;
+  other.model.norm_eps = 0.01;
+  StepComparison comparison(&subject.command, &subject.batch, truth.get(), other.WholeOptions(),
+                            {1, 1, 1, 1}, &Nowhere());
+  const Mesh mesh = Mesh::SingleRank();
+  const auto engine = MakeCheckEngine(other, other.WholeOptions(), mesh);
+  ASSERT_TRUE(engine.ok());
+  ASSERT_TRUE(comparison.Run(**engine).ok());
+  CheckReport report = subject.CheckOpsOf(subject.ops);
+  report.model = comparison.Lines();
+  ASSERT_NE(report.FirstFailure(), nullptr);
+  EXPECT_EQ(report.FirstFailure()->name, "loss");
+  EXPECT_EQ(report.ExitCode(), 1);
+  EXPECT_THAT(report.Verdict(), HasSubstr("Every op is right by itself"));
+}
+
+// One of tensor-parallel, and one of data-parallel ranks, has an older shard.
+TEST(CheckFaultTest, AStaleShard) {
+  for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
+    const Subject subject(Command(family, {.tp = 2, .dp = 2}));
+    const auto truth = TruthOf(subject);
+    for (const int rank : {1, 2}) {
+      for (const size_t at : {0u, 3u, 8u}) {
+        std::string name;
+        const CheckReport report =
+            CheckRanks(subject, *truth, {.change = [&](const Mesh& mesh, Engine& engine) {
+                         if (mesh.rank() != rank) return;
+                         const Parameter& parameter = engine.parameters().parameters()[at];
+                         name = parameter.segments.back().name;
+                         parameter.value.data<float>()[parameter.shape.back() - 1] += 1e-6f;
+                       }});
+        ASSERT_NE(report.FirstFailure(), nullptr);
+        EXPECT_EQ(report.FirstFailure()->name, name);
+        EXPECT_EQ(report.FirstFailure()->tensor, "weight");
+        EXPECT_EQ(report.FirstFailure()->rank, rank);
+        EXPECT_EQ(report.ExitCode(), 1);
+        EXPECT_THAT(report.Verdict(), HasSubstr(name));
+        EXPECT_THAT(report.Verdict(), HasSubstr(absl::StrCat("on rank ", rank)));
+      }
+    }
+  }
+}
+
+// The calls that a rank makes, of which all ranks leave out one.
+struct Skip {
+  int64_t at = -1;
+  std::vector<std::string> calls;  // "tp all_reduce_sum"
+};
+
+class SkippingCommunicator : public Communicator {
+ public:
+  SkippingCommunicator(Communicator& inner, Skip* skip)
+      : Communicator(inner.rank(), inner.size(), inner.options()), inner_(inner), skip_(skip) {}
+  SkippingCommunicator(std::unique_ptr<Communicator> inner, Skip* skip)
+      : SkippingCommunicator(*inner, skip) {
+    owned_ = std::move(inner);
+  }
+  void Abort(const absl::Status& cause) override { inner_.Abort(cause); }
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    if (size() > 1) {
+      skip_->calls.push_back(absl::StrCat(axis(), " ", CollectiveName(call.kind)));
+      if (static_cast<int64_t>(skip_->calls.size()) - 1 == skip_->at) return nullptr;
+    }
+    const auto pending = std::make_shared<Pending<Tensor>>(Forward(call));
+    return [pending] { return pending->Wait().status(); };
+  }
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
+                                                           CommunicatorOptions options) override {
+    STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
+                            inner_.Split(call.color, call.key, options.axis, call.site));
+    return std::make_unique<SkippingCommunicator>(std::move(group), skip_);
+  }
+
+ private:
+  Pending<Tensor> Forward(const CollectiveCall& call) {
+    const auto tensor = [&](const void* buffer, int64_t count) {
+      return Tensor(const_cast<void*>(buffer), call.dtype, {count});
+    };
+    const int64_t piece = call.counts.empty() ? 0 : call.counts[rank()];
+    switch (call.kind) {
+      case CollectiveKind::kAllReduceSum:
+        return inner_.AllReduceSum(tensor(call.output, call.count), call.site);
+      case CollectiveKind::kAllReduceMax:
+        return inner_.AllReduceMax(tensor(call.output, call.count), call.site);
+      case CollectiveKind::kReduceScatterSum:
+        return inner_.ReduceScatterSum(tensor(call.input, call.count), tensor(call.output, piece),
+                                       call.counts, call.site);
+      case CollectiveKind::kAllGather:
+        return inner_.AllGather(tensor(call.input, piece), tensor(call.output, call.count),
+                                call.counts, call.site);
+      default:
+        LOG(FATAL) << "no collective of a training step: " << call.ToString();
+    }
+  }
+
+  std::unique_ptr<Communicator> owned_;
+  Communicator& inner_;
+  Skip* const skip_;
+};
+
+// Returns the first rank's calls.
+std::vector<std::string> RunWithout(const Subject& subject, const WholeStep& truth, int64_t at,
+                                    CheckReport* report) {
+  std::vector<Skip> skips(subject.command.config.layout.num_ranks(), Skip{at, {}});
+  *report = CheckRanks(subject, truth, {.wrap = [&](const Mesh& mesh) {
+                         std::array<std::unique_ptr<Communicator>, kNumMeshAxes> groups;
+                         for (int i = 0; i < kNumMeshAxes; ++i) {
+                           groups[i] = std::make_unique<SkippingCommunicator>(
+                               mesh.communicator(static_cast<MeshAxis>(i)), &skips[mesh.rank()]);
+                         }
+                         return Mesh(mesh.sizes(), mesh.rank(), std::move(groups));
+                       }});
+  return skips[0].calls;
+}
+
+// Every collective of a step is missed, but for two whose result says nothing about numbers:
+// whether a rank wants to stop, and the weights after an update of learning rate 0.
+TEST(CheckFaultTest, AnyMissingCollective) {
+  for (const LayoutConfig& layout :
+       {LayoutConfig{.tp = 2, .dp = 2}, LayoutConfig{.tp = 2, .dp = 2, .zero = 2},
+        LayoutConfig{.tp = 4, .sequence_parallel = true}}) {
+    for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
+      const Subject subject(Command(family, layout));
+      const auto truth = TruthOf(subject);
+      CheckReport report;
+      const std::vector<std::string> calls = RunWithout(subject, *truth, -1, &report);
+      EXPECT_EQ(report.ExitCode(), 0) << report.Verdict();
+      ASSERT_GT(calls.size(), 20u);
+      std::vector<std::string> missed;
+      for (size_t at = 0; at < calls.size(); ++at) {
+        RunWithout(subject, *truth, static_cast<int64_t>(at), &report);
+        if (report.ExitCode() == 0) missed.push_back(calls[at]);
+        if (report.ExitCode() == 1) {
+          EXPECT_THAT(report.Verdict(), HasSubstr("look at the collectives"));
+        }
+      }
+      std::vector<std::string> expected = {"tp all_reduce_sum"};
+      if (layout.zero > 0) expected.insert(expected.begin(), "dp all_gather");
+      EXPECT_EQ(missed, expected);
+    }
+  }
+}
+
+ShardCoverage CoverageOf(const std::function<void(int rank, ParameterArena&)>& change,
+                         const std::vector<int>& ranks) {
+  const ModelConfig config = Command(ModelFamily::kGpt2).model;
+  const auto whole = testing::SlicedParameters(config, 0, 1);
+  CHECK(whole->Allocate(DType::kF64, false).ok());
+  const WholeTensors truth(*whole, whole->values());
+  ShardComparison comparison(&truth, /*dp_copies=*/1);
+  for (const int rank : ranks) {
+    const auto arena = testing::SlicedParameters(config, rank, 2);
+    CHECK(arena->Allocate(DType::kF32, false).ok());
+    change(rank, *arena);
+    comparison.Add(rank, *arena, {0, arena->num_elements()}, arena->values());
+  }
+  return comparison.Coverage();
+}
+
+TEST(CheckFaultTest, CoverageCountsEachElementOncePerHolder) {
+  const auto nothing = [](int, ParameterArena&) {};
+  const int64_t elements = NumParameters(Command(ModelFamily::kGpt2).model);
+  const ShardCoverage all = CoverageOf(nothing, {0, 1});
+  EXPECT_EQ(all.num_elements, elements);
+  EXPECT_EQ(all.num_missed, 0);
+  EXPECT_EQ(all.num_different, 0);
+  EXPECT_EQ(all.num_dirty, 0);
+  // A rank that is not there, and one that is there twice.
+  EXPECT_GT(CoverageOf(nothing, {0}).num_missed, elements / 2);
+  EXPECT_GT(CoverageOf(nothing, {0, 1, 1}).num_missed, elements / 2);
+}
+
+TEST(CheckFaultTest, HoldersThatDisagreeAndDirtyPadding) {
+  const auto replica = [](int rank, ParameterArena& arena) {
+    for (const Parameter& p : arena.parameters()) {
+      if (rank == 1 && p.name() == "transformer.ln_f.bias") p.value.data<float>()[3] = -0.0f;
+    }
+  };
+  EXPECT_EQ(CoverageOf(replica, {0, 1}).num_different, 1);
+  const auto padding = [](int rank, ParameterArena& arena) {
+    const Parameter& table = arena.parameters()[0];
+    if (rank == 1) table.value.data<float>()[table.num_elements() - 1] = 1e-30f;
+  };
+  EXPECT_EQ(CoverageOf(padding, {0, 1}).num_dirty, 1);
+}
+
+TEST(CheckFaultTest, MemoryIsComparedBeforeAnythingRuns) {
+  const CheckMemoryPlan plan = PlanCheckMemory(Command(ModelFamily::kGpt2, {.tp = 2}));
+  EXPECT_GT(plan.ops_bytes, 0u);
+  EXPECT_GT(plan.layout_bytes, plan.model_bytes / 2);
+  EXPECT_TRUE(CheckMemoryFor(plan, plan.peak_bytes()).ok());
+  const absl::Status status = CheckMemoryFor(plan, plan.peak_bytes() - 1);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the check needs "));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(" are free; choose a smaller --model"));
+}
+
+}  // namespace
+}  // namespace strake
