@@ -3,10 +3,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/comm/threads_communicator.h"
 
 namespace strake {
@@ -17,21 +19,29 @@ absl::Status RunOnThreads(const MeshVector& sizes, const CommunicatorOptions& op
   std::vector<std::optional<Mesh>> meshes(worlds.size());
   std::mutex mutex;
   absl::Status first_error;
-  const auto run = [&](size_t rank) {
-    const absl::Status status = [&] {
-      absl::StatusOr<Mesh> mesh = Mesh::Create(sizes, *worlds[rank]);
-      if (!mesh.ok()) return mesh.status();
-      return body(meshes[rank].emplace(*std::move(mesh)));
-    }();
-    if (status.ok()) return;
+  const auto fail = [&](size_t rank, const absl::Status& status) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
       if (first_error.ok()) first_error = status;
     }
     worlds[rank]->Abort(status);
   };
+  const auto run = [&](size_t rank) {
+    const absl::Status status = [&] {
+      absl::StatusOr<Mesh> mesh = Mesh::Create(sizes, *worlds[rank]);
+      if (!mesh.ok()) return mesh.status();
+      return body(meshes[rank].emplace(*std::move(mesh)));
+    }();
+    if (!status.ok()) fail(rank, status);
+  };
   std::vector<std::thread> threads;
-  for (size_t rank = 1; rank < worlds.size(); ++rank) threads.emplace_back(run, rank);
+  try {
+    for (size_t rank = 1; rank < worlds.size(); ++rank) threads.emplace_back(run, rank);
+  } catch (const std::system_error& error) {
+    fail(/*rank=*/0, absl::ResourceExhaustedError(absl::StrCat(
+                         "the system gives no thread to rank ", threads.size() + 1, " of ",
+                         worlds.size(), " (", error.what(), "); run fewer ranks in a process")));
+  }
   run(0);
   for (std::thread& thread : threads) thread.join();
   return first_error;
