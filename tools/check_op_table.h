@@ -1,0 +1,139 @@
+// OpTable: what ModelOps() is made by; mirrors models/.
+//
+// Each op of a model has a function that adds its forward call, one that adds its backward call,
+// and a place in the order of both passes (check_model_ops.cc). A part of a layer is called as in
+// models/: "qkv", "mlp up".
+#ifndef STRAKE_TOOLS_CHECK_OP_TABLE_H_
+#define STRAKE_TOOLS_CHECK_OP_TABLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "core/ops/attention_shape.h"
+#include "core/ops/vocab_slice.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
+#include "models/model_config.h"
+#include "parallel/tensor/shard.h"
+#include "tools/check_op.h"
+#include "tools/engine_options.h"
+
+namespace strake {
+
+using Tensors = std::vector<Tensor>;
+
+// The scales of a model that has just been made: a residual stream of unit variance that is not
+// centred, weights as small as initial ones.
+inline constexpr double kResidualMean = 0.5;
+inline constexpr double kWeightStddev = 0.02;
+
+// See RoundingTolerance().
+struct Rounding {
+  double num_terms, num_roundings;
+};
+inline constexpr Rounding kExact = {0, 0};
+
+inline OpTensor In(const char* name, Shape shape, double mean = 0, double stddev = 1) {
+  return {.name = name, .shape = std::move(shape), .mean = mean, .stddev = stddev};
+}
+inline OpTensor Out(const char* name, Shape shape, Rounding rounding) {
+  return {.name = name,
+          .shape = std::move(shape),
+          .role = OpRole::kOutput,
+          .num_terms = rounding.num_terms,
+          .num_roundings = rounding.num_roundings};
+}
+inline OpTensor InOut(OpTensor in, Rounding rounding) {
+  in.role = OpRole::kInOut;
+  in.num_terms = rounding.num_terms;
+  in.num_roundings = rounding.num_roundings;
+  return in;
+}
+inline OpTensor Weight(const char* name, Shape shape) {
+  return In(name, std::move(shape), 0, kWeightStddev);
+}
+// A gradient that is added to.
+inline OpTensor Grad(const char* name, Shape shape, double num_terms, double num_roundings = 3) {
+  return InOut(In(name, std::move(shape)), {num_terms, num_roundings});
+}
+
+class OpTable {
+ public:
+  // As ModelOps().
+  OpTable(const EngineOptions& options, int tp, const Tensor& tokens, const Tensor& targets);
+
+  std::vector<OpCheck> Build();
+
+ private:
+  void Forward();
+  void Backward();
+
+  int64_t attention_width() const { return heads_.num_heads * heads_.head_dim; }
+  int64_t qkv_width() const { return (heads_.num_heads + 2 * heads_.num_kv_heads) * c_.head_dim; }
+  int64_t mlp_width() const { return c_.intermediate_size / tp_; }
+  int64_t up_width() const { return mlp_width() * (gpt2_ ? 1 : 2); }
+  int64_t vocab_width() const { return VocabShard(c_.vocab_size, tp_, 0).held.size(); }
+
+  void Add(OpCheck check, const std::string& variant = "");
+  // body(rank, num_calls) for the first rank, and the last, whose calls are not counted.
+  template <typename Body>
+  void ForEndRanks(const Body& body) {
+    body(0, 1);
+    if (tp_ > 1) body(tp_ - 1, 0);
+  }
+  VocabSlice Slice(int rank) const {
+    return {.vocab_size = c_.vocab_size, .begin = VocabShard(c_.vocab_size, tp_, rank).held.begin};
+  }
+
+  std::string At(const char* layer, int rank) const {
+    return rank == 0 ? layer : absl::StrCat(layer, " of the last rank");
+  }
+
+  void AddEmbedding();
+  void AddNorm(const std::string& layer, int64_t num_calls);
+  void AddProduct(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
+                  bool transposed);
+  void AddBias(const std::string& layer, int64_t rows, int64_t columns);
+  void AddRope(Pass pass);
+  void AddAttention();
+  void AddResidual(const std::string& layer);
+  void AddActivation();
+  void AddLoss();
+  void AddSlicedLoss();
+
+  void AddLossBackward();
+  void AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
+                          bool transposed);
+  void AddProductInput(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
+                       bool transposed);
+  void AddProductWeight(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
+                        bool transposed);
+  void AddBiasBackward(const std::string& layer, int64_t rows, int64_t columns);
+  void AddNormBackward(const std::string& layer, int64_t num_calls, bool accumulate);
+  void AddAttentionBackward();
+  void AddActivationBackward();
+  void AddEmbeddingBackward();
+
+  const ModelConfig& c_;
+  const bool gpt2_;
+  const int tp_;
+  const Tensor tokens_, targets_;
+  const int64_t seq_len_;
+  const int64_t n_;        // tokens of a micro-batch
+  const int64_t local_n_;  // those of the rank's residual stream
+  const int64_t layers_;
+  AttentionShape heads_;
+  std::shared_ptr<TensorBuffer> rope_table_;
+
+  std::vector<OpCheck> checks_;
+  absl::flat_hash_map<std::string, size_t> index_;  // in checks_, by KeyOf()
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CHECK_OP_TABLE_H_

@@ -1,0 +1,140 @@
+#include <cmath>
+
+#include "core/ops/embedding.h"
+#include "core/ops/position_embedding.h"
+#include "core/ops/softmax_cross_entropy.h"
+#include "tools/check_op_table.h"
+
+namespace strake {
+
+void OpTable::AddEmbedding() {
+  const int64_t c = c_.hidden_size;
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    const VocabSlice slice = Slice(rank);
+    Add({.op = "embedding",
+         .layers = At("tokens", rank),
+         .num_calls = num_calls,
+         .tensors = {Weight("table", {vocab_width(), c}), Out("y", {n_, c}, kExact)},
+         .run = [tokens = tokens_, slice](
+                    const Context& ctx,
+                    const Tensors& t) { return EmbeddingForward(ctx, tokens, slice, t[0], t[1]); }},
+        absl::StrCat(slice.begin));
+  });
+  if (!gpt2_) return;
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    const int64_t offset = local_n_ < n_ ? rank * local_n_ : 0;
+    Add({.op = "position_embedding",
+         .layers = At("positions", rank),
+         .num_calls = num_calls,
+         .tensors = {Weight("positions", {c_.max_positions, c}),
+                     InOut(Weight("y", {local_n_, c}), {0, 1})},
+         .run =
+             [period = seq_len_, offset](const Context& ctx, const Tensors& t) {
+               return PositionEmbeddingForward(ctx, t[0], period, offset, t[1]);
+             }},
+        absl::StrCat(offset % seq_len_));
+  });
+}
+
+// All tokens may be the same one.
+void OpTable::AddEmbeddingBackward() {
+  const int64_t c = c_.hidden_size;
+  if (gpt2_) {
+    ForEndRanks([&](int rank, int64_t num_calls) {
+      const int64_t offset = local_n_ < n_ ? rank * local_n_ : 0;
+      Add({.op = "position_embedding",
+           .pass = Pass::kBackward,
+           .layers = At("positions", rank),
+           .num_calls = num_calls,
+           .tensors = {In("dy", {local_n_, c}),
+                       Grad("dpositions", {c_.max_positions, c}, static_cast<double>(local_n_))},
+           .run =
+               [period = seq_len_, offset](const Context& ctx, const Tensors& t) {
+                 return PositionEmbeddingBackward(ctx, t[0], period, offset, t[1]);
+               }},
+          absl::StrCat(offset % seq_len_));
+    });
+  }
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    const VocabSlice slice = Slice(rank);
+    Add({.op = "embedding",
+         .pass = Pass::kBackward,
+         .layers = At("tokens", rank),
+         .num_calls = num_calls,
+         .tensors = {In("dy", {n_, c}),
+                     Grad("dtable", {vocab_width(), c}, static_cast<double>(n_))},
+         .run =
+             [tokens = tokens_, slice](const Context& ctx, const Tensors& t) {
+               return EmbeddingBackward(ctx, t[0], tokens, slice, t[1]);
+             }},
+        absl::StrCat(slice.begin));
+  });
+}
+
+// A sum of exponentials, which is positive, and a logarithm.
+void OpTable::AddLoss() {
+  const Rounding rounding = {static_cast<double>(c_.vocab_size), 8};
+  Add({.op = "softmax_cross_entropy",
+       .layers = "loss",
+       .num_calls = 1,
+       .tensors = {In("logits", {n_, c_.vocab_size}), Out("loss", {n_}, rounding),
+                   Out("lse", {n_}, rounding)},
+       .run = [targets = targets_](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyForward(ctx, t[0], targets, t[1], t[2]);
+       }});
+}
+
+void OpTable::AddSlicedLoss() {
+  const int64_t v = vocab_width();
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    Add({.op = "softmax_slice_max",
+         .layers = At("loss", rank),
+         .num_calls = num_calls,
+         .tensors = {In("logits", {n_, v}), Out("max", {n_}, kExact)},
+         .run = [slice = Slice(rank)](
+                    const Context& ctx,
+                    const Tensors& t) { return SoftmaxSliceMax(ctx, t[0], slice, t[1]); }},
+        absl::StrCat(rank));
+  });
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    Add({.op = "softmax_slice_sums",
+         .layers = At("loss", rank),
+         .num_calls = num_calls,
+         .tensors = {In("logits", {n_, v}), In("max", {n_}, 3, 0.1),
+                     Out("sums", {2, n_}, {static_cast<double>(v), 8})},
+         .run =
+             [slice = Slice(rank), targets = targets_](const Context& ctx, const Tensors& t) {
+               return SoftmaxSliceSums(ctx, t[0], targets, slice, t[1], t[2]);
+             }},
+        absl::StrCat(rank));
+  });
+  Add({.op = "softmax_from_sums",
+       .layers = "loss",
+       .num_calls = 1,
+       .tensors = {In("max", {n_}, 3, 0.1), In("sums", {2, n_}, 8, 0.5), Out("loss", {n_}, {0, 4}),
+                   Out("lse", {n_}, {0, 4})},
+       .run = [](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyFromSums(ctx, t[0], t[1], t[2], t[3]);
+       }});
+}
+
+// A relative error of a probability is an absolute error of logit and lse, which are a few units.
+void OpTable::AddLossBackward() {
+  const double log_vocab = std::log(static_cast<double>(c_.vocab_size));
+  ForEndRanks([&](int rank, int64_t num_calls) {
+    Add({.op = "softmax_cross_entropy",
+         .pass = Pass::kBackward,
+         .layers = At("loss", rank),
+         .num_calls = num_calls,
+         .tensors = {In("lse", {n_}, log_vocab + 0.5, 0.1),
+                     InOut(In("logits", {n_, vocab_width()}), {0, 8 + log_vocab})},
+         .run =
+             [slice = Slice(rank), targets = targets_, scale = 1.0 / n_](const Context& ctx,
+                                                                         const Tensors& t) {
+               return SoftmaxCrossEntropyBackward(ctx, targets, t[0], scale, slice, t[1]);
+             }},
+        absl::StrCat(rank));
+  });
+}
+
+}  // namespace strake
