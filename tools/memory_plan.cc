@@ -114,6 +114,21 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
           .activation_bytes = plan.peak_bytes()};
 }
 
+size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
+  const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
+  if (sizes.tp == 1 && !sharded_state) return 0;
+  ParameterArena whole, part;
+  const Transformer whole_model(options.model, /*max_seq_len=*/1, &whole);
+  const Transformer part_model(options.model, /*max_seq_len=*/1, &part,
+                               TensorParallel::Planned(0, sizes.tp));
+  int64_t most = 0;
+  for (size_t i = 0; i < whole.parameters().size(); ++i) {
+    const int64_t part_elements = sizes.tp == 1 ? 0 : part.parameters()[i].num_elements();
+    most = std::max(most, whole.parameters()[i].num_elements() + part_elements);
+  }
+  return most * DTypeSize(options.dtype);
+}
+
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
                          int num_local_ranks) {
   // Where the system does not say: what x86-64 can address.
@@ -124,13 +139,16 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
                      sizes);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
-  if (plan.total_bytes() * num_local_ranks <= available) return absl::OkStatus();
-  return NotEnough(absl::StrCat(FormatBytes(double(plan.total_bytes()) * num_local_ranks),
-                                " of memory (weights ", FormatBytes(plan.parameter_bytes),
-                                ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
-                                FormatBytes(plan.optimizer_bytes), ", activations ",
-                                FormatBytes(plan.activation_bytes), OnEachOf(num_local_ranks), ")"),
-                   available, sizes);
+  const size_t checkpoint = CheckpointBytes(options, sizes);
+  const size_t total = plan.total_bytes() * num_local_ranks + checkpoint;
+  if (total <= available) return absl::OkStatus();
+  return NotEnough(
+      absl::StrCat(FormatBytes(total), " of memory (weights ", FormatBytes(plan.parameter_bytes),
+                   ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
+                   FormatBytes(plan.optimizer_bytes), ", activations ",
+                   FormatBytes(plan.activation_bytes), OnEachOf(num_local_ranks),
+                   checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
+      available, sizes);
 }
 
 }  // namespace strake

@@ -25,6 +25,10 @@ struct MemoryPlan {
 // Of rank `rank` of a mesh of these sizes.
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
+// What the first rank allocates besides while it gathers a checkpoint: the largest parameter,
+// whole, and a rank's part of it, where it is cut.
+size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
+
 // ResourceExhausted, with both figures, where `num_local_ranks` ranks like the first one need more
 // memory than this machine has available. To be called before ranks are started.
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,

@@ -1,0 +1,56 @@
+#include "tools/memory_plan.h"
+
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+
+namespace strake {
+namespace {
+
+EngineOptions Options(int zero) {
+  EngineOptions options;
+  options.model = *ModelPreset("llama-tiny");
+  options.seq_len = 8;
+  options.micro_batch = 1;
+  options.gradients.zero = zero;
+  return options;
+}
+
+TEST(CheckpointBytesTest, NothingWhereTheFirstRankHoldsAll) {
+  EXPECT_EQ(CheckpointBytes(Options(0), {1, 1, 1, 1}), 0);
+  EXPECT_EQ(CheckpointBytes(Options(1), {1, 1, 1, 1}), 0);
+  EXPECT_EQ(CheckpointBytes(Options(0), {3, 1, 1, 1}), 0);
+}
+
+TEST(CheckpointBytesTest, TheLargestParameterAndAPartOfIt) {
+  // gate and up, side by side, are the largest: [C, 2 F].
+  const ModelConfig model = Options(0).model;
+  const size_t largest = 4 * model.hidden_size * 2 * model.intermediate_size;
+  EXPECT_EQ(CheckpointBytes(Options(1), {2, 1, 1, 1}), largest);
+  EXPECT_EQ(CheckpointBytes(Options(0), {1, 1, 1, 2}), largest + largest / 2);
+  EXPECT_EQ(CheckpointBytes(Options(2), {2, 1, 1, 4}), largest + largest / 4);
+}
+
+TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
+  EXPECT_TRUE(CheckMemory(Options(0), {1, 1, 1, 2}, 2).ok());
+  EngineOptions huge = Options(0);
+  huge.micro_batch = 1 << 16;
+  huge.seq_len = 2048;
+  const absl::Status status = CheckMemory(huge, {1, 1, 1, 2}, 2);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+}
+
+TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
+  const MemoryPlan whole = PlanMemory(Options(0), {1, 1, 1, 1}, 0);
+  const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);
+  EXPECT_EQ(zero1.parameter_bytes, whole.parameter_bytes);
+  EXPECT_EQ(zero1.gradient_bytes, whole.gradient_bytes);
+  // Ranges are cut at multiples of 64 elements.
+  EXPECT_NEAR(zero1.optimizer_bytes, whole.optimizer_bytes / 2.0, 2 * 64 * 4);
+  const MemoryPlan tp = PlanMemory(Options(0), {1, 1, 1, 4}, 0);
+  EXPECT_LT(tp.parameter_bytes, whole.parameter_bytes / 3);
+  EXPECT_GT(tp.parameter_bytes, whole.parameter_bytes / 4);
+  EXPECT_LT(tp.activation_bytes, whole.activation_bytes);
+}
+
+}  // namespace
+}  // namespace strake
