@@ -1,0 +1,58 @@
+// Part of kernels' .cu files: y[i] = Op()(inputs[i]...), computed in f32.
+//
+// Traffic: every input is read and y written, once. y may be any of the inputs.
+#ifndef STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
+#define STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
+
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/vectorize.h"
+
+namespace strake::cuda {
+
+inline constexpr int kElementwiseThreads = 256;
+// Of one thread, loaded before the first is used: what fills HBM even with one input.
+inline constexpr int kElementwiseVectors = 2;
+
+// Block b takes the kElementwiseThreads * kElementwiseVectors vectors from b times that many on;
+// block 0 also the last size % kWidth elements.
+template <typename Op, typename T, int kWidth, typename... Inputs>
+__global__ void __launch_bounds__(kElementwiseThreads)
+    ElementwiseKernel(int64_t size, T* y, const Inputs*... inputs) {
+  const int64_t vectors = size / kWidth;
+  const int64_t first =
+      int64_t{blockIdx.x} * kElementwiseVectors * kElementwiseThreads + threadIdx.x;
+  const auto apply = [](const Vec<Inputs, kWidth>&... values) {
+    Vec<T, kWidth> result = {};
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) result.at[i] = FromFloat<T>(Op()(ToFloat(values.at[i])...));
+    return result;
+  };
+  if (first + kElementwiseThreads < vectors) {
+    static_assert(kElementwiseVectors == 2);
+    const int64_t at = first * kWidth, next = (first + kElementwiseThreads) * kWidth;
+    const Vec<T, kWidth> results[] = {apply(LoadVec<kWidth>(inputs + at)...),
+                                      apply(LoadVec<kWidth>(inputs + next)...)};
+    StoreVec(y + at, results[0]);
+    StoreVec(y + next, results[1]);
+  } else if (first < vectors) {
+    StoreVec(y + first * kWidth, apply(LoadVec<kWidth>(inputs + first * kWidth)...));
+  }
+  if (blockIdx.x == 0 && threadIdx.x < size % kWidth) {
+    const int64_t i = vectors * kWidth + threadIdx.x;
+    y[i] = FromFloat<T>(Op()(ToFloat(inputs[i])...));
+  }
+}
+
+template <typename Op, typename T, typename... Inputs>
+absl::Status Elementwise(CudaStream stream, int64_t size, T* y, const Inputs*... inputs) {
+  if (size == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(0, {y, inputs...}), [&]<int kWidth>() {
+    const int64_t per_block = int64_t{kElementwiseVectors} * kElementwiseThreads * kWidth;
+    return Launch<ElementwiseKernel<Op, T, kWidth, Inputs...>>(
+        stream, (size + per_block - 1) / per_block, kElementwiseThreads, 0, size, y, inputs...);
+  });
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_

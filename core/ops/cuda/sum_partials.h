@@ -1,0 +1,48 @@
+// Part of kernels' .cu files: sums over rows. A first kernel leaves partial sums, one row of them
+// per group of rows; SumPartials adds these up. No atomics: the order, and so the bits, are fixed.
+#ifndef STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
+#define STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
+
+#include "core/cuda/portable.h"
+
+namespace strake::cuda {
+
+// Partial sums, at most one per row: what fills an H200 (132 multiprocessors) while the partials,
+// about 4 MB, stay in its L2. No property of the device: the bits depend on it. 0 columns: 0.
+inline int64_t NumPartials(int64_t rows, int64_t columns) {
+  if (columns == 0) return 0;
+  const int64_t by_size = (int64_t{1} << 20) / columns;
+  const int64_t filling = by_size < 132 ? 132 : by_size > 16 * 132 ? 16 * 132 : by_size;
+  return rows < filling ? rows : filling;
+}
+
+// to[c] += sum_p partials[p, c]. A block of (32, 32) threads takes 32 columns: row y of it adds
+// every 32nd partial from y on, then warp y adds the 32 sums of column y.
+static __global__ void SumPartialsKernel(const float* partials, int num_partials, int columns,
+                                         float* to) {
+  // 33: the lanes of a warp read a column of it from 32 banks.
+  __shared__ Shared<float, kWarpSize*(kWarpSize + 1)> tile;
+  const int first = blockIdx.x * kWarpSize;
+  float sum = 0;
+  if (first + threadIdx.x < columns) {
+    const float* column = partials + first + threadIdx.x;
+#pragma unroll 4
+    for (int p = threadIdx.y; p < num_partials; p += kWarpSize) sum += column[int64_t{p} * columns];
+  }
+  tile[threadIdx.y * (kWarpSize + 1) + threadIdx.x] = sum;
+  __syncthreads();
+  sum = WarpSum(tile[threadIdx.x * (kWarpSize + 1) + threadIdx.y]);
+  if (threadIdx.x == 0 && first + threadIdx.y < columns) to[first + threadIdx.y] += sum;
+}
+
+// to [columns] += the column sums of partials [num_partials, columns].
+inline absl::Status SumPartials(CudaStream stream, const float* partials, int64_t num_partials,
+                                int64_t columns, float* to) {
+  return Launch<SumPartialsKernel>(stream, (columns + kWarpSize - 1) / kWarpSize,
+                                   dim3(kWarpSize, kWarpSize), 0, partials, num_partials, columns,
+                                   to);
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
