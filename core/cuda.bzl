@@ -149,7 +149,7 @@ def strake_cuda_kernel(name, deps = []):
         deps = deps,
     )
 
-def strake_cuda_kernel_test(name, srcs = [], deps = []):
+def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
     """The test cuda/NAME_test.cc of strake_cuda_kernel NAME, twice.
 
     NAME_emulator_test runs the kernels on the CPU; NAME_gpu_test runs the same cases on a GPU, and
@@ -163,14 +163,14 @@ def strake_cuda_kernel_test(name, srcs = [], deps = []):
     strake_cc_test(
         name = name + "_emulator_test",
         srcs = srcs,
-        copts = NUMERIC_COPTS,
+        copts = NUMERIC_COPTS + copts,
         tags = ["no_tsan"],  # fibres
         deps = deps + [":%s_emulated" % name],
     )
     strake_cc_test(
         name = name + "_gpu_test",
         srcs = srcs,
-        copts = NUMERIC_COPTS,
+        copts = NUMERIC_COPTS + copts,
         # Bazel must not remember what another day's machine had.
         tags = ["external", "gpu"],
         deps = deps + [
