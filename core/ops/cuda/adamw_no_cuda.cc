@@ -1,0 +1,12 @@
+// adamw.h in a build without CUDA.
+#include "core/device/no_cuda.h"
+#include "core/ops/cuda/adamw.h"
+
+namespace strake::cuda {
+
+absl::Status AdamWUpdate(CudaStream, const AdamWScalars*, bool, const float*, int64_t, float*,
+                         float*, float*, Bf16*) {
+  return NoCuda();
+}
+
+}  // namespace strake::cuda
