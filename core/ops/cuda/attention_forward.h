@@ -7,7 +7,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
 #include <type_traits>
 
 #include "absl/status/status.h"
@@ -16,6 +15,7 @@
 #include "core/cuda/stream.h"
 #include "core/ops/attention_shape.h"
 #include "core/ops/cuda/attention_tiles.h"
+#include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
 
@@ -30,13 +30,6 @@ struct AttentionInputs {
   float scale;
   bool aligned;  // rows of heads are, to 16 bytes
 };
-
-template <typename T>
-bool AlignedHeads(int64_t head_dim, std::initializer_list<const void*> pointers) {
-  bool aligned = head_dim % kVecWidth<T> == 0;
-  for (const void* p : pointers) aligned &= reinterpret_cast<uintptr_t>(p) % kVecBytes == 0;
-  return aligned;
-}
 
 template <typename T>
 AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shape) {
@@ -55,7 +48,7 @@ AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shap
           .num_queries = static_cast<int>(shape.seq_len),
           .past = 0,
           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim))),
-          .aligned = AlignedHeads<T>(head_dim, {qkv})};
+          .aligned = Vectorizes<T>(head_dim, {qkv})};
 }
 
 // launch(std::integral_constant<int, kDims>) for the least kDims that holds the head.

@@ -2,6 +2,7 @@
 #include "core/ops/cuda/attention_forward.h"
 #include "core/ops/cuda/attention_tiles.h"
 #include "core/ops/cuda/cached_attention.h"
+#include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
 namespace {
@@ -69,7 +70,7 @@ absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t 
   const int64_t columns = kv_heads * fused.head_dim, count = fused.num_queries * columns;
   T* const k_to = k_cache + past * columns;
   T* const v_to = v_cache + past * columns;
-  const bool aligned = AlignedHeads<T>(fused.head_dim, {fused.q, k_to, v_to});
+  const bool aligned = Vectorizes<T>(fused.head_dim, {fused.q, k_to, v_to});
   const int64_t threads = aligned ? count / kVecWidth<T> : count;
   return Launch<AppendKernel<T>>(stream, (threads + kThreads - 1) / kThreads, kThreads, 0, fused.k,
                                  fused.v, fused.q_stride, columns, count, aligned, k_to, v_to);
@@ -109,7 +110,7 @@ absl::Status CachedAttentionForward(CudaStream stream, const T* qkv, const Atten
   in.v = v_cache;
   in.kv_stride = shape.num_kv_heads * shape.head_dim;
   in.past = past;
-  in.aligned = AlignedHeads<T>(shape.head_dim, {qkv, k_cache, v_cache, y, workspace});
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, k_cache, v_cache, y, workspace});
   return Attend(stream, in, Splits(shape, past), y, workspace);
 }
 

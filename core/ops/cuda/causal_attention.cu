@@ -2,6 +2,7 @@
 #include "core/ops/cuda/attention_forward.h"
 #include "core/ops/cuda/attention_tiles.h"
 #include "core/ops/cuda/causal_attention.h"
+#include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
 namespace {
@@ -189,7 +190,7 @@ absl::Status LaunchMean(CudaStream stream, const T* dy, const T* y, const Attent
   constexpr int kUnits = kMeanThreads / kMeanRowThreads;
   return Launch<AttentionMeanKernel<T>>(stream, (count + kUnits - 1) / kUnits, kMeanThreads, 0, dy,
                                         y, shape.num_heads, shape.seq_len, count, shape.head_dim,
-                                        AlignedHeads<T>(shape.head_dim, {dy, y}), mean);
+                                        Vectorizes<T>(shape.head_dim, {dy, y}), mean);
 }
 
 template <typename T>
@@ -214,7 +215,7 @@ absl::Status CausalAttentionForward(CudaStream stream, const T* qkv, const Atten
                                     T* y, float* lse) {
   if (shape.batch == 0 || shape.seq_len == 0) return absl::OkStatus();
   AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
-  in.aligned = AlignedHeads<T>(shape.head_dim, {qkv, y});
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, y});
   return LaunchAttentionForward(stream, in, 1, in.num_queries, y, lse);
 }
 
@@ -230,7 +231,7 @@ absl::Status CausalAttentionBackward(CudaStream stream, const T* dy, const T* qk
   const absl::Status launched = LaunchMean(stream, dy, y, shape, workspace);
   if (!launched.ok()) return launched;
   AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
-  in.aligned = AlignedHeads<T>(shape.head_dim, {qkv, dy, dqkv});
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, dy, dqkv});
   return LaunchGradients<T>(stream, {.in = in,
                                      .dy = dy,
                                      .lse = lse,
