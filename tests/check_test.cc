@@ -123,7 +123,7 @@ TEST(CheckTest, WeightsThatMagnifyRoundingFail) {
   EXPECT_EQ(result.err, "");
   EXPECT_THAT(result.out, HasSubstr("EXCEEDED"));
   EXPECT_THAT(result.out, HasSubstr("\nFAIL: "));
-  EXPECT_THAT(result.out, HasSubstr("weights that magnify rounding"));
+  EXPECT_THAT(result.out, HasSubstr("these weights magnify rounding"));
   const nlohmann::json report = Report(run);
   EXPECT_FALSE(report["ok"]);
   EXPECT_FALSE(report["first_failure"]["ok"]);

@@ -30,7 +30,7 @@ execution order, gradients in that of the backward pass; a verdict ends the outp
 
   check --model=gpt2-124m --micro_batch=1
   check --model=llama-tiny --tp=2 --dp=2 --sequence_parallel --report=report.json
-  check --init_from=runs/llama-tiny/latest --train_data=text.txt --seq_len=128
+  check --init_from=runs/llama-tiny/step-2500 --train_data=text.txt --seq_len=128
 
 --report writes one JSON object:
   config               the options

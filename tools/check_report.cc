@@ -95,8 +95,8 @@ std::string CheckReport::Verdict() const {
                     spreads ? " What fails after it may follow from it." : "");
   } else if (FirstOf(model) != nullptr) {
     absl::StrAppend(&text,
-                    " Every op is right by itself: look at how layers call them, or, if the errors "
-                    "are small, at weights that magnify rounding.");
+                    " Every op is right by itself: look at how layers call them; or these weights "
+                    "magnify rounding, and then random ones (no --init_from) pass.");
   } else {
     absl::StrAppend(&text,
                     " One rank computes the right step: look at the collectives and at what the "
