@@ -4,24 +4,13 @@
 #include "absl/status/statusor.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/embedding.h"
+#include "core/ops/cuda/sort_by_row.h"
 #include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
 namespace {
 
 constexpr int kMaxThreads = 128;
-
-// Which row of the table an index into `tokens` means; `rows` where another slice has it.
-struct RowOf {
-  const int32_t* tokens;
-  int64_t begin;
-  int rows;
-
-  __device__ int operator()(int n) const {
-    const int64_t row = tokens[n] - begin;
-    return row >= 0 && row < rows ? static_cast<int>(row) : rows;
-  }
-};
 
 // Block (n, y): vectors [y * blockDim.x, ...) of row n.
 template <typename T, int kWidth>
@@ -40,129 +29,6 @@ __global__ void __launch_bounds__(kMaxThreads)
     for (int i = 0; i < kWidth; ++i) value.at[i] = FromFloat<T>(other);
   }
   StoreVec(y + int64_t{blockIdx.x} * columns + v * kWidth, value);
-}
-
-// The sort: by kDigitBits of the row at a time, the lowest first. A pass counts each digit in each
-// tile of indices, one block per tile; adds the counts up; and moves each index behind those of
-// smaller digits, earlier tiles and earlier places.
-constexpr int kDigitBits = 9;
-constexpr int kDigits = 1 << kDigitBits;
-constexpr int kTileWarps = 8;
-constexpr int kRounds = 8;  // of 32 indices, by each warp
-constexpr int kTile = kTileWarps * kRounds * kWarpSize;
-
-struct SortPass {
-  RowOf row_of;
-  const int* from;  // null: 0, 1, 2, ...
-  int num_tokens, shift;
-};
-
-// What a thread holds of a tile.
-struct TilePart {
-  int index[kRounds];  // -1 past the end
-  int digit[kRounds];
-  int before[kRounds];  // indices of its warp with this digit that stand before it
-};
-
-// to[i] = the sum of from[0, i), by one warp, for which `to` may be `from`; returns the whole sum.
-template <typename From, typename To>
-__device__ int WarpExclusiveSum(From from, int size, To to) {
-  const int lane = threadIdx.x % kWarpSize;
-  int sum = 0;
-  for (int begin = 0; begin < size; begin += kWarpSize) {
-    const int i = begin + lane;
-    const int value = i < size ? static_cast<int>(from[i]) : 0;
-    int inclusive = value;
-#pragma unroll
-    for (int distance = 1; distance < kWarpSize; distance *= 2) {
-      const int below = __shfl_sync(kWholeWarp, inclusive, lane - distance);
-      if (lane >= distance) inclusive += below;
-    }
-    if (i < size) to[i] = sum + inclusive - value;
-    sum += __shfl_sync(kWholeWarp, inclusive, kWarpSize - 1);
-  }
-  return sum;
-}
-
-// Fills counts[warp * kDigits + digit]. Ends before a barrier.
-template <typename SharedInts>
-__device__ TilePart CountDigits(const SortPass& pass, SharedInts counts) {
-  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  for (int d = lane; d < kDigits; d += kWarpSize) counts[warp * kDigits + d] = 0;
-  __syncwarp();
-  TilePart part;
-  const int first = blockIdx.x * kTile + warp * kRounds * kWarpSize + lane;
-#pragma unroll
-  for (int r = 0; r < kRounds; ++r) {
-    const int at = first + r * kWarpSize;
-    part.index[r] = at >= pass.num_tokens ? -1 : pass.from == nullptr ? at : pass.from[at];
-    part.digit[r] =
-        part.index[r] < 0 ? 0 : pass.row_of(part.index[r]) >> pass.shift & (kDigits - 1);
-  }
-#pragma unroll
-  for (int r = 0; r < kRounds; ++r) {
-    const int digit = part.digit[r];
-    const bool inside = part.index[r] >= 0;
-    unsigned equal = __ballot_sync(kWholeWarp, inside);
-#pragma unroll
-    for (int bit = 0; bit < kDigitBits; ++bit) {
-      const unsigned set = __ballot_sync(kWholeWarp, digit >> bit & 1);
-      equal &= digit >> bit & 1 ? set : ~set;
-    }
-    const int below = __popc(equal & ((1u << lane) - 1));
-    const int earlier = inside ? static_cast<int>(counts[warp * kDigits + digit]) : 0;
-    __syncwarp();
-    if (inside && below == 0) counts[warp * kDigits + digit] = earlier + __popc(equal);
-    __syncwarp();
-    part.before[r] = earlier + below;
-  }
-  return part;
-}
-
-// counts[digit, tile].
-__global__ void __launch_bounds__(kTileWarps* kWarpSize)
-    CountDigitsKernel(SortPass pass, int* counts) {
-  __shared__ Shared<int, kTileWarps * kDigits> warp_counts;
-  CountDigits(pass, warp_counts + 0);
-  __syncthreads();
-  for (int d = threadIdx.x; d < kDigits; d += blockDim.x) {
-    int sum = 0;
-    for (int w = 0; w < kTileWarps; ++w) sum += warp_counts[w * kDigits + d];
-    counts[int64_t{d} * gridDim.x + blockIdx.x] = sum;
-  }
-}
-
-// counts[digit, tile] becomes the sum over earlier tiles; totals[digit] = the sum over all. One
-// warp per digit.
-__global__ void AddTilesKernel(int num_tiles, int* counts, int* totals) {
-  const int digit = blockIdx.x * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
-  int* const row = counts + int64_t{digit} * num_tiles;
-  const int total = WarpExclusiveSum(row, num_tiles, row);
-  if (threadIdx.x % kWarpSize == 0) totals[digit] = total;
-}
-
-__global__ void __launch_bounds__(kTileWarps* kWarpSize)
-    ScatterByDigitKernel(SortPass pass, const int* counts, const int* totals, int* to) {
-  __shared__ Shared<int, kTileWarps * kDigits> places;
-  __shared__ Shared<int, kDigits> smaller;
-  if (threadIdx.x < kWarpSize) WarpExclusiveSum(totals, kDigits, smaller + 0);
-  const TilePart part = CountDigits(pass, places + 0);
-  __syncthreads();
-  for (int d = threadIdx.x; d < kDigits; d += blockDim.x) {
-    int place = smaller[d] + counts[int64_t{d} * gridDim.x + blockIdx.x];
-    for (int w = 0; w < kTileWarps; ++w) {
-      const int count = places[w * kDigits + d];
-      places[w * kDigits + d] = place;
-      place += count;
-    }
-  }
-  __syncthreads();
-  const int warp = threadIdx.x / kWarpSize;
-#pragma unroll
-  for (int r = 0; r < kRounds; ++r) {
-    if (part.index[r] < 0) continue;
-    to[places[warp * kDigits + part.digit[r]] + part.before[r]] = part.index[r];
-  }
 }
 
 // The sums: over chunks of the sorted indices, so that a frequent token is spread over many blocks.
@@ -257,8 +123,6 @@ __global__ void __launch_bounds__(kMaxThreads)
   AddTo(dtable + int64_t{row} * columns + v * kWidth, sum);
 }
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int BlockThreads(int64_t vectors) {
   const int64_t threads = CeilDiv(vectors, kWarpSize) * kWarpSize;
   return threads < kMaxThreads ? threads : kMaxThreads;
@@ -269,55 +133,14 @@ dim3 GridOf(int64_t count, int64_t vectors) {
   return dim3(count, CeilDiv(vectors, BlockThreads(vectors)));
 }
 
-// Parts of the workspace.
-struct Workspace {
-  Workspace(void* at, int64_t num_tokens, int64_t columns)
-      : num_tiles(CeilDiv(num_tokens, kTile)),
-        partials(static_cast<float*>(at)),
-        order(reinterpret_cast<int*>(partials + 2 * CeilDiv(num_tokens, kChunk) * columns)),
-        other_order(order + num_tokens),
-        counts(other_order + num_tokens),
-        totals(counts + kDigits * num_tiles) {}
-
-  static int64_t Elements(int64_t num_tokens, int64_t columns) {
-    return 2 * CeilDiv(num_tokens, kChunk) * columns + 2 * num_tokens +
-           kDigits * (CeilDiv(num_tokens, kTile) + 1);
-  }
-
-  int64_t num_tiles;
-  float* partials;           // [chunks, 2, C]
-  int *order, *other_order;  // [N]
-  int *counts, *totals;      // [kDigits, tiles], [kDigits]
-};
+// Of partials [chunks, 2, columns], which the workspace begins with.
+int64_t NumPartialElements(int64_t num_tokens, int64_t columns) {
+  return 2 * CeilDiv(num_tokens, kChunk) * columns;
+}
 
 // Padding is as another slice's.
 RowOf RowsOf(const int32_t* tokens, const VocabSlice& slice, int64_t table_rows) {
   return {tokens, slice.begin, static_cast<int>(slice.NumTokens(table_rows))};
-}
-
-// The indices of the tokens by row.
-absl::StatusOr<const int*> SortByRow(CudaStream stream, const RowOf& row_of, int num_tokens,
-                                     const Workspace& workspace) {
-  const int block = kTileWarps * kWarpSize;
-  int *to = workspace.order, *spare = workspace.other_order;
-  const int* from = nullptr;
-  for (int shift = 0; shift == 0 || row_of.rows >> shift > 0; shift += kDigitBits) {
-    const SortPass pass = {row_of, from, num_tokens, shift};
-    const absl::Status counted =
-        Launch<CountDigitsKernel>(stream, workspace.num_tiles, block, 0, pass, workspace.counts);
-    if (!counted.ok()) return counted;
-    const absl::Status added =
-        Launch<AddTilesKernel>(stream, kDigits / kTileWarps, block, 0, workspace.num_tiles,
-                               workspace.counts, workspace.totals);
-    if (!added.ok()) return added;
-    const absl::Status moved = Launch<ScatterByDigitKernel>(
-        stream, workspace.num_tiles, block, 0, pass, workspace.counts, workspace.totals, to);
-    if (!moved.ok()) return moved;
-    from = to;
-    to = spare;
-    spare = const_cast<int*>(from);
-  }
-  return from;
 }
 
 template <typename T, int kWidth>
@@ -357,7 +180,9 @@ absl::Status EmbeddingForward(CudaStream stream, const int32_t* tokens, int64_t 
 }
 
 size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns) {
-  return CeilDiv(Workspace::Elements(num_tokens, columns) * sizeof(int), kVecBytes) * kVecBytes;
+  const int64_t elements =
+      NumPartialElements(num_tokens, columns) + SortByRowWorkspaceSize(num_tokens);
+  return CeilDiv(elements * sizeof(int), kVecBytes) * kVecBytes;
 }
 
 template <typename T>
@@ -366,12 +191,14 @@ absl::Status EmbeddingBackward(CudaStream stream, const T* dy, const int32_t* to
                                int64_t columns, float* dtable, void* workspace) {
   if (num_tokens == 0 || columns == 0) return absl::OkStatus();
   const RowOf row_of = RowsOf(tokens, slice, table_rows);
-  const Workspace parts(workspace, num_tokens, columns);
-  const absl::StatusOr<const int*> order = SortByRow(stream, row_of, num_tokens, parts);
+  float* const partials = static_cast<float*>(workspace);
+  int* const sort_workspace =
+      reinterpret_cast<int*>(partials + NumPartialElements(num_tokens, columns));
+  const absl::StatusOr<const int*> order = SortByRow(stream, row_of, num_tokens, sort_workspace);
   if (!order.ok()) return order.status();
   const bool vectorizes = Vectorizes<T>(columns, {dy, dtable, workspace});
   const auto launch = vectorizes ? LaunchSums<T, kVecWidth<T>> : LaunchSums<T, 1>;
-  return launch(stream, row_of, *order, num_tokens, dy, columns, dtable, parts.partials);
+  return launch(stream, row_of, *order, num_tokens, dy, columns, dtable, partials);
 }
 
 template absl::Status EmbeddingForward<float>(CudaStream, const int32_t*, int64_t,

@@ -76,10 +76,17 @@ TYPED_TEST_SUITE(EmbeddingCudaTest, Types);
 
 // Rows of the table of one, two and three digits of the sort; several tiles of it; one token alone;
 // slices, one with padding and one of nothing else.
-const Size kSizes[] = {{1, 1, 1, {1}},          {0, 5, 8, {5}},      {64, 1, 8, {1}},
-                       {65, 7, 3, {7}},         {300, 50, 40, {50}}, {127, 30, 1040, {30}},
-                       {4500, 600, 8, {600}},   {4100, 3, 1, {3}},   {200, 10, 16, {30, 10}},
-                       {200, 16, 16, {30, 20}}, {100, 4, 8, {5, 8}}, {500, 300000, 1, {300000}}};
+const Size kSizes[] = {{1, 1, 1, {1}},
+                       {0, 5, 8, {5}},
+                       {64, 1, 8, {1}},
+                       {65, 7, 3, {7}},
+                       {300, 50, 40, {50}},
+                       {127, 30, 1040, {30}},
+                       {4100, 600, 8, {600}},
+                       {200, 10, 16, {30, 10}},
+                       {200, 16, 16, {30, 20}},
+                       {100, 4, 8, {5, 8}},
+                       {500, 300000, 1, {300000}}};
 
 TYPED_TEST(EmbeddingCudaTest, ForwardFollowsTheReference) {
   for (const Size& size : kSizes) {
@@ -156,7 +163,7 @@ TYPED_TEST(EmbeddingCudaTest, TokensOutsideOfTheVocabularyMakeNan) {
 }
 
 TYPED_TEST(EmbeddingCudaTest, TheSameBitsInEveryOrderOfThreads) {
-  for (const Size& size : {Size{300, 20, 24, {20}}, Size{4500, 600, 1, {600}}}) {
+  for (const Size& size : {Size{300, 20, 24, {20}}, Size{2100, 600, 1, {600}}}) {
     Problem<TypeParam> p(size, GuardAt::kStart);
     FillNormal(p.y, 3);
     std::vector<float> dtable;

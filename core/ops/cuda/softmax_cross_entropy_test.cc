@@ -260,6 +260,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TargetsOutsideOfTheVocabularyMakeNan) {
       EXPECT_EQ(std::isnan(p.sums[3 + n]), n == 1);
       EXPECT_EQ(std::isnan(static_cast<float>(p.logits[n * 64 + 7])), n == 1);
       EXPECT_FALSE(std::isnan(p.lse[n]));
+      EXPECT_EQ(static_cast<float>(p.logits[n * 64 + 61]), 0);  // padding
     }
   }
 }
