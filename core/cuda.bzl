@@ -178,3 +178,15 @@ def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
             "@strake//core/testing:gpu_kernel_test",
         ],
     )
+
+def strake_gpu_tests(name = "gpu_tests"):
+    """The programs of all tests of this BUILD file, above this line, that have the tag "gpu"."""
+    native.filegroup(
+        name = name,
+        testonly = True,
+        srcs = [
+            test
+            for test, rule in native.existing_rules().items()
+            if rule["kind"] == "cc_test" and "gpu" in rule["tags"]
+        ],
+    )

@@ -1,0 +1,42 @@
+#!/bin/bash
+# Unpacks the bundle $1, and runs it where there is no GPU.
+set -uo pipefail
+
+archive=$PWD/$1
+failures=0
+
+# expect WHAT CONDITION...
+expect() {
+  local what=$1
+  shift
+  "$@" && return
+  failures=$((failures + 1))
+  echo "FAILED: $what"
+}
+
+size=$(stat --dereference --format=%s "$archive")
+echo "$((size / 1024)) KiB"
+expect "less than 60 MiB" test "$size" -lt $((60 << 20))
+
+cd "$TEST_TMPDIR" && tar --extract --file="$archive" && cd gpu_bundle || exit
+expect "the text of the default run" test -s bin/train.runfiles/strake/data/kjv.txt
+expect "a test of each kernel's rule" test -x gpu_tests/rms_norm_gpu_test
+for program in bin/* gpu_tests/*; do
+  [[ -f $program ]] || continue
+  # What is found elsewhere than in the bundle is the C library's or CUDA's.
+  others=$(LD_LIBRARY_PATH=$PWD/lib ldd "$program" | awk '$2 == "=>" { print $3 }' |
+    grep -v "^$PWD/lib/" | grep -vE '/(libc|libm|libdl|librt|libpthread|libutil|libcublas(Lt)?)\.so')
+  expect "$program: all libraries are in the bundle, but not $others" test -z "$others"
+done
+
+said=$(LD_LIBRARY_PATH=$PWD/lib bin/check --model=gpt2-tiny --seq_len=8 --micro_batch=1 2>&1) ||
+  expect "check, which said $said" false
+
+# No device is what every machine has with this, also one with a GPU.
+said=$(CUDA_VISIBLE_DEVICES="" ./run.sh 2>&1)
+status=$?
+expect "exit code 2 without a GPU, not $status" test "$status" = 2
+expect "one sentence, not: $said" test "$(grep -c '' <<<"$said")" = 1
+expect "the reason, not: $said" grep -q '^error: no usable GPU: ' <<<"$said"
+
+exit $((failures > 0))

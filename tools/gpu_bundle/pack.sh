@@ -1,0 +1,38 @@
+#!/bin/bash
+# Packs a GPU bundle: pack.sh MANIFEST ARCHIVE
+#
+# MANIFEST has a line "FILE<tab>PLACE" per file. Beside them, below lib, come the shared libraries
+# that the files need of this machine.
+set -euo pipefail
+
+manifest=$1 archive=$2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+bundle=$scratch/gpu_bundle
+mkdir -p "$bundle/lib"
+
+# The C library belongs to a machine's loader, and CUDA's libraries to its driver.
+readonly NOT_PACKED='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil|libcuda|libcublas|libcublasLt|libcudnn|libnccl|libnvidia|libnvrtc)[-_.0-9a-z]*\.so'
+
+# "NAME PATH" of each library that $1 needs; a path of "not" is of one that is not here.
+needed_libraries() {
+  LC_ALL=C ldd "$1" 2>/dev/null | awk '$2 == "=>" { print $1, $3 }' | grep -vE "$NOT_PACKED" || true
+}
+
+while IFS=$'\t' read -r file place; do
+  mkdir -p "$(dirname "$bundle/$place")"
+  cp -L "$file" "$bundle/$place"
+  [[ -x $file ]] || continue
+  while read -r name path; do
+    if [[ $path == not ]]; then
+      echo "error: $place needs $name, which this machine does not have" >&2
+      exit 1
+    fi
+    [[ -e $bundle/lib/$name ]] || cp -L "$path" "$bundle/lib/$name"
+  done < <(needed_libraries "$file")
+done <"$manifest"
+
+# The same bytes from the same files.
+chmod -R u=rwX,go=rX "$bundle"
+tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory="$scratch" \
+  gpu_bundle | gzip --no-name >"$archive"
