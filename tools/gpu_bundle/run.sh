@@ -164,9 +164,9 @@ run_all() {
   run_program "generate, CPU" . "$bin/generate" --checkpoint="$scratch/run" --prompt="In the" \
     --max_tokens=32
   run_program "benchmark, CPU, gpt2-124m" 'tokens/s' "$bin/benchmark" --model=gpt2-124m --steps=3
-  row_skipped "check, GPU" "--device=cuda is not implemented yet"
-  row_skipped "train, GPU" "--device=cuda is not implemented yet"
-  row_skipped "benchmark, GPU" "--device=cuda is not implemented yet"
+  row_skipped "check, CUDA" "not implemented yet"
+  row_skipped "train, CUDA" "training on CUDA is not implemented yet"
+  row_skipped "benchmark, CUDA" "not implemented yet"
 }
 
 main() {

@@ -47,7 +47,7 @@ run
 expect "success" test "$status" = 0
 expect "counts of cases and programs" says '^10 passed, 0 failed, 3 skipped$'
 expect "a figure" says '^train, CPU +passed +step 100/100  loss 2.5$'
-expect "what is not there" says '^train, GPU +skipped +--device=cuda is not implemented yet$'
+expect "what is not there" says '^train, CUDA +skipped +training on CUDA is not implemented yet$'
 expect "the table in a file" grep -q '^rms_norm_gpu_test .*3 passed, 0 failed, 0 skipped' gpu_run.txt
 expect "all output in a file" grep -q '^In the beginning' gpu_run.log
 expect "a missing library" says '^libnccl.so +not found$'
