@@ -1,7 +1,7 @@
 // The ops of a training step of a model, on the shapes that a rank of a layout gives them.
 //
-// To add an op to a model, add it here where it runs: tests/check_test.cc counts the calls of a
-// step against this table.
+// To add an op to a model, add it here where it runs: tests/check_fault_test.cc counts the calls of
+// a step against this table.
 #ifndef STRAKE_TOOLS_CHECK_MODEL_OPS_H_
 #define STRAKE_TOOLS_CHECK_MODEL_OPS_H_
 

@@ -121,7 +121,7 @@ absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
     STRAKE_RETURN_IF_ERROR(GatherValues(parameters_.values(), dp));
   }
   reducer_->ZeroGrads();
-  STRAKE_RETURN_IF_ERROR(CheckReplicas());
+  if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
   return clip.norm;
 }
 
@@ -146,13 +146,13 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(double loss_sum, bool stop) {
   return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
 }
 
-absl::Status Engine::CheckReplicas() const {
+absl::Status Engine::CompareReplicas() const {
   STRAKE_RETURN_IF_ERROR(
-      mesh_->communicator(MeshAxis::kDp).CheckReplicated(parameters_.values(), "the weights"));
+      mesh_->communicator(MeshAxis::kDp).CompareReplicated(parameters_.values(), "the weights"));
   for (const Parameter& parameter : parameters_.parameters()) {
     if (!IsReplicated(parameter, tp_.size())) continue;
     STRAKE_RETURN_IF_ERROR(
-        mesh_->communicator(MeshAxis::kTp).CheckReplicated(parameter.value, parameter.name()));
+        mesh_->communicator(MeshAxis::kTp).CompareReplicated(parameter.value, parameter.name()));
   }
   return absl::OkStatus();
 }

@@ -66,6 +66,10 @@ class Engine {
   // `loss_sum` is that of this rank's micro-batches.
   absl::StatusOr<Agreement> Agree(double loss_sum, bool stop);
 
+  // DataLoss, naming the tensor, where weights that ranks share differ: after loading, since ranks
+  // on several machines may have read other files.
+  absl::Status CompareReplicas() const;
+
   const EngineOptions& options() const { return options_; }
   const MemoryPlan& memory_plan() const { return plan_; }
   const Mesh& mesh() const { return *mesh_; }
@@ -87,7 +91,6 @@ class Engine {
   absl::Status Allocate();
   absl::StatusOr<double> FiniteSum(const Tensor& loss, const TransformerSaved& saved) const;
   absl::Status GradientError(double norm) const;
-  absl::Status CheckReplicas() const;
 
   const EngineOptions options_;
   const Mesh* const mesh_;

@@ -131,11 +131,13 @@ absl::Status CheckProcesses(const LayoutConfig& layout) {
         layout.comm, " is one process; give --comm=mpi, or start it without mpirun or srun"));
   }
   if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(),
-                   " ranks, and --comm=threads takes at most ", kMaxThreadRanks,
-                   "; with this --tp, --dp may be ", "up to ",
-                   std::max<int64_t>(1, kMaxThreadRanks / layout.tp), ", or give --comm=mpi"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(),
+      " ranks, and --comm=threads takes at most ", kMaxThreadRanks, "; ",
+      layout.tp > kMaxThreadRanks
+          ? "give a smaller --tp"
+          : absl::StrCat("with this --tp, --dp may be up to ", kMaxThreadRanks / layout.tp),
+      ", or give --comm=mpi"));
 }
 
 absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {

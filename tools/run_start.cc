@@ -85,10 +85,15 @@ absl::StatusOr<RunStart> FindRunStart(const TrainConfig& config,
                   .saved_step = is_in_out ? record.step : 0};
 }
 
-absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& identity) {
-  std::string first = identity.dump();
+absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
+  // Paths need not be text in UTF-8.
+  const auto text = [](const nlohmann::ordered_json& json) {
+    return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  std::string first = text(settings);
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &first));
-  const std::string differences = RunDifferences(nlohmann::ordered_json::parse(first), identity);
+  const std::string differences = RunDifferences(nlohmann::ordered_json::parse(first),
+                                                 nlohmann::ordered_json::parse(text(settings)));
   if (differences.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("rank ", mesh.rank(), " is to train another run than rank 0: ", differences,

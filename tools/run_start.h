@@ -23,9 +23,9 @@ struct RunStart {
   int64_t saved_step = 0;  // the last in a checkpoint in --out; 0 is a run that has none
 };
 
-// FailedPrecondition, listing each difference, where this rank's `identity`, that of RunRecord, is
-// not the first rank's: processes on several machines may have been given other files.
-absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& identity);
+// FailedPrecondition, listing each difference, where this rank's `settings` are not the first
+// rank's: processes on several machines may have been given other flags and files.
+absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings);
 
 // The first rank's part: looks at --resume and --out, and opens --out where it exists. Changes no
 // file. `identity` is that of RunRecord; FailedPrecondition where what it finds is another run.

@@ -58,6 +58,18 @@ nlohmann::ordered_json IdentityOf(const TrainConfig& config, const ModelConfig& 
   return identity;
 }
 
+// What all ranks must have been given alike: all but threads, which differ between machines, and
+// where files lie.
+nlohmann::ordered_json SharedSettings(const TrainConfig& config,
+                                      const nlohmann::ordered_json& identity) {
+  nlohmann::ordered_json settings = ToJson(config);
+  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model"}) {
+    settings.erase(key);
+  }
+  settings.update(identity);
+  return settings;
+}
+
 }  // namespace
 
 EngineOptions EngineOptionsOf(const TrainCommand& command) {
@@ -116,7 +128,7 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
 absl::Status Trainer::OpenRun() {
   RunStart start;
   identity_ = IdentityOf(config_, model_, *data_);
-  STRAKE_RETURN_IF_ERROR(CheckSameOnAllRanks(mesh_, identity_));
+  STRAKE_RETURN_IF_ERROR(CheckSameOnAllRanks(mesh_, SharedSettings(config_, identity_)));
   if (is_first_rank()) {
     STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(config_, identity_, screen_, &directory_));
   }
@@ -125,6 +137,7 @@ absl::Status Trainer::OpenRun() {
   samples_ = start.samples;
   saved_step_ = start.saved_step;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
+  STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   if (!is_first_rank()) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(ClaimDirectory(config_.out, &directory_));

@@ -96,8 +96,11 @@ class Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string axis,
                                                       CallSite site = CallSite::Here());
 
-  // With options().check, an error unless x holds the same bytes on every rank: finds replicated
-  // tensors that have drifted apart. `name` is for the error. Not counted.
+  // An error unless x holds the same bytes on every rank: finds replicated tensors that have
+  // drifted apart. `name` is for the error. Not counted.
+  absl::Status CompareReplicated(const Tensor& x, absl::string_view name,
+                                 CallSite site = CallSite::Here());
+  // The same with options().check, and else nothing.
   absl::Status CheckReplicated(const Tensor& x, absl::string_view name,
                                CallSite site = CallSite::Here());
 

@@ -1,9 +1,12 @@
 #include "parallel/mesh/mesh.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/tensor.h"
 #include "glog/logging.h"
 #include "parallel/comm/single_rank_communicator.h"
 
@@ -60,6 +63,20 @@ absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) 
     return absl::InvalidArgumentError(absl::StrCat("[mesh] ", sizes.ToString(), " are ",
                                                    NumRanks(sizes), " ranks, but there are ",
                                                    world.size()));
+  }
+  // Ranks that want other shapes would split into groups that nobody expects.
+  std::vector<int32_t> all(kNumMeshAxes * world.size());
+  int32_t mine[kNumMeshAxes] = {sizes.dp, sizes.pp, sizes.cp, sizes.tp};
+  STRAKE_RETURN_IF_ERROR(
+      world
+          .AllGather(Tensor(mine, DType::kI32, {kNumMeshAxes}),
+                     Tensor(all.data(), DType::kI32, {static_cast<int64_t>(all.size())}))
+          .Wait()
+          .status());
+  if (!std::equal(mine, mine + kNumMeshAxes, all.begin())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("[mesh] rank ", world.rank(), " was given ", sizes.ToString(), ", but rank 0 ",
+                     MeshVector{all[0], all[1], all[2], all[3]}.ToString()));
   }
   const MeshVector at = CoordinatesOf(sizes, world.rank());
   std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;

@@ -47,7 +47,8 @@ class Mesh {
 
   // Called on every rank of `world`, whose ranks become the mesh's: splits it once per axis.
   // `world` may go afterwards. InvalidArgument, with both numbers, where it has not as many ranks
-  // as the sizes multiply to; else the error of a split.
+  // as the sizes multiply to, and where ranks were given other sizes than rank 0; else the error of
+  // a collective.
   static absl::StatusOr<Mesh> Create(const MeshVector& sizes, Communicator& world);
 
   // `communicators`, by MeshAxis: the ranks that differ from this one in that coordinate alone, in

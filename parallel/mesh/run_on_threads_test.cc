@@ -12,6 +12,7 @@
 #include "core/tensor/tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "parallel/comm/threads_communicator.h"
 
 namespace strake {
 namespace {
@@ -67,6 +68,18 @@ TEST(RunOnThreadsTest, ReturnsTheCauseAndEndsTheOthers) {
       });
   EXPECT_EQ(status, absl::DataLossError("the disk of rank 3"));
   EXPECT_EQ(failed, 3);
+}
+
+TEST(MeshTest, RanksMustBeGivenOneShape) {
+  const auto worlds = CreateThreadsCommunicators(2);
+  std::thread other([&] {
+    EXPECT_EQ(Mesh::Create({2, 1, 1, 1}, *worlds[0]).status().code(), absl::StatusCode::kCancelled);
+  });
+  EXPECT_EQ(Mesh::Create({1, 1, 1, 2}, *worlds[1]).status(),
+            absl::InvalidArgumentError("[mesh] rank 1 was given dp 1, pp 1, cp 1, tp 2, but rank 0 "
+                                       "dp 2, pp 1, cp 1, tp 1"));
+  worlds[1]->Abort(absl::CancelledError("the test is over"));
+  other.join();
 }
 
 TEST(RunOnThreadsTest, RankZeroRunsOnTheCallingThread) {
