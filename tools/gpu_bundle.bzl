@@ -58,7 +58,7 @@ def _gpu_bundle_impl(ctx):
         mnemonic = "GpuBundle",
         progress_message = "Packing %s" % archive.short_path,
     )
-    return [DefaultInfo(files = depset([archive]))]
+    return [DefaultInfo(files = depset([archive]), runfiles = ctx.runfiles([archive]))]
 
 gpu_bundle = rule(
     implementation = _gpu_bundle_impl,

@@ -28,7 +28,7 @@ library_folders() {
   compgen -G "$system/usr/local/cuda-*/lib64" | sort --reverse --version-sort
   compgen -G "$system/opt/cuda/lib64"
   local root site
-  for root in ${VIRTUAL_ENV:-} ${CONDA_PREFIX:-} ${python:+"${python%/bin/python3}"} "$HOME/.local" \
+  for root in ${VIRTUAL_ENV:-} ${CONDA_PREFIX:-} ${python:+"${python%/bin/python3}"} ${HOME:+"$HOME/.local"} \
     "$system"/usr/local "$system"/usr "$system"/opt/* "$system"/opt/*/.venv; do
     for site in "$root"/lib/python3*/{site,dist}-packages; do
       compgen -G "$site/nvidia/*/lib"

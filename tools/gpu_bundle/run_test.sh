@@ -35,10 +35,10 @@ new_bundle() {
   stub bin/benchmark 'echo "2000 tokens/s"'
 }
 
-# Arguments are variables of the environment.
+# Arguments are env's: NAME=VALUE, or -u NAME first.
 run() {
   env -u OUT -u CUDA_HOME -u VIRTUAL_ENV -u CONDA_PREFIX -u LD_LIBRARY_PATH HOME="$PWD/home" \
-    STRAKE_SYSTEM_ROOT="$PWD/system" "$@" bundle/run.sh >said 2>&1
+    STRAKE_SYSTEM_ROOT="$PWD/system" env "$@" bundle/run.sh >said 2>&1
   status=$?
 }
 
@@ -51,6 +51,10 @@ expect "what is not there" says '^train, CUDA +skipped +training on CUDA is not 
 expect "the table in a file" grep -q '^rms_norm_gpu_test .*3 passed, 0 failed, 0 skipped' gpu_run.txt
 expect "all output in a file" grep -q '^In the beginning' gpu_run.log
 expect "a missing library" says '^libnccl.so +not found$'
+
+new_bundle
+run -u HOME PATH=/usr/bin:/bin
+expect "success with few variables" test "$status" = 0
 
 new_bundle
 run OUT="$PWD/elsewhere"
