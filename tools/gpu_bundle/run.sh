@@ -42,7 +42,7 @@ library_folders() {
 # by itself.
 find_library() {
   local folder file
-  file=$([[ -n $system ]] || ldconfig -p 2>/dev/null | awk -v name="$1" \
+  file=$([[ -n $system ]] || PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | awk -v name="$1" \
     'index($1, name) == 1 { print $NF; exit }')
   [[ -z $file ]] || { echo "$file" && return; }
   while read -r folder; do
