@@ -147,12 +147,14 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(double loss_sum, bool stop) {
 }
 
 absl::Status Engine::CompareReplicas() const {
-  STRAKE_RETURN_IF_ERROR(
-      mesh_->communicator(MeshAxis::kDp).CompareReplicated(parameters_.values(), "the weights"));
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  if (dp.size() > 1) {
+    STRAKE_RETURN_IF_ERROR(dp.CompareReplicated(parameters_.values(), "the weights"));
+  }
+  if (tp_.size() == 1) return absl::OkStatus();
   for (const Parameter& parameter : parameters_.parameters()) {
     if (!IsReplicated(parameter, tp_.size())) continue;
-    STRAKE_RETURN_IF_ERROR(
-        mesh_->communicator(MeshAxis::kTp).CompareReplicated(parameter.value, parameter.name()));
+    STRAKE_RETURN_IF_ERROR(tp_.communicator().CompareReplicated(parameter.value, parameter.name()));
   }
   return absl::OkStatus();
 }
