@@ -151,24 +151,24 @@ ModelConfig Model(ModelFamily family, int64_t num_kv_heads, int64_t vocab_size, 
   ModelConfig c;
   c.family = family;
   c.vocab_size = vocab_size;
-  c.max_positions = 12;
+  c.max_positions = 24;
   c.hidden_size = 24;
   c.num_layers = 2;
-  c.num_heads = 12;
+  c.num_heads = 24;
   c.num_kv_heads = num_kv_heads;
   c.head_dim = 2;
-  c.intermediate_size = 36;
+  c.intermediate_size = 48;
   c.tie_word_embeddings = tied;
   return c;
 }
 
 // Models that `tp` ranks can share; 50 and 47 tokens are padded over some of them.
 std::vector<ModelConfig> Models(int tp) {
-  std::vector<ModelConfig> models = {Model(ModelFamily::kGpt2, 12, 50, /*tied=*/true),
-                                     Model(ModelFamily::kGpt2, 12, 48, /*tied=*/false),
+  std::vector<ModelConfig> models = {Model(ModelFamily::kGpt2, 24, 50, /*tied=*/true),
+                                     Model(ModelFamily::kGpt2, 24, 48, /*tied=*/false),
                                      Model(ModelFamily::kLlama, 1, 47, /*tied=*/true)};
-  // As many heads as ranks, or for four of them half.
-  models.push_back(Model(ModelFamily::kLlama, tp == 4 ? 2 : tp, 50, /*tied=*/false));
+  // As many heads as ranks, or for four and eight of them fewer.
+  models.push_back(Model(ModelFamily::kLlama, tp >= 4 ? 2 : tp, 50, /*tied=*/false));
   return models;
 }
 
@@ -185,7 +185,7 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
                .sizes = {.dp = dp, .pp = 1, .cp = 1, .tp = tp},
                .sequence_parallel = sequence_parallel,
                .gradients = {.zero = zero, .bucket_bytes = kBucketBytes[(n + n / 6) % 3]},
-               .seq_len = 12,
+               .seq_len = 24,
                .micro_batch = 1 + n / 2 % 2,
                .num_micro_batches = num_micro_batches,
                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32},
@@ -198,8 +198,8 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
 
 TEST(CommCostCountersTest, EveryRowOfEveryLayout) {
   std::set<RowKey> seen;
-  for (int tp = 1; tp <= 4; ++tp) {
-    for (int dp = 1; dp <= 3; ++dp) {
+  for (const int tp : {1, 2, 3, 4, 8}) {
+    for (const int dp : {1, 2, 3, 4}) {
       TestLayouts(tp, dp, &seen);
       EXPECT_EQ(seen.empty(), tp * dp == 1);
     }
