@@ -96,25 +96,6 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
 }
 
-// What a thread holds of a row.
-template <typename T, int kWidth>
-struct RowPart {
-  Vec<T, kWidth> dy[kResident], x[kResident];
-};
-
-template <typename T, int kWidth>
-__device__ __forceinline__ RowPart<T, kWidth> LoadRow(const T* dy, const T* x, int vectors) {
-  RowPart<T, kWidth> part = {};
-#pragma unroll
-  for (int k = 0; k < kResident; ++k) {
-    const int v = threadIdx.x + k * blockDim.x;
-    if (v >= vectors) continue;
-    part.dy[k] = LoadVec<kWidth>(dy + v * kWidth);
-    part.x[k] = LoadVec<kWidth>(x + v * kWidth);
-  }
-  return part;
-}
-
 // Of g = dy w: sum g and sum g xhat.
 struct Moments {
   float g = 0, g_xhat = 0;

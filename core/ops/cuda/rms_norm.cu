@@ -1,18 +1,15 @@
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/rms_norm.h"
+#include "core/ops/cuda/row_blocks.h"
+#include "core/ops/cuda/sum_partials.h"
+#include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
 namespace {
 
-constexpr int kMaxThreads = 512;  // leaves each 128 registers
-// Vectors of 16 bytes of a row that a thread keeps in registers. With two, enough is in flight to
-// fill HBM. Longer rows (above 8192 columns of bf16, 4096 of f32) are read twice, the second time
-// from L2.
-constexpr int kResident = 2;
-
 // One block per row.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(kRowBlockThreads)
     RmsNormForwardKernel(const T* x, const T* residual, const T* weight, int columns, float eps,
                          T* sum, T* y, float* rstd) {
   __shared__ Shared<float, kMaxBlockWarps> sums;
@@ -75,25 +72,6 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// What a thread holds of a row.
-template <typename T, int kWidth>
-struct RowPart {
-  Vec<T, kWidth> dy[kResident], x[kResident];
-};
-
-template <typename T, int kWidth>
-__device__ __forceinline__ RowPart<T, kWidth> LoadRow(const T* dy, const T* x, int vectors) {
-  RowPart<T, kWidth> part = {};
-#pragma unroll
-  for (int k = 0; k < kResident; ++k) {
-    const int v = threadIdx.x + k * blockDim.x;
-    if (v >= vectors) continue;
-    part.dy[k] = LoadVec<kWidth>(dy + v * kWidth);
-    part.x[k] = LoadVec<kWidth>(x + v * kWidth);
-  }
-  return part;
-}
-
 // sum_i dy_i w_i x_i
 template <typename T, int kWidth>
 __device__ __forceinline__ float Dot(const Vec<T, kWidth>& dy, const Vec<T, kWidth>& x,
@@ -107,7 +85,7 @@ __device__ __forceinline__ float Dot(const Vec<T, kWidth>& dy, const Vec<T, kWid
 // Block b takes rows b, b + B, b + 2 B, ... of B blocks, and leaves the sum of their terms of
 // dweight in partials[b, :].
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(kRowBlockThreads)
     RmsNormBackwardKernel(const T* dy, const T* x, const T* weight, const float* rstd, int rows,
                           int columns, bool accumulate_dx, T* dx, float* partials) {
   // Rows take turns with the halves, so that one barrier per row is enough.
@@ -180,61 +158,22 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// to[c] += sum_p partials[p, c]. A block of (32, 32) threads takes 32 columns: row y of it adds
-// every 32nd partial from y on, then warp y adds the 32 sums of column y.
-__global__ void SumPartialsKernel(const float* partials, int num_partials, int columns, float* to) {
-  // 33: the lanes of a warp read a column of it from 32 banks.
-  __shared__ Shared<float, kWarpSize*(kWarpSize + 1)> tile;
-  const int first = blockIdx.x * kWarpSize;
-  float sum = 0;
-  if (first + threadIdx.x < columns) {
-    const float* column = partials + first + threadIdx.x;
-#pragma unroll 4
-    for (int p = threadIdx.y; p < num_partials; p += kWarpSize) sum += column[int64_t{p} * columns];
-  }
-  tile[threadIdx.y * (kWarpSize + 1) + threadIdx.x] = sum;
-  __syncthreads();
-  sum = WarpSum(tile[threadIdx.x * (kWarpSize + 1) + threadIdx.y]);
-  if (threadIdx.x == 0 && first + threadIdx.y < columns) to[first + threadIdx.y] += sum;
-}
-
-template <typename T>
-bool Vectorizes(int64_t columns, std::initializer_list<const void*> pointers) {
-  bool aligned = columns % kVecWidth<T> == 0;
-  for (const void* p : pointers) aligned &= reinterpret_cast<uintptr_t>(p) % kVecBytes == 0;
-  return aligned;
-}
-
-int BlockThreads(int64_t vectors) {
-  const int64_t warps = (vectors + kResident * kWarpSize - 1) / (kResident * kWarpSize);
-  return warps * kWarpSize < kMaxThreads ? warps * kWarpSize : kMaxThreads;
-}
-
-// Blocks of the backward pass, and so partial sums: what fills an H200 (132 multiprocessors) while
-// the partials, about 4 MB, stay in its L2. No property of the device: the bits depend on it.
-int64_t NumPartials(int64_t rows, int64_t columns) {
-  const int64_t by_size = (int64_t{1} << 20) / columns;
-  const int64_t filling = by_size < 132 ? 132 : by_size > 16 * 132 ? 16 * 132 : by_size;
-  return rows < filling ? rows : filling;
-}
-
 }  // namespace
 
 template <typename T>
 absl::Status RmsNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
                             int64_t rows, int64_t columns, float eps, T* sum, T* y, float* rstd) {
   if (rows == 0) return absl::OkStatus();
-  const auto launch = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
-    return Launch<RmsNormForwardKernel<T, kWidth>>(stream, rows, BlockThreads(columns / kWidth), 0,
-                                                   x, residual, weight, columns, eps, sum, y, rstd);
+  const auto launch = [&]<int kWidth>() {
+    return Launch<RmsNormForwardKernel<T, kWidth>>(stream, rows, RowBlockThreads(columns / kWidth),
+                                                   0, x, residual, weight, columns, eps, sum, y,
+                                                   rstd);
   };
-  return Vectorizes<T>(columns, {x, residual, weight, sum, y})
-             ? launch(std::integral_constant<int, kVecWidth<T>>())
-             : launch(std::integral_constant<int, 1>());
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {x, residual, weight, sum, y}), launch);
 }
 
 int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return columns == 0 ? 0 : NumPartials(rows, columns) * columns;
+  return NumPartials(rows, columns) * columns;
 }
 
 template <typename T>
@@ -243,18 +182,15 @@ absl::Status RmsNormBackward(CudaStream stream, const T* dy, const T* x, const T
                              T* dx, float* dweight, float* workspace) {
   if (rows == 0 || columns == 0) return absl::OkStatus();
   const int64_t partials = NumPartials(rows, columns);
-  const auto launch = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+  const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormBackwardKernel<T, kWidth>>(
-        stream, partials, BlockThreads(columns / kWidth), 0, dy, x, weight, rstd, rows, columns,
+        stream, partials, RowBlockThreads(columns / kWidth), 0, dy, x, weight, rstd, rows, columns,
         accumulate_dx, dx, workspace);
   };
-  const absl::Status launched = Vectorizes<T>(columns, {dy, x, weight, dx, workspace})
-                                    ? launch(std::integral_constant<int, kVecWidth<T>>())
-                                    : launch(std::integral_constant<int, 1>());
+  const absl::Status launched =
+      LaunchVectorized<T>(Vectorizes<T>(columns, {dy, x, weight, dx, workspace}), launch);
   if (!launched.ok()) return launched;
-  return Launch<SumPartialsKernel>(stream, (columns + kWarpSize - 1) / kWarpSize,
-                                   dim3(kWarpSize, kWarpSize), 0, workspace, partials, columns,
-                                   dweight);
+  return SumPartials(stream, workspace, partials, columns, dweight);
 }
 
 template absl::Status RmsNormForward<float>(CudaStream, const float*, const float*, const float*,

@@ -5,68 +5,30 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/base/philox.h"
 #include "core/ops/reference/rms_norm.h"
 #include "core/testing/cuda_emulator.h"
 #include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
 #include "gtest/gtest.h"
 
 namespace strake {
 namespace {
 
+using testing::Copy;
+using testing::ExpectNear;
+using testing::FillNormal;
 using testing::GuardAt;
 using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
 using testing::ScopedRandomCudaOrder;
+using testing::SumBound;
+using testing::ToDouble;
 
 constexpr float kEps = 1e-5f;
-
-template <typename T>
-constexpr double kRoundoff = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-8;
-
-template <typename T>
-void FillNormal(const GuardedBuffer<T>& x, uint64_t stream) {
-  const Philox philox(1, RandomUse::kTesting, stream);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = T(static_cast<float>(philox.Normal(i)));
-}
-
-template <typename T>
-std::vector<double> ToDouble(const GuardedBuffer<T>& x) {
-  std::vector<double> values(x.size());
-  for (size_t i = 0; i < x.size(); ++i) values[i] = static_cast<double>(static_cast<float>(x[i]));
-  return values;
-}
-
-template <typename T>
-std::vector<T> Copy(const GuardedBuffer<T>& x) {
-  return std::vector<T>(x.begin(), x.end());
-}
-
-template <typename T>
-bool SameBits(const GuardedBuffer<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() &&
-         (b.empty() || std::memcmp(a.data(), b.data(), b.size() * sizeof(T)) == 0);
-}
-
-// The largest error, over the largest element of the truth.
-void ExpectNear(const std::vector<double>& got, const std::vector<double>& truth, double bound,
-                const char* what) {
-  ASSERT_EQ(got.size(), truth.size());
-  double error = 0, largest = 0;
-  for (size_t i = 0; i < truth.size(); ++i) {
-    error = std::max(error, std::isnan(got[i]) ? INFINITY : std::abs(got[i] - truth[i]));
-    largest = std::max(largest, std::abs(truth[i]));
-  }
-  EXPECT_GT(largest, truth.empty() ? -1 : 0) << what;
-  EXPECT_LE(error, bound * largest) << what;
-}
-
-// A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums, each
-// term by the roundings of its own operations; factor 4 for the tail.
-double SumBound(double n) { return 4 * (std::sqrt(n) + 8) * 0x1p-24; }
 
 struct Size {
   int64_t rows, columns;

@@ -18,6 +18,25 @@ inline int RowBlockThreads(int64_t vectors) {
   return warps * kWarpSize < kRowBlockThreads ? warps * kWarpSize : kRowBlockThreads;
 }
 
+// What a thread holds of a row, for the backward pass.
+template <typename T, int kWidth>
+struct RowPart {
+  Vec<T, kWidth> dy[kResident], x[kResident];
+};
+
+template <typename T, int kWidth>
+__device__ __forceinline__ RowPart<T, kWidth> LoadRow(const T* dy, const T* x, int vectors) {
+  RowPart<T, kWidth> part = {};
+#pragma unroll
+  for (int k = 0; k < kResident; ++k) {
+    const int v = threadIdx.x + k * blockDim.x;
+    if (v >= vectors) continue;
+    part.dy[k] = LoadVec<kWidth>(dy + v * kWidth);
+    part.x[k] = LoadVec<kWidth>(x + v * kWidth);
+  }
+  return part;
+}
+
 }  // namespace strake::cuda
 
 #endif  // STRAKE_CORE_OPS_CUDA_ROW_BLOCKS_H_
