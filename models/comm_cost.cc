@@ -69,8 +69,7 @@ ParameterCounts CountParameters(const CommCostOptions& o) {
                           TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel));
   arena.AllocateDryRun(o.dtype);
   const int64_t elements = arena.num_elements();
-  const ShardRange updated = o.gradients.zero == 0 ? ShardRange{0, elements}
-                                                   : DataParallelRange(elements, o.sizes.dp, at.dp);
+  const ShardRange updated = UpdatedRange(elements, o.sizes.dp, at.dp, o.gradients.zero);
   return {.elements = elements,
           .grad_bytes = static_cast<int64_t>(DTypeSize(arena.grad_dtype())),
           .buckets = static_cast<int64_t>(GradientBuckets(arena, o.gradients.bucket_bytes).size()),

@@ -101,9 +101,8 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
     CHECK(model.Forward(ctx, tokens, tokens, options.seq_len, &saved).ok());
     CHECK(model.Backward(ctx, 1, &saved).ok());
   }
-  const ShardRange range = options.gradients.zero == 0
-                               ? ShardRange{0, parameters.num_elements()}
-                               : DataParallelRange(parameters.num_elements(), sizes.dp, at.dp);
+  const ShardRange range =
+      UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);
   const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()});
   CHECK(PartialGradients::Planned(parameters, tp).Sum(ctx, range, grads).ok());
   CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}).ok());

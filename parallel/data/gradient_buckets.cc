@@ -17,6 +17,10 @@ ShardRange DataParallelRange(int64_t num_elements, int num_ranks, int rank) {
   return {num_units * rank / num_ranks * kUnit, num_units * (rank + 1) / num_ranks * kUnit};
 }
 
+ShardRange UpdatedRange(int64_t num_elements, int num_ranks, int rank, int zero) {
+  return zero == 0 ? ShardRange{0, num_elements} : DataParallelRange(num_elements, num_ranks, rank);
+}
+
 std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elements,
                                         int num_ranks) {
   CHECK(0 <= part.begin && part.begin <= part.end && part.end <= num_elements)

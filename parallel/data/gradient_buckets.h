@@ -17,6 +17,10 @@ namespace strake {
 // buckets. CHECKs that num_elements is a multiple of 64, as an arena's is, and 0 <= r < R.
 ShardRange DataParallelRange(int64_t num_elements, int num_ranks, int rank);
 
+// What rank r of R updates of the whole index space: all of it with ZeRO stage 0, else its
+// DataParallelRange.
+ShardRange UpdatedRange(int64_t num_elements, int num_ranks, int rank, int zero);
+
 // [R]: how many elements of `part` lie in each rank's range. They are consecutive runs of it, in
 // rank order: the counts of a reduce-scatter or all-gather of the part.
 std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elements,

@@ -13,14 +13,6 @@
 #include "parallel/data/gradient_buckets.h"
 
 namespace strake {
-namespace {
-
-ShardRange UpdatedRange(int64_t num_elements, int dp_size, int dp_rank, int zero) {
-  return zero == 0 ? ShardRange{0, num_elements}
-                   : DataParallelRange(num_elements, dp_size, dp_rank);
-}
-
-}  // namespace
 
 GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
                                  const GradientReducerOptions& options)
