@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/memory/activation_arena.h"
+#include "core/nn/linear.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -122,6 +123,24 @@ class PartsComparison {
 };
 
 }  // namespace
+
+WholeLinear::WholeLinear(const Numerics& numerics, int64_t in, int64_t out, bool has_bias)
+    : ctx(numerics.op_set, /*num_threads=*/1) {
+  weight = arena.Add({{"weight", out}}, {in, out}, true);
+  if (has_bias) bias = arena.Add({{"bias", out}}, {out}, false);
+  EXPECT_TRUE(arena.Allocate(numerics.dtype, true).ok());
+  FillSmallIntegers(weight->value, 1);
+  if (has_bias) FillSmallIntegers(bias->value, 2);
+}
+
+WholeLinear::Result WholeLinear::Run(const Tensor& x, const Tensor& dy) {
+  const Linear linear(weight, bias);
+  LinearSaved saved;
+  const Tensor y = linear.Forward(ctx, x, &saved).value();
+  const Tensor dx = linear.BackwardInput(ctx, dy, saved).Wait().value();
+  EXPECT_TRUE(linear.BackwardWeight(ctx, dy, saved).ok());
+  return {y, dx};
+}
 
 void OnRanks(int num_ranks, OpSet op_set,
              absl::FunctionRef<absl::Status(const Mesh& mesh, TestContext& ctx)> body) {

@@ -29,6 +29,25 @@ struct Numerics {
 inline constexpr Numerics kNumerics[] = {{DType::kF64, OpSet::kReference},
                                          {DType::kF32, OpSet::kAuto}};
 
+// A linear layer on one rank, of small integers: weight [in, out] and, with a bias, bias [out].
+struct WholeLinear {
+  WholeLinear(const Numerics& numerics, int64_t in, int64_t out, bool has_bias);
+
+  // Undefined where there is none.
+  Tensor BiasOrNone() const { return bias == nullptr ? Tensor() : bias->value; }
+
+  struct Result {
+    Tensor y, dx;
+  };
+  // Forward and backward of a micro-batch, += into the gradients.
+  Result Run(const Tensor& x, const Tensor& dy);
+
+  TestContext ctx;
+  ParameterArena arena;
+  Parameter* weight = nullptr;
+  Parameter* bias = nullptr;  // null where there is none
+};
+
 // Runs `body` on the ranks of a tensor-parallel mesh, each with a context of its own, in check
 // mode, where a wait of ten seconds is an error. Fails the test on an error.
 void OnRanks(int num_ranks, OpSet op_set,

@@ -28,6 +28,7 @@ using testing::OnRanks;
 using testing::SameBits;
 using testing::TestContext;
 using testing::TestTensor;
+using testing::WholeLinear;
 
 using Kind = CollectiveKind;
 
@@ -53,29 +54,18 @@ struct MicroBatch {
 };
 
 // The whole layer after two micro-batches.
-struct Whole {
-  Whole(const Numerics& numerics, const Layout& layout) : ctx(numerics.op_set, /*num_threads=*/1) {
-    weight = arena.Add({{"weight", layout.out}}, {layout.in, layout.out}, true);
-    if (layout.has_bias) bias = arena.Add({{"bias", layout.out}}, {layout.out}, false);
-    EXPECT_TRUE(arena.Allocate(numerics.dtype, true).ok());
-    FillSmallIntegers(weight->value, 1);
-    if (layout.has_bias) FillSmallIntegers(bias->value, 2);
-    const Linear linear(weight, bias);
+struct Whole : WholeLinear {
+  Whole(const Numerics& numerics, const Layout& layout)
+      : WholeLinear(numerics, layout.in, layout.out, layout.has_bias) {
     for (const uint64_t seed : kMicroBatchSeeds) {
       MicroBatch& batch =
           *batches.emplace_back(std::make_unique<MicroBatch>(numerics.dtype, layout, seed));
-      LinearSaved saved;
-      batch.y = linear.Forward(ctx, batch.x, &saved).value();
-      batch.dx = linear.BackwardInput(ctx, batch.dy, saved).Wait().value();
-      EXPECT_TRUE(linear.BackwardWeight(ctx, batch.dy, saved).ok());
+      const Result result = Run(batch.x, batch.dy);
+      batch.y = result.y;
+      batch.dx = result.dx;
     }
   }
-  Tensor BiasOrNone() const { return bias == nullptr ? Tensor() : bias->value; }
 
-  TestContext ctx;
-  ParameterArena arena;
-  Parameter* weight = nullptr;
-  Parameter* bias = nullptr;
   std::vector<std::unique_ptr<MicroBatch>> batches;
 };
 
