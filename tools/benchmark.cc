@@ -20,6 +20,7 @@
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine.h"
+#include "tools/engine_options.h"
 #include "tools/layout.h"
 #include "tools/memory_plan.h"
 #include "tools/mesh_wide.h"
@@ -82,16 +83,6 @@ double Median(std::vector<double> sorted) {
   std::sort(sorted.begin(), sorted.end());
   const size_t n = sorted.size();
   return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-}
-
-EngineOptions EngineOptionsOf(const BenchmarkConfig& config, const ModelConfig& model) {
-  return {.model = model,
-          .seq_len = config.seq_len,
-          .micro_batch = config.micro_batch,
-          .num_threads = static_cast<int>(config.threads),
-          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
-          .sequence_parallel = config.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
 }
 
 // One rank's training steps on random tokens.

@@ -125,15 +125,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
 
 }  // namespace
 
-EngineOptions CheckCommand::RankOptions() const {
-  return {.model = model,
-          .seq_len = config.seq_len,
-          .micro_batch = config.micro_batch,
-          .num_threads = static_cast<int>(config.threads),
-          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
-          .sequence_parallel = config.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
-}
+EngineOptions CheckCommand::RankOptions() const { return EngineOptionsOf(config, model); }
 
 EngineOptions CheckCommand::WholeOptions() const {
   EngineOptions options = RankOptions();

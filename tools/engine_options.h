@@ -22,6 +22,19 @@ struct EngineOptions {
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
 };
 
+// What a program's options ask of its ranks' engines. A Config has the flags' values under their
+// names: seq_len, micro_batch, threads, ops, and layout (tools/layout.h).
+template <typename Config>
+EngineOptions EngineOptionsOf(const Config& config, const ModelConfig& model) {
+  return {.model = model,
+          .seq_len = config.seq_len,
+          .micro_batch = config.micro_batch,
+          .num_threads = static_cast<int>(config.threads),
+          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
+          .sequence_parallel = config.layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
+}
+
 }  // namespace strake
 
 #endif  // STRAKE_TOOLS_ENGINE_OPTIONS_H_

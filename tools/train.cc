@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/base/status_macros.h"
+#include "tools/engine_options.h"
 #include "tools/layout.h"
 #include "tools/memory_plan.h"
 #include "tools/program.h"
@@ -31,8 +32,8 @@ absl::Status Train(int argc, char** argv) {
   }
   InstallStopSignal();
   const LayoutConfig& layout = command.config.layout;
-  STRAKE_RETURN_IF_ERROR(
-      CheckMemory(EngineOptionsOf(command), layout.sizes(), NumLocalRanks(layout)));
+  STRAKE_RETURN_IF_ERROR(CheckMemory(EngineOptionsOf(command.config, command.model), layout.sizes(),
+                                     NumLocalRanks(layout)));
   return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
     std::ostream nowhere(nullptr);

@@ -14,6 +14,7 @@
 #include "optim/lr_schedule.h"
 #include "tools/checkpoint.h"
 #include "tools/durable_file.h"
+#include "tools/engine_options.h"
 #include "tools/layout.h"
 #include "tools/mesh_wide.h"
 #include "tools/run_start.h"
@@ -72,17 +73,6 @@ nlohmann::ordered_json SharedSettings(const TrainConfig& config,
 
 }  // namespace
 
-EngineOptions EngineOptionsOf(const TrainCommand& command) {
-  const TrainConfig& config = command.config;
-  return {.model = command.model,
-          .seq_len = config.seq_len,
-          .micro_batch = config.micro_batch,
-          .num_threads = static_cast<int>(config.threads),
-          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
-          .sequence_parallel = config.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
-}
-
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& command,
                                                          const Mesh& mesh, Progress* screen) {
   std::unique_ptr<Trainer> trainer(new Trainer(command, mesh, screen));
@@ -91,7 +81,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainCommand& com
   if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
-  STRAKE_RETURN_IF_ERROR(trainer->MakeEngine(command));
+  STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
   // Before the weights are made or read, which takes a large model a while.
   trainer->PrintHeader();
   STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
@@ -108,8 +98,8 @@ absl::Status Trainer::OpenData() {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::MakeEngine(const TrainCommand& command) {
-  STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(EngineOptionsOf(command), mesh_));
+absl::Status Trainer::MakeEngine() {
+  STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(EngineOptionsOf(config_, model_), mesh_));
   const Shape shape = {config_.micro_batch * config_.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);

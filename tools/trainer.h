@@ -23,9 +23,6 @@
 
 namespace strake {
 
-// What the command asks of an engine.
-EngineOptions EngineOptionsOf(const TrainCommand& command);
-
 // Every rank of the mesh makes one and runs it. The first rank alone writes --out, where all read
 // the checkpoint that they go on from; what it prints is about the whole run, and the other ranks'
 // screens should show nothing.
@@ -48,7 +45,7 @@ class Trainer {
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
   absl::Status OpenData();
-  absl::Status MakeEngine(const TrainCommand& command);
+  absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::Status SetWeights(const std::string& checkpoint);
   RunRecord Record() const;
