@@ -85,7 +85,8 @@ _kernel_unit = rule(_kernel_unit_impl, attrs = {"src": attr.string()})
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
 
-    It defines what the kernel's CUDA library defines: a binary links one of the two.
+    It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
+    and this one first, has this one's.
     """
     _kernel_unit(name = name + "_unit", testonly = True, src = src)
     strake_cc_library(
@@ -97,6 +98,8 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
         copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
         textual_hdrs = [src],
         deps = deps + ["@strake//core/cuda:portable"],
+        # In whole, so that nothing is left for NAME_cuda to define.
+        alwayslink = True,
         **kwargs
     )
 

@@ -139,7 +139,7 @@ def strake_cuda_kernel(name, deps = []):
         hdrs = [header],
         deps = deps + select({
             "@strake_cuda//:used": [":%s_nvcc" % name],
-            "//conditions:default": ["@strake//core/device:no_cuda"],
+            "//conditions:default": ["@strake//core/cuda:no_cuda"],
         }),
     )
     strake_emulated_kernel(
@@ -177,6 +177,30 @@ def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
             ":%s_cuda" % name,
             "@strake//core/testing:gpu_kernel_test",
         ],
+    )
+
+def strake_gpu_test(name, srcs, deps, tags = [], **kwargs):
+    """A test of what runs on a GPU through the ops, twice.
+
+    NAME_emulator_test has the emulated GPU; NAME_gpu_test runs the same cases on a GPU, and skips
+    them where there is none.
+    """
+    strake_cc_test(
+        name = name + "_emulator_test",
+        srcs = srcs,
+        # See :emulated_gpu. It comes first, so that its definitions are taken.
+        linkstatic = True,
+        tags = tags + ["no_tsan"],  # fibres
+        deps = ["@strake//core/testing:emulated_gpu"] + deps,
+        **kwargs
+    )
+    strake_cc_test(
+        name = name + "_gpu_test",
+        srcs = srcs,
+        # Bazel must not remember what another day's machine had.
+        tags = tags + ["external", "gpu"],
+        deps = deps + ["@strake//core/testing:every_test_requires_gpu"],
+        **kwargs
     )
 
 def strake_gpu_tests(name = "gpu_tests"):

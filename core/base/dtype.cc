@@ -21,6 +21,8 @@ size_t DTypeSize(DType dtype) {
   LOG(FATAL) << "[dtype] no such dtype: " << static_cast<int>(dtype);
 }
 
+DType AccumulationDType(DType dtype) { return dtype == DType::kBf16 ? DType::kF32 : dtype; }
+
 const char* DTypeName(DType dtype) {
   switch (dtype) {
     case DType::kF32:

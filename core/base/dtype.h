@@ -34,6 +34,9 @@ struct Bf16 {
 // Bytes of one element.
 size_t DTypeSize(DType dtype);
 
+// Of sums of such elements, and of what is kept of them: f32 for bf16, else `dtype` itself.
+DType AccumulationDType(DType dtype);
+
 // "f32", "bf16", "f64", "c128", "i32", "i64", "u16".
 const char* DTypeName(DType dtype);
 

@@ -7,8 +7,10 @@
 
 #include "core/base/op_profile.h"
 #include "core/base/thread_team.h"
+#include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
+#include "glog/logging.h"
 
 namespace strake {
 
@@ -21,6 +23,12 @@ class Context {
   // Both must outlive the context.
   Context(ThreadTeam* team, ActivationArena* arena, OpSet op_set = OpSet::kAuto)
       : team_(team), arena_(arena), op_set_(op_set) {}
+
+  // The rank's GPU, where its tensors are on one; outlives the context. A dry run needs none.
+  void set_cuda(CudaContext* cuda) { cuda_ = cuda; }
+  // CHECKs that there is one.
+  CudaContext& cuda() const { return *CHECK_NOTNULL(cuda_); }
+  CudaStream cuda_stream() const { return cuda().stream(); }
 
   ThreadTeam& team() const { return *team_; }
   ActivationArena& arena() const { return *arena_; }
@@ -49,6 +57,7 @@ class Context {
   ThreadTeam* team_;
   ActivationArena* arena_;
   OpSet op_set_;
+  CudaContext* cuda_ = nullptr;
   OpProfile* profile_ = nullptr;
   Pass pass_ = Pass::kForward;
   std::function<void(const Parameter&)> on_grad_ready_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "core/memory/device_memory.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 
@@ -16,30 +17,40 @@ namespace strake {
 // return at once, and peak_bytes() afterwards is exactly what the real run needs.
 class ActivationArena {
  public:
+  // On the CPU a cache line, and the widest vector; on a GPU, more than its widest access.
+  static constexpr size_t kAlignmentBytes = kTensorAlignment;
+
   // No memory behind it.
-  static ActivationArena DryRun() { return ActivationArena(HostMemory(), true); }
-  // ResourceExhausted when the system has no such memory.
-  static absl::StatusOr<ActivationArena> Create(size_t capacity_bytes);
+  static ActivationArena DryRun(Device device = Device::kCpu) {
+    return ActivationArena(DeviceMemory(), device, true);
+  }
+  // ResourceExhausted when the device has no such memory.
+  static absl::StatusOr<ActivationArena> Create(size_t capacity_bytes,
+                                                Device device = Device::kCpu);
 
   ActivationArena(ActivationArena&&) = default;
 
-  // 64-byte aligned and not cleared: holds whatever stood there, or NaN under set_poison(true).
+  // Aligned to kAlignmentBytes and not cleared: holds whatever stood there, or NaN under
+  // set_poison(true).
   // CHECKs that it fits: a plan that was too small is a bug.
   Tensor Allocate(DType dtype, const Shape& shape);
 
+  Device device() const { return device_; }
   bool dry_run() const { return dry_run_; }
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
 
-  // For tests: fill every allocation with NaN, so that reading what nothing wrote shows.
+  // For tests, on the CPU: fill every allocation with NaN, so that reading what nothing wrote
+  // shows.
   void set_poison(bool poison) { poison_ = poison; }
 
  private:
   friend class ActivationScope;
-  ActivationArena(HostMemory memory, bool dry_run)
-      : memory_(std::move(memory)), dry_run_(dry_run) {}
+  ActivationArena(DeviceMemory memory, Device device, bool dry_run)
+      : memory_(std::move(memory)), device_(device), dry_run_(dry_run) {}
 
-  HostMemory memory_;
+  DeviceMemory memory_;
+  Device device_;
   bool dry_run_;
   bool poison_ = false;
   size_t used_bytes_ = 0;

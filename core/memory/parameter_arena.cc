@@ -7,12 +7,6 @@
 #include "glog/logging.h"
 
 namespace strake {
-namespace {
-
-DType GradDType(DType value) { return value == DType::kBf16 ? DType::kF32 : value; }
-
-}  // namespace
-
 Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape shape,
                                bool weight_decay, NormalInit init) {
   CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
@@ -38,34 +32,39 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   return &parameter;
 }
 
-absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients) {
-  STRAKE_ASSIGN_OR_RETURN(value_memory_, HostMemory::Allocate(num_elements_ * DTypeSize(dtype)));
+absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients, Device device) {
+  STRAKE_ASSIGN_OR_RETURN(value_memory_,
+                          DeviceMemory::Allocate(device, num_elements_ * DTypeSize(dtype)));
   if (with_gradients) {
-    STRAKE_ASSIGN_OR_RETURN(grad_memory_,
-                            HostMemory::Allocate(num_elements_ * DTypeSize(GradDType(dtype))));
+    STRAKE_ASSIGN_OR_RETURN(
+        grad_memory_,
+        DeviceMemory::Allocate(device, num_elements_ * DTypeSize(AccumulationDType(dtype))));
   }
-  SetTensors(value_memory_.data(), grad_memory_.data(), dtype, with_gradients);
+  SetTensors(value_memory_.data(), grad_memory_.data(), dtype, with_gradients, device);
   return absl::OkStatus();
 }
 
-void ParameterArena::AllocateDryRun(DType dtype) { SetTensors(nullptr, nullptr, dtype, true); }
+void ParameterArena::AllocateDryRun(DType dtype, Device device) {
+  SetTensors(nullptr, nullptr, dtype, true, device);
+}
 
-void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool with_gradients) {
-  const auto at = [](void* base, const Parameter& parameter, DType type) {
+void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool with_gradients,
+                                Device device) {
+  const auto at = [device](void* base, const Parameter& parameter, DType type) {
     char* data = static_cast<char*>(base);
     if (data != nullptr) data += parameter.offset * DTypeSize(type);
-    return Tensor(data, type, parameter.shape);
+    return Tensor(data, type, parameter.shape, device);
   };
-  const DType grad_dtype = GradDType(dtype);
-  values_ = Tensor(values, dtype, {num_elements_});
-  if (with_gradients) grads_ = Tensor(grads, grad_dtype, {num_elements_});
+  const DType grad_dtype = AccumulationDType(dtype);
+  values_ = Tensor(values, dtype, {num_elements_}, device);
+  if (with_gradients) grads_ = Tensor(grads, grad_dtype, {num_elements_}, device);
   for (Parameter& parameter : parameters_) {
     parameter.value = at(values, parameter, dtype);
     if (with_gradients) parameter.grad = at(grads, parameter, grad_dtype);
   }
 }
 
-DType ParameterArena::grad_dtype() const { return GradDType(values_.dtype()); }
+DType ParameterArena::grad_dtype() const { return AccumulationDType(values_.dtype()); }
 
 int64_t ParameterArena::num_parameters() const {
   int64_t n = 0;

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "core/memory/device_memory.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 
 namespace strake {
 
@@ -68,10 +68,10 @@ class ParameterArena {
 
   // Zeroed values, and gradients too if asked for; sets each parameter's `value` and `grad`.
   // ResourceExhausted when there is no memory.
-  absl::Status Allocate(DType dtype, bool with_gradients);
+  absl::Status Allocate(DType dtype, bool with_gradients, Device device = Device::kCpu);
 
   // Parameters with shapes alone, for the dry run: data is null.
-  void AllocateDryRun(DType dtype);
+  void AllocateDryRun(DType dtype, Device device = Device::kCpu);
 
   // Size of the index space, gaps included.
   int64_t num_elements() const { return num_elements_; }
@@ -89,11 +89,11 @@ class ParameterArena {
   void ZeroGrads();
 
  private:
-  void SetTensors(void* values, void* grads, DType dtype, bool with_gradients);
+  void SetTensors(void* values, void* grads, DType dtype, bool with_gradients, Device device);
 
   std::deque<Parameter> parameters_;
   int64_t num_elements_ = 0;
-  HostMemory value_memory_, grad_memory_;
+  DeviceMemory value_memory_, grad_memory_;
   Tensor values_, grads_;
 };
 

@@ -6,6 +6,7 @@
 #include <complex>
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
@@ -30,10 +31,40 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
-// CHECKs that `tensor` is on the CPU, where every op of this build runs.
+// CHECKs that `tensor` is on the CPU.
 inline void CheckOnCpu(const char* op, const Tensor& tensor) {
   CHECK(tensor.device() == Device::kCpu)
       << "[" << op << "] " << tensor.ToString() << " is on a GPU: this build has no CUDA";
+}
+
+// Whether the op runs on a GPU: where its tensors are. CHECKs that all are on the device of the
+// context's arena.
+template <typename... Tensors>
+bool OnCuda(const char* op, const Context& ctx, const Tensors&... tensors) {
+  const Device device = ctx.arena().device();
+  const auto check = [&](const Tensor& tensor) {
+    CHECK(tensor.device() == device)
+        << "[" << op << "] " << tensor.ToString() << " is not where the context's arena is, on "
+        << (device == Device::kCuda ? "the GPU" : "the CPU");
+  };
+  (check(tensors), ...);
+  return device == Device::kCuda;
+}
+
+// Calls body.template operator()<T>() for the dtypes that CUDA kernels know: f32 and bf16. Any
+// other is a CHECK failure that names the op.
+template <typename Body>
+absl::Status DispatchCuda(const char* op, DType dtype, Body&& body) {
+  CHECK(dtype == DType::kF32 || dtype == DType::kBf16)
+      << "[" << op << "] no CUDA implementation for " << DTypeName(dtype);
+  return dtype == DType::kF32 ? body.template operator()<float>()
+                              : body.template operator()<Bf16>();
+}
+
+// CHECKs that `grad` has the shape of the parameter `value` and the dtype of its sums.
+inline void CheckGradient(const char* op, const Tensor& value, const Tensor& grad) {
+  CHECK(grad.shape() == value.shape() && grad.dtype() == AccumulationDType(value.dtype()))
+      << "[" << op << "] parameter " << value.ToString() << ", its gradient " << grad.ToString();
 }
 
 // Rows per ParallelFor range: enough that a range is worth a thread's while.

@@ -1,5 +1,6 @@
 #include "core/ops/rms_norm.h"
 
+#include "core/ops/cuda/rms_norm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/rms_norm.h"
 #include "glog/logging.h"
@@ -9,12 +10,30 @@ namespace {
 
 void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Tensor& y,
                  const Tensor& rstd) {
-  CheckOnCpu(op, x);
   CHECK(x.rank() == 2 && y.shape() == x.shape() && weight.shape() == Shape{x.dim(1)} &&
         rstd.shape() == Shape{x.dim(0)} && weight.dtype() == x.dtype() && y.dtype() == x.dtype() &&
-        rstd.dtype() == x.dtype())
+        rstd.dtype() == AccumulationDType(x.dtype()))
       << "[" << op << "] x " << x.ToString() << ", y or gradient " << y.ToString() << ", weight "
       << weight.ToString() << ", rstd " << rstd.ToString();
+}
+
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
+                           const Tensor& y, const Tensor& rstd) {
+  return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
+    return cuda::RmsNormForward<T>(ctx.cuda_stream(), x.data<T>(), /*residual=*/nullptr,
+                                   weight.data<T>(), x.dim(0), x.dim(1), static_cast<float>(eps),
+                                   /*sum=*/nullptr, y.data<T>(), rstd.data<float>());
+  });
+}
+
+absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& x,
+                            const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
+                            const Tensor& dx, const Tensor& dweight, const Tensor& workspace) {
+  return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
+    return cuda::RmsNormBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), weight.data<T>(),
+                                    rstd.data<float>(), x.dim(0), x.dim(1), accumulate_dx,
+                                    dx.data<T>(), dweight.data<float>(), workspace.data<float>());
+  });
 }
 
 }  // namespace
@@ -22,8 +41,10 @@ void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Te
 absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
                             Tensor y, Tensor rstd) {
   CheckShapes("rms_norm", x, weight, y, rstd);
+  const bool on_cuda = OnCuda("rms_norm", ctx, x, weight, y, rstd);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
+  if (on_cuda) return ForwardOnCuda(ctx, x, weight, eps, y, rstd);
   const int64_t columns = x.dim(1);
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
@@ -39,10 +60,21 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
                              const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
                              Tensor dx, Tensor dweight) {
   CheckShapes("rms_norm", x, weight, dy, rstd);
-  CheckShapes("rms_norm", x, dweight, dx, rstd);
+  CheckShapes("rms_norm", x, weight, dx, rstd);
+  CheckGradient("rms_norm", weight, dweight);
+  const bool on_cuda = OnCuda("rms_norm", ctx, dy, x, weight, rstd, dx, dweight);
+  const int64_t rows = x.dim(0), columns = x.dim(1);
+  const ActivationScope scope(ctx.arena());
+  Tensor workspace;
+  if (on_cuda) {
+    workspace =
+        ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(rows, columns)});
+  }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
-  const int64_t rows = x.dim(0), columns = x.dim(1);
+  if (on_cuda) {
+    return BackwardOnCuda(ctx, dy, x, weight, rstd, accumulate_dx, dx, dweight, workspace);
+  }
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     // Columns first: dx may overwrite dy.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "absl/status/status.h"
-#include "core/device/cuda_error.h"
+#include "core/cuda/cuda_error.h"
 #include "core/testing/guarded_buffer.h"
 #include "glog/logging.h"
 

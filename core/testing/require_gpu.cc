@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 #include "gtest/gtest.h"
 
 namespace strake::testing {

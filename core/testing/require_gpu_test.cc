@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest-spi.h"
 #include "gtest/gtest.h"

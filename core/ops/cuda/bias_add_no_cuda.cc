@@ -1,5 +1,5 @@
 // bias_add.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/bias_add.h"
 
 namespace strake::cuda {

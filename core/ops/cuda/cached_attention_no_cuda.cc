@@ -1,5 +1,5 @@
 // cached_attention.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/cached_attention.h"
 
 namespace strake::cuda {

@@ -1,5 +1,5 @@
 // causal_attention.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/causal_attention.h"
 
 namespace strake::cuda {

@@ -1,5 +1,5 @@
 // embedding.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/embedding.h"
 
 namespace strake::cuda {

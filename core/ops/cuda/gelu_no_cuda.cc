@@ -1,5 +1,5 @@
 // gelu.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/gelu.h"
 
 namespace strake::cuda {

@@ -1,5 +1,5 @@
 // position_embedding.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/position_embedding.h"
 
 namespace strake::cuda {

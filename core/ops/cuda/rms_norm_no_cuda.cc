@@ -1,5 +1,5 @@
 // rms_norm.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/rms_norm.h"
 
 namespace strake::cuda {

@@ -1,5 +1,5 @@
 // softmax_cross_entropy.h in a build without CUDA.
-#include "core/device/no_cuda.h"
+#include "core/cuda/no_cuda.h"
 #include "core/ops/cuda/softmax_cross_entropy.h"
 
 namespace strake::cuda {

@@ -1,8 +1,8 @@
-#include "core/device/cuda_error.h"
+#include "core/cuda/cuda_error.h"
 
 #include <cstdlib>
 
-#include "core/device/cuda_messages.h"
+#include "core/cuda/cuda_messages.h"
 
 namespace strake {
 

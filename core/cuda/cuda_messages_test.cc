@@ -1,4 +1,4 @@
-#include "core/device/cuda_messages.h"
+#include "core/cuda/cuda_messages.h"
 
 #include <string>
 

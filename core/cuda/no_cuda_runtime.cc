@@ -1,6 +1,6 @@
 // cuda_runtime.h in a build without CUDA.
-#include "core/device/cuda_runtime.h"
-#include "core/device/no_cuda.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/cuda/no_cuda.h"
 
 namespace strake {
 
@@ -16,8 +16,9 @@ void PinnedMemory::Free::operator()(void*) const {}
 absl::Status CopyToDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
 absl::Status CopyToHost(void*, const void*, size_t, CudaStream) { return NoCuda(); }
 absl::Status CopyOnDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
-absl::Status ClearOnDevice(void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status SetBytesOnDevice(void*, int, size_t, CudaStream) { return NoCuda(); }
 absl::Status SynchronizeCudaStream(CudaStream) { return NoCuda(); }
+absl::Status SynchronizeCudaDevice() { return NoCuda(); }
 absl::Status LastCudaError() { return NoCuda(); }
 
 absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() { return NoCuda(); }
@@ -27,6 +28,13 @@ void CudaEvent::Destroy::operator()(CUevent_st*) const {}
 absl::Status CudaEvent::Record(CudaStream) { return NoCuda(); }
 absl::Status CudaEvent::MakeWait(CudaStream) const { return NoCuda(); }
 absl::Status CudaEvent::Synchronize() const { return NoCuda(); }
+absl::StatusOr<bool> CudaEvent::Done() const { return NoCuda(); }
 absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent&) const { return NoCuda(); }
+
+absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream, absl::FunctionRef<absl::Status()>) {
+  return NoCuda();
+}
+absl::Status CudaGraph::Launch(CudaStream) const { return NoCuda(); }
+void CudaGraph::Destroy::operator()(CUgraphExec_st*) const {}
 
 }  // namespace strake

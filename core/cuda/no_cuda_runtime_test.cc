@@ -1,4 +1,4 @@
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 #include "gtest/gtest.h"
 
 namespace strake {

@@ -1,4 +1,4 @@
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 
 #include <algorithm>
 #include <string>
@@ -42,7 +42,7 @@ TEST(CudaRuntimeTest, CopiesThereAndBack) {
     EXPECT_EQ(CopyToDevice(first->data(), from, num_bytes, stream->get()), absl::OkStatus());
     EXPECT_EQ(CopyOnDevice(second->data(), first->data(), num_bytes, stream->get()),
               absl::OkStatus());
-    EXPECT_EQ(ClearOnDevice(second->data(), num_bytes / 2, stream->get()), absl::OkStatus());
+    EXPECT_EQ(SetBytesOnDevice(second->data(), 0, num_bytes / 2, stream->get()), absl::OkStatus());
     EXPECT_EQ(CopyToHost(to, second->data(), num_bytes, stream->get()), absl::OkStatus());
     ASSERT_EQ(SynchronizeCudaStream(stream->get()), absl::OkStatus());
     for (size_t i = 0; i < num_bytes; ++i) {
@@ -93,7 +93,7 @@ TEST(CudaRuntimeTest, TooMuchMemoryIsAnErrorWithBothFigures) {
 TEST(CudaRuntimeTest, AFailedCallIsNamed) {
   const absl::Status status = CopyOnDevice(nullptr, nullptr, 8, nullptr);
   EXPECT_THAT(std::string(status.message()), HasSubstr("cudaMemcpyAsync"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("core/device/cuda_runtime.cc:"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("core/cuda/cuda_runtime.cc:"));
   EXPECT_EQ(LastCudaError(), absl::OkStatus());
 }
 

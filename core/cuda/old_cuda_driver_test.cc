@@ -1,7 +1,7 @@
 #include <string>
 
 #include "core/base/dynamic_library.h"
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 
 TEST(OldCudaDriverTest, IsNamedWithWhatIsNeeded) {
   // The runtime looks for libcuda.so.1, and a library of that name is loaded then.
-  const auto driver = DynamicLibrary::Load("the driver", {"core/device/libcuda.so.1"});
+  const auto driver = DynamicLibrary::Load("the driver", {"core/cuda/libcuda.so.1"});
   ASSERT_TRUE(driver.ok()) << driver.status();
   const absl::Status status = CudaDeviceCount().status();
   if (absl::IsUnimplemented(status)) GTEST_SKIP() << status.message();

@@ -1,13 +1,13 @@
 // Errors of the CUDA runtime as Status, for sources that include CUDA's headers.
-#ifndef STRAKE_CORE_DEVICE_CUDA_ERROR_H_
-#define STRAKE_CORE_DEVICE_CUDA_ERROR_H_
+#ifndef STRAKE_CORE_CUDA_CUDA_ERROR_H_
+#define STRAKE_CORE_CUDA_CUDA_ERROR_H_
 
 #include <cuda_runtime_api.h>
 
 #include "absl/status/status.h"
 
 // Returns from the function when the call fails: with the call, CUDA's name and text of the error,
-// file and line; or with the sentence of core/device/cuda_messages.h that explains it.
+// file and line; or with the sentence of core/cuda/cuda_messages.h that explains it.
 #define STRAKE_RETURN_IF_CUDA_ERROR(call)                                        \
   do {                                                                           \
     if (const cudaError_t strake_error = (call); strake_error != cudaSuccess) {  \
@@ -22,4 +22,4 @@ absl::Status CudaErrorStatus(cudaError_t error, const char* call, const char* fi
 
 }  // namespace strake
 
-#endif  // STRAKE_CORE_DEVICE_CUDA_ERROR_H_
+#endif  // STRAKE_CORE_CUDA_CUDA_ERROR_H_

@@ -1,6 +1,6 @@
 // What this binary's kernels were compiled for.
-#ifndef STRAKE_CORE_DEVICE_CUDA_ARCHITECTURES_H_
-#define STRAKE_CORE_DEVICE_CUDA_ARCHITECTURES_H_
+#ifndef STRAKE_CORE_CUDA_CUDA_ARCHITECTURES_H_
+#define STRAKE_CORE_CUDA_CUDA_ARCHITECTURES_H_
 
 #include <cuda_runtime_api.h>
 
@@ -15,4 +15,4 @@ cudaError_t LoadCudaProbe();
 
 }  // namespace strake
 
-#endif  // STRAKE_CORE_DEVICE_CUDA_ARCHITECTURES_H_
+#endif  // STRAKE_CORE_CUDA_CUDA_ARCHITECTURES_H_

@@ -1,6 +1,6 @@
 // The answer of everything that a build without CUDA lacks.
-#ifndef STRAKE_CORE_DEVICE_NO_CUDA_H_
-#define STRAKE_CORE_DEVICE_NO_CUDA_H_
+#ifndef STRAKE_CORE_CUDA_NO_CUDA_H_
+#define STRAKE_CORE_CUDA_NO_CUDA_H_
 
 #include "absl/status/status.h"
 
@@ -12,4 +12,4 @@ inline absl::Status NoCuda() {
 
 }  // namespace strake
 
-#endif  // STRAKE_CORE_DEVICE_NO_CUDA_H_
+#endif  // STRAKE_CORE_CUDA_NO_CUDA_H_

@@ -1,6 +1,6 @@
 // What Strake says when a GPU cannot be used: one sentence each, with what to do.
-#ifndef STRAKE_CORE_DEVICE_CUDA_MESSAGES_H_
-#define STRAKE_CORE_DEVICE_CUDA_MESSAGES_H_
+#ifndef STRAKE_CORE_CUDA_CUDA_MESSAGES_H_
+#define STRAKE_CORE_CUDA_CUDA_MESSAGES_H_
 
 #include <cstddef>
 #include <string>
@@ -33,4 +33,4 @@ absl::Status CudaCallFailed(absl::string_view call, absl::string_view error_name
 
 }  // namespace strake
 
-#endif  // STRAKE_CORE_DEVICE_CUDA_MESSAGES_H_
+#endif  // STRAKE_CORE_CUDA_CUDA_MESSAGES_H_

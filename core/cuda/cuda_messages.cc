@@ -1,4 +1,4 @@
-#include "core/device/cuda_messages.h"
+#include "core/cuda/cuda_messages.h"
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"

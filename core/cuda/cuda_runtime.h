@@ -2,21 +2,23 @@
 //
 // Every thread has a current device, 0 until it calls SetCudaDevice(); memory, streams and events
 // belong to the device that was current at their creation. Errors name the call, CUDA's text, file
-// and line; where there is no usable GPU, they are the sentences of core/device/cuda_messages.h. A
+// and line; where there is no usable GPU, they are the sentences of core/cuda/cuda_messages.h. A
 // kernel or copy that fails reports at a later call, and from then on every call of the process
-// does. A build without CUDA answers everything with core/device/no_cuda.h's error.
-#ifndef STRAKE_CORE_DEVICE_CUDA_RUNTIME_H_
-#define STRAKE_CORE_DEVICE_CUDA_RUNTIME_H_
+// does. A build without CUDA answers everything with core/cuda/no_cuda.h's error.
+#ifndef STRAKE_CORE_CUDA_CUDA_RUNTIME_H_
+#define STRAKE_CORE_CUDA_CUDA_RUNTIME_H_
 
 #include <cstddef>
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/cuda/stream.h"
 
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace strake {
 
@@ -77,10 +79,13 @@ absl::Status CopyToDevice(void* device_to, const void* host_from, size_t num_byt
 absl::Status CopyToHost(void* host_to, const void* device_from, size_t num_bytes,
                         CudaStream stream);
 absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStream stream);
-absl::Status ClearOnDevice(void* data, size_t num_bytes, CudaStream stream);
+// Every byte becomes `byte`.
+absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream stream);
 
 // Waits for all that was enqueued on the stream, and returns the error of any of it.
 absl::Status SynchronizeCudaStream(CudaStream stream);
+// The same for all streams of the current device.
+absl::Status SynchronizeCudaDevice();
 
 // The error of a call or kernel that nobody has asked for yet.
 absl::Status LastCudaError();
@@ -110,6 +115,8 @@ class CudaEvent {
   absl::Status MakeWait(CudaStream stream) const;
   // The host waits for it.
   absl::Status Synchronize() const;
+  // Whether it has been reached.
+  absl::StatusOr<bool> Done() const;
   // Time on the device from `start` to this; both must have been reached.
   absl::StatusOr<double> SecondsSince(const CudaEvent& start) const;
 
@@ -120,6 +127,25 @@ class CudaEvent {
   std::unique_ptr<CUevent_st, Destroy> event_;
 };
 
+// What a function enqueues on a stream, and on streams that wait for it by events, recorded to be
+// enqueued again at the cost of one launch: kernels and copies with the addresses and values of the
+// recording.
+class CudaGraph {
+ public:
+  // `enqueue` is called once; nothing that it enqueues runs. By its end, `stream` waits for every
+  // other stream that it used. It may not synchronize, allocate or free.
+  static absl::StatusOr<CudaGraph> Capture(CudaStream stream,
+                                           absl::FunctionRef<absl::Status()> enqueue);
+
+  absl::Status Launch(CudaStream stream) const;
+
+ private:
+  struct Destroy {
+    void operator()(CUgraphExec_st* graph) const;
+  };
+  std::unique_ptr<CUgraphExec_st, Destroy> graph_;
+};
+
 }  // namespace strake
 
-#endif  // STRAKE_CORE_DEVICE_CUDA_RUNTIME_H_
+#endif  // STRAKE_CORE_CUDA_CUDA_RUNTIME_H_

@@ -1,12 +1,12 @@
-#include "core/device/cuda_runtime.h"
+#include "core/cuda/cuda_runtime.h"
 
 #include <cuda_runtime_api.h>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/device/cuda_architectures.h"
-#include "core/device/cuda_error.h"
-#include "core/device/cuda_messages.h"
+#include "core/cuda/cuda_architectures.h"
+#include "core/cuda/cuda_error.h"
+#include "core/cuda/cuda_messages.h"
 
 namespace strake {
 namespace {
@@ -118,14 +118,19 @@ absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStre
   return Copy(to, from, num_bytes, cudaMemcpyDeviceToDevice, stream);
 }
 
-absl::Status ClearOnDevice(void* data, size_t num_bytes, CudaStream stream) {
+absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream stream) {
   if (num_bytes == 0) return absl::OkStatus();
-  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(data, 0, num_bytes, stream));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(data, byte, num_bytes, stream));
   return absl::OkStatus();
 }
 
 absl::Status SynchronizeCudaStream(CudaStream stream) {
   STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
+  return absl::OkStatus();
+}
+
+absl::Status SynchronizeCudaDevice() {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize());
   return absl::OkStatus();
 }
 
@@ -171,11 +176,49 @@ absl::Status CudaEvent::Synchronize() const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> CudaEvent::Done() const {
+  const cudaError_t error = cudaEventQuery(event_.get());
+  if (error == cudaErrorNotReady) return false;
+  STRAKE_RETURN_IF_CUDA_ERROR(error);
+  return true;
+}
+
 absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent& start) const {
   float milliseconds = 0;
   STRAKE_RETURN_IF_CUDA_ERROR(
       cudaEventElapsedTime(&milliseconds, start.event_.get(), event_.get()));
   return milliseconds * 1e-3;
+}
+
+absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream stream,
+                                             absl::FunctionRef<absl::Status()> enqueue) {
+  // Of this thread's calls alone: other ranks' threads go on.
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  const absl::Status status = enqueue();
+  cudaGraph_t recorded = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream, &recorded);
+  if (!status.ok()) {
+    (void)cudaGetLastError();
+    if (recorded != nullptr) (void)cudaGraphDestroy(recorded);
+    return status;
+  }
+  STRAKE_RETURN_IF_CUDA_ERROR(ended);
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t made = cudaGraphInstantiate(&executable, recorded, 0);
+  (void)cudaGraphDestroy(recorded);
+  STRAKE_RETURN_IF_CUDA_ERROR(made);
+  CudaGraph graph;
+  graph.graph_.reset(executable);
+  return graph;
+}
+
+absl::Status CudaGraph::Launch(CudaStream stream) const {
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaGraphLaunch(graph_.get(), stream));
+  return absl::OkStatus();
+}
+
+void CudaGraph::Destroy::operator()(CUgraphExec_st* graph) const {
+  (void)cudaGraphExecDestroy(graph);
 }
 
 }  // namespace strake

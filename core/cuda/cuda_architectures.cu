@@ -1,4 +1,4 @@
-#include "core/device/cuda_architectures.h"
+#include "core/cuda/cuda_architectures.h"
 
 namespace strake {
 namespace {

@@ -1,0 +1,35 @@
+// CudaContext: one rank's GPU, its streams and its handles.
+#ifndef STRAKE_CORE_DEVICE_CUDA_CONTEXT_H_
+#define STRAKE_CORE_DEVICE_CUDA_CONTEXT_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/cuda/cublaslt.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/cuda/stream.h"
+
+namespace strake {
+
+// Used on the thread that made it, whose current device it is. Several ranks may share a GPU.
+class CudaContext {
+ public:
+  // The errors of core/cuda/cuda_messages.h.
+  static absl::StatusOr<std::unique_ptr<CudaContext>> Create(int device);
+
+  int device() const { return device_; }
+  // Every op of the rank is enqueued here, one after the other.
+  CudaStream stream() const { return stream_.get(); }
+  CublasLt& cublaslt() const { return *cublaslt_; }
+
+ private:
+  CudaContext() = default;
+
+  int device_ = 0;
+  CudaOwnStream stream_;
+  std::unique_ptr<CublasLt> cublaslt_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_DEVICE_CUDA_CONTEXT_H_
