@@ -21,6 +21,7 @@ std::string CollectiveCall::ToString() const {
   if (kind != CollectiveKind::kBarrier && kind != CollectiveKind::kSplit) {
     absl::StrAppend(&text, " of ", DTypeName(dtype), "[", count, "]");
   }
+  if (device == Device::kCuda) absl::StrAppend(&text, " on a GPU");
   if (!counts.empty()) absl::StrAppend(&text, " in pieces of ", JoinCounts(counts));
   if (!recv_counts.empty()) absl::StrAppend(&text, " for pieces of ", JoinCounts(recv_counts));
   if (kind == CollectiveKind::kBroadcast || kind == CollectiveKind::kRecv) {
@@ -32,7 +33,7 @@ std::string CollectiveCall::ToString() const {
 }
 
 bool CallsAgree(int rank, const CollectiveCall& a, int other_rank, const CollectiveCall& b) {
-  if (a.sequence != b.sequence || a.dtype != b.dtype) return false;
+  if (a.sequence != b.sequence || a.dtype != b.dtype || a.device != b.device) return false;
   if (a.kind == CollectiveKind::kSend || a.kind == CollectiveKind::kRecv) {
     return a.kind != b.kind &&
            (b.kind == CollectiveKind::kSend || b.kind == CollectiveKind::kRecv) &&

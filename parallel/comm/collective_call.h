@@ -48,12 +48,13 @@ struct CollectiveCall {
   void* output = nullptr;
   CallSite site = {};
 
-  // "all_gather #3 of f32[1024] in pieces of 1000, 24 at models/block.cc:40".
+  // "all_gather #3 of f32[1024] on a GPU in pieces of 1000, 24 at models/block.cc:40".
   std::string ToString() const;
 };
 
-// Whether rank `rank`, in `a`, and rank `other_rank`, in `b`, call the same collective with dtypes
-// and counts that fit: a send fits its recv, and every other kind itself. Call sites may differ.
+// Whether rank `rank`, in `a`, and rank `other_rank`, in `b`, call the same collective with dtypes,
+// devices and counts that fit: a send fits its recv, and every other kind itself. Call sites may
+// differ.
 bool CallsAgree(int rank, const CollectiveCall& a, int other_rank, const CollectiveCall& b);
 
 // "1, 2, 3".

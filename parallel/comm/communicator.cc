@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -51,6 +52,11 @@ CollectiveCall MakeCall(Kind kind, const Tensor& buffer, CallSite site) {
 Communicator::Communicator(int rank, int size, CommunicatorOptions options)
     : rank_(rank), size_(size), options_(std::move(options)), num_sent_(size), num_received_(size) {
   CHECK(size > 0 && rank >= 0 && rank < size) << "[comm] rank " << rank << " of " << size;
+}
+
+CudaStream Communicator::cuda_stream() const {
+  CHECK(cuda_stream_.has_value()) << "[comm] axis " << axis() << " has no bound CUDA stream";
+  return *cuda_stream_;
 }
 
 Pending<Tensor> Communicator::AllReduceSum(Tensor x, CallSite site) {
@@ -149,7 +155,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> Communicator::Split(int color, int
   stats_.Add(call.kind, 0);
   CommunicatorOptions options = options_;
   options.axis = std::move(axis);
-  return SplitGroup(std::move(call), std::move(options));
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
+                          SplitGroup(std::move(call), std::move(options)));
+  group->cuda_stream_ = cuda_stream_;
+  return group;
 }
 
 absl::Status Communicator::CheckReplicated(const Tensor& x, absl::string_view name, CallSite site) {
@@ -159,7 +168,8 @@ absl::Status Communicator::CheckReplicated(const Tensor& x, absl::string_view na
 absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view name,
                                              CallSite site) {
   CheckTensor(Kind::kAllGather, x);
-  const absl::string_view bytes(static_cast<const char*>(x.raw()), x.num_bytes());
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy copy, HostCopy::Of(x));
+  const absl::string_view bytes(static_cast<const char*>(copy.tensor().raw()), x.num_bytes());
   const uint64_t hash = StableHash(absl::StrCat(x.ToString(), StableHash(bytes)));
   std::vector<uint64_t> hashes(size_);
   CollectiveCall call{.kind = Kind::kAllGather,
@@ -183,6 +193,9 @@ absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view 
 }
 
 Pending<Tensor> Communicator::Launch(CollectiveCall call, Tensor result, int64_t payload_elements) {
+  CHECK(call.device == Device::kCpu || cuda_stream_.has_value())
+      << "[" << CollectiveName(call.kind) << "] " << result.ToString() << " is on a GPU: axis "
+      << axis() << " has no bound CUDA stream";
   stats_.Add(call.kind, payload_elements * DTypeSize(call.dtype));
   call.sequence = NextSequence(call);
   return Pending<Tensor>(std::move(result), Start(std::move(call)));

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/base/pending.h"
+#include "core/cuda/stream.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/call_site.h"
 #include "parallel/comm/collective_call.h"
@@ -44,6 +46,12 @@ struct CommunicatorOptions {
 // no result. An error, from any rank, leaves the contents of results unspecified, and every later
 // call returns one. An error names the collective, its sequence number, the axis, and the rank that
 // caused it.
+//
+// Tensors on a GPU. The collective reads and writes them when all that was on the bound stream at
+// the call is done, while what is enqueued later may overlap with it. Wait() makes the stream, not
+// the host, wait for its end: what is said above about "until then" holds for work on that stream.
+// A failure of the device itself may show only where the host synchronizes with the stream. A group
+// that has a bound stream still takes tensors on the CPU.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -55,6 +63,11 @@ class Communicator {
   int size() const { return size_; }
   const std::string& axis() const { return options_.axis; }
   const CommunicatorOptions& options() const { return options_; }
+
+  // The stream that tensors on a GPU are made and used on, of the calling thread's device; it
+  // outlives the group. To be called before the first of them is passed. Groups made by Split()
+  // afterwards have the same.
+  void BindCudaStream(CudaStream stream) { cuda_stream_ = stream; }
 
   // In place: element i of x becomes, with the same bits on every rank, the sum over ranks, in rank
   // order, of their element i (bf16 is summed in f32 and rounded once; integers wrap).
@@ -115,8 +128,11 @@ class Communicator {
  protected:
   Communicator(int rank, int size, CommunicatorOptions options);
 
+  // The bound stream; CHECKs that there is one. There is in Start() with a tensor on a GPU.
+  CudaStream cuda_stream() const;
+
   // Starts a collective whose arguments fit each other. Returns what Wait() will call; null if the
-  // collective is done.
+  // collective is done, or, on a GPU, enqueued on the bound stream.
   virtual std::function<absl::Status()> Start(CollectiveCall call) = 0;
 
   // Split() with its call (color, key) and the new group's options.
@@ -134,6 +150,7 @@ class Communicator {
   const int rank_;
   const int size_;
   const CommunicatorOptions options_;
+  std::optional<CudaStream> cuda_stream_;
   CollectiveStats stats_;
   int64_t num_collectives_ = 0;
   std::vector<int64_t> num_sent_, num_received_;  // by peer

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "parallel/comm/mpi_engine.h"
 
@@ -26,6 +27,7 @@ class MpiCommunicator : public Communicator {
 
  protected:
   std::function<absl::Status()> Start(CollectiveCall call) override {
+    if (call.device != Device::kCpu) return OnlyOnCpu(call);
     return [handle = Join(std::move(call))] { return handle->Wait(); };
   }
 
@@ -66,9 +68,17 @@ class MpiCommunicator : public Communicator {
     bool waited_ = false;
   };
 
+  // Fails the group, since the others may have joined with tensors on the CPU.
+  std::function<absl::Status()> OnlyOnCpu(const CollectiveCall& call) {
+    const absl::Status error = absl::UnimplementedError(absl::StrCat(
+        "[", CollectiveName(call.kind), " #", call.sequence, ", axis ", axis(), ", rank ", rank(),
+        " of ", size(), "] over MPI, tensors are on the CPU, and this is on a GPU: use NCCL, or ",
+        "ranks that are threads"));
+    Abort(error);
+    return [error] { return error; };
+  }
+
   std::shared_ptr<Handle> Join(CollectiveCall call) {
-    CHECK(call.device == Device::kCpu)
-        << "[" << CollectiveName(call.kind) << "] a tensor on a GPU: this group's are on the CPU";
     return std::make_shared<Handle>(*this, std::move(call));
   }
 

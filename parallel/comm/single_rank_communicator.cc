@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "core/cuda/cuda_runtime.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -15,12 +16,15 @@ void SingleRankCommunicator::Abort(const absl::Status& cause) {
 }
 
 std::function<absl::Status()> SingleRankCommunicator::Start(CollectiveCall call) {
-  CHECK(call.device == Device::kCpu)
-      << "[" << CollectiveName(call.kind) << "] a tensor on a GPU: this group's are on the CPU";
   if (!aborted_.ok()) return [error = ErrorOf(call)] { return error; };
   const size_t bytes = call.count * DTypeSize(call.dtype);
-  if (bytes > 0 && call.output != call.input) std::memcpy(call.output, call.input, bytes);
-  return nullptr;
+  if (bytes == 0 || call.output == call.input) return nullptr;
+  if (call.device == Device::kCpu) {
+    std::memcpy(call.output, call.input, bytes);
+    return nullptr;
+  }
+  const absl::Status status = CopyOnDevice(call.output, call.input, bytes, cuda_stream());
+  return status.ok() ? nullptr : std::function([status] { return status; });
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> SingleRankCommunicator::SplitGroup(

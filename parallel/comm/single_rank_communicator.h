@@ -1,4 +1,5 @@
-// A group of one rank: every collective is the identity and is done when it returns.
+// A group of one rank: every collective is the identity and is done when it returns; on a GPU, in
+// the order of the bound stream.
 #ifndef STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 
@@ -12,7 +13,6 @@
 
 namespace strake {
 
-// CPU tensors.
 class SingleRankCommunicator : public Communicator {
  public:
   explicit SingleRankCommunicator(CommunicatorOptions options = {})

@@ -199,7 +199,7 @@ TEST_F(CommunicatorDeathTest, OverlapsAndPeersAreNamed) {
   EXPECT_DEATH((void)comm().Recv(x, -1), "\\[recv\\] peer -1 on rank 0 of 2");
   EXPECT_DEATH(comm().Abort(absl::OkStatus()), "rank 0 aborts without a cause");
   EXPECT_DEATH((void)comm().AllReduceSum(Tensor(x->raw(), DType::kF32, {4}, Device::kCuda)),
-               "\\[all_reduce_sum\\] a tensor on a GPU");
+               "\\[all_reduce_sum\\] f32\\[4\\] is on a GPU: axis world has no bound CUDA stream");
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/cuda/stream.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
@@ -62,6 +63,11 @@ class Mesh {
   MeshVector coordinates() const { return CoordinatesOf(sizes_, rank_); }
   Communicator& communicator(MeshAxis axis) const {
     return *communicators_[static_cast<int>(axis)];
+  }
+
+  // Communicator::BindCudaStream() of every axis.
+  void BindCudaStream(CudaStream stream) const {
+    for (const auto& communicator : communicators_) communicator->BindCudaStream(stream);
   }
 
  private:
