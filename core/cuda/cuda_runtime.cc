@@ -118,6 +118,16 @@ absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStre
   return Copy(to, from, num_bytes, cudaMemcpyDeviceToDevice, stream);
 }
 
+absl::Status CopyRowsOnDevice(void* to, size_t to_stride_bytes, const void* from,
+                              size_t from_stride_bytes, size_t row_bytes, size_t num_rows,
+                              CudaStream stream) {
+  if (row_bytes == 0 || num_rows == 0) return absl::OkStatus();
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaMemcpy2DAsync(to, to_stride_bytes, from, from_stride_bytes,
+                                                row_bytes, num_rows, cudaMemcpyDeviceToDevice,
+                                                stream));
+  return absl::OkStatus();
+}
+
 absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream stream) {
   if (num_bytes == 0) return absl::OkStatus();
   STRAKE_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(data, byte, num_bytes, stream));

@@ -79,6 +79,10 @@ absl::Status CopyToDevice(void* device_to, const void* host_from, size_t num_byt
 absl::Status CopyToHost(void* host_to, const void* device_from, size_t num_bytes,
                         CudaStream stream);
 absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStream stream);
+// `num_rows` rows of `row_bytes`, which begin a stride apart that is at least as much.
+absl::Status CopyRowsOnDevice(void* to, size_t to_stride_bytes, const void* from,
+                              size_t from_stride_bytes, size_t row_bytes, size_t num_rows,
+                              CudaStream stream);
 // Every byte becomes `byte`.
 absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream stream);
 

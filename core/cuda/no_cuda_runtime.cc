@@ -16,6 +16,9 @@ void PinnedMemory::Free::operator()(void*) const {}
 absl::Status CopyToDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
 absl::Status CopyToHost(void*, const void*, size_t, CudaStream) { return NoCuda(); }
 absl::Status CopyOnDevice(void*, const void*, size_t, CudaStream) { return NoCuda(); }
+absl::Status CopyRowsOnDevice(void*, size_t, const void*, size_t, size_t, size_t, CudaStream) {
+  return NoCuda();
+}
 absl::Status SetBytesOnDevice(void*, int, size_t, CudaStream) { return NoCuda(); }
 absl::Status SynchronizeCudaStream(CudaStream) { return NoCuda(); }
 absl::Status SynchronizeCudaDevice() { return NoCuda(); }

@@ -28,4 +28,37 @@ void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
   }
 }
 
+namespace {
+
+void AddRow(const ShardRange& row, std::vector<SegmentBlock>* blocks) {
+  if (!blocks->empty() && blocks->back().columns == row.size()) {
+    SegmentBlock& block = blocks->back();
+    const int64_t stride = row.begin - (block.end() - block.columns);
+    if (block.rows == 1) block.stride = stride;
+    if (block.stride == stride) {
+      ++block.rows;
+      return;
+    }
+  }
+  blocks->push_back({.begin = row.begin, .columns = row.size(), .rows = 1, .stride = row.size()});
+}
+
+}  // namespace
+
+std::vector<SegmentBlock> SegmentBlocks(const Parameter& parameter, const ShardRange& range,
+                                        absl::FunctionRef<bool(const ParameterSegment&)> wanted) {
+  std::vector<SegmentBlock> blocks;
+  ShardRange row;
+  ForEachSegmentRun(parameter, range, wanted, [&](const ShardRange& run) {
+    if (row.size() > 0 && run.begin == row.end) {
+      row.end = run.end;
+      return;
+    }
+    if (row.size() > 0) AddRow(row, &blocks);
+    row = run;
+  });
+  if (row.size() > 0) AddRow(row, &blocks);
+  return blocks;
+}
+
 }  // namespace strake

@@ -5,6 +5,9 @@
 #ifndef STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
 #define STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
 
+#include <cstdint>
+#include <vector>
+
 #include "absl/functional/function_ref.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
@@ -16,6 +19,23 @@ namespace strake {
 void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
                        absl::FunctionRef<bool(const ParameterSegment&)> wanted,
                        absl::FunctionRef<void(const ShardRange& run)> visit);
+
+// Rows of `columns` elements that begin `stride` elements apart, the first at `begin`. The stride
+// of a single row is its length.
+struct SegmentBlock {
+  int64_t begin = 0;
+  int64_t columns = 0;
+  int64_t rows = 0;
+  int64_t stride = 0;
+
+  int64_t num_elements() const { return rows * columns; }
+  int64_t end() const { return begin + (rows - 1) * stride + columns; }
+  bool operator==(const SegmentBlock&) const = default;
+};
+
+// The elements of those runs, in their order, in few blocks: runs that touch are one row.
+std::vector<SegmentBlock> SegmentBlocks(const Parameter& parameter, const ShardRange& range,
+                                        absl::FunctionRef<bool(const ParameterSegment&)> wanted);
 
 }  // namespace strake
 

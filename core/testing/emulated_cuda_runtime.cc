@@ -5,6 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
+#include "core/testing/emulated_gpu.h"
 #include "core/testing/guarded_buffer.h"
 
 namespace strake {
@@ -79,6 +80,16 @@ absl::Status CopyToHost(void* to, const void* from, size_t num_bytes, CudaStream
 absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStream) {
   return CopyBytes(to, from, num_bytes);
 }
+absl::Status CopyRowsOnDevice(void* to, size_t to_stride_bytes, const void* from,
+                              size_t from_stride_bytes, size_t row_bytes, size_t num_rows,
+                              CudaStream stream) {
+  for (size_t row = 0; row < num_rows; ++row) {
+    STRAKE_RETURN_IF_ERROR(CopyOnDevice(static_cast<char*>(to) + row * to_stride_bytes,
+                                        static_cast<const char*>(from) + row * from_stride_bytes,
+                                        row_bytes, stream));
+  }
+  return absl::OkStatus();
+}
 absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream) {
   if (num_bytes > 0) std::memset(data, byte, num_bytes);
   return absl::OkStatus();
@@ -105,3 +116,11 @@ absl::Status CudaGraph::Launch(CudaStream) const { return absl::OkStatus(); }
 void CudaGraph::Destroy::operator()(CUgraphExec_st*) const {}
 
 }  // namespace strake
+
+namespace strake::testing {
+
+absl::Status EnqueueOnEmulatedGpu(CudaStream, std::string, std::function<absl::Status()> work) {
+  return work();
+}
+
+}  // namespace strake::testing
