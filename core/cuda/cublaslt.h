@@ -38,8 +38,9 @@ struct CudaProduct {
 };
 
 // One rank's handle, used on its thread. Sums are f32, and f32 products are not rounded to TF32. An
-// algorithm is what the library's heuristic answers for the shapes and the GPU: the same in every
-// process, and never chosen by a timing.
+// algorithm is what the library's heuristic answers for the shapes, the alignments and the GPU: the
+// same in every process, and never chosen by a timing. The same bits every time. GELU is in its
+// tanh form.
 class CublasLt {
  public:
   // Scratch of every product, in device memory.
@@ -53,12 +54,12 @@ class CublasLt {
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  // Enqueued on `stream`. No size is 0. Internal, with the shapes, where the library knows no such
-  // product or fails.
+  // Enqueued on `stream`. No size is 0, and CanFuse() holds. Internal, with the shapes, where the
+  // library knows no such product or fails.
   virtual absl::Status Multiply(CudaStream stream, const CudaProduct& product) = 0;
 
-  // Whether the library has this product with its epilogue: alignment, dtypes. Without it, the
-  // product and its epilogue are separate calls.
+  // Whether the product may have its bias and epilogue, by dtypes, sizes and alignment; without
+  // them it always may.
   static bool CanFuse(const CudaProduct& product);
 };
 

@@ -5,6 +5,5 @@
 namespace strake {
 
 absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create() { return NoCuda(); }
-bool CublasLt::CanFuse(const CudaProduct&) { return false; }
 
 }  // namespace strake

@@ -45,6 +45,5 @@ class EmulatedCublasLt : public CublasLt {
 absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create() {
   return std::make_unique<EmulatedCublasLt>();
 }
-bool CublasLt::CanFuse(const CudaProduct&) { return false; }
 
 }  // namespace strake
