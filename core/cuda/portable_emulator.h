@@ -151,17 +151,17 @@ T FromFloat(float x) {
 }
 
 template <auto kKernel, typename... Parameters>
-absl::Status LaunchKernel(void (*)(Parameters...), dim3 grid, dim3 block,
+absl::Status LaunchKernel(CudaStream stream, void (*)(Parameters...), dim3 grid, dim3 block,
                           size_t dynamic_shared_bytes,
                           std::type_identity_t<Parameters>... parameters) {
-  return testing::RunCudaGrid(KernelName<kKernel>(), grid, block, dynamic_shared_bytes,
-                              [&] { kKernel(parameters...); });
+  return testing::LaunchCudaGrid(stream, KernelName<kKernel>(), grid, block, dynamic_shared_bytes,
+                                 [=] { kKernel(parameters...); });
 }
 
 template <auto kKernel, typename... Arguments>
-absl::Status Launch(CudaStream, dim3 grid, dim3 block, size_t dynamic_shared_bytes,
+absl::Status Launch(CudaStream stream, dim3 grid, dim3 block, size_t dynamic_shared_bytes,
                     Arguments... arguments) {
-  return LaunchKernel<kKernel>(kKernel, grid, block, dynamic_shared_bytes, arguments...);
+  return LaunchKernel<kKernel>(stream, kKernel, grid, block, dynamic_shared_bytes, arguments...);
 }
 
 }  // namespace strake

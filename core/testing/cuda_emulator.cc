@@ -4,8 +4,10 @@
 
 #include <optional>
 #include <random>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/testing/cuda_grid.h"
 #include "glog/logging.h"
 
@@ -18,6 +20,7 @@ namespace {
 constexpr int64_t kMaxBlockThreads = 1024;
 
 thread_local std::optional<std::mt19937_64> random_order;
+constinit CudaLauncher the_launcher = nullptr;
 
 void OnMemoryFault(int signal, siginfo_t* info, void*) {
   if (CudaGrid::Running() != nullptr) CudaGrid::Running()->MemoryFault(info->si_addr);
@@ -43,14 +46,8 @@ class ScopedMemoryFaults {
   struct sigaction segv_, bus_;
 };
 
-}  // namespace
-
-ScopedRandomCudaOrder::ScopedRandomCudaOrder(uint64_t seed) { random_order.emplace(seed); }
-ScopedRandomCudaOrder::~ScopedRandomCudaOrder() { random_order.reset(); }
-
-absl::Status RunCudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 block,
-                         size_t dynamic_shared_bytes, const std::function<void()>& thread) {
-  CHECK(CudaGrid::Running() == nullptr) << "a kernel launched " << kernel;
+absl::Status CheckLimits(const std::string& kernel, CudaDim3 grid, CudaDim3 block,
+                         size_t dynamic_shared_bytes) {
   const int64_t max_x = int64_t{1} << 31, max_yz = 65535;
   if (Count(grid) == 0 || grid.x >= max_x || grid.y > max_yz || grid.z > max_yz ||
       Count(block) == 0 || Count(block) > kMaxBlockThreads || block.z > 64 ||
@@ -61,11 +58,36 @@ absl::Status RunCudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 bloc
         " bytes of dynamic shared memory; the limits are (2^31-1, 65535, 65535) blocks, ",
         kMaxBlockThreads, " threads (64 in z), ", kMaxCudaSharedBytes, " bytes"));
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ScopedRandomCudaOrder::ScopedRandomCudaOrder(uint64_t seed) { random_order.emplace(seed); }
+ScopedRandomCudaOrder::~ScopedRandomCudaOrder() { random_order.reset(); }
+
+absl::Status RunCudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 block,
+                         size_t dynamic_shared_bytes, const std::function<void()>& thread) {
+  CHECK(CudaGrid::Running() == nullptr) << "a kernel launched " << kernel;
+  STRAKE_RETURN_IF_ERROR(CheckLimits(kernel, grid, block, dynamic_shared_bytes));
   const ScopedMemoryFaults memory_faults;
   const std::string fault = CudaGrid(kernel, grid, block, dynamic_shared_bytes, thread,
                                      random_order ? &*random_order : nullptr)
                                 .Run();
   return fault.empty() ? absl::OkStatus() : absl::InternalError(fault);
+}
+
+void SetCudaLauncher(CudaLauncher launcher) { the_launcher = launcher; }
+
+absl::Status LaunchCudaGrid(CudaStream stream, const std::string& kernel, CudaDim3 grid,
+                            CudaDim3 block, size_t dynamic_shared_bytes,
+                            std::function<void()> thread) {
+  STRAKE_RETURN_IF_ERROR(CheckLimits(kernel, grid, block, dynamic_shared_bytes));
+  if (the_launcher == nullptr)
+    return RunCudaGrid(kernel, grid, block, dynamic_shared_bytes, thread);
+  return the_launcher(stream, [=, thread = std::move(thread)] {
+    return RunCudaGrid(kernel, grid, block, dynamic_shared_bytes, thread);
+  });
 }
 
 void CudaSyncThreads(CudaPlace place) { CudaGrid::Running()->SyncThreads(place); }

@@ -24,6 +24,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "core/cuda/stream.h"
 #include "core/testing/cuda_shared_memory.h"
 
 namespace strake::testing {
@@ -50,10 +51,20 @@ class ScopedRandomCudaOrder {
   ScopedRandomCudaOrder& operator=(const ScopedRandomCudaOrder&) = delete;
 };
 
-// Calls `thread` once per thread of the grid. InvalidArgument for a launch that sm_90 would refuse,
-// Internal for the first fault, which ends the grid.
+// Calls `thread` once per thread of the grid, before it returns. InvalidArgument for a launch that
+// sm_90 would refuse, Internal for the first fault, which ends the grid.
 absl::Status RunCudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 block,
                          size_t dynamic_shared_bytes, const std::function<void()>& thread);
+
+// What a kernel's launch does: RunCudaGrid(), in the call or where the launcher puts it. A launch
+// that sm_90 would refuse is an error of the call.
+absl::Status LaunchCudaGrid(CudaStream stream, const std::string& kernel, CudaDim3 grid,
+                            CudaDim3 block, size_t dynamic_shared_bytes,
+                            std::function<void()> thread);
+
+// Takes the grids that are launched from now on, to run them later. Null: they run at once.
+using CudaLauncher = absl::Status (*)(CudaStream stream, std::function<absl::Status()> run);
+void SetCudaLauncher(CudaLauncher launcher);
 
 // The rest is called by the threads of a grid.
 

@@ -34,7 +34,8 @@ constinit GuardedMemoryHooks the_hooks;
 
 void SetGuardedMemoryHooks(GuardedMemoryHooks hooks) { the_hooks = hooks; }
 
-GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at)
+GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at,
+                             size_t alignment)
     : name_(name), bytes_(bytes), mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage) {
   void* mapping =
       mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -42,7 +43,8 @@ GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard
   mapping_ = static_cast<unsigned char*>(mapping);
   unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
   PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end, kPage, PROT_NONE) == 0);
-  data_ = guard_at == GuardAt::kEnd ? end - bytes : mapping_ + kPage;
+  data_ = guard_at == GuardAt::kEnd ? end - (bytes + alignment - 1) / alignment * alignment
+                                    : mapping_ + kPage;
   std::memset(mapping_ + kPage, kRedZone, mapping_bytes_ - 2 * kPage);
   if (bytes > 0) std::memset(data_, 0xff, bytes);
   const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
@@ -64,6 +66,12 @@ GuardedMemory::~GuardedMemory() {
   }
   if (the_hooks.unmapping && mapping_bytes_ > 2 * kPage) the_hooks.unmapping(mapping_ + kPage);
   munmap(mapping_, mapping_bytes_);
+}
+
+void GuardedMemory::SetAccess(bool allowed) const {
+  PCHECK(mprotect(mapping_ + kPage, mapping_bytes_ - 2 * kPage,
+                  allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
+      << "`" << name_ << "`, " << bytes_ << " bytes";
 }
 
 std::string GuardedMemory::Describe(const void* address) const {

@@ -12,13 +12,16 @@ namespace strake::testing {
 
 // Which end of the data lies exactly at a guard page. Between the other one and its guard page
 // stands a red zone of less than a page, which the destructor checks.
-//   kEnd:   aligned to the element only, unless the size is a multiple of more
+//   kEnd:   aligned to the element only, unless the size is a multiple of more or the memory's
+//           alignment asks for more
 //   kStart: aligned to 4096 bytes
 enum class GuardAt { kEnd, kStart };
 
 class GuardedMemory {
  public:
-  GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at);
+  // `alignment`, a power of two of at most 4096: with kEnd, that many bytes less one may lie
+  // between the data and its guard page.
+  GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at, size_t alignment = 1);
   // Fails the test if the red zone changed.
   ~GuardedMemory();
   GuardedMemory(const GuardedMemory&) = delete;
@@ -28,6 +31,8 @@ class GuardedMemory {
   // "byte 8 of `x` (100 bytes)", "4 bytes past the end of `x` (100 bytes)", or "" where the address
   // is not within this memory and its guard pages.
   std::string Describe(const void* address) const;
+  // Whether the data, too, may be read and written. It must be when this is destroyed.
+  void SetAccess(bool allowed) const;
 
  private:
   std::string name_;

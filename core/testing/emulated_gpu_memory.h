@@ -1,0 +1,60 @@
+// Device and pinned memory of the emulated GPU, between guard pages.
+#ifndef STRAKE_CORE_TESTING_EMULATED_GPU_MEMORY_H_
+#define STRAKE_CORE_TESTING_EMULATED_GPU_MEMORY_H_
+
+#include <cstddef>
+#include <map>
+#include <memory>
+
+#include "core/testing/guarded_buffer.h"
+
+namespace strake::testing {
+
+// Used by one thread at a time. All bytes are 0xff at first, NaN in f32 and bf16.
+class EmulatedGpuMemory {
+ public:
+  // An access by the host, from now on, ends the program with a message, except within a
+  // ScopedOpen.
+  void* AllocateOnDevice(int device, size_t num_bytes);
+  void* AllocatePinned(size_t num_bytes);
+  void Free(void* data);
+
+  // In device memory.
+  size_t used_bytes(int device) const;
+
+  // Whether all of the bytes are of one living allocation of the kind.
+  bool IsOnDevice(const void* data, size_t num_bytes) const;
+  bool IsPinned(const void* data, size_t num_bytes) const;
+
+  // The host may touch device memory: it does what a GPU would.
+  class ScopedOpen {
+   public:
+    explicit ScopedOpen(const EmulatedGpuMemory& memory) : memory_(memory) {
+      memory_.SetAccess(true);
+    }
+    ~ScopedOpen() { memory_.SetAccess(false); }
+    ScopedOpen(const ScopedOpen&) = delete;
+    ScopedOpen& operator=(const ScopedOpen&) = delete;
+
+   private:
+    const EmulatedGpuMemory& memory_;
+  };
+
+ private:
+  struct Allocation {
+    std::unique_ptr<GuardedMemory> memory;
+    size_t num_bytes = 0;
+    int device = 0;  // kPinned: host memory
+  };
+  static constexpr int kPinned = -1;
+
+  void* Allocate(int device, size_t num_bytes);
+  const Allocation* Find(const void* data, size_t num_bytes) const;
+  void SetAccess(bool allowed) const;
+
+  std::map<const void*, Allocation> allocations_;  // by address
+};
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_CORE_TESTING_EMULATED_GPU_MEMORY_H_

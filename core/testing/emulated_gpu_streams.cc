@@ -1,0 +1,211 @@
+#include "core/testing/emulated_gpu_streams.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "core/cuda/cuda_messages.h"
+#include "glog/logging.h"
+
+namespace strake::testing {
+namespace {
+
+constexpr int kRuntimeVersion = 13000;
+constexpr char kVariable[] = "STRAKE_EMULATED_GPU";
+
+}  // namespace
+
+EmulatedGpuOptions EmulatedGpuOptionsOfEnvironment() {
+  EmulatedGpuOptions options;
+  const char* const text = std::getenv(kVariable);
+  if (text == nullptr) return options;
+  for (const absl::string_view pair : absl::StrSplit(text, ',', absl::SkipEmpty())) {
+    const std::pair<std::string, std::string> setting = absl::StrSplit(pair, '=');
+    const auto& [name, figure] = setting;
+    int value = 0;
+    CHECK(absl::SimpleAtoi(figure, &value) && value >= 0) << kVariable << "=" << text;
+    if (name == "devices") {
+      options.num_devices = value;
+    } else if (name == "memory_mib") {
+      options.memory_bytes = static_cast<size_t>(value) << 20;
+    } else if (name == "driver") {
+      options.driver_version = value;
+    } else if (name == "architecture") {
+      options.architecture = value;
+    } else {
+      LOG(FATAL) << kVariable << "=" << text << ": there is no " << name;
+    }
+  }
+  return options;
+}
+
+EmulatedThread& ThisEmulatedThread() {
+  thread_local EmulatedThread thread;
+  return thread;
+}
+
+absl::Status EmulatedError(absl::string_view call, absl::string_view name, absl::string_view text,
+                           const char* file, int line) {
+  return CudaCallFailed(call, name, text, file, line);
+}
+
+EmulatedGpu::EmulatedGpu() : options_(EmulatedGpuOptionsOfEnvironment()) {}
+
+EmulatedGpu& EmulatedGpu::Get() {
+  static EmulatedGpu* const gpu = new EmulatedGpu();  // memory may be freed by other statics
+  return *gpu;
+}
+
+CUstream_st* EmulatedGpu::NewStream(int device) {
+  streams_.push_back(std::make_shared<CUstream_st>());
+  streams_.back()->device = device;
+  return streams_.back().get();
+}
+
+void EmulatedGpu::DestroyStream(CUstream_st* stream) {
+  stream->destroyed = true;
+  std::erase_if(streams_, [](const auto& s) { return s->destroyed && s->items.empty(); });
+}
+
+CUstream_st& EmulatedGpu::Stream(CudaStream stream, int device) {
+  if (stream != nullptr) return *stream;
+  CUstream_st*& default_stream = default_streams_[device];
+  if (default_stream == nullptr) default_stream = NewStream(device);
+  return *default_stream;
+}
+
+void EmulatedGpu::Enqueue(CUstream_st& stream, EmulatedItem item) {
+  stream.items.push_back(std::move(item));
+  ++stream.num_enqueued;
+  changed_.notify_all();
+}
+
+std::shared_ptr<CUstream_st> EmulatedGpu::Share(const CUstream_st& stream) const {
+  return *std::find_if(streams_.begin(), streams_.end(),
+                       [&](const auto& s) { return s.get() == &stream; });
+}
+
+absl::Status EmulatedGpu::RunStream(Lock& lock, CUstream_st& stream) {
+  const std::shared_ptr<CUstream_st> shared = Share(stream);
+  const uint64_t end = stream.num_enqueued;
+  RunWhile(
+      lock, [&] { return shared->num_done < end; }, shared);
+  return error_;
+}
+
+absl::Status EmulatedGpu::RunUntil(Lock& lock, const std::shared_ptr<EmulatedPoint>& point) {
+  if (!point->reached) {
+    RunWhile(
+        lock, [&] { return !point->reached; }, Share(*point->stream));
+  }
+  return error_;
+}
+
+absl::Status EmulatedGpu::RunDevice(Lock& lock, int device) {
+  // The lock may be let go: others make and destroy streams then.
+  const std::vector<std::shared_ptr<CUstream_st>> streams = streams_;
+  std::vector<uint64_t> ends;
+  for (const auto& stream : streams) ends.push_back(stream->num_enqueued);
+  for (size_t i = 0; i < streams.size(); ++i) {
+    if (device >= 0 && streams[i]->device != device) continue;
+    RunWhile(
+        lock, [&] { return streams[i]->num_done < ends[i]; }, streams[i]);
+  }
+  std::erase_if(streams_, [](const auto& s) { return s->destroyed && s->items.empty(); });
+  return error_;
+}
+
+// Runs items of `stream` while there is `more`, and of others while the stream waits for them.
+void EmulatedGpu::RunWhile(Lock& lock, const std::function<bool()>& more,
+                           const std::shared_ptr<CUstream_st>& stream) {
+  while (error_.ok() && more()) {
+    bool ran = true;
+    {
+      const EmulatedGpuMemory::ScopedOpen open(memory_);
+      while (ran && error_.ok() && more()) ran = RunOne(*stream) || RunOneOfOthers(*stream);
+    }
+    changed_.notify_all();
+    // Only what another thread does can help, or in another process.
+    if (!ran) changed_.wait_for(lock, std::chrono::milliseconds(1));
+  }
+  if (!error_.ok()) Abandon();
+}
+
+// The first item of the stream, or one that it waits for. False: it has to be tried again later.
+bool EmulatedGpu::RunOne(CUstream_st& stream) {
+  EmulatedItem& item = stream.items.front();
+  if (item.wait != nullptr && !item.wait->reached) return RunOne(*item.wait->stream);
+  if (item.run != nullptr) {
+    absl::Status status = item.run();
+    if (absl::IsUnavailable(status)) return false;
+    if (!status.ok()) error_ = std::move(status);
+  }
+  if (item.point != nullptr) {
+    item.point->reached = true;
+    item.point->time = std::chrono::steady_clock::now();
+  }
+  stream.items.pop_front();
+  ++stream.num_done;
+  return true;
+}
+
+bool EmulatedGpu::RunOneOfOthers(const CUstream_st& stream) {
+  for (const auto& other : streams_) {
+    if (other.get() != &stream && !other->items.empty() && RunOne(*other)) return true;
+  }
+  return false;
+}
+
+// After an error nothing runs any more, and nothing is waited for.
+void EmulatedGpu::Abandon() {
+  for (const auto& stream : streams_) {
+    for (const EmulatedItem& item : stream->items) {
+      if (item.point != nullptr) item.point->reached = true;
+    }
+    stream->items.clear();
+    stream->num_done = stream->num_enqueued;
+  }
+  changed_.notify_all();
+}
+
+absl::Status EmulatedGpu::CheckUsable() const {
+  if (options_.driver_version < kRuntimeVersion) {
+    return CudaDriverTooOld(options_.driver_version, kRuntimeVersion);
+  }
+  if (options_.num_devices == 0) return NoCudaDevice(std::getenv("CUDA_VISIBLE_DEVICES"));
+  return error_;
+}
+
+namespace {
+
+absl::Status End(EmulatedCapture& capture, absl::string_view call) {
+  const absl::Status error = EmulatedError(call, "cudaErrorStreamCaptureUnsupported",
+                                           "operation not permitted when stream is capturing");
+  if (capture.error.ok()) capture.error = error;
+  return error;
+}
+
+}  // namespace
+
+absl::Status EmulatedGpu::CheckNotCapturing(absl::string_view call) const {
+  const std::shared_ptr<EmulatedCapture>& capture = ThisEmulatedThread().capture;
+  return capture == nullptr ? absl::OkStatus() : End(*capture, call);
+}
+
+absl::Status EmulatedGpu::CheckNotCaptured(absl::string_view call,
+                                           const CUstream_st& stream) const {
+  return stream.capture == nullptr ? absl::OkStatus() : End(*stream.capture, call);
+}
+
+std::vector<CUstream_st*> EmulatedGpu::Streams(int device) const {
+  std::vector<CUstream_st*> streams;
+  for (const auto& stream : streams_) {
+    if (stream->device == device) streams.push_back(stream.get());
+  }
+  return streams;
+}
+
+}  // namespace strake::testing

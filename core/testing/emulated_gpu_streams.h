@@ -1,0 +1,142 @@
+// Streams, events and captures of the emulated GPU: what is enqueued, and when it runs.
+#ifndef STRAKE_CORE_TESTING_EMULATED_GPU_STREAMS_H_
+#define STRAKE_CORE_TESTING_EMULATED_GPU_STREAMS_H_
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "core/cuda/stream.h"
+#include "core/testing/emulated_gpu.h"
+#include "core/testing/emulated_gpu_memory.h"
+
+namespace strake::testing {
+
+using EmulatedRun = std::function<absl::Status()>;
+
+struct EmulatedCapture;
+
+// How many items of each stream something comes after.
+using EmulatedOrder = std::map<const CUstream_st*, size_t>;
+
+// What an event recorded.
+struct EmulatedPoint {
+  CUstream_st* stream = nullptr;
+  bool reached = false;
+  std::chrono::steady_clock::time_point time;
+  std::shared_ptr<EmulatedCapture> capture;  // null: none
+  EmulatedOrder behind;                      // in the capture
+};
+
+// One item of a stream: first it waits, then it runs, then the point is reached; each may be
+// absent.
+struct EmulatedItem {
+  std::shared_ptr<EmulatedPoint> wait;
+  EmulatedRun run;
+  std::shared_ptr<EmulatedPoint> point;
+};
+
+// What becomes a graph, in the order of the calls, which is one that its events allow.
+struct EmulatedCapture {
+  std::vector<EmulatedRun> runs;
+  std::map<CUstream_st*, EmulatedOrder> streams;  // those captured, and what each is behind
+  absl::Status error;                             // the first that ended it
+};
+
+}  // namespace strake::testing
+
+struct CUstream_st {
+  int device = 0;
+  bool destroyed = false;  // and not empty yet
+  std::deque<strake::testing::EmulatedItem> items;
+  uint64_t num_enqueued = 0, num_done = 0;
+  std::shared_ptr<strake::testing::EmulatedCapture> capture;  // null: none
+};
+
+namespace strake::testing {
+
+struct EmulatedThread {
+  int device = 0;
+  std::shared_ptr<EmulatedCapture> capture;  // that this thread makes; null: none
+};
+EmulatedThread& ThisEmulatedThread();
+
+// As core/cuda/cuda_error.h has it.
+absl::Status EmulatedError(absl::string_view call, absl::string_view name, absl::string_view text,
+                           const char* file = __builtin_FILE(), int line = __builtin_LINE());
+
+inline constexpr int kAllDevices = -1;
+
+// What STRAKE_EMULATED_GPU says.
+EmulatedGpuOptions EmulatedGpuOptionsOfEnvironment();
+
+// The process's GPUs. What takes a Lock is called with it held, and may let go of it while it waits
+// for other threads.
+class EmulatedGpu {
+ public:
+  using Lock = std::unique_lock<std::mutex>;
+
+  static EmulatedGpu& Get();
+
+  Lock Acquire() { return Lock(mutex_); }
+  EmulatedGpuMemory& memory() { return memory_; }
+  const EmulatedGpuOptions& options() const { return options_; }
+  void set_options(const EmulatedGpuOptions& options) { options_ = options; }
+
+  // Of the first work that failed.
+  const absl::Status& error() const { return error_; }
+  void ForgetError() { error_ = absl::OkStatus(); }
+
+  CUstream_st* NewStream(int device);
+  void DestroyStream(CUstream_st* stream);
+  std::vector<CUstream_st*> Streams(int device) const;
+  // Null stands for the default stream of the device.
+  CUstream_st& Stream(CudaStream stream, int device);
+
+  void Enqueue(CUstream_st& stream, EmulatedItem item);
+
+  // Runs what the stream, the device or kAllDevices hold now. Returns error().
+  absl::Status RunStream(Lock& lock, CUstream_st& stream);
+  absl::Status RunDevice(Lock& lock, int device);
+  // Runs what the point is behind.
+  absl::Status RunUntil(Lock& lock, const std::shared_ptr<EmulatedPoint>& point);
+
+  // What every call of the runtime begins with: an error where there is no such GPU, or where work
+  // has failed.
+  absl::Status CheckUsable() const;
+  // For a call that a capture by the calling thread does not survive.
+  absl::Status CheckNotCapturing(absl::string_view call) const;
+  // For a call, by any thread, that the capture of this stream does not survive.
+  absl::Status CheckNotCaptured(absl::string_view call, const CUstream_st& stream) const;
+
+ private:
+  EmulatedGpu();
+
+  void RunWhile(Lock& lock, const std::function<bool()>& more,
+                const std::shared_ptr<CUstream_st>& stream);
+  bool RunOne(CUstream_st& stream);
+  bool RunOneOfOthers(const CUstream_st& stream);
+  void Abandon();
+  std::shared_ptr<CUstream_st> Share(const CUstream_st& stream) const;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;  // something was enqueued or has run
+  EmulatedGpuOptions options_;
+  EmulatedGpuMemory memory_;
+  std::vector<std::shared_ptr<CUstream_st>> streams_;
+  std::map<int, CUstream_st*> default_streams_;  // by device
+  absl::Status error_;
+};
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_CORE_TESTING_EMULATED_GPU_STREAMS_H_
