@@ -1,5 +1,10 @@
 #include "core/ops/adamw.h"
 
+#include <cmath>
+#include <cstring>
+
+#include "core/ops/adamw_step.h"
+#include "core/ops/cuda/adamw.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/adamw.h"
 #include "glog/logging.h"
@@ -7,41 +12,98 @@
 namespace strake {
 namespace {
 
-void CheckArguments(const AdamWStep& step, const Tensor& grad, const Tensor& weight,
-                    const Tensor& exp_avg, const Tensor& exp_avg_sq) {
-  CheckOnCpu("adamw", weight);
-  bool match = weight.dtype() == DType::kF32 || weight.dtype() == DType::kF64;
+static_assert(sizeof(AdamWScalars<float>) == kNumAdamWScalars * sizeof(float));
+
+bool IsWeightDType(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64; }
+
+void CheckArguments(const Tensor& scalars, const Tensor& clip, const Tensor& grad,
+                    const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+                    const Tensor& rounded) {
+  bool match = IsWeightDType(weight.dtype());
   for (const Tensor* x : {&grad, &exp_avg, &exp_avg_sq}) {
     match = match && x->shape() == weight.shape() && x->dtype() == weight.dtype();
   }
   CHECK(match) << "[adamw] grad " << grad.ToString() << ", weight " << weight.ToString()
                << ", exp_avg " << exp_avg.ToString() << ", exp_avg_sq " << exp_avg_sq.ToString();
-  CHECK_GE(step.step, 1) << "[adamw] steps count from 1";
+  CHECK(scalars.shape() == Shape{kNumAdamWScalars} && scalars.dtype() == weight.dtype() &&
+        (!clip.defined() || (clip.shape() == Shape{2} && clip.dtype() == DType::kF64)))
+      << "[adamw] scalars " << scalars.ToString() << ", clip " << clip.ToString() << ", weight "
+      << weight.ToString();
+  CHECK(!rounded.defined() || (rounded.shape() == weight.shape() &&
+                               rounded.dtype() == DType::kBf16 && weight.dtype() == DType::kF32))
+      << "[adamw] rounded " << rounded.ToString() << ", weight " << weight.ToString();
+}
+
+// A NaN compares false.
+bool Updates(const double* clip) { return clip[0] < INFINITY && clip[1] > 0 && clip[1] < INFINITY; }
+
+void Round(const Tensor& from, const Tensor& to) {
+  const float* x = from.data<float>();
+  Bf16* y = to.data<Bf16>();
+  for (int64_t i = 0; i < from.num_elements(); ++i) y[i] = Bf16(x[i]);
 }
 
 template <typename Scalar>
-void Update(const Context& ctx, const AdamWStep& step, const Tensor& grad, const Tensor& weight,
-            const Tensor& exp_avg, const Tensor& exp_avg_sq) {
-  const reference::AdamWScalars<Scalar> scalars(step);
+void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale, const Tensor& grad,
+            const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+            const Tensor& rounded) {
   ctx.team().ParallelFor(weight.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
-    reference::AdamWUpdate(scalars, grad.data<Scalar>() + begin, end - begin,
+    reference::AdamWUpdate(scalars, grad_scale, grad.data<Scalar>() + begin, end - begin,
                            weight.data<Scalar>() + begin, exp_avg.data<Scalar>() + begin,
                            exp_avg_sq.data<Scalar>() + begin);
+    if (rounded.defined()) Round(weight.Rows(begin, end), rounded.Rows(begin, end));
   });
+}
+
+absl::Status UpdateOnCuda(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                          const Tensor& clip, const Tensor& grad, const Tensor& weight,
+                          const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rounded) {
+  return cuda::AdamWUpdate(
+      ctx.cuda_stream(), reinterpret_cast<const AdamWScalars<float>*>(scalars.data<float>()),
+      weight_decay, clip.defined() ? clip.data<double>() : nullptr, grad.data<float>(),
+      grad.num_elements(), weight.data<float>(), exp_avg.data<float>(), exp_avg_sq.data<float>(),
+      rounded.defined() ? rounded.data<Bf16>() : nullptr);
+}
+
+template <typename Body>
+void DispatchWeights(DType dtype, Body&& body) {
+  if (dtype == DType::kF32) return body.template operator()<float>();
+  return body.template operator()<double>();
 }
 
 }  // namespace
 
-absl::Status AdamWUpdate(const Context& ctx, const AdamWStep& step, const Tensor& grad,
-                         Tensor weight, Tensor exp_avg, Tensor exp_avg_sq) {
-  CheckArguments(step, grad, weight, exp_avg, exp_avg_sq);
+void SetAdamWScalars(const AdamWStep& step, Tensor scalars) {
+  CHECK(scalars.shape() == Shape{kNumAdamWScalars} && IsWeightDType(scalars.dtype()) &&
+        scalars.device() == Device::kCpu)
+      << "[adamw] scalars " << scalars.ToString();
+  CHECK_GE(step.step, 1) << "[adamw] steps count from 1";
+  DispatchWeights(scalars.dtype(), [&]<typename Scalar>() {
+    const AdamWScalars<Scalar> values = reference::AdamWScalarsOf<Scalar>(step);
+    std::memcpy(scalars.data<Scalar>(), &values, sizeof(values));
+  });
+}
+
+absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
+                         Tensor exp_avg_sq, Tensor rounded) {
+  CheckArguments(scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+  const bool on_cuda =
+      OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "adamw", ctx.pass());
-  if (weight.dtype() == DType::kF32) {
-    Update<float>(ctx, step, grad, weight, exp_avg, exp_avg_sq);
-  } else {
-    Update<double>(ctx, step, grad, weight, exp_avg, exp_avg_sq);
+  if (on_cuda) {
+    return UpdateOnCuda(ctx, scalars, weight_decay, clip, grad, weight, exp_avg, exp_avg_sq,
+                        rounded);
   }
+  if (clip.defined() && !Updates(clip.data<double>())) return absl::OkStatus();
+  DispatchWeights(weight.dtype(), [&]<typename Scalar>() {
+    AdamWScalars<Scalar> values;
+    std::memcpy(&values, scalars.data<Scalar>(), sizeof(values));
+    if (!weight_decay) values.decay = 1;
+    const Scalar grad_scale = clip.defined() ? static_cast<Scalar>(clip.data<double>()[1]) : 1;
+    Update(ctx, values, grad_scale, grad, weight, exp_avg, exp_avg_sq, rounded);
+  });
   return absl::OkStatus();
 }
 

@@ -1,11 +1,13 @@
-// One AdamW update of a range of weights: decoupled weight decay, bias correction.
+// One AdamW update of a range of weights: decoupled weight decay, bias correction, clipping.
 //
-//   g = grad_scale * grad
+//   g = clip[1] grad
 //   m = beta1 m + (1 - beta1) g
 //   v = beta2 v + (1 - beta2) g^2
 //   w = w (1 - lr weight_decay) - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)
 //
-// Elementwise on equal shapes. dtypes: f32; f64 on the reference path. All tensors share one.
+// Elementwise on equal shapes. dtypes: f32; f64 on the reference path. All tensors share one but
+// for `clip` (f64) and `rounded` (bf16). What changes from step to step is in tensors on the
+// weights' device: an update that a CUDA graph holds is the next step's, too.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2, in the
 // form of torch.optim.AdamW.
 #ifndef STRAKE_CORE_OPS_ADAMW_H_
@@ -15,23 +17,26 @@
 
 #include "absl/status/status.h"
 #include "core/device/context.h"
+#include "core/ops/adamw_step.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
 
-struct AdamWStep {
-  double lr = 0;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  double weight_decay = 0;
-  double grad_scale = 1;  // clipping, applied on the way
-  int64_t step = 1;       // t, from 1
-};
+inline constexpr int64_t kNumAdamWScalars = 8;
 
-// weight, exp_avg (m) and exp_avg_sq (v) change in place; grad is read.
-absl::Status AdamWUpdate(const Context& ctx, const AdamWStep& step, const Tensor& grad,
-                         Tensor weight, Tensor exp_avg, Tensor exp_avg_sq);
+// scalars = [kNumAdamWScalars], what AdamWUpdate needs of a step, computed in double and rounded to
+// the weights' dtype. In host memory: for weights on a GPU, copy it there.
+void SetAdamWScalars(const AdamWStep& step, Tensor scalars);
+
+// weight, exp_avg (m) and exp_avg_sq (v) change in place; grad is read. Without `weight_decay`,
+// that of the step is taken as 0.
+//   scalars [kNumAdamWScalars]  SetAdamWScalars()
+//   clip    [2]                 {norm, scale} of core/ops/clip_scale.h; undefined: scale 1. Nothing
+//                               changes where the norm is NaN or infinite, or the scale not > 0
+//   rounded                     = the new f32 weights in bf16; may be undefined
+absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
+                         Tensor exp_avg_sq, Tensor rounded);
 
 }  // namespace strake
 

@@ -16,12 +16,14 @@ void BM_AdamW(benchmark::State& state) {
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   const Shape shape = {state.range(0)};
   TestTensor grad(DType::kF32, shape), weight(DType::kF32, shape), m(DType::kF32, shape),
-      v(DType::kF32, shape);
+      v(DType::kF32, shape), scalars(DType::kF32, {kNumAdamWScalars});
   FillConstant(grad, 0.01);
   for (const TestTensor* x : {&weight, &m, &v}) FillConstant(*x, 0.1);
   AdamWStep step = {.lr = 1e-4, .weight_decay = 0.1};
   for (auto _ : state) {
-    (void)AdamWUpdate(ctx, step, grad, weight, m, v);
+    SetAdamWScalars(step, scalars);
+    (void)AdamWUpdate(ctx, scalars, /*weight_decay=*/true, /*clip=*/{}, grad, weight, m, v,
+                      /*rounded=*/{});
     ++step.step;
   }
   state.SetItemsProcessed(state.iterations() * shape[0]);

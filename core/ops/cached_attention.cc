@@ -5,6 +5,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/ops/cpu/cached_attention.h"
 #include "core/ops/cpu/causal_attention.h"
+#include "core/ops/cuda/cached_attention.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/cached_attention.h"
 #include "glog/logging.h"
@@ -14,7 +15,6 @@ namespace {
 
 void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
                  const Tensor& k_cache, const Tensor& v_cache, const Tensor& y) {
-  CheckOnCpu("cached_attention", qkv);
   const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
   CHECK(batch == 1 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
         num_heads % num_kv_heads == 0 &&
@@ -29,6 +29,7 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
 }
 
+// On the CPU.
 bool UsesReference(const Context& ctx, const Tensor& qkv) {
   return qkv.dtype() != DType::kF32 || ctx.reference();
 }
@@ -82,20 +83,34 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
   });
 }
 
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                           int64_t past, const Tensor& k_cache, const Tensor& v_cache,
+                           const Tensor& y, const Tensor& scratch) {
+  return DispatchCuda("cached_attention", qkv.dtype(), [&]<typename T>() {
+    return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, past,
+                                           k_cache.data<T>(), v_cache.data<T>(), y.data<T>(),
+                                           scratch.data<float>());
+  });
+}
+
 }  // namespace
 
 absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
                                     const AttentionShape& shape, int64_t past, Tensor k_cache,
                                     Tensor v_cache, Tensor y) {
   CheckShapes(qkv, shape, past, k_cache, v_cache, y);
+  const bool on_cuda = OnCuda("cached_attention", ctx, qkv, k_cache, v_cache, y);
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
-  if (!UsesReference(ctx, qkv)) {
+  if (on_cuda) {
+    scratch = ctx.arena().Allocate(DType::kF32, {cuda::CachedAttentionWorkspaceSize(shape, past)});
+  } else if (!UsesReference(ctx, qkv)) {
     scratch =
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass());
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, scratch);
   DispatchReference("cached_attention", qkv.dtype(), [&]<typename Scalar>() {
     AppendToCache<Scalar>(qkv, shape, past, k_cache, v_cache);
     if (UsesReference(ctx, qkv)) {

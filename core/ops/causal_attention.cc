@@ -4,6 +4,7 @@
 
 #include "core/memory/activation_arena.h"
 #include "core/ops/cpu/causal_attention.h"
+#include "core/ops/cuda/causal_attention.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/causal_attention.h"
 #include "glog/logging.h"
@@ -13,14 +14,13 @@ namespace {
 
 void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape, const Tensor& y,
                  const Tensor& lse) {
-  CheckOnCpu(op, qkv);
   const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
   CHECK(batch >= 0 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
         num_heads % num_kv_heads == 0 &&
         qkv.shape() == Shape({batch * seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
         y.shape() == Shape({batch * seq_len, num_heads * head_dim}) &&
         lse.shape() == Shape({batch, num_heads, seq_len}) && y.dtype() == qkv.dtype() &&
-        lse.dtype() == qkv.dtype())
+        lse.dtype() == AccumulationDType(qkv.dtype()))
       << "[" << op << "] qkv or gradient " << qkv.ToString() << ", y or gradient " << y.ToString()
       << ", lse " << lse.ToString() << ", batch " << batch << ", seq_len " << seq_len
       << ", num_heads " << num_heads << ", num_kv_heads " << num_kv_heads << ", head_dim "
@@ -32,8 +32,9 @@ double ForwardFlops(const AttentionShape& shape) {
   return 2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
 }
 
+// On the CPU.
 bool Tiled(const Context& ctx, const Tensor& x) {
-  return x.dtype() == DType::kF32 && !ctx.reference();
+  return ctx.arena().device() == Device::kCpu && x.dtype() == DType::kF32 && !ctx.reference();
 }
 
 // Where the heads are in a row of a fused matrix.
@@ -89,11 +90,31 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
   });
 }
 
+// What runs on CUDA is chosen here and in BackwardOnCuda() alone.
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                           const Tensor& y, const Tensor& lse) {
+  return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
+    return cuda::CausalAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, y.data<T>(),
+                                           lse.data<float>());
+  });
+}
+
+absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& qkv,
+                            const Tensor& y, const Tensor& lse, const AttentionShape& shape,
+                            const Tensor& dqkv, const Tensor& scratch) {
+  return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
+    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(), dy.data<T>(), qkv.data<T>(),
+                                            y.data<T>(), lse.data<float>(), shape, dqkv.data<T>(),
+                                            scratch.data<float>());
+  });
+}
+
 }  // namespace
 
 absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
                                     const AttentionShape& shape, Tensor y, Tensor lse) {
   CheckShapes("causal_attention", qkv, shape, y, lse);
+  const bool on_cuda = OnCuda("causal_attention", ctx, qkv, y, lse);
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
   if (Tiled(ctx, qkv)) {
@@ -103,6 +124,7 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), ForwardFlops(shape));
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse);
   if (Tiled(ctx, qkv)) {
     cpu::CausalAttentionForward(ctx.team(), Inputs(qkv, shape), shape, 0, scratch.data<float>(),
                                 y.data<float>(), lse.data<float>());
@@ -118,15 +140,20 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
                                      const AttentionShape& shape, Tensor dqkv) {
   CheckShapes("causal_attention", qkv, shape, y, lse);
   CheckShapes("causal_attention", dqkv, shape, dy, lse);
+  const bool on_cuda = OnCuda("causal_attention", ctx, dy, qkv, y, lse, dqkv);
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
   if (Tiled(ctx, qkv)) {
     scratch = ctx.arena().Allocate(
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionBackwardScratch(shape.seq_len, shape.head_dim)});
+  } else if (on_cuda) {
+    scratch =
+        ctx.arena().Allocate(DType::kF32, {cuda::CausalAttentionBackwardWorkspaceSize(shape)});
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), 2.5 * ForwardFlops(shape));
+  if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
   if (Tiled(ctx, qkv)) {
     const FusedHeads heads(shape);
     float* dx = dqkv.data<float>();

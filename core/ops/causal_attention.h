@@ -4,10 +4,11 @@
 //
 // B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
-// heads, then KV value heads. dtypes: f32; f64 and c128 on the reference path; all tensors share
-// one. No T x T matrix is kept: the backward pass makes the probabilities again from `lse`. Source:
-// Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA", 2023,
-// section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
+// heads, then KV value heads. dtypes: f32; bf16 on CUDA, with lse in f32; f64 and c128 on the
+// reference path. Otherwise all tensors share one. No T x T matrix is kept: the backward pass makes
+// the probabilities again from `lse`. On CUDA, InvalidArgument for D above 256.
+// Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
+// 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
 #ifndef STRAKE_CORE_OPS_CAUSAL_ATTENTION_H_
 #define STRAKE_CORE_OPS_CAUSAL_ATTENTION_H_
 

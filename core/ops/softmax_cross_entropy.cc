@@ -1,6 +1,7 @@
 #include "core/ops/softmax_cross_entropy.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/ops/cuda/softmax_cross_entropy.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/softmax_cross_entropy.h"
 #include "glog/logging.h"
@@ -15,11 +16,10 @@ using RealOf = reference::RealOf<Scalar>;
 
 void CheckShapes(const Tensor& logits, const Tensor& targets, const Tensor& loss,
                  const Tensor& lse) {
-  CheckOnCpu(kOp, logits);
   CHECK(logits.rank() == 2 && targets.shape() == Shape{logits.dim(0)} &&
         loss.shape() == targets.shape() && lse.shape() == targets.shape() &&
-        targets.dtype() == DType::kI32 && loss.dtype() == logits.dtype() &&
-        lse.dtype() == logits.dtype())
+        targets.dtype() == DType::kI32 && loss.dtype() == AccumulationDType(logits.dtype()) &&
+        lse.dtype() == loss.dtype())
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", targets "
       << targets.ToString() << ", loss " << loss.ToString() << ", lse " << lse.ToString();
 }
@@ -31,7 +31,6 @@ void CheckSlice(const Tensor& logits, const VocabSlice& slice) {
 }
 
 void CheckMax(const Tensor& logits, const Tensor& max) {
-  CheckOnCpu(kOp, logits);
   CHECK(logits.rank() == 2 && max.shape() == Shape{logits.dim(0)} &&
         max.dtype() == SoftmaxMaxDType(logits.dtype()))
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", max " << max.ToString();
@@ -39,9 +38,8 @@ void CheckMax(const Tensor& logits, const Tensor& max) {
 
 // `x` is the logits, or another tensor of their dtype.
 void CheckSums(const Tensor& x, const Tensor& max, const Tensor& sums) {
-  CheckOnCpu(kOp, sums);
   CHECK(max.rank() == 1 && max.dtype() == SoftmaxMaxDType(x.dtype()) &&
-        sums.shape() == (Shape{2, max.dim(0)}) && sums.dtype() == x.dtype())
+        sums.shape() == (Shape{2, max.dim(0)}) && sums.dtype() == AccumulationDType(x.dtype()))
       << "[softmax_cross_entropy] max " << max.ToString() << ", sums " << sums.ToString()
       << ", from or to " << x.ToString();
 }
@@ -57,13 +55,50 @@ absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
   return absl::OkStatus();
 }
 
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                           const Tensor& loss, const Tensor& lse) {
+  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+    return cuda::SoftmaxCrossEntropyForward<T>(
+        ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
+        /*vocab_size=*/logits.dim(1), loss.data<float>(), lse.data<float>());
+  });
+}
+
+absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
+                            const Tensor& max) {
+  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+    return cuda::SoftmaxSliceMax<T>(ctx.cuda_stream(), logits.data<T>(), logits.dim(0),
+                                    logits.dim(1), slice, max.data<float>());
+  });
+}
+
+absl::Status SliceSumsOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                             const VocabSlice& slice, const Tensor& max, const Tensor& sums) {
+  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+    return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(),
+                                     logits.dim(0), logits.dim(1), slice, max.data<float>(),
+                                     sums.data<float>());
+  });
+}
+
+absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Tensor& lse,
+                            double scale, const VocabSlice& slice, const Tensor& logits) {
+  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+    return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(), targets.data<int32_t>(),
+                                                lse.data<float>(), logits.dim(0), logits.dim(1),
+                                                slice, static_cast<float>(scale), logits.data<T>());
+  });
+}
+
 }  // namespace
 
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
                                         const Tensor& targets, Tensor loss, Tensor lse) {
   CheckShapes(logits, targets, loss, lse);
+  const bool on_cuda = OnCuda(kOp, ctx, logits, targets, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (on_cuda) return ForwardOnCuda(ctx, logits, targets, loss, lse);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, columns); !status.ok()) return status;
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
@@ -80,8 +115,10 @@ absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const Voc
                              Tensor max) {
   CheckSlice(logits, slice);
   CheckMax(logits, max);
+  const bool on_cuda = OnCuda(kOp, ctx, logits, max);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (on_cuda) return SliceMaxOnCuda(ctx, logits, slice, max);
   const int64_t columns = logits.dim(1);
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
@@ -100,8 +137,10 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
   CHECK(targets.shape() == max.shape() && targets.dtype() == DType::kI32)
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", targets "
       << targets.ToString();
+  const bool on_cuda = OnCuda(kOp, ctx, logits, targets, max, sums);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (on_cuda) return SliceSumsOnCuda(ctx, logits, targets, slice, max, sums);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
   const int64_t rows = logits.dim(0), columns = logits.dim(1);
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
@@ -122,8 +161,14 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
   CHECK(loss.shape() == max.shape() && lse.shape() == max.shape() && lse.dtype() == loss.dtype())
       << "[softmax_cross_entropy] max " << max.ToString() << ", loss " << loss.ToString()
       << ", lse " << lse.ToString();
+  const bool on_cuda = OnCuda(kOp, ctx, max, sums, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (on_cuda) {
+    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), max.data<float>(),
+                                             sums.data<float>(), max.dim(0), loss.data<float>(),
+                                             lse.data<float>());
+  }
   const int64_t rows = max.dim(0);
   DispatchReference(kOp, loss.dtype(), [&]<typename Scalar>() {
     reference::SoftmaxCrossEntropyFromSums(max.data<RealOf<Scalar>>(), sums.data<Scalar>(),
@@ -138,8 +183,10 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
                                          Tensor logits) {
   CheckSlice(logits, slice);
   CheckShapes(logits, targets, lse, lse);
+  const bool on_cuda = OnCuda(kOp, ctx, targets, lse, logits);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, slice, logits);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {

@@ -4,9 +4,11 @@
 //   loss[n] = lse[n] - logits[n, target[n]]                     in nats
 //
 // N rows, V the vocabulary, R columns: the part of it that `slice` names. dtypes: targets i32; the
-// others f32, or f64 and c128 on the reference path; all of these share one, except `max`, which is
-// SoftmaxMaxDType() of it. InvalidArgument, naming row and value, for a target outside [0, V),
-// whichever slice it is asked for; then nothing is written.
+// others f32; bf16 on CUDA, with all but the logits in f32; f64 and c128 on the reference path.
+// Otherwise all of these share one, except `max`, which is SoftmaxMaxDType() of the logits'. On the
+// CPU, InvalidArgument, naming row and value, for a target outside [0, V), whichever slice it is
+// asked for; then nothing is written. On CUDA nobody waits to see it: it makes its row of loss,
+// sums and gradient NaN, so whoever has the targets on the host checks them.
 //
 // Over slices of the vocabulary, on as many ranks, with element-wise collectives of N and 2 N
 // numbers:
@@ -32,7 +34,9 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
                                         const Tensor& targets, Tensor loss, Tensor lse);
 
 // The dtype of a maximum of logits: real, since complex numbers have no order.
-inline DType SoftmaxMaxDType(DType logits) { return logits == DType::kC128 ? DType::kF64 : logits; }
+inline DType SoftmaxMaxDType(DType logits) {
+  return logits == DType::kC128 ? DType::kF64 : AccumulationDType(logits);
+}
 
 // max = [N], the largest real part among the slice's tokens, -infinity where it has none; from
 // logits [N, R].

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/ops/cuda/squared_norm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/squared_norm.h"
 #include "glog/logging.h"
@@ -15,7 +16,6 @@ namespace {
 constexpr int64_t kBlockElements = 16384;
 
 void CheckShapes(const Tensor& x, const Tensor& sum) {
-  CheckOnCpu("squared_norm", x);
   const DType sum_dtype = x.dtype() == DType::kC128 ? DType::kC128 : DType::kF64;
   CHECK(sum.shape() == Shape{1} && sum.dtype() == sum_dtype)
       << "[squared_norm] x " << x.ToString() << ", sum or its gradient " << sum.ToString();
@@ -41,8 +41,19 @@ typename reference::SumType<Scalar>::type SumOfBlocks(ThreadTeam& team, const Sc
 
 absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum) {
   CheckShapes(x, sum);
+  const bool on_cuda = OnCuda("squared_norm", ctx, x, sum);
+  const ActivationScope scope(ctx.arena());
+  Tensor workspace;
+  if (on_cuda) {
+    workspace =
+        ctx.arena().Allocate(DType::kF64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
+  }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass());
+  if (on_cuda) {
+    return cuda::SquaredNormForward(ctx.cuda_stream(), x.data<float>(), x.num_elements(),
+                                    sum.data<double>(), workspace.data<double>());
+  }
   DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
     using Sum = typename reference::SumType<Scalar>::type;
     *sum.data<Sum>() = SumOfBlocks(ctx.team(), x.data<Scalar>(), x.num_elements());
@@ -55,8 +66,13 @@ absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tens
   CheckShapes(x, dsum);
   CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype())
       << "[squared_norm] x " << x.ToString() << ", dx " << dx.ToString();
+  const bool on_cuda = OnCuda("squared_norm", ctx, x, dsum, dx);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass());
+  if (on_cuda) {
+    return cuda::SquaredNormBackward(ctx.cuda_stream(), x.data<float>(), dsum.data<double>(),
+                                     x.num_elements(), dx.data<float>());
+  }
   DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
     const auto scale = *dsum.data<typename reference::SumType<Scalar>::type>();
     ctx.team().ParallelFor(x.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {

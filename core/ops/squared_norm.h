@@ -3,7 +3,7 @@
 //   sum_i x[i]^2
 //
 // dtypes: f32; f64 and c128 on the reference path (c128: the sum of x^2, not of |x|^2). Summed in
-// double in blocks of fixed size, block sums in order: the same bits with any number of threads.
+// double in an order that depends on the size alone, and on the device.
 #ifndef STRAKE_CORE_OPS_SQUARED_NORM_H_
 #define STRAKE_CORE_OPS_SQUARED_NORM_H_
 

@@ -14,23 +14,32 @@ constexpr int kThreads = 256;
 struct Element {
   float weight, exp_avg, exp_avg_sq;
 
-  __device__ __forceinline__ void Update(const AdamWScalars& s, float decay, float grad) {
-    const float g = s.grad_scale * grad;
+  __device__ __forceinline__ void Update(const AdamWScalars<float>& s, float grad_scale,
+                                         float grad) {
+    const float g = grad_scale * grad;
     exp_avg = s.one_minus_beta1 < 0.5f ? exp_avg + s.one_minus_beta1 * (g - exp_avg)
                                        : g - (g - exp_avg) * s.beta1;
     exp_avg_sq = fmaf(s.one_minus_beta2 * g, g, s.beta2 * exp_avg_sq);
     const float denominator = sqrtf(exp_avg_sq) / s.sqrt_correction2 + s.eps;
-    weight = decay * weight - s.step_size * exp_avg / denominator;
+    weight = s.decay * weight - s.step_size * exp_avg / denominator;
   }
 };
+
+// A NaN compares false.
+__device__ __forceinline__ bool Updates(double norm, double scale) {
+  return norm < INFINITY && scale > 0 && scale < INFINITY;
+}
 
 // Each thread updates kWidth elements; those after the last whole kWidth are the last thread's.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    AdamWKernel(const AdamWScalars* scalars, bool weight_decay, const float* grad, int64_t size,
-                float* weight, float* exp_avg, float* exp_avg_sq, Bf16* rounded) {
-  const AdamWScalars s = *scalars;
-  const float decay = weight_decay ? s.decay : 1;
+    AdamWKernel(const AdamWScalars<float>* scalars, bool weight_decay, const double* clip,
+                const float* grad, int64_t size, float* weight, float* exp_avg, float* exp_avg_sq,
+                Bf16* rounded) {
+  if (clip != nullptr && !Updates(clip[0], clip[1])) return;
+  const float grad_scale = clip == nullptr ? 1 : clip[1];
+  AdamWScalars<float> s = *scalars;
+  if (!weight_decay) s.decay = 1;
   const int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kWidth;
   if (begin + kWidth <= size) {
     const Vec<float, kWidth> g = LoadVec<kWidth>(grad + begin);
@@ -40,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       Element element = {w.at[i], m.at[i], v.at[i]};
-      element.Update(s, decay, g.at[i]);
+      element.Update(s, grad_scale, g.at[i]);
       w.at[i] = element.weight;
       m.at[i] = element.exp_avg;
       v.at[i] = element.exp_avg_sq;
@@ -59,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int64_t i = begin; i < size; ++i) {
     Element element = {weight[i], exp_avg[i], exp_avg_sq[i]};
-    element.Update(s, decay, grad[i]);
+    element.Update(s, grad_scale, grad[i]);
     weight[i] = element.weight;
     exp_avg[i] = element.exp_avg;
     exp_avg_sq[i] = element.exp_avg_sq;
@@ -69,14 +78,14 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars* scalars, bool weight_decay,
-                         const float* grad, int64_t size, float* weight, float* exp_avg,
-                         float* exp_avg_sq, Bf16* rounded) {
+absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars<float>* scalars, bool weight_decay,
+                         const double* clip, const float* grad, int64_t size, float* weight,
+                         float* exp_avg, float* exp_avg_sq, Bf16* rounded) {
   if (size == 0) return absl::OkStatus();
   const auto launch = [&]<int kWidth>() {
     constexpr int kBlock = kThreads * kWidth;
     return Launch<AdamWKernel<kWidth>>(stream, (size + kBlock - 1) / kBlock, kThreads, 0, scalars,
-                                       weight_decay, grad, size, weight, exp_avg, exp_avg_sq,
+                                       weight_decay, clip, grad, size, weight, exp_avg, exp_avg_sq,
                                        rounded);
   };
   const bool vectorizes =

@@ -11,27 +11,17 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/adamw_step.h"
 
 namespace strake::cuda {
 
-// What a step needs of its settings. In device memory, so that a captured graph takes those of each
-// step, and that clipping sets grad_scale there.
-struct AdamWScalars {
-  float grad_scale;  // of AdamWStep, as all here
-  float decay;       // 1 - lr weight_decay
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float sqrt_correction2;  // sqrt(1 - beta2^t)
-  float eps;
-  float step_size;  // lr / (1 - beta1^t)
-};
-
-// weight, exp_avg and exp_avg_sq change in place; grad is read. Without `weight_decay`, decay is
-// taken as 1. With a `rounded` (may be null), weight is the master copy, and rounded [size] =
-// weight in bf16.
-absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars* scalars, bool weight_decay,
-                         const float* grad, int64_t size, float* weight, float* exp_avg,
-                         float* exp_avg_sq, Bf16* rounded);
+// weight, exp_avg and exp_avg_sq change in place; grad is read. `scalars` and `clip` {norm, scale}
+// are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null `clip` is
+// a scale of 1; nothing changes where the norm is NaN or infinite, or the scale not > 0. With a
+// `rounded` (may be null), rounded [size] = weight in bf16.
+absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars<float>* scalars, bool weight_decay,
+                         const double* clip, const float* grad, int64_t size, float* weight,
+                         float* exp_avg, float* exp_avg_sq, Bf16* rounded);
 
 }  // namespace strake::cuda
 

@@ -4,8 +4,8 @@
 
 namespace strake::cuda {
 
-absl::Status AdamWUpdate(CudaStream, const AdamWScalars*, bool, const float*, int64_t, float*,
-                         float*, float*, Bf16*) {
+absl::Status AdamWUpdate(CudaStream, const AdamWScalars<float>*, bool, const double*, const float*,
+                         int64_t, float*, float*, float*, Bf16*) {
   return NoCuda();
 }
 

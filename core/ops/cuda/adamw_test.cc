@@ -26,26 +26,25 @@ using testing::ToDouble;
 
 constexpr double kUnit = 0x1p-24;
 
-AdamWStep StepOf(double beta1) {
-  return {.lr = 0.01, .beta1 = beta1, .weight_decay = 0.1, .grad_scale = 0.7, .step = 3};
-}
+constexpr double kGradScale = 0.7;
 
-cuda::AdamWScalars ScalarsOf(const AdamWStep& step) {
-  const reference::AdamWScalars<float> s(step);
-  return {s.grad_scale,       s.decay, s.beta1,    s.one_minus_beta1, s.beta2, s.one_minus_beta2,
-          s.sqrt_correction2, s.eps,   s.step_size};
+AdamWStep StepOf(double beta1) {
+  return {.lr = 0.01, .beta1 = beta1, .weight_decay = 0.1, .step = 3};
 }
 
 struct Problem {
   Problem(const AdamWStep& step, int64_t size, GuardAt guard_at)
       : size(size),
         scalars("scalars", 1),
+        clip("clip", 2),
         grad("grad", size, guard_at),
         weight("weight", size, guard_at),
         exp_avg("exp_avg", size, guard_at),
         exp_avg_sq("exp_avg_sq", size, guard_at),
         rounded("rounded", size, guard_at) {
-    scalars[0] = ScalarsOf(step);
+    scalars[0] = reference::AdamWScalarsOf<float>(step);
+    clip[0] = 2;
+    clip[1] = kGradScale;
     FillNormal(grad, 1);
     FillNormal(weight, 2);
     FillNormal(exp_avg, 3);
@@ -54,13 +53,14 @@ struct Problem {
   }
 
   absl::Status Update(bool weight_decay, bool with_rounded) {
-    return cuda::AdamWUpdate(nullptr, scalars.data(), weight_decay, grad.data(), size,
+    return cuda::AdamWUpdate(nullptr, scalars.data(), weight_decay, clip.data(), grad.data(), size,
                              weight.data(), exp_avg.data(), exp_avg_sq.data(),
                              with_rounded ? rounded.data() : nullptr);
   }
 
   int64_t size;
-  GuardedBuffer<cuda::AdamWScalars> scalars;
+  GuardedBuffer<AdamWScalars<float>> scalars;
+  GuardedBuffer<double> clip;
   GuardedBuffer<float> grad, weight, exp_avg, exp_avg_sq;
   GuardedBuffer<Bf16> rounded;
 };
@@ -68,19 +68,18 @@ struct Problem {
 // From the same f32 scalars in f64: the errors are the kernel's own roundings.
 void Reference(const Problem& p, bool weight_decay, std::vector<double>* weight,
                std::vector<double>* exp_avg, std::vector<double>* exp_avg_sq) {
-  const cuda::AdamWScalars& from = p.scalars[0];
-  reference::AdamWScalars<double> s{AdamWStep{}};
-  s.grad_scale = from.grad_scale;
-  s.decay = weight_decay ? from.decay : 1;
-  s.beta1 = from.beta1;
-  s.one_minus_beta1 = from.one_minus_beta1;
-  s.beta2 = from.beta2;
-  s.one_minus_beta2 = from.one_minus_beta2;
-  s.sqrt_correction2 = from.sqrt_correction2;
-  s.eps = from.eps;
-  s.step_size = from.step_size;
-  reference::AdamWUpdate(s, ToDouble(p.grad).data(), p.size, weight->data(), exp_avg->data(),
-                         exp_avg_sq->data());
+  const AdamWScalars<float>& from = p.scalars[0];
+  const AdamWScalars<double> s = {.decay = weight_decay ? from.decay : 1,
+                                  .beta1 = from.beta1,
+                                  .one_minus_beta1 = from.one_minus_beta1,
+                                  .beta2 = from.beta2,
+                                  .one_minus_beta2 = from.one_minus_beta2,
+                                  .sqrt_correction2 = from.sqrt_correction2,
+                                  .eps = from.eps,
+                                  .step_size = from.step_size};
+  const double grad_scale = static_cast<float>(p.clip[1]);
+  reference::AdamWUpdate(s, grad_scale, ToDouble(p.grad).data(), p.size, weight->data(),
+                         exp_avg->data(), exp_avg_sq->data());
 }
 
 void CheckUpdate(const AdamWStep& step, int64_t size, GuardAt guard_at, bool weight_decay,
@@ -137,6 +136,47 @@ TEST(AdamWCudaTest, ZerosStayZeros) {
   }
 }
 
+void ExpectClip(double norm, double scale, bool updates) {
+  SCOPED_TRACE(::testing::Message() << "norm " << norm << ", scale " << scale);
+  for (const int64_t size : {5, 40}) {
+    Problem p(StepOf(0.9), size, GuardAt::kStart);
+    const std::vector<float> weight = Copy(p.weight), m = Copy(p.exp_avg), v = Copy(p.exp_avg_sq);
+    const std::vector<Bf16> rounded = Copy(p.rounded);
+    p.clip[0] = norm;
+    p.clip[1] = scale;
+    ASSERT_EQ(p.Update(true, true), absl::OkStatus());
+    EXPECT_NE(SameBits(p.weight, weight), updates);
+    EXPECT_NE(SameBits(p.exp_avg, m), updates);
+    EXPECT_NE(SameBits(p.exp_avg_sq, v), updates);
+    EXPECT_NE(SameBits(p.rounded, rounded), updates);
+  }
+}
+
+TEST(AdamWCudaTest, NothingChangesWithoutAFiniteNormAndAPositiveScale) {
+  ExpectClip(3, 0.5, true);
+  ExpectClip(NAN, NAN, false);
+  ExpectClip(NAN, 1, false);
+  ExpectClip(INFINITY, 1, false);
+  ExpectClip(INFINITY, 0, false);
+  ExpectClip(3, 0, false);
+  ExpectClip(3, -1, false);
+  ExpectClip(3, INFINITY, false);
+  ExpectClip(3, NAN, false);
+}
+
+TEST(AdamWCudaTest, NoClipIsAScaleOfOne) {
+  Problem p(StepOf(0.9), 33, GuardAt::kStart), one(StepOf(0.9), 33, GuardAt::kStart);
+  one.clip[1] = 1;
+  ASSERT_EQ(one.Update(true, true), absl::OkStatus());
+  ASSERT_EQ(
+      cuda::AdamWUpdate(nullptr, p.scalars.data(), true, nullptr, p.grad.data(), p.size,
+                        p.weight.data(), p.exp_avg.data(), p.exp_avg_sq.data(), p.rounded.data()),
+      absl::OkStatus());
+  EXPECT_TRUE(SameBits(p.weight, Copy(one.weight)));
+  EXPECT_TRUE(SameBits(p.exp_avg, Copy(one.exp_avg)));
+  EXPECT_TRUE(SameBits(p.rounded, Copy(one.rounded)));
+}
+
 // Neither the range, nor addresses, nor the order of threads.
 TEST(AdamWCudaTest, TheSameBits) {
   constexpr int64_t kSize = 3001;
@@ -148,10 +188,11 @@ TEST(AdamWCudaTest, TheSameBits) {
     Problem p(StepOf(0.9), kSize, GuardAt::kStart);
     int64_t begin = 0;
     for (const int64_t end : {int64_t{1}, int64_t{1024}, int64_t{1031}, kSize}) {
-      ASSERT_EQ(cuda::AdamWUpdate(nullptr, p.scalars.data(), true, p.grad.data() + begin,
-                                  end - begin, p.weight.data() + begin, p.exp_avg.data() + begin,
-                                  p.exp_avg_sq.data() + begin, p.rounded.data() + begin),
-                absl::OkStatus());
+      ASSERT_EQ(
+          cuda::AdamWUpdate(nullptr, p.scalars.data(), true, p.clip.data(), p.grad.data() + begin,
+                            end - begin, p.weight.data() + begin, p.exp_avg.data() + begin,
+                            p.exp_avg_sq.data() + begin, p.rounded.data() + begin),
+          absl::OkStatus());
       begin = end;
     }
     EXPECT_TRUE(SameBits(p.weight, Copy(all.weight)));

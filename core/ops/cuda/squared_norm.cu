@@ -1,5 +1,6 @@
 // Forward: x is read once. Backward: x is read and dx is written once.
 #include "core/cuda/portable.h"
+#include "core/ops/cuda/block_sum_doubles.h"
 #include "core/ops/cuda/squared_norm.h"
 #include "core/ops/cuda/vectorize.h"
 
@@ -22,25 +23,6 @@ __device__ __forceinline__ Vec<float, kQuad> LoadQuad(const float* x, int64_t q,
     if (q * kQuad + i < size) quad.at[i] = x[q * kQuad + i];
   }
   return quad;
-}
-
-// Like BlockSum, in f64; the result is thread 0's.
-template <typename SharedDoubles>
-__device__ double BlockSumToFirst(double value, SharedDoubles sums) {
-  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const auto warp_sum = [](double sum) {
-#pragma unroll
-    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-      sum += __shfl_xor_sync(kWholeWarp, sum, distance);
-    }
-    return sum;
-  };
-  value = warp_sum(value);
-  if (lane == 0) sums[warp] = value;
-  __syncthreads();
-  value = 0;
-  if (lane < kThreads / kWarpSize) value = sums[lane];
-  return warp_sum(value);
 }
 
 template <int kWidth>

@@ -1,0 +1,31 @@
+// Part of kernels' .cu files: sums in f64.
+#ifndef STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
+#define STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
+
+#include "core/cuda/portable.h"
+
+namespace strake::cuda {
+
+// Like BlockSum, in f64; the result is that of thread 0. `sums` is shared memory of a double for
+// each warp.
+template <typename SharedDoubles>
+__device__ double BlockSumToFirst(double value, SharedDoubles sums) {
+  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  const auto warp_sum = [](double sum) {
+#pragma unroll
+    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(kWholeWarp, sum, distance);
+    }
+    return sum;
+  };
+  value = warp_sum(value);
+  if (lane == 0) sums[warp] = value;
+  __syncthreads();
+  value = 0;
+  if (lane < blockDim.x / kWarpSize) value = sums[lane];
+  return warp_sum(value);
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
