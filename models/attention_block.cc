@@ -72,7 +72,7 @@ absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor&
                                                int64_t position_offset, const Tensor& rope_table,
                                                NormSaved* norm_saved,
                                                LinearSaved* qkv_saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, /*residual=*/{}, norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, qkv_saved));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(

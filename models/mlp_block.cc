@@ -54,7 +54,7 @@ MlpBlock MlpBlock::WithoutSequenceParallelism() const {
 
 absl::StatusOr<Tensor> MlpBlock::Forward(const Context& ctx, const Tensor& x,
                                          MlpBlockSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, &saved->norm));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, /*residual=*/{}, &saved->norm));
   STRAKE_ASSIGN_OR_RETURN(saved->up, up_.Forward(ctx, h, &saved->up_linear));
   const int64_t width = saved->up.dim(1) / (swiglu_ ? 2 : 1);
   const Tensor g = ctx.arena().Allocate(x.dtype(), {saved->up.dim(0), width});

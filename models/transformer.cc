@@ -128,7 +128,7 @@ absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tok
         x, layers_->attention[i].Forward(ctx, x, seq_len, rope_table_, &saved->attention[i]));
     STRAKE_ASSIGN_OR_RETURN(x, layers_->mlp[i].Forward(ctx, x, &saved->mlp[i]));
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, x, &saved->norm));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, x, /*residual=*/{}, &saved->norm));
   return layers_->head.Forward(ctx, h, &saved->head);
 }
 
@@ -189,7 +189,8 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
   cache->length_ += count;
   NormSaved norm_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_->Forward(ctx, x.Rows(count - 1, count), &norm_saved));
+                          norm_->Forward(ctx, x.Rows(count - 1, count), /*residual=*/{},
+                                         &norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Forward(ctx, h, /*saved=*/nullptr));
   STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
   // Of one row, the padding is what comes after the vocabulary.

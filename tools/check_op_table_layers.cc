@@ -28,7 +28,7 @@ void OpTable::AddNorm(const std::string& layer, int64_t num_calls) {
          .num_calls = num_calls,
          .tensors = {x, weight, y, rstd},
          .run = [eps](const Context& ctx, const Tensors& t) {
-           return RmsNormForward(ctx, t[0], t[1], eps, t[2], t[3]);
+           return RmsNormForward(ctx, t[0], {}, t[1], eps, {}, t[2], t[3]);
          }});
     return;
   }
@@ -37,7 +37,7 @@ void OpTable::AddNorm(const std::string& layer, int64_t num_calls) {
        .num_calls = num_calls,
        .tensors = {x, weight, In("bias", {c}, 0, 0.1), y, Out("mean", {n}, {width, 8}), rstd},
        .run = [eps](const Context& ctx, const Tensors& t) {
-         return LayerNormForward(ctx, t[0], t[1], t[2], eps, t[3], t[4], t[5]);
+         return LayerNormForward(ctx, t[0], {}, t[1], t[2], eps, {}, t[3], t[4], t[5]);
        }});
 }
 
@@ -58,7 +58,7 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
   if (!gpt2_) {
     check.prepare = [eps](const Context& ctx, const Tensors& t) {
       const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
-      return RmsNormForward(ctx, t[0], t[1], eps, y, t[2]);
+      return RmsNormForward(ctx, t[0], {}, t[1], eps, {}, y, t[2]);
     };
     check.run = [accumulate, dx](const Context& ctx, const Tensors& t) {
       return RmsNormBackward(ctx, t[4], t[0], t[1], t[2], accumulate, t[dx], t[3]);
@@ -69,7 +69,7 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
   check.tensors.push_back(Grad("dbias", {c}, rows, 8));
   check.prepare = [eps, dx](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
-    return LayerNormForward(ctx, t[0], t[1], t[1], eps, y, t[dx + 1], t[2]);
+    return LayerNormForward(ctx, t[0], {}, t[1], t[1], eps, {}, y, t[dx + 1], t[2]);
   };
   check.run = [accumulate, dx](const Context& ctx, const Tensors& t) {
     return LayerNormBackward(ctx, t[4], t[0], t[1], t[dx + 1], t[2], accumulate, t[dx], t[3],

@@ -6,18 +6,22 @@
 
 namespace strake {
 
-absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, const Tensor& x, NormSaved* saved) const {
+absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor& residual,
+                                     NormSaved* saved) const {
   ActivationArena& arena = ctx.arena();
+  const DType statistics = AccumulationDType(x.dtype());
   const Tensor y = arena.Allocate(x.dtype(), x.shape());
+  const Tensor sum = residual.defined() ? x : Tensor();  // in place
   saved->x = x;
-  saved->rstd = arena.Allocate(x.dtype(), {x.dim(0)});
+  saved->rstd = arena.Allocate(statistics, {x.dim(0)});
   if (bias_ == nullptr) {
-    STRAKE_RETURN_IF_ERROR(RmsNormForward(ctx, x, weight_->value, eps_, y, saved->rstd));
+    STRAKE_RETURN_IF_ERROR(
+        RmsNormForward(ctx, x, residual, weight_->value, eps_, sum, y, saved->rstd));
     return y;
   }
-  saved->mean = arena.Allocate(x.dtype(), {x.dim(0)});
-  STRAKE_RETURN_IF_ERROR(
-      LayerNormForward(ctx, x, weight_->value, bias_->value, eps_, y, saved->mean, saved->rstd));
+  saved->mean = arena.Allocate(statistics, {x.dim(0)});
+  STRAKE_RETURN_IF_ERROR(LayerNormForward(ctx, x, residual, weight_->value, bias_->value, eps_, sum,
+                                          y, saved->mean, saved->rstd));
   return y;
 }
 

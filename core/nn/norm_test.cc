@@ -41,10 +41,10 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   const auto loss = [&] {
     const ActivationScope scope(ctx.context().arena());
     NormSaved saved;
-    return WeightedSum(*norm.Forward(ctx, x, &saved), dy);
+    return WeightedSum(*norm.Forward(ctx, x, /*residual=*/{}, &saved), dy);
   };
   NormSaved saved;
-  ASSERT_TRUE(norm.Forward(ctx, x, &saved).ok());
+  ASSERT_TRUE(norm.Forward(ctx, x, /*residual=*/{}, &saved).ok());
   ASSERT_TRUE(norm.Backward(ctx, dy, saved, /*accumulate_dx=*/true, dx).ok());
   EXPECT_EQ(ready.size(), layer_norm ? 2u : 1u);
 

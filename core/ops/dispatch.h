@@ -37,13 +37,13 @@ inline void CheckOnCpu(const char* op, const Tensor& tensor) {
       << "[" << op << "] " << tensor.ToString() << " is on a GPU: this build has no CUDA";
 }
 
-// Whether the op runs on a GPU: where its tensors are. CHECKs that all are on the device of the
-// context's arena.
+// Whether the op runs on a GPU: where its tensors are. CHECKs that all that are defined are on the
+// device of the context's arena.
 template <typename... Tensors>
 bool OnCuda(const char* op, const Context& ctx, const Tensors&... tensors) {
   const Device device = ctx.arena().device();
   const auto check = [&](const Tensor& tensor) {
-    CHECK(tensor.device() == device)
+    CHECK(!tensor.defined() || tensor.device() == device)
         << "[" << op << "] " << tensor.ToString() << " is not where the context's arena is, on "
         << (device == Device::kCuda ? "the GPU" : "the CPU");
   };
@@ -65,6 +65,25 @@ absl::Status DispatchCuda(const char* op, DType dtype, Body&& body) {
 inline void CheckGradient(const char* op, const Tensor& value, const Tensor& grad) {
   CHECK(grad.shape() == value.shape() && grad.dtype() == AccumulationDType(value.dtype()))
       << "[" << op << "] parameter " << value.ToString() << ", its gradient " << grad.ToString();
+}
+
+// CHECKs the residual that an op adds to x before all else, and where it writes the sum: both are
+// like x, or undefined.
+inline void CheckResidual(const char* op, const Tensor& x, const Tensor& residual,
+                          const Tensor& sum) {
+  const auto like_x = [&](const Tensor& tensor) {
+    return tensor.shape() == x.shape() && tensor.dtype() == x.dtype();
+  };
+  CHECK(residual.defined() == sum.defined() &&
+        (!residual.defined() || (like_x(residual) && like_x(sum))))
+      << "[" << op << "] x " << x.ToString() << ", residual " << residual.ToString() << ", sum "
+      << sum.ToString();
+}
+
+// The elements of a matrix from row `first_row` on; null for an undefined one.
+template <typename T>
+T* RowsOrNull(const Tensor& matrix, int64_t first_row = 0) {
+  return matrix.defined() ? matrix.data<T>() + first_row * matrix.dim(1) : nullptr;
 }
 
 // Rows per ParallelFor range: enough that a range is worth a thread's while.

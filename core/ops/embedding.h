@@ -3,11 +3,17 @@
 //
 //   y[n,:] = table[tokens[n] - slice.begin,:]     zeros where another slice has the token
 //
-// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or f64 and c128 on the
-// reference path. InvalidArgument, naming index and value, for a token outside
-// [0, slice.vocab_size), whichever slice it is asked for; then nothing is written.
+// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or bf16 on CUDA, with
+// dtable in f32, or f64 and c128 on the reference path.
+//
+// On the CPU, CheckTokens()'s error for a token outside [0, slice.vocab_size), whichever slice it
+// is asked for; then nothing is written. On CUDA no op reads what a kernel found: the caller checks
+// the tokens before they go there, and one outside gives a row of NaN in y and adds nothing to
+// dtable.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_H_
 #define STRAKE_CORE_OPS_EMBEDDING_H_
+
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "core/device/context.h"
@@ -15,6 +21,10 @@
 #include "core/tensor/tensor.h"
 
 namespace strake {
+
+// InvalidArgument, naming index and value, for the first token outside [0, vocab_size). The tokens
+// are i32, in host memory.
+absl::Status CheckTokens(const Tensor& tokens, int64_t vocab_size);
 
 // y = [N, C], from tokens [N] and table [R, C].
 absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,

@@ -1,5 +1,6 @@
 #include "core/ops/gelu.h"
 
+#include "core/ops/cuda/gelu.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/gelu.h"
 #include "glog/logging.h"
@@ -7,11 +8,16 @@
 namespace strake {
 
 absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
-  CheckOnCpu("gelu", x);
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype())
       << "[gelu] x " << x.ToString() << ", y " << y.ToString();
+  const bool on_cuda = OnCuda("gelu", ctx, x, y);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  if (on_cuda) {
+    return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
+      return cuda::GeluForward<T>(ctx.cuda_stream(), x.data<T>(), x.num_elements(), y.data<T>());
+    });
+  }
   DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::GeluForward(x.data<Scalar>() + begin, end - begin, y.data<Scalar>() + begin);
@@ -21,12 +27,18 @@ absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
 }
 
 absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x, Tensor dx) {
-  CheckOnCpu("gelu", x);
   CHECK(dy.shape() == x.shape() && dx.shape() == x.shape() && dy.dtype() == x.dtype() &&
         dx.dtype() == x.dtype())
       << "[gelu] dy " << dy.ToString() << ", x " << x.ToString() << ", dx " << dx.ToString();
+  const bool on_cuda = OnCuda("gelu", ctx, dy, x, dx);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  if (on_cuda) {
+    return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
+      return cuda::GeluBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), x.num_elements(),
+                                   dx.data<T>());
+    });
+  }
   DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::GeluBackward(dy.data<Scalar>() + begin, x.data<Scalar>() + begin, end - begin,

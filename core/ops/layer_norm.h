@@ -5,7 +5,8 @@
 //   rstd[n] = 1 / sqrt(mean_c((x[n,c] - mean[n])^2) + eps)
 //   y[n,c]  = (x[n,c] - mean[n]) * rstd[n] * weight[c] + bias[c]
 //
-// N rows, C columns. dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// N rows, C columns. dtypes: f32; bf16 on CUDA, with mean, rstd, dweight and dbias in f32; f64 and
+// c128 on the reference path. Otherwise all tensors share one.
 // Source: Ba, Kiros and Hinton, "Layer Normalization", 2016, section 3.
 #ifndef STRAKE_CORE_OPS_LAYER_NORM_H_
 #define STRAKE_CORE_OPS_LAYER_NORM_H_
@@ -16,9 +17,13 @@
 
 namespace strake {
 
-// y = [N, C], mean = [N], rstd = [N], from x [N, C], weight [C] and bias [C]. y may be x.
-absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor& weight,
-                              const Tensor& bias, double eps, Tensor y, Tensor mean, Tensor rstd);
+// y = [N, C], mean = [N], rstd = [N]: the norm of x + residual, or of x where `residual` is
+// undefined. From x and residual [N, C], weight [C] and bias [C].
+//   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
+// y and sum may be x or the residual, but not each other.
+absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                              const Tensor& weight, const Tensor& bias, double eps, Tensor sum,
+                              Tensor y, Tensor mean, Tensor rstd);
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it

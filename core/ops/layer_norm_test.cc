@@ -44,7 +44,7 @@ struct Gradients {
     FillConstant(db, 0);
   }
   absl::Status Forward(const Context& ctx) {
-    return LayerNormForward(ctx, x, w, b, kEps, y, mean, rstd);
+    return LayerNormForward(ctx, x, {}, w, b, kEps, {}, y, mean, rstd);
   }
   void Run(const Context& ctx) {
     ASSERT_TRUE(Forward(ctx).ok());
@@ -62,7 +62,7 @@ TEST(LayerNormTest, ClosedForm) {
     g.w->data<float>()[i] = i + 1;
     g.b->data<float>()[i] = 10 * i;
   }
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, g.w, g.b, 12, g.y, g.mean, g.rstd).ok());
+  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, 12, {}, g.y, g.mean, g.rstd).ok());
   EXPECT_EQ(g.mean->data<float>()[0], 5);
   EXPECT_EQ(g.rstd->data<float>()[0], 0.25f);
   for (int i = 0; i < 4; ++i) {
@@ -118,7 +118,7 @@ TEST(LayerNormTest, ALargeMeanDoesNotSpoilTheVariance) {
   for (int i = 0; i < 768; ++i) g.x->data<float>()[i] = 0x1p20f + (i % 2 == 0 ? 1 : -1);
   FillConstant(g.w, 1);
   FillConstant(g.b, 0);
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, g.w, g.b, 0, g.y, g.mean, g.rstd).ok());
+  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, 0, {}, g.y, g.mean, g.rstd).ok());
   for (int i = 0; i < 768; ++i) EXPECT_EQ(g.y->data<float>()[i], i % 2 == 0 ? 1 : -1);
 }
 
@@ -141,7 +141,7 @@ TEST(LayerNormTest, AccumulatesAndWorksInPlace) {
     EXPECT_NEAR(g.dw->data<float>()[i], 2 * dw->data<float>()[i], 16 * MaxAbs(dw) * 0x1p-24);
     EXPECT_NEAR(g.db->data<float>()[i], 2 * db->data<float>()[i], 16 * MaxAbs(db) * 0x1p-24);
   }
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, g.w, g.b, kEps, g.x, g.mean, g.rstd).ok());
+  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, kEps, {}, g.x, g.mean, g.rstd).ok());
   EXPECT_TRUE(SameBits(g.x, g.y));
 }
 
@@ -172,11 +172,11 @@ TEST(LayerNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   Gradients g(DType::kF32, 2, 4);
   TestTensor bias(DType::kF32, {3});
-  EXPECT_DEATH((void)LayerNormForward(ctx, g.x, g.w, bias, kEps, g.y, g.mean, g.rstd),
+  EXPECT_DEATH((void)LayerNormForward(ctx, g.x, {}, g.w, bias, kEps, {}, g.y, g.mean, g.rstd),
                "\\[layer_norm\\] x f32\\[2, 4\\].*bias f32\\[3\\]");
   EXPECT_DEATH(
       (void)LayerNormBackward(ctx, g.dy, g.x, g.w, g.mean, g.rstd, false, g.dx, bias, g.db),
-      "\\[layer_norm\\] x f32\\[2, 4\\].*weight f32\\[3\\]");
+      "\\[layer_norm\\] parameter f32\\[4\\], its gradient f32\\[3\\]");
 }
 
 }  // namespace

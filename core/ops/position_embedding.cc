@@ -1,5 +1,6 @@
 #include "core/ops/position_embedding.h"
 
+#include "core/ops/cuda/position_embedding.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/position_embedding.h"
 #include "glog/logging.h"
@@ -8,10 +9,11 @@ namespace strake {
 namespace {
 
 // `positions` is the parameter or its gradient, `y` the output or its gradient.
-void CheckShapes(const Tensor& positions, int64_t period, int64_t offset, const Tensor& y) {
-  CheckOnCpu("position_embedding", y);
+void CheckShapes(const Tensor& positions, DType positions_dtype, int64_t period, int64_t offset,
+                 const Tensor& y) {
   CHECK(positions.rank() == 2 && y.rank() == 2 && positions.dim(1) == y.dim(1) &&
-        positions.dtype() == y.dtype() && period > 0 && period <= positions.dim(0) && offset >= 0)
+        positions.dtype() == positions_dtype && period > 0 && period <= positions.dim(0) &&
+        offset >= 0)
       << "[position_embedding] positions " << positions.ToString() << ", y " << y.ToString()
       << ", period " << period << ", offset " << offset;
 }
@@ -20,10 +22,17 @@ void CheckShapes(const Tensor& positions, int64_t period, int64_t offset, const 
 
 absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& positions, int64_t period,
                                       int64_t offset, Tensor y) {
-  CheckShapes(positions, period, offset, y);
+  CheckShapes(positions, y.dtype(), period, offset, y);
+  const bool on_cuda = OnCuda("position_embedding", ctx, positions, y);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
   const int64_t columns = y.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("position_embedding", y.dtype(), [&]<typename T>() {
+      return cuda::PositionEmbeddingForward<T>(ctx.cuda_stream(), positions.data<T>(), period,
+                                               offset, y.dim(0), columns, y.data<T>());
+    });
+  }
   DispatchReference("position_embedding", y.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::PositionEmbeddingForward(positions.data<Scalar>(), period, offset + begin,
@@ -35,10 +44,17 @@ absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& position
 
 absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int64_t period,
                                        int64_t offset, Tensor dpositions) {
-  CheckShapes(dpositions, period, offset, dy);
+  CheckShapes(dpositions, AccumulationDType(dy.dtype()), period, offset, dy);
+  const bool on_cuda = OnCuda("position_embedding", ctx, dy, dpositions);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
   const int64_t columns = dy.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("position_embedding", dy.dtype(), [&]<typename T>() {
+      return cuda::PositionEmbeddingBackward<T>(ctx.cuda_stream(), dy.data<T>(), period, offset,
+                                                dy.dim(0), columns, dpositions.data<float>());
+    });
+  }
   DispatchReference("position_embedding", dy.dtype(), [&]<typename Scalar>() {
     // A thread owns columns, not rows: equal positions meet in one row of the table.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

@@ -1,5 +1,6 @@
 #include "core/ops/residual_add.h"
 
+#include "core/ops/cuda/residual_add.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/residual_add.h"
 #include "glog/logging.h"
@@ -8,13 +9,19 @@ namespace strake {
 
 absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tensor& residual,
                                 Tensor y) {
-  CheckOnCpu("residual_add", x);
   CHECK(residual.shape() == x.shape() && y.shape() == x.shape() && residual.dtype() == x.dtype() &&
         y.dtype() == x.dtype())
       << "[residual_add] x " << x.ToString() << ", residual " << residual.ToString() << ", y "
       << y.ToString();
+  const bool on_cuda = OnCuda("residual_add", ctx, x, residual, y);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "residual_add", ctx.pass());
+  if (on_cuda) {
+    return DispatchCuda("residual_add", x.dtype(), [&]<typename T>() {
+      return cuda::ResidualAddForward<T>(ctx.cuda_stream(), x.data<T>(), residual.data<T>(),
+                                         x.num_elements(), y.data<T>());
+    });
+  }
   DispatchReference("residual_add", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::ResidualAddForward(x.data<Scalar>() + begin, residual.data<Scalar>() + begin,

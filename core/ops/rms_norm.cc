@@ -17,12 +17,13 @@ void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Te
       << weight.ToString() << ", rstd " << rstd.ToString();
 }
 
-absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
-                           const Tensor& y, const Tensor& rstd) {
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& residual,
+                           const Tensor& weight, double eps, const Tensor& sum, const Tensor& y,
+                           const Tensor& rstd) {
   return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
-    return cuda::RmsNormForward<T>(ctx.cuda_stream(), x.data<T>(), /*residual=*/nullptr,
+    return cuda::RmsNormForward<T>(ctx.cuda_stream(), x.data<T>(), RowsOrNull<T>(residual),
                                    weight.data<T>(), x.dim(0), x.dim(1), static_cast<float>(eps),
-                                   /*sum=*/nullptr, y.data<T>(), rstd.data<float>());
+                                   RowsOrNull<T>(sum), y.data<T>(), rstd.data<float>());
   });
 }
 
@@ -38,18 +39,21 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
 
 }  // namespace
 
-absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
-                            Tensor y, Tensor rstd) {
+absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                            const Tensor& weight, double eps, Tensor sum, Tensor y, Tensor rstd) {
   CheckShapes("rms_norm", x, weight, y, rstd);
-  const bool on_cuda = OnCuda("rms_norm", ctx, x, weight, y, rstd);
+  CheckResidual("rms_norm", x, residual, sum);
+  const bool on_cuda = OnCuda("rms_norm", ctx, x, residual, weight, sum, y, rstd);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
-  if (on_cuda) return ForwardOnCuda(ctx, x, weight, eps, y, rstd);
+  if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, eps, sum, y, rstd);
   const int64_t columns = x.dim(1);
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::RmsNormForward(x.data<Scalar>() + begin * columns, weight.data<Scalar>(),
-                                end - begin, columns, eps, y.data<Scalar>() + begin * columns,
+      const int64_t at = begin * columns;
+      reference::RmsNormForward(x.data<Scalar>() + at, RowsOrNull<Scalar>(residual, begin),
+                                weight.data<Scalar>(), end - begin, columns, eps,
+                                RowsOrNull<Scalar>(sum, begin), y.data<Scalar>() + at,
                                 rstd.data<Scalar>() + begin);
     });
   });

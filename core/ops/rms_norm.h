@@ -15,9 +15,12 @@
 
 namespace strake {
 
-// y = [N, C], rstd = [N], from x [N, C] and weight [C]. y may be x.
-absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& weight, double eps,
-                            Tensor y, Tensor rstd);
+// y = [N, C], rstd = [N]: the norm of x + residual, or of x where `residual` is undefined. From
+// x and residual [N, C], weight [C].
+//   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
+// y and sum may be x or the residual, but not each other.
+absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                            const Tensor& weight, double eps, Tensor sum, Tensor y, Tensor rstd);
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it

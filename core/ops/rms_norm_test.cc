@@ -30,7 +30,7 @@ TEST(RmsNormTest, ClosedForm) {
   // mean square of (2, -2, 2, -2) is 4; with eps 12 the root is 4.
   for (int i = 0; i < 4; ++i) x->data<float>()[i] = i % 2 == 0 ? 2 : -2;
   for (int i = 0; i < 4; ++i) w->data<float>()[i] = i + 1;
-  ASSERT_TRUE(RmsNormForward(ctx, x, w, 12, y, rstd).ok());
+  ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, 12, {}, y, rstd).ok());
   EXPECT_EQ(rstd->data<float>()[0], 0.25f);
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(y->data<float>()[i], 0.5f * (i + 1) * (i % 2 == 0 ? 1 : -1));
@@ -52,7 +52,7 @@ struct Gradients {
     FillConstant(dw, 0);
   }
   void Run(const Context& ctx) {
-    ASSERT_TRUE(RmsNormForward(ctx, x, w, kEps, y, rstd).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, kEps, {}, y, rstd).ok());
     ASSERT_TRUE(RmsNormBackward(ctx, dy, x, w, rstd, false, dx, dw).ok());
   }
   TestTensor x, w, dy, y, rstd, dx, dw;
@@ -63,7 +63,7 @@ TEST(RmsNormTest, GradientsByComplexStep) {
   Gradients g(DType::kC128, 3, 7);
   g.Run(ctx);
   const auto loss = [&] {
-    EXPECT_TRUE(RmsNormForward(ctx, g.x, g.w, kEps, g.y, g.rstd).ok());
+    EXPECT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, {}, g.y, g.rstd).ok());
     return WeightedSum(g.y, g.dy);
   };
   TestTensor dx(DType::kF64, {3, 7}), dw(DType::kF64, {7});
@@ -121,7 +121,7 @@ TEST(RmsNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   TestTensor x(DType::kF32, {2, 4}), w(DType::kF32, {3}), y(DType::kF32, {2, 4}),
       rstd(DType::kF32, {2});
-  EXPECT_DEATH((void)RmsNormForward(ctx, x, w, kEps, y, rstd),
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, {}, w, kEps, {}, y, rstd),
                "\\[rms_norm\\] x f32\\[2, 4\\].*weight f32\\[3\\]");
 }
 

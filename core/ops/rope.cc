@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/ops/cuda/rope.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/rope.h"
 #include "glog/logging.h"
@@ -33,16 +34,22 @@ void ComputeFrequencies(const RopeConfig& config, int64_t head_dim, double* freq
 
 absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, int64_t seq_len,
                     int64_t position_offset, bool inverse, const Tensor& x) {
-  CheckOnCpu("rope", x);
   CHECK(table.dtype() == DType::kF64 && table.rank() == 2 && table.dim(1) % 2 == 0 &&
         x.rank() == 2 && num_heads >= 0 && x.dim(1) >= num_heads * table.dim(1) && seq_len > 0 &&
         x.dim(0) % seq_len == 0 && position_offset >= 0 &&
         position_offset + seq_len <= table.dim(0))
       << "[rope] x " << x.ToString() << ", table " << table.ToString() << ", " << num_heads
       << " heads, sequences of " << seq_len << " from position " << position_offset;
+  const bool on_cuda = OnCuda("rope", ctx, table, x);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "rope", ctx.pass());
   const int64_t head_dim = table.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("rope", x.dtype(), [&]<typename T>() {
+      return cuda::Rope<T>(ctx.cuda_stream(), table.data<double>(), head_dim, num_heads, seq_len,
+                           position_offset, inverse, x.dim(0), x.dim(1), x.data<T>());
+    });
+  }
   DispatchReference("rope", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(
         x.dim(0), RowGrain(num_heads * head_dim), [&](int64_t begin, int64_t end) {

@@ -1,5 +1,6 @@
 #include "core/ops/swiglu.h"
 
+#include "core/ops/cuda/swiglu.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/swiglu.h"
 #include "glog/logging.h"
@@ -9,7 +10,6 @@ namespace {
 
 // `y` is the output or its gradient, `dgate_up` the gradient or, in the forward pass, the input.
 void CheckShapes(const Tensor& y, const Tensor& gate_up, const Tensor& dgate_up) {
-  CheckOnCpu("swiglu", gate_up);
   CHECK(gate_up.rank() == 2 && y.rank() == 2 && y.dim(0) == gate_up.dim(0) &&
         2 * y.dim(1) == gate_up.dim(1) && dgate_up.shape() == gate_up.shape() &&
         y.dtype() == gate_up.dtype() && dgate_up.dtype() == gate_up.dtype())
@@ -21,9 +21,16 @@ void CheckShapes(const Tensor& y, const Tensor& gate_up, const Tensor& dgate_up)
 
 absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) {
   CheckShapes(y, gate_up, gate_up);
+  const bool on_cuda = OnCuda("swiglu", ctx, gate_up, y);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
   const int64_t columns = y.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("swiglu", y.dtype(), [&]<typename T>() {
+      return cuda::SwigluForward<T>(ctx.cuda_stream(), gate_up.data<T>(), y.dim(0), columns,
+                                    y.data<T>());
+    });
+  }
   DispatchReference("swiglu", y.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SwigluForward(gate_up.data<Scalar>() + begin * 2 * columns, end - begin, columns,
@@ -36,9 +43,16 @@ absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) 
 absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& gate_up,
                             Tensor dgate_up) {
   CheckShapes(dy, gate_up, dgate_up);
+  const bool on_cuda = OnCuda("swiglu", ctx, dy, gate_up, dgate_up);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
   const int64_t columns = dy.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("swiglu", dy.dtype(), [&]<typename T>() {
+      return cuda::SwigluBackward<T>(ctx.cuda_stream(), dy.data<T>(), gate_up.data<T>(), dy.dim(0),
+                                     columns, dgate_up.data<T>());
+    });
+  }
   DispatchReference("swiglu", dy.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(dy.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * 2 * columns;

@@ -119,8 +119,9 @@ void CheckForward(Problem<T>& p, bool with_residual, float x_mean) {
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight),
                             b = ToDouble(p.bias);
   std::vector<double> y(p.n), mean(p.size.rows), rstd(p.size.rows);
-  reference::LayerNormForward(x.data(), w.data(), b.data(), p.size.rows, p.size.columns,
-                              double{kEps}, y.data(), mean.data(), rstd.data());
+  reference::LayerNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), b.data(),
+                                      p.size.rows, p.size.columns, double{kEps}, /*sum=*/nullptr,
+                                      y.data(), mean.data(), rstd.data());
   const double bound = NormalizedBound(p.size.columns, x_mean);
   ExpectNear(ToDouble(p.mean), mean, SumBound(p.size.columns), "mean");
   ExpectNear(ToDouble(p.rstd), rstd, bound, "rstd");

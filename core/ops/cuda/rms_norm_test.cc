@@ -101,8 +101,9 @@ void CheckForward(Problem<T>& p, bool with_residual) {
   }
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight);
   std::vector<double> y(p.n), rstd(p.size.rows);
-  reference::RmsNormForward(x.data(), w.data(), p.size.rows, p.size.columns, double{kEps}, y.data(),
-                            rstd.data());
+  reference::RmsNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), p.size.rows,
+                                    p.size.columns, double{kEps}, /*sum=*/nullptr, y.data(),
+                                    rstd.data());
   ExpectNear(ToDouble(p.rstd), rstd, SumBound(p.size.columns), "rstd");
   ExpectNear(ToDouble(p.y), y, SumBound(p.size.columns) + kRoundoff<T>, "y");
 }

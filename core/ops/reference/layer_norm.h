@@ -6,20 +6,25 @@
 #include <cstdint>
 
 #include "core/ops/reference/eigen.h"
+#include "core/ops/reference/residual_add.h"
 
 namespace strake::reference {
 
+// `residual` may be null: then sum is x, and not written.
 template <typename Scalar>
-void LayerNormForward(const Scalar* x, const Scalar* weight, const Scalar* bias, int64_t rows,
-                      int64_t columns, double eps, Scalar* y, Scalar* mean, Scalar* rstd) {
+void LayerNormForward(const Scalar* x, const Scalar* residual, const Scalar* weight,
+                      const Scalar* bias, int64_t rows, int64_t columns, double eps, Scalar* sum,
+                      Scalar* y, Scalar* mean, Scalar* rstd) {
   using std::sqrt;
   const ConstArray<Scalar> w(weight, columns), b(bias, columns);
   for (int64_t n = 0; n < rows; ++n) {
-    const ConstArray<Scalar> row(x + n * columns, columns);
+    const int64_t at = n * columns;
+    if (residual != nullptr) ResidualAddForward(x + at, residual + at, columns, sum + at);
+    const ConstArray<Scalar> row((residual != nullptr ? sum : x) + at, columns);
     mean[n] = row.sum() / Scalar(columns);
     const Scalar variance = (row - mean[n]).square().sum() / Scalar(columns);
     rstd[n] = Scalar(1) / sqrt(variance + Scalar(eps));
-    Array<Scalar>(y + n * columns, columns) = (row - mean[n]) * rstd[n] * w + b;
+    Array<Scalar>(y + at, columns) = (row - mean[n]) * rstd[n] * w + b;
   }
 }
 

@@ -6,18 +6,22 @@
 #include <cstdint>
 
 #include "core/ops/reference/eigen.h"
+#include "core/ops/reference/residual_add.h"
 
 namespace strake::reference {
 
+// `residual` may be null: then sum is x, and not written.
 template <typename Scalar>
-void RmsNormForward(const Scalar* x, const Scalar* weight, int64_t rows, int64_t columns,
-                    double eps, Scalar* y, Scalar* rstd) {
+void RmsNormForward(const Scalar* x, const Scalar* residual, const Scalar* weight, int64_t rows,
+                    int64_t columns, double eps, Scalar* sum, Scalar* y, Scalar* rstd) {
   using std::sqrt;
   const ConstArray<Scalar> w(weight, columns);
   for (int64_t n = 0; n < rows; ++n) {
-    const ConstArray<Scalar> row(x + n * columns, columns);
+    const int64_t at = n * columns;
+    if (residual != nullptr) ResidualAddForward(x + at, residual + at, columns, sum + at);
+    const ConstArray<Scalar> row((residual != nullptr ? sum : x) + at, columns);
     rstd[n] = Scalar(1) / sqrt((row * row).sum() / Scalar(columns) + Scalar(eps));
-    Array<Scalar>(y + n * columns, columns) = row * rstd[n] * w;
+    Array<Scalar>(y + at, columns) = row * rstd[n] * w;
   }
 }
 
