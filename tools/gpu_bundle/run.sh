@@ -68,12 +68,12 @@ find_libraries() {
 # The reason why no GPU can be used; empty where one can.
 missing_gpu() {
   local said status=0
-  said=$(STRAKE_REQUIRE_GPU=0 "$bundle/gpu_tests/cuda_runtime_test" \
+  said=$(STRAKE_REQUIRE_GPU=0 "$bundle/gpu_tests/cuda_runtime_gpu_test" \
     --gtest_filter=CudaRuntimeTest.DescribesItsDevices 2>&1) || status=$?
   if [[ $said == *'no usable GPU: '* ]]; then
     grep -o -m 1 'no usable GPU: .*' <<<"$said"
   elif ((status)) && [[ $said != *'[ RUN '* ]]; then
-    echo "gpu_tests/cuda_runtime_test does not start: ${said:-exit code $status}"
+    echo "gpu_tests/cuda_runtime_gpu_test does not start: ${said:-exit code $status}"
   fi
 }
 

@@ -27,7 +27,7 @@ stub() {
 new_bundle() {
   cd "$(mktemp -d "$TEST_TMPDIR/case.XXXX")" && mkdir -p bundle/{bin,gpu_tests,lib} system home || exit
   cp "$RUN" bundle/
-  stub gpu_tests/cuda_runtime_test "$GPU_TEST_PASSES"
+  stub gpu_tests/cuda_runtime_gpu_test "$GPU_TEST_PASSES"
   stub gpu_tests/rms_norm_gpu_test "$GPU_TEST_PASSES"
   stub bin/check 'echo "PASS: all"'
   stub bin/train 'echo "step 100/100  loss 2.5"'
@@ -62,7 +62,7 @@ expect "success with OUT" test "$status" = 0
 expect "files in OUT" test -s elsewhere/gpu_run.txt -a -s elsewhere/gpu_run.log -a ! -e gpu_run.txt
 
 new_bundle
-stub gpu_tests/cuda_runtime_test '
+stub gpu_tests/cuda_runtime_gpu_test '
   [[ $STRAKE_REQUIRE_GPU == 0 ]] || exit 9
   echo "[ RUN      ] A.B"; echo "f.cc:1: Skipped"; echo "no usable GPU: no CUDA driver"'
 run STRAKE_REQUIRE_GPU=1
@@ -71,7 +71,7 @@ expect "no GPU: one sentence" test "$(cat said)" = "error: no usable GPU: no CUD
 expect "no GPU: no table" test ! -e gpu_run.txt
 
 new_bundle
-stub gpu_tests/cuda_runtime_test 'echo "error while loading shared libraries"; exit 127'
+stub gpu_tests/cuda_runtime_gpu_test 'echo "error while loading shared libraries"; exit 127'
 run
 expect "no start" test "$status" = 2
 expect "no start: the reason" says '^error: .* does not start: error while loading'
