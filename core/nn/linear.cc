@@ -18,22 +18,28 @@ Linear::Linear(const Parameter* weight, const Parameter* bias, bool transposed,
 int64_t Linear::in_features() const { return weight_->shape[transposed_ ? 1 : 0]; }
 int64_t Linear::out_features() const { return weight_->shape[transposed_ ? 0 : 1]; }
 
-absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x,
-                                       LinearSaved* saved) const {
+absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
+                                       Tensor* gelu_input) const {
   CHECK(x.rank() == 2 && x.dim(1) == in_features())
       << "[linear] x " << x.ToString() << ", weight " << weight_->name() << " "
       << weight_->value.ToString() << (transposed_ ? " transposed" : "");
-  const Tensor y = ctx.arena().Allocate(x.dtype(), {x.dim(0), out_features()});
-  STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, {.transpose_b = transposed_}, y));
-  if (bias_ != nullptr) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
+  const Shape shape = {x.dim(0), out_features()};
+  MatmulOptions options = {.transpose_b = transposed_};
+  if (bias_ != nullptr) options.bias = bias_->value;
+  if (gelu_input != nullptr) {
+    options.gelu_input = *gelu_input = ctx.arena().Allocate(x.dtype(), shape);
+  }
+  const Tensor y = ctx.arena().Allocate(x.dtype(), shape);
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, options, y));
   if (saved != nullptr) saved->x = x;
   return y;
 }
 
 Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
-                                      const LinearSaved& saved) const {
+                                      const LinearSaved& saved, const Tensor& gelu_input) const {
   const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved.x.shape());
-  STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, {.transpose_b = !transposed_}, dx));
+  const MatmulOptions options = {.transpose_b = !transposed_, .gelu_grad_input = gelu_input};
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, options, dx));
   return dx;
 }
 

@@ -8,7 +8,15 @@
 //   BackwardInput   dx [N, in]   = dy W^T
 //   BackwardWeight  dW [in, out] += x^T dy,  dbias [out] += sum of dy over rows
 //
-// dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// A GELU between two layers, x = gelu(u) for the second, is part of their products:
+//
+//   Forward         of the first with `gelu_input`:  y = gelu(u), and *gelu_input = u = x W + bias
+//   BackwardInput   of the second with that u:       du = (dy W^T) gelu'(u) in place of dx
+//
+// and du is the `dy` of the first. The other passes know nothing of it.
+//
+// dtypes: f32; bf16 on CUDA, with gradients of the parameters in f32; f64 and c128 on the reference
+// path. All tensors but those gradients share one.
 #ifndef STRAKE_CORE_NN_LINEAR_H_
 #define STRAKE_CORE_NN_LINEAR_H_
 
@@ -43,10 +51,11 @@ class Linear {
   int64_t out_features() const;
 
   // `saved` may be null where no backward pass follows.
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
+                                 Tensor* gelu_input = nullptr) const;
 
-  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
-                                const LinearSaved& saved) const;
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, const LinearSaved& saved,
+                                const Tensor& gelu_input = Tensor()) const;
 
   // Adds to the parameters' gradients, and announces each with ctx.GradReady(): bias, then weight.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;

@@ -1,8 +1,16 @@
 #include "core/ops/matmul.h"
 
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/cuda/cublaslt.h"
+#include "core/ops/bias_add.h"
+#include "core/ops/copy.h"
 #include "core/ops/cpu/matmul.h"
 #include "core/ops/cpu/matvec.h"
 #include "core/ops/dispatch.h"
+#include "core/ops/gelu.h"
 #include "core/ops/reference/matmul.h"
 #include "glog/logging.h"
 
@@ -13,17 +21,45 @@ struct Sizes {
   int64_t m, n, k;
 };
 
+std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                         const Tensor& c) {
+  const auto named = [](const char* name, const Tensor& tensor) {
+    return tensor.defined() ? absl::StrCat(", ", name, " ", tensor.ToString()) : "";
+  };
+  return absl::StrCat("a ", a.ToString(), options.transpose_a ? " transposed" : "", named("b", b),
+                      options.transpose_b ? " transposed" : "", named("c", c),
+                      options.accumulate ? " accumulated" : "", named("bias", options.bias),
+                      named("gelu_input", options.gelu_input),
+                      named("gelu_grad_input", options.gelu_grad_input));
+}
+
+bool HasEpilogue(const MatmulOptions& options) {
+  return options.bias.defined() || options.gelu_input.defined() ||
+         options.gelu_grad_input.defined();
+}
+
+bool EpilogueFits(const MatmulOptions& options, const Tensor& c) {
+  const auto fits = [&c](const Tensor& tensor, const Shape& shape) {
+    return !tensor.defined() || (tensor.shape() == shape && tensor.dtype() == c.dtype());
+  };
+  return !options.accumulate &&
+         !(options.gelu_grad_input.defined() &&
+           (options.gelu_input.defined() || options.bias.defined())) &&
+         fits(options.bias, {c.dim(1)}) && fits(options.gelu_input, c.shape()) &&
+         fits(options.gelu_grad_input, c.shape());
+}
+
 Sizes CheckShapes(const Tensor& a, const Tensor& b, const MatmulOptions& options, const Tensor& c) {
-  CheckOnCpu("matmul", c);
   const bool matrices = a.rank() == 2 && b.rank() == 2 && c.rank() == 2;
   const Sizes sizes = {matrices ? c.dim(0) : 0, matrices ? c.dim(1) : 0,
                        matrices ? a.dim(options.transpose_a ? 0 : 1) : 0};
+  const bool has_epilogue = HasEpilogue(options);
   CHECK(matrices && a.dim(options.transpose_a ? 1 : 0) == sizes.m &&
         b.dim(options.transpose_b ? 1 : 0) == sizes.k &&
-        b.dim(options.transpose_b ? 0 : 1) == sizes.n && a.dtype() == c.dtype() &&
-        b.dtype() == c.dtype() && a.device() == c.device() && b.device() == c.device())
-      << "[matmul] a " << a.ToString() << (options.transpose_a ? " transposed" : "") << ", b "
-      << b.ToString() << (options.transpose_b ? " transposed" : "") << ", c " << c.ToString();
+        b.dim(options.transpose_b ? 0 : 1) == sizes.n && b.dtype() == a.dtype() &&
+        (c.dtype() == a.dtype() || (!has_epilogue && c.dtype() == AccumulationDType(a.dtype()))) &&
+        (!has_epilogue || EpilogueFits(options, c)))
+      << "[matmul] " << ShapesString(a, b, options, c);
   return sizes;
 }
 
@@ -41,8 +77,8 @@ void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const Matmu
 }
 
 // False where this build has nothing better than the reference. No size is 0.
-bool RunOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
-              const Sizes& sizes, const Tensor& c) {
+bool MultiplyF32(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                 const Sizes& sizes, const Tensor& c) {
   const auto [m, n, k] = sizes;
   const float *left = a.data<float>(), *right = b.data<float>();
   if (m > 1) return cpu::Matmul(ctx.team(), left, right, m, n, k, options, c.data<float>());
@@ -51,19 +87,91 @@ bool RunOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, const Matmul
   return true;
 }
 
+void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
+                   const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
+  const bool library = !ctx.reference() && a.dtype() == DType::kF32 && sizes.k > 0;
+  if (library && MultiplyF32(ctx, a, b, options, sizes, c)) return;
+  DispatchReference("matmul", a.dtype(),
+                    [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, options, sizes, c); });
+}
+
+// Where the product goes, with the bias and before any GELU.
+const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
+  return options.gelu_input.defined() ? options.gelu_input : c;
+}
+
+CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                          const Sizes& sizes, const Tensor& c) {
+  CudaProduct product = {.m = sizes.m,
+                         .n = sizes.n,
+                         .k = sizes.k,
+                         .transpose_a = options.transpose_a,
+                         .transpose_b = options.transpose_b,
+                         .accumulate = options.accumulate,
+                         .input = a.dtype(),
+                         .output = c.dtype(),
+                         .a = a.raw(),
+                         .b = b.raw(),
+                         .bias = options.bias.raw(),
+                         .c = c.raw()};
+  if (options.gelu_input.defined()) {
+    product.epilogue = CudaEpilogue::kGelu;
+    product.gelu_input = options.gelu_input.raw();
+  } else if (options.gelu_grad_input.defined()) {
+    product.epilogue = CudaEpilogue::kGeluGrad;
+    product.gelu_input = options.gelu_grad_input.raw();
+  }
+  return product;
+}
+
+// Drops from `options` what it has done of the epilogue.
+absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b,
+                            MatmulOptions* options, const Sizes& sizes, const Tensor& c) {
+  CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
+      << "[matmul] no CUDA implementation for " << DTypeName(a.dtype());
+  const Tensor u = ProductOf(*options, c);
+  if (sizes.k == 0) return options->accumulate ? absl::OkStatus() : SetZero(ctx, u);
+  CudaProduct product = CudaProductOf(a, b, *options, sizes, c);
+  if (CublasLt::CanFuse(product)) {
+    options->gelu_input = options->gelu_grad_input = Tensor();
+  } else {
+    product.epilogue = CudaEpilogue::kNone;
+    product.gelu_input = nullptr;
+    product.c = u.raw();
+  }
+  options->bias = Tensor();
+  return ctx.cuda().cublaslt().Multiply(ctx.cuda_stream(), product);
+}
+
+absl::Status ApplyEpilogue(const Context& ctx, const MatmulOptions& options, const Tensor& c) {
+  if (options.bias.defined()) {
+    const Tensor& u = ProductOf(options, c);
+    STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, u, options.bias, u));
+  }
+  if (options.gelu_input.defined()) return GeluForward(ctx, options.gelu_input, c);
+  if (options.gelu_grad_input.defined()) return GeluBackward(ctx, c, options.gelu_grad_input, c);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions options,
-                    Tensor c) {
+absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options, Tensor c) {
   const Sizes sizes = CheckShapes(a, b, options, c);
-  if (ctx.dry_run()) return absl::OkStatus();
-  const auto [m, n, k] = sizes;
-  const OpTimer timer(ctx.profile(), "matmul", ctx.pass(), 2.0 * m * n * k);
-  const bool use_cpu = !ctx.reference() && c.dtype() == DType::kF32 && m > 0 && n > 0 && k > 0;
-  if (use_cpu && RunOnCpu(ctx, a, b, options, sizes, c)) return absl::OkStatus();
-  DispatchReference("matmul", c.dtype(),
-                    [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, options, sizes, c); });
-  return absl::OkStatus();
+  const bool on_cuda =
+      OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
+  if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
+  MatmulOptions rest = options;
+  {
+    const auto [m, n, k] = sizes;
+    const OpTimer timer(ctx.profile(), "matmul", ctx.pass(), 2.0 * m * n * k);
+    if (on_cuda) {
+      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
+    } else {
+      MultiplyOnCpu(ctx, a, b, options, sizes, ProductOf(options, c));
+    }
+  }
+  return ApplyEpilogue(ctx, rest, c);
 }
 
 }  // namespace strake

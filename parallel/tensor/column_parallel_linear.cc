@@ -43,9 +43,9 @@ ColumnParallelLinear ColumnParallelLinear::WithoutSequenceParallelism() const {
 }
 
 absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Context& ctx, const Tensor& x,
-                                                     LinearSaved* saved) const {
+                                                     LinearSaved* saved, Tensor* gelu_input) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor full, tp_.GatherTokens(ctx, x));
-  return linear_.Forward(ctx, full, saved);
+  return linear_.Forward(ctx, full, saved, gelu_input);
 }
 
 Pending<Tensor> ColumnParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,

@@ -9,7 +9,7 @@
 //                                                                  of dx, started, not waited for
 //   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
 //
-// dx is [R, in]. dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// dx is [R, in]. A GELU behind it, and dtypes, as in core/nn/linear.h.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
@@ -53,7 +53,8 @@ class ColumnParallelLinear {
 
   // Outputs are allocated from ctx.arena(); with sequence parallelism so are x and dx of all
   // tokens. `saved` may be null where no backward pass follows.
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
+                                 Tensor* gelu_input = nullptr) const;
   // Until Wait(), dx is in flight: compute the weight gradient meanwhile.
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
                                 const LinearSaved& saved) const;

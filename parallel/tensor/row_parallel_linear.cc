@@ -12,10 +12,15 @@ namespace strake {
 
 RowParallelLinear::RowParallelLinear(const Parameter* weight, const Parameter* bias,
                                      const TensorParallel& tp)
-    : linear_(weight, /*bias=*/nullptr), tp_(tp), weight_(weight), bias_(bias) {
+    : linear_(weight, /*bias=*/nullptr),
+      tp_(tp),
+      weight_(weight),
+      bias_(bias),
+      bias_follows_sum_(bias != nullptr && tp.size() > 1) {
   CHECK(bias == nullptr || bias->shape == Shape{linear_.out_features()})
       << "[row_parallel_linear] weight " << weight->name() << ShapeString(weight->shape)
       << ", bias " << bias->name() << ShapeString(bias->shape);
+  if (tp.size() == 1) linear_ = Linear(weight, bias);
 }
 
 absl::StatusOr<RowParallelLinear> RowParallelLinear::FromFull(const Tensor& weight,
@@ -64,14 +69,15 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tens
     STRAKE_ASSIGN_OR_RETURN(y, product());
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, y, y).Wait().status());
   }
-  if (bias_ != nullptr) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
+  if (bias_follows_sum_) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
   return y;
 }
 
 Pending<Tensor> RowParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
-                                                 RowParallelLinearSaved* saved) const {
+                                                 RowParallelLinearSaved* saved,
+                                                 const Tensor& gelu_input) const {
   STRAKE_ASSIGN_OR_RETURN(saved->dy, tp_.GatherTokens(ctx, dy));
-  return linear_.BackwardInput(ctx, saved->dy, saved->linear);
+  return linear_.BackwardInput(ctx, saved->dy, saved->linear, gelu_input);
 }
 
 absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,
@@ -80,7 +86,7 @@ absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor&
       << "[row_parallel_linear] dy " << dy.ToString() << ", BackwardInput's of all tokens "
       << saved.dy.ToString() << ", rank " << tp_.rank() << " of " << tp_.size()
       << (tp_.sequence_parallel() ? ", sequence-parallel" : "");
-  if (bias_ != nullptr) {
+  if (bias_follows_sum_) {
     STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
     ctx.GradReady(*bias_);
   }

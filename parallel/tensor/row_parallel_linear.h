@@ -9,7 +9,8 @@
 //   BackwardWeight   dy [R, out]     dW_t += x^T dy, db +=          none
 //
 // With sequence parallelism db has the terms of the rank's own tokens: its parameter is declared
-// ReplicatedGrad::kPartial. dtypes: f32; f64 and c128 on the reference path. All tensors share one.
+// ReplicatedGrad::kPartial. One rank has nothing to sum, and adds the bias with the product. A GELU
+// in front of it, and dtypes, as in core/nn/linear.h.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
@@ -55,17 +56,18 @@ class RowParallelLinear {
   // dy itself. `saved` may be null where no backward pass follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x,
                                  RowParallelLinearSaved* saved) const;
-  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
-                                RowParallelLinearSaved* saved) const;
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, RowParallelLinearSaved* saved,
+                                const Tensor& gelu_input = Tensor()) const;
   // After BackwardInput, which has succeeded, with the same dy. Announces bias, then weight.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
                               const RowParallelLinearSaved& saved) const;
 
  private:
-  Linear linear_;  // without the bias
+  Linear linear_;  // without the bias that follows a sum
   TensorParallel tp_;
   const Parameter* weight_;
   const Parameter* bias_;
+  bool bias_follows_sum_;
   std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
 };
 

@@ -105,7 +105,7 @@ class ProductCache {
 }  // namespace
 
 bool Matmul(const ThreadTeam& team, const float* a, const float* b, int64_t m, int64_t n, int64_t k,
-            MatmulOptions options, float* c) {
+            const MatmulOptions& options, float* c) {
   // The newest team of a thread set this at its construction; an older one may be used again.
   omp_set_num_threads(team.num_threads());
   ProductCache& cache = ProductCache::OfThisThread();

@@ -9,12 +9,12 @@
 
 namespace strake::cpu {
 
-// c [m, n] = or += op(a) [m, k] op(b) [k, n], none of the three sizes 0. Returns false, having done
-// nothing, in a build without oneDNN.
+// c [m, n] = or += op(a) [m, k] op(b) [k, n], none of the three sizes 0; whatever else `options`
+// have is left to do. Returns false, having done nothing, in a build without oneDNN.
 //
 // Primitives are kept per calling thread, so the first call with a shape costs more.
 bool Matmul(const ThreadTeam& team, const float* a, const float* b, int64_t m, int64_t n, int64_t k,
-            MatmulOptions options, float* c);
+            const MatmulOptions& options, float* c);
 
 }  // namespace strake::cpu
 

@@ -2,8 +2,8 @@
 
 namespace strake::cpu {
 
-bool Matmul(const ThreadTeam&, const float*, const float*, int64_t, int64_t, int64_t, MatmulOptions,
-            float*) {
+bool Matmul(const ThreadTeam&, const float*, const float*, int64_t, int64_t, int64_t,
+            const MatmulOptions&, float*) {
   return false;
 }
 
