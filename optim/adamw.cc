@@ -8,39 +8,63 @@
 #include "glog/logging.h"
 
 namespace strake {
+namespace {
+
+bool HasMasters(const ParameterArena& parameters) {
+  return parameters.values().dtype() == DType::kBf16;
+}
+
+}  // namespace
 
 absl::StatusOr<AdamW> AdamW::Create(const ParameterArena& parameters, const ShardRange& range,
                                     const Tensor& grads) {
+  const Tensor& values = parameters.values();
   CHECK(0 <= range.begin && range.begin <= range.end && range.end <= parameters.num_elements() &&
         grads.defined() && grads.shape() == Shape{range.size()} &&
-        grads.dtype() == parameters.values().dtype())
-      << "[adamw] values " << parameters.values().ToString() << ", range [" << range.begin << ", "
-      << range.end << "), gradients " << grads.ToString();
-  STRAKE_ASSIGN_OR_RETURN(HostMemory memory, HostMemory::Allocate(StateBytes(parameters, range)));
-  return AdamW(parameters, range, grads, std::move(memory));
+        grads.dtype() == parameters.grad_dtype() && grads.device() == values.device())
+      << "[adamw] values " << values.ToString() << ", range [" << range.begin << ", " << range.end
+      << "), gradients " << grads.ToString();
+  STRAKE_ASSIGN_OR_RETURN(DeviceMemory memory,
+                          DeviceMemory::Allocate(values.device(), StateBytes(parameters, range)));
+  PinnedMemory pinned;
+  if (values.device() == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(
+        pinned, PinnedMemory::Allocate(kNumAdamWScalars * DTypeSize(parameters.grad_dtype())));
+  }
+  return AdamW(parameters, range, grads, std::move(memory), std::move(pinned));
 }
 
 size_t AdamW::StateBytes(const ParameterArena& parameters, const ShardRange& range) {
-  return 2 * range.size() * DTypeSize(parameters.grad_dtype());
+  const int64_t num_arrays = HasMasters(parameters) ? 3 : 2;
+  return (num_arrays * range.size() + kNumAdamWScalars) * DTypeSize(parameters.grad_dtype());
 }
 
 AdamW::AdamW(const ParameterArena& parameters, const ShardRange& range, const Tensor& grads,
-             HostMemory memory)
-    : values_(parameters.values()),
+             DeviceMemory memory, PinnedMemory pinned)
+    : values_(parameters.values().Rows(range.begin, range.end)),
       range_(range),
       runs_(RunsOf(parameters, range)),
       grads_(grads),
-      memory_(std::move(memory)) {
-  const Tensor both(memory_.data(), grads.dtype(), {2 * range.size()});
-  exp_avg_ = both.Rows(0, range.size());
-  exp_avg_sq_ = both.Rows(range.size(), 2 * range.size());
+      memory_(std::move(memory)),
+      pinned_(std::move(pinned)) {
+  const int64_t size = StateBytes(parameters, range) / DTypeSize(grads.dtype());
+  const Tensor all(memory_.data(), grads.dtype(), {size}, grads.device());
+  const auto array = [&](int i) { return all.Rows(i * range.size(), (i + 1) * range.size()); };
+  exp_avg_ = array(0);
+  exp_avg_sq_ = array(1);
+  if (HasMasters(parameters)) masters_ = array(2);
+  scalars_ = all.Rows(size - kNumAdamWScalars, size);
+  host_scalars_ = pinned_.data() == nullptr
+                      ? scalars_
+                      : Tensor(pinned_.data(), grads.dtype(), {kNumAdamWScalars});
 }
 
 std::vector<AdamW::Run> AdamW::RunsOf(const ParameterArena& parameters, const ShardRange& range) {
   std::vector<Run> runs;
   for (const Parameter& parameter : parameters.parameters()) {
-    const int64_t begin = std::max(parameter.offset, range.begin);
-    const int64_t end = std::min(parameter.offset + parameter.num_elements(), range.end);
+    const int64_t begin = std::max(parameter.offset, range.begin) - range.begin;
+    const int64_t end =
+        std::min(parameter.offset + parameter.num_elements(), range.end) - range.begin;
     if (begin >= end) continue;
     if (!runs.empty() && runs.back().weight_decay == parameter.weight_decay) {
       runs.back().range.end = end;
@@ -51,17 +75,44 @@ std::vector<AdamW::Run> AdamW::RunsOf(const ParameterArena& parameters, const Sh
   return runs;
 }
 
-absl::Status AdamW::Step(const Context& ctx, const AdamWStep& step) {
+absl::Status AdamW::SetMasters() {
+  has_masters_ = true;
+  if (!masters_.defined()) return absl::OkStatus();
+  constexpr int64_t kElements = 1 << 22;  // at a time, for the host's sake
+  for (int64_t begin = 0; begin < range_.size(); begin += kElements) {
+    const int64_t end = std::min(begin + kElements, range_.size());
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(values_.Rows(begin, end)));
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy masters, HostCopy::Of(masters_.Rows(begin, end)));
+    const Bf16* from = values.tensor().data<Bf16>();
+    std::transform(from, from + (end - begin), masters.tensor().data<float>(),
+                   [](Bf16 value) { return static_cast<float>(value); });
+    STRAKE_RETURN_IF_ERROR(masters.WriteBack());
+  }
+  return absl::OkStatus();
+}
+
+void AdamW::SetStep(const AdamWStep& step) {
   CHECK(step.eps > 0 && step.step > 0) << "[adamw] eps " << step.eps << ", step " << step.step;
-  for (const Run& run : runs_) {
-    AdamWStep settings = step;
-    if (!run.weight_decay) settings.weight_decay = 0;
-    const auto part = [&](const Tensor& array) {
-      return array.Rows(run.range.begin - range_.begin, run.range.end - range_.begin);
+  SetAdamWScalars(step, host_scalars_);
+  has_step_ = true;
+}
+
+absl::Status AdamW::Step(const Context& ctx, const Tensor& clip) {
+  CHECK(has_step_ && (has_masters_ || !masters_.defined()))
+      << "[adamw] Step() before " << (has_step_ ? "SetMasters()" : "SetStep()");
+  if (pinned_.data() != nullptr) {
+    STRAKE_RETURN_IF_ERROR(
+        CopyToDevice(scalars_.raw(), host_scalars_.raw(), scalars_.num_bytes(), ctx.cuda_stream()));
+  }
+  for (const auto& [range, weight_decay] : runs_) {
+    const auto part = [&run = range](const Tensor& array) {
+      return array.defined() ? array.Rows(run.begin, run.end) : array;
     };
-    STRAKE_RETURN_IF_ERROR(AdamWUpdate(ctx, settings, part(grads_),
-                                       values_.Rows(run.range.begin, run.range.end), part(exp_avg_),
-                                       part(exp_avg_sq_)));
+    const Tensor& weights = masters_.defined() ? masters_ : values_;
+    const Tensor& rounded = masters_.defined() ? values_ : masters_;
+    STRAKE_RETURN_IF_ERROR(AdamWUpdate(ctx, scalars_, weight_decay, clip, part(grads_),
+                                       part(weights), part(exp_avg_), part(exp_avg_sq_),
+                                       part(rounded)));
   }
   return absl::OkStatus();
 }

@@ -53,13 +53,36 @@ absl::StatusOr<AdamW> Whole(const ParameterArena& arena) {
   return AdamW::Create(arena, {0, arena.num_elements()}, arena.grads());
 }
 
+// {norm, scale}.
+class Clip {
+ public:
+  Clip(double norm, double scale) : tensor_(DType::kF64, {2}) {
+    tensor_->data<double>()[0] = norm;
+    tensor_->data<double>()[1] = scale;
+  }
+  operator const Tensor&() const { return tensor_; }  // NOLINT(google-explicit-constructor)
+
+ private:
+  TestTensor tensor_;
+};
+
+absl::Status DoStep(const Context& ctx, AdamW& adamw, const AdamWStep& step,
+                    const Tensor& clip = Tensor()) {
+  adamw.SetStep(step);
+  return adamw.Step(ctx, clip);
+}
+
+AdamWStep StepAt(int t) {
+  AdamWStep step = kStep;
+  step.step = t;
+  return step;
+}
+
 void Train(const Context& ctx, Model& model, AdamW& adamw, int first, int last) {
+  const Clip half(1, 0.5);
   for (int t = first; t <= last; ++t) {
     model.FillGrads(t);
-    AdamWStep step = kStep;
-    step.step = t;
-    step.grad_scale = 0.5;
-    ASSERT_TRUE(adamw.Step(ctx, step).ok());
+    ASSERT_TRUE(DoStep(ctx, adamw, StepAt(t), half).ok());
   }
 }
 
@@ -108,7 +131,7 @@ TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.weight_decay = 0;
-  ASSERT_TRUE(adamw->Step(ctx, step).ok());
+  ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
   for (int i = 0; i < 5; ++i) {
     const Parameter& p = model.arena().parameters()[i];
     for (int64_t j = 0; j < p.num_elements(); ++j) {
@@ -129,7 +152,7 @@ TEST(AdamWTest, DecaysOnlyWhatDecays) {
   AdamWStep step = kStep;
   step.lr = 0.5;
   step.weight_decay = 0.5;  // with zero gradients, decayed weights become 3/4 of what they were
-  ASSERT_TRUE(adamw->Step(ctx, step).ok());
+  ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
   for (int i = 0; i < 5; ++i) {
     const Parameter& p = model.arena().parameters()[i];
     const Parameter& q = before.arena().parameters()[i];
@@ -190,17 +213,76 @@ TEST(AdamWTest, TheSameBitsWithAnyNumberOfThreads) {
   EXPECT_TRUE(SameBits(one.arena().values(), three.arena().values()));
 }
 
-TEST(AdamWTest, StateIsTwoArrays) {
+TEST(AdamWTest, ANormThatIsNotFiniteUpdatesNothing) {
+  const TestContext ctx;
+  Model model(DType::kF32), before(DType::kF32);
+  model.FillGrads(1);
+  auto adamw = Whole(model.arena());
+  ASSERT_TRUE(adamw.ok());
+  for (const Clip& clip : {Clip(NAN, NAN), Clip(INFINITY, 0), Clip(NAN, 1)}) {
+    ASSERT_TRUE(DoStep(ctx, *adamw, kStep, clip).ok());
+    EXPECT_TRUE(SameBits(model.arena().values(), before.arena().values()));
+    EXPECT_EQ(testing::MaxAbs(adamw->exp_avg()), 0);
+    EXPECT_EQ(testing::MaxAbs(adamw->exp_avg_sq()), 0);
+  }
+  ASSERT_TRUE(DoStep(ctx, *adamw, kStep, Clip(1, 1)).ok());
+  EXPECT_FALSE(SameBits(model.arena().values(), before.arena().values()));
+}
+
+// The masters are what f32 weights would be; the weights are they, rounded.
+TEST(AdamWTest, Bf16WeightsAreRoundedMasters) {
+  const TestContext ctx;
+  Model rounded(DType::kBf16), whole(DType::kF32);
+  CopyConvert(rounded.arena().values(), whole.arena().values());
+  auto adamw = Whole(rounded.arena()), expected = Whole(whole.arena());
+  ASSERT_TRUE(adamw.ok() && expected.ok());
+  ASSERT_TRUE(adamw->SetMasters().ok());
+  EXPECT_TRUE(SameBits(adamw->masters(), whole.arena().values()));
+  Train(ctx, rounded, *adamw, 1, 3);
+  Train(ctx, whole, *expected, 1, 3);
+  EXPECT_TRUE(SameBits(adamw->masters(), whole.arena().values()));
+  EXPECT_TRUE(SameBits(adamw->exp_avg(), expected->exp_avg()));
+  TestTensor of_masters(DType::kBf16, whole.arena().values().shape());
+  CopyConvert(adamw->masters(), of_masters);
+  EXPECT_TRUE(SameBits(rounded.arena().values(), of_masters));
+}
+
+// Updates of a hundredth of what a bf16 near 1 resolves: each alone would be lost.
+TEST(AdamWTest, SmallUpdatesOfBf16WeightsAddUp) {
+  const TestContext ctx;
+  ParameterArena arena;
+  arena.Add({{"w", 64}}, {64}, false);
+  ASSERT_TRUE(arena.Allocate(DType::kBf16, true).ok());
+  testing::FillConstant(arena.values(), 1);
+  testing::FillConstant(arena.grads(), 1);
+  auto adamw = Whole(arena);
+  ASSERT_TRUE(adamw.ok());
+  ASSERT_TRUE(adamw->SetMasters().ok());
+  for (int t = 1; t <= 400; ++t) {
+    AdamWStep step = StepAt(t);
+    step.lr = 0x1p-8 / 100;  // an update is lr, since m_hat = v_hat = 1
+    ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
+    EXPECT_TRUE(t > 1 || testing::GetElement(arena.values(), 5) == 1.0);
+  }
+  // 1 - 4 * 2^-8, up to the masters' roundings, is a bf16.
+  EXPECT_EQ(testing::GetElement(arena.values(), 5), 1 - 0x1p-6);
+}
+
+TEST(AdamWTest, StateIsTwoArraysOrThree) {
   Model model(DType::kF32);
   const auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
   EXPECT_EQ(AdamW::StateBytes(model.arena(), {0, model.arena().num_elements()}),
-            2 * 4 * model.arena().num_elements());
+            4 * (2 * model.arena().num_elements() + kNumAdamWScalars));
   EXPECT_EQ(adamw->exp_avg().shape(), model.arena().values().shape());
   ParameterArena plan;
   plan.Add({{"w", 4}}, {100, 4}, true);
   plan.AllocateDryRun(DType::kF32);
-  EXPECT_EQ(AdamW::StateBytes(plan, {0, 448}), 2 * 4 * 448);
+  EXPECT_EQ(AdamW::StateBytes(plan, {0, 448}), 4 * (2 * 448 + kNumAdamWScalars));
+  ParameterArena bf16;
+  bf16.Add({{"w", 4}}, {100, 4}, true);
+  bf16.AllocateDryRun(DType::kBf16);
+  EXPECT_EQ(AdamW::StateBytes(bf16, {64, 448}), 4 * (3 * 384 + kNumAdamWScalars));
 }
 
 // Empty ranges, boundaries within parameters, and gradients elsewhere than in the arena.
@@ -221,20 +303,17 @@ TEST(AdamWTest, RangesGiveTheBitsOfTheWhole) {
     ASSERT_TRUE(adamw.ok());
     EXPECT_EQ(adamw->range(), range);
     EXPECT_EQ(adamw->exp_avg_sq().shape(), Shape{range.size()});
-    EXPECT_EQ(AdamW::StateBytes(parts.arena(), range), 2 * 4 * range.size());
+    EXPECT_EQ(AdamW::StateBytes(parts.arena(), range), 4 * (2 * range.size() + kNumAdamWScalars));
     adamws.push_back(*std::move(adamw));
   }
   for (int t = 1; t <= 3; ++t) {
     parts.FillGrads(t);
-    AdamWStep step = kStep;
-    step.step = t;
-    step.grad_scale = 0.5;
     for (size_t i = 0; i < adamws.size(); ++i) {
       const ShardRange& range = adamws[i].range();
       CopyConvert(parts.arena().grads().Rows(range.begin, range.end), *grads[i]);
     }
-    parts.arena().ZeroGrads();  // nobody reads these
-    for (AdamW& adamw : adamws) ASSERT_TRUE(adamw.Step(ctx, step).ok());
+    testing::FillConstant(parts.arena().grads(), 0);  // nobody reads these
+    for (AdamW& adamw : adamws) ASSERT_TRUE(DoStep(ctx, adamw, StepAt(t), Clip(1, 0.5)).ok());
   }
   EXPECT_TRUE(SameBits(parts.arena().values(), whole.arena().values()));
   for (const AdamW& adamw : adamws) {
@@ -259,7 +338,13 @@ TEST(AdamWDeathTest, NeedsGradientsAndEps) {
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.eps = 0;
-  EXPECT_DEATH((void)adamw->Step(ctx, step), "\\[adamw\\] eps 0");
+  EXPECT_DEATH(adamw->SetStep(step), "\\[adamw\\] eps 0");
+  EXPECT_DEATH((void)adamw->Step(ctx, Tensor()), "\\[adamw\\] Step\\(\\) before SetStep");
+  Model bf16(DType::kBf16);
+  auto without_masters = Whole(bf16.arena());
+  ASSERT_TRUE(without_masters.ok());
+  EXPECT_DEATH((void)DoStep(ctx, *without_masters, kStep),
+               "\\[adamw\\] Step\\(\\) before SetMasters");
 }
 
 }  // namespace

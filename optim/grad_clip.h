@@ -6,13 +6,14 @@
 // grads = [range.size()], the elements `range` of the index space of `parameters`, whose gaps are
 // zero; f32, or f64 on the reference path. A rank counts those whose segment it owns (slice.owner),
 // so that what several ranks hold counts once. Squares are summed in double. Nothing is scaled
-// here: `scale` is for AdamWStep::grad_scale, which saves a pass over memory.
+// here: AdamWUpdate() takes `clip`, which saves a pass over memory. All on the context's device; on
+// a GPU nothing waits for the host.
 // Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural Networks",
 // 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_OPTIM_GRAD_CLIP_H_
 #define STRAKE_OPTIM_GRAD_CLIP_H_
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
@@ -22,18 +23,14 @@
 
 namespace strake {
 
-struct GradClip {
-  double norm = 0;   // before clipping
-  double scale = 1;  // NaN where the norm is, 0 where it is infinite
-};
-
 // `groups` join the ranks that own different gradients: those of tensor parallelism, and those of
 // data parallelism where each has a range of its own. The sum of squares is all-reduced over one
-// after the other; a group of one rank is left out. Scratch comes from ctx.arena(). A dry run sums
-// nothing: norm 0. Returns an error where a reduction does.
-absl::StatusOr<GradClip> ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
-                                      const ShardRange& range, const Tensor& grads,
-                                      double clip_norm, absl::Span<Communicator* const> groups);
+// after the other; a group of one rank is left out. Scratch comes from ctx.arena(); a dry run
+// reduces nothing. clip = [2] f64, {norm, scale}: scale is NaN where the norm is, and 0 where it is
+// infinite (core/ops/clip_scale.h). Returns an error where a reduction does.
+absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
+                          const ShardRange& range, const Tensor& grads, double clip_norm,
+                          absl::Span<Communicator* const> groups, Tensor clip);
 
 }  // namespace strake
 

@@ -47,12 +47,24 @@ class LostRank : public Communicator {
   }
 };
 
+struct GradClip {
+  double norm = 0, scale = 0;
+};
+
+absl::StatusOr<GradClip> Clip(const Context& ctx, const ParameterArena& parameters,
+                              const ShardRange& range, const Tensor& grads, double clip_norm,
+                              absl::Span<Communicator* const> groups) {
+  const TestTensor clip(DType::kF64, {2});
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, range, grads, clip_norm, groups, clip));
+  return GradClip{clip->data<double>()[0], clip->data<double>()[1]};
+}
+
 // Of a model of one parameter that one rank holds.
 GradClip Clip(const Tensor& grads, double clip_norm) {
   const TestContext ctx;
   ParameterArena parameters;
   parameters.Add({{.name = "x", .columns = grads.num_elements()}}, grads.shape(), true);
-  return ClipGradNorm(ctx, parameters, {0, grads.num_elements()}, grads, clip_norm, {}).value();
+  return Clip(ctx, parameters, {0, grads.num_elements()}, grads, clip_norm, {}).value();
 }
 
 TEST(GradClipTest, NormAndScaleInClosedForm) {
@@ -114,7 +126,7 @@ TEST(GradClipTest, PassesTheErrorOfAGroupOn) {
   FillConstant(grads, 1);
   LostRank lost;
   Communicator* const groups[] = {&lost};
-  EXPECT_EQ(ClipGradNorm(ctx, parameters, {0, 4}, grads, 2, groups).status(),
+  EXPECT_EQ(Clip(ctx, parameters, {0, 4}, grads, 2, groups).status(),
             absl::UnavailableError("rank 1 is gone"));
 }
 
@@ -212,7 +224,7 @@ TEST(GradClipTest, OneRankOwnsAllAndSumsInOneRun) {
     double sum = 0;
     const Tensor part = grads->Rows(range.begin, range.end);
     ASSERT_TRUE(SquaredNormForward(ctx, part, Tensor(&sum, DType::kF64, {1})).ok());
-    EXPECT_EQ(ClipGradNorm(ctx, parameters, range, part, 1, {})->norm, std::sqrt(sum));
+    EXPECT_EQ(Clip(ctx, parameters, range, part, 1, {})->norm, std::sqrt(sum));
   }
 }
 
@@ -234,9 +246,9 @@ TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
           AddModel(num_kv_heads, num_ranks, mesh.rank(), &parameters);
           SetGradients(&parameters);
           Communicator* const groups[] = {&mesh.communicator(MeshAxis::kTp)};
-          STRAKE_ASSIGN_OR_RETURN(const GradClip clip,
-                                  ClipGradNorm(ctx, parameters, {0, parameters.num_elements()},
-                                               parameters.grads(), 1, groups));
+          STRAKE_ASSIGN_OR_RETURN(
+              const GradClip clip,
+              Clip(ctx, parameters, {0, parameters.num_elements()}, parameters.grads(), 1, groups));
           EXPECT_EQ(clip.norm, full);
           EXPECT_EQ(clip.scale, 1 / (full + 1e-6));
           double all = SumOfSquares(parameters.grads());
@@ -265,10 +277,9 @@ TEST(GradClipTest, DataParallelRanksHaveRangesThatCutAnywhere) {
           const ShardRange range = mesh.coordinates().dp == 0
                                        ? ShardRange{0, cut}
                                        : ShardRange{cut, parameters.num_elements()};
-          STRAKE_ASSIGN_OR_RETURN(
-              const GradClip clip,
-              ClipGradNorm(ctx, parameters, range, parameters.grads().Rows(range.begin, range.end),
-                           1, groups));
+          STRAKE_ASSIGN_OR_RETURN(const GradClip clip,
+                                  Clip(ctx, parameters, range,
+                                       parameters.grads().Rows(range.begin, range.end), 1, groups));
           EXPECT_EQ(clip.norm, full) << cut;
         }
         return absl::OkStatus();
@@ -284,12 +295,21 @@ TEST(GradClipTest, ADryRunAllocatesTheScratchAndAsksNobody) {
   AddModel(1, 2, 1, &planned);
   planned.AllocateDryRun(DType::kF32);
   const ShardRange all{0, parameters.num_elements()};
-  ASSERT_TRUE(ClipGradNorm(ctx, parameters, all, parameters.grads(), 1, {}).ok());
+  {
+    const ActivationScope scope(static_cast<const Context&>(ctx).arena());
+    const Tensor clip = static_cast<const Context&>(ctx).arena().Allocate(DType::kF64, {2});
+    ASSERT_TRUE(ClipGradNorm(ctx, parameters, all, parameters.grads(), 1, {}, clip).ok());
+  }
   ActivationArena plan = ActivationArena::DryRun();
   ThreadTeam team(1);
   LostRank lost;
   Communicator* const groups[] = {&lost};
-  EXPECT_EQ(ClipGradNorm(Context(&team, &plan), planned, all, planned.grads(), 1, groups)->norm, 0);
+  {
+    const ActivationScope scope(plan);
+    const Tensor clip = plan.Allocate(DType::kF64, {2});
+    EXPECT_TRUE(
+        ClipGradNorm(Context(&team, &plan), planned, all, planned.grads(), 1, groups, clip).ok());
+  }
   EXPECT_EQ(plan.peak_bytes(), static_cast<const Context&>(ctx).arena().peak_bytes());
   EXPECT_GE(plan.peak_bytes(), 7 * 36 * sizeof(float));
 }
@@ -298,11 +318,11 @@ TEST(GradClipDeathTest, WrongInputsAreNamed) {
   TestTensor grads(DType::kC128, {4});
   EXPECT_DEATH(Clip(grads, 1), "\\[grad_clip\\] grads c128\\[4\\]");
   TestTensor f32(DType::kF32, {4});
-  EXPECT_DEATH(Clip(f32, -1), "\\[grad_clip\\] clip_norm");
+  EXPECT_DEATH(Clip(f32, -1), "\\[clip_scale\\] clip_norm");
   const TestContext ctx;
   ParameterArena parameters;
   parameters.Add({{.name = "x", .columns = 4}}, {4}, true);
-  EXPECT_DEATH(ClipGradNorm(ctx, parameters, {1, 4}, f32, 1, {}).status().IgnoreError(),
+  EXPECT_DEATH(Clip(ctx, parameters, {1, 4}, f32, 1, {}).status().IgnoreError(),
                "\\[grad_clip\\] grads f32\\[4\\] for \\[1, 4\\) of 64 elements");
 }
 

@@ -45,6 +45,7 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
 absl::Status Engine::Allocate() {
   STRAKE_RETURN_IF_ERROR(
       parameters_.Allocate(options_.dtype, /*with_gradients=*/options_.gradients.zero < 2));
+  STRAKE_RETURN_IF_ERROR(model_->PlaceTables());
   STRAKE_ASSIGN_OR_RETURN(reducer_,
                           GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
                                                   options_.gradients));
@@ -56,7 +57,7 @@ absl::Status Engine::Allocate() {
   activations_.emplace(std::move(activations));
   context_.emplace(&team_, &*activations_, options_.op_set);
   context_->set_on_grad_ready(
-      [this](const Parameter& parameter) { reducer_->OnGradReady(parameter); });
+      [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
   return absl::OkStatus();
 }
 
@@ -76,10 +77,10 @@ absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const T
                           model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
   STRAKE_ASSIGN_OR_RETURN(const double sum, FiniteSum(loss, saved));
   context_->set_pass(Pass::kBackward);
-  reducer_->StartMicroBatch(last);
+  reducer_->StartMicroBatch(*context_, last);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
-  STRAKE_RETURN_IF_ERROR(reducer_->FinishMicroBatch());
+  STRAKE_RETURN_IF_ERROR(reducer_->FinishMicroBatch(*context_));
   return sum;
 }
 
@@ -105,24 +106,26 @@ absl::Status Engine::SumGradients() {
   return partial_gradients_->Sum(*context_, range(), grads());
 }
 
-absl::StatusOr<double> Engine::Update(AdamWStep step, double clip_norm) {
+absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   context_->set_pass(Pass::kOptimizer);
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
   if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
-  STRAKE_ASSIGN_OR_RETURN(
-      const GradClip clip,
-      ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm, owners_of_gradients));
-  if (!std::isfinite(clip.norm)) return GradientError(clip.norm);
-  step.grad_scale = clip.scale;
-  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, step));
+  const ActivationScope scope(*activations_);
+  const Tensor clip = activations_->Allocate(DType::kF64, {2});
+  STRAKE_RETURN_IF_ERROR(
+      ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm, owners_of_gradients, clip));
+  const double norm = clip.data<double>()[0];
+  if (!std::isfinite(norm)) return GradientError(norm);
+  optimizer_->SetStep(step);
+  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip));
   if (options_.gradients.zero > 0) {
     const OpTimer timer(context_->profile(), "all_gather", context_->pass());
     STRAKE_RETURN_IF_ERROR(GatherValues(parameters_.values(), dp));
   }
-  reducer_->ZeroGrads();
+  STRAKE_RETURN_IF_ERROR(reducer_->ZeroGrads(*context_));
   if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
-  return clip.norm;
+  return norm;
 }
 
 absl::Status Engine::GradientError(double norm) const {

@@ -55,7 +55,7 @@ class Engine {
   // gradients. Returns the norm before clipping. Internal, naming the tensor, and nothing updated,
   // where the norm is not finite. With the communicators' check mode, an error where weights that
   // ranks share have drifted apart.
-  absl::StatusOr<double> Update(AdamWStep step, double clip_norm);
+  absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
 
   // What every rank knows at the end of a step: the losses summed over data-parallel ranks, and
   // whether any rank wants to stop.

@@ -105,7 +105,11 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
       UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);
   const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()});
   CHECK(PartialGradients::Planned(parameters, tp).Sum(ctx, range, grads).ok());
-  CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}).ok());
+  {
+    const ActivationScope scope(plan);
+    const Tensor clip = plan.Allocate(DType::kF64, {2});
+    CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}, clip).ok());
+  }
   return {.parameter_bytes = parameters.values().num_bytes(),
           .gradient_bytes =
               GradientReducer::GradientBytes(parameters, sizes.dp, at.dp, options.gradients),

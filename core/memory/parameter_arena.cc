@@ -1,6 +1,5 @@
 #include "core/memory/parameter_arena.h"
 
-#include <cstring>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -71,7 +70,5 @@ int64_t ParameterArena::num_parameters() const {
   for (const Parameter& parameter : parameters_) n += parameter.num_elements();
   return n;
 }
-
-void ParameterArena::ZeroGrads() { std::memset(grads_.raw(), 0, grads_.num_bytes()); }
 
 }  // namespace strake

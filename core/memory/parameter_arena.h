@@ -86,7 +86,6 @@ class ParameterArena {
 
   const Tensor& values() const { return values_; }  // [num_elements]
   const Tensor& grads() const { return grads_; }    // [num_elements]
-  void ZeroGrads();
 
  private:
   void SetTensors(void* values, void* grads, DType dtype, bool with_gradients, Device device);

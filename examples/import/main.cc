@@ -11,6 +11,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
+#include "core/ops/copy.h"
 #include "core/ops/softmax_cross_entropy.h"
 #include "core/tensor/tensor.h"
 #include "data/data_loader.h"
@@ -81,9 +82,10 @@ absl::Status Train(const char* path) {
   for (int64_t step = 1; step <= kSteps; ++step) {
     const ActivationScope scope(arena);
     STRAKE_RETURN_IF_ERROR(loader.Load((step - 1) * kBatch, kBatch, tokens, targets));
-    parameters.ZeroGrads();
+    STRAKE_RETURN_IF_ERROR(SetZero(ctx, parameters.grads()));
     STRAKE_ASSIGN_OR_RETURN(const float loss, ForwardBackward(ctx, linear, tokens, targets));
-    STRAKE_RETURN_IF_ERROR(adamw.Step(ctx, {.lr = 0.05, .weight_decay = 0.01, .step = step}));
+    adamw.SetStep({.lr = 0.05, .weight_decay = 0.01, .step = step});
+    STRAKE_RETURN_IF_ERROR(adamw.Step(ctx, /*clip=*/Tensor()));
 
     if (step == 1) first_loss = loss;
     if (step == 1 || step % 20 == 0) std::cout << "step " << step << "  loss " << loss << "\n";

@@ -1,15 +1,14 @@
 #include "parallel/data/gradient_reducer.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
-#include "absl/types/span.h"
 #include "core/base/dtype.h"
 #include "core/base/status_macros.h"
+#include "core/ops/copy.h"
+#include "core/ops/residual_add.h"
 #include "glog/logging.h"
-#include "parallel/comm/reduce_in_rank_order.h"
 #include "parallel/data/gradient_buckets.h"
 
 namespace strake {
@@ -59,9 +58,10 @@ absl::Status GradientReducer::Allocate() {
     return absl::OkStatus();
   }
   const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
-  STRAKE_ASSIGN_OR_RETURN(memory_, HostMemory::Allocate(bytes));
+  const Device device = parameters_->values().device();
+  STRAKE_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(device, bytes));
   const DType dtype = parameters_->grad_dtype();
-  const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))});
+  const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))}, device);
   grads_ = all.Rows(0, range_.size());
   if (dp_.size() == 1) {
     PlaceGradients(parameters_, range_, grads_);
@@ -78,7 +78,7 @@ Tensor GradientReducer::BucketGrads(int bucket) const {
   return parameters_->grads().Rows(range.begin, range.end);
 }
 
-void GradientReducer::StartMicroBatch(bool last) {
+void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   CHECK(!in_micro_batch_ && !summed_)
       << "[gradient_reducer] StartMicroBatch() "
       << (summed_ ? "without ZeroGrads() after the last one" : "within a micro-batch");
@@ -87,10 +87,10 @@ void GradientReducer::StartMicroBatch(bool last) {
   next_bucket_ = 0;
   for (auto& [parameter, announcement] : announcements_) announcement.ready = false;
   for (Bucket& bucket : buckets_) bucket.num_waiting = bucket.num_parameters;
-  if (sharded()) slots_->StartMicroBatch();
+  if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
 }
 
-void GradientReducer::OnGradReady(const Parameter& parameter) {
+void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter) {
   const auto found = announcements_.find(&parameter);
   CHECK(in_micro_batch_ && found != announcements_.end())
       << "[gradient_reducer] " << parameter.name() << " announced "
@@ -106,17 +106,17 @@ void GradientReducer::OnGradReady(const Parameter& parameter) {
   const int num_buckets = static_cast<int>(buckets_.size());
   // In the order of the buckets, which is that of every rank.
   while (next_bucket_ < num_buckets && buckets_[next_bucket_].num_waiting == 0) {
-    Reduce(next_bucket_++);
+    Reduce(ctx, next_bucket_++);
   }
 }
 
-void GradientReducer::Reduce(int bucket) {
+void GradientReducer::Reduce(const Context& ctx, int bucket) {
   if (dp_.size() == 1 || (!sharded() && !last_)) return;
   reductions_.push_back(StartSum(bucket));
   if (sharded()) slots_->Complete(bucket);
   const size_t num_in_flight = !options_.overlap ? 0 : sharded() ? 1 : buckets_.size();
-  while (reductions_.size() > num_in_flight) FinishOldest();
-  if (sharded()) slots_->AssignAfterNext(bucket);
+  while (reductions_.size() > num_in_flight) FinishOldest(ctx);
+  if (sharded()) error_.Update(slots_->AssignAfterNext(ctx, bucket));
 }
 
 GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
@@ -129,44 +129,39 @@ GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
   return {bucket, range.begin + begin, dp_.ReduceScatterSum(grads, own, counts)};
 }
 
-void GradientReducer::FinishOldest() {
+void GradientReducer::FinishOldest(const Context& ctx) {
   Reduction reduction = std::move(reductions_.front());
   reductions_.pop_front();
   const absl::StatusOr<Tensor> sums = reduction.sums.Wait();
   error_.Update(sums.status());
   if (!sharded()) return;
-  if (sums.ok()) AddToKept(*sums, reduction.begin - range_.begin);
+  if (sums.ok()) error_.Update(AddToKept(ctx, *sums, reduction.begin - range_.begin));
   slots_->Free(reduction.bucket);
 }
 
-void GradientReducer::AddToKept(const Tensor& sums, int64_t begin) const {
-  if (sums.num_elements() == 0) return;  // `begin` may lie outside
+absl::Status GradientReducer::AddToKept(const Context& ctx, const Tensor& sums,
+                                        int64_t begin) const {
+  if (sums.num_elements() == 0) return absl::OkStatus();  // `begin` may lie outside
   const Tensor kept = grads_.Rows(begin, begin + sums.num_elements());
-  const void* const terms[] = {kept.raw(), sums.raw()};
-  void* const output = kept.raw();
-  SumInRankOrder(kept.dtype(), terms, kept.num_elements(), absl::MakeConstSpan(&output, 1));
+  return ResidualAddForward(ctx, kept, sums, kept);
 }
 
-absl::Status GradientReducer::FinishMicroBatch() {
+absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
   CHECK(in_micro_batch_) << "[gradient_reducer] FinishMicroBatch() without a start";
   for (const Parameter& parameter : parameters_->parameters()) {
     CHECK(announcements_.at(&parameter).ready)
         << "[gradient_reducer] " << parameter.name() << " was not announced in this micro-batch";
   }
-  while (!reductions_.empty()) FinishOldest();
+  while (!reductions_.empty()) FinishOldest(ctx);
   in_micro_batch_ = false;
   summed_ = last_;
   return error_;
 }
 
-void GradientReducer::ZeroGrads() {
+absl::Status GradientReducer::ZeroGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ZeroGrads() within a micro-batch";
-  if (options_.zero == 2) {
-    std::memset(grads_.raw(), 0, grads_.num_bytes());
-  } else {
-    parameters_->ZeroGrads();
-  }
   summed_ = false;
+  return SetZero(ctx, options_.zero == 2 ? grads_ : parameters_->grads());
 }
 
 }  // namespace strake

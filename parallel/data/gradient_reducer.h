@@ -31,10 +31,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/pending.h"
+#include "core/device/context.h"
+#include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/data/gradient_slots.h"
 
@@ -51,7 +52,7 @@ struct GradientReducerOptions {
 
 // Used on the rank's thread. Per step: ZeroGrads(), then for each micro-batch StartMicroBatch(), a
 // backward pass that adds to the gradients and announces each, FinishMicroBatch(). All ranks of dp
-// do the same.
+// do the same. On a GPU, work is enqueued on the context's stream, which `dp` is bound to.
 class GradientReducer {
  public:
   // Both must outlive the reducer. The arena is allocated: with gradients for zero 0 and 1; without
@@ -68,15 +69,15 @@ class GradientReducer {
 
   // `last` of the step. CHECKs that the one before has been finished, and ZeroGrads() called since
   // the last of a step.
-  void StartMicroBatch(bool last);
+  void StartMicroBatch(const Context& ctx, bool last);
 
   // The gradient has all of this micro-batch's terms: Context::set_on_grad_ready()'s callback. Once
   // per parameter and micro-batch. Errors wait for FinishMicroBatch().
-  void OnGradReady(const Parameter& parameter);
+  void OnGradReady(const Context& ctx, const Parameter& parameter);
 
   // Waits for what is being summed. CHECKs that every parameter has been announced. The first error
-  // of a collective since Create(): the gradients are then unspecified.
-  absl::Status FinishMicroBatch();
+  // of a collective or an op since Create(): the gradients are then unspecified.
+  absl::Status FinishMicroBatch(const Context& ctx);
 
   // Of the index space, what this rank updates: all for zero 0, else its DataParallelRange.
   const ShardRange& range() const { return range_; }
@@ -84,7 +85,7 @@ class GradientReducer {
   // [range().size()], always the same memory: summed over dp after the last micro-batch.
   const Tensor& grads() const { return grads_; }
 
-  void ZeroGrads();
+  absl::Status ZeroGrads(const Context& ctx);
 
  private:
   struct Bucket {
@@ -108,10 +109,10 @@ class GradientReducer {
   absl::Status Allocate();
   bool sharded() const { return slots_.has_value(); }
   Tensor BucketGrads(int bucket) const;
-  void Reduce(int bucket);
+  void Reduce(const Context& ctx, int bucket);
   Reduction StartSum(int bucket);
-  void FinishOldest();
-  void AddToKept(const Tensor& sums, int64_t begin) const;
+  void FinishOldest(const Context& ctx);
+  absl::Status AddToKept(const Context& ctx, const Tensor& sums, int64_t begin) const;
 
   ParameterArena* const parameters_;
   Communicator& dp_;
@@ -119,7 +120,7 @@ class GradientReducer {
   const ShardRange range_;
   std::vector<Bucket> buckets_;
   absl::flat_hash_map<const Parameter*, Announcement> announcements_;
-  HostMemory memory_;                   // with zero 2
+  DeviceMemory memory_;                 // with zero 2
   std::optional<GradientSlots> slots_;  // and more than one rank
   Tensor grads_;
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
+#include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -28,6 +29,7 @@ using ::testing::AllOf;
 using testing::GetElement;
 using ::testing::HasSubstr;
 using testing::SetElement;
+using testing::TestContext;
 
 using Kind = CollectiveKind;
 
@@ -73,18 +75,18 @@ void AddTerms(const Parameter& p, const Term& term, int rank, int micro_batch, i
 
 // As a model with a tied head: the first parameter's gradient is written first and last, and the
 // norm writes its weight's before it announces its bias's.
-void Backward(GradientReducer& reducer, const ParameterArena& arena, const Term& term, int rank,
-              int micro_batch) {
+void Backward(const Context& ctx, GradientReducer& reducer, const ParameterArena& arena,
+              const Term& term, int rank, int micro_batch) {
   const std::deque<Parameter>& p = arena.parameters();
   const auto add = [&](int i, int part) { AddTerms(p[i], term, rank, micro_batch, part); };
   add(0, 1);
   add(5, 0);
   add(6, 0);
-  reducer.OnGradReady(p[6]);
-  reducer.OnGradReady(p[5]);
+  reducer.OnGradReady(ctx, p[6]);
+  reducer.OnGradReady(ctx, p[5]);
   for (int i = 4; i >= 0; --i) {
     add(i, 0);
-    reducer.OnGradReady(p[i]);
+    reducer.OnGradReady(ctx, p[i]);
   }
 }
 
@@ -104,11 +106,12 @@ struct Layout {
 // A step on one rank, from zeroed gradients.
 absl::Status Step(GradientReducer& reducer, const ParameterArena& arena, const Layout& run,
                   const Term& term, int rank) {
-  reducer.ZeroGrads();
+  const TestContext ctx(OpSet::kAuto, 1);
+  STRAKE_RETURN_IF_ERROR(reducer.ZeroGrads(ctx));
   for (int m = 0; m < run.num_micro_batches; ++m) {
-    reducer.StartMicroBatch(/*last=*/m + 1 == run.num_micro_batches);
-    Backward(reducer, arena, term, rank, m);
-    STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch());
+    reducer.StartMicroBatch(ctx, /*last=*/m + 1 == run.num_micro_batches);
+    Backward(ctx, reducer, arena, term, rank, m);
+    STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch(ctx));
   }
   return absl::OkStatus();
 }
@@ -301,9 +304,10 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
     return names;
   };
   EXPECT_EQ(with_memory(), "");
-  (*reducer)->StartMicroBatch(true);
+  const TestContext ctx;
+  (*reducer)->StartMicroBatch(ctx, true);
   EXPECT_EQ(with_memory(), "embedding norm.weight norm.bias ");
-  (*reducer)->OnGradReady(arena->parameters()[6]);
+  (*reducer)->OnGradReady(ctx, arena->parameters()[6]);
   EXPECT_EQ(with_memory(), "embedding single norm.weight ");
 }
 
@@ -318,11 +322,13 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
             OnEveryRank(run,
                         [&](GradientReducer& reducer, const ParameterArena& arena,
                             Communicator& dp) -> absl::Status {
-                          reducer.StartMicroBatch(true);
+                          const TestContext ctx(OpSet::kAuto, 1);
+                          reducer.StartMicroBatch(ctx, true);
                           const int end = dp.rank() == 0 ? 0 : 7 - num_announced;
-                          for (int i = 6; i >= end; --i) reducer.OnGradReady(arena.parameters()[i]);
+                          for (int i = 6; i >= end; --i)
+                            reducer.OnGradReady(ctx, arena.parameters()[i]);
                           if (dp.rank() == 1) return absl::DataLossError("the disk of rank 1");
-                          return of_rank_0 = reducer.FinishMicroBatch();
+                          return of_rank_0 = reducer.FinishMicroBatch(ctx);
                         });
         EXPECT_FALSE(status.ok()) << run.ToString();
         EXPECT_THAT(std::string(of_rank_0.message()),
@@ -346,6 +352,7 @@ class GradientReducerDeathTest : public ::testing::Test {
   }
   const Parameter& parameter(int i) const { return arena_->parameters()[i]; }
 
+  TestContext ctx_;
   std::unique_ptr<ParameterArena> arena_;
   std::vector<std::unique_ptr<Communicator>> ranks_;
   std::unique_ptr<GradientReducer> reducer_;
@@ -353,33 +360,34 @@ class GradientReducerDeathTest : public ::testing::Test {
 
 TEST_F(GradientReducerDeathTest, EachParameterOncePerMicroBatch) {
   GradientReducer& reducer = Make({});
-  EXPECT_DEATH(reducer.OnGradReady(parameter(1)), "positions announced outside a micro-batch");
-  reducer.StartMicroBatch(false);
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(1)),
+               "positions announced outside a micro-batch");
+  reducer.StartMicroBatch(ctx_, false);
   const auto other = MakeArena(DType::kF32, 0);
-  EXPECT_DEATH(reducer.OnGradReady(other->parameters()[1]), "positions announced by another");
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, other->parameters()[1]), "positions announced by another");
   for (int i = 6; i >= 0; --i) {
-    EXPECT_DEATH((void)reducer.FinishMicroBatch(), "embedding was not announced");
-    reducer.OnGradReady(parameter(i));
-    EXPECT_DEATH(reducer.OnGradReady(parameter(i)), "announced twice");
+    EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), "embedding was not announced");
+    reducer.OnGradReady(ctx_, parameter(i));
+    EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(i)), "announced twice");
   }
-  EXPECT_TRUE(reducer.FinishMicroBatch().ok());
+  EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
 }
 
 TEST_F(GradientReducerDeathTest, CallsInTheirOrder) {
   GradientReducer& reducer = Make({});
-  EXPECT_DEATH((void)reducer.FinishMicroBatch(), "without a start");
-  reducer.StartMicroBatch(true);
-  EXPECT_DEATH(reducer.StartMicroBatch(true), "within a micro-batch");
-  EXPECT_DEATH(reducer.ZeroGrads(), "within a micro-batch");
-  Backward(reducer, *arena_, SmallInteger, 0, 0);
-  EXPECT_TRUE(reducer.FinishMicroBatch().ok());
-  EXPECT_DEATH(reducer.StartMicroBatch(false), "without ZeroGrads");
+  EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), "without a start");
+  reducer.StartMicroBatch(ctx_, true);
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, true), "within a micro-batch");
+  EXPECT_DEATH((void)reducer.ZeroGrads(ctx_), "within a micro-batch");
+  Backward(ctx_, reducer, *arena_, SmallInteger, 0, 0);
+  EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false), "without ZeroGrads");
 }
 
 TEST_F(GradientReducerDeathTest, AnnouncedBeforeThereIsASlot) {
   GradientReducer& reducer = Make({.zero = 2, .bucket_bytes = 1}, 2);
-  reducer.StartMicroBatch(true);
-  EXPECT_DEATH(reducer.OnGradReady(parameter(2)),
+  reducer.StartMicroBatch(ctx_, true);
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(2)),
                "weight announced before its bucket has a slot.*ahead of bucket 0");
 }
 

@@ -1,10 +1,11 @@
 #include "parallel/data/gradient_slots.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
+#include "core/base/status_macros.h"
+#include "core/ops/copy.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -51,21 +52,23 @@ GradientSlots::GradientSlots(ParameterArena* parameters, std::vector<ShardRange>
   }
   holders_.fill(kFree);
   const int64_t n = parameters->num_elements();
-  PlaceGradients(parameters, {0, n}, Tensor(nullptr, memory.dtype(), {n}));
+  PlaceGradients(parameters, {0, n}, Tensor(nullptr, memory.dtype(), {n}, memory.device()));
 }
 
 Tensor GradientSlots::grads(int bucket) const {
   return slots_[SlotOf(bucket, num_buckets())].Rows(0, buckets_[bucket].size());
 }
 
-void GradientSlots::StartMicroBatch() {
+absl::Status GradientSlots::StartMicroBatch(const Context& ctx) {
   for (int b = 0; b < num_buckets(); ++b) {
-    if (b < kNumShared - 1 || b == num_buckets() - 1) Assign(b);
+    if (b >= kNumShared - 1 && b != num_buckets() - 1) continue;
+    STRAKE_RETURN_IF_ERROR(Assign(ctx, b));
   }
+  return absl::OkStatus();
 }
 
 void GradientSlots::Complete(int bucket) {
-  const Tensor none(nullptr, slots_[0].dtype(), {buckets_[bucket].size()});
+  const Tensor none(nullptr, slots_[0].dtype(), {buckets_[bucket].size()}, slots_[0].device());
   PlaceGradients(parameters_, buckets_[bucket], none);
 }
 
@@ -75,18 +78,18 @@ void GradientSlots::Free(int bucket) {
   holder = kFree;
 }
 
-void GradientSlots::AssignAfterNext(int bucket) {
+absl::Status GradientSlots::AssignAfterNext(const Context& ctx, int bucket) {
   const int after_next = bucket + kNumShared - 1;
-  if (after_next < num_buckets() - 1) Assign(after_next);
+  return after_next < num_buckets() - 1 ? Assign(ctx, after_next) : absl::OkStatus();
 }
 
-void GradientSlots::Assign(int bucket) {
+absl::Status GradientSlots::Assign(const Context& ctx, int bucket) {
   int& holder = holders_[SlotOf(bucket, num_buckets())];
   CHECK_EQ(holder, kFree) << "[gradient_slots] holder of the slot for bucket " << bucket;
   holder = bucket;
   const Tensor x = grads(bucket);
-  if (x.num_bytes() > 0) std::memset(x.raw(), 0, x.num_bytes());
   PlaceGradients(parameters_, buckets_[bucket], x);
+  return SetZero(ctx, x);
 }
 
 }  // namespace strake

@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
@@ -37,14 +39,15 @@ class GradientSlots {
   // [bucket's size], its part of its slot.
   Tensor grads(int bucket) const;
 
-  // Zeroed slots for the first two buckets and the last. All slots are free.
-  void StartMicroBatch();
+  // Zeroed slots for the first two buckets and the last. All slots are free. An error of zeroing,
+  // as below.
+  absl::Status StartMicroBatch(const Context& ctx);
   // The bucket is complete: its parameters lose their gradients, so that nobody adds to them.
   void Complete(int bucket);
   // It has been summed: the slot is free.
   void Free(int bucket);
   // A zeroed slot for the bucket after the next, if that shares one. It is free.
-  void AssignAfterNext(int bucket);
+  absl::Status AssignAfterNext(const Context& ctx, int bucket);
 
  private:
   static constexpr int kNumShared = 3;
@@ -54,7 +57,7 @@ class GradientSlots {
   static int SlotOf(int bucket, int num_buckets);
   static std::array<int64_t, kNumSlots> Sizes(const std::vector<ShardRange>& buckets);
   int num_buckets() const { return static_cast<int>(buckets_.size()); }
-  void Assign(int bucket);
+  absl::Status Assign(const Context& ctx, int bucket);
 
   ParameterArena* parameters_;
   std::vector<ShardRange> buckets_;

@@ -1,11 +1,11 @@
 #include "parallel/tensor/partial_gradients.h"
 
-#include <cstring>
 #include <utility>
+#include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "core/base/status_macros.h"
 #include "core/memory/segment_runs.h"
+#include "core/ops/copy.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -32,20 +32,50 @@ int NumKvHolders(const ParameterArena& parameters, int num_ranks) {
   return num_holders;
 }
 
-void ForEachRun(const ParameterArena& parameters, int num_terms, const ShardRange& range,
-                absl::FunctionRef<void(const ShardRange& run)> visit) {
+// Of the segments of whose gradients `num_terms` ranks have a term.
+std::vector<SegmentBlock> Blocks(const ParameterArena& parameters, int num_terms,
+                                 const ShardRange& range) {
+  std::vector<SegmentBlock> blocks;
   for (const Parameter& parameter : parameters.parameters()) {
-    ForEachSegmentRun(
-        parameter, range,
-        [&](const ParameterSegment& segment) { return NumTerms(segment) == num_terms; }, visit);
+    for (const SegmentBlock& block : SegmentBlocks(
+             parameter, range,
+             [&](const ParameterSegment& segment) { return NumTerms(segment) == num_terms; })) {
+      blocks.push_back(block);
+    }
   }
+  return blocks;
 }
 
-int64_t CountRuns(const ParameterArena& parameters, int num_terms, const ShardRange& range) {
-  if (num_terms == 1) return 0;
-  int64_t count = 0;
-  ForEachRun(parameters, num_terms, range, [&](const ShardRange& run) { count += run.size(); });
-  return count;
+int64_t NumElements(const std::vector<SegmentBlock>& blocks) {
+  int64_t n = 0;
+  for (const SegmentBlock& block : blocks) n += block.num_elements();
+  return n;
+}
+
+int64_t CountElements(const ParameterArena& parameters, int num_terms, const ShardRange& range) {
+  return num_terms == 1 ? 0 : NumElements(Blocks(parameters, num_terms, range));
+}
+
+// Between the blocks within grads [range.size()] and staging [their elements], where they stand one
+// after the other.
+enum class Direction { kToStaging, kToGrads };
+
+absl::Status CopyBlocks(const Context& ctx, const std::vector<SegmentBlock>& blocks,
+                        const ShardRange& range, const Tensor& grads, const Tensor& staging,
+                        Direction direction) {
+  int64_t at = 0;
+  for (const SegmentBlock& block : blocks) {
+    const int64_t end = at + block.num_elements();
+    const Tensor in_grads = grads.Rows(block.begin - range.begin, block.end() - range.begin);
+    const Tensor packed = staging.Rows(at, end);
+    STRAKE_RETURN_IF_ERROR(direction == Direction::kToStaging
+                               ? CopyRows(ctx, in_grads, block.stride, block.rows, block.columns,
+                                          packed, block.columns)
+                               : CopyRows(ctx, packed, block.columns, block.rows, block.columns,
+                                          in_grads, block.stride));
+    at = end;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -71,8 +101,8 @@ PartialGradients PartialGradients::Planned(const ParameterArena& parameters,
 
 PartialElements PartialGradients::Count(const ParameterArena& parameters, int num_ranks,
                                         const ShardRange& range) {
-  return {.all_ranks = CountRuns(parameters, num_ranks, range),
-          .kv_holders = CountRuns(parameters, NumKvHolders(parameters, num_ranks), range)};
+  return {.all_ranks = CountElements(parameters, num_ranks, range),
+          .kv_holders = CountElements(parameters, NumKvHolders(parameters, num_ranks), range)};
 }
 
 absl::Status PartialGradients::Sum(const Context& ctx, const ShardRange& range,
@@ -81,31 +111,20 @@ absl::Status PartialGradients::Sum(const Context& ctx, const ShardRange& range,
         range.end <= parameters_->num_elements())
       << "[partial_gradients] grads " << grads.ToString() << " for [" << range.begin << ", "
       << range.end << ") of " << parameters_->num_elements() << " elements";
-  const PartialElements count = Count(*parameters_, tp_.size(), range);
-  STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, count.all_ranks, range, grads));
-  return SumOver(ctx, kv_, count.kv_holders, range, grads);
+  STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, range, grads));
+  return SumOver(ctx, kv_, range, grads);
 }
 
 absl::Status PartialGradients::SumOver(const Context& ctx, const TensorParallel& holders,
-                                       int64_t num_elements, const ShardRange& range,
-                                       const Tensor& grads) const {
-  if (num_elements == 0) return absl::OkStatus();
+                                       const ShardRange& range, const Tensor& grads) const {
+  if (holders.size() == 1) return absl::OkStatus();
+  const std::vector<SegmentBlock> blocks = Blocks(*parameters_, holders.size(), range);
+  if (blocks.empty()) return absl::OkStatus();
   const ActivationScope scope(ctx.arena());
-  const Tensor staging = ctx.arena().Allocate(grads.dtype(), {num_elements});
-  if (ctx.dry_run()) return absl::OkStatus();
-  // Calls copy(in grads, in staging, bytes) for every run.
-  const auto for_each_copy = [&](absl::FunctionRef<void(void*, void*, size_t)> copy) {
-    int64_t packed = 0;
-    ForEachRun(*parameters_, holders.size(), range, [&](const ShardRange& run) {
-      const Tensor from = grads.Rows(run.begin - range.begin, run.end - range.begin);
-      copy(from.raw(), staging.Rows(packed, packed + run.size()).raw(), from.num_bytes());
-      packed += run.size();
-    });
-  };
-  for_each_copy([](void* run, void* packed, size_t bytes) { std::memcpy(packed, run, bytes); });
+  const Tensor staging = ctx.arena().Allocate(grads.dtype(), {NumElements(blocks)});
+  STRAKE_RETURN_IF_ERROR(CopyBlocks(ctx, blocks, range, grads, staging, Direction::kToStaging));
   STRAKE_RETURN_IF_ERROR(holders.AllReduceSum(ctx, staging));
-  for_each_copy([](void* run, void* packed, size_t bytes) { std::memcpy(run, packed, bytes); });
-  return absl::OkStatus();
+  return CopyBlocks(ctx, blocks, range, grads, staging, Direction::kToGrads);
 }
 
 }  // namespace strake

@@ -64,8 +64,8 @@ class PartialGradients {
   PartialGradients(const ParameterArena& parameters, const TensorParallel& tp)
       : parameters_(&parameters), tp_(tp) {}
 
-  absl::Status SumOver(const Context& ctx, const TensorParallel& holders, int64_t num_elements,
-                       const ShardRange& range, const Tensor& grads) const;
+  absl::Status SumOver(const Context& ctx, const TensorParallel& holders, const ShardRange& range,
+                       const Tensor& grads) const;
 
   const ParameterArena* parameters_;
   TensorParallel tp_;
