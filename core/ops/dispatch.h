@@ -31,12 +31,6 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
-// CHECKs that `tensor` is on the CPU.
-inline void CheckOnCpu(const char* op, const Tensor& tensor) {
-  CHECK(tensor.device() == Device::kCpu)
-      << "[" << op << "] " << tensor.ToString() << " is on a GPU: this build has no CUDA";
-}
-
 // Whether the op runs on a GPU: where its tensors are. CHECKs that all that are defined are on the
 // device of the context's arena.
 template <typename... Tensors>

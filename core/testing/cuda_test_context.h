@@ -40,6 +40,19 @@ class CudaTestContext {
   std::optional<Context> context_;
 };
 
+// What run(ctx) asks of an arena on a GPU, planned in a dry run. Its tensors are
+// CudaDryRunTensor()s.
+template <typename Run>
+size_t CudaDryRunPeakBytes(const Run& run) {
+  ThreadTeam team(1);
+  ActivationArena arena = ActivationArena::DryRun(Device::kCuda);
+  run(Context(&team, &arena));
+  return arena.peak_bytes();
+}
+inline Tensor CudaDryRunTensor(DType dtype, const Shape& shape) {
+  return Tensor(nullptr, dtype, shape, Device::kCuda);
+}
+
 // A tensor on the GPU with the contents of `host`.
 class CudaTestTensor {
  public:
