@@ -21,7 +21,6 @@ std::string CollectiveCall::ToString() const {
   if (kind != CollectiveKind::kBarrier && kind != CollectiveKind::kSplit) {
     absl::StrAppend(&text, " of ", DTypeName(dtype), "[", count, "]");
   }
-  if (device == Device::kCuda) absl::StrAppend(&text, " on a GPU");
   if (!counts.empty()) absl::StrAppend(&text, " in pieces of ", JoinCounts(counts));
   if (!recv_counts.empty()) absl::StrAppend(&text, " for pieces of ", JoinCounts(recv_counts));
   if (kind == CollectiveKind::kBroadcast || kind == CollectiveKind::kRecv) {
@@ -29,6 +28,7 @@ std::string CollectiveCall::ToString() const {
   }
   if (kind == CollectiveKind::kSend) absl::StrAppend(&text, " to rank ", peer);
   absl::StrAppend(&text, " at ", site.file, ":", site.line);
+  if (device == Device::kCuda) absl::StrAppend(&text, ", on a GPU");
   return text;
 }
 

@@ -48,7 +48,8 @@ struct CollectiveCall {
   void* output = nullptr;
   CallSite site = {};
 
-  // "all_gather #3 of f32[1024] on a GPU in pieces of 1000, 24 at models/block.cc:40".
+  // "all_gather #3 of f32[1024] in pieces of 1000, 24 at models/block.cc:40"; of a tensor on a GPU
+  // with ", on a GPU" behind it.
   std::string ToString() const;
 };
 

@@ -15,6 +15,12 @@ TEST(CollectiveCallTest, ToStringShowsWhatRanksCompare) {
                             .site = {.file = "a.cc", .line = 3}})
                 .ToString(),
             "all_reduce_sum #12 of bf16[7] at a.cc:3");
+  EXPECT_EQ((CollectiveCall{.kind = Kind::kBroadcast,
+                            .device = Device::kCuda,
+                            .peer = 1,
+                            .site = {.file = "a.cc", .line = 3}})
+                .ToString(),
+            "broadcast #0 of f32[0] from rank 1 at a.cc:3, on a GPU");
   EXPECT_EQ((CollectiveCall{.kind = Kind::kAllToAll,
                             .count = 3,
                             .counts = {1, 2},
@@ -45,6 +51,7 @@ TEST(CollectiveCallTest, EachFieldCanDisagree) {
   EXPECT_TRUE(disagrees([](auto& c) { c.kind = Kind::kSend; }));
   EXPECT_TRUE(disagrees([](auto& c) { c.sequence = 2; }));
   EXPECT_TRUE(disagrees([](auto& c) { c.dtype = DType::kF32; }));
+  EXPECT_TRUE(disagrees([](auto& c) { c.device = Device::kCuda; }));
   EXPECT_TRUE(disagrees([](auto& c) { c.count = 6; }));
   EXPECT_TRUE(disagrees([](auto& c) { c.counts = {3, 2}; }));
   EXPECT_TRUE(disagrees([](auto& c) { c.peer = 0; }));

@@ -18,6 +18,7 @@
 #include "core/base/philox.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
+#include "parallel/comm/rank_tensor.h"
 
 namespace strake::testing {
 
@@ -32,7 +33,7 @@ using Kind = CollectiveKind;
 constexpr DType kDTypes[] = {DType::kF32, DType::kBf16, DType::kF64, DType::kC128,
                              DType::kI32, DType::kI64,  DType::kU16};
 // Empty, fewer elements than ranks, and more than one rank takes at a time.
-constexpr int64_t kSizes[] = {0, 1, 5, 40001};
+std::vector<int64_t> Sizes() { return {0, 1, 5, ScopedRankDevice::Size(40001)}; }
 
 // A small integer, so that sums over eight ranks are exact in bf16 (8 bits) too: at most 8 * 31.
 double Value(int rank, int64_t i) { return (i * 7 + rank * 3) % 32; }
@@ -53,16 +54,27 @@ int64_t Sum(const std::vector<int64_t>& counts) {
 
 template <typename F>
 void Fill(const Tensor& x, F value) {
-  for (int64_t i = 0; i < x.num_elements(); ++i) SetElement(x, i, value(i));
+  FillOnHost(x, [&](const Tensor& host) {
+    for (int64_t i = 0; i < host.num_elements(); ++i) SetElement(host, i, value(i));
+  });
+}
+
+void FillConstant(const RankTensor& x, double value) {
+  Fill(x, [&](int64_t) { return value; });
+}
+
+void FillNormal(const RankTensor& x, uint64_t seed) {
+  FillOnHost(x, [&](const Tensor& host) { testing::FillNormal(host, seed); });
 }
 
 // One failure per tensor, not one per element.
 template <typename F>
 void ExpectElements(const Tensor& x, F value, const char* what) {
+  const HostImage image(x);
   for (int64_t i = 0; i < x.num_elements(); ++i) {
-    if (GetElement(x, i) == std::complex<double>(value(i))) continue;
+    if (GetElement(image, i) == std::complex<double>(value(i))) continue;
     ADD_FAILURE() << what << ": element " << i << " of " << x.ToString() << " is "
-                  << GetElement(x, i) << ", not " << value(i);
+                  << GetElement(image, i) << ", not " << value(i);
     return;
   }
 }
@@ -71,6 +83,15 @@ double SumOverRanks(int size, int64_t i) {
   double sum = 0;
   for (int r = 0; r < size; ++r) sum += Value(r, i);
   return sum;
+}
+
+// On the backend's device.
+void RunOn(const CommBackend& backend, int size, const CommunicatorOptions& options,
+           const std::function<void(Communicator&)>& body) {
+  backend.run(size, options, [&](Communicator& comm) {
+    const ScopedRankDevice device(backend.device, comm);
+    body(comm);
+  });
 }
 
 // A pause that differs by rank and round, so that arrival orders differ.
@@ -87,8 +108,8 @@ double Seconds() {
 TEST_P(CommunicatorTest, AllReduceSum) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
-      for (const int64_t n : kSizes) {
-        TestTensor x(dtype, {n});
+      for (const int64_t n : Sizes()) {
+        RankTensor x(dtype, {n});
         Fill(x, [&](int64_t i) { return Value(comm.rank(), i); });
         const auto y = comm.AllReduceSum(x).Wait();
         ASSERT_TRUE(y.ok()) << y.status();
@@ -102,7 +123,7 @@ TEST_P(CommunicatorTest, AllReduceSum) {
 
 TEST_P(CommunicatorTest, AllReduceSumsComplexNumbersInBothParts) {
   OnEverySize([](Communicator& comm) {
-    TestTensor x(DType::kC128, {3});
+    RankTensor x(DType::kC128, {3});
     Fill(x, [&](int64_t i) { return std::complex<double>(i, comm.rank() * 1e-30); });
     ASSERT_TRUE(comm.AllReduceSum(x).Wait().ok());
     const int n = comm.size();
@@ -115,19 +136,20 @@ TEST_P(CommunicatorTest, AllReduceSumsComplexNumbersInBothParts) {
 
 TEST_P(CommunicatorTest, SumsInRankOrderWhateverTheOrderOfArrival) {
   OnEverySize([](Communicator& comm) {
-    constexpr int64_t kN = 40000;
+    const int64_t n = ScopedRankDevice::Size(40000);
     // Ordinary numbers, whose sum depends on its order.
-    TestTensor x(DType::kF32, {kN}), in_order(DType::kF32, {kN}), other(DType::kF32, {kN});
+    RankTensor x(DType::kF32, {n});
+    TestTensor in_order(DType::kF32, {n}), other(DType::kF32, {n});
     FillConstant(in_order, 0);
     for (int r = 0; r < comm.size(); ++r) {
       FillNormal(other, r);
-      for (int64_t i = 0; i < kN; ++i) in_order->data<float>()[i] += other->data<float>()[i];
+      for (int64_t i = 0; i < n; ++i) in_order->data<float>()[i] += other->data<float>()[i];
     }
     for (int round = 0; round < 5; ++round) {
       FillNormal(x, comm.rank());
       Jitter(comm.rank(), round);
       ASSERT_TRUE(comm.AllReduceSum(x).Wait().ok());
-      EXPECT_TRUE(SameBits(x, in_order));
+      EXPECT_TRUE(SameBits(HostImage(x), in_order));
     }
   });
 }
@@ -136,8 +158,8 @@ TEST_P(CommunicatorTest, AllReduceMax) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
       if (dtype == DType::kC128) continue;
-      for (const int64_t n : kSizes) {
-        TestTensor x(dtype, {n});
+      for (const int64_t n : Sizes()) {
+        RankTensor x(dtype, {n});
         Fill(x, [&](int64_t i) { return Value(comm.rank(), i); });
         ASSERT_TRUE(comm.AllReduceMax(x).Wait().ok());
         const auto largest = [&](int64_t i) {
@@ -148,21 +170,21 @@ TEST_P(CommunicatorTest, AllReduceMax) {
         ExpectElements(x, largest, "max");
       }
     }
-    TestTensor x(DType::kF32, {1});
+    RankTensor x(DType::kF32, {1});
     const bool last = comm.rank() == comm.size() - 1;
-    SetElement(x, 0, last ? std::numeric_limits<double>::quiet_NaN() : 1);
+    FillConstant(x, last ? std::numeric_limits<double>::quiet_NaN() : 1);
     ASSERT_TRUE(comm.AllReduceMax(x).Wait().ok());
-    EXPECT_TRUE(std::isnan(x->data<float>()[0]));
+    EXPECT_TRUE(std::isnan(HostImage(x)->data<float>()[0]));
   });
 }
 
 TEST_P(CommunicatorTest, ReduceScatter) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
-      for (const int64_t scale : {0, 1, 9000}) {
+      for (const int64_t scale : {int64_t{0}, int64_t{1}, ScopedRankDevice::Size(9000)}) {
         const std::vector<int64_t> counts = RaggedCounts(comm.size(), scale);
         const int64_t begin = Sum(counts, comm.rank());
-        TestTensor x(dtype, {Sum(counts)}), y(dtype, {counts[comm.rank()]});
+        RankTensor x(dtype, {Sum(counts)}), y(dtype, {counts[comm.rank()]});
         const auto fill = [&] { Fill(x, [&](int64_t i) { return Value(comm.rank(), i); }); };
         const auto sum = [&](int64_t i) { return SumOverRanks(comm.size(), begin + i); };
         fill();
@@ -184,10 +206,10 @@ TEST_P(CommunicatorTest, ReduceScatter) {
 TEST_P(CommunicatorTest, AllGather) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
-      for (const int64_t scale : {0, 1, 9000}) {
+      for (const int64_t scale : {int64_t{0}, int64_t{1}, ScopedRankDevice::Size(9000)}) {
         const std::vector<int64_t> counts = RaggedCounts(comm.size(), scale);
         const int64_t begin = Sum(counts, comm.rank()), n = counts[comm.rank()];
-        TestTensor x(dtype, {n}), apart(dtype, {Sum(counts)}), in_place(dtype, {Sum(counts)});
+        RankTensor x(dtype, {n}), apart(dtype, {Sum(counts)}), in_place(dtype, {Sum(counts)});
         Fill(x, [&](int64_t i) { return Value(comm.rank(), i); });
         Fill(in_place->Rows(begin, begin + n), [&](int64_t i) { return Value(comm.rank(), i); });
         ASSERT_TRUE(comm.AllGather(x, apart, counts).Wait().ok());
@@ -198,7 +220,7 @@ TEST_P(CommunicatorTest, AllGather) {
           ExpectElements(
               part, [&](int64_t i) { return Value(r, i); }, "gathered");
         }
-        EXPECT_TRUE(SameBits(apart, in_place));
+        EXPECT_TRUE(SameBits(HostImage(apart), HostImage(in_place)));
       }
     }
   });
@@ -207,7 +229,7 @@ TEST_P(CommunicatorTest, AllGather) {
 TEST_P(CommunicatorTest, WithoutCountsPiecesAreEqual) {
   OnEverySize([](Communicator& comm) {
     const int n = comm.size(), rank = comm.rank();
-    TestTensor x(DType::kF32, {n, 2}), piece(DType::kF32, {2}), all(DType::kF32, {n, 2});
+    RankTensor x(DType::kF32, {n, 2}), piece(DType::kF32, {2}), all(DType::kF32, {n, 2});
     Fill(x, [&](int64_t i) { return Value(rank, i); });
     ASSERT_TRUE(comm.ReduceScatterSum(x, piece).Wait().ok());
     ASSERT_TRUE(comm.AllGather(piece, all).Wait().ok());
@@ -224,8 +246,8 @@ TEST_P(CommunicatorTest, BroadcastFromEveryRoot) {
   OnEverySize([](Communicator& comm) {
     for (const DType dtype : kDTypes) {
       for (int root = 0; root < comm.size(); ++root) {
-        for (const int64_t n : kSizes) {
-          TestTensor x(dtype, {n});
+        for (const int64_t n : Sizes()) {
+          RankTensor x(dtype, {n});
           if (comm.rank() == root) Fill(x, [&](int64_t i) { return Value(root, i); });
           ASSERT_TRUE(comm.Broadcast(x, root).Wait().ok());
           ExpectElements(
@@ -243,11 +265,11 @@ TEST_P(CommunicatorTest, AllToAllOfUnequalPieces) {
   OnEverySize([](Communicator& comm) {
     const int size = comm.size(), rank = comm.rank();
     for (const DType dtype : kDTypes) {
-      for (const int64_t scale : {0, 1, 3001}) {
+      for (const int64_t scale : {int64_t{0}, int64_t{1}, ScopedRankDevice::Size(3001)}) {
         std::vector<int64_t> send(size), recv(size);
         for (int r = 0; r < size; ++r) send[r] = PairCount(rank, r, scale);
         for (int r = 0; r < size; ++r) recv[r] = PairCount(r, rank, scale);
-        TestTensor x(dtype, {Sum(send)}), y(dtype, {Sum(recv)});
+        RankTensor x(dtype, {Sum(send)}), y(dtype, {Sum(recv)});
         for (int d = 0; d < size; ++d) {
           const Tensor piece = x->Rows(Sum(send, d), Sum(send, d + 1));
           Fill(piece, [&](int64_t i) { return Value(rank * size + d, i); });
@@ -269,8 +291,8 @@ TEST_P(CommunicatorTest, SendAndRecvRoundARing) {
     const int next = (comm.rank() + 1) % comm.size();
     const int previous = (comm.rank() + comm.size() - 1) % comm.size();
     for (const DType dtype : kDTypes) {
-      for (const int64_t n : kSizes) {
-        TestTensor x(dtype, {n}), y(dtype, {n});
+      for (const int64_t n : Sizes()) {
+        RankTensor x(dtype, {n}), y(dtype, {n});
         Fill(x, [&](int64_t i) { return Value(comm.rank(), i); });
         auto sent = comm.Send(x, next);
         auto received = comm.Recv(y, previous);
@@ -301,10 +323,10 @@ TEST_P(CommunicatorTest, MessagesOfAPairKeepTheirOrder) {
 TEST_P(CommunicatorTest, ManyInFlightWaitedForInAnyOrder) {
   OnEverySize([](Communicator& comm) {
     constexpr int kInFlight = 12;
-    std::vector<std::unique_ptr<TestTensor>> x;
+    std::vector<std::unique_ptr<RankTensor>> x;
     std::vector<Pending<Tensor>> pending;
     for (int i = 0; i < kInFlight; ++i) {
-      x.push_back(std::make_unique<TestTensor>(DType::kF32, Shape{1000 * i}));
+      x.push_back(std::make_unique<RankTensor>(DType::kF32, Shape{1000 * i}));
       Fill(*x[i], [&](int64_t j) { return Value(comm.rank(), i + j); });
       Jitter(comm.rank(), i);
       pending.push_back(comm.AllReduceSum(*x[i]));
@@ -352,7 +374,7 @@ TEST_P(CommunicatorTest, SplitByColorInOrderOfKey) {
     auto alone = (*half)->Split(comm.rank(), 0, "alone");
     ASSERT_TRUE(alone.ok());
     EXPECT_EQ((*alone)->size(), 1);
-    TestTensor x(DType::kF32, {3});
+    RankTensor x(DType::kF32, {3});
     FillConstant(x, 1);
     ASSERT_TRUE((*alone)->AllReduceSum(x).Wait().ok());
     ASSERT_TRUE(comm.AllReduceSum(x).Wait().ok());
@@ -365,7 +387,7 @@ TEST_P(CommunicatorTest, SplitByColorInOrderOfKey) {
 TEST_P(CommunicatorTest, CountsCallsAndPayloadBytes) {
   OnEverySize([](Communicator& comm) {
     const int size = comm.size(), rank = comm.rank();
-    TestTensor piece(DType::kBf16, {10}), whole(DType::kBf16, {10 * size}),
+    RankTensor piece(DType::kBf16, {10}), whole(DType::kBf16, {10 * size}),
         other(DType::kBf16, {10 * size});
     FillConstant(piece, 1);
     FillConstant(whole, 1);
@@ -397,10 +419,15 @@ TEST_P(CommunicatorTest, CountsCallsAndPayloadBytes) {
 TEST_P(CommunicatorTest, CheckReplicatedFindsOneBit) {
   OnEverySize([](Communicator& comm) {
     const int last = comm.size() - 1;
-    TestTensor x(DType::kF32, {300});
+    RankTensor x(DType::kF32, {300});
     FillNormal(x, 7);
     EXPECT_TRUE(comm.CheckReplicated(x, "wte.weight").ok());
-    if (comm.rank() == last) static_cast<uint32_t*>(x->raw())[123] ^= 1;
+    if (comm.rank() == last) {
+      FillOnHost(x, [](const Tensor& host) {
+        testing::FillNormal(host, 7);
+        static_cast<uint32_t*>(host.raw())[123] ^= 1;
+      });
+    }
     const absl::Status status = comm.CheckReplicated(x, "wte.weight");
     if (comm.size() == 1) {
       EXPECT_TRUE(status.ok());
@@ -415,8 +442,8 @@ TEST_P(CommunicatorTest, CheckReplicatedFindsOneBit) {
 }
 
 TEST_P(CommunicatorTest, CheckReplicatedComparesNothingWithoutTheCheckMode) {
-  GetParam().run(2, {}, [](Communicator& comm) {
-    TestTensor x(DType::kF32, {3});
+  RunOn(GetParam(), 2, {}, [](Communicator& comm) {
+    RankTensor x(DType::kF32, {3});
     FillConstant(x, comm.rank());
     EXPECT_TRUE(comm.CheckReplicated(x, "x").ok());
   });
@@ -432,7 +459,7 @@ void OnFault(const CommBackend& backend, std::chrono::milliseconds timeout,
   using ::testing::HasSubstr;
   for (const NamedCollective& collective : EveryCollective()) {
     const bool message = collective.kind == Kind::kSend || collective.kind == Kind::kRecv;
-    backend.run(3, {.axis = "tp", .timeout = timeout}, [&](Communicator& comm) {
+    RunOn(backend, 3, {.axis = "tp", .timeout = timeout}, [&](Communicator& comm) {
       for (int i = 0; i < 2; ++i) ASSERT_TRUE(comm.Barrier().ok());
       if (comm.rank() == 1) return fault(comm);
       if (comm.rank() == 2 && message) return;
@@ -465,7 +492,7 @@ TEST_P(CommunicatorFailureTest, AnAbortEndsTheOthersAtOnce) {
 }
 
 TEST_P(CommunicatorFailureTest, TheFirstCauseStays) {
-  GetParam().run(2, {}, [](Communicator& comm) {
+  RunOn(GetParam(), 2, {}, [](Communicator& comm) {
     ASSERT_TRUE(comm.Barrier().ok());
     if (comm.rank() == 1) {
       comm.Abort(absl::DataLossError("the first"));
@@ -479,20 +506,20 @@ TEST_P(CommunicatorFailureTest, TheFirstCauseStays) {
 // Ranks 0 and 1 of two call different things; both must see both sides.
 void OnDisagreement(const CommBackend& backend, const NamedCollective& zero,
                     const NamedCollective& one, const std::vector<std::string>& parts) {
-  backend.run(2, {.axis = "dp", .timeout = std::chrono::minutes(1), .check = true},
-              [&](Communicator& comm) {
-                ASSERT_TRUE(comm.Barrier().ok());
-                const absl::Status status = (comm.rank() == 0 ? zero : one).call(comm);
-                EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
-                for (const std::string& part : parts) {
-                  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(part));
-                }
-              });
+  RunOn(backend, 2, {.axis = "dp", .timeout = std::chrono::minutes(1), .check = true},
+        [&](Communicator& comm) {
+          ASSERT_TRUE(comm.Barrier().ok());
+          const absl::Status status = (comm.rank() == 0 ? zero : one).call(comm);
+          EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+          for (const std::string& part : parts) {
+            EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(part));
+          }
+        });
 }
 
 NamedCollective Sums(DType dtype, int64_t n) {
   return {Kind::kAllReduceSum, [=](Communicator& comm) {
-            TestTensor x(dtype, {n});
+            RankTensor x(dtype, {n});
             FillConstant(x, 1);
             return comm.AllReduceSum(x).Wait().status();
           }};
@@ -516,8 +543,8 @@ TEST_P(CommunicatorFailureTest, DisagreementShowsBothSides) {
   OnDisagreement(GetParam(), broadcast(0), broadcast(1), {"from rank 0", "from rank 1"});
   const auto gather = [](std::vector<int64_t> counts) {
     return NamedCollective{Kind::kAllGather, [counts](Communicator& comm) {
-                             TestTensor x(DType::kF32, {counts[comm.rank()]});
-                             TestTensor y(DType::kF32, {Sum(counts)});
+                             RankTensor x(DType::kF32, {counts[comm.rank()]});
+                             RankTensor y(DType::kF32, {Sum(counts)});
                              return comm.AllGather(x, y, counts).Wait().status();
                            }};
   };
@@ -527,7 +554,7 @@ TEST_P(CommunicatorFailureTest, DisagreementShowsBothSides) {
 TEST_P(CommunicatorFailureTest, AllToAllCountsMustFitPairwise) {
   const auto exchange = [](std::vector<int64_t> send, std::vector<int64_t> recv) {
     return NamedCollective{Kind::kAllToAll, [send, recv](Communicator& comm) {
-                             TestTensor x(DType::kF32, {Sum(send)}), y(DType::kF32, {Sum(recv)});
+                             RankTensor x(DType::kF32, {Sum(send)}), y(DType::kF32, {Sum(recv)});
                              return comm.AllToAll(x, y, send, recv).Wait().status();
                            }};
   };
@@ -536,8 +563,8 @@ TEST_P(CommunicatorFailureTest, AllToAllCountsMustFitPairwise) {
 }
 
 TEST_P(CommunicatorFailureTest, SendAndRecvOfUnequalCounts) {
-  GetParam().run(2, {}, [](Communicator& comm) {
-    TestTensor x(DType::kF32, {2 + comm.rank()});
+  RunOn(GetParam(), 2, {}, [](Communicator& comm) {
+    RankTensor x(DType::kF32, {2 + comm.rank()});
     FillConstant(x, 1);
     const absl::Status status =
         (comm.rank() == 0 ? comm.Send(x, 1) : comm.Recv(x, 0)).Wait().status();
@@ -548,7 +575,7 @@ TEST_P(CommunicatorFailureTest, SendAndRecvOfUnequalCounts) {
 }
 
 TEST_P(CommunicatorFailureTest, AFailureReachesEveryGroupOfTheSplit) {
-  GetParam().run(4, {.timeout = std::chrono::minutes(1)}, [](Communicator& comm) {
+  RunOn(GetParam(), 4, {.timeout = std::chrono::minutes(1)}, [](Communicator& comm) {
     auto half = comm.Split(comm.rank() / 2, 0, "half");
     ASSERT_TRUE(half.ok());
     if (comm.rank() == 3) {
@@ -567,7 +594,7 @@ TEST_P(CommunicatorFailureTest, AFailureReachesEveryGroupOfTheSplit) {
 std::vector<NamedCollective> EveryCollective() {
   const auto on = [](auto start) {
     return [start](Communicator& comm) {
-      TestTensor x(DType::kF32, {comm.size()}), piece(DType::kF32, {1});
+      RankTensor x(DType::kF32, {comm.size()}), piece(DType::kF32, {1});
       FillConstant(x, 1);
       FillConstant(piece, 1);
       return start(comm, x.tensor(), piece.tensor());
@@ -582,7 +609,7 @@ std::vector<NamedCollective> EveryCollective() {
       {Kind::kAllGather, on([](auto& c, T x, T p) { return c.AllGather(p, x).Wait().status(); })},
       {Kind::kBroadcast, on([](auto& c, T x, T) { return c.Broadcast(x, 0).Wait().status(); })},
       {Kind::kAllToAll, on([](auto& c, T x, T) {
-         TestTensor y(DType::kF32, {c.size()});
+         RankTensor y(DType::kF32, {c.size()});
          return c.AllToAll(x, y).Wait().status();
        })},
       {Kind::kSend, on([](auto& c, T x, T) { return c.Send(x, 1).Wait().status(); })},
@@ -594,7 +621,7 @@ std::vector<NamedCollective> EveryCollective() {
 
 void CommunicatorTest::OnEverySize(const std::function<void(Communicator&)>& body) {
   for (const int size : {1, 2, 3, 4, 8}) {
-    GetParam().run(size, {.timeout = std::chrono::minutes(1), .check = true}, body);
+    RunOn(GetParam(), size, {.timeout = std::chrono::minutes(1), .check = true}, body);
   }
 }
 

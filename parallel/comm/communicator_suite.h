@@ -24,6 +24,7 @@ struct CommBackend {
   std::function<void(int size, const CommunicatorOptions& options,
                      const std::function<void(Communicator&)>& body)>
       run;
+  Device device = Device::kCpu;  // where the tensors are
 };
 
 inline std::string CommBackendName(const ::testing::TestParamInfo<CommBackend>& info) {

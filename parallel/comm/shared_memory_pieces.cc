@@ -6,6 +6,8 @@
 #include <numeric>
 
 #include "absl/types/span.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/ops/cuda/reduce_ranks.h"
 #include "glog/logging.h"
 #include "parallel/comm/reduce_in_rank_order.h"
 
@@ -21,13 +23,55 @@ std::byte* At(const void* buffer, DType dtype, int64_t index) {
   return static_cast<std::byte*>(const_cast<void*>(buffer)) + index * DTypeSize(dtype);
 }
 
-void CopyUnlessSame(const void* from, void* to, int64_t bytes) {
-  if (bytes > 0 && from != to) std::memcpy(to, from, bytes);
-}
-
 int64_t PieceElements(DType dtype) { return kPieceBytes / DTypeSize(dtype); }
 
-void Reduce(const JoinedCalls& calls, int64_t begin, int64_t count) {
+// What touches the tensors' memory.
+class Mover {
+ public:
+  virtual ~Mover() = default;
+  // Of at least one byte, from elsewhere.
+  virtual void Copy(const void* from, void* to, int64_t bytes) = 0;
+  // As kAllReduceSum or kAllReduceMax has it.
+  virtual void Reduce(Kind kind, DType dtype, absl::Span<const void* const> inputs, int64_t count,
+                      absl::Span<void* const> outputs) = 0;
+};
+
+class CpuMover : public Mover {
+ public:
+  void Copy(const void* from, void* to, int64_t bytes) override { std::memcpy(to, from, bytes); }
+  void Reduce(Kind kind, DType dtype, absl::Span<const void* const> inputs, int64_t count,
+              absl::Span<void* const> outputs) override {
+    const auto reduce = kind == Kind::kAllReduceMax ? MaxInRankOrder : SumInRankOrder;
+    reduce(dtype, inputs, count, outputs);
+  }
+};
+
+class CudaMover : public Mover {
+ public:
+  explicit CudaMover(CudaStream stream) : stream_(stream) {}
+
+  void Copy(const void* from, void* to, int64_t bytes) override {
+    status_.Update(CopyOnDevice(to, from, bytes, stream_));
+  }
+  void Reduce(Kind kind, DType dtype, absl::Span<const void* const> inputs, int64_t count,
+              absl::Span<void* const> outputs) override {
+    const auto reduce = kind == Kind::kAllReduceMax ? cuda::MaxRanks : cuda::SumRanks;
+    status_.Update(reduce(stream_, dtype, inputs, count, outputs));
+  }
+
+  // The first error.
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const CudaStream stream_;
+  absl::Status status_;
+};
+
+void CopyUnlessSame(Mover& mover, const void* from, void* to, int64_t bytes) {
+  if (bytes > 0 && from != to) mover.Copy(from, to, bytes);
+}
+
+void Reduce(Mover& mover, const JoinedCalls& calls, int64_t begin, int64_t count) {
   std::vector<const void*> inputs;
   std::vector<void*> outputs;
   const DType dtype = calls[0]->dtype;
@@ -35,25 +79,24 @@ void Reduce(const JoinedCalls& calls, int64_t begin, int64_t count) {
     inputs.push_back(At(call->input, dtype, begin));
     outputs.push_back(At(call->output, dtype, begin));
   }
-  const auto reduce = calls[0]->kind == Kind::kAllReduceSum ? SumInRankOrder : MaxInRankOrder;
-  reduce(dtype, inputs, count, outputs);
+  mover.Reduce(calls[0]->kind, dtype, inputs, count, outputs);
 }
 
-void ReduceTo(const JoinedCalls& calls, int rank, int64_t begin, int64_t begin_in_piece,
-              int64_t count) {
+void ReduceTo(Mover& mover, const JoinedCalls& calls, int rank, int64_t begin,
+              int64_t begin_in_piece, int64_t count) {
   std::vector<const void*> inputs;
   const DType dtype = calls[0]->dtype;
   for (const auto& call : calls) inputs.push_back(At(call->input, dtype, begin));
   void* const output = At(calls[rank]->output, dtype, begin_in_piece);
-  SumInRankOrder(dtype, inputs, count, absl::MakeConstSpan(&output, 1));
+  mover.Reduce(Kind::kAllReduceSum, dtype, inputs, count, absl::MakeConstSpan(&output, 1));
 }
 
-void GatherFrom(const JoinedCalls& calls, int rank, int64_t begin, int64_t begin_in_piece,
-                int64_t count) {
+void GatherFrom(Mover& mover, const JoinedCalls& calls, int rank, int64_t begin,
+                int64_t begin_in_piece, int64_t count) {
   const DType dtype = calls[0]->dtype;
   const void* const from = At(calls[rank]->input, dtype, begin_in_piece);
   for (const auto& call : calls) {
-    CopyUnlessSame(from, At(call->output, dtype, begin), count * DTypeSize(dtype));
+    CopyUnlessSame(mover, from, At(call->output, dtype, begin), count * DTypeSize(dtype));
   }
 }
 
@@ -70,12 +113,13 @@ void ForEachPart(const CollectiveCall& call, int64_t begin, int64_t end, Body&& 
   }
 }
 
-void CopyFromSlot(const JoinedCalls& calls, int source, int64_t begin, int64_t count) {
+void CopyFromSlot(Mover& mover, const JoinedCalls& calls, int source, int64_t begin,
+                  int64_t count) {
   const DType dtype = calls[0]->dtype;
   for (int slot = 0; slot < static_cast<int>(calls.size()); ++slot) {
     if (slot == source) continue;
-    CopyUnlessSame(At(calls[source]->input, dtype, begin), At(calls[slot]->output, dtype, begin),
-                   count * DTypeSize(dtype));
+    CopyUnlessSame(mover, At(calls[source]->input, dtype, begin),
+                   At(calls[slot]->output, dtype, begin), count * DTypeSize(dtype));
   }
 }
 
@@ -83,12 +127,45 @@ int64_t OffsetOf(const std::vector<int64_t>& counts, int rank) {
   return std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
 }
 
-void Exchange(const JoinedCalls& calls, int from, int to) {
+void Exchange(Mover& mover, const JoinedCalls& calls, int from, int to) {
   const CollectiveCall& source = *calls[from];
   const CollectiveCall& target = *calls[to];
-  CopyUnlessSame(At(source.input, source.dtype, OffsetOf(source.counts, to)),
+  CopyUnlessSame(mover, At(source.input, source.dtype, OffsetOf(source.counts, to)),
                  At(target.output, source.dtype, OffsetOf(target.recv_counts, from)),
                  source.counts[to] * DTypeSize(source.dtype));
+}
+
+// What elements [begin, end) of the call's `count` need; not of an all-to-all.
+void MoveElements(Mover& mover, const JoinedCalls& calls, int64_t begin, int64_t end) {
+  const CollectiveCall& call = *calls[0];
+  switch (call.kind) {
+    case Kind::kAllReduceSum:
+    case Kind::kAllReduceMax:
+      return Reduce(mover, calls, begin, end - begin);
+    case Kind::kReduceScatterSum:
+      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
+        ReduceTo(mover, calls, rank, at, in_part, n);
+      });
+    case Kind::kAllGather:
+      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
+        GatherFrom(mover, calls, rank, at, in_part, n);
+      });
+    case Kind::kBroadcast:
+      return CopyFromSlot(mover, calls, call.peer, begin, end - begin);
+    case Kind::kSend:  // slot 0 is the sender
+      return CopyFromSlot(mover, calls, 0, begin, end - begin);
+    case Kind::kAllToAll:
+    case Kind::kRecv:
+    case Kind::kBarrier:
+    case Kind::kSplit:
+      LOG(FATAL) << "[" << CollectiveName(call.kind) << "] moves no elements in order";
+  }
+}
+
+// Of an all-to-all between so many ranks.
+void ExchangePair(Mover& mover, const JoinedCalls& calls, int64_t pair) {
+  const int64_t size = static_cast<int64_t>(calls.size());
+  Exchange(mover, calls, static_cast<int>(pair / size), static_cast<int>(pair % size));
 }
 
 }  // namespace
@@ -102,33 +179,21 @@ int64_t NumPieces(const JoinedCalls& calls) {
 
 void DoPiece(const JoinedCalls& calls, int64_t piece) {
   const CollectiveCall& call = *calls[0];
+  CpuMover mover;
+  if (call.kind == Kind::kAllToAll) return ExchangePair(mover, calls, piece);
   const int64_t begin = piece * PieceElements(call.dtype);
-  const int64_t end = std::min(call.count, begin + PieceElements(call.dtype));
-  switch (call.kind) {
-    case Kind::kAllReduceSum:
-    case Kind::kAllReduceMax:
-      return Reduce(calls, begin, end - begin);
-    case Kind::kReduceScatterSum:
-      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
-        ReduceTo(calls, rank, at, in_part, n);
-      });
-    case Kind::kAllGather:
-      return ForEachPart(call, begin, end, [&](int rank, int64_t at, int64_t in_part, int64_t n) {
-        GatherFrom(calls, rank, at, in_part, n);
-      });
-    case Kind::kBroadcast:
-      return CopyFromSlot(calls, call.peer, begin, end - begin);
-    case Kind::kSend:  // slot 0 is the sender
-      return CopyFromSlot(calls, 0, begin, end - begin);
-    case Kind::kAllToAll: {
-      const int size = static_cast<int>(calls.size());
-      return Exchange(calls, static_cast<int>(piece / size), static_cast<int>(piece % size));
-    }
-    case Kind::kRecv:
-    case Kind::kBarrier:
-    case Kind::kSplit:
-      LOG(FATAL) << "[" << CollectiveName(call.kind) << "] has no pieces";
+  MoveElements(mover, calls, begin, std::min(call.count, begin + PieceElements(call.dtype)));
+}
+
+absl::Status Enqueue(const JoinedCalls& calls, CudaStream stream) {
+  const CollectiveCall& call = *calls[0];
+  CudaMover mover(stream);
+  if (call.kind == Kind::kAllToAll) {
+    for (int64_t pair = 0; pair < NumPieces(calls); ++pair) ExchangePair(mover, calls, pair);
+  } else {
+    MoveElements(mover, calls, 0, call.count);
   }
+  return mover.status();
 }
 
 }  // namespace strake

@@ -13,6 +13,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "core/cuda/cuda_runtime.h"
 #include "glog/logging.h"
 #include "parallel/comm/shared_memory_pieces.h"
 
@@ -26,7 +28,8 @@ struct Group;
 // One collective or message. Everything but `calls`, which nobody changes once all have joined, is
 // under World::mutex; so is the right to do a piece.
 struct Operation {
-  explicit Operation(std::vector<int> ranks) : ranks(std::move(ranks)), calls(this->ranks.size()) {}
+  explicit Operation(std::vector<int> ranks)
+      : ranks(std::move(ranks)), calls(this->ranks.size()), call_events(this->ranks.size()) {}
 
   bool all_joined() const { return num_joined == static_cast<int>(ranks.size()); }
   bool done() const { return agreed && num_pieces_done == num_pieces; }
@@ -35,10 +38,14 @@ struct Operation {
   const std::vector<int> ranks;  // by slot: all, or the sender and the receiver
   JoinedCalls calls;             // by slot
   int num_joined = 0;
-  bool agreed = false;  // all have joined, and their calls fit
+  bool agreed = false;  // all have joined, their calls fit, and work for a GPU is enqueued
   int64_t num_pieces = 0, num_pieces_taken = 0, num_pieces_done = 0;
   std::condition_variable changed;
   std::map<int, std::shared_ptr<Group>> subgroups;  // split: by color
+  // On a GPU: the points in the ranks' bound streams, by slot, where their tensors may be touched,
+  // and the point in the group's stream where they no longer are.
+  std::vector<CudaEvent> call_events;
+  CudaEvent end_event;
 };
 
 // A rank's wait for an operation, for the error when it has waited too long.
@@ -84,6 +91,7 @@ struct Group {
   const std::vector<int> world_ranks;                             // by rank, in the first group
   std::vector<bool> left;                                         // under world->mutex
   std::map<OperationKey, std::shared_ptr<Operation>> incomplete;  // under world->mutex
+  std::optional<CudaOwnStream> cuda_stream;                       // under world->mutex
 };
 
 // --- Joining and agreement. ---
@@ -155,6 +163,28 @@ std::vector<int> MembersOf(const Operation& split, int color) {
   return members;
 }
 
+// --- On a GPU. ---
+
+absl::StatusOr<CudaEvent> RecordEvent(CudaStream stream) {
+  STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
+  STRAKE_RETURN_IF_ERROR(event.Record(stream));
+  return event;
+}
+
+// With the mutex held: in the order of the group's stream, nothing waits for what comes later.
+absl::Status EnqueueOnCuda(Operation& operation, Group& group) {
+  if (!group.cuda_stream) {
+    STRAKE_ASSIGN_OR_RETURN(group.cuda_stream, CudaOwnStream::Create());
+  }
+  const CudaStream stream = group.cuda_stream->get();
+  for (const CudaEvent& event : operation.call_events) {
+    STRAKE_RETURN_IF_ERROR(event.MakeWait(stream));
+  }
+  STRAKE_RETURN_IF_ERROR(Enqueue(operation.calls, stream));
+  STRAKE_ASSIGN_OR_RETURN(operation.end_event, RecordEvent(stream));
+  return absl::OkStatus();
+}
+
 class ThreadsCommunicator : public Communicator {
  public:
   ThreadsCommunicator(std::shared_ptr<Group> group, int rank, CommunicatorOptions options)
@@ -196,6 +226,7 @@ class ThreadsCommunicator : public Communicator {
           rank_(communicator.rank()),
           axis_(communicator.axis()),
           timeout_(communicator.options().timeout),
+          cuda_stream_(call.device == Device::kCuda ? communicator.cuda_stream() : nullptr),
           call_(std::move(call)),
           operation_(std::move(operation)) {}
     Handle(const Handle&) = delete;
@@ -204,9 +235,11 @@ class ThreadsCommunicator : public Communicator {
     ~Handle() {
       if (waited_) return;
       std::unique_lock<std::mutex> lock(world().mutex);
-      if (operation_->done()) return;
-      world().Fail(absl::AbortedError(absl::StrCat("rank ", rank_, " of axis ", axis_, " dropped ",
-                                                   call_.ToString(), " without waiting for it")));
+      if (!operation_->done()) {
+        world().Fail(
+            absl::AbortedError(absl::StrCat("rank ", rank_, " of axis ", axis_, " dropped ",
+                                            call_.ToString(), " without waiting for it")));
+      }
       (void)Finish(lock);
     }
 
@@ -247,22 +280,28 @@ class ThreadsCommunicator : public Communicator {
       if (operation_->done() || !world().failure.ok()) operation_->changed.notify_all();
     }
 
-    // Waits until nobody touches the buffers.
+    // Waits until nobody touches the buffers; on a GPU, the bound stream does.
     absl::Status Finish(std::unique_lock<std::mutex>& lock) {
       Operation& operation = *operation_;
       operation.changed.wait(
           lock, [&] { return operation.num_pieces_done == operation.num_pieces_taken; });
-      if (operation.done()) return absl::OkStatus();
+      if (!operation.done()) return InThisCall(world().failure);
+      if (call_.device == Device::kCpu) return absl::OkStatus();
+      return InThisCall(operation.end_event.MakeWait(cuda_stream_));
+    }
+
+    absl::Status InThisCall(const absl::Status& status) const {
       return absl::Status(
-          world().failure.code(),
+          status.code(),
           absl::StrCat("[", CollectiveName(call_.kind), " #", call_.sequence, ", axis ", axis_,
-                       ", rank ", rank_, " of ", group_->size, "] ", world().failure.message()));
+                       ", rank ", rank_, " of ", group_->size, "] ", status.message()));
     }
 
     const std::shared_ptr<Group> group_;
     const int rank_;
     const std::string axis_;
     const std::chrono::milliseconds timeout_;
+    const CudaStream cuda_stream_;  // for a call on a GPU
     const CollectiveCall call_;
     const std::shared_ptr<Operation> operation_;
     bool waited_ = false;
@@ -271,10 +310,11 @@ class ThreadsCommunicator : public Communicator {
   World& world() const { return *group_->world; }
 
   std::shared_ptr<Handle> Join(CollectiveCall call) {
-    CHECK(call.device == Device::kCpu)
-        << "[" << CollectiveName(call.kind) << "] a tensor on a GPU: this group's are on the CPU";
+    const bool on_cuda = call.device == Device::kCuda;
+    absl::StatusOr<CudaEvent> call_event = on_cuda ? RecordEvent(cuda_stream()) : CudaEvent();
     const std::lock_guard<std::mutex> lock(world().mutex);
     const auto [key, slot] = KeyAndSlot(call);
+    if (!call_event.ok()) FailBecauseOf(call_event.status());
     if (!world().failure.ok()) {  // which Wait() returns
       return std::make_shared<Handle>(*this, call, std::make_shared<Operation>(RanksOf(key)));
     }
@@ -284,6 +324,7 @@ class ThreadsCommunicator : public Communicator {
     world().unfinished.insert(operation.get());
     auto handle = std::make_shared<Handle>(*this, call, operation);
     operation->calls[slot] = std::move(call);
+    operation->call_events[slot] = std::move(call_event).value();
     ++operation->num_joined;
     if (operation->all_joined()) {
       group_->incomplete.erase(key);
@@ -314,11 +355,21 @@ class ThreadsCommunicator : public Communicator {
           absl::Status(status.code(), absl::StrCat("on axis ", axis(), ", ", status.message())));
       return;
     }
+    if (operation.call(0).device == Device::kCpu) {
+      operation.num_pieces = NumPieces(operation.calls);
+    } else if (const absl::Status status = EnqueueOnCuda(operation, *group_); !status.ok()) {
+      return FailBecauseOf(status);
+    }
     operation.agreed = true;
-    operation.num_pieces = NumPieces(operation.calls);
     if (operation.done()) world().unfinished.erase(&operation);
     if (operation.call(0).kind == Kind::kSplit) MakeSubgroups(operation);
     operation.changed.notify_all();
+  }
+
+  // Of this rank's GPU.
+  void FailBecauseOf(const absl::Status& error) {
+    world().Fail(absl::Status(
+        error.code(), absl::StrCat("rank ", rank(), " of axis ", axis(), ": ", error.message())));
   }
 
   void MakeSubgroups(Operation& split) const {

@@ -5,6 +5,11 @@
 // completes although others still compute. Who does a piece does not show: every element is reduced
 // in rank order. Kinds, counts and dtypes are always compared between ranks (they bound what is
 // read), whatever options.check says.
+//
+// On a GPU, that all ranks share: the last rank to start a collective enqueues the work of all of
+// them on a stream of the group, behind an event of each rank's bound stream. A rank's Wait() lets
+// its own host wait until that is enqueued, and its stream until that is done; no kernel waits for
+// another rank.
 #ifndef STRAKE_PARALLEL_COMM_THREADS_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_THREADS_COMMUNICATOR_H_
 
@@ -17,7 +22,7 @@ namespace strake {
 
 // A new group's ends, by rank, one for each rank's thread. A rank that destroys its end has left:
 // what the others then expect from it fails at once. So does the group when a result is dropped
-// before it was waited for. CPU tensors.
+// before it was waited for. At most cuda::kMaxReducedRanks ranks where tensors are on a GPU.
 std::vector<std::unique_ptr<Communicator>> CreateThreadsCommunicators(
     int size, const CommunicatorOptions& options = {});
 
