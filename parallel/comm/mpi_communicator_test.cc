@@ -94,6 +94,20 @@ void Reduce(Communicator& comm, const std::vector<int64_t>& counts, Results& res
   ASSERT_TRUE(sum.Wait().ok());
 }
 
+TEST(MpiCommunicatorTest, ATensorOnAGpuFailsTheGroup) {
+  RunOnProcesses(2, {.axis = "dp"}, [](Communicator& comm) {
+    float x = 0;
+    comm.BindCudaStream(nullptr);
+    const Tensor on_gpu(&x, DType::kF32, {1}, Device::kCuda);
+    const absl::Status status =
+        comm.AllReduceSum(comm.rank() == 0 ? on_gpu : Tensor(&x, DType::kF32, {1})).Wait().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("[all_reduce_sum #0, axis dp, rank 0 of 2] over MPI, tensors are on the "
+                          "CPU, and this is on a GPU: use NCCL, or ranks that are threads"));
+  });
+}
+
 TEST(MpiCommunicatorTest, TheSameBitsAsThreads) {
   for (const int size : {2, 3, 4}) {
     for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64, DType::kC128, DType::kI32,
