@@ -55,7 +55,7 @@ CheckCommand Command(ModelFamily family, LayoutConfig layout = {}) {
   command.config.seq_len = 8;
   command.config.micro_batch = 2;
   command.config.global_batch = 4 * layout.dp;
-  command.config.threads = 1;
+  command.config.machine.threads = 1;
   command.config.layout = layout;
   return command;
 }

@@ -146,7 +146,7 @@ TEST(CheckTest, BadFlagsAreNamed) {
       {{"--model=gpt5"}, "gpt5"},
       {{"--model=missing/config.json"}, "missing/config.json"},
       {{"--device=cuda"}, "--device=cuda"},
-      {{"--dtype=bf16"}, "--dtype=bf16 is not implemented yet"},
+      {{"--dtype=bf16"}, "--dtype=bf16 is not implemented on the CPU yet"},
       {{"--comm=mpi"}, "--comm=mpi"},
       {{"--tp=3"}, "--tp=3"},
       {{"--micro_batch=0"}, "--micro_batch=0"},

@@ -22,6 +22,7 @@
 #include "tools/engine.h"
 #include "tools/engine_options.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/memory_plan.h"
 #include "tools/mesh_wide.h"
 #include "tools/options.h"
@@ -41,9 +42,7 @@ struct BenchmarkConfig {
   int64_t global_batch = 0;
   int64_t seq_len = 64;
   int64_t steps = 10;
-  std::string dtype = "fp32";
-  int64_t threads = 0;
-  std::string ops = "auto";
+  MachineConfig machine;
   LayoutConfig layout;
   bool against_one_rank = false;
   bool json = false;
@@ -60,12 +59,8 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
-  options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
-               {"fp32", "bf16"});
-  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
-               Range::Between(0, 4096));
-  options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
-               {"auto", "reference"});
+  AddMachineOptions(&c->machine, options);
+  AddCudaGraphOption(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
                "time one rank with all the layout's threads and batch, too, in turn with it");
   options->Add("json", &c->json, "print one JSON object instead of a table");
@@ -93,7 +88,7 @@ class Steps {
     std::unique_ptr<Steps> steps(new Steps(config, mesh));
     STRAKE_ASSIGN_OR_RETURN(steps->engine_, Engine::Create(EngineOptionsOf(config, model), mesh));
     Engine& engine = *steps->engine_;
-    InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters());
+    STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters()));
     return steps;
   }
 
@@ -138,7 +133,7 @@ class Steps {
 class OneRank {
  public:
   OneRank(BenchmarkConfig config, const ModelConfig& model) : config_(std::move(config)) {
-    config_.threads *= config_.layout.num_ranks();
+    config_.machine.threads *= config_.layout.num_ranks();
     config_.layout = LayoutConfig();
     thread_ = std::thread([this, model] { Loop(model); });
   }
@@ -248,9 +243,9 @@ nlohmann::ordered_json Report(const BenchmarkConfig& config, const ModelConfig& 
   json["global_batch"] = config.global_batch;
   json["seq_len"] = config.seq_len;
   json["steps"] = config.steps;
-  json["dtype"] = config.dtype;
-  json["threads"] = config.threads;
-  json["ops"] = config.ops;
+  json["dtype"] = config.machine.dtype;
+  json["threads"] = config.machine.threads;
+  json["ops"] = config.machine.ops;
   json["tp"] = config.layout.tp;
   json["dp"] = config.layout.dp;
   json["sequence_parallel"] = config.layout.sequence_parallel;
@@ -265,7 +260,7 @@ nlohmann::ordered_json Report(const BenchmarkConfig& config, const ModelConfig& 
   json["peak_rss_bytes"] = m.peak_rss_bytes;
   if (!m.one_rank_seconds.empty()) {
     const double alone = Median(m.one_rank_seconds);
-    json["one_rank"] = {{"threads", config.threads * config.layout.num_ranks()},
+    json["one_rank"] = {{"threads", config.machine.threads * config.layout.num_ranks()},
                         {"seconds_per_step", alone},
                         {"ratio", alone / seconds}};
   }
@@ -340,9 +335,6 @@ absl::Status Benchmark(int argc, char** argv) {
     std::cout << help;
     return FlushStdout();
   }
-  if (config.dtype == "bf16") {
-    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
-  }
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, config.seq_len));
@@ -350,7 +342,7 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(CheckLayout(config.layout, model, config.seq_len));
   if (config.global_batch == 0) config.global_batch = config.micro_batch * config.layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(config.layout, config.micro_batch, config.global_batch));
-  config.threads = ThreadsPerRank(config.layout, config.threads);
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
   if (config.against_one_rank && config.layout.comm != "threads") {
     // Waiting processes would keep the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads");

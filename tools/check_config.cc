@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "tools/machine.h"
 #include "tools/options.h"
 
 namespace strake {
@@ -76,13 +77,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   options->Group("Run");
   options->Add("seed", &c->seed, "of weights, tokens and the inputs of single ops",
                Range::Between(0, 1e15));
-  options->Add("device", &c->device, "whose implementations are checked", {"cpu"});
-  options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
-               {"fp32", "bf16"});
-  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
-               Range::Between(0, 4096));
-  options->Add("ops", &c->ops, "what is checked: the fastest, or the Eigen definitions at fp32",
-               {"auto", "reference"});
+  AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");
@@ -119,7 +114,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
                                                    " times --seq_len=", c->seq_len,
                                                    " is more than 2^31 tokens"));
   }
-  c->threads = ThreadsPerRank(c->layout, c->threads);
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
   return CheckReportPath(c->report);
 }
 
@@ -151,9 +146,6 @@ absl::StatusOr<CheckCommand> ParseCheckCommand(int argc, const char* const* argv
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   command.show_help = options.help_requested();
   if (command.show_help) return command;
-  if (config->dtype == "bf16") {
-    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
-  }
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }

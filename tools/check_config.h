@@ -11,6 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "tools/engine_options.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 
 namespace strake {
 
@@ -23,10 +24,7 @@ struct CheckConfig {
   int64_t micro_batch = 2;
   int64_t global_batch = 0;
   int64_t seed = 1;
-  std::string device = "cpu";
-  std::string dtype = "fp32";
-  int64_t threads = 0;
-  std::string ops = "auto";
+  MachineConfig machine;
   LayoutConfig layout;
   std::string report;
 };

@@ -49,8 +49,9 @@ void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progr
       "%s, %s ops, %d threads per rank, on the %s; memory %s",
       c.init_from.empty() ? c.model : c.init_from, FormatCount(NumParameters(command.model)),
       c.global_batch, c.seq_len, c.micro_batch, c.layout.tp, c.layout.dp,
-      c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero, c.dtype, c.ops,
-      c.threads, c.device, FormatBytes(static_cast<double>(plan.peak_bytes()))));
+      c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero, c.machine.dtype,
+      c.machine.ops, c.machine.threads, c.machine.device,
+      FormatBytes(static_cast<double>(plan.peak_bytes()))));
 }
 
 // The step by definition, which is what takes long.

@@ -6,8 +6,10 @@
 
 #include "core/base/dtype.h"
 #include "core/device/context.h"
+#include "core/tensor/tensor.h"
 #include "models/model_config.h"
 #include "parallel/data/gradient_reducer.h"
+#include "tools/machine.h"
 
 namespace strake {
 
@@ -17,20 +19,27 @@ struct EngineOptions {
   int64_t micro_batch = 0;  // sequences per pass and data-parallel rank, at most
   int num_threads = 1;      // per rank
   OpSet op_set = OpSet::kAuto;
-  DType dtype = DType::kF32;  // f64 with the reference ops alone
+  DType dtype = DType::kF32;  // f64 with the reference ops alone; bf16 on a GPU alone
+  Device device = Device::kCpu;
+  int cuda_device = 0;
+  bool cuda_graph = false;  // record the step, where all groups can be recorded
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
 };
 
 // What a program's options ask of its ranks' engines. A Config has the flags' values under their
-// names: seq_len, micro_batch, threads, ops, and layout (tools/layout.h).
+// names: seq_len, micro_batch, machine (tools/machine.h) and layout (tools/layout.h).
 template <typename Config>
 EngineOptions EngineOptionsOf(const Config& config, const ModelConfig& model) {
   return {.model = model,
           .seq_len = config.seq_len,
           .micro_batch = config.micro_batch,
-          .num_threads = static_cast<int>(config.threads),
-          .op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto,
+          .num_threads = static_cast<int>(config.machine.threads),
+          .op_set = config.machine.op_set(),
+          .dtype = config.machine.dtype_kind(),
+          .device = config.machine.device_kind(),
+          .cuda_device = CudaDeviceOf(config.layout),
+          .cuda_graph = config.machine.cuda_graph,
           .sequence_parallel = config.layout.sequence_parallel,
           .gradients = {.zero = static_cast<int>(config.layout.zero)}};
 }

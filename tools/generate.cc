@@ -21,6 +21,7 @@
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/memory_plan.h"
 #include "tools/options.h"
 #include "tools/program.h"
@@ -38,8 +39,7 @@ struct GenerateConfig {
   std::string prompt_tokens;
   int64_t max_tokens = 500;
   int64_t seed = 1;
-  int64_t threads = 0;
-  std::string ops = "auto";
+  MachineConfig machine;
   LayoutConfig layout;
   SamplingOptions sampling = {.temperature = 0.8};
 };
@@ -62,10 +62,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("top_p", &c->sampling.top_p,
                "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
   options->Add("seed", &c->seed, "of the draws", Range::Between(0, 1e15));
-  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
-               Range::Between(0, 4096));
-  options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
-               {"auto", "reference"});
+  AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
 }
 
@@ -152,15 +149,15 @@ class Printer {
 absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& model_config,
                             const std::string& directory, absl::Span<const int32_t> prompt,
                             const Mesh& mesh) {
-  ThreadTeam team(ThreadsPerRank(config.layout, config.threads));
+  ThreadTeam team(ThreadsPerRank(config.layout, config.machine.threads));
   ParameterArena parameters;
-  const Transformer model(model_config,
-                          GenerationWindow(model_config, prompt.size() + config.max_tokens),
-                          &parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
+  Transformer model(model_config, GenerationWindow(model_config, prompt.size() + config.max_tokens),
+                    &parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
+  STRAKE_RETURN_IF_ERROR(model.PlaceTables());
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, parameters));
 
-  const OpSet op_set = config.ops == "reference" ? OpSet::kReference : OpSet::kAuto;
+  const OpSet op_set = config.machine.ops == "reference" ? OpSet::kReference : OpSet::kAuto;
   ActivationArena plan = ActivationArena::DryRun();
   const size_t bytes = GenerationBytes(Context(&team, &plan, op_set), model,
                                        static_cast<int64_t>(prompt.size()), config.max_tokens);

@@ -59,12 +59,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("clip_norm", &c->clip_norm, "largest global gradient norm; 0: no clipping", rate);
   options->Group("Run");
   options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
-  options->Add("dtype", &c->dtype, "of weights and activations; bf16 is not implemented yet",
-               {"fp32", "bf16"});
-  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
-               Range::Between(0, 4096));
-  options->Add("ops", &c->ops, "implementations: the fastest, or the Eigen definitions",
-               {"auto", "reference"});
+  AddMachineOptions(&c->machine, options);
+  AddCudaGraphOption(&c->machine, options);
   options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
   options->Add("resume", &c->resume,
                "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
@@ -141,7 +137,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
     return absl::InvalidArgumentError(
         absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
   }
-  c->threads = ThreadsPerRank(c->layout, c->threads);
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
   return absl::OkStatus();
 }
 
@@ -167,9 +163,6 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
     STRAKE_RETURN_IF_ERROR(options.ParseJson(*text, config_path));
   }
   TrainConfig* config = &command.config;
-  if (config->dtype == "bf16") {
-    return absl::UnimplementedError("--dtype=bf16 is not implemented yet; use --dtype=fp32");
-  }
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }

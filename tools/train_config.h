@@ -12,6 +12,7 @@
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/options.h"
 
 namespace strake {
@@ -39,9 +40,7 @@ struct TrainConfig {
 
   int64_t seed = 1;
   bool shuffle = true;
-  std::string dtype = "fp32";
-  int64_t threads = 0;
-  std::string ops = "auto";
+  MachineConfig machine;
   LayoutConfig layout;
 
   int64_t eval_every = 500;

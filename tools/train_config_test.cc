@@ -34,7 +34,7 @@ TEST(TrainConfigTest, DefaultsAreResolved) {
   const TrainConfig c = ConfigOf({});
   EXPECT_EQ(c.model, "llama-tiny");
   EXPECT_EQ(c.global_batch, c.micro_batch);
-  EXPECT_GE(c.threads, 1);
+  EXPECT_GE(c.machine.threads, 1);
   EXPECT_EQ(c.out, "runs/llama-tiny");
   EXPECT_EQ(c.keep_last, 3);
   EXPECT_EQ(c.eval_batches, -1);
@@ -115,10 +115,10 @@ TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
 }
 
 TEST(TrainConfigTest, ThreadsAreDividedOverTheRanks) {
-  const int64_t all = ConfigOf({}).threads;
-  EXPECT_EQ(ConfigOf({"--dp=2"}).threads, std::max<int64_t>(1, all / 2));
-  EXPECT_EQ(ConfigOf({"--tp=4", "--dp=200"}).threads, std::max<int64_t>(1, all / 800));
-  EXPECT_EQ(ConfigOf({"--tp=4", "--threads=3"}).threads, 3);
+  const int64_t all = ConfigOf({}).machine.threads;
+  EXPECT_EQ(ConfigOf({"--dp=2"}).machine.threads, std::max<int64_t>(1, all / 2));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--dp=200"}).machine.threads, std::max<int64_t>(1, all / 800));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--threads=3"}).machine.threads, 3);
 }
 
 TEST(TrainConfigTest, LayoutsThatDoNotFitNameBothValuesAndWhatWould) {
@@ -160,7 +160,7 @@ TEST(TrainConfigTest, ContradictionsNameBothValues) {
   EXPECT_THAT(ErrorOf({"--micro_batch=100000", "--seq_len=100000"}), HasSubstr("2^31 tokens"));
   EXPECT_THAT(ErrorOf({"--model=gpt2-124m", "--seq_len=1025"}),
               AllOf(HasSubstr("--seq_len=1025"), HasSubstr("1024 positions")));
-  EXPECT_THAT(ErrorOf({"--dtype=bf16"}), HasSubstr("--dtype=bf16 is not implemented yet"));
+  EXPECT_THAT(ErrorOf({"--dtype=bf16"}), HasSubstr("--dtype=bf16 is not implemented on the CPU yet"));
   EXPECT_THAT(ErrorOf({"--config=/no/such"}), HasSubstr("--config=/no/such: cannot be read"));
   EXPECT_THAT(ErrorOf({"--model=gpt5"}), HasSubstr("\"gpt5\""));
 }

@@ -16,6 +16,7 @@
 #include "tools/durable_file.h"
 #include "tools/engine_options.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/mesh_wide.h"
 #include "tools/run_start.h"
 #include "tools/stop_signal.h"
@@ -33,16 +34,6 @@ std::string LayoutText(const LayoutConfig& layout) {
   return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
                       layout.comm, ")", layout.sequence_parallel ? ", sequence parallel" : "",
                       layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
-}
-
-// "CPU, 4 threads on 2 cores, fp32".
-std::string MachineText(const TrainConfig& config) {
-  const int num_local_ranks = NumLocalRanks(config.layout);
-  const int64_t num_threads = config.threads * num_local_ranks;
-  return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",
-                      NumUsableCores(), " cores",
-                      num_local_ranks < config.layout.num_ranks() ? " of the first machine" : "",
-                      ", ", config.dtype, config.ops == "auto" ? "" : ", reference ops");
 }
 
 // What makes a run this run; see RunRecord.
@@ -111,8 +102,7 @@ RunRecord Trainer::Record() const { return {step_, samples_, identity_, ToJson(c
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   if (!checkpoint.empty()) return LoadCheckpoint(checkpoint, *engine_);
   if (!config_.init_from.empty()) return LoadWeights(config_.init_from, engine_->parameters());
-  InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
-  return absl::OkStatus();
+  return InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
 }
 
 absl::Status Trainer::OpenRun() {
@@ -170,7 +160,7 @@ void Trainer::PrintHeader() const {
                    absl::StrFormat("%.2f", double(config_.steps) * config_.global_batch /
                                                data_->train_loader().num_samples()),
                    " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
-  PrintHeaderLine("machine", MachineText(config_));
+  PrintHeaderLine("machine", MachineText(config_.machine, config_.layout));
 }
 
 // Of this rank's micro-batches of the step; returns the sum of their losses.

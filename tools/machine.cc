@@ -1,0 +1,87 @@
+#include "tools/machine.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/cuda/cuda_runtime.h"
+
+namespace strake {
+namespace {
+
+absl::Status CheckGpus(const LayoutConfig& layout) {
+  STRAKE_ASSIGN_OR_RETURN(const int num_gpus, CudaDeviceCount());
+  const int num_local_ranks = NumLocalRanks(layout);
+  if (layout.comm == "mpi") {
+    return absl::InvalidArgumentError(
+        "--comm=mpi connects CPUs; with --device=cuda give --comm=nccl, which mpirun starts too");
+  }
+  if (layout.comm == "threads" || num_local_ranks <= num_gpus) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--tp=", layout.tp, " times --dp=", layout.dp, " put ", num_local_ranks,
+      " ranks on this machine, which has ", num_gpus, num_gpus == 1 ? " GPU" : " GPUs",
+      "; --comm=nccl needs one for each rank: start fewer processes on it, or give --comm=threads, "
+      "whose ranks share a GPU"));
+}
+
+}  // namespace
+
+void AddMachineOptions(MachineConfig* c, OptionSet* options) {
+  options->Add("device", &c->device, "what computes: cpu, or cuda, for builds with --config=cuda",
+               {"cpu", "cuda"});
+  options->Add("dtype", &c->dtype,
+               "of weights and activations; bf16 keeps sums, gradients and the optimizer's weights "
+               "in fp32, and needs --device=cuda",
+               {"fp32", "bf16"});
+  options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
+               Range::Between(0, 4096));
+  options->Add("ops", &c->ops, "implementations on the CPU: the fastest, or the Eigen definitions",
+               {"auto", "reference"});
+}
+
+void AddCudaGraphOption(MachineConfig* c, OptionSet* options) {
+  options->Add("cuda_graph", &c->cuda_graph,
+               "with --device=cuda, record a step once and launch it as a whole; not with "
+               "--comm=threads and several ranks");
+}
+
+absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* c) {
+  c->threads = ThreadsPerRank(layout, c->threads);
+  if (c->device == "cuda") {
+    if (c->ops == "reference") {
+      return absl::InvalidArgumentError("--ops=reference runs on the CPU: give --device=cpu");
+    }
+    return CheckGpus(layout);
+  }
+  if (layout.comm == "nccl") {
+    return absl::InvalidArgumentError(
+        "--comm=nccl connects GPUs: give --device=cuda, or --comm=mpi");
+  }
+  if (c->dtype == "bf16") {
+    return absl::UnimplementedError(
+        "--dtype=bf16 is not implemented on the CPU yet; use --dtype=fp32 or --device=cuda");
+  }
+  return absl::OkStatus();
+}
+
+int CudaDeviceOf(const LayoutConfig& layout) {
+  (void)layout;
+  return 0;
+}
+
+std::string MachineText(const MachineConfig& c, const LayoutConfig& layout) {
+  const int num_local_ranks = NumLocalRanks(layout);
+  if (c.device == "cuda") {
+    const auto gpu = DescribeCudaDevice(CudaDeviceOf(layout));
+    const bool shared = layout.comm == "threads" && num_local_ranks > 1;
+    return absl::StrCat(gpu.ok() ? gpu->name : "GPU",
+                        shared ? absl::StrCat(", shared by ", num_local_ranks, " ranks") : "", ", ",
+                        c.dtype);
+  }
+  const int64_t num_threads = c.threads * num_local_ranks;
+  return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",
+                      NumUsableCores(), " cores",
+                      num_local_ranks < layout.num_ranks() ? " of the first machine" : "", ", ",
+                      c.dtype, c.ops == "auto" ? "" : ", reference ops");
+}
+
+}  // namespace strake
