@@ -1,5 +1,7 @@
 #include "core/nn/norm.h"
 
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/testing/complex_step.h"
@@ -11,6 +13,7 @@ namespace strake {
 namespace {
 
 using testing::ComplexStepGradient;
+using testing::CopyConvert;
 using testing::FillConstant;
 using testing::FillNormal;
 using testing::MaxAbs;
@@ -19,10 +22,11 @@ using testing::TestContext;
 using testing::TestTensor;
 using testing::WeightedSum;
 
-class NormTest : public ::testing::TestWithParam<bool> {};
+// LayerNorm or RMSNorm, with a residual or without.
+class NormTest : public ::testing::TestWithParam<std::tuple<bool, bool>> {};
 
 TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
-  const bool layer_norm = GetParam();
+  const auto [layer_norm, with_residual] = GetParam();
   ParameterArena arena;
   const Parameter* weight = arena.Add({{"weight", 6}}, {6}, false);
   const Parameter* bias = layer_norm ? arena.Add({{"bias", 6}}, {6}, false) : nullptr;
@@ -34,17 +38,23 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   TestContext ctx;
   std::vector<const Parameter*> ready;
   ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
-  TestTensor x(DType::kC128, {4, 6}), dy(DType::kC128, {4, 6}), dx(DType::kC128, {4, 6});
+  TestTensor x(DType::kC128, {4, 6}), dy(DType::kC128, {4, 6}), dx(DType::kC128, {4, 6}),
+      branch(DType::kC128, {4, 6}), stream(DType::kC128, {4, 6});
   FillNormal(x, 3);
+  FillNormal(stream, 5);
+  const Tensor residual = with_residual ? stream.tensor() : Tensor();
   FillNormal(dy, 4);
   FillConstant(dx, 7);
   const auto loss = [&] {
     const ActivationScope scope(ctx.context().arena());
     NormSaved saved;
-    return WeightedSum(*norm.Forward(ctx, x, /*residual=*/{}, &saved), dy);
+    CopyConvert(x, branch);  // which becomes the sum
+    return WeightedSum(*norm.Forward(ctx, branch, residual, &saved), dy);
   };
   NormSaved saved;
-  ASSERT_TRUE(norm.Forward(ctx, x, /*residual=*/{}, &saved).ok());
+  CopyConvert(x, branch);
+  ASSERT_TRUE(norm.Forward(ctx, branch, residual, &saved).ok());
+  EXPECT_EQ(saved.x.raw(), branch->raw());
   ASSERT_TRUE(norm.Backward(ctx, dy, saved, /*accumulate_dx=*/true, dx).ok());
   EXPECT_EQ(ready.size(), layer_norm ? 2u : 1u);
 
@@ -52,6 +62,11 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   ComplexStepGradient(x, loss, expected);
   for (int i = 0; i < 24; ++i) expected->data<double>()[i] += 7;  // += was asked for
   EXPECT_LT(RelativeError(dx, expected), 1e-14);
+  if (with_residual) {
+    ComplexStepGradient(residual, loss, expected);
+    for (int i = 0; i < 24; ++i) expected->data<double>()[i] += 7;
+    EXPECT_LT(RelativeError(dx, expected), 1e-14);
+  }
   for (const Parameter* parameter : ready) {
     TestTensor gradient(DType::kF64, {6});
     ComplexStepGradient(parameter->value, loss, gradient);
@@ -60,8 +75,11 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, NormTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "LayerNorm" : "RmsNorm"; });
+INSTANTIATE_TEST_SUITE_P(Kinds, NormTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) ? "LayerNorm" : "RmsNorm") +
+                                  (std::get<1>(info.param) ? "OfSum" : "");
+                         });
 
 }  // namespace
 }  // namespace strake

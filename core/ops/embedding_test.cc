@@ -177,6 +177,19 @@ TEST(EmbeddingTest, TokensOutsideTheVocabularyAreNamedByEverySliceAndNothingIsWr
   }
 }
 
+TEST(EmbeddingTest, TokensAreChecked) {
+  TestTensor tokens(DType::kI32, {4}), none(DType::kI32, {0});
+  FillTokens(tokens, 1, kVocabSize);
+  EXPECT_TRUE(CheckTokens(none, kVocabSize).ok());
+  EXPECT_TRUE(CheckTokens(tokens, kVocabSize).ok());
+  tokens->data<int32_t>()[3] = kVocabSize;
+  EXPECT_EQ(CheckTokens(tokens, kVocabSize).message(),
+            "[embedding] token 3 of 4 is 11, outside the vocabulary's [0, 11)");
+  EXPECT_TRUE(CheckTokens(tokens, kVocabSize + 1).ok());
+  tokens->data<int32_t>()[0] = -1;
+  EXPECT_EQ(CheckTokens(tokens, kVocabSize + 1).code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(EmbeddingDeathTest, WrongShapesAndSlicesAreNamed) {
   const TestContext ctx;
   Tables t(DType::kF32, 8);

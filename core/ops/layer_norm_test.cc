@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/ops/residual_add.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -168,6 +169,29 @@ TEST(LayerNormTest, NonFiniteInputsShow) {
   }
 }
 
+TEST(LayerNormTest, TheResidualIsAddedFirst) {
+  const TestContext ctx;
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kC128}) {
+    Gradients g(dtype, 33, 100);
+    TestTensor x(dtype, {33, 100}), residual(dtype, {33, 100}), y(dtype, {33, 100}),
+        mean(dtype, {33}), rstd(dtype, {33});
+    FillNormal(x, 5);
+    FillNormal(residual, 6);
+    // Of the sum: g.x.
+    ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
+    ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, kEps, {}, g.y, g.mean, g.rstd).ok());
+    ASSERT_TRUE(LayerNormForward(ctx, x, residual, g.w, g.b, kEps, g.dx, y, mean, rstd).ok());
+    EXPECT_TRUE(SameBits(g.dx, g.x));
+    EXPECT_TRUE(SameBits(y, g.y));
+    EXPECT_TRUE(SameBits(mean, g.mean));
+    EXPECT_TRUE(SameBits(rstd, g.rstd));
+    // In place: the sum where the residual was, y where x was.
+    ASSERT_TRUE(LayerNormForward(ctx, x, residual, g.w, g.b, kEps, residual, x, mean, rstd).ok());
+    EXPECT_TRUE(SameBits(residual, g.x));
+    EXPECT_TRUE(SameBits(x, g.y));
+  }
+}
+
 TEST(LayerNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   Gradients g(DType::kF32, 2, 4);
@@ -177,6 +201,8 @@ TEST(LayerNormDeathTest, WrongShapesAreNamed) {
   EXPECT_DEATH(
       (void)LayerNormBackward(ctx, g.dy, g.x, g.w, g.mean, g.rstd, false, g.dx, bias, g.db),
       "\\[layer_norm\\] parameter f32\\[4\\], its gradient f32\\[3\\]");
+  EXPECT_DEATH((void)LayerNormForward(ctx, g.x, g.x, g.w, g.b, kEps, {}, g.y, g.mean, g.rstd),
+               "residual f32\\[2, 4\\], sum undefined");
 }
 
 }  // namespace

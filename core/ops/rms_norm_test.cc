@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/ops/residual_add.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -117,12 +118,38 @@ TEST(RmsNormTest, TheSameBitsWithAnyNumberOfThreads) {
   EXPECT_TRUE(SameBits(one.dw, three.dw));
 }
 
+TEST(RmsNormTest, TheResidualIsAddedFirst) {
+  const TestContext ctx;
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kC128}) {
+    Gradients g(dtype, 33, 100);
+    TestTensor x(dtype, {33, 100}), residual(dtype, {33, 100}), y(dtype, {33, 100}),
+        rstd(dtype, {33});
+    FillNormal(x, 4);
+    FillNormal(residual, 5);
+    // Of the sum: g.x.
+    ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, {}, g.y, g.rstd).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, g.dx, y, rstd).ok());
+    EXPECT_TRUE(SameBits(g.dx, g.x));
+    EXPECT_TRUE(SameBits(y, g.y));
+    EXPECT_TRUE(SameBits(rstd, g.rstd));
+    // In place: the sum where x was, y where the residual was.
+    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, x, residual, rstd).ok());
+    EXPECT_TRUE(SameBits(x, g.x));
+    EXPECT_TRUE(SameBits(residual, g.y));
+  }
+}
+
 TEST(RmsNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   TestTensor x(DType::kF32, {2, 4}), w(DType::kF32, {3}), y(DType::kF32, {2, 4}),
       rstd(DType::kF32, {2});
   EXPECT_DEATH((void)RmsNormForward(ctx, x, {}, w, kEps, {}, y, rstd),
                "\\[rms_norm\\] x f32\\[2, 4\\].*weight f32\\[3\\]");
+  TestTensor c(DType::kF32, {4});
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, x, c, kEps, {}, y, rstd),
+               "residual f32\\[2, 4\\], sum undefined");
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, c, c, kEps, x, y, rstd), "residual f32\\[4\\]");
 }
 
 }  // namespace

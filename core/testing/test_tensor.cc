@@ -150,7 +150,7 @@ double UnitRoundoff(DType dtype) {
     case DType::kF32:
       return 0x1p-24;
     case DType::kBf16:
-      return 0x1p-9;
+      return 0x1p-8;
     default:
       return 0x1p-53;
   }

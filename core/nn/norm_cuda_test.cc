@@ -1,0 +1,60 @@
+// Norm on a GPU.
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/nn/norm.h"
+#include "core/ops/copy.h"
+#include "core/testing/cuda_parity.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::CudaOperand;
+using testing::ExpectCudaFollowsF64;
+using testing::F32SumTolerance;
+using testing::UnitRoundoff;
+
+// A dtype, and whether it is a LayerNorm.
+class NormCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {};
+
+// The sum of x and the residual is rounded, which the norm, and its gradients, take over: for an
+// element of it, and for the statistics; then they are rounded themselves.
+TEST_P(NormCudaTest, ForwardAndBackward) {
+  const auto [dtype, layer_norm] = GetParam();
+  const int64_t n = 5, c = 64;
+  const double rounding = 3 * UnitRoundoff(dtype);
+  const CudaOperand in{{n, c}, dtype}, row{{c}, dtype};
+  const CudaOperand out{{n, c}, dtype, F32SumTolerance(c) + rounding};
+  const CudaOperand gradient{{c}, DType::kF32, F32SumTolerance(n) + rounding};
+  const auto op = [&](const Context& ctx, const std::vector<Tensor>& t) -> absl::Status {
+    Parameter weight, bias;
+    weight.value = t[0];
+    weight.grad = t[1];
+    bias.value = t[2];
+    bias.grad = t[3];
+    const Norm norm(&weight, layer_norm ? &bias : nullptr, 1e-2);
+    NormSaved saved;
+    const ActivationScope scope(ctx.arena());
+    STRAKE_ASSIGN_OR_RETURN(const Tensor y, norm.Forward(ctx, t[4], t[5], &saved));
+    STRAKE_RETURN_IF_ERROR(Copy(ctx, y, t[6]));
+    return norm.Backward(ctx, t[7], saved, /*accumulate_dx=*/false, t[8]);
+  };
+  CudaOperand dbias = gradient;
+  if (!layer_norm) dbias.tolerance = 0;
+  ExpectCudaFollowsF64({row, gradient, row, dbias, out, in, out, in, out}, op);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, NormCudaTest,
+                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBf16),
+                                            ::testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(DTypeName(std::get<0>(info.param))) +
+                                  (std::get<1>(info.param) ? "LayerNorm" : "RmsNorm");
+                         });
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,102 @@
+// The ops on elements on a GPU, as the ops that choose it: GELU, SwiGLU, bias, residual, RoPE.
+#include <cstdint>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/bias_add.h"
+#include "core/ops/gelu.h"
+#include "core/ops/residual_add.h"
+#include "core/ops/rope.h"
+#include "core/ops/swiglu.h"
+#include "core/testing/cuda_parity.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::CudaOperand;
+using testing::ExpectCudaFollowsF64;
+using testing::F32SumTolerance;
+using testing::UnitRoundoff;
+using Tensors = std::vector<Tensor>;
+
+constexpr std::pair<int64_t, int64_t> kSizes[] = {{5, 64}, {3, 7}, {0, 8}};  // rows, columns
+
+class ElementwiseCudaTest : public ::testing::TestWithParam<DType> {
+ protected:
+  CudaOperand In(const Shape& shape) const { return {shape, GetParam()}; }
+  // Computed in f32 with so many roundings.
+  CudaOperand Out(const Shape& shape, int num_roundings) const {
+    return {shape, GetParam(), num_roundings * 0x1p-24 + UnitRoundoff(GetParam())};
+  }
+};
+
+// GELU's slope has terms that all but cancel.
+TEST_P(ElementwiseCudaTest, Gelu) {
+  for (const auto& [n, c] : kSizes) {
+    const Shape shape = {n, c};
+    ExpectCudaFollowsF64({In(shape), Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
+      return GeluForward(ctx, t[0], t[1]);
+    });
+    ExpectCudaFollowsF64(
+        {In(shape), In(shape), Out(shape, 25)},
+        [](const Context& ctx, const Tensors& t) { return GeluBackward(ctx, t[0], t[1], t[2]); });
+    ExpectCudaFollowsF64({In(shape), Out(shape, 25)}, [](const Context& ctx, const Tensors& t) {
+      return GeluBackward(ctx, t[0], t[1], t[1]);
+    });
+  }
+}
+
+TEST_P(ElementwiseCudaTest, Swiglu) {
+  for (const auto& [n, c] : kSizes) {
+    const Shape half = {n, c}, whole = {n, 2 * c};
+    ExpectCudaFollowsF64({In(whole), Out(half, 8)}, [](const Context& ctx, const Tensors& t) {
+      return SwigluForward(ctx, t[0], t[1]);
+    });
+    ExpectCudaFollowsF64(
+        {In(half), In(whole), Out(whole, 12)},
+        [](const Context& ctx, const Tensors& t) { return SwigluBackward(ctx, t[0], t[1], t[2]); });
+  }
+}
+
+TEST_P(ElementwiseCudaTest, BiasAdd) {
+  for (const auto& [n, c] : kSizes) {
+    const Shape shape = {n, c};
+    ExpectCudaFollowsF64(
+        {In(shape), In({c}), Out(shape, 1)},
+        [](const Context& ctx, const Tensors& t) { return BiasAddForward(ctx, t[0], t[1], t[2]); });
+    ExpectCudaFollowsF64(
+        {In(shape), {{c}, DType::kF32, F32SumTolerance(n)}},
+        [](const Context& ctx, const Tensors& t) { return BiasAddBackward(ctx, t[0], t[1]); });
+  }
+}
+
+TEST_P(ElementwiseCudaTest, ResidualAdd) {
+  for (const auto& [n, c] : kSizes) {
+    const Shape shape = {n, c};
+    ExpectCudaFollowsF64({In(shape), Out(shape, 1)}, [](const Context& ctx, const Tensors& t) {
+      return ResidualAddForward(ctx, t[1], t[0], t[1]);
+    });
+  }
+}
+
+// Two heads of five that lie beside each other in a row.
+TEST_P(ElementwiseCudaTest, Rope) {
+  for (const auto& [head_dim, num_tokens] :
+       {std::pair<int64_t, int64_t>{32, 12}, {6, 12}, {8, 0}}) {
+    const CudaOperand table = {{9, head_dim}, DType::kF64}, x = Out({num_tokens, 5 * head_dim}, 8);
+    ExpectCudaFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
+      return RopeForward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, /*position_offset=*/3, t[1]);
+    });
+    ExpectCudaFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
+      return RopeBackward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, t[1]);
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, ElementwiseCudaTest, ::testing::Values(DType::kF32, DType::kBf16),
+                         [](const auto& info) { return DTypeName(info.param); });
+
+}  // namespace
+}  // namespace strake
