@@ -2,7 +2,8 @@
 #include <cmath>
 #include <vector>
 
-#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
@@ -11,6 +12,7 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "optim/grad_clip.h"
+#include "parallel/mesh/run_on_threads.h"
 
 namespace strake {
 namespace {
@@ -82,6 +84,30 @@ TEST(GradClipCudaTest, NormalNumbersDifferByTheOrderOfTheSum) {
   const Clips clips(parameters, {0, n}, grads, 1);
   // Squares of f32 are exact in f64; a sum of n positive terms errs by n roundings at most.
   EXPECT_LE(testing::RelativeError(clips.gpu.ToHost(), clips.cpu), n * 0x1p-53);
+}
+
+// Two ranks that share the GPU and own the halves of the gradients.
+TEST(GradClipCudaTest, SumsOverRanks) {
+  constexpr int64_t kSize = 128;
+  ParameterArena parameters;
+  parameters.Add({{.name = "w", .columns = kSize}}, {kSize}, true);
+  TestTensor grads(DType::kF32, {kSize}), expected(DType::kF64, {2});
+  FillSmallIntegers(grads, 1);
+  const TestContext cpu;
+  ASSERT_TRUE(ClipGradNorm(cpu, parameters, {0, kSize}, grads, 1, {}, expected).ok());
+  const absl::Status status =
+      RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 1}, {}, [&](const Mesh& mesh) -> absl::Status {
+        const CudaTestContext gpu;
+        const Context& ctx = gpu;
+        mesh.BindCudaStream(ctx.cuda_stream());
+        const ShardRange half = {mesh.rank() * kSize / 2, (mesh.rank() + 1) * kSize / 2};
+        const CudaTestTensor own(grads->Rows(half.begin, half.end)), clip(DType::kF64, {2});
+        Communicator* const groups[] = {&mesh.communicator(MeshAxis::kDp)};
+        STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, half, own, 1, groups, clip));
+        EXPECT_TRUE(SameBits(clip.ToHost(), expected)) << "rank " << mesh.rank();
+        return SynchronizeCudaStream(ctx.cuda_stream());
+      });
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 TEST(GradClipCudaTest, NonFiniteNorms) {
