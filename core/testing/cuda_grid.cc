@@ -41,19 +41,28 @@ std::vector<std::unique_ptr<Fiber>>& CudaGrid::Fibers() {
   return fibers;
 }
 
+// Kept, too: what blocks of other grids left there counts as never written.
+CudaSharedMemory& CudaGrid::DynamicShared() {
+  thread_local CudaSharedMemory memory(0, CudaPlace{nullptr, 0});
+  return memory;
+}
+
 CudaGrid::CudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 block,
                    size_t dynamic_shared_bytes, const std::function<void()>& body,
                    std::mt19937_64* random)
     : kernel_(kernel),
       body_(body),
       dynamic_shared_bytes_(dynamic_shared_bytes),
-      dynamic_shared_(dynamic_shared_bytes, CudaPlace{nullptr, 0}),
+      dynamic_shared_(DynamicShared()),
       threads_(Count(block)),
       warps_((threads_.size() + kWarp - 1) / kWarp),
+      fibers_(Fibers()),
       random_(random) {
   cuda_builtins.grid_dim = grid;
   cuda_builtins.block_dim = block;
-  while (Fibers().size() < threads_.size()) Fibers().push_back(std::make_unique<Fiber>(RunThreads));
+  dynamic_shared_.Resize(dynamic_shared_bytes);
+  for (int t = 0; t < threads_.size(); ++t) threads_[t].index = Unflatten(t, block);
+  while (fibers_.size() < threads_.size()) fibers_.push_back(std::make_unique<Fiber>(RunThreads));
 }
 
 std::string CudaGrid::Run() {
@@ -63,7 +72,7 @@ std::string CudaGrid::Run() {
   running = this;
   for (size_t i = 0; i < blocks.size() && fault_.empty(); ++i) RunBlock(blocks[i]);
   running = nullptr;
-  if (!fault_.empty()) Fibers().clear();  // they stand in the middle of threads
+  if (!fault_.empty()) fibers_.clear();  // they stand in the middle of threads
   return fault_;
 }
 
@@ -78,8 +87,8 @@ void CudaGrid::RunBlock(int64_t block) {
     MakeReady(t);
   }
   current_ = TakeReady();
-  cuda_builtins.thread_idx = Unflatten(current_, cuda_builtins.block_dim);
-  Fiber::Switch(host_, *Fibers()[current_]);
+  cuda_builtins.thread_idx = threads_[current_].index;
+  Fiber::Switch(host_, *fibers_[current_]);
   if (memory_fault_) {
     fault_ = absl::StrCat("accesses ", DescribeAddress(fault_address_));
   } else if (fault_.empty() && num_exited_ < threads_.size()) {
@@ -121,15 +130,15 @@ int CudaGrid::TakeReady() {
 }
 
 void CudaGrid::SwitchTo(int thread) {
-  Fiber& from = *Fibers()[std::exchange(current_, thread)];
-  cuda_builtins.thread_idx = Unflatten(thread, cuda_builtins.block_dim);
-  Fiber::Switch(from, *Fibers()[thread]);
+  Fiber& from = *fibers_[std::exchange(current_, thread)];
+  cuda_builtins.thread_idx = threads_[thread].index;
+  Fiber::Switch(from, *fibers_[thread]);
 }
 
 // Until something makes the calling thread ready, and its turn comes.
 void CudaGrid::Leave() {
   if (ready_.empty()) {
-    Fiber::Switch(*Fibers()[current_], host_);
+    Fiber::Switch(*fibers_[current_], host_);
   } else {
     SwitchTo(TakeReady());
   }
@@ -149,7 +158,7 @@ void CudaGrid::Preempt() {
 void CudaGrid::MemoryFault(const void* address) {
   fault_address_ = address;
   memory_fault_ = true;
-  Fiber::Switch(*Fibers()[current_], host_);
+  Fiber::Switch(*fibers_[current_], host_);
   LOG(FATAL) << "a thread went on after an access of " << address;
 }
 
@@ -217,6 +226,8 @@ void CudaGrid::ReleaseWarp(int first, uint32_t mask) {
   uint64_t values[kWarp] = {};
   uint64_t ballot = 0;
   uint32_t warp_syncs = 0;
+  // Of all warp operations only this one orders memory.
+  const bool orders = absl::string_view(threads_[current_].op) == "__syncwarp";
   for (int lane = 0; lane < kWarp; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     values[lane] = threads_[first + lane].value;
@@ -231,8 +242,7 @@ void CudaGrid::ReleaseWarp(int first, uint32_t mask) {
                              ", which is not in the mask"));
     }
     thread.value = thread.source_lane == kCudaBallot ? ballot : values[thread.source_lane];
-    // Of all warp operations only this one orders memory.
-    if (absl::string_view(thread.op) == "__syncwarp") thread.time.warp_syncs = warp_syncs;
+    if (orders) thread.time.warp_syncs = warp_syncs;
     if (first + lane != current_) MakeReady(first + lane);
   }
 }
@@ -268,8 +278,7 @@ std::string CudaGrid::Waiting() const {
   std::string text;
   for (const auto& [what, count] : groups) {
     absl::StrAppend(&text, text.empty() ? "" : "; ", count.first, " of ", threads_.size(),
-                    " threads ", what, ", the first ",
-                    ToString(Unflatten(count.second, cuda_builtins.block_dim)));
+                    " threads ", what, ", the first ", ToString(threads_[count.second].index));
   }
   return text;
 }

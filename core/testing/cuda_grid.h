@@ -66,6 +66,7 @@ class CudaGrid {
 
   struct Thread {
     State state = State::kReady;
+    CudaDim3 index;
     CudaTime time;
     // What it waits in.
     const char* op = nullptr;
@@ -93,14 +94,16 @@ class CudaGrid {
   std::string Waiting() const;
 
   static std::vector<std::unique_ptr<Fiber>>& Fibers();
+  static CudaSharedMemory& DynamicShared();
 
   const std::string& kernel_;
   const std::function<void()>& body_;
   const size_t dynamic_shared_bytes_;
-  CudaSharedMemory dynamic_shared_;
+  CudaSharedMemory& dynamic_shared_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::vector<int> ready_;
+  std::vector<std::unique_ptr<Fiber>>& fibers_;
   Fiber host_;
   int current_ = 0;
   int num_exited_ = 0;

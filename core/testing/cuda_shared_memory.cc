@@ -1,5 +1,6 @@
 #include "core/testing/cuda_shared_memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -29,8 +30,13 @@ bool Ordered(const CudaTime& earlier, const CudaTime& now) {
 
 std::string ToString(CudaPlace place) { return absl::StrCat(place.file, ":", place.line); }
 
-CudaSharedMemory::CudaSharedMemory(size_t bytes, CudaPlace place)
-    : bytes_(bytes), cells_((bytes + kCellBytes - 1) / kCellBytes), place_(place) {}
+CudaSharedMemory::CudaSharedMemory(size_t bytes, CudaPlace place) : place_(place) { Resize(bytes); }
+
+void CudaSharedMemory::Resize(size_t bytes) {
+  num_bytes_ = bytes;
+  bytes_.resize(std::max(bytes_.size(), bytes));
+  cells_.resize((bytes_.size() + kCellBytes - 1) / kCellBytes);
+}
 
 void CudaSharedMemory::Read(ptrdiff_t offset, size_t bytes, void* to) {
   CudaPreempt();
@@ -53,7 +59,7 @@ void CudaSharedMemory::Write(ptrdiff_t offset, size_t bytes, const void* from) {
 }
 
 void CudaSharedMemory::CheckBounds(const char* access, ptrdiff_t offset, size_t bytes) {
-  if (offset < 0 || offset + bytes > bytes_.size()) {
+  if (offset < 0 || offset + bytes > num_bytes_) {
     CudaFault(absl::StrCat(access, " ", bytes, " bytes out of bounds at ", Where(offset)));
   }
   if (offset % bytes != 0) {
@@ -61,7 +67,7 @@ void CudaSharedMemory::CheckBounds(const char* access, ptrdiff_t offset, size_t 
   }
   if (place_.file != nullptr && block_ != CudaNow().block) {
     block_ = CudaNow().block;
-    CudaUseStaticShared(bytes_.size(), place_);
+    CudaUseStaticShared(num_bytes_, place_);
   }
 }
 
@@ -86,7 +92,7 @@ void CudaSharedMemory::CheckWrite(size_t offset, Cell& cell, const CudaTime& now
 }
 
 std::string CudaSharedMemory::Where(ptrdiff_t offset) const {
-  const std::string bytes = absl::StrCat("byte ", offset, " of the ", bytes_.size(), " bytes of ");
+  const std::string bytes = absl::StrCat("byte ", offset, " of the ", num_bytes_, " bytes of ");
   return place_.file == nullptr
              ? bytes + "dynamic shared memory"
              : absl::StrCat(bytes, "shared memory declared at ", ToString(place_));

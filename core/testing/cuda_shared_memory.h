@@ -30,6 +30,8 @@ class CudaSharedMemory {
   // `place`: of the declaration; a null file for the dynamic shared memory of a launch.
   CudaSharedMemory(size_t bytes, CudaPlace place);
 
+  void Resize(size_t bytes);
+
   // Any fault ends the calling thread.
   void Read(ptrdiff_t offset, size_t bytes, void* to);
   void Write(ptrdiff_t offset, size_t bytes, const void* from);
@@ -43,8 +45,9 @@ class CudaSharedMemory {
   void CheckWrite(size_t offset, Cell& cell, const CudaTime& now);
   std::string Where(ptrdiff_t offset) const;
 
-  std::vector<unsigned char> bytes_;
-  std::vector<Cell> cells_;  // one per kCellBytes
+  size_t num_bytes_ = 0;
+  std::vector<unsigned char> bytes_;  // this and the next are never made smaller
+  std::vector<Cell> cells_;           // one per kCellBytes
   CudaPlace place_;
   uint64_t block_ = 0;  // the last that used it
 };
