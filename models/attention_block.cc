@@ -5,7 +5,6 @@
 
 #include "core/base/status_macros.h"
 #include "core/ops/cached_attention.h"
-#include "core/ops/residual_add.h"
 #include "core/ops/rope.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
@@ -68,11 +67,12 @@ AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) con
   return {num_tokens / seq_len, seq_len, num_heads_, num_kv_heads_, head_dim_};
 }
 
-absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor& x, int64_t seq_len,
-                                               int64_t position_offset, const Tensor& rope_table,
-                                               NormSaved* norm_saved,
+absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const ResidualStream& stream,
+                                               int64_t seq_len, int64_t position_offset,
+                                               const Tensor& rope_table, NormSaved* norm_saved,
                                                LinearSaved* qkv_saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, /*residual=*/{}, norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, stream.x, stream.residual, norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, qkv_saved));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(
@@ -81,22 +81,23 @@ absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor&
   return qkv;
 }
 
-absl::StatusOr<Tensor> AttentionBlock::Forward(const Context& ctx, const Tensor& x, int64_t seq_len,
-                                               const Tensor& rope_table,
-                                               AttentionBlockSaved* saved) const {
+absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
+                                                       const ResidualStream& stream,
+                                                       int64_t seq_len, const Tensor& rope_table,
+                                                       AttentionBlockSaved* saved) const {
   ActivationArena& arena = ctx.arena();
-  STRAKE_ASSIGN_OR_RETURN(saved->qkv, Project(ctx, x, seq_len, /*position_offset=*/0, rope_table,
-                                              &saved->norm, &saved->qkv_linear));
+  STRAKE_ASSIGN_OR_RETURN(saved->qkv, Project(ctx, stream, seq_len, /*position_offset=*/0,
+                                              rope_table, &saved->norm, &saved->qkv_linear));
   const int64_t num_tokens = saved->qkv.dim(0);
+  const DType dtype = saved->qkv.dtype();
   const AttentionShape shape = ShapeFor(num_tokens, seq_len);
   saved->shape = shape;
-  saved->attention = arena.Allocate(x.dtype(), {num_tokens, num_heads_ * head_dim_});
-  saved->lse = arena.Allocate(x.dtype(), {shape.batch, num_heads_, seq_len});
+  saved->attention = arena.Allocate(dtype, {num_tokens, num_heads_ * head_dim_});
+  saved->lse = arena.Allocate(AccumulationDType(dtype), {shape.batch, num_heads_, seq_len});
   STRAKE_RETURN_IF_ERROR(
       CausalAttentionForward(ctx, saved->qkv, shape, saved->attention, saved->lse));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, saved->attention, &saved->out_linear));
-  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
-  return y;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, saved->attention, &saved->out_linear));
+  return ResidualStream{.x = o, .residual = saved->norm.x};
 }
 
 absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
@@ -119,19 +120,19 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
   return norm_.Backward(ctx, dh, saved->norm, /*accumulate_dx=*/true, dy);
 }
 
-absl::StatusOr<Tensor> AttentionBlock::ForwardCached(const Context& ctx, const Tensor& x,
-                                                     int64_t past, const Tensor& rope_table,
-                                                     Tensor k_cache, Tensor v_cache) const {
-  const int64_t num_tokens = x.dim(0);
+absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
+                                                             const ResidualStream& stream,
+                                                             int64_t past, const Tensor& rope_table,
+                                                             Tensor k_cache, Tensor v_cache) const {
+  const int64_t num_tokens = stream.x.dim(0);
   NormSaved norm_saved;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, Project(ctx, x, num_tokens, past, rope_table,
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, Project(ctx, stream, num_tokens, past, rope_table,
                                                     &norm_saved, /*qkv_saved=*/nullptr));
-  const Tensor a = ctx.arena().Allocate(x.dtype(), {num_tokens, num_heads_ * head_dim_});
+  const Tensor a = ctx.arena().Allocate(qkv.dtype(), {num_tokens, num_heads_ * head_dim_});
   STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), past,
                                                 k_cache, v_cache, a));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor y, out_.Forward(ctx, a, /*saved=*/nullptr));
-  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
-  return y;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, a, /*saved=*/nullptr));
+  return ResidualStream{.x = o, .residual = norm_saved.x};
 }
 
 }  // namespace strake

@@ -2,13 +2,14 @@
 //
 //   N = B*T tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size, D head size; this rank's H query heads and KV key/value heads
-//   norm        x [R, C]                   -> h [R, C]
+//   norm        x [R, C] += residual       -> h [R, C]                  one pass
 //   qkv         h [R, C]                   -> qkv [N, (H + 2 KV) D]      column parallel: Q, K, V
 //   rope        qkv, its first H + KV heads in place                    (Llama)
 //   attention   qkv                        -> a [N, H D]
 //   out         a [N, H D]                 -> o [R, C]                  row parallel
-//   residual    y = x + o                     [R, C]
-//   Backward    dy [R, C] becomes dx in place: the residual's gradient plus the branch's term
+//   Forward returns o with x as its residual: the next norm adds them
+//   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
+//               the branch's term
 #ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
@@ -23,6 +24,7 @@
 #include "core/ops/causal_attention.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
+#include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/row_parallel_linear.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -34,7 +36,7 @@ struct AttentionBlockSaved {
   LinearSaved qkv_linear;
   Tensor qkv;        // [N, (H + 2 KV) D], after RoPE
   Tensor attention;  // [N, H D]
-  Tensor lse;        // [B, H, T]
+  Tensor lse;        // [B, H, T], f32 for bf16
   RowParallelLinearSaved out_linear;
   AttentionShape shape;
 };
@@ -48,23 +50,24 @@ class AttentionBlock {
   // The same block with every token on each rank.
   AttentionBlock WithoutSequenceParallelism() const;
 
-  // rope_table [P, D] is undefined for GPT-2. y is allocated from ctx.arena().
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, int64_t seq_len,
-                                 const Tensor& rope_table, AttentionBlockSaved* saved) const;
+  // rope_table [P, D] is undefined for GPT-2. o is allocated from ctx.arena().
+  absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
+                                         int64_t seq_len, const Tensor& rope_table,
+                                         AttentionBlockSaved* saved) const;
 
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
                         AttentionBlockSaved* saved) const;
 
   // One sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D]. Not with
   // sequence parallelism.
-  absl::StatusOr<Tensor> ForwardCached(const Context& ctx, const Tensor& x, int64_t past,
-                                       const Tensor& rope_table, Tensor k_cache,
-                                       Tensor v_cache) const;
+  absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
+                                               int64_t past, const Tensor& rope_table,
+                                               Tensor k_cache, Tensor v_cache) const;
 
  private:
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
   // norm, qkv and rope: what training and generation share.
-  absl::StatusOr<Tensor> Project(const Context& ctx, const Tensor& x, int64_t seq_len,
+  absl::StatusOr<Tensor> Project(const Context& ctx, const ResidualStream& stream, int64_t seq_len,
                                  int64_t position_offset, const Tensor& rope_table,
                                  NormSaved* norm_saved, LinearSaved* qkv_saved) const;
 

@@ -1,5 +1,7 @@
 // The two halves of a transformer layer by themselves: their contract is the same.
 
+#include "core/ops/copy.h"
+#include "core/ops/residual_add.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -36,7 +38,8 @@ ModelConfig TinyConfig(ModelFamily family) {
   return c;
 }
 
-// A block in c128: y from x, and dx from dy (c128 [kTokens, kHidden] each, dy replaced by dx).
+// A block in c128: a stream from a stream, and dx from dy (c128 [kTokens, kHidden] each, dy
+// replaced by dx).
 struct AttentionCase {
   AttentionCase(const ModelConfig& config, ParameterArena* arena)
       : block(config, 0, TensorParallel(), arena) {
@@ -44,8 +47,8 @@ struct AttentionCase {
     table = TensorBuffer(DType::kF64, {kSeqLen, config.head_dim});
     RopeTable(config.rope, table);
   }
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x) {
-    return block.Forward(ctx, x, kSeqLen, table, &saved);
+  absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream) {
+    return block.Forward(ctx, stream, kSeqLen, table, &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
     return block.Backward(ctx, table, dy, &saved);
@@ -58,8 +61,8 @@ struct AttentionCase {
 struct MlpCase {
   MlpCase(const ModelConfig& config, ParameterArena* arena)
       : block(config, 0, TensorParallel(), arena) {}
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x) {
-    return block.Forward(ctx, x, &saved);
+  absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream) {
+    return block.Forward(ctx, stream, &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
     return block.Backward(ctx, dy, &saved);
@@ -68,24 +71,40 @@ struct MlpCase {
   MlpBlockSaved saved;
 };
 
+// The stream that leaves a block which x and the residual enter; x stays as it is.
 template <typename Case>
-void CheckGradients(ModelFamily family) {
+Tensor Stream(Case& block, const Context& ctx, const Tensor& x, const Tensor& residual) {
+  const Tensor sum = ctx.arena().Allocate(x.dtype(), x.shape());
+  CHECK(Copy(ctx, x, sum).ok());
+  const auto out = block.Forward(ctx, {.x = sum, .residual = residual});
+  CHECK(out.ok()) << out.status();
+  EXPECT_EQ(out->residual.raw(), sum.raw());
+  CHECK(ResidualAddForward(ctx, out->x, out->residual, out->x).ok());
+  return out->x;
+}
+
+// With a residual, or with none, as before the first block.
+template <typename Case>
+void CheckGradients(ModelFamily family, bool with_residual) {
   ParameterArena arena;
   Case block(TinyConfig(family), &arena);
   ASSERT_TRUE(arena.Allocate(DType::kC128, true).ok());
   ThreadTeam team(1);
-  InitializeParameters(1, team, &arena);
+  ASSERT_TRUE(InitializeParameters(1, team, &arena).ok());
   TestContext ctx;
   TestTensor x(DType::kC128, {kTokens, kHidden}), weights(DType::kC128, {kTokens, kHidden}),
       dy(DType::kC128, {kTokens, kHidden});
   FillNormal(x, 2);
   FillNormal(weights, 3);
   FillNormal(dy, 3);
+  TestTensor before(DType::kC128, {kTokens, kHidden});
+  FillNormal(before, 4);
+  const Tensor residual = with_residual ? before.tensor() : Tensor();
   const auto loss = [&] {
     const ActivationScope scope(ctx.context().arena());
-    return WeightedSum(*block.Forward(ctx, x), weights);
+    return WeightedSum(Stream(block, ctx, x, residual), weights);
   };
-  ASSERT_TRUE(block.Forward(ctx, x).ok());
+  Stream(block, ctx, x, residual);
   ASSERT_TRUE(block.Backward(ctx, dy).ok());
 
   TestTensor dx(DType::kF64, {kTokens, kHidden});
@@ -99,6 +118,11 @@ void CheckGradients(ModelFamily family) {
     EXPECT_GT(MaxAbs(expected), 1e-3) << parameter.name();
     EXPECT_LT(RelativeError(parameter.grad, expected), 1e-13) << parameter.name();
   }
+}
+
+template <typename Case>
+void CheckGradients(ModelFamily family) {
+  for (const bool with_residual : {false, true}) CheckGradients<Case>(family, with_residual);
 }
 
 TEST(AttentionBlockTest, GradientsByComplexStepGpt2) {

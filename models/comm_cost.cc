@@ -92,7 +92,7 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
   tp.Add(CommPhase::kLoss, Kind::kAllReduceMax, micro_batches,
          micro_batches * tokens * DTypeSize(SoftmaxMaxDType(o.dtype)));
   tp.Add(CommPhase::kLoss, Kind::kAllReduceSum, micro_batches,
-         micro_batches * 2 * tokens * element_bytes);
+         micro_batches * 2 * tokens * DTypeSize(AccumulationDType(o.dtype)));
 }
 
 void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisCost& dp) {

@@ -12,8 +12,8 @@
 //   backward           tp    sum                     2 L M          N C
 //   head               tp    sum                     M              N C
 //   each of the above  tp    SP: all-gather          as the sum     N C
-//   loss               tp    all-reduce max          M              N
-//                      tp    all-reduce              M              2 N
+//   loss               tp    all-reduce max          M              N g
+//                      tp    all-reduce              M              2 N g
 //   gradients          dp    zero 0: all-reduce      B              E g in all
 //                            zero 1: reduce-scatter  B              E g in all
 //                            zero 2: reduce-scatter  B M            E g in all, per micro-batch

@@ -186,8 +186,8 @@ TEST(CommCostTest, DTypes) {
   const std::vector<CommCostRow> bf16 = Cost(o);
   ASSERT_EQ(f32.size(), bf16.size());
   for (size_t i = 0; i < f32.size(); ++i) {
-    // Gradients of bf16 weights are f32, and norm and control are f64.
-    const bool same = f32[i].phase == Phase::kGradients ||
+    // Gradients of bf16 weights are f32, as the loss's sums are, and norm and control are f64.
+    const bool same = f32[i].phase == Phase::kLoss || f32[i].phase == Phase::kGradients ||
                       f32[i].phase == Phase::kPartialGradients || f32[i].phase >= Phase::kNorm;
     EXPECT_EQ(f32[i].bytes, same ? bf16[i].bytes : 2 * bf16[i].bytes)
         << ::testing::PrintToString(f32[i]);

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
+#include "core/ops/embedding.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -40,20 +42,45 @@ int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
   return order[std::min<size_t>(chosen, kept - 1)];
 }
 
+namespace {
+
+// Tokens of the host.
+absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, const Tensor& tokens,
+                              KvCache* cache) {
+  const Tensor input = ctx.arena().Allocate(DType::kI32, tokens.shape());
+  if (!ctx.dry_run()) STRAKE_RETURN_IF_ERROR(CopyBlocking(tokens, input));
+  return model.Decode(ctx, input, cache);
+}
+
+// Of f32 or bf16, on either device.
+absl::StatusOr<std::vector<float>> ToFloats(const Tensor& x) {
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
+  const auto convert = [&](const auto* values) {
+    std::vector<float> floats(x.num_elements());
+    std::transform(values, values + floats.size(), floats.begin(),
+                   [](auto value) { return static_cast<float>(value); });
+    return floats;
+  };
+  return x.dtype() == DType::kBf16 ? convert(host.tensor().data<Bf16>())
+                                   : convert(host.tensor().data<float>());
+}
+
+}  // namespace
+
 int64_t GenerationWindow(const ModelConfig& config, int64_t num_tokens) {
   return std::min(num_tokens, config.max_positions);
 }
 
 size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
                        int64_t count) {
-  ActivationArena plan = ActivationArena::DryRun();
+  ActivationArena plan = ActivationArena::DryRun(model.device());
   const Context dry(&ctx.team(), &plan, ctx.op_set());
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  KvCache cache(model.config(), window, DType::kF32, model.tensor_parallel());
+  KvCache cache = KvCache::DryRun(model, window);
   const auto decode = [&](int64_t past, int64_t num_tokens) {
     const ActivationScope scope(plan);
     cache.set_length(past);
-    CHECK(model.Decode(dry, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
+    CHECK(Decode(dry, model, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
   };
   // Attention's scratch grows with the cache: its last token may need more than the prompt.
   decode(0, num_prompt_tokens);
@@ -71,8 +98,10 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
       << "[generator] a prompt of " << num_prompt_tokens << " tokens for "
       << model.config().max_positions << " positions";
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  KvCache cache(model.config(), window, DType::kF32, model.tensor_parallel());
+  STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, window));
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
+  STRAKE_RETURN_IF_ERROR(CheckTokens(Tensor(tokens.data(), DType::kI32, {num_prompt_tokens}),
+                                     model.config().vocab_size));
   int64_t begin = 0;  // of what the cache does not hold yet
   for (int64_t i = 0; i < count; ++i) {
     const int64_t end = tokens.size();
@@ -82,13 +111,14 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
     }
     const ActivationScope scope(ctx.arena());
     const Tensor input(tokens.data() + begin, DType::kI32, {end - begin});
-    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model.Decode(ctx, input, &cache));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(ctx, model, input, &cache));
     begin = end;
-    const auto scores = absl::MakeConstSpan(logits.data<float>(), logits.num_elements());
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<float> scores, ToFloats(logits));
     if (!std::all_of(scores.begin(), scores.end(), [](float x) { return std::isfinite(x); })) {
       return absl::InternalError(absl::StrCat("the logits after ", end,
                                               " tokens are not finite; the model's weights are "
-                                              "broken, or too large for f32"));
+                                              "broken, or too large for ",
+                                              DTypeName(logits.dtype())));
     }
     const int64_t token = SampleToken(scores, options, i);
     tokens.push_back(static_cast<int32_t>(token));

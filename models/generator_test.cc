@@ -63,7 +63,7 @@ TEST(GenerateTokensTest, GreedyIsTheArgmaxOfTheWholeSequence) {
   const Transformer model(config, 16, &parameters);
   ASSERT_TRUE(parameters.Allocate(DType::kF32, false).ok());
   ThreadTeam team(2);
-  InitializeParameters(1, team, &parameters);
+  ASSERT_TRUE(InitializeParameters(1, team, &parameters).ok());
   const TestContext ctx;
   std::vector<int32_t> tokens = {10, 20, 30};
   const std::vector<int32_t> prompt = tokens;
@@ -95,7 +95,7 @@ TEST(GenerateTokensTest, GoesOnPastTheLastPosition) {
   const Transformer model(config, 6, &parameters);
   ASSERT_TRUE(parameters.Allocate(DType::kF32, false).ok());
   ThreadTeam team(1);
-  InitializeParameters(1, team, &parameters);
+  ASSERT_TRUE(InitializeParameters(1, team, &parameters).ok());
   const TestContext ctx;
   std::vector<int32_t> tokens = {10, 20};
   ASSERT_TRUE(GenerateTokens(ctx, model, {10, 20}, 20, {}, [&](int64_t token) {

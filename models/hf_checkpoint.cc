@@ -16,6 +16,7 @@
 #include "core/base/json.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
 #include "glog/logging.h"
 #include "models/hf_slice.h"
 #include "models/safetensors.h"
@@ -40,36 +41,55 @@ struct Transfer {
   const SafetensorsEntry* entry;
   HfSlice slice;
   int64_t origin;  // of the parameter in `values`, as PlaceLines() takes it
-  Tensor values;
+  Tensor values;   // what an array holds of the parameter
 };
 
 // What of the slice the array holds.
 void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
                   const Parameter& parameter, const HfSlice& slice, const ArenaArray& array,
                   std::vector<Transfer>* transfers) {
-  for (HfSlice& block :
-       HfSlicesWithin(slice, array.begin - parameter.offset, array.end() - parameter.offset)) {
-    transfers->push_back(
-        {&file, &entry, std::move(block), parameter.offset - array.begin, array.values});
+  const int64_t begin = std::max(array.begin, parameter.offset);
+  const int64_t end = std::min(array.end(), parameter.offset + parameter.num_elements());
+  if (begin >= end) return;
+  const Tensor values = array.values.Rows(begin - array.begin, end - array.begin);
+  for (HfSlice& block : HfSlicesWithin(slice, begin - parameter.offset, end - parameter.offset)) {
+    transfers->push_back({&file, &entry, std::move(block), parameter.offset - begin, values});
   }
 }
 
-absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
-  std::vector<float> buffer;
-  for (const Transfer& transfer : transfers) {
-    const HfSlice& slice = transfer.slice;
-    const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
-    const int64_t full_line = slice.full_line_elements();
-    for (int64_t first = 0; first < slice.num_lines(); first += step) {
-      const int64_t count = std::min(step, slice.num_lines() - first);
-      buffer.resize(std::max<size_t>(buffer.size(), count * line));
-      const int64_t begin = (slice.first_line() + first) * full_line + slice.line_begin();
-      STRAKE_RETURN_IF_ERROR(transfer.file->ReadF32Runs(*transfer.entry, begin, line, full_line,
-                                                        count, buffer.data()));
-      PlaceLines(buffer.data(), slice, first, count, transfer.origin, transfer.values);
-    }
+// `values` are the transfer's, where the host can write them.
+absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
+                          std::vector<float>* buffer) {
+  const HfSlice& slice = transfer.slice;
+  const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
+  const int64_t full_line = slice.full_line_elements();
+  for (int64_t first = 0; first < slice.num_lines(); first += step) {
+    const int64_t count = std::min(step, slice.num_lines() - first);
+    buffer->resize(std::max<size_t>(buffer->size(), count * line));
+    const int64_t begin = (slice.first_line() + first) * full_line + slice.line_begin();
+    STRAKE_RETURN_IF_ERROR(
+        transfer.file->ReadF32Runs(*transfer.entry, begin, line, full_line, count, buffer->data()));
+    PlaceLines(buffer->data(), slice, first, count, transfer.origin, values);
   }
   return absl::OkStatus();
+}
+
+// Those into the same values follow each other, so that one copy on the host serves them.
+absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
+  std::vector<float> buffer;
+  for (size_t i = 0; i < transfers.size();) {
+    const void* target = transfers[i].values.raw();
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(transfers[i].values));
+    for (; i < transfers.size() && transfers[i].values.raw() == target; ++i) {
+      STRAKE_RETURN_IF_ERROR(ReadTransfer(transfers[i], host, &buffer));
+    }
+    STRAKE_RETURN_IF_ERROR(host.WriteBack());
+  }
+  return absl::OkStatus();
+}
+
+SafetensorsDType FileDType(DType values) {
+  return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
 }
 
 absl::Status WriteTensor(const Tensor& values, const HfSlice& slice, SafetensorsWriter* writer) {
@@ -264,7 +284,8 @@ absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
 }
 
 absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
-                        const std::vector<std::string>& suffixes, FetchParameter fetch) {
+                        const std::vector<std::string>& suffixes, DType dtype,
+                        FetchParameter fetch) {
   const int num_arrays = static_cast<int>(suffixes.size());
   std::vector<std::vector<HfSlice>> tensors;  // by parameter
   std::vector<SafetensorsSpec> specs;
@@ -278,7 +299,8 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
       }
     }
   }
-  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(path, specs));
+  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                          SafetensorsWriter::Create(path, specs, FileDType(dtype)));
   int spec = 0;
   for (int i = 0; i < static_cast<int>(tensors.size()); ++i) {
     for (int array = 0; array < num_arrays; ++array) {
@@ -287,9 +309,10 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
       CHECK_EQ(values.num_elements(), NumElements(shape))
           << "[hf_checkpoint] " << values.ToString() << " for " << tensors[i].front().name << " "
           << ShapeString(shape);
+      STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(values));
       for (int j = 0; j < static_cast<int>(tensors[i].size()); ++j) {
         STRAKE_RETURN_IF_ERROR(writer.Seek(spec + j * num_arrays + array));
-        STRAKE_RETURN_IF_ERROR(WriteTensor(values, tensors[i][j], &writer));
+        STRAKE_RETURN_IF_ERROR(WriteTensor(host, tensors[i][j], &writer));
       }
     }
     spec += static_cast<int>(tensors[i].size()) * num_arrays;
@@ -299,15 +322,19 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
 
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays) {
+  CHECK(!arrays.empty()) << "[hf_checkpoint] no arrays for " << path;
   CheckArrays(arena, arrays);
   std::vector<std::string> suffixes;
   for (const ArenaArray& array : arrays) {
     CHECK_EQ(array.values.num_elements(), arena.num_elements())
         << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
         << " over an arena of " << arena.num_elements();
+    CHECK(array.values.dtype() == arrays[0].values.dtype())
+        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
+        << " beside " << arrays[0].values.ToString();
     suffixes.push_back(array.suffix);
   }
-  return SaveArrays(path, arena, suffixes, [&](int parameter, int array) {
+  return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), [&](int parameter, int array) {
     const Parameter& p = arena.parameters()[parameter];
     return arrays[array].values.Rows(p.offset, p.offset + p.num_elements());
   });
@@ -321,8 +348,8 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
   MissingNames missing;
   std::set<std::string> expected;
   for (const Parameter& parameter : arena.parameters()) {
-    for (const HfSlice& slice : HfSlicesOf(parameter)) {
-      for (const ArenaArray& array : arrays) {
+    for (const ArenaArray& array : arrays) {
+      for (const HfSlice& slice : HfSlicesOf(parameter)) {
         const std::string name = slice.name + array.suffix;
         expected.insert(name);
         const SafetensorsEntry* entry = file.Find(name);

@@ -19,10 +19,11 @@
 
 namespace strake {
 
-// Fills the arena's values (f32, f64 or bf16) from `directory`: model.safetensors, or the shards of
-// model.safetensors.index.json; F32, F16 or BF16. Reads its own slice of each tensor alone; what is
-// padding stays as it is. GPT-2's names may lack "transformer."; mask and rotary buffers, and the
-// lm_head.weight of a model whose embedding is tied, are ignored.
+// Fills the arena's values (f32, f64 or bf16, to which they are rounded; on either device) from
+// `directory`: model.safetensors, or the shards of model.safetensors.index.json; F32, F16 or BF16.
+// Reads its own slice of each tensor alone; what is padding stays as it is. GPT-2's names may lack
+// "transformer."; mask and rotary buffers, and the lm_head.weight of a model whose embedding is
+// tied, are ignored.
 //
 // An error, naming file and tensor, for a file that is missing or broken, a shard that is not what
 // the index says, and a tensor that is missing, unknown or of another shape or dtype; the arena is
@@ -32,24 +33,26 @@ absl::Status LoadWeights(const std::string& directory, ParameterArena& arena);
 // An array over a range of the arena's index space: its values, or a moment of the optimizer.
 struct ArenaArray {
   std::string suffix;  // of the tensors' names: "" for weights, ".exp_avg" for a first moment
-  Tensor values;       // [end - begin], f32, f64 or bf16
+  Tensor values;       // [end - begin], f32, f64 or bf16, on either device
   int64_t begin = 0;   // in the index space
 
   int64_t end() const { return begin + values.num_elements(); }
 };
 
-// The values of a whole parameter, [its number of elements] in any shape, of one of several arrays.
-// They may go at the next call.
+// The values of a whole parameter, [its number of elements] in any shape, of one of several arrays,
+// on either device. They may go at the next call.
 using FetchParameter = absl::FunctionRef<absl::StatusOr<Tensor>(int parameter, int array)>;
 
-// Writes a tensor NAME + suffix, as f32, for every tensor of the `whole` model, an arena that may
-// be of a dry run, and every suffix; equal contents give equal bytes. Fetches each parameter in
-// turn, and of each all arrays in turn. An error, naming path and reason, when the disk is full or
-// fails; that of `fetch`. CHECKs that every tensor is whole.
+// Writes a tensor NAME + suffix for every tensor of the `whole` model, an arena that may be of a
+// dry run, and every suffix: values of dtype bf16 as BF16, of any other as F32. Equal contents give
+// equal bytes. Fetches each parameter in turn, and of each all arrays in turn. An error, naming
+// path and reason, when the disk is full or fails; that of `fetch`. CHECKs that every tensor is
+// whole.
 absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
-                        const std::vector<std::string>& suffixes, FetchParameter fetch);
+                        const std::vector<std::string>& suffixes, DType dtype,
+                        FetchParameter fetch);
 
-// The same for arrays over all of the arena.
+// The same for arrays of one dtype over all of the arena.
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays);
 

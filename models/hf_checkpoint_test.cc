@@ -260,6 +260,11 @@ TEST_F(Bf16CheckpointTest, LoadsAndSaves) {
   const std::string path = directory_ + "/saved";
   ASSERT_TRUE(SaveArrays(path, arena_, {{"", arena_.values()}}).ok());
   EXPECT_TRUE(ReadTensors(path) == tensors_);
+  const auto file = SafetensorsFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  for (const SafetensorsEntry& entry : file->entries()) {
+    EXPECT_EQ(entry.dtype, SafetensorsDType::kBf16) << entry.name;
+  }
 }
 
 TEST_F(HfCheckpointTest, EmptyAndUnreadableFoldersAreNamed) {

@@ -6,6 +6,8 @@
 
 #include "absl/types/span.h"
 #include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -30,15 +32,15 @@ void Store(const Tensor& x, int64_t i, double value) {
   }
 }
 
-// Columns [first_column, first_column + segment.columns) of a parameter, row by row of the tensor
-// that Hugging Face stores: its indices are consecutive there.
-void InitializeSegment(uint64_t seed, ThreadTeam& team, const Parameter& parameter,
-                       const ParameterSegment& segment, int64_t first_column) {
+// Columns [first_column, first_column + segment.columns) of a parameter's `values`, row by row of
+// the tensor that Hugging Face stores: its indices are consecutive there.
+void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& segment,
+                       const NormalInit& init, int64_t first_column, const Tensor& values) {
   const SegmentSlice& slice = segment.slice;
   int64_t hf_rows = slice.num_rows, hf_columns = segment.columns;
   int64_t first_hf_row = slice.row_begin, first_hf_column = slice.column_begin;
   int64_t full_hf_columns = slice.full_columns;
-  int64_t row_step = parameter.shape.back(), column_step = 1;  // in the parameter
+  int64_t row_step = values.dim(-1), column_step = 1;  // in the parameter
   if (segment.transposed) {
     std::swap(hf_rows, hf_columns);
     std::swap(first_hf_row, first_hf_column);
@@ -46,14 +48,13 @@ void InitializeSegment(uint64_t seed, ThreadTeam& team, const Parameter& paramet
     full_hf_columns = slice.full_rows;
   }
   const Philox random(seed, RandomUse::kInitialWeights, StableHash(segment.name));
-  const NormalInit init = parameter.init;
   team.ParallelFor(hf_rows, 1, [&](int64_t begin, int64_t end) {
     std::vector<double> noise(hf_columns, 0.0);
     for (int64_t row = begin; row < end; ++row) {
       const int64_t index = (first_hf_row + row) * full_hf_columns + first_hf_column;
       if (init.stddev != 0) random.Normals(index, absl::MakeSpan(noise));
       for (int64_t column = 0; column < hf_columns; ++column) {
-        Store(parameter.value, first_column + row * row_step + column * column_step,
+        Store(values, first_column + row * row_step + column * column_step,
               init.mean + init.stddev * noise[column]);
       }
     }
@@ -62,14 +63,17 @@ void InitializeSegment(uint64_t seed, ThreadTeam& team, const Parameter& paramet
 
 }  // namespace
 
-void InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena) {
+absl::Status InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena) {
   for (const Parameter& parameter : arena->parameters()) {
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(parameter.value));
     int64_t column = 0;
     for (const ParameterSegment& segment : parameter.segments) {
-      InitializeSegment(seed, team, parameter, segment, column);
+      InitializeSegment(seed, team, segment, parameter.init, column, values);
       column += segment.columns;
     }
+    STRAKE_RETURN_IF_ERROR(values.WriteBack());
   }
+  return absl::OkStatus();
 }
 
 }  // namespace strake

@@ -22,8 +22,8 @@ TEST(InitializeTest, AFunctionOfNameAndHuggingFaceIndex) {
   for (ParameterArena* arena : {&fused, &apart}) {
     ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
   }
-  InitializeParameters(7, one, &fused);
-  InitializeParameters(7, three, &apart);
+  ASSERT_TRUE(InitializeParameters(7, one, &fused).ok());
+  ASSERT_TRUE(InitializeParameters(7, three, &apart).ok());
   for (int row = 0; row < 3; ++row) {
     for (int column = 0; column < 6; ++column) {
       const float value = qk->value.data<float>()[row * 6 + column];
@@ -40,7 +40,7 @@ TEST(InitializeTest, MomentsAndSeed) {
     const Parameter* w = arena->Add({{"w", 1000}}, {20, 1000}, true, {.mean = 1, .stddev = 0.5});
     const Parameter* b = arena->Add({{"b", 10}}, {10}, false, {.mean = 1});
     EXPECT_TRUE(arena->Allocate(DType::kF64, false).ok());
-    InitializeParameters(seed, team, arena);
+    EXPECT_TRUE(InitializeParameters(seed, team, arena).ok());
     EXPECT_EQ(b->value.data<double>()[9], 1);
     return w;
   };
@@ -69,14 +69,14 @@ void ExpectTheWholesBits(const ModelConfig& config, int num_ranks) {
   };
   const auto arena = testing::SlicedParameters(config, 0, 1);
   ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
-  InitializeParameters(7, team, arena.get());
+  ASSERT_TRUE(InitializeParameters(7, team, arena.get()).ok());
   testing::ForEachElement(*arena, [&](const ParameterSegment& segment, int64_t full, int64_t i) {
     set(whole[segment.name], full, arena->values().data<float>()[i]);
   });
   for (int rank = 0; rank < num_ranks; ++rank) {
     const auto local = testing::SlicedParameters(config, rank, num_ranks);
     ASSERT_TRUE(local->Allocate(DType::kF32, false).ok());
-    InitializeParameters(7, team, local.get());
+    ASSERT_TRUE(InitializeParameters(7, team, local.get()).ok());
     const TensorBuffer expected(DType::kF32, {local->num_elements()});
     testing::ForEachElement(*local, [&](const ParameterSegment& segment, int64_t full, int64_t i) {
       const float value = whole.at(segment.name).at(full);

@@ -1,10 +1,9 @@
 #include "models/mlp_block.h"
 
 #include <string>
+#include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/gelu.h"
-#include "core/ops/residual_add.h"
 #include "core/ops/swiglu.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
@@ -52,29 +51,33 @@ MlpBlock MlpBlock::WithoutSequenceParallelism() const {
   return plain;
 }
 
-absl::StatusOr<Tensor> MlpBlock::Forward(const Context& ctx, const Tensor& x,
-                                         MlpBlockSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_.Forward(ctx, x, /*residual=*/{}, &saved->norm));
-  STRAKE_ASSIGN_OR_RETURN(saved->up, up_.Forward(ctx, h, &saved->up_linear));
-  const int64_t width = saved->up.dim(1) / (swiglu_ ? 2 : 1);
-  const Tensor g = ctx.arena().Allocate(x.dtype(), {saved->up.dim(0), width});
-  STRAKE_RETURN_IF_ERROR(swiglu_ ? SwigluForward(ctx, saved->up, g)
-                                 : GeluForward(ctx, saved->up, g));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor y, down_.Forward(ctx, g, &saved->down_linear));
-  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, y, x, y));
-  return y;
+absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
+                                                 MlpBlockSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, stream.x, stream.residual, &saved->norm));
+  Tensor g;
+  if (swiglu_) {
+    STRAKE_ASSIGN_OR_RETURN(saved->up, up_.Forward(ctx, h, &saved->up_linear));
+    g = ctx.arena().Allocate(h.dtype(), {saved->up.dim(0), saved->up.dim(1) / 2});
+    STRAKE_RETURN_IF_ERROR(SwigluForward(ctx, saved->up, g));
+  } else {
+    STRAKE_ASSIGN_OR_RETURN(g, up_.Forward(ctx, h, &saved->up_linear, &saved->up));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const Tensor o, down_.Forward(ctx, g, &saved->down_linear));
+  return ResidualStream{.x = o, .residual = saved->norm.x};
 }
 
 absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dg,
-                          down_.BackwardInput(ctx, dy, &saved->down_linear).Wait());
+  const Tensor gelu_input = swiglu_ ? Tensor() : saved->up;
+  STRAKE_ASSIGN_OR_RETURN(Tensor du,
+                          down_.BackwardInput(ctx, dy, &saved->down_linear, gelu_input).Wait());
   STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, dy, saved->down_linear));
-
-  const Tensor du = saved->up;  // not needed again: its gradient takes its place
-  STRAKE_RETURN_IF_ERROR(swiglu_ ? SwigluBackward(ctx, dg, saved->up, du)
-                                 : GeluBackward(ctx, dg, saved->up, du));
+  if (swiglu_) {
+    const Tensor dg = std::exchange(du, saved->up);  // u is not needed again
+    STRAKE_RETURN_IF_ERROR(SwigluBackward(ctx, dg, saved->up, du));
+  }
   Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, saved->up_linear);
   STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());

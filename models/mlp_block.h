@@ -2,13 +2,15 @@
 //
 //   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size; this rank's F of the intermediate size
-//   norm        x [R, C]    -> h [R, C]
+//   norm        x [R, C] += residual -> h [R, C]      one pass
 //   up          h [R, C]    -> u [N, F] (GPT-2), or [N, 2F] with segments gate, up (Llama);
 //                              column parallel
-//   activation  u           -> g [N, F]       GELU (GPT-2) or SwiGLU (Llama)
+//   activation  u           -> g [N, F]       GELU (GPT-2), with the products of up and down, or
+//                                             SwiGLU (Llama)
 //   down        g [N, F]    -> o [R, C]       row parallel
-//   residual    y = x + o      [R, C]
-//   Backward    dy [R, C] becomes dx in place: the residual's gradient plus the branch's term
+//   Forward returns o with x as its residual: the next norm adds them
+//   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
+//               the branch's term
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 
@@ -22,6 +24,7 @@
 #include "core/nn/norm.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
+#include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/row_parallel_linear.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -31,7 +34,7 @@ namespace strake {
 struct MlpBlockSaved {
   NormSaved norm;
   LinearSaved up_linear;
-  Tensor up;  // [N, F] or [N, 2F]; the backward pass overwrites it
+  Tensor up;  // [N, F], or [N, 2F] that the backward pass overwrites
   RowParallelLinearSaved down_linear;
 };
 
@@ -44,8 +47,9 @@ class MlpBlock {
   // The same block with every token on each rank.
   MlpBlock WithoutSequenceParallelism() const;
 
-  // y is allocated from ctx.arena().
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, MlpBlockSaved* saved) const;
+  // o is allocated from ctx.arena().
+  absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
+                                         MlpBlockSaved* saved) const;
 
   absl::Status Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const;
 

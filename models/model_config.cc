@@ -346,12 +346,12 @@ absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len) {
                                                  config.max_positions, " positions"));
 }
 
-std::string ToHfConfig(const ModelConfig& c) {
+std::string ToHfConfig(const ModelConfig& c, DType dtype) {
   nlohmann::ordered_json json;
   const bool gpt2 = c.family == ModelFamily::kGpt2;
   json["architectures"] = {gpt2 ? "GPT2LMHeadModel" : "LlamaForCausalLM"};
   json["model_type"] = gpt2 ? "gpt2" : "llama";
-  json["torch_dtype"] = "float32";
+  json["torch_dtype"] = dtype == DType::kBf16 ? "bfloat16" : "float32";
   json["vocab_size"] = c.vocab_size;
   if (gpt2) {
     json["n_positions"] = c.max_positions;

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/base/dtype.h"
 #include "core/ops/rope.h"
 
 namespace strake {
@@ -62,8 +63,8 @@ absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
 // InvalidArgument where a sequence has more tokens than the model has positions (kGpt2).
 absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len);
 
-// The `config.json` that transformers reads, f32.
-std::string ToHfConfig(const ModelConfig& config);
+// The `config.json` that transformers reads beside weights of that dtype: BF16 for bf16, else F32.
+std::string ToHfConfig(const ModelConfig& config, DType dtype = DType::kF32);
 
 // InvalidArgument where sizes are out of range or contradict each other.
 absl::Status ValidateModelConfig(const ModelConfig& config);

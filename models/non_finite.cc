@@ -3,30 +3,46 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/memory/device_memory.h"
 
 namespace strake {
 namespace {
 
-// The index of the first of x's elements that is not finite; their number where all are.
-template <typename T>
-int64_t FirstIndex(const Tensor& x) {
+struct Found {
+  int64_t index;
+  double value;
+};
+
+// The first of x's elements that is not finite.
+template <typename T, typename Value>
+std::optional<Found> FirstOf(const Tensor& x) {
   const T* values = x.data<T>();
-  return std::find_if_not(values, values + x.num_elements(), [](T v) { return std::isfinite(v); }) -
-         values;
+  for (int64_t i = 0; i < x.num_elements(); ++i) {
+    const auto value = static_cast<Value>(values[i]);
+    if (!std::isfinite(value)) return Found{i, value};
+  }
+  return std::nullopt;
+}
+
+std::optional<Found> FirstIn(const Tensor& x) {
+  if (x.dtype() == DType::kF64) return FirstOf<double, double>(x);
+  if (x.dtype() == DType::kBf16) return FirstOf<Bf16, float>(x);
+  return FirstOf<float, float>(x);
 }
 
 // Elements [begin, begin + x's) of a tensor of shape `shape`; empty where every one is finite.
 std::string Describe(const std::string& name, const Tensor& x, int64_t begin, const Shape& shape) {
-  const bool f64 = x.dtype() == DType::kF64;
-  const int64_t i = f64 ? FirstIndex<double>(x) : FirstIndex<float>(x);
-  if (i == x.num_elements()) return "";
-  return absl::StrCat(name, ", element ", begin + i, " of ",
-                      Tensor(nullptr, x.dtype(), shape).ToString(), " (",
-                      f64 ? x.data<double>()[i] : x.data<float>()[i], ")");
+  const auto host = HostCopy::Of(x);
+  if (!host.ok()) return absl::StrCat(name, ", which cannot be read: ", host.status().message());
+  const std::optional<Found> found = FirstIn(*host);
+  if (!found.has_value()) return "";
+  return absl::StrCat(name, ", element ", begin + found->index, " of ",
+                      Tensor(nullptr, x.dtype(), shape).ToString(), " (", found->value, ")");
 }
 
 std::string Describe(const std::string& name, const Tensor& x) {

@@ -13,7 +13,7 @@ namespace strake {
 
 // After a forward pass whose loss is not finite and before its backward pass: the first of weights,
 // then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". "none" where all
-// are finite, and the loss overflowed in its own sum. f32 or f64.
+// are finite, and the loss overflowed in its own sum. f32, f64 or bf16, on either device.
 std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved);
 
 // Likewise the first gradient, in the order of the backward pass, where `grads` are those of

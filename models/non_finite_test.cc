@@ -21,7 +21,7 @@ class NonFiniteTest : public ::testing::Test {
         tokens_(DType::kI32, {4}) {
     CHECK(arena_.Allocate(DType::kF32, true).ok());
     ThreadTeam team(1);
-    InitializeParameters(1, team, &arena_);
+    CHECK(InitializeParameters(1, team, &arena_).ok());
     testing::FillTokens(tokens_, 1, config_.vocab_size);
     CHECK(model_.Forward(ctx_, tokens_, tokens_, 4, &saved_).ok());
   }

@@ -242,14 +242,14 @@ void ReleasePages(const char* begin, const char* end) {
   madvise(reinterpret_cast<void*>(first), reinterpret_cast<uintptr_t>(end) - first, MADV_DONTNEED);
 }
 
-std::string HeaderText(const std::vector<SafetensorsSpec>& tensors) {
+std::string HeaderText(const std::vector<SafetensorsSpec>& tensors, SafetensorsDType dtype) {
   std::string text = R"({"__metadata__":{"format":"pt"})";
   int64_t begin = 0;
   for (const SafetensorsSpec& tensor : tensors) {
-    const int64_t end = begin + NumElements(tensor.shape) * static_cast<int64_t>(sizeof(float));
+    const int64_t end = begin + NumElements(tensor.shape) * Row(dtype).num_bytes;
     const json shape(std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end()));
-    absl::StrAppend(&text, ",", json(tensor.name).dump(), R"(:{"dtype":"F32","shape":)",
-                    shape.dump(), R"(,"data_offsets":[)", begin, ",", end, "]}");
+    absl::StrAppend(&text, ",", json(tensor.name).dump(), R"(:{"dtype":")", Row(dtype).name,
+                    R"(","shape":)", shape.dump(), R"(,"data_offsets":[)", begin, ",", end, "]}");
     begin = end;
   }
   text += "}";
@@ -355,20 +355,22 @@ absl::Status SafetensorsFile::ReadF32Runs(const SafetensorsEntry& entry, int64_t
 }
 
 absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
-    const std::string& path, const std::vector<SafetensorsSpec>& tensors) {
+    const std::string& path, const std::vector<SafetensorsSpec>& tensors, SafetensorsDType dtype) {
+  CHECK(dtype == SafetensorsDType::kF32 || dtype == SafetensorsDType::kBf16)
+      << "[safetensors] writes no " << SafetensorsDTypeName(dtype);
   std::set<absl::string_view> names;
   for (const SafetensorsSpec& tensor : tensors) {
     CHECK(names.insert(tensor.name).second) << "[safetensors] two tensors " << tensor.name;
   }
   FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
-  SafetensorsWriter writer(path, std::move(fd));
-  const std::string header = HeaderText(tensors);
+  SafetensorsWriter writer(path, std::move(fd), dtype);
+  const std::string header = HeaderText(tensors, dtype);
   int64_t begin = kLengthBytes + header.size();
   for (const SafetensorsSpec& tensor : tensors) {
     writer.tensor_begin_.push_back(begin);
     writer.elements_left_ += NumElements(tensor.shape);
-    begin += NumElements(tensor.shape) * static_cast<int64_t>(sizeof(float));
+    begin += NumElements(tensor.shape) * Row(dtype).num_bytes;
   }
   const uint64_t header_bytes = header.size();
   char length[kLengthBytes];
@@ -382,7 +384,14 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
 absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
   CHECK(count >= 0 && count <= elements_left_) << "[safetensors] " << count << " elements for "
                                                << path_ << ", which lacks " << elements_left_;
-  const absl::string_view bytes(reinterpret_cast<const char*>(values), count * sizeof(float));
+  std::vector<Bf16> rounded;
+  const void* data = values;
+  if (dtype_ == SafetensorsDType::kBf16) {
+    rounded.reserve(count);
+    for (int64_t i = 0; i < count; ++i) rounded.emplace_back(values[i]);
+    data = rounded.data();
+  }
+  const absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
   STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), bytes, path_));
   elements_left_ -= count;
   return absl::OkStatus();

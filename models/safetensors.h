@@ -98,18 +98,20 @@ struct SafetensorsSpec {
   Shape shape;
 };
 
-// Writes a file of f32 tensors, piece by piece; the same tensors give the same bytes, in whatever
-// order they come. A writer that goes away before Finish() leaves an incomplete file.
+// Writes a file of tensors of one dtype, F32 or BF16, piece by piece; the same tensors give the
+// same bytes, in whatever order they come. A writer that goes away before Finish() leaves an
+// incomplete file.
 class SafetensorsWriter {
  public:
   // Writes the header, with the tensors in the given order, over any file at `path`. An error,
   // naming path and reason, when that fails. CHECKs that names differ.
   static absl::StatusOr<SafetensorsWriter> Create(const std::string& path,
-                                                  const std::vector<SafetensorsSpec>& tensors);
+                                                  const std::vector<SafetensorsSpec>& tensors,
+                                                  SafetensorsDType dtype = SafetensorsDType::kF32);
 
-  // Appends the next `count` elements of the tensors laid end to end, in any portions. An error,
-  // naming path and reason, when the disk is full or fails. CHECKs that no more come than were
-  // announced.
+  // Appends the next `count` elements of the tensors laid end to end, in any portions, rounded to
+  // the file's dtype. An error, naming path and reason, when the disk is full or fails. CHECKs that
+  // no more come than were announced.
   absl::Status Append(const float* values, int64_t count);
 
   // The next Append() begins at the first element of tensor `index` of those given to Create().
@@ -119,11 +121,12 @@ class SafetensorsWriter {
   absl::Status Finish();
 
  private:
-  SafetensorsWriter(std::string path, FileDescriptor fd)
-      : path_(std::move(path)), fd_(std::move(fd)) {}
+  SafetensorsWriter(std::string path, FileDescriptor fd, SafetensorsDType dtype)
+      : path_(std::move(path)), fd_(std::move(fd)), dtype_(dtype) {}
 
   std::string path_;
   FileDescriptor fd_;
+  SafetensorsDType dtype_;
   std::vector<int64_t> tensor_begin_;  // bytes of the file
   int64_t elements_left_ = 0;
 };

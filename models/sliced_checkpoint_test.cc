@@ -127,7 +127,7 @@ class Saver {
     const auto fetch = [&](int parameter, int array) {
       return Fetch(parameter, first_array + array);
     };
-    if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, fetch);
+    if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, DType::kF32, fetch);
     for (int i = 0; i < whole_->parameters().size(); ++i) {
       for (int array = 0; array < suffixes.size(); ++array) {
         STRAKE_RETURN_IF_ERROR(fetch(i, array).status());
@@ -142,7 +142,7 @@ class Saver {
   std::vector<ShardRange> ranges_;
   std::vector<TensorBuffer> buffers_;
   std::vector<Tensor> arrays_;
-  HostMemory memory_;
+  DeviceMemory memory_;
 };
 
 // Calls body(config, directory of its whole files, T) for models of every kind and T that fit.

@@ -52,17 +52,31 @@ TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype,
-                 const TensorParallel& tp)
-    : max_tokens_(max_tokens) {
-  const auto heads =
-      AttentionHeadShard(config.num_heads, config.num_kv_heads, tp.size(), tp.rank());
-  CHECK(heads.ok()) << heads.status();
-  const Shape shape = {max_tokens, heads->key_value.range.size() * config.head_dim};
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    keys_.emplace_back(dtype, shape);
-    values_.emplace_back(dtype, shape);
+absl::StatusOr<KvCache> KvCache::Create(const Transformer& model, int64_t max_tokens) {
+  KvCache cache = DryRun(model, max_tokens);
+  for (std::vector<Tensor>* tensors : {&cache.keys_, &cache.values_}) {
+    for (Tensor& tensor : *tensors) {
+      STRAKE_ASSIGN_OR_RETURN(
+          DeviceBuffer buffer,
+          DeviceBuffer::Create(tensor.device(), tensor.dtype(), tensor.shape()));
+      tensor = buffer.tensor();
+      cache.memory_.push_back(std::move(buffer));
+    }
   }
+  return cache;
+}
+
+KvCache KvCache::DryRun(const Transformer& model, int64_t max_tokens) {
+  const ModelConfig& c = model.config();
+  const TensorParallel& tp = model.tensor_parallel();
+  const auto heads = AttentionHeadShard(c.num_heads, c.num_kv_heads, tp.size(), tp.rank());
+  CHECK(heads.ok()) << heads.status();
+  const Shape shape = {max_tokens, heads->key_value.range.size() * c.head_dim};
+  const Tensor tensor(nullptr, model.dtype(), shape, model.device());
+  KvCache cache(max_tokens);
+  cache.keys_.assign(c.num_layers, tensor);
+  cache.values_.assign(c.num_layers, tensor);
+  return cache;
 }
 
 absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
@@ -104,6 +118,24 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
           layers.head.WithoutSequenceParallelism()};
 }
 
+absl::Status Transformer::PlaceTables() {
+  const Tensor& table = rope_table_;
+  if (!table.defined() || device() == Device::kCpu) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(cuda_rope_table_,
+                          DeviceBuffer::Create(device(), table.dtype(), table.shape()));
+  return CopyBlocking(table, cuda_rope_table_.tensor());
+}
+
+Tensor Transformer::RopeTableFor(const Context& ctx) const {
+  const Tensor& table = rope_table_;
+  if (!table.defined()) return table;
+  const Device device = ctx.arena().device();
+  if (ctx.dry_run()) return Tensor(nullptr, table.dtype(), table.shape(), device);
+  if (device == Device::kCpu) return table;
+  CHECK(cuda_rope_table_.tensor().defined()) << "[transformer] on a GPU without PlaceTables()";
+  return cuda_rope_table_.tensor();
+}
+
 absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
                                           const Tensor& tokens, int64_t period,
                                           int64_t offset) const {
@@ -121,14 +153,17 @@ absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tok
   saved->seq_len = seq_len;
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, *layers_, tokens, /*period=*/seq_len,
+  const Tensor rope_table = RopeTableFor(ctx);
+  ResidualStream stream;
+  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, /*period=*/seq_len,
                                           tp_.FirstLocalToken(tokens.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    STRAKE_ASSIGN_OR_RETURN(
-        x, layers_->attention[i].Forward(ctx, x, seq_len, rope_table_, &saved->attention[i]));
-    STRAKE_ASSIGN_OR_RETURN(x, layers_->mlp[i].Forward(ctx, x, &saved->mlp[i]));
+    STRAKE_ASSIGN_OR_RETURN(stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_table,
+                                                                  &saved->attention[i]));
+    STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, x, /*residual=*/{}, &saved->norm));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_->Forward(ctx, stream.x, stream.residual, &saved->norm));
   return layers_->head.Forward(ctx, h, &saved->head);
 }
 
@@ -137,8 +172,9 @@ absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& to
                                             TransformerSaved* saved) const {
   STRAKE_ASSIGN_OR_RETURN(saved->logits, Logits(ctx, tokens, seq_len, saved));
   saved->targets = targets;
-  saved->lse = ctx.arena().Allocate(saved->logits.dtype(), {tokens.dim(0)});
-  const Tensor loss = ctx.arena().Allocate(saved->logits.dtype(), {tokens.dim(0)});
+  const DType dtype = AccumulationDType(saved->logits.dtype());
+  saved->lse = ctx.arena().Allocate(dtype, {tokens.dim(0)});
+  const Tensor loss = ctx.arena().Allocate(dtype, {tokens.dim(0)});
   STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(
       ctx, tp_, layers_->embedding.slice(), saved->logits, targets, loss, saved->lse));
   return loss;
@@ -155,13 +191,14 @@ absl::Status Transformer::Backward(const Context& ctx, double scale,
   STRAKE_RETURN_IF_ERROR(layers_->head.BackwardWeight(ctx, dlogits, saved->head));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
 
+  const Tensor rope_table = RopeTableFor(ctx);
   // From here on one tensor is the residual stream's gradient, updated in place by each block.
   const Tensor& dx = dh;
   STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
     STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
     STRAKE_RETURN_IF_ERROR(
-        layers_->attention[i].Backward(ctx, rope_table_, dx, &saved->attention[i]));
+        layers_->attention[i].Backward(ctx, rope_table, dx, &saved->attention[i]));
   }
   if (position_table_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
@@ -179,22 +216,25 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
       << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
       << " positions";
   const Layers& layers = *decode_layers_;
-  STRAKE_ASSIGN_OR_RETURN(Tensor x, Embed(ctx, layers, tokens, config_.max_positions, past));
+  const Tensor rope_table = RopeTableFor(ctx);
+  ResidualStream stream;
+  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, layers, tokens, config_.max_positions, past));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    STRAKE_ASSIGN_OR_RETURN(x, layers.attention[i].ForwardCached(
-                                   ctx, x, past, rope_table_, cache->keys_[i], cache->values_[i]));
+    STRAKE_ASSIGN_OR_RETURN(
+        stream, layers.attention[i].ForwardCached(ctx, stream, past, rope_table, cache->keys_[i],
+                                                  cache->values_[i]));
     MlpBlockSaved mlp_saved;
-    STRAKE_ASSIGN_OR_RETURN(x, layers.mlp[i].Forward(ctx, x, &mlp_saved));
+    STRAKE_ASSIGN_OR_RETURN(stream, layers.mlp[i].Forward(ctx, stream, &mlp_saved));
   }
   cache->length_ += count;
+  const auto last = [count](const Tensor& x) { return x.defined() ? x.Rows(count - 1, count) : x; };
   NormSaved norm_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_->Forward(ctx, x.Rows(count - 1, count), /*residual=*/{},
-                                         &norm_saved));
+                          norm_->Forward(ctx, last(stream.x), last(stream.residual), &norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Forward(ctx, h, /*saved=*/nullptr));
   STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
   // Of one row, the padding is what comes after the vocabulary.
-  return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size});
+  return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size}, logits.device());
 }
 
 }  // namespace strake

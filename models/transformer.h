@@ -3,8 +3,8 @@
 //   N = B*T tokens in sequences of T, R of them on this rank (N, or with sequence parallelism N
 //   over its ranks), C hidden size, V this rank's part of the padded vocabulary
 //   embedding   tokens [N]       -> x [R, C]           plus learned positions (GPT-2)
-//   layers      x -> AttentionBlock -> MlpBlock -> x
-//   norm        x [R, C]         -> h [R, C]
+//   layers      x -> AttentionBlock -> MlpBlock -> x, with its residual
+//   norm        x [R, C] += residual -> h [R, C]
 //   head        h [R, C]         -> logits [N, V]      column parallel; tied: the embedding table
 //   loss        logits, targets  -> loss [N]           nats per token, the same on every rank
 //   Backward    gradients of scale * sum(loss), += into the parameters, head to embedding
@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/device/context.h"
+#include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
@@ -42,26 +43,10 @@ struct TransformerSaved {
   NormSaved norm;
   LinearSaved head;
   Tensor logits;  // [N, V]; the backward pass overwrites it
-  Tensor lse;     // [N]
+  Tensor lse;     // [N], f32 for bf16
 };
 
-// Keys and values of one sequence, for generation: those of this rank's heads.
-class KvCache {
- public:
-  KvCache(const ModelConfig& config, int64_t max_tokens, DType dtype,
-          const TensorParallel& tp = TensorParallel());
-
-  int64_t length() const { return length_; }
-  int64_t max_tokens() const { return max_tokens_; }
-  // As if that many tokens had been appended: to rewind, and to plan for the longest cache.
-  void set_length(int64_t length) { length_ = length; }
-
- private:
-  friend class Transformer;
-  int64_t length_ = 0;
-  int64_t max_tokens_;
-  std::vector<TensorBuffer> keys_, values_;  // per layer [max_tokens, KV D]
-};
+class KvCache;
 
 // InvalidArgument, with both numbers, where a model's heads or widths cannot be cut over that many
 // tensor-parallel ranks.
@@ -69,9 +54,9 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks);
 
 class Transformer {
  public:
-  // Adds this rank's parameters to `arena`, in forward order; the caller then allocates it and sets
-  // the weights. Sequences are of at most `max_seq_len` tokens. The arena must outlive the model.
-  // CHECKs CheckTensorParallel().
+  // Adds this rank's parameters to `arena`, in forward order; the caller then allocates it, calls
+  // PlaceTables() where it is on a GPU, and sets the weights. Sequences are of at most
+  // `max_seq_len` tokens. The arena must outlive the model. CHECKs CheckTensorParallel().
   Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
               const TensorParallel& tp = TensorParallel());
   // Layers point at each other's parameters.
@@ -81,13 +66,21 @@ class Transformer {
   const ModelConfig& config() const { return config_; }
   const TensorParallel& tensor_parallel() const { return tp_; }
 
+  // Of the parameters, which are allocated.
+  DType dtype() const { return layers_->embedding.table().value.dtype(); }
+  Device device() const { return layers_->embedding.table().value.device(); }
+
+  // Puts RoPE's angles where the parameters are. ResourceExhausted when there is no memory.
+  absl::Status PlaceTables();
+
   // This rank's logits [N, V] of tokens [N] (i32), allocated from ctx.arena(), of the parameters'
   // dtype.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
 
-  // loss [N] of tokens and targets [N] (i32). Tensors in `saved` stay valid until the caller's
-  // ActivationScope ends. InvalidArgument for a token or target outside the vocabulary.
+  // loss [N] of tokens and targets [N] (i32), f32 for bf16. Tensors in `saved` stay valid until the
+  // caller's ActivationScope ends. InvalidArgument for a token or target outside the vocabulary; on
+  // a GPU nobody looks: the caller checks them (CheckTokens()) before they go there.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens, const Tensor& targets,
                                  int64_t seq_len, TransformerSaved* saved) const;
 
@@ -109,16 +102,43 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
+  // Null in a dry run, undefined for GPT-2.
+  Tensor RopeTableFor(const Context& ctx) const;
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
                                int64_t period, int64_t offset) const;
 
   const ModelConfig config_;
   const TensorParallel tp_;
   TensorBuffer rope_table_;                    // [max_seq_len, D] (f64); undefined for GPT-2
+  DeviceBuffer cuda_rope_table_;               // the same on a GPU
   const Parameter* position_table_ = nullptr;  // null for Llama
   std::optional<Norm> norm_;
   std::optional<Layers> layers_;
   std::optional<Layers> decode_layers_;  // the same with every token on each rank
+};
+
+// Keys and values of one sequence, for generation: those of this rank's heads, of the dtype and on
+// the device of the model's parameters.
+class KvCache {
+ public:
+  // ResourceExhausted when there is no memory.
+  static absl::StatusOr<KvCache> Create(const Transformer& model, int64_t max_tokens);
+  // No memory behind it.
+  static KvCache DryRun(const Transformer& model, int64_t max_tokens);
+
+  int64_t length() const { return length_; }
+  int64_t max_tokens() const { return max_tokens_; }
+  // As if that many tokens had been appended: to rewind, and to plan for the longest cache.
+  void set_length(int64_t length) { length_ = length; }
+
+ private:
+  friend class Transformer;
+  explicit KvCache(int64_t max_tokens) : max_tokens_(max_tokens) {}
+
+  int64_t length_ = 0;
+  int64_t max_tokens_;
+  std::vector<DeviceBuffer> memory_;
+  std::vector<Tensor> keys_, values_;  // per layer [max_tokens, KV D]
 };
 
 }  // namespace strake

@@ -9,6 +9,7 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/initialize.h"
+#include "models/tiny_model.h"
 
 namespace strake {
 namespace {
@@ -20,24 +21,7 @@ using testing::RelativeError;
 using testing::SameBits;
 using testing::TestContext;
 using testing::TestTensor;
-
-// Two layers of the smallest model that has every feature of its family.
-ModelConfig TinyConfig(ModelFamily family, bool tied) {
-  ModelConfig c;
-  c.family = family;
-  c.vocab_size = 7;
-  c.max_positions = 6;
-  c.hidden_size = 8;
-  c.num_layers = 2;
-  c.num_heads = 2;
-  c.num_kv_heads = family == ModelFamily::kGpt2 ? 2 : 1;
-  c.head_dim = family == ModelFamily::kGpt2 ? 4 : 6;  // Llama's need not be hidden / heads
-  c.intermediate_size = 10;
-  c.tie_word_embeddings = tied;
-  c.initializer_range = 0.4;  // large enough that every gradient is far from 0
-  if (family == ModelFamily::kLlama) c.rope.llama3 = Llama3RopeScaling{2, 1, 4, 8};
-  return c;
-}
+using testing::TinyConfig;
 
 constexpr int64_t kSeqLen = 5;
 constexpr int64_t kTokens = 2 * kSeqLen;
@@ -50,7 +34,7 @@ struct TestModel {
         model(config, kSeqLen, &arena) {
     CHECK(arena.Allocate(dtype, true).ok());
     ThreadTeam team(1);
-    InitializeParameters(3, team, &arena);
+    CHECK(InitializeParameters(3, team, &arena).ok());
     FillTokens(tokens, 1, config.vocab_size);
     FillTokens(targets, 2, config.vocab_size);
   }
@@ -161,11 +145,12 @@ TEST_P(TransformerTest, DecodeFollowsTheWholeSequence) {
   const auto logits = m.model.Logits(m.ctx, m.tokens.tensor().Rows(0, kSeqLen), kSeqLen, &saved);
   ASSERT_TRUE(logits.ok());
   // A prompt of two tokens at once, then one by one.
-  KvCache cache(Config(), kSeqLen, DType::kF64);
+  auto cache = KvCache::Create(m.model, kSeqLen);
+  ASSERT_TRUE(cache.ok()) << cache.status();
   for (int64_t begin = 0, end = 2; end <= kSeqLen; begin = end++) {
-    const auto next = m.model.Decode(m.ctx, m.tokens.tensor().Rows(begin, end), &cache);
+    const auto next = m.model.Decode(m.ctx, m.tokens.tensor().Rows(begin, end), &*cache);
     ASSERT_TRUE(next.ok()) << next.status();
-    EXPECT_EQ(cache.length(), end);
+    EXPECT_EQ(cache->length(), end);
     EXPECT_LT(RelativeError(*next, logits->Rows(end - 1, end)), 1e-13);
   }
 }

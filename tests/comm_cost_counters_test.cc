@@ -90,7 +90,7 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
                       .sequence_parallel = o.sequence_parallel,
                       .gradients = o.gradients},
                      mesh));
-  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+  STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
   testing::FillTokens(tokens, /*seed=*/mesh.coordinates().dp, o.model.vocab_size);
   Counts before = Counted(*engine);

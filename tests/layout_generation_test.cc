@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<double>> DecodeLogits(Engine* engine, std::vector<int
   const int64_t prompt = kPrompt.size(), num_tokens = prompt + next.size();
   std::vector<int32_t> tokens = kPrompt;
   tokens.insert(tokens.end(), next.begin(), next.end());
-  KvCache cache(model.config(), num_tokens, engine->options().dtype, model.tensor_parallel());
+  STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, num_tokens));
   std::vector<double> all;
   for (int64_t begin = 0, end = prompt; end <= num_tokens; begin = end++) {
     const ActivationScope scope(engine->context().arena());

@@ -179,7 +179,8 @@ absl::Status TwoSteps(const Layout& layout, const Mesh& mesh, int64_t* num_in_fi
                       const FaultPlan& plan) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create(OptionsOf(layout), mesh));
-  InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+  STRAKE_RETURN_IF_ERROR(
+      InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
   *num_in_first_step = plan.num_started;
   return Step(*engine, 2);
@@ -343,7 +344,8 @@ TEST(NonFiniteGradientTest, IsNamedByTheRankThatHasIt) {
       const auto run = [&](const Mesh& mesh) -> absl::Status {
         STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                                 Engine::Create(OptionsOf(layout), mesh));
-        InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters());
+        STRAKE_RETURN_IF_ERROR(
+            InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
         STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
         if (mesh.rank() == culprit) SetElement(engine->grads(), 0, HUGE_VAL);
         return engine->Update({.lr = 1e-3, .step = 2}, /*clip_norm=*/1).status();

@@ -37,32 +37,27 @@ class Trainer {
 
   absl::StatusOr<StepRecord> Step(int step) {
     const GlobalBatch batch(layout_, step);
-    double loss_sum = 0;
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       const bool last = m + 1 == layout_.num_micro_batches;
-      STRAKE_ASSIGN_OR_RETURN(const double sum,
-                              engine_->AccumulateGradients(Part(batch.tokens, m),
-                                                           Part(batch.targets, m), Scale(), last));
-      loss_sum += sum;
+      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(
+          Part(batch.tokens, m), Part(batch.targets, m), Scale(), last));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record = {.grads = ToDoubles(engine_->grads())};
     STRAKE_ASSIGN_OR_RETURN(
         record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
                                      options_.clip_norm));
-    STRAKE_ASSIGN_OR_RETURN(record.loss, Mean(loss_sum));
+    STRAKE_ASSIGN_OR_RETURN(record.loss, MeanLoss());
     return record;
   }
 
   absl::StatusOr<double> Evaluate() {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
-    double loss_sum = 0;
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
-      STRAKE_ASSIGN_OR_RETURN(const double sum,
-                              engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
-      loss_sum += sum;
+      STRAKE_RETURN_IF_ERROR(
+          engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
     }
-    return Mean(loss_sum);
+    return MeanLoss();
   }
 
  private:
@@ -75,8 +70,8 @@ class Trainer {
     return global.Rows(part * num_tokens, (part + 1) * num_tokens);
   }
 
-  absl::StatusOr<double> Mean(double loss_sum) const {
-    STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine_->Agree(loss_sum, false));
+  absl::StatusOr<double> MeanLoss() const {
+    STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine_->Agree(/*stop=*/false));
     return all.loss_sum * Scale();
   }
 
@@ -106,7 +101,8 @@ void SetWeights(ThreadTeam& team, ParameterArena* arena) {
   for (Parameter& parameter : arena->parameters()) {
     if (parameter.init.stddev == 0) parameter.init.stddev = 0.1;
   }
-  InitializeParameters(/*seed=*/1, team, arena);
+  const absl::Status status = InitializeParameters(/*seed=*/1, team, arena);
+  CHECK(status.ok()) << status;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh) {

@@ -60,7 +60,7 @@ absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {
   for (Parameter& parameter : parameters.parameters()) {
     if (parameter.init.stddev == 0) parameter.init.stddev = stddev;
   }
-  InitializeParameters(config.seed, engine.team(), &parameters);
+  STRAKE_RETURN_IF_ERROR(InitializeParameters(config.seed, engine.team(), &parameters));
   if (parameters.values().dtype() != DType::kF64) return absl::OkStatus();
   double* values = parameters.values().data<double>();
   std::transform(values, values + parameters.num_elements(), values,

@@ -64,7 +64,7 @@ class Gatherer {
   ParameterArena whole_;
   std::deque<ParameterArena> parts_;  // by tensor-parallel rank
   std::vector<ShardRange> optimizer_ranges_;
-  HostMemory memory_;
+  DeviceMemory memory_;
 };
 
 // The calls that rank 0 makes while it writes, in their order.
@@ -87,12 +87,14 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
                              const RunRecord& record) {
   Gatherer gatherer(engine);
   if (engine.mesh().rank() != 0) return Send(gatherer);
+  const DType dtype = engine.parameters().values().dtype();
   STRAKE_RETURN_IF_ERROR(
-      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config())));
-  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + "/model.safetensors", gatherer.whole(), {""},
+      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
+  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + "/model.safetensors", gatherer.whole(), {""}, dtype,
                                     [&](int p, int) { return gatherer.Weights(p); }));
   STRAKE_RETURN_IF_ERROR(SaveArrays(
       directory + "/optimizer.safetensors", gatherer.whole(), {".exp_avg", ".exp_avg_sq"},
+      AccumulationDType(dtype),
       [&](int p, int array) { return gatherer.OptimizerState(p, array); }));
   return WriteFileDurably(directory + "/run.json", ToJson(record));
 }

@@ -47,13 +47,14 @@ int64_t CopyOverlap(const Block& from, const Block& to, size_t element_bytes) {
   return (row_end - row_begin) * (end - begin);
 }
 
-// Copies the slices that a rank owns, from its `shard` [part.shape], to where they stand in
-// `result` [whole.shape]. Returns the number of elements.
-int64_t Place(const Tensor& shard, const Parameter& part, const Parameter& whole,
-              const Tensor& result) {
+// Copies the slices that a rank owns, from its `shard` [part.shape] on either device, to where they
+// stand in `result` [whole.shape] on the host. Returns the number of elements.
+absl::StatusOr<int64_t> Place(const Tensor& shard, const Parameter& part, const Parameter& whole,
+                              const Tensor& result) {
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(shard));
   int64_t placed = 0, from_column = 0;
   for (const ParameterSegment& from : part.segments) {
-    const Block from_block = BlockOf(shard, from, from_column);
+    const Block from_block = BlockOf(host, from, from_column);
     from_column += from.columns;
     if (!from.slice.owner) continue;
     int64_t to_column = 0;
@@ -82,10 +83,12 @@ int64_t NumWholeElements(const Parameter& whole) {
   return n;
 }
 
-absl::StatusOr<Tensor> AllocateTensor(DType dtype, const Shape& shape, HostMemory* memory) {
-  *memory = HostMemory();  // before the new memory is taken
-  STRAKE_ASSIGN_OR_RETURN(*memory, HostMemory::Allocate(NumElements(shape) * DTypeSize(dtype)));
-  return Tensor(memory->data(), dtype, shape);
+absl::StatusOr<Tensor> AllocateTensor(Device device, DType dtype, const Shape& shape,
+                                      DeviceMemory* memory) {
+  *memory = DeviceMemory();  // before the new memory is taken
+  STRAKE_ASSIGN_OR_RETURN(*memory,
+                          DeviceMemory::Allocate(device, NumElements(shape) * DTypeSize(dtype)));
+  return Tensor(memory->data(), dtype, shape, device);
 }
 
 // The elements of the parameter within `range`, from the parameter's first.
@@ -98,7 +101,7 @@ ShardRange Overlap(const Parameter& parameter, const ShardRange& range) {
 // On dp rank 0: the rank's part [part.shape] of the parameter, in `values` or in `memory`.
 absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
                                     absl::Span<const ShardRange> ranges, const Tensor& values,
-                                    HostMemory* memory) {
+                                    DeviceMemory* memory) {
   const ShardRange all{0, part.offset + part.num_elements()};
   const ShardRange& range = ranges.empty() ? all : ranges[dp.rank()];
   const ShardRange own = Overlap(part, range);
@@ -110,10 +113,10 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
     return Tensor();
   }
   if (own.size() == part.num_elements()) return own_values().Reshape(part.shape);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor shard,
-                          AllocateTensor(values.dtype(), {part.num_elements()}, memory));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor shard, AllocateTensor(values.device(), values.dtype(),
+                                                             {part.num_elements()}, memory));
   if (own.size() > 0) {
-    std::memcpy(shard.Rows(own.begin, own.end).raw(), own_values().raw(), own_values().num_bytes());
+    STRAKE_RETURN_IF_ERROR(CopyBlocking(own_values(), shard.Rows(own.begin, own.end)));
   }
   int64_t received = own.size();
   for (int rank = 1; rank < dp.size(); ++rank) {
@@ -127,18 +130,19 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
   return shard.Reshape(part.shape);
 }
 
-// On tp rank 0: the whole parameter, in `memory`. `shard` is the rank's own part, and
+// On tp rank 0: the whole parameter, in `memory` on the host. `shard` is the rank's own part, and
 // `shard_memory` where it or another fits.
 absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter* const> parts,
                                     const Parameter& whole, const Tensor& shard,
-                                    HostMemory* shard_memory, HostMemory* memory) {
+                                    DeviceMemory* shard_memory, DeviceMemory* memory) {
   if (tp.rank() > 0) {
     if (!OwnsAny(*parts[tp.rank()])) return Tensor();
     STRAKE_RETURN_IF_ERROR(tp.Send(shard, 0).Wait().status());
     return Tensor();
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor result, AllocateTensor(shard.dtype(), whole.shape, memory));
-  int64_t placed = Place(shard, *parts[0], whole, result);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor result,
+                          AllocateTensor(Device::kCpu, shard.dtype(), whole.shape, memory));
+  STRAKE_ASSIGN_OR_RETURN(int64_t placed, Place(shard, *parts[0], whole, result));
   Tensor received;
   for (int rank = 1; rank < tp.size(); ++rank) {
     const Parameter& part = *parts[rank];
@@ -147,10 +151,12 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter
         << ShapeString(part.shape) << ", of rank 0 " << shard.ToString();
     if (!OwnsAny(part)) continue;
     if (!received.defined()) {
-      STRAKE_ASSIGN_OR_RETURN(received, AllocateTensor(shard.dtype(), shard.shape(), shard_memory));
+      STRAKE_ASSIGN_OR_RETURN(
+          received, AllocateTensor(shard.device(), shard.dtype(), shard.shape(), shard_memory));
     }
     STRAKE_RETURN_IF_ERROR(tp.Recv(received, rank).Wait().status());
-    placed += Place(received, part, whole, result);
+    STRAKE_ASSIGN_OR_RETURN(const int64_t added, Place(received, part, whole, result));
+    placed += added;
   }
   CHECK_EQ(placed, NumWholeElements(whole))
       << "[gather_parameter] the slices of " << tp.size() << " ranks of " << whole.name() << " "
@@ -162,7 +168,7 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter
 
 absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
                                        const Parameter& whole, absl::Span<const ShardRange> ranges,
-                                       const Tensor& values, HostMemory* memory) {
+                                       const Tensor& values, DeviceMemory* memory) {
   Communicator& dp = mesh.communicator(MeshAxis::kDp);
   Communicator& tp = mesh.communicator(MeshAxis::kTp);
   CHECK(mesh.num_ranks() == dp.size() * tp.size() && parts.size() == tp.size() &&
@@ -170,7 +176,7 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parame
       << "[gather_parameter] " << parts.size() << " parts and " << ranges.size() << " ranges on "
       << mesh.sizes().ToString();
   for (Communicator* group : {&dp, &tp}) STRAKE_RETURN_IF_ERROR(group->Barrier());
-  HostMemory shard_memory;
+  DeviceMemory shard_memory;
   STRAKE_ASSIGN_OR_RETURN(const Tensor shard,
                           GatherRanges(dp, *parts[tp.rank()], ranges, values, &shard_memory));
   if (dp.rank() > 0) return Tensor();

@@ -4,16 +4,17 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 #include "parallel/mesh/mesh.h"
 
 namespace strake {
 
 // On the mesh's rank 0: a parameter's values, [whole.shape], of any dtype, in `memory` or, with one
 // tensor-parallel rank, in `values` itself; what is padding holds zeros. On other ranks: undefined.
+// With one tensor-parallel rank it is where the values are, on either device; else on the host.
 //
 //   T tensor-parallel ranks, N elements of the index space, which is the same on every rank
 //   parts   [T] the parameter as each tensor-parallel rank holds it, of arenas that may be of dry
@@ -31,7 +32,7 @@ namespace strake {
 // The mesh has axes dp and tp alone.
 absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
                                        const Parameter& whole, absl::Span<const ShardRange> ranges,
-                                       const Tensor& values, HostMemory* memory);
+                                       const Tensor& values, DeviceMemory* memory);
 
 }  // namespace strake
 

@@ -125,7 +125,7 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
   } else if (at.dp > 0) {
     FillConstant(values, NAN);
   }
-  HostMemory memory;
+  DeviceMemory memory;
   for (size_t i = 0; i < whole.arena().parameters().size(); ++i) {
     std::vector<const Parameter*> parts(layout.tp, nullptr);
     for (int rank = 0; rank < layout.tp; ++rank) {
@@ -185,7 +185,7 @@ TEST(GatherParameterTest, OneRankCopiesNothing) {
   Model model(0, 1, 1);
   const TensorBuffer values = LocalValues(model, 0, DType::kF32);
   const Parameter* parameter = &model.arena().parameters()[2];
-  HostMemory memory;
+  DeviceMemory memory;
   const auto gathered =
       GatherParameter(Mesh::SingleRank(), {&parameter, 1}, *parameter, {}, values, &memory);
   ASSERT_TRUE(gathered.ok()) << gathered.status();
@@ -205,7 +205,7 @@ TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
     const int norm = 1;  // which rank 0 has: nobody has anything to send
     const Parameter* const parts[] = {&first.arena().parameters()[norm],
                                       &second.arena().parameters()[norm]};
-    HostMemory memory;
+    DeviceMemory memory;
     for (int call = 1; call <= kNumCalls; ++call) {
       if (mesh.rank() == 0) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -239,7 +239,7 @@ TEST(GatherParameterDeathTest, RangesCoverTheParameter) {
   const TensorBuffer values = LocalValues(model, 0, DType::kF32);
   const Parameter* parameter = &model.arena().parameters()[0];
   const ShardRange range{1, 50};
-  HostMemory memory;
+  DeviceMemory memory;
   EXPECT_DEATH((void)GatherParameter(Mesh::SingleRank(), {&parameter, 1}, *parameter, {&range, 1},
                                      values.tensor().Rows(1, 50), &memory),
                "17 vs. 18.*the ranges' elements of table \\[6, 3\\]");

@@ -14,7 +14,7 @@ absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorPa
   const ActivationScope scope(ctx.arena());
   const int64_t n = logits.dim(0);
   const Tensor max = ctx.arena().Allocate(SoftmaxMaxDType(logits.dtype()), {n});
-  const Tensor sums = ctx.arena().Allocate(logits.dtype(), {2, n});
+  const Tensor sums = ctx.arena().Allocate(AccumulationDType(logits.dtype()), {2, n});
   STRAKE_RETURN_IF_ERROR(SoftmaxSliceMax(ctx, logits, slice, max));
   STRAKE_RETURN_IF_ERROR(tp.AllReduceMax(ctx, max));
   STRAKE_RETURN_IF_ERROR(SoftmaxSliceSums(ctx, logits, targets, slice, max, sums));

@@ -1,0 +1,18 @@
+// ResidualStream: what goes from block to block, before its last term is added.
+#ifndef STRAKE_MODELS_RESIDUAL_STREAM_H_
+#define STRAKE_MODELS_RESIDUAL_STREAM_H_
+
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// The stream is x + residual. The next norm adds the two in the pass that it makes anyway, and
+// writes the sum over x.
+struct ResidualStream {
+  Tensor x;         // [R, C], the last block's output, or the embedding
+  Tensor residual;  // [R, C], the stream before it; undefined before the first block
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_RESIDUAL_STREAM_H_

@@ -1,0 +1,30 @@
+// The smallest models that have every feature of their family.
+#ifndef STRAKE_MODELS_TINY_MODEL_H_
+#define STRAKE_MODELS_TINY_MODEL_H_
+
+#include "models/model_config.h"
+
+namespace strake::testing {
+
+// Two layers. Weights so large that every gradient is far from 0.
+inline ModelConfig TinyConfig(ModelFamily family, bool tied) {
+  const bool gpt2 = family == ModelFamily::kGpt2;
+  ModelConfig c;
+  c.family = family;
+  c.vocab_size = 7;
+  c.max_positions = 6;
+  c.hidden_size = 8;
+  c.num_layers = 2;
+  c.num_heads = 2;
+  c.num_kv_heads = gpt2 ? 2 : 1;
+  c.head_dim = gpt2 ? 4 : 6;  // Llama's need not be hidden / heads
+  c.intermediate_size = 10;
+  c.tie_word_embeddings = tied;
+  c.initializer_range = 0.4;
+  if (!gpt2) c.rope.llama3 = Llama3RopeScaling{2, 1, 4, 8};
+  return c;
+}
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_MODELS_TINY_MODEL_H_

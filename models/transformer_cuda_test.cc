@@ -1,0 +1,246 @@
+// Whole models on a GPU, against the CPU's in f64 with the same weights.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/testing/cuda_test_context.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "models/generator.h"
+#include "models/initialize.h"
+#include "models/non_finite.h"
+#include "models/tiny_model.h"
+#include "models/transformer.h"
+
+namespace strake {
+namespace {
+
+using testing::CopyConvert;
+using testing::CudaTestContext;
+using testing::CudaTestTensor;
+using testing::FillTokens;
+using testing::GetElement;
+using testing::MaxAbs;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::TestContext;
+using testing::TestTensor;
+using testing::TinyConfig;
+
+constexpr int64_t kSeqLen = 5;
+constexpr int64_t kTokens = 2 * kSeqLen;
+
+// GPT-2 with its embeddings tied; Llama with grouped heads, RoPE, and a head of its own.
+ModelConfig ConfigOf(ModelFamily family) {
+  return TinyConfig(family, /*tied=*/family == ModelFamily::kGpt2);
+}
+
+struct Batch {
+  explicit Batch(int64_t vocab_size)
+      : tokens(DType::kI32, {kTokens}), targets(DType::kI32, {kTokens}) {
+    FillTokens(tokens, 1, vocab_size);
+    FillTokens(targets, 2, vocab_size);
+  }
+  TestTensor tokens, targets;
+};
+
+HostCopy ToHost(const Tensor& x) {
+  auto copy = HostCopy::Of(x);
+  CHECK(copy.ok()) << copy.status();
+  return std::move(copy).value();
+}
+
+double Sum(const Tensor& x) {
+  double sum = 0;
+  for (int64_t i = 0; i < x.num_elements(); ++i) sum += GetElement(x, i).real();
+  return sum;
+}
+
+struct CudaModel {
+  CudaModel(const ModelConfig& config, DType dtype)
+      : batch(config.vocab_size),
+        tokens(batch.tokens),
+        targets(batch.targets),
+        model(config, config.max_positions, &arena) {
+    CHECK(arena.Allocate(dtype, true, Device::kCuda).ok());
+    CHECK(model.PlaceTables().ok());
+    ThreadTeam team(1);
+    CHECK(InitializeParameters(3, team, &arena).ok());
+  }
+
+  // The sum of the losses; gradients are added.
+  double Run() {
+    const ActivationScope scope(ctx.context().arena());
+    TransformerSaved saved;
+    const auto loss = model.Forward(ctx, tokens, targets, kSeqLen, &saved);
+    CHECK(loss.ok()) << loss.status();
+    EXPECT_EQ(loss->dtype(), DType::kF32);
+    const absl::Status status = model.Backward(ctx, 1, &saved);
+    CHECK(status.ok()) << status;
+    return Sum(ToHost(*loss));
+  }
+
+  CudaTestContext ctx;
+  Batch batch;
+  CudaTestTensor tokens, targets;
+  ParameterArena arena;
+  Transformer model;
+};
+
+// On the CPU in f64, with another model's weights.
+struct ExactModel {
+  ExactModel(const ModelConfig& config, const Tensor& weights)
+      : batch(config.vocab_size), model(config, config.max_positions, &arena) {
+    CHECK(arena.Allocate(DType::kF64, true).ok());
+    CopyConvert(ToHost(weights), arena.values());
+  }
+
+  double Run() {
+    const ActivationScope scope(ctx.context().arena());
+    TransformerSaved saved;
+    const auto loss = model.Forward(ctx, batch.tokens, batch.targets, kSeqLen, &saved);
+    CHECK(loss.ok()) << loss.status();
+    CHECK(model.Backward(ctx, 1, &saved).ok());
+    return Sum(*loss);
+  }
+
+  TestContext ctx;
+  Batch batch;
+  ParameterArena arena;
+  Transformer model;
+};
+
+class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<ModelFamily, DType>> {
+ protected:
+  ModelConfig Config() const { return ConfigOf(std::get<0>(GetParam())); }
+  DType dtype() const { return std::get<1>(GetParam()); }
+
+  // As in transformer_test.cc: about 20 ops in a row, each within a few roundings of sums of up to
+  // 12 terms. In bf16 sums are f32's, and what is rounded are the tensors between the ops: 20 on
+  // the way to the loss, and in a gradient as many on the way back. The roundings add up as
+  // independent numbers do; of an array of them the largest is about three times its root mean
+  // square.
+  double Bound() const {
+    if (dtype() == DType::kF32)
+      return 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
+    return 3 * std::sqrt(2.0 * 20) * testing::UnitRoundoff(DType::kBf16);
+  }
+};
+
+TEST_P(TransformerCudaTest, LossAndGradientsFollowF64) {
+  CudaModel m(Config(), dtype());
+  ExactModel exact(Config(), m.arena.values());
+  const double expected = exact.Run();
+  EXPECT_NEAR(m.Run(), expected, Bound() * expected);
+  for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
+    const Parameter& parameter = m.arena.parameters()[i];
+    const Tensor& truth = exact.arena.parameters()[i].grad;
+    EXPECT_GT(MaxAbs(truth), 1e-4) << parameter.name();
+    EXPECT_LT(RelativeError(ToHost(parameter.grad), truth), Bound()) << parameter.name();
+  }
+}
+
+// Bytes of activations that a dry run plans.
+size_t PlannedBytes(const ModelConfig& config, DType dtype) {
+  ParameterArena parameters;
+  const Transformer model(config, config.max_positions, &parameters);
+  parameters.AllocateDryRun(dtype, Device::kCuda);
+  ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
+  ThreadTeam team(1);
+  const Context ctx(&team, &plan);
+  const Tensor tokens(nullptr, DType::kI32, {kTokens}, Device::kCuda);
+  TransformerSaved saved;
+  CHECK(model.Forward(ctx, tokens, tokens, kSeqLen, &saved).ok());
+  CHECK(model.Backward(ctx, 1, &saved).ok());
+  return plan.peak_bytes();
+}
+
+TEST_P(TransformerCudaTest, TheSameBitsTwiceInThePlannedMemory) {
+  CudaModel first(Config(), dtype()), second(Config(), dtype());
+  EXPECT_EQ(first.Run(), second.Run());
+  EXPECT_TRUE(SameBits(ToHost(first.arena.grads()), ToHost(second.arena.grads())));
+  EXPECT_EQ(first.ctx.context().arena().peak_bytes(), PlannedBytes(Config(), dtype()));
+}
+
+TEST_P(TransformerCudaTest, DecodeFollowsTheWholeSequence) {
+  CudaModel m(Config(), dtype());
+  const Tensor tokens = m.tokens;
+  TransformerSaved saved;
+  const auto logits = m.model.Logits(m.ctx, tokens.Rows(0, kSeqLen), kSeqLen, &saved);
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  const HostCopy expected = ToHost(*logits);
+  auto cache = KvCache::Create(m.model, kSeqLen);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  // A prompt of two tokens at once, then one by one.
+  for (int64_t begin = 0, end = 2; end <= kSeqLen; begin = end++) {
+    const auto next = m.model.Decode(m.ctx, tokens.Rows(begin, end), &*cache);
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_LT(RelativeError(ToHost(*next), expected.tensor().Rows(end - 1, end)), Bound());
+  }
+}
+
+TEST_P(TransformerCudaTest, GeneratesTheLikeliestTokens) {
+  CudaModel m(Config(), dtype());
+  const std::vector<int32_t> prompt = {2, 5};
+  const size_t bytes = GenerationBytes(m.ctx, m.model, prompt.size(), 3);
+  const size_t before = m.ctx.context().arena().used_bytes();
+  std::vector<int32_t> tokens = prompt;
+  const auto append = [&](int64_t token) {
+    tokens.push_back(static_cast<int32_t>(token));
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(GenerateTokens(m.ctx, m.model, prompt, 3, {.temperature = 0}, append).ok());
+  EXPECT_EQ(m.ctx.context().arena().peak_bytes() - before, bytes);
+  ASSERT_EQ(tokens.size(), 5u);
+
+  // None of the tokens is far from the likeliest after those before it.
+  ExactModel exact(Config(), m.arena.values());
+  TransformerSaved saved;
+  const auto logits =
+      exact.model.Logits(exact.ctx, Tensor(tokens.data(), DType::kI32, {5}), 5, &saved);
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  const int64_t vocab = Config().vocab_size;
+  for (int64_t n = 2; n < 5; ++n) {
+    const double* row = logits->data<double>() + (n - 1) * vocab;
+    EXPECT_GE(row[tokens[n]], *std::max_element(row, row + vocab) - Bound() * MaxAbs(*logits));
+  }
+  EXPECT_EQ(GenerateTokens(m.ctx, m.model, {1, 7}, 1, {}, append).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
+  CudaModel m(Config(), dtype());
+  TransformerSaved saved;
+  ASSERT_TRUE(m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved).ok());
+  EXPECT_EQ(FirstNonFinite(m.arena, saved), "none");
+  const HostCopy logits = ToHost(saved.logits);
+  testing::SetElement(logits, 3, NAN);
+  ASSERT_TRUE(logits.WriteBack().ok());
+  EXPECT_EQ(FirstNonFinite(m.arena, saved),
+            "logits, element 3 of " + saved.logits.ToString() + " (nan)");
+  const HostCopy grads = ToHost(m.arena.grads());
+  testing::SetElement(grads, 2, INFINITY);
+  ASSERT_TRUE(grads.WriteBack().ok());
+  EXPECT_EQ(FirstNonFiniteGradient(m.arena, 0, m.arena.grads()),
+            "the gradient of " + m.arena.parameters()[0].name() + ", element 2 of f32[7, 8] (inf)");
+}
+
+std::string CaseName(const ::testing::TestParamInfo<std::tuple<ModelFamily, DType>>& info) {
+  const auto [family, dtype] = info.param;
+  return std::string(family == ModelFamily::kGpt2 ? "Gpt2" : "Llama") +
+         (dtype == DType::kF32 ? "F32" : "Bf16");
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TransformerCudaTest,
+                         ::testing::Combine(::testing::Values(ModelFamily::kGpt2,
+                                                              ModelFamily::kLlama),
+                                            ::testing::Values(DType::kF32, DType::kBf16)),
+                         CaseName);
+
+}  // namespace
+}  // namespace strake
