@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "core/base/status_macros.h"
 #include "core/cuda/cuda_messages.h"
 #include "glog/logging.h"
 
@@ -81,6 +82,19 @@ void EmulatedGpu::Enqueue(CUstream_st& stream, EmulatedItem item) {
   stream.items.push_back(std::move(item));
   ++stream.num_enqueued;
   changed_.notify_all();
+}
+
+absl::Status EmulatedGpu::Put(CudaStream stream, EmulatedRun run) {
+  STRAKE_RETURN_IF_ERROR(CheckUsable());
+  CUstream_st& to = Stream(stream, ThisEmulatedThread().device);
+  if (to.capture == nullptr) {
+    Enqueue(to, {.wait = nullptr, .run = std::move(run), .point = nullptr});
+    return absl::OkStatus();
+  }
+  STRAKE_RETURN_IF_ERROR(to.capture->error);
+  to.capture->runs.push_back(std::move(run));
+  ++to.capture->streams[&to][&to];
+  return absl::OkStatus();
 }
 
 std::shared_ptr<CUstream_st> EmulatedGpu::Share(const CUstream_st& stream) const {

@@ -103,6 +103,8 @@ class EmulatedGpu {
   CUstream_st& Stream(CudaStream stream, int device);
 
   void Enqueue(CUstream_st& stream, EmulatedItem item);
+  // Enqueues the work, or captures it; null is the default stream of the thread's device.
+  absl::Status Put(CudaStream stream, EmulatedRun run);
 
   // Runs what the stream, the device or kAllDevices hold now. Returns error().
   absl::Status RunStream(Lock& lock, CUstream_st& stream);
