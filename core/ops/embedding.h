@@ -6,10 +6,10 @@
 // N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or bf16 on CUDA, with
 // dtable in f32, or f64 and c128 on the reference path.
 //
-// On the CPU, CheckTokens()'s error for a token outside [0, slice.vocab_size), whichever slice it
-// is asked for; then nothing is written. On CUDA no op reads what a kernel found: the caller checks
-// the tokens before they go there, and one outside gives a row of NaN in y and adds nothing to
-// dtable.
+// A token outside [0, slice.vocab_size), whichever slice it is asked for: on the CPU
+// CheckTokens()'s error, and nothing is written. On CUDA nothing waits for a kernel to report it,
+// so the caller checks tokens on the host: an unchecked one gives a row of NaN in y and adds
+// nothing to dtable.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_H_
 #define STRAKE_CORE_OPS_EMBEDDING_H_
 
@@ -31,7 +31,8 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
                               const Tensor& table, Tensor y);
 
 // dtable [R, C] += the rows of dy [N, C] by token; tokens of other slices, and padding, add
-// nothing. Terms are added in the order of tokens: the same bits with any number of threads.
+// nothing. The order of the terms depends on the tokens alone; on the CPU it is theirs: the same
+// bits with any number of threads.
 absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tensor& tokens,
                                const VocabSlice& slice, Tensor dtable);
 
