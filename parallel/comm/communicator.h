@@ -25,6 +25,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/base/pending.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/cuda/stream.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/call_site.h"
@@ -68,6 +69,11 @@ class Communicator {
   // outlives the group. To be called before the first of them is passed. Groups made by Split()
   // afterwards have the same.
   void BindCudaStream(CudaStream stream) { cuda_stream_ = stream; }
+
+  // The host waits until all that is on `stream` now is done: where ranks wait for each other on
+  // their GPUs, at most for the timeout, and no longer than until the group has failed. Its error,
+  // or the device's.
+  virtual absl::Status WaitForStream(CudaStream stream) { return SynchronizeCudaStream(stream); }
 
   // In place: element i of x becomes, with the same bits on every rank, the sum over ranks, in rank
   // order, of their element i (bf16 is summed in f32 and rounded once; integers wrap).

@@ -1,0 +1,63 @@
+// NcclWorld: what the groups of a process share that NCCL connects, since they fail together.
+#ifndef STRAKE_PARALLEL_COMM_NCCL_WORLD_H_
+#define STRAKE_PARALLEL_COMM_NCCL_WORLD_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "parallel/comm/nccl_control.h"
+#include "parallel/comm/nccl_library.h"
+#include "parallel/comm/nccl_rendezvous.h"
+
+namespace strake {
+
+// NCCL's functions do not block and are called one at a time. After a failure none is called.
+class NcclWorld {
+ public:
+  static absl::StatusOr<std::shared_ptr<NcclWorld>> Create(const NcclRendezvous& rendezvous,
+                                                           std::chrono::milliseconds timeout,
+                                                           const NcclLibrary& nccl);
+  ~NcclWorld();
+
+  NcclControl& control() { return *control_; }
+
+  // Of all processes; Connect() is a collective call.
+  absl::StatusOr<NcclComm> Connect(const NcclGroup& group);
+  // The ranks of a color of the parent; a collective call of the parent.
+  absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const NcclGroup& group);
+  // Null is fine.
+  void Close(NcclComm comm);
+
+  // Calls of NCCL that go together, in `calls`: the first result that is an error ends them. They
+  // are on their streams when this returns; without a group around them if that failed.
+  absl::Status Launch(const NcclGroup& group, NcclComm comm,
+                      const std::function<NcclResult(const NcclLibrary&)>& calls);
+
+  // False while NCCL works on an earlier call of any group; its errors.
+  absl::StatusOr<bool> Idle();
+
+ private:
+  explicit NcclWorld(const NcclLibrary& nccl) : nccl_(nccl) {}
+  // Waits until a comm is ready, and keeps it.
+  absl::StatusOr<NcclComm> Finish(NcclResult result, const char* call, NcclComm comm,
+                                  const NcclGroup& group);
+  void AbortAll();
+
+  const NcclLibrary& nccl_;
+  NcclUniqueId id_;
+  std::mutex mutex_;  // guards the calls of NCCL
+  std::set<NcclComm> comms_;
+  bool aborted_ = false;
+  std::unique_ptr<NcclControl> control_;  // last: its thread calls AbortAll()
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_PARALLEL_COMM_NCCL_WORLD_H_
