@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
@@ -22,7 +23,6 @@
 namespace strake {
 namespace {
 
-using testing::CudaTestContext;
 using testing::CudaTestTensor;
 using testing::FillNormal;
 using testing::MaxAbs;
@@ -64,7 +64,6 @@ class ParametersCudaTest : public ::testing::TestWithParam<DType> {
  protected:
   ParametersCudaTest() : directory_(MakeDirectory()), path_(directory_ + "/model.safetensors") {}
 
-  const CudaTestContext ctx_;
   const std::string directory_, path_;
 };
 
