@@ -1,6 +1,8 @@
 #include "tools/checkpoint.h"
 
+#include <cstdint>
 #include <deque>
+#include <string>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -24,6 +26,16 @@ void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterAren
   arena->AllocateDryRun(engine.options().dtype);
 }
 
+// What optimizer.safetensors holds, over this rank's range.
+std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
+  const AdamW& optimizer = engine.optimizer();
+  const int64_t begin = engine.range().begin;
+  std::vector<ArenaArray> arrays = {{".exp_avg", optimizer.exp_avg(), begin},
+                                    {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
+  if (optimizer.masters().defined()) arrays.push_back({".master", optimizer.masters(), begin});
+  return arrays;
+}
+
 // Brings parameters, one after the other, from all ranks to rank 0.
 class Gatherer {
  public:
@@ -45,10 +57,8 @@ class Gatherer {
   absl::StatusOr<Tensor> Weights(int parameter) {
     return Gather(parameter, {}, engine_.parameters().values());
   }
-  absl::StatusOr<Tensor> OptimizerState(int parameter, int array) {
-    const AdamW& optimizer = engine_.optimizer();
-    return Gather(parameter, optimizer_ranges_,
-                  array == 0 ? optimizer.exp_avg() : optimizer.exp_avg_sq());
+  absl::StatusOr<Tensor> OptimizerState(int parameter, const ArenaArray& array) {
+    return Gather(parameter, optimizer_ranges_, array.values);
   }
 
  private:
@@ -68,13 +78,13 @@ class Gatherer {
 };
 
 // The calls that rank 0 makes while it writes, in their order.
-absl::Status Send(Gatherer& gatherer) {
+absl::Status Send(Gatherer& gatherer, const std::vector<ArenaArray>& optimizer_arrays) {
   const int num_parameters = static_cast<int>(gatherer.whole().parameters().size());
   for (int p = 0; p < num_parameters; ++p) {
     STRAKE_RETURN_IF_ERROR(gatherer.Weights(p).status());
   }
   for (int p = 0; p < num_parameters; ++p) {
-    for (const int array : {0, 1}) {
+    for (const ArenaArray& array : optimizer_arrays) {
       STRAKE_RETURN_IF_ERROR(gatherer.OptimizerState(p, array).status());
     }
   }
@@ -86,25 +96,26 @@ absl::Status Send(Gatherer& gatherer) {
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
                              const RunRecord& record) {
   Gatherer gatherer(engine);
-  if (engine.mesh().rank() != 0) return Send(gatherer);
+  const std::vector<ArenaArray> optimizer_arrays = OptimizerArrays(engine);
+  if (engine.mesh().rank() != 0) return Send(gatherer, optimizer_arrays);
   const DType dtype = engine.parameters().values().dtype();
   STRAKE_RETURN_IF_ERROR(
       WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
   STRAKE_RETURN_IF_ERROR(SaveArrays(directory + "/model.safetensors", gatherer.whole(), {""}, dtype,
                                     [&](int p, int) { return gatherer.Weights(p); }));
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : optimizer_arrays) suffixes.push_back(array.suffix);
   STRAKE_RETURN_IF_ERROR(SaveArrays(
-      directory + "/optimizer.safetensors", gatherer.whole(), {".exp_avg", ".exp_avg_sq"},
-      AccumulationDType(dtype),
-      [&](int p, int array) { return gatherer.OptimizerState(p, array); }));
+      directory + "/optimizer.safetensors", gatherer.whole(), suffixes, AccumulationDType(dtype),
+      [&](int p, int array) { return gatherer.OptimizerState(p, optimizer_arrays[array]); }));
   return WriteFileDurably(directory + "/run.json", ToJson(record));
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine.parameters()));
-  const AdamW& optimizer = engine.optimizer();
+  STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   return LoadArrays(directory + "/optimizer.safetensors", engine.parameters(),
-                    {{".exp_avg", optimizer.exp_avg(), engine.range().begin},
-                     {".exp_avg_sq", optimizer.exp_avg_sq(), engine.range().begin}});
+                    OptimizerArrays(engine));
 }
 
 }  // namespace strake

@@ -1,7 +1,9 @@
 // Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
 //
 //   config.json, model.safetensors   what transformers loads
-//   optimizer.safetensors            NAME.exp_avg and NAME.exp_avg_sq, f32, in the weights' shapes
+//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
+//   NAME.master
+//                                    (f32 weights that they round), f32, in the weights' shapes
 //   run.json                         tools/run_record.h
 //
 // They hold whole tensors however many ranks train, so that a run goes on under any layout.
