@@ -300,7 +300,9 @@ NcclResult CommSplit(NcclComm comm, int color, int key, NcclComm* part, NcclConf
   const int64_t number = parent.num_splits[comm->rank]++;
   auto& splitters = parent.splits[number];
   splitters.push_back({color, key, comm->rank, *part});
-  if (static_cast<int>(splitters.size()) < parent.size) return NcclResult::kInProgress;
+  if (!start_alone && static_cast<int>(splitters.size()) < parent.size) {
+    return NcclResult::kInProgress;
+  }
   std::sort(splitters.begin(), splitters.end(), [](const auto& a, const auto& b) {
     return std::tie(a.color, a.key, a.rank) < std::tie(b.color, b.key, b.rank);
   });

@@ -113,6 +113,12 @@ class Lane {
   std::deque<std::shared_ptr<Operation>> queue_;  // not launched yet
 };
 
+// All ranks of a new group have connected: none finds out by the failure of another, who went on.
+absl::Status MeetInNewGroup(NcclControl& control, const NcclGroup& group, CallSite site) {
+  const CollectiveCall meet{.kind = Kind::kBarrier, .sequence = -1, .site = site};
+  return control.Await(control.Join(group, meet), group, meet).status();
+}
+
 class NcclCommunicator : public Communicator {
  public:
   static absl::StatusOr<std::unique_ptr<Communicator>> Create(std::shared_ptr<NcclWorld> world,
@@ -266,6 +272,7 @@ class NcclCommunicator : public Communicator {
     STRAKE_ASSIGN_OR_RETURN(
         const NcclComm comm,
         lane_->world().Split(lane_->comm(), split.color_index, group.rank, group));
+    STRAKE_RETURN_IF_ERROR(MeetInNewGroup(lane_->control(), group, call.site));
     return Create(lane_->shared_world(), std::move(group), comm, std::move(options));
   }
 
@@ -292,11 +299,12 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateNcclWorld(const NcclRendezvo
   group.processes.resize(rendezvous.size);
   std::iota(group.processes.begin(), group.processes.end(), 0);
   const absl::StatusOr<NcclComm> comm = world->Connect(group);
-  if (!comm.ok()) {
-    world->control().Fail(
-        absl::Status(comm.status().code(),
-                     absl::StrCat("rank ", rendezvous.rank, " of ", rendezvous.size,
-                                  " cannot connect to the others: ", comm.status().message())));
+  absl::Status status = comm.status();
+  if (status.ok()) status = MeetInNewGroup(world->control(), group, CallSite::Here());
+  if (!status.ok()) {
+    world->control().Fail(absl::Status(
+        status.code(), absl::StrCat("[nccl] rank ", rendezvous.rank, " of ", rendezvous.size,
+                                    " cannot connect to the others: ", status.message())));
     return world->control().failure();
   }
   return NcclCommunicator::Create(world, std::move(group), *comm, options);

@@ -11,7 +11,6 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
@@ -45,8 +44,8 @@ void RunOnNccl(int size, const CommunicatorOptions& options,
     auto world = CreateNcclWorld(mine, options, FakeNccl());
     ASSERT_TRUE(world.ok()) << world.status();
     worlds[rank] = std::move(*world);
-    body(*worlds[rank]);
   });
+  on_every_rank([&](int rank) { body(*worlds[rank]); });
   on_every_rank([&](int rank) { worlds[rank] = nullptr; });
 }
 

@@ -245,7 +245,8 @@ std::vector<int> NcclControl::MissingIn(const Waiter& waiter, const NcclGroup& g
     const bool answered = answer != waiter.answers.end();
     if (answered) {
       const auto started = answer->second.started.find(counter);
-      if (started != answer->second.started.end() && started->second >= num_started) continue;
+      const bool any = started != answer->second.started.end();
+      if ((any ? started->second : 0) >= num_started) continue;
     }
     missing.push_back(rank);
     if (!answered || !answer->second.waits) missing_and_idle.push_back(rank);
