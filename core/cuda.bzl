@@ -3,7 +3,7 @@
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
 load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
 
 _NVCC_OPTIONS = [
     "-std=c++20",
@@ -200,6 +200,17 @@ def strake_gpu_test(name, srcs, deps, tags = [], **kwargs):
         # Bazel must not remember what another day's machine had.
         tags = tags + ["external", "gpu"],
         deps = deps + ["@strake//core/testing:every_test_requires_gpu"],
+        **kwargs
+    )
+
+def strake_gpu_program(name, deps, **kwargs):
+    """A program that runs on GPUs, and NAME_emulated, the same with the emulated GPU, for tests."""
+    strake_cc_binary(name = name, deps = deps, **kwargs)
+    strake_cc_binary(
+        name = name + "_emulated",
+        testonly = True,
+        # First, so that its definitions are taken.
+        deps = ["@strake//core/testing:emulated_gpu"] + deps,
         **kwargs
     )
 

@@ -259,10 +259,8 @@ TEST(CheckFaultTest, TheTableCountsTheCallsOfAStep) {
           OpProfile profile;
           engine->context().set_profile(&profile);
           const absl::Status done =
-              engine
-                  ->AccumulateGradients(subject.batch.tokens.tensor().Rows(0, count),
-                                        subject.batch.targets.tensor().Rows(0, count), 1, true)
-                  .status();
+              engine->AccumulateGradients(subject.batch.tokens.tensor().Rows(0, count),
+                                          subject.batch.targets.tensor().Rows(0, count), 1, true);
           if (mesh.rank() != 0) return done;
           for (const auto& [key, entry] : profile.entries()) {
             if (collectives.count(key.first) == 0) actual[key] = entry.calls;

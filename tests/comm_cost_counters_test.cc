@@ -102,14 +102,14 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
   StageCounts stages;
   for (int64_t m = 1; m <= o.num_micro_batches; ++m) {
     STRAKE_RETURN_IF_ERROR(
-        engine->AccumulateGradients(tokens, tokens, 1e-2, m == o.num_micro_batches).status());
+        engine->AccumulateGradients(tokens, tokens, 1e-2, m == o.num_micro_batches));
   }
   stages[kAccumulate] = count();
   STRAKE_RETURN_IF_ERROR(engine->SumGradients());
   stages[kSum] = count();
   STRAKE_RETURN_IF_ERROR(engine->Update({.lr = 1e-3, .step = 1}, /*clip_norm=*/1).status());
   stages[kUpdate] = count();
-  STRAKE_RETURN_IF_ERROR(engine->Agree(/*loss_sum=*/1, /*stop=*/false).status());
+  STRAKE_RETURN_IF_ERROR(engine->Agree(/*stop=*/false).status());
   stages[kAgree] = count();
   return stages;
 }

@@ -167,11 +167,11 @@ absl::Status Step(Engine& engine, int64_t step) {
   const testing::TestTensor tokens(DType::kI32, {options.seq_len});
   testing::FillTokens(tokens, /*seed=*/step, options.model.vocab_size);
   for (const bool last : {false, true}) {
-    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(tokens, tokens, 1e-2, last).status());
+    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(tokens, tokens, 1e-2, last));
   }
   STRAKE_RETURN_IF_ERROR(engine.SumGradients());
   STRAKE_RETURN_IF_ERROR(engine.Update({.lr = 1e-3, .step = step}, /*clip_norm=*/1).status());
-  return engine.Agree(/*loss_sum=*/1, /*stop=*/false).status();
+  return engine.Agree(/*stop=*/false).status();
 }
 
 // So that a fault in the last collective of the first step shows in the second.
@@ -179,8 +179,7 @@ absl::Status TwoSteps(const Layout& layout, const Mesh& mesh, int64_t* num_in_fi
                       const FaultPlan& plan) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create(OptionsOf(layout), mesh));
-  STRAKE_RETURN_IF_ERROR(
-      InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
+  STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
   *num_in_first_step = plan.num_started;
   return Step(*engine, 2);

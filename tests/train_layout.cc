@@ -39,8 +39,8 @@ class Trainer {
     const GlobalBatch batch(layout_, step);
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       const bool last = m + 1 == layout_.num_micro_batches;
-      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(
-          Part(batch.tokens, m), Part(batch.targets, m), Scale(), last));
+      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(Part(batch.tokens, m),
+                                                          Part(batch.targets, m), Scale(), last));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record = {.grads = ToDoubles(engine_->grads())};
@@ -54,8 +54,7 @@ class Trainer {
   absl::StatusOr<double> Evaluate() {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
-      STRAKE_RETURN_IF_ERROR(
-          engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
+      STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
     }
     return MeanLoss();
   }

@@ -89,6 +89,7 @@ class Steps {
     STRAKE_ASSIGN_OR_RETURN(steps->engine_, Engine::Create(EngineOptionsOf(config, model), mesh));
     Engine& engine = *steps->engine_;
     STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters()));
+    STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
     return steps;
   }
 
@@ -102,11 +103,8 @@ class Steps {
     for (int64_t done = per_pass; done <= config_.global_batch; done += per_pass) {
       FillRandomTokens(2 * step, engine_->model().config().vocab_size, tokens_);
       FillRandomTokens(2 * step + 1, engine_->model().config().vocab_size, targets_);
-      STRAKE_RETURN_IF_ERROR(engine_
-                                 ->AccumulateGradients(tokens_, targets_,
-                                                       1.0 / config_.num_tokens(),
-                                                       done == config_.global_batch)
-                                 .status());
+      STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(
+          tokens_, targets_, 1.0 / config_.num_tokens(), done == config_.global_batch));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     STRAKE_RETURN_IF_ERROR(
@@ -348,7 +346,7 @@ absl::Status Benchmark(int argc, char** argv) {
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads");
   }
   STRAKE_RETURN_IF_ERROR(CheckMemory(EngineOptionsOf(config, model), config.layout.sizes(),
-                                     NumLocalRanks(config.layout)));
+                                     NumRanksInMemory(config.machine, config.layout)));
   std::optional<OneRank> one_rank;
   if (config.against_one_rank) one_rank.emplace(config, model);
   Measurement measurement;

@@ -22,22 +22,20 @@ double NumTokens(const CheckConfig& config) {
 
 // Adds the gradients of the mean loss over the global batch; returns the sum of this rank's losses.
 // As the trainer does, data-parallel ranks take turns at the micro-batches.
-absl::StatusOr<double> ComputeGradients(const CheckConfig& config, const StepBatch& batch,
-                                        Engine& engine, Progress* screen) {
+absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch, Engine& engine,
+                              Progress* screen) {
   const MeshVector sizes = engine.mesh().sizes();
   const int64_t per_pass = config.micro_batch * sizes.dp;
   const int64_t mine = config.micro_batch * engine.mesh().coordinates().dp;
   const double start = MonotonicSeconds();
-  double told = start, sum = 0;
+  double told = start;
   for (int64_t done = 0; done < config.global_batch; done += per_pass) {
     const int64_t begin = (done + mine) * config.seq_len;
     const int64_t end = begin + config.micro_batch * config.seq_len;
     const bool last = done + per_pass >= config.global_batch;
-    STRAKE_ASSIGN_OR_RETURN(const double part,
-                            engine.AccumulateGradients(batch.tokens.tensor().Rows(begin, end),
-                                                       batch.targets.tensor().Rows(begin, end),
-                                                       1 / NumTokens(config), last));
-    sum += part;
+    STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(batch.tokens.tensor().Rows(begin, end),
+                                                      batch.targets.tensor().Rows(begin, end),
+                                                      1 / NumTokens(config), last));
     const double now = MonotonicSeconds();
     if (last || engine.mesh().rank() != 0 || now - told < kSecondsBetweenLines) continue;
     told = now;
@@ -46,8 +44,7 @@ absl::StatusOr<double> ComputeGradients(const CheckConfig& config, const StepBat
                                   config.global_batch,
                                   FormatDuration((now - start) * (1 / share - 1))));
   }
-  STRAKE_RETURN_IF_ERROR(engine.SumGradients());
-  return sum;
+  return engine.SumGradients();
 }
 
 // The most terms of a sum, but for those over the vocabulary. A layout cuts sums, and adds its
@@ -94,9 +91,9 @@ absl::Status MeasureSensitivities(const CheckCommand& command, const StepBatch& 
                           MakeCheckEngine(command, command.TruthOptions(), mesh));
   const ParameterArena& parameters = engine->parameters();
   Perturb(static_cast<uint64_t>(command.config.seed), parameters.values());
-  STRAKE_ASSIGN_OR_RETURN(const double sum,
-                          ComputeGradients(command.config, batch, *engine, screen));
-  truth->loss_sensitivity = RelativeError(sum / NumTokens(command.config), truth->loss);
+  STRAKE_RETURN_IF_ERROR(ComputeGradients(command.config, batch, *engine, screen));
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine->Agree(/*stop=*/false));
+  truth->loss_sensitivity = RelativeError(all.loss_sum / NumTokens(command.config), truth->loss);
   truth->norm_sensitivity = RelativeError(Norm(engine->grads()), truth->grads.Norm());
   truth->grad_sensitivities = truth->grads.RelativeErrors(parameters, engine->grads());
   return absl::OkStatus();
@@ -118,11 +115,11 @@ absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& 
   const Mesh mesh = Mesh::SingleRank();
   STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
                           MakeCheckEngine(command, command.TruthOptions(), mesh));
-  STRAKE_ASSIGN_OR_RETURN(const double sum,
-                          ComputeGradients(command.config, batch, *engine, screen));
+  STRAKE_RETURN_IF_ERROR(ComputeGradients(command.config, batch, *engine, screen));
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine->Agree(/*stop=*/false));
   const ParameterArena& parameters = engine->parameters();
   std::unique_ptr<WholeStep> truth(
-      new WholeStep{.loss = sum / NumTokens(command.config),
+      new WholeStep{.loss = all.loss_sum / NumTokens(command.config),
                     .weights = WholeTensors(parameters, parameters.values()),
                     .grads = WholeTensors(parameters, engine->grads())});
   engine.reset();
@@ -148,15 +145,14 @@ absl::Status StepComparison::Run(Engine& engine) {
     const std::lock_guard<std::mutex> lock(mutex_);
     weights_.Add(rank, parameters, {0, parameters.num_elements()}, parameters.values());
   }
-  STRAKE_ASSIGN_OR_RETURN(const double sum,
-                          ComputeGradients(command_.config, batch_, engine, screen_));
+  STRAKE_RETURN_IF_ERROR(ComputeGradients(command_.config, batch_, engine, screen_));
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     grads_.Add(rank, parameters, engine.range(), engine.grads());
   }
   // For the norm alone: nothing reads the weights again.
   STRAKE_ASSIGN_OR_RETURN(const double norm, engine.Update({.lr = 0}, /*clip_norm=*/0));
-  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(sum, /*stop=*/false));
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(/*stop=*/false));
   const std::lock_guard<std::mutex> lock(mutex_);
   loss_.Add(all.loss_sum / NumTokens(command_.config), truth_.loss, 0, rank);
   norm_.Add(norm, truth_.grads.Norm(), 0, rank);

@@ -6,6 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
+#include "core/ops/copy.h"
+#include "core/ops/embedding.h"
+#include "core/ops/sum.h"
 #include "glog/logging.h"
 #include "models/non_finite.h"
 #include "optim/grad_clip.h"
@@ -14,13 +17,6 @@
 namespace strake {
 namespace {
 
-template <typename Scalar>
-double Sum(const Tensor& x) {
-  double sum = 0;
-  for (int64_t i = 0; i < x.num_elements(); ++i) sum += x.data<Scalar>()[i];
-  return sum;
-}
-
 // Held whole by every tensor-parallel rank.
 bool IsReplicated(const Parameter& parameter, int num_ranks) {
   for (const ParameterSegment& segment : parameter.segments) {
@@ -28,6 +24,9 @@ bool IsReplicated(const Parameter& parameter, int num_ranks) {
   }
   return true;
 }
+
+// Threads meet at a barrier on the host, which no graph holds.
+bool CanBeRecorded(const Mesh& mesh) { return mesh.sizes().dp * mesh.sizes().tp == 1; }
 
 }  // namespace
 
@@ -42,9 +41,22 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
   model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_);
 }
 
+absl::Status Engine::UseCuda() {
+  STRAKE_ASSIGN_OR_RETURN(cuda_, CudaContext::Create(options_.cuda_device));
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    mesh_->communicator(axis).BindCudaStream(cuda_->stream());
+  }
+  STRAKE_ASSIGN_OR_RETURN(BatchUpload upload,
+                          BatchUpload::Create(options_.micro_batch * options_.seq_len));
+  upload_.emplace(std::move(upload));
+  STRAKE_ASSIGN_OR_RETURN(host_values_, PinnedMemory::Allocate(3 * sizeof(double)));
+  return absl::OkStatus();
+}
+
 absl::Status Engine::Allocate() {
-  STRAKE_RETURN_IF_ERROR(
-      parameters_.Allocate(options_.dtype, /*with_gradients=*/options_.gradients.zero < 2));
+  if (options_.device == Device::kCuda) STRAKE_RETURN_IF_ERROR(UseCuda());
+  STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
+      options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
   STRAKE_RETURN_IF_ERROR(model_->PlaceTables());
   STRAKE_ASSIGN_OR_RETURN(reducer_,
                           GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
@@ -53,9 +65,11 @@ absl::Status Engine::Allocate() {
   STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, range(), grads()));
   optimizer_.emplace(std::move(optimizer));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
-                          ActivationArena::Create(plan_.activation_bytes));
+                          ActivationArena::Create(plan_.activation_bytes, options_.device));
   activations_.emplace(std::move(activations));
+  STRAKE_ASSIGN_OR_RETURN(step_values_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
   context_.emplace(&team_, &*activations_, options_.op_set);
+  context_->set_cuda(cuda_.get());
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
   return absl::OkStatus();
@@ -68,84 +82,141 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   return engine;
 }
 
-absl::StatusOr<double> Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets,
-                                                   double scale, bool last) {
-  const ActivationScope scope(*activations_);
-  TransformerSaved saved;
+// --- A step. ---
+
+absl::Status Engine::RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass) {
+  values_fetched_ = false;
+  // A profile wants to see each op.
+  const bool recorded = cuda_ != nullptr && options_.cuda_graph && context_->profile() == nullptr &&
+                        CanBeRecorded(*mesh_);
+  return recorded ? graphs_.Run(cuda_->stream(), key, pass) : pass();
+}
+
+absl::StatusOr<std::pair<Tensor, Tensor>> Engine::Upload(const Tensor& tokens,
+                                                         const Tensor& targets) {
+  if (cuda_ == nullptr) return std::pair(tokens, targets);
+  for (const Tensor& each : {tokens, targets}) {
+    STRAKE_RETURN_IF_ERROR(CheckTokens(each, options_.model.vocab_size));
+  }
+  return upload_->Upload(cuda_->stream(), tokens, targets);
+}
+
+absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
+                                         bool last) {
+  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
+  const std::string key = absl::StrCat("train ", tokens.dim(0), " ", scale,
+                                       in_step_ ? "" : " first", last ? " last" : "");
+  STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
+    if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ZeroGrads(*context_));
+    return ForwardAndBackward(batch.first, batch.second, scale, last);
+  }));
+  in_step_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
+  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
+  return RunPass(absl::StrCat("evaluate ", tokens.dim(0)), [&] {
+    const ActivationScope scope(*activations_);
+    TransformerSaved saved;
+    return AddLoss(batch.first, batch.second, &saved);
+  });
+}
+
+absl::Status Engine::AddLoss(const Tensor& tokens, const Tensor& targets, TransformerSaved* saved) {
   context_->set_pass(Pass::kForward);
   STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                          model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
-  STRAKE_ASSIGN_OR_RETURN(const double sum, FiniteSum(loss, saved));
+                          model_->Forward(*context_, tokens, targets, options_.seq_len, saved));
+  STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
+  if (cuda_ != nullptr) return absl::OkStatus();
+  const double sum = *loss_sum().data<double>();
+  if (std::isfinite(sum)) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("the loss is ", sum,
+                                          "; the first tensor that is not finite is ",
+                                          FirstNonFinite(parameters_, *saved)));
+}
+
+absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
+                                        bool last) {
+  const ActivationScope scope(*activations_);
+  TransformerSaved saved;
+  STRAKE_RETURN_IF_ERROR(AddLoss(tokens, targets, &saved));
   context_->set_pass(Pass::kBackward);
   reducer_->StartMicroBatch(*context_, last);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
-  STRAKE_RETURN_IF_ERROR(reducer_->FinishMicroBatch(*context_));
-  return sum;
-}
-
-absl::StatusOr<double> Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
-  const ActivationScope scope(*activations_);
-  TransformerSaved saved;
-  context_->set_pass(Pass::kForward);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                          model_->Forward(*context_, tokens, targets, options_.seq_len, &saved));
-  return FiniteSum(loss, saved);
-}
-
-absl::StatusOr<double> Engine::FiniteSum(const Tensor& loss, const TransformerSaved& saved) const {
-  const double sum = loss.dtype() == DType::kF64 ? Sum<double>(loss) : Sum<float>(loss);
-  if (std::isfinite(sum)) return sum;
-  return absl::InternalError(absl::StrCat("the loss is ", sum,
-                                          "; the first tensor that is not finite is ",
-                                          FirstNonFinite(parameters_, saved)));
+  return reducer_->FinishMicroBatch(*context_);
 }
 
 absl::Status Engine::SumGradients() {
   context_->set_pass(Pass::kBackward);
-  return partial_gradients_->Sum(*context_, range(), grads());
+  return RunPass("sum gradients",
+                 [&] { return partial_gradients_->Sum(*context_, range(), grads()); });
+}
+
+absl::Status Engine::ClipAndStep(double clip_norm) {
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
+  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm,
+                                      owners_of_gradients, clip()));
+  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip()));
+  if (options_.gradients.zero == 0) return absl::OkStatus();
+  const OpTimer timer(context_->profile(), "all_gather", context_->pass());
+  return GatherValues(parameters_.values(), dp);
 }
 
 absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   context_->set_pass(Pass::kOptimizer);
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
-  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
-  const ActivationScope scope(*activations_);
-  const Tensor clip = activations_->Allocate(DType::kF64, {2});
-  STRAKE_RETURN_IF_ERROR(
-      ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm, owners_of_gradients, clip));
-  const double norm = clip.data<double>()[0];
-  if (!std::isfinite(norm)) return GradientError(norm);
   optimizer_->SetStep(step);
-  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip));
-  if (options_.gradients.zero > 0) {
-    const OpTimer timer(context_->profile(), "all_gather", context_->pass());
-    STRAKE_RETURN_IF_ERROR(GatherValues(parameters_.values(), dp));
-  }
-  STRAKE_RETURN_IF_ERROR(reducer_->ZeroGrads(*context_));
+  STRAKE_RETURN_IF_ERROR(
+      RunPass(absl::StrCat("update ", clip_norm), [&] { return ClipAndStep(clip_norm); }));
+  in_step_ = false;
+  STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
+  if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
-  return norm;
+  return values[1];
 }
 
-absl::Status Engine::GradientError(double norm) const {
+// On a GPU, waits for all that has been enqueued.
+absl::StatusOr<const double*> Engine::StepValues() {
+  const Tensor values = step_values_.tensor();
+  if (cuda_ == nullptr) return values.data<double>();
+  const double* host = static_cast<const double*>(host_values_.data());
+  if (values_fetched_) return host;
+  STRAKE_RETURN_IF_ERROR(
+      CopyToHost(host_values_.data(), values.raw(), values.num_bytes(), cuda_->stream()));
+  // Groups fail together, so that any of more than one rank knows.
+  const MeshAxis axis = tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp;
+  STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).WaitForStream(cuda_->stream()));
+  values_fetched_ = true;
+  return host;
+}
+
+absl::Status Engine::GradientError(double loss_sum, double norm) const {
   const std::string found = FirstNonFiniteGradient(parameters_, range().begin, grads());
   // Where this rank's are finite another rank's are not: its error, which names the tensor, ends
   // the barrier.
   for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
     if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
   }
-  return absl::InternalError(absl::StrCat("the gradient norm is ", norm,
-                                          "; the first tensor that is not finite is ", found));
+  const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
+                                                   : absl::StrCat("the loss is ", loss_sum);
+  return absl::InternalError(
+      absl::StrCat(what, "; the first tensor that is not finite is ", found));
 }
 
-absl::StatusOr<Engine::Agreement> Engine::Agree(double loss_sum, bool stop) {
+absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
+  STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   // Tensor-parallel ranks have one loss already.
-  double values[] = {stop ? 1.0 : 0.0, loss_sum};
+  double values[] = {stop ? 1.0 : 0.0, step_values[0]};
   const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
+  STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
+  values_fetched_ = false;
   return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
 }
 

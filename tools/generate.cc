@@ -2,7 +2,7 @@
 
 #include <filesystem>
 #include <iostream>
-#include <optional>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -10,9 +10,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/base/dtype.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
+#include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "models/generator.h"
@@ -106,17 +108,22 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
 }
 
 // Weights, cache and table of positions: what grows with the model and the number of tokens.
-absl::Status CheckGenerationMemory(const ModelConfig& c, int64_t num_tokens,
-                                   const LayoutConfig& layout) {
-  const double per_token = 8.0 * c.num_layers * c.num_kv_heads * c.head_dim +
+absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConfig& c,
+                                   int64_t num_tokens) {
+  const double element = DTypeSize(config.machine.dtype_kind());
+  const double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim +
                            (c.family == ModelFamily::kLlama ? 8.0 * c.head_dim : 0);
-  const double model_bytes = 4.0 * NumParameters(c) + per_token * num_tokens;
-  const double bytes = model_bytes / layout.tp * NumLocalRanks(layout);
-  const std::optional<size_t> available = AvailableMemoryBytes();
-  if (!available.has_value() || bytes <= double(*available)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the model and ", num_tokens, " tokens need ", FormatBytes(bytes), " of memory but ",
-      FormatBytes(*available), " are free; choose a smaller --max_tokens or another --checkpoint"));
+  const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
+  const double bytes =
+      model_bytes / config.layout.tp * NumRanksInMemory(config.machine, config.layout);
+  STRAKE_ASSIGN_OR_RETURN(
+      const AvailableMemory available,
+      FindAvailableMemory(config.machine.device_kind(), CudaDeviceOf(config.layout)));
+  if (bytes <= double(available.bytes)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the model and ", num_tokens, " tokens need ", FormatBytes(bytes), available.of,
+                   " but ", FormatBytes(available.bytes),
+                   " are free; choose a smaller --max_tokens or another --checkpoint"));
 }
 
 // Of the ranks, which all make the same tokens, the one that prints prints them.
@@ -149,20 +156,28 @@ class Printer {
 absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& model_config,
                             const std::string& directory, absl::Span<const int32_t> prompt,
                             const Mesh& mesh) {
-  ThreadTeam team(ThreadsPerRank(config.layout, config.machine.threads));
+  const Device device = config.machine.device_kind();
+  std::unique_ptr<CudaContext> cuda;
+  if (device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(CudaDeviceOf(config.layout)));
+    mesh.communicator(MeshAxis::kTp).BindCudaStream(cuda->stream());
+  }
+  ThreadTeam team(static_cast<int>(config.machine.threads));
   ParameterArena parameters;
   Transformer model(model_config, GenerationWindow(model_config, prompt.size() + config.max_tokens),
                     &parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
-  STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
+  STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
+                                             /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, parameters));
 
-  const OpSet op_set = config.machine.ops == "reference" ? OpSet::kReference : OpSet::kAuto;
-  ActivationArena plan = ActivationArena::DryRun();
+  const OpSet op_set = config.machine.op_set();
+  ActivationArena plan = ActivationArena::DryRun(device);
   const size_t bytes = GenerationBytes(Context(&team, &plan, op_set), model,
                                        static_cast<int64_t>(prompt.size()), config.max_tokens);
-  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
-  const Context ctx(&team, &arena, op_set);
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
+  Context ctx(&team, &arena, op_set);
+  ctx.set_cuda(cuda.get());
   const bool text = config.prompt_tokens.empty();
   const Printer printer(mesh.rank() == 0, text);
   STRAKE_RETURN_IF_ERROR(printer.Prompt(text ? config.prompt : config.prompt_tokens));
@@ -182,10 +197,9 @@ absl::Status Print(const GenerateConfig& config, const ModelConfig& model,
                                                    " tokens are more than the model's ",
                                                    model.max_positions, " positions"));
   }
-  STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));
   STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(
-      model, GenerationWindow(model, num_prompt_tokens + config.max_tokens), config.layout));
+      config, model, GenerationWindow(model, num_prompt_tokens + config.max_tokens)));
   return RunOnRanks(config.layout, [&](const Mesh& mesh) {
     return GenerateOnRank(config, model, directory, prompt, mesh);
   });
@@ -203,6 +217,8 @@ absl::Status Generate(int argc, char** argv) {
     return FlushStdout();
   }
   config.sampling.seed = config.seed;
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
   STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));

@@ -68,6 +68,10 @@ int CudaDeviceOf(const LayoutConfig& layout) {
   return 0;
 }
 
+int NumRanksInMemory(const MachineConfig& c, const LayoutConfig& layout) {
+  return c.device == "cuda" && layout.comm == "nccl" ? 1 : NumLocalRanks(layout);
+}
+
 std::string MachineText(const MachineConfig& c, const LayoutConfig& layout) {
   const int num_local_ranks = NumLocalRanks(layout);
   if (c.device == "cuda") {

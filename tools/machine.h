@@ -41,6 +41,9 @@ absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* machine);
 // that of the process's number on its machine.
 int CudaDeviceOf(const LayoutConfig& layout);
 
+// Ranks that share the memory of this process's machine, or of its GPU.
+int NumRanksInMemory(const MachineConfig& machine, const LayoutConfig& layout);
+
 // "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16".
 std::string MachineText(const MachineConfig& machine, const LayoutConfig& layout);
 

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "core/cuda/cublaslt.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
@@ -57,14 +59,16 @@ double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
       double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
   const double positions =
       c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
-  // Weights at least stay whole along dp; gradients and both moments may not.
-  return (4 + 12.0 / sizes.dp) * NumParameters(c) / sizes.tp +
-         4 * num_tokens * (c.vocab_size + c.num_layers * layer) / sizes.tp + 8 * positions;
+  // Weights at least stay whole along dp; gradients, both moments and master weights may not.
+  const double element = DTypeSize(options.dtype), state = options.dtype == DType::kBf16 ? 16 : 12;
+  return (element + state / sizes.dp) * NumParameters(c) / sizes.tp +
+         element * num_tokens * (c.vocab_size + c.num_layers * layer) / sizes.tp + 8 * positions;
 }
 
-absl::Status NotEnough(absl::string_view what, size_t available, const MeshVector& sizes) {
+absl::Status NotEnough(absl::string_view what, const AvailableMemory& available,
+                       const MeshVector& sizes) {
   return absl::ResourceExhaustedError(
-      absl::StrCat("the run needs ", what, " but ", FormatBytes(available),
+      absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes),
                    " are free; choose a smaller --model", sizes.dp > 1 ? ", --dp" : "",
                    ", --micro_batch or --seq_len"));
 }
@@ -85,16 +89,27 @@ std::optional<size_t> AvailableMemoryBytes() {
   return available;
 }
 
+absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device) {
+  if (device == Device::kCpu) {
+    // Where the system does not say: what x86-64 can address.
+    return AvailableMemory{AvailableMemoryBytes().value_or(size_t{1} << 47), " of memory"};
+  }
+  STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda_device));
+  return AvailableMemory{gpu.free_bytes,
+                         absl::StrCat(" on GPU ", cuda_device, " (", gpu.name, ")")};
+}
+
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
   const MeshVector at = CoordinatesOf(sizes, rank);
   const auto tp = TensorParallel::Planned(at.tp, sizes.tp, options.sequence_parallel);
   ParameterArena parameters;
   const Transformer model(options.model, options.seq_len, &parameters, tp);
-  parameters.AllocateDryRun(options.dtype);
-  ActivationArena plan = ActivationArena::DryRun();
+  parameters.AllocateDryRun(options.dtype, options.device);
+  ActivationArena plan = ActivationArena::DryRun(options.device);
   ThreadTeam team(options.num_threads);
   const Context ctx(&team, &plan, options.op_set);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len});
+  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
+                      options.device);
   {
     const ActivationScope scope(plan);
     TransformerSaved saved;
@@ -103,18 +118,16 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
   }
   const ShardRange range =
       UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);
-  const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()});
+  const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()}, options.device);
   CHECK(PartialGradients::Planned(parameters, tp).Sum(ctx, range, grads).ok());
-  {
-    const ActivationScope scope(plan);
-    const Tensor clip = plan.Allocate(DType::kF64, {2});
-    CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}, clip).ok());
-  }
+  const Tensor clip(nullptr, DType::kF64, {2}, options.device);
+  CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}, clip).ok());
   return {.parameter_bytes = parameters.values().num_bytes(),
           .gradient_bytes =
               GradientReducer::GradientBytes(parameters, sizes.dp, at.dp, options.gradients),
           .optimizer_bytes = AdamW::StateBytes(parameters, range),
-          .activation_bytes = plan.peak_bytes()};
+          .activation_bytes = plan.peak_bytes(),
+          .library_bytes = options.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
 
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
@@ -132,25 +145,26 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   return most * DTypeSize(options.dtype);
 }
 
-absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
-                         int num_local_ranks) {
-  // Where the system does not say: what x86-64 can address.
-  const size_t available = AvailableMemoryBytes().value_or(size_t{1} << 47);
-  const double least = LeastBytes(options, sizes) * num_local_ranks;
-  if (least > double(available)) {
-    return NotEnough(absl::StrCat("more than ", FormatBytes(least), " of memory"), available,
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
+                          FindAvailableMemory(options.device, options.cuda_device));
+  const double least = LeastBytes(options, sizes) * num_ranks;
+  if (least > double(available.bytes)) {
+    return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available,
                      sizes);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
+  // What is gathered for a checkpoint stands where the weights do.
   const size_t checkpoint = CheckpointBytes(options, sizes);
-  const size_t total = plan.total_bytes() * num_local_ranks + checkpoint;
-  if (total <= available) return absl::OkStatus();
+  const size_t total = plan.total_bytes() * num_ranks + checkpoint;
+  if (total <= available.bytes) return absl::OkStatus();
   return NotEnough(
-      absl::StrCat(FormatBytes(total), " of memory (weights ", FormatBytes(plan.parameter_bytes),
-                   ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
-                   FormatBytes(plan.optimizer_bytes), ", activations ",
-                   FormatBytes(plan.activation_bytes), OnEachOf(num_local_ranks),
-                   checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
+      absl::StrCat(
+          FormatBytes(total), available.of, " (weights ", FormatBytes(plan.parameter_bytes),
+          ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
+          FormatBytes(plan.optimizer_bytes), ", activations ", FormatBytes(plan.activation_bytes),
+          plan.library_bytes > 0 ? ", libraries " + FormatBytes(plan.library_bytes) : "",
+          OnEachOf(num_ranks), checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
       available, sizes);
 }
 

@@ -4,8 +4,11 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/tensor.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine_options.h"
 
@@ -17,8 +20,9 @@ struct MemoryPlan {
   size_t gradient_bytes = 0;
   size_t optimizer_bytes = 0;
   size_t activation_bytes = 0;
+  size_t library_bytes = 0;  // cuBLASLt's workspace
   size_t total_bytes() const {
-    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes + library_bytes;
   }
 };
 
@@ -29,10 +33,17 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
 // whole, and a rank's part of it, where it is cut.
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
 
-// ResourceExhausted, with both figures, where `num_local_ranks` ranks like the first one need more
-// memory than this machine has available. To be called before ranks are started.
-absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes,
-                         int num_local_ranks);
+// ResourceExhausted, with both figures, where `num_ranks` ranks like the first one, which share the
+// memory of this machine or its GPU, need more of it than is available. To be called before ranks
+// are started.
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
+
+struct AvailableMemory {
+  size_t bytes = 0;
+  std::string of;  // " of memory", or " on GPU 0 (NVIDIA H200)"
+};
+// Of this machine, or of a GPU, whose error it is where there is none.
+absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device);
 
 // Bytes that this process may still allocate: what the system has available, and what its control
 // group leaves; nothing where neither can be read.

@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "tools/engine_options.h"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/memory_plan.h"
 #include "tools/program.h"
 #include "tools/run_on_ranks.h"
@@ -33,7 +34,7 @@ absl::Status Train(int argc, char** argv) {
   InstallStopSignal();
   const LayoutConfig& layout = command.config.layout;
   STRAKE_RETURN_IF_ERROR(CheckMemory(EngineOptionsOf(command.config, command.model), layout.sizes(),
-                                     NumLocalRanks(layout)));
+                                     NumRanksInMemory(command.config.machine, layout)));
   return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
     std::ostream nowhere(nullptr);

@@ -101,8 +101,11 @@ RunRecord Trainer::Record() const { return {step_, samples_, identity_, ToJson(c
 
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   if (!checkpoint.empty()) return LoadCheckpoint(checkpoint, *engine_);
-  if (!config_.init_from.empty()) return LoadWeights(config_.init_from, engine_->parameters());
-  return InitializeParameters(config_.seed, engine_->team(), &engine_->parameters());
+  ParameterArena& parameters = engine_->parameters();
+  STRAKE_RETURN_IF_ERROR(config_.init_from.empty()
+                             ? InitializeParameters(config_.seed, engine_->team(), &parameters)
+                             : LoadWeights(config_.init_from, parameters));
+  return engine_->optimizer().SetMasters();
 }
 
 absl::Status Trainer::OpenRun() {
@@ -163,22 +166,18 @@ void Trainer::PrintHeader() const {
   PrintHeaderLine("machine", MachineText(config_.machine, config_.layout));
 }
 
-// Of this rank's micro-batches of the step; returns the sum of their losses.
-absl::StatusOr<double> Trainer::AccumulateGradients() {
+// Of this rank's micro-batches of the step.
+absl::Status Trainer::AccumulateGradients() {
   const double num_tokens = double(config_.global_batch) * config_.seq_len;
   const int64_t per_pass = config_.micro_batch * mesh_.sizes().dp;
   const int64_t mine = config_.micro_batch * mesh_.coordinates().dp;
-  double sum = 0;
   for (int64_t done = 0; done < config_.global_batch; done += per_pass) {
     STRAKE_RETURN_IF_ERROR(
         data_->train_loader().Load(samples_ + done + mine, config_.micro_batch, tokens_, targets_));
     const bool last = done + per_pass >= config_.global_batch;
-    STRAKE_ASSIGN_OR_RETURN(const double part,
-                            engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens, last));
-    sum += part;
+    STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens, last));
   }
-  STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
-  return sum;
+  return engine_->SumGradients();
 }
 
 // Internal is what the engine says of values that are not finite.
@@ -196,8 +195,8 @@ absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
-  const auto loss_sum = AccumulateGradients();
-  if (!loss_sum.ok()) return NameStep(step, loss_sum.status());
+  const absl::Status accumulated = AccumulateGradients();
+  if (!accumulated.ok()) return NameStep(step, accumulated);
   const double lr = LearningRate(ScheduleOf(config_), step);
   const auto norm = engine_->Update({.lr = lr,
                                      .beta1 = config_.beta1,
@@ -207,7 +206,7 @@ absl::Status Trainer::Step() {
                                      .step = step},
                                     config_.clip_norm);
   if (!norm.ok()) return NameStep(step, norm.status());
-  const auto agreement = engine_->Agree(*loss_sum, StopRequested() != 0);
+  const auto agreement = engine_->Agree(StopRequested() != 0);
   if (!agreement.ok()) return NameStep(step, agreement.status());
   stop_ = agreement->stop;
   step_ = step;
@@ -248,7 +247,6 @@ absl::Status Trainer::Evaluate() {
   if (batches == 0) return absl::OkStatus();
   const int64_t num_samples =
       batches > all / config_.micro_batch ? all : batches * config_.micro_batch;
-  double sum = 0;
   // The data-parallel ranks take turns, so that the samples do not depend on how many they are.
   const int64_t first = config_.micro_batch * mesh_.coordinates().dp;
   for (int64_t i = first; i < num_samples; i += config_.micro_batch * mesh_.sizes().dp) {
@@ -256,11 +254,10 @@ absl::Status Trainer::Evaluate() {
     const Tensor tokens = tokens_.tensor().Rows(0, count * config_.seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * config_.seq_len);
     STRAKE_RETURN_IF_ERROR(data_->val_loader().Load(i, count, tokens, targets));
-    const auto part = engine_->EvaluateLoss(tokens, targets);
-    if (!part.ok()) return NameStep(step_, part.status());
-    sum += *part;
+    const absl::Status added = engine_->EvaluateLoss(tokens, targets);
+    if (!added.ok()) return NameStep(step_, added);
   }
-  const auto whole = engine_->Agree(sum, /*stop=*/false);
+  const auto whole = engine_->Agree(/*stop=*/false);
   if (!whole.ok()) return NameStep(step_, whole.status());
   const double loss = whole->loss_sum / (double(num_samples) * config_.seq_len);
   screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", step_, loss,
@@ -274,8 +271,10 @@ absl::Status Trainer::PrintSample() {
   const int64_t count = std::min(kSampleTokens, config_.seq_len - num_prompt);
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, data_->FirstValTokens(num_prompt));
   const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt, count);
-  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes));
-  const Context ctx(&engine_->team(), &arena, engine_->options().op_set);
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
+                          ActivationArena::Create(bytes, engine_->options().device));
+  Context ctx(&engine_->team(), &arena, engine_->options().op_set);
+  ctx.set_cuda(engine_->cuda());
   std::vector<int32_t> continuation;
   const SamplingOptions sampling = {.temperature = kSampleTemperature,
                                     .seed = static_cast<uint64_t>(config_.seed + step_)};
@@ -314,7 +313,7 @@ absl::Status Trainer::Run() {
   const auto due = [&](int64_t every) {
     return every > 0 && (step_ % every == 0 || step_ == config_.steps);
   };
-  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement before, engine_->Agree(0, StopRequested() != 0));
+  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement before, engine_->Agree(StopRequested() != 0));
   stop_ = before.stop;
   while (step_ < config_.steps && !stop_) {
     STRAKE_RETURN_IF_ERROR(Step());

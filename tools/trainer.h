@@ -53,7 +53,7 @@ class Trainer {
   void PrintHeaderLine(const char* name, const std::string& text) const;
 
   absl::Status Step();
-  absl::StatusOr<double> AccumulateGradients();
+  absl::Status AccumulateGradients();
   absl::Status Report(double loss_sum, double lr, double norm, double seconds);
   absl::Status Evaluate();
   absl::Status PrintSample();
