@@ -62,6 +62,12 @@ inline OpTensor Grad(const char* name, Shape shape, double num_terms, double num
   return InOut(In(name, std::move(shape)), {num_terms, num_roundings});
 }
 
+// A linear layer's product: its weight stored [out, in], a bias, a GELU behind it (forward) or in
+// front of it (backward).
+struct ProductKind {
+  bool transposed = false, bias = false, gelu = false;
+};
+
 class OpTable {
  public:
   // As ModelOps().
@@ -95,22 +101,22 @@ class OpTable {
   }
 
   void AddEmbedding();
-  void AddNorm(const std::string& layer, int64_t num_calls);
+  void AddNorm(const std::string& layer, int64_t num_calls, bool residual);
   void AddProduct(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                  bool transposed);
+                  ProductKind kind);
+  void AddRowParallelProduct(const std::string& layer, int64_t in);
   void AddBias(const std::string& layer, int64_t rows, int64_t columns);
   void AddRope(Pass pass);
   void AddAttention();
-  void AddResidual(const std::string& layer);
   void AddActivation();
   void AddLoss();
   void AddSlicedLoss();
 
   void AddLossBackward();
   void AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                          bool transposed);
+                          ProductKind kind);
   void AddProductInput(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                       bool transposed);
+                       ProductKind kind);
   void AddProductWeight(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                         bool transposed);
   void AddBiasBackward(const std::string& layer, int64_t rows, int64_t columns);

@@ -2,7 +2,6 @@
 #include "core/ops/gelu.h"
 #include "core/ops/layer_norm.h"
 #include "core/ops/matmul.h"
-#include "core/ops/residual_add.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/swiglu.h"
 #include "tools/check_op_table.h"
@@ -16,29 +15,31 @@ Shape WeightShape(int64_t in, int64_t out, bool transposed) {
 
 }  // namespace
 
-// Means over a row, and a few operations on each element.
-void OpTable::AddNorm(const std::string& layer, int64_t num_calls) {
+// A sum, means over a row, and a few operations on each element.
+void OpTable::AddNorm(const std::string& layer, int64_t num_calls, bool residual) {
   const int64_t n = local_n_, c = c_.hidden_size;
   const double width = static_cast<double>(c), eps = c_.norm_eps;
-  const OpTensor x = In("x", {n, c}, kResidualMean), weight = In("weight", {c}, 1, 0.1);
-  const OpTensor y = Out("y", {n, c}, {width, 8}), rstd = Out("rstd", {n}, {width, 8});
-  if (!gpt2_) {
-    Add({.op = "rms_norm",
-         .layers = layer,
-         .num_calls = num_calls,
-         .tensors = {x, weight, y, rstd},
-         .run = [eps](const Context& ctx, const Tensors& t) {
-           return RmsNormForward(ctx, t[0], {}, t[1], eps, {}, t[2], t[3]);
-         }});
-    return;
+  const Rounding rounding = {width, residual ? 10.0 : 8.0};
+  OpTensor x = In("x", {n, c}, residual ? 0 : kResidualMean);
+  if (residual) x = InOut(x, {0, 1});
+  const OpTensor weight = In("weight", {c}, 1, 0.1), y = Out("y", {n, c}, rounding);
+  const OpTensor rstd = Out("rstd", {n}, rounding);
+  OpCheck check = {.op = gpt2_ ? "layer_norm" : "rms_norm",
+                   .layers = layer,
+                   .num_calls = num_calls,
+                   .tensors = {}};
+  if (gpt2_) {
+    check.tensors = {x, weight, In("bias", {c}, 0, 0.1), y, Out("mean", {n}, rounding), rstd};
+  } else {
+    check.tensors = {x, weight, y, rstd};
   }
-  Add({.op = "layer_norm",
-       .layers = layer,
-       .num_calls = num_calls,
-       .tensors = {x, weight, In("bias", {c}, 0, 0.1), y, Out("mean", {n}, {width, 8}), rstd},
-       .run = [eps](const Context& ctx, const Tensors& t) {
-         return LayerNormForward(ctx, t[0], {}, t[1], t[2], eps, {}, t[3], t[4], t[5]);
-       }});
+  if (residual) check.tensors.push_back(In("residual", {n, c}, kResidualMean));
+  check.run = [eps, residual, gpt2 = gpt2_](const Context& ctx, const Tensors& t) {
+    const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
+    return gpt2 ? LayerNormForward(ctx, t[0], before, t[1], t[2], eps, sum, t[3], t[4], t[5])
+                : RmsNormForward(ctx, t[0], before, t[1], eps, sum, t[2], t[3]);
+  };
+  Add(std::move(check));
 }
 
 // dy becomes dx in the last norm; in a block dx is what the residual stream's gradient adds up to.
@@ -78,39 +79,61 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
   Add(std::move(check));
 }
 
+// Bias and GELU are ops of their own where the library does not have them with the product. They
+// come first: a fault in one of them is named by it.
 void OpTable::AddProduct(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                         bool transposed) {
-  Add({.op = "matmul",
-       .layers = layer,
-       .num_calls = num_calls,
-       .tensors = {In("x", {n_, in}), Weight("weight", WeightShape(in, out, transposed)),
-                   Out("y", {n_, out}, {static_cast<double>(in), 3})},
-       .run =
-           [transposed](const Context& ctx, const Tensors& t) {
-             return Matmul(ctx, t[0], t[1], {.transpose_b = transposed}, t[2]);
-           }},
-      transposed ? "transposed" : "");
+                         ProductKind kind) {
+  if (kind.bias) AddBias(layer, n_, out);
+  if (kind.gelu) AddActivation();
+  const double terms = static_cast<double>(in);
+  OpCheck check = {
+      .op = "matmul",
+      .layers = layer,
+      .num_calls = num_calls,
+      .tensors = {In("x", {n_, in}), Weight("weight", WeightShape(in, out, kind.transposed))}};
+  if (kind.bias) check.tensors.push_back(In("bias", {out}));
+  if (kind.gelu) check.tensors.push_back(Out("u", {n_, out}, {terms, 4}));
+  check.tensors.push_back(Out("y", {n_, out}, {terms, kind.gelu ? 12.0 : kind.bias ? 4.0 : 3.0}));
+  check.run = [kind](const Context& ctx, const Tensors& t) {
+    MatmulOptions options = {.transpose_b = kind.transposed};
+    size_t next = 2;
+    if (kind.bias) options.bias = t[next++];
+    if (kind.gelu) options.gelu_input = t[next++];
+    return Matmul(ctx, t[0], t[1], options, t[next]);
+  };
+  Add(std::move(check), kind.transposed ? "transposed" : "");
+}
+
+void OpTable::AddRowParallelProduct(const std::string& layer, int64_t in) {
+  const int64_t out = c_.hidden_size;
+  AddProduct(layer, layers_, in, out, {.bias = gpt2_ && tp_ == 1});
+  if (tp_ > 1) AddBias(layer, local_n_, out);
 }
 
 void OpTable::AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in,
-                                 int64_t out, bool transposed) {
-  AddProductInput(layer, num_calls, in, out, transposed);
-  AddProductWeight(layer, num_calls, in, out, transposed);
+                                 int64_t out, ProductKind kind) {
+  AddProductInput(layer, num_calls, in, out, kind);
+  AddProductWeight(layer, num_calls, in, out, kind.transposed);
 }
 
 void OpTable::AddProductInput(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                              bool transposed) {
-  Add({.op = "matmul",
-       .pass = Pass::kBackward,
-       .layers = layer,
-       .num_calls = num_calls,
-       .tensors = {In("dy", {n_, out}), Weight("weight", WeightShape(in, out, transposed)),
-                   Out("dx", {n_, in}, {static_cast<double>(out), 3})},
-       .run =
-           [transposed](const Context& ctx, const Tensors& t) {
-             return Matmul(ctx, t[0], t[1], {.transpose_b = !transposed}, t[2]);
-           }},
-      transposed ? "transposed" : "");
+                              ProductKind kind) {
+  if (kind.gelu) AddActivationBackward();
+  OpCheck check = {
+      .op = "matmul",
+      .pass = Pass::kBackward,
+      .layers = layer,
+      .num_calls = num_calls,
+      .tensors = {In("dy", {n_, out}), Weight("weight", WeightShape(in, out, kind.transposed)),
+                  Out(kind.gelu ? "du" : "dx", {n_, in},
+                      {static_cast<double>(out), kind.gelu ? 28.0 : 3.0})}};
+  if (kind.gelu) check.tensors.push_back(In("u", {n_, in}));
+  check.run = [kind](const Context& ctx, const Tensors& t) {
+    MatmulOptions options = {.transpose_b = !kind.transposed};
+    if (kind.gelu) options.gelu_grad_input = t[3];
+    return Matmul(ctx, t[0], t[1], options, t[2]);
+  };
+  Add(std::move(check), kind.transposed ? "transposed" : "");
 }
 
 void OpTable::AddProductWeight(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
@@ -152,17 +175,6 @@ void OpTable::AddBiasBackward(const std::string& layer, int64_t rows, int64_t co
        }});
 }
 
-void OpTable::AddResidual(const std::string& layer) {
-  const Shape shape = {local_n_, c_.hidden_size};
-  Add({.op = "residual_add",
-       .layers = layer,
-       .num_calls = layers_,
-       .tensors = {In("x", shape), InOut(In("y", shape), {0, 1})},
-       .run = [](const Context& ctx, const Tensors& t) {
-         return ResidualAddForward(ctx, t[1], t[0], t[1]);
-       }});
-}
-
 // An exponential and a few products for each element.
 void OpTable::AddActivation() {
   const OpTensor u = In("u", {n_, up_width()}), y = Out("y", {n_, mlp_width()}, {0, 8});
@@ -175,16 +187,17 @@ void OpTable::AddActivation() {
        }});
 }
 
-// The gradient takes the place of u. GELU's slope has terms that all but cancel.
+// The gradient takes the place of GELU's dy, or SwiGLU's u. GELU's slope has terms that all but
+// cancel.
 void OpTable::AddActivationBackward() {
+  const OpTensor dy = In("dy", {n_, mlp_width()}), u = In("u", {n_, up_width()});
   Add({.op = gpt2_ ? "gelu" : "swiglu",
        .pass = Pass::kBackward,
        .layers = "mlp",
        .num_calls = layers_,
-       .tensors = {In("dy", {n_, mlp_width()}),
-                   InOut(In("u", {n_, up_width()}), {0, gpt2_ ? 25.0 : 8.0})},
+       .tensors = {gpt2_ ? InOut(dy, {0, 25}) : dy, gpt2_ ? u : InOut(u, {0, 8})},
        .run = [gpt2 = gpt2_](const Context& ctx, const Tensors& t) {
-         return gpt2 ? GeluBackward(ctx, t[0], t[1], t[1]) : SwigluBackward(ctx, t[0], t[1], t[1]);
+         return gpt2 ? GeluBackward(ctx, t[0], t[1], t[0]) : SwigluBackward(ctx, t[0], t[1], t[1]);
        }});
 }
 
