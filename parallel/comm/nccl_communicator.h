@@ -37,8 +37,8 @@
 namespace strake {
 
 // The group of all processes; each calls it once, on a thread whose current device is its GPU. All
-// have come within options.timeout, or it is an error that names who did not; so is a build or a
-// machine without NCCL. The world outlives the groups that are split from it.
+// have come within options.timeout, or it is an error that names who did not; so is a machine
+// without NCCL.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNcclWorld(
     const NcclRendezvous& rendezvous, const CommunicatorOptions& options = {});
 

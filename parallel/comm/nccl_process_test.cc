@@ -1,12 +1,15 @@
 // Ranks that are processes: this binary starts itself again, once per rank, with what to do there
 // in its environment. NCCL is a fake; whatever goes wrong must end within the timeout, in one
 // sentence.
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -19,6 +22,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/file_descriptor.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
@@ -159,6 +163,34 @@ TEST(NcclProcessTest, MeetAndWork) {
     EXPECT_EQ(outcome.status, 0) << outcome.output;
     EXPECT_EQ(outcome.output, "OK\n");
   }
+}
+
+// A socket that has said `text` to whoever listens on the port.
+FileDescriptor SayToPort(int port, const std::string& text) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+      EXPECT_EQ(send(fd.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+      return fd;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ADD_FAILURE() << "nobody listens";
+  return FileDescriptor(-1);
+}
+
+TEST(NcclProcessTest, StrangersAreTurnedAway) {
+  Processes processes;
+  processes.Start("works", 0, 2);
+  const int port = std::atoi(processes.port().c_str());
+  const FileDescriptor browser = SayToPort(port, "GET / HTTP/1.1\r\n\r\n");
+  const FileDescriptor silent = SayToPort(port, "");
+  processes.Start("works", 1, 2);
+  for (const Outcome& outcome : processes.Wait()) EXPECT_EQ(outcome.output, "OK\n");
 }
 
 TEST(NcclProcessTest, APeerThatIsKilledInACollectiveIsMissedAtOnce) {
