@@ -5,6 +5,8 @@
 #include <tuple>
 #include <vector>
 
+#include "core/ops/bias_add.h"
+#include "core/ops/gelu.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -223,6 +225,45 @@ TEST(MatmulTest, CountsItsOperations) {
   const OpProfile::Entry& entry = profile.entries().at({"matmul", Pass::kForward});
   EXPECT_EQ(entry.calls, 1);
   EXPECT_EQ(entry.flops, 2 * 3 * 4 * 5);
+}
+
+// What follows the product changes no bit of what the ops give one after the other.
+TEST(MatmulTest, EpiloguesAreTheOpsBehindTheProduct) {
+  for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
+    const TestContext ctx(op_set);
+    for (const int64_t m : {1, 7}) {
+      const Shape shape = {m, 9};
+      TestTensor a(DType::kF32, {m, 12}), b(DType::kF32, {12, 9}), bias(DType::kF32, {9});
+      TestTensor product(DType::kF32, shape), u(DType::kF32, shape), g(DType::kF32, shape),
+          du(DType::kF32, shape), fused(DType::kF32, shape), fused_u(DType::kF32, shape);
+      FillNormal(a, 1);
+      FillNormal(b, 2);
+      FillNormal(bias, 3);
+      ASSERT_TRUE(Matmul(ctx, a, b, {}, product).ok());
+      ASSERT_TRUE(BiasAddForward(ctx, product, bias, u).ok());
+      ASSERT_TRUE(GeluForward(ctx, u, g).ok());
+      ASSERT_TRUE(GeluBackward(ctx, product, u, du).ok());
+
+      ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias}, fused).ok());
+      EXPECT_TRUE(SameBits(fused, u));
+      ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias, .gelu_input = fused_u}, fused).ok());
+      EXPECT_TRUE(SameBits(fused_u, u));
+      EXPECT_TRUE(SameBits(fused, g));
+      ASSERT_TRUE(Matmul(ctx, a, b, {.gelu_grad_input = u}, fused).ok());
+      EXPECT_TRUE(SameBits(fused, du));
+    }
+  }
+}
+
+TEST(MatmulDeathTest, EpiloguesThatDoNotFitAreNamed) {
+  const TestContext ctx;
+  TestTensor a(DType::kF32, {2, 4}), b(DType::kF32, {4, 5}), c(DType::kF32, {2, 5}),
+      bias(DType::kF32, {5}), wrong(DType::kF32, {4});
+  EXPECT_DEATH((void)Matmul(ctx, a, b, {.bias = wrong}, c), "bias f32\\[4\\]");
+  EXPECT_DEATH((void)Matmul(ctx, a, b, {.accumulate = true, .bias = bias}, c),
+               "c f32\\[2, 5\\] accumulated, bias f32\\[5\\]");
+  EXPECT_DEATH((void)Matmul(ctx, a, b, {.gelu_grad_input = a}, c), "gelu_grad_input f32\\[2, 4\\]");
+  EXPECT_DEATH((void)Matmul(ctx, a, b, {.bias = bias, .gelu_grad_input = c}, c), "gelu_grad_input");
 }
 
 TEST(MatmulDeathTest, WrongShapesAreNamed) {
