@@ -2,7 +2,6 @@
 #ifndef STRAKE_CORE_BASE_OP_PROFILE_H_
 #define STRAKE_CORE_BASE_OP_PROFILE_H_
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -15,7 +14,8 @@ enum class Pass : uint8_t { kForward, kBackward, kOptimizer };
 // "forward", "backward", "optimizer".
 const char* PassName(Pass pass);
 
-// Sums of what the ops of a rank took. Ops report through OpTimer.
+// Sums of what the ops of a rank took, by the host's clock. Ops report through OpTimer, and do not
+// nest.
 class OpProfile {
  public:
   struct Entry {
@@ -24,16 +24,21 @@ class OpProfile {
     double flops = 0;  // matrix products and attention; 0 where memory rules
   };
 
-  void Add(const char* op, Pass pass, double seconds, double flops) {
-    Entry& entry = entries_[{op, pass}];
-    entry.seconds += seconds;
-    ++entry.calls;
-    entry.flops += flops;
-  }
-  void Clear() { entries_.clear(); }
+  OpProfile() = default;
+  virtual ~OpProfile() = default;
+  OpProfile(const OpProfile&) = delete;
+  OpProfile& operator=(const OpProfile&) = delete;
+
+  // A point in time, in a unit of the class's own.
+  virtual int64_t Now();
+  // Adds an op that took from `start`, of Now(), until now.
+  virtual void AddSince(int64_t start, const char* op, Pass pass, double flops);
 
   // Keyed by op kind ("matmul") and pass.
   const std::map<std::pair<std::string, Pass>, Entry>& entries() const { return entries_; }
+
+ protected:
+  void Add(const char* op, Pass pass, double seconds, double flops);
 
  private:
   std::map<std::pair<std::string, Pass>, Entry> entries_;
@@ -43,13 +48,13 @@ class OpProfile {
 class OpTimer {
  public:
   OpTimer(OpProfile* profile, const char* op, Pass pass, double flops = 0)
-      : profile_(profile), op_(op), pass_(pass), flops_(flops) {
-    if (profile_ != nullptr) start_ = std::chrono::steady_clock::now();
-  }
+      : profile_(profile),
+        op_(op),
+        pass_(pass),
+        flops_(flops),
+        start_(profile != nullptr ? profile->Now() : 0) {}
   ~OpTimer() {
-    if (profile_ == nullptr) return;
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-    profile_->Add(op_, pass_, elapsed.count(), flops_);
+    if (profile_ != nullptr) profile_->AddSince(start_, op_, pass_, flops_);
   }
   OpTimer(const OpTimer&) = delete;
   OpTimer& operator=(const OpTimer&) = delete;
@@ -59,7 +64,7 @@ class OpTimer {
   const char* const op_;
   const Pass pass_;
   const double flops_;
-  std::chrono::steady_clock::time_point start_;
+  const int64_t start_;
 };
 
 }  // namespace strake

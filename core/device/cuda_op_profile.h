@@ -1,0 +1,49 @@
+// CudaOpProfile: what the ops of a rank take on its GPU.
+#ifndef STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
+#define STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/op_profile.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/cuda/stream.h"
+
+namespace strake {
+
+// An event on the rank's stream stands before each op and one behind it. The host waits for none:
+// entries() are complete after Resolve(). Where the host enqueues more slowly than the GPU works,
+// an op's time includes the GPU's wait for it. Not while a graph is captured.
+class CudaOpProfile : public OpProfile {
+ public:
+  explicit CudaOpProfile(CudaStream stream) : stream_(stream) {}
+
+  int64_t Now() override;
+  void AddSince(int64_t start, const char* op, Pass pass, double flops) override;
+
+  // Waits for the stream, and adds up the ops since the last call. An error of an event.
+  absl::Status Resolve();
+
+ private:
+  struct Op {
+    int64_t start, end;  // among events_
+    const char* name;
+    Pass pass;
+    double flops;
+  };
+
+  absl::StatusOr<int64_t> RecordNext();
+
+  const CudaStream stream_;
+  std::vector<CudaEvent> events_;  // taken again after a Resolve()
+  size_t num_recorded_ = 0;
+  std::vector<Op> ops_;
+  absl::Status error_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
