@@ -160,7 +160,7 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& mod
   std::unique_ptr<CudaContext> cuda;
   if (device == Device::kCuda) {
     STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(CudaDeviceOf(config.layout)));
-    mesh.communicator(MeshAxis::kTp).BindCudaStream(cuda->stream());
+    mesh.BindCudaStream(cuda->stream());
   }
   ThreadTeam team(static_cast<int>(config.machine.threads));
   ParameterArena parameters;

@@ -14,6 +14,7 @@
 #include "core/base/thread_team.h"
 #include "models/transformer.h"
 #include "parallel/comm/launch_environment.h"
+#include "parallel/comm/nccl_rendezvous.h"
 
 namespace strake {
 namespace {
@@ -64,10 +65,11 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
   options->Add("zero", &c->zero,
                "cut over the data-parallel ranks: 1 the optimizer's state, 2 gradients, too",
                Range::Between(0, 2));
-  options->Add("comm", &c->comm,
-               "what connects the ranks: threads of one process, or mpi, one process each, which "
-               "mpirun or srun starts",
-               {"threads", "mpi"});
+  options->Add(
+      "comm", &c->comm,
+      "what connects the ranks: threads of one process; mpi, processes that mpirun or srun "
+      "starts; or nccl, one process for each GPU, which they or torchrun start",
+      {"threads", "mpi", "nccl"});
   options->Add("comm_check", &c->comm_check,
                "compare what ranks call, and the weights that they share after every step");
   options->Add("comm_timeout", &c->comm_timeout,
@@ -122,13 +124,24 @@ absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t
 absl::Status CheckProcesses(const LayoutConfig& layout) {
   const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
   if (layout.comm == "mpi") {
-    return launch.has_value() && launch->size > 0 ? CheckNumProcesses(layout, launch->size)
-                                                  : absl::OkStatus();
+    return launch.has_value() && launch->mpi && launch->size > 0
+               ? CheckNumProcesses(layout, launch->size)
+               : absl::OkStatus();
   }
-  if (launch.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "this process was started as one of several (", launch->variable, " is set), and --comm=",
-        layout.comm, " is one process; give --comm=mpi, or start it without mpirun or srun"));
+  if (layout.comm == "nccl") {
+    // Without a number of processes from mpirun it is told by MPI.
+    if (launch.has_value() && launch->mpi) {
+      return launch->size > 0 ? CheckNumProcesses(layout, launch->size) : absl::OkStatus();
+    }
+    STRAKE_ASSIGN_OR_RETURN(const NcclRendezvous rendezvous, NcclRendezvousFromEnvironment());
+    return CheckNumProcesses(layout, rendezvous.size);
+  }
+  if (launch.has_value() && (launch->mpi || launch->size > 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("this process was started as one of several (", launch->variable,
+                     " is set), and --comm=", layout.comm, " is one process; give --comm=mpi",
+                     launch->mpi ? "" : " (with mpirun) or --comm=nccl",
+                     ", or start it without mpirun, srun or torchrun"));
   }
   if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(

@@ -1,9 +1,12 @@
 #include "tools/machine.h"
 
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
+#include "parallel/comm/launch_environment.h"
 
 namespace strake {
 namespace {
@@ -64,8 +67,9 @@ absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* c) {
 }
 
 int CudaDeviceOf(const LayoutConfig& layout) {
-  (void)layout;
-  return 0;
+  if (layout.comm != "nccl") return 0;
+  const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
+  return launch.has_value() ? launch->local_rank : 0;
 }
 
 int NumRanksInMemory(const MachineConfig& c, const LayoutConfig& layout) {

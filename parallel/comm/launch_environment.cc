@@ -12,14 +12,18 @@ struct Variables {
   const char* rank;
   const char* size;
   const char* local_size;
+  const char* local_rank;
+  bool mpi;
 };
 
 // Slurm's own SLURM_PROCID also stands in the environment of a batch script, which runs once; so
 // only what srun sets up for MPI counts.
 constexpr Variables kLaunchers[] = {
-    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"},
-    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"},
-    {"PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE"},
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
+     "OMPI_COMM_WORLD_LOCAL_RANK", true},
+    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS", "MPI_LOCALRANKID", true},
+    {"PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE", "SLURM_LOCALID", true},
+    {"RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", false},
 };
 
 std::optional<int> Number(const char* variable) {
@@ -33,10 +37,15 @@ std::optional<int> Number(const char* variable) {
 
 std::optional<LaunchEnvironment> DetectLaunchEnvironment() {
   for (const Variables& launcher : kLaunchers) {
-    if (const auto rank = Number(launcher.rank)) {
-      return LaunchEnvironment{launcher.rank, *rank, Number(launcher.size).value_or(0),
-                               Number(launcher.local_size).value_or(0)};
-    }
+    const auto rank = Number(launcher.rank), size = Number(launcher.size);
+    // RANK alone may be anything.
+    if (!rank.has_value() || (!launcher.mpi && !size.has_value())) continue;
+    return LaunchEnvironment{.variable = launcher.rank,
+                             .rank = *rank,
+                             .size = size.value_or(0),
+                             .local_size = Number(launcher.local_size).value_or(0),
+                             .local_rank = Number(launcher.local_rank).value_or(*rank),
+                             .mpi = launcher.mpi};
   }
   return std::nullopt;
 }

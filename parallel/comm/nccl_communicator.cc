@@ -91,6 +91,7 @@ class Lane {
       }
       STRAKE_RETURN_IF_ERROR(operation->ready.MakeWait(stream_.get()));
     }
+    STRAKE_RETURN_IF_ERROR(RecordTimings(operations, &CollectiveTiming::begin));
     STRAKE_RETURN_IF_ERROR(world_->Launch(group_, comm_, [&](const NcclLibrary& nccl) {
       NcclResult result = NcclResult::kSuccess;
       for (const auto& operation : operations) {
@@ -99,9 +100,19 @@ class Lane {
       }
       return result;
     }));
+    STRAKE_RETURN_IF_ERROR(RecordTimings(operations, &CollectiveTiming::end));
     for (const auto& operation : operations) {
       STRAKE_RETURN_IF_ERROR(operation->done.Record(stream_.get()));
       operation->launched = true;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RecordTimings(const std::vector<std::shared_ptr<Operation>>& operations,
+                             CudaEvent CollectiveTiming::* event) {
+    for (const auto& operation : operations) {
+      CollectiveTiming* const timing = operation->call.timing.get();
+      if (timing != nullptr) STRAKE_RETURN_IF_ERROR((timing->*event).Record(stream_.get()));
     }
     return absl::OkStatus();
   }
@@ -147,6 +158,9 @@ class NcclCommunicator : public Communicator {
     FailWorld(status);
     return Wrapped("cuda_stream", lane_->control().failure());
   }
+
+  // The check mode meets the others on the host.
+  bool CanBeCaptured() const override { return !this->options().check; }
 
  protected:
   std::function<absl::Status()> Start(CollectiveCall call) override {
