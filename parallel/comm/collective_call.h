@@ -4,6 +4,7 @@
 #define STRAKE_PARALLEL_COMM_COLLECTIVE_CALL_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/call_site.h"
+#include "parallel/comm/collective_timing.h"
 
 namespace strake {
 
@@ -47,6 +49,7 @@ struct CollectiveCall {
   const void* input = nullptr;
   void* output = nullptr;
   CallSite site = {};
+  std::shared_ptr<CollectiveTiming> timing = {};  // null: nobody times it
 
   // "all_gather #3 of f32[1024] in pieces of 1000, 24 at models/block.cc:40"; of a tensor on a GPU
   // with ", on a GPU" behind it.

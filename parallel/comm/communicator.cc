@@ -198,7 +198,26 @@ Pending<Tensor> Communicator::Launch(CollectiveCall call, Tensor result, int64_t
       << axis() << " has no bound CUDA stream";
   stats_.Add(call.kind, payload_elements * DTypeSize(call.dtype));
   call.sequence = NextSequence(call);
+  if (timings_ != nullptr && call.device == Device::kCuda && size_ > 1) {
+    return StartTimed(std::move(call), std::move(result));
+  }
   return Pending<Tensor>(std::move(result), Start(std::move(call)));
+}
+
+Pending<Tensor> Communicator::StartTimed(CollectiveCall call, Tensor result) {
+  absl::StatusOr<std::shared_ptr<CollectiveTiming>> timing = CollectiveTiming::Create();
+  if (!timing.ok()) return timing.status();
+  call.timing = *timing;
+  auto wait = Start(std::move(call));
+  if (wait == nullptr) return result;
+  timings_->push_back(*timing);
+  return Pending<Tensor>(std::move(result),
+                         [wait = std::move(wait), timing = *timing, stream = *cuda_stream_] {
+                           absl::Status status = timing->wait_begin.Record(stream);
+                           status.Update(wait());
+                           status.Update(timing->wait_end.Record(stream));
+                           return status;
+                         });
 }
 
 int64_t Communicator::NextSequence(const CollectiveCall& call) {

@@ -31,6 +31,7 @@
 #include "parallel/comm/call_site.h"
 #include "parallel/comm/collective_call.h"
 #include "parallel/comm/collective_stats.h"
+#include "parallel/comm/collective_timing.h"
 
 namespace strake {
 
@@ -74,6 +75,9 @@ class Communicator {
   // their GPUs, at most for the timeout, and no longer than until the group has failed. Its error,
   // or the device's.
   virtual absl::Status WaitForStream(CudaStream stream) { return SynchronizeCudaStream(stream); }
+
+  // Whether collectives of tensors on a GPU can be part of a CUDA graph.
+  virtual bool CanBeCaptured() const { return size_ == 1; }
 
   // In place: element i of x becomes, with the same bits on every rank, the sum over ranks, in rank
   // order, of their element i (bf16 is summed in f32 and rounded once; integers wrap).
@@ -131,6 +135,11 @@ class Communicator {
   const CollectiveStats& stats() const { return stats_; }
   void ClearStats() { stats_.Clear(); }
 
+  // From now on the collectives with tensors on a GPU, of more than one rank, are timed and appended
+  // to `timings`, which outlives their waits; null, as at first, times none. Not for groups made by
+  // Split() afterwards, nor while a graph is captured.
+  void set_timings(std::vector<std::shared_ptr<CollectiveTiming>>* timings) { timings_ = timings; }
+
  protected:
   Communicator(int rank, int size, CommunicatorOptions options);
 
@@ -138,7 +147,8 @@ class Communicator {
   CudaStream cuda_stream() const;
 
   // Starts a collective whose arguments fit each other. Returns what Wait() will call; null if the
-  // collective is done, or, on a GPU, enqueued on the bound stream.
+  // collective is done, or, on a GPU, enqueued on the bound stream. One that does neither records
+  // the begin and end of call.timing, where there is one, on the stream that it uses.
   virtual std::function<absl::Status()> Start(CollectiveCall call) = 0;
 
   // Split() with its call (color, key) and the new group's options.
@@ -148,6 +158,7 @@ class Communicator {
  private:
   Pending<Tensor> AllReduce(CollectiveKind kind, Tensor x, CallSite site);
   Pending<Tensor> Launch(CollectiveCall call, Tensor result, int64_t payload_elements);
+  Pending<Tensor> StartTimed(CollectiveCall call, Tensor result);
   int64_t NextSequence(const CollectiveCall& call);
   void CheckPeer(CollectiveKind kind, int peer, bool may_be_self) const;
   std::vector<int64_t> Pieces(CollectiveKind kind, absl::Span<const int64_t> counts,
@@ -158,6 +169,7 @@ class Communicator {
   const CommunicatorOptions options_;
   std::optional<CudaStream> cuda_stream_;
   CollectiveStats stats_;
+  std::vector<std::shared_ptr<CollectiveTiming>>* timings_ = nullptr;
   int64_t num_collectives_ = 0;
   std::vector<int64_t> num_sent_, num_received_;  // by peer
 };

@@ -171,6 +171,15 @@ absl::StatusOr<CudaEvent> RecordEvent(CudaStream stream) {
   return event;
 }
 
+absl::Status RecordTimings(const Operation& operation, CudaEvent CollectiveTiming::* event,
+                           CudaStream stream) {
+  for (const auto& call : operation.calls) {
+    if (call->timing == nullptr) continue;
+    STRAKE_RETURN_IF_ERROR(((*call->timing).*event).Record(stream));
+  }
+  return absl::OkStatus();
+}
+
 // With the mutex held: in the order of the group's stream, nothing waits for what comes later.
 absl::Status EnqueueOnCuda(Operation& operation, Group& group) {
   if (!group.cuda_stream) {
@@ -180,7 +189,9 @@ absl::Status EnqueueOnCuda(Operation& operation, Group& group) {
   for (const CudaEvent& event : operation.call_events) {
     STRAKE_RETURN_IF_ERROR(event.MakeWait(stream));
   }
+  STRAKE_RETURN_IF_ERROR(RecordTimings(operation, &CollectiveTiming::begin, stream));
   STRAKE_RETURN_IF_ERROR(Enqueue(operation.calls, stream));
+  STRAKE_RETURN_IF_ERROR(RecordTimings(operation, &CollectiveTiming::end, stream));
   STRAKE_ASSIGN_OR_RETURN(operation.end_event, RecordEvent(stream));
   return absl::OkStatus();
 }
