@@ -24,6 +24,9 @@ class OpProfile {
     double flops = 0;  // matrix products and attention; 0 where memory rules
   };
 
+  // Keyed by op kind ("matmul") and pass.
+  using Entries = std::map<std::pair<std::string, Pass>, Entry>;
+
   OpProfile() = default;
   virtual ~OpProfile() = default;
   OpProfile(const OpProfile&) = delete;
@@ -34,14 +37,13 @@ class OpProfile {
   // Adds an op that took from `start`, of Now(), until now.
   virtual void AddSince(int64_t start, const char* op, Pass pass, double flops);
 
-  // Keyed by op kind ("matmul") and pass.
-  const std::map<std::pair<std::string, Pass>, Entry>& entries() const { return entries_; }
+  const Entries& entries() const { return entries_; }
 
  protected:
   void Add(const char* op, Pass pass, double seconds, double flops);
 
  private:
-  std::map<std::pair<std::string, Pass>, Entry> entries_;
+  Entries entries_;
 };
 
 // Times one op until the end of its scope; does nothing where `profile` is null.
