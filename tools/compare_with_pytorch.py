@@ -286,22 +286,28 @@ def run_rounds(args, model):
 
 
 def print_table(args, pytorch, strake):
-    def best(results):
-        return max(result["tokens_per_second"] for result in results)
+    def best(results, key="tokens_per_second"):
+        return max(result[key] for result in results)
 
-    flops_per_token = strake[0]["gflops"] * 1e9 / strake[0]["tokens_per_second"]
+    if args.device == "cuda":
+        peak_name, peak_key = "matrix products reach", "product_gflops"
+        memory_name, memory_key = "GiB of tensors", "planned_bytes"
+    else:
+        peak_name, peak_key = "FMA peak", "fma_peak_gflops"
+        memory_name, memory_key = "GiB resident", "peak_rss_bytes"
+    gflops_per_token = strake[0]["gflops"] / strake[0]["tokens_per_second"]
+    peak = best(strake, peak_key)
     layers = f" cut to {args.layers} layers" if args.layers else ""
     print(f"\n{args.model}{layers}, {args.dtype}, batch {args.micro_batch} x {args.seq_len}, "
-          f"{pytorch[0]['device']}, best of {args.rounds} rounds")
-    memory_key = "planned_bytes" if args.device == "cuda" else "peak_rss_bytes"
+          f"{pytorch[0]['device']}, best of {args.rounds} rounds; {peak_name} {peak:.0f} GFLOP/s")
     compiled = ", compiled" if args.compile else ""
     rows = ((f"PyTorch {pytorch[0]['version']}{compiled}", pytorch, "peak_bytes"),
             ("Strake", strake, memory_key))
     for name, results, key in rows:
         speed = best(results)
-        print(f"  {name:34} {speed:11.1f} tokens/s {speed * flops_per_token / 1e12:9.3f} TFLOP/s "
-              f"{max(result[key] for result in results) / 2**30:8.2f} GiB")
-    print(f"  {'Strake / PyTorch':34} {best(strake) / best(pytorch):11.2f}")
+        print(f"  {name:32} {speed:10.1f} tokens/s {100 * speed * gflops_per_token / peak:5.1f} % "
+              f"of that {best(results, key) / 2**30:7.2f} {memory_name}")
+    print(f"  {'Strake / PyTorch':32} {best(strake) / best(pytorch):10.2f}")
 
 
 def main():
