@@ -1,7 +1,11 @@
 """External dependencies of Strake; its own WORKSPACE and every importer's call strake_dependencies()."""
 
 load("//third_party:cuda.bzl", "cuda_repository")
+load("//third_party:cudnn_frontend.bzl", "cudnn_frontend_repository")
 load("//third_party:repositories.bzl", "shim_repository", "system_library")
+
+# Of pip's package nvidia-cudnn-frontend, which bazelw installs by this line.
+CUDNN_FRONTEND_VERSION = "1.32.0"
 
 def strake_dependencies():
     """Declares every external repository that Strake's targets use.
@@ -26,6 +30,12 @@ def strake_dependencies():
         cuda_repository(
             name = "strake_cuda",
             build_file = Label("//third_party:cuda.BUILD"),
+        )
+    if not native.existing_rule("strake_cudnn_frontend"):
+        cudnn_frontend_repository(
+            name = "strake_cudnn_frontend",
+            build_file = Label("//third_party:cudnn_frontend.BUILD"),
+            version = CUDNN_FRONTEND_VERSION,
         )
 
 def _shim(name, files, targets = []):

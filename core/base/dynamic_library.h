@@ -29,6 +29,8 @@ class DynamicLibrary {
     return reinterpret_cast<F*>(*address);
   }
 
+  // dlopen()'s, for code that calls dlsym() itself.
+  void* handle() const { return handle_; }
   // Where it was loaded from.
   std::string path() const;
 

@@ -10,6 +10,7 @@ absl::StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(int device) {
   context->device_ = device;
   STRAKE_ASSIGN_OR_RETURN(context->stream_, CudaOwnStream::Create());
   STRAKE_ASSIGN_OR_RETURN(context->cublaslt_, CublasLt::Create());
+  context->cudnn_attention_ = CudnnAttention::Create(device);
   return context;
 }
 

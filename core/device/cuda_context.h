@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "core/cuda/cublaslt.h"
 #include "core/cuda/cuda_runtime.h"
+#include "core/cuda/cudnn_attention.h"
 #include "core/cuda/stream.h"
 
 namespace strake {
@@ -21,6 +22,7 @@ class CudaContext {
   // Every op of the rank is enqueued here, one after the other.
   CudaStream stream() const { return stream_.get(); }
   CublasLt& cublaslt() const { return *cublaslt_; }
+  CudnnAttention& cudnn_attention() const { return *cudnn_attention_; }
 
  private:
   CudaContext() = default;
@@ -28,6 +30,7 @@ class CudaContext {
   int device_ = 0;
   CudaOwnStream stream_;
   std::unique_ptr<CublasLt> cublaslt_;
+  std::unique_ptr<CudnnAttention> cudnn_attention_;
 };
 
 }  // namespace strake

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/cuda/cudnn_attention.h"
+#include "core/cuda/cudnn_attention_shape.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/cpu/causal_attention.h"
 #include "core/ops/cuda/causal_attention.h"
@@ -90,9 +92,35 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
   });
 }
 
-// What runs on CUDA is chosen here and in BackwardOnCuda() alone.
+CudnnAttentionShape ForCudnn(const AttentionShape& s) {
+  return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim};
+}
+
+// What runs on CUDA is chosen here alone, for both passes: cuDNN's kernels where it has them for
+// the shape, else null for our own.
+CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape) {
+  if (dtype != DType::kBf16) return nullptr;
+  CudnnAttention& cudnn = ctx.cuda().cudnn_attention();
+  const absl::Status prepared = cudnn.Prepare(ForCudnn(shape));
+  if (prepared.ok()) return &cudnn;
+  // Of a run's ranks and shapes the first speaks for all.
+  LOG_FIRST_N(WARNING, 1) << "[causal_attention] runs on Strake's own kernels: "
+                          << prepared.message();
+  return nullptr;
+}
+
+// For either choice: which one it will be is not known in a dry run.
+Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes) {
+  const int64_t cudnn_elements = (cudnn_bytes + sizeof(float) - 1) / sizeof(float);
+  return ctx.arena().Allocate(DType::kF32, {std::max(own_elements, cudnn_elements)});
+}
+
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
-                           const Tensor& y, const Tensor& lse) {
+                           const Tensor& y, const Tensor& lse, const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+    return cudnn->Forward(ctx.cuda_stream(), ForCudnn(shape), qkv.raw(), y.raw(), lse.data<float>(),
+                          scratch.raw());
+  }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
     return cuda::CausalAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, y.data<T>(),
                                            lse.data<float>());
@@ -102,6 +130,10 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& qkv,
                             const Tensor& y, const Tensor& lse, const AttentionShape& shape,
                             const Tensor& dqkv, const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+    return cudnn->Backward(ctx.cuda_stream(), ForCudnn(shape), dy.raw(), qkv.raw(), y.raw(),
+                           lse.data<float>(), dqkv.raw(), scratch.raw());
+  }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
     return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(), dy.data<T>(), qkv.data<T>(),
                                             y.data<T>(), lse.data<float>(), shape, dqkv.data<T>(),
@@ -121,10 +153,12 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     scratch = ctx.arena().Allocate(
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionForwardScratch(shape.seq_len, shape.head_dim)});
+  } else if (on_cuda && qkv.dtype() == DType::kBf16) {
+    scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(shape)));
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), ForwardFlops(shape));
-  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse);
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
   if (Tiled(ctx, qkv)) {
     cpu::CausalAttentionForward(ctx.team(), Inputs(qkv, shape), shape, 0, scratch.data<float>(),
                                 y.data<float>(), lse.data<float>());
@@ -148,8 +182,9 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionBackwardScratch(shape.seq_len, shape.head_dim)});
   } else if (on_cuda) {
-    scratch =
-        ctx.arena().Allocate(DType::kF32, {cuda::CausalAttentionBackwardWorkspaceSize(shape)});
+    const bool bf16 = qkv.dtype() == DType::kBf16;
+    scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape),
+                          bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(shape)) : 0);
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), 2.5 * ForwardFlops(shape));

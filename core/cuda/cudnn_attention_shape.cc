@@ -1,0 +1,61 @@
+#include "core/cuda/cudnn_attention_shape.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace strake {
+namespace {
+
+// For what cuDNN adds of its own, and for its alignment.
+constexpr size_t kSlackBytes = 4096;
+
+// The oldest that needs no copy from the host within a pass where T is not a multiple of 128, and
+// that is deterministic on sm_100.
+constexpr int64_t kFirstVersion = 91800;
+
+// One tile.
+constexpr int64_t kMinSeqLen = 64;
+
+int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+std::string CudnnAttentionShape::ToString() const {
+  return absl::StrCat("batch ", batch, ", seq_len ", seq_len, ", num_heads ", num_heads,
+                      ", num_kv_heads ", num_kv_heads, ", head_dim ", head_dim);
+}
+
+absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
+  if (shape.head_dim != 64 && shape.head_dim != 128) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cuDNN is used for head_dim 64 and 128, and not for ", shape.head_dim));
+  }
+  if (shape.batch < 1 || shape.seq_len < kMinSeqLen) {
+    return absl::InvalidArgumentError(absl::StrCat("cuDNN is used for seq_len from ", kMinSeqLen,
+                                                   " on, and not for ", shape.ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCudnnVersion(int64_t version, absl::string_view path) {
+  if (version >= kFirstVersion) return absl::OkStatus();
+  // Before 9.0 a version was written 8907.
+  const int64_t major = version / (version < 10000 ? 1000 : 10000);
+  const int64_t minor = version % (version < 10000 ? 1000 : 10000) / 100;
+  return absl::FailedPreconditionError(absl::StrCat("cuDNN ", major, ".", minor, " in ", path,
+                                                    " is too old: 9.18 or newer is needed"));
+}
+
+size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape&) { return kSlackBytes; }
+
+size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& s) {
+  const int64_t rows = s.batch * s.num_heads * s.seq_len;
+  // Gradients of keys and values of every query head, to be added over its group.
+  const int64_t group_elements = s.num_heads == s.num_kv_heads ? 0 : 2 * rows * s.head_dim;
+  const int64_t scores = s.batch * s.num_heads * RoundUp(s.seq_len, 64) * RoundUp(s.seq_len, 128);
+  const int64_t row_sums = 4 * rows;
+  return row_sums + std::max(2 * scores + 2 * group_elements, 4 * group_elements) + kSlackBytes;
+}
+
+}  // namespace strake

@@ -1,0 +1,47 @@
+#include "core/cuda/cudnn_attention_shape.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CheckCudnnTakesTest, HeadsOf64And128InSequencesOfATileOrMore) {
+  EXPECT_TRUE(CheckCudnnTakes({1, 64, 1, 1, 64}).ok());
+  EXPECT_TRUE(CheckCudnnTakes({3, 1000, 8, 2, 128}).ok());
+  EXPECT_THAT(CheckCudnnTakes({1, 64, 1, 1, 96}).message(), HasSubstr("not for 96"));
+  EXPECT_THAT(CheckCudnnTakes({1, 63, 1, 1, 64}).message(),
+              HasSubstr("seq_len from 64 on, and not for batch 1, seq_len 63"));
+  EXPECT_FALSE(CheckCudnnTakes({0, 64, 1, 1, 64}).ok());
+}
+
+TEST(CheckCudnnVersionTest, NamesWhatIsTooOld) {
+  EXPECT_TRUE(CheckCudnnVersion(91800, "libcudnn.so.9").ok());
+  EXPECT_TRUE(CheckCudnnVersion(92601, "libcudnn.so.9").ok());
+  EXPECT_EQ(CheckCudnnVersion(91701, "/opt/libcudnn.so.9").message(),
+            "cuDNN 9.17 in /opt/libcudnn.so.9 is too old: 9.18 or newer is needed");
+  EXPECT_THAT(CheckCudnnVersion(8907, "x").message(), HasSubstr("cuDNN 8.9 "));
+}
+
+// What the libraries said for these shapes, the larger one of 9.19 and 9.26 on sm_90.
+TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
+  struct Case {
+    CudnnAttentionShape shape;
+    size_t wanted_bytes;
+  };
+  for (const Case& c : {Case{{1, 128, 2, 1, 64}, 132352},
+                        {{16, 1024, 25, 25, 64}, 840499456},
+                        {{1, 8192, 32, 8, 128}, 4430233856},
+                        {{2, 100, 4, 2, 128}, 822528},  // sm_100
+                        {{3, 333, 6, 2, 64}, 6867112}}) {
+    const size_t planned = CudnnBackwardWorkspaceBytes(c.shape);
+    EXPECT_GE(planned, c.wanted_bytes) << c.shape.ToString();
+    EXPECT_LE(planned, c.wanted_bytes + 8192) << c.shape.ToString();
+    EXPECT_GE(CudnnForwardWorkspaceBytes(c.shape), 256);
+  }
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,191 @@
+#include "core/cuda/cudnn_graphs.h"
+
+#include <cmath>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "core/base/dynamic_library.h"
+#include "core/base/status_macros.h"
+
+namespace cudnn_frontend {
+// The frontend's, to be defined by its user: where it looks cuDNN's functions up.
+void* cudnn_dlhandle = nullptr;
+}  // namespace cudnn_frontend
+
+namespace strake {
+namespace {
+
+using cudnn_frontend::DataType_t;
+using cudnn_frontend::DiagonalAlignment_t;
+using cudnn_frontend::error_t;
+using cudnn_frontend::graph::Graph;
+using cudnn_frontend::graph::SDPA_attributes;
+using cudnn_frontend::graph::SDPA_backward_attributes;
+using cudnn_frontend::graph::Tensor_attributes;
+using TensorPtr = std::shared_ptr<Tensor_attributes>;
+
+absl::Status Load() {
+  STRAKE_ASSIGN_OR_RETURN(const DynamicLibrary library,
+                          DynamicLibrary::Load("cuDNN", {"libcudnn.so.9"}));
+  STRAKE_ASSIGN_OR_RETURN(size_t(*const version)(), library.Function<size_t()>("cudnnGetVersion"));
+  STRAKE_RETURN_IF_ERROR(CheckCudnnVersion(version(), library.path()));
+  cudnn_frontend::cudnn_dlhandle = library.handle();
+  return absl::OkStatus();
+}
+
+CudnnGraph NewGraph(const CudnnTarget& target) {
+  auto graph = std::make_unique<Graph>();
+  graph->set_io_data_type(DataType_t::BFLOAT16)
+      .set_intermediate_data_type(DataType_t::FLOAT)
+      .set_compute_data_type(DataType_t::FLOAT)
+      .set_sm_version(target.architecture);
+  return graph;
+}
+
+// The attention of one shape within a graph. cuDNN's dimensions are [B, heads, T, D].
+class Attention {
+ public:
+  explicit Attention(const CudnnAttentionShape& shape) : s_(shape) {}
+
+  float scale() const { return 1 / std::sqrt(static_cast<float>(s_.head_dim)); }
+
+  // `heads` heads, in rows of `row_heads` heads.
+  void Describe(CudnnTensor name, int64_t heads, int64_t row_heads, Tensor_attributes* t) const {
+    const int64_t row = row_heads * s_.head_dim;
+    t->set_uid(name)
+        .set_dim({s_.batch, heads, s_.seq_len, s_.head_dim})
+        .set_stride({s_.seq_len * row, s_.head_dim, row, 1});
+  }
+  void DescribeQuery(CudnnTensor name, Tensor_attributes* t) const {
+    Describe(name, s_.num_heads, fused_heads(), t);
+  }
+  void DescribeKey(CudnnTensor name, Tensor_attributes* t) const {
+    Describe(name, s_.num_kv_heads, fused_heads(), t);
+  }
+  void DescribeOutput(CudnnTensor name, Tensor_attributes* t) const {
+    Describe(name, s_.num_heads, s_.num_heads, t);
+  }
+  void DescribeLse(CudnnTensor name, Tensor_attributes* t) const {
+    t->set_uid(name)
+        .set_dim({s_.batch, s_.num_heads, s_.seq_len, 1})
+        .set_stride({s_.num_heads * s_.seq_len, s_.seq_len, 1, 1})
+        .set_data_type(DataType_t::FLOAT);
+  }
+
+  // An input.
+  template <typename DescribeIt>
+  TensorPtr Add(Graph* graph, CudnnTensor name, DescribeIt describe) const {
+    Tensor_attributes attributes;
+    (this->*describe)(name, &attributes);
+    return graph->tensor(attributes);
+  }
+
+ private:
+  int64_t fused_heads() const { return s_.num_heads + 2 * s_.num_kv_heads; }
+
+  CudnnAttentionShape s_;
+};
+
+// The first plan of the heuristic that the library can build.
+error_t Build(const CudnnTarget& target, Graph* graph) {
+  using cudnn_frontend::BuildPlanPolicy_t;
+  using cudnn_frontend::HeurMode_t;
+  using cudnn_frontend::NumericalNote_t;
+  if (error_t e = graph->validate(); e.is_bad()) return e;
+  if (error_t e = graph->build_operation_graph(target.handle); e.is_bad()) return e;
+  if (error_t e = graph->create_execution_plans({HeurMode_t::A}); e.is_bad()) return e;
+  graph->deselect_numeric_notes({NumericalNote_t::NONDETERMINISTIC});
+  if (error_t e = graph->check_support(); e.is_bad()) return e;
+  return graph->build_plans(BuildPlanPolicy_t::HEURISTICS_CHOICE);
+}
+
+void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
+  const Attention attention(shape);
+  const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
+  const TensorPtr k = attention.Add(graph, kK, &Attention::DescribeKey);
+  const TensorPtr v = attention.Add(graph, kV, &Attention::DescribeKey);
+  const auto [y, lse] = graph->sdpa(q, k, v,
+                                    SDPA_attributes()
+                                        .set_name("causal_attention")
+                                        .set_generate_stats(true)
+                                        .set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
+                                        .set_diagonal_band_right_bound(0)
+                                        .set_attn_scale(attention.scale()));
+  attention.DescribeOutput(kY, &y->set_output(true));
+  attention.DescribeLse(kLse, &lse->set_output(true));
+}
+
+void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
+  const Attention attention(shape);
+  const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
+  const TensorPtr k = attention.Add(graph, kK, &Attention::DescribeKey);
+  const TensorPtr v = attention.Add(graph, kV, &Attention::DescribeKey);
+  const TensorPtr y = attention.Add(graph, kY, &Attention::DescribeOutput);
+  const TensorPtr dy = attention.Add(graph, kDy, &Attention::DescribeOutput);
+  const TensorPtr lse = attention.Add(graph, kLse, &Attention::DescribeLse);
+  const auto [dq, dk, dv] =
+      graph->sdpa_backward(q, k, v, y, dy, lse,
+                           SDPA_backward_attributes()
+                               .set_name("causal_attention's gradient")
+                               .set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
+                               .set_diagonal_band_right_bound(0)
+                               .set_attn_scale(attention.scale())
+                               .set_deterministic_algorithm(true));
+  attention.DescribeQuery(kDq, &dq->set_output(true));
+  attention.DescribeKey(kDk, &dk->set_output(true));
+  attention.DescribeKey(kDv, &dv->set_output(true));
+}
+
+template <typename AddNodes>
+absl::StatusOr<CudnnGraph> BuildGraph(absl::string_view what, const CudnnTarget& target,
+                                      const CudnnAttentionShape& shape, AddNodes add) {
+  CudnnGraph graph;
+  STRAKE_RETURN_IF_ERROR(CallCudnn(what, shape, [&] {
+    graph = NewGraph(target);
+    add(shape, graph.get());
+    return Build(target, graph.get());
+  }));
+  return graph;
+}
+
+// On one line, without the dozens of lines on engines that may follow.
+std::string Shortened(std::string text) {
+  constexpr size_t kMaxLength = 400;
+  if (text.size() > kMaxLength) text = text.substr(0, kMaxLength) + "...";
+  return absl::StrReplaceAll(text, {{"\n", "; "}});
+}
+
+}  // namespace
+
+absl::Status LoadCudnn() {
+  static const auto* const status = new absl::Status(Load());
+  return *status;
+}
+
+absl::StatusOr<CudnnGraph> BuildCudnnForward(const CudnnTarget& target,
+                                             const CudnnAttentionShape& shape) {
+  return BuildGraph("planning the forward pass", target, shape, AddForward);
+}
+
+absl::StatusOr<CudnnGraph> BuildCudnnBackward(const CudnnTarget& target,
+                                              const CudnnAttentionShape& shape) {
+  return BuildGraph("planning the backward pass", target, shape, AddBackward);
+}
+
+absl::Status CallCudnn(absl::string_view what, const CudnnAttentionShape& shape,
+                       absl::FunctionRef<error_t()> call) {
+  std::string message;
+  try {
+    error_t error = call();
+    if (error.is_good()) return absl::OkStatus();
+    message = error.get_message();
+  } catch (const std::exception& e) {
+    message = e.what();
+  }
+  return absl::InternalError(absl::StrCat("[causal_attention] cuDNN, ", what, " of ",
+                                          shape.ToString(), ": ", Shortened(std::move(message))));
+}
+
+}  // namespace strake

@@ -1,0 +1,46 @@
+// Attention's passes as graphs of cuDNN's frontend. Throws nothing; includes cuDNN's headers.
+#ifndef STRAKE_CORE_CUDA_CUDNN_GRAPHS_H_
+#define STRAKE_CORE_CUDA_CUDNN_GRAPHS_H_
+
+#include <cudnn_frontend.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/cuda/cudnn_attention_shape.h"
+
+namespace strake {
+
+// What graphs are compiled for.
+struct CudnnTarget {
+  int architecture = 0;  // 90 for sm_90; the handle's GPU's
+  cudnnHandle_t handle = nullptr;
+};
+
+// Names of tensors in a graph, to give it their addresses by.
+enum CudnnTensor : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv };
+
+using CudnnGraph = std::unique_ptr<cudnn_frontend::graph::Graph>;
+
+// Loads cuDNN into the process, once. NotFound, with the loader's reason, where it is not there;
+// FailedPrecondition where it is too old.
+absl::Status LoadCudnn();
+
+// After LoadCudnn(). Kernels are compiled. Internal, with cuDNN's text, where it has none for the
+// shape.
+absl::StatusOr<CudnnGraph> BuildCudnnForward(const CudnnTarget& target,
+                                             const CudnnAttentionShape& shape);
+absl::StatusOr<CudnnGraph> BuildCudnnBackward(const CudnnTarget& target,
+                                              const CudnnAttentionShape& shape);
+
+// Calls the frontend, which may throw; `what` and the shape stand in the error.
+absl::Status CallCudnn(absl::string_view what, const CudnnAttentionShape& shape,
+                       absl::FunctionRef<cudnn_frontend::error_t()> call);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_CUDA_CUDNN_GRAPHS_H_
