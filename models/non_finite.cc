@@ -51,11 +51,17 @@ std::string Describe(const std::string& name, const Tensor& x) {
 
 }  // namespace
 
-std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved) {
+std::string FirstNonFiniteWeight(const ParameterArena& parameters) {
   for (const Parameter& parameter : parameters.parameters()) {
     const std::string found = Describe("weight " + parameter.name(), parameter.value);
     if (!found.empty()) return found;
   }
+  return "none";
+}
+
+std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved) {
+  const std::string weight = FirstNonFiniteWeight(parameters);
+  if (weight != "none") return weight;
   std::vector<std::pair<std::string, Tensor>> activations;
   for (size_t i = 0; i < saved.attention.size(); ++i) {
     const std::string layer = absl::StrCat("layer ", i, " ");

@@ -16,6 +16,9 @@ namespace strake {
 // are finite, and the loss overflowed in its own sum. f32, f64 or bf16, on either device.
 std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved);
 
+// Of the weights alone, for who has no activations any more.
+std::string FirstNonFiniteWeight(const ParameterArena& parameters);
+
 // Likewise the first gradient, in the order of the backward pass, where `grads` are those of
 // elements [begin, begin + grads.num_elements()) of the index space. Elements are counted from the
 // parameter's first.

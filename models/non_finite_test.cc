@@ -36,6 +36,7 @@ class NonFiniteTest : public ::testing::Test {
 
 TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   EXPECT_EQ(FirstNonFinite(arena_, saved_), "none");
+  EXPECT_EQ(FirstNonFiniteWeight(arena_), "none");
   saved_.logits.data<float>()[5] = NAN;
   EXPECT_EQ(FirstNonFinite(arena_, saved_), "logits, element 5 of f32[4, 256] (nan)");
   saved_.mlp[2].up.data<float>()[1] = INFINITY;
@@ -44,6 +45,8 @@ TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   EXPECT_EQ(FirstNonFinite(arena_, saved_), "layer 1 qkv, element 0 of f32[4, 256] (-inf)");
   arena_.parameters()[0].value.data<float>()[3] = NAN;
   EXPECT_EQ(FirstNonFinite(arena_, saved_),
+            "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
+  EXPECT_EQ(FirstNonFiniteWeight(arena_),
             "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
 }
 

@@ -1,15 +1,18 @@
 #include "tools/checkpoint.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor_buffer.h"
 #include "models/hf_checkpoint.h"
 #include "models/model_config.h"
+#include "models/safetensors.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/gather_parameter.h"
@@ -26,14 +29,36 @@ void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterAren
   arena->AllocateDryRun(engine.options().dtype);
 }
 
-// What optimizer.safetensors holds, over this rank's range.
-std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
+constexpr char kWeightsFile[] = "/model.safetensors";
+constexpr char kOptimizerFile[] = "/optimizer.safetensors";
+constexpr char kMasterSuffix[] = ".master";
+
+// Over this rank's range.
+std::vector<ArenaArray> Moments(Engine& engine) {
   const AdamW& optimizer = engine.optimizer();
   const int64_t begin = engine.range().begin;
-  std::vector<ArenaArray> arrays = {{".exp_avg", optimizer.exp_avg(), begin},
-                                    {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
-  if (optimizer.masters().defined()) arrays.push_back({".master", optimizer.masters(), begin});
+  return {{".exp_avg", optimizer.exp_avg(), begin}, {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
+}
+
+// What optimizer.safetensors holds, over this rank's range.
+std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
+  std::vector<ArenaArray> arrays = Moments(engine);
+  const Tensor& masters = engine.optimizer().masters();
+  if (masters.defined()) arrays.push_back({kMasterSuffix, masters, engine.range().begin});
   return arrays;
+}
+
+// What the weights are before any rounding to bf16.
+ArenaArray UnroundedWeights(Engine& engine, const char* suffix) {
+  const Tensor& masters = engine.optimizer().masters();
+  if (masters.defined()) return {suffix, masters, engine.range().begin};
+  return {suffix, engine.parameters().values()};
+}
+
+absl::StatusOr<bool> HoldsMasters(const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  return std::any_of(file.entries().begin(), file.entries().end(),
+                     [](const auto& entry) { return absl::EndsWith(entry.name, kMasterSuffix); });
 }
 
 // Brings parameters, one after the other, from all ranks to rank 0.
@@ -101,12 +126,12 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
   const DType dtype = engine.parameters().values().dtype();
   STRAKE_RETURN_IF_ERROR(
       WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
-  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + "/model.safetensors", gatherer.whole(), {""}, dtype,
+  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + kWeightsFile, gatherer.whole(), {""}, dtype,
                                     [&](int p, int) { return gatherer.Weights(p); }));
   std::vector<std::string> suffixes;
   for (const ArenaArray& array : optimizer_arrays) suffixes.push_back(array.suffix);
   STRAKE_RETURN_IF_ERROR(SaveArrays(
-      directory + "/optimizer.safetensors", gatherer.whole(), suffixes, AccumulationDType(dtype),
+      directory + kOptimizerFile, gatherer.whole(), suffixes, AccumulationDType(dtype),
       [&](int p, int array) { return gatherer.OptimizerState(p, optimizer_arrays[array]); }));
   return WriteFileDurably(directory + "/run.json", ToJson(record));
 }
@@ -114,8 +139,16 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
-  return LoadArrays(directory + "/optimizer.safetensors", engine.parameters(),
-                    OptimizerArrays(engine));
+  const std::string optimizer_file = directory + kOptimizerFile;
+  std::vector<ArenaArray> arrays = Moments(engine);
+  STRAKE_ASSIGN_OR_RETURN(const bool holds_masters, HoldsMasters(optimizer_file));
+  if (holds_masters) {
+    arrays.push_back(UnroundedWeights(engine, kMasterSuffix));
+  } else if (engine.optimizer().masters().defined()) {
+    STRAKE_RETURN_IF_ERROR(LoadArrays(directory + kWeightsFile, engine.parameters(),
+                                      {UnroundedWeights(engine, /*suffix=*/"")}));
+  }
+  return LoadArrays(optimizer_file, engine.parameters(), arrays);
 }
 
 }  // namespace strake

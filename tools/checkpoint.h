@@ -1,8 +1,7 @@
 // Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
 //
 //   config.json, model.safetensors   what transformers loads
-//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
-//   NAME.master
+//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights, NAME.master
 //                                    (f32 weights that they round), f32, in the weights' shapes
 //   run.json                         tools/run_record.h
 //
@@ -23,7 +22,8 @@ namespace strake {
 // RunDirectory's part. The same state gives the same bytes, whatever the layout.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
 
-// Sets this rank's weights and optimizer state from a checkpoint of the same model.
+// Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
+// dtype of the run that wrote it: nothing of its f32 weights is lost.
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
 
 }  // namespace strake

@@ -194,15 +194,22 @@ absl::StatusOr<const double*> Engine::StepValues() {
   return host;
 }
 
+// The weights are still those that the step began with.
 absl::Status Engine::GradientError(double loss_sum, double norm) const {
-  const std::string found = FirstNonFiniteGradient(parameters_, range().begin, grads());
+  const bool loss_is_finite = std::isfinite(loss_sum);
+  std::string found = loss_is_finite ? "none" : FirstNonFiniteWeight(parameters_);
+  if (found == "none") found = FirstNonFiniteGradient(parameters_, range().begin, grads());
+  return NonFiniteError(loss_is_finite ? absl::StrCat("the gradient norm is ", norm)
+                                       : absl::StrCat("the loss is ", loss_sum),
+                        found);
+}
+
+absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {
   // Where this rank's are finite another rank's are not: its error, which names the tensor, ends
   // the barrier.
   for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
     if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
   }
-  const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
-                                                   : absl::StrCat("the loss is ", loss_sum);
   return absl::InternalError(
       absl::StrCat(what, "; the first tensor that is not finite is ", found));
 }
@@ -215,6 +222,11 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
   const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
+  // On a GPU nothing has looked at the losses of an evaluation before.
+  if (!std::isfinite(values[1])) {
+    return NonFiniteError(absl::StrCat("the loss is ", values[1]),
+                          FirstNonFiniteWeight(parameters_));
+  }
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
   values_fetched_ = false;
   return Agreement{.loss_sum = values[1], .stop = values[0] > 0};

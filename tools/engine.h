@@ -71,7 +71,8 @@ class Engine {
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
 
   // What every rank knows at the end of a step: the losses since the last agreement, summed over
-  // data-parallel ranks, and whether any rank wants to stop.
+  // data-parallel ranks, and whether any rank wants to stop. Internal where they are not finite,
+  // naming a weight that is not.
   struct Agreement {
     double loss_sum = 0;
     bool stop = false;
@@ -114,6 +115,7 @@ class Engine {
   absl::Status ClipAndStep(double clip_norm);
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;
+  absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
   Tensor loss_sum() const { return step_values_.tensor().Rows(0, 1); }
   Tensor clip() const { return step_values_.tensor().Rows(1, 3); }
 

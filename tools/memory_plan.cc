@@ -142,7 +142,8 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
     const int64_t part_elements = sizes.tp == 1 ? 0 : part.parameters()[i].num_elements();
     most = std::max(most, whole.parameters()[i].num_elements() + part_elements);
   }
-  return most * DTypeSize(options.dtype);
+  // Moments and masters of bf16 weights are f32.
+  return most * DTypeSize(AccumulationDType(options.dtype));
 }
 
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {

@@ -53,6 +53,12 @@ void WarnOfChanges(const TrainConfig& config, const RunRecord& record,
     screen->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ", config.steps,
                                ": the learning rates of the remaining steps are recomputed"));
   }
+  const auto old_dtype = record.config.value("dtype", nlohmann::ordered_json("fp32"));
+  if (old_dtype != config.machine.dtype) {
+    screen->Print(absl::StrCat("warning: --dtype was ", old_dtype.dump(), " and is ",
+                               config.machine.dtype,
+                               ": the run goes on from its fp32 weights, in other precision"));
+  }
   const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
   if (old_init_from != config.init_from) {
     screen->Print(absl::StrCat("warning: --init_from=", config.init_from,

@@ -150,7 +150,8 @@ void Trainer::PrintHeader() const {
       "memory",
       absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
                    ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
-                   bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes)));
+                   bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes),
+                   plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : ""));
   PrintHeaderLine(
       "data", absl::StrCat(data_->Label(), ": ", FormatCount(data_->split().train.num_tokens()),
                            " tokens to train on, ", FormatCount(data_->split().val.num_tokens()),
