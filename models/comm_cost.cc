@@ -11,6 +11,7 @@
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/partial_gradients.h"
+#include "parallel/tensor/shard.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
@@ -89,9 +90,11 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
            bytes);
     if (o.sequence_parallel) tp.Add(phase, Kind::kAllGather, calls, bytes);
   }
-  tp.Add(CommPhase::kLoss, Kind::kAllReduceMax, micro_batches,
+  const int64_t columns = VocabShard(o.model.vocab_size, o.sizes.tp, /*rank=*/0).held.size();
+  const int64_t chunks = micro_batches * o.logits_chunk.NumChunks(tokens, columns, o.dtype);
+  tp.Add(CommPhase::kLoss, Kind::kAllReduceMax, chunks,
          micro_batches * tokens * DTypeSize(SoftmaxMaxDType(o.dtype)));
-  tp.Add(CommPhase::kLoss, Kind::kAllReduceSum, micro_batches,
+  tp.Add(CommPhase::kLoss, Kind::kAllReduceSum, chunks,
          micro_batches * 2 * tokens * DTypeSize(AccumulationDType(o.dtype)));
 }
 

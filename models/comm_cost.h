@@ -2,9 +2,10 @@
 //
 //   T tensor-parallel and D data-parallel ranks; M micro-batches per step and rank, of N tokens;
 //   L layers, hidden size C, KV key/value heads; E elements of the rank's parameters, gaps
-//   included, in B buckets of gradients; P of those that the rank updates have partial gradients:
-//   Pr of replicated parameters, Pk of replicated key/value heads. Elements are of the parameters'
-//   dtype, of gradients where marked g, f64 where marked d.
+//   included, in B buckets of gradients; K chunks of a micro-batch's logits (models/head_loss.h); P
+//   of those that the rank updates have partial gradients: Pr of replicated parameters, Pk of
+//   replicated key/value heads. Elements are of the parameters' dtype, of gradients where marked g,
+//   f64 where marked d.
 //
 //   phase              axis  collective              calls          elements per call
 //   embedding          tp    sum                     M              N C
@@ -12,8 +13,8 @@
 //   backward           tp    sum                     2 L M          N C
 //   head               tp    sum                     M              N C
 //   each of the above  tp    SP: all-gather          as the sum     N C
-//   loss               tp    all-reduce max          M              N g
-//                      tp    all-reduce              M              2 N g
+//   loss               tp    all-reduce max          M K            N g in all, per micro-batch
+//                      tp    all-reduce              M K            2 N g in all, per micro-batch
 //   gradients          dp    zero 0: all-reduce      B              E g in all
 //                            zero 1: reduce-scatter  B              E g in all
 //                            zero 2: reduce-scatter  B M            E g in all, per micro-batch
@@ -39,6 +40,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/dtype.h"
+#include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/comm/collective_call.h"
 #include "parallel/data/gradient_reducer.h"
@@ -72,6 +74,7 @@ struct CommCostOptions {
   int64_t micro_batch = 0;        // sequences per pass and data-parallel rank
   int64_t num_micro_batches = 1;  // per step and data-parallel rank
   DType dtype = DType::kF32;      // of parameters and activations
+  LogitsChunk logits_chunk = {};
 };
 
 // What a link between neighbours in a ring does.

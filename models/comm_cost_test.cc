@@ -56,6 +56,12 @@ std::vector<CommCostRow> Cost(const CommCostOptions& options) {
   return *rows;
 }
 
+std::vector<CommCostRow> Of(Phase phase, const CommCostOptions& options) {
+  std::vector<CommCostRow> rows = Cost(options);
+  std::erase_if(rows, [&](const CommCostRow& row) { return row.phase != phase; });
+  return rows;
+}
+
 // Elements of the residual stream in a micro-batch, and its bytes.
 constexpr int64_t kTokens = 16, kStream = kTokens * 64 * 4;
 
@@ -85,6 +91,16 @@ TEST(CommCostTest, TensorParallelByHand) {
                   {Phase::kLoss, "tp", 2, Kind::kAllReduceSum, 3, 3 * 32 * 4},
                   {Phase::kNorm, "tp", 2, Kind::kAllReduceSum, 1, 8},
                   {Phase::kControl, "tp", 2, Kind::kAllReduceSum, 1, 8},
+              }));
+}
+
+TEST(CommCostTest, EachChunkOfLogitsHasItsSums) {
+  CommCostOptions o = Gpt2(2, 1);
+  o.logits_chunk = {.max_bytes = 0, .min_rows = 5};  // of 16 tokens: 5, 5, 5, 1
+  EXPECT_THAT(Of(Phase::kLoss, o),
+              ElementsAreArray<CommCostRow>({
+                  {Phase::kLoss, "tp", 2, Kind::kAllReduceMax, 3 * 4, 3 * 16 * 4},
+                  {Phase::kLoss, "tp", 2, Kind::kAllReduceSum, 3 * 4, 3 * 32 * 4},
               }));
 }
 
@@ -140,12 +156,6 @@ TEST(CommCostTest, EverySliceAtOnceByHand) {
                   {Phase::kControl, "tp", 4, Kind::kAllReduceSum, 1, 8},
                   {Phase::kControl, "dp", 2, Kind::kAllReduceSum, 1, 16},
               }));
-}
-
-std::vector<CommCostRow> Of(Phase phase, const CommCostOptions& options) {
-  std::vector<CommCostRow> rows = Cost(options);
-  std::erase_if(rows, [&](const CommCostRow& row) { return row.phase != phase; });
-  return rows;
 }
 
 TEST(CommCostTest, RanksOfAStepHavePartialGradientsOfTheirOwn) {

@@ -7,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/memory/device_memory.h"
+#include "models/head_loss.h"
 
 namespace strake {
 namespace {
@@ -49,6 +51,19 @@ std::string Describe(const std::string& name, const Tensor& x) {
   return Describe(name, x, 0, x.shape());
 }
 
+std::string DescribeLogits(const Context& ctx, const HeadLoss& head, const Tensor& h) {
+  std::string found;
+  const absl::Status status =
+      head.ForEachChunk(ctx, h, [&](int64_t begin, const Tensor& logits) -> absl::Status {
+        const int64_t columns = logits.dim(1);
+        if (found.empty()) {
+          found = Describe("logits", logits, begin * columns, {h.dim(0), columns});
+        }
+        return absl::OkStatus();
+      });
+  return status.ok() ? found : absl::StrCat("logits, which fail: ", status.message());
+}
+
 }  // namespace
 
 std::string FirstNonFiniteWeight(const ParameterArena& parameters) {
@@ -59,7 +74,8 @@ std::string FirstNonFiniteWeight(const ParameterArena& parameters) {
   return "none";
 }
 
-std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved) {
+std::string FirstNonFinite(const Context& ctx, const Transformer& model,
+                           const ParameterArena& parameters, const TransformerSaved& saved) {
   const std::string weight = FirstNonFiniteWeight(parameters);
   if (weight != "none") return weight;
   std::vector<std::pair<std::string, Tensor>> activations;
@@ -77,13 +93,13 @@ std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSa
     activations.emplace_back(layer + "mlp activation", mlp.down_linear.linear.x);
   }
   activations.emplace_back("last layer's output", saved.norm.x);
-  activations.emplace_back("final norm", saved.head.x);
-  activations.emplace_back("logits", saved.logits);
+  activations.emplace_back("final norm", saved.head.h);
   for (const auto& [name, tensor] : activations) {
     const std::string found = Describe(name, tensor);
     if (!found.empty()) return found;
   }
-  return "none";
+  const std::string found = DescribeLogits(ctx, model.head(), saved.head.h);
+  return found.empty() ? "none" : found;
 }
 
 std::string FirstNonFiniteGradient(const ParameterArena& parameters, int64_t begin,

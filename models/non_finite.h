@@ -5,16 +5,19 @@
 #include <cstdint>
 #include <string>
 
+#include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "models/transformer.h"
 
 namespace strake {
 
-// After a forward pass whose loss is not finite and before its backward pass: the first of weights,
-// then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". "none" where all
-// are finite, and the loss overflowed in its own sum. f32, f64 or bf16, on either device.
-std::string FirstNonFinite(const ParameterArena& parameters, const TransformerSaved& saved);
+// After a forward pass of `model` whose loss is not finite and before its backward pass: the first
+// of weights, then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". The
+// logits, which nobody keeps, are computed again, in the memory that they had. "none" where all are
+// finite, and the loss overflowed in its own sum. f32, f64 or bf16, on either device.
+std::string FirstNonFinite(const Context& ctx, const Transformer& model,
+                           const ParameterArena& parameters, const TransformerSaved& saved);
 
 // Of the weights alone, for who has no activations any more.
 std::string FirstNonFiniteWeight(const ParameterArena& parameters);

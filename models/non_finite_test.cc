@@ -17,7 +17,7 @@ class NonFiniteTest : public ::testing::Test {
  protected:
   NonFiniteTest()
       : config_(*ModelPreset("llama-tiny")),
-        model_(config_, 4, &arena_),
+        model_(config_, 4, &arena_, TensorParallel(), {.max_bytes = 0, .min_rows = 3}),
         tokens_(DType::kI32, {4}) {
     CHECK(arena_.Allocate(DType::kF32, true).ok());
     ThreadTeam team(1);
@@ -25,6 +25,7 @@ class NonFiniteTest : public ::testing::Test {
     testing::FillTokens(tokens_, 1, config_.vocab_size);
     CHECK(model_.Forward(ctx_, tokens_, tokens_, 4, &saved_).ok());
   }
+  std::string First() const { return FirstNonFinite(ctx_, model_, arena_, saved_); }
 
   TestContext ctx_;
   ModelConfig config_;
@@ -35,17 +36,20 @@ class NonFiniteTest : public ::testing::Test {
 };
 
 TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
-  EXPECT_EQ(FirstNonFinite(arena_, saved_), "none");
+  EXPECT_EQ(First(), "none");
   EXPECT_EQ(FirstNonFiniteWeight(arena_), "none");
-  saved_.logits.data<float>()[5] = NAN;
-  EXPECT_EQ(FirstNonFinite(arena_, saved_), "logits, element 5 of f32[4, 256] (nan)");
+  // Of the last token, alone in its chunk, all logits overflow; of the others none has a term.
+  const Tensor& h = saved_.head.h;
+  testing::FillConstant(h.Rows(0, 3), 0);
+  testing::FillConstant(h.Rows(3, 4), 1e38);
+  testing::FillConstant(arena_.parameters()[0].value, 1e3);  // the tied head
+  EXPECT_EQ(First(), "logits, element 768 of f32[4, 256] (inf)");
   saved_.mlp[2].up.data<float>()[1] = INFINITY;
-  EXPECT_EQ(FirstNonFinite(arena_, saved_), "layer 2 mlp up, element 1 of f32[4, 768] (inf)");
+  EXPECT_EQ(First(), "layer 2 mlp up, element 1 of f32[4, 768] (inf)");
   saved_.attention[1].qkv.data<float>()[0] = -INFINITY;
-  EXPECT_EQ(FirstNonFinite(arena_, saved_), "layer 1 qkv, element 0 of f32[4, 256] (-inf)");
+  EXPECT_EQ(First(), "layer 1 qkv, element 0 of f32[4, 256] (-inf)");
   arena_.parameters()[0].value.data<float>()[3] = NAN;
-  EXPECT_EQ(FirstNonFinite(arena_, saved_),
-            "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
+  EXPECT_EQ(First(), "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
   EXPECT_EQ(FirstNonFiniteWeight(arena_),
             "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
 }

@@ -5,12 +5,10 @@
 #include "core/base/status_macros.h"
 #include "core/ops/position_embedding.h"
 #include "core/ops/rope.h"
-#include "core/ops/softmax_cross_entropy.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"
-#include "parallel/tensor/vocab_parallel_cross_entropy.h"
 
 namespace strake {
 namespace {
@@ -33,14 +31,14 @@ const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp
                                 {.stddev = c.initializer_range}, arena);
 }
 
-ColumnParallelLinear AddHead(const ModelConfig& c, const TensorParallel& tp,
-                             const Parameter* token_table, ParameterArena* arena) {
+HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
+                 const VocabParallelEmbedding& embedding, const LogitsChunk& chunk,
+                 ParameterArena* arena) {
   if (c.tie_word_embeddings) {
-    return ColumnParallelLinear(token_table, /*bias=*/nullptr, tp, /*transposed=*/true,
-                                WeightOwnership::kShared);
+    return HeadLoss(&embedding.table(), WeightOwnership::kShared, embedding.slice(), tp, chunk);
   }
-  return ColumnParallelLinear(AddTokenTable(c, tp, "lm_head.weight", arena), /*bias=*/nullptr, tp,
-                              /*transposed=*/true);
+  return HeadLoss(AddTokenTable(c, tp, "lm_head.weight", arena), WeightOwnership::kOwned,
+                  embedding.slice(), tp, chunk);
 }
 
 TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
@@ -87,7 +85,7 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 }
 
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
-                         const TensorParallel& tp)
+                         const TensorParallel& tp, const LogitsChunk& logits_chunk)
     : config_(config), tp_(tp), rope_table_(MakeRopeTable(config, max_seq_len)) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
@@ -102,8 +100,9 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     mlp.emplace_back(config, i, tp, arena);
   }
   norm_ = AddNorm(config, tp, arena, IsGpt2(config) ? "transformer.ln_f" : "model.norm");
-  layers_ = Layers{VocabParallelEmbedding(token_table, config.vocab_size, tp), std::move(attention),
-                   std::move(mlp), AddHead(config, tp, token_table, arena)};
+  const VocabParallelEmbedding embedding(token_table, config.vocab_size, tp);
+  layers_ = Layers{embedding, std::move(attention), std::move(mlp),
+                   AddHead(config, tp, embedding, logits_chunk, arena)};
   decode_layers_ = WithoutSequenceParallelism(*layers_);
 }
 
@@ -147,7 +146,7 @@ absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& laye
   return x;
 }
 
-absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tokens,
+absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tokens,
                                            int64_t seq_len, TransformerSaved* saved) const {
   saved->tokens = tokens;
   saved->seq_len = seq_len;
@@ -162,39 +161,37 @@ absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tok
                                                                   &saved->attention[i]));
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_->Forward(ctx, stream.x, stream.residual, &saved->norm));
-  return layers_->head.Forward(ctx, h, &saved->head);
+  return norm_->Forward(ctx, stream.x, stream.residual, &saved->norm);
+}
+
+absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tokens,
+                                           int64_t seq_len, TransformerSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+  return layers_->head.Logits(ctx, h);
 }
 
 absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& tokens,
                                             const Tensor& targets, int64_t seq_len,
                                             TransformerSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(saved->logits, Logits(ctx, tokens, seq_len, saved));
-  saved->targets = targets;
-  const DType dtype = AccumulationDType(saved->logits.dtype());
-  saved->lse = ctx.arena().Allocate(dtype, {tokens.dim(0)});
-  const Tensor loss = ctx.arena().Allocate(dtype, {tokens.dim(0)});
-  STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForward(
-      ctx, tp_, layers_->embedding.slice(), saved->logits, targets, loss, saved->lse));
-  return loss;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+  return layers_->head.Forward(ctx, h, targets, &saved->head);
 }
 
-absl::Status Transformer::Backward(const Context& ctx, double scale,
-                                   TransformerSaved* saved) const {
+absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const Tensor& tokens,
+                                                       const Tensor& targets, int64_t seq_len,
+                                                       double scale,
+                                                       TransformerSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+  return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head);
+}
+
+absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) const {
+  CHECK(saved->head.dh.defined()) << "[transformer] Backward() without ForwardForTraining()";
   const ActivationScope scope(ctx.arena());
-  const Tensor& dlogits = saved->logits;
-  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, saved->targets, saved->lse, scale,
-                                                     layers_->embedding.slice(), dlogits));
-
-  Pending<Tensor> pending_dh = layers_->head.BackwardInput(ctx, dlogits, saved->head);
-  STRAKE_RETURN_IF_ERROR(layers_->head.BackwardWeight(ctx, dlogits, saved->head));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-
   const Tensor rope_table = RopeTableFor(ctx);
-  // From here on one tensor is the residual stream's gradient, updated in place by each block.
-  const Tensor& dx = dh;
-  STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
+  // One tensor is the residual stream's gradient, updated in place by each block.
+  const Tensor& dx = saved->head.dh;
+  STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dx, saved->norm, /*accumulate_dx=*/false, dx));
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
     STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
     STRAKE_RETURN_IF_ERROR(
@@ -231,7 +228,7 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
   NormSaved norm_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
                           norm_->Forward(ctx, last(stream.x), last(stream.residual), &norm_saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Forward(ctx, h, /*saved=*/nullptr));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Logits(ctx, h));
   STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
   // Of one row, the padding is what comes after the vocabulary.
   return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size}, logits.device());

@@ -5,9 +5,15 @@
 //   embedding   tokens [N]       -> x [R, C]           plus learned positions (GPT-2)
 //   layers      x -> AttentionBlock -> MlpBlock -> x, with its residual
 //   norm        x [R, C] += residual -> h [R, C]
-//   head        h [R, C]         -> logits [N, V]      column parallel; tied: the embedding table
-//   loss        logits, targets  -> loss [N]           nats per token, the same on every rank
-//   Backward    gradients of scale * sum(loss), += into the parameters, head to embedding
+//   head, loss  h [R, C], targets -> loss [N]          nats per token, the same on every rank;
+//               over chunks of tokens, so that logits [N, V] are never whole; tied: the head's
+//               weight is the embedding table
+//
+//   Forward             all of this                                              to evaluate
+//   ForwardForTraining  the same, and for each chunk of logits its gradient      to train
+//                       at once: += into the head's weight, and dh [R, C]
+//   Backward            from dh the other gradients of scale * sum(loss), += into the parameters,
+//                       norm to embedding
 #ifndef STRAKE_MODELS_TRANSFORMER_H_
 #define STRAKE_MODELS_TRANSFORMER_H_
 
@@ -21,14 +27,13 @@
 #include "core/device/context.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
-#include "core/nn/linear.h"
 #include "core/nn/norm.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "models/attention_block.h"
+#include "models/head_loss.h"
 #include "models/mlp_block.h"
 #include "models/model_config.h"
-#include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "parallel/tensor/vocab_parallel_embedding.h"
 
@@ -36,14 +41,12 @@ namespace strake {
 
 // What the backward pass needs of one micro-batch; its tensors live in the activation arena.
 struct TransformerSaved {
-  Tensor tokens, targets;  // [N]
+  Tensor tokens;  // [N]
   int64_t seq_len = 0;
   std::vector<AttentionBlockSaved> attention;
   std::vector<MlpBlockSaved> mlp;
   NormSaved norm;
-  LinearSaved head;
-  Tensor logits;  // [N, V]; the backward pass overwrites it
-  Tensor lse;     // [N], f32 for bf16
+  HeadLossSaved head;
 };
 
 class KvCache;
@@ -58,13 +61,15 @@ class Transformer {
   // PlaceTables() where it is on a GPU, and sets the weights. Sequences are of at most
   // `max_seq_len` tokens. The arena must outlive the model. CHECKs CheckTensorParallel().
   Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
-              const TensorParallel& tp = TensorParallel());
+              const TensorParallel& tp = TensorParallel(),
+              const LogitsChunk& logits_chunk = LogitsChunk());
   // Layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const TensorParallel& tensor_parallel() const { return tp_; }
+  const HeadLoss& head() const { return layers_->head; }
 
   // Of the parameters, which are allocated.
   DType dtype() const { return layers_->embedding.table().value.dtype(); }
@@ -73,8 +78,8 @@ class Transformer {
   // Puts RoPE's angles where the parameters are. ResourceExhausted when there is no memory.
   absl::Status PlaceTables();
 
-  // This rank's logits [N, V] of tokens [N] (i32), allocated from ctx.arena(), of the parameters'
-  // dtype.
+  // This rank's logits [N, V] of tokens [N] (i32), whole, allocated from ctx.arena(), of the
+  // parameters' dtype.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
 
@@ -84,9 +89,13 @@ class Transformer {
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens, const Tensor& targets,
                                  int64_t seq_len, TransformerSaved* saved) const;
 
-  // After Forward, once per `saved`. For the mean over a global batch, `scale` is one over its
-  // number of tokens.
-  absl::Status Backward(const Context& ctx, double scale, TransformerSaved* saved) const;
+  // The same, with the gradients of scale * sum(loss) as far as the head has them; Backward() adds
+  // the others, once per `saved`. For the mean over a global batch, `scale` is one over its number
+  // of tokens.
+  absl::StatusOr<Tensor> ForwardForTraining(const Context& ctx, const Tensor& tokens,
+                                            const Tensor& targets, int64_t seq_len, double scale,
+                                            TransformerSaved* saved) const;
+  absl::Status Backward(const Context& ctx, TransformerSaved* saved) const;
 
   // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
   // them, on every rank. CHECKs that the cache has room.
@@ -98,7 +107,7 @@ class Transformer {
     VocabParallelEmbedding embedding;
     std::deque<AttentionBlock> attention;
     std::deque<MlpBlock> mlp;
-    ColumnParallelLinear head;
+    HeadLoss head;
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
@@ -106,6 +115,9 @@ class Transformer {
   Tensor RopeTableFor(const Context& ctx) const;
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
                                int64_t period, int64_t offset) const;
+  // h [R, C], after the last norm.
+  absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
+                                TransformerSaved* saved) const;
 
   const ModelConfig config_;
   const TensorParallel tp_;

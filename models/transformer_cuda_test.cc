@@ -62,11 +62,11 @@ double Sum(const Tensor& x) {
 }
 
 struct CudaModel {
-  CudaModel(const ModelConfig& config, DType dtype)
+  CudaModel(const ModelConfig& config, DType dtype, const LogitsChunk& chunk = LogitsChunk())
       : batch(config.vocab_size),
         tokens(batch.tokens),
         targets(batch.targets),
-        model(config, config.max_positions, &arena) {
+        model(config, config.max_positions, &arena, TensorParallel(), chunk) {
     CHECK(arena.Allocate(dtype, true, Device::kCuda).ok());
     CHECK(model.PlaceTables().ok());
     ThreadTeam team(1);
@@ -77,10 +77,10 @@ struct CudaModel {
   double Run() {
     const ActivationScope scope(ctx.context().arena());
     TransformerSaved saved;
-    const auto loss = model.Forward(ctx, tokens, targets, kSeqLen, &saved);
+    const auto loss = model.ForwardForTraining(ctx, tokens, targets, kSeqLen, 1, &saved);
     CHECK(loss.ok()) << loss.status();
     EXPECT_EQ(loss->dtype(), DType::kF32);
-    const absl::Status status = model.Backward(ctx, 1, &saved);
+    const absl::Status status = model.Backward(ctx, &saved);
     CHECK(status.ok()) << status;
     return Sum(ToHost(*loss));
   }
@@ -103,9 +103,10 @@ struct ExactModel {
   double Run() {
     const ActivationScope scope(ctx.context().arena());
     TransformerSaved saved;
-    const auto loss = model.Forward(ctx, batch.tokens, batch.targets, kSeqLen, &saved);
+    const auto loss =
+        model.ForwardForTraining(ctx, batch.tokens, batch.targets, kSeqLen, 1, &saved);
     CHECK(loss.ok()) << loss.status();
-    CHECK(model.Backward(ctx, 1, &saved).ok());
+    CHECK(model.Backward(ctx, &saved).ok());
     return Sum(*loss);
   }
 
@@ -132,39 +133,54 @@ class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<ModelFami
   }
 };
 
+// Chunks of logits: one, and the last ragged.
+constexpr LogitsChunk kChunks[] = {LogitsChunk(), {.max_bytes = 0, .min_rows = 4}};
+
 TEST_P(TransformerCudaTest, LossAndGradientsFollowF64) {
-  CudaModel m(Config(), dtype());
-  ExactModel exact(Config(), m.arena.values());
-  const double expected = exact.Run();
-  EXPECT_NEAR(m.Run(), expected, Bound() * expected);
-  for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
-    const Parameter& parameter = m.arena.parameters()[i];
-    const Tensor& truth = exact.arena.parameters()[i].grad;
-    EXPECT_GT(MaxAbs(truth), 1e-4) << parameter.name();
-    EXPECT_LT(RelativeError(ToHost(parameter.grad), truth), Bound()) << parameter.name();
+  for (const LogitsChunk& chunk : kChunks) {
+    CudaModel m(Config(), dtype(), chunk);
+    ExactModel exact(Config(), m.arena.values());
+    const double expected = exact.Run();
+    EXPECT_NEAR(m.Run(), expected, Bound() * expected);
+    for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
+      const Parameter& parameter = m.arena.parameters()[i];
+      const Tensor& truth = exact.arena.parameters()[i].grad;
+      EXPECT_GT(MaxAbs(truth), 1e-4) << parameter.name();
+      EXPECT_LT(RelativeError(ToHost(parameter.grad), truth), Bound()) << parameter.name();
+    }
   }
 }
 
+TEST_P(TransformerCudaTest, TheLossAloneIsThatOfTraining) {
+  CudaModel m(Config(), dtype(), kChunks[1]);
+  TransformerSaved saved;
+  const auto loss = m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved);
+  ASSERT_TRUE(loss.ok()) << loss.status();
+  EXPECT_EQ(Sum(ToHost(*loss)), m.Run());
+}
+
 // Bytes of activations that a dry run plans.
-size_t PlannedBytes(const ModelConfig& config, DType dtype) {
+size_t PlannedBytes(const ModelConfig& config, DType dtype, const LogitsChunk& chunk) {
   ParameterArena parameters;
-  const Transformer model(config, config.max_positions, &parameters);
+  const Transformer model(config, config.max_positions, &parameters, TensorParallel(), chunk);
   parameters.AllocateDryRun(dtype, Device::kCuda);
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   ThreadTeam team(1);
   const Context ctx(&team, &plan);
   const Tensor tokens(nullptr, DType::kI32, {kTokens}, Device::kCuda);
   TransformerSaved saved;
-  CHECK(model.Forward(ctx, tokens, tokens, kSeqLen, &saved).ok());
-  CHECK(model.Backward(ctx, 1, &saved).ok());
+  CHECK(model.ForwardForTraining(ctx, tokens, tokens, kSeqLen, 1, &saved).ok());
+  CHECK(model.Backward(ctx, &saved).ok());
   return plan.peak_bytes();
 }
 
 TEST_P(TransformerCudaTest, TheSameBitsTwiceInThePlannedMemory) {
-  CudaModel first(Config(), dtype()), second(Config(), dtype());
-  EXPECT_EQ(first.Run(), second.Run());
-  EXPECT_TRUE(SameBits(ToHost(first.arena.grads()), ToHost(second.arena.grads())));
-  EXPECT_EQ(first.ctx.context().arena().peak_bytes(), PlannedBytes(Config(), dtype()));
+  for (const LogitsChunk& chunk : kChunks) {
+    CudaModel first(Config(), dtype(), chunk), second(Config(), dtype(), chunk);
+    EXPECT_EQ(first.Run(), second.Run());
+    EXPECT_TRUE(SameBits(ToHost(first.arena.grads()), ToHost(second.arena.grads())));
+    EXPECT_EQ(first.ctx.context().arena().peak_bytes(), PlannedBytes(Config(), dtype(), chunk));
+  }
 }
 
 TEST_P(TransformerCudaTest, DecodeFollowsTheWholeSequence) {
@@ -217,12 +233,12 @@ TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
   CudaModel m(Config(), dtype());
   TransformerSaved saved;
   ASSERT_TRUE(m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved).ok());
-  EXPECT_EQ(FirstNonFinite(m.arena, saved), "none");
-  const HostCopy logits = ToHost(saved.logits);
-  testing::SetElement(logits, 3, NAN);
-  ASSERT_TRUE(logits.WriteBack().ok());
-  EXPECT_EQ(FirstNonFinite(m.arena, saved),
-            "logits, element 3 of " + saved.logits.ToString() + " (nan)");
+  const auto first = [&] { return FirstNonFinite(m.ctx, m.model, m.arena, saved); };
+  EXPECT_EQ(first(), "none");
+  const HostCopy h = ToHost(saved.head.h);
+  testing::SetElement(h, 3, NAN);
+  ASSERT_TRUE(h.WriteBack().ok());
+  EXPECT_EQ(first(), "final norm, element 3 of " + saved.head.h.ToString() + " (nan)");
   const HostCopy grads = ToHost(m.arena.grads());
   testing::SetElement(grads, 2, INFINITY);
   ASSERT_TRUE(grads.WriteBack().ok());

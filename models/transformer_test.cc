@@ -26,12 +26,15 @@ using testing::TinyConfig;
 constexpr int64_t kSeqLen = 5;
 constexpr int64_t kTokens = 2 * kSeqLen;
 
+LogitsChunk ChunksOf(int64_t rows) { return {.max_bytes = 0, .min_rows = rows}; }
+
 struct TestModel {
-  TestModel(const ModelConfig& config, DType dtype, OpSet op_set = OpSet::kAuto, int threads = 2)
+  TestModel(const ModelConfig& config, DType dtype, OpSet op_set = OpSet::kAuto, int threads = 2,
+            const LogitsChunk& chunk = LogitsChunk())
       : ctx(op_set, threads, size_t{1} << 24),
         tokens(DType::kI32, {kTokens}),
         targets(DType::kI32, {kTokens}),
-        model(config, kSeqLen, &arena) {
+        model(config, kSeqLen, &arena, TensorParallel(), chunk) {
     CHECK(arena.Allocate(dtype, true).ok());
     ThreadTeam team(1);
     CHECK(InitializeParameters(3, team, &arena).ok());
@@ -43,11 +46,13 @@ struct TestModel {
   std::complex<double> Run(bool backward, double scale = 1) {
     ActivationScope scope(ctx.context().arena());
     TransformerSaved saved;
-    const auto loss = model.Forward(ctx, tokens, targets, kSeqLen, &saved);
+    const auto loss = backward
+                          ? model.ForwardForTraining(ctx, tokens, targets, kSeqLen, scale, &saved)
+                          : model.Forward(ctx, tokens, targets, kSeqLen, &saved);
     CHECK(loss.ok()) << loss.status();
     std::complex<double> sum = 0;
     for (int64_t i = 0; i < kTokens; ++i) sum += testing::GetElement(*loss, i);
-    if (backward) CHECK(model.Backward(ctx, scale, &saved).ok());
+    if (backward) CHECK(model.Backward(ctx, &saved).ok());
     return sum;
   }
 
@@ -64,8 +69,9 @@ class TransformerTest : public ::testing::TestWithParam<std::tuple<ModelFamily, 
   }
 };
 
+// With two chunks of logits; that one chunk makes no difference is the next test's.
 TEST_P(TransformerTest, EveryGradientByComplexStep) {
-  TestModel m(Config(), DType::kC128);
+  TestModel m(Config(), DType::kC128, OpSet::kAuto, 2, ChunksOf(6));
   m.Run(/*backward=*/true);
   int64_t compared = 0;
   for (Parameter& parameter : m.arena.parameters()) {
@@ -77,6 +83,31 @@ TEST_P(TransformerTest, EveryGradientByComplexStep) {
     compared += parameter.num_elements();
   }
   EXPECT_EQ(compared, NumParameters(Config()));
+}
+
+// Whole chunks, a ragged last one, and one row each. A product of fewer rows may add its terms in
+// another order, and the layers below amplify the roundings: as in F32FollowsF64.
+TEST_P(TransformerTest, ChunksOfLogitsChangeNothing) {
+  for (const DType dtype : {DType::kF32, DType::kF64}) {
+    TestModel whole(Config(), dtype);
+    const std::complex<double> loss = whole.Run(true);
+    EXPECT_EQ(whole.Run(false), loss);
+    whole.Run(true);  // adds
+    const double bound = 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(dtype);
+    ASSERT_LT(dtype == DType::kF64 ? bound : 0, 1e-12);
+    for (const int64_t rows : {5, 6, 9, 1}) {
+      SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", chunks of " << rows);
+      TestModel m(Config(), dtype, OpSet::kAuto, 2, ChunksOf(rows));
+      EXPECT_NEAR(m.Run(true).real(), loss.real(), bound * loss.real());
+      EXPECT_NEAR(m.Run(false).real(), loss.real(), bound * loss.real());
+      m.Run(true);
+      for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
+        const Parameter& parameter = m.arena.parameters()[i];
+        EXPECT_LT(RelativeError(parameter.grad, whole.arena.parameters()[i].grad), bound)
+            << parameter.name();
+      }
+    }
+  }
 }
 
 TEST_P(TransformerTest, F32FollowsF64) {
@@ -105,31 +136,44 @@ TEST_P(TransformerTest, GradientsAddUpOverMicroBatches) {
 }
 
 TEST_P(TransformerTest, EachGradientIsAnnouncedOnceAndLastToFirst) {
-  TestModel m(Config(), DType::kF32);
-  std::vector<int64_t> offsets;
-  m.ctx.context().set_on_grad_ready([&](const Parameter& p) { offsets.push_back(p.offset); });
-  m.Run(true);
-  std::vector<int64_t> expected;
-  for (const Parameter& p : m.arena.parameters()) expected.push_back(p.offset);
-  EXPECT_EQ(offsets, std::vector<int64_t>(expected.rbegin(), expected.rend()));
+  for (const LogitsChunk& chunk : {LogitsChunk(), ChunksOf(4)}) {
+    TestModel m(Config(), DType::kF32, OpSet::kAuto, 2, chunk);
+    std::vector<int64_t> offsets;
+    m.ctx.context().set_on_grad_ready([&](const Parameter& p) { offsets.push_back(p.offset); });
+    m.Run(true);
+    std::vector<int64_t> expected;
+    for (const Parameter& p : m.arena.parameters()) expected.push_back(p.offset);
+    EXPECT_EQ(offsets, std::vector<int64_t>(expected.rbegin(), expected.rend()));
+  }
 }
 
-TEST_P(TransformerTest, DryRunPlansExactlyTheRealStep) {
-  const ModelConfig config = Config();
+size_t PlannedBytes(const ModelConfig& config, const LogitsChunk& chunk) {
   ParameterArena parameters;
-  const Transformer model(config, kSeqLen, &parameters);
+  const Transformer model(config, kSeqLen, &parameters, TensorParallel(), chunk);
   parameters.AllocateDryRun(DType::kF32);
   ActivationArena plan = ActivationArena::DryRun();
   ThreadTeam team(2);
   const Context ctx(&team, &plan);
   const Tensor tokens(nullptr, DType::kI32, {kTokens});
   TransformerSaved saved;
-  ASSERT_TRUE(model.Forward(ctx, tokens, tokens, kSeqLen, &saved).ok());
-  ASSERT_TRUE(model.Backward(ctx, 1, &saved).ok());
+  CHECK(model.ForwardForTraining(ctx, tokens, tokens, kSeqLen, 1, &saved).ok());
+  CHECK(model.Backward(ctx, &saved).ok());
+  return plan.peak_bytes();
+}
 
-  TestModel real(config, DType::kF32);
-  real.Run(true);
-  EXPECT_EQ(real.ctx.context().arena().peak_bytes(), plan.peak_bytes());
+TEST_P(TransformerTest, DryRunPlansExactlyTheRealStep) {
+  ModelConfig config = Config();
+  config.vocab_size = 20000;  // so that logits are most of the memory
+  const auto peak_bytes = [&](const LogitsChunk& chunk) {
+    TestModel real(config, DType::kF32, OpSet::kAuto, 2, chunk);
+    real.Run(true);
+    const size_t bytes = real.ctx.context().arena().peak_bytes();
+    EXPECT_EQ(bytes, PlannedBytes(config, chunk));
+    return bytes;
+  };
+  const size_t whole = peak_bytes(LogitsChunk()), chunks = peak_bytes(ChunksOf(4));
+  const size_t row_bytes = config.vocab_size * sizeof(float);
+  EXPECT_LE(chunks, whole - (kTokens - 4) * row_bytes + 4 * kTensorAlignment);
 }
 
 TEST_P(TransformerTest, TheSameBitsTwice) {
@@ -168,6 +212,21 @@ TEST_P(TransformerTest, TokenOutsideTheVocabularyIsAnError) {
   TransformerSaved saved;
   const auto loss = m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved);
   EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_P(TransformerTest, TargetOutsideTheVocabularyIsAnError) {
+  TestModel m(Config(), DType::kF32, OpSet::kAuto, 2, ChunksOf(2));
+  m.targets->data<int32_t>()[7] = 7;
+  TransformerSaved saved;
+  const auto loss = m.model.ForwardForTraining(m.ctx, m.tokens, m.targets, kSeqLen, 1, &saved);
+  EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(TransformerDeathTest, BackwardNeedsAPassForTraining) {
+  TestModel m(TinyConfig(ModelFamily::kGpt2, true), DType::kF32);
+  TransformerSaved saved;
+  ASSERT_TRUE(m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved).ok());
+  EXPECT_DEATH((void)m.model.Backward(m.ctx, &saved), "without ForwardForTraining");
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -88,7 +88,8 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
                       .op_set = o.dtype == DType::kF32 ? OpSet::kAuto : OpSet::kReference,
                       .dtype = o.dtype,
                       .sequence_parallel = o.sequence_parallel,
-                      .gradients = o.gradients},
+                      .gradients = o.gradients,
+                      .logits_chunk = o.logits_chunk},
                      mesh));
   STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
@@ -188,7 +189,9 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
                .seq_len = 24,
                .micro_batch = 1 + n / 2 % 2,
                .num_micro_batches = num_micro_batches,
-               .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32},
+               .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
+               .logits_chunk =
+                   n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk()},
               seen);
         }
       }

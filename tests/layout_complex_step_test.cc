@@ -11,6 +11,7 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/head_loss.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
@@ -27,6 +28,7 @@ using testing::kComplexStep;
 
 constexpr int64_t kSeqLen = 4;
 constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's begin within a sequence
+constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk of both ranks'
 
 // Two layers of the smallest model that has every feature of its family; Llama's key/value head is
 // on both ranks, and the vocabulary is padded.
@@ -54,7 +56,7 @@ class RankModel {
         tokens_(DType::kI32, {kTokens}),
         targets_(DType::kI32, {kTokens}),
         tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
-        model_(config, kSeqLen, &arena_, tp_) {
+        model_(config, kSeqLen, &arena_, tp_, kChunks) {
     testing::FillTokens(tokens_, 1, config.vocab_size);
     testing::FillTokens(targets_, 2, config.vocab_size);
   }
@@ -76,8 +78,9 @@ class RankModel {
   absl::Status Backward() {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
-    STRAKE_RETURN_IF_ERROR(Forward(&saved).status());
-    STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, /*scale=*/1, &saved));
+    STRAKE_RETURN_IF_ERROR(
+        model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved).status());
+    STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, &saved));
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(arena_, tp_));
     return partial.Sum(ctx_, {0, arena_.num_elements()}, arena_.grads());
   }

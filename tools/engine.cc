@@ -25,8 +25,10 @@ bool IsReplicated(const Parameter& parameter, int num_ranks) {
   return true;
 }
 
-// Threads meet at a barrier on the host, which no graph holds.
-bool CanBeRecorded(const Mesh& mesh) { return mesh.sizes().dp * mesh.sizes().tp == 1; }
+bool CanBeCaptured(const Mesh& mesh) {
+  return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
+         mesh.communicator(MeshAxis::kTp).CanBeCaptured();
+}
 
 }  // namespace
 
@@ -38,14 +40,13 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
       team_(options.num_threads) {
   CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
       << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
-  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_);
+  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_,
+                                         options_.logits_chunk);
 }
 
 absl::Status Engine::UseCuda() {
   STRAKE_ASSIGN_OR_RETURN(cuda_, CudaContext::Create(options_.cuda_device));
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
-    mesh_->communicator(axis).BindCudaStream(cuda_->stream());
-  }
+  mesh_->BindCudaStream(cuda_->stream());
   STRAKE_ASSIGN_OR_RETURN(BatchUpload upload,
                           BatchUpload::Create(options_.micro_batch * options_.seq_len));
   upload_.emplace(std::move(upload));
@@ -88,7 +89,7 @@ absl::Status Engine::RunPass(const std::string& key, absl::FunctionRef<absl::Sta
   values_fetched_ = false;
   // A profile wants to see each op.
   const bool recorded = cuda_ != nullptr && options_.cuda_graph && context_->profile() == nullptr &&
-                        CanBeRecorded(*mesh_);
+                        CanBeCaptured(*mesh_);
   return recorded ? graphs_.Run(cuda_->stream(), key, pass) : pass();
 }
 
@@ -116,34 +117,38 @@ absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& tar
 
 absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
   STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
-  return RunPass(absl::StrCat("evaluate ", tokens.dim(0)), [&] {
+  return RunPass(absl::StrCat("evaluate ", tokens.dim(0)), [&]() -> absl::Status {
     const ActivationScope scope(*activations_);
     TransformerSaved saved;
-    return AddLoss(batch.first, batch.second, &saved);
+    context_->set_pass(Pass::kForward);
+    STRAKE_ASSIGN_OR_RETURN(const Tensor loss, model_->Forward(*context_, batch.first, batch.second,
+                                                               options_.seq_len, &saved));
+    return AddLoss(loss, saved);
   });
 }
 
-absl::Status Engine::AddLoss(const Tensor& tokens, const Tensor& targets, TransformerSaved* saved) {
-  context_->set_pass(Pass::kForward);
-  STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                          model_->Forward(*context_, tokens, targets, options_.seq_len, saved));
+absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
   STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
   if (cuda_ != nullptr) return absl::OkStatus();
   const double sum = *loss_sum().data<double>();
   if (std::isfinite(sum)) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("the loss is ", sum,
                                           "; the first tensor that is not finite is ",
-                                          FirstNonFinite(parameters_, *saved)));
+                                          FirstNonFinite(*context_, *model_, parameters_, saved)));
 }
 
 absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
                                         bool last) {
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
-  STRAKE_RETURN_IF_ERROR(AddLoss(tokens, targets, &saved));
-  context_->set_pass(Pass::kBackward);
+  context_->set_pass(Pass::kForward);
   reducer_->StartMicroBatch(*context_, last);
-  STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, scale, &saved));
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor loss,
+      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, scale, &saved));
+  STRAKE_RETURN_IF_ERROR(AddLoss(loss, saved));
+  context_->set_pass(Pass::kBackward);
+  STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
   return reducer_->FinishMicroBatch(*context_);
 }

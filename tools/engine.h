@@ -52,8 +52,8 @@ class Engine {
   // Agree() sums up, and the gradients of scale * (sum of the losses) to those of the step, which
   // begin as zeros. During the backward pass of the step's `last` micro-batch gradients are summed
   // over the data-parallel ranks. InvalidArgument for a token outside the vocabulary. On the CPU
-  // Internal, naming the first tensor in execution order, where the loss is not finite; the
-  // gradients then lack this micro-batch.
+  // Internal, naming the first tensor in execution order, where the loss is not finite; the step
+  // cannot go on then.
   absl::Status AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                    bool last);
 
@@ -109,7 +109,7 @@ class Engine {
   // Enqueues, or does, a pass that `key` names: tools/cuda_step.h.
   absl::Status RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass);
   absl::StatusOr<std::pair<Tensor, Tensor>> Upload(const Tensor& tokens, const Tensor& targets);
-  absl::Status AddLoss(const Tensor& tokens, const Tensor& targets, TransformerSaved* saved);
+  absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
   absl::Status ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
                                   bool last);
   absl::Status ClipAndStep(double clip_norm);

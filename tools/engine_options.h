@@ -7,6 +7,7 @@
 #include "core/base/dtype.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/data/gradient_reducer.h"
 #include "tools/machine.h"
@@ -25,6 +26,7 @@ struct EngineOptions {
   bool cuda_graph = false;  // record the step, where all groups can be recorded
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
+  LogitsChunk logits_chunk = {};          // tests lower it
 };
 
 // What a program's options ask of its ranks' engines. A Config has the flags' values under their

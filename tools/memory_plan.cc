@@ -62,7 +62,7 @@ double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
   // Weights at least stay whole along dp; gradients, both moments and master weights may not.
   const double element = DTypeSize(options.dtype), state = options.dtype == DType::kBf16 ? 16 : 12;
   return (element + state / sizes.dp) * NumParameters(c) / sizes.tp +
-         element * num_tokens * (c.vocab_size + c.num_layers * layer) / sizes.tp + 8 * positions;
+         element * num_tokens * c.num_layers * layer / sizes.tp + 8 * positions;
 }
 
 absl::Status NotEnough(absl::string_view what, const AvailableMemory& available,
@@ -103,7 +103,7 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
   const MeshVector at = CoordinatesOf(sizes, rank);
   const auto tp = TensorParallel::Planned(at.tp, sizes.tp, options.sequence_parallel);
   ParameterArena parameters;
-  const Transformer model(options.model, options.seq_len, &parameters, tp);
+  const Transformer model(options.model, options.seq_len, &parameters, tp, options.logits_chunk);
   parameters.AllocateDryRun(options.dtype, options.device);
   ActivationArena plan = ActivationArena::DryRun(options.device);
   ThreadTeam team(options.num_threads);
@@ -113,8 +113,8 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
   {
     const ActivationScope scope(plan);
     TransformerSaved saved;
-    CHECK(model.Forward(ctx, tokens, tokens, options.seq_len, &saved).ok());
-    CHECK(model.Backward(ctx, 1, &saved).ok());
+    CHECK(model.ForwardForTraining(ctx, tokens, tokens, options.seq_len, 1, &saved).ok());
+    CHECK(model.Backward(ctx, &saved).ok());
   }
   const ShardRange range =
       UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);

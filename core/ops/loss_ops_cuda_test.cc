@@ -22,6 +22,7 @@ using testing::FillNormal;
 using testing::FillTokens;
 using testing::GetElement;
 using testing::RelativeError;
+using testing::SameBits;
 using testing::SetElement;
 using testing::TestContext;
 using testing::TestTensor;
@@ -74,6 +75,29 @@ TEST(SoftmaxCrossEntropyOnCudaTest, TheWholeFollowsF64) {
       ExpectNear(lse.ToHost(), true_lse, kBound);
       EXPECT_LE(RelativeError(logits.ToHost(), x), kBound + Roundoff(dtype));
       EXPECT_EQ(Context(ctx).arena().peak_bytes(), 0);
+    }
+  }
+}
+
+TEST(SoftmaxCrossEntropyOnCudaTest, BothPassesAtOnceAreThoseInARow) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{3, 7}, {2, 1032}, {0, 8}}) {
+      SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << " " << rows << " x " << columns);
+      const CudaTestContext ctx;
+      const HostProblem host(dtype, rows, columns, columns);
+      const CudaTestTensor targets(host.targets), logits(host.logits), both(host.logits);
+      const CudaTestTensor loss(DType::kF32, {rows}), lse(DType::kF32, {rows}),
+          both_loss(DType::kF32, {rows}), both_lse(DType::kF32, {rows});
+      ASSERT_TRUE(SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse).ok());
+      ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, {columns}, logits).ok());
+      ASSERT_TRUE(
+          SoftmaxCrossEntropyForwardBackward(ctx, targets, kScale, both, both_loss, both_lse).ok());
+      EXPECT_TRUE(SameBits(both_loss.ToHost(), loss.ToHost()));
+      EXPECT_TRUE(SameBits(both_lse.ToHost(), lse.ToHost()));
+      EXPECT_TRUE(SameBits(both.ToHost(), logits.ToHost()));
+      if (rows > 0) {
+        EXPECT_FALSE(SameBits(both.ToHost(), host.logits));
+      }
     }
   }
 }
@@ -165,6 +189,8 @@ TEST(SoftmaxCrossEntropyOnCudaTest, ADryRunRunsNothing) {
     const Tensor logits = CudaDryRunTensor(DType::kBf16, {3, 8}),
                  targets = CudaDryRunTensor(DType::kI32, {3});
     ASSERT_TRUE(SoftmaxCrossEntropyForward(ctx, logits, targets, f32({3}), f32({3})).ok());
+    ASSERT_TRUE(
+        SoftmaxCrossEntropyForwardBackward(ctx, targets, 1, logits, f32({3}), f32({3})).ok());
     ASSERT_TRUE(SoftmaxSliceMax(ctx, logits, {8}, f32({3})).ok());
     ASSERT_TRUE(SoftmaxSliceSums(ctx, logits, targets, {8}, f32({3}), f32({2, 3})).ok());
     ASSERT_TRUE(SoftmaxCrossEntropyFromSums(ctx, f32({3}), f32({2, 3}), f32({3}), f32({3})).ok());

@@ -64,6 +64,16 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tenso
   });
 }
 
+absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, double scale,
+                                   const Tensor& logits, const Tensor& loss, const Tensor& lse) {
+  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+    return cuda::SoftmaxCrossEntropyForwardBackward<T>(
+        ctx.cuda_stream(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
+        /*vocab_size=*/logits.dim(1), static_cast<float>(scale), logits.data<T>(),
+        loss.data<float>(), lse.data<float>());
+  });
+}
+
 absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
                             const Tensor& max) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
@@ -109,6 +119,21 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
     });
   });
   return absl::OkStatus();
+}
+
+absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
+                                                double scale, Tensor logits, Tensor loss,
+                                                Tensor lse) {
+  if (!OnCuda(kOp, ctx, targets, logits, loss, lse)) {
+    const absl::Status status = SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+    if (!status.ok()) return status;
+    return SoftmaxCrossEntropyBackward(ctx, targets, lse, scale, {.vocab_size = logits.dim(1)},
+                                       logits);
+  }
+  CheckShapes(logits, targets, loss, lse);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  return ForwardBackwardOnCuda(ctx, targets, scale, logits, loss, lse);
 }
 
 absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,

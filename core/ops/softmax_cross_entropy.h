@@ -33,6 +33,13 @@ namespace strake {
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
                                         const Tensor& targets, Tensor loss, Tensor lse);
 
+// That and SoftmaxCrossEntropyBackward() of the whole vocabulary, in place: loss = [N] and
+// logits [N, V] = the gradient of scale * sum(loss), from logits and targets [N]. lse = [N]. The
+// same bits as of the two, in one pass over memory on CUDA.
+absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
+                                                double scale, Tensor logits, Tensor loss,
+                                                Tensor lse);
+
 // The dtype of a maximum of logits: real, since complex numbers have no order.
 inline DType SoftmaxMaxDType(DType logits) {
   return logits == DType::kC128 ? DType::kF64 : AccumulationDType(logits);

@@ -4,11 +4,18 @@
 #include "core/ops/softmax_cross_entropy.h"
 
 namespace strake {
+namespace {
+
+bool HoldsTheVocabulary(const TensorParallel& tp, const VocabSlice& slice, const Tensor& logits) {
+  return tp.size() == 1 && logits.dim(1) == slice.vocab_size;
+}
+
+}  // namespace
 
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse) {
-  if (tp.size() == 1 && logits.dim(1) == slice.vocab_size) {
+  if (HoldsTheVocabulary(tp, slice, logits)) {
     return SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
   }
   const ActivationScope scope(ctx.arena());
@@ -20,6 +27,20 @@ absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorPa
   STRAKE_RETURN_IF_ERROR(SoftmaxSliceSums(ctx, logits, targets, slice, max, sums));
   STRAKE_RETURN_IF_ERROR(tp.AllReduceSum(ctx, sums));
   return SoftmaxCrossEntropyFromSums(ctx, max, sums, loss, lse);
+}
+
+absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,
+                                                      const VocabSlice& slice,
+                                                      const Tensor& targets, double scale,
+                                                      Tensor logits, Tensor loss) {
+  const ActivationScope scope(ctx.arena());
+  const Tensor lse = ctx.arena().Allocate(AccumulationDType(logits.dtype()), {logits.dim(0)});
+  if (HoldsTheVocabulary(tp, slice, logits)) {
+    return SoftmaxCrossEntropyForwardBackward(ctx, targets, scale, logits, loss, lse);
+  }
+  STRAKE_RETURN_IF_ERROR(
+      VocabParallelCrossEntropyForward(ctx, tp, slice, logits, targets, loss, lse));
+  return SoftmaxCrossEntropyBackward(ctx, targets, lse, scale, slice, logits);
 }
 
 }  // namespace strake

@@ -8,8 +8,9 @@
 // The backward pass communicates nothing: SoftmaxCrossEntropyBackward on the rank's slice. One rank
 // without padding takes the plain op.
 //
-// dtypes: f32; f64 and c128 on the reference path (whose max is f64).
-// Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (parallel cross-entropy).
+// dtypes: f32; bf16 on CUDA, with all but the logits in f32; f64 and c128 on the reference path
+// (whose max is f64). Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (parallel
+// cross-entropy).
 #ifndef STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_
 #define STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_
 
@@ -26,6 +27,13 @@ namespace strake {
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse);
+
+// That and the backward pass, in place: loss = [N], and logits [N, P/T] = scale * (softmax(logits)
+// - onehot(target)), the gradient of scale * sum(loss). The same errors.
+absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,
+                                                      const VocabSlice& slice,
+                                                      const Tensor& targets, double scale,
+                                                      Tensor logits, Tensor loss);
 
 }  // namespace strake
 

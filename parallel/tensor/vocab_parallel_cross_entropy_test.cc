@@ -113,9 +113,18 @@ void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_token
     STRAKE_RETURN_IF_ERROR(group.CheckReplicated(lse, "lse"));
     EXPECT_LE(MaxDifference(loss, whole.loss), whole.ErrorBound());
     EXPECT_LE(MaxDifference(lse, whole.lse), whole.ErrorBound());
+    TestTensor both(numerics.dtype, logits.shape()), both_loss(numerics.dtype, {num_tokens});
+    CopyConvert(logits, both);
     STRAKE_RETURN_IF_ERROR(
         SoftmaxCrossEntropyBackward(ctx, whole.targets, lse, kScale, slice, logits));
     ExpectCollectives(mesh, {});
+    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
+        ctx, TensorParallel(group), slice, whole.targets, kScale, both, both_loss));
+    EXPECT_TRUE(SameBits(both, logits));
+    EXPECT_TRUE(SameBits(both_loss, loss));
+    ExpectCollectives(mesh,
+                      {{Kind::kAllReduceMax, 1, n_bytes}, {Kind::kAllReduceSum, 1, 2 * n_bytes}});
+    EXPECT_EQ(ctx.arena().used_bytes(), 0);
     return absl::OkStatus();
   });
   TestTensor joined(numerics.dtype, whole.logits->shape());

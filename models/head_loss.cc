@@ -1,0 +1,116 @@
+#include "models/head_loss.h"
+
+#include <algorithm>
+
+#include "core/base/pending.h"
+#include "core/base/status_macros.h"
+#include "core/ops/matmul.h"
+#include "glog/logging.h"
+#include "parallel/tensor/vocab_parallel_cross_entropy.h"
+
+namespace strake {
+namespace {
+
+// Rows of a tile of a GPU's matrix product.
+constexpr int64_t kTileRows = 128;
+
+void CheckTargets(const Tensor& h, const Tensor& targets) {
+  CHECK(targets.shape() == Shape{h.dim(0)})
+      << "[head_loss] h " << h.ToString() << ", targets " << targets.ToString();
+}
+
+}  // namespace
+
+int64_t LogitsChunk::NumRows(int64_t num_tokens, int64_t columns, DType dtype) const {
+  const int64_t row_bytes = std::max<int64_t>(1, columns * DTypeSize(dtype));
+  const int64_t max_rows = static_cast<int64_t>(max_bytes) / row_bytes;
+  if (num_tokens <= max_rows) return std::max<int64_t>(1, num_tokens);
+  const int64_t rows = std::max(max_rows / kTileRows * kTileRows, min_rows);
+  return std::clamp<int64_t>(rows, 1, num_tokens);
+}
+
+int64_t LogitsChunk::NumChunks(int64_t num_tokens, int64_t columns, DType dtype) const {
+  const int64_t rows = NumRows(num_tokens, columns, dtype);
+  return (num_tokens + rows - 1) / rows;
+}
+
+HeadLoss::HeadLoss(const Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
+                   const TensorParallel& tp, const LogitsChunk& chunk)
+    : weight_(weight), ownership_(ownership), slice_(slice), tp_(tp), chunk_(chunk) {
+  CHECK(weight->shape.size() == 2)
+      << "[head_loss] weight " << weight->name() << ShapeString(weight->shape);
+}
+
+HeadLoss HeadLoss::WithoutSequenceParallelism() const {
+  HeadLoss plain = *this;
+  plain.tp_ = tp_.WithoutSequenceParallelism();
+  return plain;
+}
+
+absl::StatusOr<Tensor> HeadLoss::LocalLogits(const Context& ctx, const Tensor& h) const {
+  const Tensor logits = ctx.arena().Allocate(h.dtype(), {h.dim(0), weight_->shape[0]});
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, h, weight_->value, {.transpose_b = true}, logits));
+  return logits;
+}
+
+absl::StatusOr<Tensor> HeadLoss::Logits(const Context& ctx, const Tensor& h) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor all, tp_.GatherTokens(ctx, h));
+  return LocalLogits(ctx, all);
+}
+
+absl::Status HeadLoss::ForEachChunk(
+    const Context& ctx, const Tensor& h,
+    absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const {
+  const int64_t num_tokens = h.dim(0);
+  const int64_t rows = chunk_.NumRows(num_tokens, weight_->shape[0], h.dtype());
+  for (int64_t begin = 0; begin < num_tokens; begin += rows) {
+    const ActivationScope scope(ctx.arena());
+    const Tensor chunk = h.Rows(begin, std::min(begin + rows, num_tokens));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, LocalLogits(ctx, chunk));
+    STRAKE_RETURN_IF_ERROR(visit(begin, logits));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
+                                         HeadLossSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
+  CheckTargets(saved->h, targets);
+  const DType dtype = AccumulationDType(h.dtype());
+  const Tensor loss = ctx.arena().Allocate(dtype, targets.shape());
+  STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, saved->h, [&](int64_t begin, const Tensor& logits) {
+    const int64_t end = begin + logits.dim(0);
+    const Tensor lse = ctx.arena().Allocate(dtype, {logits.dim(0)});
+    return VocabParallelCrossEntropyForward(ctx, tp_, slice_, logits, targets.Rows(begin, end),
+                                            loss.Rows(begin, end), lse);
+  }));
+  return loss;
+}
+
+absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tensor& h,
+                                                 const Tensor& targets, double scale,
+                                                 HeadLossSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
+  const Tensor& all = saved->h;
+  CheckTargets(all, targets);
+  const Tensor loss = ctx.arena().Allocate(AccumulationDType(h.dtype()), targets.shape());
+  const Tensor dh = ctx.arena().Allocate(h.dtype(), all.shape());
+  Pending<Tensor> summed_dh = dh;
+  Context backward = ctx;
+  backward.set_pass(Pass::kBackward);
+  STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, all, [&](int64_t begin, const Tensor& logits) {
+    const int64_t end = begin + logits.dim(0);
+    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
+        ctx, tp_, slice_, targets.Rows(begin, end), scale, logits, loss.Rows(begin, end)));
+    const Tensor& dlogits = logits;
+    STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
+    if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);
+    return Matmul(backward, dlogits, all.Rows(begin, end),
+                  {.transpose_a = true, .accumulate = true}, weight_->grad);
+  }));
+  if (ownership_ == WeightOwnership::kOwned) backward.GradReady(*weight_);
+  STRAKE_ASSIGN_OR_RETURN(saved->dh, summed_dh.Wait());
+  return loss;
+}
+
+}  // namespace strake

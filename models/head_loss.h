@@ -1,0 +1,98 @@
+// HeadLoss: a language model's head and its loss, over chunks of tokens: of the logits, those of
+// one chunk are all that is ever held.
+//
+//   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks), C hidden
+//   size, V this rank's part of the padded vocabulary, W [V, C]
+//
+//                     Forward, ForwardBackward                          communication
+//   once              h [R, C] -> h [N, C]                              SP: all-gather
+//   each chunk of n   logits [n, V] = h W^T
+//                     loss [n] from logits, targets                     max [n], sums [2, n]
+//                     ForwardBackward alone
+//                     logits = dlogits, of scale * sum(loss)
+//                     dh [n, C] = dlogits W
+//                     dW [V, C] += dlogits^T h
+//   once              dh [N, C] -> dh [R, C]                            all-reduce (SP:
+//                                                                       reduce-scatter)
+//
+// The sum of dh is in flight during the last chunk's dW. dtypes: f32; bf16 on CUDA, with loss and
+// dW in f32; f64 and c128 on the reference path. All tensors but those share one.
+#ifndef STRAKE_MODELS_HEAD_LOSS_H_
+#define STRAKE_MODELS_HEAD_LOSS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/dtype.h"
+#include "core/device/context.h"
+#include "core/memory/parameter_arena.h"
+#include "core/nn/linear.h"
+#include "core/ops/vocab_slice.h"
+#include "core/tensor/tensor.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+
+// How many tokens' logits are held at once: a rule of shapes alone, so that bits, memory plans and
+// collectives follow from them.
+struct LogitsChunk {
+  size_t max_bytes = size_t{256} << 20;
+  int64_t min_rows = 1024;  // even above max_bytes: fewer make slow products
+
+  // Of logits [num_tokens, columns], at least 1: all of them where they fit; the last chunk has
+  // what is left.
+  int64_t NumRows(int64_t num_tokens, int64_t columns, DType dtype) const;
+  int64_t NumChunks(int64_t num_tokens, int64_t columns, DType dtype) const;
+};
+
+// Both live in the activation arena.
+struct HeadLossSaved {
+  Tensor h;   // [N, C]: of all tokens
+  Tensor dh;  // [R, C], from ForwardBackward: the gradient of scale * sum(loss)
+};
+
+// Outputs are allocated from ctx.arena(). Wrong shapes are CHECK failures.
+class HeadLoss {
+ public:
+  // `weight` is this rank's [V, C], which `slice` is, and outlives the layer.
+  HeadLoss(const Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
+           const TensorParallel& tp, const LogitsChunk& chunk);
+
+  // The same layer with every token on each rank.
+  HeadLoss WithoutSequenceParallelism() const;
+
+  // This rank's [N, V] of h [R, C], whole: for generation, whose tokens are few.
+  absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& h) const;
+
+  // loss [N], the same on every rank, from h [R, C] and targets [N] (i32). InvalidArgument for a
+  // target outside the vocabulary; on CUDA its loss and gradient are NaN.
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
+                                 HeadLossSaved* saved) const;
+
+  // Also leaves dh in `saved`, adds to the weight's gradient, and announces that where this layer
+  // owns it.
+  absl::StatusOr<Tensor> ForwardBackward(const Context& ctx, const Tensor& h, const Tensor& targets,
+                                         double scale, HeadLossSaved* saved) const;
+
+  // Calls visit(begin, logits [n, V]) for each chunk of h [N, C], tokens [begin, begin + n). The
+  // logits are scratch, and visit's to overwrite.
+  absl::Status ForEachChunk(
+      const Context& ctx, const Tensor& h,
+      absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const;
+
+ private:
+  absl::StatusOr<Tensor> LocalLogits(const Context& ctx, const Tensor& h) const;
+
+  const Parameter* weight_;
+  WeightOwnership ownership_;
+  VocabSlice slice_;
+  TensorParallel tp_;
+  LogitsChunk chunk_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_HEAD_LOSS_H_
