@@ -1,5 +1,7 @@
 #include "parallel/comm/collective_timing.h"
 
+#include <algorithm>
+
 #include "core/base/status_macros.h"
 
 namespace strake {
@@ -21,6 +23,7 @@ absl::StatusOr<CollectiveSeconds> SumSeconds(
                             timing->wait_end.SecondsSince(timing->wait_begin));
     sum.total += total;
     sum.exposed += exposed;
+    sum.hidden += std::max(0.0, total - exposed);
   }
   return sum;
 }

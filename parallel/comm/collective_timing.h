@@ -18,11 +18,12 @@ struct CollectiveTiming {
   CudaEvent wait_begin, wait_end;  // on the bound stream, around Wait()
 };
 
-// Since every rank's end waits for every rank's data, a collective's time includes that by which
-// other ranks began it later.
 struct CollectiveSeconds {
+  // Of the collectives themselves, on the group's stream. A NCCL collective waits there for ranks
+  // that come later, one of threads does not begin before.
   double total = 0;
-  double exposed = 0;  // the bound stream waited
+  double exposed = 0;  // the bound stream waited, for the collectives and for ranks that came later
+  double hidden = 0;   // of each collective what nobody waited for, at least
 };
 
 // Their sum, once the bound stream is done with what it waited for.

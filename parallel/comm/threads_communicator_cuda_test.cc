@@ -43,6 +43,31 @@ INSTANTIATE_TEST_SUITE_P(Cuda, CommunicatorTest, ::testing::Values(kThreads, kSi
 INSTANTIATE_TEST_SUITE_P(Cuda, CommunicatorFailureTest, ::testing::Values(kThreads),
                          CommBackendName);
 
+TEST(CudaCommunicatorTest, TimesItsCollectives) {
+  RunOnThreads(2, {}, [](Communicator& comm) {
+    std::vector<std::shared_ptr<CollectiveTiming>> timings;
+    const ScopedRankDevice device(Device::kCuda, comm);
+    constexpr int64_t kN = 300;
+    RankTensor x(DType::kF32, {kN}), gathered(DType::kF32, {2 * kN});
+    comm.set_timings(&timings);
+    auto all = comm.AllGather(x, gathered);
+    ASSERT_TRUE(all.Wait().ok());
+    ASSERT_TRUE(comm.AllReduceSum(x).Wait().ok());
+    ASSERT_TRUE(comm.Barrier().ok());  // moves nothing on the GPU
+    comm.set_timings(nullptr);
+    ASSERT_TRUE(comm.AllReduceSum(x).Wait().ok());
+    EXPECT_EQ(timings.size(), 2);
+    ASSERT_TRUE(SynchronizeCudaStream(device.stream()).ok());
+    const auto seconds = SumSeconds(timings);
+    ASSERT_TRUE(seconds.ok()) << seconds.status();
+    EXPECT_GT(seconds->total, 0);
+    EXPECT_GT(seconds->exposed, 0);
+    EXPECT_GE(seconds->hidden, 0);
+    EXPECT_GE(seconds->hidden, seconds->total - seconds->exposed);
+    EXPECT_LE(seconds->hidden, seconds->total);
+  });
+}
+
 TEST(CudaCommunicatorTest, StreamsAreOrderedWithoutTheHost) {
   RunOnThreads(4, {}, [](Communicator& comm) {
     const ScopedRankDevice device(Device::kCuda, comm);

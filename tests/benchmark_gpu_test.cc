@@ -1,0 +1,97 @@
+// //tools:benchmark --device=cuda, on the emulated GPU.
+#include <string>
+
+#include "core/cuda/cublaslt.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/tiny_run.h"
+
+namespace strake::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+const Flags kFlags = {"--model=./gpt2.json", "--micro_batch=2", "--seq_len=8",
+                      "--steps=1",           "--threads=1",     "--device=cuda"};
+
+ProgramResult Emulated(const TinyRun& run, const Flags& flags) {
+  return run.Run("tools/benchmark_emulated", kFlags + flags);
+}
+
+void ExpectConsistent(const Json& report) {
+  for (const char* key :
+       {"gflops", "product_gflops", "percent_of_products", "copy_gigabytes_per_second",
+        "planned_bytes", "observed_gpu_bytes", "peak_rss_bytes", "profiled_seconds_per_step"}) {
+    EXPECT_GT(report.at(key), 0) << key;
+  }
+  EXPECT_FALSE(report.contains("nominal_gflops")) << "no data sheet has the emulated GPU";
+  double in_ops = 0;
+  for (const Json& op : report.at("op_kinds")) {
+    EXPECT_GT(op.at("seconds_per_step"), 0) << op;
+    in_ops += op.at("seconds_per_step").get<double>();
+  }
+  EXPECT_GT(in_ops, 0);
+  EXPECT_LE(in_ops, report.at("profiled_seconds_per_step"));
+  // The plan has cuBLASLt's workspace, which the emulated one does without.
+  const double workspaces = double(CublasLt::kWorkspaceBytes) * int(report.at("tp"));
+  const double planned = report.at("planned_bytes").get<double>() - workspaces;
+  EXPECT_GE(report.at("observed_gpu_bytes"), planned);
+  EXPECT_LE(report.at("observed_gpu_bytes"), planned + 4096) << "batches, tables and sums";
+}
+
+class BenchmarkDTypeTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(BenchmarkDTypeTest, JsonSaysEverything) {
+  const TinyRun run;
+  const std::string dtype = GetParam();
+  const ProgramResult result = Emulated(run, {"--json", "--dtype=" + dtype});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = Json::parse(result.out);
+  EXPECT_EQ(report.at("device"), "cuda");
+  EXPECT_EQ(report.at("dtype"), dtype);
+  EXPECT_EQ(report.at("gpu"), "emulated GPU");
+  EXPECT_EQ(report.at("num_gpus"), 1);
+  EXPECT_FALSE(report.contains("fma_peak_gflops"));
+  EXPECT_EQ(report.at("communication").at("seconds_per_step"), 0);
+  ExpectConsistent(report);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BenchmarkDTypeTest, ::testing::Values("fp32", "bf16"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(BenchmarkGpuTest, CommunicationIsExposedOrHidden) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--json", "--tp=2"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = Json::parse(result.out);
+  ExpectConsistent(report);
+  const Json& communication = report.at("communication");
+  const double all = communication.at("seconds_per_step");
+  EXPECT_GT(all, 0);
+  EXPECT_GT(communication.at("exposed_seconds_per_step"), 0);
+  EXPECT_LE(communication.at("hidden_seconds_per_step"), all);
+}
+
+TEST(BenchmarkGpuTest, TableForPeople) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* part :
+       {"tokens/s", "6 N + 6 L C T per token", "L = ", "emulated GPU", "M x N x K", "GB/s",
+        "planned", "observed on the GPU", "exposed", "hidden", "by CUDA events", "matmul",
+        "causal_attention", "adamw", "outside of ops"}) {
+    EXPECT_THAT(result.out, HasSubstr(part));
+  }
+}
+
+TEST(BenchmarkGpuTest, RefusesOneRankBesides) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--against_one_rank"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("--against_one_rank is for --comm=threads on CPUs"));
+}
+
+}  // namespace
+}  // namespace strake::testing
