@@ -14,6 +14,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 
@@ -23,6 +24,7 @@ namespace {
 constexpr const char* kVariables[] = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR",
                                       "MASTER_PORT"};
 constexpr int kMaxHostBytes = 256;
+constexpr int kMaxPort = 65535;
 
 absl::StatusOr<std::string> Variable(const char* name) {
   const char* const text = std::getenv(name);
@@ -38,6 +40,12 @@ absl::StatusOr<int> Number(const char* name, int lowest, int highest) {
   if (absl::SimpleAtoi(text, &value) && value >= lowest && value <= highest) return value;
   return absl::InvalidArgumentError(
       absl::StrCat("[nccl] ", name, "=", text, " is not a number from ", lowest, " to ", highest));
+}
+
+// torchrun's agent listens there itself, unless it is told to leave that to rank 0.
+bool TorchrunHoldsMasterPort() {
+  const char* const text = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  return text != nullptr && absl::string_view(text) == "True";
 }
 
 // Of one family, or -1.
@@ -101,7 +109,8 @@ absl::StatusOr<NcclRendezvous> NcclRendezvousFromEnvironment() {
     STRAKE_ASSIGN_OR_RETURN(rendezvous.local_rank, Number("LOCAL_RANK", 0, INT_MAX));
   }
   STRAKE_ASSIGN_OR_RETURN(rendezvous.host, Variable("MASTER_ADDR"));
-  STRAKE_ASSIGN_OR_RETURN(rendezvous.port, Number("MASTER_PORT", 1, 65535));
+  STRAKE_ASSIGN_OR_RETURN(rendezvous.port, Number("MASTER_PORT", 1, kMaxPort));
+  if (TorchrunHoldsMasterPort()) rendezvous.port += rendezvous.port < kMaxPort ? 1 : -1;
   return rendezvous;
 }
 

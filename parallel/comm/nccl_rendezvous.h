@@ -27,7 +27,9 @@ struct NcclRendezvous {
 // Whether the environment has any of RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 bool HasNcclRendezvousEnvironment();
 
-// From these variables; LOCAL_RANK is RANK where it is missing. InvalidArgument names the variable
+// From these variables; LOCAL_RANK is RANK where it is missing. Where torchrun's agent keeps
+// MASTER_PORT for itself (TORCHELASTIC_USE_AGENT_STORE=True), rank 0 listens at the next one.
+// InvalidArgument names the variable
 // that is missing or malformed, and its value.
 absl::StatusOr<NcclRendezvous> NcclRendezvousFromEnvironment();
 

@@ -44,6 +44,16 @@ TEST_F(NcclRendezvousTest, FromTheEnvironment) {
   EXPECT_EQ(NcclRendezvousFromEnvironment()->local_rank, 3);
 }
 
+TEST_F(NcclRendezvousTest, TorchrunsAgentKeepsItsPort) {
+  setenv("TORCHELASTIC_USE_AGENT_STORE", "False", 1);
+  EXPECT_EQ(NcclRendezvousFromEnvironment()->port, 29500);
+  setenv("TORCHELASTIC_USE_AGENT_STORE", "True", 1);
+  EXPECT_EQ(NcclRendezvousFromEnvironment()->port, 29501);
+  setenv("MASTER_PORT", "65535", 1);
+  EXPECT_EQ(NcclRendezvousFromEnvironment()->port, 65534);
+  unsetenv("TORCHELASTIC_USE_AGENT_STORE");
+}
+
 TEST_F(NcclRendezvousTest, MissingAndMalformedVariablesAreNamed) {
   setenv("RANK", "three", 1);
   EXPECT_THAT(Error(), HasSubstr("RANK=three is not a number from 0 to "));
