@@ -40,7 +40,7 @@ def _places_of_program(target):
     ]
 
 def _gpu_bundle_impl(ctx):
-    places = [(ctx.file.run, "run.sh")]
+    places = [(target.files.to_list()[0], place) for target, place in ctx.attr.files.items()]
     for program in ctx.attr.programs:
         places += _places_of_program(program)
     places += [(test, "gpu_tests/" + test.basename) for test in ctx.files.gpu_tests]
@@ -50,8 +50,8 @@ def _gpu_bundle_impl(ctx):
     ctx.actions.write(manifest, "".join(["%s\t%s\n" % (f.path, place) for f, place in places]))
     ctx.actions.run(
         executable = ctx.executable._pack,
-        arguments = [manifest.path, archive.path],
-        inputs = [manifest] + [f for f, _ in places],
+        arguments = [manifest.path, ctx.info_file.path, archive.path],
+        inputs = [manifest, ctx.info_file] + [f for f, _ in places],
         outputs = [archive],
         # Programs of the system read the programs' needs, and pack them.
         env = {"PATH": "/usr/bin:/bin"},
@@ -67,12 +67,15 @@ gpu_bundle = rule(
             default = ["sm_90a"],
             doc = "GPUs to compile for, whatever the command line says.",
         ),
+        "files": attr.label_keyed_string_dict(
+            allow_files = True,
+            doc = "Other files, and their places.",
+        ),
         "gpu_tests": attr.label_list(
             cfg = _bundle_transition,
             doc = "Test binaries without data; each needs a GPU in all of its cases.",
         ),
         "programs": attr.label_list(cfg = _bundle_transition),
-        "run": attr.label(allow_single_file = True, mandatory = True),
         "_allowlist_function_transition": attr.label(
             default = "@bazel_tools//tools/allowlists/function_transition_allowlist",
         ),
@@ -83,6 +86,7 @@ gpu_bundle = rule(
             executable = True,
         ),
     },
-    doc = "NAME.tar.gz: `run` as run.sh, programs below bin, tests below gpu_tests, and below lib " +
-          "every shared library they need that is neither the C library's nor CUDA's.",
+    doc = "NAME.tar.gz: `files`, programs below bin, tests below gpu_tests, and below lib every " +
+          "shared library they need that is neither the C library's nor CUDA's. The label of the " +
+          "build (--embed_label) is its commit.",
 )

@@ -21,6 +21,10 @@ expect "less than 60 MiB" test "$size" -lt $((60 << 20))
 cd "$TEST_TMPDIR" && tar --extract --file="$archive" && cd gpu_bundle || exit
 expect "the text of the default run" test -s bin/train.runfiles/strake/data/kjv.txt
 expect "a test of each kernel's rule" test -x gpu_tests/rms_norm_gpu_test
+expect "a test of a library" test -x gpu_tests/gpu_limits_gpu_test
+expect "a commit, or unknown" test -s commit
+expect "cuBLASLt is linked, and nothing else of CUDA" \
+  grep -qxE 'libcublasLt\.so\.[0-9]+' linked_cuda_libraries
 for program in bin/* gpu_tests/*; do
   [[ -f $program ]] || continue
   # What is found elsewhere than in the bundle is the C library's or CUDA's.
@@ -29,8 +33,26 @@ for program in bin/* gpu_tests/*; do
   expect "$program: all libraries are in the bundle, but not $others" test -z "$others"
 done
 
-said=$(LD_LIBRARY_PATH=$PWD/lib bin/check --model=gpt2-tiny --seq_len=8 --micro_batch=1 2>&1) ||
+# With CUDA's libraries where run.sh finds them, as with a GPU.
+with_libraries() (
+  bundle=$PWD scratch=$TEST_TMPDIR
+  . parts/libraries.sh
+  find_libraries
+  "$@"
+)
+
+said=$(with_libraries bin/check --model=gpt2-tiny --seq_len=8 --micro_batch=1 2>&1) ||
   expect "check, which said $said" false
+for config in models/*.json; do
+  said=$(with_libraries bin/train --model="$config" --seq_len=8 --print_config 2>&1) ||
+    expect "$config, of which train said $said" false
+done
+# Every option of parts/sizes.sh that these programs know is one.
+said=$(
+  bundle=$PWD
+  . parts/sizes.sh
+  with_libraries bin/train "${TRAIN_OPTIONS[@]}" --model="$TRAIN_LLAMA" --print_config 2>&1
+) || expect "the options of training, of which train said $said" false
 
 # No device is what every machine has with this, also one with a GPU.
 said=$(CUDA_VISIBLE_DEVICES="" ./run.sh 2>&1)

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Packs a GPU bundle: pack.sh MANIFEST ARCHIVE
+# Packs a GPU bundle: pack.sh MANIFEST STATUS ARCHIVE
 #
 # MANIFEST has a line "FILE<tab>PLACE" per file. Beside them, below lib, come the shared libraries
-# that the files need of this machine.
+# that the files need of this machine; "linked_cuda_libraries" names those of CUDA's that they need
+# to start, and "commit" is the label of the build, from Bazel's STATUS file.
 set -euo pipefail
 
-manifest=$1 archive=$2
+manifest=$1 status=$2 archive=$3
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 bundle=$scratch/gpu_bundle
@@ -16,7 +17,7 @@ readonly NOT_PACKED='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libr
 
 # "NAME PATH" of each library that $1 needs; a path of "not" is of one that is not here.
 needed_libraries() {
-  LC_ALL=C ldd "$1" 2>/dev/null | awk '$2 == "=>" { print $1, $3 }' | grep -vE "$NOT_PACKED" || true
+  LC_ALL=C ldd "$1" 2>/dev/null | awk '$2 == "=>" { print $1, $3 }' || true
 }
 
 while IFS=$'\t' read -r file place; do
@@ -24,6 +25,8 @@ while IFS=$'\t' read -r file place; do
   cp -L "$file" "$bundle/$place"
   [[ -x $file ]] || continue
   while read -r name path; do
+    [[ ! $name =~ ^libcublas ]] || echo "$name" >>"$scratch/linked"
+    [[ ! $name =~ $NOT_PACKED ]] || continue
     if [[ $path == not ]]; then
       echo "error: $place needs $name, which this machine does not have" >&2
       exit 1
@@ -31,6 +34,10 @@ while IFS=$'\t' read -r file place; do
     [[ -e $bundle/lib/$name ]] || cp -L "$path" "$bundle/lib/$name"
   done < <(needed_libraries "$file")
 done <"$manifest"
+touch "$scratch/linked"
+sort -u "$scratch/linked" >"$bundle/linked_cuda_libraries"
+commit=$(sed -n 's/^BUILD_EMBED_LABEL //p' "$status")
+echo "${commit:-unknown}" >"$bundle/commit"
 
 # The same bytes from the same files.
 chmod -R u=rwX,go=rX "$bundle"

@@ -1,0 +1,92 @@
+# The table, its counts, and commands with a time limit and a log.
+
+passed=0 failed=0 skipped=0 part_end=0
+
+# row NAME RESULT FIGURES
+row() {
+  # Generated text may hold any byte.
+  printf '%-38s %-8s %s\n' "$1" "$2" "$3" | LC_ALL=C tr -c '[:print:]\n' '?' | sed 's/ *$//' |
+    tee -a "$table"
+}
+
+# pass, fail and skip NAME FIGURES: a row, counted.
+pass() {
+  passed=$((passed + 1))
+  row "$1" passed "$2"
+}
+
+fail() {
+  failed=$((failed + 1))
+  row "$1" FAILED "$2"
+}
+
+skip() {
+  skipped=$((skipped + 1))
+  row "$1" skipped "$2"
+}
+
+# begin_part NAME SECONDS: what follows has that long.
+begin_part() {
+  printf '\n--- %s\n' "$1" | tee -a "$table"
+  part_end=$((SECONDS + $2))
+}
+
+# time_is_up NAME: a row says so, where it is.
+time_is_up() {
+  ((SECONDS >= part_end)) && skip "$1" "no time was left for this part"
+}
+
+# run_logged SECONDS COMMAND...: for as long, and no longer than the part has. The output goes to
+# $scratch/said and to the log.
+run_logged() {
+  local limit=$1 left=$((part_end - SECONDS)) status=0
+  shift
+  ((left >= limit)) || limit=$((left > 0 ? left : 1))
+  printf '\n=== %s\n' "$*" >>"$log"
+  timeout --kill-after=5 "$limit" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?
+  cat "$scratch/said" >>"$log"
+  printf '=== exit code %d\n' "$status" >>"$log"
+  return "$status"
+}
+
+# why_failed STATUS FIGURE: what the last command said last, or in a line that matches FIGURE.
+why_failed() {
+  local said
+  said=$(grep -aE "${2:-^\$.}" "$scratch/said" | tail -n 1)
+  case $1 in
+    124 | 137) echo "stopped: it took too long" ;;
+    *) echo "exit code $1: ${said:-$(tail -n 1 "$scratch/said")}" ;;
+  esac
+}
+
+# run_row NAME SECONDS FIGURE COMMAND...: FIGURE is an extended regular expression; the last line of
+# the output that it matches is shown.
+run_row() {
+  local name=$1 limit=$2 figure=$3 status=0 start=$SECONDS
+  shift 3
+  if time_is_up "$name"; then return; fi
+  run_logged "$limit" "$@" || status=$?
+  if ((status == 0)); then
+    pass "$name" "$(grep -aE "$figure" "$scratch/said" | tail -n 1), $((SECONDS - start)) s"
+  else
+    fail "$name" "$(why_failed "$status" "$figure")"
+  fi
+}
+
+# run_largest NAME SECONDS MICRO_BATCHES COMMAND...: with the first --micro_batch that the GPU's
+# memory takes, which $micro_batch then is. Rows are made only of failures.
+run_largest() {
+  local name=$1 limit=$2 micro_batches=$3 status
+  shift 3
+  for micro_batch in $micro_batches; do
+    if time_is_up "$name"; then return 1; fi
+    status=0
+    run_logged "$limit" "$@" --micro_batch="$micro_batch" || status=$?
+    ((status)) || return 0
+    grep -qE 'the run needs|not enough memory|too little memory' "$scratch/said" && continue
+    fail "$name" "$(why_failed "$status")"
+    return 1
+  done
+  skip "$name" "$(tail -n 1 "$scratch/said")"
+  return 1
+}
