@@ -2,12 +2,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <ostream>
 #include <set>
 #include <string>
 #include <utility>
@@ -22,9 +20,8 @@
 #include "models/model_config.h"
 #include "models/sliced_models.h"
 #include "parallel/mesh/run_on_threads.h"
-#include "tools/check_batch.h"
+#include "tests/check_subject.h"
 #include "tools/check_config.h"
-#include "tools/check_model_ops.h"
 #include "tools/check_op.h"
 #include "tools/check_report.h"
 #include "tools/check_run.h"
@@ -35,78 +32,26 @@
 namespace strake {
 namespace {
 
+using testing::ChangeLast;
+using testing::CheckSubject;
 using ::testing::HasSubstr;
+using testing::Negate;
+using testing::Nowhere;
+using testing::TinyCheckCommand;
+using testing::WithFault;
+using testing::WithFaultAfter;
 using Tensors = std::vector<Tensor>;
-
-// Two layers of a model with every feature of its family; the vocabulary is padded on two ranks.
-CheckCommand Command(ModelFamily family, LayoutConfig layout = {}) {
-  CheckCommand command;
-  ModelConfig& c = command.model;
-  c.family = family;
-  c.vocab_size = 37;
-  c.max_positions = 8;
-  c.hidden_size = 16;
-  c.num_layers = 2;
-  c.num_heads = 4;
-  c.num_kv_heads = family == ModelFamily::kGpt2 ? 4 : 1;
-  c.head_dim = 4;
-  c.intermediate_size = 24;
-  c.initializer_range = 0.3;
-  command.config.seq_len = 8;
-  command.config.micro_batch = 2;
-  command.config.global_batch = 4 * layout.dp;
-  command.config.machine.threads = 1;
-  command.config.layout = layout;
-  return command;
-}
 
 const std::vector<CheckCommand>& Commands() {
   static const auto* commands = new std::vector<CheckCommand>{
-      Command(ModelFamily::kGpt2), Command(ModelFamily::kLlama),
-      Command(ModelFamily::kGpt2, {.tp = 2, .dp = 2, .sequence_parallel = true}),
-      Command(ModelFamily::kLlama, {.tp = 2, .zero = 1})};
+      TinyCheckCommand(ModelFamily::kGpt2), TinyCheckCommand(ModelFamily::kLlama),
+      TinyCheckCommand(ModelFamily::kGpt2, {.tp = 2, .dp = 2, .sequence_parallel = true}),
+      TinyCheckCommand(ModelFamily::kLlama, {.tp = 2, .zero = 1})};
   return *commands;
 }
 
-Progress& Nowhere() {
-  static auto* stream = new std::ostream(nullptr);
-  static auto* nowhere = new Progress(stream, 0);
-  return *nowhere;
-}
-
-struct Subject {
-  explicit Subject(const CheckCommand& command) : command(command) {
-    auto loaded = LoadStepBatch(command);
-    CHECK(loaded.ok()) << loaded.status();
-    batch = std::move(*loaded);
-    const int64_t count = command.config.micro_batch * command.config.seq_len;
-    ops = ModelOps(command.RankOptions(), static_cast<int>(command.config.layout.tp),
-                   batch.tokens.tensor().Rows(0, count), batch.targets.tensor().Rows(0, count));
-  }
-
-  CheckReport CheckOpsOf(const std::vector<OpCheck>& table) const {
-    auto lines = CheckOps(command, table, &Nowhere());
-    CHECK(lines.ok()) << lines.status();
-    return {.ops = std::move(*lines)};
-  }
-
-  const CheckCommand command;
-  StepBatch batch;
-  std::vector<OpCheck> ops;
-};
-
-// `check` with another f32 implementation; the definition in f64 stays.
-OpCheck WithFault(const OpCheck& check, OpCheck::Run faulty) {
-  OpCheck copy = check;
-  copy.run = [run = check.run, faulty = std::move(faulty)](const Context& ctx, const Tensors& t) {
-    const bool checked = t[0].dtype() == DType::kF32 && !ctx.dry_run();
-    return checked ? faulty(ctx, t) : run(ctx, t);
-  };
-  return copy;
-}
-
 // Expects that the table with `faulty` in place of op `i` fails there, first and alone.
-void ExpectFound(const Subject& subject, size_t i, OpCheck faulty, const std::string& tensor) {
+void ExpectFound(const CheckSubject& subject, size_t i, OpCheck faulty, const std::string& tensor) {
   std::vector<OpCheck> table = subject.ops;
   table[i] = std::move(faulty);
   const CheckReport report = subject.CheckOpsOf(table);
@@ -123,19 +68,9 @@ void ExpectFound(const Subject& subject, size_t i, OpCheck faulty, const std::st
   EXPECT_THAT(report.Verdict(), HasSubstr(table[i].layers));
 }
 
-// body(i, j) for every tensor j that an op i of the table writes.
-void ForEachOutput(const Subject& subject, const std::function<void(size_t, size_t)>& body) {
-  for (size_t i = 0; i < subject.ops.size(); ++i) {
-    const std::vector<OpTensor>& tensors = subject.ops[i].tensors;
-    for (size_t j = 0; j < tensors.size(); ++j) {
-      if (tensors[j].role != OpRole::kInput) body(i, j);
-    }
-  }
-}
-
 TEST(CheckFaultTest, WithoutAFaultEveryOpPasses) {
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
+    const CheckSubject subject(command);
     const CheckReport report = subject.CheckOpsOf(subject.ops);
     EXPECT_EQ(report.FirstFailure(), nullptr) << report.Verdict();
     EXPECT_EQ(report.ExitCode(), 0);
@@ -145,19 +80,10 @@ TEST(CheckFaultTest, WithoutAFaultEveryOpPasses) {
 
 TEST(CheckFaultTest, AWrongSignInAnyOutputOfAnyOp) {
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
-    ForEachOutput(subject, [&](size_t i, size_t j) {
+    const CheckSubject subject(command);
+    subject.ForEachOutput([&](size_t i, size_t j) {
       const OpCheck& check = subject.ops[i];
-      ExpectFound(subject, i,
-                  WithFault(check,
-                            [&check, j](const Context& ctx, const Tensors& t) {
-                              const absl::Status status = check.run(ctx, t);
-                              for (int64_t k = 0; k < t[j].num_elements(); ++k) {
-                                t[j].data<float>()[k] *= -1;
-                              }
-                              return status;
-                            }),
-                  check.tensors[j].name);
+      ExpectFound(subject, i, WithFaultAfter(check, j, Negate), check.tensors[j].name);
     });
   }
 }
@@ -165,18 +91,10 @@ TEST(CheckFaultTest, AWrongSignInAnyOutputOfAnyOp) {
 // By one part in a thousand of the tensor's size.
 TEST(CheckFaultTest, OneWrongElementOfAnyOutputOfAnyOp) {
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
-    ForEachOutput(subject, [&](size_t i, size_t j) {
+    const CheckSubject subject(command);
+    subject.ForEachOutput([&](size_t i, size_t j) {
       const OpCheck& check = subject.ops[i];
-      const OpCheck faulty = WithFault(check, [&check, j](const Context& ctx, const Tensors& t) {
-        const absl::Status status = check.run(ctx, t);
-        float* values = t[j].data<float>();
-        const int64_t count = t[j].num_elements();
-        float largest = 0;
-        for (int64_t k = 0; k < count; ++k) largest = std::max(largest, std::abs(values[k]));
-        values[count - 1] += 1e-3f * largest;
-        return status;
-      });
+      const OpCheck faulty = WithFaultAfter(check, j, [](const Tensor& x) { ChangeLast(x, 1e-3); });
       ExpectFound(subject, i, faulty, check.tensors[j].name);
       std::vector<OpCheck> table = {faulty};
       const CheckReport report = subject.CheckOpsOf(table);
@@ -189,7 +107,7 @@ TEST(CheckFaultTest, OneWrongElementOfAnyOutputOfAnyOp) {
 
 TEST(CheckFaultTest, AnOpThatDoesNothing) {
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
+    const CheckSubject subject(command);
     for (size_t i = 0; i < subject.ops.size(); ++i) {
       const std::vector<OpTensor>& tensors = subject.ops[i].tensors;
       size_t first = 0;
@@ -202,7 +120,7 @@ TEST(CheckFaultTest, AnOpThatDoesNothing) {
   }
 }
 
-size_t Find(const Subject& subject, const std::string& op, Pass pass) {
+size_t Find(const CheckSubject& subject, const std::string& op, Pass pass) {
   for (size_t i = 0; i < subject.ops.size(); ++i) {
     if (subject.ops[i].op == op && subject.ops[i].pass == pass) return i;
   }
@@ -211,8 +129,8 @@ size_t Find(const Subject& subject, const std::string& op, Pass pass) {
 
 // Each key head is taken for its neighbour.
 TEST(CheckFaultTest, AHeadOffByOne) {
-  const CheckCommand command = Command(ModelFamily::kGpt2);
-  const Subject subject(command);
+  const CheckCommand command = TinyCheckCommand(ModelFamily::kGpt2);
+  const CheckSubject subject(command);
   const int64_t d = command.model.head_dim, width = command.model.hidden_size;
   const auto rotate_keys = [=](const Tensor& qkv) {
     float* values = qkv.data<float>();
@@ -245,9 +163,10 @@ TEST(CheckFaultTest, TheTableCountsTheCallsOfAStep) {
   const std::set<std::string> collectives = {"all_reduce", "all_gather", "reduce_scatter",
                                              "gradient_reduction", "partial_gradients"};
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
+    const CheckSubject subject(command);
     std::map<std::pair<std::string, Pass>, int64_t> expected, actual;
     for (const OpCheck& check : subject.ops) {
+      if (check.pass == Pass::kOptimizer) continue;  // not part of a micro-batch
       const bool softmax = absl::StartsWith(check.op, "softmax_");
       expected[{softmax ? "softmax_cross_entropy" : check.op, check.pass}] += check.num_calls;
     }
@@ -273,12 +192,6 @@ TEST(CheckFaultTest, TheTableCountsTheCallsOfAStep) {
   }
 }
 
-std::unique_ptr<WholeStep> TruthOf(const Subject& subject) {
-  auto truth = ComputeWholeStep(subject.command, subject.batch, &Nowhere());
-  CHECK(truth.ok()) << truth.status();
-  return std::move(*truth);
-}
-
 // What every rank does with its mesh and its engine before the step.
 struct Plan {
   std::function<Mesh(const Mesh&)> wrap = nullptr;
@@ -286,7 +199,7 @@ struct Plan {
 };
 
 // The layout's section with a fault.
-CheckReport CheckRanks(const Subject& subject, const WholeStep& truth, const Plan& plan) {
+CheckReport CheckRanks(const CheckSubject& subject, const WholeStep& truth, const Plan& plan) {
   const CheckCommand& command = subject.command;
   const MeshVector sizes = command.config.layout.sizes();
   StepComparison comparison(&command, &subject.batch, &truth, command.RankOptions(), sizes,
@@ -307,8 +220,8 @@ CheckReport CheckRanks(const Subject& subject, const WholeStep& truth, const Pla
 
 TEST(CheckFaultTest, WithoutAFaultRanksPass) {
   for (const CheckCommand& command : Commands()) {
-    const Subject subject(command);
-    const auto truth = TruthOf(subject);
+    const CheckSubject subject(command);
+    const auto truth = subject.Truth();
     const CheckReport report = CheckRanks(subject, *truth, {});
     EXPECT_EQ(report.FirstFailure(), nullptr) << report.Verdict();
     const int64_t elements = NumParameters(command.model);
@@ -322,8 +235,8 @@ TEST(CheckFaultTest, WithoutAFaultRanksPass) {
 
 // The layers are wired to another epsilon than the model's: no op is wrong, and no weight.
 TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
-  Subject subject(Command(ModelFamily::kLlama));
-  const auto truth = TruthOf(subject);
+  CheckSubject subject(TinyCheckCommand(ModelFamily::kLlama));
+  const auto truth = subject.Truth();
   CheckCommand other = subject.command;
   other.model.norm_eps = 0.01;
   StepComparison comparison(&subject.command, &subject.batch, truth.get(), other.WholeOptions(),
@@ -343,8 +256,8 @@ TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
 // One of tensor-parallel, and one of data-parallel ranks, has an older shard.
 TEST(CheckFaultTest, AStaleShard) {
   for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
-    const Subject subject(Command(family, {.tp = 2, .dp = 2}));
-    const auto truth = TruthOf(subject);
+    const CheckSubject subject(TinyCheckCommand(family, {.tp = 2, .dp = 2}));
+    const auto truth = subject.Truth();
     for (const int rank : {1, 2}) {
       for (const size_t at : {0u, 3u, 8u}) {
         std::string name;
@@ -427,7 +340,7 @@ class SkippingCommunicator : public Communicator {
 };
 
 // Returns the first rank's calls.
-std::vector<std::string> RunWithout(const Subject& subject, const WholeStep& truth, int64_t at,
+std::vector<std::string> RunWithout(const CheckSubject& subject, const WholeStep& truth, int64_t at,
                                     CheckReport* report) {
   std::vector<Skip> skips(subject.command.config.layout.num_ranks(), Skip{at, {}});
   *report = CheckRanks(subject, truth, {.wrap = [&](const Mesh& mesh) {
@@ -448,8 +361,8 @@ TEST(CheckFaultTest, AnyMissingCollective) {
        {LayoutConfig{.tp = 2, .dp = 2}, LayoutConfig{.tp = 2, .dp = 2, .zero = 2},
         LayoutConfig{.tp = 4, .sequence_parallel = true}}) {
     for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
-      const Subject subject(Command(family, layout));
-      const auto truth = TruthOf(subject);
+      const CheckSubject subject(TinyCheckCommand(family, layout));
+      const auto truth = subject.Truth();
       CheckReport report;
       const std::vector<std::string> calls = RunWithout(subject, *truth, -1, &report);
       EXPECT_EQ(report.ExitCode(), 0) << report.Verdict();
@@ -471,7 +384,7 @@ TEST(CheckFaultTest, AnyMissingCollective) {
 
 ShardCoverage CoverageOf(const std::function<void(int rank, ParameterArena&)>& change,
                          const std::vector<int>& ranks) {
-  const ModelConfig config = Command(ModelFamily::kGpt2).model;
+  const ModelConfig config = TinyCheckCommand(ModelFamily::kGpt2).model;
   const auto whole = testing::SlicedParameters(config, 0, 1);
   CHECK(whole->Allocate(DType::kF64, false).ok());
   const WholeTensors truth(*whole, whole->values());
@@ -487,7 +400,7 @@ ShardCoverage CoverageOf(const std::function<void(int rank, ParameterArena&)>& c
 
 TEST(CheckFaultTest, CoverageCountsEachElementOncePerHolder) {
   const auto nothing = [](int, ParameterArena&) {};
-  const int64_t elements = NumParameters(Command(ModelFamily::kGpt2).model);
+  const int64_t elements = NumParameters(TinyCheckCommand(ModelFamily::kGpt2).model);
   const ShardCoverage all = CoverageOf(nothing, {0, 1});
   EXPECT_EQ(all.num_elements, elements);
   EXPECT_EQ(all.num_missed, 0);
@@ -513,7 +426,7 @@ TEST(CheckFaultTest, HoldersThatDisagreeAndDirtyPadding) {
 }
 
 TEST(CheckFaultTest, MemoryIsComparedBeforeAnythingRuns) {
-  const CheckMemoryPlan plan = PlanCheckMemory(Command(ModelFamily::kGpt2, {.tp = 2}));
+  const CheckMemoryPlan plan = PlanCheckMemory(TinyCheckCommand(ModelFamily::kGpt2, {.tp = 2}));
   EXPECT_GT(plan.ops_bytes, 0u);
   EXPECT_GT(plan.layout_bytes, plan.model_bytes / 2);
   EXPECT_TRUE(CheckMemoryFor(plan, plan.peak_bytes()).ok());

@@ -77,6 +77,9 @@ TEST(CheckTest, TheReportHoldsWhatHelpPromises) {
   EXPECT_EQ(report["config"]["micro_batch"], 2);
   EXPECT_EQ(report["config"]["global_batch"], 4);
   EXPECT_GT(report["seconds"].get<double>(), 0);
+  EXPECT_EQ(report["device"], "cpu");
+  EXPECT_EQ(report["dtype"], "fp32");
+  EXPECT_TRUE(report["gpu"].is_null());
   const int64_t parameters = report["parameters"];
   EXPECT_EQ(report["model_coverage"]["elements"], parameters);
   EXPECT_EQ(report["model_coverage"]["comparisons"], parameters);
@@ -145,7 +148,8 @@ TEST(CheckTest, BadFlagsAreNamed) {
   const std::vector<std::pair<Flags, std::string>> cases = {
       {{"--model=gpt5"}, "gpt5"},
       {{"--model=missing/config.json"}, "missing/config.json"},
-      {{"--device=cuda"}, "--device=cuda"},
+      {{"--device=cuda"}, "CUDA"},
+      {{"--device=cuda", "--ops=reference"}, "--ops=reference runs on the CPU"},
       {{"--dtype=bf16"}, "--dtype=bf16 is not implemented on the CPU yet"},
       {{"--comm=mpi"}, "--comm=mpi"},
       {{"--tp=3"}, "--tp=3"},

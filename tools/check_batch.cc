@@ -23,6 +23,24 @@ void FillRandomTokens(uint64_t seed, uint64_t stream, int64_t vocab_size, const 
   }
 }
 
+absl::Status SetRandomWeights(const CheckConfig& config, Engine& engine) {
+  ParameterArena& parameters = engine.parameters();
+  const double stddev = engine.options().model.initializer_range;
+  for (Parameter& parameter : parameters.parameters()) {
+    if (parameter.init.stddev == 0) parameter.init.stddev = stddev;
+  }
+  return InitializeParameters(config.seed, engine.team(), &parameters);
+}
+
+// Every value, to f32 or bf16.
+void RoundTo(DType dtype, const Tensor& f64) {
+  double* values = f64.data<double>();
+  std::transform(values, values + f64.num_elements(), values, [dtype](double x) {
+    const float single = static_cast<float>(x);
+    return dtype == DType::kBf16 ? static_cast<float>(Bf16(single)) : single;
+  });
+}
+
 }  // namespace
 
 absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
@@ -54,18 +72,12 @@ absl::Status CheckInitFrom(const CheckCommand& command) {
 }
 
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {
-  ParameterArena& parameters = engine.parameters();
-  if (!config.init_from.empty()) return LoadWeights(config.init_from, parameters);
-  const double stddev = engine.options().model.initializer_range;
-  for (Parameter& parameter : parameters.parameters()) {
-    if (parameter.init.stddev == 0) parameter.init.stddev = stddev;
-  }
-  STRAKE_RETURN_IF_ERROR(InitializeParameters(config.seed, engine.team(), &parameters));
-  if (parameters.values().dtype() != DType::kF64) return absl::OkStatus();
-  double* values = parameters.values().data<double>();
-  std::transform(values, values + parameters.num_elements(), values,
-                 [](double x) { return static_cast<float>(x); });
-  return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(config.init_from.empty()
+                             ? SetRandomWeights(config, engine)
+                             : LoadWeights(config.init_from, engine.parameters()));
+  const Tensor& values = engine.parameters().values();
+  if (values.dtype() == DType::kF64) RoundTo(config.machine.dtype_kind(), values);
+  return engine.optimizer().SetMasters();
 }
 
 }  // namespace strake

@@ -21,8 +21,9 @@ absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command);
 // The error of a --init_from that does not hold this model's weights: before anything else runs.
 absl::Status CheckInitFrom(const CheckCommand& command);
 
-// Those of --init_from, or random ones; every value is one of f32, in f64 too. No random parameter
-// has only its usual 0 or 1, where a bias that is dropped, or added twice, would not show.
+// Those of --init_from, or random ones; every value is one of --dtype, in f64 too. No random
+// parameter has only its usual 0 or 1, where a bias that is dropped, or added twice, would not
+// show.
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine);
 
 }  // namespace strake

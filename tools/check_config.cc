@@ -23,19 +23,24 @@ constexpr char kAbout[] =
   3. layout  with --tp or --dp, the same on its ranks, against the same; first, that each rank holds
              the whole's weights
 
+With --device=cuda all of it runs on a GPU, against the same definitions on the CPU; ranks share it.
+
 An error is the largest difference of a tensor over the tensor's largest element. A tolerance is
-what rounding explains: it follows from f32's epsilon, the lengths of sums and, for gradients, from
-how far they move when every weight is off by one rounding; never more than 1/64. Lines stand in
-execution order, gradients in that of the backward pass; a verdict ends the output. The exit code is
-0 where all errors are within their tolerances, else 1.
+what rounding explains: it follows from the dtype's epsilon, the lengths of sums and, for gradients,
+from how far they move when every weight is off by one rounding; never more than 1/64, in bf16 1/4.
+Lines stand in execution order, gradients in that of the backward pass; a verdict ends the output.
+The exit code is 0 where all errors are within their tolerances, else 1.
 
   check --model=gpt2-124m --micro_batch=1
+  check --model=gpt2-124m --device=cuda --dtype=bf16
   check --model=llama-tiny --tp=2 --dp=2 --sequence_parallel --report=report.json
   check --init_from=runs/llama-tiny/step-2500 --train_data=text.txt --seq_len=128
 
 --report writes one JSON object:
   config               the options
   parameters           of the model
+  device, dtype        "cpu" or "cuda", "fp32" or "bf16"
+  gpu                  its name; null on the CPU
   ok                   whether all errors are within their tolerances
   first_failure        the first line that is not, in execution order; null where there is none
   seconds              what the check took
@@ -132,6 +137,7 @@ EngineOptions CheckCommand::WholeOptions() const {
 
 EngineOptions CheckCommand::TruthOptions() const {
   EngineOptions options = WholeOptions();
+  options.device = Device::kCpu;
   options.dtype = DType::kF64;
   options.op_set = OpSet::kReference;
   return options;

@@ -50,4 +50,6 @@ double RoundingTolerance(double num_terms, double num_roundings) {
   return 4 * (std::sqrt(num_terms) + num_roundings) * 0x1p-24;
 }
 
+double Bf16Tolerance(double num_stores) { return num_stores * 0x1p-8; }
+
 }  // namespace strake

@@ -55,6 +55,10 @@ Shape Coordinates(int64_t index, const Shape& shape);
 // errors is about four times their root mean square.
 double RoundingTolerance(double num_terms, double num_roundings);
 
+// The same of `num_stores` roundings to bf16 in a row, each by at most half a unit in the last
+// place: 2^-8 of a number just above a power of two. They are few, so their worst is added up.
+double Bf16Tolerance(double num_stores);
+
 }  // namespace strake
 
 #endif  // STRAKE_TOOLS_CHECK_LINE_H_

@@ -20,6 +20,7 @@ void OpTable::Forward() {
   AddProduct("head", 1, c_.hidden_size, vocab_width(), {.transposed = true});
   if (tp_ == 1) AddLoss();
   if (tp_ > 1) AddSlicedLoss();
+  AddLossSum();
 }
 
 void OpTable::Backward() {
@@ -45,6 +46,14 @@ void OpTable::Backward() {
   AddProductWeight("qkv", layers_, c_.hidden_size, qkv_width(), false);
   AddNormBackward("attention norm", layers_, /*accumulate=*/true);
   AddEmbeddingBackward();
+}
+
+// AdamW works on neighbours with the same weight decay; here on the largest parameter, and on a
+// norm's weight.
+void OpTable::Optimizer() {
+  AddClipping();
+  AddAdamW("matrices", {vocab_width(), c_.hidden_size}, /*weight_decay=*/true);
+  AddAdamW("norms", {c_.hidden_size}, /*weight_decay=*/false);
 }
 
 std::vector<OpCheck> ModelOps(const EngineOptions& options, int tp, const Tensor& tokens,

@@ -1,8 +1,8 @@
 // CheckOp: one op against its definition in f64, on inputs of the sizes that a model gives it.
 //
 // An op to be checked is data: its tensors, and a function that runs it on them. The function runs
-// on f32 tensors with the implementations that training uses, and on f64 tensors of the same values
-// with the reference; what it writes is then compared.
+// on the device and in the dtype of the check, with the implementations that training uses, and on
+// f64 tensors of the same values with the reference; what it writes is then compared.
 #ifndef STRAKE_TOOLS_CHECK_OP_H_
 #define STRAKE_TOOLS_CHECK_OP_H_
 
@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/dtype.h"
 #include "core/base/op_profile.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -24,8 +25,12 @@ namespace strake {
 
 enum class OpRole { kInput, kOutput, kInOut };
 
-// A floating-point tensor of an op. Inputs are normal numbers, rounded to f32 for both runs; what
-// is only written begins as NaN, so that what nothing wrote shows.
+// Of a tensor, given the model's dtype: that; AccumulationDType() of it, for statistics, losses,
+// gradients of parameters and the optimizer's state; f64 in every run.
+enum class OpDType { kModel, kSum, kF64 };
+
+// A tensor of an op. Inputs are normal numbers, rounded to the checked run's dtype for both runs;
+// what is only written begins as NaN, so that what nothing wrote shows.
 struct OpTensor {
   std::string name;
   Shape shape;
@@ -33,6 +38,12 @@ struct OpTensor {
   double mean = 0, stddev = 1;
   // Of what is written, for RoundingTolerance(). Both 0: the bits of the definition.
   double num_terms = 0, num_roundings = 0;
+  // In bf16, how often what leads to it is rounded to that; for Bf16Tolerance(), with one more
+  // where this is the model's dtype.
+  double num_stores = 0;
+  OpDType dtype = OpDType::kModel;
+  // An input of these token ids (i32, in host memory) instead of numbers; read when the op runs.
+  Tensor tokens = {};
 };
 
 struct OpCheck {
@@ -49,12 +60,24 @@ struct OpCheck {
   Run prepare = nullptr;
 };
 
-// The largest that CheckOp() allocates.
-size_t OpCheckBytes(const OpCheck& check, ThreadTeam& team, OpSet op_set);
+// What the checked run is on. On a GPU all but planning needs `cuda`.
+struct OpMachine {
+  ThreadTeam* team = nullptr;
+  OpSet op_set = OpSet::kAuto;
+  DType dtype = DType::kF32;  // f32, or bf16 on a GPU
+  Device device = Device::kCpu;
+  CudaContext* cuda = nullptr;
+};
+
+// What CheckOp() allocates: in host memory, and on the GPU.
+struct OpCheckBytes {
+  size_t host = 0, device = 0;
+};
+OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine);
 
 // A line for each tensor that the op writes. The error of the op, or ResourceExhausted.
 absl::StatusOr<std::vector<CheckLine>> CheckOp(const OpCheck& check, uint64_t seed,
-                                               ThreadTeam& team, OpSet op_set);
+                                               const OpMachine& machine);
 
 }  // namespace strake
 

@@ -1,7 +1,6 @@
 #include "tools/check_op_table.h"
 
 #include "absl/strings/str_split.h"
-#include "core/ops/rope.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -22,6 +21,7 @@ std::string KeyOf(const OpCheck& check, const std::string& variant) {
 OpTable::OpTable(const EngineOptions& options, int tp, const Tensor& tokens, const Tensor& targets)
     : c_(options.model),
       gpt2_(c_.family == ModelFamily::kGpt2),
+      bf16_(options.dtype == DType::kBf16),
       tp_(tp),
       tokens_(tokens),
       targets_(targets),
@@ -33,14 +33,12 @@ OpTable::OpTable(const EngineOptions& options, int tp, const Tensor& tokens, con
   CHECK(heads.ok()) << heads.status();
   heads_ = {options.micro_batch, seq_len_, heads->query.size(), heads->key_value.range.size(),
             c_.head_dim};
-  if (gpt2_) return;
-  rope_table_ = std::make_shared<TensorBuffer>(DType::kF64, Shape{seq_len_, c_.head_dim});
-  RopeTable(c_.rope, *rope_table_);
 }
 
 std::vector<OpCheck> OpTable::Build() {
   Forward();
   Backward();
+  Optimizer();
   return std::move(checks_);
 }
 

@@ -7,7 +7,6 @@
 #define STRAKE_TOOLS_CHECK_OP_TABLE_H_
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,7 +16,6 @@
 #include "core/ops/attention_shape.h"
 #include "core/ops/vocab_slice.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 #include "models/model_config.h"
 #include "parallel/tensor/shard.h"
 #include "tools/check_op.h"
@@ -32,11 +30,11 @@ using Tensors = std::vector<Tensor>;
 inline constexpr double kResidualMean = 0.5;
 inline constexpr double kWeightStddev = 0.02;
 
-// See RoundingTolerance().
+// See OpTensor.
 struct Rounding {
-  double num_terms, num_roundings;
+  double num_terms = 0, num_roundings = 0, num_stores = 0;
 };
-inline constexpr Rounding kExact = {0, 0};
+inline constexpr Rounding kExact = {};
 
 inline OpTensor In(const char* name, Shape shape, double mean = 0, double stddev = 1) {
   return {.name = name, .shape = std::move(shape), .mean = mean, .stddev = stddev};
@@ -46,20 +44,34 @@ inline OpTensor Out(const char* name, Shape shape, Rounding rounding) {
           .shape = std::move(shape),
           .role = OpRole::kOutput,
           .num_terms = rounding.num_terms,
-          .num_roundings = rounding.num_roundings};
+          .num_roundings = rounding.num_roundings,
+          .num_stores = rounding.num_stores};
 }
 inline OpTensor InOut(OpTensor in, Rounding rounding) {
   in.role = OpRole::kInOut;
   in.num_terms = rounding.num_terms;
   in.num_roundings = rounding.num_roundings;
+  in.num_stores = rounding.num_stores;
   return in;
+}
+// One of those that bf16 models have in f32.
+inline OpTensor Sum(OpTensor tensor) {
+  tensor.dtype = OpDType::kSum;
+  return tensor;
+}
+inline OpTensor F64(OpTensor tensor) {
+  tensor.dtype = OpDType::kF64;
+  return tensor;
+}
+inline OpTensor Tokens(const char* name, const Tensor& tokens) {
+  return {.name = name, .shape = tokens.shape(), .tokens = tokens};
 }
 inline OpTensor Weight(const char* name, Shape shape) {
   return In(name, std::move(shape), 0, kWeightStddev);
 }
-// A gradient that is added to.
+// A parameter's gradient, which is added to.
 inline OpTensor Grad(const char* name, Shape shape, double num_terms, double num_roundings = 3) {
-  return InOut(In(name, std::move(shape)), {num_terms, num_roundings});
+  return Sum(InOut(In(name, std::move(shape)), {num_terms, num_roundings}));
 }
 
 // A linear layer's product: its weight stored [out, in], a bias, a GELU behind it (forward) or in
@@ -78,6 +90,7 @@ class OpTable {
  private:
   void Forward();
   void Backward();
+  void Optimizer();
 
   int64_t attention_width() const { return heads_.num_heads * heads_.head_dim; }
   int64_t qkv_width() const { return (heads_.num_heads + 2 * heads_.num_kv_heads) * c_.head_dim; }
@@ -111,6 +124,7 @@ class OpTable {
   void AddActivation();
   void AddLoss();
   void AddSlicedLoss();
+  void AddLossSum();
 
   void AddLossBackward();
   void AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
@@ -125,8 +139,12 @@ class OpTable {
   void AddActivationBackward();
   void AddEmbeddingBackward();
 
+  void AddClipping();
+  void AddAdamW(const std::string& layer, Shape shape, bool weight_decay);
+
   const ModelConfig& c_;
   const bool gpt2_;
+  const bool bf16_;
   const int tp_;
   const Tensor tokens_, targets_;
   const int64_t seq_len_;
@@ -134,7 +152,6 @@ class OpTable {
   const int64_t local_n_;  // those of the rank's residual stream
   const int64_t layers_;
   AttentionShape heads_;
-  std::shared_ptr<TensorBuffer> rope_table_;
 
   std::vector<OpCheck> checks_;
   absl::flat_hash_map<std::string, size_t> index_;  // in checks_, by KeyOf()

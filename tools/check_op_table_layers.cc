@@ -15,21 +15,24 @@ Shape WeightShape(int64_t in, int64_t out, bool transposed) {
 
 }  // namespace
 
-// A sum, means over a row, and a few operations on each element.
+// A sum, means over a row, and a few operations on each element. In bf16 the norm may be that of
+// the sum with the residual as it is stored: an element, and the row's statistics, begin so.
 void OpTable::AddNorm(const std::string& layer, int64_t num_calls, bool residual) {
   const int64_t n = local_n_, c = c_.hidden_size;
   const double width = static_cast<double>(c), eps = c_.norm_eps;
-  const Rounding rounding = {width, residual ? 10.0 : 8.0};
+  const double roundings = residual ? 10 : 8, stores = residual ? 1 : 0;
   OpTensor x = In("x", {n, c}, residual ? 0 : kResidualMean);
   if (residual) x = InOut(x, {0, 1});
-  const OpTensor weight = In("weight", {c}, 1, 0.1), y = Out("y", {n, c}, rounding);
-  const OpTensor rstd = Out("rstd", {n}, rounding);
+  const OpTensor weight = In("weight", {c}, 1, 0.1),
+                 y = Out("y", {n, c}, {width, roundings, 2 * stores});
+  const Rounding statistic = {width, roundings, stores};
+  const OpTensor rstd = Sum(Out("rstd", {n}, statistic));
   OpCheck check = {.op = gpt2_ ? "layer_norm" : "rms_norm",
                    .layers = layer,
                    .num_calls = num_calls,
                    .tensors = {}};
   if (gpt2_) {
-    check.tensors = {x, weight, In("bias", {c}, 0, 0.1), y, Out("mean", {n}, rounding), rstd};
+    check.tensors = {x, weight, In("bias", {c}, 0, 0.1), y, Sum(Out("mean", {n}, statistic)), rstd};
   } else {
     check.tensors = {x, weight, y, rstd};
   }
@@ -52,7 +55,7 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
                    .layers = layer,
                    .num_calls = num_calls,
                    .tensors = {In("x", {n, c}, kResidualMean), In("weight", {c}, 1, 0.1),
-                               In("rstd", {n}), Grad("dweight", {c}, rows, 8)}};
+                               Sum(In("rstd", {n})), Grad("dweight", {c}, rows, 8)}};
   check.tensors.push_back(accumulate ? In("dy", {n, c}) : InOut(In("dx", {n, c}), rounding));
   if (accumulate) check.tensors.push_back(InOut(In("dx", {n, c}), rounding));
   const size_t dx = check.tensors.size() - 1;
@@ -66,7 +69,7 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
     };
     return Add(std::move(check));
   }
-  check.tensors.push_back(In("mean", {n}));
+  check.tensors.push_back(Sum(In("mean", {n})));
   check.tensors.push_back(Grad("dbias", {c}, rows, 8));
   check.prepare = [eps, dx](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
@@ -79,8 +82,9 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
   Add(std::move(check));
 }
 
-// Bias and GELU are ops of their own where the library does not have them with the product. They
-// come first: a fault in one of them is named by it.
+// Bias and GELU are ops of their own where the library does not have them with the product: then
+// what comes before them is stored, and GELU's slope is up to 1.13. They come first: a fault in one
+// of them is named by it.
 void OpTable::AddProduct(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                          ProductKind kind) {
   if (kind.bias) AddBias(layer, n_, out);
@@ -92,8 +96,10 @@ void OpTable::AddProduct(const std::string& layer, int64_t num_calls, int64_t in
       .num_calls = num_calls,
       .tensors = {In("x", {n_, in}), Weight("weight", WeightShape(in, out, kind.transposed))}};
   if (kind.bias) check.tensors.push_back(In("bias", {out}));
-  if (kind.gelu) check.tensors.push_back(Out("u", {n_, out}, {terms, 4}));
-  check.tensors.push_back(Out("y", {n_, out}, {terms, kind.gelu ? 12.0 : kind.bias ? 4.0 : 3.0}));
+  const Rounding u = {terms, kind.bias ? 4.0 : 3.0, kind.bias ? 1.0 : 0.0};
+  const Rounding y = {terms, 12, 1.13 * (u.num_stores + 1)};
+  if (kind.gelu) check.tensors.push_back(Out("u", {n_, out}, u));
+  check.tensors.push_back(Out("y", {n_, out}, kind.gelu ? y : u));
   check.run = [kind](const Context& ctx, const Tensors& t) {
     MatmulOptions options = {.transpose_b = kind.transposed};
     size_t next = 2;
@@ -126,7 +132,7 @@ void OpTable::AddProductInput(const std::string& layer, int64_t num_calls, int64
       .num_calls = num_calls,
       .tensors = {In("dy", {n_, out}), Weight("weight", WeightShape(in, out, kind.transposed)),
                   Out(kind.gelu ? "du" : "dx", {n_, in},
-                      {static_cast<double>(out), kind.gelu ? 28.0 : 3.0})}};
+                      {static_cast<double>(out), kind.gelu ? 28.0 : 3.0, kind.gelu ? 1.0 : 0.0})}};
   if (kind.gelu) check.tensors.push_back(In("u", {n_, in}));
   check.run = [kind](const Context& ctx, const Tensors& t) {
     MatmulOptions options = {.transpose_b = !kind.transposed};

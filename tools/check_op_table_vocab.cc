@@ -3,6 +3,7 @@
 #include "core/ops/embedding.h"
 #include "core/ops/position_embedding.h"
 #include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/sum.h"
 #include "tools/check_op_table.h"
 
 namespace strake {
@@ -14,10 +15,11 @@ void OpTable::AddEmbedding() {
     Add({.op = "embedding",
          .layers = At("tokens", rank),
          .num_calls = num_calls,
-         .tensors = {Weight("table", {vocab_width(), c}), Out("y", {n_, c}, kExact)},
-         .run = [tokens = tokens_, slice](
+         .tensors = {Weight("table", {vocab_width(), c}), Out("y", {n_, c}, kExact),
+                     Tokens("tokens", tokens_)},
+         .run = [slice](
                     const Context& ctx,
-                    const Tensors& t) { return EmbeddingForward(ctx, tokens, slice, t[0], t[1]); }},
+                    const Tensors& t) { return EmbeddingForward(ctx, t[2], slice, t[0], t[1]); }},
         absl::StrCat(slice.begin));
   });
   if (!gpt2_) return;
@@ -61,12 +63,11 @@ void OpTable::AddEmbeddingBackward() {
          .pass = Pass::kBackward,
          .layers = At("tokens", rank),
          .num_calls = num_calls,
-         .tensors = {In("dy", {n_, c}),
-                     Grad("dtable", {vocab_width(), c}, static_cast<double>(n_))},
-         .run =
-             [tokens = tokens_, slice](const Context& ctx, const Tensors& t) {
-               return EmbeddingBackward(ctx, t[0], tokens, slice, t[1]);
-             }},
+         .tensors = {In("dy", {n_, c}), Grad("dtable", {vocab_width(), c}, static_cast<double>(n_)),
+                     Tokens("tokens", tokens_)},
+         .run = [slice](
+                    const Context& ctx,
+                    const Tensors& t) { return EmbeddingBackward(ctx, t[0], t[2], slice, t[1]); }},
         absl::StrCat(slice.begin));
   });
 }
@@ -77,10 +78,10 @@ void OpTable::AddLoss() {
   Add({.op = "softmax_cross_entropy",
        .layers = "loss",
        .num_calls = 1,
-       .tensors = {In("logits", {n_, c_.vocab_size}), Out("loss", {n_}, rounding),
-                   Out("lse", {n_}, rounding)},
-       .run = [targets = targets_](const Context& ctx, const Tensors& t) {
-         return SoftmaxCrossEntropyForward(ctx, t[0], targets, t[1], t[2]);
+       .tensors = {In("logits", {n_, c_.vocab_size}), Sum(Out("loss", {n_}, rounding)),
+                   Sum(Out("lse", {n_}, rounding)), Tokens("targets", targets_)},
+       .run = [](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyForward(ctx, t[0], t[3], t[1], t[2]);
        }});
 }
 
@@ -90,7 +91,7 @@ void OpTable::AddSlicedLoss() {
     Add({.op = "softmax_slice_max",
          .layers = At("loss", rank),
          .num_calls = num_calls,
-         .tensors = {In("logits", {n_, v}), Out("max", {n_}, kExact)},
+         .tensors = {In("logits", {n_, v}), Sum(Out("max", {n_}, kExact))},
          .run = [slice = Slice(rank)](
                     const Context& ctx,
                     const Tensors& t) { return SoftmaxSliceMax(ctx, t[0], slice, t[1]); }},
@@ -100,22 +101,33 @@ void OpTable::AddSlicedLoss() {
     Add({.op = "softmax_slice_sums",
          .layers = At("loss", rank),
          .num_calls = num_calls,
-         .tensors = {In("logits", {n_, v}), In("max", {n_}, 3, 0.1),
-                     Out("sums", {2, n_}, {static_cast<double>(v), 8})},
+         .tensors = {In("logits", {n_, v}), Sum(In("max", {n_}, 3, 0.1)),
+                     Sum(Out("sums", {2, n_}, {static_cast<double>(v), 8})),
+                     Tokens("targets", targets_)},
          .run =
-             [slice = Slice(rank), targets = targets_](const Context& ctx, const Tensors& t) {
-               return SoftmaxSliceSums(ctx, t[0], targets, slice, t[1], t[2]);
+             [slice = Slice(rank)](const Context& ctx, const Tensors& t) {
+               return SoftmaxSliceSums(ctx, t[0], t[3], slice, t[1], t[2]);
              }},
         absl::StrCat(rank));
   });
   Add({.op = "softmax_from_sums",
        .layers = "loss",
        .num_calls = 1,
-       .tensors = {In("max", {n_}, 3, 0.1), In("sums", {2, n_}, 8, 0.5), Out("loss", {n_}, {0, 4}),
-                   Out("lse", {n_}, {0, 4})},
+       .tensors = {Sum(In("max", {n_}, 3, 0.1)), Sum(In("sums", {2, n_}, 8, 0.5)),
+                   Sum(Out("loss", {n_}, {0, 4})), Sum(Out("lse", {n_}, {0, 4}))},
        .run = [](const Context& ctx, const Tensors& t) {
          return SoftmaxCrossEntropyFromSums(ctx, t[0], t[1], t[2], t[3]);
        }});
+}
+
+// Summed in double.
+void OpTable::AddLossSum() {
+  Add({.op = "sum",
+       .layers = "loss",
+       .num_calls = 1,
+       .tensors = {Sum(In("losses", {n_}, std::log(static_cast<double>(c_.vocab_size)))),
+                   F64(InOut(In("total", {1}), {0, 1}))},
+       .run = [](const Context& ctx, const Tensors& t) { return AddSum(ctx, t[0], t[1]); }});
 }
 
 // A relative error of a probability is an absolute error of logit and lse, which are a few units.
@@ -126,12 +138,12 @@ void OpTable::AddLossBackward() {
          .pass = Pass::kBackward,
          .layers = At("loss", rank),
          .num_calls = num_calls,
-         .tensors = {In("lse", {n_}, log_vocab + 0.5, 0.1),
-                     InOut(In("logits", {n_, vocab_width()}), {0, 8 + log_vocab})},
+         .tensors = {Sum(In("lse", {n_}, log_vocab + 0.5, 0.1)),
+                     InOut(In("logits", {n_, vocab_width()}), {0, 8 + log_vocab}),
+                     Tokens("targets", targets_)},
          .run =
-             [slice = Slice(rank), targets = targets_, scale = 1.0 / n_](const Context& ctx,
-                                                                         const Tensors& t) {
-               return SoftmaxCrossEntropyBackward(ctx, targets, t[0], scale, slice, t[1]);
+             [slice = Slice(rank), scale = 1.0 / n_](const Context& ctx, const Tensors& t) {
+               return SoftmaxCrossEntropyBackward(ctx, t[2], t[0], scale, slice, t[1]);
              }},
         absl::StrCat(rank));
   });

@@ -143,6 +143,7 @@ std::string CoverageText(const ShardCoverage& coverage) {
 nlohmann::ordered_json ToJson(const CheckReport& report) {
   const CheckLine* first = report.FirstFailure();
   nlohmann::ordered_json json;
+  json["gpu"] = report.gpu.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(report.gpu);
   json["ok"] = first == nullptr;
   json["first_failure"] = first == nullptr ? nlohmann::ordered_json() : ToJson(*first);
   json["ops"] = ToJson(report.ops);

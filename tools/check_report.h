@@ -14,6 +14,7 @@
 namespace strake {
 
 struct CheckReport {
+  std::string gpu = {};  // its name; empty on the CPU
   // Each in execution order; the layout's with more than one rank.
   std::vector<CheckLine> ops = {}, model = {}, layout = {};
   std::optional<ShardCoverage> model_coverage = {}, layout_coverage = {};
@@ -38,7 +39,7 @@ std::string CheckSummary(const std::vector<CheckLine>& lines);
 // "each of 1000 elements was compared once for each rank that holds it: 1500 comparisons"
 std::string CoverageText(const ShardCoverage& coverage);
 
-// The keys that --help documents, but for "config", "parameters" and "seconds".
+// The keys that --help documents, but for "config", "parameters", "device", "dtype" and "seconds".
 nlohmann::ordered_json ToJson(const CheckReport& report);
 
 }  // namespace strake

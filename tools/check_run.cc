@@ -9,6 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/device/cuda_context.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -16,6 +18,8 @@
 #include "tools/check_model_ops.h"
 #include "tools/check_step.h"
 #include "tools/durable_file.h"
+#include "tools/engine_options.h"
+#include "tools/machine.h"
 #include "tools/memory_plan.h"
 
 namespace strake {
@@ -45,13 +49,14 @@ void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progr
   for (const std::string& notice : command.notices) screen->Print("note: " + notice);
   screen->Print(absl::StrFormat(
       "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x dp %d%s, ZeRO "
-      "%d, "
-      "%s, %s ops, %d threads per rank, on the %s; memory %s",
+      "%d, on %s; memory %s%s",
       c.init_from.empty() ? c.model : c.init_from, FormatCount(NumParameters(command.model)),
       c.global_batch, c.seq_len, c.micro_batch, c.layout.tp, c.layout.dp,
-      c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero, c.machine.dtype,
-      c.machine.ops, c.machine.threads, c.machine.device,
-      FormatBytes(static_cast<double>(plan.peak_bytes()))));
+      c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero,
+      MachineText(c.machine, c.layout), FormatBytes(static_cast<double>(plan.peak_bytes())),
+      plan.gpu_bytes == 0
+          ? ""
+          : absl::StrCat(", of the GPU ", FormatBytes(static_cast<double>(plan.gpu_bytes)))));
 }
 
 // The step by definition, which is what takes long.
@@ -114,9 +119,43 @@ absl::Status WriteReport(const CheckCommand& command, const CheckReport& report,
   nlohmann::ordered_json json;
   json["config"] = ToJson(command.config);
   json["parameters"] = NumParameters(command.model);
+  json["device"] = command.config.machine.device;
+  json["dtype"] = command.config.machine.dtype;
   json.update(ToJson(report));
   json["seconds"] = seconds;
   return WriteFileDurably(command.config.report, json.dump(1) + "\n");
+}
+
+OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext* cuda) {
+  return {.team = team,
+          .op_set = options.op_set,
+          .dtype = options.dtype,
+          .device = options.device,
+          .cuda = cuda};
+}
+
+// What the engines of all ranks allocate, where they are. Ranks on a GPU copy weights, then
+// gradients, to the host to have them compared.
+void AddRanks(const EngineOptions& options, const MeshVector& sizes, size_t* host, size_t* gpu) {
+  const MemoryPlan rank = PlanMemory(options, sizes, 0);
+  const size_t num_ranks = NumRanks(sizes);
+  if (options.device == Device::kCpu) {
+    *host += num_ranks * rank.total_bytes();
+    return;
+  }
+  *host += num_ranks * std::max(rank.parameter_bytes, rank.gradient_bytes);
+  *gpu = std::max(*gpu, num_ranks * rank.total_bytes());
+}
+
+absl::Status CheckGpuMemory(const EngineOptions& options, const CheckMemoryPlan& plan) {
+  if (options.device == Device::kCpu) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
+                          FindAvailableMemory(options.device, options.cuda_device));
+  if (plan.gpu_bytes <= available.bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the check needs ", FormatBytes(static_cast<double>(plan.gpu_bytes)),
+                   available.of, " but ", FormatBytes(static_cast<double>(available.bytes)),
+                   " are free; choose a smaller --model, --micro_batch or --seq_len"));
 }
 
 }  // namespace
@@ -130,8 +169,11 @@ CheckMemoryPlan PlanCheckMemory(const CheckCommand& command) {
   const EngineOptions options = command.RankOptions();
   ThreadTeam team(options.num_threads);
   const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len});
+  const OpMachine machine = MachineOf(options, &team, /*cuda=*/nullptr);
   for (const OpCheck& check : OpsOf(command, tokens, tokens)) {
-    plan.ops_bytes = std::max(plan.ops_bytes, OpCheckBytes(check, team, options.op_set));
+    const OpCheckBytes bytes = PlanOpCheck(check, machine);
+    plan.ops_bytes = std::max(plan.ops_bytes, bytes.host);
+    plan.gpu_bytes = std::max(plan.gpu_bytes, bytes.device);
   }
   const size_t num_parameters = NumParameters(command.model);
   // WholeStep: weights and gradients in double.
@@ -141,12 +183,12 @@ CheckMemoryPlan PlanCheckMemory(const CheckCommand& command) {
   const MemoryPlan f64 = PlanMemory(command.TruthOptions(), kOneRank, 0);
   // No optimizer runs there, and untouched memory is none.
   plan.truth_bytes = truth + f64.total_bytes() - f64.optimizer_bytes;
-  plan.model_bytes =
-      truth + comparison + PlanMemory(command.WholeOptions(), kOneRank, 0).total_bytes();
+  plan.model_bytes = truth + comparison;
+  AddRanks(command.WholeOptions(), kOneRank, &plan.model_bytes, &plan.gpu_bytes);
   const LayoutConfig& layout = command.config.layout;
   if (layout.num_ranks() > 1) {
-    plan.layout_bytes = truth + comparison +
-                        layout.num_ranks() * PlanMemory(options, layout.sizes(), 0).total_bytes();
+    plan.layout_bytes = truth + comparison;
+    AddRanks(options, layout.sizes(), &plan.layout_bytes, &plan.gpu_bytes);
   }
   return plan;
 }
@@ -167,13 +209,17 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
                                                 const std::vector<OpCheck>& ops, Progress* screen) {
   const EngineOptions options = command.RankOptions();
   ThreadTeam team(options.num_threads);
+  std::unique_ptr<CudaContext> cuda;
+  if (options.device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(options.cuda_device));
+  }
+  const OpMachine machine = MachineOf(options, &team, cuda.get());
   std::vector<CheckLine> all;
   screen->Print(
       absl::StrCat("ops: ", ops.size(), " of a rank, each against its definition in f64"));
   screen->Print(CheckTableHead());
   for (const OpCheck& check : ops) {
-    const auto lines =
-        CheckOp(check, static_cast<uint64_t>(command.config.seed), team, options.op_set);
+    const auto lines = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
     if (!lines.ok()) return Explain(check.op.c_str(), lines.status());
     for (const CheckLine& line : *lines) {
       screen->Print(CheckTableRow(line));
@@ -191,11 +237,17 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   STRAKE_RETURN_IF_ERROR(CheckMemory(command.RankOptions(), layout.sizes(), layout.num_ranks()));
   const CheckMemoryPlan plan = PlanCheckMemory(command);
   STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));
+  STRAKE_RETURN_IF_ERROR(CheckGpuMemory(command.RankOptions(), plan));
   STRAKE_ASSIGN_OR_RETURN(const StepBatch batch, LoadStepBatch(command));
   STRAKE_RETURN_IF_ERROR(CheckInitFrom(command));
   PrintHeader(command, plan, screen);
 
   CheckReport report;
+  if (command.RankOptions().device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu,
+                            DescribeCudaDevice(command.RankOptions().cuda_device));
+    report.gpu = gpu.name;
+  }
   const int64_t first = command.config.micro_batch * command.config.seq_len;
   STRAKE_ASSIGN_OR_RETURN(report.ops, CheckOps(command,
                                                OpsOf(command, batch.tokens.tensor().Rows(0, first),

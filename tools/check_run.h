@@ -15,15 +15,17 @@
 
 namespace strake {
 
-// What each section allocates.
+// What each section allocates in host memory, and the most of them on the GPU.
 struct CheckMemoryPlan {
   size_t ops_bytes = 0, truth_bytes = 0, model_bytes = 0, layout_bytes = 0;
+  size_t gpu_bytes = 0;
   size_t peak_bytes() const;
 };
 
 CheckMemoryPlan PlanCheckMemory(const CheckCommand& command);
 
-// ResourceExhausted, with both figures, where the check needs more memory than `available_bytes`.
+// ResourceExhausted, with both figures, where the check needs more host memory than
+// `available_bytes`.
 absl::Status CheckMemoryFor(const CheckMemoryPlan& plan, size_t available_bytes);
 
 // Prints a line for each, and returns them.

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "absl/functional/function_ref.h"
+#include "core/base/dtype.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -14,6 +15,11 @@ namespace {
 constexpr int16_t kUntouched = std::numeric_limits<int16_t>::min();
 // Against the largest gradient of a model: below this a number is f64's rounding of 0.
 constexpr double kZero = 0x1p-40;
+
+template <typename T>
+uint32_t Bits(T x) {
+  return std::bit_cast<uint32_t>(static_cast<float>(x));
+}
 
 // visit(segment, full_index, index, count): `count` neighbours of a row, from `full_index` of the
 // whole tensor and `index` of the index space, cut to `range`.
@@ -115,7 +121,13 @@ ShardComparison::ShardComparison(const WholeTensors* truth, int dp_copies)
 void ShardComparison::Add(int rank, const ParameterArena& arena, const ShardRange& range,
                           const Tensor& array) {
   CHECK_EQ(array.num_elements(), range.size()) << "[check] " << array.ToString();
-  const float* elements = array.data<float>();
+  if (array.dtype() == DType::kBf16) return AddElements(rank, arena, range, array.data<Bf16>());
+  AddElements(rank, arena, range, array.data<float>());
+}
+
+template <typename T>
+void ShardComparison::AddElements(int rank, const ParameterArena& arena, const ShardRange& range,
+                                  const T* elements) {
   // What no run covers is padding, or a gap between parameters.
   std::vector<bool> covered(range.size());
   ForEachRun(
@@ -126,25 +138,25 @@ void ShardComparison::Add(int rank, const ParameterArena& arena, const ShardRang
         AddRun(rank, segment, full_index, elements + at, count);
       });
   for (int64_t i = 0; i < range.size(); ++i) {
-    if (!covered[i] && std::bit_cast<uint32_t>(elements[i]) != 0) ++coverage_.num_dirty;
+    if (!covered[i] && Bits(elements[i]) != 0) ++coverage_.num_dirty;
   }
 }
 
+template <typename T>
 void ShardComparison::AddRun(int rank, const ParameterSegment& segment, int64_t first_index,
-                             const float* values, int64_t count) {
+                             const T* values, int64_t count) {
   State& state = states_.at(segment.name);
   const auto expected = static_cast<int16_t>(segment.slice.num_holders * dp_copies_);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = first_index + i;
-    state.difference.Add(values[i], state.truth->values[at], at, rank);
+    const float value = static_cast<float>(values[i]);
+    state.difference.Add(value, state.truth->values[at], at, rank);
     if (state.expected[at] == kUntouched) {
       state.expected[at] = expected;
-      state.first[at] = values[i];
+      state.first[at] = value;
     }
     --state.expected[at];
-    if (std::bit_cast<uint32_t>(state.first[at]) != std::bit_cast<uint32_t>(values[i])) {
-      ++coverage_.num_different;
-    }
+    if (Bits(state.first[at]) != Bits(value)) ++coverage_.num_different;
   }
   coverage_.num_comparisons += count;
 }

@@ -60,7 +60,8 @@ class ShardComparison {
   // `truth` must outlive the comparison. Each element is held by `dp_copies` data-parallel ranks.
   ShardComparison(const WholeTensors* truth, int dp_copies);
 
-  // `array` (f32) holds the elements `range` of the index space of rank `rank`'s arena.
+  // `array` (f32 or bf16, in host memory) holds the elements `range` of the index space of rank
+  // `rank`'s arena.
   void Add(int rank, const ParameterArena& arena, const ShardRange& range, const Tensor& array);
 
   // One line for each tensor, in the arena's order, as are the tolerances.
@@ -75,7 +76,11 @@ class ShardComparison {
     std::vector<float> first;       // the copy that came first
     std::vector<int16_t> expected;  // copies that are still to come; kUntouched before the first
   };
-  void AddRun(int rank, const ParameterSegment& segment, int64_t first_index, const float* values,
+  template <typename T>
+  void AddElements(int rank, const ParameterArena& arena, const ShardRange& range,
+                   const T* elements);
+  template <typename T>
+  void AddRun(int rank, const ParameterSegment& segment, int64_t first_index, const T* values,
               int64_t count);
 
   const WholeTensors* const truth_;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
 #include "core/tensor/shard_range.h"
 
 namespace strake {
@@ -56,14 +57,19 @@ double LongestSum(const CheckCommand& command, const MeshVector& sizes) {
   return static_cast<double>(longest + sizes.tp + sizes.dp);
 }
 
-// Moves every value up or down by one rounding to f32.
-void Perturb(uint64_t seed, const Tensor& values) {
+// What one rounding to the dtype changes a number by, relative to it. In f32 half a unit in the
+// last place of 1; in bf16, of whose coarser roundings there are fewer to average over, the root
+// mean square over numbers of all sizes, 0.85 * 2^-9, itself.
+double RoundingOf(DType dtype) { return dtype == DType::kBf16 ? 0x1p-9 : 0x1p-24; }
+
+// Moves every value up or down by a `rounding`.
+void Perturb(uint64_t seed, double rounding, const Tensor& values) {
   const Philox random(seed, RandomUse::kTesting, StableHash("rounding"));
   double* x = values.data<double>();
   uint64_t bits = 0;
   for (int64_t i = 0; i < values.num_elements(); ++i, bits >>= 1) {
     if (i % 64 == 0) bits = random.Bits(i / 64);
-    x[i] *= 1 + ((bits & 1) != 0 ? 0x1p-24 : -0x1p-24);
+    x[i] *= 1 + ((bits & 1) != 0 ? rounding : -rounding);
   }
 }
 
@@ -90,7 +96,8 @@ absl::Status MeasureSensitivities(const CheckCommand& command, const StepBatch& 
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           MakeCheckEngine(command, command.TruthOptions(), mesh));
   const ParameterArena& parameters = engine->parameters();
-  Perturb(static_cast<uint64_t>(command.config.seed), parameters.values());
+  Perturb(static_cast<uint64_t>(command.config.seed),
+          RoundingOf(command.config.machine.dtype_kind()), parameters.values());
   STRAKE_RETURN_IF_ERROR(ComputeGradients(command.config, batch, *engine, screen));
   STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine->Agree(/*stop=*/false));
   truth->loss_sensitivity = RelativeError(all.loss_sum / NumTokens(command.config), truth->loss);
@@ -141,15 +148,10 @@ StepComparison::StepComparison(const CheckCommand* command, const StepBatch* bat
 absl::Status StepComparison::Run(Engine& engine) {
   const ParameterArena& parameters = engine.parameters();
   const int rank = NumRanks(sizes_) > 1 ? engine.mesh().rank() : -1;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    weights_.Add(rank, parameters, {0, parameters.num_elements()}, parameters.values());
-  }
+  STRAKE_RETURN_IF_ERROR(
+      Add(rank, parameters, {0, parameters.num_elements()}, parameters.values(), &weights_));
   STRAKE_RETURN_IF_ERROR(ComputeGradients(command_.config, batch_, engine, screen_));
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    grads_.Add(rank, parameters, engine.range(), engine.grads());
-  }
+  STRAKE_RETURN_IF_ERROR(Add(rank, parameters, engine.range(), engine.grads(), &grads_));
   // For the norm alone: nothing reads the weights again.
   STRAKE_ASSIGN_OR_RETURN(const double norm, engine.Update({.lr = 0}, /*clip_norm=*/0));
   STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(/*stop=*/false));
@@ -159,22 +161,38 @@ absl::Status StepComparison::Run(Engine& engine) {
   return absl::OkStatus();
 }
 
+absl::Status StepComparison::Add(int rank, const ParameterArena& parameters,
+                                 const ShardRange& range, const Tensor& array,
+                                 ShardComparison* comparison) {
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(array));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  comparison->Add(rank, parameters, range, host);
+  return absl::OkStatus();
+}
+
 // A number of the backward pass has gone through a chain of sums: 12 in each layer and 3 of the
 // embedding, last norm and head, in both directions, and the weight gradient's; and two more, of
-// the loss and the head's input gradient, over the vocabulary.
+// the loss and the head's input gradient, over the vocabulary. A sum of n terms errs by sqrt(n)
+// roundings to f32; in bf16 it is then stored, as are the results of the elementwise ops between,
+// and there are no more of these stores than sums. Roundings add up as independent numbers do; the
+// largest of a tensor's many errors is about four times their root mean square.
 //
 // That is for weights that neither magnify nor cancel. Trained ones do: the gradients of tokens all
 // but cancel at a minimum. One rounding of each weight then moves a gradient by its sensitivity,
-// and the roundings of a sum of n terms, about sqrt(n) of them, by so many times that; four for the
-// tail. Where this comes to more than 1/64, f32 says little about the gradient, and that is told as
-// an error, too: without a limit, what is wrong would pass.
+// and the error of a sum by so many times that as it has roundings; four for the tail. Where this
+// comes to more than a limit, the dtype says little about the gradient, and that is told as an
+// error, too: without a limit, what is wrong would pass.
 double StepComparison::Tolerance(double sensitivity) const {
-  constexpr double kLimit = 1.0 / 64;
+  const bool bf16 = command_.config.machine.dtype_kind() == DType::kBf16;
+  const double limit = bf16 ? 1.0 / 4 : 1.0 / 64;
+  const double f32 = RoundingOf(DType::kF32), store = bf16 ? RoundingOf(DType::kBf16) : 0;
   const double longest = LongestSum(command_, sizes_);
   const double num_sums = 2.0 * static_cast<double>(12 * command_.model.num_layers + 3) + 1;
-  const double chain = RoundingTolerance(
-      num_sums * longest + 2.0 * static_cast<double>(command_.model.vocab_size), 0);
-  return std::min(kLimit, std::max(chain, 4 * std::sqrt(longest) * sensitivity));
+  const double sum = std::hypot(std::sqrt(longest) * f32, store);
+  const double vocab = std::sqrt(2.0 * static_cast<double>(command_.model.vocab_size)) * f32;
+  const double chain = 4 * std::hypot(std::sqrt(num_sums) * sum, vocab);
+  const double magnified = 4 * sum / (bf16 ? store : f32) * sensitivity;
+  return std::min(limit, std::max(chain, magnified));
 }
 
 std::vector<CheckLine> StepComparison::Lines() const {

@@ -22,8 +22,8 @@ namespace strake {
 struct WholeStep {
   double loss = 0;  // mean over the global batch
   WholeTensors weights, grads;
-  // How far these move, relative to their sizes, when every weight is off by one rounding to f32:
-  // the loss, each gradient in the order of `grads`, and their norm.
+  // How far these move, relative to their sizes, when every weight is off by one rounding to the
+  // check's dtype: the loss, each gradient in the order of `grads`, and their norm.
   double loss_sensitivity = 0, norm_sensitivity = 0;
   std::vector<double> grad_sensitivities = {};
 };
@@ -54,6 +54,9 @@ class StepComparison {
   ShardCoverage Coverage() const { return grads_.Coverage(); }
 
  private:
+  // `array` covers `range` of the rank's index space, on its device.
+  absl::Status Add(int rank, const ParameterArena& parameters, const ShardRange& range,
+                   const Tensor& array, ShardComparison* comparison);
   double Tolerance(double sensitivity) const;
 
   const CheckCommand& command_;
