@@ -147,7 +147,7 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
   result->gpu_name = gpu.name;
   const DType dtype = config.machine.dtype_kind();
   const auto products =
-      LargestProducts(model, config.micro_batch * config.seq_len, config.layout.tp);
+      LargestProducts(model, config.micro_batch * config.seq_len, config.layout.tp, dtype);
   STRAKE_ASSIGN_OR_RETURN(const GpuLimits limits, MeasureGpuLimits(device, dtype, products));
   result->gpu = BetterOf(result->gpu, limits);
   return absl::OkStatus();

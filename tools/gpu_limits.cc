@@ -17,6 +17,7 @@
 #include "core/device/cuda_context.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
+#include "models/head_loss.h"
 
 namespace strake {
 namespace {
@@ -98,12 +99,13 @@ absl::StatusOr<double> MeasureCopy(const CudaContext& cuda) {
 
 std::string ProductShape::ToString() const { return absl::StrCat(m, " x ", n, " x ", k); }
 
-std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens,
-                                          int64_t tp) {
+std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp,
+                                          DType dtype) {
   const int64_t inner = model.intermediate_size / tp, vocab = (model.vocab_size + tp - 1) / tp;
+  const int64_t chunk = LogitsChunk().NumRows(num_tokens, vocab, dtype);
   return {{.m = num_tokens, .n = inner, .k = model.hidden_size},
           {.m = num_tokens, .n = model.hidden_size, .k = inner},
-          {.m = num_tokens, .n = vocab, .k = model.hidden_size}};
+          {.m = chunk, .n = vocab, .k = model.hidden_size}};
 }
 
 absl::StatusOr<GpuLimits> MeasureGpuLimits(int device, DType dtype,

@@ -21,8 +21,9 @@ struct ProductShape {
 };
 
 // The largest of a rank's forward pass of `num_tokens` with `tp` tensor-parallel ranks: those of
-// the MLP and of the logits.
-std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp);
+// the MLP and of a chunk of the logits.
+std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp,
+                                          DType dtype);
 
 struct GpuLimits {
   double product_flops = 0;  // per second

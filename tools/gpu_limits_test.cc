@@ -42,7 +42,7 @@ TEST(GpuLimitsTest, LargestProductsOfARank) {
   model.vocab_size = 101;
   model.hidden_size = 16;
   model.intermediate_size = 64;
-  const auto products = LargestProducts(model, /*num_tokens=*/24, /*tp=*/2);
+  const auto products = LargestProducts(model, /*num_tokens=*/24, /*tp=*/2, DType::kF32);
   ASSERT_EQ(products.size(), 3);
   EXPECT_EQ(products[0].ToString(), "24 x 32 x 16");
   EXPECT_EQ(products[1].ToString(), "24 x 16 x 32");
