@@ -63,11 +63,11 @@ ModelConfig LayoutCase::Model() const {
   c.max_positions = kSeqLen + 1;
   c.hidden_size = 24;
   c.num_layers = 2;
-  c.num_heads = 24;
+  c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
-  c.head_dim = family == ModelFamily::kGpt2 ? 1 : 2;
+  c.head_dim = family == ModelFamily::kGpt2 ? c.hidden_size / num_heads : 2;
   c.intermediate_size = 48;
-  c.initializer_range = 0.4;  // large enough that every gradient is far from 0
+  c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;
   return c;
 }
@@ -79,6 +79,7 @@ EngineOptions LayoutCase::Options() const {
           .num_threads = num_threads,
           .op_set = dtype == DType::kF64 ? OpSet::kReference : OpSet::kAuto,
           .dtype = dtype,
+          .device = device,
           .sequence_parallel = sequence_parallel,
           .gradients = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap}};
 }
@@ -86,8 +87,10 @@ EngineOptions LayoutCase::Options() const {
 LayoutCase LayoutCase::OnOneRank() const {
   return {.family = family,
           .tied = tied,
+          .num_heads = num_heads,
           .num_kv_heads = num_kv_heads,
           .vocab_size = vocab_size,
+          .initializer_range = initializer_range,
           .micro_batch = GlobalBatch(),
           .dtype = dtype};
 }
@@ -96,7 +99,8 @@ std::string LayoutCase::ToString() const {
   return absl::StrCat(family == ModelFamily::kGpt2 ? "gpt2" : "llama", tied ? "_tied" : "_untied",
                       "_kv", num_kv_heads, "_vocab", vocab_size, "_tp", tp, "_dp", dp,
                       sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
-                      "_threads", num_threads, "_bucket", bucket_bytes, "_", DTypeName(dtype));
+                      "_threads", num_threads, "_bucket", bucket_bytes, "_", DTypeName(dtype),
+                      device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {

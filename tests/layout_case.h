@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/tensor/tensor.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine_options.h"
@@ -14,11 +15,13 @@
 namespace strake::testing {
 
 struct LayoutCase {
-  // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide.
+  // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide; or fewer, of GPT-2 a divisor.
   ModelFamily family = ModelFamily::kGpt2;
   bool tied = true;
+  int64_t num_heads = 24;
   int64_t num_kv_heads = 24;
   int64_t vocab_size = 47;
+  double initializer_range = 0.4;  // large enough that every gradient is far from 0
   // The layout.
   int tp = 1;
   int dp = 1;
@@ -29,7 +32,8 @@ struct LayoutCase {
   int num_threads = 1;  // per rank
   int64_t bucket_bytes = 25 << 20;
   bool overlap = true;
-  DType dtype = DType::kF64;  // on the reference ops; f32 on the fastest
+  DType dtype = DType::kF64;  // on the reference ops; others on the fastest
+  Device device = Device::kCpu;
 
   static constexpr int64_t kSeqLen = 12;
 
@@ -37,7 +41,7 @@ struct LayoutCase {
   MeshVector Sizes() const { return {.dp = dp, .pp = 1, .cp = 1, .tp = tp}; }
   EngineOptions Options() const;
   int64_t GlobalBatch() const { return micro_batch * dp * num_micro_batches; }
-  // The same model, batch and dtype on one rank, in one micro-batch.
+  // The same model, batch and dtype on one rank, in one micro-batch, on the CPU.
   LayoutCase OnOneRank() const;
   std::string ToString() const;
 };

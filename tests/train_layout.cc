@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
 #include "core/testing/test_tensor.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -23,9 +24,10 @@ struct GlobalBatch {
   TestTensor tokens, targets;
 };
 
-std::vector<double> ToDoubles(const Tensor& x) {
+absl::StatusOr<std::vector<double>> ToDoubles(const Tensor& x) {
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
   std::vector<double> values(x.num_elements());
-  CopyConvert(x, Tensor(values.data(), DType::kF64, x.shape()));
+  CopyConvert(host, Tensor(values.data(), DType::kF64, x.shape()));
   return values;
 }
 
@@ -43,7 +45,8 @@ class Trainer {
                                                           Part(batch.targets, m), Scale(), last));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
-    StepRecord record = {.grads = ToDoubles(engine_->grads())};
+    StepRecord record;
+    STRAKE_ASSIGN_OR_RETURN(record.grads, ToDoubles(engine_->grads()));
     STRAKE_ASSIGN_OR_RETURN(
         record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
                                      options_.clip_norm));
@@ -90,7 +93,7 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
     record.steps.push_back(std::move(done));
   }
   STRAKE_ASSIGN_OR_RETURN(record.evaluation_loss, trainer.Evaluate());
-  record.weights = ToDoubles(engine->parameters().values());
+  STRAKE_ASSIGN_OR_RETURN(record.weights, ToDoubles(engine->parameters().values()));
   return record;
 }
 
@@ -107,6 +110,7 @@ void SetWeights(ThreadTeam& team, ParameterArena* arena) {
 absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh) {
   STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(layout.Options(), mesh));
   SetWeights(engine->team(), &engine->parameters());
+  STRAKE_RETURN_IF_ERROR(engine->optimizer().SetMasters());
   return engine;
 }
 

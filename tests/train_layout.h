@@ -33,7 +33,7 @@ struct StepRecord {
   bool operator==(const StepRecord&) const = default;
 };
 
-// Of one rank. f32 numbers are kept exactly.
+// Of one rank. f32 and bf16 numbers are kept exactly.
 struct RankRecord {
   ShardRange range;
   std::vector<StepRecord> steps;

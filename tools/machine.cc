@@ -18,7 +18,10 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
     return absl::InvalidArgumentError(
         "--comm=mpi connects CPUs; with --device=cuda give --comm=nccl, which mpirun starts too");
   }
-  if (layout.comm == "threads" || num_local_ranks <= num_gpus) return absl::OkStatus();
+  // Whether there is code for its architecture, too.
+  if (layout.comm == "threads" || num_local_ranks <= num_gpus) {
+    return SetCudaDevice(CudaDeviceOf(layout));
+  }
   return absl::InvalidArgumentError(absl::StrCat(
       "--tp=", layout.tp, " times --dp=", layout.dp, " put ", num_local_ranks,
       " ranks on this machine, which has ", num_gpus, num_gpus == 1 ? " GPU" : " GPUs",

@@ -1,0 +1,100 @@
+// Layouts on a GPU: ranks that share one train the model that one rank trains on the CPU in f64.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "tests/layout_case.h"
+#include "tests/layout_equality.h"
+#include "tests/train_layout.h"
+
+namespace strake {
+namespace {
+
+using testing::LayoutCase;
+
+// A number of the backward pass has gone through a chain of about 55 sums (see
+// layout_equality_test.cc). f32 rounds in each of a sum's at most n terms, by u at most; bf16 in a
+// sum's result and in its weights, in the root mean square by u / sqrt(3). These errors are
+// independent, and the largest of a tensor's thousands of them is about four times their root mean
+// square. The weights of later steps differ by as much again per step.
+double Tolerance(const LayoutCase& layout, int step) {
+  const double num_terms = std::max<double>(48, layout.GlobalBatch() * layout.kSeqLen);
+  const double num_roundings = layout.dtype == DType::kBf16
+                                   ? 2 * 55 / 3.0
+                                   : 55 * num_terms + 2 * static_cast<double>(layout.vocab_size);
+  return 4 * step * std::sqrt(num_roundings) * testing::UnitRoundoff(layout.dtype);
+}
+
+// Attention scores far below 1 in bf16: an error of a score is one of a probability, relative to
+// it.
+LayoutCase Gpt2(DType dtype) {
+  return {.num_heads = 4,
+          .num_kv_heads = 4,
+          .initializer_range = dtype == DType::kBf16 ? 0.1 : 0.4,
+          .micro_batch = 1,
+          .dtype = dtype,
+          .device = Device::kCuda};
+}
+
+LayoutCase Llama(DType dtype, int64_t num_kv_heads) {
+  LayoutCase layout = Gpt2(dtype);
+  layout.family = ModelFamily::kLlama;
+  layout.tied = false;
+  layout.num_kv_heads = num_kv_heads;
+  return layout;
+}
+
+LayoutCase On(LayoutCase layout, int tp, int dp, bool sequence_parallel, int zero,
+              int num_micro_batches = 1) {
+  layout.tp = tp;
+  layout.dp = dp;
+  layout.sequence_parallel = sequence_parallel;
+  layout.zero = zero;
+  layout.num_micro_batches = num_micro_batches;
+  return layout;
+}
+
+std::vector<LayoutCase> Layouts() {
+  constexpr DType kF32 = DType::kF32, kBf16 = DType::kBf16;
+  return {
+      On(Gpt2(kBf16), 1, 1, false, 0, 2),
+      On(Gpt2(kF32), 2, 1, false, 0),
+      On(Llama(kBf16, 4), 1, 2, false, 1),
+      On(Gpt2(kF32), 1, 2, false, 2, 2),
+      On(Gpt2(kBf16), 2, 2, true, 1),
+      // Two ranks, and four, hold a key/value head.
+      On(Llama(kF32, 2), 4, 1, true, 0),
+      On(Llama(kBf16, 1), 4, 1, false, 0),
+      On(Llama(kF32, 1), 2, 2, true, 2),
+  };
+}
+
+class CudaLayoutTest : public ::testing::TestWithParam<LayoutCase> {};
+
+TEST_P(CudaLayoutTest, TrainsTheModelOfOneRank) {
+  const LayoutCase& layout = GetParam();
+  LayoutCase one_rank = layout.OnOneRank();
+  one_rank.dtype = DType::kF64;
+  testing::ExpectTrainsTheModelOfOneRank(layout, one_rank,
+                                         [&](int step) { return Tolerance(layout, step); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, CudaLayoutTest, ::testing::ValuesIn(Layouts()),
+                         [](const auto& info) { return info.param.ToString(); });
+
+TEST(CudaLayoutBitsTest, TheSameLayoutGivesTheSameBits) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    const LayoutCase layout = On(Llama(dtype, 1), 2, 2, true, 2);
+    const auto first = testing::TrainLayout(layout), second = testing::TrainLayout(layout);
+    ASSERT_TRUE(first.ok()) << first.status();
+    ASSERT_TRUE(second.ok()) << second.status();
+    EXPECT_TRUE(*first == *second) << DTypeName(dtype);
+  }
+}
+
+}  // namespace
+}  // namespace strake

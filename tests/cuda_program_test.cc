@@ -1,0 +1,224 @@
+// The programs with --device=cuda, on the emulated GPU: they do what they do on the CPU, always the
+// same, and a run goes on from any checkpoint on either device.
+#include <signal.h>
+
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/tiny_run.h"
+
+namespace strake {
+namespace {
+
+using testing::Flags;
+using testing::Losses;
+using testing::Program;
+using testing::ProgramResult;
+using testing::ReadFile;
+using testing::ReadMetrics;
+using testing::TimelessMetrics;
+using testing::TinyRun;
+using testing::WriteFile;
+using testing::operator+;
+using ::testing::HasSubstr;
+
+constexpr char kTrain[] = "tools/train_emulated";
+constexpr char kGenerate[] = "tools/generate_emulated";
+const Flags kCpu = {"--device=cpu"};
+const Flags kFp32 = {"--device=cuda", "--dtype=fp32"};
+const Flags kBf16 = {"--device=cuda", "--dtype=bf16"};
+
+// Two micro-batches. With an epsilon this far above every gradient a step is lr / eps = 0.5 times
+// the gradient, and so errors stay in proportion.
+Flags Steps(int steps) {
+  return {"--steps=" + std::to_string(steps),
+          "--micro_batch=2",
+          "--global_batch=4",
+          "--lr=0.05",
+          "--eps=0.1",
+          "--warmup_steps=0",
+          "--schedule=constant"};
+}
+
+ProgramResult Train(const TinyRun& run, const Flags& flags) {
+  const ProgramResult result = run.Run(kTrain, TinyRun::BaseFlags() + flags);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return result;
+}
+
+// Roundings, each in the root mean square a unit over sqrt(3), add up in quadrature; the largest of
+// many sums of them is about four times theirs. f32 rounds in each of the at most 48 terms of
+// the about 14 products that a logit comes from, bf16 each product and each weight.
+double RelativeError(const Flags& machine) {
+  return machine == kBf16 ? 4 * std::sqrt(2 * 14 / 3.0) * 0x1p-8
+                          : 4 * std::sqrt(14 * 48 / 3.0) * 0x1p-24;
+}
+
+// Of a loss: its logit's and its normalizer's, for logits of at most 2. And of what has been
+// learned, the error of gradients, which come from four times as many roundings.
+double LossTolerance(const Flags& machine, double learned) {
+  return RelativeError(machine) * (2 * 2 + 2 * std::fabs(learned));
+}
+
+void ExpectSameLosses(const std::vector<double>& actual, const std::vector<double>& expected,
+                      const Flags& machine) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double tolerance = LossTolerance(machine, expected[0] - expected[i]);
+    EXPECT_NEAR(actual[i], expected[i], tolerance) << "step " << i + 1;
+  }
+}
+
+double ValidationLoss(const std::string& run_directory) {
+  return ReadMetrics(run_directory).back().at("val_loss");
+}
+
+void ExpectSameFiles(const TinyRun& run, const std::string& actual, const std::string& expected,
+                     int step) {
+  for (const char* name : {"config.json", "model.safetensors", "optimizer.safetensors"}) {
+    const std::string path = "/step-" + std::to_string(step) + "/" + name;
+    const std::string contents = ReadFile(run / (expected + path));
+    EXPECT_NE(contents, "");
+    // Not EXPECT_EQ: it would print the weights.
+    EXPECT_TRUE(ReadFile(run / (actual + path)) == contents) << actual << path;
+  }
+}
+
+// Everything of a run but times and what its flags were.
+void ExpectSameBytes(const TinyRun& run, const std::string& actual, const std::string& expected,
+                     int step) {
+  ExpectSameFiles(run, actual, expected, step);
+  EXPECT_EQ(TimelessMetrics(run / actual), TimelessMetrics(run / expected)) << actual;
+}
+
+struct Run {
+  const char* name;
+  const char* model;
+  Flags machine;
+};
+
+// Each model and each dtype once.
+class CudaProgramTest : public ::testing::TestWithParam<Run> {
+ protected:
+  Flags Model() const { return {std::string("--model=./") + GetParam().model}; }
+  const Flags& Machine() const { return GetParam().machine; }
+  const TinyRun run_;
+};
+
+// The validation's last micro-batch is not full; the sample is drawn from the same probabilities.
+TEST_P(CudaProgramTest, LearnsWhatTheCpuLearns) {
+  WriteFile(run_ / "val.txt", ReadFile(run_ / "text.txt").substr(1000, 5 * 8 + 1));
+  const Flags flags =
+      Model() + Steps(8) + Flags{"--val_data=val.txt", "--eval_every=8", "--sample_every=8"};
+  const std::string cpu_out = Train(run_, flags + kCpu + Flags{"--out=cpu"}).out;
+  const std::vector<double> cpu = Losses(run_ / "cpu");
+  ASSERT_EQ(cpu.size(), 8);
+  const double learned = cpu.front() - cpu.back();
+  const auto sample = [](const std::string& out) {
+    const size_t begin = out.find("sample: ");
+    return begin == std::string::npos ? "none"
+                                      : out.substr(begin, out.find("step 8  saved") - begin);
+  };
+  const ProgramResult gpu = Train(run_, flags + Machine() + Flags{"--out=gpu"});
+  EXPECT_THAT(gpu.out, HasSubstr("machine    emulated GPU, " + Machine()[1].substr(8)));
+  EXPECT_THAT(gpu.out, HasSubstr("(5 of 5 sequences)"));
+  EXPECT_LT(LossTolerance(Machine(), learned), learned / 2) << "no learning would be seen";
+  ExpectSameLosses(Losses(run_ / "gpu"), cpu, Machine());
+  EXPECT_NEAR(ValidationLoss(run_ / "gpu"), ValidationLoss(run_ / "cpu"),
+              LossTolerance(Machine(), learned));
+  if (Machine() == kFp32) {
+    EXPECT_EQ(sample(gpu.out), sample(cpu_out));
+  }
+}
+
+TEST_P(CudaProgramTest, TheSameRunGivesTheSameBytes) {
+  const Flags flags = Model() + Steps(4) + Machine() + Flags{"--eval_every=2", "--eval_batches=2"};
+  Train(run_, flags + Flags{"--out=a", "--sample_every=3"});
+  // Logs, samples, checkpoints and graphs are no part of the computation.
+  Train(run_, flags + Flags{"--out=b", "--sample_every=3", "--log_every=1", "--save_every=2"});
+  Train(run_, flags + Flags{"--out=c", "--cuda_graph=false"});
+  for (const char* other : {"b", "c"}) ExpectSameBytes(run_, other, "a", 4);
+}
+
+TEST_P(CudaProgramTest, AKilledRunGoesOnBitForBit) {
+  const Flags flags =
+      Model() + Steps(6) + Machine() + Flags{"--save_every=2", "--keep_last=0", "--log_every=1"};
+  Train(run_, flags + Flags{"--out=whole"});
+  {
+    Program killed(kTrain, TinyRun::BaseFlags() + flags + Flags{"--out=killed"}, run_.Here());
+    ASSERT_TRUE(killed.WaitForOutput("saved killed/step-2"));
+    killed.Send(SIGKILL);
+    EXPECT_EQ(killed.Wait().exit_code, 128 + SIGKILL);
+  }
+  EXPECT_THAT(Train(run_, flags + Flags{"--out=killed"}).out, HasSubstr(", resumed at step "));
+  ExpectSameBytes(run_, "killed", "whole", 6);
+}
+
+TEST_P(CudaProgramTest, GeneratesTheTextOfTheCpu) {
+  Train(run_, Model() + Steps(4) + kBf16);
+  const Flags flags = {"--checkpoint=run", "--prompt=line", "--max_tokens=20", "--temperature=0"};
+  const ProgramResult cpu = run_.Run(kGenerate, flags + kCpu);
+  EXPECT_EQ(cpu.exit_code, 0) << cpu.err;
+  EXPECT_EQ(cpu.out.size(), 4 + 20 + 1);
+  EXPECT_EQ(run_.Run(kGenerate, flags + kFp32).out, cpu.out);
+  EXPECT_EQ(run_.Run(kGenerate, flags + kFp32 + Flags{"--tp=2"}).out, cpu.out);
+  const ProgramResult bf16 = run_.Run(kGenerate, flags + kBf16);
+  EXPECT_EQ(bf16.exit_code, 0) << bf16.err;
+  EXPECT_EQ(bf16.out.size(), cpu.out.size());
+  EXPECT_EQ(run_.Run(kGenerate, flags + kBf16).out, bf16.out);
+}
+
+TEST_P(CudaProgramTest, RanksShareTheGpu) {
+  const Flags flags = Model() + Steps(3) + Flags{"--save_every=2", "--keep_last=0"};
+  Train(run_, flags + kCpu + Flags{"--out=cpu"});
+  const Flags sliced =
+      flags + Machine() +
+      Flags{"--tp=2", "--dp=2", "--sequence_parallel", "--zero=1", "--micro_batch=1"};
+  EXPECT_THAT(Train(run_, sliced + Flags{"--out=whole"}).out,
+              HasSubstr("emulated GPU, shared by 4 ranks"));
+  ExpectSameLosses(Losses(run_ / "whole"), Losses(run_ / "cpu"), Machine());
+  Train(run_, sliced + Flags{"--out=rest", "--resume=whole/step-2"});
+  ExpectSameFiles(run_, "rest", "whole", 3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Runs, CudaProgramTest,
+                         ::testing::Values(Run{"LlamaFp32", "llama.json", kFp32},
+                                           Run{"Gpt2Bf16", "gpt2.json", kBf16}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(CudaCheckpointTest, ARunGoesOnOnAnyMachine) {
+  const TinyRun run;
+  const Flags flags = Steps(5) + Flags{"--save_every=3", "--keep_last=0"};
+  const std::vector<Flags> machines = {kCpu, kFp32, kBf16};
+  for (size_t i = 0; i < machines.size(); ++i) {
+    Train(run, flags + machines[i] + Flags{"--out=from" + std::to_string(i)});
+  }
+  const std::vector<double> cpu = Losses(run / "from0");
+  for (size_t from = 0; from < machines.size(); ++from) {
+    for (size_t to = 0; to < machines.size(); ++to) {
+      if (from == to) continue;
+      SCOPED_TRACE(::testing::Message() << from << " -> " << to);
+      const ProgramResult resumed =
+          Train(run, flags + machines[to] +
+                         Flags{"--resume=from" + std::to_string(from) + "/step-3", "--out=to"});
+      EXPECT_THAT(resumed.out, HasSubstr(", resumed at step 3"));
+      const bool bf16 = machines[from] == kBf16, becomes_bf16 = machines[to] == kBf16;
+      EXPECT_EQ(resumed.out.find("warning: --dtype was ") != std::string::npos,
+                bf16 != becomes_bf16);
+      const std::vector<double> rest = Losses(run / "to");
+      ASSERT_EQ(rest.size(), 2);
+      for (size_t i = 0; i < rest.size(); ++i) {
+        EXPECT_NEAR(rest[i], cpu[3 + i],
+                    LossTolerance(bf16 || becomes_bf16 ? kBf16 : kFp32, cpu[0] - cpu[3 + i]));
+      }
+      std::filesystem::remove_all(run / "to");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace strake
