@@ -127,7 +127,9 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
   if (!OnCuda(kOp, ctx, targets, logits, loss, lse)) {
     const absl::Status status = SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
     if (!status.ok()) return status;
-    return SoftmaxCrossEntropyBackward(ctx, targets, lse, scale, {.vocab_size = logits.dim(1)},
+    Context backward = ctx;
+    backward.set_pass(Pass::kBackward);
+    return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = logits.dim(1)},
                                        logits);
   }
   CheckShapes(logits, targets, loss, lse);

@@ -40,7 +40,9 @@ absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const 
   }
   STRAKE_RETURN_IF_ERROR(
       VocabParallelCrossEntropyForward(ctx, tp, slice, logits, targets, loss, lse));
-  return SoftmaxCrossEntropyBackward(ctx, targets, lse, scale, slice, logits);
+  Context backward = ctx;
+  backward.set_pass(Pass::kBackward);
+  return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, slice, logits);
 }
 
 }  // namespace strake
