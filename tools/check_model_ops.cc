@@ -17,33 +17,36 @@ void OpTable::Forward() {
   if (!gpt2_) AddActivation();
   AddRowParallelProduct("mlp down", mlp_width());
   AddNorm("last norm", 1, /*residual=*/true);
-  AddProduct("head", 1, c_.hidden_size, vocab_width(), {.transposed = true});
+  // Chunk by chunk, with the gradient of the logits at once.
+  const ProductKind head = {.transposed = true, .rows = loss_n_};
+  AddProduct("head", num_chunks_, c_.hidden_size, vocab_width(), head);
   if (tp_ == 1) AddLoss();
   if (tp_ > 1) AddSlicedLoss();
+  AddLossGradient();
+  if (tp_ == 1) AddLossAndGradient();
+  AddProductBackward("head", num_chunks_, c_.hidden_size, vocab_width(), head);
   AddLossSum();
 }
 
 void OpTable::Backward() {
-  AddLossBackward();
-  AddProductBackward("head", 1, c_.hidden_size, vocab_width(), {.transposed = true});
   AddNormBackward("last norm", 1, /*accumulate=*/false);
   // A row-parallel layer's input gradient comes before its bias, a column-parallel layer's too.
   AddProductInput("mlp down", layers_, mlp_width(), c_.hidden_size, {.gelu = gpt2_});
   AddBiasBackward("mlp down", local_n_, c_.hidden_size);
-  AddProductWeight("mlp down", layers_, mlp_width(), c_.hidden_size, false);
+  AddProductWeight("mlp down", layers_, mlp_width(), c_.hidden_size);
   if (!gpt2_) AddActivationBackward();
   AddProductInput("mlp up", layers_, c_.hidden_size, up_width(), {});
   AddBiasBackward("mlp up", n_, up_width());
-  AddProductWeight("mlp up", layers_, c_.hidden_size, up_width(), false);
+  AddProductWeight("mlp up", layers_, c_.hidden_size, up_width());
   AddNormBackward("mlp norm", layers_, /*accumulate=*/true);
   AddProductInput("attention out", layers_, attention_width(), c_.hidden_size, {});
   AddBiasBackward("attention out", local_n_, c_.hidden_size);
-  AddProductWeight("attention out", layers_, attention_width(), c_.hidden_size, false);
+  AddProductWeight("attention out", layers_, attention_width(), c_.hidden_size);
   AddAttentionBackward();
   AddRope(Pass::kBackward);
   AddProductInput("qkv", layers_, c_.hidden_size, qkv_width(), {});
   AddBiasBackward("qkv", n_, qkv_width());
-  AddProductWeight("qkv", layers_, c_.hidden_size, qkv_width(), false);
+  AddProductWeight("qkv", layers_, c_.hidden_size, qkv_width());
   AddNormBackward("attention norm", layers_, /*accumulate=*/true);
   AddEmbeddingBackward();
 }

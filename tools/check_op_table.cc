@@ -28,7 +28,9 @@ OpTable::OpTable(const EngineOptions& options, int tp, const Tensor& tokens, con
       seq_len_(options.seq_len),
       n_(options.seq_len * options.micro_batch),
       local_n_(options.sequence_parallel ? n_ / tp : n_),
-      layers_(c_.num_layers) {
+      layers_(c_.num_layers),
+      loss_n_(options.logits_chunk.NumRows(n_, vocab_width(), options.dtype)),
+      num_chunks_(options.logits_chunk.NumChunks(n_, vocab_width(), options.dtype)) {
   const auto heads = AttentionHeadShard(c_.num_heads, c_.num_kv_heads, tp, /*rank=*/0);
   CHECK(heads.ok()) << heads.status();
   heads_ = {options.micro_batch, seq_len_, heads->query.size(), heads->key_value.range.size(),

@@ -78,6 +78,7 @@ inline OpTensor Grad(const char* name, Shape shape, double num_terms, double num
 // front of it (backward).
 struct ProductKind {
   bool transposed = false, bias = false, gelu = false;
+  int64_t rows = 0;  // those of all tokens, unless given
 };
 
 class OpTable {
@@ -109,6 +110,7 @@ class OpTable {
     return {.vocab_size = c_.vocab_size, .begin = VocabShard(c_.vocab_size, tp_, rank).held.begin};
   }
 
+  OpTensor Targets() const { return Tokens("targets", targets_.Rows(0, loss_n_)); }
   std::string At(const char* layer, int rank) const {
     return rank == 0 ? layer : absl::StrCat(layer, " of the last rank");
   }
@@ -124,15 +126,16 @@ class OpTable {
   void AddActivation();
   void AddLoss();
   void AddSlicedLoss();
+  void AddLossGradient();
+  void AddLossAndGradient();
   void AddLossSum();
 
-  void AddLossBackward();
   void AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                           ProductKind kind);
   void AddProductInput(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                        ProductKind kind);
   void AddProductWeight(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                        bool transposed);
+                        ProductKind kind = {});
   void AddBiasBackward(const std::string& layer, int64_t rows, int64_t columns);
   void AddNormBackward(const std::string& layer, int64_t num_calls, bool accumulate);
   void AddAttentionBackward();
@@ -151,6 +154,8 @@ class OpTable {
   const int64_t n_;        // tokens of a micro-batch
   const int64_t local_n_;  // those of the rank's residual stream
   const int64_t layers_;
+  const int64_t loss_n_;      // tokens of a chunk of logits
+  const int64_t num_chunks_;  // the last of which may be smaller
   AttentionShape heads_;
 
   std::vector<OpCheck> checks_;

@@ -87,19 +87,20 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
 // of them is named by it.
 void OpTable::AddProduct(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                          ProductKind kind) {
-  if (kind.bias) AddBias(layer, n_, out);
+  const int64_t n = kind.rows > 0 ? kind.rows : n_;
+  if (kind.bias) AddBias(layer, n, out);
   if (kind.gelu) AddActivation();
   const double terms = static_cast<double>(in);
   OpCheck check = {
       .op = "matmul",
       .layers = layer,
       .num_calls = num_calls,
-      .tensors = {In("x", {n_, in}), Weight("weight", WeightShape(in, out, kind.transposed))}};
+      .tensors = {In("x", {n, in}), Weight("weight", WeightShape(in, out, kind.transposed))}};
   if (kind.bias) check.tensors.push_back(In("bias", {out}));
   const Rounding u = {terms, kind.bias ? 4.0 : 3.0, kind.bias ? 1.0 : 0.0};
   const Rounding y = {terms, 12, 1.13 * (u.num_stores + 1)};
-  if (kind.gelu) check.tensors.push_back(Out("u", {n_, out}, u));
-  check.tensors.push_back(Out("y", {n_, out}, kind.gelu ? y : u));
+  if (kind.gelu) check.tensors.push_back(Out("u", {n, out}, u));
+  check.tensors.push_back(Out("y", {n, out}, kind.gelu ? y : u));
   check.run = [kind](const Context& ctx, const Tensors& t) {
     MatmulOptions options = {.transpose_b = kind.transposed};
     size_t next = 2;
@@ -119,21 +120,22 @@ void OpTable::AddRowParallelProduct(const std::string& layer, int64_t in) {
 void OpTable::AddProductBackward(const std::string& layer, int64_t num_calls, int64_t in,
                                  int64_t out, ProductKind kind) {
   AddProductInput(layer, num_calls, in, out, kind);
-  AddProductWeight(layer, num_calls, in, out, kind.transposed);
+  AddProductWeight(layer, num_calls, in, out, kind);
 }
 
 void OpTable::AddProductInput(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
                               ProductKind kind) {
+  const int64_t n = kind.rows > 0 ? kind.rows : n_;
   if (kind.gelu) AddActivationBackward();
   OpCheck check = {
       .op = "matmul",
       .pass = Pass::kBackward,
       .layers = layer,
       .num_calls = num_calls,
-      .tensors = {In("dy", {n_, out}), Weight("weight", WeightShape(in, out, kind.transposed)),
-                  Out(kind.gelu ? "du" : "dx", {n_, in},
+      .tensors = {In("dy", {n, out}), Weight("weight", WeightShape(in, out, kind.transposed)),
+                  Out(kind.gelu ? "du" : "dx", {n, in},
                       {static_cast<double>(out), kind.gelu ? 28.0 : 3.0, kind.gelu ? 1.0 : 0.0})}};
-  if (kind.gelu) check.tensors.push_back(In("u", {n_, in}));
+  if (kind.gelu) check.tensors.push_back(In("u", {n, in}));
   check.run = [kind](const Context& ctx, const Tensors& t) {
     MatmulOptions options = {.transpose_b = !kind.transposed};
     if (kind.gelu) options.gelu_grad_input = t[3];
@@ -143,13 +145,15 @@ void OpTable::AddProductInput(const std::string& layer, int64_t num_calls, int64
 }
 
 void OpTable::AddProductWeight(const std::string& layer, int64_t num_calls, int64_t in, int64_t out,
-                               bool transposed) {
+                               ProductKind kind) {
+  const int64_t n = kind.rows > 0 ? kind.rows : n_;
+  const bool transposed = kind.transposed;
   Add({.op = "matmul",
        .pass = Pass::kBackward,
        .layers = layer,
        .num_calls = num_calls,
-       .tensors = {In("dy", {n_, out}), In("x", {n_, in}),
-                   Grad("dweight", WeightShape(in, out, transposed), static_cast<double>(n_))},
+       .tensors = {In("dy", {n, out}), In("x", {n, in}),
+                   Grad("dweight", WeightShape(in, out, transposed), static_cast<double>(n))},
        .run =
            [transposed](const Context& ctx, const Tensors& t) {
              const Tensor &left = transposed ? t[0] : t[1], &right = transposed ? t[1] : t[0];

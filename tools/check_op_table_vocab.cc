@@ -77,9 +77,9 @@ void OpTable::AddLoss() {
   const Rounding rounding = {static_cast<double>(c_.vocab_size), 8};
   Add({.op = "softmax_cross_entropy",
        .layers = "loss",
-       .num_calls = 1,
-       .tensors = {In("logits", {n_, c_.vocab_size}), Sum(Out("loss", {n_}, rounding)),
-                   Sum(Out("lse", {n_}, rounding)), Tokens("targets", targets_)},
+       .num_calls = num_chunks_,
+       .tensors = {In("logits", {loss_n_, c_.vocab_size}), Sum(Out("loss", {loss_n_}, rounding)),
+                   Sum(Out("lse", {loss_n_}, rounding)), Targets()},
        .run = [](const Context& ctx, const Tensors& t) {
          return SoftmaxCrossEntropyForward(ctx, t[0], t[3], t[1], t[2]);
        }});
@@ -90,8 +90,8 @@ void OpTable::AddSlicedLoss() {
   ForEndRanks([&](int rank, int64_t num_calls) {
     Add({.op = "softmax_slice_max",
          .layers = At("loss", rank),
-         .num_calls = num_calls,
-         .tensors = {In("logits", {n_, v}), Sum(Out("max", {n_}, kExact))},
+         .num_calls = num_calls * num_chunks_,
+         .tensors = {In("logits", {loss_n_, v}), Sum(Out("max", {loss_n_}, kExact))},
          .run = [slice = Slice(rank)](
                     const Context& ctx,
                     const Tensors& t) { return SoftmaxSliceMax(ctx, t[0], slice, t[1]); }},
@@ -100,10 +100,9 @@ void OpTable::AddSlicedLoss() {
   ForEndRanks([&](int rank, int64_t num_calls) {
     Add({.op = "softmax_slice_sums",
          .layers = At("loss", rank),
-         .num_calls = num_calls,
-         .tensors = {In("logits", {n_, v}), Sum(In("max", {n_}, 3, 0.1)),
-                     Sum(Out("sums", {2, n_}, {static_cast<double>(v), 8})),
-                     Tokens("targets", targets_)},
+         .num_calls = num_calls * num_chunks_,
+         .tensors = {In("logits", {loss_n_, v}), Sum(In("max", {loss_n_}, 3, 0.1)),
+                     Sum(Out("sums", {2, loss_n_}, {static_cast<double>(v), 8})), Targets()},
          .run =
              [slice = Slice(rank)](const Context& ctx, const Tensors& t) {
                return SoftmaxSliceSums(ctx, t[0], t[3], slice, t[1], t[2]);
@@ -112,11 +111,26 @@ void OpTable::AddSlicedLoss() {
   });
   Add({.op = "softmax_from_sums",
        .layers = "loss",
-       .num_calls = 1,
-       .tensors = {Sum(In("max", {n_}, 3, 0.1)), Sum(In("sums", {2, n_}, 8, 0.5)),
-                   Sum(Out("loss", {n_}, {0, 4})), Sum(Out("lse", {n_}, {0, 4}))},
+       .num_calls = num_chunks_,
+       .tensors = {Sum(In("max", {loss_n_}, 3, 0.1)), Sum(In("sums", {2, loss_n_}, 8, 0.5)),
+                   Sum(Out("loss", {loss_n_}, {0, 4})), Sum(Out("lse", {loss_n_}, {0, 4}))},
        .run = [](const Context& ctx, const Tensors& t) {
          return SoftmaxCrossEntropyFromSums(ctx, t[0], t[1], t[2], t[3]);
+       }});
+}
+
+// The loss and its gradient at once: on a GPU one kernel, elsewhere the two ops before it, which
+// are counted.
+void OpTable::AddLossAndGradient() {
+  const double width = static_cast<double>(c_.vocab_size);
+  const Rounding rounding = {width, 8};
+  Add({.op = "softmax_cross_entropy",
+       .layers = "loss",
+       .tensors = {InOut(In("logits", {loss_n_, vocab_width()}), {width, 16 + std::log(width)}),
+                   Sum(Out("loss", {loss_n_}, rounding)), Sum(Out("lse", {loss_n_}, rounding)),
+                   Targets()},
+       .run = [scale = 1.0 / n_](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyForwardBackward(ctx, t[3], scale, t[0], t[1], t[2]);
        }});
 }
 
@@ -131,16 +145,15 @@ void OpTable::AddLossSum() {
 }
 
 // A relative error of a probability is an absolute error of logit and lse, which are a few units.
-void OpTable::AddLossBackward() {
+void OpTable::AddLossGradient() {
   const double log_vocab = std::log(static_cast<double>(c_.vocab_size));
   ForEndRanks([&](int rank, int64_t num_calls) {
     Add({.op = "softmax_cross_entropy",
          .pass = Pass::kBackward,
          .layers = At("loss", rank),
-         .num_calls = num_calls,
-         .tensors = {Sum(In("lse", {n_}, log_vocab + 0.5, 0.1)),
-                     InOut(In("logits", {n_, vocab_width()}), {0, 8 + log_vocab}),
-                     Tokens("targets", targets_)},
+         .num_calls = num_calls * num_chunks_,
+         .tensors = {Sum(In("lse", {loss_n_}, log_vocab + 0.5, 0.1)),
+                     InOut(In("logits", {loss_n_, vocab_width()}), {0, 8 + log_vocab}), Targets()},
          .run =
              [slice = Slice(rank), scale = 1.0 / n_](const Context& ctx, const Tensors& t) {
                return SoftmaxCrossEntropyBackward(ctx, t[2], t[0], scale, slice, t[1]);
