@@ -25,7 +25,7 @@ expect "a test of a library" test -x gpu_tests/gpu_limits_gpu_test
 expect "a commit, or unknown" test -s commit
 expect "cuBLASLt is linked, and nothing else of CUDA" \
   grep -qxE 'libcublasLt\.so\.[0-9]+' linked_cuda_libraries
-expect "cuDNN's attention: its headers were there" grep -q 'libcudnn\.so\.9' bin/benchmark
+expect "cuDNN's attention: its headers were there" grep -q cudnn_frontend bin/benchmark
 for program in bin/* gpu_tests/*; do
   [[ -f $program ]] || continue
   # What is found elsewhere than in the bundle is the C library's or CUDA's.
