@@ -64,8 +64,10 @@ class AttentionBlock {
                                                int64_t past, const Tensor& rope_table,
                                                Tensor k_cache, Tensor v_cache) const;
 
- private:
+  // What attention computes of this rank's heads.
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
+
+ private:
   // norm, qkv and rope: what training and generation share.
   absl::StatusOr<Tensor> Project(const Context& ctx, const ResidualStream& stream, int64_t seq_len,
                                  int64_t position_offset, const Tensor& rope_table,

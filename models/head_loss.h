@@ -39,8 +39,9 @@ namespace strake {
 // How many tokens' logits are held at once: a rule of shapes alone, so that bits, memory plans and
 // collectives follow from them.
 struct LogitsChunk {
-  size_t max_bytes = size_t{256} << 20;
-  int64_t min_rows = 1024;  // even above max_bytes: fewer make slow products
+  size_t max_bytes = size_t{512} << 20;
+  // Even above max_bytes: fewer make slow products, and each chunk adds to all of dW.
+  int64_t min_rows = 4096;
 
   // Of logits [num_tokens, columns], at least 1: all of them where they fit; the last chunk has
   // what is left.

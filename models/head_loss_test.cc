@@ -9,24 +9,24 @@ TEST(LogitsChunkTest, AllRowsWhereTheyFit) {
   const LogitsChunk chunk;
   EXPECT_EQ(chunk.NumRows(64, 50257, DType::kF32), 64);
   EXPECT_EQ(chunk.NumChunks(64, 50257, DType::kF32), 1);
-  // 256 MiB, and a row more.
-  EXPECT_EQ(chunk.NumRows(65536, 2048, DType::kBf16), 65536);
-  EXPECT_EQ(chunk.NumRows(65537, 2048, DType::kBf16), 65536);
-  EXPECT_EQ(chunk.NumChunks(65537, 2048, DType::kBf16), 2);
+  // 512 MiB, and a row more.
+  EXPECT_EQ(chunk.NumRows(65536, 4096, DType::kBf16), 65536);
+  EXPECT_EQ(chunk.NumRows(65537, 4096, DType::kBf16), 65536);
+  EXPECT_EQ(chunk.NumChunks(65537, 4096, DType::kBf16), 2);
 }
 
 TEST(LogitsChunkTest, WholeTilesOfAtMostTheLimit) {
   const LogitsChunk chunk;
-  // 2^28 / (2 * 50257) is 2670.6.
-  EXPECT_EQ(chunk.NumRows(65536, 50257, DType::kBf16), 20 * 128);
-  EXPECT_EQ(chunk.NumChunks(65536, 50257, DType::kBf16), 26);
+  // 2^29 / (2 * 50304) is 5336.3.
+  EXPECT_EQ(chunk.NumRows(65536, 50304, DType::kBf16), 41 * 128);
+  EXPECT_EQ(chunk.NumChunks(65536, 50304, DType::kBf16), 13);
 }
 
 TEST(LogitsChunkTest, AtLeastTheLeastRows) {
   const LogitsChunk chunk;
-  EXPECT_EQ(chunk.NumRows(8192, 128256, DType::kF32), 1024);
+  EXPECT_EQ(chunk.NumRows(8192, 128256, DType::kF32), 4096);
   EXPECT_EQ(chunk.NumRows(1000, 128256, DType::kF32), 1000);
-  EXPECT_EQ(chunk.NumChunks(8192, 128256, DType::kF32), 8);
+  EXPECT_EQ(chunk.NumChunks(8192, 128256, DType::kF32), 2);
 }
 
 TEST(LogitsChunkTest, NoTokens) {

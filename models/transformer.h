@@ -28,6 +28,7 @@
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/norm.h"
+#include "core/ops/attention_shape.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "models/attention_block.h"
@@ -74,6 +75,11 @@ class Transformer {
   // Of the parameters, which are allocated.
   DType dtype() const { return layers_->embedding.table().value.dtype(); }
   Device device() const { return layers_->embedding.table().value.device(); }
+
+  // Of every layer, for this rank's heads.
+  AttentionShape AttentionShapeFor(int64_t num_tokens, int64_t seq_len) const {
+    return layers_->attention.front().ShapeFor(num_tokens, seq_len);
+  }
 
   // Puts RoPE's angles where the parameters are. ResourceExhausted when there is no memory.
   absl::Status PlaceTables();

@@ -133,6 +133,7 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
                                           : MeasureOnCpu(config, *steps, one_rank, result));
   STRAKE_ASSIGN_OR_RETURN(result->planned_bytes,
                           SumOverRanks(mesh, double(steps->engine().memory_plan().total_bytes())));
+  result->attention_note = steps->engine().attention_note();
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   result->peak_rss_bytes = usage.ru_maxrss * 1024.0;

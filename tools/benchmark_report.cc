@@ -47,6 +47,7 @@ void AddGpu(const BenchmarkConfig& config, const BenchmarkMeasurement& m, double
   const double num_gpus = config.num_gpus();
   r["gpu"] = m.gpu_name;
   r["num_gpus"] = config.num_gpus();
+  r["attention_note"] = m.attention_note;
   r["product_gflops"] = m.gpu.product_flops / 1e9;
   r["product_shape"] = m.gpu.product.ToString();
   r["percent_of_products"] = 100 * flops_per_second / num_gpus / m.gpu.product_flops;
@@ -93,6 +94,11 @@ void PrintCpu(const Json& r) {
 }
 
 void PrintGpu(const Json& r) {
+  const std::string note = r["attention_note"];
+  if (!note.empty()) {
+    std::cout << "note: attention runs on Strake's own kernels, slower than cuDNN's: " << note
+              << "\n";
+  }
   std::cout << absl::StrFormat(
       "%.4g TFLOP/s on %d x %s: %.1f %% of the %.4g TFLOP/s of a product of %s (M x N x K) "
       "measured in this run\n",

@@ -28,6 +28,7 @@ struct BenchmarkMeasurement {
   double peak_rss_bytes = 0;        // of this process
   double observed_gpu_bytes = 0;    // by which free memory of all GPUs fell
   std::string gpu_name;
+  std::string attention_note;  // Engine::attention_note()
   GpuLimits gpu;
 };
 

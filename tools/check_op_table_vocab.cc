@@ -78,10 +78,10 @@ void OpTable::AddLoss() {
   Add({.op = "softmax_cross_entropy",
        .layers = "loss",
        .num_calls = num_chunks_,
-       .tensors = {In("logits", {loss_n_, c_.vocab_size}), Sum(Out("loss", {loss_n_}, rounding)),
+       .tensors = {In("logits", {loss_n_, vocab_width()}), Sum(Out("loss", {loss_n_}, rounding)),
                    Sum(Out("lse", {loss_n_}, rounding)), Targets()},
-       .run = [](const Context& ctx, const Tensors& t) {
-         return SoftmaxCrossEntropyForward(ctx, t[0], t[3], t[1], t[2]);
+       .run = [vocab_size = c_.vocab_size](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyForward(ctx, t[0], t[3], vocab_size, t[1], t[2]);
        }});
 }
 
@@ -129,8 +129,8 @@ void OpTable::AddLossAndGradient() {
        .tensors = {InOut(In("logits", {loss_n_, vocab_width()}), {width, 16 + std::log(width)}),
                    Sum(Out("loss", {loss_n_}, rounding)), Sum(Out("lse", {loss_n_}, rounding)),
                    Targets()},
-       .run = [scale = 1.0 / n_](const Context& ctx, const Tensors& t) {
-         return SoftmaxCrossEntropyForwardBackward(ctx, t[3], scale, t[0], t[1], t[2]);
+       .run = [vocab_size = c_.vocab_size, scale = 1.0 / n_](const Context& ctx, const Tensors& t) {
+         return SoftmaxCrossEntropyForwardBackward(ctx, t[3], vocab_size, scale, t[0], t[1], t[2]);
        }});
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
+#include "core/ops/causal_attention.h"
 #include "core/ops/copy.h"
 #include "core/ops/embedding.h"
 #include "core/ops/sum.h"
@@ -71,6 +72,12 @@ absl::Status Engine::Allocate() {
   STRAKE_ASSIGN_OR_RETURN(step_values_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
   context_.emplace(&team_, &*activations_, options_.op_set);
   context_->set_cuda(cuda_.get());
+  if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
+    const AttentionShape shape =
+        model_->AttentionShapeFor(options_.micro_batch * options_.seq_len, options_.seq_len);
+    const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
+    if (!fast.ok()) attention_note_ = std::string(fast.message());
+  }
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
   return absl::OkStatus();

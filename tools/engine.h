@@ -93,6 +93,9 @@ class Engine {
   CudaContext* cuda() { return cuda_.get(); }  // null on the CPU
   Context& context() { return *context_; }
 
+  // Why attention is slower than it could be on this GPU; empty where it is not.
+  const std::string& attention_note() const { return attention_note_; }
+
   // What this rank updates of the parameters' index space, and its gradients [range().size()], on
   // the engine's device.
   const ShardRange& range() const { return reducer_->range(); }
@@ -139,6 +142,7 @@ class Engine {
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
   std::optional<BatchUpload> upload_;
   PassGraphs graphs_;
+  std::string attention_note_;
 };
 
 }  // namespace strake

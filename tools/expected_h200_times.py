@@ -16,11 +16,8 @@ MEMORY = 4.8e12  # bytes/s
 MATMUL = 790e12  # FLOP/s of products of bf16 matrices
 ATTENTION = {64: (340e12, 300e12), 128: (590e12, 470e12)}  # by head size: forward, backward
 PEAK = 989e12  # nominal, dense bf16
-# Assumed, not published: between two kernels of a CUDA graph that wait for each other; products
-# whose rows do not begin at multiples of 16 bytes, which the fastest kernels cannot load.
-GAP = 1.5e-6  # s
-UNALIGNED_MATMUL = 200e12  # FLOP/s
-LOGITS_BYTES, LOGITS_ROWS = 256 << 20, 1024  # of a chunk, at most and at least: models/head_loss.h
+GAP = 1.5e-6  # s; assumed, between two kernels of a CUDA graph that wait for each other
+LOGITS_BYTES, LOGITS_ROWS = 512 << 20, 4096  # of a chunk, at most and at least: models/head_loss.h
 BF16, F32 = 2, 4
 
 Model = collections.namedtuple(
@@ -102,9 +99,10 @@ class Step:
 
     def add_vocabulary(self):
         m, C = self.model, self.model.hidden
+        logits = self.logits()
         # A chunk's loss reads its logits once more, from L2, and writes their gradient over them.
-        self.add_products("products: head", C, m.vocab, 1, chunks=self.chunks())
-        self.add_passes("cross-entropy", 2 * m.vocab, kernels=self.chunks() + 1)
+        self.add_products("products: head", C, logits, 1, chunks=self.chunks())
+        self.add_passes("cross-entropy", 2 * logits, kernels=self.chunks() + 1)
         embedding = "embeddings, both passes"
         self.add_passes(embedding, 2 * C)
         # A sort of two digits, and the rows of random tokens' f32 gradients read and written.
@@ -123,8 +121,11 @@ class Step:
         runs = 8 * m.layers + 2 if m.gpt2 else 4 * m.layers + 3
         self.add("AdamW", num_bytes=(7 * F32 + BF16) * P, kernels=runs)
 
+    def logits(self):
+        return -(-self.model.vocab // 128) * 128  # of a token: VocabMultiple() of parallel/tensor/shard.h
+
     def chunks(self):
-        rows = max(LOGITS_BYTES // (BF16 * self.model.vocab) // 128 * 128, LOGITS_ROWS)
+        rows = max(LOGITS_BYTES // (BF16 * self.logits()) // 128 * 128, LOGITS_ROWS)
         return -(-self.tokens // rows)
 
     def parameters(self):
@@ -173,10 +174,6 @@ class Step:
         needed = MATMUL * products / (products + aim - total)
         print(f"Expected: {self.rate(total)}.\\\nAim: {self.rate(aim)}; missed, "
               f"all else as expected, where products are below {needed / 1e12:.0f} TFLOP/s.")
-        if m.vocab % 8 != 0:
-            slower = self.classes["products: head"][0] * (1 / UNALIGNED_MATMUL - 1 / MATMUL)
-            print(f"\nWith the head's products at {UNALIGNED_MATMUL / 1e12:.0f} TFLOP/s: "
-                  f"{self.rate(total + slower)}.")
         print()
 
 

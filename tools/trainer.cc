@@ -165,6 +165,10 @@ void Trainer::PrintHeader() const {
                                                data_->train_loader().num_samples()),
                    " epochs), ", FormatCount(step_tokens * config_.steps), " tokens in all"));
   PrintHeaderLine("machine", MachineText(config_.machine, config_.layout));
+  if (!engine_->attention_note().empty()) {
+    screen_->Print("note: attention runs on Strake's own kernels, slower than cuDNN's: " +
+                   engine_->attention_note());
+  }
 }
 
 // Of this rank's micro-batches of the step.

@@ -67,7 +67,11 @@ DType ParameterArena::grad_dtype() const { return AccumulationDType(values_.dtyp
 
 int64_t ParameterArena::num_parameters() const {
   int64_t n = 0;
-  for (const Parameter& parameter : parameters_) n += parameter.num_elements();
+  for (const Parameter& parameter : parameters_) {
+    for (const ParameterSegment& segment : parameter.segments) {
+      n += segment.slice.num_rows * segment.columns;
+    }
+  }
   return n;
 }
 

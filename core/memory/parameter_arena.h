@@ -75,7 +75,7 @@ class ParameterArena {
 
   // Size of the index space, gaps included.
   int64_t num_elements() const { return num_elements_; }
-  // What is trained: without the gaps.
+  // What is trained: without gaps and padding.
   int64_t num_parameters() const;
 
   // Of gradients: f32 for bf16 values, else the values'. After Allocate().

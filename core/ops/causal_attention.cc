@@ -99,14 +99,8 @@ CudnnAttentionShape ForCudnn(const AttentionShape& s) {
 // What runs on CUDA is chosen here alone, for both passes: cuDNN's kernels where it has them for
 // the shape, else null for our own.
 CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape) {
-  if (dtype != DType::kBf16) return nullptr;
-  CudnnAttention& cudnn = ctx.cuda().cudnn_attention();
-  const absl::Status prepared = cudnn.Prepare(ForCudnn(shape));
-  if (prepared.ok()) return &cudnn;
-  // Of a run's ranks and shapes the first speaks for all.
-  LOG_FIRST_N(WARNING, 1) << "[causal_attention] runs on Strake's own kernels: "
-                          << prepared.message();
-  return nullptr;
+  const bool taken = dtype == DType::kBf16 && CausalAttentionHasCudnn(ctx, shape).ok();
+  return taken ? &ctx.cuda().cudnn_attention() : nullptr;
 }
 
 // For either choice: which one it will be is not known in a dry run.
@@ -201,6 +195,10 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
     ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, dqkv);
   });
   return absl::OkStatus();
+}
+
+absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
+  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(shape));
 }
 
 }  // namespace strake

@@ -28,6 +28,10 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
                                      const Tensor& y, const Tensor& lse,
                                      const AttentionShape& shape, Tensor dqkv);
 
+// Whether bf16 attention of this shape is computed by cuDNN's kernels on the context's GPU; else
+// the reason why by Strake's own, which are slower. The answer does not change.
+absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape);
+
 }  // namespace strake
 
 #endif  // STRAKE_CORE_OPS_CAUSAL_ATTENTION_H_

@@ -24,6 +24,12 @@ void CheckShapes(const Tensor& logits, const Tensor& targets, const Tensor& loss
       << targets.ToString() << ", loss " << loss.ToString() << ", lse " << lse.ToString();
 }
 
+void CheckWhole(const Tensor& logits, int64_t vocab_size) {
+  CHECK(vocab_size > 0 && vocab_size <= logits.dim(1))
+      << "[softmax_cross_entropy] logits " << logits.ToString() << " of a vocabulary of "
+      << vocab_size;
+}
+
 void CheckSlice(const Tensor& logits, const VocabSlice& slice) {
   CHECK(slice.vocab_size > 0 && slice.begin >= 0)
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", slice from " << slice.begin
@@ -56,21 +62,21 @@ absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
 }
 
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
-                           const Tensor& loss, const Tensor& lse) {
+                           int64_t vocab_size, const Tensor& loss, const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
     return cuda::SoftmaxCrossEntropyForward<T>(
         ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
-        /*vocab_size=*/logits.dim(1), loss.data<float>(), lse.data<float>());
+        vocab_size, loss.data<float>(), lse.data<float>());
   });
 }
 
-absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, double scale,
-                                   const Tensor& logits, const Tensor& loss, const Tensor& lse) {
+absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, int64_t vocab_size,
+                                   double scale, const Tensor& logits, const Tensor& loss,
+                                   const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
     return cuda::SoftmaxCrossEntropyForwardBackward<T>(
-        ctx.cuda_stream(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
-        /*vocab_size=*/logits.dim(1), static_cast<float>(scale), logits.data<T>(),
-        loss.data<float>(), lse.data<float>());
+        ctx.cuda_stream(), targets.data<int32_t>(), logits.dim(0), logits.dim(1), vocab_size,
+        static_cast<float>(scale), logits.data<T>(), loss.data<float>(), lse.data<float>());
   });
 }
 
@@ -103,39 +109,43 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Ten
 }  // namespace
 
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
-                                        const Tensor& targets, Tensor loss, Tensor lse) {
+                                        const Tensor& targets, int64_t vocab_size, Tensor loss,
+                                        Tensor lse) {
   CheckShapes(logits, targets, loss, lse);
+  CheckWhole(logits, vocab_size);
   const bool on_cuda = OnCuda(kOp, ctx, logits, targets, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
-  if (on_cuda) return ForwardOnCuda(ctx, logits, targets, loss, lse);
+  if (on_cuda) return ForwardOnCuda(ctx, logits, targets, vocab_size, loss, lse);
   const int64_t columns = logits.dim(1);
-  if (absl::Status status = CheckTargets(targets, columns); !status.ok()) return status;
+  if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxCrossEntropyForward(
           logits.data<Scalar>() + begin * columns, targets.data<int32_t>() + begin, end - begin,
-          columns, loss.data<Scalar>() + begin, lse.data<Scalar>() + begin);
+          columns, vocab_size, loss.data<Scalar>() + begin, lse.data<Scalar>() + begin);
     });
   });
   return absl::OkStatus();
 }
 
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
-                                                double scale, Tensor logits, Tensor loss,
-                                                Tensor lse) {
+                                                int64_t vocab_size, double scale, Tensor logits,
+                                                Tensor loss, Tensor lse) {
   if (!OnCuda(kOp, ctx, targets, logits, loss, lse)) {
-    const absl::Status status = SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+    const absl::Status status =
+        SoftmaxCrossEntropyForward(ctx, logits, targets, vocab_size, loss, lse);
     if (!status.ok()) return status;
     Context backward = ctx;
     backward.set_pass(Pass::kBackward);
-    return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = logits.dim(1)},
+    return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = vocab_size},
                                        logits);
   }
   CheckShapes(logits, targets, loss, lse);
+  CheckWhole(logits, vocab_size);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
-  return ForwardBackwardOnCuda(ctx, targets, scale, logits, loss, lse);
+  return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
 }
 
 absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,

@@ -29,16 +29,18 @@
 
 namespace strake {
 
-// Of the whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, V] and targets [N].
+// Of the whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, R], of which the
+// first V = `vocab_size` columns are tokens and the others padding, and targets [N].
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
-                                        const Tensor& targets, Tensor loss, Tensor lse);
+                                        const Tensor& targets, int64_t vocab_size, Tensor loss,
+                                        Tensor lse);
 
 // That and SoftmaxCrossEntropyBackward() of the whole vocabulary, in place: loss = [N] and
-// logits [N, V] = the gradient of scale * sum(loss), from logits and targets [N]. lse = [N]. The
+// logits [N, R] = the gradient of scale * sum(loss), from logits and targets [N]. lse = [N]. The
 // same bits as of the two, in one pass over memory on CUDA.
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
-                                                double scale, Tensor logits, Tensor loss,
-                                                Tensor lse);
+                                                int64_t vocab_size, double scale, Tensor logits,
+                                                Tensor loss, Tensor lse);
 
 // The dtype of a maximum of logits: real, since complex numbers have no order.
 inline DType SoftmaxMaxDType(DType logits) {

@@ -26,10 +26,10 @@ void BM_SoftmaxCrossEntropy(benchmark::State& state) {
       sums(DType::kF32, {2, rows});
   FillNormal(logits, 1);
   FillTokens(targets, 2, columns);
-  (void)SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+  (void)SoftmaxCrossEntropyForward(ctx, logits, targets, columns, loss, lse);
   for (auto _ : state) {
     if (pass == kForward) {
-      (void)SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+      (void)SoftmaxCrossEntropyForward(ctx, logits, targets, columns, loss, lse);
     } else if (pass == kBackward) {
       (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, vocab, logits);
     } else {

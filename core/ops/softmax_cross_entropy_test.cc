@@ -43,7 +43,7 @@ struct Passes {
     FillTokens(targets, 2, columns);
   }
   absl::Status Forward(const Context& ctx) {
-    return SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+    return SoftmaxCrossEntropyForward(ctx, logits, targets, vocab().vocab_size, loss, lse);
   }
   void Run(const Context& ctx) {
     ASSERT_TRUE(Forward(ctx).ok());
@@ -441,12 +441,40 @@ TEST(SoftmaxCrossEntropyDeathTest, WrongSliceShapesAreNamed) {
                "loss f32\\[4\\], lse f32\\[3\\]");
 }
 
+// What stands in the padding does not show.
+TEST(SoftmaxCrossEntropyTest, PaddingTakesNoPart) {
+  const TestContext ctx;
+  constexpr int64_t kRows = 4, kVocab = 5, kColumns = 8;
+  Passes p(DType::kF32, kRows, kVocab);
+  p.Run(ctx);
+  const TestTensor padded(DType::kF32, {kRows, kColumns}), loss(DType::kF32, {kRows}),
+      lse(DType::kF32, {kRows});
+  FillConstant(padded, 1e30);
+  for (int64_t n = 0; n < kRows; ++n) {
+    for (int64_t v = 0; v < kVocab; ++v) {
+      SetElement(padded, n * kColumns + v, GetElement(p.logits, n * kVocab + v));
+    }
+  }
+  ASSERT_TRUE(
+      SoftmaxCrossEntropyForwardBackward(ctx, p.targets, kVocab, kScale, padded, loss, lse).ok());
+  EXPECT_TRUE(SameBits(loss, p.loss));
+  EXPECT_TRUE(SameBits(lse, p.lse));
+  for (int64_t n = 0; n < kRows; ++n) {
+    for (int64_t v = 0; v < kColumns; ++v) {
+      EXPECT_EQ(GetElement(padded, n * kColumns + v),
+                v < kVocab ? GetElement(p.gradient, n * kVocab + v) : 0);
+    }
+  }
+}
+
 TEST(SoftmaxCrossEntropyDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   Passes p(DType::kF32, 4, 5);
   TestTensor lse(DType::kF32, {3});
-  EXPECT_DEATH((void)SoftmaxCrossEntropyForward(ctx, p.logits, p.targets, p.loss, lse),
+  EXPECT_DEATH((void)SoftmaxCrossEntropyForward(ctx, p.logits, p.targets, 5, p.loss, lse),
                "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\].*lse f32\\[3\\]");
+  EXPECT_DEATH((void)SoftmaxCrossEntropyForward(ctx, p.logits, p.targets, 6, p.loss, p.lse),
+               "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\] of a vocabulary of 6");
   EXPECT_DEATH((void)SoftmaxCrossEntropyBackward(ctx, p.targets, lse, kScale, p.vocab(), p.logits),
                "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\].*lse f32\\[3\\]");
 }

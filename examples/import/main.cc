@@ -43,7 +43,7 @@ absl::StatusOr<float> ForwardBackward(const Context& ctx, const Linear& linear,
 
   const Tensor loss = arena.Allocate(DType::kF32, {kNumTokens});
   const Tensor lse = arena.Allocate(DType::kF32, {kNumTokens});
-  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse));
+  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyForward(ctx, logits, targets, kVocabSize, loss, lse));
   float sum = 0;
   for (int64_t n = 0; n < kNumTokens; ++n) sum += loss.data<float>()[n];
 

@@ -122,6 +122,11 @@ absl::StatusOr<AttentionHeads> AttentionHeadShard(int64_t num_heads, int64_t num
   return heads;
 }
 
+int64_t VocabMultiple(int64_t vocab_size, int num_ranks) {
+  constexpr int64_t kTile = 128, kLeastPadded = 4096;
+  return vocab_size < kLeastPadded ? num_ranks : kTile * num_ranks;
+}
+
 VocabRange VocabShard(int64_t vocab_size, int num_ranks, int rank, int64_t multiple) {
   CheckRank(num_ranks, rank);
   CHECK(vocab_size >= 0 && multiple > 0)
@@ -183,6 +188,11 @@ absl::StatusOr<WeightShards> WeightShards::Split(Shape full_shape, int dim,
   }
   shards.shard_shape_[shards.dim_] = shard_size;
   return shards;
+}
+
+WeightShards WeightShards::Vocab(Shape full_shape, int dim, int num_ranks) {
+  const int64_t vocab_size = full_shape.at(dim < 0 ? full_shape.size() + dim : dim);
+  return Vocab(std::move(full_shape), dim, num_ranks, VocabMultiple(vocab_size, num_ranks));
 }
 
 WeightShards WeightShards::Vocab(Shape full_shape, int dim, int num_ranks, int64_t multiple) {

@@ -68,8 +68,16 @@ struct VocabRange {
   int64_t num_padding() const { return held.size() - tokens.size(); }
 };
 
-// P is V rounded up to a multiple of T and of `multiple` (128 on GPUs).
-VocabRange VocabShard(int64_t vocab_size, int num_ranks, int rank, int64_t multiple = 1);
+// What a model's vocabulary is rounded up to: so that each of T ranks holds a multiple of 128
+// tokens, where GPUs' matrix products are fast, or, of a vocabulary below 4096, which that would
+// swell, just as many as the others.
+int64_t VocabMultiple(int64_t vocab_size, int num_ranks);
+
+// P is V rounded up to a multiple of T and of `multiple`.
+VocabRange VocabShard(int64_t vocab_size, int num_ranks, int rank, int64_t multiple);
+inline VocabRange VocabShard(int64_t vocab_size, int num_ranks, int rank) {
+  return VocabShard(vocab_size, num_ranks, rank, VocabMultiple(vocab_size, num_ranks));
+}
 
 // A part of a fused dimension: `num_units` units of `unit_size` indices that stay whole (heads).
 // Where `replicable`, units are replicated, as key/value heads are, if their number divides T.
@@ -122,7 +130,8 @@ class WeightShards {
                                             int num_ranks);
 
   // Dimension `dim` is the vocabulary, V; the full weight has no padding.
-  static WeightShards Vocab(Shape full_shape, int dim, int num_ranks, int64_t multiple = 1);
+  static WeightShards Vocab(Shape full_shape, int dim, int num_ranks, int64_t multiple);
+  static WeightShards Vocab(Shape full_shape, int dim, int num_ranks);
 
   int num_ranks() const { return static_cast<int>(pieces_.size()); }
   const Shape& full_shape() const { return full_shape_; }

@@ -199,16 +199,22 @@ TEST(ShardTest, HeadsThatDoNotFitAreNamed) {
 }
 
 TEST(ShardTest, VocabularyIsPaddedAtTheEnd) {
-  const VocabRange gpt2 = VocabShard(50257, 8, 7);
+  const VocabRange gpt2 = VocabShard(50257, 8, 7, /*multiple=*/1);
   EXPECT_EQ(gpt2.padded_size, 50264);
   EXPECT_EQ(gpt2.held, (ShardRange{43981, 50264}));
   EXPECT_EQ(gpt2.tokens, (ShardRange{43981, 50257}));
   EXPECT_EQ(gpt2.num_padding(), 7);
-  EXPECT_EQ(VocabShard(50257, 8, 6).num_padding(), 0);
+  EXPECT_EQ(VocabShard(50257, 8, 6, 1).num_padding(), 0);
   // The next multiple of both, not of their product.
   EXPECT_EQ(VocabShard(50257, 8, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 3, 0, 128).padded_size, 50304);
-  EXPECT_EQ(VocabShard(50257, 1, 0).padded_size, 50257);
+  EXPECT_EQ(VocabShard(50257, 1, 0, 1).padded_size, 50257);
+  // Of a model: whole tiles on each rank, unless the vocabulary is small.
+  EXPECT_EQ(VocabShard(50257, 1, 0).padded_size, 50304);
+  EXPECT_EQ(VocabShard(50257, 8, 0).held.size(), 6400);
+  EXPECT_EQ(VocabShard(128256, 2, 0).padded_size, 128256);
+  EXPECT_EQ(VocabShard(4096, 2, 0).padded_size, 4096);
+  EXPECT_EQ(VocabShard(4095, 1, 0).padded_size, 4095);
   // Two entries for each rank: the last has no token.
   EXPECT_EQ(VocabShard(5, 4, 2).tokens, (ShardRange{4, 5}));
   EXPECT_EQ(VocabShard(5, 4, 3).tokens.size(), 0);

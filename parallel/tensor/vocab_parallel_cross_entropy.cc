@@ -4,19 +4,12 @@
 #include "core/ops/softmax_cross_entropy.h"
 
 namespace strake {
-namespace {
-
-bool HoldsTheVocabulary(const TensorParallel& tp, const VocabSlice& slice, const Tensor& logits) {
-  return tp.size() == 1 && logits.dim(1) == slice.vocab_size;
-}
-
-}  // namespace
 
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse) {
-  if (HoldsTheVocabulary(tp, slice, logits)) {
-    return SoftmaxCrossEntropyForward(ctx, logits, targets, loss, lse);
+  if (tp.size() == 1) {
+    return SoftmaxCrossEntropyForward(ctx, logits, targets, slice.vocab_size, loss, lse);
   }
   const ActivationScope scope(ctx.arena());
   const int64_t n = logits.dim(0);
@@ -35,8 +28,9 @@ absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const 
                                                       Tensor logits, Tensor loss) {
   const ActivationScope scope(ctx.arena());
   const Tensor lse = ctx.arena().Allocate(AccumulationDType(logits.dtype()), {logits.dim(0)});
-  if (HoldsTheVocabulary(tp, slice, logits)) {
-    return SoftmaxCrossEntropyForwardBackward(ctx, targets, scale, logits, loss, lse);
+  if (tp.size() == 1) {
+    return SoftmaxCrossEntropyForwardBackward(ctx, targets, slice.vocab_size, scale, logits, loss,
+                                              lse);
   }
   STRAKE_RETURN_IF_ERROR(
       VocabParallelCrossEntropyForward(ctx, tp, slice, logits, targets, loss, lse));

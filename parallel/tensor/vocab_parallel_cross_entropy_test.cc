@@ -69,7 +69,7 @@ struct Whole {
     CopyConvert(logits, gradient);
     const TestContext ctx(OpSet::kReference, 1);
     const VocabSlice all = {.vocab_size = vocab_size};
-    EXPECT_TRUE(SoftmaxCrossEntropyForward(ctx, gradient, targets, loss, lse).ok());
+    EXPECT_TRUE(SoftmaxCrossEntropyForward(ctx, gradient, targets, vocab_size, loss, lse).ok());
     EXPECT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, all, gradient).ok());
   }
 

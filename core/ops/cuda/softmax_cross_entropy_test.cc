@@ -121,7 +121,8 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
       std::vector<double> loss(size.rows), lse(size.rows);
       for (int64_t n = 0; n < size.rows; ++n) {  // the reference knows no padding
         reference::SoftmaxCrossEntropyForward(x.data() + n * size.columns, p.targets.data() + n, 1,
-                                              size.slice.vocab_size, &loss[n], &lse[n]);
+                                              size.columns, size.slice.vocab_size, &loss[n],
+                                              &lse[n]);
       }
       ASSERT_EQ(p.Forward(), absl::OkStatus());
       // Absolute: of the logarithm of the sum, and of numbers below 32.

@@ -18,10 +18,10 @@ using RealOf = typename Eigen::NumTraits<Scalar>::Real;
 
 template <typename Scalar>
 void SoftmaxCrossEntropyForward(const Scalar* logits, const int32_t* targets, int64_t rows,
-                                int64_t columns, Scalar* loss, Scalar* lse) {
+                                int64_t columns, int64_t vocab_size, Scalar* loss, Scalar* lse) {
   using std::log;
   for (int64_t n = 0; n < rows; ++n) {
-    const ConstArray<Scalar> row(logits + n * columns, columns);
+    const ConstArray<Scalar> row(logits + n * columns, vocab_size);
     const Scalar max(row.real().maxCoeff());
     const Scalar log_sum = log((row - max).exp().sum());
     lse[n] = max + log_sum;
