@@ -206,14 +206,19 @@ absl::StatusOr<const double*> Engine::StepValues() {
   return host;
 }
 
-// The weights are still those that the step began with.
+// The weights are still those that the step began with. Where any rank's are not finite, they are
+// the cause of what is not finite in all.
 absl::Status Engine::GradientError(double loss_sum, double norm) const {
-  const bool loss_is_finite = std::isfinite(loss_sum);
-  std::string found = loss_is_finite ? "none" : FirstNonFiniteWeight(parameters_);
-  if (found == "none") found = FirstNonFiniteGradient(parameters_, range().begin, grads());
-  return NonFiniteError(loss_is_finite ? absl::StrCat("the gradient norm is ", norm)
-                                       : absl::StrCat("the loss is ", loss_sum),
-                        found);
+  const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
+                                                   : absl::StrCat("the loss is ", loss_sum);
+  const std::string weight = FirstNonFiniteWeight(parameters_);
+  double found = weight == "none" ? 0 : 1;
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    const Tensor any(&found, DType::kF64, {1});
+    STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceMax(any).Wait().status());
+  }
+  return NonFiniteError(
+      what, found > 0 ? weight : FirstNonFiniteGradient(parameters_, range().begin, grads()));
 }
 
 absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {

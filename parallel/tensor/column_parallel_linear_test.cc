@@ -181,7 +181,7 @@ TEST(ColumnParallelLinearTest, FusedSegmentsWithReplicatedKeyValueHeads) {
 // A language model's head, [V, C], whose rows are the token embedding's.
 struct Head {
   Head(int64_t vocab_size, int64_t in, const TensorParallel& tp, WeightOwnership ownership)
-      : shards(WeightShards::Vocab({vocab_size, in}, 0, tp.size())),
+      : shards(WeightShards::Vocab({vocab_size, in}, 0, tp.size(), /*multiple=*/1)),
         weight(AddShardedParameter({{"head", in, true}}, shards, tp, true, {}, &arena)),
         layer(weight, nullptr, tp, /*transposed=*/true, ownership) {}
 
@@ -207,7 +207,8 @@ void CompareHeadWithWhole(int num_ranks, int64_t vocab_size) {
   const Tensor whole_dx = linear.BackwardInput(whole_ctx, dy, whole_saved).Wait().value();
   ASSERT_TRUE(linear.BackwardWeight(whole_ctx, dy, whole_saved).ok());
 
-  const WeightShards output = WeightShards::Vocab({kTokens, vocab_size}, 1, num_ranks);
+  const WeightShards output =
+      WeightShards::Vocab({kTokens, vocab_size}, 1, num_ranks, /*multiple=*/1);
   std::vector<std::unique_ptr<Head>> heads(num_ranks);
   OnRanks(num_ranks, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
     const int rank = mesh.rank();
