@@ -110,6 +110,17 @@ cuda_library = rule(
     toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
 )
 
+def _link_only_impl(ctx):
+    infos = [dep[CcInfo] for dep in ctx.attr.deps]
+    return [CcInfo(linking_context = cc_common.merge_cc_infos(cc_infos = infos).linking_context)]
+
+link_only = rule(
+    implementation = _link_only_impl,
+    attrs = {"deps": attr.label_list(providers = [CcInfo])},
+    doc = "What stands behind a library's headers, without its own dependencies' headers: whoever " +
+          "includes the former compiles the same with CUDA as without, and once for both.",
+)
+
 def strake_cuda_kernel(name, deps = []):
     """The CUDA kernels of an op: cuda/NAME.h and .cu, and cuda/NAME_no_cuda.cc.
 
@@ -130,6 +141,12 @@ def strake_cuda_kernel(name, deps = []):
         visibility = ["//visibility:private"],
         deps = deps + ["@strake//core/cuda:portable_nvcc"],
     )
+    link_only(
+        name = name + "_nvcc_link",
+        tags = ["manual"],
+        visibility = ["//visibility:private"],
+        deps = [":%s_nvcc" % name],
+    )
     strake_cc_library(
         name = name + "_cuda",
         srcs = select({
@@ -138,7 +155,7 @@ def strake_cuda_kernel(name, deps = []):
         }),
         hdrs = [header],
         deps = deps + select({
-            "@strake_cuda//:used": [":%s_nvcc" % name],
+            "@strake_cuda//:used": [":%s_nvcc_link" % name],
             "//conditions:default": ["@strake//core/cuda:no_cuda"],
         }),
     )

@@ -3,7 +3,7 @@
 #define STRAKE_CORE_CUDA_PORTABLE_NVCC_H_
 
 #include <cuda_bf16.h>
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
