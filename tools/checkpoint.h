@@ -1,7 +1,8 @@
 // Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
 //
 //   config.json, model.safetensors   what transformers loads
-//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights, NAME.master
+//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
+//   NAME.master
 //                                    (f32 weights that they round), f32, in the weights' shapes
 //   run.json                         tools/run_record.h
 //

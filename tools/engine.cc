@@ -1,9 +1,11 @@
 #include "tools/engine.h"
 
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/ops/causal_attention.h"
@@ -25,6 +27,9 @@ bool IsReplicated(const Parameter& parameter, int num_ranks) {
   }
   return true;
 }
+
+// In a key, numbers that differ in a bit differ.
+std::string Exactly(double x) { return absl::StrFormat("%a", x); }
 
 bool CanBeCaptured(const Mesh& mesh) {
   return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
@@ -112,7 +117,7 @@ absl::StatusOr<std::pair<Tensor, Tensor>> Engine::Upload(const Tensor& tokens,
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                          bool last) {
   STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
-  const std::string key = absl::StrCat("train ", tokens.dim(0), " ", scale,
+  const std::string key = absl::StrCat("train ", tokens.dim(0), " ", Exactly(scale),
                                        in_step_ ? "" : " first", last ? " last" : "");
   STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
     if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ZeroGrads(*context_));
@@ -182,7 +187,7 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   context_->set_pass(Pass::kOptimizer);
   optimizer_->SetStep(step);
   STRAKE_RETURN_IF_ERROR(
-      RunPass(absl::StrCat("update ", clip_norm), [&] { return ClipAndStep(clip_norm); }));
+      RunPass(absl::StrCat("update ", Exactly(clip_norm)), [&] { return ClipAndStep(clip_norm); }));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
   if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);

@@ -135,9 +135,9 @@ class Communicator {
   const CollectiveStats& stats() const { return stats_; }
   void ClearStats() { stats_.Clear(); }
 
-  // From now on the collectives with tensors on a GPU, of more than one rank, are timed and appended
-  // to `timings`, which outlives their waits; null, as at first, times none. Not for groups made by
-  // Split() afterwards, nor while a graph is captured.
+  // From now on the collectives with tensors on a GPU, of more than one rank, are timed and
+  // appended to `timings`, which outlives their waits; null, as at first, times none. Not for
+  // groups made by Split() afterwards, nor while a graph is captured.
   void set_timings(std::vector<std::shared_ptr<CollectiveTiming>>* timings) { timings_ = timings; }
 
  protected:

@@ -109,7 +109,7 @@ class Lane {
   }
 
   absl::Status RecordTimings(const std::vector<std::shared_ptr<Operation>>& operations,
-                             CudaEvent CollectiveTiming::* event) {
+                             CudaEvent CollectiveTiming::*event) {
     for (const auto& operation : operations) {
       CollectiveTiming* const timing = operation->call.timing.get();
       if (timing != nullptr) STRAKE_RETURN_IF_ERROR((timing->*event).Record(stream_.get()));

@@ -171,7 +171,7 @@ absl::StatusOr<CudaEvent> RecordEvent(CudaStream stream) {
   return event;
 }
 
-absl::Status RecordTimings(const Operation& operation, CudaEvent CollectiveTiming::* event,
+absl::Status RecordTimings(const Operation& operation, CudaEvent CollectiveTiming::*event,
                            CudaStream stream) {
   for (const auto& call : operation.calls) {
     if (call->timing == nullptr) continue;
