@@ -15,8 +15,8 @@
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_context.h"
+#include "core/ops/cuda/philox.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 #include "models/head_loss.h"
 
 namespace strake {
@@ -40,37 +40,23 @@ absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::St
   return best;
 }
 
-// A million normal numbers again and again: power, and with it the clock, depends on how random the
-// bits are. Not a power of 2, so that rows differ.
-absl::StatusOr<CudaMemory> RandomNormals(DType dtype, int64_t count, uint64_t seed,
+// Power, and with it the clock, depends on how random the bits are.
+absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t seed,
                                          CudaStream stream) {
-  constexpr int64_t kPeriod = 1'000'003;
-  const TensorBuffer buffer(dtype, {std::min(count, kPeriod)});
-  const Tensor numbers = buffer;
+  STRAKE_ASSIGN_OR_RETURN(CudaMemory memory, CudaMemory::Allocate(count * DTypeSize(dtype)));
   const Philox random(seed, RandomUse::kTesting);
-  for (int64_t i = 0; i < numbers.num_elements(); ++i) {
-    const float x = static_cast<float>(random.Normal(i));
-    if (dtype == DType::kBf16) {
-      numbers.data<Bf16>()[i] = Bf16(x);
-    } else {
-      numbers.data<float>()[i] = x;
-    }
-  }
-  const size_t num_bytes = count * DTypeSize(dtype);
-  STRAKE_ASSIGN_OR_RETURN(CudaMemory memory, CudaMemory::Allocate(num_bytes));
-  for (size_t at = 0; at < num_bytes; at += numbers.num_bytes()) {
-    STRAKE_RETURN_IF_ERROR(CopyToDevice(static_cast<std::byte*>(memory.data()) + at, numbers.raw(),
-                                        std::min(numbers.num_bytes(), num_bytes - at), stream));
-  }
-  STRAKE_RETURN_IF_ERROR(SynchronizeCudaStream(stream));
+  STRAKE_RETURN_IF_ERROR(
+      dtype == DType::kBf16
+          ? cuda::PhiloxUniform(stream, random, 0, count, static_cast<Bf16*>(memory.data()))
+          : cuda::PhiloxUniform(stream, random, 0, count, static_cast<float*>(memory.data())));
   return memory;
 }
 
 absl::StatusOr<double> MeasureProduct(const CudaContext& cuda, DType dtype,
                                       const ProductShape& shape) {
   const auto [m, n, k] = std::tuple(shape.m, shape.n, shape.k);
-  STRAKE_ASSIGN_OR_RETURN(const CudaMemory a, RandomNormals(dtype, m * k, 1, cuda.stream()));
-  STRAKE_ASSIGN_OR_RETURN(const CudaMemory b, RandomNormals(dtype, k * n, 2, cuda.stream()));
+  STRAKE_ASSIGN_OR_RETURN(const CudaMemory a, RandomNumbers(dtype, m * k, 1, cuda.stream()));
+  STRAKE_ASSIGN_OR_RETURN(const CudaMemory b, RandomNumbers(dtype, k * n, 2, cuda.stream()));
   STRAKE_ASSIGN_OR_RETURN(const CudaMemory c, CudaMemory::Allocate(m * n * DTypeSize(dtype)));
   CudaProduct product{.m = m, .n = n, .k = k, .input = dtype, .output = dtype};
   product.a = a.data();

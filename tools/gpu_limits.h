@@ -31,7 +31,7 @@ struct GpuLimits {
   double copy_bytes_per_second = 0;
 };
 
-// The fastest of the products, of normally distributed random numbers, and a copy of at most 1 GiB
+// The fastest of the products, of random numbers, and a copy of at most 1 GiB
 // whose bytes count twice, read and written; each the best of several runs between events. Before
 // it returns, all memory is freed. ResourceExhausted where there is none.
 absl::StatusOr<GpuLimits> MeasureGpuLimits(int device, DType dtype,

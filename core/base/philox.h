@@ -32,6 +32,9 @@ class Philox {
  public:
   Philox(uint64_t seed, RandomUse use, uint64_t stream = 0);
 
+  // Of Philox4x32(), for other implementations of this class; the counter is the index.
+  std::array<uint32_t, 2> key() const { return key_; }
+
   // 64 uniform bits for `index`.
   uint64_t Bits(uint64_t index) const;
 
