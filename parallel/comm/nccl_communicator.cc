@@ -197,8 +197,8 @@ class NcclCommunicator : public Communicator {
 
     absl::Status Wait() {
       waited_ = true;
-      absl::Status status = lane_->control().failure();
-      if (status.ok()) status = operation_ != nullptr ? lane_->Wait(*operation_) : Receive();
+      // Of a tensor on the CPU a result that has come counts, whatever has failed since.
+      const absl::Status status = operation_ != nullptr ? lane_->Wait(*operation_) : Receive();
       if (status.ok()) return status;
       Fail(*lane_, status);
       const absl::Status failure = lane_->control().failure();
