@@ -341,7 +341,9 @@ TEST(NcclFailureTest, ADroppedResultFailsTheGroup) {
   });
 }
 
+// In a process that starts anew: a fork of this one, whose other threads may hold locks, can hang.
 TEST(NcclDeathTest, SumsOfTypesThatNcclLacks) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   OnGpus({}, {1}, [](Communicator& comm, CudaStream) {
     const GpuTensor x(DType::kU16, 4);
     EXPECT_DEATH((void)comm.AllReduceSum(x), "\\[all_reduce_sum\\] NCCL has no u16");
