@@ -26,9 +26,47 @@ NUMERIC_COPTS = [
     "-fno-trapping-math",
 ]
 
+# The sets of vector instructions that the CPU's kernels are compiled for: core/ops/cpu/isa.h. After
+# the command line's --copt, so that these -march stand.
+_ISAS = {
+    "avx2": (32, "x86-64-v3"),
+    "avx512": (64, "x86-64-v4"),
+}
+
 def strake_cc_library(name, copts = [], **kwargs):
     """A cc_library under Strake's copts."""
     cc_library(name = name, copts = _COPTS + copts, **kwargs)
+
+def strake_cpu_kernel(name, deps = []):
+    """A kernel for the CPU, cpu/NAME.cc and .h, as NAME_cpu: compiled for each set of instructions.
+
+    core/ops/cpu/isa.h says how such a source is written.
+    """
+    for isa in _ISAS:
+        strake_cc_library(
+            name = "%s_cpu_%s" % (name, isa),
+            srcs = ["cpu/%s.cc" % name, "cpu/%s.h" % name],
+            copts = isa_copts(isa),
+            visibility = ["//visibility:private"],
+            deps = deps + ["@strake//core/ops:isa", "@strake//core/ops:simd"],
+        )
+    strake_cc_library(
+        name = name + "_cpu",
+        hdrs = ["cpu/%s.h" % name],
+        visibility = ["//visibility:private"],
+        deps = deps + ["@strake//core/ops:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
+    )
+
+def isa_copts(isa):
+    """The options of a source that includes core/ops/cpu/simd.h."""
+    vector_bytes, march = _ISAS[isa]
+    return NUMERIC_COPTS + [
+        "-march=" + march,
+        "-DSTRAKE_CPU_ISA=" + isa,
+        "-DSTRAKE_CPU_VECTOR_BYTES=%d" % vector_bytes,
+        # Vectors wider than the registers of who does not call them change no ABI.
+        "-Wno-psabi",
+    ]
 
 def strake_cc_binary(name, copts = [], **kwargs):
     """A cc_binary under Strake's copts."""

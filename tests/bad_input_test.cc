@@ -439,7 +439,7 @@ TEST(BadFlagsTest, ValuesOutOfRange) {
       "--dtype=fp64",       "--ops=fast",
   };
   for (const std::string& flag : bad_flags) ExpectError(run, {flag}, {flag, "must be"});
-  ExpectError(run, {"--dtype=bf16"}, {"--dtype=bf16", "not implemented on the CPU yet"});
+  ExpectError(run, {"--dtype=bf16", "--ops=reference"}, {"--ops=reference runs in fp32"});
   ExpectError(run, {"--steps"}, {"--steps lacks its value"});
   ExpectError(run, {"steps=3"}, {"\"steps=3\" is no flag"});
   ExpectError(run, {"--seqlen=8"}, {"--seqlen", "the nearest is --seq_len"});
@@ -556,7 +556,7 @@ TEST(BadBenchmarkTest, ErrorsAreNamed) {
            {"--steps=0", "--steps=0: must be"},
            {"--micro_batch=-1", "--micro_batch=-1: must be"},
            {"--seq_len=33", "--seq_len=33 is above the model's 32 positions"},
-           {"--dtype=bf16", "not implemented on the CPU yet"},
+           {"--dtype=fp16", "--dtype=fp16: must be"},
            {"--threads=-1", "--threads=-1: must be"},
            {"--step=3", "the nearest is --steps"}}) {
     SCOPED_TRACE(flag);

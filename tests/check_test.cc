@@ -150,7 +150,7 @@ TEST(CheckTest, BadFlagsAreNamed) {
       {{"--model=missing/config.json"}, "missing/config.json"},
       {{"--device=cuda"}, "CUDA"},
       {{"--device=cuda", "--ops=reference"}, "--ops=reference runs on the CPU"},
-      {{"--dtype=bf16"}, "--dtype=bf16 is not implemented on the CPU yet"},
+      {{"--dtype=bf16", "--ops=reference"}, "--ops=reference runs in fp32"},
       {{"--comm=mpi"}, "--comm=mpi"},
       {{"--tp=3"}, "--tp=3"},
       {{"--micro_batch=0"}, "--micro_batch=0"},

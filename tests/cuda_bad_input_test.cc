@@ -104,8 +104,8 @@ TEST_F(CudaBadInputTest, ThePlanBesideTheFreeMemory) {
 }
 
 TEST_F(CudaBadInputTest, FlagsThatDoNotGoTogether) {
-  ExpectTrainError({"--dtype=bf16"},
-                   {"--dtype=bf16 is not implemented on the CPU yet", "--device=cuda"});
+  ExpectTrainError({"--dtype=bf16", "--ops=reference"},
+                   {"--ops=reference runs in fp32", "--dtype=fp32"});
   ExpectTrainError({"--device=cuda", "--ops=reference"},
                    {"--ops=reference runs on the CPU: give --device=cpu"});
   ExpectTrainError({"--device=cuda", "--comm=mpi"},

@@ -20,7 +20,7 @@ struct EngineOptions {
   int64_t micro_batch = 0;  // sequences per pass and data-parallel rank, at most
   int num_threads = 1;      // per rank
   OpSet op_set = OpSet::kAuto;
-  DType dtype = DType::kF32;  // f64 with the reference ops alone; bf16 on a GPU alone
+  DType dtype = DType::kF32;  // f64 with the reference ops alone, bf16 without them
   Device device = Device::kCpu;
   int cuda_device = 0;
   bool cuda_graph = false;  // record the step, where all groups can be recorded

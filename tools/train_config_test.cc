@@ -160,8 +160,8 @@ TEST(TrainConfigTest, ContradictionsNameBothValues) {
   EXPECT_THAT(ErrorOf({"--micro_batch=100000", "--seq_len=100000"}), HasSubstr("2^31 tokens"));
   EXPECT_THAT(ErrorOf({"--model=gpt2-124m", "--seq_len=1025"}),
               AllOf(HasSubstr("--seq_len=1025"), HasSubstr("1024 positions")));
-  EXPECT_THAT(ErrorOf({"--dtype=bf16"}),
-              HasSubstr("--dtype=bf16 is not implemented on the CPU yet"));
+  EXPECT_THAT(ErrorOf({"--dtype=bf16", "--ops=reference"}),
+              AllOf(HasSubstr("--ops=reference runs in fp32"), HasSubstr("--dtype=fp32")));
   EXPECT_THAT(ErrorOf({"--config=/no/such"}), HasSubstr("--config=/no/such: cannot be read"));
   EXPECT_THAT(ErrorOf({"--model=gpt5"}), HasSubstr("\"gpt5\""));
 }

@@ -13,9 +13,9 @@
 namespace strake {
 namespace {
 
-using testing::CudaOperand;
-using testing::ExpectCudaFollowsF64;
+using testing::ExpectFollowsF64;
 using testing::F32SumTolerance;
+using testing::ParityOperand;
 using testing::UnitRoundoff;
 
 // A dtype, and whether it is a LayerNorm.
@@ -27,9 +27,9 @@ TEST_P(NormCudaTest, ForwardAndBackward) {
   const auto [dtype, layer_norm] = GetParam();
   const int64_t n = 5, c = 64;
   const double rounding = 3 * UnitRoundoff(dtype);
-  const CudaOperand in{{n, c}, dtype}, row{{c}, dtype};
-  const CudaOperand out{{n, c}, dtype, F32SumTolerance(c) + rounding};
-  const CudaOperand gradient{{c}, DType::kF32, F32SumTolerance(n) + rounding};
+  const ParityOperand in{{n, c}, dtype}, row{{c}, dtype};
+  const ParityOperand out{{n, c}, dtype, F32SumTolerance(c) + rounding};
+  const ParityOperand gradient{{c}, DType::kF32, F32SumTolerance(n) + rounding};
   const auto op = [&](const Context& ctx, const std::vector<Tensor>& t) -> absl::Status {
     Parameter weight, bias;
     weight.value = t[0];
@@ -43,9 +43,9 @@ TEST_P(NormCudaTest, ForwardAndBackward) {
     STRAKE_RETURN_IF_ERROR(Copy(ctx, y, t[6]));
     return norm.Backward(ctx, t[7], saved, /*accumulate_dx=*/false, t[8]);
   };
-  CudaOperand dbias = gradient;
+  ParityOperand dbias = gradient;
   if (!layer_norm) dbias.tolerance = 0;
-  ExpectCudaFollowsF64({row, gradient, row, dbias, out, in, out, in, out}, op);
+  ExpectFollowsF64({row, gradient, row, dbias, out, in, out, in, out}, op);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, NormCudaTest,

@@ -1,9 +1,12 @@
 #include "core/ops/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/ops/adamw_step.h"
+#include "core/ops/cpu/convert.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/adamw.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/adamw.h"
@@ -37,21 +40,22 @@ void CheckArguments(const Tensor& scalars, const Tensor& clip, const Tensor& gra
 // A NaN compares false.
 bool Updates(const double* clip) { return clip[0] < INFINITY && clip[1] > 0 && clip[1] < INFINITY; }
 
-void Round(const Tensor& from, const Tensor& to) {
-  const float* x = from.data<float>();
-  Bf16* y = to.data<Bf16>();
-  for (int64_t i = 0; i < from.num_elements(); ++i) y[i] = Bf16(x[i]);
-}
-
 template <typename Scalar>
 void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale, const Tensor& grad,
             const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
             const Tensor& rounded) {
-  ctx.team().ParallelFor(weight.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
-    reference::AdamWUpdate(scalars, grad_scale, grad.data<Scalar>() + begin, end - begin,
-                           weight.data<Scalar>() + begin, exp_avg.data<Scalar>() + begin,
-                           exp_avg_sq.data<Scalar>() + begin);
-    if (rounded.defined()) Round(weight.Rows(begin, end), rounded.Rows(begin, end));
+  // Weights are rounded while they are near.
+  constexpr int64_t kBlockElements = 4096;
+  ctx.team().ParallelFor(weight.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += kBlockElements) {
+      const int64_t size = std::min(kBlockElements, end - begin);
+      reference::AdamWUpdate(scalars, grad_scale, grad.data<Scalar>() + begin, size,
+                             weight.data<Scalar>() + begin, exp_avg.data<Scalar>() + begin,
+                             exp_avg_sq.data<Scalar>() + begin);
+      if (rounded.defined()) {
+        STRAKE_CPU_RUN(Convert(weight.data<float>() + begin, size, rounded.data<Bf16>() + begin));
+      }
+    }
   });
 }
 

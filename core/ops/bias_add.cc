@@ -1,5 +1,7 @@
 #include "core/ops/bias_add.h"
 
+#include "core/ops/cpu/bias_add.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/bias_add.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/bias_add.h"
@@ -32,6 +34,14 @@ absl::Status BiasAddForward(const Context& ctx, const Tensor& x, const Tensor& b
                                      columns, y.data<T>());
     });
   }
+  const bool done = RunCpuKernels("bias_add", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      STRAKE_CPU_RUN(
+          BiasAddForward(x.data<T>() + at, bias.data<T>(), end - begin, columns, y.data<T>() + at));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("bias_add", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * columns;
@@ -57,6 +67,12 @@ absl::Status BiasAddBackward(const Context& ctx, const Tensor& dy, Tensor dbias)
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "bias_add", ctx.pass());
   if (on_cuda) return BackwardOnCuda(ctx, dy, dbias, workspace);
+  const bool done = RunCpuKernels("bias_add", ctx, dy.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(BiasAddBackward(dy.data<T>(), rows, columns, begin, end, dbias.data<float>()));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("bias_add", dy.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::BiasAddBackward(dy.data<Scalar>(), rows, columns, begin, end,

@@ -5,6 +5,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/ops/cpu/cached_attention.h"
 #include "core/ops/cpu/causal_attention.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/cached_attention.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/cached_attention.h"
@@ -31,7 +32,7 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
 
 // On the CPU.
 bool UsesReference(const Context& ctx, const Tensor& qkv) {
-  return qkv.dtype() != DType::kF32 || ctx.reference();
+  return !HasCpuKernels(ctx, qkv.dtype());
 }
 
 // Packing a head's cache into tiles pays from a panel of tokens on; fewer read it where it lies.
@@ -42,19 +43,22 @@ bool Tiled(const AttentionShape& shape) {
 
 // In floats.
 int64_t ScratchSize(const AttentionShape& shape, int64_t past, int num_threads) {
-  if (!Tiled(shape)) return cpu::CachedAttentionScratch(shape, past);
+  if (!Tiled(shape)) return STRAKE_CPU_RUN(CachedAttentionScratch(shape, past));
   return num_threads * cpu::CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim);
 }
 
+template <typename T>
 void CpuForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape, int64_t past,
-                const Tensor& k_cache, const Tensor& v_cache, float* scratch, float* y) {
-  const cpu::AttentionInputs inputs{qkv.data<float>(), qkv.dim(1), k_cache.data<float>(),
-                                    v_cache.data<float>(), k_cache.dim(1)};
+                const Tensor& k_cache, const Tensor& v_cache, float* scratch, const Tensor& y) {
+  const cpu::AttentionInputs<T> inputs{qkv.data<T>(), qkv.dim(1), k_cache.data<T>(),
+                                       v_cache.data<T>(), k_cache.dim(1)};
   if (Tiled(shape)) {
-    cpu::CausalAttentionForward(ctx.team(), inputs, shape, past, scratch, y, nullptr);
-  } else {
-    cpu::CachedAttentionForward(ctx.team(), inputs, shape, past, scratch, y);
+    return cpu::CausalAttentionForward<T>(ctx.team(), inputs, shape, past, scratch, y.data<T>(),
+                                          nullptr);
   }
+  ctx.team().ParallelFor(shape.num_heads, 1, [&](int64_t begin, int64_t end) {
+    STRAKE_CPU_RUN(CachedAttentionForward(inputs, shape, past, begin, end, scratch, y.data<T>()));
+  });
 }
 
 template <typename Scalar>
@@ -111,15 +115,15 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass());
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, scratch);
+  const bool done = RunCpuKernels("cached_attention", ctx, qkv.dtype(), [&]<typename T>() {
+    AppendToCache<T>(qkv, shape, past, k_cache, v_cache);
+    CpuForward<T>(ctx, qkv, shape, past, k_cache, v_cache, scratch.data<float>(), y);
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("cached_attention", qkv.dtype(), [&]<typename Scalar>() {
     AppendToCache<Scalar>(qkv, shape, past, k_cache, v_cache);
-    if (UsesReference(ctx, qkv)) {
-      ReferenceForward<Scalar>(ctx, qkv, shape, past, k_cache, v_cache, y);
-    }
+    ReferenceForward<Scalar>(ctx, qkv, shape, past, k_cache, v_cache, y);
   });
-  if (!UsesReference(ctx, qkv)) {
-    CpuForward(ctx, qkv, shape, past, k_cache, v_cache, scratch.data<float>(), y.data<float>());
-  }
   return absl::OkStatus();
 }
 

@@ -36,7 +36,7 @@ double ForwardFlops(const AttentionShape& shape) {
 
 // On the CPU.
 bool Tiled(const Context& ctx, const Tensor& x) {
-  return ctx.arena().device() == Device::kCpu && x.dtype() == DType::kF32 && !ctx.reference();
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels(ctx, x.dtype());
 }
 
 // Where the heads are in a row of a fused matrix.
@@ -48,9 +48,10 @@ struct FusedHeads {
   int64_t stride, k, v;
 };
 
-cpu::AttentionInputs Inputs(const Tensor& qkv, const AttentionShape& shape) {
+template <typename T>
+cpu::AttentionInputs<T> Inputs(const Tensor& qkv, const AttentionShape& shape) {
   const FusedHeads heads(shape);
-  const float* data = qkv.data<float>();
+  const T* data = qkv.data<T>();
   return {data, heads.stride, data + heads.k, data + heads.v, heads.stride};
 }
 
@@ -153,11 +154,11 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), ForwardFlops(shape));
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
-  if (Tiled(ctx, qkv)) {
-    cpu::CausalAttentionForward(ctx.team(), Inputs(qkv, shape), shape, 0, scratch.data<float>(),
-                                y.data<float>(), lse.data<float>());
-    return absl::OkStatus();
-  }
+  const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
+    cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
+                                y.data<T>(), lse.data<float>());
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("causal_attention", qkv.dtype(),
                     [&]<typename Scalar>() { ReferenceForward<Scalar>(ctx, qkv, shape, y, lse); });
   return absl::OkStatus();
@@ -183,14 +184,15 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), 2.5 * ForwardFlops(shape));
   if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
-  if (Tiled(ctx, qkv)) {
+  const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);
-    float* dx = dqkv.data<float>();
-    cpu::CausalAttentionBackward(ctx.team(), dy.data<float>(), Inputs(qkv, shape), y.data<float>(),
-                                 lse.data<float>(), shape, scratch.data<float>(), dx, dx + heads.k,
-                                 dx + heads.v);
-    return absl::OkStatus();
-  }
+    T* dx = dqkv.data<T>();
+    const cpu::AttentionGradients<T> gradients = {shape,        Inputs<T>(qkv, shape), dy.data<T>(),
+                                                  y.data<T>(),  lse.data<float>(),     dx,
+                                                  dx + heads.k, dx + heads.v};
+    cpu::CausalAttentionBackward(ctx.team(), gradients, scratch.data<float>());
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("causal_attention", qkv.dtype(), [&]<typename Scalar>() {
     ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, dqkv);
   });

@@ -31,6 +31,27 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
+// Whether the CPU's kernels (core/ops/cpu) run, or the references.
+inline bool HasCpuKernels(const Context& ctx, DType dtype) {
+  return dtype == DType::kBf16 || (dtype == DType::kF32 && !ctx.reference());
+}
+
+// On the CPU: calls body.template operator()<T>() for the dtypes of its kernels (core/ops/cpu), f32
+// and bf16, and returns true. False, having called nothing, where the reference is to run: for
+// other dtypes, and for f32 under OpSet::kReference. bf16 there is a CHECK failure: no reference
+// knows it.
+template <typename Body>
+bool RunCpuKernels(const char* op, const Context& ctx, DType dtype, Body&& body) {
+  CHECK(dtype != DType::kBf16 || !ctx.reference()) << "[" << op << "] bf16 has no definition";
+  if (dtype == DType::kBf16) {
+    body.template operator()<Bf16>();
+    return true;
+  }
+  if (!HasCpuKernels(ctx, dtype)) return false;
+  body.template operator()<float>();
+  return true;
+}
+
 // Whether the op runs on a GPU: where its tensors are. CHECKs that all that are defined are on the
 // device of the context's arena.
 template <typename... Tensors>

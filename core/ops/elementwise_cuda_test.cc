@@ -15,9 +15,9 @@
 namespace strake {
 namespace {
 
-using testing::CudaOperand;
-using testing::ExpectCudaFollowsF64;
+using testing::ExpectFollowsF64;
 using testing::F32SumTolerance;
+using testing::ParityOperand;
 using testing::UnitRoundoff;
 using Tensors = std::vector<Tensor>;
 
@@ -25,9 +25,9 @@ constexpr std::pair<int64_t, int64_t> kSizes[] = {{5, 64}, {3, 7}, {0, 8}};  // 
 
 class ElementwiseCudaTest : public ::testing::TestWithParam<DType> {
  protected:
-  CudaOperand In(const Shape& shape) const { return {shape, GetParam()}; }
+  ParityOperand In(const Shape& shape) const { return {shape, GetParam()}; }
   // Computed in f32 with so many roundings.
-  CudaOperand Out(const Shape& shape, int num_roundings) const {
+  ParityOperand Out(const Shape& shape, int num_roundings) const {
     return {shape, GetParam(), num_roundings * 0x1p-24 + UnitRoundoff(GetParam())};
   }
 };
@@ -36,13 +36,13 @@ class ElementwiseCudaTest : public ::testing::TestWithParam<DType> {
 TEST_P(ElementwiseCudaTest, Gelu) {
   for (const auto& [n, c] : kSizes) {
     const Shape shape = {n, c};
-    ExpectCudaFollowsF64({In(shape), Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({In(shape), Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
       return GeluForward(ctx, t[0], t[1]);
     });
-    ExpectCudaFollowsF64(
+    ExpectFollowsF64(
         {In(shape), In(shape), Out(shape, 25)},
         [](const Context& ctx, const Tensors& t) { return GeluBackward(ctx, t[0], t[1], t[2]); });
-    ExpectCudaFollowsF64({In(shape), Out(shape, 25)}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({In(shape), Out(shape, 25)}, [](const Context& ctx, const Tensors& t) {
       return GeluBackward(ctx, t[0], t[1], t[1]);
     });
   }
@@ -51,10 +51,10 @@ TEST_P(ElementwiseCudaTest, Gelu) {
 TEST_P(ElementwiseCudaTest, Swiglu) {
   for (const auto& [n, c] : kSizes) {
     const Shape half = {n, c}, whole = {n, 2 * c};
-    ExpectCudaFollowsF64({In(whole), Out(half, 8)}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({In(whole), Out(half, 8)}, [](const Context& ctx, const Tensors& t) {
       return SwigluForward(ctx, t[0], t[1]);
     });
-    ExpectCudaFollowsF64(
+    ExpectFollowsF64(
         {In(half), In(whole), Out(whole, 12)},
         [](const Context& ctx, const Tensors& t) { return SwigluBackward(ctx, t[0], t[1], t[2]); });
   }
@@ -63,10 +63,10 @@ TEST_P(ElementwiseCudaTest, Swiglu) {
 TEST_P(ElementwiseCudaTest, BiasAdd) {
   for (const auto& [n, c] : kSizes) {
     const Shape shape = {n, c};
-    ExpectCudaFollowsF64(
-        {In(shape), In({c}), Out(shape, 1)},
-        [](const Context& ctx, const Tensors& t) { return BiasAddForward(ctx, t[0], t[1], t[2]); });
-    ExpectCudaFollowsF64(
+    ExpectFollowsF64({In(shape), In({c}), Out(shape, 1)}, [](const Context& ctx, const Tensors& t) {
+      return BiasAddForward(ctx, t[0], t[1], t[2]);
+    });
+    ExpectFollowsF64(
         {In(shape), {{c}, DType::kF32, F32SumTolerance(n)}},
         [](const Context& ctx, const Tensors& t) { return BiasAddBackward(ctx, t[0], t[1]); });
   }
@@ -75,7 +75,7 @@ TEST_P(ElementwiseCudaTest, BiasAdd) {
 TEST_P(ElementwiseCudaTest, ResidualAdd) {
   for (const auto& [n, c] : kSizes) {
     const Shape shape = {n, c};
-    ExpectCudaFollowsF64({In(shape), Out(shape, 1)}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({In(shape), Out(shape, 1)}, [](const Context& ctx, const Tensors& t) {
       return ResidualAddForward(ctx, t[1], t[0], t[1]);
     });
   }
@@ -85,11 +85,12 @@ TEST_P(ElementwiseCudaTest, ResidualAdd) {
 TEST_P(ElementwiseCudaTest, Rope) {
   for (const auto& [head_dim, num_tokens] :
        {std::pair<int64_t, int64_t>{32, 12}, {6, 12}, {8, 0}}) {
-    const CudaOperand table = {{9, head_dim}, DType::kF64}, x = Out({num_tokens, 5 * head_dim}, 8);
-    ExpectCudaFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
+    const ParityOperand table = {{9, head_dim}, DType::kF64},
+                        x = Out({num_tokens, 5 * head_dim}, 8);
+    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
       return RopeForward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, /*position_offset=*/3, t[1]);
     });
-    ExpectCudaFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
       return RopeBackward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, t[1]);
     });
   }

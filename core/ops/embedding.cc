@@ -1,6 +1,8 @@
 #include "core/ops/embedding.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/ops/cpu/embedding.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/embedding.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/embedding.h"
@@ -60,6 +62,14 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
   if (on_cuda) return ForwardOnCuda(ctx, tokens, slice, table, y);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = table.dim(1);
+  const bool done = RunCpuKernels("embedding", ctx, y.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
+                                      table.data<T>(), table.dim(0), columns,
+                                      y.data<T>() + begin * columns));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("embedding", y.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
@@ -85,8 +95,16 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
   if (on_cuda) return BackwardOnCuda(ctx, dy, tokens, slice, dtable, workspace);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = dtable.dim(1);
+  // A thread owns columns, not tokens: equal tokens meet in one row of the table.
+  const bool done = RunCpuKernels("embedding", ctx, dy.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(EmbeddingBackward(dy.data<T>(), tokens.data<int32_t>(), tokens.dim(0),
+                                       slice.begin, dtable.dim(0), columns, begin, end,
+                                       dtable.data<float>()));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("embedding", dy.dtype(), [&]<typename Scalar>() {
-    // A thread owns columns, not tokens: equal tokens meet in one row of the table.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::EmbeddingBackward(dy.data<Scalar>(), tokens.data<int32_t>(), tokens.dim(0),
                                    slice.begin, dtable.dim(0), columns, begin, end,

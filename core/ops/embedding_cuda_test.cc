@@ -14,13 +14,13 @@
 namespace strake {
 namespace {
 
-using testing::CudaOperand;
 using testing::CudaTestContext;
 using testing::CudaTestTensor;
-using testing::ExpectCudaFollowsF64;
+using testing::ExpectFollowsF64;
 using testing::F32SumTolerance;
 using testing::FillNormal;
 using testing::GetElement;
+using testing::ParityOperand;
 using testing::TestTensor;
 using testing::UnitRoundoff;
 using Tensors = std::vector<Tensor>;
@@ -30,8 +30,8 @@ constexpr std::pair<int64_t, int64_t> kSizes[] = {{37, 16}, {5, 7}, {0, 8}};  //
 
 class EmbeddingCudaTest : public ::testing::TestWithParam<DType> {
  protected:
-  CudaOperand In(const Shape& shape) const { return {shape, GetParam()}; }
-  CudaOperand Sum(const Shape& shape, int64_t num_terms) const {
+  ParityOperand In(const Shape& shape) const { return {shape, GetParam()}; }
+  ParityOperand Sum(const Shape& shape, int64_t num_terms) const {
     return {shape, DType::kF32, F32SumTolerance(num_terms)};
   }
 };
@@ -42,15 +42,15 @@ TEST_P(EmbeddingCudaTest, Embedding) {
     for (const auto& [rows, begin] : {std::pair<int64_t, int64_t>{kVocabSize, 0}, {5, 3}}) {
       SCOPED_TRACE(::testing::Message() << n << " x " << c << " from " << rows);
       const VocabSlice slice = {.vocab_size = kVocabSize, .begin = begin};
-      const CudaOperand tokens = {{n}, DType::kI32, 0, kVocabSize};
-      ExpectCudaFollowsF64({tokens, In({rows, c}), In({n, c})},
-                           [&](const Context& ctx, const Tensors& t) {
-                             return EmbeddingForward(ctx, t[0], slice, t[1], t[2]);
-                           });
-      ExpectCudaFollowsF64({In({n, c}), tokens, Sum({rows, c}, n)},
-                           [&](const Context& ctx, const Tensors& t) {
-                             return EmbeddingBackward(ctx, t[0], t[1], slice, t[2]);
-                           });
+      const ParityOperand tokens = {{n}, DType::kI32, 0, kVocabSize};
+      ExpectFollowsF64({tokens, In({rows, c}), In({n, c})},
+                       [&](const Context& ctx, const Tensors& t) {
+                         return EmbeddingForward(ctx, t[0], slice, t[1], t[2]);
+                       });
+      ExpectFollowsF64({In({n, c}), tokens, Sum({rows, c}, n)},
+                       [&](const Context& ctx, const Tensors& t) {
+                         return EmbeddingBackward(ctx, t[0], t[1], slice, t[2]);
+                       });
     }
   }
 }
@@ -58,11 +58,11 @@ TEST_P(EmbeddingCudaTest, Embedding) {
 TEST_P(EmbeddingCudaTest, PositionEmbedding) {
   for (const auto& [n, c] : kSizes) {
     SCOPED_TRACE(::testing::Message() << n << " x " << c);
-    const CudaOperand y = {{n, c}, GetParam(), UnitRoundoff(GetParam())};
-    ExpectCudaFollowsF64({In({9, c}), y}, [](const Context& ctx, const Tensors& t) {
+    const ParityOperand y = {{n, c}, GetParam(), UnitRoundoff(GetParam())};
+    ExpectFollowsF64({In({9, c}), y}, [](const Context& ctx, const Tensors& t) {
       return PositionEmbeddingForward(ctx, t[0], /*period=*/6, /*offset=*/4, t[1]);
     });
-    ExpectCudaFollowsF64({In({n, c}), Sum({9, c}, n)}, [](const Context& ctx, const Tensors& t) {
+    ExpectFollowsF64({In({n, c}), Sum({9, c}, n)}, [](const Context& ctx, const Tensors& t) {
       return PositionEmbeddingBackward(ctx, t[0], /*period=*/6, /*offset=*/4, t[1]);
     });
   }

@@ -1,5 +1,7 @@
 #include "core/ops/gelu.h"
 
+#include "core/ops/cpu/gelu.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/gelu.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/gelu.h"
@@ -18,6 +20,12 @@ absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
       return cuda::GeluForward<T>(ctx.cuda_stream(), x.data<T>(), x.num_elements(), y.data<T>());
     });
   }
+  const bool done = RunCpuKernels("gelu", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(GeluForward(x.data<T>() + begin, end - begin, y.data<T>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::GeluForward(x.data<Scalar>() + begin, end - begin, y.data<Scalar>() + begin);
@@ -39,6 +47,13 @@ absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
                                    dx.data<T>());
     });
   }
+  const bool done = RunCpuKernels("gelu", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(GeluBackward(dy.data<T>() + begin, x.data<T>() + begin, end - begin,
+                                  dx.data<T>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("gelu", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::GeluBackward(dy.data<Scalar>() + begin, x.data<Scalar>() + begin, end - begin,

@@ -1,5 +1,7 @@
 #include "core/ops/layer_norm.h"
 
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/layer_norm.h"
 #include "core/ops/cuda/layer_norm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/layer_norm.h"
@@ -56,6 +58,16 @@ absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor&
   const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass());
   if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, bias, eps, sum, y, mean, rstd);
   const int64_t columns = x.dim(1);
+  const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      STRAKE_CPU_RUN(LayerNormForward(
+          x.data<T>() + at, RowsOrNull<T>(residual, begin), weight.data<T>(), bias.data<T>(),
+          end - begin, columns, static_cast<float>(eps), RowsOrNull<T>(sum, begin),
+          y.data<T>() + at, mean.data<float>() + begin, rstd.data<float>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * columns;
@@ -89,6 +101,21 @@ absl::Status LayerNormBackward(const Context& ctx, const Tensor& dy, const Tenso
     return BackwardOnCuda(ctx, dy, x, weight, mean, rstd, accumulate_dx, dx, dweight, dbias,
                           workspace);
   }
+  const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
+    // Columns first: dx may overwrite dy.
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(LayerNormBackwardWeight(dy.data<T>(), x.data<T>(), mean.data<float>(),
+                                             rstd.data<float>(), rows, columns, begin, end,
+                                             dweight.data<float>(), dbias.data<float>()));
+    });
+    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      STRAKE_CPU_RUN(LayerNormBackwardInput(
+          dy.data<T>() + at, x.data<T>() + at, weight.data<T>(), mean.data<float>() + begin,
+          rstd.data<float>() + begin, end - begin, columns, accumulate_dx, dx.data<T>() + at));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
     // Columns first: dx may overwrite dy.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

@@ -1,12 +1,17 @@
 #include "core/ops/matmul.h"
 
+#include <algorithm>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cublaslt.h"
+#include "core/memory/activation_arena.h"
 #include "core/ops/bias_add.h"
 #include "core/ops/copy.h"
+#include "core/ops/cpu/convert.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/matmul.h"
 #include "core/ops/cpu/matvec.h"
 #include "core/ops/dispatch.h"
@@ -76,28 +81,89 @@ void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const Matmu
   });
 }
 
-// False where this build has nothing better than the reference. No size is 0.
-bool MultiplyF32(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
-                 const Sizes& sizes, const Tensor& c) {
-  const auto [m, n, k] = sizes;
-  const float *left = a.data<float>(), *right = b.data<float>();
-  if (m > 1) return cpu::Matmul(ctx.team(), left, right, m, n, k, options, c.data<float>());
-  cpu::MatVec(ctx.team(), left, right, n, k, options.transpose_b, options.accumulate,
-              c.data<float>());
-  return true;
-}
-
-void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
-                   const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
-  const bool library = !ctx.reference() && a.dtype() == DType::kF32 && sizes.k > 0;
-  if (library && MultiplyF32(ctx, a, b, options, sizes, c)) return;
-  DispatchReference("matmul", a.dtype(),
-                    [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, options, sizes, c); });
-}
-
 // Where the product goes, with the bias and before any GELU.
 const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
   return options.gelu_input.defined() ? options.gelu_input : c;
+}
+
+// One row: memory is the limit, and the library not the fastest.
+void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                 const Sizes& sizes, const Tensor& c) {
+  const auto [m, n, k] = sizes;
+  const bool accumulate = options.accumulate;
+  const auto run = [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
+    // Whole cache lines of columns for each thread, and 4096 elements of b.
+    const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / k);
+    ctx.team().ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
+      if (options.transpose_b) {
+        STRAKE_CPU_RUN(MatVecTransposed(left, right, k, begin, end, accumulate, out));
+      } else {
+        STRAKE_CPU_RUN(MatVec(left, right, n, k, begin, end, accumulate, out));
+      }
+    });
+  };
+  if (a.dtype() == DType::kF32) return run(a.data<float>(), b.data<float>(), c.data<float>());
+  if (c.dtype() == DType::kF32) return run(a.data<Bf16>(), b.data<Bf16>(), c.data<float>());
+  return run(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
+}
+
+// Drops from `options` what it has done of the epilogue.
+void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
+                       const Sizes& sizes, const Tensor& c) {
+  cpu::Multiply(ctx.team(), {.m = sizes.m,
+                             .n = sizes.n,
+                             .k = sizes.k,
+                             .transpose_a = options->transpose_a,
+                             .transpose_b = options->transpose_b,
+                             .accumulate = options->accumulate,
+                             .input = a.dtype(),
+                             .output = c.dtype(),
+                             .a = a.raw(),
+                             .b = b.raw(),
+                             .bias = options->bias.raw(),
+                             .c = c.raw()});
+  options->bias = Tensor();
+}
+
+// f32 copies of bf16 operands, for products that have nothing for them: where the library has no
+// bf16 on this machine.
+struct WideOperands {
+  static bool Needed(const Tensor& a, const Sizes& sizes) {
+    return a.device() == Device::kCpu && a.dtype() == DType::kBf16 && sizes.m > 1 &&
+           !cpu::CanMultiply(DType::kBf16);
+  }
+  WideOperands(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c)
+      : a(ctx.arena().Allocate(DType::kF32, a.shape())),
+        b(ctx.arena().Allocate(DType::kF32, b.shape())),
+        c(c.dtype() == DType::kF32 ? c : ctx.arena().Allocate(DType::kF32, c.shape())) {}
+  Tensor a, b, c;
+};
+
+template <typename From, typename To>
+void Convert(const Context& ctx, const Tensor& from, const Tensor& to) {
+  ctx.team().ParallelFor(from.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+    STRAKE_CPU_RUN(Convert(from.data<From>() + begin, end - begin, to.data<To>() + begin));
+  });
+}
+
+void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
+                   const Sizes& sizes, const std::optional<WideOperands>& wide, const Tensor& c) {
+  if (wide.has_value()) {
+    Convert<Bf16, float>(ctx, a, wide->a);
+    Convert<Bf16, float>(ctx, b, wide->b);
+    // The bias comes after the rounding to bf16.
+    MatmulOptions product = *options;
+    product.bias = Tensor();
+    MultiplyOnCpu(ctx, wide->a, wide->b, &product, sizes, std::nullopt, wide->c);
+    if (c.dtype() == DType::kBf16) Convert<float, Bf16>(ctx, wide->c, c);
+  } else if (HasCpuKernels(ctx, a.dtype()) && sizes.m == 1) {
+    MultiplyRow(ctx, a, b, *options, sizes, c);
+  } else if (HasCpuKernels(ctx, a.dtype()) && cpu::CanMultiply(a.dtype())) {
+    MultiplyByLibrary(ctx, a, b, options, sizes, c);
+  } else {
+    DispatchReference("matmul", a.dtype(),
+                      [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, *options, sizes, c); });
+  }
 }
 
 CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
@@ -130,7 +196,6 @@ absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b
   CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
       << "[matmul] no CUDA implementation for " << DTypeName(a.dtype());
   const Tensor u = ProductOf(*options, c);
-  if (sizes.k == 0) return options->accumulate ? absl::OkStatus() : SetZero(ctx, u);
   CudaProduct product = CudaProductOf(a, b, *options, sizes, c);
   if (CublasLt::CanFuse(product)) {
     options->gelu_input = options->gelu_grad_input = Tensor();
@@ -160,15 +225,20 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
   const Sizes sizes = CheckShapes(a, b, options, c);
   const bool on_cuda =
       OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
+  const ActivationScope scope(ctx.arena());
+  std::optional<WideOperands> wide;
+  if (WideOperands::Needed(a, sizes)) wide.emplace(ctx, a, b, ProductOf(options, c));
   if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
   MatmulOptions rest = options;
   {
     const auto [m, n, k] = sizes;
     const OpTimer timer(ctx.profile(), "matmul", ctx.pass(), 2.0 * m * n * k);
-    if (on_cuda) {
+    if (k == 0) {
+      if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
+    } else if (on_cuda) {
       STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
     } else {
-      MultiplyOnCpu(ctx, a, b, options, sizes, ProductOf(options, c));
+      MultiplyOnCpu(ctx, a, b, &rest, sizes, wide, ProductOf(options, c));
     }
   }
   return ApplyEpilogue(ctx, rest, c);

@@ -13,9 +13,9 @@
 namespace strake {
 namespace {
 
-using testing::CudaOperand;
-using testing::ExpectCudaFollowsF64;
+using testing::ExpectFollowsF64;
 using testing::F32SumTolerance;
+using testing::ParityOperand;
 using testing::UnitRoundoff;
 using Tensors = std::vector<Tensor>;
 
@@ -28,10 +28,10 @@ class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
   bool layer_norm() const { return std::get<bool>(GetParam()); }
 
   // Of `dtype`, with a result of `num_terms` terms.
-  CudaOperand Result(const Shape& shape, int64_t num_terms, int num_roundings = 1) const {
+  ParityOperand Result(const Shape& shape, int64_t num_terms, int num_roundings = 1) const {
     return {shape, dtype(), F32SumTolerance(num_terms) + num_roundings * UnitRoundoff(dtype())};
   }
-  CudaOperand Sum(const Shape& shape, int64_t num_terms) const {
+  ParityOperand Sum(const Shape& shape, int64_t num_terms) const {
     return {shape, DType::kF32, F32SumTolerance(num_terms)};
   }
 
@@ -48,9 +48,9 @@ class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
 TEST_P(NormsCudaTest, Forward) {
   for (const auto& [n, c] : kSizes) {
     SCOPED_TRACE(::testing::Message() << n << " x " << c);
-    const CudaOperand matrix{{n, c}, dtype()}, row{{c}, dtype()};
-    const CudaOperand statistic = Sum({n}, c);
-    ExpectCudaFollowsF64(
+    const ParityOperand matrix{{n, c}, dtype()}, row{{c}, dtype()};
+    const ParityOperand statistic = Sum({n}, c);
+    ExpectFollowsF64(
         {matrix, row, row, Result({n, c}, c), layer_norm() ? statistic : row, statistic},
         [&](const Context& ctx, const Tensors& t) {
           return Forward(ctx, t[0], {}, t[1], t[2], {}, t[3], t[4], t[5]);
@@ -63,18 +63,18 @@ TEST_P(NormsCudaTest, Forward) {
 TEST_P(NormsCudaTest, ForwardWithResidual) {
   for (const auto& [n, c] : kSizes) {
     SCOPED_TRACE(::testing::Message() << n << " x " << c);
-    const CudaOperand matrix{{n, c}, dtype()}, row{{c}, dtype()};
-    const CudaOperand statistic = {{n}, DType::kF32, F32SumTolerance(c) + UnitRoundoff(dtype())};
-    const CudaOperand y = Result({n, c}, c, 3), sum = Result({n, c}, 1);
-    const CudaOperand mean = layer_norm() ? statistic : row;
-    ExpectCudaFollowsF64({matrix, matrix, row, row, sum, y, mean, statistic},
-                         [&](const Context& ctx, const Tensors& t) {
-                           return Forward(ctx, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
-                         });
-    ExpectCudaFollowsF64({sum, matrix, row, row, y, mean, statistic},
-                         [&](const Context& ctx, const Tensors& t) {
-                           return Forward(ctx, t[0], t[1], t[2], t[3], t[0], t[4], t[5], t[6]);
-                         });
+    const ParityOperand matrix{{n, c}, dtype()}, row{{c}, dtype()};
+    const ParityOperand statistic = {{n}, DType::kF32, F32SumTolerance(c) + UnitRoundoff(dtype())};
+    const ParityOperand y = Result({n, c}, c, 3), sum = Result({n, c}, 1);
+    const ParityOperand mean = layer_norm() ? statistic : row;
+    ExpectFollowsF64({matrix, matrix, row, row, sum, y, mean, statistic},
+                     [&](const Context& ctx, const Tensors& t) {
+                       return Forward(ctx, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
+                     });
+    ExpectFollowsF64({sum, matrix, row, row, y, mean, statistic},
+                     [&](const Context& ctx, const Tensors& t) {
+                       return Forward(ctx, t[0], t[1], t[2], t[3], t[0], t[4], t[5], t[6]);
+                     });
   }
 }
 
@@ -82,20 +82,20 @@ TEST_P(NormsCudaTest, Backward) {
   for (const auto& [n, c] : kSizes) {
     for (const bool accumulate_dx : {false, true}) {
       SCOPED_TRACE(::testing::Message() << n << " x " << c << ", accumulate " << accumulate_dx);
-      const CudaOperand matrix{{n, c}, dtype()}, row{{c}, dtype()}, statistic{{n}, DType::kF32};
-      const CudaOperand dbias = layer_norm() ? Sum({c}, n) : row;
+      const ParityOperand matrix{{n, c}, dtype()}, row{{c}, dtype()}, statistic{{n}, DType::kF32};
+      const ParityOperand dbias = layer_norm() ? Sum({c}, n) : row;
       // Without accumulation dx takes the place of dy.
-      ExpectCudaFollowsF64(
-          {accumulate_dx ? matrix : Result({n, c}, c), matrix, row, statistic, statistic,
-           accumulate_dx ? Result({n, c}, c) : matrix, Sum({c}, n), dbias},
-          [&](const Context& ctx, const Tensors& t) {
-            const Tensor& dx = accumulate_dx ? t[5] : t[0];
-            if (!layer_norm()) {
-              return RmsNormBackward(ctx, t[0], t[1], t[2], t[4], accumulate_dx, dx, t[6]);
-            }
-            return LayerNormBackward(ctx, t[0], t[1], t[2], t[3], t[4], accumulate_dx, dx, t[6],
-                                     t[7]);
-          });
+      ExpectFollowsF64({accumulate_dx ? matrix : Result({n, c}, c), matrix, row, statistic,
+                        statistic, accumulate_dx ? Result({n, c}, c) : matrix, Sum({c}, n), dbias},
+                       [&](const Context& ctx, const Tensors& t) {
+                         const Tensor& dx = accumulate_dx ? t[5] : t[0];
+                         if (!layer_norm()) {
+                           return RmsNormBackward(ctx, t[0], t[1], t[2], t[4], accumulate_dx, dx,
+                                                  t[6]);
+                         }
+                         return LayerNormBackward(ctx, t[0], t[1], t[2], t[3], t[4], accumulate_dx,
+                                                  dx, t[6], t[7]);
+                       });
     }
   }
 }

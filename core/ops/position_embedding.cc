@@ -1,5 +1,7 @@
 #include "core/ops/position_embedding.h"
 
+#include "core/ops/cpu/embedding.h"
+#include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/position_embedding.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/position_embedding.h"
@@ -33,6 +35,13 @@ absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& position
                                                offset, y.dim(0), columns, y.data<T>());
     });
   }
+  const bool done = RunCpuKernels("position_embedding", ctx, y.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(PositionEmbeddingForward(positions.data<T>(), period, offset + begin,
+                                              end - begin, columns, y.data<T>() + begin * columns));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("position_embedding", y.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::PositionEmbeddingForward(positions.data<Scalar>(), period, offset + begin,
@@ -55,8 +64,15 @@ absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int
                                                 dy.dim(0), columns, dpositions.data<float>());
     });
   }
+  // A thread owns columns, not rows: equal positions meet in one row of the table.
+  const bool done = RunCpuKernels("position_embedding", ctx, dy.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(PositionEmbeddingBackward(dy.data<T>(), period, offset, dy.dim(0), columns,
+                                               begin, end, dpositions.data<float>()));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("position_embedding", dy.dtype(), [&]<typename Scalar>() {
-    // A thread owns columns, not rows: equal positions meet in one row of the table.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::PositionEmbeddingBackward(dy.data<Scalar>(), period, offset, dy.dim(0), columns,
                                            begin, end, dpositions.data<Scalar>());

@@ -1,5 +1,7 @@
 #include "core/ops/residual_add.h"
 
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/residual_add.h"
 #include "core/ops/cuda/residual_add.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/residual_add.h"
@@ -22,6 +24,13 @@ absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tenso
                                          x.num_elements(), y.data<T>());
     });
   }
+  const bool done = RunCpuKernels("residual_add", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(ResidualAddForward(x.data<T>() + begin, residual.data<T>() + begin,
+                                        end - begin, y.data<T>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("residual_add", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
       reference::ResidualAddForward(x.data<Scalar>() + begin, residual.data<Scalar>() + begin,

@@ -1,5 +1,7 @@
 #include "core/ops/rms_norm.h"
 
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/rms_norm.h"
 #include "core/ops/cuda/rms_norm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/rms_norm.h"
@@ -48,6 +50,16 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
   const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
   if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, eps, sum, y, rstd);
   const int64_t columns = x.dim(1);
+  const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      STRAKE_CPU_RUN(RmsNormForward(x.data<T>() + at, RowsOrNull<T>(residual, begin),
+                                    weight.data<T>(), end - begin, columns, static_cast<float>(eps),
+                                    RowsOrNull<T>(sum, begin), y.data<T>() + at,
+                                    rstd.data<float>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * columns;
@@ -79,6 +91,20 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   if (on_cuda) {
     return BackwardOnCuda(ctx, dy, x, weight, rstd, accumulate_dx, dx, dweight, workspace);
   }
+  const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
+    // Columns first: dx may overwrite dy.
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(RmsNormBackwardWeight(dy.data<T>(), x.data<T>(), rstd.data<float>(), rows,
+                                           columns, begin, end, dweight.data<float>()));
+    });
+    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * columns;
+      STRAKE_CPU_RUN(RmsNormBackwardInput(dy.data<T>() + at, x.data<T>() + at, weight.data<T>(),
+                                          rstd.data<float>() + begin, end - begin, columns,
+                                          accumulate_dx, dx.data<T>() + at));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     // Columns first: dx may overwrite dy.
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

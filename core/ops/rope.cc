@@ -3,6 +3,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/rope.h"
 #include "core/ops/cuda/rope.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/rope.h"
@@ -50,6 +52,14 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
                            position_offset, inverse, x.dim(0), x.dim(1), x.data<T>());
     });
   }
+  const bool done = RunCpuKernels("rope", ctx, x.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(
+        x.dim(0), RowGrain(num_heads * head_dim), [&](int64_t begin, int64_t end) {
+          STRAKE_CPU_RUN(Rope(table.data<double>(), head_dim, num_heads, seq_len, position_offset,
+                              inverse, begin, end, x.dim(1), x.data<T>()));
+        });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("rope", x.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(
         x.dim(0), RowGrain(num_heads * head_dim), [&](int64_t begin, int64_t end) {

@@ -1,6 +1,8 @@
 #include "core/ops/softmax_cross_entropy.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/softmax_cross_entropy.h"
 #include "core/ops/cuda/softmax_cross_entropy.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/softmax_cross_entropy.h"
@@ -119,6 +121,14 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
   if (on_cuda) return ForwardOnCuda(ctx, logits, targets, vocab_size, loss, lse);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
+  const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxCrossEntropyForward(
+          logits.data<T>() + begin * columns, targets.data<int32_t>() + begin, end - begin, columns,
+          vocab_size, loss.data<float>() + begin, lse.data<float>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxCrossEntropyForward(
@@ -132,7 +142,10 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
                                                 int64_t vocab_size, double scale, Tensor logits,
                                                 Tensor loss, Tensor lse) {
-  if (!OnCuda(kOp, ctx, targets, logits, loss, lse)) {
+  CheckShapes(logits, targets, loss, lse);
+  CheckWhole(logits, vocab_size);
+  const bool on_cuda = OnCuda(kOp, ctx, targets, logits, loss, lse);
+  if (!on_cuda && !HasCpuKernels(ctx, logits.dtype())) {
     const absl::Status status =
         SoftmaxCrossEntropyForward(ctx, logits, targets, vocab_size, loss, lse);
     if (!status.ok()) return status;
@@ -141,11 +154,20 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
     return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = vocab_size},
                                        logits);
   }
-  CheckShapes(logits, targets, loss, lse);
-  CheckWhole(logits, vocab_size);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
-  return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
+  if (on_cuda) return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
+  if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
+  const int64_t columns = logits.dim(1);
+  RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxCrossEntropyForwardBackward(
+          targets.data<int32_t>() + begin, end - begin, columns, vocab_size,
+          static_cast<float>(scale), logits.data<T>() + begin * columns, loss.data<float>() + begin,
+          lse.data<float>() + begin));
+    });
+  });
+  return absl::OkStatus();
 }
 
 absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
@@ -157,6 +179,13 @@ absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const Voc
   const OpTimer timer(ctx.profile(), kOp, ctx.pass());
   if (on_cuda) return SliceMaxOnCuda(ctx, logits, slice, max);
   const int64_t columns = logits.dim(1);
+  const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxSliceMax(logits.data<T>() + begin * columns, end - begin, columns,
+                                     slice.NumTokens(columns), max.data<float>() + begin));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxSliceMax(logits.data<Scalar>() + begin * columns, end - begin, columns,
@@ -180,6 +209,16 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
   if (on_cuda) return SliceSumsOnCuda(ctx, logits, targets, slice, max, sums);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
   const int64_t rows = logits.dim(0), columns = logits.dim(1);
+  const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+      float* exp_sum = sums.data<float>() + begin;
+      STRAKE_CPU_RUN(SoftmaxSliceSums(logits.data<T>() + begin * columns,
+                                      targets.data<int32_t>() + begin, max.data<float>() + begin,
+                                      end - begin, columns, slice.begin, slice.NumTokens(columns),
+                                      exp_sum, exp_sum + rows));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxSliceSums(logits.data<Scalar>() + begin * columns,
@@ -226,6 +265,15 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
   if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, slice, logits);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
+  const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxCrossEntropyBackward(
+          targets.data<int32_t>() + begin, lse.data<float>() + begin, end - begin, columns,
+          slice.begin, slice.NumTokens(columns), static_cast<float>(scale),
+          logits.data<T>() + begin * columns));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SoftmaxCrossEntropyBackward(

@@ -1,5 +1,7 @@
 #include "core/ops/swiglu.h"
 
+#include "core/ops/cpu/isa.h"
+#include "core/ops/cpu/swiglu.h"
 #include "core/ops/cuda/swiglu.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/reference/swiglu.h"
@@ -31,6 +33,13 @@ absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) 
                                     y.data<T>());
     });
   }
+  const bool done = RunCpuKernels("swiglu", ctx, y.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SwigluForward(gate_up.data<T>() + begin * 2 * columns, end - begin, columns,
+                                   y.data<T>() + begin * columns));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("swiglu", y.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(y.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       reference::SwigluForward(gate_up.data<Scalar>() + begin * 2 * columns, end - begin, columns,
@@ -53,6 +62,14 @@ absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& 
                                      columns, dgate_up.data<T>());
     });
   }
+  const bool done = RunCpuKernels("swiglu", ctx, dy.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(dy.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * 2 * columns;
+      STRAKE_CPU_RUN(SwigluBackward(dy.data<T>() + begin * columns, gate_up.data<T>() + at,
+                                    end - begin, columns, dgate_up.data<T>() + at));
+    });
+  });
+  if (done) return absl::OkStatus();
   DispatchReference("swiglu", dy.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(dy.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       const int64_t at = begin * 2 * columns;

@@ -4,6 +4,7 @@
 
 #include "core/base/thread_team.h"
 #include "core/memory/activation_arena.h"
+#include "core/ops/cpu/isa.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -12,57 +13,93 @@
 namespace strake::testing {
 namespace {
 
-// One operand's two tensors.
-class Pair {
- public:
-  Pair(const CudaOperand& operand, uint64_t seed) {
-    const bool tokens = operand.dtype == DType::kI32;
-    TestTensor start(operand.dtype, operand.shape);
-    tokens ? FillTokens(start, seed, operand.num_tokens) : FillNormal(start, seed);
-    on_cpu_ = std::make_unique<TestTensor>(tokens ? DType::kI32 : DType::kF64, operand.shape);
-    CopyConvert(start, *on_cpu_);
-    on_gpu_ = std::make_unique<CudaTestTensor>(start);
-  }
-  const Tensor& on_cpu() const { return *on_cpu_; }
-  const Tensor& on_gpu() const { return *on_gpu_; }
-  HostCopy FromGpu() const { return on_gpu_->ToHost(); }
+using Tensors = std::vector<Tensor>;
 
- private:
-  std::unique_ptr<TestTensor> on_cpu_;
-  std::unique_ptr<CudaTestTensor> on_gpu_;
-};
+// Operands as they begin.
+std::unique_ptr<TestTensor> Start(const ParityOperand& operand, uint64_t seed) {
+  auto start = std::make_unique<TestTensor>(operand.dtype, operand.shape);
+  operand.dtype == DType::kI32 ? FillTokens(*start, seed, operand.num_tokens)
+                               : FillNormal(*start, seed);
+  return start;
+}
 
-size_t PlannedBytes(const std::vector<CudaOperand>& operands, CudaParityOp op) {
-  std::vector<Tensor> tensors;
-  for (const CudaOperand& o : operands) {
-    tensors.emplace_back(nullptr, o.dtype, o.shape, Device::kCuda);
+std::vector<std::unique_ptr<TestTensor>> StartAll(const std::vector<ParityOperand>& operands) {
+  std::vector<std::unique_ptr<TestTensor>> all;
+  for (size_t i = 0; i < operands.size(); ++i) all.push_back(Start(operands[i], i + 1));
+  return all;
+}
+
+// What the op makes of them in f64.
+std::vector<std::unique_ptr<TestTensor>> Truth(const std::vector<ParityOperand>& operands,
+                                               ParityOp op) {
+  std::vector<std::unique_ptr<TestTensor>> truth;
+  Tensors tensors;
+  for (const auto& start : StartAll(operands)) {
+    const DType dtype = (*start)->dtype() == DType::kI32 ? DType::kI32 : DType::kF64;
+    truth.push_back(std::make_unique<TestTensor>(dtype, (*start)->shape()));
+    CopyConvert(*start, *truth.back());
+    tensors.push_back(*truth.back());
   }
-  ThreadTeam team(1);
-  ActivationArena arena = ActivationArena::DryRun(Device::kCuda);
+  EXPECT_EQ(op(TestContext(), tensors), absl::OkStatus());
+  return truth;
+}
+
+void ExpectNear(const std::vector<ParityOperand>& operands, size_t i, const Tensor& result,
+                const Tensor& truth) {
+  EXPECT_LE(RelativeError(result, truth), operands[i].tolerance)
+      << "operand " << i << ", " << result.ToString();
+  EXPECT_TRUE(truth.num_elements() == 0 || MaxAbs(truth) > 0) << "operand " << i;
+}
+
+size_t PlannedBytes(const std::vector<ParityOperand>& operands, Device device, ParityOp op) {
+  Tensors tensors;
+  for (const ParityOperand& o : operands) tensors.emplace_back(nullptr, o.dtype, o.shape, device);
+  ThreadTeam team(device == Device::kCpu ? 2 : 1);
+  ActivationArena arena = ActivationArena::DryRun(device);
   EXPECT_EQ(op(Context(&team, &arena), tensors), absl::OkStatus());
   return arena.peak_bytes();
 }
 
-}  // namespace
-
-void ExpectCudaFollowsF64(const std::vector<CudaOperand>& operands, CudaParityOp op) {
-  std::vector<Pair> pairs;
-  std::vector<Tensor> on_cpu, on_gpu;
-  for (size_t i = 0; i < operands.size(); ++i) {
-    pairs.emplace_back(operands[i], i + 1);
-    on_cpu.push_back(pairs[i].on_cpu());
-    on_gpu.push_back(pairs[i].on_gpu());
+void ExpectCudaFollows(const std::vector<ParityOperand>& operands, ParityOp op,
+                       const std::vector<std::unique_ptr<TestTensor>>& truth) {
+  SCOPED_TRACE("on the GPU");
+  std::vector<std::unique_ptr<CudaTestTensor>> results;
+  Tensors tensors;
+  for (const auto& start : StartAll(operands)) {
+    results.push_back(std::make_unique<CudaTestTensor>(*start));
+    tensors.push_back(*results.back());
   }
   CudaTestContext cuda(/*arena_bytes=*/size_t{1} << 20);
-  ASSERT_EQ(op(TestContext(), on_cpu), absl::OkStatus());
-  ASSERT_EQ(op(cuda, on_gpu), absl::OkStatus());
+  ASSERT_EQ(op(cuda, tensors), absl::OkStatus());
   for (size_t i = 0; i < operands.size(); ++i) {
-    const HostCopy result = pairs[i].FromGpu();
-    EXPECT_LE(RelativeError(result, on_cpu[i]), operands[i].tolerance)
-        << "operand " << i << ", " << result.tensor().ToString();
-    EXPECT_TRUE(on_cpu[i].num_elements() == 0 || MaxAbs(on_cpu[i]) > 0) << "operand " << i;
+    const HostCopy result = results[i]->ToHost();
+    ExpectNear(operands, i, result, *truth[i]);
   }
-  EXPECT_EQ(PlannedBytes(operands, op), cuda.context().arena().peak_bytes());
+  EXPECT_EQ(PlannedBytes(operands, Device::kCuda, op), cuda.context().arena().peak_bytes());
+}
+
+void ExpectCpuFollows(const std::vector<ParityOperand>& operands, ParityOp op,
+                      const std::vector<std::unique_ptr<TestTensor>>& truth, cpu::Isa isa) {
+  SCOPED_TRACE(isa == cpu::Isa::kAvx512 ? "on the CPU with AVX-512" : "on the CPU with AVX2");
+  const cpu::ScopedIsa scoped(isa);
+  const auto results = StartAll(operands);
+  Tensors tensors;
+  for (const auto& result : results) tensors.push_back(*result);
+  TestContext cpu;
+  ASSERT_EQ(op(cpu, tensors), absl::OkStatus());
+  for (size_t i = 0; i < operands.size(); ++i) ExpectNear(operands, i, *results[i], *truth[i]);
+  EXPECT_EQ(PlannedBytes(operands, Device::kCpu, op), cpu.context().arena().peak_bytes());
+}
+
+}  // namespace
+
+void ExpectFollowsF64(const std::vector<ParityOperand>& operands, ParityOp op) {
+  const auto truth = Truth(operands, op);
+  ExpectCudaFollows(operands, op, truth);
+  ExpectCpuFollows(operands, op, truth, cpu::Isa::kAvx2);
+  if (cpu::BestIsa() == cpu::Isa::kAvx512) {
+    ExpectCpuFollows(operands, op, truth, cpu::Isa::kAvx512);
+  }
 }
 
 }  // namespace strake::testing

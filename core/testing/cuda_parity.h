@@ -1,4 +1,4 @@
-// An op on a GPU against the same op on the CPU, in f64.
+// An op in f32 and bf16, on the CPU and on a GPU, against the same op on the CPU in f64.
 #ifndef STRAKE_CORE_TESTING_CUDA_PARITY_H_
 #define STRAKE_CORE_TESTING_CUDA_PARITY_H_
 
@@ -15,19 +15,20 @@
 namespace strake::testing {
 
 // A tensor of an op, whatever it is to it: each begins with random numbers.
-struct CudaOperand {
+struct ParityOperand {
   Shape shape;
-  DType dtype = DType::kF32;  // on the GPU; the CPU's has the same values in f64, or i32
-  // RelativeError() to the CPU's after the op: 0 for what is moved, or not written.
+  DType dtype = DType::kF32;  // the truth has the same values in f64, or i32
+  // RelativeError() to the truth after the op: 0 for what is moved, or not written.
   double tolerance = 0;
   int64_t num_tokens = 0;  // i32 operands are in [0, num_tokens)
 };
 
-using CudaParityOp =
+using ParityOp =
     absl::FunctionRef<absl::Status(const Context& ctx, const std::vector<Tensor>& operands)>;
 
-// Also that a dry run plans just what the run on the GPU allocates.
-void ExpectCudaFollowsF64(const std::vector<CudaOperand>& operands, CudaParityOp op);
+// On a GPU and on the CPU, there with each set of vector instructions that the machine has. Also
+// that a dry run plans just what a run allocates.
+void ExpectFollowsF64(const std::vector<ParityOperand>& operands, ParityOp op);
 
 // A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums, each
 // term by the roundings of its own operations; factor 4 for the tail. In f32, as all sums are.

@@ -6,7 +6,7 @@
 
 #include "gtest/gtest.h"
 
-namespace strake::cpu {
+namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
 // Rows of floats, aligned for Load and Store.
@@ -112,4 +112,4 @@ TEST(AttentionTileTest, PanelProducts) {
 }
 
 }  // namespace
-}  // namespace strake::cpu
+}  // namespace strake::cpu::STRAKE_CPU_ISA

@@ -1,22 +1,27 @@
-// Cached attention at f32 for a few new tokens, which reads each key and value from memory once for
-// all query heads that share it. See core/ops/cached_attention.h.
+// Cached attention of f32 and bf16 for a few new tokens, in f32, which reads each key and value
+// from memory once for all query heads that share it. See core/ops/cached_attention.h.
 #ifndef STRAKE_CORE_OPS_CPU_CACHED_ATTENTION_H_
 #define STRAKE_CORE_OPS_CPU_CACHED_ATTENTION_H_
 
 #include <cstdint>
 
-#include "core/base/thread_team.h"
 #include "core/ops/attention_shape.h"
-#include "core/ops/cpu/causal_attention.h"
+#include "core/ops/cpu/attention_kernel.h"
+#include "core/ops/cpu/isa.h"
 
 namespace strake::cpu {
 
-// Floats of scratch, all threads together.
+// clang-format off
+STRAKE_CPU_KERNEL(
+// Floats of scratch, all heads together.
 int64_t CachedAttentionScratch(const AttentionShape& shape, int64_t past);
 
-// The cache already holds the new tokens' keys and values. `scratch` is 64-byte aligned.
-void CachedAttentionForward(ThreadTeam& team, const AttentionInputs& inputs,
-                            const AttentionShape& shape, int64_t past, float* scratch, float* y);
+// Of query heads [begin, end). The cache already holds the new tokens' keys and values.
+template <typename T>
+void CachedAttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape,
+                            int64_t past, int64_t begin, int64_t end, float* scratch, T* y);
+)
+// clang-format on
 
 }  // namespace strake::cpu
 

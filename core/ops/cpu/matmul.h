@@ -1,20 +1,33 @@
-// Matrix product in f32 through oneDNN. See core/ops/matmul.h for the contract.
+// Matrix products of f32 and bf16 through oneDNN, with sums in f32. See core/ops/matmul.h for the
+// contract.
 #ifndef STRAKE_CORE_OPS_CPU_MATMUL_H_
 #define STRAKE_CORE_OPS_CPU_MATMUL_H_
 
 #include <cstdint>
 
+#include "core/base/dtype.h"
 #include "core/base/thread_team.h"
-#include "core/ops/matmul.h"
 
 namespace strake::cpu {
 
-// c [m, n] = or += op(a) [m, k] op(b) [k, n], none of the three sizes 0; whatever else `options`
-// have is left to do. Returns false, having done nothing, in a build without oneDNN.
-//
-// Primitives are kept per calling thread, so the first call with a shape costs more.
-bool Matmul(const ThreadTeam& team, const float* a, const float* b, int64_t m, int64_t n, int64_t k,
-            const MatmulOptions& options, float* c);
+// c [m, n] = or += op(a) [m, k] op(b) [k, n] + bias, none of the three sizes 0.
+struct Product {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b, accumulate;
+  DType input, output;  // f32 and f32, bf16 and bf16, or bf16 and f32
+  const void* a;
+  const void* b;
+  const void* bias;  // [n] of `output`, or null
+  void* c;
+};
+
+// False in a build without oneDNN, and for bf16 where the machine has no AVX-512. With bf16
+// instructions (AVX512_BF16, AMX) the library uses them.
+bool CanMultiply(DType input);
+
+// Where CanMultiply(). Primitives are kept per calling thread, so the first call with a shape costs
+// more.
+void Multiply(const ThreadTeam& team, const Product& product);
 
 }  // namespace strake::cpu
 

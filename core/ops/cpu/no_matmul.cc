@@ -1,10 +1,12 @@
 #include "core/ops/cpu/matmul.h"
+#include "glog/logging.h"
 
 namespace strake::cpu {
 
-bool Matmul(const ThreadTeam&, const float*, const float*, int64_t, int64_t, int64_t,
-            const MatmulOptions&, float*) {
-  return false;
+bool CanMultiply(DType) { return false; }
+
+void Multiply(const ThreadTeam&, const Product&) {
+  LOG(FATAL) << "[matmul] this build has no oneDNN";
 }
 
 }  // namespace strake::cpu

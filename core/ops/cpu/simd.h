@@ -1,0 +1,184 @@
+// Vectors of f32, and loads and stores of f32 and bf16, for the CPU's kernels. See isa.h for how a
+// source that includes this is compiled, and what else it may include.
+//
+// The compiler may fuse a product and a sum. So bits depend on the set of instructions, and on
+// nothing else.
+#ifndef STRAKE_CORE_OPS_CPU_SIMD_H_
+#define STRAKE_CORE_OPS_CPU_SIMD_H_
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+
+#ifndef STRAKE_CPU_ISA
+#error "only sources of strake_cpu_kernel (core/cc.bzl) include this"
+#endif
+
+namespace strake::cpu::STRAKE_CPU_ISA {
+
+// STRAKE_CPU_VECTOR_BYTES: of a register.
+inline constexpr int kLanes = STRAKE_CPU_VECTOR_BYTES / sizeof(float);
+typedef float Vec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES), may_alias));
+typedef uint32_t WordVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES), may_alias));
+typedef uint16_t HalfVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES / 2), may_alias));
+
+#define STRAKE_INLINE inline __attribute__((always_inline))
+
+STRAKE_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+STRAKE_INLINE int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
+STRAKE_INLINE int64_t RoundUp(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+STRAKE_INLINE int64_t RoundDown(int64_t n, int64_t multiple) { return n / multiple * multiple; }
+
+STRAKE_INLINE Vec Broadcast(float x) { return x - Vec{}; }
+STRAKE_INLINE Vec Max(Vec a, Vec b) { return a > b ? a : b; }
+STRAKE_INLINE Vec Sqrt(Vec x) {
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+}
+
+// Aligned.
+STRAKE_INLINE Vec Load(const float* x) { return *reinterpret_cast<const Vec*>(x); }
+STRAKE_INLINE void Store(Vec value, float* x) { *reinterpret_cast<Vec*>(x) = value; }
+
+STRAKE_INLINE Vec LoadUnaligned(const float* x) {
+  Vec value;
+  __builtin_memcpy(&value, x, sizeof(value));
+  return value;
+}
+STRAKE_INLINE void StoreUnaligned(Vec value, float* x) {
+  __builtin_memcpy(x, &value, sizeof(value));
+}
+
+STRAKE_INLINE Vec LoadUnaligned(const Bf16* x) {
+  HalfVec bits;
+  __builtin_memcpy(&bits, x, sizeof(bits));
+  return reinterpret_cast<Vec>(__builtin_convertvector(bits, WordVec) << 16);
+}
+// To nearest even; NaN stays NaN: as Bf16(float).
+STRAKE_INLINE void StoreUnaligned(Vec value, Bf16* x) {
+  const WordVec word = reinterpret_cast<WordVec>(value);
+  const WordVec rounded = word + 0x7fffu + ((word >> 16) & 1u);
+  const WordVec result = value == value ? rounded : (word | 0x400000u);
+  const HalfVec bits = __builtin_convertvector(result >> 16, HalfVec);
+  __builtin_memcpy(x, &bits, sizeof(bits));
+}
+
+STRAKE_INLINE float ToFloat(float x) { return x; }
+STRAKE_INLINE float ToFloat(Bf16 x) {
+  const uint32_t word = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  __builtin_memcpy(&value, &word, sizeof(value));
+  return value;
+}
+
+// How much of a vector is there: all of it, or the first `count` lanes, the others of which are
+// loaded as 0 and not stored.
+struct Whole {
+  static constexpr int64_t count = kLanes;
+};
+struct First {
+  int64_t count;
+};
+
+template <typename T>
+STRAKE_INLINE Vec Load(const T* x, Whole) {
+  return LoadUnaligned(x);
+}
+template <typename T>
+STRAKE_INLINE void Store(Vec value, T* x, Whole) {
+  StoreUnaligned(value, x);
+}
+template <typename T>
+STRAKE_INLINE Vec Load(const T* x, First first) {
+  T lanes[kLanes] = {};
+  for (int64_t i = 0; i < first.count; ++i) lanes[i] = x[i];
+  return LoadUnaligned(lanes);
+}
+template <typename T>
+STRAKE_INLINE void Store(Vec value, T* x, First first) {
+  T lanes[kLanes];
+  StoreUnaligned(value, lanes);
+  for (int64_t i = 0; i < first.count; ++i) x[i] = lanes[i];
+}
+
+// body(i, Whole()) for each whole vector of [0, size), and body(i, First{count}) for what is left.
+template <typename Body>
+STRAKE_INLINE void ForEachVector(int64_t size, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) body(i, Whole());
+  if (i < size) body(i, First{size - i});
+}
+
+// Of the lanes, in halves: the same order on every call.
+STRAKE_INLINE float Sum(Vec x) {
+  float lanes[kLanes];
+  __builtin_memcpy(lanes, &x, sizeof(x));
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+STRAKE_INLINE float Largest(Vec x) {
+  float lanes[kLanes];
+  __builtin_memcpy(lanes, &x, sizeof(x));
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+    }
+  }
+  return lanes[0];
+}
+
+// `value` in lanes below `count`, `other` in the rest; without kMasked, `value`.
+template <bool kMasked>
+STRAKE_INLINE Vec FirstLanes(int64_t count, Vec value, Vec other) {
+  if constexpr (!kMasked) return value;
+  IntVec lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < static_cast<int32_t>(count) ? value : other;
+}
+STRAKE_INLINE Vec Masked(Vec value, Whole, Vec) { return value; }
+STRAKE_INLINE Vec Masked(Vec value, First first, Vec other) {
+  return FirstLanes<true>(first.count, value, other);
+}
+
+// exp(x) for x <= 88, within 2 units in the last place; exp(-87) below -87, NaN for NaN.
+// x = n log 2 + r with |r| <= log(2) / 2; exp(r) by its Taylor series to r^7 / 7!, the rest of
+// which is below 2^-26.
+STRAKE_INLINE Vec Exp(Vec x) {
+  const Vec lowest = Broadcast(-87);
+  x = x < lowest ? lowest : x;
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  const Vec shifted = x * 1.44269504f + 12582912.0f;
+  const Vec n = shifted - 12582912.0f;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec p = Broadcast(1.0f / 5040);
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  // 2^n, by its exponent field. A product, so that NaN stays NaN.
+  return p * reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
+}
+
+// 1 / (1 + exp(-x)), 0 below -88, and one less it without cancellation.
+struct Sigmoid {
+  STRAKE_INLINE explicit Sigmoid(Vec x) {
+    const Vec lowest = Broadcast(-88);
+    const Vec e = Exp(-(x < lowest ? lowest : x));
+    value = 1 / (1 + e);
+    complement = e * value;
+    value = x < lowest ? Vec{} : value;
+  }
+  Vec value, complement;
+};
+
+}  // namespace strake::cpu::STRAKE_CPU_ISA
+
+#endif  // STRAKE_CORE_OPS_CPU_SIMD_H_
