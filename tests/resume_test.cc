@@ -89,6 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Family{"Llama", {}}, Family{"Gpt2", {"--model=./gpt2.json"}},
                       Family{"Accumulated", {"--micro_batch=2", "--global_batch=6"}},
                       Family{"TwoThreads", {"--threads=2"}}, Family{"Sliced", Sliced()},
+                      Family{"Bf16", {"--dtype=bf16"}},
+                      Family{"Bf16Sliced", Sliced() + Flags{"--dtype=bf16"}},
                       Family{"Gpt2Sliced",
                              {"--model=./gpt2.json", "--tp=2", "--dp=3", "--zero=2",
                               "--micro_batch=1", "--global_batch=6"}},

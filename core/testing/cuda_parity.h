@@ -30,6 +30,9 @@ using ParityOp =
 // that a dry run plans just what a run allocates.
 void ExpectFollowsF64(const std::vector<ParityOperand>& operands, ParityOp op);
 
+// On the CPU alone.
+void ExpectCpuFollowsF64(const std::vector<ParityOperand>& operands, ParityOp op);
+
 // A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums, each
 // term by the roundings of its own operations; factor 4 for the tail. In f32, as all sums are.
 inline double F32SumTolerance(int64_t num_terms, int num_roundings = 8) {

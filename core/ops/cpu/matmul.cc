@@ -118,7 +118,7 @@ class PrimitiveCache {
 }  // namespace
 
 bool CanMultiply(DType input) {
-  return input == DType::kF32 || (input == DType::kBf16 && BestIsa() == Isa::kAvx512);
+  return input == DType::kF32 || (input == DType::kBf16 && CurrentIsa() == Isa::kAvx512);
 }
 
 void Multiply(const ThreadTeam& team, const Product& p) {

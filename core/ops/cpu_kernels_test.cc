@@ -1,0 +1,175 @@
+// The ops whose tests on a GPU have another form, on the CPU in f32 and bf16, with each set of
+// vector instructions that the machine has. The others are in *_cuda_test.cc, through
+// ExpectFollowsF64().
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/cached_attention.h"
+#include "core/ops/causal_attention.h"
+#include "core/ops/matmul.h"
+#include "core/ops/softmax_cross_entropy.h"
+#include "core/testing/cuda_parity.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::ExpectCpuFollowsF64;
+using testing::F32SumTolerance;
+using testing::ParityOperand;
+using testing::UnitRoundoff;
+using Tensors = std::vector<Tensor>;
+
+class CpuKernelsTest : public ::testing::TestWithParam<DType> {
+ protected:
+  DType dtype() const { return GetParam(); }
+  ParityOperand In(const Shape& shape) const { return {shape, dtype()}; }
+  // Stored `num_stores` times on its way.
+  ParityOperand Out(const Shape& shape, double f32_tolerance, int num_stores = 1) const {
+    return {shape, dtype(), f32_tolerance + num_stores * UnitRoundoff(dtype())};
+  }
+};
+
+// One row, and none; many of a ragged size, and of whole vectors.
+constexpr struct {
+  int64_t m, n, k;
+} kProducts[] = {{1, 67, 129}, {1, 64, 3}, {9, 33, 65}, {64, 48, 32}, {5, 7, 0}, {0, 8, 4}};
+
+TEST_P(CpuKernelsTest, Matmul) {
+  for (const auto& [m, n, k] : kProducts) {
+    for (const int transposed : {0, 1, 2}) {
+      const bool ta = transposed == 1, tb = transposed == 2;
+      SCOPED_TRACE(::testing::Message() << m << " x " << n << " x " << k << ", " << transposed);
+      const ParityOperand a = In(ta ? Shape{k, m} : Shape{m, k}),
+                          b = In(tb ? Shape{n, k} : Shape{k, n});
+      // What a product of no terms leaves is 0 or what was there.
+      const double sum = F32SumTolerance(k);
+      if (k > 0) {
+        ExpectCpuFollowsF64({a, b, Out({m, n}, sum)}, [=](const Context& ctx, const Tensors& t) {
+          return Matmul(ctx, t[0], t[1], {.transpose_a = ta, .transpose_b = tb}, t[2]);
+        });
+      }
+      ExpectCpuFollowsF64(
+          {a, b, {{m, n}, DType::kF32, sum}}, [=](const Context& ctx, const Tensors& t) {
+            return Matmul(ctx, t[0], t[1],
+                          {.transpose_a = ta, .transpose_b = tb, .accumulate = true}, t[2]);
+          });
+    }
+  }
+}
+
+// GELU's derivative is at most 1.13, which is how much an error of u grows in it; its own formula
+// adds some 25 roundings. u and c are stored, and with a wide product u once more.
+TEST_P(CpuKernelsTest, MatmulWithBiasAndGelu) {
+  for (const auto& [m, n, k] : kProducts) {
+    SCOPED_TRACE(::testing::Message() << m << " x " << n << " x " << k);
+    const ParityOperand a = In({m, k}), b = In({k, n}), bias = In({n});
+    const ParityOperand u = Out({m, n}, F32SumTolerance(k), 2);
+    const ParityOperand c = Out({m, n}, 1.13 * F32SumTolerance(k, 33), 4);
+    ExpectCpuFollowsF64({a, b, bias, u}, [](const Context& ctx, const Tensors& t) {
+      return Matmul(ctx, t[0], t[1], {.bias = t[2]}, t[3]);
+    });
+    ExpectCpuFollowsF64({a, b, bias, u, c}, [](const Context& ctx, const Tensors& t) {
+      return Matmul(ctx, t[0], t[1], {.bias = t[2], .gelu_input = t[3]}, t[4]);
+    });
+    if (k == 0) continue;
+    ExpectCpuFollowsF64({a, b, In({m, n}), c}, [](const Context& ctx, const Tensors& t) {
+      return Matmul(ctx, t[0], t[1], {.gelu_grad_input = t[2]}, t[3]);
+    });
+  }
+}
+
+// Scores of unit normal features are about normal; the largest products of norms here are below
+// 9 sqrt(D), and a score's relative error is about sqrt(D) + 4 roundings, which is an absolute one
+// of the logarithm of its probability. The sum over T keys adds sqrt(T); 4 for the tail.
+double AttentionTolerance(int64_t head_dim, int64_t num_keys) {
+  const double root = std::sqrt(head_dim);
+  return 4 * 0x1p-24 * ((root + 4) * (1 + 9 * root) + std::sqrt(num_keys));
+}
+
+Shape Qkv(const AttentionShape& s) {
+  return {s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim};
+}
+Shape Heads(const AttentionShape& s) { return {s.batch * s.seq_len, s.num_heads * s.head_dim}; }
+
+// Groups of heads; several blocks; ragged; one token; empty. In bf16 the backward pass begins from
+// a y that was rounded: dy y, of D terms, is off by that.
+TEST_P(CpuKernelsTest, CausalAttention) {
+  for (const AttentionShape& s : {AttentionShape{2, 17, 4, 2, 8},
+                                  {1, 130, 2, 1, 64},
+                                  {1, 66, 2, 2, 67},
+                                  {3, 1, 1, 1, 5},
+                                  {2, 0, 2, 1, 8}}) {
+    SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", D " << s.head_dim);
+    const double bound = AttentionTolerance(s.head_dim, s.seq_len);
+    const Shape lse = {s.batch, s.num_heads, s.seq_len};
+    const ParityOperand y = Out(Heads(s), bound), statistic = {lse, DType::kF32, bound};
+    ExpectCpuFollowsF64({In(Qkv(s)), y, statistic}, [&](const Context& ctx, const Tensors& t) {
+      return CausalAttentionForward(ctx, t[0], s, t[1], t[2]);
+    });
+    // A head of one token has no gradient but that of its value.
+    ExpectCpuFollowsF64({In(Qkv(s)), y, statistic, In(Heads(s)), Out(Qkv(s), 2 * bound, 2)},
+                        [&](const Context& ctx, const Tensors& t) {
+                          const absl::Status status =
+                              CausalAttentionForward(ctx, t[0], s, t[1], t[2]);
+                          if (!status.ok()) return status;
+                          return CausalAttentionBackward(ctx, t[3], t[0], t[1], t[2], s, t[4]);
+                        });
+  }
+}
+
+// One token, a prompt in tiles, a few tokens; behind a cache and without one.
+TEST_P(CpuKernelsTest, CachedAttention) {
+  for (const auto& [s, past] : {std::pair<AttentionShape, int64_t>{{1, 1, 4, 2, 8}, 150},
+                                {{1, 9, 2, 1, 16}, 0},
+                                {{1, 7, 2, 2, 9}, 50},
+                                {{1, 70, 2, 1, 64}, 10},
+                                {{1, 0, 2, 1, 8}, 5}}) {
+    SCOPED_TRACE(::testing::Message() << "N " << s.seq_len << ", past " << past);
+    const ParityOperand cache = In({past + s.seq_len + 3, s.num_kv_heads * s.head_dim});
+    ExpectCpuFollowsF64(
+        {In(Qkv(s)), cache, cache, Out(Heads(s), AttentionTolerance(s.head_dim, past + s.seq_len))},
+        [&, s = s, past = past](const Context& ctx, const Tensors& t) {
+          return CachedAttentionForward(ctx, t[0], s, past, t[1], t[2], t[3]);
+        });
+  }
+}
+
+// Rows of some vectors, and of less than one; with padding, and without.
+TEST_P(CpuKernelsTest, SoftmaxCrossEntropy) {
+  for (const auto& [rows, columns, vocab] :
+       {std::tuple<int64_t, int64_t, int64_t>{5, 128, 101}, {3, 64, 64}, {4, 7, 5}, {0, 8, 8}}) {
+    SCOPED_TRACE(::testing::Message() << rows << " x " << columns << ", " << vocab);
+    // exp() of a difference of normal numbers, below 10 in size, magnifies their roundings.
+    const double sum = F32SumTolerance(vocab, 20);
+    const ParityOperand targets = {{rows}, DType::kI32, 0, vocab}, f32 = {{rows}, DType::kF32, sum};
+    ExpectCpuFollowsF64({In({rows, columns}), targets, f32, f32},
+                        [&, v = vocab](const Context& ctx, const Tensors& t) {
+                          return SoftmaxCrossEntropyForward(ctx, t[0], t[1], v, t[2], t[3]);
+                        });
+    ExpectCpuFollowsF64({Out({rows, columns}, sum), targets, f32, f32},
+                        [&, v = vocab](const Context& ctx, const Tensors& t) {
+                          return SoftmaxCrossEntropyForwardBackward(ctx, t[1], v, 0.25, t[0], t[2],
+                                                                    t[3]);
+                        });
+    // A slice that begins within the vocabulary.
+    const VocabSlice slice = {.vocab_size = vocab, .begin = vocab / 2};
+    const int64_t half = columns - vocab / 2;
+    ExpectCpuFollowsF64({In({rows, half}), targets, f32, {{2, rows}, DType::kF32, sum}},
+                        [&](const Context& ctx, const Tensors& t) {
+                          const absl::Status status = SoftmaxSliceMax(ctx, t[0], slice, t[2]);
+                          if (!status.ok()) return status;
+                          return SoftmaxSliceSums(ctx, t[0], t[1], slice, t[2], t[3]);
+                        });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, CpuKernelsTest, ::testing::Values(DType::kF32, DType::kBf16),
+                         [](const auto& info) { return DTypeName(info.param); });
+
+}  // namespace
+}  // namespace strake
