@@ -15,7 +15,7 @@
 //   once              dh [N, C] -> dh [R, C]                            all-reduce (SP:
 //                                                                       reduce-scatter)
 //
-// The sum of dh is in flight during the last chunk's dW. dtypes: f32; bf16 on CUDA, with loss and
+// The sum of dh is in flight during the last chunk's dW. dtypes: f32; bf16, with loss and
 // dW in f32; f64 and c128 on the reference path. All tensors but those share one.
 #ifndef STRAKE_MODELS_HEAD_LOSS_H_
 #define STRAKE_MODELS_HEAD_LOSS_H_

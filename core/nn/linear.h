@@ -15,7 +15,7 @@
 //
 // and du is the `dy` of the first. The other passes know nothing of it.
 //
-// dtypes: f32; bf16 on CUDA, with gradients of the parameters in f32; f64 and c128 on the reference
+// dtypes: f32; bf16, with gradients of the parameters in f32; f64 and c128 on the reference
 // path. All tensors but those gradients share one.
 #ifndef STRAKE_CORE_NN_LINEAR_H_
 #define STRAKE_CORE_NN_LINEAR_H_

@@ -6,7 +6,7 @@
 //   Backward                      dy [N, C]       dx [N, C] = or +=, weight and bias gradients +=
 //
 // The input and the weight pass are one call, because one reading of dy and x serves both; the
-// residual is added in the forward pass's reading of x. dtypes: f32; bf16 on CUDA, with mean, rstd
+// residual is added in the forward pass's reading of x. dtypes: f32; bf16, with mean, rstd
 // and gradients of parameters in f32; f64 and c128 on the reference path. Otherwise all tensors
 // share one.
 #ifndef STRAKE_CORE_NN_NORM_H_

@@ -2,7 +2,7 @@
 //
 // As causal_attention for one sequence, where token n of the call stands at position past + n and
 // the keys and values of positions below `past` come from the cache. N new tokens, P cache rows.
-// dtypes: f32; bf16 on CUDA; f64 and c128 on the reference path; all tensors share one. On CUDA,
+// dtypes: f32; bf16; f64 and c128 on the reference path; all tensors share one. On CUDA,
 // InvalidArgument for a D above 256.
 #ifndef STRAKE_CORE_OPS_CACHED_ATTENTION_H_
 #define STRAKE_CORE_OPS_CACHED_ATTENTION_H_

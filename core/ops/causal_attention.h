@@ -4,7 +4,7 @@
 //
 // B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
-// heads, then KV value heads. dtypes: f32; bf16 on CUDA, with lse in f32; f64 and c128 on the
+// heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the
 // reference path. Otherwise all tensors share one. No T x T matrix is kept: the backward pass makes
 // the probabilities again from `lse`. On CUDA, InvalidArgument for D above 256.
 // Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",

@@ -3,7 +3,7 @@
 //
 //   y[n,:] = table[tokens[n] - slice.begin,:]     zeros where another slice has the token
 //
-// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or bf16 on CUDA, with
+// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or bf16, with
 // dtable in f32, or f64 and c128 on the reference path.
 //
 // A token outside [0, slice.vocab_size), whichever slice it is asked for: on the CPU

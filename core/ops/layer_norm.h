@@ -5,7 +5,7 @@
 //   rstd[n] = 1 / sqrt(mean_c((x[n,c] - mean[n])^2) + eps)
 //   y[n,c]  = (x[n,c] - mean[n]) * rstd[n] * weight[c] + bias[c]
 //
-// N rows, C columns. dtypes: f32; bf16 on CUDA, with mean, rstd, dweight and dbias in f32; f64 and
+// N rows, C columns. dtypes: f32; bf16, with mean, rstd, dweight and dbias in f32; f64 and
 // c128 on the reference path. Otherwise all tensors share one.
 // Source: Ba, Kiros and Hinton, "Layer Normalization", 2016, section 3.
 #ifndef STRAKE_CORE_OPS_LAYER_NORM_H_

@@ -6,12 +6,16 @@
 //   c  = gelu(u)                with `gelu_input`, which becomes u
 //   c  = u gelu'(x)             with `gelu_grad_input` x, and no bias
 //
-// c [M, N]. dtypes: f32; bf16 on CUDA, with sums in f32; f64 and c128 on the reference path. All
+// c [M, N]. dtypes: f32; bf16, with sums in f32; f64 and c128 on the reference path. All
 // tensors share one, but c may be f32 for bf16 inputs, where it has neither bias nor GELU.
 // Row-major. K = 0 gives zeros for the product. c overlaps no other tensor.
 //
 // On CUDA all of it is one call of cuBLASLt where that has such a one (CublasLt::CanFuse), and u is
-// then not rounded on its way; else, and on the CPU, the ops bias_add and gelu follow the product.
+// then not rounded on its way; else the ops bias_add and gelu follow the product. On the CPU a
+// product of several rows is one of oneDNN's with its bias, and gelu follows. In bf16 oneDNN has
+// instructions for it (AVX512_BF16, AMX) or does without on AVX-512; on machines without that, and
+// in builds without oneDNN, the product is made in f32, of copies, and the bias follows its
+// rounding.
 #ifndef STRAKE_CORE_OPS_MATMUL_H_
 #define STRAKE_CORE_OPS_MATMUL_H_
 

@@ -5,7 +5,7 @@
 // N rows, P positions, C columns. In training the period is the sequence length, and the offset the
 // first row's index where the rows are part of a batch; in generation the period is P, and the
 // offset the number of tokens so far. CHECKs 0 < period <= P and offset >= 0.
-// dtypes: f32; bf16 on CUDA, with dpositions in f32; f64 and c128 on the reference path. Otherwise
+// dtypes: f32; bf16, with dpositions in f32; f64 and c128 on the reference path. Otherwise
 // all tensors share one.
 #ifndef STRAKE_CORE_OPS_POSITION_EMBEDDING_H_
 #define STRAKE_CORE_OPS_POSITION_EMBEDDING_H_

@@ -2,7 +2,7 @@
 //
 //   y = x + residual
 //
-// Elementwise on equal shapes. dtypes: f32; bf16 on CUDA; f64 and c128 on the reference path. All
+// Elementwise on equal shapes. dtypes: f32; bf16; f64 and c128 on the reference path. All
 // tensors share one.
 #ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_H_
 #define STRAKE_CORE_OPS_RESIDUAL_ADD_H_

@@ -3,7 +3,7 @@
 //   rstd[n] = 1 / sqrt(mean_c(x[n,c]^2) + eps)
 //   y[n,c]  = x[n,c] * rstd[n] * weight[c]
 //
-// N rows, C columns. dtypes: f32; bf16 on CUDA, with rstd and dweight in f32; f64 and c128 on the
+// N rows, C columns. dtypes: f32; bf16, with rstd and dweight in f32; f64 and c128 on the
 // reference path. Otherwise all tensors share one.
 // Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, section 4.
 #ifndef STRAKE_CORE_OPS_RMS_NORM_H_

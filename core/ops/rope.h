@@ -5,7 +5,7 @@
 //   p = position_offset + n mod T,   f_i = theta^(-2i/D), rescaled as in RopeConfig
 //
 // The pairing (i, i + D/2) is that of Hugging Face's weights. N tokens in sequences of T, D = head
-// size. dtypes: f32; bf16 on CUDA; f64 and c128 on the reference path. The table is always f64.
+// size. dtypes: f32; bf16; f64 and c128 on the reference path. The table is always f64.
 // Source: Su et al., "RoFormer", 2021, section 3.2.2; scaling: Llama 3.1's `rope_scaling` of type
 // "llama3" (Meta, "The Llama 3 Herd of Models", 2024, section 3.2, and its released code).
 #ifndef STRAKE_CORE_OPS_ROPE_H_

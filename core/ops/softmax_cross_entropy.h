@@ -4,7 +4,7 @@
 //   loss[n] = lse[n] - logits[n, target[n]]                     in nats
 //
 // N rows, V the vocabulary, R columns: the part of it that `slice` names. dtypes: targets i32; the
-// others f32; bf16 on CUDA, with all but the logits in f32; f64 and c128 on the reference path.
+// others f32; bf16, with all but the logits in f32; f64 and c128 on the reference path.
 // Otherwise all of these share one, except `max`, which is SoftmaxMaxDType() of the logits'. On the
 // CPU, InvalidArgument, naming row and value, for a target outside [0, V), whichever slice it is
 // asked for; then nothing is written. On CUDA nobody waits to see it: it makes its row of loss,

@@ -8,7 +8,7 @@
 // The backward pass communicates nothing: SoftmaxCrossEntropyBackward on the rank's slice. One rank
 // without padding takes the plain op.
 //
-// dtypes: f32; bf16 on CUDA, with all but the logits in f32; f64 and c128 on the reference path
+// dtypes: f32; bf16, with all but the logits in f32; f64 and c128 on the reference path
 // (whose max is f64). Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (parallel
 // cross-entropy).
 #ifndef STRAKE_PARALLEL_TENSOR_VOCAB_PARALLEL_CROSS_ENTROPY_H_
