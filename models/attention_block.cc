@@ -1,5 +1,6 @@
 #include "models/attention_block.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,9 @@ AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
 
 // Members are made in forward order, which is the parameters' order in the arena.
 AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                               ParameterArena* arena)
-    : num_heads_(HeadsOf(config, tp).query.size()),
+                               ParameterArena* arena, ActivationRecompute recompute)
+    : recompute_(recompute),
+      num_heads_(HeadsOf(config, tp).query.size()),
       num_kv_heads_(HeadsOf(config, tp).key_value.range.size()),
       head_dim_(config.head_dim),
       norm_(AddNorm(config, tp, arena,
@@ -67,13 +69,23 @@ AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) con
   return {num_tokens / seq_len, seq_len, num_heads_, num_kv_heads_, head_dim_};
 }
 
-absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const ResidualStream& stream,
-                                               int64_t seq_len, int64_t position_offset,
-                                               const Tensor& rope_table, NormSaved* norm_saved,
-                                               LinearSaved* qkv_saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, stream.x, stream.residual, norm_saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, qkv_saved));
+void AttentionBlock::AllocateHeads(const Context& ctx, int64_t num_rows, int64_t seq_len,
+                                   AttentionBlockSaved* saved) const {
+  ActivationArena& arena = ctx.arena();
+  const int64_t num_tokens = qkv_.NumOutputRows(num_rows);
+  const DType dtype = saved->norm.x.dtype();
+  const AttentionShape shape = ShapeFor(num_tokens, seq_len);
+  saved->shape = shape;
+  saved->qkv = arena.Allocate(dtype, {num_tokens, (num_heads_ + 2 * num_kv_heads_) * head_dim_});
+  saved->attention = arena.Allocate(dtype, {num_tokens, num_heads_ * head_dim_});
+  saved->lse = arena.Allocate(AccumulationDType(dtype), {shape.batch, num_heads_, seq_len});
+}
+
+absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor& h, int64_t seq_len,
+                                               int64_t position_offset, const Tensor& rope_table,
+                                               LinearSaved* qkv_saved, const Tensor& out) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
+                          qkv_.Forward(ctx, h, qkv_saved, /*gelu_input=*/nullptr, out));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(
         RopeForward(ctx, rope_table, num_heads_ + num_kv_heads_, seq_len, position_offset, qkv));
@@ -81,28 +93,59 @@ absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Residua
   return qkv;
 }
 
+absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
+                                    AttentionBlockSaved* saved) const {
+  STRAKE_RETURN_IF_ERROR(Project(ctx, h, saved->shape.seq_len, /*position_offset=*/0, rope_table,
+                                 &saved->qkv_linear, saved->qkv)
+                             .status());
+  return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse);
+}
+
 absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
                                                        const ResidualStream& stream,
                                                        int64_t seq_len, const Tensor& rope_table,
                                                        AttentionBlockSaved* saved) const {
-  ActivationArena& arena = ctx.arena();
-  STRAKE_ASSIGN_OR_RETURN(saved->qkv, Project(ctx, stream, seq_len, /*position_offset=*/0,
-                                              rope_table, &saved->norm, &saved->qkv_linear));
-  const int64_t num_tokens = saved->qkv.dim(0);
-  const DType dtype = saved->qkv.dtype();
-  const AttentionShape shape = ShapeFor(num_tokens, seq_len);
-  saved->shape = shape;
-  saved->attention = arena.Allocate(dtype, {num_tokens, num_heads_ * head_dim_});
-  saved->lse = arena.Allocate(AccumulationDType(dtype), {shape.batch, num_heads_, seq_len});
-  STRAKE_RETURN_IF_ERROR(
-      CausalAttentionForward(ctx, saved->qkv, shape, saved->attention, saved->lse));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, saved->attention, &saved->out_linear));
+  // What stays, then what goes.
+  const int64_t num_rows = stream.x.dim(0);
+  const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
+  saved->norm.x = stream.x;
+  if (recompute_ != ActivationRecompute::kFull) AllocateHeads(ctx, num_rows, seq_len, saved);
+  std::optional<ActivationScope> dropped;
+  if (recompute_ != ActivationRecompute::kNone) dropped.emplace(ctx.arena());
+  if (recompute_ == ActivationRecompute::kFull) AllocateHeads(ctx, num_rows, seq_len, saved);
+
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, stream.x, stream.residual, &saved->norm));
+  STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
+  STRAKE_RETURN_IF_ERROR(out_.Forward(ctx, saved->attention, &saved->out_linear, o).status());
+  if (dropped.has_value()) saved->qkv_linear.x = Tensor();
+  if (recompute_ == ActivationRecompute::kFull) {
+    saved->qkv = saved->attention = saved->lse = saved->out_linear.linear.x = Tensor();
+  }
   return ResidualStream{.x = o, .residual = saved->norm.x};
+}
+
+absl::Status AttentionBlock::Recompute(const Context& ctx, const Tensor& rope_table,
+                                       AttentionBlockSaved* saved) const {
+  // The stream has been summed.
+  const Tensor x = saved->norm.x;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
+  if (recompute_ == ActivationRecompute::kSelective) {
+    return qkv_.GatherInput(ctx, h, &saved->qkv_linear);
+  }
+  AllocateHeads(ctx, x.dim(0), saved->shape.seq_len, saved);
+  STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
+  saved->out_linear.linear.x = saved->attention;
+  return absl::OkStatus();
 }
 
 absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
                                       AttentionBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
+  if (recompute_ != ActivationRecompute::kNone) {
+    STRAKE_RETURN_IF_ERROR(Recompute(ctx, rope_table, saved));
+  }
   // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
   STRAKE_ASSIGN_OR_RETURN(const Tensor da, out_.BackwardInput(ctx, dy, &saved->out_linear).Wait());
   STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved->out_linear));
@@ -126,8 +169,10 @@ absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
                                                              Tensor k_cache, Tensor v_cache) const {
   const int64_t num_tokens = stream.x.dim(0);
   NormSaved norm_saved;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, Project(ctx, stream, num_tokens, past, rope_table,
-                                                    &norm_saved, /*qkv_saved=*/nullptr));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, stream.x, stream.residual, &norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
+                          Project(ctx, h, num_tokens, past, rope_table, /*qkv_saved=*/nullptr));
   const Tensor a = ctx.arena().Allocate(qkv.dtype(), {num_tokens, num_heads_ * head_dim_});
   STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), past,
                                                 k_cache, v_cache, a));

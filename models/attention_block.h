@@ -23,6 +23,7 @@
 #include "core/nn/norm.h"
 #include "core/ops/causal_attention.h"
 #include "core/tensor/tensor.h"
+#include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
@@ -31,6 +32,7 @@
 
 namespace strake {
 
+// What is made again in the backward pass is undefined before it.
 struct AttentionBlockSaved {
   NormSaved norm;
   LinearSaved qkv_linear;
@@ -45,7 +47,7 @@ class AttentionBlock {
  public:
   // Adds this rank's parameters of layer `index` to `arena`, in forward order.
   AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                 ParameterArena* arena);
+                 ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
 
   // The same block with every token on each rank.
   AttentionBlock WithoutSequenceParallelism() const;
@@ -68,11 +70,21 @@ class AttentionBlock {
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
 
  private:
-  // norm, qkv and rope: what training and generation share.
-  absl::StatusOr<Tensor> Project(const Context& ctx, const ResidualStream& stream, int64_t seq_len,
+  // saved->qkv, attention and lse, for num_rows rows of the stream.
+  void AllocateHeads(const Context& ctx, int64_t num_rows, int64_t seq_len,
+                     AttentionBlockSaved* saved) const;
+  // qkv and rope, into qkv where it is defined: what training and generation share.
+  absl::StatusOr<Tensor> Project(const Context& ctx, const Tensor& h, int64_t seq_len,
                                  int64_t position_offset, const Tensor& rope_table,
-                                 NormSaved* norm_saved, LinearSaved* qkv_saved) const;
+                                 LinearSaved* qkv_saved, const Tensor& qkv = Tensor()) const;
+  // qkv, rope and attention, into what AllocateHeads() has allocated.
+  absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
+                      AttentionBlockSaved* saved) const;
+  // What Forward() has dropped.
+  absl::Status Recompute(const Context& ctx, const Tensor& rope_table,
+                         AttentionBlockSaved* saved) const;
 
+  ActivationRecompute recompute_;
   int64_t num_heads_, num_kv_heads_, head_dim_;  // of this rank
   Norm norm_;
   ColumnParallelLinear qkv_;

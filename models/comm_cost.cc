@@ -88,7 +88,11 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
     const int64_t bytes = calls * tokens * o.model.hidden_size * element_bytes;
     tp.Add(phase, o.sequence_parallel ? Kind::kReduceScatterSum : Kind::kAllReduceSum, calls,
            bytes);
-    if (o.sequence_parallel) tp.Add(phase, Kind::kAllGather, calls, bytes);
+    if (!o.sequence_parallel) continue;
+    // What a norm gave is gathered again where it is made again.
+    const bool again =
+        phase == CommPhase::kBackward && o.activation_recompute != ActivationRecompute::kNone;
+    tp.Add(phase, Kind::kAllGather, again ? 2 * calls : calls, again ? 2 * bytes : bytes);
   }
   const int64_t columns = VocabShard(o.model.vocab_size, o.sizes.tp, /*rank=*/0).held.size();
   const int64_t chunks = micro_batches * o.logits_chunk.NumChunks(tokens, columns, o.dtype);

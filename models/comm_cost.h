@@ -40,6 +40,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/dtype.h"
+#include "models/activation_recompute.h"
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/comm/collective_call.h"
@@ -75,6 +76,7 @@ struct CommCostOptions {
   int64_t num_micro_batches = 1;  // per step and data-parallel rank
   DType dtype = DType::kF32;      // of parameters and activations
   LogitsChunk logits_chunk = {};
+  ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
 
 // What a link between neighbours in a ring does.

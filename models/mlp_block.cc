@@ -1,9 +1,12 @@
 #include "models/mlp_block.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/memory/activation_arena.h"
+#include "core/ops/gelu.h"
 #include "core/ops/swiglu.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
@@ -37,8 +40,10 @@ RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorPara
 
 // Members are made in forward order, which is the parameters' order in the arena.
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                   ParameterArena* arena)
-    : swiglu_(config.family == ModelFamily::kLlama),
+                   ParameterArena* arena, ActivationRecompute recompute)
+    : recompute_(recompute),
+      swiglu_(config.family == ModelFamily::kLlama),
+      width_(config.intermediate_size / tp.size()),
       norm_(AddNorm(config, tp, arena,
                     LayerName(config, index) + (swiglu_ ? "post_attention_layernorm" : "ln_2"))),
       up_(MakeUp(config, index, tp, arena)),
@@ -51,24 +56,73 @@ MlpBlock MlpBlock::WithoutSequenceParallelism() const {
   return plain;
 }
 
+Tensor MlpBlock::AllocateUp(const Context& ctx, const Tensor& x) const {
+  return ctx.arena().Allocate(x.dtype(),
+                              {up_.NumOutputRows(x.dim(0)), swiglu_ ? 2 * width_ : width_});
+}
+
+Tensor MlpBlock::AllocateActivation(const Context& ctx, const Tensor& x) const {
+  return ctx.arena().Allocate(x.dtype(), {up_.NumOutputRows(x.dim(0)), width_});
+}
+
+// cuBLASLt's GELU is of the sums before they are rounded to bf16, which u no longer tells.
+bool MlpBlock::KeepsActivation(const Tensor& x) const {
+  return recompute_ == ActivationRecompute::kSelective && !swiglu_ && x.device() == Device::kCuda &&
+         x.dtype() == DType::kBf16;
+}
+
+absl::Status MlpBlock::Activate(const Context& ctx, const Tensor& h, const Tensor& g,
+                                MlpBlockSaved* saved) const {
+  if (!swiglu_) return up_.Forward(ctx, h, &saved->up_linear, &saved->up, g).status();
+  STRAKE_RETURN_IF_ERROR(
+      up_.Forward(ctx, h, &saved->up_linear, /*gelu_input=*/nullptr, saved->up).status());
+  return SwigluForward(ctx, saved->up, g);
+}
+
 absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
                                                  MlpBlockSaved* saved) const {
+  // What stays, then what goes.
+  const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
+  Tensor g;
+  if (recompute_ != ActivationRecompute::kFull) saved->up = AllocateUp(ctx, stream.x);
+  if (KeepsActivation(stream.x)) g = AllocateActivation(ctx, stream.x);
+  std::optional<ActivationScope> dropped;
+  if (recompute_ != ActivationRecompute::kNone) dropped.emplace(ctx.arena());
+  if (recompute_ == ActivationRecompute::kFull) saved->up = AllocateUp(ctx, stream.x);
+  if (!g.defined()) g = AllocateActivation(ctx, stream.x);
+
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
                           norm_.Forward(ctx, stream.x, stream.residual, &saved->norm));
-  Tensor g;
-  if (swiglu_) {
-    STRAKE_ASSIGN_OR_RETURN(saved->up, up_.Forward(ctx, h, &saved->up_linear));
-    g = ctx.arena().Allocate(h.dtype(), {saved->up.dim(0), saved->up.dim(1) / 2});
-    STRAKE_RETURN_IF_ERROR(SwigluForward(ctx, saved->up, g));
-  } else {
-    STRAKE_ASSIGN_OR_RETURN(g, up_.Forward(ctx, h, &saved->up_linear, &saved->up));
+  STRAKE_RETURN_IF_ERROR(Activate(ctx, h, g, saved));
+  STRAKE_RETURN_IF_ERROR(down_.Forward(ctx, g, &saved->down_linear, o).status());
+  if (dropped.has_value()) {
+    saved->up_linear.x = Tensor();
+    if (!KeepsActivation(stream.x)) saved->down_linear.linear.x = Tensor();
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor o, down_.Forward(ctx, g, &saved->down_linear));
+  if (recompute_ == ActivationRecompute::kFull) saved->up = Tensor();
   return ResidualStream{.x = o, .residual = saved->norm.x};
+}
+
+absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const {
+  // The stream has been summed.
+  const Tensor x = saved->norm.x;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
+                          norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
+  Tensor& g = saved->down_linear.linear.x;
+  if (recompute_ == ActivationRecompute::kFull) {
+    saved->up = AllocateUp(ctx, x);
+    g = AllocateActivation(ctx, x);
+    return Activate(ctx, h, g, saved);
+  }
+  STRAKE_RETURN_IF_ERROR(up_.GatherInput(ctx, h, &saved->up_linear));
+  if (KeepsActivation(x)) return absl::OkStatus();
+  g = AllocateActivation(ctx, x);
+  return swiglu_ ? SwigluForward(ctx, saved->up, g) : GeluForward(ctx, saved->up, g);
 }
 
 absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
+  if (recompute_ != ActivationRecompute::kNone) STRAKE_RETURN_IF_ERROR(Recompute(ctx, saved));
   // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
   const Tensor gelu_input = swiglu_ ? Tensor() : saved->up;
   STRAKE_ASSIGN_OR_RETURN(Tensor du,

@@ -23,6 +23,7 @@
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
 #include "core/tensor/tensor.h"
+#include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
@@ -31,6 +32,7 @@
 
 namespace strake {
 
+// What is made again in the backward pass is undefined before it.
 struct MlpBlockSaved {
   NormSaved norm;
   LinearSaved up_linear;
@@ -42,7 +44,7 @@ class MlpBlock {
  public:
   // Adds this rank's parameters of layer `index` to `arena`, in forward order.
   MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-           ParameterArena* arena);
+           ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
 
   // The same block with every token on each rank.
   MlpBlock WithoutSequenceParallelism() const;
@@ -54,7 +56,20 @@ class MlpBlock {
   absl::Status Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const;
 
  private:
+  // Of g, the activation's result, for a stream like x.
+  Tensor AllocateActivation(const Context& ctx, const Tensor& x) const;
+  // Of u, likewise.
+  Tensor AllocateUp(const Context& ctx, const Tensor& x) const;
+  bool KeepsActivation(const Tensor& x) const;
+  // up and the activation, into saved->up and g.
+  absl::Status Activate(const Context& ctx, const Tensor& h, const Tensor& g,
+                        MlpBlockSaved* saved) const;
+  // What Forward() has dropped.
+  absl::Status Recompute(const Context& ctx, MlpBlockSaved* saved) const;
+
+  ActivationRecompute recompute_;
   bool swiglu_;
+  int64_t width_;  // of g, on this rank
   Norm norm_;
   ColumnParallelLinear up_;
   RowParallelLinear down_;

@@ -95,6 +95,7 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
   activations.emplace_back("last layer's output", saved.norm.x);
   activations.emplace_back("final norm", saved.head.h);
   for (const auto& [name, tensor] : activations) {
+    if (!tensor.defined()) continue;  // to be made again in the backward pass
     const std::string found = Describe(name, tensor);
     if (!found.empty()) return found;
   }

@@ -85,7 +85,8 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 }
 
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
-                         const TensorParallel& tp, const LogitsChunk& logits_chunk)
+                         const TensorParallel& tp, const LogitsChunk& logits_chunk,
+                         ActivationRecompute recompute)
     : config_(config), tp_(tp), rope_table_(MakeRopeTable(config, max_seq_len)) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
@@ -96,8 +97,8 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
   std::deque<AttentionBlock> attention;
   std::deque<MlpBlock> mlp;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    attention.emplace_back(config, i, tp, arena);
-    mlp.emplace_back(config, i, tp, arena);
+    attention.emplace_back(config, i, tp, arena, recompute);
+    mlp.emplace_back(config, i, tp, arena, recompute);
   }
   norm_ = AddNorm(config, tp, arena, IsGpt2(config) ? "transformer.ln_f" : "model.norm");
   const VocabParallelEmbedding embedding(token_table, config.vocab_size, tp);

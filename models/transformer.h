@@ -31,6 +31,7 @@
 #include "core/ops/attention_shape.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
+#include "models/activation_recompute.h"
 #include "models/attention_block.h"
 #include "models/head_loss.h"
 #include "models/mlp_block.h"
@@ -63,7 +64,8 @@ class Transformer {
   // `max_seq_len` tokens. The arena must outlive the model. CHECKs CheckTensorParallel().
   Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
               const TensorParallel& tp = TensorParallel(),
-              const LogitsChunk& logits_chunk = LogitsChunk());
+              const LogitsChunk& logits_chunk = LogitsChunk(),
+              ActivationRecompute recompute = ActivationRecompute::kNone);
   // Layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;

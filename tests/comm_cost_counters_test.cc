@@ -89,7 +89,8 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
                       .dtype = o.dtype,
                       .sequence_parallel = o.sequence_parallel,
                       .gradients = o.gradients,
-                      .logits_chunk = o.logits_chunk},
+                      .logits_chunk = o.logits_chunk,
+                      .activation_recompute = o.activation_recompute},
                      mesh));
   STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
@@ -121,7 +122,8 @@ std::string Name(const CommCostOptions& o) {
                       o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
                       ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
                       ", micro-batches ", o.num_micro_batches, ", buckets of ",
-                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype));
+                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype), ", recomputed ",
+                      static_cast<int>(o.activation_recompute));
 }
 
 // Phase, axis and collective of a row.
@@ -191,7 +193,8 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
                .num_micro_batches = num_micro_batches,
                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
                .logits_chunk =
-                   n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk()},
+                   n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk(),
+               .activation_recompute = static_cast<ActivationRecompute>((n + n / 6) % 3)},
               seen);
         }
       }

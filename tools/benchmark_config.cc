@@ -16,7 +16,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
   AddMachineOptions(&c->machine, options);
-  AddCudaGraphOption(&c->machine, options);
+  AddTrainingOptions(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
                "time one rank with all the layout's threads and batch, too, in turn with it");
   options->Add("json", &c->json, "print one JSON object instead of a table");

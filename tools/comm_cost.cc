@@ -15,6 +15,7 @@
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "tools/layout.h"
+#include "tools/machine.h"
 #include "tools/options.h"
 #include "tools/program.h"
 #include "tools/progress.h"
@@ -30,6 +31,7 @@ struct CommCostConfig {
   int64_t micro_batch = 8;
   int64_t global_batch = 0;
   std::string dtype = "fp32";
+  std::string activation_recompute = "none";
   LayoutConfig layout;
   int64_t rank = 0;
   double bandwidth = 1e10;
@@ -51,6 +53,7 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
                "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
                Range::Between(0, 1e9));
   options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
+  AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
   options->Group("Estimate");
   options->Add("rank", &c->rank, "the rank whose collectives are counted", Range::AtLeast(0));
@@ -83,7 +86,8 @@ CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
           .seq_len = c.seq_len,
           .micro_batch = c.micro_batch,
           .num_micro_batches = c.global_batch / c.micro_batch / c.layout.dp,
-          .dtype = c.dtype == "bf16" ? DType::kBf16 : DType::kF32};
+          .dtype = c.dtype == "bf16" ? DType::kBf16 : DType::kF32,
+          .activation_recompute = ActivationRecomputeOf(c.activation_recompute)};
 }
 
 struct Total {

@@ -47,7 +47,7 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
   CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
       << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
   model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_,
-                                         options_.logits_chunk);
+                                         options_.logits_chunk, options_.activation_recompute);
 }
 
 absl::Status Engine::UseCuda() {

@@ -7,6 +7,7 @@
 #include "core/base/dtype.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "models/activation_recompute.h"
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/data/gradient_reducer.h"
@@ -27,6 +28,7 @@ struct EngineOptions {
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
   LogitsChunk logits_chunk = {};          // tests lower it
+  ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
 
 // What a program's options ask of its ranks' engines. A Config has the flags' values under their
@@ -43,7 +45,8 @@ EngineOptions EngineOptionsOf(const Config& config, const ModelConfig& model) {
           .cuda_device = CudaDeviceOf(config.layout),
           .cuda_graph = config.machine.cuda_graph,
           .sequence_parallel = config.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(config.layout.zero)}};
+          .gradients = {.zero = static_cast<int>(config.layout.zero)},
+          .activation_recompute = ActivationRecomputeOf(config.machine.activation_recompute)};
 }
 
 }  // namespace strake

@@ -44,7 +44,22 @@ void AddMachineOptions(MachineConfig* c, OptionSet* options) {
                {"auto", "reference"});
 }
 
-void AddCudaGraphOption(MachineConfig* c, OptionSet* options) {
+ActivationRecompute ActivationRecomputeOf(const std::string& option) {
+  if (option == "full") return ActivationRecompute::kFull;
+  return option == "selective" ? ActivationRecompute::kSelective : ActivationRecompute::kNone;
+}
+
+void AddActivationRecomputeOption(std::string* activation_recompute, OptionSet* options) {
+  options->Add(
+      "activation_recompute", activation_recompute,
+      "make activations again in the backward pass instead of keeping them: selective, what "
+      "norms, GELU and SwiGLU give; full, all but the input of each half of a layer; less "
+      "memory for more time, to the same bits",
+      {"none", "selective", "full"});
+}
+
+void AddTrainingOptions(MachineConfig* c, OptionSet* options) {
+  AddActivationRecomputeOption(&c->activation_recompute, options);
   options->Add("cuda_graph", &c->cuda_graph,
                "with --device=cuda, record a step once and launch it as a whole; not with "
                "--comm=threads and several ranks");

@@ -10,6 +10,7 @@
 #include "core/base/dtype.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "models/activation_recompute.h"
 #include "tools/layout.h"
 #include "tools/options.h"
 
@@ -22,16 +23,21 @@ struct MachineConfig {
   int64_t threads = 0;
   std::string ops = "auto";
   bool cuda_graph = true;
+  std::string activation_recompute = "none";
 
   Device device_kind() const { return device == "cuda" ? Device::kCuda : Device::kCpu; }
   DType dtype_kind() const { return dtype == "bf16" ? DType::kBf16 : DType::kF32; }
   OpSet op_set() const { return ops == "reference" ? OpSet::kReference : OpSet::kAuto; }
 };
 
-// All but cuda_graph.
+ActivationRecompute ActivationRecomputeOf(const std::string& option);
+
+// All but the following.
 void AddMachineOptions(MachineConfig* machine, OptionSet* options);
-// That one, for programs that train.
-void AddCudaGraphOption(MachineConfig* machine, OptionSet* options);
+// cuda_graph and activation_recompute, for programs that train.
+void AddTrainingOptions(MachineConfig* machine, OptionSet* options);
+// The latter, into `activation_recompute`.
+void AddActivationRecomputeOption(std::string* activation_recompute, OptionSet* options);
 
 // Sets `threads` where the user left it open. An error, naming flag and value, where this machine
 // or this build has not what is asked for: the sentences of core/cuda/cuda_messages.h for GPUs.

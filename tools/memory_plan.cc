@@ -103,7 +103,8 @@ MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int
   const MeshVector at = CoordinatesOf(sizes, rank);
   const auto tp = TensorParallel::Planned(at.tp, sizes.tp, options.sequence_parallel);
   ParameterArena parameters;
-  const Transformer model(options.model, options.seq_len, &parameters, tp, options.logits_chunk);
+  const Transformer model(options.model, options.seq_len, &parameters, tp, options.logits_chunk,
+                          options.activation_recompute);
   parameters.AllocateDryRun(options.dtype, options.device);
   ActivationArena plan = ActivationArena::DryRun(options.device);
   ThreadTeam team(options.num_threads);

@@ -39,6 +39,28 @@ TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
 
+// Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
+// two inputs.
+TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-mini");
+  options.seq_len = options.micro_batch = 64;
+  const auto planned = [&options](ActivationRecompute recompute) -> double {
+    options.activation_recompute = recompute;
+    return PlanMemory(options, {1, 1, 1, 1}, 0).activation_bytes;
+  };
+  const double none = planned(ActivationRecompute::kNone);
+  const double selective = planned(ActivationRecompute::kSelective);
+  const double full = planned(ActivationRecompute::kFull);
+  // In each layer but the one whose backward pass has it all again.
+  const ModelConfig& model = options.model;
+  const double columns = 4.0 * 64 * 64 * (model.num_layers - 1);
+  const double width = model.hidden_size;
+  EXPECT_NEAR(none - selective, columns * (2 + 4) * width, 0.1 * none);
+  EXPECT_GT(none - selective, 0.5 * columns * (2 + 4) * width);
+  EXPECT_GT(selective - full, 0.5 * columns * (3 + 1 + 4) * width);
+}
+
 TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
   const MemoryPlan whole = PlanMemory(Options(0), {1, 1, 1, 1}, 0);
   const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);

@@ -60,7 +60,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Group("Run");
   options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
   AddMachineOptions(&c->machine, options);
-  AddCudaGraphOption(&c->machine, options);
+  AddTrainingOptions(&c->machine, options);
   options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
   options->Add("resume", &c->resume,
                "auto: go on from the last checkpoint in --out; never: only start a new run; or the "

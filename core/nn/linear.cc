@@ -19,7 +19,7 @@ int64_t Linear::in_features() const { return weight_->shape[transposed_ ? 1 : 0]
 int64_t Linear::out_features() const { return weight_->shape[transposed_ ? 0 : 1]; }
 
 absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
-                                       Tensor* gelu_input) const {
+                                       Tensor* gelu_input, Tensor y) const {
   CHECK(x.rank() == 2 && x.dim(1) == in_features())
       << "[linear] x " << x.ToString() << ", weight " << weight_->name() << " "
       << weight_->value.ToString() << (transposed_ ? " transposed" : "");
@@ -27,9 +27,10 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
   MatmulOptions options = {.transpose_b = transposed_};
   if (bias_ != nullptr) options.bias = bias_->value;
   if (gelu_input != nullptr) {
-    options.gelu_input = *gelu_input = ctx.arena().Allocate(x.dtype(), shape);
+    if (!gelu_input->defined()) *gelu_input = ctx.arena().Allocate(x.dtype(), shape);
+    options.gelu_input = *gelu_input;
   }
-  const Tensor y = ctx.arena().Allocate(x.dtype(), shape);
+  if (!y.defined()) y = ctx.arena().Allocate(x.dtype(), shape);
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, options, y));
   if (saved != nullptr) saved->x = x;
   return y;

@@ -40,7 +40,8 @@ struct LinearSaved {
 // weight (`kShared`): the embedding's backward pass comes later, adds the last terms, and tells.
 enum class WeightOwnership { kOwned, kShared };
 
-// Outputs are allocated from ctx.arena(). Wrong shapes are CHECK failures.
+// Outputs are allocated from ctx.arena(), but for y and u where the caller has. Wrong shapes are
+// CHECK failures.
 class Linear {
  public:
   // The parameters must outlive the layer; `bias` may be null.
@@ -50,9 +51,10 @@ class Linear {
   int64_t in_features() const;
   int64_t out_features() const;
 
-  // `saved` may be null where no backward pass follows.
+  // `saved` may be null where no backward pass follows. *gelu_input and y are where u and the
+  // result go; undefined: they are allocated.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
-                                 Tensor* gelu_input = nullptr) const;
+                                 Tensor* gelu_input = nullptr, Tensor y = Tensor()) const;
 
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, const LinearSaved& saved,
                                 const Tensor& gelu_input = Tensor()) const;

@@ -43,9 +43,20 @@ ColumnParallelLinear ColumnParallelLinear::WithoutSequenceParallelism() const {
 }
 
 absl::StatusOr<Tensor> ColumnParallelLinear::Forward(const Context& ctx, const Tensor& x,
-                                                     LinearSaved* saved, Tensor* gelu_input) const {
+                                                     LinearSaved* saved, Tensor* gelu_input,
+                                                     const Tensor& y) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor full, tp_.GatherTokens(ctx, x));
-  return linear_.Forward(ctx, full, saved, gelu_input);
+  return linear_.Forward(ctx, full, saved, gelu_input, y);
+}
+
+absl::Status ColumnParallelLinear::GatherInput(const Context& ctx, const Tensor& x,
+                                               LinearSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(saved->x, tp_.GatherTokens(ctx, x));
+  return absl::OkStatus();
+}
+
+int64_t ColumnParallelLinear::NumOutputRows(int64_t num_rows) const {
+  return tp_.sequence_parallel() ? num_rows * tp_.size() : num_rows;
 }
 
 Pending<Tensor> ColumnParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,

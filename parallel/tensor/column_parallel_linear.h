@@ -51,10 +51,15 @@ class ColumnParallelLinear {
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(); with sequence parallelism so are x and dx of all
-  // tokens. `saved` may be null where no backward pass follows.
+  // Outputs are allocated from ctx.arena(), but for *gelu_input and y where they are defined; with
+  // sequence parallelism so are x and dx of all tokens. `saved` may be null where no backward pass
+  // follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
-                                 Tensor* gelu_input = nullptr) const;
+                                 Tensor* gelu_input = nullptr, const Tensor& y = Tensor()) const;
+  // What Forward() would leave in `saved`, where its y is still there.
+  absl::Status GatherInput(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
+  // Rows of y, from rows of x.
+  int64_t NumOutputRows(int64_t num_rows) const;
   // Until Wait(), dx is in flight: compute the weight gradient meanwhile.
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
                                 const LinearSaved& saved) const;

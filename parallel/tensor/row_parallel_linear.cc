@@ -56,17 +56,19 @@ RowParallelLinear RowParallelLinear::WithoutSequenceParallelism() const {
 }
 
 absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tensor& x,
-                                                  RowParallelLinearSaved* saved) const {
-  Tensor y;
-  const auto product = [&] { return linear_.Forward(ctx, x, saved ? &saved->linear : nullptr); };
-  if (tp_.sequence_parallel()) {
+                                                  RowParallelLinearSaved* saved, Tensor y) const {
+  LinearSaved* const linear_saved = saved ? &saved->linear : nullptr;
+  if (!y.defined()) {
     y = ctx.arena().Allocate(x.dtype(), {tp_.NumLocalTokens(x.dim(0)), linear_.out_features()});
+  }
+  if (tp_.sequence_parallel()) {
     // What stays is this rank's rows; those of all ranks go again.
     const ActivationScope scope(ctx.arena());
-    STRAKE_ASSIGN_OR_RETURN(const Tensor term, product());
+    STRAKE_ASSIGN_OR_RETURN(const Tensor term, linear_.Forward(ctx, x, linear_saved));
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, term, y).Wait().status());
   } else {
-    STRAKE_ASSIGN_OR_RETURN(y, product());
+    STRAKE_RETURN_IF_ERROR(
+        linear_.Forward(ctx, x, linear_saved, /*gelu_input=*/nullptr, y).status());
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, y, y).Wait().status());
   }
   if (bias_follows_sum_) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));

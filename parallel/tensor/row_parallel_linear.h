@@ -52,10 +52,11 @@ class RowParallelLinear {
   const Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(), and saved->dy with sequence parallelism; without, it is
-  // dy itself. `saved` may be null where no backward pass follows.
-  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x,
-                                 RowParallelLinearSaved* saved) const;
+  // Outputs are allocated from ctx.arena(), but for y where it is defined, and so is saved->dy with
+  // sequence parallelism; without, it is dy itself. `saved` may be null where no backward pass
+  // follows.
+  absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, RowParallelLinearSaved* saved,
+                                 Tensor y = Tensor()) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, RowParallelLinearSaved* saved,
                                 const Tensor& gelu_input = Tensor()) const;
   // After BackwardInput, which has succeeded, with the same dy. Announces bias, then weight.
