@@ -36,9 +36,11 @@
 
 namespace strake {
 
-// How many tokens' logits are held at once: a rule of shapes alone, so that bits, memory plans and
-// collectives follow from them.
+// How many tokens' logits are held at once: a rule of shapes and of the device, so that bits,
+// memory plans and collectives follow from them. The defaults are a GPU's.
 struct LogitsChunk {
+  static LogitsChunk For(Device device);
+
   size_t max_bytes = size_t{512} << 20;
   // Even above max_bytes: fewer make slow products, and each chunk adds to all of dW.
   int64_t min_rows = 4096;

@@ -31,6 +31,7 @@ struct CommCostConfig {
   int64_t micro_batch = 8;
   int64_t global_batch = 0;
   std::string dtype = "fp32";
+  std::string device = "cpu";
   std::string activation_recompute = "none";
   LayoutConfig layout;
   int64_t rank = 0;
@@ -53,6 +54,8 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
                "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
                Range::Between(0, 1e9));
   options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
+  options->Add("device", &c->device, "what computes: it decides how many logits are held at once",
+               {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
   options->Group("Estimate");
@@ -87,6 +90,7 @@ CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
           .micro_batch = c.micro_batch,
           .num_micro_batches = c.global_batch / c.micro_batch / c.layout.dp,
           .dtype = c.dtype == "bf16" ? DType::kBf16 : DType::kF32,
+          .logits_chunk = LogitsChunk::For(c.device == "cuda" ? Device::kCuda : Device::kCpu),
           .activation_recompute = ActivationRecomputeOf(c.activation_recompute)};
 }
 

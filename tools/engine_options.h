@@ -46,6 +46,7 @@ EngineOptions EngineOptionsOf(const Config& config, const ModelConfig& model) {
           .cuda_graph = config.machine.cuda_graph,
           .sequence_parallel = config.layout.sequence_parallel,
           .gradients = {.zero = static_cast<int>(config.layout.zero)},
+          .logits_chunk = LogitsChunk::For(config.machine.device_kind()),
           .activation_recompute = ActivationRecomputeOf(config.machine.activation_recompute)};
 }
 
