@@ -14,6 +14,12 @@ enum class Pass : uint8_t { kForward, kBackward, kOptimizer };
 // "forward", "backward", "optimizer".
 const char* PassName(Pass pass);
 
+// What an op computes and, at the least, moves through memory.
+struct OpCost {
+  double flops = 0;  // matrix products and attention; 0 where memory rules
+  double bytes = 0;  // each input read once, each output written once; of += outputs, both
+};
+
 // Sums of what the ops of a rank took, by the host's clock. Ops report through OpTimer, and do not
 // nest.
 class OpProfile {
@@ -21,7 +27,7 @@ class OpProfile {
   struct Entry {
     double seconds = 0;
     int64_t calls = 0;
-    double flops = 0;  // matrix products and attention; 0 where memory rules
+    OpCost cost;
   };
 
   // Keyed by op kind ("matmul") and pass.
@@ -35,12 +41,12 @@ class OpProfile {
   // A point in time, in a unit of the class's own.
   virtual int64_t Now();
   // Adds an op that took from `start`, of Now(), until now.
-  virtual void AddSince(int64_t start, const char* op, Pass pass, double flops);
+  virtual void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost);
 
   const Entries& entries() const { return entries_; }
 
  protected:
-  void Add(const char* op, Pass pass, double seconds, double flops);
+  void Add(const char* op, Pass pass, double seconds, const OpCost& cost);
 
  private:
   Entries entries_;
@@ -49,14 +55,14 @@ class OpProfile {
 // Times one op until the end of its scope; does nothing where `profile` is null.
 class OpTimer {
  public:
-  OpTimer(OpProfile* profile, const char* op, Pass pass, double flops = 0)
+  OpTimer(OpProfile* profile, const char* op, Pass pass, const OpCost& cost = {})
       : profile_(profile),
         op_(op),
         pass_(pass),
-        flops_(flops),
+        cost_(cost),
         start_(profile != nullptr ? profile->Now() : 0) {}
   ~OpTimer() {
-    if (profile_ != nullptr) profile_->AddSince(start_, op_, pass_, flops_);
+    if (profile_ != nullptr) profile_->AddSince(start_, op_, pass_, cost_);
   }
   OpTimer(const OpTimer&) = delete;
   OpTimer& operator=(const OpTimer&) = delete;
@@ -65,7 +71,7 @@ class OpTimer {
   OpProfile* const profile_;
   const char* const op_;
   const Pass pass_;
-  const double flops_;
+  const OpCost cost_;
   const int64_t start_;
 };
 

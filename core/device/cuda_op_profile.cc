@@ -21,8 +21,8 @@ int64_t CudaOpProfile::Now() {
   return event.ok() ? *event : -1;
 }
 
-void CudaOpProfile::AddSince(int64_t start, const char* op, Pass pass, double flops) {
-  ops_.push_back({start, Now(), op, pass, flops});
+void CudaOpProfile::AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost) {
+  ops_.push_back({start, Now(), op, pass, cost});
 }
 
 absl::Status CudaOpProfile::Resolve() {
@@ -32,7 +32,7 @@ absl::Status CudaOpProfile::Resolve() {
   STRAKE_RETURN_IF_ERROR(SynchronizeCudaStream(stream_));
   for (const Op& op : ops) {
     STRAKE_ASSIGN_OR_RETURN(const double seconds, events_[op.end].SecondsSince(events_[op.start]));
-    Add(op.name, op.pass, seconds, op.flops);
+    Add(op.name, op.pass, seconds, op.cost);
   }
   return absl::OkStatus();
 }

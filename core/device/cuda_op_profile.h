@@ -22,7 +22,7 @@ class CudaOpProfile : public OpProfile {
   explicit CudaOpProfile(CudaStream stream) : stream_(stream) {}
 
   int64_t Now() override;
-  void AddSince(int64_t start, const char* op, Pass pass, double flops) override;
+  void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost) override;
 
   // Waits for the stream, and adds up the ops since the last call. An error of an event.
   absl::Status Resolve();
@@ -32,7 +32,7 @@ class CudaOpProfile : public OpProfile {
     int64_t start, end;  // among events_
     const char* name;
     Pass pass;
-    double flops;
+    OpCost cost;
   };
 
   absl::StatusOr<int64_t> RecordNext();

@@ -11,7 +11,7 @@ namespace {
 // `times` passes over the memory.
 void Clear(OpProfile* profile, const char* op, const CudaMemory& memory, int times,
            CudaStream stream) {
-  const OpTimer timer(profile, op, Pass::kForward, /*flops=*/times);
+  const OpTimer timer(profile, op, Pass::kForward, {.flops = 1.0 * times, .bytes = 2.0 * times});
   for (int i = 0; i < times; ++i) {
     EXPECT_TRUE(SetBytesOnDevice(memory.data(), 0, memory.num_bytes(), stream).ok());
   }
@@ -38,7 +38,8 @@ TEST(CudaOpProfileTest, AddsWhatTheGpuTookOnceItIsDone) {
     const OpProfile::Entry& eight = profile.entries().at({"eight", Pass::kForward});
     EXPECT_EQ(one.calls, step);
     EXPECT_EQ(eight.calls, step);
-    EXPECT_EQ(eight.flops, 8 * step);
+    EXPECT_EQ(eight.cost.flops, 8 * step);
+    EXPECT_EQ(eight.cost.bytes, 16 * step);
     EXPECT_GT(one.seconds, 0);
     EXPECT_GT(eight.seconds, 2 * one.seconds) << "eight times the work";
     const std::chrono::duration<double> all = std::chrono::steady_clock::now() - start;

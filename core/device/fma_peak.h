@@ -11,6 +11,10 @@ namespace strake {
 // The best of many short windows. Takes about 0.2 s.
 double MeasureFmaPeakFlops(ThreadTeam& team);
 
+// The same of products of bf16 numbers that are summed in f32 (AVX-512's VDPBF16PS, whatever this
+// build may use). Where the CPU has no such instruction, that in f32. A CPU with AMX may do more.
+double MeasureBf16PeakFlops(ThreadTeam& team);
+
 }  // namespace strake
 
 #endif  // STRAKE_CORE_DEVICE_FMA_PEAK_H_

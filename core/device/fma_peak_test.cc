@@ -10,9 +10,10 @@ namespace {
 TEST(FmaPeakTest, IsPlausible) {
   for (const int num_threads : {1, 2}) {
     ThreadTeam team(num_threads);
-    const double flops = MeasureFmaPeakFlops(team);
-    EXPECT_GT(flops, 1e9);
-    EXPECT_LT(flops, 1e12 * num_threads);
+    for (const double flops : {MeasureFmaPeakFlops(team), MeasureBf16PeakFlops(team)}) {
+      EXPECT_GT(flops, 1e9);
+      EXPECT_LT(flops, 1e12 * num_threads);
+    }
   }
 }
 

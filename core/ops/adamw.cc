@@ -95,7 +95,9 @@ absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_
   const bool on_cuda =
       OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "adamw", ctx.pass());
+  const OpTimer timer(
+      ctx.profile(), "adamw", ctx.pass(),
+      {.bytes = BytesOf(grad, weight, weight, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq, rounded)});
   if (on_cuda) {
     return UpdateOnCuda(ctx, scalars, weight_decay, clip, grad, weight, exp_avg, exp_avg_sq,
                         rounded);

@@ -26,7 +26,7 @@ absl::Status BiasAddForward(const Context& ctx, const Tensor& x, const Tensor& b
       << "[bias_add] x " << x.ToString() << ", bias " << bias.ToString() << ", y " << y.ToString();
   const bool on_cuda = OnCuda("bias_add", ctx, x, bias, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass());
+  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass(), {.bytes = BytesOf(x, bias, y)});
   const int64_t columns = x.dim(1);
   if (on_cuda) {
     return DispatchCuda("bias_add", x.dtype(), [&]<typename T>() {
@@ -65,7 +65,7 @@ absl::Status BiasAddBackward(const Context& ctx, const Tensor& dy, Tensor dbias)
         ctx.arena().Allocate(DType::kF32, {cuda::BiasAddBackwardWorkspaceSize(rows, columns)});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass());
+  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass(), {.bytes = BytesOf(dy, dbias, dbias)});
   if (on_cuda) return BackwardOnCuda(ctx, dy, dbias, workspace);
   const bool done = RunCpuKernels("bias_add", ctx, dy.dtype(), [&]<typename T>() {
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

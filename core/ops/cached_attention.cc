@@ -113,7 +113,9 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass());
+  const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass(),
+                      {.bytes = BytesOf(qkv, k_cache.Rows(0, past + shape.seq_len),
+                                        v_cache.Rows(0, past + shape.seq_len), y)});
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, scratch);
   const bool done = RunCpuKernels("cached_attention", ctx, qkv.dtype(), [&]<typename T>() {
     AppendToCache<T>(qkv, shape, past, k_cache, v_cache);

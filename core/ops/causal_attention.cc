@@ -152,7 +152,8 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(shape)));
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), ForwardFlops(shape));
+  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(),
+                      {.flops = ForwardFlops(shape), .bytes = BytesOf(qkv, y, lse)});
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
@@ -182,7 +183,9 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
                           bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(shape)) : 0);
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(), 2.5 * ForwardFlops(shape));
+  const OpTimer timer(
+      ctx.profile(), "causal_attention", ctx.pass(),
+      {.flops = 2.5 * ForwardFlops(shape), .bytes = BytesOf(dy, qkv, y, lse, dqkv)});
   if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);

@@ -1,5 +1,7 @@
 #include "core/ops/embedding.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "core/ops/cpu/embedding.h"
 #include "core/ops/cpu/isa.h"
@@ -19,6 +21,11 @@ void CheckShapes(const Tensor& tokens, const VocabSlice& slice, const Tensor& ta
         slice.vocab_size > 0 && slice.begin >= 0)
       << "[embedding] tokens " << tokens.ToString() << ", table " << table.ToString() << ", y "
       << y.ToString() << ", slice from " << slice.begin << " of " << slice.vocab_size;
+}
+
+// As many rows as `tokens` can name.
+Tensor NamedRows(const Tensor& tokens, const Tensor& table) {
+  return table.Rows(0, std::min(tokens.dim(0), table.dim(0)));
 }
 
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
@@ -58,7 +65,8 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
   CheckShapes(tokens, slice, table, y.dtype(), y);
   const bool on_cuda = OnCuda("embedding", ctx, tokens, table, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "embedding", ctx.pass());
+  const OpTimer timer(ctx.profile(), "embedding", ctx.pass(),
+                      {.bytes = BytesOf(tokens, NamedRows(tokens, table), y)});
   if (on_cuda) return ForwardOnCuda(ctx, tokens, slice, table, y);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = table.dim(1);
@@ -91,7 +99,9 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
     workspace = ctx.arena().Allocate(DType::kI32, {static_cast<int64_t>(bytes / sizeof(int32_t))});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "embedding", ctx.pass());
+  const OpTimer timer(
+      ctx.profile(), "embedding", ctx.pass(),
+      {.bytes = BytesOf(dy, tokens, NamedRows(tokens, dtable), NamedRows(tokens, dtable))});
   if (on_cuda) return BackwardOnCuda(ctx, dy, tokens, slice, dtable, workspace);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = dtable.dim(1);

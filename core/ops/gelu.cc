@@ -14,7 +14,7 @@ absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
       << "[gelu] x " << x.ToString() << ", y " << y.ToString();
   const bool on_cuda = OnCuda("gelu", ctx, x, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(x, y)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
       return cuda::GeluForward<T>(ctx.cuda_stream(), x.data<T>(), x.num_elements(), y.data<T>());
@@ -40,7 +40,7 @@ absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
       << "[gelu] dy " << dy.ToString() << ", x " << x.ToString() << ", dx " << dx.ToString();
   const bool on_cuda = OnCuda("gelu", ctx, dy, x, dx);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "gelu", ctx.pass());
+  const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(dy, x, dx)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
       return cuda::GeluBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), x.num_elements(),

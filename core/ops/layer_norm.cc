@@ -55,7 +55,8 @@ absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor&
   CheckResidual("layer_norm", x, residual, sum);
   const bool on_cuda = OnCuda("layer_norm", ctx, x, residual, weight, bias, sum, y, mean, rstd);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass());
+  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
+                      {.bytes = BytesOf(x, residual, weight, bias, sum, y, mean, rstd)});
   if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, bias, eps, sum, y, mean, rstd);
   const int64_t columns = x.dim(1);
   const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
@@ -96,7 +97,9 @@ absl::Status LayerNormBackward(const Context& ctx, const Tensor& dy, const Tenso
         ctx.arena().Allocate(DType::kF32, {cuda::LayerNormBackwardWorkspaceSize(rows, columns)});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass());
+  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
+                      {.bytes = BytesOf(dy, x, weight, mean, rstd, accumulate_dx ? dx : Tensor(),
+                                        dx, dweight, dweight, dbias, dbias)});
   if (on_cuda) {
     return BackwardOnCuda(ctx, dy, x, weight, mean, rstd, accumulate_dx, dx, dweight, dbias,
                           workspace);

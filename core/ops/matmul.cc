@@ -232,7 +232,9 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
   MatmulOptions rest = options;
   {
     const auto [m, n, k] = sizes;
-    const OpTimer timer(ctx.profile(), "matmul", ctx.pass(), 2.0 * m * n * k);
+    const OpTimer timer(
+        ctx.profile(), "matmul", ctx.pass(),
+        {.flops = 2.0 * m * n * k, .bytes = BytesOf(a, b, c, options.accumulate ? c : Tensor())});
     if (k == 0) {
       if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
     } else if (on_cuda) {

@@ -224,7 +224,17 @@ TEST(MatmulTest, CountsItsOperations) {
   Operands(DType::kF32, 3, 4, 5, {}).Run(test);
   const OpProfile::Entry& entry = profile.entries().at({"matmul", Pass::kForward});
   EXPECT_EQ(entry.calls, 1);
-  EXPECT_EQ(entry.flops, 2 * 3 * 4 * 5);
+  EXPECT_EQ(entry.cost.flops, 2 * 3 * 4 * 5);
+  EXPECT_EQ(entry.cost.bytes, sizeof(float) * (3 * 5 + 5 * 4 + 3 * 4));
+}
+
+TEST(MatmulTest, ReadsAndWritesWhatItAddsTo) {
+  TestContext test;
+  OpProfile profile;
+  test.context().set_profile(&profile);
+  Operands(DType::kF32, 3, 4, 5, {.accumulate = true}).Run(test);
+  EXPECT_EQ(profile.entries().at({"matmul", Pass::kForward}).cost.bytes,
+            sizeof(float) * (3 * 5 + 5 * 4 + 2 * 3 * 4));
 }
 
 // What follows the product changes no bit of what the ops give one after the other.

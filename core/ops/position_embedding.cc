@@ -1,5 +1,7 @@
 #include "core/ops/position_embedding.h"
 
+#include <algorithm>
+
 #include "core/ops/cpu/embedding.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cuda/position_embedding.h"
@@ -27,7 +29,8 @@ absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& position
   CheckShapes(positions, y.dtype(), period, offset, y);
   const bool on_cuda = OnCuda("position_embedding", ctx, positions, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
+  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass(),
+                      {.bytes = BytesOf(positions.Rows(0, std::min(period, y.dim(0))), y, y)});
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", y.dtype(), [&]<typename T>() {
@@ -56,7 +59,9 @@ absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int
   CheckShapes(dpositions, AccumulationDType(dy.dtype()), period, offset, dy);
   const bool on_cuda = OnCuda("position_embedding", ctx, dy, dpositions);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass());
+  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass(),
+                      {.bytes = BytesOf(dy, dpositions.Rows(0, std::min(period, dy.dim(0))),
+                                        dpositions.Rows(0, std::min(period, dy.dim(0))))});
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", dy.dtype(), [&]<typename T>() {

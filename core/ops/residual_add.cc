@@ -17,7 +17,8 @@ absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tenso
       << y.ToString();
   const bool on_cuda = OnCuda("residual_add", ctx, x, residual, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "residual_add", ctx.pass());
+  const OpTimer timer(ctx.profile(), "residual_add", ctx.pass(),
+                      {.bytes = BytesOf(x, residual, y)});
   if (on_cuda) {
     return DispatchCuda("residual_add", x.dtype(), [&]<typename T>() {
       return cuda::ResidualAddForward<T>(ctx.cuda_stream(), x.data<T>(), residual.data<T>(),

@@ -47,7 +47,8 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
   CheckResidual("rms_norm", x, residual, sum);
   const bool on_cuda = OnCuda("rms_norm", ctx, x, residual, weight, sum, y, rstd);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
+  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass(),
+                      {.bytes = BytesOf(x, residual, weight, sum, y, rstd)});
   if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, eps, sum, y, rstd);
   const int64_t columns = x.dim(1);
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
@@ -87,7 +88,9 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
         ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(rows, columns)});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass());
+  const OpTimer timer(
+      ctx.profile(), "rms_norm", ctx.pass(),
+      {.bytes = BytesOf(dy, x, weight, rstd, accumulate_dx ? dx : Tensor(), dx, dweight, dweight)});
   if (on_cuda) {
     return BackwardOnCuda(ctx, dy, x, weight, rstd, accumulate_dx, dx, dweight, workspace);
   }

@@ -44,7 +44,9 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
       << " heads, sequences of " << seq_len << " from position " << position_offset;
   const bool on_cuda = OnCuda("rope", ctx, table, x);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rope", ctx.pass());
+  const OpTimer timer(ctx.profile(), "rope", ctx.pass(),
+                      {.bytes = BytesOf(table.Rows(0, seq_len)) +
+                                2.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype())});
   const int64_t head_dim = table.dim(1);
   if (on_cuda) {
     return DispatchCuda("rope", x.dtype(), [&]<typename T>() {

@@ -117,7 +117,8 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
   CheckWhole(logits, vocab_size);
   const bool on_cuda = OnCuda(kOp, ctx, logits, targets, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
+                      {.bytes = BytesOf(logits, targets, loss, lse)});
   if (on_cuda) return ForwardOnCuda(ctx, logits, targets, vocab_size, loss, lse);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
@@ -155,7 +156,8 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
                                        logits);
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
+                      {.bytes = BytesOf(targets, logits, logits, loss, lse)});
   if (on_cuda) return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
   const int64_t columns = logits.dim(1);
@@ -176,7 +178,7 @@ absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const Voc
   CheckMax(logits, max);
   const bool on_cuda = OnCuda(kOp, ctx, logits, max);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(logits, max)});
   if (on_cuda) return SliceMaxOnCuda(ctx, logits, slice, max);
   const int64_t columns = logits.dim(1);
   const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
@@ -205,7 +207,8 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
       << targets.ToString();
   const bool on_cuda = OnCuda(kOp, ctx, logits, targets, max, sums);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
+                      {.bytes = BytesOf(logits, targets, max, sums)});
   if (on_cuda) return SliceSumsOnCuda(ctx, logits, targets, slice, max, sums);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
   const int64_t rows = logits.dim(0), columns = logits.dim(1);
@@ -239,7 +242,7 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
       << ", lse " << lse.ToString();
   const bool on_cuda = OnCuda(kOp, ctx, max, sums, loss, lse);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(max, sums, loss, lse)});
   if (on_cuda) {
     return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), max.data<float>(),
                                              sums.data<float>(), max.dim(0), loss.data<float>(),
@@ -261,7 +264,8 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
   CheckShapes(logits, targets, lse, lse);
   const bool on_cuda = OnCuda(kOp, ctx, targets, lse, logits);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass());
+  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
+                      {.bytes = BytesOf(targets, lse, logits, logits)});
   if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, slice, logits);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;

@@ -49,7 +49,7 @@ absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum)
         ctx.arena().Allocate(DType::kF64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
   }
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass());
+  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, sum)});
   if (on_cuda) {
     return cuda::SquaredNormForward(ctx.cuda_stream(), x.data<float>(), x.num_elements(),
                                     sum.data<double>(), workspace.data<double>());
@@ -68,7 +68,7 @@ absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tens
       << "[squared_norm] x " << x.ToString() << ", dx " << dx.ToString();
   const bool on_cuda = OnCuda("squared_norm", ctx, x, dsum, dx);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass());
+  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, dsum, dx)});
   if (on_cuda) {
     return cuda::SquaredNormBackward(ctx.cuda_stream(), x.data<float>(), dsum.data<double>(),
                                      x.num_elements(), dx.data<float>());

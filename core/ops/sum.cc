@@ -22,7 +22,7 @@ absl::Status AddSum(const Context& ctx, const Tensor& x, Tensor total) {
       << "[sum] x " << x.ToString() << ", total " << total.ToString();
   const bool on_cuda = OnCuda("sum", ctx, x, total);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "sum", ctx.pass());
+  const OpTimer timer(ctx.profile(), "sum", ctx.pass(), {.bytes = BytesOf(x, total, total)});
   if (on_cuda) {
     const auto add = [&](const auto* elements) {
       return cuda::AddSum(ctx.cuda_stream(), elements, x.num_elements(), total.data<double>());

@@ -25,7 +25,7 @@ absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) 
   CheckShapes(y, gate_up, gate_up);
   const bool on_cuda = OnCuda("swiglu", ctx, gate_up, y);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
+  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass(), {.bytes = BytesOf(gate_up, y)});
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", y.dtype(), [&]<typename T>() {
@@ -54,7 +54,8 @@ absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& 
   CheckShapes(dy, gate_up, dgate_up);
   const bool on_cuda = OnCuda("swiglu", ctx, dy, gate_up, dgate_up);
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass());
+  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass(),
+                      {.bytes = BytesOf(dy, gate_up, dgate_up)});
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", dy.dtype(), [&]<typename T>() {
