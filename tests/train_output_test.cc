@@ -375,6 +375,37 @@ TEST_P(GenerateTest, TokenNumbers) {
 INSTANTIATE_TEST_SUITE_P(Models, GenerateTest, ::testing::Values("llama", "gpt2"),
                          [](const auto& info) { return std::string(info.param); });
 
+void ExpectRooflines(const Json& report) {
+  const double flops_per_second = 1e9 * report["fma_peak_gflops"].get<double>();
+  const double bytes_per_second = 1e9 * report["memory_gigabytes_per_second"].get<double>();
+  double seconds = report["outside_ops_seconds_per_step"], rooflines = 0;
+  for (const Json& op : report["op_kinds"]) {
+    const double op_seconds = op["seconds_per_step"], roofline = op["roofline_seconds_per_step"];
+    EXPECT_GT(op_seconds, 0) << op;
+    EXPECT_NEAR(roofline,
+                std::max(op["flops_per_step"].get<double>() / flops_per_second,
+                         op["bytes_per_step"].get<double>() / bytes_per_second),
+                1e-9 * roofline)
+        << op;
+    EXPECT_NEAR(op["percent_of_roofline"], 100 * roofline / op_seconds, 1e-6) << op;
+    if (op["op"] != "gradient_reduction") {
+      EXPECT_GT(op["percent_of_roofline"], 0) << op;
+    }
+    seconds += op_seconds;
+    rooflines += roofline;
+  }
+  EXPECT_NEAR(seconds, report["profiled_seconds_per_step"], 1e-9 * seconds);
+  EXPECT_NEAR(rooflines, report["roofline_seconds_per_step"], 1e-9 * rooflines);
+}
+
+const Json& OpOf(const Json& report, const char* name, const char* pass) {
+  for (const Json& op : report["op_kinds"]) {
+    if (op["op"] == name && op["pass"] == pass) return op;
+  }
+  ADD_FAILURE() << "no " << name << ", " << pass << " in " << report["op_kinds"];
+  return report;
+}
+
 TEST(BenchmarkTest, JsonIsOneObject) {
   const TinyRun run;
   const Flags flags = {"--model=./gpt2.json", "--micro_batch=2", "--seq_len=16", "--steps=3",
@@ -387,21 +418,27 @@ TEST(BenchmarkTest, JsonIsOneObject) {
   EXPECT_EQ(report["threads"], 1);
   const double seconds = report["seconds_per_step"];
   EXPECT_NEAR(report["tokens_per_second"], 2 * 16 / seconds, 1e-9 / seconds);
-  for (const char* key : {"gflops", "fma_peak_gflops", "percent_of_fma_peak", "peak_rss_bytes",
-                          "planned_bytes", "parameters"}) {
+  for (const char* key :
+       {"gflops", "fma_peak_gflops", "percent_of_fma_peak", "memory_gigabytes_per_second",
+        "peak_rss_bytes", "planned_bytes", "parameters"}) {
     EXPECT_GT(report[key], 0) << key;
   }
-  bool forward = false, backward = false;
-  for (const Json& op : report["op_kinds"]) {
-    EXPECT_GT(op["seconds_per_step"], 0) << op;
-    if (op["op"] != "matmul") continue;
-    forward |= op["pass"] == "forward";
-    backward |= op["pass"] == "backward";
-  }
-  EXPECT_TRUE(forward && backward) << report["op_kinds"];
+  EXPECT_FALSE(report.contains("bf16_peak_gflops"));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep what is freed
+  EXPECT_LT(report["peak_rss_bytes"], 256e6) << "the array that measures memory counts";
+#endif
+  ExpectRooflines(report);
+  // Attention has 2 sequences of 16 tokens and 2 heads of 8: qkv, y, lse, and their gradients.
+  const Json &forward = OpOf(report, "causal_attention", "forward"),
+             &backward = OpOf(report, "causal_attention", "backward");
+  EXPECT_EQ(forward["flops_per_step"], 2 * 2 * 2 * 8 * 16 * 17);
+  EXPECT_EQ(forward["bytes_per_step"], 4 * (32 * 48 + 32 * 16 + 2 * 2 * 16));
+  EXPECT_EQ(backward["bytes_per_step"], 4 * (2 * (32 * 48 + 32 * 16) + 2 * 2 * 16));
+  EXPECT_GT(OpOf(report, "matmul", "backward")["flops_per_step"], 0);
   const ProgramResult table = run.Run("tools/benchmark", flags);
   ASSERT_EQ(table.exit_code, 0) << table.err;
-  for (const char* part : {"tokens/s", "GFLOP/s", "%", "resident", "matmul", "forward"}) {
+  for (const char* part : {"tokens/s", "GFLOP/s", "%", "resident", "matmul", "forward", "GB/s",
+                           "of roofline", "outside of ops", "at their rooflines"}) {
     EXPECT_THAT(table.out, HasSubstr(part));
   }
 }

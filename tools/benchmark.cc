@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -10,17 +11,21 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_op_profile.h"
 #include "core/device/fma_peak.h"
+#include "core/device/memory_stream.h"
 #include "parallel/comm/collective_timing.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/benchmark_config.h"
 #include "tools/benchmark_report.h"
 #include "tools/benchmark_steps.h"
 #include "tools/gpu_limits.h"
+#include "tools/machine.h"
 #include "tools/mesh_wide.h"
 #include "tools/options.h"
 #include "tools/program.h"
@@ -32,6 +37,8 @@ namespace {
 
 constexpr int64_t kWarmUpSteps = 2;
 constexpr int64_t kProfiledGpuSteps = 3;
+constexpr size_t kStreamBytes = size_t{512} << 20;  // of all ranks that share a memory
+constexpr int kStreamPasses = 8;
 
 absl::StatusOr<double> SumOverRanks(const Mesh& mesh, double x) {
   for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
@@ -46,13 +53,46 @@ absl::StatusOr<size_t> FreeGpuBytes(int device) {
   return gpu.free_bytes;
 }
 
-absl::Status MeasureFmaPeak(Engine& engine, BenchmarkMeasurement* result) {
-  STRAKE_RETURN_IF_ERROR(MeshBarrier(engine.mesh()));
-  STRAKE_ASSIGN_OR_RETURN(const double flops,
-                          SumOverRanks(engine.mesh(), MeasureFmaPeakFlops(engine.team())));
-  result->fma_peak_flops = std::max(result->fma_peak_flops, flops);
+// Raises `best` to the sum of what the ranks measure at the same time.
+absl::Status RaiseBest(const Mesh& mesh, absl::FunctionRef<double()> measure, double* best) {
+  STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
+  STRAKE_ASSIGN_OR_RETURN(const double sum, SumOverRanks(mesh, measure()));
+  *best = std::max(*best, sum);
   return absl::OkStatus();
 }
+
+absl::Status MeasureMemory(const BenchmarkConfig& config, const Mesh& mesh, ThreadTeam& team,
+                           BenchmarkMeasurement* result) {
+  MemoryStream stream(&team, kStreamBytes / NumRanksInMemory(config.machine, config.layout));
+  for (int pass = 0; pass < kStreamPasses; ++pass) {
+    STRAKE_RETURN_IF_ERROR(RaiseBest(
+        mesh, [&] { return stream.MeasurePass(); }, &result->memory_bytes_per_second));
+  }
+  return absl::OkStatus();
+}
+
+// While no model is in memory, which may have no room for more.
+absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh,
+                          BenchmarkMeasurement* result) {
+  ThreadTeam team(config.machine.threads);
+  STRAKE_RETURN_IF_ERROR(RaiseBest(
+      mesh, [&] { return MeasureFmaPeakFlops(team); }, &result->fma_peak_flops));
+  if (config.machine.dtype_kind() == DType::kBf16) {
+    STRAKE_RETURN_IF_ERROR(RaiseBest(
+        mesh, [&] { return MeasureBf16PeakFlops(team); }, &result->bf16_peak_flops));
+  }
+  STRAKE_RETURN_IF_ERROR(MeasureMemory(config, mesh, team, result));
+  return MeshBarrier(mesh);
+}
+
+double PeakRssBytes() {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024.0;
+}
+
+// From here on PeakRssBytes() is of what is to come.
+void ForgetPeakRss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 // `one_rank` is the first rank's alone, and null where nobody asked for it; `profile` is null on a
 // GPU.
@@ -75,9 +115,7 @@ absl::Status TimeSteps(const BenchmarkConfig& config, BenchmarkSteps& steps,
 absl::Status MeasureOnCpu(const BenchmarkConfig& config, BenchmarkSteps& steps,
                           BenchmarkOnOneRank* one_rank, BenchmarkMeasurement* result) {
   OpProfile profile;
-  STRAKE_RETURN_IF_ERROR(MeasureFmaPeak(steps.engine(), result));
   STRAKE_RETURN_IF_ERROR(TimeSteps(config, steps, one_rank, &profile, result));
-  STRAKE_RETURN_IF_ERROR(MeasureFmaPeak(steps.engine(), result));
   result->ops = profile.entries();
   result->num_profiled_steps = config.steps;
   for (const double seconds : result->step_seconds) result->profiled_seconds += seconds;
@@ -124,9 +162,9 @@ absl::Status MeasureOnCuda(const BenchmarkConfig& config, size_t free_bytes, Ben
   return absl::OkStatus();
 }
 
-absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh,
-                     BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes,
-                     BenchmarkMeasurement* result) {
+absl::Status MeasureSteps(const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh,
+                          BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes,
+                          BenchmarkMeasurement* result) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<BenchmarkSteps> steps,
                           BenchmarkSteps::Create(config, model, mesh));
   STRAKE_RETURN_IF_ERROR(config.on_cuda() ? MeasureOnCuda(config, free_gpu_bytes, *steps, result)
@@ -134,10 +172,19 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   STRAKE_ASSIGN_OR_RETURN(result->planned_bytes,
                           SumOverRanks(mesh, double(steps->engine().memory_plan().total_bytes())));
   result->attention_note = steps->engine().attention_note();
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  result->peak_rss_bytes = usage.ru_maxrss * 1024.0;
+  result->peak_rss_bytes = PeakRssBytes();
   return absl::OkStatus();
+}
+
+absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh,
+                     BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes,
+                     BenchmarkMeasurement* result) {
+  if (!config.on_cuda()) {
+    STRAKE_RETURN_IF_ERROR(MeasurePeaks(config, mesh, result));
+    ForgetPeakRss();
+  }
+  STRAKE_RETURN_IF_ERROR(MeasureSteps(config, model, mesh, one_rank, free_gpu_bytes, result));
+  return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
 }
 
 // Before the ranks begin, and after they have ended: the clock changes as the GPU gets warm.

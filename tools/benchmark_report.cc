@@ -26,11 +26,58 @@ Json OpKinds(const BenchmarkMeasurement& m) {
     op["op"] = key.first;
     op["pass"] = PassName(key.second);
     op["seconds_per_step"] = entry.seconds / m.num_profiled_steps;
+    op["percent_of_step"] = 100 * entry.seconds / m.profiled_seconds;
     op["calls_per_step"] = double(entry.calls) / m.num_profiled_steps;
-    op["gflops"] = entry.flops / entry.seconds / 1e9;
+    op["gflops"] = entry.cost.flops / entry.seconds / 1e9;
     json.push_back(op);
   }
   return json;
+}
+
+double OutsideOpsSeconds(const BenchmarkMeasurement& m) {
+  double seconds = m.profiled_seconds;
+  for (const auto& [key, entry] : m.ops) seconds -= entry.seconds;
+  return seconds / m.num_profiled_steps;
+}
+
+double PeakFlops(const BenchmarkConfig& config, const BenchmarkMeasurement& m) {
+  return config.machine.dtype_kind() == DType::kBf16 ? m.bf16_peak_flops : m.fma_peak_flops;
+}
+
+// Ops are the first rank's, which has its share of the machine.
+double RooflineSeconds(const BenchmarkConfig& config, const BenchmarkMeasurement& m,
+                       const OpCost& cost) {
+  return config.layout.num_ranks() *
+         std::max(cost.flops / PeakFlops(config, m), cost.bytes / m.memory_bytes_per_second);
+}
+
+void AddRooflines(const BenchmarkConfig& config, const BenchmarkMeasurement& m, Json* json) {
+  auto op = (*json)["op_kinds"].begin();
+  double sum = 0;
+  for (const auto& [key, entry] : m.ops) {
+    const double roofline = RooflineSeconds(config, m, entry.cost);
+    sum += roofline;
+    (*op)["flops_per_step"] = entry.cost.flops / m.num_profiled_steps;
+    (*op)["bytes_per_step"] = entry.cost.bytes / m.num_profiled_steps;
+    (*op)["gigabytes_per_second"] = entry.cost.bytes / entry.seconds / 1e9;
+    (*op)["roofline_seconds_per_step"] = roofline / m.num_profiled_steps;
+    (*op)["percent_of_roofline"] = 100 * roofline / entry.seconds;
+    ++op;
+  }
+  (*json)["roofline_seconds_per_step"] = sum / m.num_profiled_steps;
+  (*json)["percent_of_roofline"] = 100 * sum / m.profiled_seconds;
+}
+
+void AddCpu(const BenchmarkConfig& config, const BenchmarkMeasurement& m, double flops_per_second,
+            Json* json) {
+  Json& r = *json;
+  r["fma_peak_gflops"] = m.fma_peak_flops / 1e9;
+  r["percent_of_fma_peak"] = 100 * flops_per_second / m.fma_peak_flops;
+  if (config.machine.dtype_kind() == DType::kBf16) {
+    r["bf16_peak_gflops"] = m.bf16_peak_flops / 1e9;
+    r["percent_of_bf16_peak"] = 100 * flops_per_second / m.bf16_peak_flops;
+  }
+  r["memory_gigabytes_per_second"] = m.memory_bytes_per_second / 1e9;
 }
 
 // "6 N + 6 L C T" with its numbers. C is the width of attention: heads times their size.
@@ -88,6 +135,13 @@ void PrintCpu(const Json& r) {
       "%.1f GFLOP/s, %.1f %% of the %.1f GFLOP/s of fused multiply-adds measured in this run\n",
       r["gflops"].get<double>(), r["percent_of_fma_peak"].get<double>(),
       r["fma_peak_gflops"].get<double>());
+  if (r.contains("bf16_peak_gflops")) {
+    std::cout << absl::StrFormat("%.1f %% of the %.1f GFLOP/s of bf16 products\n",
+                                 r["percent_of_bf16_peak"].get<double>(),
+                                 r["bf16_peak_gflops"].get<double>());
+  }
+  std::cout << absl::StrFormat("memory, read and written in place: %.1f GB/s\n",
+                               r["memory_gigabytes_per_second"].get<double>());
   PrintOneRank(r);
   std::cout << absl::StrFormat("memory: %s planned, %s resident at the peak\n",
                                FormatBytes(r["planned_bytes"]), FormatBytes(r["peak_rss_bytes"]));
@@ -124,29 +178,50 @@ void PrintGpu(const Json& r) {
       1e3 * communication["exposed_seconds_per_step"].get<double>());
 }
 
+// Blank where there is nothing to count.
+std::string Cell(int width, int decimals, double x) {
+  return absl::StrFormat("%*s", width, x > 0 ? absl::StrFormat("%.*f", decimals, x) : "");
+}
+
+std::string RooflineCells(const Json& op) {
+  const double percent = op["percent_of_roofline"];
+  if (percent == 0) return "";
+  return Cell(10, 2, op["flops_per_step"].get<double>() / 1e9) +
+         Cell(10, 1, op["bytes_per_step"].get<double>() / 1e6) +
+         Cell(8, 1, op["gigabytes_per_second"]) + Cell(11, 1, percent) + " %";
+}
+
+void PrintOp(const Json& op) {
+  std::cout << absl::StrFormat(
+      "%-22s %-10s %12.3f %6.1f %% %8.0f %s%s\n", op["op"].get<std::string>(),
+      op["pass"].get<std::string>(), 1e3 * op["seconds_per_step"].get<double>(),
+      op["percent_of_step"].get<double>(), op["calls_per_step"].get<double>(),
+      Cell(10, 1, op["gflops"]), op.contains("flops_per_step") ? RooflineCells(op) : "");
+}
+
+void PrintSum(const char* what, double seconds, double step_seconds) {
+  std::cout << absl::StrFormat("%-33s %12.3f %6.1f %%\n", what, 1e3 * seconds,
+                               100 * seconds / step_seconds);
+}
+
 void PrintOps(const Json& r) {
+  const bool on_cuda = r.contains("gpu");
   const double step_seconds = r["profiled_seconds_per_step"];
   std::cout << absl::StrFormat(
       "\nops, %s of %.1f ms on average\n",
-      r.contains("gpu") ? "by CUDA events, in other steps, without a CUDA graph," : "in steps",
+      on_cuda ? "by CUDA events, in other steps, without a CUDA graph," : "in steps",
       1e3 * step_seconds);
-  std::cout << absl::StrFormat("%-22s %-10s %12s %8s %8s %10s\n", "op", "pass", "ms per step",
-                               "share", "calls", "GFLOP/s");
-  double sum = 0;
+  std::cout << absl::StrFormat("%-22s %-10s %12s %8s %8s %10s%s\n", "op", "pass", "ms per step",
+                               "share", "calls", "GFLOP/s",
+                               on_cuda ? "" : "     GFLOP        MB    GB/s  of roofline");
   std::vector<Json> ops = r["op_kinds"];
   std::stable_sort(ops.begin(), ops.end(), [](const Json& a, const Json& b) {
     return a["seconds_per_step"].get<double>() > b["seconds_per_step"].get<double>();
   });
-  for (const Json& op : ops) {
-    const double seconds = op["seconds_per_step"], gflops = op["gflops"];
-    sum += seconds;
-    std::cout << absl::StrFormat(
-        "%-22s %-10s %12.3f %6.1f %% %8.0f %10s\n", op["op"].get<std::string>(),
-        op["pass"].get<std::string>(), 1e3 * seconds, 100 * seconds / step_seconds,
-        op["calls_per_step"].get<double>(), gflops > 0 ? absl::StrFormat("%.1f", gflops) : "");
-  }
-  std::cout << absl::StrFormat("%-33s %12.3f %6.1f %%\n", "outside of ops",
-                               1e3 * (step_seconds - sum), 100 * (1 - sum / step_seconds));
+  for (const Json& op : ops) PrintOp(op);
+  PrintSum("outside of ops", r["outside_ops_seconds_per_step"], step_seconds);
+  if (on_cuda) return;
+  PrintSum("all ops at their rooflines", r["roofline_seconds_per_step"], step_seconds);
 }
 
 }  // namespace
@@ -177,10 +252,7 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["flops_per_token"] = flops_per_token;
   json["flops_formula"] = FlopsFormula(model, config.seq_len);
   json["gflops"] = flops_per_second / 1e9;
-  if (!config.on_cuda()) {
-    json["fma_peak_gflops"] = m.fma_peak_flops / 1e9;
-    json["percent_of_fma_peak"] = 100 * flops_per_second / m.fma_peak_flops;
-  }
+  if (!config.on_cuda()) AddCpu(config, m, flops_per_second, &json);
   json["planned_bytes"] = m.planned_bytes;
   json["peak_rss_bytes"] = m.peak_rss_bytes;
   if (config.on_cuda()) AddGpu(config, m, flops_per_second, &json);
@@ -191,7 +263,9 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
                         {"ratio", alone / seconds}};
   }
   json["profiled_seconds_per_step"] = m.profiled_seconds / m.num_profiled_steps;
+  json["outside_ops_seconds_per_step"] = OutsideOpsSeconds(m);
   json["op_kinds"] = OpKinds(m);
+  if (!config.on_cuda()) AddRooflines(config, m, &json);
   return json;
 }
 

@@ -23,10 +23,13 @@ struct BenchmarkMeasurement {
   int64_t num_profiled_steps = 0;
   double profiled_seconds = 0;      // of those steps, sum
   CollectiveSeconds communication;  // on a GPU, of those steps
-  double fma_peak_flops = 0;        // of all ranks' threads; the better of before and after
-  double planned_bytes = 0;         // on all ranks
-  double peak_rss_bytes = 0;        // of this process
-  double observed_gpu_bytes = 0;    // by which free memory of all GPUs fell
+  // Of all ranks' threads, per second; the better of before and after the steps. On a CPU.
+  double fma_peak_flops = 0;
+  double bf16_peak_flops = 0;  // with bf16 weights
+  double memory_bytes_per_second = 0;
+  double planned_bytes = 0;       // on all ranks
+  double peak_rss_bytes = 0;      // of this process
+  double observed_gpu_bytes = 0;  // by which free memory of all GPUs fell
   std::string gpu_name;
   std::string attention_note;  // Engine::attention_note()
   GpuLimits gpu;
