@@ -11,12 +11,12 @@ On a machine with a GPU, its driver and PyTorch, with the bundle of docs/gpu_run
         --model=gpt2-124m --micro_batch=64 --seq_len=1024
 
 Rounds alternate: each times PyTorch and then //tools:benchmark, in processes of their own, so that
-a machine that changes its speed changes both. A round's figure is its median step; compared are the
+a machine that changes its speed changes all. A round's figure is its median step; compared are the
 best rounds. Random tokens; the step clips gradients and ends with AdamW.
 
-PyTorch has GPT-2 and Llama in its own modules with scaled_dot_product_attention and fused AdamW. On
-a GPU it is compiled, and bf16 is autocast over f32 weights: as in Strake, gradients and both
-moments are f32.
+PyTorch has GPT-2 and Llama in its own modules with scaled_dot_product_attention and fused AdamW. It
+runs eager and compiled, on a GPU compiled alone. bf16 is autocast over f32 weights: as in Strake,
+master weights, gradients and both moments are f32.
 """
 
 import argparse
@@ -255,7 +255,7 @@ def parse_args():
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), help="default: fp32, bf16 on a GPU")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction,
-                        help="compile PyTorch's model; default: on a GPU")
+                        help="PyTorch compiled, or eager, alone; default: both, compiled on a GPU")
     parser.add_argument("--threads", type=int, default=2, help="on the CPU")
     parser.add_argument("--benchmark", default=str(ROOT / "bazel-bin/tools/benchmark"),
                         help="the built //tools:benchmark, or that of a GPU bundle")
@@ -263,51 +263,65 @@ def parse_args():
     args = parser.parse_args()
     if args.model not in PRESETS and not pathlib.Path(args.model).is_file():
         parser.error(f"--model={args.model} is neither a preset nor a file")
-    if args.compile is None:
-        args.compile = args.device == "cuda"
     args.dtype = args.dtype or ("bf16" if args.device == "cuda" else "fp32")
     return args
 
 
+def pytorch_modes(args):
+    """The flag of a worker for each way in which PyTorch runs, and what it is called."""
+    eager, compiled = ("--no-compile", "eager"), ("--compile", "compiled")
+    if args.compile is None:
+        return [compiled] if args.device == "cuda" else [eager, compiled]
+    return [compiled if args.compile else eager]
+
+
 def run_rounds(args, model):
-    """All rounds' results of PyTorch and of Strake. `model`: a preset, or a config.json's path."""
+    """All rounds' results, under "eager", "compiled" and "Strake", in that order.
+
+    `model`: a preset, or a config.json's path.
+    """
     shared = [f"--{name}={getattr(args, name)}"
               for name in ("micro_batch", "seq_len", "steps", "device", "dtype", "threads")]
-    worker = [sys.executable, __file__, "--pytorch_worker", f"--model={model}",
-              "--compile" if args.compile else "--no-compile"]
     benchmark_env = {**os.environ, "LD_LIBRARY_PATH": library_path(args.benchmark)}
-    pytorch, strake = [], []
+    commands = {
+        name: ([sys.executable, __file__, "--pytorch_worker", flag, f"--model={model}"], None)
+        for flag, name in pytorch_modes(args)}
+    commands["Strake"] = [args.benchmark, "--json", f"--model={model}"], benchmark_env
+    results = {name: [] for name in commands}
     for _ in range(args.rounds):
-        pytorch.append(run(worker + shared))
-        strake.append(run([args.benchmark, "--json", f"--model={model}"] + shared, benchmark_env))
-        print(f"PyTorch {pytorch[-1]['tokens_per_second']:11.1f} tokens/s   "
-              f"Strake {strake[-1]['tokens_per_second']:11.1f} tokens/s", flush=True)
-    return pytorch, strake
+        for name, (command, env) in commands.items():
+            results[name].append(run(command + shared, env))
+        print("tokens/s: " + "   ".join(f"{name} {rounds[-1]['tokens_per_second']:.1f}"
+                                        for name, rounds in results.items()), flush=True)
+    return results
 
 
-def print_table(args, pytorch, strake):
+def print_table(args, results):
     def best(results, key="tokens_per_second"):
         return max(result[key] for result in results)
 
+    strake = results.pop("Strake")
+    pytorch = next(iter(results.values()))[0]
     if args.device == "cuda":
         peak_name, peak_key = "matrix products reach", "product_gflops"
         memory_name, memory_key = "GiB of tensors", "planned_bytes"
     else:
-        peak_name, peak_key = "FMA peak", "fma_peak_gflops"
+        peak_name, peak_key = (("bf16 peak", "bf16_peak_gflops") if args.dtype == "bf16" else
+                               ("FMA peak", "fma_peak_gflops"))
         memory_name, memory_key = "GiB resident", "peak_rss_bytes"
     gflops_per_token = strake[0]["gflops"] / strake[0]["tokens_per_second"]
     peak = best(strake, peak_key)
     layers = f" cut to {args.layers} layers" if args.layers else ""
     print(f"\n{args.model}{layers}, {args.dtype}, batch {args.micro_batch} x {args.seq_len}, "
-          f"{pytorch[0]['device']}, best of {args.rounds} rounds; {peak_name} {peak:.0f} GFLOP/s")
-    compiled = ", compiled" if args.compile else ""
-    rows = ((f"PyTorch {pytorch[0]['version']}{compiled}", pytorch, "peak_bytes"),
-            ("Strake", strake, memory_key))
-    for name, results, key in rows:
-        speed = best(results)
+          f"{pytorch['device']}, best of {args.rounds} rounds; {peak_name} {peak:.0f} GFLOP/s")
+    rows = [(f"PyTorch {pytorch['version']}, {name}", rounds, "peak_bytes")
+            for name, rounds in results.items()] + [("Strake", strake, memory_key)]
+    for name, rounds, key in rows:
+        speed = best(rounds)
         print(f"  {name:32} {speed:10.1f} tokens/s {100 * speed * gflops_per_token / peak:5.1f} % "
-              f"of that {best(results, key) / 2**30:7.2f} {memory_name}")
-    print(f"  {'Strake / PyTorch':32} {best(strake) / best(pytorch):10.2f}")
+              f"of that {best(rounds, key) / 2**30:7.2f} {memory_name}")
+    for name, rounds in results.items():
+        print(f"  {f'Strake / PyTorch, {name}':32} {best(strake) / best(rounds):10.2f}")
 
 
 def main():
@@ -321,7 +335,7 @@ def main():
         if args.layers:
             model = f"{scratch}/config.json"
             pathlib.Path(model).write_text(json.dumps(hf_config(args.model, args.layers)))
-        print_table(args, *run_rounds(args, model))
+        print_table(args, run_rounds(args, model))
 
 
 if __name__ == "__main__":
