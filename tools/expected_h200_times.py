@@ -156,7 +156,7 @@ class Step:
 
     def print_table(self):
         m, total = self.model, self.seconds()
-        print(f"### {m.name}\n")
+        print(f"#### {m.name}\n")
         print(f"T = {m.seq_len}, micro-batch {m.micro_batch}: {self.tokens} tokens per step; "
               f"{self.parameters() / 1e6:,.1f}M parameters; "
               f"{self.model_flops_per_token() / 1e9:.3f} GFLOP per token; "
