@@ -1,8 +1,6 @@
 #include "core/device/fma_peak.h"
 
-#ifdef __x86_64__
 #include <immintrin.h>
-#endif
 
 #include <algorithm>
 #include <chrono>
@@ -14,22 +12,24 @@
 namespace strake {
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kVectorBytes = 64;
-#else
-constexpr int kVectorBytes = 32;
-#endif
-typedef float Vector __attribute__((vector_size(kVectorBytes)));
+typedef float Avx2Vector __attribute__((vector_size(32)));
+typedef float Avx512Vector __attribute__((vector_size(64)));
 
 // Enough independent sums to cover 4 cycles of latency on 2 units, few enough for 16 registers.
 constexpr int kSums = 12;
-constexpr double kFlopsPerRound = 2.0 * kSums * kVectorBytes / sizeof(float);
 
-// sum = sum * factor + term, which stays near 1. Returns a value so that the loop is needed.
-float FmaLoop(int64_t rounds) {
+// Of vectors of so many bytes.
+constexpr double FlopsPerRound(int vector_bytes, int element_bytes) {
+  return 2.0 * kSums * vector_bytes / element_bytes;
+}
+
+// sum = sum * factor + term, which comes near 1. No sum starts there, or the compiler would leave
+// out what does not change it. Returns a value so that the loop is needed.
+template <typename Vector>
+__attribute__((always_inline)) inline float FmaLoop(int64_t rounds) {
   const Vector factor = Vector{} + 0.999f, term = Vector{} + 0.001f;
   Vector sums[kSums];
-  for (int s = 0; s < kSums; ++s) sums[s] = Vector{} + (1 + 0.01f * s);
+  for (int s = 0; s < kSums; ++s) sums[s] = Vector{} + (2 + 0.01f * s);
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 12
     for (int s = 0; s < kSums; ++s) sums[s] = sums[s] * factor + term;
@@ -39,13 +39,12 @@ float FmaLoop(int64_t rounds) {
   return total[0];
 }
 
-#ifdef __x86_64__
+float Avx2Loop(int64_t rounds) { return FmaLoop<Avx2Vector>(rounds); }
 
-bool HasBf16Products() { return __builtin_cpu_supports("avx512bf16"); }
+__attribute__((target("avx512f"))) float Avx512Loop(int64_t rounds) {
+  return FmaLoop<Avx512Vector>(rounds);
+}
 
-constexpr double kBf16FlopsPerRound = 2.0 * kSums * sizeof(__m512) / sizeof(uint16_t);
-
-// The machine that builds need not be the one that runs this.
 __attribute__((target("avx512f,avx512bf16"))) float Bf16Loop(int64_t rounds) {
   const __m512 small = _mm512_set1_ps(0.001f);
   const __m512bh factor = _mm512_cvtne2ps_pbh(small, small);
@@ -59,16 +58,6 @@ __attribute__((target("avx512f,avx512bf16"))) float Bf16Loop(int64_t rounds) {
   for (const __m512& sum : sums) total = _mm512_add_ps(total, sum);
   return _mm512_cvtss_f32(total);
 }
-
-#else
-
-bool HasBf16Products() { return false; }
-
-constexpr double kBf16FlopsPerRound = 0;
-
-float Bf16Loop(int64_t) { return 0; }
-
-#endif
 
 double BestFlops(ThreadTeam& team, double flops_per_round, float (*loop)(int64_t rounds)) {
   using Clock = std::chrono::steady_clock;
@@ -91,11 +80,14 @@ double BestFlops(ThreadTeam& team, double flops_per_round, float (*loop)(int64_t
 
 }  // namespace
 
-double MeasureFmaPeakFlops(ThreadTeam& team) { return BestFlops(team, kFlopsPerRound, FmaLoop); }
+double MeasureFmaPeakFlops(ThreadTeam& team) {
+  return __builtin_cpu_supports("avx512f") ? BestFlops(team, FlopsPerRound(64, 4), Avx512Loop)
+                                           : BestFlops(team, FlopsPerRound(32, 4), Avx2Loop);
+}
 
 double MeasureBf16PeakFlops(ThreadTeam& team) {
-  return HasBf16Products() ? BestFlops(team, kBf16FlopsPerRound, Bf16Loop)
-                           : MeasureFmaPeakFlops(team);
+  return __builtin_cpu_supports("avx512bf16") ? BestFlops(team, FlopsPerRound(64, 2), Bf16Loop)
+                                              : MeasureFmaPeakFlops(team);
 }
 
 }  // namespace strake
