@@ -376,7 +376,8 @@ INSTANTIATE_TEST_SUITE_P(Models, GenerateTest, ::testing::Values("llama", "gpt2"
                          [](const auto& info) { return std::string(info.param); });
 
 void ExpectRooflines(const Json& report) {
-  const double flops_per_second = 1e9 * report["fma_peak_gflops"].get<double>();
+  const char* const peak = report["dtype"] == "bf16" ? "bf16_peak_gflops" : "fma_peak_gflops";
+  const double flops_per_second = 1e9 * report[peak].get<double>();
   const double bytes_per_second = 1e9 * report["memory_gigabytes_per_second"].get<double>();
   double seconds = report["outside_ops_seconds_per_step"], rooflines = 0;
   for (const Json& op : report["op_kinds"]) {
@@ -441,6 +442,21 @@ TEST(BenchmarkTest, JsonIsOneObject) {
                            "of roofline", "outside of ops", "at their rooflines"}) {
     EXPECT_THAT(table.out, HasSubstr(part));
   }
+}
+
+TEST(BenchmarkTest, Bf16IsComparedWithItsOwnPeak) {
+  const TinyRun run;
+  const Flags flags = {"--model=./gpt2.json", "--micro_batch=2", "--seq_len=16",
+                       "--steps=1",           "--threads=1",     "--dtype=bf16"};
+  const ProgramResult result = run.Run("tools/benchmark", flags + Flags{"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json report = Json::parse(result.out);
+  EXPECT_GT(report["percent_of_bf16_peak"], 0);
+  ExpectRooflines(report);
+  EXPECT_EQ(OpOf(report, "causal_attention", "forward")["bytes_per_step"],
+            2 * (32 * 48 + 32 * 16) + 4 * (2 * 2 * 16));
+  const ProgramResult table = run.Run("tools/benchmark", flags);
+  EXPECT_THAT(table.out, HasSubstr("GFLOP/s of bf16 products"));
 }
 
 }  // namespace
