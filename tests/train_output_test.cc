@@ -28,15 +28,15 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const Flags& TrainOptions() {
-  static const auto* names =
-      new Flags{"model",       "init_from",    "train_data",   "val_data",     "seq_len",
-                "micro_batch", "global_batch", "shuffle",      "steps",        "lr",
-                "min_lr",      "schedule",     "warmup_steps", "weight_decay", "beta1",
-                "beta2",       "eps",          "clip_norm",    "seed",         "device",
-                "dtype",       "cuda_graph",   "threads",      "ops",          "out",
-                "resume",      "log_every",    "eval_every",   "eval_batches", "sample_every",
-                "save_every",  "keep_last",    "tp",           "dp",           "sequence_parallel",
-                "zero",        "comm",         "comm_check",   "comm_timeout"};
+  static const auto* names = new Flags{
+      "model",       "init_from",    "train_data",   "val_data",     "seq_len",
+      "micro_batch", "global_batch", "shuffle",      "steps",        "lr",
+      "min_lr",      "schedule",     "warmup_steps", "weight_decay", "beta1",
+      "beta2",       "eps",          "clip_norm",    "seed",         "device",
+      "dtype",       "cuda_graph",   "threads",      "ops",          "out",
+      "resume",      "log_every",    "eval_every",   "eval_batches", "sample_every",
+      "save_every",  "keep_last",    "tp",           "dp",           "sequence_parallel",
+      "zero",        "comm",         "comm_check",   "comm_timeout", "activation_recompute"};
   return *names;
 }
 
