@@ -14,6 +14,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
+#include "models/activation_recompute.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
 #include "optim/grad_clip.h"
@@ -55,8 +56,11 @@ std::optional<size_t> ControlGroupBytes() {
 double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
   const ModelConfig& c = options.model;
   const double num_tokens = double(options.seq_len) * options.micro_batch;
+  // Of full recomputation, the inputs of a layer's halves.
   const double layer =
-      double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
+      options.activation_recompute == ActivationRecompute::kFull
+          ? 2.0 * c.hidden_size
+          : double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
   const double positions =
       c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
   // Weights at least stay whole along dp; gradients, both moments and master weights may not.

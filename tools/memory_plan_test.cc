@@ -1,6 +1,7 @@
 #include "tools/memory_plan.h"
 
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "models/model_config.h"
 
 namespace strake {
@@ -37,6 +38,27 @@ TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
   huge.seq_len = 2048;
   const absl::Status status = CheckMemory(huge, {1, 1, 1, 2}, 2);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+}
+
+// What is refused before a plan is made must not be what the plan would allow: without
+// recomputation these layers keep eight times as much.
+TEST(CheckMemoryTest, AllowsWhatFitsWithFullRecomputationAlone) {
+  const auto available = AvailableMemoryBytes();
+  if (!available.has_value()) GTEST_SKIP() << "the system does not say how much memory it has";
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-tiny");
+  options.model.num_layers = 96;
+  options.seq_len = 64;
+  options.micro_batch = 1024;
+  options.activation_recompute = ActivationRecompute::kFull;
+  const MeshVector one_rank = {1, 1, 1, 1};
+  const double sequence_bytes =
+      double(PlanMemory(options, one_rank, 0).activation_bytes) / options.micro_batch;
+  // Other tests, which run meanwhile, may take a part.
+  options.micro_batch = static_cast<int64_t>(double(*available) / 2 / sequence_bytes);
+  EXPECT_TRUE(CheckMemory(options, one_rank, 1).ok()) << CheckMemory(options, one_rank, 1);
+  options.activation_recompute = ActivationRecompute::kNone;
+  EXPECT_EQ(CheckMemory(options, one_rank, 1).code(), absl::StatusCode::kResourceExhausted);
 }
 
 // Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
