@@ -57,6 +57,8 @@ TEST(CheckTest, ACorrectBuildPasses) {
   const std::vector<std::pair<Flags, bool>> layouts = {
       {{}, false},
       {{"--ops=reference", "--micro_batch=1"}, false},
+      {{"--activation_recompute=full", "--micro_batch=1"}, false},
+      {{"--tp=2", "--sequence_parallel", "--activation_recompute=selective"}, true},
       {{"--tp=2", "--sequence_parallel"}, true},
       {{"--dp=3", "--zero=2", "--global_batch=12"}, true},
       {{"--tp=2", "--dp=2", "--zero=1", "--comm_check"}, true}};

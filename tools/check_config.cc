@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "models/activation_recompute.h"
 #include "tools/machine.h"
 #include "tools/options.h"
 
@@ -83,6 +84,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   options->Add("seed", &c->seed, "of weights, tokens and the inputs of single ops",
                Range::Between(0, 1e15));
   AddMachineOptions(&c->machine, options);
+  AddActivationRecomputeOption(&c->machine.activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");
@@ -140,6 +142,7 @@ EngineOptions CheckCommand::TruthOptions() const {
   options.device = Device::kCpu;
   options.dtype = DType::kF64;
   options.op_set = OpSet::kReference;
+  options.activation_recompute = ActivationRecompute::kNone;
   return options;
 }
 

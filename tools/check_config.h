@@ -40,7 +40,7 @@ struct CheckCommand {
   EngineOptions RankOptions() const;
   // Of the whole model on one rank, with all the layout's threads.
   EngineOptions WholeOptions() const;
-  // The same on the CPU, in f64, with the reference ops.
+  // The same on the CPU, in f64, with the reference ops, and nothing made twice.
   EngineOptions TruthOptions() const;
 };
 
