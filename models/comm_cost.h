@@ -13,6 +13,7 @@
 //   backward           tp    sum                     2 L M          N C
 //   head               tp    sum                     M              N C
 //   each of the above  tp    SP: all-gather          as the sum     N C
+//   again, backward    tp    SP: all-gather          2 L M          N C, with recomputation
 //   loss               tp    all-reduce max          M K            N g in all, per micro-batch
 //                      tp    all-reduce              M K            2 N g in all, per micro-batch
 //   gradients          dp    zero 0: all-reduce      B              E g in all
@@ -29,8 +30,9 @@
 // "sum" is an all-reduce, or with sequence parallelism (SP) a reduce-scatter, whose all-gather is
 // in the other pass of the same layer. A block has four sums: after the row-parallel layers of its
 // two halves forwards, before their column-parallel layers backwards; the head has the latter
-// alone, the embedding the former. A group of one rank has no collectives. Validation and checks of
-// Communicator's check mode are not part of it.
+// alone, the embedding the former. Recomputation (models/activation_recompute.h) gathers what the
+// norms give once more, in rows of the backward pass. A group of one rank has no collectives.
+// Validation and checks of Communicator's check mode are not part of it.
 #ifndef STRAKE_MODELS_COMM_COST_H_
 #define STRAKE_MODELS_COMM_COST_H_
 

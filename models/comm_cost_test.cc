@@ -104,6 +104,27 @@ TEST(CommCostTest, EachChunkOfLogitsHasItsSums) {
               }));
 }
 
+TEST(CommCostTest, RecomputationRepeatsTheAllGathersOfALayersNorms) {
+  CommCostOptions o = Gpt2(2, 1);
+  const std::vector<CommCostRow> none = Cost(o);
+  for (const auto recompute : {ActivationRecompute::kSelective, ActivationRecompute::kFull}) {
+    o = Gpt2(2, 1);
+    o.activation_recompute = recompute;
+    EXPECT_EQ(Cost(o), none);
+    o.sequence_parallel = true;
+    EXPECT_THAT(Of(Phase::kBackward, o),
+                ElementsAreArray<CommCostRow>({
+                    {Phase::kBackward, "tp", 2, Kind::kReduceScatterSum, 6, 6 * kStream},
+                    {Phase::kBackward, "tp", 2, Kind::kAllGather, 12, 12 * kStream},
+                }));
+    EXPECT_THAT(Of(Phase::kForward, o),
+                ElementsAreArray<CommCostRow>({
+                    {Phase::kForward, "tp", 2, Kind::kReduceScatterSum, 6, 6 * kStream},
+                    {Phase::kForward, "tp", 2, Kind::kAllGather, 6, 6 * kStream},
+                }));
+  }
+}
+
 TEST(CommCostTest, ABlockHasFourAllReduces) {
   CommCostOptions o = Gpt2(4, 1);
   o.num_micro_batches = 1;
