@@ -2,12 +2,14 @@
 
 #include <complex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "models/initialize.h"
 #include "models/tiny_model.h"
 
@@ -30,11 +32,12 @@ LogitsChunk ChunksOf(int64_t rows) { return {.max_bytes = 0, .min_rows = rows}; 
 
 struct TestModel {
   TestModel(const ModelConfig& config, DType dtype, OpSet op_set = OpSet::kAuto, int threads = 2,
-            const LogitsChunk& chunk = LogitsChunk())
+            const LogitsChunk& chunk = LogitsChunk(),
+            ActivationRecompute recompute = ActivationRecompute::kNone)
       : ctx(op_set, threads, size_t{1} << 24),
         tokens(DType::kI32, {kTokens}),
         targets(DType::kI32, {kTokens}),
-        model(config, kSeqLen, &arena, TensorParallel(), chunk) {
+        model(config, kSeqLen, &arena, TensorParallel(), chunk, recompute) {
     CHECK(arena.Allocate(dtype, true).ok());
     ThreadTeam team(1);
     CHECK(InitializeParameters(3, team, &arena).ok());
@@ -147,10 +150,11 @@ TEST_P(TransformerTest, EachGradientIsAnnouncedOnceAndLastToFirst) {
   }
 }
 
-size_t PlannedBytes(const ModelConfig& config, const LogitsChunk& chunk) {
+size_t PlannedBytes(const ModelConfig& config, const LogitsChunk& chunk, DType dtype = DType::kF32,
+                    ActivationRecompute recompute = ActivationRecompute::kNone) {
   ParameterArena parameters;
-  const Transformer model(config, kSeqLen, &parameters, TensorParallel(), chunk);
-  parameters.AllocateDryRun(DType::kF32);
+  const Transformer model(config, kSeqLen, &parameters, TensorParallel(), chunk, recompute);
+  parameters.AllocateDryRun(dtype);
   ActivationArena plan = ActivationArena::DryRun();
   ThreadTeam team(2);
   const Context ctx(&team, &plan);
@@ -174,6 +178,29 @@ TEST_P(TransformerTest, DryRunPlansExactlyTheRealStep) {
   const size_t whole = peak_bytes(LogitsChunk()), chunks = peak_bytes(ChunksOf(4));
   const size_t row_bytes = config.vocab_size * sizeof(float);
   EXPECT_LE(chunks, whole - (kTokens - 4) * row_bytes + 4 * kTensorAlignment);
+}
+
+// Arenas are poisoned: what a pass read without having made it again would be NaN.
+TEST_P(TransformerTest, RecomputationMovesNoBitInLessMemoryThatIsPlanned) {
+  ModelConfig config = Config();
+  config.num_layers = 6;
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {
+    TestModel none(config, dtype);
+    const std::complex<double> loss = none.Run(true);
+    EXPECT_GT(MaxAbs(none.arena.grads()), 0);
+    size_t bytes = none.ctx.context().arena().peak_bytes();
+    for (const auto recompute : {ActivationRecompute::kSelective, ActivationRecompute::kFull}) {
+      SCOPED_TRACE(::testing::Message()
+                   << DTypeName(dtype) << ", recomputation " << static_cast<int>(recompute));
+      TestModel m(config, dtype, OpSet::kAuto, 2, LogitsChunk(), recompute);
+      EXPECT_EQ(m.Run(false), loss);
+      EXPECT_EQ(m.Run(true), loss);
+      EXPECT_TRUE(SameBits(m.arena.grads(), none.arena.grads()));
+      const size_t more = std::exchange(bytes, m.ctx.context().arena().peak_bytes());
+      EXPECT_LT(bytes, more);
+      EXPECT_EQ(bytes, PlannedBytes(config, LogitsChunk(), dtype, recompute));
+    }
+  }
 }
 
 TEST_P(TransformerTest, TheSameBitsTwice) {

@@ -6,6 +6,7 @@
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
@@ -93,6 +94,24 @@ TEST(CudaLayoutBitsTest, TheSameLayoutGivesTheSameBits) {
     ASSERT_TRUE(first.ok()) << first.status();
     ASSERT_TRUE(second.ok()) << second.status();
     EXPECT_TRUE(*first == *second) << DTypeName(dtype);
+  }
+}
+
+// In bf16, where GPT-2's GELU is a part of its product, too: what is kept of it then.
+TEST(CudaLayoutBitsTest, RecomputationMovesNoBit) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (LayoutCase layout : {On(Gpt2(dtype), 1, 1, false, 0, 2), On(Gpt2(dtype), 2, 1, true, 0),
+                              On(Llama(dtype, 2), 4, 1, true, 0)}) {
+      const auto expected = testing::TrainLayout(layout);
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      for (const auto recompute : {ActivationRecompute::kSelective, ActivationRecompute::kFull}) {
+        layout.activation_recompute = recompute;
+        const auto actual = testing::TrainLayout(layout);
+        ASSERT_TRUE(actual.ok()) << actual.status();
+        EXPECT_TRUE(*actual == *expected)
+            << layout.ToString() << ", recomputation " << static_cast<int>(recompute);
+      }
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-// The bits of a run are those of its layout: nothing that only changes when and how ranks talk
-// moves one.
+// The bits of a run are those of its layout: nothing that only changes when and how ranks talk, or
+// what they keep, moves one.
 #include <bit>
 #include <cstdint>
 #include <string>
@@ -7,6 +7,7 @@
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "tests/layout_case.h"
 #include "tests/train_layout.h"
 
@@ -79,6 +80,12 @@ TEST_P(LayoutBitsTest, NothingButTheLayoutMovesABit) {
   LayoutCase waits = layout;
   waits.overlap = false;
   ExpectSameBits(Train(waits), expected, "without overlap");
+  for (const auto recompute : {ActivationRecompute::kSelective, ActivationRecompute::kFull}) {
+    LayoutCase c = layout;
+    c.activation_recompute = recompute;
+    ExpectSameBits(Train(c), expected,
+                   "recomputation " + std::to_string(static_cast<int>(recompute)));
+  }
   for (const int64_t bucket_bytes : {1, 4000, 30000}) {
     LayoutCase c = layout;
     c.bucket_bytes = bucket_bytes;

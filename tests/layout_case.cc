@@ -81,7 +81,8 @@ EngineOptions LayoutCase::Options() const {
           .dtype = dtype,
           .device = device,
           .sequence_parallel = sequence_parallel,
-          .gradients = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap}};
+          .gradients = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap},
+          .activation_recompute = activation_recompute};
 }
 
 LayoutCase LayoutCase::OnOneRank() const {

@@ -8,6 +8,7 @@
 
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
+#include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/engine_options.h"
@@ -32,6 +33,7 @@ struct LayoutCase {
   int num_threads = 1;  // per rank
   int64_t bucket_bytes = 25 << 20;
   bool overlap = true;
+  ActivationRecompute activation_recompute = ActivationRecompute::kNone;
   DType dtype = DType::kF64;  // on the reference ops; others on the fastest
   Device device = Device::kCpu;
 
