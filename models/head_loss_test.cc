@@ -29,6 +29,14 @@ TEST(LogitsChunkTest, AtLeastTheLeastRows) {
   EXPECT_EQ(chunk.NumChunks(8192, 128256, DType::kF32), 2);
 }
 
+TEST(LogitsChunkTest, ACpuHoldsFewer) {
+  const LogitsChunk chunk = LogitsChunk::For(Device::kCpu);
+  // 2^28 / (4 * 50257) is 1335.3.
+  EXPECT_EQ(chunk.NumRows(4096, 50257, DType::kF32), 10 * 128);
+  EXPECT_EQ(chunk.NumRows(4096, 128256, DType::kF32), 1024);
+  EXPECT_EQ(LogitsChunk::For(Device::kCuda).NumRows(4096, 50257, DType::kF32), 4096);
+}
+
 TEST(LogitsChunkTest, NoTokens) {
   EXPECT_EQ(LogitsChunk().NumRows(0, 50257, DType::kF32), 1);
   EXPECT_EQ(LogitsChunk().NumChunks(0, 50257, DType::kF32), 0);

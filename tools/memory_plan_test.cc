@@ -83,6 +83,16 @@ TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
   EXPECT_GT(selective - full, 0.5 * columns * (3 + 1 + 4) * width);
 }
 
+TEST(PlanMemoryTest, Gpt2With4096TokensFitsInto3900MegabytesOfACpu) {
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-124m");
+  options.model.max_positions = options.seq_len = 4096;
+  options.micro_batch = 1;
+  options.logits_chunk = LogitsChunk::For(Device::kCpu);
+  options.activation_recompute = ActivationRecompute::kSelective;
+  EXPECT_LT(PlanMemory(options, {1, 1, 1, 1}, 0).total_bytes(), 3.9e9);
+}
+
 TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
   const MemoryPlan whole = PlanMemory(Options(0), {1, 1, 1, 1}, 0);
   const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);
