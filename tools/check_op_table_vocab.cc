@@ -119,8 +119,8 @@ void OpTable::AddSlicedLoss() {
        }});
 }
 
-// The loss and its gradient at once: one kernel, by the definitions the two ops before it, which are
-// counted.
+// The loss and its gradient at once: one kernel, by the definitions the two ops before it, which
+// are counted.
 void OpTable::AddLossAndGradient() {
   const double width = static_cast<double>(c_.vocab_size);
   const Rounding rounding = {width, 8};
