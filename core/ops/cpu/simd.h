@@ -30,14 +30,9 @@ STRAKE_INLINE int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
 STRAKE_INLINE int64_t RoundUp(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
-STRAKE_INLINE int64_t RoundDown(int64_t n, int64_t multiple) { return n / multiple * multiple; }
 
 STRAKE_INLINE Vec Broadcast(float x) { return x - Vec{}; }
 STRAKE_INLINE Vec Max(Vec a, Vec b) { return a > b ? a : b; }
-STRAKE_INLINE Vec Sqrt(Vec x) {
-  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
-  return x;
-}
 
 // Aligned.
 STRAKE_INLINE Vec Load(const float* x) { return *reinterpret_cast<const Vec*>(x); }
