@@ -1,7 +1,7 @@
 #include "core/ops/matmul.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -10,7 +10,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/ops/bias_add.h"
 #include "core/ops/copy.h"
-#include "core/ops/cpu/convert.h"
+#include "core/ops/cpu/blocked_matmul.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/matmul.h"
 #include "core/ops/cpu/matvec.h"
@@ -107,63 +107,101 @@ void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const Mat
   return run(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
 }
 
-// Drops from `options` what it has done of the epilogue.
-void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
-                       const Sizes& sizes, const Tensor& c) {
+// What makes a product of several rows on the CPU: chosen by shape, so that no restart changes
+// bits. In f32 without AVX-512, and for small matrices with it, Strake's own kernel is the faster
+// one; docs/performance.md has the figures.
+bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
+  if (cpu::CurrentIsa() != cpu::Isa::kAvx512) return false;
+  if (dtype == DType::kBf16) return true;
+  constexpr int64_t kSmallMatrix = 1 << 17;
+  const auto [m, n, k] = sizes;
+  return std::min({m * n, m * k, n * k}) > kSmallMatrix;
+}
+
+bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels(ctx, dtype) && sizes.m > 1 &&
+         !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
+}
+
+void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
+                       const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
   cpu::Multiply(ctx.team(), {.m = sizes.m,
                              .n = sizes.n,
                              .k = sizes.k,
-                             .transpose_a = options->transpose_a,
-                             .transpose_b = options->transpose_b,
-                             .accumulate = options->accumulate,
+                             .transpose_a = options.transpose_a,
+                             .transpose_b = options.transpose_b,
+                             .accumulate = options.accumulate,
                              .input = a.dtype(),
                              .output = c.dtype(),
                              .a = a.raw(),
                              .b = b.raw(),
-                             .bias = options->bias.raw(),
+                             .bias = options.bias.raw(),
                              .c = c.raw()});
-  options->bias = Tensor();
 }
 
-// f32 copies of bf16 operands, for products that have nothing for them: where the library has no
-// bf16 on this machine.
-struct WideOperands {
-  static bool Needed(const Tensor& a, const Sizes& sizes) {
-    return a.device() == Device::kCpu && a.dtype() == DType::kBf16 && sizes.m > 1 &&
-           !cpu::CanMultiply(DType::kBf16);
-  }
-  WideOperands(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c)
-      : a(ctx.arena().Allocate(DType::kF32, a.shape())),
-        b(ctx.arena().Allocate(DType::kF32, b.shape())),
-        c(c.dtype() == DType::kF32 ? c : ctx.arena().Allocate(DType::kF32, c.shape())) {}
-  Tensor a, b, c;
-};
-
-template <typename From, typename To>
-void Convert(const Context& ctx, const Tensor& from, const Tensor& to) {
-  ctx.team().ParallelFor(from.num_elements(), RowGrain(1), [&](int64_t begin, int64_t end) {
-    STRAKE_CPU_RUN(Convert(from.data<From>() + begin, end - begin, to.data<To>() + begin));
+template <typename T, typename C>
+void MultiplyBlocksOf(const Context& ctx, const Tensor& a, const Tensor& b,
+                      const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
+                      const Tensor& c) {
+  const auto [m, n, k] = sizes;
+  const cpu::BlockedProduct<T, C> product = {
+      .m = m,
+      .n = n,
+      .k = k,
+      .transpose_a = options.transpose_a,
+      .transpose_b = options.transpose_b,
+      .accumulate = options.accumulate,
+      .a = a.data<T>(),
+      .b = b.data<T>(),
+      .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
+      .c = c.data<C>()};
+  const int64_t parts = scratch.dim(0);
+  ctx.team().ParallelFor(parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const cpu::MatmulRange range =
+          STRAKE_CPU_RUN(BlockedMatmulPart(product.m, product.n, parts, part));
+      float* const own = scratch.data<float>() + part * scratch.dim(1);
+      STRAKE_CPU_RUN(BlockedMatmul(product, range, own));
+    }
   });
 }
 
-void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
-                   const Sizes& sizes, const std::optional<WideOperands>& wide, const Tensor& c) {
-  if (wide.has_value()) {
-    Convert<Bf16, float>(ctx, a, wide->a);
-    Convert<Bf16, float>(ctx, b, wide->b);
-    // The bias comes after the rounding to bf16.
-    MatmulOptions product = *options;
-    product.bias = Tensor();
-    MultiplyOnCpu(ctx, wide->a, wide->b, &product, sizes, std::nullopt, wide->c);
-    if (c.dtype() == DType::kBf16) Convert<float, Bf16>(ctx, wide->c, c);
-  } else if (HasCpuKernels(ctx, a.dtype()) && sizes.m == 1) {
-    MultiplyRow(ctx, a, b, *options, sizes, c);
-  } else if (HasCpuKernels(ctx, a.dtype()) && cpu::CanMultiply(a.dtype())) {
-    MultiplyByLibrary(ctx, a, b, options, sizes, c);
+// [parts, floats]: one part of c for each thread, and one alone where there is little to do.
+Tensor BlockScratch(const Context& ctx, const Sizes& sizes, DType output) {
+  constexpr double kSmallProduct = 1 << 16;
+  const double parts = std::ceil(double(sizes.m) * sizes.n * sizes.k / kSmallProduct);
+  return ctx.arena().Allocate(
+      DType::kF32, {static_cast<int64_t>(std::clamp(parts, 1.0, double(ctx.team().num_threads()))),
+                    STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
+}
+
+void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
+                    const Tensor& c) {
+  if (a.dtype() == DType::kF32) {
+    MultiplyBlocksOf<float, float>(ctx, a, b, options, sizes, scratch, c);
+  } else if (c.dtype() == DType::kF32) {
+    MultiplyBlocksOf<Bf16, float>(ctx, a, b, options, sizes, scratch, c);
   } else {
-    DispatchReference("matmul", a.dtype(),
-                      [&]<typename Scalar>() { Reference<Scalar>(ctx, a, b, *options, sizes, c); });
+    MultiplyBlocksOf<Bf16, Bf16>(ctx, a, b, options, sizes, scratch, c);
   }
+}
+
+// Drops from `options` what it has done of the epilogue. `blocks` is defined where they are taken.
+void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
+                   const Sizes& sizes, const Tensor& blocks, const Tensor& c) {
+  if (!HasCpuKernels(ctx, a.dtype())) {
+    return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
+      Reference<Scalar>(ctx, a, b, *options, sizes, c);
+    });
+  }
+  if (sizes.m == 1) return MultiplyRow(ctx, a, b, *options, sizes, c);
+  if (blocks.defined()) {
+    MultiplyBlocks(ctx, a, b, *options, sizes, blocks, c);
+  } else {
+    MultiplyByLibrary(ctx, a, b, *options, sizes, c);
+  }
+  options->bias = Tensor();
 }
 
 CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
@@ -226,8 +264,8 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
   const bool on_cuda =
       OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
   const ActivationScope scope(ctx.arena());
-  std::optional<WideOperands> wide;
-  if (WideOperands::Needed(a, sizes)) wide.emplace(ctx, a, b, ProductOf(options, c));
+  Tensor blocks;
+  if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, sizes, c.dtype());
   if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
   MatmulOptions rest = options;
   {
@@ -240,7 +278,7 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
     } else if (on_cuda) {
       STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
     } else {
-      MultiplyOnCpu(ctx, a, b, &rest, sizes, wide, ProductOf(options, c));
+      MultiplyOnCpu(ctx, a, b, &rest, sizes, blocks, ProductOf(options, c));
     }
   }
   return ApplyEpilogue(ctx, rest, c);

@@ -4,7 +4,6 @@
 #define STRAKE_CORE_OPS_CPU_ATTENTION_TILE_H_
 
 #include <cstdint>
-#include <utility>
 
 #include "core/ops/cpu/simd.h"
 
@@ -21,22 +20,23 @@ STRAKE_INLINE void Fill(float* x, int64_t size, float value) {
 template <bool kTransposed, int kVectors>
 inline void Strip(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t depth,
                   bool accumulate, float* c, int64_t ldc) {
-  Vec sum[kPanelRows][kVectors];
-  for (int r = 0; r < kPanelRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = accumulate ? Load(c + r * ldc + v * kLanes) : Vec{};
+  Vec sum[kPanelRows][kVectors] = {};
+  if (accumulate) {
+    STRAKE_UNROLL for (int r = 0; r < kPanelRows; ++r) {
+      STRAKE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] = Load(c + r * ldc + v * kLanes);
     }
   }
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; ++k) {
     Vec b_row[kVectors];
-    for (int v = 0; v < kVectors; ++v) b_row[v] = Load(b + k * ldb + v * kLanes);
-    for (int r = 0; r < kPanelRows; ++r) {
+    STRAKE_UNROLL for (int v = 0; v < kVectors; ++v) b_row[v] = Load(b + k * ldb + v * kLanes);
+    STRAKE_UNROLL for (int r = 0; r < kPanelRows; ++r) {
       const float a_rk = kTransposed ? a[k * lda + r] : a[r * lda + k];
-      for (int v = 0; v < kVectors; ++v) sum[r][v] += a_rk * b_row[v];
+      STRAKE_UNROLL for (int v = 0; v < kVectors; ++v) sum[r][v] += a_rk * b_row[v];
     }
   }
-  for (int r = 0; r < kPanelRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) Store(sum[r][v], c + r * ldc + v * kLanes);
+  STRAKE_UNROLL for (int r = 0; r < kPanelRows; ++r) {
+    STRAKE_UNROLL for (int v = 0; v < kVectors; ++v) Store(sum[r][v], c + r * ldc + v * kLanes);
   }
 }
 
@@ -76,29 +76,16 @@ inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, 
   }
 }
 
-template <int kOffset, int... kIndex>
-inline Vec Interleave(Vec a, Vec b, std::integer_sequence<int, kIndex...>) {
-  return __builtin_shufflevector(a, b, (kOffset + kIndex / 2 + kIndex % 2 * kLanes)...);
-}
-
 // to [columns, ld_to] = the transpose of from [rows, ld_from]; rows and columns multiples of
-// kLanes. Interleaving the rows of the upper half with those of the lower, log2(kLanes) times,
-// transposes a square.
+// kLanes.
 inline void Transpose(const float* from, int64_t ld_from, int64_t rows, int64_t columns, float* to,
                       int64_t ld_to) {
-  constexpr std::make_integer_sequence<int, kLanes> kAll;
   for (int64_t r = 0; r < rows; r += kLanes) {
     for (int64_t c = 0; c < columns; c += kLanes) {
-      Vec x[kLanes], y[kLanes];
-      for (int i = 0; i < kLanes; ++i) x[i] = Load(from + (r + i) * ld_from + c);
-      for (int round = 1; round < kLanes; round *= 2) {
-        for (int i = 0; i < kLanes / 2; ++i) {
-          y[2 * i] = Interleave<0>(x[i], x[i + kLanes / 2], kAll);
-          y[2 * i + 1] = Interleave<kLanes / 2>(x[i], x[i + kLanes / 2], kAll);
-        }
-        for (int i = 0; i < kLanes; ++i) x[i] = y[i];
-      }
-      for (int i = 0; i < kLanes; ++i) Store(x[i], to + (c + i) * ld_to + r);
+      Vec x[kLanes];
+      STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = Load(from + (r + i) * ld_from + c);
+      TransposeSquare(x);
+      STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) Store(x[i], to + (c + i) * ld_to + r);
     }
   }
 }

@@ -7,6 +7,7 @@
 #define STRAKE_CORE_OPS_CPU_SIMD_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "core/base/dtype.h"
 
@@ -25,9 +26,17 @@ typedef uint16_t HalfVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES / 2)
 
 #define STRAKE_INLINE inline __attribute__((always_inline))
 
-STRAKE_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
-STRAKE_INLINE int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
-STRAKE_INLINE int64_t RoundUp(int64_t n, int64_t multiple) {
+// Before a loop over an array of vectors, of a constant number, which is to be in registers: such
+// an array is, once no index of it is left.
+#ifdef __clang__
+#define STRAKE_UNROLL _Pragma("unroll")
+#else
+#define STRAKE_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+STRAKE_INLINE constexpr int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+STRAKE_INLINE constexpr int64_t Max(int64_t a, int64_t b) { return a > b ? a : b; }
+STRAKE_INLINE constexpr int64_t RoundUp(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
@@ -125,6 +134,25 @@ STRAKE_INLINE float Largest(Vec x) {
     }
   }
   return lanes[0];
+}
+
+template <int kOffset, int... kIndex>
+STRAKE_INLINE Vec Interleave(Vec a, Vec b, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(a, b, (kOffset + kIndex / 2 + kIndex % 2 * kLanes)...);
+}
+
+// x = its transpose, a vector being a row. Interleaving the rows of the upper half with those of
+// the lower, log2(kLanes) times, does that.
+STRAKE_INLINE void TransposeSquare(Vec (&x)[kLanes]) {
+  constexpr std::make_integer_sequence<int, kLanes> kAll;
+  STRAKE_UNROLL for (int round = 1; round < kLanes; round *= 2) {
+    Vec y[kLanes];
+    STRAKE_UNROLL for (int i = 0; i < kLanes / 2; ++i) {
+      y[2 * i] = Interleave<0>(x[i], x[i + kLanes / 2], kAll);
+      y[2 * i + 1] = Interleave<kLanes / 2>(x[i], x[i + kLanes / 2], kAll);
+    }
+    STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+  }
 }
 
 // `value` in lanes below `count`, `other` in the rest; without kMasked, `value`.
