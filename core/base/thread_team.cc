@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 namespace strake {
@@ -10,6 +11,13 @@ namespace strake {
 void ThreadTeam::ParallelFor(int64_t n, int64_t grain,
                              absl::FunctionRef<void(int64_t, int64_t)> body) {
   ParallelForRanges(n, grain, [&](int, int64_t begin, int64_t end) { body(begin, end); });
+}
+
+void ThreadTeam::ParallelForTasks(int64_t n, absl::FunctionRef<void(int, int64_t)> body) {
+  std::atomic<int64_t> next = 0;
+  ParallelForRanges(std::min<int64_t>(n, num_threads_), 1, [&](int thread, int64_t, int64_t) {
+    for (int64_t task = next++; task < n; task = next++) body(thread, task);
+  });
 }
 
 int NumUsableCores() {

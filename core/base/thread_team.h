@@ -33,6 +33,12 @@ class ThreadTeam {
   void ParallelForRanges(int64_t n, int64_t grain,
                          absl::FunctionRef<void(int, int64_t, int64_t)> body);
 
+  // Calls body(thread, task) for each task of [0, n), and returns when all are done. A thread takes
+  // the next task when it is done with one: for tasks worth some 10 us and more, as cores may
+  // differ in speed. Which thread has which task is not determined; `thread` is below num_threads,
+  // and no two tasks of one run at a time.
+  void ParallelForTasks(int64_t n, absl::FunctionRef<void(int, int64_t)> body);
+
  private:
   struct Pool;
   const int num_threads_;

@@ -1,5 +1,6 @@
 #include "core/base/thread_team.h"
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -26,6 +27,23 @@ TEST(ThreadTeamTest, CoversEveryIndexOnceInWholeGrains) {
         EXPECT_EQ(visits, std::vector<int>(n, 1)) << threads << " threads, grain " << grain;
         for (const int count : ranges_of) EXPECT_LE(count, 1);
       }
+    }
+  }
+}
+
+TEST(ThreadTeamTest, RunsEveryTaskOnceAndOneAtATimeOnAThread) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadTeam team(threads);
+    for (const int64_t n : {0, 1, 3, 100}) {
+      std::vector<int> visits(n, 0);
+      std::vector<std::atomic<int>> running(threads);
+      team.ParallelForTasks(n, [&](int thread, int64_t task) {
+        ASSERT_LT(thread, threads);
+        EXPECT_EQ(running[thread]++, 0);
+        ++visits[task];
+        --running[thread];
+      });
+      EXPECT_EQ(visits, std::vector<int>(n, 1)) << threads << " threads";
     }
   }
 }

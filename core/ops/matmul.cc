@@ -1,7 +1,6 @@
 #include "core/ops/matmul.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +12,7 @@
 #include "core/ops/cpu/blocked_matmul.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/matmul.h"
+#include "core/ops/cpu/matmul_grid.h"
 #include "core/ops/cpu/matvec.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/gelu.h"
@@ -155,24 +155,17 @@ void MultiplyBlocksOf(const Context& ctx, const Tensor& a, const Tensor& b,
       .b = b.data<T>(),
       .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
       .c = c.data<C>()};
-  const int64_t parts = scratch.dim(0);
-  ctx.team().ParallelFor(parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      const cpu::MatmulRange range =
-          STRAKE_CPU_RUN(BlockedMatmulPart(product.m, product.n, parts, part));
-      float* const own = scratch.data<float>() + part * scratch.dim(1);
-      STRAKE_CPU_RUN(BlockedMatmul(product, range, own));
-    }
+  const cpu::MatmulGrid grid(m, n, static_cast<int>(scratch.dim(0)));
+  ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
+    float* const own = scratch.data<float>() + thread * scratch.dim(1);
+    STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), own));
   });
 }
 
-// [parts, floats]: one part of c for each thread, and one alone where there is little to do.
-Tensor BlockScratch(const Context& ctx, const Sizes& sizes, DType output) {
-  constexpr double kSmallProduct = 1 << 16;
-  const double parts = std::ceil(double(sizes.m) * sizes.n * sizes.k / kSmallProduct);
+// [threads, floats].
+Tensor BlockScratch(const Context& ctx, DType output) {
   return ctx.arena().Allocate(
-      DType::kF32, {static_cast<int64_t>(std::clamp(parts, 1.0, double(ctx.team().num_threads()))),
-                    STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
+      DType::kF32, {ctx.team().num_threads(), STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
 }
 
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
@@ -265,7 +258,7 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
       OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
   const ActivationScope scope(ctx.arena());
   Tensor blocks;
-  if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, sizes, c.dtype());
+  if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, c.dtype());
   if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
   MatmulOptions rest = options;
   {

@@ -9,26 +9,24 @@ namespace {
 constexpr int64_t kTileRows = kLanes == 16 ? 12 : 6;
 constexpr int64_t kTileVectors = 2;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
-// A panel of b, [kDepth, kTileColumns], is half of a first level of cache; a block of a, [kRows,
-// kDepth], and one of c, [kRows, kColumns], lie in the second.
+static_assert(kMatmulRowGrain % kTileRows == 0 && kMatmulColumnGrain % kTileColumns == 0);
+// A panel of b, [kDepth, kTileColumns], is half of a first level of cache; a block of a,
+// [kMatmulBlockRows, kDepth], half of a second.
 constexpr int64_t kDepth = 4096 / kTileColumns;
-constexpr int64_t kRows = 240;
-constexpr int64_t kColumns = 512;
-static_assert(kRows % kTileRows == 0 && kColumns % kTileColumns == 0);
-static_assert(kTileRows <= kLanes);
 
 // What a thread works with.
 struct Scratch {
-  // Panels of a are stored with whole vectors, the last one beyond its end.
-  static constexpr int64_t kSizeOfA = kRows * kDepth + kLanes;
+  // Whole vectors are stored to a panel of a, beyond its end.
+  static constexpr int64_t kPanelOfA = kDepth * kTileRows + kLanes;
+  static constexpr int64_t kSizeOfA = kMatmulBlockRows / kTileRows * kPanelOfA;
   static constexpr int64_t kSizeOfB = kDepth * kTileColumns;
-  static constexpr int64_t kSizeOfC = kRows * kColumns;
+  static constexpr int64_t kSizeOfC = kMatmulBlockRows * kMatmulBlockColumns;
 
   explicit Scratch(float* scratch) : a(scratch), b(a + kSizeOfA), c(b + kSizeOfB) {}
 
-  float* a;  // panels [kDepth, kTileRows]
+  float* a;  // panels [kDepth, kTileRows], kPanelOfA apart
   float* b;  // [kDepth, kTileColumns]
-  float* c;  // [kRows, kColumns], where the sums cannot stand in c itself
+  float* c;  // [kMatmulBlockRows, kMatmulBlockColumns], where the sums cannot stand in c itself
 };
 
 // An operand as a matrix of rows or columns of c (`width` of them) by depth k.
@@ -92,30 +90,46 @@ STRAKE_INLINE void PackPanel(const Operand<T>& operand, int64_t i, int64_t width
   }
 }
 
-// Asks the second level of cache for a part of what PackPanel will read.
+// Asks the second level of cache for what PackPanel will read, a part with each call.
 template <int64_t kWidth, typename T>
-STRAKE_INLINE void PrefetchPanel(const Operand<T>& operand, int64_t i, int64_t k, int64_t depth,
-                                 int64_t part, int64_t parts) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  if (operand.depth_is_contiguous) {
-    const int64_t lines = (depth + kLine - 1) / kLine;
-    for (int64_t at = kWidth * lines * part / parts; at < kWidth * lines * (part + 1) / parts;
-         ++at) {
-      __builtin_prefetch(operand.At(i + at / lines, k + at % lines * kLine), 0, 2);
-    }
-  } else {
-    for (int64_t at = depth * part / parts; at < depth * (part + 1) / parts; ++at) {
-      for (int64_t j = 0; j < kWidth; j += kLine) {
-        __builtin_prefetch(operand.At(i + j, k + at), 0, 2);
+class PanelPrefetch {
+ public:
+  // In `num_calls` calls.
+  PanelPrefetch(const Operand<T>& operand, int64_t i, int64_t k, int64_t depth, int64_t num_calls)
+      : operand_(operand),
+        i_(i),
+        k_(k),
+        rows_(operand.depth_is_contiguous ? kWidth : depth),
+        columns_(operand.depth_is_contiguous ? depth : kWidth),
+        rows_per_call_((rows_ + num_calls - 1) / num_calls) {}
+
+  void Call() {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    for (const int64_t end = Min(rows_, row_ + rows_per_call_); row_ < end; ++row_) {
+      for (int64_t j = 0; j < columns_; j += kLine) {
+        __builtin_prefetch(operand_.depth_is_contiguous ? operand_.At(i_ + row_, k_ + j)
+                                                        : operand_.At(i_ + j, k_ + row_),
+                           /*for writing=*/0, /*locality=*/2);
       }
     }
   }
-}
+
+ private:
+  const Operand<T>& operand_;
+  // As they are stored.
+  const int64_t i_, k_, rows_, columns_, rows_per_call_;
+  int64_t row_ = 0;
+};
 
 // c [kTileRows, kTileColumns] = a b, or += with `accumulate`, and + bias unless that is null.
 void Tile(const float* a, const float* b, int64_t depth, bool accumulate, const float* bias,
           float* c, int64_t stride) {
   Vec sum[kTileRows][kTileVectors] = {};
+  STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
+    STRAKE_UNROLL for (int64_t j = 0; j < kTileColumns; j += 16) {
+      __builtin_prefetch(c + r * stride + j, /*for writing=*/1);
+    }
+  }
   // Twice: the loop's own instructions are one in eight of the smaller tile's.
 #pragma GCC unroll 2
   for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
@@ -151,73 +165,74 @@ void TileAtEdge(const float* a, const float* b, int64_t depth, bool accumulate, 
 }
 
 template <typename T, typename C>
-class Blocks {
+class Block {
  public:
-  Blocks(const BlockedProduct<T, C>& product, float* scratch)
+  Block(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch)
       : p_(product),
+        range_(range),
         scratch_(scratch),
         a_{p_.a, p_.transpose_a ? p_.m : p_.k, !p_.transpose_a},
         b_{p_.b, p_.transpose_b ? p_.k : p_.n, p_.transpose_b} {}
 
-  void Run(const MatmulRange& range) {
-    for (int64_t i = range.row_begin; i < range.row_end; i += kRows) {
-      for (int64_t j = range.column_begin; j < range.column_end; j += kColumns) {
-        const MatmulRange block = {i, Min(i + kRows, range.row_end), j,
-                                   Min(j + kColumns, range.column_end)};
-        for (int64_t k = 0; k < p_.k; k += kDepth) {
-          const int64_t depth = Min(kDepth, p_.k - k);
-          // One block in depth is still there from the columns before.
-          if (j == range.column_begin || p_.k > kDepth) PackA(block, k, depth);
-          AddDepth(block, k, depth);
-        }
-        if constexpr (!kSumsInC) StoreBlock(block);
-      }
+  void Run() {
+    for (int64_t k = 0; k < p_.k; k += kDepth) {
+      const int64_t depth = Min(kDepth, p_.k - k);
+      PackA(k, depth);
+      AddDepth(k, depth);
     }
+    if constexpr (!kSumsInC) StoreSums();
   }
 
  private:
   // Else in the scratch, until a block of them is whole.
   static constexpr bool kSumsInC = sizeof(C) == sizeof(float);
 
-  void PackA(const MatmulRange& block, int64_t k, int64_t depth) {
-    for (int64_t i = block.row_begin; i < block.row_end; i += kTileRows) {
-      PackPanel<kTileRows>(a_, i, Min(kTileRows, block.row_end - i), p_.m - i, k, depth,
-                           PanelOfA(block, i));
-    }
-  }
-  float* PanelOfA(const MatmulRange& block, int64_t i) const {
-    return scratch_.a + (i - block.row_begin) * kDepth;
-  }
-
-  void AddDepth(const MatmulRange& block, int64_t k, int64_t depth) {
-    const int64_t rows = block.row_end - block.row_begin;
-    for (int64_t j = block.column_begin; j < block.column_end; j += kTileColumns) {
-      PackPanel<kTileColumns>(b_, j, Min(kTileColumns, block.column_end - j), p_.n - j, k, depth,
-                              scratch_.b);
-      const bool has_next = j + 2 * kTileColumns <= block.column_end;
-      for (int64_t r = 0; r < rows; r += kTileRows) {
-        if (has_next) {
-          PrefetchPanel<kTileColumns>(b_, j + kTileColumns, k, depth, r / kTileRows,
-                                      (rows + kTileRows - 1) / kTileRows);
-        }
-        AddTile(block, block.row_begin + r, j, k, depth);
+  // If depth lies along columns, panels share cache lines: so few rows at a time that they stay in
+  // the first level of cache.
+  void PackA(int64_t k, int64_t depth) {
+    const int64_t step = a_.depth_is_contiguous ? depth : kLanes;
+    for (int64_t d = 0; d < depth; d += step) {
+      for (int64_t i = range_.row_begin; i < range_.row_end; i += kTileRows) {
+        PackPanel<kTileRows>(a_, i, Min(kTileRows, range_.row_end - i), p_.m - i, k + d,
+                             Min(step, depth - d), PanelOfA(i) + d * kTileRows);
       }
     }
   }
 
-  void AddTile(const MatmulRange& block, int64_t i, int64_t j, int64_t k, int64_t depth) {
-    const float* a = PanelOfA(block, i);
+  float* PanelOfA(int64_t i) const {
+    return scratch_.a + (i - range_.row_begin) / kTileRows * Scratch::kPanelOfA;
+  }
+  float* SumsInScratch(int64_t i) const {
+    return scratch_.c + (i - range_.row_begin) * kMatmulBlockColumns;
+  }
+
+  void AddDepth(int64_t k, int64_t depth) {
+    const int64_t panels = (range_.row_end - range_.row_begin + kTileRows - 1) / kTileRows;
+    for (int64_t j = range_.column_begin; j < range_.column_end; j += kTileColumns) {
+      const int64_t next = j + kTileColumns;
+      PackPanel<kTileColumns>(b_, j, Min(kTileColumns, range_.column_end - j), p_.n - j, k, depth,
+                              scratch_.b);
+      PanelPrefetch<kTileColumns, T> prefetch(b_, next, k, depth, panels);
+      for (int64_t i = range_.row_begin; i < range_.row_end; i += kTileRows) {
+        if (next < range_.column_end) prefetch.Call();
+        AddTile(i, j, k, depth);
+      }
+    }
+  }
+
+  void AddTile(int64_t i, int64_t j, int64_t k, int64_t depth) {
+    const float* a = PanelOfA(i);
     bool accumulate = k > 0;
     const float* bias = nullptr;
-    float* sums = scratch_.c + (i - block.row_begin) * kColumns + j - block.column_begin;
-    int64_t stride = kColumns;
+    float* sums = SumsInScratch(i) + j - range_.column_begin;
+    int64_t stride = kMatmulBlockColumns;
     if constexpr (kSumsInC) {
       accumulate = accumulate || p_.accumulate;
       if (k + depth == p_.k && p_.bias != nullptr) bias = p_.bias + j;
       sums = p_.c + i * p_.n + j;
       stride = p_.n;
     }
-    const int64_t rows = block.row_end - i, columns = block.column_end - j;
+    const int64_t rows = range_.row_end - i, columns = range_.column_end - j;
     if (rows >= kTileRows && columns >= kTileColumns) {
       Tile(a, scratch_.b, depth, accumulate, bias, sums, stride);
     } else {
@@ -227,20 +242,20 @@ class Blocks {
   }
 
   // From the scratch to c.
-  void StoreBlock(const MatmulRange& block) {
-    for (int64_t i = block.row_begin; i < block.row_end; ++i) {
-      const float* sums = scratch_.c + (i - block.row_begin) * kColumns;
-      C* c = p_.c + i * p_.n + block.column_begin;
-      ForEachVector(block.column_end - block.column_begin, [&](int64_t j, auto part) {
-        Vec sum = LoadUnaligned(sums + j);
+  void StoreSums() {
+    for (int64_t i = range_.row_begin; i < range_.row_end; ++i) {
+      C* c = p_.c + i * p_.n + range_.column_begin;
+      ForEachVector(range_.column_end - range_.column_begin, [&](int64_t j, auto part) {
+        Vec sum = LoadUnaligned(SumsInScratch(i) + j);
         if (p_.accumulate) sum += Load(c + j, part);
-        if (p_.bias != nullptr) sum += Load(p_.bias + block.column_begin + j, part);
+        if (p_.bias != nullptr) sum += Load(p_.bias + range_.column_begin + j, part);
         Store(sum, c + j, part);
       });
     }
   }
 
   const BlockedProduct<T, C>& p_;
+  const MatmulRange& range_;
   const Scratch scratch_;
   const Operand<T> a_, b_;
 };
@@ -251,33 +266,9 @@ int64_t BlockedMatmulScratch(DType output) {
   return Scratch::kSizeOfA + Scratch::kSizeOfB + (output == DType::kF32 ? 0 : Scratch::kSizeOfC);
 }
 
-MatmulRange BlockedMatmulPart(int64_t m, int64_t n, int64_t parts, int64_t part) {
-  // The rows and columns of one part when `across` of them lie side by side.
-  const auto tiles = [](int64_t size, int64_t count, int64_t tile) {
-    return RoundUp((size + count - 1) / count, tile);
-  };
-  int64_t across = 1;
-  double least = 0;
-  for (int64_t candidate = 1; candidate <= parts; ++candidate) {
-    if (parts % candidate != 0) continue;
-    const double rows = tiles(m, parts / candidate, kTileRows);
-    const double columns = tiles(n, candidate, kTileColumns);
-    // Multiply-adds, and what is copied for them: an element of a for all columns, at most as many
-    // as there are; an element of b for each block of rows.
-    constexpr double kCopy = 4;
-    const double cost =
-        rows * columns * (1 + kCopy / columns + kCopy / (rows < kRows ? rows : kRows));
-    if (candidate == 1 || cost < least) across = candidate, least = cost;
-  }
-  const int64_t rows = tiles(m, parts / across, kTileRows),
-                columns = tiles(n, across, kTileColumns);
-  const int64_t i = part / across * rows, j = part % across * columns;
-  return {Min(m, i), Min(m, i + rows), Min(n, j), Min(n, j + columns)};
-}
-
 template <typename T, typename C>
 void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch) {
-  Blocks<T, C>(product, scratch).Run(range);
+  Block<T, C>(product, range, scratch).Run();
 }
 
 #define STRAKE_INSTANTIATE(T, C) \

@@ -29,16 +29,18 @@ struct MatmulRange {
   int64_t row_begin, row_end, column_begin, column_end;
 };
 
+// The largest range of one call; and what the rows and columns of ranges are best a multiple of,
+// with any instructions.
+inline constexpr int64_t kMatmulBlockRows = 264, kMatmulBlockColumns = 512;
+inline constexpr int64_t kMatmulRowGrain = 12, kMatmulColumnGrain = 32;
+
 // clang-format off
 STRAKE_CPU_KERNEL(
 // Floats of scratch, 64-byte aligned, for each thread; `output`: the dtype of c.
 int64_t BlockedMatmulScratch(DType output);
 
-// The `part`-th of `parts` ranges that cover c: cut along both dimensions so that the parts cost
-// the same, and copy as little twice as can be. Empty where c is too small for so many.
-MatmulRange BlockedMatmulPart(int64_t m, int64_t n, int64_t parts, int64_t part);
-
-// A range of c. An element's sum does not depend on how c is cut.
+// A range of c, at most kMatmulBlockRows by kMatmulBlockColumns. An element's sum does not depend
+// on how c is cut into ranges.
 template <typename T, typename C>
 void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch);
 )
