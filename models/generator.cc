@@ -14,32 +14,67 @@
 
 namespace strake {
 
+namespace {
+
+// By their values; of equal ones the first.
+auto LargerOf(absl::Span<const float> values) {
+  return [values](int64_t a, int64_t b) {
+    return values[a] != values[b] ? values[a] > values[b] : a < b;
+  };
+}
+
+// How many of the likeliest tokens have `share` of the probability, and those in front of `order`,
+// whose weights add up to `sum`.
+int64_t SortNucleus(double share, double sum, absl::Span<const float> weights,
+                    std::vector<int64_t>* order) {
+  const int64_t size = order->size();
+  double reached = 0;
+  int64_t sorted = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    if (i == sorted) {
+      // Few of a large vocabulary are enough, as a rule.
+      sorted = std::min(size, std::max<int64_t>(64, 4 * sorted));
+      std::partial_sort(order->begin() + i, order->begin() + sorted, order->end(),
+                        LargerOf(weights));
+    }
+    reached += weights[(*order)[i]];
+    if (reached >= share * sum) return i + 1;
+  }
+  return size;
+}
+
+}  // namespace
+
 int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& options, int64_t index) {
   const int64_t vocab = logits.size();
   CHECK_GT(vocab, 0) << "[generator] no logits";
-  if (options.temperature == 0) {
-    return std::max_element(logits.begin(), logits.end()) - logits.begin();
-  }
+  const auto largest = std::max_element(logits.begin(), logits.end());
+  if (options.temperature == 0) return largest - logits.begin();
   std::vector<int64_t> order(vocab);
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return logits[a] > logits[b]; });
-  if (options.top_k > 0) order.resize(std::min(options.top_k, vocab));
-
-  const double max = logits[order[0]];
-  std::vector<double> cumulative(order.size());
-  double sum = 0;
-  for (size_t i = 0; i < order.size(); ++i) {
-    sum += std::exp((logits[order[i]] - max) / options.temperature);
-    cumulative[i] = sum;
+  if (0 < options.top_k && options.top_k < vocab) {
+    std::nth_element(order.begin(), order.begin() + options.top_k, order.end(), LargerOf(logits));
+    order.resize(options.top_k);
   }
-  const auto nucleus = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * sum);
-  const size_t kept = std::min<size_t>(nucleus - cumulative.begin() + 1, cumulative.size());
-  const double draw =
-      Philox(options.seed, RandomUse::kSampling).Uniform(index) * cumulative[kept - 1];
-  const auto chosen =
-      std::upper_bound(cumulative.begin(), cumulative.begin() + kept, draw) - cumulative.begin();
-  return order[std::min<size_t>(chosen, kept - 1)];
+
+  std::vector<float> weights(vocab);
+  double sum = 0;
+  for (const int64_t token : order) {
+    weights[token] =
+        std::exp(static_cast<float>((double(logits[token]) - *largest) / options.temperature));
+    sum += weights[token];
+  }
+  if (options.top_p < 1) {
+    order.resize(SortNucleus(options.top_p, sum, weights, &order));
+    sum = 0;
+    for (const int64_t token : order) sum += weights[token];
+  }
+  double draw = Philox(options.seed, RandomUse::kSampling).Uniform(index) * sum;
+  for (const int64_t token : order) {
+    draw -= weights[token];
+    if (draw < 0) return token;
+  }
+  return order.back();
 }
 
 namespace {

@@ -50,6 +50,15 @@ TEST(SampleTokenTest, TopKAndTopPCutTheTail) {
   EXPECT_EQ(Frequencies(logits, {.top_k = 2, .top_p = 0.6}).size(), 1u);
 }
 
+// More than are sorted at a time, of probability 1/1000 each.
+TEST(SampleTokenTest, TopPOfManyTokens) {
+  const std::vector<float> logits(1000, 0.f);
+  const auto f = Frequencies(logits, {.top_p = 0.4995});
+  EXPECT_EQ(f.size(), 500u);
+  EXPECT_EQ(f.rbegin()->first, 499);  // of equal ones the first
+  EXPECT_EQ(Frequencies(logits, {.top_k = 300, .top_p = 0.9999}).rbegin()->first, 299);
+}
+
 TEST(SampleTokenTest, SeedAndIndexDecide) {
   const std::vector<float> logits(1000, 0.f);
   EXPECT_EQ(SampleToken(logits, {.seed = 1}, 5), SampleToken(logits, {.seed = 1}, 5));

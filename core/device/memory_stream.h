@@ -22,6 +22,9 @@ class MemoryStream {
   // write elsewhere would first have its cache lines read.
   double MeasurePass();
 
+  // Bytes per second of one pass that only reads.
+  double MeasureReadPass();
+
  private:
   ThreadTeam& team_;
   const int64_t size_;

@@ -1,6 +1,7 @@
 #include "benchmark/benchmark.h"
 #include "core/base/thread_team.h"
 #include "core/device/fma_peak.h"
+#include "core/device/memory_stream.h"
 #include "core/ops/matmul.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -35,7 +36,7 @@ struct Layer {
   MatmulOptions options;
 };
 
-// GPT-2 124M's layers: `product`, whether the weight is stored [out, in], tokens, in, out. Reports
+// A layer's products: `product`, whether the weight is stored [out, in], tokens, in, out. Reports
 // the share of the FMA peak that was measured just before.
 void BM_Layer(benchmark::State& state, OpSet op_set) {
   const TestContext test(op_set, NumUsableCores());
@@ -64,7 +65,17 @@ void Gpt2Layers(benchmark::internal::Benchmark* benchmark) {
     benchmark->Args({product, 1, 256, 768, 50257});
   }
 }
-BENCHMARK_CAPTURE(BM_Layer, auto, OpSet::kAuto) -> Apply(Gpt2Layers);
+// Of train's default model and batch.
+void LlamaTinyLayers(benchmark::internal::Benchmark* benchmark) {
+  benchmark->UseRealTime()->Unit(benchmark::kMillisecond);
+  for (int64_t product : {kForward, kInputGradient, kWeightGradient}) {
+    benchmark->Args({product, 0, 2048, 128, 256});
+    benchmark->Args({product, 0, 2048, 128, 128});
+    benchmark->Args({product, 0, 2048, 128, 768});
+    benchmark->Args({product, 0, 2048, 384, 128});
+  }
+}
+BENCHMARK_CAPTURE(BM_Layer, auto, OpSet::kAuto) -> Apply(Gpt2Layers) -> Apply(LlamaTinyLayers);
 BENCHMARK_CAPTURE(BM_Layer, reference, OpSet::kReference)->Args({kForward, 0, 256, 768, 3072});
 
 // Generation: a few rows by a stack of weights (stored [in, out], or [out, in] when `transposed`)
@@ -96,26 +107,13 @@ BENCHMARK(BM_FewRows)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
-// What BM_FewRows is to be compared with: reading the same stack.
+// What BM_FewRows is to be compared with: reading as much.
 void BM_Read(benchmark::State& state) {
-  const TestContext test(OpSet::kAuto, NumUsableCores());
-  const Context& ctx = test;
-  TestTensor x(DType::kF32, {1 << 26});
-  FillConstant(x, 1);
-  const float* data = x->data<float>();
-  for (auto _ : state) {
-    ctx.team().ParallelFor(x->num_elements(), 1 << 16, [&](int64_t begin, int64_t end) {
-      typedef float Vector __attribute__((vector_size(64)));
-      const auto* vectors = reinterpret_cast<const Vector*>(data + begin);
-      Vector sums[4] = {};
-      for (int64_t i = 0; i < (end - begin) / 16; i += 4) {
-#pragma GCC unroll 4
-        for (int s = 0; s < 4; ++s) sums[s] += vectors[i + s];
-      }
-      benchmark::DoNotOptimize(sums);
-    });
-  }
-  state.SetBytesProcessed(state.iterations() * x->num_bytes());
+  ThreadTeam team(NumUsableCores());
+  constexpr size_t kBytes = size_t{1} << 28;
+  MemoryStream stream(&team, kBytes);
+  for (auto _ : state) benchmark::DoNotOptimize(stream.MeasureReadPass());
+  state.SetBytesProcessed(state.iterations() * kBytes);
 }
 BENCHMARK(BM_Read)->UseRealTime()->Unit(benchmark::kMillisecond);
 
