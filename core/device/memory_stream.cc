@@ -15,13 +15,14 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A sum that a compiler may make in any order, 64 bytes at a time; `size` a multiple of 64.
+// The sum of an array, `size` a multiple of 64. Reads four parts of it side by side: one alone
+// leaves the memory idle now and then.
 float Sum(const float* x, int64_t size) {
   typedef float Line __attribute__((vector_size(64), may_alias, aligned(4)));
   Line sums[4] = {};
-  for (int64_t i = 0; i < size; i += 64) {
+  for (int64_t i = 0; i < size / 4; i += 16) {
 #pragma GCC unroll 4
-    for (int s = 0; s < 4; ++s) sums[s] += *reinterpret_cast<const Line*>(x + i + 16 * s);
+    for (int s = 0; s < 4; ++s) sums[s] += *reinterpret_cast<const Line*>(x + s * (size / 4) + i);
   }
   const Line all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   float sum = 0;

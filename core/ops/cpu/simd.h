@@ -56,10 +56,21 @@ STRAKE_INLINE void StoreUnaligned(Vec value, float* x) {
   __builtin_memcpy(x, &value, sizeof(value));
 }
 
+// With zeros above.
+STRAKE_INLINE WordVec Widen(HalfVec bits) {
+#if STRAKE_CPU_VECTOR_BYTES == 32 && !defined(__clang__)
+  // gcc 12 makes two halves and joins them.
+  typedef int16_t Shorts __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES / 2)));
+  return reinterpret_cast<WordVec>(__builtin_ia32_pmovzxwd256(reinterpret_cast<Shorts>(bits)));
+#else
+  return __builtin_convertvector(bits, WordVec);
+#endif
+}
+
 STRAKE_INLINE Vec LoadUnaligned(const Bf16* x) {
   HalfVec bits;
   __builtin_memcpy(&bits, x, sizeof(bits));
-  return reinterpret_cast<Vec>(__builtin_convertvector(bits, WordVec) << 16);
+  return reinterpret_cast<Vec>(Widen(bits) << 16);
 }
 // To nearest even; NaN stays NaN: as Bf16(float).
 STRAKE_INLINE void StoreUnaligned(Vec value, Bf16* x) {
