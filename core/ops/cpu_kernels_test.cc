@@ -34,10 +34,11 @@ class CpuKernelsTest : public ::testing::TestWithParam<DType> {
   }
 };
 
-// One row, and none; many of a ragged size, and of whole vectors.
+// One row, and none; many of a ragged size, and of whole vectors; several blocks of the kernel's.
 constexpr struct {
   int64_t m, n, k;
-} kProducts[] = {{1, 67, 129}, {1, 64, 3}, {9, 33, 65}, {64, 48, 32}, {5, 7, 0}, {0, 8, 4}};
+} kProducts[] = {{1, 67, 129}, {1, 64, 3}, {9, 33, 65},    {64, 48, 32},
+                 {5, 7, 0},    {0, 8, 4},  {270, 35, 260}, {7, 530, 40}};
 
 TEST_P(CpuKernelsTest, Matmul) {
   for (const auto& [m, n, k] : kProducts) {
