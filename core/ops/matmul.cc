@@ -113,9 +113,9 @@ void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const Mat
 bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
   if (cpu::CurrentIsa() != cpu::Isa::kAvx512) return false;
   if (dtype == DType::kBf16) return true;
-  constexpr int64_t kSmallMatrix = 1 << 17;
+  constexpr int64_t kSmallMatrix = 1 << 17, kFewRows = 64;
   const auto [m, n, k] = sizes;
-  return std::min({m * n, m * k, n * k}) > kSmallMatrix;
+  return std::min({m * n, m * k, n * k}) > kSmallMatrix || std::min({m, n, k}) < kFewRows;
 }
 
 bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
