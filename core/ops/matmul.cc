@@ -86,12 +86,21 @@ const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
   return options.gelu_input.defined() ? options.gelu_input : c;
 }
 
+// Calls body(a, b, c) with the pointers of a product's tensors: of f32, or of bf16 with c in
+// either.
+template <typename Body>
+void DispatchProduct(const Tensor& a, const Tensor& b, const Tensor& c, const Body& body) {
+  if (a.dtype() == DType::kF32) return body(a.data<float>(), b.data<float>(), c.data<float>());
+  if (c.dtype() == DType::kF32) return body(a.data<Bf16>(), b.data<Bf16>(), c.data<float>());
+  return body(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
+}
+
 // One row: memory is the limit, and the library not the fastest.
 void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
                  const Sizes& sizes, const Tensor& c) {
   const auto [m, n, k] = sizes;
   const bool accumulate = options.accumulate;
-  const auto run = [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
+  DispatchProduct(a, b, c, [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
     // Whole cache lines of columns for each thread, and 4096 elements of b.
     const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / k);
     ctx.team().ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
@@ -101,10 +110,7 @@ void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const Mat
         STRAKE_CPU_RUN(MatVec(left, right, n, k, begin, end, accumulate, out));
       }
     });
-  };
-  if (a.dtype() == DType::kF32) return run(a.data<float>(), b.data<float>(), c.data<float>());
-  if (c.dtype() == DType::kF32) return run(a.data<Bf16>(), b.data<Bf16>(), c.data<float>());
-  return run(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
+  });
 }
 
 // What makes a product of several rows on the CPU: chosen by shape, so that no restart changes
@@ -139,29 +145,6 @@ void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
                              .c = c.raw()});
 }
 
-template <typename T, typename C>
-void MultiplyBlocksOf(const Context& ctx, const Tensor& a, const Tensor& b,
-                      const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
-                      const Tensor& c) {
-  const auto [m, n, k] = sizes;
-  const cpu::BlockedProduct<T, C> product = {
-      .m = m,
-      .n = n,
-      .k = k,
-      .transpose_a = options.transpose_a,
-      .transpose_b = options.transpose_b,
-      .accumulate = options.accumulate,
-      .a = a.data<T>(),
-      .b = b.data<T>(),
-      .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
-      .c = c.data<C>()};
-  const cpu::MatmulGrid grid(m, n, static_cast<int>(scratch.dim(0)));
-  ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
-    float* const own = scratch.data<float>() + thread * scratch.dim(1);
-    STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), own));
-  });
-}
-
 // [threads, floats].
 Tensor BlockScratch(const Context& ctx, DType output) {
   return ctx.arena().Allocate(
@@ -171,13 +154,24 @@ Tensor BlockScratch(const Context& ctx, DType output) {
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                     const Tensor& c) {
-  if (a.dtype() == DType::kF32) {
-    MultiplyBlocksOf<float, float>(ctx, a, b, options, sizes, scratch, c);
-  } else if (c.dtype() == DType::kF32) {
-    MultiplyBlocksOf<Bf16, float>(ctx, a, b, options, sizes, scratch, c);
-  } else {
-    MultiplyBlocksOf<Bf16, Bf16>(ctx, a, b, options, sizes, scratch, c);
-  }
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, static_cast<int>(scratch.dim(0)));
+  DispatchProduct(a, b, c, [&]<typename T, typename C>(const T* left, const T* right, C* out) {
+    const cpu::BlockedProduct<T, C> product = {
+        .m = sizes.m,
+        .n = sizes.n,
+        .k = sizes.k,
+        .transpose_a = options.transpose_a,
+        .transpose_b = options.transpose_b,
+        .accumulate = options.accumulate,
+        .a = left,
+        .b = right,
+        .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
+        .c = out};
+    ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
+      float* const own = scratch.data<float>() + thread * scratch.dim(1);
+      STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), own));
+    });
+  });
 }
 
 // Drops from `options` what it has done of the epilogue. `blocks` is defined where they are taken.

@@ -55,7 +55,8 @@ void BM_Layer(benchmark::State& state, OpSet op_set) {
   state.counters["of_peak"] = benchmark::Counter(flops / peak, benchmark::Counter::kIsRate);
 }
 
-void Gpt2Layers(benchmark::internal::Benchmark* benchmark) {
+// Of GPT-2 124M, and of train's default model and batch.
+void Layers(benchmark::internal::Benchmark* benchmark) {
   benchmark->UseRealTime()->Unit(benchmark::kMillisecond);
   for (int64_t product : {kForward, kInputGradient, kWeightGradient}) {
     benchmark->Args({product, 0, 256, 768, 2304});
@@ -63,19 +64,13 @@ void Gpt2Layers(benchmark::internal::Benchmark* benchmark) {
     benchmark->Args({product, 0, 256, 768, 3072});
     benchmark->Args({product, 0, 256, 3072, 768});
     benchmark->Args({product, 1, 256, 768, 50257});
-  }
-}
-// Of train's default model and batch.
-void LlamaTinyLayers(benchmark::internal::Benchmark* benchmark) {
-  benchmark->UseRealTime()->Unit(benchmark::kMillisecond);
-  for (int64_t product : {kForward, kInputGradient, kWeightGradient}) {
     benchmark->Args({product, 0, 2048, 128, 256});
     benchmark->Args({product, 0, 2048, 128, 128});
     benchmark->Args({product, 0, 2048, 128, 768});
     benchmark->Args({product, 0, 2048, 384, 128});
   }
 }
-BENCHMARK_CAPTURE(BM_Layer, auto, OpSet::kAuto) -> Apply(Gpt2Layers) -> Apply(LlamaTinyLayers);
+BENCHMARK_CAPTURE(BM_Layer, auto, OpSet::kAuto) -> Apply(Layers);
 BENCHMARK_CAPTURE(BM_Layer, reference, OpSet::kReference)->Args({kForward, 0, 256, 768, 3072});
 
 // Generation: a few rows by a stack of weights (stored [in, out], or [out, in] when `transposed`)

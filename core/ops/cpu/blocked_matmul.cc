@@ -96,9 +96,8 @@ class PanelPrefetch {
  public:
   // In `num_calls` calls.
   PanelPrefetch(const Operand<T>& operand, int64_t i, int64_t k, int64_t depth, int64_t num_calls)
-      : operand_(operand),
-        i_(i),
-        k_(k),
+      : from_(operand.At(i, k)),
+        stride_(operand.stride),
         rows_(operand.depth_is_contiguous ? kWidth : depth),
         columns_(operand.depth_is_contiguous ? depth : kWidth),
         rows_per_call_((rows_ + num_calls - 1) / num_calls) {}
@@ -107,17 +106,15 @@ class PanelPrefetch {
     constexpr int64_t kLine = 64 / sizeof(T);
     for (const int64_t end = Min(rows_, row_ + rows_per_call_); row_ < end; ++row_) {
       for (int64_t j = 0; j < columns_; j += kLine) {
-        __builtin_prefetch(operand_.depth_is_contiguous ? operand_.At(i_ + row_, k_ + j)
-                                                        : operand_.At(i_ + j, k_ + row_),
-                           /*for writing=*/0, /*locality=*/2);
+        __builtin_prefetch(from_ + row_ * stride_ + j, /*for writing=*/0, /*locality=*/2);
       }
     }
   }
 
  private:
-  const Operand<T>& operand_;
-  // As they are stored.
-  const int64_t i_, k_, rows_, columns_, rows_per_call_;
+  const T* const from_;
+  // As the operand is stored.
+  const int64_t stride_, rows_, columns_, rows_per_call_;
   int64_t row_ = 0;
 };
 
