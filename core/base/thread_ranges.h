@@ -1,4 +1,4 @@
-// How a loop is cut into one range per thread; shared by the thread teams.
+// How a loop is cut into ranges of about the same size, one per thread.
 #ifndef STRAKE_CORE_BASE_THREAD_RANGES_H_
 #define STRAKE_CORE_BASE_THREAD_RANGES_H_
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/base/thread_ranges.h"
 #include "core/ops/cpu/blocked_matmul.h"
 
 namespace strake::cpu {
@@ -15,23 +16,15 @@ class MatmulGrid {
   // m, n > 0.
   MatmulGrid(int64_t m, int64_t n, int num_threads);
 
-  int64_t num_blocks() const { return rows_.count * columns_.count; }
+  int64_t num_blocks() const { return int64_t{rows_.count} * columns_.count; }
   // Block `index`, below num_blocks().
   MatmulRange Block(int64_t index) const;
 
  private:
-  // One side of c in grains, whole tiles of the kernel, dealt out to `count` parts.
-  struct Side {
-    int64_t size, grain, count;
-    int64_t NumGrains() const { return (size + grain - 1) / grain; }
-    int64_t Begin(int64_t part) const;
-    bool CanSplit() const { return count < NumGrains(); }
-    double PartSize() const { return double(size) / count; }
-  };
-
   void SplitOnce();
 
-  Side rows_, columns_;
+  // Of whole tiles of the kernel.
+  ThreadRanges rows_, columns_;
 };
 
 }  // namespace strake::cpu
