@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/container/fixed_array.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cublaslt.h"
@@ -154,7 +155,11 @@ Tensor BlockScratch(const Context& ctx, DType output) {
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                     const Tensor& c) {
-  const cpu::MatmulGrid grid(sizes.m, sizes.n, static_cast<int>(scratch.dim(0)));
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads());
+  absl::FixedArray<cpu::MatmulScratch> threads(ctx.team().num_threads());
+  for (size_t i = 0; i < threads.size(); ++i) {
+    threads[i].data = scratch.data<float>() + i * scratch.dim(1);
+  }
   DispatchProduct(a, b, c, [&]<typename T, typename C>(const T* left, const T* right, C* out) {
     const cpu::BlockedProduct<T, C> product = {
         .m = sizes.m,
@@ -168,8 +173,7 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
         .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
         .c = out};
     ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
-      float* const own = scratch.data<float>() + thread * scratch.dim(1);
-      STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), own));
+      STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), &threads[thread]));
     });
   });
 }

@@ -7,25 +7,29 @@ namespace {
 
 // A tile of c in registers: 12 of the 16 of AVX2 are sums, or 24 of the 32 of AVX-512.
 constexpr int64_t kTileRows = kLanes == 16 ? 12 : 6;
+// Of which whole vectors are packed.
+constexpr int64_t kPackedRows = RoundUp(kTileRows, kLanes);
 constexpr int64_t kTileVectors = 2;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 static_assert(kMatmulRowGrain % kTileRows == 0 && kMatmulColumnGrain % kTileColumns == 0);
-// A panel of b, [kDepth, kTileColumns], is half of a first level of cache; a block of a,
-// [kMatmulBlockRows, kDepth], half of a second.
+// A panel of b, [kDepth, kTileColumns], is half of a first level of cache; a block of b, the panels
+// of a range, half of a second, and kGroupRows rows of a a fifth.
 constexpr int64_t kDepth = 4096 / kTileColumns;
+constexpr int64_t kGroupRows = 96;
+static_assert(kGroupRows % kTileRows == 0);
 
-// What a thread works with.
+// Panels of a thread's scratch.
 struct Scratch {
-  // Whole vectors are stored to a panel of a, beyond its end.
-  static constexpr int64_t kPanelOfA = kDepth * kTileRows + kLanes;
-  static constexpr int64_t kSizeOfA = kMatmulBlockRows / kTileRows * kPanelOfA;
-  static constexpr int64_t kSizeOfB = kDepth * kTileColumns;
+  static constexpr int64_t kPanelOfA = kDepth * kPackedRows;
+  static constexpr int64_t kSizeOfA = kGroupRows / kTileRows * kPanelOfA;
+  static constexpr int64_t kPanelOfB = kDepth * kTileColumns;
+  static constexpr int64_t kSizeOfB = kMatmulBlockColumns / kTileColumns * kPanelOfB;
   static constexpr int64_t kSizeOfC = kMatmulBlockRows * kMatmulBlockColumns;
 
   explicit Scratch(float* scratch) : a(scratch), b(a + kSizeOfA), c(b + kSizeOfB) {}
 
-  float* a;  // panels [kDepth, kTileRows], kPanelOfA apart
-  float* b;  // [kDepth, kTileColumns]
+  float* a;  // panels [kDepth, kPackedRows]
+  float* b;  // panels [kDepth, kTileColumns]
   float* c;  // [kMatmulBlockRows, kMatmulBlockColumns], where the sums cannot stand in c itself
 };
 
@@ -41,52 +45,54 @@ struct Operand {
   }
 };
 
-// to [depth, to_stride] = the transpose of `rows` rows, at most kMaxRows, of `depth` elements, the
-// others 0. Writes whole vectors.
-template <int64_t kMaxRows, typename T>
+// to [depth, to_stride] = the transpose of `rows` rows, at most kLanes, of `depth` elements, the
+// others 0.
+template <int64_t kToStride, typename T>
 STRAKE_INLINE void PackTransposed(const T* from, int64_t stride, int64_t rows, int64_t depth,
-                                  int64_t to_stride, float* to) {
+                                  float* to) {
   ForEachVector(depth, [&](int64_t k, auto part) {
     Vec x[kLanes];
     STRAKE_UNROLL for (int r = 0; r < kLanes; ++r) {
-      x[r] = r < kMaxRows && r < rows ? Load(from + r * stride + k, part) : Vec{};
+      x[r] = r < rows ? Load(from + r * stride + k, part) : Vec{};
     }
     TransposeSquare(x);
-    for (int64_t i = 0; i < part.count; ++i) StoreUnaligned(x[i], to + (k + i) * to_stride);
+    for (int64_t i = 0; i < part.count; ++i) Store(x[i], to + (k + i) * kToStride);
   });
 }
 
-// to [depth, to_stride] = `columns` columns, at most kLanes, of `depth` rows, the others 0.
-template <typename T>
+// to [depth, kWidth] = `columns` columns, at most kWidth, of `depth` rows, the others 0.
+template <int64_t kWidth, typename T>
 STRAKE_INLINE void PackStraight(const T* from, int64_t stride, int64_t columns, int64_t depth,
-                                int64_t to_stride, float* to) {
-  const auto copy = [&](auto part) {
+                                float* to) {
+  if (columns >= kWidth) {
+#pragma GCC unroll 8
     for (int64_t k = 0; k < depth; ++k) {
-      StoreUnaligned(Load(from + k * stride, part), to + k * to_stride);
+      STRAKE_UNROLL for (int64_t v = 0; v < kWidth; v += kLanes) {
+        Store(LoadUnaligned(from + k * stride + v), to + k * kWidth + v);
+      }
     }
-  };
-  if (columns >= kLanes) {
-    copy(Whole());
-  } else {
-    copy(First{columns});
+    return;
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t j = 0; j < kWidth; ++j) {
+      to[k * kWidth + j] = j < columns ? ToFloat(from[k * stride + j]) : 0;
+    }
   }
 }
 
 // A panel [depth, kWidth] of an operand: `width` rows or columns from i on, depth from k on.
-// `readable`: how many there are from i on. Writes whole vectors, beyond the panel's end where
-// kWidth is not made of them.
+// `readable`: how many there are from i on.
 template <int64_t kWidth, typename T>
 STRAKE_INLINE void PackPanel(const Operand<T>& operand, int64_t i, int64_t width, int64_t readable,
                              int64_t k, int64_t depth, float* to) {
+  static_assert(kWidth % kLanes == 0);
+  if (!operand.depth_is_contiguous) {
+    // What follows `width` is not looked at.
+    return PackStraight<kWidth>(operand.At(i, k), operand.stride, readable, depth, to);
+  }
   for (int64_t v = 0; v < kWidth; v += kLanes) {
-    const T* from = operand.At(i + v, k);
-    const int64_t count = Max(0, width - v);
-    if (operand.depth_is_contiguous) {
-      PackTransposed<Min(kWidth, kLanes)>(from, operand.stride, count, depth, kWidth, to + v);
-    } else {
-      // What follows `width` is not looked at.
-      PackStraight(from, operand.stride, Max(0, readable - v), depth, kWidth, to + v);
-    }
+    PackTransposed<kWidth>(operand.At(i + v, k), operand.stride, Min(kLanes, width - v), depth,
+                           to + v);
   }
 }
 
@@ -118,45 +124,80 @@ class PanelPrefetch {
   int64_t row_ = 0;
 };
 
-// c [kTileRows, kTileColumns] = a b, or += with `accumulate`, and + bias unless that is null.
-void Tile(const float* a, const float* b, int64_t depth, bool accumulate, const float* bias,
-          float* c, int64_t stride) {
-  Vec sum[kTileRows][kTileVectors] = {};
+// kTileRows rows of a: packed, or as they are stored when `stride` > 0.
+struct TileOfA {
+  const float* data;
+  int64_t stride;
+
+  // Element (r, k).
+  template <bool kPacked>
+  STRAKE_INLINE float At(int64_t r, int64_t k) const {
+    return kPacked ? data[k * kPackedRows + r] : data[r * stride + k];
+  }
+};
+
+using TileSums = Vec[kTileRows][kTileVectors];
+
+template <bool kPacked>
+STRAKE_INLINE void SumTile(const TileOfA& a, const float* b, int64_t depth, TileSums& sum) {
+  // Unrolled, so that few rounds are left and the processor foresees which is the last.
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec b_row[kTileVectors];
+    STRAKE_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+      b_row[v] = Load(b + k * kTileColumns + v * kLanes);
+    }
+    STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
+      STRAKE_UNROLL for (int v = 0; v < kTileVectors; ++v) {
+        sum[r][v] += a.At<kPacked>(r, k) * b_row[v];
+      }
+    }
+  }
+}
+
+// What the tiles of a panel of b have in common: c [kTileRows, kTileColumns], rows `stride` apart,
+// = a b, or += with `accumulate`, and + bias unless that is null.
+struct TileColumn {
+  const float* b;
+  const float* bias;
+  int64_t depth, stride;
+  bool accumulate;
+};
+
+void Tile(const TileOfA& a, const TileColumn& column, float* c) {
+  const int64_t stride = column.stride;
   STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
     STRAKE_UNROLL for (int64_t j = 0; j < kTileColumns; j += 16) {
       __builtin_prefetch(c + r * stride + j, /*for writing=*/1);
     }
   }
-  // Twice: the loop's own instructions are one in eight of the smaller tile's.
-#pragma GCC unroll 2
-  for (int64_t k = 0; k < depth; ++k, a += kTileRows, b += kTileColumns) {
-    Vec b_row[kTileVectors];
-    STRAKE_UNROLL for (int v = 0; v < kTileVectors; ++v) b_row[v] = Load(b + v * kLanes);
-    STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
-      STRAKE_UNROLL for (int v = 0; v < kTileVectors; ++v) sum[r][v] += a[r] * b_row[v];
-    }
+  TileSums sum = {};
+  if (a.stride == 0) {
+    SumTile</*kPacked=*/true>(a, column.b, column.depth, sum);
+  } else {
+    SumTile</*kPacked=*/false>(a, column.b, column.depth, sum);
   }
   STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
     STRAKE_UNROLL for (int v = 0; v < kTileVectors; ++v) {
       float* to = c + r * stride + v * kLanes;
-      if (accumulate) sum[r][v] += LoadUnaligned(to);
-      if (bias != nullptr) sum[r][v] += LoadUnaligned(bias + v * kLanes);
+      if (column.accumulate) sum[r][v] += LoadUnaligned(to);
+      if (column.bias != nullptr) sum[r][v] += LoadUnaligned(column.bias + v * kLanes);
       StoreUnaligned(sum[r][v], to);
     }
   }
 }
 
 // The same for a tile that reaches beyond the edge of c.
-void TileAtEdge(const float* a, const float* b, int64_t depth, bool accumulate, const float* bias,
-                int64_t rows, int64_t columns, float* c, int64_t stride) {
+void TileAtEdge(const TileOfA& a, const TileColumn& column, int64_t rows, int64_t columns,
+                float* c) {
   alignas(STRAKE_CPU_VECTOR_BYTES) float tile[kTileRows * kTileColumns];
-  Tile(a, b, depth, /*accumulate=*/false, /*bias=*/nullptr, tile, kTileColumns);
+  Tile(a, {column.b, /*bias=*/nullptr, column.depth, kTileColumns, /*accumulate=*/false}, tile);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t j = 0; j < columns; ++j) {
       float sum = tile[r * kTileColumns + j];
-      if (accumulate) sum += c[r * stride + j];
-      if (bias != nullptr) sum += bias[j];
-      c[r * stride + j] = sum;
+      if (column.accumulate) sum += c[r * column.stride + j];
+      if (column.bias != nullptr) sum += column.bias[j];
+      c[r * column.stride + j] = sum;
     }
   }
 }
@@ -164,19 +205,17 @@ void TileAtEdge(const float* a, const float* b, int64_t depth, bool accumulate, 
 template <typename T, typename C>
 class Block {
  public:
-  Block(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch)
+  Block(const BlockedProduct<T, C>& product, const MatmulRange& range, MatmulScratch* scratch)
       : p_(product),
         range_(range),
-        scratch_(scratch),
+        scratch_(scratch->data),
         a_{p_.a, p_.transpose_a ? p_.m : p_.k, !p_.transpose_a},
-        b_{p_.b, p_.transpose_b ? p_.k : p_.n, p_.transpose_b} {}
+        b_{p_.b, p_.transpose_b ? p_.k : p_.n, p_.transpose_b},
+        kept_columns_(&scratch->kept_columns) {}
 
   void Run() {
-    for (int64_t k = 0; k < p_.k; k += kDepth) {
-      const int64_t depth = Min(kDepth, p_.k - k);
-      PackA(k, depth);
-      AddDepth(k, depth);
-    }
+    for (int64_t k = 0; k < p_.k; k += kDepth) AddDepth(k, Min(kDepth, p_.k - k));
+    *kept_columns_ = p_.k <= kDepth ? range_.column_begin : -1;
     if constexpr (!kSumsInC) StoreSums();
   }
 
@@ -184,57 +223,75 @@ class Block {
   // Else in the scratch, until a block of them is whole.
   static constexpr bool kSumsInC = sizeof(C) == sizeof(float);
 
+  void AddDepth(int64_t k, int64_t depth) {
+    bool packs_b = *kept_columns_ != range_.column_begin;
+    for (int64_t i = range_.row_begin; i < range_.row_end; i += kGroupRows, packs_b = false) {
+      AddGroup(i, Min(kGroupRows, range_.row_end - i), k, depth, packs_b);
+    }
+  }
+
+  // Rows from i on.
+  void AddGroup(int64_t i, int64_t rows, int64_t k, int64_t depth, bool packs_b) {
+    const int64_t in_place = ReadsAInPlace() ? rows / kTileRows * kTileRows : 0;
+    PackA(i + in_place, rows - in_place, k, depth);
+    for (int64_t j = range_.column_begin; j < range_.column_end; j += kTileColumns) {
+      const int64_t columns = Min(kTileColumns, range_.column_end - j), next = j + kTileColumns;
+      if (packs_b) PackPanel<kTileColumns>(b_, j, columns, p_.n - j, k, depth, PanelOfB(j));
+      PanelPrefetch<kTileColumns, T> prefetch(b_, next, k, depth, rows / kTileRows + 1);
+      const TileColumn column = Column(j, k, depth);
+      float* sums = Sums(i, j);
+      for (int64_t r = 0; r < rows; r += kTileRows, sums += kTileRows * column.stride) {
+        if (packs_b && next < range_.column_end) prefetch.Call();
+        const TileOfA a = r < in_place ? InPlace(i + r, k) : TileOfA{PanelOfA(r - in_place), 0};
+        if (rows - r >= kTileRows && columns == kTileColumns) {
+          Tile(a, column, sums);
+        } else {
+          TileAtEdge(a, column, Min(kTileRows, rows - r), columns, sums);
+        }
+      }
+    }
+  }
+
+  TileColumn Column(int64_t j, int64_t k, int64_t depth) const {
+    TileColumn column = {PanelOfB(j), /*bias=*/nullptr, depth, kMatmulBlockColumns,
+                         /*accumulate=*/k > 0};
+    if constexpr (kSumsInC) {
+      if (k + depth == p_.k && p_.bias != nullptr) column.bias = p_.bias + j;
+      column.stride = p_.n;
+      column.accumulate = column.accumulate || p_.accumulate;
+    }
+    return column;
+  }
+
+  // Rows a multiple of a page apart would share too few places of a cache.
+  bool ReadsAInPlace() const {
+    return sizeof(T) == sizeof(float) && a_.depth_is_contiguous && a_.stride % 1024 != 0;
+  }
+  TileOfA InPlace(int64_t i, int64_t k) const {
+    return {reinterpret_cast<const float*>(a_.At(i, k)), a_.stride};
+  }
+
   // If depth lies along columns, panels share cache lines: so few rows at a time that they stay in
   // the first level of cache.
-  void PackA(int64_t k, int64_t depth) {
+  void PackA(int64_t i, int64_t rows, int64_t k, int64_t depth) {
     const int64_t step = a_.depth_is_contiguous ? depth : kLanes;
     for (int64_t d = 0; d < depth; d += step) {
-      for (int64_t i = range_.row_begin; i < range_.row_end; i += kTileRows) {
-        PackPanel<kTileRows>(a_, i, Min(kTileRows, range_.row_end - i), p_.m - i, k + d,
-                             Min(step, depth - d), PanelOfA(i) + d * kTileRows);
+      for (int64_t r = 0; r < rows; r += kTileRows) {
+        PackPanel<kPackedRows>(a_, i + r, Min(kTileRows, rows - r), p_.m - i - r, k + d,
+                               Min(step, depth - d), PanelOfA(r) + d * kPackedRows);
       }
     }
   }
 
-  float* PanelOfA(int64_t i) const {
-    return scratch_.a + (i - range_.row_begin) / kTileRows * Scratch::kPanelOfA;
+  float* PanelOfA(int64_t row) const { return scratch_.a + row / kTileRows * Scratch::kPanelOfA; }
+  float* PanelOfB(int64_t j) const {
+    return scratch_.b + (j - range_.column_begin) / kTileColumns * Scratch::kPanelOfB;
   }
-  float* SumsInScratch(int64_t i) const {
-    return scratch_.c + (i - range_.row_begin) * kMatmulBlockColumns;
-  }
-
-  void AddDepth(int64_t k, int64_t depth) {
-    const int64_t panels = (range_.row_end - range_.row_begin + kTileRows - 1) / kTileRows;
-    for (int64_t j = range_.column_begin; j < range_.column_end; j += kTileColumns) {
-      const int64_t next = j + kTileColumns;
-      PackPanel<kTileColumns>(b_, j, Min(kTileColumns, range_.column_end - j), p_.n - j, k, depth,
-                              scratch_.b);
-      PanelPrefetch<kTileColumns, T> prefetch(b_, next, k, depth, panels);
-      for (int64_t i = range_.row_begin; i < range_.row_end; i += kTileRows) {
-        if (next < range_.column_end) prefetch.Call();
-        AddTile(i, j, k, depth);
-      }
-    }
-  }
-
-  void AddTile(int64_t i, int64_t j, int64_t k, int64_t depth) {
-    const float* a = PanelOfA(i);
-    bool accumulate = k > 0;
-    const float* bias = nullptr;
-    float* sums = SumsInScratch(i) + j - range_.column_begin;
-    int64_t stride = kMatmulBlockColumns;
+  float* Sums(int64_t i, int64_t j) const {
     if constexpr (kSumsInC) {
-      accumulate = accumulate || p_.accumulate;
-      if (k + depth == p_.k && p_.bias != nullptr) bias = p_.bias + j;
-      sums = p_.c + i * p_.n + j;
-      stride = p_.n;
-    }
-    const int64_t rows = range_.row_end - i, columns = range_.column_end - j;
-    if (rows >= kTileRows && columns >= kTileColumns) {
-      Tile(a, scratch_.b, depth, accumulate, bias, sums, stride);
+      return p_.c + i * p_.n + j;
     } else {
-      TileAtEdge(a, scratch_.b, depth, accumulate, bias, Min(rows, kTileRows),
-                 Min(columns, kTileColumns), sums, stride);
+      return scratch_.c + (i - range_.row_begin) * kMatmulBlockColumns + j - range_.column_begin;
     }
   }
 
@@ -242,8 +299,9 @@ class Block {
   void StoreSums() {
     for (int64_t i = range_.row_begin; i < range_.row_end; ++i) {
       C* c = p_.c + i * p_.n + range_.column_begin;
+      const float* sums = Sums(i, range_.column_begin);
       ForEachVector(range_.column_end - range_.column_begin, [&](int64_t j, auto part) {
-        Vec sum = LoadUnaligned(SumsInScratch(i) + j);
+        Vec sum = LoadUnaligned(sums + j);
         if (p_.accumulate) sum += Load(c + j, part);
         if (p_.bias != nullptr) sum += Load(p_.bias + range_.column_begin + j, part);
         Store(sum, c + j, part);
@@ -255,6 +313,7 @@ class Block {
   const MatmulRange& range_;
   const Scratch scratch_;
   const Operand<T> a_, b_;
+  int64_t* const kept_columns_;
 };
 
 }  // namespace
@@ -264,12 +323,13 @@ int64_t BlockedMatmulScratch(DType output) {
 }
 
 template <typename T, typename C>
-void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch) {
+void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range,
+                   MatmulScratch* scratch) {
   Block<T, C>(product, range, scratch).Run();
 }
 
 #define STRAKE_INSTANTIATE(T, C) \
-  template void BlockedMatmul(const BlockedProduct<T, C>&, const MatmulRange&, float*);
+  template void BlockedMatmul(const BlockedProduct<T, C>&, const MatmulRange&, MatmulScratch*);
 STRAKE_INSTANTIATE(float, float)
 STRAKE_INSTANTIATE(Bf16, float)
 STRAKE_INSTANTIATE(Bf16, Bf16)

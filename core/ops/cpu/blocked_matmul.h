@@ -29,20 +29,29 @@ struct MatmulRange {
   int64_t row_begin, row_end, column_begin, column_end;
 };
 
+// What a thread works with, for the ranges of one product.
+struct MatmulScratch {
+  float* data;  // BlockedMatmulScratch() of them
+  // Where the columns begin whose block of b was packed for the last range and is there still, or
+  // -1. So ranges of the same columns are best taken one after another.
+  int64_t kept_columns = -1;
+};
+
 // The largest range of one call; and what the rows and columns of ranges are best a multiple of,
 // with any instructions.
-inline constexpr int64_t kMatmulBlockRows = 264, kMatmulBlockColumns = 512;
+inline constexpr int64_t kMatmulBlockRows = 288, kMatmulBlockColumns = 256;
 inline constexpr int64_t kMatmulRowGrain = 12, kMatmulColumnGrain = 32;
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// Floats of scratch, 64-byte aligned, for each thread; `output`: the dtype of c.
+// Floats of scratch, 64-byte aligned; `output`: the dtype of c.
 int64_t BlockedMatmulScratch(DType output);
 
-// A range of c, at most kMatmulBlockRows by kMatmulBlockColumns. An element's sum does not depend
-// on how c is cut into ranges.
+// A range of c, at most kMatmulBlockRows by kMatmulBlockColumns; those that begin with the same
+// column have the same columns. An element's sum does not depend on how c is cut into ranges.
 template <typename T, typename C>
-void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range, float* scratch);
+void BlockedMatmul(const BlockedProduct<T, C>& product, const MatmulRange& range,
+                   MatmulScratch* scratch);
 )
 // clang-format on
 

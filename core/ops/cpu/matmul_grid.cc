@@ -32,8 +32,8 @@ void MatmulGrid::SplitOnce() {
 }
 
 MatmulRange MatmulGrid::Block(int64_t index) const {
-  const int row = static_cast<int>(index / columns_.count);
-  const int column = static_cast<int>(index % columns_.count);
+  const int row = static_cast<int>(index % rows_.count);
+  const int column = static_cast<int>(index / rows_.count);
   return {rows_.Begin(row), rows_.End(row), columns_.Begin(column), columns_.End(column)};
 }
 

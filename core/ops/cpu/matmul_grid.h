@@ -17,7 +17,7 @@ class MatmulGrid {
   MatmulGrid(int64_t m, int64_t n, int num_threads);
 
   int64_t num_blocks() const { return int64_t{rows_.count} * columns_.count; }
-  // Block `index`, below num_blocks().
+  // Block `index`, below num_blocks(); those of the same columns are neighbours.
   MatmulRange Block(int64_t index) const;
 
  private:
