@@ -40,11 +40,12 @@ int64_t LogitsChunk::NumChunks(int64_t num_tokens, int64_t columns, DType dtype)
   return (num_tokens + rows - 1) / rows;
 }
 
-HeadLoss::HeadLoss(const Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
+HeadLoss::HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
                    const TensorParallel& tp, const LogitsChunk& chunk)
     : weight_(weight), ownership_(ownership), slice_(slice), tp_(tp), chunk_(chunk) {
   CHECK(weight->shape.size() == 2)
       << "[head_loss] weight " << weight->name() << ShapeString(weight->shape);
+  weight->grad_is_overwritten = true;
 }
 
 HeadLoss HeadLoss::WithoutSequenceParallelism() const {
@@ -112,7 +113,7 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
     if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);
     return Matmul(backward, dlogits, all.Rows(begin, end),
-                  {.transpose_a = true, .accumulate = true}, weight_->grad);
+                  {.transpose_a = true, .accumulate = weight_->AddsToGrad()}, weight_->grad);
   }));
   if (ownership_ == WeightOwnership::kOwned) backward.GradReady(*weight_);
   STRAKE_ASSIGN_OR_RETURN(saved->dh, summed_dh.Wait());

@@ -61,7 +61,7 @@ struct HeadLossSaved {
 class HeadLoss {
  public:
   // `weight` is this rank's [V, C], which `slice` is, and outlives the layer.
-  HeadLoss(const Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
+  HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
            const TensorParallel& tp, const LogitsChunk& chunk);
 
   // The same layer with every token on each rank.
@@ -89,7 +89,7 @@ class HeadLoss {
  private:
   absl::StatusOr<Tensor> LocalLogits(const Context& ctx, const Tensor& h) const;
 
-  const Parameter* weight_;
+  Parameter* weight_;
   WeightOwnership ownership_;
   VocabSlice slice_;
   TensorParallel tp_;

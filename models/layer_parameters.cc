@@ -25,8 +25,8 @@ ReplicatedGrad ResidualGrad(const TensorParallel& tp) {
 Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
              const std::string& name) {
   const int64_t c = config.hidden_size;
-  const Parameter* weight = AddReplicatedParameter({{name + ".weight", c}}, {c}, tp,
-                                                   ResidualGrad(tp), false, {.mean = 1}, arena);
+  Parameter* weight = AddReplicatedParameter({{name + ".weight", c}}, {c}, tp, ResidualGrad(tp),
+                                             false, {.mean = 1}, arena);
   const Parameter* bias = nullptr;
   if (config.family == ModelFamily::kGpt2) {
     bias =
@@ -52,8 +52,8 @@ ColumnParallelLinear AddColumnParallelLinear(
     CHECK(shards.ok()) << shards.status();
     return *shards;
   };
-  const Parameter* weight = AddShardedParameter(weights, shards_of({in_features, columns}), tp,
-                                                true, {.stddev = stddev}, arena);
+  Parameter* weight = AddShardedParameter(weights, shards_of({in_features, columns}), tp, true,
+                                          {.stddev = stddev}, arena);
   const Parameter* bias =
       gpt2 ? AddShardedParameter(biases, shards_of({columns}), tp, false, {}, arena) : nullptr;
   return ColumnParallelLinear(weight, bias, tp);
@@ -66,8 +66,8 @@ RowParallelLinear AddRowParallelLinear(const ModelConfig& config, const TensorPa
   const int64_t c = config.hidden_size;
   const auto shards = WeightShards::Split({rows.size(), c}, 0, {rows}, tp.size());
   CHECK(shards.ok()) << shards.status();
-  const Parameter* weight = AddShardedParameter({{name + ".weight", c, /*transposed=*/!gpt2}},
-                                                *shards, tp, true, {.stddev = stddev}, arena);
+  Parameter* weight = AddShardedParameter({{name + ".weight", c, /*transposed=*/!gpt2}}, *shards,
+                                          tp, true, {.stddev = stddev}, arena);
   const Parameter* bias = gpt2 ? AddReplicatedParameter({{name + ".bias", c}}, {c}, tp,
                                                         ResidualGrad(tp), false, {}, arena)
                                : nullptr;

@@ -16,8 +16,8 @@ namespace {
 bool IsGpt2(const ModelConfig& config) { return config.family == ModelFamily::kGpt2; }
 
 // [V, C]: of the embedding, or of the head, which applies it transposed, so that they can share it.
-const Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const char* name,
-                               ParameterArena* arena) {
+Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const char* name,
+                         ParameterArena* arena) {
   return AddShardedParameter({{name, c.hidden_size}},
                              WeightShards::Vocab({c.vocab_size, c.hidden_size}, 0, tp.size()), tp,
                              true, {.stddev = c.initializer_range}, arena);
@@ -91,7 +91,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
   // The parameters' order in the arena.
-  const Parameter* token_table = AddTokenTable(
+  Parameter* token_table = AddTokenTable(
       config, tp, IsGpt2(config) ? "transformer.wte.weight" : "model.embed_tokens.weight", arena);
   position_table_ = AddPositionTable(config, tp, arena);
   std::deque<AttentionBlock> attention;

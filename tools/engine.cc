@@ -120,7 +120,7 @@ absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& tar
   const std::string key = absl::StrCat("train ", tokens.dim(0), " ", Exactly(scale),
                                        in_step_ ? "" : " first", last ? " last" : "");
   STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
-    if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ZeroGrads(*context_));
+    if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
     return ForwardAndBackward(batch.first, batch.second, scale, last);
   }));
   in_step_ = true;

@@ -7,12 +7,12 @@
 
 namespace strake {
 
-Linear::Linear(const Parameter* weight, const Parameter* bias, bool transposed,
-               WeightOwnership ownership)
+Linear::Linear(Parameter* weight, const Parameter* bias, bool transposed, WeightOwnership ownership)
     : weight_(weight), bias_(bias), transposed_(transposed), ownership_(ownership) {
   CHECK(weight->shape.size() == 2 && (bias == nullptr || bias->shape == Shape{out_features()}))
       << "[linear] weight " << weight->name() << ShapeString(weight->shape) << ", bias "
       << (bias == nullptr ? "none" : bias->name() + ShapeString(bias->shape));
+  weight->grad_is_overwritten = true;
 }
 
 int64_t Linear::in_features() const { return weight_->shape[transposed_ ? 1 : 0]; }
@@ -54,8 +54,8 @@ absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
   }
   const Tensor& left = transposed_ ? dy : saved.x;
   const Tensor& right = transposed_ ? saved.x : dy;
-  STRAKE_RETURN_IF_ERROR(
-      Matmul(ctx, left, right, {.transpose_a = true, .accumulate = true}, weight_->grad));
+  STRAKE_RETURN_IF_ERROR(Matmul(
+      ctx, left, right, {.transpose_a = true, .accumulate = weight_->AddsToGrad()}, weight_->grad));
   if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
   return absl::OkStatus();
 }

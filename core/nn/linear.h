@@ -45,7 +45,7 @@ enum class WeightOwnership { kOwned, kShared };
 class Linear {
  public:
   // The parameters must outlive the layer; `bias` may be null.
-  Linear(const Parameter* weight, const Parameter* bias, bool transposed = false,
+  Linear(Parameter* weight, const Parameter* bias, bool transposed = false,
          WeightOwnership ownership = WeightOwnership::kOwned);
 
   int64_t in_features() const;
@@ -63,7 +63,7 @@ class Linear {
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 
  private:
-  const Parameter* weight_;
+  Parameter* weight_;
   const Parameter* bias_;
   bool transposed_;
   WeightOwnership ownership_;

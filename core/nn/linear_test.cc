@@ -101,6 +101,27 @@ TEST(LinearTest, F32FollowsF64) {
   }
 }
 
+// A cleared gradient is written, whatever it holds, and then added to.
+TEST(LinearTest, OverwritesAClearedGradient) {
+  const TestContext ctx;
+  for (const bool transposed : {false, true}) {
+    Fixture f(DType::kF32, 6, 4, 5, transposed);
+    FillSmallIntegers(f.x, 1);
+    FillSmallIntegers(f.dy, 2);
+    f.Run(ctx);
+    float* const grad = f.weight->grad.data<float>();
+    const std::vector<float> once(grad, grad + 20);
+    EXPECT_GT(MaxAbs(f.weight->grad), 0);
+    EXPECT_TRUE(f.weight->grad_is_overwritten);
+    grad[7] = NAN;
+    f.weight->grad_is_cleared = true;
+    f.Run(ctx);
+    EXPECT_EQ(std::vector<float>(grad, grad + 20), once);
+    f.Run(ctx);
+    for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(grad[i], 2 * once[i]) << i;
+  }
+}
+
 // Both storage orders are the same layer, exactly, on small integers.
 TEST(LinearTest, TransposedIsTheSameLayer) {
   const TestContext ctx;

@@ -81,7 +81,7 @@ Tensor GradientReducer::BucketGrads(int bucket) const {
 void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   CHECK(!in_micro_batch_ && !summed_)
       << "[gradient_reducer] StartMicroBatch() "
-      << (summed_ ? "without ZeroGrads() after the last one" : "within a micro-batch");
+      << (summed_ ? "without ClearGrads() after the last one" : "within a micro-batch");
   in_micro_batch_ = true;
   last_ = last;
   next_bucket_ = 0;
@@ -158,10 +158,12 @@ absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
   return error_;
 }
 
-absl::Status GradientReducer::ZeroGrads(const Context& ctx) {
-  CHECK(!in_micro_batch_) << "[gradient_reducer] ZeroGrads() within a micro-batch";
+absl::Status GradientReducer::ClearGrads(const Context& ctx) {
+  CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
   summed_ = false;
-  return SetZero(ctx, options_.zero == 2 ? grads_ : parameters_->grads());
+  if (sharded()) return SetZero(ctx, grads_);
+  return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},
+                        options_.zero == 2 ? grads_ : parameters_->grads());
 }
 
 }  // namespace strake

@@ -50,7 +50,7 @@ struct GradientReducerOptions {
   bool overlap = true;
 };
 
-// Used on the rank's thread. Per step: ZeroGrads(), then for each micro-batch StartMicroBatch(), a
+// Used on the rank's thread. Per step: ClearGrads(), then for each micro-batch StartMicroBatch(), a
 // backward pass that adds to the gradients and announces each, FinishMicroBatch(). All ranks of dp
 // do the same. On a GPU, work is enqueued on the context's stream, which `dp` is bound to.
 class GradientReducer {
@@ -67,7 +67,7 @@ class GradientReducer {
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // `last` of the step. CHECKs that the one before has been finished, and ZeroGrads() called since
+  // `last` of the step. CHECKs that the one before has been finished, and ClearGrads() called since
   // the last of a step.
   void StartMicroBatch(const Context& ctx, bool last);
 
@@ -85,7 +85,7 @@ class GradientReducer {
   // [range().size()], always the same memory: summed over dp after the last micro-batch.
   const Tensor& grads() const { return grads_; }
 
-  absl::Status ZeroGrads(const Context& ctx);
+  absl::Status ClearGrads(const Context& ctx);
 
  private:
   struct Bucket {
@@ -126,7 +126,7 @@ class GradientReducer {
 
   bool in_micro_batch_ = false;
   bool last_ = false;
-  bool summed_ = false;  // since ZeroGrads()
+  bool summed_ = false;  // since ClearGrads()
   int next_bucket_ = 0;  // to be reduced
   absl::Status error_;
   // Let go of before the memory that they read.

@@ -66,7 +66,7 @@ std::vector<std::unique_ptr<CudaTestTensor>> TermsOf(int rank, int64_t num_eleme
 // Nothing waits for the GPU between the first micro-batch and the last.
 absl::Status Step(const Context& ctx, GradientReducer& reducer, const ParameterArena& arena,
                   const std::vector<std::unique_ptr<CudaTestTensor>>& terms) {
-  STRAKE_RETURN_IF_ERROR(reducer.ZeroGrads(ctx));
+  STRAKE_RETURN_IF_ERROR(reducer.ClearGrads(ctx));
   for (int m = 0; m < kMicroBatches; ++m) {
     reducer.StartMicroBatch(ctx, /*last=*/m + 1 == kMicroBatches);
     for (auto p = arena.parameters().rbegin(); p != arena.parameters().rend(); ++p) {

@@ -38,9 +38,9 @@ constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
 
 // Ragged, with gaps behind them, at 0, 64, 128, 384, 448, 512 and 704 of 768.
 void AddParameters(ParameterArena* arena) {
-  arena->Add({{"embedding", 7}}, {5, 7}, true);
+  arena->Add({{"embedding", 7}}, {5, 7}, true)->grad_is_overwritten = true;
   arena->Add({{"positions", 3}}, {3}, true);
-  arena->Add({{"weight", 3}}, {70, 3}, true);
+  arena->Add({{"weight", 3}}, {70, 3}, true)->grad_is_overwritten = true;
   arena->Add({{"bias", 7}}, {7}, false);
   arena->Add({{"single", 1}}, {1, 1}, true);
   arena->Add({{"norm.weight", 130}}, {130}, false);
@@ -67,17 +67,19 @@ double NormalNumber(int rank, int micro_batch, int part, int64_t i) {
   return Philox(7, RandomUse::kTesting, (rank * 8 + micro_batch) * 2 + part).Normal(i);
 }
 
-void AddTerms(const Parameter& p, const Term& term, int rank, int micro_batch, int part) {
+void AddTerms(Parameter& p, const Term& term, int rank, int micro_batch, int part) {
+  const bool adds = p.AddsToGrad();
   for (int64_t i = 0; i < p.num_elements(); ++i) {
-    SetElement(p.grad, i, GetElement(p.grad, i) + term(rank, micro_batch, part, p.offset + i));
+    const auto before = adds ? GetElement(p.grad, i) : 0;
+    SetElement(p.grad, i, before + term(rank, micro_batch, part, p.offset + i));
   }
 }
 
 // As a model with a tied head: the first parameter's gradient is written first and last, and the
 // norm writes its weight's before it announces its bias's.
-void Backward(const Context& ctx, GradientReducer& reducer, const ParameterArena& arena,
-              const Term& term, int rank, int micro_batch) {
-  const std::deque<Parameter>& p = arena.parameters();
+void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& arena, const Term& term,
+              int rank, int micro_batch) {
+  std::deque<Parameter>& p = arena.parameters();
   const auto add = [&](int i, int part) { AddTerms(p[i], term, rank, micro_batch, part); };
   add(0, 1);
   add(5, 0);
@@ -104,10 +106,10 @@ struct Layout {
 };
 
 // A step on one rank, from zeroed gradients.
-absl::Status Step(GradientReducer& reducer, const ParameterArena& arena, const Layout& run,
+absl::Status Step(GradientReducer& reducer, ParameterArena& arena, const Layout& run,
                   const Term& term, int rank) {
   const TestContext ctx(OpSet::kAuto, 1);
-  STRAKE_RETURN_IF_ERROR(reducer.ZeroGrads(ctx));
+  STRAKE_RETURN_IF_ERROR(reducer.ClearGrads(ctx));
   for (int m = 0; m < run.num_micro_batches; ++m) {
     reducer.StartMicroBatch(ctx, /*last=*/m + 1 == run.num_micro_batches);
     Backward(ctx, reducer, arena, term, rank, m);
@@ -116,8 +118,7 @@ absl::Status Step(GradientReducer& reducer, const ParameterArena& arena, const L
   return absl::OkStatus();
 }
 
-using RankBody =
-    std::function<absl::Status(GradientReducer&, const ParameterArena&, Communicator&)>;
+using RankBody = std::function<absl::Status(GradientReducer&, ParameterArena&, Communicator&)>;
 
 absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
   return RunOnThreads({.dp = run.dp, .pp = 1, .cp = 1, .tp = 1}, {.check = true},
@@ -170,8 +171,7 @@ void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layo
 
 void ExpectSumsOf(const Layout& run) {
   const absl::Status status = OnEveryRank(
-      run,
-      [&](GradientReducer& reducer, const ParameterArena& arena, Communicator& dp) -> absl::Status {
+      run, [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
         const ShardRange range =
             run.options.zero == 0 ? ShardRange{0, 768} : DataParallelRange(768, run.dp, dp.rank());
         EXPECT_EQ(reducer.range(), range) << run.ToString();
@@ -217,8 +217,7 @@ std::vector<float> BitsOf(const Layout& run) {
   std::vector<float> all(768);
   std::mutex mutex;
   const absl::Status status = OnEveryRank(
-      run,
-      [&](GradientReducer& reducer, const ParameterArena& arena, Communicator& dp) -> absl::Status {
+      run, [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
         STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
         const std::lock_guard<std::mutex> lock(mutex);
         if (reducer.range().size() > 0) {
@@ -257,20 +256,19 @@ TEST(GradientReducerTest, BucketsOverlapAndShardedSumsMoveNoBit) {
 TEST(GradientReducerTest, GapsStayZero) {
   for (const int zero : {0, 1}) {
     const Layout run = {.dp = 2, .num_micro_batches = 2, .options = {zero, 1}};
-    const absl::Status status =
-        OnEveryRank(run,
-                    [&](GradientReducer& reducer, const ParameterArena& arena,
-                        Communicator& dp) -> absl::Status {
-                      STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
-                      std::vector<bool> is_gap(arena.num_elements(), true);
-                      for (const Parameter& p : arena.parameters()) {
-                        std::fill_n(is_gap.begin() + p.offset, p.num_elements(), false);
-                      }
-                      for (int64_t i = 0; i < arena.num_elements(); ++i) {
-                        EXPECT_EQ(arena.grads().data<float>()[i] == 0, is_gap[i]) << i;
-                      }
-                      return absl::OkStatus();
-                    });
+    const absl::Status status = OnEveryRank(
+        run,
+        [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
+          STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
+          std::vector<bool> is_gap(arena.num_elements(), true);
+          for (const Parameter& p : arena.parameters()) {
+            std::fill_n(is_gap.begin() + p.offset, p.num_elements(), false);
+          }
+          for (int64_t i = 0; i < arena.num_elements(); ++i) {
+            EXPECT_EQ(arena.grads().data<float>()[i] == 0, is_gap[i]) << i;
+          }
+          return absl::OkStatus();
+        });
     EXPECT_TRUE(status.ok()) << status;
   }
 }
@@ -318,18 +316,16 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
       for (const int num_announced : {0, 3}) {
         const Layout run = {.dp = 2, .options = {zero, 1, overlap}};
         absl::Status of_rank_0;
-        const absl::Status status =
-            OnEveryRank(run,
-                        [&](GradientReducer& reducer, const ParameterArena& arena,
-                            Communicator& dp) -> absl::Status {
-                          const TestContext ctx(OpSet::kAuto, 1);
-                          reducer.StartMicroBatch(ctx, true);
-                          const int end = dp.rank() == 0 ? 0 : 7 - num_announced;
-                          for (int i = 6; i >= end; --i)
-                            reducer.OnGradReady(ctx, arena.parameters()[i]);
-                          if (dp.rank() == 1) return absl::DataLossError("the disk of rank 1");
-                          return of_rank_0 = reducer.FinishMicroBatch(ctx);
-                        });
+        const absl::Status status = OnEveryRank(
+            run,
+            [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
+              const TestContext ctx(OpSet::kAuto, 1);
+              reducer.StartMicroBatch(ctx, true);
+              const int end = dp.rank() == 0 ? 0 : 7 - num_announced;
+              for (int i = 6; i >= end; --i) reducer.OnGradReady(ctx, arena.parameters()[i]);
+              if (dp.rank() == 1) return absl::DataLossError("the disk of rank 1");
+              return of_rank_0 = reducer.FinishMicroBatch(ctx);
+            });
         EXPECT_FALSE(status.ok()) << run.ToString();
         EXPECT_THAT(std::string(of_rank_0.message()),
                     AllOf(HasSubstr("axis dp"), HasSubstr("rank 1"),
@@ -378,10 +374,10 @@ TEST_F(GradientReducerDeathTest, CallsInTheirOrder) {
   EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), "without a start");
   reducer.StartMicroBatch(ctx_, true);
   EXPECT_DEATH(reducer.StartMicroBatch(ctx_, true), "within a micro-batch");
-  EXPECT_DEATH((void)reducer.ZeroGrads(ctx_), "within a micro-batch");
+  EXPECT_DEATH((void)reducer.ClearGrads(ctx_), "within a micro-batch");
   Backward(ctx_, reducer, *arena_, SmallInteger, 0, 0);
   EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
-  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false), "without ZeroGrads");
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false), "without ClearGrads");
 }
 
 TEST_F(GradientReducerDeathTest, AnnouncedBeforeThereIsASlot) {

@@ -18,6 +18,19 @@ void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const T
   }
 }
 
+absl::Status ClearGradients(const Context& ctx, ParameterArena* parameters, const ShardRange& range,
+                            const Tensor& grads) {
+  int64_t begin = 0;
+  for (Parameter& parameter : parameters->parameters()) {
+    if (!parameter.grad_is_overwritten || !range.Contains(parameter.offset)) continue;
+    parameter.grad_is_cleared = true;
+    const int64_t end = parameter.offset - range.begin;
+    STRAKE_RETURN_IF_ERROR(SetZero(ctx, grads.Rows(begin, end)));
+    begin = end + parameter.num_elements();
+  }
+  return SetZero(ctx, grads.Rows(begin, range.size()));
+}
+
 int GradientSlots::SlotOf(int bucket, int num_buckets) {
   return bucket == num_buckets - 1 ? kNumShared : bucket % kNumShared;
 }
@@ -89,7 +102,7 @@ absl::Status GradientSlots::Assign(const Context& ctx, int bucket) {
   holder = bucket;
   const Tensor x = grads(bucket);
   PlaceGradients(parameters_, buckets_[bucket], x);
-  return SetZero(ctx, x);
+  return ClearGradients(ctx, parameters_, buckets_[bucket], x);
 }
 
 }  // namespace strake

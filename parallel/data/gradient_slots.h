@@ -27,6 +27,11 @@ namespace strake {
 // at the range's begin; null data where it has null data.
 void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const Tensor& grads);
 
+// Makes the gradients of the parameters that begin in `range` 0, as PlaceGradients() has placed
+// them in `grads`, and the gaps; those that their layers overwrite are marked instead.
+absl::Status ClearGradients(const Context& ctx, ParameterArena* parameters, const ShardRange& range,
+                            const Tensor& grads);
+
 // `buckets` are those of GradientBuckets().
 class GradientSlots {
  public:
@@ -39,14 +44,14 @@ class GradientSlots {
   // [bucket's size], its part of its slot.
   Tensor grads(int bucket) const;
 
-  // Zeroed slots for the first two buckets and the last. All slots are free. An error of zeroing,
+  // Cleared slots for the first two buckets and the last. All slots are free. An error of zeroing,
   // as below.
   absl::Status StartMicroBatch(const Context& ctx);
   // The bucket is complete: its parameters lose their gradients, so that nobody adds to them.
   void Complete(int bucket);
   // It has been summed: the slot is free.
   void Free(int bucket);
-  // A zeroed slot for the bucket after the next, if that shares one. It is free.
+  // A cleared slot for the bucket after the next, if that shares one. It is free.
   absl::Status AssignAfterNext(const Context& ctx, int bucket);
 
  private:

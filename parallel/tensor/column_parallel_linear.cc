@@ -22,8 +22,7 @@ absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::FromFull(
   };
   STRAKE_ASSIGN_OR_RETURN(const WeightShards weight_shards, shards_of(weight.shape()));
   STRAKE_ASSIGN_OR_RETURN(const WeightShards bias_shards, shards_of({out}));
-  const Parameter* w =
-      AddShardedParameter({{"weight", out}}, weight_shards, tp, true, {}, arena.get());
+  Parameter* w = AddShardedParameter({{"weight", out}}, weight_shards, tp, true, {}, arena.get());
   const Parameter* b = nullptr;
   if (bias.defined()) {
     b = AddShardedParameter({{"bias", out}}, bias_shards, tp, false, {}, arena.get());

@@ -34,7 +34,7 @@ class ColumnParallelLinear {
  public:
   // This rank's parameters, weight [in, out/T] or [out/T, in] if `transposed`; they must outlive
   // the layer. `bias` [out/T] may be null.
-  ColumnParallelLinear(const Parameter* weight, const Parameter* bias, const TensorParallel& tp,
+  ColumnParallelLinear(Parameter* weight, const Parameter* bias, const TensorParallel& tp,
                        bool transposed = false, WeightOwnership ownership = WeightOwnership::kOwned)
       : linear_(weight, bias, transposed, ownership), tp_(tp), weight_(weight), bias_(bias) {}
 
@@ -48,7 +48,7 @@ class ColumnParallelLinear {
   // The same layer with every token on each rank.
   ColumnParallelLinear WithoutSequenceParallelism() const;
 
-  const Parameter& weight() const { return *weight_; }
+  Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
   // Outputs are allocated from ctx.arena(), but for *gelu_input and y where they are defined; with
@@ -69,7 +69,7 @@ class ColumnParallelLinear {
  private:
   Linear linear_;
   TensorParallel tp_;
-  const Parameter* weight_;
+  Parameter* weight_;
   const Parameter* bias_;
   std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
 };

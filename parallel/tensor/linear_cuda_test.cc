@@ -81,7 +81,7 @@ struct Parameters {
     Set(bias->value, *SliceOf(bias_shards, whole.bias->value, tp.rank()));
   }
   ParameterArena arena;
-  const Parameter* weight;
+  Parameter* weight;
   const Parameter* bias;
 };
 

@@ -10,7 +10,7 @@
 
 namespace strake {
 
-RowParallelLinear::RowParallelLinear(const Parameter* weight, const Parameter* bias,
+RowParallelLinear::RowParallelLinear(Parameter* weight, const Parameter* bias,
                                      const TensorParallel& tp)
     : linear_(weight, /*bias=*/nullptr),
       tp_(tp),
@@ -33,7 +33,7 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::FromFull(const Tensor& weig
   auto arena = std::make_shared<ParameterArena>();
   STRAKE_ASSIGN_OR_RETURN(const WeightShards shards,
                           WeightShards::Split(weight.shape(), 0, {{"rows", in}}, tp.size()));
-  const Parameter* w = AddShardedParameter({{"weight", out}}, shards, tp, true, {}, arena.get());
+  Parameter* w = AddShardedParameter({{"weight", out}}, shards, tp, true, {}, arena.get());
   const Parameter* b = nullptr;
   if (bias.defined()) {
     b = AddReplicatedParameter(

@@ -38,7 +38,7 @@ class RowParallelLinear {
  public:
   // This rank's weight [in/T, out] and the whole bias [out], which may be null; they must outlive
   // the layer.
-  RowParallelLinear(const Parameter* weight, const Parameter* bias, const TensorParallel& tp);
+  RowParallelLinear(Parameter* weight, const Parameter* bias, const TensorParallel& tp);
 
   // A layer with parameters of its own: this rank's part of weight [in, out], and bias [out]
   // (undefined: none), cut along the mesh's tp axis. InvalidArgument where T does not divide `in`.
@@ -49,7 +49,7 @@ class RowParallelLinear {
   // The same layer with every token on each rank.
   RowParallelLinear WithoutSequenceParallelism() const;
 
-  const Parameter& weight() const { return *weight_; }
+  Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
   // Outputs are allocated from ctx.arena(), but for y where it is defined, and so is saved->dy with
@@ -66,7 +66,7 @@ class RowParallelLinear {
  private:
   Linear linear_;  // without the bias that follows a sum
   TensorParallel tp_;
-  const Parameter* weight_;
+  Parameter* weight_;
   const Parameter* bias_;
   bool bias_follows_sum_;
   std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters

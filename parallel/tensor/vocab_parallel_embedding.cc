@@ -10,7 +10,7 @@
 
 namespace strake {
 
-VocabParallelEmbedding::VocabParallelEmbedding(const Parameter* table, int64_t vocab_size,
+VocabParallelEmbedding::VocabParallelEmbedding(Parameter* table, int64_t vocab_size,
                                                const TensorParallel& tp)
     : table_(table), tp_(tp) {
   const VocabRange vocab = VocabShard(vocab_size, tp.size(), tp.rank());
@@ -27,7 +27,7 @@ absl::StatusOr<VocabParallelEmbedding> VocabParallelEmbedding::FromFull(const Te
   const TensorParallel tp(mesh.communicator(MeshAxis::kTp), sequence_parallel);
   auto arena = std::make_shared<ParameterArena>();
   const WeightShards shards = WeightShards::Vocab(table.shape(), 0, tp.size());
-  const Parameter* parameter =
+  Parameter* parameter =
       AddShardedParameter({{"weight", table.dim(1)}}, shards, tp, true, {}, arena.get());
   STRAKE_RETURN_IF_ERROR(arena->Allocate(table.dtype(), /*with_gradients=*/true));
   shards.Slice(table, tp.rank(), parameter->value);

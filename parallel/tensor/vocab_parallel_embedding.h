@@ -29,7 +29,7 @@ namespace strake {
 class VocabParallelEmbedding {
  public:
   // This rank's rows [P/T, C], which must outlive the layer.
-  VocabParallelEmbedding(const Parameter* table, int64_t vocab_size, const TensorParallel& tp);
+  VocabParallelEmbedding(Parameter* table, int64_t vocab_size, const TensorParallel& tp);
 
   // A layer with a parameter of its own: this rank's part of table [V, C].
   static absl::StatusOr<VocabParallelEmbedding> FromFull(const Tensor& table, const Mesh& mesh,
@@ -38,7 +38,7 @@ class VocabParallelEmbedding {
   // The same layer with every token on each rank.
   VocabParallelEmbedding WithoutSequenceParallelism() const;
 
-  const Parameter& table() const { return *table_; }
+  Parameter& table() const { return *table_; }
   // What the table's rows stand for; a head that shares the table has these columns.
   const VocabSlice& slice() const { return slice_; }
 
@@ -48,7 +48,7 @@ class VocabParallelEmbedding {
   absl::Status Backward(const Context& ctx, const Tensor& dx, const Tensor& tokens) const;
 
  private:
-  const Parameter* table_;
+  Parameter* table_;
   VocabSlice slice_;
   TensorParallel tp_;
   std::shared_ptr<ParameterArena> owned_;  // FromFull's table
