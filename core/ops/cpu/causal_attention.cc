@@ -15,11 +15,20 @@ void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
                             const AttentionShape& shape, int64_t past, float* scratch, T* y,
                             float* lse) {
   const int64_t size = CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim);
-  const int64_t units = shape.batch * shape.num_heads * NumAttentionBlocks(shape.seq_len);
-  team.ParallelForRanges(units, 1, [&](int thread, int64_t begin, int64_t end) {
+  const auto run = [&](int thread, int64_t begin, int64_t end) {
     STRAKE_CPU_RUN(
         AttentionForward(inputs, shape, past, begin, end, scratch + thread * size, y, lse));
-  });
+  };
+  // Of a key/value head, whose keys are packed once.
+  const int64_t heads = shape.batch * shape.num_kv_heads;
+  const int64_t units = shape.num_heads / shape.num_kv_heads * NumAttentionBlocks(shape.seq_len);
+  // So many heads that the last one to finish does not matter.
+  if (heads >= 4 * team.num_threads()) {
+    team.ParallelForTasks(
+        heads, [&](int thread, int64_t head) { run(thread, head * units, (head + 1) * units); });
+  } else {
+    team.ParallelForRanges(heads * units, 1, run);
+  }
 }
 
 template <typename T>
@@ -35,10 +44,8 @@ void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& grad
     STRAKE_CPU_RUN(AttentionBackward(gradients, unit, scratch + thread * size));
   };
   if (heads >= team.num_threads() || blocks == 1) {
-    team.ParallelForRanges(heads, 1, [&](int thread, int64_t begin, int64_t end) {
-      for (int64_t head = begin; head < end; ++head) {
-        run(thread, head, {.q_end = blocks, .k_end = blocks, .want_dq = true, .want_dkv = true});
-      }
+    team.ParallelForTasks(heads, [&](int thread, int64_t head) {
+      run(thread, head, {.q_end = blocks, .k_end = blocks, .want_dq = true, .want_dkv = true});
     });
     return;
   }
