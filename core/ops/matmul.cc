@@ -11,6 +11,7 @@
 #include "core/ops/bias_add.h"
 #include "core/ops/copy.h"
 #include "core/ops/cpu/blocked_matmul.h"
+#include "core/ops/cpu/gelu.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/matmul.h"
 #include "core/ops/cpu/matmul_grid.h"
@@ -152,6 +153,22 @@ Tensor BlockScratch(const Context& ctx, DType output) {
       DType::kF32, {ctx.team().num_threads(), STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
 }
 
+// What follows the product, on a range of it that is still in a cache. `u`: ProductOf().
+template <typename C>
+void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int64_t n, C* u,
+               const Tensor& c) {
+  const int64_t size = range.column_end - range.column_begin;
+  for (int64_t row = range.row_begin; row < range.row_end; ++row) {
+    const int64_t at = row * n + range.column_begin;
+    if (options.gelu_input.defined()) {
+      STRAKE_CPU_RUN(GeluForward(u + at, size, c.data<C>() + at));
+    } else if (options.gelu_grad_input.defined()) {
+      STRAKE_CPU_RUN(GeluBackward(u + at, options.gelu_grad_input.data<C>() + at, size, u + at));
+    }
+  }
+}
+
+// With the whole epilogue.
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                     const Tensor& c) {
@@ -160,7 +177,8 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
   for (size_t i = 0; i < threads.size(); ++i) {
     threads[i].data = scratch.data<float>() + i * scratch.dim(1);
   }
-  DispatchProduct(a, b, c, [&]<typename T, typename C>(const T* left, const T* right, C* out) {
+  const Tensor& u = ProductOf(options, c);
+  DispatchProduct(a, b, u, [&]<typename T, typename C>(const T* left, const T* right, C* out) {
     const cpu::BlockedProduct<T, C> product = {
         .m = sizes.m,
         .n = sizes.n,
@@ -173,7 +191,9 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
         .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
         .c = out};
     ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
-      STRAKE_CPU_RUN(BlockedMatmul(product, grid.Block(block), &threads[thread]));
+      const cpu::MatmulRange range = grid.Block(block);
+      STRAKE_CPU_RUN(BlockedMatmul(product, range, &threads[thread]));
+      ApplyGelu(options, range, sizes.n, out, c);
     });
   });
 }
@@ -181,17 +201,19 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
 // Drops from `options` what it has done of the epilogue. `blocks` is defined where they are taken.
 void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
                    const Sizes& sizes, const Tensor& blocks, const Tensor& c) {
-  if (!HasCpuKernels(ctx, a.dtype())) {
-    return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
-      Reference<Scalar>(ctx, a, b, *options, sizes, c);
-    });
-  }
-  if (sizes.m == 1) return MultiplyRow(ctx, a, b, *options, sizes, c);
   if (blocks.defined()) {
     MultiplyBlocks(ctx, a, b, *options, sizes, blocks, c);
-  } else {
-    MultiplyByLibrary(ctx, a, b, *options, sizes, c);
+    *options = {};
+    return;
   }
+  const Tensor& u = ProductOf(*options, c);
+  if (!HasCpuKernels(ctx, a.dtype())) {
+    return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
+      Reference<Scalar>(ctx, a, b, *options, sizes, u);
+    });
+  }
+  if (sizes.m == 1) return MultiplyRow(ctx, a, b, *options, sizes, u);
+  MultiplyByLibrary(ctx, a, b, *options, sizes, u);
   options->bias = Tensor();
 }
 
@@ -269,7 +291,7 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
     } else if (on_cuda) {
       STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
     } else {
-      MultiplyOnCpu(ctx, a, b, &rest, sizes, blocks, ProductOf(options, c));
+      MultiplyOnCpu(ctx, a, b, &rest, sizes, blocks, c);
     }
   }
   return ApplyEpilogue(ctx, rest, c);

@@ -240,30 +240,41 @@ TEST(MatmulTest, ReadsAndWritesWhatItAddsTo) {
 }
 
 // What follows the product changes no bit of what the ops give one after the other.
-TEST(MatmulTest, EpiloguesAreTheOpsBehindTheProduct) {
-  for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
-    const TestContext ctx(op_set);
-    for (const int64_t m : {1, 7}) {
-      const Shape shape = {m, 9};
-      TestTensor a(DType::kF32, {m, 12}), b(DType::kF32, {12, 9}), bias(DType::kF32, {9});
-      TestTensor product(DType::kF32, shape), u(DType::kF32, shape), g(DType::kF32, shape),
-          du(DType::kF32, shape), fused(DType::kF32, shape), fused_u(DType::kF32, shape);
-      FillNormal(a, 1);
-      FillNormal(b, 2);
-      FillNormal(bias, 3);
-      ASSERT_TRUE(Matmul(ctx, a, b, {}, product).ok());
-      ASSERT_TRUE(BiasAddForward(ctx, product, bias, u).ok());
-      ASSERT_TRUE(GeluForward(ctx, u, g).ok());
-      ASSERT_TRUE(GeluBackward(ctx, product, u, du).ok());
+void ExpectEpiloguesAreOps(const Context& ctx, DType dtype, int64_t m, int64_t n, int64_t k) {
+  SCOPED_TRACE(absl::StrCat(DTypeName(dtype), " ", m, " x ", n, " x ", k));
+  const Shape shape = {m, n};
+  TestTensor a(dtype, {m, k}), b(dtype, {k, n}), bias(dtype, {n});
+  TestTensor product(dtype, shape), u(dtype, shape), g(dtype, shape), du(dtype, shape),
+      fused(dtype, shape), fused_u(dtype, shape);
+  FillNormal(a, 1);
+  FillNormal(b, 2);
+  FillNormal(bias, 3);
+  ASSERT_TRUE(Matmul(ctx, a, b, {}, product).ok());
+  // In bf16 the bias is added before the sum is rounded.
+  ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias}, u).ok());
+  if (dtype == DType::kF32) {
+    ASSERT_TRUE(BiasAddForward(ctx, product, bias, fused_u).ok());
+    EXPECT_TRUE(SameBits(fused_u, u));
+  }
+  ASSERT_TRUE(GeluForward(ctx, u, g).ok());
+  ASSERT_TRUE(GeluBackward(ctx, product, u, du).ok());
 
-      ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias}, fused).ok());
-      EXPECT_TRUE(SameBits(fused, u));
-      ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias, .gelu_input = fused_u}, fused).ok());
-      EXPECT_TRUE(SameBits(fused_u, u));
-      EXPECT_TRUE(SameBits(fused, g));
-      ASSERT_TRUE(Matmul(ctx, a, b, {.gelu_grad_input = u}, fused).ok());
-      EXPECT_TRUE(SameBits(fused, du));
-    }
+  ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias, .gelu_input = fused_u}, fused).ok());
+  EXPECT_TRUE(SameBits(fused_u, u));
+  EXPECT_TRUE(SameBits(fused, g));
+  ASSERT_TRUE(Matmul(ctx, a, b, {.gelu_grad_input = u}, fused).ok());
+  EXPECT_TRUE(SameBits(fused, du));
+}
+
+TEST(MatmulTest, EpiloguesAreTheOpsBehindTheProduct) {
+  const TestContext reference(OpSet::kReference);
+  for (const int64_t m : {1, 7}) ExpectEpiloguesAreOps(reference, DType::kF32, m, 9, 12);
+  const TestContext ctx(OpSet::kAuto);
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int64_t m : {1, 7}) ExpectEpiloguesAreOps(ctx, dtype, m, 9, 12);
+    // Several blocks, the last of them narrow; and more depth than a block's.
+    ExpectEpiloguesAreOps(ctx, dtype, 300, 297, 70);
+    ExpectEpiloguesAreOps(ctx, dtype, 70, 80, 300);
   }
 }
 
