@@ -59,9 +59,11 @@ class Step:
         both = BF16 * tokens * (columns_in + columns_out)
         forward, backward = (gelu, 0) if columns_out == gelu else (0, gelu)
         for num_bytes in (both + BF16 * (weight + tokens * forward),
-                          both + BF16 * (weight + tokens * backward),
-                          both + 2 * F32 * weight):
+                          both + BF16 * (weight + tokens * backward)):
             self.add(name, flops, num_bytes, count=count * chunks, kernels=1)
+        # The first chunk's weight gradient is written, the others are added to it.
+        self.add(name, flops, both + F32 * weight, count=count, kernels=1)
+        self.add(name, flops, both + 2 * F32 * weight, count=count * (chunks - 1), kernels=1)
 
     def add_passes(self, name, columns, count=1, kernels=1):
         """A pass over `columns` bf16 of each token, read or written."""
@@ -115,7 +117,9 @@ class Step:
     def add_parameters(self):
         m = self.model
         P = self.parameters()
-        self.add("gradients set to 0", num_bytes=F32 * P, kernels=1)
+        # In runs between the matrices whose gradients are products.
+        runs = 4 * m.layers + 1 if m.gpt2 else 2 * m.layers + 1
+        self.add("gradients set to 0", num_bytes=F32 * (P - self.product_weights()), kernels=runs)
         self.add("gradient norm", num_bytes=F32 * P, kernels=5)
         # Read: gradient, master, two moments; written: the last three and the bf16 weight.
         runs = 8 * m.layers + 2 if m.gpt2 else 4 * m.layers + 3
@@ -128,16 +132,20 @@ class Step:
         rows = max(LOGITS_BYTES // (BF16 * self.logits()) // 128 * 128, LOGITS_ROWS)
         return -(-self.tokens // rows)
 
+    def product_weights(self):
+        m, C = self.model, self.model.hidden
+        query, key = m.heads * m.head_dim, m.kv_heads * m.head_dim
+        up = m.intermediate * (1 if m.gpt2 else 2)
+        return m.vocab * C + m.layers * C * (2 * query + 2 * key + up + m.intermediate)
+
     def parameters(self):
         m, C = self.model, self.model.hidden
         query, key = m.heads * m.head_dim, m.kv_heads * m.head_dim
-        qkv, up = query + 2 * key, m.intermediate * (1 if m.gpt2 else 2)
-        layer = C * (qkv + query + up + m.intermediate) + 2 * C
-        if m.gpt2:
-            layer += 4 * C + qkv + up
-        positions = m.seq_len * C if m.gpt2 else 0
-        return (m.vocab * C * (1 if m.tied else 2) + positions + m.layers * layer +
-                C * (2 if m.gpt2 else 1))
+        norms = (2 * m.layers + 1) * C * (2 if m.gpt2 else 1)
+        biases = m.layers * (query + 2 * key + 2 * C + m.intermediate) if m.gpt2 else 0
+        looked_up = m.seq_len * C if m.gpt2 else 0
+        looked_up += 0 if m.tied else m.vocab * C
+        return self.product_weights() + norms + biases + looked_up
 
     def model_flops_per_token(self):
         m = self.model
