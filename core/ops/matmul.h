@@ -11,11 +11,11 @@
 // Row-major. K = 0 gives zeros for the product. c overlaps no other tensor.
 //
 // On CUDA all of it is one call of cuBLASLt where that has such a one (CublasLt::CanFuse), and u is
-// then not rounded on its way; else the ops bias_add and gelu follow the product. On the CPU one row
-// comes from a kernel that reads b once, several rows from a kernel in blocks, with all of it, or
-// from oneDNN, with the bias: by dtype, instructions and shape. In bf16 oneDNN has instructions for
-// it (AVX512_BF16, AMX) or does without on AVX-512; on machines without that, and in builds without
-// oneDNN, the blocks are multiplied in f32.
+// then not rounded on its way; else the ops bias_add and gelu follow the product. On the CPU one
+// row comes from a kernel that reads b once, several rows from a kernel in blocks, with all of it,
+// or from oneDNN, with the bias: by dtype, instructions and shape. In bf16 oneDNN has instructions
+// for it (AVX512_BF16, AMX) or does without on AVX-512; on machines without that, and in builds
+// without oneDNN, the blocks are multiplied in f32.
 #ifndef STRAKE_CORE_OPS_MATMUL_H_
 #define STRAKE_CORE_OPS_MATMUL_H_
 
