@@ -45,7 +45,7 @@ struct Operand {
   }
 };
 
-// to [depth, to_stride] = the transpose of `rows` rows, at most kLanes, of `depth` elements, the
+// to [depth, kToStride] = the transpose of `rows` rows, at most kLanes, of `depth` elements, the
 // others 0.
 template <int64_t kToStride, typename T>
 STRAKE_INLINE void PackTransposed(const T* from, int64_t stride, int64_t rows, int64_t depth,
