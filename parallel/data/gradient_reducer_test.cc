@@ -105,7 +105,7 @@ struct Layout {
   }
 };
 
-// A step on one rank, from zeroed gradients.
+// A step on one rank, from cleared gradients.
 absl::Status Step(GradientReducer& reducer, ParameterArena& arena, const Layout& run,
                   const Term& term, int rank) {
   const TestContext ctx(OpSet::kAuto, 1);
