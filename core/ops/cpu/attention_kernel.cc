@@ -15,37 +15,51 @@ int64_t VisibleKeys(int64_t end_query, int64_t first_key) {
   return Min(kBlock, RoundUp(end_query - first_key, kLanes));
 }
 
-// The running softmax of the queries of a block: their largest score so far, and the sum of
+// As many queries as a vector has lanes, so that a lane of a vector stands for a query.
+constexpr int64_t kGroupRows = kLanes;
+static_assert(kGroupRows % kPanelRows == 0 && kBlock % kGroupRows == 0);
+
+// The running softmax of a group of queries: their largest scores so far, and the sums of
 // exp(score - largest).
-struct RowState {
-  float largest = -__builtin_inff();
-  float sum = 0;
+struct GroupState {
+  Vec largest = Broadcast(-__builtin_inff());
+  Vec sum{};
 };
 
-// row = exp(row - largest), 0 for keys that the query at `position` must not see; rescales `state`
-// and y [dim], the sum of weighted values so far. Without kMasked the query sees the whole row.
+// scores [kGroupRows, kBlock] = exp(scores - largest), 0 for keys that a query must not see; the
+// first query stands at `position`. Returns by what the sums of weighted values so far shrink, as
+// those of `state` do. Without kMasked the queries see the whole rows.
 template <bool kMasked>
-void OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, int64_t dim, float* row,
-                   RowState& state, float* y) {
+Vec OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, float* scores,
+                  GroupState& state) {
   const int64_t visible = position + 1 - first_key;
-  Vec largest = Broadcast(state.largest);
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    largest = FirstLanes<kMasked>(visible - j, Max(largest, Load(row + j)), largest);
+  Vec part[kGroupRows];
+  for (int r = 0; r < kGroupRows; ++r) {
+    part[r] = Broadcast(-__builtin_inff());
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const Vec score = Load(scores + r * kBlock + j);
+      part[r] = FirstLanes<kMasked>(visible + r - j, Max(part[r], score), part[r]);
+    }
   }
-  const float new_largest = Largest(largest);
-  Vec sum{};
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec p = FirstLanes<kMasked>(visible - j, Exp(Load(row + j) - new_largest), Vec{});
-    Store(p, row + j);
-    sum += p;
+  TransposeSquare(part);
+  Vec largest = state.largest;
+  STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) largest = Max(largest, part[i]);
+  for (int r = 0; r < kGroupRows; ++r) {
+    Vec sum{};
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      float* const at = scores + r * kBlock + j;
+      const Vec p = FirstLanes<kMasked>(visible + r - j, Exp(Load(at) - largest[r]), Vec{});
+      Store(p, at);
+      sum += p;
+    }
+    part[r] = sum;
   }
-  if (first_key > 0 && new_largest != state.largest) {
-    const float shrink = __builtin_expf(state.largest - new_largest);
-    state.sum *= shrink;
-    for (int64_t d = 0; d < dim; d += kLanes) Store(Load(y + d) * shrink, y + d);
-  }
-  state.largest = new_largest;
-  state.sum += Sum(sum);
+  TransposeSquare(part);
+  const Vec shrink = Exp(state.largest - largest);
+  state.largest = largest;
+  state.sum *= shrink;
+  STRAKE_UNROLL for (int i = 0; i < kLanes; ++i) state.sum += part[i];
+  return shrink;
 }
 
 // The scratch of one thread in the forward pass.
@@ -60,7 +74,7 @@ struct ForwardTiles {
 
   static int64_t Size(int64_t num_keys, int64_t head_dim) {
     const int64_t rows = RoundUp(num_keys, kBlock);
-    return (2 * rows + 2 * kBlock) * PaddedDim(head_dim) + kPanelRows * kBlock;
+    return (2 * rows + 2 * kBlock) * PaddedDim(head_dim) + kGroupRows * kBlock;
   }
 
   // Of the keys and values of one head, [num_keys, head_dim].
@@ -80,27 +94,31 @@ struct ForwardTiles {
   float* v;             // blocks of [kBlock, dim]
   float* q;             // [kBlock, dim], divided by sqrt(head_dim)
   float* y;             // [kBlock, dim]
-  float* scores;        // [kPanelRows, kBlock]
+  float* scores;        // [kGroupRows, kBlock]
 };
 
-// y += softmax(q k^T) v for the first `rows` queries of the tile, which stand at `position` on.
-void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, RowState* states) {
-  const int64_t padded_rows = RoundUp(rows, kPanelRows);
-  Fill(t.y, padded_rows * t.dim, 0);
+// y = softmax(q k^T) v, but for the division by the sums of `states`, for the first `rows` queries
+// of the tile, which stand at `position` on.
+void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, GroupState* states) {
   for (int64_t key = 0; key < position + rows; key += kBlock) {
-    for (int64_t r = 0; r < padded_rows; r += kPanelRows) {
-      const int64_t columns = VisibleKeys(position + r + kPanelRows, key);
+    for (int64_t r = 0; r < rows; r += kGroupRows) {
+      const int64_t columns = VisibleKeys(position + r + kGroupRows, key);
       if (columns <= 0) continue;
-      PanelProduct<false>(t.q + r * t.dim, t.dim, t.k_transposed + key * t.dim, kBlock, columns,
-                          t.dim, false, t.scores, kBlock);
+      for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
+        PanelProduct<false>(t.q + (r + i) * t.dim, t.dim, t.k_transposed + key * t.dim, kBlock,
+                            columns, t.dim, false, t.scores + i * kBlock, kBlock);
+      }
       const auto softmax =
           position + r < key + columns - 1 ? OnlineSoftmax<true> : OnlineSoftmax<false>;
-      for (int64_t i = 0; i < kPanelRows; ++i) {
-        softmax(position + r + i, key, columns, t.dim, t.scores + i * kBlock, states[r + i],
-                t.y + (r + i) * t.dim);
+      const Vec shrink = softmax(position + r, key, columns, t.scores, states[r / kGroupRows]);
+      for (int64_t i = 0; i < kGroupRows && key > 0; ++i) {
+        float* const y = t.y + (r + i) * t.dim;
+        for (int64_t d = 0; d < t.dim; d += kLanes) Store(Load(y + d) * shrink[i], y + d);
       }
-      PanelProduct<false>(t.scores, kBlock, t.v + key * t.dim, t.dim, t.dim, columns, true,
-                          t.y + r * t.dim, t.dim);
+      for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
+        PanelProduct<false>(t.scores + i * kBlock, kBlock, t.v + key * t.dim, t.dim, t.dim, columns,
+                            key > 0, t.y + (r + i) * t.dim, t.dim);
+      }
     }
   }
 }
@@ -299,15 +317,17 @@ void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& sh
     const int64_t rows = Min(kBlock, shape.seq_len - first);
     const int64_t token = batch * shape.seq_len + first;
     PackRows(inputs.q + token * inputs.q_stride + head * dim, inputs.q_stride, rows, dim,
-             ScoreScale(dim), RoundUp(rows, kPanelRows), t.dim, t.q);
-    RowState states[kBlock];
+             ScoreScale(dim), RoundUp(rows, kGroupRows), t.dim, t.q);
+    GroupState states[kBlock / kGroupRows];
     AttendBlock(t, past + first, rows, states);
     for (int64_t r = 0; r < rows; ++r) {
-      UnpackRows(t.y + r * t.dim, t.dim, 1, dim, 1 / states[r].sum,
-                 y + (token + r) * y_stride + head * dim, y_stride);
+      const GroupState& state = states[r / kGroupRows];
+      const float sum = state.sum[r % kGroupRows];
+      UnpackRows(t.y + r * t.dim, t.dim, 1, dim, 1 / sum, y + (token + r) * y_stride + head * dim,
+                 y_stride);
       if (lse != nullptr) {
         lse[(batch * shape.num_heads + head) * shape.seq_len + first + r] =
-            states[r].largest + __builtin_logf(states[r].sum);
+            state.largest[r % kGroupRows] + __builtin_logf(sum);
       }
     }
   }
