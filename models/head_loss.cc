@@ -1,6 +1,7 @@
 #include "models/head_loss.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/pending.h"
 #include "core/base/status_macros.h"
@@ -112,8 +113,9 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
     if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);
+    const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
     return Matmul(backward, dlogits, all.Rows(begin, end),
-                  {.transpose_a = true, .accumulate = weight_->AddsToGrad()}, weight_->grad);
+                  {.transpose_a = true, .accumulate = accumulate}, weight_->grad);
   }));
   if (ownership_ == WeightOwnership::kOwned) backward.GradReady(*weight_);
   STRAKE_ASSIGN_OR_RETURN(saved->dh, summed_dh.Wait());

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <deque>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,14 +50,11 @@ struct Parameter {
   int64_t offset = 0;  // in elements, in every array over the index space
   Tensor value;
   Tensor grad;  // f32 for bf16 values, else the values' dtype; undefined without gradients
-  // Set by a layer that makes the whole gradient at once: who clears gradients need not zero this
-  // one, but sets `grad_is_cleared`, and what it holds counts no longer.
+  // Set by a layer that makes the whole gradient at once. Who clears gradients need not zero this
+  // one, but sets `grad_is_cleared`: what it holds counts no longer, and the layer, which resets
+  // the flag, writes the gradient in place of adding to it.
   bool grad_is_overwritten = false;
   bool grad_is_cleared = false;
-
-  // For such a layer: whether to add to the gradient or, the first time after it was cleared, to
-  // write it.
-  bool AddsToGrad() { return !std::exchange(grad_is_cleared, false); }
 
   const std::string& name() const { return segments.front().name; }
   int64_t num_elements() const { return NumElements(shape); }

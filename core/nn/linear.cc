@@ -1,5 +1,7 @@
 #include "core/nn/linear.h"
 
+#include <utility>
+
 #include "core/base/status_macros.h"
 #include "core/ops/bias_add.h"
 #include "core/ops/matmul.h"
@@ -54,8 +56,9 @@ absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
   }
   const Tensor& left = transposed_ ? dy : saved.x;
   const Tensor& right = transposed_ ? saved.x : dy;
-  STRAKE_RETURN_IF_ERROR(Matmul(
-      ctx, left, right, {.transpose_a = true, .accumulate = weight_->AddsToGrad()}, weight_->grad));
+  const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
+  STRAKE_RETURN_IF_ERROR(
+      Matmul(ctx, left, right, {.transpose_a = true, .accumulate = accumulate}, weight_->grad));
   if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
   return absl::OkStatus();
 }

@@ -85,6 +85,7 @@ class GradientReducer {
   // [range().size()], always the same memory: summed over dp after the last micro-batch.
   const Tensor& grads() const { return grads_; }
 
+  // Before a step's first micro-batch, as ClearGradients().
   absl::Status ClearGrads(const Context& ctx);
 
  private:

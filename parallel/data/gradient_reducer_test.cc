@@ -68,7 +68,7 @@ double NormalNumber(int rank, int micro_batch, int part, int64_t i) {
 }
 
 void AddTerms(Parameter& p, const Term& term, int rank, int micro_batch, int part) {
-  const bool adds = p.AddsToGrad();
+  const bool adds = !std::exchange(p.grad_is_cleared, false);
   for (int64_t i = 0; i < p.num_elements(); ++i) {
     const auto before = adds ? GetElement(p.grad, i) : 0;
     SetElement(p.grad, i, before + term(rank, micro_batch, part, p.offset + i));
