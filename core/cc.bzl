@@ -46,7 +46,7 @@ def strake_cpu_kernel(name, deps = []):
         strake_cc_library(
             name = "%s_cpu_%s" % (name, isa),
             srcs = ["cpu/%s.cc" % name, "cpu/%s.h" % name],
-            copts = isa_copts(isa),
+            copts = _isa_copts(isa, _ISAS[isa][1]),
             visibility = ["//visibility:private"],
             deps = deps + ["@strake//core/ops:isa", "@strake//core/ops:simd"],
         )
@@ -57,13 +57,25 @@ def strake_cpu_kernel(name, deps = []):
         deps = deps + ["@strake//core/ops:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
     )
 
-def isa_copts(isa):
-    """The options of a source that includes core/ops/cpu/simd.h."""
-    vector_bytes, march = _ISAS[isa]
+def strake_cpu_kernel_test(name, srcs, deps):
+    """A GoogleTest of what is written in core/ops/cpu/simd.h, for each set of instructions' vectors.
+
+    Compiled for the first set, of which the compiler makes wider vectors: any machine runs it.
+    """
+    for isa in _ISAS:
+        strake_cc_test(
+            name = "%s_%s" % (name, isa),
+            srcs = srcs,
+            copts = _isa_copts(isa, _ISAS["avx2"][1]),
+            deps = deps + ["@strake//core/ops:isa", "@strake//core/ops:simd"],
+        )
+
+def _isa_copts(isa, march):
+    # Of a source that includes core/ops/cpu/simd.h.
     return NUMERIC_COPTS + [
         "-march=" + march,
         "-DSTRAKE_CPU_ISA=" + isa,
-        "-DSTRAKE_CPU_VECTOR_BYTES=%d" % vector_bytes,
+        "-DSTRAKE_CPU_VECTOR_BYTES=%d" % _ISAS[isa][0],
         # Vectors wider than the registers of who does not call them change no ABI.
         "-Wno-psabi",
     ]

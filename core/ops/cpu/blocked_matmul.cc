@@ -166,11 +166,6 @@ struct TileColumn {
 
 void Tile(const TileOfA& a, const TileColumn& column, float* c) {
   const int64_t stride = column.stride;
-  STRAKE_UNROLL for (int r = 0; r < kTileRows; ++r) {
-    STRAKE_UNROLL for (int64_t j = 0; j < kTileColumns; j += 16) {
-      __builtin_prefetch(c + r * stride + j, /*for writing=*/1);
-    }
-  }
   TileSums sum = {};
   if (a.stride == 0) {
     SumTile</*kPacked=*/true>(a, column.b, column.depth, sum);
