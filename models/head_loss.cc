@@ -101,6 +101,7 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   const Tensor& all = saved->h;
   CheckTargets(all, targets);
+  CHECK_GT(all.dim(0), 0) << "[head_loss] no tokens";
   const Tensor loss = ctx.arena().Allocate(AccumulationDType(h.dtype()), targets.shape());
   const Tensor dh = ctx.arena().Allocate(h.dtype(), all.shape());
   Pending<Tensor> summed_dh = dh;

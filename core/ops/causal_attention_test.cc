@@ -220,6 +220,17 @@ TEST(CausalAttentionTest, NanStaysNan) {
   EXPECT_TRUE(std::isfinite(MaxAbs(a.y->Rows(0, 20))));
 }
 
+TEST(CausalAttentionTest, AValueThatIsNotFiniteReachesItsTileAtMost) {
+  for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
+    Attention a(DType::kF32, {1, 150, 1, 1, 8});
+    a.qkv->data<float>()[100 * 24 + 16] = NAN;
+    a.Forward(TestContext(ops));
+    EXPECT_TRUE(std::isnan(a.y->data<float>()[100 * 8]));
+    EXPECT_TRUE(std::isnan(a.y->data<float>()[149 * 8]));
+    EXPECT_TRUE(std::isfinite(MaxAbs(a.y->Rows(0, 96))));
+  }
+}
+
 TEST(CausalAttentionTest, TheSameBitsWithAnyNumberOfThreads) {
   // Fewer heads than threads cut the backward pass by blocks.
   for (const AttentionShape& shape :

@@ -140,6 +140,19 @@ TEST(GeluTest, NonFiniteInputsShow) {
   }
 }
 
+TEST(GeluTest, LargeInputsAreTheLineOrNothing) {
+  const TestContext ctx;
+  for (const float large : {1e4f, 1e12f}) {
+    Passes g(DType::kF32, 1, 32);
+    for (int i = 0; i < 32; ++i) g.x->data<float>()[i] = i % 2 == 0 ? -large : large;
+    g.Run(ctx);
+    for (int i = 0; i < 32; ++i) {
+      EXPECT_EQ(g.y->data<float>()[i], i % 2 == 0 ? 0 : large);
+      EXPECT_EQ(g.dx->data<float>()[i], i % 2 == 0 ? 0 : g.dy->data<float>()[i]);
+    }
+  }
+}
+
 TEST(GeluDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   TestTensor x(DType::kF32, {2, 4}), y(DType::kF32, {2, 3});

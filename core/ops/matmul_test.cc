@@ -75,8 +75,8 @@ std::vector<MatmulOptions> AllOptions() {
   return all;
 }
 
-// All partial sums stay below 270 * 64 + 8 < 2^24, so that any order of summation is exact. The
-// largest case has several blocks of each size of the kernel's, ragged at their ends.
+// All partial sums stay below 270 * 64 + 8 < 2^24, so that any order of summation is exact. A row
+// that is cut for threads and caches; ragged tiles; several blocks.
 TEST(MatmulTest, ExactOnSmallIntegers) {
   for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
     const TestContext ctx(op_set);
@@ -84,6 +84,7 @@ TEST(MatmulTest, ExactOnSmallIntegers) {
                                   {1, 7, 5},
                                   {1, 300, 200},
                                   {1, 515, 33},
+                                  {1, 9000, 9},
                                   {2, 515, 33},
                                   {3, 515, 130},
                                   {4, 33, 200},
@@ -92,7 +93,8 @@ TEST(MatmulTest, ExactOnSmallIntegers) {
                                   {1, 1, 200},
                                   {17, 31, 13},
                                   {129, 257, 65},
-                                  {277, 523, 270}}) {
+                                  {277, 523, 270},
+                                  {600, 40, 33}}) {
       for (const MatmulOptions& options : AllOptions()) {
         Operands x(DType::kF32, m, n, k, options);
         const std::vector<float> expected = Expected(x);

@@ -114,14 +114,16 @@ TEST(SwigluTest, NonFiniteInputsShow) {
 
 TEST(SwigluTest, LargeGatesStayFinite) {
   const TestContext ctx;
-  Passes p(DType::kF32, 1, 32);
-  for (int f = 0; f < 32; ++f) p.gate_up->data<float>()[f] = f % 2 == 0 ? -1e4f : 1e4f;
-  p.Run(ctx);
-  for (int f = 0; f < 32; ++f) {
-    const float up = p.gate_up->data<float>()[32 + f], dy = p.dy->data<float>()[f];
-    EXPECT_EQ(p.y->data<float>()[f], f % 2 == 0 ? 0 : 1e4f * up);
-    EXPECT_EQ(p.dgate_up->data<float>()[f], f % 2 == 0 ? 0 : dy * up);
-    EXPECT_EQ(p.dgate_up->data<float>()[32 + f], f % 2 == 0 ? 0 : dy * 1e4f);
+  for (const float large : {1e4f, 1e37f}) {
+    Passes p(DType::kF32, 1, 32);
+    for (int f = 0; f < 32; ++f) p.gate_up->data<float>()[f] = f % 2 == 0 ? -large : large;
+    p.Run(ctx);
+    for (int f = 0; f < 32; ++f) {
+      const float up = p.gate_up->data<float>()[32 + f], dy = p.dy->data<float>()[f];
+      EXPECT_EQ(p.y->data<float>()[f], f % 2 == 0 ? 0 : large * up);
+      EXPECT_EQ(p.dgate_up->data<float>()[f], f % 2 == 0 ? 0 : dy * up);
+      EXPECT_EQ(p.dgate_up->data<float>()[32 + f], f % 2 == 0 ? 0 : dy * large);
+    }
   }
 }
 

@@ -18,7 +18,7 @@ struct alignas(sizeof(Vec)) Tile {
 
 TEST(AttentionTileTest, ExpIsAccurate) {
   double largest_error = 0;
-  for (double x = -86.9; x < 87; x += 0.00037) {
+  for (double x = -86.9; x < 88; x += 0.00037) {
     const float rounded = static_cast<float>(x);
     const double truth = std::exp(static_cast<double>(rounded));
     largest_error = std::max(largest_error, std::abs(Exp(Broadcast(rounded))[0] / truth - 1));

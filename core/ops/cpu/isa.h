@@ -3,9 +3,9 @@
 //
 // A kernel is a source core/ops/cpu/NAME.cc of strake_cpu_kernel (core/cc.bzl), which compiles it
 // once for each set of instructions, in a namespace of its own, and a header that declares it with
-// STRAKE_CPU_KERNEL. Ops call it with STRAKE_CPU_RUN. Such a source includes nothing that has
-// inline functions outside of that namespace: the linker keeps one copy of those for the whole
-// program, and must not take one with instructions that the machine lacks.
+// STRAKE_CPU_KERNEL. Ops call it with STRAKE_CPU_RUN. Such a source calls nothing outside of that
+// namespace but what is sure to be inlined: of other inline functions the linker keeps one copy for
+// the whole program, and must not take one with instructions that the machine lacks.
 #ifndef STRAKE_CORE_OPS_CPU_ISA_H_
 #define STRAKE_CORE_OPS_CPU_ISA_H_
 

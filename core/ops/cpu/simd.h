@@ -201,13 +201,13 @@ STRAKE_INLINE Vec Exp(Vec x) {
   return p * reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
 }
 
-// 1 / (1 + exp(-x)), 0 below -88, and one less it without cancellation.
+// 1 / (1 + exp(-x)), 0 below -88, and one less it without cancellation, 0 above 87.
 struct Sigmoid {
   STRAKE_INLINE explicit Sigmoid(Vec x) {
     const Vec lowest = Broadcast(-88);
     const Vec e = Exp(-(x < lowest ? lowest : x));
     value = 1 / (1 + e);
-    complement = e * value;
+    complement = x > Broadcast(87) ? Vec{} : e * value;
     value = x < lowest ? Vec{} : value;
   }
   Vec value, complement;
