@@ -6,8 +6,8 @@
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
 // heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the
 // reference path. Otherwise all tensors share one. No T x T matrix is kept: the backward pass makes
-// the probabilities again from `lse`. Token i depends on tokens up to i; only what is not finite in k
-// and v of a later token may reach those shortly before it, which share its tile. On CUDA,
+// the probabilities again from `lse`. Token i depends on tokens up to i; only what is not finite in
+// k and v of a later token may reach those shortly before it, which share its tile. On CUDA,
 // InvalidArgument for D above 256.
 // Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
 // 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
