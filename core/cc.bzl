@@ -60,7 +60,7 @@ def strake_cpu_kernel(name, deps = []):
 def strake_cpu_kernel_test(name, srcs, deps):
     """A GoogleTest of what is written in core/ops/cpu/simd.h, for each set of instructions' vectors.
 
-    Compiled for the first set, of which the compiler makes wider vectors: any machine runs it.
+    Compiled for AVX2, of whose vectors the compiler makes wider ones: any machine runs it.
     """
     for isa in _ISAS:
         strake_cc_test(

@@ -1,10 +1,10 @@
 // The attentions on a GPU.
-#include <cmath>
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "core/ops/cached_attention.h"
 #include "core/ops/causal_attention.h"
+#include "core/testing/attention_tolerance.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -13,6 +13,7 @@
 namespace strake {
 namespace {
 
+using testing::AttentionTolerance;
 using testing::CopyConvert;
 using testing::CudaDryRunPeakBytes;
 using testing::CudaDryRunTensor;
@@ -29,14 +30,6 @@ int64_t Columns(const AttentionShape& s) { return (s.num_heads + 2 * s.num_kv_he
 
 // Of one rounding, relative to the number.
 double Roundoff(DType dtype) { return dtype == DType::kF32 ? 0x1p-24 : 0x1p-8; }
-
-// Scores of unit normal features are about normal; the largest products of norms here are below
-// 9 sqrt(D), and a score's relative error is about sqrt(D) + 4 roundings, which is an absolute one
-// of the logarithm of its probability. The sum over T keys adds sqrt(T); 4 for the tail.
-double Bound(int64_t head_dim, int64_t num_keys) {
-  const double root = std::sqrt(head_dim);
-  return 4 * 0x1p-24 * ((root + 4) * (1 + 9 * root) + std::sqrt(num_keys));
-}
 
 struct HostTensor : TestTensor {
   HostTensor(DType dtype, const Shape& shape, uint64_t seed) : TestTensor(dtype, shape) {
@@ -80,7 +73,7 @@ void CheckCausal(DType dtype, const AttentionShape& shape) {
       dqkv(DType::kF64, p.qkv_shape);
   ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse).ok());
   ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, own_y, own_lse, shape, dqkv).ok());
-  const double bound = Bound(shape.head_dim, shape.seq_len);
+  const double bound = AttentionTolerance(shape.head_dim, shape.seq_len);
   EXPECT_LE(RelativeError(own_y, y), bound + Roundoff(dtype));
   EXPECT_LE(RelativeError(own_lse, lse), bound);
   // Two products deep: the rounding of dp comes on top of that of p.
@@ -147,7 +140,7 @@ void CheckCached(DType dtype, const AttentionShape& shape, int64_t past) {
   const TestTensor y(DType::kF64, y_shape);
   ASSERT_TRUE(CachedAttentionForward(TestContext(), qkv64, shape, past, k64, v64, y).ok());
   EXPECT_LE(RelativeError(got.ToHost(), y),
-            Bound(shape.head_dim, past + shape.seq_len) + Roundoff(dtype));
+            AttentionTolerance(shape.head_dim, past + shape.seq_len) + Roundoff(dtype));
   EXPECT_TRUE(SameBits(InF64(got_k.ToHost()), k64));
   EXPECT_TRUE(SameBits(InF64(got_v.ToHost()), v64));
   const size_t planned = CudaDryRunPeakBytes([&](const Context& ctx) {

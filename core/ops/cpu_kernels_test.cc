@@ -1,7 +1,6 @@
 // The ops whose tests on a GPU have another form, on the CPU in f32 and bf16, with each set of
 // vector instructions that the machine has. The others are in *_cuda_test.cc, through
 // ExpectFollowsF64().
-#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "core/ops/causal_attention.h"
 #include "core/ops/matmul.h"
 #include "core/ops/softmax_cross_entropy.h"
+#include "core/testing/attention_tolerance.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
@@ -18,6 +18,7 @@
 namespace strake {
 namespace {
 
+using testing::AttentionTolerance;
 using testing::ExpectCpuFollowsF64;
 using testing::F32SumTolerance;
 using testing::ParityOperand;
@@ -82,14 +83,6 @@ TEST_P(CpuKernelsTest, MatmulWithBiasAndGelu) {
       return Matmul(ctx, t[0], t[1], {.gelu_grad_input = t[2]}, t[3]);
     });
   }
-}
-
-// Scores of unit normal features are about normal; the largest products of norms here are below
-// 9 sqrt(D), and a score's relative error is about sqrt(D) + 4 roundings, which is an absolute one
-// of the logarithm of its probability. The sum over T keys adds sqrt(T); 4 for the tail.
-double AttentionTolerance(int64_t head_dim, int64_t num_keys) {
-  const double root = std::sqrt(head_dim);
-  return 4 * 0x1p-24 * ((root + 4) * (1 + 9 * root) + std::sqrt(num_keys));
 }
 
 Shape Qkv(const AttentionShape& s) {

@@ -3,24 +3,20 @@
 #include <cmath>
 
 #include "core/ops/reference/causal_attention.h"
+#include "core/testing/attention_tolerance.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
+using testing::AttentionTolerance;
 using testing::CopyConvert;
 using testing::FillConstant;
 using testing::FillNormal;
 using testing::MaxAbs;
 using testing::RelativeError;
 using testing::TestTensor;
-
-// As in cpu_kernels_test: a score's error is one of the logarithm of its probability.
-double Tolerance(const AttentionShape& s) {
-  const double root = std::sqrt(s.head_dim);
-  return 4 * 0x1p-24 * ((root + 4) * (1 + 9 * root) + std::sqrt(s.seq_len));
-}
 
 // A row of qkv holds H query heads, KV key heads and KV value heads.
 struct Attention {
@@ -118,9 +114,10 @@ TEST(AttentionKernelTest, FollowsF64) {
     RunDefinition(f64);
     RunForward(f32, /*past=*/0);
     RunBackward(f32);
-    EXPECT_LE(RelativeError(f32.y, f64.y), Tolerance(s));
-    EXPECT_LE(RelativeError(f32.lse, f64.lse), Tolerance(s));
-    EXPECT_LE(RelativeError(f32.dqkv, f64.dqkv), 2 * Tolerance(s));
+    const double tolerance = AttentionTolerance(s.head_dim, s.seq_len);
+    EXPECT_LE(RelativeError(f32.y, f64.y), tolerance);
+    EXPECT_LE(RelativeError(f32.lse, f64.lse), tolerance);
+    EXPECT_LE(RelativeError(f32.dqkv, f64.dqkv), 2 * tolerance);
     EXPECT_GT(MaxAbs(f64.dqkv), 0.1);
   }
 }
@@ -138,7 +135,7 @@ TEST(AttentionKernelTest, QueriesBehindKeysFollowF64) {
       RunDefinition(f64);
       RunForward(f32, past);
       EXPECT_LE(RelativeError(f32.y->Rows(past, s.seq_len), f64.y->Rows(past, s.seq_len)),
-                Tolerance(s));
+                AttentionTolerance(s.head_dim, s.seq_len));
       EXPECT_TRUE(std::isnan(f32.y->data<float>()[past * f32.y->dim(1) - 1]));
     }
   }

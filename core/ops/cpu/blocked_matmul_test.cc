@@ -50,8 +50,7 @@ std::vector<float> Values(const Tensor& x) {
 
 template <typename T, typename C>
 struct Product {
-  static constexpr DType kInput = sizeof(T) == sizeof(float) ? DType::kF32 : DType::kBf16;
-  static constexpr DType kOutput = sizeof(C) == sizeof(float) ? DType::kF32 : DType::kBf16;
+  static constexpr DType kInput = DTypeOf<T>::value, kOutput = DTypeOf<C>::value;
 
   Product(const Sizes& sizes, const Options& options)
       : sizes(sizes),
