@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -47,7 +48,7 @@ struct Meeting {
 
 struct Clique {
   int size = 0, num_created = 0;
-  bool aborted = false;
+  std::set<int> aborted;                             // ranks
   std::vector<int64_t> num_collectives, num_splits;  // by rank
   std::map<int64_t, std::shared_ptr<Meeting>> collectives;
   std::map<std::pair<int, int>, std::deque<std::shared_ptr<Meeting>>> messages;
@@ -243,8 +244,10 @@ struct Kernel {
 
   absl::Status Run() {
     const std::lock_guard<std::mutex> lock(mutex);
-    if (clique->aborted) return absl::OkStatus();
+    if (clique->aborted.count(rank) > 0) return absl::OkStatus();
     if (meetings.empty()) {
+      // A rank that aborts ends its own kernels alone, and its memory may be gone.
+      if (!clique->aborted.empty()) return absl::UnavailableError("others have aborted");
       for (const Call& call : calls) {
         const bool message = call.what == What::kSend || call.what == What::kRecv;
         meetings.push_back(message ? MeetMessage(*clique, rank, call)
@@ -326,7 +329,7 @@ NcclResult CommDestroy(NcclComm comm) {
 
 NcclResult CommAbort(NcclComm comm) {
   const std::lock_guard<std::mutex> lock(mutex);
-  if (comm->clique != nullptr) comm->clique->aborted = true;
+  if (comm->clique != nullptr) comm->clique->aborted.insert(comm->rank);
   return NcclResult::kSuccess;
 }
 

@@ -24,8 +24,16 @@ bool InPath(absl::string_view command) {
 
 std::vector<std::string> MpirunCommand(int num_processes) {
   if (!InPath("mpirun")) return {};
-  return {"mpirun", "--allow-run-as-root",      "--oversubscribe", "--bind-to", "none",
-          "-np",    absl::StrCat(num_processes)};
+  std::vector<std::string> command = {
+      "mpirun", "--allow-run-as-root",      "--oversubscribe", "--bind-to", "none",
+      "-np",    absl::StrCat(num_processes)};
+  // Open MPI names its files after the host and mpirun's PID, which tests in sandboxes share.
+  if (const char* const folder = std::getenv("TEST_TMPDIR"); folder != nullptr) {
+    for (const char* const place : {"orte_tmpdir_base", "btl_vader_backing_directory"}) {
+      command.insert(command.end(), {"--mca", place, folder});
+    }
+  }
+  return command;
 }
 
 void Exec(const std::vector<std::string>& command) {
