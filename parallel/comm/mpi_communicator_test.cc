@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/dtype.h"
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
@@ -140,20 +143,28 @@ TEST(MpiCommunicatorTest, TheSameBitsAsThreads) {
 }
 
 TEST(MpiCommunicatorTest, CompletesWhileOthersCompute) {
-  RunOnProcesses(3, {.timeout = std::chrono::seconds(30)}, [](Communicator& comm) {
+  constexpr std::chrono::seconds kLimit(30);
+  RunOnProcesses(3, {.timeout = 2 * kLimit}, [&](Communicator& comm) {
+    // A rank that has its result leaves a file.
+    const auto file = [](int rank) {
+      return std::filesystem::path(::testing::TempDir()) / absl::StrCat("complete-", rank);
+    };
+    std::filesystem::remove(file(comm.rank()));
+    ASSERT_TRUE(comm.Barrier().ok());
     TestTensor x(DType::kF32, {1000000});
     FillConstant(x, 1);
     auto pending = comm.AllReduceSum(x);
-    // Rank 2 computes for longer than it takes rank 0 to get everything, and says so afterwards.
-    const auto begin = std::chrono::steady_clock::now();
-    if (comm.rank() == 2) {
-      while (std::chrono::steady_clock::now() - begin < std::chrono::seconds(1)) {
-      }
+    // Rank 2 computes until the others have everything, and waits for its own result afterwards.
+    const auto end = std::chrono::steady_clock::now() + kLimit;
+    bool others_are_done = false;
+    while (comm.rank() == 2 && !others_are_done && std::chrono::steady_clock::now() < end) {
+      others_are_done = std::filesystem::exists(file(0)) && std::filesystem::exists(file(1));
     }
     ASSERT_TRUE(pending.Wait().ok());
-    const auto elapsed = std::chrono::steady_clock::now() - begin;
-    if (comm.rank() != 2) {
-      EXPECT_LT(elapsed, std::chrono::milliseconds(900));
+    if (comm.rank() == 2) {
+      EXPECT_TRUE(others_are_done);
+    } else {
+      std::ofstream(file(comm.rank())) << "complete\n";
     }
     EXPECT_EQ(x->data<float>()[999999], 3);
   });
