@@ -30,11 +30,6 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
 }
 
-// On the CPU.
-bool UsesReference(const Context& ctx, const Tensor& qkv) {
-  return !HasCpuKernels(ctx, qkv.dtype());
-}
-
 // Packing a head's cache into tiles pays from a panel of tokens on; fewer read it where it lies.
 bool Tiled(const AttentionShape& shape) {
   constexpr int64_t kMinTokens = 8;
@@ -108,7 +103,7 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
   Tensor scratch;
   if (on_cuda) {
     scratch = ctx.arena().Allocate(DType::kF32, {cuda::CachedAttentionWorkspaceSize(shape, past)});
-  } else if (!UsesReference(ctx, qkv)) {
+  } else if (HasCpuKernels("cached_attention", ctx, qkv.dtype())) {
     scratch =
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }

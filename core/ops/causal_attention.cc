@@ -36,7 +36,7 @@ double ForwardFlops(const AttentionShape& shape) {
 
 // On the CPU.
 bool Tiled(const Context& ctx, const Tensor& x) {
-  return ctx.arena().device() == Device::kCpu && HasCpuKernels(ctx, x.dtype());
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels("causal_attention", ctx, x.dtype());
 }
 
 // Where the heads are in a row of a fused matrix.

@@ -31,24 +31,23 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
-// Whether the CPU's kernels (core/ops/cpu) run, or the references.
-inline bool HasCpuKernels(const Context& ctx, DType dtype) {
+// On the CPU: whether its kernels (core/ops/cpu) run, for f32 and bf16, or the reference: for other
+// dtypes, and for f32 under OpSet::kReference. bf16 there is a CHECK failure: no reference knows
+// it.
+inline bool HasCpuKernels(const char* op, const Context& ctx, DType dtype) {
+  CHECK(dtype != DType::kBf16 || !ctx.reference()) << "[" << op << "] bf16 has no definition";
   return dtype == DType::kBf16 || (dtype == DType::kF32 && !ctx.reference());
 }
 
-// On the CPU: calls body.template operator()<T>() for the dtypes of its kernels (core/ops/cpu), f32
-// and bf16, and returns true. False, having called nothing, where the reference is to run: for
-// other dtypes, and for f32 under OpSet::kReference. bf16 there is a CHECK failure: no reference
-// knows it.
+// Where HasCpuKernels(): calls body.template operator()<T>() for the dtype, and returns true.
 template <typename Body>
 bool RunCpuKernels(const char* op, const Context& ctx, DType dtype, Body&& body) {
-  CHECK(dtype != DType::kBf16 || !ctx.reference()) << "[" << op << "] bf16 has no definition";
+  if (!HasCpuKernels(op, ctx, dtype)) return false;
   if (dtype == DType::kBf16) {
     body.template operator()<Bf16>();
-    return true;
+  } else {
+    body.template operator()<float>();
   }
-  if (!HasCpuKernels(ctx, dtype)) return false;
-  body.template operator()<float>();
   return true;
 }
 

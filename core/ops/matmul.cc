@@ -127,8 +127,8 @@ bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
 }
 
 bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
-  return ctx.arena().device() == Device::kCpu && HasCpuKernels(ctx, dtype) && sizes.m > 1 &&
-         !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels("matmul", ctx, dtype) &&
+         sizes.m > 1 && !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
 }
 
 void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
@@ -207,7 +207,7 @@ void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulO
     return;
   }
   const Tensor& u = ProductOf(*options, c);
-  if (!HasCpuKernels(ctx, a.dtype())) {
+  if (!HasCpuKernels("matmul", ctx, a.dtype())) {
     return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
       Reference<Scalar>(ctx, a, b, *options, sizes, u);
     });

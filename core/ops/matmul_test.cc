@@ -301,5 +301,11 @@ TEST(MatmulDeathTest, WrongShapesAreNamed) {
   EXPECT_DEATH((void)Matmul(ctx, a, vector, {}, c), "b f32\\[4\\]");
 }
 
+TEST(MatmulDeathTest, Bf16HasNoReference) {
+  const TestContext ctx(OpSet::kReference);
+  TestTensor a(DType::kBf16, {2, 4}), b(DType::kBf16, {4, 5}), c(DType::kBf16, {2, 5});
+  EXPECT_DEATH((void)Matmul(ctx, a, b, {}, c), "\\[matmul\\] bf16 has no definition");
+}
+
 }  // namespace
 }  // namespace strake

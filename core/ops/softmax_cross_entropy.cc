@@ -146,7 +146,7 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
   CheckShapes(logits, targets, loss, lse);
   CheckWhole(logits, vocab_size);
   const bool on_cuda = OnCuda(kOp, ctx, targets, logits, loss, lse);
-  if (!on_cuda && !HasCpuKernels(ctx, logits.dtype())) {
+  if (!on_cuda && !HasCpuKernels(kOp, ctx, logits.dtype())) {
     const absl::Status status =
         SoftmaxCrossEntropyForward(ctx, logits, targets, vocab_size, loss, lse);
     if (!status.ok()) return status;
