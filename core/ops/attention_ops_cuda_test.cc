@@ -25,11 +25,9 @@ using testing::RelativeError;
 using testing::SameBits;
 using testing::TestContext;
 using testing::TestTensor;
+using testing::UnitRoundoff;
 
 int64_t Columns(const AttentionShape& s) { return (s.num_heads + 2 * s.num_kv_heads) * s.head_dim; }
-
-// Of one rounding, relative to the number.
-double Roundoff(DType dtype) { return dtype == DType::kF32 ? 0x1p-24 : 0x1p-8; }
 
 struct HostTensor : TestTensor {
   HostTensor(DType dtype, const Shape& shape, uint64_t seed) : TestTensor(dtype, shape) {
@@ -74,10 +72,10 @@ void CheckCausal(DType dtype, const AttentionShape& shape) {
   ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse).ok());
   ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, own_y, own_lse, shape, dqkv).ok());
   const double bound = AttentionTolerance(shape.head_dim, shape.seq_len);
-  EXPECT_LE(RelativeError(own_y, y), bound + Roundoff(dtype));
+  EXPECT_LE(RelativeError(own_y, y), bound + UnitRoundoff(dtype));
   EXPECT_LE(RelativeError(own_lse, lse), bound);
   // Two products deep: the rounding of dp comes on top of that of p.
-  EXPECT_LE(RelativeError(p.dqkv.ToHost(), dqkv), 2 * bound + Roundoff(dtype));
+  EXPECT_LE(RelativeError(p.dqkv.ToHost(), dqkv), 2 * bound + UnitRoundoff(dtype));
   EXPECT_GT(MaxAbs(dqkv), shape.seq_len > 0 ? 0.1 : -1);
 }
 
@@ -140,7 +138,7 @@ void CheckCached(DType dtype, const AttentionShape& shape, int64_t past) {
   const TestTensor y(DType::kF64, y_shape);
   ASSERT_TRUE(CachedAttentionForward(TestContext(), qkv64, shape, past, k64, v64, y).ok());
   EXPECT_LE(RelativeError(got.ToHost(), y),
-            AttentionTolerance(shape.head_dim, past + shape.seq_len) + Roundoff(dtype));
+            AttentionTolerance(shape.head_dim, past + shape.seq_len) + UnitRoundoff(dtype));
   EXPECT_TRUE(SameBits(InF64(got_k.ToHost()), k64));
   EXPECT_TRUE(SameBits(InF64(got_v.ToHost()), v64));
   const size_t planned = CudaDryRunPeakBytes([&](const Context& ctx) {

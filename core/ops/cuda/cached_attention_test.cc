@@ -3,13 +3,13 @@
 #include "core/ops/cuda/cached_attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <optional>
 #include <vector>
 
 #include "core/base/dtype.h"
 #include "core/ops/reference/cached_attention.h"
+#include "core/testing/attention_tolerance.h"
 #include "core/testing/cuda_emulator.h"
 #include "core/testing/guarded_buffer.h"
 #include "core/testing/kernel_test_util.h"
@@ -18,6 +18,7 @@
 namespace strake {
 namespace {
 
+using testing::AttentionTolerance;
 using testing::Copy;
 using testing::ExpectNear;
 using testing::FillNormal;
@@ -97,11 +98,7 @@ void Check(const AttentionShape& shape, int64_t past, GuardAt guard_at) {
   ASSERT_EQ(p.Forward(), absl::OkStatus());
   EXPECT_TRUE(SameBits(p.k_cache, k_cache));
   EXPECT_TRUE(SameBits(p.v_cache, v_cache));
-  // Scores of unit normal features have unit size; the largest products of norms here are below
-  // 9 sqrt(D). Their roundings, those of exp and of the sum over keys, and 4 for the tail.
-  const double bound = 4 * 0x1p-24 *
-                       ((std::sqrt(shape.head_dim) + 4) * (1 + 9 * std::sqrt(shape.head_dim)) +
-                        std::sqrt(past + shape.seq_len));
+  const double bound = AttentionTolerance(shape.head_dim, past + shape.seq_len);
   ExpectNear(ToDouble(p.y), Reference(p), bound + kRoundoff<T>, "y");
 }
 
