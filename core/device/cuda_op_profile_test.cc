@@ -41,7 +41,7 @@ TEST(CudaOpProfileTest, AddsWhatTheGpuTookOnceItIsDone) {
     EXPECT_EQ(eight.cost.flops, 8 * step);
     EXPECT_EQ(eight.cost.bytes, 16 * step);
     EXPECT_GT(one.seconds, 0);
-    EXPECT_GT(eight.seconds, one.seconds) << "eight times the work";
+    EXPECT_GT(eight.seconds, 2 * one.seconds) << "eight times the work";
     const std::chrono::duration<double> all = std::chrono::steady_clock::now() - start;
     EXPECT_LE(one.seconds + eight.seconds, all.count());
   }
