@@ -7,8 +7,8 @@
 
 namespace strake::testing {
 
-// "mpirun ... -np N" with what lets it start more processes than cores, as root too. Empty where
-// there is no mpirun in PATH.
+// "mpirun ... -np N" with what lets it start more processes than cores, as root too, and tests at
+// the same time. Empty where there is no mpirun in PATH.
 std::vector<std::string> MpirunCommand(int num_processes);
 
 // Replaces this process by `command`, which follows PATH. Returns only if that fails.
