@@ -341,6 +341,17 @@ TEST(NcclFailureTest, ADroppedResultFailsTheGroup) {
   });
 }
 
+// Or the memory that they use could not be freed.
+TEST(NcclFailureTest, AGroupThatGoesAfterAFailureEndsItsCollectives) {
+  OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream stream) {
+    const auto part = comm.Split(0, comm.rank(), "part");
+    ASSERT_TRUE(part.ok()) << part.status();
+    (*part)->BindCudaStream(stream);
+    const GpuTensor x(DType::kF32, 4);
+    if (comm.rank() == 1) const auto dropped = (*part)->AllReduceSum(x);
+  });
+}
+
 // In a process that starts anew: a fork of this one, whose other threads may hold locks, can hang.
 TEST(NcclDeathTest, SumsOfTypesThatNcclLacks) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";

@@ -359,7 +359,7 @@ void NcclControl::ReceiveAnswer(const NcclMessage& message) {
 
 void NcclControl::Loop() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!stopping_) {
+  do {
     WaitForMessages(lock);
     for (int process = 0; process < size_; ++process) {
       const auto& connection = connections_[process];
@@ -378,7 +378,7 @@ void NcclControl::Loop() {
       on_failure_();
       lock.lock();
     }
-  }
+  } while (!stopping_);
 }
 
 void NcclControl::WaitForMessages(std::unique_lock<std::mutex>& lock) {

@@ -67,7 +67,9 @@ absl::StatusOr<NcclComm> NcclWorld::Finish(NcclResult result, const char* call, 
 void NcclWorld::Close(NcclComm comm) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (comms_.erase(comm) == 0 || aborted_) return;
-  (void)nccl_.comm_destroy(comm);
+  // After a failure that AbortAll() is yet to hear of, collectives may be under way that never end.
+  const bool failed = !control_->failure().ok();
+  (void)(failed ? nccl_.comm_abort(comm) : nccl_.comm_destroy(comm));
 }
 
 absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,

@@ -32,7 +32,7 @@ class NcclWorld {
   absl::StatusOr<NcclComm> Connect(const NcclGroup& group);
   // The ranks of a color of the parent; a collective call of the parent.
   absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const NcclGroup& group);
-  // Null is fine.
+  // After a failure it ends the comm's collectives. Null is fine.
   void Close(NcclComm comm);
 
   // Calls of NCCL that go together, in `calls`: the first result that is an error ends them. They
