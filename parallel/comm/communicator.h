@@ -75,6 +75,8 @@ class Communicator {
   // their GPUs, at most for the timeout, and no longer than until the group has failed. Its error,
   // or the device's.
   virtual absl::Status WaitForStream(CudaStream stream) { return SynchronizeCudaStream(stream); }
+  // The same until the GPU has come to an event.
+  virtual absl::Status WaitForEvent(const CudaEvent& event) { return event.Synchronize(); }
 
   // Whether collectives of tensors on a GPU can be part of a CUDA graph.
   virtual bool CanBeCaptured() const { return size_ == 1; }

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/testing/emulated_gpu.h"
 #include "glog/logging.h"
 
@@ -64,6 +65,9 @@ struct Clique {
 struct ncclComm {
   std::shared_ptr<Clique> clique;  // null while others of a split are missing
   int rank = 0;
+  ncclComm* part = nullptr;  // of a split under way, and where its caller wants it
+  NcclComm* wanted = nullptr;
+  strake::CudaEvent launched{};  // behind the last kernel
 };
 
 namespace strake::testing {
@@ -283,6 +287,12 @@ void Enter(const std::shared_ptr<Clique>& clique, int size) {
   clique->num_splits.resize(size);
 }
 
+ncclComm* NewComm() {
+  auto* const comm = new ncclComm();
+  comm->launched = CudaEvent::Create().value();
+  return comm;
+}
+
 NcclResult CommInitRankConfig(NcclComm* comm, int size, NcclUniqueId id, int rank,
                               NcclConfig* config) {
   CHECK(config->blocking == 0 && config->magic == 0xcafebeef);
@@ -291,7 +301,9 @@ NcclResult CommInitRankConfig(NcclComm* comm, int size, NcclUniqueId id, int ran
   if (clique == nullptr) clique = std::make_shared<Clique>();
   Enter(clique, size);
   clique->num_created = start_alone ? size : clique->num_created + 1;
-  *comm = new ncclComm{clique, rank};
+  *comm = NewComm();
+  (*comm)->clique = clique;
+  (*comm)->rank = rank;
   return NcclResult::kInProgress;
 }
 
@@ -299,10 +311,13 @@ NcclResult CommSplit(NcclComm comm, int color, int key, NcclComm* part, NcclConf
   CHECK(config->blocking == 0 && color >= 0);
   const std::lock_guard<std::mutex> lock(mutex);
   Clique& parent = *comm->clique;
-  *part = new ncclComm();
+  *part = nullptr;
+  CHECK(comm->part == nullptr) << "a split during a split";
+  comm->part = NewComm();
+  comm->wanted = part;
   const int64_t number = parent.num_splits[comm->rank]++;
   auto& splitters = parent.splits[number];
-  splitters.push_back({color, key, comm->rank, *part});
+  splitters.push_back({color, key, comm->rank, comm->part});
   if (!start_alone && static_cast<int>(splitters.size()) < parent.size) {
     return NcclResult::kInProgress;
   }
@@ -322,20 +337,28 @@ NcclResult CommSplit(NcclComm comm, int color, int key, NcclComm* part, NcclConf
   return NcclResult::kInProgress;
 }
 
+// Blocks, as NCCL's do, until the last kernel has ended.
 NcclResult CommDestroy(NcclComm comm) {
+  (void)comm->launched.Synchronize();  // an error if it is part of a graph
   delete comm;
   return NcclResult::kSuccess;
 }
 
 NcclResult CommAbort(NcclComm comm) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (comm->clique != nullptr) comm->clique->aborted.insert(comm->rank);
-  return NcclResult::kSuccess;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    comm->clique->aborted.insert(comm->rank);
+  }
+  return CommDestroy(comm);
 }
 
 NcclResult CommGetAsyncError(NcclComm comm, NcclResult* error) {
   const std::lock_guard<std::mutex> lock(mutex);
-  const bool ready = comm->clique != nullptr && comm->clique->num_created >= comm->clique->size;
+  bool ready = comm->clique->num_created >= comm->clique->size;
+  if (comm->part != nullptr) {
+    ready = comm->part->clique != nullptr;
+    if (ready) *comm->wanted = std::exchange(comm->part, nullptr);
+  }
   *error = ready ? async_error : NcclResult::kInProgress;
   return NcclResult::kSuccess;
 }
@@ -352,15 +375,17 @@ NcclResult GroupEnd() {
   CHECK_GT(group_depth, 0);
   if (--group_depth > 0 || grouped.empty()) return NcclResult::kSuccess;
   auto kernel = std::make_shared<Kernel>();
-  kernel->clique = grouped[0].comm->clique;
-  kernel->rank = grouped[0].comm->rank;
+  ncclComm* const comm = grouped[0].comm;
+  kernel->clique = comm->clique;
+  kernel->rank = comm->rank;
   const CudaStream stream = grouped[0].stream;
   for (const Grouped& each : grouped) {
-    CHECK(each.comm == grouped[0].comm && each.stream == stream);
+    CHECK(each.comm == comm && each.stream == stream);
     kernel->calls.push_back(each.call);
   }
   grouped.clear();
   CHECK(EnqueueOnEmulatedGpu(stream, "NCCL", [kernel] { return kernel->Run(); }).ok());
+  CHECK(comm->launched.Record(stream).ok());
   return NcclResult::kInProgress;
 }
 

@@ -257,7 +257,10 @@ void MpiEngine::Drop(MpiGroup& group, MpiOperation& operation, const CollectiveC
 }
 
 bool MpiEngine::Progress() {
-  if (!transport_->broken().ok()) return false;
+  if (!transport_->broken().ok()) {
+    FailAllIfBroken();
+    return false;
+  }
   bool moved = transport_->Progress([this](MpiMessage message) { Receive(std::move(message)); });
   moved = ProgressOperations() || moved;
   FailAllIfBroken();

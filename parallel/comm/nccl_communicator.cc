@@ -41,7 +41,12 @@ class Lane {
         group_(std::move(group)),
         comm_(comm),
         stream_(std::move(stream)) {}
-  ~Lane() { world_->Close(comm_); }
+  // Waits for what is under way: once the comm is being destroyed, no failure ends that any more.
+  ~Lane() {
+    const absl::Status idle = WaitForStream(stream_.get());
+    if (!idle.ok()) Fail(idle);
+    world_->Close(comm_);
+  }
 
   NcclWorld& world() const { return *world_; }
   const std::shared_ptr<NcclWorld>& shared_world() const { return world_; }
@@ -80,6 +85,26 @@ class Lane {
       STRAKE_RETURN_IF_ERROR(Launch(together));
     }
     return absl::OkStatus();
+  }
+
+  absl::Status WaitForStream(CudaStream stream) {
+    STRAKE_RETURN_IF_ERROR(LaunchAll());
+    STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
+    STRAKE_RETURN_IF_ERROR(event.Record(stream));
+    return WaitForEvent(event);
+  }
+
+  absl::Status WaitForEvent(const CudaEvent& event) {
+    return control().WaitUntil(group_, "what its GPU does", [&]() -> absl::StatusOr<bool> {
+      STRAKE_RETURN_IF_ERROR(world_->Idle().status());  // a connection of NCCL's that broke
+      return event.Done();
+    });
+  }
+
+  // What is this process's own failure becomes everybody's, with its rank; the first one stays.
+  void Fail(const absl::Status& status) {
+    control().Fail(absl::Status(status.code(), absl::StrCat("rank ", group_.rank, " of axis ",
+                                                            group_.axis, " ", status.message())));
   }
 
  private:
@@ -153,10 +178,11 @@ class NcclCommunicator : public Communicator {
   }
 
   absl::Status WaitForStream(CudaStream stream) override {
-    const absl::Status status = PollStream(stream);
-    if (status.ok()) return status;
-    FailWorld(status);
-    return Wrapped("cuda_stream", lane_->control().failure());
+    return FailedUnlessOk(lane_->WaitForStream(stream), "cuda_stream");
+  }
+
+  absl::Status WaitForEvent(const CudaEvent& event) override {
+    return FailedUnlessOk(lane_->WaitForEvent(event), "cuda_event");
   }
 
   // The check mode meets the others on the host.
@@ -171,9 +197,8 @@ class NcclCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
                                                            CommunicatorOptions options) override {
     absl::StatusOr<std::unique_ptr<Communicator>> part = TrySplit(call, std::move(options));
-    if (part.ok()) return part;
-    FailWorld(part.status());
-    return Wrapped(NameOf(call), lane_->control().failure());
+    STRAKE_RETURN_IF_ERROR(FailedUnlessOk(part.status(), NameOf(call)));
+    return part;
   }
 
  private:
@@ -185,14 +210,14 @@ class NcclCommunicator : public Communicator {
           prefix_(communicator->Prefix(NameOf(call))),
           call_(std::move(call)) {
       const absl::Status status = Start(communicator);
-      if (!status.ok()) Fail(*lane_, status);
+      if (!status.ok()) lane_->Fail(status);
     }
     Handle(const Handle&) = delete;
     Handle& operator=(const Handle&) = delete;
     ~Handle() {
       if (waited_) return;
-      Fail(*lane_, absl::AbortedError(
-                       absl::StrCat("dropped ", call_.ToString(), " without waiting for it")));
+      lane_->Fail(absl::AbortedError(
+          absl::StrCat("dropped ", call_.ToString(), " without waiting for it")));
     }
 
     absl::Status Wait() {
@@ -200,7 +225,7 @@ class NcclCommunicator : public Communicator {
       // Of a tensor on the CPU a result that has come counts, whatever has failed since.
       const absl::Status status = operation_ != nullptr ? lane_->Wait(*operation_) : Receive();
       if (status.ok()) return status;
-      Fail(*lane_, status);
+      lane_->Fail(status);
       const absl::Status failure = lane_->control().failure();
       return absl::Status(failure.code(), absl::StrCat(prefix_, failure.message()));
     }
@@ -241,28 +266,12 @@ class NcclCommunicator : public Communicator {
   std::string Prefix(const std::string& what) const {
     return absl::StrCat("[", what, ", axis ", axis(), ", rank ", rank(), " of ", size(), "] ");
   }
-  absl::Status Wrapped(const std::string& what, const absl::Status& failure) const {
+  // Ok, or the cause of the groups' failure, which `status` is now if it is the first.
+  absl::Status FailedUnlessOk(const absl::Status& status, const std::string& what) const {
+    if (status.ok()) return status;
+    lane_->Fail(status);
+    const absl::Status failure = lane_->control().failure();
     return absl::Status(failure.code(), absl::StrCat(Prefix(what), failure.message()));
-  }
-
-  // What is this process's own failure becomes everybody's, with its rank; the first one stays.
-  static void Fail(Lane& lane, const absl::Status& status) {
-    lane.control().Fail(
-        absl::Status(status.code(), absl::StrCat("rank ", lane.group().rank, " of axis ",
-                                                 lane.group().axis, " ", status.message())));
-  }
-  void FailWorld(const absl::Status& status) { Fail(*lane_, status); }
-
-  absl::Status PollStream(CudaStream stream) {
-    STRAKE_RETURN_IF_ERROR(lane_->LaunchAll());
-    STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
-    STRAKE_RETURN_IF_ERROR(event.Record(stream));
-    return lane_->control().WaitUntil(lane_->group(), "what its GPU does",
-                                      [&]() -> absl::StatusOr<bool> {
-                                        // NCCL's, a connection that broke for example.
-                                        STRAKE_RETURN_IF_ERROR(lane_->world().Idle().status());
-                                        return event.Done();
-                                      });
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> TrySplit(const CollectiveCall& call,

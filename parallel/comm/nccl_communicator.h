@@ -23,7 +23,8 @@
 //
 // A rank that fails, aborts, or dies (its TCP connection ends) fails all groups of all processes:
 // each aborts what NCCL has under way, so that streams come to an end. One that does not come is
-// missed by WaitForStream(), and wherever else the host waits, after the timeout.
+// missed by WaitForStream() and WaitForEvent(), and wherever else the host waits in a group, after
+// the timeout. CUDA graphs that hold collectives go before their groups: NCCL waits for that.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_NCCL_COMMUNICATOR_H_
 

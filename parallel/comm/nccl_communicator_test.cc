@@ -291,7 +291,9 @@ TEST(NcclFailureTest, AnAbortEndsCollectivesUnderWay) {
            if (comm.rank() == 2) return comm.Abort(absl::DataLossError("a torn page"));
            const GpuTensor x(DType::kF32, 4, [](int64_t) { return 1; });
            const absl::Status started = comm.AllReduceSum(x).Wait().status();
-           const absl::Status status = started.ok() ? comm.WaitForStream(stream) : started;
+           CudaEvent event = CudaEvent::Create().value();
+           ASSERT_TRUE(event.Record(stream).ok());
+           const absl::Status status = started.ok() ? comm.WaitForEvent(event) : started;
            EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
            EXPECT_THAT(std::string(status.message()),
                        HasSubstr("rank 2 of axis dp aborted: a torn page"));
@@ -341,12 +343,42 @@ TEST(NcclFailureTest, ADroppedResultFailsTheGroup) {
   });
 }
 
+// Each group's last collective is behind one of the other's on the bound stream.
+TEST(NcclFailureTest, AnAbortEndsGroupsThatWaitForOneAnother) {
+  OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream stream) {
+    const auto first = comm.Split(0, 0, "first"), second = comm.Split(0, 0, "second");
+    ASSERT_TRUE(first.ok() && second.ok()) << first.status() << second.status();
+    const GpuTensor x(DType::kF32, 4, [](int64_t) { return 1; });
+    if (comm.rank() == 0) {
+      for (Communicator* const group : {first->get(), second->get(), first->get()}) {
+        ASSERT_TRUE(group->AllReduceSum(x).Wait().ok());
+      }
+    }
+    ASSERT_TRUE(comm.Barrier().ok());
+    if (comm.rank() == 1) return comm.Abort(absl::DataLossError("a torn page"));
+    EXPECT_EQ(comm.WaitForStream(stream).code(), absl::StatusCode::kDataLoss);
+    EXPECT_TRUE(SynchronizeCudaStream(stream).ok());
+  });
+}
+
+TEST(NcclFailureTest, AGroupThatGoesWaitsForItsCollectivesUntilTheTimeout) {
+  OnGpus({.timeout = std::chrono::milliseconds(700)}, {2}, [](Communicator& comm, CudaStream) {
+    auto part = comm.Split(0, comm.rank(), "part");
+    ASSERT_TRUE(part.ok()) << part.status();
+    if (comm.rank() == 1) return;
+    const GpuTensor x(DType::kF32, 4);
+    ASSERT_TRUE((*part)->AllReduceSum(x).Wait().ok());
+    *part = nullptr;
+    EXPECT_THAT(std::string(comm.Barrier().message()),
+                HasSubstr("rank 1 of axis part did not join within 700 ms: rank 0 waits in"));
+  });
+}
+
 // Or the memory that they use could not be freed.
 TEST(NcclFailureTest, AGroupThatGoesAfterAFailureEndsItsCollectives) {
-  OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream stream) {
+  OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream) {
     const auto part = comm.Split(0, comm.rank(), "part");
     ASSERT_TRUE(part.ok()) << part.status();
-    (*part)->BindCudaStream(stream);
     const GpuTensor x(DType::kF32, 4);
     if (comm.rank() == 1) const auto dropped = (*part)->AllReduceSum(x);
   });

@@ -20,7 +20,7 @@ using Type = NcclMessage::Type;
 
 // How often the thread looks at the clocks.
 constexpr milliseconds kTick(100);
-// How long another process may take to say how far it is.
+// How long another process may take to say how far it is, or the news of its end to come.
 constexpr milliseconds kAnswerTime(500);
 // How long processes give each other to learn of a failure, and to send what they have to.
 constexpr milliseconds kPatience(2000);
@@ -144,7 +144,11 @@ absl::Status NcclControl::WaitUntil(const NcclGroup& group, const std::string& w
     const absl::StatusOr<bool> is_done = done();
     if (is_done.ok() && !*is_done) std::this_thread::sleep_for(pause);
     lock.lock();
-    if (!is_done.ok()) return is_done.status();
+    if (!is_done.ok()) {
+      // NCCL may find a connection broken before it is known here who died.
+      changed_.wait_for(lock, kAnswerTime, [&] { return !failure_.ok(); });
+      return failure_.ok() ? is_done.status() : failure_;
+    }
     if (*is_done) return failure_;  // what an abort has ended is not done
   }
 }

@@ -161,16 +161,24 @@ class Doorkeeper {
 
 // --- The other ranks. ---
 
+// So can TCP, where nobody listens on the port yet and the kernel chooses it for this end, too.
+bool IsConnectedToItself(int fd) {
+  sockaddr_storage here = {}, there = {};
+  socklen_t size_here = sizeof(here), size_there = sizeof(there);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&here), &size_here);
+  getpeername(fd, reinterpret_cast<sockaddr*>(&there), &size_there);
+  return size_here == size_there && std::memcmp(&here, &there, size_here) == 0;
+}
+
 FileDescriptor TryToConnect(const addrinfo& address, Clock::time_point deadline) {
   FileDescriptor fd(socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return fd;
-  if (connect(fd.get(), address.ai_addr, address.ai_addrlen) == 0) return fd;
-  int error = errno;
+  int error = connect(fd.get(), address.ai_addr, address.ai_addrlen) == 0 ? 0 : errno;
   socklen_t size = sizeof(error);
   if (error == EINPROGRESS && WaitFor(fd.get(), POLLOUT, deadline)) {
     getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
   }
-  return error == 0 ? std::move(fd) : FileDescriptor(-1);
+  return error == 0 && !IsConnectedToItself(fd.get()) ? std::move(fd) : FileDescriptor(-1);
 }
 
 absl::StatusOr<FileDescriptor> ConnectToRankZero(const NcclRendezvous& rendezvous,

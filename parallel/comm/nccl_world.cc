@@ -2,12 +2,19 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 
 namespace strake {
+namespace {
+
+// How long an end waits for aborts.
+constexpr std::chrono::milliseconds kPatience(2000);
+
+}  // namespace
 
 absl::StatusOr<std::shared_ptr<NcclWorld>> NcclWorld::Create(const NcclRendezvous& rendezvous,
                                                              std::chrono::milliseconds timeout,
@@ -28,48 +35,56 @@ absl::StatusOr<std::shared_ptr<NcclWorld>> NcclWorld::Create(const NcclRendezvou
   return world;
 }
 
-NcclWorld::~NcclWorld() = default;
+NcclWorld::~NcclWorld() {
+  control_ = nullptr;  // after which AbortAll() has run, if it was to
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  for (const std::future<void>& abort : aborts_) abort.wait_until(deadline);
+}
 
 absl::StatusOr<NcclComm> NcclWorld::Connect(const NcclGroup& group) {
   NcclConfig config;
-  NcclComm comm = nullptr;
-  NcclResult result;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    result = nccl_.comm_init_rank_config(&comm, static_cast<int>(group.processes.size()), id_,
-                                         group.rank, &config);
-    if (comm != nullptr) comms_.insert(comm);
-  }
-  return Finish(result, "ncclCommInitRankConfig", comm, group);
+  return Make("ncclCommInitRankConfig", group, [&](NcclComm* comm) {
+    const NcclResult result = nccl_.comm_init_rank_config(
+        comm, static_cast<int>(group.processes.size()), id_, group.rank, &config);
+    if (*comm != nullptr) comms_.insert(*comm);  // to be asked, or aborted, while it connects
+    return result;
+  });
 }
 
+// NCCL says of the parent, which is asked, whether the part is there, and writes it only then.
 absl::StatusOr<NcclComm> NcclWorld::Split(NcclComm parent, int color, int key,
                                           const NcclGroup& group) {
   NcclConfig config;
-  NcclComm comm = nullptr;
+  return Make("ncclCommSplit", group,
+              [&](NcclComm* comm) { return nccl_.comm_split(parent, color, key, comm, &config); });
+}
+
+absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const NcclGroup& group,
+                                         const std::function<NcclResult(NcclComm* comm)>& make) {
+  NcclComm* comm;
   NcclResult result;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (aborted_) return control_->failure();
-    result = nccl_.comm_split(parent, color, key, &comm, &config);
-    if (comm != nullptr) comms_.insert(comm);
+    STRAKE_RETURN_IF_ERROR(control_->failure());
+    comm = &made_->emplace_back(nullptr);
+    result = make(comm);
   }
-  return Finish(result, "ncclCommSplit", comm, group);
-}
-
-absl::StatusOr<NcclComm> NcclWorld::Finish(NcclResult result, const char* call, NcclComm comm,
-                                           const NcclGroup& group) {
-  STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, result, call, comm));
+  STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, result, call, nullptr));
   STRAKE_RETURN_IF_ERROR(control_->WaitUntil(group, call, [this] { return Idle(); }));
-  return comm;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  STRAKE_RETURN_IF_ERROR(control_->failure());
+  if (*comm == nullptr) return absl::InternalError(absl::StrCat(call, " made no communicator"));
+  comms_.insert(*comm);
+  return *comm;
 }
 
 void NcclWorld::Close(NcclComm comm) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (comms_.erase(comm) == 0 || aborted_) return;
-  // After a failure that AbortAll() is yet to hear of, collectives may be under way that never end.
-  const bool failed = !control_->failure().ok();
-  (void)(failed ? nccl_.comm_abort(comm) : nccl_.comm_destroy(comm));
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    // After a failure AbortAll() has had it, or is yet to come.
+    if (!control_->failure().ok() || comms_.erase(comm) == 0) return;
+  }
+  (void)nccl_.comm_destroy(comm);
 }
 
 absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
@@ -77,7 +92,7 @@ absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
   NcclResult ended;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (aborted_) return control_->failure();
+    STRAKE_RETURN_IF_ERROR(control_->failure());
     STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, nccl_.group_start(), "ncclGroupStart", comm));
     const NcclResult called = calls(nccl_);
     ended = nccl_.group_end();
@@ -91,7 +106,6 @@ absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
 
 absl::StatusOr<bool> NcclWorld::Idle() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (aborted_) return true;
   for (const NcclComm comm : comms_) {
     NcclResult state = NcclResult::kSuccess;
     STRAKE_RETURN_IF_ERROR(
@@ -102,10 +116,18 @@ absl::StatusOr<bool> NcclWorld::Idle() {
   return true;
 }
 
+// All at once: kernels of a comm may wait, on their stream, for those of another. Nor does anybody
+// wait for the end of these calls, since it may be for him to destroy the graphs that they wait
+// for.
 void NcclWorld::AbortAll() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  aborted_ = true;
-  for (const NcclComm comm : comms_) (void)nccl_.comm_abort(comm);
+  for (const NcclComm comm : comms_) {
+    std::packaged_task<void()> abort(
+        [comm, made = made_, comm_abort = nccl_.comm_abort] { (void)comm_abort(comm); });
+    aborts_.push_back(abort.get_future());
+    std::thread(std::move(abort)).detach();
+  }
+  comms_.clear();
 }
 
 }  // namespace strake

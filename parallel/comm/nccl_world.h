@@ -3,11 +3,13 @@
 #define STRAKE_PARALLEL_COMM_NCCL_WORLD_H_
 
 #include <chrono>
+#include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <set>
-#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,7 +20,9 @@
 
 namespace strake {
 
-// NCCL's functions do not block and are called one at a time. After a failure none is called.
+// Its functions of NCCL do not block and are called one at a time: after a failure none but
+// ncclCommAbort, which, like ncclCommDestroy, blocks until the comm's kernels have ended and the
+// CUDA graphs that hold some are gone.
 class NcclWorld {
  public:
   static absl::StatusOr<std::shared_ptr<NcclWorld>> Create(const NcclRendezvous& rendezvous,
@@ -32,7 +36,7 @@ class NcclWorld {
   absl::StatusOr<NcclComm> Connect(const NcclGroup& group);
   // The ranks of a color of the parent; a collective call of the parent.
   absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const NcclGroup& group);
-  // After a failure it ends the comm's collectives. Null is fine.
+  // Nothing of the comm is under way on the GPU, or the groups have failed. Null is fine.
   void Close(NcclComm comm);
 
   // Calls of NCCL that go together, in `calls`: the first result that is an error ends them. They
@@ -45,16 +49,18 @@ class NcclWorld {
 
  private:
   explicit NcclWorld(const NcclLibrary& nccl) : nccl_(nccl) {}
-  // Waits until a comm is ready, and keeps it.
-  absl::StatusOr<NcclComm> Finish(NcclResult result, const char* call, NcclComm comm,
-                                  const NcclGroup& group);
+  // Calls what makes a comm, waits until it is there, and keeps it.
+  absl::StatusOr<NcclComm> Make(const char* call, const NcclGroup& group,
+                                const std::function<NcclResult(NcclComm* comm)>& make);
   void AbortAll();
 
   const NcclLibrary& nccl_;
   NcclUniqueId id_;
   std::mutex mutex_;  // guards the calls of NCCL
   std::set<NcclComm> comms_;
-  bool aborted_ = false;
+  // Where NCCL writes what it makes, on a thread of its own, until an abort has ended that.
+  std::shared_ptr<std::deque<NcclComm>> made_ = std::make_shared<std::deque<NcclComm>>();
+  std::vector<std::future<void>> aborts_;
   std::unique_ptr<NcclControl> control_;  // last: its thread calls AbortAll()
 };
 
