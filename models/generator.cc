@@ -11,6 +11,8 @@
 #include "core/memory/device_memory.h"
 #include "core/ops/embedding.h"
 #include "glog/logging.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
 
@@ -88,7 +90,12 @@ absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, cons
 }
 
 // Of f32 or bf16, on either device.
-absl::StatusOr<std::vector<float>> ToFloats(const Tensor& x) {
+absl::StatusOr<std::vector<float>> ToFloats(const Context& ctx, const TensorParallel& tp,
+                                            const Tensor& x) {
+  // Where a rank has failed, what is there is not the logits.
+  if (x.device() == Device::kCuda && tp.size() > 1) {
+    STRAKE_RETURN_IF_ERROR(tp.communicator().WaitForStream(ctx.cuda_stream()));
+  }
   STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
   const auto convert = [&](const auto* values) {
     std::vector<float> floats(x.num_elements());
@@ -148,7 +155,8 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
     const Tensor input(tokens.data() + begin, DType::kI32, {end - begin});
     STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(ctx, model, input, &cache));
     begin = end;
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<float> scores, ToFloats(logits));
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<float> scores,
+                            ToFloats(ctx, model.tensor_parallel(), logits));
     if (!std::all_of(scores.begin(), scores.end(), [](float x) { return std::isfinite(x); })) {
       return absl::InternalError(absl::StrCat("the logits after ", end,
                                               " tokens are not finite; the model's weights are "

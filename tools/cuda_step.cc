@@ -19,7 +19,8 @@ absl::StatusOr<BatchUpload> BatchUpload::Create(int64_t num_tokens) {
   return upload;
 }
 
-absl::StatusOr<std::pair<Tensor, Tensor>> BatchUpload::Upload(CudaStream stream,
+absl::StatusOr<std::pair<Tensor, Tensor>> BatchUpload::Upload(Communicator& group,
+                                                              CudaStream stream,
                                                               const Tensor& tokens,
                                                               const Tensor& targets) {
   const int64_t n = tokens.num_elements();
@@ -29,7 +30,7 @@ absl::StatusOr<std::pair<Tensor, Tensor>> BatchUpload::Upload(CudaStream stream,
       << ", at most " << batch_.tensor().dim(1);
   Slot& slot = slots_[next_slot_];
   next_slot_ = (next_slot_ + 1) % slots_.size();
-  STRAKE_RETURN_IF_ERROR(slot.copied.Synchronize());
+  STRAKE_RETURN_IF_ERROR(group.WaitForEvent(slot.copied));
   char* const pinned = static_cast<char*>(slot.memory.data());
   std::memcpy(pinned, tokens.raw(), tokens.num_bytes());
   std::memcpy(pinned + tokens.num_bytes(), targets.raw(), targets.num_bytes());

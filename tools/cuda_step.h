@@ -15,6 +15,7 @@
 #include "core/cuda/cuda_runtime.h"
 #include "core/memory/device_memory.h"
 #include "core/tensor/tensor.h"
+#include "parallel/comm/communicator.h"
 
 namespace strake {
 
@@ -26,9 +27,10 @@ class BatchUpload {
   static absl::StatusOr<BatchUpload> Create(int64_t num_tokens);
 
   // The same of both [N] i32 on the GPU once `stream` has come here; enqueued. The host's may
-  // change afterwards; the GPU's hold until the next call.
-  absl::StatusOr<std::pair<Tensor, Tensor>> Upload(CudaStream stream, const Tensor& tokens,
-                                                   const Tensor& targets);
+  // change afterwards; the GPU's hold until the next call. `group` is one of those whose ranks the
+  // stream may be waiting for.
+  absl::StatusOr<std::pair<Tensor, Tensor>> Upload(Communicator& group, CudaStream stream,
+                                                   const Tensor& tokens, const Tensor& targets);
 
  private:
   struct Slot {

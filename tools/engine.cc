@@ -111,7 +111,7 @@ absl::StatusOr<std::pair<Tensor, Tensor>> Engine::Upload(const Tensor& tokens,
   for (const Tensor& each : {tokens, targets}) {
     STRAKE_RETURN_IF_ERROR(CheckTokens(each, options_.model.vocab_size));
   }
-  return upload_->Upload(cuda_->stream(), tokens, targets);
+  return upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets);
 }
 
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
@@ -196,6 +196,11 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   return values[1];
 }
 
+// To wait for the GPU in. Groups fail together, so that any of more than one rank knows.
+Communicator& Engine::AnyGroup() const {
+  return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp);
+}
+
 // On a GPU, waits for all that has been enqueued.
 absl::StatusOr<const double*> Engine::StepValues() {
   const Tensor values = step_values_.tensor();
@@ -204,9 +209,7 @@ absl::StatusOr<const double*> Engine::StepValues() {
   if (values_fetched_) return host;
   STRAKE_RETURN_IF_ERROR(
       CopyToHost(host_values_.data(), values.raw(), values.num_bytes(), cuda_->stream()));
-  // Groups fail together, so that any of more than one rank knows.
-  const MeshAxis axis = tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp;
-  STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).WaitForStream(cuda_->stream()));
+  STRAKE_RETURN_IF_ERROR(AnyGroup().WaitForStream(cuda_->stream()));
   values_fetched_ = true;
   return host;
 }

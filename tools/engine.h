@@ -116,6 +116,7 @@ class Engine {
   absl::Status ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
                                   bool last);
   absl::Status ClipAndStep(double clip_norm);
+  Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;
   absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
