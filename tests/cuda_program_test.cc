@@ -24,6 +24,7 @@ using testing::TimelessMetrics;
 using testing::TinyRun;
 using testing::WriteFile;
 using testing::operator+;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr char kTrain[] = "tools/train_emulated";
@@ -152,7 +153,12 @@ TEST_P(CudaProgramTest, AKilledRunGoesOnBitForBit) {
     Program killed(kTrain, TinyRun::BaseFlags() + flags + Flags{"--out=killed"}, run_.Here());
     ASSERT_TRUE(killed.WaitForOutput("saved killed/step-2"));
     killed.Send(SIGKILL);
-    EXPECT_EQ(killed.Wait().exit_code, 128 + SIGKILL);
+    const int exit_code = killed.Wait().exit_code;
+    EXPECT_THAT(exit_code, AnyOf(128 + SIGKILL, 0));
+    // It may have been faster; then as if it had been killed right after the first checkpoint.
+    for (const char* later : {"killed/step-4", "killed/step-6"}) {
+      if (exit_code == 0) std::filesystem::remove_all(run_ / later);
+    }
   }
   EXPECT_THAT(Train(run_, flags + Flags{"--out=killed"}).out, HasSubstr(", resumed at step "));
   ExpectSameBytes(run_, "killed", "whole", 6);

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cinttypes>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -27,6 +29,7 @@ using testing::TinyRun;
 using testing::WriteFile;
 using testing::operator+;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -46,10 +49,13 @@ bool HasCheckpoint(const TinyRun& run, int64_t step) {
   return std::filesystem::exists(run / ("run/step-" + std::to_string(step) + "/run.json"));
 }
 
+// 0 if there is none.
 int64_t LastCheckpoint(const TinyRun& run) {
   int64_t last = 0;
-  for (int64_t step = 1; step <= 10000; ++step) {
-    if (HasCheckpoint(run, step)) last = step;
+  for (const auto& entry : std::filesystem::directory_iterator(run / "run")) {
+    int64_t step = 0;
+    if (std::sscanf(entry.path().filename().c_str(), "step-%" SCNd64, &step) != 1) continue;
+    if (HasCheckpoint(run, step)) last = std::max(last, step);
   }
   return last;
 }
@@ -97,22 +103,17 @@ INSTANTIATE_TEST_SUITE_P(
                       Family{"InOrder", {"--shuffle=false", "--schedule=wsd", "--clip_norm=0"}}),
     [](const auto& info) { return std::string(info.param.name); });
 
-constexpr int kManySteps = 3000;
-
-// Long enough to be interrupted.
-Flags LongRun(int64_t save_every) {
-  return {"--steps=" + std::to_string(kManySteps), "--save_every=" + std::to_string(save_every),
-          "--log_every=1", "--keep_last=2"};
-}
+// To be interrupted.
+Flags EndlessRun() { return {"--steps=1000000", "--schedule=constant", "--log_every=1"}; }
 
 class KilledRunTest : public ResumeTest {};
 
 TEST_P(KilledRunTest, GoesOnBitForBit) {
   const Flags flags =
-      GetParam().flags + Flags{"--steps=60", "--save_every=4", "--keep_last=2", "--log_every=1"};
+      GetParam().flags + Flags{"--steps=300", "--save_every=4", "--keep_last=2", "--log_every=1"};
   const TinyRun whole, killed;
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
-  // Spread over the run: while it starts, in a step, in a save.
+  // While it starts, in a step, in a save.
   int num_killed = 0;
   for (int attempt = 0; attempt < 16; ++attempt) {
     Program program("tools/train", TinyRun::BaseFlags() + flags, killed.Here());
@@ -124,7 +125,7 @@ TEST_P(KilledRunTest, GoesOnBitForBit) {
   EXPECT_GE(num_killed, 4);
   const ProgramResult last = killed.Train(flags);
   ASSERT_EQ(last.exit_code, 0) << last.err;
-  ExpectSameRun(killed, whole, 60);
+  ExpectSameRun(killed, whole, 300);
   EXPECT_EQ(ReadTree(killed / "run").size(), ReadTree(whole / "run").size()) << "leftovers";
 }
 
@@ -133,9 +134,9 @@ class StoppedRunTest : public ResumeTest {};
 TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const TinyRun run;
-    Program program("tools/train", TinyRun::BaseFlags() + LongRun(0) + GetParam().flags,
+    Program program("tools/train", TinyRun::BaseFlags() + EndlessRun() + GetParam().flags,
                     run.Here());
-    ASSERT_TRUE(program.WaitForOutput("step    3/3000"));
+    ASSERT_TRUE(program.WaitForOutput("3/1000000"));
     program.Send(signal);
     const ProgramResult stopped = program.Wait();
     EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
@@ -143,25 +144,26 @@ TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
     EXPECT_THAT(stopped.out, HasSubstr("stopped by a signal after step "));
     const int64_t step = testing::ReadMetrics(run / "run").size();
     EXPECT_GE(step, 3);
-    EXPECT_LT(step, kManySteps);
     EXPECT_TRUE(HasCheckpoint(run, step));
   }
 }
 
 TEST_P(StoppedRunTest, GoesOnBitForBit) {
-  const Flags flags = GetParam().flags + Flags{"--steps=400", "--log_every=1"};
+  Flags flags = EndlessRun() + GetParam().flags;
   const TinyRun whole, stopped;
-  ASSERT_EQ(whole.Train(flags).exit_code, 0);
   {
     Program program("tools/train", TinyRun::BaseFlags() + flags, stopped.Here());
-    ASSERT_TRUE(program.WaitForOutput("step   2/400"));
+    ASSERT_TRUE(program.WaitForOutput("2/1000000"));
     program.Send(SIGINT);
     ASSERT_EQ(program.Wait().exit_code, 0);
   }
-  EXPECT_LT(LastCheckpoint(stopped), 400);
+  const int64_t step = LastCheckpoint(stopped) + 50;
+  flags = flags + Flags{"--steps=" + std::to_string(step)};
   const ProgramResult resumed = stopped.Train(flags);
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
-  ExpectSameRun(stopped, whole, 400);
+  EXPECT_THAT(resumed.out, HasSubstr(", resumed at step "));
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  ExpectSameRun(stopped, whole, step);
 }
 
 std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.param.name; }
@@ -174,12 +176,12 @@ TEST(SecondSignalTest, EndsTheRunAtOnce) {
   // A step of seconds, so that the second signal falls into it.
   const Flags slow = {"--global_batch=400000", "--steps=5", "--ops=reference"};
   Program program("tools/train", TinyRun::BaseFlags() + slow, run.Here());
-  ASSERT_TRUE(program.WaitForOutput("out "));
+  ASSERT_TRUE(program.WaitForCpuTime(0.5));
   program.Send(SIGINT);
   usleep(20000);
-  program.Send(SIGINT);
+  program.Send(SIGTERM);  // a second SIGINT could still meet the first, and be one with it
   const ProgramResult result = program.Wait();
-  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.exit_code, AnyOf(128 + SIGINT, 128 + SIGTERM));
   EXPECT_EQ(ReadFile(run / "run/metrics.jsonl"), "");
   EXPECT_EQ(LastCheckpoint(run), 0);
 }
@@ -356,15 +358,15 @@ TEST(CheckpointTest, SaveEveryZeroSavesTheLastStepAlone) {
 
 TEST(LockTest, SecondProcessOnTheSameFolderFailsAtOnce) {
   const TinyRun run;
-  Program first("tools/train", TinyRun::BaseFlags() + LongRun(1000), run.Here());
-  ASSERT_TRUE(first.WaitForOutput("step    1/3000"));
-  const ProgramResult second = run.Train(LongRun(1000));
+  Program first("tools/train", TinyRun::BaseFlags() + EndlessRun(), run.Here());
+  ASSERT_TRUE(first.WaitForOutput("1/1000000"));
+  const ProgramResult second = run.Train(EndlessRun());
   EXPECT_EQ(second.exit_code, 1);
   EXPECT_THAT(second.err, HasSubstr("run is in use: process "));
   first.Send(SIGINT);
   EXPECT_EQ(first.Wait().exit_code, 0);
   // The lock ended with the process.
-  EXPECT_EQ(run.Train(LongRun(1000) + Flags{"--steps=1"}).exit_code, 0);
+  EXPECT_EQ(run.Train(EndlessRun() + Flags{"--steps=1"}).exit_code, 0);
 }
 
 TEST(DataOrderTest, AccumulationTakesTheSameSamples) {

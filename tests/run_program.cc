@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -106,6 +107,18 @@ bool Program::WaitForOutput(const std::string& text) {
     CheckTime();
     usleep(kPollMicroseconds);
   }
+}
+
+bool Program::WaitForCpuTime(double seconds) {
+  while (!HasEnded()) {
+    clockid_t clock;
+    timespec used = {};
+    if (clock_getcpuclockid(process_, &clock) == 0) clock_gettime(clock, &used);
+    if (used.tv_sec + 1e-9 * used.tv_nsec >= seconds) return true;
+    CheckTime();
+    usleep(kPollMicroseconds);
+  }
+  return false;
 }
 
 ProgramResult Program::Wait() {

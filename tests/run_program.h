@@ -37,6 +37,8 @@ class Program {
   void Send(int signal);
   // Until stdout holds `text`. False where the program ended without it.
   bool WaitForOutput(const std::string& text);
+  // Until it has computed for so long. False where it ended before.
+  bool WaitForCpuTime(double seconds);
   ProgramResult Wait();
 
  private:

@@ -16,7 +16,7 @@ namespace {
 
 // mpirun ends all processes when one of them fails: the others leave the first the time to print.
 // A process that is still there then has an error of its own, as of a file that its machine lacks.
-constexpr std::chrono::seconds kTimeToPrint(2);
+constexpr std::chrono::seconds kTimeToPrint(5);
 
 bool IsFirstProcess() {
   const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();

@@ -461,7 +461,11 @@ void OnFault(const CommBackend& backend, std::chrono::milliseconds timeout,
     const bool message = collective.kind == Kind::kSend || collective.kind == Kind::kRecv;
     RunOn(backend, 3, {.axis = "tp", .timeout = timeout}, [&](Communicator& comm) {
       for (int i = 0; i < 2; ++i) ASSERT_TRUE(comm.Barrier().ok());
-      if (comm.rank() == 1) return fault(comm);
+      if (comm.rank() == 1) {
+        // A fault may overtake the barrier on its way to rank 2.
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        return fault(comm);
+      }
       if (comm.rank() == 2 && message) return;
       const absl::Status status = collective.call(comm);
       EXPECT_EQ(status.code(), code) << status;

@@ -171,20 +171,28 @@ TEST(MpiCommunicatorTest, CompletesWhileOthersCompute) {
 }
 
 TEST(MpiCommunicatorTest, ADroppedResultFailsTheGroup) {
-  RunOnProcesses(2, {}, [&](Communicator& comm) {
+  constexpr std::chrono::minutes kLimit(1);
+  RunOnProcesses(2, {.timeout = kLimit}, [&](Communicator& comm) {
+    const auto file = std::filesystem::path(::testing::TempDir()) / "dropped";
+    if (comm.rank() == 0) std::filesystem::remove(file);
+    ASSERT_TRUE(comm.Barrier().ok());
     TestTensor x(DType::kF32, {10});
     FillConstant(x, 1);
     if (comm.rank() == 1) {
-      const auto pending = comm.AllReduceSum(x);
+      { const auto pending = comm.AllReduceSum(x); }
+      std::ofstream(file) << "dropped\n";
       return;
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const auto end = std::chrono::steady_clock::now() + kLimit;
+    while (!std::filesystem::exists(file) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     // Rank 1 has sent all that this one needs.
     (void)comm.AllReduceSum(x).Wait();
     const absl::Status status = comm.Barrier();
     EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
     EXPECT_THAT(std::string(status.message()),
-                HasSubstr("rank 1 of axis world dropped all_reduce_sum #0 of f32[10] at "));
+                HasSubstr("rank 1 of axis world dropped all_reduce_sum #1 of f32[10] at "));
   });
 }
 
@@ -211,7 +219,7 @@ TEST(MpiCommunicatorTest, ARankThatLeavesIsMissedAtOnce) {
 
 TEST(MpiCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
   if (mpi == nullptr) GTEST_SKIP() << skip_reason;
-  const auto world = mpi->CreateWorld({.timeout = std::chrono::milliseconds(1000)});
+  const auto world = mpi->CreateWorld({.timeout = std::chrono::milliseconds(4000)});
   const auto tp = world->Split(mpi->rank() / 2, 0, "tp");
   const auto dp = world->Split(mpi->rank() % 2, 0, "dp");
   ASSERT_TRUE(tp.ok() && dp.ok());
@@ -224,7 +232,7 @@ TEST(MpiCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
   if (mpi->rank() % 2 == 0) {
     EXPECT_THAT(
         std::string(status.message()),
-        HasSubstr("rank 1 of axis tp did not join within 1000 ms: rank 0 waits in barrier"));
+        HasSubstr("rank 1 of axis tp did not join within 4000 ms: rank 0 waits in barrier"));
   }
   EndTogether();
 }

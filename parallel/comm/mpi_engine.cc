@@ -29,7 +29,7 @@ constexpr milliseconds kDrainTime(200);
 
 // How long another process may take to answer a question, and how often to wait so long: for each
 // of the axes of a mesh.
-constexpr milliseconds kAnswerTime(250);
+constexpr milliseconds kAnswerTime(500);
 constexpr int kMaxQuestions = 4;
 
 // How often the engine's thread looks while ranks compute: often enough for a collective of a

@@ -41,7 +41,7 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr int kNumProcesses = 3;
-constexpr std::chrono::milliseconds kTimeout(1500);
+constexpr std::chrono::milliseconds kTimeout(2000), kLongTimeout(60000);
 // Beyond the timeout: mpirun's start and end, and the patience of ExitAfterFailure(), on a machine
 // with other work.
 constexpr std::chrono::seconds kLimit(60);
@@ -49,12 +49,31 @@ constexpr int kExitCode = 3;
 
 // --- In a process under mpirun. ---
 
+std::string mark;  // of this run's processes
+
 void Print(MpiRuntime& mpi, const absl::Status& status) {
   std::fprintf(stderr, "process %d: %s\n", mpi.rank(), status.ToString().c_str());
 }
 
-std::unique_ptr<Communicator> World(MpiRuntime& mpi) {
-  auto world = mpi.CreateWorld({.axis = "tp", .timeout = kTimeout, .check = true});
+// After the others have printed, too: mpirun ends all when the first has failed.
+[[noreturn]] void PrintAndFail(MpiRuntime& mpi, const absl::Status& status,
+                               const std::vector<int>& others) {
+  const auto file = [](int rank) {
+    return std::filesystem::path(::testing::TempDir()) / absl::StrCat("printed", mark, "-", rank);
+  };
+  Print(mpi, status);
+  std::ofstream(file(mpi.rank())) << "printed\n";
+  const auto end = std::chrono::steady_clock::now() + kLimit / 2;
+  for (const int rank : others) {
+    while (!std::filesystem::exists(file(rank)) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  mpi.ExitAfterFailure(kExitCode);
+}
+
+std::unique_ptr<Communicator> World(MpiRuntime& mpi, std::chrono::milliseconds timeout) {
+  auto world = mpi.CreateWorld({.axis = "tp", .timeout = timeout, .check = true});
   for (int i = 0; i < 2; ++i) {
     if (const absl::Status status = world->Barrier(); !status.ok()) {
       Print(mpi, status);
@@ -77,6 +96,9 @@ constexpr int64_t kLarge = 16 << 20;
 struct Fault {
   int64_t n;
   std::function<absl::Status(Communicator&)> call;
+  // Whether the others are to be told by the clock that rank 1 does not come.
+  bool is_timed = false;
+  bool prints = true;
   // The others begin this much later, where they must not end rank 1's call by joining it.
   std::chrono::milliseconds others_wait{0};
 };
@@ -87,6 +109,8 @@ const std::map<std::string, Fault>& Faults() {
       {"abort",
        {8,
         [](Communicator& comm) {
+          // It may overtake a barrier on its way to rank 2.
+          std::this_thread::sleep_for(std::chrono::milliseconds(100));
           comm.Abort(absl::DataLossError("a torn page"));
           return comm.Barrier();
         }}},
@@ -98,19 +122,21 @@ const std::map<std::string, Fault>& Faults() {
           { const auto pending = comm.AllReduceSum(x); }
           return comm.Barrier();
         },
-        kTimeout / 3}},
+        /*is_timed=*/false, /*prints=*/true, std::chrono::milliseconds(500)}},
       {"late",
        {8,
         [](Communicator& comm) {
           std::this_thread::sleep_for(2 * kTimeout);
           return AllReduce(comm, 8);
-        }}},
+        },
+        /*is_timed=*/true}},
       {"stop",
        {8,
         [](Communicator&) {
           std::raise(SIGSTOP);
           return absl::OkStatus();
-        }}},
+        },
+        /*is_timed=*/true, /*prints=*/false}},
       {"stop in the middle",
        {kLarge,
         [](Communicator& comm) {
@@ -119,30 +145,29 @@ const std::map<std::string, Fault>& Faults() {
           const auto pending = comm.AllReduceSum(x);
           std::raise(SIGSTOP);
           return absl::OkStatus();
-        }}},
+        },
+        /*is_timed=*/true, /*prints=*/false}},
   };
   return *faults;
 }
 
-int RunFault(MpiRuntime& mpi, const std::string& name) {
+[[noreturn]] void RunFault(MpiRuntime& mpi, const std::string& name) {
   const Fault& fault = Faults().at(name);
-  const auto world = World(mpi);
+  const auto world = World(mpi, fault.is_timed ? kTimeout : kLongTimeout);
   if (mpi.rank() != 1) std::this_thread::sleep_for(fault.others_wait);
   const absl::Status status = mpi.rank() == 1 ? fault.call(*world) : AllReduce(*world, fault.n);
-  Print(mpi, status);
-  mpi.ExitAfterFailure(kExitCode);
+  PrintAndFail(mpi, status, fault.prints ? std::vector<int>{0, 1, 2} : std::vector<int>{0, 2});
 }
 
 // Rank 1 comes to its end while the others are in a collective.
 int Leave(MpiRuntime& mpi) {
-  auto world = World(mpi);
+  auto world = World(mpi, kLongTimeout);
   if (mpi.rank() == 1) return 0;
-  Print(mpi, world->Barrier());
-  mpi.ExitAfterFailure(kExitCode);
+  PrintAndFail(mpi, world->Barrier(), {0, 2});
 }
 
 int Kill(MpiRuntime& mpi, int kind) {
-  const auto world = World(mpi);
+  const auto world = World(mpi, kLongTimeout);
   if (mpi.rank() == 1) std::raise(SIGKILL);
   Print(mpi, EveryCollective()[kind].call(*world));
   mpi.ExitAfterFailure(kExitCode);
@@ -157,7 +182,7 @@ int StopInEach(MpiRuntime& mpi) {
   if (!together->AllGather(Tensor(&pid, DType::kI64, {1}), all).Wait().ok()) return 1;
   for (const NamedCollective& collective : EveryCollective()) {
     if (!together->Barrier().ok()) return 1;
-    const auto world = World(mpi);
+    const auto world = World(mpi, kTimeout);
     const bool message =
         collective.kind == CollectiveKind::kSend || collective.kind == CollectiveKind::kRecv;
     if (mpi.rank() == 1) std::raise(SIGSTOP);
@@ -180,7 +205,7 @@ int RunScenario(const std::string& name, int argument) {
   if (name == "kill") return Kill(**mpi, argument);
   if (name == "leave") return Leave(**mpi);
   if (name == "stop in each") return StopInEach(**mpi);
-  return RunFault(**mpi, name);
+  RunFault(**mpi, name);
 }
 
 // --- In the test. ---
@@ -221,9 +246,9 @@ std::string ReadAll(int fd, std::chrono::steady_clock::time_point limit) {
 // Fails if it takes too long, or leaves processes behind.
 Outcome RunUnderMpirun(const std::string& scenario, int argument = 0) {
   static int num_runs = 0;
-  const std::string mark = absl::StrCat("--mark=", getpid(), "-", num_runs++);
+  const std::string own_mark = absl::StrCat("--mark=", getpid(), "-", num_runs++);
   std::vector<std::string> command = MpirunCommand(kNumProcesses);
-  for (const std::string& word : {own_path, scenario, absl::StrCat(argument), mark}) {
+  for (const std::string& word : {own_path, scenario, absl::StrCat(argument), own_mark}) {
     command.push_back(word);
   }
   int ends[2];
@@ -250,7 +275,7 @@ Outcome RunUnderMpirun(const std::string& scenario, int argument = 0) {
   waitpid(pid, &status, 0);
   outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  EXPECT_EQ(NumProcessesWith(mark), 0) << outcome.output;
+  EXPECT_EQ(NumProcessesWith(own_mark), 0) << outcome.output;
   return outcome;
 }
 
@@ -296,7 +321,7 @@ TEST_F(MpiFailureTest, ADroppedResult) {
 
 TEST_F(MpiFailureTest, ALateRank) {
   const Outcome outcome = RunUnderMpirun("late");
-  ExpectFailure(outcome, "all_reduce_sum #2", "rank 1 of axis tp did not join within 1500 ms");
+  ExpectFailure(outcome, "all_reduce_sum #2", "rank 1 of axis tp did not join within 2000 ms");
   EXPECT_THAT(outcome.output, HasSubstr("process 1: DEADLINE_EXCEEDED"));
 }
 
@@ -307,7 +332,7 @@ TEST_F(MpiFailureTest, ARankThatEndsEarly) {
 
 TEST_F(MpiFailureTest, AStoppedRank) {
   ExpectFailure(RunUnderMpirun("stop"), "all_reduce_sum #2",
-                "rank 1 of axis tp did not join within 1500 ms");
+                "rank 1 of axis tp did not join within 2000 ms");
 }
 
 TEST_F(MpiFailureTest, ARankStoppedInTheMiddle) {
@@ -326,7 +351,7 @@ TEST_F(MpiFailureTest, ARankStoppedInEachKindOfCollective) {
                   HasSubstr(absl::StrCat(
                       "process ", rank, ": DEADLINE_EXCEEDED: [", CollectiveName(collective.kind),
                       " #", message ? 0 : 2, ", axis tp, rank ", rank,
-                      " of 3] rank 1 of axis tp did not join within 1500 ms: ")));
+                      " of 3] rank 1 of axis tp did not join within 2000 ms: ")));
     }
   }
 }
@@ -350,6 +375,7 @@ int main(int argc, char** argv) {
   if (strake::DetectLaunchEnvironment() && argc == 4) {
     int argument = 0;
     if (!absl::SimpleAtoi(argv[2], &argument)) return 1;
+    mark = argv[3];
     return RunScenario(argv[1], argument);
   }
   ::testing::InitGoogleTest(&argc, argv);

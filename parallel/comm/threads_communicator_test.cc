@@ -90,7 +90,7 @@ TEST(ThreadsCommunicatorTest, ARankThatLeavesIsMissedAtOnce) {
 
 TEST(ThreadsCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
   std::atomic<int> num_failed = 0;
-  RunOnThreads(4, {.timeout = std::chrono::milliseconds(1000)}, [&](Communicator& world) {
+  RunOnThreads(4, {.timeout = std::chrono::milliseconds(4000)}, [&](Communicator& world) {
     const auto tp = world.Split(world.rank() / 2, 0, "tp");
     const auto dp = world.Split(world.rank() % 2, 0, "dp");
     ASSERT_TRUE(tp.ok() && dp.ok());
@@ -103,7 +103,7 @@ TEST(ThreadsCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
     if (world.rank() % 2 == 0) {
       EXPECT_THAT(
           std::string(status.message()),
-          HasSubstr("rank 1 of axis tp did not join within 1000 ms: rank 0 waits in barrier"));
+          HasSubstr("rank 1 of axis tp did not join within 4000 ms: rank 0 waits in barrier"));
       ++num_failed;
     }
     // The others do not leave, but compute.

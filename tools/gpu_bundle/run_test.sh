@@ -136,8 +136,8 @@ expect "a check's verdict" says '^check llama-tiny, fp32 +FAILED +exit code 1: F
 
 # One hanging command ends by its own limit, and what a part has no time for is skipped.
 new_bundle
-sed -i 's/TESTS_SECONDS=[0-9]* TEST_SECONDS=[0-9]*/TESTS_SECONDS=60 TEST_SECONDS=2/
-  s/CHECK_SECONDS=[0-9]* ONE_CHECK_SECONDS=[0-9]*/CHECK_SECONDS=1 ONE_CHECK_SECONDS=9/' \
+sed -i 's/TESTS_SECONDS=[0-9]* TEST_SECONDS=[0-9]*/TESTS_SECONDS=60 TEST_SECONDS=5/
+  s/CHECK_SECONDS=[0-9]* ONE_CHECK_SECONDS=[0-9]*/CHECK_SECONDS=3 ONE_CHECK_SECONDS=9/' \
   bundle/parts/sizes.sh
 stub gpu_tests/a_gpu_test 'exec sleep 20'
 stub bin/check 'exec sleep 20'

@@ -74,11 +74,12 @@ same_bytes_row() {
   fi
 }
 
-# train_and_kill RUN OPTIONS...: kills it when its first checkpoint is there. False where it ended
-# before.
+# train_and_kill RUN OPTIONS...: starts it anew and kills it when its first checkpoint is there. False
+# where it ended before.
 train_and_kill() {
   local out=$scratch/$1 child
   shift
+  rm -rf "$out"
   "$bundle/bin/train" "$@" --save_every=1 --out="$out" >>"$log" 2>&1 </dev/null &
   child=$!
   while kill -0 "$child" && ((SECONDS < part_end)) && ! compgen -G "$out/step-*[0-9]"; do
@@ -98,7 +99,7 @@ same_bytes_rows() {
   same_bytes_row "$name again" "$run" "$run-again" "$status"
   status=0 && train "$run-no-graph" "$@" --cuda_graph=false || status=$?
   same_bytes_row "$name, --cuda_graph=false" "$run" "$run-no-graph" "$status"
-  if train_and_kill "$run-killed" "$@"; then
+  if train_and_kill "$run-killed" "$@" || train_and_kill "$run-killed" "$@"; then
     status=0 && train "$run-killed" "$@" || status=$?
     same_bytes_row "$name, killed and resumed" "$run" "$run-killed" "$status"
   else
