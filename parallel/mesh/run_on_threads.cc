@@ -22,7 +22,10 @@ absl::Status RunOnThreads(const MeshVector& sizes, const CommunicatorOptions& op
   const auto fail = [&](size_t rank, const absl::Status& status) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
-      if (first_error.ok()) first_error = status;
+      // On its way out with an error a rank may drop collectives, and others be first to say so.
+      if (first_error.ok() || (absl::IsAborted(first_error) && !absl::IsAborted(status))) {
+        first_error = status;
+      }
     }
     worlds[rank]->Abort(status);
   };

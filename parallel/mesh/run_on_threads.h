@@ -13,8 +13,9 @@ namespace strake {
 // returns when all have ended. `options.axis` is of no matter: each axis has its own name.
 //
 // Where a body returns an error, all collectives of the mesh fail, so that the other ranks end too;
-// the error that came first, which is the cause of the rest, is returned. ResourceExhausted where
-// the system has no thread for a rank. Meshes and communicators live until the last body has ended.
+// the error that came first, which is the cause of the rest, is returned; Aborted, that a rank left
+// or dropped a collective, only if there is no other. ResourceExhausted where the system has no
+// thread for a rank. Meshes and communicators live until the last body has ended.
 absl::Status RunOnThreads(const MeshVector& sizes, const CommunicatorOptions& options,
                           absl::FunctionRef<absl::Status(const Mesh& mesh)> body);
 

@@ -70,6 +70,28 @@ TEST(RunOnThreadsTest, ReturnsTheCauseAndEndsTheOthers) {
   EXPECT_EQ(failed, 3);
 }
 
+TEST(RunOnThreadsTest, ReturnsTheCauseOfWhatARankDropped) {
+  std::atomic<bool> has_dropped = false, is_told = false;
+  const absl::Status status =
+      RunOnThreads({.dp = 1, .pp = 1, .cp = 1, .tp = 2}, {}, [&](const Mesh& mesh) -> absl::Status {
+        Communicator& tp = mesh.communicator(MeshAxis::kTp);
+        if (mesh.rank() == 0) {
+          while (!has_dropped) std::this_thread::yield();
+          const absl::Status dropped = tp.Barrier();
+          EXPECT_THAT(std::string(dropped.message()), HasSubstr("dropped all_reduce_sum #0"));
+          is_told = true;
+          return dropped;
+        }
+        float x = 0;
+        { const auto pending = tp.AllReduceSum(Tensor(&x, DType::kF32, {1})); }
+        has_dropped = true;
+        while (!is_told) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));  // rank 0's error is the first
+        return absl::DataLossError("the disk of rank 1");
+      });
+  EXPECT_EQ(status, absl::DataLossError("the disk of rank 1"));
+}
+
 TEST(MeshTest, RanksMustBeGivenOneShape) {
   const auto worlds = CreateThreadsCommunicators(2);
   std::thread other([&] {
