@@ -55,20 +55,24 @@ void Print(MpiRuntime& mpi, const absl::Status& status) {
   std::fprintf(stderr, "process %d: %s\n", mpi.rank(), status.ToString().c_str());
 }
 
+// By files, which no failure stops.
+std::filesystem::path News(const std::string& text) {
+  return std::filesystem::path(::testing::TempDir()) / absl::StrCat(text, mark);
+}
+void Tell(const std::string& text) { std::ofstream(News(text)) << text; }
+void WaitFor(const std::string& text) {
+  const auto end = std::chrono::steady_clock::now() + kLimit / 2;
+  while (!std::filesystem::exists(News(text)) && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 // After the others have printed, too: mpirun ends all when the first has failed.
 [[noreturn]] void PrintAndFail(MpiRuntime& mpi, const absl::Status& status,
                                const std::vector<int>& others) {
-  const auto file = [](int rank) {
-    return std::filesystem::path(::testing::TempDir()) / absl::StrCat("printed", mark, "-", rank);
-  };
   Print(mpi, status);
-  std::ofstream(file(mpi.rank())) << "printed\n";
-  const auto end = std::chrono::steady_clock::now() + kLimit / 2;
-  for (const int rank : others) {
-    while (!std::filesystem::exists(file(rank)) && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
+  Tell(absl::StrCat("printed", mpi.rank()));
+  for (const int rank : others) WaitFor(absl::StrCat("printed", rank));
   mpi.ExitAfterFailure(kExitCode);
 }
 
@@ -99,8 +103,8 @@ struct Fault {
   // Whether the others are to be told by the clock that rank 1 does not come.
   bool is_timed = false;
   bool prints = true;
-  // The others begin this much later, where they must not end rank 1's call by joining it.
-  std::chrono::milliseconds others_wait{0};
+  // What the others wait for, where they must not end rank 1's call by joining it.
+  std::string news{};
 };
 
 const std::map<std::string, Fault>& Faults() {
@@ -120,9 +124,10 @@ const std::map<std::string, Fault>& Faults() {
           TestTensor x(DType::kF32, {kLarge});
           FillConstant(x, 1);
           { const auto pending = comm.AllReduceSum(x); }
+          Tell("dropped");
           return comm.Barrier();
         },
-        /*is_timed=*/false, /*prints=*/true, std::chrono::milliseconds(500)}},
+        /*is_timed=*/false, /*prints=*/true, "dropped"}},
       {"late",
        {8,
         [](Communicator& comm) {
@@ -154,7 +159,7 @@ const std::map<std::string, Fault>& Faults() {
 [[noreturn]] void RunFault(MpiRuntime& mpi, const std::string& name) {
   const Fault& fault = Faults().at(name);
   const auto world = World(mpi, fault.is_timed ? kTimeout : kLongTimeout);
-  if (mpi.rank() != 1) std::this_thread::sleep_for(fault.others_wait);
+  if (mpi.rank() != 1 && !fault.news.empty()) WaitFor(fault.news);
   const absl::Status status = mpi.rank() == 1 ? fault.call(*world) : AllReduce(*world, fault.n);
   PrintAndFail(mpi, status, fault.prints ? std::vector<int>{0, 1, 2} : std::vector<int>{0, 2});
 }

@@ -41,7 +41,7 @@ class Lane {
         group_(std::move(group)),
         comm_(comm),
         stream_(std::move(stream)) {}
-  // Waits for what is under way: once the comm is being destroyed, no failure ends that any more.
+  // Waits for what is under way on its stream: nothing ends that once the comm is being destroyed.
   ~Lane() {
     const absl::Status idle = WaitForStream(stream_.get());
     if (!idle.ok()) Fail(idle);

@@ -20,8 +20,10 @@ using Type = NcclMessage::Type;
 
 // How often the thread looks at the clocks.
 constexpr milliseconds kTick(100);
-// How long another process may take to say how far it is, or the news of its end to come.
-constexpr milliseconds kAnswerTime(500);
+// How long another process may take to say how far it is.
+constexpr milliseconds kAnswerTime(2000);
+// How long the news that one has died may take.
+constexpr milliseconds kNewsTime(500);
 // How long processes give each other to learn of a failure, and to send what they have to.
 constexpr milliseconds kPatience(2000);
 // Of somebody who polls.
@@ -143,12 +145,8 @@ absl::Status NcclControl::WaitUntil(const NcclGroup& group, const std::string& w
     lock.unlock();
     const absl::StatusOr<bool> is_done = done();
     if (is_done.ok() && !*is_done) std::this_thread::sleep_for(pause);
+    if (!is_done.ok()) return FailureOr(is_done.status());
     lock.lock();
-    if (!is_done.ok()) {
-      // NCCL may find a connection broken before it is known here who died.
-      changed_.wait_for(lock, kAnswerTime, [&] { return !failure_.ok(); });
-      return failure_.ok() ? is_done.status() : failure_;
-    }
     if (*is_done) return failure_;  // what an abort has ended is not done
   }
 }
@@ -165,6 +163,12 @@ void NcclControl::Fail(const absl::Status& cause) {
 absl::Status NcclControl::failure() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return failure_;
+}
+
+absl::Status NcclControl::FailureOr(const absl::Status& error) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_for(lock, kNewsTime, [&] { return !failure_.ok(); });
+  return failure_.ok() ? error : failure_;
 }
 
 void NcclControl::SetFailure(const absl::Status& cause) {

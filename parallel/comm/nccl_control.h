@@ -69,6 +69,9 @@ class NcclControl {
   void Fail(const absl::Status& cause);
   // Ok as long as nothing has failed.
   absl::Status failure();
+  // `error`, or the failure that may be behind it: NCCL can find a connection broken before it is
+  // known here who died.
+  absl::Status FailureOr(const absl::Status& error);
 
  private:
   using Clock = std::chrono::steady_clock;

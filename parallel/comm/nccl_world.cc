@@ -11,7 +11,7 @@
 namespace strake {
 namespace {
 
-// How long an end waits for aborts.
+// How long the end waits for those of comms.
 constexpr std::chrono::milliseconds kPatience(2000);
 
 }  // namespace
@@ -38,7 +38,7 @@ absl::StatusOr<std::shared_ptr<NcclWorld>> NcclWorld::Create(const NcclRendezvou
 NcclWorld::~NcclWorld() {
   control_ = nullptr;  // after which AbortAll() has run, if it was to
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  for (const std::future<void>& abort : aborts_) abort.wait_until(deadline);
+  for (const std::future<void>& end : ends_) end.wait_until(deadline);
 }
 
 absl::StatusOr<NcclComm> NcclWorld::Connect(const NcclGroup& group) {
@@ -69,7 +69,8 @@ absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const NcclGroup& grou
     comm = &made_->emplace_back(nullptr);
     result = make(comm);
   }
-  STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, result, call, nullptr));
+  const absl::Status called = NcclStatus(nccl_, result, call, nullptr);
+  if (!called.ok()) return control_->FailureOr(called);
   STRAKE_RETURN_IF_ERROR(control_->WaitUntil(group, call, [this] { return Idle(); }));
   const std::lock_guard<std::mutex> lock(mutex_);
   STRAKE_RETURN_IF_ERROR(control_->failure());
@@ -79,26 +80,24 @@ absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const NcclGroup& grou
 }
 
 void NcclWorld::Close(NcclComm comm) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    // After a failure AbortAll() has had it, or is yet to come.
-    if (!control_->failure().ok() || comms_.erase(comm) == 0) return;
-  }
-  (void)nccl_.comm_destroy(comm);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // After a failure AbortAll() has had it, or is yet to come.
+  if (control_->failure().ok() && comms_.erase(comm) > 0) End(comm, nccl_.comm_destroy);
 }
 
 absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
                                const std::function<NcclResult(const NcclLibrary&)>& calls) {
-  NcclResult ended;
+  NcclResult called, ended;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     STRAKE_RETURN_IF_ERROR(control_->failure());
     STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, nccl_.group_start(), "ncclGroupStart", comm));
-    const NcclResult called = calls(nccl_);
+    called = calls(nccl_);
     ended = nccl_.group_end();
-    STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, called, "a collective", comm));
-    STRAKE_RETURN_IF_ERROR(NcclStatus(nccl_, ended, "ncclGroupEnd", comm));
   }
+  absl::Status status = NcclStatus(nccl_, called, "a collective", comm);
+  if (status.ok()) status = NcclStatus(nccl_, ended, "ncclGroupEnd", comm);
+  if (!status.ok()) return control_->FailureOr(status);
   if (ended == NcclResult::kSuccess) return absl::OkStatus();
   // Its first call with some peer makes connections, on a thread of NCCL.
   return control_->WaitUntil(group, "ncclGroupEnd", [this] { return Idle(); });
@@ -116,18 +115,19 @@ absl::StatusOr<bool> NcclWorld::Idle() {
   return true;
 }
 
-// All at once: kernels of a comm may wait, on their stream, for those of another. Nor does anybody
-// wait for the end of these calls, since it may be for him to destroy the graphs that they wait
-// for.
 void NcclWorld::AbortAll() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const NcclComm comm : comms_) {
-    std::packaged_task<void()> abort(
-        [comm, made = made_, comm_abort = nccl_.comm_abort] { (void)comm_abort(comm); });
-    aborts_.push_back(abort.get_future());
-    std::thread(std::move(abort)).detach();
-  }
+  for (const NcclComm comm : comms_) End(comm, nccl_.comm_abort);
   comms_.clear();
+}
+
+// With a thread for each: kernels of a comm may wait, on their stream, for those of another. Nobody
+// waits for these calls but for a while at the very end: it may be for him to destroy the graphs
+// that they wait for, or to tell the other ranks of a failure.
+void NcclWorld::End(NcclComm comm, NcclResult (*how)(NcclComm comm)) {
+  std::packaged_task<void()> end([comm, how, made = made_] { (void)how(comm); });
+  ends_.push_back(end.get_future());
+  std::thread(std::move(end)).detach();
 }
 
 }  // namespace strake

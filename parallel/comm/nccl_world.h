@@ -20,9 +20,9 @@
 
 namespace strake {
 
-// Its functions of NCCL do not block and are called one at a time: after a failure none but
-// ncclCommAbort, which, like ncclCommDestroy, blocks until the comm's kernels have ended and the
-// CUDA graphs that hold some are gone.
+// NCCL's functions do not block and are called one at a time, after a failure not at all; but for
+// ncclCommDestroy and ncclCommAbort, which block until the comm's kernels have ended and the CUDA
+// graphs that hold some are gone, the first perhaps until other ranks call it, too.
 class NcclWorld {
  public:
   static absl::StatusOr<std::shared_ptr<NcclWorld>> Create(const NcclRendezvous& rendezvous,
@@ -53,6 +53,7 @@ class NcclWorld {
   absl::StatusOr<NcclComm> Make(const char* call, const NcclGroup& group,
                                 const std::function<NcclResult(NcclComm* comm)>& make);
   void AbortAll();
+  void End(NcclComm comm, NcclResult (*how)(NcclComm comm));
 
   const NcclLibrary& nccl_;
   NcclUniqueId id_;
@@ -60,7 +61,7 @@ class NcclWorld {
   std::set<NcclComm> comms_;
   // Where NCCL writes what it makes, on a thread of its own, until an abort has ended that.
   std::shared_ptr<std::deque<NcclComm>> made_ = std::make_shared<std::deque<NcclComm>>();
-  std::vector<std::future<void>> aborts_;
+  std::vector<std::future<void>> ends_;
   std::unique_ptr<NcclControl> control_;  // last: its thread calls AbortAll()
 };
 
