@@ -142,7 +142,7 @@ class Engine {
   bool values_fetched_ = false;
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
   std::optional<BatchUpload> upload_;
-  PassGraphs graphs_;
+  PassGraphs graphs_;  // after partial_gradients_: graphs go before the groups in them
   std::string attention_note_;
 };
 
