@@ -48,8 +48,7 @@ class Lane {
     world_->Close(comm_);
   }
 
-  NcclWorld& world() const { return *world_; }
-  const std::shared_ptr<NcclWorld>& shared_world() const { return world_; }
+  const std::shared_ptr<NcclWorld>& world() const { return world_; }
   NcclControl& control() const { return world_->control(); }
   const NcclGroup& group() const { return group_; }
   NcclComm comm() const { return comm_; }
@@ -105,6 +104,15 @@ class Lane {
   void Fail(const absl::Status& status) {
     control().Fail(absl::Status(status.code(), absl::StrCat("rank ", group_.rank, " of axis ",
                                                             group_.axis, " ", status.message())));
+  }
+
+  // Ok, or behind `prefix` the cause of the groups' failure, which `status` is now if it is the
+  // first.
+  absl::Status FailedUnlessOk(const absl::Status& status, const std::string& prefix) {
+    if (status.ok()) return status;
+    Fail(status);
+    const absl::Status failure = control().failure();
+    return absl::Status(failure.code(), absl::StrCat(prefix, failure.message()));
   }
 
  private:
@@ -178,11 +186,11 @@ class NcclCommunicator : public Communicator {
   }
 
   absl::Status WaitForStream(CudaStream stream) override {
-    return FailedUnlessOk(lane_->WaitForStream(stream), "cuda_stream");
+    return lane_->FailedUnlessOk(lane_->WaitForStream(stream), Prefix("cuda_stream"));
   }
 
   absl::Status WaitForEvent(const CudaEvent& event) override {
-    return FailedUnlessOk(lane_->WaitForEvent(event), "cuda_event");
+    return lane_->FailedUnlessOk(lane_->WaitForEvent(event), Prefix("cuda_event"));
   }
 
   // The check mode meets the others on the host.
@@ -197,7 +205,7 @@ class NcclCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
                                                            CommunicatorOptions options) override {
     absl::StatusOr<std::unique_ptr<Communicator>> part = TrySplit(call, std::move(options));
-    STRAKE_RETURN_IF_ERROR(FailedUnlessOk(part.status(), NameOf(call)));
+    STRAKE_RETURN_IF_ERROR(lane_->FailedUnlessOk(part.status(), Prefix(NameOf(call))));
     return part;
   }
 
@@ -223,11 +231,8 @@ class NcclCommunicator : public Communicator {
     absl::Status Wait() {
       waited_ = true;
       // Of a tensor on the CPU a result that has come counts, whatever has failed since.
-      const absl::Status status = operation_ != nullptr ? lane_->Wait(*operation_) : Receive();
-      if (status.ok()) return status;
-      lane_->Fail(status);
-      const absl::Status failure = lane_->control().failure();
-      return absl::Status(failure.code(), absl::StrCat(prefix_, failure.message()));
+      return lane_->FailedUnlessOk(operation_ != nullptr ? lane_->Wait(*operation_) : Receive(),
+                                   prefix_);
     }
 
    private:
@@ -266,14 +271,6 @@ class NcclCommunicator : public Communicator {
   std::string Prefix(const std::string& what) const {
     return absl::StrCat("[", what, ", axis ", axis(), ", rank ", rank(), " of ", size(), "] ");
   }
-  // Ok, or the cause of the groups' failure, which `status` is now if it is the first.
-  absl::Status FailedUnlessOk(const absl::Status& status, const std::string& what) const {
-    if (status.ok()) return status;
-    lane_->Fail(status);
-    const absl::Status failure = lane_->control().failure();
-    return absl::Status(failure.code(), absl::StrCat(Prefix(what), failure.message()));
-  }
-
   absl::StatusOr<std::unique_ptr<Communicator>> TrySplit(const CollectiveCall& call,
                                                          CommunicatorOptions options) {
     STRAKE_RETURN_IF_ERROR(lane_->control().failure());
@@ -294,9 +291,9 @@ class NcclCommunicator : public Communicator {
     }
     STRAKE_ASSIGN_OR_RETURN(
         const NcclComm comm,
-        lane_->world().Split(lane_->comm(), split.color_index, group.rank, group));
+        lane_->world()->Split(lane_->comm(), split.color_index, group.rank, group));
     STRAKE_RETURN_IF_ERROR(MeetInNewGroup(lane_->control(), group, call.site));
-    return Create(lane_->shared_world(), std::move(group), comm, std::move(options));
+    return Create(lane_->world(), std::move(group), comm, std::move(options));
   }
 
   const std::shared_ptr<Lane> lane_;
