@@ -16,7 +16,6 @@
 #include "nlohmann/json.hpp"
 #include "parallel/comm/mpirun.h"
 #include "tests/tiny_run.h"
-#include "tools/progress.h"
 
 namespace strake {
 namespace {
