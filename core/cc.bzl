@@ -38,23 +38,22 @@ def strake_cc_library(name, copts = [], **kwargs):
     cc_library(name = name, copts = _COPTS + copts, **kwargs)
 
 def strake_cpu_kernel(name, deps = []):
-    """A kernel for the CPU, cpu/NAME.cc and .h, as NAME_cpu: compiled for each set of instructions.
+    """A kernel for the CPU, NAME_cpu.cc and .h, as NAME_cpu: compiled for each set of instructions.
 
     core/ops/cpu/isa.h says how such a source is written.
     """
     for isa in _ISAS:
         strake_cc_library(
             name = "%s_cpu_%s" % (name, isa),
-            srcs = ["cpu/%s.cc" % name, "cpu/%s.h" % name],
+            srcs = [name + "_cpu.cc", name + "_cpu.h"],
             copts = _isa_copts(isa, _ISAS[isa][1]),
             visibility = ["//visibility:private"],
-            deps = deps + ["@strake//core/ops:isa", "@strake//core/ops:simd"],
+            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
         )
     strake_cc_library(
         name = name + "_cpu",
-        hdrs = ["cpu/%s.h" % name],
-        visibility = ["//visibility:private"],
-        deps = deps + ["@strake//core/ops:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
+        hdrs = [name + "_cpu.h"],
+        deps = deps + ["@strake//core/ops/cpu:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
     )
 
 def strake_cpu_kernel_test(name, srcs, deps):
@@ -67,7 +66,7 @@ def strake_cpu_kernel_test(name, srcs, deps):
             name = "%s_%s" % (name, isa),
             srcs = srcs,
             copts = _isa_copts(isa, _ISAS["avx2"][1]),
-            deps = deps + ["@strake//core/ops:isa", "@strake//core/ops:simd"],
+            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
         )
 
 def _isa_copts(isa, march):

@@ -122,7 +122,7 @@ link_only = rule(
 )
 
 def strake_cuda_kernel(name, deps = []):
-    """The CUDA kernels of an op: cuda/NAME.h and .cu, and cuda/NAME_no_cuda.cc.
+    """The CUDA kernels of an op: NAME_cuda.h and .cu, and NAME_no_cuda.cc.
 
     Makes
       NAME_cuda      the header, with the kernels under --config=cuda, else with functions of
@@ -130,8 +130,14 @@ def strake_cuda_kernel(name, deps = []):
       NAME_emulated  the same header with the kernels compiled as C++, for tests; a binary links one
                      of the two
     """
-    header = "cuda/%s.h" % name
-    source = "cuda/%s.cu" % name
+    header = name + "_cuda.h"
+    source = name + "_cuda.cu"
+    deps = deps + [
+        "@strake//core/base:dtype",
+        "@strake//core/cuda:stream",
+        "@strake//core/ops/cuda:kernel_parts",
+        "@strake_absl//:status",
+    ]
     cuda_library(
         name = name + "_nvcc",
         srcs = [source],
@@ -151,7 +157,7 @@ def strake_cuda_kernel(name, deps = []):
         name = name + "_cuda",
         srcs = select({
             "@strake_cuda//:used": [],
-            "//conditions:default": ["cuda/%s_no_cuda.cc" % name],
+            "//conditions:default": [name + "_no_cuda.cc"],
         }),
         hdrs = [header],
         deps = deps + select({
@@ -167,12 +173,12 @@ def strake_cuda_kernel(name, deps = []):
     )
 
 def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
-    """The test cuda/NAME_test.cc of strake_cuda_kernel NAME, twice.
+    """The test NAME_kernel_test.cc of strake_cuda_kernel NAME, twice.
 
     NAME_emulator_test runs the kernels on the CPU; NAME_gpu_test runs the same cases on a GPU, and
     skips them where there is none. Tensors are GuardedBuffers.
     """
-    srcs = srcs + ["cuda/%s_test.cc" % name]
+    srcs = srcs + [name + "_kernel_test.cc"]
     deps = deps + [
         "@strake//core/testing:cuda_emulator",
         "@strake//core/testing:guarded_buffer",
@@ -231,12 +237,15 @@ def strake_gpu_program(name, deps, **kwargs):
         **kwargs
     )
 
-def strake_gpu_tests(name = "gpu_tests"):
-    """The programs of all tests of this BUILD file, above this line, that have the tag "gpu"."""
+def strake_gpu_tests(name = "gpu_tests", packages = []):
+    """The programs of all tests of this BUILD file, above this line, that have the tag "gpu".
+
+    Those of `packages`, whose BUILD files say the same, come along.
+    """
     native.filegroup(
         name = name,
         testonly = True,
-        srcs = [
+        srcs = ["%s:gpu_tests" % package for package in packages] + [
             test
             for test, rule in native.existing_rules().items()
             if rule["kind"] == "cc_test" and "gpu" in rule["tags"]

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
-#include "core/ops/cached_attention.h"
-#include "core/ops/rope.h"
+#include "core/ops/attention/cached_attention.h"
+#include "core/ops/rope/rope.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"

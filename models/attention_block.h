@@ -21,7 +21,7 @@
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
-#include "core/ops/causal_attention.h"
+#include "core/ops/attention/causal_attention.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"

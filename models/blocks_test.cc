@@ -1,7 +1,7 @@
 // The two halves of a transformer layer by themselves: their contract is the same.
 
-#include "core/ops/copy.h"
-#include "core/ops/residual_add.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
-#include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/tensor/shard_range.h"
 #include "glog/logging.h"
 #include "models/transformer.h"

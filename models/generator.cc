@@ -9,7 +9,7 @@
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
-#include "core/ops/embedding.h"
+#include "core/ops/embedding/embedding.h"
 #include "glog/logging.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/tensor/tensor_parallel.h"

@@ -5,7 +5,7 @@
 
 #include "core/base/pending.h"
 #include "core/base/status_macros.h"
-#include "core/ops/matmul.h"
+#include "core/ops/matmul/matmul.h"
 #include "glog/logging.h"
 #include "parallel/tensor/vocab_parallel_cross_entropy.h"
 

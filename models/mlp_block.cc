@@ -6,8 +6,8 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
-#include "core/ops/gelu.h"
-#include "core/ops/swiglu.h"
+#include "core/ops/gelu/gelu.h"
+#include "core/ops/swiglu/swiglu.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
 

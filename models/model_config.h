@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/dtype.h"
-#include "core/ops/rope.h"
+#include "core/ops/rope/rope.h"
 
 namespace strake {
 

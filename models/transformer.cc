@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/position_embedding.h"
-#include "core/ops/rope.h"
+#include "core/ops/embedding/position_embedding.h"
+#include "core/ops/rope/rope.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"

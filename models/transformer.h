@@ -28,7 +28,7 @@
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/norm.h"
-#include "core/ops/attention_shape.h"
+#include "core/ops/attention/attention_shape.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "models/activation_recompute.h"

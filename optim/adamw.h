@@ -1,5 +1,5 @@
 // AdamW over the parameters in a range of an arena's index space. The update itself is
-// core/ops/adamw.h.
+// core/ops/adamw/adamw.h.
 //
 //   weights [num_elements]             changed in place within the range
 //   gradients [range.size()]           read
@@ -25,7 +25,7 @@
 #include "core/device/context.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
-#include "core/ops/adamw.h"
+#include "core/ops/adamw/adamw.h"
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 

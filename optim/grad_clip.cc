@@ -5,10 +5,10 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/segment_runs.h"
-#include "core/ops/clip_scale.h"
-#include "core/ops/copy.h"
-#include "core/ops/squared_norm.h"
-#include "core/ops/sum.h"
+#include "core/ops/clip_scale/clip_scale.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/squared_norm/squared_norm.h"
+#include "core/ops/sum/sum.h"
 #include "glog/logging.h"
 
 namespace strake {

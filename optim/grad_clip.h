@@ -27,7 +27,7 @@ namespace strake {
 // data parallelism where each has a range of its own. The sum of squares is all-reduced over one
 // after the other; a group of one rank is left out. Scratch comes from ctx.arena(); a dry run
 // reduces nothing. clip = [2] f64, {norm, scale}: scale is NaN where the norm is, and 0 where it is
-// infinite (core/ops/clip_scale.h). Returns an error where a reduction does.
+// infinite (core/ops/clip_scale/clip_scale.h). Returns an error where a reduction does.
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
                           const ShardRange& range, const Tensor& grads, double clip_norm,
                           absl::Span<Communicator* const> groups, Tensor clip);

@@ -12,7 +12,7 @@
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
-#include "core/ops/squared_norm.h"
+#include "core/ops/squared_norm/squared_norm.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

@@ -13,7 +13,7 @@
 #include "core/base/status_macros.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "models/hf_checkpoint.h"
+#include "models/checkpoint/hf_checkpoint.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/tiny_run.h"
 #include "tools/checkpoint.h"

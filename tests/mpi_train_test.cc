@@ -14,7 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "parallel/comm/mpirun.h"
+#include "parallel/comm/testing/mpirun.h"
 #include "tests/tiny_run.h"
 
 namespace strake {

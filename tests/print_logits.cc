@@ -9,7 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "core/base/status_macros.h"
-#include "models/hf_checkpoint.h"
+#include "models/checkpoint/hf_checkpoint.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"

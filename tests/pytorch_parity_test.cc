@@ -8,8 +8,8 @@
 
 #include "data/token_stream.h"
 #include "gtest/gtest.h"
-#include "models/hf_checkpoint.h"
-#include "models/safetensors.h"
+#include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/safetensors.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"

@@ -7,7 +7,7 @@
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
-#include "models/hf_checkpoint.h"
+#include "models/checkpoint/hf_checkpoint.h"
 #include "models/initialize.h"
 #include "models/transformer.h"
 #include "tools/train_config.h"

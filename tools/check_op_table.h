@@ -13,7 +13,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "core/ops/attention_shape.h"
+#include "core/ops/attention/attention_shape.h"
 #include "core/ops/vocab_slice.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"

@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "core/ops/causal_attention.h"
-#include "core/ops/rope.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/ops/rope/rope.h"
 #include "tools/check_op_table.h"
 
 namespace strake {

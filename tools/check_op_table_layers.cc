@@ -1,9 +1,9 @@
-#include "core/ops/bias_add.h"
-#include "core/ops/gelu.h"
-#include "core/ops/layer_norm.h"
-#include "core/ops/matmul.h"
-#include "core/ops/rms_norm.h"
-#include "core/ops/swiglu.h"
+#include "core/ops/bias_add/bias_add.h"
+#include "core/ops/gelu/gelu.h"
+#include "core/ops/matmul/matmul.h"
+#include "core/ops/norm/layer_norm.h"
+#include "core/ops/norm/rms_norm.h"
+#include "core/ops/swiglu/swiglu.h"
 #include "tools/check_op_table.h"
 
 namespace strake {

@@ -1,9 +1,9 @@
 #include <utility>
 
-#include "core/ops/adamw.h"
-#include "core/ops/clip_scale.h"
-#include "core/ops/copy.h"
-#include "core/ops/squared_norm.h"
+#include "core/ops/adamw/adamw.h"
+#include "core/ops/clip_scale/clip_scale.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/squared_norm/squared_norm.h"
 #include "tools/check_op_table.h"
 
 namespace strake {

@@ -1,9 +1,9 @@
 #include <cmath>
 
-#include "core/ops/embedding.h"
-#include "core/ops/position_embedding.h"
-#include "core/ops/softmax_cross_entropy.h"
-#include "core/ops/sum.h"
+#include "core/ops/embedding/embedding.h"
+#include "core/ops/embedding/position_embedding.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
+#include "core/ops/sum/sum.h"
 #include "tools/check_op_table.h"
 
 namespace strake {

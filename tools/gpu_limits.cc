@@ -15,7 +15,7 @@
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_context.h"
-#include "core/ops/cuda/philox.h"
+#include "core/ops/philox/philox_cuda.h"
 #include "core/tensor/tensor.h"
 #include "models/head_loss.h"
 

@@ -14,7 +14,7 @@
 #include "core/base/thread_team.h"
 #include "models/transformer.h"
 #include "parallel/comm/launch_environment.h"
-#include "parallel/comm/nccl_rendezvous.h"
+#include "parallel/comm/nccl/nccl_rendezvous.h"
 
 namespace strake {
 namespace {

@@ -1,9 +1,9 @@
 // Causal attention in bf16 by cuDNN's fused kernels, without its headers.
 //
 // B sequences of T tokens, H query heads, KV key/value heads, D head size. The formulas are those
-// of core/ops/causal_attention.h: scores are scaled by 1 / sqrt(D), and lse is the natural
-// logarithm of the sum of their exponentials. qkv and dqkv [B*T, (H + 2 KV) * D], y and dy [B*T,
-// H*D] in bf16, where they are: heads are strided views of a fused matrix, and nothing is
+// of core/ops/attention/causal_attention.h: scores are scaled by 1 / sqrt(D), and lse is the
+// natural logarithm of the sum of their exponentials. qkv and dqkv [B*T, (H + 2 KV) * D], y and dy
+// [B*T, H*D] in bf16, where they are: heads are strided views of a fused matrix, and nothing is
 // transposed. lse [B, H, T] in f32. All aligned to 16 bytes, in device memory.
 #ifndef STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 #define STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_

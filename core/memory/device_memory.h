@@ -43,7 +43,7 @@ class DeviceBuffer {
 
 // to = from, of equal dtype and number of elements, on any devices. Waits for all that was enqueued
 // on the calling thread's GPU before, and for the copy: for loading, saving and reports, not for
-// steps (core/ops/copy.h).
+// steps (core/ops/copy/copy.h).
 absl::Status CopyBlocking(const Tensor& from, Tensor to);
 
 // A tensor's contents where the host can read them: the tensor itself on the CPU, else a copy.

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/bias_add.h"
-#include "core/ops/matmul.h"
+#include "core/ops/bias_add/bias_add.h"
+#include "core/ops/matmul/matmul.h"
 #include "glog/logging.h"
 
 namespace strake {

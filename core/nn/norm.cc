@@ -1,8 +1,8 @@
 #include "core/nn/norm.h"
 
 #include "core/base/status_macros.h"
-#include "core/ops/layer_norm.h"
-#include "core/ops/rms_norm.h"
+#include "core/ops/norm/layer_norm.h"
+#include "core/ops/norm/rms_norm.h"
 
 namespace strake {
 

@@ -28,8 +28,8 @@ struct NormSaved {
 
 class Norm {
  public:
-  // With a bias it is a LayerNorm (core/ops/layer_norm.h), with null an RMSNorm
-  // (core/ops/rms_norm.h). Both [C] and must outlive the layer.
+  // With a bias it is a LayerNorm (core/ops/norm/layer_norm.h), with null an RMSNorm
+  // (core/ops/norm/rms_norm.h). Both [C] and must outlive the layer.
   Norm(const Parameter* weight, const Parameter* bias, double eps)
       : weight_(weight), bias_(bias), eps_(eps) {}
 

@@ -5,7 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/nn/norm.h"
-#include "core/ops/copy.h"
+#include "core/ops/copy/copy.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

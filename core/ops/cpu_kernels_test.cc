@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/ops/cached_attention.h"
-#include "core/ops/causal_attention.h"
-#include "core/ops/matmul.h"
-#include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/attention/cached_attention.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/ops/matmul/matmul.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/testing/attention_tolerance.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"

@@ -3,11 +3,11 @@
 #include <vector>
 
 #include "core/base/dtype.h"
-#include "core/ops/bias_add.h"
-#include "core/ops/gelu.h"
-#include "core/ops/residual_add.h"
-#include "core/ops/rope.h"
-#include "core/ops/swiglu.h"
+#include "core/ops/bias_add/bias_add.h"
+#include "core/ops/gelu/gelu.h"
+#include "core/ops/residual_add/residual_add.h"
+#include "core/ops/rope/rope.h"
+#include "core/ops/swiglu/swiglu.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <cstdint>
 
-#include "core/ops/adamw.h"
-#include "core/ops/clip_scale.h"
-#include "core/ops/squared_norm.h"
-#include "core/ops/sum.h"
+#include "core/ops/adamw/adamw.h"
+#include "core/ops/clip_scale/clip_scale.h"
+#include "core/ops/squared_norm/squared_norm.h"
+#include "core/ops/sum/sum.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"

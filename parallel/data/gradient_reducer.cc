@@ -6,8 +6,8 @@
 
 #include "core/base/dtype.h"
 #include "core/base/status_macros.h"
-#include "core/ops/copy.h"
-#include "core/ops/residual_add.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "glog/logging.h"
 #include "parallel/data/gradient_buckets.h"
 

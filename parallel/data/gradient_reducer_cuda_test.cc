@@ -7,7 +7,7 @@
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/memory/device_memory.h"
-#include "core/ops/residual_add.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

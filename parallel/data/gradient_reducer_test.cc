@@ -18,7 +18,7 @@
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "parallel/comm/threads_communicator.h"
+#include "parallel/comm/threads/threads_communicator.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/mesh/run_on_threads.h"
 

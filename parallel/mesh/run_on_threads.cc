@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "parallel/comm/threads_communicator.h"
+#include "parallel/comm/threads/threads_communicator.h"
 
 namespace strake {
 

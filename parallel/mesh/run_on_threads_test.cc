@@ -12,7 +12,7 @@
 #include "core/tensor/tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "parallel/comm/threads_communicator.h"
+#include "parallel/comm/threads/threads_communicator.h"
 
 namespace strake {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
-#include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

@@ -5,7 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/segment_runs.h"
-#include "core/ops/copy.h"
+#include "core/ops/copy/copy.h"
 #include "glog/logging.h"
 
 namespace strake {

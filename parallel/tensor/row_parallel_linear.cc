@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/bias_add.h"
+#include "core/ops/bias_add/bias_add.h"
 #include "glog/logging.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"

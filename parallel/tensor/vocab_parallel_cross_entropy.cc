@@ -1,7 +1,7 @@
 #include "parallel/tensor/vocab_parallel_cross_entropy.h"
 
 #include "core/base/status_macros.h"
-#include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 
 namespace strake {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
-#include "core/ops/softmax_cross_entropy.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/tensor/tensor_buffer.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/embedding.h"
+#include "core/ops/embedding/embedding.h"
 #include "glog/logging.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"

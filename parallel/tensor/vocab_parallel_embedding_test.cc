@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
-#include "core/ops/embedding.h"
+#include "core/ops/embedding/embedding.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "parallel/tensor/layer_test_util.h"

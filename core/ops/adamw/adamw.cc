@@ -1,0 +1,116 @@
+#include "core/ops/adamw/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/ops/adamw/adamw_cuda.h"
+#include "core/ops/adamw/adamw_reference.h"
+#include "core/ops/adamw/adamw_step.h"
+#include "core/ops/cpu/convert_cpu.h"
+#include "core/ops/cpu/isa.h"
+#include "core/ops/dispatch.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+static_assert(sizeof(AdamWScalars<float>) == kNumAdamWScalars * sizeof(float));
+
+bool IsWeightDType(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64; }
+
+void CheckArguments(const Tensor& scalars, const Tensor& clip, const Tensor& grad,
+                    const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+                    const Tensor& rounded) {
+  bool match = IsWeightDType(weight.dtype());
+  for (const Tensor* x : {&grad, &exp_avg, &exp_avg_sq}) {
+    match = match && x->shape() == weight.shape() && x->dtype() == weight.dtype();
+  }
+  CHECK(match) << "[adamw] grad " << grad.ToString() << ", weight " << weight.ToString()
+               << ", exp_avg " << exp_avg.ToString() << ", exp_avg_sq " << exp_avg_sq.ToString();
+  CHECK(scalars.shape() == Shape{kNumAdamWScalars} && scalars.dtype() == weight.dtype() &&
+        (!clip.defined() || (clip.shape() == Shape{2} && clip.dtype() == DType::kF64)))
+      << "[adamw] scalars " << scalars.ToString() << ", clip " << clip.ToString() << ", weight "
+      << weight.ToString();
+  CHECK(!rounded.defined() || (rounded.shape() == weight.shape() &&
+                               rounded.dtype() == DType::kBf16 && weight.dtype() == DType::kF32))
+      << "[adamw] rounded " << rounded.ToString() << ", weight " << weight.ToString();
+}
+
+// A NaN compares false.
+bool Updates(const double* clip) { return clip[0] < INFINITY && clip[1] > 0 && clip[1] < INFINITY; }
+
+template <typename Scalar>
+void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale, const Tensor& grad,
+            const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+            const Tensor& rounded) {
+  // Weights are rounded while they are near.
+  constexpr int64_t kBlockElements = 4096;
+  ctx.team().ParallelFor(weight.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += kBlockElements) {
+      const int64_t size = std::min(kBlockElements, end - begin);
+      reference::AdamWUpdate(scalars, grad_scale, grad.data<Scalar>() + begin, size,
+                             weight.data<Scalar>() + begin, exp_avg.data<Scalar>() + begin,
+                             exp_avg_sq.data<Scalar>() + begin);
+      if (rounded.defined()) {
+        STRAKE_CPU_RUN(Convert(weight.data<float>() + begin, size, rounded.data<Bf16>() + begin));
+      }
+    }
+  });
+}
+
+absl::Status UpdateOnCuda(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                          const Tensor& clip, const Tensor& grad, const Tensor& weight,
+                          const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rounded) {
+  return cuda::AdamWUpdate(
+      ctx.cuda_stream(), reinterpret_cast<const AdamWScalars<float>*>(scalars.data<float>()),
+      weight_decay, clip.defined() ? clip.data<double>() : nullptr, grad.data<float>(),
+      grad.num_elements(), weight.data<float>(), exp_avg.data<float>(), exp_avg_sq.data<float>(),
+      rounded.defined() ? rounded.data<Bf16>() : nullptr);
+}
+
+template <typename Body>
+void DispatchWeights(DType dtype, Body&& body) {
+  if (dtype == DType::kF32) return body.template operator()<float>();
+  return body.template operator()<double>();
+}
+
+}  // namespace
+
+void SetAdamWScalars(const AdamWStep& step, Tensor scalars) {
+  CHECK(scalars.shape() == Shape{kNumAdamWScalars} && IsWeightDType(scalars.dtype()) &&
+        scalars.device() == Device::kCpu)
+      << "[adamw] scalars " << scalars.ToString();
+  CHECK_GE(step.step, 1) << "[adamw] steps count from 1";
+  DispatchWeights(scalars.dtype(), [&]<typename Scalar>() {
+    const AdamWScalars<Scalar> values = reference::AdamWScalarsOf<Scalar>(step);
+    std::memcpy(scalars.data<Scalar>(), &values, sizeof(values));
+  });
+}
+
+absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
+                         Tensor exp_avg_sq, Tensor rounded) {
+  CheckArguments(scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+  const bool on_cuda =
+      OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(
+      ctx.profile(), "adamw", ctx.pass(),
+      {.bytes = BytesOf(grad, weight, weight, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq, rounded)});
+  if (on_cuda) {
+    return UpdateOnCuda(ctx, scalars, weight_decay, clip, grad, weight, exp_avg, exp_avg_sq,
+                        rounded);
+  }
+  if (clip.defined() && !Updates(clip.data<double>())) return absl::OkStatus();
+  DispatchWeights(weight.dtype(), [&]<typename Scalar>() {
+    AdamWScalars<Scalar> values;
+    std::memcpy(&values, scalars.data<Scalar>(), sizeof(values));
+    if (!weight_decay) values.decay = 1;
+    const Scalar grad_scale = clip.defined() ? static_cast<Scalar>(clip.data<double>()[1]) : 1;
+    Update(ctx, values, grad_scale, grad, weight, exp_avg, exp_avg_sq, rounded);
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

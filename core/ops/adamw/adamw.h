@@ -1,0 +1,44 @@
+// One AdamW update of a range of weights: decoupled weight decay, bias correction, clipping.
+//
+//   g = clip[1] grad
+//   m = beta1 m + (1 - beta1) g
+//   v = beta2 v + (1 - beta2) g^2
+//   w = w (1 - lr weight_decay) - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)
+//
+// Elementwise on equal shapes. dtypes: f32; f64 on the reference path. All tensors share one but
+// for `clip` (f64) and `rounded` (bf16). What changes from step to step is in tensors on the
+// weights' device: an update that a CUDA graph holds is the next step's, too.
+// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2, in the
+// form of torch.optim.AdamW.
+#ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_H_
+#define STRAKE_CORE_OPS_ADAMW_ADAMW_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/ops/adamw/adamw_step.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+inline constexpr int64_t kNumAdamWScalars = 8;
+
+// scalars = [kNumAdamWScalars], what AdamWUpdate needs of a step, computed in double and rounded to
+// the weights' dtype. In host memory: for weights on a GPU, copy it there.
+void SetAdamWScalars(const AdamWStep& step, Tensor scalars);
+
+// weight, exp_avg (m) and exp_avg_sq (v) change in place; grad is read. Without `weight_decay`,
+// that of the step is taken as 0.
+//   scalars [kNumAdamWScalars]  SetAdamWScalars()
+//   clip    [2]                 {norm, scale} of core/ops/clip_scale/clip_scale.h; undefined:
+//   scale 1. Nothing
+//                               changes where the norm is NaN or infinite, or the scale not > 0
+//   rounded                     = the new f32 weights in bf16; may be undefined
+absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
+                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
+                         Tensor exp_avg_sq, Tensor rounded);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_ADAMW_ADAMW_H_

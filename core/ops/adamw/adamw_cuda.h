@@ -1,0 +1,28 @@
+// AdamW on CUDA. See core/ops/adamw/adamw.h for the formulas.
+//
+// All of one length, f32 in device memory, 128-bit accesses where the addresses allow it. Work is
+// enqueued on `stream`; nothing waits for it. The same bits every time, whatever the range that an
+// element is updated in. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_CUDA_H_
+#define STRAKE_CORE_OPS_ADAMW_ADAMW_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+#include "core/ops/adamw/adamw_step.h"
+
+namespace strake::cuda {
+
+// weight, exp_avg and exp_avg_sq change in place; grad is read. `scalars` and `clip` {norm, scale}
+// are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null `clip` is
+// a scale of 1; nothing changes where the norm is NaN or infinite, or the scale not > 0. With a
+// `rounded` (may be null), rounded [size] = weight in bf16.
+absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars<float>* scalars, bool weight_decay,
+                         const double* clip, const float* grad, int64_t size, float* weight,
+                         float* exp_avg, float* exp_avg_sq, Bf16* rounded);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_ADAMW_ADAMW_CUDA_H_

@@ -1,0 +1,179 @@
+// The forward kernel of causal_attention and cached_attention, over tiles of queries.
+//
+// Memory traffic: q and y once; k and v once per tile of queries and query head, after the first
+// time mostly from L2, since the blocks of a group's heads run side by side.
+#ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_FORWARD_CUDA_H_
+#define STRAKE_CORE_OPS_ATTENTION_ATTENTION_FORWARD_CUDA_H_
+
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/cuda/portable.h"
+#include "core/cuda/stream.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/ops/attention/attention_tiles_cuda.h"
+#include "core/ops/cuda/vectorize.h"
+
+namespace strake::cuda {
+
+// Query i of a sequence stands at position past + i and sees the keys of positions up to that.
+// Strides are between the rows of tokens; head 0 stands at the pointers.
+template <typename T>
+struct AttentionInputs {
+  const T *q, *k, *v;
+  int64_t q_stride, kv_stride;
+  int batch, num_heads, group, head_dim;  // group: query heads per key/value head
+  int num_queries, past;
+  float scale;
+  bool aligned;  // rows of heads are, to 16 bytes
+};
+
+template <typename T>
+AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shape) {
+  const int heads = shape.num_heads, kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
+  const int64_t stride = int64_t{heads + 2 * kv_heads} * head_dim;
+  const T* const k = qkv + heads * head_dim;
+  return {.q = qkv,
+          .k = k,
+          .v = k + kv_heads * head_dim,
+          .q_stride = stride,
+          .kv_stride = stride,
+          .batch = static_cast<int>(shape.batch),
+          .num_heads = heads,
+          .group = heads / kv_heads,
+          .head_dim = head_dim,
+          .num_queries = static_cast<int>(shape.seq_len),
+          .past = 0,
+          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim))),
+          .aligned = Vectorizes<T>(head_dim, {qkv})};
+}
+
+// launch(std::integral_constant<int, kDims>) for the least kDims that holds the head.
+template <typename F>
+absl::Status WithAttentionDims(int64_t head_dim, F launch) {
+  if (head_dim > kMaxAttentionHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat("attention on CUDA: head_dim ", head_dim,
+                                                   " is more than ", kMaxAttentionHeadDim));
+  }
+  if (head_dim <= 64) return launch(std::integral_constant<int, 64>());
+  if (head_dim <= 128) return launch(std::integral_constant<int, 128>());
+  return launch(std::integral_constant<int, 256>());
+}
+
+// The running softmax of a thread's 4 rows: the maximum of the row, and the thread's part of the
+// sum of exp(s - maximum). Turns scores into exp(s - maximum), zero for keys behind the row's
+// query, and scales what was summed under an earlier maximum.
+template <int kDims>
+__device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key, float scale,
+                                              ThreadScores<kDims>& scores, float (&maximum)[4],
+                                              float (&denominator)[4], ThreadSums<kDims>& sums) {
+  using Tiles = AttentionTiles<kDims>;
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int position = first_position + FirstThreadRow() + i;
+    float largest = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+      const bool visible = first_key + RowThread() + j * kRowThreads <= position;
+      scores.at[i][j] = visible ? scores.at[i][j] * scale : -INFINITY;
+      largest = fmaxf(largest, scores.at[i][j]);
+    }
+    largest = fmaxf(maximum[i], RowMax(largest));
+    const float shift = largest == -INFINITY ? 0 : largest;  // no key is visible yet
+    const float correction = expf(maximum[i] - shift);
+    maximum[i] = largest;
+    denominator[i] *= correction;
+#pragma unroll
+    for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+      scores.at[i][j] = expf(scores.at[i][j] - shift);
+      denominator[i] += scores.at[i][j];
+    }
+#pragma unroll
+    for (int c = 0; c < Tiles::kThreadVectors; ++c) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sums.at[i][c].at[e] *= correction;
+    }
+  }
+}
+
+// Split s of `splits` takes the keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
+// of those alone to y[s] [B*N, H*D] and lse[s] [B, H, N]; -inf and zeros where a query sees none.
+// The blocks with the most keys come first.
+template <typename T, typename Out, int kDims>
+__global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
+                                  AttentionTiles<kDims>::kMinBlocks)
+    AttentionForwardKernel(AttentionInputs<T> in, int splits, int split_keys, Out* y, float* lse) {
+  using Tiles = AttentionTiles<kDims>;
+  const auto q_tile = DynamicShared<float>();
+  const auto k_tile = DynamicShared<float>(Tiles::kOwnedBytes);
+  const auto v_tile = DynamicShared<float>(Tiles::kOwnedBytes + Tiles::kStreamedBytes);
+  const auto buffer = DynamicShared<float>(Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes);
+
+  const int heads = in.batch * in.num_heads;
+  const int head = blockIdx.x % heads, split = blockIdx.x / heads % splits;
+  const int tile = (gridDim.x - 1 - blockIdx.x) / (heads * splits);
+  const int b = head / in.num_heads, h = head % in.num_heads;
+  const int first = tile * Tiles::kRows;
+  const int64_t first_row = int64_t{b} * in.num_queries + first;
+  const int num_keys = in.past + in.num_queries;
+  const int64_t kv_at = int64_t{b} * num_keys * in.kv_stride + h / in.group * in.head_dim;
+  const int key_end = min(min(in.past + first + Tiles::kRows, num_keys), (split + 1) * split_keys);
+
+  LoadTile<kDims, Tiles::kRows>(in.q + first_row * in.q_stride + h * in.head_dim, in.q_stride,
+                                in.num_queries - first, in.head_dim, in.aligned, q_tile);
+  float maximum[kThreadRows], denominator[kThreadRows] = {};
+#pragma unroll
+  for (float& m : maximum) m = -INFINITY;
+  ThreadSums<kDims> sums = {};
+  for (int key = split * split_keys; key < key_end; key += Tiles::kColumns) {
+    const int64_t at = kv_at + key * in.kv_stride;
+    __syncthreads();  // the last tiles have been read
+    LoadTile<kDims, Tiles::kColumns>(in.k + at, in.kv_stride, num_keys - key, in.head_dim,
+                                     in.aligned, k_tile);
+    LoadTile<kDims, Tiles::kColumns>(in.v + at, in.kv_stride, num_keys - key, in.head_dim,
+                                     in.aligned, v_tile);
+    __syncthreads();
+    ThreadScores<kDims> scores = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
+    OnlineSoftmax(in.past + first, key, in.scale, scores, maximum, denominator, sums);
+    AddProduct(scores, buffer, v_tile, sums);
+  }
+
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = FirstThreadRow() + i;
+    const float total = RowSum(denominator[i]);
+    if (first + row >= in.num_queries) continue;
+    const int64_t rows_before = int64_t{split} * in.batch * in.num_queries;
+    StoreThreadRow(sums, i, total == 0 ? 0 : 1 / total, in.head_dim, in.aligned,
+                   y + ((rows_before + first_row + row) * in.num_heads + h) * in.head_dim);
+    if (RowThread() == 0) {
+      lse[(rows_before * in.num_heads) + int64_t{head} * in.num_queries + first + row] =
+          maximum[i] + logf(total);
+    }
+  }
+}
+
+inline int AttentionTileCount(int64_t rows, int64_t tile_rows) {
+  return (rows + tile_rows - 1) / tile_rows;
+}
+
+// `in.aligned` must hold for y too.
+template <typename T, typename Out>
+absl::Status LaunchAttentionForward(CudaStream stream, const AttentionInputs<T>& in, int splits,
+                                    int split_keys, Out* y, float* lse) {
+  return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
+    using Tiles = AttentionTiles<kDims>;
+    const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
+    return Launch<AttentionForwardKernel<T, Out, kDims>>(
+        stream, tiles * splits * in.batch * in.num_heads, Tiles::kThreads,
+        Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes + Tiles::kScoreBytes, in, splits, split_keys,
+        y, lse);
+  });
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_ATTENTION_FORWARD_CUDA_H_

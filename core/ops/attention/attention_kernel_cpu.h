@@ -1,0 +1,78 @@
+// Causal attention of f32 and bf16 by blocks of queries against blocks of keys, in f32. See
+// core/ops/attention/causal_attention.h; the queries here may begin at a later position than the
+// keys.
+#ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_KERNEL_CPU_H_
+#define STRAKE_CORE_OPS_ATTENTION_ATTENTION_KERNEL_CPU_H_
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/ops/cpu/isa.h"
+
+namespace strake::cpu {
+
+// Queries or keys to a block. 64 of 64 features are 16 KiB: a block of either fits the first level
+// of cache.
+inline constexpr int64_t kAttentionBlock = 64;
+
+constexpr int64_t NumAttentionBlocks(int64_t n) {
+  return (n + kAttentionBlock - 1) / kAttentionBlock;
+}
+
+// The n-th of `count` blocks in the order first, last, second, last but one, ...: consecutive
+// pairs cost the same under a causal mask, so equal ranges of n do too.
+constexpr int64_t BalancedAttentionBlock(int64_t n, int64_t count) {
+  return n % 2 == 0 ? n / 2 : count - 1 - n / 2;
+}
+
+// The first elements of the queries, keys and values of all heads, with the distance of tokens.
+template <typename T>
+struct AttentionInputs {
+  const T* q;
+  int64_t q_stride;
+  const T* k;
+  const T* v;
+  int64_t kv_stride;
+};
+
+// Of the backward pass. The gradients lie as the inputs do, kv_stride == q_stride.
+template <typename T>
+struct AttentionGradients {
+  const AttentionShape& shape;
+  AttentionInputs<T> inputs;
+  const T* dy;
+  const T* y;
+  const float* lse;
+  T *dq, *dk, *dv;
+};
+
+// A part of the backward pass: of one key/value head of a sequence, dq of query blocks
+// [q_begin, q_end), or dk and dv of key blocks [k_begin, k_end), or both.
+struct AttentionBackwardUnit {
+  int64_t batch = 0, kv_head = 0;
+  int64_t q_begin = 0, q_end = 0, k_begin = 0, k_end = 0;
+  bool want_dq = false, want_dkv = false;
+};
+
+// clang-format off
+STRAKE_CPU_KERNEL(
+// Floats of scratch, 64-byte aligned, for each thread; `num_keys` per sequence.
+int64_t AttentionForwardScratch(int64_t num_keys, int64_t head_dim);
+int64_t AttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
+
+// Token n of a sequence stands at position past + n and sees keys [0, past + n]. lse may be null.
+// Units [begin, end): a unit is a block of queries of one of all batch * num_heads heads.
+template <typename T>
+void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape, int64_t past,
+                      int64_t begin, int64_t end, float* scratch, T* y, float* lse);
+
+template <typename T>
+void AttentionBackward(const AttentionGradients<T>& gradients, const AttentionBackwardUnit& unit,
+                       float* scratch);
+)
+// clang-format on
+
+}  // namespace strake::cpu
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_ATTENTION_KERNEL_CPU_H_

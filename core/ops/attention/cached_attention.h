@@ -1,0 +1,28 @@
+// Causal attention of new tokens over a key/value cache, for generating text.
+//
+// As causal_attention for one sequence, where token n of the call stands at position past + n and
+// the keys and values of positions below `past` come from the cache. N new tokens, P cache rows.
+// dtypes: f32; bf16; f64 and c128 on the reference path; all tensors share one. On CUDA,
+// InvalidArgument for a D above 256.
+#ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_
+#define STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// Writes the new tokens' keys and values to rows [past, past + N) of k_cache and v_cache
+// [P, KV*D], then y = [N, H*D], from qkv [N, (H + 2 KV) * D]. `shape.batch` is 1 and
+// `shape.seq_len` N. CHECKs that past + N <= P. There is no backward pass.
+absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
+                                    const AttentionShape& shape, int64_t past, Tensor k_cache,
+                                    Tensor v_cache, Tensor y);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_

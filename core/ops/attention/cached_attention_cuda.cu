@@ -1,0 +1,122 @@
+#include "core/cuda/portable.h"
+#include "core/ops/attention/attention_forward_cuda.h"
+#include "core/ops/attention/attention_tiles_cuda.h"
+#include "core/ops/attention/cached_attention_cuda.h"
+#include "core/ops/cuda/vectorize.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Columns [0, columns) of k and v, rows `stride` apart, to packed rows.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    AppendKernel(const T* k, const T* v, int64_t stride, int columns, int64_t count, bool aligned,
+                 T* k_to, T* v_to) {
+  constexpr int kWidth = kVecWidth<T>;
+  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * (aligned ? kWidth : 1);
+  if (at >= count) return;
+  const int64_t from = at / columns * stride + at % columns;
+  if (aligned) {
+    StoreVec(k_to + at, LoadVec<kWidth>(k + from));
+    StoreVec(v_to + at, LoadVec<kWidth>(v + from));
+  } else {
+    k_to[at] = k[from];
+    v_to[at] = v[from];
+  }
+}
+
+// y [N, H*D] = sum_s exp(lse[s] - log(sum_s exp(lse[s]))) parts[s], from parts [S, N, H*D] and lse
+// [S, H, N] of S splits of the keys. One warp per token and head.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    CombineSplitsKernel(const float* parts, const float* lse, int splits, int num_tokens,
+                        int num_heads, int head_dim, T* y) {
+  const int64_t units = int64_t{num_tokens} * num_heads;
+  const int64_t unit = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
+  if (unit >= units) return;
+  const int64_t lse_at = unit % num_heads * num_tokens + unit / num_heads;
+  float shift = -INFINITY, total = 0;
+  for (int s = 0; s < splits; ++s) shift = fmaxf(shift, lse[s * units + lse_at]);
+  for (int s = 0; s < splits; ++s) total += expf(lse[s * units + lse_at] - shift);
+  for (int d = threadIdx.x % kWarpSize; d < head_dim; d += kWarpSize) {
+    float sum = 0;
+    for (int s = 0; s < splits; ++s) {
+      sum += expf(lse[s * units + lse_at] - shift) * parts[(s * units + unit) * head_dim + d];
+    }
+    y[unit * head_dim + d] = FromFloat<T>(sum / total);
+  }
+}
+
+// Keys per block, and blocks per tile of queries and head: as many as fill an H200 (132
+// multiprocessors, two blocks each) where there are keys for them. No property of the device: the
+// bits depend on it.
+struct Splits {
+  Splits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
+    constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
+    const int64_t blocks = AttentionTileCount(shape.seq_len, kTileRows) * shape.num_heads;
+    if (blocks == 0) return;
+    const int64_t wanted = (kFilling + blocks - 1) / blocks;
+    keys = ((keys + wanted - 1) / wanted + kTileKeys - 1) / kTileKeys * kTileKeys;
+    count = (past + shape.seq_len + keys - 1) / keys;
+  }
+  int64_t keys, count;
+};
+
+template <typename T>
+absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t kv_heads,
+                    int64_t past, T* k_cache, T* v_cache) {
+  const int64_t columns = kv_heads * fused.head_dim, count = fused.num_queries * columns;
+  T* const k_to = k_cache + past * columns;
+  T* const v_to = v_cache + past * columns;
+  const bool aligned = Vectorizes<T>(fused.head_dim, {fused.q, k_to, v_to});
+  const int64_t threads = aligned ? count / kVecWidth<T> : count;
+  return Launch<AppendKernel<T>>(stream, (threads + kThreads - 1) / kThreads, kThreads, 0, fused.k,
+                                 fused.v, fused.q_stride, columns, count, aligned, k_to, v_to);
+}
+
+// y of all splits, in one launch or two. A workspace of one split is lse alone.
+template <typename T>
+absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const Splits& splits, T* y,
+                    float* workspace) {
+  if (splits.count == 1) return LaunchAttentionForward(stream, in, 1, splits.keys, y, workspace);
+  const int64_t units = int64_t{in.num_queries} * in.num_heads;
+  float* const lse = workspace + splits.count * units * in.head_dim;
+  const absl::Status launched =
+      LaunchAttentionForward(stream, in, splits.count, splits.keys, workspace, lse);
+  if (!launched.ok()) return launched;
+  constexpr int kWarps = kThreads / kWarpSize;
+  return Launch<CombineSplitsKernel<T>>(stream, (units + kWarps - 1) / kWarps, kThreads, 0,
+                                        workspace, lse, splits.count, in.num_queries, in.num_heads,
+                                        in.head_dim, y);
+}
+
+}  // namespace
+
+int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past) {
+  const int64_t splits = Splits(shape, past).count, rows = shape.seq_len * shape.num_heads;
+  return splits * rows * ((splits > 1 ? shape.head_dim : 0) + 1);
+}
+
+template <typename T>
+absl::Status CachedAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
+                                    int64_t past, T* k_cache, T* v_cache, T* y, float* workspace) {
+  if (shape.seq_len == 0) return absl::OkStatus();
+  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
+  const absl::Status appended = Append(stream, in, shape.num_kv_heads, past, k_cache, v_cache);
+  if (!appended.ok()) return appended;
+  in.k = k_cache;
+  in.v = v_cache;
+  in.kv_stride = shape.num_kv_heads * shape.head_dim;
+  in.past = past;
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, k_cache, v_cache, y, workspace});
+  return Attend(stream, in, Splits(shape, past), y, workspace);
+}
+
+template absl::Status CachedAttentionForward<float>(CudaStream, const float*, const AttentionShape&,
+                                                    int64_t, float*, float*, float*, float*);
+template absl::Status CachedAttentionForward<Bf16>(CudaStream, const Bf16*, const AttentionShape&,
+                                                   int64_t, Bf16*, Bf16*, Bf16*, float*);
+
+}  // namespace strake::cuda

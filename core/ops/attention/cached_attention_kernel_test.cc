@@ -1,0 +1,174 @@
+// The CUDA kernels of cached attention, under the emulator and on a GPU, against the reference in
+// f64.
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/attention/cached_attention_cuda.h"
+#include "core/ops/attention/cached_attention_reference.h"
+#include "core/testing/attention_tolerance.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::AttentionTolerance;
+using testing::Copy;
+using testing::ExpectNear;
+using testing::FillNormal;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::ToDouble;
+
+constexpr int kSpareRows = 3;  // of the cache, behind the new tokens
+
+// Rows of the cache from `past` on hold NaN. Unaligned where odd sizes end at a guard page.
+template <typename T>
+struct Problem {
+  Problem(const AttentionShape& shape, int64_t past, GuardAt guard_at)
+      : shape(shape),
+        past(past),
+        columns((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim),
+        kv_columns(shape.num_kv_heads * shape.head_dim),
+        qkv("qkv", shape.seq_len * columns, guard_at),
+        y("y", shape.seq_len * shape.num_heads * shape.head_dim, guard_at),
+        k_cache("k_cache", (past + shape.seq_len + kSpareRows) * kv_columns, guard_at),
+        v_cache("v_cache", k_cache.size(), guard_at),
+        workspace("workspace", cuda::CachedAttentionWorkspaceSize(shape, past), guard_at) {
+    FillNormal(qkv, 1);
+    FillNormal(k_cache, 2);
+    FillNormal(v_cache, 3);
+    std::fill(k_cache.data() + past * kv_columns, k_cache.end(), T(NAN));
+    std::fill(v_cache.data() + past * kv_columns, v_cache.end(), T(NAN));
+  }
+
+  absl::Status Forward() {
+    return cuda::CachedAttentionForward<T>(nullptr, qkv.data(), shape, past, k_cache.data(),
+                                           v_cache.data(), y.data(), workspace.data());
+  }
+
+  AttentionShape shape;
+  int64_t past, columns, kv_columns;
+  GuardedBuffer<T> qkv, y, k_cache, v_cache;
+  GuardedBuffer<float> workspace;
+};
+
+// The cache after `p`'s call, from the one before it.
+template <typename T>
+std::vector<T> Appended(const Problem<T>& p, std::vector<T> cache, int64_t first_column) {
+  for (int64_t n = 0; n < p.shape.seq_len; ++n) {
+    std::copy_n(p.qkv.data() + n * p.columns + first_column, p.kv_columns,
+                cache.data() + (p.past + n) * p.kv_columns);
+  }
+  return cache;
+}
+
+// Of the caches after the call.
+template <typename T>
+std::vector<double> Reference(const Problem<T>& p) {
+  const AttentionShape& s = p.shape;
+  const std::vector<double> x = ToDouble(p.qkv), k = ToDouble(p.k_cache), v = ToDouble(p.v_cache);
+  std::vector<double> y(p.y.size());
+  for (int64_t h = 0; h < s.num_heads; ++h) {
+    const int64_t kv = h / (s.num_heads / s.num_kv_heads) * s.head_dim;
+    reference::CachedAttentionForward(x.data() + h * s.head_dim, p.columns, k.data() + kv,
+                                      v.data() + kv, p.kv_columns, p.past, s.seq_len, s.head_dim,
+                                      y.data() + h * s.head_dim, s.num_heads * s.head_dim);
+  }
+  return y;
+}
+
+template <typename T>
+void Check(const AttentionShape& shape, int64_t past, GuardAt guard_at) {
+  SCOPED_TRACE(::testing::Message() << "N " << shape.seq_len << ", past " << past << ", H "
+                                    << shape.num_heads << ", D " << shape.head_dim);
+  Problem<T> p(shape, past, guard_at);
+  const int64_t k = shape.num_heads * shape.head_dim;
+  const std::vector<T> k_cache = Appended(p, Copy(p.k_cache), k);
+  const std::vector<T> v_cache = Appended(p, Copy(p.v_cache), k + p.kv_columns);
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  EXPECT_TRUE(SameBits(p.k_cache, k_cache));
+  EXPECT_TRUE(SameBits(p.v_cache, v_cache));
+  const double bound = AttentionTolerance(shape.head_dim, past + shape.seq_len);
+  ExpectNear(ToDouble(p.y), Reference(p), bound + kRoundoff<T>, "y");
+}
+
+template <typename T>
+class CachedAttentionCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(CachedAttentionCudaTest, Types);
+
+TYPED_TEST(CachedAttentionCudaTest, FollowsTheReference) {
+  Check<TypeParam>({1, 1, 1, 1, 1}, 0, GuardAt::kEnd);
+  Check<TypeParam>({1, 1, 3, 1, 5}, 200, GuardAt::kEnd);  // 4 splits
+  Check<TypeParam>({1, 1, 2, 2, 64}, 64, GuardAt::kStart);
+  // The first tokens see nothing of the last of 3 splits.
+  Check<TypeParam>({1, 70, 2, 1, 8}, 65, GuardAt::kStart);
+  Check<TypeParam>({1, 7, 4, 2, 9}, 50, GuardAt::kEnd);  // one split
+  Check<TypeParam>({1, 66, 1, 1, 72}, 0, GuardAt::kStart);
+  Check<TypeParam>({1, 3, 2, 1, 131}, 70, GuardAt::kEnd);
+}
+
+TYPED_TEST(CachedAttentionCudaTest, NoTokensWriteNothing) {
+  Problem<TypeParam> p({1, 0, 2, 1, 8}, 5, GuardAt::kEnd);
+  const std::vector<TypeParam> k_cache = Copy(p.k_cache);
+  EXPECT_EQ(p.workspace.size(), 0u);
+  EXPECT_EQ(p.Forward(), absl::OkStatus());
+  EXPECT_TRUE(SameBits(p.k_cache, k_cache));
+}
+
+// More heads and tokens than fill a GPU are not split: no workspace but lse.
+TYPED_TEST(CachedAttentionCudaTest, SplitsOnlyWhatWouldNotFillAGpu) {
+  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 2048, 32, 8, 128}, 100000), 2048 * 32);
+  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128}, 4095), 8 * 32 * 129);
+}
+
+// Heads that vectors divide, but one tensor at an address that they do not.
+TYPED_TEST(CachedAttentionCudaTest, AnyTensorMayBeUnaligned) {
+  const AttentionShape shape{1, 2, 2, 1, 16};
+  Problem<TypeParam> aligned(shape, 70, GuardAt::kStart);
+  Problem<TypeParam> before(shape, 70, GuardAt::kStart);
+  ASSERT_EQ(aligned.Forward(), absl::OkStatus());
+  for (int unaligned = 0; unaligned < 5; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p({1, 3, 2, 1, 16}, 70, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    std::copy_n(before.qkv.data(), before.qkv.size(), at(p.qkv, 0));
+    std::copy_n(before.k_cache.data(), before.k_cache.size(), at(p.k_cache, 1));
+    std::copy_n(before.v_cache.data(), before.v_cache.size(), at(p.v_cache, 2));
+    ASSERT_EQ(
+        cuda::CachedAttentionForward<TypeParam>(nullptr, at(p.qkv, 0), shape, 70, at(p.k_cache, 1),
+                                                at(p.v_cache, 2), at(p.y, 3), at(p.workspace, 4)),
+        absl::OkStatus());
+    EXPECT_EQ(std::memcmp(at(p.y, 3), aligned.y.data(), aligned.y.size() * sizeof(TypeParam)), 0);
+  }
+}
+
+TYPED_TEST(CachedAttentionCudaTest, TheSameBitsInEveryOrderOfThreads) {
+  Problem<TypeParam> p({1, 3, 2, 1, 20}, 150, GuardAt::kEnd);
+  std::vector<TypeParam> y;
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    std::optional<ScopedRandomCudaOrder> order;
+    if (seed > 0) order.emplace(seed);
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    if (seed == 0) y = Copy(p.y);
+    EXPECT_TRUE(SameBits(p.y, y)) << seed;
+  }
+}
+
+TYPED_TEST(CachedAttentionCudaTest, RefusesLargerHeads) {
+  Problem<TypeParam> p({1, 1, 1, 1, 257}, 2, GuardAt::kEnd);
+  EXPECT_EQ(p.Forward().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,209 @@
+#include "core/ops/attention/causal_attention.h"
+
+#include <algorithm>
+
+#include "core/cuda/cudnn_attention.h"
+#include "core/cuda/cudnn_attention_shape.h"
+#include "core/memory/activation_arena.h"
+#include "core/ops/attention/causal_attention_cpu.h"
+#include "core/ops/attention/causal_attention_cuda.h"
+#include "core/ops/attention/causal_attention_reference.h"
+#include "core/ops/dispatch.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape, const Tensor& y,
+                 const Tensor& lse) {
+  const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
+  CHECK(batch >= 0 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
+        num_heads % num_kv_heads == 0 &&
+        qkv.shape() == Shape({batch * seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
+        y.shape() == Shape({batch * seq_len, num_heads * head_dim}) &&
+        lse.shape() == Shape({batch, num_heads, seq_len}) && y.dtype() == qkv.dtype() &&
+        lse.dtype() == AccumulationDType(qkv.dtype()))
+      << "[" << op << "] qkv or gradient " << qkv.ToString() << ", y or gradient " << y.ToString()
+      << ", lse " << lse.ToString() << ", batch " << batch << ", seq_len " << seq_len
+      << ", num_heads " << num_heads << ", num_kv_heads " << num_kv_heads << ", head_dim "
+      << head_dim;
+}
+
+// Of the products alone: two in the forward pass, five in the backward.
+double ForwardFlops(const AttentionShape& shape) {
+  return 2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
+}
+
+// On the CPU.
+bool Tiled(const Context& ctx, const Tensor& x) {
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels("causal_attention", ctx, x.dtype());
+}
+
+// Where the heads are in a row of a fused matrix.
+struct FusedHeads {
+  explicit FusedHeads(const AttentionShape& shape)
+      : stride((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim),
+        k(shape.num_heads * shape.head_dim),
+        v(k + shape.num_kv_heads * shape.head_dim) {}
+  int64_t stride, k, v;
+};
+
+template <typename T>
+cpu::AttentionInputs<T> Inputs(const Tensor& qkv, const AttentionShape& shape) {
+  const FusedHeads heads(shape);
+  const T* data = qkv.data<T>();
+  return {data, heads.stride, data + heads.k, data + heads.v, heads.stride};
+}
+
+template <typename Scalar>
+void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                      const Tensor& y, const Tensor& lse) {
+  const FusedHeads at(shape);
+  const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
+  ctx.team().ParallelFor(shape.batch * H, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t b = unit / H, h = unit % H, kv = h / (H / shape.num_kv_heads);
+      const Scalar* row = qkv.data<Scalar>() + b * T * at.stride;
+      reference::CausalAttentionForward(row + h * D, row + at.k + kv * D, row + at.v + kv * D,
+                                        at.stride, T, D, y.data<Scalar>() + (b * T * H + h) * D,
+                                        H * D, lse.data<Scalar>() + unit * T);
+    }
+  });
+}
+
+template <typename Scalar>
+void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, const Tensor& y,
+                       const Tensor& lse, const AttentionShape& shape, const Tensor& dqkv) {
+  const FusedHeads at(shape);
+  const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
+  const int64_t KV = shape.num_kv_heads;
+  std::fill_n(dqkv.data<Scalar>(), dqkv.num_elements(), Scalar(0));
+  ctx.team().ParallelFor(shape.batch * KV, 1, [&](int64_t begin, int64_t end) {
+    // The heads of a group one after the other: they add to the same dk and dv.
+    for (int64_t unit = begin * (H / KV); unit < end * (H / KV); ++unit) {
+      const int64_t b = unit / H, h = unit % H, kv = h / (H / KV);
+      const int64_t row = b * T * at.stride, out = (b * T * H + h) * D;
+      const int64_t q = row + h * D, k = row + at.k + kv * D, v = row + at.v + kv * D;
+      const Scalar* x = qkv.data<Scalar>();
+      Scalar* dx = dqkv.data<Scalar>();
+      reference::CausalAttentionBackward(
+          dy.data<Scalar>() + out, x + q, x + k, x + v, at.stride, y.data<Scalar>() + out, H * D,
+          lse.data<Scalar>() + unit * T, T, D, dx + q, dx + k, dx + v);
+    }
+  });
+}
+
+CudnnAttentionShape ForCudnn(const AttentionShape& s) {
+  return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim};
+}
+
+// What runs on CUDA is chosen here alone, for both passes: cuDNN's kernels where it has them for
+// the shape, else null for our own.
+CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape) {
+  const bool taken = dtype == DType::kBf16 && CausalAttentionHasCudnn(ctx, shape).ok();
+  return taken ? &ctx.cuda().cudnn_attention() : nullptr;
+}
+
+// For either choice: which one it will be is not known in a dry run.
+Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes) {
+  const int64_t cudnn_elements = (cudnn_bytes + sizeof(float) - 1) / sizeof(float);
+  return ctx.arena().Allocate(DType::kF32, {std::max(own_elements, cudnn_elements)});
+}
+
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
+                           const Tensor& y, const Tensor& lse, const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+    return cudnn->Forward(ctx.cuda_stream(), ForCudnn(shape), qkv.raw(), y.raw(), lse.data<float>(),
+                          scratch.raw());
+  }
+  return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
+    return cuda::CausalAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, y.data<T>(),
+                                           lse.data<float>());
+  });
+}
+
+absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& qkv,
+                            const Tensor& y, const Tensor& lse, const AttentionShape& shape,
+                            const Tensor& dqkv, const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+    return cudnn->Backward(ctx.cuda_stream(), ForCudnn(shape), dy.raw(), qkv.raw(), y.raw(),
+                           lse.data<float>(), dqkv.raw(), scratch.raw());
+  }
+  return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
+    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(), dy.data<T>(), qkv.data<T>(),
+                                            y.data<T>(), lse.data<float>(), shape, dqkv.data<T>(),
+                                            scratch.data<float>());
+  });
+}
+
+}  // namespace
+
+absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
+                                    const AttentionShape& shape, Tensor y, Tensor lse) {
+  CheckShapes("causal_attention", qkv, shape, y, lse);
+  const bool on_cuda = OnCuda("causal_attention", ctx, qkv, y, lse);
+  const ActivationScope scope(ctx.arena());
+  Tensor scratch;
+  if (Tiled(ctx, qkv)) {
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {ctx.team().num_threads(),
+                      cpu::CausalAttentionForwardScratch(shape.seq_len, shape.head_dim)});
+  } else if (on_cuda && qkv.dtype() == DType::kBf16) {
+    scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(shape)));
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(),
+                      {.flops = ForwardFlops(shape), .bytes = BytesOf(qkv, y, lse)});
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
+  const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
+    cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
+                                y.data<T>(), lse.data<float>());
+  });
+  if (done) return absl::OkStatus();
+  DispatchReference("causal_attention", qkv.dtype(),
+                    [&]<typename Scalar>() { ReferenceForward<Scalar>(ctx, qkv, shape, y, lse); });
+  return absl::OkStatus();
+}
+
+absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv,
+                                     const Tensor& y, const Tensor& lse,
+                                     const AttentionShape& shape, Tensor dqkv) {
+  CheckShapes("causal_attention", qkv, shape, y, lse);
+  CheckShapes("causal_attention", dqkv, shape, dy, lse);
+  const bool on_cuda = OnCuda("causal_attention", ctx, dy, qkv, y, lse, dqkv);
+  const ActivationScope scope(ctx.arena());
+  Tensor scratch;
+  if (Tiled(ctx, qkv)) {
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {ctx.team().num_threads(),
+                      cpu::CausalAttentionBackwardScratch(shape.seq_len, shape.head_dim)});
+  } else if (on_cuda) {
+    const bool bf16 = qkv.dtype() == DType::kBf16;
+    scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape),
+                          bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(shape)) : 0);
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(
+      ctx.profile(), "causal_attention", ctx.pass(),
+      {.flops = 2.5 * ForwardFlops(shape), .bytes = BytesOf(dy, qkv, y, lse, dqkv)});
+  if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
+  const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
+    const FusedHeads heads(shape);
+    T* dx = dqkv.data<T>();
+    const cpu::AttentionGradients<T> gradients = {shape,        Inputs<T>(qkv, shape), dy.data<T>(),
+                                                  y.data<T>(),  lse.data<float>(),     dx,
+                                                  dx + heads.k, dx + heads.v};
+    cpu::CausalAttentionBackward(ctx.team(), gradients, scratch.data<float>());
+  });
+  if (done) return absl::OkStatus();
+  DispatchReference("causal_attention", qkv.dtype(), [&]<typename Scalar>() {
+    ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, dqkv);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
+  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(shape));
+}
+
+}  // namespace strake

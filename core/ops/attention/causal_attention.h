@@ -1,0 +1,39 @@
+// Causal attention with grouped key/value heads, on a fused QKV matrix.
+//
+//   s[i,j] = q[i] . k[j] / sqrt(D)  for j <= i,   p = softmax_j(s),   y[i] = sum_j p[i,j] v[j]
+//
+// B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
+// reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
+// heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the
+// reference path. Otherwise all tensors share one. No T x T matrix is kept: the backward pass makes
+// the probabilities again from `lse`. Token i depends on tokens up to i; only what is not finite in
+// k and v of a later token may reach those shortly before it, which share its tile. On CUDA,
+// InvalidArgument for D above 256.
+// Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
+// 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
+#ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
+#define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// y = [B*T, H*D] and lse = [B, H, T] (log of the sum of exp(s)), from qkv [B*T, (H + 2 KV) * D].
+absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
+                                    const AttentionShape& shape, Tensor y, Tensor lse);
+
+// dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse.
+absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv,
+                                     const Tensor& y, const Tensor& lse,
+                                     const AttentionShape& shape, Tensor dqkv);
+
+// Whether bf16 attention of this shape is computed by cuDNN's kernels on the context's GPU; else
+// the reason why by Strake's own, which are slower. The answer does not change.
+absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_

@@ -1,0 +1,51 @@
+#include "benchmark/benchmark.h"
+#include "core/base/thread_team.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+using testing::FillNormal;
+using testing::TestContext;
+using testing::TestTensor;
+
+// Argument 0: 1 for the backward pass; then batch, seq_len, num_heads, num_kv_heads, head_dim.
+void BM_CausalAttention(benchmark::State& state) {
+  const AttentionShape shape{state.range(1), state.range(2), state.range(3), state.range(4),
+                             state.range(5)};
+  const int64_t tokens = shape.batch * shape.seq_len;
+  const int64_t columns = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
+  TestContext ctx(OpSet::kAuto, NumUsableCores());
+  ctx.context().arena().set_poison(false);
+  TestTensor qkv(DType::kF32, {tokens, columns}), dqkv(DType::kF32, {tokens, columns}),
+      y(DType::kF32, {tokens, shape.num_heads * shape.head_dim}),
+      dy(DType::kF32, {tokens, shape.num_heads * shape.head_dim}),
+      lse(DType::kF32, {shape.batch, shape.num_heads, shape.seq_len});
+  FillNormal(qkv, 1);
+  FillNormal(dy, 2);
+  CHECK(CausalAttentionForward(ctx, qkv, shape, y, lse).ok());
+  for (auto _ : state) {
+    if (state.range(0)) {
+      (void)CausalAttentionBackward(ctx, dy, qkv, y, lse, shape, dqkv);
+    } else {
+      (void)CausalAttentionForward(ctx, qkv, shape, y, lse);
+    }
+  }
+  const double forward_flops =
+      2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
+  state.counters["flops"] = benchmark::Counter(forward_flops * (state.range(0) ? 2.5 : 1),
+                                               benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(BM_CausalAttention)
+    ->ArgNames({"backward", "B", "T", "H", "KV", "D"})
+    ->ArgsProduct({{0, 1}, {4}, {64, 256}, {12}, {12}, {64}})
+    ->ArgsProduct({{0, 1}, {1}, {1024}, {12}, {12}, {64}})
+    ->ArgsProduct({{0, 1}, {16}, {128}, {4}, {4}, {32}})
+    ->ArgsProduct({{0, 1}, {1}, {512}, {32}, {8}, {64}})
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace strake

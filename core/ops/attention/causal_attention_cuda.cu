@@ -1,0 +1,255 @@
+#include "core/cuda/portable.h"
+#include "core/ops/attention/attention_forward_cuda.h"
+#include "core/ops/attention/attention_tiles_cuda.h"
+#include "core/ops/attention/causal_attention_cuda.h"
+#include "core/ops/cuda/vectorize.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kMeanThreads = 256;
+constexpr int kMeanRowThreads = 8;  // a head of 64 bf16 is 8 vectors
+
+// mean [B, H, T] = rowsum(dy * y) per head: the mean of dp under p. dy and y are read once.
+template <typename T>
+__global__ void __launch_bounds__(kMeanThreads)
+    AttentionMeanKernel(const T* dy, const T* y, int num_heads, int seq_len, int count,
+                        int head_dim, bool aligned, float* mean) {
+  constexpr int kWidth = kVecWidth<T>;
+  const int64_t unit =
+      (int64_t{blockIdx.x} * kMeanThreads + threadIdx.x) / kMeanRowThreads;  // of [B, T, H]
+  const int lane = threadIdx.x % kMeanRowThreads;
+  float sum = 0;
+  if (unit < count) {
+    for (int d = lane * kWidth; d < head_dim; d += kMeanRowThreads * kWidth) {
+      const int64_t at = unit * head_dim + d;
+      const auto a = LoadUpTo<kWidth>(dy + at, head_dim - d, aligned);
+      const auto b = LoadUpTo<kWidth>(y + at, head_dim - d, aligned);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum += ToFloat(a.at[i]) * ToFloat(b.at[i]);
+    }
+  }
+#pragma unroll
+  for (int distance = kMeanRowThreads / 2; distance > 0; distance /= 2) {
+    sum += __shfl_xor_sync(kWholeWarp, sum, distance);
+  }
+  if (unit >= count || lane != 0) return;
+  const int64_t row = unit / num_heads, h = unit % num_heads;
+  mean[(row / seq_len * num_heads + h) * seq_len + row % seq_len] = sum;
+}
+
+template <typename T>
+struct BackwardInputs {
+  AttentionInputs<T> in;  // aligned: dy and the gradients too
+  const T* dy;            // [B*T, H*D]
+  const float *lse, *mean;
+  T *dq, *dk, *dv;  // strides as of q, k and v
+};
+
+// Makes p of the scores, and of dp the gradient of the scaled scores, p (dp - mean).
+__device__ __forceinline__ void ScoreGradient(bool visible, float scale, float lse, float mean,
+                                              float& score, float& dp) {
+  score = visible ? expf(score * scale - lse) : 0;
+  dp = visible ? score * (dp - mean) : 0;
+}
+
+// A block owns queries of one head, and streams keys: dq = sum_j ds[i,j] k[j] / sqrt(D).
+template <typename T, int kDims>
+__global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
+                                  AttentionTiles<kDims>::kMinBlocks)
+    QueryGradientKernel(BackwardInputs<T> inputs) {
+  using Tiles = AttentionTiles<kDims>;
+  const auto q_tile = DynamicShared<float>();
+  const auto dy_tile = DynamicShared<float>(Tiles::kOwnedBytes);
+  const auto k_tile = DynamicShared<float>(2 * Tiles::kOwnedBytes);
+  const auto v_tile = DynamicShared<float>(2 * Tiles::kOwnedBytes + Tiles::kStreamedBytes);
+  const auto buffer = DynamicShared<float>(2 * (Tiles::kOwnedBytes + Tiles::kStreamedBytes));
+
+  const AttentionInputs<T>& in = inputs.in;
+  const int heads = in.batch * in.num_heads, seq_len = in.num_queries;
+  const int head = blockIdx.x % heads;
+  const int first = (gridDim.x - 1 - blockIdx.x) / heads * Tiles::kRows;  // the longest first
+  const int b = head / in.num_heads, h = head % in.num_heads;
+  const int64_t first_row = int64_t{b} * seq_len + first;
+  const int64_t q_at = first_row * in.q_stride + h * in.head_dim;
+  const int64_t kv_at = int64_t{b} * seq_len * in.kv_stride + h / in.group * in.head_dim;
+  const int64_t y_stride = int64_t{in.num_heads} * in.head_dim;
+
+  LoadTile<kDims, Tiles::kRows>(in.q + q_at, in.q_stride, seq_len - first, in.head_dim, in.aligned,
+                                q_tile);
+  LoadTile<kDims, Tiles::kRows>(inputs.dy + first_row * y_stride + h * in.head_dim, y_stride,
+                                seq_len - first, in.head_dim, in.aligned, dy_tile);
+  float lse[kThreadRows] = {}, mean[kThreadRows] = {};
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = first + FirstThreadRow() + i;
+    if (row >= seq_len) continue;
+    lse[i] = inputs.lse[int64_t{head} * seq_len + row];
+    mean[i] = inputs.mean[int64_t{head} * seq_len + row];
+  }
+
+  ThreadSums<kDims> dq = {};
+  const int key_end = min(first + Tiles::kRows, seq_len);
+  for (int key = 0; key < key_end; key += Tiles::kColumns) {
+    const int64_t at = kv_at + key * in.kv_stride;
+    __syncthreads();  // the last tiles have been read
+    LoadTile<kDims, Tiles::kColumns>(in.k + at, in.kv_stride, seq_len - key, in.head_dim,
+                                     in.aligned, k_tile);
+    LoadTile<kDims, Tiles::kColumns>(in.v + at, in.kv_stride, seq_len - key, in.head_dim,
+                                     in.aligned, v_tile);
+    __syncthreads();
+    ThreadScores<kDims> p = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
+    ThreadScores<kDims> ds = MultiplyTiles<kDims>(dy_tile, v_tile, in.head_dim);
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+        const bool visible = key + RowThread() + j * kRowThreads <= first + FirstThreadRow() + i;
+        ScoreGradient(visible, in.scale, lse[i], mean[i], p.at[i][j], ds.at[i][j]);
+      }
+    }
+    AddProduct(ds, buffer, k_tile, dq);
+  }
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = FirstThreadRow() + i;
+    if (first + row >= seq_len) continue;
+    StoreThreadRow(dq, i, in.scale, in.head_dim, in.aligned, inputs.dq + q_at + row * in.q_stride);
+  }
+}
+
+// A block owns keys of one key/value head, and streams the queries of its group's heads, one head
+// after the other: dk = sum_i ds[i,j] q[i] / sqrt(D), dv = sum_i p[i,j] dy[i]. Scores have a row
+// per key here.
+template <typename T, int kDims>
+__global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
+                                  AttentionTiles<kDims>::kMinBlocks)
+    KeyValueGradientKernel(BackwardInputs<T> inputs) {
+  using Tiles = AttentionTiles<kDims>;
+  const auto k_tile = DynamicShared<float>();
+  const auto v_tile = DynamicShared<float>(Tiles::kOwnedBytes);
+  const auto q_tile = DynamicShared<float>(2 * Tiles::kOwnedBytes);
+  const auto dy_tile = DynamicShared<float>(2 * Tiles::kOwnedBytes + Tiles::kStreamedBytes);
+  const auto buffer = DynamicShared<float>(2 * (Tiles::kOwnedBytes + Tiles::kStreamedBytes));
+
+  const AttentionInputs<T>& in = inputs.in;
+  const int kv_heads = in.num_heads / in.group, seq_len = in.num_queries;
+  const int head = blockIdx.x % (in.batch * kv_heads);
+  const int first = blockIdx.x / (in.batch * kv_heads) * Tiles::kRows;  // the longest first
+  const int b = head / kv_heads, kv_head = head % kv_heads;
+  const int64_t kv_at = (int64_t{b} * seq_len + first) * in.kv_stride + kv_head * in.head_dim;
+  const int64_t y_stride = int64_t{in.num_heads} * in.head_dim;
+
+  LoadTile<kDims, Tiles::kRows>(in.k + kv_at, in.kv_stride, seq_len - first, in.head_dim,
+                                in.aligned, k_tile);
+  LoadTile<kDims, Tiles::kRows>(in.v + kv_at, in.kv_stride, seq_len - first, in.head_dim,
+                                in.aligned, v_tile);
+  ThreadSums<kDims> dk = {}, dv = {};
+  for (int h = kv_head * in.group; h < (kv_head + 1) * in.group; ++h) {
+    const int64_t lse_at = (int64_t{b} * in.num_heads + h) * seq_len;
+    for (int query = first; query < seq_len; query += Tiles::kColumns) {
+      const int64_t row = int64_t{b} * seq_len + query;
+      __syncthreads();  // the last tiles have been read
+      LoadTile<kDims, Tiles::kColumns>(in.q + row * in.q_stride + h * in.head_dim, in.q_stride,
+                                       seq_len - query, in.head_dim, in.aligned, q_tile);
+      LoadTile<kDims, Tiles::kColumns>(inputs.dy + row * y_stride + h * in.head_dim, y_stride,
+                                       seq_len - query, in.head_dim, in.aligned, dy_tile);
+      __syncthreads();
+      ThreadScores<kDims> p = MultiplyTiles<kDims>(k_tile, q_tile, in.head_dim);
+      ThreadScores<kDims> ds = MultiplyTiles<kDims>(v_tile, dy_tile, in.head_dim);
+#pragma unroll
+      for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+        const int position = query + RowThread() + j * kRowThreads;
+        const bool exists = position < seq_len;
+        const float lse = exists ? inputs.lse[lse_at + position] : 0;
+        const float mean = exists ? inputs.mean[lse_at + position] : 0;
+#pragma unroll
+        for (int i = 0; i < kThreadRows; ++i) {
+          const bool visible = exists && first + FirstThreadRow() + i <= position;
+          ScoreGradient(visible, in.scale, lse, mean, p.at[i][j], ds.at[i][j]);
+        }
+      }
+      AddProduct(p, buffer, dy_tile, dv);
+      AddProduct(ds, buffer, q_tile, dk);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    const int row = FirstThreadRow() + i;
+    if (first + row >= seq_len) continue;
+    const int64_t at = kv_at + row * in.kv_stride;
+    StoreThreadRow(dk, i, in.scale, in.head_dim, in.aligned, inputs.dk + at);
+    StoreThreadRow(dv, i, 1, in.head_dim, in.aligned, inputs.dv + at);
+  }
+}
+
+template <typename T>
+absl::Status LaunchMean(CudaStream stream, const T* dy, const T* y, const AttentionShape& shape,
+                        float* mean) {
+  const int64_t count = shape.batch * shape.seq_len * shape.num_heads;
+  constexpr int kUnits = kMeanThreads / kMeanRowThreads;
+  return Launch<AttentionMeanKernel<T>>(stream, (count + kUnits - 1) / kUnits, kMeanThreads, 0, dy,
+                                        y, shape.num_heads, shape.seq_len, count, shape.head_dim,
+                                        Vectorizes<T>(shape.head_dim, {dy, y}), mean);
+}
+
+template <typename T>
+absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs) {
+  const AttentionInputs<T>& in = inputs.in;
+  return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
+    using Tiles = AttentionTiles<kDims>;
+    constexpr int kBytes = 2 * (Tiles::kOwnedBytes + Tiles::kStreamedBytes) + Tiles::kScoreBytes;
+    const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
+    const absl::Status launched = Launch<QueryGradientKernel<T, kDims>>(
+        stream, tiles * in.batch * in.num_heads, Tiles::kThreads, kBytes, inputs);
+    if (!launched.ok()) return launched;
+    return Launch<KeyValueGradientKernel<T, kDims>>(
+        stream, tiles * in.batch * (in.num_heads / in.group), Tiles::kThreads, kBytes, inputs);
+  });
+}
+
+}  // namespace
+
+template <typename T>
+absl::Status CausalAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
+                                    T* y, float* lse) {
+  if (shape.batch == 0 || shape.seq_len == 0) return absl::OkStatus();
+  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, y});
+  return LaunchAttentionForward(stream, in, 1, in.num_queries, y, lse);
+}
+
+int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape) {
+  return shape.batch * shape.num_heads * shape.seq_len;
+}
+
+template <typename T>
+absl::Status CausalAttentionBackward(CudaStream stream, const T* dy, const T* qkv, const T* y,
+                                     const float* lse, const AttentionShape& shape, T* dqkv,
+                                     float* workspace) {
+  if (shape.batch == 0 || shape.seq_len == 0) return absl::OkStatus();
+  const absl::Status launched = LaunchMean(stream, dy, y, shape, workspace);
+  if (!launched.ok()) return launched;
+  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
+  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, dy, dqkv});
+  return LaunchGradients<T>(stream, {.in = in,
+                                     .dy = dy,
+                                     .lse = lse,
+                                     .mean = workspace,
+                                     .dq = dqkv,
+                                     .dk = dqkv + (in.k - in.q),
+                                     .dv = dqkv + (in.v - in.q)});
+}
+
+template absl::Status CausalAttentionForward<float>(CudaStream, const float*, const AttentionShape&,
+                                                    float*, float*);
+template absl::Status CausalAttentionForward<Bf16>(CudaStream, const Bf16*, const AttentionShape&,
+                                                   Bf16*, float*);
+template absl::Status CausalAttentionBackward<float>(CudaStream, const float*, const float*,
+                                                     const float*, const float*,
+                                                     const AttentionShape&, float*, float*);
+template absl::Status CausalAttentionBackward<Bf16>(CudaStream, const Bf16*, const Bf16*,
+                                                    const Bf16*, const float*,
+                                                    const AttentionShape&, Bf16*, float*);
+
+}  // namespace strake::cuda

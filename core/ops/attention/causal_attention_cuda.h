@@ -1,0 +1,39 @@
+// Causal attention with grouped key/value heads on CUDA, for any sequence length and head sizes up
+// to 256. See core/ops/attention/causal_attention.h for the formulas and the fused matrix.
+//
+// B sequences of T tokens, H query heads, KV key/value heads, D head size; B * H * T below 2^31. T:
+// float or Bf16; scores, sums, lse and the workspace are f32, and no memory grows faster than T.
+// Tensors are row-major and packed, in device memory; 128-bit accesses where D and the addresses
+// allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every time, on every
+// GPU of one architecture. A value that is not finite may reach earlier tokens of its tile.
+// Errors: a D above 256; a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_
+#define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+#include "core/ops/attention/attention_shape.h"
+
+namespace strake::cuda {
+
+// y [B*T, H*D] and lse [B, H, T], from qkv [B*T, (H + 2 KV) * D].
+template <typename T>
+absl::Status CausalAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
+                                    T* y, float* lse);
+
+// Elements of the f32 workspace that CausalAttentionBackward needs. Its contents do not matter.
+int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape);
+
+// dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse. dqkv is
+// none of them.
+template <typename T>
+absl::Status CausalAttentionBackward(CudaStream stream, const T* dy, const T* qkv, const T* y,
+                                     const float* lse, const AttentionShape& shape, T* dqkv,
+                                     float* workspace);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_

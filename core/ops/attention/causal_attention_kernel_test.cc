@@ -1,0 +1,289 @@
+// The CUDA kernels of causal attention, under the emulator and on a GPU, against the reference in
+// f64.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/attention/causal_attention_cuda.h"
+#include "core/ops/attention/causal_attention_reference.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::Copy;
+using testing::ExpectNear;
+using testing::FillNormal;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::ToDouble;
+
+int64_t Tokens(const AttentionShape& s) { return s.batch * s.seq_len; }
+int64_t Columns(const AttentionShape& s) { return (s.num_heads + 2 * s.num_kv_heads) * s.head_dim; }
+int64_t OutputColumns(const AttentionShape& s) { return s.num_heads * s.head_dim; }
+
+std::string ToString(const AttentionShape& s) {
+  return "B " + std::to_string(s.batch) + ", T " + std::to_string(s.seq_len) + ", H " +
+         std::to_string(s.num_heads) + ", KV " + std::to_string(s.num_kv_heads) + ", D " +
+         std::to_string(s.head_dim);
+}
+
+// Buffers of one problem, each ending at a guard page, where odd sizes are unaligned, or starting
+// at one, where all are aligned.
+template <typename T>
+struct Problem {
+  Problem(const AttentionShape& shape, GuardAt guard_at, float scale = 1)
+      : shape(shape),
+        qkv("qkv", Tokens(shape) * Columns(shape), guard_at),
+        y("y", Tokens(shape) * OutputColumns(shape), guard_at),
+        dy("dy", Tokens(shape) * OutputColumns(shape), guard_at),
+        dqkv("dqkv", Tokens(shape) * Columns(shape), guard_at),
+        lse("lse", Tokens(shape) * shape.num_heads, guard_at),
+        workspace("workspace", cuda::CausalAttentionBackwardWorkspaceSize(shape), guard_at) {
+    FillNormal(qkv, 1, scale);
+    FillNormal(dy, 2);
+  }
+
+  absl::Status Forward() {
+    return cuda::CausalAttentionForward<T>(nullptr, qkv.data(), shape, y.data(), lse.data());
+  }
+  absl::Status Backward() {
+    return cuda::CausalAttentionBackward<T>(nullptr, dy.data(), qkv.data(), y.data(), lse.data(),
+                                            shape, dqkv.data(), workspace.data());
+  }
+
+  AttentionShape shape;
+  GuardedBuffer<T> qkv, y, dy, dqkv;
+  GuardedBuffer<float> lse, workspace;
+};
+
+struct Offsets {
+  Offsets(const AttentionShape& s, int64_t b, int64_t h)
+      : q(b * s.seq_len * Columns(s) + h * s.head_dim),
+        k(b * s.seq_len * Columns(s) +
+          (s.num_heads + h / (s.num_heads / s.num_kv_heads)) * s.head_dim),
+        v(k + s.num_kv_heads * s.head_dim),
+        y(b * s.seq_len * OutputColumns(s) + h * s.head_dim),
+        lse((b * s.num_heads + h) * s.seq_len) {}
+  int64_t q, k, v, y, lse;
+};
+
+struct Truth {
+  std::vector<double> y, lse, dqkv;
+};
+
+// The backward pass of the y and lse that the kernels rounded, so that it is judged alone.
+template <typename T>
+Truth Reference(const Problem<T>& p) {
+  const AttentionShape& s = p.shape;
+  const std::vector<double> x = ToDouble(p.qkv), dy = ToDouble(p.dy), y = ToDouble(p.y),
+                            lse = ToDouble(p.lse);
+  Truth truth{std::vector<double>(y.size()), std::vector<double>(lse.size()),
+              std::vector<double>(x.size(), 0.0)};
+  for (int64_t unit = 0; unit < s.batch * s.num_heads; ++unit) {
+    const Offsets at(s, unit / s.num_heads, unit % s.num_heads);
+    reference::CausalAttentionForward(x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
+                                      s.seq_len, s.head_dim, truth.y.data() + at.y,
+                                      OutputColumns(s), truth.lse.data() + at.lse);
+    reference::CausalAttentionBackward(
+        dy.data() + at.y, x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
+        y.data() + at.y, OutputColumns(s), lse.data() + at.lse, s.seq_len, s.head_dim,
+        truth.dqkv.data() + at.q, truth.dqkv.data() + at.k, truth.dqkv.data() + at.v);
+  }
+  return truth;
+}
+
+// The largest 2-norm of the heads [begin, end) of rows of qkv.
+template <typename T>
+double LargestNorm(const Problem<T>& p, int64_t begin, int64_t end) {
+  const std::vector<double> x = ToDouble(p.qkv);
+  double largest = 0;
+  for (int64_t row = 0; row < Tokens(p.shape); ++row) {
+    for (int64_t head = begin; head < end; ++head) {
+      double sum = 0;
+      for (int64_t d = 0; d < p.shape.head_dim; ++d) {
+        const double value = x[row * Columns(p.shape) + head * p.shape.head_dim + d];
+        sum += value * value;
+      }
+      largest = std::max(largest, std::sqrt(sum));
+    }
+  }
+  return largest;
+}
+
+// A relative error of p is an absolute error of a score: a sum of D products, and so about
+// sqrt(D) roundings of at most the largest score (by Cauchy and Schwarz) plus those of the scale,
+// the shift and exp; the sum over keys adds about sqrt(T). Factor 4 for the tail.
+template <typename T>
+double Bound(const Problem<T>& p) {
+  const AttentionShape& s = p.shape;
+  const double score = LargestNorm(p, 0, s.num_heads) *
+                       LargestNorm(p, s.num_heads, s.num_heads + s.num_kv_heads) /
+                       std::sqrt(s.head_dim);
+  return 4 * 0x1p-24 * ((std::sqrt(s.head_dim) + 4) * (1 + score) + std::sqrt(s.seq_len));
+}
+
+template <typename T>
+void Check(Problem<T>& p) {
+  SCOPED_TRACE(ToString(p.shape));
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  ASSERT_EQ(p.Backward(), absl::OkStatus());
+  const Truth truth = Reference(p);
+  const double bound = Bound(p);
+  ExpectNear(ToDouble(p.y), truth.y, bound + kRoundoff<T>, "y");
+  for (size_t i = 0; i < truth.lse.size(); ++i) {
+    ASSERT_NEAR(p.lse[i], truth.lse[i], bound * (1 + std::abs(truth.lse[i]))) << "lse " << i;
+  }
+  // Two products deep: the rounding of dp comes on top of that of p.
+  ExpectNear(ToDouble(p.dqkv), truth.dqkv, 2 * bound + kRoundoff<T>, "dqkv");
+}
+
+template <typename T>
+class CausalAttentionCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(CausalAttentionCudaTest, Types);
+
+// Ragged to every tile and vector width, one token, one head, groups, several tiles, each of the
+// three paddings of the head, and empty.
+constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 17, 6, 2, 8},  {2, 2, 2, 2, 5},
+                                      {1, 130, 1, 1, 64}, {1, 65, 2, 2, 48}, {2, 66, 2, 1, 9},
+                                      {1, 66, 1, 1, 128}, {1, 35, 2, 2, 67}, {1, 34, 2, 1, 256},
+                                      {1, 5, 1, 1, 131},  {0, 4, 2, 1, 8},   {2, 0, 2, 1, 8}};
+
+TYPED_TEST(CausalAttentionCudaTest, FollowsTheReference) {
+  for (const AttentionShape& shape : kShapes) {
+    Problem<TypeParam> p(shape, GuardAt::kEnd);
+    Check(p);
+  }
+  for (const AttentionShape& shape : {AttentionShape{2, 17, 6, 2, 8}, {1, 65, 1, 1, 12}}) {
+    Problem<TypeParam> p(shape, GuardAt::kStart);
+    Check(p);
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, LargeScoresDoNotOverflow) {
+  Problem<TypeParam> p({1, 70, 2, 1, 16}, GuardAt::kStart, 8);
+  Check(p);
+  EXPECT_GT(*std::max_element(p.lse.begin(), p.lse.end()), 100);  // exp would be infinite
+}
+
+// Heads that vectors divide, but one tensor at an address that they do not.
+TYPED_TEST(CausalAttentionCudaTest, AnyTensorMayBeUnaligned) {
+  const AttentionShape shape{1, 5, 2, 1, 16};
+  Problem<TypeParam> aligned(shape, GuardAt::kStart);
+  ASSERT_EQ(aligned.Forward(), absl::OkStatus());
+  ASSERT_EQ(aligned.Backward(), absl::OkStatus());
+  for (int unaligned = 0; unaligned < 6; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p({1, 6, 2, 1, 16}, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    std::copy_n(aligned.qkv.data(), aligned.qkv.size(), at(p.qkv, 0));
+    std::copy_n(aligned.dy.data(), aligned.dy.size(), at(p.dy, 1));
+    ASSERT_EQ(cuda::CausalAttentionForward<TypeParam>(nullptr, at(p.qkv, 0), shape, at(p.y, 2),
+                                                      at(p.lse, 3)),
+              absl::OkStatus());
+    ASSERT_EQ(cuda::CausalAttentionBackward<TypeParam>(nullptr, at(p.dy, 1), at(p.qkv, 0),
+                                                       at(p.y, 2), at(p.lse, 3), shape,
+                                                       at(p.dqkv, 4), at(p.workspace, 5)),
+              absl::OkStatus());
+    EXPECT_EQ(std::memcmp(at(p.y, 2), aligned.y.data(), aligned.y.size() * sizeof(TypeParam)), 0);
+    EXPECT_EQ(
+        std::memcmp(at(p.dqkv, 4), aligned.dqkv.data(), aligned.dqkv.size() * sizeof(TypeParam)),
+        0);
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, EqualScoresGiveTheMean) {
+  const AttentionShape shape{1, 130, 1, 1, 4};
+  Problem<TypeParam> p(shape, GuardAt::kEnd);
+  for (int64_t t = 0; t < shape.seq_len; ++t) {
+    for (int64_t d = 0; d < 4; ++d) {
+      p.qkv[t * 12 + 4 + d] = TypeParam(0.f);                  // k
+      p.qkv[t * 12 + 8 + d] = TypeParam((t * 7 + d) % 5 - 2);  // v
+    }
+  }
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  float sum = 0;
+  for (int64_t t = 0; t < shape.seq_len; ++t) {
+    sum += static_cast<float>(p.qkv[t * 12 + 8]);
+    // Exact where the count is a power of two: sums of small integers are.
+    if (((t + 1) & t) == 0) {
+      EXPECT_EQ(static_cast<float>(p.y[t * 4]), sum / (t + 1)) << t;
+    }
+    EXPECT_NEAR(p.lse[t], std::log(t + 1.0), 1e-6) << t;
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, TheFutureMovesNoBit) {
+  const AttentionShape shape{1, 70, 1, 1, 8};
+  for (const int64_t token : {1, 63, 64}) {
+    Problem<TypeParam> a(shape, GuardAt::kEnd), b(shape, GuardAt::kEnd);
+    for (int64_t c = 0; c < 24; ++c) b.qkv[token * 24 + c] = TypeParam(50 - c);
+    ASSERT_EQ(a.Forward(), absl::OkStatus());
+    ASSERT_EQ(b.Forward(), absl::OkStatus());
+    EXPECT_EQ(std::memcmp(a.y.data(), b.y.data(), token * 8 * sizeof(TypeParam)), 0) << token;
+    EXPECT_NE(std::memcmp(a.y.data() + token * 8, b.y.data() + token * 8, 8 * sizeof(TypeParam)), 0)
+        << token;
+    // Nor do tokens whose outputs nobody reads get a gradient.
+    std::fill_n(a.dy.data() + token * 8, (70 - token) * 8, TypeParam(0.f));
+    ASSERT_EQ(a.Backward(), absl::OkStatus());
+    EXPECT_TRUE(std::all_of(a.dqkv.data() + token * 24, a.dqkv.end(), [](TypeParam x) {
+      return static_cast<float>(x) == 0;
+    })) << token;
+    EXPECT_NE(static_cast<float>(a.dqkv[(token - 1) * 24 + 23]), 0) << token;
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, NanStaysNan) {
+  Problem<TypeParam> p({1, 40, 1, 1, 8}, GuardAt::kEnd);
+  p.qkv[20 * 24] = TypeParam(NAN);  // of q
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  for (int64_t t = 0; t < 40; ++t) {
+    EXPECT_EQ(std::isnan(static_cast<float>(p.y[t * 8])), t == 20) << t;
+    EXPECT_EQ(std::isnan(p.lse[t]), t == 20) << t;
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, TheSameBitsInEveryOrderOfThreads) {
+  for (const AttentionShape& shape : {AttentionShape{1, 70, 2, 1, 20}, {1, 33, 1, 1, 130}}) {
+    Problem<TypeParam> p(shape, GuardAt::kEnd);
+    std::vector<TypeParam> y, dqkv;
+    std::vector<float> lse;
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      std::optional<ScopedRandomCudaOrder> order;
+      if (seed > 0) order.emplace(seed);
+      ASSERT_EQ(p.Forward(), absl::OkStatus());
+      ASSERT_EQ(p.Backward(), absl::OkStatus());
+      if (seed == 0) {
+        y = Copy(p.y);
+        lse = Copy(p.lse);
+        dqkv = Copy(p.dqkv);
+      }
+      EXPECT_TRUE(SameBits(p.y, y)) << seed;
+      EXPECT_TRUE(SameBits(p.lse, lse)) << seed;
+      EXPECT_TRUE(SameBits(p.dqkv, dqkv)) << seed;
+    }
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, RefusesLargerHeads) {
+  Problem<TypeParam> p({1, 1, 1, 1, 257}, GuardAt::kEnd);
+  const absl::Status status = p.Forward();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "attention on CUDA: head_dim 257 is more than 256");
+  EXPECT_EQ(p.Backward().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,80 @@
+// Causal attention by definition, row by row. See core/ops/attention/causal_attention.h.
+#ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_REFERENCE_H_
+#define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_REFERENCE_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "core/ops/reference_eigen.h"
+
+namespace strake::reference {
+
+// One head's rows [count, head_dim], `stride` elements apart.
+template <typename Scalar>
+ConstMatrix<Scalar> HeadRows(const Scalar* data, int64_t count, int64_t head_dim, int64_t stride) {
+  return ConstMatrix<Scalar>(data, count, head_dim, Eigen::OuterStride<>(stride));
+}
+template <typename Scalar>
+Matrix<Scalar> HeadRows(Scalar* data, int64_t count, int64_t head_dim, int64_t stride) {
+  return Matrix<Scalar>(data, count, head_dim, Eigen::OuterStride<>(stride));
+}
+
+// y = softmax(k q / sqrt(head_dim))^T v for one query q [head_dim]; returns log(sum(exp(s))).
+template <typename Scalar>
+Scalar AttendRow(const Scalar* q, const ConstMatrix<Scalar>& k, const ConstMatrix<Scalar>& v,
+                 Scalar* y) {
+  using std::log;
+  using std::sqrt;
+  using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
+  const int64_t head_dim = k.cols();
+  const Eigen::Map<const Column> query(q, head_dim);
+  Column s = (k * query) / Scalar(sqrt(static_cast<double>(head_dim)));
+  double shift = Real(s[0]);
+  for (int64_t j = 1; j < s.size(); ++j) shift = std::max<double>(shift, Real(s[j]));
+  s = (s.array() - Scalar(shift)).exp();
+  const Scalar sum = s.sum();
+  Eigen::Map<Column>(y, head_dim) = v.transpose() * s / sum;
+  return Scalar(shift) + log(sum);
+}
+
+// One sequence and query head. Rows of qkv are `stride` apart, those of y `y_stride`; lse [T].
+template <typename Scalar>
+void CausalAttentionForward(const Scalar* q, const Scalar* k, const Scalar* v, int64_t stride,
+                            int64_t seq_len, int64_t head_dim, Scalar* y, int64_t y_stride,
+                            Scalar* lse) {
+  for (int64_t i = 0; i < seq_len; ++i) {
+    lse[i] = AttendRow(q + i * stride, HeadRows(k, i + 1, head_dim, stride),
+                       HeadRows(v, i + 1, head_dim, stride), y + i * y_stride);
+  }
+}
+
+// One sequence and query head: dq =, dk and dv += (the heads of a group share them).
+//   dp[i,j] = dy[i] . v[j],  ds[i,j] = p[i,j] (dp[i,j] - dy[i] . y[i]),
+//   dq[i] = sum_j ds[i,j] k[j] / sqrt(D),  dk[j] += ds[i,j] q[i] / sqrt(D),  dv[j] += p[i,j] dy[i]
+template <typename Scalar>
+void CausalAttentionBackward(const Scalar* dy, const Scalar* q, const Scalar* k, const Scalar* v,
+                             int64_t stride, const Scalar* y, int64_t y_stride, const Scalar* lse,
+                             int64_t seq_len, int64_t head_dim, Scalar* dq, Scalar* dk,
+                             Scalar* dv) {
+  using std::sqrt;
+  using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
+  const Scalar scale = Scalar(1 / sqrt(static_cast<double>(head_dim)));
+  for (int64_t i = 0; i < seq_len; ++i) {
+    const auto keys = HeadRows(k, i + 1, head_dim, stride);
+    const auto values = HeadRows(v, i + 1, head_dim, stride);
+    const Eigen::Map<const Column> query(q + i * stride, head_dim);
+    const Eigen::Map<const Column> dy_row(dy + i * y_stride, head_dim);
+    const Eigen::Map<const Column> y_row(y + i * y_stride, head_dim);
+    const Column p = ((keys * query).array() * scale - lse[i]).exp();
+    const Scalar mean = dy_row.cwiseProduct(y_row).sum();
+    const Column ds = p.array() * ((values * dy_row).array() - mean) * scale;
+    Eigen::Map<Column>(dq + i * stride, head_dim) = keys.transpose() * ds;
+    HeadRows(dk, i + 1, head_dim, stride) += ds * query.transpose();
+    HeadRows(dv, i + 1, head_dim, stride) += p * dy_row.transpose();
+  }
+}
+
+}  // namespace strake::reference
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_REFERENCE_H_

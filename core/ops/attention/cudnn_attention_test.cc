@@ -1,0 +1,107 @@
+// Causal attention in bf16 where cuDNN has kernels for it, and its answer where it has none.
+#include "core/cuda/cudnn_attention.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/ops/attention/causal_attention.h"
+#include "core/testing/cuda_test_context.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::CopyConvert;
+using testing::CudaTestContext;
+using testing::CudaTestTensor;
+using testing::FillNormal;
+using ::testing::HasSubstr;
+using testing::MaxAbs;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::TestContext;
+using testing::TestTensor;
+
+struct InF64 : TestTensor {
+  explicit InF64(const Tensor& x) : TestTensor(DType::kF64, x.shape()) { CopyConvert(x, *this); }
+};
+
+struct Bf16Normal : TestTensor {
+  Bf16Normal(const Shape& shape, uint64_t seed) : TestTensor(DType::kBf16, shape) {
+    FillNormal(*this, seed);
+  }
+};
+
+// One forward and one backward pass.
+struct Run {
+  Run(const Context& ctx, const AttentionShape& s, const Tensor& host_qkv, const Tensor& host_dy)
+      : qkv(host_qkv),
+        dy(host_dy),
+        y(DType::kBf16, host_dy.shape()),
+        dqkv(DType::kBf16, host_qkv.shape()),
+        lse(DType::kF32, {s.batch, s.num_heads, s.seq_len}) {
+    EXPECT_TRUE(CausalAttentionForward(ctx, qkv, s, y, lse).ok());
+    EXPECT_TRUE(CausalAttentionBackward(ctx, dy, qkv, y, lse, s, dqkv).ok());
+  }
+  CudaTestTensor qkv, dy, y, dqkv, lse;
+};
+
+// Fused kernels round the probabilities to bf16 before they are multiplied with the values, and
+// probabilities and the gradients of scores before the products of the backward pass. Each element
+// of a result is then a sum of rounded terms, and its error at most half an ulp (2^-9) of the sum
+// of their absolute values: below sqrt(2 / pi) times what one key alone gives for a mean of unit
+// normals, so within 2^-8 of the largest element; the store rounds once more. The gradients of
+// scores are a difference, dp - sum(dy y), whose y was rounded: twice that. Sums are f32.
+constexpr double kForwardBound = 2 * 0x1p-8;
+constexpr double kBackwardBound = 4 * 0x1p-8;
+// Products of unit normal bf16 are exact in f32, so a score of at most 9 sqrt(D) / sqrt(D) and the
+// sum of exponentials have errors of f32, but for a fast exponential of 2 ulp.
+constexpr double kLseBound = 1e-5;
+
+void CheckFollowsF64(const AttentionShape& s) {
+  SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", H " << s.num_heads << ", KV "
+                                    << s.num_kv_heads << ", D " << s.head_dim);
+  const CudaTestContext ctx(size_t{1} << 26);
+  const absl::Status prepared = Context(ctx).cuda().cudnn_attention().Prepare(
+      {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim});
+  if (!prepared.ok()) GTEST_SKIP() << prepared.message();
+  const Bf16Normal host_qkv({s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim},
+                            1);
+  const Bf16Normal host_dy({s.batch * s.seq_len, s.num_heads * s.head_dim}, 2);
+  const Run run(ctx, s, host_qkv, host_dy), again(ctx, s, host_qkv, host_dy);
+  const InF64 qkv(host_qkv), dy(host_dy), y(host_dy), dqkv(host_qkv), own_y(run.y.ToHost());
+  const TestTensor lse(DType::kF64, {s.batch, s.num_heads, s.seq_len});
+  const TestContext cpu;
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, s, y, lse).ok());
+  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, s, dqkv).ok());
+  EXPECT_LE(RelativeError(own_y, y), kForwardBound);
+  EXPECT_LE(RelativeError(InF64(run.lse.ToHost()), lse), kLseBound);
+  EXPECT_LE(RelativeError(InF64(run.dqkv.ToHost()), dqkv), kBackwardBound);
+  EXPECT_GT(MaxAbs(dqkv), 0.1);
+  for (const auto member : {&Run::y, &Run::dqkv, &Run::lse}) {
+    EXPECT_TRUE(SameBits((run.*member).ToHost(), (again.*member).ToHost()));
+  }
+}
+
+TEST(CudnnAttentionTest, FollowsF64WithHeadsOf64) { CheckFollowsF64({2, 192, 3, 3, 64}); }
+TEST(CudnnAttentionTest, FollowsF64WithHeadsOf128) { CheckFollowsF64({1, 256, 2, 2, 128}); }
+TEST(CudnnAttentionTest, FollowsF64WithGroups) { CheckFollowsF64({2, 128, 4, 2, 64}); }
+TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8, 2, 128}); }
+// T is no multiple of a tile.
+TEST(CudnnAttentionTest, FollowsF64WithRaggedTiles) { CheckFollowsF64({3, 333, 6, 2, 64}); }
+
+TEST(CudnnAttentionTest, SaysWhyItDoesNotTakeAShape) {
+  const CudaTestContext ctx;
+  CudnnAttention& cudnn = Context(ctx).cuda().cudnn_attention();
+  const absl::Status refused = cudnn.Prepare({1, 128, 1, 1, 8});
+  EXPECT_THAT(refused.message(), HasSubstr("cuDNN"));
+  EXPECT_EQ(cudnn.Prepare({1, 128, 1, 1, 8}), refused);
+  EXPECT_EQ(CudnnAttention::ForwardWorkspaceBytes({1, 128, 1, 1, 8}), 0);
+  EXPECT_EQ(CudnnAttention::BackwardWorkspaceBytes({1, 128, 1, 1, 8}), 0);
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,35 @@
+// The bias on CUDA, where no matrix product adds it in its epilogue.
+//
+//   y[n,c] = x[n,c] + bias[c]
+//
+// N < 2^31 rows, C < 2^30 columns. T: float or Bf16; sums are f32. Tensors are row-major and
+// packed, in device memory; 128-bit accesses where C and the addresses allow it. Work is enqueued
+// on `stream`; nothing waits for it. The same bits every time, on every GPU of one architecture.
+// Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CUDA_H_
+#define STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// y = [N, C], from x [N, C] and bias [C]. y may be x.
+template <typename T>
+absl::Status BiasAddForward(CudaStream stream, const T* x, const T* bias, int64_t rows,
+                            int64_t columns, T* y);
+
+// Elements of the f32 workspace that BiasAddBackward needs. Its contents do not matter.
+int64_t BiasAddBackwardWorkspaceSize(int64_t rows, int64_t columns);
+
+// dbias [C] (f32) += sum over rows of dy [N, C].
+template <typename T>
+absl::Status BiasAddBackward(CudaStream stream, const T* dy, int64_t rows, int64_t columns,
+                             float* dbias, float* workspace);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CUDA_H_

@@ -1,0 +1,21 @@
+#include "core/cuda/portable.h"
+#include "core/ops/clip_scale/clip_scale_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+// The operations of core/ops/clip_scale/clip_scale.cc in their order.
+__global__ void ClipScaleKernel(const double* sum, double clip_norm, double* clip) {
+  const double norm = sqrt(*sum);
+  const double scale = clip_norm / (norm + 1e-6);
+  clip[0] = norm;
+  clip[1] = clip_norm == 0 || scale > 1 ? 1 : scale;
+}
+
+}  // namespace
+
+absl::Status ClipScale(CudaStream stream, const double* sum, double clip_norm, double* clip) {
+  return Launch<ClipScaleKernel>(stream, 1, 1, 0, sum, clip_norm, clip);
+}
+
+}  // namespace strake::cuda

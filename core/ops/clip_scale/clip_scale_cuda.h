@@ -1,0 +1,18 @@
+// The clipping factor on CUDA. See core/ops/clip_scale/clip_scale.h for the formula.
+//
+// All in device memory, f64; the bits are those of the CPU. Work is enqueued on `stream`; nothing
+// waits for it. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_CUDA_H_
+#define STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_CUDA_H_
+
+#include "absl/status/status.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// clip = [2], from sum [1].
+absl::Status ClipScale(CudaStream stream, const double* sum, double clip_norm, double* clip);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_CUDA_H_

@@ -1,0 +1,62 @@
+#include "core/ops/clip_scale/clip_scale.h"
+
+#include <cmath>
+
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::FillConstant;
+using testing::TestContext;
+using testing::TestTensor;
+
+struct Clip {
+  double norm, scale;
+};
+
+Clip Of(double sum_of_squares, double clip_norm) {
+  const TestContext ctx;
+  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2});
+  FillConstant(sum, sum_of_squares);
+  EXPECT_TRUE(ClipScale(ctx, sum, clip_norm, clip).ok());
+  return {clip->data<double>()[0], clip->data<double>()[1]};
+}
+
+TEST(ClipScaleTest, ScalesToTheNorm) {
+  const Clip clip = Of(16, 1);
+  EXPECT_EQ(clip.norm, 4);
+  EXPECT_EQ(clip.scale, 1 / (4 + 1e-6));
+}
+
+TEST(ClipScaleTest, NeverEnlarges) {
+  EXPECT_EQ(Of(16, 5).scale, 1);
+  EXPECT_EQ(Of(0, 1).scale, 1);
+  EXPECT_EQ(Of(0, 1).norm, 0);
+}
+
+TEST(ClipScaleTest, ZeroIsNoClipping) {
+  EXPECT_EQ(Of(16, 0).scale, 1);
+  EXPECT_EQ(Of(16, 0).norm, 4);
+}
+
+TEST(ClipScaleTest, WhatIsNotFiniteShows) {
+  EXPECT_TRUE(std::isnan(Of(NAN, 1).norm));
+  EXPECT_TRUE(std::isnan(Of(NAN, 1).scale));
+  EXPECT_TRUE(std::isnan(Of(NAN, 0).norm));
+  EXPECT_EQ(Of(INFINITY, 1).norm, INFINITY);
+  EXPECT_EQ(Of(INFINITY, 1).scale, 0);
+}
+
+TEST(ClipScaleDeathTest, WrongArgumentsAreNamed) {
+  const TestContext ctx;
+  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2}), f32(DType::kF32, {2});
+  EXPECT_DEATH((void)ClipScale(ctx, sum, 1, f32),
+               "\\[clip_scale\\] sum f64\\[1\\], clip f32\\[2\\]");
+  EXPECT_DEATH((void)ClipScale(ctx, sum, -1, clip), "clip_norm");
+}
+
+}  // namespace
+}  // namespace strake

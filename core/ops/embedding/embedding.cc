@@ -1,0 +1,127 @@
+#include "core/ops/embedding/embedding.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "core/ops/cpu/isa.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/embedding/embedding_cpu.h"
+#include "core/ops/embedding/embedding_cuda.h"
+#include "core/ops/embedding/embedding_reference.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+// `table` is the parameter or its gradient, `y` the output or its gradient.
+void CheckShapes(const Tensor& tokens, const VocabSlice& slice, const Tensor& table,
+                 DType table_dtype, const Tensor& y) {
+  CHECK(tokens.rank() == 1 && tokens.dtype() == DType::kI32 && table.rank() == 2 &&
+        table.dtype() == table_dtype && y.shape() == (Shape{tokens.dim(0), table.dim(1)}) &&
+        slice.vocab_size > 0 && slice.begin >= 0)
+      << "[embedding] tokens " << tokens.ToString() << ", table " << table.ToString() << ", y "
+      << y.ToString() << ", slice from " << slice.begin << " of " << slice.vocab_size;
+}
+
+// As many rows as `tokens` can name.
+Tensor NamedRows(const Tensor& tokens, const Tensor& table) {
+  return table.Rows(0, std::min(tokens.dim(0), table.dim(0)));
+}
+
+absl::Status ForwardOnCuda(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
+                           const Tensor& table, const Tensor& y) {
+  return DispatchCuda("embedding", y.dtype(), [&]<typename T>() {
+    return cuda::EmbeddingForward<T>(ctx.cuda_stream(), tokens.data<int32_t>(), tokens.dim(0),
+                                     slice, table.data<T>(), table.dim(0), table.dim(1),
+                                     y.data<T>());
+  });
+}
+
+absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& tokens,
+                            const VocabSlice& slice, const Tensor& dtable,
+                            const Tensor& workspace) {
+  return DispatchCuda("embedding", dy.dtype(), [&]<typename T>() {
+    return cuda::EmbeddingBackward<T>(ctx.cuda_stream(), dy.data<T>(), tokens.data<int32_t>(),
+                                      tokens.dim(0), slice, dtable.dim(0), dtable.dim(1),
+                                      dtable.data<float>(), workspace.raw());
+  });
+}
+
+}  // namespace
+
+absl::Status CheckTokens(const Tensor& tokens, int64_t vocab_size) {
+  const int32_t* values = tokens.data<int32_t>();
+  for (int64_t n = 0; n < tokens.num_elements(); ++n) {
+    if (values[n] >= 0 && values[n] < vocab_size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("[embedding] token ", n, " of ", tokens.num_elements(), " is ", values[n],
+                     ", outside the vocabulary's [0, ", vocab_size, ")"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
+                              const Tensor& table, Tensor y) {
+  CheckShapes(tokens, slice, table, y.dtype(), y);
+  const bool on_cuda = OnCuda("embedding", ctx, tokens, table, y);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "embedding", ctx.pass(),
+                      {.bytes = BytesOf(tokens, NamedRows(tokens, table), y)});
+  if (on_cuda) return ForwardOnCuda(ctx, tokens, slice, table, y);
+  if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
+  const int64_t columns = table.dim(1);
+  const bool done = RunCpuKernels("embedding", ctx, y.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
+                                      table.data<T>(), table.dim(0), columns,
+                                      y.data<T>() + begin * columns));
+    });
+  });
+  if (done) return absl::OkStatus();
+  DispatchReference("embedding", y.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      reference::EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
+                                  table.data<Scalar>(), table.dim(0), columns,
+                                  y.data<Scalar>() + begin * columns);
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tensor& tokens,
+                               const VocabSlice& slice, Tensor dtable) {
+  CheckShapes(tokens, slice, dtable, AccumulationDType(dy.dtype()), dy);
+  const bool on_cuda = OnCuda("embedding", ctx, dy, tokens, dtable);
+  const ActivationScope scope(ctx.arena());
+  Tensor workspace;
+  if (on_cuda) {
+    const size_t bytes = cuda::EmbeddingBackwardWorkspaceBytes(tokens.dim(0), dy.dim(1));
+    workspace = ctx.arena().Allocate(DType::kI32, {static_cast<int64_t>(bytes / sizeof(int32_t))});
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(
+      ctx.profile(), "embedding", ctx.pass(),
+      {.bytes = BytesOf(dy, tokens, NamedRows(tokens, dtable), NamedRows(tokens, dtable))});
+  if (on_cuda) return BackwardOnCuda(ctx, dy, tokens, slice, dtable, workspace);
+  if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
+  const int64_t columns = dtable.dim(1);
+  // A thread owns columns, not tokens: equal tokens meet in one row of the table.
+  const bool done = RunCpuKernels("embedding", ctx, dy.dtype(), [&]<typename T>() {
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(EmbeddingBackward(dy.data<T>(), tokens.data<int32_t>(), tokens.dim(0),
+                                       slice.begin, dtable.dim(0), columns, begin, end,
+                                       dtable.data<float>()));
+    });
+  });
+  if (done) return absl::OkStatus();
+  DispatchReference("embedding", dy.dtype(), [&]<typename Scalar>() {
+    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::EmbeddingBackward(dy.data<Scalar>(), tokens.data<int32_t>(), tokens.dim(0),
+                                   slice.begin, dtable.dim(0), columns, begin, end,
+                                   dtable.data<Scalar>());
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,214 @@
+// Forward: table rows are read and y is written once. Backward: the tokens' indices are sorted by
+// table row, stably; then dy is read once, and the rows of dtable that tokens name are read and
+// written once. The sort and the partial sums move less than a tenth of that.
+#include "absl/status/statusor.h"
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/sort_by_row.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/embedding/embedding_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kMaxThreads = 128;
+
+// Block (n, y): vectors [y * blockDim.x, ...) of row n.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    EmbeddingForwardKernel(RowOf row_of, int64_t vocab_size, const T* table, int columns, T* y) {
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth) return;
+  const int row = row_of(blockIdx.x);
+  const int token = row_of.tokens[blockIdx.x];
+  Vec<T, kWidth> value;
+  if (row < row_of.rows) {
+    value = LoadVec<kWidth>(table + int64_t{row} * columns + v * kWidth);
+  } else {
+    const float other = token >= 0 && token < vocab_size ? 0 : NAN;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value.at[i] = FromFloat<T>(other);
+  }
+  StoreVec(y + int64_t{blockIdx.x} * columns + v * kWidth, value);
+}
+
+// The sums: over chunks of the sorted indices, so that a frequent token is spread over many blocks.
+// A run of equal rows that lies within a chunk goes to dtable; of one that does not, the sum over
+// each chunk goes to partials: [chunk, 0] where the run began before it, else [chunk, 1].
+constexpr int kChunk = 64;
+constexpr int kInFlight = 8;
+
+template <int kWidth>
+__device__ __forceinline__ void AddTo(float* to, const Vec<float, kWidth>& sum) {
+  Vec<float, kWidth> value = LoadVec<kWidth>(to);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) value.at[i] += sum.at[i];
+  StoreVec(to, value);
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    SumChunksKernel(RowOf row_of, const int* order, int num_tokens, const T* dy, int columns,
+                    float* dtable, float* partials) {
+  __shared__ Shared<int, kChunk> index;
+  __shared__ Shared<int, kChunk + 2> row;  // of the chunk's neighbours too; -1: none
+  for (int i = threadIdx.x; i < kChunk + 2; i += blockDim.x) {
+    const int64_t at = int64_t{blockIdx.x} * kChunk + i - 1;
+    const bool inside = at >= 0 && at < num_tokens;
+    const int source = inside ? order[at] : -1;
+    row[i] = inside ? row_of(source) : -1;
+    if (i > 0 && i <= kChunk) index[i - 1] = source;
+  }
+  __syncthreads();
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth) return;
+
+  Vec<float, kWidth> sum = {};
+  bool began_before = row[0] == row[1];
+  for (int begin = 0; begin < kChunk; begin += kInFlight) {
+    Vec<T, kWidth> terms[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int r = row[begin + k + 1];
+      if (r < 0 || r == row_of.rows) continue;
+      terms[k] = LoadVec<kWidth>(dy + int64_t{index[begin + k]} * columns + v * kWidth);
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int r = row[begin + k + 1], next = row[begin + k + 2];
+      if (r < 0 || r == row_of.rows) return;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum.at[i] += ToFloat(terms[k].at[i]);
+      const bool last = begin + k == kChunk - 1;
+      if (next == r && !last) continue;
+      if (began_before || next == r) {
+        const int64_t partial = int64_t{blockIdx.x} * 2 + !began_before;
+        StoreVec(partials + partial * columns + v * kWidth, sum);
+      } else {
+        AddTo(dtable + int64_t{r} * columns + v * kWidth, sum);
+      }
+      sum = {};
+      began_before = false;
+    }
+  }
+}
+
+// Adds up the run that begins in chunk blockIdx.x and goes on in the next, if there is one.
+template <int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    SumPartialsKernel(RowOf row_of, const int* order, const float* partials, int columns,
+                      float* dtable) {
+  const int num_chunks = gridDim.x, chunk = blockIdx.x;
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth || chunk + 1 == num_chunks) return;
+  const auto row_at = [&](int64_t place) { return row_of(order[place]); };
+  const int row = row_at(int64_t{chunk + 1} * kChunk - 1);
+  if (row == row_of.rows || row_at(int64_t{chunk + 1} * kChunk) != row) return;
+  if (chunk > 0 && row_at(int64_t{chunk} * kChunk - 1) == row) return;
+
+  int last = chunk + 1,
+      past = num_chunks;  // the last chunk that the run reaches is in [last, past)
+  while (past - last > 1) {
+    const int middle = last + (past - last) / 2;
+    (row_at(int64_t{middle} * kChunk) == row ? last : past) = middle;
+  }
+  Vec<float, kWidth> sum =
+      LoadVec<kWidth>(partials + (int64_t{chunk} * 2 + 1) * columns + v * kWidth);
+#pragma unroll 8
+  for (int c = chunk + 1; c <= last; ++c) {
+    const Vec<float, kWidth> term =
+        LoadVec<kWidth>(partials + int64_t{c} * 2 * columns + v * kWidth);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum.at[i] += term.at[i];
+  }
+  AddTo(dtable + int64_t{row} * columns + v * kWidth, sum);
+}
+
+int BlockThreads(int64_t vectors) {
+  const int64_t threads = CeilDiv(vectors, kWarpSize) * kWarpSize;
+  return threads < kMaxThreads ? threads : kMaxThreads;
+}
+
+// Grid of (rows or chunks, parts of a row).
+dim3 GridOf(int64_t count, int64_t vectors) {
+  return dim3(count, CeilDiv(vectors, BlockThreads(vectors)));
+}
+
+// Of partials [chunks, 2, columns], which the workspace begins with.
+int64_t NumPartialElements(int64_t num_tokens, int64_t columns) {
+  return 2 * CeilDiv(num_tokens, kChunk) * columns;
+}
+
+// Padding is as another slice's.
+RowOf RowsOf(const int32_t* tokens, const VocabSlice& slice, int64_t table_rows) {
+  return {tokens, slice.begin, static_cast<int>(slice.NumTokens(table_rows))};
+}
+
+template <typename T, int kWidth>
+absl::Status LaunchForward(CudaStream stream, const RowOf& row_of, int64_t num_tokens,
+                           int64_t vocab_size, const T* table, int64_t columns, T* y) {
+  const int64_t vectors = columns / kWidth;
+  return Launch<EmbeddingForwardKernel<T, kWidth>>(stream, GridOf(num_tokens, vectors),
+                                                   BlockThreads(vectors), 0, row_of, vocab_size,
+                                                   table, columns, y);
+}
+
+template <typename T, int kWidth>
+absl::Status LaunchSums(CudaStream stream, const RowOf& row_of, const int* order,
+                        int64_t num_tokens, const T* dy, int64_t columns, float* dtable,
+                        float* partials) {
+  const int64_t vectors = columns / kWidth;
+  const dim3 grid = GridOf(CeilDiv(num_tokens, kChunk), vectors);
+  const absl::Status status =
+      Launch<SumChunksKernel<T, kWidth>>(stream, grid, BlockThreads(vectors), 0, row_of, order,
+                                         num_tokens, dy, columns, dtable, partials);
+  if (!status.ok()) return status;
+  return Launch<SumPartialsKernel<kWidth>>(stream, grid, BlockThreads(vectors), 0, row_of, order,
+                                           partials, columns, dtable);
+}
+
+}  // namespace
+
+template <typename T>
+absl::Status EmbeddingForward(CudaStream stream, const int32_t* tokens, int64_t num_tokens,
+                              const VocabSlice& slice, const T* table, int64_t table_rows,
+                              int64_t columns, T* y) {
+  if (num_tokens == 0 || columns == 0) return absl::OkStatus();
+  const bool vectorizes = Vectorizes<T>(columns, {table, y});
+  const auto launch = vectorizes ? LaunchForward<T, kVecWidth<T>> : LaunchForward<T, 1>;
+  return launch(stream, RowsOf(tokens, slice, table_rows), num_tokens, slice.vocab_size, table,
+                columns, y);
+}
+
+size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns) {
+  const int64_t elements =
+      NumPartialElements(num_tokens, columns) + SortByRowWorkspaceSize(num_tokens);
+  return CeilDiv(elements * sizeof(int), kVecBytes) * kVecBytes;
+}
+
+template <typename T>
+absl::Status EmbeddingBackward(CudaStream stream, const T* dy, const int32_t* tokens,
+                               int64_t num_tokens, const VocabSlice& slice, int64_t table_rows,
+                               int64_t columns, float* dtable, void* workspace) {
+  if (num_tokens == 0 || columns == 0) return absl::OkStatus();
+  const RowOf row_of = RowsOf(tokens, slice, table_rows);
+  float* const partials = static_cast<float*>(workspace);
+  int* const sort_workspace =
+      reinterpret_cast<int*>(partials + NumPartialElements(num_tokens, columns));
+  const absl::StatusOr<const int*> order = SortByRow(stream, row_of, num_tokens, sort_workspace);
+  if (!order.ok()) return order.status();
+  const bool vectorizes = Vectorizes<T>(columns, {dy, dtable, workspace});
+  const auto launch = vectorizes ? LaunchSums<T, kVecWidth<T>> : LaunchSums<T, 1>;
+  return launch(stream, row_of, *order, num_tokens, dy, columns, dtable, partials);
+}
+
+template absl::Status EmbeddingForward<float>(CudaStream, const int32_t*, int64_t,
+                                              const VocabSlice&, const float*, int64_t, int64_t,
+                                              float*);
+template absl::Status EmbeddingForward<Bf16>(CudaStream, const int32_t*, int64_t, const VocabSlice&,
+                                             const Bf16*, int64_t, int64_t, Bf16*);
+template absl::Status EmbeddingBackward<float>(CudaStream, const float*, const int32_t*, int64_t,
+                                               const VocabSlice&, int64_t, int64_t, float*, void*);
+template absl::Status EmbeddingBackward<Bf16>(CudaStream, const Bf16*, const int32_t*, int64_t,
+                                              const VocabSlice&, int64_t, int64_t, float*, void*);
+
+}  // namespace strake::cuda

@@ -1,0 +1,40 @@
+// Embedding on CUDA. See core/ops/embedding/embedding.h for the formulas.
+//
+// N tokens, R table rows, C columns, all below 2^31. T: float or Bf16; sums are f32. Tensors are
+// row-major and packed, in device memory; 128-bit accesses where C and the addresses allow it. Work
+// is enqueued on `stream`; nothing waits for it, and so nothing reports a token outside
+// [0, slice.vocab_size): its row of y is NaN, its row of dy adds nothing. The same bits every time.
+// Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_CUDA_H_
+#define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_CUDA_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+#include "core/ops/vocab_slice.h"
+
+namespace strake::cuda {
+
+// y = [N, C], from tokens [N] and table [R, C].
+template <typename T>
+absl::Status EmbeddingForward(CudaStream stream, const int32_t* tokens, int64_t num_tokens,
+                              const VocabSlice& slice, const T* table, int64_t table_rows,
+                              int64_t columns, T* y);
+
+// Bytes of the workspace that EmbeddingBackward needs. It begins at a multiple of 16 bytes; its
+// contents do not matter.
+size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns);
+
+// dtable [R, C] += the rows of dy [N, C] by token, f32. The order of the terms of a sum depends on
+// the tokens alone.
+template <typename T>
+absl::Status EmbeddingBackward(CudaStream stream, const T* dy, const int32_t* tokens,
+                               int64_t num_tokens, const VocabSlice& slice, int64_t table_rows,
+                               int64_t columns, float* dtable, void* workspace);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_CUDA_H_

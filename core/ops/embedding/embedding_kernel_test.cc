@@ -1,0 +1,181 @@
+// The CUDA kernels of the embedding, under the emulator and on a GPU, against the reference. All
+// values are small integers: sums are exact in any order, and bits are compared.
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "core/base/philox.h"
+#include "core/ops/embedding/embedding_cuda.h"
+#include "core/ops/embedding/embedding_reference.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::Copy;
+using testing::FillNormal;
+using testing::FillSmallIntegers;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::ToDouble;
+
+struct Size {
+  int64_t tokens, rows, columns;
+  VocabSlice slice;
+};
+
+template <typename T>
+struct Problem {
+  Problem(const Size& size, GuardAt guard_at)
+      : size(size),
+        tokens("tokens", size.tokens, guard_at),
+        table("table", size.rows * size.columns, guard_at),
+        y("y", size.tokens * size.columns, guard_at),
+        dtable("dtable", table.size(), guard_at),
+        workspace("workspace", cuda::EmbeddingBackwardWorkspaceBytes(size.tokens, size.columns),
+                  guard_at) {
+    // Half of the tokens are one, half of the rest are few: runs of every length.
+    const Philox philox(1, RandomUse::kTesting);
+    for (int64_t n = 0; n < size.tokens; ++n) {
+      const uint64_t bits = philox.Bits(n);
+      const int64_t among = bits % 4 < 2 ? 1 : bits % 4 == 2 ? 11 : size.slice.vocab_size;
+      tokens[n] = (size.slice.begin + (bits >> 8) % among) % size.slice.vocab_size;
+    }
+    FillSmallIntegers(table, 1);
+    FillSmallIntegers(dtable, 2);
+  }
+
+  absl::Status Forward() {
+    return cuda::EmbeddingForward<T>(nullptr, tokens.data(), size.tokens, size.slice, table.data(),
+                                     size.rows, size.columns, y.data());
+  }
+
+  absl::Status Backward(const T* dy) {
+    return cuda::EmbeddingBackward<T>(nullptr, dy, tokens.data(), size.tokens, size.slice,
+                                      size.rows, size.columns, dtable.data(), workspace.data());
+  }
+
+  Size size;
+  GuardedBuffer<int32_t> tokens;
+  GuardedBuffer<T> table, y;
+  GuardedBuffer<float> dtable;
+  GuardedBuffer<unsigned char> workspace;
+};
+
+template <typename T>
+class EmbeddingCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(EmbeddingCudaTest, Types);
+
+// Rows of the table of one, two and three digits of the sort; several tiles of it; one token alone;
+// slices, one with padding and one of nothing else.
+const Size kSizes[] = {{1, 1, 1, {1}},
+                       {0, 5, 8, {5}},
+                       {64, 1, 8, {1}},
+                       {65, 7, 3, {7}},
+                       {300, 50, 40, {50}},
+                       {127, 30, 1040, {30}},
+                       {4100, 600, 8, {600}},
+                       {200, 10, 16, {30, 10}},
+                       {200, 16, 16, {30, 20}},
+                       {100, 4, 8, {5, 8}},
+                       {500, 300000, 1, {300000}}};
+
+TYPED_TEST(EmbeddingCudaTest, ForwardFollowsTheReference) {
+  for (const Size& size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      SCOPED_TRACE(::testing::Message() << size.tokens << " x " << size.columns << " of "
+                                        << size.rows << ", guard " << static_cast<int>(guard_at));
+      Problem<TypeParam> p(size, guard_at);
+      ASSERT_EQ(p.Forward(), absl::OkStatus());
+      std::vector<double> y(p.y.size());
+      reference::EmbeddingForward(p.tokens.data(), size.tokens, size.slice.begin,
+                                  ToDouble(p.table).data(), size.rows, size.columns, y.data());
+      EXPECT_EQ(ToDouble(p.y), y);
+    }
+  }
+}
+
+TYPED_TEST(EmbeddingCudaTest, BackwardAddsWhatTheReferenceAdds) {
+  for (const Size& size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      SCOPED_TRACE(::testing::Message() << size.tokens << " x " << size.columns << " of "
+                                        << size.rows << ", guard " << static_cast<int>(guard_at));
+      Problem<TypeParam> p(size, guard_at);
+      FillSmallIntegers(p.y, 3);
+      std::vector<double> dtable = ToDouble(p.dtable);
+      reference::EmbeddingBackward(ToDouble(p.y).data(), p.tokens.data(), size.tokens,
+                                   size.slice.begin, size.rows, size.columns, 0, size.columns,
+                                   dtable.data());
+      ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
+      EXPECT_EQ(ToDouble(p.dtable), dtable);
+    }
+  }
+}
+
+TYPED_TEST(EmbeddingCudaTest, AnyTensorMayBeUnaligned) {
+  const Size size = {80, 5, 16, {5}};
+  for (int unaligned = 0; unaligned < 3; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p(size, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    ASSERT_EQ(cuda::EmbeddingForward<TypeParam>(nullptr, p.tokens.data(), 79, size.slice,
+                                                at(p.table, 0), 4, 16, at(p.y, 1)),
+              absl::OkStatus());
+    ASSERT_EQ(
+        cuda::EmbeddingBackward<TypeParam>(nullptr, at(p.y, 1), p.tokens.data(), 79, size.slice, 4,
+                                           16, at(p.dtable, 2), p.workspace.data()),
+        absl::OkStatus());
+  }
+}
+
+// Nothing is read or written out of bounds, and the loss will be NaN.
+TYPED_TEST(EmbeddingCudaTest, TokensOutsideOfTheVocabularyMakeNan) {
+  Problem<TypeParam> p({6, 8, 8, {8}}, GuardAt::kStart);
+  p.size.slice.vocab_size = 6;  // the last two rows are padding
+  const int32_t tokens[] = {0, -1, 6, 2147483647, -2147483647 - 1, 5};
+  std::copy(tokens, tokens + 6, p.tokens.begin());
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  for (int n = 0; n < 6; ++n) {
+    const bool valid = tokens[n] == 0 || tokens[n] == 5;
+    for (int c = 0; c < 8; ++c) {
+      EXPECT_EQ(std::isnan(static_cast<float>(p.y[n * 8 + c])), !valid) << n;
+    }
+  }
+  const std::vector<double> before = ToDouble(p.dtable);
+  FillSmallIntegers(p.y, 3);
+  ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
+  for (int row = 0; row < 8; ++row) {
+    for (int c = 0; c < 8; ++c) {
+      double expected = before[row * 8 + c];
+      if (row == 0) expected += static_cast<float>(p.y[c]);
+      if (row == 5) expected += static_cast<float>(p.y[5 * 8 + c]);
+      EXPECT_EQ(p.dtable[row * 8 + c], expected) << row;
+    }
+  }
+}
+
+TYPED_TEST(EmbeddingCudaTest, TheSameBitsInEveryOrderOfThreads) {
+  for (const Size& size : {Size{300, 20, 24, {20}}, Size{2100, 600, 1, {600}}}) {
+    Problem<TypeParam> p(size, GuardAt::kStart);
+    FillNormal(p.y, 3);
+    std::vector<float> dtable;
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      std::optional<ScopedRandomCudaOrder> order;
+      if (seed > 0) order.emplace(seed);
+      FillNormal(p.dtable, 4);
+      ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
+      if (seed == 0) dtable = Copy(p.dtable);
+      EXPECT_TRUE(SameBits(p.dtable, dtable)) << seed;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,33 @@
+// Position embedding: adds to each row the learned row of its position.
+//
+//   y[n,:] += positions[(offset + n) mod period,:]
+//
+// N rows, P positions, C columns. In training the period is the sequence length, and the offset the
+// first row's index where the rows are part of a batch; in generation the period is P, and the
+// offset the number of tokens so far. CHECKs 0 < period <= P and offset >= 0.
+// dtypes: f32; bf16, with dpositions in f32; f64 and c128 on the reference path. Otherwise
+// all tensors share one.
+#ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_H_
+#define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// y [N, C] +=, from positions [P, C].
+absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& positions, int64_t period,
+                                      int64_t offset, Tensor y);
+
+// dpositions [P, C] += the rows of dy [N, C] by position. dy is the gradient of the forward pass's
+// y before the addition, too. Terms are added in the order of rows: the same bits with any number
+// of threads.
+absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int64_t period,
+                                       int64_t offset, Tensor dpositions);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_H_

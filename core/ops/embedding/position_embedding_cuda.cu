@@ -1,0 +1,106 @@
+// Forward: y is read and written once, a row of positions once from HBM and then from L2. Backward:
+// dy is read once, dpositions is read and written once.
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/embedding/position_embedding_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kMaxThreads = 128;
+constexpr int kInFlight = 8;
+
+// Block (n, y): vectors [y * blockDim.x, ...) of row n.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    PositionEmbeddingForwardKernel(const T* positions, int period, int first, int columns, T* y) {
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth) return;
+  const int64_t position = (int64_t{first} + blockIdx.x) % period;
+  T* const to = y + int64_t{blockIdx.x} * columns + v * kWidth;
+  Vec<T, kWidth> value = LoadVec<kWidth>(to);
+  const Vec<T, kWidth> added = LoadVec<kWidth>(positions + position * columns + v * kWidth);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    value.at[i] = FromFloat<T>(ToFloat(value.at[i]) + ToFloat(added.at[i]));
+  }
+  StoreVec(to, value);
+}
+
+// Block (n, y), for n < period: the position of row n, from rows n, n + period, ...
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    PositionEmbeddingBackwardKernel(const T* dy, int period, int first, int rows, int columns,
+                                    float* dpositions) {
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth) return;
+  const int64_t position = (int64_t{first} + blockIdx.x) % period;
+  float* const to = dpositions + position * columns + v * kWidth;
+  Vec<float, kWidth> sum = LoadVec<kWidth>(to);
+  for (int64_t begin = blockIdx.x; begin < rows; begin += int64_t{kInFlight} * period) {
+    Vec<T, kWidth> terms[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int64_t row = begin + int64_t{k} * period;
+      if (row < rows) terms[k] = LoadVec<kWidth>(dy + row * columns + v * kWidth);
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      if (begin + int64_t{k} * period >= rows) break;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum.at[i] += ToFloat(terms[k].at[i]);
+    }
+  }
+  StoreVec(to, sum);
+}
+
+int BlockThreads(int64_t vectors) {
+  const int64_t threads = (vectors + kWarpSize - 1) / kWarpSize * kWarpSize;
+  return threads < kMaxThreads ? threads : kMaxThreads;
+}
+
+dim3 GridOf(int64_t rows, int64_t vectors) {
+  const int threads = BlockThreads(vectors);
+  return dim3(rows, (vectors + threads - 1) / threads);
+}
+
+}  // namespace
+
+template <typename T>
+absl::Status PositionEmbeddingForward(CudaStream stream, const T* positions, int64_t period,
+                                      int64_t offset, int64_t rows, int64_t columns, T* y) {
+  if (rows == 0 || columns == 0) return absl::OkStatus();
+  const auto launch = [&]<int kWidth>() {
+    const int64_t vectors = columns / kWidth;
+    return Launch<PositionEmbeddingForwardKernel<T, kWidth>>(stream, GridOf(rows, vectors),
+                                                             BlockThreads(vectors), 0, positions,
+                                                             period, offset % period, columns, y);
+  };
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {positions, y}), launch);
+}
+
+template <typename T>
+absl::Status PositionEmbeddingBackward(CudaStream stream, const T* dy, int64_t period,
+                                       int64_t offset, int64_t rows, int64_t columns,
+                                       float* dpositions) {
+  if (rows == 0 || columns == 0) return absl::OkStatus();
+  const int64_t used = rows < period ? rows : period;
+  const auto launch = [&]<int kWidth>() {
+    const int64_t vectors = columns / kWidth;
+    return Launch<PositionEmbeddingBackwardKernel<T, kWidth>>(
+        stream, GridOf(used, vectors), BlockThreads(vectors), 0, dy, period, offset % period, rows,
+        columns, dpositions);
+  };
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {dy, dpositions}), launch);
+}
+
+template absl::Status PositionEmbeddingForward<float>(CudaStream, const float*, int64_t, int64_t,
+                                                      int64_t, int64_t, float*);
+template absl::Status PositionEmbeddingForward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
+                                                     int64_t, int64_t, Bf16*);
+template absl::Status PositionEmbeddingBackward<float>(CudaStream, const float*, int64_t, int64_t,
+                                                       int64_t, int64_t, float*);
+template absl::Status PositionEmbeddingBackward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
+                                                      int64_t, int64_t, float*);
+
+}  // namespace strake::cuda

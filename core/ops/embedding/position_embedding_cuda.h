@@ -1,0 +1,31 @@
+// Position embedding on CUDA. See core/ops/embedding/position_embedding.h for the formulas.
+//
+// N rows, P positions, C columns, all below 2^31; 0 < period <= P, offset >= 0. T: float or Bf16;
+// sums are f32. Tensors are row-major and packed, in device memory; 128-bit accesses where C and
+// the addresses allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every
+// time. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_CUDA_H_
+#define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// y [N, C] +=, from positions [P, C].
+template <typename T>
+absl::Status PositionEmbeddingForward(CudaStream stream, const T* positions, int64_t period,
+                                      int64_t offset, int64_t rows, int64_t columns, T* y);
+
+// dpositions [P, C] += the rows of dy [N, C] by position, f32, in the order of rows.
+template <typename T>
+absl::Status PositionEmbeddingBackward(CudaStream stream, const T* dy, int64_t period,
+                                       int64_t offset, int64_t rows, int64_t columns,
+                                       float* dpositions);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_CUDA_H_

@@ -1,0 +1,32 @@
+// Position embedding by definition. See core/ops/embedding/position_embedding.h.
+#ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_REFERENCE_H_
+#define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_REFERENCE_H_
+
+#include <cstdint>
+
+#include "core/ops/reference_eigen.h"
+
+namespace strake::reference {
+
+template <typename Scalar>
+void PositionEmbeddingForward(const Scalar* positions, int64_t period, int64_t offset, int64_t rows,
+                              int64_t columns, Scalar* y) {
+  for (int64_t n = 0; n < rows; ++n) {
+    Array<Scalar>(y + n * columns, columns) +=
+        ConstArray<Scalar>(positions + (offset + n) % period * columns, columns);
+  }
+}
+
+// Columns [begin, end) of dpositions, over all rows.
+template <typename Scalar>
+void PositionEmbeddingBackward(const Scalar* dy, int64_t period, int64_t offset, int64_t rows,
+                               int64_t columns, int64_t begin, int64_t end, Scalar* dpositions) {
+  for (int64_t n = 0; n < rows; ++n) {
+    Array<Scalar>(dpositions + (offset + n) % period * columns + begin, end - begin) +=
+        ConstArray<Scalar>(dy + n * columns + begin, end - begin);
+  }
+}
+
+}  // namespace strake::reference
+
+#endif  // STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_REFERENCE_H_

@@ -1,0 +1,27 @@
+// GELU on CUDA. See core/ops/gelu/gelu.h for the formula.
+//
+// `size` elements. T: float or Bf16; computed in f32. Tensors are packed, in device memory;
+// 128-bit accesses where the addresses allow it. Work is enqueued on `stream`; nothing waits for
+// it. The same bits every time. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_GELU_GELU_CUDA_H_
+#define STRAKE_CORE_OPS_GELU_GELU_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// y = gelu(x). y may be x.
+template <typename T>
+absl::Status GeluForward(CudaStream stream, const T* x, int64_t size, T* y);
+
+// dx = dy * gelu'(x). dx may be dy or x.
+template <typename T>
+absl::Status GeluBackward(CudaStream stream, const T* dy, const T* x, int64_t size, T* dx);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_GELU_GELU_CUDA_H_

@@ -1,0 +1,140 @@
+// The CUDA kernels of GELU, under the emulator and on a GPU, against the reference in f64.
+#include <cstdint>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/gelu/gelu_cuda.h"
+#include "core/ops/gelu/gelu_reference.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::Copy;
+using testing::ExpectEachNear;
+using testing::FillNormal;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::ToDouble;
+
+// Relative to y and dx themselves: the rounding of the result, then 2^-z of a z (up to 30 here)
+// that was rounded three times, and a dozen roundings more. Where the sum of dx's two terms
+// cancels, each of which is below 3 |dy|, the errors are those of the terms.
+template <typename T>
+constexpr double kBound = kRoundoff<T> + (3 * 30 + 12) * 0x1p-24;
+constexpr double kCancelled = 3 * 4 * (3 * 30 + 12) * 0x1p-24;  // |dy| < 4
+
+template <typename T>
+class GeluCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(GeluCudaTest, Types);
+
+// Within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a tail.
+constexpr int64_t kSizes[] = {0, 1, 7, 8, 1000, 2048, 4096, 4099, 12289};
+
+template <typename T>
+struct Problem {
+  Problem(int64_t size, GuardAt guard_at)
+      : x("x", size, guard_at),
+        dy("dy", size, guard_at),
+        y("y", size, guard_at),
+        dx("dx", size, guard_at) {
+    FillNormal(x, 1, 1.5);  // to +- 6
+    FillNormal(dy, 2, 0.8);
+  }
+  absl::Status Forward(const T* from, T* to) {
+    return cuda::GeluForward<T>(nullptr, from, x.size(), to);
+  }
+  absl::Status Backward(const T* dy, const T* x, T* to) {
+    return cuda::GeluBackward<T>(nullptr, dy, x, y.size(), to);
+  }
+
+  GuardedBuffer<T> x, dy, y, dx;
+};
+
+template <typename T>
+void ExpectReference(const T* dy, const T* x, int64_t size, const T* y, const T* dx) {
+  const std::vector<double> dy_truth = ToDouble(dy, size), x_truth = ToDouble(x, size);
+  std::vector<double> y_truth(size), dx_truth(size);
+  reference::GeluForward(x_truth.data(), size, y_truth.data());
+  reference::GeluBackward(dy_truth.data(), x_truth.data(), size, dx_truth.data());
+  // The reference's 1 + tanh cancels, in f64.
+  ExpectEachNear(ToDouble(y, size), y_truth, kBound<T>, 1e-15, "y");
+  ExpectEachNear(ToDouble(dx, size), dx_truth, kBound<T>, kCancelled, "dx");
+}
+
+TYPED_TEST(GeluCudaTest, FollowsTheReference) {
+  for (const int64_t size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      SCOPED_TRACE(size);
+      Problem<TypeParam> p(size, guard_at);
+      ASSERT_EQ(p.Forward(p.x.data(), p.y.data()), absl::OkStatus());
+      ASSERT_EQ(p.Backward(p.dy.data(), p.x.data(), p.dx.data()), absl::OkStatus());
+      ExpectReference(p.dy.data(), p.x.data(), size, p.y.data(), p.dx.data());
+    }
+  }
+}
+
+TYPED_TEST(GeluCudaTest, FarFromZero) {
+  // From 2e19 on the reference in f32 has no slope either: x^2 overflows.
+  constexpr size_t kSlopes = 12;
+  const std::vector<float> far = {0,    -0.f,  8,    -8,    30,   -30,   300,  -300,
+                                  1e10, -1e10, 1e18, -1e18, 1e37, -1e37, 3e38, -3e38};
+  GuardedBuffer<TypeParam> x("x", far.size()), dy("dy", far.size()), y("y", far.size()),
+      dx("dx", far.size());
+  for (size_t i = 0; i < far.size(); ++i) {
+    x[i] = TypeParam(far[i]);
+    dy[i] = TypeParam(1.f);
+  }
+  ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, x.data(), x.size(), y.data()), absl::OkStatus());
+  ASSERT_EQ(cuda::GeluBackward<TypeParam>(nullptr, dy.data(), x.data(), kSlopes, dx.data()),
+            absl::OkStatus());
+  for (size_t i = 0; i < far.size(); ++i) {
+    const float value = static_cast<float>(x[i]);
+    EXPECT_NEAR(static_cast<float>(y[i]), value > 0 ? value : 0, 1e-13) << value;
+    if (i < 2 || i >= kSlopes) continue;
+    EXPECT_NEAR(static_cast<float>(dx[i]), value > 0 ? 1 : 0, 1e-12) << value;
+  }
+}
+
+TYPED_TEST(GeluCudaTest, AnyTensorMayBeUnaligned) {
+  for (int unaligned = 0; unaligned < 4; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p(65, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, at(p.x, 0), 64, at(p.y, 1)), absl::OkStatus());
+    ASSERT_EQ(cuda::GeluBackward<TypeParam>(nullptr, at(p.dy, 2), at(p.x, 0), 64, at(p.dx, 3)),
+              absl::OkStatus());
+    ExpectReference(at(p.dy, 2), at(p.x, 0), 64, at(p.y, 1), at(p.dx, 3));
+  }
+}
+
+TYPED_TEST(GeluCudaTest, InPlaceAndInEveryOrderTheSameBits) {
+  for (const int64_t size : {4099, 12289}) {
+    Problem<TypeParam> p(size, GuardAt::kStart);
+    ASSERT_EQ(p.Forward(p.x.data(), p.y.data()), absl::OkStatus());
+    ASSERT_EQ(p.Backward(p.dy.data(), p.x.data(), p.dx.data()), absl::OkStatus());
+    const std::vector<TypeParam> y = Copy(p.y), dx = Copy(p.dx);
+    const ScopedRandomCudaOrder order(1);
+    Problem<TypeParam> over_x(size, GuardAt::kStart), over_dy(size, GuardAt::kStart),
+        forward(size, GuardAt::kStart);
+    ASSERT_EQ(over_x.Backward(over_x.dy.data(), over_x.x.data(), over_x.x.data()),
+              absl::OkStatus());
+    EXPECT_TRUE(SameBits(over_x.x, dx));
+    ASSERT_EQ(over_dy.Backward(over_dy.dy.data(), over_dy.x.data(), over_dy.dy.data()),
+              absl::OkStatus());
+    EXPECT_TRUE(SameBits(over_dy.dy, dx));
+    ASSERT_EQ(forward.Forward(forward.x.data(), forward.x.data()), absl::OkStatus());
+    EXPECT_TRUE(SameBits(forward.x, y));
+  }
+}
+
+}  // namespace
+}  // namespace strake

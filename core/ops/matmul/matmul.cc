@@ -1,0 +1,300 @@
+#include "core/ops/matmul/matmul.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/container/fixed_array.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/cuda/cublaslt.h"
+#include "core/memory/activation_arena.h"
+#include "core/ops/bias_add/bias_add.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/cpu/isa.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/gelu/gelu.h"
+#include "core/ops/gelu/gelu_cpu.h"
+#include "core/ops/matmul/blocked_matmul_cpu.h"
+#include "core/ops/matmul/matmul_grid.h"
+#include "core/ops/matmul/matmul_reference.h"
+#include "core/ops/matmul/matvec_cpu.h"
+#include "core/ops/matmul/onednn_matmul.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+struct Sizes {
+  int64_t m, n, k;
+};
+
+std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                         const Tensor& c) {
+  const auto named = [](const char* name, const Tensor& tensor) {
+    return tensor.defined() ? absl::StrCat(", ", name, " ", tensor.ToString()) : "";
+  };
+  return absl::StrCat("a ", a.ToString(), options.transpose_a ? " transposed" : "", named("b", b),
+                      options.transpose_b ? " transposed" : "", named("c", c),
+                      options.accumulate ? " accumulated" : "", named("bias", options.bias),
+                      named("gelu_input", options.gelu_input),
+                      named("gelu_grad_input", options.gelu_grad_input));
+}
+
+bool HasEpilogue(const MatmulOptions& options) {
+  return options.bias.defined() || options.gelu_input.defined() ||
+         options.gelu_grad_input.defined();
+}
+
+bool EpilogueFits(const MatmulOptions& options, const Tensor& c) {
+  const auto fits = [&c](const Tensor& tensor, const Shape& shape) {
+    return !tensor.defined() || (tensor.shape() == shape && tensor.dtype() == c.dtype());
+  };
+  return !options.accumulate &&
+         !(options.gelu_grad_input.defined() &&
+           (options.gelu_input.defined() || options.bias.defined())) &&
+         fits(options.bias, {c.dim(1)}) && fits(options.gelu_input, c.shape()) &&
+         fits(options.gelu_grad_input, c.shape());
+}
+
+Sizes CheckShapes(const Tensor& a, const Tensor& b, const MatmulOptions& options, const Tensor& c) {
+  const bool matrices = a.rank() == 2 && b.rank() == 2 && c.rank() == 2;
+  const Sizes sizes = {matrices ? c.dim(0) : 0, matrices ? c.dim(1) : 0,
+                       matrices ? a.dim(options.transpose_a ? 0 : 1) : 0};
+  const bool has_epilogue = HasEpilogue(options);
+  CHECK(matrices && a.dim(options.transpose_a ? 1 : 0) == sizes.m &&
+        b.dim(options.transpose_b ? 1 : 0) == sizes.k &&
+        b.dim(options.transpose_b ? 0 : 1) == sizes.n && b.dtype() == a.dtype() &&
+        (c.dtype() == a.dtype() || (!has_epilogue && c.dtype() == AccumulationDType(a.dtype()))) &&
+        (!has_epilogue || EpilogueFits(options, c)))
+      << "[matmul] " << ShapesString(a, b, options, c);
+  return sizes;
+}
+
+template <typename Scalar>
+void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+               const Sizes& sizes, const Tensor& c) {
+  const auto [m, n, k] = sizes;
+  const int64_t tiles = reference::MatmulTiles(m, n).count;
+  ctx.team().ParallelFor(tiles, 1, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      reference::Matmul(a.data<Scalar>(), b.data<Scalar>(), m, n, k, options.transpose_a,
+                        options.transpose_b, options.accumulate, tile, c.data<Scalar>());
+    }
+  });
+}
+
+// Where the product goes, with the bias and before any GELU.
+const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
+  return options.gelu_input.defined() ? options.gelu_input : c;
+}
+
+// Calls body(a, b, c) with the pointers of a product's tensors: of f32, or of bf16 with c in
+// either.
+template <typename Body>
+void DispatchProduct(const Tensor& a, const Tensor& b, const Tensor& c, const Body& body) {
+  if (a.dtype() == DType::kF32) return body(a.data<float>(), b.data<float>(), c.data<float>());
+  if (c.dtype() == DType::kF32) return body(a.data<Bf16>(), b.data<Bf16>(), c.data<float>());
+  return body(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
+}
+
+// One row: memory is the limit, and the library not the fastest.
+void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                 const Sizes& sizes, const Tensor& c) {
+  const auto [m, n, k] = sizes;
+  const bool accumulate = options.accumulate;
+  DispatchProduct(a, b, c, [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
+    // Whole cache lines of columns for each thread, and 4096 elements of b.
+    const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / k);
+    ctx.team().ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
+      if (options.transpose_b) {
+        STRAKE_CPU_RUN(MatVecTransposed(left, right, k, begin, end, accumulate, out));
+      } else {
+        STRAKE_CPU_RUN(MatVec(left, right, n, k, begin, end, accumulate, out));
+      }
+    });
+  });
+}
+
+// What makes a product of several rows on the CPU: chosen by shape, so that no restart changes
+// bits. In f32 without AVX-512, and for small matrices with it, Strake's own kernel is the faster
+// one; docs/performance.md has the figures.
+bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
+  if (cpu::CurrentIsa() != cpu::Isa::kAvx512) return false;
+  if (dtype == DType::kBf16) return true;
+  constexpr int64_t kSmallMatrix = 1 << 17, kFewRows = 64;
+  const auto [m, n, k] = sizes;
+  return std::min({m * n, m * k, n * k}) > kSmallMatrix || std::min({m, n, k}) < kFewRows;
+}
+
+bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels("matmul", ctx, dtype) &&
+         sizes.m > 1 && !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
+}
+
+void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
+                       const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
+  cpu::Multiply(ctx.team(), {.m = sizes.m,
+                             .n = sizes.n,
+                             .k = sizes.k,
+                             .transpose_a = options.transpose_a,
+                             .transpose_b = options.transpose_b,
+                             .accumulate = options.accumulate,
+                             .input = a.dtype(),
+                             .output = c.dtype(),
+                             .a = a.raw(),
+                             .b = b.raw(),
+                             .bias = options.bias.raw(),
+                             .c = c.raw()});
+}
+
+// [threads, floats].
+Tensor BlockScratch(const Context& ctx, DType output) {
+  return ctx.arena().Allocate(
+      DType::kF32, {ctx.team().num_threads(), STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
+}
+
+// What follows the product, on a range of it that is still in a cache. `u`: ProductOf().
+template <typename C>
+void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int64_t n, C* u,
+               const Tensor& c) {
+  const int64_t size = range.column_end - range.column_begin;
+  for (int64_t row = range.row_begin; row < range.row_end; ++row) {
+    const int64_t at = row * n + range.column_begin;
+    if (options.gelu_input.defined()) {
+      STRAKE_CPU_RUN(GeluForward(u + at, size, c.data<C>() + at));
+    } else if (options.gelu_grad_input.defined()) {
+      STRAKE_CPU_RUN(GeluBackward(u + at, options.gelu_grad_input.data<C>() + at, size, u + at));
+    }
+  }
+}
+
+// With the whole epilogue.
+void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
+                    const Tensor& c) {
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads());
+  absl::FixedArray<cpu::MatmulScratch> threads(ctx.team().num_threads());
+  for (size_t i = 0; i < threads.size(); ++i) {
+    threads[i].data = scratch.data<float>() + i * scratch.dim(1);
+  }
+  const Tensor& u = ProductOf(options, c);
+  DispatchProduct(a, b, u, [&]<typename T, typename C>(const T* left, const T* right, C* out) {
+    const cpu::BlockedProduct<T, C> product = {
+        .m = sizes.m,
+        .n = sizes.n,
+        .k = sizes.k,
+        .transpose_a = options.transpose_a,
+        .transpose_b = options.transpose_b,
+        .accumulate = options.accumulate,
+        .a = left,
+        .b = right,
+        .bias = options.bias.defined() ? options.bias.data<C>() : nullptr,
+        .c = out};
+    ctx.team().ParallelForTasks(grid.num_blocks(), [&](int thread, int64_t block) {
+      const cpu::MatmulRange range = grid.Block(block);
+      STRAKE_CPU_RUN(BlockedMatmul(product, range, &threads[thread]));
+      ApplyGelu(options, range, sizes.n, out, c);
+    });
+  });
+}
+
+// Drops from `options` what it has done of the epilogue. `blocks` is defined where they are taken.
+void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
+                   const Sizes& sizes, const Tensor& blocks, const Tensor& c) {
+  if (blocks.defined()) {
+    MultiplyBlocks(ctx, a, b, *options, sizes, blocks, c);
+    *options = {};
+    return;
+  }
+  const Tensor& u = ProductOf(*options, c);
+  if (!HasCpuKernels("matmul", ctx, a.dtype())) {
+    return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
+      Reference<Scalar>(ctx, a, b, *options, sizes, u);
+    });
+  }
+  if (sizes.m == 1) return MultiplyRow(ctx, a, b, *options, sizes, u);
+  MultiplyByLibrary(ctx, a, b, *options, sizes, u);
+  options->bias = Tensor();
+}
+
+CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
+                          const Sizes& sizes, const Tensor& c) {
+  CudaProduct product = {.m = sizes.m,
+                         .n = sizes.n,
+                         .k = sizes.k,
+                         .transpose_a = options.transpose_a,
+                         .transpose_b = options.transpose_b,
+                         .accumulate = options.accumulate,
+                         .input = a.dtype(),
+                         .output = c.dtype(),
+                         .a = a.raw(),
+                         .b = b.raw(),
+                         .bias = options.bias.raw(),
+                         .c = c.raw()};
+  if (options.gelu_input.defined()) {
+    product.epilogue = CudaEpilogue::kGelu;
+    product.gelu_input = options.gelu_input.raw();
+  } else if (options.gelu_grad_input.defined()) {
+    product.epilogue = CudaEpilogue::kGeluGrad;
+    product.gelu_input = options.gelu_grad_input.raw();
+  }
+  return product;
+}
+
+// Drops from `options` what it has done of the epilogue.
+absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b,
+                            MatmulOptions* options, const Sizes& sizes, const Tensor& c) {
+  CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
+      << "[matmul] no CUDA implementation for " << DTypeName(a.dtype());
+  const Tensor u = ProductOf(*options, c);
+  CudaProduct product = CudaProductOf(a, b, *options, sizes, c);
+  if (CublasLt::CanFuse(product)) {
+    options->gelu_input = options->gelu_grad_input = Tensor();
+  } else {
+    product.epilogue = CudaEpilogue::kNone;
+    product.gelu_input = nullptr;
+    product.c = u.raw();
+  }
+  options->bias = Tensor();
+  return ctx.cuda().cublaslt().Multiply(ctx.cuda_stream(), product);
+}
+
+absl::Status ApplyEpilogue(const Context& ctx, const MatmulOptions& options, const Tensor& c) {
+  if (options.bias.defined()) {
+    const Tensor& u = ProductOf(options, c);
+    STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, u, options.bias, u));
+  }
+  if (options.gelu_input.defined()) return GeluForward(ctx, options.gelu_input, c);
+  if (options.gelu_grad_input.defined()) return GeluBackward(ctx, c, options.gelu_grad_input, c);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
+                    const MatmulOptions& options, Tensor c) {
+  const Sizes sizes = CheckShapes(a, b, options, c);
+  const bool on_cuda =
+      OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
+  const ActivationScope scope(ctx.arena());
+  Tensor blocks;
+  if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, c.dtype());
+  if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
+  MatmulOptions rest = options;
+  {
+    const auto [m, n, k] = sizes;
+    const OpTimer timer(
+        ctx.profile(), "matmul", ctx.pass(),
+        {.flops = 2.0 * m * n * k, .bytes = BytesOf(a, b, c, options.accumulate ? c : Tensor())});
+    if (k == 0) {
+      if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
+    } else if (on_cuda) {
+      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
+    } else {
+      MultiplyOnCpu(ctx, a, b, &rest, sizes, blocks, c);
+    }
+  }
+  return ApplyEpilogue(ctx, rest, c);
+}
+
+}  // namespace strake

@@ -1,0 +1,32 @@
+// How a matrix product is cut into blocks for the threads of a team.
+#ifndef STRAKE_CORE_OPS_MATMUL_MATMUL_GRID_H_
+#define STRAKE_CORE_OPS_MATMUL_MATMUL_GRID_H_
+
+#include <cstdint>
+
+#include "core/base/thread_ranges.h"
+#include "core/ops/matmul/blocked_matmul_cpu.h"
+
+namespace strake::cpu {
+
+// Blocks that cover c [m, n], of about the same size, none empty: the largest that the kernel
+// takes, but as many for one thread as for another, as far as c allows.
+class MatmulGrid {
+ public:
+  // m, n > 0.
+  MatmulGrid(int64_t m, int64_t n, int num_threads);
+
+  int64_t num_blocks() const { return int64_t{rows_.count} * columns_.count; }
+  // Block `index`, below num_blocks(); those of the same columns are neighbours.
+  MatmulRange Block(int64_t index) const;
+
+ private:
+  void SplitOnce();
+
+  // Of whole tiles of the kernel.
+  ThreadRanges rows_, columns_;
+};
+
+}  // namespace strake::cpu
+
+#endif  // STRAKE_CORE_OPS_MATMUL_MATMUL_GRID_H_

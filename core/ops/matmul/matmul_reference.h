@@ -1,0 +1,53 @@
+// Matrix product by definition. See core/ops/matmul/matmul.h.
+#ifndef STRAKE_CORE_OPS_MATMUL_MATMUL_REFERENCE_H_
+#define STRAKE_CORE_OPS_MATMUL_MATMUL_REFERENCE_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/ops/reference_eigen.h"
+
+namespace strake::reference {
+
+// The product in tiles of fixed size, each the work of one thread: how Eigen blocks the sums over K
+// depends on the size of what it is given, so cuts that followed the threads would change bits.
+struct MatmulTiles {
+  static constexpr int64_t kRows = 128, kColumns = 256;
+
+  MatmulTiles(int64_t m, int64_t n)
+      : across((n + kColumns - 1) / kColumns), count((m + kRows - 1) / kRows * across) {}
+
+  int64_t across;
+  int64_t count;
+};
+
+// Tile `tile` of c [m, n] = or += op(a) [m, k] op(b) [k, n].
+template <typename Scalar>
+void Matmul(const Scalar* a, const Scalar* b, int64_t m, int64_t n, int64_t k, bool transpose_a,
+            bool transpose_b, bool accumulate, int64_t tile, Scalar* c) {
+  using Stride = Eigen::OuterStride<>;
+  const int64_t across = MatmulTiles(m, n).across;
+  const int64_t i = tile / across * MatmulTiles::kRows, j = tile % across * MatmulTiles::kColumns;
+  const int64_t rows = std::min(MatmulTiles::kRows, m - i);
+  const int64_t columns = std::min(MatmulTiles::kColumns, n - j);
+
+  Matrix<Scalar> out(c + i * n + j, rows, columns, Stride(n));
+  if (!accumulate) out.setZero();
+  const auto add = [&](const auto& left, const auto& right) { out.noalias() += left * right; };
+  const auto add_left = [&](const auto& left) {
+    if (transpose_b) {
+      add(left, ConstMatrix<Scalar>(b + j * k, columns, k, Stride(k)).transpose());
+    } else {
+      add(left, ConstMatrix<Scalar>(b + j, k, columns, Stride(n)));
+    }
+  };
+  if (transpose_a) {
+    add_left(ConstMatrix<Scalar>(a + i, k, rows, Stride(m)).transpose());
+  } else {
+    add_left(ConstMatrix<Scalar>(a + i * k, rows, k, Stride(k)));
+  }
+}
+
+}  // namespace strake::reference
+
+#endif  // STRAKE_CORE_OPS_MATMUL_MATMUL_REFERENCE_H_

@@ -1,0 +1,12 @@
+#include "core/ops/matmul/onednn_matmul.h"
+#include "glog/logging.h"
+
+namespace strake::cpu {
+
+bool CanMultiply(DType) { return false; }
+
+void Multiply(const ThreadTeam&, const Product&) {
+  LOG(FATAL) << "[matmul] this build has no oneDNN";
+}
+
+}  // namespace strake::cpu

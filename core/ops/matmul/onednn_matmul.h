@@ -1,0 +1,34 @@
+// Matrix products of f32 and bf16 through oneDNN, with sums in f32. See core/ops/matmul/matmul.h
+// for the contract.
+#ifndef STRAKE_CORE_OPS_MATMUL_ONEDNN_MATMUL_H_
+#define STRAKE_CORE_OPS_MATMUL_ONEDNN_MATMUL_H_
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/base/thread_team.h"
+
+namespace strake::cpu {
+
+// c [m, n] = or += op(a) [m, k] op(b) [k, n] + bias, none of the three sizes 0.
+struct Product {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b, accumulate;
+  DType input, output;  // f32 and f32, bf16 and bf16, or bf16 and f32
+  const void* a;
+  const void* b;
+  const void* bias;  // [n] of `output`, or null
+  void* c;
+};
+
+// False in a build without oneDNN, and for bf16 where the machine has no AVX-512. With bf16
+// instructions (AVX512_BF16, AMX) the library uses them.
+bool CanMultiply(DType input);
+
+// Where CanMultiply(). Primitives are kept per calling thread, so the first call with a shape costs
+// more.
+void Multiply(const ThreadTeam& team, const Product& product);
+
+}  // namespace strake::cpu
+
+#endif  // STRAKE_CORE_OPS_MATMUL_ONEDNN_MATMUL_H_

@@ -1,0 +1,40 @@
+// RMSNorm on CUDA, with the residual addition before it. See core/ops/norm/rms_norm.h for the
+// formulas.
+//
+// N rows, C columns, both below 2^31. T: float or Bf16; sums are f32. Tensors are row-major and
+// packed, in device memory; 128-bit accesses where C and the addresses allow it. Work is enqueued
+// on `stream`; nothing waits for it. The same bits every time, on every GPU of one architecture.
+// Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_CUDA_H_
+#define STRAKE_CORE_OPS_NORM_RMS_NORM_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// y [N, C] = RMSNorm(sum), rstd [N], from
+//   sum [N, C] = x + residual, rounded to T    with a residual [N, C]
+//   sum = x, not written and may be null       without (null)
+// y and sum may be x or the residual, but not each other.
+template <typename T>
+absl::Status RmsNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
+                            int64_t rows, int64_t columns, float eps, T* sum, T* y, float* rstd);
+
+// Elements of the f32 workspace that RmsNormBackward needs. Its contents do not matter.
+int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns);
+
+// From dy, x [N, C], weight [C] and the forward pass's rstd [N], where x is its `sum`:
+//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
+//   dweight [C]     +=, f32
+template <typename T>
+absl::Status RmsNormBackward(CudaStream stream, const T* dy, const T* x, const T* weight,
+                             const float* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
+                             T* dx, float* dweight, float* workspace);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_NORM_RMS_NORM_CUDA_H_

@@ -1,0 +1,225 @@
+// The CUDA kernels of RMSNorm, under the emulator and on a GPU, against the reference in f64.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/norm/rms_norm_cuda.h"
+#include "core/ops/norm/rms_norm_reference.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::Copy;
+using testing::ExpectNear;
+using testing::FillNormal;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::SumBound;
+using testing::ToDouble;
+
+constexpr float kEps = 1e-5f;
+
+struct Size {
+  int64_t rows, columns;
+};
+
+// Buffers of one problem, each ending at a guard page, or starting at one: with the first, odd
+// sizes are unaligned; with the second all are aligned.
+template <typename T>
+struct Problem {
+  Problem(Size size, GuardAt guard_at)
+      : size(size),
+        n(size.rows * size.columns),
+        x("x", n, guard_at),
+        residual("residual", n, guard_at),
+        dy("dy", n, guard_at),
+        sum("sum", n, guard_at),
+        y("y", n, guard_at),
+        dx("dx", n, guard_at),
+        weight("weight", size.columns, guard_at),
+        rstd("rstd", size.rows, guard_at),
+        dweight("dweight", size.columns, guard_at),
+        workspace("workspace", cuda::RmsNormBackwardWorkspaceSize(size.rows, size.columns),
+                  guard_at) {
+    FillNormal(x, 1);
+    FillNormal(residual, 2);
+    FillNormal(dy, 3);
+    FillNormal(weight, 4);
+    std::fill(dweight.begin(), dweight.end(), 0.f);
+  }
+
+  absl::Status Forward(bool with_residual) {
+    return cuda::RmsNormForward<T>(nullptr, x.data(), with_residual ? residual.data() : nullptr,
+                                   weight.data(), size.rows, size.columns, kEps,
+                                   with_residual ? sum.data() : nullptr, y.data(), rstd.data());
+  }
+
+  // Of the norm of x.
+  absl::Status Backward(bool accumulate_dx, T* to) {
+    return cuda::RmsNormBackward<T>(nullptr, dy.data(), x.data(), weight.data(), rstd.data(),
+                                    size.rows, size.columns, accumulate_dx, to, dweight.data(),
+                                    workspace.data());
+  }
+
+  Size size;
+  int64_t n;
+  GuardedBuffer<T> x, residual, dy, sum, y, dx, weight;
+  GuardedBuffer<float> rstd, dweight, workspace;
+};
+
+template <typename T>
+class RmsNormCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(RmsNormCudaTest, Types);
+
+// Rows that no block holds in registers: 9001 columns, and 8200 of f32.
+constexpr Size kSizes[] = {{1, 1}, {3, 7},   {5, 64},   {2, 768},  {4, 1600}, {2, 4096},
+                           {0, 8}, {37, 33}, {6, 1027}, {1, 9001}, {2, 8200}, {140, 100}};
+// Several rows per block of the backward pass, which has 132 blocks, of 16 warps, on these columns.
+constexpr Size kManyRows = {140, 8208};
+
+template <typename T>
+void CheckForward(Problem<T>& p, bool with_residual) {
+  ASSERT_EQ(p.Forward(with_residual), absl::OkStatus());
+  if (with_residual) {
+    for (int64_t i = 0; i < p.n; ++i) {
+      const T expected(static_cast<float>(p.x[i]) + static_cast<float>(p.residual[i]));
+      ASSERT_EQ(std::memcmp(&expected, &p.sum[i], sizeof(T)), 0) << i;
+    }
+  }
+  const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight);
+  std::vector<double> y(p.n), rstd(p.size.rows);
+  reference::RmsNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), p.size.rows,
+                                    p.size.columns, double{kEps}, /*sum=*/nullptr, y.data(),
+                                    rstd.data());
+  ExpectNear(ToDouble(p.rstd), rstd, SumBound(p.size.columns), "rstd");
+  ExpectNear(ToDouble(p.y), y, SumBound(p.size.columns) + kRoundoff<T>, "y");
+}
+
+TYPED_TEST(RmsNormCudaTest, ForwardFollowsTheReference) {
+  for (const Size size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      for (const bool with_residual : {false, true}) {
+        SCOPED_TRACE(::testing::Message()
+                     << size.rows << " x " << size.columns << ", residual " << with_residual
+                     << ", guard " << static_cast<int>(guard_at));
+        Problem<TypeParam> p(size, guard_at);
+        CheckForward(p, with_residual);
+      }
+    }
+  }
+}
+
+template <typename T>
+void CheckBackward(Size size, GuardAt guard_at) {
+  SCOPED_TRACE(::testing::Message()
+               << size.rows << " x " << size.columns << ", guard " << static_cast<int>(guard_at));
+  Problem<T> p(size, guard_at);
+  ASSERT_EQ(p.Forward(false), absl::OkStatus());
+  ASSERT_EQ(p.Backward(false, p.dx.data()), absl::OkStatus());
+  const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
+                            rstd = ToDouble(p.rstd);
+  std::vector<double> dx(p.n), dweight(size.columns, 0.0);
+  reference::RmsNormBackwardInput(dy.data(), x.data(), w.data(), rstd.data(), size.rows,
+                                  size.columns, false, dx.data());
+  reference::RmsNormBackwardWeight(dy.data(), x.data(), rstd.data(), size.rows, size.columns, 0,
+                                   size.columns, dweight.data());
+  // In one column, dx is the difference of two numbers that are equal but for eps.
+  if (size.columns > 1) {
+    ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");
+  }
+  if (size.rows > 0) ExpectNear(ToDouble(p.dweight), dweight, SumBound(size.rows), "dweight");
+}
+
+TYPED_TEST(RmsNormCudaTest, BackwardFollowsTheReference) {
+  for (const Size size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      CheckBackward<TypeParam>(size, guard_at);
+    }
+  }
+  CheckBackward<TypeParam>(kManyRows, GuardAt::kStart);
+}
+
+// Columns that vectors divide, but one tensor at an address that they do not.
+TYPED_TEST(RmsNormCudaTest, AnyTensorMayBeUnaligned) {
+  for (int unaligned = 0; unaligned < 9; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p({4, 64}, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    ASSERT_EQ(
+        cuda::RmsNormForward<TypeParam>(nullptr, at(p.x, 0), at(p.residual, 1), at(p.weight, 2), 3,
+                                        56, kEps, at(p.sum, 3), at(p.y, 4), p.rstd.data()),
+        absl::OkStatus());
+    ASSERT_EQ(cuda::RmsNormBackward<TypeParam>(nullptr, at(p.dy, 5), at(p.sum, 3), at(p.weight, 2),
+                                               p.rstd.data(), 3, 56, false, at(p.dx, 6),
+                                               at(p.dweight, 7), at(p.workspace, 8)),
+              absl::OkStatus());
+    EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.y, 4)[3 * 56 - 1])));
+    EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.dx, 6)[3 * 56 - 1])));
+  }
+}
+
+TYPED_TEST(RmsNormCudaTest, AccumulatesAndWorksInPlace) {
+  Problem<TypeParam> p({5, 72}, GuardAt::kStart), plain({5, 72}, GuardAt::kStart);
+  ASSERT_EQ(plain.Forward(true), absl::OkStatus());
+  ASSERT_EQ(
+      cuda::RmsNormForward<TypeParam>(nullptr, p.x.data(), p.residual.data(), p.weight.data(), 5,
+                                      72, kEps, p.residual.data(), p.x.data(), p.rstd.data()),
+      absl::OkStatus());
+  EXPECT_TRUE(SameBits(p.residual, Copy(plain.sum)));
+  EXPECT_TRUE(SameBits(p.x, Copy(plain.y)));
+
+  FillNormal(p.x, 1);
+  ASSERT_EQ(p.Forward(false), absl::OkStatus());
+  ASSERT_EQ(p.Backward(false, p.dx.data()), absl::OkStatus());
+  const std::vector<TypeParam> dx = Copy(p.dx);
+  const std::vector<float> dweight = Copy(p.dweight);
+  std::fill(p.dx.begin(), p.dx.end(), TypeParam(3));
+  ASSERT_EQ(p.Backward(true, p.dx.data()), absl::OkStatus());
+  for (int i = 0; i < p.n; ++i) {
+    const float sum = 3 + static_cast<float>(dx[i]);
+    // dx was rounded, and its sum with 3 again.
+    EXPECT_NEAR(static_cast<float>(p.dx[i]), sum,
+                kRoundoff<TypeParam> * (std::abs(sum) + std::abs(sum - 3)) + 1e-6);
+  }
+  for (int i = 0; i < 72; ++i) EXPECT_EQ(p.dweight[i], 2 * dweight[i]);
+  ASSERT_EQ(p.Backward(false, p.dy.data()), absl::OkStatus());
+  EXPECT_TRUE(SameBits(p.dy, dx));
+}
+
+TYPED_TEST(RmsNormCudaTest, TheSameBitsInEveryOrderOfThreads) {
+  for (const Size size : {Size{3, 1600}, Size{37, 33}, kManyRows}) {
+    Problem<TypeParam> p(size, GuardAt::kStart);
+    std::vector<TypeParam> y, dx;
+    std::vector<float> dweight;
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      std::optional<ScopedRandomCudaOrder> order;
+      if (seed > 0) order.emplace(seed);
+      std::fill(p.dweight.begin(), p.dweight.end(), 0.f);
+      ASSERT_EQ(p.Forward(true), absl::OkStatus());
+      ASSERT_EQ(p.Backward(false, p.dx.data()), absl::OkStatus());
+      if (seed == 0) {
+        y = Copy(p.y);
+        dx = Copy(p.dx);
+        dweight = Copy(p.dweight);
+      }
+      EXPECT_TRUE(SameBits(p.y, y)) << seed;
+      EXPECT_TRUE(SameBits(p.dx, dx)) << seed;
+      EXPECT_TRUE(SameBits(p.dweight, dweight)) << seed;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace strake

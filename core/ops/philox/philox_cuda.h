@@ -1,0 +1,27 @@
+// Random numbers on CUDA: core/base/philox.h's, with the same bits.
+//
+// Each is a function of its index, so that nothing depends on the launch, or on where a range is
+// cut. `size` elements. T: float or Bf16. Packed, in device memory; 128-bit stores where the
+// address allows it. Work is enqueued on `stream`; nothing waits for it. Error: a launch that the
+// device refuses.
+#ifndef STRAKE_CORE_OPS_PHILOX_PHILOX_CUDA_H_
+#define STRAKE_CORE_OPS_PHILOX_PHILOX_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/base/philox.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// x[i] = 2 u - 1, uniform in [-1, 1), of which u is the upper 24 bits of random.Bits(first + i)
+// over 2^24. In bf16 rounded to nearest, and so at most 1.
+template <typename T>
+absl::Status PhiloxUniform(CudaStream stream, const Philox& random, uint64_t first, int64_t size,
+                           T* x);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_PHILOX_PHILOX_CUDA_H_

@@ -1,0 +1,155 @@
+#include <type_traits>
+
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/reduce_ranks/reduce_ranks_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Ranks {
+  int num_inputs, num_outputs;
+  const void* inputs[kMaxReducedRanks];
+  void* outputs[kMaxReducedRanks];
+};
+
+struct Sum {
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) {
+      // Wraps; signed addition would be undefined.
+      using Unsigned = std::make_unsigned_t<T>;
+      return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
+    } else {
+      return a + b;
+    }
+  }
+};
+
+struct Max {
+  // Keeps a NaN on either side: no comparison with the one in `a` holds.
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return (b > a || b != b) ? b : a;
+  }
+};
+
+template <typename T>
+__device__ auto Widen(T x) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return ToFloat(x);
+  } else {
+    return x;
+  }
+}
+
+template <typename T, typename Accumulator>
+__device__ T Narrow(Accumulator x) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return FromFloat<T>(x);
+  } else {
+    return x;
+  }
+}
+
+// Elements [at, at + kWidth).
+template <typename Op, typename T, int kWidth>
+__device__ void ReduceAt(const Ranks& ranks, int64_t at) {
+  using Accumulator = decltype(Widen(T()));
+  Accumulator sums[kWidth];
+  for (int rank = 0; rank < ranks.num_inputs; ++rank) {
+    const auto x = LoadVec<kWidth>(static_cast<const T*>(ranks.inputs[rank]) + at);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      sums[i] = rank == 0 ? Widen(x.at[i]) : Op()(sums[i], Widen(x.at[i]));
+    }
+  }
+  Vec<T, kWidth> y;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) y.at[i] = Narrow<T>(sums[i]);
+  for (int d = 0; d < ranks.num_outputs; ++d) {
+    StoreVec(static_cast<T*>(ranks.outputs[d]) + at, y);
+  }
+}
+
+// A thread has one vector, and those of block 0 the last count % kWidth elements too.
+template <typename Op, typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) ReduceRanksKernel(int64_t count, Ranks ranks) {
+  const int64_t vectors = count / kWidth;
+  const int64_t vector = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (vector < vectors) ReduceAt<Op, T, kWidth>(ranks, vector * kWidth);
+  if (blockIdx.x == 0 && threadIdx.x < count % kWidth) {
+    ReduceAt<Op, T, 1>(ranks, vectors * kWidth + threadIdx.x);
+  }
+}
+
+template <typename Op, typename T>
+absl::Status Reduce(CudaStream stream, const Ranks& ranks, int64_t count) {
+  bool vectorizes = true;
+  for (int i = 0; i < ranks.num_inputs; ++i) vectorizes &= Vectorizes<T>(0, {ranks.inputs[i]});
+  for (int d = 0; d < ranks.num_outputs; ++d) vectorizes &= Vectorizes<T>(0, {ranks.outputs[d]});
+  return LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
+    const int64_t per_block = int64_t{kThreads} * kWidth;
+    return Launch<ReduceRanksKernel<Op, T, kWidth>>(stream, (count + per_block - 1) / per_block,
+                                                    kThreads, 0, count, ranks);
+  });
+}
+
+template <typename Op>
+absl::Status ReduceReal(CudaStream stream, DType dtype, const Ranks& ranks, int64_t count) {
+  switch (dtype) {
+    case DType::kF32:
+      return Reduce<Op, float>(stream, ranks, count);
+    case DType::kBf16:
+      return Reduce<Op, Bf16>(stream, ranks, count);
+    case DType::kF64:
+      return Reduce<Op, double>(stream, ranks, count);
+    case DType::kI32:
+      return Reduce<Op, int32_t>(stream, ranks, count);
+    case DType::kI64:
+      return Reduce<Op, int64_t>(stream, ranks, count);
+    case DType::kU16:
+      return Reduce<Op, uint16_t>(stream, ranks, count);
+    case DType::kC128:
+      break;
+  }
+  return absl::InvalidArgumentError("[max_ranks] c128 has no order");
+}
+
+// Calls reduce(ranks) where there is something to do and room for the ranks.
+template <typename Body>
+absl::Status WithRanks(absl::Span<const void* const> inputs, int64_t count,
+                       absl::Span<void* const> outputs, const Body& reduce) {
+  if (inputs.size() > kMaxReducedRanks || outputs.size() > kMaxReducedRanks) {
+    return absl::InvalidArgumentError(absl::StrCat("[reduce_ranks] ", inputs.size(), " inputs and ",
+                                                   outputs.size(), " outputs: at most ",
+                                                   kMaxReducedRanks, " ranks can share a GPU"));
+  }
+  if (count == 0) return absl::OkStatus();
+  Ranks ranks = {static_cast<int>(inputs.size()), static_cast<int>(outputs.size()), {}, {}};
+  for (size_t i = 0; i < inputs.size(); ++i) ranks.inputs[i] = inputs[i];
+  for (size_t d = 0; d < outputs.size(); ++d) ranks.outputs[d] = outputs[d];
+  return reduce(ranks);
+}
+
+}  // namespace
+
+absl::Status SumRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
+                      int64_t count, absl::Span<void* const> outputs) {
+  return WithRanks(inputs, count, outputs, [&](const Ranks& ranks) {
+    // Both parts of a complex number are summed alike.
+    return dtype == DType::kC128 ? Reduce<Sum, double>(stream, ranks, 2 * count)
+                                 : ReduceReal<Sum>(stream, dtype, ranks, count);
+  });
+}
+
+absl::Status MaxRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
+                      int64_t count, absl::Span<void* const> outputs) {
+  return WithRanks(inputs, count, outputs, [&](const Ranks& ranks) {
+    return ReduceReal<Max>(stream, dtype, ranks, count);
+  });
+}
+
+}  // namespace strake::cuda

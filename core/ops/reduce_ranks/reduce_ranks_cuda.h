@@ -1,0 +1,34 @@
+// Reductions over ranks that share a GPU, always from rank 0 upwards: the bits are those of
+// parallel/comm/reduce_in_rank_order.h, whichever rank enqueues them.
+//
+//   sum:  outputs[d][i] = ((inputs[0][i] + inputs[1][i]) + inputs[2][i]) + ...   for every d
+//   max:  outputs[d][i] = max(inputs[0][i], inputs[1][i], ...)                   for every d
+//
+// `count` elements; inputs in rank order, at least one; an output may be an input. dtypes: all; not
+// c128 for max. bf16 is summed in f32 and rounded once, integers wrap, and in max a NaN wins.
+// Tensors are packed, in device memory; 128-bit accesses where the addresses allow it. Work is
+// enqueued on `stream`; nothing waits for it. Errors: InvalidArgument for more than
+// kMaxReducedRanks inputs or outputs; a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_REDUCE_RANKS_REDUCE_RANKS_CUDA_H_
+#define STRAKE_CORE_OPS_REDUCE_RANKS_REDUCE_RANKS_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// Their addresses are arguments of the kernel.
+inline constexpr int kMaxReducedRanks = 64;
+
+absl::Status SumRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
+                      int64_t count, absl::Span<void* const> outputs);
+absl::Status MaxRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
+                      int64_t count, absl::Span<void* const> outputs);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_REDUCE_RANKS_REDUCE_RANKS_CUDA_H_

@@ -1,0 +1,26 @@
+// The residual connection on CUDA, where no norm follows that adds it (rms_norm.h, layer_norm.h).
+//
+//   y = x + residual
+//
+// `size` elements. T: float or Bf16. Tensors are packed, in device memory; 128-bit accesses where
+// the addresses allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every
+// time. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_CUDA_H_
+#define STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// y = x + residual. y may be either.
+template <typename T>
+absl::Status ResidualAddForward(CudaStream stream, const T* x, const T* residual, int64_t size,
+                                T* y);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_CUDA_H_

@@ -1,0 +1,57 @@
+// RoPE: rotates pairs of query and key features by an angle that grows with the position.
+//
+//   y[n,h,i]       = x[n,h,i] cos(p f_i) - x[n,h,i+D/2] sin(p f_i)         i in [0, D/2)
+//   y[n,h,i+D/2]   = x[n,h,i+D/2] cos(p f_i) + x[n,h,i] sin(p f_i)
+//   p = position_offset + n mod T,   f_i = theta^(-2i/D), rescaled as in RopeConfig
+//
+// The pairing (i, i + D/2) is that of Hugging Face's weights. N tokens in sequences of T, D = head
+// size. dtypes: f32; bf16; f64 and c128 on the reference path. The table is always f64.
+// Source: Su et al., "RoFormer", 2021, section 3.2.2; scaling: Llama 3.1's `rope_scaling` of type
+// "llama3" (Meta, "The Llama 3 Herd of Models", 2024, section 3.2, and its released code).
+#ifndef STRAKE_CORE_OPS_ROPE_ROPE_H_
+#define STRAKE_CORE_OPS_ROPE_ROPE_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "core/device/context.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`,
+// shorter than original_positions / high_frequency_factor left alone, and between them
+// interpolated.
+struct Llama3RopeScaling {
+  double factor = 8;
+  double low_frequency_factor = 1;
+  double high_frequency_factor = 4;
+  int64_t original_positions = 8192;
+  bool operator==(const Llama3RopeScaling&) const = default;
+};
+
+struct RopeConfig {
+  double theta = 10000;
+  std::optional<Llama3RopeScaling> llama3;  // absent: no rescaling
+  bool operator==(const RopeConfig&) const = default;
+};
+
+// f_i for i < head_dim / 2, written to frequencies [head_dim / 2] (f64).
+void RopeFrequencies(const RopeConfig& config, int64_t head_dim, Tensor frequencies);
+
+// table [P, D] (f64): cos(p f_i) in columns [0, D/2), sin(p f_i) in [D/2, D), for positions p < P.
+void RopeTable(const RopeConfig& config, Tensor table);
+
+// In place on the first `num_heads` heads of x [N, at least num_heads * D]: with a fused QKV
+// matrix, queries and keys are heads 0 to H + KV - 1. CHECKs that position_offset + T <= P.
+absl::Status RopeForward(const Context& ctx, const Tensor& table, int64_t num_heads,
+                         int64_t seq_len, int64_t position_offset, Tensor x);
+
+// In place: the inverse rotation, which is the transpose (position_offset 0).
+absl::Status RopeBackward(const Context& ctx, const Tensor& table, int64_t num_heads,
+                          int64_t seq_len, Tensor dx);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_ROPE_ROPE_H_

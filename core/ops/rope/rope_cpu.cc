@@ -1,0 +1,43 @@
+#include "core/ops/rope/rope_cpu.h"
+
+#include "core/ops/cpu/simd.h"
+
+namespace strake::cpu::STRAKE_CPU_ISA {
+namespace {
+
+// Of features that follow each other, to f32.
+STRAKE_INLINE Vec Angles(const double* from, int64_t count, bool negate) {
+  float lanes[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) lanes[i] = static_cast<float>(from[i]);
+  const Vec value = LoadUnaligned(lanes);
+  return negate ? -value : value;
+}
+
+}  // namespace
+
+template <typename T>
+void Rope(const double* table, int64_t head_dim, int64_t num_heads, int64_t seq_len,
+          int64_t position_offset, bool inverse, int64_t begin, int64_t end, int64_t stride, T* x) {
+  const int64_t half = head_dim / 2;
+  for (int64_t n = begin; n < end; ++n) {
+    const double* angles = table + (position_offset + n % seq_len) * head_dim;
+    ForEachVector(half, [&](int64_t i, auto part) {
+      const Vec cos = Angles(angles + i, part.count, false);
+      const Vec sin = Angles(angles + half + i, part.count, inverse);
+      for (int64_t h = 0; h < num_heads; ++h) {
+        T* first = x + n * stride + h * head_dim + i;
+        T* second = first + half;
+        const Vec a = Load(first, part), b = Load(second, part);
+        Store(a * cos - b * sin, first, part);
+        Store(b * cos + a * sin, second, part);
+      }
+    });
+  }
+}
+
+template void Rope(const double*, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t,
+                   int64_t, float*);
+template void Rope(const double*, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t,
+                   int64_t, Bf16*);
+
+}  // namespace strake::cpu::STRAKE_CPU_ISA

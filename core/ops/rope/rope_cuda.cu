@@ -1,0 +1,93 @@
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/rope/rope_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kHeads = 4;  // of a thread, which has the same angles in all; loaded before the first
+                           // is stored
+
+template <int kWidth>
+__device__ __forceinline__ Vec<float, kWidth> LoadAngles(const double* from) {
+  Vec<float, kWidth> angles;
+  constexpr int kLoad = kWidth == 1 ? 1 : kVecWidth<double>;
+#pragma unroll
+  for (int i = 0; i < kWidth; i += kLoad) {
+    const Vec<double, kLoad> part = LoadVec<kLoad>(from + i);
+#pragma unroll
+    for (int k = 0; k < kLoad; ++k) angles.at[i + k] = static_cast<float>(part.at[k]);
+  }
+  return angles;
+}
+
+// Block n has token n; a thread has kWidth pairs (i, i + D/2) of heads g, g + G, g + 2 G, ... of
+// G = ceil(num_heads / kHeads) groups.
+// Traffic: the heads are read and written, once; the table comes from L2, where D f64 per token are
+// little beside them.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    RopeKernel(const double* table, int head_dim, int num_heads, int seq_len,
+               int64_t position_offset, bool inverse, int64_t stride, T* x) {
+  const int half = head_dim / 2;
+  const int vectors = half / kWidth;  // of half a head
+  const int groups = (num_heads + kHeads - 1) / kHeads;
+  const int token = blockIdx.x;
+  const double* const angles = table + (position_offset + token % seq_len) * head_dim;
+  T* const row = x + token * stride;
+
+  for (int unit = threadIdx.x; unit < vectors * groups; unit += blockDim.x) {
+    const int group = unit / vectors, i = unit % vectors * kWidth;
+    Vec<T, kWidth> first[kHeads] = {}, second[kHeads] = {};
+#pragma unroll
+    for (int k = 0; k < kHeads; ++k) {
+      const int head = group + k * groups;
+      if (head >= num_heads) continue;
+      const T* const from = row + int64_t{head} * head_dim + i;
+      first[k] = LoadVec<kWidth>(from);
+      second[k] = LoadVec<kWidth>(from + half);
+    }
+    const Vec<float, kWidth> cos = LoadAngles<kWidth>(angles + i);
+    const Vec<float, kWidth> sin = LoadAngles<kWidth>(angles + half + i);
+#pragma unroll
+    for (int k = 0; k < kHeads; ++k) {
+      const int head = group + k * groups;
+      if (head >= num_heads) continue;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        const float a = ToFloat(first[k].at[j]), b = ToFloat(second[k].at[j]);
+        const float c = cos.at[j], s = inverse ? -sin.at[j] : sin.at[j];
+        first[k].at[j] = FromFloat<T>(a * c - b * s);
+        second[k].at[j] = FromFloat<T>(b * c + a * s);
+      }
+      T* const to = row + int64_t{head} * head_dim + i;
+      StoreVec(to, first[k]);
+      StoreVec(to + half, second[k]);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+absl::Status Rope(CudaStream stream, const double* table, int64_t head_dim, int64_t num_heads,
+                  int64_t seq_len, int64_t position_offset, bool inverse, int64_t tokens,
+                  int64_t stride, T* x) {
+  if (tokens == 0 || num_heads == 0 || head_dim == 0) return absl::OkStatus();
+  const bool vectorizes = Vectorizes<T>(head_dim / 2, {table, x}) && Vectorizes<T>(stride, {});
+  return LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
+    const int64_t units = head_dim / 2 / kWidth * ((num_heads + kHeads - 1) / kHeads);
+    const int64_t whole_warps = (units + kWarpSize - 1) / kWarpSize * kWarpSize;
+    const int threads = whole_warps < kMaxThreads ? whole_warps : kMaxThreads;
+    return Launch<RopeKernel<T, kWidth>>(stream, tokens, threads, 0, table, head_dim, num_heads,
+                                         seq_len, position_offset, inverse, stride, x);
+  });
+}
+
+template absl::Status Rope<float>(CudaStream, const double*, int64_t, int64_t, int64_t, int64_t,
+                                  bool, int64_t, int64_t, float*);
+template absl::Status Rope<Bf16>(CudaStream, const double*, int64_t, int64_t, int64_t, int64_t,
+                                 bool, int64_t, int64_t, Bf16*);
+
+}  // namespace strake::cuda

@@ -1,0 +1,28 @@
+// RoPE on CUDA. See core/ops/rope/rope.h for the formulas and the table.
+//
+// N < 2^31 tokens in sequences of seq_len; head_dim is even. T: float or Bf16; rotated in f32. Work
+// is enqueued on `stream`; nothing waits for it. The same bits every time. Error: a launch that the
+// device refuses.
+#ifndef STRAKE_CORE_OPS_ROPE_ROPE_CUDA_H_
+#define STRAKE_CORE_OPS_ROPE_ROPE_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+
+namespace strake::cuda {
+
+// In place on the first `num_heads` heads of x [tokens, stride], whose rows lie `stride` elements
+// apart: token n turns by the angles of row position_offset + n mod seq_len of table [P, head_dim]
+// (f64), which has such a row; back by them when `inverse` (the backward pass). All in device
+// memory; 128-bit accesses where head_dim / 2, stride and the addresses allow it.
+template <typename T>
+absl::Status Rope(CudaStream stream, const double* table, int64_t head_dim, int64_t num_heads,
+                  int64_t seq_len, int64_t position_offset, bool inverse, int64_t tokens,
+                  int64_t stride, T* x);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_ROPE_ROPE_CUDA_H_

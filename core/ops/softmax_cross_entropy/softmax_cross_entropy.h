@@ -1,0 +1,74 @@
+// Softmax cross-entropy of logits against one target per row, without a second copy of the logits.
+//
+//   lse[n]  = log sum_v exp(logits[n,v])
+//   loss[n] = lse[n] - logits[n, target[n]]                     in nats
+//
+// N rows, V the vocabulary, R columns: the part of it that `slice` names. dtypes: targets i32; the
+// others f32; bf16, with all but the logits in f32; f64 and c128 on the reference path.
+// Otherwise all of these share one, except `max`, which is SoftmaxMaxDType() of the logits'. On the
+// CPU, InvalidArgument, naming row and value, for a target outside [0, V), whichever slice it is
+// asked for; then nothing is written. On CUDA nobody waits to see it: it makes its row of loss,
+// sums and gradient NaN, so whoever has the targets on the host checks them.
+//
+// Over slices of the vocabulary, on as many ranks, with element-wise collectives of N and 2 N
+// numbers:
+//
+//   max  = the largest of SoftmaxSliceMax()
+//   sums = the sum of SoftmaxSliceSums()
+//   SoftmaxCrossEntropyFromSums()                               loss and lse, everywhere
+//
+// Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (the fused parallel cross-entropy).
+#ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_
+#define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/device/context.h"
+#include "core/ops/vocab_slice.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// Of the whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, R], of which the
+// first V = `vocab_size` columns are tokens and the others padding, and targets [N].
+absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
+                                        const Tensor& targets, int64_t vocab_size, Tensor loss,
+                                        Tensor lse);
+
+// That and SoftmaxCrossEntropyBackward() of the whole vocabulary, in place: loss = [N] and
+// logits [N, R] = the gradient of scale * sum(loss), from logits and targets [N]. lse = [N]. The
+// same bits as of the two, in one pass over memory on CUDA.
+absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
+                                                int64_t vocab_size, double scale, Tensor logits,
+                                                Tensor loss, Tensor lse);
+
+// The dtype of a maximum of logits: real, since complex numbers have no order.
+inline DType SoftmaxMaxDType(DType logits) {
+  return logits == DType::kC128 ? DType::kF64 : AccumulationDType(logits);
+}
+
+// max = [N], the largest real part among the slice's tokens, -infinity where it has none; from
+// logits [N, R].
+absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
+                             Tensor max);
+
+// sums = [2, N], from logits [N, R], targets [N] and the whole vocabulary's max [N]:
+//   sums[0,n] = sum of exp(logits[n,v] - max[n]) over the slice's tokens
+//   sums[1,n] = logits[n, target[n]] - max[n], or 0 where another slice has the target
+absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                              const VocabSlice& slice, const Tensor& max, Tensor sums);
+
+// loss = [N], lse = [N], from the whole vocabulary's max [N] and sums [2, N].
+absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, const Tensor& sums,
+                                         Tensor loss, Tensor lse);
+
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), the slice's columns of the
+// gradient of scale * sum(loss), from the whole vocabulary's lse [N]; exactly 0 for padding. For
+// the mean over a global batch, scale is 1 / (its number of tokens).
+absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
+                                         const Tensor& lse, double scale, const VocabSlice& slice,
+                                         Tensor logits);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_

@@ -1,0 +1,105 @@
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy_cpu.h"
+
+#include "core/ops/cpu/simd.h"
+
+namespace strake::cpu::STRAKE_CPU_ISA {
+namespace {
+
+template <typename T>
+STRAKE_INLINE float RowMax(const T* row, int64_t size) {
+  const Vec lowest = Broadcast(-__builtin_inff());
+  Vec max = lowest;
+  ForEachVector(size, [&](int64_t i, auto part) {
+    max = Max(max, Masked(Load(row + i, part), part, lowest));
+  });
+  return Largest(max);
+}
+
+// In f32 by lanes: of the 50000 terms of a row each adds 3000 or 6000. NaN anywhere is NaN.
+template <typename T>
+STRAKE_INLINE float ExpSum(const T* row, int64_t size, float shift) {
+  Vec sum{};
+  ForEachVector(size, [&](int64_t i, auto part) {
+    sum += Masked(Exp(Load(row + i, part) - shift), part, Vec{});
+  });
+  return Sum(sum);
+}
+
+}  // namespace
+
+template <typename T>
+void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t rows,
+                                int64_t columns, int64_t vocab_size, float* loss, float* lse) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const T* row = logits + n * columns;
+    const float max = RowMax(row, vocab_size);
+    const float log_sum = __builtin_logf(ExpSum(row, vocab_size, max));
+    lse[n] = max + log_sum;
+    // Not lse - logit: both may be large, and their rounding errors with them.
+    loss[n] = log_sum - (ToFloat(row[targets[n]]) - max);
+  }
+}
+
+template <typename T>
+void SoftmaxSliceMax(const T* logits, int64_t rows, int64_t columns, int64_t num_tokens,
+                     float* max) {
+  for (int64_t n = 0; n < rows; ++n) max[n] = RowMax(logits + n * columns, num_tokens);
+}
+
+template <typename T>
+void SoftmaxSliceSums(const T* logits, const int32_t* targets, const float* max, int64_t rows,
+                      int64_t columns, int64_t first, int64_t num_tokens, float* exp_sum,
+                      float* shifted_target) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const T* row = logits + n * columns;
+    const int64_t target = targets[n] - first;
+    exp_sum[n] = ExpSum(row, num_tokens, max[n]);
+    shifted_target[n] = target >= 0 && target < num_tokens ? ToFloat(row[target]) - max[n] : 0.0f;
+  }
+}
+
+template <typename T>
+void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64_t rows,
+                                 int64_t columns, int64_t first, int64_t num_tokens, float scale,
+                                 T* logits) {
+  for (int64_t n = 0; n < rows; ++n) {
+    T* row = logits + n * columns;
+    const int64_t target = targets[n] - first;
+    const bool has_target = target >= 0 && target < num_tokens;
+    // Before the logit is overwritten, and rounded once.
+    const Vec at_target =
+        has_target ? (Exp(Broadcast(ToFloat(row[target]) - lse[n])) - 1) * scale : Vec{};
+    ForEachVector(num_tokens, [&](int64_t i, auto part) {
+      Store(Exp(Load(row + i, part) - lse[n]) * scale, row + i, part);
+    });
+    if (has_target) Store(at_target, row + target, First{1});
+    ForEachVector(columns - num_tokens,
+                  [&](int64_t i, auto part) { Store(Vec{}, row + num_tokens + i, part); });
+  }
+}
+
+template <typename T>
+void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, int64_t columns,
+                                        int64_t vocab_size, float scale, T* logits, float* loss,
+                                        float* lse) {
+  for (int64_t n = 0; n < rows; ++n) {
+    T* row = logits + n * columns;
+    SoftmaxCrossEntropyForward(row, targets + n, 1, columns, vocab_size, loss + n, lse + n);
+    SoftmaxCrossEntropyBackward(targets + n, lse + n, 1, columns, 0, vocab_size, scale, row);
+  }
+}
+
+#define STRAKE_INSTANTIATE(T)                                                                   \
+  template void SoftmaxCrossEntropyForward(const T*, const int32_t*, int64_t, int64_t, int64_t, \
+                                           float*, float*);                                     \
+  template void SoftmaxSliceMax(const T*, int64_t, int64_t, int64_t, float*);                   \
+  template void SoftmaxSliceSums(const T*, const int32_t*, const float*, int64_t, int64_t,      \
+                                 int64_t, int64_t, float*, float*);                             \
+  template void SoftmaxCrossEntropyBackward(const int32_t*, const float*, int64_t, int64_t,     \
+                                            int64_t, int64_t, float, T*);                       \
+  template void SoftmaxCrossEntropyForwardBackward(const int32_t*, int64_t, int64_t, int64_t,   \
+                                                   float, T*, float*, float*);
+STRAKE_INSTANTIATE(float)
+STRAKE_INSTANTIATE(Bf16)
+
+}  // namespace strake::cpu::STRAKE_CPU_ISA

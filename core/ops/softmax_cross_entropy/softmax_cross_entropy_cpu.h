@@ -1,0 +1,41 @@
+// Softmax cross-entropy of f32 and bf16 logits, with all else in f32. See
+// core/ops/softmax_cross_entropy/softmax_cross_entropy.h.
+#ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CPU_H_
+#define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CPU_H_
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/ops/cpu/isa.h"
+
+namespace strake::cpu {
+
+// clang-format off
+STRAKE_CPU_KERNEL(
+// Of rows of `columns`, of which the first `num_tokens` are tokens from `first` on and the rest
+// padding. Targets are within the vocabulary.
+template <typename T>
+void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t rows,
+                                int64_t columns, int64_t vocab_size, float* loss, float* lse);
+template <typename T>
+void SoftmaxSliceMax(const T* logits, int64_t rows, int64_t columns, int64_t num_tokens,
+                     float* max);
+template <typename T>
+void SoftmaxSliceSums(const T* logits, const int32_t* targets, const float* max, int64_t rows,
+                      int64_t columns, int64_t first, int64_t num_tokens, float* exp_sum,
+                      float* shifted_target);
+template <typename T>
+void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64_t rows,
+                                 int64_t columns, int64_t first, int64_t num_tokens, float scale,
+                                 T* logits);
+// The first and the last, row by row, while a row is near.
+template <typename T>
+void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, int64_t columns,
+                                        int64_t vocab_size, float scale, T* logits, float* loss,
+                                        float* lse);
+)
+// clang-format on
+
+}  // namespace strake::cpu
+
+#endif  // STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CPU_H_

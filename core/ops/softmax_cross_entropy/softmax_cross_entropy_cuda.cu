@@ -1,0 +1,313 @@
+// Each kernel reads the logits once from HBM, and the backward ones write them once: a block takes
+// a row, and what it reads a second time (100 KB of bf16 for a vocabulary of 50257) is in L2.
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kMaxThreads = 512;
+constexpr int kInFlight = 4;
+constexpr float kLog2E = 1.44269504f;
+
+// Of a row of logits: which tokens its columns stand for.
+struct RowShape {
+  int columns, num_tokens;
+  int64_t begin, vocab_size;
+};
+
+// Where a target lies: its column, or -1 for another slice's; or it is no token at all.
+struct Target {
+  __device__ Target(const RowShape& shape, int token)
+      : valid(token >= 0 && token < shape.vocab_size),
+        column(token >= shape.begin && token - shape.begin < shape.num_tokens
+                   ? static_cast<int>(token - shape.begin)
+                   : -1) {}
+  bool valid;
+  int column;
+};
+
+// e^x; exp2f is one instruction and, after the rounding of the product, exact to 2 units.
+__device__ __forceinline__ float Exp(float x) { return exp2f(x * kLog2E); }
+
+// visit(value, v) for all vectors of a row that hold one of its first `size` elements, in order for
+// each thread, with kInFlight loads before each kInFlight visits.
+template <int kWidth, typename T, typename Visit>
+__device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& visit) {
+  const int vectors = (size + kWidth - 1) / kWidth, step = blockDim.x;
+  for (int begin = threadIdx.x; begin < vectors; begin += kInFlight * step) {
+    Vec<T, kWidth> values[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int v = begin + k * step;
+      if (v < vectors) values[k] = LoadVec<kWidth>(row + v * kWidth);
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int v = begin + k * step;
+      if (v < vectors) visit(values[k], v);
+    }
+  }
+}
+
+// As floats, with -infinity for padding, which has no part in a maximum or a sum.
+template <typename T, int kWidth>
+__device__ __forceinline__ Vec<float, kWidth> TokensOf(const Vec<T, kWidth>& value, int v,
+                                                       int num_tokens) {
+  Vec<float, kWidth> tokens;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    tokens.at[i] = v * kWidth + i < num_tokens ? ToFloat(value.at[i]) : -INFINITY;
+  }
+  return tokens;
+}
+
+template <int kWidth>
+__device__ __forceinline__ float VecMax(const Vec<float, kWidth>& value) {
+  float max = value.at[0];
+#pragma unroll
+  for (int i = 1; i < kWidth; ++i) max = fmaxf(max, value.at[i]);
+  return max;
+}
+
+// Like BlockSum.
+template <typename SharedFloats>
+__device__ float BlockMax(float value, SharedFloats maxima) {
+  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  const auto warp_max = [](float max) {
+#pragma unroll
+    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+      max = fmaxf(max, __shfl_xor_sync(kWholeWarp, max, distance));
+    }
+    return max;
+  };
+  value = warp_max(value);
+  if (lane == 0) maxima[warp] = value;
+  __syncthreads();
+  value = -INFINITY;
+  if (lane < blockDim.x / kWarpSize) value = maxima[lane];
+  return warp_max(value);
+}
+
+// The largest of some numbers, and the sum of exp(number - largest).
+struct MaxAndSum {
+  float max = -INFINITY, sum = 0;
+
+  template <int kWidth>
+  __device__ __forceinline__ void Add(const Vec<float, kWidth>& values) {
+    MoveTo(fmaxf(max, VecMax(values)));
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum += Exp(values.at[i] - Shift());
+  }
+  __device__ __forceinline__ void MoveTo(float new_max) {
+    if (new_max == max) return;
+    sum *= Exp(max - new_max);
+    max = new_max;
+  }
+  // Not -infinity - -infinity, while there is no number.
+  __device__ __forceinline__ float Shift() const { return max == -INFINITY ? 0 : max; }
+};
+
+template <int kWidth, typename T>
+__device__ __forceinline__ void WriteGradient(const RowShape& shape, const Target& target,
+                                              float lse, float scale, T* row) {
+  if (!target.valid) lse = NAN;
+  ForEachVec<kWidth>(row, shape.columns, [&](const Vec<T, kWidth>& value, int v) {
+    const Vec<float, kWidth> tokens = TokensOf(value, v, shape.num_tokens);
+    Vec<T, kWidth> gradient;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const int column = v * kWidth + i;
+      float softmax = Exp(tokens.at[i] - lse);
+      if (column == target.column) softmax -= 1;
+      gradient.at[i] = FromFloat<T>(column < shape.num_tokens ? scale * softmax : 0);
+    }
+    StoreVec(row + v * kWidth, gradient);
+  });
+}
+
+// Block n: row n. With kBackward, the gradient overwrites it.
+template <typename T, int kWidth, bool kBackward>
+__global__ void __launch_bounds__(kMaxThreads)
+    SoftmaxCrossEntropyKernel(RowShape shape, const int32_t* targets, float scale, T* logits,
+                              float* loss, float* lse) {
+  __shared__ Shared<float, kMaxBlockWarps> maxima;
+  __shared__ Shared<float, kMaxBlockWarps> sums;
+  T* const row = logits + int64_t{blockIdx.x} * shape.columns;
+  MaxAndSum part;
+  ForEachVec<kWidth>(row, shape.num_tokens, [&](const Vec<T, kWidth>& value, int v) {
+    part.Add(TokensOf(value, v, shape.num_tokens));
+  });
+  const Target target(shape, targets[blockIdx.x]);
+  // Before the last barrier, after which the row is overwritten.
+  const float target_logit = target.column < 0 ? NAN : ToFloat(row[target.column]);
+  part.MoveTo(BlockMax(part.max, maxima + 0));
+  const float log_sum = logf(BlockSum(part.sum, sums + 0));
+  const float row_lse = part.max + log_sum;
+  if (threadIdx.x == 0) {
+    lse[blockIdx.x] = row_lse;
+    loss[blockIdx.x] = log_sum - (target_logit - part.max);
+  }
+  if constexpr (kBackward) WriteGradient<kWidth>(shape, target, row_lse, scale, row);
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    SoftmaxSliceMaxKernel(RowShape shape, const T* logits, float* max) {
+  __shared__ Shared<float, kMaxBlockWarps> maxima;
+  float part = -INFINITY;
+  ForEachVec<kWidth>(logits + int64_t{blockIdx.x} * shape.columns, shape.num_tokens,
+                     [&](const Vec<T, kWidth>& value, int v) {
+                       part = fmaxf(part, VecMax(TokensOf(value, v, shape.num_tokens)));
+                     });
+  part = BlockMax(part, maxima + 0);
+  if (threadIdx.x == 0) max[blockIdx.x] = part;
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    SoftmaxSliceSumsKernel(RowShape shape, const T* logits, const int32_t* targets,
+                           const float* max, float* exp_sums, float* shifted_targets) {
+  __shared__ Shared<float, kMaxBlockWarps> sums;
+  const T* const row = logits + int64_t{blockIdx.x} * shape.columns;
+  const float shift = max[blockIdx.x];
+  float sum = 0;
+  ForEachVec<kWidth>(row, shape.num_tokens, [&](const Vec<T, kWidth>& value, int v) {
+    const Vec<float, kWidth> tokens = TokensOf(value, v, shape.num_tokens);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum += Exp(tokens.at[i] - shift);
+  });
+  sum = BlockSum(sum, sums + 0);
+  if (threadIdx.x != 0) return;
+  const Target target(shape, targets[blockIdx.x]);
+  const float own = target.column < 0 ? 0 : ToFloat(row[target.column]) - shift;
+  exp_sums[blockIdx.x] = sum;
+  shifted_targets[blockIdx.x] = target.valid ? own : NAN;
+}
+
+__global__ void FromSumsKernel(const float* max, const float* exp_sums,
+                               const float* shifted_targets, int rows, float* loss, float* lse) {
+  const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (n >= rows) return;
+  const float log_sum = logf(exp_sums[n]);
+  lse[n] = max[n] + log_sum;
+  loss[n] = log_sum - shifted_targets[n];
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    SoftmaxCrossEntropyBackwardKernel(RowShape shape, const int32_t* targets, const float* lse,
+                                      float scale, T* logits) {
+  WriteGradient<kWidth>(shape, Target(shape, targets[blockIdx.x]), lse[blockIdx.x], scale,
+                        logits + int64_t{blockIdx.x} * shape.columns);
+}
+
+// One block per row, of at most kMaxThreads.
+int BlockThreads(int64_t vectors) {
+  const int64_t threads = (vectors + kWarpSize - 1) / kWarpSize * kWarpSize;
+  return threads < kWarpSize ? kWarpSize : threads < kMaxThreads ? threads : kMaxThreads;
+}
+
+template <typename T, bool kBackward>
+absl::Status Whole(CudaStream stream, const int32_t* targets, int64_t rows, int64_t columns,
+                   int64_t vocab_size, float scale, T* logits, float* loss, float* lse) {
+  if (rows == 0) return absl::OkStatus();
+  const int num_tokens = VocabSlice{vocab_size}.NumTokens(columns);
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
+        stream, rows, BlockThreads(columns / kWidth), 0,
+        RowShape{static_cast<int>(columns), num_tokens, 0, vocab_size}, targets, scale, logits,
+        loss, lse);
+  });
+}
+
+RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
+  return {static_cast<int>(columns), static_cast<int>(slice.NumTokens(columns)), slice.begin,
+          slice.vocab_size};
+}
+
+}  // namespace
+
+template <typename T>
+absl::Status SoftmaxCrossEntropyForward(CudaStream stream, const T* logits, const int32_t* targets,
+                                        int64_t rows, int64_t columns, int64_t vocab_size,
+                                        float* loss, float* lse) {
+  return Whole<T, false>(stream, targets, rows, columns, vocab_size, 0, const_cast<T*>(logits),
+                         loss, lse);
+}
+
+template <typename T>
+absl::Status SoftmaxCrossEntropyForwardBackward(CudaStream stream, const int32_t* targets,
+                                                int64_t rows, int64_t columns, int64_t vocab_size,
+                                                float scale, T* logits, float* loss, float* lse) {
+  return Whole<T, true>(stream, targets, rows, columns, vocab_size, scale, logits, loss, lse);
+}
+
+template <typename T>
+absl::Status SoftmaxSliceMax(CudaStream stream, const T* logits, int64_t rows, int64_t columns,
+                             const VocabSlice& slice, float* max) {
+  if (rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxSliceMaxKernel<T, kWidth>>(stream, rows, BlockThreads(columns / kWidth), 0,
+                                                    ShapeOf(columns, slice), logits, max);
+  });
+}
+
+template <typename T>
+absl::Status SoftmaxSliceSums(CudaStream stream, const T* logits, const int32_t* targets,
+                              int64_t rows, int64_t columns, const VocabSlice& slice,
+                              const float* max, float* sums) {
+  if (rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxSliceSumsKernel<T, kWidth>>(stream, rows, BlockThreads(columns / kWidth),
+                                                     0, ShapeOf(columns, slice), logits, targets,
+                                                     max, sums, sums + rows);
+  });
+}
+
+absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream, const float* max, const float* sums,
+                                         int64_t rows, float* loss, float* lse) {
+  if (rows == 0) return absl::OkStatus();
+  return Launch<FromSumsKernel>(stream, (rows + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, max,
+                                sums, sums + rows, rows, loss, lse);
+}
+
+template <typename T>
+absl::Status SoftmaxCrossEntropyBackward(CudaStream stream, const int32_t* targets,
+                                         const float* lse, int64_t rows, int64_t columns,
+                                         const VocabSlice& slice, float scale, T* logits) {
+  if (rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxCrossEntropyBackwardKernel<T, kWidth>>(
+        stream, rows, BlockThreads(columns / kWidth), 0, ShapeOf(columns, slice), targets, lse,
+        scale, logits);
+  });
+}
+
+template absl::Status SoftmaxCrossEntropyForward<float>(CudaStream, const float*, const int32_t*,
+                                                        int64_t, int64_t, int64_t, float*, float*);
+template absl::Status SoftmaxCrossEntropyForwardBackward<float>(CudaStream, const int32_t*, int64_t,
+                                                                int64_t, int64_t, float, float*,
+                                                                float*, float*);
+template absl::Status SoftmaxSliceMax<float>(CudaStream, const float*, int64_t, int64_t,
+                                             const VocabSlice&, float*);
+template absl::Status SoftmaxSliceSums<float>(CudaStream, const float*, const int32_t*, int64_t,
+                                              int64_t, const VocabSlice&, const float*, float*);
+template absl::Status SoftmaxCrossEntropyBackward<float>(CudaStream, const int32_t*, const float*,
+                                                         int64_t, int64_t, const VocabSlice&, float,
+                                                         float*);
+template absl::Status SoftmaxCrossEntropyForward<Bf16>(CudaStream, const Bf16*, const int32_t*,
+                                                       int64_t, int64_t, int64_t, float*, float*);
+template absl::Status SoftmaxCrossEntropyForwardBackward<Bf16>(CudaStream, const int32_t*, int64_t,
+                                                               int64_t, int64_t, float, Bf16*,
+                                                               float*, float*);
+template absl::Status SoftmaxSliceMax<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
+                                            const VocabSlice&, float*);
+template absl::Status SoftmaxSliceSums<Bf16>(CudaStream, const Bf16*, const int32_t*, int64_t,
+                                             int64_t, const VocabSlice&, const float*, float*);
+template absl::Status SoftmaxCrossEntropyBackward<Bf16>(CudaStream, const int32_t*, const float*,
+                                                        int64_t, int64_t, const VocabSlice&, float,
+                                                        Bf16*);
+
+}  // namespace strake::cuda

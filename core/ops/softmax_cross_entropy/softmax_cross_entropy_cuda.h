@@ -1,0 +1,58 @@
+// Softmax cross-entropy on CUDA. See core/ops/softmax_cross_entropy/softmax_cross_entropy.h for the
+// formulas.
+//
+// N rows, R columns, of which `slice` says which are tokens, both below 2^31. T: float or Bf16;
+// all else is f32. Tensors are row-major and packed, in device memory; 128-bit accesses where R and
+// the addresses allow it. Work is enqueued on `stream`; nothing waits for it, and so nothing
+// reports a target outside [0, slice.vocab_size): it makes its row of loss, sums and gradient NaN.
+// The same bits every time. Error: a launch that the device refuses.
+#ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
+#define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/base/dtype.h"
+#include "core/cuda/stream.h"
+#include "core/ops/vocab_slice.h"
+
+namespace strake::cuda {
+
+// loss = [N], lse = [N], from logits [N, R] and targets [N], where R >= vocab_size.
+template <typename T>
+absl::Status SoftmaxCrossEntropyForward(CudaStream stream, const T* logits, const int32_t* targets,
+                                        int64_t rows, int64_t columns, int64_t vocab_size,
+                                        float* loss, float* lse);
+
+// SoftmaxCrossEntropyForward, then SoftmaxCrossEntropyBackward: the same bits, but a row of logits
+// that the first half read is in L2 for the second.
+template <typename T>
+absl::Status SoftmaxCrossEntropyForwardBackward(CudaStream stream, const int32_t* targets,
+                                                int64_t rows, int64_t columns, int64_t vocab_size,
+                                                float scale, T* logits, float* loss, float* lse);
+
+// max = [N], -infinity where the slice has no tokens; from logits [N, R].
+template <typename T>
+absl::Status SoftmaxSliceMax(CudaStream stream, const T* logits, int64_t rows, int64_t columns,
+                             const VocabSlice& slice, float* max);
+
+// sums = [2, N], from logits [N, R], targets [N] and the whole vocabulary's max [N].
+template <typename T>
+absl::Status SoftmaxSliceSums(CudaStream stream, const T* logits, const int32_t* targets,
+                              int64_t rows, int64_t columns, const VocabSlice& slice,
+                              const float* max, float* sums);
+
+// loss = [N], lse = [N], from max [N] and sums [2, N].
+absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream, const float* max, const float* sums,
+                                         int64_t rows, float* loss, float* lse);
+
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), 0 for padding; from the
+// whole vocabulary's lse [N].
+template <typename T>
+absl::Status SoftmaxCrossEntropyBackward(CudaStream stream, const int32_t* targets,
+                                         const float* lse, int64_t rows, int64_t columns,
+                                         const VocabSlice& slice, float scale, T* logits);
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_

@@ -1,0 +1,83 @@
+// Softmax cross-entropy by definition. See core/ops/softmax_cross_entropy/softmax_cross_entropy.h.
+//
+// In the forms for a slice, `columns` is the length of a row, of which the first `num_tokens` are
+// tokens from `first` on and the rest padding.
+#ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_REFERENCE_H_
+#define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_REFERENCE_H_
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "core/ops/reference_eigen.h"
+
+namespace strake::reference {
+
+template <typename Scalar>
+using RealOf = typename Eigen::NumTraits<Scalar>::Real;
+
+template <typename Scalar>
+void SoftmaxCrossEntropyForward(const Scalar* logits, const int32_t* targets, int64_t rows,
+                                int64_t columns, int64_t vocab_size, Scalar* loss, Scalar* lse) {
+  using std::log;
+  for (int64_t n = 0; n < rows; ++n) {
+    const ConstArray<Scalar> row(logits + n * columns, vocab_size);
+    const Scalar max(row.real().maxCoeff());
+    const Scalar log_sum = log((row - max).exp().sum());
+    lse[n] = max + log_sum;
+    // Not lse - logit: both may be large, and their rounding errors with them.
+    loss[n] = log_sum - (row[targets[n]] - max);
+  }
+}
+
+template <typename Scalar>
+void SoftmaxSliceMax(const Scalar* logits, int64_t rows, int64_t columns, int64_t num_tokens,
+                     RealOf<Scalar>* max) {
+  for (int64_t n = 0; n < rows; ++n) {
+    max[n] = num_tokens == 0
+                 ? -std::numeric_limits<RealOf<Scalar>>::infinity()
+                 : ConstArray<Scalar>(logits + n * columns, num_tokens).real().maxCoeff();
+  }
+}
+
+template <typename Scalar>
+void SoftmaxSliceSums(const Scalar* logits, const int32_t* targets, const RealOf<Scalar>* max,
+                      int64_t rows, int64_t columns, int64_t first, int64_t num_tokens,
+                      Scalar* exp_sum, Scalar* shifted_target) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const ConstArray<Scalar> row(logits + n * columns, num_tokens);
+    const Scalar shift(max[n]);
+    const int64_t target = targets[n] - first;
+    exp_sum[n] = (row - shift).exp().sum();
+    shifted_target[n] = target >= 0 && target < num_tokens ? row[target] - shift : Scalar(0);
+  }
+}
+
+template <typename Scalar>
+void SoftmaxCrossEntropyFromSums(const RealOf<Scalar>* max, const Scalar* exp_sum,
+                                 const Scalar* shifted_target, int64_t rows, Scalar* loss,
+                                 Scalar* lse) {
+  using std::log;
+  for (int64_t n = 0; n < rows; ++n) {
+    const Scalar log_sum = log(exp_sum[n]);
+    lse[n] = Scalar(max[n]) + log_sum;
+    loss[n] = log_sum - shifted_target[n];
+  }
+}
+
+template <typename Scalar>
+void SoftmaxCrossEntropyBackward(const int32_t* targets, const Scalar* lse, int64_t rows,
+                                 int64_t columns, int64_t first, int64_t num_tokens, double scale,
+                                 Scalar* logits) {
+  for (int64_t n = 0; n < rows; ++n) {
+    Array<Scalar> row(logits + n * columns, num_tokens);
+    row = (row - lse[n]).exp() * Scalar(scale);
+    const int64_t target = targets[n] - first;
+    if (target >= 0 && target < num_tokens) row[target] -= Scalar(scale);
+    Array<Scalar>(row.data() + num_tokens, columns - num_tokens).setZero();
+  }
+}
+
+}  // namespace strake::reference
+
+#endif  // STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_REFERENCE_H_

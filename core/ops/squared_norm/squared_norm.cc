@@ -1,0 +1,86 @@
+#include "core/ops/squared_norm/squared_norm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/ops/dispatch.h"
+#include "core/ops/squared_norm/squared_norm_cuda.h"
+#include "core/ops/squared_norm/squared_norm_reference.h"
+#include "glog/logging.h"
+
+namespace strake {
+namespace {
+
+// A thread's unit of work: large enough to cost more than handing it out, small enough that
+// everything is spread evenly.
+constexpr int64_t kBlockElements = 16384;
+
+void CheckShapes(const Tensor& x, const Tensor& sum) {
+  const DType sum_dtype = x.dtype() == DType::kC128 ? DType::kC128 : DType::kF64;
+  CHECK(sum.shape() == Shape{1} && sum.dtype() == sum_dtype)
+      << "[squared_norm] x " << x.ToString() << ", sum or its gradient " << sum.ToString();
+}
+
+template <typename Scalar>
+typename reference::SumType<Scalar>::type SumOfBlocks(ThreadTeam& team, const Scalar* x,
+                                                      int64_t size) {
+  using Sum = typename reference::SumType<Scalar>::type;
+  std::vector<Sum> blocks((size + kBlockElements - 1) / kBlockElements);
+  team.ParallelFor(blocks.size(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t at = block * kBlockElements;
+      blocks[block] = reference::SquaredNorm(x + at, std::min(kBlockElements, size - at));
+    }
+  });
+  Sum sum = 0;
+  for (const Sum& block : blocks) sum += block;
+  return sum;
+}
+
+}  // namespace
+
+absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum) {
+  CheckShapes(x, sum);
+  const bool on_cuda = OnCuda("squared_norm", ctx, x, sum);
+  const ActivationScope scope(ctx.arena());
+  Tensor workspace;
+  if (on_cuda) {
+    workspace =
+        ctx.arena().Allocate(DType::kF64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
+  }
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, sum)});
+  if (on_cuda) {
+    return cuda::SquaredNormForward(ctx.cuda_stream(), x.data<float>(), x.num_elements(),
+                                    sum.data<double>(), workspace.data<double>());
+  }
+  DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
+    using Sum = typename reference::SumType<Scalar>::type;
+    *sum.data<Sum>() = SumOfBlocks(ctx.team(), x.data<Scalar>(), x.num_elements());
+  });
+  return absl::OkStatus();
+}
+
+absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tensor& dsum,
+                                 Tensor dx) {
+  CheckShapes(x, dsum);
+  CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype())
+      << "[squared_norm] x " << x.ToString() << ", dx " << dx.ToString();
+  const bool on_cuda = OnCuda("squared_norm", ctx, x, dsum, dx);
+  if (ctx.dry_run()) return absl::OkStatus();
+  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, dsum, dx)});
+  if (on_cuda) {
+    return cuda::SquaredNormBackward(ctx.cuda_stream(), x.data<float>(), dsum.data<double>(),
+                                     x.num_elements(), dx.data<float>());
+  }
+  DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
+    const auto scale = *dsum.data<typename reference::SumType<Scalar>::type>();
+    ctx.team().ParallelFor(x.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
+      reference::SquaredNormBackward(x.data<Scalar>() + begin, scale, end - begin,
+                                     dx.data<Scalar>() + begin);
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace strake

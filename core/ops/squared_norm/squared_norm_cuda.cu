@@ -1,0 +1,112 @@
+// Forward: x is read once. Backward: x is read and dx is written once.
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/block_sum_doubles.h"
+#include "core/ops/cuda/vectorize.h"
+#include "core/ops/squared_norm/squared_norm_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kQuad = 4;  // elements that one thread adds, loaded as one vector or one by one
+constexpr int kInFlight = 4;
+// What fills an H200 (132 multiprocessors). No property of the device: the bits depend on it.
+constexpr int64_t kMaxPartials = 8 * 132;
+
+// Elements [q * kQuad, ...) of x, zeros past its end.
+template <int kWidth>
+__device__ __forceinline__ Vec<float, kQuad> LoadQuad(const float* x, int64_t q, int64_t size) {
+  Vec<float, kQuad> quad = {};
+  if (kWidth == kQuad && (q + 1) * kQuad <= size) return LoadVec<kQuad>(x + q * kQuad);
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) {
+    if (q * kQuad + i < size) quad.at[i] = x[q * kQuad + i];
+  }
+  return quad;
+}
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    SumSquaresKernel(const float* x, int64_t size, double* partials) {
+  __shared__ Shared<double, kThreads / kWarpSize> sums;
+  const int64_t quads = (size + kQuad - 1) / kQuad, step = int64_t{gridDim.x} * kThreads;
+  double sum = 0;
+  for (int64_t begin = int64_t{blockIdx.x} * kThreads + threadIdx.x; begin < quads;
+       begin += kInFlight * step) {
+    Vec<float, kQuad> values[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) values[k] = LoadQuad<kWidth>(x, begin + k * step, size);
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i) {
+        const double value = values[k].at[i];
+        sum += value * value;
+      }
+    }
+  }
+  sum = BlockSumToFirst(sum, sums + 0);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    SumDoublesKernel(const double* partials, int num_partials, double* to) {
+  __shared__ Shared<double, kThreads / kWarpSize> sums;
+  double sum = 0;
+  for (int p = threadIdx.x; p < num_partials; p += kThreads) sum += partials[p];
+  sum = BlockSumToFirst(sum, sums + 0);
+  if (threadIdx.x == 0) *to = sum;
+}
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    SquaredNormBackwardKernel(const float* x, const double* dsum, int64_t size, float* dx) {
+  const int64_t q = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (q * kQuad >= size) return;
+  const double factor = 2 * *dsum;
+  Vec<float, kQuad> values = LoadQuad<kWidth>(x, q, size);
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) values.at[i] = factor * values.at[i];
+  if (kWidth == kQuad && (q + 1) * kQuad <= size) {
+    StoreVec(dx + q * kQuad, values);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) {
+    if (q * kQuad + i < size) dx[q * kQuad + i] = values.at[i];
+  }
+}
+
+// Blocks that give each thread a quad.
+int64_t NumBlocks(int64_t size) { return (size + kQuad * kThreads - 1) / (kQuad * kThreads); }
+
+}  // namespace
+
+int64_t SquaredNormWorkspaceSize(int64_t size) {
+  return NumBlocks(size) < kMaxPartials ? NumBlocks(size) : kMaxPartials;
+}
+
+absl::Status SquaredNormForward(CudaStream stream, const float* x, int64_t size, double* sum,
+                                double* workspace) {
+  const int64_t partials = SquaredNormWorkspaceSize(size);
+  if (partials > 0) {
+    const absl::Status summed =
+        LaunchVectorized<float>(Vectorizes<float>(0, {x}), [&]<int kWidth>() {
+          return Launch<SumSquaresKernel<kWidth>>(stream, partials, kThreads, 0, x, size,
+                                                  workspace);
+        });
+    if (!summed.ok()) return summed;
+  }
+  return Launch<SumDoublesKernel>(stream, 1, kThreads, 0, workspace, partials, sum);
+}
+
+absl::Status SquaredNormBackward(CudaStream stream, const float* x, const double* dsum,
+                                 int64_t size, float* dx) {
+  if (size == 0) return absl::OkStatus();
+  return LaunchVectorized<float>(Vectorizes<float>(0, {x, dx}), [&]<int kWidth>() {
+    return Launch<SquaredNormBackwardKernel<kWidth>>(stream, NumBlocks(size), kThreads, 0, x, dsum,
+                                                     size, dx);
+  });
+}
+
+}  // namespace strake::cuda

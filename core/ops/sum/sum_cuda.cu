@@ -1,0 +1,37 @@
+// x is read once.
+#include "core/cuda/portable.h"
+#include "core/ops/cuda/block_sum_doubles.h"
+#include "core/ops/sum/sum_cuda.h"
+
+namespace strake::cuda {
+namespace {
+
+constexpr int kThreads = 1024;
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) AddSumKernel(const T* x, int64_t size, double* total) {
+  __shared__ Shared<double, kThreads / kWarpSize> sums;
+  double sum = 0;
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < size; i += kThreads) sum += x[i];
+  sum = BlockSumToFirst(sum, sums + 0);
+  if (threadIdx.x == 0) *total += sum;
+}
+
+template <typename T>
+absl::Status LaunchAddSum(CudaStream stream, const T* x, int64_t size, double* total) {
+  if (size == 0) return absl::OkStatus();
+  return Launch<AddSumKernel<T>>(stream, 1, kThreads, 0, x, size, total);
+}
+
+}  // namespace
+
+absl::Status AddSum(CudaStream stream, const float* x, int64_t size, double* total) {
+  return LaunchAddSum(stream, x, size, total);
+}
+
+absl::Status AddSum(CudaStream stream, const double* x, int64_t size, double* total) {
+  return LaunchAddSum(stream, x, size, total);
+}
+
+}  // namespace strake::cuda

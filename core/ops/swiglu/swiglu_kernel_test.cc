@@ -1,0 +1,145 @@
+// The CUDA kernels of SwiGLU, under the emulator and on a GPU, against the reference in f64.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "core/base/dtype.h"
+#include "core/ops/swiglu/swiglu_cuda.h"
+#include "core/ops/swiglu/swiglu_reference.h"
+#include "core/testing/cuda_emulator.h"
+#include "core/testing/guarded_buffer.h"
+#include "core/testing/kernel_test_util.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::Copy;
+using testing::ExpectEachNear;
+using testing::FillNormal;
+using testing::GuardAt;
+using testing::GuardedBuffer;
+using testing::kRoundoff;
+using testing::SameBits;
+using testing::ScopedRandomCudaOrder;
+using testing::ToDouble;
+
+// Relative to the result: its rounding, then 2^-z of a z (up to 12 here) that was rounded once, and
+// a dozen roundings more. Where the sum in dgate cancels, each of whose terms is below
+// 2 |dy up|, the errors are those of the terms.
+template <typename T>
+constexpr double kBound = kRoundoff<T> + (12 + 12) * 0x1p-24;
+constexpr double kCancelled = 2 * 4 * 8 * (12 + 12) * 0x1p-24;  // |dy| < 4, |up| < 8
+
+template <typename T>
+class SwigluCudaTest : public ::testing::Test {};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(SwigluCudaTest, Types);
+
+struct Size {
+  int64_t rows, columns;
+};
+
+// Vectors and single elements; one chunk of columns, and several (above 256 vectors or elements)
+// of which the last is not full; rows that do not fill the last tile.
+constexpr Size kSizes[] = {{1, 1}, {3, 7}, {5, 64},  {2, 768},  {3, 1600}, {2, 4096},
+                           {0, 8}, {4, 0}, {37, 33}, {6, 1027}, {1, 5504}};
+
+template <typename T>
+struct Problem {
+  Problem(Size size, GuardAt guard_at)
+      : size(size),
+        gate_up("gate_up", size.rows * 2 * size.columns, guard_at),
+        dy("dy", size.rows * size.columns, guard_at),
+        y("y", size.rows * size.columns, guard_at),
+        dgate_up("dgate_up", size.rows * 2 * size.columns, guard_at) {
+    FillNormal(gate_up, 1, 1.7);  // to +- 8
+    FillNormal(dy, 2, 0.9);
+  }
+  absl::Status Forward() {
+    return cuda::SwigluForward<T>(nullptr, gate_up.data(), size.rows, size.columns, y.data());
+  }
+  absl::Status Backward(T* to) {
+    return cuda::SwigluBackward<T>(nullptr, dy.data(), gate_up.data(), size.rows, size.columns, to);
+  }
+
+  Size size;
+  GuardedBuffer<T> gate_up, dy, y, dgate_up;
+};
+
+template <typename T>
+void ExpectReference(const T* dy, const T* gate_up, Size size, const T* y, const T* dgate_up) {
+  const int64_t n = size.rows * size.columns;
+  const std::vector<double> d = ToDouble(dy, n), in = ToDouble(gate_up, 2 * n);
+  std::vector<double> y_truth(n), dgate_up_truth(2 * n);
+  reference::SwigluForward(in.data(), size.rows, size.columns, y_truth.data());
+  reference::SwigluBackward(d.data(), in.data(), size.rows, size.columns, dgate_up_truth.data());
+  ExpectEachNear(ToDouble(y, n), y_truth, kBound<T>, 0, "y");
+  ExpectEachNear(ToDouble(dgate_up, 2 * n), dgate_up_truth, kBound<T>, kCancelled, "dgate_up");
+}
+
+TYPED_TEST(SwigluCudaTest, FollowsTheReference) {
+  for (const Size size : kSizes) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      SCOPED_TRACE(::testing::Message() << size.rows << " x " << size.columns);
+      Problem<TypeParam> p(size, guard_at);
+      ASSERT_EQ(p.Forward(), absl::OkStatus());
+      ASSERT_EQ(p.Backward(p.dgate_up.data()), absl::OkStatus());
+      ExpectReference(p.dy.data(), p.gate_up.data(), size, p.y.data(), p.dgate_up.data());
+    }
+  }
+}
+
+TYPED_TEST(SwigluCudaTest, FarFromZero) {
+  const std::vector<float> gates = {0, -0.f, 20, -20, 90, -90, 1000, -1000, 1e37, -1e37};
+  for (const float gate : gates) {
+    GuardedBuffer<TypeParam> gate_up("gate_up", 2), dy("dy", 1), y("y", 1), dgate_up("dgate_up", 2);
+    gate_up[0] = TypeParam(gate);
+    gate_up[1] = dy[0] = TypeParam(1.f);
+    ASSERT_EQ(cuda::SwigluForward<TypeParam>(nullptr, gate_up.data(), 1, 1, y.data()),
+              absl::OkStatus());
+    ASSERT_EQ(
+        cuda::SwigluBackward<TypeParam>(nullptr, dy.data(), gate_up.data(), 1, 1, dgate_up.data()),
+        absl::OkStatus());
+    const float value = static_cast<float>(gate_up[0]);
+    EXPECT_NEAR(static_cast<float>(y[0]), std::max(value, 0.f), 1e-7) << gate;
+    EXPECT_NEAR(static_cast<float>(dgate_up[0]), value == 0 ? 0.5 : value > 0, 1e-7) << gate;
+    // The same by other operations.
+    EXPECT_NEAR(static_cast<float>(dgate_up[1]), static_cast<float>(y[0]),
+                8 * kRoundoff<TypeParam> * std::abs(static_cast<float>(y[0])) + 1e-37)
+        << gate;
+  }
+}
+
+TYPED_TEST(SwigluCudaTest, AnyTensorMayBeUnaligned) {
+  for (int unaligned = 0; unaligned < 4; ++unaligned) {
+    SCOPED_TRACE(unaligned);
+    Problem<TypeParam> p({4, 64}, GuardAt::kStart);
+    const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
+    ASSERT_EQ(cuda::SwigluForward<TypeParam>(nullptr, at(p.gate_up, 0), 3, 56, at(p.y, 1)),
+              absl::OkStatus());
+    ASSERT_EQ(cuda::SwigluBackward<TypeParam>(nullptr, at(p.dy, 2), at(p.gate_up, 0), 3, 56,
+                                              at(p.dgate_up, 3)),
+              absl::OkStatus());
+    ExpectReference(at(p.dy, 2), at(p.gate_up, 0), {3, 56}, at(p.y, 1), at(p.dgate_up, 3));
+  }
+}
+
+TYPED_TEST(SwigluCudaTest, InPlaceAndInEveryOrderTheSameBits) {
+  for (const Size size : {Size{3, 1600}, Size{7, 1027}}) {
+    Problem<TypeParam> p(size, GuardAt::kStart);
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    ASSERT_EQ(p.Backward(p.dgate_up.data()), absl::OkStatus());
+    const std::vector<TypeParam> y = Copy(p.y), dgate_up = Copy(p.dgate_up);
+    const ScopedRandomCudaOrder order(1);
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.y, y));
+    ASSERT_EQ(p.Backward(p.gate_up.data()), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.gate_up, dgate_up));
+  }
+}
+
+}  // namespace
+}  // namespace strake

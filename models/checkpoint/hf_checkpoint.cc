@@ -1,0 +1,379 @@
+#include "models/checkpoint/hf_checkpoint.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "core/base/json.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+#include "core/memory/device_memory.h"
+#include "glog/logging.h"
+#include "models/checkpoint/hf_slice.h"
+#include "models/checkpoint/safetensors.h"
+
+namespace strake {
+namespace {
+
+constexpr char kOutputEmbedding[] = "lm_head.weight";
+constexpr absl::string_view kGpt2Prefix = "transformer.";
+
+void CheckArrays(const ParameterArena& arena, const std::vector<ArenaArray>& arrays) {
+  for (const ArenaArray& array : arrays) {
+    CHECK(array.values.rank() == 1 && array.begin >= 0 && array.end() <= arena.num_elements())
+        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
+        << " from " << array.begin << " over an arena of " << arena.num_elements();
+  }
+}
+
+// Where elements of a tensor of some file go.
+struct Transfer {
+  const SafetensorsFile* file;
+  const SafetensorsEntry* entry;
+  HfSlice slice;
+  int64_t origin;  // of the parameter in `values`, as PlaceLines() takes it
+  Tensor values;   // what an array holds of the parameter
+};
+
+// What of the slice the array holds.
+void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
+                  const Parameter& parameter, const HfSlice& slice, const ArenaArray& array,
+                  std::vector<Transfer>* transfers) {
+  const int64_t begin = std::max(array.begin, parameter.offset);
+  const int64_t end = std::min(array.end(), parameter.offset + parameter.num_elements());
+  if (begin >= end) return;
+  const Tensor values = array.values.Rows(begin - array.begin, end - array.begin);
+  for (HfSlice& block : HfSlicesWithin(slice, begin - parameter.offset, end - parameter.offset)) {
+    transfers->push_back({&file, &entry, std::move(block), parameter.offset - begin, values});
+  }
+}
+
+// `values` are the transfer's, where the host can write them.
+absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
+                          std::vector<float>* buffer) {
+  const HfSlice& slice = transfer.slice;
+  const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
+  const int64_t full_line = slice.full_line_elements();
+  for (int64_t first = 0; first < slice.num_lines(); first += step) {
+    const int64_t count = std::min(step, slice.num_lines() - first);
+    buffer->resize(std::max<size_t>(buffer->size(), count * line));
+    const int64_t begin = (slice.first_line() + first) * full_line + slice.line_begin();
+    STRAKE_RETURN_IF_ERROR(
+        transfer.file->ReadF32Runs(*transfer.entry, begin, line, full_line, count, buffer->data()));
+    PlaceLines(buffer->data(), slice, first, count, transfer.origin, values);
+  }
+  return absl::OkStatus();
+}
+
+// Those into the same values follow each other, so that one copy on the host serves them.
+absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
+  std::vector<float> buffer;
+  for (size_t i = 0; i < transfers.size();) {
+    const void* target = transfers[i].values.raw();
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(transfers[i].values));
+    for (; i < transfers.size() && transfers[i].values.raw() == target; ++i) {
+      STRAKE_RETURN_IF_ERROR(ReadTransfer(transfers[i], host, &buffer));
+    }
+    STRAKE_RETURN_IF_ERROR(host.WriteBack());
+  }
+  return absl::OkStatus();
+}
+
+SafetensorsDType FileDType(DType values) {
+  return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
+}
+
+absl::Status WriteTensor(const Tensor& values, const HfSlice& slice, SafetensorsWriter* writer) {
+  const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
+  std::vector<float> buffer(std::min(step, slice.num_lines()) * line);
+  for (int64_t first = 0; first < slice.num_lines(); first += step) {
+    const int64_t count = std::min(step, slice.num_lines() - first);
+    TakeLines(values, slice, first, count, 0, buffer.data());
+    STRAKE_RETURN_IF_ERROR(writer->Append(buffer.data(), count * line));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckShape(const SafetensorsFile& file, const SafetensorsEntry& entry,
+                        const HfSlice& slice) {
+  if (entry.shape == slice.file_shape) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(file.path(), ": tensor \"", entry.name, "\" has shape ",
+                   ShapeString(entry.shape), ", but the model needs ",
+                   ShapeString(slice.file_shape), "; is this the configuration it belongs to?"));
+}
+
+// "a", or "a" and 3 more.
+std::string ListOf(const std::vector<std::string>& names) {
+  if (names.size() == 1) return absl::StrCat("\"", names[0], "\"");
+  return absl::StrCat("\"", names[0], "\" and ", names.size() - 1, " more");
+}
+
+bool FileExists(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0;
+}
+
+// The files of a checkpoint and which of them holds which tensor.
+class Checkpoint {
+ public:
+  static absl::StatusOr<Checkpoint> Open(const std::string& directory) {
+    Checkpoint checkpoint;
+    const std::string single = directory + "/model.safetensors";
+    const std::string index = single + ".index.json";
+    if (FileExists(single)) {
+      checkpoint.source_ = single;
+      STRAKE_RETURN_IF_ERROR(checkpoint.AddFile(single));
+    } else if (FileExists(index)) {
+      checkpoint.source_ = index;
+      STRAKE_RETURN_IF_ERROR(checkpoint.AddShards(directory));
+    } else {
+      return absl::NotFoundError(absl::StrCat(
+          directory, ": neither model.safetensors nor model.safetensors.index.json is there"));
+    }
+    return checkpoint;
+  }
+
+  struct Location {
+    const SafetensorsFile* file;
+    const SafetensorsEntry* entry;
+  };
+
+  // What errors about the checkpoint as a whole call it.
+  const std::string& source() const { return source_; }
+  const std::map<std::string, Location>& tensors() const { return tensors_; }
+
+ private:
+  absl::Status AddFile(const std::string& path) {
+    STRAKE_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(path));
+    files_.push_back(std::make_unique<SafetensorsFile>(std::move(file)));
+    for (const SafetensorsEntry& entry : files_.back()->entries()) {
+      tensors_[entry.name] = {files_.back().get(), &entry};
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddShards(const std::string& directory) {
+    STRAKE_ASSIGN_OR_RETURN(const nlohmann::json index, ReadIndex());
+    std::set<std::string> names;
+    for (const auto& [tensor, shard] : index.items()) names.insert(shard.get<std::string>());
+    for (const std::string& name : names) {
+      const std::string path = absl::StrCat(directory, "/", name);
+      STRAKE_RETURN_IF_ERROR(AddFile(path));
+      for (const SafetensorsEntry& entry : files_.back()->entries()) {
+        const auto listed = index.find(entry.name);
+        if (listed == index.end() || *listed != name) {
+          return absl::InvalidArgumentError(
+              absl::StrCat(path, ": tensor \"", entry.name, "\" is not listed there by ", source_));
+        }
+      }
+    }
+    for (const auto& [tensor, shard] : index.items()) {
+      if (!tensors_.contains(tensor)) {
+        return absl::InvalidArgumentError(absl::StrCat(source_, ": tensor \"", tensor,
+                                                       "\" is not in ", shard.get<std::string>()));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // The index's weight_map, tensor to file name.
+  absl::StatusOr<nlohmann::json> ReadIndex() const {
+    STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(source_));
+    STRAKE_ASSIGN_OR_RETURN(const nlohmann::json index, ParseJson(text, source_));
+    const auto error = [&](absl::string_view what) {
+      return absl::InvalidArgumentError(absl::StrCat(source_, ": ", what));
+    };
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+      return error("no object \"weight_map\" in it");
+    }
+    for (const auto& [tensor, shard] : index["weight_map"].items()) {
+      if (!shard.is_string() || shard == "" || absl::StrContains(shard.get<std::string>(), "/")) {
+        return error(absl::StrCat("weight_map gives tensor \"", tensor, "\" ", shard.dump(),
+                                  ", which is no name of a file beside it"));
+      }
+    }
+    return index["weight_map"];
+  }
+
+  std::string source_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, Location> tensors_;
+};
+
+// Buffers that older versions of transformers saved beside the weights.
+bool IsBuffer(const SafetensorsEntry& entry) {
+  const Shape& shape = entry.shape;
+  return absl::EndsWith(entry.name, ".attn.masked_bias") ||
+         absl::EndsWith(entry.name, ".rotary_emb.inv_freq") ||
+         (absl::EndsWith(entry.name, ".attn.bias") && shape.size() == 4 && shape[0] == 1 &&
+          shape[1] == 1);
+}
+
+// In the order of the first Add(); several slices of a parameter may lack the same tensor.
+class MissingNames {
+ public:
+  void Add(const std::string& name) {
+    if (std::find(names_.begin(), names_.end(), name) == names_.end()) names_.push_back(name);
+  }
+  const std::vector<std::string>& names() const { return names_; }
+
+ private:
+  std::vector<std::string> names_;
+};
+
+absl::Status MissingTensors(const std::string& source, const std::vector<std::string>& names) {
+  std::string message = absl::StrCat(source, ": the model's tensor ", ListOf(names), " is missing");
+  if (names[0] == kOutputEmbedding) {
+    absl::StrAppend(&message,
+                    "; if its input and output embedding are one, set tie_word_embeddings to true "
+                    "in its config.json");
+  }
+  return absl::InvalidArgumentError(message);
+}
+
+absl::Status UnknownTensors(const std::string& source, const std::vector<std::string>& names) {
+  return absl::InvalidArgumentError(absl::StrCat(source, ": tensor ", ListOf(names),
+                                                 " is not one of the model's; is this the "
+                                                 "configuration it belongs to?"));
+}
+
+}  // namespace
+
+absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
+  STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+  const auto& tensors = checkpoint.tensors();
+  const ArenaArray weights{"", arena.values()};
+  std::vector<Transfer> transfers;
+  MissingNames missing;
+  std::set<std::string> used;
+  for (const Parameter& parameter : arena.parameters()) {
+    for (const HfSlice& slice : HfSlicesOf(parameter)) {
+      auto found = tensors.find(slice.name);
+      if (found == tensors.end()) {
+        found = tensors.find(std::string(absl::StripPrefix(slice.name, kGpt2Prefix)));
+      }
+      if (found == tensors.end()) {
+        missing.Add(slice.name);
+        continue;
+      }
+      const auto [file, entry] = found->second;
+      STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, slice));
+      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
+      AddTransfers(*file, *entry, parameter, slice, weights, &transfers);
+      used.insert(found->first);
+    }
+  }
+  if (!missing.names().empty()) return MissingTensors(checkpoint.source(), missing.names());
+  std::vector<std::string> unknown;
+  for (const auto& [name, location] : tensors) {
+    if (used.contains(name) || name == kOutputEmbedding || IsBuffer(*location.entry)) continue;
+    unknown.push_back(name);
+  }
+  if (!unknown.empty()) return UnknownTensors(checkpoint.source(), unknown);
+  return ReadTransfers(transfers);
+}
+
+absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
+                        const std::vector<std::string>& suffixes, DType dtype,
+                        FetchParameter fetch) {
+  const int num_arrays = static_cast<int>(suffixes.size());
+  std::vector<std::vector<HfSlice>> tensors;  // by parameter
+  std::vector<SafetensorsSpec> specs;
+  for (const Parameter& parameter : whole.parameters()) {
+    for (const HfSlice& slice : tensors.emplace_back(HfSlicesOf(parameter))) {
+      CHECK(slice.IsWholeTensor())
+          << "[hf_checkpoint] " << slice.rows << " x " << slice.columns << " of " << slice.name
+          << " " << ShapeString(slice.file_shape) << " are not a whole tensor";
+      for (const std::string& suffix : suffixes) {
+        specs.push_back({slice.name + suffix, slice.file_shape});
+      }
+    }
+  }
+  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                          SafetensorsWriter::Create(path, specs, FileDType(dtype)));
+  int spec = 0;
+  for (int i = 0; i < static_cast<int>(tensors.size()); ++i) {
+    for (int array = 0; array < num_arrays; ++array) {
+      STRAKE_ASSIGN_OR_RETURN(const Tensor values, fetch(i, array));
+      const Shape& shape = whole.parameters()[i].shape;
+      CHECK_EQ(values.num_elements(), NumElements(shape))
+          << "[hf_checkpoint] " << values.ToString() << " for " << tensors[i].front().name << " "
+          << ShapeString(shape);
+      STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(values));
+      for (int j = 0; j < static_cast<int>(tensors[i].size()); ++j) {
+        STRAKE_RETURN_IF_ERROR(writer.Seek(spec + j * num_arrays + array));
+        STRAKE_RETURN_IF_ERROR(WriteTensor(host, tensors[i][j], &writer));
+      }
+    }
+    spec += static_cast<int>(tensors[i].size()) * num_arrays;
+  }
+  return writer.Finish();
+}
+
+absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
+                        const std::vector<ArenaArray>& arrays) {
+  CHECK(!arrays.empty()) << "[hf_checkpoint] no arrays for " << path;
+  CheckArrays(arena, arrays);
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : arrays) {
+    CHECK_EQ(array.values.num_elements(), arena.num_elements())
+        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
+        << " over an arena of " << arena.num_elements();
+    CHECK(array.values.dtype() == arrays[0].values.dtype())
+        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
+        << " beside " << arrays[0].values.ToString();
+    suffixes.push_back(array.suffix);
+  }
+  return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), [&](int parameter, int array) {
+    const Parameter& p = arena.parameters()[parameter];
+    return arrays[array].values.Rows(p.offset, p.offset + p.num_elements());
+  });
+}
+
+absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
+                        const std::vector<ArenaArray>& arrays) {
+  CheckArrays(arena, arrays);
+  STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  std::vector<Transfer> transfers;
+  MissingNames missing;
+  std::set<std::string> expected;
+  for (const Parameter& parameter : arena.parameters()) {
+    for (const ArenaArray& array : arrays) {
+      for (const HfSlice& slice : HfSlicesOf(parameter)) {
+        const std::string name = slice.name + array.suffix;
+        expected.insert(name);
+        const SafetensorsEntry* entry = file.Find(name);
+        if (entry == nullptr) {
+          missing.Add(name);
+          continue;
+        }
+        STRAKE_RETURN_IF_ERROR(CheckShape(file, *entry, slice));
+        if (entry->dtype != SafetensorsDType::kF32) {
+          return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", name, "\" is ",
+                                                         SafetensorsDTypeName(entry->dtype),
+                                                         ", but F32 is what is stored here"));
+        }
+        AddTransfers(file, *entry, parameter, slice, array, &transfers);
+      }
+    }
+  }
+  if (!missing.names().empty()) return MissingTensors(path, missing.names());
+  std::vector<std::string> unknown;
+  for (const SafetensorsEntry& entry : file.entries()) {
+    if (!expected.contains(entry.name)) unknown.push_back(entry.name);
+  }
+  if (!unknown.empty()) return UnknownTensors(path, unknown);
+  return ReadTransfers(transfers);
+}
+
+}  // namespace strake

@@ -1,0 +1,136 @@
+// The safetensors file format: named tensors behind a JSON header.
+//
+//   8 bytes      N, the header's length, little-endian
+//   N bytes      {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
+//                 "__metadata__": {"KEY": "TEXT", ...}}, padded with spaces
+//   the rest     the tensors' data, row-major and little-endian; offsets count from its start, and
+//                the tensors cover it without gaps
+//
+// Source: https://github.com/huggingface/safetensors, section "Format".
+#ifndef STRAKE_MODELS_CHECKPOINT_SAFETENSORS_H_
+#define STRAKE_MODELS_CHECKPOINT_SAFETENSORS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/file_descriptor.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+enum class SafetensorsDType : uint8_t {
+  kBool,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E4M3,
+  kI16,
+  kU16,
+  kF16,
+  kBf16,
+  kI32,
+  kU32,
+  kF32,
+  kI64,
+  kU64,
+  kF64
+};
+
+// "BOOL", "F32", and so on, as in the header.
+const char* SafetensorsDTypeName(SafetensorsDType dtype);
+
+struct SafetensorsEntry {
+  std::string name;
+  SafetensorsDType dtype;
+  Shape shape;
+  int64_t begin;  // bytes [begin, end) of the file
+  int64_t end;
+};
+
+// The entries of a whole file's bytes, in the order of their data; reads the header alone.
+// InvalidArgument for any header that breaks the format, naming the tensor and the values;
+// `source`, the file's name, begins each message. Headers over 100 MB are refused.
+absl::StatusOr<std::vector<SafetensorsEntry>> ParseSafetensors(absl::string_view file,
+                                                               absl::string_view source);
+
+// A file that is mapped into memory for reading. Movable; reading is thread-safe.
+class SafetensorsFile {
+ public:
+  // An error for a file that cannot be read or that ParseSafetensors() refuses.
+  static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }
+  // Null when there is no such tensor.
+  const SafetensorsEntry* Find(absl::string_view name) const;
+
+  // out = elements [first, first + count) of one of entries(), which must be F32, F16 or BF16
+  // (InvalidArgument otherwise), as f32; with a count of 0, that check alone. The pages that were
+  // read go back to the system.
+  absl::Status ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
+                       float* out) const;
+
+  // Likewise out [num_runs, run]: out[i, j] = element first + i * stride + j, for run <= stride.
+  absl::Status ReadF32Runs(const SafetensorsEntry& entry, int64_t first, int64_t run,
+                           int64_t stride, int64_t num_runs, float* out) const;
+
+ private:
+  struct Unmap {
+    void operator()(const char* data) const;
+    size_t num_bytes;
+  };
+
+  std::string path_;
+  std::unique_ptr<const char, Unmap> data_;
+  std::vector<SafetensorsEntry> entries_;
+  std::vector<int32_t> by_name_;  // indices of entries_, sorted by name
+};
+
+struct SafetensorsSpec {
+  std::string name;
+  Shape shape;
+};
+
+// Writes a file of tensors of one dtype, F32 or BF16, piece by piece; the same tensors give the
+// same bytes, in whatever order they come. A writer that goes away before Finish() leaves an
+// incomplete file.
+class SafetensorsWriter {
+ public:
+  // Writes the header, with the tensors in the given order, over any file at `path`. An error,
+  // naming path and reason, when that fails. CHECKs that names differ.
+  static absl::StatusOr<SafetensorsWriter> Create(const std::string& path,
+                                                  const std::vector<SafetensorsSpec>& tensors,
+                                                  SafetensorsDType dtype = SafetensorsDType::kF32);
+
+  // Appends the next `count` elements of the tensors laid end to end, in any portions, rounded to
+  // the file's dtype. An error, naming path and reason, when the disk is full or fails. CHECKs that
+  // no more come than were announced.
+  absl::Status Append(const float* values, int64_t count);
+
+  // The next Append() begins at the first element of tensor `index` of those given to Create().
+  absl::Status Seek(int index);
+
+  // Flushes to the disk and closes; to be called once. CHECKs that every element was appended.
+  absl::Status Finish();
+
+ private:
+  SafetensorsWriter(std::string path, FileDescriptor fd, SafetensorsDType dtype)
+      : path_(std::move(path)), fd_(std::move(fd)), dtype_(dtype) {}
+
+  std::string path_;
+  FileDescriptor fd_;
+  SafetensorsDType dtype_;
+  std::vector<int64_t> tensor_begin_;  // bytes of the file
+  int64_t elements_left_ = 0;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_CHECKPOINT_SAFETENSORS_H_

@@ -1,0 +1,265 @@
+// However many ranks save a model, the files have the bytes that one rank's have, and every layout
+// loads them.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+#include "core/tensor/tensor_buffer.h"
+#include "core/testing/test_tensor.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "models/checkpoint/hf_checkpoint.h"
+#include "models/model_config.h"
+#include "models/sliced_models.h"
+#include "parallel/data/gradient_buckets.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "parallel/tensor/gather_parameter.h"
+
+namespace strake {
+namespace {
+
+using testing::FillConstant;
+using testing::ForEachElement;
+using testing::SameBits;
+using testing::SlicedModels;
+using testing::SlicedParameters;
+
+constexpr int kNumArrays = 3;  // weights, first and second moment
+const std::vector<std::string> kMoments = {".exp_avg", ".exp_avg_sq"};
+
+// What array `which` holds, by definition: integers that f32 has, another for each element of a
+// tensor, different in every tensor and array.
+TensorBuffer Contents(const ParameterArena& arena, int which) {
+  TensorBuffer values(DType::kF32, {arena.num_elements()});
+  const ParameterSegment* current = nullptr;
+  int64_t start = 0;
+  ForEachElement(arena, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
+    if (&segment != current) start = StableHash(absl::StrCat(segment.name, which)) % 8000000;
+    current = &segment;
+    values.tensor().data<float>()[index] = static_cast<float>(start + full_index);
+  });
+  return values;
+}
+
+std::string MakeDirectory() {
+  std::string path = ::testing::TempDir() + "/sliced_XXXXXX";
+  CHECK(mkdtemp(path.data()) != nullptr) << path;
+  return path;
+}
+
+std::string ReadBytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::string ModelPath(const std::string& directory) { return directory + "/model.safetensors"; }
+std::string MomentsPath(const std::string& directory) {
+  return directory + "/optimizer.safetensors";
+}
+
+// As one rank writes them.
+std::string SaveWhole(const ModelConfig& config) {
+  const auto arena = SlicedParameters(config, 0, 1);
+  TensorBuffer arrays[kNumArrays];
+  for (int i = 0; i < kNumArrays; ++i) arrays[i] = Contents(*arena, i);
+  const std::string directory = MakeDirectory();
+  CHECK(SaveArrays(ModelPath(directory), *arena, {{"", arrays[0]}}).ok());
+  CHECK(SaveArrays(MomentsPath(directory), *arena,
+                   {{kMoments[0], arrays[1]}, {kMoments[1], arrays[2]}})
+            .ok());
+  return directory;
+}
+
+// What a rank of the mesh saves of one model.
+class Saver {
+ public:
+  Saver(const ModelConfig& config, const Mesh& mesh, bool zero)
+      : mesh_(mesh), whole_(SlicedParameters(config, 0, 1)) {
+    const MeshVector sizes = mesh.sizes(), at = mesh.coordinates();
+    for (int rank = 0; rank < sizes.tp; ++rank) {
+      parts_.push_back(SlicedParameters(config, rank, sizes.tp));
+    }
+    const ParameterArena& own = *parts_[at.tp];
+    for (int rank = 0; rank < sizes.dp && zero; ++rank) {
+      ranges_.push_back(DataParallelRange(own.num_elements(), sizes.dp, rank));
+    }
+    for (int i = 0; i < kNumArrays; ++i) {
+      buffers_.push_back(Contents(own, i));
+      arrays_.push_back(buffers_.back());
+      // Only the moments are sharded; of what every dp rank holds nobody reads a second copy.
+      if (zero && i > 0) {
+        arrays_[i] = arrays_[i].Rows(ranges_[at.dp].begin, ranges_[at.dp].end);
+      } else if (at.dp > 0) {
+        FillConstant(arrays_[i], NAN);
+      }
+    }
+  }
+
+  absl::Status Save(const std::string& directory) {
+    STRAKE_RETURN_IF_ERROR(SaveFile(ModelPath(directory), {""}, 0));
+    return SaveFile(MomentsPath(directory), kMoments, 1);
+  }
+
+ private:
+  absl::StatusOr<Tensor> Fetch(int parameter, int array) {
+    std::vector<const Parameter*> parts;
+    for (const auto& part : parts_) parts.push_back(&part->parameters()[parameter]);
+    return GatherParameter(mesh_, parts, whole_->parameters()[parameter],
+                           array == 0 ? std::vector<ShardRange>() : ranges_, arrays_[array],
+                           &memory_);
+  }
+
+  absl::Status SaveFile(const std::string& path, const std::vector<std::string>& suffixes,
+                        int first_array) {
+    const auto fetch = [&](int parameter, int array) {
+      return Fetch(parameter, first_array + array);
+    };
+    if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, DType::kF32, fetch);
+    for (int i = 0; i < whole_->parameters().size(); ++i) {
+      for (int array = 0; array < suffixes.size(); ++array) {
+        STRAKE_RETURN_IF_ERROR(fetch(i, array).status());
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const Mesh& mesh_;
+  std::unique_ptr<ParameterArena> whole_;
+  std::vector<std::unique_ptr<ParameterArena>> parts_;
+  std::vector<ShardRange> ranges_;
+  std::vector<TensorBuffer> buffers_;
+  std::vector<Tensor> arrays_;
+  DeviceMemory memory_;
+};
+
+// Calls body(config, directory of its whole files, T) for models of every kind and T that fit.
+template <typename Body>
+void ForEachModel(Body&& body) {
+  std::vector<ModelConfig> models = SlicedModels(1);
+  for (const int64_t num_kv_heads : {2, 12}) models.push_back(SlicedModels(num_kv_heads).back());
+  for (const ModelConfig& config : models) {
+    const std::string directory = SaveWhole(config);
+    for (const int tp : {1, 2, 3, 4}) {
+      if (config.num_kv_heads % tp == 0 || tp % config.num_kv_heads == 0) {
+        body(config, directory, tp);
+      }
+    }
+  }
+}
+
+TEST(SlicedCheckpointTest, EveryLayoutWritesTheSameBytes) {
+  const std::string saved = MakeDirectory();
+  ForEachModel([&](const ModelConfig& config, const std::string& whole, int tp) {
+    for (const int dp : {1, 2, 3}) {
+      for (const bool zero : {false, true}) {
+        const absl::Status status = RunOnThreads({dp, 1, 1, tp}, {}, [&](const Mesh& mesh) {
+          return Saver(config, mesh, zero).Save(saved);
+        });
+        ASSERT_TRUE(status.ok()) << status;
+        for (const auto& path : {ModelPath, MomentsPath}) {
+          EXPECT_GT(ReadBytes(path(saved)).size(), 1000);
+          EXPECT_TRUE(ReadBytes(path(saved)) == ReadBytes(path(whole)))
+              << path(saved) << ", tp " << tp << ", dp " << dp << ", zero " << zero;
+          unlink(path(saved).c_str());
+        }
+      }
+    }
+  });
+}
+
+// Loads range [begin, end) of both moments.
+void ExpectLoadsMoments(const std::string& directory, const ParameterArena& arena,
+                        const ShardRange& range) {
+  const TensorBuffer first(DType::kF32, {range.size()}), second(DType::kF32, {range.size()});
+  const absl::Status status =
+      LoadArrays(MomentsPath(directory), arena,
+                 {{kMoments[0], first, range.begin}, {kMoments[1], second, range.begin}});
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(SameBits(first, Contents(arena, 1).tensor().Rows(range.begin, range.end)))
+      << range.begin << " to " << range.end;
+  EXPECT_TRUE(SameBits(second, Contents(arena, 2).tensor().Rows(range.begin, range.end)))
+      << range.begin << " to " << range.end;
+}
+
+TEST(SlicedCheckpointTest, EveryLayoutLoadsThem) {
+  ForEachModel([&](const ModelConfig& config, const std::string& directory, int tp) {
+    for (int rank = 0; rank < tp; ++rank) {
+      const auto arena = SlicedParameters(config, rank, tp);
+      ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
+      const absl::Status status = LoadWeights(directory, *arena);
+      ASSERT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(SameBits(arena->values(), Contents(*arena, 0))) << rank << " of " << tp;
+      for (const int dp : {1, 2, 3, 64}) {
+        for (int i = 0; i < std::min(dp, 3); ++i) {
+          ExpectLoadsMoments(directory, *arena, DataParallelRange(arena->num_elements(), dp, i));
+        }
+      }
+    }
+  });
+}
+
+TEST(SlicedCheckpointTest, RangesMayEndAnywhere) {
+  const ModelConfig config = SlicedModels(1)[1];
+  const std::string directory = SaveWhole(config);
+  const auto arena = SlicedParameters(config, 1, 3);
+  const Philox random(1, RandomUse::kTesting);
+  for (int i = 0; i < 200; ++i) {
+    const int64_t begin = random.Bits(2 * i) % (arena->num_elements() + 1);
+    // Long, and within a row or two.
+    const int64_t longest = i % 2 == 0 ? arena->num_elements() - begin : 40;
+    const int64_t size = random.Bits(2 * i + 1) % (longest + 1);
+    ExpectLoadsMoments(directory, *arena, {begin, std::min(begin + size, arena->num_elements())});
+  }
+}
+
+TEST(SlicedCheckpointTest, ErrorsSpeakOfWholeTensors) {
+  const std::vector<ModelConfig> models = SlicedModels(1);
+  const std::string directory = SaveWhole(models[0]);
+  ModelConfig wider = models[0];
+  wider.vocab_size = 12;
+  const auto arena = SlicedParameters(wider, 1, 2);
+  ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
+  EXPECT_EQ(LoadWeights(directory, *arena).message(),
+            ModelPath(directory) +
+                ": tensor \"transformer.wte.weight\" has shape [11, 24], but the model needs "
+                "[12, 24]; is this the configuration it belongs to?");
+  // c_attn is three slices, and one tensor.
+  ModelConfig deeper = models[0];
+  deeper.num_layers = 3;
+  const auto three = SlicedParameters(deeper, 1, 2);
+  ASSERT_TRUE(three->Allocate(DType::kF32, false).ok());
+  EXPECT_EQ(LoadWeights(directory, *three).message(),
+            ModelPath(directory) +
+                ": the model's tensor \"transformer.h.2.ln_1.weight\" and 11 more is missing");
+}
+
+TEST(SlicedCheckpointTest, AFullDiskEndsEveryRank) {
+  const ModelConfig config = SlicedModels(1)[0];
+  const absl::Status status = RunOnThreads({2, 1, 1, 2}, {}, [&](const Mesh& mesh) {
+    return Saver(config, mesh, true).Save("/no/such/folder");
+  });
+  EXPECT_TRUE(absl::StrContains(status.message(), "cannot create /no/such/folder")) << status;
+}
+
+TEST(SlicedCheckpointDeathTest, ASliceIsNoWholeModel) {
+  const auto arena = SlicedParameters(SlicedModels(1)[0], 0, 2);
+  const TensorBuffer values(DType::kF32, {arena->num_elements()});
+  EXPECT_DEATH((void)SaveArrays("/no/such", *arena, {{"", values}}),
+               "6 x 24 of transformer.wte.weight \\[11, 24\\] are not a whole tensor");
+}
+
+}  // namespace
+}  // namespace strake

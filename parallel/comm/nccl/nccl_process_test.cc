@@ -1,0 +1,281 @@
+// Ranks that are processes: this binary starts itself again, once per rank, with what to do there
+// in its environment. NCCL is a fake; whatever goes wrong must end within the timeout, in one
+// sentence.
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/file_descriptor.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "parallel/comm/nccl/nccl_communicator.h"
+#include "parallel/comm/testing/communicator_suite.h"
+#include "parallel/comm/testing/fake_nccl.h"
+
+namespace strake::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr char kScenario[] = "STRAKE_NCCL_SCENARIO";
+constexpr char kMissing[] = "missing";
+// The first where it is waited out.
+constexpr std::chrono::milliseconds kTimeout(4000), kLongTimeout(60000);
+
+// --- In a rank. ---
+
+absl::Status EveryCollectiveWorks(Communicator& comm) {
+  for (const NamedCollective& collective : EveryCollective()) {
+    const bool message =
+        collective.kind == CollectiveKind::kSend || collective.kind == CollectiveKind::kRecv;
+    if (message) continue;
+    if (const absl::Status status = collective.call(comm); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// A collective on the GPU that the others are not in, in the fake.
+absl::Status WaitOnTheGpu(Communicator& comm) {
+  auto stream = CudaOwnStream::Create();
+  auto memory = CudaMemory::Allocate(16);
+  if (!stream.ok() || !memory.ok()) return absl::InternalError("no emulated GPU");
+  comm.BindCudaStream(stream->get());
+  const Tensor x(memory->data(), DType::kF32, {4}, Device::kCuda);
+  const absl::Status status = comm.AllReduceSum(x).Wait().status();
+  return status.ok() ? comm.WaitForStream(stream->get()) : status;
+}
+
+absl::Status RunScenario(const std::string& name) {
+  LetFakeNcclStartAlone(true);
+  const auto rendezvous = NcclRendezvousFromEnvironment();
+  if (!rendezvous.ok()) return rendezvous.status();
+  const auto timeout = name == kMissing || name == "stop" ? kTimeout : kLongTimeout;
+  auto world = CreateNcclWorld(*rendezvous, {.axis = "dp", .timeout = timeout}, FakeNccl());
+  if (!world.ok()) return world.status();
+  Communicator& comm = **world;
+  const bool faulty = comm.rank() == 1;
+  if (name == "works" || name == kMissing) return EveryCollectiveWorks(comm);
+  if (const absl::Status status = comm.Barrier(); !status.ok()) return status;
+  if (name == "leave") return faulty ? absl::OkStatus() : comm.Barrier();
+  if (faulty && name == "kill") raise(SIGKILL);
+  if (faulty && name == "stop") raise(SIGSTOP);
+  return comm.rank() == 2 ? comm.Barrier() : WaitOnTheGpu(comm);
+}
+
+int Main(const std::string& name) {
+  const absl::Status status = RunScenario(name);
+  std::fprintf(stderr, "%s\n", status.ToString().c_str());
+  return status.ok() ? 0 : 1;
+}
+
+// --- In the test. ---
+
+using Environment = std::map<std::string, std::string>;
+
+struct Outcome {
+  std::string output;
+  int status = 0;
+};
+
+class Processes {
+ public:
+  // A port that was free a moment ago.
+  Processes() {
+    int port = 0;
+    EXPECT_TRUE(ListenOnPort(&port).ok());
+    port_ = absl::StrCat(port);
+  }
+  const std::string& port() const { return port_; }
+
+  void Start(const std::string& scenario, int rank, int size, const Environment& changes = {}) {
+    Environment environment = {{kScenario, scenario},
+                               {"RANK", absl::StrCat(rank)},
+                               {"WORLD_SIZE", absl::StrCat(size)},
+                               {"MASTER_ADDR", "localhost"},
+                               {"MASTER_PORT", port_}};
+    for (const auto& [name, value] : changes) environment[name] = value;
+    const std::string path = OutputPath(pids_.size());
+    const pid_t pid = fork();
+    if (pid == 0) {
+      for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+      if (std::freopen(path.c_str(), "w", stderr) == nullptr) _exit(127);
+      execl("/proc/self/exe", "rank", nullptr);
+      _exit(127);
+    }
+    pids_.push_back(pid);
+  }
+
+  // Waits for all, and kills those that are stopped at the end. Fails when it takes long.
+  std::vector<Outcome> Wait(const std::vector<int>& stopped = {}) {
+    std::vector<Outcome> outcomes(pids_.size());
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const auto wait = [&](size_t i) {
+      while (waitpid(pids_[i], &outcomes[i].status, WNOHANG) == 0) {
+        if (std::chrono::steady_clock::now() > limit) {
+          ADD_FAILURE() << "process " << i << " hangs";
+          kill(pids_[i], SIGKILL);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+      std::ifstream file(OutputPath(i));
+      outcomes[i].output.assign(std::istreambuf_iterator<char>(file), {});
+    };
+    for (size_t i = 0; i < pids_.size(); ++i) {
+      if (std::count(stopped.begin(), stopped.end(), i) == 0) wait(i);
+    }
+    for (const int i : stopped) {
+      kill(pids_[i], SIGKILL);
+      wait(i);
+    }
+    return outcomes;
+  }
+
+ private:
+  std::string OutputPath(size_t i) const {
+    return absl::StrCat(::testing::TempDir(), "/nccl_process_", getpid(), "_", port_, "_", i);
+  }
+
+  std::string port_;
+  std::vector<pid_t> pids_;
+};
+
+TEST(NcclProcessTest, MeetAndWork) {
+  Processes processes;
+  for (const int rank : {2, 1, 0}) processes.Start("works", rank, 3);
+  for (const Outcome& outcome : processes.Wait()) {
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    EXPECT_EQ(outcome.output, "OK\n");
+  }
+}
+
+// A socket that has said `text` to whoever listens on the port.
+FileDescriptor SayToPort(int port, const std::string& text) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (int attempt = 0; attempt < 6000; ++attempt) {
+    FileDescriptor fd(socket(AF_INET, SOCK_STREAM, 0));
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+      EXPECT_EQ(send(fd.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+      return fd;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ADD_FAILURE() << "nobody listens";
+  return FileDescriptor(-1);
+}
+
+TEST(NcclProcessTest, StrangersAreTurnedAway) {
+  Processes processes;
+  processes.Start("works", 0, 2);
+  const int port = std::atoi(processes.port().c_str());
+  const FileDescriptor browser = SayToPort(port, "GET / HTTP/1.1\r\n\r\n");
+  const FileDescriptor silent = SayToPort(port, "");
+  processes.Start("works", 1, 2);
+  for (const Outcome& outcome : processes.Wait()) EXPECT_EQ(outcome.output, "OK\n");
+}
+
+TEST(NcclProcessTest, APeerThatIsKilledInACollectiveIsMissedAtOnce) {
+  Processes processes;
+  for (const int rank : {0, 1, 2}) processes.Start("kill", rank, 3);
+  const auto outcomes = processes.Wait();
+  for (const int rank : {0, 2}) {
+    EXPECT_THAT(outcomes[rank].output, HasSubstr("rank 1 of all 3 ended without a word"));
+  }
+}
+
+TEST(NcclProcessTest, APeerThatHangsIsMissedAfterTheTimeout) {
+  Processes processes;
+  for (const int rank : {0, 1, 2}) processes.Start("stop", rank, 3);
+  const auto outcomes = processes.Wait(/*stopped=*/{1});
+  for (const int rank : {0, 2}) {
+    EXPECT_THAT(outcomes[rank].output,
+                AllOf(HasSubstr("DEADLINE_EXCEEDED"), HasSubstr(" of axis dp did not join within"),
+                      HasSubstr("4000 ms: rank ")));
+  }
+}
+
+TEST(NcclProcessTest, APeerThatLeavesIsMissedAtOnce) {
+  Processes processes;
+  for (const int rank : {0, 1}) processes.Start("leave", rank, 2);
+  EXPECT_THAT(processes.Wait()[0].output,
+              HasSubstr("rank 1 of axis dp left the group before barrier #1 at "));
+}
+
+TEST(NcclProcessTest, APeerThatNeverComesIsNamed) {
+  Processes processes;
+  for (const int rank : {0, 1}) processes.Start(kMissing, rank, 3);
+  for (const Outcome& outcome : processes.Wait()) {
+    EXPECT_THAT(outcome.output, HasSubstr("rank 2 of 3 did not come to rank 0 at localhost:"));
+    EXPECT_THAT(outcome.output, HasSubstr(" within 4000 ms"));
+  }
+}
+
+TEST(NcclProcessTest, RankZeroThatNeverComesIsNamed) {
+  Processes processes;
+  processes.Start(kMissing, 1, 2);
+  EXPECT_THAT(processes.Wait()[0].output,
+              AllOf(HasSubstr("rank 0 at localhost:"), HasSubstr(" could not be reached within "),
+                    HasSubstr("the same MASTER_ADDR and MASTER_PORT?")));
+}
+
+TEST(NcclProcessTest, AnotherWorldSizeIsNamedOnBothSides) {
+  Processes processes;
+  processes.Start("works", 0, 2);
+  processes.Start("works", 1, 3);
+  for (const Outcome& outcome : processes.Wait()) {
+    EXPECT_THAT(outcome.output, HasSubstr("rank 1 was started with WORLD_SIZE=3, and rank 0 with "
+                                          "WORLD_SIZE=2"));
+  }
+}
+
+TEST(NcclProcessTest, TheSameRankTwiceIsNamed) {
+  Processes processes;
+  for (const int rank : {0, 1, 1}) processes.Start("works", rank, 3);
+  for (const Outcome& outcome : processes.Wait()) {
+    EXPECT_THAT(outcome.output, HasSubstr("two of the processes were started with RANK=1"));
+  }
+}
+
+TEST(NcclProcessTest, APortInUseAndAnUnknownHostAreNamed) {
+  int port = 0;
+  const auto listener = ListenOnPort(&port);
+  Processes processes;
+  processes.Start("works", 0, 1, {{"MASTER_PORT", absl::StrCat(port)}});
+  processes.Start("works", 1, 2, {{"MASTER_ADDR", "no.such.host.invalid"}});
+  const auto outcomes = processes.Wait();
+  EXPECT_THAT(outcomes[0].output, HasSubstr("Address already in use"));
+  EXPECT_THAT(outcomes[1].output, HasSubstr("MASTER_ADDR=no.such.host.invalid is no known host"));
+}
+
+}  // namespace
+}  // namespace strake::testing
+
+int main(int argc, char** argv) {
+  if (const char* scenario = std::getenv(strake::testing::kScenario)) {
+    return strake::testing::Main(scenario);
+  }
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

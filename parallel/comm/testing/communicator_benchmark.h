@@ -1,0 +1,25 @@
+// What the benchmarks of all communicators measure: each collective, and memcpy beside them.
+#ifndef STRAKE_PARALLEL_COMM_TESTING_COMMUNICATOR_BENCHMARK_H_
+#define STRAKE_PARALLEL_COMM_TESTING_COMMUNICATOR_BENCHMARK_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+
+namespace strake::testing {
+
+// `run` is one call on a group of two or more ranks; x and y have as many elements as the ranks'
+// payload, a multiple of their number.
+struct CommunicatorBenchmark {
+  const char* name;
+  std::function<void(Communicator& comm, const Tensor& x, const Tensor& y)> run;
+  // To measure with. The smallest shows latency; 786432 is GPT-2 124M's [256, 768] in f32.
+  std::vector<int64_t> payload_bytes = {64, 786432, 33554432};
+};
+std::vector<CommunicatorBenchmark> CommunicatorBenchmarks();
+
+}  // namespace strake::testing
+
+#endif  // STRAKE_PARALLEL_COMM_TESTING_COMMUNICATOR_BENCHMARK_H_
