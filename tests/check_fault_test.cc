@@ -21,13 +21,13 @@
 #include "models/sliced_models.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/check_subject.h"
-#include "tools/check_config.h"
-#include "tools/check_op.h"
-#include "tools/check_report.h"
-#include "tools/check_run.h"
-#include "tools/check_shards.h"
-#include "tools/check_step.h"
-#include "tools/engine.h"
+#include "tools/checking/check_config.h"
+#include "tools/checking/check_op.h"
+#include "tools/checking/check_report.h"
+#include "tools/checking/check_run.h"
+#include "tools/checking/check_shards.h"
+#include "tools/checking/check_step.h"
+#include "train/engine/engine.h"
 
 namespace strake {
 namespace {

@@ -7,8 +7,8 @@
 #include "core/memory/device_memory.h"
 #include "core/testing/test_tensor.h"
 #include "glog/logging.h"
-#include "tools/check_model_ops.h"
-#include "tools/check_run.h"
+#include "tools/checking/check_model_ops.h"
+#include "tools/checking/check_run.h"
 
 namespace strake::testing {
 

@@ -13,14 +13,14 @@
 #include "absl/status/status.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
-#include "tools/check_batch.h"
-#include "tools/check_config.h"
-#include "tools/check_op.h"
-#include "tools/check_report.h"
-#include "tools/check_step.h"
-#include "tools/layout.h"
-#include "tools/machine.h"
-#include "tools/progress.h"
+#include "tools/checking/check_batch.h"
+#include "tools/checking/check_config.h"
+#include "tools/checking/check_op.h"
+#include "tools/checking/check_report.h"
+#include "tools/checking/check_step.h"
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+#include "tools/cli/progress.h"
 
 namespace strake::testing {
 

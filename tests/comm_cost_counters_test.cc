@@ -13,11 +13,11 @@
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "models/comm_cost.h"
 #include "models/initialize.h"
 #include "parallel/comm/collective_stats.h"
 #include "parallel/mesh/run_on_threads.h"
-#include "tools/engine.h"
+#include "train/engine/engine.h"
+#include "train/plan/comm_cost.h"
 
 namespace strake {
 namespace {

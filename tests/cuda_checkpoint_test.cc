@@ -5,13 +5,13 @@
 #include <string>
 
 #include "core/base/status_macros.h"
+#include "core/testing/temp_directory.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
-#include "tools/checkpoint.h"
-#include "tools/engine.h"
-#include "tools/temp_directory.h"
+#include "train/engine/engine.h"
+#include "train/run/checkpoint.h"
 
 namespace strake {
 namespace {

@@ -18,7 +18,7 @@
 #include "gtest/gtest.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
-#include "tools/engine.h"
+#include "train/engine/engine.h"
 
 namespace strake {
 namespace {

@@ -10,7 +10,7 @@
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/tiny_run.h"
-#include "tools/user_paths.h"
+#include "tools/cli/user_paths.h"
 
 namespace strake {
 namespace {

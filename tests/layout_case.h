@@ -11,7 +11,7 @@
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
-#include "tools/engine_options.h"
+#include "train/engine/engine_options.h"
 
 namespace strake::testing {
 

@@ -16,9 +16,9 @@
 #include "models/checkpoint/hf_checkpoint.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/tiny_run.h"
-#include "tools/checkpoint.h"
-#include "tools/engine.h"
-#include "tools/run_record.h"
+#include "train/engine/engine.h"
+#include "train/run/checkpoint.h"
+#include "train/run/run_record.h"
 
 namespace strake {
 namespace {

@@ -13,8 +13,8 @@
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
-#include "tools/engine.h"
-#include "tools/program.h"
+#include "tools/cli/program.h"
+#include "train/engine/engine.h"
 
 namespace strake {
 namespace {

@@ -14,8 +14,8 @@
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "tests/tiny_run.h"
-#include "tools/engine.h"
-#include "tools/user_paths.h"
+#include "tools/cli/user_paths.h"
+#include "train/engine/engine.h"
 
 namespace strake {
 namespace {

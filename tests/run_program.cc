@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "glog/logging.h"
-#include "tools/progress.h"
-#include "tools/user_paths.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/user_paths.h"
 
 namespace strake::testing {
 namespace {

@@ -12,8 +12,8 @@
 #include "gtest/gtest.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
-#include "tools/benchmark_config.h"
-#include "tools/benchmark_steps.h"
+#include "tools/benchmarking/benchmark_config.h"
+#include "tools/benchmarking/benchmark_steps.h"
 
 namespace {
 

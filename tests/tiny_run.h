@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/testing/temp_directory.h"
 #include "nlohmann/json.hpp"
 #include "tests/run_program.h"
-#include "tools/temp_directory.h"
 
 namespace strake::testing {
 

@@ -11,7 +11,7 @@
 #include "core/tensor/shard_range.h"
 #include "parallel/mesh/mesh.h"
 #include "tests/layout_case.h"
-#include "tools/engine.h"
+#include "train/engine/engine.h"
 
 namespace strake::testing {
 

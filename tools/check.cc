@@ -4,12 +4,12 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/status_macros.h"
-#include "tools/check_config.h"
-#include "tools/check_report.h"
-#include "tools/check_run.h"
-#include "tools/program.h"
-#include "tools/progress.h"
-#include "tools/user_paths.h"
+#include "tools/checking/check_config.h"
+#include "tools/checking/check_report.h"
+#include "tools/checking/check_run.h"
+#include "tools/cli/program.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/user_paths.h"
 
 namespace strake {
 namespace {

@@ -1,7 +1,7 @@
 // Counts the collectives of a training step, and estimates their time:
 // `bazel run //tools:comm_cost -- --help`.
 
-#include "models/comm_cost.h"
+#include "train/plan/comm_cost.h"
 
 #include <algorithm>
 #include <iostream>
@@ -14,12 +14,12 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
-#include "tools/layout.h"
-#include "tools/machine.h"
-#include "tools/options.h"
-#include "tools/program.h"
-#include "tools/progress.h"
-#include "tools/user_paths.h"
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+#include "tools/cli/options.h"
+#include "tools/cli/program.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/user_paths.h"
 
 namespace strake {
 namespace {

@@ -6,16 +6,16 @@
 #include <memory>
 
 #include "core/base/status_macros.h"
-#include "tools/engine_options.h"
-#include "tools/layout.h"
-#include "tools/machine.h"
-#include "tools/memory_plan.h"
-#include "tools/program.h"
-#include "tools/run_on_ranks.h"
-#include "tools/stop_signal.h"
-#include "tools/train_config.h"
-#include "tools/trainer.h"
-#include "tools/user_paths.h"
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_on_ranks.h"
+#include "tools/cli/stop_signal.h"
+#include "tools/cli/train_config.h"
+#include "tools/cli/user_paths.h"
+#include "train/engine/engine_options.h"
+#include "train/plan/memory_plan.h"
+#include "train/run/trainer.h"
 
 namespace strake {
 namespace {

@@ -1,0 +1,95 @@
+#include "tools/benchmarking/benchmark_report.h"
+
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Two steps of 1 s. On one rank with f32, a product is at half of its roofline of 0.2 s per step,
+// and a copy at a quarter of its 0.05 s.
+BenchmarkMeasurement TwoSteps() {
+  BenchmarkMeasurement m;
+  m.step_seconds = {1, 1};
+  m.num_profiled_steps = 2;
+  m.profiled_seconds = 2;
+  m.fma_peak_flops = 100e9;
+  m.bf16_peak_flops = 200e9;
+  m.memory_bytes_per_second = 20e9;
+  m.ops[{"matmul", Pass::kForward}] = {
+      .seconds = 0.8, .calls = 6, .cost = {.flops = 40e9, .bytes = 1e9}};
+  m.ops[{"gelu", Pass::kBackward}] = {.seconds = 0.4, .calls = 2, .cost = {.bytes = 2e9}};
+  m.ops[{"all_reduce", Pass::kBackward}] = {.seconds = 0.2, .calls = 2, .cost = {}};
+  return m;
+}
+
+Json Report(const BenchmarkConfig& config) {
+  const auto model = ModelPreset("gpt2-tiny");
+  EXPECT_TRUE(model.ok()) << model.status();
+  return BenchmarkReport(config, *model, TwoSteps());
+}
+
+Json OpOf(const Json& report, const char* name) {
+  for (const Json& op : report["op_kinds"]) {
+    if (op["op"] == name) return op;
+  }
+  ADD_FAILURE() << "no " << name << " in " << report;
+  return {};
+}
+
+TEST(BenchmarkReportTest, RooflinesAreOfFlopsOrBytes) {
+  const Json report = Report({});
+  EXPECT_DOUBLE_EQ(report["memory_gigabytes_per_second"], 20);
+  EXPECT_FALSE(report.contains("bf16_peak_gflops"));
+
+  const Json product = OpOf(report, "matmul");
+  EXPECT_DOUBLE_EQ(product["seconds_per_step"], 0.4);
+  EXPECT_DOUBLE_EQ(product["percent_of_step"], 40);
+  EXPECT_DOUBLE_EQ(product["flops_per_step"], 20e9);
+  EXPECT_DOUBLE_EQ(product["bytes_per_step"], 0.5e9);
+  EXPECT_DOUBLE_EQ(product["gflops"], 50);
+  EXPECT_DOUBLE_EQ(product["roofline_seconds_per_step"], 0.2);
+  EXPECT_DOUBLE_EQ(product["percent_of_roofline"], 50);
+
+  const Json copy = OpOf(report, "gelu");
+  EXPECT_EQ(copy["flops_per_step"], 0);
+  EXPECT_DOUBLE_EQ(copy["gigabytes_per_second"], 5);
+  EXPECT_DOUBLE_EQ(copy["roofline_seconds_per_step"], 0.05);
+  EXPECT_DOUBLE_EQ(copy["percent_of_roofline"], 25);
+
+  EXPECT_EQ(OpOf(report, "all_reduce")["percent_of_roofline"], 0) << "nothing is counted";
+  EXPECT_DOUBLE_EQ(report["outside_ops_seconds_per_step"], 0.3);
+  EXPECT_DOUBLE_EQ(report["roofline_seconds_per_step"], 0.25);
+  EXPECT_DOUBLE_EQ(report["percent_of_roofline"], 25);
+}
+
+TEST(BenchmarkReportTest, Bf16HasItsOwnPeak) {
+  BenchmarkConfig config;
+  config.machine.dtype = "bf16";
+  const Json report = Report(config);
+  EXPECT_DOUBLE_EQ(report["bf16_peak_gflops"], 200);
+  EXPECT_DOUBLE_EQ(report["percent_of_bf16_peak"], report["percent_of_fma_peak"].get<double>() / 2);
+  EXPECT_DOUBLE_EQ(OpOf(report, "matmul")["percent_of_roofline"], 25);
+  EXPECT_DOUBLE_EQ(OpOf(report, "gelu")["percent_of_roofline"], 25);
+}
+
+TEST(BenchmarkReportTest, ARankHasItsShareOfThePeaks) {
+  BenchmarkConfig config;
+  config.layout.tp = 2;
+  config.layout.dp = 2;
+  const Json report = Report(config);
+  EXPECT_DOUBLE_EQ(OpOf(report, "matmul")["percent_of_roofline"], 200);
+  EXPECT_DOUBLE_EQ(OpOf(report, "gelu")["percent_of_roofline"], 100);
+}
+
+TEST(BenchmarkReportTest, AGpuHasNoRooflines) {
+  BenchmarkConfig config;
+  config.machine.device = "cuda";
+  const Json report = Report(config);
+  EXPECT_FALSE(report.contains("memory_gigabytes_per_second"));
+  EXPECT_FALSE(OpOf(report, "matmul").contains("percent_of_roofline"));
+}
+
+}  // namespace
+}  // namespace strake

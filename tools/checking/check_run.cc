@@ -1,0 +1,268 @@
+#include "tools/checking/check_run.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/durable_file.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/device/cuda_context.h"
+#include "models/model_config.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "tools/checking/check_batch.h"
+#include "tools/checking/check_model_ops.h"
+#include "tools/checking/check_step.h"
+#include "tools/cli/machine.h"
+#include "train/engine/engine_options.h"
+#include "train/plan/memory_plan.h"
+
+namespace strake {
+namespace {
+
+constexpr MeshVector kOneRank = {.dp = 1, .pp = 1, .cp = 1, .tp = 1};
+
+// Of the ops' table, tokens are those of the first micro-batch.
+std::vector<OpCheck> OpsOf(const CheckCommand& command, const Tensor& tokens,
+                           const Tensor& targets) {
+  return ModelOps(command.RankOptions(), static_cast<int>(command.config.layout.tp), tokens,
+                  targets);
+}
+
+absl::Status Explain(const char* what, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
+}
+
+void PrintLines(const std::vector<CheckLine>& lines, Progress* screen) {
+  screen->Print(CheckTableHead());
+  for (const CheckLine& line : lines) screen->Print(CheckTableRow(line));
+  screen->Print("  " + CheckSummary(lines));
+}
+
+void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progress* screen) {
+  const CheckConfig& c = command.config;
+  for (const std::string& notice : command.notices) screen->Print("note: " + notice);
+  screen->Print(absl::StrFormat(
+      "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x dp %d%s, ZeRO "
+      "%d, on %s; memory %s%s",
+      c.init_from.empty() ? c.model : c.init_from, FormatCount(NumParameters(command.model)),
+      c.global_batch, c.seq_len, c.micro_batch, c.layout.tp, c.layout.dp,
+      c.layout.sequence_parallel ? ", sequence parallel" : "", c.layout.zero,
+      MachineText(c.machine, c.layout), FormatBytes(static_cast<double>(plan.peak_bytes())),
+      plan.gpu_bytes == 0
+          ? ""
+          : absl::StrCat(", of the GPU ", FormatBytes(static_cast<double>(plan.gpu_bytes)))));
+}
+
+// The step by definition, which is what takes long.
+absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& command,
+                                                         const StepBatch& batch, Progress* screen) {
+  const double flops = TrainingFlopsPerToken(command.model, command.config.seq_len) *
+                       static_cast<double>(command.config.global_batch * command.config.seq_len);
+  screen->Print(absl::StrFormat(
+      "model: the step by definition, in f64 (2 x %s floating-point operations: the slow part; "
+      "once more with every weight off by one rounding, for the tolerances) ...",
+      FormatCount(flops)));
+  const double start = MonotonicSeconds();
+  auto truth = ComputeWholeStep(command, batch, screen);
+  if (!truth.ok()) return Explain("the step by definition, in f64", truth.status());
+  screen->Print(absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
+                                (*truth)->loss));
+  return truth;
+}
+
+absl::Status CheckModel(const CheckCommand& command, const StepBatch& batch, const WholeStep& truth,
+                        Progress* screen, CheckReport* report) {
+  const Mesh mesh = Mesh::SingleRank();
+  StepComparison comparison(&command, &batch, &truth, command.WholeOptions(), kOneRank, screen);
+  {
+    STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                            MakeCheckEngine(command, command.WholeOptions(), mesh));
+    const absl::Status status = comparison.Run(*engine);
+    if (!status.ok()) return Explain("the step on one rank", status);
+  }
+  report->model = comparison.Lines();
+  report->model_coverage = comparison.Coverage();
+  screen->Print("model: one rank against it");
+  PrintLines(report->model, screen);
+  screen->Print("  " + CoverageText(*report->model_coverage));
+  return absl::OkStatus();
+}
+
+absl::Status CheckRanks(const CheckCommand& command, const StepBatch& batch, const WholeStep& truth,
+                        Progress* screen, CheckReport* report) {
+  const LayoutConfig& layout = command.config.layout;
+  const EngineOptions options = command.RankOptions();
+  StepComparison comparison(&command, &batch, &truth, options, layout.sizes(), screen);
+  const absl::Status status = RunOnThreads(
+      layout.sizes(), layout.communicator_options(), [&](const Mesh& mesh) -> absl::Status {
+        STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                                MakeCheckEngine(command, options, mesh));
+        return comparison.Run(*engine);
+      });
+  if (!status.ok()) return Explain("the step on the ranks of the layout", status);
+  report->layout = comparison.Lines();
+  report->layout_coverage = comparison.Coverage();
+  screen->Print(absl::StrCat("layout: ", layout.num_ranks(), " ranks against it"));
+  PrintLines(report->layout, screen);
+  screen->Print("  " + CoverageText(*report->layout_coverage));
+  return absl::OkStatus();
+}
+
+absl::Status WriteReport(const CheckCommand& command, const CheckReport& report, double seconds) {
+  if (command.config.report.empty()) return absl::OkStatus();
+  nlohmann::ordered_json json;
+  json["config"] = ToJson(command.config);
+  json["parameters"] = NumParameters(command.model);
+  json["device"] = command.config.machine.device;
+  json["dtype"] = command.config.machine.dtype;
+  json.update(ToJson(report));
+  json["seconds"] = seconds;
+  return WriteFileDurably(command.config.report, json.dump(1) + "\n");
+}
+
+OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext* cuda) {
+  return {.team = team,
+          .op_set = options.op_set,
+          .dtype = options.dtype,
+          .device = options.device,
+          .cuda = cuda};
+}
+
+// What the engines of all ranks allocate, where they are. Ranks on a GPU copy weights, then
+// gradients, to the host to have them compared.
+void AddRanks(const EngineOptions& options, const MeshVector& sizes, size_t* host, size_t* gpu) {
+  const MemoryPlan rank = PlanMemory(options, sizes, 0);
+  const size_t num_ranks = NumRanks(sizes);
+  if (options.device == Device::kCpu) {
+    *host += num_ranks * rank.total_bytes();
+    return;
+  }
+  *host += num_ranks * std::max(rank.parameter_bytes, rank.gradient_bytes);
+  *gpu = std::max(*gpu, num_ranks * rank.total_bytes());
+}
+
+absl::Status CheckGpuMemory(const EngineOptions& options, const CheckMemoryPlan& plan) {
+  if (options.device == Device::kCpu) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
+                          FindAvailableMemory(options.device, options.cuda_device));
+  if (plan.gpu_bytes <= available.bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the check needs ", FormatBytes(static_cast<double>(plan.gpu_bytes)),
+                   available.of, " but ", FormatBytes(static_cast<double>(available.bytes)),
+                   " are free; choose a smaller --model, --micro_batch or --seq_len"));
+}
+
+}  // namespace
+
+size_t CheckMemoryPlan::peak_bytes() const {
+  return std::max({ops_bytes, truth_bytes, model_bytes, layout_bytes});
+}
+
+CheckMemoryPlan PlanCheckMemory(const CheckCommand& command) {
+  CheckMemoryPlan plan;
+  const EngineOptions options = command.RankOptions();
+  ThreadTeam team(options.num_threads);
+  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len});
+  const OpMachine machine = MachineOf(options, &team, /*cuda=*/nullptr);
+  for (const OpCheck& check : OpsOf(command, tokens, tokens)) {
+    const OpCheckBytes bytes = PlanOpCheck(check, machine);
+    plan.ops_bytes = std::max(plan.ops_bytes, bytes.host);
+    plan.gpu_bytes = std::max(plan.gpu_bytes, bytes.device);
+  }
+  const size_t num_parameters = NumParameters(command.model);
+  // WholeStep: weights and gradients in double.
+  const size_t truth = 2 * sizeof(double) * num_parameters;
+  // ShardComparison, twice: a copy of each element in f32 and a count.
+  const size_t comparison = 2 * (sizeof(float) + sizeof(int16_t)) * num_parameters;
+  const MemoryPlan f64 = PlanMemory(command.TruthOptions(), kOneRank, 0);
+  // No optimizer runs there, and untouched memory is none.
+  plan.truth_bytes = truth + f64.total_bytes() - f64.optimizer_bytes;
+  plan.model_bytes = truth + comparison;
+  AddRanks(command.WholeOptions(), kOneRank, &plan.model_bytes, &plan.gpu_bytes);
+  const LayoutConfig& layout = command.config.layout;
+  if (layout.num_ranks() > 1) {
+    plan.layout_bytes = truth + comparison;
+    AddRanks(options, layout.sizes(), &plan.layout_bytes, &plan.gpu_bytes);
+  }
+  return plan;
+}
+
+absl::Status CheckMemoryFor(const CheckMemoryPlan& plan, size_t available_bytes) {
+  if (plan.peak_bytes() <= available_bytes) return absl::OkStatus();
+  const auto bytes = [](size_t count) { return FormatBytes(static_cast<double>(count)); };
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the check needs ", bytes(plan.peak_bytes()), " of memory (single ops ",
+      bytes(plan.ops_bytes), ", the step by definition in f64 ", bytes(plan.truth_bytes),
+      ", one rank beside it ", bytes(plan.model_bytes),
+      plan.layout_bytes > 0 ? ", all ranks " + bytes(plan.layout_bytes) : "", ") but ",
+      bytes(available_bytes),
+      " are free; choose a smaller --model, or one with fewer layers, --micro_batch or --seq_len"));
+}
+
+absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
+                                                const std::vector<OpCheck>& ops, Progress* screen) {
+  const EngineOptions options = command.RankOptions();
+  ThreadTeam team(options.num_threads);
+  std::unique_ptr<CudaContext> cuda;
+  if (options.device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(options.cuda_device));
+  }
+  const OpMachine machine = MachineOf(options, &team, cuda.get());
+  std::vector<CheckLine> all;
+  screen->Print(
+      absl::StrCat("ops: ", ops.size(), " of a rank, each against its definition in f64"));
+  screen->Print(CheckTableHead());
+  for (const OpCheck& check : ops) {
+    const auto lines = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
+    if (!lines.ok()) return Explain(check.op.c_str(), lines.status());
+    for (const CheckLine& line : *lines) {
+      screen->Print(CheckTableRow(line));
+      all.push_back(line);
+    }
+  }
+  screen->Print("  " + CheckSummary(all));
+  return all;
+}
+
+absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* screen) {
+  const double start = MonotonicSeconds();
+  const LayoutConfig& layout = command.config.layout;
+  // First, since it takes sizes of any model.
+  STRAKE_RETURN_IF_ERROR(CheckMemory(command.RankOptions(), layout.sizes(), layout.num_ranks()));
+  const CheckMemoryPlan plan = PlanCheckMemory(command);
+  STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));
+  STRAKE_RETURN_IF_ERROR(CheckGpuMemory(command.RankOptions(), plan));
+  STRAKE_ASSIGN_OR_RETURN(const StepBatch batch, LoadStepBatch(command));
+  STRAKE_RETURN_IF_ERROR(CheckInitFrom(command));
+  PrintHeader(command, plan, screen);
+
+  CheckReport report;
+  if (command.RankOptions().device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu,
+                            DescribeCudaDevice(command.RankOptions().cuda_device));
+    report.gpu = gpu.name;
+  }
+  const int64_t first = command.config.micro_batch * command.config.seq_len;
+  STRAKE_ASSIGN_OR_RETURN(report.ops, CheckOps(command,
+                                               OpsOf(command, batch.tokens.tensor().Rows(0, first),
+                                                     batch.targets.tensor().Rows(0, first)),
+                                               screen));
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<WholeStep> truth,
+                          TimeWholeStep(command, batch, screen));
+  STRAKE_RETURN_IF_ERROR(CheckModel(command, batch, *truth, screen, &report));
+  if (layout.num_ranks() > 1) {
+    STRAKE_RETURN_IF_ERROR(CheckRanks(command, batch, *truth, screen, &report));
+  }
+  const double seconds = MonotonicSeconds() - start;
+  STRAKE_RETURN_IF_ERROR(WriteReport(command, report, seconds));
+  screen->Print(absl::StrCat("checked in ", FormatDuration(seconds)));
+  return report;
+}
+
+}  // namespace strake

@@ -1,0 +1,176 @@
+#include "tools/cli/layout.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <optional>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "models/transformer.h"
+#include "parallel/comm/launch_environment.h"
+#include "parallel/comm/nccl/nccl_rendezvous.h"
+
+namespace strake {
+namespace {
+
+constexpr int kMaxRanks = 4096;        // along an axis
+constexpr int kMaxThreadRanks = 1024;  // of one process
+
+// Those that can be sizes of an axis, ascending.
+std::vector<int64_t> Divisors(int64_t n) {
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= std::min<int64_t>(n, kMaxRanks); ++d) {
+    if (n % d == 0) divisors.push_back(d);
+  }
+  return divisors;
+}
+
+std::vector<int64_t> FittingTensorParallelSizes(const ModelConfig& model) {
+  std::vector<int64_t> fitting;
+  for (const int64_t size : Divisors(model.num_heads)) {
+    if (CheckTensorParallel(model, static_cast<int>(size)).ok()) fitting.push_back(size);
+  }
+  return fitting;
+}
+
+// "--tp=1 --dp=4, --tp=2 --dp=2, --tp=4 --dp=1".
+std::string LayoutsOf(int64_t num_ranks) {
+  std::vector<std::string> layouts;
+  for (const int64_t tp : Divisors(num_ranks)) {
+    layouts.push_back(absl::StrCat("--tp=", tp, " --dp=", num_ranks / tp));
+  }
+  return absl::StrJoin(layouts, ", ");
+}
+
+}  // namespace
+
+CommunicatorOptions LayoutConfig::communicator_options() const {
+  return {.timeout = std::chrono::milliseconds(static_cast<int64_t>(comm_timeout * 1000)),
+          .check = comm_check};
+}
+
+void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
+  const Range ranks = Range::Between(1, kMaxRanks);
+  options->Group("Layout");
+  options->Add("tp", &c->tp, "tensor-parallel ranks: each holds a part of every layer", ranks);
+  options->Add("dp", &c->dp, "data-parallel ranks: each trains on its own micro-batches", ranks);
+  options->Add("sequence_parallel", &c->sequence_parallel,
+               "cut the tokens between layers over the tensor-parallel ranks, too");
+  options->Add("zero", &c->zero,
+               "cut over the data-parallel ranks: 1 the optimizer's state, 2 gradients, too",
+               Range::Between(0, 2));
+  options->Add(
+      "comm", &c->comm,
+      "what connects the ranks: threads of one process; mpi, processes that mpirun or srun "
+      "starts; or nccl, one process for each GPU, which they or torchrun start",
+      {"threads", "mpi", "nccl"});
+  options->Add("comm_check", &c->comm_check,
+               "compare what ranks call, and the weights that they share after every step");
+  options->Add("comm_timeout", &c->comm_timeout,
+               "seconds that a rank waits for another, which may be writing a file, before the run "
+               "fails",
+               Range{0.001, 1e6});
+}
+
+absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model) {
+  const absl::Status fits = CheckTensorParallel(model, static_cast<int>(layout.tp));
+  if (fits.ok()) return fits;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--tp=", layout.tp, ": ", absl::StripPrefix(fits.message(), "[shard] "),
+      "; for this model --tp may be ", absl::StrJoin(FittingTensorParallelSizes(model), ", ")));
+}
+
+absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len) {
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(layout, model));
+  if (layout.sequence_parallel && seq_len % layout.tp != 0) {
+    std::vector<int64_t> fitting = FittingTensorParallelSizes(model);
+    fitting.erase(std::remove_if(fitting.begin(), fitting.end(),
+                                 [&](int64_t tp) { return seq_len % tp != 0; }),
+                  fitting.end());
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--sequence_parallel: --seq_len=", seq_len, " is not a multiple of --tp=", layout.tp,
+        "; with this length --tp may be ", absl::StrJoin(fitting, ", ")));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t global_batch) {
+  const int64_t pass = micro_batch * layout.dp;
+  if (global_batch % pass == 0) return absl::OkStatus();
+  std::vector<std::string> fitting;
+  if (global_batch % layout.dp == 0) {
+    fitting.push_back(absl::StrCat("--micro_batch may be ",
+                                   absl::StrJoin(Divisors(global_batch / layout.dp), ", ")));
+  }
+  if (global_batch % micro_batch == 0) {
+    fitting.push_back(
+        absl::StrCat("--dp may be ", absl::StrJoin(Divisors(global_batch / micro_batch), ", ")));
+  }
+  if (fitting.empty()) {
+    fitting.push_back(absl::StrCat("--global_batch may be ", (global_batch / pass + 1) * pass));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--global_batch=", global_batch, " is not a multiple of --micro_batch=", micro_batch,
+      layout.dp > 1 ? absl::StrCat(" times --dp=", layout.dp, ", ", pass) : "", "; ",
+      absl::StrJoin(fitting, ", or ")));
+}
+
+absl::Status CheckProcesses(const LayoutConfig& layout) {
+  const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
+  if (layout.comm == "mpi") {
+    return launch.has_value() && launch->mpi && launch->size > 0
+               ? CheckNumProcesses(layout, launch->size)
+               : absl::OkStatus();
+  }
+  if (layout.comm == "nccl") {
+    // Without a number of processes from mpirun it is told by MPI.
+    if (launch.has_value() && launch->mpi) {
+      return launch->size > 0 ? CheckNumProcesses(layout, launch->size) : absl::OkStatus();
+    }
+    STRAKE_ASSIGN_OR_RETURN(const NcclRendezvous rendezvous, NcclRendezvousFromEnvironment());
+    return CheckNumProcesses(layout, rendezvous.size);
+  }
+  if (launch.has_value() && (launch->mpi || launch->size > 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("this process was started as one of several (", launch->variable,
+                     " is set), and --comm=", layout.comm, " is one process; give --comm=mpi",
+                     launch->mpi ? "" : " (with mpirun) or --comm=nccl",
+                     ", or start it without mpirun, srun or torchrun"));
+  }
+  if (layout.num_ranks() <= kMaxThreadRanks) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(),
+      " ranks, and --comm=threads takes at most ", kMaxThreadRanks, "; ",
+      layout.tp > kMaxThreadRanks
+          ? "give a smaller --tp"
+          : absl::StrCat("with this --tp, --dp may be up to ", kMaxThreadRanks / layout.tp),
+      ", or give --comm=mpi"));
+}
+
+absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
+  if (num_processes == layout.num_ranks()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--tp=", layout.tp, " times --dp=", layout.dp, " are ", layout.num_ranks(), " ranks, but ",
+      num_processes, num_processes == 1 ? " process was" : " processes were",
+      " started; start as many as ranks (mpirun -np ", layout.num_ranks(), "), or give ",
+      LayoutsOf(num_processes)));
+}
+
+int NumLocalRanks(const LayoutConfig& layout) {
+  if (layout.comm == "threads") return layout.num_ranks();
+  const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
+  return launch.has_value() ? std::max(1, launch->local_size) : 1;
+}
+
+int ThreadsPerRank(const LayoutConfig& layout, int64_t threads) {
+  if (threads > 0) return static_cast<int>(threads);
+  return std::max(1, NumUsableCores() / NumLocalRanks(layout));
+}
+
+}  // namespace strake

@@ -1,0 +1,63 @@
+// Layout: how many ranks share a run, along which axes, and what connects them. The flags of every
+// program that runs a model.
+#ifndef STRAKE_TOOLS_CLI_LAYOUT_H_
+#define STRAKE_TOOLS_CLI_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "models/model_config.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/mesh/mesh.h"
+#include "tools/cli/options.h"
+
+namespace strake {
+
+// Members are called as their flags and JSON keys; what they mean stands in AddLayoutOptions().
+struct LayoutConfig {
+  int64_t tp = 1;
+  int64_t dp = 1;
+  bool sequence_parallel = false;
+  int64_t zero = 0;
+  std::string comm = "threads";
+  bool comm_check = false;
+  double comm_timeout = 600;
+
+  MeshVector sizes() const {
+    return {.dp = static_cast<int>(dp), .pp = 1, .cp = 1, .tp = static_cast<int>(tp)};
+  }
+  int num_ranks() const { return static_cast<int>(dp * tp); }
+  CommunicatorOptions communicator_options() const;
+};
+
+void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
+
+// InvalidArgument, with both numbers and the sizes that would fit, where the model cannot be cut
+// over --tp.
+absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model);
+
+// The same, and where sequences of `seq_len` tokens cannot under sequence parallelism.
+absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len);
+
+// InvalidArgument, likewise, where the ranks cannot share a step's batch evenly.
+absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t global_batch);
+
+// InvalidArgument where the launcher (mpirun, srun) started another number of processes than the
+// layout has ranks, or the layout does not use what it started, and where one process would hold
+// too many ranks. To be called before ranks are started.
+absl::Status CheckProcesses(const LayoutConfig& layout);
+
+// InvalidArgument, with both numbers, where MPI connects another number of processes than the
+// layout has ranks: what no launcher's variable said.
+absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes);
+
+// Ranks on this machine: all of them as threads; under MPI as many as the launcher says, or one.
+int NumLocalRanks(const LayoutConfig& layout);
+
+// --threads=0: this machine's cores divided over its ranks, at least one each.
+int ThreadsPerRank(const LayoutConfig& layout, int64_t threads);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_LAYOUT_H_

@@ -1,0 +1,129 @@
+#include "tools/cli/layout.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "core/base/thread_team.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "parallel/mesh/mesh.h"
+
+namespace strake {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+class LayoutTest : public ::testing::Test {
+ protected:
+  // The tests may themselves have been started by a launcher.
+  LayoutTest() {
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"}) unsetenv(name);
+  }
+
+  static void StartAsOneOf(const char* size, const char* local_size) {
+    setenv("OMPI_COMM_WORLD_RANK", "0", 1);
+    setenv("OMPI_COMM_WORLD_SIZE", size, 1);
+    setenv("OMPI_COMM_WORLD_LOCAL_SIZE", local_size, 1);
+  }
+};
+
+TEST_F(LayoutTest, SizesAndRanks) {
+  const LayoutConfig layout = {.tp = 4, .dp = 3};
+  EXPECT_EQ(layout.num_ranks(), 12);
+  EXPECT_EQ(layout.sizes().tp, 4);
+  EXPECT_EQ(layout.sizes().dp, 3);
+  EXPECT_EQ(NumRanks(layout.sizes()), 12);
+}
+
+TEST_F(LayoutTest, CommunicatorsTakeTheFlags) {
+  const LayoutConfig layout = {.comm_check = true, .comm_timeout = 2.5};
+  EXPECT_EQ(layout.communicator_options().timeout, std::chrono::milliseconds(2500));
+  EXPECT_TRUE(layout.communicator_options().check);
+}
+
+TEST_F(LayoutTest, ThreadsOfOneProcess) {
+  EXPECT_TRUE(CheckProcesses({.tp = 2, .dp = 512}).ok());
+  EXPECT_THAT(Message(CheckProcesses({.tp = 3, .dp = 400})),
+              AllOf(HasSubstr("--tp=3 times --dp=400 are 1200 ranks"), HasSubstr("--comm=threads"),
+                    HasSubstr("at most 1024"), HasSubstr("up to 341"), HasSubstr("--comm=mpi")));
+}
+
+TEST_F(LayoutTest, ThreadsUnderALauncherAreAnError) {
+  StartAsOneOf("4", "4");
+  EXPECT_THAT(
+      Message(CheckProcesses({.tp = 4})),
+      AllOf(HasSubstr("OMPI_COMM_WORLD_RANK"), HasSubstr("give --comm=mpi, or start it without")));
+}
+
+TEST_F(LayoutTest, ProcessesMustBeAsManyAsRanks) {
+  StartAsOneOf("6", "6");
+  EXPECT_TRUE(CheckProcesses({.tp = 2, .dp = 3, .comm = "mpi"}).ok());
+  EXPECT_THAT(Message(CheckProcesses({.tp = 2, .dp = 2, .comm = "mpi"})),
+              AllOf(HasSubstr("--tp=2 times --dp=2 are 4 ranks, but 6 processes were started"),
+                    HasSubstr("mpirun -np 4"),
+                    HasSubstr("--tp=1 --dp=6, --tp=2 --dp=3, --tp=3 --dp=2, --tp=6 --dp=1")));
+  // A launcher that does not say how many there are: MPI will.
+  setenv("OMPI_COMM_WORLD_SIZE", "", 1);
+  EXPECT_TRUE(CheckProcesses({.tp = 2, .dp = 2, .comm = "mpi"}).ok());
+  EXPECT_TRUE(CheckNumProcesses({.tp = 2, .dp = 2, .comm = "mpi"}, 4).ok());
+  EXPECT_THAT(Message(CheckNumProcesses({.tp = 2, .dp = 2, .comm = "mpi"}, 1)),
+              AllOf(HasSubstr("4 ranks, but 1 process was started"), HasSubstr("mpirun -np 4"),
+                    HasSubstr("--tp=1 --dp=1")));
+}
+
+TEST_F(LayoutTest, CoresAreDividedOverTheRanksOfTheMachine) {
+  const int cores = NumUsableCores();
+  EXPECT_EQ(ThreadsPerRank({}, 0), cores);
+  EXPECT_EQ(ThreadsPerRank({.tp = 2, .dp = 1000}, 0), 1);
+  EXPECT_EQ(ThreadsPerRank({.tp = 2, .dp = 1000}, 7), 7);
+  EXPECT_EQ(NumLocalRanks({.tp = 2, .dp = 3}), 6);
+  // Eight processes on four machines.
+  StartAsOneOf("8", "2");
+  const LayoutConfig spread = {.tp = 2, .dp = 4, .comm = "mpi"};
+  EXPECT_EQ(NumLocalRanks(spread), 2);
+  EXPECT_EQ(ThreadsPerRank(spread, 0), std::max(1, cores / 2));
+}
+
+TEST_F(LayoutTest, BatchesNameWhatWouldFit) {
+  EXPECT_TRUE(CheckBatch({.dp = 3}, 2, 12).ok());
+  EXPECT_EQ(Message(CheckBatch({}, 8, 12)),
+            "--global_batch=12 is not a multiple of --micro_batch=8; --micro_batch may be 1, 2, 3, "
+            "4, 6, 12");
+  EXPECT_EQ(Message(CheckBatch({.dp = 2}, 8, 24)),
+            "--global_batch=24 is not a multiple of --micro_batch=8 times --dp=2, 16; "
+            "--micro_batch may be 1, 2, 3, 4, 6, 12, or --dp may be 1, 3");
+  EXPECT_EQ(Message(CheckBatch({.dp = 2}, 2, 5)),
+            "--global_batch=5 is not a multiple of --micro_batch=2 times --dp=2, 4; "
+            "--global_batch may be 8");
+}
+
+TEST_F(LayoutTest, ModelsNameTheSizesThatFit) {
+  ModelConfig model;
+  model.num_heads = 12;
+  model.num_kv_heads = 4;
+  model.intermediate_size = 40;
+  const auto check = [&](const LayoutConfig& layout, int64_t seq_len) {
+    return Message(CheckLayout(layout, model, seq_len));
+  };
+  for (const int64_t tp : {1, 2, 4}) EXPECT_EQ(check({.tp = tp}, 7), "");
+  EXPECT_THAT(check({.tp = 5}, 7),
+              AllOf(HasSubstr("12 query heads"), HasSubstr("--tp may be 1, 2, 4")));
+  EXPECT_THAT(check({.tp = 3}, 7),
+              AllOf(HasSubstr("4 key/value heads"), HasSubstr("--tp may be 1, 2, 4")));
+  EXPECT_THAT(check({.tp = 12}, 7),
+              AllOf(HasSubstr("40 intermediate"), HasSubstr("--tp may be 1, 2, 4")));
+  EXPECT_EQ(check({.tp = 2, .sequence_parallel = true}, 6), "");
+  EXPECT_THAT(
+      check({.tp = 4, .sequence_parallel = true}, 6),
+      AllOf(HasSubstr("--seq_len=6 is not a multiple of --tp=4"), HasSubstr("--tp may be 1, 2")));
+}
+
+}  // namespace
+}  // namespace strake

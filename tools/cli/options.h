@@ -1,0 +1,131 @@
+// The options of a program: one table that reads flags and JSON, and prints help and settings.
+//
+//   OptionSet options("train");
+//   options.Group("Optimizer");
+//   options.Add("lr", &settings.lr, "peak learning rate", Range::Above(0));
+//   options.Add("config", &config_path, "JSON file of options").FlagOnly();
+//   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+//
+// To add an option to a program, add its row; nothing else knows of it.
+#ifndef STRAKE_TOOLS_CLI_OPTIONS_H_
+#define STRAKE_TOOLS_CLI_OPTIONS_H_
+
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+
+// Numbers from min to max; an open end is not itself in the range.
+struct Range {
+  static Range AtLeast(double min) { return {min}; }
+  static Range Above(double min) { return {min, kInfinity, true}; }
+  static Range Between(double min, double max) { return {min, max}; }
+  // [min, max)
+  static Range HalfOpen(double min, double max) { return {min, max, false, true}; }
+
+  bool Contains(double x) const {
+    return (open_min ? x > min : x >= min) && (open_max ? x < max : x <= max);
+  }
+  // " >= 1", " in [0, 1)", or nothing where every number is allowed.
+  std::string ToString() const;
+
+  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  double min = -kInfinity;
+  double max = kInfinity;
+  bool open_min = false;
+  bool open_max = false;
+};
+
+// An option's value comes from its flag, or else from JSON, or else is the default: what the
+// variable held when it was added. The variables must outlive the set; values are stored into them
+// as they are parsed, so after an error some may be new.
+class OptionSet {
+ public:
+  class Option {
+   public:
+    // Neither a key in JSON nor part of ToJson(): for what chooses an action, not a setting.
+    Option& FlagOnly() {
+      flag_only_ = true;
+      return *this;
+    }
+
+   private:
+    friend class OptionSet;
+    enum class Source { kDefault, kJson, kFlag };
+    using Variable = std::variant<std::string*, int64_t*, double*, bool*>;
+
+    nlohmann::json Value() const;
+    // "an integer >= 1", "one of constant, linear".
+    std::string Allowed() const;
+    bool Allows(const nlohmann::json& value) const;
+    // `value` is allowed.
+    void Store(const nlohmann::json& value, Source source);
+
+    std::string name_, help_, group_;
+    Variable variable_;
+    Range range_;
+    std::vector<std::string> words_;
+    nlohmann::json default_;
+    Source source_ = Source::kDefault;
+    bool flag_only_ = false;
+  };
+
+  // `program` is what Help() calls it.
+  explicit OptionSet(std::string program) : program_(std::move(program)) {}
+
+  // The heading of the options that follow.
+  void Group(std::string heading) { group_ = std::move(heading); }
+
+  // Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is new.
+  Option& Add(std::string name, bool* variable, std::string help);
+  Option& Add(std::string name, int64_t* variable, std::string help, Range range = {});
+  Option& Add(std::string name, double* variable, std::string help, Range range = {});
+  // Any text, or one of `words` if there are any.
+  Option& Add(std::string name, std::string* variable, std::string help,
+              std::vector<std::string> words = {});
+
+  // --name=value, --name value, --bool, --bool=false, --nobool; of a repeated flag the last counts.
+  // argv[0] is skipped. InvalidArgument, naming flag, value and what is allowed, for a bad value,
+  // an unknown flag (with the nearest known one), and an argument that is no flag.
+  absl::Status ParseFlags(int argc, const char* const* argv);
+
+  // A JSON object of options. Those that flags have set keep the flags' values. InvalidArgument, as
+  // above and for bad JSON and keys that appear twice; `source`, the file's name, begins messages.
+  absl::Status ParseJson(absl::string_view text, absl::string_view source);
+
+  // True once flags have held --help.
+  bool help_requested() const { return help_requested_; }
+  // Usage, and every option under its group with its default, meaning and allowed values.
+  std::string Help() const;
+
+  // The current values in the order of the table; ParseJson() reads it back.
+  nlohmann::ordered_json ToJson() const;
+
+  // Whether a flag or JSON set the option. CHECKs that there is one of that name.
+  bool IsSet(absl::string_view name) const;
+
+ private:
+  Option& AddOption(std::string name, Option::Variable variable, std::string help);
+  const Option* Find(absl::string_view name) const;
+  Option* Find(absl::string_view name);
+  absl::Status Unknown(absl::string_view name, absl::string_view prefix, bool in_json) const;
+  absl::Status ParseFlag(absl::string_view flag, const char* next, bool* used_next);
+
+  std::string program_;
+  std::string group_;
+  std::deque<Option> options_;
+  bool help_requested_ = false;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_OPTIONS_H_

@@ -1,0 +1,56 @@
+#include "tools/cli/program.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "parallel/comm/launch_environment.h"
+
+namespace strake {
+namespace {
+
+// mpirun ends all processes when one of them fails: the others leave the first the time to print.
+// A process that is still there then has an error of its own, as of a file that its machine lacks.
+constexpr std::chrono::seconds kTimeToPrint(5);
+
+bool IsFirstProcess() {
+  const std::optional<LaunchEnvironment> launch = DetectLaunchEnvironment();
+  return !launch.has_value() || launch->rank == 0;
+}
+
+}  // namespace
+
+void OpenStandardStreams() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
+  if (fd > STDERR_FILENO) close(fd);
+}
+
+absl::Status FlushStdout() {
+  if (std::cout.flush()) return absl::OkStatus();
+  return absl::DataLossError("cannot write to stdout; is the disk full, or was it closed?");
+}
+
+void PrintError(const absl::Status& error) {
+  std::cout.flush();
+  std::string line(error.message());
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::cerr << "error: " + line + "\n" << std::flush;
+}
+
+int ExitCode(const absl::Status& status) {
+  std::cout.flush();
+  if (status.ok()) return 0;
+  if (!IsFirstProcess()) std::this_thread::sleep_for(kTimeToPrint);
+  PrintError(status);
+  return 1;
+}
+
+}  // namespace strake

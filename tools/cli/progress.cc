@@ -1,0 +1,131 @@
+#include "tools/cli/progress.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace strake {
+namespace {
+
+constexpr int kMaxBarColumns = 30;
+// Carriage return, then "erase to the end of the line".
+constexpr char kEraseLine[] = "\r\x1b[K";
+
+std::string FourDigits(double value) {
+  if (value < 9.995) return absl::StrFormat("%.2f", value);
+  if (value < 999.95) return absl::StrFormat("%.1f", value);
+  return absl::StrFormat("%.0f", value);
+}
+
+// `value` in the largest of `units` (each `base` times the one before) in which it is 1 or more.
+template <size_t kCount>
+std::string WithUnit(double value, double base, const char* const (&units)[kCount]) {
+  if (!(value >= 0) || std::isinf(value)) return "?";
+  if (std::round(value) < base) return absl::StrCat(absl::StrFormat("%.0f", value), units[0]);
+  // Half of the last digit that is shown: 999.95 would be shown as 1000.0, 1023.5 as 1024.
+  const double limit = base - (base > 1000 ? 0.5 : 0.05);
+  size_t unit = 0;
+  do {
+    value /= base;
+    ++unit;
+  } while (unit + 1 < kCount && value >= limit);
+  return absl::StrCat(FourDigits(value), units[unit]);
+}
+
+std::string BarText(const ProgressState& state, int bar_columns) {
+  const double share =
+      state.total_steps > 0
+          ? std::clamp(static_cast<double>(state.step) / state.total_steps, 0.0, 1.0)
+          : 0;
+  const int filled = static_cast<int>(share * bar_columns);
+  return absl::StrCat("[", std::string(filled, '='), std::string(bar_columns - filled, ' '), "]");
+}
+
+std::string StateText(const ProgressState& state) {
+  return absl::StrFormat(" %d/%d  loss %.4f  %s tokens/s  %s left", state.step, state.total_steps,
+                         state.loss, FormatCount(state.tokens_per_second),
+                         FormatDuration(state.seconds_left));
+}
+
+// One line of less than `columns`: a full one would wrap, and only its last part be erased.
+std::string Line(const ProgressState& state, int columns) {
+  const std::string text = StateText(state);
+  const int room = columns - 1 - static_cast<int>(text.size()) - 2;
+  const int bar_columns = std::min(room, kMaxBarColumns);
+  const std::string line = bar_columns >= 5 ? BarText(state, bar_columns) + text : text.substr(1);
+  return line.substr(0, columns - 1);
+}
+
+}  // namespace
+
+std::string FormatDuration(double seconds) {
+  // Beyond a thousand years a duration says nothing.
+  if (!(seconds >= 0 && seconds < 3.2e10)) return "?";
+  if (seconds < 9.95) return absl::StrFormat("%.1fs", seconds);
+  const int64_t s = std::llround(seconds);
+  if (s < 60) return absl::StrFormat("%ds", s);
+  if (s < 3600) return absl::StrFormat("%dm%02ds", s / 60, s % 60);
+  const int64_t minutes = std::llround(seconds / 60);
+  if (minutes < 24 * 60) return absl::StrFormat("%dh%02dm", minutes / 60, minutes % 60);
+  const int64_t hours = std::llround(seconds / 3600);
+  return absl::StrFormat("%dd%02dh", hours / 24, hours % 24);
+}
+
+std::string FormatCount(double count) { return WithUnit(count, 1000, {"", "k", "M", "B", "T"}); }
+
+std::string FormatBytes(double bytes) {
+  return WithUnit(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"});
+}
+
+int TerminalColumns(int fd) {
+  if (isatty(fd) == 0) return 0;
+  winsize size{};
+  // A terminal that does not know its size, as behind a serial line, is taken for a usual one.
+  if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+double MonotonicSeconds() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
+Progress::Progress(std::ostream* out, int columns, std::function<double()> clock)
+    : out_(out), columns_(columns), clock_(std::move(clock)), next_draw_(clock_()) {}
+
+Progress::~Progress() { Erase(); }
+
+void Progress::Update(const ProgressState& state) {
+  if (columns_ == 0) return;
+  bar_ = Line(state, columns_);
+  const double now = clock_();
+  if (now < next_draw_) return;
+  next_draw_ = now + kSecondsBetweenDraws;
+  Draw();
+}
+
+void Progress::Print(absl::string_view text) {
+  const bool was_drawn = drawn_;
+  Erase();
+  *out_ << text << "\n" << std::flush;
+  if (was_drawn) Draw();
+}
+
+void Progress::Erase() {
+  if (drawn_) *out_ << kEraseLine << std::flush;
+  drawn_ = false;
+}
+
+void Progress::Draw() {
+  *out_ << kEraseLine << bar_ << std::flush;
+  drawn_ = true;
+}
+
+}  // namespace strake

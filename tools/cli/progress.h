@@ -1,0 +1,71 @@
+// What the screen shows while training: a live progress bar on a terminal, plain lines elsewhere.
+#ifndef STRAKE_TOOLS_CLI_PROGRESS_H_
+#define STRAKE_TOOLS_CLI_PROGRESS_H_
+
+#include <cstdint>
+#include <functional>
+#include <ostream>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace strake {
+
+// "3.2s", "42s", "3m12s", "2h05m", "3d04h"; "?" for what is negative or not finite.
+std::string FormatDuration(double seconds);
+
+// "950", "12.3k", "124.4M", "8.03B": at most four digits.
+std::string FormatCount(double count);
+
+// "512 B", "1.50 KiB", "2.60 GiB": at most four digits.
+std::string FormatBytes(double bytes);
+
+// Columns of the terminal behind a file descriptor, 0 where there is none.
+int TerminalColumns(int fd);
+
+struct ProgressState {
+  int64_t step = 0;
+  int64_t total_steps = 0;
+  double loss = 0;
+  double tokens_per_second = 0;
+  double seconds_left = 0;
+};
+
+// Seconds that never go back.
+double MonotonicSeconds();
+
+// The bar is the last line on the screen. While a Progress lives, all lines go through it.
+class Progress {
+ public:
+  static constexpr double kSecondsBetweenDraws = 0.1;
+
+  // `columns` = 0 shows no bar. `out` must outlive the Progress; `clock` is for tests.
+  Progress(std::ostream* out, int columns, std::function<double()> clock = MonotonicSeconds);
+  // Erases the bar.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // Draws the bar, unless that was done less than kSecondsBetweenDraws ago.
+  void Update(const ProgressState& state);
+
+  // Prints lines (without the last line's end) above the bar.
+  void Print(absl::string_view text);
+
+  // Takes the bar off the screen until the next Update().
+  void Erase();
+
+ private:
+  void Draw();
+
+  std::ostream* const out_;
+  const int columns_;
+  const std::function<double()> clock_;
+  std::string bar_;
+  bool drawn_ = false;
+  double next_draw_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_PROGRESS_H_

@@ -1,0 +1,187 @@
+#include "tools/cli/train_config.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+#include "glog/logging.h"
+#include "train/run/run_record.h"
+
+namespace strake {
+namespace {
+
+// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at GPT-2's 768.
+constexpr double kLrTimesHiddenSize = 0.5;
+constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
+
+void AddTrainOptions(TrainConfig* c, OptionSet* options) {
+  const Range size = Range::Between(1, 1e9), count = Range::Between(0, 1e15);
+  const Range rate = Range::Between(0, 1e6);
+  options->Group("Model");
+  options->Add("model", &c->model,
+               absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
+                            ") or path of a Hugging Face config.json; with --init_from, that "
+                            "directory's unless given"));
+  options->Add("init_from", &c->init_from,
+               "directory in the Hugging Face layout to take the initial weights from; without it "
+               "they are random, from --seed");
+  options->Group("Data");
+  options->Add("train_data", &c->train_data,
+               "comma-separated paths or globs; *.bin are llm.c token files, others text read as "
+               "bytes; without it the King James Bible");
+  options->Add("val_data", &c->val_data,
+               "the same for validation; without it the last 10 % of --train_data is held back");
+  options->Add("seq_len", &c->seq_len,
+               "tokens per sequence; without it 256, or the model's positions if they are fewer",
+               size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
+  options->Add("global_batch", &c->global_batch,
+               "sequences per step, a multiple of --micro_batch times --dp; without it that of the "
+               "run to go on with, or of a new run just that",
+               Range::Between(0, kMaxGlobalBatch));
+  options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
+  options->Group("Optimizer");
+  options->Add("steps", &c->steps, "optimizer steps in all", Range::Between(1, 1e15));
+  options->Add("lr", &c->lr, "peak learning rate; without it 0.5 / hidden size", rate);
+  options->Add("min_lr", &c->min_lr, "learning rate at the end of the schedule", rate);
+  options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
+               {"constant", "linear", "cosine", "wsd"});
+  options->Add("warmup_steps", &c->warmup_steps, "steps of linear warm-up", count);
+  options->Add("weight_decay", &c->weight_decay, "AdamW's decay of matrices and embeddings", rate);
+  options->Add("beta1", &c->beta1, "AdamW's decay rate of the first moment", Range::HalfOpen(0, 1));
+  options->Add("beta2", &c->beta2, "AdamW's decay rate of the second moment",
+               Range::HalfOpen(0, 1));
+  // Less is 0 in f32, and AdamW divides by it where a gradient has always been 0.
+  options->Add("eps", &c->eps, "AdamW's epsilon", Range::Between(1e-37, 1));
+  options->Add("clip_norm", &c->clip_norm, "largest global gradient norm; 0: no clipping", rate);
+  options->Group("Run");
+  options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
+  AddMachineOptions(&c->machine, options);
+  AddTrainingOptions(&c->machine, options);
+  options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
+  options->Add("resume", &c->resume,
+               "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
+               "path of a checkpoint to go on from");
+  AddLayoutOptions(&c->layout, options);
+  options->Group("Output (0: never)");
+  options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
+  options->Add("eval_every", &c->eval_every,
+               "steps between validations; there is one after the "
+               "last step, too",
+               count);
+  options->Add("eval_batches", &c->eval_batches,
+               "micro-batches per validation; -1: 32, and all after the last step",
+               Range::Between(-1, 1e15));
+  options->Add("sample_every", &c->sample_every,
+               "steps between samples of generated text; there is one after the last step, too",
+               count);
+  options->Add("save_every", &c->save_every,
+               "steps between checkpoints; there is one after the last step in any case", count);
+  options->Add("keep_last", &c->keep_last, "checkpoints kept; 0: all", count);
+}
+
+// "gpt2-124m" of a preset; of a path the folder's name, or the file's where there is none.
+std::string ModelLabel(const std::string& model) {
+  const std::filesystem::path path(model);
+  if (path.extension() != ".json") return path.filename();
+  const std::string parent = path.parent_path().filename();
+  return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
+}
+
+// The checkpoint or folder whose run goes on, if there is one.
+const std::string& RunToGoOnWith(const TrainConfig& c) {
+  const bool is_path = c.resume != "auto" && c.resume != "never";
+  return is_path ? c.resume : c.out;
+}
+
+// Of that run; 0 where there is none. What is wrong with a record is told by what resumes from it.
+int64_t SavedGlobalBatch(const TrainConfig& c) {
+  const auto record = ReadRunRecord(RunToGoOnWith(c));
+  if (!record.ok()) return 0;
+  const auto batch = record->identity.value("global_batch", nlohmann::ordered_json());
+  if (!batch.is_number_integer()) return 0;
+  return std::clamp<int64_t>(batch.get<int64_t>(), 0, kMaxGlobalBatch);
+}
+
+absl::Status ResolveGlobalBatch(TrainConfig* c) {
+  const int64_t saved = c->global_batch == 0 ? SavedGlobalBatch(*c) : 0;
+  if (saved > 0) c->global_batch = saved;
+  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
+  const absl::Status fits = CheckBatch(c->layout, c->micro_batch, c->global_batch);
+  if (fits.ok() || saved == 0) return fits;
+  return absl::Status(fits.code(),
+                      absl::StrCat(fits.message(), "; the batch is that of the run in ",
+                                   RunToGoOnWith(*c), ": to begin another, choose another --out"));
+}
+
+// Fills in what the user left open and can be told from the rest.
+absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
+  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
+  if (!given.IsSet("lr")) c->lr = kLrTimesHiddenSize / model.hidden_size;
+  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
+  if (c->out.empty()) {
+    c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
+  }
+  STRAKE_RETURN_IF_ERROR(ResolveGlobalBatch(c));
+  if (c->micro_batch > (int64_t{1} << 31) / c->seq_len) {
+    return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->micro_batch,
+                                                   " times --seq_len=", c->seq_len,
+                                                   " is more than 2^31 tokens in a pass"));
+  }
+  if (c->min_lr > c->lr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
+  }
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv) {
+  TrainCommand command;
+  std::string config_path;
+  OptionSet options("train");
+  AddTrainOptions(&command.config, &options);
+  options.Group("Configuration");
+  options.Add("config", &config_path, "JSON file of options; flags override it").FlagOnly();
+  options.Add("print_config", &command.print_config, "print the configuration and stop").FlagOnly();
+  command.help = options.Help();
+  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+  command.show_help = options.help_requested();
+  if (command.show_help) return command;
+  if (!config_path.empty()) {
+    const auto text = ReadFile(config_path);
+    if (!text.ok()) {
+      return absl::Status(text.status().code(), absl::StrCat("--config=", text.status().message()));
+    }
+    STRAKE_RETURN_IF_ERROR(options.ParseJson(*text, config_path));
+  }
+  TrainConfig* config = &command.config;
+  if (!config->init_from.empty() && !options.IsSet("model")) {
+    config->model = config->init_from + "/config.json";
+  }
+  STRAKE_ASSIGN_OR_RETURN(command.model, FindModelConfig(config->model, &command.notices));
+  STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
+  return command;
+}
+
+nlohmann::ordered_json ToJson(const TrainConfig& config) {
+  TrainConfig copy = config;
+  OptionSet options("train");
+  AddTrainOptions(&copy, &options);
+  return options.ToJson();
+}
+
+LrSchedule ScheduleOf(const TrainConfig& config) {
+  const auto kind = ParseScheduleKind(config.schedule);
+  CHECK(kind.ok()) << kind.status();
+  return {*kind, config.lr, config.min_lr, config.warmup_steps, config.steps};
+}
+
+}  // namespace strake

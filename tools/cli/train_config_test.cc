@@ -1,0 +1,170 @@
+#include "tools/cli/train_config.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/testing/temp_directory.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+absl::StatusOr<TrainCommand> Parse(std::vector<std::string> flags) {
+  std::vector<const char*> argv = {"train"};
+  for (const std::string& flag : flags) argv.push_back(flag.c_str());
+  return ParseTrainCommand(argv.size(), argv.data());
+}
+
+TrainConfig ConfigOf(const std::vector<std::string>& flags) {
+  const auto command = Parse(flags);
+  EXPECT_TRUE(command.ok()) << command.status();
+  return command.ok() ? command->config : TrainConfig();
+}
+
+std::string ErrorOf(const std::vector<std::string>& flags) {
+  return std::string(Parse(flags).status().message());
+}
+
+TEST(TrainConfigTest, DefaultsAreResolved) {
+  const TrainConfig c = ConfigOf({});
+  EXPECT_EQ(c.model, "llama-tiny");
+  EXPECT_EQ(c.global_batch, c.micro_batch);
+  EXPECT_GE(c.machine.threads, 1);
+  EXPECT_EQ(c.out, "runs/llama-tiny");
+  EXPECT_EQ(c.keep_last, 3);
+  EXPECT_EQ(c.eval_batches, -1);
+  EXPECT_EQ(c.resume, "auto");
+}
+
+TEST(TrainConfigTest, OpenValuesComeFromTheModel) {
+  const TrainConfig narrow = ConfigOf({"--model=llama-tiny"}),
+                    wide = ConfigOf({"--model=gpt2-124m"});
+  EXPECT_EQ(narrow.lr, 0.5 / 128);
+  EXPECT_EQ(wide.lr, 0.5 / 768);
+  EXPECT_EQ(wide.seq_len, 256);
+  EXPECT_EQ(ConfigOf({"--model=gpt2-124m", "--lr=0.25", "--seq_len=1024"}).lr, 0.25);
+  const testing::TempDirectory directory;
+  testing::WriteFile(directory / "short.json",
+                     R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5, "n_embd": 4,
+                         "n_layer": 1, "n_head": 2})");
+  EXPECT_EQ(ConfigOf({"--model=" + (directory / "short.json")}).seq_len, 5);
+}
+
+TEST(TrainConfigTest, WithInitFromTheModelIsThatDirectorys) {
+  const testing::TempDirectory directory;
+  testing::WriteFile(directory / "config.json",
+                     R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5, "n_embd": 4,
+                         "n_layer": 3, "n_head": 2})");
+  const auto command = Parse({"--init_from=" + directory.path()});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(command->model.num_layers, 3);
+  EXPECT_EQ(command->config.model, directory / "config.json");
+  const auto given = Parse({"--init_from=" + directory.path(), "--model=gpt2-tiny"});
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->model.num_layers, 4);
+}
+
+TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {
+  const TrainConfig written = ConfigOf({"--model=gpt2-mini", "--steps=7", "--beta2=0.5", "--seed=9",
+                                        "--schedule=wsd", "--shuffle=false", "--out=x"});
+  const testing::TempDirectory directory;
+  const std::string path = directory / "c.json";
+  testing::WriteFile(path, ToJson(written).dump());
+  EXPECT_EQ(ToJson(ConfigOf({"--config=" + path})), ToJson(written));
+  const TrainConfig changed = ConfigOf({"--steps=8", "--config=" + path});
+  EXPECT_EQ(changed.steps, 8);
+  EXPECT_EQ(changed.seed, 9);
+}
+
+TEST(TrainConfigTest, GlobalBatchIsAPassOfAllRanks) {
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--tp=2"}).global_batch, 12);
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--global_batch=24"}).global_batch, 24);
+}
+
+TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
+  const testing::TempDirectory directory;
+  const std::string out = "--out=" + directory.path();
+  const auto write = [&](const std::string& identity) {
+    testing::WriteFile(
+        directory / "run.json",
+        R"({"format_version": 1, "step": 0, "samples": 0, "config": {}, "identity": )" + identity +
+            "}");
+  };
+  write(R"({"global_batch": 12})");
+  for (const std::string& where : {out, "--resume=" + directory.path()}) {
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2"}).global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=3"}).global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=4", "--global_batch=8"}).global_batch, 8);
+    EXPECT_THAT(ErrorOf({where, "--micro_batch=6", "--dp=4"}),
+                AllOf(HasSubstr("--global_batch=12 is not a multiple of --micro_batch=6 times "
+                                "--dp=4, 24"),
+                      HasSubstr("--micro_batch may be 1, 3, or --dp may be 1, 2"),
+                      HasSubstr("the batch is that of the run in " + directory.path())));
+  }
+  // Damage is told by what resumes.
+  for (const char* identity :
+       {"{}", R"({"global_batch": -12})", R"({"global_batch": "12"})", "3"}) {
+    write(identity);
+    EXPECT_EQ(ConfigOf({out, "--micro_batch=5"}).global_batch, 5) << identity;
+  }
+}
+
+TEST(TrainConfigTest, ThreadsAreDividedOverTheRanks) {
+  const int64_t all = ConfigOf({}).machine.threads;
+  EXPECT_EQ(ConfigOf({"--dp=2"}).machine.threads, std::max<int64_t>(1, all / 2));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--dp=200"}).machine.threads, std::max<int64_t>(1, all / 800));
+  EXPECT_EQ(ConfigOf({"--tp=4", "--threads=3"}).machine.threads, 3);
+}
+
+TEST(TrainConfigTest, LayoutsThatDoNotFitNameBothValuesAndWhatWould) {
+  EXPECT_THAT(ErrorOf({"--tp=3"}),
+              AllOf(HasSubstr("--tp=3: 4 query heads"), HasSubstr("--tp may be 1, 2, 4")));
+  EXPECT_THAT(ErrorOf({"--tp=4", "--sequence_parallel", "--seq_len=6"}),
+              AllOf(HasSubstr("--seq_len=6"), HasSubstr("--tp=4"), HasSubstr("--tp may be 1, 2")));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=8"}),
+              AllOf(HasSubstr("--global_batch=8"), HasSubstr("--micro_batch=2 times --dp=3, 6"),
+                    HasSubstr("--dp may be 1, 2, 4")));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=7"}),
+              HasSubstr("--global_batch may be 12"));
+  EXPECT_THAT(ErrorOf({"--dp=3", "--micro_batch=2", "--global_batch=1000000000"}),
+              HasSubstr("--dp may be 1, 2, 4, 5, 8"));
+  EXPECT_THAT(ErrorOf({"--tp=2", "--dp=513"}),
+              AllOf(HasSubstr("1026 ranks"), HasSubstr("at most 1024"), HasSubstr("up to 512")));
+}
+
+TEST(TrainConfigTest, ScheduleTakesItsValues) {
+  const LrSchedule s = ScheduleOf(ConfigOf(
+      {"--schedule=linear", "--lr=0.5", "--min_lr=0.25", "--warmup_steps=3", "--steps=11"}));
+  EXPECT_EQ(LearningRate(s, 3), 0.5);
+  EXPECT_EQ(LearningRate(s, 7), 0.375);
+  EXPECT_EQ(LearningRate(s, 11), 0.25);
+}
+
+TEST(TrainConfigTest, HelpWinsOverWhatIsMissing) {
+  const auto command = Parse({"--help", "--model=no/such/config.json"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_TRUE(command->show_help);
+  EXPECT_THAT(command->help, HasSubstr("--print_config"));
+}
+
+TEST(TrainConfigTest, ContradictionsNameBothValues) {
+  EXPECT_THAT(ErrorOf({"--global_batch=12"}),
+              AllOf(HasSubstr("--global_batch=12"), HasSubstr("--micro_batch=8")));
+  EXPECT_THAT(ErrorOf({"--min_lr=2", "--lr=1"}),
+              AllOf(HasSubstr("--min_lr=2"), HasSubstr("--lr=1")));
+  EXPECT_THAT(ErrorOf({"--micro_batch=100000", "--seq_len=100000"}), HasSubstr("2^31 tokens"));
+  EXPECT_THAT(ErrorOf({"--model=gpt2-124m", "--seq_len=1025"}),
+              AllOf(HasSubstr("--seq_len=1025"), HasSubstr("1024 positions")));
+  EXPECT_THAT(ErrorOf({"--dtype=bf16", "--ops=reference"}),
+              AllOf(HasSubstr("--ops=reference runs in fp32"), HasSubstr("--dtype=fp32")));
+  EXPECT_THAT(ErrorOf({"--config=/no/such"}), HasSubstr("--config=/no/such: cannot be read"));
+  EXPECT_THAT(ErrorOf({"--model=gpt5"}), HasSubstr("\"gpt5\""));
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,34 @@
+#include "tools/cli/user_paths.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace strake {
+
+void ChangeToUserDirectory() {
+  const char* directory = std::getenv("BUILD_WORKING_DIRECTORY");
+  if (directory != nullptr && chdir(directory) != 0) {
+    PLOG(WARNING) << "cannot change to BUILD_WORKING_DIRECTORY=" << directory;
+  }
+}
+
+absl::StatusOr<std::string> RunfilePath(const std::string& path) {
+  std::error_code error;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", error);
+  // A test's runfiles hold those of the programs it runs.
+  const char* test_runfiles = std::getenv("TEST_SRCDIR");
+  for (const std::string& root :
+       {program + ".runfiles", std::string(test_runfiles == nullptr ? "" : test_runfiles)}) {
+    const std::string candidate = root + "/strake/" + path;
+    if (!root.empty() && std::filesystem::exists(candidate, error)) return candidate;
+  }
+  return absl::NotFoundError(absl::StrCat(path, " is not beside ", program));
+}
+
+}  // namespace strake

@@ -1,0 +1,283 @@
+#include "train/engine/engine.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/op_profile.h"
+#include "core/base/status_macros.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/embedding/embedding.h"
+#include "core/ops/sum/sum.h"
+#include "glog/logging.h"
+#include "models/non_finite.h"
+#include "optim/grad_clip.h"
+#include "parallel/data/gather_values.h"
+
+namespace strake {
+namespace {
+
+// Held whole by every tensor-parallel rank.
+bool IsReplicated(const Parameter& parameter, int num_ranks) {
+  for (const ParameterSegment& segment : parameter.segments) {
+    if (segment.slice.num_holders != num_ranks) return false;
+  }
+  return true;
+}
+
+// In a key, numbers that differ in a bit differ.
+std::string Exactly(double x) { return absl::StrFormat("%a", x); }
+
+bool CanBeCaptured(const Mesh& mesh) {
+  return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
+         mesh.communicator(MeshAxis::kTp).CanBeCaptured();
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, const Mesh& mesh)
+    : options_(options),
+      mesh_(&mesh),
+      tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
+      plan_(PlanMemory(options, mesh.sizes(), mesh.rank())),
+      team_(options.num_threads) {
+  CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
+      << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
+  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_,
+                                         options_.logits_chunk, options_.activation_recompute);
+}
+
+absl::Status Engine::UseCuda() {
+  STRAKE_ASSIGN_OR_RETURN(cuda_, CudaContext::Create(options_.cuda_device));
+  mesh_->BindCudaStream(cuda_->stream());
+  STRAKE_ASSIGN_OR_RETURN(BatchUpload upload,
+                          BatchUpload::Create(options_.micro_batch * options_.seq_len));
+  upload_.emplace(std::move(upload));
+  STRAKE_ASSIGN_OR_RETURN(host_values_, PinnedMemory::Allocate(3 * sizeof(double)));
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Allocate() {
+  if (options_.device == Device::kCuda) STRAKE_RETURN_IF_ERROR(UseCuda());
+  STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
+      options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
+  STRAKE_RETURN_IF_ERROR(model_->PlaceTables());
+  STRAKE_ASSIGN_OR_RETURN(reducer_,
+                          GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
+                                                  options_.gradients));
+  STRAKE_ASSIGN_OR_RETURN(partial_gradients_, PartialGradients::Create(parameters_, tp_));
+  STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, range(), grads()));
+  optimizer_.emplace(std::move(optimizer));
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
+                          ActivationArena::Create(plan_.activation_bytes, options_.device));
+  activations_.emplace(std::move(activations));
+  STRAKE_ASSIGN_OR_RETURN(step_values_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
+  context_.emplace(&team_, &*activations_, options_.op_set);
+  context_->set_cuda(cuda_.get());
+  if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
+    const AttentionShape shape =
+        model_->AttentionShapeFor(options_.micro_batch * options_.seq_len, options_.seq_len);
+    const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
+    if (!fast.ok()) attention_note_ = std::string(fast.message());
+  }
+  context_->set_on_grad_ready(
+      [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                                       const Mesh& mesh) {
+  std::unique_ptr<Engine> engine(new Engine(options, mesh));
+  STRAKE_RETURN_IF_ERROR(engine->Allocate());
+  return engine;
+}
+
+// --- A step. ---
+
+absl::Status Engine::RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass) {
+  values_fetched_ = false;
+  // A profile wants to see each op.
+  const bool recorded = cuda_ != nullptr && options_.cuda_graph && context_->profile() == nullptr &&
+                        CanBeCaptured(*mesh_);
+  return recorded ? graphs_.Run(cuda_->stream(), key, pass) : pass();
+}
+
+absl::StatusOr<std::pair<Tensor, Tensor>> Engine::Upload(const Tensor& tokens,
+                                                         const Tensor& targets) {
+  if (cuda_ == nullptr) return std::pair(tokens, targets);
+  for (const Tensor& each : {tokens, targets}) {
+    STRAKE_RETURN_IF_ERROR(CheckTokens(each, options_.model.vocab_size));
+  }
+  return upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets);
+}
+
+absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
+                                         bool last) {
+  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
+  const std::string key = absl::StrCat("train ", tokens.dim(0), " ", Exactly(scale),
+                                       in_step_ ? "" : " first", last ? " last" : "");
+  STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
+    if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
+    return ForwardAndBackward(batch.first, batch.second, scale, last);
+  }));
+  in_step_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
+  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
+  return RunPass(absl::StrCat("evaluate ", tokens.dim(0)), [&]() -> absl::Status {
+    const ActivationScope scope(*activations_);
+    TransformerSaved saved;
+    context_->set_pass(Pass::kForward);
+    STRAKE_ASSIGN_OR_RETURN(const Tensor loss, model_->Forward(*context_, batch.first, batch.second,
+                                                               options_.seq_len, &saved));
+    return AddLoss(loss, saved);
+  });
+}
+
+absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
+  STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
+  if (cuda_ != nullptr) return absl::OkStatus();
+  const double sum = *loss_sum().data<double>();
+  if (std::isfinite(sum)) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("the loss is ", sum,
+                                          "; the first tensor that is not finite is ",
+                                          FirstNonFinite(*context_, *model_, parameters_, saved)));
+}
+
+absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
+                                        bool last) {
+  const ActivationScope scope(*activations_);
+  TransformerSaved saved;
+  context_->set_pass(Pass::kForward);
+  reducer_->StartMicroBatch(*context_, last);
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor loss,
+      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, scale, &saved));
+  STRAKE_RETURN_IF_ERROR(AddLoss(loss, saved));
+  context_->set_pass(Pass::kBackward);
+  STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
+  const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
+  return reducer_->FinishMicroBatch(*context_);
+}
+
+absl::Status Engine::SumGradients() {
+  context_->set_pass(Pass::kBackward);
+  return RunPass("sum gradients",
+                 [&] { return partial_gradients_->Sum(*context_, range(), grads()); });
+}
+
+absl::Status Engine::ClipAndStep(double clip_norm) {
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
+  if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm,
+                                      owners_of_gradients, clip()));
+  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip()));
+  if (options_.gradients.zero == 0) return absl::OkStatus();
+  const OpTimer timer(context_->profile(), "all_gather", context_->pass());
+  return GatherValues(parameters_.values(), dp);
+}
+
+absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
+  context_->set_pass(Pass::kOptimizer);
+  optimizer_->SetStep(step);
+  STRAKE_RETURN_IF_ERROR(
+      RunPass(absl::StrCat("update ", Exactly(clip_norm)), [&] { return ClipAndStep(clip_norm); }));
+  in_step_ = false;
+  STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
+  if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
+  return values[1];
+}
+
+// To wait for the GPU in. Groups fail together, so that any of more than one rank knows.
+Communicator& Engine::AnyGroup() const {
+  return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp);
+}
+
+// On a GPU, waits for all that has been enqueued.
+absl::StatusOr<const double*> Engine::StepValues() {
+  const Tensor values = step_values_.tensor();
+  if (cuda_ == nullptr) return values.data<double>();
+  const double* host = static_cast<const double*>(host_values_.data());
+  if (values_fetched_) return host;
+  STRAKE_RETURN_IF_ERROR(
+      CopyToHost(host_values_.data(), values.raw(), values.num_bytes(), cuda_->stream()));
+  STRAKE_RETURN_IF_ERROR(AnyGroup().WaitForStream(cuda_->stream()));
+  values_fetched_ = true;
+  return host;
+}
+
+// The weights are still those that the step began with. Where any rank's are not finite, they are
+// the cause of what is not finite in all.
+absl::Status Engine::GradientError(double loss_sum, double norm) const {
+  const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
+                                                   : absl::StrCat("the loss is ", loss_sum);
+  const std::string weight = FirstNonFiniteWeight(parameters_);
+  double found = weight == "none" ? 0 : 1;
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    const Tensor any(&found, DType::kF64, {1});
+    STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceMax(any).Wait().status());
+  }
+  return NonFiniteError(
+      what, found > 0 ? weight : FirstNonFiniteGradient(parameters_, range().begin, grads()));
+}
+
+absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {
+  // Where this rank's are finite another rank's are not: its error, which names the tensor, ends
+  // the barrier.
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
+  }
+  return absl::InternalError(
+      absl::StrCat(what, "; the first tensor that is not finite is ", found));
+}
+
+absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
+  STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  // Tensor-parallel ranks have one loss already.
+  double values[] = {stop ? 1.0 : 0.0, step_values[0]};
+  const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
+  STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
+  if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
+  // On a GPU nothing has looked at the losses of an evaluation before.
+  if (!std::isfinite(values[1])) {
+    return NonFiniteError(absl::StrCat("the loss is ", values[1]),
+                          FirstNonFiniteWeight(parameters_));
+  }
+  STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
+  values_fetched_ = false;
+  return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
+}
+
+absl::Status Engine::CompareReplicas() const {
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  if (dp.size() > 1) {
+    STRAKE_RETURN_IF_ERROR(dp.CompareReplicated(parameters_.values(), "the weights"));
+  }
+  if (tp_.size() == 1) return absl::OkStatus();
+  for (const Parameter& parameter : parameters_.parameters()) {
+    if (!IsReplicated(parameter, tp_.size())) continue;
+    STRAKE_RETURN_IF_ERROR(tp_.communicator().CompareReplicated(parameter.value, parameter.name()));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<const Communicator*> Engine::communicators() const {
+  std::vector<const Communicator*> groups;
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    const Communicator& group = mesh_->communicator(axis);
+    if (group.size() > 1) groups.push_back(&group);
+  }
+  if (const Communicator* kv = partial_gradients_->kv_communicator()) groups.push_back(kv);
+  return groups;
+}
+
+}  // namespace strake

@@ -1,0 +1,151 @@
+// Engine: one rank's model, optimizer and memory, and the steps that train them.
+#ifndef STRAKE_TRAIN_ENGINE_ENGINE_H_
+#define STRAKE_TRAIN_ENGINE_ENGINE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/thread_team.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/device/context.h"
+#include "core/device/cuda_context.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/device_memory.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/shard_range.h"
+#include "core/tensor/tensor.h"
+#include "models/transformer.h"
+#include "optim/adamw.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/data/gradient_reducer.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/partial_gradients.h"
+#include "train/engine/cuda_step.h"
+#include "train/engine/engine_options.h"
+#include "train/plan/memory_plan.h"
+
+namespace strake {
+
+// Used on the thread that made it. Every rank of the mesh makes one and calls the same functions in
+// the same order; an error of a collective ends them all. A step:
+//
+//   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
+//
+// On a GPU the host enqueues the whole step, and waits for it at the end of Update(), and in
+// Agree() where nothing has waited since: what is not finite is found there. Once a pass has come
+// twice it is a CUDA graph, with options.cuda_graph and where every group can be recorded.
+class Engine {
+ public:
+  // Allocates everything, zeroed, as PlanMemory() says; the caller sets the weights. `mesh` must
+  // outlive the engine. ResourceExhausted when there is no memory.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                        const Mesh& mesh);
+
+  // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len: this data-parallel rank's, the
+  // same on all its tensor-parallel ranks, in host memory. Adds the losses, in nats, to what
+  // Agree() sums up, and the gradients of scale * (sum of the losses) to those of the step, which
+  // begin as zeros. During the backward pass of the step's `last` micro-batch gradients are summed
+  // over the data-parallel ranks. InvalidArgument for a token outside the vocabulary. On the CPU
+  // Internal, naming the first tensor in execution order, where the loss is not finite; the step
+  // cannot go on then.
+  absl::Status AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
+                                   bool last);
+
+  // The losses alone; the same errors. No collective joins data-parallel ranks.
+  absl::Status EvaluateLoss(const Tensor& tokens, const Tensor& targets);
+
+  // Completes the gradients that tensor-parallel ranks share. Afterwards grads() are those of the
+  // whole model and batch.
+  absl::Status SumGradients();
+
+  // Clips the gradients by their global norm and updates the weights on every rank. Returns the
+  // norm before clipping. Internal, naming the tensor, and nothing updated, where the norm is not
+  // finite. With the communicators' check mode, an error where weights that ranks share have
+  // drifted apart.
+  absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
+
+  // What every rank knows at the end of a step: the losses since the last agreement, summed over
+  // data-parallel ranks, and whether any rank wants to stop. Internal where they are not finite,
+  // naming a weight that is not.
+  struct Agreement {
+    double loss_sum = 0;
+    bool stop = false;
+  };
+  absl::StatusOr<Agreement> Agree(bool stop);
+
+  // DataLoss, naming the tensor, where weights that ranks share differ: after loading, since ranks
+  // on several machines may have read other files.
+  absl::Status CompareReplicas() const;
+
+  const EngineOptions& options() const { return options_; }
+  const MemoryPlan& memory_plan() const { return plan_; }
+  const Mesh& mesh() const { return *mesh_; }
+  const Transformer& model() const { return *model_; }
+  ParameterArena& parameters() { return parameters_; }
+  AdamW& optimizer() { return *optimizer_; }
+  ThreadTeam& team() { return team_; }
+  CudaContext* cuda() { return cuda_.get(); }  // null on the CPU
+  Context& context() { return *context_; }
+
+  // Why attention is slower than it could be on this GPU; empty where it is not.
+  const std::string& attention_note() const { return attention_note_; }
+
+  // What this rank updates of the parameters' index space, and its gradients [range().size()], on
+  // the engine's device.
+  const ShardRange& range() const { return reducer_->range(); }
+  const Tensor& grads() const { return reducer_->grads(); }
+
+  // Those of groups of more than one rank, for their counters.
+  std::vector<const Communicator*> communicators() const;
+
+ private:
+  Engine(const EngineOptions& options, const Mesh& mesh);
+  absl::Status UseCuda();
+  absl::Status Allocate();
+
+  // Enqueues, or does, a pass that `key` names: train/engine/cuda_step.h.
+  absl::Status RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass);
+  absl::StatusOr<std::pair<Tensor, Tensor>> Upload(const Tensor& tokens, const Tensor& targets);
+  absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
+  absl::Status ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
+                                  bool last);
+  absl::Status ClipAndStep(double clip_norm);
+  Communicator& AnyGroup() const;
+  absl::StatusOr<const double*> StepValues();
+  absl::Status GradientError(double loss_sum, double norm) const;
+  absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
+  Tensor loss_sum() const { return step_values_.tensor().Rows(0, 1); }
+  Tensor clip() const { return step_values_.tensor().Rows(1, 3); }
+
+  const EngineOptions options_;
+  const Mesh* const mesh_;
+  std::unique_ptr<CudaContext> cuda_;  // on a GPU; before what is on it
+  const TensorParallel tp_;
+  const MemoryPlan plan_;
+  ThreadTeam team_;
+  ParameterArena parameters_;
+  std::unique_ptr<Transformer> model_;
+  std::optional<ActivationArena> activations_;
+  std::optional<Context> context_;
+  std::unique_ptr<GradientReducer> reducer_;
+  std::optional<PartialGradients> partial_gradients_;
+  std::optional<AdamW> optimizer_;
+
+  DeviceBuffer step_values_;  // [3] f64: the losses' sum, gradient norm, clipping factor
+  PinnedMemory host_values_;  // of those on a GPU
+  bool values_fetched_ = false;
+  bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
+  std::optional<BatchUpload> upload_;
+  PassGraphs graphs_;  // after partial_gradients_: graphs go before the groups in them
+  std::string attention_note_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_ENGINE_ENGINE_H_

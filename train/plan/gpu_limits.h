@@ -1,0 +1,48 @@
+// What a GPU can do, measured and by its data sheet: what a benchmark compares itself with.
+#ifndef STRAKE_TRAIN_PLAN_GPU_LIMITS_H_
+#define STRAKE_TRAIN_PLAN_GPU_LIMITS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/dtype.h"
+#include "models/model_config.h"
+
+namespace strake {
+
+// [M, K] x [K, N].
+struct ProductShape {
+  int64_t m = 0, n = 0, k = 0;
+  std::string ToString() const;  // "16384 x 6400 x 1600": M, N, K
+};
+
+// The largest of a rank's forward pass of `num_tokens` with `tp` tensor-parallel ranks: those of
+// the MLP and of a chunk of the logits.
+std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp,
+                                          DType dtype);
+
+struct GpuLimits {
+  double product_flops = 0;  // per second
+  ProductShape product;      // which one that was
+  double copy_bytes_per_second = 0;
+};
+
+// The fastest of the products, of random numbers, and a copy of at most 1 GiB
+// whose bytes count twice, read and written; each the best of several runs between events. Before
+// it returns, all memory is freed. ResourceExhausted where there is none.
+absl::StatusOr<GpuLimits> MeasureGpuLimits(int device, DType dtype,
+                                           const std::vector<ProductShape>& products);
+
+// The better of two measurements, each part by itself.
+GpuLimits BetterOf(const GpuLimits& a, const GpuLimits& b);
+
+// Products in bf16 by the data sheet, without sparsity, per second; nothing for an unknown GPU.
+std::optional<double> NominalBf16Flops(absl::string_view gpu_name);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_PLAN_GPU_LIMITS_H_

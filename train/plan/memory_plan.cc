@@ -1,0 +1,177 @@
+#include "train/plan/memory_plan.h"
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/cuda/cublaslt.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/parameter_arena.h"
+#include "glog/logging.h"
+#include "models/activation_recompute.h"
+#include "models/transformer.h"
+#include "optim/adamw.h"
+#include "optim/grad_clip.h"
+#include "parallel/data/gradient_buckets.h"
+#include "parallel/tensor/partial_gradients.h"
+#include "parallel/tensor/tensor_parallel.h"
+#include "tools/cli/progress.h"
+
+namespace strake {
+namespace {
+
+// The first number after `key` in a file of "key value" lines, or of one number where key is empty.
+std::optional<size_t> ReadNumber(const std::string& path, const std::string& key) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.compare(0, key.size(), key) != 0) continue;
+    std::istringstream rest(line.substr(key.size()));
+    size_t number;
+    if (rest >> number) return number;
+  }
+  return std::nullopt;
+}
+
+// The memory that the control group's limit leaves, under either version's file names.
+std::optional<size_t> ControlGroupBytes() {
+  for (const auto& [limit_path, used_path] :
+       {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
+         "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
+    const auto limit = ReadNumber(limit_path, ""), used = ReadNumber(used_path, "");
+    if (limit.has_value() && used.has_value()) return *limit > *used ? *limit - *used : 0;
+  }
+  return std::nullopt;
+}
+
+// Below what any plan of these options comes to. In floating point, so that no size overflows, and
+// without the model, whose tables of positions are allocated in a dry run too.
+double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
+  const ModelConfig& c = options.model;
+  const double num_tokens = double(options.seq_len) * options.micro_batch;
+  // Of full recomputation, the inputs of a layer's halves.
+  const double layer =
+      options.activation_recompute == ActivationRecompute::kFull
+          ? 2.0 * c.hidden_size
+          : double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
+  const double positions =
+      c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
+  // Weights at least stay whole along dp; gradients, both moments and master weights may not.
+  const double element = DTypeSize(options.dtype), state = options.dtype == DType::kBf16 ? 16 : 12;
+  return (element + state / sizes.dp) * NumParameters(c) / sizes.tp +
+         element * num_tokens * c.num_layers * layer / sizes.tp + 8 * positions;
+}
+
+absl::Status NotEnough(absl::string_view what, const AvailableMemory& available,
+                       const MeshVector& sizes) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes),
+                   " are free; choose a smaller --model", sizes.dp > 1 ? ", --dp" : "",
+                   ", --micro_batch or --seq_len"));
+}
+
+// " on each of 4 ranks".
+std::string OnEachOf(int num_ranks) {
+  return num_ranks == 1 ? "" : absl::StrCat(" on each of ", num_ranks, " ranks");
+}
+
+}  // namespace
+
+std::optional<size_t> AvailableMemoryBytes() {
+  std::optional<size_t> available = ReadNumber("/proc/meminfo", "MemAvailable:");
+  if (available.has_value()) *available *= 1024;
+  if (const auto group = ControlGroupBytes(); group.has_value()) {
+    available = std::min(available.value_or(*group), *group);
+  }
+  return available;
+}
+
+absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device) {
+  if (device == Device::kCpu) {
+    // Where the system does not say: what x86-64 can address.
+    return AvailableMemory{AvailableMemoryBytes().value_or(size_t{1} << 47), " of memory"};
+  }
+  STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda_device));
+  return AvailableMemory{gpu.free_bytes,
+                         absl::StrCat(" on GPU ", cuda_device, " (", gpu.name, ")")};
+}
+
+MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
+  const MeshVector at = CoordinatesOf(sizes, rank);
+  const auto tp = TensorParallel::Planned(at.tp, sizes.tp, options.sequence_parallel);
+  ParameterArena parameters;
+  const Transformer model(options.model, options.seq_len, &parameters, tp, options.logits_chunk,
+                          options.activation_recompute);
+  parameters.AllocateDryRun(options.dtype, options.device);
+  ActivationArena plan = ActivationArena::DryRun(options.device);
+  ThreadTeam team(options.num_threads);
+  const Context ctx(&team, &plan, options.op_set);
+  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
+                      options.device);
+  {
+    const ActivationScope scope(plan);
+    TransformerSaved saved;
+    CHECK(model.ForwardForTraining(ctx, tokens, tokens, options.seq_len, 1, &saved).ok());
+    CHECK(model.Backward(ctx, &saved).ok());
+  }
+  const ShardRange range =
+      UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);
+  const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()}, options.device);
+  CHECK(PartialGradients::Planned(parameters, tp).Sum(ctx, range, grads).ok());
+  const Tensor clip(nullptr, DType::kF64, {2}, options.device);
+  CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}, clip).ok());
+  return {.parameter_bytes = parameters.values().num_bytes(),
+          .gradient_bytes =
+              GradientReducer::GradientBytes(parameters, sizes.dp, at.dp, options.gradients),
+          .optimizer_bytes = AdamW::StateBytes(parameters, range),
+          .activation_bytes = plan.peak_bytes(),
+          .library_bytes = options.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
+}
+
+size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
+  const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
+  if (sizes.tp == 1 && !sharded_state) return 0;
+  ParameterArena whole, part;
+  const Transformer whole_model(options.model, /*max_seq_len=*/1, &whole);
+  const Transformer part_model(options.model, /*max_seq_len=*/1, &part,
+                               TensorParallel::Planned(0, sizes.tp));
+  int64_t most = 0;
+  for (size_t i = 0; i < whole.parameters().size(); ++i) {
+    const int64_t part_elements = sizes.tp == 1 ? 0 : part.parameters()[i].num_elements();
+    most = std::max(most, whole.parameters()[i].num_elements() + part_elements);
+  }
+  // Moments and masters of bf16 weights are f32.
+  return most * DTypeSize(AccumulationDType(options.dtype));
+}
+
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
+                          FindAvailableMemory(options.device, options.cuda_device));
+  const double least = LeastBytes(options, sizes) * num_ranks;
+  if (least > double(available.bytes)) {
+    return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available,
+                     sizes);
+  }
+  const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
+  // What is gathered for a checkpoint stands where the weights do.
+  const size_t checkpoint = CheckpointBytes(options, sizes);
+  const size_t total = plan.total_bytes() * num_ranks + checkpoint;
+  if (total <= available.bytes) return absl::OkStatus();
+  return NotEnough(
+      absl::StrCat(
+          FormatBytes(total), available.of, " (weights ", FormatBytes(plan.parameter_bytes),
+          ", gradients ", FormatBytes(plan.gradient_bytes), ", optimizer ",
+          FormatBytes(plan.optimizer_bytes), ", activations ", FormatBytes(plan.activation_bytes),
+          plan.library_bytes > 0 ? ", libraries " + FormatBytes(plan.library_bytes) : "",
+          OnEachOf(num_ranks), checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
+      available, sizes);
+}
+
+}  // namespace strake

@@ -1,0 +1,54 @@
+// What a run allocates, to the byte, found by a dry run of a step; and what the machine has.
+#ifndef STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
+#define STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/tensor.h"
+#include "parallel/mesh/mesh.h"
+#include "train/engine/engine_options.h"
+
+namespace strake {
+
+// Of one rank.
+struct MemoryPlan {
+  size_t parameter_bytes = 0;
+  size_t gradient_bytes = 0;
+  size_t optimizer_bytes = 0;
+  size_t activation_bytes = 0;
+  size_t library_bytes = 0;  // cuBLASLt's workspace
+  size_t total_bytes() const {
+    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes + library_bytes;
+  }
+};
+
+// Of rank `rank` of a mesh of these sizes.
+MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
+
+// What the first rank allocates besides while it gathers a checkpoint: the largest parameter,
+// whole, and a rank's part of it, where it is cut.
+size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
+
+// ResourceExhausted, with both figures, where `num_ranks` ranks like the first one, which share the
+// memory of this machine or its GPU, need more of it than is available. To be called before ranks
+// are started.
+absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
+
+struct AvailableMemory {
+  size_t bytes = 0;
+  std::string of;  // " of memory", or " on GPU 0 (NVIDIA H200)"
+};
+// Of this machine, or of a GPU, whose error it is where there is none.
+absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device);
+
+// Bytes that this process may still allocate: what the system has available, and what its control
+// group leaves; nothing where neither can be read.
+std::optional<size_t> AvailableMemoryBytes();
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_

@@ -1,0 +1,110 @@
+#include "train/plan/memory_plan.h"
+
+#include "gtest/gtest.h"
+#include "models/activation_recompute.h"
+#include "models/model_config.h"
+
+namespace strake {
+namespace {
+
+EngineOptions Options(int zero) {
+  EngineOptions options;
+  options.model = *ModelPreset("llama-tiny");
+  options.seq_len = 8;
+  options.micro_batch = 1;
+  options.gradients.zero = zero;
+  return options;
+}
+
+TEST(CheckpointBytesTest, NothingWhereTheFirstRankHoldsAll) {
+  EXPECT_EQ(CheckpointBytes(Options(0), {1, 1, 1, 1}), 0);
+  EXPECT_EQ(CheckpointBytes(Options(1), {1, 1, 1, 1}), 0);
+  EXPECT_EQ(CheckpointBytes(Options(0), {3, 1, 1, 1}), 0);
+}
+
+TEST(CheckpointBytesTest, TheLargestParameterAndAPartOfIt) {
+  // gate and up, side by side, are the largest: [C, 2 F].
+  const ModelConfig model = Options(0).model;
+  const size_t largest = 4 * model.hidden_size * 2 * model.intermediate_size;
+  EXPECT_EQ(CheckpointBytes(Options(1), {2, 1, 1, 1}), largest);
+  EXPECT_EQ(CheckpointBytes(Options(0), {1, 1, 1, 2}), largest + largest / 2);
+  EXPECT_EQ(CheckpointBytes(Options(2), {2, 1, 1, 4}), largest + largest / 4);
+}
+
+TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
+  EXPECT_TRUE(CheckMemory(Options(0), {1, 1, 1, 2}, 2).ok());
+  EngineOptions huge = Options(0);
+  huge.micro_batch = 1 << 16;
+  huge.seq_len = 2048;
+  const absl::Status status = CheckMemory(huge, {1, 1, 1, 2}, 2);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+}
+
+// What is refused before a plan is made must not be what the plan would allow: without
+// recomputation these layers keep eight times as much.
+TEST(CheckMemoryTest, AllowsWhatFitsWithFullRecomputationAlone) {
+  const auto available = AvailableMemoryBytes();
+  if (!available.has_value()) GTEST_SKIP() << "the system does not say how much memory it has";
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-tiny");
+  options.model.num_layers = 96;
+  options.seq_len = 64;
+  options.micro_batch = 1024;
+  options.activation_recompute = ActivationRecompute::kFull;
+  const MeshVector one_rank = {1, 1, 1, 1};
+  const double sequence_bytes =
+      double(PlanMemory(options, one_rank, 0).activation_bytes) / options.micro_batch;
+  // Other tests, which run meanwhile, may take a part.
+  options.micro_batch = static_cast<int64_t>(double(*available) / 2 / sequence_bytes);
+  EXPECT_TRUE(CheckMemory(options, one_rank, 1).ok()) << CheckMemory(options, one_rank, 1);
+  options.activation_recompute = ActivationRecompute::kNone;
+  EXPECT_EQ(CheckMemory(options, one_rank, 1).code(), absl::StatusCode::kResourceExhausted);
+}
+
+// Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
+// two inputs.
+TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-mini");
+  options.seq_len = options.micro_batch = 64;
+  const auto planned = [&options](ActivationRecompute recompute) -> double {
+    options.activation_recompute = recompute;
+    return PlanMemory(options, {1, 1, 1, 1}, 0).activation_bytes;
+  };
+  const double none = planned(ActivationRecompute::kNone);
+  const double selective = planned(ActivationRecompute::kSelective);
+  const double full = planned(ActivationRecompute::kFull);
+  // In each layer but the one whose backward pass has it all again.
+  const ModelConfig& model = options.model;
+  const double columns = 4.0 * 64 * 64 * (model.num_layers - 1);
+  const double width = model.hidden_size;
+  EXPECT_NEAR(none - selective, columns * (2 + 4) * width, 0.1 * none);
+  EXPECT_GT(none - selective, 0.5 * columns * (2 + 4) * width);
+  EXPECT_GT(selective - full, 0.5 * columns * (3 + 1 + 4) * width);
+}
+
+TEST(PlanMemoryTest, Gpt2With4096TokensFitsInto3900MegabytesOfACpu) {
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-124m");
+  options.model.max_positions = options.seq_len = 4096;
+  options.micro_batch = 1;
+  options.logits_chunk = LogitsChunk::For(Device::kCpu);
+  options.activation_recompute = ActivationRecompute::kSelective;
+  EXPECT_LT(PlanMemory(options, {1, 1, 1, 1}, 0).total_bytes(), 3.9e9);
+}
+
+TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
+  const MemoryPlan whole = PlanMemory(Options(0), {1, 1, 1, 1}, 0);
+  const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);
+  EXPECT_EQ(zero1.parameter_bytes, whole.parameter_bytes);
+  EXPECT_EQ(zero1.gradient_bytes, whole.gradient_bytes);
+  // Ranges are cut at multiples of 64 elements.
+  EXPECT_NEAR(zero1.optimizer_bytes, whole.optimizer_bytes / 2.0, 2 * 64 * 4);
+  const MemoryPlan tp = PlanMemory(Options(0), {1, 1, 1, 4}, 0);
+  EXPECT_LT(tp.parameter_bytes, whole.parameter_bytes / 3);
+  EXPECT_GT(tp.parameter_bytes, whole.parameter_bytes / 4);
+  EXPECT_LT(tp.activation_bytes, whole.activation_bytes);
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,154 @@
+#include "train/run/checkpoint.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "core/base/durable_file.h"
+#include "core/base/status_macros.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor_buffer.h"
+#include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/safetensors.h"
+#include "models/model_config.h"
+#include "models/transformer.h"
+#include "parallel/data/gradient_buckets.h"
+#include "parallel/tensor/gather_parameter.h"
+#include "parallel/tensor/tensor_parallel.h"
+
+namespace strake {
+namespace {
+
+// The parameters of rank t of T, without memory.
+void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterArena* arena) {
+  const Transformer model(engine.model().config(), /*max_seq_len=*/1, arena,
+                          TensorParallel::Planned(rank, num_ranks));
+  arena->AllocateDryRun(engine.options().dtype);
+}
+
+constexpr char kWeightsFile[] = "/model.safetensors";
+constexpr char kOptimizerFile[] = "/optimizer.safetensors";
+constexpr char kMasterSuffix[] = ".master";
+
+// Over this rank's range.
+std::vector<ArenaArray> Moments(Engine& engine) {
+  const AdamW& optimizer = engine.optimizer();
+  const int64_t begin = engine.range().begin;
+  return {{".exp_avg", optimizer.exp_avg(), begin}, {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
+}
+
+// What optimizer.safetensors holds, over this rank's range.
+std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
+  std::vector<ArenaArray> arrays = Moments(engine);
+  const Tensor& masters = engine.optimizer().masters();
+  if (masters.defined()) arrays.push_back({kMasterSuffix, masters, engine.range().begin});
+  return arrays;
+}
+
+// What the weights are before any rounding to bf16.
+ArenaArray UnroundedWeights(Engine& engine, const char* suffix) {
+  const Tensor& masters = engine.optimizer().masters();
+  if (masters.defined()) return {suffix, masters, engine.range().begin};
+  return {suffix, engine.parameters().values()};
+}
+
+absl::StatusOr<bool> HoldsMasters(const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
+  return std::any_of(file.entries().begin(), file.entries().end(),
+                     [](const auto& entry) { return absl::EndsWith(entry.name, kMasterSuffix); });
+}
+
+// Brings parameters, one after the other, from all ranks to rank 0.
+class Gatherer {
+ public:
+  explicit Gatherer(Engine& engine) : engine_(engine), parts_(engine.mesh().sizes().tp) {
+    PlanParameters(engine, 0, 1, &whole_);
+    const int num_ranks = static_cast<int>(parts_.size());
+    for (int t = 0; t < num_ranks; ++t) PlanParameters(engine, t, num_ranks, &parts_[t]);
+    const int dp = engine.mesh().sizes().dp;
+    if (engine.options().gradients.zero == 0 || dp == 1) return;
+    const int64_t num_elements = engine.parameters().num_elements();
+    for (int r = 0; r < dp; ++r) {
+      optimizer_ranges_.push_back(DataParallelRange(num_elements, dp, r));
+    }
+  }
+
+  const ParameterArena& whole() const { return whole_; }
+
+  // Until the next call.
+  absl::StatusOr<Tensor> Weights(int parameter) {
+    return Gather(parameter, {}, engine_.parameters().values());
+  }
+  absl::StatusOr<Tensor> OptimizerState(int parameter, const ArenaArray& array) {
+    return Gather(parameter, optimizer_ranges_, array.values);
+  }
+
+ private:
+  absl::StatusOr<Tensor> Gather(int parameter, absl::Span<const ShardRange> ranges,
+                                const Tensor& values) {
+    std::vector<const Parameter*> parts;
+    for (const ParameterArena& part : parts_) parts.push_back(&part.parameters()[parameter]);
+    return GatherParameter(engine_.mesh(), parts, whole_.parameters()[parameter], ranges, values,
+                           &memory_);
+  }
+
+  Engine& engine_;
+  ParameterArena whole_;
+  std::deque<ParameterArena> parts_;  // by tensor-parallel rank
+  std::vector<ShardRange> optimizer_ranges_;
+  DeviceMemory memory_;
+};
+
+// The calls that rank 0 makes while it writes, in their order.
+absl::Status Send(Gatherer& gatherer, const std::vector<ArenaArray>& optimizer_arrays) {
+  const int num_parameters = static_cast<int>(gatherer.whole().parameters().size());
+  for (int p = 0; p < num_parameters; ++p) {
+    STRAKE_RETURN_IF_ERROR(gatherer.Weights(p).status());
+  }
+  for (int p = 0; p < num_parameters; ++p) {
+    for (const ArenaArray& array : optimizer_arrays) {
+      STRAKE_RETURN_IF_ERROR(gatherer.OptimizerState(p, array).status());
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
+                             const RunRecord& record) {
+  Gatherer gatherer(engine);
+  const std::vector<ArenaArray> optimizer_arrays = OptimizerArrays(engine);
+  if (engine.mesh().rank() != 0) return Send(gatherer, optimizer_arrays);
+  const DType dtype = engine.parameters().values().dtype();
+  STRAKE_RETURN_IF_ERROR(
+      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
+  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + kWeightsFile, gatherer.whole(), {""}, dtype,
+                                    [&](int p, int) { return gatherer.Weights(p); }));
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : optimizer_arrays) suffixes.push_back(array.suffix);
+  STRAKE_RETURN_IF_ERROR(SaveArrays(
+      directory + kOptimizerFile, gatherer.whole(), suffixes, AccumulationDType(dtype),
+      [&](int p, int array) { return gatherer.OptimizerState(p, optimizer_arrays[array]); }));
+  return WriteFileDurably(directory + "/run.json", ToJson(record));
+}
+
+absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine.parameters()));
+  STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
+  const std::string optimizer_file = directory + kOptimizerFile;
+  std::vector<ArenaArray> arrays = Moments(engine);
+  STRAKE_ASSIGN_OR_RETURN(const bool holds_masters, HoldsMasters(optimizer_file));
+  if (holds_masters) {
+    arrays.push_back(UnroundedWeights(engine, kMasterSuffix));
+  } else if (engine.optimizer().masters().defined()) {
+    STRAKE_RETURN_IF_ERROR(LoadArrays(directory + kWeightsFile, engine.parameters(),
+                                      {UnroundedWeights(engine, /*suffix=*/"")}));
+  }
+  return LoadArrays(optimizer_file, engine.parameters(), arrays);
+}
+
+}  // namespace strake

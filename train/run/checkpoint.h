@@ -1,0 +1,32 @@
+// Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
+//
+//   config.json, model.safetensors   what transformers loads
+//   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
+//   NAME.master
+//                                    (f32 weights that they round), f32, in the weights' shapes
+//   run.json                         train/run/run_record.h
+//
+// They hold whole tensors however many ranks train, so that a run goes on under any layout.
+#ifndef STRAKE_TRAIN_RUN_CHECKPOINT_H_
+#define STRAKE_TRAIN_RUN_CHECKPOINT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "train/engine/engine.h"
+#include "train/run/run_record.h"
+
+namespace strake {
+
+// Called on every rank of the engine's mesh. Rank 0 fills `directory`, which exists; the others
+// send what they hold, and read neither it nor `record`. Making it durable and atomic is
+// RunDirectory's part. The same state gives the same bytes, whatever the layout.
+absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
+
+// Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
+// dtype of the run that wrote it: nothing of its f32 weights is lost.
+absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_CHECKPOINT_H_

@@ -1,0 +1,61 @@
+// MetricsLog: OUT/metrics.jsonl, one JSON object per line.
+//
+//   {"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,
+//    "tokens_per_second":512}       (one line)
+//   {"step":1,"val_loss":10.8}
+//
+// These keys in this order. Floating-point numbers are the shortest that read back exactly; null
+// where they are not finite, which JSON cannot say.
+#ifndef STRAKE_TRAIN_RUN_METRICS_LOG_H_
+#define STRAKE_TRAIN_RUN_METRICS_LOG_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/file_descriptor.h"
+
+namespace strake {
+
+struct StepMetrics {
+  int64_t step = 0;  // from 1
+  double loss = 0;   // mean over the tokens of the global batch, before the update
+  double lr = 0;
+  double grad_norm = 0;  // before clipping
+  int64_t tokens = 0;    // of this step
+  double seconds = 0;    // of this step
+  double tokens_per_second = 0;
+};
+
+struct EvalMetrics {
+  int64_t step = 0;
+  double val_loss = 0;
+};
+
+class MetricsLog {
+ public:
+  // Cuts the file back to the lines of steps up to `resume_step`, all of them at once: a crash
+  // leaves the old file or the new. Whatever is no such line, as the half line of a killed run, is
+  // cut too. 0 is a fresh run, with an empty file. Returns an error that names the path.
+  static absl::StatusOr<MetricsLog> Open(const std::string& path, int64_t resume_step);
+
+  // Each appends a line, in one piece, that other processes see at once. Errors name the path.
+  absl::Status LogStep(const StepMetrics& metrics);
+  absl::Status LogEval(const EvalMetrics& metrics);
+
+  // Flushes to disk what was logged: before a checkpoint that a resumed run may start from.
+  absl::Status Sync();
+
+ private:
+  MetricsLog(std::string path, FileDescriptor fd);
+  absl::Status Append(absl::string_view line);
+
+  std::string path_;
+  FileDescriptor fd_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_METRICS_LOG_H_

@@ -1,0 +1,146 @@
+#include "train/run/metrics_log.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "core/base/json.h"
+#include "core/testing/temp_directory.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::ReadFile;
+using testing::TempDirectory;
+using testing::WriteFile;
+
+StepMetrics Step(int64_t step) {
+  return {.step = step,
+          .loss = 0.1,
+          .lr = 1e-5,
+          .grad_norm = 2,
+          .tokens = 256,
+          .seconds = 0.5,
+          .tokens_per_second = 512};
+}
+
+TEST(MetricsLogTest, LinesHaveTheseKeysInThisOrder) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, 0);
+  ASSERT_TRUE(log.ok()) << log.status();
+  EXPECT_EQ(ReadFile(path), "");
+  ASSERT_TRUE(log->LogStep(Step(1)).ok());
+  const std::string first =
+      "{\"step\":1,\"loss\":0.1,\"lr\":1e-05,\"grad_norm\":2,\"tokens\":256,\"seconds\":0.5,"
+      "\"tokens_per_second\":512}\n";
+  EXPECT_EQ(ReadFile(path), first) << "a line is there as soon as it was logged";
+  ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = 1.25}).ok());
+  ASSERT_TRUE(log->Sync().ok());
+  EXPECT_EQ(ReadFile(path), first + "{\"step\":1,\"val_loss\":1.25}\n");
+}
+
+TEST(MetricsLogTest, NumbersReadBackExactly) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  for (const double value : {1.0 / 3, std::nextafter(2.0, 3.0), 5e-324, 1.7976931348623157e308,
+                             -0.1, 1e22, 123456789.0, 0.0}) {
+    auto log = MetricsLog::Open(path, 0);
+    ASSERT_TRUE(log.ok());
+    ASSERT_TRUE(log->LogEval({.step = int64_t{1} << 62, .val_loss = value}).ok());
+    const auto json = ParseJson(ReadFile(path), path);
+    ASSERT_TRUE(json.ok()) << json.status();
+    EXPECT_EQ((*json)["val_loss"].get<double>(), value);
+    EXPECT_EQ((*json)["step"].get<int64_t>(), int64_t{1} << 62);
+  }
+}
+
+TEST(MetricsLogTest, WhatIsNotFiniteIsNull) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, 0);
+  ASSERT_TRUE(log.ok());
+  for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = value}).ok());
+  }
+  EXPECT_EQ(ReadFile(path), "{\"step\":1,\"val_loss\":null}\n{\"step\":1,\"val_loss\":null}\n");
+}
+
+constexpr char kTwoSteps[] =
+    "{\"step\":1,\"loss\":3}\n{\"step\":1,\"val_loss\":2}\n{\"step\":2,\"loss\":1}\n";
+
+TEST(MetricsLogTest, ResumingCutsBackToTheStep) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  const std::string garbage[] = {"",
+                                 "{\"step\":3,\"loss\":1}\n",
+                                 "{\"step\":3,\"loss\":1}\n{\"step\":4,\"lo",
+                                 "{\"st",
+                                 std::string(100, '\0'),
+                                 "\n\n[2]\n\"step\"\n{\"step\":\"1\"}\n{\"step\":1.5}\n{}\n2",
+                                 "{\"step\":18446744073709551615}\n",
+                                 "{\"step\":2,\"loss\":{\"step\":3,\"loss\":1}\n"};
+  for (const std::string& end : garbage) {
+    WriteFile(path, kTwoSteps + end);
+    auto log = MetricsLog::Open(path, 2);
+    ASSERT_TRUE(log.ok()) << log.status();
+    EXPECT_EQ(ReadFile(path), kTwoSteps) << end;
+    ASSERT_TRUE(log->LogEval({.step = 3, .val_loss = 0}).ok());
+    EXPECT_EQ(ReadFile(path), std::string(kTwoSteps) + "{\"step\":3,\"val_loss\":0}\n");
+  }
+}
+
+TEST(MetricsLogTest, KeepsWholeLinesAroundDamage) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  WriteFile(path, "{\"step\":1}\n{\"ste\n{\"step\":2}");
+  ASSERT_TRUE(MetricsLog::Open(path, 2).ok());
+  EXPECT_EQ(ReadFile(path), "{\"step\":1}\n{\"step\":2}\n");
+}
+
+TEST(MetricsLogTest, AFreshRunStartsAnEmptyFile) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  WriteFile(path, kTwoSteps);
+  ASSERT_TRUE(MetricsLog::Open(path, 0).ok());
+  EXPECT_EQ(ReadFile(path), "");
+  std::filesystem::remove(path);
+  ASSERT_TRUE(MetricsLog::Open(path, 5).ok());
+  EXPECT_EQ(ReadFile(path), "");
+}
+
+TEST(MetricsLogTest, AKilledWriterLosesNothingThatItLogged) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  const pid_t child = fork();
+  if (child == 0) {
+    auto log = MetricsLog::Open(path, 0);
+    for (int step = 1; step <= 100; ++step) {
+      if (!log.ok() || !log->LogStep(Step(step)).ok()) _exit(1);
+    }
+    _exit(0);  // no destructor and no flush of a stream
+  }
+  int status;
+  waitpid(child, &status, 0);
+  ASSERT_EQ(status, 0);
+  const std::string before = ReadFile(path);
+  ASSERT_TRUE(MetricsLog::Open(path, 100).ok());
+  EXPECT_EQ(ReadFile(path), before);
+  ASSERT_TRUE(MetricsLog::Open(path, 99).ok());
+  EXPECT_EQ(ReadFile(path), before.substr(0, before.find("{\"step\":100,")));
+}
+
+TEST(MetricsLogTest, ErrorsNameThePath) {
+  const TempDirectory dir;
+  const auto log = MetricsLog::Open(dir / "none/metrics.jsonl", 0);
+  EXPECT_EQ(log.status().message(),
+            "cannot create " + (dir / "none/metrics.jsonl.tmp") + ": No such file or directory");
+  EXPECT_FALSE(MetricsLog::Open(dir.path(), 3).ok());
+}
+
+}  // namespace
+}  // namespace strake

@@ -1,0 +1,64 @@
+// RunDirectory: the folder of one training run, its lock and its checkpoints.
+//
+//   OUT/.lock       held while a RunDirectory exists; contains the holder's process id
+//   OUT/step-N/     a complete checkpoint
+//   OUT/step-N.tmp  one that is being written or deleted
+//   OUT/step-N.old  one that is being replaced, where the file system cannot swap two names
+//
+// A crash of the process or the machine at any moment leaves every checkpoint that was complete,
+// and Open() tidies up after it. Errors name the path and the system's reason.
+#ifndef STRAKE_TRAIN_RUN_RUN_DIRECTORY_H_
+#define STRAKE_TRAIN_RUN_RUN_DIRECTORY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/file_descriptor.h"
+
+namespace strake {
+
+// OUT/step-N.
+std::string CheckpointPath(const std::string& run_directory, int64_t step);
+
+// Steps of the complete checkpoints in a run's folder, ascending; needs no lock.
+absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_directory);
+
+class RunDirectory {
+ public:
+  // Makes the folder where it is missing, and locks it. FailedPrecondition, with the folder and the
+  // holder's process id, while another RunDirectory has it open.
+  static absl::StatusOr<RunDirectory> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+
+  // Steps of the complete checkpoints, ascending.
+  absl::StatusOr<std::vector<int64_t>> Checkpoints() const;
+  // The last of them, if there is one.
+  absl::StatusOr<std::optional<int64_t>> LatestCheckpoint() const;
+
+  // `write` fills the empty folder it is given; what it wrote is flushed to disk and becomes
+  // step-N, in place of an older step-N. On an error nothing is changed.
+  absl::Status WriteCheckpoint(int64_t step,
+                               absl::FunctionRef<absl::Status(const std::string& directory)> write);
+
+  // Deletes all but the last `keep_last` checkpoints; 0 keeps all. To be called when a new one is
+  // complete.
+  absl::Status Prune(int64_t keep_last);
+
+ private:
+  RunDirectory(std::string path, FileDescriptor lock);
+
+  absl::Status RemoveLeftovers();
+
+  std::string path_;
+  FileDescriptor lock_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_RUN_DIRECTORY_H_

@@ -1,0 +1,99 @@
+#include "train/run/run_record.h"
+
+#include <set>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/json.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+
+namespace strake {
+namespace {
+
+constexpr int kFormatVersion = 1;
+
+// A count from 0, below 2^62 so that sums with it do not overflow.
+absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
+                                  const std::string& path) {
+  const auto it = json.find(key);
+  if (it != json.end() && it->is_number_unsigned() && it->get<uint64_t>() < (uint64_t{1} << 62)) {
+    return it->get<int64_t>();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(path, ": \"", key, "\" is ",
+                                                 it == json.end() ? "missing" : it->dump(),
+                                                 "; a count is needed"));
+}
+
+void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here,
+                     const std::string& prefix, std::vector<std::string>* differences) {
+  std::set<std::string> keys;
+  for (const auto& [key, value] : there.items()) keys.insert(key);
+  for (const auto& [key, value] : here.items()) keys.insert(key);
+  for (const std::string& key : keys) {
+    const nlohmann::ordered_json a = there.value(key, nlohmann::ordered_json());
+    const nlohmann::ordered_json b = here.value(key, nlohmann::ordered_json());
+    if (a.is_object() && b.is_object()) {
+      ListDifferences(a, b, prefix + key + ".", differences);
+    } else if (a != b) {
+      differences->push_back(
+          absl::StrCat(prefix, key, " is ", a.dump(), " there, ", b.dump(), " here"));
+    }
+  }
+}
+
+}  // namespace
+
+std::string ToJson(const RunRecord& record) {
+  nlohmann::ordered_json json;
+  json["format_version"] = kFormatVersion;
+  json["step"] = record.step;
+  json["samples"] = record.samples;
+  json["identity"] = record.identity;
+  json["config"] = record.config;
+  return json.dump(2) + "\n";
+}
+
+absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source) {
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, source));
+  if (!json.is_object() || json.value("format_version", nlohmann::json()) != kFormatVersion) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": \"format_version\" is not ", kFormatVersion,
+                     "; it was not written by this version of //tools:train"));
+  }
+  RunRecord record;
+  STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
+  STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", source));
+  for (const char* key : {"identity", "config"}) {
+    if (!json.contains(key) || !json[key].is_object()) {
+      return absl::InvalidArgumentError(absl::StrCat(source, ": \"", key, "\" is not an object"));
+    }
+  }
+  record.identity = json["identity"];
+  record.config = json["config"];
+  return record;
+}
+
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
+  const std::string path = directory + "/run.json";
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  return ParseRunRecord(text, path);
+}
+
+std::string RunDifferences(const nlohmann::ordered_json& there,
+                           const nlohmann::ordered_json& here) {
+  std::vector<std::string> differences;
+  ListDifferences(there, here, "", &differences);
+  return absl::StrJoin(differences, "; ");
+}
+
+absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+                          const std::string& where) {
+  const std::string differences = RunDifferences(saved, now);
+  if (differences.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(where, " holds another run: ", differences,
+                                                    ". Use the same settings, or another --out"));
+}
+
+}  // namespace strake

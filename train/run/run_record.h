@@ -1,0 +1,48 @@
+// run.json: what a run is, beside its checkpoints.
+//
+//   format_version   1
+//   step             optimizer steps done        (in a checkpoint)
+//   samples          sequences consumed, the data position (in a checkpoint)
+//   identity         what makes it this run: model, data, seed, shuffle, sequence length, global
+//                    batch, optimizer settings. Resuming needs the same.
+//   config           every option, resolved. May change on resume where it is not in `identity`.
+#ifndef STRAKE_TRAIN_RUN_RUN_RECORD_H_
+#define STRAKE_TRAIN_RUN_RUN_RECORD_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+
+struct RunRecord {
+  int64_t step = 0;
+  int64_t samples = 0;
+  nlohmann::ordered_json identity;
+  nlohmann::ordered_json config;
+};
+
+std::string ToJson(const RunRecord& record);
+
+// The record in the text of a run.json; `source` is what errors call it. InvalidArgument, naming
+// the key, for anything that ToJson() does not write, another format version among it.
+absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source);
+
+// Reads DIRECTORY/run.json. NotFound where there is none; ParseRunRecord()'s errors.
+absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
+
+// "lr is 0.1 there, 0.2 here; ..."; empty where two identities are the same.
+std::string RunDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here);
+
+// FailedPrecondition, listing each difference with both values, where two identities differ.
+// `where` names the place that `saved` comes from.
+absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
+                          const std::string& where);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_RUN_RECORD_H_

@@ -1,0 +1,58 @@
+#include "train/run/run_record.h"
+
+#include <fstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string WriteRunJson(const std::string& text) {
+  const std::string directory = ::testing::TempDir();
+  std::ofstream(directory + "/run.json") << text;
+  return directory;
+}
+
+TEST(RunRecordTest, RoundTrip) {
+  const RunRecord record = {
+      .step = 3, .samples = 96, .identity = {{"seed", 1}}, .config = {{"lr", 0.1}, {"b", 2}}};
+  const auto read = ReadRunRecord(WriteRunJson(ToJson(record)));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->step, 3);
+  EXPECT_EQ(read->samples, 96);
+  EXPECT_EQ(read->identity, record.identity);
+  EXPECT_TRUE(CheckSameRun(read->identity, record.identity, "x").ok());
+}
+
+TEST(RunRecordTest, BadFilesAreNamed) {
+  EXPECT_EQ(ReadRunRecord("/no/such").status().code(), absl::StatusCode::kNotFound);
+  for (const auto& [text, message] : std::vector<std::pair<std::string, std::string>>{
+           {"", "run.json"},
+           {"[]", "format_version"},
+           {R"({"format_version": 2})", "\"format_version\" is not 1"},
+           {R"({"format_version": 1, "step": -1})", "\"step\" is -1"},
+           {R"({"format_version": 1, "step": 1.5})", "\"step\" is 1.5"},
+           {R"({"format_version": 1, "step": 1})", "\"samples\" is missing"},
+           {R"({"format_version": 1, "step": 1, "samples": 1, "identity": 3})", "\"identity\""},
+       }) {
+    const auto read = ReadRunRecord(WriteRunJson(text));
+    EXPECT_THAT(std::string(read.status().message()), HasSubstr(message)) << text;
+  }
+}
+
+TEST(RunRecordTest, EachDifferenceIsListed) {
+  const nlohmann::ordered_json saved = {{"seed", 1}, {"lr", 0.1}, {"model", {{"n_layer", 2}}}};
+  const nlohmann::ordered_json now = {{"seed", 1}, {"lr", 0.2}, {"model", {{"n_layer", 3}}}};
+  EXPECT_THAT(std::string(CheckSameRun(saved, now, "runs/a").message()),
+              AllOf(HasSubstr("runs/a holds another run"), HasSubstr("lr is 0.1 there, 0.2 here"),
+                    HasSubstr("model.n_layer is 2 there, 3 here"), Not(HasSubstr("seed"))));
+}
+
+}  // namespace
+}  // namespace strake

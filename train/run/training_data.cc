@@ -1,0 +1,122 @@
+#include "train/run/training_data.h"
+
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "tools/cli/user_paths.h"
+
+namespace strake {
+namespace {
+
+absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
+  if (!config.train_data.empty()) return config.train_data;
+  const auto text = RunfilePath("data/kjv.txt");
+  if (text.ok()) return *text;
+  return absl::NotFoundError(absl::StrCat("the default text is missing (", text.status().message(),
+                                          "); give --train_data"));
+}
+
+absl::StatusOr<TokenStream> OpenStream(const char* flag, const std::string& paths,
+                                       int64_t vocab_size) {
+  const auto explain = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+  };
+  const auto files = ExpandPaths(paths);
+  if (!files.ok()) return explain(files.status());
+  auto stream = TokenStream::Open(*files, vocab_size);
+  if (!stream.ok()) return explain(stream.status());
+  return stream;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainConfig& config,
+                                                                 int64_t vocab_size) {
+  std::unique_ptr<TrainingData> data(new TrainingData());
+  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
+  STRAKE_ASSIGN_OR_RETURN(data->train_stream_, OpenStream("--train_data", paths, vocab_size));
+  std::optional<int64_t> val_tokens;
+  if (!config.val_data.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(data->val_stream_,
+                            OpenStream("--val_data", config.val_data, vocab_size));
+    val_tokens = data->val_stream_->num_tokens();
+  }
+  const auto split = SplitTrainVal(data->train_stream_->num_tokens(), val_tokens, config.seq_len);
+  if (!split.ok()) {
+    return absl::Status(
+        split.status().code(),
+        absl::StrCat("--train_data=", paths, val_tokens ? " --val_data=" + config.val_data : "",
+                     ": ", split.status().message()));
+  }
+  data->split_ = *split;
+  STRAKE_ASSIGN_OR_RETURN(
+      data->train_loader_,
+      DataLoader::Create(&*data->train_stream_, split->train.begin, split->train.end,
+                         {config.seq_len, static_cast<uint64_t>(config.seed), config.shuffle}));
+  STRAKE_ASSIGN_OR_RETURN(data->val_loader_,
+                          DataLoader::Create(&data->val_stream(), split->val.begin, split->val.end,
+                                             {config.seq_len, 0, /*shuffle=*/false}));
+  return data;
+}
+
+std::vector<std::string> TrainingData::CommonFiles() const {
+  if (!val_stream_.has_value()) return {};
+  std::set<std::string> trained_on;
+  std::vector<std::string> common;
+  std::error_code error;
+  for (const TokenFile& file : train_stream_->files()) {
+    trained_on.insert(std::filesystem::canonical(file.path(), error));
+  }
+  for (const TokenFile& file : val_stream_->files()) {
+    if (trained_on.count(std::filesystem::canonical(file.path(), error))) {
+      common.push_back(file.path());
+    }
+  }
+  return common;
+}
+
+std::string TrainingData::Label() const {
+  const auto& files = train_stream_->files();
+  if (files.size() == 1) return std::filesystem::path(files.front().path()).filename();
+  return absl::StrCat(files.size(), " files");
+}
+
+std::string TrainingData::Fingerprint() const {
+  return absl::StrFormat("%016x, tokens 0 to %d", train_stream_->Fingerprint(), split_.train.end);
+}
+
+absl::StatusOr<std::vector<int32_t>> TrainingData::FirstValTokens(int64_t count) const {
+  std::vector<int32_t> tokens(count);
+  STRAKE_RETURN_IF_ERROR(val_stream().Read(split_.val.begin, count, tokens.data()));
+  return tokens;
+}
+
+bool TrainingData::is_text() const {
+  for (const TokenFile& file : train_stream_->files()) {
+    if (file.encoding() != TokenEncoding::kBytes) return false;
+  }
+  return true;
+}
+
+std::string TrainingData::ToText(const std::vector<int32_t>& tokens) const {
+  std::string text;
+  if (!is_text()) {
+    for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);
+    return text;
+  }
+  for (const int32_t token : tokens) {
+    // A model that has learned little writes control characters, which terminals obey, and with a
+    // vocabulary above 256 tokens that are no byte.
+    const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
+    const bool is_byte = !control && token <= 0xff;
+    if (!is_byte) absl::StrAppendFormat(&text, "\\x%02x", token);
+    if (is_byte) text += static_cast<char>(token);
+  }
+  return text;
+}
+
+}  // namespace strake
