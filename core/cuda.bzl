@@ -172,57 +172,66 @@ def strake_cuda_kernel(name, deps = []):
         deps = deps,
     )
 
+def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [], **kwargs):
+    """Compiles `srcs` once and links them twice: NAME_emulator_test and NAME_gpu_test.
+
+    `emulated` comes first in its test, so that its definitions are taken, not those of the deps.
+    """
+    strake_cc_library(
+        name = name + "_test_cases",
+        testonly = True,
+        srcs = srcs,
+        copts = copts,
+        visibility = ["//visibility:private"],
+        deps = deps + ["@strake_googletest//:gtest"],
+        alwayslink = True,
+    )
+    strake_cc_test(
+        name = name + "_emulator_test",
+        linkstatic = True,
+        tags = tags + ["no_tsan"],  # fibres
+        deps = [emulated, ":%s_test_cases" % name],
+        **kwargs
+    )
+    strake_cc_test(
+        name = name + "_gpu_test",
+        # Bazel must not remember what another day's machine had.
+        tags = tags + ["external", "gpu"],
+        deps = [gpu, ":%s_test_cases" % name],
+        **kwargs
+    )
+
 def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
     """The test NAME_kernel_test.cc of strake_cuda_kernel NAME, twice.
 
     NAME_emulator_test runs the kernels on the CPU; NAME_gpu_test runs the same cases on a GPU, and
     skips them where there is none. Tensors are GuardedBuffers.
     """
-    srcs = srcs + [name + "_kernel_test.cc"]
-    deps = deps + [
-        "@strake//core/testing:cuda_emulator",
-        "@strake//core/testing:guarded_buffer",
-    ]
-    strake_cc_test(
-        name = name + "_emulator_test",
-        srcs = srcs,
+    _emulator_and_gpu_test(
+        name = name,
+        srcs = srcs + [name + "_kernel_test.cc"],
         copts = NUMERIC_COPTS + copts,
-        tags = ["no_tsan"],  # fibres
-        deps = deps + [":%s_emulated" % name],
-    )
-    strake_cc_test(
-        name = name + "_gpu_test",
-        srcs = srcs,
-        copts = NUMERIC_COPTS + copts,
-        # Bazel must not remember what another day's machine had.
-        tags = ["external", "gpu"],
         deps = deps + [
             ":%s_cuda" % name,
-            "@strake//core/testing:gpu_kernel_test",
+            "@strake//core/testing:cuda_emulator",
+            "@strake//core/testing:guarded_buffer",
         ],
+        emulated = ":%s_emulated" % name,
+        gpu = "@strake//core/testing:gpu_kernel_test",
     )
 
-def strake_gpu_test(name, srcs, deps, tags = [], **kwargs):
+def strake_gpu_test(name, srcs, deps, **kwargs):
     """A test of what runs on a GPU through the ops, twice.
 
     NAME_emulator_test has the emulated GPU; NAME_gpu_test runs the same cases on a GPU, and skips
     them where there is none.
     """
-    strake_cc_test(
-        name = name + "_emulator_test",
+    _emulator_and_gpu_test(
+        name = name,
         srcs = srcs,
-        # See :emulated_gpu. It comes first, so that its definitions are taken.
-        linkstatic = True,
-        tags = tags + ["no_tsan"],  # fibres
-        deps = ["@strake//core/testing:emulated_gpu"] + deps,
-        **kwargs
-    )
-    strake_cc_test(
-        name = name + "_gpu_test",
-        srcs = srcs,
-        # Bazel must not remember what another day's machine had.
-        tags = tags + ["external", "gpu"],
-        deps = deps + ["@strake//core/testing:every_test_requires_gpu"],
+        deps = deps,
+        emulated = "@strake//core/testing:emulated_gpu",
+        gpu = "@strake//core/testing:every_test_requires_gpu",
         **kwargs
     )
 
