@@ -26,6 +26,10 @@ NUMERIC_COPTS = [
     "-fno-trapping-math",
 ]
 
+# Of tests, which take longer to compile than to run: before a target's own copts, which may ask for
+# more.
+TEST_COPTS = ["-O1"]
+
 # The sets of vector instructions that the CPU's kernels are compiled for: core/ops/cpu/isa.h. After
 # the command line's --copt, so that these -march stand.
 _ISAS = {
@@ -83,12 +87,28 @@ def strake_cc_binary(name, copts = [], **kwargs):
     """A cc_binary under Strake's copts."""
     cc_binary(name = name, copts = _COPTS + copts, **kwargs)
 
-def strake_cc_test(name, size = "small", copts = [], deps = [], **kwargs):
-    """A GoogleTest under Strake's copts; main() comes from GoogleTest."""
+def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwargs):
+    """A GoogleTest under Strake's copts; main() comes from GoogleTest.
+
+    Several `*_test.cc` are compiled as one unit, which reads the headers that they share once. Names
+    in their anonymous namespaces must then differ.
+    """
+    tests = [src for src in srcs if src.endswith("_test.cc")]
+    if len(tests) > 1:
+        _unit(name = name + "_unit", testonly = True, srcs = tests)
+        strake_cc_library(
+            name = name + "_sources",
+            testonly = True,
+            textual_hdrs = tests,
+            visibility = ["//visibility:private"],
+        )
+        srcs = [src for src in srcs if src not in tests] + [name + "_unit"]
+        deps = deps + [":%s_sources" % name]
     cc_test(
         name = name,
         size = size,
-        copts = _COPTS + copts,
+        srcs = srcs,
+        copts = _COPTS + TEST_COPTS + copts,
         deps = deps + ["@strake_googletest//:gtest_main"],
         **kwargs
     )
@@ -122,14 +142,15 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         **kwargs
     )
 
-def _kernel_unit_impl(ctx):
+def _unit_impl(ctx):
     unit = ctx.actions.declare_file(ctx.label.name + ".cc")
-    src = "%s/%s" % (ctx.label.package, ctx.attr.src)
-    ctx.actions.write(unit, "#include \"%s\"\n" % src)
+    sources = ["%s/%s" % (ctx.label.package, src) for src in ctx.attr.srcs]
+    ctx.actions.write(unit, "".join(["#include \"%s\"\n" % source for source in sources]))
     return [DefaultInfo(files = depset([unit]))]
 
-# cc_library compiles no .cu file, but one that includes it.
-_kernel_unit = rule(_kernel_unit_impl, attrs = {"src": attr.string()})
+# A source that includes others: what cc_library does not compile by itself, such as a .cu file, or
+# compiles faster together.
+_unit = rule(_unit_impl, attrs = {"srcs": attr.string_list()})
 
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
@@ -137,7 +158,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
     and this one first, has this one's.
     """
-    _kernel_unit(name = name + "_unit", testonly = True, src = src)
+    _unit(name = name + "_unit", testonly = True, srcs = [src])
     strake_cc_library(
         name = name,
         testonly = True,

@@ -3,7 +3,7 @@
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
 load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+load("//core:cc.bzl", "NUMERIC_COPTS", "TEST_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
 
 _NVCC_OPTIONS = [
     "-std=c++20",
@@ -181,7 +181,7 @@ def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [
         name = name + "_test_cases",
         testonly = True,
         srcs = srcs,
-        copts = copts,
+        copts = TEST_COPTS + copts,
         visibility = ["//visibility:private"],
         deps = deps + ["@strake_googletest//:gtest"],
         alwayslink = True,
