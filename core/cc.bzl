@@ -3,7 +3,9 @@
 The options stand on the targets, so that an importer needs none of Strake's .bazelrc.
 """
 
-load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
+load("@rules_cc//cc:cc_library.bzl", "cc_library")
+load("@rules_cc//cc:cc_test.bzl", "cc_test")
 
 _COPTS = [
     "-std=c++20",
@@ -52,12 +54,12 @@ def strake_cpu_kernel(name, deps = []):
             srcs = [name + "_cpu.cc", name + "_cpu.h"],
             copts = _isa_copts(isa, _ISAS[isa][1]),
             visibility = ["//visibility:private"],
-            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
+            deps = deps + [Label("//core/ops/cpu:isa"), Label("//core/ops/cpu:simd")],
         )
     strake_cc_library(
         name = name + "_cpu",
         hdrs = [name + "_cpu.h"],
-        deps = deps + ["@strake//core/ops/cpu:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
+        deps = deps + [Label("//core/ops/cpu:isa")] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
     )
 
 def strake_cpu_kernel_test(name, srcs, deps):
@@ -70,7 +72,7 @@ def strake_cpu_kernel_test(name, srcs, deps):
             name = "%s_%s" % (name, isa),
             srcs = srcs,
             copts = _isa_copts(isa, _ISAS["avx2"][1]),
-            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
+            deps = deps + [Label("//core/ops/cpu:isa"), Label("//core/ops/cpu:simd")],
         )
 
 def _isa_copts(isa, march):
@@ -109,7 +111,7 @@ def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwa
         size = size,
         srcs = srcs,
         copts = _COPTS + TEST_COPTS + copts,
-        deps = deps + ["@strake_googletest//:gtest_main"],
+        deps = deps + [Label("@strake_googletest//:gtest_main")],
         **kwargs
     )
 
@@ -127,7 +129,7 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         args = ["$(rootpath %s)" % file for file in corpus],
         copts = _COPTS + copts,
         data = corpus,
-        deps = deps + ["@strake//core/testing:fuzz_main"],
+        deps = deps + [Label("//core/testing:fuzz_main")],
         **kwargs
     )
     cc_binary(
@@ -167,7 +169,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
         # #pragma unroll is nvcc's.
         copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
         textual_hdrs = [src],
-        deps = deps + ["@strake//core/cuda:portable"],
+        deps = deps + [Label("//core/cuda:portable")],
         # In whole, so that nothing is left for NAME_cuda to define.
         alwayslink = True,
         **kwargs
@@ -180,6 +182,6 @@ def strake_cc_benchmark(name, copts = [], deps = [], **kwargs):
         testonly = True,
         copts = _COPTS + copts,
         tags = ["benchmark"],
-        deps = deps + ["@strake_benchmark//:benchmark_main"],
+        deps = deps + [Label("@strake_benchmark//:benchmark_main")],
         **kwargs
     )

@@ -33,16 +33,18 @@ def _shim_repository_impl(ctx):
     ctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % ctx.name)
     lines = ["filegroup(name = \"%s\", visibility = [\"//visibility:public\"])" % t for t in ctx.attr.targets]
     ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
+    paths = ctx.attr.files.values()
+    for path in paths:
+        build_file = path.rpartition("/")[0] + "/BUILD.bazel"
+        if build_file not in paths:
+            ctx.file(build_file)
     for source, path in ctx.attr.files.items():
         ctx.symlink(source, path)
-        folder = path.rpartition("/")[0]
-        if folder:
-            ctx.file(folder + "/BUILD.bazel", "exports_files([\"%s\"])\n" % path.rpartition("/")[2])
 
 shim_repository = repository_rule(
     implementation = _shim_repository_impl,
     attrs = {
-        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to link -> its path in the repository."),
+        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to link -> its path in the repository, in a folder."),
         "targets": attr.string_list(doc = "Names of empty filegroups."),
     },
     doc = "A few local files and empty targets under the name of a repository that Bazel asks for by name.",
