@@ -49,3 +49,26 @@ shim_repository = repository_rule(
     },
     doc = "A few local files and empty targets under the name of a repository that Bazel asks for by name.",
 )
+
+def _registry_library_impl(ctx):
+    lines = [
+        "load(\"@rules_cc//cc:cc_library.bzl\", \"cc_library\")",
+        "",
+        "package(default_visibility = [\"//visibility:public\"])",
+        "",
+    ]
+    for name, actual in ctx.attr.targets.items():
+        if len(actual) == 1 and not ctx.attr.defines:
+            lines.append("alias(name = %r, actual = %r)" % (name, actual[0]))
+        else:
+            lines.append("cc_library(name = %r, defines = %r, deps = %r)" % (name, ctx.attr.defines, actual))
+    ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
+
+registry_library = repository_rule(
+    implementation = _registry_library_impl,
+    attrs = {
+        "defines": attr.string_list(doc = "What to define for those who depend on any of the targets."),
+        "targets": attr.string_list_dict(mandatory = True, doc = "Target -> targets of other modules that it stands for."),
+    },
+    doc = "A repository with the targets of a system_library, which stand for other modules' targets.",
+)
