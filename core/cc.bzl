@@ -3,7 +3,9 @@
 The options stand on the targets, so that an importer needs none of Strake's .bazelrc.
 """
 
-load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
+load("@rules_cc//cc:cc_library.bzl", "cc_library")
+load("@rules_cc//cc:cc_test.bzl", "cc_test")
 
 _COPTS = [
     "-std=c++20",
@@ -25,6 +27,10 @@ NUMERIC_COPTS = [
     "-fno-math-errno",
     "-fno-trapping-math",
 ]
+
+# Of tests, which take longer to compile than to run: before a target's own copts, which may ask for
+# more.
+TEST_COPTS = ["-O1"]
 
 # The sets of vector instructions that the CPU's kernels are compiled for: core/ops/cpu/isa.h. After
 # the command line's --copt, so that these -march stand.
@@ -48,12 +54,12 @@ def strake_cpu_kernel(name, deps = []):
             srcs = [name + "_cpu.cc", name + "_cpu.h"],
             copts = _isa_copts(isa, _ISAS[isa][1]),
             visibility = ["//visibility:private"],
-            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
+            deps = deps + [Label("//core/ops/cpu:isa"), Label("//core/ops/cpu:simd")],
         )
     strake_cc_library(
         name = name + "_cpu",
         hdrs = [name + "_cpu.h"],
-        deps = deps + ["@strake//core/ops/cpu:isa"] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
+        deps = deps + [Label("//core/ops/cpu:isa")] + [":%s_cpu_%s" % (name, isa) for isa in _ISAS],
     )
 
 def strake_cpu_kernel_test(name, srcs, deps):
@@ -66,7 +72,7 @@ def strake_cpu_kernel_test(name, srcs, deps):
             name = "%s_%s" % (name, isa),
             srcs = srcs,
             copts = _isa_copts(isa, _ISAS["avx2"][1]),
-            deps = deps + ["@strake//core/ops/cpu:isa", "@strake//core/ops/cpu:simd"],
+            deps = deps + [Label("//core/ops/cpu:isa"), Label("//core/ops/cpu:simd")],
         )
 
 def _isa_copts(isa, march):
@@ -83,13 +89,29 @@ def strake_cc_binary(name, copts = [], **kwargs):
     """A cc_binary under Strake's copts."""
     cc_binary(name = name, copts = _COPTS + copts, **kwargs)
 
-def strake_cc_test(name, size = "small", copts = [], deps = [], **kwargs):
-    """A GoogleTest under Strake's copts; main() comes from GoogleTest."""
+def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwargs):
+    """A GoogleTest under Strake's copts; main() comes from GoogleTest.
+
+    Several `*_test.cc` are compiled as one unit, which reads the headers that they share once. Names
+    in their anonymous namespaces must then differ.
+    """
+    tests = [src for src in srcs if src.endswith("_test.cc")]
+    if len(tests) > 1:
+        _unit(name = name + "_unit", testonly = True, srcs = tests)
+        strake_cc_library(
+            name = name + "_sources",
+            testonly = True,
+            textual_hdrs = tests,
+            visibility = ["//visibility:private"],
+        )
+        srcs = [src for src in srcs if src not in tests] + [name + "_unit"]
+        deps = deps + [":%s_sources" % name]
     cc_test(
         name = name,
         size = size,
-        copts = _COPTS + copts,
-        deps = deps + ["@strake_googletest//:gtest_main"],
+        srcs = srcs,
+        copts = _COPTS + TEST_COPTS + copts,
+        deps = deps + [Label("@strake_googletest//:gtest_main")],
         **kwargs
     )
 
@@ -107,7 +129,7 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         args = ["$(rootpath %s)" % file for file in corpus],
         copts = _COPTS + copts,
         data = corpus,
-        deps = deps + ["@strake//core/testing:fuzz_main"],
+        deps = deps + [Label("//core/testing:fuzz_main")],
         **kwargs
     )
     cc_binary(
@@ -122,14 +144,15 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         **kwargs
     )
 
-def _kernel_unit_impl(ctx):
+def _unit_impl(ctx):
     unit = ctx.actions.declare_file(ctx.label.name + ".cc")
-    src = "%s/%s" % (ctx.label.package, ctx.attr.src)
-    ctx.actions.write(unit, "#include \"%s\"\n" % src)
+    sources = ["%s/%s" % (ctx.label.package, src) for src in ctx.attr.srcs]
+    ctx.actions.write(unit, "".join(["#include \"%s\"\n" % source for source in sources]))
     return [DefaultInfo(files = depset([unit]))]
 
-# cc_library compiles no .cu file, but one that includes it.
-_kernel_unit = rule(_kernel_unit_impl, attrs = {"src": attr.string()})
+# A source that includes others: what cc_library does not compile by itself, such as a .cu file, or
+# compiles faster together.
+_unit = rule(_unit_impl, attrs = {"srcs": attr.string_list()})
 
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
@@ -137,7 +160,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
     and this one first, has this one's.
     """
-    _kernel_unit(name = name + "_unit", testonly = True, src = src)
+    _unit(name = name + "_unit", testonly = True, srcs = [src])
     strake_cc_library(
         name = name,
         testonly = True,
@@ -146,7 +169,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
         # #pragma unroll is nvcc's.
         copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
         textual_hdrs = [src],
-        deps = deps + ["@strake//core/cuda:portable"],
+        deps = deps + [Label("//core/cuda:portable")],
         # In whole, so that nothing is left for NAME_cuda to define.
         alwayslink = True,
         **kwargs
@@ -159,6 +182,6 @@ def strake_cc_benchmark(name, copts = [], deps = [], **kwargs):
         testonly = True,
         copts = _COPTS + copts,
         tags = ["benchmark"],
-        deps = deps + ["@strake_benchmark//:benchmark_main"],
+        deps = deps + [Label("@strake_benchmark//:benchmark_main")],
         **kwargs
     )

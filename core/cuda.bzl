@@ -1,9 +1,14 @@
 """Rules for CUDA sources: cuda_library compiles .cu files, strake_cuda_kernel is what an op uses."""
 
-load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
-load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+load("@rules_cc//cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
+load("@rules_cc//cc:find_cc_toolchain.bzl", "find_cc_toolchain", "use_cc_toolchain")
+load("@rules_cc//cc/common:cc_common.bzl", "cc_common")
+load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
+load("@strake//third_party:cuda_toolkit.bzl", "CudaToolkitInfo")
+load("//core:cc.bzl", "NUMERIC_COPTS", "TEST_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+
+# A Label, so that it means the same in an importer's package; select() of Bazel 4 takes no Label.
+_CUDA_USED = str(Label("@strake_cuda//:used"))
 
 _NVCC_OPTIONS = [
     "-std=c++20",
@@ -37,6 +42,9 @@ def _compile(ctx, toolkit, cc_toolchain, features, context, src):
     args.add_all(context.includes, before_each = "-I")
     args.add_all(context.quote_includes, before_each = "-I")
     args.add_all(context.system_includes, before_each = "-isystem")
+
+    # Of other modules' libraries. Bazel 4 has no such list.
+    args.add_all(getattr(context, "external_includes", depset()), before_each = "-isystem")
     ctx.actions.run(
         executable = toolkit.home + "/bin/nvcc",
         arguments = [args],
@@ -51,7 +59,7 @@ def _compile(ctx, toolkit, cc_toolchain, features, context, src):
 
 def _cuda_library_impl(ctx):
     toolkit = ctx.attr._toolkit[CudaToolkitInfo]
-    cc_toolchain = find_cpp_toolchain(ctx)
+    cc_toolchain = find_cc_toolchain(ctx)
     features = cc_common.configure_features(
         ctx = ctx,
         cc_toolchain = cc_toolchain,
@@ -99,7 +107,7 @@ cuda_library = rule(
         "deps": attr.label_list(providers = [CcInfo]),
         "hdrs": attr.label_list(allow_files = [".h", ".cuh"]),
         "srcs": attr.label_list(allow_files = [".cu"], mandatory = True),
-        "_cc_toolchain": attr.label(default = "@bazel_tools//tools/cpp:current_cc_toolchain"),
+        "_cc_toolchain": attr.label(default = "@rules_cc//cc:current_cc_toolchain"),
         "_cudart": attr.label(default = "@strake_cuda//:cudart", providers = [CcInfo]),
         "_toolkit": attr.label(default = "@strake_cuda//:toolkit", providers = [CudaToolkitInfo]),
     },
@@ -107,7 +115,7 @@ cuda_library = rule(
           "--@strake_cuda//:architectures, without the command line's --copt. Linked with the " +
           "CUDA runtime; stands where a cc_library stands.",
     fragments = ["cpp"],
-    toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
+    toolchains = use_cc_toolchain(),
 )
 
 def _link_only_impl(ctx):
@@ -133,10 +141,10 @@ def strake_cuda_kernel(name, deps = []):
     header = name + "_cuda.h"
     source = name + "_cuda.cu"
     deps = deps + [
-        "@strake//core/base:dtype",
-        "@strake//core/cuda:stream",
-        "@strake//core/ops/cuda:kernel_parts",
-        "@strake_absl//:status",
+        Label("//core/base:dtype"),
+        Label("//core/cuda:stream"),
+        Label("//core/ops/cuda:kernel_parts"),
+        Label("@strake_absl//:status"),
     ]
     cuda_library(
         name = name + "_nvcc",
@@ -145,7 +153,7 @@ def strake_cuda_kernel(name, deps = []):
         # Built through NAME_cuda, and only where a toolkit is asked for.
         tags = ["manual"],
         visibility = ["//visibility:private"],
-        deps = deps + ["@strake//core/cuda:portable_nvcc"],
+        deps = deps + [Label("//core/cuda:portable_nvcc")],
     )
     link_only(
         name = name + "_nvcc_link",
@@ -156,13 +164,13 @@ def strake_cuda_kernel(name, deps = []):
     strake_cc_library(
         name = name + "_cuda",
         srcs = select({
-            "@strake_cuda//:used": [],
+            _CUDA_USED: [],
             "//conditions:default": [name + "_no_cuda.cc"],
         }),
         hdrs = [header],
         deps = deps + select({
-            "@strake_cuda//:used": [":%s_nvcc_link" % name],
-            "//conditions:default": ["@strake//core/cuda:no_cuda"],
+            _CUDA_USED: [":%s_nvcc_link" % name],
+            "//conditions:default": [Label("//core/cuda:no_cuda")],
         }),
     )
     strake_emulated_kernel(
@@ -181,9 +189,9 @@ def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [
         name = name + "_test_cases",
         testonly = True,
         srcs = srcs,
-        copts = copts,
+        copts = TEST_COPTS + copts,
         visibility = ["//visibility:private"],
-        deps = deps + ["@strake_googletest//:gtest"],
+        deps = deps + [Label("@strake_googletest//:gtest")],
         alwayslink = True,
     )
     strake_cc_test(
@@ -213,11 +221,11 @@ def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
         copts = NUMERIC_COPTS + copts,
         deps = deps + [
             ":%s_cuda" % name,
-            "@strake//core/testing:cuda_emulator",
-            "@strake//core/testing:guarded_buffer",
+            Label("//core/testing:cuda_emulator"),
+            Label("//core/testing:guarded_buffer"),
         ],
         emulated = ":%s_emulated" % name,
-        gpu = "@strake//core/testing:gpu_kernel_test",
+        gpu = Label("//core/testing:gpu_kernel_test"),
     )
 
 def strake_gpu_test(name, srcs, deps, **kwargs):
@@ -230,8 +238,8 @@ def strake_gpu_test(name, srcs, deps, **kwargs):
         name = name,
         srcs = srcs,
         deps = deps,
-        emulated = "@strake//core/testing:emulated_gpu",
-        gpu = "@strake//core/testing:every_test_requires_gpu",
+        emulated = Label("//core/testing:emulated_gpu"),
+        gpu = Label("//core/testing:every_test_requires_gpu"),
         **kwargs
     )
 
@@ -242,7 +250,7 @@ def strake_gpu_program(name, deps, **kwargs):
         name = name + "_emulated",
         testonly = True,
         # First, so that its definitions are taken.
-        deps = ["@strake//core/testing:emulated_gpu"] + deps,
+        deps = [Label("//core/testing:emulated_gpu")] + deps,
         **kwargs
     )
 

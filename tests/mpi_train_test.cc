@@ -8,6 +8,7 @@
 #include <iterator>
 #include <map>
 #include <regex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,18 @@ int Count(const std::string& text, const std::string& part) {
   int count = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
   return count;
+}
+
+// The lines that the program wrote: its messages, and glog's. Open MPI and hwloc write there, too,
+// for instance where a container has no sysfs.
+std::string OwnLines(const std::string& err) {
+  static const std::regex own("(error|warning|note): .*|[IWEF][0-9]{4,8} .*");
+  std::istringstream lines(err);
+  std::string result;
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_match(line, own)) result += line + "\n";
+  }
+  return result;
 }
 
 // Empty for a process that has ended meanwhile.
@@ -168,7 +181,7 @@ TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
         layout + Flags{"--save_every=2", "--eval_every=2", "--eval_batches=3", "--sample_every=3"};
     const ProgramResult result = TrainUnderMpirun(flags + Flags{"--steps=4"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
+    EXPECT_EQ(OwnLines(result.err), "");
     for (const char* line : {"model  ", "layout  ", "step 4  saved ", "step 4  validation loss "}) {
       EXPECT_EQ(Count(result.out, line), 1) << line << " in " << result.out;
     }

@@ -33,17 +33,42 @@ def _shim_repository_impl(ctx):
     ctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % ctx.name)
     lines = ["filegroup(name = \"%s\", visibility = [\"//visibility:public\"])" % t for t in ctx.attr.targets]
     ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
+    paths = ctx.attr.files.values()
+    for path in paths:
+        build_file = path.rpartition("/")[0] + "/BUILD.bazel"
+        if build_file not in paths:
+            ctx.file(build_file)
     for source, path in ctx.attr.files.items():
         ctx.symlink(source, path)
-        folder = path.rpartition("/")[0]
-        if folder:
-            ctx.file(folder + "/BUILD.bazel", "exports_files([\"%s\"])\n" % path.rpartition("/")[2])
 
 shim_repository = repository_rule(
     implementation = _shim_repository_impl,
     attrs = {
-        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to link -> its path in the repository."),
+        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to link -> its path in the repository, in a folder."),
         "targets": attr.string_list(doc = "Names of empty filegroups."),
     },
     doc = "A few local files and empty targets under the name of a repository that Bazel asks for by name.",
+)
+
+def _registry_library_impl(ctx):
+    lines = [
+        "load(\"@rules_cc//cc:cc_library.bzl\", \"cc_library\")",
+        "",
+        "package(default_visibility = [\"//visibility:public\"])",
+        "",
+    ]
+    for name, actual in ctx.attr.targets.items():
+        if len(actual) == 1 and not ctx.attr.defines:
+            lines.append("alias(name = %r, actual = %r)" % (name, actual[0]))
+        else:
+            lines.append("cc_library(name = %r, defines = %r, deps = %r)" % (name, ctx.attr.defines, actual))
+    ctx.file("BUILD.bazel", "\n".join(lines) + "\n")
+
+registry_library = repository_rule(
+    implementation = _registry_library_impl,
+    attrs = {
+        "defines": attr.string_list(doc = "What to define for those who depend on any of the targets."),
+        "targets": attr.string_list_dict(mandatory = True, doc = "Target -> targets of other modules that it stands for."),
+    },
+    doc = "A repository with the targets of a system_library, which stand for other modules' targets.",
 )

@@ -28,13 +28,18 @@ _bundle_transition = transition(
     ],
 )
 
+def _path_in_its_repository(file):
+    """short_path is ../REPOSITORY/PATH for a file of a repository that another one imports."""
+    path = file.short_path
+    return path.split("/", 2)[2] if path.startswith("../") else path
+
 def _places_of_program(target):
     """[(file, its place in the bundle)] of a program and the data it looks for beside itself."""
     program = target[DefaultInfo].files_to_run.executable
     place = "bin/" + program.basename
     data = target[DefaultInfo].default_runfiles.files.to_list()
     return [(program, place)] + [
-        (file, "%s.runfiles/strake/%s" % (place, file.short_path))
+        (file, "%s.runfiles/strake/%s" % (place, _path_in_its_repository(file)))
         for file in data
         if file != program
     ]
@@ -81,7 +86,7 @@ gpu_bundle = rule(
         ),
         "_pack": attr.label(
             allow_single_file = True,
-            cfg = "host",
+            cfg = "exec",
             default = "//tools:gpu_bundle/pack.sh",
             executable = True,
         ),

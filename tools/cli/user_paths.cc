@@ -25,8 +25,11 @@ absl::StatusOr<std::string> RunfilePath(const std::string& path) {
   const char* test_runfiles = std::getenv("TEST_SRCDIR");
   for (const std::string& root :
        {program + ".runfiles", std::string(test_runfiles == nullptr ? "" : test_runfiles)}) {
-    const std::string candidate = root + "/strake/" + path;
-    if (!root.empty() && std::filesystem::exists(candidate, error)) return candidate;
+    // Strake's folder in it: with a WORKSPACE, as the main module, and as another one's dependency.
+    for (const char* repository : {"/strake/", "/_main/", "/strake+/"}) {
+      const std::string candidate = root + repository + path;
+      if (!root.empty() && std::filesystem::exists(candidate, error)) return candidate;
+    }
   }
   return absl::NotFoundError(absl::StrCat(path, " is not beside ", program));
 }

@@ -23,9 +23,9 @@ make_bundle() {
   cp "$SOURCES/emulated_sizes.sh" bundle/parts/sizes.sh
   local program
   for program in train check generate benchmark; do
-    ln -s "$RUNFILES_DIR/strake/tools/${program}_emulated" "bundle/bin/$program"
+    ln -s "$RUNFILES_DIR/$TEST_WORKSPACE/tools/${program}_emulated" "bundle/bin/$program"
   done
-  ln -s "$RUNFILES_DIR/strake/core/cuda/cuda_runtime_emulator_test" \
+  ln -s "$RUNFILES_DIR/$TEST_WORKSPACE/core/cuda/cuda_runtime_emulator_test" \
     bundle/gpu_tests/cuda_runtime_gpu_test
   : >bundle/linked_cuda_libraries
   echo 1a2b3c4 >bundle/commit
