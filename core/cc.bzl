@@ -94,7 +94,7 @@ def strake_cc_test(name, size = "small", copts = [], deps = [], **kwargs):
         **kwargs
     )
 
-def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts = [], **kwargs):
+def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts = [], tags = [], **kwargs):
     """A fuzz target: sources that define LLVMFuzzerTestOneInput(data, size).
 
     Makes the test `name`, which feeds it the corpus files and a fixed sequence of mutations of
@@ -108,6 +108,8 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         args = ["$(rootpath %s)" % file for file in corpus],
         copts = _COPTS + copts,
         data = corpus,
+        # .ci/run has these tests under sanitizers.
+        tags = tags + ["parser"],
         deps = deps + ["@strake//core/testing:fuzz_main"],
         **kwargs
     )
