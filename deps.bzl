@@ -31,7 +31,7 @@ def strake_dependencies():
         "cc/find_cc_toolchain.bzl",
     ])
     _shim("rules_java", ["java/defs.bzl"])
-    _shim("rules_shell", ["shell/sh_test.bzl"])
+    _shim("rules_shell", ["shell/sh_binary.bzl", "shell/sh_test.bzl"])
     _shim("remote_coverage_tools", [], targets = ["coverage_report_generator", "lcov_merger"])
 
     # With a MODULE.bazel these come from the registry: third_party/registry.bzl.

@@ -115,7 +115,7 @@ def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwa
         **kwargs
     )
 
-def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts = [], **kwargs):
+def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts = [], tags = [], **kwargs):
     """A fuzz target: sources that define LLVMFuzzerTestOneInput(data, size).
 
     Makes the test `name`, which feeds it the corpus files and a fixed sequence of mutations of
@@ -129,6 +129,8 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         args = ["$(rootpath %s)" % file for file in corpus],
         copts = _COPTS + copts,
         data = corpus,
+        # .ci/run has these tests under sanitizers.
+        tags = tags + ["parser"],
         deps = deps + [Label("//core/testing:fuzz_main")],
         **kwargs
     )

@@ -327,7 +327,7 @@ class RankFailureTest : public ::testing::TestWithParam<Layout> {
   }
 
  private:
-  const Watchdog watchdog_;
+  const Watchdog watchdog_{};
 };
 
 TEST_P(RankFailureTest, AnErrorBeforeEachCollective) { TestFault(Fault::kErrorBefore); }

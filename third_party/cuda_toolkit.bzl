@@ -17,7 +17,10 @@ def _architectures_flag_impl(ctx):
     names = ctx.build_setting_value
     if not names or [n for n in names if not n.startswith("sm_") or not n[3:].rstrip("af").isdigit()]:
         fail("%s: got %r, needs names such as sm_80,sm_90a" % (ctx.label, ",".join(names)))
-    return CudaToolkitInfo(architectures = names)
+    return [
+        CudaToolkitInfo(architectures = names),
+        platform_common.TemplateVariableInfo({"STRAKE_CUDA_ARCHITECTURES": " ".join(names)}),
+    ]
 
 architectures_flag = rule(
     implementation = _architectures_flag_impl,

@@ -255,5 +255,6 @@ absl::Status Benchmark(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::Benchmark(argc, argv));
 }

@@ -194,5 +194,6 @@ absl::Status PrintCommCost(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::PrintCommCost(argc, argv));
 }

@@ -230,5 +230,6 @@ absl::Status Generate(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::Generate(argc, argv));
 }

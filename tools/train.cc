@@ -52,5 +52,6 @@ absl::Status Train(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::Train(argc, argv));
 }

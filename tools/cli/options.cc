@@ -22,6 +22,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kHelp[] = "help";
+constexpr char kVersion[] = "version";  // HasVersionFlag() knows it
 
 // Levenshtein's distance, row by row.
 size_t EditDistance(absl::string_view a, absl::string_view b) {
@@ -122,7 +123,7 @@ void OptionSet::Option::Store(const json& value, Source source) {
 
 OptionSet::Option& OptionSet::AddOption(std::string name, Option::Variable variable,
                                         std::string help) {
-  CHECK(!name.empty() && Find(name) == nullptr && name != kHelp)
+  CHECK(!name.empty() && Find(name) == nullptr && name != kHelp && name != kVersion)
       << "[options] the name \"" << name << "\" is empty or taken";
   Option& option = options_.emplace_back();
   option.name_ = std::move(name);
@@ -260,7 +261,8 @@ absl::Status OptionSet::ParseJson(absl::string_view text, absl::string_view sour
 }
 
 std::string OptionSet::Help() const {
-  std::string text = absl::StrCat("Usage: ", program_, " [--name=value ...]\n");
+  std::string text =
+      absl::StrCat("Usage: ", program_, " [--name=value ...]\n       ", program_, " --version\n");
   absl::string_view group;
   for (const Option& option : options_) {
     if (option.group_ != group) absl::StrAppend(&text, "\n", option.group_, "\n");

@@ -85,7 +85,8 @@ class OptionSet {
   // The heading of the options that follow.
   void Group(std::string heading) { group_ = std::move(heading); }
 
-  // Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is new.
+  // Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is new, and neither
+  // "help" nor "version", which every program has.
   Option& Add(std::string name, bool* variable, std::string help);
   Option& Add(std::string name, int64_t* variable, std::string help, Range range = {});
   Option& Add(std::string name, double* variable, std::string help, Range range = {});

@@ -204,6 +204,7 @@ TEST(OptionsTest, HelpShowsGroupsDefaultsAndRanges) {
   ASSERT_TRUE(p.Flags({"--seq_len=9", "--help"}).ok());
   EXPECT_TRUE(p.options.help_requested());
   EXPECT_EQ(p.options.Help(), R"(Usage: train [--name=value ...]
+       train --version
 
 Model:
   --model=tiny
@@ -245,6 +246,7 @@ TEST(OptionsDeathTest, NamesAreUnique) {
   Program p;
   EXPECT_DEATH(p.options.Add("lr", &p.lr, ""), "the name \"lr\" is empty or taken");
   EXPECT_DEATH(p.options.Add("help", &p.lr, ""), "the name \"help\" is empty or taken");
+  EXPECT_DEATH(p.options.Add("version", &p.lr, ""), "the name \"version\" is empty or taken");
   EXPECT_DEATH((void)p.options.IsSet("x"), "no option x");
 }
 

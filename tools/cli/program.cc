@@ -3,12 +3,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <optional>
 #include <string>
 #include <thread>
 
+#include "absl/strings/string_view.h"
+#include "core/base/version.h"
 #include "parallel/comm/launch_environment.h"
 
 namespace strake {
@@ -43,6 +46,15 @@ void PrintError(const absl::Status& error) {
     if (c == '\n' || c == '\r') c = ' ';
   }
   std::cerr << "error: " + line + "\n" << std::flush;
+}
+
+bool HasVersionFlag(int argc, const char* const* argv) {
+  return std::count(argv + std::min(argc, 1), argv + argc, absl::string_view("--version")) > 0;
+}
+
+int PrintVersion() {
+  std::cout << "strake " << Version() << " (" << BuildConfiguration() << ")\n";
+  return ExitCode(FlushStdout());
 }
 
 int ExitCode(const absl::Status& status) {

@@ -16,6 +16,12 @@ absl::Status FlushStdout();
 // On stderr, as one line, also where a name in it holds line ends.
 void PrintError(const absl::Status& error);
 
+// True where one of the flags is --version, wherever it stands.
+bool HasVersionFlag(int argc, const char* const* argv);
+
+// Prints the version and how this program was built; the exit code.
+int PrintVersion();
+
 // 0, or 1 with the error on stderr. Processes that mpirun started together meet with the same error
 // in their flags: the first of them prints it, and another one only where the first has none.
 int ExitCode(const absl::Status& status);
