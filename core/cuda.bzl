@@ -243,9 +243,12 @@ def strake_gpu_test(name, srcs, deps, **kwargs):
         **kwargs
     )
 
-def strake_gpu_program(name, deps, **kwargs):
-    """A program that runs on GPUs, and NAME_emulated, the same with the emulated GPU, for tests."""
-    strake_cc_binary(name = name, deps = deps, **kwargs)
+def strake_gpu_program(name, deps, visibility = None, **kwargs):
+    """A program that runs on GPUs, and NAME_emulated, the same with the emulated GPU, for tests.
+
+    `visibility` is that of the former.
+    """
+    strake_cc_binary(name = name, deps = deps, visibility = visibility, **kwargs)
     strake_cc_binary(
         name = name + "_emulated",
         testonly = True,

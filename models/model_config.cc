@@ -342,8 +342,9 @@ absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len) {
   if (config.family != ModelFamily::kGpt2 || seq_len <= config.max_positions) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("--seq_len=", seq_len, " is above the model's ",
-                                                 config.max_positions, " positions"));
+  return absl::InvalidArgumentError(absl::StrCat("the sequence length ", seq_len,
+                                                 " is above the model's ", config.max_positions,
+                                                 " positions"));
 }
 
 std::string ToHfConfig(const ModelConfig& c, DType dtype) {

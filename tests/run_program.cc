@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/base/monotonic_seconds.h"
 #include "glog/logging.h"
-#include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
 
 namespace strake::testing {

@@ -12,13 +12,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
-#include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
 
 namespace strake {
@@ -70,7 +70,7 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
 
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CommCostConfig* c) {
   if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
-  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));

@@ -4,17 +4,19 @@
 
 #include <iostream>
 #include <memory>
+#include <string>
 
 #include "core/base/status_macros.h"
+#include "tools/cli/engine_flags.h"
 #include "tools/cli/layout.h"
-#include "tools/cli/machine.h"
 #include "tools/cli/program.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/run_on_ranks.h"
+#include "tools/cli/screen_observer.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/cli/train_config.h"
 #include "tools/cli/user_paths.h"
-#include "train/engine/engine_options.h"
-#include "train/plan/memory_plan.h"
+#include "train/run/metrics_observer.h"
 #include "train/run/trainer.h"
 
 namespace strake {
@@ -31,18 +33,24 @@ absl::Status Train(int argc, char** argv) {
     std::cout << ToJson(command.config).dump(2) << "\n";
     return FlushStdout();
   }
+  const TrainConfig& config = command.config;
+  const LayoutConfig& layout = config.layout;
+  STRAKE_ASSIGN_OR_RETURN(TrainerOptions options, TrainerOptionsOf(config));
   InstallStopSignal();
-  const LayoutConfig& layout = command.config.layout;
-  STRAKE_RETURN_IF_ERROR(CheckMemory(EngineOptionsOf(command.config, command.model), layout.sizes(),
-                                     NumRanksInMemory(command.config.machine, layout)));
+  options.stop_requested = [] { return StopRequested() != 0; };
+  STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(options.engine, config.machine, layout));
   return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
-    std::ostream nowhere(nullptr);
     // mpirun passes a terminal's lines on, and no bar.
     const bool bar = prints && layout.comm == "threads";
-    Progress screen(prints ? &std::cout : &nowhere, bar ? TerminalColumns(STDOUT_FILENO) : 0);
+    Progress screen(&std::cout, bar ? TerminalColumns(STDOUT_FILENO) : 0);
+    for (const std::string& notice : command.notices) {
+      if (prints) screen.Print("note: " + notice);
+    }
+    MetricsObserver metrics;
+    ScreenObserver lines(command, &screen);
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
-                            Trainer::Create(command, mesh, &screen));
+                            Trainer::Create(options, mesh, {&metrics, &lines}));
     return trainer->Run();
   });
 }

@@ -1,8 +1,7 @@
 #include "tools/benchmarking/benchmark_config.h"
 
 #include "core/base/status_macros.h"
-#include "train/engine/engine_options.h"
-#include "train/plan/memory_plan.h"
+#include "tools/cli/engine_flags.h"
 
 namespace strake {
 
@@ -24,7 +23,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
 }
 
 absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
-  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
@@ -34,8 +33,9 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
     // Waiting processes would keep the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
   }
-  return CheckMemory(EngineOptionsOf(*c, model), c->layout.sizes(),
-                     NumRanksInMemory(c->machine, c->layout));
+  return CheckMemoryOfFlags(
+      EngineOptionsOf(model, c->seq_len, c->micro_batch, c->machine, c->layout), c->machine,
+      c->layout);
 }
 
 }  // namespace strake

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "tools/cli/progress.h"
+#include "core/base/format_quantity.h"
 
 namespace strake {
 namespace {

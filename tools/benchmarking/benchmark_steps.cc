@@ -2,11 +2,11 @@
 
 #include <utility>
 
+#include "core/base/monotonic_seconds.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "models/initialize.h"
-#include "tools/cli/progress.h"
-#include "train/engine/engine_options.h"
+#include "tools/cli/engine_flags.h"
 #include "train/engine/mesh_wide.h"
 
 namespace strake {
@@ -30,7 +30,10 @@ BenchmarkSteps::BenchmarkSteps(const BenchmarkConfig& config, const Mesh& mesh)
 absl::StatusOr<std::unique_ptr<BenchmarkSteps>> BenchmarkSteps::Create(
     const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh) {
   std::unique_ptr<BenchmarkSteps> steps(new BenchmarkSteps(config, mesh));
-  STRAKE_ASSIGN_OR_RETURN(steps->engine_, Engine::Create(EngineOptionsOf(config, model), mesh));
+  STRAKE_ASSIGN_OR_RETURN(steps->engine_,
+                          Engine::Create(EngineOptionsOf(model, config.seq_len, config.micro_batch,
+                                                         config.machine, config.layout),
+                                         mesh));
   Engine& engine = *steps->engine_;
   STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine.team(), &engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());

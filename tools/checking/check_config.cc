@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "models/activation_recompute.h"
+#include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 
@@ -111,7 +112,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
                      ": the ranks of a check are threads of one process, --comm=threads"));
   }
   if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
-  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
@@ -127,7 +128,9 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
 
 }  // namespace
 
-EngineOptions CheckCommand::RankOptions() const { return EngineOptionsOf(config, model); }
+EngineOptions CheckCommand::RankOptions() const {
+  return EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout);
+}
 
 EngineOptions CheckCommand::WholeOptions() const {
   EngineOptions options = RankOptions();

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/durable_file.h"
+#include "core/base/format_quantity.h"
+#include "core/base/monotonic_seconds.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
@@ -18,6 +20,7 @@
 #include "tools/checking/check_batch.h"
 #include "tools/checking/check_model_ops.h"
 #include "tools/checking/check_step.h"
+#include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "train/engine/engine_options.h"
 #include "train/plan/memory_plan.h"
@@ -234,7 +237,7 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   const double start = MonotonicSeconds();
   const LayoutConfig& layout = command.config.layout;
   // First, since it takes sizes of any model.
-  STRAKE_RETURN_IF_ERROR(CheckMemory(command.RankOptions(), layout.sizes(), layout.num_ranks()));
+  STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(command.RankOptions(), command.config.machine, layout));
   const CheckMemoryPlan plan = PlanCheckMemory(command);
   STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));
   STRAKE_RETURN_IF_ERROR(CheckGpuMemory(command.RankOptions(), plan));

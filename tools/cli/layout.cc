@@ -86,6 +86,13 @@ absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConf
       "; for this model --tp may be ", absl::StrJoin(FittingTensorParallelSizes(model), ", ")));
 }
 
+absl::Status CheckSeqLenFlag(const ModelConfig& model, int64_t seq_len) {
+  const absl::Status fits = CheckSeqLen(model, seq_len);
+  if (fits.ok()) return fits;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--seq_len=", absl::StripPrefix(fits.message(), "the sequence length ")));
+}
+
 absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len) {
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(layout, model));
   if (layout.sequence_parallel && seq_len % layout.tp != 0) {

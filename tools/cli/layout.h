@@ -37,7 +37,11 @@ void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
 // over --tp.
 absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model);
 
-// The same, and where sequences of `seq_len` tokens cannot under sequence parallelism.
+// InvalidArgument where the model has fewer positions than --seq_len.
+absl::Status CheckSeqLenFlag(const ModelConfig& model, int64_t seq_len);
+
+// CheckTensorParallelSize(), and where sequences of `seq_len` tokens cannot under sequence
+// parallelism.
 absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len);
 
 // InvalidArgument, likewise, where the ranks cannot share a step's batch evenly.

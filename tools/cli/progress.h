@@ -8,17 +8,9 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "core/base/monotonic_seconds.h"
 
 namespace strake {
-
-// "3.2s", "42s", "3m12s", "2h05m", "3d04h"; "?" for what is negative or not finite.
-std::string FormatDuration(double seconds);
-
-// "950", "12.3k", "124.4M", "8.03B": at most four digits.
-std::string FormatCount(double count);
-
-// "512 B", "1.50 KiB", "2.60 GiB": at most four digits.
-std::string FormatBytes(double bytes);
 
 // Columns of the terminal behind a file descriptor, 0 where there is none.
 int TerminalColumns(int fd);
@@ -30,9 +22,6 @@ struct ProgressState {
   double tokens_per_second = 0;
   double seconds_left = 0;
 };
-
-// Seconds that never go back.
-double MonotonicSeconds();
 
 // The bar is the last line on the screen. While a Progress lives, all lines go through it.
 class Progress {

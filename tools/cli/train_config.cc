@@ -7,7 +7,12 @@
 #include "absl/strings/str_join.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "data/token_stream.h"
 #include "glog/logging.h"
+#include "optim/lr_schedule.h"
+#include "tools/cli/engine_flags.h"
+#include "tools/cli/options.h"
+#include "tools/cli/user_paths.h"
 #include "train/run/run_record.h"
 
 namespace strake {
@@ -25,7 +30,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
                             ") or path of a Hugging Face config.json; with --init_from, that "
                             "directory's unless given"));
-  options->Add("init_from", &c->init_from,
+  options->Add("init_from", &c->run.init_from,
                "directory in the Hugging Face layout to take the initial weights from; without it "
                "they are random, from --seed");
   options->Group("Data");
@@ -34,53 +39,59 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "bytes; without it the King James Bible");
   options->Add("val_data", &c->val_data,
                "the same for validation; without it the last 10 % of --train_data is held back");
-  options->Add("seq_len", &c->seq_len,
+  options->Add("seq_len", &c->run.engine.seq_len,
                "tokens per sequence; without it 256, or the model's positions if they are fewer",
                size);
-  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
-  options->Add("global_batch", &c->global_batch,
+  options->Add("micro_batch", &c->run.engine.micro_batch,
+               "sequences per data-parallel rank and pass", size);
+  options->Add("global_batch", &c->run.global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; without it that of the "
                "run to go on with, or of a new run just that",
                Range::Between(0, kMaxGlobalBatch));
-  options->Add("shuffle", &c->shuffle, "take sequences in an order drawn from --seed");
+  options->Add("shuffle", &c->run.shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
-  options->Add("steps", &c->steps, "optimizer steps in all", Range::Between(1, 1e15));
-  options->Add("lr", &c->lr, "peak learning rate; without it 0.5 / hidden size", rate);
-  options->Add("min_lr", &c->min_lr, "learning rate at the end of the schedule", rate);
+  options->Add("steps", &c->run.schedule.total_steps, "optimizer steps in all",
+               Range::Between(1, 1e15));
+  options->Add("lr", &c->run.schedule.lr, "peak learning rate; without it 0.5 / hidden size", rate);
+  options->Add("min_lr", &c->run.schedule.min_lr, "learning rate at the end of the schedule", rate);
   options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
                {"constant", "linear", "cosine", "wsd"});
-  options->Add("warmup_steps", &c->warmup_steps, "steps of linear warm-up", count);
-  options->Add("weight_decay", &c->weight_decay, "AdamW's decay of matrices and embeddings", rate);
-  options->Add("beta1", &c->beta1, "AdamW's decay rate of the first moment", Range::HalfOpen(0, 1));
-  options->Add("beta2", &c->beta2, "AdamW's decay rate of the second moment",
+  options->Add("warmup_steps", &c->run.schedule.warmup_steps, "steps of linear warm-up", count);
+  options->Add("weight_decay", &c->run.weight_decay, "AdamW's decay of matrices and embeddings",
+               rate);
+  options->Add("beta1", &c->run.beta1, "AdamW's decay rate of the first moment",
+               Range::HalfOpen(0, 1));
+  options->Add("beta2", &c->run.beta2, "AdamW's decay rate of the second moment",
                Range::HalfOpen(0, 1));
   // Less is 0 in f32, and AdamW divides by it where a gradient has always been 0.
-  options->Add("eps", &c->eps, "AdamW's epsilon", Range::Between(1e-37, 1));
-  options->Add("clip_norm", &c->clip_norm, "largest global gradient norm; 0: no clipping", rate);
+  options->Add("eps", &c->run.eps, "AdamW's epsilon", Range::Between(1e-37, 1));
+  options->Add("clip_norm", &c->run.clip_norm, "largest global gradient norm; 0: no clipping",
+               rate);
   options->Group("Run");
-  options->Add("seed", &c->seed, "of the initial weights and the order of the data", count);
+  options->Add("seed", &c->run.seed, "of the initial weights and the order of the data", count);
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
-  options->Add("out", &c->out, "directory of checkpoints and metrics; without it runs/MODEL");
+  options->Add("out", &c->run.directory,
+               "directory of checkpoints and metrics; without it runs/MODEL");
   options->Add("resume", &c->resume,
                "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
                "path of a checkpoint to go on from");
   AddLayoutOptions(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
-  options->Add("eval_every", &c->eval_every,
+  options->Add("eval_every", &c->run.eval_every,
                "steps between validations; there is one after the "
                "last step, too",
                count);
-  options->Add("eval_batches", &c->eval_batches,
+  options->Add("eval_batches", &c->run.eval_batches,
                "micro-batches per validation; -1: 32, and all after the last step",
                Range::Between(-1, 1e15));
-  options->Add("sample_every", &c->sample_every,
+  options->Add("sample_every", &c->run.sample_every,
                "steps between samples of generated text; there is one after the last step, too",
                count);
-  options->Add("save_every", &c->save_every,
+  options->Add("save_every", &c->run.save_every,
                "steps between checkpoints; there is one after the last step in any case", count);
-  options->Add("keep_last", &c->keep_last, "checkpoints kept; 0: all", count);
+  options->Add("keep_last", &c->run.keep_last, "checkpoints kept; 0: all", count);
 }
 
 // "gpt2-124m" of a preset; of a path the folder's name, or the file's where there is none.
@@ -94,7 +105,7 @@ std::string ModelLabel(const std::string& model) {
 // The checkpoint or folder whose run goes on, if there is one.
 const std::string& RunToGoOnWith(const TrainConfig& c) {
   const bool is_path = c.resume != "auto" && c.resume != "never";
-  return is_path ? c.resume : c.out;
+  return is_path ? c.resume : c.run.directory;
 }
 
 // Of that run; 0 where there is none. What is wrong with a record is told by what resumes from it.
@@ -107,38 +118,69 @@ int64_t SavedGlobalBatch(const TrainConfig& c) {
 }
 
 absl::Status ResolveGlobalBatch(TrainConfig* c) {
-  const int64_t saved = c->global_batch == 0 ? SavedGlobalBatch(*c) : 0;
-  if (saved > 0) c->global_batch = saved;
-  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
-  const absl::Status fits = CheckBatch(c->layout, c->micro_batch, c->global_batch);
+  const int64_t saved = c->run.global_batch == 0 ? SavedGlobalBatch(*c) : 0;
+  if (saved > 0) c->run.global_batch = saved;
+  if (c->run.global_batch == 0) c->run.global_batch = c->run.engine.micro_batch * c->layout.dp;
+  const absl::Status fits = CheckBatch(c->layout, c->run.engine.micro_batch, c->run.global_batch);
   if (fits.ok() || saved == 0) return fits;
   return absl::Status(fits.code(),
                       absl::StrCat(fits.message(), "; the batch is that of the run in ",
                                    RunToGoOnWith(*c), ": to begin another, choose another --out"));
 }
 
+// What follows from the other members.
+void ResolveRun(const ModelConfig& model, TrainConfig* c) {
+  const auto kind = ParseScheduleKind(c->schedule);
+  CHECK(kind.ok()) << kind.status();
+  c->run.schedule.kind = *kind;
+  c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
+                                  c->machine, c->layout);
+  if (c->resume == "auto" || c->resume == "never") {
+    c->run.resume = c->resume == "auto" ? ResumePolicy::kAuto : ResumePolicy::kNever;
+  } else {
+    c->run.resume = ResumePolicy::kFromCheckpoint;
+    c->run.resume_checkpoint = c->resume;
+  }
+}
+
 // Fills in what the user left open and can be told from the rest.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
-  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
-  if (!given.IsSet("lr")) c->lr = kLrTimesHiddenSize / model.hidden_size;
-  STRAKE_RETURN_IF_ERROR(CheckSeqLen(model, c->seq_len));
+  if (!given.IsSet("seq_len"))
+    c->run.engine.seq_len = std::min(c->run.engine.seq_len, model.max_positions);
+  if (!given.IsSet("lr")) c->run.schedule.lr = kLrTimesHiddenSize / model.hidden_size;
+  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->run.engine.seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
-  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
-  if (c->out.empty()) {
-    c->out = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
+  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->run.engine.seq_len));
+  if (c->run.directory.empty()) {
+    c->run.directory = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
   }
   STRAKE_RETURN_IF_ERROR(ResolveGlobalBatch(c));
-  if (c->micro_batch > (int64_t{1} << 31) / c->seq_len) {
-    return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->micro_batch,
-                                                   " times --seq_len=", c->seq_len,
+  if (c->run.engine.micro_batch > (int64_t{1} << 31) / c->run.engine.seq_len) {
+    return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->run.engine.micro_batch,
+                                                   " times --seq_len=", c->run.engine.seq_len,
                                                    " is more than 2^31 tokens in a pass"));
   }
-  if (c->min_lr > c->lr) {
+  if (c->run.schedule.min_lr > c->run.schedule.lr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--min_lr=", c->min_lr, " is above --lr=", c->lr));
+        absl::StrCat("--min_lr=", c->run.schedule.min_lr, " is above --lr=", c->run.schedule.lr));
   }
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
+  ResolveRun(model, c);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
+  if (!config.train_data.empty()) return config.train_data;
+  const auto text = RunfilePath("data/kjv.txt");
+  if (text.ok()) return *text;
+  return absl::NotFoundError(absl::StrCat("the default text is missing (", text.status().message(),
+                                          "); give --train_data"));
+}
+
+absl::StatusOr<std::vector<std::string>> FilesOf(const char* flag, const std::string& paths) {
+  auto files = ExpandPaths(paths);
+  if (files.ok()) return files;
+  return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
 }
 
 }  // namespace
@@ -163,8 +205,8 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
     STRAKE_RETURN_IF_ERROR(options.ParseJson(*text, config_path));
   }
   TrainConfig* config = &command.config;
-  if (!config->init_from.empty() && !options.IsSet("model")) {
-    config->model = config->init_from + "/config.json";
+  if (!config->run.init_from.empty() && !options.IsSet("model")) {
+    config->model = config->run.init_from + "/config.json";
   }
   STRAKE_ASSIGN_OR_RETURN(command.model, FindModelConfig(config->model, &command.notices));
   STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
@@ -178,10 +220,22 @@ nlohmann::ordered_json ToJson(const TrainConfig& config) {
   return options.ToJson();
 }
 
-LrSchedule ScheduleOf(const TrainConfig& config) {
-  const auto kind = ParseScheduleKind(config.schedule);
-  CHECK(kind.ok()) << kind.status();
-  return {*kind, config.lr, config.min_lr, config.warmup_steps, config.steps};
+absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config) {
+  TrainerOptions options = config.run;
+  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
+  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOf("--train_data", paths));
+  if (!config.val_data.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOf("--val_data", config.val_data));
+  }
+  options.program_config = ToJson(config).dump();
+  options.names = {.directory = "--out",
+                   .resume = "--resume",
+                   .init_from = "--init_from",
+                   .train_files = "--train_data",
+                   .val_files = "--val_data",
+                   .steps = "--steps",
+                   .dtype = "--dtype"};
+  return options;
 }
 
 }  // namespace strake

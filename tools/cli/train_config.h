@@ -10,47 +10,26 @@
 #include "absl/status/statusor.h"
 #include "models/model_config.h"
 #include "nlohmann/json.hpp"
-#include "optim/lr_schedule.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
-#include "tools/cli/options.h"
+#include "train/run/trainer_options.h"
 
 namespace strake {
 
-// Members are called as their flags and JSON keys; what they mean stands in AddTrainOptions().
+// Members are called as their flags and JSON keys, which for those of `run` are in
+// AddTrainOptions(), as is what all of them mean.
 struct TrainConfig {
   std::string model = "llama-tiny";
-  std::string init_from;
   std::string train_data;
   std::string val_data;
-  int64_t seq_len = 256;
-  int64_t micro_batch = 8;
-  int64_t global_batch = 0;
-  int64_t steps = 2500;
-
-  double lr = 0;
-  double min_lr = 0;
   std::string schedule = "cosine";
-  int64_t warmup_steps = 100;
-  double weight_decay = 0.1;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  double clip_norm = 1;
-
-  int64_t seed = 1;
-  bool shuffle = true;
+  std::string resume = "auto";
+  int64_t log_every = 50;
   MachineConfig machine;
   LayoutConfig layout;
-
-  int64_t eval_every = 500;
-  int64_t eval_batches = -1;
-  int64_t sample_every = 500;
-  int64_t save_every = 500;
-  int64_t log_every = 50;
-  int64_t keep_last = 3;
-  std::string out;
-  std::string resume = "auto";
+  // What the other flags say; ParseTrainCommand() also sets what follows from the above, but for
+  // files (TrainerOptionsOf()).
+  TrainerOptions run = {.schedule = {.lr = 0, .warmup_steps = 100, .total_steps = 2500}};
 };
 
 // What the flags asked for.
@@ -74,7 +53,9 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
 // The configuration as --config reads it.
 nlohmann::ordered_json ToJson(const TrainConfig& config);
 
-LrSchedule ScheduleOf(const TrainConfig& config);
+// The run as the trainer is given it, with the files that --train_data and --val_data name, or the
+// default text. An error, naming the flag, where there are none.
+absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config);
 
 }  // namespace strake
 

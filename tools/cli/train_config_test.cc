@@ -7,6 +7,7 @@
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "optim/lr_schedule.h"
 
 namespace strake {
 namespace {
@@ -33,26 +34,26 @@ std::string ErrorOf(const std::vector<std::string>& flags) {
 TEST(TrainConfigTest, DefaultsAreResolved) {
   const TrainConfig c = ConfigOf({});
   EXPECT_EQ(c.model, "llama-tiny");
-  EXPECT_EQ(c.global_batch, c.micro_batch);
+  EXPECT_EQ(c.run.global_batch, c.run.engine.micro_batch);
   EXPECT_GE(c.machine.threads, 1);
-  EXPECT_EQ(c.out, "runs/llama-tiny");
-  EXPECT_EQ(c.keep_last, 3);
-  EXPECT_EQ(c.eval_batches, -1);
+  EXPECT_EQ(c.run.directory, "runs/llama-tiny");
+  EXPECT_EQ(c.run.keep_last, 3);
+  EXPECT_EQ(c.run.eval_batches, -1);
   EXPECT_EQ(c.resume, "auto");
 }
 
 TEST(TrainConfigTest, OpenValuesComeFromTheModel) {
   const TrainConfig narrow = ConfigOf({"--model=llama-tiny"}),
                     wide = ConfigOf({"--model=gpt2-124m"});
-  EXPECT_EQ(narrow.lr, 0.5 / 128);
-  EXPECT_EQ(wide.lr, 0.5 / 768);
-  EXPECT_EQ(wide.seq_len, 256);
-  EXPECT_EQ(ConfigOf({"--model=gpt2-124m", "--lr=0.25", "--seq_len=1024"}).lr, 0.25);
+  EXPECT_EQ(narrow.run.schedule.lr, 0.5 / 128);
+  EXPECT_EQ(wide.run.schedule.lr, 0.5 / 768);
+  EXPECT_EQ(wide.run.engine.seq_len, 256);
+  EXPECT_EQ(ConfigOf({"--model=gpt2-124m", "--lr=0.25", "--seq_len=1024"}).run.schedule.lr, 0.25);
   const testing::TempDirectory directory;
   testing::WriteFile(directory / "short.json",
                      R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5, "n_embd": 4,
                          "n_layer": 1, "n_head": 2})");
-  EXPECT_EQ(ConfigOf({"--model=" + (directory / "short.json")}).seq_len, 5);
+  EXPECT_EQ(ConfigOf({"--model=" + (directory / "short.json")}).run.engine.seq_len, 5);
 }
 
 TEST(TrainConfigTest, WithInitFromTheModelIsThatDirectorys) {
@@ -77,13 +78,13 @@ TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {
   testing::WriteFile(path, ToJson(written).dump());
   EXPECT_EQ(ToJson(ConfigOf({"--config=" + path})), ToJson(written));
   const TrainConfig changed = ConfigOf({"--steps=8", "--config=" + path});
-  EXPECT_EQ(changed.steps, 8);
-  EXPECT_EQ(changed.seed, 9);
+  EXPECT_EQ(changed.run.schedule.total_steps, 8);
+  EXPECT_EQ(changed.run.seed, 9);
 }
 
 TEST(TrainConfigTest, GlobalBatchIsAPassOfAllRanks) {
-  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--tp=2"}).global_batch, 12);
-  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--global_batch=24"}).global_batch, 24);
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--tp=2"}).run.global_batch, 12);
+  EXPECT_EQ(ConfigOf({"--micro_batch=3", "--dp=4", "--global_batch=24"}).run.global_batch, 24);
 }
 
 TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
@@ -97,9 +98,10 @@ TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
   };
   write(R"({"global_batch": 12})");
   for (const std::string& where : {out, "--resume=" + directory.path()}) {
-    EXPECT_EQ(ConfigOf({where, "--micro_batch=2"}).global_batch, 12);
-    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=3"}).global_batch, 12);
-    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=4", "--global_batch=8"}).global_batch, 8);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2"}).run.global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=3"}).run.global_batch, 12);
+    EXPECT_EQ(ConfigOf({where, "--micro_batch=2", "--dp=4", "--global_batch=8"}).run.global_batch,
+              8);
     EXPECT_THAT(ErrorOf({where, "--micro_batch=6", "--dp=4"}),
                 AllOf(HasSubstr("--global_batch=12 is not a multiple of --micro_batch=6 times "
                                 "--dp=4, 24"),
@@ -110,7 +112,7 @@ TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
   for (const char* identity :
        {"{}", R"({"global_batch": -12})", R"({"global_batch": "12"})", "3"}) {
     write(identity);
-    EXPECT_EQ(ConfigOf({out, "--micro_batch=5"}).global_batch, 5) << identity;
+    EXPECT_EQ(ConfigOf({out, "--micro_batch=5"}).run.global_batch, 5) << identity;
   }
 }
 
@@ -138,8 +140,9 @@ TEST(TrainConfigTest, LayoutsThatDoNotFitNameBothValuesAndWhatWould) {
 }
 
 TEST(TrainConfigTest, ScheduleTakesItsValues) {
-  const LrSchedule s = ScheduleOf(ConfigOf(
-      {"--schedule=linear", "--lr=0.5", "--min_lr=0.25", "--warmup_steps=3", "--steps=11"}));
+  const LrSchedule s =
+      ConfigOf({"--schedule=linear", "--lr=0.5", "--min_lr=0.25", "--warmup_steps=3", "--steps=11"})
+          .run.schedule;
   EXPECT_EQ(LearningRate(s, 3), 0.5);
   EXPECT_EQ(LearningRate(s, 7), 0.375);
   EXPECT_EQ(LearningRate(s, 11), 0.25);

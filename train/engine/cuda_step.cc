@@ -1,5 +1,6 @@
 #include "train/engine/cuda_step.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/status_macros.h"
@@ -40,16 +41,19 @@ absl::StatusOr<std::pair<Tensor, Tensor>> BatchUpload::Upload(Communicator& grou
   return std::pair(both.Rows(0, n), both.Rows(n, 2 * n));
 }
 
-absl::Status PassGraphs::Run(CudaStream stream, const std::string& key,
+absl::Status PassGraphs::Run(CudaStream stream, const EnginePass& pass,
                              absl::FunctionRef<absl::Status()> enqueue) {
-  const auto [pass, is_new] = passes_.try_emplace(key);
-  if (is_new) return enqueue();
-  std::optional<CudaGraph>& graph = pass->second;
-  if (!graph.has_value()) {
-    STRAKE_ASSIGN_OR_RETURN(CudaGraph recorded, CudaGraph::Capture(stream, enqueue));
-    graph.emplace(std::move(recorded));
+  const auto seen = std::find_if(passes_.begin(), passes_.end(),
+                                 [&](const SeenPass& other) { return other.pass == pass; });
+  if (seen == passes_.end()) {
+    passes_.push_back({pass, std::nullopt});
+    return enqueue();
   }
-  return graph->Launch(stream);
+  if (!seen->graph.has_value()) {
+    STRAKE_ASSIGN_OR_RETURN(CudaGraph recorded, CudaGraph::Capture(stream, enqueue));
+    seen->graph.emplace(std::move(recorded));
+  }
+  return seen->graph->Launch(stream);
 }
 
 }  // namespace strake

@@ -4,10 +4,9 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <optional>
-#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -16,6 +15,7 @@
 #include "core/memory/device_memory.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
+#include "train/engine/engine_pass.h"
 
 namespace strake {
 
@@ -42,17 +42,21 @@ class BatchUpload {
   DeviceBuffer batch_;  // [2, num_tokens]
 };
 
-// Runs passes that are enqueued again and again with the same addresses. The first time a pass
-// comes it is enqueued as it is (libraries then load and plan what they need), the second time
-// recorded, and from then on launched.
+// Runs passes that are enqueued again and again with the same inputs. The first time a pass comes
+// it is enqueued as it is (libraries then load and plan what they need), the second time recorded,
+// and from then on launched.
 class PassGraphs {
  public:
-  // `key` names all that the pass depends on but the contents of memory.
-  absl::Status Run(CudaStream stream, const std::string& key,
+  // `enqueue` depends on `pass` and the contents of memory alone.
+  absl::Status Run(CudaStream stream, const EnginePass& pass,
                    absl::FunctionRef<absl::Status()> enqueue);
 
  private:
-  std::map<std::string, std::optional<CudaGraph>> passes_;
+  struct SeenPass {
+    EnginePass pass;
+    std::optional<CudaGraph> graph;  // from the second time on
+  };
+  std::vector<SeenPass> passes_;  // a handful
 };
 
 }  // namespace strake

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/ops/attention/causal_attention.h"
@@ -27,9 +27,6 @@ bool IsReplicated(const Parameter& parameter, int num_ranks) {
   }
   return true;
 }
-
-// In a key, numbers that differ in a bit differ.
-std::string Exactly(double x) { return absl::StrFormat("%a", x); }
 
 bool CanBeCaptured(const Mesh& mesh) {
   return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
@@ -97,47 +94,49 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 
 // --- A step. ---
 
-absl::Status Engine::RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass) {
+absl::Status Engine::RunPass(const EnginePass& pass) {
   values_fetched_ = false;
+  const auto enqueue = [&] {
+    return std::visit([this](const auto& each) { return Enqueue(each); }, pass);
+  };
   // A profile wants to see each op.
   const bool recorded = cuda_ != nullptr && options_.cuda_graph && context_->profile() == nullptr &&
                         CanBeCaptured(*mesh_);
-  return recorded ? graphs_.Run(cuda_->stream(), key, pass) : pass();
+  return recorded ? graphs_.Run(cuda_->stream(), pass, enqueue) : enqueue();
 }
 
-absl::StatusOr<std::pair<Tensor, Tensor>> Engine::Upload(const Tensor& tokens,
-                                                         const Tensor& targets) {
-  if (cuda_ == nullptr) return std::pair(tokens, targets);
+absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& targets) {
+  TokenPlace place = {tokens.raw(), targets.raw(), tokens.dim(0)};
+  if (cuda_ == nullptr) return place;
   for (const Tensor& each : {tokens, targets}) {
     STRAKE_RETURN_IF_ERROR(CheckTokens(each, options_.model.vocab_size));
   }
-  return upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets);
+  STRAKE_ASSIGN_OR_RETURN(const auto batch,
+                          upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets));
+  place.tokens = batch.first.raw();
+  place.targets = batch.second.raw();
+  return place;
+}
+
+Tensor Engine::TensorAt(void* place, int64_t num_tokens) const {
+  return Tensor(place, DType::kI32, {num_tokens}, options_.device);
 }
 
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                          bool last) {
-  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
-  const std::string key = absl::StrCat("train ", tokens.dim(0), " ", Exactly(scale),
-                                       in_step_ ? "" : " first", last ? " last" : "");
-  STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
-    if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
-    return ForwardAndBackward(batch.first, batch.second, scale, last);
-  }));
+  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
+  STRAKE_RETURN_IF_ERROR(
+      RunPass(TrainPass{.batch = batch, .scale = scale, .first = !in_step_, .last = last}));
   in_step_ = true;
   return absl::OkStatus();
 }
 
 absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
-  STRAKE_ASSIGN_OR_RETURN(const auto batch, Upload(tokens, targets));
-  return RunPass(absl::StrCat("evaluate ", tokens.dim(0)), [&]() -> absl::Status {
-    const ActivationScope scope(*activations_);
-    TransformerSaved saved;
-    context_->set_pass(Pass::kForward);
-    STRAKE_ASSIGN_OR_RETURN(const Tensor loss, model_->Forward(*context_, batch.first, batch.second,
-                                                               options_.seq_len, &saved));
-    return AddLoss(loss, saved);
-  });
+  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
+  return RunPass(EvaluatePass{.batch = batch});
 }
+
+absl::Status Engine::SumGradients() { return RunPass(SumGradientsPass()); }
 
 absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
   STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
@@ -149,15 +148,17 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
                                           FirstNonFinite(*context_, *model_, parameters_, saved)));
 }
 
-absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
-                                        bool last) {
+absl::Status Engine::Enqueue(const TrainPass& pass) {
+  if (pass.first) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
+  const Tensor tokens = TensorAt(pass.batch.tokens, pass.batch.num_tokens);
+  const Tensor targets = TensorAt(pass.batch.targets, pass.batch.num_tokens);
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
   context_->set_pass(Pass::kForward);
-  reducer_->StartMicroBatch(*context_, last);
+  reducer_->StartMicroBatch(*context_, pass.last);
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
-      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, scale, &saved));
+      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, pass.scale, &saved));
   STRAKE_RETURN_IF_ERROR(AddLoss(loss, saved));
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
@@ -165,17 +166,29 @@ absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targ
   return reducer_->FinishMicroBatch(*context_);
 }
 
-absl::Status Engine::SumGradients() {
-  context_->set_pass(Pass::kBackward);
-  return RunPass("sum gradients",
-                 [&] { return partial_gradients_->Sum(*context_, range(), grads()); });
+absl::Status Engine::Enqueue(const EvaluatePass& pass) {
+  const ActivationScope scope(*activations_);
+  TransformerSaved saved;
+  context_->set_pass(Pass::kForward);
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor loss,
+      model_->Forward(*context_, TensorAt(pass.batch.tokens, pass.batch.num_tokens),
+                      TensorAt(pass.batch.targets, pass.batch.num_tokens), options_.seq_len,
+                      &saved));
+  return AddLoss(loss, saved);
 }
 
-absl::Status Engine::ClipAndStep(double clip_norm) {
+absl::Status Engine::Enqueue(const SumGradientsPass& /*pass*/) {
+  context_->set_pass(Pass::kBackward);
+  return partial_gradients_->Sum(*context_, range(), grads());
+}
+
+absl::Status Engine::Enqueue(const UpdatePass& pass) {
+  context_->set_pass(Pass::kOptimizer);
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
   if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
-  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, range(), grads(), clip_norm,
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, range(), grads(), pass.clip_norm,
                                       owners_of_gradients, clip()));
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip()));
   if (options_.gradients.zero == 0) return absl::OkStatus();
@@ -184,10 +197,8 @@ absl::Status Engine::ClipAndStep(double clip_norm) {
 }
 
 absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
-  context_->set_pass(Pass::kOptimizer);
   optimizer_->SetStep(step);
-  STRAKE_RETURN_IF_ERROR(
-      RunPass(absl::StrCat("update ", Exactly(clip_norm)), [&] { return ClipAndStep(clip_norm); }));
+  STRAKE_RETURN_IF_ERROR(RunPass(UpdatePass{.clip_norm = clip_norm}));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
   if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);

@@ -5,10 +5,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/thread_team.h"
@@ -28,6 +26,7 @@
 #include "parallel/tensor/partial_gradients.h"
 #include "train/engine/cuda_step.h"
 #include "train/engine/engine_options.h"
+#include "train/engine/engine_pass.h"
 #include "train/plan/memory_plan.h"
 
 namespace strake {
@@ -109,13 +108,16 @@ class Engine {
   absl::Status UseCuda();
   absl::Status Allocate();
 
-  // Enqueues, or does, a pass that `key` names: train/engine/cuda_step.h.
-  absl::Status RunPass(const std::string& key, absl::FunctionRef<absl::Status()> pass);
-  absl::StatusOr<std::pair<Tensor, Tensor>> Upload(const Tensor& tokens, const Tensor& targets);
+  // On a GPU, to where they are in every step.
+  absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets);
+  // Does a pass, or on a GPU enqueues it or launches its recording.
+  absl::Status RunPass(const EnginePass& pass);
+  absl::Status Enqueue(const TrainPass& pass);
+  absl::Status Enqueue(const EvaluatePass& pass);
+  absl::Status Enqueue(const SumGradientsPass& pass);
+  absl::Status Enqueue(const UpdatePass& pass);
+  Tensor TensorAt(void* place, int64_t num_tokens) const;
   absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
-  absl::Status ForwardAndBackward(const Tensor& tokens, const Tensor& targets, double scale,
-                                  bool last);
-  absl::Status ClipAndStep(double clip_norm);
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;

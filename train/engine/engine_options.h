@@ -11,12 +11,11 @@
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/data/gradient_reducer.h"
-#include "tools/cli/machine.h"
 
 namespace strake {
 
 struct EngineOptions {
-  ModelConfig model;
+  ModelConfig model = {};
   int64_t seq_len = 0;
   int64_t micro_batch = 0;  // sequences per pass and data-parallel rank, at most
   int num_threads = 1;      // per rank
@@ -30,25 +29,6 @@ struct EngineOptions {
   LogitsChunk logits_chunk = {};          // tests lower it
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
-
-// What a program's options ask of its ranks' engines. A Config has the flags' values under their
-// names: seq_len, micro_batch, machine (tools/cli/machine.h) and layout (tools/cli/layout.h).
-template <typename Config>
-EngineOptions EngineOptionsOf(const Config& config, const ModelConfig& model) {
-  return {.model = model,
-          .seq_len = config.seq_len,
-          .micro_batch = config.micro_batch,
-          .num_threads = static_cast<int>(config.machine.threads),
-          .op_set = config.machine.op_set(),
-          .dtype = config.machine.dtype_kind(),
-          .device = config.machine.device_kind(),
-          .cuda_device = CudaDeviceOf(config.layout),
-          .cuda_graph = config.machine.cuda_graph,
-          .sequence_parallel = config.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(config.layout.zero)},
-          .logits_chunk = LogitsChunk::For(config.machine.device_kind()),
-          .activation_recompute = ActivationRecomputeOf(config.machine.activation_recompute)};
-}
 
 }  // namespace strake
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cublaslt.h"
@@ -21,7 +22,6 @@
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/partial_gradients.h"
 #include "parallel/tensor/tensor_parallel.h"
-#include "tools/cli/progress.h"
 
 namespace strake {
 namespace {
@@ -51,7 +51,7 @@ std::optional<size_t> ControlGroupBytes() {
   return std::nullopt;
 }
 
-// Below what any plan of these options comes to. In floating point, so that no size overflows, and
+// A lower bound on any plan of these options. In floating point, so that no size overflows, and
 // without the model, whose tables of positions are allocated in a dry run too.
 double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
   const ModelConfig& c = options.model;
@@ -69,12 +69,9 @@ double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
          element * num_tokens * c.num_layers * layer / sizes.tp + 8 * positions;
 }
 
-absl::Status NotEnough(absl::string_view what, const AvailableMemory& available,
-                       const MeshVector& sizes) {
+absl::Status NotEnough(absl::string_view what, const AvailableMemory& available) {
   return absl::ResourceExhaustedError(
-      absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes),
-                   " are free; choose a smaller --model", sizes.dp > 1 ? ", --dp" : "",
-                   ", --micro_batch or --seq_len"));
+      absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes), " are free"));
 }
 
 // " on each of 4 ranks".
@@ -156,8 +153,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
                           FindAvailableMemory(options.device, options.cuda_device));
   const double least = LeastBytes(options, sizes) * num_ranks;
   if (least > double(available.bytes)) {
-    return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available,
-                     sizes);
+    return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
   // What is gathered for a checkpoint stands where the weights do.
@@ -171,7 +167,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
           FormatBytes(plan.optimizer_bytes), ", activations ", FormatBytes(plan.activation_bytes),
           plan.library_bytes > 0 ? ", libraries " + FormatBytes(plan.library_bytes) : "",
           OnEachOf(num_ranks), checkpoint > 0 ? "; to save, " + FormatBytes(checkpoint) : "", ")"),
-      available, sizes);
+      available);
 }
 
 }  // namespace strake

@@ -16,23 +16,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/file_descriptor.h"
+#include "train/run/train_observer.h"
 
 namespace strake {
-
-struct StepMetrics {
-  int64_t step = 0;  // from 1
-  double loss = 0;   // mean over the tokens of the global batch, before the update
-  double lr = 0;
-  double grad_norm = 0;  // before clipping
-  int64_t tokens = 0;    // of this step
-  double seconds = 0;    // of this step
-  double tokens_per_second = 0;
-};
-
-struct EvalMetrics {
-  int64_t step = 0;
-  double val_loss = 0;
-};
 
 class MetricsLog {
  public:

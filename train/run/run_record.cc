@@ -52,7 +52,8 @@ std::string ToJson(const RunRecord& record) {
   json["samples"] = record.samples;
   json["identity"] = record.identity;
   json["config"] = record.config;
-  return json.dump(2) + "\n";
+  // Paths need not be text in UTF-8.
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source) {
@@ -60,7 +61,7 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
   if (!json.is_object() || json.value("format_version", nlohmann::json()) != kFormatVersion) {
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": \"format_version\" is not ", kFormatVersion,
-                     "; it was not written by this version of //tools:train"));
+                     "; it was not written by this version of Strake"));
   }
   RunRecord record;
   STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
@@ -92,8 +93,8 @@ absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::o
                           const std::string& where) {
   const std::string differences = RunDifferences(saved, now);
   if (differences.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(where, " holds another run: ", differences,
-                                                    ". Use the same settings, or another --out"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      where, " holds another run: ", differences, ". Use the same settings, or another directory"));
 }
 
 }  // namespace strake

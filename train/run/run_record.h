@@ -22,8 +22,8 @@ namespace strake {
 struct RunRecord {
   int64_t step = 0;
   int64_t samples = 0;
-  nlohmann::ordered_json identity;
-  nlohmann::ordered_json config;
+  nlohmann::ordered_json identity = {};
+  nlohmann::ordered_json config = {};
 };
 
 std::string ToJson(const RunRecord& record);

@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
 #include "train/run/run_record.h"
+#include "train/run/run_settings.h"
 
 namespace strake {
 namespace {
@@ -16,79 +18,88 @@ bool HoldsRun(const std::string& out) {
   return std::filesystem::exists(out + "/run.json", error);
 }
 
-// The checkpoint of --resume=PATH, which must not be behind the last one in --out.
-absl::StatusOr<std::string> GivenCheckpoint(const TrainConfig& config,
+// resume_checkpoint, which must not be behind the last one in the directory.
+absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                                             const std::optional<int64_t>& latest) {
-  const auto record = ReadRunRecord(config.resume);
+  const std::string& path = options.resume_checkpoint;
+  const OptionNames& names = options.names;
+  const auto record = ReadRunRecord(path);
   if (!record.ok()) {
     return absl::Status(
         record.status().code(),
-        absl::StrCat("--resume=", config.resume, " is no checkpoint: ", record.status().message()));
+        absl::StrCat(names.resume, "=", path, " is no checkpoint: ", record.status().message()));
   }
-  if (latest.value_or(0) <= record->step) return config.resume;
-  return absl::FailedPreconditionError(absl::StrCat(
-      "--resume=", config.resume, " is at step ", record->step, ", but ", config.out,
-      " holds a later checkpoint, of step ", *latest, "; choose another --out or remove it"));
+  if (latest.value_or(0) <= record->step) return path;
+  return absl::FailedPreconditionError(
+      absl::StrCat(names.resume, "=", path, " is at step ", record->step, ", but ",
+                   options.directory, " holds a later checkpoint, of step ", *latest,
+                   "; choose another ", names.directory, " or remove it"));
 }
 
 // The checkpoint to go on from; empty for a new run.
-absl::StatusOr<std::string> FindCheckpoint(const TrainConfig& config,
+absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
                                            const std::optional<RunDirectory>& directory) {
   std::optional<int64_t> latest;
   if (directory.has_value()) {
     STRAKE_ASSIGN_OR_RETURN(latest, directory->LatestCheckpoint());
   }
-  if (config.resume != "auto" && config.resume != "never") return GivenCheckpoint(config, latest);
+  if (options.resume == ResumePolicy::kFromCheckpoint) return GivenCheckpoint(options, latest);
   if (!latest.has_value()) return "";
-  if (config.resume == "auto") return CheckpointPath(config.out, *latest);
-  return absl::FailedPreconditionError(absl::StrCat("--resume=never, but ", config.out,
-                                                    " holds checkpoints up to step ", *latest,
-                                                    "; choose another --out or remove them"));
+  if (options.resume == ResumePolicy::kAuto) return CheckpointPath(options.directory, *latest);
+  return absl::FailedPreconditionError(absl::StrCat(
+      options.names.resume, "=never, but ", options.directory, " holds checkpoints up to step ",
+      *latest, "; choose another ", options.names.directory, " or remove them"));
 }
 
-void WarnOfChanges(const TrainConfig& config, const RunRecord& record,
-                   const std::string& checkpoint, Progress* screen) {
+std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const RunRecord& record,
+                                           const std::string& checkpoint) {
+  std::vector<std::string> warnings;
+  const OptionNames& names = options.names;
+  const int64_t steps = options.schedule.total_steps;
   const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
-  if (old_steps != config.steps && config.schedule != "constant") {
-    screen->Print(absl::StrCat("warning: --steps was ", old_steps.dump(), " and is ", config.steps,
-                               ": the learning rates of the remaining steps are recomputed"));
+  if (old_steps != steps && options.schedule.kind != ScheduleKind::kConstant) {
+    warnings.push_back(absl::StrCat(names.steps, " was ", old_steps.dump(), " and is ", steps,
+                                    ": the learning rates of the remaining steps are recomputed"));
   }
+  const std::string dtype = DTypeSetting(options.engine.dtype);
   const auto old_dtype = record.config.value("dtype", nlohmann::ordered_json("fp32"));
-  if (old_dtype != config.machine.dtype) {
-    screen->Print(absl::StrCat("warning: --dtype was ", old_dtype.dump(), " and is ",
-                               config.machine.dtype,
-                               ": the run goes on from its fp32 weights, in other precision"));
+  if (old_dtype != dtype) {
+    warnings.push_back(absl::StrCat(names.dtype, " was ", old_dtype.dump(), " and is ", dtype,
+                                    ": the run goes on from its fp32 weights, in other precision"));
   }
   const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
-  if (old_init_from != config.init_from) {
-    screen->Print(absl::StrCat("warning: --init_from=", config.init_from,
-                               " is not read: the weights are those of ", checkpoint));
+  if (old_init_from != options.init_from) {
+    warnings.push_back(absl::StrCat(names.init_from, "=", options.init_from,
+                                    " is not read: the weights are those of ", checkpoint));
   }
+  return warnings;
 }
 
 }  // namespace
 
-absl::StatusOr<RunStart> FindRunStart(const TrainConfig& config,
-                                      const nlohmann::ordered_json& identity, Progress* screen,
+absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
+                                      const nlohmann::ordered_json& identity,
                                       std::optional<RunDirectory>* directory) {
+  const std::string& out = options.directory;
   std::error_code error;
-  if (std::filesystem::exists(config.out, error)) {
-    STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(config.out));
-    if (HoldsRun(config.out)) {
-      STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(config.out));
-      STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, identity, "--out=" + config.out));
+  if (std::filesystem::exists(out, error)) {
+    STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
+    if (HoldsRun(out)) {
+      STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(out));
+      STRAKE_RETURN_IF_ERROR(
+          CheckSameRun(record.identity, identity, absl::StrCat(options.names.directory, "=", out)));
     }
   }
-  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint(config, *directory));
+  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint(options, *directory));
   if (checkpoint.empty()) return RunStart();
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
   STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, identity, checkpoint));
-  WarnOfChanges(config, record, checkpoint, screen);
-  const bool is_in_out = checkpoint == CheckpointPath(config.out, record.step);
+  const bool is_in_directory = checkpoint == CheckpointPath(out, record.step);
   return RunStart{.checkpoint = checkpoint,
                   .step = record.step,
                   .samples = record.samples,
-                  .saved_step = is_in_out ? record.step : 0};
+                  .saved_step = is_in_directory ? record.step : 0,
+                  .warnings = WarningsOfChanges(options, record, checkpoint)};
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
@@ -103,7 +114,7 @@ absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json&
   if (differences.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("rank ", mesh.rank(), " is to train another run than rank 0: ", differences,
-                   "; give all processes the same flags and files"));
+                   "; give all processes the same options and files"));
 }
 
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
@@ -117,12 +128,14 @@ absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
   return absl::OkStatus();
 }
 
-absl::Status ClaimDirectory(const std::string& out, std::optional<RunDirectory>* directory) {
+absl::Status ClaimDirectory(const TrainerOptions& options, std::optional<RunDirectory>* directory) {
   if (directory->has_value()) return absl::OkStatus();
-  STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
-  if (!HoldsRun(out)) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "--out=", out, ": another process began a run there just now; choose another --out"));
+  STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(options.directory));
+  if (!HoldsRun(options.directory)) return absl::OkStatus();
+  const std::string& name = options.names.directory;
+  return absl::FailedPreconditionError(
+      absl::StrCat(name, "=", options.directory,
+                   ": another process began a run there just now; choose another ", name));
 }
 
 }  // namespace strake

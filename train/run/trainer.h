@@ -1,4 +1,11 @@
-// Trainer: a run of //tools:train from its configuration to its last checkpoint, on one rank.
+// Trainer: a training run from its options to its last checkpoint, on one rank.
+//
+//   TrainerOptions options = {...};
+//   RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+//     MetricsObserver metrics;
+//     STRAKE_ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(options, mesh, {&metrics}));
+//     return trainer->Run();
+//   });
 #ifndef STRAKE_TRAIN_RUN_TRAINER_H_
 #define STRAKE_TRAIN_RUN_TRAINER_H_
 
@@ -6,79 +13,78 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/tensor_buffer.h"
-#include "models/model_config.h"
-#include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
-#include "tools/cli/progress.h"
-#include "tools/cli/train_config.h"
 #include "train/engine/engine.h"
-#include "train/run/metrics_log.h"
 #include "train/run/run_directory.h"
-#include "train/run/run_record.h"
+#include "train/run/train_observer.h"
+#include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
 namespace strake {
 
-// Every rank of the mesh makes one and runs it. The first rank alone writes --out, where all read
-// the checkpoint that they go on from; what it prints is about the whole run, and the other ranks'
-// screens should show nothing.
+struct RunRecord;
+
+// Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory,
+// where all read the checkpoint that they go on from, and tells its observers.
 class Trainer {
  public:
-  // Reads model and data, checks everything that can be checked, claims --out, and brings weights,
-  // optimizer and data position to where the run stands. Writes to `screen`, which must outlive the
-  // trainer, as must `mesh`. No file of an earlier run is changed before all checks have passed on
-  // all ranks.
-  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainCommand& command,
-                                                         const Mesh& mesh, Progress* screen);
+  // Opens the data, checks everything that can be checked, claims the directory, and brings
+  // weights, optimizer and data position to where the run stands. No file of an earlier run is
+  // changed before all checks have passed on all ranks. `mesh` and the observers, which are told in
+  // their order, must outlive the trainer. An error names options, files and values.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainerOptions& options,
+                                                         const Mesh& mesh,
+                                                         std::vector<TrainObserver*> observers);
+  ~Trainer();
 
-  // Trains until the last step, or until the end of one during which StopRequested() on any rank;
-  // either way the last step done is saved.
+  // Trains until the last step, or until the end of one after which options.stop_requested() on any
+  // rank; either way the last step done is saved. To be called once.
   absl::Status Run();
 
+  // Its weights are those of the last step done.
+  Engine& engine() { return *engine_; }
+
  private:
-  Trainer(const TrainCommand& command, const Mesh& mesh, Progress* screen)
-      : config_(command.config), model_(command.model), mesh_(mesh), screen_(screen) {}
+  Trainer(const TrainerOptions& options, const Mesh& mesh, std::vector<TrainObserver*> observers);
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
+  // On the first rank; the first error of an observer.
+  absl::Status Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const;
   absl::Status OpenData();
   absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::Status SetWeights(const std::string& checkpoint);
+  absl::Status StartRun();
   RunRecord Record() const;
-  void PrintHeader() const;
-  void PrintHeaderLine(const char* name, const std::string& text) const;
 
   absl::Status Step();
   absl::Status AccumulateGradients();
-  absl::Status Report(double loss_sum, double lr, double norm, double seconds);
   absl::Status Evaluate();
-  absl::Status PrintSample();
+  absl::Status Sample();
   absl::Status Save();
+  bool StopRequested() const;
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
 
-  const TrainConfig config_;
-  const ModelConfig model_;
+  TrainerOptions options_;
   const Mesh& mesh_;
-  Progress* const screen_;
+  const std::vector<TrainObserver*> observers_;
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
-  nlohmann::ordered_json identity_;
-  // The first rank's alone.
-  std::optional<RunDirectory> directory_;
-  std::optional<MetricsLog> metrics_;
+  std::unique_ptr<RunRecord> start_record_;  // of the run when it began
+  std::optional<RunDirectory> directory_;    // the first rank's alone
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  int64_t step_ = 0;         // done
-  int64_t samples_ = 0;      // consumed
-  int64_t saved_step_ = 0;   // the last in a checkpoint in --out; 0 is a run that has none
-  bool stop_ = false;        // agreed on by all ranks
-  int64_t steps_timed_ = 0;  // since this process began
-  double seconds_per_step_ = 0;
+  int64_t step_ = 0;        // done
+  int64_t samples_ = 0;     // consumed
+  int64_t saved_step_ = 0;  // the last in a checkpoint in the directory; 0 is a run that has none
+  bool stop_ = false;       // agreed on by all ranks
 };
 
 }  // namespace strake

@@ -7,59 +7,53 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
-#include "tools/cli/user_paths.h"
 
 namespace strake {
 namespace {
 
-absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
-  if (!config.train_data.empty()) return config.train_data;
-  const auto text = RunfilePath("data/kjv.txt");
-  if (text.ok()) return *text;
-  return absl::NotFoundError(absl::StrCat("the default text is missing (", text.status().message(),
-                                          "); give --train_data"));
+absl::StatusOr<TokenStream> OpenStream(const std::string& name,
+                                       const std::vector<std::string>& files, int64_t vocab_size) {
+  auto stream = TokenStream::Open(files, vocab_size);
+  if (stream.ok()) return stream;
+  return absl::Status(stream.status().code(), absl::StrCat(name, ": ", stream.status().message()));
 }
 
-absl::StatusOr<TokenStream> OpenStream(const char* flag, const std::string& paths,
-                                       int64_t vocab_size) {
-  const auto explain = [&](const absl::Status& status) {
-    return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
-  };
-  const auto files = ExpandPaths(paths);
-  if (!files.ok()) return explain(files.status());
-  auto stream = TokenStream::Open(*files, vocab_size);
-  if (!stream.ok()) return explain(stream.status());
-  return stream;
+// "train_files=a.txt and 3 more".
+std::string NameAndFiles(const std::string& name, const std::vector<std::string>& files) {
+  return absl::StrCat(name, "=", files.front(),
+                      files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainConfig& config,
-                                                                 int64_t vocab_size) {
+absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOptions& options) {
   std::unique_ptr<TrainingData> data(new TrainingData());
-  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
-  STRAKE_ASSIGN_OR_RETURN(data->train_stream_, OpenStream("--train_data", paths, vocab_size));
+  const OptionNames& names = options.names;
+  const int64_t vocab_size = options.engine.model.vocab_size, seq_len = options.engine.seq_len;
+  STRAKE_ASSIGN_OR_RETURN(data->train_stream_,
+                          OpenStream(names.train_files, options.train_files, vocab_size));
   std::optional<int64_t> val_tokens;
-  if (!config.val_data.empty()) {
+  if (!options.val_files.empty()) {
     STRAKE_ASSIGN_OR_RETURN(data->val_stream_,
-                            OpenStream("--val_data", config.val_data, vocab_size));
+                            OpenStream(names.val_files, options.val_files, vocab_size));
     val_tokens = data->val_stream_->num_tokens();
   }
-  const auto split = SplitTrainVal(data->train_stream_->num_tokens(), val_tokens, config.seq_len);
+  const auto split = SplitTrainVal(data->train_stream_->num_tokens(), val_tokens, seq_len);
   if (!split.ok()) {
     return absl::Status(
         split.status().code(),
-        absl::StrCat("--train_data=", paths, val_tokens ? " --val_data=" + config.val_data : "",
-                     ": ", split.status().message()));
+        absl::StrCat(NameAndFiles(names.train_files, options.train_files),
+                     val_tokens ? " " + NameAndFiles(names.val_files, options.val_files) : "", ": ",
+                     split.status().message()));
   }
   data->split_ = *split;
   STRAKE_ASSIGN_OR_RETURN(
       data->train_loader_,
       DataLoader::Create(&*data->train_stream_, split->train.begin, split->train.end,
-                         {config.seq_len, static_cast<uint64_t>(config.seed), config.shuffle}));
+                         {seq_len, static_cast<uint64_t>(options.seed), options.shuffle}));
   STRAKE_ASSIGN_OR_RETURN(data->val_loader_,
                           DataLoader::Create(&data->val_stream(), split->val.begin, split->val.end,
-                                             {config.seq_len, 0, /*shuffle=*/false}));
+                                             {seq_len, 0, /*shuffle=*/false}));
   return data;
 }
 

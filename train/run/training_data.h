@@ -1,5 +1,5 @@
-// TrainingData: the token streams of a run of //tools:train, divided into what is trained on and
-// what is held back to validate on.
+// TrainingData: the token streams of a run, divided into what is trained on and what is held back
+// to validate on.
 #ifndef STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 #define STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 
@@ -13,16 +13,15 @@
 #include "data/data_loader.h"
 #include "data/token_stream.h"
 #include "data/train_val_split.h"
-#include "tools/cli/train_config.h"
+#include "train/run/trainer_options.h"
 
 namespace strake {
 
 class TrainingData {
  public:
-  // Opens --train_data and --val_data, or the default text. An error names flag, file and figures:
-  // files that cannot be read, tokens beyond the vocabulary, too few for one sequence.
-  static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainConfig& config,
-                                                            int64_t vocab_size);
+  // Opens the options' files. An error names option, file and figures: files that cannot be read,
+  // tokens beyond the model's vocabulary, too few for one sequence.
+  static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options);
 
   const DataLoader& train_loader() const { return *train_loader_; }
   // In the order of the stream.

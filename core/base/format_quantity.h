@@ -1,0 +1,20 @@
+// Durations, counts and sizes as a person reads them.
+#ifndef STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
+#define STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
+
+#include <string>
+
+namespace strake {
+
+// "3.2s", "42s", "3m12s", "2h05m", "3d04h"; "?" for what is negative or not finite.
+std::string FormatDuration(double seconds);
+
+// "950", "12.3k", "124.4M", "8.03B": at most four digits.
+std::string FormatCount(double count);
+
+// "512 B", "1.50 KiB", "2.60 GiB": at most four digits.
+std::string FormatBytes(double bytes);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_BASE_FORMAT_QUANTITY_H_

@@ -1,0 +1,35 @@
+#include "tools/cli/engine_flags.h"
+
+#include "absl/strings/str_cat.h"
+#include "models/head_loss.h"
+#include "train/plan/memory_plan.h"
+
+namespace strake {
+
+EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t micro_batch,
+                              const MachineConfig& machine, const LayoutConfig& layout) {
+  return {.model = model,
+          .seq_len = seq_len,
+          .micro_batch = micro_batch,
+          .num_threads = static_cast<int>(machine.threads),
+          .op_set = machine.op_set(),
+          .dtype = machine.dtype_kind(),
+          .device = machine.device_kind(),
+          .cuda_device = CudaDeviceOf(layout),
+          .cuda_graph = machine.cuda_graph,
+          .sequence_parallel = layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(layout.zero)},
+          .logits_chunk = LogitsChunk::For(machine.device_kind()),
+          .activation_recompute = ActivationRecomputeOf(machine.activation_recompute)};
+}
+
+absl::Status CheckMemoryOfFlags(const EngineOptions& options, const MachineConfig& machine,
+                                const LayoutConfig& layout) {
+  const absl::Status fits = CheckMemory(options, layout.sizes(), NumRanksInMemory(machine, layout));
+  if (!absl::IsResourceExhausted(fits)) return fits;
+  return absl::ResourceExhaustedError(absl::StrCat(fits.message(), "; choose a smaller --model",
+                                                   layout.dp > 1 ? ", --dp" : "",
+                                                   ", --micro_batch or --seq_len"));
+}
+
+}  // namespace strake

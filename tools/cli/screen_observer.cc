@@ -1,0 +1,147 @@
+#include "tools/cli/screen_observer.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/base/format_quantity.h"
+#include "models/model_config.h"
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+#include "train/plan/memory_plan.h"
+#include "train/run/trainer_options.h"
+#include "train/run/training_data.h"
+
+namespace strake {
+namespace {
+
+// "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1".
+std::string LayoutText(const LayoutConfig& layout) {
+  return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
+                      layout.comm, ")", layout.sequence_parallel ? ", sequence parallel" : "",
+                      layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
+}
+
+// "./llama.json (Llama): 10.5k parameters, ...".
+std::string ModelText(const std::string& name, const ModelConfig& model) {
+  return absl::StrCat(name, " (", model.family == ModelFamily::kGpt2 ? "GPT-2" : "Llama",
+                      "): ", FormatCount(NumParameters(model)), " parameters, ", model.num_layers,
+                      " layers of ", model.hidden_size, ", ", model.num_heads,
+                      " heads, vocabulary ", model.vocab_size);
+}
+
+// Of all ranks, which are like the first.
+std::string MemoryText(const MemoryPlan& plan, int num_ranks) {
+  const auto bytes = [&](size_t of_a_rank) { return FormatBytes(double(of_a_rank) * num_ranks); };
+  return absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
+                      ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
+                      bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes),
+                      plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : "");
+}
+
+std::string DataText(const TrainingData& data) {
+  return absl::StrCat(data.Label(), ": ", FormatCount(data.split().train.num_tokens()),
+                      " tokens to train on, ", FormatCount(data.split().val.num_tokens()),
+                      " to validate on");
+}
+
+std::string RunText(const TrainerOptions& options, int64_t num_samples) {
+  const int64_t steps = options.schedule.total_steps, batch = options.global_batch;
+  const double step_tokens = double(batch) * options.engine.seq_len;
+  return absl::StrCat(steps, " steps of ", batch, " x ", options.engine.seq_len, " tokens (",
+                      absl::StrFormat("%.2f", double(steps) * batch / num_samples), " epochs), ",
+                      FormatCount(step_tokens * steps), " tokens in all");
+}
+
+}  // namespace
+
+void ScreenObserver::PrintHeaderLine(const char* name, const std::string& text) {
+  screen_->Print(absl::StrFormat("%-10s %s", name, text));
+}
+
+absl::Status ScreenObserver::OnWarning(const std::string& text) {
+  screen_->Print("warning: " + text);
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
+  const TrainConfig& config = command_.config;
+  const TrainerOptions& options = plan.options;
+  const int num_ranks = config.layout.num_ranks();
+  PrintHeaderLine("model", ModelText(options.init_from.empty() ? config.model : options.init_from,
+                                     options.engine.model));
+  if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
+  PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks));
+  PrintHeaderLine("data", DataText(plan.data));
+  PrintHeaderLine("run", RunText(options, plan.data.train_loader().num_samples()));
+  PrintHeaderLine("machine", MachineText(config.machine, config.layout));
+  if (!plan.attention_note.empty()) {
+    screen_->Print("note: attention runs on Strake's own kernels, slower than cuDNN's: " +
+                   plan.attention_note);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnStart(const TrainStart& start) {
+  PrintHeaderLine("out", start.step == 0
+                             ? start.directory
+                             : absl::StrCat(start.directory, ", resumed at step ", start.step));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
+  const TrainerOptions& run = command_.config.run;
+  const int64_t log_every = command_.config.log_every, steps = run.schedule.total_steps;
+  // A running mean, so that the time left does not jump; the first step, which warms up, is left
+  // out.
+  const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
+  ++steps_timed_;
+  seconds_per_step_ += weight * (m.seconds - seconds_per_step_);
+  const double seconds_left = seconds_per_step_ * (steps - m.step);
+  if (log_every > 0 && (m.step % log_every == 0 || m.step == steps)) {
+    const double gflops = TrainingFlopsPerToken(run.engine.model, run.engine.seq_len) * m.tokens /
+                          seconds_per_step_ / 1e9;
+    screen_->Print(absl::StrFormat(
+        "step %*d/%d  loss %.4f  lr %.2e  grad norm %.3f  %s tokens/s  %.0f GFLOP/s  %s left",
+        static_cast<int>(absl::StrCat(steps).size()), m.step, steps, m.loss, m.lr, m.grad_norm,
+        FormatCount(m.tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
+  }
+  screen_->Update({m.step, steps, m.loss, m.tokens_per_second, seconds_left});
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnEvaluation(const EvalMetrics& m) {
+  screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", m.step,
+                                 m.val_loss, FormatCount(m.num_samples),
+                                 FormatCount(m.all_samples)));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnSample(const TrainSample& sample) {
+  screen_->Print(absl::StrCat("step ", sample.step, "  sample: [", sample.prompt, "]",
+                              sample.is_text ? "" : " ", sample.continuation));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnCheckpoint(const TrainCheckpoint& checkpoint) {
+  screen_->Print(absl::StrFormat("step %d  saved %s", checkpoint.step, checkpoint.path));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnEnd(const TrainEnd& end) {
+  switch (end.reason) {
+    case TrainEnd::Reason::kNothingToDo:
+      screen_->Print(absl::StrCat("nothing to do: the run is at step ", end.step, " of ",
+                                  end.num_steps, "; raise --steps to go on"));
+      break;
+    case TrainEnd::Reason::kStopRequested:
+      screen_->Print(absl::StrCat("stopped by a signal after step ", end.step,
+                                  "; the same command goes on from there"));
+      break;
+    case TrainEnd::Reason::kLastStep:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace strake

@@ -1,0 +1,41 @@
+// ScreenObserver: what //tools:train prints of a run.
+#ifndef STRAKE_TOOLS_CLI_SCREEN_OBSERVER_H_
+#define STRAKE_TOOLS_CLI_SCREEN_OBSERVER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/train_config.h"
+#include "train/run/train_observer.h"
+
+namespace strake {
+
+class ScreenObserver : public TrainObserver {
+ public:
+  // Both must outlive the observer.
+  ScreenObserver(const TrainCommand& command, Progress* screen)
+      : command_(command), screen_(screen) {}
+
+  absl::Status OnWarning(const std::string& text) override;
+  absl::Status OnPlan(const TrainPlan& plan) override;
+  absl::Status OnStart(const TrainStart& start) override;
+  absl::Status OnStep(const StepMetrics& metrics) override;
+  absl::Status OnEvaluation(const EvalMetrics& metrics) override;
+  absl::Status OnSample(const TrainSample& sample) override;
+  absl::Status OnCheckpoint(const TrainCheckpoint& checkpoint) override;
+  absl::Status OnEnd(const TrainEnd& end) override;
+
+ private:
+  void PrintHeaderLine(const char* name, const std::string& text);
+
+  const TrainCommand& command_;
+  Progress* const screen_;
+  int64_t steps_timed_ = 0;  // since this process began
+  double seconds_per_step_ = 0;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_SCREEN_OBSERVER_H_

@@ -1,0 +1,53 @@
+// EnginePass: a part of a step of an Engine, with every input but the contents of memory. The
+// engine gives a pass nothing else, so that passes that are equal enqueue the same work.
+#ifndef STRAKE_TRAIN_ENGINE_ENGINE_PASS_H_
+#define STRAKE_TRAIN_ENGINE_ENGINE_PASS_H_
+
+#include <cstdint>
+#include <variant>
+
+namespace strake {
+
+// Where a micro-batch's inputs are, on the engine's device: [num_tokens] i32 both.
+struct TokenPlace {
+  void* tokens = nullptr;
+  void* targets = nullptr;
+  int64_t num_tokens = 0;
+
+  bool operator==(const TokenPlace&) const = default;
+};
+
+// Forward and backward pass of a micro-batch.
+struct TrainPass {
+  TokenPlace batch;
+  double scale = 0;    // of the sum of the losses
+  bool first = false;  // of the step: gradients begin as zeros
+  bool last = false;   // of the step: gradients are summed over data-parallel ranks
+
+  bool operator==(const TrainPass&) const = default;
+};
+
+// Forward pass of a micro-batch.
+struct EvaluatePass {
+  TokenPlace batch;
+
+  bool operator==(const EvaluatePass&) const = default;
+};
+
+// Sums the gradients that tensor-parallel ranks share.
+struct SumGradientsPass {
+  bool operator==(const SumGradientsPass&) const = default;
+};
+
+// Clips the gradients and updates the weights.
+struct UpdatePass {
+  double clip_norm = 0;
+
+  bool operator==(const UpdatePass&) const = default;
+};
+
+using EnginePass = std::variant<TrainPass, EvaluatePass, SumGradientsPass, UpdatePass>;
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_ENGINE_ENGINE_PASS_H_

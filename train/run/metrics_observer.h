@@ -1,0 +1,29 @@
+// MetricsObserver: writes a run's metrics.jsonl (train/run/metrics_log.h) into its directory.
+#ifndef STRAKE_TRAIN_RUN_METRICS_OBSERVER_H_
+#define STRAKE_TRAIN_RUN_METRICS_OBSERVER_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "train/run/metrics_log.h"
+#include "train/run/train_observer.h"
+
+namespace strake {
+
+// Errors are those of the file, and name it. Lines of steps that a checkpoint holds are on disk
+// before the checkpoint is; those beyond the one that a run goes on from are cut off.
+class MetricsObserver : public TrainObserver {
+ public:
+  absl::Status OnStart(const TrainStart& start) override;
+  absl::Status OnStep(const StepMetrics& metrics) override { return log_->LogStep(metrics); }
+  absl::Status OnEvaluation(const EvalMetrics& metrics) override { return log_->LogEval(metrics); }
+  absl::Status OnSave(int64_t /*step*/) override { return log_->Sync(); }
+
+ private:
+  std::optional<MetricsLog> log_;  // from OnStart() on
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_METRICS_OBSERVER_H_

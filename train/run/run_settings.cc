@@ -1,0 +1,125 @@
+#include "train/run/run_settings.h"
+
+#include "absl/strings/str_join.h"
+#include "core/base/dtype.h"
+#include "core/device/context.h"
+#include "core/tensor/tensor.h"
+#include "glog/logging.h"
+#include "models/activation_recompute.h"
+#include "models/model_config.h"
+#include "optim/lr_schedule.h"
+
+namespace strake {
+namespace {
+
+const char* ActivationRecomputeSetting(ActivationRecompute recompute) {
+  switch (recompute) {
+    case ActivationRecompute::kNone:
+      return "none";
+    case ActivationRecompute::kSelective:
+      return "selective";
+    case ActivationRecompute::kFull:
+      return "full";
+  }
+  LOG(FATAL) << "[run_settings] unknown recomputation " << static_cast<int>(recompute);
+}
+
+std::string ResumeSetting(const TrainerOptions& options) {
+  switch (options.resume) {
+    case ResumePolicy::kAuto:
+      return "auto";
+    case ResumePolicy::kNever:
+      return "never";
+    case ResumePolicy::kFromCheckpoint:
+      return options.resume_checkpoint;
+  }
+  LOG(FATAL) << "[run_settings] unknown policy " << static_cast<int>(options.resume);
+}
+
+// The optimizer's and the schedule's, which are part of the identity.
+void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json) {
+  (*json)["lr"] = o.schedule.lr;
+  (*json)["min_lr"] = o.schedule.min_lr;
+  (*json)["schedule"] = ScheduleKindName(o.schedule.kind);
+  (*json)["warmup_steps"] = o.schedule.warmup_steps;
+  (*json)["weight_decay"] = o.weight_decay;
+  (*json)["beta1"] = o.beta1;
+  (*json)["beta2"] = o.beta2;
+  (*json)["eps"] = o.eps;
+  (*json)["clip_norm"] = o.clip_norm;
+}
+
+nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& sizes) {
+  nlohmann::ordered_json json;
+  json["init_from"] = o.init_from;
+  json["train_data"] = absl::StrJoin(o.train_files, ",");
+  json["val_data"] = absl::StrJoin(o.val_files, ",");
+  json["seq_len"] = o.engine.seq_len;
+  json["micro_batch"] = o.engine.micro_batch;
+  json["global_batch"] = o.global_batch;
+  json["shuffle"] = o.shuffle;
+  json["steps"] = o.schedule.total_steps;
+  AddOptimizerSettings(o, &json);
+  json["seed"] = o.seed;
+  json["device"] = o.engine.device == Device::kCuda ? "cuda" : "cpu";
+  json["dtype"] = DTypeSetting(o.engine.dtype);
+  json["threads"] = o.engine.num_threads;
+  json["ops"] = o.engine.op_set == OpSet::kReference ? "reference" : "auto";
+  json["activation_recompute"] = ActivationRecomputeSetting(o.engine.activation_recompute);
+  json["cuda_graph"] = o.engine.cuda_graph;
+  json["out"] = o.directory;
+  json["resume"] = ResumeSetting(o);
+  json["tp"] = sizes.tp;
+  json["dp"] = sizes.dp;
+  json["sequence_parallel"] = o.engine.sequence_parallel;
+  json["zero"] = o.engine.gradients.zero;
+  json["eval_every"] = o.eval_every;
+  json["eval_batches"] = o.eval_batches;
+  json["sample_every"] = o.sample_every;
+  json["save_every"] = o.save_every;
+  json["keep_last"] = o.keep_last;
+  return json;
+}
+
+}  // namespace
+
+std::string DTypeSetting(DType dtype) {
+  return dtype == DType::kF32 ? "fp32" : dtype == DType::kF64 ? "fp64" : DTypeName(dtype);
+}
+
+nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& data_fingerprint) {
+  nlohmann::ordered_json identity;
+  identity["model"] = nlohmann::ordered_json::parse(ToHfConfig(o.engine.model));
+  identity["train_data"] = data_fingerprint;
+  identity["seed"] = o.seed;
+  identity["shuffle"] = o.shuffle;
+  identity["seq_len"] = o.engine.seq_len;
+  identity["global_batch"] = o.global_batch;
+  AddOptimizerSettings(o, &identity);
+  return identity;
+}
+
+nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes) {
+  nlohmann::ordered_json config = nlohmann::ordered_json::object();
+  if (!options.program_config.empty()) {
+    config = nlohmann::ordered_json::parse(options.program_config, /*cb=*/nullptr,
+                                           /*allow_exceptions=*/false);
+    CHECK(config.is_object()) << "[run_settings] no JSON object: " << options.program_config;
+  }
+  const nlohmann::ordered_json settings = SettingsOf(options, sizes);
+  for (const auto& [key, value] : settings.items()) {
+    if (!config.contains(key)) config[key] = value;
+  }
+  return config;
+}
+
+nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
+                                      const nlohmann::ordered_json& identity) {
+  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model"}) {
+    config.erase(key);
+  }
+  config.update(identity);
+  return config;
+}
+
+}  // namespace strake

@@ -1,0 +1,103 @@
+// TrainObserver: is told what happens in a run of a Trainer (train/run/trainer.h).
+//
+// Each function is called on the first rank alone, on the thread that runs its trainer, while the
+// other ranks may already be in the next step. An error ends the run with that error. In order:
+//
+//   OnPlan, OnStart                once, before the first step
+//   OnStep                         after each step; then, where they are due,
+//   OnEvaluation, OnSample, OnSave, OnCheckpoint
+//   OnEnd                          once, where the run has not failed
+//
+// OnWarning comes at any time before OnStart.
+#ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
+#define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace strake {
+
+class Mesh;
+class TrainingData;
+struct MemoryPlan;
+struct TrainerOptions;
+
+// What the trainer has made; all of it lives until the trainer ends.
+struct TrainPlan {
+  const TrainerOptions& options;  // resolved
+  const Mesh& mesh;
+  const MemoryPlan& memory;  // of the first rank
+  const TrainingData& data;
+  // Why attention is slower than it could be on this GPU; empty where it is not.
+  const std::string& attention_note;
+};
+
+struct TrainStart {
+  std::string directory = {};
+  int64_t step = 0;  // the last one done; 0 for a new run
+};
+
+struct StepMetrics {
+  int64_t step = 0;  // from 1
+  double loss = 0;   // mean over the tokens of the global batch, before the update
+  double lr = 0;
+  double grad_norm = 0;  // before clipping
+  int64_t tokens = 0;    // of this step
+  double seconds = 0;    // of this step
+  double tokens_per_second = 0;
+};
+
+struct EvalMetrics {
+  int64_t step = 0;
+  double val_loss = 0;
+  int64_t num_samples = 0;  // sequences that were evaluated,
+  int64_t all_samples = 0;  // of those that there are
+};
+
+// Text where the data is text, and token numbers otherwise.
+struct TrainSample {
+  int64_t step = 0;
+  bool is_text = false;
+  std::string prompt = {};  // from the validation data
+  std::string continuation = {};
+};
+
+struct TrainCheckpoint {
+  int64_t step = 0;
+  std::string path = {};
+};
+
+struct TrainEnd {
+  enum class Reason { kLastStep, kStopRequested, kNothingToDo };
+  Reason reason = Reason::kLastStep;
+  int64_t step = 0;       // the last one done
+  int64_t num_steps = 0;  // of the run
+};
+
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+
+  // One sentence: what is legal, and hardly meant.
+  virtual absl::Status OnWarning(const std::string& /*text*/) { return absl::OkStatus(); }
+  // Data and memory are there; weights are made or read next, which takes a large model a while.
+  virtual absl::Status OnPlan(const TrainPlan& /*plan*/) { return absl::OkStatus(); }
+  // All checks have passed, and the directory is this run's.
+  virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
+  virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
+  virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
+  virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }
+  // Before a checkpoint is written: a run that goes on from it counts on what an observer has kept.
+  virtual absl::Status OnSave(int64_t /*step*/) { return absl::OkStatus(); }
+  // Once it is complete and on disk.
+  virtual absl::Status OnCheckpoint(const TrainCheckpoint& /*checkpoint*/) {
+    return absl::OkStatus();
+  }
+  virtual absl::Status OnEnd(const TrainEnd& /*end*/) { return absl::OkStatus(); }
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_

@@ -1,0 +1,69 @@
+#include "train/run/trainer_options.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "models/model_config.h"
+#include "models/transformer.h"
+
+namespace strake {
+namespace {
+
+absl::Status CheckAtLeast(const char* name, int64_t value, int64_t least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("[trainer] ", name, " is ", value, ", and must be at least ", least));
+}
+
+absl::Status CheckSizes(const TrainerOptions& o) {
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("seq_len", o.engine.seq_len, 1));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("micro_batch", o.engine.micro_batch, 1));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("num_threads", o.engine.num_threads, 1));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("global_batch", o.global_batch, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("total_steps", o.schedule.total_steps, 1));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("warmup_steps", o.schedule.warmup_steps, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("seed", o.seed, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("eval_every", o.eval_every, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("eval_batches", o.eval_batches, -1));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("sample_every", o.sample_every, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("save_every", o.save_every, 0));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast("keep_last", o.keep_last, 0));
+  if (o.engine.micro_batch <= (int64_t{1} << 31) / o.engine.seq_len) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("[trainer] ", o.engine.micro_batch,
+                                                 " sequences of ", o.engine.seq_len,
+                                                 " are more than 2^31 tokens in a pass"));
+}
+
+absl::Status CheckLayout(const MeshVector& sizes, const EngineOptions& engine) {
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallel(engine.model, sizes.tp));
+  if (!engine.sequence_parallel || engine.seq_len % sizes.tp == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("[trainer] sequence parallelism cuts sequences of ", engine.seq_len,
+                   " tokens over ", sizes.tp, " ranks, which do not divide them"));
+}
+
+}  // namespace
+
+absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
+  STRAKE_RETURN_IF_ERROR(CheckSizes(*o));
+  if (const absl::Status model = ValidateModelConfig(o->engine.model); !model.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("[trainer] the model: ", model.message()));
+  }
+  STRAKE_RETURN_IF_ERROR(CheckSeqLen(o->engine.model, o->engine.seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(sizes, o->engine));
+  const int64_t pass = o->engine.micro_batch * sizes.dp;
+  if (o->global_batch == 0) o->global_batch = pass;
+  if (o->global_batch % pass != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "[trainer] global_batch ", o->global_batch, " is not a multiple of micro_batch ",
+        o->engine.micro_batch, " times ", sizes.dp, " data-parallel ranks"));
+  }
+  if (!(o->eps > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("[trainer] eps is ", o->eps, ", and must be above 0"));
+  }
+  if (o->train_files.empty()) return absl::InvalidArgumentError("[trainer] no training data");
+  if (o->directory.empty()) return absl::InvalidArgumentError("[trainer] no directory");
+  return absl::OkStatus();
+}
+
+}  // namespace strake
