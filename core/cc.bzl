@@ -122,14 +122,17 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         **kwargs
     )
 
-def _kernel_unit_impl(ctx):
-    unit = ctx.actions.declare_file(ctx.label.name + ".cc")
-    src = "%s/%s" % (ctx.label.package, ctx.attr.src)
-    ctx.actions.write(unit, "#include \"%s\"\n" % src)
-    return [DefaultInfo(files = depset([unit]))]
+def _written_source_impl(ctx):
+    source = ctx.actions.declare_file(ctx.label.name + ".cc")
+    lines = ["#include \"%s\"" % header.replace("$(PACKAGE)", ctx.label.package) for header in ctx.attr.includes]
+    ctx.actions.write(source, "\n".join(lines + [ctx.attr.content]))
+    return [DefaultInfo(files = depset([source]))]
 
-# cc_library compiles no .cu file, but one that includes it.
-_kernel_unit = rule(_kernel_unit_impl, attrs = {"src": attr.string()})
+written_source = rule(
+    implementation = _written_source_impl,
+    attrs = {"content": attr.string(), "includes": attr.string_list()},
+    doc = "The source NAME.cc: #includes, of which $(PACKAGE) stands for this package, and content.",
+)
 
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
@@ -137,7 +140,8 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
     and this one first, has this one's.
     """
-    _kernel_unit(name = name + "_unit", testonly = True, src = src)
+    # cc_library compiles no .cu file, but one that includes it.
+    written_source(name = name + "_unit", testonly = True, includes = ["$(PACKAGE)/" + src])
     strake_cc_library(
         name = name,
         testonly = True,

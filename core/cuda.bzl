@@ -3,7 +3,7 @@
 load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
 load("@strake//third_party:cuda.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+load("//core:cc.bzl", "NUMERIC_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel", "written_source")
 
 _NVCC_OPTIONS = [
     "-std=c++20",
@@ -122,11 +122,11 @@ link_only = rule(
 )
 
 def strake_cuda_kernel(name, deps = []):
-    """The CUDA kernels of an op: NAME_cuda.h and .cu, and NAME_no_cuda.cc.
+    """The CUDA kernels of an op: NAME_cuda.h, which lists them in STRAKE_NAME_KERNELS, and .cu.
 
     Makes
-      NAME_cuda      the header, with the kernels under --config=cuda, else with functions of
-                     NAME_no_cuda.cc that return an error
+      NAME_cuda      the header, with the kernels under --config=cuda, else with functions that
+                     return an error, generated from the list (core/cuda/kernel_list.h)
       NAME_emulated  the same header with the kernels compiled as C++, for tests; a binary links one
                      of the two
     """
@@ -134,8 +134,10 @@ def strake_cuda_kernel(name, deps = []):
     source = name + "_cuda.cu"
     deps = deps + [
         "@strake//core/base:dtype",
+        "@strake//core/cuda:kernel_list",
         "@strake//core/cuda:stream",
         "@strake//core/ops/cuda:kernel_parts",
+        "@strake//core/ops/cuda:workspace_sizes",
         "@strake_absl//:status",
     ]
     cuda_library(
@@ -153,11 +155,20 @@ def strake_cuda_kernel(name, deps = []):
         visibility = ["//visibility:private"],
         deps = [":%s_nvcc" % name],
     )
+    written_source(
+        name = name + "_no_cuda",
+        content = """
+namespace strake::cuda {
+STRAKE_%s_KERNELS(STRAKE_ABSENT_KERNEL)
+}  // namespace strake::cuda
+""" % name.upper(),
+        includes = ["core/cuda/kernel_list.h", "core/cuda/no_cuda.h", "$(PACKAGE)/" + header],
+    )
     strake_cc_library(
         name = name + "_cuda",
         srcs = select({
             "@strake_cuda//:used": [],
-            "//conditions:default": [name + "_no_cuda.cc"],
+            "//conditions:default": [":%s_no_cuda" % name],
         }),
         hdrs = [header],
         deps = deps + select({

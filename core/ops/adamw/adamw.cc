@@ -63,10 +63,16 @@ absl::Status UpdateOnCuda(const Context& ctx, const Tensor& scalars, bool weight
                           const Tensor& clip, const Tensor& grad, const Tensor& weight,
                           const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rounded) {
   return cuda::AdamWUpdate(
-      ctx.cuda_stream(), reinterpret_cast<const AdamWScalars<float>*>(scalars.data<float>()),
-      weight_decay, clip.defined() ? clip.data<double>() : nullptr, grad.data<float>(),
-      grad.num_elements(), weight.data<float>(), exp_avg.data<float>(), exp_avg_sq.data<float>(),
-      rounded.defined() ? rounded.data<Bf16>() : nullptr);
+      ctx.cuda_stream(),
+      {.scalars = reinterpret_cast<const AdamWScalars<float>*>(scalars.data<float>()),
+       .weight_decay = weight_decay,
+       .clip = clip.defined() ? clip.data<double>() : nullptr,
+       .grad = grad.data<float>(),
+       .size = grad.num_elements(),
+       .weight = weight.data<float>(),
+       .exp_avg = exp_avg.data<float>(),
+       .exp_avg_sq = exp_avg_sq.data<float>(),
+       .rounded = rounded.defined() ? rounded.data<Bf16>() : nullptr});
 }
 
 template <typename Body>

@@ -86,9 +86,13 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
                            int64_t past, const Tensor& k_cache, const Tensor& v_cache,
                            const Tensor& y, const Tensor& scratch) {
   return DispatchCuda("cached_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, past,
-                                           k_cache.data<T>(), v_cache.data<T>(), y.data<T>(),
-                                           scratch.data<float>());
+    return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), {.qkv = qkv.data<T>(),
+                                                               .shape = shape,
+                                                               .past = past,
+                                                               .k_cache = k_cache.data<T>(),
+                                                               .v_cache = v_cache.data<T>(),
+                                                               .y = y.data<T>(),
+                                                               .workspace = scratch.data<float>()});
   });
 }
 

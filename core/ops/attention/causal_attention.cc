@@ -117,8 +117,9 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
                           scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CausalAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, y.data<T>(),
-                                           lse.data<float>());
+    return cuda::CausalAttentionForward<T>(
+        ctx.cuda_stream(),
+        {.qkv = qkv.data<T>(), .shape = shape, .y = y.data<T>(), .lse = lse.data<float>()});
   });
 }
 
@@ -130,9 +131,14 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                            lse.data<float>(), dqkv.raw(), scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(), dy.data<T>(), qkv.data<T>(),
-                                            y.data<T>(), lse.data<float>(), shape, dqkv.data<T>(),
-                                            scratch.data<float>());
+    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(),
+                                            {.dy = dy.data<T>(),
+                                             .qkv = qkv.data<T>(),
+                                             .y = y.data<T>(),
+                                             .lse = lse.data<float>(),
+                                             .shape = shape,
+                                             .dqkv = dqkv.data<T>(),
+                                             .workspace = scratch.data<float>()});
   });
 }
 

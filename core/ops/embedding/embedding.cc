@@ -31,9 +31,13 @@ Tensor NamedRows(const Tensor& tokens, const Tensor& table) {
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
                            const Tensor& table, const Tensor& y) {
   return DispatchCuda("embedding", y.dtype(), [&]<typename T>() {
-    return cuda::EmbeddingForward<T>(ctx.cuda_stream(), tokens.data<int32_t>(), tokens.dim(0),
-                                     slice, table.data<T>(), table.dim(0), table.dim(1),
-                                     y.data<T>());
+    return cuda::EmbeddingForward<T>(ctx.cuda_stream(), {.tokens = tokens.data<int32_t>(),
+                                                         .num_tokens = tokens.dim(0),
+                                                         .slice = slice,
+                                                         .table = table.data<T>(),
+                                                         .table_rows = table.dim(0),
+                                                         .columns = table.dim(1),
+                                                         .y = y.data<T>()});
   });
 }
 
@@ -41,9 +45,14 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                             const VocabSlice& slice, const Tensor& dtable,
                             const Tensor& workspace) {
   return DispatchCuda("embedding", dy.dtype(), [&]<typename T>() {
-    return cuda::EmbeddingBackward<T>(ctx.cuda_stream(), dy.data<T>(), tokens.data<int32_t>(),
-                                      tokens.dim(0), slice, dtable.dim(0), dtable.dim(1),
-                                      dtable.data<float>(), workspace.raw());
+    return cuda::EmbeddingBackward<T>(ctx.cuda_stream(), {.dy = dy.data<T>(),
+                                                          .tokens = tokens.data<int32_t>(),
+                                                          .num_tokens = tokens.dim(0),
+                                                          .slice = slice,
+                                                          .table_rows = dtable.dim(0),
+                                                          .columns = dtable.dim(1),
+                                                          .dtable = dtable.data<float>(),
+                                                          .workspace = workspace.raw()});
   });
 }
 

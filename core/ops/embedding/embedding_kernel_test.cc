@@ -51,13 +51,24 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::EmbeddingForward<T>(nullptr, tokens.data(), size.tokens, size.slice, table.data(),
-                                     size.rows, size.columns, y.data());
+    return cuda::EmbeddingForward<T>(nullptr, {.tokens = tokens.data(),
+                                               .num_tokens = size.tokens,
+                                               .slice = size.slice,
+                                               .table = table.data(),
+                                               .table_rows = size.rows,
+                                               .columns = size.columns,
+                                               .y = y.data()});
   }
 
   absl::Status Backward(const T* dy) {
-    return cuda::EmbeddingBackward<T>(nullptr, dy, tokens.data(), size.tokens, size.slice,
-                                      size.rows, size.columns, dtable.data(), workspace.data());
+    return cuda::EmbeddingBackward<T>(nullptr, {.dy = dy,
+                                                .tokens = tokens.data(),
+                                                .num_tokens = size.tokens,
+                                                .slice = size.slice,
+                                                .table_rows = size.rows,
+                                                .columns = size.columns,
+                                                .dtable = dtable.data(),
+                                                .workspace = workspace.data()});
   }
 
   Size size;
@@ -125,13 +136,23 @@ TYPED_TEST(EmbeddingCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p(size, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::EmbeddingForward<TypeParam>(nullptr, p.tokens.data(), 79, size.slice,
-                                                at(p.table, 0), 4, 16, at(p.y, 1)),
+    ASSERT_EQ(cuda::EmbeddingForward<TypeParam>(nullptr, {.tokens = p.tokens.data(),
+                                                          .num_tokens = 79,
+                                                          .slice = size.slice,
+                                                          .table = at(p.table, 0),
+                                                          .table_rows = 4,
+                                                          .columns = 16,
+                                                          .y = at(p.y, 1)}),
               absl::OkStatus());
-    ASSERT_EQ(
-        cuda::EmbeddingBackward<TypeParam>(nullptr, at(p.y, 1), p.tokens.data(), 79, size.slice, 4,
-                                           16, at(p.dtable, 2), p.workspace.data()),
-        absl::OkStatus());
+    ASSERT_EQ(cuda::EmbeddingBackward<TypeParam>(nullptr, {.dy = at(p.y, 1),
+                                                           .tokens = p.tokens.data(),
+                                                           .num_tokens = 79,
+                                                           .slice = size.slice,
+                                                           .table_rows = 4,
+                                                           .columns = 16,
+                                                           .dtable = at(p.dtable, 2),
+                                                           .workspace = p.workspace.data()}),
+              absl::OkStatus());
   }
 }
 

@@ -27,10 +27,17 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& re
                            const Tensor& weight, const Tensor& bias, double eps, const Tensor& sum,
                            const Tensor& y, const Tensor& mean, const Tensor& rstd) {
   return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-    return cuda::LayerNormForward<T>(ctx.cuda_stream(), x.data<T>(), RowsOrNull<T>(residual),
-                                     weight.data<T>(), bias.data<T>(), x.dim(0), x.dim(1),
-                                     static_cast<float>(eps), RowsOrNull<T>(sum), y.data<T>(),
-                                     mean.data<float>(), rstd.data<float>());
+    return cuda::LayerNormForward<T>(ctx.cuda_stream(), {.x = x.data<T>(),
+                                                         .residual = RowsOrNull<T>(residual),
+                                                         .weight = weight.data<T>(),
+                                                         .bias = bias.data<T>(),
+                                                         .rows = x.dim(0),
+                                                         .columns = x.dim(1),
+                                                         .eps = static_cast<float>(eps),
+                                                         .sum = RowsOrNull<T>(sum),
+                                                         .y = y.data<T>(),
+                                                         .mean = mean.data<float>(),
+                                                         .rstd = rstd.data<float>()});
   });
 }
 
@@ -39,10 +46,18 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                             bool accumulate_dx, const Tensor& dx, const Tensor& dweight,
                             const Tensor& dbias, const Tensor& workspace) {
   return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-    return cuda::LayerNormBackward<T>(
-        ctx.cuda_stream(), dy.data<T>(), x.data<T>(), weight.data<T>(), mean.data<float>(),
-        rstd.data<float>(), x.dim(0), x.dim(1), accumulate_dx, dx.data<T>(), dweight.data<float>(),
-        dbias.data<float>(), workspace.data<float>());
+    return cuda::LayerNormBackward<T>(ctx.cuda_stream(), {.dy = dy.data<T>(),
+                                                          .x = x.data<T>(),
+                                                          .weight = weight.data<T>(),
+                                                          .mean = mean.data<float>(),
+                                                          .rstd = rstd.data<float>(),
+                                                          .rows = x.dim(0),
+                                                          .columns = x.dim(1),
+                                                          .accumulate_dx = accumulate_dx,
+                                                          .dx = dx.data<T>(),
+                                                          .dweight = dweight.data<float>(),
+                                                          .dbias = dbias.data<float>(),
+                                                          .workspace = workspace.data<float>()});
   });
 }
 

@@ -71,17 +71,34 @@ struct Problem {
   }
 
   absl::Status Forward(bool with_residual) {
-    return cuda::LayerNormForward<T>(nullptr, x.data(), with_residual ? residual.data() : nullptr,
-                                     weight.data(), bias.data(), size.rows, size.columns, kEps,
-                                     with_residual ? sum.data() : nullptr, y.data(), mean.data(),
-                                     rstd.data());
+    return cuda::LayerNormForward<T>(nullptr,
+                                     {.x = x.data(),
+                                      .residual = with_residual ? residual.data() : nullptr,
+                                      .weight = weight.data(),
+                                      .bias = bias.data(),
+                                      .rows = size.rows,
+                                      .columns = size.columns,
+                                      .eps = kEps,
+                                      .sum = with_residual ? sum.data() : nullptr,
+                                      .y = y.data(),
+                                      .mean = mean.data(),
+                                      .rstd = rstd.data()});
   }
 
   // Of the norm of x.
   absl::Status Backward(bool accumulate_dx, T* to) {
-    return cuda::LayerNormBackward<T>(nullptr, dy.data(), x.data(), weight.data(), mean.data(),
-                                      rstd.data(), size.rows, size.columns, accumulate_dx, to,
-                                      dweight.data(), dbias.data(), workspace.data());
+    return cuda::LayerNormBackward<T>(nullptr, {.dy = dy.data(),
+                                                .x = x.data(),
+                                                .weight = weight.data(),
+                                                .mean = mean.data(),
+                                                .rstd = rstd.data(),
+                                                .rows = size.rows,
+                                                .columns = size.columns,
+                                                .accumulate_dx = accumulate_dx,
+                                                .dx = to,
+                                                .dweight = dweight.data(),
+                                                .dbias = dbias.data(),
+                                                .workspace = workspace.data()});
   }
 
   Size size;
@@ -184,13 +201,30 @@ TYPED_TEST(LayerNormCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::LayerNormForward<TypeParam>(
-                  nullptr, at(p.x, 0), at(p.residual, 1), at(p.weight, 2), at(p.bias, 3), 3, 56,
-                  kEps, at(p.sum, 4), at(p.y, 5), p.mean.data(), p.rstd.data()),
+    ASSERT_EQ(cuda::LayerNormForward<TypeParam>(nullptr, {.x = at(p.x, 0),
+                                                          .residual = at(p.residual, 1),
+                                                          .weight = at(p.weight, 2),
+                                                          .bias = at(p.bias, 3),
+                                                          .rows = 3,
+                                                          .columns = 56,
+                                                          .eps = kEps,
+                                                          .sum = at(p.sum, 4),
+                                                          .y = at(p.y, 5),
+                                                          .mean = p.mean.data(),
+                                                          .rstd = p.rstd.data()}),
               absl::OkStatus());
-    ASSERT_EQ(cuda::LayerNormBackward<TypeParam>(
-                  nullptr, at(p.dy, 6), at(p.sum, 4), at(p.weight, 2), p.mean.data(), p.rstd.data(),
-                  3, 56, false, at(p.dx, 7), at(p.dweight, 8), at(p.dbias, 9), at(p.workspace, 10)),
+    ASSERT_EQ(cuda::LayerNormBackward<TypeParam>(nullptr, {.dy = at(p.dy, 6),
+                                                           .x = at(p.sum, 4),
+                                                           .weight = at(p.weight, 2),
+                                                           .mean = p.mean.data(),
+                                                           .rstd = p.rstd.data(),
+                                                           .rows = 3,
+                                                           .columns = 56,
+                                                           .accumulate_dx = false,
+                                                           .dx = at(p.dx, 7),
+                                                           .dweight = at(p.dweight, 8),
+                                                           .dbias = at(p.dbias, 9),
+                                                           .workspace = at(p.workspace, 10)}),
               absl::OkStatus());
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.y, 5)[3 * 56 - 1])));
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.dx, 7)[3 * 56 - 1])));
@@ -200,9 +234,17 @@ TYPED_TEST(LayerNormCudaTest, AnyTensorMayBeUnaligned) {
 TYPED_TEST(LayerNormCudaTest, AccumulatesAndWorksInPlace) {
   Problem<TypeParam> p({5, 72}, GuardAt::kStart), plain({5, 72}, GuardAt::kStart);
   ASSERT_EQ(plain.Forward(true), absl::OkStatus());
-  ASSERT_EQ(cuda::LayerNormForward<TypeParam>(
-                nullptr, p.x.data(), p.residual.data(), p.weight.data(), p.bias.data(), 5, 72, kEps,
-                p.residual.data(), p.x.data(), p.mean.data(), p.rstd.data()),
+  ASSERT_EQ(cuda::LayerNormForward<TypeParam>(nullptr, {.x = p.x.data(),
+                                                        .residual = p.residual.data(),
+                                                        .weight = p.weight.data(),
+                                                        .bias = p.bias.data(),
+                                                        .rows = 5,
+                                                        .columns = 72,
+                                                        .eps = kEps,
+                                                        .sum = p.residual.data(),
+                                                        .y = p.x.data(),
+                                                        .mean = p.mean.data(),
+                                                        .rstd = p.rstd.data()}),
             absl::OkStatus());
   EXPECT_TRUE(SameBits(p.residual, Copy(plain.sum)));
   EXPECT_TRUE(SameBits(p.x, Copy(plain.y)));

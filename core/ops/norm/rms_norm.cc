@@ -23,9 +23,15 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& re
                            const Tensor& weight, double eps, const Tensor& sum, const Tensor& y,
                            const Tensor& rstd) {
   return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
-    return cuda::RmsNormForward<T>(ctx.cuda_stream(), x.data<T>(), RowsOrNull<T>(residual),
-                                   weight.data<T>(), x.dim(0), x.dim(1), static_cast<float>(eps),
-                                   RowsOrNull<T>(sum), y.data<T>(), rstd.data<float>());
+    return cuda::RmsNormForward<T>(ctx.cuda_stream(), {.x = x.data<T>(),
+                                                       .residual = RowsOrNull<T>(residual),
+                                                       .weight = weight.data<T>(),
+                                                       .rows = x.dim(0),
+                                                       .columns = x.dim(1),
+                                                       .eps = static_cast<float>(eps),
+                                                       .sum = RowsOrNull<T>(sum),
+                                                       .y = y.data<T>(),
+                                                       .rstd = rstd.data<float>()});
   });
 }
 
@@ -33,9 +39,16 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                             const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
                             const Tensor& dx, const Tensor& dweight, const Tensor& workspace) {
   return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
-    return cuda::RmsNormBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), weight.data<T>(),
-                                    rstd.data<float>(), x.dim(0), x.dim(1), accumulate_dx,
-                                    dx.data<T>(), dweight.data<float>(), workspace.data<float>());
+    return cuda::RmsNormBackward<T>(ctx.cuda_stream(), {.dy = dy.data<T>(),
+                                                        .x = x.data<T>(),
+                                                        .weight = weight.data<T>(),
+                                                        .rstd = rstd.data<float>(),
+                                                        .rows = x.dim(0),
+                                                        .columns = x.dim(1),
+                                                        .accumulate_dx = accumulate_dx,
+                                                        .dx = dx.data<T>(),
+                                                        .dweight = dweight.data<float>(),
+                                                        .workspace = workspace.data<float>()});
   });
 }
 

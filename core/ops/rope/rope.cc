@@ -50,8 +50,15 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
   const int64_t head_dim = table.dim(1);
   if (on_cuda) {
     return DispatchCuda("rope", x.dtype(), [&]<typename T>() {
-      return cuda::Rope<T>(ctx.cuda_stream(), table.data<double>(), head_dim, num_heads, seq_len,
-                           position_offset, inverse, x.dim(0), x.dim(1), x.data<T>());
+      return cuda::Rope<T>(ctx.cuda_stream(), {.table = table.data<double>(),
+                                               .head_dim = head_dim,
+                                               .num_heads = num_heads,
+                                               .seq_len = seq_len,
+                                               .position_offset = position_offset,
+                                               .inverse = inverse,
+                                               .tokens = x.dim(0),
+                                               .stride = x.dim(1),
+                                               .x = x.data<T>()});
     });
   }
   const bool done = RunCpuKernels("rope", ctx, x.dtype(), [&]<typename T>() {

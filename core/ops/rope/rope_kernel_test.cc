@@ -55,8 +55,15 @@ struct Problem {
     FillNormal(x, 1);
   }
   absl::Status Run(bool inverse) {
-    return cuda::Rope<T>(nullptr, table.data(), c.head_dim, c.num_heads, c.seq_len,
-                         c.position_offset, inverse, c.tokens, c.stride, x.data());
+    return cuda::Rope<T>(nullptr, {.table = table.data(),
+                                   .head_dim = c.head_dim,
+                                   .num_heads = c.num_heads,
+                                   .seq_len = c.seq_len,
+                                   .position_offset = c.position_offset,
+                                   .inverse = inverse,
+                                   .tokens = c.tokens,
+                                   .stride = c.stride,
+                                   .x = x.data()});
   }
 
   Case c;
@@ -101,8 +108,15 @@ TYPED_TEST(RopeCudaTest, EitherTensorMayBeUnaligned) {
     Problem<TypeParam> p({64, 3, 4, 0, 4, 256}, GuardAt::kStart);
     std::vector<double> truth = ToDouble(p.x);
     const int table_at = unaligned == 0, x_at = unaligned == 1;
-    ASSERT_EQ(cuda::Rope<TypeParam>(nullptr, p.table.data() + table_at, 64, 3, 4, 0, false, 3, 256,
-                                    p.x.data() + x_at),
+    ASSERT_EQ(cuda::Rope<TypeParam>(nullptr, {.table = p.table.data() + table_at,
+                                              .head_dim = 64,
+                                              .num_heads = 3,
+                                              .seq_len = 4,
+                                              .position_offset = 0,
+                                              .inverse = false,
+                                              .tokens = 3,
+                                              .stride = 256,
+                                              .x = p.x.data() + x_at}),
               absl::OkStatus());
     reference::Rope(p.table.data() + table_at, 64, 3, 4, 0, false, 0, 3, 256, truth.data() + x_at);
     ExpectEachNear(ToDouble(p.x), truth, kRoundoff<TypeParam>, 2 * 5 * 3 * 0x1p-24, "x");

@@ -66,9 +66,14 @@ absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
                            int64_t vocab_size, const Tensor& loss, const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyForward<T>(
-        ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
-        vocab_size, loss.data<float>(), lse.data<float>());
+    return cuda::SoftmaxCrossEntropyForward<T>(ctx.cuda_stream(),
+                                               {.logits = logits.data<T>(),
+                                                .targets = targets.data<int32_t>(),
+                                                .rows = logits.dim(0),
+                                                .columns = logits.dim(1),
+                                                .vocab_size = vocab_size,
+                                                .loss = loss.data<float>(),
+                                                .lse = lse.data<float>()});
   });
 }
 
@@ -76,35 +81,53 @@ absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, in
                                    double scale, const Tensor& logits, const Tensor& loss,
                                    const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyForwardBackward<T>(
-        ctx.cuda_stream(), targets.data<int32_t>(), logits.dim(0), logits.dim(1), vocab_size,
-        static_cast<float>(scale), logits.data<T>(), loss.data<float>(), lse.data<float>());
+    return cuda::SoftmaxCrossEntropyForwardBackward<T>(ctx.cuda_stream(),
+                                                       {.targets = targets.data<int32_t>(),
+                                                        .rows = logits.dim(0),
+                                                        .columns = logits.dim(1),
+                                                        .vocab_size = vocab_size,
+                                                        .scale = static_cast<float>(scale),
+                                                        .logits = logits.data<T>(),
+                                                        .loss = loss.data<float>(),
+                                                        .lse = lse.data<float>()});
   });
 }
 
 absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
                             const Tensor& max) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxSliceMax<T>(ctx.cuda_stream(), logits.data<T>(), logits.dim(0),
-                                    logits.dim(1), slice, max.data<float>());
+    return cuda::SoftmaxSliceMax<T>(ctx.cuda_stream(), {.logits = logits.data<T>(),
+                                                        .rows = logits.dim(0),
+                                                        .columns = logits.dim(1),
+                                                        .slice = slice,
+                                                        .max = max.data<float>()});
   });
 }
 
 absl::Status SliceSumsOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
                              const VocabSlice& slice, const Tensor& max, const Tensor& sums) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(),
-                                     logits.dim(0), logits.dim(1), slice, max.data<float>(),
-                                     sums.data<float>());
+    return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(), {.logits = logits.data<T>(),
+                                                         .targets = targets.data<int32_t>(),
+                                                         .rows = logits.dim(0),
+                                                         .columns = logits.dim(1),
+                                                         .slice = slice,
+                                                         .max = max.data<float>(),
+                                                         .sums = sums.data<float>()});
   });
 }
 
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Tensor& lse,
                             double scale, const VocabSlice& slice, const Tensor& logits) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(), targets.data<int32_t>(),
-                                                lse.data<float>(), logits.dim(0), logits.dim(1),
-                                                slice, static_cast<float>(scale), logits.data<T>());
+    return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(),
+                                                {.targets = targets.data<int32_t>(),
+                                                 .lse = lse.data<float>(),
+                                                 .rows = logits.dim(0),
+                                                 .columns = logits.dim(1),
+                                                 .slice = slice,
+                                                 .scale = static_cast<float>(scale),
+                                                 .logits = logits.data<T>()});
   });
 }
 
@@ -244,9 +267,11 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(max, sums, loss, lse)});
   if (on_cuda) {
-    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), max.data<float>(),
-                                             sums.data<float>(), max.dim(0), loss.data<float>(),
-                                             lse.data<float>());
+    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), {.max = max.data<float>(),
+                                                                 .sums = sums.data<float>(),
+                                                                 .rows = max.dim(0),
+                                                                 .loss = loss.data<float>(),
+                                                                 .lse = lse.data<float>()});
   }
   const int64_t rows = max.dim(0);
   DispatchReference(kOp, loss.dtype(), [&]<typename Scalar>() {
