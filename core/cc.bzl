@@ -124,14 +124,14 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
 
 def _written_source_impl(ctx):
     source = ctx.actions.declare_file(ctx.label.name + ".cc")
-    lines = ["#include \"%s\"" % header.replace("$(PACKAGE)", ctx.label.package) for header in ctx.attr.includes]
-    ctx.actions.write(source, "\n".join(lines + [ctx.attr.content]))
+    lines = ["#include \"%s\"" % header for header in ctx.attr.includes] + [ctx.attr.content]
+    ctx.actions.write(source, "\n".join(lines))
     return [DefaultInfo(files = depset([source]))]
 
 written_source = rule(
     implementation = _written_source_impl,
     attrs = {"content": attr.string(), "includes": attr.string_list()},
-    doc = "The source NAME.cc: #includes, of which $(PACKAGE) stands for this package, and content.",
+    doc = "The source NAME.cc of #includes and content.",
 )
 
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
@@ -141,7 +141,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     and this one first, has this one's.
     """
     # cc_library compiles no .cu file, but one that includes it.
-    written_source(name = name + "_unit", testonly = True, includes = ["$(PACKAGE)/" + src])
+    written_source(name = name + "_unit", testonly = True, includes = [native.package_name() + "/" + src])
     strake_cc_library(
         name = name,
         testonly = True,

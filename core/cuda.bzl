@@ -162,7 +162,11 @@ namespace strake::cuda {
 STRAKE_%s_KERNELS(STRAKE_ABSENT_KERNEL)
 }  // namespace strake::cuda
 """ % name.upper(),
-        includes = ["core/cuda/kernel_list.h", "core/cuda/no_cuda.h", "$(PACKAGE)/" + header],
+        includes = [
+            "core/cuda/kernel_list.h",
+            "core/cuda/no_cuda.h",
+            native.package_name() + "/" + header,
+        ],
     )
     strake_cc_library(
         name = name + "_cuda",

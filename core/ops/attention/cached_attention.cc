@@ -74,10 +74,16 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
   ctx.team().ParallelFor(shape.num_heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t h = begin; h < end; ++h) {
       const int64_t at = h / group * head_dim;
-      reference::CachedAttentionForward(qkv.data<Scalar>() + h * head_dim, qkv.dim(1),
-                                        k_cache.data<Scalar>() + at, v_cache.data<Scalar>() + at,
-                                        k_cache.dim(1), past, shape.seq_len, head_dim,
-                                        y.data<Scalar>() + h * head_dim, y.dim(1));
+      reference::CachedAttentionForward<Scalar>({.q = qkv.data<Scalar>() + h * head_dim,
+                                                 .q_stride = qkv.dim(1),
+                                                 .k_cache = k_cache.data<Scalar>() + at,
+                                                 .v_cache = v_cache.data<Scalar>() + at,
+                                                 .cache_stride = k_cache.dim(1),
+                                                 .past = past,
+                                                 .num_tokens = shape.seq_len,
+                                                 .head_dim = head_dim,
+                                                 .y = y.data<Scalar>() + h * head_dim,
+                                                 .y_stride = y.dim(1)});
     }
   });
 }

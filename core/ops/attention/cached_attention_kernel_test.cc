@@ -84,9 +84,16 @@ std::vector<double> Reference(const Problem<T>& p) {
   std::vector<double> y(p.y.size());
   for (int64_t h = 0; h < s.num_heads; ++h) {
     const int64_t kv = h / (s.num_heads / s.num_kv_heads) * s.head_dim;
-    reference::CachedAttentionForward(x.data() + h * s.head_dim, p.columns, k.data() + kv,
-                                      v.data() + kv, p.kv_columns, p.past, s.seq_len, s.head_dim,
-                                      y.data() + h * s.head_dim, s.num_heads * s.head_dim);
+    reference::CachedAttentionForward<double>({.q = x.data() + h * s.head_dim,
+                                               .q_stride = p.columns,
+                                               .k_cache = k.data() + kv,
+                                               .v_cache = v.data() + kv,
+                                               .cache_stride = p.kv_columns,
+                                               .past = p.past,
+                                               .num_tokens = s.seq_len,
+                                               .head_dim = s.head_dim,
+                                               .y = y.data() + h * s.head_dim,
+                                               .y_stride = s.num_heads * s.head_dim});
   }
   return y;
 }

@@ -98,13 +98,28 @@ Truth Reference(const Problem<T>& p) {
               std::vector<double>(x.size(), 0.0)};
   for (int64_t unit = 0; unit < s.batch * s.num_heads; ++unit) {
     const Offsets at(s, unit / s.num_heads, unit % s.num_heads);
-    reference::CausalAttentionForward(x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
-                                      s.seq_len, s.head_dim, truth.y.data() + at.y,
-                                      OutputColumns(s), truth.lse.data() + at.lse);
-    reference::CausalAttentionBackward(
-        dy.data() + at.y, x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
-        y.data() + at.y, OutputColumns(s), lse.data() + at.lse, s.seq_len, s.head_dim,
-        truth.dqkv.data() + at.q, truth.dqkv.data() + at.k, truth.dqkv.data() + at.v);
+    reference::CausalAttentionForward<double>({.q = x.data() + at.q,
+                                               .k = x.data() + at.k,
+                                               .v = x.data() + at.v,
+                                               .stride = Columns(s),
+                                               .seq_len = s.seq_len,
+                                               .head_dim = s.head_dim,
+                                               .y = truth.y.data() + at.y,
+                                               .y_stride = OutputColumns(s),
+                                               .lse = truth.lse.data() + at.lse});
+    reference::CausalAttentionBackward<double>({.dy = dy.data() + at.y,
+                                                .q = x.data() + at.q,
+                                                .k = x.data() + at.k,
+                                                .v = x.data() + at.v,
+                                                .stride = Columns(s),
+                                                .y = y.data() + at.y,
+                                                .y_stride = OutputColumns(s),
+                                                .lse = lse.data() + at.lse,
+                                                .seq_len = s.seq_len,
+                                                .head_dim = s.head_dim,
+                                                .dq = truth.dqkv.data() + at.q,
+                                                .dk = truth.dqkv.data() + at.k,
+                                                .dv = truth.dqkv.data() + at.v});
   }
   return truth;
 }

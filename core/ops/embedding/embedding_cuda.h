@@ -15,20 +15,12 @@
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
 #include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/embedding/embedding_args.h"
 #include "core/ops/vocab_slice.h"
 
 namespace strake::cuda {
 
 // y = [N, C], from tokens [N] and table [R, C].
-template <typename T>
-struct EmbeddingForwardArgs {
-  const int32_t* tokens;
-  int64_t num_tokens;
-  VocabSlice slice;
-  const T* table;
-  int64_t table_rows, columns;
-  T* y;
-};
 template <typename T>
 absl::Status EmbeddingForward(CudaStream stream, const EmbeddingForwardArgs<T>& args);
 
@@ -51,16 +43,6 @@ inline size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t column
 
 // dtable [R, C] += the rows of dy [N, C] by token, f32. The order of the terms of a sum depends on
 // the tokens alone.
-template <typename T>
-struct EmbeddingBackwardArgs {
-  const T* dy;
-  const int32_t* tokens;
-  int64_t num_tokens;
-  VocabSlice slice;
-  int64_t table_rows, columns;
-  float* dtable;
-  void* workspace;
-};
 template <typename T>
 absl::Status EmbeddingBackward(CudaStream stream, const EmbeddingBackwardArgs<T>& args);
 

@@ -106,8 +106,15 @@ TYPED_TEST(EmbeddingCudaTest, ForwardFollowsTheReference) {
       Problem<TypeParam> p(size, guard_at);
       ASSERT_EQ(p.Forward(), absl::OkStatus());
       std::vector<double> y(p.y.size());
-      reference::EmbeddingForward(p.tokens.data(), size.tokens, size.slice.begin,
-                                  ToDouble(p.table).data(), size.rows, size.columns, y.data());
+      const std::vector<double> table = ToDouble(p.table);
+      reference::EmbeddingForward<double>({.tokens = p.tokens.data(),
+                                           .num_tokens = size.tokens,
+                                           .slice = size.slice,
+                                           .table = table.data(),
+                                           .table_rows = size.rows,
+                                           .columns = size.columns,
+                                           .y = y.data()},
+                                          0, size.tokens);
       EXPECT_EQ(ToDouble(p.y), y);
     }
   }
@@ -120,10 +127,16 @@ TYPED_TEST(EmbeddingCudaTest, BackwardAddsWhatTheReferenceAdds) {
                                         << size.rows << ", guard " << static_cast<int>(guard_at));
       Problem<TypeParam> p(size, guard_at);
       FillSmallIntegers(p.y, 3);
+      const std::vector<double> dy = ToDouble(p.y);
       std::vector<double> dtable = ToDouble(p.dtable);
-      reference::EmbeddingBackward(ToDouble(p.y).data(), p.tokens.data(), size.tokens,
-                                   size.slice.begin, size.rows, size.columns, 0, size.columns,
-                                   dtable.data());
+      reference::EmbeddingBackward<double>({.dy = dy.data(),
+                                            .tokens = p.tokens.data(),
+                                            .num_tokens = size.tokens,
+                                            .slice = size.slice,
+                                            .table_rows = size.rows,
+                                            .columns = size.columns,
+                                            .dtable = dtable.data()},
+                                           0, size.columns);
       ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.dtable), dtable);
     }

@@ -232,7 +232,8 @@ absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& 
   return LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
     return Launch<LayerNormForwardKernel<T, kWidth>>(
         stream, args.rows, RowBlockThreads(args.columns / kWidth), 0, args.x, args.residual,
-        args.weight, args.bias, args.columns, args.eps, args.sum, args.y, args.mean, args.rstd);
+        args.weight, args.bias, args.columns, static_cast<float>(args.eps), args.sum, args.y,
+        args.mean, args.rstd);
   });
 }
 

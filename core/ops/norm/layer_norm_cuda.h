@@ -14,6 +14,7 @@
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
 #include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/norm/layer_norm_args.h"
 
 namespace strake::cuda {
 
@@ -21,14 +22,6 @@ namespace strake::cuda {
 //   sum [N, C] = x + residual, rounded to T    with a residual [N, C]
 //   sum = x, not written and may be null       without (null)
 // y and sum may be x or the residual, but not each other.
-template <typename T>
-struct LayerNormForwardArgs {
-  const T *x, *residual, *weight, *bias;
-  int64_t rows, columns;
-  float eps;
-  T *sum, *y;
-  float *mean, *rstd;
-};
 template <typename T>
 absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& args);
 
@@ -41,15 +34,6 @@ inline int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
 //   dweight [C]     +=, f32
 //   dbias   [C]     +=, f32
-template <typename T>
-struct LayerNormBackwardArgs {
-  const T *dy, *x, *weight;
-  const float *mean, *rstd;
-  int64_t rows, columns;
-  bool accumulate_dx;
-  T* dx;
-  float *dweight, *dbias, *workspace;
-};
 template <typename T>
 absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>& args);
 

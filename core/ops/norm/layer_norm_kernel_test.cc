@@ -135,9 +135,16 @@ void CheckForward(Problem<T>& p, bool with_residual, float x_mean) {
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight),
                             b = ToDouble(p.bias);
   std::vector<double> y(p.n), mean(p.size.rows), rstd(p.size.rows);
-  reference::LayerNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), b.data(),
-                                      p.size.rows, p.size.columns, double{kEps}, /*sum=*/nullptr,
-                                      y.data(), mean.data(), rstd.data());
+  reference::LayerNormForward<double>({.x = x.data(),
+                                       .weight = w.data(),
+                                       .bias = b.data(),
+                                       .rows = p.size.rows,
+                                       .columns = p.size.columns,
+                                       .eps = kEps,
+                                       .y = y.data(),
+                                       .mean = mean.data(),
+                                       .rstd = rstd.data()},
+                                      0, p.size.rows);
   const double bound = NormalizedBound(p.size.columns, x_mean);
   ExpectNear(ToDouble(p.mean), mean, SumBound(p.size.columns), "mean");
   ExpectNear(ToDouble(p.rstd), rstd, bound, "rstd");
@@ -175,10 +182,19 @@ void CheckBackward(Size size, GuardAt guard_at) {
   const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
                             mean = ToDouble(p.mean), rstd = ToDouble(p.rstd);
   std::vector<double> dx(p.n), dweight(size.columns, 0.0), dbias(size.columns, 0.0);
-  reference::LayerNormBackwardInput(dy.data(), x.data(), w.data(), mean.data(), rstd.data(),
-                                    size.rows, size.columns, false, dx.data());
-  reference::LayerNormBackwardWeight(dy.data(), x.data(), mean.data(), rstd.data(), size.rows,
-                                     size.columns, 0, size.columns, dweight.data(), dbias.data());
+  const LayerNormBackwardArgs<double, double> args = {.dy = dy.data(),
+                                                      .x = x.data(),
+                                                      .weight = w.data(),
+                                                      .mean = mean.data(),
+                                                      .rstd = rstd.data(),
+                                                      .rows = size.rows,
+                                                      .columns = size.columns,
+                                                      .accumulate_dx = false,
+                                                      .dx = dx.data(),
+                                                      .dweight = dweight.data(),
+                                                      .dbias = dbias.data()};
+  reference::LayerNormBackwardInput(args, 0, size.rows);
+  reference::LayerNormBackwardWeight(args, 0, size.columns);
   // In one column, x is the mean: dx is the difference of equals, and dweight 0.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");

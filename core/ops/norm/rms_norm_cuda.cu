@@ -167,7 +167,7 @@ absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args
   const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormForwardKernel<T, kWidth>>(
         stream, args.rows, RowBlockThreads(args.columns / kWidth), 0, args.x, args.residual,
-        args.weight, args.columns, args.eps, args.sum, args.y, args.rstd);
+        args.weight, args.columns, static_cast<float>(args.eps), args.sum, args.y, args.rstd);
   };
   return LaunchVectorized<T>(
       Vectorizes<T>(args.columns, {args.x, args.residual, args.weight, args.sum, args.y}), launch);

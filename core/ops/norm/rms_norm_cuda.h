@@ -14,6 +14,7 @@
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
 #include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/norm/rms_norm_args.h"
 
 namespace strake::cuda {
 
@@ -21,14 +22,6 @@ namespace strake::cuda {
 //   sum [N, C] = x + residual, rounded to T    with a residual [N, C]
 //   sum = x, not written and may be null       without (null)
 // y and sum may be x or the residual, but not each other.
-template <typename T>
-struct RmsNormForwardArgs {
-  const T *x, *residual, *weight;
-  int64_t rows, columns;
-  float eps;
-  T *sum, *y;
-  float* rstd;
-};
 template <typename T>
 absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args);
 
@@ -40,15 +33,6 @@ inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N], where x is its `sum`:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
 //   dweight [C]     +=, f32
-template <typename T>
-struct RmsNormBackwardArgs {
-  const T *dy, *x, *weight;
-  const float* rstd;
-  int64_t rows, columns;
-  bool accumulate_dx;
-  T* dx;
-  float *dweight, *workspace;
-};
 template <typename T>
 absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args);
 

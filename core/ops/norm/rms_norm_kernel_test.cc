@@ -113,9 +113,14 @@ void CheckForward(Problem<T>& p, bool with_residual) {
   }
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight);
   std::vector<double> y(p.n), rstd(p.size.rows);
-  reference::RmsNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), p.size.rows,
-                                    p.size.columns, double{kEps}, /*sum=*/nullptr, y.data(),
-                                    rstd.data());
+  reference::RmsNormForward<double>({.x = x.data(),
+                                     .weight = w.data(),
+                                     .rows = p.size.rows,
+                                     .columns = p.size.columns,
+                                     .eps = kEps,
+                                     .y = y.data(),
+                                     .rstd = rstd.data()},
+                                    0, p.size.rows);
   ExpectNear(ToDouble(p.rstd), rstd, SumBound(p.size.columns), "rstd");
   ExpectNear(ToDouble(p.y), y, SumBound(p.size.columns) + kRoundoff<T>, "y");
 }
@@ -144,10 +149,17 @@ void CheckBackward(Size size, GuardAt guard_at) {
   const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
                             rstd = ToDouble(p.rstd);
   std::vector<double> dx(p.n), dweight(size.columns, 0.0);
-  reference::RmsNormBackwardInput(dy.data(), x.data(), w.data(), rstd.data(), size.rows,
-                                  size.columns, false, dx.data());
-  reference::RmsNormBackwardWeight(dy.data(), x.data(), rstd.data(), size.rows, size.columns, 0,
-                                   size.columns, dweight.data());
+  const RmsNormBackwardArgs<double, double> args = {.dy = dy.data(),
+                                                    .x = x.data(),
+                                                    .weight = w.data(),
+                                                    .rstd = rstd.data(),
+                                                    .rows = size.rows,
+                                                    .columns = size.columns,
+                                                    .accumulate_dx = false,
+                                                    .dx = dx.data(),
+                                                    .dweight = dweight.data()};
+  reference::RmsNormBackwardInput(args, 0, size.rows);
+  reference::RmsNormBackwardWeight(args, 0, size.columns);
   // In one column, dx is the difference of two numbers that are equal but for eps.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/rope/rope_args.h"
 
 namespace strake::cuda {
 
@@ -18,14 +19,6 @@ namespace strake::cuda {
 // apart: token n turns by the angles of row position_offset + n mod seq_len of table [P, head_dim]
 // (f64), which has such a row; back by them when `inverse` (the backward pass). All in device
 // memory; 128-bit accesses where head_dim / 2, stride and the addresses allow it.
-template <typename T>
-struct RopeArgs {
-  const double* table;
-  int64_t head_dim, num_heads, seq_len, position_offset;
-  bool inverse;
-  int64_t tokens, stride;
-  T* x;
-};
 template <typename T>
 absl::Status Rope(CudaStream stream, const RopeArgs<T>& args);
 

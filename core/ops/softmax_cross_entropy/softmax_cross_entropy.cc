@@ -104,19 +104,6 @@ absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const Voca
   });
 }
 
-absl::Status SliceSumsOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
-                             const VocabSlice& slice, const Tensor& max, const Tensor& sums) {
-  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(), {.logits = logits.data<T>(),
-                                                         .targets = targets.data<int32_t>(),
-                                                         .rows = logits.dim(0),
-                                                         .columns = logits.dim(1),
-                                                         .slice = slice,
-                                                         .max = max.data<float>(),
-                                                         .sums = sums.data<float>()});
-  });
-}
-
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Tensor& lse,
                             double scale, const VocabSlice& slice, const Tensor& logits) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
@@ -232,26 +219,35 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
                       {.bytes = BytesOf(logits, targets, max, sums)});
-  if (on_cuda) return SliceSumsOnCuda(ctx, logits, targets, slice, max, sums);
+  const auto args_of =
+      [&]<typename T, typename Sum, typename Max>() -> SoftmaxSliceSumsArgs<T, Sum, Max> {
+    return {.logits = logits.data<T>(),
+            .targets = targets.data<int32_t>(),
+            .rows = logits.dim(0),
+            .columns = logits.dim(1),
+            .slice = slice,
+            .max = max.data<Max>(),
+            .sums = sums.data<Sum>()};
+  };
+  if (on_cuda) {
+    return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+      return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(),
+                                       args_of.template operator()<T, float, float>());
+    });
+  }
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
-  const int64_t rows = logits.dim(0), columns = logits.dim(1);
+  const int64_t rows = logits.dim(0), grain = RowGrain(logits.dim(1));
   const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      float* exp_sum = sums.data<float>() + begin;
-      STRAKE_CPU_RUN(SoftmaxSliceSums(logits.data<T>() + begin * columns,
-                                      targets.data<int32_t>() + begin, max.data<float>() + begin,
-                                      end - begin, columns, slice.begin, slice.NumTokens(columns),
-                                      exp_sum, exp_sum + rows));
+    const auto args = args_of.template operator()<T, float, float>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxSliceSums(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::SoftmaxSliceSums(logits.data<Scalar>() + begin * columns,
-                                  targets.data<int32_t>() + begin,
-                                  max.data<RealOf<Scalar>>() + begin, end - begin, columns,
-                                  slice.begin, slice.NumTokens(columns),
-                                  sums.data<Scalar>() + begin, sums.data<Scalar>() + rows + begin);
+    const auto args = args_of.template operator()<Scalar, Scalar, RealOf<Scalar>>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      reference::SoftmaxSliceSums<Scalar>(args, begin, end);
     });
   });
   return absl::OkStatus();

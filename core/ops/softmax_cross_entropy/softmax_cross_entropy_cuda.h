@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/softmax_cross_entropy/softmax_slice_sums_args.h"
 #include "core/ops/vocab_slice.h"
 
 namespace strake::cuda {
@@ -56,15 +57,6 @@ template <typename T>
 absl::Status SoftmaxSliceMax(CudaStream stream, const SoftmaxSliceMaxArgs<T>& args);
 
 // sums = [2, N], from logits [N, R], targets [N] and the whole vocabulary's max [N].
-template <typename T>
-struct SoftmaxSliceSumsArgs {
-  const T* logits;
-  const int32_t* targets;
-  int64_t rows, columns;
-  VocabSlice slice;
-  const float* max;
-  float* sums;
-};
 template <typename T>
 absl::Status SoftmaxSliceSums(CudaStream stream, const SoftmaxSliceSumsArgs<T>& args);
 

@@ -204,9 +204,14 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, ASliceFollowsTheReference) {
       for (int64_t n = 0; n < size.rows; ++n) {  // of another slice
         max[n] = p.max[n] = std::max(p.max[n], 5.5f);
       }
-      reference::SoftmaxSliceSums(x.data(), p.targets.data(), max.data(), size.rows, size.columns,
-                                  size.slice.begin, p.num_tokens, sums.data(),
-                                  sums.data() + size.rows);
+      reference::SoftmaxSliceSums<double>({.logits = x.data(),
+                                           .targets = p.targets.data(),
+                                           .rows = size.rows,
+                                           .columns = size.columns,
+                                           .slice = size.slice,
+                                           .max = max.data(),
+                                           .sums = sums.data()},
+                                          0, size.rows);
       ASSERT_EQ(p.SliceSums(), absl::OkStatus());
       for (int64_t n = 0; n < size.rows; ++n) {
         EXPECT_NEAR(p.sums[n], sums[n], p.SumBound() * sums[n]);
