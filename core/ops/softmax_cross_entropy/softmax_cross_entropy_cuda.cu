@@ -210,22 +210,21 @@ int BlockThreads(int64_t vectors) {
   return threads < kWarpSize ? kWarpSize : threads < kMaxThreads ? threads : kMaxThreads;
 }
 
-template <typename T, bool kBackward>
-absl::Status Whole(CudaStream stream, const int32_t* targets, int64_t rows, int64_t columns,
-                   int64_t vocab_size, float scale, T* logits, float* loss, float* lse) {
-  if (rows == 0) return absl::OkStatus();
-  const int num_tokens = VocabSlice{vocab_size}.NumTokens(columns);
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
-    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
-        stream, rows, BlockThreads(columns / kWidth), 0,
-        RowShape{static_cast<int>(columns), num_tokens, 0, vocab_size}, targets, scale, logits,
-        loss, lse);
-  });
-}
-
 RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
   return {static_cast<int>(columns), static_cast<int>(slice.NumTokens(columns)), slice.begin,
           slice.vocab_size};
+}
+
+template <typename T, bool kBackward>
+absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  const VocabSlice vocabulary{args.vocab_size};
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
+        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+        ShapeOf(args.columns, vocabulary), args.targets, args.scale, args.logits, args.loss,
+        args.lse);
+  });
 }
 
 }  // namespace
@@ -233,15 +232,21 @@ RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
 template <typename T>
 absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
                                         const SoftmaxCrossEntropyForwardArgs<T>& args) {
-  return Whole<T, false>(stream, args.targets, args.rows, args.columns, args.vocab_size, 0,
-                         const_cast<T*>(args.logits), args.loss, args.lse);
+  // Without kBackward, logits are read.
+  return Whole<T, false>(stream, {.targets = args.targets,
+                                  .rows = args.rows,
+                                  .columns = args.columns,
+                                  .vocab_size = args.vocab_size,
+                                  .scale = 0,
+                                  .logits = const_cast<T*>(args.logits),
+                                  .loss = args.loss,
+                                  .lse = args.lse});
 }
 
 template <typename T>
 absl::Status SoftmaxCrossEntropyForwardBackward(
     CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
-  return Whole<T, true>(stream, args.targets, args.rows, args.columns, args.vocab_size, args.scale,
-                        args.logits, args.loss, args.lse);
+  return Whole<T, true>(stream, args);
 }
 
 template <typename T>
