@@ -97,7 +97,11 @@ def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwa
     """
     tests = [src for src in srcs if src.endswith("_test.cc")]
     if len(tests) > 1:
-        _unit(name = name + "_unit", testonly = True, srcs = tests)
+        written_source(
+            name = name + "_unit",
+            testonly = True,
+            includes = ["%s/%s" % (native.package_name(), test) for test in tests],
+        )
         strake_cc_library(
             name = name + "_sources",
             testonly = True,
@@ -146,15 +150,20 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         **kwargs
     )
 
-def _unit_impl(ctx):
-    unit = ctx.actions.declare_file(ctx.label.name + ".cc")
-    sources = ["%s/%s" % (ctx.label.package, src) for src in ctx.attr.srcs]
-    ctx.actions.write(unit, "".join(["#include \"%s\"\n" % source for source in sources]))
-    return [DefaultInfo(files = depset([unit]))]
+def _written_source_impl(ctx):
+    source = ctx.actions.declare_file(ctx.label.name + ".cc")
+    lines = ["#include \"%s\"" % path for path in ctx.attr.includes] + [ctx.attr.content]
+    ctx.actions.write(source, "\n".join(lines))
+    return [DefaultInfo(files = depset([source]))]
 
-# A source that includes others: what cc_library does not compile by itself, such as a .cu file, or
-# compiles faster together.
-_unit = rule(_unit_impl, attrs = {"srcs": attr.string_list()})
+written_source = rule(
+    implementation = _written_source_impl,
+    attrs = {
+        "content": attr.string(),
+        "includes": attr.string_list(doc = "Paths from the root."),
+    },
+    doc = "The source NAME.cc of #includes and content.",
+)
 
 def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     """A kernel's .cu file compiled as C++, to be run by core/testing/cuda_emulator.h in tests.
@@ -162,7 +171,12 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
     and this one first, has this one's.
     """
-    _unit(name = name + "_unit", testonly = True, srcs = [src])
+    # cc_library compiles no .cu file, but one that includes it.
+    written_source(
+        name = name + "_unit",
+        testonly = True,
+        includes = ["%s/%s" % (native.package_name(), src)],
+    )
     strake_cc_library(
         name = name,
         testonly = True,

@@ -5,7 +5,16 @@ load("@rules_cc//cc:find_cc_toolchain.bzl", "find_cc_toolchain", "use_cc_toolcha
 load("@rules_cc//cc/common:cc_common.bzl", "cc_common")
 load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 load("@strake//third_party:cuda_toolkit.bzl", "CudaToolkitInfo")
-load("//core:cc.bzl", "NUMERIC_COPTS", "TEST_COPTS", "strake_cc_binary", "strake_cc_library", "strake_cc_test", "strake_emulated_kernel")
+load(
+    "//core:cc.bzl",
+    "NUMERIC_COPTS",
+    "TEST_COPTS",
+    "strake_cc_binary",
+    "strake_cc_library",
+    "strake_cc_test",
+    "strake_emulated_kernel",
+    "written_source",
+)
 
 # A Label, so that it means the same in an importer's package; select() of Bazel 4 takes no Label.
 _CUDA_USED = str(Label("@strake_cuda//:used"))
@@ -130,11 +139,11 @@ link_only = rule(
 )
 
 def strake_cuda_kernel(name, deps = []):
-    """The CUDA kernels of an op: NAME_cuda.h and .cu, and NAME_no_cuda.cc.
+    """The CUDA kernels of an op: NAME_cuda.h, which lists them in STRAKE_NAME_KERNELS, and .cu.
 
     Makes
-      NAME_cuda      the header, with the kernels under --config=cuda, else with functions of
-                     NAME_no_cuda.cc that return an error
+      NAME_cuda      the header, with the kernels under --config=cuda, else with functions that
+                     return an error, generated from the list (core/cuda/kernel_list.h)
       NAME_emulated  the same header with the kernels compiled as C++, for tests; a binary links one
                      of the two
     """
@@ -142,8 +151,10 @@ def strake_cuda_kernel(name, deps = []):
     source = name + "_cuda.cu"
     deps = deps + [
         Label("//core/base:dtype"),
+        Label("//core/cuda:kernel_list"),
         Label("//core/cuda:stream"),
         Label("//core/ops/cuda:kernel_parts"),
+        Label("//core/ops/cuda:workspace_sizes"),
         Label("@strake_absl//:status"),
     ]
     cuda_library(
@@ -161,11 +172,24 @@ def strake_cuda_kernel(name, deps = []):
         visibility = ["//visibility:private"],
         deps = [":%s_nvcc" % name],
     )
+    written_source(
+        name = name + "_no_cuda",
+        content = """
+namespace strake::cuda {
+STRAKE_%s_KERNELS(STRAKE_ABSENT_KERNEL)
+}  // namespace strake::cuda
+""" % name.upper(),
+        includes = [
+            "core/cuda/kernel_list.h",
+            "core/cuda/no_cuda.h",
+            native.package_name() + "/" + header,
+        ],
+    )
     strake_cc_library(
         name = name + "_cuda",
         srcs = select({
             _CUDA_USED: [],
-            "//conditions:default": [name + "_no_cuda.cc"],
+            "//conditions:default": [":%s_no_cuda" % name],
         }),
         hdrs = [header],
         deps = deps + select({

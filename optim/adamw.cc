@@ -110,9 +110,15 @@ absl::Status AdamW::Step(const Context& ctx, const Tensor& clip) {
     };
     const Tensor& weights = masters_.defined() ? masters_ : values_;
     const Tensor& rounded = masters_.defined() ? values_ : masters_;
-    STRAKE_RETURN_IF_ERROR(AdamWUpdate(ctx, scalars_, weight_decay, clip, part(grads_),
-                                       part(weights), part(exp_avg_), part(exp_avg_sq_),
-                                       part(rounded)));
+    STRAKE_RETURN_IF_ERROR(AdamWUpdate(ctx,
+                                       {.scalars = scalars_,
+                                        .clip = clip,
+                                        .grad = part(grads_),
+                                        .weight = part(weights),
+                                        .exp_avg = part(exp_avg_),
+                                        .exp_avg_sq = part(exp_avg_sq_),
+                                        .rounded = part(rounded)},
+                                       weight_decay));
   }
   return absl::OkStatus();
 }

@@ -20,8 +20,16 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
     return y;
   }
   saved->mean = arena.Allocate(statistics, {x.dim(0)});
-  STRAKE_RETURN_IF_ERROR(LayerNormForward(ctx, x, residual, weight_->value, bias_->value, eps_, sum,
-                                          y, saved->mean, saved->rstd));
+  STRAKE_RETURN_IF_ERROR(LayerNormForward(ctx,
+                                          {.x = x,
+                                           .residual = residual,
+                                           .weight = weight_->value,
+                                           .bias = bias_->value,
+                                           .sum = sum,
+                                           .y = y,
+                                           .mean = saved->mean,
+                                           .rstd = saved->rstd},
+                                          eps_));
   return y;
 }
 
@@ -31,9 +39,16 @@ absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSave
     STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, saved.rstd,
                                            accumulate_dx, dx, weight_->grad));
   } else {
-    STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx, dy, saved.x, weight_->value, saved.mean,
-                                             saved.rstd, accumulate_dx, dx, weight_->grad,
-                                             bias_->grad));
+    STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx,
+                                             {.dy = dy,
+                                              .x = saved.x,
+                                              .weight = weight_->value,
+                                              .mean = saved.mean,
+                                              .rstd = saved.rstd,
+                                              .dx = dx,
+                                              .dweight = weight_->grad,
+                                              .dbias = bias_->grad},
+                                             accumulate_dx));
     ctx.GradReady(*bias_);
   }
   ctx.GradReady(*weight_);

@@ -68,8 +68,15 @@ struct CudaState {
     const CudaTestTensor scalars(HostScalars(DType::kF32, StepOf(t)));
     const CudaTestTensor clip(HostClip(norm, scale));
     const auto part = [&](const Tensor& x) { return x.Rows(begin, end); };
-    ASSERT_TRUE(AdamWUpdate(ctx, scalars, /*weight_decay=*/true, clip, part(grad), part(weight),
-                            part(m), part(v), part(rounded))
+    ASSERT_TRUE(AdamWUpdate(ctx,
+                            {.scalars = scalars,
+                             .clip = clip,
+                             .grad = part(grad),
+                             .weight = part(weight),
+                             .exp_avg = part(m),
+                             .exp_avg_sq = part(v),
+                             .rounded = part(rounded)},
+                            /*weight_decay=*/true)
                     .ok());
     ASSERT_TRUE(SynchronizeCudaStream(ctx.cuda_stream()).ok());
   }
@@ -90,8 +97,14 @@ TEST(AdamWOnCudaTest, FollowsF64) {
   for (int64_t t = 1; t <= kSteps; ++t) {
     got.Run(ctx, t, /*norm=*/2, /*scale=*/0.3);
     const HostTensor grad(DType::kF64, kSize, 100 + t);
-    ASSERT_TRUE(AdamWUpdate(cpu, HostScalars(DType::kF64, StepOf(t)), true, HostClip(2, 0.3), grad,
-                            weight, m, v, {})
+    ASSERT_TRUE(AdamWUpdate(cpu,
+                            {.scalars = HostScalars(DType::kF64, StepOf(t)),
+                             .clip = HostClip(2, 0.3),
+                             .grad = grad,
+                             .weight = weight,
+                             .exp_avg = m,
+                             .exp_avg_sq = v},
+                            true)
                     .ok());
   }
   // As adamw_test.cc has it for f32 on the CPU, and gradients that were rounded to f32.
@@ -135,7 +148,16 @@ TEST(AdamWOnCudaTest, NothingChangesAfterANormThatIsNotFinite) {
     CudaState s(kSize), start(kSize);
     ASSERT_TRUE(SquaredNormForward(ctx, grad, sum).ok());
     ASSERT_TRUE(ClipScale(ctx, sum, /*clip_norm=*/1, clip).ok());
-    ASSERT_TRUE(AdamWUpdate(ctx, scalars, true, clip, grad, s.weight, s.m, s.v, s.rounded).ok());
+    ASSERT_TRUE(AdamWUpdate(ctx,
+                            {.scalars = scalars,
+                             .clip = clip,
+                             .grad = grad,
+                             .weight = s.weight,
+                             .exp_avg = s.m,
+                             .exp_avg_sq = s.v,
+                             .rounded = s.rounded},
+                            true)
+                    .ok());
     const bool unchanged = !std::isfinite(bad);
     EXPECT_EQ(SameBits(s.weight.ToHost(), start.weight.ToHost()), unchanged);
     EXPECT_EQ(SameBits(s.m.ToHost(), start.m.ToHost()), unchanged);

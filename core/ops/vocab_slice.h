@@ -2,7 +2,6 @@
 #ifndef STRAKE_CORE_OPS_VOCAB_SLICE_H_
 #define STRAKE_CORE_OPS_VOCAB_SLICE_H_
 
-#include <algorithm>
 #include <cstdint>
 
 namespace strake {
@@ -15,7 +14,11 @@ struct VocabSlice {
   int64_t begin = 0;
 
   // How many of the n entries are tokens; they stand before the padding.
-  int64_t NumTokens(int64_t n) const { return std::clamp<int64_t>(vocab_size - begin, 0, n); }
+  // Always inlined, for core/ops/cpu/isa.h.
+  [[gnu::always_inline]] int64_t NumTokens(int64_t n) const {
+    const int64_t left = vocab_size - begin;
+    return left < 0 ? 0 : left < n ? left : n;
+  }
 };
 
 }  // namespace strake

@@ -39,7 +39,16 @@ void OpTable::AddNorm(const std::string& layer, int64_t num_calls, bool residual
   if (residual) check.tensors.push_back(In("residual", {n, c}, kResidualMean));
   check.run = [eps, residual, gpt2 = gpt2_](const Context& ctx, const Tensors& t) {
     const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
-    return gpt2 ? LayerNormForward(ctx, t[0], before, t[1], t[2], eps, sum, t[3], t[4], t[5])
+    return gpt2 ? LayerNormForward(ctx,
+                                   {.x = t[0],
+                                    .residual = before,
+                                    .weight = t[1],
+                                    .bias = t[2],
+                                    .sum = sum,
+                                    .y = t[3],
+                                    .mean = t[4],
+                                    .rstd = t[5]},
+                                   eps)
                 : RmsNormForward(ctx, t[0], before, t[1], eps, sum, t[2], t[3]);
   };
   Add(std::move(check));
@@ -73,11 +82,21 @@ void OpTable::AddNormBackward(const std::string& layer, int64_t num_calls, bool 
   check.tensors.push_back(Grad("dbias", {c}, rows, 8));
   check.prepare = [eps, dx](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
-    return LayerNormForward(ctx, t[0], {}, t[1], t[1], eps, {}, y, t[dx + 1], t[2]);
+    return LayerNormForward(
+        ctx, {.x = t[0], .weight = t[1], .bias = t[1], .y = y, .mean = t[dx + 1], .rstd = t[2]},
+        eps);
   };
   check.run = [accumulate, dx](const Context& ctx, const Tensors& t) {
-    return LayerNormBackward(ctx, t[4], t[0], t[1], t[dx + 1], t[2], accumulate, t[dx], t[3],
-                             t[dx + 2]);
+    return LayerNormBackward(ctx,
+                             {.dy = t[4],
+                              .x = t[0],
+                              .weight = t[1],
+                              .mean = t[dx + 1],
+                              .rstd = t[2],
+                              .dx = t[dx],
+                              .dweight = t[3],
+                              .dbias = t[dx + 2]},
+                             accumulate);
   };
   Add(std::move(check));
 }

@@ -40,8 +40,15 @@ void OpTable::AddAdamW(const std::string& layer, Shape shape, bool weight_decay)
   check.run = [bf16 = bf16_, weight_decay](const Context& ctx, const Tensors& t) {
     const bool truth = t[1].dtype() == DType::kF64;
     const Tensor rounded = bf16 && !truth ? t[6] : Tensor();
-    const absl::Status status =
-        AdamWUpdate(ctx, t[4], weight_decay, t[5], t[0], t[1], t[2], t[3], rounded);
+    const absl::Status status = AdamWUpdate(ctx,
+                                            {.scalars = t[4],
+                                             .clip = t[5],
+                                             .grad = t[0],
+                                             .weight = t[1],
+                                             .exp_avg = t[2],
+                                             .exp_avg_sq = t[3],
+                                             .rounded = rounded},
+                                            weight_decay);
     return status.ok() && bf16 && truth ? Copy(ctx, t[1], t[6]) : status;
   };
   check.prepare = [](const Context& ctx, const Tensors& t) {

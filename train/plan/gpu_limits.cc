@@ -47,8 +47,14 @@ absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t se
   const Philox random(seed, RandomUse::kTesting);
   STRAKE_RETURN_IF_ERROR(
       dtype == DType::kBf16
-          ? cuda::PhiloxUniform(stream, random, 0, count, static_cast<Bf16*>(memory.data()))
-          : cuda::PhiloxUniform(stream, random, 0, count, static_cast<float*>(memory.data())));
+          ? cuda::PhiloxUniform<T>(stream, {.random = random,
+                                            .first = 0,
+                                            .size = count,
+                                            .x = static_cast<Bf16*>(memory.data())})
+          : cuda::PhiloxUniform<T>(stream, {.random = random,
+                                            .first = 0,
+                                            .size = count,
+                                            .x = static_cast<float*>(memory.data())}));
   return memory;
 }
 

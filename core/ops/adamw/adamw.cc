@@ -41,32 +41,36 @@ void CheckArguments(const Tensor& scalars, const Tensor& clip, const Tensor& gra
 bool Updates(const double* clip) { return clip[0] < INFINITY && clip[1] > 0 && clip[1] < INFINITY; }
 
 template <typename Scalar>
-void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale, const Tensor& grad,
-            const Tensor& weight, const Tensor& exp_avg, const Tensor& exp_avg_sq,
-            const Tensor& rounded) {
+void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale,
+            const AdamWOperands& o) {
   // Weights are rounded while they are near.
   constexpr int64_t kBlockElements = 4096;
-  ctx.team().ParallelFor(weight.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
+  ctx.team().ParallelFor(o.weight.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
     for (; begin < end; begin += kBlockElements) {
       const int64_t size = std::min(kBlockElements, end - begin);
-      reference::AdamWUpdate(scalars, grad_scale, grad.data<Scalar>() + begin, size,
-                             weight.data<Scalar>() + begin, exp_avg.data<Scalar>() + begin,
-                             exp_avg_sq.data<Scalar>() + begin);
-      if (rounded.defined()) {
-        STRAKE_CPU_RUN(Convert(weight.data<float>() + begin, size, rounded.data<Bf16>() + begin));
+      reference::AdamWUpdate(scalars, grad_scale, o.grad.data<Scalar>() + begin, size,
+                             o.weight.data<Scalar>() + begin, o.exp_avg.data<Scalar>() + begin,
+                             o.exp_avg_sq.data<Scalar>() + begin);
+      if (o.rounded.defined()) {
+        STRAKE_CPU_RUN(
+            Convert(o.weight.data<float>() + begin, size, o.rounded.data<Bf16>() + begin));
       }
     }
   });
 }
 
-absl::Status UpdateOnCuda(const Context& ctx, const Tensor& scalars, bool weight_decay,
-                          const Tensor& clip, const Tensor& grad, const Tensor& weight,
-                          const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& rounded) {
+absl::Status UpdateOnCuda(const Context& ctx, const AdamWOperands& o, bool weight_decay) {
   return cuda::AdamWUpdate(
-      ctx.cuda_stream(), reinterpret_cast<const AdamWScalars<float>*>(scalars.data<float>()),
-      weight_decay, clip.defined() ? clip.data<double>() : nullptr, grad.data<float>(),
-      grad.num_elements(), weight.data<float>(), exp_avg.data<float>(), exp_avg_sq.data<float>(),
-      rounded.defined() ? rounded.data<Bf16>() : nullptr);
+      ctx.cuda_stream(),
+      {.scalars = reinterpret_cast<const AdamWScalars<float>*>(o.scalars.data<float>()),
+       .weight_decay = weight_decay,
+       .clip = o.clip.defined() ? o.clip.data<double>() : nullptr,
+       .grad = o.grad.data<float>(),
+       .size = o.grad.num_elements(),
+       .weight = o.weight.data<float>(),
+       .exp_avg = o.exp_avg.data<float>(),
+       .exp_avg_sq = o.exp_avg_sq.data<float>(),
+       .rounded = o.rounded.defined() ? o.rounded.data<Bf16>() : nullptr});
 }
 
 template <typename Body>
@@ -88,9 +92,8 @@ void SetAdamWScalars(const AdamWStep& step, Tensor scalars) {
   });
 }
 
-absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
-                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
-                         Tensor exp_avg_sq, Tensor rounded) {
+absl::Status AdamWUpdate(const Context& ctx, const AdamWOperands& operands, bool weight_decay) {
+  const auto& [scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded] = operands;
   CheckArguments(scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
   const bool on_cuda =
       OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
@@ -98,17 +101,15 @@ absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_
   const OpTimer timer(
       ctx.profile(), "adamw", ctx.pass(),
       {.bytes = BytesOf(grad, weight, weight, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq, rounded)});
-  if (on_cuda) {
-    return UpdateOnCuda(ctx, scalars, weight_decay, clip, grad, weight, exp_avg, exp_avg_sq,
-                        rounded);
-  }
+  if (on_cuda) return UpdateOnCuda(ctx, operands, weight_decay);
   if (clip.defined() && !Updates(clip.data<double>())) return absl::OkStatus();
   DispatchWeights(weight.dtype(), [&]<typename Scalar>() {
     AdamWScalars<Scalar> values;
-    std::memcpy(&values, scalars.data<Scalar>(), sizeof(values));
+    std::memcpy(&values, operands.scalars.data<Scalar>(), sizeof(values));
     if (!weight_decay) values.decay = 1;
+    const Tensor& clip = operands.clip;
     const Scalar grad_scale = clip.defined() ? static_cast<Scalar>(clip.data<double>()[1]) : 1;
-    Update(ctx, values, grad_scale, grad, weight, exp_avg, exp_avg_sq, rounded);
+    Update(ctx, values, grad_scale, operands);
   });
   return absl::OkStatus();
 }

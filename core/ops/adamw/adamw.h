@@ -31,13 +31,17 @@ void SetAdamWScalars(const AdamWStep& step, Tensor scalars);
 // weight, exp_avg (m) and exp_avg_sq (v) change in place; grad is read. Without `weight_decay`,
 // that of the step is taken as 0.
 //   scalars [kNumAdamWScalars]  SetAdamWScalars()
-//   clip    [2]                 {norm, scale} of core/ops/clip_scale/clip_scale.h; undefined:
-//   scale 1. Nothing
-//                               changes where the norm is NaN or infinite, or the scale not > 0
+//   clip    [2]                 {norm, scale} of core/ops/clip_scale/clip_scale.h; undefined: a
+//                               scale of 1. Nothing changes where the norm is NaN or infinite, or
+//                               the scale not > 0
 //   rounded                     = the new f32 weights in bf16; may be undefined
-absl::Status AdamWUpdate(const Context& ctx, const Tensor& scalars, bool weight_decay,
-                         const Tensor& clip, const Tensor& grad, Tensor weight, Tensor exp_avg,
-                         Tensor exp_avg_sq, Tensor rounded);
+struct AdamWOperands {
+  Tensor scalars;
+  Tensor clip = {};
+  Tensor grad, weight, exp_avg, exp_avg_sq;
+  Tensor rounded = {};
+};
+absl::Status AdamWUpdate(const Context& ctx, const AdamWOperands& operands, bool weight_decay);
 
 }  // namespace strake
 

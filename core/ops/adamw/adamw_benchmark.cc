@@ -22,8 +22,9 @@ void BM_AdamW(benchmark::State& state) {
   AdamWStep step = {.lr = 1e-4, .weight_decay = 0.1};
   for (auto _ : state) {
     SetAdamWScalars(step, scalars);
-    (void)AdamWUpdate(ctx, scalars, /*weight_decay=*/true, /*clip=*/{}, grad, weight, m, v,
-                      /*rounded=*/{});
+    (void)AdamWUpdate(
+        ctx, {.scalars = scalars, .grad = grad, .weight = weight, .exp_avg = m, .exp_avg_sq = v},
+        /*weight_decay=*/true);
     ++step.step;
   }
   state.SetItemsProcessed(state.iterations() * shape[0]);

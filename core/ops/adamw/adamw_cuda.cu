@@ -1,5 +1,6 @@
 // One pass: the gradient is read, weight and moments are read and written once, 28 bytes per
 // element, and 2 for the bf16.
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/adamw/adamw_cuda.h"
 #include "core/ops/cuda/vectorize.h"
@@ -78,21 +79,22 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars<float>* scalars, bool weight_decay,
-                         const double* clip, const float* grad, int64_t size, float* weight,
-                         float* exp_avg, float* exp_avg_sq, Bf16* rounded) {
-  if (size == 0) return absl::OkStatus();
+absl::Status AdamWUpdate(CudaStream stream, const AdamWUpdateArgs& args) {
+  if (args.size == 0) return absl::OkStatus();
   const auto launch = [&]<int kWidth>() {
     constexpr int kBlock = kThreads * kWidth;
-    return Launch<AdamWKernel<kWidth>>(stream, (size + kBlock - 1) / kBlock, kThreads, 0, scalars,
-                                       weight_decay, clip, grad, size, weight, exp_avg, exp_avg_sq,
-                                       rounded);
+    return Launch<AdamWKernel<kWidth>>(
+        stream, (args.size + kBlock - 1) / kBlock, kThreads, 0, args.scalars, args.weight_decay,
+        args.clip, args.grad, args.size, args.weight, args.exp_avg, args.exp_avg_sq, args.rounded);
   };
   const bool vectorizes =
-      Vectorizes<float>(0, {grad, weight, exp_avg, exp_avg_sq}) && Vectorizes<Bf16>(0, {rounded});
+      Vectorizes<float>(0, {args.grad, args.weight, args.exp_avg, args.exp_avg_sq}) &&
+      Vectorizes<Bf16>(0, {args.rounded});
   // The width of the bf16, so that its stores are of 128 bits too.
-  return rounded == nullptr ? LaunchVectorized<float>(vectorizes, launch)
-                            : LaunchVectorized<Bf16>(vectorizes, launch);
+  return args.rounded == nullptr ? LaunchVectorized<float>(vectorizes, launch)
+                                 : LaunchVectorized<Bf16>(vectorizes, launch);
 }
+
+STRAKE_ADAMW_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -19,9 +19,19 @@ namespace strake::cuda {
 // are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null `clip` is
 // a scale of 1; nothing changes where the norm is NaN or infinite, or the scale not > 0. With a
 // `rounded` (may be null), rounded [size] = weight in bf16.
-absl::Status AdamWUpdate(CudaStream stream, const AdamWScalars<float>* scalars, bool weight_decay,
-                         const double* clip, const float* grad, int64_t size, float* weight,
-                         float* exp_avg, float* exp_avg_sq, Bf16* rounded);
+struct AdamWUpdateArgs {
+  const AdamWScalars<float>* scalars;
+  bool weight_decay;
+  const double* clip;
+  const float* grad;
+  int64_t size;
+  float *weight, *exp_avg, *exp_avg_sq;
+  Bf16* rounded;
+};
+absl::Status AdamWUpdate(CudaStream stream, const AdamWUpdateArgs& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_ADAMW_KERNELS(KERNEL) KERNEL(AdamWUpdate)
 
 }  // namespace strake::cuda
 

@@ -52,9 +52,15 @@ struct Problem {
   }
 
   absl::Status Update(bool weight_decay, bool with_rounded) {
-    return cuda::AdamWUpdate(nullptr, scalars.data(), weight_decay, clip.data(), grad.data(), size,
-                             weight.data(), exp_avg.data(), exp_avg_sq.data(),
-                             with_rounded ? rounded.data() : nullptr);
+    return cuda::AdamWUpdate(nullptr, {.scalars = scalars.data(),
+                                       .weight_decay = weight_decay,
+                                       .clip = clip.data(),
+                                       .grad = grad.data(),
+                                       .size = size,
+                                       .weight = weight.data(),
+                                       .exp_avg = exp_avg.data(),
+                                       .exp_avg_sq = exp_avg_sq.data(),
+                                       .rounded = with_rounded ? rounded.data() : nullptr});
   }
 
   int64_t size;
@@ -167,10 +173,16 @@ TEST(AdamWCudaTest, NoClipIsAScaleOfOne) {
   Problem p(StepOf(0.9), 33, GuardAt::kStart), one(StepOf(0.9), 33, GuardAt::kStart);
   one.clip[1] = 1;
   ASSERT_EQ(one.Update(true, true), absl::OkStatus());
-  ASSERT_EQ(
-      cuda::AdamWUpdate(nullptr, p.scalars.data(), true, nullptr, p.grad.data(), p.size,
-                        p.weight.data(), p.exp_avg.data(), p.exp_avg_sq.data(), p.rounded.data()),
-      absl::OkStatus());
+  ASSERT_EQ(cuda::AdamWUpdate(nullptr, {.scalars = p.scalars.data(),
+                                        .weight_decay = true,
+                                        .clip = nullptr,
+                                        .grad = p.grad.data(),
+                                        .size = p.size,
+                                        .weight = p.weight.data(),
+                                        .exp_avg = p.exp_avg.data(),
+                                        .exp_avg_sq = p.exp_avg_sq.data(),
+                                        .rounded = p.rounded.data()}),
+            absl::OkStatus());
   EXPECT_TRUE(SameBits(p.weight, Copy(one.weight)));
   EXPECT_TRUE(SameBits(p.exp_avg, Copy(one.exp_avg)));
   EXPECT_TRUE(SameBits(p.rounded, Copy(one.rounded)));
@@ -187,11 +199,16 @@ TEST(AdamWCudaTest, TheSameBits) {
     Problem p(StepOf(0.9), kSize, GuardAt::kStart);
     int64_t begin = 0;
     for (const int64_t end : {int64_t{1}, int64_t{1024}, int64_t{1031}, kSize}) {
-      ASSERT_EQ(
-          cuda::AdamWUpdate(nullptr, p.scalars.data(), true, p.clip.data(), p.grad.data() + begin,
-                            end - begin, p.weight.data() + begin, p.exp_avg.data() + begin,
-                            p.exp_avg_sq.data() + begin, p.rounded.data() + begin),
-          absl::OkStatus());
+      ASSERT_EQ(cuda::AdamWUpdate(nullptr, {.scalars = p.scalars.data(),
+                                            .weight_decay = true,
+                                            .clip = p.clip.data(),
+                                            .grad = p.grad.data() + begin,
+                                            .size = end - begin,
+                                            .weight = p.weight.data() + begin,
+                                            .exp_avg = p.exp_avg.data() + begin,
+                                            .exp_avg_sq = p.exp_avg_sq.data() + begin,
+                                            .rounded = p.rounded.data() + begin}),
+                absl::OkStatus());
       begin = end;
     }
     EXPECT_TRUE(SameBits(p.weight, Copy(all.weight)));

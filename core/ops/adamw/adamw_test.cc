@@ -24,8 +24,14 @@ absl::Status Update(const Context& ctx, const AdamWStep& step, const Tensor& cli
                     const Tensor& grad, const Tensor& weight, const Tensor& m, const Tensor& v) {
   const TestTensor scalars(weight.dtype(), {kNumAdamWScalars});
   SetAdamWScalars(step, scalars);
-  return AdamWUpdate(ctx, scalars, /*weight_decay=*/true, clip, grad, weight, m, v,
-                     /*rounded=*/Tensor());
+  return AdamWUpdate(ctx,
+                     {.scalars = scalars,
+                      .clip = clip,
+                      .grad = grad,
+                      .weight = weight,
+                      .exp_avg = m,
+                      .exp_avg_sq = v},
+                     /*weight_decay=*/true);
 }
 
 struct Clip {
@@ -188,7 +194,14 @@ TEST(AdamWTest, WithoutWeightDecayThatOfTheStepIsZero) {
   FillNormal(off.grad, 101);
   const TestTensor scalars(DType::kF32, {kNumAdamWScalars});
   SetAdamWScalars({.lr = 0.1, .weight_decay = 0.5}, scalars);
-  ASSERT_TRUE(AdamWUpdate(ctx, scalars, false, {}, off.grad, off.weight, off.m, off.v, {}).ok());
+  ASSERT_TRUE(AdamWUpdate(ctx,
+                          {.scalars = scalars,
+                           .grad = off.grad,
+                           .weight = off.weight,
+                           .exp_avg = off.m,
+                           .exp_avg_sq = off.v},
+                          false)
+                  .ok());
   EXPECT_TRUE(SameBits(zero.weight, off.weight));
 }
 
@@ -199,7 +212,15 @@ TEST(AdamWTest, RoundedIsTheNewWeightInBf16) {
   const TestTensor scalars(DType::kF32, {kNumAdamWScalars}), rounded(DType::kBf16, {5000}),
       expected(DType::kBf16, {5000});
   SetAdamWScalars({.lr = 0.1}, scalars);
-  ASSERT_TRUE(AdamWUpdate(ctx, scalars, true, {}, s.grad, s.weight, s.m, s.v, rounded).ok());
+  ASSERT_TRUE(AdamWUpdate(ctx,
+                          {.scalars = scalars,
+                           .grad = s.grad,
+                           .weight = s.weight,
+                           .exp_avg = s.m,
+                           .exp_avg_sq = s.v,
+                           .rounded = rounded},
+                          true)
+                  .ok());
   testing::CopyConvert(s.weight, expected);
   EXPECT_TRUE(SameBits(rounded, expected));
 }
@@ -211,12 +232,24 @@ TEST(AdamWDeathTest, WrongArgumentsAreNamed) {
   const TestTensor scalars(DType::kF32, {kNumAdamWScalars}), bf16(DType::kBf16, {4});
   const auto update = [&](const Tensor& scalars, const Tensor& clip, const Tensor& grad,
                           const State& s, const Tensor& rounded) {
-    (void)AdamWUpdate(ctx, scalars, true, clip, grad, s.weight, s.m, s.v, rounded);
+    (void)AdamWUpdate(ctx,
+                      {.scalars = scalars,
+                       .clip = clip,
+                       .grad = grad,
+                       .weight = s.weight,
+                       .exp_avg = s.m,
+                       .exp_avg_sq = s.v,
+                       .rounded = rounded},
+                      true);
   };
   EXPECT_DEATH(update(scalars, {}, short_grad, s, {}),
                "\\[adamw\\] grad f32\\[3\\], weight f32\\[4\\]");
-  EXPECT_DEATH((void)AdamWUpdate(ctx, scalars, true, {}, c128, c128, c128, c128, {}),
-               "weight c128\\[4\\]");
+  EXPECT_DEATH(
+      (void)AdamWUpdate(
+          ctx,
+          {.scalars = scalars, .grad = c128, .weight = c128, .exp_avg = c128, .exp_avg_sq = c128},
+          true),
+      "weight c128\\[4\\]");
   EXPECT_DEATH(update(scalars, {}, f64.grad, f64, {}), "scalars f32\\[8\\]");
   EXPECT_DEATH(update(scalars, three, s.grad, s, {}), "clip f64\\[3\\]");
   EXPECT_DEATH(update(scalars, {}, s.grad, s, short_grad), "rounded f32\\[3\\]");

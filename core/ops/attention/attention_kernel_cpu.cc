@@ -105,8 +105,8 @@ void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, GroupSta
       const int64_t columns = VisibleKeys(position + r + kGroupRows, key);
       if (columns <= 0) continue;
       for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
-        PanelProduct<false>(t.q + (r + i) * t.dim, t.dim, t.k_transposed + key * t.dim, kBlock,
-                            columns, t.dim, false, t.scores + i * kBlock, kBlock);
+        PanelProduct<false>({t.q + (r + i) * t.dim, t.dim}, {t.k_transposed + key * t.dim, kBlock},
+                            columns, t.dim, false, {t.scores + i * kBlock, kBlock});
       }
       const auto softmax =
           position + r < key + columns - 1 ? OnlineSoftmax<true> : OnlineSoftmax<false>;
@@ -116,8 +116,8 @@ void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, GroupSta
         for (int64_t d = 0; d < t.dim; d += kLanes) Store(Load(y + d) * shrink[i], y + d);
       }
       for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
-        PanelProduct<false>(t.scores + i * kBlock, kBlock, t.v + key * t.dim, t.dim, t.dim, columns,
-                            key > 0, t.y + (r + i) * t.dim, t.dim);
+        PanelProduct<false>({t.scores + i * kBlock, kBlock}, {t.v + key * t.dim, t.dim}, t.dim,
+                            columns, key > 0, {t.y + (r + i) * t.dim, t.dim});
       }
     }
   }
@@ -179,10 +179,10 @@ void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_
     const int64_t columns = VisibleKeys(position + r + kPanelRows, key);
     float* p = t.p + r * kBlock;
     float* ds = t.ds + r * kBlock;
-    PanelProduct<false>(t.q + r * t.dim, t.dim, t.k_transposed + key * t.dim, kBlock, columns,
-                        t.dim, false, p, kBlock);
-    PanelProduct<false>(t.dy + r * t.dim, t.dim, t.v_transposed + key * t.dim, kBlock, columns,
-                        t.dim, false, ds, kBlock);
+    PanelProduct<false>({t.q + r * t.dim, t.dim}, {t.k_transposed + key * t.dim, kBlock}, columns,
+                        t.dim, false, {p, kBlock});
+    PanelProduct<false>({t.dy + r * t.dim, t.dim}, {t.v_transposed + key * t.dim, kBlock}, columns,
+                        t.dim, false, {ds, kBlock});
     const auto softmax =
         position + r < key + columns - 1 ? SoftmaxBackward<true> : SoftmaxBackward<false>;
     for (int64_t i = 0; i < kPanelRows; ++i) {
@@ -190,8 +190,8 @@ void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_
               ds + i * kBlock);
     }
     if (want_dq) {
-      PanelProduct<false>(ds, kBlock, t.k + key * t.dim, t.dim, t.dim, columns, true,
-                          t.dq + r * t.dim, t.dim);
+      PanelProduct<false>({ds, kBlock}, {t.k + key * t.dim, t.dim}, t.dim, columns, true,
+                          {t.dq + r * t.dim, t.dim});
     }
   }
   if (!want_dkv) return;
@@ -200,10 +200,10 @@ void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_
     // Queries before this panel of keys do not see it.
     const int64_t first = Max(int64_t{0}, key + j - position);
     const int64_t at = first * kBlock + j, to = (key + j) * t.dim;
-    PanelProduct<true>(t.p + at, kBlock, t.dy + first * t.dim, t.dim, t.dim, padded_rows - first,
-                       true, t.dv + to, t.dim);
-    PanelProduct<true>(t.ds + at, kBlock, t.q + first * t.dim, t.dim, t.dim, padded_rows - first,
-                       true, t.dk + to, t.dim);
+    PanelProduct<true>({t.p + at, kBlock}, {t.dy + first * t.dim, t.dim}, t.dim,
+                       padded_rows - first, true, {t.dv + to, t.dim});
+    PanelProduct<true>({t.ds + at, kBlock}, {t.q + first * t.dim, t.dim}, t.dim,
+                       padded_rows - first, true, {t.dk + to, t.dim});
   }
 }
 

@@ -90,11 +90,28 @@ void RunDefinition(const Attention& x) {
     const double *qkv = x.qkv->data<double>(), *dy = x.dy->data<double>();
     double *dqkv = x.dqkv->data<double>(), *y = x.y->data<double>();
     double* lse = x.lse->data<double>() + i * s.seq_len;
-    reference::CausalAttentionForward(qkv + q_at, qkv + k_at, qkv + v_at, x.stride(), s.seq_len,
-                                      s.head_dim, y + y_at, x.y->dim(1), lse);
-    reference::CausalAttentionBackward<double>(dy + y_at, qkv + q_at, qkv + k_at, qkv + v_at,
-                                               x.stride(), y + y_at, x.y->dim(1), lse, s.seq_len,
-                                               s.head_dim, dqkv + q_at, dqkv + k_at, dqkv + v_at);
+    reference::CausalAttentionForward<double>({.q = qkv + q_at,
+                                               .k = qkv + k_at,
+                                               .v = qkv + v_at,
+                                               .stride = x.stride(),
+                                               .seq_len = s.seq_len,
+                                               .head_dim = s.head_dim,
+                                               .y = y + y_at,
+                                               .y_stride = x.y->dim(1),
+                                               .lse = lse});
+    reference::CausalAttentionBackward<double>({.dy = dy + y_at,
+                                                .q = qkv + q_at,
+                                                .k = qkv + k_at,
+                                                .v = qkv + v_at,
+                                                .stride = x.stride(),
+                                                .y = y + y_at,
+                                                .y_stride = x.y->dim(1),
+                                                .lse = lse,
+                                                .seq_len = s.seq_len,
+                                                .head_dim = s.head_dim,
+                                                .dq = dqkv + q_at,
+                                                .dk = dqkv + k_at,
+                                                .dv = dqkv + v_at});
   }
 }
 

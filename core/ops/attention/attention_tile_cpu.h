@@ -40,16 +40,30 @@ inline void Strip(const float* a, int64_t lda, const float* b, int64_t ldb, int6
   }
 }
 
+// Rows that lie `stride` elements apart.
+struct ConstPanel {
+  const float* data;
+  int64_t stride;
+};
+struct Panel {
+  float* data;
+  int64_t stride;
+};
+
 // c [kPanelRows, columns] = a b, or += with `accumulate`. a [kPanelRows, depth], or its transpose
 // in memory; b [depth, columns]; columns a multiple of kLanes. b and c are aligned.
 template <bool kTransposed>
-inline void PanelProduct(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t columns,
-                         int64_t depth, bool accumulate, float* c, int64_t ldc) {
+inline void PanelProduct(ConstPanel a, ConstPanel b, int64_t columns, int64_t depth,
+                         bool accumulate, Panel c) {
   int64_t j = 0;
   for (; j + 2 * kLanes <= columns; j += 2 * kLanes) {
-    Strip<kTransposed, 2>(a, lda, b + j, ldb, depth, accumulate, c + j, ldc);
+    Strip<kTransposed, 2>(a.data, a.stride, b.data + j, b.stride, depth, accumulate, c.data + j,
+                          c.stride);
   }
-  if (j < columns) Strip<kTransposed, 1>(a, lda, b + j, ldb, depth, accumulate, c + j, ldc);
+  if (j < columns) {
+    Strip<kTransposed, 1>(a.data, a.stride, b.data + j, b.stride, depth, accumulate, c.data + j,
+                          c.stride);
+  }
 }
 
 // Copies `rows` rows of `columns` elements times `scale`, and pads with zeros to [padded_rows,

@@ -96,10 +96,10 @@ TEST(AttentionTileTest, PanelProducts) {
     Tile<kPanelRows, kColumns> c, d;
     std::fill_n(c.data, kPanelRows * kColumns, 100.0f);
     d = c;
-    PanelProduct<false>(a.data, kDepth, b.data, kColumns, kColumns, kDepth, accumulate, c.data,
-                        kColumns);
-    PanelProduct<true>(a_transposed.data, kPanelRows, b.data, kColumns, kColumns, kDepth,
-                       accumulate, d.data, kColumns);
+    PanelProduct<false>({a.data, kDepth}, {b.data, kColumns}, kColumns, kDepth, accumulate,
+                        {c.data, kColumns});
+    PanelProduct<true>({a_transposed.data, kPanelRows}, {b.data, kColumns}, kColumns, kDepth,
+                       accumulate, {d.data, kColumns});
     for (int r = 0; r < kPanelRows; ++r) {
       for (int j = 0; j < kColumns; ++j) {
         float sum = accumulate ? 100 : 0;

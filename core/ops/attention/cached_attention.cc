@@ -74,10 +74,16 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
   ctx.team().ParallelFor(shape.num_heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t h = begin; h < end; ++h) {
       const int64_t at = h / group * head_dim;
-      reference::CachedAttentionForward(qkv.data<Scalar>() + h * head_dim, qkv.dim(1),
-                                        k_cache.data<Scalar>() + at, v_cache.data<Scalar>() + at,
-                                        k_cache.dim(1), past, shape.seq_len, head_dim,
-                                        y.data<Scalar>() + h * head_dim, y.dim(1));
+      reference::CachedAttentionForward<Scalar>({.q = qkv.data<Scalar>() + h * head_dim,
+                                                 .q_stride = qkv.dim(1),
+                                                 .k_cache = k_cache.data<Scalar>() + at,
+                                                 .v_cache = v_cache.data<Scalar>() + at,
+                                                 .cache_stride = k_cache.dim(1),
+                                                 .past = past,
+                                                 .num_tokens = shape.seq_len,
+                                                 .head_dim = head_dim,
+                                                 .y = y.data<Scalar>() + h * head_dim,
+                                                 .y_stride = y.dim(1)});
     }
   });
 }
@@ -86,9 +92,13 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
                            int64_t past, const Tensor& k_cache, const Tensor& v_cache,
                            const Tensor& y, const Tensor& scratch) {
   return DispatchCuda("cached_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, past,
-                                           k_cache.data<T>(), v_cache.data<T>(), y.data<T>(),
-                                           scratch.data<float>());
+    return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), {.qkv = qkv.data<T>(),
+                                                               .shape = shape,
+                                                               .past = past,
+                                                               .k_cache = k_cache.data<T>(),
+                                                               .v_cache = v_cache.data<T>(),
+                                                               .y = y.data<T>(),
+                                                               .workspace = scratch.data<float>()});
   });
 }
 

@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/attention/attention_forward_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
@@ -49,21 +50,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Keys per block, and blocks per tile of queries and head: as many as fill an H200 (132
-// multiprocessors, two blocks each) where there are keys for them. No property of the device: the
-// bits depend on it.
-struct Splits {
-  Splits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
-    constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
-    const int64_t blocks = AttentionTileCount(shape.seq_len, kTileRows) * shape.num_heads;
-    if (blocks == 0) return;
-    const int64_t wanted = (kFilling + blocks - 1) / blocks;
-    keys = ((keys + wanted - 1) / wanted + kTileKeys - 1) / kTileKeys * kTileKeys;
-    count = (past + shape.seq_len + keys - 1) / keys;
-  }
-  int64_t keys, count;
-};
-
 template <typename T>
 absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t kv_heads,
                     int64_t past, T* k_cache, T* v_cache) {
@@ -78,7 +64,7 @@ absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t 
 
 // y of all splits, in one launch or two. A workspace of one split is lse alone.
 template <typename T>
-absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const Splits& splits, T* y,
+absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const KeySplits& splits, T* y,
                     float* workspace) {
   if (splits.count == 1) return LaunchAttentionForward(stream, in, 1, splits.keys, y, workspace);
   const int64_t units = int64_t{in.num_queries} * in.num_heads;
@@ -94,29 +80,22 @@ absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const Split
 
 }  // namespace
 
-int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past) {
-  const int64_t splits = Splits(shape, past).count, rows = shape.seq_len * shape.num_heads;
-  return splits * rows * ((splits > 1 ? shape.head_dim : 0) + 1);
-}
-
 template <typename T>
-absl::Status CachedAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
-                                    int64_t past, T* k_cache, T* v_cache, T* y, float* workspace) {
-  if (shape.seq_len == 0) return absl::OkStatus();
-  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
-  const absl::Status appended = Append(stream, in, shape.num_kv_heads, past, k_cache, v_cache);
+absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForwardArgs<T>& args) {
+  if (args.shape.seq_len == 0) return absl::OkStatus();
+  AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
+  const absl::Status appended =
+      Append(stream, in, args.shape.num_kv_heads, args.past, args.k_cache, args.v_cache);
   if (!appended.ok()) return appended;
-  in.k = k_cache;
-  in.v = v_cache;
-  in.kv_stride = shape.num_kv_heads * shape.head_dim;
-  in.past = past;
-  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, k_cache, v_cache, y, workspace});
-  return Attend(stream, in, Splits(shape, past), y, workspace);
+  in.k = args.k_cache;
+  in.v = args.v_cache;
+  in.kv_stride = args.shape.num_kv_heads * args.shape.head_dim;
+  in.past = args.past;
+  in.aligned = Vectorizes<T>(args.shape.head_dim,
+                             {args.qkv, args.k_cache, args.v_cache, args.y, args.workspace});
+  return Attend(stream, in, KeySplits(args.shape, args.past), args.y, args.workspace);
 }
 
-template absl::Status CachedAttentionForward<float>(CudaStream, const float*, const AttentionShape&,
-                                                    int64_t, float*, float*, float*, float*);
-template absl::Status CachedAttentionForward<Bf16>(CudaStream, const Bf16*, const AttentionShape&,
-                                                   int64_t, Bf16*, Bf16*, Bf16*, float*);
+STRAKE_CACHED_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

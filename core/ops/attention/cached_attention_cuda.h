@@ -12,18 +12,47 @@
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
 #include "core/ops/attention/attention_shape.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
 
+// Keys per block, and blocks per tile of queries and head: as many as fill an H200 (132
+// multiprocessors, two blocks each) where there are keys for them. No property of the device: the
+// bits depend on it.
+struct KeySplits {
+  KeySplits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
+    constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
+    const int64_t blocks = CeilDiv(shape.seq_len, kTileRows) * shape.num_heads;
+    if (blocks == 0) return;
+    const int64_t wanted = CeilDiv(kFilling, blocks);
+    keys = CeilDiv(CeilDiv(keys, wanted), kTileKeys) * kTileKeys;
+    count = CeilDiv(past + shape.seq_len, keys);
+  }
+  int64_t keys, count;
+};
+
 // Elements of the f32 workspace that CachedAttentionForward needs. Its contents do not matter.
-int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past);
+inline int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past) {
+  const int64_t splits = KeySplits(shape, past).count, rows = shape.seq_len * shape.num_heads;
+  return splits * rows * ((splits > 1 ? shape.head_dim : 0) + 1);
+}
 
 // Writes the new tokens' keys and values to rows [past, past + N) of k_cache and v_cache
 // [P, KV*D], then y = [N, H*D], from qkv [N, (H + 2 KV) * D]. `shape.batch` is 1 and
 // `shape.seq_len` N.
 template <typename T>
-absl::Status CachedAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
-                                    int64_t past, T* k_cache, T* v_cache, T* y, float* workspace);
+struct CachedAttentionForwardArgs {
+  const T* qkv;
+  AttentionShape shape;
+  int64_t past;
+  T *k_cache, *v_cache, *y;
+  float* workspace;
+};
+template <typename T>
+absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_CACHED_ATTENTION_KERNELS(KERNEL) KERNEL(CachedAttentionForward, float, Bf16)
 
 }  // namespace strake::cuda
 

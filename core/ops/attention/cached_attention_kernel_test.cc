@@ -51,8 +51,13 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::CachedAttentionForward<T>(nullptr, qkv.data(), shape, past, k_cache.data(),
-                                           v_cache.data(), y.data(), workspace.data());
+    return cuda::CachedAttentionForward<T>(nullptr, {.qkv = qkv.data(),
+                                                     .shape = shape,
+                                                     .past = past,
+                                                     .k_cache = k_cache.data(),
+                                                     .v_cache = v_cache.data(),
+                                                     .y = y.data(),
+                                                     .workspace = workspace.data()});
   }
 
   AttentionShape shape;
@@ -79,9 +84,16 @@ std::vector<double> Reference(const Problem<T>& p) {
   std::vector<double> y(p.y.size());
   for (int64_t h = 0; h < s.num_heads; ++h) {
     const int64_t kv = h / (s.num_heads / s.num_kv_heads) * s.head_dim;
-    reference::CachedAttentionForward(x.data() + h * s.head_dim, p.columns, k.data() + kv,
-                                      v.data() + kv, p.kv_columns, p.past, s.seq_len, s.head_dim,
-                                      y.data() + h * s.head_dim, s.num_heads * s.head_dim);
+    reference::CachedAttentionForward<double>({.q = x.data() + h * s.head_dim,
+                                               .q_stride = p.columns,
+                                               .k_cache = k.data() + kv,
+                                               .v_cache = v.data() + kv,
+                                               .cache_stride = p.kv_columns,
+                                               .past = p.past,
+                                               .num_tokens = s.seq_len,
+                                               .head_dim = s.head_dim,
+                                               .y = y.data() + h * s.head_dim,
+                                               .y_stride = s.num_heads * s.head_dim});
   }
   return y;
 }
@@ -145,10 +157,14 @@ TYPED_TEST(CachedAttentionCudaTest, AnyTensorMayBeUnaligned) {
     std::copy_n(before.qkv.data(), before.qkv.size(), at(p.qkv, 0));
     std::copy_n(before.k_cache.data(), before.k_cache.size(), at(p.k_cache, 1));
     std::copy_n(before.v_cache.data(), before.v_cache.size(), at(p.v_cache, 2));
-    ASSERT_EQ(
-        cuda::CachedAttentionForward<TypeParam>(nullptr, at(p.qkv, 0), shape, 70, at(p.k_cache, 1),
-                                                at(p.v_cache, 2), at(p.y, 3), at(p.workspace, 4)),
-        absl::OkStatus());
+    ASSERT_EQ(cuda::CachedAttentionForward<TypeParam>(nullptr, {.qkv = at(p.qkv, 0),
+                                                                .shape = shape,
+                                                                .past = 70,
+                                                                .k_cache = at(p.k_cache, 1),
+                                                                .v_cache = at(p.v_cache, 2),
+                                                                .y = at(p.y, 3),
+                                                                .workspace = at(p.workspace, 4)}),
+              absl::OkStatus());
     EXPECT_EQ(std::memcmp(at(p.y, 3), aligned.y.data(), aligned.y.size() * sizeof(TypeParam)), 0);
   }
 }

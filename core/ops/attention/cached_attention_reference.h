@@ -8,14 +8,24 @@
 
 namespace strake::reference {
 
-// One query head of `num_tokens` tokens from position `past` on, over its head's cache.
+// One query head of `num_tokens` tokens from position `past` on, over its head's cache: rows
+// [num_tokens, head_dim] of q and y, and [past + num_tokens, head_dim] of the caches.
 template <typename Scalar>
-void CachedAttentionForward(const Scalar* q, int64_t q_stride, const Scalar* k_cache,
-                            const Scalar* v_cache, int64_t cache_stride, int64_t past,
-                            int64_t num_tokens, int64_t head_dim, Scalar* y, int64_t y_stride) {
-  for (int64_t n = 0; n < num_tokens; ++n) {
-    AttendRow(q + n * q_stride, HeadRows(k_cache, past + n + 1, head_dim, cache_stride),
-              HeadRows(v_cache, past + n + 1, head_dim, cache_stride), y + n * y_stride);
+struct CachedAttentionForwardArgs {
+  const Scalar* q;
+  int64_t q_stride;
+  const Scalar *k_cache, *v_cache;
+  int64_t cache_stride, past, num_tokens, head_dim;
+  Scalar* y;
+  int64_t y_stride;
+};
+template <typename Scalar>
+void CachedAttentionForward(const CachedAttentionForwardArgs<Scalar>& args) {
+  for (int64_t n = 0; n < args.num_tokens; ++n) {
+    AttendRow(args.q + n * args.q_stride,
+              HeadRows(args.k_cache, args.past + n + 1, args.head_dim, args.cache_stride),
+              HeadRows(args.v_cache, args.past + n + 1, args.head_dim, args.cache_stride),
+              args.y + n * args.y_stride);
   }
 }
 

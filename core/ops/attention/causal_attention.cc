@@ -64,9 +64,15 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t b = unit / H, h = unit % H, kv = h / (H / shape.num_kv_heads);
       const Scalar* row = qkv.data<Scalar>() + b * T * at.stride;
-      reference::CausalAttentionForward(row + h * D, row + at.k + kv * D, row + at.v + kv * D,
-                                        at.stride, T, D, y.data<Scalar>() + (b * T * H + h) * D,
-                                        H * D, lse.data<Scalar>() + unit * T);
+      reference::CausalAttentionForward<Scalar>({.q = row + h * D,
+                                                 .k = row + at.k + kv * D,
+                                                 .v = row + at.v + kv * D,
+                                                 .stride = at.stride,
+                                                 .seq_len = T,
+                                                 .head_dim = D,
+                                                 .y = y.data<Scalar>() + (b * T * H + h) * D,
+                                                 .y_stride = H * D,
+                                                 .lse = lse.data<Scalar>() + unit * T});
     }
   });
 }
@@ -86,9 +92,19 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
       const int64_t q = row + h * D, k = row + at.k + kv * D, v = row + at.v + kv * D;
       const Scalar* x = qkv.data<Scalar>();
       Scalar* dx = dqkv.data<Scalar>();
-      reference::CausalAttentionBackward(
-          dy.data<Scalar>() + out, x + q, x + k, x + v, at.stride, y.data<Scalar>() + out, H * D,
-          lse.data<Scalar>() + unit * T, T, D, dx + q, dx + k, dx + v);
+      reference::CausalAttentionBackward<Scalar>({.dy = dy.data<Scalar>() + out,
+                                                  .q = x + q,
+                                                  .k = x + k,
+                                                  .v = x + v,
+                                                  .stride = at.stride,
+                                                  .y = y.data<Scalar>() + out,
+                                                  .y_stride = H * D,
+                                                  .lse = lse.data<Scalar>() + unit * T,
+                                                  .seq_len = T,
+                                                  .head_dim = D,
+                                                  .dq = dx + q,
+                                                  .dk = dx + k,
+                                                  .dv = dx + v});
     }
   });
 }
@@ -117,8 +133,9 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
                           scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CausalAttentionForward<T>(ctx.cuda_stream(), qkv.data<T>(), shape, y.data<T>(),
-                                           lse.data<float>());
+    return cuda::CausalAttentionForward<T>(
+        ctx.cuda_stream(),
+        {.qkv = qkv.data<T>(), .shape = shape, .y = y.data<T>(), .lse = lse.data<float>()});
   });
 }
 
@@ -130,9 +147,14 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                            lse.data<float>(), dqkv.raw(), scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(), dy.data<T>(), qkv.data<T>(),
-                                            y.data<T>(), lse.data<float>(), shape, dqkv.data<T>(),
-                                            scratch.data<float>());
+    return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(),
+                                            {.dy = dy.data<T>(),
+                                             .qkv = qkv.data<T>(),
+                                             .y = y.data<T>(),
+                                             .lse = lse.data<float>(),
+                                             .shape = shape,
+                                             .dqkv = dqkv.data<T>(),
+                                             .workspace = scratch.data<float>()});
   });
 }
 

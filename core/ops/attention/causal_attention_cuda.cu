@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/attention/attention_forward_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
@@ -211,45 +212,30 @@ absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs)
 }  // namespace
 
 template <typename T>
-absl::Status CausalAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
-                                    T* y, float* lse) {
-  if (shape.batch == 0 || shape.seq_len == 0) return absl::OkStatus();
-  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
-  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, y});
-  return LaunchAttentionForward(stream, in, 1, in.num_queries, y, lse);
-}
-
-int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape) {
-  return shape.batch * shape.num_heads * shape.seq_len;
+absl::Status CausalAttentionForward(CudaStream stream, const CausalAttentionForwardArgs<T>& args) {
+  if (args.shape.batch == 0 || args.shape.seq_len == 0) return absl::OkStatus();
+  AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
+  in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.y});
+  return LaunchAttentionForward(stream, in, 1, in.num_queries, args.y, args.lse);
 }
 
 template <typename T>
-absl::Status CausalAttentionBackward(CudaStream stream, const T* dy, const T* qkv, const T* y,
-                                     const float* lse, const AttentionShape& shape, T* dqkv,
-                                     float* workspace) {
-  if (shape.batch == 0 || shape.seq_len == 0) return absl::OkStatus();
-  const absl::Status launched = LaunchMean(stream, dy, y, shape, workspace);
+absl::Status CausalAttentionBackward(CudaStream stream,
+                                     const CausalAttentionBackwardArgs<T>& args) {
+  if (args.shape.batch == 0 || args.shape.seq_len == 0) return absl::OkStatus();
+  const absl::Status launched = LaunchMean(stream, args.dy, args.y, args.shape, args.workspace);
   if (!launched.ok()) return launched;
-  AttentionInputs<T> in = FusedAttentionInputs(qkv, shape);
-  in.aligned = Vectorizes<T>(shape.head_dim, {qkv, dy, dqkv});
+  AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
+  in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.dy, args.dqkv});
   return LaunchGradients<T>(stream, {.in = in,
-                                     .dy = dy,
-                                     .lse = lse,
-                                     .mean = workspace,
-                                     .dq = dqkv,
-                                     .dk = dqkv + (in.k - in.q),
-                                     .dv = dqkv + (in.v - in.q)});
+                                     .dy = args.dy,
+                                     .lse = args.lse,
+                                     .mean = args.workspace,
+                                     .dq = args.dqkv,
+                                     .dk = args.dqkv + (in.k - in.q),
+                                     .dv = args.dqkv + (in.v - in.q)});
 }
 
-template absl::Status CausalAttentionForward<float>(CudaStream, const float*, const AttentionShape&,
-                                                    float*, float*);
-template absl::Status CausalAttentionForward<Bf16>(CudaStream, const Bf16*, const AttentionShape&,
-                                                   Bf16*, float*);
-template absl::Status CausalAttentionBackward<float>(CudaStream, const float*, const float*,
-                                                     const float*, const float*,
-                                                     const AttentionShape&, float*, float*);
-template absl::Status CausalAttentionBackward<Bf16>(CudaStream, const Bf16*, const Bf16*,
-                                                    const Bf16*, const float*,
-                                                    const AttentionShape&, Bf16*, float*);
+STRAKE_CAUSAL_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

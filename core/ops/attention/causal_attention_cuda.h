@@ -21,18 +21,37 @@ namespace strake::cuda {
 
 // y [B*T, H*D] and lse [B, H, T], from qkv [B*T, (H + 2 KV) * D].
 template <typename T>
-absl::Status CausalAttentionForward(CudaStream stream, const T* qkv, const AttentionShape& shape,
-                                    T* y, float* lse);
+struct CausalAttentionForwardArgs {
+  const T* qkv;
+  AttentionShape shape;
+  T* y;
+  float* lse;
+};
+template <typename T>
+absl::Status CausalAttentionForward(CudaStream stream, const CausalAttentionForwardArgs<T>& args);
 
 // Elements of the f32 workspace that CausalAttentionBackward needs. Its contents do not matter.
-int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape);
+inline int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape) {
+  return shape.batch * shape.num_heads * shape.seq_len;
+}
 
 // dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse. dqkv is
 // none of them.
 template <typename T>
-absl::Status CausalAttentionBackward(CudaStream stream, const T* dy, const T* qkv, const T* y,
-                                     const float* lse, const AttentionShape& shape, T* dqkv,
-                                     float* workspace);
+struct CausalAttentionBackwardArgs {
+  const T *dy, *qkv, *y;
+  const float* lse;
+  AttentionShape shape;
+  T* dqkv;
+  float* workspace;
+};
+template <typename T>
+absl::Status CausalAttentionBackward(CudaStream stream, const CausalAttentionBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_CAUSAL_ATTENTION_KERNELS(KERNEL) \
+  KERNEL(CausalAttentionForward, float, Bf16)   \
+  KERNEL(CausalAttentionBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -55,11 +55,17 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::CausalAttentionForward<T>(nullptr, qkv.data(), shape, y.data(), lse.data());
+    return cuda::CausalAttentionForward<T>(
+        nullptr, {.qkv = qkv.data(), .shape = shape, .y = y.data(), .lse = lse.data()});
   }
   absl::Status Backward() {
-    return cuda::CausalAttentionBackward<T>(nullptr, dy.data(), qkv.data(), y.data(), lse.data(),
-                                            shape, dqkv.data(), workspace.data());
+    return cuda::CausalAttentionBackward<T>(nullptr, {.dy = dy.data(),
+                                                      .qkv = qkv.data(),
+                                                      .y = y.data(),
+                                                      .lse = lse.data(),
+                                                      .shape = shape,
+                                                      .dqkv = dqkv.data(),
+                                                      .workspace = workspace.data()});
   }
 
   AttentionShape shape;
@@ -92,13 +98,28 @@ Truth Reference(const Problem<T>& p) {
               std::vector<double>(x.size(), 0.0)};
   for (int64_t unit = 0; unit < s.batch * s.num_heads; ++unit) {
     const Offsets at(s, unit / s.num_heads, unit % s.num_heads);
-    reference::CausalAttentionForward(x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
-                                      s.seq_len, s.head_dim, truth.y.data() + at.y,
-                                      OutputColumns(s), truth.lse.data() + at.lse);
-    reference::CausalAttentionBackward(
-        dy.data() + at.y, x.data() + at.q, x.data() + at.k, x.data() + at.v, Columns(s),
-        y.data() + at.y, OutputColumns(s), lse.data() + at.lse, s.seq_len, s.head_dim,
-        truth.dqkv.data() + at.q, truth.dqkv.data() + at.k, truth.dqkv.data() + at.v);
+    reference::CausalAttentionForward<double>({.q = x.data() + at.q,
+                                               .k = x.data() + at.k,
+                                               .v = x.data() + at.v,
+                                               .stride = Columns(s),
+                                               .seq_len = s.seq_len,
+                                               .head_dim = s.head_dim,
+                                               .y = truth.y.data() + at.y,
+                                               .y_stride = OutputColumns(s),
+                                               .lse = truth.lse.data() + at.lse});
+    reference::CausalAttentionBackward<double>({.dy = dy.data() + at.y,
+                                                .q = x.data() + at.q,
+                                                .k = x.data() + at.k,
+                                                .v = x.data() + at.v,
+                                                .stride = Columns(s),
+                                                .y = y.data() + at.y,
+                                                .y_stride = OutputColumns(s),
+                                                .lse = lse.data() + at.lse,
+                                                .seq_len = s.seq_len,
+                                                .head_dim = s.head_dim,
+                                                .dq = truth.dqkv.data() + at.q,
+                                                .dk = truth.dqkv.data() + at.k,
+                                                .dv = truth.dqkv.data() + at.v});
   }
   return truth;
 }
@@ -190,12 +211,17 @@ TYPED_TEST(CausalAttentionCudaTest, AnyTensorMayBeUnaligned) {
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
     std::copy_n(aligned.qkv.data(), aligned.qkv.size(), at(p.qkv, 0));
     std::copy_n(aligned.dy.data(), aligned.dy.size(), at(p.dy, 1));
-    ASSERT_EQ(cuda::CausalAttentionForward<TypeParam>(nullptr, at(p.qkv, 0), shape, at(p.y, 2),
-                                                      at(p.lse, 3)),
-              absl::OkStatus());
-    ASSERT_EQ(cuda::CausalAttentionBackward<TypeParam>(nullptr, at(p.dy, 1), at(p.qkv, 0),
-                                                       at(p.y, 2), at(p.lse, 3), shape,
-                                                       at(p.dqkv, 4), at(p.workspace, 5)),
+    ASSERT_EQ(
+        cuda::CausalAttentionForward<TypeParam>(
+            nullptr, {.qkv = at(p.qkv, 0), .shape = shape, .y = at(p.y, 2), .lse = at(p.lse, 3)}),
+        absl::OkStatus());
+    ASSERT_EQ(cuda::CausalAttentionBackward<TypeParam>(nullptr, {.dy = at(p.dy, 1),
+                                                                 .qkv = at(p.qkv, 0),
+                                                                 .y = at(p.y, 2),
+                                                                 .lse = at(p.lse, 3),
+                                                                 .shape = shape,
+                                                                 .dqkv = at(p.dqkv, 4),
+                                                                 .workspace = at(p.workspace, 5)}),
               absl::OkStatus());
     EXPECT_EQ(std::memcmp(at(p.y, 2), aligned.y.data(), aligned.y.size() * sizeof(TypeParam)), 0);
     EXPECT_EQ(

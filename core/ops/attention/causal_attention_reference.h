@@ -38,40 +38,57 @@ Scalar AttendRow(const Scalar* q, const ConstMatrix<Scalar>& k, const ConstMatri
   return Scalar(shift) + log(sum);
 }
 
-// One sequence and query head. Rows of qkv are `stride` apart, those of y `y_stride`; lse [T].
+// One sequence and query head: rows [T, D] of q, k and v, `stride` elements apart, and of y,
+// `y_stride` apart; lse [T].
 template <typename Scalar>
-void CausalAttentionForward(const Scalar* q, const Scalar* k, const Scalar* v, int64_t stride,
-                            int64_t seq_len, int64_t head_dim, Scalar* y, int64_t y_stride,
-                            Scalar* lse) {
-  for (int64_t i = 0; i < seq_len; ++i) {
-    lse[i] = AttendRow(q + i * stride, HeadRows(k, i + 1, head_dim, stride),
-                       HeadRows(v, i + 1, head_dim, stride), y + i * y_stride);
+struct CausalAttentionForwardArgs {
+  const Scalar *q, *k, *v;
+  int64_t stride, seq_len, head_dim;
+  Scalar* y;
+  int64_t y_stride;
+  Scalar* lse;
+};
+template <typename Scalar>
+void CausalAttentionForward(const CausalAttentionForwardArgs<Scalar>& args) {
+  for (int64_t i = 0; i < args.seq_len; ++i) {
+    args.lse[i] =
+        AttendRow(args.q + i * args.stride, HeadRows(args.k, i + 1, args.head_dim, args.stride),
+                  HeadRows(args.v, i + 1, args.head_dim, args.stride), args.y + i * args.y_stride);
   }
 }
 
-// One sequence and query head: dq =, dk and dv += (the heads of a group share them).
+// The same, with rows of dy like those of y, and of dq, dk and dv like those of q, k and v.
+template <typename Scalar>
+struct CausalAttentionBackwardArgs {
+  const Scalar *dy, *q, *k, *v;
+  int64_t stride;
+  const Scalar* y;
+  int64_t y_stride;
+  const Scalar* lse;
+  int64_t seq_len, head_dim;
+  Scalar *dq, *dk, *dv;
+};
+
+// dq =, dk and dv += (the heads of a group share them).
 //   dp[i,j] = dy[i] . v[j],  ds[i,j] = p[i,j] (dp[i,j] - dy[i] . y[i]),
 //   dq[i] = sum_j ds[i,j] k[j] / sqrt(D),  dk[j] += ds[i,j] q[i] / sqrt(D),  dv[j] += p[i,j] dy[i]
 template <typename Scalar>
-void CausalAttentionBackward(const Scalar* dy, const Scalar* q, const Scalar* k, const Scalar* v,
-                             int64_t stride, const Scalar* y, int64_t y_stride, const Scalar* lse,
-                             int64_t seq_len, int64_t head_dim, Scalar* dq, Scalar* dk,
-                             Scalar* dv) {
+void CausalAttentionBackward(const CausalAttentionBackwardArgs<Scalar>& args) {
   using std::sqrt;
   using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
-  const Scalar scale = Scalar(1 / sqrt(static_cast<double>(head_dim)));
-  for (int64_t i = 0; i < seq_len; ++i) {
-    const auto keys = HeadRows(k, i + 1, head_dim, stride);
-    const auto values = HeadRows(v, i + 1, head_dim, stride);
-    const Eigen::Map<const Column> query(q + i * stride, head_dim);
-    const Eigen::Map<const Column> dy_row(dy + i * y_stride, head_dim);
-    const Eigen::Map<const Column> y_row(y + i * y_stride, head_dim);
-    const Column p = ((keys * query).array() * scale - lse[i]).exp();
+  const Scalar scale = Scalar(1 / sqrt(static_cast<double>(args.head_dim)));
+  for (int64_t i = 0; i < args.seq_len; ++i) {
+    const auto keys = HeadRows(args.k, i + 1, args.head_dim, args.stride);
+    const auto values = HeadRows(args.v, i + 1, args.head_dim, args.stride);
+    const Eigen::Map<const Column> query(args.q + i * args.stride, args.head_dim);
+    const Eigen::Map<const Column> dy_row(args.dy + i * args.y_stride, args.head_dim);
+    const Eigen::Map<const Column> y_row(args.y + i * args.y_stride, args.head_dim);
+    const Column p = ((keys * query).array() * scale - args.lse[i]).exp();
     const Scalar mean = dy_row.cwiseProduct(y_row).sum();
     const Column ds = p.array() * ((values * dy_row).array() - mean) * scale;
-    Eigen::Map<Column>(dq + i * stride, head_dim) = keys.transpose() * ds;
-    HeadRows(dk, i + 1, head_dim, stride) += ds * query.transpose();
-    HeadRows(dv, i + 1, head_dim, stride) += p * dy_row.transpose();
+    Eigen::Map<Column>(args.dq + i * args.stride, args.head_dim) = keys.transpose() * ds;
+    HeadRows(args.dk, i + 1, args.head_dim, args.stride) += ds * query.transpose();
+    HeadRows(args.dv, i + 1, args.head_dim, args.stride) += p * dy_row.transpose();
   }
 }
 

@@ -13,8 +13,11 @@ namespace {
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& dbias,
                             const Tensor& workspace) {
   return DispatchCuda("bias_add", dy.dtype(), [&]<typename T>() {
-    return cuda::BiasAddBackward<T>(ctx.cuda_stream(), dy.data<T>(), dy.dim(0), dy.dim(1),
-                                    dbias.data<float>(), workspace.data<float>());
+    return cuda::BiasAddBackward<T>(ctx.cuda_stream(), {.dy = dy.data<T>(),
+                                                        .rows = dy.dim(0),
+                                                        .columns = dy.dim(1),
+                                                        .dbias = dbias.data<float>(),
+                                                        .workspace = workspace.data<float>()});
   });
 }
 
@@ -30,8 +33,11 @@ absl::Status BiasAddForward(const Context& ctx, const Tensor& x, const Tensor& b
   const int64_t columns = x.dim(1);
   if (on_cuda) {
     return DispatchCuda("bias_add", x.dtype(), [&]<typename T>() {
-      return cuda::BiasAddForward<T>(ctx.cuda_stream(), x.data<T>(), bias.data<T>(), x.dim(0),
-                                     columns, y.data<T>());
+      return cuda::BiasAddForward<T>(ctx.cuda_stream(), {.x = x.data<T>(),
+                                                         .bias = bias.data<T>(),
+                                                         .rows = x.dim(0),
+                                                         .columns = columns,
+                                                         .y = y.data<T>()});
     });
   }
   const bool done = RunCpuKernels("bias_add", ctx, x.dtype(), [&]<typename T>() {

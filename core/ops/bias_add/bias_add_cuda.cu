@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/bias_add/bias_add_cuda.h"
 #include "core/ops/cuda/row_tiles.h"
@@ -58,42 +59,32 @@ __global__ void __launch_bounds__(kTileThreads)
 }  // namespace
 
 template <typename T>
-absl::Status BiasAddForward(CudaStream stream, const T* x, const T* bias, int64_t rows,
-                            int64_t columns, T* y) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {x, bias, y}), [&]<int kWidth>() {
-    const RowTiles tiles((rows + kRows - 1) / kRows, columns / kWidth);
-    return Launch<BiasAddForwardKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0, x, bias,
-                                                   rows, columns, y);
-  });
-}
-
-int64_t BiasAddBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return NumPartials(rows, columns) * columns;
+absl::Status BiasAddForward(CudaStream stream, const BiasAddForwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.x, args.bias, args.y}), [&]<int kWidth>() {
+        const RowTiles tiles((args.rows + kRows - 1) / kRows, args.columns / kWidth);
+        return Launch<BiasAddForwardKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0,
+                                                       args.x, args.bias, args.rows, args.columns,
+                                                       args.y);
+      });
 }
 
 template <typename T>
-absl::Status BiasAddBackward(CudaStream stream, const T* dy, int64_t rows, int64_t columns,
-                             float* dbias, float* workspace) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  const int64_t partials = NumPartials(rows, columns);
-  const absl::Status launched =
-      LaunchVectorized<T>(Vectorizes<T>(columns, {dy, workspace}), [&]<int kWidth>() {
-        const RowTiles tiles(partials, columns / kWidth);
-        return Launch<ColumnSumsKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0, dy, rows,
-                                                   columns, partials, workspace);
+absl::Status BiasAddBackward(CudaStream stream, const BiasAddBackwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  const int64_t partials = NumPartials(args.rows, args.columns);
+  const absl::Status launched = LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.dy, args.workspace}), [&]<int kWidth>() {
+        const RowTiles tiles(partials, args.columns / kWidth);
+        return Launch<ColumnSumsKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0, args.dy,
+                                                   args.rows, args.columns, partials,
+                                                   args.workspace);
       });
   if (!launched.ok()) return launched;
-  return SumPartials(stream, workspace, partials, columns, dbias);
+  return SumPartials(stream, args.workspace, partials, args.columns, args.dbias);
 }
 
-template absl::Status BiasAddForward<float>(CudaStream, const float*, const float*, int64_t,
-                                            int64_t, float*);
-template absl::Status BiasAddForward<Bf16>(CudaStream, const Bf16*, const Bf16*, int64_t, int64_t,
-                                           Bf16*);
-template absl::Status BiasAddBackward<float>(CudaStream, const float*, int64_t, int64_t, float*,
-                                             float*);
-template absl::Status BiasAddBackward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t, float*,
-                                            float*);
+STRAKE_BIAS_ADD_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -14,21 +14,39 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
 
 // y = [N, C], from x [N, C] and bias [C]. y may be x.
 template <typename T>
-absl::Status BiasAddForward(CudaStream stream, const T* x, const T* bias, int64_t rows,
-                            int64_t columns, T* y);
+struct BiasAddForwardArgs {
+  const T *x, *bias;
+  int64_t rows, columns;
+  T* y;
+};
+template <typename T>
+absl::Status BiasAddForward(CudaStream stream, const BiasAddForwardArgs<T>& args);
 
 // Elements of the f32 workspace that BiasAddBackward needs. Its contents do not matter.
-int64_t BiasAddBackwardWorkspaceSize(int64_t rows, int64_t columns);
+inline int64_t BiasAddBackwardWorkspaceSize(int64_t rows, int64_t columns) {
+  return NumPartials(rows, columns) * columns;
+}
 
 // dbias [C] (f32) += sum over rows of dy [N, C].
 template <typename T>
-absl::Status BiasAddBackward(CudaStream stream, const T* dy, int64_t rows, int64_t columns,
-                             float* dbias, float* workspace);
+struct BiasAddBackwardArgs {
+  const T* dy;
+  int64_t rows, columns;
+  float *dbias, *workspace;
+};
+template <typename T>
+absl::Status BiasAddBackward(CudaStream stream, const BiasAddBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_BIAS_ADD_KERNELS(KERNEL) \
+  KERNEL(BiasAddForward, float, Bf16)   \
+  KERNEL(BiasAddBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -56,12 +56,17 @@ struct Problem {
     std::fill(dbias.begin(), dbias.end(), 0.f);
   }
   absl::Status Forward(T* to) {
-    return cuda::BiasAddForward<T>(nullptr, x.data(), bias.data(), size.rows, size.columns, to);
+    return cuda::BiasAddForward<T>(
+        nullptr,
+        {.x = x.data(), .bias = bias.data(), .rows = size.rows, .columns = size.columns, .y = to});
   }
   // Of x, as a gradient.
   absl::Status Backward() {
-    return cuda::BiasAddBackward<T>(nullptr, x.data(), size.rows, size.columns, dbias.data(),
-                                    workspace.data());
+    return cuda::BiasAddBackward<T>(nullptr, {.dy = x.data(),
+                                              .rows = size.rows,
+                                              .columns = size.columns,
+                                              .dbias = dbias.data(),
+                                              .workspace = workspace.data()});
   }
 
   Size size;
@@ -122,10 +127,15 @@ TYPED_TEST(BiasAddCudaTest, AnyTensorMayBeUnaligned) {
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
     ASSERT_EQ(
-        cuda::BiasAddForward<TypeParam>(nullptr, at(p.x, 0), at(p.bias, 1), 3, 56, at(p.y, 2)),
+        cuda::BiasAddForward<TypeParam>(
+            nullptr,
+            {.x = at(p.x, 0), .bias = at(p.bias, 1), .rows = 3, .columns = 56, .y = at(p.y, 2)}),
         absl::OkStatus());
-    ASSERT_EQ(cuda::BiasAddBackward<TypeParam>(nullptr, at(p.x, 0), 3, 56, at(p.dbias, 3),
-                                               at(p.workspace, 4)),
+    ASSERT_EQ(cuda::BiasAddBackward<TypeParam>(nullptr, {.dy = at(p.x, 0),
+                                                         .rows = 3,
+                                                         .columns = 56,
+                                                         .dbias = at(p.dbias, 3),
+                                                         .workspace = at(p.workspace, 4)}),
               absl::OkStatus());
     ExpectSums(at(p.x, 0), at(p.bias, 1), {3, 56}, at(p.y, 2));
     ExpectColumnSums(at(p.x, 0), {3, 56}, at(p.dbias, 3));

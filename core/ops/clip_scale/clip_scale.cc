@@ -17,7 +17,9 @@ absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, 
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "clip_scale", ctx.pass(), {.bytes = BytesOf(sum, clip)});
   if (on_cuda) {
-    return cuda::ClipScale(ctx.cuda_stream(), sum.data<double>(), clip_norm, clip.data<double>());
+    return cuda::ClipScale(
+        ctx.cuda_stream(),
+        {.sum = sum.data<double>(), .clip_norm = clip_norm, .clip = clip.data<double>()});
   }
   constexpr double kNormEpsilon = 1e-6;
   const double norm = std::sqrt(*sum.data<double>());

@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/clip_scale/clip_scale_cuda.h"
 
@@ -14,8 +15,10 @@ __global__ void ClipScaleKernel(const double* sum, double clip_norm, double* cli
 
 }  // namespace
 
-absl::Status ClipScale(CudaStream stream, const double* sum, double clip_norm, double* clip) {
-  return Launch<ClipScaleKernel>(stream, 1, 1, 0, sum, clip_norm, clip);
+absl::Status ClipScale(CudaStream stream, const ClipScaleArgs& args) {
+  return Launch<ClipScaleKernel>(stream, 1, 1, 0, args.sum, args.clip_norm, args.clip);
 }
+
+STRAKE_CLIP_SCALE_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -11,7 +11,15 @@
 namespace strake::cuda {
 
 // clip = [2], from sum [1].
-absl::Status ClipScale(CudaStream stream, const double* sum, double clip_norm, double* clip);
+struct ClipScaleArgs {
+  const double* sum;
+  double clip_norm;
+  double* clip;
+};
+absl::Status ClipScale(CudaStream stream, const ClipScaleArgs& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_CLIP_SCALE_KERNELS(KERNEL) KERNEL(ClipScale)
 
 }  // namespace strake::cuda
 

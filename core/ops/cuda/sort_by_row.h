@@ -5,10 +5,9 @@
 
 #include "absl/status/statusor.h"
 #include "core/cuda/portable.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
-
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Which row of the table an index into `tokens` means; `rows` where another slice has it.
 struct RowOf {
@@ -25,11 +24,9 @@ struct RowOf {
 // The sort: by kDigitBits of the row at a time, the lowest first. A pass counts each digit in each
 // tile of indices, one block per tile; adds the counts up; and moves each index behind those of
 // smaller digits, earlier tiles and earlier places.
-constexpr int kDigitBits = 9;
-constexpr int kDigits = 1 << kDigitBits;
 constexpr int kTileWarps = 8;
 constexpr int kRounds = 8;  // of 32 indices, by each warp
-constexpr int kTile = kTileWarps * kRounds * kWarpSize;
+static_assert(kTileWarps * kRounds * kWarpSize == kTile);
 
 struct SortPass {
   RowOf row_of;
@@ -143,11 +140,6 @@ static __global__ void __launch_bounds__(kTileWarps* kWarpSize)
     if (part.index[r] < 0) continue;
     to[places[warp * kDigits + part.digit[r]] + part.before[r]] = part.index[r];
   }
-}
-
-// Elements of the workspace of SortByRow.
-inline int64_t SortByRowWorkspaceSize(int64_t num_tokens) {
-  return 2 * num_tokens + kDigits * (CeilDiv(num_tokens, kTile) + 1);
 }
 
 // The sorted indices [num_tokens], in the workspace.

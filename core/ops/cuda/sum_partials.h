@@ -4,17 +4,9 @@
 #define STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
 
 #include "core/cuda/portable.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
-
-// Partial sums, at most one per row: what fills an H200 (132 multiprocessors) while the partials,
-// about 4 MB, stay in its L2. No property of the device: the bits depend on it. 0 columns: 0.
-inline int64_t NumPartials(int64_t rows, int64_t columns) {
-  if (columns == 0) return 0;
-  const int64_t by_size = (int64_t{1} << 20) / columns;
-  const int64_t filling = by_size < 132 ? 132 : by_size > 16 * 132 ? 16 * 132 : by_size;
-  return rows < filling ? rows : filling;
-}
 
 // to[c] += sum_p partials[p, c]. A block of (32, 32) threads takes 32 columns: row y of it adds
 // every 32nd partial from y on, then warp y adds the 32 sums of column y.

@@ -28,25 +28,6 @@ Tensor NamedRows(const Tensor& tokens, const Tensor& table) {
   return table.Rows(0, std::min(tokens.dim(0), table.dim(0)));
 }
 
-absl::Status ForwardOnCuda(const Context& ctx, const Tensor& tokens, const VocabSlice& slice,
-                           const Tensor& table, const Tensor& y) {
-  return DispatchCuda("embedding", y.dtype(), [&]<typename T>() {
-    return cuda::EmbeddingForward<T>(ctx.cuda_stream(), tokens.data<int32_t>(), tokens.dim(0),
-                                     slice, table.data<T>(), table.dim(0), table.dim(1),
-                                     y.data<T>());
-  });
-}
-
-absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& tokens,
-                            const VocabSlice& slice, const Tensor& dtable,
-                            const Tensor& workspace) {
-  return DispatchCuda("embedding", dy.dtype(), [&]<typename T>() {
-    return cuda::EmbeddingBackward<T>(ctx.cuda_stream(), dy.data<T>(), tokens.data<int32_t>(),
-                                      tokens.dim(0), slice, dtable.dim(0), dtable.dim(1),
-                                      dtable.data<float>(), workspace.raw());
-  });
-}
-
 }  // namespace
 
 absl::Status CheckTokens(const Tensor& tokens, int64_t vocab_size) {
@@ -67,23 +48,33 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "embedding", ctx.pass(),
                       {.bytes = BytesOf(tokens, NamedRows(tokens, table), y)});
-  if (on_cuda) return ForwardOnCuda(ctx, tokens, slice, table, y);
-  if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
-  const int64_t columns = table.dim(1);
-  const bool done = RunCpuKernels("embedding", ctx, y.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      STRAKE_CPU_RUN(EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
-                                      table.data<T>(), table.dim(0), columns,
-                                      y.data<T>() + begin * columns));
+  const auto args_of = [&]<typename T>() -> EmbeddingForwardArgs<T> {
+    return {.tokens = tokens.data<int32_t>(),
+            .num_tokens = tokens.dim(0),
+            .slice = slice,
+            .table = table.data<T>(),
+            .table_rows = table.dim(0),
+            .columns = table.dim(1),
+            .y = y.data<T>()};
+  };
+  if (on_cuda) {
+    return DispatchCuda("embedding", y.dtype(), [&]<typename T>() {
+      return cuda::EmbeddingForward<T>(ctx.cuda_stream(), args_of.template operator()<T>());
     });
+  }
+  if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
+  const bool done = RunCpuKernels("embedding", ctx, y.dtype(), [&]<typename T>() {
+    const auto args = args_of.template operator()<T>();
+    ctx.team().ParallelFor(
+        args.num_tokens, RowGrain(args.columns),
+        [&](int64_t begin, int64_t end) { STRAKE_CPU_RUN(EmbeddingForward(args, begin, end)); });
   });
   if (done) return absl::OkStatus();
   DispatchReference("embedding", y.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(tokens.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::EmbeddingForward(tokens.data<int32_t>() + begin, end - begin, slice.begin,
-                                  table.data<Scalar>(), table.dim(0), columns,
-                                  y.data<Scalar>() + begin * columns);
-    });
+    const auto args = args_of.template operator()<Scalar>();
+    ctx.team().ParallelFor(
+        args.num_tokens, RowGrain(args.columns),
+        [&](int64_t begin, int64_t end) { reference::EmbeddingForward(args, begin, end); });
   });
   return absl::OkStatus();
 }
@@ -102,23 +93,35 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
   const OpTimer timer(
       ctx.profile(), "embedding", ctx.pass(),
       {.bytes = BytesOf(dy, tokens, NamedRows(tokens, dtable), NamedRows(tokens, dtable))});
-  if (on_cuda) return BackwardOnCuda(ctx, dy, tokens, slice, dtable, workspace);
+  const auto args_of = [&]<typename T, typename Sum>() -> EmbeddingBackwardArgs<T, Sum> {
+    return {.dy = dy.data<T>(),
+            .tokens = tokens.data<int32_t>(),
+            .num_tokens = tokens.dim(0),
+            .slice = slice,
+            .table_rows = dtable.dim(0),
+            .columns = dtable.dim(1),
+            .dtable = dtable.data<Sum>()};
+  };
+  if (on_cuda) {
+    return DispatchCuda("embedding", dy.dtype(), [&]<typename T>() {
+      auto args = args_of.template operator()<T, float>();
+      args.workspace = workspace.raw();
+      return cuda::EmbeddingBackward<T>(ctx.cuda_stream(), args);
+    });
+  }
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
-  const int64_t columns = dtable.dim(1);
   // A thread owns columns, not tokens: equal tokens meet in one row of the table.
   const bool done = RunCpuKernels("embedding", ctx, dy.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      STRAKE_CPU_RUN(EmbeddingBackward(dy.data<T>(), tokens.data<int32_t>(), tokens.dim(0),
-                                       slice.begin, dtable.dim(0), columns, begin, end,
-                                       dtable.data<float>()));
+    const auto args = args_of.template operator()<T, float>();
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(EmbeddingBackward(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference("embedding", dy.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      reference::EmbeddingBackward(dy.data<Scalar>(), tokens.data<int32_t>(), tokens.dim(0),
-                                   slice.begin, dtable.dim(0), columns, begin, end,
-                                   dtable.data<Scalar>());
+    const auto args = args_of.template operator()<Scalar, Scalar>();
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::EmbeddingBackward(args, begin, end);
     });
   });
   return absl::OkStatus();

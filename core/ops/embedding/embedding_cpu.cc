@@ -16,26 +16,24 @@ STRAKE_INLINE void Add(const T* x, int64_t size, Sum* sum) {
 }  // namespace
 
 template <typename T>
-void EmbeddingForward(const int32_t* tokens, int64_t num_tokens, int64_t first, const T* table,
-                      int64_t table_rows, int64_t columns, T* y) {
-  for (int64_t n = 0; n < num_tokens; ++n, y += columns) {
-    const int64_t row = tokens[n] - first;
-    if (row >= 0 && row < table_rows) {
-      __builtin_memcpy(y, table + row * columns, columns * sizeof(T));
+void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end) {
+  for (int64_t n = begin; n < end; ++n) {
+    T* y = args.y + n * args.columns;
+    const int64_t row = args.tokens[n] - args.slice.begin;
+    if (row >= 0 && row < args.table_rows) {
+      __builtin_memcpy(y, args.table + row * args.columns, args.columns * sizeof(T));
     } else {
-      __builtin_memset(y, 0, columns * sizeof(T));
+      __builtin_memset(y, 0, args.columns * sizeof(T));
     }
   }
 }
 
 template <typename T>
-void EmbeddingBackward(const T* dy, const int32_t* tokens, int64_t num_tokens, int64_t first,
-                       int64_t table_rows, int64_t columns, int64_t begin, int64_t end,
-                       float* dtable) {
-  for (int64_t n = 0; n < num_tokens; ++n) {
-    const int64_t row = tokens[n] - first;
-    if (row < 0 || row >= table_rows) continue;
-    Add(dy + n * columns + begin, end - begin, dtable + row * columns + begin);
+void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end) {
+  for (int64_t n = 0; n < args.num_tokens; ++n) {
+    const int64_t row = args.tokens[n] - args.slice.begin;
+    if (row < 0 || row >= args.table_rows) continue;
+    Add(args.dy + n * args.columns + begin, end - begin, args.dtable + row * args.columns + begin);
   }
 }
 
@@ -57,10 +55,8 @@ void PositionEmbeddingBackward(const T* dy, int64_t period, int64_t offset, int6
 }
 
 #define STRAKE_INSTANTIATE(T)                                                                    \
-  template void EmbeddingForward(const int32_t*, int64_t, int64_t, const T*, int64_t, int64_t,   \
-                                 T*);                                                            \
-  template void EmbeddingBackward(const T*, const int32_t*, int64_t, int64_t, int64_t, int64_t,  \
-                                  int64_t, int64_t, float*);                                     \
+  template void EmbeddingForward(EmbeddingForwardArgs<T>, int64_t, int64_t);                     \
+  template void EmbeddingBackward(EmbeddingBackwardArgs<T>, int64_t, int64_t);                   \
   template void PositionEmbeddingForward(const T*, int64_t, int64_t, int64_t, int64_t, T*);      \
   template void PositionEmbeddingBackward(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, \
                                           int64_t, float*);

@@ -7,20 +7,18 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
+#include "core/ops/embedding/embedding_args.h"
 
 namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// `first` is the token of the table's row 0.
+// y of tokens [begin, end).
 template <typename T>
-void EmbeddingForward(const int32_t* tokens, int64_t num_tokens, int64_t first, const T* table,
-                      int64_t table_rows, int64_t columns, T* y);
+void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end);
 // Columns [begin, end) of dtable, over all tokens.
 template <typename T>
-void EmbeddingBackward(const T* dy, const int32_t* tokens, int64_t num_tokens, int64_t first,
-                       int64_t table_rows, int64_t columns, int64_t begin, int64_t end,
-                       float* dtable);
+void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end);
 
 // Row n is at position offset + n mod period.
 template <typename T>

@@ -2,6 +2,7 @@
 // table row, stably; then dy is read once, and the rows of dtable that tokens name are read and
 // written once. The sort and the partial sums move less than a tenth of that.
 #include "absl/status/statusor.h"
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/sort_by_row.h"
 #include "core/ops/cuda/vectorize.h"
@@ -34,7 +35,6 @@ __global__ void __launch_bounds__(kMaxThreads)
 // The sums: over chunks of the sorted indices, so that a frequent token is spread over many blocks.
 // A run of equal rows that lies within a chunk goes to dtable; of one that does not, the sum over
 // each chunk goes to partials: [chunk, 0] where the run began before it, else [chunk, 1].
-constexpr int kChunk = 64;
 constexpr int kInFlight = 8;
 
 template <int kWidth>
@@ -49,14 +49,14 @@ template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     SumChunksKernel(RowOf row_of, const int* order, int num_tokens, const T* dy, int columns,
                     float* dtable, float* partials) {
-  __shared__ Shared<int, kChunk> index;
-  __shared__ Shared<int, kChunk + 2> row;  // of the chunk's neighbours too; -1: none
-  for (int i = threadIdx.x; i < kChunk + 2; i += blockDim.x) {
-    const int64_t at = int64_t{blockIdx.x} * kChunk + i - 1;
+  __shared__ Shared<int, kEmbeddingChunk> index;
+  __shared__ Shared<int, kEmbeddingChunk + 2> row;  // of the chunk's neighbours too; -1: none
+  for (int i = threadIdx.x; i < kEmbeddingChunk + 2; i += blockDim.x) {
+    const int64_t at = int64_t{blockIdx.x} * kEmbeddingChunk + i - 1;
     const bool inside = at >= 0 && at < num_tokens;
     const int source = inside ? order[at] : -1;
     row[i] = inside ? row_of(source) : -1;
-    if (i > 0 && i <= kChunk) index[i - 1] = source;
+    if (i > 0 && i <= kEmbeddingChunk) index[i - 1] = source;
   }
   __syncthreads();
   const int v = blockIdx.y * blockDim.x + threadIdx.x;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kMaxThreads)
 
   Vec<float, kWidth> sum = {};
   bool began_before = row[0] == row[1];
-  for (int begin = 0; begin < kChunk; begin += kInFlight) {
+  for (int begin = 0; begin < kEmbeddingChunk; begin += kInFlight) {
     Vec<T, kWidth> terms[kInFlight];
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kMaxThreads)
       if (r < 0 || r == row_of.rows) return;
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) sum.at[i] += ToFloat(terms[k].at[i]);
-      const bool last = begin + k == kChunk - 1;
+      const bool last = begin + k == kEmbeddingChunk - 1;
       if (next == r && !last) continue;
       if (began_before || next == r) {
         const int64_t partial = int64_t{blockIdx.x} * 2 + !began_before;
@@ -101,15 +101,15 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int v = blockIdx.y * blockDim.x + threadIdx.x;
   if (v >= columns / kWidth || chunk + 1 == num_chunks) return;
   const auto row_at = [&](int64_t place) { return row_of(order[place]); };
-  const int row = row_at(int64_t{chunk + 1} * kChunk - 1);
-  if (row == row_of.rows || row_at(int64_t{chunk + 1} * kChunk) != row) return;
-  if (chunk > 0 && row_at(int64_t{chunk} * kChunk - 1) == row) return;
+  const int row = row_at(int64_t{chunk + 1} * kEmbeddingChunk - 1);
+  if (row == row_of.rows || row_at(int64_t{chunk + 1} * kEmbeddingChunk) != row) return;
+  if (chunk > 0 && row_at(int64_t{chunk} * kEmbeddingChunk - 1) == row) return;
 
   int last = chunk + 1,
       past = num_chunks;  // the last chunk that the run reaches is in [last, past)
   while (past - last > 1) {
     const int middle = last + (past - last) / 2;
-    (row_at(int64_t{middle} * kChunk) == row ? last : past) = middle;
+    (row_at(int64_t{middle} * kEmbeddingChunk) == row ? last : past) = middle;
   }
   Vec<float, kWidth> sum =
       LoadVec<kWidth>(partials + (int64_t{chunk} * 2 + 1) * columns + v * kWidth);
@@ -133,11 +133,6 @@ dim3 GridOf(int64_t count, int64_t vectors) {
   return dim3(count, CeilDiv(vectors, BlockThreads(vectors)));
 }
 
-// Of partials [chunks, 2, columns], which the workspace begins with.
-int64_t NumPartialElements(int64_t num_tokens, int64_t columns) {
-  return 2 * CeilDiv(num_tokens, kChunk) * columns;
-}
-
 // Padding is as another slice's.
 RowOf RowsOf(const int32_t* tokens, const VocabSlice& slice, int64_t table_rows) {
   return {tokens, slice.begin, static_cast<int>(slice.NumTokens(table_rows))};
@@ -157,7 +152,7 @@ absl::Status LaunchSums(CudaStream stream, const RowOf& row_of, const int* order
                         int64_t num_tokens, const T* dy, int64_t columns, float* dtable,
                         float* partials) {
   const int64_t vectors = columns / kWidth;
-  const dim3 grid = GridOf(CeilDiv(num_tokens, kChunk), vectors);
+  const dim3 grid = GridOf(CeilDiv(num_tokens, kEmbeddingChunk), vectors);
   const absl::Status status =
       Launch<SumChunksKernel<T, kWidth>>(stream, grid, BlockThreads(vectors), 0, row_of, order,
                                          num_tokens, dy, columns, dtable, partials);
@@ -169,46 +164,30 @@ absl::Status LaunchSums(CudaStream stream, const RowOf& row_of, const int* order
 }  // namespace
 
 template <typename T>
-absl::Status EmbeddingForward(CudaStream stream, const int32_t* tokens, int64_t num_tokens,
-                              const VocabSlice& slice, const T* table, int64_t table_rows,
-                              int64_t columns, T* y) {
-  if (num_tokens == 0 || columns == 0) return absl::OkStatus();
-  const bool vectorizes = Vectorizes<T>(columns, {table, y});
+absl::Status EmbeddingForward(CudaStream stream, const EmbeddingForwardArgs<T>& args) {
+  if (args.num_tokens == 0 || args.columns == 0) return absl::OkStatus();
+  const bool vectorizes = Vectorizes<T>(args.columns, {args.table, args.y});
   const auto launch = vectorizes ? LaunchForward<T, kVecWidth<T>> : LaunchForward<T, 1>;
-  return launch(stream, RowsOf(tokens, slice, table_rows), num_tokens, slice.vocab_size, table,
-                columns, y);
-}
-
-size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns) {
-  const int64_t elements =
-      NumPartialElements(num_tokens, columns) + SortByRowWorkspaceSize(num_tokens);
-  return CeilDiv(elements * sizeof(int), kVecBytes) * kVecBytes;
+  return launch(stream, RowsOf(args.tokens, args.slice, args.table_rows), args.num_tokens,
+                args.slice.vocab_size, args.table, args.columns, args.y);
 }
 
 template <typename T>
-absl::Status EmbeddingBackward(CudaStream stream, const T* dy, const int32_t* tokens,
-                               int64_t num_tokens, const VocabSlice& slice, int64_t table_rows,
-                               int64_t columns, float* dtable, void* workspace) {
-  if (num_tokens == 0 || columns == 0) return absl::OkStatus();
-  const RowOf row_of = RowsOf(tokens, slice, table_rows);
-  float* const partials = static_cast<float*>(workspace);
+absl::Status EmbeddingBackward(CudaStream stream, const EmbeddingBackwardArgs<T>& args) {
+  if (args.num_tokens == 0 || args.columns == 0) return absl::OkStatus();
+  const RowOf row_of = RowsOf(args.tokens, args.slice, args.table_rows);
+  float* const partials = static_cast<float*>(args.workspace);
   int* const sort_workspace =
-      reinterpret_cast<int*>(partials + NumPartialElements(num_tokens, columns));
-  const absl::StatusOr<const int*> order = SortByRow(stream, row_of, num_tokens, sort_workspace);
+      reinterpret_cast<int*>(partials + NumEmbeddingPartials(args.num_tokens, args.columns));
+  const absl::StatusOr<const int*> order =
+      SortByRow(stream, row_of, args.num_tokens, sort_workspace);
   if (!order.ok()) return order.status();
-  const bool vectorizes = Vectorizes<T>(columns, {dy, dtable, workspace});
+  const bool vectorizes = Vectorizes<T>(args.columns, {args.dy, args.dtable, args.workspace});
   const auto launch = vectorizes ? LaunchSums<T, kVecWidth<T>> : LaunchSums<T, 1>;
-  return launch(stream, row_of, *order, num_tokens, dy, columns, dtable, partials);
+  return launch(stream, row_of, *order, args.num_tokens, args.dy, args.columns, args.dtable,
+                partials);
 }
 
-template absl::Status EmbeddingForward<float>(CudaStream, const int32_t*, int64_t,
-                                              const VocabSlice&, const float*, int64_t, int64_t,
-                                              float*);
-template absl::Status EmbeddingForward<Bf16>(CudaStream, const int32_t*, int64_t, const VocabSlice&,
-                                             const Bf16*, int64_t, int64_t, Bf16*);
-template absl::Status EmbeddingBackward<float>(CudaStream, const float*, const int32_t*, int64_t,
-                                               const VocabSlice&, int64_t, int64_t, float*, void*);
-template absl::Status EmbeddingBackward<Bf16>(CudaStream, const Bf16*, const int32_t*, int64_t,
-                                              const VocabSlice&, int64_t, int64_t, float*, void*);
+STRAKE_EMBEDDING_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -14,26 +14,42 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/embedding/embedding_args.h"
 #include "core/ops/vocab_slice.h"
 
 namespace strake::cuda {
 
 // y = [N, C], from tokens [N] and table [R, C].
 template <typename T>
-absl::Status EmbeddingForward(CudaStream stream, const int32_t* tokens, int64_t num_tokens,
-                              const VocabSlice& slice, const T* table, int64_t table_rows,
-                              int64_t columns, T* y);
+absl::Status EmbeddingForward(CudaStream stream, const EmbeddingForwardArgs<T>& args);
+
+// Sorted indices of tokens whose rows of dy a block adds up.
+inline constexpr int kEmbeddingChunk = 64;
+
+// Of partials [chunks, 2, columns], which the workspace begins with.
+inline int64_t NumEmbeddingPartials(int64_t num_tokens, int64_t columns) {
+  return 2 * CeilDiv(num_tokens, kEmbeddingChunk) * columns;
+}
 
 // Bytes of the workspace that EmbeddingBackward needs. It begins at a multiple of 16 bytes; its
 // contents do not matter.
-size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns);
+inline size_t EmbeddingBackwardWorkspaceBytes(int64_t num_tokens, int64_t columns) {
+  constexpr int64_t kAlignment = 16;
+  const int64_t elements =
+      NumEmbeddingPartials(num_tokens, columns) + SortByRowWorkspaceSize(num_tokens);
+  return CeilDiv(elements * sizeof(int), kAlignment) * kAlignment;
+}
 
 // dtable [R, C] += the rows of dy [N, C] by token, f32. The order of the terms of a sum depends on
 // the tokens alone.
 template <typename T>
-absl::Status EmbeddingBackward(CudaStream stream, const T* dy, const int32_t* tokens,
-                               int64_t num_tokens, const VocabSlice& slice, int64_t table_rows,
-                               int64_t columns, float* dtable, void* workspace);
+absl::Status EmbeddingBackward(CudaStream stream, const EmbeddingBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_EMBEDDING_KERNELS(KERNEL) \
+  KERNEL(EmbeddingForward, float, Bf16)  \
+  KERNEL(EmbeddingBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -51,13 +51,24 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::EmbeddingForward<T>(nullptr, tokens.data(), size.tokens, size.slice, table.data(),
-                                     size.rows, size.columns, y.data());
+    return cuda::EmbeddingForward<T>(nullptr, {.tokens = tokens.data(),
+                                               .num_tokens = size.tokens,
+                                               .slice = size.slice,
+                                               .table = table.data(),
+                                               .table_rows = size.rows,
+                                               .columns = size.columns,
+                                               .y = y.data()});
   }
 
   absl::Status Backward(const T* dy) {
-    return cuda::EmbeddingBackward<T>(nullptr, dy, tokens.data(), size.tokens, size.slice,
-                                      size.rows, size.columns, dtable.data(), workspace.data());
+    return cuda::EmbeddingBackward<T>(nullptr, {.dy = dy,
+                                                .tokens = tokens.data(),
+                                                .num_tokens = size.tokens,
+                                                .slice = size.slice,
+                                                .table_rows = size.rows,
+                                                .columns = size.columns,
+                                                .dtable = dtable.data(),
+                                                .workspace = workspace.data()});
   }
 
   Size size;
@@ -95,8 +106,15 @@ TYPED_TEST(EmbeddingCudaTest, ForwardFollowsTheReference) {
       Problem<TypeParam> p(size, guard_at);
       ASSERT_EQ(p.Forward(), absl::OkStatus());
       std::vector<double> y(p.y.size());
-      reference::EmbeddingForward(p.tokens.data(), size.tokens, size.slice.begin,
-                                  ToDouble(p.table).data(), size.rows, size.columns, y.data());
+      const std::vector<double> table = ToDouble(p.table);
+      reference::EmbeddingForward<double>({.tokens = p.tokens.data(),
+                                           .num_tokens = size.tokens,
+                                           .slice = size.slice,
+                                           .table = table.data(),
+                                           .table_rows = size.rows,
+                                           .columns = size.columns,
+                                           .y = y.data()},
+                                          0, size.tokens);
       EXPECT_EQ(ToDouble(p.y), y);
     }
   }
@@ -109,10 +127,16 @@ TYPED_TEST(EmbeddingCudaTest, BackwardAddsWhatTheReferenceAdds) {
                                         << size.rows << ", guard " << static_cast<int>(guard_at));
       Problem<TypeParam> p(size, guard_at);
       FillSmallIntegers(p.y, 3);
+      const std::vector<double> dy = ToDouble(p.y);
       std::vector<double> dtable = ToDouble(p.dtable);
-      reference::EmbeddingBackward(ToDouble(p.y).data(), p.tokens.data(), size.tokens,
-                                   size.slice.begin, size.rows, size.columns, 0, size.columns,
-                                   dtable.data());
+      reference::EmbeddingBackward<double>({.dy = dy.data(),
+                                            .tokens = p.tokens.data(),
+                                            .num_tokens = size.tokens,
+                                            .slice = size.slice,
+                                            .table_rows = size.rows,
+                                            .columns = size.columns,
+                                            .dtable = dtable.data()},
+                                           0, size.columns);
       ASSERT_EQ(p.Backward(p.y.data()), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.dtable), dtable);
     }
@@ -125,13 +149,23 @@ TYPED_TEST(EmbeddingCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p(size, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::EmbeddingForward<TypeParam>(nullptr, p.tokens.data(), 79, size.slice,
-                                                at(p.table, 0), 4, 16, at(p.y, 1)),
+    ASSERT_EQ(cuda::EmbeddingForward<TypeParam>(nullptr, {.tokens = p.tokens.data(),
+                                                          .num_tokens = 79,
+                                                          .slice = size.slice,
+                                                          .table = at(p.table, 0),
+                                                          .table_rows = 4,
+                                                          .columns = 16,
+                                                          .y = at(p.y, 1)}),
               absl::OkStatus());
-    ASSERT_EQ(
-        cuda::EmbeddingBackward<TypeParam>(nullptr, at(p.y, 1), p.tokens.data(), 79, size.slice, 4,
-                                           16, at(p.dtable, 2), p.workspace.data()),
-        absl::OkStatus());
+    ASSERT_EQ(cuda::EmbeddingBackward<TypeParam>(nullptr, {.dy = at(p.y, 1),
+                                                           .tokens = p.tokens.data(),
+                                                           .num_tokens = 79,
+                                                           .slice = size.slice,
+                                                           .table_rows = 4,
+                                                           .columns = 16,
+                                                           .dtable = at(p.dtable, 2),
+                                                           .workspace = p.workspace.data()}),
+              absl::OkStatus());
   }
 }
 

@@ -4,19 +4,19 @@
 
 #include <cstdint>
 
+#include "core/ops/embedding/embedding_args.h"
 #include "core/ops/reference_eigen.h"
 
 namespace strake::reference {
 
-// `first` is the token of the table's row 0.
+// y of tokens [begin, end).
 template <typename Scalar>
-void EmbeddingForward(const int32_t* tokens, int64_t num_tokens, int64_t first, const Scalar* table,
-                      int64_t table_rows, int64_t columns, Scalar* y) {
-  for (int64_t n = 0; n < num_tokens; ++n) {
-    const int64_t row = tokens[n] - first;
-    Array<Scalar> out(y + n * columns, columns);
-    if (row >= 0 && row < table_rows) {
-      out = ConstArray<Scalar>(table + row * columns, columns);
+void EmbeddingForward(const EmbeddingForwardArgs<Scalar>& args, int64_t begin, int64_t end) {
+  for (int64_t n = begin; n < end; ++n) {
+    const int64_t row = args.tokens[n] - args.slice.begin;
+    Array<Scalar> out(args.y + n * args.columns, args.columns);
+    if (row >= 0 && row < args.table_rows) {
+      out = ConstArray<Scalar>(args.table + row * args.columns, args.columns);
     } else {
       out.setZero();
     }
@@ -25,14 +25,13 @@ void EmbeddingForward(const int32_t* tokens, int64_t num_tokens, int64_t first, 
 
 // Columns [begin, end) of dtable, over all tokens.
 template <typename Scalar>
-void EmbeddingBackward(const Scalar* dy, const int32_t* tokens, int64_t num_tokens, int64_t first,
-                       int64_t table_rows, int64_t columns, int64_t begin, int64_t end,
-                       Scalar* dtable) {
-  for (int64_t n = 0; n < num_tokens; ++n) {
-    const int64_t row = tokens[n] - first;
-    if (row < 0 || row >= table_rows) continue;
-    Array<Scalar>(dtable + row * columns + begin, end - begin) +=
-        ConstArray<Scalar>(dy + n * columns + begin, end - begin);
+void EmbeddingBackward(const EmbeddingBackwardArgs<Scalar, Scalar>& args, int64_t begin,
+                       int64_t end) {
+  for (int64_t n = 0; n < args.num_tokens; ++n) {
+    const int64_t row = args.tokens[n] - args.slice.begin;
+    if (row < 0 || row >= args.table_rows) continue;
+    Array<Scalar>(args.dtable + row * args.columns + begin, end - begin) +=
+        ConstArray<Scalar>(args.dy + n * args.columns + begin, end - begin);
   }
 }
 

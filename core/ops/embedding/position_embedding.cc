@@ -34,8 +34,12 @@ absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& position
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", y.dtype(), [&]<typename T>() {
-      return cuda::PositionEmbeddingForward<T>(ctx.cuda_stream(), positions.data<T>(), period,
-                                               offset, y.dim(0), columns, y.data<T>());
+      return cuda::PositionEmbeddingForward<T>(ctx.cuda_stream(), {.positions = positions.data<T>(),
+                                                                   .period = period,
+                                                                   .offset = offset,
+                                                                   .rows = y.dim(0),
+                                                                   .columns = columns,
+                                                                   .y = y.data<T>()});
     });
   }
   const bool done = RunCpuKernels("position_embedding", ctx, y.dtype(), [&]<typename T>() {
@@ -65,8 +69,13 @@ absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", dy.dtype(), [&]<typename T>() {
-      return cuda::PositionEmbeddingBackward<T>(ctx.cuda_stream(), dy.data<T>(), period, offset,
-                                                dy.dim(0), columns, dpositions.data<float>());
+      return cuda::PositionEmbeddingBackward<T>(ctx.cuda_stream(),
+                                                {.dy = dy.data<T>(),
+                                                 .period = period,
+                                                 .offset = offset,
+                                                 .rows = dy.dim(0),
+                                                 .columns = columns,
+                                                 .dpositions = dpositions.data<float>()});
     });
   }
   // A thread owns columns, not rows: equal positions meet in one row of the table.

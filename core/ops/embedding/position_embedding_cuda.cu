@@ -1,5 +1,6 @@
 // Forward: y is read and written once, a row of positions once from HBM and then from L2. Backward:
 // dy is read once, dpositions is read and written once.
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/embedding/position_embedding_cuda.h"
@@ -67,40 +68,32 @@ dim3 GridOf(int64_t rows, int64_t vectors) {
 }  // namespace
 
 template <typename T>
-absl::Status PositionEmbeddingForward(CudaStream stream, const T* positions, int64_t period,
-                                      int64_t offset, int64_t rows, int64_t columns, T* y) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
+absl::Status PositionEmbeddingForward(CudaStream stream,
+                                      const PositionEmbeddingForwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
   const auto launch = [&]<int kWidth>() {
-    const int64_t vectors = columns / kWidth;
-    return Launch<PositionEmbeddingForwardKernel<T, kWidth>>(stream, GridOf(rows, vectors),
-                                                             BlockThreads(vectors), 0, positions,
-                                                             period, offset % period, columns, y);
+    const int64_t vectors = args.columns / kWidth;
+    return Launch<PositionEmbeddingForwardKernel<T, kWidth>>(
+        stream, GridOf(args.rows, vectors), BlockThreads(vectors), 0, args.positions, args.period,
+        args.offset % args.period, args.columns, args.y);
   };
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {positions, y}), launch);
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.positions, args.y}), launch);
 }
 
 template <typename T>
-absl::Status PositionEmbeddingBackward(CudaStream stream, const T* dy, int64_t period,
-                                       int64_t offset, int64_t rows, int64_t columns,
-                                       float* dpositions) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  const int64_t used = rows < period ? rows : period;
+absl::Status PositionEmbeddingBackward(CudaStream stream,
+                                       const PositionEmbeddingBackwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  const int64_t used = args.rows < args.period ? args.rows : args.period;
   const auto launch = [&]<int kWidth>() {
-    const int64_t vectors = columns / kWidth;
+    const int64_t vectors = args.columns / kWidth;
     return Launch<PositionEmbeddingBackwardKernel<T, kWidth>>(
-        stream, GridOf(used, vectors), BlockThreads(vectors), 0, dy, period, offset % period, rows,
-        columns, dpositions);
+        stream, GridOf(used, vectors), BlockThreads(vectors), 0, args.dy, args.period,
+        args.offset % args.period, args.rows, args.columns, args.dpositions);
   };
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {dy, dpositions}), launch);
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.dy, args.dpositions}), launch);
 }
 
-template absl::Status PositionEmbeddingForward<float>(CudaStream, const float*, int64_t, int64_t,
-                                                      int64_t, int64_t, float*);
-template absl::Status PositionEmbeddingForward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
-                                                     int64_t, int64_t, Bf16*);
-template absl::Status PositionEmbeddingBackward<float>(CudaStream, const float*, int64_t, int64_t,
-                                                       int64_t, int64_t, float*);
-template absl::Status PositionEmbeddingBackward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
-                                                      int64_t, int64_t, float*);
+STRAKE_POSITION_EMBEDDING_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -17,14 +17,30 @@ namespace strake::cuda {
 
 // y [N, C] +=, from positions [P, C].
 template <typename T>
-absl::Status PositionEmbeddingForward(CudaStream stream, const T* positions, int64_t period,
-                                      int64_t offset, int64_t rows, int64_t columns, T* y);
+struct PositionEmbeddingForwardArgs {
+  const T* positions;
+  int64_t period, offset, rows, columns;
+  T* y;
+};
+template <typename T>
+absl::Status PositionEmbeddingForward(CudaStream stream,
+                                      const PositionEmbeddingForwardArgs<T>& args);
 
 // dpositions [P, C] += the rows of dy [N, C] by position, f32, in the order of rows.
 template <typename T>
-absl::Status PositionEmbeddingBackward(CudaStream stream, const T* dy, int64_t period,
-                                       int64_t offset, int64_t rows, int64_t columns,
-                                       float* dpositions);
+struct PositionEmbeddingBackwardArgs {
+  const T* dy;
+  int64_t period, offset, rows, columns;
+  float* dpositions;
+};
+template <typename T>
+absl::Status PositionEmbeddingBackward(CudaStream stream,
+                                       const PositionEmbeddingBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_POSITION_EMBEDDING_KERNELS(KERNEL) \
+  KERNEL(PositionEmbeddingForward, float, Bf16)   \
+  KERNEL(PositionEmbeddingBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

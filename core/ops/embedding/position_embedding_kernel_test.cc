@@ -39,13 +39,21 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::PositionEmbeddingForward<T>(nullptr, positions.data(), size.period, size.offset,
-                                             size.rows, size.columns, y.data());
+    return cuda::PositionEmbeddingForward<T>(nullptr, {.positions = positions.data(),
+                                                       .period = size.period,
+                                                       .offset = size.offset,
+                                                       .rows = size.rows,
+                                                       .columns = size.columns,
+                                                       .y = y.data()});
   }
 
   absl::Status Backward() {
-    return cuda::PositionEmbeddingBackward<T>(nullptr, y.data(), size.period, size.offset,
-                                              size.rows, size.columns, dpositions.data());
+    return cuda::PositionEmbeddingBackward<T>(nullptr, {.dy = y.data(),
+                                                        .period = size.period,
+                                                        .offset = size.offset,
+                                                        .rows = size.rows,
+                                                        .columns = size.columns,
+                                                        .dpositions = dpositions.data()});
   }
 
   Size size;
@@ -96,12 +104,21 @@ TYPED_TEST(PositionEmbeddingCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({5, 4, 16, 3, 0}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::PositionEmbeddingForward<TypeParam>(nullptr, at(p.positions, 0), 3, 1, 4, 16,
-                                                        at(p.y, 1)),
+    ASSERT_EQ(cuda::PositionEmbeddingForward<TypeParam>(nullptr, {.positions = at(p.positions, 0),
+                                                                  .period = 3,
+                                                                  .offset = 1,
+                                                                  .rows = 4,
+                                                                  .columns = 16,
+                                                                  .y = at(p.y, 1)}),
               absl::OkStatus());
-    ASSERT_EQ(cuda::PositionEmbeddingBackward<TypeParam>(nullptr, at(p.y, 1), 3, 1, 4, 16,
-                                                         at(p.dpositions, 2)),
-              absl::OkStatus());
+    ASSERT_EQ(
+        cuda::PositionEmbeddingBackward<TypeParam>(nullptr, {.dy = at(p.y, 1),
+                                                             .period = 3,
+                                                             .offset = 1,
+                                                             .rows = 4,
+                                                             .columns = 16,
+                                                             .dpositions = at(p.dpositions, 2)}),
+        absl::OkStatus());
   }
 }
 

@@ -17,7 +17,8 @@ absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
   const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(x, y)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
-      return cuda::GeluForward<T>(ctx.cuda_stream(), x.data<T>(), x.num_elements(), y.data<T>());
+      return cuda::GeluForward<T>(ctx.cuda_stream(),
+                                  {.x = x.data<T>(), .size = x.num_elements(), .y = y.data<T>()});
     });
   }
   const bool done = RunCpuKernels("gelu", ctx, x.dtype(), [&]<typename T>() {
@@ -43,8 +44,9 @@ absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
   const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(dy, x, dx)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
-      return cuda::GeluBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), x.num_elements(),
-                                   dx.data<T>());
+      return cuda::GeluBackward<T>(
+          ctx.cuda_stream(),
+          {.dy = dy.data<T>(), .x = x.data<T>(), .size = x.num_elements(), .dx = dx.data<T>()});
     });
   }
   const bool done = RunCpuKernels("gelu", ctx, x.dtype(), [&]<typename T>() {

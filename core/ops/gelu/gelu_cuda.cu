@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/elementwise.h"
 #include "core/ops/cuda/sigmoid.h"
@@ -30,18 +31,15 @@ struct GeluGradient {
 }  // namespace
 
 template <typename T>
-absl::Status GeluForward(CudaStream stream, const T* x, int64_t size, T* y) {
-  return Elementwise<Gelu>(stream, size, y, x);
+absl::Status GeluForward(CudaStream stream, const GeluForwardArgs<T>& args) {
+  return Elementwise<Gelu>(stream, args.size, args.y, args.x);
 }
 
 template <typename T>
-absl::Status GeluBackward(CudaStream stream, const T* dy, const T* x, int64_t size, T* dx) {
-  return Elementwise<GeluGradient>(stream, size, dx, dy, x);
+absl::Status GeluBackward(CudaStream stream, const GeluBackwardArgs<T>& args) {
+  return Elementwise<GeluGradient>(stream, args.size, args.dx, args.dy, args.x);
 }
 
-template absl::Status GeluForward<float>(CudaStream, const float*, int64_t, float*);
-template absl::Status GeluForward<Bf16>(CudaStream, const Bf16*, int64_t, Bf16*);
-template absl::Status GeluBackward<float>(CudaStream, const float*, const float*, int64_t, float*);
-template absl::Status GeluBackward<Bf16>(CudaStream, const Bf16*, const Bf16*, int64_t, Bf16*);
+STRAKE_GELU_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -16,11 +16,28 @@ namespace strake::cuda {
 
 // y = gelu(x). y may be x.
 template <typename T>
-absl::Status GeluForward(CudaStream stream, const T* x, int64_t size, T* y);
+struct GeluForwardArgs {
+  const T* x;
+  int64_t size;
+  T* y;
+};
+template <typename T>
+absl::Status GeluForward(CudaStream stream, const GeluForwardArgs<T>& args);
 
 // dx = dy * gelu'(x). dx may be dy or x.
 template <typename T>
-absl::Status GeluBackward(CudaStream stream, const T* dy, const T* x, int64_t size, T* dx);
+struct GeluBackwardArgs {
+  const T *dy, *x;
+  int64_t size;
+  T* dx;
+};
+template <typename T>
+absl::Status GeluBackward(CudaStream stream, const GeluBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_GELU_KERNELS(KERNEL) \
+  KERNEL(GeluForward, float, Bf16)  \
+  KERNEL(GeluBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

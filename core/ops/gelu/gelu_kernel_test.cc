@@ -50,10 +50,10 @@ struct Problem {
     FillNormal(dy, 2, 0.8);
   }
   absl::Status Forward(const T* from, T* to) {
-    return cuda::GeluForward<T>(nullptr, from, x.size(), to);
+    return cuda::GeluForward<T>(nullptr, {.x = from, .size = x.size(), .y = to});
   }
   absl::Status Backward(const T* dy, const T* x, T* to) {
-    return cuda::GeluBackward<T>(nullptr, dy, x, y.size(), to);
+    return cuda::GeluBackward<T>(nullptr, {.dy = dy, .x = x, .size = y.size(), .dx = to});
   }
 
   GuardedBuffer<T> x, dy, y, dx;
@@ -93,8 +93,10 @@ TYPED_TEST(GeluCudaTest, FarFromZero) {
     x[i] = TypeParam(far[i]);
     dy[i] = TypeParam(1.f);
   }
-  ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, x.data(), x.size(), y.data()), absl::OkStatus());
-  ASSERT_EQ(cuda::GeluBackward<TypeParam>(nullptr, dy.data(), x.data(), kSlopes, dx.data()),
+  ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, {.x = x.data(), .size = x.size(), .y = y.data()}),
+            absl::OkStatus());
+  ASSERT_EQ(cuda::GeluBackward<TypeParam>(
+                nullptr, {.dy = dy.data(), .x = x.data(), .size = kSlopes, .dx = dx.data()}),
             absl::OkStatus());
   for (size_t i = 0; i < far.size(); ++i) {
     const float value = static_cast<float>(x[i]);
@@ -109,8 +111,10 @@ TYPED_TEST(GeluCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p(65, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, at(p.x, 0), 64, at(p.y, 1)), absl::OkStatus());
-    ASSERT_EQ(cuda::GeluBackward<TypeParam>(nullptr, at(p.dy, 2), at(p.x, 0), 64, at(p.dx, 3)),
+    ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, {.x = at(p.x, 0), .size = 64, .y = at(p.y, 1)}),
+              absl::OkStatus());
+    ASSERT_EQ(cuda::GeluBackward<TypeParam>(
+                  nullptr, {.dy = at(p.dy, 2), .x = at(p.x, 0), .size = 64, .dx = at(p.dx, 3)}),
               absl::OkStatus());
     ExpectReference(at(p.dy, 2), at(p.x, 0), 64, at(p.y, 1), at(p.dx, 3));
   }

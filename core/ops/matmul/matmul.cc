@@ -73,13 +73,18 @@ Sizes CheckShapes(const Tensor& a, const Tensor& b, const MatmulOptions& options
 template <typename Scalar>
 void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
                const Sizes& sizes, const Tensor& c) {
-  const auto [m, n, k] = sizes;
-  const int64_t tiles = reference::MatmulTiles(m, n).count;
-  ctx.team().ParallelFor(tiles, 1, [&, m = m, n = n, k = k](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      reference::Matmul(a.data<Scalar>(), b.data<Scalar>(), m, n, k, options.transpose_a,
-                        options.transpose_b, options.accumulate, tile, c.data<Scalar>());
-    }
+  const reference::MatmulArgs<Scalar> args = {.a = a.data<Scalar>(),
+                                              .b = b.data<Scalar>(),
+                                              .m = sizes.m,
+                                              .n = sizes.n,
+                                              .k = sizes.k,
+                                              .transpose_a = options.transpose_a,
+                                              .transpose_b = options.transpose_b,
+                                              .accumulate = options.accumulate,
+                                              .c = c.data<Scalar>()};
+  const int64_t tiles = reference::MatmulTiles(sizes.m, sizes.n).count;
+  ctx.team().ParallelFor(tiles, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) reference::Matmul(args, tile);
   });
 }
 

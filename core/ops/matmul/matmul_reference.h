@@ -21,30 +21,39 @@ struct MatmulTiles {
   int64_t count;
 };
 
-// Tile `tile` of c [m, n] = or += op(a) [m, k] op(b) [k, n].
+// c [m, n] =, or += with `accumulate`, op(a) [m, k] op(b) [k, n].
 template <typename Scalar>
-void Matmul(const Scalar* a, const Scalar* b, int64_t m, int64_t n, int64_t k, bool transpose_a,
-            bool transpose_b, bool accumulate, int64_t tile, Scalar* c) {
+struct MatmulArgs {
+  const Scalar *a, *b;
+  int64_t m, n, k;
+  bool transpose_a, transpose_b, accumulate;
+  Scalar* c;
+};
+
+// Tile `tile` of c.
+template <typename Scalar>
+void Matmul(const MatmulArgs<Scalar>& args, int64_t tile) {
+  const int64_t m = args.m, n = args.n, k = args.k;
   using Stride = Eigen::OuterStride<>;
   const int64_t across = MatmulTiles(m, n).across;
   const int64_t i = tile / across * MatmulTiles::kRows, j = tile % across * MatmulTiles::kColumns;
   const int64_t rows = std::min(MatmulTiles::kRows, m - i);
   const int64_t columns = std::min(MatmulTiles::kColumns, n - j);
 
-  Matrix<Scalar> out(c + i * n + j, rows, columns, Stride(n));
-  if (!accumulate) out.setZero();
+  Matrix<Scalar> out(args.c + i * n + j, rows, columns, Stride(n));
+  if (!args.accumulate) out.setZero();
   const auto add = [&](const auto& left, const auto& right) { out.noalias() += left * right; };
   const auto add_left = [&](const auto& left) {
-    if (transpose_b) {
-      add(left, ConstMatrix<Scalar>(b + j * k, columns, k, Stride(k)).transpose());
+    if (args.transpose_b) {
+      add(left, ConstMatrix<Scalar>(args.b + j * k, columns, k, Stride(k)).transpose());
     } else {
-      add(left, ConstMatrix<Scalar>(b + j, k, columns, Stride(n)));
+      add(left, ConstMatrix<Scalar>(args.b + j, k, columns, Stride(n)));
     }
   };
-  if (transpose_a) {
-    add_left(ConstMatrix<Scalar>(a + i, k, rows, Stride(m)).transpose());
+  if (args.transpose_a) {
+    add_left(ConstMatrix<Scalar>(args.a + i, k, rows, Stride(m)).transpose());
   } else {
-    add_left(ConstMatrix<Scalar>(a + i * k, rows, k, Stride(k)));
+    add_left(ConstMatrix<Scalar>(args.a + i * k, rows, k, Stride(k)));
   }
 }
 

@@ -23,115 +23,113 @@ void CheckShapes(const Tensor& x, const Tensor& weight, const Tensor& bias, cons
       << ", rstd " << rstd.ToString();
 }
 
-absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& residual,
-                           const Tensor& weight, const Tensor& bias, double eps, const Tensor& sum,
-                           const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-  return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-    return cuda::LayerNormForward<T>(ctx.cuda_stream(), x.data<T>(), RowsOrNull<T>(residual),
-                                     weight.data<T>(), bias.data<T>(), x.dim(0), x.dim(1),
-                                     static_cast<float>(eps), RowsOrNull<T>(sum), y.data<T>(),
-                                     mean.data<float>(), rstd.data<float>());
-  });
+template <typename T, typename Stat = float>
+LayerNormForwardArgs<T, Stat> Args(const LayerNormForwardOperands& o, double eps) {
+  return {.x = o.x.data<T>(),
+          .residual = RowsOrNull<T>(o.residual),
+          .weight = o.weight.data<T>(),
+          .bias = o.bias.data<T>(),
+          .rows = o.x.dim(0),
+          .columns = o.x.dim(1),
+          .eps = eps,
+          .sum = RowsOrNull<T>(o.sum),
+          .y = o.y.data<T>(),
+          .mean = o.mean.data<Stat>(),
+          .rstd = o.rstd.data<Stat>()};
 }
 
-absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& x,
-                            const Tensor& weight, const Tensor& mean, const Tensor& rstd,
-                            bool accumulate_dx, const Tensor& dx, const Tensor& dweight,
-                            const Tensor& dbias, const Tensor& workspace) {
-  return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-    return cuda::LayerNormBackward<T>(
-        ctx.cuda_stream(), dy.data<T>(), x.data<T>(), weight.data<T>(), mean.data<float>(),
-        rstd.data<float>(), x.dim(0), x.dim(1), accumulate_dx, dx.data<T>(), dweight.data<float>(),
-        dbias.data<float>(), workspace.data<float>());
-  });
+template <typename T, typename Stat = float>
+LayerNormBackwardArgs<T, Stat> Args(const LayerNormBackwardOperands& o, bool accumulate_dx) {
+  return {.dy = o.dy.data<T>(),
+          .x = o.x.data<T>(),
+          .weight = o.weight.data<T>(),
+          .mean = o.mean.data<Stat>(),
+          .rstd = o.rstd.data<Stat>(),
+          .rows = o.x.dim(0),
+          .columns = o.x.dim(1),
+          .accumulate_dx = accumulate_dx,
+          .dx = o.dx.data<T>(),
+          .dweight = o.dweight.data<Stat>(),
+          .dbias = o.dbias.data<Stat>()};
 }
 
 }  // namespace
 
-absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
-                              const Tensor& weight, const Tensor& bias, double eps, Tensor sum,
-                              Tensor y, Tensor mean, Tensor rstd) {
+absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands& operands,
+                              double eps) {
+  const auto& [x, residual, weight, bias, sum, y, mean, rstd] = operands;
   CheckShapes(x, weight, bias, y, mean, rstd);
   CheckResidual("layer_norm", x, residual, sum);
   const bool on_cuda = OnCuda("layer_norm", ctx, x, residual, weight, bias, sum, y, mean, rstd);
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
                       {.bytes = BytesOf(x, residual, weight, bias, sum, y, mean, rstd)});
-  if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, bias, eps, sum, y, mean, rstd);
-  const int64_t columns = x.dim(1);
+  if (on_cuda) {
+    return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
+      return cuda::LayerNormForward<T>(ctx.cuda_stream(), Args<T>(operands, eps));
+    });
+  }
+  const int64_t rows = x.dim(0), grain = RowGrain(x.dim(1));
   const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      STRAKE_CPU_RUN(LayerNormForward(
-          x.data<T>() + at, RowsOrNull<T>(residual, begin), weight.data<T>(), bias.data<T>(),
-          end - begin, columns, static_cast<float>(eps), RowsOrNull<T>(sum, begin),
-          y.data<T>() + at, mean.data<float>() + begin, rstd.data<float>() + begin));
+    const auto args = Args<T>(operands, eps);
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(LayerNormForward(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      reference::LayerNormForward(x.data<Scalar>() + at, RowsOrNull<Scalar>(residual, begin),
-                                  weight.data<Scalar>(), bias.data<Scalar>(), end - begin, columns,
-                                  eps, RowsOrNull<Scalar>(sum, begin), y.data<Scalar>() + at,
-                                  mean.data<Scalar>() + begin, rstd.data<Scalar>() + begin);
+    const auto args = Args<Scalar, Scalar>(operands, eps);
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      reference::LayerNormForward(args, begin, end);
     });
   });
   return absl::OkStatus();
 }
 
-absl::Status LayerNormBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
-                               const Tensor& weight, const Tensor& mean, const Tensor& rstd,
-                               bool accumulate_dx, Tensor dx, Tensor dweight, Tensor dbias) {
+absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& operands,
+                               bool accumulate_dx) {
+  const auto& [dy, x, weight, mean, rstd, dx, dweight, dbias] = operands;
   CheckShapes(x, weight, weight, dy, mean, rstd);
   CheckShapes(x, weight, weight, dx, mean, rstd);
   CheckGradient("layer_norm", weight, dweight);
   CheckGradient("layer_norm", weight, dbias);
   const bool on_cuda = OnCuda("layer_norm", ctx, dy, x, weight, mean, rstd, dx, dweight, dbias);
-  const int64_t rows = x.dim(0), columns = x.dim(1);
   const ActivationScope scope(ctx.arena());
   Tensor workspace;
   if (on_cuda) {
-    workspace =
-        ctx.arena().Allocate(DType::kF32, {cuda::LayerNormBackwardWorkspaceSize(rows, columns)});
+    workspace = ctx.arena().Allocate(DType::kF32,
+                                     {cuda::LayerNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
                       {.bytes = BytesOf(dy, x, weight, mean, rstd, accumulate_dx ? dx : Tensor(),
                                         dx, dweight, dweight, dbias, dbias)});
   if (on_cuda) {
-    return BackwardOnCuda(ctx, dy, x, weight, mean, rstd, accumulate_dx, dx, dweight, dbias,
-                          workspace);
+    return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
+      auto args = Args<T>(operands, accumulate_dx);
+      args.workspace = workspace.data<float>();
+      return cuda::LayerNormBackward<T>(ctx.cuda_stream(), args);
+    });
   }
   const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
+    const auto args = Args<T>(operands, accumulate_dx);
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      STRAKE_CPU_RUN(LayerNormBackwardWeight(dy.data<T>(), x.data<T>(), mean.data<float>(),
-                                             rstd.data<float>(), rows, columns, begin, end,
-                                             dweight.data<float>(), dbias.data<float>()));
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(LayerNormBackwardWeight(args, begin, end));
     });
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      STRAKE_CPU_RUN(LayerNormBackwardInput(
-          dy.data<T>() + at, x.data<T>() + at, weight.data<T>(), mean.data<float>() + begin,
-          rstd.data<float>() + begin, end - begin, columns, accumulate_dx, dx.data<T>() + at));
+    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(LayerNormBackwardInput(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
+    const auto args = Args<Scalar, Scalar>(operands, accumulate_dx);
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      reference::LayerNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), mean.data<Scalar>(),
-                                         rstd.data<Scalar>(), rows, columns, begin, end,
-                                         dweight.data<Scalar>(), dbias.data<Scalar>());
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::LayerNormBackwardWeight(args, begin, end);
     });
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      reference::LayerNormBackwardInput(dy.data<Scalar>() + at, x.data<Scalar>() + at,
-                                        weight.data<Scalar>(), mean.data<Scalar>() + begin,
-                                        rstd.data<Scalar>() + begin, end - begin, columns,
-                                        accumulate_dx, dx.data<Scalar>() + at);
+    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+      reference::LayerNormBackwardInput(args, begin, end);
     });
   });
   return absl::OkStatus();

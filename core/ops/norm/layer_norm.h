@@ -21,9 +21,15 @@ namespace strake {
 // undefined. From x and residual [N, C], weight [C] and bias [C].
 //   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
 // y and sum may be x or the residual, but not each other.
-absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
-                              const Tensor& weight, const Tensor& bias, double eps, Tensor sum,
-                              Tensor y, Tensor mean, Tensor rstd);
+struct LayerNormForwardOperands {
+  Tensor x;
+  Tensor residual = {};
+  Tensor weight, bias;
+  Tensor sum = {};
+  Tensor y, mean, rstd;
+};
+absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands& operands,
+                              double eps);
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
@@ -32,9 +38,12 @@ absl::Status LayerNormForward(const Context& ctx, const Tensor& x, const Tensor&
 //   dbias[c]   += sum_n dy[n,c],   dweight[c] += sum_n dy[n,c] xhat[n,c]
 //   dx[n,c]     = rstd[n] (g[n,c] - mean_c(g) - xhat[n,c] mean_c(g xhat)),
 //   g = dy * weight, xhat = (x - mean) * rstd
-absl::Status LayerNormBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
-                               const Tensor& weight, const Tensor& mean, const Tensor& rstd,
-                               bool accumulate_dx, Tensor dx, Tensor dweight, Tensor dbias);
+struct LayerNormBackwardOperands {
+  Tensor dy, x, weight, mean, rstd;
+  Tensor dx, dweight, dbias;
+};
+absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& operands,
+                               bool accumulate_dx);
 
 }  // namespace strake
 

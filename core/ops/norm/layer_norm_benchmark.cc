@@ -22,12 +22,23 @@ void BM_LayerNorm(benchmark::State& state) {
   FillNormal(x, 1);
   FillNormal(w, 2);
   for (const TestTensor* t : {&b, &dw, &db}) FillConstant(*t, 0);
-  (void)LayerNormForward(ctx, x, {}, w, b, 1e-5, {}, y, mean, rstd);
+  (void)LayerNormForward(ctx, {.x = x, .weight = w, .bias = b, .y = y, .mean = mean, .rstd = rstd},
+                         1e-5);
   for (auto _ : state) {
     if (state.range(0)) {
-      (void)LayerNormBackward(ctx, x, x, w, mean, rstd, false, y, dw, db);
+      (void)LayerNormBackward(ctx,
+                              {.dy = x,
+                               .x = x,
+                               .weight = w,
+                               .mean = mean,
+                               .rstd = rstd,
+                               .dx = y,
+                               .dweight = dw,
+                               .dbias = db},
+                              false);
     } else {
-      (void)LayerNormForward(ctx, x, {}, w, b, 1e-5, {}, y, mean, rstd);
+      (void)LayerNormForward(
+          ctx, {.x = x, .weight = w, .bias = b, .y = y, .mean = mean, .rstd = rstd}, 1e-5);
     }
   }
   const int64_t matrices = state.range(0) ? 3 : 2;

@@ -24,14 +24,16 @@ STRAKE_INLINE float AddResidual(const T* x, const T* residual, int64_t columns, 
 }  // namespace
 
 template <typename T>
-void LayerNormForward(const T* x, const T* residual, const T* weight, const T* bias, int64_t rows,
-                      int64_t columns, float eps, T* sum, T* y, float* mean, float* rstd) {
-  for (int64_t n = 0; n < rows; ++n) {
+void LayerNormForward(LayerNormForwardArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t columns = args.columns;
+  const T *weight = args.weight, *bias = args.bias;
+  const float eps = static_cast<float>(args.eps);
+  for (int64_t n = begin; n < end; ++n) {
     const int64_t at = n * columns;
-    const float m =
-        AddResidual(x + at, residual == nullptr ? nullptr : residual + at, columns, sum + at) /
-        columns;
-    const T* row = (residual == nullptr ? x : sum) + at;
+    const T* residual = args.residual == nullptr ? nullptr : args.residual + at;
+    const float m = AddResidual(args.x + at, residual, columns, args.sum + at) / columns;
+    const T* row = (residual == nullptr ? args.x : args.sum) + at;
+    T* y = args.y + at;
     Vec squares{};
     ForEachVector(columns, [&](int64_t i, auto part) {
       const Vec centred = Masked(Load(row + i, part) - m, part, Vec{});
@@ -39,20 +41,23 @@ void LayerNormForward(const T* x, const T* residual, const T* weight, const T* b
     });
     const float r = 1 / __builtin_sqrtf(Sum(squares) / columns + eps);
     ForEachVector(columns, [&](int64_t i, auto part) {
-      Store((Load(row + i, part) - m) * r * Load(weight + i, part) + Load(bias + i, part),
-            y + at + i, part);
+      Store((Load(row + i, part) - m) * r * Load(weight + i, part) + Load(bias + i, part), y + i,
+            part);
     });
-    mean[n] = m;
-    rstd[n] = r;
+    args.mean[n] = m;
+    args.rstd[n] = r;
   }
 }
 
 template <typename T>
-void LayerNormBackwardInput(const T* dy, const T* x, const T* weight, const float* mean,
-                            const float* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
-                            T* dx) {
-  for (int64_t n = 0; n < rows; ++n, dy += columns, x += columns, dx += columns) {
-    const float m = mean[n], r = rstd[n];
+void LayerNormBackwardInput(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t columns = args.columns;
+  const T* weight = args.weight;
+  const bool accumulate = args.accumulate_dx;
+  for (int64_t n = begin; n < end; ++n) {
+    const T *dy = args.dy + n * columns, *x = args.x + n * columns;
+    T* dx = args.dx + n * columns;
+    const float m = args.mean[n], r = args.rstd[n];
     Vec sum_g{}, sum_g_xhat{};
     ForEachVector(columns, [&](int64_t i, auto part) {
       const Vec g = Load(dy + i, part) * Load(weight + i, part);
@@ -63,33 +68,30 @@ void LayerNormBackwardInput(const T* dy, const T* x, const T* weight, const floa
     ForEachVector(columns, [&](int64_t i, auto part) {
       const Vec g = Load(dy + i, part) * Load(weight + i, part);
       const Vec value = r * (g - mean_g - (Load(x + i, part) - m) * r * mean_g_xhat);
-      Store(accumulate_dx ? Load(dx + i, part) + value : value, dx + i, part);
+      Store(accumulate ? Load(dx + i, part) + value : value, dx + i, part);
     });
   }
 }
 
 template <typename T>
-void LayerNormBackwardWeight(const T* dy, const T* x, const float* mean, const float* rstd,
-                             int64_t rows, int64_t columns, int64_t begin, int64_t end,
-                             float* dweight, float* dbias) {
-  for (int64_t n = 0; n < rows; ++n, dy += columns, x += columns) {
-    const float m = mean[n], r = rstd[n];
+void LayerNormBackwardWeight(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end) {
+  float *const dweight = args.dweight + begin, *const dbias = args.dbias + begin;
+  for (int64_t n = 0; n < args.rows; ++n) {
+    const T *dy = args.dy + n * args.columns + begin, *x = args.x + n * args.columns + begin;
+    const float m = args.mean[n], r = args.rstd[n];
     ForEachVector(end - begin, [&](int64_t i, auto part) {
-      float *dw = dweight + begin + i, *db = dbias + begin + i;
-      const Vec d = Load(dy + begin + i, part);
-      Store(Load(dw, part) + d * (Load(x + begin + i, part) - m) * r, dw, part);
+      float *dw = dweight + i, *db = dbias + i;
+      const Vec d = Load(dy + i, part);
+      Store(Load(dw, part) + d * (Load(x + i, part) - m) * r, dw, part);
       Store(Load(db, part) + d, db, part);
     });
   }
 }
 
-#define STRAKE_INSTANTIATE(T)                                                                     \
-  template void LayerNormForward(const T*, const T*, const T*, const T*, int64_t, int64_t, float, \
-                                 T*, T*, float*, float*);                                         \
-  template void LayerNormBackwardInput(const T*, const T*, const T*, const float*, const float*,  \
-                                       int64_t, int64_t, bool, T*);                               \
-  template void LayerNormBackwardWeight(const T*, const T*, const float*, const float*, int64_t,  \
-                                        int64_t, int64_t, int64_t, float*, float*);
+#define STRAKE_INSTANTIATE(T)                                                       \
+  template void LayerNormForward(LayerNormForwardArgs<T>, int64_t, int64_t);        \
+  template void LayerNormBackwardInput(LayerNormBackwardArgs<T>, int64_t, int64_t); \
+  template void LayerNormBackwardWeight(LayerNormBackwardArgs<T>, int64_t, int64_t);
 STRAKE_INSTANTIATE(float)
 STRAKE_INSTANTIATE(Bf16)
 

@@ -6,24 +6,20 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
+#include "core/ops/norm/layer_norm_args.h"
 
 namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// `residual` may be null: then sum is x, and not written.
+// Rows [begin, end).
 template <typename T>
-void LayerNormForward(const T* x, const T* residual, const T* weight, const T* bias, int64_t rows,
-                      int64_t columns, float eps, T* sum, T* y, float* mean, float* rstd);
+void LayerNormForward(LayerNormForwardArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
-void LayerNormBackwardInput(const T* dy, const T* x, const T* weight, const float* mean,
-                            const float* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
-                            T* dx);
+void LayerNormBackwardInput(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end);
 // dweight and dbias of columns [begin, end), over all rows.
 template <typename T>
-void LayerNormBackwardWeight(const T* dy, const T* x, const float* mean, const float* rstd,
-                             int64_t rows, int64_t columns, int64_t begin, int64_t end,
-                             float* dweight, float* dbias);
+void LayerNormBackwardWeight(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end);
 )
 // clang-format on
 

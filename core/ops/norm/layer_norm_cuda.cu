@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/row_blocks.h"
 #include "core/ops/cuda/sum_partials.h"
@@ -224,53 +225,38 @@ __global__ void __launch_bounds__(kRowBlockThreads)
 }  // namespace
 
 template <typename T>
-absl::Status LayerNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
-                              const T* bias, int64_t rows, int64_t columns, float eps, T* sum, T* y,
-                              float* mean, float* rstd) {
-  if (rows == 0) return absl::OkStatus();
-  const bool vectorizes = Vectorizes<T>(columns, {x, residual, weight, bias, sum, y});
+absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  const bool vectorizes = Vectorizes<T>(
+      args.columns, {args.x, args.residual, args.weight, args.bias, args.sum, args.y});
   return LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
     return Launch<LayerNormForwardKernel<T, kWidth>>(
-        stream, rows, RowBlockThreads(columns / kWidth), 0, x, residual, weight, bias, columns, eps,
-        sum, y, mean, rstd);
+        stream, args.rows, RowBlockThreads(args.columns / kWidth), 0, args.x, args.residual,
+        args.weight, args.bias, args.columns, static_cast<float>(args.eps), args.sum, args.y,
+        args.mean, args.rstd);
   });
-}
-
-int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return 2 * NumPartials(rows, columns) * columns;
 }
 
 template <typename T>
-absl::Status LayerNormBackward(CudaStream stream, const T* dy, const T* x, const T* weight,
-                               const float* mean, const float* rstd, int64_t rows, int64_t columns,
-                               bool accumulate_dx, T* dx, float* dweight, float* dbias,
-                               float* workspace) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  const int64_t partials = NumPartials(rows, columns);
-  float* const bias_partials = workspace + partials * columns;
-  const bool vectorizes = Vectorizes<T>(columns, {dy, x, weight, dx, workspace});
+absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  const int64_t partials = NumPartials(args.rows, args.columns);
+  float* const bias_partials = args.workspace + partials * args.columns;
+  const bool vectorizes =
+      Vectorizes<T>(args.columns, {args.dy, args.x, args.weight, args.dx, args.workspace});
   const absl::Status launched = LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
     return Launch<LayerNormBackwardKernel<T, kWidth>>(
-        stream, partials, RowBlockThreads(columns / kWidth), 0, dy, x, weight, mean, rstd, rows,
-        columns, accumulate_dx, dx, workspace, bias_partials);
+        stream, partials, RowBlockThreads(args.columns / kWidth), 0, args.dy, args.x, args.weight,
+        args.mean, args.rstd, args.rows, args.columns, args.accumulate_dx, args.dx, args.workspace,
+        bias_partials);
   });
   if (!launched.ok()) return launched;
-  const absl::Status summed = SumPartials(stream, workspace, partials, columns, dweight);
+  const absl::Status summed =
+      SumPartials(stream, args.workspace, partials, args.columns, args.dweight);
   if (!summed.ok()) return summed;
-  return SumPartials(stream, bias_partials, partials, columns, dbias);
+  return SumPartials(stream, bias_partials, partials, args.columns, args.dbias);
 }
 
-template absl::Status LayerNormForward<float>(CudaStream, const float*, const float*, const float*,
-                                              const float*, int64_t, int64_t, float, float*, float*,
-                                              float*, float*);
-template absl::Status LayerNormForward<Bf16>(CudaStream, const Bf16*, const Bf16*, const Bf16*,
-                                             const Bf16*, int64_t, int64_t, float, Bf16*, Bf16*,
-                                             float*, float*);
-template absl::Status LayerNormBackward<float>(CudaStream, const float*, const float*, const float*,
-                                               const float*, const float*, int64_t, int64_t, bool,
-                                               float*, float*, float*, float*);
-template absl::Status LayerNormBackward<Bf16>(CudaStream, const Bf16*, const Bf16*, const Bf16*,
-                                              const float*, const float*, int64_t, int64_t, bool,
-                                              Bf16*, float*, float*, float*);
+STRAKE_LAYER_NORM_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

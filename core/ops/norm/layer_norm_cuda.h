@@ -13,6 +13,8 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/norm/layer_norm_args.h"
 
 namespace strake::cuda {
 
@@ -21,22 +23,24 @@ namespace strake::cuda {
 //   sum = x, not written and may be null       without (null)
 // y and sum may be x or the residual, but not each other.
 template <typename T>
-absl::Status LayerNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
-                              const T* bias, int64_t rows, int64_t columns, float eps, T* sum, T* y,
-                              float* mean, float* rstd);
+absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& args);
 
 // Elements of the f32 workspace that LayerNormBackward needs. Its contents do not matter.
-int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns);
+inline int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
+  return 2 * NumPartials(rows, columns) * columns;
+}
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N], where x is its `sum`:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
 //   dweight [C]     +=, f32
 //   dbias   [C]     +=, f32
 template <typename T>
-absl::Status LayerNormBackward(CudaStream stream, const T* dy, const T* x, const T* weight,
-                               const float* mean, const float* rstd, int64_t rows, int64_t columns,
-                               bool accumulate_dx, T* dx, float* dweight, float* dbias,
-                               float* workspace);
+absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_LAYER_NORM_KERNELS(KERNEL) \
+  KERNEL(LayerNormForward, float, Bf16)   \
+  KERNEL(LayerNormBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

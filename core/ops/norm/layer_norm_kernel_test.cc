@@ -71,17 +71,34 @@ struct Problem {
   }
 
   absl::Status Forward(bool with_residual) {
-    return cuda::LayerNormForward<T>(nullptr, x.data(), with_residual ? residual.data() : nullptr,
-                                     weight.data(), bias.data(), size.rows, size.columns, kEps,
-                                     with_residual ? sum.data() : nullptr, y.data(), mean.data(),
-                                     rstd.data());
+    return cuda::LayerNormForward<T>(nullptr,
+                                     {.x = x.data(),
+                                      .residual = with_residual ? residual.data() : nullptr,
+                                      .weight = weight.data(),
+                                      .bias = bias.data(),
+                                      .rows = size.rows,
+                                      .columns = size.columns,
+                                      .eps = kEps,
+                                      .sum = with_residual ? sum.data() : nullptr,
+                                      .y = y.data(),
+                                      .mean = mean.data(),
+                                      .rstd = rstd.data()});
   }
 
   // Of the norm of x.
   absl::Status Backward(bool accumulate_dx, T* to) {
-    return cuda::LayerNormBackward<T>(nullptr, dy.data(), x.data(), weight.data(), mean.data(),
-                                      rstd.data(), size.rows, size.columns, accumulate_dx, to,
-                                      dweight.data(), dbias.data(), workspace.data());
+    return cuda::LayerNormBackward<T>(nullptr, {.dy = dy.data(),
+                                                .x = x.data(),
+                                                .weight = weight.data(),
+                                                .mean = mean.data(),
+                                                .rstd = rstd.data(),
+                                                .rows = size.rows,
+                                                .columns = size.columns,
+                                                .accumulate_dx = accumulate_dx,
+                                                .dx = to,
+                                                .dweight = dweight.data(),
+                                                .dbias = dbias.data(),
+                                                .workspace = workspace.data()});
   }
 
   Size size;
@@ -118,9 +135,16 @@ void CheckForward(Problem<T>& p, bool with_residual, float x_mean) {
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight),
                             b = ToDouble(p.bias);
   std::vector<double> y(p.n), mean(p.size.rows), rstd(p.size.rows);
-  reference::LayerNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), b.data(),
-                                      p.size.rows, p.size.columns, double{kEps}, /*sum=*/nullptr,
-                                      y.data(), mean.data(), rstd.data());
+  reference::LayerNormForward<double>({.x = x.data(),
+                                       .weight = w.data(),
+                                       .bias = b.data(),
+                                       .rows = p.size.rows,
+                                       .columns = p.size.columns,
+                                       .eps = kEps,
+                                       .y = y.data(),
+                                       .mean = mean.data(),
+                                       .rstd = rstd.data()},
+                                      0, p.size.rows);
   const double bound = NormalizedBound(p.size.columns, x_mean);
   ExpectNear(ToDouble(p.mean), mean, SumBound(p.size.columns), "mean");
   ExpectNear(ToDouble(p.rstd), rstd, bound, "rstd");
@@ -158,10 +182,19 @@ void CheckBackward(Size size, GuardAt guard_at) {
   const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
                             mean = ToDouble(p.mean), rstd = ToDouble(p.rstd);
   std::vector<double> dx(p.n), dweight(size.columns, 0.0), dbias(size.columns, 0.0);
-  reference::LayerNormBackwardInput(dy.data(), x.data(), w.data(), mean.data(), rstd.data(),
-                                    size.rows, size.columns, false, dx.data());
-  reference::LayerNormBackwardWeight(dy.data(), x.data(), mean.data(), rstd.data(), size.rows,
-                                     size.columns, 0, size.columns, dweight.data(), dbias.data());
+  const LayerNormBackwardArgs<double, double> args = {.dy = dy.data(),
+                                                      .x = x.data(),
+                                                      .weight = w.data(),
+                                                      .mean = mean.data(),
+                                                      .rstd = rstd.data(),
+                                                      .rows = size.rows,
+                                                      .columns = size.columns,
+                                                      .accumulate_dx = false,
+                                                      .dx = dx.data(),
+                                                      .dweight = dweight.data(),
+                                                      .dbias = dbias.data()};
+  reference::LayerNormBackwardInput(args, 0, size.rows);
+  reference::LayerNormBackwardWeight(args, 0, size.columns);
   // In one column, x is the mean: dx is the difference of equals, and dweight 0.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");
@@ -184,13 +217,30 @@ TYPED_TEST(LayerNormCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::LayerNormForward<TypeParam>(
-                  nullptr, at(p.x, 0), at(p.residual, 1), at(p.weight, 2), at(p.bias, 3), 3, 56,
-                  kEps, at(p.sum, 4), at(p.y, 5), p.mean.data(), p.rstd.data()),
+    ASSERT_EQ(cuda::LayerNormForward<TypeParam>(nullptr, {.x = at(p.x, 0),
+                                                          .residual = at(p.residual, 1),
+                                                          .weight = at(p.weight, 2),
+                                                          .bias = at(p.bias, 3),
+                                                          .rows = 3,
+                                                          .columns = 56,
+                                                          .eps = kEps,
+                                                          .sum = at(p.sum, 4),
+                                                          .y = at(p.y, 5),
+                                                          .mean = p.mean.data(),
+                                                          .rstd = p.rstd.data()}),
               absl::OkStatus());
-    ASSERT_EQ(cuda::LayerNormBackward<TypeParam>(
-                  nullptr, at(p.dy, 6), at(p.sum, 4), at(p.weight, 2), p.mean.data(), p.rstd.data(),
-                  3, 56, false, at(p.dx, 7), at(p.dweight, 8), at(p.dbias, 9), at(p.workspace, 10)),
+    ASSERT_EQ(cuda::LayerNormBackward<TypeParam>(nullptr, {.dy = at(p.dy, 6),
+                                                           .x = at(p.sum, 4),
+                                                           .weight = at(p.weight, 2),
+                                                           .mean = p.mean.data(),
+                                                           .rstd = p.rstd.data(),
+                                                           .rows = 3,
+                                                           .columns = 56,
+                                                           .accumulate_dx = false,
+                                                           .dx = at(p.dx, 7),
+                                                           .dweight = at(p.dweight, 8),
+                                                           .dbias = at(p.dbias, 9),
+                                                           .workspace = at(p.workspace, 10)}),
               absl::OkStatus());
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.y, 5)[3 * 56 - 1])));
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.dx, 7)[3 * 56 - 1])));
@@ -200,9 +250,17 @@ TYPED_TEST(LayerNormCudaTest, AnyTensorMayBeUnaligned) {
 TYPED_TEST(LayerNormCudaTest, AccumulatesAndWorksInPlace) {
   Problem<TypeParam> p({5, 72}, GuardAt::kStart), plain({5, 72}, GuardAt::kStart);
   ASSERT_EQ(plain.Forward(true), absl::OkStatus());
-  ASSERT_EQ(cuda::LayerNormForward<TypeParam>(
-                nullptr, p.x.data(), p.residual.data(), p.weight.data(), p.bias.data(), 5, 72, kEps,
-                p.residual.data(), p.x.data(), p.mean.data(), p.rstd.data()),
+  ASSERT_EQ(cuda::LayerNormForward<TypeParam>(nullptr, {.x = p.x.data(),
+                                                        .residual = p.residual.data(),
+                                                        .weight = p.weight.data(),
+                                                        .bias = p.bias.data(),
+                                                        .rows = 5,
+                                                        .columns = 72,
+                                                        .eps = kEps,
+                                                        .sum = p.residual.data(),
+                                                        .y = p.x.data(),
+                                                        .mean = p.mean.data(),
+                                                        .rstd = p.rstd.data()}),
             absl::OkStatus());
   EXPECT_TRUE(SameBits(p.residual, Copy(plain.sum)));
   EXPECT_TRUE(SameBits(p.x, Copy(plain.y)));

@@ -45,11 +45,22 @@ struct Gradients {
     FillConstant(db, 0);
   }
   absl::Status Forward(const Context& ctx) {
-    return LayerNormForward(ctx, x, {}, w, b, kEps, {}, y, mean, rstd);
+    return LayerNormForward(
+        ctx, {.x = x, .weight = w, .bias = b, .y = y, .mean = mean, .rstd = rstd}, kEps);
   }
   void Run(const Context& ctx) {
     ASSERT_TRUE(Forward(ctx).ok());
-    ASSERT_TRUE(LayerNormBackward(ctx, dy, x, w, mean, rstd, false, dx, dw, db).ok());
+    ASSERT_TRUE(LayerNormBackward(ctx,
+                                  {.dy = dy,
+                                   .x = x,
+                                   .weight = w,
+                                   .mean = mean,
+                                   .rstd = rstd,
+                                   .dx = dx,
+                                   .dweight = dw,
+                                   .dbias = db},
+                                  false)
+                    .ok());
   }
   TestTensor x, w, b, dy, y, mean, rstd, dx, dw, db;
 };
@@ -63,7 +74,10 @@ TEST(LayerNormTest, ClosedForm) {
     g.w->data<float>()[i] = i + 1;
     g.b->data<float>()[i] = 10 * i;
   }
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, 12, {}, g.y, g.mean, g.rstd).ok());
+  ASSERT_TRUE(
+      LayerNormForward(
+          ctx, {.x = g.x, .weight = g.w, .bias = g.b, .y = g.y, .mean = g.mean, .rstd = g.rstd}, 12)
+          .ok());
   EXPECT_EQ(g.mean->data<float>()[0], 5);
   EXPECT_EQ(g.rstd->data<float>()[0], 0.25f);
   for (int i = 0; i < 4; ++i) {
@@ -119,7 +133,10 @@ TEST(LayerNormTest, ALargeMeanDoesNotSpoilTheVariance) {
   for (int i = 0; i < 768; ++i) g.x->data<float>()[i] = 0x1p20f + (i % 2 == 0 ? 1 : -1);
   FillConstant(g.w, 1);
   FillConstant(g.b, 0);
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, 0, {}, g.y, g.mean, g.rstd).ok());
+  ASSERT_TRUE(
+      LayerNormForward(
+          ctx, {.x = g.x, .weight = g.w, .bias = g.b, .y = g.y, .mean = g.mean, .rstd = g.rstd}, 0)
+          .ok());
   for (int i = 0; i < 768; ++i) EXPECT_EQ(g.y->data<float>()[i], i % 2 == 0 ? 1 : -1);
 }
 
@@ -131,18 +148,42 @@ TEST(LayerNormTest, AccumulatesAndWorksInPlace) {
   FillConstant(sum, 3);
   FillConstant(dw, 0);
   FillConstant(db, 0);
-  ASSERT_TRUE(LayerNormBackward(ctx, g.dy, g.x, g.w, g.mean, g.rstd, true, sum, dw, db).ok());
+  ASSERT_TRUE(LayerNormBackward(ctx,
+                                {.dy = g.dy,
+                                 .x = g.x,
+                                 .weight = g.w,
+                                 .mean = g.mean,
+                                 .rstd = g.rstd,
+                                 .dx = sum,
+                                 .dweight = dw,
+                                 .dbias = db},
+                                true)
+                  .ok());
   for (int i = 0; i < 32; ++i) {
     EXPECT_FLOAT_EQ(sum->data<float>()[i], 3 + g.dx->data<float>()[i]);
   }
   // A second pass on top doubles the weight gradients.
-  ASSERT_TRUE(LayerNormBackward(ctx, g.dy, g.x, g.w, g.mean, g.rstd, false, g.dy, g.dw, g.db).ok());
+  ASSERT_TRUE(LayerNormBackward(ctx,
+                                {.dy = g.dy,
+                                 .x = g.x,
+                                 .weight = g.w,
+                                 .mean = g.mean,
+                                 .rstd = g.rstd,
+                                 .dx = g.dy,
+                                 .dweight = g.dw,
+                                 .dbias = g.db},
+                                false)
+                  .ok());
   EXPECT_TRUE(SameBits(g.dy, g.dx));
   for (int i = 0; i < 8; ++i) {
     EXPECT_NEAR(g.dw->data<float>()[i], 2 * dw->data<float>()[i], 16 * MaxAbs(dw) * 0x1p-24);
     EXPECT_NEAR(g.db->data<float>()[i], 2 * db->data<float>()[i], 16 * MaxAbs(db) * 0x1p-24);
   }
-  ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, kEps, {}, g.x, g.mean, g.rstd).ok());
+  ASSERT_TRUE(LayerNormForward(
+                  ctx,
+                  {.x = g.x, .weight = g.w, .bias = g.b, .y = g.x, .mean = g.mean, .rstd = g.rstd},
+                  kEps)
+                  .ok());
   EXPECT_TRUE(SameBits(g.x, g.y));
 }
 
@@ -179,14 +220,38 @@ TEST(LayerNormTest, TheResidualIsAddedFirst) {
     FillNormal(residual, 6);
     // Of the sum: g.x.
     ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
-    ASSERT_TRUE(LayerNormForward(ctx, g.x, {}, g.w, g.b, kEps, {}, g.y, g.mean, g.rstd).ok());
-    ASSERT_TRUE(LayerNormForward(ctx, x, residual, g.w, g.b, kEps, g.dx, y, mean, rstd).ok());
+    ASSERT_TRUE(
+        LayerNormForward(
+            ctx, {.x = g.x, .weight = g.w, .bias = g.b, .y = g.y, .mean = g.mean, .rstd = g.rstd},
+            kEps)
+            .ok());
+    ASSERT_TRUE(LayerNormForward(ctx,
+                                 {.x = x,
+                                  .residual = residual,
+                                  .weight = g.w,
+                                  .bias = g.b,
+                                  .sum = g.dx,
+                                  .y = y,
+                                  .mean = mean,
+                                  .rstd = rstd},
+                                 kEps)
+                    .ok());
     EXPECT_TRUE(SameBits(g.dx, g.x));
     EXPECT_TRUE(SameBits(y, g.y));
     EXPECT_TRUE(SameBits(mean, g.mean));
     EXPECT_TRUE(SameBits(rstd, g.rstd));
     // In place: the sum where the residual was, y where x was.
-    ASSERT_TRUE(LayerNormForward(ctx, x, residual, g.w, g.b, kEps, residual, x, mean, rstd).ok());
+    ASSERT_TRUE(LayerNormForward(ctx,
+                                 {.x = x,
+                                  .residual = residual,
+                                  .weight = g.w,
+                                  .bias = g.b,
+                                  .sum = residual,
+                                  .y = x,
+                                  .mean = mean,
+                                  .rstd = rstd},
+                                 kEps)
+                    .ok());
     EXPECT_TRUE(SameBits(residual, g.x));
     EXPECT_TRUE(SameBits(x, g.y));
   }
@@ -196,12 +261,31 @@ TEST(LayerNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   Gradients g(DType::kF32, 2, 4);
   TestTensor bias(DType::kF32, {3});
-  EXPECT_DEATH((void)LayerNormForward(ctx, g.x, {}, g.w, bias, kEps, {}, g.y, g.mean, g.rstd),
-               "\\[layer_norm\\] x f32\\[2, 4\\].*bias f32\\[3\\]");
   EXPECT_DEATH(
-      (void)LayerNormBackward(ctx, g.dy, g.x, g.w, g.mean, g.rstd, false, g.dx, bias, g.db),
-      "\\[layer_norm\\] parameter f32\\[4\\], its gradient f32\\[3\\]");
-  EXPECT_DEATH((void)LayerNormForward(ctx, g.x, g.x, g.w, g.b, kEps, {}, g.y, g.mean, g.rstd),
+      (void)LayerNormForward(
+          ctx, {.x = g.x, .weight = g.w, .bias = bias, .y = g.y, .mean = g.mean, .rstd = g.rstd},
+          kEps),
+      "\\[layer_norm\\] x f32\\[2, 4\\].*bias f32\\[3\\]");
+  EXPECT_DEATH((void)LayerNormBackward(ctx,
+                                       {.dy = g.dy,
+                                        .x = g.x,
+                                        .weight = g.w,
+                                        .mean = g.mean,
+                                        .rstd = g.rstd,
+                                        .dx = g.dx,
+                                        .dweight = bias,
+                                        .dbias = g.db},
+                                       false),
+               "\\[layer_norm\\] parameter f32\\[4\\], its gradient f32\\[3\\]");
+  EXPECT_DEATH((void)LayerNormForward(ctx,
+                                      {.x = g.x,
+                                       .residual = g.x,
+                                       .weight = g.w,
+                                       .bias = g.b,
+                                       .y = g.y,
+                                       .mean = g.mean,
+                                       .rstd = g.rstd},
+                                      kEps),
                "residual f32\\[2, 4\\], sum undefined");
 }
 

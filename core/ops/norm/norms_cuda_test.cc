@@ -35,13 +35,9 @@ class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
     return {shape, DType::kF32, F32SumTolerance(num_terms)};
   }
 
-  absl::Status Forward(const Context& ctx, const Tensor& x, const Tensor& residual,
-                       const Tensor& weight, const Tensor& bias, const Tensor& sum, const Tensor& y,
-                       const Tensor& mean, const Tensor& rstd) const {
-    if (layer_norm()) {
-      return LayerNormForward(ctx, x, residual, weight, bias, kEps, sum, y, mean, rstd);
-    }
-    return RmsNormForward(ctx, x, residual, weight, kEps, sum, y, rstd);
+  absl::Status Forward(const Context& ctx, const LayerNormForwardOperands& o) const {
+    if (layer_norm()) return LayerNormForward(ctx, o, kEps);
+    return RmsNormForward(ctx, o.x, o.residual, o.weight, kEps, o.sum, o.y, o.rstd);
   }
 };
 
@@ -53,7 +49,9 @@ TEST_P(NormsCudaTest, Forward) {
     ExpectFollowsF64(
         {matrix, row, row, Result({n, c}, c), layer_norm() ? statistic : row, statistic},
         [&](const Context& ctx, const Tensors& t) {
-          return Forward(ctx, t[0], {}, t[1], t[2], {}, t[3], t[4], t[5]);
+          return Forward(
+              ctx,
+              {.x = t[0], .weight = t[1], .bias = t[2], .y = t[3], .mean = t[4], .rstd = t[5]});
         });
   }
 }
@@ -69,11 +67,25 @@ TEST_P(NormsCudaTest, ForwardWithResidual) {
     const ParityOperand mean = layer_norm() ? statistic : row;
     ExpectFollowsF64({matrix, matrix, row, row, sum, y, mean, statistic},
                      [&](const Context& ctx, const Tensors& t) {
-                       return Forward(ctx, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
+                       return Forward(ctx, {.x = t[0],
+                                            .residual = t[1],
+                                            .weight = t[2],
+                                            .bias = t[3],
+                                            .sum = t[4],
+                                            .y = t[5],
+                                            .mean = t[6],
+                                            .rstd = t[7]});
                      });
     ExpectFollowsF64({sum, matrix, row, row, y, mean, statistic},
                      [&](const Context& ctx, const Tensors& t) {
-                       return Forward(ctx, t[0], t[1], t[2], t[3], t[0], t[4], t[5], t[6]);
+                       return Forward(ctx, {.x = t[0],
+                                            .residual = t[1],
+                                            .weight = t[2],
+                                            .bias = t[3],
+                                            .sum = t[0],
+                                            .y = t[4],
+                                            .mean = t[5],
+                                            .rstd = t[6]});
                      });
   }
 }
@@ -93,8 +105,16 @@ TEST_P(NormsCudaTest, Backward) {
                            return RmsNormBackward(ctx, t[0], t[1], t[2], t[4], accumulate_dx, dx,
                                                   t[6]);
                          }
-                         return LayerNormBackward(ctx, t[0], t[1], t[2], t[3], t[4], accumulate_dx,
-                                                  dx, t[6], t[7]);
+                         return LayerNormBackward(ctx,
+                                                  {.dy = t[0],
+                                                   .x = t[1],
+                                                   .weight = t[2],
+                                                   .mean = t[3],
+                                                   .rstd = t[4],
+                                                   .dx = dx,
+                                                   .dweight = t[6],
+                                                   .dbias = t[7]},
+                                                  accumulate_dx);
                        });
     }
   }

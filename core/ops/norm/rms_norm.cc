@@ -19,26 +19,6 @@ void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Te
       << weight.ToString() << ", rstd " << rstd.ToString();
 }
 
-absl::Status ForwardOnCuda(const Context& ctx, const Tensor& x, const Tensor& residual,
-                           const Tensor& weight, double eps, const Tensor& sum, const Tensor& y,
-                           const Tensor& rstd) {
-  return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
-    return cuda::RmsNormForward<T>(ctx.cuda_stream(), x.data<T>(), RowsOrNull<T>(residual),
-                                   weight.data<T>(), x.dim(0), x.dim(1), static_cast<float>(eps),
-                                   RowsOrNull<T>(sum), y.data<T>(), rstd.data<float>());
-  });
-}
-
-absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& x,
-                            const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
-                            const Tensor& dx, const Tensor& dweight, const Tensor& workspace) {
-  return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
-    return cuda::RmsNormBackward<T>(ctx.cuda_stream(), dy.data<T>(), x.data<T>(), weight.data<T>(),
-                                    rstd.data<float>(), x.dim(0), x.dim(1), accumulate_dx,
-                                    dx.data<T>(), dweight.data<float>(), workspace.data<float>());
-  });
-}
-
 }  // namespace
 
 absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
@@ -49,25 +29,34 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass(),
                       {.bytes = BytesOf(x, residual, weight, sum, y, rstd)});
-  if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, eps, sum, y, rstd);
-  const int64_t columns = x.dim(1);
+  const auto args_of = [&]<typename T, typename Stat>() -> RmsNormForwardArgs<T, Stat> {
+    return {.x = x.data<T>(),
+            .residual = RowsOrNull<T>(residual),
+            .weight = weight.data<T>(),
+            .rows = x.dim(0),
+            .columns = x.dim(1),
+            .eps = eps,
+            .sum = RowsOrNull<T>(sum),
+            .y = y.data<T>(),
+            .rstd = rstd.data<Stat>()};
+  };
+  if (on_cuda) {
+    return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
+      return cuda::RmsNormForward<T>(ctx.cuda_stream(), args_of.template operator()<T, float>());
+    });
+  }
+  const int64_t rows = x.dim(0), grain = RowGrain(x.dim(1));
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      STRAKE_CPU_RUN(RmsNormForward(x.data<T>() + at, RowsOrNull<T>(residual, begin),
-                                    weight.data<T>(), end - begin, columns, static_cast<float>(eps),
-                                    RowsOrNull<T>(sum, begin), y.data<T>() + at,
-                                    rstd.data<float>() + begin));
+    const auto args = args_of.template operator()<T, float>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(RmsNormForward(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(x.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      reference::RmsNormForward(x.data<Scalar>() + at, RowsOrNull<Scalar>(residual, begin),
-                                weight.data<Scalar>(), end - begin, columns, eps,
-                                RowsOrNull<Scalar>(sum, begin), y.data<Scalar>() + at,
-                                rstd.data<Scalar>() + begin);
+    const auto args = args_of.template operator()<Scalar, Scalar>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      reference::RmsNormForward(args, begin, end);
     });
   });
   return absl::OkStatus();
@@ -80,45 +69,53 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   CheckShapes("rms_norm", x, weight, dx, rstd);
   CheckGradient("rms_norm", weight, dweight);
   const bool on_cuda = OnCuda("rms_norm", ctx, dy, x, weight, rstd, dx, dweight);
-  const int64_t rows = x.dim(0), columns = x.dim(1);
   const ActivationScope scope(ctx.arena());
   Tensor workspace;
   if (on_cuda) {
     workspace =
-        ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(rows, columns)});
+        ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
   }
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(
       ctx.profile(), "rms_norm", ctx.pass(),
       {.bytes = BytesOf(dy, x, weight, rstd, accumulate_dx ? dx : Tensor(), dx, dweight, dweight)});
+  const auto args_of = [&]<typename T, typename Stat>() -> RmsNormBackwardArgs<T, Stat> {
+    return {.dy = dy.data<T>(),
+            .x = x.data<T>(),
+            .weight = weight.data<T>(),
+            .rstd = rstd.data<Stat>(),
+            .rows = x.dim(0),
+            .columns = x.dim(1),
+            .accumulate_dx = accumulate_dx,
+            .dx = dx.data<T>(),
+            .dweight = dweight.data<Stat>()};
+  };
   if (on_cuda) {
-    return BackwardOnCuda(ctx, dy, x, weight, rstd, accumulate_dx, dx, dweight, workspace);
+    return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
+      auto args = args_of.template operator()<T, float>();
+      args.workspace = workspace.data<float>();
+      return cuda::RmsNormBackward<T>(ctx.cuda_stream(), args);
+    });
   }
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
+    const auto args = args_of.template operator()<T, float>();
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      STRAKE_CPU_RUN(RmsNormBackwardWeight(dy.data<T>(), x.data<T>(), rstd.data<float>(), rows,
-                                           columns, begin, end, dweight.data<float>()));
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(RmsNormBackwardWeight(args, begin, end));
     });
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      STRAKE_CPU_RUN(RmsNormBackwardInput(dy.data<T>() + at, x.data<T>() + at, weight.data<T>(),
-                                          rstd.data<float>() + begin, end - begin, columns,
-                                          accumulate_dx, dx.data<T>() + at));
+    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(RmsNormBackwardInput(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
+    const auto args = args_of.template operator()<Scalar, Scalar>();
     // Columns first: dx may overwrite dy.
-    ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
-      reference::RmsNormBackwardWeight(dy.data<Scalar>(), x.data<Scalar>(), rstd.data<Scalar>(),
-                                       rows, columns, begin, end, dweight.data<Scalar>());
+    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+      reference::RmsNormBackwardWeight(args, begin, end);
     });
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * columns;
-      reference::RmsNormBackwardInput(dy.data<Scalar>() + at, x.data<Scalar>() + at,
-                                      weight.data<Scalar>(), rstd.data<Scalar>() + begin,
-                                      end - begin, columns, accumulate_dx, dx.data<Scalar>() + at);
+    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+      reference::RmsNormBackwardInput(args, begin, end);
     });
   });
   return absl::OkStatus();

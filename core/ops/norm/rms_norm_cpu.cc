@@ -24,26 +24,33 @@ STRAKE_INLINE float AddResidual(const T* x, const T* residual, int64_t columns, 
 }  // namespace
 
 template <typename T>
-void RmsNormForward(const T* x, const T* residual, const T* weight, int64_t rows, int64_t columns,
-                    float eps, T* sum, T* y, float* rstd) {
-  for (int64_t n = 0; n < rows; ++n) {
+void RmsNormForward(RmsNormForwardArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t columns = args.columns;
+  const T* weight = args.weight;
+  const float eps = static_cast<float>(args.eps);
+  for (int64_t n = begin; n < end; ++n) {
     const int64_t at = n * columns;
-    const float squares =
-        AddResidual(x + at, residual == nullptr ? nullptr : residual + at, columns, sum + at);
-    const T* row = (residual == nullptr ? x : sum) + at;
+    const T* residual = args.residual == nullptr ? nullptr : args.residual + at;
+    const float squares = AddResidual(args.x + at, residual, columns, args.sum + at);
+    const T* row = (residual == nullptr ? args.x : args.sum) + at;
+    T* y = args.y + at;
     const float r = 1 / __builtin_sqrtf(squares / columns + eps);
     ForEachVector(columns, [&](int64_t i, auto part) {
-      Store(Load(row + i, part) * r * Load(weight + i, part), y + at + i, part);
+      Store(Load(row + i, part) * r * Load(weight + i, part), y + i, part);
     });
-    rstd[n] = r;
+    args.rstd[n] = r;
   }
 }
 
 template <typename T>
-void RmsNormBackwardInput(const T* dy, const T* x, const T* weight, const float* rstd, int64_t rows,
-                          int64_t columns, bool accumulate_dx, T* dx) {
-  for (int64_t n = 0; n < rows; ++n, dy += columns, x += columns, dx += columns) {
-    const float r = rstd[n];
+void RmsNormBackwardInput(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t columns = args.columns;
+  const T* weight = args.weight;
+  const bool accumulate = args.accumulate_dx;
+  for (int64_t n = begin; n < end; ++n) {
+    const T *dy = args.dy + n * columns, *x = args.x + n * columns;
+    T* dx = args.dx + n * columns;
+    const float r = args.rstd[n];
     Vec sum{};
     ForEachVector(columns, [&](int64_t i, auto part) {
       sum += Load(dy + i, part) * Load(weight + i, part) * Load(x + i, part);
@@ -52,30 +59,28 @@ void RmsNormBackwardInput(const T* dy, const T* x, const T* weight, const float*
     ForEachVector(columns, [&](int64_t i, auto part) {
       const Vec g = Load(dy + i, part) * Load(weight + i, part);
       const Vec value = r * (g - Load(x + i, part) * (r * mean));
-      Store(accumulate_dx ? Load(dx + i, part) + value : value, dx + i, part);
+      Store(accumulate ? Load(dx + i, part) + value : value, dx + i, part);
     });
   }
 }
 
 template <typename T>
-void RmsNormBackwardWeight(const T* dy, const T* x, const float* rstd, int64_t rows,
-                           int64_t columns, int64_t begin, int64_t end, float* dweight) {
-  for (int64_t n = 0; n < rows; ++n, dy += columns, x += columns) {
-    const float r = rstd[n];
+void RmsNormBackwardWeight(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end) {
+  float* const dweight = args.dweight + begin;
+  for (int64_t n = 0; n < args.rows; ++n) {
+    const T *dy = args.dy + n * args.columns + begin, *x = args.x + n * args.columns + begin;
+    const float r = args.rstd[n];
     ForEachVector(end - begin, [&](int64_t i, auto part) {
-      float* dw = dweight + begin + i;
-      Store(Load(dw, part) + Load(dy + begin + i, part) * Load(x + begin + i, part) * r, dw, part);
+      float* dw = dweight + i;
+      Store(Load(dw, part) + Load(dy + i, part) * Load(x + i, part) * r, dw, part);
     });
   }
 }
 
-#define STRAKE_INSTANTIATE(T)                                                                      \
-  template void RmsNormForward(const T*, const T*, const T*, int64_t, int64_t, float, T*, T*,      \
-                               float*);                                                            \
-  template void RmsNormBackwardInput(const T*, const T*, const T*, const float*, int64_t, int64_t, \
-                                     bool, T*);                                                    \
-  template void RmsNormBackwardWeight(const T*, const T*, const float*, int64_t, int64_t, int64_t, \
-                                      int64_t, float*);
+#define STRAKE_INSTANTIATE(T)                                                   \
+  template void RmsNormForward(RmsNormForwardArgs<T>, int64_t, int64_t);        \
+  template void RmsNormBackwardInput(RmsNormBackwardArgs<T>, int64_t, int64_t); \
+  template void RmsNormBackwardWeight(RmsNormBackwardArgs<T>, int64_t, int64_t);
 STRAKE_INSTANTIATE(float)
 STRAKE_INSTANTIATE(Bf16)
 

@@ -6,22 +6,20 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
+#include "core/ops/norm/rms_norm_args.h"
 
 namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// `residual` may be null: then sum is x, and not written.
+// Rows [begin, end).
 template <typename T>
-void RmsNormForward(const T* x, const T* residual, const T* weight, int64_t rows, int64_t columns,
-                    float eps, T* sum, T* y, float* rstd);
+void RmsNormForward(RmsNormForwardArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
-void RmsNormBackwardInput(const T* dy, const T* x, const T* weight, const float* rstd, int64_t rows,
-                          int64_t columns, bool accumulate_dx, T* dx);
+void RmsNormBackwardInput(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end);
 // dweight of columns [begin, end), over all rows.
 template <typename T>
-void RmsNormBackwardWeight(const T* dy, const T* x, const float* rstd, int64_t rows,
-                           int64_t columns, int64_t begin, int64_t end, float* dweight);
+void RmsNormBackwardWeight(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end);
 )
 // clang-format on
 

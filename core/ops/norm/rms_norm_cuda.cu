@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/row_blocks.h"
 #include "core/ops/cuda/sum_partials.h"
@@ -161,47 +162,32 @@ __global__ void __launch_bounds__(kRowBlockThreads)
 }  // namespace
 
 template <typename T>
-absl::Status RmsNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
-                            int64_t rows, int64_t columns, float eps, T* sum, T* y, float* rstd) {
-  if (rows == 0) return absl::OkStatus();
+absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
   const auto launch = [&]<int kWidth>() {
-    return Launch<RmsNormForwardKernel<T, kWidth>>(stream, rows, RowBlockThreads(columns / kWidth),
-                                                   0, x, residual, weight, columns, eps, sum, y,
-                                                   rstd);
+    return Launch<RmsNormForwardKernel<T, kWidth>>(
+        stream, args.rows, RowBlockThreads(args.columns / kWidth), 0, args.x, args.residual,
+        args.weight, args.columns, static_cast<float>(args.eps), args.sum, args.y, args.rstd);
   };
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {x, residual, weight, sum, y}), launch);
-}
-
-int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return NumPartials(rows, columns) * columns;
+  return LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.x, args.residual, args.weight, args.sum, args.y}), launch);
 }
 
 template <typename T>
-absl::Status RmsNormBackward(CudaStream stream, const T* dy, const T* x, const T* weight,
-                             const float* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
-                             T* dx, float* dweight, float* workspace) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  const int64_t partials = NumPartials(rows, columns);
+absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  const int64_t partials = NumPartials(args.rows, args.columns);
   const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormBackwardKernel<T, kWidth>>(
-        stream, partials, RowBlockThreads(columns / kWidth), 0, dy, x, weight, rstd, rows, columns,
-        accumulate_dx, dx, workspace);
+        stream, partials, RowBlockThreads(args.columns / kWidth), 0, args.dy, args.x, args.weight,
+        args.rstd, args.rows, args.columns, args.accumulate_dx, args.dx, args.workspace);
   };
-  const absl::Status launched =
-      LaunchVectorized<T>(Vectorizes<T>(columns, {dy, x, weight, dx, workspace}), launch);
+  const absl::Status launched = LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.dy, args.x, args.weight, args.dx, args.workspace}), launch);
   if (!launched.ok()) return launched;
-  return SumPartials(stream, workspace, partials, columns, dweight);
+  return SumPartials(stream, args.workspace, partials, args.columns, args.dweight);
 }
 
-template absl::Status RmsNormForward<float>(CudaStream, const float*, const float*, const float*,
-                                            int64_t, int64_t, float, float*, float*, float*);
-template absl::Status RmsNormForward<Bf16>(CudaStream, const Bf16*, const Bf16*, const Bf16*,
-                                           int64_t, int64_t, float, Bf16*, Bf16*, float*);
-template absl::Status RmsNormBackward<float>(CudaStream, const float*, const float*, const float*,
-                                             const float*, int64_t, int64_t, bool, float*, float*,
-                                             float*);
-template absl::Status RmsNormBackward<Bf16>(CudaStream, const Bf16*, const Bf16*, const Bf16*,
-                                            const float*, int64_t, int64_t, bool, Bf16*, float*,
-                                            float*);
+STRAKE_RMS_NORM_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -13,6 +13,8 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/cuda/workspace_sizes.h"
+#include "core/ops/norm/rms_norm_args.h"
 
 namespace strake::cuda {
 
@@ -21,19 +23,23 @@ namespace strake::cuda {
 //   sum = x, not written and may be null       without (null)
 // y and sum may be x or the residual, but not each other.
 template <typename T>
-absl::Status RmsNormForward(CudaStream stream, const T* x, const T* residual, const T* weight,
-                            int64_t rows, int64_t columns, float eps, T* sum, T* y, float* rstd);
+absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args);
 
 // Elements of the f32 workspace that RmsNormBackward needs. Its contents do not matter.
-int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns);
+inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
+  return NumPartials(rows, columns) * columns;
+}
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N], where x is its `sum`:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
 //   dweight [C]     +=, f32
 template <typename T>
-absl::Status RmsNormBackward(CudaStream stream, const T* dy, const T* x, const T* weight,
-                             const float* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
-                             T* dx, float* dweight, float* workspace);
+absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_RMS_NORM_KERNELS(KERNEL) \
+  KERNEL(RmsNormForward, float, Bf16)   \
+  KERNEL(RmsNormBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -59,16 +59,29 @@ struct Problem {
   }
 
   absl::Status Forward(bool with_residual) {
-    return cuda::RmsNormForward<T>(nullptr, x.data(), with_residual ? residual.data() : nullptr,
-                                   weight.data(), size.rows, size.columns, kEps,
-                                   with_residual ? sum.data() : nullptr, y.data(), rstd.data());
+    return cuda::RmsNormForward<T>(nullptr, {.x = x.data(),
+                                             .residual = with_residual ? residual.data() : nullptr,
+                                             .weight = weight.data(),
+                                             .rows = size.rows,
+                                             .columns = size.columns,
+                                             .eps = kEps,
+                                             .sum = with_residual ? sum.data() : nullptr,
+                                             .y = y.data(),
+                                             .rstd = rstd.data()});
   }
 
   // Of the norm of x.
   absl::Status Backward(bool accumulate_dx, T* to) {
-    return cuda::RmsNormBackward<T>(nullptr, dy.data(), x.data(), weight.data(), rstd.data(),
-                                    size.rows, size.columns, accumulate_dx, to, dweight.data(),
-                                    workspace.data());
+    return cuda::RmsNormBackward<T>(nullptr, {.dy = dy.data(),
+                                              .x = x.data(),
+                                              .weight = weight.data(),
+                                              .rstd = rstd.data(),
+                                              .rows = size.rows,
+                                              .columns = size.columns,
+                                              .accumulate_dx = accumulate_dx,
+                                              .dx = to,
+                                              .dweight = dweight.data(),
+                                              .workspace = workspace.data()});
   }
 
   Size size;
@@ -100,9 +113,14 @@ void CheckForward(Problem<T>& p, bool with_residual) {
   }
   const std::vector<double> x = ToDouble(with_residual ? p.sum : p.x), w = ToDouble(p.weight);
   std::vector<double> y(p.n), rstd(p.size.rows);
-  reference::RmsNormForward<double>(x.data(), /*residual=*/nullptr, w.data(), p.size.rows,
-                                    p.size.columns, double{kEps}, /*sum=*/nullptr, y.data(),
-                                    rstd.data());
+  reference::RmsNormForward<double>({.x = x.data(),
+                                     .weight = w.data(),
+                                     .rows = p.size.rows,
+                                     .columns = p.size.columns,
+                                     .eps = kEps,
+                                     .y = y.data(),
+                                     .rstd = rstd.data()},
+                                    0, p.size.rows);
   ExpectNear(ToDouble(p.rstd), rstd, SumBound(p.size.columns), "rstd");
   ExpectNear(ToDouble(p.y), y, SumBound(p.size.columns) + kRoundoff<T>, "y");
 }
@@ -131,10 +149,17 @@ void CheckBackward(Size size, GuardAt guard_at) {
   const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
                             rstd = ToDouble(p.rstd);
   std::vector<double> dx(p.n), dweight(size.columns, 0.0);
-  reference::RmsNormBackwardInput(dy.data(), x.data(), w.data(), rstd.data(), size.rows,
-                                  size.columns, false, dx.data());
-  reference::RmsNormBackwardWeight(dy.data(), x.data(), rstd.data(), size.rows, size.columns, 0,
-                                   size.columns, dweight.data());
+  const RmsNormBackwardArgs<double, double> args = {.dy = dy.data(),
+                                                    .x = x.data(),
+                                                    .weight = w.data(),
+                                                    .rstd = rstd.data(),
+                                                    .rows = size.rows,
+                                                    .columns = size.columns,
+                                                    .accumulate_dx = false,
+                                                    .dx = dx.data(),
+                                                    .dweight = dweight.data()};
+  reference::RmsNormBackwardInput(args, 0, size.rows);
+  reference::RmsNormBackwardWeight(args, 0, size.columns);
   // In one column, dx is the difference of two numbers that are equal but for eps.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");
@@ -157,13 +182,26 @@ TYPED_TEST(RmsNormCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(
-        cuda::RmsNormForward<TypeParam>(nullptr, at(p.x, 0), at(p.residual, 1), at(p.weight, 2), 3,
-                                        56, kEps, at(p.sum, 3), at(p.y, 4), p.rstd.data()),
-        absl::OkStatus());
-    ASSERT_EQ(cuda::RmsNormBackward<TypeParam>(nullptr, at(p.dy, 5), at(p.sum, 3), at(p.weight, 2),
-                                               p.rstd.data(), 3, 56, false, at(p.dx, 6),
-                                               at(p.dweight, 7), at(p.workspace, 8)),
+    ASSERT_EQ(cuda::RmsNormForward<TypeParam>(nullptr, {.x = at(p.x, 0),
+                                                        .residual = at(p.residual, 1),
+                                                        .weight = at(p.weight, 2),
+                                                        .rows = 3,
+                                                        .columns = 56,
+                                                        .eps = kEps,
+                                                        .sum = at(p.sum, 3),
+                                                        .y = at(p.y, 4),
+                                                        .rstd = p.rstd.data()}),
+              absl::OkStatus());
+    ASSERT_EQ(cuda::RmsNormBackward<TypeParam>(nullptr, {.dy = at(p.dy, 5),
+                                                         .x = at(p.sum, 3),
+                                                         .weight = at(p.weight, 2),
+                                                         .rstd = p.rstd.data(),
+                                                         .rows = 3,
+                                                         .columns = 56,
+                                                         .accumulate_dx = false,
+                                                         .dx = at(p.dx, 6),
+                                                         .dweight = at(p.dweight, 7),
+                                                         .workspace = at(p.workspace, 8)}),
               absl::OkStatus());
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.y, 4)[3 * 56 - 1])));
     EXPECT_TRUE(std::isfinite(static_cast<float>(at(p.dx, 6)[3 * 56 - 1])));
@@ -173,10 +211,16 @@ TYPED_TEST(RmsNormCudaTest, AnyTensorMayBeUnaligned) {
 TYPED_TEST(RmsNormCudaTest, AccumulatesAndWorksInPlace) {
   Problem<TypeParam> p({5, 72}, GuardAt::kStart), plain({5, 72}, GuardAt::kStart);
   ASSERT_EQ(plain.Forward(true), absl::OkStatus());
-  ASSERT_EQ(
-      cuda::RmsNormForward<TypeParam>(nullptr, p.x.data(), p.residual.data(), p.weight.data(), 5,
-                                      72, kEps, p.residual.data(), p.x.data(), p.rstd.data()),
-      absl::OkStatus());
+  ASSERT_EQ(cuda::RmsNormForward<TypeParam>(nullptr, {.x = p.x.data(),
+                                                      .residual = p.residual.data(),
+                                                      .weight = p.weight.data(),
+                                                      .rows = 5,
+                                                      .columns = 72,
+                                                      .eps = kEps,
+                                                      .sum = p.residual.data(),
+                                                      .y = p.x.data(),
+                                                      .rstd = p.rstd.data()}),
+            absl::OkStatus());
   EXPECT_TRUE(SameBits(p.residual, Copy(plain.sum)));
   EXPECT_TRUE(SameBits(p.x, Copy(plain.y)));
 

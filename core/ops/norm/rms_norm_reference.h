@@ -5,39 +5,40 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/ops/norm/rms_norm_args.h"
 #include "core/ops/reference_eigen.h"
 #include "core/ops/residual_add/residual_add_reference.h"
 
 namespace strake::reference {
 
-// `residual` may be null: then sum is x, and not written.
+// Rows [begin, end).
 template <typename Scalar>
-void RmsNormForward(const Scalar* x, const Scalar* residual, const Scalar* weight, int64_t rows,
-                    int64_t columns, double eps, Scalar* sum, Scalar* y, Scalar* rstd) {
+void RmsNormForward(const RmsNormForwardArgs<Scalar, Scalar>& args, int64_t begin, int64_t end) {
   using std::sqrt;
-  const ConstArray<Scalar> w(weight, columns);
-  for (int64_t n = 0; n < rows; ++n) {
-    const int64_t at = n * columns;
-    if (residual != nullptr) ResidualAddForward(x + at, residual + at, columns, sum + at);
-    const ConstArray<Scalar> row((residual != nullptr ? sum : x) + at, columns);
-    rstd[n] = Scalar(1) / sqrt((row * row).sum() / Scalar(columns) + Scalar(eps));
-    Array<Scalar>(y + at, columns) = row * rstd[n] * w;
+  const ConstArray<Scalar> w(args.weight, args.columns);
+  for (int64_t n = begin; n < end; ++n) {
+    const int64_t at = n * args.columns;
+    if (args.residual != nullptr) {
+      ResidualAddForward(args.x + at, args.residual + at, args.columns, args.sum + at);
+    }
+    const ConstArray<Scalar> row((args.residual != nullptr ? args.sum : args.x) + at, args.columns);
+    args.rstd[n] = Scalar(1) / sqrt((row * row).sum() / Scalar(args.columns) + Scalar(args.eps));
+    Array<Scalar>(args.y + at, args.columns) = row * args.rstd[n] * w;
   }
 }
 
-// dx of rows [0, rows).
+// dx of rows [begin, end).
 template <typename Scalar>
-void RmsNormBackwardInput(const Scalar* dy, const Scalar* x, const Scalar* weight,
-                          const Scalar* rstd, int64_t rows, int64_t columns, bool accumulate_dx,
-                          Scalar* dx) {
-  const ConstArray<Scalar> w(weight, columns);
-  for (int64_t n = 0; n < rows; ++n) {
-    const ConstArray<Scalar> dy_row(dy + n * columns, columns);
-    const ConstArray<Scalar> row(x + n * columns, columns);
-    const Scalar mean = (dy_row * w * row).sum() * rstd[n] / Scalar(columns);
-    Array<Scalar> dx_row(dx + n * columns, columns);
-    const auto value = rstd[n] * (dy_row * w - row * (rstd[n] * mean));
-    if (accumulate_dx) {
+void RmsNormBackwardInput(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
+                          int64_t end) {
+  const ConstArray<Scalar> w(args.weight, args.columns);
+  for (int64_t n = begin; n < end; ++n) {
+    const ConstArray<Scalar> dy_row(args.dy + n * args.columns, args.columns);
+    const ConstArray<Scalar> row(args.x + n * args.columns, args.columns);
+    const Scalar mean = (dy_row * w * row).sum() * args.rstd[n] / Scalar(args.columns);
+    Array<Scalar> dx_row(args.dx + n * args.columns, args.columns);
+    const auto value = args.rstd[n] * (dy_row * w - row * (args.rstd[n] * mean));
+    if (args.accumulate_dx) {
       dx_row += value;
     } else {
       dx_row = value;
@@ -47,13 +48,13 @@ void RmsNormBackwardInput(const Scalar* dy, const Scalar* x, const Scalar* weigh
 
 // dweight of columns [begin, end), over all rows.
 template <typename Scalar>
-void RmsNormBackwardWeight(const Scalar* dy, const Scalar* x, const Scalar* rstd, int64_t rows,
-                           int64_t columns, int64_t begin, int64_t end, Scalar* dweight) {
-  Array<Scalar> sum(dweight + begin, end - begin);
-  for (int64_t n = 0; n < rows; ++n) {
-    const int64_t at = n * columns + begin;
-    sum += ConstArray<Scalar>(dy + at, end - begin) * ConstArray<Scalar>(x + at, end - begin) *
-           rstd[n];
+void RmsNormBackwardWeight(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
+                           int64_t end) {
+  Array<Scalar> to(args.dweight + begin, end - begin);
+  for (int64_t n = 0; n < args.rows; ++n) {
+    const int64_t at = n * args.columns + begin;
+    to += ConstArray<Scalar>(args.dy + at, end - begin) *
+          ConstArray<Scalar>(args.x + at, end - begin) * args.rstd[n];
   }
 }
 

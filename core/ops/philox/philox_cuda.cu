@@ -1,5 +1,6 @@
 #include <array>
 
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/philox/philox_cuda.h"
@@ -50,18 +51,17 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 template <typename T>
-absl::Status PhiloxUniform(CudaStream stream, const Philox& random, uint64_t first, int64_t size,
-                           T* x) {
-  if (size == 0) return absl::OkStatus();
-  const std::array<uint32_t, 2> key = random.key();
-  return LaunchVectorized<T>(Vectorizes<T>(0, {x}), [&]<int kWidth>() {
+absl::Status PhiloxUniform(CudaStream stream, const PhiloxUniformArgs<T>& args) {
+  if (args.size == 0) return absl::OkStatus();
+  const std::array<uint32_t, 2> key = args.random.key();
+  return LaunchVectorized<T>(Vectorizes<T>(0, {args.x}), [&]<int kWidth>() {
     const int64_t per_block = int64_t{kThreads} * kWidth;
-    return Launch<PhiloxUniformKernel<T, kWidth>>(stream, (size + per_block - 1) / per_block,
-                                                  kThreads, 0, key[0], key[1], first, size, x);
+    return Launch<PhiloxUniformKernel<T, kWidth>>(stream, (args.size + per_block - 1) / per_block,
+                                                  kThreads, 0, key[0], key[1], args.first,
+                                                  args.size, args.x);
   });
 }
 
-template absl::Status PhiloxUniform<float>(CudaStream, const Philox&, uint64_t, int64_t, float*);
-template absl::Status PhiloxUniform<Bf16>(CudaStream, const Philox&, uint64_t, int64_t, Bf16*);
+STRAKE_PHILOX_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

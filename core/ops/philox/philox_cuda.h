@@ -19,8 +19,17 @@ namespace strake::cuda {
 // x[i] = 2 u - 1, uniform in [-1, 1), of which u is the upper 24 bits of random.Bits(first + i)
 // over 2^24. In bf16 rounded to nearest, and so at most 1.
 template <typename T>
-absl::Status PhiloxUniform(CudaStream stream, const Philox& random, uint64_t first, int64_t size,
-                           T* x);
+struct PhiloxUniformArgs {
+  Philox random;
+  uint64_t first;
+  int64_t size;
+  T* x;
+};
+template <typename T>
+absl::Status PhiloxUniform(CudaStream stream, const PhiloxUniformArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_PHILOX_KERNELS(KERNEL) KERNEL(PhiloxUniform, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -37,7 +37,9 @@ TYPED_TEST(PhiloxCudaTest, HasTheCpusBits) {
     for (const int64_t size : {0, 1, 7, 8, 1000, 2048, 4099}) {
       for (const uint64_t first : {uint64_t{0}, uint64_t{5}, (uint64_t{1} << 32) - 600}) {
         const GuardedBuffer<TypeParam> x("x", size, guard_at);
-        ASSERT_EQ(cuda::PhiloxUniform(nullptr, random, first, size, x.data()), absl::OkStatus());
+        ASSERT_EQ(cuda::PhiloxUniform<TypeParam>(
+                      nullptr, {.random = random, .first = first, .size = size, .x = x.data()}),
+                  absl::OkStatus());
         EXPECT_TRUE(SameBits(x, OnTheCpu<TypeParam>(random, first, size))) << size << " " << first;
       }
     }
@@ -47,8 +49,11 @@ TYPED_TEST(PhiloxCudaTest, HasTheCpusBits) {
 TYPED_TEST(PhiloxCudaTest, FillsTheInterval) {
   constexpr int64_t kSize = 4096;
   const GuardedBuffer<TypeParam> x("x", kSize);
-  ASSERT_EQ(cuda::PhiloxUniform(nullptr, Philox(1, RandomUse::kTesting), 0, kSize, x.data()),
-            absl::OkStatus());
+  ASSERT_EQ(
+      cuda::PhiloxUniform<TypeParam>(
+          nullptr,
+          {.random = Philox(1, RandomUse::kTesting), .first = 0, .size = kSize, .x = x.data()}),
+      absl::OkStatus());
   double sum = 0, squares = 0;
   for (const TypeParam value : x) {
     const double v = static_cast<float>(value);

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/reduce_ranks/reduce_ranks_cuda.h"
@@ -118,38 +119,31 @@ absl::Status ReduceReal(CudaStream stream, DType dtype, const Ranks& ranks, int6
   return absl::InvalidArgumentError("[max_ranks] c128 has no order");
 }
 
-// Calls reduce(ranks) where there is something to do and room for the ranks.
-template <typename Body>
-absl::Status WithRanks(absl::Span<const void* const> inputs, int64_t count,
-                       absl::Span<void* const> outputs, const Body& reduce) {
-  if (inputs.size() > kMaxReducedRanks || outputs.size() > kMaxReducedRanks) {
-    return absl::InvalidArgumentError(absl::StrCat("[reduce_ranks] ", inputs.size(), " inputs and ",
-                                                   outputs.size(), " outputs: at most ",
-                                                   kMaxReducedRanks, " ranks can share a GPU"));
+absl::Status Reduce(CudaStream stream, const Ranks& ranks, const ReduceRanksArgs& args) {
+  if (args.reduction == RankReduction::kMax) {
+    return ReduceReal<Max>(stream, args.dtype, ranks, args.count);
   }
-  if (count == 0) return absl::OkStatus();
-  Ranks ranks = {static_cast<int>(inputs.size()), static_cast<int>(outputs.size()), {}, {}};
-  for (size_t i = 0; i < inputs.size(); ++i) ranks.inputs[i] = inputs[i];
-  for (size_t d = 0; d < outputs.size(); ++d) ranks.outputs[d] = outputs[d];
-  return reduce(ranks);
+  // Both parts of a complex number are summed alike.
+  return args.dtype == DType::kC128 ? Reduce<Sum, double>(stream, ranks, 2 * args.count)
+                                    : ReduceReal<Sum>(stream, args.dtype, ranks, args.count);
 }
 
 }  // namespace
 
-absl::Status SumRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
-                      int64_t count, absl::Span<void* const> outputs) {
-  return WithRanks(inputs, count, outputs, [&](const Ranks& ranks) {
-    // Both parts of a complex number are summed alike.
-    return dtype == DType::kC128 ? Reduce<Sum, double>(stream, ranks, 2 * count)
-                                 : ReduceReal<Sum>(stream, dtype, ranks, count);
-  });
+absl::Status ReduceRanks(CudaStream stream, const ReduceRanksArgs& args) {
+  if (args.inputs.size() > kMaxReducedRanks || args.outputs.size() > kMaxReducedRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("[reduce_ranks] ", args.inputs.size(), " inputs and ", args.outputs.size(),
+                     " outputs: at most ", kMaxReducedRanks, " ranks can share a GPU"));
+  }
+  if (args.count == 0) return absl::OkStatus();
+  Ranks ranks = {
+      static_cast<int>(args.inputs.size()), static_cast<int>(args.outputs.size()), {}, {}};
+  for (size_t i = 0; i < args.inputs.size(); ++i) ranks.inputs[i] = args.inputs[i];
+  for (size_t d = 0; d < args.outputs.size(); ++d) ranks.outputs[d] = args.outputs[d];
+  return Reduce(stream, ranks, args);
 }
 
-absl::Status MaxRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
-                      int64_t count, absl::Span<void* const> outputs) {
-  return WithRanks(inputs, count, outputs, [&](const Ranks& ranks) {
-    return ReduceReal<Max>(stream, dtype, ranks, count);
-  });
-}
+STRAKE_REDUCE_RANKS_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -24,10 +24,19 @@ namespace strake::cuda {
 // Their addresses are arguments of the kernel.
 inline constexpr int kMaxReducedRanks = 64;
 
-absl::Status SumRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
-                      int64_t count, absl::Span<void* const> outputs);
-absl::Status MaxRanks(CudaStream stream, DType dtype, absl::Span<const void* const> inputs,
-                      int64_t count, absl::Span<void* const> outputs);
+enum class RankReduction { kSum, kMax };
+
+struct ReduceRanksArgs {
+  RankReduction reduction;
+  DType dtype;
+  absl::Span<const void* const> inputs;
+  int64_t count;
+  absl::Span<void* const> outputs;
+};
+absl::Status ReduceRanks(CudaStream stream, const ReduceRanksArgs& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_REDUCE_RANKS_KERNELS(KERNEL) KERNEL(ReduceRanks)
 
 }  // namespace strake::cuda
 

@@ -101,11 +101,18 @@ TYPED_TEST(ReduceRanksCudaTest, SumsInRankOrder) {
       const std::vector<T> expected = p.Expected(RankOrderSum<T>);
       GuardedBuffer<T> y("y", count);
       void* const output = y.data();
-      ASSERT_EQ(
-          cuda::SumRanks(nullptr, DTypeOf<T>::value, p.inputs, count, absl::MakeSpan(&output, 1)),
-          absl::OkStatus());
+      ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kSum,
+                                            .dtype = DTypeOf<T>::value,
+                                            .inputs = p.inputs,
+                                            .count = count,
+                                            .outputs = absl::MakeSpan(&output, 1)}),
+                absl::OkStatus());
       EXPECT_TRUE(SameBits(y, expected));
-      ASSERT_EQ(cuda::SumRanks(nullptr, DTypeOf<T>::value, p.inputs, count, p.in_place),
+      ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kSum,
+                                            .dtype = DTypeOf<T>::value,
+                                            .inputs = p.inputs,
+                                            .count = count,
+                                            .outputs = p.in_place}),
                 absl::OkStatus());
       for (const auto& x : p.x) EXPECT_TRUE(SameBits(x, expected));
     }
@@ -118,7 +125,11 @@ TYPED_TEST(ReduceRanksCudaTest, MaxInPlace) {
   for (const int ranks : {1, 2, 8}) {
     Problem<T> p(ranks, 2065, GuardAt::kStart);
     const std::vector<T> expected = p.Expected(Largest<T>);
-    ASSERT_EQ(cuda::MaxRanks(nullptr, DTypeOf<T>::value, p.inputs, 2065, p.in_place),
+    ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kMax,
+                                          .dtype = DTypeOf<T>::value,
+                                          .inputs = p.inputs,
+                                          .count = 2065,
+                                          .outputs = p.in_place}),
               absl::OkStatus());
     for (const auto& x : p.x) EXPECT_TRUE(SameBits(x, expected));
   }
@@ -135,7 +146,11 @@ TYPED_TEST(ReduceRanksCudaTest, AnyRankMayBeUnaligned) {
       for (int r = 0; r < 3; ++r) values.push_back(p.x[r][i + (r == unaligned)]);
       expected.push_back(RankOrderSum(values));
     }
-    ASSERT_EQ(cuda::SumRanks(nullptr, DTypeOf<T>::value, p.inputs, 69, p.in_place),
+    ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kSum,
+                                          .dtype = DTypeOf<T>::value,
+                                          .inputs = p.inputs,
+                                          .count = 69,
+                                          .outputs = p.in_place}),
               absl::OkStatus());
     for (int r = 0; r < 3; ++r) {
       const T* const begin = p.x[r].data() + (r == unaligned);
@@ -149,7 +164,12 @@ TYPED_TEST(ReduceRanksCudaTest, AnyRankMayBeUnaligned) {
 TEST(ReduceRanksCudaComplexTest, SumsBothParts) {
   Problem<double> p(3, 10, GuardAt::kEnd);  // five complex numbers
   const std::vector<double> expected = p.Expected(RankOrderSum<double>);
-  ASSERT_EQ(cuda::SumRanks(nullptr, DType::kC128, p.inputs, 5, p.in_place), absl::OkStatus());
+  ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kSum,
+                                        .dtype = DType::kC128,
+                                        .inputs = p.inputs,
+                                        .count = 5,
+                                        .outputs = p.in_place}),
+            absl::OkStatus());
   for (const auto& x : p.x) EXPECT_TRUE(SameBits(x, expected));
 }
 
@@ -158,7 +178,11 @@ void ExpectThatANanWins(T nan) {
   for (int with_nan = 0; with_nan < 3; ++with_nan) {
     Problem<T> p(3, 5, GuardAt::kEnd);
     p.x[with_nan][4] = nan;
-    ASSERT_EQ(cuda::MaxRanks(nullptr, DTypeOf<T>::value, p.inputs, 5, p.in_place),
+    ASSERT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kMax,
+                                          .dtype = DTypeOf<T>::value,
+                                          .inputs = p.inputs,
+                                          .count = 5,
+                                          .outputs = p.in_place}),
               absl::OkStatus());
     EXPECT_TRUE(std::isnan(static_cast<double>(static_cast<float>(p.x[0][4])))) << with_nan;
     EXPECT_FALSE(std::isnan(static_cast<double>(static_cast<float>(p.x[0][3]))));
@@ -173,11 +197,20 @@ TEST(ReduceRanksCudaNanTest, WinsInMax) {
 
 TEST(ReduceRanksCudaErrorTest, WhatCannotBeReduced) {
   const std::vector<const void*> inputs(cuda::kMaxReducedRanks + 1);
-  EXPECT_EQ(cuda::SumRanks(nullptr, DType::kF32, inputs, 0, {}).message(),
+  EXPECT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kSum,
+                                        .dtype = DType::kF32,
+                                        .inputs = inputs,
+                                        .count = 0,
+                                        .outputs = {}})
+                .message(),
             "[reduce_ranks] 65 inputs and 0 outputs: at most 64 ranks can share a GPU");
-  EXPECT_EQ(
-      cuda::MaxRanks(nullptr, DType::kC128, absl::MakeSpan(inputs).subspan(0, 1), 1, {}).message(),
-      "[max_ranks] c128 has no order");
+  EXPECT_EQ(cuda::ReduceRanks(nullptr, {.reduction = cuda::RankReduction::kMax,
+                                        .dtype = DType::kC128,
+                                        .inputs = absl::MakeSpan(inputs).subspan(0, 1),
+                                        .count = 1,
+                                        .outputs = {}})
+                .message(),
+            "[max_ranks] c128 has no order");
 }
 
 }  // namespace

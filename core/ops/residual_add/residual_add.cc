@@ -21,8 +21,10 @@ absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tenso
                       {.bytes = BytesOf(x, residual, y)});
   if (on_cuda) {
     return DispatchCuda("residual_add", x.dtype(), [&]<typename T>() {
-      return cuda::ResidualAddForward<T>(ctx.cuda_stream(), x.data<T>(), residual.data<T>(),
-                                         x.num_elements(), y.data<T>());
+      return cuda::ResidualAddForward<T>(ctx.cuda_stream(), {.x = x.data<T>(),
+                                                             .residual = residual.data<T>(),
+                                                             .size = x.num_elements(),
+                                                             .y = y.data<T>()});
     });
   }
   const bool done = RunCpuKernels("residual_add", ctx, x.dtype(), [&]<typename T>() {

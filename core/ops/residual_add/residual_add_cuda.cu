@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/elementwise.h"
 #include "core/ops/residual_add/residual_add_cuda.h"
@@ -12,14 +13,10 @@ struct Sum {
 }  // namespace
 
 template <typename T>
-absl::Status ResidualAddForward(CudaStream stream, const T* x, const T* residual, int64_t size,
-                                T* y) {
-  return Elementwise<Sum>(stream, size, y, x, residual);
+absl::Status ResidualAddForward(CudaStream stream, const ResidualAddForwardArgs<T>& args) {
+  return Elementwise<Sum>(stream, args.size, args.y, args.x, args.residual);
 }
 
-template absl::Status ResidualAddForward<float>(CudaStream, const float*, const float*, int64_t,
-                                                float*);
-template absl::Status ResidualAddForward<Bf16>(CudaStream, const Bf16*, const Bf16*, int64_t,
-                                               Bf16*);
+STRAKE_RESIDUAL_ADD_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -18,8 +18,16 @@ namespace strake::cuda {
 
 // y = x + residual. y may be either.
 template <typename T>
-absl::Status ResidualAddForward(CudaStream stream, const T* x, const T* residual, int64_t size,
-                                T* y);
+struct ResidualAddForwardArgs {
+  const T *x, *residual;
+  int64_t size;
+  T* y;
+};
+template <typename T>
+absl::Status ResidualAddForward(CudaStream stream, const ResidualAddForwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_RESIDUAL_ADD_KERNELS(KERNEL) KERNEL(ResidualAddForward, float, Bf16)
 
 }  // namespace strake::cuda
 

@@ -53,9 +53,11 @@ TYPED_TEST(ResidualAddCudaTest, TheSameBitsAsTheReference) {
     for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
       SCOPED_TRACE(size);
       Problem<TypeParam> p(size, guard_at);
-      ASSERT_EQ(cuda::ResidualAddForward<TypeParam>(nullptr, p.x.data(), p.residual.data(), size,
-                                                    p.y.data()),
-                absl::OkStatus());
+      ASSERT_EQ(
+          cuda::ResidualAddForward<TypeParam>(
+              nullptr,
+              {.x = p.x.data(), .residual = p.residual.data(), .size = size, .y = p.y.data()}),
+          absl::OkStatus());
       EXPECT_TRUE(SameBits(p.y, p.expected));
     }
   }
@@ -67,7 +69,8 @@ TYPED_TEST(ResidualAddCudaTest, OverEitherInputAndInAnyOrder) {
     Problem<TypeParam> p(4099, GuardAt::kStart);
     const auto& y = over_x ? p.x : p.residual;
     ASSERT_EQ(
-        cuda::ResidualAddForward<TypeParam>(nullptr, p.x.data(), p.residual.data(), 4099, y.data()),
+        cuda::ResidualAddForward<TypeParam>(
+            nullptr, {.x = p.x.data(), .residual = p.residual.data(), .size = 4099, .y = y.data()}),
         absl::OkStatus());
     EXPECT_TRUE(SameBits(y, p.expected));
   }
@@ -78,7 +81,8 @@ TYPED_TEST(ResidualAddCudaTest, AnyTensorMayBeUnaligned) {
     Problem<TypeParam> p(65, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
     ASSERT_EQ(
-        cuda::ResidualAddForward<TypeParam>(nullptr, at(p.x, 0), at(p.residual, 1), 64, at(p.y, 2)),
+        cuda::ResidualAddForward<TypeParam>(
+            nullptr, {.x = at(p.x, 0), .residual = at(p.residual, 1), .size = 64, .y = at(p.y, 2)}),
         absl::OkStatus());
     for (int i = 0; i < 64; ++i) {
       const TypeParam sum(static_cast<float>(at(p.x, 0)[i]) +

@@ -47,27 +47,34 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
   const OpTimer timer(ctx.profile(), "rope", ctx.pass(),
                       {.bytes = BytesOf(table.Rows(0, seq_len)) +
                                 2.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype())});
-  const int64_t head_dim = table.dim(1);
+  const auto args_of = [&]<typename T>() -> RopeArgs<T> {
+    return {.table = table.data<double>(),
+            .head_dim = table.dim(1),
+            .num_heads = num_heads,
+            .seq_len = seq_len,
+            .position_offset = position_offset,
+            .inverse = inverse,
+            .tokens = x.dim(0),
+            .stride = x.dim(1),
+            .x = x.data<T>()};
+  };
   if (on_cuda) {
     return DispatchCuda("rope", x.dtype(), [&]<typename T>() {
-      return cuda::Rope<T>(ctx.cuda_stream(), table.data<double>(), head_dim, num_heads, seq_len,
-                           position_offset, inverse, x.dim(0), x.dim(1), x.data<T>());
+      return cuda::Rope<T>(ctx.cuda_stream(), args_of.template operator()<T>());
     });
   }
+  const int64_t grain = RowGrain(num_heads * table.dim(1));
   const bool done = RunCpuKernels("rope", ctx, x.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(
-        x.dim(0), RowGrain(num_heads * head_dim), [&](int64_t begin, int64_t end) {
-          STRAKE_CPU_RUN(Rope(table.data<double>(), head_dim, num_heads, seq_len, position_offset,
-                              inverse, begin, end, x.dim(1), x.data<T>()));
-        });
+    const auto args = args_of.template operator()<T>();
+    ctx.team().ParallelFor(args.tokens, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(Rope(args, begin, end));
+    });
   });
   if (done) return absl::OkStatus();
   DispatchReference("rope", x.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(
-        x.dim(0), RowGrain(num_heads * head_dim), [&](int64_t begin, int64_t end) {
-          reference::Rope(table.data<double>(), head_dim, num_heads, seq_len, position_offset,
-                          inverse, begin, end, x.dim(1), x.data<Scalar>());
-        });
+    const auto args = args_of.template operator()<Scalar>();
+    ctx.team().ParallelFor(args.tokens, grain,
+                           [&](int64_t begin, int64_t end) { reference::Rope(args, begin, end); });
   });
   return absl::OkStatus();
 }

@@ -16,16 +16,15 @@ STRAKE_INLINE Vec Angles(const double* from, int64_t count, bool negate) {
 }  // namespace
 
 template <typename T>
-void Rope(const double* table, int64_t head_dim, int64_t num_heads, int64_t seq_len,
-          int64_t position_offset, bool inverse, int64_t begin, int64_t end, int64_t stride, T* x) {
-  const int64_t half = head_dim / 2;
+void Rope(RopeArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t half = args.head_dim / 2;
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = table + (position_offset + n % seq_len) * head_dim;
+    const double* angles = args.table + (args.position_offset + n % args.seq_len) * args.head_dim;
     ForEachVector(half, [&](int64_t i, auto part) {
       const Vec cos = Angles(angles + i, part.count, false);
-      const Vec sin = Angles(angles + half + i, part.count, inverse);
-      for (int64_t h = 0; h < num_heads; ++h) {
-        T* first = x + n * stride + h * head_dim + i;
+      const Vec sin = Angles(angles + half + i, part.count, args.inverse);
+      for (int64_t h = 0; h < args.num_heads; ++h) {
+        T* first = args.x + n * args.stride + h * args.head_dim + i;
         T* second = first + half;
         const Vec a = Load(first, part), b = Load(second, part);
         Store(a * cos - b * sin, first, part);
@@ -35,9 +34,7 @@ void Rope(const double* table, int64_t head_dim, int64_t num_heads, int64_t seq_
   }
 }
 
-template void Rope(const double*, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t,
-                   int64_t, float*);
-template void Rope(const double*, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t,
-                   int64_t, Bf16*);
+template void Rope(RopeArgs<float>, int64_t, int64_t);
+template void Rope(RopeArgs<Bf16>, int64_t, int64_t);
 
 }  // namespace strake::cpu::STRAKE_CPU_ISA

@@ -6,16 +6,15 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
+#include "core/ops/rope/rope_args.h"
 
 namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// Heads of rows [begin, end) of x, `stride` elements apart, in place; row n has the angles of table
-// row position_offset + n mod seq_len, negated when `inverse`.
+// Of tokens [begin, end).
 template <typename T>
-void Rope(const double* table, int64_t head_dim, int64_t num_heads, int64_t seq_len,
-          int64_t position_offset, bool inverse, int64_t begin, int64_t end, int64_t stride, T* x);
+void Rope(RopeArgs<T> args, int64_t begin, int64_t end);
 )
 // clang-format on
 

@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/rope/rope_cuda.h"
@@ -71,23 +72,20 @@ __global__ void __launch_bounds__(kMaxThreads)
 }  // namespace
 
 template <typename T>
-absl::Status Rope(CudaStream stream, const double* table, int64_t head_dim, int64_t num_heads,
-                  int64_t seq_len, int64_t position_offset, bool inverse, int64_t tokens,
-                  int64_t stride, T* x) {
-  if (tokens == 0 || num_heads == 0 || head_dim == 0) return absl::OkStatus();
-  const bool vectorizes = Vectorizes<T>(head_dim / 2, {table, x}) && Vectorizes<T>(stride, {});
+absl::Status Rope(CudaStream stream, const RopeArgs<T>& args) {
+  if (args.tokens == 0 || args.num_heads == 0 || args.head_dim == 0) return absl::OkStatus();
+  const bool vectorizes =
+      Vectorizes<T>(args.head_dim / 2, {args.table, args.x}) && Vectorizes<T>(args.stride, {});
   return LaunchVectorized<T>(vectorizes, [&]<int kWidth>() {
-    const int64_t units = head_dim / 2 / kWidth * ((num_heads + kHeads - 1) / kHeads);
+    const int64_t units = args.head_dim / 2 / kWidth * ((args.num_heads + kHeads - 1) / kHeads);
     const int64_t whole_warps = (units + kWarpSize - 1) / kWarpSize * kWarpSize;
     const int threads = whole_warps < kMaxThreads ? whole_warps : kMaxThreads;
-    return Launch<RopeKernel<T, kWidth>>(stream, tokens, threads, 0, table, head_dim, num_heads,
-                                         seq_len, position_offset, inverse, stride, x);
+    return Launch<RopeKernel<T, kWidth>>(stream, args.tokens, threads, 0, args.table, args.head_dim,
+                                         args.num_heads, args.seq_len, args.position_offset,
+                                         args.inverse, args.stride, args.x);
   });
 }
 
-template absl::Status Rope<float>(CudaStream, const double*, int64_t, int64_t, int64_t, int64_t,
-                                  bool, int64_t, int64_t, float*);
-template absl::Status Rope<Bf16>(CudaStream, const double*, int64_t, int64_t, int64_t, int64_t,
-                                 bool, int64_t, int64_t, Bf16*);
+STRAKE_ROPE_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

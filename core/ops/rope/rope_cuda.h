@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/rope/rope_args.h"
 
 namespace strake::cuda {
 
@@ -19,9 +20,10 @@ namespace strake::cuda {
 // (f64), which has such a row; back by them when `inverse` (the backward pass). All in device
 // memory; 128-bit accesses where head_dim / 2, stride and the addresses allow it.
 template <typename T>
-absl::Status Rope(CudaStream stream, const double* table, int64_t head_dim, int64_t num_heads,
-                  int64_t seq_len, int64_t position_offset, bool inverse, int64_t tokens,
-                  int64_t stride, T* x);
+absl::Status Rope(CudaStream stream, const RopeArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_ROPE_KERNELS(KERNEL) KERNEL(Rope, float, Bf16)
 
 }  // namespace strake::cuda
 

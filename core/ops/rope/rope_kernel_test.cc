@@ -55,8 +55,15 @@ struct Problem {
     FillNormal(x, 1);
   }
   absl::Status Run(bool inverse) {
-    return cuda::Rope<T>(nullptr, table.data(), c.head_dim, c.num_heads, c.seq_len,
-                         c.position_offset, inverse, c.tokens, c.stride, x.data());
+    return cuda::Rope<T>(nullptr, {.table = table.data(),
+                                   .head_dim = c.head_dim,
+                                   .num_heads = c.num_heads,
+                                   .seq_len = c.seq_len,
+                                   .position_offset = c.position_offset,
+                                   .inverse = inverse,
+                                   .tokens = c.tokens,
+                                   .stride = c.stride,
+                                   .x = x.data()});
   }
 
   Case c;
@@ -70,8 +77,16 @@ template <typename T>
 void ExpectReference(const Problem<T>& p, std::vector<double> truth, bool inverse) {
   const Case& c = p.c;
   const std::vector<double> before = truth;
-  reference::Rope(p.table.data(), c.head_dim, c.num_heads, c.seq_len, c.position_offset, inverse, 0,
-                  c.tokens, c.stride, truth.data());
+  reference::Rope<double>({.table = p.table.data(),
+                           .head_dim = c.head_dim,
+                           .num_heads = c.num_heads,
+                           .seq_len = c.seq_len,
+                           .position_offset = c.position_offset,
+                           .inverse = inverse,
+                           .tokens = c.tokens,
+                           .stride = c.stride,
+                           .x = truth.data()},
+                          0, c.tokens);
   const std::vector<double> got = ToDouble(p.x);
   ExpectEachNear(got, truth, kRoundoff<T>, 2 * 5 * 3 * 0x1p-24, "x");
   for (size_t i = 0; i < got.size(); ++i) {
@@ -101,10 +116,26 @@ TYPED_TEST(RopeCudaTest, EitherTensorMayBeUnaligned) {
     Problem<TypeParam> p({64, 3, 4, 0, 4, 256}, GuardAt::kStart);
     std::vector<double> truth = ToDouble(p.x);
     const int table_at = unaligned == 0, x_at = unaligned == 1;
-    ASSERT_EQ(cuda::Rope<TypeParam>(nullptr, p.table.data() + table_at, 64, 3, 4, 0, false, 3, 256,
-                                    p.x.data() + x_at),
+    ASSERT_EQ(cuda::Rope<TypeParam>(nullptr, {.table = p.table.data() + table_at,
+                                              .head_dim = 64,
+                                              .num_heads = 3,
+                                              .seq_len = 4,
+                                              .position_offset = 0,
+                                              .inverse = false,
+                                              .tokens = 3,
+                                              .stride = 256,
+                                              .x = p.x.data() + x_at}),
               absl::OkStatus());
-    reference::Rope(p.table.data() + table_at, 64, 3, 4, 0, false, 0, 3, 256, truth.data() + x_at);
+    reference::Rope<double>({.table = p.table.data() + table_at,
+                             .head_dim = 64,
+                             .num_heads = 3,
+                             .seq_len = 4,
+                             .position_offset = 0,
+                             .inverse = false,
+                             .tokens = 3,
+                             .stride = 256,
+                             .x = truth.data() + x_at},
+                            0, 3);
     ExpectEachNear(ToDouble(p.x), truth, kRoundoff<TypeParam>, 2 * 5 * 3 * 0x1p-24, "x");
   }
 }

@@ -6,26 +6,24 @@
 #include <cstdint>
 
 #include "core/ops/reference_eigen.h"
+#include "core/ops/rope/rope_args.h"
 
 namespace strake::reference {
 
-// Rotates heads of rows [begin, end) of x, `stride` elements apart, in place; row n has the angles
-// of table row position_offset + n mod seq_len, negated when `inverse`.
+// Of tokens [begin, end).
 template <typename Scalar>
-void Rope(const double* table, int64_t head_dim, int64_t num_heads, int64_t seq_len,
-          int64_t position_offset, bool inverse, int64_t begin, int64_t end, int64_t stride,
-          Scalar* x) {
+void Rope(const RopeArgs<Scalar>& args, int64_t begin, int64_t end) {
   using Column = Eigen::Array<Scalar, Eigen::Dynamic, 1>;
-  const int64_t half = head_dim / 2;
+  const int64_t half = args.head_dim / 2;
   Column cos(half), sin(half), rotated(half);
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = table + (position_offset + n % seq_len) * head_dim;
+    const double* angles = args.table + (args.position_offset + n % args.seq_len) * args.head_dim;
     cos = ConstArray<double>(angles, half).template cast<Scalar>();
     sin = ConstArray<double>(angles + half, half).template cast<Scalar>();
-    if (inverse) sin = -sin;
-    for (int64_t h = 0; h < num_heads; ++h) {
-      Array<Scalar> first(x + n * stride + h * head_dim, half);
-      Array<Scalar> second(x + n * stride + h * head_dim + half, half);
+    if (args.inverse) sin = -sin;
+    for (int64_t h = 0; h < args.num_heads; ++h) {
+      Array<Scalar> first(args.x + n * args.stride + h * args.head_dim, half);
+      Array<Scalar> second(args.x + n * args.stride + h * args.head_dim + half, half);
       rotated = first * cos - second * sin;
       second = second * cos + first * sin;
       first = rotated;

@@ -66,9 +66,14 @@ absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
                            int64_t vocab_size, const Tensor& loss, const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyForward<T>(
-        ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(), logits.dim(0), logits.dim(1),
-        vocab_size, loss.data<float>(), lse.data<float>());
+    return cuda::SoftmaxCrossEntropyForward<T>(ctx.cuda_stream(),
+                                               {.logits = logits.data<T>(),
+                                                .targets = targets.data<int32_t>(),
+                                                .rows = logits.dim(0),
+                                                .columns = logits.dim(1),
+                                                .vocab_size = vocab_size,
+                                                .loss = loss.data<float>(),
+                                                .lse = lse.data<float>()});
   });
 }
 
@@ -76,35 +81,40 @@ absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, in
                                    double scale, const Tensor& logits, const Tensor& loss,
                                    const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyForwardBackward<T>(
-        ctx.cuda_stream(), targets.data<int32_t>(), logits.dim(0), logits.dim(1), vocab_size,
-        static_cast<float>(scale), logits.data<T>(), loss.data<float>(), lse.data<float>());
+    return cuda::SoftmaxCrossEntropyForwardBackward<T>(ctx.cuda_stream(),
+                                                       {.targets = targets.data<int32_t>(),
+                                                        .rows = logits.dim(0),
+                                                        .columns = logits.dim(1),
+                                                        .vocab_size = vocab_size,
+                                                        .scale = static_cast<float>(scale),
+                                                        .logits = logits.data<T>(),
+                                                        .loss = loss.data<float>(),
+                                                        .lse = lse.data<float>()});
   });
 }
 
 absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
                             const Tensor& max) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxSliceMax<T>(ctx.cuda_stream(), logits.data<T>(), logits.dim(0),
-                                    logits.dim(1), slice, max.data<float>());
-  });
-}
-
-absl::Status SliceSumsOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
-                             const VocabSlice& slice, const Tensor& max, const Tensor& sums) {
-  return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(), logits.data<T>(), targets.data<int32_t>(),
-                                     logits.dim(0), logits.dim(1), slice, max.data<float>(),
-                                     sums.data<float>());
+    return cuda::SoftmaxSliceMax<T>(ctx.cuda_stream(), {.logits = logits.data<T>(),
+                                                        .rows = logits.dim(0),
+                                                        .columns = logits.dim(1),
+                                                        .slice = slice,
+                                                        .max = max.data<float>()});
   });
 }
 
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Tensor& lse,
                             double scale, const VocabSlice& slice, const Tensor& logits) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
-    return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(), targets.data<int32_t>(),
-                                                lse.data<float>(), logits.dim(0), logits.dim(1),
-                                                slice, static_cast<float>(scale), logits.data<T>());
+    return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(),
+                                                {.targets = targets.data<int32_t>(),
+                                                 .lse = lse.data<float>(),
+                                                 .rows = logits.dim(0),
+                                                 .columns = logits.dim(1),
+                                                 .slice = slice,
+                                                 .scale = static_cast<float>(scale),
+                                                 .logits = logits.data<T>()});
   });
 }
 
@@ -209,26 +219,35 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
                       {.bytes = BytesOf(logits, targets, max, sums)});
-  if (on_cuda) return SliceSumsOnCuda(ctx, logits, targets, slice, max, sums);
+  const auto args_of =
+      [&]<typename T, typename Sum, typename Max>() -> SoftmaxSliceSumsArgs<T, Sum, Max> {
+    return {.logits = logits.data<T>(),
+            .targets = targets.data<int32_t>(),
+            .rows = logits.dim(0),
+            .columns = logits.dim(1),
+            .slice = slice,
+            .max = max.data<Max>(),
+            .sums = sums.data<Sum>()};
+  };
+  if (on_cuda) {
+    return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
+      return cuda::SoftmaxSliceSums<T>(ctx.cuda_stream(),
+                                       args_of.template operator()<T, float, float>());
+    });
+  }
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
-  const int64_t rows = logits.dim(0), columns = logits.dim(1);
+  const int64_t rows = logits.dim(0), grain = RowGrain(logits.dim(1));
   const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      float* exp_sum = sums.data<float>() + begin;
-      STRAKE_CPU_RUN(SoftmaxSliceSums(logits.data<T>() + begin * columns,
-                                      targets.data<int32_t>() + begin, max.data<float>() + begin,
-                                      end - begin, columns, slice.begin, slice.NumTokens(columns),
-                                      exp_sum, exp_sum + rows));
+    const auto args = args_of.template operator()<T, float, float>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(SoftmaxSliceSums(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
-    ctx.team().ParallelFor(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::SoftmaxSliceSums(logits.data<Scalar>() + begin * columns,
-                                  targets.data<int32_t>() + begin,
-                                  max.data<RealOf<Scalar>>() + begin, end - begin, columns,
-                                  slice.begin, slice.NumTokens(columns),
-                                  sums.data<Scalar>() + begin, sums.data<Scalar>() + rows + begin);
+    const auto args = args_of.template operator()<Scalar, Scalar, RealOf<Scalar>>();
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      reference::SoftmaxSliceSums<Scalar>(args, begin, end);
     });
   });
   return absl::OkStatus();
@@ -244,9 +263,11 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(max, sums, loss, lse)});
   if (on_cuda) {
-    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), max.data<float>(),
-                                             sums.data<float>(), max.dim(0), loss.data<float>(),
-                                             lse.data<float>());
+    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), {.max = max.data<float>(),
+                                                                 .sums = sums.data<float>(),
+                                                                 .rows = max.dim(0),
+                                                                 .loss = loss.data<float>(),
+                                                                 .lse = lse.data<float>()});
   }
   const int64_t rows = max.dim(0);
   DispatchReference(kOp, loss.dtype(), [&]<typename Scalar>() {

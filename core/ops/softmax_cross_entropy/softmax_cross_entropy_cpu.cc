@@ -47,14 +47,15 @@ void SoftmaxSliceMax(const T* logits, int64_t rows, int64_t columns, int64_t num
 }
 
 template <typename T>
-void SoftmaxSliceSums(const T* logits, const int32_t* targets, const float* max, int64_t rows,
-                      int64_t columns, int64_t first, int64_t num_tokens, float* exp_sum,
-                      float* shifted_target) {
-  for (int64_t n = 0; n < rows; ++n) {
-    const T* row = logits + n * columns;
-    const int64_t target = targets[n] - first;
-    exp_sum[n] = ExpSum(row, num_tokens, max[n]);
-    shifted_target[n] = target >= 0 && target < num_tokens ? ToFloat(row[target]) - max[n] : 0.0f;
+void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t num_tokens = args.slice.NumTokens(args.columns);
+  float *const exp_sum = args.sums, *const shifted_target = args.sums + args.rows;
+  for (int64_t n = begin; n < end; ++n) {
+    const T* row = args.logits + n * args.columns;
+    const float max = args.max[n];
+    const int64_t target = args.targets[n] - args.slice.begin;
+    exp_sum[n] = ExpSum(row, num_tokens, max);
+    shifted_target[n] = target >= 0 && target < num_tokens ? ToFloat(row[target]) - max : 0.0f;
   }
 }
 
@@ -93,8 +94,7 @@ void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, in
   template void SoftmaxCrossEntropyForward(const T*, const int32_t*, int64_t, int64_t, int64_t, \
                                            float*, float*);                                     \
   template void SoftmaxSliceMax(const T*, int64_t, int64_t, int64_t, float*);                   \
-  template void SoftmaxSliceSums(const T*, const int32_t*, const float*, int64_t, int64_t,      \
-                                 int64_t, int64_t, float*, float*);                             \
+  template void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T>, int64_t, int64_t);                    \
   template void SoftmaxCrossEntropyBackward(const int32_t*, const float*, int64_t, int64_t,     \
                                             int64_t, int64_t, float, T*);                       \
   template void SoftmaxCrossEntropyForwardBackward(const int32_t*, int64_t, int64_t, int64_t,   \

@@ -7,6 +7,7 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
+#include "core/ops/softmax_cross_entropy/softmax_slice_sums_args.h"
 
 namespace strake::cpu {
 
@@ -20,10 +21,9 @@ void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t
 template <typename T>
 void SoftmaxSliceMax(const T* logits, int64_t rows, int64_t columns, int64_t num_tokens,
                      float* max);
+// Of rows [begin, end).
 template <typename T>
-void SoftmaxSliceSums(const T* logits, const int32_t* targets, const float* max, int64_t rows,
-                      int64_t columns, int64_t first, int64_t num_tokens, float* exp_sum,
-                      float* shifted_target);
+void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
 void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64_t rows,
                                  int64_t columns, int64_t first, int64_t num_tokens, float scale,

@@ -1,5 +1,6 @@
 // Each kernel reads the logits once from HBM, and the backward ones write them once: a block takes
 // a row, and what it reads a second time (100 KB of bf16 for a vocabulary of 50257) is in L2.
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy_cuda.h"
@@ -209,105 +210,85 @@ int BlockThreads(int64_t vectors) {
   return threads < kWarpSize ? kWarpSize : threads < kMaxThreads ? threads : kMaxThreads;
 }
 
-template <typename T, bool kBackward>
-absl::Status Whole(CudaStream stream, const int32_t* targets, int64_t rows, int64_t columns,
-                   int64_t vocab_size, float scale, T* logits, float* loss, float* lse) {
-  if (rows == 0) return absl::OkStatus();
-  const int num_tokens = VocabSlice{vocab_size}.NumTokens(columns);
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
-    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
-        stream, rows, BlockThreads(columns / kWidth), 0,
-        RowShape{static_cast<int>(columns), num_tokens, 0, vocab_size}, targets, scale, logits,
-        loss, lse);
-  });
-}
-
 RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
   return {static_cast<int>(columns), static_cast<int>(slice.NumTokens(columns)), slice.begin,
           slice.vocab_size};
 }
 
+template <typename T, bool kBackward>
+absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  const VocabSlice vocabulary{args.vocab_size};
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
+        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+        ShapeOf(args.columns, vocabulary), args.targets, args.scale, args.logits, args.loss,
+        args.lse);
+  });
+}
+
 }  // namespace
 
 template <typename T>
-absl::Status SoftmaxCrossEntropyForward(CudaStream stream, const T* logits, const int32_t* targets,
-                                        int64_t rows, int64_t columns, int64_t vocab_size,
-                                        float* loss, float* lse) {
-  return Whole<T, false>(stream, targets, rows, columns, vocab_size, 0, const_cast<T*>(logits),
-                         loss, lse);
+absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
+                                        const SoftmaxCrossEntropyForwardArgs<T>& args) {
+  // Without kBackward, logits are read.
+  return Whole<T, false>(stream, {.targets = args.targets,
+                                  .rows = args.rows,
+                                  .columns = args.columns,
+                                  .vocab_size = args.vocab_size,
+                                  .scale = 0,
+                                  .logits = const_cast<T*>(args.logits),
+                                  .loss = args.loss,
+                                  .lse = args.lse});
 }
 
 template <typename T>
-absl::Status SoftmaxCrossEntropyForwardBackward(CudaStream stream, const int32_t* targets,
-                                                int64_t rows, int64_t columns, int64_t vocab_size,
-                                                float scale, T* logits, float* loss, float* lse) {
-  return Whole<T, true>(stream, targets, rows, columns, vocab_size, scale, logits, loss, lse);
+absl::Status SoftmaxCrossEntropyForwardBackward(
+    CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
+  return Whole<T, true>(stream, args);
 }
 
 template <typename T>
-absl::Status SoftmaxSliceMax(CudaStream stream, const T* logits, int64_t rows, int64_t columns,
-                             const VocabSlice& slice, float* max) {
-  if (rows == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
-    return Launch<SoftmaxSliceMaxKernel<T, kWidth>>(stream, rows, BlockThreads(columns / kWidth), 0,
-                                                    ShapeOf(columns, slice), logits, max);
+absl::Status SoftmaxSliceMax(CudaStream stream, const SoftmaxSliceMaxArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxSliceMaxKernel<T, kWidth>>(
+        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+        ShapeOf(args.columns, args.slice), args.logits, args.max);
   });
 }
 
 template <typename T>
-absl::Status SoftmaxSliceSums(CudaStream stream, const T* logits, const int32_t* targets,
-                              int64_t rows, int64_t columns, const VocabSlice& slice,
-                              const float* max, float* sums) {
-  if (rows == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
-    return Launch<SoftmaxSliceSumsKernel<T, kWidth>>(stream, rows, BlockThreads(columns / kWidth),
-                                                     0, ShapeOf(columns, slice), logits, targets,
-                                                     max, sums, sums + rows);
+absl::Status SoftmaxSliceSums(CudaStream stream, const SoftmaxSliceSumsArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
+    return Launch<SoftmaxSliceSumsKernel<T, kWidth>>(
+        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+        ShapeOf(args.columns, args.slice), args.logits, args.targets, args.max, args.sums,
+        args.sums + args.rows);
   });
 }
 
-absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream, const float* max, const float* sums,
-                                         int64_t rows, float* loss, float* lse) {
-  if (rows == 0) return absl::OkStatus();
-  return Launch<FromSumsKernel>(stream, (rows + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, max,
-                                sums, sums + rows, rows, loss, lse);
+absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream,
+                                         const SoftmaxCrossEntropyFromSumsArgs& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  return Launch<FromSumsKernel>(stream, (args.rows + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0,
+                                args.max, args.sums, args.sums + args.rows, args.rows, args.loss,
+                                args.lse);
 }
 
 template <typename T>
-absl::Status SoftmaxCrossEntropyBackward(CudaStream stream, const int32_t* targets,
-                                         const float* lse, int64_t rows, int64_t columns,
-                                         const VocabSlice& slice, float scale, T* logits) {
-  if (rows == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {logits}), [&]<int kWidth>() {
+absl::Status SoftmaxCrossEntropyBackward(CudaStream stream,
+                                         const SoftmaxCrossEntropyBackwardArgs<T>& args) {
+  if (args.rows == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
     return Launch<SoftmaxCrossEntropyBackwardKernel<T, kWidth>>(
-        stream, rows, BlockThreads(columns / kWidth), 0, ShapeOf(columns, slice), targets, lse,
-        scale, logits);
+        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+        ShapeOf(args.columns, args.slice), args.targets, args.lse, args.scale, args.logits);
   });
 }
 
-template absl::Status SoftmaxCrossEntropyForward<float>(CudaStream, const float*, const int32_t*,
-                                                        int64_t, int64_t, int64_t, float*, float*);
-template absl::Status SoftmaxCrossEntropyForwardBackward<float>(CudaStream, const int32_t*, int64_t,
-                                                                int64_t, int64_t, float, float*,
-                                                                float*, float*);
-template absl::Status SoftmaxSliceMax<float>(CudaStream, const float*, int64_t, int64_t,
-                                             const VocabSlice&, float*);
-template absl::Status SoftmaxSliceSums<float>(CudaStream, const float*, const int32_t*, int64_t,
-                                              int64_t, const VocabSlice&, const float*, float*);
-template absl::Status SoftmaxCrossEntropyBackward<float>(CudaStream, const int32_t*, const float*,
-                                                         int64_t, int64_t, const VocabSlice&, float,
-                                                         float*);
-template absl::Status SoftmaxCrossEntropyForward<Bf16>(CudaStream, const Bf16*, const int32_t*,
-                                                       int64_t, int64_t, int64_t, float*, float*);
-template absl::Status SoftmaxCrossEntropyForwardBackward<Bf16>(CudaStream, const int32_t*, int64_t,
-                                                               int64_t, int64_t, float, Bf16*,
-                                                               float*, float*);
-template absl::Status SoftmaxSliceMax<Bf16>(CudaStream, const Bf16*, int64_t, int64_t,
-                                            const VocabSlice&, float*);
-template absl::Status SoftmaxSliceSums<Bf16>(CudaStream, const Bf16*, const int32_t*, int64_t,
-                                             int64_t, const VocabSlice&, const float*, float*);
-template absl::Status SoftmaxCrossEntropyBackward<Bf16>(CudaStream, const int32_t*, const float*,
-                                                        int64_t, int64_t, const VocabSlice&, float,
-                                                        Bf16*);
+STRAKE_SOFTMAX_CROSS_ENTROPY_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

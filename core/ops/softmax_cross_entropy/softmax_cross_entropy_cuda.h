@@ -14,44 +14,84 @@
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
 #include "core/cuda/stream.h"
+#include "core/ops/softmax_cross_entropy/softmax_slice_sums_args.h"
 #include "core/ops/vocab_slice.h"
 
 namespace strake::cuda {
 
 // loss = [N], lse = [N], from logits [N, R] and targets [N], where R >= vocab_size.
 template <typename T>
-absl::Status SoftmaxCrossEntropyForward(CudaStream stream, const T* logits, const int32_t* targets,
-                                        int64_t rows, int64_t columns, int64_t vocab_size,
-                                        float* loss, float* lse);
+struct SoftmaxCrossEntropyForwardArgs {
+  const T* logits;
+  const int32_t* targets;
+  int64_t rows, columns, vocab_size;
+  float *loss, *lse;
+};
+template <typename T>
+absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
+                                        const SoftmaxCrossEntropyForwardArgs<T>& args);
 
 // SoftmaxCrossEntropyForward, then SoftmaxCrossEntropyBackward: the same bits, but a row of logits
 // that the first half read is in L2 for the second.
 template <typename T>
-absl::Status SoftmaxCrossEntropyForwardBackward(CudaStream stream, const int32_t* targets,
-                                                int64_t rows, int64_t columns, int64_t vocab_size,
-                                                float scale, T* logits, float* loss, float* lse);
+struct SoftmaxCrossEntropyForwardBackwardArgs {
+  const int32_t* targets;
+  int64_t rows, columns, vocab_size;
+  float scale;
+  T* logits;
+  float *loss, *lse;
+};
+template <typename T>
+absl::Status SoftmaxCrossEntropyForwardBackward(
+    CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args);
 
 // max = [N], -infinity where the slice has no tokens; from logits [N, R].
 template <typename T>
-absl::Status SoftmaxSliceMax(CudaStream stream, const T* logits, int64_t rows, int64_t columns,
-                             const VocabSlice& slice, float* max);
+struct SoftmaxSliceMaxArgs {
+  const T* logits;
+  int64_t rows, columns;
+  VocabSlice slice;
+  float* max;
+};
+template <typename T>
+absl::Status SoftmaxSliceMax(CudaStream stream, const SoftmaxSliceMaxArgs<T>& args);
 
 // sums = [2, N], from logits [N, R], targets [N] and the whole vocabulary's max [N].
 template <typename T>
-absl::Status SoftmaxSliceSums(CudaStream stream, const T* logits, const int32_t* targets,
-                              int64_t rows, int64_t columns, const VocabSlice& slice,
-                              const float* max, float* sums);
+absl::Status SoftmaxSliceSums(CudaStream stream, const SoftmaxSliceSumsArgs<T>& args);
 
 // loss = [N], lse = [N], from max [N] and sums [2, N].
-absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream, const float* max, const float* sums,
-                                         int64_t rows, float* loss, float* lse);
+struct SoftmaxCrossEntropyFromSumsArgs {
+  const float *max, *sums;
+  int64_t rows;
+  float *loss, *lse;
+};
+absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream,
+                                         const SoftmaxCrossEntropyFromSumsArgs& args);
 
 // In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), 0 for padding; from the
 // whole vocabulary's lse [N].
 template <typename T>
-absl::Status SoftmaxCrossEntropyBackward(CudaStream stream, const int32_t* targets,
-                                         const float* lse, int64_t rows, int64_t columns,
-                                         const VocabSlice& slice, float scale, T* logits);
+struct SoftmaxCrossEntropyBackwardArgs {
+  const int32_t* targets;
+  const float* lse;
+  int64_t rows, columns;
+  VocabSlice slice;
+  float scale;
+  T* logits;
+};
+template <typename T>
+absl::Status SoftmaxCrossEntropyBackward(CudaStream stream,
+                                         const SoftmaxCrossEntropyBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_SOFTMAX_CROSS_ENTROPY_KERNELS(KERNEL)      \
+  KERNEL(SoftmaxCrossEntropyForward, float, Bf16)         \
+  KERNEL(SoftmaxCrossEntropyForwardBackward, float, Bf16) \
+  KERNEL(SoftmaxSliceMax, float, Bf16)                    \
+  KERNEL(SoftmaxSliceSums, float, Bf16)                   \
+  KERNEL(SoftmaxCrossEntropyFromSums)                     \
+  KERNEL(SoftmaxCrossEntropyBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

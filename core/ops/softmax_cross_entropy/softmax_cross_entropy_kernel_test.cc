@@ -53,30 +53,56 @@ struct Problem {
   }
 
   absl::Status Forward() {
-    return cuda::SoftmaxCrossEntropyForward<T>(nullptr, logits.data(), targets.data(), size.rows,
-                                               size.columns, size.slice.vocab_size, loss.data(),
-                                               lse.data());
+    return cuda::SoftmaxCrossEntropyForward<T>(nullptr, {.logits = logits.data(),
+                                                         .targets = targets.data(),
+                                                         .rows = size.rows,
+                                                         .columns = size.columns,
+                                                         .vocab_size = size.slice.vocab_size,
+                                                         .loss = loss.data(),
+                                                         .lse = lse.data()});
   }
   absl::Status ForwardBackward() {
-    return cuda::SoftmaxCrossEntropyForwardBackward<T>(nullptr, targets.data(), size.rows,
-                                                       size.columns, size.slice.vocab_size, kScale,
-                                                       logits.data(), loss.data(), lse.data());
+    return cuda::SoftmaxCrossEntropyForwardBackward<T>(nullptr,
+                                                       {.targets = targets.data(),
+                                                        .rows = size.rows,
+                                                        .columns = size.columns,
+                                                        .vocab_size = size.slice.vocab_size,
+                                                        .scale = kScale,
+                                                        .logits = logits.data(),
+                                                        .loss = loss.data(),
+                                                        .lse = lse.data()});
   }
   absl::Status SliceMax() {
-    return cuda::SoftmaxSliceMax<T>(nullptr, logits.data(), size.rows, size.columns, size.slice,
-                                    max.data());
+    return cuda::SoftmaxSliceMax<T>(nullptr, {.logits = logits.data(),
+                                              .rows = size.rows,
+                                              .columns = size.columns,
+                                              .slice = size.slice,
+                                              .max = max.data()});
   }
   absl::Status SliceSums() {
-    return cuda::SoftmaxSliceSums<T>(nullptr, logits.data(), targets.data(), size.rows,
-                                     size.columns, size.slice, max.data(), sums.data());
+    return cuda::SoftmaxSliceSums<T>(nullptr, {.logits = logits.data(),
+                                               .targets = targets.data(),
+                                               .rows = size.rows,
+                                               .columns = size.columns,
+                                               .slice = size.slice,
+                                               .max = max.data(),
+                                               .sums = sums.data()});
   }
   absl::Status FromSums() {
-    return cuda::SoftmaxCrossEntropyFromSums(nullptr, max.data(), sums.data(), size.rows,
-                                             loss.data(), lse.data());
+    return cuda::SoftmaxCrossEntropyFromSums(nullptr, {.max = max.data(),
+                                                       .sums = sums.data(),
+                                                       .rows = size.rows,
+                                                       .loss = loss.data(),
+                                                       .lse = lse.data()});
   }
   absl::Status Backward() {
-    return cuda::SoftmaxCrossEntropyBackward<T>(nullptr, targets.data(), lse.data(), size.rows,
-                                                size.columns, size.slice, kScale, logits.data());
+    return cuda::SoftmaxCrossEntropyBackward<T>(nullptr, {.targets = targets.data(),
+                                                          .lse = lse.data(),
+                                                          .rows = size.rows,
+                                                          .columns = size.columns,
+                                                          .slice = size.slice,
+                                                          .scale = kScale,
+                                                          .logits = logits.data()});
   }
 
   // The truth's backward pass, with this problem's lse.
@@ -178,9 +204,14 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, ASliceFollowsTheReference) {
       for (int64_t n = 0; n < size.rows; ++n) {  // of another slice
         max[n] = p.max[n] = std::max(p.max[n], 5.5f);
       }
-      reference::SoftmaxSliceSums(x.data(), p.targets.data(), max.data(), size.rows, size.columns,
-                                  size.slice.begin, p.num_tokens, sums.data(),
-                                  sums.data() + size.rows);
+      reference::SoftmaxSliceSums<double>({.logits = x.data(),
+                                           .targets = p.targets.data(),
+                                           .rows = size.rows,
+                                           .columns = size.columns,
+                                           .slice = size.slice,
+                                           .max = max.data(),
+                                           .sums = sums.data()},
+                                          0, size.rows);
       ASSERT_EQ(p.SliceSums(), absl::OkStatus());
       for (int64_t n = 0; n < size.rows; ++n) {
         EXPECT_NEAR(p.sums[n], sums[n], p.SumBound() * sums[n]);
@@ -267,10 +298,16 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TargetsOutsideOfTheVocabularyMakeNan) {
 
 TYPED_TEST(SoftmaxCrossEntropyCudaTest, LogitsMayBeUnaligned) {
   Problem<TypeParam> p({3, 64, {64}}, GuardAt::kStart);
-  ASSERT_EQ(cuda::SoftmaxCrossEntropyForwardBackward<TypeParam>(nullptr, p.targets.data(), 2, 64,
-                                                                64, kScale, p.logits.data() + 1,
-                                                                p.loss.data(), p.lse.data()),
-            absl::OkStatus());
+  ASSERT_EQ(
+      cuda::SoftmaxCrossEntropyForwardBackward<TypeParam>(nullptr, {.targets = p.targets.data(),
+                                                                    .rows = 2,
+                                                                    .columns = 64,
+                                                                    .vocab_size = 64,
+                                                                    .scale = kScale,
+                                                                    .logits = p.logits.data() + 1,
+                                                                    .loss = p.loss.data(),
+                                                                    .lse = p.lse.data()}),
+      absl::OkStatus());
   EXPECT_TRUE(std::isfinite(p.loss[1]));
 }
 

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/ops/reference_eigen.h"
+#include "core/ops/softmax_cross_entropy/softmax_slice_sums_args.h"
 
 namespace strake::reference {
 
@@ -40,14 +41,16 @@ void SoftmaxSliceMax(const Scalar* logits, int64_t rows, int64_t columns, int64_
   }
 }
 
+// Of rows [begin, end).
 template <typename Scalar>
-void SoftmaxSliceSums(const Scalar* logits, const int32_t* targets, const RealOf<Scalar>* max,
-                      int64_t rows, int64_t columns, int64_t first, int64_t num_tokens,
-                      Scalar* exp_sum, Scalar* shifted_target) {
-  for (int64_t n = 0; n < rows; ++n) {
-    const ConstArray<Scalar> row(logits + n * columns, num_tokens);
-    const Scalar shift(max[n]);
-    const int64_t target = targets[n] - first;
+void SoftmaxSliceSums(const SoftmaxSliceSumsArgs<Scalar, Scalar, RealOf<Scalar>>& args,
+                      int64_t begin, int64_t end) {
+  const int64_t num_tokens = args.slice.NumTokens(args.columns);
+  Scalar *const exp_sum = args.sums, *const shifted_target = args.sums + args.rows;
+  for (int64_t n = begin; n < end; ++n) {
+    const ConstArray<Scalar> row(args.logits + n * args.columns, num_tokens);
+    const Scalar shift(args.max[n]);
+    const int64_t target = args.targets[n] - args.slice.begin;
     exp_sum[n] = (row - shift).exp().sum();
     shifted_target[n] = target >= 0 && target < num_tokens ? row[target] - shift : Scalar(0);
   }

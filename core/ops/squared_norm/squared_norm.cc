@@ -51,8 +51,10 @@ absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum)
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, sum)});
   if (on_cuda) {
-    return cuda::SquaredNormForward(ctx.cuda_stream(), x.data<float>(), x.num_elements(),
-                                    sum.data<double>(), workspace.data<double>());
+    return cuda::SquaredNormForward(ctx.cuda_stream(), {.x = x.data<float>(),
+                                                        .size = x.num_elements(),
+                                                        .sum = sum.data<double>(),
+                                                        .workspace = workspace.data<double>()});
   }
   DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
     using Sum = typename reference::SumType<Scalar>::type;
@@ -70,8 +72,10 @@ absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tens
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, dsum, dx)});
   if (on_cuda) {
-    return cuda::SquaredNormBackward(ctx.cuda_stream(), x.data<float>(), dsum.data<double>(),
-                                     x.num_elements(), dx.data<float>());
+    return cuda::SquaredNormBackward(ctx.cuda_stream(), {.x = x.data<float>(),
+                                                         .dsum = dsum.data<double>(),
+                                                         .size = x.num_elements(),
+                                                         .dx = dx.data<float>()});
   }
   DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
     const auto scale = *dsum.data<typename reference::SumType<Scalar>::type>();

@@ -1,4 +1,5 @@
 // Forward: x is read once. Backward: x is read and dx is written once.
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/block_sum_doubles.h"
 #include "core/ops/cuda/vectorize.h"
@@ -7,11 +8,9 @@
 namespace strake::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kQuad = 4;  // elements that one thread adds, loaded as one vector or one by one
+constexpr int kThreads = kSquaredNormBlock / kQuad;
 constexpr int kInFlight = 4;
-// What fills an H200 (132 multiprocessors). No property of the device: the bits depend on it.
-constexpr int64_t kMaxPartials = 8 * 132;
 
 // Elements [q * kQuad, ...) of x, zeros past its end.
 template <int kWidth>
@@ -78,35 +77,31 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Blocks that give each thread a quad.
-int64_t NumBlocks(int64_t size) { return (size + kQuad * kThreads - 1) / (kQuad * kThreads); }
+int64_t NumBlocks(int64_t size) { return CeilDiv(size, kSquaredNormBlock); }
 
 }  // namespace
 
-int64_t SquaredNormWorkspaceSize(int64_t size) {
-  return NumBlocks(size) < kMaxPartials ? NumBlocks(size) : kMaxPartials;
-}
-
-absl::Status SquaredNormForward(CudaStream stream, const float* x, int64_t size, double* sum,
-                                double* workspace) {
-  const int64_t partials = SquaredNormWorkspaceSize(size);
+absl::Status SquaredNormForward(CudaStream stream, const SquaredNormForwardArgs& args) {
+  const int64_t partials = SquaredNormWorkspaceSize(args.size);
   if (partials > 0) {
     const absl::Status summed =
-        LaunchVectorized<float>(Vectorizes<float>(0, {x}), [&]<int kWidth>() {
-          return Launch<SumSquaresKernel<kWidth>>(stream, partials, kThreads, 0, x, size,
-                                                  workspace);
+        LaunchVectorized<float>(Vectorizes<float>(0, {args.x}), [&]<int kWidth>() {
+          return Launch<SumSquaresKernel<kWidth>>(stream, partials, kThreads, 0, args.x, args.size,
+                                                  args.workspace);
         });
     if (!summed.ok()) return summed;
   }
-  return Launch<SumDoublesKernel>(stream, 1, kThreads, 0, workspace, partials, sum);
+  return Launch<SumDoublesKernel>(stream, 1, kThreads, 0, args.workspace, partials, args.sum);
 }
 
-absl::Status SquaredNormBackward(CudaStream stream, const float* x, const double* dsum,
-                                 int64_t size, float* dx) {
-  if (size == 0) return absl::OkStatus();
-  return LaunchVectorized<float>(Vectorizes<float>(0, {x, dx}), [&]<int kWidth>() {
-    return Launch<SquaredNormBackwardKernel<kWidth>>(stream, NumBlocks(size), kThreads, 0, x, dsum,
-                                                     size, dx);
+absl::Status SquaredNormBackward(CudaStream stream, const SquaredNormBackwardArgs& args) {
+  if (args.size == 0) return absl::OkStatus();
+  return LaunchVectorized<float>(Vectorizes<float>(0, {args.x, args.dx}), [&]<int kWidth>() {
+    return Launch<SquaredNormBackwardKernel<kWidth>>(stream, NumBlocks(args.size), kThreads, 0,
+                                                     args.x, args.dsum, args.size, args.dx);
   });
 }
+
+STRAKE_SQUARED_NORM_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

@@ -10,19 +10,42 @@
 
 #include "absl/status/status.h"
 #include "core/cuda/stream.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
 
+// Elements that a block of threads takes at a time.
+inline constexpr int kSquaredNormBlock = 1024;
+
 // Elements of the f64 workspace that SquaredNormForward needs. Its contents do not matter.
-int64_t SquaredNormWorkspaceSize(int64_t size);
+inline int64_t SquaredNormWorkspaceSize(int64_t size) {
+  // What fills an H200 (132 multiprocessors). No property of the device: the bits depend on it.
+  constexpr int64_t kMaxPartials = 8 * 132;
+  const int64_t blocks = CeilDiv(size, kSquaredNormBlock);
+  return blocks < kMaxPartials ? blocks : kMaxPartials;
+}
 
 // sum = [1], from x [size].
-absl::Status SquaredNormForward(CudaStream stream, const float* x, int64_t size, double* sum,
-                                double* workspace);
+struct SquaredNormForwardArgs {
+  const float* x;
+  int64_t size;
+  double *sum, *workspace;
+};
+absl::Status SquaredNormForward(CudaStream stream, const SquaredNormForwardArgs& args);
 
 // dx = 2 x dsum, with dsum [1]; dx may be x.
-absl::Status SquaredNormBackward(CudaStream stream, const float* x, const double* dsum,
-                                 int64_t size, float* dx);
+struct SquaredNormBackwardArgs {
+  const float* x;
+  const double* dsum;
+  int64_t size;
+  float* dx;
+};
+absl::Status SquaredNormBackward(CudaStream stream, const SquaredNormBackwardArgs& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_SQUARED_NORM_KERNELS(KERNEL) \
+  KERNEL(SquaredNormForward)                \
+  KERNEL(SquaredNormBackward)
 
 }  // namespace strake::cuda
 

@@ -27,7 +27,8 @@ constexpr int64_t kLarge = 4 * 1056 * 256 + 4099;
 double Sum(const float* x, int64_t size) {
   GuardedBuffer<double> sum("sum", 1);
   GuardedBuffer<double> workspace("workspace", cuda::SquaredNormWorkspaceSize(size));
-  EXPECT_EQ(cuda::SquaredNormForward(nullptr, x, size, sum.data(), workspace.data()),
+  EXPECT_EQ(cuda::SquaredNormForward(
+                nullptr, {.x = x, .size = size, .sum = sum.data(), .workspace = workspace.data()}),
             absl::OkStatus());
   return sum[0];
 }
@@ -84,10 +85,12 @@ TEST(SquaredNormCudaTest, BackwardIsTheReferences) {
       FillNormal(x, 1);
       std::vector<float> expected(size);
       reference::SquaredNormBackward(x.data(), dsum[0], size, expected.data());
-      ASSERT_EQ(cuda::SquaredNormBackward(nullptr, x.data(), dsum.data(), size, dx.data()),
+      ASSERT_EQ(cuda::SquaredNormBackward(
+                    nullptr, {.x = x.data(), .dsum = dsum.data(), .size = size, .dx = dx.data()}),
                 absl::OkStatus());
       EXPECT_TRUE(SameBits(dx, expected));
-      ASSERT_EQ(cuda::SquaredNormBackward(nullptr, x.data(), dsum.data(), size, x.data()),
+      ASSERT_EQ(cuda::SquaredNormBackward(
+                    nullptr, {.x = x.data(), .dsum = dsum.data(), .size = size, .dx = x.data()}),
                 absl::OkStatus());
       EXPECT_TRUE(SameBits(x, expected));
     }

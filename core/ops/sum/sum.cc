@@ -24,10 +24,13 @@ absl::Status AddSum(const Context& ctx, const Tensor& x, Tensor total) {
   if (ctx.dry_run()) return absl::OkStatus();
   const OpTimer timer(ctx.profile(), "sum", ctx.pass(), {.bytes = BytesOf(x, total, total)});
   if (on_cuda) {
-    const auto add = [&](const auto* elements) {
-      return cuda::AddSum(ctx.cuda_stream(), elements, x.num_elements(), total.data<double>());
+    const auto add = [&]<typename T>() {
+      return cuda::AddSum<T>(
+          ctx.cuda_stream(),
+          {.x = x.data<T>(), .size = x.num_elements(), .total = total.data<double>()});
     };
-    return x.dtype() == DType::kF32 ? add(x.data<float>()) : add(x.data<double>());
+    return x.dtype() == DType::kF32 ? add.template operator()<float>()
+                                    : add.template operator()<double>();
   }
   *total.data<double>() += x.dtype() == DType::kF32 ? SumOf<float>(x) : SumOf<double>(x);
   return absl::OkStatus();

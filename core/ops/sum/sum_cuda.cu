@@ -1,4 +1,5 @@
 // x is read once.
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/block_sum_doubles.h"
 #include "core/ops/sum/sum_cuda.h"
@@ -18,20 +19,14 @@ __global__ void __launch_bounds__(kThreads) AddSumKernel(const T* x, int64_t siz
   if (threadIdx.x == 0) *total += sum;
 }
 
-template <typename T>
-absl::Status LaunchAddSum(CudaStream stream, const T* x, int64_t size, double* total) {
-  if (size == 0) return absl::OkStatus();
-  return Launch<AddSumKernel<T>>(stream, 1, kThreads, 0, x, size, total);
-}
-
 }  // namespace
 
-absl::Status AddSum(CudaStream stream, const float* x, int64_t size, double* total) {
-  return LaunchAddSum(stream, x, size, total);
+template <typename T>
+absl::Status AddSum(CudaStream stream, const AddSumArgs<T>& args) {
+  if (args.size == 0) return absl::OkStatus();
+  return Launch<AddSumKernel<T>>(stream, 1, kThreads, 0, args.x, args.size, args.total);
 }
 
-absl::Status AddSum(CudaStream stream, const double* x, int64_t size, double* total) {
-  return LaunchAddSum(stream, x, size, total);
-}
+STRAKE_SUM_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

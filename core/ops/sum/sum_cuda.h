@@ -13,8 +13,17 @@
 namespace strake::cuda {
 
 // total [1] +=, from x [size]. By one block: for thousands of elements, not for millions.
-absl::Status AddSum(CudaStream stream, const float* x, int64_t size, double* total);
-absl::Status AddSum(CudaStream stream, const double* x, int64_t size, double* total);
+template <typename T>
+struct AddSumArgs {
+  const T* x;
+  int64_t size;
+  double* total;
+};
+template <typename T>
+absl::Status AddSum(CudaStream stream, const AddSumArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_SUM_KERNELS(KERNEL) KERNEL(AddSum, float, double)
 
 }  // namespace strake::cuda
 

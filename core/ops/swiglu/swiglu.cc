@@ -29,8 +29,9 @@ absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) 
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", y.dtype(), [&]<typename T>() {
-      return cuda::SwigluForward<T>(ctx.cuda_stream(), gate_up.data<T>(), y.dim(0), columns,
-                                    y.data<T>());
+      return cuda::SwigluForward<T>(
+          ctx.cuda_stream(),
+          {.gate_up = gate_up.data<T>(), .rows = y.dim(0), .columns = columns, .y = y.data<T>()});
     });
   }
   const bool done = RunCpuKernels("swiglu", ctx, y.dtype(), [&]<typename T>() {
@@ -59,8 +60,11 @@ absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& 
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", dy.dtype(), [&]<typename T>() {
-      return cuda::SwigluBackward<T>(ctx.cuda_stream(), dy.data<T>(), gate_up.data<T>(), dy.dim(0),
-                                     columns, dgate_up.data<T>());
+      return cuda::SwigluBackward<T>(ctx.cuda_stream(), {.dy = dy.data<T>(),
+                                                         .gate_up = gate_up.data<T>(),
+                                                         .rows = dy.dim(0),
+                                                         .columns = columns,
+                                                         .dgate_up = dgate_up.data<T>()});
     });
   }
   const bool done = RunCpuKernels("swiglu", ctx, dy.dtype(), [&]<typename T>() {

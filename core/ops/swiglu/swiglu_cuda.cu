@@ -1,3 +1,4 @@
+#include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/row_tiles.h"
 #include "core/ops/cuda/sigmoid.h"
@@ -81,32 +82,28 @@ __global__ void __launch_bounds__(kTileThreads)
 }  // namespace
 
 template <typename T>
-absl::Status SwigluForward(CudaStream stream, const T* gate_up, int64_t rows, int64_t columns,
-                           T* y) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {gate_up, y}), [&]<int kWidth>() {
-    const RowTiles tiles((rows + kRows - 1) / kRows, columns / kWidth);
-    return Launch<SwigluForwardKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0, gate_up,
-                                                  rows, columns, y);
-  });
+absl::Status SwigluForward(CudaStream stream, const SwigluForwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.gate_up, args.y}), [&]<int kWidth>() {
+        const RowTiles tiles((args.rows + kRows - 1) / kRows, args.columns / kWidth);
+        return Launch<SwigluForwardKernel<T, kWidth>>(
+            stream, tiles.blocks, tiles.threads, 0, args.gate_up, args.rows, args.columns, args.y);
+      });
 }
 
 template <typename T>
-absl::Status SwigluBackward(CudaStream stream, const T* dy, const T* gate_up, int64_t rows,
-                            int64_t columns, T* dgate_up) {
-  if (rows == 0 || columns == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(columns, {dy, gate_up, dgate_up}), [&]<int kWidth>() {
-    const RowTiles tiles((rows + kRows - 1) / kRows, columns / kWidth);
-    return Launch<SwigluBackwardKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0, dy,
-                                                   gate_up, rows, columns, dgate_up);
-  });
+absl::Status SwigluBackward(CudaStream stream, const SwigluBackwardArgs<T>& args) {
+  if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
+  return LaunchVectorized<T>(
+      Vectorizes<T>(args.columns, {args.dy, args.gate_up, args.dgate_up}), [&]<int kWidth>() {
+        const RowTiles tiles((args.rows + kRows - 1) / kRows, args.columns / kWidth);
+        return Launch<SwigluBackwardKernel<T, kWidth>>(stream, tiles.blocks, tiles.threads, 0,
+                                                       args.dy, args.gate_up, args.rows,
+                                                       args.columns, args.dgate_up);
+      });
 }
 
-template absl::Status SwigluForward<float>(CudaStream, const float*, int64_t, int64_t, float*);
-template absl::Status SwigluForward<Bf16>(CudaStream, const Bf16*, int64_t, int64_t, Bf16*);
-template absl::Status SwigluBackward<float>(CudaStream, const float*, const float*, int64_t,
-                                            int64_t, float*);
-template absl::Status SwigluBackward<Bf16>(CudaStream, const Bf16*, const Bf16*, int64_t, int64_t,
-                                           Bf16*);
+STRAKE_SWIGLU_KERNELS(STRAKE_KERNEL_INSTANCES)
 
 }  // namespace strake::cuda

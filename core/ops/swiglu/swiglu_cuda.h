@@ -17,13 +17,28 @@ namespace strake::cuda {
 
 // y = [N, F], from gate_up [N, 2F]. `columns` is F.
 template <typename T>
-absl::Status SwigluForward(CudaStream stream, const T* gate_up, int64_t rows, int64_t columns,
-                           T* y);
+struct SwigluForwardArgs {
+  const T* gate_up;
+  int64_t rows, columns;
+  T* y;
+};
+template <typename T>
+absl::Status SwigluForward(CudaStream stream, const SwigluForwardArgs<T>& args);
 
 // dgate_up = [N, 2F], from dy [N, F] and gate_up [N, 2F]. dgate_up may be gate_up.
 template <typename T>
-absl::Status SwigluBackward(CudaStream stream, const T* dy, const T* gate_up, int64_t rows,
-                            int64_t columns, T* dgate_up);
+struct SwigluBackwardArgs {
+  const T *dy, *gate_up;
+  int64_t rows, columns;
+  T* dgate_up;
+};
+template <typename T>
+absl::Status SwigluBackward(CudaStream stream, const SwigluBackwardArgs<T>& args);
+
+// See core/cuda/kernel_list.h.
+#define STRAKE_SWIGLU_KERNELS(KERNEL) \
+  KERNEL(SwigluForward, float, Bf16)  \
+  KERNEL(SwigluBackward, float, Bf16)
 
 }  // namespace strake::cuda
 

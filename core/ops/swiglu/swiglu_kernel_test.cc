@@ -59,10 +59,16 @@ struct Problem {
     FillNormal(dy, 2, 0.9);
   }
   absl::Status Forward() {
-    return cuda::SwigluForward<T>(nullptr, gate_up.data(), size.rows, size.columns, y.data());
+    return cuda::SwigluForward<T>(
+        nullptr,
+        {.gate_up = gate_up.data(), .rows = size.rows, .columns = size.columns, .y = y.data()});
   }
   absl::Status Backward(T* to) {
-    return cuda::SwigluBackward<T>(nullptr, dy.data(), gate_up.data(), size.rows, size.columns, to);
+    return cuda::SwigluBackward<T>(nullptr, {.dy = dy.data(),
+                                             .gate_up = gate_up.data(),
+                                             .rows = size.rows,
+                                             .columns = size.columns,
+                                             .dgate_up = to});
   }
 
   Size size;
@@ -98,11 +104,15 @@ TYPED_TEST(SwigluCudaTest, FarFromZero) {
     GuardedBuffer<TypeParam> gate_up("gate_up", 2), dy("dy", 1), y("y", 1), dgate_up("dgate_up", 2);
     gate_up[0] = TypeParam(gate);
     gate_up[1] = dy[0] = TypeParam(1.f);
-    ASSERT_EQ(cuda::SwigluForward<TypeParam>(nullptr, gate_up.data(), 1, 1, y.data()),
+    ASSERT_EQ(cuda::SwigluForward<TypeParam>(
+                  nullptr, {.gate_up = gate_up.data(), .rows = 1, .columns = 1, .y = y.data()}),
               absl::OkStatus());
-    ASSERT_EQ(
-        cuda::SwigluBackward<TypeParam>(nullptr, dy.data(), gate_up.data(), 1, 1, dgate_up.data()),
-        absl::OkStatus());
+    ASSERT_EQ(cuda::SwigluBackward<TypeParam>(nullptr, {.dy = dy.data(),
+                                                        .gate_up = gate_up.data(),
+                                                        .rows = 1,
+                                                        .columns = 1,
+                                                        .dgate_up = dgate_up.data()}),
+              absl::OkStatus());
     const float value = static_cast<float>(gate_up[0]);
     EXPECT_NEAR(static_cast<float>(y[0]), std::max(value, 0.f), 1e-7) << gate;
     EXPECT_NEAR(static_cast<float>(dgate_up[0]), value == 0 ? 0.5 : value > 0, 1e-7) << gate;
@@ -118,10 +128,15 @@ TYPED_TEST(SwigluCudaTest, AnyTensorMayBeUnaligned) {
     SCOPED_TRACE(unaligned);
     Problem<TypeParam> p({4, 64}, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
-    ASSERT_EQ(cuda::SwigluForward<TypeParam>(nullptr, at(p.gate_up, 0), 3, 56, at(p.y, 1)),
-              absl::OkStatus());
-    ASSERT_EQ(cuda::SwigluBackward<TypeParam>(nullptr, at(p.dy, 2), at(p.gate_up, 0), 3, 56,
-                                              at(p.dgate_up, 3)),
+    ASSERT_EQ(
+        cuda::SwigluForward<TypeParam>(
+            nullptr, {.gate_up = at(p.gate_up, 0), .rows = 3, .columns = 56, .y = at(p.y, 1)}),
+        absl::OkStatus());
+    ASSERT_EQ(cuda::SwigluBackward<TypeParam>(nullptr, {.dy = at(p.dy, 2),
+                                                        .gate_up = at(p.gate_up, 0),
+                                                        .rows = 3,
+                                                        .columns = 56,
+                                                        .dgate_up = at(p.dgate_up, 3)}),
               absl::OkStatus());
     ExpectReference(at(p.dy, 2), at(p.gate_up, 0), {3, 56}, at(p.y, 1), at(p.dgate_up, 3));
   }

@@ -55,8 +55,13 @@ class CudaMover : public Mover {
   }
   void Reduce(Kind kind, DType dtype, absl::Span<const void* const> inputs, int64_t count,
               absl::Span<void* const> outputs) override {
-    const auto reduce = kind == Kind::kAllReduceMax ? cuda::MaxRanks : cuda::SumRanks;
-    status_.Update(reduce(stream_, dtype, inputs, count, outputs));
+    status_.Update(cuda::ReduceRanks(
+        stream_, {.reduction = kind == Kind::kAllReduceMax ? cuda::RankReduction::kMax
+                                                           : cuda::RankReduction::kSum,
+                  .dtype = dtype,
+                  .inputs = inputs,
+                  .count = count,
+                  .outputs = outputs}));
   }
 
   // The first error.

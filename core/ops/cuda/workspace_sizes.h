@@ -1,0 +1,32 @@
+// Sizes of kernels' workspaces: ops plan memory with them, in builds without CUDA too.
+#ifndef STRAKE_CORE_OPS_CUDA_WORKSPACE_SIZES_H_
+#define STRAKE_CORE_OPS_CUDA_WORKSPACE_SIZES_H_
+
+#include <cstdint>
+
+namespace strake::cuda {
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Partial sums, at most one per row: what fills an H200 (132 multiprocessors) while the partials,
+// about 4 MB, stay in its L2. No property of the device: the bits depend on it. 0 columns: 0.
+inline int64_t NumPartials(int64_t rows, int64_t columns) {
+  if (columns == 0) return 0;
+  const int64_t by_size = (int64_t{1} << 20) / columns;
+  const int64_t filling = by_size < 132 ? 132 : by_size > 16 * 132 ? 16 * 132 : by_size;
+  return rows < filling ? rows : filling;
+}
+
+// Digits of the sort in sort_by_row.h, and indices in one of its tiles.
+inline constexpr int kDigitBits = 9;
+inline constexpr int kDigits = 1 << kDigitBits;
+inline constexpr int kTile = 2048;
+
+// Elements of the workspace of SortByRow.
+inline int64_t SortByRowWorkspaceSize(int64_t num_tokens) {
+  return 2 * num_tokens + kDigits * (CeilDiv(num_tokens, kTile) + 1);
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_CUDA_WORKSPACE_SIZES_H_

@@ -1,0 +1,37 @@
+// What the kernels of Embedding take: the definition, the CPU's and CUDA's alike.
+//
+// N tokens, R rows of the table, C columns. T: the tensors' type; Sum: that of gradients of
+// weights, f32 for f32 and bf16.
+#ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
+#define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
+
+#include <cstdint>
+
+#include "core/ops/vocab_slice.h"
+
+namespace strake {
+
+template <typename T>
+struct EmbeddingForwardArgs {
+  const int32_t* tokens;  // [N]
+  int64_t num_tokens;
+  VocabSlice slice;
+  const T* table;  // [R, C]
+  int64_t table_rows, columns;
+  T* y;  // [N, C]
+};
+
+template <typename T, typename Sum = float>
+struct EmbeddingBackwardArgs {
+  const T* dy;            // [N, C]
+  const int32_t* tokens;  // [N]
+  int64_t num_tokens;
+  VocabSlice slice;
+  int64_t table_rows, columns;
+  Sum* dtable;                // [R, C], +=
+  void* workspace = nullptr;  // CUDA's
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_

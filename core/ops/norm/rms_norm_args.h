@@ -1,0 +1,37 @@
+// What the kernels of RMSNorm take: the definition, the CPU's and CUDA's alike.
+//
+// N rows, C columns. T: the tensors' type; Stat: that of statistics and sums, f32 for f32 and bf16.
+#ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_ARGS_H_
+#define STRAKE_CORE_OPS_NORM_RMS_NORM_ARGS_H_
+
+#include <cstdint>
+
+namespace strake {
+
+template <typename T, typename Stat = float>
+struct RmsNormForwardArgs {
+  const T* x;                   // [N, C]
+  const T* residual = nullptr;  // [N, C], or null: then sum is x, and not written
+  const T* weight;              // [C]
+  int64_t rows, columns;
+  double eps;
+  T* sum = nullptr;  // [N, C]
+  T* y;              // [N, C]
+  Stat* rstd;        // [N]
+};
+
+template <typename T, typename Stat = float>
+struct RmsNormBackwardArgs {
+  const T *dy, *x;   // [N, C]; x is the forward pass's sum
+  const T* weight;   // [C]
+  const Stat* rstd;  // [N]
+  int64_t rows, columns;
+  bool accumulate_dx;         // dx += instead of =
+  T* dx;                      // [N, C]
+  Stat* dweight;              // [C], +=
+  Stat* workspace = nullptr;  // CUDA's
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_NORM_RMS_NORM_ARGS_H_

@@ -1,0 +1,22 @@
+// What the kernels of RoPE take: the definition, the CPU's and CUDA's alike.
+#ifndef STRAKE_CORE_OPS_ROPE_ROPE_ARGS_H_
+#define STRAKE_CORE_OPS_ROPE_ROPE_ARGS_H_
+
+#include <cstdint>
+
+namespace strake {
+
+// The first `num_heads` heads of x [tokens, stride] turn in place: token n by the angles of row
+// position_offset + n mod seq_len of the table, back by them when `inverse`.
+template <typename T>
+struct RopeArgs {
+  const double* table;  // [P, head_dim]
+  int64_t head_dim, num_heads, seq_len, position_offset;
+  bool inverse;
+  int64_t tokens, stride;
+  T* x;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_ROPE_ROPE_ARGS_H_
