@@ -8,12 +8,13 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "models/families/families.h"
 #include "train/run/run_record.h"
 
 namespace strake {
 namespace {
 
-// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at GPT-2's 768.
+// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at 768.
 constexpr double kLrTimesHiddenSize = 0.5;
 constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
 

@@ -10,6 +10,8 @@
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
+#include "models/families/family.h"
 #include "models/generator.h"
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
@@ -104,7 +106,7 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   ParameterArena& parameters = engine_->parameters();
   STRAKE_RETURN_IF_ERROR(config_.init_from.empty()
                              ? InitializeParameters(config_.seed, engine_->team(), &parameters)
-                             : LoadWeights(config_.init_from, parameters));
+                             : LoadWeights(config_.init_from, *model_.family, parameters));
   return engine_->optimizer().SetMasters();
 }
 
@@ -138,10 +140,9 @@ void Trainer::PrintHeaderLine(const char* name, const std::string& text) const {
 void Trainer::PrintHeader() const {
   const MemoryPlan& plan = engine_->memory_plan();
   const int num_ranks = mesh_.num_ranks();
-  const bool gpt2 = model_.family == ModelFamily::kGpt2;
   PrintHeaderLine(
       "model", absl::StrCat(config_.init_from.empty() ? config_.model : config_.init_from, " (",
-                            gpt2 ? "GPT-2" : "Llama", "): ", FormatCount(NumParameters(model_)),
+                            model_.family->display_name, "): ", FormatCount(NumParameters(model_)),
                             " parameters, ", model_.num_layers, " layers of ", model_.hidden_size,
                             ", ", model_.num_heads, " heads, vocabulary ", model_.vocab_size));
   if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config_.layout));
