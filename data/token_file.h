@@ -1,8 +1,8 @@
 // TokenFile: one file of tokens, mapped into memory.
 //
 //   *.bin     llm.c's format: 256 int32 of header (magic, version, number of tokens, zeros), then
-//             the tokens. Magic 20240520, version 1: uint16 tokens (GPT-2). Magic 20240801,
-//             version 7: uint32 tokens (Llama 3). Little-endian.
+//             the tokens. Magic 20240520, version 1: uint16 tokens. Magic 20240801, version 7:
+//             uint32 tokens. Little-endian.
 //   any other text, read as bytes: a vocabulary of 256.
 #ifndef STRAKE_DATA_TOKEN_FILE_H_
 #define STRAKE_DATA_TOKEN_FILE_H_

@@ -17,24 +17,19 @@ namespace {
 ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorParallel& tp,
                              ParameterArena* arena) {
   const int64_t query = c.num_heads * c.head_dim, key = c.num_kv_heads * c.head_dim;
-  const std::vector<ShardSegment> heads = QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim);
-  if (c.family == ModelFamily::kGpt2) {
-    const std::string name = LayerName(c, index) + "attn.c_attn";
-    return AddColumnParallelLinear(c, tp, arena, {{name, query + 2 * key}}, heads, c.hidden_size,
-                                   c.initializer_range);
-  }
-  const std::string name = LayerName(c, index) + "self_attn.";
-  return AddColumnParallelLinear(
-      c, tp, arena, {{name + "q_proj", query}, {name + "k_proj", key}, {name + "v_proj", key}},
-      heads, c.hidden_size, c.initializer_range);
+  const TensorNames& names = TensorNamesOf(c);
+  return AddColumnParallelLinear(c, tp, arena,
+                                 {{TensorName(names.query, index), query},
+                                  {TensorName(names.key, index), key},
+                                  {TensorName(names.value, index), key}},
+                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim),
+                                 c.attention_bias);
 }
 
 RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,
                           ParameterArena* arena) {
-  const bool gpt2 = c.family == ModelFamily::kGpt2;
-  const std::string name = LayerName(c, index) + (gpt2 ? "attn.c_proj" : "self_attn.o_proj");
-  return AddRowParallelLinear(c, tp, arena, name, {"query heads", c.num_heads, c.head_dim},
-                              ResidualStddev(c));
+  return AddRowParallelLinear(c, tp, arena, TensorName(TensorNamesOf(c).attention_output, index),
+                              {"query heads", c.num_heads, c.head_dim}, c.attention_bias);
 }
 
 AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
@@ -52,9 +47,7 @@ AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const T
       num_heads_(HeadsOf(config, tp).query.size()),
       num_kv_heads_(HeadsOf(config, tp).key_value.range.size()),
       head_dim_(config.head_dim),
-      norm_(AddNorm(config, tp, arena,
-                    LayerName(config, index) +
-                        (config.family == ModelFamily::kGpt2 ? "ln_1" : "input_layernorm"))),
+      norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).attention_norm, index))),
       qkv_(MakeQkv(config, index, tp, arena)),
       out_(MakeOut(config, index, tp, arena)) {}
 

@@ -4,7 +4,7 @@
 //   C hidden size, D head size; this rank's H query heads and KV key/value heads
 //   norm        x [R, C] += residual       -> h [R, C]                  one pass
 //   qkv         h [R, C]                   -> qkv [N, (H + 2 KV) D]      column parallel: Q, K, V
-//   rope        qkv, its first H + KV heads in place                    (Llama)
+//   rope        qkv, its first H + KV heads in place, where positions are RoPE's
 //   attention   qkv                        -> a [N, H D]
 //   out         a [N, H D]                 -> o [R, C]                  row parallel
 //   Forward returns o with x as its residual: the next norm adds them
@@ -32,7 +32,7 @@
 
 namespace strake {
 
-// What is made again in the backward pass is undefined before it.
+// What the backward pass recomputes is undefined before it.
 struct AttentionBlockSaved {
   NormSaved norm;
   LinearSaved qkv_linear;
@@ -52,7 +52,7 @@ class AttentionBlock {
   // The same block with every token on each rank.
   AttentionBlock WithoutSequenceParallelism() const;
 
-  // rope_table [P, D] is undefined for GPT-2. o is allocated from ctx.arena().
+  // rope_table [P, D] is undefined where positions are not RoPE's. o is allocated from ctx.arena().
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          int64_t seq_len, const Tensor& rope_table,
                                          AttentionBlockSaved* saved) const;

@@ -7,6 +7,9 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/attention_block.h"
+#include "models/families/family.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "models/mlp_block.h"
 
@@ -23,15 +26,14 @@ using testing::WeightedSum;
 
 constexpr int64_t kSeqLen = 4, kTokens = 8, kHidden = 6;
 
-ModelConfig TinyConfig(ModelFamily family) {
-  ModelConfig c;
-  c.family = family;
+ModelConfig TinyConfig(const ModelFamily* family) {
+  ModelConfig c = family->new_config();
   c.vocab_size = 5;
   c.max_positions = kSeqLen;
   c.hidden_size = kHidden;
   c.num_layers = 1;
   c.num_heads = 3;
-  c.num_kv_heads = family == ModelFamily::kGpt2 ? 3 : 1;
+  c.num_kv_heads = family == &kGpt2Family ? 3 : 1;
   c.head_dim = 2;
   c.intermediate_size = 7;
   c.initializer_range = 0.5;
@@ -43,7 +45,7 @@ ModelConfig TinyConfig(ModelFamily family) {
 struct AttentionCase {
   AttentionCase(const ModelConfig& config, ParameterArena* arena)
       : block(config, 0, TensorParallel(), arena) {
-    if (config.family == ModelFamily::kGpt2) return;
+    if (config.positions != PositionKind::kRope) return;
     table = TensorBuffer(DType::kF64, {kSeqLen, config.head_dim});
     RopeTable(config.rope, table);
   }
@@ -85,7 +87,7 @@ Tensor Stream(Case& block, const Context& ctx, const Tensor& x, const Tensor& re
 
 // With a residual, or with none, as before the first block.
 template <typename Case>
-void CheckGradients(ModelFamily family, bool with_residual) {
+void CheckGradients(const ModelFamily* family, bool with_residual) {
   ParameterArena arena;
   Case block(TinyConfig(family), &arena);
   ASSERT_TRUE(arena.Allocate(DType::kC128, true).ok());
@@ -121,18 +123,18 @@ void CheckGradients(ModelFamily family, bool with_residual) {
 }
 
 template <typename Case>
-void CheckGradients(ModelFamily family) {
+void CheckGradients(const ModelFamily* family) {
   for (const bool with_residual : {false, true}) CheckGradients<Case>(family, with_residual);
 }
 
 TEST(AttentionBlockTest, GradientsByComplexStepGpt2) {
-  CheckGradients<AttentionCase>(ModelFamily::kGpt2);
+  CheckGradients<AttentionCase>(&kGpt2Family);
 }
 TEST(AttentionBlockTest, GradientsByComplexStepLlama) {
-  CheckGradients<AttentionCase>(ModelFamily::kLlama);
+  CheckGradients<AttentionCase>(&kLlamaFamily);
 }
-TEST(MlpBlockTest, GradientsByComplexStepGpt2) { CheckGradients<MlpCase>(ModelFamily::kGpt2); }
-TEST(MlpBlockTest, GradientsByComplexStepLlama) { CheckGradients<MlpCase>(ModelFamily::kLlama); }
+TEST(MlpBlockTest, GradientsByComplexStepGpt2) { CheckGradients<MlpCase>(&kGpt2Family); }
+TEST(MlpBlockTest, GradientsByComplexStepLlama) { CheckGradients<MlpCase>(&kLlamaFamily); }
 
 }  // namespace
 }  // namespace strake

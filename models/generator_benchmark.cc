@@ -13,6 +13,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
+#include "models/families/families.h"
 #include "models/generator.h"
 #include "models/initialize.h"
 
@@ -25,7 +26,7 @@ constexpr int64_t kPromptTokens = 16, kNewTokens = 64;
 
 // What a token reads: of tables of embeddings a row, but a tied one is the head, too.
 double WeightBytes(const ModelConfig& config, const ParameterArena& parameters) {
-  const int64_t rows = (config.family == ModelFamily::kGpt2 ? config.max_positions : 0) +
+  const int64_t rows = (config.positions == PositionKind::kLearned ? config.max_positions : 0) +
                        (config.tie_word_embeddings ? 0 : config.vocab_size);
   const int64_t elements = parameters.num_elements() - rows * config.hidden_size;
   return 1.0 * elements * DTypeSize(parameters.values().dtype());

@@ -6,6 +6,7 @@
 
 #include "core/testing/test_context.h"
 #include "gtest/gtest.h"
+#include "models/families/families.h"
 #include "models/initialize.h"
 
 namespace strake {

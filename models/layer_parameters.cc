@@ -2,20 +2,44 @@
 
 #include <cmath>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/substitute.h"
 #include "glog/logging.h"
 #include "parallel/tensor/sharded_parameter.h"
 
 namespace strake {
-
-std::string LayerName(const ModelConfig& config, int64_t index) {
-  return absl::StrCat(config.family == ModelFamily::kGpt2 ? "transformer.h." : "model.layers.",
-                      index, ".");
-}
+namespace {
 
 double ResidualStddev(const ModelConfig& config) {
-  if (config.family == ModelFamily::kLlama) return config.initializer_range;
+  if (!config.scale_residual_init) return config.initializer_range;
   return config.initializer_range / std::sqrt(2.0 * config.num_layers);
+}
+
+// Of the whole matrix's tensors, NAME + suffix each.
+std::vector<ParameterSegment> Segments(const std::vector<std::pair<std::string, int64_t>>& parts,
+                                       const char* suffix, bool transposed) {
+  std::vector<ParameterSegment> segments;
+  for (const auto& [part, width] : parts) {
+    const std::string name = part + suffix;
+    if (!segments.empty() && segments.back().name == name) {
+      segments.back().columns += width;
+    } else {
+      segments.push_back({name, width, transposed});
+    }
+  }
+  return segments;
+}
+
+}  // namespace
+
+const TensorNames& TensorNamesOf(const ModelConfig& config) {
+  CHECK(config.family != nullptr) << "[layer_parameters] the model has no family to name tensors";
+  return config.family->tensors;
+}
+
+std::string TensorName(const char* pattern, int64_t layer) {
+  CHECK(pattern != nullptr) << "[layer_parameters] the family has no name for a tensor of layer "
+                            << layer;
+  return absl::Substitute(pattern, layer);
 }
 
 ReplicatedGrad ResidualGrad(const TensorParallel& tp) {
@@ -28,7 +52,7 @@ Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena
   Parameter* weight = AddReplicatedParameter({{name + ".weight", c}}, {c}, tp, ResidualGrad(tp),
                                              false, {.mean = 1}, arena);
   const Parameter* bias = nullptr;
-  if (config.family == ModelFamily::kGpt2) {
+  if (config.norm == NormKind::kLayerNorm) {
     bias =
         AddReplicatedParameter({{name + ".bias", c}}, {c}, tp, ResidualGrad(tp), false, {}, arena);
   }
@@ -38,40 +62,39 @@ Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, int64_t in_features, double stddev) {
-  const bool gpt2 = config.family == ModelFamily::kGpt2;
-  std::vector<ParameterSegment> weights, biases;
+    const std::vector<ShardSegment>& segments, bool bias) {
   int64_t columns = 0;
-  for (const auto& [name, width] : parts) {
-    weights.push_back({name + ".weight", width, /*transposed=*/!gpt2});
-    biases.push_back({name + ".bias", width});
-    columns += width;
-  }
+  for (const auto& [name, width] : parts) columns += width;
   const auto shards_of = [&](const Shape& shape) {
     const auto shards = WeightShards::Split(shape, -1, segments, tp.size());
     CHECK(shards.ok()) << shards.status();
     return *shards;
   };
-  Parameter* weight = AddShardedParameter(weights, shards_of({in_features, columns}), tp, true,
-                                          {.stddev = stddev}, arena);
-  const Parameter* bias =
-      gpt2 ? AddShardedParameter(biases, shards_of({columns}), tp, false, {}, arena) : nullptr;
-  return ColumnParallelLinear(weight, bias, tp);
+  Parameter* weight =
+      AddShardedParameter(Segments(parts, ".weight", TensorNamesOf(config).transposed),
+                          shards_of({config.hidden_size, columns}), tp, true,
+                          {.stddev = config.initializer_range}, arena);
+  const Parameter* bias_parameter =
+      bias ? AddShardedParameter(Segments(parts, ".bias", /*transposed=*/false),
+                                 shards_of({columns}), tp, false, {}, arena)
+           : nullptr;
+  return ColumnParallelLinear(weight, bias_parameter, tp);
 }
 
 RowParallelLinear AddRowParallelLinear(const ModelConfig& config, const TensorParallel& tp,
                                        ParameterArena* arena, const std::string& name,
-                                       const ShardSegment& rows, double stddev) {
-  const bool gpt2 = config.family == ModelFamily::kGpt2;
+                                       const ShardSegment& rows, bool bias) {
   const int64_t c = config.hidden_size;
   const auto shards = WeightShards::Split({rows.size(), c}, 0, {rows}, tp.size());
   CHECK(shards.ok()) << shards.status();
-  Parameter* weight = AddShardedParameter({{name + ".weight", c, /*transposed=*/!gpt2}}, *shards,
-                                          tp, true, {.stddev = stddev}, arena);
-  const Parameter* bias = gpt2 ? AddReplicatedParameter({{name + ".bias", c}}, {c}, tp,
-                                                        ResidualGrad(tp), false, {}, arena)
-                               : nullptr;
-  return RowParallelLinear(weight, bias, tp);
+  Parameter* weight =
+      AddShardedParameter(Segments({{name, c}}, ".weight", TensorNamesOf(config).transposed),
+                          *shards, tp, true, {.stddev = ResidualStddev(config)}, arena);
+  const Parameter* bias_parameter = bias
+                                        ? AddReplicatedParameter({{name + ".bias", c}}, {c}, tp,
+                                                                 ResidualGrad(tp), false, {}, arena)
+                                        : nullptr;
+  return RowParallelLinear(weight, bias_parameter, tp);
 }
 
 }  // namespace strake

@@ -1,9 +1,10 @@
-// How the layers of a model declare their parameters: Hugging Face's names, shapes, shards, initial
+// How the layers of a model declare their parameters: names in files, shapes, shards, initial
 // weights. What the tensor-parallel size does not divide is a CHECK failure here:
 // CheckTensorParallel() comes first.
 //
-// Initial weights are those of GPT-2's paper (section 2.3: residual projections scaled down by the
-// number of residual layers) and of transformers' Llama: normal, biases 0, norm weights 1.
+// Initial weights are normal, biases 0, norm weights 1. Projections into the residual stream may be
+// scaled down by the number of residual layers (Radford et al., "Language Models are Unsupervised
+// Multitask Learners", 2019, section 2.3).
 #ifndef STRAKE_MODELS_LAYER_PARAMETERS_H_
 #define STRAKE_MODELS_LAYER_PARAMETERS_H_
 
@@ -14,6 +15,7 @@
 
 #include "core/memory/parameter_arena.h"
 #include "core/nn/norm.h"
+#include "models/families/family.h"
 #include "models/model_config.h"
 #include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/row_parallel_linear.h"
@@ -23,32 +25,32 @@
 
 namespace strake {
 
-// "transformer.h.3." or "model.layers.3.".
-std::string LayerName(const ModelConfig& config, int64_t index);
+// Names of tensors in the files of the model's family. CHECKs that it has one.
+const TensorNames& TensorNamesOf(const ModelConfig& config);
 
-// Standard deviation of the projections into the residual stream: GPT-2 divides by sqrt(2 layers).
-double ResidualStddev(const ModelConfig& config);
+// A member of TensorNames for one layer: "transformer.h.3.ln_1". CHECKs that it is not null.
+std::string TensorName(const char* pattern, int64_t layer = 0);
 
 // How each rank's gradient of a parameter on the residual stream relates to the whole.
 ReplicatedGrad ResidualGrad(const TensorParallel& tp);
 
-// Adds `name`.weight [C], and for GPT-2 `name`.bias [C].
+// Adds `name`.weight [C], and for a LayerNorm `name`.bias [C].
 Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
              const std::string& name);
 
-// Adds the rank's part of a matrix [in_features, sum of the parts' widths] of one or more fused
-// parts (name, columns), cut by `segments`, and for GPT-2 of a bias. Llama's files hold each part
-// transposed.
+// Adds the rank's part of a matrix [C, sum of the parts' widths] of one or more parts (name,
+// columns), cut by `segments`, and with `bias` a bias. Neighbouring parts of one name are one
+// tensor of the files.
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, int64_t in_features, double stddev);
+    const std::vector<ShardSegment>& segments, bool bias);
 
-// Adds the rank's rows of a matrix [rows.size(), C], whose units stay whole, and for
-// GPT-2 a bias [C].
+// Adds the rank's rows of a matrix [rows.size(), C], whose units stay whole, and with `bias` a bias
+// [C].
 RowParallelLinear AddRowParallelLinear(const ModelConfig& config, const TensorParallel& tp,
                                        ParameterArena* arena, const std::string& name,
-                                       const ShardSegment& rows, double stddev);
+                                       const ShardSegment& rows, bool bias);
 
 }  // namespace strake
 

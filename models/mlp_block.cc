@@ -16,24 +16,21 @@ namespace {
 
 ColumnParallelLinear MakeUp(const ModelConfig& c, int64_t index, const TensorParallel& tp,
                             ParameterArena* arena) {
-  const std::string name = LayerName(c, index) + "mlp.";
+  const TensorNames& names = TensorNamesOf(c);
   const int64_t width = c.intermediate_size;
-  if (c.family == ModelFamily::kGpt2) {
-    return AddColumnParallelLinear(c, tp, arena, {{name + "c_fc", width}},
-                                   {{"intermediate columns", width}}, c.hidden_size,
-                                   c.initializer_range);
+  if (c.activation == Activation::kGelu) {
+    return AddColumnParallelLinear(c, tp, arena, {{TensorName(names.up, index), width}},
+                                   {{"intermediate columns", width}}, c.mlp_bias);
   }
-  return AddColumnParallelLinear(c, tp, arena,
-                                 {{name + "gate_proj", width}, {name + "up_proj", width}},
-                                 GateUpSegments(width), c.hidden_size, c.initializer_range);
+  return AddColumnParallelLinear(
+      c, tp, arena, {{TensorName(names.gate, index), width}, {TensorName(names.up, index), width}},
+      GateUpSegments(width), c.mlp_bias);
 }
 
 RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorParallel& tp,
                            ParameterArena* arena) {
-  const bool gpt2 = c.family == ModelFamily::kGpt2;
-  const std::string name = LayerName(c, index) + (gpt2 ? "mlp.c_proj" : "mlp.down_proj");
-  return AddRowParallelLinear(c, tp, arena, name, {"intermediate rows", c.intermediate_size},
-                              ResidualStddev(c));
+  return AddRowParallelLinear(c, tp, arena, TensorName(TensorNamesOf(c).down, index),
+                              {"intermediate rows", c.intermediate_size}, c.mlp_bias);
 }
 
 }  // namespace
@@ -42,10 +39,9 @@ RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorPara
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                    ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),
-      swiglu_(config.family == ModelFamily::kLlama),
+      swiglu_(config.activation == Activation::kSwiglu),
       width_(config.intermediate_size / tp.size()),
-      norm_(AddNorm(config, tp, arena,
-                    LayerName(config, index) + (swiglu_ ? "post_attention_layernorm" : "ln_2"))),
+      norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).mlp_norm, index))),
       up_(MakeUp(config, index, tp, arena)),
       down_(MakeDown(config, index, tp, arena)) {}
 

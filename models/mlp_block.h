@@ -3,10 +3,9 @@
 //   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size; this rank's F of the intermediate size
 //   norm        x [R, C] += residual -> h [R, C]      one pass
-//   up          h [R, C]    -> u [N, F] (GPT-2), or [N, 2F] with segments gate, up (Llama);
+//   up          h [R, C]    -> u [N, F] (GELU), or [N, 2F] with segments gate, up (SwiGLU);
 //                              column parallel
-//   activation  u           -> g [N, F]       GELU (GPT-2), with the products of up and down, or
-//                                             SwiGLU (Llama)
+//   activation  u           -> g [N, F]       GELU, with the products of up and down, or SwiGLU
 //   down        g [N, F]    -> o [R, C]       row parallel
 //   Forward returns o with x as its residual: the next norm adds them
 //   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
@@ -32,7 +31,7 @@
 
 namespace strake {
 
-// What is made again in the backward pass is undefined before it.
+// What the backward pass recomputes is undefined before it.
 struct MlpBlockSaved {
   NormSaved norm;
   LinearSaved up_linear;

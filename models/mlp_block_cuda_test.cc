@@ -8,6 +8,8 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/mlp_block.h"
 #include "models/tiny_model.h"
 
@@ -28,14 +30,15 @@ using testing::UnitRoundoff;
 constexpr int64_t kTokens = 5;
 
 // With as many intermediate features that cuBLASLt has GPT-2's GELU in the products, in bf16.
-ModelConfig ConfigOf(ModelFamily family) {
+ModelConfig ConfigOf(const ModelFamily* family) {
   ModelConfig config = TinyConfig(family, /*tied=*/false);
   config.intermediate_size = 16;
   return config;
 }
 
 struct Block {
-  explicit Block(ModelFamily family) : block(ConfigOf(family), 0, TensorParallel(), &arena) {}
+  explicit Block(const ModelFamily* family)
+      : block(ConfigOf(family), 0, TensorParallel(), &arena) {}
 
   // dy becomes dx.
   void Run(const Context& ctx, const Tensor& x, const Tensor& dy) {
@@ -72,7 +75,7 @@ void ExpectNear(const std::string& name, const Tensor& on_gpu, const Tensor& tru
   EXPECT_LE(RelativeError(host->tensor(), truth), tolerance) << name;
 }
 
-void ExpectFollowsF64(ModelFamily family, DType dtype) {
+void ExpectFollowsF64(const ModelFamily* family, DType dtype) {
   SCOPED_TRACE(DTypeName(dtype));
   const CudaTestContext gpu;
   const TestContext cpu;
@@ -104,12 +107,12 @@ void ExpectFollowsF64(ModelFamily family, DType dtype) {
 }
 
 TEST(MlpBlockCudaTest, Gpt2FollowsF64) {
-  ExpectFollowsF64(ModelFamily::kGpt2, DType::kF32);
-  ExpectFollowsF64(ModelFamily::kGpt2, DType::kBf16);
+  ExpectFollowsF64(&kGpt2Family, DType::kF32);
+  ExpectFollowsF64(&kGpt2Family, DType::kBf16);
 }
 TEST(MlpBlockCudaTest, LlamaFollowsF64) {
-  ExpectFollowsF64(ModelFamily::kLlama, DType::kF32);
-  ExpectFollowsF64(ModelFamily::kLlama, DType::kBf16);
+  ExpectFollowsF64(&kLlamaFamily, DType::kF32);
+  ExpectFollowsF64(&kLlamaFamily, DType::kBf16);
 }
 
 }  // namespace

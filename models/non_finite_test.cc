@@ -5,6 +5,7 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/families.h"
 #include "models/initialize.h"
 
 namespace strake {

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "models/tiny_model.h"
 #include "models/transformer.h"
@@ -32,7 +33,7 @@ using testing::TestTensor;
 // Llama has parameters of several segments.
 struct Model {
   Model(Device device, DType dtype)
-      : model(testing::TinyConfig(ModelFamily::kLlama, /*tied=*/false), 4, &arena) {
+      : model(testing::TinyConfig(&kLlamaFamily, /*tied=*/false), 4, &arena) {
     CHECK(arena.Allocate(dtype, true, device).ok());
   }
   absl::Status Initialize() {
@@ -89,7 +90,7 @@ TEST_P(ParametersCudaTest, FilesAreTheCpus) {
                GetParam() == DType::kBf16 ? "BF16" : "F32");
 
   Model loaded(Device::kCuda, GetParam());
-  const absl::Status status = LoadWeights(directory_, loaded.arena);
+  const absl::Status status = LoadWeights(directory_, kLlamaFamily, loaded.arena);
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_TRUE(SameBits(ToHost(loaded.arena.values()), cpu.arena.values()));
 }

@@ -1,22 +1,25 @@
 #include "models/sliced_models.h"
 
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/transformer.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake::testing {
 
 std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads) {
-  ModelConfig gpt2;
-  gpt2.vocab_size = 11;
-  gpt2.max_positions = 5;
-  gpt2.hidden_size = gpt2.num_heads = gpt2.num_kv_heads = 24;
-  gpt2.head_dim = 1;
-  gpt2.num_layers = 2;
-  gpt2.intermediate_size = 48;
-  ModelConfig llama = gpt2;
-  llama.family = ModelFamily::kLlama;
-  llama.num_kv_heads = num_kv_heads;
-  llama.head_dim = 2;
+  const auto sized = [](const ModelFamily& family, int64_t kv_heads, int64_t head_dim) {
+    ModelConfig c = family.new_config();
+    c.vocab_size = 11;
+    c.max_positions = 5;
+    c.hidden_size = c.num_heads = 24;
+    c.num_kv_heads = kv_heads;
+    c.head_dim = head_dim;
+    c.num_layers = 2;
+    c.intermediate_size = 48;
+    return c;
+  };
+  const ModelConfig gpt2 = sized(kGpt2Family, 24, 1), llama = sized(kLlamaFamily, num_kv_heads, 2);
   std::vector<ModelConfig> models = {gpt2, llama, gpt2, llama};
   models[2].tie_word_embeddings = models[3].tie_word_embeddings = false;
   return models;

@@ -2,15 +2,16 @@
 #ifndef STRAKE_MODELS_TINY_MODEL_H_
 #define STRAKE_MODELS_TINY_MODEL_H_
 
+#include "models/families/family.h"
+#include "models/families/gpt2.h"
 #include "models/model_config.h"
 
 namespace strake::testing {
 
 // Two layers. Weights so large that every gradient is far from 0.
-inline ModelConfig TinyConfig(ModelFamily family, bool tied) {
-  const bool gpt2 = family == ModelFamily::kGpt2;
-  ModelConfig c;
-  c.family = family;
+inline ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
+  const bool gpt2 = family == &kGpt2Family;
+  ModelConfig c = family->new_config();
   c.vocab_size = 7;
   c.max_positions = 6;
   c.hidden_size = 8;
@@ -21,7 +22,7 @@ inline ModelConfig TinyConfig(ModelFamily family, bool tied) {
   c.intermediate_size = 10;
   c.tie_word_embeddings = tied;
   c.initializer_range = 0.4;
-  if (!gpt2) c.rope.llama3 = Llama3RopeScaling{2, 1, 4, 8};
+  if (!gpt2) c.rope.by_wavelength = RopeWavelengthScaling{2, 1, 4, 8};
   return c;
 }
 

@@ -1,5 +1,6 @@
 #include "models/transformer.h"
 
+#include <string>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -13,20 +14,19 @@
 namespace strake {
 namespace {
 
-bool IsGpt2(const ModelConfig& config) { return config.family == ModelFamily::kGpt2; }
-
 // [V, C]: of the embedding, or of the head, which applies it transposed, so that they can share it.
-Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const char* name,
+Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const std::string& name,
                          ParameterArena* arena) {
-  return AddShardedParameter({{name, c.hidden_size}},
+  return AddShardedParameter({{name + ".weight", c.hidden_size}},
                              WeightShards::Vocab({c.vocab_size, c.hidden_size}, 0, tp.size()), tp,
                              true, {.stddev = c.initializer_range}, arena);
 }
 
 const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp,
                                   ParameterArena* arena) {
-  if (!IsGpt2(c)) return nullptr;
-  return AddReplicatedParameter({{"transformer.wpe.weight", c.hidden_size}},
+  if (c.positions != PositionKind::kLearned) return nullptr;
+  const std::string name = TensorName(TensorNamesOf(c).position_embedding);
+  return AddReplicatedParameter({{name + ".weight", c.hidden_size}},
                                 {c.max_positions, c.hidden_size}, tp, ResidualGrad(tp), true,
                                 {.stddev = c.initializer_range}, arena);
 }
@@ -37,12 +37,12 @@ HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
   if (c.tie_word_embeddings) {
     return HeadLoss(&embedding.table(), WeightOwnership::kShared, embedding.slice(), tp, chunk);
   }
-  return HeadLoss(AddTokenTable(c, tp, "lm_head.weight", arena), WeightOwnership::kOwned,
-                  embedding.slice(), tp, chunk);
+  return HeadLoss(AddTokenTable(c, tp, TensorName(TensorNamesOf(c).head), arena),
+                  WeightOwnership::kOwned, embedding.slice(), tp, chunk);
 }
 
 TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
-  if (IsGpt2(c)) return TensorBuffer();
+  if (c.positions != PositionKind::kRope) return TensorBuffer();
   TensorBuffer table(DType::kF64, {max_seq_len, c.head_dim});
   RopeTable(c.rope, table);
   return table;
@@ -91,8 +91,8 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
   // The parameters' order in the arena.
-  Parameter* token_table = AddTokenTable(
-      config, tp, IsGpt2(config) ? "transformer.wte.weight" : "model.embed_tokens.weight", arena);
+  const TensorNames& names = TensorNamesOf(config);
+  Parameter* token_table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
   position_table_ = AddPositionTable(config, tp, arena);
   std::deque<AttentionBlock> attention;
   std::deque<MlpBlock> mlp;
@@ -100,7 +100,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     attention.emplace_back(config, i, tp, arena, recompute);
     mlp.emplace_back(config, i, tp, arena, recompute);
   }
-  norm_ = AddNorm(config, tp, arena, IsGpt2(config) ? "transformer.ln_f" : "model.norm");
+  norm_ = AddNorm(config, tp, arena, TensorName(names.final_norm));
   const VocabParallelEmbedding embedding(token_table, config.vocab_size, tp);
   layers_ = Layers{embedding, std::move(attention), std::move(mlp),
                    AddHead(config, tp, embedding, logits_chunk, arena)};

@@ -1,8 +1,8 @@
-// Transformer: a decoder-only language model of the GPT-2 or Llama family.
+// Transformer: a decoder-only language model with the features of a ModelConfig.
 //
 //   N = B*T tokens in sequences of T, R of them on this rank (N, or with sequence parallelism N
 //   over its ranks), C hidden size, V this rank's part of the padded vocabulary
-//   embedding   tokens [N]       -> x [R, C]           plus learned positions (GPT-2)
+//   embedding   tokens [N]       -> x [R, C]           plus learned positions, if any
 //   layers      x -> AttentionBlock -> MlpBlock -> x, with its residual
 //   norm        x [R, C] += residual -> h [R, C]
 //   head, loss  h [R, C], targets -> loss [N]          nats per token, the same on every rank;
@@ -119,7 +119,7 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
-  // Null in a dry run, undefined for GPT-2.
+  // Null in a dry run, undefined without RoPE.
   Tensor RopeTableFor(const Context& ctx) const;
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
                                int64_t period, int64_t offset) const;
@@ -129,9 +129,9 @@ class Transformer {
 
   const ModelConfig config_;
   const TensorParallel tp_;
-  TensorBuffer rope_table_;                    // [max_seq_len, D] (f64); undefined for GPT-2
+  TensorBuffer rope_table_;                    // [max_seq_len, D] (f64); undefined without RoPE
   DeviceBuffer cuda_rope_table_;               // the same on a GPU
-  const Parameter* position_table_ = nullptr;  // null for Llama
+  const Parameter* position_table_ = nullptr;  // null without learned positions
   std::optional<Norm> norm_;
   std::optional<Layers> layers_;
   std::optional<Layers> decode_layers_;  // the same with every token on each rank

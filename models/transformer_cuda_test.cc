@@ -11,6 +11,8 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/generator.h"
 #include "models/initialize.h"
 #include "models/non_finite.h"
@@ -36,8 +38,8 @@ constexpr int64_t kSeqLen = 5;
 constexpr int64_t kTokens = 2 * kSeqLen;
 
 // GPT-2 with its embeddings tied; Llama with grouped heads, RoPE, and a head of its own.
-ModelConfig ConfigOf(ModelFamily family) {
-  return TinyConfig(family, /*tied=*/family == ModelFamily::kGpt2);
+ModelConfig ConfigOf(const ModelFamily* family) {
+  return TinyConfig(family, /*tied=*/family == &kGpt2Family);
 }
 
 struct Batch {
@@ -116,7 +118,7 @@ struct ExactModel {
   Transformer model;
 };
 
-class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<ModelFamily, DType>> {
+class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<const ModelFamily*, DType>> {
  protected:
   ModelConfig Config() const { return ConfigOf(std::get<0>(GetParam())); }
   DType dtype() const { return std::get<1>(GetParam()); }
@@ -246,15 +248,14 @@ TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
             "the gradient of " + m.arena.parameters()[0].name() + ", element 2 of f32[7, 8] (inf)");
 }
 
-std::string CaseName(const ::testing::TestParamInfo<std::tuple<ModelFamily, DType>>& info) {
+std::string CaseName(const ::testing::TestParamInfo<std::tuple<const ModelFamily*, DType>>& info) {
   const auto [family, dtype] = info.param;
-  return std::string(family == ModelFamily::kGpt2 ? "Gpt2" : "Llama") +
+  return std::string(family == &kGpt2Family ? "Gpt2" : "Llama") +
          (dtype == DType::kF32 ? "F32" : "Bf16");
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TransformerCudaTest,
-                         ::testing::Combine(::testing::Values(ModelFamily::kGpt2,
-                                                              ModelFamily::kLlama),
+                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
                                             ::testing::Values(DType::kF32, DType::kBf16)),
                          CaseName);
 

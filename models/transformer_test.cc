@@ -10,6 +10,8 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "models/tiny_model.h"
 
@@ -65,7 +67,7 @@ struct TestModel {
   Transformer model;
 };
 
-class TransformerTest : public ::testing::TestWithParam<std::tuple<ModelFamily, bool>> {
+class TransformerTest : public ::testing::TestWithParam<std::tuple<const ModelFamily*, bool>> {
  protected:
   ModelConfig Config() const {
     return TinyConfig(std::get<0>(GetParam()), std::get<1>(GetParam()));
@@ -249,21 +251,79 @@ TEST_P(TransformerTest, TargetOutsideTheVocabularyIsAnError) {
   EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+// Has a name for every tensor, whatever the features.
+const ModelFamily& AnyFamily() {
+  static const ModelFamily family = [] {
+    ModelFamily any = kLlamaFamily;
+    any.tensors.position_embedding = "positions";
+    any.tensors.key = any.tensors.value = "$0.key_value";
+    return any;
+  }();
+  return family;
+}
+
+ModelConfig WithFeatures(int bits) {
+  const auto next = [&bits] { return std::exchange(bits, bits / 2) % 2 == 1; };
+  ModelConfig c = TinyConfig(&kLlamaFamily, /*tied=*/next());
+  c.family = &AnyFamily();
+  c.norm = next() ? NormKind::kLayerNorm : NormKind::kRmsNorm;
+  c.activation = next() ? Activation::kGelu : Activation::kSwiglu;
+  c.positions = next() ? PositionKind::kLearned : PositionKind::kRope;
+  c.attention_bias = next();
+  c.mlp_bias = next();
+  return c;
+}
+
+// Every combination, of which the families have a few: gradients against the complex step, kernels
+// against the definition.
+TEST(TransformerFeaturesTest, AreIndependent) {
+  for (int bits = 0; bits < 64; ++bits) {
+    SCOPED_TRACE(::testing::Message() << "features " << bits);
+    const ModelConfig config = WithFeatures(bits);
+    TestModel exact(config, DType::kC128, OpSet::kAuto, 1), f32(config, DType::kF32);
+    const double loss = exact.Run(/*backward=*/true).real();
+    // As in F32FollowsF64.
+    const double bound = 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
+    EXPECT_NEAR(f32.Run(true).real(), loss, bound * loss);
+    int64_t num_elements = 0;
+    for (size_t i = 0; i < exact.arena.parameters().size(); ++i) {
+      const Parameter& parameter = exact.arena.parameters()[i];
+      TestTensor expected(DType::kF64, parameter.shape);
+      ComplexStepGradient(
+          parameter.value, [&] { return exact.Run(false); }, expected);
+      EXPECT_GT(MaxAbs(expected), 1e-4) << parameter.name();
+      EXPECT_LT(RelativeError(parameter.grad, expected), 1e-12) << parameter.name();
+      EXPECT_LT(RelativeError(f32.arena.parameters()[i].grad, expected), bound) << parameter.name();
+      num_elements += parameter.num_elements();
+    }
+    EXPECT_EQ(num_elements, NumParameters(config));
+  }
+}
+
+TEST(TransformerDeathTest, AFeatureNeedsItsTensorsNames) {
+  ModelConfig config = TinyConfig(&kGpt2Family, true);
+  config.activation = Activation::kSwiglu;
+  ParameterArena arena;
+  EXPECT_DEATH(Transformer(config, kSeqLen, &arena), "no name for a tensor of layer 0");
+  config.family = nullptr;
+  EXPECT_DEATH(Transformer(config, kSeqLen, &arena), "has no family");
+}
+
 TEST(TransformerDeathTest, BackwardNeedsAPassForTraining) {
-  TestModel m(TinyConfig(ModelFamily::kGpt2, true), DType::kF32);
+  TestModel m(TinyConfig(&kGpt2Family, true), DType::kF32);
   TransformerSaved saved;
   ASSERT_TRUE(m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved).ok());
   EXPECT_DEATH((void)m.model.Backward(m.ctx, &saved), "without ForwardForTraining");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Families, TransformerTest,
-    ::testing::Combine(::testing::Values(ModelFamily::kGpt2, ModelFamily::kLlama),
-                       ::testing::Bool()),
-    [](const auto& info) {
-      return std::string(std::get<0>(info.param) == ModelFamily::kGpt2 ? "Gpt2" : "Llama") +
-             (std::get<1>(info.param) ? "Tied" : "Untied");
-    });
+INSTANTIATE_TEST_SUITE_P(Families, TransformerTest,
+                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
+                                            ::testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) == &kGpt2Family ? "Gpt2"
+                                                                                      : "Llama") +
+                                  (std::get<1>(info.param) ? "Tied" : "Untied");
+                         });
 
 }  // namespace
 }  // namespace strake

@@ -14,6 +14,8 @@
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/model_config.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
@@ -43,9 +45,9 @@ using testing::WithFaultAfter;
 using Tensors = std::vector<Tensor>;
 
 // A family, and a dtype by its flag.
-class CheckCudaTest : public ::testing::TestWithParam<std::tuple<ModelFamily, const char*>> {
+class CheckCudaTest : public ::testing::TestWithParam<std::tuple<const ModelFamily*, const char*>> {
  protected:
-  ModelFamily family() const { return std::get<0>(GetParam()); }
+  const ModelFamily* family() const { return std::get<0>(GetParam()); }
   std::string dtype() const { return std::get<1>(GetParam()); }
   CheckCommand Command(LayoutConfig layout = {}) const {
     return TinyCheckCommand(family(), layout, {.device = "cuda", .dtype = dtype()});
@@ -53,13 +55,12 @@ class CheckCudaTest : public ::testing::TestWithParam<std::tuple<ModelFamily, co
 };
 
 std::string ParameterName(const ::testing::TestParamInfo<CheckCudaTest::ParamType>& info) {
-  const bool gpt2 = std::get<0>(info.param) == ModelFamily::kGpt2;
+  const bool gpt2 = std::get<0>(info.param) == &kGpt2Family;
   return absl::StrCat(gpt2 ? "Gpt2" : "Llama", "In", std::get<1>(info.param));
 }
 
 INSTANTIATE_TEST_SUITE_P(, CheckCudaTest,
-                         ::testing::Combine(::testing::Values(ModelFamily::kGpt2,
-                                                              ModelFamily::kLlama),
+                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
                                             ::testing::Values("fp32", "bf16")),
                          ParameterName);
 

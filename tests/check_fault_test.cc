@@ -17,6 +17,8 @@
 #include "glog/logging.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -44,9 +46,9 @@ using Tensors = std::vector<Tensor>;
 
 const std::vector<CheckCommand>& Commands() {
   static const auto* commands = new std::vector<CheckCommand>{
-      TinyCheckCommand(ModelFamily::kGpt2), TinyCheckCommand(ModelFamily::kLlama),
-      TinyCheckCommand(ModelFamily::kGpt2, {.tp = 2, .dp = 2, .sequence_parallel = true}),
-      TinyCheckCommand(ModelFamily::kLlama, {.tp = 2, .zero = 1})};
+      TinyCheckCommand(&kGpt2Family), TinyCheckCommand(&kLlamaFamily),
+      TinyCheckCommand(&kGpt2Family, {.tp = 2, .dp = 2, .sequence_parallel = true}),
+      TinyCheckCommand(&kLlamaFamily, {.tp = 2, .zero = 1})};
   return *commands;
 }
 
@@ -129,7 +131,7 @@ size_t Find(const CheckSubject& subject, const std::string& op, Pass pass) {
 
 // Each key head is taken for its neighbour.
 TEST(CheckFaultTest, AHeadOffByOne) {
-  const CheckCommand command = TinyCheckCommand(ModelFamily::kGpt2);
+  const CheckCommand command = TinyCheckCommand(&kGpt2Family);
   const CheckSubject subject(command);
   const int64_t d = command.model.head_dim, width = command.model.hidden_size;
   const auto rotate_keys = [=](const Tensor& qkv) {
@@ -249,7 +251,7 @@ TEST(CheckFaultTest, WithoutAFaultRanksPass) {
 
 // The layers are wired to another epsilon than the model's: no op is wrong, and no weight.
 TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
-  CheckSubject subject(TinyCheckCommand(ModelFamily::kLlama));
+  CheckSubject subject(TinyCheckCommand(&kLlamaFamily));
   const auto truth = subject.Truth();
   CheckCommand other = subject.command;
   other.model.norm_eps = 0.01;
@@ -269,7 +271,7 @@ TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
 
 // One of tensor-parallel, and one of data-parallel ranks, has an older shard.
 TEST(CheckFaultTest, AStaleShard) {
-  for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
+  for (const ModelFamily* family : {&kGpt2Family, &kLlamaFamily}) {
     const CheckSubject subject(TinyCheckCommand(family, {.tp = 2, .dp = 2}));
     const auto truth = subject.Truth();
     for (const int rank : {1, 2}) {
@@ -374,7 +376,7 @@ TEST(CheckFaultTest, AnyMissingCollective) {
   for (const LayoutConfig& layout :
        {LayoutConfig{.tp = 2, .dp = 2}, LayoutConfig{.tp = 2, .dp = 2, .zero = 2},
         LayoutConfig{.tp = 4, .sequence_parallel = true}}) {
-    for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
+    for (const ModelFamily* family : {&kGpt2Family, &kLlamaFamily}) {
       const CheckSubject subject(TinyCheckCommand(family, layout));
       const auto truth = subject.Truth();
       CheckReport report;
@@ -398,7 +400,7 @@ TEST(CheckFaultTest, AnyMissingCollective) {
 
 ShardCoverage CoverageOf(const std::function<void(int rank, ParameterArena&)>& change,
                          const std::vector<int>& ranks) {
-  const ModelConfig config = TinyCheckCommand(ModelFamily::kGpt2).model;
+  const ModelConfig config = TinyCheckCommand(&kGpt2Family).model;
   const auto whole = testing::SlicedParameters(config, 0, 1);
   CHECK(whole->Allocate(DType::kF64, false).ok());
   const WholeTensors truth(*whole, whole->values());
@@ -414,7 +416,7 @@ ShardCoverage CoverageOf(const std::function<void(int rank, ParameterArena&)>& c
 
 TEST(CheckFaultTest, CoverageCountsEachElementOncePerHolder) {
   const auto nothing = [](int, ParameterArena&) {};
-  const int64_t elements = NumParameters(TinyCheckCommand(ModelFamily::kGpt2).model);
+  const int64_t elements = NumParameters(TinyCheckCommand(&kGpt2Family).model);
   const ShardCoverage all = CoverageOf(nothing, {0, 1});
   EXPECT_EQ(all.num_elements, elements);
   EXPECT_EQ(all.num_missed, 0);
@@ -440,7 +442,7 @@ TEST(CheckFaultTest, HoldersThatDisagreeAndDirtyPadding) {
 }
 
 TEST(CheckFaultTest, MemoryIsComparedBeforeAnythingRuns) {
-  const CheckMemoryPlan plan = PlanCheckMemory(TinyCheckCommand(ModelFamily::kGpt2, {.tp = 2}));
+  const CheckMemoryPlan plan = PlanCheckMemory(TinyCheckCommand(&kGpt2Family, {.tp = 2}));
   EXPECT_GT(plan.ops_bytes, 0u);
   EXPECT_GT(plan.layout_bytes, plan.model_bytes / 2);
   EXPECT_TRUE(CheckMemoryFor(plan, plan.peak_bytes()).ok());

@@ -25,7 +25,7 @@
 namespace strake::testing {
 
 // Two layers of a model with every feature of its family; the vocabulary is padded on two ranks.
-CheckCommand TinyCheckCommand(ModelFamily family, LayoutConfig layout = {},
+CheckCommand TinyCheckCommand(const ModelFamily* family, LayoutConfig layout = {},
                               MachineConfig machine = {});
 
 Progress& Nowhere();

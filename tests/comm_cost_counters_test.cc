@@ -13,6 +13,9 @@
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/family.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/comm/collective_stats.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -117,8 +120,8 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
 }
 
 std::string Name(const CommCostOptions& o) {
-  return absl::StrCat(o.model.family == ModelFamily::kGpt2 ? "gpt2" : "llama", ", ",
-                      o.model.num_kv_heads, " key/value heads, vocabulary ", o.model.vocab_size,
+  return absl::StrCat(o.model.family->model_type, ", ", o.model.num_kv_heads,
+                      " key/value heads, vocabulary ", o.model.vocab_size,
                       o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
                       ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
                       ", micro-batches ", o.num_micro_batches, ", buckets of ",
@@ -150,9 +153,8 @@ void ExpectEqualToCounters(CommCostOptions options, std::set<RowKey>* seen) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-ModelConfig Model(ModelFamily family, int64_t num_kv_heads, int64_t vocab_size, bool tied) {
-  ModelConfig c;
-  c.family = family;
+ModelConfig Model(const ModelFamily* family, int64_t num_kv_heads, int64_t vocab_size, bool tied) {
+  ModelConfig c = family->new_config();
   c.vocab_size = vocab_size;
   c.max_positions = 24;
   c.hidden_size = 24;
@@ -167,11 +169,11 @@ ModelConfig Model(ModelFamily family, int64_t num_kv_heads, int64_t vocab_size, 
 
 // Models that `tp` ranks can share; 50 and 47 tokens are padded over some of them.
 std::vector<ModelConfig> Models(int tp) {
-  std::vector<ModelConfig> models = {Model(ModelFamily::kGpt2, 24, 50, /*tied=*/true),
-                                     Model(ModelFamily::kGpt2, 24, 48, /*tied=*/false),
-                                     Model(ModelFamily::kLlama, 1, 47, /*tied=*/true)};
+  std::vector<ModelConfig> models = {Model(&kGpt2Family, 24, 50, /*tied=*/true),
+                                     Model(&kGpt2Family, 24, 48, /*tied=*/false),
+                                     Model(&kLlamaFamily, 1, 47, /*tied=*/true)};
   // As many heads as ranks, or for four and eight of them fewer.
-  models.push_back(Model(ModelFamily::kLlama, tp >= 4 ? 2 : tp, 50, /*tied=*/false));
+  models.push_back(Model(&kLlamaFamily, tp >= 4 ? 2 : tp, 50, /*tied=*/false));
   return models;
 }
 

@@ -8,6 +8,7 @@
 #include "core/testing/temp_directory.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/engine/engine.h"
@@ -32,8 +33,7 @@ const RunKind kFp32 = {DType::kF32, Device::kCuda};
 const RunKind kFp32OnTheCpu = {DType::kF32, Device::kCpu, {.dp = 2, .pp = 1, .cp = 1, .tp = 1}, 2};
 
 EngineOptions Options(const RunKind& kind) {
-  ModelConfig model;
-  model.family = ModelFamily::kGpt2;
+  ModelConfig model = kGpt2Family.new_config();
   model.vocab_size = 31;
   model.max_positions = 8;
   model.hidden_size = 16;

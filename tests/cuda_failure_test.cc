@@ -16,6 +16,7 @@
 #include "core/testing/test_tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/engine/engine.h"
@@ -32,8 +33,7 @@ constexpr int kFaultyRank = 2;
 constexpr int kFirstSteps = 2;  // of which the second is recorded, where a step can be
 
 EngineOptions Options(const MeshVector& sizes, DType dtype) {
-  ModelConfig model;
-  model.family = ModelFamily::kLlama;
+  ModelConfig model = kLlamaFamily.new_config();
   model.vocab_size = 31;
   model.max_positions = 8;
   model.hidden_size = 16;

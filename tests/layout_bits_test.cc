@@ -8,6 +8,7 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
+#include "models/families/llama.h"
 #include "tests/layout_case.h"
 #include "tests/train_layout.h"
 
@@ -56,7 +57,7 @@ std::vector<LayoutCase> Layouts() {
     c.num_micro_batches = 2;
     c.dtype = DType::kF32;
     layouts.push_back(c);
-    c.family = ModelFamily::kLlama;
+    c.family = &kLlamaFamily;
     c.tied = false;
     c.num_kv_heads = 2;
     c.tp = 4;

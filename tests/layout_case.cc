@@ -1,6 +1,9 @@
 #include "tests/layout_case.h"
 
 #include "absl/strings/str_cat.h"
+#include "models/families/family.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "tests/covering_array.h"
 
 namespace strake::testing {
@@ -29,7 +32,7 @@ constexpr int64_t kVocabSizes[] = {48, 47, 50257};
 constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
 
 LayoutCase FromLevels(const std::vector<int>& levels) {
-  return {.family = levels[kFamily] == 0 ? ModelFamily::kGpt2 : ModelFamily::kLlama,
+  return {.family = levels[kFamily] == 0 ? &kGpt2Family : &kLlamaFamily,
           .tied = levels[kTied] == 0,
           .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
           .vocab_size = kVocabSizes[levels[kVocab]],
@@ -57,15 +60,14 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
 }  // namespace
 
 ModelConfig LayoutCase::Model() const {
-  ModelConfig c;
-  c.family = family;
+  ModelConfig c = family->new_config();
   c.vocab_size = vocab_size;
   c.max_positions = kSeqLen + 1;
   c.hidden_size = 24;
   c.num_layers = 2;
   c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
-  c.head_dim = family == ModelFamily::kGpt2 ? c.hidden_size / num_heads : 2;
+  c.head_dim = family == &kGpt2Family ? c.hidden_size / num_heads : 2;
   c.intermediate_size = 48;
   c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;
@@ -97,11 +99,10 @@ LayoutCase LayoutCase::OnOneRank() const {
 }
 
 std::string LayoutCase::ToString() const {
-  return absl::StrCat(family == ModelFamily::kGpt2 ? "gpt2" : "llama", tied ? "_tied" : "_untied",
-                      "_kv", num_kv_heads, "_vocab", vocab_size, "_tp", tp, "_dp", dp,
-                      sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
-                      "_threads", num_threads, "_bucket", bucket_bytes, "_", DTypeName(dtype),
-                      device == Device::kCuda ? "_cuda" : "");
+  return absl::StrCat(family->model_type, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab",
+                      vocab_size, "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero",
+                      zero, "_micro", num_micro_batches, "_threads", num_threads, "_bucket",
+                      bucket_bytes, "_", DTypeName(dtype), device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {

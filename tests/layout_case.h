@@ -9,6 +9,7 @@
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
+#include "models/families/gpt2.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine_options.h"
@@ -17,7 +18,7 @@ namespace strake::testing {
 
 struct LayoutCase {
   // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide; or fewer, of GPT-2 a divisor.
-  ModelFamily family = ModelFamily::kGpt2;
+  const ModelFamily* family = &kGpt2Family;
   bool tied = true;
   int64_t num_heads = 24;
   int64_t num_kv_heads = 24;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "models/families/family.h"
 #include "models/transformer.h"
 
 namespace strake::testing {
@@ -36,7 +37,7 @@ const std::set<std::pair<std::string, std::string>> kImpossible = {
 };
 
 Values ValuesOf(const LayoutCase& c) {
-  return {c.family == ModelFamily::kGpt2 ? "gpt2" : "llama",
+  return {c.family->model_type,
           c.tied ? "tied" : "untied",
           absl::StrCat("kv ", c.num_kv_heads),
           absl::StrCat("vocab ", c.vocab_size),

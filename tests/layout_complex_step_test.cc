@@ -11,6 +11,9 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/family.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
@@ -32,15 +35,14 @@ constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk
 
 // Two layers of the smallest model that has every feature of its family; Llama's key/value head is
 // on both ranks, and the vocabulary is padded.
-ModelConfig TinyConfig(ModelFamily family, bool tied) {
-  ModelConfig c;
-  c.family = family;
+ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
+  ModelConfig c = family->new_config();
   c.vocab_size = 7;
   c.max_positions = kSeqLen;
   c.hidden_size = 8;
   c.num_layers = 2;
   c.num_heads = 2;
-  c.num_kv_heads = family == ModelFamily::kGpt2 ? 2 : 1;
+  c.num_kv_heads = family == &kGpt2Family ? 2 : 1;
   c.head_dim = 4;
   c.intermediate_size = 10;
   c.initializer_range = 0.4;  // large enough that every gradient is far from 0
@@ -151,8 +153,8 @@ absl::StatusOr<int64_t> CompareEveryGradient(RankModel* rank) {
   return num_elements;
 }
 
-class LayoutComplexStepTest : public ::testing::TestWithParam<std::tuple<ModelFamily, bool, bool>> {
-};
+class LayoutComplexStepTest
+    : public ::testing::TestWithParam<std::tuple<const ModelFamily*, bool, bool>> {};
 
 TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
   const auto [family, tied, sequence_parallel] = GetParam();
@@ -168,15 +170,15 @@ TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, LayoutComplexStepTest,
-    ::testing::Combine(::testing::Values(ModelFamily::kGpt2, ModelFamily::kLlama),
-                       ::testing::Bool(), ::testing::Bool()),
-    [](const auto& info) {
-      return std::string(std::get<0>(info.param) == ModelFamily::kGpt2 ? "Gpt2" : "Llama") +
-             (std::get<1>(info.param) ? "Tied" : "Untied") +
-             (std::get<2>(info.param) ? "SequenceParallel" : "");
-    });
+INSTANTIATE_TEST_SUITE_P(Models, LayoutComplexStepTest,
+                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
+                                            ::testing::Bool(), ::testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) == &kGpt2Family ? "Gpt2"
+                                                                                      : "Llama") +
+                                  (std::get<1>(info.param) ? "Tied" : "Untied") +
+                                  (std::get<2>(info.param) ? "SequenceParallel" : "");
+                         });
 
 }  // namespace
 }  // namespace strake

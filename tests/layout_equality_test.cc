@@ -9,6 +9,7 @@
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/llama.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "tests/layout_case.h"
@@ -50,7 +51,7 @@ std::vector<LayoutCase> EveryModelOnEveryTp() {
         for (const bool sequence_parallel : {false, true}) {
           LayoutCase c = {.tied = tied, .tp = tp, .dp = 2, .sequence_parallel = sequence_parallel};
           if (num_kv_heads > 0) {
-            c.family = ModelFamily::kLlama;
+            c.family = &kLlamaFamily;
             c.num_kv_heads = num_kv_heads;
           }
           if (!CheckTensorParallel(c.Model(), tp).ok()) continue;

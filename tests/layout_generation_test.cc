@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/families/llama.h"
 #include "models/generator.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/full_tensors.h"
@@ -100,7 +101,7 @@ TEST(LayoutGenerationTest, TheTokensAndLogitsOfOneRank) {
         LayoutCase c = {.tp = tp, .sequence_parallel = sequence_parallel};
         c.dtype = dtype;
         ExpectSameGeneration(c);
-        c.family = ModelFamily::kLlama;
+        c.family = &kLlamaFamily;
         c.tied = false;
         for (const int num_kv_heads : {24, 2, 1}) {
           c.num_kv_heads = num_kv_heads;

@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/tiny_run.h"
 #include "train/engine/engine.h"

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "core/base/status_macros.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
@@ -35,7 +36,7 @@ absl::Status PrintLogits(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
       Engine::Create({.model = config, .seq_len = num_tokens, .micro_batch = 1}, mesh));
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine->parameters()));
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *config.family, engine->parameters()));
   TransformerSaved saved;
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor logits,

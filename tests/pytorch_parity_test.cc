@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
+#include "models/families/families.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
@@ -65,7 +66,7 @@ std::unique_ptr<Engine> LoadModel(const std::string& folder, const Mesh& mesh) {
   EXPECT_TRUE(config.ok()) << config.status();
   auto engine = Engine::Create({.model = *config, .seq_len = kSeqLen, .micro_batch = 1}, mesh);
   EXPECT_TRUE(engine.ok()) << engine.status();
-  const absl::Status loaded = LoadWeights(folder, (*engine)->parameters());
+  const absl::Status loaded = LoadWeights(folder, *config->family, (*engine)->parameters());
   EXPECT_TRUE(loaded.ok()) << loaded;
   return std::move(*engine);
 }

@@ -21,6 +21,7 @@
 #include "core/testing/test_tensor.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/engine/engine.h"
@@ -145,8 +146,7 @@ struct Layout {
 constexpr int kNumRanks = 4;
 
 EngineOptions OptionsOf(const Layout& layout) {
-  ModelConfig model;
-  model.family = ModelFamily::kLlama;
+  ModelConfig model = kLlamaFamily.new_config();
   model.vocab_size = 31;
   model.max_positions = 8;
   model.hidden_size = 16;

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "gtest/gtest.h"
+#include "models/families/families.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/benchmarking/benchmark_config.h"

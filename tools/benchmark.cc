@@ -19,6 +19,7 @@
 #include "core/device/cuda_op_profile.h"
 #include "core/device/fma_peak.h"
 #include "core/device/memory_stream.h"
+#include "models/families/families.h"
 #include "parallel/comm/collective_timing.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/benchmarking/benchmark_config.h"

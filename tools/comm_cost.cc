@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
+#include "models/families/families.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"

@@ -19,6 +19,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
 #include "models/generator.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
@@ -112,7 +113,7 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConf
                                    int64_t num_tokens) {
   const double element = DTypeSize(config.machine.dtype_kind());
   const double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim +
-                           (c.family == ModelFamily::kLlama ? 8.0 * c.head_dim : 0);
+                           (c.positions == PositionKind::kRope ? 8.0 * c.head_dim : 0);
   const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
   const double bytes =
       model_bytes / config.layout.tp * NumRanksInMemory(config.machine, config.layout);
@@ -169,7 +170,7 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& mod
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, parameters));
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *model.config().family, parameters));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);

@@ -24,9 +24,6 @@
 namespace strake {
 namespace {
 
-constexpr char kOutputEmbedding[] = "lm_head.weight";
-constexpr absl::string_view kGpt2Prefix = "transformer.";
-
 void CheckArrays(const ParameterArena& arena, const std::vector<ArenaArray>& arrays) {
   for (const ArenaArray& array : arrays) {
     CHECK(array.values.rank() == 1 && array.begin >= 0 && array.end() <= arena.num_elements())
@@ -210,15 +207,6 @@ class Checkpoint {
   std::map<std::string, Location> tensors_;
 };
 
-// Buffers that older versions of transformers saved beside the weights.
-bool IsBuffer(const SafetensorsEntry& entry) {
-  const Shape& shape = entry.shape;
-  return absl::EndsWith(entry.name, ".attn.masked_bias") ||
-         absl::EndsWith(entry.name, ".rotary_emb.inv_freq") ||
-         (absl::EndsWith(entry.name, ".attn.bias") && shape.size() == 4 && shape[0] == 1 &&
-          shape[1] == 1);
-}
-
 // In the order of the first Add(); several slices of a parameter may lack the same tensor.
 class MissingNames {
  public:
@@ -231,14 +219,10 @@ class MissingNames {
   std::vector<std::string> names_;
 };
 
-absl::Status MissingTensors(const std::string& source, const std::vector<std::string>& names) {
-  std::string message = absl::StrCat(source, ": the model's tensor ", ListOf(names), " is missing");
-  if (names[0] == kOutputEmbedding) {
-    absl::StrAppend(&message,
-                    "; if its input and output embedding are one, set tie_word_embeddings to true "
-                    "in its config.json");
-  }
-  return absl::InvalidArgumentError(message);
+absl::Status MissingTensors(const std::string& source, const std::vector<std::string>& names,
+                            absl::string_view advice = "") {
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, ": the model's tensor ", ListOf(names), " is missing", advice));
 }
 
 absl::Status UnknownTensors(const std::string& source, const std::vector<std::string>& names) {
@@ -249,7 +233,8 @@ absl::Status UnknownTensors(const std::string& source, const std::vector<std::st
 
 }  // namespace
 
-absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
+absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                         ParameterArena& arena) {
   STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
   const auto& tensors = checkpoint.tensors();
   const ArenaArray weights{"", arena.values()};
@@ -260,7 +245,8 @@ absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
     for (const HfSlice& slice : HfSlicesOf(parameter)) {
       auto found = tensors.find(slice.name);
       if (found == tensors.end()) {
-        found = tensors.find(std::string(absl::StripPrefix(slice.name, kGpt2Prefix)));
+        found = tensors.find(
+            std::string(absl::StripPrefix(slice.name, family.tensors.optional_prefix)));
       }
       if (found == tensors.end()) {
         missing.Add(slice.name);
@@ -273,11 +259,18 @@ absl::Status LoadWeights(const std::string& directory, ParameterArena& arena) {
       used.insert(found->first);
     }
   }
-  if (!missing.names().empty()) return MissingTensors(checkpoint.source(), missing.names());
+  const std::string head = absl::StrCat(family.tensors.head, ".weight");
+  if (!missing.names().empty()) {
+    return MissingTensors(checkpoint.source(), missing.names(),
+                          missing.names()[0] == head
+                              ? "; if its input and output embedding are one, set "
+                                "tie_word_embeddings to true in its config.json"
+                              : "");
+  }
   std::vector<std::string> unknown;
   for (const auto& [name, location] : tensors) {
-    if (used.contains(name) || name == kOutputEmbedding || IsBuffer(*location.entry)) continue;
-    unknown.push_back(name);
+    if (used.contains(name) || name == head) continue;
+    if (!family.is_buffer(name, location.entry->shape)) unknown.push_back(name);
   }
   if (!unknown.empty()) return UnknownTensors(checkpoint.source(), unknown);
   return ReadTransfers(transfers);

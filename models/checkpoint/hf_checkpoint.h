@@ -16,19 +16,21 @@
 #include "absl/status/statusor.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
+#include "models/families/family.h"
 
 namespace strake {
 
 // Fills the arena's values (f32, f64 or bf16, to which they are rounded; on either device) from
 // `directory`: model.safetensors, or the shards of model.safetensors.index.json; F32, F16 or BF16.
-// Reads its own slice of each tensor alone; what is padding stays as it is. GPT-2's names may lack
-// "transformer."; mask and rotary buffers, and the lm_head.weight of a model whose embedding is
+// Reads its own slice of each tensor alone; what is padding stays as it is. Names in the files may
+// lack the optional prefix of `family`; its buffers, and the head of a model whose embedding is
 // tied, are ignored.
 //
 // An error, naming file and tensor, for a file that is missing or broken, a shard that is not what
 // the index says, and a tensor that is missing, unknown or of another shape or dtype; the arena is
 // not touched until all of that has been checked.
-absl::Status LoadWeights(const std::string& directory, ParameterArena& arena);
+absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                         ParameterArena& arena);
 
 // An array over a range of the arena's index space: its values, or a moment of the optimizer.
 struct ArenaArray {

@@ -12,6 +12,7 @@
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/gpt2.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -65,7 +66,7 @@ class Files {
     CHECK(status.ok()) << status;
   }
   void LoadInto(ParameterArena& slices) const {
-    const absl::Status status = LoadWeights(directory_, slices);
+    const absl::Status status = LoadWeights(directory_, kGpt2Family, slices);
     CHECK(status.ok()) << status;
   }
 

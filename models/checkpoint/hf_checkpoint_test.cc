@@ -19,6 +19,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/checkpoint/safetensors.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 
 namespace strake {
 namespace {
@@ -165,7 +167,7 @@ class HfCheckpointTest : public ::testing::Test {
   // Loads from the folder and expects the values that `tensors_` began with.
   void ExpectLoads() {
     std::memset(arena_.values().raw(), 0, arena_.values().num_bytes());
-    const absl::Status status = LoadWeights(directory_, arena_);
+    const absl::Status status = LoadWeights(directory_, kGpt2Family, arena_);
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_TRUE(SameBits(arena_.values(), expected_));
   }
@@ -173,7 +175,7 @@ class HfCheckpointTest : public ::testing::Test {
   // The message of the error about the folder; the arena is not touched.
   std::string LoadError() {
     FillConstant(arena_.values(), 7);
-    const absl::Status status = LoadWeights(directory_, arena_);
+    const absl::Status status = LoadWeights(directory_, kGpt2Family, arena_);
     CHECK(!status.ok());
     for (int64_t i = 0; i < arena_.num_elements(); ++i) {
       EXPECT_EQ(GetElement(arena_.values(), i), 7.0) << i;
@@ -203,13 +205,19 @@ TEST_F(HfCheckpointTest, LoadsWithoutThePrefixAndIgnoresBuffers) {
   for (const auto& [name, tensor] : tensors_) tensors[name.substr(12)] = tensor;
   tensors["h.0.attn.bias"] = {{1, 1, 2, 2}, {1, 1, 1, 1}};
   tensors["h.0.attn.masked_bias"] = {{}, {-1e4}};
-  tensors["h.0.rotary_emb.inv_freq"] = {{1}, {1}};
   tensors["lm_head.weight"] = {{5, 3}, std::vector<float>(15, 1)};
   WriteTensors(ModelPath(), tensors);
   ExpectLoads();
   tensors["h.0.attn.bias"] = {{4}, {1, 1, 1, 1}};
   WriteTensors(ModelPath(), tensors);
   EXPECT_THAT(LoadError(), HasSubstr("tensor \"h.0.attn.bias\" is not one of the model's"));
+}
+
+TEST_F(HfCheckpointTest, IgnoresTheBuffersOfTheFamilyAlone) {
+  tensors_["model.rotary_emb.inv_freq"] = {{1}, {1}};
+  WriteTensors(ModelPath(), tensors_);
+  EXPECT_TRUE(LoadWeights(directory_, kLlamaFamily, arena_).ok());
+  EXPECT_THAT(LoadError(), HasSubstr("tensor \"model.rotary_emb.inv_freq\" is not one of"));
 }
 
 TEST_F(HfCheckpointTest, LoadsBf16) {
@@ -322,13 +330,13 @@ TEST(HfCheckpointEmbeddingTest, AnUntiedModelNeedsItsOutputEmbedding) {
   FileTensors tensors = {{"model.embed_tokens.weight", {{3, 2}, {1, 2, 3, 4, 5, 6}}}};
   WriteTensors(directory + "/model.safetensors", tensors);
   EXPECT_EQ(
-      LoadWeights(directory, arena).message(),
+      LoadWeights(directory, kGpt2Family, arena).message(),
       directory +
           "/model.safetensors: the model's tensor \"lm_head.weight\" is missing; if its input "
           "and output embedding are one, set tie_word_embeddings to true in its config.json");
   tensors["lm_head.weight"] = {{3, 2}, {7, 8, 9, 10, 11, 12}};
   WriteTensors(directory + "/model.safetensors", tensors);
-  ASSERT_TRUE(LoadWeights(directory, arena).ok());
+  ASSERT_TRUE(LoadWeights(directory, kGpt2Family, arena).ok());
   EXPECT_EQ(GetElement(arena.values(), 64 + 1), 9.0);
 }
 

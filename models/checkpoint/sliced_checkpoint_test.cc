@@ -199,7 +199,7 @@ TEST(SlicedCheckpointTest, EveryLayoutLoadsThem) {
     for (int rank = 0; rank < tp; ++rank) {
       const auto arena = SlicedParameters(config, rank, tp);
       ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
-      const absl::Status status = LoadWeights(directory, *arena);
+      const absl::Status status = LoadWeights(directory, *config.family, *arena);
       ASSERT_TRUE(status.ok()) << status;
       EXPECT_TRUE(SameBits(arena->values(), Contents(*arena, 0))) << rank << " of " << tp;
       for (const int dp : {1, 2, 3, 64}) {
@@ -232,7 +232,7 @@ TEST(SlicedCheckpointTest, ErrorsSpeakOfWholeTensors) {
   wider.vocab_size = 12;
   const auto arena = SlicedParameters(wider, 1, 2);
   ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
-  EXPECT_EQ(LoadWeights(directory, *arena).message(),
+  EXPECT_EQ(LoadWeights(directory, *wider.family, *arena).message(),
             ModelPath(directory) +
                 ": tensor \"transformer.wte.weight\" has shape [11, 24], but the model needs "
                 "[12, 24]; is this the configuration it belongs to?");
@@ -241,7 +241,7 @@ TEST(SlicedCheckpointTest, ErrorsSpeakOfWholeTensors) {
   deeper.num_layers = 3;
   const auto three = SlicedParameters(deeper, 1, 2);
   ASSERT_TRUE(three->Allocate(DType::kF32, false).ok());
-  EXPECT_EQ(LoadWeights(directory, *three).message(),
+  EXPECT_EQ(LoadWeights(directory, *deeper.family, *three).message(),
             ModelPath(directory) +
                 ": the model's tensor \"transformer.h.2.ln_1.weight\" and 11 more is missing");
 }

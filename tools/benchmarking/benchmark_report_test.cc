@@ -1,6 +1,7 @@
 #include "tools/benchmarking/benchmark_report.h"
 
 #include "gtest/gtest.h"
+#include "models/families/families.h"
 
 namespace strake {
 namespace {

@@ -68,13 +68,14 @@ absl::Status CheckInitFrom(const CheckCommand& command) {
   ParameterArena parameters;
   const Transformer model(command.model, command.config.seq_len, &parameters);
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
-  return LoadWeights(command.config.init_from, parameters);
+  return LoadWeights(command.config.init_from, *command.model.family, parameters);
 }
 
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {
-  STRAKE_RETURN_IF_ERROR(config.init_from.empty()
-                             ? SetRandomWeights(config, engine)
-                             : LoadWeights(config.init_from, engine.parameters()));
+  STRAKE_RETURN_IF_ERROR(
+      config.init_from.empty()
+          ? SetRandomWeights(config, engine)
+          : LoadWeights(config.init_from, *engine.model().config().family, engine.parameters()));
   const Tensor& values = engine.parameters().values();
   if (values.dtype() == DType::kF64) RoundTo(config.machine.dtype_kind(), values);
   return engine.optimizer().SetMasters();

@@ -20,7 +20,7 @@ std::string KeyOf(const OpCheck& check, const std::string& variant) {
 
 OpTable::OpTable(const EngineOptions& options, int tp, const Tensor& tokens, const Tensor& targets)
     : c_(options.model),
-      gpt2_(c_.family == ModelFamily::kGpt2),
+      gpt2_(c_.norm == NormKind::kLayerNorm),
       bf16_(options.dtype == DType::kBf16),
       tp_(tp),
       tokens_(tokens),

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
+#include "models/families/family.h"
 #include "models/model_config.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
@@ -22,9 +23,9 @@ std::string LayoutText(const LayoutConfig& layout) {
                       layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
 }
 
-// "./llama.json (Llama): 10.5k parameters, ...".
+// "./model.json (FAMILY): 10.5k parameters, ...".
 std::string ModelText(const std::string& name, const ModelConfig& model) {
-  return absl::StrCat(name, " (", model.family == ModelFamily::kGpt2 ? "GPT-2" : "Llama",
+  return absl::StrCat(name, " (", model.family->display_name,
                       "): ", FormatCount(NumParameters(model)), " parameters, ", model.num_layers,
                       " layers of ", model.hidden_size, ", ", model.num_heads,
                       " heads, vocabulary ", model.vocab_size);

@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "data/token_stream.h"
 #include "glog/logging.h"
+#include "models/families/families.h"
 #include "optim/lr_schedule.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
@@ -18,7 +19,7 @@
 namespace strake {
 namespace {
 
-// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at GPT-2's 768.
+// The default learning rate: 4e-3 at a width of 128, 6.5e-4 at 768.
 constexpr double kLrTimesHiddenSize = 0.5;
 constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
 

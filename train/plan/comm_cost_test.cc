@@ -6,6 +6,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/families/gpt2.h"
+#include "models/families/llama.h"
 
 namespace strake {
 
@@ -23,9 +25,9 @@ using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
 // Sizes are multiples of 64 per rank of 4, so that the index space has no gaps.
-CommCostOptions Llama(int tp, int dp) {
+CommCostOptions Sized(const ModelFamily& family, int tp, int dp) {
   CommCostOptions o;
-  o.model.family = ModelFamily::kLlama;
+  o.model = family.new_config();
   o.model.vocab_size = 128;
   o.model.max_positions = 16;
   o.model.hidden_size = 64;
@@ -42,9 +44,10 @@ CommCostOptions Llama(int tp, int dp) {
   return o;
 }
 
+CommCostOptions Llama(int tp, int dp) { return Sized(kLlamaFamily, tp, dp); }
+
 CommCostOptions Gpt2(int tp, int dp) {
-  CommCostOptions o = Llama(tp, dp);
-  o.model.family = ModelFamily::kGpt2;
+  CommCostOptions o = Sized(kGpt2Family, tp, dp);
   o.model.num_kv_heads = 4;
   o.model.tie_word_embeddings = true;
   return o;

@@ -62,7 +62,7 @@ double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
           ? 2.0 * c.hidden_size
           : double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
   const double positions =
-      c.family == ModelFamily::kLlama ? double(options.seq_len) * c.head_dim : 0;
+      c.positions == PositionKind::kRope ? double(options.seq_len) * c.head_dim : 0;
   // Weights at least stay whole along dp; gradients, both moments and master weights may not.
   const double element = DTypeSize(options.dtype), state = options.dtype == DType::kBf16 ? 16 : 12;
   return (element + state / sizes.dp) * NumParameters(c) / sizes.tp +

@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
+#include "models/families/families.h"
 #include "models/model_config.h"
 
 namespace strake {

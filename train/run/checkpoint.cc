@@ -13,6 +13,7 @@
 #include "core/tensor/tensor_buffer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
+#include "models/families/families.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
@@ -137,7 +138,8 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, engine.parameters()));
+  STRAKE_RETURN_IF_ERROR(
+      LoadWeights(directory, *engine.model().config().family, engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   const std::string optimizer_file = directory + kOptimizerFile;
   std::vector<ArenaArray> arrays = Moments(engine);

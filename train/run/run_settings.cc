@@ -6,7 +6,7 @@
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
 #include "models/activation_recompute.h"
-#include "models/model_config.h"
+#include "models/families/families.h"
 #include "optim/lr_schedule.h"
 
 namespace strake {

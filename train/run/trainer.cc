@@ -10,6 +10,8 @@
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
+#include "models/families/family.h"
 #include "models/generator.h"
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
@@ -88,7 +90,7 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   ParameterArena& parameters = engine_->parameters();
   STRAKE_RETURN_IF_ERROR(options_.init_from.empty()
                              ? InitializeParameters(options_.seed, engine_->team(), &parameters)
-                             : LoadWeights(options_.init_from, parameters));
+                             : LoadWeights(options_.init_from, *options_.model.family, parameters));
   return engine_->optimizer().SetMasters();
 }
 

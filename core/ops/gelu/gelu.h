@@ -4,7 +4,7 @@
 //
 // Elementwise on equal shapes. dtypes: f32; bf16; f64 and c128 on the reference path. All
 // tensors share one.
-// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2; GPT-2 uses it.
+// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2.
 #ifndef STRAKE_CORE_OPS_GELU_GELU_H_
 #define STRAKE_CORE_OPS_GELU_GELU_H_
 

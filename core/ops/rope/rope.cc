@@ -15,7 +15,7 @@ namespace {
 
 constexpr double kTwoPi = 6.283185307179586476925;
 
-double Rescale(const Llama3RopeScaling& scaling, double frequency) {
+double Rescale(const RopeWavelengthScaling& scaling, double frequency) {
   const double wavelength = kTwoPi / frequency;
   const double ratio = scaling.original_positions / wavelength;  // rotations over that length
   if (ratio < scaling.low_frequency_factor) return frequency / scaling.factor;
@@ -30,7 +30,7 @@ void ComputeFrequencies(const RopeConfig& config, int64_t head_dim, double* freq
   CHECK_EQ(head_dim % 2, 0) << "[rope] head_dim " << head_dim << " is odd: features go in pairs";
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const double frequency = std::pow(config.theta, -2.0 * i / head_dim);
-    frequencies[i] = config.llama3 ? Rescale(*config.llama3, frequency) : frequency;
+    frequencies[i] = config.by_wavelength ? Rescale(*config.by_wavelength, frequency) : frequency;
   }
 }
 

@@ -6,8 +6,8 @@
 //
 // The pairing (i, i + D/2) is that of Hugging Face's weights. N tokens in sequences of T, D = head
 // size. dtypes: f32; bf16; f64 and c128 on the reference path. The table is always f64.
-// Source: Su et al., "RoFormer", 2021, section 3.2.2; scaling: Llama 3.1's `rope_scaling` of type
-// "llama3" (Meta, "The Llama 3 Herd of Models", 2024, section 3.2, and its released code).
+// Source: Su et al., "RoFormer", 2021, section 3.2.2; scaling: Meta, "The Llama 3 Herd of Models",
+// 2024, section 3.2, and the code released with it.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_H_
 
@@ -23,17 +23,17 @@ namespace strake {
 // Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`,
 // shorter than original_positions / high_frequency_factor left alone, and between them
 // interpolated.
-struct Llama3RopeScaling {
+struct RopeWavelengthScaling {
   double factor = 8;
   double low_frequency_factor = 1;
   double high_frequency_factor = 4;
   int64_t original_positions = 8192;
-  bool operator==(const Llama3RopeScaling&) const = default;
+  bool operator==(const RopeWavelengthScaling&) const = default;
 };
 
 struct RopeConfig {
   double theta = 10000;
-  std::optional<Llama3RopeScaling> llama3;  // absent: no rescaling
+  std::optional<RopeWavelengthScaling> by_wavelength;  // absent: no rescaling
   bool operator==(const RopeConfig&) const = default;
 };
 

@@ -29,10 +29,10 @@ TEST(RopeTest, FrequenciesOfThePaper) {
   for (int i = 0; i < 4; ++i) EXPECT_NEAR(f->data<double>()[i], expected[i], 1e-16);
 }
 
-TEST(RopeTest, Llama3StretchesLongWavelengths) {
+TEST(RopeTest, ScalingStretchesLongWavelengths) {
   // theta = 2^16 and D = 8: frequencies 1, 2^-4, 2^-8, 2^-12, wavelengths 2 pi 2^(4 i). Within
   // 2^10 pi positions that is 512, 32, 2 and 1/8 rotations.
-  Llama3RopeScaling scaling;
+  RopeWavelengthScaling scaling;
   scaling.original_positions = 3217;  // 1024 pi, to 4e-6
   TestTensor f(DType::kF64, {4});
   RopeFrequencies({65536, scaling}, 8, f);

@@ -15,7 +15,7 @@ namespace strake::testing {
 struct CommunicatorBenchmark {
   const char* name;
   std::function<void(Communicator& comm, const Tensor& x, const Tensor& y)> run;
-  // To measure with. The smallest shows latency; 786432 is GPT-2 124M's [256, 768] in f32.
+  // To measure with. The smallest shows latency; 786432 bytes are [256, 768] in f32.
   std::vector<int64_t> payload_bytes = {64, 786432, 33554432};
 };
 std::vector<CommunicatorBenchmark> CommunicatorBenchmarks();

@@ -1,4 +1,4 @@
-#include "models/model_config.h"
+#include "models/families/families.h"
 
 #include <string>
 #include <vector>
@@ -7,6 +7,10 @@
 #include "core/memory/parameter_arena.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/checkpoint/hf_slice.h"
+#include "models/families/family.h"
+#include "models/families/hf_keys.h"
+#include "models/model_config.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 
@@ -16,6 +20,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 constexpr char kGpt2[] = R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024,
     "n_embd": 768, "n_layer": 12, "n_head": 12, "resid_pdrop": 0, "embd_pdrop": 0.0,
@@ -35,7 +40,7 @@ std::string ErrorOf(const std::string& text) {
   return config.ok() ? "" : std::string(config.status().message());
 }
 
-TEST(ModelConfigTest, Gpt2TakesDefaults) {
+TEST(FamiliesTest, Gpt2TakesDefaults) {
   std::vector<std::string> notices;
   const auto config = ParseHfConfig(kGpt2, "c", &notices);
   ASSERT_TRUE(config.ok()) << config.status();
@@ -43,13 +48,13 @@ TEST(ModelConfigTest, Gpt2TakesDefaults) {
   EXPECT_THAT(notices, IsEmpty());
 }
 
-TEST(ModelConfigTest, DropoutIsReported) {
+TEST(FamiliesTest, DropoutIsReported) {
   std::vector<std::string> notices;
   ASSERT_TRUE(ParseHfConfig(Patched(kGpt2, R"({"attn_pdrop": null})"), "c", &notices).ok());
   EXPECT_THAT(notices, ElementsAre("c: dropout is not applied (attn_pdrop=0.1)"));
 }
 
-TEST(ModelConfigTest, LlamaTakesDefaults) {
+TEST(FamiliesTest, LlamaTakesDefaults) {
   const auto config = ParseHfConfig(kLlama, "c", nullptr);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->num_kv_heads, 8);
@@ -57,11 +62,11 @@ TEST(ModelConfigTest, LlamaTakesDefaults) {
   EXPECT_EQ(config->max_positions, 2048);
   EXPECT_EQ(config->norm_eps, 1e-6);
   EXPECT_EQ(config->rope.theta, 10000);
-  EXPECT_FALSE(config->rope.llama3.has_value());
+  EXPECT_FALSE(config->rope.by_wavelength.has_value());
   EXPECT_FALSE(config->tie_word_embeddings);
 }
 
-TEST(ModelConfigTest, BothSpellingsOfRope) {
+TEST(FamiliesTest, BothSpellingsOfRope) {
   const std::string inner = R"("factor": 32, "low_freq_factor": 1, "high_freq_factor": 4,
       "original_max_position_embeddings": 8192)";
   const auto older = ParseHfConfig(
@@ -82,7 +87,7 @@ TEST(ModelConfigTest, BothSpellingsOfRope) {
   EXPECT_EQ(older->rope, ModelPreset("llama-3.2-1b")->rope);
 }
 
-TEST(ModelConfigTest, EveryPresetSurvivesTheRoundTrip) {
+TEST(FamiliesTest, EveryPresetSurvivesTheRoundTrip) {
   for (const std::string& name : ModelPresetNames()) {
     const ModelConfig preset = *ModelPreset(name);
     EXPECT_TRUE(ValidateModelConfig(preset).ok()) << name;
@@ -94,7 +99,7 @@ TEST(ModelConfigTest, EveryPresetSurvivesTheRoundTrip) {
   }
 }
 
-TEST(ModelConfigTest, TokenIdsAreKept) {
+TEST(FamiliesTest, TokenIdsAreKept) {
   const auto config = ParseHfConfig(
       Patched(kLlama, R"({"eos_token_id": [1, 2], "bos_token_id": 3})"), "c", nullptr);
   ASSERT_TRUE(config.ok());
@@ -103,14 +108,14 @@ TEST(ModelConfigTest, TokenIdsAreKept) {
   EXPECT_EQ(json["bos_token_id"], 3);
 }
 
-TEST(ModelConfigTest, SizesOfThePublishedModels) {
+TEST(FamiliesTest, SizesOfThePublishedModels) {
   EXPECT_EQ(NumParameters(*ModelPreset("gpt2-124m")), 124439808);
   EXPECT_EQ(NumParameters(*ModelPreset("gpt2-1558m")), 1557611200);
   EXPECT_EQ(NumParameters(*ModelPreset("llama-3-8b")), 8030261248);
   EXPECT_EQ(NumParameters(*ModelPreset("llama-3.2-1b")), 1235814400);
 }
 
-TEST(ModelConfigTest, CountsWhatTheModelRegisters) {
+TEST(FamiliesTest, CountsWhatTheModelRegisters) {
   for (const std::string& name : ModelPresetNames()) {
     const ModelConfig config = *ModelPreset(name);
     ParameterArena arena;
@@ -119,7 +124,7 @@ TEST(ModelConfigTest, CountsWhatTheModelRegisters) {
   }
 }
 
-TEST(ModelConfigTest, FlopsPerToken) {
+TEST(FamiliesTest, FlopsPerToken) {
   const ModelConfig c = *ModelPreset("gpt2-124m");
   EXPECT_EQ(TrainingFlopsPerToken(c, 64), 6.0 * (124439808 - 1024 * 768) + 6.0 * 12 * 768 * 64);
 }
@@ -130,7 +135,7 @@ struct BadConfig {
   const char* message;
 };
 
-TEST(ModelConfigTest, BadValuesAreNamed) {
+TEST(FamiliesTest, BadValuesAreNamed) {
   for (const BadConfig& bad : std::vector<BadConfig>{
            {kGpt2, R"({"n_embd": null})", "my/config.json: \"n_embd\" is missing"},
            {kLlama, R"({"intermediate_size": null})", "\"intermediate_size\" is missing"},
@@ -181,6 +186,100 @@ TEST(ModelConfigTest, BadValuesAreNamed) {
               HasSubstr("/no/such"));
   EXPECT_THAT(std::string(ModelPreset("gpt2-125m").status().message()),
               AllOf(HasSubstr("\"gpt2-125m\""), HasSubstr("gpt2-124m")));
+}
+
+TEST(FamiliesTest, EveryFamilyHasPresetsOfItsNameAndFeatures) {
+  size_t num_presets = 0;
+  for (const ModelFamily* family : ModelFamilies()) {
+    EXPECT_EQ(family->new_config().family, family);
+    for (const auto& [name, config] : family->presets()) {
+      EXPECT_THAT(name, StartsWith(absl::StrCat(family->model_type, "-")));
+      EXPECT_EQ(config.family, family) << name;
+      ++num_presets;
+    }
+  }
+  EXPECT_EQ(ModelPresetNames().size(), num_presets);
+}
+
+// A family that only this test knows: RoPE and SwiGLU under LayerNorms and with biases.
+ModelConfig NewToyConfig();
+
+void ReadToyKeys(HfKeys& keys, ModelConfig* config) {
+  config->vocab_size = keys.Size("vocab_size");
+  config->hidden_size = config->intermediate_size = config->max_positions = keys.Size("width");
+  config->num_layers = config->num_heads = config->num_kv_heads = 1;
+  config->head_dim = config->hidden_size;
+}
+
+void WriteToyKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
+  (*json)["width"] = config.hidden_size;
+}
+
+constexpr ModelFamily kToyFamily = {.model_type = "toy",
+                                    .display_name = "Toy",
+                                    .architecture = "ToyForCausalLM",
+                                    .base_architecture = "ToyModel",
+                                    .tensors = {.token_embedding = "in",
+                                                .attention_norm = "$0.a.norm",
+                                                .query = "$0.a.qkv",
+                                                .key = "$0.a.qkv",
+                                                .value = "$0.a.qkv",
+                                                .attention_output = "$0.a.out",
+                                                .mlp_norm = "$0.m.norm",
+                                                .gate = "$0.m.gate",
+                                                .up = "$0.m.up",
+                                                .down = "$0.m.out",
+                                                .final_norm = "norm",
+                                                .head = "out"},
+                                    .new_config = &NewToyConfig,
+                                    .read_keys = &ReadToyKeys,
+                                    .write_keys = &WriteToyKeys,
+                                    .is_buffer = nullptr,
+                                    .presets = nullptr};
+
+ModelConfig NewToyConfig() {
+  ModelConfig config;
+  config.family = &kToyFamily;
+  config.norm = NormKind::kLayerNorm;
+  config.attention_bias = config.mlp_bias = true;
+  return config;
+}
+
+ModelConfig ToyModel() {
+  ModelConfig config = NewToyConfig();
+  config.vocab_size = 5;
+  config.hidden_size = config.intermediate_size = config.max_positions = config.head_dim = 4;
+  config.num_layers = config.num_heads = config.num_kv_heads = 1;
+  return config;
+}
+
+TEST(FamiliesTest, AFamilyOfOnesOwnNeedsNoOtherFile) {
+  const nlohmann::json json = nlohmann::json::parse(ToHfConfig(ToyModel()));
+  EXPECT_EQ(json["architectures"], nlohmann::json({"ToyForCausalLM"}));
+  EXPECT_EQ(json["width"], 4);
+  ParameterArena arena;
+  const Transformer model(ToyModel(), 4, &arena);
+  std::vector<std::string> tensors;
+  for (const Parameter& parameter : arena.parameters()) {
+    for (const HfSlice& slice : HfSlicesOf(parameter)) tensors.push_back(slice.name);
+  }
+  EXPECT_THAT(
+      tensors,
+      ElementsAre("in.weight", "0.a.norm.weight", "0.a.norm.bias", "0.a.qkv.weight", "0.a.qkv.bias",
+                  "0.a.out.weight", "0.a.out.bias", "0.m.norm.weight", "0.m.norm.bias",
+                  "0.m.gate.weight", "0.m.up.weight", "0.m.gate.bias", "0.m.up.bias",
+                  "0.m.out.weight", "0.m.out.bias", "norm.weight", "norm.bias"));
+}
+
+TEST(FamiliesDeathTest, AModelThatTheFilesCannotExpressIsNotWritten) {
+  ModelConfig config = ToyModel();
+  config.activation = Activation::kGelu;
+  EXPECT_DEATH((void)ToHfConfig(config), "config.json of toy cannot express this model");
+  ModelConfig grouped = *ModelPreset("gpt2-tiny");
+  grouped.num_kv_heads = 2;
+  EXPECT_DEATH((void)ToHfConfig(grouped), "config.json of gpt2 cannot express this model");
+  config.family = nullptr;
+  EXPECT_DEATH((void)ToHfConfig(config), "no family");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "glog/logging.h"
+#include "models/families/families.h"
 #include "models/model_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,0 +1,44 @@
+// The families of models that Strake knows, and their models by name and by `config.json`.
+#ifndef STRAKE_MODELS_FAMILIES_FAMILIES_H_
+#define STRAKE_MODELS_FAMILIES_FAMILIES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "core/base/dtype.h"
+#include "models/families/family.h"
+#include "models/model_config.h"
+
+namespace strake {
+
+absl::Span<const ModelFamily* const> ModelFamilies();
+
+// NotFound, listing the presets, for a name that is none of them.
+absl::StatusOr<ModelConfig> ModelPreset(absl::string_view name);
+// In alphabetical order.
+std::vector<std::string> ModelPresetNames();
+
+// Parses the text of a `config.json`; `source` is what errors call it. What is legal but not done
+// (dropout) is added to `notices`, which may be null. InvalidArgument, naming key and value, for
+// what is missing, broken or not implemented.
+absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_view source,
+                                          std::vector<std::string>* notices);
+
+// Reads and parses a file.
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,
+                                         std::vector<std::string>* notices);
+
+// What programs call --model: a path where it holds a '/' or ends in ".json", else a preset.
+absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
+                                            std::vector<std::string>* notices);
+
+// The `config.json` that transformers reads beside weights of that dtype: BF16 for bf16, else F32.
+// CHECKs that the family's files can express the model: read again, they give the same config.
+std::string ToHfConfig(const ModelConfig& config, DType dtype = DType::kF32);
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_FAMILIES_FAMILIES_H_

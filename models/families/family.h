@@ -1,0 +1,70 @@
+// ModelFamily: all that sets one family of models apart, as data.
+//
+// A family says which features its models have, which keys of `config.json` hold them, how its
+// files name and store tensors, and which presets there are. The blocks of a model read features
+// and names, and never ask for a family.
+#ifndef STRAKE_MODELS_FAMILIES_FAMILY_H_
+#define STRAKE_MODELS_FAMILIES_FAMILY_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "core/tensor/tensor.h"
+#include "models/model_config.h"
+#include "nlohmann/json_fwd.hpp"
+
+namespace strake {
+
+class HfKeys;
+
+// Names of tensors in the family's files, without ".weight" or ".bias"; "$0" stands for the layer.
+// Neighbours with one name (query, key, value) are one tensor there, side by side. A name is null
+// where no model of the family has the tensor.
+struct TensorNames {
+  const char* token_embedding = nullptr;
+  const char* position_embedding = nullptr;
+  const char* attention_norm = nullptr;
+  const char* query = nullptr;
+  const char* key = nullptr;
+  const char* value = nullptr;
+  const char* attention_output = nullptr;
+  const char* mlp_norm = nullptr;
+  const char* gate = nullptr;
+  const char* up = nullptr;
+  const char* down = nullptr;
+  const char* final_norm = nullptr;
+  const char* head = nullptr;
+  // Files hold the matrices of linear layers as [out, in], the transpose of ours.
+  bool transposed = false;
+  // Files may lack this at the start of all names.
+  const char* optional_prefix = "";
+};
+
+struct ModelFamily {
+  const char* model_type;         // in config.json
+  const char* display_name;       // on the screen
+  const char* architecture;       // transformers' class, with the head
+  const char* base_architecture;  // its class without, which files may name too
+  TensorNames tensors;
+
+  // A model with the family's features, and no sizes.
+  ModelConfig (*new_config)();
+
+  // Reads the family's keys into a new_config(). Sizes are required, other keys take transformers'
+  // defaults, and a value that Strake does not implement is an error of `keys`.
+  void (*read_keys)(HfKeys& keys, ModelConfig* config);
+  // Writes those keys that are not every family's, so that read_keys() restores the config.
+  void (*write_keys)(const ModelConfig& config, nlohmann::ordered_json* json);
+
+  // Does a file hold this tensor beside the weights? Older versions of transformers saved masks and
+  // tables.
+  bool (*is_buffer)(absl::string_view name, const Shape& shape);
+
+  std::vector<std::pair<std::string, ModelConfig>> (*presets)();
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_FAMILIES_FAMILY_H_

@@ -1,0 +1,122 @@
+#include "models/families/gpt2.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "models/families/hf_keys.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+namespace {
+
+ModelConfig NewConfig() {
+  ModelConfig config;
+  config.family = &kGpt2Family;
+  config.norm = NormKind::kLayerNorm;
+  config.activation = Activation::kGelu;
+  config.positions = PositionKind::kLearned;
+  config.attention_bias = true;
+  config.mlp_bias = true;
+  config.scale_residual_init = true;
+  return config;
+}
+
+void ReadKeys(HfKeys& keys, ModelConfig* config) {
+  config->vocab_size = keys.Size("vocab_size");
+  config->max_positions = keys.Size("n_positions");
+  config->hidden_size = keys.Size("n_embd");
+  config->num_layers = keys.Size("n_layer");
+  config->num_heads = keys.Size("n_head");
+  config->num_kv_heads = config->num_heads;
+  config->head_dim = config->hidden_size / config->num_heads;
+  config->intermediate_size = keys.Size("n_inner", 4 * config->hidden_size);
+  config->norm_eps = keys.Number("layer_norm_epsilon", 1e-5, 0, 1);
+  config->initializer_range = keys.Number("initializer_range", 0.02, 0, 100);
+  config->tie_word_embeddings = keys.Bool("tie_word_embeddings", true);
+  if (keys.Size("n_ctx", config->max_positions) != config->max_positions) {
+    keys.Fail(absl::StrCat("\"n_ctx\" is ", JsonText(keys.At("n_ctx")), " but \"n_positions\" is ",
+                           config->max_positions));
+  }
+  keys.Word("activation_function", {"gelu_new", "gelu_pytorch_tanh"});
+  keys.MustBe("scale_attn_weights", true);
+  keys.MustBe("scale_attn_by_inverse_layer_idx", false);
+  keys.MustBe("add_cross_attention", false);
+  keys.NoteDropout({"attn_pdrop", "embd_pdrop", "resid_pdrop"}, 0.1);
+  if (config->num_heads * config->head_dim != config->hidden_size) {
+    keys.Fail(absl::StrCat("the hidden size ", config->hidden_size,
+                           " is not a multiple of the number of heads ", config->num_heads));
+  }
+}
+
+void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
+  (*json)["n_positions"] = config.max_positions;
+  (*json)["n_embd"] = config.hidden_size;
+  (*json)["n_layer"] = config.num_layers;
+  (*json)["n_head"] = config.num_heads;
+  (*json)["n_inner"] = config.intermediate_size;
+  (*json)["activation_function"] = "gelu_new";
+  (*json)["layer_norm_epsilon"] = config.norm_eps;
+  for (const char* key : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) (*json)[key] = 0.0;
+}
+
+// The causal mask.
+bool IsBuffer(absl::string_view name, const Shape& shape) {
+  return absl::EndsWith(name, ".attn.masked_bias") ||
+         (absl::EndsWith(name, ".attn.bias") && shape.size() == 4 && shape[0] == 1 &&
+          shape[1] == 1);
+}
+
+ModelConfig Preset(int64_t vocab, int64_t positions, int64_t layers, int64_t hidden,
+                   int64_t heads) {
+  ModelConfig config = NewConfig();
+  config.vocab_size = vocab;
+  config.max_positions = positions;
+  config.num_layers = layers;
+  config.hidden_size = hidden;
+  config.num_heads = config.num_kv_heads = heads;
+  config.head_dim = hidden / heads;
+  config.intermediate_size = 4 * hidden;
+  return config;
+}
+
+std::vector<std::pair<std::string, ModelConfig>> Presets() {
+  return {{"gpt2-tiny", Preset(256, 256, 4, 128, 4)},
+          {"gpt2-mini", Preset(256, 512, 6, 384, 6)},
+          {"gpt2-124m", Preset(50257, 1024, 12, 768, 12)},
+          {"gpt2-355m", Preset(50257, 1024, 24, 1024, 16)},
+          {"gpt2-774m", Preset(50257, 1024, 36, 1280, 20)},
+          {"gpt2-1558m", Preset(50257, 1024, 48, 1600, 25)}};
+}
+
+}  // namespace
+
+constexpr ModelFamily kGpt2Family = {.model_type = "gpt2",
+                                     .display_name = "GPT-2",
+                                     .architecture = "GPT2LMHeadModel",
+                                     .base_architecture = "GPT2Model",
+                                     .tensors = {.token_embedding = "transformer.wte",
+                                                 .position_embedding = "transformer.wpe",
+                                                 .attention_norm = "transformer.h.$0.ln_1",
+                                                 .query = "transformer.h.$0.attn.c_attn",
+                                                 .key = "transformer.h.$0.attn.c_attn",
+                                                 .value = "transformer.h.$0.attn.c_attn",
+                                                 .attention_output = "transformer.h.$0.attn.c_proj",
+                                                 .mlp_norm = "transformer.h.$0.ln_2",
+                                                 .up = "transformer.h.$0.mlp.c_fc",
+                                                 .down = "transformer.h.$0.mlp.c_proj",
+                                                 .final_norm = "transformer.ln_f",
+                                                 .head = "lm_head",
+                                                 .transposed = false,
+                                                 .optional_prefix = "transformer."},
+                                     .new_config = &NewConfig,
+                                     .read_keys = &ReadKeys,
+                                     .write_keys = &WriteKeys,
+                                     .is_buffer = &IsBuffer,
+                                     .presets = &Presets};
+
+}  // namespace strake

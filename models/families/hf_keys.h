@@ -1,0 +1,55 @@
+// HfKeys: typed, checked access to the keys of one JSON object of a Hugging Face `config.json`.
+#ifndef STRAKE_MODELS_FAMILIES_HF_KEYS_H_
+#define STRAKE_MODELS_FAMILIES_HF_KEYS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json_fwd.hpp"
+
+namespace strake {
+
+// JSON text of a value, for messages.
+std::string JsonText(const nlohmann::json& value);
+
+// The first error sticks, and later reads return defaults, so that callers read all keys and look
+// at status() once. A key whose value is null is absent.
+class HfKeys {
+ public:
+  // `source` is what errors call the object, which must outlive this. `notices` may be null.
+  HfKeys(const nlohmann::json& object, std::string source, std::vector<std::string>* notices);
+
+  const absl::Status& status() const { return status_; }
+  const std::string& source() const { return source_; }
+
+  bool Has(const char* key) const;
+  const nlohmann::json& At(const char* key) const;
+
+  void Fail(absl::string_view message);
+
+  // A size: an integer from 1 to 2^40. Without a default the key is required.
+  int64_t Size(const char* key, std::optional<int64_t> fallback = std::nullopt);
+  // A finite number in [min, max].
+  double Number(const char* key, double fallback, double min, double max);
+  bool Bool(const char* key, bool fallback);
+  // The value must be one of `supported`, the first of which is transformers' default.
+  std::string Word(const char* key, const std::vector<std::string>& supported);
+  void MustBe(const char* key, bool required);
+
+  // Adds a notice where one of these probabilities of dropout, which is not applied, is not 0.
+  void NoteDropout(const std::vector<const char*>& keys, double fallback);
+
+ private:
+  const nlohmann::json& object_;
+  const std::string source_;
+  std::vector<std::string>* const notices_;
+  absl::Status status_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_FAMILIES_HF_KEYS_H_
