@@ -56,7 +56,11 @@ AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const T
                     LayerName(config, index) +
                         (config.family == ModelFamily::kGpt2 ? "ln_1" : "input_layernorm"))),
       qkv_(MakeQkv(config, index, tp, arena)),
-      out_(MakeOut(config, index, tp, arena)) {}
+      out_(MakeOut(config, index, tp, arena)) {
+  norm_.set_layer("attention norm");
+  qkv_.set_layer("qkv");
+  out_.set_layer("attention out");
+}
 
 AttentionBlock AttentionBlock::WithoutSequenceParallelism() const {
   AttentionBlock plain = *this;

@@ -47,7 +47,11 @@ MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParalle
       norm_(AddNorm(config, tp, arena,
                     LayerName(config, index) + (swiglu_ ? "post_attention_layernorm" : "ln_2"))),
       up_(MakeUp(config, index, tp, arena)),
-      down_(MakeDown(config, index, tp, arena)) {}
+      down_(MakeDown(config, index, tp, arena)) {
+  norm_.set_layer("mlp norm");
+  up_.set_layer("mlp up");
+  down_.set_layer("mlp down");
+}
 
 MlpBlock MlpBlock::WithoutSequenceParallelism() const {
   MlpBlock plain = *this;

@@ -64,9 +64,14 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
                               const Tensor& table, Tensor y) {
   CheckShapes(tokens, slice, table, y.dtype(), y);
   const bool on_cuda = OnCuda("embedding", ctx, tokens, table, y);
+  const OpScope op(ctx, "embedding", [&](OpCall& call) {
+    call.In("tokens", tokens)
+        .In("table", table, NamedRows(tokens, table).num_bytes())
+        .Out("y", y)
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "embedding", ctx.pass(),
-                      {.bytes = BytesOf(tokens, NamedRows(tokens, table), y)});
   if (on_cuda) return ForwardOnCuda(ctx, tokens, slice, table, y);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = table.dim(1);
@@ -98,10 +103,14 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
     const size_t bytes = cuda::EmbeddingBackwardWorkspaceBytes(tokens.dim(0), dy.dim(1));
     workspace = ctx.arena().Allocate(DType::kI32, {static_cast<int64_t>(bytes / sizeof(int32_t))});
   }
+  const OpScope op(ctx, "embedding", [&](OpCall& call) {
+    call.In("dy", dy)
+        .In("tokens", tokens)
+        .InOut("dtable", dtable, NamedRows(tokens, dtable).num_bytes())
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "embedding", ctx.pass(),
-      {.bytes = BytesOf(dy, tokens, NamedRows(tokens, dtable), NamedRows(tokens, dtable))});
   if (on_cuda) return BackwardOnCuda(ctx, dy, tokens, slice, dtable, workspace);
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
   const int64_t columns = dtable.dim(1);

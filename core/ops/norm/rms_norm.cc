@@ -46,9 +46,16 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
   CheckShapes("rms_norm", x, weight, y, rstd);
   CheckResidual("rms_norm", x, residual, sum);
   const bool on_cuda = OnCuda("rms_norm", ctx, x, residual, weight, sum, y, rstd);
+  const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
+    call.In("x", x)
+        .In("residual", residual)
+        .In("weight", weight)
+        .Out("sum", sum)
+        .Out("y", y)
+        .Out("rstd", rstd)
+        .Set("eps", eps);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass(),
-                      {.bytes = BytesOf(x, residual, weight, sum, y, rstd)});
   if (on_cuda) return ForwardOnCuda(ctx, x, residual, weight, eps, sum, y, rstd);
   const int64_t columns = x.dim(1);
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
@@ -87,10 +94,12 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
     workspace =
         ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(rows, columns)});
   }
+  const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
+    call.In("dy", dy).In("x", x).In("weight", weight).In("rstd", rstd);
+    accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
+    call.InOut("dweight", dweight);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "rms_norm", ctx.pass(),
-      {.bytes = BytesOf(dy, x, weight, rstd, accumulate_dx ? dx : Tensor(), dx, dweight, dweight)});
   if (on_cuda) {
     return BackwardOnCuda(ctx, dy, x, weight, rstd, accumulate_dx, dx, dweight, workspace);
   }
