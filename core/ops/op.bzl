@@ -1,4 +1,6 @@
-"""Dependencies that the ops share."""
+"""What the BUILD files of the ops share."""
+
+load("//core:cc.bzl", "strake_cc_library")
 
 # What every op's sources use besides its own headers.
 OP_DEPS = [
@@ -19,3 +21,16 @@ OP_TEST_DEPS = [
     "//core/testing:test_context",
     "//core/testing:test_tensor",
 ]
+
+def strake_op_check(name, deps = []):
+    """The check case of the op :`name`, <name>_check.h; core/ops/check lists it."""
+    strake_cc_library(
+        name = name + "_check",
+        srcs = [name + "_check.cc"],
+        hdrs = [name + "_check.h"],
+        deps = deps + [
+            ":" + name,
+            "//core/device:op_call",
+            "//core/ops/check:op_check",
+        ],
+    )
