@@ -12,7 +12,7 @@ DryRunCommunicator::DryRunCommunicator(int rank, int size, std::string axis, OpR
 
 absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitNeighbours(int num_ranks,
                                                                                   std::string axis,
-                                                                                  CallSite site) {
+                                                                                  CallSite /*site*/) {
   return std::make_unique<DryRunCommunicator>(rank() % num_ranks, num_ranks, std::move(axis),
                                               recorder_);
 }
@@ -29,7 +29,7 @@ std::function<absl::Status()> DryRunCommunicator::Start(CollectiveCall call) {
 }
 
 absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitGroup(
-    CollectiveCall call, CommunicatorOptions options) {
+    CollectiveCall /*call*/, CommunicatorOptions /*options*/) {
   return absl::UnimplementedError("[comm] nobody in a dry run tells how large a group becomes");
 }
 

@@ -24,7 +24,7 @@ class DryRunCommunicator : public Communicator {
   bool dry_run() const override { return true; }
   absl::StatusOr<std::unique_ptr<Communicator>> SplitNeighbours(
       int num_ranks, std::string axis, CallSite site = CallSite::Here()) override;
-  void Abort(const absl::Status& cause) override {}
+  void Abort(const absl::Status& /*cause*/) override {}
 
  protected:
   // Results keep their contents. Collectives of one rank are not recorded.
