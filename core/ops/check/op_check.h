@@ -46,11 +46,11 @@ using Tensors = std::vector<Tensor>;
 struct OpCheck {
   using Run = std::function<absl::Status(const Context&, const Tensors&)>;
 
-  std::string op;
+  std::string op = {};
   Pass pass = Pass::kForward;
-  std::string layers;     // who calls it
-  int64_t num_calls = 0;  // in the record that it is from
-  std::vector<OpTensor> tensors;
+  std::string layers = {};  // who calls it
+  int64_t num_calls = 0;    // in the record that it is from
+  std::vector<OpTensor> tensors = {};
   Run run = nullptr;
   // Null, or sets inputs that follow from others, as the statistics that a forward pass saves; runs
   // before `run`, in f64 alone.
