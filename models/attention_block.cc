@@ -49,7 +49,11 @@ AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const T
       head_dim_(config.head_dim),
       norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).attention_norm, index))),
       qkv_(MakeQkv(config, index, tp, arena)),
-      out_(MakeOut(config, index, tp, arena)) {}
+      out_(MakeOut(config, index, tp, arena)) {
+  norm_.set_layer("attention norm");
+  qkv_.set_layer("qkv");
+  out_.set_layer("attention out");
+}
 
 AttentionBlock AttentionBlock::WithoutSequenceParallelism() const {
   AttentionBlock plain = *this;

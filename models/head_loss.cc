@@ -56,6 +56,7 @@ HeadLoss HeadLoss::WithoutSequenceParallelism() const {
 }
 
 absl::StatusOr<Tensor> HeadLoss::LocalLogits(const Context& ctx, const Tensor& h) const {
+  const LayerScope layer(ctx.recorder(), "head");
   const Tensor logits = ctx.arena().Allocate(h.dtype(), {h.dim(0), weight_->shape[0]});
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, h, weight_->value, {.transpose_b = true}, logits));
   return logits;
@@ -82,6 +83,7 @@ absl::Status HeadLoss::ForEachChunk(
 
 absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
                                          HeadLossSaved* saved) const {
+  const LayerScope head(ctx.recorder(), "head");
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   CheckTargets(saved->h, targets);
   const DType dtype = AccumulationDType(h.dtype());
@@ -89,6 +91,7 @@ absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, co
   STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, saved->h, [&](int64_t begin, const Tensor& logits) {
     const int64_t end = begin + logits.dim(0);
     const Tensor lse = ctx.arena().Allocate(dtype, {logits.dim(0)});
+    const LayerScope layer(ctx.recorder(), "loss");
     return VocabParallelCrossEntropyForward(ctx, tp_, slice_, logits, targets.Rows(begin, end),
                                             loss.Rows(begin, end), lse);
   }));
@@ -98,6 +101,7 @@ absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, co
 absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tensor& h,
                                                  const Tensor& targets, double scale,
                                                  HeadLossSaved* saved) const {
+  const LayerScope head(ctx.recorder(), "head");
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   const Tensor& all = saved->h;
   CheckTargets(all, targets);
@@ -109,8 +113,11 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
   backward.set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, all, [&](int64_t begin, const Tensor& logits) {
     const int64_t end = begin + logits.dim(0);
-    STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
-        ctx, tp_, slice_, targets.Rows(begin, end), scale, logits, loss.Rows(begin, end)));
+    {
+      const LayerScope layer(ctx.recorder(), "loss");
+      STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
+          ctx, tp_, slice_, targets.Rows(begin, end), scale, logits, loss.Rows(begin, end)));
+    }
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
     if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);

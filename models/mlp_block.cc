@@ -43,7 +43,11 @@ MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParalle
       width_(config.intermediate_size / tp.size()),
       norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).mlp_norm, index))),
       up_(MakeUp(config, index, tp, arena)),
-      down_(MakeDown(config, index, tp, arena)) {}
+      down_(MakeDown(config, index, tp, arena)) {
+  norm_.set_layer("mlp norm");
+  up_.set_layer("mlp up");
+  down_.set_layer("mlp down");
+}
 
 MlpBlock MlpBlock::WithoutSequenceParallelism() const {
   MlpBlock plain = *this;

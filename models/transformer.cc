@@ -41,13 +41,6 @@ HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
                   WeightOwnership::kOwned, embedding.slice(), tp, chunk);
 }
 
-TensorBuffer MakeRopeTable(const ModelConfig& c, int64_t max_seq_len) {
-  if (c.positions != PositionKind::kRope) return TensorBuffer();
-  TensorBuffer table(DType::kF64, {max_seq_len, c.head_dim});
-  RopeTable(c.rope, table);
-  return table;
-}
-
 }  // namespace
 
 absl::StatusOr<KvCache> KvCache::Create(const Transformer& model, int64_t max_tokens) {
@@ -87,7 +80,7 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
                          const TensorParallel& tp, const LogitsChunk& logits_chunk,
                          ActivationRecompute recompute)
-    : config_(config), tp_(tp), rope_table_(MakeRopeTable(config, max_seq_len)) {
+    : config_(config), max_seq_len_(max_seq_len), tp_(tp) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
   // The parameters' order in the arena.
@@ -101,6 +94,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     mlp.emplace_back(config, i, tp, arena, recompute);
   }
   norm_ = AddNorm(config, tp, arena, TensorName(names.final_norm));
+  norm_->set_layer("last norm");
   const VocabParallelEmbedding embedding(token_table, config.vocab_size, tp);
   layers_ = Layers{embedding, std::move(attention), std::move(mlp),
                    AddHead(config, tp, embedding, logits_chunk, arena)};
@@ -118,20 +112,29 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
           layers.head.WithoutSequenceParallelism()};
 }
 
+const Tensor& Transformer::HostRopeTable() const {
+  if (!rope_table_.tensor().defined()) {
+    rope_table_ = TensorBuffer(DType::kF64, {max_seq_len_, config_.head_dim});
+    RopeTable(config_.rope, rope_table_);
+  }
+  return rope_table_.tensor();
+}
+
 absl::Status Transformer::PlaceTables() {
-  const Tensor& table = rope_table_;
-  if (!table.defined() || device() == Device::kCpu) return absl::OkStatus();
+  if (config_.positions != PositionKind::kRope || device() == Device::kCpu) return absl::OkStatus();
+  const Tensor& table = HostRopeTable();
   STRAKE_ASSIGN_OR_RETURN(cuda_rope_table_,
                           DeviceBuffer::Create(device(), table.dtype(), table.shape()));
   return CopyBlocking(table, cuda_rope_table_.tensor());
 }
 
 Tensor Transformer::RopeTableFor(const Context& ctx) const {
-  const Tensor& table = rope_table_;
-  if (!table.defined()) return table;
+  if (config_.positions != PositionKind::kRope) return Tensor();
   const Device device = ctx.arena().device();
-  if (ctx.dry_run()) return Tensor(nullptr, table.dtype(), table.shape(), device);
-  if (device == Device::kCpu) return table;
+  if (ctx.dry_run()) {
+    return Tensor(nullptr, DType::kF64, {max_seq_len_, config_.head_dim}, device);
+  }
+  if (device == Device::kCpu) return HostRopeTable();
   CHECK(cuda_rope_table_.tensor().defined()) << "[transformer] on a GPU without PlaceTables()";
   return cuda_rope_table_.tensor();
 }
@@ -139,8 +142,10 @@ Tensor Transformer::RopeTableFor(const Context& ctx) const {
 absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
                                           const Tensor& tokens, int64_t period,
                                           int64_t offset) const {
+  const LayerScope layer(ctx.recorder(), "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
   if (position_table_ != nullptr) {
+    const LayerScope positions(ctx.recorder(), "positions");
     STRAKE_RETURN_IF_ERROR(
         PositionEmbeddingForward(ctx, position_table_->value, period, offset, x));
   }
@@ -158,8 +163,12 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
   STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, /*period=*/seq_len,
                                           tp_.FirstLocalToken(tokens.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    STRAKE_ASSIGN_OR_RETURN(stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_table,
-                                                                  &saved->attention[i]));
+    {
+      const LayerScope layer(ctx.recorder(), "attention");
+      STRAKE_ASSIGN_OR_RETURN(stream, layers_->attention[i].Forward(
+                                          ctx, stream, seq_len, rope_table, &saved->attention[i]));
+    }
+    const LayerScope layer(ctx.recorder(), "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
   return norm_->Forward(ctx, stream.x, stream.residual, &saved->norm);
@@ -194,11 +203,17 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
   const Tensor& dx = saved->head.dh;
   STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dx, saved->norm, /*accumulate_dx=*/false, dx));
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-    STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
+    {
+      const LayerScope layer(ctx.recorder(), "mlp");
+      STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
+    }
+    const LayerScope layer(ctx.recorder(), "attention");
     STRAKE_RETURN_IF_ERROR(
         layers_->attention[i].Backward(ctx, rope_table, dx, &saved->attention[i]));
   }
+  const LayerScope layer(ctx.recorder(), "tokens");
   if (position_table_ != nullptr) {
+    const LayerScope positions(ctx.recorder(), "positions");
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
         ctx, dx, saved->seq_len, tp_.FirstLocalToken(saved->tokens.dim(0)), position_table_->grad));
     ctx.GradReady(*position_table_);

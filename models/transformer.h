@@ -119,6 +119,8 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
+  // Made at its first use: a dry run, whose sequences may be of any length, needs none.
+  const Tensor& HostRopeTable() const;
   // Null in a dry run, undefined without RoPE.
   Tensor RopeTableFor(const Context& ctx) const;
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
@@ -128,8 +130,9 @@ class Transformer {
                                 TransformerSaved* saved) const;
 
   const ModelConfig config_;
+  const int64_t max_seq_len_;
   const TensorParallel tp_;
-  TensorBuffer rope_table_;                    // [max_seq_len, D] (f64); undefined without RoPE
+  mutable TensorBuffer rope_table_;            // [max_seq_len, D] (f64); undefined without RoPE
   DeviceBuffer cuda_rope_table_;               // the same on a GPU
   const Parameter* position_table_ = nullptr;  // null without learned positions
   std::optional<Norm> norm_;

@@ -34,6 +34,13 @@ absl::StatusOr<AdamW> AdamW::Create(const ParameterArena& parameters, const Shar
   return AdamW(parameters, range, grads, std::move(memory), std::move(pinned));
 }
 
+AdamW AdamW::DryRun(const ParameterArena& parameters, const ShardRange& range,
+                    const Tensor& grads) {
+  AdamW optimizer(parameters, range, grads, DeviceMemory(), PinnedMemory());
+  optimizer.has_step_ = optimizer.has_masters_ = true;
+  return optimizer;
+}
+
 size_t AdamW::StateBytes(const ParameterArena& parameters, const ShardRange& range) {
   const int64_t num_arrays = HasMasters(parameters) ? 3 : 2;
   return (num_arrays * range.size() + kNumAdamWScalars) * DTypeSize(parameters.grad_dtype());
@@ -104,6 +111,7 @@ absl::Status AdamW::Step(const Context& ctx, const Tensor& clip) {
     STRAKE_RETURN_IF_ERROR(
         CopyToDevice(scalars_.raw(), host_scalars_.raw(), scalars_.num_bytes(), ctx.cuda_stream()));
   }
+  const LayerScope layer(ctx.recorder(), "weights");
   for (const auto& [range, weight_decay] : runs_) {
     const auto part = [&run = range](const Tensor& array) {
       return array.defined() ? array.Rows(run.begin, run.end) : array;

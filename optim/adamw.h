@@ -40,6 +40,10 @@ class AdamW {
   static absl::StatusOr<AdamW> Create(const ParameterArena& parameters, const ShardRange& range,
                                       const Tensor& grads);
 
+  // Without memory, of an arena without it, for dry runs of Step() alone.
+  static AdamW DryRun(const ParameterArena& parameters, const ShardRange& range,
+                      const Tensor& grads);
+
   // What Create() allocates on the arena's device; the arena may be a dry run's.
   static size_t StateBytes(const ParameterArena& parameters, const ShardRange& range);
 

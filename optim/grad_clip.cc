@@ -82,12 +82,13 @@ absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
         range.end <= parameters.num_elements())
       << "[grad_clip] grads " << grads.ToString() << " for [" << range.begin << ", " << range.end
       << ") of " << parameters.num_elements() << " elements";
+  const LayerScope layer(ctx.recorder(), "clipping");
   const ActivationScope scope(ctx.arena());
   const Tensor sum = ctx.arena().Allocate(DType::kF64, {1});
   STRAKE_RETURN_IF_ERROR(SetZero(ctx, sum));
   STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwned(ctx, parameters, {range, grads}, sum));
   for (Communicator* group : groups) {
-    if (group->size() == 1 || ctx.dry_run()) continue;
+    if (group->size() == 1 || group->dry_run() != ctx.dry_run()) continue;
     STRAKE_RETURN_IF_ERROR(group->AllReduceSum(sum).Wait().status());
   }
   return ClipScale(ctx, sum, clip_norm, clip);

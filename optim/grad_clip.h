@@ -25,9 +25,10 @@ namespace strake {
 
 // `groups` join the ranks that own different gradients: those of tensor parallelism, and those of
 // data parallelism where each has a range of its own. The sum of squares is all-reduced over one
-// after the other; a group of one rank is left out. Scratch comes from ctx.arena(); a dry run
-// reduces nothing. clip = [2] f64, {norm, scale}: scale is NaN where the norm is, and 0 where it is
-// infinite (core/ops/clip_scale/clip_scale.h). Returns an error where a reduction does.
+// after the other; a group of one rank is left out, as is in a dry run one that is not made for it.
+// Scratch comes from ctx.arena(). clip = [2] f64, {norm, scale}: scale is NaN where the norm is,
+// and 0 where it is infinite (core/ops/clip_scale/clip_scale.h). Returns an error where a reduction
+// does.
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
                           const ShardRange& range, const Tensor& grads, double clip_norm,
                           absl::Span<Communicator* const> groups, Tensor clip);

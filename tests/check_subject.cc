@@ -47,9 +47,7 @@ CheckSubject::CheckSubject(const CheckCommand& command) : command(command) {
   auto loaded = LoadStepBatch(command);
   CHECK(loaded.ok()) << loaded.status();
   batch = std::move(*loaded);
-  const int64_t count = command.config.micro_batch * command.config.seq_len;
-  ops = ModelOps(command.RankOptions(), static_cast<int>(command.config.layout.tp),
-                 batch.tokens.tensor().Rows(0, count), batch.targets.tensor().Rows(0, count));
+  ops = ModelOps(command);
 }
 
 CheckReport CheckSubject::CheckOpsOf(const std::vector<OpCheck>& table) const {

@@ -11,11 +11,11 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "core/ops/check/op_check.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
 #include "tools/checking/check_batch.h"
 #include "tools/checking/check_config.h"
-#include "tools/checking/check_op.h"
 #include "tools/checking/check_report.h"
 #include "tools/checking/check_step.h"
 #include "tools/cli/layout.h"

@@ -1,5 +1,6 @@
-// The formulas of comm_cost, against what the communicators of real training steps count: equal to
-// the call and to the byte, on every rank, stage by stage.
+// What comm_cost records of a step, against its closed formulas and against what the communicators
+// of real training steps count: equal to the call and to the byte, on every rank, row by row and
+// stage by stage.
 #include <array>
 #include <map>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/family.h"
 #include "models/families/gpt2.h"
@@ -19,6 +21,7 @@
 #include "models/initialize.h"
 #include "parallel/comm/collective_stats.h"
 #include "parallel/mesh/run_on_threads.h"
+#include "tests/comm_cost_formulas.h"
 #include "train/engine/engine.h"
 #include "train/plan/comm_cost.h"
 
@@ -143,6 +146,8 @@ void ExpectEqualToCounters(CommCostOptions options, std::set<RowKey>* seen) {
         mine.rank = mesh.rank();
         STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows, CommCost(mine));
         const std::lock_guard<std::mutex> lock(mutex);
+        EXPECT_THAT(rows, ::testing::ElementsAreArray(testing::CommCostByFormula(mine)))
+            << "rank " << mesh.rank();
         EXPECT_EQ(Predicted(rows), counted) << "rank " << mesh.rank();
         for (const CommCostRow& row : rows) {
           EXPECT_GT(row.calls, 0);

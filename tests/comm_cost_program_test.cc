@@ -1,4 +1,4 @@
-// //tools:comm_cost as a user runs it.
+// //tools:comm_cost and //tools:step_calls as a user runs them.
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -39,6 +39,31 @@ class CommCostProgramTest : public ::testing::Test {
 
   TinyRun run_;
 };
+
+// What step_calls lists is what comm_cost sums up.
+TEST_F(CommCostProgramTest, StepCalls) {
+  const Flags flags = {"--tp=2", "--dp=2", "--global_batch=40", "--zero=2"};
+  const ProgramResult result = run_.Run(
+      "tools/step_calls", Flags{"--model=./gpt2.json", "--seq_len=8", "--micro_batch=4"} + flags);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  int64_t calls = 0, bytes = 0;
+  double flops = 0;
+  for (const Json& call : json.at("calls")) {
+    flops += call.at("times").get<int64_t>() * call.at("flops").get<double>();
+    if (!call.contains("axis")) continue;
+    calls += call.at("times").get<int64_t>();
+    bytes += call.at("times").get<int64_t>() * call.at("bytes").get<int64_t>();
+  }
+  const Json total = RunJson(flags).at("total");
+  EXPECT_EQ(calls, total.at("calls"));
+  EXPECT_EQ(bytes, total.at("bytes"));
+  // Attention is counted without the half that the mask leaves out, the vocabulary with its
+  // padding.
+  const double formula = json.at("flops_per_token").get<double>() * 5 * 4 * 8 / 2;
+  EXPECT_NEAR(flops, formula, 0.3 * formula);
+  EXPECT_GT(json.at("planned_bytes"), 4 * json.at("parameters").get<int64_t>() / 2);
+}
 
 TEST_F(CommCostProgramTest, Json) {
   const Json json = RunJson(

@@ -3,7 +3,6 @@
 
 #include "train/plan/comm_cost.h"
 
-#include <algorithm>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -11,54 +10,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
-#include "tools/cli/layout.h"
-#include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
+#include "tools/cli/step_config.h"
 #include "tools/cli/user_paths.h"
+#include "train/engine/engine_options.h"
 
 namespace strake {
 namespace {
 
-// Members are called as their flags, with the trainer's defaults where the trainer has them.
-struct CommCostConfig {
-  std::string model = "llama-tiny";
-  int64_t seq_len = 256;
-  int64_t micro_batch = 8;
-  int64_t global_batch = 0;
-  std::string dtype = "fp32";
-  std::string device = "cpu";
-  std::string activation_recompute = "none";
-  LayoutConfig layout;
-  int64_t rank = 0;
+// Members are called as their flags.
+struct CommCostConfig : StepConfig {
   double bandwidth = 1e10;
   double latency = 5e-6;
   std::string format = "table";
 };
 
 void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
-  const Range size = Range::Between(1, 1e9);
-  options->Group("Model and batch");
-  options->Add("model", &c->model,
-               absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
-                            ") or path of a Hugging Face config.json"));
-  options->Add("seq_len", &c->seq_len,
-               "tokens per sequence; without it 256, or the model's positions if they are fewer",
-               size);
-  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
-  options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
-               Range::Between(0, 1e9));
-  options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
-  options->Add("device", &c->device, "what computes: it decides how many logits are held at once",
-               {"cpu", "cuda"});
-  AddActivationRecomputeOption(&c->activation_recompute, options);
-  AddLayoutOptions(&c->layout, options);
+  AddStepOptions(c, options);
   options->Group("Estimate");
   options->Add("rank", &c->rank, "the rank whose collectives are counted", Range::AtLeast(0));
   options->Add("bandwidth", &c->bandwidth,
@@ -69,30 +42,19 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
   options->Add("format", &c->format, "of the output", {"table", "json"}).FlagOnly();
 }
 
-absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CommCostConfig* c) {
-  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
-  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
-  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
-  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
-  STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
-  if (c->rank < c->layout.num_ranks()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--rank=", c->rank, ": --tp=", c->layout.tp,
-                                                 " times --dp=", c->layout.dp, " are ",
-                                                 c->layout.num_ranks(), " ranks, from 0"));
-}
-
 CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
+  const EngineOptions options = c.RankOptions(model);
   return {.model = model,
           .sizes = c.layout.sizes(),
           .rank = static_cast<int>(c.rank),
-          .sequence_parallel = c.layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(c.layout.zero)},
+          .sequence_parallel = options.sequence_parallel,
+          .gradients = options.gradients,
           .seq_len = c.seq_len,
           .micro_batch = c.micro_batch,
-          .num_micro_batches = c.global_batch / c.micro_batch / c.layout.dp,
-          .dtype = c.dtype == "bf16" ? DType::kBf16 : DType::kF32,
-          .logits_chunk = LogitsChunk::For(c.device == "cuda" ? Device::kCuda : Device::kCpu),
-          .activation_recompute = ActivationRecomputeOf(c.activation_recompute)};
+          .num_micro_batches = c.num_micro_batches(),
+          .dtype = options.dtype,
+          .logits_chunk = options.logits_chunk,
+          .activation_recompute = options.activation_recompute};
 }
 
 struct Total {
@@ -178,7 +140,7 @@ absl::Status PrintCommCost(int argc, char** argv) {
   }
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
-  STRAKE_RETURN_IF_ERROR(Resolve(options, model, &config));
+  STRAKE_RETURN_IF_ERROR(ResolveStep(options, model, &config));
   STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows,
                           CommCost(CostOptions(config, model)));
   const CommLink link = {config.bandwidth, config.latency};

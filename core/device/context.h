@@ -2,12 +2,14 @@
 #ifndef STRAKE_CORE_DEVICE_CONTEXT_H_
 #define STRAKE_CORE_DEVICE_CONTEXT_H_
 
+#include <cstdint>
 #include <functional>
 #include <utility>
 
 #include "core/base/op_profile.h"
 #include "core/base/thread_team.h"
 #include "core/device/cuda_context.h"
+#include "core/device/op_call.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
@@ -35,8 +37,12 @@ class Context {
   OpSet op_set() const { return op_set_; }
   bool reference() const { return op_set_ == OpSet::kReference; }
 
-  // Ops validate shapes and return: the arena is planning memory.
+  // Ops validate shapes, describe their call and return: the arena is planning memory.
   bool dry_run() const { return arena_->dry_run(); }
+
+  // Where ops record their calls, in dry runs and others; null (the default) records nothing.
+  void set_recorder(OpRecorder* recorder) { recorder_ = recorder; }
+  OpRecorder* recorder() const { return recorder_; }
 
   // Which pass ops are timed under, and where to; null (the default) times nothing.
   void set_profile(OpProfile* profile) { profile_ = profile; }
@@ -58,9 +64,41 @@ class Context {
   ActivationArena* arena_;
   OpSet op_set_;
   CudaContext* cuda_ = nullptr;
+  OpRecorder* recorder_ = nullptr;
   OpProfile* profile_ = nullptr;
   Pass pass_ = Pass::kForward;
   std::function<void(const Parameter&)> on_grad_ready_;
+};
+
+// An op's one place between its checks of shapes and its return in a dry run: records its call and
+// times what follows, to the end of its scope. `describe` adds operands, attributes and FLOPs to an
+// OpCall; it runs only where somebody wants to know.
+class OpScope {
+ public:
+  template <typename Describe>
+  OpScope(const Context& ctx, const char* op, const Describe& describe)
+      : profile_(ctx.dry_run() ? nullptr : ctx.profile()) {
+    if (profile_ == nullptr && ctx.recorder() == nullptr) return;
+    OpCall call = {.op = op, .pass = ctx.pass()};
+    describe(call);
+    op_ = op;
+    pass_ = call.pass;
+    cost_ = call.cost;
+    if (ctx.recorder() != nullptr) ctx.recorder()->Add(std::move(call));
+    if (profile_ != nullptr) start_ = profile_->Now();
+  }
+  ~OpScope() {
+    if (profile_ != nullptr) profile_->AddSince(start_, op_, pass_, cost_);
+  }
+  OpScope(const OpScope&) = delete;
+  OpScope& operator=(const OpScope&) = delete;
+
+ private:
+  OpProfile* const profile_;
+  const char* op_ = nullptr;
+  Pass pass_ = Pass::kForward;
+  OpCost cost_ = {};
+  int64_t start_ = 0;
 };
 
 }  // namespace strake

@@ -37,6 +37,7 @@ class ActivationArena {
 
   Device device() const { return device_; }
   bool dry_run() const { return dry_run_; }
+  size_t num_bytes() const { return memory_.num_bytes(); }  // 0 in a dry run
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
 

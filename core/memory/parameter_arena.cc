@@ -43,8 +43,8 @@ absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients, Device d
   return absl::OkStatus();
 }
 
-void ParameterArena::AllocateDryRun(DType dtype, Device device) {
-  SetTensors(nullptr, nullptr, dtype, true, device);
+void ParameterArena::AllocateDryRun(DType dtype, Device device, bool with_gradients) {
+  SetTensors(nullptr, nullptr, dtype, with_gradients, device);
 }
 
 void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool with_gradients,

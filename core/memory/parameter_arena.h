@@ -76,7 +76,7 @@ class ParameterArena {
   absl::Status Allocate(DType dtype, bool with_gradients, Device device = Device::kCpu);
 
   // Parameters with shapes alone, for the dry run: data is null.
-  void AllocateDryRun(DType dtype, Device device = Device::kCpu);
+  void AllocateDryRun(DType dtype, Device device = Device::kCpu, bool with_gradients = true);
 
   // Size of the index space, gaps included.
   int64_t num_elements() const { return num_elements_; }

@@ -25,6 +25,7 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
   CHECK(x.rank() == 2 && x.dim(1) == in_features())
       << "[linear] x " << x.ToString() << ", weight " << weight_->name() << " "
       << weight_->value.ToString() << (transposed_ ? " transposed" : "");
+  const LayerScope layer(ctx.recorder(), layer_);
   const Shape shape = {x.dim(0), out_features()};
   MatmulOptions options = {.transpose_b = transposed_};
   if (bias_ != nullptr) options.bias = bias_->value;
@@ -40,6 +41,7 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
 
 Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
                                       const LinearSaved& saved, const Tensor& gelu_input) const {
+  const LayerScope layer(ctx.recorder(), layer_);
   const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved.x.shape());
   const MatmulOptions options = {.transpose_b = !transposed_, .gelu_grad_input = gelu_input};
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, options, dx));
@@ -48,6 +50,7 @@ Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
 
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
+  const LayerScope layer(ctx.recorder(), layer_);
   // The bias first: it stands after the weight in the arena, and gradients are announced from its
   // end to its start.
   if (bias_ != nullptr) {

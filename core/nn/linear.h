@@ -48,6 +48,10 @@ class Linear {
   Linear(Parameter* weight, const Parameter* bias, bool transposed = false,
          WeightOwnership ownership = WeightOwnership::kOwned);
 
+  // What records call the layer; null, as at first: what they call its user.
+  void set_layer(const char* layer) { layer_ = layer; }
+  const char* layer() const { return layer_; }
+
   int64_t in_features() const;
   int64_t out_features() const;
 
@@ -67,6 +71,7 @@ class Linear {
   const Parameter* bias_;
   bool transposed_;
   WeightOwnership ownership_;
+  const char* layer_ = nullptr;
 };
 
 }  // namespace strake

@@ -8,6 +8,7 @@ namespace strake {
 
 absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor& residual,
                                      NormSaved* saved) const {
+  const LayerScope layer(ctx.recorder(), layer_);
   ActivationArena& arena = ctx.arena();
   const DType statistics = AccumulationDType(x.dtype());
   const Tensor y = arena.Allocate(x.dtype(), x.shape());
@@ -35,6 +36,7 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
 
 absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                             bool accumulate_dx, Tensor dx) const {
+  const LayerScope layer(ctx.recorder(), layer_);
   if (bias_ == nullptr) {
     STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, saved.rstd,
                                            accumulate_dx, dx, weight_->grad));

@@ -33,6 +33,9 @@ class Norm {
   Norm(const Parameter* weight, const Parameter* bias, double eps)
       : weight_(weight), bias_(bias), eps_(eps) {}
 
+  // What records call the layer; null, as at first: what they call its user.
+  void set_layer(const char* layer) { layer_ = layer; }
+
   // `residual` may be undefined: then x stays as it is. y and the statistics in `saved` are
   // allocated from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, Tensor x, const Tensor& residual,
@@ -47,6 +50,7 @@ class Norm {
   const Parameter* weight_;
   const Parameter* bias_;
   double eps_;
+  const char* layer_ = nullptr;
 };
 
 }  // namespace strake

@@ -100,12 +100,6 @@ T* RowsOrNull(const Tensor& matrix, int64_t first_row = 0) {
   return matrix.defined() ? matrix.data<T>() + first_row * matrix.dim(1) : nullptr;
 }
 
-// For OpTimer: a tensor that is read and written stands twice. Undefined ones count nothing.
-template <typename... Tensors>
-double BytesOf(const Tensors&... tensors) {
-  return (0.0 + ... + (tensors.defined() ? tensors.num_bytes() : 0));
-}
-
 // Rows per ParallelFor range: enough that a range is worth a thread's while.
 inline int64_t RowGrain(int64_t row_elements) {
   constexpr int64_t kGrainElements = 4096;

@@ -1,21 +1,36 @@
-"""Dependencies that the ops share."""
+"""What the BUILD files of the ops share."""
+
+load("//core:cc.bzl", "strake_cc_library")
 
 # What every op's sources use besides its own headers.
 OP_DEPS = [
-    "//core/device:context",
-    "//core/memory:activation_arena",
-    "//core/ops:dispatch",
-    "//core/ops:reference_eigen",
-    "//core/ops/cpu:isa",
-    "//core/tensor",
-    "@strake_absl//:status",
-    "@strake_absl//:strings",
-    "@strake_glog//:glog",
+    Label("//core/device:context"),
+    Label("//core/memory:activation_arena"),
+    Label("//core/ops:dispatch"),
+    Label("//core/ops:reference_eigen"),
+    Label("//core/ops/cpu:isa"),
+    Label("//core/tensor"),
+    Label("@strake_absl//:status"),
+    Label("@strake_absl//:strings"),
+    Label("@strake_glog//:glog"),
 ]
 
 # What every op's test uses besides the op.
 OP_TEST_DEPS = [
-    "//core/testing:complex_step",
-    "//core/testing:test_context",
-    "//core/testing:test_tensor",
+    Label("//core/testing:complex_step"),
+    Label("//core/testing:test_context"),
+    Label("//core/testing:test_tensor"),
 ]
+
+def strake_op_check(name, deps = []):
+    """The check case of the op :`name`, <name>_check.h; core/ops/check lists it."""
+    strake_cc_library(
+        name = name + "_check",
+        srcs = [name + "_check.cc"],
+        hdrs = [name + "_check.h"],
+        deps = deps + [
+            ":" + name,
+            Label("//core/device:op_call"),
+            Label("//core/ops/check:op_check"),
+        ],
+    )

@@ -14,29 +14,10 @@ namespace {
 
 using Kind = CollectiveKind;
 
-void CheckTensor(Kind kind, const Tensor& x) {
-  CHECK(x.defined()) << "[" << CollectiveName(kind) << "] an undefined tensor";
-  CHECK(x.raw() != nullptr || x.num_elements() == 0)
-      << "[" << CollectiveName(kind) << "] " << x.ToString() << " has no memory";
-}
-
 bool Overlap(const Tensor& x, const Tensor& y) {
   const auto* a = static_cast<const std::byte*>(x.raw());
   const auto* b = static_cast<const std::byte*>(y.raw());
   return x.num_bytes() > 0 && y.num_bytes() > 0 && a < b + y.num_bytes() && b < a + x.num_bytes();
-}
-
-// That `piece` has the elements of piece `rank` of `whole`, and is that piece or apart from it.
-void CheckPiece(Kind kind, const Tensor& piece, const Tensor& whole,
-                const std::vector<int64_t>& counts, int rank) {
-  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + rank, int64_t{0});
-  const void* const at =
-      static_cast<const std::byte*>(whole.raw()) + begin * DTypeSize(whole.dtype());
-  CHECK(piece.dtype() == whole.dtype() && piece.device() == whole.device() &&
-        piece.num_elements() == counts[rank] && (!Overlap(piece, whole) || piece.raw() == at))
-      << "[" << CollectiveName(kind) << "] " << piece.ToString() << " as piece " << rank << " of "
-      << whole.ToString() << " in pieces of " << JoinCounts(counts)
-      << (Overlap(piece, whole) ? ", which overlap" : "");
 }
 
 CollectiveCall MakeCall(Kind kind, const Tensor& buffer, CallSite site) {
@@ -57,6 +38,26 @@ Communicator::Communicator(int rank, int size, CommunicatorOptions options)
 CudaStream Communicator::cuda_stream() const {
   CHECK(cuda_stream_.has_value()) << "[comm] axis " << axis() << " has no bound CUDA stream";
   return *cuda_stream_;
+}
+
+void Communicator::CheckTensor(Kind kind, const Tensor& x) const {
+  CHECK(x.defined()) << "[" << CollectiveName(kind) << "] an undefined tensor";
+  CHECK(x.raw() != nullptr || x.num_elements() == 0 || dry_run())
+      << "[" << CollectiveName(kind) << "] " << x.ToString() << " has no memory";
+}
+
+// That `piece` has the elements of the rank's piece of `whole`, and is that piece or apart from it.
+void Communicator::CheckPiece(Kind kind, const Tensor& piece, const Tensor& whole,
+                              const std::vector<int64_t>& counts) const {
+  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + rank_, int64_t{0});
+  const void* const at =
+      static_cast<const std::byte*>(whole.raw()) + begin * DTypeSize(whole.dtype());
+  const bool overlap = !dry_run() && Overlap(piece, whole);
+  CHECK(piece.dtype() == whole.dtype() && piece.device() == whole.device() &&
+        piece.num_elements() == counts[rank_] && (!overlap || piece.raw() == at))
+      << "[" << CollectiveName(kind) << "] " << piece.ToString() << " as piece " << rank_ << " of "
+      << whole.ToString() << " in pieces of " << JoinCounts(counts)
+      << (overlap ? ", which overlap" : "");
 }
 
 Pending<Tensor> Communicator::AllReduceSum(Tensor x, CallSite site) {
@@ -81,7 +82,7 @@ Pending<Tensor> Communicator::ReduceScatterSum(const Tensor& x, Tensor y,
   CheckTensor(Kind::kReduceScatterSum, y);
   CollectiveCall call = MakeCall(Kind::kReduceScatterSum, x, site);
   call.counts = Pieces(call.kind, counts, x);
-  CheckPiece(call.kind, y, x, call.counts, rank_);
+  CheckPiece(call.kind, y, x, call.counts);
   call.input = x.raw();
   call.output = y.raw();
   return Launch(std::move(call), std::move(y), x.num_elements());
@@ -93,7 +94,7 @@ Pending<Tensor> Communicator::AllGather(const Tensor& x, Tensor y, absl::Span<co
   CheckTensor(Kind::kAllGather, y);
   CollectiveCall call = MakeCall(Kind::kAllGather, y, site);
   call.counts = Pieces(call.kind, counts, y);
-  CheckPiece(call.kind, x, y, call.counts, rank_);
+  CheckPiece(call.kind, x, y, call.counts);
   call.input = x.raw();
   call.output = y.raw();
   return Launch(std::move(call), y, y.num_elements());
@@ -193,7 +194,7 @@ absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view 
 }
 
 Pending<Tensor> Communicator::Launch(CollectiveCall call, Tensor result, int64_t payload_elements) {
-  CHECK(call.device == Device::kCpu || cuda_stream_.has_value())
+  CHECK(call.device == Device::kCpu || cuda_stream_.has_value() || dry_run())
       << "[" << CollectiveName(call.kind) << "] " << result.ToString() << " is on a GPU: axis "
       << axis() << " has no bound CUDA stream";
   stats_.Add(call.kind, payload_elements * DTypeSize(call.dtype));

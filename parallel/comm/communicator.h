@@ -78,6 +78,9 @@ class Communicator {
   // The same until the GPU has come to an event.
   virtual absl::Status WaitForEvent(const CudaEvent& event) { return event.Synchronize(); }
 
+  // Whether the group is for dry runs: it takes tensors without memory, and leaves them so.
+  virtual bool dry_run() const { return false; }
+
   // Whether collectives of tensors on a GPU can be part of a CUDA graph.
   virtual bool CanBeCaptured() const { return size_ == 1; }
 
@@ -121,6 +124,12 @@ class Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string axis,
                                                       CallSite site = CallSite::Here());
 
+  // Splits the group into blocks of `num_ranks` neighbours, which divides its size.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> SplitNeighbours(
+      int num_ranks, std::string axis, CallSite site = CallSite::Here()) {
+    return Split(rank_ / num_ranks, rank_, std::move(axis), site);
+  }
+
   // An error unless x holds the same bytes on every rank: finds replicated tensors that have
   // drifted apart. `name` is for the error. Not counted.
   absl::Status CompareReplicated(const Tensor& x, absl::string_view name,
@@ -162,6 +171,9 @@ class Communicator {
   Pending<Tensor> Launch(CollectiveCall call, Tensor result, int64_t payload_elements);
   Pending<Tensor> StartTimed(CollectiveCall call, Tensor result);
   int64_t NextSequence(const CollectiveCall& call);
+  void CheckTensor(CollectiveKind kind, const Tensor& x) const;
+  void CheckPiece(CollectiveKind kind, const Tensor& piece, const Tensor& whole,
+                  const std::vector<int64_t>& counts) const;
   void CheckPeer(CollectiveKind kind, int peer, bool may_be_self) const;
   std::vector<int64_t> Pieces(CollectiveKind kind, absl::Span<const int64_t> counts,
                               const Tensor& whole) const;

@@ -59,7 +59,9 @@ absl::Status GradientReducer::Allocate() {
   }
   const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
   const Device device = parameters_->values().device();
-  STRAKE_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(device, bytes));
+  if (!dp_.dry_run()) {
+    STRAKE_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(device, bytes));
+  }
   const DType dtype = parameters_->grad_dtype();
   const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))}, device);
   grads_ = all.Rows(0, range_.size());
@@ -87,6 +89,7 @@ void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   next_bucket_ = 0;
   for (auto& [parameter, announcement] : announcements_) announcement.ready = false;
   for (Bucket& bucket : buckets_) bucket.num_waiting = bucket.num_parameters;
+  const LayerScope layer(ctx.recorder(), "gradients");
   if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
 }
 
@@ -98,7 +101,7 @@ void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter
   Announcement& announcement = found->second;
   CHECK(!announcement.ready) << "[gradient_reducer] " << parameter.name()
                              << " announced twice in a micro-batch";
-  CHECK(parameter.grad.raw() != nullptr)
+  CHECK(parameter.grad.raw() != nullptr || dp_.dry_run())
       << "[gradient_reducer] " << parameter.name() << " announced before its bucket has a slot: "
       << "more than a bucket ahead of bucket " << next_bucket_;
   announcement.ready = true;
@@ -112,6 +115,7 @@ void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter
 
 void GradientReducer::Reduce(const Context& ctx, int bucket) {
   if (dp_.size() == 1 || (!sharded() && !last_)) return;
+  const LayerScope layer(ctx.recorder(), "gradients");
   reductions_.push_back(StartSum(bucket));
   if (sharded()) slots_->Complete(bucket);
   const size_t num_in_flight = !options_.overlap ? 0 : sharded() ? 1 : buckets_.size();
@@ -152,6 +156,7 @@ absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
     CHECK(announcements_.at(&parameter).ready)
         << "[gradient_reducer] " << parameter.name() << " was not announced in this micro-batch";
   }
+  const LayerScope layer(ctx.recorder(), "gradients");
   while (!reductions_.empty()) FinishOldest(ctx);
   in_micro_batch_ = false;
   summed_ = last_;
@@ -161,6 +166,7 @@ absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
 absl::Status GradientReducer::ClearGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
   summed_ = false;
+  const LayerScope layer(ctx.recorder(), "gradients");
   if (sharded()) return SetZero(ctx, grads_);
   return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},
                         options_.zero == 2 ? grads_ : parameters_->grads());

@@ -56,7 +56,8 @@ struct GradientReducerOptions {
 class GradientReducer {
  public:
   // Both must outlive the reducer. The arena is allocated: with gradients for zero 0 and 1; without
-  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory.
+  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory. Of
+  // an arena without memory the reducer is one for dry runs, whose `dp` is too.
   static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(
       ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options);
 

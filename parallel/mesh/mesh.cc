@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
+#include "parallel/comm/dry_run_communicator.h"
 #include "parallel/comm/single_rank_communicator.h"
 
 namespace strake {
@@ -56,6 +57,17 @@ Mesh Mesh::SingleRank() {
     communicator = std::make_unique<SingleRankCommunicator>();
   }
   return Mesh({1, 1, 1, 1}, 0, std::move(communicators));
+}
+
+Mesh Mesh::DryRun(const MeshVector& sizes, int rank, OpRecorder* recorder) {
+  const MeshVector at = CoordinatesOf(sizes, rank);
+  std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators;
+  for (int i = 0; i < kNumMeshAxes; ++i) {
+    const auto axis = static_cast<MeshAxis>(i);
+    communicators[i] =
+        std::make_unique<DryRunCommunicator>(at[axis], sizes[axis], MeshAxisName(axis), recorder);
+  }
+  return Mesh(sizes, rank, std::move(communicators));
 }
 
 absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/cuda/stream.h"
+#include "core/device/op_call.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
@@ -45,6 +46,10 @@ class Mesh {
  public:
   // One rank, every axis of size 1.
   static Mesh SingleRank();
+
+  // Rank `rank` of a mesh of these sizes, for dry runs alone: its groups record into `recorder`,
+  // which may be null and outlives the mesh.
+  static Mesh DryRun(const MeshVector& sizes, int rank, OpRecorder* recorder);
 
   // Called on every rank of `world`, whose ranks become the mesh's: splits it once per axis.
   // `world` may go afterwards. InvalidArgument, with both numbers, where it has not as many ranks

@@ -48,6 +48,9 @@ class ColumnParallelLinear {
   // The same layer with every token on each rank.
   ColumnParallelLinear WithoutSequenceParallelism() const;
 
+  // What records call the layer.
+  void set_layer(const char* layer) { linear_.set_layer(layer); }
+
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 

@@ -86,7 +86,7 @@ absl::StatusOr<PartialGradients> PartialGradients::Create(const ParameterArena& 
   const int num_holders = NumKvHolders(parameters, tp.size());
   if (num_holders == 1) return partial;
   STRAKE_ASSIGN_OR_RETURN(partial.kv_communicator_,
-                          tp.communicator().Split(tp.rank() / num_holders, tp.rank(), "kv"));
+                          tp.communicator().SplitNeighbours(num_holders, "kv"));
   partial.kv_ = TensorParallel(*partial.kv_communicator_);
   return partial;
 }
@@ -111,6 +111,7 @@ absl::Status PartialGradients::Sum(const Context& ctx, const ShardRange& range,
         range.end <= parameters_->num_elements())
       << "[partial_gradients] grads " << grads.ToString() << " for [" << range.begin << ", "
       << range.end << ") of " << parameters_->num_elements() << " elements";
+  const LayerScope layer(ctx.recorder(), "partial gradients");
   STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, range, grads));
   return SumOver(ctx, kv_, range, grads);
 }

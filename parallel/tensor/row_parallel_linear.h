@@ -49,6 +49,9 @@ class RowParallelLinear {
   // The same layer with every token on each rank.
   RowParallelLinear WithoutSequenceParallelism() const;
 
+  // What records call the layer.
+  void set_layer(const char* layer) { linear_.set_layer(layer); }
+
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 

@@ -6,7 +6,8 @@
 //   GatherTokens                     x itself                 all-gather, [N, C]
 //   SumTokens                        all-reduce               reduce-scatter, to the rank's rows
 //
-// One rank, and a dry run, communicate nothing. Errors name the place of the call, `site`.
+// One rank communicates nothing, and neither does a dry run, unless the group is made for those.
+// Errors name the place of the call, `site`.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (operators f and g); Korthikanti et al.,
 // "Reducing Activation Recomputation in Large Transformer Models", 2022, section 4.2.2.
 #ifndef STRAKE_PARALLEL_TENSOR_TENSOR_PARALLEL_H_
@@ -72,7 +73,10 @@ class TensorParallel {
                             CallSite site = CallSite::Here()) const;
 
  private:
-  bool Communicates(const Context& ctx) const { return size_ > 1 && !ctx.dry_run(); }
+  bool Communicates(const Context& ctx) const {
+    if (!ctx.dry_run()) return size_ > 1;
+    return size_ > 1 && communicator_ != nullptr && communicator_->dry_run();
+  }
 
   Communicator* communicator_ = nullptr;
   int rank_ = 0;

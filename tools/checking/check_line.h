@@ -1,4 +1,4 @@
-// CheckLine: one comparison of //tools:check, and how its error is measured.
+// CheckLine: one comparison of //tools:check.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_LINE_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_LINE_H_
 
@@ -26,38 +26,6 @@ struct CheckLine {
   // "gelu forward, y [64, 512]"
   std::string Title() const;
 };
-
-// Of one tensor against the truth, element by element.
-class LargestDifference {
- public:
-  // `index` is the element's row-major one.
-  void Add(double actual, double truth, int64_t index, int rank = -1);
-
-  double value() const { return value_; }  // max|a - b|, infinite where either is NaN
-  int64_t index() const { return index_; }
-  int rank() const { return rank_; }
-  // max|a - b| / scale, where `scale` is max|b|.
-  double RelativeTo(double scale) const;
-
- private:
-  double value_ = 0;
-  int64_t index_ = 0;
-  int rank_ = -1;
-};
-
-// The coordinates of a row-major index.
-Shape Coordinates(int64_t index, const Shape& shape);
-
-// The largest error that rounding to f32 explains, relative to a tensor's largest element: every
-// number is a sum of `num_terms` terms of random sign, whose partial sums are each rounded by half
-// a unit in the last place (2^-24) of numbers up to the result's size, and is rounded another
-// `num_roundings` times. Independent roundings add up in quadrature; the largest of a tensor's many
-// errors is about four times their root mean square.
-double RoundingTolerance(double num_terms, double num_roundings);
-
-// The same of `num_stores` roundings to bf16 in a row, each by at most half a unit in the last
-// place: 2^-8 of a number just above a power of two. They are few, so their worst is added up.
-double Bf16Tolerance(double num_stores);
 
 }  // namespace strake
 

@@ -14,6 +14,7 @@
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_context.h"
+#include "core/ops/check/run_check.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -29,13 +30,6 @@ namespace strake {
 namespace {
 
 constexpr MeshVector kOneRank = {.dp = 1, .pp = 1, .cp = 1, .tp = 1};
-
-// Of the ops' table, tokens are those of the first micro-batch.
-std::vector<OpCheck> OpsOf(const CheckCommand& command, const Tensor& tokens,
-                           const Tensor& targets) {
-  return ModelOps(command.RankOptions(), static_cast<int>(command.config.layout.tp), tokens,
-                  targets);
-}
 
 absl::Status Explain(const char* what, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
@@ -129,12 +123,19 @@ absl::Status WriteReport(const CheckCommand& command, const CheckReport& report,
   return WriteFileDurably(command.config.report, json.dump(1) + "\n");
 }
 
+CheckLine LineOf(const OpCheck& check, const OpCheckResult& result) {
+  return {.name = check.op,
+          .pass = PassName(check.pass),
+          .tensor = result.tensor,
+          .shape = result.shape,
+          .layers = check.layers,
+          .error = result.error,
+          .tolerance = result.tolerance,
+          .index = result.index};
+}
+
 OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext* cuda) {
-  return {.team = team,
-          .op_set = options.op_set,
-          .dtype = options.dtype,
-          .device = options.device,
-          .cuda = cuda};
+  return {.team = team, .op_set = options.op_set, .device = options.device, .cuda = cuda};
 }
 
 // What the engines of all ranks allocate, where they are. Ranks on a GPU copy weights, then
@@ -171,9 +172,8 @@ CheckMemoryPlan PlanCheckMemory(const CheckCommand& command) {
   CheckMemoryPlan plan;
   const EngineOptions options = command.RankOptions();
   ThreadTeam team(options.num_threads);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len});
   const OpMachine machine = MachineOf(options, &team, /*cuda=*/nullptr);
-  for (const OpCheck& check : OpsOf(command, tokens, tokens)) {
+  for (const OpCheck& check : ModelOps(command)) {
     const OpCheckBytes bytes = PlanOpCheck(check, machine);
     plan.ops_bytes = std::max(plan.ops_bytes, bytes.host);
     plan.gpu_bytes = std::max(plan.gpu_bytes, bytes.device);
@@ -222,11 +222,11 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
       absl::StrCat("ops: ", ops.size(), " of a rank, each against its definition in f64"));
   screen->Print(CheckTableHead());
   for (const OpCheck& check : ops) {
-    const auto lines = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
-    if (!lines.ok()) return Explain(check.op.c_str(), lines.status());
-    for (const CheckLine& line : *lines) {
-      screen->Print(CheckTableRow(line));
-      all.push_back(line);
+    const auto results = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
+    if (!results.ok()) return Explain(check.op.c_str(), results.status());
+    for (const OpCheckResult& result : *results) {
+      all.push_back(LineOf(check, result));
+      screen->Print(CheckTableRow(all.back()));
     }
   }
   screen->Print("  " + CheckSummary(all));
@@ -251,11 +251,7 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
                             DescribeCudaDevice(command.RankOptions().cuda_device));
     report.gpu = gpu.name;
   }
-  const int64_t first = command.config.micro_batch * command.config.seq_len;
-  STRAKE_ASSIGN_OR_RETURN(report.ops, CheckOps(command,
-                                               OpsOf(command, batch.tokens.tensor().Rows(0, first),
-                                                     batch.targets.tensor().Rows(0, first)),
-                                               screen));
+  STRAKE_ASSIGN_OR_RETURN(report.ops, CheckOps(command, ModelOps(command), screen));
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<WholeStep> truth,
                           TimeWholeStep(command, batch, screen));
   STRAKE_RETURN_IF_ERROR(CheckModel(command, batch, *truth, screen, &report));

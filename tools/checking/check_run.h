@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/ops/check/op_check.h"
 #include "tools/checking/check_config.h"
 #include "tools/checking/check_line.h"
-#include "tools/checking/check_op.h"
 #include "tools/checking/check_report.h"
 #include "tools/cli/progress.h"
 

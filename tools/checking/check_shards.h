@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/memory/parameter_arena.h"
+#include "core/ops/check/rounding.h"
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "tools/checking/check_line.h"

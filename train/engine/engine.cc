@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
+#include "core/cuda/cublaslt.h"
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/embedding.h"
@@ -16,6 +17,7 @@
 #include "models/non_finite.h"
 #include "optim/grad_clip.h"
 #include "parallel/data/gather_values.h"
+#include "train/engine/step_record.h"
 
 namespace strake {
 namespace {
@@ -39,7 +41,6 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
     : options_(options),
       mesh_(&mesh),
       tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
-      plan_(PlanMemory(options, mesh.sizes(), mesh.rank())),
       team_(options.num_threads) {
   CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
       << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
@@ -57,7 +58,7 @@ absl::Status Engine::UseCuda() {
   return absl::OkStatus();
 }
 
-absl::Status Engine::Allocate() {
+absl::Status Engine::Allocate(size_t activation_bytes) {
   if (options_.device == Device::kCuda) STRAKE_RETURN_IF_ERROR(UseCuda());
   STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
       options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
@@ -69,10 +70,11 @@ absl::Status Engine::Allocate() {
   STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, range(), grads()));
   optimizer_.emplace(std::move(optimizer));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
-                          ActivationArena::Create(plan_.activation_bytes, options_.device));
+                          ActivationArena::Create(activation_bytes, options_.device));
   activations_.emplace(std::move(activations));
-  STRAKE_ASSIGN_OR_RETURN(step_values_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
-  context_.emplace(&team_, &*activations_, options_.op_set);
+  STRAKE_ASSIGN_OR_RETURN(step_memory_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
+  step_values_ = step_memory_.tensor();
+  MakeContext();
   context_->set_cuda(cuda_.get());
   if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
     const AttentionShape shape =
@@ -80,16 +82,57 @@ absl::Status Engine::Allocate() {
     const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
     if (!fast.ok()) attention_note_ = std::string(fast.message());
   }
+  return absl::OkStatus();
+}
+
+void Engine::AllocateDryRun(OpRecorder* recorder) {
+  parameters_.AllocateDryRun(options_.dtype, options_.device,
+                             /*with_gradients=*/options_.gradients.zero < 2);
+  auto reducer =
+      GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp), options_.gradients);
+  CHECK(reducer.ok()) << reducer.status();
+  reducer_ = std::move(*reducer);
+  auto partial_gradients = PartialGradients::Create(parameters_, tp_);
+  CHECK(partial_gradients.ok()) << partial_gradients.status();
+  partial_gradients_.emplace(std::move(*partial_gradients));
+  optimizer_.emplace(AdamW::DryRun(parameters_, range(), grads()));
+  activations_.emplace(ActivationArena::DryRun(options_.device));
+  step_values_ = Tensor(nullptr, DType::kF64, {3}, options_.device);
+  MakeContext();
+  context_->set_recorder(recorder);
+}
+
+void Engine::MakeContext() {
+  context_.emplace(&team_, &*activations_, options_.op_set);
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                        const Mesh& mesh) {
+  CHECK(!mesh.communicator(MeshAxis::kDp).dry_run()) << "[engine] Create() on a dry run's mesh";
+  const MemoryPlan plan = PlanMemory(options, mesh.sizes(), mesh.rank());
   std::unique_ptr<Engine> engine(new Engine(options, mesh));
-  STRAKE_RETURN_IF_ERROR(engine->Allocate());
+  STRAKE_RETURN_IF_ERROR(engine->Allocate(plan.activation_bytes));
   return engine;
+}
+
+std::unique_ptr<Engine> Engine::DryRun(const EngineOptions& options, const Mesh& mesh,
+                                       OpRecorder* recorder) {
+  CHECK(mesh.communicator(MeshAxis::kDp).dry_run()) << "[engine] DryRun() on ranks' mesh";
+  std::unique_ptr<Engine> engine(new Engine(options, mesh));
+  engine->AllocateDryRun(recorder);
+  return engine;
+}
+
+MemoryPlan Engine::memory_plan() const {
+  const MeshVector at = mesh_->coordinates();
+  return {.parameter_bytes = parameters_.values().num_bytes(),
+          .gradient_bytes = GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, at.dp,
+                                                           options_.gradients),
+          .optimizer_bytes = AdamW::StateBytes(parameters_, range()),
+          .activation_bytes = dry_run() ? activations_->peak_bytes() : activations_->num_bytes(),
+          .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
 
 // --- A step. ---
@@ -139,8 +182,9 @@ absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
 absl::Status Engine::SumGradients() { return RunPass(SumGradientsPass()); }
 
 absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
+  const LayerScope layer(context_->recorder(), "loss");
   STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
-  if (cuda_ != nullptr) return absl::OkStatus();
+  if (cuda_ != nullptr || dry_run()) return absl::OkStatus();
   const double sum = *loss_sum().data<double>();
   if (std::isfinite(sum)) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("the loss is ", sum,
@@ -193,11 +237,13 @@ absl::Status Engine::Enqueue(const UpdatePass& pass) {
   STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip()));
   if (options_.gradients.zero == 0) return absl::OkStatus();
   const OpTimer timer(context_->profile(), "all_gather", context_->pass());
+  const LayerScope layer(context_->recorder(), "weights");
   return GatherValues(parameters_.values(), dp);
 }
 
 absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
-  optimizer_->SetStep(step);
+  context_->set_pass(Pass::kOptimizer);
+  if (!dry_run()) optimizer_->SetStep(step);
   STRAKE_RETURN_IF_ERROR(RunPass(UpdatePass{.clip_norm = clip_norm}));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
@@ -214,7 +260,9 @@ Communicator& Engine::AnyGroup() const {
 
 // On a GPU, waits for all that has been enqueued.
 absl::StatusOr<const double*> Engine::StepValues() {
-  const Tensor values = step_values_.tensor();
+  static constexpr double kNothing[3] = {};
+  if (dry_run()) return kNothing;
+  const Tensor& values = step_values_;
   if (cuda_ == nullptr) return values.data<double>();
   const double* host = static_cast<const double*>(host_values_.data());
   if (values_fetched_) return host;
@@ -256,6 +304,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
   // Tensor-parallel ranks have one loss already.
   double values[] = {stop ? 1.0 : 0.0, step_values[0]};
   const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
+  const LayerScope layer(context_->recorder(), "control");
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
   // On a GPU nothing has looked at the losses of an evaluation before.

@@ -2,6 +2,7 @@
 #ifndef STRAKE_TRAIN_ENGINE_ENGINE_H_
 #define STRAKE_TRAIN_ENGINE_ENGINE_H_
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/context.h"
 #include "core/device/cuda_context.h"
+#include "core/device/op_call.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
@@ -27,9 +29,20 @@
 #include "train/engine/cuda_step.h"
 #include "train/engine/engine_options.h"
 #include "train/engine/engine_pass.h"
-#include "train/plan/memory_plan.h"
 
 namespace strake {
+
+// What one rank allocates, to the byte.
+struct MemoryPlan {
+  size_t parameter_bytes = 0;
+  size_t gradient_bytes = 0;
+  size_t optimizer_bytes = 0;
+  size_t activation_bytes = 0;
+  size_t library_bytes = 0;  // cuBLASLt's workspace
+  size_t total_bytes() const {
+    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes + library_bytes;
+  }
+};
 
 // Used on the thread that made it. Every rank of the mesh makes one and calls the same functions in
 // the same order; an error of a collective ends them all. A step:
@@ -41,10 +54,15 @@ namespace strake {
 // twice it is a CUDA graph, with options.cuda_graph and where every group can be recorded.
 class Engine {
  public:
-  // Allocates everything, zeroed, as PlanMemory() says; the caller sets the weights. `mesh` must
-  // outlive the engine. ResourceExhausted when there is no memory.
+  // Allocates everything, zeroed, as a dry run has planned it; the caller sets the weights. `mesh`
+  // must outlive the engine. ResourceExhausted when there is no memory.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         const Mesh& mesh);
+
+  // The same without memory, on a Mesh::DryRun(): a step computes nothing, memory_plan() then is
+  // what it needs, and `recorder`, which may be null, has its calls (train/engine/step_record.h).
+  static std::unique_ptr<Engine> DryRun(const EngineOptions& options, const Mesh& mesh,
+                                        OpRecorder* recorder);
 
   // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len: this data-parallel rank's, the
   // same on all its tensor-parallel ranks, in host memory. Adds the losses, in nats, to what
@@ -83,7 +101,7 @@ class Engine {
   absl::Status CompareReplicas() const;
 
   const EngineOptions& options() const { return options_; }
-  const MemoryPlan& memory_plan() const { return plan_; }
+  MemoryPlan memory_plan() const;
   const Mesh& mesh() const { return *mesh_; }
   const Transformer& model() const { return *model_; }
   ParameterArena& parameters() { return parameters_; }
@@ -106,7 +124,11 @@ class Engine {
  private:
   Engine(const EngineOptions& options, const Mesh& mesh);
   absl::Status UseCuda();
-  absl::Status Allocate();
+  absl::Status Allocate(size_t activation_bytes);
+  void AllocateDryRun(OpRecorder* recorder);
+  void MakeContext();
+  // Neither memory nor a GPU is there.
+  bool dry_run() const { return mesh_->communicator(MeshAxis::kDp).dry_run(); }
 
   // On a GPU, to where they are in every step.
   absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets);
@@ -122,14 +144,13 @@ class Engine {
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;
   absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
-  Tensor loss_sum() const { return step_values_.tensor().Rows(0, 1); }
-  Tensor clip() const { return step_values_.tensor().Rows(1, 3); }
+  Tensor loss_sum() const { return step_values_.Rows(0, 1); }
+  Tensor clip() const { return step_values_.Rows(1, 3); }
 
   const EngineOptions options_;
   const Mesh* const mesh_;
   std::unique_ptr<CudaContext> cuda_;  // on a GPU; before what is on it
   const TensorParallel tp_;
-  const MemoryPlan plan_;
   ThreadTeam team_;
   ParameterArena parameters_;
   std::unique_ptr<Transformer> model_;
@@ -139,7 +160,8 @@ class Engine {
   std::optional<PartialGradients> partial_gradients_;
   std::optional<AdamW> optimizer_;
 
-  DeviceBuffer step_values_;  // [3] f64: the losses' sum, gradient norm, clipping factor
+  DeviceBuffer step_memory_;
+  Tensor step_values_;        // [3] f64: the losses' sum, gradient norm, clipping factor
   PinnedMemory host_values_;  // of those on a GPU
   bool values_fetched_ = false;
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come

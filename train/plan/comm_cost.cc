@@ -1,25 +1,24 @@
 #include "train/plan/comm_cost.h"
 
-#include <utility>
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/memory/parameter_arena.h"
-#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
-#include "core/tensor/shard_range.h"
+#include "core/device/op_call.h"
 #include "glog/logging.h"
 #include "models/transformer.h"
-#include "parallel/data/gradient_buckets.h"
-#include "parallel/tensor/partial_gradients.h"
-#include "parallel/tensor/shard.h"
-#include "parallel/tensor/tensor_parallel.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/step_record.h"
 
 namespace strake {
 namespace {
 
 using Kind = CollectiveKind;
-
-constexpr int64_t kF64Bytes = sizeof(double);
 
 // How often a ring passes the payload around.
 int RingRounds(Kind kind) {
@@ -35,79 +34,44 @@ int RingRounds(Kind kind) {
   }
 }
 
-// The rows of one axis.
-class AxisCost {
- public:
-  AxisCost(std::string axis, int num_ranks, std::vector<CommCostRow>* rows)
-      : axis_(std::move(axis)), num_ranks_(num_ranks), rows_(rows) {}
+// The order of a phase's rows.
+constexpr const char* kAxes[] = {"tp", "kv", "dp"};
+constexpr Kind kKinds[] = {Kind::kAllReduceMax, Kind::kAllReduceSum, Kind::kReduceScatterSum,
+                           Kind::kAllGather};
 
-  // `bytes` of all calls together.
-  void Add(CommPhase phase, Kind kind, int64_t calls, int64_t bytes) {
-    if (num_ranks_ > 1 && bytes > 0) {
-      rows_->push_back({phase, axis_, num_ranks_, kind, calls, bytes});
-    }
-  }
-
- private:
-  const std::string axis_;
-  const int num_ranks_;
-  std::vector<CommCostRow>* const rows_;
-};
-
-// The sizes that a rank's collectives on gradients and weights have.
-struct ParameterCounts {
-  int64_t elements = 0;
-  int64_t grad_bytes = 0;  // of one element
-  int64_t buckets = 0;
-  PartialElements partial;  // in what the rank updates
-};
-
-ParameterCounts CountParameters(const CommCostOptions& o) {
-  const MeshVector at = CoordinatesOf(o.sizes, o.rank);
-  ParameterArena arena;
-  // How long sequences may be changes no parameter.
-  const Transformer model(o.model, /*max_seq_len=*/1, &arena,
-                          TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel));
-  arena.AllocateDryRun(o.dtype);
-  const int64_t elements = arena.num_elements();
-  const ShardRange updated = UpdatedRange(elements, o.sizes.dp, at.dp, o.gradients.zero);
-  return {.elements = elements,
-          .grad_bytes = static_cast<int64_t>(DTypeSize(arena.grad_dtype())),
-          .buckets = static_cast<int64_t>(GradientBuckets(arena, o.gradients.bucket_bytes).size()),
-          .partial = PartialGradients::Count(arena, o.sizes.tp, updated)};
+// The place of what satisfies `is` in one of the lists above.
+template <typename List, typename Is>
+int IndexOf(const List& list, const OpCall& call, const Is& is) {
+  const auto found = std::find_if(std::begin(list), std::end(list), is);
+  CHECK(found != std::end(list)) << "[comm_cost] no place for " << call.ToString();
+  return static_cast<int>(found - std::begin(list));
 }
 
-void AddLayers(const CommCostOptions& o, AxisCost& tp) {
-  const int64_t micro_batches = o.num_micro_batches, layers = o.model.num_layers;
-  const int64_t tokens = o.seq_len * o.micro_batch, element_bytes = DTypeSize(o.dtype);
-  for (const auto& [phase, sums] : {std::pair{CommPhase::kEmbedding, int64_t{1}},
-                                    {CommPhase::kForward, 2 * layers},
-                                    {CommPhase::kBackward, 2 * layers},
-                                    {CommPhase::kHead, int64_t{1}}}) {
-    const int64_t calls = sums * micro_batches;
-    const int64_t bytes = calls * tokens * o.model.hidden_size * element_bytes;
-    tp.Add(phase, o.sequence_parallel ? Kind::kReduceScatterSum : Kind::kAllReduceSum, calls,
-           bytes);
-    if (!o.sequence_parallel) continue;
-    // What a norm gave is gathered again where it is made again.
-    const bool again =
-        phase == CommPhase::kBackward && o.activation_recompute != ActivationRecompute::kNone;
-    tp.Add(phase, Kind::kAllGather, again ? 2 * calls : calls, again ? 2 * bytes : bytes);
-  }
-  const int64_t columns = VocabShard(o.model.vocab_size, o.sizes.tp, /*rank=*/0).held.size();
-  const int64_t chunks = micro_batches * o.logits_chunk.NumChunks(tokens, columns, o.dtype);
-  tp.Add(CommPhase::kLoss, Kind::kAllReduceMax, chunks,
-         micro_batches * tokens * DTypeSize(SoftmaxMaxDType(o.dtype)));
-  tp.Add(CommPhase::kLoss, Kind::kAllReduceSum, chunks,
-         micro_batches * 2 * tokens * DTypeSize(AccumulationDType(o.dtype)));
+// Of the layers that a step records; all others are in the blocks.
+CommPhase PhaseOf(const OpCall& call) {
+  static const auto* phases =
+      new std::map<std::string, CommPhase>{{"tokens", CommPhase::kEmbedding},
+                                           {"head", CommPhase::kHead},
+                                           {"loss", CommPhase::kLoss},
+                                           {"gradients", CommPhase::kGradients},
+                                           {"partial gradients", CommPhase::kPartialGradients},
+                                           {"weights", CommPhase::kShardedOptimizer},
+                                           {"clipping", CommPhase::kNorm},
+                                           {"control", CommPhase::kControl}};
+  const auto found = phases->find(call.layer);
+  if (found != phases->end()) return found->second;
+  return call.pass == Pass::kForward ? CommPhase::kForward : CommPhase::kBackward;
 }
 
-void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisCost& dp) {
-  const int zero = o.gradients.zero;
-  // With zero 2 no rank has room for a sum of micro-batches that is not its own.
-  const int64_t times = zero == 2 ? o.num_micro_batches : 1;
-  dp.Add(CommPhase::kGradients, zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum,
-         times * counts.buckets, times * counts.elements * counts.grad_bytes);
+EngineOptions EngineOptionsFor(const CommCostOptions& o) {
+  return {.model = o.model,
+          .seq_len = o.seq_len,
+          .micro_batch = o.micro_batch,
+          .dtype = o.dtype,
+          .sequence_parallel = o.sequence_parallel,
+          .gradients = o.gradients,
+          .logits_chunk = o.logits_chunk,
+          .activation_recompute = o.activation_recompute};
 }
 
 void CheckOptions(const CommCostOptions& o) {
@@ -116,17 +80,23 @@ void CheckOptions(const CommCostOptions& o) {
   CHECK(o.seq_len > 0 && o.micro_batch > 0 && o.num_micro_batches > 0)
       << "[comm_cost] seq_len " << o.seq_len << ", micro_batch " << o.micro_batch
       << ", num_micro_batches " << o.num_micro_batches;
+  CHECK(!o.sequence_parallel || o.seq_len * o.micro_batch % o.sizes.tp == 0)
+      << "[comm_cost] " << o.seq_len * o.micro_batch << " tokens over " << o.sizes.tp
+      << " sequence-parallel ranks";
   CHECK(o.rank >= 0 && o.rank < NumRanks(o.sizes))
       << "[comm_cost] rank " << o.rank << " in sizes " << o.sizes.ToString();
 }
 
-// In floating point, which does not overflow.
+// In floating point, which does not overflow, from a step of few tokens.
 absl::Status CheckTotal(const CommCostOptions& o) {
-  const ModelConfig& model = o.model;
-  const double tokens = double(o.seq_len) * o.micro_batch;
-  const double activations = tokens * (model.hidden_size * (8.0 * model.num_layers + 4) + 3);
-  const double most =
-      sizeof(double) * 2 * o.num_micro_batches * (activations + 4.0 * NumParameters(model));
+  constexpr int64_t kFewTokens = 64;
+  EngineOptions few = EngineOptionsFor(o);
+  few.seq_len = std::min(o.seq_len, kFewTokens * o.sizes.tp);
+  few.micro_batch = few.seq_len < o.seq_len ? 1 : std::min(o.micro_batch, kFewTokens);
+  double bytes = 0;
+  for (const OpCall& call : RecordStep(few, o.sizes, o.rank, 1).calls) bytes += call.cost.bytes;
+  const double most = bytes * double(o.num_micro_batches) * (double(o.seq_len) / few.seq_len) *
+                      (double(o.micro_batch) / few.micro_batch);
   if (most < 0x1p62) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "[comm_cost] ", o.num_micro_batches, " micro-batches of ", o.micro_batch, " sequences of ",
@@ -155,30 +125,23 @@ absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& o) {
   CheckOptions(o);
   STRAKE_RETURN_IF_ERROR(CheckTensorParallel(o.model, o.sizes.tp));
   STRAKE_RETURN_IF_ERROR(CheckTotal(o));
-  CHECK(!o.sequence_parallel || o.seq_len * o.micro_batch % o.sizes.tp == 0)
-      << "[comm_cost] " << o.seq_len * o.micro_batch << " tokens over " << o.sizes.tp
-      << " sequence-parallel ranks";
-  const ParameterCounts counts = CountParameters(o);
-  const bool sharded = o.gradients.zero > 0;
-  std::vector<CommCostRow> rows;
-  AxisCost tp("tp", o.sizes.tp, &rows), dp("dp", o.sizes.dp, &rows);
-  // Nobody shares a head where there are as many as ranks, or more.
-  AxisCost kv("kv", static_cast<int>(o.sizes.tp / o.model.num_kv_heads), &rows);
-
-  AddLayers(o, tp);
-  AddGradients(o, counts, dp);
-  tp.Add(CommPhase::kPartialGradients, Kind::kAllReduceSum, 1,
-         counts.partial.all_ranks * counts.grad_bytes);
-  kv.Add(CommPhase::kPartialGradients, Kind::kAllReduceSum, 1,
-         counts.partial.kv_holders * counts.grad_bytes);
-  if (sharded) {
-    dp.Add(CommPhase::kShardedOptimizer, Kind::kAllGather, 1, counts.elements * DTypeSize(o.dtype));
+  std::map<std::tuple<CommPhase, int, int>, CommCostRow> rows;
+  const StepRecord record = RecordStep(EngineOptionsFor(o), o.sizes, o.rank, o.num_micro_batches);
+  for (const OpCall& call : record.calls) {
+    if (!call.is_collective() || call.cost.bytes == 0) continue;
+    const CommPhase phase = PhaseOf(call);
+    const int axis = IndexOf(kAxes, call, [&](const char* name) { return call.axis == name; });
+    const int kind = IndexOf(
+        kKinds, call, [&](Kind each) { return std::string(CollectiveName(each)) == call.op; });
+    CommCostRow& row = rows.try_emplace({phase, axis, kind},
+                                        CommCostRow{phase, call.axis, call.num_ranks, kKinds[kind]})
+                           .first->second;
+    row.calls += call.times;
+    row.bytes += call.times * static_cast<int64_t>(call.cost.bytes);
   }
-  tp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);
-  if (sharded) dp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);
-  tp.Add(CommPhase::kControl, Kind::kAllReduceSum, 1, kF64Bytes);
-  dp.Add(CommPhase::kControl, Kind::kAllReduceSum, 1, 2 * kF64Bytes);
-  return rows;
+  std::vector<CommCostRow> result;
+  for (const auto& [key, row] : rows) result.push_back(row);
+  return result;
 }
 
 }  // namespace strake

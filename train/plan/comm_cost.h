@@ -1,38 +1,11 @@
-// CommCost: the collectives of a training step on one rank, by formula.
+// CommCost: the collectives of a training step on one rank, as its engine's dry run records them:
+// calls and bytes by phase, axis and collective.
 //
-//   T tensor-parallel and D data-parallel ranks; M micro-batches per step and rank, of N tokens;
-//   L layers, hidden size C, KV key/value heads; E elements of the rank's parameters, gaps
-//   included, in B buckets of gradients; K chunks of a micro-batch's logits (models/head_loss.h); P
-//   of those that the rank updates have partial gradients: Pr of replicated parameters, Pk of
-//   replicated key/value heads. Elements are of the parameters' dtype, of gradients where marked g,
-//   f64 where marked d.
-//
-//   phase              axis  collective              calls          elements per call
-//   embedding          tp    sum                     M              N C
-//   forward            tp    sum                     2 L M          N C
-//   backward           tp    sum                     2 L M          N C
-//   head               tp    sum                     M              N C
-//   each of the above  tp    SP: all-gather          as the sum     N C
-//   again, backward    tp    SP: all-gather          2 L M          N C, with recomputation
-//   loss               tp    all-reduce max          M K            N g in all, per micro-batch
-//                      tp    all-reduce              M K            2 N g in all, per micro-batch
-//   gradients          dp    zero 0: all-reduce      B              E g in all
-//                            zero 1: reduce-scatter  B              E g in all
-//                            zero 2: reduce-scatter  B M            E g in all, per micro-batch
-//   partial_gradients  tp    all-reduce              1 if any       Pr g (SP; and Pk g if KV = 1)
-//                      kv    all-reduce              1 if any       Pk g, T/KV ranks (1 < KV < T)
-//   sharded_optimizer  dp    zero 1, 2: all-gather   1              E
-//   norm               tp    all-reduce              1              1 d
-//                      dp    zero 1, 2: all-reduce   1              1 d
-//   control            tp    all-reduce              1              1 d: stop
-//                      dp    all-reduce              1              2 d: stop, loss
-//
-// "sum" is an all-reduce, or with sequence parallelism (SP) a reduce-scatter, whose all-gather is
-// in the other pass of the same layer. A block has four sums: after the row-parallel layers of its
-// two halves forwards, before their column-parallel layers backwards; the head has the latter
-// alone, the embedding the former. Recomputation (models/activation_recompute.h) gathers what the
-// norms give once more, in rows of the backward pass. A group of one rank has no collectives.
-// Validation and checks of Communicator's check mode are not part of it.
+// A phase is what a step does meanwhile. Embedding and head are those of the model, with both
+// passes; forward and backward are those of its blocks, with what recomputation gathers again in
+// the backward pass; norm is that of the gradients; control is what ranks agree upon at a step's
+// end. A group of one rank has no collectives. Validation and checks of Communicator's check mode
+// are not part of it.
 #ifndef STRAKE_TRAIN_PLAN_COMM_COST_H_
 #define STRAKE_TRAIN_PLAN_COMM_COST_H_
 
@@ -106,9 +79,10 @@ struct CommCostRow {
   bool operator==(const CommCostRow&) const = default;
 };
 
-// In the order of the table; rows without calls are left out, so that one rank has none.
-// InvalidArgument where the model cannot be cut over T ranks, or a step moves 2^62 bytes. CHECKs
-// that sizes are positive, the rank lies in the mesh, and with sequence parallelism T divides N.
+// In the order of phases; rows without calls are left out, so that one rank has none.
+// InvalidArgument where the model cannot be cut over the tensor-parallel ranks, or the ops of a
+// step move 2^62 bytes. CHECKs that sizes are positive, the rank lies in the mesh, and with
+// sequence parallelism the tensor-parallel ranks divide a micro-batch's tokens.
 absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& options);
 
 }  // namespace strake

@@ -9,18 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
-#include "core/base/thread_team.h"
-#include "core/cuda/cublaslt.h"
 #include "core/cuda/cuda_runtime.h"
-#include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
-#include "glog/logging.h"
-#include "models/activation_recompute.h"
 #include "models/transformer.h"
-#include "optim/adamw.h"
-#include "optim/grad_clip.h"
-#include "parallel/data/gradient_buckets.h"
-#include "parallel/tensor/partial_gradients.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
@@ -51,22 +42,22 @@ std::optional<size_t> ControlGroupBytes() {
   return std::nullopt;
 }
 
-// A lower bound on any plan of these options. In floating point, so that no size overflows, and
-// without the model, whose tables of positions are allocated in a dry run too.
+// A lower bound on what these options allocate, in floating point, so that no size overflows: from
+// two plans of few tokens and few logits, since what a plan needs grows at least as fast with every
+// further sequence as with the first ones. Nothing for options that are as small as those.
 double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
-  const ModelConfig& c = options.model;
-  const double num_tokens = double(options.seq_len) * options.micro_batch;
-  // Of full recomputation, the inputs of a layer's halves.
-  const double layer =
-      options.activation_recompute == ActivationRecompute::kFull
-          ? 2.0 * c.hidden_size
-          : double(c.hidden_size) + double(c.num_heads) * c.head_dim + c.intermediate_size;
-  const double positions =
-      c.positions == PositionKind::kRope ? double(options.seq_len) * c.head_dim : 0;
-  // Weights at least stay whole along dp; gradients, both moments and master weights may not.
-  const double element = DTypeSize(options.dtype), state = options.dtype == DType::kBf16 ? 16 : 12;
-  return (element + state / sizes.dp) * NumParameters(c) / sizes.tp +
-         element * num_tokens * c.num_layers * layer / sizes.tp + 8 * positions;
+  constexpr int64_t kFewSequences = 64, kFewTokens = 64;
+  EngineOptions few = options;
+  few.seq_len = std::min(options.seq_len, kFewTokens * sizes.tp);
+  few.logits_chunk = {.max_bytes = 0, .min_rows = kFewTokens};
+  const double num_sequences =
+      double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
+  if (num_sequences <= 2 * kFewSequences) return 0;
+  few.micro_batch = kFewSequences;
+  const double bytes = PlanMemory(few, sizes, /*rank=*/0).total_bytes();
+  few.micro_batch = 2 * kFewSequences;
+  const double more = double(PlanMemory(few, sizes, /*rank=*/0).total_bytes()) - bytes;
+  return bytes + (num_sequences - kFewSequences) / kFewSequences * more;
 }
 
 absl::Status NotEnough(absl::string_view what, const AvailableMemory& available) {
@@ -98,38 +89,6 @@ absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_devi
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda_device));
   return AvailableMemory{gpu.free_bytes,
                          absl::StrCat(" on GPU ", cuda_device, " (", gpu.name, ")")};
-}
-
-MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
-  const MeshVector at = CoordinatesOf(sizes, rank);
-  const auto tp = TensorParallel::Planned(at.tp, sizes.tp, options.sequence_parallel);
-  ParameterArena parameters;
-  const Transformer model(options.model, options.seq_len, &parameters, tp, options.logits_chunk,
-                          options.activation_recompute);
-  parameters.AllocateDryRun(options.dtype, options.device);
-  ActivationArena plan = ActivationArena::DryRun(options.device);
-  ThreadTeam team(options.num_threads);
-  const Context ctx(&team, &plan, options.op_set);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
-                      options.device);
-  {
-    const ActivationScope scope(plan);
-    TransformerSaved saved;
-    CHECK(model.ForwardForTraining(ctx, tokens, tokens, options.seq_len, 1, &saved).ok());
-    CHECK(model.Backward(ctx, &saved).ok());
-  }
-  const ShardRange range =
-      UpdatedRange(parameters.num_elements(), sizes.dp, at.dp, options.gradients.zero);
-  const Tensor grads(nullptr, parameters.grads().dtype(), {range.size()}, options.device);
-  CHECK(PartialGradients::Planned(parameters, tp).Sum(ctx, range, grads).ok());
-  const Tensor clip(nullptr, DType::kF64, {2}, options.device);
-  CHECK(ClipGradNorm(ctx, parameters, range, grads, /*clip_norm=*/1, {}, clip).ok());
-  return {.parameter_bytes = parameters.values().num_bytes(),
-          .gradient_bytes =
-              GradientReducer::GradientBytes(parameters, sizes.dp, at.dp, options.gradients),
-          .optimizer_bytes = AdamW::StateBytes(parameters, range),
-          .activation_bytes = plan.peak_bytes(),
-          .library_bytes = options.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
 
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {

@@ -1,4 +1,4 @@
-// What a run allocates, to the byte, found by a dry run of a step; and what the machine has.
+// What a run allocates, to the byte, beside what the machine has.
 #ifndef STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
 #define STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
 
@@ -11,23 +11,9 @@
 #include "core/tensor/tensor.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine_options.h"
+#include "train/engine/step_record.h"  // MemoryPlan, PlanMemory
 
 namespace strake {
-
-// Of one rank.
-struct MemoryPlan {
-  size_t parameter_bytes = 0;
-  size_t gradient_bytes = 0;
-  size_t optimizer_bytes = 0;
-  size_t activation_bytes = 0;
-  size_t library_bytes = 0;  // cuBLASLt's workspace
-  size_t total_bytes() const {
-    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes + library_bytes;
-  }
-};
-
-// Of rank `rank` of a mesh of these sizes.
-MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
 // What the first rank allocates besides while it gathers a checkpoint: the largest parameter,
 // whole, and a rank's part of it, where it is cut.

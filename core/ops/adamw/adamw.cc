@@ -97,10 +97,17 @@ absl::Status AdamWUpdate(const Context& ctx, const AdamWOperands& operands, bool
   CheckArguments(scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
   const bool on_cuda =
       OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+  const OpScope op(ctx, "adamw", [&](OpCall& call) {
+    call.In("scalars", scalars, 0)
+        .In("clip", clip, 0)
+        .In("grad", grad)
+        .InOut("weight", weight)
+        .InOut("exp_avg", exp_avg)
+        .InOut("exp_avg_sq", exp_avg_sq)
+        .Out("rounded", rounded)
+        .Set("weight_decay", weight_decay);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "adamw", ctx.pass(),
-      {.bytes = BytesOf(grad, weight, weight, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq, rounded)});
   if (on_cuda) return UpdateOnCuda(ctx, operands, weight_decay);
   if (clip.defined() && !Updates(clip.data<double>())) return absl::OkStatus();
   DispatchWeights(weight.dtype(), [&]<typename Scalar>() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/memory/activation_arena.h"
+#include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/cached_attention_cpu.h"
 #include "core/ops/attention/cached_attention_cuda.h"
 #include "core/ops/attention/cached_attention_reference.h"
@@ -117,10 +118,16 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
     scratch =
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }
+  const OpScope op(ctx, "cached_attention", [&](OpCall& call) {
+    const double cache_bytes = (past + shape.seq_len) * k_cache.dim(1) * DTypeSize(k_cache.dtype());
+    call.In("qkv", qkv)
+        .InOut("k_cache", k_cache, cache_bytes / 2)
+        .InOut("v_cache", v_cache, cache_bytes / 2)
+        .Out("y", y);
+    SetAttentionShape(shape, &call);
+    call.Set("past", past);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "cached_attention", ctx.pass(),
-                      {.bytes = BytesOf(qkv, k_cache.Rows(0, past + shape.seq_len),
-                                        v_cache.Rows(0, past + shape.seq_len), y)});
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, scratch);
   const bool done = RunCpuKernels("cached_attention", ctx, qkv.dtype(), [&]<typename T>() {
     AppendToCache<T>(qkv, shape, past, k_cache, v_cache);

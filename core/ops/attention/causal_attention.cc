@@ -5,6 +5,7 @@
 #include "core/cuda/cudnn_attention.h"
 #include "core/cuda/cudnn_attention_shape.h"
 #include "core/memory/activation_arena.h"
+#include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/causal_attention_cpu.h"
 #include "core/ops/attention/causal_attention_cuda.h"
 #include "core/ops/attention/causal_attention_reference.h"
@@ -173,9 +174,11 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
   } else if (on_cuda && qkv.dtype() == DType::kBf16) {
     scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(shape)));
   }
+  const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
+    call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape));
+    SetAttentionShape(shape, &call);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "causal_attention", ctx.pass(),
-                      {.flops = ForwardFlops(shape), .bytes = BytesOf(qkv, y, lse)});
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
@@ -204,10 +207,16 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
     scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape),
                           bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(shape)) : 0);
   }
+  const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
+    call.In("dy", dy)
+        .In("qkv", qkv)
+        .In("y", y)
+        .In("lse", lse)
+        .Out("dqkv", dqkv)
+        .Flops(2.5 * ForwardFlops(shape));
+    SetAttentionShape(shape, &call);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "causal_attention", ctx.pass(),
-      {.flops = 2.5 * ForwardFlops(shape), .bytes = BytesOf(dy, qkv, y, lse, dqkv)});
   if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);

@@ -28,8 +28,9 @@ absl::Status BiasAddForward(const Context& ctx, const Tensor& x, const Tensor& b
         bias.dtype() == x.dtype() && y.dtype() == x.dtype())
       << "[bias_add] x " << x.ToString() << ", bias " << bias.ToString() << ", y " << y.ToString();
   const bool on_cuda = OnCuda("bias_add", ctx, x, bias, y);
+  const OpScope op(ctx, "bias_add",
+                   [&](OpCall& call) { call.In("x", x).In("bias", bias).Out("y", y); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass(), {.bytes = BytesOf(x, bias, y)});
   const int64_t columns = x.dim(1);
   if (on_cuda) {
     return DispatchCuda("bias_add", x.dtype(), [&]<typename T>() {
@@ -70,8 +71,8 @@ absl::Status BiasAddBackward(const Context& ctx, const Tensor& dy, Tensor dbias)
     workspace =
         ctx.arena().Allocate(DType::kF32, {cuda::BiasAddBackwardWorkspaceSize(rows, columns)});
   }
+  const OpScope op(ctx, "bias_add", [&](OpCall& call) { call.In("dy", dy).InOut("dbias", dbias); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "bias_add", ctx.pass(), {.bytes = BytesOf(dy, dbias, dbias)});
   if (on_cuda) return BackwardOnCuda(ctx, dy, dbias, workspace);
   const bool done = RunCpuKernels("bias_add", ctx, dy.dtype(), [&]<typename T>() {
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {

@@ -14,8 +14,10 @@ absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, 
       << "[clip_scale] sum " << sum.ToString() << ", clip " << clip.ToString();
   CHECK_GE(clip_norm, 0) << "[clip_scale] clip_norm";
   const bool on_cuda = OnCuda("clip_scale", ctx, sum, clip);
+  const OpScope op(ctx, "clip_scale", [&](OpCall& call) {
+    call.In("sum", sum).Out("clip", clip).Set("clip_norm", clip_norm);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "clip_scale", ctx.pass(), {.bytes = BytesOf(sum, clip)});
   if (on_cuda) {
     return cuda::ClipScale(
         ctx.cuda_stream(),

@@ -13,7 +13,9 @@ absl::Status Copy(const Context& ctx, const Tensor& from, Tensor to) {
   const bool on_cuda = OnCuda("copy", ctx, from, to);
   CHECK(from.dtype() == to.dtype() && from.num_elements() == to.num_elements())
       << "[copy] from " << from.ToString() << " to " << to.ToString();
-  if (ctx.dry_run() || from.raw() == to.raw() || from.num_bytes() == 0) return absl::OkStatus();
+  if (from.num_bytes() == 0) return absl::OkStatus();
+  const OpScope op(ctx, "copy", [&](OpCall& call) { call.In("from", from).Out("to", to); });
+  if (ctx.dry_run() || from.raw() == to.raw()) return absl::OkStatus();
   if (on_cuda) return CopyOnDevice(to.raw(), from.raw(), from.num_bytes(), ctx.cuda_stream());
   std::memcpy(to.raw(), from.raw(), from.num_bytes());
   return absl::OkStatus();
@@ -29,8 +31,15 @@ absl::Status CopyRows(const Context& ctx, const Tensor& from, int64_t from_strid
   CHECK(from.dtype() == to.dtype() && fits(from, from_stride) && fits(to, to_stride))
       << "[copy_rows] " << rows << " rows of " << columns << " from " << from.ToString()
       << " every " << from_stride << " to " << to.ToString() << " every " << to_stride;
-  if (ctx.dry_run() || rows * columns == 0) return absl::OkStatus();
+  if (rows * columns == 0) return absl::OkStatus();
   const size_t element_bytes = DTypeSize(from.dtype());
+  const OpScope op(ctx, "copy_rows", [&](OpCall& call) {
+    const double num_bytes = 1.0 * rows * columns * element_bytes;
+    call.In("from", from, num_bytes).Out("to", to, num_bytes);
+    call.Set("rows", rows).Set("columns", columns);
+    call.Set("from_stride", from_stride).Set("to_stride", to_stride);
+  });
+  if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) {
     return CopyRowsOnDevice(to.raw(), to_stride * element_bytes, from.raw(),
                             from_stride * element_bytes, columns * element_bytes, rows,
@@ -46,7 +55,9 @@ absl::Status CopyRows(const Context& ctx, const Tensor& from, int64_t from_strid
 
 absl::Status SetZero(const Context& ctx, Tensor x) {
   const bool on_cuda = OnCuda("set_zero", ctx, x);
-  if (ctx.dry_run() || x.num_bytes() == 0) return absl::OkStatus();
+  if (x.num_bytes() == 0) return absl::OkStatus();
+  const OpScope op(ctx, "set_zero", [&](OpCall& call) { call.Out("x", x); });
+  if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) return SetBytesOnDevice(x.raw(), 0, x.num_bytes(), ctx.cuda_stream());
   std::memset(x.raw(), 0, x.num_bytes());
   return absl::OkStatus();

@@ -45,9 +45,14 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
                               const Tensor& table, Tensor y) {
   CheckShapes(tokens, slice, table, y.dtype(), y);
   const bool on_cuda = OnCuda("embedding", ctx, tokens, table, y);
+  const OpScope op(ctx, "embedding", [&](OpCall& call) {
+    call.In("tokens", tokens)
+        .In("table", table, NamedRows(tokens, table).num_bytes())
+        .Out("y", y)
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "embedding", ctx.pass(),
-                      {.bytes = BytesOf(tokens, NamedRows(tokens, table), y)});
   const auto args_of = [&]<typename T>() -> EmbeddingForwardArgs<T> {
     return {.tokens = tokens.data<int32_t>(),
             .num_tokens = tokens.dim(0),
@@ -89,10 +94,14 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
     const size_t bytes = cuda::EmbeddingBackwardWorkspaceBytes(tokens.dim(0), dy.dim(1));
     workspace = ctx.arena().Allocate(DType::kI32, {static_cast<int64_t>(bytes / sizeof(int32_t))});
   }
+  const OpScope op(ctx, "embedding", [&](OpCall& call) {
+    call.In("dy", dy)
+        .In("tokens", tokens)
+        .InOut("dtable", dtable, NamedRows(tokens, dtable).num_bytes())
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "embedding", ctx.pass(),
-      {.bytes = BytesOf(dy, tokens, NamedRows(tokens, dtable), NamedRows(tokens, dtable))});
   const auto args_of = [&]<typename T, typename Sum>() -> EmbeddingBackwardArgs<T, Sum> {
     return {.dy = dy.data<T>(),
             .tokens = tokens.data<int32_t>(),

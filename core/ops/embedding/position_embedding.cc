@@ -22,15 +22,24 @@ void CheckShapes(const Tensor& positions, DType positions_dtype, int64_t period,
       << ", period " << period << ", offset " << offset;
 }
 
+// As many rows as `y` uses.
+Tensor NamedRows(const Tensor& positions, int64_t period, const Tensor& y) {
+  return positions.Rows(0, std::min(period, y.dim(0)));
+}
+
 }  // namespace
 
 absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& positions, int64_t period,
                                       int64_t offset, Tensor y) {
   CheckShapes(positions, y.dtype(), period, offset, y);
   const bool on_cuda = OnCuda("position_embedding", ctx, positions, y);
+  const OpScope op(ctx, "position_embedding", [&](OpCall& call) {
+    call.In("positions", positions, NamedRows(positions, period, y).num_bytes())
+        .InOut("y", y)
+        .Set("period", period)
+        .Set("offset", offset);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass(),
-                      {.bytes = BytesOf(positions.Rows(0, std::min(period, y.dim(0))), y, y)});
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", y.dtype(), [&]<typename T>() {
@@ -62,10 +71,13 @@ absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int
                                        int64_t offset, Tensor dpositions) {
   CheckShapes(dpositions, AccumulationDType(dy.dtype()), period, offset, dy);
   const bool on_cuda = OnCuda("position_embedding", ctx, dy, dpositions);
+  const OpScope op(ctx, "position_embedding", [&](OpCall& call) {
+    call.In("dy", dy)
+        .InOut("dpositions", dpositions, NamedRows(dpositions, period, dy).num_bytes())
+        .Set("period", period)
+        .Set("offset", offset);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "position_embedding", ctx.pass(),
-                      {.bytes = BytesOf(dy, dpositions.Rows(0, std::min(period, dy.dim(0))),
-                                        dpositions.Rows(0, std::min(period, dy.dim(0))))});
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("position_embedding", dy.dtype(), [&]<typename T>() {

@@ -13,8 +13,8 @@ absl::Status GeluForward(const Context& ctx, const Tensor& x, Tensor y) {
   CHECK(y.shape() == x.shape() && y.dtype() == x.dtype())
       << "[gelu] x " << x.ToString() << ", y " << y.ToString();
   const bool on_cuda = OnCuda("gelu", ctx, x, y);
+  const OpScope op(ctx, "gelu", [&](OpCall& call) { call.In("x", x).Out("y", y); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(x, y)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
       return cuda::GeluForward<T>(ctx.cuda_stream(),
@@ -40,8 +40,8 @@ absl::Status GeluBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
         dx.dtype() == x.dtype())
       << "[gelu] dy " << dy.ToString() << ", x " << x.ToString() << ", dx " << dx.ToString();
   const bool on_cuda = OnCuda("gelu", ctx, dy, x, dx);
+  const OpScope op(ctx, "gelu", [&](OpCall& call) { call.In("dy", dy).In("x", x).Out("dx", dx); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "gelu", ctx.pass(), {.bytes = BytesOf(dy, x, dx)});
   if (on_cuda) {
     return DispatchCuda("gelu", x.dtype(), [&]<typename T>() {
       return cuda::GeluBackward<T>(

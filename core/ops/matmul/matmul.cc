@@ -40,9 +40,12 @@ std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& 
                       named("gelu_grad_input", options.gelu_grad_input));
 }
 
+bool HasGelu(const MatmulOptions& options) {
+  return options.gelu_input.defined() || options.gelu_grad_input.defined();
+}
+
 bool HasEpilogue(const MatmulOptions& options) {
-  return options.bias.defined() || options.gelu_input.defined() ||
-         options.gelu_grad_input.defined();
+  return options.bias.defined() || HasGelu(options);
 }
 
 bool EpilogueFits(const MatmulOptions& options, const Tensor& c) {
@@ -203,23 +206,19 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
   });
 }
 
-// Drops from `options` what it has done of the epilogue. `blocks` is defined where they are taken.
-void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b, MatmulOptions* options,
-                   const Sizes& sizes, const Tensor& blocks, const Tensor& c) {
-  if (blocks.defined()) {
-    MultiplyBlocks(ctx, a, b, *options, sizes, blocks, c);
-    *options = {};
-    return;
-  }
-  const Tensor& u = ProductOf(*options, c);
+// `blocks` is defined where they are taken.
+void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
+                   const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
+                   const Tensor& c) {
+  if (blocks.defined()) return MultiplyBlocks(ctx, a, b, options, sizes, blocks, c);
+  const Tensor& u = ProductOf(options, c);
   if (!HasCpuKernels("matmul", ctx, a.dtype())) {
     return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
-      Reference<Scalar>(ctx, a, b, *options, sizes, u);
+      Reference<Scalar>(ctx, a, b, options, sizes, u);
     });
   }
-  if (sizes.m == 1) return MultiplyRow(ctx, a, b, *options, sizes, u);
-  MultiplyByLibrary(ctx, a, b, *options, sizes, u);
-  options->bias = Tensor();
+  if (sizes.m == 1) return MultiplyRow(ctx, a, b, options, sizes, u);
+  MultiplyByLibrary(ctx, a, b, options, sizes, u);
 }
 
 CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
@@ -246,22 +245,46 @@ CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions&
   return product;
 }
 
-// Drops from `options` what it has done of the epilogue.
 absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b,
-                            MatmulOptions* options, const Sizes& sizes, const Tensor& c) {
+                            const MatmulOptions& options, const MatmulOptions& rest,
+                            const Sizes& sizes, const Tensor& c) {
   CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
       << "[matmul] no CUDA implementation for " << DTypeName(a.dtype());
-  const Tensor u = ProductOf(*options, c);
-  CudaProduct product = CudaProductOf(a, b, *options, sizes, c);
-  if (CublasLt::CanFuse(product)) {
-    options->gelu_input = options->gelu_grad_input = Tensor();
-  } else {
+  CudaProduct product = CudaProductOf(a, b, options, sizes, c);
+  if (HasGelu(rest)) {
     product.epilogue = CudaEpilogue::kNone;
     product.gelu_input = nullptr;
-    product.c = u.raw();
+    product.c = ProductOf(options, c).raw();
   }
-  options->bias = Tensor();
   return ctx.cuda().cublaslt().Multiply(ctx.cuda_stream(), product);
+}
+
+// What the product leaves of the epilogue to the ops that follow it.
+MatmulOptions RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
+                     const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
+                     const Tensor& c) {
+  if (blocks.defined()) return {};
+  MatmulOptions rest = options;
+  if (ctx.arena().device() == Device::kCuda) {
+    rest.bias = Tensor();
+    if (CublasLt::CanFuse(CudaProductOf(a, b, options, sizes, c))) {
+      rest.gelu_input = rest.gelu_grad_input = Tensor();
+    }
+  } else if (HasCpuKernels("matmul", ctx, a.dtype()) && sizes.m > 1) {
+    rest.bias = Tensor();  // the library's
+  }
+  return rest;
+}
+
+void Describe(const Tensor& a, const Tensor& b, const MatmulOptions& options,
+              const MatmulOptions& rest, const Sizes& sizes, const Tensor& c, OpCall* call) {
+  call->In("a", a).In("b", b).Set("transpose_a", options.transpose_a);
+  call->Set("transpose_b", options.transpose_b).Flops(2.0 * sizes.m * sizes.n * sizes.k);
+  if (!rest.bias.defined()) call->In("bias", options.bias);
+  if (!HasGelu(rest)) {
+    call->Out("gelu_input", options.gelu_input).In("gelu_grad_input", options.gelu_grad_input);
+  }
+  options.accumulate ? call->InOut("c", c) : call->Out("c", c);
 }
 
 absl::Status ApplyEpilogue(const Context& ctx, const MatmulOptions& options, const Tensor& c) {
@@ -281,22 +304,24 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
   const Sizes sizes = CheckShapes(a, b, options, c);
   const bool on_cuda =
       OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
+  if (c.num_elements() == 0) return absl::OkStatus();
+  if (sizes.k == 0) {
+    if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
+    return ApplyEpilogue(ctx, options, c);
+  }
   const ActivationScope scope(ctx.arena());
   Tensor blocks;
   if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, c.dtype());
-  if (ctx.dry_run() || c.num_elements() == 0) return absl::OkStatus();
-  MatmulOptions rest = options;
+  const MatmulOptions rest = RestOf(ctx, a, b, options, sizes, blocks, c);
   {
-    const auto [m, n, k] = sizes;
-    const OpTimer timer(
-        ctx.profile(), "matmul", ctx.pass(),
-        {.flops = 2.0 * m * n * k, .bytes = BytesOf(a, b, c, options.accumulate ? c : Tensor())});
-    if (k == 0) {
-      if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
+    const OpScope op(ctx, "matmul",
+                     [&](OpCall& call) { Describe(a, b, options, rest, sizes, c, &call); });
+    if (ctx.dry_run()) {
+      // Nothing is multiplied.
     } else if (on_cuda) {
-      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, &rest, sizes, c));
+      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, options, rest, sizes, c));
     } else {
-      MultiplyOnCpu(ctx, a, b, &rest, sizes, blocks, c);
+      MultiplyOnCpu(ctx, a, b, options, sizes, blocks, c);
     }
   }
   return ApplyEpilogue(ctx, rest, c);

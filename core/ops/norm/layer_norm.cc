@@ -61,9 +61,18 @@ absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands
   CheckShapes(x, weight, bias, y, mean, rstd);
   CheckResidual("layer_norm", x, residual, sum);
   const bool on_cuda = OnCuda("layer_norm", ctx, x, residual, weight, bias, sum, y, mean, rstd);
+  const OpScope op(ctx, "layer_norm", [&](OpCall& call) {
+    call.In("x", x)
+        .In("residual", residual)
+        .In("weight", weight)
+        .In("bias", bias)
+        .Out("sum", sum)
+        .Out("y", y)
+        .Out("mean", mean)
+        .Out("rstd", rstd)
+        .Set("eps", eps);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
-                      {.bytes = BytesOf(x, residual, weight, bias, sum, y, mean, rstd)});
   if (on_cuda) {
     return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
       return cuda::LayerNormForward<T>(ctx.cuda_stream(), Args<T>(operands, eps));
@@ -100,10 +109,12 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
     workspace = ctx.arena().Allocate(DType::kF32,
                                      {cuda::LayerNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
   }
+  const OpScope op(ctx, "layer_norm", [&](OpCall& call) {
+    call.In("dy", dy).In("x", x).In("weight", weight).In("mean", mean).In("rstd", rstd);
+    accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
+    call.InOut("dweight", dweight).InOut("dbias", dbias);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "layer_norm", ctx.pass(),
-                      {.bytes = BytesOf(dy, x, weight, mean, rstd, accumulate_dx ? dx : Tensor(),
-                                        dx, dweight, dweight, dbias, dbias)});
   if (on_cuda) {
     return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
       auto args = Args<T>(operands, accumulate_dx);

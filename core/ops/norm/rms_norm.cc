@@ -26,9 +26,16 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
   CheckShapes("rms_norm", x, weight, y, rstd);
   CheckResidual("rms_norm", x, residual, sum);
   const bool on_cuda = OnCuda("rms_norm", ctx, x, residual, weight, sum, y, rstd);
+  const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
+    call.In("x", x)
+        .In("residual", residual)
+        .In("weight", weight)
+        .Out("sum", sum)
+        .Out("y", y)
+        .Out("rstd", rstd)
+        .Set("eps", eps);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rms_norm", ctx.pass(),
-                      {.bytes = BytesOf(x, residual, weight, sum, y, rstd)});
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormForwardArgs<T, Stat> {
     return {.x = x.data<T>(),
             .residual = RowsOrNull<T>(residual),
@@ -75,10 +82,12 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
     workspace =
         ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
   }
+  const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
+    call.In("dy", dy).In("x", x).In("weight", weight).In("rstd", rstd);
+    accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
+    call.InOut("dweight", dweight);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(
-      ctx.profile(), "rms_norm", ctx.pass(),
-      {.bytes = BytesOf(dy, x, weight, rstd, accumulate_dx ? dx : Tensor(), dx, dweight, dweight)});
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormBackwardArgs<T, Stat> {
     return {.dy = dy.data<T>(),
             .x = x.data<T>(),

@@ -16,9 +16,9 @@ absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tenso
       << "[residual_add] x " << x.ToString() << ", residual " << residual.ToString() << ", y "
       << y.ToString();
   const bool on_cuda = OnCuda("residual_add", ctx, x, residual, y);
+  const OpScope op(ctx, "residual_add",
+                   [&](OpCall& call) { call.In("x", x).In("residual", residual).Out("y", y); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "residual_add", ctx.pass(),
-                      {.bytes = BytesOf(x, residual, y)});
   if (on_cuda) {
     return DispatchCuda("residual_add", x.dtype(), [&]<typename T>() {
       return cuda::ResidualAddForward<T>(ctx.cuda_stream(), {.x = x.data<T>(),

@@ -43,10 +43,15 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
       << "[rope] x " << x.ToString() << ", table " << table.ToString() << ", " << num_heads
       << " heads, sequences of " << seq_len << " from position " << position_offset;
   const bool on_cuda = OnCuda("rope", ctx, table, x);
+  const OpScope op(ctx, "rope", [&](OpCall& call) {
+    call.In("table", table, table.Rows(0, seq_len).num_bytes())
+        .InOut("x", x, 1.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype()))
+        .Set("num_heads", num_heads)
+        .Set("seq_len", seq_len)
+        .Set("position_offset", position_offset)
+        .Set("inverse", inverse);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "rope", ctx.pass(),
-                      {.bytes = BytesOf(table.Rows(0, seq_len)) +
-                                2.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype())});
   const auto args_of = [&]<typename T>() -> RopeArgs<T> {
     return {.table = table.data<double>(),
             .head_dim = table.dim(1),

@@ -126,9 +126,14 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
   CheckShapes(logits, targets, loss, lse);
   CheckWhole(logits, vocab_size);
   const bool on_cuda = OnCuda(kOp, ctx, logits, targets, loss, lse);
+  const OpScope op(ctx, kOp, [&](OpCall& call) {
+    call.In("logits", logits)
+        .In("targets", targets)
+        .Out("loss", loss)
+        .Out("lse", lse)
+        .Set("vocab_size", vocab_size);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
-                      {.bytes = BytesOf(logits, targets, loss, lse)});
   if (on_cuda) return ForwardOnCuda(ctx, logits, targets, vocab_size, loss, lse);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
@@ -165,9 +170,15 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
     return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = vocab_size},
                                        logits);
   }
+  const OpScope op(ctx, kOp, [&](OpCall& call) {
+    call.In("targets", targets)
+        .InOut("logits", logits)
+        .Out("loss", loss)
+        .Out("lse", lse)
+        .Set("vocab_size", vocab_size)
+        .Set("scale", scale);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
-                      {.bytes = BytesOf(targets, logits, logits, loss, lse)});
   if (on_cuda) return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
   const int64_t columns = logits.dim(1);
@@ -187,8 +198,13 @@ absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const Voc
   CheckSlice(logits, slice);
   CheckMax(logits, max);
   const bool on_cuda = OnCuda(kOp, ctx, logits, max);
+  const OpScope op(ctx, "softmax_slice_max", [&](OpCall& call) {
+    call.In("logits", logits)
+        .Out("max", max)
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(logits, max)});
   if (on_cuda) return SliceMaxOnCuda(ctx, logits, slice, max);
   const int64_t columns = logits.dim(1);
   const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
@@ -216,9 +232,15 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
       << "[softmax_cross_entropy] logits " << logits.ToString() << ", targets "
       << targets.ToString();
   const bool on_cuda = OnCuda(kOp, ctx, logits, targets, max, sums);
+  const OpScope op(ctx, "softmax_slice_sums", [&](OpCall& call) {
+    call.In("logits", logits)
+        .In("targets", targets)
+        .In("max", max)
+        .Out("sums", sums)
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
-                      {.bytes = BytesOf(logits, targets, max, sums)});
   const auto args_of =
       [&]<typename T, typename Sum, typename Max>() -> SoftmaxSliceSumsArgs<T, Sum, Max> {
     return {.logits = logits.data<T>(),
@@ -260,8 +282,10 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
       << "[softmax_cross_entropy] max " << max.ToString() << ", loss " << loss.ToString()
       << ", lse " << lse.ToString();
   const bool on_cuda = OnCuda(kOp, ctx, max, sums, loss, lse);
+  const OpScope op(ctx, "softmax_from_sums", [&](OpCall& call) {
+    call.In("max", max).In("sums", sums).Out("loss", loss).Out("lse", lse);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(), {.bytes = BytesOf(max, sums, loss, lse)});
   if (on_cuda) {
     return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), {.max = max.data<float>(),
                                                                  .sums = sums.data<float>(),
@@ -284,9 +308,15 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
   CheckSlice(logits, slice);
   CheckShapes(logits, targets, lse, lse);
   const bool on_cuda = OnCuda(kOp, ctx, targets, lse, logits);
+  const OpScope op(ctx, kOp, [&](OpCall& call) {
+    call.In("targets", targets)
+        .In("lse", lse)
+        .InOut("logits", logits)
+        .Set("vocab_size", slice.vocab_size)
+        .Set("begin", slice.begin)
+        .Set("scale", scale);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), kOp, ctx.pass(),
-                      {.bytes = BytesOf(targets, lse, logits, logits)});
   if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, slice, logits);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;

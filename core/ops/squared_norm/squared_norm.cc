@@ -48,8 +48,8 @@ absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum)
     workspace =
         ctx.arena().Allocate(DType::kF64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
   }
+  const OpScope op(ctx, "squared_norm", [&](OpCall& call) { call.In("x", x).Out("sum", sum); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, sum)});
   if (on_cuda) {
     return cuda::SquaredNormForward(ctx.cuda_stream(), {.x = x.data<float>(),
                                                         .size = x.num_elements(),
@@ -69,8 +69,9 @@ absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tens
   CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype())
       << "[squared_norm] x " << x.ToString() << ", dx " << dx.ToString();
   const bool on_cuda = OnCuda("squared_norm", ctx, x, dsum, dx);
+  const OpScope op(ctx, "squared_norm",
+                   [&](OpCall& call) { call.In("x", x).In("dsum", dsum).Out("dx", dx); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "squared_norm", ctx.pass(), {.bytes = BytesOf(x, dsum, dx)});
   if (on_cuda) {
     return cuda::SquaredNormBackward(ctx.cuda_stream(), {.x = x.data<float>(),
                                                          .dsum = dsum.data<double>(),

@@ -21,8 +21,8 @@ absl::Status AddSum(const Context& ctx, const Tensor& x, Tensor total) {
         total.shape() == Shape{1} && total.dtype() == DType::kF64)
       << "[sum] x " << x.ToString() << ", total " << total.ToString();
   const bool on_cuda = OnCuda("sum", ctx, x, total);
+  const OpScope op(ctx, "sum", [&](OpCall& call) { call.In("x", x).InOut("total", total); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "sum", ctx.pass(), {.bytes = BytesOf(x, total, total)});
   if (on_cuda) {
     const auto add = [&]<typename T>() {
       return cuda::AddSum<T>(

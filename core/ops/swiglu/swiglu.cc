@@ -24,8 +24,8 @@ void CheckShapes(const Tensor& y, const Tensor& gate_up, const Tensor& dgate_up)
 absl::Status SwigluForward(const Context& ctx, const Tensor& gate_up, Tensor y) {
   CheckShapes(y, gate_up, gate_up);
   const bool on_cuda = OnCuda("swiglu", ctx, gate_up, y);
+  const OpScope op(ctx, "swiglu", [&](OpCall& call) { call.In("gate_up", gate_up).Out("y", y); });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass(), {.bytes = BytesOf(gate_up, y)});
   const int64_t columns = y.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", y.dtype(), [&]<typename T>() {
@@ -54,9 +54,10 @@ absl::Status SwigluBackward(const Context& ctx, const Tensor& dy, const Tensor& 
                             Tensor dgate_up) {
   CheckShapes(dy, gate_up, dgate_up);
   const bool on_cuda = OnCuda("swiglu", ctx, dy, gate_up, dgate_up);
+  const OpScope op(ctx, "swiglu", [&](OpCall& call) {
+    call.In("dy", dy).In("gate_up", gate_up).Out("dgate_up", dgate_up);
+  });
   if (ctx.dry_run()) return absl::OkStatus();
-  const OpTimer timer(ctx.profile(), "swiglu", ctx.pass(),
-                      {.bytes = BytesOf(dy, gate_up, dgate_up)});
   const int64_t columns = dy.dim(1);
   if (on_cuda) {
     return DispatchCuda("swiglu", dy.dtype(), [&]<typename T>() {

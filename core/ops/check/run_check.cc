@@ -1,4 +1,4 @@
-#include "tools/checking/check_op.h"
+#include "core/ops/check/run_check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,35 +10,39 @@
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
+#include "core/ops/check/rounding.h"
 #include "core/tensor/tensor_buffer.h"
 
 namespace strake {
 namespace {
 
-DType DTypeIn(const OpTensor& tensor, DType model) {
-  if (tensor.tokens.defined()) return DType::kI32;
-  if (tensor.dtype == OpDType::kF64) return DType::kF64;
-  return tensor.dtype == OpDType::kSum ? AccumulationDType(model) : model;
+// One of the two runs: what is checked, or the definition.
+struct Side {
+  OpMachine machine;
+  bool truth = false;
+
+  DType DTypeOf(const OpTensor& tensor) const {
+    return truth && tensor.dtype != DType::kI32 ? DType::kF64 : tensor.dtype;
+  }
+};
+
+Side TruthOf(const OpMachine& machine) {
+  return {{.team = machine.team, .op_set = OpSet::kReference}, /*truth=*/true};
 }
 
-// The definition's run.
-OpMachine Truth(const OpMachine& machine) {
-  return {.team = machine.team, .op_set = OpSet::kReference, .dtype = DType::kF64};
-}
+bool HoldsTokens(const OpTensor& tensor) { return tensor.dtype == DType::kI32; }
 
 // The tensors of an op for one of the two runs, and its scratch.
 class Operands {
  public:
-  static absl::StatusOr<Operands> Create(const OpCheck& check, const OpMachine& machine,
+  static absl::StatusOr<Operands> Create(const OpCheck& check, const Side& side,
                                          size_t scratch_bytes) {
+    const OpMachine& machine = side.machine;
     Operands operands;
     for (const OpTensor& tensor : check.tensors) {
       STRAKE_ASSIGN_OR_RETURN(
           DeviceBuffer buffer,
-          DeviceBuffer::Create(machine.device, DTypeIn(tensor, machine.dtype), tensor.shape));
-      if (tensor.tokens.defined()) {
-        STRAKE_RETURN_IF_ERROR(CopyBlocking(tensor.tokens, buffer.tensor()));
-      }
+          DeviceBuffer::Create(machine.device, side.DTypeOf(tensor), tensor.shape));
       operands.tensors.push_back(buffer.tensor());
       operands.memory_.push_back(std::move(buffer));
     }
@@ -62,10 +66,11 @@ class Operands {
 };
 
 // What a dry run of the op allocates.
-size_t ScratchBytes(const OpCheck& check, const OpMachine& machine) {
+size_t ScratchBytes(const OpCheck& check, const Side& side) {
+  const OpMachine& machine = side.machine;
   std::vector<Tensor> tensors;
   for (const OpTensor& tensor : check.tensors) {
-    tensors.emplace_back(nullptr, DTypeIn(tensor, machine.dtype), tensor.shape, machine.device);
+    tensors.emplace_back(nullptr, side.DTypeOf(tensor), tensor.shape, machine.device);
   }
   ActivationArena plan = ActivationArena::DryRun(machine.device);
   const Context ctx(machine.team, &plan, machine.op_set);
@@ -74,24 +79,38 @@ size_t ScratchBytes(const OpCheck& check, const OpMachine& machine) {
     // An error is met again, and told, by the run itself.
     if (run != nullptr) run(ctx, tensors).IgnoreError();
   };
-  if (machine.dtype == DType::kF64) peak(check.prepare);
+  if (side.truth) peak(check.prepare);
   peak(check.run);
   return plan.peak_bytes();
 }
 
-size_t TensorBytes(const OpCheck& check, DType model) {
+size_t TensorBytes(const OpTensor& tensor, const Side& side) {
+  return NumElements(tensor.shape) * DTypeSize(side.DTypeOf(tensor));
+}
+
+size_t TensorBytes(const OpCheck& check, const Side& side) {
   size_t bytes = 0;
-  for (const OpTensor& tensor : check.tensors) {
-    bytes += NumElements(tensor.shape) * DTypeSize(DTypeIn(tensor, model));
-  }
+  for (const OpTensor& tensor : check.tensors) bytes += TensorBytes(tensor, side);
   return bytes;
 }
 
-void FillNormal(const OpTensor& tensor, uint64_t seed, uint64_t stream, ThreadTeam& team,
-                const Tensor& x) {
+// Ids whose frequency falls with their number.
+absl::Status SetTokens(const OpTensor& tensor, const Philox& random, const Tensor& truth,
+                       const Tensor& checked) {
+  int32_t* ids = truth.data<int32_t>();
+  std::vector<double> normals(truth.num_elements());
+  random.Normals(0, absl::MakeSpan(normals));
+  for (size_t i = 0; i < normals.size(); ++i) {
+    const double uniform = 0.5 * std::erfc(normals[i] * M_SQRT1_2);
+    const double place = uniform * uniform * static_cast<double>(tensor.num_tokens);
+    ids[i] = static_cast<int32_t>(std::min(place, static_cast<double>(tensor.num_tokens - 1)));
+  }
+  return CopyBlocking(truth, checked);
+}
+
+void FillNormal(const OpTensor& tensor, const Philox& random, ThreadTeam& team, const Tensor& x) {
   // Philox makes normal numbers in pairs.
   constexpr int64_t kGrain = 4096;
-  const Philox random(seed, RandomUse::kTesting, stream);
   double* values = x.data<double>();
   team.ParallelFor(x.num_elements(), kGrain, [&](int64_t begin, int64_t end) {
     random.Normals(begin, absl::MakeSpan(values + begin, end - begin));
@@ -126,15 +145,19 @@ absl::Status SetInputs(const OpCheck& check, uint64_t seed, const Context& truth
   ThreadTeam& team = truth.team();
   for (size_t i = 0; i < check.tensors.size(); ++i) {
     const OpTensor& tensor = check.tensors[i];
-    if (tensor.tokens.defined() || tensor.role == OpRole::kOutput) continue;
-    FillNormal(tensor, seed, StableHash(check.op + " " + tensor.name), team, f64.tensors[i]);
+    const Philox random(seed, RandomUse::kTesting, StableHash(check.op + " " + tensor.name));
+    if (HoldsTokens(tensor)) {
+      STRAKE_RETURN_IF_ERROR(SetTokens(tensor, random, f64.tensors[i], checked.tensors[i]));
+    } else if (tensor.role != OpRole::kOutput) {
+      FillNormal(tensor, random, team, f64.tensors[i]);
+    }
   }
   if (check.prepare != nullptr) {
     const ActivationScope scope(truth.arena());
     STRAKE_RETURN_IF_ERROR(check.prepare(truth, f64.tensors));
   }
   for (size_t i = 0; i < check.tensors.size(); ++i) {
-    if (check.tensors[i].tokens.defined()) continue;
+    if (HoldsTokens(check.tensors[i])) continue;
     const Tensor& wide = f64.tensors[i];
     if (check.tensors[i].role == OpRole::kOutput) {
       std::fill_n(wide.data<double>(), wide.num_elements(), std::nan(""));
@@ -155,15 +178,18 @@ double Element(const Tensor& x, int64_t i) {
   }
 }
 
-double Tolerance(const OpTensor& tensor, DType model) {
-  if (tensor.num_terms == 0 && tensor.num_roundings == 0) return 0;
-  const double f32 = RoundingTolerance(tensor.num_terms, tensor.num_roundings);
-  if (model != DType::kBf16) return f32;
-  return f32 + Bf16Tolerance(tensor.num_stores + (tensor.dtype == OpDType::kModel ? 1 : 0));
+bool HoldsBf16(const OpTensor& tensor) { return tensor.dtype == DType::kBf16; }
+
+double Tolerance(const OpCheck& check, const OpTensor& tensor) {
+  const Rounding& rounding = tensor.rounding;
+  if (rounding.num_terms == 0 && rounding.num_roundings == 0) return 0;
+  const double f32 = RoundingTolerance(rounding.num_terms, rounding.num_roundings);
+  if (std::none_of(check.tensors.begin(), check.tensors.end(), HoldsBf16)) return f32;
+  return f32 + Bf16Tolerance(rounding.num_stores + (HoldsBf16(tensor) ? 1 : 0));
 }
 
-CheckLine Compare(const OpCheck& check, const OpTensor& tensor, DType model, const Tensor& actual,
-                  const Tensor& truth) {
+OpCheckResult Compare(const OpCheck& check, const OpTensor& tensor, const Tensor& actual,
+                      const Tensor& truth) {
   LargestDifference difference;
   double scale = 0;
   for (int64_t i = 0; i < truth.num_elements(); ++i) {
@@ -171,23 +197,20 @@ CheckLine Compare(const OpCheck& check, const OpTensor& tensor, DType model, con
     if (std::isfinite(b)) scale = std::max(scale, std::abs(b));
     difference.Add(Element(actual, i), b, i);
   }
-  return {.name = check.op,
-          .pass = PassName(check.pass),
-          .tensor = tensor.name,
+  return {.tensor = tensor.name,
           .shape = tensor.shape,
-          .layers = check.layers,
           .error = difference.RelativeTo(scale),
-          .tolerance = Tolerance(tensor, model),
+          .tolerance = Tolerance(check, tensor),
           .index = Coordinates(difference.index(), tensor.shape)};
 }
 
 }  // namespace
 
 OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine) {
-  const OpMachine truth = Truth(machine);
-  const size_t checked = ScratchBytes(check, machine) + TensorBytes(check, machine.dtype);
+  const Side truth = TruthOf(machine), side = {machine};
+  const size_t checked = ScratchBytes(check, side) + TensorBytes(check, side);
   OpCheckBytes bytes;
-  bytes.host = ScratchBytes(check, truth) + TensorBytes(check, truth.dtype);
+  bytes.host = ScratchBytes(check, truth) + TensorBytes(check, truth);
   if (machine.device == Device::kCpu) {
     bytes.host += checked;
     return bytes;
@@ -196,30 +219,29 @@ OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine) {
   // One at a time is copied.
   size_t staging = 0;
   for (const OpTensor& tensor : check.tensors) {
-    staging =
-        std::max(staging, NumElements(tensor.shape) * DTypeSize(DTypeIn(tensor, machine.dtype)));
+    staging = std::max(staging, TensorBytes(tensor, side));
   }
   bytes.host += staging;
   return bytes;
 }
 
-absl::StatusOr<std::vector<CheckLine>> CheckOp(const OpCheck& check, uint64_t seed,
-                                               const OpMachine& machine) {
-  const OpMachine truth = Truth(machine);
+absl::StatusOr<std::vector<OpCheckResult>> CheckOp(const OpCheck& check, uint64_t seed,
+                                                   const OpMachine& machine) {
+  const Side truth = TruthOf(machine), side = {machine};
   STRAKE_ASSIGN_OR_RETURN(Operands f64, Operands::Create(check, truth, ScratchBytes(check, truth)));
   STRAKE_ASSIGN_OR_RETURN(Operands checked,
-                          Operands::Create(check, machine, ScratchBytes(check, machine)));
-  const Context truth_ctx = f64.MakeContext(truth);
+                          Operands::Create(check, side, ScratchBytes(check, side)));
+  const Context truth_ctx = f64.MakeContext(truth.machine);
   STRAKE_RETURN_IF_ERROR(SetInputs(check, seed, truth_ctx, f64, checked));
   STRAKE_RETURN_IF_ERROR(check.run(truth_ctx, f64.tensors));
   STRAKE_RETURN_IF_ERROR(check.run(checked.MakeContext(machine), checked.tensors));
-  std::vector<CheckLine> lines;
+  std::vector<OpCheckResult> results;
   for (size_t i = 0; i < check.tensors.size(); ++i) {
     if (check.tensors[i].role == OpRole::kInput) continue;
     STRAKE_ASSIGN_OR_RETURN(const HostCopy actual, HostCopy::Of(checked.tensors[i]));
-    lines.push_back(Compare(check, check.tensors[i], machine.dtype, actual, f64.tensors[i]));
+    results.push_back(Compare(check, check.tensors[i], actual, f64.tensors[i]));
   }
-  return lines;
+  return results;
 }
 
 }  // namespace strake

@@ -1,0 +1,113 @@
+// OpCall: one call of an op, or of a collective, as data; OpRecorder: the calls of a run, in order.
+//
+// An op describes its call once, between its checks of shapes and its work. A dry run with a
+// recorder is thus the list of what a step runs, and whatever needs to know a model's ops reads
+// that list.
+#ifndef STRAKE_CORE_DEVICE_OP_CALL_H_
+#define STRAKE_CORE_DEVICE_OP_CALL_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/op_profile.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+enum class OpRole : uint8_t { kInput, kOutput, kInOut };
+
+struct OpOperand {
+  const char* name;
+  OpRole role;
+  DType dtype;
+  Shape shape;
+};
+
+// Flags are 0 or 1.
+struct OpAttribute {
+  const char* name;
+  double value;
+};
+
+struct OpCall {
+  const char* op;  // "matmul"; of a collective, CollectiveName()
+  Pass pass = Pass::kForward;
+  std::vector<OpOperand> operands = {};  // those that are defined
+  std::vector<OpAttribute> attributes = {};
+  OpCost cost = {};
+  std::string layer = {};  // who calls it: the innermost LayerScope
+  std::string axis = {};   // of a collective: its group, and how many ranks that has
+  int num_ranks = 1;
+  int64_t times = 1;  // in a row, where a record stands for repetitions
+
+  // Add an operand, where it is defined, and the bytes that it moves: `num_bytes`, or all it has;
+  // of an InOut twice that.
+  OpCall& In(const char* name, const Tensor& tensor, double num_bytes = -1);
+  OpCall& Out(const char* name, const Tensor& tensor, double num_bytes = -1);
+  OpCall& InOut(const char* name, const Tensor& tensor, double num_bytes = -1);
+  OpCall& Set(const char* attribute, double value);
+  OpCall& Flops(double flops);
+
+  bool is_collective() const { return !axis.empty(); }
+
+  // Null where there is none.
+  const OpOperand* Find(const char* operand) const;
+  bool Has(const char* operand) const { return Find(operand) != nullptr; }
+  // CHECK that it is there.
+  const Shape& ShapeOf(const char* operand) const;
+  double Get(const char* attribute) const;
+  int64_t GetInt(const char* attribute) const { return static_cast<int64_t>(Get(attribute)); }
+
+  // "rms_norm forward, in x f32[8, 16], ..., eps 1e-05": all but cost, layer and times. Equal calls
+  // have equal ones.
+  std::string ToString() const;
+
+ private:
+  OpCall& Add(const char* name, OpRole role, const Tensor& tensor, double num_bytes);
+};
+
+// Of one rank, on its thread.
+class OpRecorder {
+ public:
+  OpRecorder() = default;
+  OpRecorder(const OpRecorder&) = delete;
+  OpRecorder& operator=(const OpRecorder&) = delete;
+
+  // Appends the call, with the layer and the number of times that hold now. A collective, which
+  // knows of no pass, takes the one of the call before it.
+  void Add(OpCall call);
+
+  // Calls that follow stand for so many in a row.
+  void set_times(int64_t times) { times_ = times; }
+
+  const std::vector<OpCall>& calls() const { return calls_; }
+
+ private:
+  friend class LayerScope;
+
+  std::vector<OpCall> calls_;
+  std::vector<const char*> layers_;  // outermost first
+  int64_t times_ = 1;
+};
+
+// Names the caller of what is recorded until its end; does nothing without a recorder or a name.
+class LayerScope {
+ public:
+  LayerScope(OpRecorder* recorder, const char* layer)
+      : recorder_(layer == nullptr ? nullptr : recorder) {
+    if (recorder_ != nullptr) recorder_->layers_.push_back(layer);
+  }
+  ~LayerScope() {
+    if (recorder_ != nullptr) recorder_->layers_.pop_back();
+  }
+  LayerScope(const LayerScope&) = delete;
+  LayerScope& operator=(const LayerScope&) = delete;
+
+ private:
+  OpRecorder* const recorder_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_DEVICE_OP_CALL_H_

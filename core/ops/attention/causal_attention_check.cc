@@ -1,0 +1,49 @@
+#include "core/ops/attention/causal_attention_check.h"
+
+#include <cmath>
+
+#include "core/ops/attention/attention_call.h"
+#include "core/ops/attention/causal_attention.h"
+
+namespace strake {
+namespace {
+
+// A relative error of a probability is an absolute error of a score: a sum of D products, and so
+// about sqrt(D) roundings, and a few of scale, shift and exponential, of numbers up to the largest
+// score, which queries and keys of unit variance give a size of |q| |k| / sqrt(D), about sqrt(D).
+// The sum over keys has T terms. In bf16 a kernel may round each probability, or its gradient, to
+// that before its product, which moves y by up to 2^-8 of the largest value; the largest of y, of
+// which each sequence's first row is a value itself, is more than half of that: two stores.
+Rounding AttentionRounding(const AttentionShape& shape) {
+  const double root = std::sqrt(static_cast<double>(shape.head_dim));
+  return {static_cast<double>(shape.seq_len), (root + 4) * (1 + root), 2};
+}
+
+}  // namespace
+
+OpCheck CausalAttentionCheck(const OpCall& call) {
+  const AttentionShape shape = GetAttentionShape(call);
+  const Rounding rounding = AttentionRounding(shape);
+  if (!call.Has("dy")) {
+    return {.tensors = {In(call, "qkv"), Out(call, "y", rounding),
+                        Out(call, "lse", {rounding.num_terms, rounding.num_roundings})},
+            .run = [shape](const Context& ctx, const Tensors& t) {
+              return CausalAttentionForward(ctx, t[0], shape, t[1], t[2]);
+            }};
+  }
+  // Two products deep: the rounding of dp comes on top of that of p.
+  return {.tensors = {In(call, "dy"), In(call, "qkv"), In(call, "y"), In(call, "lse"),
+                      Out(call, "dqkv",
+                          {4 * rounding.num_terms, 2 * rounding.num_roundings,
+                           2 * rounding.num_stores})},
+          .run =
+              [shape](const Context& ctx, const Tensors& t) {
+                return CausalAttentionBackward(ctx, t[0], t[1], t[2], t[3], shape, t[4]);
+              },
+          .prepare =
+              [shape](const Context& ctx, const Tensors& t) {
+                return CausalAttentionForward(ctx, t[1], shape, t[2], t[3]);
+              }};
+}
+
+}  // namespace strake

@@ -1,0 +1,14 @@
+// The check case of bias_add.
+#ifndef STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CHECK_H_
+#define STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CHECK_H_
+
+#include "core/device/op_call.h"
+#include "core/ops/check/op_check.h"
+
+namespace strake {
+
+OpCheck BiasAddCheck(const OpCall& call);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CHECK_H_

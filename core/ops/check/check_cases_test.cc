@@ -1,0 +1,233 @@
+// Every check case: what the dry run of an op records becomes a check, which passes with each set
+// of kernels, on the CPU and on a GPU, and fails where the op is wrong.
+#include "core/ops/check/check_cases.h"
+
+#include <cstdint>
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/device/context.h"
+#include "core/device/cuda_context.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/device_memory.h"
+#include "core/ops/adamw/adamw.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/ops/bias_add/bias_add.h"
+#include "core/ops/check/run_check.h"
+#include "core/ops/clip_scale/clip_scale.h"
+#include "core/ops/copy/copy.h"
+#include "core/ops/embedding/embedding.h"
+#include "core/ops/embedding/position_embedding.h"
+#include "core/ops/gelu/gelu.h"
+#include "core/ops/matmul/matmul.h"
+#include "core/ops/norm/layer_norm.h"
+#include "core/ops/norm/rms_norm.h"
+#include "core/ops/residual_add/residual_add.h"
+#include "core/ops/rope/rope.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
+#include "core/ops/squared_norm/squared_norm.h"
+#include "core/ops/sum/sum.h"
+#include "core/ops/swiglu/swiglu.h"
+#include "core/testing/test_tensor.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+// N tokens, C features, V of a vocabulary of 37 in a slice.
+constexpr int64_t kN = 24, kC = 40, kV = 24, kVocab = 37;
+
+// Calls every op in a dry run, in both passes and with each of its options.
+class DryRun {
+ public:
+  DryRun(DType dtype, Device device)
+      : dtype_(dtype),
+        device_(device),
+        arena_(ActivationArena::DryRun(device)),
+        ctx_(&team_, &arena_) {
+    ctx_.set_recorder(&recorder_);
+    Linear();
+    Norms();
+    Elementwise();
+    Attention();
+    Vocabulary();
+    Optimizer();
+  }
+
+  const std::vector<OpCall>& calls() const { return recorder_.calls(); }
+
+ private:
+  Tensor T(const Shape& shape) const { return Tensor(nullptr, dtype_, shape, device_); }
+  Tensor Sum(const Shape& shape) const {
+    return Tensor(nullptr, AccumulationDType(dtype_), shape, device_);
+  }
+  Tensor F64(const Shape& shape) const { return Tensor(nullptr, DType::kF64, shape, device_); }
+  Tensor Ids() const { return Tensor(nullptr, DType::kI32, {kN}, device_); }
+  static void Expect(const absl::Status& status) { EXPECT_EQ(status, absl::OkStatus()); }
+
+  void Linear() {
+    const Tensor x = T({kN, kC}), w = T({kC, 2 * kC}), wt = T({2 * kC, kC}), y = T({kN, 2 * kC});
+    Expect(Matmul(ctx_, x, w, {}, y));
+    Expect(Matmul(ctx_, x, wt, {.transpose_b = true}, y));
+    Expect(Matmul(ctx_, x, w, {.bias = T({2 * kC})}, y));
+    Expect(Matmul(ctx_, x, w, {.bias = T({2 * kC}), .gelu_input = y}, T({kN, 2 * kC})));
+    Expect(Matmul(ctx_, x, w, {.gelu_grad_input = y}, T({kN, 2 * kC})));
+    for (const bool accumulate : {false, true}) {
+      Expect(
+          Matmul(ctx_, x, y, {.transpose_a = true, .accumulate = accumulate}, Sum({kC, 2 * kC})));
+    }
+    Expect(BiasAddForward(ctx_, y, T({2 * kC}), y));
+    Expect(BiasAddBackward(ctx_, y, Sum({2 * kC})));
+  }
+
+  void Norms() {
+    const Tensor x = T({kN, kC}), w = T({kC}), row = Sum({kN}), dw = Sum({kC});
+    for (const Tensor& residual : {Tensor(), x}) {
+      Expect(RmsNormForward(ctx_, x, residual, w, 1e-5, residual, x, row));
+      Expect(LayerNormForward(ctx_, x, residual, w, w, 1e-5, residual, x, row, row));
+    }
+    for (const bool accumulate : {false, true}) {
+      Expect(RmsNormBackward(ctx_, x, x, w, row, accumulate, x, dw));
+      Expect(LayerNormBackward(ctx_, x, x, w, row, row, accumulate, x, dw, dw));
+    }
+  }
+
+  void Elementwise() {
+    const Tensor x = T({kN, kC}), gate_up = T({kN, 2 * kC});
+    Expect(GeluForward(ctx_, x, x));
+    Expect(GeluBackward(ctx_, x, x, x));
+    Expect(SwigluForward(ctx_, gate_up, x));
+    Expect(SwigluBackward(ctx_, x, gate_up, gate_up));
+    Expect(ResidualAddForward(ctx_, x, x, x));
+    Expect(Copy(ctx_, x, x));
+    Expect(CopyRows(ctx_, Sum({5 * 7 + 3}), 7, 6, 3, Sum({6 * 3}), 3));
+    Expect(CopyRows(ctx_, Sum({6 * 3}), 3, 6, 3, Sum({5 * 7 + 3}), 7));
+    Expect(SetZero(ctx_, x));
+  }
+
+  void Attention() {
+    const AttentionShape shape = {2, kN / 2, 4, 2, 8};
+    const Tensor qkv = T({kN, 8 * 8}), y = T({kN, 4 * 8}), lse = Sum({2, 4, kN / 2});
+    Expect(RopeForward(ctx_, F64({kN, 8}), 6, kN / 2, 3, qkv));
+    Expect(RopeBackward(ctx_, F64({kN, 8}), 6, kN / 2, qkv));
+    Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
+    Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
+  }
+
+  void Vocabulary() {
+    const Tensor x = T({kN, kC}), ids = Ids(), loss = Sum({kN});
+    const Tensor whole = T({kN, 2 * kV}), slice_logits = T({kN, kV});
+    const Tensor max(nullptr, SoftmaxMaxDType(dtype_), {kN}, device_);
+    for (const int64_t begin : {int64_t{0}, kV}) {
+      const VocabSlice slice = {.vocab_size = kVocab, .begin = begin};
+      Expect(EmbeddingForward(ctx_, ids, slice, T({kV, kC}), x));
+      Expect(EmbeddingBackward(ctx_, x, ids, slice, Sum({kV, kC})));
+      Expect(SoftmaxSliceMax(ctx_, slice_logits, slice, max));
+      Expect(SoftmaxSliceSums(ctx_, slice_logits, ids, slice, max, Sum({2, kN})));
+      Expect(SoftmaxCrossEntropyBackward(ctx_, ids, loss, 0.5, slice, slice_logits));
+    }
+    Expect(SoftmaxCrossEntropyFromSums(ctx_, max, Sum({2, kN}), loss, loss));
+    Expect(SoftmaxCrossEntropyForward(ctx_, whole, ids, kVocab, loss, loss));
+    Expect(SoftmaxCrossEntropyForwardBackward(ctx_, ids, kVocab, 0.5, whole, loss, loss));
+    Expect(PositionEmbeddingForward(ctx_, T({kN, kC}), kN / 2, 5, x));
+    Expect(PositionEmbeddingBackward(ctx_, x, kN / 2, 5, Sum({kN, kC})));
+    Expect(AddSum(ctx_, loss, F64({1})));
+  }
+
+  void Optimizer() {
+    const Tensor g = Sum({1000}), rounded = dtype_ == DType::kBf16 ? T({1000}) : Tensor();
+    Expect(SquaredNormForward(ctx_, g, F64({1})));
+    Expect(SquaredNormBackward(ctx_, g, F64({1}), g));
+    Expect(ClipScale(ctx_, F64({1}), 1, F64({2})));
+    for (const bool weight_decay : {false, true}) {
+      for (const Tensor& clip : {Tensor(), F64({2})}) {
+        Expect(AdamWUpdate(ctx_, Sum({kNumAdamWScalars}), weight_decay, clip, g, g, g, g, rounded));
+      }
+    }
+  }
+
+  const DType dtype_;
+  const Device device_;
+  ThreadTeam team_{2};
+  ActivationArena arena_;
+  OpRecorder recorder_;
+  Context ctx_;
+};
+
+class CheckCasesTest : public ::testing::TestWithParam<std::tuple<DType, Device>> {
+ protected:
+  void SetUp() override {
+    machine_ = {.team = &team_, .device = std::get<1>(GetParam())};
+    if (machine_.device == Device::kCpu) return;
+    auto cuda = CudaContext::Create(0);
+    ASSERT_TRUE(cuda.ok()) << cuda.status();
+    cuda_ = std::move(*cuda);
+    machine_.cuda = cuda_.get();
+  }
+
+  std::vector<OpCheck> Checks() const {
+    const auto& [dtype, device] = GetParam();
+    return ChecksOf(DryRun(dtype, device).calls());
+  }
+
+  std::vector<OpCheckResult> Run(const OpCheck& check) const {
+    const auto results = CheckOp(check, /*seed=*/1, machine_);
+    EXPECT_TRUE(results.ok()) << check.op << ": " << results.status();
+    return results.ok() ? *results : std::vector<OpCheckResult>();
+  }
+
+ private:
+  ThreadTeam team_{2};
+  std::unique_ptr<CudaContext> cuda_;
+  OpMachine machine_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, CheckCasesTest,
+                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBf16),
+                                            ::testing::Values(Device::kCpu, Device::kCuda)));
+
+// Sets the last element to what none comes near.
+absl::Status Spoil(const Tensor& x) {
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
+  testing::SetElement(host, x.num_elements() - 1, 12345);
+  return host.WriteBack();
+}
+
+TEST_P(CheckCasesTest, EveryOpFollowsItsDefinition) {
+  const std::vector<OpCheck> checks = Checks();
+  EXPECT_GT(checks.size(), 40u);
+  for (const OpCheck& check : checks) {
+    const std::vector<OpCheckResult> results = Run(check);
+    EXPECT_FALSE(results.empty()) << check.op;
+    for (const OpCheckResult& result : results) {
+      EXPECT_TRUE(result.ok()) << check.op << ", " << result.tensor << ShapeString(result.shape)
+                               << ": " << result.error << " above " << result.tolerance;
+    }
+  }
+}
+
+// Each written tensor, in turn, has a wrong element.
+TEST_P(CheckCasesTest, AWrongElementIsFound) {
+  for (const OpCheck& check : Checks()) {
+    for (size_t i = 0; i < check.tensors.size(); ++i) {
+      if (check.tensors[i].role == OpRole::kInput) continue;
+      OpCheck faulty = check;
+      faulty.run = [&check, i](const Context& ctx, const Tensors& t) -> absl::Status {
+        const absl::Status status = check.run(ctx, t);
+        if (ctx.reference() || ctx.dry_run() || !status.ok()) return status;
+        return Spoil(t[i]);
+      };
+      for (const OpCheckResult& result : Run(faulty)) {
+        EXPECT_EQ(result.ok(), result.tensor != check.tensors[i].name)
+            << check.op << ", " << result.tensor;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace strake

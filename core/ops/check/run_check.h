@@ -1,0 +1,50 @@
+// CheckOp: runs a check: the op as training runs it, on a device, and on f64 tensors of the same
+// values with the reference; what the two write is then compared.
+#ifndef STRAKE_CORE_OPS_CHECK_RUN_CHECK_H_
+#define STRAKE_CORE_OPS_CHECK_RUN_CHECK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/base/thread_team.h"
+#include "core/device/context.h"
+#include "core/ops/check/op_check.h"
+#include "core/tensor/tensor.h"
+
+namespace strake {
+
+// What the checked run is on. On a GPU all but planning needs `cuda`.
+struct OpMachine {
+  ThreadTeam* team = nullptr;
+  OpSet op_set = OpSet::kAuto;
+  Device device = Device::kCpu;
+  CudaContext* cuda = nullptr;
+};
+
+// What CheckOp() allocates: in host memory, and on the GPU.
+struct OpCheckBytes {
+  size_t host = 0, device = 0;
+};
+OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine);
+
+// Of a tensor that the op writes.
+struct OpCheckResult {
+  std::string tensor;
+  Shape shape;
+  double error = 0;  // of the largest element; infinite where a number is NaN
+  double tolerance = 0;
+  Shape index;  // where the largest difference is
+
+  bool ok() const { return error <= tolerance; }
+};
+
+// One for each of them. The error of the op, or ResourceExhausted.
+absl::StatusOr<std::vector<OpCheckResult>> CheckOp(const OpCheck& check, uint64_t seed,
+                                                   const OpMachine& machine);
+
+}  // namespace strake
+
+#endif  // STRAKE_CORE_OPS_CHECK_RUN_CHECK_H_

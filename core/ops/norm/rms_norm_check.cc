@@ -1,0 +1,57 @@
+#include "core/ops/norm/rms_norm_check.h"
+
+#include "core/ops/norm/rms_norm.h"
+
+namespace strake {
+namespace {
+
+// A sum, means over a row, and a few operations on each element. In bf16 the norm may be that of
+// the sum with the residual as it is stored: an element, and the row's statistics, begin so.
+OpCheck ForwardCheck(const OpCall& call) {
+  const bool residual = call.Has("residual");
+  const double width = static_cast<double>(call.ShapeOf("x")[1]);
+  const double roundings = residual ? 10 : 8, stores = residual ? 1 : 0;
+  const Rounding statistic = {width, roundings, stores};
+  OpCheck check = {.tensors = {residual ? InOut(call, "x", {0, 1}) : In(call, "x", kResidualMean),
+                               In(call, "weight", 1, 0.1),
+                               Out(call, "y", {width, roundings, 2 * stores}),
+                               Out(call, "rstd", statistic)}};
+  // The sum takes the place of x.
+  if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
+  check.run = [residual, eps = call.Get("eps")](const Context& ctx, const Tensors& t) {
+    const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
+    return RmsNormForward(ctx, t[0], before, t[1], eps, sum, t[2], t[3]);
+  };
+  return check;
+}
+
+// In a block dx is what the residual stream's gradient adds up to; else it takes the place of dy.
+OpCheck BackwardCheck(const OpCall& call) {
+  constexpr double kEps = 1e-5;
+  const double width = static_cast<double>(call.ShapeOf("x")[1]);
+  const double rows = static_cast<double>(call.ShapeOf("x")[0]);
+  const Rounding rounding = {width, 8};
+  const bool accumulate = call.Find("dx")->role == OpRole::kInOut;
+  OpCheck check = {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1, 0.1),
+                               In(call, "rstd"), Grad(call, "dweight", rows, 8)}};
+  if (accumulate) check.tensors.push_back(In(call, "dy"));
+  check.tensors.push_back(InOut(call, "dx", rounding));
+  check.prepare = [](const Context& ctx, const Tensors& t) {
+    const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
+    return RmsNormForward(ctx, t[0], {}, t[1], kEps, {}, y, t[2]);
+  };
+  check.run = [accumulate](const Context& ctx, const Tensors& t) {
+    const Tensor& dx = t.back();
+    const Tensor& dy = t[4];  // dx itself, where it takes its place
+    return RmsNormBackward(ctx, dy, t[0], t[1], t[2], accumulate, dx, t[3]);
+  };
+  return check;
+}
+
+}  // namespace
+
+OpCheck RmsNormCheck(const OpCall& call) {
+  return call.Has("dy") ? BackwardCheck(call) : ForwardCheck(call);
+}
+
+}  // namespace strake

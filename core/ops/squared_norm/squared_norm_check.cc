@@ -1,0 +1,21 @@
+#include "core/ops/squared_norm/squared_norm_check.h"
+
+#include "core/ops/squared_norm/squared_norm.h"
+
+namespace strake {
+
+// Forwards in double.
+OpCheck SquaredNormCheck(const OpCall& call) {
+  if (call.Has("dsum")) {
+    return {.tensors = {In(call, "x"), In(call, "dsum"), Out(call, "dx", {0, 3})},
+            .run = [](const Context& ctx, const Tensors& t) {
+              return SquaredNormBackward(ctx, t[0], t[1], t[2]);
+            }};
+  }
+  return {.tensors = {In(call, "x"), Out(call, "sum", {0, 1})},
+          .run = [](const Context& ctx, const Tensors& t) {
+            return SquaredNormForward(ctx, t[0], t[1]);
+          }};
+}
+
+}  // namespace strake

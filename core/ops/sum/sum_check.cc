@@ -1,0 +1,13 @@
+#include "core/ops/sum/sum_check.h"
+
+#include "core/ops/sum/sum.h"
+
+namespace strake {
+
+// Summed in double. The mean is about a loss.
+OpCheck SumCheck(const OpCall& call) {
+  return {.tensors = {In(call, "x", 8), InOut(call, "total", {0, 1})},
+          .run = [](const Context& ctx, const Tensors& t) { return AddSum(ctx, t[0], t[1]); }};
+}
+
+}  // namespace strake

@@ -1,0 +1,58 @@
+#include "tools/cli/step_config.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "models/families/families.h"
+#include "tools/cli/machine.h"
+
+namespace strake {
+
+EngineOptions StepConfig::RankOptions(const ModelConfig& model_config) const {
+  const Device kind = device == "cuda" ? Device::kCuda : Device::kCpu;
+  return {.model = model_config,
+          .seq_len = seq_len,
+          .micro_batch = micro_batch,
+          .dtype = dtype == "bf16" ? DType::kBf16 : DType::kF32,
+          .device = kind,
+          .sequence_parallel = layout.sequence_parallel,
+          .gradients = {.zero = static_cast<int>(layout.zero)},
+          .logits_chunk = LogitsChunk::For(kind),
+          .activation_recompute = ActivationRecomputeOf(activation_recompute)};
+}
+
+void AddStepOptions(StepConfig* c, OptionSet* options) {
+  const Range size = Range::Between(1, 1e9);
+  options->Group("Model and batch");
+  options->Add("model", &c->model,
+               absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
+                            ") or path of a Hugging Face config.json"));
+  options->Add("seq_len", &c->seq_len,
+               "tokens per sequence; without it 256, or the model's positions if they are fewer",
+               size);
+  options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
+  options->Add("global_batch", &c->global_batch,
+               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               Range::Between(0, 1e9));
+  options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
+  options->Add("device", &c->device, "what computes: it decides how many logits are held at once",
+               {"cpu", "cuda"});
+  AddActivationRecomputeOption(&c->activation_recompute, options);
+  AddLayoutOptions(&c->layout, options);
+}
+
+absl::Status ResolveStep(const OptionSet& given, const ModelConfig& model, StepConfig* c) {
+  if (!given.IsSet("seq_len")) c->seq_len = std::min(c->seq_len, model.max_positions);
+  STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
+  STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->seq_len));
+  if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
+  STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
+  if (c->rank < c->layout.num_ranks()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--rank=", c->rank, ": --tp=", c->layout.tp,
+                                                 " times --dp=", c->layout.dp, " are ",
+                                                 c->layout.num_ranks(), " ranks, from 0"));
+}
+
+}  // namespace strake
