@@ -17,23 +17,27 @@ STRAKE_INLINE void Add(const T* x, int64_t size, Sum* sum) {
 
 template <typename T>
 void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end) {
-  for (int64_t n = begin; n < end; ++n) {
-    T* y = args.y + n * args.columns;
+  const int64_t columns = args.columns, table_rows = args.table_rows;
+  T* y = args.y + begin * columns;
+  for (int64_t n = begin; n < end; ++n, y += columns) {
     const int64_t row = args.tokens[n] - args.slice.begin;
-    if (row >= 0 && row < args.table_rows) {
-      __builtin_memcpy(y, args.table + row * args.columns, args.columns * sizeof(T));
+    if (row >= 0 && row < table_rows) {
+      __builtin_memcpy(y, args.table + row * columns, columns * sizeof(T));
     } else {
-      __builtin_memset(y, 0, args.columns * sizeof(T));
+      __builtin_memset(y, 0, columns * sizeof(T));
     }
   }
 }
 
 template <typename T>
 void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end) {
+  const int64_t columns = args.columns, first = args.slice.begin, table_rows = args.table_rows;
+  const T* dy = args.dy + begin;
+  float* dtable = args.dtable + begin;
   for (int64_t n = 0; n < args.num_tokens; ++n) {
-    const int64_t row = args.tokens[n] - args.slice.begin;
-    if (row < 0 || row >= args.table_rows) continue;
-    Add(args.dy + n * args.columns + begin, end - begin, args.dtable + row * args.columns + begin);
+    const int64_t row = args.tokens[n] - first;
+    if (row < 0 || row >= table_rows) continue;
+    Add(dy + n * columns, end - begin, dtable + row * columns);
   }
 }
 

@@ -17,14 +17,15 @@ STRAKE_INLINE Vec Angles(const double* from, int64_t count, bool negate) {
 
 template <typename T>
 void Rope(RopeArgs<T> args, int64_t begin, int64_t end) {
-  const int64_t half = args.head_dim / 2;
+  const int64_t head_dim = args.head_dim, num_heads = args.num_heads, half = head_dim / 2;
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = args.table + (args.position_offset + n % args.seq_len) * args.head_dim;
+    const double* angles = args.table + (args.position_offset + n % args.seq_len) * head_dim;
+    T* row = args.x + n * args.stride;
     ForEachVector(half, [&](int64_t i, auto part) {
       const Vec cos = Angles(angles + i, part.count, false);
       const Vec sin = Angles(angles + half + i, part.count, args.inverse);
-      for (int64_t h = 0; h < args.num_heads; ++h) {
-        T* first = args.x + n * args.stride + h * args.head_dim + i;
+      for (int64_t h = 0; h < num_heads; ++h) {
+        T* first = row + h * head_dim + i;
         T* second = first + half;
         const Vec a = Load(first, part), b = Load(second, part);
         Store(a * cos - b * sin, first, part);
