@@ -30,7 +30,9 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "train/engine/engine_options.h"
 #include "train/engine/mesh_wide.h"
+#include "train/engine/step_record.h"
 #include "train/plan/gpu_limits.h"
 
 namespace strake {
@@ -194,10 +196,11 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   result->gpu_name = gpu.name;
-  const DType dtype = config.machine.dtype_kind();
-  const auto products =
-      LargestProducts(model, config.micro_batch * config.seq_len, config.layout.tp, dtype);
-  STRAKE_ASSIGN_OR_RETURN(const GpuLimits limits, MeasureGpuLimits(device, dtype, products));
+  const StepRecord step = RecordStep(EngineOptionsOf(config, model), config.layout.sizes(),
+                                     /*rank=*/0, /*num_micro_batches=*/1);
+  STRAKE_ASSIGN_OR_RETURN(
+      const GpuLimits limits,
+      MeasureGpuLimits(device, config.machine.dtype_kind(), LargestProducts(step.calls)));
   result->gpu = BetterOf(result->gpu, limits);
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <tuple>
@@ -11,13 +12,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/op_profile.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_context.h"
 #include "core/ops/philox/philox_cuda.h"
 #include "core/tensor/tensor.h"
-#include "models/head_loss.h"
 
 namespace strake {
 namespace {
@@ -91,13 +92,21 @@ absl::StatusOr<double> MeasureCopy(const CudaContext& cuda) {
 
 std::string ProductShape::ToString() const { return absl::StrCat(m, " x ", n, " x ", k); }
 
-std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp,
-                                          DType dtype) {
-  const int64_t inner = model.intermediate_size / tp, vocab = (model.vocab_size + tp - 1) / tp;
-  const int64_t chunk = LogitsChunk().NumRows(num_tokens, vocab, dtype);
-  return {{.m = num_tokens, .n = inner, .k = model.hidden_size},
-          {.m = num_tokens, .n = model.hidden_size, .k = inner},
-          {.m = chunk, .n = vocab, .k = model.hidden_size}};
+std::vector<ProductShape> LargestProducts(const std::vector<OpCall>& calls) {
+  constexpr size_t kNumShapes = 3;
+  std::vector<ProductShape> shapes;
+  for (const OpCall& call : calls) {
+    if (std::strcmp(call.op, "matmul") != 0 || call.pass != Pass::kForward) continue;
+    const int64_t m = call.ShapeOf("c")[0], n = call.ShapeOf("c")[1];
+    const ProductShape shape = {
+        .m = m, .n = n, .k = static_cast<int64_t>(call.cost.flops / 2 / m / n)};
+    if (std::find(shapes.begin(), shapes.end(), shape) == shapes.end()) shapes.push_back(shape);
+  }
+  const auto flops = [](const ProductShape& shape) { return double(shape.m) * shape.n * shape.k; };
+  std::stable_sort(shapes.begin(), shapes.end(),
+                   [&](const auto& a, const auto& b) { return flops(a) > flops(b); });
+  if (shapes.size() > kNumShapes) shapes.resize(kNumShapes);
+  return shapes;
 }
 
 absl::StatusOr<GpuLimits> MeasureGpuLimits(int device, DType dtype,

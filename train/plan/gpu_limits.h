@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/dtype.h"
-#include "models/model_config.h"
+#include "core/device/op_call.h"
 
 namespace strake {
 
@@ -18,12 +18,12 @@ namespace strake {
 struct ProductShape {
   int64_t m = 0, n = 0, k = 0;
   std::string ToString() const;  // "16384 x 6400 x 1600": M, N, K
+  bool operator==(const ProductShape&) const = default;
 };
 
-// The largest of a rank's forward pass of `num_tokens` with `tp` tensor-parallel ranks: those of
-// the MLP and of a chunk of the logits.
-std::vector<ProductShape> LargestProducts(const ModelConfig& model, int64_t num_tokens, int64_t tp,
-                                          DType dtype);
+// The three shapes with most FLOPs of the forward pass in a step's record (step_record.h), largest
+// first.
+std::vector<ProductShape> LargestProducts(const std::vector<OpCall>& calls);
 
 struct GpuLimits {
   double product_flops = 0;  // per second

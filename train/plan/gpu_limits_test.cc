@@ -2,6 +2,8 @@
 
 #include "core/cuda/cuda_runtime.h"
 #include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "train/engine/step_record.h"
 
 namespace strake {
 namespace {
@@ -38,15 +40,19 @@ TEST(GpuLimitsTest, BetterOfTakesEachPart) {
 }
 
 TEST(GpuLimitsTest, LargestProductsOfARank) {
-  ModelConfig model;
-  model.vocab_size = 101;
-  model.hidden_size = 16;
-  model.intermediate_size = 64;
-  const auto products = LargestProducts(model, /*num_tokens=*/24, /*tp=*/2, DType::kF32);
+  EngineOptions options;
+  options.model = *ModelPreset("gpt2-tiny");
+  options.model.vocab_size = 301;
+  options.model.hidden_size = 16;
+  options.model.head_dim = 16 / options.model.num_heads;
+  options.model.intermediate_size = 64;
+  options.seq_len = 12;
+  options.micro_batch = 2;
+  const auto products = LargestProducts(RecordStep(options, {1, 1, 1, 2}, 0, 1).calls);
   ASSERT_EQ(products.size(), 3);
-  EXPECT_EQ(products[0].ToString(), "24 x 32 x 16");
-  EXPECT_EQ(products[1].ToString(), "24 x 16 x 32");
-  EXPECT_EQ(products[2].ToString(), "24 x 51 x 16");
+  EXPECT_EQ(products[0].ToString(), "24 x 151 x 16");
+  EXPECT_EQ(products[1].ToString(), "24 x 32 x 16");
+  EXPECT_EQ(products[2].ToString(), "24 x 16 x 32");
 }
 
 TEST(GpuLimitsTest, KnowsGpusByName) {
