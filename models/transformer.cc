@@ -90,7 +90,6 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     : config_(config), tp_(tp), rope_table_(MakeRopeTable(config, max_seq_len)) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
-  // The parameters' order in the arena.
   const TensorNames& names = TensorNamesOf(config);
   Parameter* token_table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
   position_table_ = AddPositionTable(config, tp, arena);
