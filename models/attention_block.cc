@@ -40,7 +40,6 @@ AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
 
 }  // namespace
 
-// Members are made in forward order, which is the parameters' order in the arena.
 AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                                ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),

@@ -35,7 +35,6 @@ RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorPara
 
 }  // namespace
 
-// Members are made in forward order, which is the parameters' order in the arena.
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                    ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),

@@ -83,7 +83,6 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
     : config_(config), max_seq_len_(max_seq_len), tp_(tp) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
-  // The parameters' order in the arena.
   const TensorNames& names = TensorNamesOf(config);
   Parameter* token_table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
   position_table_ = AddPositionTable(config, tp, arena);

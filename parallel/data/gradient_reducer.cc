@@ -1,6 +1,5 @@
 #include "parallel/data/gradient_reducer.h"
 
-#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -18,18 +17,8 @@ GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
     : parameters_(parameters),
       dp_(dp),
       options_(options),
-      range_(UpdatedRange(parameters->num_elements(), dp.size(), dp.rank(), options.zero)) {
-  for (const ShardRange& range : GradientBuckets(*parameters, options.bucket_bytes)) {
-    buckets_.push_back({range});
-  }
-  for (const Parameter& parameter : parameters->parameters()) {
-    const auto holds = [&](const Bucket& b) { return b.range.Contains(parameter.offset); };
-    const auto bucket = std::find_if(buckets_.begin(), buckets_.end(), holds);
-    CHECK(bucket != buckets_.end()) << "[gradient_reducer] no bucket holds " << parameter.name();
-    ++bucket->num_parameters;
-    announcements_[&parameter].bucket = static_cast<int>(bucket - buckets_.begin());
-  }
-}
+      range_(UpdatedRange(parameters->num_elements(), dp.size(), dp.rank(), options.zero)),
+      buckets_(GradientBuckets(*parameters, options.bucket_bytes)) {}
 
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
     ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options) {
@@ -68,15 +57,14 @@ absl::Status GradientReducer::Allocate() {
   if (dp_.size() == 1) {
     PlaceGradients(parameters_, range_, grads_);
   } else {
-    slots_.emplace(parameters_, GradientBuckets(*parameters_, options_.bucket_bytes),
-                   all.Rows(range_.size(), all.dim(0)));
+    slots_.emplace(parameters_, buckets_, all.Rows(range_.size(), all.dim(0)));
   }
   return absl::OkStatus();
 }
 
 Tensor GradientReducer::BucketGrads(int bucket) const {
   if (sharded()) return slots_->grads(bucket);
-  const ShardRange& range = buckets_[bucket].range;
+  const ShardRange& range = buckets_[bucket];
   return parameters_->grads().Rows(range.begin, range.end);
 }
 
@@ -87,30 +75,21 @@ void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   in_micro_batch_ = true;
   last_ = last;
   next_bucket_ = 0;
-  for (auto& [parameter, announcement] : announcements_) announcement.ready = false;
-  for (Bucket& bucket : buckets_) bucket.num_waiting = bucket.num_parameters;
   const LayerScope layer(ctx.recorder(), "gradients");
+  num_waiting_ = static_cast<int64_t>(parameters_->parameters().size());
   if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
 }
 
 void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter) {
-  const auto found = announcements_.find(&parameter);
-  CHECK(in_micro_batch_ && found != announcements_.end())
-      << "[gradient_reducer] " << parameter.name() << " announced "
-      << (in_micro_batch_ ? "by another arena" : "outside a micro-batch");
-  Announcement& announcement = found->second;
-  CHECK(!announcement.ready) << "[gradient_reducer] " << parameter.name()
-                             << " announced twice in a micro-batch";
-  CHECK(parameter.grad.raw() != nullptr || dp_.dry_run())
-      << "[gradient_reducer] " << parameter.name() << " announced before its bucket has a slot: "
-      << "more than a bucket ahead of bucket " << next_bucket_;
-  announcement.ready = true;
-  --buckets_[announcement.bucket].num_waiting;
-  const int num_buckets = static_cast<int>(buckets_.size());
-  // In the order of the buckets, which is that of every rank.
-  while (next_bucket_ < num_buckets && buckets_[next_bucket_].num_waiting == 0) {
-    Reduce(ctx, next_bucket_++);
-  }
+  CHECK(in_micro_batch_) << "[gradient_reducer] " << parameter.name()
+                         << " announced outside a micro-batch";
+  CHECK_GT(num_waiting_, 0) << "[gradient_reducer] " << parameter.name()
+                            << " announced after the last";
+  const Parameter& next = parameters_->parameters()[num_waiting_ - 1];
+  CHECK_EQ(&parameter, &next) << "[gradient_reducer] " << parameter.name() << " announced, but "
+                              << next.name() << " is the next one from the arena's end";
+  --num_waiting_;
+  if (parameter.offset == buckets_[next_bucket_].begin) Reduce(ctx, next_bucket_++);
 }
 
 void GradientReducer::Reduce(const Context& ctx, int bucket) {
@@ -125,7 +104,7 @@ void GradientReducer::Reduce(const Context& ctx, int bucket) {
 
 GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
   const Tensor grads = BucketGrads(bucket);
-  const ShardRange& range = buckets_[bucket].range;
+  const ShardRange& range = buckets_[bucket];
   if (options_.zero == 0) return {bucket, range.begin, dp_.AllReduceSum(grads)};
   const auto counts = DataParallelCounts(range, parameters_->num_elements(), dp_.size());
   const int64_t begin = std::accumulate(counts.begin(), counts.begin() + dp_.rank(), int64_t{0});
@@ -152,11 +131,9 @@ absl::Status GradientReducer::AddToKept(const Context& ctx, const Tensor& sums,
 
 absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
   CHECK(in_micro_batch_) << "[gradient_reducer] FinishMicroBatch() without a start";
-  for (const Parameter& parameter : parameters_->parameters()) {
-    CHECK(announcements_.at(&parameter).ready)
-        << "[gradient_reducer] " << parameter.name() << " was not announced in this micro-batch";
-  }
-  const LayerScope layer(ctx.recorder(), "gradients");
+  CHECK_EQ(num_waiting_, 0) << "[gradient_reducer] "
+                            << parameters_->parameters()[num_waiting_ - 1].name()
+                            << " was not announced in this micro-batch";
   while (!reductions_.empty()) FinishOldest(ctx);
   in_micro_batch_ = false;
   summed_ = last_;

@@ -5,10 +5,13 @@
 //   0, 1   the arena's, all                 in the last micro-batch    all; its range
 //   2      its range, and slots of buckets  in every micro-batch       its range
 //
-// The index space is cut into buckets (gradient_buckets.h). A bucket whose parameters have all been
-// announced is summed: all-reduced with zero 0, reduce-scattered in place with 1 and 2. With zero 2
-// the bucket's gradients stand in a slot, and this rank's part of their sum is added to what it
-// keeps. Sums, never means; with one rank there are no collectives, whatever `zero` is.
+// Parameters are announced in the reverse of the arena's order, and the reducer CHECKs that they
+// are: a layer's members, its parameters in the arena, its announcements and the buckets cannot
+// disagree. The index space is cut into buckets in that order (gradient_buckets.h). A bucket whose
+// first parameter has been announced is summed: all-reduced with zero 0, reduce-scattered in place
+// with 1 and 2. With zero 2 the bucket's gradients stand in a slot, and this rank's part of their
+// sum is added to what it keeps. Sums, never means; with one rank there are no collectives,
+// whatever `zero` is.
 //
 // With slots, Parameter::grad has null data where a bucket has none (gradient_slots.h), and always
 // between micro-batches.
@@ -27,7 +30,6 @@
 #include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/pending.h"
@@ -72,8 +74,9 @@ class GradientReducer {
   // the last of a step.
   void StartMicroBatch(const Context& ctx, bool last);
 
-  // The gradient has all of this micro-batch's terms: Context::set_on_grad_ready()'s callback. Once
-  // per parameter and micro-batch. Errors wait for FinishMicroBatch().
+  // The gradient has all of this micro-batch's terms: Context::set_on_grad_ready()'s callback.
+  // CHECKs that the parameter is the next one from the arena's end. Errors wait for
+  // FinishMicroBatch().
   void OnGradReady(const Context& ctx, const Parameter& parameter);
 
   // Waits for what is being summed. CHECKs that every parameter has been announced. The first error
@@ -90,16 +93,6 @@ class GradientReducer {
   absl::Status ClearGrads(const Context& ctx);
 
  private:
-  struct Bucket {
-    ShardRange range;
-    int64_t num_parameters = 0;
-    int64_t num_waiting = 0;  // in this micro-batch
-  };
-  // Where a parameter stands.
-  struct Announcement {
-    int bucket = 0;
-    bool ready = false;
-  };
   struct Reduction {
     int bucket = 0;
     int64_t begin = 0;     // of the result, in the index space
@@ -120,16 +113,16 @@ class GradientReducer {
   Communicator& dp_;
   const GradientReducerOptions options_;
   const ShardRange range_;
-  std::vector<Bucket> buckets_;
-  absl::flat_hash_map<const Parameter*, Announcement> announcements_;
+  const std::vector<ShardRange> buckets_;
   DeviceMemory memory_;                 // with zero 2
   std::optional<GradientSlots> slots_;  // and more than one rank
   Tensor grads_;
 
   bool in_micro_batch_ = false;
   bool last_ = false;
-  bool summed_ = false;  // since ClearGrads()
-  int next_bucket_ = 0;  // to be reduced
+  bool summed_ = false;      // since ClearGrads()
+  int64_t num_waiting_ = 0;  // the arena's first parameters, not announced in this micro-batch
+  int next_bucket_ = 0;      // to be reduced
   absl::Status error_;
   // Let go of before the memory that they read.
   std::deque<Reduction> reductions_;
