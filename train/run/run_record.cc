@@ -93,8 +93,7 @@ absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::o
                           const std::string& where) {
   const std::string differences = RunDifferences(saved, now);
   if (differences.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      where, " holds another run: ", differences, ". Use the same settings, or another directory"));
+  return absl::FailedPreconditionError(absl::StrCat(where, " holds another run: ", differences));
 }
 
 }  // namespace strake

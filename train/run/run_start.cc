@@ -18,6 +18,15 @@ bool HoldsRun(const std::string& out) {
   return std::filesystem::exists(out + "/run.json", error);
 }
 
+absl::Status CheckIsThisRun(const RunRecord& record, const nlohmann::ordered_json& identity,
+                            const std::string& where, const OptionNames& names) {
+  const absl::Status same = CheckSameRun(record.identity, identity, where);
+  if (same.ok()) return same;
+  return absl::Status(
+      same.code(),
+      absl::StrCat(same.message(), ". Use the same settings, or another ", names.directory));
+}
+
 // resume_checkpoint, which must not be behind the last one in the directory.
 absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                                             const std::optional<int64_t>& latest) {
@@ -86,14 +95,14 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
     STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
     if (HoldsRun(out)) {
       STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(out));
-      STRAKE_RETURN_IF_ERROR(
-          CheckSameRun(record.identity, identity, absl::StrCat(options.names.directory, "=", out)));
+      STRAKE_RETURN_IF_ERROR(CheckIsThisRun(
+          record, identity, absl::StrCat(options.names.directory, "=", out), options.names));
     }
   }
   STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint(options, *directory));
   if (checkpoint.empty()) return RunStart();
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
-  STRAKE_RETURN_IF_ERROR(CheckSameRun(record.identity, identity, checkpoint));
+  STRAKE_RETURN_IF_ERROR(CheckIsThisRun(record, identity, checkpoint, options.names));
   const bool is_in_directory = checkpoint == CheckpointPath(out, record.step);
   return RunStart{.checkpoint = checkpoint,
                   .step = record.step,

@@ -1,7 +1,7 @@
 // Trainer: a training run from its options to its last checkpoint, on one rank.
 //
 //   TrainerOptions options = {...};
-//   RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+//   return RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
 //     MetricsObserver metrics;
 //     STRAKE_ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(options, mesh, {&metrics}));
 //     return trainer->Run();
@@ -46,9 +46,6 @@ class Trainer {
   // Trains until the last step, or until the end of one after which options.stop_requested() on any
   // rank; either way the last step done is saved. To be called once.
   absl::Status Run();
-
-  // Its weights are those of the last step done.
-  Engine& engine() { return *engine_; }
 
  private:
   Trainer(const TrainerOptions& options, const Mesh& mesh, std::vector<TrainObserver*> observers);

@@ -1,0 +1,256 @@
+#include "train/run/trainer.h"
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/testing/temp_directory.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "models/model_config.h"
+#include "parallel/mesh/run_on_threads.h"
+#include "train/plan/memory_plan.h"
+#include "train/run/metrics_observer.h"
+
+namespace strake {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::ReadFile;
+using testing::TempDirectory;
+using testing::WriteFile;
+
+constexpr MeshVector kOneRank = {1, 1, 1, 1};
+constexpr MeshVector kDp2 = {.dp = 2, .pp = 1, .cp = 1, .tp = 1};
+constexpr MeshVector kTp2 = {.dp = 1, .pp = 1, .cp = 1, .tp = 2};
+
+ModelConfig TinyModel() {
+  ModelConfig model = *ModelPreset("llama-tiny");
+  model.num_layers = 1;
+  model.hidden_size = 16;
+  model.num_heads = model.num_kv_heads = 2;
+  model.head_dim = 8;
+  model.intermediate_size = 32;
+  return model;
+}
+
+// Four steps of four sequences of eight bytes.
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest() {
+    std::string text;
+    for (int i = 0; i < 100; ++i) text += "plank " + std::to_string(i * i) + " of the hull\n";
+    WriteFile(directory_ / "text.txt", text);
+    options_.engine = {.model = TinyModel(), .seq_len = 8, .micro_batch = 2};
+    options_.train_files = {directory_ / "text.txt"};
+    options_.global_batch = 4;
+    options_.schedule = {.lr = 0.01, .warmup_steps = 1, .total_steps = 4};
+    options_.directory = directory_ / "run";
+    options_.eval_every = options_.sample_every = options_.save_every = 0;
+  }
+
+  absl::Status Train(const MeshVector& sizes, const std::vector<TrainObserver*>& observers) const {
+    return RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
+      STRAKE_ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(options_, mesh, observers));
+      return trainer->Run();
+    });
+  }
+  std::string ErrorOf(const MeshVector& sizes = kOneRank) const {
+    return std::string(Train(sizes, {}).message());
+  }
+
+  const TempDirectory directory_;
+  TrainerOptions options_;
+};
+
+// Notes what it is told, and fails at the first note that begins with `fail_at`.
+class Recorder : public TrainObserver {
+ public:
+  absl::Status OnWarning(const std::string& text) override { return Note("warning " + text); }
+  absl::Status OnPlan(const TrainPlan& plan) override {
+    EXPECT_GT(plan.memory.total_bytes(), 0);
+    return Note(absl::StrCat("plan of ", plan.mesh.num_ranks()));
+  }
+  absl::Status OnStart(const TrainStart& start) override {
+    return Note(absl::StrCat("start ", start.step));
+  }
+  absl::Status OnStep(const StepMetrics& m) override {
+    losses.push_back(m.loss);
+    EXPECT_GT(m.grad_norm, 0);
+    EXPECT_GT(m.seconds, 0);
+    EXPECT_EQ(m.tokens, 32);
+    return Note(absl::StrCat("step ", m.step));
+  }
+  absl::Status OnEvaluation(const EvalMetrics& m) override {
+    EXPECT_NEAR(m.val_loss, losses.back(), 1);
+    EXPECT_LE(m.num_samples, m.all_samples);
+    return Note(absl::StrCat("evaluation ", m.step, " of ", m.num_samples));
+  }
+  absl::Status OnSample(const TrainSample& sample) override {
+    EXPECT_TRUE(sample.is_text);
+    EXPECT_NE(sample.prompt, "");
+    EXPECT_NE(sample.continuation, "");
+    return Note(absl::StrCat("sample ", sample.step));
+  }
+  absl::Status OnSave(int64_t step) override { return Note(absl::StrCat("save ", step)); }
+  absl::Status OnCheckpoint(const TrainCheckpoint& checkpoint) override {
+    EXPECT_TRUE(std::filesystem::exists(checkpoint.path + "/model.safetensors"));
+    return Note(absl::StrCat("checkpoint ", checkpoint.step));
+  }
+  absl::Status OnEnd(const TrainEnd& end) override {
+    const bool stopped = end.reason == TrainEnd::Reason::kStopRequested;
+    const bool nothing = end.reason == TrainEnd::Reason::kNothingToDo;
+    return Note(absl::StrCat(stopped   ? "stopped"
+                             : nothing ? "nothing to do"
+                                       : "end",
+                             " ", end.step, "/", end.num_steps));
+  }
+
+  std::vector<std::string> notes;
+  std::vector<double> losses;
+  std::string fail_at = "never";
+
+ private:
+  absl::Status Note(const std::string& note) {
+    notes.push_back(note);
+    if (note.rfind(fail_at, 0) != 0) return absl::OkStatus();
+    return absl::UnavailableError("the observer has had enough");
+  }
+};
+
+TEST_F(TrainerTest, TellsInOrder) {
+  options_.eval_every = options_.save_every = 2;
+  options_.eval_batches = 1;
+  options_.sample_every = 4;
+  Recorder recorder;
+  const absl::Status trained = Train(kOneRank, {&recorder});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_THAT(recorder.notes,
+              ElementsAre("plan of 1", "start 0", "step 1", "step 2", "evaluation 2 of 2", "save 2",
+                          "checkpoint 2", "step 3", "step 4", "evaluation 4 of 2", "sample 4",
+                          "save 4", "checkpoint 4", "end 4/4"));
+  EXPECT_LT(recorder.losses.back(), recorder.losses.front());
+  EXPECT_FALSE(std::filesystem::exists(options_.directory + "/metrics.jsonl"));
+}
+
+TEST_F(TrainerTest, TellsOfWhatIsResumed) {
+  Recorder first, again, longer;
+  ASSERT_TRUE(Train(kOneRank, {&first}).ok());
+  ASSERT_TRUE(Train(kOneRank, {&again}).ok());
+  EXPECT_THAT(again.notes, ElementsAre("plan of 1", "start 4", "nothing to do 4/4"));
+  options_.schedule.total_steps = 5;
+  ASSERT_TRUE(Train(kOneRank, {&longer}).ok());
+  EXPECT_THAT(longer.notes,
+              ElementsAre("plan of 1",
+                          "warning steps was 4 and is 5: the learning rates of the remaining steps "
+                          "are recomputed",
+                          "start 4", "step 5", "save 5", "checkpoint 5", "end 5/5"));
+}
+
+TEST_F(TrainerTest, TwoRanksAreOneRun) {
+  Recorder one;
+  ASSERT_TRUE(Train(kOneRank, {&one}).ok());
+  for (const MeshVector& sizes : {kDp2, kTp2}) {
+    options_.directory += "x";
+    Recorder recorder;
+    MetricsObserver metrics;
+    const absl::Status trained = Train(sizes, {&recorder, &metrics});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes, ElementsAre("plan of 2", "start 0", "step 1", "step 2", "step 3",
+                                            "step 4", "save 4", "checkpoint 4", "end 4/4"));
+    // f32 rounding in another order, which four small steps hardly amplify.
+    for (int i = 0; i < 4; ++i) EXPECT_NEAR(recorder.losses[i], one.losses[i], 1e-3);
+    EXPECT_THAT(ReadFile(options_.directory + "/metrics.jsonl"),
+                HasSubstr("{\"step\":4,\"loss\":"));
+  }
+}
+
+TEST_F(TrainerTest, AnObserversErrorEndsTheRun) {
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    for (const char* moment : {"plan", "start", "step 3", "save", "checkpoint", "end"}) {
+      options_.directory += "x";
+      Recorder recorder, later;
+      recorder.fail_at = moment;
+      const absl::Status status = Train(sizes, {&recorder, &later});
+      EXPECT_EQ(status.message(), "the observer has had enough") << moment;
+      EXPECT_THAT(recorder.notes.back(), HasSubstr(moment));
+      EXPECT_EQ(later.notes.size(), recorder.notes.size() - 1) << "told before the error";
+    }
+  }
+}
+
+TEST_F(TrainerTest, StopsWhereItIsAskedTo) {
+  Recorder recorder;
+  int questions = 0;
+  options_.stop_requested = [&questions] { return ++questions > 2; };
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, ElementsAre("plan of 1", "start 0", "step 1", "step 2", "save 2",
+                                          "checkpoint 2", "stopped 2/4"));
+}
+
+TEST_F(TrainerTest, WarnsOfFilesThatAreTrainedAndValidatedOn) {
+  options_.val_files = options_.train_files;
+  Recorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes.front(), HasSubstr("text.txt is in train_files and in val_files"));
+}
+
+TEST_F(TrainerTest, ErrorsCallOptionsWhatTheProgramDoes) {
+  options_.train_files = {directory_ / "none.txt"};
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files: "), HasSubstr("none.txt")));
+  options_.names.train_files = "the corpus";
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("the corpus: "), Not(HasSubstr("train_files"))));
+  options_.train_files = {directory_ / "text.txt"};
+  ASSERT_EQ(ErrorOf(), "");
+  options_.resume = ResumePolicy::kNever;
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("resume=never, but "), HasSubstr("another directory")));
+  options_.resume = ResumePolicy::kAuto;
+  options_.seed = 2;
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("seed is 1 there, 2 here"), HasSubstr("directory=")));
+}
+
+TEST_F(TrainerTest, OptionsThatCannotBeRunAreErrors) {
+  const auto error_with = [&](const std::function<void(TrainerOptions&)>& change,
+                              const MeshVector& sizes = kOneRank) {
+    const TrainerOptions good = options_;
+    change(options_);
+    const std::string error = ErrorOf(sizes);
+    options_ = good;
+    return error;
+  };
+  EXPECT_THAT(error_with([](auto& o) { o.engine.seq_len = 0; }), HasSubstr("seq_len is 0"));
+  EXPECT_THAT(error_with([](auto& o) { o.engine.micro_batch = -1; }),
+              HasSubstr("micro_batch is -1"));
+  EXPECT_THAT(error_with([](auto& o) { o.engine.num_threads = 0; }), HasSubstr("num_threads is 0"));
+  EXPECT_THAT(error_with([](auto& o) { o.engine.micro_batch = int64_t{1} << 40; }),
+              HasSubstr("more than 2^31 tokens"));
+  EXPECT_THAT(error_with([](auto& o) { o.engine.model.num_layers = 0; }), HasSubstr("the model: "));
+  EXPECT_THAT(error_with([](auto& o) { o.schedule.total_steps = 0; }),
+              HasSubstr("total_steps is 0"));
+  EXPECT_THAT(error_with([](auto& o) { o.global_batch = 5; }),
+              HasSubstr("global_batch 5 is not a multiple of micro_batch 2 times 1"));
+  EXPECT_THAT(error_with([](auto& o) { o.global_batch = 2; }, kDp2),
+              HasSubstr("times 2 data-parallel ranks"));
+  EXPECT_THAT(error_with([](auto&) {}, {.dp = 1, .pp = 1, .cp = 1, .tp = 3}),
+              HasSubstr("2 query heads"));
+  EXPECT_THAT(error_with(
+                  [](auto& o) {
+                    o.engine.sequence_parallel = true;
+                    o.engine.seq_len = 7;
+                  },
+                  kTp2),
+              HasSubstr("sequences of 7 tokens over 2 ranks"));
+  EXPECT_THAT(error_with([](auto& o) { o.eps = 0; }), HasSubstr("eps is 0"));
+  EXPECT_THAT(error_with([](auto& o) { o.train_files = {}; }), HasSubstr("no training data"));
+  EXPECT_THAT(error_with([](auto& o) { o.directory = ""; }), HasSubstr("no directory"));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+}
+
+}  // namespace
+}  // namespace strake
