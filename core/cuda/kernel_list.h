@@ -14,7 +14,7 @@
 #define STRAKE_KERNEL_INSTANCES(Kernel, ...) \
   __VA_OPT__(STRAKE_TWO_KERNEL_INSTANCES(Kernel, __VA_ARGS__))
 
-#define STRAKE_TWO_KERNEL_INSTANCES(Kernel, T, U)                             \
+#define STRAKE_TWO_KERNEL_INSTANCES(Kernel, T, U)                      \
   template absl::Status Kernel<T>(CudaStream, const Kernel##Args<T>&); \
   template absl::Status Kernel<U>(CudaStream, const Kernel##Args<U>&);
 
