@@ -50,10 +50,12 @@ struct Problem {
     FillNormal(dy, 2, 0.8);
   }
   absl::Status Forward(const T* from, T* to) {
-    return cuda::GeluForward<T>(nullptr, {.x = from, .size = x.size(), .y = to});
+    return cuda::GeluForward<T>(nullptr,
+                                {.x = from, .size = static_cast<int64_t>(x.size()), .y = to});
   }
   absl::Status Backward(const T* dy, const T* x, T* to) {
-    return cuda::GeluBackward<T>(nullptr, {.dy = dy, .x = x, .size = y.size(), .dx = to});
+    return cuda::GeluBackward<T>(
+        nullptr, {.dy = dy, .x = x, .size = static_cast<int64_t>(y.size()), .dx = to});
   }
 
   GuardedBuffer<T> x, dy, y, dx;
@@ -93,7 +95,8 @@ TYPED_TEST(GeluCudaTest, FarFromZero) {
     x[i] = TypeParam(far[i]);
     dy[i] = TypeParam(1.f);
   }
-  ASSERT_EQ(cuda::GeluForward<TypeParam>(nullptr, {.x = x.data(), .size = x.size(), .y = y.data()}),
+  ASSERT_EQ(cuda::GeluForward<TypeParam>(
+                nullptr, {.x = x.data(), .size = static_cast<int64_t>(x.size()), .y = y.data()}),
             absl::OkStatus());
   ASSERT_EQ(cuda::GeluBackward<TypeParam>(
                 nullptr, {.dy = dy.data(), .x = x.data(), .size = kSlopes, .dx = dx.data()}),
