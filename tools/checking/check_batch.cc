@@ -10,7 +10,8 @@
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/initialize.h"
 #include "models/transformer.h"
-#include "tools/cli/train_config.h"
+#include "tools/cli/user_paths.h"
+#include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
 namespace strake {
@@ -52,12 +53,13 @@ absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
     FillRandomTokens(config.seed, StableHash("targets"), command.model.vocab_size, batch.targets);
     return batch;
   }
-  TrainConfig training;
-  training.train_data = config.train_data;
-  training.seq_len = config.seq_len;
+  TrainerOptions training;
+  training.engine.model = command.model;
+  training.engine.seq_len = config.seq_len;
   training.seed = config.seed;
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingData> data,
-                          TrainingData::Open(training, command.model.vocab_size));
+  training.names.train_files = "--train_data";
+  STRAKE_ASSIGN_OR_RETURN(training.train_files, FilesOfFlag("--train_data", config.train_data));
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingData> data, TrainingData::Open(training));
   STRAKE_RETURN_IF_ERROR(
       data->train_loader().Load(0, config.global_batch, batch.tokens, batch.targets));
   return batch;

@@ -7,7 +7,6 @@
 #include "absl/strings/str_join.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
-#include "data/token_stream.h"
 #include "glog/logging.h"
 #include "models/families/families.h"
 #include "optim/lr_schedule.h"
@@ -178,12 +177,6 @@ absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
                                           "); give --train_data"));
 }
 
-absl::StatusOr<std::vector<std::string>> FilesOf(const char* flag, const std::string& paths) {
-  auto files = ExpandPaths(paths);
-  if (files.ok()) return files;
-  return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
-}
-
 }  // namespace
 
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv) {
@@ -224,9 +217,9 @@ nlohmann::ordered_json ToJson(const TrainConfig& config) {
 absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config) {
   TrainerOptions options = config.run;
   STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
-  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOf("--train_data", paths));
+  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOfFlag("--train_data", paths));
   if (!config.val_data.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOf("--val_data", config.val_data));
+    STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOfFlag("--val_data", config.val_data));
   }
   options.program_config = ToJson(config).dump();
   options.names = {.directory = "--out",

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "data/token_stream.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -16,6 +17,12 @@ void ChangeToUserDirectory() {
   if (directory != nullptr && chdir(directory) != 0) {
     PLOG(WARNING) << "cannot change to BUILD_WORKING_DIRECTORY=" << directory;
   }
+}
+
+absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value) {
+  auto files = ExpandPaths(value);
+  if (files.ok()) return files;
+  return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
 }
 
 absl::StatusOr<std::string> RunfilePath(const std::string& path) {
