@@ -29,7 +29,8 @@ TEST_P(VersionTest, ComesBeforeWhateverElseIsWrong) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Programs, VersionTest,
-                         ::testing::Values("train", "generate", "benchmark", "check", "comm_cost"),
+                         ::testing::Values("train", "generate", "benchmark", "check", "comm_cost",
+                                           "step_calls"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

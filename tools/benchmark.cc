@@ -25,12 +25,12 @@
 #include "tools/benchmarking/benchmark_config.h"
 #include "tools/benchmarking/benchmark_report.h"
 #include "tools/benchmarking/benchmark_steps.h"
+#include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
-#include "train/engine/engine_options.h"
 #include "train/engine/mesh_wide.h"
 #include "train/engine/step_record.h"
 #include "train/plan/gpu_limits.h"
@@ -196,8 +196,10 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   result->gpu_name = gpu.name;
-  const StepRecord step = RecordStep(EngineOptionsOf(config, model), config.layout.sizes(),
-                                     /*rank=*/0, /*num_micro_batches=*/1);
+  const StepRecord step = RecordStep(
+      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
+      config.layout.sizes(),
+      /*rank=*/0, /*num_micro_batches=*/1);
   STRAKE_ASSIGN_OR_RETURN(
       const GpuLimits limits,
       MeasureGpuLimits(device, config.machine.dtype_kind(), LargestProducts(step.calls)));

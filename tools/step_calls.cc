@@ -11,6 +11,7 @@
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/device/op_call.h"
+#include "models/families/families.h"
 #include "models/model_config.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/options.h"
@@ -85,5 +86,6 @@ absl::Status PrintStepCalls(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::PrintStepCalls(argc, argv));
 }

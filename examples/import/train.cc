@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/base/status_macros.h"
+#include "models/families/llama.h"
 #include "models/model_config.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/run/train_observer.h"
@@ -22,8 +23,7 @@ using namespace strake;
 constexpr MeshVector kTwoRanks = {.dp = 2, .pp = 1, .cp = 1, .tp = 1};
 
 ModelConfig MyModel() {
-  ModelConfig model;
-  model.family = ModelFamily::kLlama;
+  ModelConfig model = kLlamaFamily.new_config();
   model.vocab_size = 256;  // bytes
   model.max_positions = 64;
   model.hidden_size = 32;

@@ -48,14 +48,14 @@ absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t se
   const Philox random(seed, RandomUse::kTesting);
   STRAKE_RETURN_IF_ERROR(
       dtype == DType::kBf16
-          ? cuda::PhiloxUniform<T>(stream, {.random = random,
-                                            .first = 0,
-                                            .size = count,
-                                            .x = static_cast<Bf16*>(memory.data())})
-          : cuda::PhiloxUniform<T>(stream, {.random = random,
-                                            .first = 0,
-                                            .size = count,
-                                            .x = static_cast<float*>(memory.data())}));
+          ? cuda::PhiloxUniform<Bf16>(stream, {.random = random,
+                                               .first = 0,
+                                               .size = count,
+                                               .x = static_cast<Bf16*>(memory.data())})
+          : cuda::PhiloxUniform<float>(stream, {.random = random,
+                                                .first = 0,
+                                                .size = count,
+                                                .x = static_cast<float*>(memory.data())}));
   return memory;
 }
 

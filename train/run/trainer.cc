@@ -88,9 +88,10 @@ RunRecord Trainer::Record() const {
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   if (!checkpoint.empty()) return LoadCheckpoint(checkpoint, *engine_);
   ParameterArena& parameters = engine_->parameters();
-  STRAKE_RETURN_IF_ERROR(options_.init_from.empty()
-                             ? InitializeParameters(options_.seed, engine_->team(), &parameters)
-                             : LoadWeights(options_.init_from, *options_.model.family, parameters));
+  STRAKE_RETURN_IF_ERROR(
+      options_.init_from.empty()
+          ? InitializeParameters(options_.seed, engine_->team(), &parameters)
+          : LoadWeights(options_.init_from, *options_.engine.model.family, parameters));
   return engine_->optimizer().SetMasters();
 }
 

@@ -18,9 +18,15 @@ OpCheck AdamWCheck(const OpCall& call) {
   check.run = [clips, rounds, weight_decay = call.Get("weight_decay") != 0](const Context& ctx,
                                                                             const Tensors& t) {
     const bool truth = t[1].dtype() == DType::kF64;
-    const absl::Status status =
-        AdamWUpdate(ctx, t[4], weight_decay, clips ? t[5] : Tensor(), t[0], t[1], t[2], t[3],
-                    rounds && !truth ? t.back() : Tensor());
+    const absl::Status status = AdamWUpdate(ctx,
+                                            {.scalars = t[4],
+                                             .clip = clips ? t[5] : Tensor(),
+                                             .grad = t[0],
+                                             .weight = t[1],
+                                             .exp_avg = t[2],
+                                             .exp_avg_sq = t[3],
+                                             .rounded = rounds && !truth ? t.back() : Tensor()},
+                                            weight_decay);
     return status.ok() && rounds && truth ? Copy(ctx, t[1], t.back()) : status;
   };
   check.prepare = [clips](const Context& ctx, const Tensors& t) {

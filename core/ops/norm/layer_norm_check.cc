@@ -19,8 +19,16 @@ OpCheck ForwardCheck(const OpCall& call) {
   // The sum takes the place of x.
   if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
   check.run = [residual, eps = call.Get("eps")](const Context& ctx, const Tensors& t) {
-    const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
-    return LayerNormForward(ctx, t[0], before, t[1], t[2], eps, sum, t[3], t[4], t[5]);
+    return LayerNormForward(ctx,
+                            {.x = t[0],
+                             .residual = residual ? t.back() : Tensor(),
+                             .weight = t[1],
+                             .bias = t[2],
+                             .sum = residual ? t[0] : Tensor(),
+                             .y = t[3],
+                             .mean = t[4],
+                             .rstd = t[5]},
+                            eps);
   };
   return check;
 }
@@ -39,12 +47,20 @@ OpCheck BackwardCheck(const OpCall& call) {
   check.tensors.push_back(InOut(call, "dx", rounding));
   check.prepare = [](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
-    return LayerNormForward(ctx, t[0], {}, t[1], t[1], kEps, {}, y, t[4], t[2]);
+    return LayerNormForward(
+        ctx, {.x = t[0], .weight = t[1], .bias = t[1], .y = y, .mean = t[4], .rstd = t[2]}, kEps);
   };
   check.run = [accumulate](const Context& ctx, const Tensors& t) {
-    const Tensor& dx = t.back();
-    const Tensor& dy = t[6];  // dx itself, where it takes its place
-    return LayerNormBackward(ctx, dy, t[0], t[1], t[4], t[2], accumulate, dx, t[3], t[5]);
+    return LayerNormBackward(ctx,
+                             {.dy = t[6],  // dx itself, where it takes its place
+                              .x = t[0],
+                              .weight = t[1],
+                              .mean = t[4],
+                              .rstd = t[2],
+                              .dx = t.back(),
+                              .dweight = t[3],
+                              .dbias = t[5]},
+                             accumulate);
   };
   return check;
 }
