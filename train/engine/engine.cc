@@ -163,6 +163,7 @@ absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& tar
   const std::string key = absl::StrCat("train ", tokens.dim(0), " ", Exactly(scale),
                                        in_step_ ? "" : " first", last ? " last" : "");
   STRAKE_RETURN_IF_ERROR(RunPass(key, [&]() -> absl::Status {
+    context_->set_pass(Pass::kForward);
     if (!in_step_) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
     return ForwardAndBackward(batch.first, batch.second, scale, last);
   }));
@@ -197,7 +198,6 @@ absl::Status Engine::ForwardAndBackward(const Tensor& tokens, const Tensor& targ
                                         bool last) {
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
-  context_->set_pass(Pass::kForward);
   reducer_->StartMicroBatch(*context_, last);
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
