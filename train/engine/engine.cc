@@ -193,12 +193,12 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
 }
 
 absl::Status Engine::Enqueue(const TrainPass& pass) {
+  context_->set_pass(Pass::kForward);
   if (pass.first) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
   const Tensor tokens = TensorAt(pass.batch.tokens, pass.batch.num_tokens);
   const Tensor targets = TensorAt(pass.batch.targets, pass.batch.num_tokens);
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
-  context_->set_pass(Pass::kForward);
   reducer_->StartMicroBatch(*context_, pass.last);
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,

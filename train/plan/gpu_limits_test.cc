@@ -2,7 +2,7 @@
 
 #include "core/cuda/cuda_runtime.h"
 #include "gtest/gtest.h"
-#include "models/model_config.h"
+#include "models/families/families.h"
 #include "train/engine/step_record.h"
 
 namespace strake {

@@ -42,24 +42,6 @@ std::optional<size_t> ControlGroupBytes() {
   return std::nullopt;
 }
 
-// A lower bound on what these options allocate, in floating point, so that no size overflows: from
-// two plans of few tokens and few logits, since what a plan needs grows at least as fast with every
-// further sequence as with the first ones. Nothing for options that are as small as those.
-double LeastBytes(const EngineOptions& options, const MeshVector& sizes) {
-  constexpr int64_t kFewSequences = 64, kFewTokens = 64;
-  EngineOptions few = options;
-  few.seq_len = std::min(options.seq_len, kFewTokens * sizes.tp);
-  few.logits_chunk = {.max_bytes = 0, .min_rows = kFewTokens};
-  const double num_sequences =
-      double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
-  if (num_sequences <= 2 * kFewSequences) return 0;
-  few.micro_batch = kFewSequences;
-  const double bytes = PlanMemory(few, sizes, /*rank=*/0).total_bytes();
-  few.micro_batch = 2 * kFewSequences;
-  const double more = double(PlanMemory(few, sizes, /*rank=*/0).total_bytes()) - bytes;
-  return bytes + (num_sequences - kFewSequences) / kFewSequences * more;
-}
-
 absl::Status NotEnough(absl::string_view what, const AvailableMemory& available) {
   return absl::ResourceExhaustedError(
       absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes), " are free"));
@@ -91,6 +73,21 @@ absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_devi
                          absl::StrCat(" on GPU ", cuda_device, " (", gpu.name, ")")};
 }
 
+double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
+  constexpr int64_t kFewSequences = 64, kFewTokens = 64;
+  EngineOptions few = options;
+  few.seq_len = std::min(options.seq_len, kFewTokens * sizes.tp);
+  few.logits_chunk = {.max_bytes = 0, .min_rows = kFewTokens};
+  const double num_sequences =
+      double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
+  if (num_sequences <= 2 * kFewSequences) return 0;
+  few.micro_batch = kFewSequences;
+  const double bytes = PlanMemory(few, sizes, /*rank=*/0).total_bytes();
+  few.micro_batch = 2 * kFewSequences;
+  const double more = double(PlanMemory(few, sizes, /*rank=*/0).total_bytes()) - bytes;
+  return bytes + (num_sequences - kFewSequences) / kFewSequences * more;
+}
+
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
   if (sizes.tp == 1 && !sharded_state) return 0;
@@ -110,7 +107,7 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
                           FindAvailableMemory(options.device, options.cuda_device));
-  const double least = LeastBytes(options, sizes) * num_ranks;
+  const double least = LeastMemoryBytes(options, sizes) * num_ranks;
   if (least > double(available.bytes)) {
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }

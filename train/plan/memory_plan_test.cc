@@ -1,5 +1,8 @@
 #include "train/plan/memory_plan.h"
 
+#include <cstdint>
+#include <utility>
+
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
@@ -60,6 +63,46 @@ TEST(CheckMemoryTest, AllowsWhatFitsWithFullRecomputationAlone) {
   EXPECT_TRUE(CheckMemory(options, one_rank, 1).ok()) << CheckMemory(options, one_rank, 1);
   options.activation_recompute = ActivationRecompute::kNone;
   EXPECT_EQ(CheckMemory(options, one_rank, 1).code(), absl::StatusCode::kResourceExhausted);
+}
+
+// Whatever is planned, the bound is below it, and close where activations are most of it.
+TEST(LeastMemoryBytesTest, IsBelowEveryPlan) {
+  int num_close = 0;
+  for (const char* model : {"gpt2-tiny", "llama-tiny", "gpt2-mini"}) {
+    for (const auto recompute : {ActivationRecompute::kNone, ActivationRecompute::kSelective,
+                                 ActivationRecompute::kFull}) {
+      for (const Device device : {Device::kCpu, Device::kCuda}) {
+        for (const auto& [seq_len, micro_batch] :
+             {std::pair<int64_t, int64_t>{64, 1024}, {256, 200}, {8, 3000}, {24, 777}}) {
+          for (const MeshVector& sizes : {MeshVector{1, 1, 1, 1}, MeshVector{2, 1, 1, 2}}) {
+            EngineOptions options;
+            options.model = *ModelPreset(model);
+            options.seq_len = seq_len;
+            options.micro_batch = micro_batch;
+            options.dtype = device == Device::kCuda ? DType::kBf16 : DType::kF32;
+            options.device = device;
+            options.sequence_parallel = true;
+            options.logits_chunk = LogitsChunk::For(device);
+            options.activation_recompute = recompute;
+            const double least = LeastMemoryBytes(options, sizes);
+            const double planned = PlanMemory(options, sizes, 0).total_bytes();
+            EXPECT_GT(least, 0);
+            EXPECT_LE(least, planned) << model << ", " << seq_len << " x " << micro_batch;
+            num_close += least > 0.5 * planned;
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(num_close, 60);
+}
+
+TEST(LeastMemoryBytesTest, TakesSizesOfWhichThereIsNoPlan) {
+  EngineOptions options = Options(0);
+  options.seq_len = options.micro_batch = 1'000'000'000;
+  EXPECT_GT(LeastMemoryBytes(options, {1, 1, 1, 1}), 1e18);
+  options.seq_len = options.micro_batch = 1;
+  EXPECT_EQ(LeastMemoryBytes(options, {1, 1, 1, 1}), 0);
 }
 
 // Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
