@@ -4,7 +4,7 @@
 
 #include "core/base/dtype.h"
 #include "gtest/gtest.h"
-#include "models/model_config.h"
+#include "models/families/families.h"
 #include "optim/lr_schedule.h"
 #include "parallel/mesh/mesh.h"
 

@@ -10,7 +10,7 @@
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "models/model_config.h"
+#include "models/families/families.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/metrics_observer.h"
