@@ -88,11 +88,29 @@ class DryRun {
     const Tensor x = T({kN, kC}), w = T({kC}), row = Sum({kN}), dw = Sum({kC});
     for (const Tensor& residual : {Tensor(), x}) {
       Expect(RmsNormForward(ctx_, x, residual, w, 1e-5, residual, x, row));
-      Expect(LayerNormForward(ctx_, x, residual, w, w, 1e-5, residual, x, row, row));
+      Expect(LayerNormForward(ctx_,
+                              {.x = x,
+                               .residual = residual,
+                               .weight = w,
+                               .bias = w,
+                               .sum = residual,
+                               .y = x,
+                               .mean = row,
+                               .rstd = row},
+                              1e-5));
     }
     for (const bool accumulate : {false, true}) {
       Expect(RmsNormBackward(ctx_, x, x, w, row, accumulate, x, dw));
-      Expect(LayerNormBackward(ctx_, x, x, w, row, row, accumulate, x, dw, dw));
+      Expect(LayerNormBackward(ctx_,
+                               {.dy = x,
+                                .x = x,
+                                .weight = w,
+                                .mean = row,
+                                .rstd = row,
+                                .dx = x,
+                                .dweight = dw,
+                                .dbias = dw},
+                               accumulate));
     }
   }
 
@@ -145,7 +163,15 @@ class DryRun {
     Expect(ClipScale(ctx_, F64({1}), 1, F64({2})));
     for (const bool weight_decay : {false, true}) {
       for (const Tensor& clip : {Tensor(), F64({2})}) {
-        Expect(AdamWUpdate(ctx_, Sum({kNumAdamWScalars}), weight_decay, clip, g, g, g, g, rounded));
+        Expect(AdamWUpdate(ctx_,
+                           {.scalars = Sum({kNumAdamWScalars}),
+                            .clip = clip,
+                            .grad = g,
+                            .weight = g,
+                            .exp_avg = g,
+                            .exp_avg_sq = g,
+                            .rounded = rounded},
+                           weight_decay));
       }
     }
   }
