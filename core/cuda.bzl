@@ -7,7 +7,6 @@ load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 load("@strake//third_party:cuda_toolkit.bzl", "CudaToolkitInfo")
 load(
     "//core:cc.bzl",
-    "NUMERIC_COPTS",
     "TEST_COPTS",
     "strake_cc_binary",
     "strake_cc_library",
@@ -242,7 +241,7 @@ def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
     _emulator_and_gpu_test(
         name = name,
         srcs = srcs + [name + "_kernel_test.cc"],
-        copts = NUMERIC_COPTS + copts,
+        copts = copts,
         deps = deps + [
             ":%s_cuda" % name,
             Label("//core/testing:cuda_emulator"),
