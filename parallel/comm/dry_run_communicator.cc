@@ -10,9 +10,8 @@ namespace strake {
 DryRunCommunicator::DryRunCommunicator(int rank, int size, std::string axis, OpRecorder* recorder)
     : Communicator(rank, size, {.axis = std::move(axis)}), recorder_(recorder) {}
 
-absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitNeighbours(int num_ranks,
-                                                                                  std::string axis,
-                                                                                  CallSite /*site*/) {
+absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitNeighbours(
+    int num_ranks, std::string axis, CallSite /*site*/) {
   return std::make_unique<DryRunCommunicator>(rank() % num_ranks, num_ranks, std::move(axis),
                                               recorder_);
 }
