@@ -78,13 +78,18 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
   EngineOptions few = options;
   few.seq_len = std::min(options.seq_len, kFewTokens * sizes.tp);
   few.logits_chunk = {.max_bytes = 0, .min_rows = kFewTokens};
+  const auto plan = [&](int64_t num_sequences) {
+    few.micro_batch = num_sequences;
+    return PlanMemory(few, sizes, /*rank=*/0);
+  };
   const double num_sequences =
       double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
-  if (num_sequences <= 2 * kFewSequences) return 0;
-  few.micro_batch = kFewSequences;
-  const double bytes = PlanMemory(few, sizes, /*rank=*/0).total_bytes();
-  few.micro_batch = 2 * kFewSequences;
-  const double more = double(PlanMemory(few, sizes, /*rank=*/0).total_bytes()) - bytes;
+  if (num_sequences <= 2 * kFewSequences) {
+    const MemoryPlan one = plan(1);
+    return double(one.parameter_bytes + one.gradient_bytes + one.optimizer_bytes);
+  }
+  const double bytes = plan(kFewSequences).total_bytes();
+  const double more = double(plan(2 * kFewSequences).total_bytes()) - bytes;
   return bytes + (num_sequences - kFewSequences) / kFewSequences * more;
 }
 

@@ -17,8 +17,8 @@ namespace strake {
 
 // A lower bound on what PlanMemory() gives for the first rank, in floating point, for sizes of
 // which no plan can be made: from plans of few sequences and few logits, since what a plan needs
-// grows at least as fast with every further sequence as with the first ones. 0 for options that are
-// as small as those.
+// grows at least as fast with every further sequence as with the first ones. Of options that have
+// as few: weights, gradients and optimizer alone.
 double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes);
 
 // What the first rank allocates besides while it gathers a checkpoint: the largest parameter,

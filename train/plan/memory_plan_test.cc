@@ -101,8 +101,12 @@ TEST(LeastMemoryBytesTest, TakesSizesOfWhichThereIsNoPlan) {
   EngineOptions options = Options(0);
   options.seq_len = options.micro_batch = 1'000'000'000;
   EXPECT_GT(LeastMemoryBytes(options, {1, 1, 1, 1}), 1e18);
-  options.seq_len = options.micro_batch = 1;
-  EXPECT_EQ(LeastMemoryBytes(options, {1, 1, 1, 1}), 0);
+}
+
+TEST(LeastMemoryBytesTest, OfFewTokensLeavesOutActivations) {
+  const EngineOptions options = Options(0);
+  const MemoryPlan plan = PlanMemory(options, {2, 1, 1, 2}, 0);
+  EXPECT_EQ(LeastMemoryBytes(options, {2, 1, 1, 2}), plan.total_bytes() - plan.activation_bytes);
 }
 
 // Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
