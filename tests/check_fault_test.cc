@@ -201,7 +201,7 @@ OpCalls CountedCalls(const CheckCommand& command, const EngineOptions& options) 
 std::vector<CheckCommand> RecordedCommands() {
   std::vector<CheckCommand> commands = Commands();
   for (const char* recompute : {"selective", "full"}) {
-    for (const ModelFamily family : {ModelFamily::kGpt2, ModelFamily::kLlama}) {
+    for (const ModelFamily* family : {&kGpt2Family, &kLlamaFamily}) {
       CheckCommand command =
           TinyCheckCommand(family, {.tp = 2, .dp = 2, .sequence_parallel = true, .zero = 2});
       command.config.machine.activation_recompute = recompute;
@@ -232,7 +232,7 @@ TEST(CheckFaultTest, ARecordIsWhatAStepCalls) {
 }
 
 TEST(CheckFaultTest, ManyMicroBatchesAreRecordedAsRepeated) {
-  const CheckCommand command = TinyCheckCommand(ModelFamily::kLlama, {.tp = 2, .zero = 2});
+  const CheckCommand command = TinyCheckCommand(&kLlamaFamily, {.tp = 2, .zero = 2});
   const auto count = [&](int64_t num_micro_batches) {
     std::map<std::string, int64_t> calls;
     for (const OpCall& call :

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "tests/tiny_run.h"
 #include "tools/cli/user_paths.h"
 

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "nlohmann/json.hpp"
+
 namespace strake::testing {
 
 Flags operator+(Flags a, const Flags& b) {

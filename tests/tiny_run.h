@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/testing/temp_directory.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 #include "tests/run_program.h"
 
 namespace strake::testing {

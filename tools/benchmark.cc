@@ -20,6 +20,7 @@
 #include "core/device/fma_peak.h"
 #include "core/device/memory_stream.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 #include "parallel/comm/collective_timing.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/benchmarking/benchmark_config.h"

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/base/status_macros.h"
+#include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/program.h"

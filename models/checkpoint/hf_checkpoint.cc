@@ -20,6 +20,7 @@
 #include "glog/logging.h"
 #include "models/checkpoint/hf_slice.h"
 #include "models/checkpoint/safetensors.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

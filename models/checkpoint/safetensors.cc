@@ -22,6 +22,7 @@
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "core/base/op_profile.h"
 #include "models/model_config.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 #include "parallel/comm/collective_timing.h"
 #include "tools/benchmarking/benchmark_config.h"
 #include "train/plan/gpu_limits.h"

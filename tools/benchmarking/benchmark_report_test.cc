@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

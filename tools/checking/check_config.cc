@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"

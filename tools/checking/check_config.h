@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "models/model_config.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "train/engine/engine_options.h"

@@ -16,6 +16,7 @@
 #include "core/device/cuda_context.h"
 #include "core/ops/check/run_check.h"
 #include "models/model_config.h"
+#include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tools/checking/check_batch.h"

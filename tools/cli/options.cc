@@ -15,6 +15,7 @@
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {
@@ -130,7 +131,8 @@ OptionSet::Option& OptionSet::AddOption(std::string name, Option::Variable varia
   option.help_ = std::move(help);
   option.group_ = group_;
   option.variable_ = variable;
-  option.default_ = option.Value();
+  const nlohmann::json value = option.Value();
+  option.default_ = value.is_string() ? value.get<std::string>() : value.dump();
   return option;
 }
 
@@ -267,9 +269,7 @@ std::string OptionSet::Help() const {
   for (const Option& option : options_) {
     if (option.group_ != group) absl::StrAppend(&text, "\n", option.group_, "\n");
     group = option.group_;
-    const std::string value =
-        option.default_.is_string() ? option.default_.get<std::string>() : option.default_.dump();
-    absl::StrAppend(&text, "  --", option.name_, "=", value, "\n      ", option.help_);
+    absl::StrAppend(&text, "  --", option.name_, "=", option.default_, "\n      ", option.help_);
     const std::string allowed = option.Allowed();
     absl::StrAppend(&text, allowed == "text" ? "" : absl::StrCat(" (", allowed, ")"), "\n");
   }

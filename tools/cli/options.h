@@ -20,7 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 
 namespace strake {
 
@@ -74,7 +74,7 @@ class OptionSet {
     Variable variable_;
     Range range_;
     std::vector<std::string> words_;
-    nlohmann::json default_;
+    std::string default_;  // as Help() prints it
     Source source_ = Source::kDefault;
     bool flag_only_ = false;
   };

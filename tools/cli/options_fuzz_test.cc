@@ -4,6 +4,7 @@
 #include <string>
 
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 #include "tools/cli/options.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

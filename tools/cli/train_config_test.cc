@@ -7,6 +7,7 @@
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 
 namespace strake {

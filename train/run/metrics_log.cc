@@ -14,6 +14,7 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

@@ -10,6 +10,7 @@
 #include "core/base/json.h"
 #include "core/testing/temp_directory.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {

@@ -7,6 +7,7 @@
 #include "glog/logging.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 
 namespace strake {

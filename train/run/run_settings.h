@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/base/dtype.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 #include "parallel/mesh/mesh.h"
 #include "train/run/trainer_options.h"
 

@@ -5,6 +5,7 @@
 #include "core/base/dtype.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 #include "parallel/mesh/mesh.h"
 

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "nlohmann/json.hpp"
+#include "nlohmann/json_fwd.hpp"
 #include "parallel/mesh/mesh.h"
 #include "train/run/run_directory.h"
 #include "train/run/trainer_options.h"
