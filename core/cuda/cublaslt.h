@@ -39,8 +39,8 @@ struct CudaProduct {
 
 // One rank's handle, used on its thread. Sums are f32, and f32 products are not rounded to TF32. An
 // algorithm is what the library's heuristic answers for the shapes, the alignments and the GPU: the
-// same in every process, and never chosen by a timing. The same bits every time. GELU is in its
-// tanh form.
+// same in every process, and never chosen by a timing. Gives the same bits every time. GELU is in
+// its tanh form.
 class CublasLt {
  public:
   // Scratch of every product, in device memory.

@@ -19,7 +19,7 @@ namespace strake {
 
 // One rank's handle and kernels, used on its thread. Which kernels is what the library's heuristic
 // answers for shape and GPU: the same in every process, and never chosen by a timing. The backward
-// pass is the deterministic one. The same bits every time.
+// pass is the deterministic one. Gives the same bits every time.
 class CudnnAttention {
  public:
   // For GPU `device`, the calling thread's. Loads nothing yet.

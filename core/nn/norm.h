@@ -7,8 +7,8 @@
 //
 // The input and the weight pass are one call, because one reading of dy and x serves both; the
 // residual is added in the forward pass's reading of x. dtypes: f32; bf16, with mean, rstd
-// and gradients of parameters in f32; f64 and c128 on the reference path. Otherwise all tensors
-// share one.
+// and gradients of parameters in f32; f64 and c128 on the reference path. All other tensors share
+// one dtype.
 #ifndef STRAKE_CORE_NN_NORM_H_
 #define STRAKE_CORE_NN_NORM_H_
 
