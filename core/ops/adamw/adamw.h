@@ -33,8 +33,8 @@ void SetAdamWScalars(const AdamWStep& step, Tensor scalars);
 // the step's weight decay is taken as 0.
 //   scalars [kNumAdamWScalars]  SetAdamWScalars()
 //   clip    [2]                 {norm, scale} of core/ops/clip_scale/clip_scale.h; undefined: a
-//                               scale of 1. Nothing changes where the norm is NaN or infinite, or
-//                               the scale not > 0
+//                               scale of 1. Nothing changes if the norm is NaN or infinite, or
+//                               the scale is not > 0
 //   rounded                     = the new f32 weights in bf16; may be undefined
 struct AdamWOperands {
   Tensor scalars;

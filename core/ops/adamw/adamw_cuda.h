@@ -18,8 +18,8 @@ namespace strake::cuda {
 
 // Updates weight, exp_avg and exp_avg_sq in place and reads grad. `scalars` and `clip` {norm,
 // scale} are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null
-// `clip` means a scale of 1; nothing changes where the norm is NaN or infinite, or the scale not >
-// 0. If `rounded` is not null, rounded [size] = weight in bf16.
+// `clip` means a scale of 1; nothing changes if the norm is NaN or infinite, or the scale is not
+// positive. If `rounded` is not null, rounded [size] = weight in bf16.
 struct AdamWUpdateArgs {
   const AdamWScalars<float>* scalars;
   bool weight_decay;

@@ -36,7 +36,7 @@ inline int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape)
 }
 
 // dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse. dqkv
-// overlaps none of them.
+// must not be one of them.
 template <typename T>
 struct CausalAttentionBackwardArgs {
   const T *dy, *qkv, *y;
