@@ -1,4 +1,4 @@
-// Libraries that are loaded on first use, so that a program runs without them.
+// Libraries that are loaded on first use, so that a program also runs where they are missing.
 #ifndef STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
 #define STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
 

@@ -1,4 +1,4 @@
-// FileDescriptor: a file descriptor that its owner closes on destruction.
+// FileDescriptor: an owned file descriptor, closed on destruction.
 #ifndef STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
 #define STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
 

@@ -18,7 +18,7 @@ const char* PassName(Pass pass);
 // memory.
 struct OpCost {
   double flops = 0;  // of matrix products and attention; 0 for memory-bound ops
-  double bytes = 0;  // each input read once, each output written once; of += outputs, both
+  double bytes = 0;  // each input read once, each output written once; for += outputs, both
 };
 
 // Sums the times that a rank's ops take, by the host's clock. Ops report through OpTimer, and do

@@ -42,7 +42,7 @@ class Philox {
   double Uniform(uint64_t index) const;
 
   // Standard normal, in double. Indices 2i and 2i + 1 are the two numbers that the Box-Muller
-  // method makes of the four words for i.
+  // method computes from the four words for i.
   double Normal(uint64_t index) const;
 
   // values[i] = Normal(first + i), at half the cost of single calls.

@@ -20,7 +20,7 @@ struct ThreadRanges {
   int64_t n;
   int64_t grain;
   int64_t chunks;
-  int count;  // of the ranges that are not empty; 0 when n is 0
+  int count;  // number of non-empty ranges; 0 when n is 0
 };
 
 }  // namespace strake

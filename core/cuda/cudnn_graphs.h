@@ -21,7 +21,7 @@ struct CudnnTarget {
   cudnnHandle_t handle = nullptr;
 };
 
-// Names of a graph's tensors, by which it is given their addresses.
+// Names of a graph's tensors, for passing their addresses.
 enum CudnnTensor : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv };
 
 using CudnnGraph = std::unique_ptr<cudnn_frontend::graph::Graph>;

@@ -57,7 +57,7 @@ class SharedPointer {
 template <typename T, int kCount>
 class Shared {
  public:
-  // The place of the declaration.
+  // `file` and `line` are the place of the declaration.
   explicit Shared(const char* file = __builtin_FILE(), int line = __builtin_LINE())
       : memory_(sizeof(T) * kCount, {file, line}) {}
   Shared(const Shared&) = delete;

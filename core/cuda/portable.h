@@ -2,13 +2,13 @@
 // C++ for the emulator of core/testing/cuda_emulator.h, which runs it in tests on any machine.
 //
 // A kernel is CUDA C++, with these differences:
-//   * `Launch<Kernel<float>>(stream, grid, block, dynamic_shared_bytes, arguments...)` stands for
-//     <<<>>> and returns an error for a launch that cannot be.
+//   * `Launch<Kernel<float>>(stream, grid, block, dynamic_shared_bytes, arguments...)` replaces
+//     <<<>>> and returns an error for an impossible launch.
 //   * Static shared memory is `__shared__ Shared<float, 32> sums;`. An element is read into, or
 //     written from, a value of its type; it has no address, but `sums + 8` is like a pointer.
 //   * Dynamic shared memory is `auto tile = DynamicShared<float>(byte_offset);`.
 //   * 128 bits are moved by LoadVec<kWidth>(pointer) and StoreVec(pointer, Vec). In shared memory
-//     only the dynamic is aligned for them.
+//     only dynamic shared memory is aligned for them.
 //   * bf16 is core/base/dtype.h's Bf16; ToFloat(x) and FromFloat<T>(x) convert, to nearest even
 //     (NaN stays NaN, with a payload that depends on the device).
 //   * There are no floating-point atomics: the same input gives the same bits.

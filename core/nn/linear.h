@@ -11,7 +11,7 @@
 // A GELU between two layers, x = gelu(u) for the second layer, is fused into their products:
 //
 //   Forward         of the first with `gelu_input`:  y = gelu(u), and *gelu_input = u = x W + bias
-//   BackwardInput   of the second with that u:       du = (dy W^T) gelu'(u) in place of dx
+//   BackwardInput   of the second with that u:       du = (dy W^T) gelu'(u) instead of dx
 //
 // du is then the `dy` of the first layer. The other passes are not affected.
 //

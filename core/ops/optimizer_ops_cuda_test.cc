@@ -232,7 +232,7 @@ TEST(SumOnCudaTest, AddsToTheTotal) {
   }
 }
 
-// In f32, the terms beside the first would be lost.
+// In f32, all terms but the first would be lost.
 TEST(SumOnCudaTest, SumsAreDouble) {
   const CudaTestContext ctx;
   const TestTensor x(DType::kF32, {1500});

@@ -128,7 +128,7 @@ TEST(AdamWCudaTest, FollowsTheReference) {
   CheckUpdate(StepOf(0.3), 100, GuardAt::kStart, true, true);  // the other form of the mean
 }
 
-// What a dimension that is never used keeps: no 0 / 0.
+// A dimension that is never used keeps its zeros: no 0 / 0.
 TEST(AdamWCudaTest, ZerosStayZeros) {
   Problem p(StepOf(0.9), 40, GuardAt::kStart);
   for (const auto* x : {&p.grad, &p.weight, &p.exp_avg, &p.exp_avg_sq}) {

@@ -186,7 +186,7 @@ STRAKE_INLINE Vec Masked(Vec value, First first, Vec other) {
 STRAKE_INLINE Vec Exp(Vec x) {
   const Vec lowest = Broadcast(-87);
   x = x < lowest ? lowest : x;
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
   const Vec shifted = x * 1.44269504f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;
   const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;

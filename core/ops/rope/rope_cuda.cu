@@ -7,7 +7,7 @@ namespace strake::cuda {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kHeads = 4;  // of a thread, which has the same angles in all; loaded before the first
+constexpr int kHeads = 4;  // per thread, all with the same angles; all are loaded before the first
                            // is stored
 
 template <int kWidth>
