@@ -31,9 +31,9 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
-// Returns whether the CPU's kernels (core/ops/cpu) run. They run for f32 and bf16; the reference
-// runs for other dtypes, and for f32 under OpSet::kReference. bf16 under kReference is a CHECK
-// failure, because no reference supports it.
+// Returns whether the CPU's kernels (core/ops/cpu/isa.h) run. They run for f32 and bf16; the
+// reference runs for other dtypes, and for f32 under OpSet::kReference. bf16 under kReference is a
+// CHECK failure, because no reference supports it.
 inline bool HasCpuKernels(const char* op, const Context& ctx, DType dtype) {
   CHECK(dtype != DType::kBf16 || !ctx.reference()) << "[" << op << "] bf16 has no definition";
   return dtype == DType::kBf16 || (dtype == DType::kF32 && !ctx.reference());

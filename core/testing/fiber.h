@@ -8,8 +8,7 @@
 namespace strake::testing {
 
 // Created, switched to and destroyed on one thread. The signal mask is the thread's, not the
-// fibre's. Address sanitizer is told of every switch; thread sanitizer is not, and loses
-// track.
+// fibre's. Address sanitizer is told of every switch; thread sanitizer is not, and loses track.
 class Fiber {
  public:
   // Represents the thread's own stack: the first switch leaves it, and the last returns to it.

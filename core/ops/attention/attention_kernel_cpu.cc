@@ -20,8 +20,8 @@ int64_t VisibleKeys(int64_t end_query, int64_t first_key) {
 constexpr int64_t kGroupRows = kLanes;
 static_assert(kGroupRows % kPanelRows == 0 && kBlock % kGroupRows == 0);
 
-// The running softmax of a group of queries: their largest scores so far, and the sums of exp(score
-// - largest).
+// The running softmax of a group of queries: their largest scores so far, and the sums of
+// exp(score - largest).
 struct GroupState {
   Vec largest = Broadcast(-__builtin_inff());
   Vec sum{};
@@ -256,9 +256,9 @@ struct Backward {
     }
   }
 
-  // Processes one key/value head with all query heads that read it: dq of query blocks [q_begin,
-  // q_end), and dk and dv of key blocks [k_begin, k_end). The terms of a sum come in the same
-  // order, however the blocks are cut.
+  // Processes one key/value head with all query heads that read it: dq of query blocks
+  // [q_begin, q_end), and dk and dv of key blocks [k_begin, k_end). The terms of a sum come in the
+  // same order, however the blocks are cut.
   void Run(const AttentionBackwardUnit& unit, const BackwardTiles& t) const {
     const auto& [batch, kv_head, q_begin, q_end, k_begin, k_end, want_dq, want_dkv] = unit;
     PackKeys(batch, kv_head, k_begin * kBlock, k_end * kBlock, t);

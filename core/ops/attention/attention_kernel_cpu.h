@@ -37,8 +37,8 @@ struct AttentionInputs {
   int64_t kv_stride;
 };
 
-// Operands of the backward pass. Gradients have the layout of the inputs, and kv_stride ==
-// q_stride.
+// Operands of the backward pass. Gradients have the layout of the inputs;
+// kv_stride == q_stride.
 template <typename T>
 struct AttentionGradients {
   const AttentionShape& shape;
@@ -49,8 +49,8 @@ struct AttentionGradients {
   T *dq, *dk, *dv;
 };
 
-// A unit of the backward pass for one key/value head of a sequence: dq of query blocks [q_begin,
-// q_end), or dk and dv of key blocks [k_begin, k_end), or both.
+// A unit of the backward pass for one key/value head of a sequence: dq of query blocks
+// [q_begin, q_end), or dk and dv of key blocks [k_begin, k_end), or both.
 struct AttentionBackwardUnit {
   int64_t batch = 0, kv_head = 0;
   int64_t q_begin = 0, q_end = 0, k_begin = 0, k_end = 0;

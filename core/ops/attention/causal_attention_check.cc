@@ -10,12 +10,11 @@ namespace {
 
 // A relative error of a probability is an absolute error of a score. A score is a sum of D
 // products, which gives about sqrt(D) roundings, plus a few of scale, shift and exponential. They
-// round numbers up to the largest score, which for queries and keys of unit variance is |q| |k| /
-// sqrt(D), about sqrt(D). The sum over keys has T terms. In bf16 a kernel may round each
+// round numbers up to the largest score, which is about sqrt(D) for queries and keys of unit
+// variance: |q| |k| / sqrt(D). The sum over keys has T terms. In bf16 a kernel may round each
 // probability, or its gradient, to bf16 before its product, which changes y by up to 2^-8 of the
 // largest value. The largest element of y is more than half of that value, because the first row of
 // y of each sequence is itself a value: two stores.
-// which each sequence's first row is a value itself, is more than half of that: two stores.
 Rounding AttentionRounding(const AttentionShape& shape) {
   const double root = std::sqrt(static_cast<double>(shape.head_dim));
   return {static_cast<double>(shape.seq_len), (root + 4) * (1 + root), 2};

@@ -24,8 +24,8 @@ using testing::ScopedRandomCudaOrder;
 using testing::ToDouble;
 
 // Relative to y and dx themselves: the rounding of the result, then 2^-z of a z (up to 30 here)
-// that was rounded three times, and a dozen more roundings. The sum of dx's two terms, each below 3
-// |dy|, may cancel; the errors are then those of the terms.
+// that was rounded three times, and a dozen more roundings. The sum of dx's two terms, each below
+// 3 |dy|, may cancel; the errors are then those of the terms.
 template <typename T>
 constexpr double kBound = kRoundoff<T> + (3 * 30 + 12) * 0x1p-24;
 constexpr double kCancelled = 3 * 4 * (3 * 30 + 12) * 0x1p-24;  // |dy| < 4

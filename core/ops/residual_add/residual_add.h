@@ -3,7 +3,7 @@
 //   y = x + residual
 //
 // Elementwise on equal shapes. dtypes: f32; bf16; f64 and c128 on the reference path. All
-// tensors share one.
+// tensors share one dtype.
 #ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_H_
 #define STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_H_
 

@@ -16,10 +16,10 @@
 namespace strake::cuda {
 
 // Rotates the first `num_heads` heads of x [tokens, stride] in place; rows are `stride` elements
-// apart. Token n is rotated by the angles of row position_offset + n mod seq_len of table [P,
-// head_dim] (f64), which must exist, or by the negative angles if `inverse` (the backward pass).
-// All tensors are in device memory; 128-bit accesses where head_dim / 2, stride and the addresses
-// allow it.
+// apart. Token n is rotated by the angles of row position_offset + n mod seq_len of table
+// [P, head_dim] (f64), which must exist, or by the negative angles if `inverse` (the backward
+// pass). All tensors are in device memory; 128-bit accesses where head_dim / 2, stride and the
+// addresses allow it.
 template <typename T>
 absl::Status Rope(CudaStream stream, const RopeArgs<T>& args);
 

@@ -73,7 +73,7 @@ __device__ __forceinline__ float VecMax(const Vec<float, kWidth>& value) {
   return max;
 }
 
-// Like BlockSum, for the maximum and the sum.
+// Like BlockSum, for the maximum.
 template <typename SharedFloats>
 __device__ float BlockMax(float value, SharedFloats maxima) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
