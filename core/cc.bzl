@@ -13,7 +13,7 @@ _COPTS = [
     "-Wextra",
     "-Werror",
     "-Wno-sign-compare",
-    # gcc 12 reports these inside Eigen and abseil at -O3, wrongly.
+    # gcc 12 reports these wrongly, inside Eigen and abseil at -O3.
     "-Wno-array-bounds",
     "-Wno-maybe-uninitialized",
     "-Wno-stringop-overflow",
@@ -21,19 +21,20 @@ _COPTS = [
     "-Wno-unknown-warning-option",
 ]
 
-# For loops over tensors. No -ffast-math: it would drop NaN, and infinities mark masked scores.
+# For loops over tensors. Excludes -ffast-math, which drops NaN and infinities: infinities mark
+# masked scores.
 NUMERIC_COPTS = [
     "-O3",
     "-fno-math-errno",
     "-fno-trapping-math",
 ]
 
-# Of tests, which take longer to compile than to run: before a target's own copts, which may ask for
-# more.
+# For tests, which take longer to compile than to run. A target's own copts come after these, and
+# may ask for more.
 TEST_COPTS = ["-O1"]
 
-# The sets of vector instructions that the CPU's kernels are compiled for: core/ops/cpu/isa.h. After
-# the command line's --copt, so that these -march stand.
+# The sets of vector instructions that the CPU's kernels are compiled for (core/ops/cpu/isa.h). They
+# come after the command line's --copt, so that these -march take effect.
 _ISAS = {
     "avx2": (32, "x86-64-v3"),
     "avx512": (64, "x86-64-v4"),
@@ -76,12 +77,12 @@ def strake_cpu_kernel_test(name, srcs, deps):
         )
 
 def _isa_copts(isa, march):
-    # Of a source that includes core/ops/cpu/simd.h.
+    # The copts of a source that includes core/ops/cpu/simd.h.
     return NUMERIC_COPTS + [
         "-march=" + march,
         "-DSTRAKE_CPU_ISA=" + isa,
         "-DSTRAKE_CPU_VECTOR_BYTES=%d" % _ISAS[isa][0],
-        # Vectors wider than the registers of who does not call them change no ABI.
+        # Callers never pass vectors wider than their registers, so no ABI changes.
         "-Wno-psabi",
     ]
 
@@ -133,7 +134,7 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         args = ["$(rootpath %s)" % file for file in corpus],
         copts = _COPTS + copts,
         data = corpus,
-        # .ci/run has these tests under sanitizers.
+        # .ci/run runs these tests under sanitizers.
         tags = tags + ["parser"],
         deps = deps + [Label("//core/testing:fuzz_main")],
         **kwargs
@@ -171,7 +172,7 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
     It defines what the kernel's CUDA library defines, NAME_cuda: a binary that links both statically,
     and this one first, has this one's.
     """
-    # cc_library compiles no .cu file, but one that includes it.
+    # cc_library does not compile a .cu file, but it compiles a source that includes one.
     written_source(
         name = name + "_unit",
         testonly = True,
@@ -182,11 +183,11 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
         testonly = True,
         srcs = [name + "_unit"],
         hdrs = hdrs,
-        # #pragma unroll is nvcc's.
+        # #pragma unroll belongs to nvcc.
         copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
         textual_hdrs = [src],
         deps = deps + [Label("//core/cuda:portable")],
-        # In whole, so that nothing is left for NAME_cuda to define.
+        # Links all of it, so that nothing is left for NAME_cuda to define.
         alwayslink = True,
         **kwargs
     )

@@ -21,9 +21,9 @@ _CUDA_USED = str(Label("@strake_cuda//:used"))
 _NVCC_OPTIONS = [
     "-std=c++20",
     "-O3",
-    # a * b + c is one rounding, as nvcc has it anyway and as gcc does on CPUs with FMA. Where the
-    # two roundings matter, say __fmul_rn. Never --use_fast_math: no flushing to zero, and division
-    # and square root rounded to nearest.
+    # a * b + c is one rounding, which is nvcc's default, and gcc's on CPUs with FMA. Where the two
+    # roundings matter, use __fmul_rn. Never use --use_fast_math: subnormals must not be flushed to
+    # zero, and division and square root must be rounded to nearest.
     "--fmad=true",
     "--ftz=false",
     "--prec-div=true",
@@ -51,14 +51,14 @@ def _compile(ctx, toolkit, cc_toolchain, features, context, src):
     args.add_all(context.quote_includes, before_each = "-I")
     args.add_all(context.system_includes, before_each = "-isystem")
 
-    # Of other modules' libraries. Bazel 4 has no such list.
+    # Include paths of other modules' libraries. Bazel 4 has no such list.
     args.add_all(getattr(context, "external_includes", depset()), before_each = "-isystem")
     ctx.actions.run(
         executable = toolkit.home + "/bin/nvcc",
         arguments = [args],
         inputs = depset([src], transitive = [context.headers, cc_toolchain.all_files]),
         outputs = [output],
-        # nvcc finds its own parts, and the host compiler its own, by PATH.
+        # nvcc and the host compiler find their own parts by PATH.
         env = {"PATH": toolkit.home + "/bin:/usr/bin:/bin"},
         mnemonic = "CudaCompile",
         progress_message = "Compiling %s for %s" % (src.short_path, ", ".join(toolkit.architectures)),
@@ -79,7 +79,7 @@ def _cuda_library_impl(ctx):
     )
     own = cc_common.create_compilation_context(
         headers = depset(ctx.files.hdrs),
-        # From the root of the workspace that the target is in, as cc_library has it.
+        # Relative to the root of the target's workspace, as in cc_library.
         quote_includes = depset([ctx.label.workspace_root or ".", ctx.bin_dir.path]),
     )
     context = cc_common.merge_cc_infos(
@@ -100,7 +100,7 @@ def _cuda_library_impl(ctx):
         ),
         linking_contexts = [deps.linking_context],
         name = ctx.label.name,
-        # One copy of the CUDA runtime in a process: it stands in the executable.
+        # A process has one copy of the CUDA runtime, which is in the executable.
         disallow_dynamic_library = True,
     )
     libraries = [outputs.library_to_link.static_library, outputs.library_to_link.pic_static_library]
@@ -160,7 +160,7 @@ def strake_cuda_kernel(name, deps = []):
         name = name + "_nvcc",
         srcs = [source],
         hdrs = [header],
-        # Built through NAME_cuda, and only where a toolkit is asked for.
+        # Built through NAME_cuda, and only if a toolkit is configured.
         tags = ["manual"],
         visibility = ["//visibility:private"],
         deps = deps + [Label("//core/cuda:portable_nvcc")],
@@ -226,7 +226,7 @@ def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [
     )
     strake_cc_test(
         name = name + "_gpu_test",
-        # Bazel must not remember what another day's machine had.
+        # Bazel must not cache results, because another day's machine may have another GPU.
         tags = tags + ["external", "gpu"],
         deps = [gpu, ":%s_test_cases" % name],
         **kwargs
@@ -275,7 +275,7 @@ def strake_gpu_program(name, deps, visibility = None, **kwargs):
     strake_cc_binary(
         name = name + "_emulated",
         testonly = True,
-        # First, so that its definitions are taken.
+        # First, so that the linker takes its definitions.
         deps = [Label("//core/testing:emulated_gpu")] + deps,
         **kwargs
     )

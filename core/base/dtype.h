@@ -9,7 +9,8 @@
 
 namespace strake {
 
-// kF64 and kC128 exist for the reference ops alone: the oracle in double, and the complex step.
+// kF64 and kC128 exist only for the reference ops: for the oracle in double, and for the complex
+// step.
 enum class DType : uint8_t { kF32, kBf16, kF64, kC128, kI32, kI64, kU16 };
 
 // The upper half of an IEEE binary32, rounded to nearest even; NaN stays NaN.
@@ -34,7 +35,8 @@ struct Bf16 {
 // Bytes of one element.
 size_t DTypeSize(DType dtype);
 
-// Of sums of such elements, and of what is kept of them: f32 for bf16, else `dtype` itself.
+// Dtype of sums of such elements, and of values derived from sums: f32 for bf16, else `dtype`
+// itself.
 DType AccumulationDType(DType dtype);
 
 // "f32", "bf16", "f64", "c128", "i32", "i64", "u16".

@@ -52,7 +52,8 @@ absl::Status MakeDirectoriesDurably(const std::string& path) {
   if (folder != path) STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(folder));
   if (mkdir(path.c_str(), 0777) != 0) {
     const absl::Status status = SystemError("create the folder", path);
-    // There by now: another process was quicker, or `path` is "a/" and "a" has just been made.
+    // It exists by now: another process was faster, or `path` is "a/" and "a" has just been
+    // created.
     if (!std::filesystem::is_directory(path, error)) return status;
   }
   return SyncPath(folder);

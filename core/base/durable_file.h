@@ -1,4 +1,4 @@
-// Files and folders that are still there after the machine crashed.
+// Files and folders that survive a crash of the machine.
 //
 // Every function that can fail returns an error that names the path and the system's reason.
 #ifndef STRAKE_CORE_BASE_DURABLE_FILE_H_
@@ -11,11 +11,11 @@
 
 namespace strake {
 
-// Replaces the file or makes it: at every moment, also after a crash, `path` holds all of the old
+// Replaces or creates the file. At every moment, also after a crash, `path` holds all of the old
 // contents or all of the new. Writes to "PATH.tmp" on the way.
 absl::Status WriteFileDurably(const std::string& path, absl::string_view text);
 
-// Makes the folder, and those above it where they are missing.
+// Creates the folder, and any missing folders above it.
 absl::Status MakeDirectoriesDurably(const std::string& path);
 
 // Flushes a file's contents, or a folder's list of names, to the disk.

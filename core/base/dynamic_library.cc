@@ -12,7 +12,8 @@ absl::StatusOr<DynamicLibrary> DynamicLibrary::Load(absl::string_view what,
                                                     absl::Span<const std::string> names) {
   std::string reasons;
   for (const std::string& name : names) {
-    // Every symbol now: a library that lacks one is an error here, and no abort within a run.
+    // Resolves every symbol now, so that a library that lacks one is an error here, not an abort
+    // within a run.
     if (void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
       return DynamicLibrary(std::string(what), handle);
     }

@@ -1,4 +1,4 @@
-// Libraries that are loaded when they are first needed, so that a program runs without them.
+// Libraries that are loaded on first use, so that a program also runs where they are missing.
 #ifndef STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
 #define STRAKE_CORE_BASE_DYNAMIC_LIBRARY_H_
 
@@ -11,17 +11,19 @@
 
 namespace strake {
 
-// A handle that is cheap to copy. The library stays loaded until the process ends: such libraries
-// have threads and exit handlers of their own.
+// A handle that is cheap to copy. The library stays loaded until the process ends, because such
+// libraries have threads and exit handlers of their own.
 class DynamicLibrary {
  public:
-  // The first of `names` (file names, or paths with a slash) that the loader can load. NotFound
-  // with `what` (for example "NCCL"), and for each name the loader's reason.
+  // Loads the first of `names` (file names, or paths with a slash) that the loader can load.
+  // Returns NotFound, with `what` (for example "NCCL") and the loader's reason for each name, if
+  // there is none.
   static absl::StatusOr<DynamicLibrary> Load(absl::string_view what,
                                              absl::Span<const std::string> names);
 
-  // `Function<decltype(ncclSend)>("ncclSend")`: a pointer to it. NotFound when the library, being
-  // of another version, has no such function. The type is the caller's word.
+  // Returns a pointer to a function: `Function<decltype(ncclSend)>("ncclSend")`. Returns NotFound
+  // if the library, being of another version, has no such function. The caller vouches for the
+  // type.
   template <typename F>
   absl::StatusOr<F*> Function(const std::string& name) const {
     const absl::StatusOr<void*> address = Address(name);
@@ -29,9 +31,9 @@ class DynamicLibrary {
     return reinterpret_cast<F*>(*address);
   }
 
-  // dlopen()'s, for code that calls dlsym() itself.
+  // The handle of dlopen(), for code that calls dlsym() itself.
   void* handle() const { return handle_; }
-  // Where it was loaded from.
+  // The path that the library was loaded from.
   std::string path() const;
 
  private:

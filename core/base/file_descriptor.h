@@ -1,4 +1,4 @@
-// FileDescriptor: a file descriptor that is closed at the end of its owner.
+// FileDescriptor: an owned file descriptor, closed on destruction.
 #ifndef STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
 #define STRAKE_CORE_BASE_FILE_DESCRIPTOR_H_
 
@@ -20,7 +20,7 @@ class FileDescriptor {
     return *this;
   }
 
-  // False for what open() returned when it failed.
+  // False for the result of a failed open().
   bool valid() const { return fd_ >= 0; }
   int get() const { return fd_; }
 

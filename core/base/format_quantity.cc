@@ -16,12 +16,14 @@ std::string FourDigits(double value) {
   return absl::StrFormat("%.0f", value);
 }
 
-// `value` in the largest of `units` (each `base` times the one before) in which it is 1 or more.
+// `value` in the largest of `units` in which it is at least 1. Each unit is `base` times the one
+// before.
 template <size_t kCount>
 std::string WithUnit(double value, double base, const char* const (&units)[kCount]) {
   if (!(value >= 0) || std::isinf(value)) return "?";
   if (std::round(value) < base) return absl::StrCat(absl::StrFormat("%.0f", value), units[0]);
-  // Half of the last digit that is shown: 999.95 would be shown as 1000.0, 1023.5 as 1024.
+  // Subtracts half of the last displayed digit: 999.95 would be displayed as 1000.0, 1023.5 as
+  // 1024.
   const double limit = base - (base > 1000 ? 0.5 : 0.05);
   size_t unit = 0;
   do {
@@ -34,7 +36,7 @@ std::string WithUnit(double value, double base, const char* const (&units)[kCoun
 }  // namespace
 
 std::string FormatDuration(double seconds) {
-  // Beyond a thousand years a duration says nothing.
+  // A duration beyond a thousand years is meaningless.
   if (!(seconds >= 0 && seconds < 3.2e10)) return "?";
   if (seconds < 9.95) return absl::StrFormat("%.1fs", seconds);
   const int64_t s = std::llround(seconds);

@@ -1,4 +1,4 @@
-// Durations, counts and sizes as a person reads them.
+// Durations, counts and sizes in human-readable form.
 #ifndef STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
 #define STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
 
@@ -6,7 +6,7 @@
 
 namespace strake {
 
-// "3.2s", "42s", "3m12s", "2h05m", "3d04h"; "?" for what is negative or not finite.
+// "3.2s", "42s", "3m12s", "2h05m", "3d04h"; "?" for a negative or non-finite number.
 std::string FormatDuration(double seconds);
 
 // "950", "12.3k", "124.4M", "8.03B": at most four digits.

@@ -15,8 +15,8 @@ using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
 
-// Builds the value event by event, so that a bad text is refused where it turns bad: by returning
-// false, with the reason in error().
+// Builds the value event by event, so that an invalid text is rejected where the error is. A
+// function then returns false, with the reason in error().
 class StrictBuilder : public nlohmann::json_sax<json> {
  public:
   bool null() override { return Put(nullptr) != nullptr; }
@@ -42,7 +42,7 @@ class StrictBuilder : public nlohmann::json_sax<json> {
 
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
     const std::string message = error.what();
-    // The library's "[json.exception.parse_error.101] " means nothing to who wrote the text.
+    // The library's "[json.exception.parse_error.101] " means nothing to the author of the text.
     const size_t tag_end = message.find("] ");
     return Fail(tag_end == std::string::npos ? message : message.substr(tag_end + 2));
   }

@@ -1,4 +1,4 @@
-// JSON as configuration files and headers of other formats need it: strict.
+// Strict JSON, for configuration files and the headers of other formats.
 #ifndef STRAKE_CORE_BASE_JSON_H_
 #define STRAKE_CORE_BASE_JSON_H_
 
@@ -8,9 +8,9 @@
 
 namespace strake {
 
-// The value of a JSON text. InvalidArgument, with line and column where there is one, for a text
-// that is not JSON, a number that is out of range, a key that an object holds twice (the library
-// would keep the last), and more than 64 levels. `source` begins each message.
+// Parses a JSON text. Returns InvalidArgument, with line and column if known, for a text that is
+// not JSON, a number out of range, a key that an object holds twice (the library would keep the
+// last), and more than 64 levels. `source` begins each message.
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, absl::string_view source);
 
 }  // namespace strake

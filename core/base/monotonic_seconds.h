@@ -1,4 +1,4 @@
-// A clock to take differences of.
+// A clock for measuring intervals.
 #ifndef STRAKE_CORE_BASE_MONOTONIC_SECONDS_H_
 #define STRAKE_CORE_BASE_MONOTONIC_SECONDS_H_
 
@@ -6,7 +6,7 @@
 
 namespace strake {
 
-// Seconds that never go back.
+// Seconds on a clock that never goes back.
 inline double MonotonicSeconds() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();

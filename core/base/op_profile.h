@@ -1,4 +1,4 @@
-// Where the time of a step goes, per op kind and pass.
+// Measures the time of a step per op kind and pass.
 #ifndef STRAKE_CORE_BASE_OP_PROFILE_H_
 #define STRAKE_CORE_BASE_OP_PROFILE_H_
 
@@ -14,14 +14,15 @@ enum class Pass : uint8_t { kForward, kBackward, kOptimizer };
 // "forward", "backward", "optimizer".
 const char* PassName(Pass pass);
 
-// What an op computes and, at the least, moves through memory.
+// The work of an op: the operations it computes, and the bytes it must at least move through
+// memory.
 struct OpCost {
-  double flops = 0;  // matrix products and attention; 0 where memory rules
-  double bytes = 0;  // each input read once, each output written once; of += outputs, both
+  double flops = 0;  // of matrix products and attention; 0 for memory-bound ops
+  double bytes = 0;  // each input read once, each output written once; for += outputs, both
 };
 
-// Sums of what the ops of a rank took, by the host's clock. Ops report through OpTimer, and do not
-// nest.
+// Sums the times that a rank's ops take, by the host's clock. Ops report through OpTimer, and do
+// not nest.
 class OpProfile {
  public:
   struct Entry {
@@ -38,9 +39,9 @@ class OpProfile {
   OpProfile(const OpProfile&) = delete;
   OpProfile& operator=(const OpProfile&) = delete;
 
-  // A point in time, in a unit of the class's own.
+  // A point in time, in a unit of the class's choice.
   virtual int64_t Now();
-  // Adds an op that took from `start`, of Now(), until now.
+  // Adds an op that ran from `start`, a value of Now(), until now.
   virtual void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost);
 
   const Entries& entries() const { return entries_; }
@@ -52,7 +53,7 @@ class OpProfile {
   Entries entries_;
 };
 
-// Times one op until the end of its scope; does nothing where `profile` is null.
+// Times one op until the end of its scope; does nothing if `profile` is null.
 class OpTimer {
  public:
   OpTimer(OpProfile* profile, const char* op, Pass pass, const OpCost& cost = {})

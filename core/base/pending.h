@@ -10,16 +10,16 @@
 
 namespace strake {
 
-// Wait() returns the value once it may be read, or the error that kept it from being made. Between
-// making a Pending and waiting for it, the caller does work that does not need the value.
+// Wait() returns the value once it may be read, or the error that prevented it. Between making a
+// Pending and waiting for it, the caller does work that does not need the value.
 template <typename T>
 class [[nodiscard]] Pending {
  public:
-  // Done already.
+  // A value that is already complete.
   Pending(T value) : value_(std::move(value)) {}             // NOLINT(google-explicit-constructor)
   Pending(absl::Status error) : value_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
-  // `wait` blocks until `value` may be read, and says whether that succeeded. It is called once.
+  // `wait` blocks until `value` may be read, and returns whether that succeeded. It is called once.
   Pending(T value, std::function<absl::Status()> wait)
       : value_(std::move(value)), wait_(std::move(wait)) {}
 

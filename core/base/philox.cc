@@ -18,7 +18,7 @@ std::array<uint32_t, 4> Counter(uint64_t index) { return {Low(index), High(index
 
 uint64_t Join(uint32_t low, uint32_t high) { return (static_cast<uint64_t>(high) << 32) | low; }
 
-// [0, 1) from the upper 53 bits.
+// A number in [0, 1) from the upper 53 bits.
 double ToUnit(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
 }  // namespace

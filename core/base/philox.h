@@ -14,7 +14,7 @@
 
 namespace strake {
 
-// What random numbers are for: part of the key, so that two uses of one seed never share numbers.
+// The purpose of random numbers: part of the key, so that two uses of one seed never share numbers.
 // The values are part of the run format; append only.
 enum class RandomUse : uint32_t {
   kInitialWeights = 1,
@@ -23,16 +23,16 @@ enum class RandomUse : uint32_t {
   kTesting = 4
 };
 
-// The ten rounds on a 128-bit counter under a 64-bit key.
+// Applies the ten rounds to a 128-bit counter under a 64-bit key.
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-// A random function of an index under (seed, use, stream). `stream` tells apart the objects of one
-// use: for initial weights, the hash of the parameter's name.
+// A random function of an index under (seed, use, stream). `stream` distinguishes the objects of
+// one use: for initial weights it is the hash of the parameter's name.
 class Philox {
  public:
   Philox(uint64_t seed, RandomUse use, uint64_t stream = 0);
 
-  // Of Philox4x32(), for other implementations of this class; the counter is the index.
+  // The key for Philox4x32(), for other implementations of this class; the counter is the index.
   std::array<uint32_t, 2> key() const { return key_; }
 
   // 64 uniform bits for `index`.
@@ -41,8 +41,8 @@ class Philox {
   // Uniform in [0, 1) with 53 bits.
   double Uniform(uint64_t index) const;
 
-  // Standard normal, in double: indices 2i and 2i + 1 are the two numbers that Box and Muller's
-  // method makes of the four words for i.
+  // Standard normal, in double. Indices 2i and 2i + 1 are the two numbers that the Box-Muller
+  // method computes from the four words for i.
   double Normal(uint64_t index) const;
 
   // values[i] = Normal(first + i), at half the cost of single calls.

@@ -12,7 +12,7 @@
 namespace strake {
 namespace {
 
-// Appends what is left to read; 0, or the error's number.
+// Appends the rest of the file; returns 0, or the number of the error.
 int ReadAll(int fd, std::string* text) {
   char buffer[1 << 16];
   while (true) {

@@ -8,8 +8,8 @@
 
 namespace strake {
 
-// The file's bytes, none of an empty one. An error, NotFound where there is no such file, that
-// names the path and the system's reason.
+// Returns the file's bytes; the string is empty for an empty file. An error names the path and the
+// system's reason; it is NotFound if there is no such file.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 }  // namespace strake

@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 
 TEST(ReadFileTest, AllBytes) {
   const std::string path = ::testing::TempDir() + "/file";
-  // More than a buffer, and bytes of every value.
+  // More bytes than a buffer holds, of every value.
   std::string bytes;
   for (int i = 0; i < 200000; ++i) bytes += static_cast<char>(i * 7);
   for (const std::string& text : {bytes, std::string()}) {

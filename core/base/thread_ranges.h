@@ -1,4 +1,4 @@
-// How a loop is cut into ranges of about the same size, one per thread.
+// Cuts a loop into ranges of about the same size, one per thread.
 #ifndef STRAKE_CORE_BASE_THREAD_RANGES_H_
 #define STRAKE_CORE_BASE_THREAD_RANGES_H_
 
@@ -20,7 +20,7 @@ struct ThreadRanges {
   int64_t n;
   int64_t grain;
   int64_t chunks;
-  int count;  // ranges that are not empty; 0 when n is 0
+  int count;  // number of non-empty ranges; 0 when n is 0
 };
 
 }  // namespace strake

@@ -10,7 +10,8 @@
 
 namespace strake {
 
-// Workers sleep until a loop's number changes, run their range, and count themselves out.
+// Workers sleep until a loop's number changes, run their range, and decrement the count of running
+// workers.
 struct ThreadTeam::Pool {
   std::mutex mutex;
   std::condition_variable start, done;

@@ -1,4 +1,4 @@
-// Writing to file descriptors, and the errors of system calls.
+// Writes to file descriptors, and errors of system calls.
 #ifndef STRAKE_CORE_BASE_WRITE_ALL_H_
 #define STRAKE_CORE_BASE_WRITE_ALL_H_
 
@@ -10,10 +10,10 @@
 
 namespace strake {
 
-// "cannot WHAT PATH: REASON", for a system call that has just failed.
+// "cannot WHAT PATH: REASON", for a system call that just failed.
 absl::Status SystemError(const char* what, const std::string& path, int error = errno);
 
-// Writes all of `data`, however many calls that takes. `path` is for the error alone.
+// Writes all of `data`, however many calls that takes. `path` is only for the error.
 absl::Status WriteAll(int fd, absl::string_view data, const std::string& path);
 
 }  // namespace strake

@@ -19,7 +19,7 @@ TEST(WriteAllTest, GoesOnAfterAShortWrite) {
   std::string read_back;
   {
     FileDescriptor out(ends[1]);
-    // More than a pipe holds.
+    // More bytes than a pipe holds.
     std::thread writer([&] {
       EXPECT_TRUE(WriteAll(out.get(), std::string(1 << 20, 'x'), "pipe").ok());
       out = FileDescriptor(-1);

@@ -13,8 +13,8 @@
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 
-// Returns from the function when the call fails: with the call, cuBLAS's name and text of the
-// status, and the product.
+// Returns from the function if the call fails. The error has the call, cuBLAS's name and text of
+// the status, and the product.
 #define STRAKE_RETURN_IF_CUBLAS_ERROR(product, call)                                         \
   do {                                                                                       \
     if (const cublasStatus_t strake_status = (call); strake_status != CUBLAS_STATUS_SUCCESS) \
@@ -60,15 +60,16 @@ cublasLtEpilogue_t EpilogueOf(const CudaProduct& p) {
   }
 }
 
-// The power of two up to 256 that divides the address: kernels may be chosen by it.
+// The largest power of two up to 256 that divides the address; kernels may be chosen by it.
 uint32_t AlignmentOf(const void* address) {
   constexpr uintptr_t kLargest = 256;
   const auto bits = reinterpret_cast<uintptr_t>(address);
   return static_cast<uint32_t>(std::min(bits & -bits, kLargest));
 }
 
-// A product as the library sees it. It is column-major, where our matrices are their transposes:
-// c^T [N, M] = op(b)^T op(a)^T, so that its A is our b. What it calls rows of D are our columns.
+// A product in the library's terms. The library is column-major, so it sees the transposes of our
+// matrices: c^T [N, M] = op(b)^T op(a)^T. Its A is therefore our b, and its rows of D are our
+// columns.
 struct Descriptors {
   cublasLtMatmulDescOpaque_t operation;
   cublasLtMatrixLayoutOpaque_t a, b, c;
@@ -121,7 +122,7 @@ class CublasLtImpl : public CublasLt {
   }
 
  private:
-  // All of a product but its addresses, and their alignments.
+  // All properties of a product except its addresses, of which only the alignments count.
   using Key = std::array<int64_t, 14>;
 
   struct Destroy {
@@ -151,7 +152,7 @@ class CublasLtImpl : public CublasLt {
     const auto found = algorithms_.find(key);
     if (found != algorithms_.end()) return &found->second;
     STRAKE_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t algorithm, AskHeuristic(p, d));
-    // Training has some dozen products. Only prompts of ever new lengths come here.
+    // Training has some dozen products, so the cache only fills with prompts of ever new lengths.
     if (algorithms_.size() >= kMaxAlgorithms) algorithms_.clear();
     return &algorithms_.try_emplace(key, algorithm).first->second;
   }
@@ -164,8 +165,8 @@ class CublasLtImpl : public CublasLt {
     STRAKE_RETURN_IF_CUBLAS_ERROR(&p, cublasLtMatmulPreferenceInit(&preference));
     STRAKE_RETURN_IF_CUBLAS_ERROR(
         &p, set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_.num_bytes()}));
-    // Parts of a sum over K wait in the workspace, in f32, for a kernel that adds them in order:
-    // not in c, rounded to its dtype.
+    // Requires that parts of a sum over K are kept in the workspace, in f32, for a kernel that adds
+    // them in order. They must not be kept in c, rounded to its dtype.
     STRAKE_RETURN_IF_CUBLAS_ERROR(&p, set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                           uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}));
     STRAKE_RETURN_IF_CUBLAS_ERROR(

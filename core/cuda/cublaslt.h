@@ -1,4 +1,4 @@
-// Matrix products by cuBLASLt, without its headers.
+// Matrix products by cuBLASLt, in a header that does not include cuBLASLt's.
 #ifndef STRAKE_CORE_CUDA_CUBLASLT_H_
 #define STRAKE_CORE_CUDA_CUBLASLT_H_
 
@@ -13,8 +13,8 @@
 
 namespace strake {
 
-// What follows the product, in f32 and before the one rounding to c's dtype. u is the product, plus
-// the bias where there is one.
+// The epilogue, applied in f32 before the single rounding to c's dtype. u is the product, plus the
+// bias if there is one.
 enum class CudaEpilogue {
   kNone,      // c = u
   kGelu,      // gelu_input = u, c = gelu(u)
@@ -26,9 +26,9 @@ struct CudaProduct {
   int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false;    // a is stored [K, M]
   bool transpose_b = false;    // b is stored [N, K]
-  bool accumulate = false;     // c +=, which goes with neither bias nor epilogue
+  bool accumulate = false;     // c +=; excludes bias and epilogue
   DType input = DType::kF32;   // of a, b, bias and gelu_input: f32 or bf16
-  DType output = DType::kF32;  // of c: the input's, or f32
+  DType output = DType::kF32;  // of c: the input's dtype, or f32
   CudaEpilogue epilogue = CudaEpilogue::kNone;
   const void* a = nullptr;
   const void* b = nullptr;
@@ -37,16 +37,17 @@ struct CudaProduct {
   void* c = nullptr;
 };
 
-// One rank's handle, used on its thread. Sums are f32, and f32 products are not rounded to TF32. An
-// algorithm is what the library's heuristic answers for the shapes, the alignments and the GPU: the
-// same in every process, and never chosen by a timing. The same bits every time. GELU is in its
+// One rank's handle, used on its thread. Sums are f32, and f32 products are not rounded to TF32.
+// The library's heuristic chooses an algorithm from the shapes, the alignments and the GPU: the
+// same in every process, and never from a timing. Gives the same bits every time. GELU is in its
 // tanh form.
 class CublasLt {
  public:
-  // Scratch of every product, in device memory.
+  // Bytes of scratch of every product, in device memory.
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
-  // On the calling thread's device. ResourceExhausted when it has no memory for the workspace.
+  // Creates a handle on the calling thread's device. Returns ResourceExhausted if the device has no
+  // memory for the workspace.
   static absl::StatusOr<std::unique_ptr<CublasLt>> Create();
 
   CublasLt() = default;
@@ -54,12 +55,12 @@ class CublasLt {
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  // Enqueued on `stream`. No size is 0, and CanFuse() holds. Internal, with the shapes, where the
-  // library knows no such product or fails.
+  // Enqueues the product on `stream`. No size may be 0, and CanFuse() must hold. Returns Internal,
+  // with the shapes, if the library does not support the product or fails.
   virtual absl::Status Multiply(CudaStream stream, const CudaProduct& product) = 0;
 
-  // Whether the product may have its bias and epilogue, by dtypes, sizes and alignment; without
-  // them it always may.
+  // Returns whether dtypes, sizes and alignment allow the product to have its bias and epilogue. A
+  // product without them is always allowed.
   static bool CanFuse(const CudaProduct& product);
 };
 

@@ -1,4 +1,4 @@
-// What this binary's kernels were compiled for.
+// The architectures that this binary's kernels were compiled for.
 #ifndef STRAKE_CORE_CUDA_CUDA_ARCHITECTURES_H_
 #define STRAKE_CORE_CUDA_CUDA_ARCHITECTURES_H_
 
@@ -9,8 +9,8 @@ namespace strake {
 // "sm_80, sm_90a".
 const char* BuiltCudaArchitectures();
 
-// Loads an empty kernel on the current device: cudaErrorNoKernelImageForDevice when the binary was
-// not built for it.
+// Loads an empty kernel on the current device. Returns cudaErrorNoKernelImageForDevice if the
+// binary was not built for that device.
 cudaError_t LoadCudaProbe();
 
 }  // namespace strake

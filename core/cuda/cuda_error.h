@@ -6,8 +6,8 @@
 
 #include "absl/status/status.h"
 
-// Returns from the function when the call fails: with the call, CUDA's name and text of the error,
-// file and line; or with the sentence of core/cuda/cuda_messages.h that explains it.
+// Returns from the function if the call fails. The error has the call, CUDA's name and text of the
+// error, file and line; or it is the sentence of core/cuda/cuda_messages.h that explains it.
 #define STRAKE_RETURN_IF_CUDA_ERROR(call)                                        \
   do {                                                                           \
     if (const cudaError_t strake_error = (call); strake_error != cudaSuccess) {  \
@@ -17,7 +17,8 @@
 
 namespace strake {
 
-// `error` is not cudaSuccess. Forgets it, so that the next call does not report it again.
+// `error` is not cudaSuccess. Clears CUDA's last error, so that the next call does not report it
+// again.
 absl::Status CudaErrorStatus(cudaError_t error, const char* call, const char* file, int line);
 
 }  // namespace strake

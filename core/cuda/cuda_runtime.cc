@@ -84,7 +84,7 @@ absl::StatusOr<CudaMemory> CudaMemory::Allocate(size_t num_bytes) {
   return memory;
 }
 
-// Within a process that ends, the runtime may be gone already: nothing to do about a failure.
+// When the process ends, the runtime may already be gone, so a failure is ignored.
 void CudaMemory::Free::operator()(void* data) const { (void)cudaFree(data); }
 
 absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(size_t num_bytes) {
@@ -202,7 +202,7 @@ absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent& start) const {
 
 absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream stream,
                                              absl::FunctionRef<absl::Status()> enqueue) {
-  // Of this thread's calls alone: other ranks' threads go on.
+  // Captures only this thread's calls, because other ranks' threads continue.
   STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   const absl::Status status = enqueue();
   cudaGraph_t recorded = nullptr;

@@ -1,10 +1,10 @@
 // The CUDA runtime without its headers: devices, memory, copies, streams and events.
 //
-// Every thread has a current device, 0 until it calls SetCudaDevice(); memory, streams and events
-// belong to the device that was current at their creation. Errors name the call, CUDA's text, file
-// and line; where there is no usable GPU, they are the sentences of core/cuda/cuda_messages.h. A
-// kernel or copy that fails reports at a later call, and from then on every call of the process
-// does. A build without CUDA answers everything with core/cuda/no_cuda.h's error.
+// Every thread has a current device, 0 until it calls SetCudaDevice(). Memory, streams and events
+// belong to the device that was current when they were created. Errors name the call, CUDA's text,
+// file and line; if there is no usable GPU, they are the sentences of core/cuda/cuda_messages.h. A
+// kernel or copy that fails is reported by a later call, and from then on by every call of the
+// process. In a build without CUDA every call returns core/cuda/no_cuda.h's error.
 #ifndef STRAKE_CORE_CUDA_CUDA_RUNTIME_H_
 #define STRAKE_CORE_CUDA_CUDA_RUNTIME_H_
 
@@ -22,7 +22,7 @@ struct CUgraphExec_st;
 
 namespace strake {
 
-// Never 0: where there is no GPU, that is the error.
+// Returns the number of GPUs, which is never 0: if there is no GPU, returns an error.
 absl::StatusOr<int> CudaDeviceCount();
 
 struct CudaDevice {
@@ -33,15 +33,15 @@ struct CudaDevice {
 };
 absl::StatusOr<CudaDevice> DescribeCudaDevice(int device);
 
-// Makes it the calling thread's. Fails when it does not exist, or when it is of an architecture
-// that this binary was not built for.
+// Makes it the calling thread's current device. Fails if the device does not exist, or if this
+// binary was not built for its architecture.
 absl::Status SetCudaDevice(int device);
 
 // Memory of the current device, 256-byte aligned, not cleared, freed on destruction.
 class CudaMemory {
  public:
   CudaMemory() = default;
-  // ResourceExhausted, with what is wanted and what is free, when there is not so much.
+  // Returns ResourceExhausted, with the wanted and the free bytes, if there is not enough memory.
   static absl::StatusOr<CudaMemory> Allocate(size_t num_bytes);
 
   void* data() const { return data_.get(); }
@@ -55,11 +55,11 @@ class CudaMemory {
   size_t num_bytes_ = 0;
 };
 
-// Page-locked host memory, which copies on a stream need to be asynchronous. Not cleared.
+// Page-locked host memory; copies on a stream are only asynchronous with it. Not cleared.
 class PinnedMemory {
  public:
   PinnedMemory() = default;
-  // ResourceExhausted when the system has no such memory, or lets nobody lock it.
+  // Returns ResourceExhausted if the system has no such memory, or does not allow it to be locked.
   static absl::StatusOr<PinnedMemory> Allocate(size_t num_bytes);
 
   void* data() const { return data_.get(); }
@@ -73,29 +73,30 @@ class PinnedMemory {
   size_t num_bytes_ = 0;
 };
 
-// Enqueued on `stream`. Host memory that is not pinned makes the call wait.
+// Enqueues the copy on `stream`. If host memory is not pinned, the call waits for the copy.
 absl::Status CopyToDevice(void* device_to, const void* host_from, size_t num_bytes,
                           CudaStream stream);
 absl::Status CopyToHost(void* host_to, const void* device_from, size_t num_bytes,
                         CudaStream stream);
 absl::Status CopyOnDevice(void* to, const void* from, size_t num_bytes, CudaStream stream);
-// `num_rows` rows of `row_bytes`, which begin a stride apart that is at least as much.
+// Copies `num_rows` rows of `row_bytes`. Rows begin one stride apart, which is at least
+// `row_bytes`.
 absl::Status CopyRowsOnDevice(void* to, size_t to_stride_bytes, const void* from,
                               size_t from_stride_bytes, size_t row_bytes, size_t num_rows,
                               CudaStream stream);
-// Every byte becomes `byte`.
+// Sets every byte to `byte`.
 absl::Status SetBytesOnDevice(void* data, int byte, size_t num_bytes, CudaStream stream);
 
-// Waits for all that was enqueued on the stream, and returns the error of any of it.
+// Waits for all work enqueued on the stream, and returns its error, if any.
 absl::Status SynchronizeCudaStream(CudaStream stream);
 // The same for all streams of the current device.
 absl::Status SynchronizeCudaDevice();
 
-// The error of a call or kernel that nobody has asked for yet.
+// Returns the error of a call or kernel that has not been reported yet.
 absl::Status LastCudaError();
 
-// A stream of its own, which does not wait for the default stream. Destroyed with this; what is
-// enqueued on it still runs.
+// An owned stream, which does not synchronize with the default stream. It is destroyed with this
+// object; work enqueued on it still runs.
 class CudaOwnStream {
  public:
   static absl::StatusOr<CudaOwnStream> Create();
@@ -113,15 +114,15 @@ class CudaEvent {
  public:
   static absl::StatusOr<CudaEvent> Create();
 
-  // The point behind all that is on the stream now.
+  // Marks the point after all work that is on the stream now.
   absl::Status Record(CudaStream stream);
-  // What is enqueued on the stream from now on waits for the point. The host does not.
+  // Makes work enqueued on the stream from now on wait for the point. The host does not wait.
   absl::Status MakeWait(CudaStream stream) const;
-  // The host waits for it.
+  // Makes the host wait for the point.
   absl::Status Synchronize() const;
-  // Whether it has been reached.
+  // Returns whether the point has been reached.
   absl::StatusOr<bool> Done() const;
-  // Time on the device from `start` to this; both must have been reached.
+  // Time on the device from `start` to this event; both must have been reached.
   absl::StatusOr<double> SecondsSince(const CudaEvent& start) const;
 
  private:
@@ -131,13 +132,13 @@ class CudaEvent {
   std::unique_ptr<CUevent_st, Destroy> event_;
 };
 
-// What a function enqueues on a stream, and on streams that wait for it by events, recorded to be
-// enqueued again at the cost of one launch: kernels and copies with the addresses and values of the
+// Work recorded from a stream, and from streams that wait for it by events, that can be enqueued
+// again at the cost of one launch. It holds kernels and copies with the addresses and values of the
 // recording.
 class CudaGraph {
  public:
-  // `enqueue` is called once; nothing that it enqueues runs. By its end, `stream` waits for every
-  // other stream that it used. It may not synchronize, allocate or free.
+  // Calls `enqueue` once; nothing that it enqueues runs. Before it returns, it must make `stream`
+  // wait for every other stream that it used. It must not synchronize, allocate or free.
   static absl::StatusOr<CudaGraph> Capture(CudaStream stream,
                                            absl::FunctionRef<absl::Status()> enqueue);
 

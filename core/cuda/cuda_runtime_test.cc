@@ -183,7 +183,7 @@ TEST(CudaRuntimeTest, TooMuchMemoryIsAnErrorWithBothFigures) {
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("(" + std::to_string(device->total_bytes * 2) + " bytes) wanted"));
   EXPECT_THAT(std::string(status.message()), HasSubstr(" free of "));
-  // It is forgotten, and memory that there is can be had.
+  // The error is forgotten, and memory that exists can be allocated.
   EXPECT_EQ(LastCudaError(), absl::OkStatus());
   EXPECT_TRUE(CudaMemory::Allocate(1).ok());
 }

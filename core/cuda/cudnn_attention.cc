@@ -21,7 +21,7 @@ using Addresses = std::unordered_map<int64_t, void*>;  // the frontend's type
 
 constexpr int64_t kElementBytes = 2;
 
-// Adds the views of a fused matrix.
+// Adds the views of the heads of a fused matrix.
 void AddHeads(const CudnnAttentionShape& s, const void* fused, CudnnTensor q, CudnnTensor k,
               CudnnTensor v, Addresses* addresses) {
   char* const row = static_cast<char*>(const_cast<void*>(fused));

@@ -1,10 +1,10 @@
-// Causal attention in bf16 by cuDNN's fused kernels, without its headers.
+// Causal attention in bf16 by cuDNN's fused kernels, in a header that does not include cuDNN's.
 //
 // B sequences of T tokens, H query heads, KV key/value heads, D head size. The formulas are those
 // of core/ops/attention/causal_attention.h: scores are scaled by 1 / sqrt(D), and lse is the
-// natural logarithm of the sum of their exponentials. qkv and dqkv [B*T, (H + 2 KV) * D], y and dy
-// [B*T, H*D] in bf16, where they are: heads are strided views of a fused matrix, and nothing is
-// transposed. lse [B, H, T] in f32. All aligned to 16 bytes, in device memory.
+// natural logarithm of the sum of their exponentials. qkv and dqkv are [B*T, (H + 2 KV) * D], y and
+// dy [B*T, H*D], in bf16; heads are strided views of the fused matrix, and nothing is transposed or
+// copied. lse is [B, H, T] in f32. All tensors are aligned to 16 bytes, in device memory.
 #ifndef STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 #define STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 
@@ -17,12 +17,12 @@
 
 namespace strake {
 
-// One rank's handle and kernels, used on its thread. Which kernels is what the library's heuristic
-// answers for shape and GPU: the same in every process, and never chosen by a timing. The backward
-// pass is the deterministic one. The same bits every time.
+// One rank's handle and kernels, used on its thread. The library's heuristic chooses the kernels
+// from shape and GPU: the same in every process, and never from a timing. The backward pass is the
+// deterministic one. Gives the same bits every time.
 class CudnnAttention {
  public:
-  // For GPU `device`, the calling thread's. Loads nothing yet.
+  // For GPU `device`, the calling thread's current device. Loads nothing yet.
   static std::unique_ptr<CudnnAttention> Create(int device);
 
   CudnnAttention() = default;
@@ -30,23 +30,23 @@ class CudnnAttention {
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
 
-  // Makes both passes ready for a shape, or says why cuDNN does not compute it: the build has none,
-  // the library is missing or too old, it refuses the shape, or it wants more memory than planned.
-  // The answer to a shape stays the same. The first call for it takes about a second, allocates,
-  // and may not be within the recording of a CUDA graph.
+  // Prepares both passes for a shape, or returns why cuDNN cannot compute it: the build has no
+  // cuDNN, the library is missing or too old, it refuses the shape, or it wants more memory than
+  // planned. The answer for a shape never changes. The first call for a shape takes about a second
+  // and allocates, and must not happen during the capture of a CUDA graph.
   virtual absl::Status Prepare(const CudnnAttentionShape& shape) = 0;
 
-  // Enqueued on `stream`; the shape is prepared. Internal, with cuDNN's text and the shape, where
-  // it fails all the same. The workspaces' contents do not matter.
+  // Enqueues the pass on `stream`. The shape must be prepared. Returns Internal, with cuDNN's text
+  // and the shape, if it fails nevertheless. The workspaces' contents do not matter.
   virtual absl::Status Forward(CudaStream stream, const CudnnAttentionShape& shape, const void* qkv,
                                void* y, float* lse, void* workspace) = 0;
-  // From the forward pass's qkv, y and lse. dqkv is none of them.
+  // Takes the forward pass's qkv, y and lse. dqkv must not be one of them.
   virtual absl::Status Backward(CudaStream stream, const CudnnAttentionShape& shape, const void* dy,
                                 const void* qkv, const void* y, const float* lse, void* dqkv,
                                 void* workspace) = 0;
 
-  // What is to be planned for a workspace: known before there is a GPU or a library, so that a dry
-  // run allocates what the run does. 0 in a build without cuDNN and for what it does not take.
+  // Bytes to plan for a workspace. They are known without a GPU or the library, so that a dry run
+  // allocates what the run does. 0 in a build without cuDNN, and for shapes that it does not take.
   static size_t ForwardWorkspaceBytes(const CudnnAttentionShape& shape);
   static size_t BackwardWorkspaceBytes(const CudnnAttentionShape& shape);
 };

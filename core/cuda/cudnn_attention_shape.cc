@@ -7,11 +7,11 @@
 namespace strake {
 namespace {
 
-// For what cuDNN adds of its own, and for its alignment.
+// For what cuDNN adds itself, and for its alignment.
 constexpr size_t kSlackBytes = 4096;
 
-// The oldest that needs no copy from the host within a pass where T is not a multiple of 128, and
-// that is deterministic on sm_100.
+// The oldest version that needs no copy from the host within a pass if T is not a multiple of 128,
+// and that is deterministic on sm_100.
 constexpr int64_t kFirstVersion = 91800;
 
 // One tile.
@@ -40,7 +40,7 @@ absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
 
 absl::Status CheckCudnnVersion(int64_t version, absl::string_view path) {
   if (version >= kFirstVersion) return absl::OkStatus();
-  // Before 9.0 a version was written 8907.
+  // Before 9.0, versions were written like 8907.
   const int64_t major = version / (version < 10000 ? 1000 : 10000);
   const int64_t minor = version % (version < 10000 ? 1000 : 10000) / 100;
   return absl::FailedPreconditionError(absl::StrCat("cuDNN ", major, ".", minor, " in ", path,
@@ -51,7 +51,7 @@ size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape&) { return kSlackByt
 
 size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& s) {
   const int64_t rows = s.batch * s.num_heads * s.seq_len;
-  // Gradients of keys and values of every query head, to be added over its group.
+  // Gradients of keys and values per query head, which are then summed over each group.
   const int64_t group_elements = s.num_heads == s.num_kv_heads ? 0 : 2 * rows * s.head_dim;
   const int64_t scores = s.batch * s.num_heads * RoundUp(s.seq_len, 64) * RoundUp(s.seq_len, 128);
   const int64_t row_sums = 4 * rows;

@@ -1,4 +1,4 @@
-// Which attentions cuDNN is asked for, and the memory that is planned for it, without cuDNN.
+// The attention shapes that cuDNN is used for, and the memory planned for them. Needs no cuDNN.
 #ifndef STRAKE_CORE_CUDA_CUDNN_ATTENTION_SHAPE_H_
 #define STRAKE_CORE_CUDA_CUDNN_ATTENTION_SHAPE_H_
 
@@ -21,15 +21,15 @@ struct CudnnAttentionShape {
   std::string ToString() const;
 };
 
-// InvalidArgument, with the reason, for what cuDNN is never asked for: it has heads of other sizes
-// than 64 and 128 too, and short sequences, but nobody trains them.
+// Returns InvalidArgument, with the reason, for shapes that cuDNN is never used for. cuDNN also
+// supports head sizes other than 64 and 128, and short sequences, but nobody trains them.
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape);
 
-// FailedPrecondition for a cuDNN that is too old: `version` is cudnnGetVersion()'s.
+// Returns FailedPrecondition if cuDNN is too old; `version` is the result of cudnnGetVersion().
 absl::Status CheckCudnnVersion(int64_t version, absl::string_view path);
 
-// Memory planned for either pass: at least what cuDNN 9.19 and 9.26 want on sm_80, sm_90 and
-// sm_100. The deterministic backward pass has a T x T matrix for each head in bf16, but on sm_100.
+// Memory planned for either pass: at least what cuDNN 9.19 and 9.26 need on sm_80, sm_90 and
+// sm_100. The deterministic backward pass needs a T x T matrix per head in bf16, except on sm_100.
 size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape& shape);
 size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& shape);
 

@@ -25,7 +25,7 @@ TEST(CheckCudnnVersionTest, NamesWhatIsTooOld) {
   EXPECT_THAT(CheckCudnnVersion(8907, "x").message(), HasSubstr("cuDNN 8.9 "));
 }
 
-// What the libraries said for these shapes, the larger one of 9.19 and 9.26 on sm_90.
+// The sizes that the libraries reported for these shapes; the larger of 9.19 and 9.26 on sm_90.
 TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
   struct Case {
     CudnnAttentionShape shape;

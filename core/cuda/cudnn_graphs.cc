@@ -10,7 +10,7 @@
 #include "core/base/status_macros.h"
 
 namespace cudnn_frontend {
-// The frontend's, to be defined by its user: where it looks cuDNN's functions up.
+// The library in which the frontend looks up cuDNN's functions. The frontend's user must define it.
 void* cudnn_dlhandle = nullptr;
 }  // namespace cudnn_frontend
 
@@ -74,7 +74,7 @@ class Attention {
         .set_data_type(DataType_t::FLOAT);
   }
 
-  // An input.
+  // Adds an input.
   template <typename DescribeIt>
   TensorPtr Add(Graph* graph, CudnnTensor name, DescribeIt describe) const {
     Tensor_attributes attributes;
@@ -88,7 +88,7 @@ class Attention {
   CudnnAttentionShape s_;
 };
 
-// The first plan of the heuristic that the library can build.
+// Builds the first of the heuristic's plans that the library can build.
 error_t Build(const CudnnTarget& target, Graph* graph) {
   using cudnn_frontend::BuildPlanPolicy_t;
   using cudnn_frontend::HeurMode_t;
@@ -150,7 +150,7 @@ absl::StatusOr<CudnnGraph> BuildGraph(absl::string_view what, const CudnnTarget&
   return graph;
 }
 
-// On one line, without the dozens of lines on engines that may follow.
+// Shortens a message to one line, without the dozens of lines on engines that may follow.
 std::string Shortened(std::string text) {
   constexpr size_t kMaxLength = 400;
   if (text.size() > kMaxLength) text = text.substr(0, kMaxLength) + "...";

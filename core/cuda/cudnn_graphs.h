@@ -1,4 +1,4 @@
-// Attention's passes as graphs of cuDNN's frontend. Throws nothing; includes cuDNN's headers.
+// Attention's passes as graphs of cuDNN's frontend. Throws no exceptions; includes cuDNN's headers.
 #ifndef STRAKE_CORE_CUDA_CUDNN_GRAPHS_H_
 #define STRAKE_CORE_CUDA_CUDNN_GRAPHS_H_
 
@@ -15,29 +15,29 @@
 
 namespace strake {
 
-// What graphs are compiled for.
+// The target that graphs are compiled for.
 struct CudnnTarget {
-  int architecture = 0;  // 90 for sm_90; the handle's GPU's
+  int architecture = 0;  // 90 for sm_90; that of the handle's GPU
   cudnnHandle_t handle = nullptr;
 };
 
-// Names of tensors in a graph, to give it their addresses by.
+// Names of a graph's tensors, for passing their addresses.
 enum CudnnTensor : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv };
 
 using CudnnGraph = std::unique_ptr<cudnn_frontend::graph::Graph>;
 
-// Loads cuDNN into the process, once. NotFound, with the loader's reason, where it is not there;
-// FailedPrecondition where it is too old.
+// Loads cuDNN into the process, once. Returns NotFound, with the loader's reason, if it is not
+// installed, and FailedPrecondition if it is too old.
 absl::Status LoadCudnn();
 
-// After LoadCudnn(). Kernels are compiled. Internal, with cuDNN's text, where it has none for the
-// shape.
+// Compiles the kernels. Call LoadCudnn() first. Returns Internal, with cuDNN's text, if it has no
+// kernel for the shape.
 absl::StatusOr<CudnnGraph> BuildCudnnForward(const CudnnTarget& target,
                                              const CudnnAttentionShape& shape);
 absl::StatusOr<CudnnGraph> BuildCudnnBackward(const CudnnTarget& target,
                                               const CudnnAttentionShape& shape);
 
-// Calls the frontend, which may throw; `what` and the shape stand in the error.
+// Calls the frontend, which may throw; `what` and the shape are part of the error.
 absl::Status CallCudnn(absl::string_view what, const CudnnAttentionShape& shape,
                        absl::FunctionRef<cudnn_frontend::error_t()> call);
 

@@ -1,5 +1,5 @@
-// A block's shared memory as core/cuda/portable.h shows it under the emulator: every access is
-// checked by core/testing/cuda_shared_memory.h.
+// A block's shared memory, as core/cuda/portable.h presents it under the emulator.
+// core/testing/cuda_shared_memory.h checks every access.
 #ifndef STRAKE_CORE_CUDA_EMULATED_SHARED_H_
 #define STRAKE_CORE_CUDA_EMULATED_SHARED_H_
 
@@ -11,7 +11,7 @@
 
 namespace strake {
 
-// One element of shared memory: reads and writes of it are checked.
+// One element of shared memory, whose reads and writes are checked.
 template <typename T>
 class SharedElement {
  public:
@@ -57,7 +57,7 @@ class SharedPointer {
 template <typename T, int kCount>
 class Shared {
  public:
-  // The place of the declaration.
+  // `file` and `line` are the place of the declaration.
   explicit Shared(const char* file = __builtin_FILE(), int line = __builtin_LINE())
       : memory_(sizeof(T) * kCount, {file, line}) {}
   Shared(const Shared&) = delete;

@@ -1,12 +1,12 @@
-// What an op's list of CUDA kernels expands to.
+// Expansions of an op's list of CUDA kernels.
 //
-// A kernel is a function of a stream and of one struct of arguments, named after it. The header
-// NAME_cuda.h declares the kernels and lists each of them once, with the two types that it is
-// instantiated for, or with none where it is no template:
+// A kernel is a function of a stream and of one struct of arguments, which is named after the
+// kernel. The header NAME_cuda.h declares the kernels and lists each of them once, with the two
+// types that it is instantiated for, or with none if it is not a template:
 //
 //   #define STRAKE_NAME_KERNELS(KERNEL) KERNEL(NameForward, float, Bf16) KERNEL(NameScale)
 //
-// From that list come the instances of NAME_cuda.cu, and in a build without CUDA functions that
+// The list expands to the instances of NAME_cuda.cu, and in a build without CUDA to functions that
 // return an error (strake_cuda_kernel in core/cuda.bzl).
 #ifndef STRAKE_CORE_CUDA_KERNEL_LIST_H_
 #define STRAKE_CORE_CUDA_KERNEL_LIST_H_

@@ -12,7 +12,7 @@ template <typename T>
 struct TypedArgs {
   T value;
 };
-// Declared alone, as in NAME_cuda.h.
+// Only declared, as in NAME_cuda.h.
 template <typename T>
 absl::Status Typed(CudaStream stream, const TypedArgs<T>& args);
 

@@ -7,14 +7,14 @@
 
 namespace strake {
 
-// "strake::{anonymous}::SumKernel<float>": the compiler's spelling, which differs between
+// "strake::{anonymous}::SumKernel<float>", in the compiler's spelling, which differs between
 // compilers.
 template <auto kKernel>
 std::string KernelName() {
   const std::string signature = __PRETTY_FUNCTION__;
   const std::string before = "kKernel = ";
   const size_t begin = signature.find(before) + before.size();
-  // gcc goes on with "; std::string = ...]".
+  // gcc continues with "; std::string = ...]".
   return signature.substr(begin, std::min(signature.find(';'), signature.rfind(']')) - begin);
 }
 

@@ -1,4 +1,4 @@
-// The answer of everything that a build without CUDA lacks.
+// The error that every call returns in a build without CUDA.
 #ifndef STRAKE_CORE_CUDA_NO_CUDA_H_
 #define STRAKE_CORE_CUDA_NO_CUDA_H_
 

@@ -11,7 +11,7 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(OldCudaDriverTest, IsNamedWithWhatIsNeeded) {
-  // The runtime looks for libcuda.so.1, and a library of that name is loaded then.
+  // The runtime looks for libcuda.so.1, and by then a library of that name is loaded.
   const auto driver = DynamicLibrary::Load("the driver", {"core/cuda/libcuda.so.1"});
   ASSERT_TRUE(driver.ok()) << driver.status();
   const absl::Status status = CudaDeviceCount().status();

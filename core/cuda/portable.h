@@ -1,21 +1,22 @@
-// The one header that a kernel includes: its source compiles for GPUs with nvcc, and as C++ for the
-// emulator of core/testing/cuda_emulator.h, which runs it in tests on any machine.
+// The only header that a kernel includes. The kernel's source compiles for GPUs with nvcc, and as
+// C++ for the emulator of core/testing/cuda_emulator.h, which runs it in tests on any machine.
 //
 // A kernel is CUDA C++, with these differences:
-//   * `Launch<Kernel<float>>(stream, grid, block, dynamic_shared_bytes, arguments...)` stands for
-//     <<<>>> and returns an error for a launch that cannot be.
+//   * `Launch<Kernel<float>>(stream, grid, block, dynamic_shared_bytes, arguments...)` replaces
+//     <<<>>> and returns an error for an impossible launch.
 //   * Static shared memory is `__shared__ Shared<float, 32> sums;`. An element is read into, or
 //     written from, a value of its type; it has no address, but `sums + 8` is like a pointer.
 //   * Dynamic shared memory is `auto tile = DynamicShared<float>(byte_offset);`.
 //   * 128 bits are moved by LoadVec<kWidth>(pointer) and StoreVec(pointer, Vec). In shared memory
-//     only the dynamic is aligned for them.
+//     only dynamic shared memory is aligned for them.
 //   * bf16 is core/base/dtype.h's Bf16; ToFloat(x) and FromFloat<T>(x) convert, to nearest even
 //     (NaN stays NaN, with a payload that depends on the device).
 //   * There are no floating-point atomics: the same input gives the same bits.
 #ifndef STRAKE_CORE_CUDA_PORTABLE_H_
 #define STRAKE_CORE_CUDA_PORTABLE_H_
 
-// The compiler is the backend: no build rule can choose what one file means to two compilers.
+// Selects the backend by compiler, because no build rule can give one file to two compilers with
+// different meanings.
 #ifdef __CUDACC__
 #include "core/cuda/portable_nvcc.h"
 #else
@@ -28,7 +29,7 @@ inline constexpr unsigned kWholeWarp = 0xffffffffu;
 inline constexpr int kWarpSize = 32;
 inline constexpr int kMaxBlockWarps = 32;
 
-// The sum of `value` over the 32 lanes, in each of them with the same bits: a tree over the lane
+// The sum of `value` over the 32 lanes; all lanes get the same bits. Sums in a tree over the lane
 // distances 16, 8, 4, 2, 1.
 __device__ inline float WarpSum(float value) {
 #pragma unroll
@@ -38,9 +39,9 @@ __device__ inline float WarpSum(float value) {
   return value;
 }
 
-// The sum over a block of (whole warps, 1, 1) threads, in each of them with the same bits: WarpSum
-// of the warps' sums. `sums` is shared memory of kMaxBlockWarps floats. One __syncthreads stands
-// within; before `sums` is used again there must be another.
+// The sum over a block of (whole warps, 1, 1) threads; all threads get the same bits: WarpSum of
+// the warps' sums. `sums` is shared memory of kMaxBlockWarps floats. Calls __syncthreads once;
+// another one is needed before `sums` is used again.
 template <typename SharedFloats>
 __device__ float BlockSum(float value, SharedFloats&& sums) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;

@@ -1,4 +1,4 @@
-// core/cuda/portable.h for the emulator: CUDA's names, in terms of core/testing/cuda_emulator.h.
+// core/cuda/portable.h for the emulator: CUDA's names, implemented by core/testing/cuda_emulator.h.
 #ifndef STRAKE_CORE_CUDA_PORTABLE_EMULATOR_H_
 #define STRAKE_CORE_CUDA_PORTABLE_EMULATOR_H_
 
@@ -24,7 +24,8 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-// Blocks run one after the other. Other threads may launch grids of their own.
+// Static, because blocks run one after the other; thread_local, because other threads may launch
+// grids of their own.
 #define __shared__ static thread_local
 
 #define threadIdx (::strake::testing::cuda_builtins.thread_idx)
@@ -34,7 +35,7 @@
 
 using dim3 = strake::testing::CudaDim3;
 
-// Each call knows where it stands, for messages.
+// Passes each call's place in the source, for messages.
 #define STRAKE_PLACE_PARAMETERS const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define STRAKE_PLACE (::strake::testing::CudaPlace{file, line})
 
@@ -84,7 +85,7 @@ T __shfl_sync(unsigned mask, T value, int source_lane, int width = 32, STRAKE_PL
                                            base + (source_lane & (width - 1)), STRAKE_PLACE);
 }
 
-// A lane whose source would lie past its `width` lanes reads itself.
+// A lane whose source would be outside its group of `width` lanes reads itself.
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
                    STRAKE_PLACE_PARAMETERS) {

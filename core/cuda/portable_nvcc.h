@@ -54,7 +54,7 @@ __device__ __forceinline__ T FromFloat(float x) {
   }
 }
 
-// The parameters' types are the kernel's: cudaLaunchKernel takes their addresses.
+// The arguments have the kernel's parameter types, because cudaLaunchKernel takes their addresses.
 template <auto kKernel, typename... Parameters>
 cudaError_t LaunchKernel(void (*)(Parameters...), CudaStream stream, dim3 grid, dim3 block,
                          size_t dynamic_shared_bytes,
@@ -76,7 +76,7 @@ absl::Status Launch(CudaStream stream, dim3 grid, dim3 block, size_t dynamic_sha
   const cudaError_t error =
       LaunchKernel<kKernel>(kKernel, stream, grid, block, dynamic_shared_bytes, arguments...);
   if (error == cudaSuccess) return absl::OkStatus();
-  (void)cudaGetLastError();  // or the next call would report it again
+  (void)cudaGetLastError();  // so that the next call does not report it again
   return absl::InternalError(absl::StrCat(
       "kernel ", KernelName<kKernel>(), ": cannot launch a grid of (", grid.x, ", ", grid.y, ", ",
       grid.z, ") blocks of (", block.x, ", ", block.y, ", ", block.z, ") threads with ",

@@ -6,14 +6,14 @@ namespace strake {
 
 inline constexpr int kVecBytes = 16;
 
-// kWidth elements: one, or as many as make a multiple of 16 bytes.
+// kWidth elements: one, or a number that makes a multiple of 16 bytes.
 template <typename T, int kWidth>
 struct alignas(kWidth == 1 ? alignof(T) : kVecBytes) Vec {
   static_assert(kWidth == 1 || sizeof(T) * kWidth % kVecBytes == 0);
   T at[kWidth];
 };
 
-// Elements of T in 16 bytes.
+// Number of elements of T in 16 bytes.
 template <typename T>
 inline constexpr int kVecWidth = kVecBytes / static_cast<int>(sizeof(T));
 

@@ -1,4 +1,4 @@
-// Context: what every op and layer is given besides its tensors.
+// Context: what every op and layer receives besides its tensors.
 #ifndef STRAKE_CORE_DEVICE_CONTEXT_H_
 #define STRAKE_CORE_DEVICE_CONTEXT_H_
 
@@ -16,7 +16,7 @@
 
 namespace strake {
 
-// Which implementations run: the fastest there is, or the Eigen definition of each op.
+// Selects implementations: the fastest available, or each op's Eigen reference.
 enum class OpSet { kAuto, kReference };
 
 // Belongs to one rank and is used on its thread. Holds no tensors and owns nothing.
@@ -26,9 +26,9 @@ class Context {
   Context(ThreadTeam* team, ActivationArena* arena, OpSet op_set = OpSet::kAuto)
       : team_(team), arena_(arena), op_set_(op_set) {}
 
-  // The rank's GPU, where its tensors are on one; outlives the context. A dry run needs none.
+  // Sets the rank's GPU, for tensors on a GPU; it must outlive the context. A dry run needs none.
   void set_cuda(CudaContext* cuda) { cuda_ = cuda; }
-  // CHECKs that there is one.
+  // CHECKs that there is a GPU.
   CudaContext& cuda() const { return *CHECK_NOTNULL(cuda_); }
   CudaStream cuda_stream() const { return cuda().stream(); }
 
@@ -37,21 +37,22 @@ class Context {
   OpSet op_set() const { return op_set_; }
   bool reference() const { return op_set_ == OpSet::kReference; }
 
-  // Ops validate shapes, describe their call and return: the arena is planning memory.
+  // In a dry run, ops validate shapes, describe their call and return: the arena only plans memory.
   bool dry_run() const { return arena_->dry_run(); }
 
-  // Where ops record their calls, in dry runs and others; null (the default) records nothing.
+  // Sets where ops record their calls, in dry runs and others; null (the default) records nothing.
   void set_recorder(OpRecorder* recorder) { recorder_ = recorder; }
   OpRecorder* recorder() const { return recorder_; }
 
-  // Which pass ops are timed under, and where to; null (the default) times nothing.
+  // Sets the pass that ops are timed under, and the profile; null (the default) times nothing.
   void set_profile(OpProfile* profile) { profile_ = profile; }
   void set_pass(Pass pass) { pass_ = pass; }
   OpProfile* profile() const { return profile_; }
   Pass pass() const { return pass_; }
 
-  // A layer calls GradReady() when a parameter's gradient has all of this micro-batch's terms: its
-  // part of the arena may then be reduced while the backward pass goes on.
+  // Sets the callback of GradReady(). A layer calls GradReady() when a parameter's gradient has all
+  // of this micro-batch's terms; its part of the arena may then be reduced while the backward pass
+  // continues.
   void set_on_grad_ready(std::function<void(const Parameter&)> callback) {
     on_grad_ready_ = std::move(callback);
   }
@@ -70,9 +71,9 @@ class Context {
   std::function<void(const Parameter&)> on_grad_ready_;
 };
 
-// An op's one place between its checks of shapes and its return in a dry run: records its call and
-// times what follows, to the end of its scope. `describe` adds operands, attributes and FLOPs to an
-// OpCall; it runs only where somebody wants to know.
+// Stands between an op's checks of shapes and its return in a dry run. Records the op's call, and
+// times the rest of the scope. `describe` adds operands, attributes and FLOPs to an OpCall; it runs
+// only if somebody needs them.
 class OpScope {
  public:
   template <typename Describe>

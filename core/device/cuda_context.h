@@ -12,14 +12,15 @@
 
 namespace strake {
 
-// Used on the thread that made it, whose current device it is. Several ranks may share a GPU.
+// Used on the thread that created it; the GPU is that thread's current device. Several ranks may
+// share a GPU.
 class CudaContext {
  public:
-  // The errors of core/cuda/cuda_messages.h.
+  // Returns the errors of core/cuda/cuda_messages.h.
   static absl::StatusOr<std::unique_ptr<CudaContext>> Create(int device);
 
   int device() const { return device_; }
-  // Every op of the rank is enqueued here, one after the other.
+  // The stream on which every op of the rank is enqueued, one after the other.
   CudaStream stream() const { return stream_.get(); }
   CublasLt& cublaslt() const { return *cublaslt_; }
   CudnnAttention& cudnn_attention() const { return *cudnn_attention_; }

@@ -1,4 +1,4 @@
-// CudaOpProfile: what the ops of a rank take on its GPU.
+// CudaOpProfile: the times of a rank's ops on its GPU.
 #ifndef STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
 #define STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
 
@@ -14,9 +14,9 @@
 
 namespace strake {
 
-// An event on the rank's stream stands before each op and one behind it. The host waits for none:
-// entries() are complete after Resolve(). Where the host enqueues more slowly than the GPU works,
-// an op's time includes the GPU's wait for it. Not while a graph is captured.
+// Records an event on the rank's stream before and after each op. The host waits for none of them:
+// entries() are complete after Resolve(). If the host enqueues more slowly than the GPU works, an
+// op's time includes the GPU's wait for it. Must not be used while a graph is captured.
 class CudaOpProfile : public OpProfile {
  public:
   explicit CudaOpProfile(CudaStream stream) : stream_(stream) {}
@@ -24,12 +24,12 @@ class CudaOpProfile : public OpProfile {
   int64_t Now() override;
   void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost) override;
 
-  // Waits for the stream, and adds up the ops since the last call. An error of an event.
+  // Waits for the stream, and adds the ops since the last call. Returns an event's error.
   absl::Status Resolve();
 
  private:
   struct Op {
-    int64_t start, end;  // among events_
+    int64_t start, end;  // indices into events_
     const char* name;
     Pass pass;
     OpCost cost;
@@ -38,7 +38,7 @@ class CudaOpProfile : public OpProfile {
   absl::StatusOr<int64_t> RecordNext();
 
   const CudaStream stream_;
-  std::vector<CudaEvent> events_;  // taken again after a Resolve()
+  std::vector<CudaEvent> events_;  // reused after a Resolve()
   size_t num_recorded_ = 0;
   std::vector<Op> ops_;
   absl::Status error_;

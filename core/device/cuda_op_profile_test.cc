@@ -8,7 +8,7 @@
 namespace strake {
 namespace {
 
-// `times` passes over the memory.
+// Makes `times` passes over the memory.
 void Clear(OpProfile* profile, const char* op, const CudaMemory& memory, int times,
            CudaStream stream) {
   const OpTimer timer(profile, op, Pass::kForward, {.flops = 1.0 * times, .bytes = 2.0 * times});

@@ -15,16 +15,16 @@ namespace {
 typedef float Avx2Vector __attribute__((vector_size(32)));
 typedef float Avx512Vector __attribute__((vector_size(64)));
 
-// Enough independent sums to cover 4 cycles of latency on 2 units, few enough for 16 registers.
+// Enough independent sums to hide 4 cycles of latency on 2 units, and few enough for 16 registers.
 constexpr int kSums = 12;
 
-// Of vectors of so many bytes.
+// FLOPs of one round with vectors of this size.
 constexpr double FlopsPerRound(int vector_bytes, int element_bytes) {
   return 2.0 * kSums * vector_bytes / element_bytes;
 }
 
-// sum = sum * factor + term, which comes near 1. No sum starts there, or the compiler would leave
-// out what does not change it. Returns a value so that the loop is needed.
+// sum = sum * factor + term, which converges to about 1. No sum starts there, because the compiler
+// would omit operations that do not change it. Returns a value so that the loop is not omitted.
 template <typename Vector>
 __attribute__((always_inline)) inline float FmaLoop(int64_t rounds) {
   const Vector factor = Vector{} + 0.999f, term = Vector{} + 0.001f;

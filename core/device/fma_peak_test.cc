@@ -5,8 +5,8 @@
 namespace strake {
 namespace {
 
-// Any core with AVX2 and FMA does more than 1 operation per nanosecond even when it is shared, and
-// none does 1000: a loop that was optimised away would.
+// Any core with AVX2 and FMA does more than 1 operation per nanosecond, even when it is shared.
+// None does 1000, but a loop that was optimised away would appear to.
 TEST(FmaPeakTest, IsPlausible) {
   for (const int num_threads : {1, 2}) {
     ThreadTeam team(num_threads);

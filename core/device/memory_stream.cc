@@ -15,8 +15,8 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The sum of an array, `size` a multiple of 64. Reads four parts of it side by side: one alone
-// leaves the memory idle now and then.
+// The sum of an array; `size` is a multiple of 64. Reads four parts of it side by side, because
+// reading one alone leaves the memory idle now and then.
 float Sum(const float* x, int64_t size) {
   typedef float Line __attribute__((vector_size(64), may_alias, aligned(4)));
   Line sums[4] = {};
@@ -34,7 +34,7 @@ float Sum(const float* x, int64_t size) {
 
 MemoryStream::MemoryStream(ThreadTeam* team, size_t num_bytes)
     : team_(*team), size_(num_bytes / sizeof(float)), array_(new float[size_]) {
-  // Memory lies near the thread that touches it first.
+  // Pages are allocated near the thread that touches them first.
   team_.ParallelFor(size_, kGrain, [&](int64_t begin, int64_t end) {
     std::fill(array_.get() + begin, array_.get() + end, 1.0f);
   });

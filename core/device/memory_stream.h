@@ -1,4 +1,4 @@
-// The bandwidth of the machine's memory, as it is now: what ops without products are compared with.
+// The machine's current memory bandwidth, which ops without products are compared with.
 #ifndef STRAKE_CORE_DEVICE_MEMORY_STREAM_H_
 #define STRAKE_CORE_DEVICE_MEMORY_STREAM_H_
 
@@ -10,19 +10,19 @@
 
 namespace strake {
 
-// An array, far larger than the caches if its bandwidth is to be the memory's, whose parts belong
-// to the threads of a team.
+// An array whose parts belong to the threads of a team. To measure memory, it must be far larger
+// than the caches.
 class MemoryStream {
  public:
   // `team` must outlive the stream.
   MemoryStream(ThreadTeam* team, size_t num_bytes);
 
-  // Bytes per second of one pass x = x * factor + term over the array: it counts each byte once as
-  // read and once as written. As the update is in place, that is all that passes the memory bus; a
-  // write elsewhere would first have its cache lines read.
+  // Bytes per second of one pass x = x * factor + term over the array, with each byte counted once
+  // as read and once as written. Since the update is in place, that is all the traffic on the
+  // memory bus; writing elsewhere would first read the cache lines that are written.
   double MeasurePass();
 
-  // Bytes per second of one pass that only reads.
+  // Bytes per second of one read-only pass.
   double MeasureReadPass();
 
  private:

@@ -5,8 +5,8 @@
 namespace strake {
 namespace {
 
-// Any memory moves more than 0.1 GB/s even when it is shared, and none 10 TB/s for two threads: a
-// loop that was optimised away would.
+// Any memory moves more than 0.1 GB/s, even when it is shared. None moves 10 TB/s for two threads,
+// but a loop that was optimised away would appear to.
 TEST(MemoryStreamTest, IsPlausible) {
   for (const int num_threads : {1, 2}) {
     ThreadTeam team(num_threads);

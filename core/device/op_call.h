@@ -1,8 +1,7 @@
-// OpCall: one call of an op, or of a collective, as data; OpRecorder: the calls of a run, in order.
+// OpCall: one call of an op, or of a collective, as data. OpRecorder: the calls of a run, in order.
 //
 // An op describes its call once, between its checks of shapes and its work. A dry run with a
-// recorder is thus the list of what a step runs, and whatever needs to know a model's ops reads
-// that list.
+// recorder thus lists what a step runs, and code that needs to know a model's ops reads that list.
 #ifndef STRAKE_CORE_DEVICE_OP_CALL_H_
 #define STRAKE_CORE_DEVICE_OP_CALL_H_
 
@@ -33,16 +32,16 @@ struct OpAttribute {
 struct OpCall {
   const char* op;  // "matmul"; of a collective, CollectiveName()
   Pass pass = Pass::kForward;
-  std::vector<OpOperand> operands = {};  // those that are defined
+  std::vector<OpOperand> operands = {};  // the defined ones
   std::vector<OpAttribute> attributes = {};
   OpCost cost = {};
-  std::string layer = {};  // who calls it: the innermost LayerScope
-  std::string axis = {};   // of a collective: its group, and how many ranks that has
+  std::string layer = {};  // the caller: the innermost LayerScope
+  std::string axis = {};   // of a collective: its group, and the number of ranks in it
   int num_ranks = 1;
-  int64_t times = 1;  // in a row, where a record stands for repetitions
+  int64_t times = 1;  // calls in a row, for a record that stands for repetitions
 
-  // Add an operand, where it is defined, and the bytes that it moves: `num_bytes`, or all it has;
-  // of an InOut twice that.
+  // Adds an operand, if it is defined, and the bytes that it moves: `num_bytes`, or all its bytes;
+  // twice that for an InOut.
   OpCall& In(const char* name, const Tensor& tensor, double num_bytes = -1);
   OpCall& Out(const char* name, const Tensor& tensor, double num_bytes = -1);
   OpCall& InOut(const char* name, const Tensor& tensor, double num_bytes = -1);
@@ -51,34 +50,34 @@ struct OpCall {
 
   bool is_collective() const { return !axis.empty(); }
 
-  // Null where there is none.
+  // Returns null if there is none.
   const OpOperand* Find(const char* operand) const;
   bool Has(const char* operand) const { return Find(operand) != nullptr; }
-  // CHECK that it is there.
+  // CHECKs that it exists.
   const Shape& ShapeOf(const char* operand) const;
   double Get(const char* attribute) const;
   int64_t GetInt(const char* attribute) const { return static_cast<int64_t>(Get(attribute)); }
 
-  // "rms_norm forward, in x f32[8, 16], ..., eps 1e-05": all but cost, layer and times. Equal calls
-  // have equal ones.
+  // "rms_norm forward, in x f32[8, 16], ..., eps 1e-05": everything but cost, layer and times.
+  // Equal calls have equal strings.
   std::string ToString() const;
 
  private:
   OpCall& Add(const char* name, OpRole role, const Tensor& tensor, double num_bytes);
 };
 
-// Of one rank, on its thread.
+// Belongs to one rank and is used on its thread.
 class OpRecorder {
  public:
   OpRecorder() = default;
   OpRecorder(const OpRecorder&) = delete;
   OpRecorder& operator=(const OpRecorder&) = delete;
 
-  // Appends the call, with the layer and the number of times that hold now. A collective, which
-  // knows of no pass, takes the one of the call before it.
+  // Appends the call, with the current layer and number of times. A collective does not know its
+  // pass, so it takes that of the call before it.
   void Add(OpCall call);
 
-  // Calls that follow stand for so many in a row.
+  // Makes each call that follows stand for this many in a row.
   void set_times(int64_t times) { times_ = times; }
 
   const std::vector<OpCall>& calls() const { return calls_; }
@@ -91,7 +90,8 @@ class OpRecorder {
   int64_t times_ = 1;
 };
 
-// Names the caller of what is recorded until its end; does nothing without a recorder or a name.
+// Names the caller of what is recorded until the end of the scope; does nothing without a recorder
+// or a name.
 class LayerScope {
  public:
   LayerScope(OpRecorder* recorder, const char* layer)

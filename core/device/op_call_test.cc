@@ -67,7 +67,7 @@ TEST(OpRecorderTest, KnowsTheInnermostLayerAndRepetitions) {
   EXPECT_EQ(calls[0].times, 1);
   EXPECT_EQ(calls[1].layer, "attention");
   EXPECT_EQ(calls[1].times, 3);
-  // A collective is of its predecessor's pass.
+  // A collective takes the pass of its predecessor.
   EXPECT_EQ(calls[2].pass, Pass::kBackward);
   EXPECT_EQ(calls[3].layer, "");
   EXPECT_EQ(calls[3].pass, Pass::kForward);

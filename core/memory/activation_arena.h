@@ -20,19 +20,18 @@ class ActivationArena {
   // On the CPU a cache line, and the widest vector; on a GPU, more than its widest access.
   static constexpr size_t kAlignmentBytes = kTensorAlignment;
 
-  // No memory behind it.
+  // Creates an arena without memory.
   static ActivationArena DryRun(Device device = Device::kCpu) {
     return ActivationArena(DeviceMemory(), device, true);
   }
-  // ResourceExhausted when the device has no such memory.
+  // Returns ResourceExhausted if the device does not have that much memory.
   static absl::StatusOr<ActivationArena> Create(size_t capacity_bytes,
                                                 Device device = Device::kCpu);
 
   ActivationArena(ActivationArena&&) = default;
 
-  // Aligned to kAlignmentBytes and not cleared: holds whatever stood there, or NaN under
-  // set_poison(true).
-  // CHECKs that it fits: a plan that was too small is a bug.
+  // Returns memory aligned to kAlignmentBytes and not cleared: it holds its previous contents, or
+  // NaN under set_poison(true). CHECKs that it fits: a plan that was too small is a bug.
   Tensor Allocate(DType dtype, const Shape& shape);
 
   Device device() const { return device_; }
@@ -41,8 +40,7 @@ class ActivationArena {
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
 
-  // For tests, on the CPU: fill every allocation with NaN, so that reading what nothing wrote
-  // shows.
+  // For tests, on the CPU: fills every allocation with NaN, so that reads of unwritten memory show.
   void set_poison(bool poison) { poison_ = poison; }
 
  private:
@@ -58,7 +56,7 @@ class ActivationArena {
   size_t peak_bytes_ = 0;
 };
 
-// Frees at its end what was allocated after its start.
+// Frees at its end what was allocated since its start.
 class ActivationScope {
  public:
   explicit ActivationScope(ActivationArena& arena)

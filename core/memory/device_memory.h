@@ -12,11 +12,11 @@
 
 namespace strake {
 
-// Zeroed, and returned on destruction: host memory, or memory of the calling thread's GPU.
+// Zeroed host memory, or memory of the calling thread's GPU. Freed on destruction.
 class DeviceMemory {
  public:
   DeviceMemory() = default;
-  // ResourceExhausted, naming the size, when the device has no such memory.
+  // Returns ResourceExhausted, naming the size, if the device does not have that much memory.
   static absl::StatusOr<DeviceMemory> Allocate(Device device, size_t num_bytes);
 
   void* data() const { return host_.data() != nullptr ? host_.data() : cuda_.data(); }
@@ -28,7 +28,7 @@ class DeviceMemory {
   size_t num_bytes_ = 0;
 };
 
-// A zeroed tensor in memory of its own, on either device.
+// A zeroed tensor that owns its memory, on either device.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -41,24 +41,24 @@ class DeviceBuffer {
   Tensor tensor_;
 };
 
-// to = from, of equal dtype and number of elements, on any devices. Waits for all that was enqueued
-// on the calling thread's GPU before, and for the copy: for loading, saving and reports, not for
-// steps (core/ops/copy/copy.h).
+// to = from, on any devices; dtypes and numbers of elements are equal. Waits for all work enqueued
+// before on the calling thread's GPU, and for the copy. For loading, saving and reports; steps use
+// core/ops/copy/copy.h.
 absl::Status CopyBlocking(const Tensor& from, Tensor to);
 
-// A tensor's contents where the host can read them: the tensor itself on the CPU, else a copy.
+// A tensor's contents in host memory: the tensor itself if it is on the CPU, else a copy.
 class HostCopy {
  public:
   static absl::StatusOr<HostCopy> Of(const Tensor& tensor);
 
   const Tensor& tensor() const { return host_; }
   operator const Tensor&() const { return host_; }  // NOLINT(google-explicit-constructor)
-  // After changing tensor(): makes the original the same.
+  // Copies changes of tensor() back to the original.
   absl::Status WriteBack() const;
 
  private:
   Tensor original_, host_;
-  TensorBuffer buffer_;  // on a GPU
+  TensorBuffer buffer_;  // used for a tensor on a GPU
 };
 
 }  // namespace strake

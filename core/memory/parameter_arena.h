@@ -13,25 +13,25 @@
 
 namespace strake {
 
-// What a segment holds of a tensor of Hugging Face's layout, and who else holds it. Rows and
-// columns are those of our orientation, [in, out]; a one-dimensional tensor has one row.
+// The part of a tensor in Hugging Face's layout that a segment holds, and its other holders. Rows
+// and columns are those of our orientation, [in, out]; a one-dimensional tensor has one row.
 struct SegmentSlice {
   int64_t full_rows = 0, full_columns = 0;  // of the whole tensor
   int64_t row_begin = 0, column_begin = 0;  // of the slice within it
   int64_t num_rows = 0;                     // the parameter's further rows are padding, always 0
-  int num_holders = 1;        // neighbouring tensor-parallel ranks that hold this same slice
-  bool owner = true;          // the first of them: counts the slice where it counts once
-  bool partial_grad = false;  // a holder's gradient is one term of it: the sum over the holders
+  int num_holders = 1;        // neighbouring tensor-parallel ranks that hold this slice
+  bool owner = true;          // the first holder: counts the slice where it counts once
+  bool partial_grad = false;  // the gradient is the sum over the holders' gradients
 };
 
-// Columns of a parameter's last dimension that hold columns of one tensor of Hugging Face's layout.
-// A fused matrix has several, side by side.
+// Columns of a parameter's last dimension that hold columns of one tensor in Hugging Face's layout.
+// A fused matrix has several segments, side by side.
 struct ParameterSegment {
   std::string name;     // Hugging Face's, for example "model.layers.0.self_attn.q_proj.weight"
   int64_t columns = 0;  // of the parameter's last dimension
   // True when Hugging Face stores it [out, in], the transpose of our [in, out].
   bool transposed = false;
-  // Add() completes the slice of a segment that is a whole tensor (full_rows 0).
+  // Add() fills in the slice of a segment that is a whole tensor (full_rows 0).
   SegmentSlice slice = {};
 };
 
@@ -41,18 +41,18 @@ struct NormalInit {
   double stddev = 0;
 };
 
-// A weight and its gradient, or what one tensor-parallel rank holds of them.
+// A weight and its gradient, or one tensor-parallel rank's shard of them.
 struct Parameter {
   std::vector<ParameterSegment> segments;  // their columns add up to the last dimension
   Shape shape;                             // the same on every rank
-  bool weight_decay = false;               // matrices and embeddings, not norms and biases
+  bool weight_decay = false;               // for matrices and embeddings, not for norms and biases
   NormalInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
   Tensor value;
   Tensor grad;  // f32 for bf16 values, else the values' dtype; undefined without gradients
-  // Set by a layer that makes the whole gradient at once. Who clears gradients need not zero this
-  // one, but sets `grad_is_cleared`: what it holds counts no longer, and the layer, which resets
-  // the flag, writes the gradient in place of adding to it.
+  // Set by a layer that computes the whole gradient at once. Code that clears gradients then need
+  // not zero this one. It sets `grad_is_cleared` instead, which means that the contents no longer
+  // count. The layer resets that flag and overwrites the gradient instead of adding to it.
   bool grad_is_overwritten = false;
   bool grad_is_cleared = false;
 
@@ -60,30 +60,30 @@ struct Parameter {
   int64_t num_elements() const { return NumElements(shape); }
 };
 
-// Parameters are added in forward order, so that gradients become ready from the index space's end
-// to its start, and each begins at a multiple of 64 elements; the gaps hold zeros in every array.
+// Parameters are added in forward order, so gradients become ready from the end of the index space
+// to its start. Each begins at a multiple of 64 elements; the gaps hold zeros in every array.
 // Values, gradients and optimizer state are parallel arrays over the same indices.
 class ParameterArena {
  public:
   static constexpr int64_t kAlignmentElements = 64;
 
-  // Before Allocate(). The address stays valid for the arena's lifetime.
+  // Must precede Allocate(). The address stays valid for the arena's lifetime.
   Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay,
                  NormalInit init = {});
 
-  // Zeroed values, and gradients too if asked for; sets each parameter's `value` and `grad`.
-  // ResourceExhausted when there is no memory.
+  // Allocates zeroed values, and zeroed gradients if asked for; sets each parameter's `value` and
+  // `grad`. Returns ResourceExhausted if there is not enough memory.
   absl::Status Allocate(DType dtype, bool with_gradients, Device device = Device::kCpu);
 
-  // Parameters with shapes alone, for the dry run: data is null.
+  // Sets parameters with shapes alone, for the dry run: data is null.
   void AllocateDryRun(DType dtype, Device device = Device::kCpu, bool with_gradients = true);
 
   // Size of the index space, gaps included.
   int64_t num_elements() const { return num_elements_; }
-  // What is trained: without gaps and padding.
+  // The number of trained elements: without gaps and padding.
   int64_t num_parameters() const;
 
-  // Of gradients: f32 for bf16 values, else the values'. After Allocate().
+  // Dtype of gradients: f32 for bf16 values, else that of the values. Valid after Allocate().
   DType grad_dtype() const;
 
   const std::deque<Parameter>& parameters() const { return parameters_; }

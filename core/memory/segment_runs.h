@@ -1,7 +1,7 @@
-// Runs of elements that some of a parameter's segments hold.
+// Runs of elements that belong to selected segments of a parameter.
 //
-// A segment is a set of columns, so in the index space it is one run per row; a parameter whose
-// segments are all wanted is a single run, further rows of padding included.
+// A segment is a set of columns, so in the index space it is one run per row. If all segments of a
+// parameter are wanted, they form a single run, which includes rows of padding.
 #ifndef STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
 #define STRAKE_CORE_MEMORY_SEGMENT_RUNS_H_
 
@@ -14,8 +14,8 @@
 
 namespace strake {
 
-// Calls visit(run) for every run of the wanted segments that overlaps `range`, cut to it, in order;
-// both are of the index space. No run is empty.
+// Calls visit(run), in order, for every run of the wanted segments that overlaps `range`, cut to
+// it. Both are in the index space. No run is empty.
 void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
                        absl::FunctionRef<bool(const ParameterSegment&)> wanted,
                        absl::FunctionRef<void(const ShardRange& run)> visit);
@@ -33,7 +33,7 @@ struct SegmentBlock {
   bool operator==(const SegmentBlock&) const = default;
 };
 
-// The elements of those runs, in their order, in few blocks: runs that touch are one row.
+// Returns the elements of those runs, in order, as few blocks: runs that touch become one row.
 std::vector<SegmentBlock> SegmentBlocks(const Parameter& parameter, const ShardRange& range,
                                         absl::FunctionRef<bool(const ParameterSegment&)> wanted);
 

@@ -12,7 +12,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-// Of the segments with a name among `names`.
+// Returns the runs of the segments whose names are in `names`.
 std::vector<ShardRange> Runs(const Parameter& parameter, const ShardRange& range,
                              const std::string& names) {
   std::vector<ShardRange> runs;
@@ -65,14 +65,14 @@ TEST_F(SegmentRunsTest, BlocksOfTheRunsElements) {
   EXPECT_THAT(blocks({0, 128}, "kv"), ElementsAre(SegmentBlock{68, 4, 3, 8}));
   EXPECT_THAT(blocks({0, 128}, "qkv"), ElementsAre(SegmentBlock{64, 24, 1, 24}));
   EXPECT_THAT(blocks({0, 128}, ""), IsEmpty());
-  // Rows of 2, of 4, and of 3; and a row that goes on in the next.
+  // Rows of 2, of 4, and of 3; and a row that continues in the next.
   EXPECT_THAT(
       blocks({66, 83}, "q"),
       ElementsAre(SegmentBlock{66, 2, 1, 2}, SegmentBlock{72, 4, 1, 4}, SegmentBlock{80, 3, 1, 3}));
   EXPECT_THAT(
       blocks({0, 128}, "qv"),
       ElementsAre(SegmentBlock{64, 4, 1, 4}, SegmentBlock{70, 6, 2, 8}, SegmentBlock{86, 2, 1, 2}));
-  // Every order of the elements is that of the runs.
+  // The order of the elements is always that of the runs.
   for (const std::string names : {"q", "k", "kv", "qv", "qkv"}) {
     for (int64_t begin = 60; begin < 90; ++begin) {
       for (int64_t end = begin; end < 92; ++end) {

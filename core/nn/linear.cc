@@ -51,7 +51,7 @@ Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
   const LayerScope layer(ctx.recorder(), layer_);
-  // The bias first: gradients are announced in the reverse of the arena's order.
+  // The bias first, because gradients are announced in the reverse of the arena's order.
   if (bias_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
     ctx.GradReady(*bias_);

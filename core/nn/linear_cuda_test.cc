@@ -1,4 +1,4 @@
-// Linear layers on a GPU, against f64 on the CPU.
+// Linear layers on a GPU, compared with f64 on the CPU.
 
 #include <cmath>
 #include <string>
@@ -37,7 +37,7 @@ struct Layers {
         down(arena.Add({{"w2", width}}, {kOut, width}, true),
              arena.Add({{"b2", kOut}}, {kOut}, false), /*transposed=*/true) {}
 
-  // The same numbers in both: those of the GPU, in f64.
+  // Fills both with the same numbers: those of the GPU, in f64.
   static void Fill(const Layers& gpu, const Layers& cpu, DType dtype) {
     auto to = cpu.arena.parameters().begin();
     uint64_t seed = 10;
@@ -79,7 +79,7 @@ void ExpectNear(const char* name, const Tensor& on_gpu, const Tensor& truth, dou
   EXPECT_LE(RelativeError(host->tensor(), truth), tolerance) << name;
 }
 
-// Width 16 has the GELU in the products, for bf16; 10 not.
+// For bf16, width 16 has the GELU fused into the products; width 10 has not.
 TEST(LinearCudaTest, FollowsF64WithAGeluBetween) {
   for (const int64_t width : {16, 10}) {
     for (const DType dtype : {DType::kF32, DType::kBf16}) {
@@ -100,9 +100,9 @@ TEST(LinearCudaTest, FollowsF64WithAGeluBetween) {
       layers.Run(gpu, gpu_x, gpu_dy);
       truth.Run(cpu, x64, dy64);
 
-      // A product: about sqrt(terms) roundings in f32 and some 29 of bias and GELU, by which an
-      // error grows 1.13-fold at most; then up to 3 tensors that are stored, rounded. Results of
-      // several products have the errors of each, relative to its own largest element.
+      // A product errs by about sqrt(terms) roundings in f32, plus some 29 for bias and GELU,
+      // through which an error grows at most 1.13-fold. Up to 3 tensors are then stored, rounded.
+      // Results of several products have the errors of each, relative to its own largest element.
       const double product =
           1.13 * (4 * (std::sqrt(16) + 29) * UnitRoundoff(DType::kF32) + 3 * UnitRoundoff(dtype));
       ExpectNear("u", layers.u, truth.u, product);

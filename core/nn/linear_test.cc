@@ -24,7 +24,7 @@ using testing::TestContext;
 using testing::TestTensor;
 using testing::WeightedSum;
 
-// A layer with parameters of its own, an input and a gradient of its output.
+// A layer with its own parameters, an input, and a gradient of its output.
 struct Fixture {
   Fixture(DType dtype, int64_t rows, int64_t in, int64_t out, bool transposed, bool has_bias = true)
       : x(dtype, {rows, in}), dy(dtype, {rows, out}) {
@@ -90,8 +90,8 @@ TEST(LinearTest, F32FollowsF64) {
           f64(DType::kF64, rows, in, out, transposed);
       f32.Run(ctx);
       f64.Run(ctx);
-      // A sum of n products of random sign: about sqrt(n) roundings of numbers up to the largest
-      // result, and 3 for inputs and bias. Factor 4 for the tail.
+      // The error of a sum of n products of random sign is about sqrt(n) roundings of numbers up to
+      // the largest result, plus 3 for inputs and bias. The factor 4 is for the tail.
       const auto bound = [](double n) { return 4 * (std::sqrt(n) + 3) * 0x1p-24; };
       EXPECT_LE(RelativeError(f32.y, f64.y), bound(in));
       EXPECT_LE(RelativeError(f32.dx, f64.dx), bound(out));
@@ -101,7 +101,7 @@ TEST(LinearTest, F32FollowsF64) {
   }
 }
 
-// A cleared gradient is written, whatever it holds, and then added to.
+// A cleared gradient is overwritten, whatever it holds, and then accumulated into.
 TEST(LinearTest, OverwritesAClearedGradient) {
   const TestContext ctx;
   for (const bool transposed : {false, true}) {
@@ -152,7 +152,7 @@ TEST(LinearTest, TransposedIsTheSameLayer) {
   }
 }
 
-// Twice the same micro-batch of small integers: exactly twice the gradient.
+// The same micro-batch of small integers, twice, gives exactly twice the gradient.
 TEST(LinearTest, MicroBatchesAccumulate) {
   const TestContext ctx;
   for (const bool transposed : {false, true}) {

@@ -5,10 +5,10 @@
 //                                                 y [N, C] = norm(x) * weight (+ bias)
 //   Backward                      dy [N, C]       dx [N, C] = or +=, weight and bias gradients +=
 //
-// The input and the weight pass are one call, because one reading of dy and x serves both; the
-// residual is added in the forward pass's reading of x. dtypes: f32; bf16, with mean, rstd
-// and gradients of parameters in f32; f64 and c128 on the reference path. Otherwise all tensors
-// share one.
+// One call computes the gradients of input and weight, because one reading of dy and x serves both;
+// the forward pass adds the residual while it reads x. dtypes: f32; bf16, with mean, rstd and
+// gradients of parameters in f32; f64 and c128 on the reference path. All other tensors share one
+// dtype.
 #ifndef STRAKE_CORE_NN_NORM_H_
 #define STRAKE_CORE_NN_NORM_H_
 
@@ -28,21 +28,21 @@ struct NormSaved {
 
 class Norm {
  public:
-  // With a bias it is a LayerNorm (core/ops/norm/layer_norm.h), with null an RMSNorm
-  // (core/ops/norm/rms_norm.h). Both [C] and must outlive the layer.
+  // A norm with a bias is a LayerNorm (core/ops/norm/layer_norm.h), one with null an RMSNorm
+  // (core/ops/norm/rms_norm.h). weight and bias are [C] and must outlive the layer.
   Norm(const Parameter* weight, const Parameter* bias, double eps)
       : weight_(weight), bias_(bias), eps_(eps) {}
 
-  // What records call the layer; null, as at first: what they call its user.
+  // Sets the layer's name in records; null (the default) keeps the name of its user.
   void set_layer(const char* layer) { layer_ = layer; }
 
-  // `residual` may be undefined: then x stays as it is. y and the statistics in `saved` are
-  // allocated from ctx.arena().
+  // If `residual` is undefined, x stays as it is. y and the statistics in `saved` are allocated
+  // from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, Tensor x, const Tensor& residual,
                                  NormSaved* saved) const;
 
-  // dx is the gradient of x with the residual, which is that of both terms. It may be dy without
-  // `accumulate_dx`. Announces each gradient with ctx.GradReady(): bias, then weight.
+  // dx is the gradient of x with the residual added, which is the gradient of both terms. Without
+  // `accumulate_dx` it may be dy. Calls ctx.GradReady() for each gradient: bias, then weight.
   absl::Status Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                         bool accumulate_dx, Tensor dx) const;
 

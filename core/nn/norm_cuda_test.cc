@@ -21,8 +21,8 @@ using testing::UnitRoundoff;
 // A dtype, and whether it is a LayerNorm.
 class NormCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {};
 
-// The sum of x and the residual is rounded, which the norm, and its gradients, take over: for an
-// element of it, and for the statistics; then they are rounded themselves.
+// The sum of x and the residual is rounded. The norm and its gradients inherit that rounding, for
+// an element of it and for the statistics; then they are rounded themselves.
 TEST_P(NormCudaTest, ForwardAndBackward) {
   const auto [dtype, layer_norm] = GetParam();
   const int64_t n = 5, c = 64;

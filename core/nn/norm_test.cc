@@ -48,7 +48,7 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   const auto loss = [&] {
     const ActivationScope scope(ctx.context().arena());
     NormSaved saved;
-    CopyConvert(x, branch);  // which becomes the sum
+    CopyConvert(x, branch);  // becomes the sum
     return WeightedSum(*norm.Forward(ctx, branch, residual, &saved), dy);
   };
   NormSaved saved;
@@ -60,7 +60,7 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
 
   TestTensor expected(DType::kF64, {4, 6});
   ComplexStepGradient(x, loss, expected);
-  for (int i = 0; i < 24; ++i) expected->data<double>()[i] += 7;  // += was asked for
+  for (int i = 0; i < 24; ++i) expected->data<double>()[i] += 7;  // the test asks for +=
   EXPECT_LT(RelativeError(dx, expected), 1e-14);
   if (with_residual) {
     ComplexStepGradient(residual, loss, expected);

@@ -1,5 +1,5 @@
-// The ops whose tests on a GPU have another form, on the CPU in f32 and bf16, with each set of
-// vector instructions that the machine has. The others are in *_cuda_test.cc, through
+// Tests of ops whose GPU tests have another form: on the CPU in f32 and bf16, with each set of
+// vector instructions that the machine has. The other ops are tested in *_cuda_test.cc, through
 // ExpectFollowsF64().
 #include <cstdint>
 #include <string>
@@ -29,13 +29,14 @@ class CpuKernelsTest : public ::testing::TestWithParam<DType> {
  protected:
   DType dtype() const { return GetParam(); }
   ParityOperand In(const Shape& shape) const { return {shape, dtype()}; }
-  // Stored `num_stores` times on its way.
+  // An output that is stored `num_stores` times on its way.
   ParityOperand Out(const Shape& shape, double f32_tolerance, int num_stores = 1) const {
     return {shape, dtype(), f32_tolerance + num_stores * UnitRoundoff(dtype())};
   }
 };
 
-// One row, and none; many of a ragged size, and of whole vectors; several blocks of the kernel's.
+// One row, and none; many rows of a ragged size, and of whole vectors; several blocks of the
+// kernel.
 constexpr struct {
   int64_t m, n, k;
 } kProducts[] = {{1, 67, 129}, {1, 64, 3}, {9, 33, 65},    {64, 48, 32},
@@ -48,7 +49,7 @@ TEST_P(CpuKernelsTest, Matmul) {
       SCOPED_TRACE(::testing::Message() << m << " x " << n << " x " << k << ", " << transposed);
       const ParityOperand a = In(ta ? Shape{k, m} : Shape{m, k}),
                           b = In(tb ? Shape{n, k} : Shape{k, n});
-      // What a product of no terms leaves is 0 or what was there.
+      // A product of no terms leaves 0, or what was there before.
       const double sum = F32SumTolerance(k);
       if (k > 0) {
         ExpectCpuFollowsF64({a, b, Out({m, n}, sum)}, [=](const Context& ctx, const Tensors& t) {
@@ -64,8 +65,8 @@ TEST_P(CpuKernelsTest, Matmul) {
   }
 }
 
-// GELU's derivative is at most 1.13, which is how much an error of u grows in it; its own formula
-// adds some 25 roundings. u and c are stored, and with a wide product u once more.
+// GELU's derivative is at most 1.13, which is the factor that an error of u grows by; its own
+// formula adds some 25 roundings. u and c are stored, and in a wide product u once more.
 TEST_P(CpuKernelsTest, MatmulWithBiasAndGelu) {
   for (const auto& [m, n, k] : kProducts) {
     SCOPED_TRACE(::testing::Message() << m << " x " << n << " x " << k);
@@ -90,8 +91,8 @@ Shape Qkv(const AttentionShape& s) {
 }
 Shape Heads(const AttentionShape& s) { return {s.batch * s.seq_len, s.num_heads * s.head_dim}; }
 
-// Groups of heads; several blocks; ragged; one token; empty. In bf16 the backward pass begins from
-// a y that was rounded: dy y, of D terms, is off by that.
+// Groups of heads; several blocks; ragged; one token; empty. In bf16 the backward pass starts from
+// a rounded y: dy y, of D terms, inherits that error.
 TEST_P(CpuKernelsTest, CausalAttention) {
   for (const AttentionShape& s : {AttentionShape{2, 17, 4, 2, 8},
                                   {1, 130, 2, 1, 64},
@@ -105,7 +106,7 @@ TEST_P(CpuKernelsTest, CausalAttention) {
     ExpectCpuFollowsF64({In(Qkv(s)), y, statistic}, [&](const Context& ctx, const Tensors& t) {
       return CausalAttentionForward(ctx, t[0], s, t[1], t[2]);
     });
-    // A head of one token has no gradient but that of its value.
+    // A head of one token has no gradient except that of its value.
     ExpectCpuFollowsF64({In(Qkv(s)), y, statistic, In(Heads(s)), Out(Qkv(s), 2 * bound, 2)},
                         [&](const Context& ctx, const Tensors& t) {
                           const absl::Status status =
@@ -116,7 +117,7 @@ TEST_P(CpuKernelsTest, CausalAttention) {
   }
 }
 
-// One token, a prompt in tiles, a few tokens; behind a cache and without one.
+// One token, a prompt in tiles, a few tokens; after a cache and without one.
 TEST_P(CpuKernelsTest, CachedAttention) {
   for (const auto& [s, past] : {std::pair<AttentionShape, int64_t>{{1, 1, 4, 2, 8}, 150},
                                 {{1, 9, 2, 1, 16}, 0},
@@ -133,7 +134,7 @@ TEST_P(CpuKernelsTest, CachedAttention) {
   }
 }
 
-// Rows of some vectors, and of less than one; with padding, and without.
+// Rows of several vectors, and of less than one; with and without padding.
 TEST_P(CpuKernelsTest, SoftmaxCrossEntropy) {
   for (const auto& [rows, columns, vocab] :
        {std::tuple<int64_t, int64_t, int64_t>{5, 128, 101}, {3, 64, 64}, {4, 7, 5}, {0, 8, 8}}) {
@@ -150,7 +151,7 @@ TEST_P(CpuKernelsTest, SoftmaxCrossEntropy) {
                           return SoftmaxCrossEntropyForwardBackward(ctx, t[1], v, 0.25, t[0], t[2],
                                                                     t[3]);
                         });
-    // A slice that begins within the vocabulary.
+    // A slice that begins in the middle of the vocabulary.
     const VocabSlice slice = {.vocab_size = vocab, .begin = vocab / 2};
     const int64_t half = columns - vocab / 2;
     ExpectCpuFollowsF64({In({rows, half}), targets, f32, {{2, rows}, DType::kF32, sum}},

@@ -1,4 +1,4 @@
-// From a tensor's run-time dtype to a C++ type, for the implementations behind the ops.
+// Dispatches from a tensor's run-time dtype to a C++ type, for the implementations of the ops.
 #ifndef STRAKE_CORE_OPS_DISPATCH_H_
 #define STRAKE_CORE_OPS_DISPATCH_H_
 
@@ -15,8 +15,8 @@
 
 namespace strake {
 
-// Calls body.template operator()<Scalar>() for the dtypes that the reference ops know: f32, f64 and
-// c128. Any other is a CHECK failure that names the op.
+// Calls body.template operator()<Scalar>() for the dtypes of the reference ops: f32, f64 and c128.
+// Any other dtype is a CHECK failure that names the op.
 template <typename Body>
 void DispatchReference(const char* op, DType dtype, Body&& body) {
   switch (dtype) {
@@ -31,15 +31,15 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
   }
 }
 
-// On the CPU: whether its kernels (core/ops/cpu) run, for f32 and bf16, or the reference: for other
-// dtypes, and for f32 under OpSet::kReference. bf16 there is a CHECK failure: no reference knows
-// it.
+// Returns whether the CPU's kernels (core/ops/cpu/isa.h) run. They run for f32 and bf16; the
+// reference runs for other dtypes, and for f32 under OpSet::kReference. bf16 under kReference is a
+// CHECK failure, because no reference supports it.
 inline bool HasCpuKernels(const char* op, const Context& ctx, DType dtype) {
   CHECK(dtype != DType::kBf16 || !ctx.reference()) << "[" << op << "] bf16 has no definition";
   return dtype == DType::kBf16 || (dtype == DType::kF32 && !ctx.reference());
 }
 
-// Where HasCpuKernels(): calls body.template operator()<T>() for the dtype, and returns true.
+// If HasCpuKernels(), calls body.template operator()<T>() for the dtype and returns true.
 template <typename Body>
 bool RunCpuKernels(const char* op, const Context& ctx, DType dtype, Body&& body) {
   if (!HasCpuKernels(op, ctx, dtype)) return false;
@@ -51,8 +51,8 @@ bool RunCpuKernels(const char* op, const Context& ctx, DType dtype, Body&& body)
   return true;
 }
 
-// Whether the op runs on a GPU: where its tensors are. CHECKs that all that are defined are on the
-// device of the context's arena.
+// Returns whether the op runs on a GPU, which it does if its tensors are there. CHECKs that all
+// defined tensors are on the device of the context's arena.
 template <typename... Tensors>
 bool OnCuda(const char* op, const Context& ctx, const Tensors&... tensors) {
   const Device device = ctx.arena().device();
@@ -65,8 +65,8 @@ bool OnCuda(const char* op, const Context& ctx, const Tensors&... tensors) {
   return device == Device::kCuda;
 }
 
-// Calls body.template operator()<T>() for the dtypes that CUDA kernels know: f32 and bf16. Any
-// other is a CHECK failure that names the op.
+// Calls body.template operator()<T>() for the dtypes of CUDA kernels: f32 and bf16. Any other dtype
+// is a CHECK failure that names the op.
 template <typename Body>
 absl::Status DispatchCuda(const char* op, DType dtype, Body&& body) {
   CHECK(dtype == DType::kF32 || dtype == DType::kBf16)
@@ -75,14 +75,15 @@ absl::Status DispatchCuda(const char* op, DType dtype, Body&& body) {
                               : body.template operator()<Bf16>();
 }
 
-// CHECKs that `grad` has the shape of the parameter `value` and the dtype of its sums.
+// CHECKs that `grad` has the shape of the parameter `value` and the dtype that its gradient
+// accumulates in.
 inline void CheckGradient(const char* op, const Tensor& value, const Tensor& grad) {
   CHECK(grad.shape() == value.shape() && grad.dtype() == AccumulationDType(value.dtype()))
       << "[" << op << "] parameter " << value.ToString() << ", its gradient " << grad.ToString();
 }
 
-// CHECKs the residual that an op adds to x before all else, and where it writes the sum: both are
-// like x, or undefined.
+// CHECKs the residual that an op first adds to x, and the tensor that receives the sum. Both must
+// be like x, or undefined.
 inline void CheckResidual(const char* op, const Tensor& x, const Tensor& residual,
                           const Tensor& sum) {
   const auto like_x = [&](const Tensor& tensor) {
@@ -94,19 +95,19 @@ inline void CheckResidual(const char* op, const Tensor& x, const Tensor& residua
       << sum.ToString();
 }
 
-// The elements of a matrix from row `first_row` on; null for an undefined one.
+// Pointer to the elements of a matrix from row `first_row` on; null for an undefined matrix.
 template <typename T>
 T* RowsOrNull(const Tensor& matrix, int64_t first_row = 0) {
   return matrix.defined() ? matrix.data<T>() + first_row * matrix.dim(1) : nullptr;
 }
 
-// Rows per ParallelFor range: enough that a range is worth a thread's while.
+// Rows per ParallelFor range: enough that a range is worth a thread.
 inline int64_t RowGrain(int64_t row_elements) {
   constexpr int64_t kGrainElements = 4096;
   return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, row_elements));
 }
 
-// Columns per ParallelFor range: whole cache lines, so that no two threads write one.
+// Columns per ParallelFor range: whole cache lines, so that no two threads write to the same line.
 inline constexpr int64_t kColumnGrain = kTensorAlignment / sizeof(float);
 
 }  // namespace strake

@@ -1,4 +1,5 @@
-// The ops on elements on a GPU, as the ops that choose it: GELU, SwiGLU, bias, residual, RoPE.
+// The elementwise ops on a GPU, through the ops that dispatch to it: GELU, SwiGLU, bias, residual,
+// RoPE.
 #include <cstdint>
 #include <vector>
 
@@ -26,13 +27,13 @@ constexpr std::pair<int64_t, int64_t> kSizes[] = {{5, 64}, {3, 7}, {0, 8}};  // 
 class ElementwiseCudaTest : public ::testing::TestWithParam<DType> {
  protected:
   ParityOperand In(const Shape& shape) const { return {shape, GetParam()}; }
-  // Computed in f32 with so many roundings.
+  // An output that is computed in f32 with this many roundings.
   ParityOperand Out(const Shape& shape, int num_roundings) const {
     return {shape, GetParam(), num_roundings * 0x1p-24 + UnitRoundoff(GetParam())};
   }
 };
 
-// GELU's slope has terms that all but cancel.
+// Terms of GELU's slope nearly cancel.
 TEST_P(ElementwiseCudaTest, Gelu) {
   for (const auto& [n, c] : kSizes) {
     const Shape shape = {n, c};
@@ -81,7 +82,7 @@ TEST_P(ElementwiseCudaTest, ResidualAdd) {
   }
 }
 
-// Two heads of five that lie beside each other in a row.
+// Rotates two of five adjacent heads in a row.
 TEST_P(ElementwiseCudaTest, Rope) {
   for (const auto& [head_dim, num_tokens] :
        {std::pair<int64_t, int64_t>{32, 12}, {6, 12}, {8, 0}}) {

@@ -2,7 +2,7 @@
 
 load("//core:cc.bzl", "strake_cc_library")
 
-# What every op's sources use besides its own headers.
+# Dependencies of every op's sources besides its own headers.
 OP_DEPS = [
     Label("//core/device:context"),
     Label("//core/memory:activation_arena"),
@@ -15,7 +15,7 @@ OP_DEPS = [
     Label("@strake_glog//:glog"),
 ]
 
-# What every op's test uses besides the op.
+# Dependencies of every op's test besides the op.
 OP_TEST_DEPS = [
     Label("//core/testing:complex_step"),
     Label("//core/testing:test_context"),

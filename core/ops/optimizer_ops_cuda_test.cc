@@ -107,7 +107,7 @@ TEST(AdamWOnCudaTest, FollowsF64) {
                             true)
                     .ok());
   }
-  // As adamw_test.cc has it for f32 on the CPU, and gradients that were rounded to f32.
+  // The bound of adamw_test.cc for f32 on the CPU, plus that of gradients that were rounded to f32.
   EXPECT_LE(RelativeError(got.weight.ToHost(), weight), kSteps * (2 + 12 * 1e-2) * 0x1p-24);
   EXPECT_LE(RelativeError(got.m.ToHost(), m), 5 * kSteps * 0x1p-24);
   EXPECT_LE(RelativeError(got.v.ToHost(), v), 6 * kSteps * 0x1p-24);
@@ -135,7 +135,7 @@ TEST(AdamWOnCudaTest, RangesGiveTheSameBits) {
   EXPECT_TRUE(SameBits(whole.rounded.ToHost(), parts.rounded.ToHost()));
 }
 
-// From the sum of squares to the update, with no value that the host sees.
+// From the sum of squares to the update, no value passes through the host.
 TEST(AdamWOnCudaTest, NothingChangesAfterANormThatIsNotFinite) {
   constexpr int64_t kSize = 100;
   const CudaTestContext ctx;
@@ -232,7 +232,7 @@ TEST(SumOnCudaTest, AddsToTheTotal) {
   }
 }
 
-// In f32, the terms beside the first would be lost.
+// In f32, all terms but the first would be lost.
 TEST(SumOnCudaTest, SumsAreDouble) {
   const CudaTestContext ctx;
   const TestTensor x(DType::kF32, {1500});

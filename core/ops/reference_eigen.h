@@ -1,8 +1,8 @@
 // The Eigen views that the reference ops are written in.
 //
-// A reference must be holomorphic, so that the complex step differentiates it: no norm(),
-// squaredNorm(), dot(), adjoint() or abs(), which conjugate or drop the imaginary part; where a
-// maximum is needed (the shift of a softmax) it is that of the real parts.
+// A reference must be holomorphic, so that the complex step differentiates it. It must not use
+// norm(), squaredNorm(), dot(), adjoint() or abs(), which conjugate or drop the imaginary part. A
+// maximum (the shift of a softmax) is the maximum of the real parts.
 #ifndef STRAKE_CORE_OPS_REFERENCE_EIGEN_H_
 #define STRAKE_CORE_OPS_REFERENCE_EIGEN_H_
 
@@ -17,7 +17,7 @@ using Array = Eigen::Map<Eigen::Array<Scalar, Eigen::Dynamic, 1>>;
 template <typename Scalar>
 using ConstArray = Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>>;
 
-// Row-major matrices whose rows may lie further apart than they are long.
+// Row-major matrices whose row stride may exceed the row length.
 template <typename Scalar>
 using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <typename Scalar>

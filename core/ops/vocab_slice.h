@@ -1,4 +1,4 @@
-// VocabSlice: which part of the vocabulary a table of rows, or a matrix of logits, stands for.
+// VocabSlice: the part of the vocabulary that a table of rows, or a matrix of logits, covers.
 #ifndef STRAKE_CORE_OPS_VOCAB_SLICE_H_
 #define STRAKE_CORE_OPS_VOCAB_SLICE_H_
 
@@ -6,14 +6,14 @@
 
 namespace strake {
 
-// The entries that n consecutive rows of a table (or columns of logits) stand for:
-// [begin, begin + n) of the vocabulary [0, vocab_size). Entries from vocab_size on are padding,
-// which belongs to no token. The whole vocabulary is {.vocab_size = V}.
+// The entries that n consecutive rows of a table (or columns of logits) cover: [begin, begin + n)
+// of the vocabulary [0, vocab_size). Entries from vocab_size on are padding, which belongs to no
+// token. The whole vocabulary is {.vocab_size = V}.
 struct VocabSlice {
   int64_t vocab_size = 0;
   int64_t begin = 0;
 
-  // How many of the n entries are tokens; they stand before the padding.
+  // The number of tokens among the n entries; they come before the padding.
   // Always inlined, for core/ops/cpu/isa.h.
   [[gnu::always_inline]] int64_t NumTokens(int64_t n) const {
     const int64_t left = vocab_size - begin;

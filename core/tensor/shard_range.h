@@ -1,4 +1,4 @@
-// ShardRange: which indices of a dimension, or of an index space, a rank holds.
+// ShardRange: the indices of a dimension, or of an index space, that a rank holds.
 #ifndef STRAKE_CORE_TENSOR_SHARD_RANGE_H_
 #define STRAKE_CORE_TENSOR_SHARD_RANGE_H_
 

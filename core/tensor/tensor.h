@@ -1,4 +1,4 @@
-// Tensor: a typed view of memory that somebody else owns.
+// Tensor: a typed view of memory that it does not own.
 #ifndef STRAKE_CORE_TENSOR_TENSOR_H_
 #define STRAKE_CORE_TENSOR_TENSOR_H_
 
@@ -21,9 +21,9 @@ int64_t NumElements(const Shape& shape);
 
 enum class Device : uint8_t { kCpu, kCuda };
 
-// Contiguous, row-major, cheap to copy. Like a pointer, a const Tensor may still be written
-// through: ops take inputs as `const Tensor&` and outputs by value. The data is null in the dry run
-// of an arena, where shapes are real and nothing is computed.
+// Contiguous, row-major, cheap to copy. Like a pointer, a const Tensor does not make its elements
+// const: ops take inputs as `const Tensor&` and outputs by value. In the dry run of an arena the
+// data is null: shapes are real and nothing is computed.
 class Tensor {
  public:
   // Undefined: holds nothing; defined() is false.
@@ -35,7 +35,7 @@ class Tensor {
   Device device() const { return device_; }
   const Shape& shape() const { return shape_; }
   int rank() const { return static_cast<int>(shape_.size()); }
-  // Size of dimension `i`; negative counts from the last.
+  // Size of dimension `i`; a negative `i` counts from the last.
   int64_t dim(int i) const;
   int64_t num_elements() const { return NumElements(shape_); }
   size_t num_bytes() const { return num_elements() * DTypeSize(dtype_); }

@@ -19,7 +19,7 @@ absl::StatusOr<HostMemory> HostMemory::Allocate(size_t num_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot allocate ", num_bytes, " bytes of memory: ", std::strerror(errno)));
   }
-  // Advice alone: without huge pages everything still works.
+  // This is only advice: everything works without huge pages.
   madvise(data, mapped, MADV_HUGEPAGE);
   HostMemory memory;
   memory.data_ = std::unique_ptr<void, Unmap>(data, Unmap{mapped});

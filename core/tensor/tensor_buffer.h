@@ -1,4 +1,4 @@
-// TensorBuffer: memory of its own for one tensor.
+// TensorBuffer: memory owned by one tensor.
 #ifndef STRAKE_CORE_TENSOR_TENSOR_BUFFER_H_
 #define STRAKE_CORE_TENSOR_TENSOR_BUFFER_H_
 
@@ -13,11 +13,11 @@ namespace strake {
 // Alignment of every tensor that Strake allocates: a cache line, and the widest vector.
 inline constexpr size_t kTensorAlignment = 64;
 
-// Zeroed, page-aligned host memory that is returned on destruction.
+// Zeroed, page-aligned host memory, freed on destruction.
 class HostMemory {
  public:
   HostMemory() = default;
-  // ResourceExhausted, naming the size, when the system has no such memory.
+  // Returns ResourceExhausted, naming the size, if the system does not have that much memory.
   static absl::StatusOr<HostMemory> Allocate(size_t num_bytes);
 
   void* data() const { return data_.get(); }
@@ -33,8 +33,8 @@ class HostMemory {
   std::unique_ptr<void, Unmap> data_;
 };
 
-// A zeroed tensor in memory of its own. For large or long-lived groups of tensors there are arenas
-// (core/memory). CHECKs that there is memory.
+// A zeroed tensor that owns its memory. Arenas (core/memory) are for large or long-lived groups of
+// tensors. CHECKs that there is memory.
 class TensorBuffer {
  public:
   TensorBuffer() = default;

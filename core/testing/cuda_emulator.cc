@@ -24,7 +24,7 @@ constinit CudaLauncher the_launcher = nullptr;
 
 void OnMemoryFault(int signal, siginfo_t* info, void*) {
   if (CudaGrid::Running() != nullptr) CudaGrid::Running()->MemoryFault(info->si_addr);
-  // Not a kernel's: back to the faulting instruction, with the default action.
+  // The fault is not a kernel's: returns to the faulting instruction, with the default action.
   ::signal(signal, SIG_DFL);
 }
 

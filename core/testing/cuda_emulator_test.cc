@@ -23,7 +23,7 @@ using testing::GuardedBuffer;
 using ::testing::HasSubstr;
 using testing::ScopedRandomCudaOrder;
 
-// Runs `launch` in ascending order and in three random ones; each must report all of `parts`.
+// Runs `launch` in ascending order and in three random orders; each must report all of `parts`.
 template <typename LaunchT, typename... Parts>
 void ExpectFault(const LaunchT& launch, const Parts&... parts) {
   for (uint64_t seed = 0; seed < 4; ++seed) {
@@ -35,8 +35,8 @@ void ExpectFault(const LaunchT& launch, const Parts&... parts) {
   }
 }
 
-// y[b, :] = x[b, :] * a sum over the row, of blockDim.x numbers: barriers, shuffles, both kinds of
-// shared memory.
+// y[b, :] = x[b, :] * a sum over the row, of blockDim.x numbers. Uses barriers, shuffles and both
+// kinds of shared memory.
 __global__ void RowSumKernel(const float* x, int columns, float* y) {
   __shared__ Shared<float, kMaxBlockWarps> sums;
   auto row = DynamicShared<float>();
@@ -121,7 +121,7 @@ TEST(CudaEmulatorTest, WarpOperations) {
   }
 }
 
-// A warp hands values on through shared memory, with __syncwarp alone.
+// A warp passes values through shared memory, with __syncwarp alone.
 __global__ void WarpHandoverKernel(bool synchronize, int* out) {
   __shared__ Shared<int, 64> values;
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
@@ -143,13 +143,13 @@ TEST(CudaEmulatorFaultTest, MissingSyncWarp) {
     return Launch<WarpHandoverKernel>(nullptr, 1, 64, 0, false, out.data());
   };
   const absl::Status status = launch();
-  // In ascending order, lane 0 reads what lane 1 has not written.
+  // In ascending order, lane 0 reads an element that lane 1 has not written yet.
   EXPECT_THAT(std::string(status.message()), HasSubstr("which no thread of the block wrote"));
   ExpectFault(launch, "WarpHandoverKernel", "block (0, 0, 0)", "reads byte", "cuda_emulator_test");
 }
 
-// Writes, and after a barrier reads, its neighbour's element; with `second` barrier missing, the
-// next turn writes what may not have been read.
+// Writes an element, and after a barrier reads its neighbour's. Without the `second` barrier, the
+// next turn may overwrite what has not been read yet.
 __global__ void TurnsKernel(bool first, bool second, int* out) {
   __shared__ Shared<int, 128> values;
   for (int turn = 0; turn < 2; ++turn) {
@@ -229,7 +229,7 @@ TEST(CudaEmulatorFaultTest, SharedIndexOutOfBoundsOrNotWritten) {
               "reads 4 bytes out of bounds at byte 132 of the 132 bytes of shared memory");
   ExpectFault([&] { return launch(33, true); }, "thread (5, 0, 0)", "writes 4 bytes out of bounds");
   ExpectFault([&] { return launch(-1, true); }, "thread (5, 0, 0)", "writes 4 bytes out of bounds");
-  // Written by the launch before, but not by this one.
+  // Written by the previous launch, but not by this one.
   EXPECT_EQ(launch(32, true), absl::OkStatus());
   ExpectFault([&] { return launch(32, false); }, "thread (5, 0, 0)",
               "reads byte 128 of the 132 bytes", "which no thread of the block wrote");
@@ -381,7 +381,7 @@ TEST(CudaEmulatorTest, Bf16HasTheBitsOfTheHosts) {
   ASSERT_EQ(Launch<ConvertKernel>(nullptr, 1, 32, 0, x.data(), n, y.data(), z.data()),
             absl::OkStatus());
   for (int i = 0; i < n - 1; ++i) EXPECT_EQ(y[i].bits, Bf16(values[i]).bits);
-  EXPECT_EQ(z[3], 1);  // halfway, to even
+  EXPECT_EQ(z[3], 1);  // halfway, rounds to even
   EXPECT_EQ(z[4], 1 + 0x1p-6f);
   EXPECT_TRUE(std::isnan(z[n - 1]));
 }

@@ -14,7 +14,7 @@ namespace strake::testing {
 namespace {
 
 constexpr int kWarp = 32;
-// Of sm_90: a block may use 48 KiB of static shared memory, and 227 KiB with the dynamic.
+// Limit of sm_90: a block may use 48 KiB of static shared memory, and 227 KiB including dynamic.
 constexpr size_t kMaxStaticSharedBytes = 48 << 10;
 
 thread_local CudaGrid* running = nullptr;
@@ -35,13 +35,13 @@ std::string ToString(const CudaDim3& v) {
 
 CudaGrid* CudaGrid::Running() { return running; }
 
-// Kept from launch to launch: making a stack costs more than running most threads.
+// Kept from launch to launch, because creating a stack costs more than running most threads.
 std::vector<std::unique_ptr<Fiber>>& CudaGrid::Fibers() {
   thread_local std::vector<std::unique_ptr<Fiber>> fibers;
   return fibers;
 }
 
-// Kept, too: what blocks of other grids left there counts as never written.
+// Also kept: what blocks of other grids left there counts as never written.
 CudaSharedMemory& CudaGrid::DynamicShared() {
   thread_local CudaSharedMemory memory(0, CudaPlace{nullptr, 0});
   return memory;
@@ -72,7 +72,7 @@ std::string CudaGrid::Run() {
   running = this;
   for (size_t i = 0; i < blocks.size() && fault_.empty(); ++i) RunBlock(blocks[i]);
   running = nullptr;
-  if (!fault_.empty()) fibers_.clear();  // they stand in the middle of threads
+  if (!fault_.empty()) fibers_.clear();  // their stacks are in the middle of threads
   return fault_;
 }
 
@@ -99,7 +99,7 @@ void CudaGrid::RunBlock(int64_t block) {
                         ", thread ", ToString(cuda_builtins.thread_idx), ": ", fault_);
 }
 
-// A fibre runs one thread of one block after another.
+// Runs one thread of one block after another, on one fibre.
 void CudaGrid::RunThreads() {
   while (true) running->RunThread();
 }
@@ -109,12 +109,12 @@ void CudaGrid::RunThread() {
     body_();
   } catch (const ThreadFault& fault) {
     fault_ = fault.message;
-    ready_.clear();  // back to the host
+    ready_.clear();  // so that Leave() switches to the host
   }
   threads_[current_].state = State::kExited;
   warps_[current_ / kWarp].exited |= uint32_t{1} << current_ % kWarp;
   ++num_exited_;
-  Leave();  // returns in another block, or another Grid
+  Leave();  // returns in another block, or in another grid
 }
 
 void CudaGrid::MakeReady(int thread) {
@@ -135,7 +135,7 @@ void CudaGrid::SwitchTo(int thread) {
   Fiber::Switch(from, *fibers_[thread]);
 }
 
-// Until something makes the calling thread ready, and its turn comes.
+// Waits until the calling thread is made ready, and its turn comes.
 void CudaGrid::Leave() {
   if (ready_.empty()) {
     Fiber::Switch(*fibers_[current_], host_);
@@ -154,7 +154,7 @@ void CudaGrid::Preempt() {
   if (random_ && (*random_)() % 8 == 0) Yield();
 }
 
-// In a signal handler, on the stack of the thread: the message is made elsewhere.
+// Runs in a signal handler, on the thread's stack, so the message is composed elsewhere.
 void CudaGrid::MemoryFault(const void* address) {
   fault_address_ = address;
   memory_fault_ = true;
@@ -213,7 +213,7 @@ uint64_t CudaGrid::WarpExchange(const char* op, uint32_t mask, uint64_t value, i
   return me.value;
 }
 
-// Whether the lanes of `me`'s mask, which all wait, wait for what `me` does.
+// Returns whether the lanes of `me`'s mask, which all wait, wait in the same operation as `me`.
 bool CudaGrid::AllWaitWith(const Thread& me) const {
   const Thread* const warp = &threads_[current_ / kWarp * kWarp];
   for (int lane = 0; lane < kWarp; ++lane) {
@@ -226,7 +226,7 @@ void CudaGrid::ReleaseWarp(int first, uint32_t mask) {
   uint64_t values[kWarp] = {};
   uint64_t ballot = 0;
   uint32_t warp_syncs = 0;
-  // Of all warp operations only this one orders memory.
+  // Of all warp operations, only __syncwarp orders memory.
   const bool orders = absl::string_view(threads_[current_].op) == "__syncwarp";
   for (int lane = 0; lane < kWarp; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
@@ -283,7 +283,7 @@ std::string CudaGrid::Waiting() const {
   return text;
 }
 
-// Of a thread in a warp operation.
+// Describes the operation of a thread in a warp operation.
 std::string CudaGrid::Call(const Thread& thread) {
   return absl::StrCat(thread.op, " with mask 0x", absl::Hex(thread.mask), " at ",
                       ToString(thread.place));

@@ -17,12 +17,12 @@
 
 namespace strake::testing {
 
-inline constexpr size_t kMaxCudaSharedBytes = 227 << 10;  // of a block, on sm_90
+inline constexpr size_t kMaxCudaSharedBytes = 227 << 10;  // per block, on sm_90
 
-// In the place of a shuffle's source lane.
+// Takes the place of a shuffle's source lane.
 inline constexpr int kCudaBallot = -1;
 
-// Ends a CUDA thread. An exception, because what stands on its stack must be destroyed.
+// Ends a CUDA thread. It is an exception so that the objects on the thread's stack are destroyed.
 struct ThreadFault {
   std::string message;
 };
@@ -32,19 +32,19 @@ int64_t Count(const CudaDim3& shape);
 // "(1, 2, 3)"
 std::string ToString(const CudaDim3& v);
 
-// One launch. Runs on the thread that made it.
+// One launch. Runs on the thread that created it.
 class CudaGrid {
  public:
   CudaGrid(const std::string& kernel, CudaDim3 grid, CudaDim3 block, size_t dynamic_shared_bytes,
            const std::function<void()>& body, std::mt19937_64* random);
 
-  // The message of the first fault, or "".
+  // Returns the message of the first fault, or "".
   std::string Run();
 
-  // The grid that the calling thread runs, or null.
+  // Returns the grid that the calling thread runs, or null.
   static CudaGrid* Running();
 
-  // The rest is called by the grid's threads.
+  // The grid's threads call the rest.
   void SyncThreads(CudaPlace place);
   uint64_t WarpExchange(const char* op, uint32_t mask, uint64_t value, int source_lane,
                         CudaPlace place);
@@ -56,9 +56,9 @@ class CudaGrid {
   CudaSharedMemory& dynamic_shared() { return dynamic_shared_; }
 
  private:
-  // Lanes of a warp, a bit each.
+  // Lanes of a warp, one bit per lane.
   struct Warp {
-    uint32_t waiting = 0;  // in a warp operation
+    uint32_t waiting = 0;  // lanes in a warp operation
     uint32_t exited = 0;
   };
 
@@ -68,11 +68,11 @@ class CudaGrid {
     State state = State::kReady;
     CudaDim3 index;
     CudaTime time;
-    // What it waits in.
+    // The operation that it waits in.
     const char* op = nullptr;
     CudaPlace place{};
     uint32_t mask = 0;
-    uint64_t value = 0;  // its own, then the result
+    uint64_t value = 0;  // its own value, then the result
     int source_lane = 0;
 
     bool WaitsWith(const Thread& other) const {
@@ -112,7 +112,7 @@ class CudaGrid {
   std::string fault_;
   const void* fault_address_ = nullptr;
   bool memory_fault_ = false;
-  std::mt19937_64* const random_;  // null: in ascending order
+  std::mt19937_64* const random_;  // null: the order is ascending
 };
 
 }  // namespace strake::testing

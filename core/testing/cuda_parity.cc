@@ -15,7 +15,7 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-// Operands as they begin.
+// Creates operands with their initial contents.
 std::unique_ptr<TestTensor> Start(const ParityOperand& operand, uint64_t seed) {
   auto start = std::make_unique<TestTensor>(operand.dtype, operand.shape);
   operand.dtype == DType::kI32 ? FillTokens(*start, seed, operand.num_tokens)
@@ -29,7 +29,7 @@ std::vector<std::unique_ptr<TestTensor>> StartAll(const std::vector<ParityOperan
   return all;
 }
 
-// What the op makes of them in f64.
+// Returns the op's results in f64.
 std::vector<std::unique_ptr<TestTensor>> Truth(const std::vector<ParityOperand>& operands,
                                                ParityOp op) {
   std::vector<std::unique_ptr<TestTensor>> truth;

@@ -12,8 +12,8 @@ namespace {
 
 constexpr size_t kCellBytes = 2;  // the smallest element, bf16
 
-// Whether a barrier (or the program order of one thread) puts `earlier`, which ran first, before
-// `now` on a GPU too. Anything of another block is in the past.
+// Returns whether a barrier, or the program order of one thread, orders `earlier`, which ran first
+// here, before `now` on a GPU, too. Every access by another block is in the past.
 bool Ordered(const CudaTime& earlier, const CudaTime& now) {
   if (earlier.block != now.block || earlier.thread == now.thread) return true;
   if (earlier.barriers < now.barriers) return true;

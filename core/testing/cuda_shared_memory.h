@@ -1,4 +1,4 @@
-// The emulator's shared memory: bytes that know who wrote and read them. See cuda_emulator.h.
+// The emulator's shared memory: bytes that record who wrote and read them. See cuda_emulator.h.
 #ifndef STRAKE_CORE_TESTING_CUDA_SHARED_MEMORY_H_
 #define STRAKE_CORE_TESTING_CUDA_SHARED_MEMORY_H_
 
@@ -15,19 +15,19 @@ struct CudaPlace {
   int line;
 };
 
-// When a thread did something: all that is needed to say whether a barrier stood between two
+// The time of a thread's access: all that is needed to tell whether a barrier separates two
 // accesses.
 struct CudaTime {
   uint64_t block = 0;  // counts all blocks ever run; 0: never
   uint32_t thread = 0;
   uint32_t barriers = 0;    // __syncthreads passed by the block
-  uint32_t warp_syncs = 0;  // more than that of any __syncwarp partner before it
+  uint32_t warp_syncs = 0;  // larger than that of any __syncwarp partner before it
 };
 
-// Its contents belong to one block: for the next one, nothing is written yet.
+// Its contents belong to one block: for the next block, nothing has been written yet.
 class CudaSharedMemory {
  public:
-  // `place`: of the declaration; a null file for the dynamic shared memory of a launch.
+  // `place` is that of the declaration; its file is null for a launch's dynamic shared memory.
   CudaSharedMemory(size_t bytes, CudaPlace place);
 
   void Resize(size_t bytes);
@@ -46,17 +46,17 @@ class CudaSharedMemory {
   std::string Where(ptrdiff_t offset) const;
 
   size_t num_bytes_ = 0;
-  std::vector<unsigned char> bytes_;  // this and the next are never made smaller
+  std::vector<unsigned char> bytes_;  // bytes_ and cells_ never shrink
   std::vector<Cell> cells_;           // one per kCellBytes
   CudaPlace place_;
-  uint64_t block_ = 0;  // the last that used it
+  uint64_t block_ = 0;  // the last block that used it
 };
 
-// Of the calling CUDA thread, in the emulator.
+// The time of the calling CUDA thread, in the emulator.
 CudaTime CudaNow();
-// Lets other threads go first, now and then, in a random order.
+// Lets other threads run first, now and then, in a random order.
 void CudaPreempt();
-// Counts static shared memory of the running block against the limit.
+// Counts the running block's static shared memory against the limit.
 void CudaUseStaticShared(size_t bytes, CudaPlace place);
 
 std::string ToString(CudaPlace place);

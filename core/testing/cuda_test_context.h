@@ -40,7 +40,7 @@ class CudaTestContext {
   std::optional<Context> context_;
 };
 
-// What run(ctx) asks of an arena on a GPU, planned in a dry run. Its tensors are
+// Bytes that run(ctx) needs of an arena on a GPU, planned in a dry run. Its tensors are
 // CudaDryRunTensor()s.
 template <typename Run>
 size_t CudaDryRunPeakBytes(const Run& run) {
@@ -68,7 +68,7 @@ class CudaTestTensor {
     return buffer_.tensor();
   }  // NOLINT(google-explicit-constructor)
 
-  // Waits for what was enqueued.
+  // Waits for all enqueued work.
   HostCopy ToHost() const {
     auto copy = HostCopy::Of(buffer_.tensor());
     CHECK(copy.ok()) << copy.status();

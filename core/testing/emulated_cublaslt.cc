@@ -1,4 +1,4 @@
-// core/cuda/cublaslt.h on the CPU, for the emulated GPU: in f32, rounded once.
+// core/cuda/cublaslt.h on the CPU, for the emulated GPU: computes in f32 and rounds once.
 #include <cmath>
 
 #include "core/cuda/cublaslt.h"
@@ -60,7 +60,7 @@ void MultiplyNow(const CudaProduct& p) {
   MultiplyAs<Bf16, Bf16>(p);
 }
 
-// What the library, or CublasLt's contract, has no answer for.
+// Returns false for products that the library, or CublasLt's contract, does not support.
 bool IsKnown(const CudaProduct& p) {
   const bool gelu = p.epilogue != CudaEpilogue::kNone;
   const auto has_kernels = [](DType dtype) {

@@ -21,13 +21,13 @@ absl::Status InvalidArgument(const char* call) {
   return EmulatedError(call, "cudaErrorInvalidValue", "invalid argument");
 }
 
-// Of a copy whose memory is there no longer when it runs.
+// The error of a copy whose memory no longer exists when it runs.
 absl::Status Freed(const char* call) {
   return EmulatedError(call, "cudaErrorIllegalAddress",
                        "memory was freed before this ran on its stream");
 }
 
-// `host`: the end that is host memory.
+// `host` is the end that is in host memory.
 absl::Status CopyWithHost(void* to, const void* from, const void* host, size_t num_bytes,
                           CudaStream stream) {
   if (num_bytes == 0) return absl::OkStatus();
@@ -40,7 +40,7 @@ absl::Status CopyWithHost(void* to, const void* from, const void* host, size_t n
     return InvalidArgument(kCopy);
   }
   if (!pinned) STRAKE_RETURN_IF_ERROR(gpu.CheckNotCapturing(kCopy));
-  // Its source is read now: the caller may change it when this returns.
+  // The source is read now, because the caller may change it after this returns.
   std::string staged;
   if (!pinned && !to_host) staged.assign(static_cast<const char*>(from), num_bytes);
   STRAKE_RETURN_IF_ERROR(

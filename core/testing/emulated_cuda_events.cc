@@ -36,7 +36,7 @@ void Merge(const EmulatedOrder& from, EmulatedOrder& to) {
   for (const auto& [stream, num_items] : from) to[stream] = std::max(to[stream], num_items);
 }
 
-// The stream becomes one of the point's capture, if it is not.
+// Adds the stream to the point's capture, if it is not part of it.
 absl::Status Join(const EmulatedPoint& point, CUstream_st& stream) {
   if (stream.capture != nullptr && stream.capture != point.capture) {
     return EmulatedError("cudaStreamWaitEvent(stream, event, 0)", "cudaErrorStreamCaptureIsolation",
@@ -47,7 +47,7 @@ absl::Status Join(const EmulatedPoint& point, CUstream_st& stream) {
   return absl::OkStatus();
 }
 
-// Whether `origin` waits for all that is captured.
+// Returns an error unless `origin` waits for everything that is captured.
 absl::Status CheckJoined(const EmulatedCapture& capture, CUstream_st* origin) {
   const EmulatedOrder& joined = capture.streams.at(origin);
   for (const auto& [stream, behind] : capture.streams) {
@@ -114,7 +114,7 @@ absl::Status CudaEvent::Synchronize() const {
   return gpu.RunUntil(lock, point);
 }
 
-// As if the GPU got there right after the first question.
+// Behaves as if the GPU got there right after the first call.
 absl::StatusOr<bool> CudaEvent::Done() const {
   constexpr char kCall[] = "cudaEventQuery(event)";
   EmulatedGpu& gpu = EmulatedGpu::Get();
@@ -176,7 +176,7 @@ absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream stream,
 }
 
 absl::Status CudaGraph::Launch(CudaStream stream) const {
-  // Where something has to be tried again, what was before it is not.
+  // If an item has to be tried again, the items before it are not repeated.
   return testing::EnqueueOnEmulatedGpu(
       stream, "graph", [runs = graph_->runs, next = size_t{0}]() mutable -> absl::Status {
         for (; next < runs->size(); ++next) STRAKE_RETURN_IF_ERROR((*runs)[next]());

@@ -104,7 +104,7 @@ absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(size_t num_bytes) {
 
 namespace {
 
-// Waits, as CUDA does, for all that may use the memory.
+// Waits, as CUDA does, for all work that may use the memory.
 void Release(const char* call, void* data) {
   EmulatedGpu& gpu = EmulatedGpu::Get();
   EmulatedGpu::Lock lock = gpu.Acquire();

@@ -17,7 +17,7 @@ constexpr char kDeviceMemory[] = "memory of GPU ";
 
 struct sigaction previous_segv;
 
-// On the stack of the access, which holds no lock that this takes.
+// Runs on the stack of the access, which holds no lock that this handler takes.
 void OnHostFault(int signal, siginfo_t* info, void*) {
   const std::string what = DescribeAddress(info->si_addr);
   if (absl::StrContains(what, kDeviceMemory)) {
@@ -25,7 +25,7 @@ void OnHostFault(int signal, siginfo_t* info, void*) {
                                              ", at ", absl::Hex(info->si_addr), "\n");
     (void)!write(STDERR_FILENO, message.data(), message.size());
   }
-  // Back to the access, which now ends the program.
+  // Returns to the access, which now ends the program.
   sigaction(signal, &previous_segv, nullptr);
 }
 

@@ -10,23 +10,22 @@
 
 namespace strake::testing {
 
-// Used by one thread at a time. All bytes are 0xff at first, NaN in f32 and bf16.
+// Used by one thread at a time. All bytes are initially 0xff, NaN in f32 and bf16.
 class EmulatedGpuMemory {
  public:
-  // An access by the host, from now on, ends the program with a message, except within a
-  // ScopedOpen.
+  // From now on an access by the host ends the program with a message, except within a ScopedOpen.
   void* AllocateOnDevice(int device, size_t num_bytes);
   void* AllocatePinned(size_t num_bytes);
   void Free(void* data);
 
-  // In device memory.
+  // Bytes of device memory.
   size_t used_bytes(int device) const;
 
-  // Whether all of the bytes are of one living allocation of the kind.
+  // Returns whether all of the bytes belong to one live allocation of the kind.
   bool IsOnDevice(const void* data, size_t num_bytes) const;
   bool IsPinned(const void* data, size_t num_bytes) const;
 
-  // The host may touch device memory: it does what a GPU would.
+  // Allows the host to touch device memory, to do what a GPU would.
   class ScopedOpen {
    public:
     explicit ScopedOpen(const EmulatedGpuMemory& memory) : memory_(memory) {
@@ -44,7 +43,7 @@ class EmulatedGpuMemory {
   struct Allocation {
     std::unique_ptr<GuardedMemory> memory;
     size_t num_bytes = 0;
-    int device = 0;  // kPinned: host memory
+    int device = 0;  // kPinned is host memory
   };
   static constexpr int kPinned = -1;
 

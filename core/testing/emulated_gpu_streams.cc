@@ -56,7 +56,8 @@ absl::Status EmulatedError(absl::string_view call, absl::string_view name, absl:
 EmulatedGpu::EmulatedGpu() : options_(EmulatedGpuOptionsOfEnvironment()) {}
 
 EmulatedGpu& EmulatedGpu::Get() {
-  static EmulatedGpu* const gpu = new EmulatedGpu();  // memory may be freed by other statics
+  // Never destroyed, because other statics may free memory.
+  static EmulatedGpu* const gpu = new EmulatedGpu();
   return *gpu;
 }
 
@@ -119,7 +120,7 @@ absl::Status EmulatedGpu::RunUntil(Lock& lock, const std::shared_ptr<EmulatedPoi
 }
 
 absl::Status EmulatedGpu::RunDevice(Lock& lock, int device) {
-  // The lock may be let go: others make and destroy streams then.
+  // Copies the list, because the lock may be released, and others then create and destroy streams.
   const std::vector<std::shared_ptr<CUstream_st>> streams = streams_;
   std::vector<uint64_t> ends;
   for (const auto& stream : streams) ends.push_back(stream->num_enqueued);
@@ -132,7 +133,7 @@ absl::Status EmulatedGpu::RunDevice(Lock& lock, int device) {
   return error_;
 }
 
-// Runs items of `stream` while there is `more`, and of others while the stream waits for them.
+// Runs items of `stream` as long as `more`, and of other streams while it waits for them.
 void EmulatedGpu::RunWhile(Lock& lock, const std::function<bool()>& more,
                            const std::shared_ptr<CUstream_st>& stream) {
   while (error_.ok() && more()) {
@@ -142,13 +143,14 @@ void EmulatedGpu::RunWhile(Lock& lock, const std::function<bool()>& more,
       while (ran && error_.ok() && more()) ran = RunOne(*stream) || RunOneOfOthers(*stream);
     }
     changed_.notify_all();
-    // Only what another thread does can help, or in another process.
+    // Only work of another thread, or of another process, can help.
     if (!ran) changed_.wait_for(lock, std::chrono::milliseconds(1));
   }
   if (!error_.ok()) Abandon();
 }
 
-// The first item of the stream, or one that it waits for. False: it has to be tried again later.
+// Runs the first item of the stream, or one that it waits for. Returns false if it has to be tried
+// again later.
 bool EmulatedGpu::RunOne(CUstream_st& stream) {
   EmulatedItem& item = stream.items.front();
   if (item.wait != nullptr && !item.wait->reached) return RunOne(*item.wait->stream);
@@ -173,7 +175,7 @@ bool EmulatedGpu::RunOneOfOthers(const CUstream_st& stream) {
   return false;
 }
 
-// After an error nothing runs any more, and nothing is waited for.
+// After an error nothing runs any more, and nothing waits.
 void EmulatedGpu::Abandon() {
   for (const auto& stream : streams_) {
     for (const EmulatedItem& item : stream->items) {

@@ -25,10 +25,10 @@ using EmulatedRun = std::function<absl::Status()>;
 
 struct EmulatedCapture;
 
-// How many items of each stream something comes after.
+// The number of items of each stream that something comes after.
 using EmulatedOrder = std::map<const CUstream_st*, size_t>;
 
-// What an event recorded.
+// The point that an event recorded.
 struct EmulatedPoint {
   CUstream_st* stream = nullptr;
   bool reached = false;
@@ -37,7 +37,7 @@ struct EmulatedPoint {
   EmulatedOrder behind;                      // in the capture
 };
 
-// One item of a stream: first it waits, then it runs, then the point is reached; each may be
+// One item of a stream: it first waits, then runs, then the point is reached. Each part may be
 // absent.
 struct EmulatedItem {
   std::shared_ptr<EmulatedPoint> wait;
@@ -45,18 +45,19 @@ struct EmulatedItem {
   std::shared_ptr<EmulatedPoint> point;
 };
 
-// What becomes a graph, in the order of the calls, which is one that its events allow.
+// The work that becomes a graph, in the order of the calls, which is an order that its events
+// allow.
 struct EmulatedCapture {
   std::vector<EmulatedRun> runs;
-  std::map<CUstream_st*, EmulatedOrder> streams;  // those captured, and what each is behind
-  absl::Status error;                             // the first that ended it
+  std::map<CUstream_st*, EmulatedOrder> streams;  // captured streams, and what each is behind
+  absl::Status error;                             // the first error that ended it
 };
 
 }  // namespace strake::testing
 
 struct CUstream_st {
   int device = 0;
-  bool destroyed = false;  // and not empty yet
+  bool destroyed = false;  // destroyed, but not empty yet
   std::deque<strake::testing::EmulatedItem> items;
   uint64_t num_enqueued = 0, num_done = 0;
   std::shared_ptr<strake::testing::EmulatedCapture> capture;  // null: none
@@ -66,21 +67,21 @@ namespace strake::testing {
 
 struct EmulatedThread {
   int device = 0;
-  std::shared_ptr<EmulatedCapture> capture;  // that this thread makes; null: none
+  std::shared_ptr<EmulatedCapture> capture;  // the capture by this thread; null: none
 };
 EmulatedThread& ThisEmulatedThread();
 
-// As core/cuda/cuda_error.h has it.
+// In the form of core/cuda/cuda_error.h.
 absl::Status EmulatedError(absl::string_view call, absl::string_view name, absl::string_view text,
                            const char* file = __builtin_FILE(), int line = __builtin_LINE());
 
 inline constexpr int kAllDevices = -1;
 
-// What STRAKE_EMULATED_GPU says.
+// Reads the options from STRAKE_EMULATED_GPU.
 EmulatedGpuOptions EmulatedGpuOptionsOfEnvironment();
 
-// The process's GPUs. What takes a Lock is called with it held, and may let go of it while it waits
-// for other threads.
+// The process's GPUs. Functions that take a Lock are called with it held, and may release it while
+// they wait for other threads.
 class EmulatedGpu {
  public:
   using Lock = std::unique_lock<std::mutex>;
@@ -92,7 +93,7 @@ class EmulatedGpu {
   const EmulatedGpuOptions& options() const { return options_; }
   void set_options(const EmulatedGpuOptions& options) { options_ = options; }
 
-  // Of the first work that failed.
+  // The error of the first work that failed.
   const absl::Status& error() const { return error_; }
   void ForgetError() { error_ = absl::OkStatus(); }
 
@@ -106,18 +107,18 @@ class EmulatedGpu {
   // Enqueues the work, or captures it; null is the default stream of the thread's device.
   absl::Status Put(CudaStream stream, EmulatedRun run);
 
-  // Runs what the stream, the device or kAllDevices hold now. Returns error().
+  // Runs the current contents of the stream, the device or kAllDevices. Returns error().
   absl::Status RunStream(Lock& lock, CUstream_st& stream);
   absl::Status RunDevice(Lock& lock, int device);
-  // Runs what the point is behind.
+  // Runs everything that the point is behind.
   absl::Status RunUntil(Lock& lock, const std::shared_ptr<EmulatedPoint>& point);
 
-  // What every call of the runtime begins with: an error where there is no such GPU, or where work
-  // has failed.
+  // Begins every call of the runtime: returns an error if there is no such GPU, or if work has
+  // failed.
   absl::Status CheckUsable() const;
-  // For a call that a capture by the calling thread does not survive.
+  // For a call that ends a capture by the calling thread.
   absl::Status CheckNotCapturing(absl::string_view call) const;
-  // For a call, by any thread, that the capture of this stream does not survive.
+  // For a call, by any thread, that ends the capture of this stream.
   absl::Status CheckNotCaptured(absl::string_view call, const CUstream_st& stream) const;
 
  private:

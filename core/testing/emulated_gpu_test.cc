@@ -48,7 +48,7 @@ class EmulatedGpuTest : public ::testing::Test {
   int* pinned() const { return static_cast<int*>(pinned_.data()); }
   CudaStream first() const { return first_.get(); }
   CudaStream second() const { return second_.get(); }
-  // Everything is run first.
+  // Runs everything first.
   std::vector<int> OnDevice() const {
     EXPECT_TRUE(SynchronizeCudaDevice().ok());
     std::vector<int> values(kCount);
@@ -57,7 +57,7 @@ class EmulatedGpuTest : public ::testing::Test {
   }
 
  private:
-  ScopedEmulatedGpu gpu_{EmulatedGpuOptions()};  // forgets a test's faults at its end
+  ScopedEmulatedGpu gpu_{EmulatedGpuOptions()};  // forgets a test's faults on destruction
   CudaMemory device_ = CudaMemory::Allocate(Bytes()).value();
   PinnedMemory pinned_ = PinnedMemory::Allocate(Bytes()).value();
   CudaOwnStream first_ = CudaOwnStream::Create().value();
@@ -287,7 +287,7 @@ TEST_F(EmulatedGpuTest, WorkOfALibrary) {
   EXPECT_EQ(SynchronizeCudaDevice(), absl::InternalError("fails: badly"));
 }
 
-// Like an all-reduce: neither goes on before both are there.
+// Like an all-reduce: neither continues before both are there.
 TEST_F(EmulatedGpuTest, WorkThatWaitsForAnotherStreams) {
   std::atomic<int> arrived{0};
   const auto meet = [&arrived, here = false]() mutable {

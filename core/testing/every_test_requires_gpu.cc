@@ -6,7 +6,7 @@ namespace strake::testing {
 namespace {
 
 class RequireGpuForEveryTest : public ::testing::EmptyTestEventListener {
-  // The test's result stands already: a test that is skipped or failed here is not run.
+  // The test's result already exists here, so a test that is skipped or failed here does not run.
   void OnTestStart(const ::testing::TestInfo&) override { RequireGpu(); }
 };
 

@@ -15,8 +15,8 @@ namespace {
 
 constexpr size_t kGuardBytes = 4096;
 constexpr size_t kStackBytes = 128 << 10;  // the sanitizers' frames are large
-// Stacks begin at different places of their pages: at the same one, they would fight for the same
-// few lines of the cache.
+// Stacks begin at different offsets within their pages. At the same offset they would compete for
+// the same few cache lines.
 constexpr size_t kStackStagger = 448, kMaxStackStagger = 4096;
 
 thread_local Fiber* left = nullptr;
@@ -27,8 +27,8 @@ thread_local size_t num_stacks = 0;
 
 #ifdef __x86_64__
 
-// Saves what a callee must keep, and the stack pointer to *from; then the same backwards from `to`.
-// swapcontext needs ten times as long: it makes a system call for the signal mask.
+// Saves the callee-saved registers, and the stack pointer to *from; then restores those of `to`.
+// swapcontext takes ten times as long, because it makes a system call for the signal mask.
 extern "C" void strake_switch_stack(void** from, void* to);
 asm(R"(
   .text
@@ -57,7 +57,8 @@ strake_switch_stack:
 struct Fiber::Context {
   void* saved = nullptr;
 
-  // As if Main had been left: six registers, where to return to, and its own return address.
+  // Prepares the stack as if Main had been left: six registers, the return address, and Main's own
+  // return address.
   void Prepare(char* stack, size_t bytes, void (*main)()) {
     void** const top = reinterpret_cast<void**>(stack + bytes);
     top[-2] = reinterpret_cast<void*>(main);
@@ -117,7 +118,8 @@ void Fiber::Switch(Fiber& from, Fiber& to) {
 
 void Fiber::Arrive() {
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
-  // Also tells where the stack of the fibre that was left is: nothing else knows the thread's own.
+  // Also reports where the stack of the fibre that was left is, because only this call knows the
+  // thread's own stack.
   __sanitizer_finish_switch_fiber(entered->address_sanitizer_stack_, &left->stack_,
                                   &left->stack_bytes_);
 #endif

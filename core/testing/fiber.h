@@ -7,16 +7,15 @@
 
 namespace strake::testing {
 
-// Made, switched to and destroyed on one thread. The signal mask is the thread's, not the fibre's.
-// Address sanitizer is told of every switch;
-// thread sanitizer is not, and loses its way.
+// Created, switched to and destroyed on one thread. The signal mask is the thread's, not the
+// fibre's. Address sanitizer is told of every switch; thread sanitizer is not, and loses track.
 class Fiber {
  public:
-  // The thread's own stack: where the first switch comes from and the last goes to.
+  // Represents the thread's own stack: the first switch leaves it, and the last returns to it.
   Fiber();
-  // A new stack. The first switch to it calls `entry`, which must not return.
+  // Creates a new stack. The first switch to it calls `entry`, which must not return.
   explicit Fiber(void (*entry)());
-  // The stack is given back as it is: what stands on it is not destroyed.
+  // Frees the stack as it is: objects on it are not destroyed.
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;

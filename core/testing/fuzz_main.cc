@@ -1,6 +1,6 @@
 // main() of a strake_fuzz_test: runs LLVMFuzzerTestOneInput over the corpus files that the command
-// line names, then over mutations of them, the same ones in every run. An input that crashes is
-// written to a file, whose name is printed.
+// line names, then over mutations of them, which are the same in every run. Writes an input that
+// crashes to a file, and prints the file's name.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -20,7 +20,7 @@
 #include "gtest/gtest.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
-// In binaries built with a sanitizer; its own reports end a process without a signal.
+// Exists in binaries built with a sanitizer, whose own reports end a process without a signal.
 extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
 
 namespace strake {
@@ -34,8 +34,8 @@ std::vector<std::string>& Corpus() {
   return *corpus;
 }
 
-// What LLVMFuzzerTestOneInput is working on, for the crash handler: plain memory, since a handler
-// may neither allocate nor lock.
+// The input that LLVMFuzzerTestOneInput is processing, for the crash handler. It is plain memory,
+// because a handler may neither allocate nor lock.
 const char* current_input = nullptr;
 size_t current_size = 0;
 char crash_path[512];
@@ -70,7 +70,7 @@ void InstallCrashHandler() {
 }
 
 void RunOne(const std::string& input) {
-  // A copy of exact size on the heap, so that a sanitizer sees one byte too many.
+  // A copy of exact size on the heap, so that a sanitizer detects a read of one byte too many.
   const std::vector<char> bytes(input.begin(), input.end());
   current_input = bytes.data();
   current_size = bytes.size();
@@ -78,7 +78,7 @@ void RunOne(const std::string& input) {
   current_input = nullptr;
 }
 
-// The random choices of one mutated input.
+// The random choices for one mutated input.
 class Choices {
  public:
   explicit Choices(uint64_t number) : random_(0, RandomUse::kTesting, number) {}
@@ -90,7 +90,7 @@ class Choices {
   uint64_t next_ = 0;
 };
 
-// Integers at which arithmetic goes wrong, in binary and as text.
+// Integers at which arithmetic tends to fail, in binary and as text.
 constexpr int64_t kIntegers[] = {0,
                                  1,
                                  -1,

@@ -1,8 +1,8 @@
-// Linked into a test of kernels that was written for the emulator, makes its buffers ones that a
-// GPU reads and writes at the same addresses, and a kernel's end the end of its launch.
+// Linked into a kernel test that was written for the emulator. Makes its buffers accessible to a
+// GPU at the same addresses, and makes every launch wait for the end of its kernel.
 //
-// The buffers stay in host memory: an access past their end faults here too, and this says nothing
-// about speed.
+// The buffers stay in host memory, so an access past their end faults here, too. Speed on them is
+// not meaningful.
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
@@ -20,7 +20,7 @@ absl::Status Register(void* data, size_t num_bytes) {
   return absl::OkStatus();
 }
 
-// A kernel that failed leaves nothing that works: its own error has been reported.
+// After a failed kernel no call works, and the kernel's own error has been reported.
 void Unregister(void* data) { (void)cudaHostUnregister(data); }
 
 [[maybe_unused]] const bool prepared = [] {
@@ -29,7 +29,7 @@ void Unregister(void* data) { (void)cudaHostUnregister(data); }
                            CHECK(status.ok()) << status;
                          },
                          Unregister});
-  // Read when the first CUDA call is made.
+  // CUDA reads the variable at the first CUDA call.
   return setenv("CUDA_LAUNCH_BLOCKING", "1", 1) == 0;
 }();
 

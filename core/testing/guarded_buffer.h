@@ -1,4 +1,4 @@
-// Memory between two pages that nobody may touch, for code that takes raw pointers.
+// Memory between two inaccessible pages, for code that takes raw pointers.
 #ifndef STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
 #define STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
 
@@ -10,8 +10,8 @@
 
 namespace strake::testing {
 
-// Which end of the data lies exactly at a guard page. Between the other one and its guard page
-// stands a red zone of less than a page, which the destructor checks.
+// The end of the data that touches its guard page. Between the other end and its guard page is a
+// red zone of less than a page, which the destructor checks.
 //   kEnd:   aligned to the element only, unless the size is a multiple of more or the memory's
 //           alignment asks for more
 //   kStart: aligned to 4096 bytes
@@ -19,7 +19,7 @@ enum class GuardAt { kEnd, kStart };
 
 class GuardedMemory {
  public:
-  // `alignment`, a power of two of at most 4096: with kEnd, that many bytes less one may lie
+  // `alignment` is a power of two, at most 4096. With kEnd, up to `alignment` - 1 bytes may lie
   // between the data and its guard page.
   GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at, size_t alignment = 1);
   // Fails the test if the red zone changed.
@@ -28,10 +28,10 @@ class GuardedMemory {
   GuardedMemory& operator=(const GuardedMemory&) = delete;
 
   unsigned char* data() const { return data_; }
-  // "byte 8 of `x` (100 bytes)", "4 bytes past the end of `x` (100 bytes)", or "" where the address
-  // is not within this memory and its guard pages.
+  // Returns "byte 8 of `x` (100 bytes)", "4 bytes past the end of `x` (100 bytes)", or "" if the
+  // address is outside this memory and its guard pages.
   std::string Describe(const void* address) const;
-  // Whether the data, too, may be read and written. It must be when this is destroyed.
+  // Sets whether the data, too, may be read and written. Access must be allowed at destruction.
   void SetAccess(bool allowed) const;
 
  private:
@@ -42,12 +42,12 @@ class GuardedMemory {
   unsigned char* data_;
 };
 
-// Describe() of the living GuardedMemory that holds the address, else "address 0x1234, in no
+// Returns Describe() of the live GuardedMemory that holds the address, else "address 0x1234, in no
 // buffer".
 std::string DescribeAddress(const void* address);
 
-// Called with the pages of each memory that is made from now on, guard pages left out, and before
-// they are unmapped.
+// Functions called with the pages, guard pages left out, of each memory that is created from now
+// on, and again before they are unmapped.
 struct GuardedMemoryHooks {
   void (*mapped)(void* data, size_t num_bytes) = nullptr;
   void (*unmapping)(void* data) = nullptr;

@@ -1,4 +1,4 @@
-// What tests of kernels have in common: random GuardedBuffers, and comparisons with a truth in f64.
+// Common parts of kernel tests: random GuardedBuffers, and comparisons with a truth in f64.
 #ifndef STRAKE_CORE_TESTING_KERNEL_TEST_UTIL_H_
 #define STRAKE_CORE_TESTING_KERNEL_TEST_UTIL_H_
 
@@ -16,7 +16,7 @@
 
 namespace strake::testing {
 
-// Half the distance of neighbours around 1: the relative error of rounding to T.
+// Half the distance between neighbours around 1: the relative error of rounding to T.
 template <typename T>
 inline constexpr double kRoundoff = std::is_same_v<T, float> ? 0x1p-24 : 0x1p-8;
 
@@ -60,7 +60,7 @@ bool SameBits(const GuardedBuffer<T>& a, const std::vector<T>& b) {
          (b.empty() || std::memcmp(a.data(), b.data(), b.size() * sizeof(T)) == 0);
 }
 
-// The largest error, over the largest element of the truth.
+// Compares the largest error, relative to the largest element of the truth.
 inline void ExpectNear(const std::vector<double>& got, const std::vector<double>& truth,
                        double bound, const char* what) {
   ASSERT_EQ(got.size(), truth.size());
@@ -73,7 +73,7 @@ inline void ExpectNear(const std::vector<double>& got, const std::vector<double>
   EXPECT_LE(error, bound * largest) << what;
 }
 
-// Each element within `bound` of the truth, relative to it.
+// Expects each element within `bound` of the truth, relative to it.
 inline void ExpectEachNear(const std::vector<double>& got, const std::vector<double>& truth,
                            double bound, double absolute, const char* what) {
   ASSERT_EQ(got.size(), truth.size());
@@ -83,8 +83,8 @@ inline void ExpectEachNear(const std::vector<double>& got, const std::vector<dou
   }
 }
 
-// A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums, each
-// term by the roundings of its own operations; factor 4 for the tail.
+// The error of a sum of n terms of random sign is about sqrt(n) roundings of its largest partial
+// sums, plus the roundings of the operations of each term; the factor 4 is for the tail.
 inline double SumBound(double n) { return 4 * (std::sqrt(n) + 8) * 0x1p-24; }
 
 }  // namespace strake::testing

@@ -13,7 +13,7 @@
 namespace strake::testing {
 namespace {
 
-// GoogleTest's main() keeps the arguments to itself.
+// Reads the arguments from the system, because GoogleTest's main() keeps them to itself.
 std::string ProgramArguments() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -28,7 +28,7 @@ bool GpuIsRequired(const std::string& null_separated_arguments, const char* vari
 }
 
 void RequireGpu() {
-  // Asked once: a GPU that cannot be used at the first test cannot at the others.
+  // Checked once: a GPU that cannot be used for the first test cannot be used for the others.
   static const auto* status = new absl::Status(SetCudaDevice(0));
   if (status->ok()) return;
   const bool required = GpuIsRequired(ProgramArguments(), std::getenv("STRAKE_REQUIRE_GPU"));

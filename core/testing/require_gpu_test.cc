@@ -27,7 +27,7 @@ TEST(RequireGpuTest, ByArgumentOrByVariable) {
 using ::testing::ScopedFakeTestPartResultReporter;
 using ::testing::TestPartResultArray;
 
-// What RequireGpu() says of a test, instead of saying it of this one.
+// Records what RequireGpu() reports for a test, instead of reporting it for this one.
 void AddVerdict(TestPartResultArray* results) {
   const ScopedFakeTestPartResultReporter reporter(
       ScopedFakeTestPartResultReporter::INTERCEPT_ONLY_CURRENT_THREAD, results);

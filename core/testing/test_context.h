@@ -1,4 +1,4 @@
-// A context with memory and threads of its own, for tests and benchmarks of ops and layers.
+// A context that owns its memory and threads, for tests and benchmarks of ops and layers.
 #ifndef STRAKE_CORE_TESTING_TEST_CONTEXT_H_
 #define STRAKE_CORE_TESTING_TEST_CONTEXT_H_
 

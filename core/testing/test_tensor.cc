@@ -14,7 +14,7 @@ namespace strake::testing {
 namespace {
 
 constexpr int64_t kRedZoneBytes = 256;
-// As f32, f64 and bf16 a NaN; as an integer a value no test uses.
+// A NaN as f32, f64 and bf16; as an integer, a value that no test uses.
 constexpr unsigned char kPattern = 0xff;
 
 int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }

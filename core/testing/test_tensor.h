@@ -13,7 +13,7 @@
 namespace strake::testing {
 
 // A tensor between two red zones. Its contents begin as NaN (integers: a huge value), so that an
-// output nothing wrote, or a gap in it, shows; the destructor fails the test if a red zone changed.
+// unwritten output, or a gap in it, shows. The destructor fails the test if a red zone changed.
 class TestTensor {
  public:
   TestTensor(DType dtype, Shape shape);
@@ -30,8 +30,8 @@ class TestTensor {
   Tensor tensor_;
 };
 
-// Fills a floating tensor with normal numbers, a function of (seed, index): the same values in
-// every dtype, rounded to it.
+// Fills a floating tensor with normal numbers. They are a function of (seed, index): the same
+// values in every dtype, rounded to it.
 void FillNormal(const Tensor& x, uint64_t seed, double scale = 1);
 
 // Fills with integers from -range to range, for results that are exact in f32.
@@ -42,22 +42,22 @@ void FillTokens(const Tensor& x, uint64_t seed, int64_t bound);
 
 void FillConstant(const Tensor& x, double value);
 
-// Element `i` of a tensor of any dtype, as a complex number, and the way back (real dtypes drop the
-// imaginary part).
+// Gets or sets element `i` of a tensor of any dtype, as a complex number. Real dtypes drop the
+// imaginary part.
 std::complex<double> GetElement(const Tensor& x, int64_t i);
 void SetElement(const Tensor& x, int64_t i, std::complex<double> value);
 
-// Elementwise conversion between dtypes of equal shapes.
+// Converts elementwise between dtypes; the shapes are equal.
 void CopyConvert(const Tensor& from, const Tensor& to);
 
-// max_i |a_i - b_i| / max_i |b_i|, the error of `a` against the truth `b` (any dtypes, real parts).
-// NaN anywhere gives infinity; so does a `b` that is all zero unless `a` is too (then 0).
+// max_i |a_i - b_i| / max_i |b_i|, the error of `a` relative to the truth `b` (any dtypes, real
+// parts). Infinity if either has a NaN, or if `b` is all zero and `a` is not; 0 if both are zero.
 double RelativeError(const Tensor& a, const Tensor& b);
 
 // max_i |x_i|.
 double MaxAbs(const Tensor& x);
 
-// True when both have the same dtype, shape and bytes.
+// Returns whether both have the same dtype, shape and bytes.
 bool SameBits(const Tensor& a, const Tensor& b);
 
 // Epsilon of a dtype: 2^-24 for f32 (half a unit in the last place of 1), 2^-53 for f64 and c128.

@@ -37,13 +37,13 @@ void CheckArguments(const Tensor& scalars, const Tensor& clip, const Tensor& gra
       << "[adamw] rounded " << rounded.ToString() << ", weight " << weight.ToString();
 }
 
-// A NaN compares false.
+// Returns false for NaN, because a NaN compares false.
 bool Updates(const double* clip) { return clip[0] < INFINITY && clip[1] > 0 && clip[1] < INFINITY; }
 
 template <typename Scalar>
 void Update(const Context& ctx, AdamWScalars<Scalar> scalars, Scalar grad_scale,
             const AdamWOperands& o) {
-  // Weights are rounded while they are near.
+  // Rounds the weights of a block to bf16 while they are in cache.
   constexpr int64_t kBlockElements = 4096;
   ctx.team().ParallelFor(o.weight.num_elements(), kBlockElements, [&](int64_t begin, int64_t end) {
     for (; begin < end; begin += kBlockElements) {

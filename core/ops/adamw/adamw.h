@@ -5,9 +5,9 @@
 //   v = beta2 v + (1 - beta2) g^2
 //   w = w (1 - lr weight_decay) - lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)
 //
-// Elementwise on equal shapes. dtypes: f32; f64 on the reference path. All tensors share one but
-// for `clip` (f64) and `rounded` (bf16). What changes from step to step is in tensors on the
-// weights' device: an update that a CUDA graph holds is the next step's, too.
+// Elementwise on equal shapes. dtypes: f32; f64 on the reference path. All tensors share one dtype,
+// except `clip` (f64) and `rounded` (bf16). Values that change from step to step are in tensors on
+// the weights' device, so an update captured in a CUDA graph also serves later steps.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2, in the
 // form of torch.optim.AdamW.
 #ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_H_
@@ -24,16 +24,17 @@ namespace strake {
 
 inline constexpr int64_t kNumAdamWScalars = 8;
 
-// scalars = [kNumAdamWScalars], what AdamWUpdate needs of a step, computed in double and rounded to
-// the weights' dtype. In host memory: for weights on a GPU, copy it there.
+// scalars = [kNumAdamWScalars], the numbers that AdamWUpdate needs for a step, computed in double
+// and rounded to the weights' dtype. They are written to host memory: for weights on a GPU, copy
+// them there.
 void SetAdamWScalars(const AdamWStep& step, Tensor scalars);
 
-// weight, exp_avg (m) and exp_avg_sq (v) change in place; grad is read. Without `weight_decay`,
-// that of the step is taken as 0.
+// Updates weight, exp_avg (m) and exp_avg_sq (v) in place and reads grad. Without `weight_decay`,
+// the step's weight decay is taken as 0.
 //   scalars [kNumAdamWScalars]  SetAdamWScalars()
 //   clip    [2]                 {norm, scale} of core/ops/clip_scale/clip_scale.h; undefined: a
-//                               scale of 1. Nothing changes where the norm is NaN or infinite, or
-//                               the scale not > 0
+//                               scale of 1. Nothing changes if the norm is NaN or infinite, or
+//                               the scale is not > 0
 //   rounded                     = the new f32 weights in bf16; may be undefined
 struct AdamWOperands {
   Tensor scalars;

@@ -11,7 +11,8 @@ using testing::FillConstant;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Argument: elements. The larger count exceeds every cache; each element is 28 bytes of traffic.
+// Argument: the number of elements. The larger one exceeds every cache; each element is 28 bytes of
+// traffic.
 void BM_AdamW(benchmark::State& state) {
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   const Shape shape = {state.range(0)};

@@ -7,7 +7,8 @@
 
 namespace strake {
 
-// A few operations on each element. The rounded weights of bf16 are, in f64, the weights.
+// The errors are those of a few operations on each element. In the f64 run the rounded bf16 weights
+// are the weights themselves.
 OpCheck AdamWCheck(const OpCall& call) {
   const bool clips = call.Has("clip"), rounds = call.Has("rounded");
   OpCheck check = {.tensors = {In(call, "grad"), InOut(call, "weight", {0, 12}, 0, kWeightStddev),

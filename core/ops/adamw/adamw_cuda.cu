@@ -1,5 +1,5 @@
-// One pass: the gradient is read, weight and moments are read and written once, 28 bytes per
-// element, and 2 for the bf16.
+// One pass: the gradient is read once, weight and moments are read and written once, 28 bytes per
+// element, plus 2 for the bf16 weights.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/adamw/adamw_cuda.h"
@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// The operations of reference/adamw.h in their order. fmaf, where a compiler might choose which of
-// two products to fuse, and in one place another than in the next.
+// Performs the operations of core/ops/adamw/adamw_reference.h in their order. It calls fmaf where a
+// compiler could choose which of two products to fuse, and choose differently in different places.
 struct Element {
   float weight, exp_avg, exp_avg_sq;
 
@@ -26,12 +26,13 @@ struct Element {
   }
 };
 
-// A NaN compares false.
+// Returns false for NaN, because a NaN compares false.
 __device__ __forceinline__ bool Updates(double norm, double scale) {
   return norm < INFINITY && scale > 0 && scale < INFINITY;
 }
 
-// Each thread updates kWidth elements; those after the last whole kWidth are the last thread's.
+// Each thread updates kWidth elements; the last thread also updates those after the last whole
+// kWidth.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads)
     AdamWKernel(const AdamWScalars<float>* scalars, bool weight_decay, const double* clip,
@@ -90,7 +91,7 @@ absl::Status AdamWUpdate(CudaStream stream, const AdamWUpdateArgs& args) {
   const bool vectorizes =
       Vectorizes<float>(0, {args.grad, args.weight, args.exp_avg, args.exp_avg_sq}) &&
       Vectorizes<Bf16>(0, {args.rounded});
-  // The width of the bf16, so that its stores are of 128 bits too.
+  // Takes the width of bf16 vectors, so that stores of bf16 are 128-bit, too.
   return args.rounded == nullptr ? LaunchVectorized<float>(vectorizes, launch)
                                  : LaunchVectorized<Bf16>(vectorizes, launch);
 }

@@ -1,8 +1,9 @@
 // AdamW on CUDA. See core/ops/adamw/adamw.h for the formulas.
 //
-// All of one length, f32 in device memory, 128-bit accesses where the addresses allow it. Work is
-// enqueued on `stream`; nothing waits for it. The same bits every time, whatever the range that an
-// element is updated in. Error: a launch that the device refuses.
+// All tensors have the same length, are f32 and are in device memory; accesses are 128-bit where
+// the addresses allow it. Work is enqueued on `stream`; the call does not wait for it. Gives the
+// same bits every time; they do not depend on the range that an element is updated in. Returns an
+// error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_CUDA_H_
 #define STRAKE_CORE_OPS_ADAMW_ADAMW_CUDA_H_
 
@@ -15,10 +16,10 @@
 
 namespace strake::cuda {
 
-// weight, exp_avg and exp_avg_sq change in place; grad is read. `scalars` and `clip` {norm, scale}
-// are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null `clip` is
-// a scale of 1; nothing changes where the norm is NaN or infinite, or the scale not > 0. With a
-// `rounded` (may be null), rounded [size] = weight in bf16.
+// Updates weight, exp_avg and exp_avg_sq in place and reads grad. `scalars` and `clip` {norm,
+// scale} are in device memory, too. Without `weight_decay`, scalars->decay is taken as 1. A null
+// `clip` means a scale of 1; nothing changes if the norm is NaN or infinite, or the scale is not
+// positive. If `rounded` is not null, rounded [size] = weight in bf16.
 struct AdamWUpdateArgs {
   const AdamWScalars<float>* scalars;
   bool weight_decay;

@@ -70,7 +70,7 @@ struct Problem {
   GuardedBuffer<Bf16> rounded;
 };
 
-// From the same f32 scalars in f64: the errors are the kernel's own roundings.
+// Computes in f64 from the same f32 scalars, so that the errors are the kernel's own roundings.
 void Reference(const Problem& p, bool weight_decay, std::vector<double>* weight,
                std::vector<double>* exp_avg, std::vector<double>* exp_avg_sq) {
   const AdamWScalars<float>& from = p.scalars[0];
@@ -99,7 +99,7 @@ void CheckUpdate(const AdamWStep& step, int64_t size, GuardAt guard_at, bool wei
   Reference(p, weight_decay, &weight, &exp_avg, &exp_avg_sq);
   ASSERT_EQ(p.Update(weight_decay, with_rounded), absl::OkStatus());
   for (int64_t i = 0; i < size; ++i) {
-    // Each result is made by at most six roundings of numbers of the terms' sizes.
+    // Each result has at most six roundings of numbers of the terms' sizes.
     const double m_size = std::abs(old_exp_avg[i]) + std::abs(grad[i]);
     ASSERT_NEAR(p.exp_avg[i], exp_avg[i], 6 * kUnit * m_size) << i;
     ASSERT_NEAR(p.exp_avg_sq[i], exp_avg_sq[i], 6 * kUnit * exp_avg_sq[i]) << i;
@@ -114,7 +114,7 @@ void CheckUpdate(const AdamWStep& step, int64_t size, GuardAt guard_at, bool wei
   }
 }
 
-// Of less than a vector, and of several blocks; ragged.
+// Ragged sizes, of less than a vector and of several blocks.
 TEST(AdamWCudaTest, FollowsTheReference) {
   for (const int64_t size : {0, 1, 3, 8, 13, 1024, 2048, 2055, 9001}) {
     for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
@@ -128,7 +128,7 @@ TEST(AdamWCudaTest, FollowsTheReference) {
   CheckUpdate(StepOf(0.3), 100, GuardAt::kStart, true, true);  // the other form of the mean
 }
 
-// What a dimension that is never used keeps: no 0 / 0.
+// A dimension that is never used keeps its zeros: no 0 / 0.
 TEST(AdamWCudaTest, ZerosStayZeros) {
   Problem p(StepOf(0.9), 40, GuardAt::kStart);
   for (const auto* x : {&p.grad, &p.weight, &p.exp_avg, &p.exp_avg_sq}) {
@@ -188,7 +188,7 @@ TEST(AdamWCudaTest, NoClipIsAScaleOfOne) {
   EXPECT_TRUE(SameBits(p.rounded, Copy(one.rounded)));
 }
 
-// Neither the range, nor addresses, nor the order of threads.
+// Bits depend neither on the range, nor on addresses, nor on the order of threads.
 TEST(AdamWCudaTest, TheSameBits) {
   constexpr int64_t kSize = 3001;
   Problem all(StepOf(0.9), kSize, GuardAt::kStart);

@@ -1,4 +1,4 @@
-// AdamW by definition. See core/ops/adamw/adamw.h.
+// Reference implementation of AdamW. See core/ops/adamw/adamw.h.
 #ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_REFERENCE_H_
 #define STRAKE_CORE_OPS_ADAMW_ADAMW_REFERENCE_H_
 
@@ -22,8 +22,8 @@ AdamWScalars<Scalar> AdamWScalarsOf(const AdamWStep& step) {
           .step_size = Scalar(step.lr / (1 - std::pow(step.beta1, step.step)))};
 }
 
-// The operations of torch's AdamW in their order: mul_, lerp_, mul_ and addcmul_, sqrt, addcdiv_.
-// A plain loop in one pass: each element's bits depend on nothing but itself.
+// Performs the operations of torch's AdamW in their order: mul_, lerp_, mul_ and addcmul_, sqrt,
+// addcdiv_. It is a plain loop in one pass, so each element's bits depend on that element alone.
 template <typename Scalar>
 void AdamWUpdate(const AdamWScalars<Scalar>& s, Scalar grad_scale, const Scalar* grad, int64_t size,
                  Scalar* weight, Scalar* exp_avg, Scalar* exp_avg_sq) {

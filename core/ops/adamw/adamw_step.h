@@ -1,4 +1,4 @@
-// The settings of an AdamW step, and the scalars that an update needs of them.
+// The settings of an AdamW step, and the scalars that an update derives from them.
 #ifndef STRAKE_CORE_OPS_ADAMW_ADAMW_STEP_H_
 #define STRAKE_CORE_OPS_ADAMW_ADAMW_STEP_H_
 

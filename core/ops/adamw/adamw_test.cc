@@ -50,7 +50,7 @@ struct State {
     FillConstant(m, 0);
     FillConstant(v, 0);
   }
-  // Step t with a gradient that is a function of t.
+  // Runs step t with a gradient that is a function of t.
   void Run(const Context& ctx, AdamWStep step, int64_t t, const Tensor& clip = Tensor()) {
     FillNormal(grad, 100 + t);
     step.step = t;
@@ -59,8 +59,8 @@ struct State {
   TestTensor weight, m, v, grad;
 };
 
-// In the first step bias correction makes m = g and v = g^2, whatever the betas: the weight moves
-// by lr * sign(g), after decay.
+// In the first step, bias correction gives m = g and v = g^2, whatever the betas, so the weight
+// moves by lr * sign(g), after decay.
 TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
   const TestContext ctx;
   for (const double beta1 : {0.0, 0.3, 0.9}) {
@@ -76,7 +76,7 @@ TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
   }
 }
 
-// By hand: g = 2 then -1 with beta1 = beta2 = 1/2.
+// Computed by hand: g = 2 then -1 with beta1 = beta2 = 1/2.
 //   t = 1: m = 1, v = 2, mhat = 2, vhat = 4:      w = 1 * 0.99 - 0.1 * 2 / (2 + 1)
 //   t = 2: m = 0, v = 1.5, mhat = 0:              w *= 0.99
 //   t = 3 (g = 4): m = 2, v = 8.75, mhat = 16/7, vhat = 10
@@ -111,8 +111,9 @@ TEST(AdamWTest, F32FollowsF64) {
     f32.Run(ctx, step, t, clip);
     f64.Run(ctx, step, t, clip);
   }
-  // A weight's own rounding twice a step, at most one unit each of the largest weight; the update
-  // adds some ten roundings of lr times a number about 1. m and v round four times a step, damped.
+  // A weight is rounded twice a step, by at most one unit each of the largest weight. The update
+  // adds some ten roundings of lr times a number of about 1. m and v are rounded four times a step,
+  // damped.
   EXPECT_LE(RelativeError(f32.weight, f64.weight), kSteps * (2 + 10 * 1e-2) * 0x1p-24);
   EXPECT_LE(RelativeError(f32.m, f64.m), 4 * kSteps * 0x1p-24);
   EXPECT_LE(RelativeError(f32.v, f64.v), 4 * kSteps * 0x1p-24);
@@ -133,7 +134,7 @@ TEST(AdamWTest, ScaleIsThatOfTheGradient) {
   EXPECT_TRUE(SameBits(scaled.v, halved.v));
 }
 
-// Any split into ranges gives the same bits: threads, and slices at odd addresses.
+// Any split into ranges gives the same bits: by threads, and slices at odd addresses.
 TEST(AdamWTest, TheSameBitsWithAnyNumberOfThreadsAndAnySlices) {
   constexpr int64_t kSize = 20011, kCut = 77;
   const AdamWStep step = {.lr = 1e-2, .weight_decay = 0.1};

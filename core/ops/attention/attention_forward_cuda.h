@@ -1,7 +1,7 @@
 // The forward kernel of causal_attention and cached_attention, over tiles of queries.
 //
-// Memory traffic: q and y once; k and v once per tile of queries and query head, after the first
-// time mostly from L2, since the blocks of a group's heads run side by side.
+// Memory traffic: q and y once; k and v once per tile of queries and query head. After the first
+// read k and v mostly come from L2, since the blocks of a group's heads run side by side.
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_FORWARD_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_FORWARD_CUDA_H_
 
@@ -19,8 +19,8 @@
 
 namespace strake::cuda {
 
-// Query i of a sequence stands at position past + i and sees the keys of positions up to that.
-// Strides are between the rows of tokens; head 0 stands at the pointers.
+// Query i of a sequence is at position past + i and attends to keys at positions up to its own.
+// Strides are distances between the rows of tokens; the pointers point at head 0.
 template <typename T>
 struct AttentionInputs {
   const T *q, *k, *v;
@@ -28,7 +28,7 @@ struct AttentionInputs {
   int batch, num_heads, group, head_dim;  // group: query heads per key/value head
   int num_queries, past;
   float scale;
-  bool aligned;  // rows of heads are, to 16 bytes
+  bool aligned;  // whether rows of heads are aligned to 16 bytes
 };
 
 template <typename T>
@@ -51,7 +51,7 @@ AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shap
           .aligned = Vectorizes<T>(head_dim, {qkv})};
 }
 
-// launch(std::integral_constant<int, kDims>) for the least kDims that holds the head.
+// Calls launch(std::integral_constant<int, kDims>) for the smallest kDims that holds the head.
 template <typename F>
 absl::Status WithAttentionDims(int64_t head_dim, F launch) {
   if (head_dim > kMaxAttentionHeadDim) {
@@ -63,9 +63,9 @@ absl::Status WithAttentionDims(int64_t head_dim, F launch) {
   return launch(std::integral_constant<int, 256>());
 }
 
-// The running softmax of a thread's 4 rows: the maximum of the row, and the thread's part of the
-// sum of exp(s - maximum). Turns scores into exp(s - maximum), zero for keys behind the row's
-// query, and scales what was summed under an earlier maximum.
+// The running softmax of a thread's 4 rows: each row's maximum, and the thread's part of the sum of
+// exp(s - maximum). Replaces scores by exp(s - maximum), or by zero for keys after the row's query,
+// and rescales sums that were taken under an earlier maximum.
 template <int kDims>
 __device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key, float scale,
                                               ThreadScores<kDims>& scores, float (&maximum)[4],
@@ -99,9 +99,9 @@ __device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key,
   }
 }
 
-// Split s of `splits` takes the keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
-// of those alone to y[s] [B*N, H*D] and lse[s] [B, H, N]; -inf and zeros where a query sees none.
-// The blocks with the most keys come first.
+// Split s of `splits` processes keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
+// of those keys alone to y[s] [B*N, H*D] and lse[s] [B, H, N]. Where a query sees no key, lse is
+// -inf and y is zero. The blocks with the most keys come first.
 template <typename T, typename Out, int kDims>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)

@@ -9,13 +9,14 @@ constexpr int64_t kBlock = kAttentionBlock;
 
 int64_t PaddedDim(int64_t head_dim) { return RoundUp(head_dim, kLanes); }
 
-// How many keys of the block at `first_key` the panel of queries that ends before position
-// `end_query` sees, in whole vectors; at most kBlock, and not above 0 when it sees none.
+// The number of keys of the block at `first_key` that a panel of queries sees, in whole vectors;
+// the panel ends before position `end_query`. At most kBlock, and not above 0 if the panel sees
+// none.
 int64_t VisibleKeys(int64_t end_query, int64_t first_key) {
   return Min(kBlock, RoundUp(end_query - first_key, kLanes));
 }
 
-// As many queries as a vector has lanes, so that a lane of a vector stands for a query.
+// As many queries as a vector has lanes, so that each lane of a vector stands for one query.
 constexpr int64_t kGroupRows = kLanes;
 static_assert(kGroupRows % kPanelRows == 0 && kBlock % kGroupRows == 0);
 
@@ -27,8 +28,8 @@ struct GroupState {
 };
 
 // scores [kGroupRows, kBlock] = exp(scores - largest), 0 for keys that a query must not see; the
-// first query stands at `position`. Returns by what the sums of weighted values so far shrink, as
-// those of `state` do. Without kMasked the queries see the whole rows.
+// first query is at `position`. Updates `state`, and returns the factor by which its sums, and the
+// sums of weighted values so far, shrink. Without kMasked the queries see whole rows.
 template <bool kMasked>
 Vec OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, float* scores,
                   GroupState& state) {
@@ -77,7 +78,7 @@ struct ForwardTiles {
     return (2 * rows + 2 * kBlock) * PaddedDim(head_dim) + kGroupRows * kBlock;
   }
 
-  // Of the keys and values of one head, [num_keys, head_dim].
+  // Packs the keys and values of one head, [num_keys, head_dim].
   template <typename T>
   void PackKeys(const T* keys, const T* values, int64_t stride, int64_t num_keys,
                 int64_t head_dim) {
@@ -97,8 +98,8 @@ struct ForwardTiles {
   float* scores;        // [kGroupRows, kBlock]
 };
 
-// y = softmax(q k^T) v, but for the division by the sums of `states`, for the first `rows` queries
-// of the tile, which stand at `position` on.
+// y = softmax(q k^T) v, still without the division by the sums of `states`, for the first `rows`
+// queries of the tile, which begin at `position`.
 void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, GroupState* states) {
   for (int64_t key = 0; key < position + rows; key += kBlock) {
     for (int64_t r = 0; r < rows; r += kGroupRows) {
@@ -159,7 +160,7 @@ struct BackwardTiles {
   float *lse, *dy_y;                   // [kBlock]
 };
 
-// p = exp(p - lse) where the query sees the key and 0 elsewhere; ds = p (ds - dy_y).
+// p = exp(p - lse) if the query sees the key, else 0; ds = p (ds - dy_y).
 template <bool kMasked>
 void SoftmaxBackward(int64_t position, int64_t first_key, int64_t columns, float lse, float dy_y,
                      float* p, float* ds) {
@@ -171,7 +172,8 @@ void SoftmaxBackward(int64_t position, int64_t first_key, int64_t columns, float
   }
 }
 
-// One block of queries from `position` on against one of keys; see the reference for the formulas.
+// Processes one block of queries from `position` on against one block of keys; see the reference
+// for the formulas.
 void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_t key, bool want_dq,
                   bool want_dkv) {
   const int64_t padded_rows = RoundUp(rows, kPanelRows);
@@ -207,7 +209,7 @@ void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_
   }
 }
 
-// Where heads are in the backward pass's tensors.
+// Locates heads in the backward pass's tensors.
 template <typename T>
 struct Backward {
   const AttentionGradients<T>& g;
@@ -219,7 +221,8 @@ struct Backward {
   }
   int64_t OutputStride() const { return shape.num_heads * shape.head_dim; }
 
-  // Block `block` of the queries of one head, with what belongs to them.
+  // Packs block `block` of one head's queries, and the rows of dy, lse and dy_y that belong to
+  // them.
   void PackQueries(int64_t batch, int64_t head, int64_t block, const BackwardTiles& t) const {
     const int64_t begin = block * kBlock, rows = Min(kBlock, shape.seq_len - begin);
     const int64_t dim = shape.head_dim, stride = OutputStride();
@@ -253,9 +256,9 @@ struct Backward {
     }
   }
 
-  // Of one key/value head, with all query heads that read it: dq of query blocks [q_begin, q_end),
-  // and dk and dv of key blocks [k_begin, k_end). The terms of a sum come in the same order,
-  // however the blocks are cut.
+  // Processes one key/value head with all query heads that read it: dq of query blocks
+  // [q_begin, q_end), and dk and dv of key blocks [k_begin, k_end). The terms of a sum come in the
+  // same order, however the blocks are cut.
   void Run(const AttentionBackwardUnit& unit, const BackwardTiles& t) const {
     const auto& [batch, kv_head, q_begin, q_end, k_begin, k_end, want_dq, want_dkv] = unit;
     PackKeys(batch, kv_head, k_begin * kBlock, k_end * kBlock, t);

@@ -36,7 +36,7 @@ struct Attention {
   TestTensor qkv, dqkv, y, dy, lse;
 };
 
-// Of all tokens from `past` on; the batch is 1 where that is not 0.
+// Computes all tokens from `past` on; if `past` is not 0, the batch is 1.
 void RunForward(const Attention& x, int64_t past) {
   AttentionShape s = x.shape;
   s.seq_len -= past;
@@ -76,7 +76,7 @@ void RunBackward(const Attention& x) {
   }
 }
 
-// Both passes of all tokens, in f64.
+// Computes both passes of all tokens, in f64.
 void RunDefinition(const Attention& x) {
   const AttentionShape& s = x.shape;
   FillConstant(x.dqkv, 0);
@@ -139,7 +139,7 @@ TEST(AttentionKernelTest, FollowsF64) {
   }
 }
 
-// The first query stands anywhere in a vector of keys, and in a block of them.
+// The first query may be anywhere in a vector of keys, and in a block of them.
 TEST(AttentionKernelTest, QueriesBehindKeysFollowF64) {
   for (const int64_t past : {1, 7, 13, 60, 64, 150}) {
     for (const int64_t tokens : {1, 9, 70}) {

@@ -58,7 +58,7 @@ struct Causal {
   CudaTestTensor qkv, dy, y, dqkv, lse;
 };
 
-// The backward pass is that of the y and lse that the forward pass rounded.
+// The backward pass starts from the rounded y and lse of the forward pass.
 void CheckCausal(DType dtype, const AttentionShape& shape) {
   SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", T " << shape.seq_len);
   const CudaTestContext ctx;
@@ -74,12 +74,12 @@ void CheckCausal(DType dtype, const AttentionShape& shape) {
   const double bound = AttentionTolerance(shape.head_dim, shape.seq_len);
   EXPECT_LE(RelativeError(own_y, y), bound + UnitRoundoff(dtype));
   EXPECT_LE(RelativeError(own_lse, lse), bound);
-  // Two products deep: the rounding of dp comes on top of that of p.
+  // Two products in sequence: the rounding of dp adds to that of p.
   EXPECT_LE(RelativeError(p.dqkv.ToHost(), dqkv), 2 * bound + UnitRoundoff(dtype));
   EXPECT_GT(MaxAbs(dqkv), shape.seq_len > 0 ? 0.1 : -1);
 }
 
-// Groups of heads, several tiles, ragged; a head that pads to 128; empty.
+// Groups of heads, several tiles, ragged; a head that is padded to 128; empty.
 TEST(CausalAttentionOnCudaTest, FollowsF64) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     for (const AttentionShape& shape :
@@ -123,7 +123,7 @@ TEST(CausalAttentionOnCudaDeathTest, LseIsF32) {
   EXPECT_DEATH((void)CausalAttentionForward(ctx, p.qkv, shape, p.y, lse), "lse bf16\\[1, 1, 2\\]");
 }
 
-// `past` tokens in the cache, of which it has three rows more than are used.
+// The cache holds `past` tokens, and has three more rows than are used.
 void CheckCached(DType dtype, const AttentionShape& shape, int64_t past) {
   SCOPED_TRACE(::testing::Message()
                << DTypeName(dtype) << ", N " << shape.seq_len << ", past " << past);
@@ -149,7 +149,7 @@ void CheckCached(DType dtype, const AttentionShape& shape, int64_t past) {
   EXPECT_EQ(Context(ctx).arena().peak_bytes(), planned);
 }
 
-// One token over several splits of the cache, a prompt, and tokens behind one; none.
+// One token over several splits of the cache, a prompt, tokens after a cache, and no tokens.
 TEST(CachedAttentionOnCudaTest, FollowsF64) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     CheckCached(dtype, {1, 1, 4, 2, 8}, 150);

@@ -1,5 +1,5 @@
-// What attention on the CPU is built of: small matrix products and a vector exp, on scratch tiles
-// whose rows are padded to whole vectors, so that no loop has a ragged end.
+// The parts of attention on the CPU: small matrix products and a vector exp, on scratch tiles whose
+// rows are padded to whole vectors, so that no loop has a ragged end.
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_TILE_CPU_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_TILE_CPU_H_
 
@@ -9,8 +9,8 @@
 
 namespace strake::cpu::STRAKE_CPU_ISA {
 
-// Rows of a product at a time. With two vectors to a row: half of the 32 registers of AVX-512, or
-// of the 16 before it, are accumulators, enough to hide the latency of a multiply-add.
+// Rows that a product computes at a time. With two vectors per row, half of the 32 registers of
+// AVX-512 (or of the 16 before it) are accumulators, enough to hide the latency of a multiply-add.
 inline constexpr int kPanelRows = kLanes == 16 ? 8 : 4;
 
 STRAKE_INLINE void Fill(float* x, int64_t size, float value) {
@@ -40,7 +40,7 @@ inline void Strip(const float* a, int64_t lda, const float* b, int64_t ldb, int6
   }
 }
 
-// Rows that lie `stride` elements apart.
+// Rows whose starts are `stride` elements apart.
 struct ConstPanel {
   const float* data;
   int64_t stride;
@@ -50,8 +50,8 @@ struct Panel {
   int64_t stride;
 };
 
-// c [kPanelRows, columns] = a b, or += with `accumulate`. a [kPanelRows, depth], or its transpose
-// in memory; b [depth, columns]; columns a multiple of kLanes. b and c are aligned.
+// c [kPanelRows, columns] = a b, or += with `accumulate`. a is [kPanelRows, depth], or stored
+// transposed; b is [depth, columns]; columns is a multiple of kLanes. b and c are aligned.
 template <bool kTransposed>
 inline void PanelProduct(ConstPanel a, ConstPanel b, int64_t columns, int64_t depth,
                          bool accumulate, Panel c) {
@@ -80,7 +80,7 @@ inline void PackRows(const T* from, int64_t stride, int64_t rows, int64_t column
   Fill(to, (padded_rows - rows) * padded_columns, 0);
 }
 
-// The way back: rows of `columns` elements times `scale`, from rows of `padded_columns`.
+// The reverse copy: rows of `columns` elements times `scale`, from rows of `padded_columns`.
 template <typename T>
 inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, int64_t columns,
                        float scale, T* to, int64_t stride) {
@@ -90,7 +90,7 @@ inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, 
   }
 }
 
-// to [columns, ld_to] = the transpose of from [rows, ld_from]; rows and columns multiples of
+// to [columns, ld_to] = the transpose of from [rows, ld_from]; rows and columns are multiples of
 // kLanes.
 inline void Transpose(const float* from, int64_t ld_from, int64_t rows, int64_t columns, float* to,
                       int64_t ld_to) {

@@ -1,10 +1,10 @@
-// Products of tiles in shared memory, of which attention's kernels are made.
+// Products of tiles in shared memory, the building blocks of attention's kernels.
 //
-// A block owns kRows rows of heads (queries, or keys) and streams kColumns rows at a time of the
-// other kind past them. Of the scores [kRows, kColumns] a thread computes 4 rows, and of them every
-// 16th column; of a product with the streamed tile, the same 4 rows and 4 of every 64 dimensions.
-// So the 16 threads of a row lie in one warp, and scores that pass through shared memory need no
-// barrier of the block.
+// A block owns kRows rows of heads (queries, or keys) and streams the rows of the other kind past
+// them, kColumns at a time. Of the scores [kRows, kColumns] a thread computes 4 rows, and every
+// 16th column of them; of a product with the streamed tile, the same 4 rows and 4 of every 64
+// dimensions. So the 16 threads of a row lie in one warp, and scores that pass through shared
+// memory need no block-wide barrier.
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_TILES_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_TILES_CUDA_H_
 
@@ -19,10 +19,10 @@ inline constexpr int kThreadRows = 4;
 inline constexpr int kRowThreads = 16;
 inline constexpr int kMaxAttentionHeadDim = 256;
 
-// kDims: the head size rounded up to 64, 128 or 256. Tiles are f32, zero where there is no data;
-// with four of them and the scores, two blocks fit into 227 KB at 64 and 128, and one into the
-// 163 KB of sm_80 at 256. Four floats of padding put the rows that a quarter-warp reads into
-// different banks.
+// kDims is the head size rounded up to 64, 128 or 256. Tiles are f32, zero where there is no data.
+// With four tiles and the scores, two blocks fit into 227 KB at 64 and 128, and one into the 163 KB
+// of sm_80 at 256. Four floats of padding put the rows that a quarter-warp reads into different
+// banks.
 template <int kDims>
 struct AttentionTiles {
   static constexpr int kRows = kDims > 128 ? 32 : 64;
@@ -38,7 +38,7 @@ struct AttentionTiles {
   static constexpr int kScoreBytes = kRows * kScoreStride * 4;
 };
 
-// What a thread holds of the scores, and of a product with a streamed tile.
+// A thread's share of the scores, and of a product with a streamed tile.
 template <int kDims>
 struct ThreadScores {
   float at[kThreadRows][AttentionTiles<kDims>::kThreadColumns];
@@ -51,7 +51,7 @@ struct ThreadSums {
 __device__ inline int FirstThreadRow() { return threadIdx.x / kRowThreads * kThreadRows; }
 __device__ inline int RowThread() { return threadIdx.x % kRowThreads; }
 
-// The sum, or maximum, over the 16 threads of a row, in each of them.
+// The sum, or maximum, over the 16 threads of a row; every one of them gets it.
 __device__ inline float RowSum(float value) {
 #pragma unroll
   for (int distance = kRowThreads / 2; distance > 0; distance /= 2) {
@@ -67,7 +67,7 @@ __device__ inline float RowMax(float value) {
   return value;
 }
 
-// kWidth elements from `from` on, zero beyond `count`.
+// Loads kWidth elements starting at `from`, zero beyond `count`.
 template <int kWidth, typename T>
 __device__ __forceinline__ Vec<T, kWidth> LoadUpTo(const T* from, int count, bool aligned) {
   if (aligned && count >= kWidth) return LoadVec<kWidth>(from);
@@ -129,7 +129,8 @@ __device__ __forceinline__ ThreadScores<kDims> MultiplyTiles(SharedFloats owned,
   return scores;
 }
 
-// sums += scores [kRows, kColumns] streamed [kColumns, kDims]. `buffer` holds the scores meanwhile.
+// sums += scores [kRows, kColumns] streamed [kColumns, kDims]. `buffer` holds the scores in
+// between.
 template <int kDims, typename SharedFloats>
 __device__ __forceinline__ void AddProduct(const ThreadScores<kDims>& scores, SharedFloats buffer,
                                            SharedFloats streamed, ThreadSums<kDims>& sums) {
@@ -167,7 +168,7 @@ __device__ __forceinline__ void AddProduct(const ThreadScores<kDims>& scores, Sh
   }
 }
 
-// Row i of the thread's 4, times `scale`, to the head's row at `to`.
+// Writes row i of the thread's 4, times `scale`, to the head's row at `to`.
 template <int kDims, typename T>
 __device__ __forceinline__ void StoreThreadRow(const ThreadSums<kDims>& sums, int i, float scale,
                                                int head_dim, bool aligned, T* to) {

@@ -31,13 +31,14 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
 }
 
-// Packing a head's cache into tiles pays from a panel of tokens on; fewer read it where it lies.
+// Packing a head's cache into tiles pays off from a panel of tokens on; fewer tokens read it in
+// place.
 bool Tiled(const AttentionShape& shape) {
   constexpr int64_t kMinTokens = 8;
   return shape.seq_len >= kMinTokens;
 }
 
-// In floats.
+// Returns a number of floats.
 int64_t ScratchSize(const AttentionShape& shape, int64_t past, int num_threads) {
   if (!Tiled(shape)) return STRAKE_CPU_RUN(CachedAttentionScratch(shape, past));
   return num_threads * cpu::CausalAttentionForwardScratch(past + shape.seq_len, shape.head_dim);

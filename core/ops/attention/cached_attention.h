@@ -1,9 +1,9 @@
 // Causal attention of new tokens over a key/value cache, for generating text.
 //
-// As causal_attention for one sequence, where token n of the call stands at position past + n and
-// the keys and values of positions below `past` come from the cache. N new tokens, P cache rows.
-// dtypes: f32; bf16; f64 and c128 on the reference path; all tensors share one. On CUDA,
-// InvalidArgument for a D above 256.
+// Like causal_attention for one sequence, but token n of the call is at position past + n, and the
+// keys and values of positions below `past` come from the cache. N new tokens, P cache rows.
+// dtypes: f32; bf16; f64 and c128 on the reference path; all tensors share one dtype. On CUDA,
+// returns InvalidArgument for D above 256.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_
 #define STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_
 

@@ -11,7 +11,7 @@ using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Arguments: new tokens, past, num_heads, num_kv_heads, head_dim. Bytes are those of the cache.
+// Arguments: new tokens, past, num_heads, num_kv_heads, head_dim. Counts the bytes of the cache.
 void BM_CachedAttention(benchmark::State& state) {
   const int64_t past = state.range(1);
   const AttentionShape shape{1, state.range(0), state.range(2), state.range(3), state.range(4)};

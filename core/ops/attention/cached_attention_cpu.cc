@@ -5,11 +5,11 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Tokens of the cache at a time: their keys stay near while the heads of a group meet them, and
-// all heads' keys of a token are neighbours in memory.
+// Tokens of the cache processed at a time. Their keys stay in cache while the heads of a group use
+// them, and all heads' keys of a token are neighbours in memory.
 constexpr int64_t kBlock = 32;
 
-// Of the scores of a query, and before them of its output's sums.
+// Floats of the scores of a query, and of the sums of its output, which come before them.
 int64_t ScoresSize(int64_t num_keys) { return RoundUp(num_keys, kLanes); }
 int64_t SumsSize(int64_t head_dim) { return RoundUp(head_dim, kLanes); }
 
@@ -26,14 +26,14 @@ struct Heads {
            (n * shape.num_heads + h) * (SumsSize(shape.head_dim) + ScoresSize(num_keys()));
   }
   float* Scores(int64_t n, int64_t h) const { return Sums(n, h) + SumsSize(shape.head_dim); }
-  // Row `key` of the head of the cache that query head h reads.
+  // Returns row `key` of the head of the cache that query head h reads.
   const T* CacheRow(const T* cache, int64_t h, int64_t key) const {
     const int64_t kv_head = h / (shape.num_heads / shape.num_kv_heads);
     return cache + key * in.kv_stride + kv_head * shape.head_dim;
   }
 
-  // body(n, h, first key, end) for heads [begin, end), where token n sees any of the block; in the
-  // order in which the cache lies in memory.
+  // Calls body(n, h, first key, end) for heads [begin, end), where token n sees any of the block,
+  // in the order in which the cache lies in memory.
   template <typename Body>
   void ForEachBlock(int64_t begin, int64_t end, const Body& body) const {
     for (int64_t key = 0; key < num_keys(); key += kBlock) {
@@ -59,7 +59,7 @@ struct Heads {
     }
   }
 
-  // Of unit sum.
+  // Normalizes the weights to sum 1.
   void Softmax(int64_t n, int64_t h) const {
     const float scale = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(shape.head_dim)));
     const int64_t visible = past + n + 1;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Columns [0, columns) of k and v, rows `stride` apart, to packed rows.
+// Copies columns [0, columns) of k and v, with rows `stride` apart, to packed rows.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     AppendKernel(const T* k, const T* v, int64_t stride, int columns, int64_t count, bool aligned,
@@ -62,7 +62,7 @@ absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t 
                                  fused.v, fused.q_stride, columns, count, aligned, k_to, v_to);
 }
 
-// y of all splits, in one launch or two. A workspace of one split is lse alone.
+// Computes y over all splits, in one launch or two. The workspace of one split is lse alone.
 template <typename T>
 absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const KeySplits& splits, T* y,
                     float* workspace) {

@@ -1,8 +1,8 @@
 // Attention of new tokens over a key/value cache on CUDA, for any number of tokens and head sizes
-// up to 256. See core/ops/attention/cached_attention.h for the formulas, and causal_attention.h
-// beside this for what both have in common: dtypes, limits, errors.
+// up to 256. See core/ops/attention/cached_attention.h for the formulas. dtypes, limits and errors
+// are those of core/ops/attention/causal_attention_cuda.h.
 //
-// N new tokens, `past` before them, P cache rows; H, KV, D as there.
+// N new tokens, `past` tokens before them, P cache rows; H, KV, D as there.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_CUDA_H_
 
@@ -17,8 +17,8 @@
 namespace strake::cuda {
 
 // Keys per block, and blocks per tile of queries and head: as many as fill an H200 (132
-// multiprocessors, two blocks each) where there are keys for them. No property of the device: the
-// bits depend on it.
+// multiprocessors, two blocks each) if there are enough keys. A constant, not a property of the
+// device, because the bits depend on it.
 struct KeySplits {
   KeySplits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
     constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;

@@ -28,9 +28,10 @@ using testing::SameBits;
 using testing::ScopedRandomCudaOrder;
 using testing::ToDouble;
 
-constexpr int kSpareRows = 3;  // of the cache, behind the new tokens
+constexpr int kSpareRows = 3;  // rows of the cache after the new tokens
 
-// Rows of the cache from `past` on hold NaN. Unaligned where odd sizes end at a guard page.
+// Rows of the cache from `past` on hold NaN. Buffers with odd sizes that end at a guard page are
+// unaligned.
 template <typename T>
 struct Problem {
   Problem(const AttentionShape& shape, int64_t past, GuardAt guard_at)
@@ -66,7 +67,7 @@ struct Problem {
   GuardedBuffer<float> workspace;
 };
 
-// The cache after `p`'s call, from the one before it.
+// The cache after `p`'s call, computed from the cache before it.
 template <typename T>
 std::vector<T> Appended(const Problem<T>& p, std::vector<T> cache, int64_t first_column) {
   for (int64_t n = 0; n < p.shape.seq_len; ++n) {
@@ -76,7 +77,7 @@ std::vector<T> Appended(const Problem<T>& p, std::vector<T> cache, int64_t first
   return cache;
 }
 
-// Of the caches after the call.
+// Compares the caches after the call.
 template <typename T>
 std::vector<double> Reference(const Problem<T>& p) {
   const AttentionShape& s = p.shape;
@@ -138,13 +139,13 @@ TYPED_TEST(CachedAttentionCudaTest, NoTokensWriteNothing) {
   EXPECT_TRUE(SameBits(p.k_cache, k_cache));
 }
 
-// More heads and tokens than fill a GPU are not split: no workspace but lse.
+// Heads and tokens that fill a GPU by themselves are not split: the workspace is lse alone.
 TYPED_TEST(CachedAttentionCudaTest, SplitsOnlyWhatWouldNotFillAGpu) {
   EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 2048, 32, 8, 128}, 100000), 2048 * 32);
   EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128}, 4095), 8 * 32 * 129);
 }
 
-// Heads that vectors divide, but one tensor at an address that they do not.
+// Head sizes are a multiple of the vector width, but one tensor is at an unaligned address.
 TYPED_TEST(CachedAttentionCudaTest, AnyTensorMayBeUnaligned) {
   const AttentionShape shape{1, 2, 2, 1, 16};
   Problem<TypeParam> aligned(shape, 70, GuardAt::kStart);

@@ -1,4 +1,5 @@
-// Cached attention by definition, row by row. See core/ops/attention/cached_attention.h.
+// Reference implementation of cached attention, row by row. See
+// core/ops/attention/cached_attention.h.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_REFERENCE_H_
 #define STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_REFERENCE_H_
 
@@ -8,8 +9,8 @@
 
 namespace strake::reference {
 
-// One query head of `num_tokens` tokens from position `past` on, over its head's cache: rows
-// [num_tokens, head_dim] of q and y, and [past + num_tokens, head_dim] of the caches.
+// Computes one query head of `num_tokens` tokens from position `past` on, over that head's cache: q
+// and y hold rows [num_tokens, head_dim], the caches [past + num_tokens, head_dim].
 template <typename Scalar>
 struct CachedAttentionForwardArgs {
   const Scalar* q;

@@ -31,7 +31,7 @@ struct Cached {
     FillNormal(qkv, 1);
   }
 
-  // All tokens, `chunk` at a time. Rows of the cache beyond them hold NaN throughout.
+  // Computes all tokens, `chunk` at a time. Rows of the cache after them hold NaN throughout.
   void Run(const Context& ctx, int64_t chunk) {
     for (int64_t past = 0; past < shape.seq_len; past += chunk) {
       const int64_t end = std::min(past + chunk, shape.seq_len);
@@ -43,7 +43,7 @@ struct Cached {
     }
   }
 
-  // What causal_attention makes of the same tokens.
+  // The result of causal_attention for the same tokens.
   void ExpectedOutput(const Context& ctx, const Tensor& expected) const {
     TestTensor lse(qkv->dtype(), {1, shape.num_heads, shape.seq_len});
     ASSERT_TRUE(CausalAttentionForward(ctx, qkv, shape, expected, lse).ok());
@@ -66,8 +66,8 @@ TEST(CachedAttentionTest, ReferenceFollowsCausalAttentionInAnyChunks) {
         cached.Run(ctx, chunk);
         cached.ExpectedOutput(ctx, expected);
         EXPECT_GT(MaxAbs(expected), 0.1);
-        // Columns and rows of the cache lie at other strides than those of qkv, and so on other
-        // alignments, which orders sums differently.
+        // Rows and columns of the cache have other strides than those of qkv, and so other
+        // alignments, which change the order of sums.
         EXPECT_LE(RelativeError(cached.y, expected), 16 * testing::UnitRoundoff(dtype));
       }
     }
@@ -92,8 +92,9 @@ TEST(CachedAttentionTest, F32FollowsF64InAnyChunks) {
     for (const int64_t chunk : {1, 7, 13, 64}) {
       Cached cached(DType::kF32, shape, shape.seq_len + 3);
       cached.Run(TestContext(), chunk);
-      // Scores of unit normal features have unit size; the largest products of norms here are
-      // about 8. Their roundings, those of exp and of the sum over keys, and 4 for the tail.
+      // Scores of unit normal features have unit size; the largest products of norms here are about
+      // 8. The bound has their roundings, those of exp and of the sum over keys, and a factor 4 for
+      // the tail.
       const double bound =
           4 * 0x1p-24 * ((std::sqrt(shape.head_dim) + 4) * 9 + std::sqrt(shape.seq_len));
       EXPECT_LE(RelativeError(cached.y, expected), bound) << chunk << " at a time";

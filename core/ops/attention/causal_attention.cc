@@ -30,17 +30,17 @@ void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape,
       << head_dim;
 }
 
-// Of the products alone: two in the forward pass, five in the backward.
+// Counts only the products: two in the forward pass, five in the backward pass.
 double ForwardFlops(const AttentionShape& shape) {
   return 2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
 }
 
-// On the CPU.
+// Returns whether the CPU's kernels run, in tiles.
 bool Tiled(const Context& ctx, const Tensor& x) {
   return ctx.arena().device() == Device::kCpu && HasCpuKernels("causal_attention", ctx, x.dtype());
 }
 
-// Where the heads are in a row of a fused matrix.
+// Locates the heads in a row of a fused matrix.
 struct FusedHeads {
   explicit FusedHeads(const AttentionShape& shape)
       : stride((shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim),
@@ -86,7 +86,7 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
   const int64_t KV = shape.num_kv_heads;
   std::fill_n(dqkv.data<Scalar>(), dqkv.num_elements(), Scalar(0));
   ctx.team().ParallelFor(shape.batch * KV, 1, [&](int64_t begin, int64_t end) {
-    // The heads of a group one after the other: they add to the same dk and dv.
+    // Processes the heads of a group one after the other, because they add to the same dk and dv.
     for (int64_t unit = begin * (H / KV); unit < end * (H / KV); ++unit) {
       const int64_t b = unit / H, h = unit % H, kv = h / (H / KV);
       const int64_t row = b * T * at.stride, out = (b * T * H + h) * D;
@@ -114,14 +114,14 @@ CudnnAttentionShape ForCudnn(const AttentionShape& s) {
   return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim};
 }
 
-// What runs on CUDA is chosen here alone, for both passes: cuDNN's kernels where it has them for
-// the shape, else null for our own.
+// The one place that chooses what runs on CUDA, for both passes: returns cuDNN's kernels if it
+// supports the shape, else null for our own.
 CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape) {
   const bool taken = dtype == DType::kBf16 && CausalAttentionHasCudnn(ctx, shape).ok();
   return taken ? &ctx.cuda().cudnn_attention() : nullptr;
 }
 
-// For either choice: which one it will be is not known in a dry run.
+// Allocates for either choice, because a dry run does not know which one it will be.
 Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes) {
   const int64_t cudnn_elements = (cudnn_bytes + sizeof(float) - 1) / sizeof(float);
   return ctx.arena().Allocate(DType::kF32, {std::max(own_elements, cudnn_elements)});

@@ -4,11 +4,11 @@
 //
 // B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
-// heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the
-// reference path. Otherwise all tensors share one. No T x T matrix is kept: the backward pass makes
-// the probabilities again from `lse`. Token i depends on tokens up to i; only what is not finite in
-// k and v of a later token may reach those shortly before it, which share its tile. On CUDA,
-// InvalidArgument for D above 256.
+// heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the reference
+// path. All other tensors share one dtype. No T x T matrix is kept: the backward pass recomputes
+// the probabilities from `lse`. Token i depends on tokens up to i. The one exception: non-finite
+// values in k and v of a later token may reach the tokens shortly before it that share its tile. On
+// CUDA, returns InvalidArgument for D above 256.
 // Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
 // 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
@@ -30,8 +30,9 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
                                      const Tensor& y, const Tensor& lse,
                                      const AttentionShape& shape, Tensor dqkv);
 
-// Whether bf16 attention of this shape is computed by cuDNN's kernels on the context's GPU; else
-// the reason why by Strake's own, which are slower. The answer does not change.
+// Returns OK if cuDNN's kernels compute bf16 attention of this shape on the context's GPU.
+// Otherwise returns the reason why Strake's own kernels, which are slower, compute it. The answer
+// does not change.
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape);
 
 }  // namespace strake

@@ -8,12 +8,13 @@
 namespace strake {
 namespace {
 
-// A relative error of a probability is an absolute error of a score: a sum of D products, and so
-// about sqrt(D) roundings, and a few of scale, shift and exponential, of numbers up to the largest
-// score, which queries and keys of unit variance give a size of |q| |k| / sqrt(D), about sqrt(D).
-// The sum over keys has T terms. In bf16 a kernel may round each probability, or its gradient, to
-// that before its product, which moves y by up to 2^-8 of the largest value; the largest of y, of
-// which each sequence's first row is a value itself, is more than half of that: two stores.
+// A relative error of a probability is an absolute error of a score. A score is a sum of D
+// products, which gives about sqrt(D) roundings, plus a few of scale, shift and exponential. They
+// round numbers up to the largest score, which is about sqrt(D) for queries and keys of unit
+// variance: |q| |k| / sqrt(D). The sum over keys has T terms. In bf16 a kernel may round each
+// probability, or its gradient, to bf16 before its product, which changes y by up to 2^-8 of the
+// largest value. The largest element of y is more than half of that value, because the first row of
+// y of each sequence is itself a value: two stores.
 Rounding AttentionRounding(const AttentionShape& shape) {
   const double root = std::sqrt(static_cast<double>(shape.head_dim));
   return {static_cast<double>(shape.seq_len), (root + 4) * (1 + root), 2};
@@ -31,7 +32,7 @@ OpCheck CausalAttentionCheck(const OpCall& call) {
               return CausalAttentionForward(ctx, t[0], shape, t[1], t[2]);
             }};
   }
-  // Two products deep: the rounding of dp comes on top of that of p.
+  // Two products in sequence: the rounding of dp adds to that of p.
   return {.tensors = {In(call, "dy"), In(call, "qkv"), In(call, "y"), In(call, "lse"),
                       Out(call, "dqkv",
                           {4 * rounding.num_terms, 2 * rounding.num_roundings,

@@ -19,10 +19,10 @@ void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
     STRAKE_CPU_RUN(
         AttentionForward(inputs, shape, past, begin, end, scratch + thread * size, y, lse));
   };
-  // Of a key/value head, whose keys are packed once.
+  // A unit is one key/value head, whose keys are packed once.
   const int64_t heads = shape.batch * shape.num_kv_heads;
   const int64_t units = shape.num_heads / shape.num_kv_heads * NumAttentionBlocks(shape.seq_len);
-  // So many heads that the last one to finish does not matter.
+  // Enough heads that the last one to finish does not matter.
   if (heads >= 4 * team.num_threads()) {
     team.ParallelForTasks(
         heads, [&](int thread, int64_t head) { run(thread, head * units, (head + 1) * units); });
@@ -49,8 +49,8 @@ void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& grad
     });
     return;
   }
-  // Too few heads for the threads: blocks of keys, then blocks of queries, at the price of making
-  // the probabilities twice.
+  // Too few heads for the threads: processes blocks of keys, then blocks of queries, at the cost of
+  // computing the probabilities twice.
   for (const bool want_dq : {false, true}) {
     team.ParallelForRanges(heads * blocks, 1, [&](int thread, int64_t begin, int64_t end) {
       for (int64_t unit = begin; unit < end; ++unit) {

@@ -1,5 +1,5 @@
 // Causal attention of f32 and bf16 on the threads of a team. See
-// core/ops/attention/causal_attention.h; the queries here may begin at a later position than the
+// core/ops/attention/causal_attention.h; here the queries may begin at a later position than the
 // keys.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CPU_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CPU_H_
@@ -12,18 +12,18 @@
 
 namespace strake::cpu {
 
-// Floats of scratch for each thread of the team; `num_keys` per sequence.
+// Floats of scratch for each thread of the team; `num_keys` is per sequence.
 int64_t CausalAttentionForwardScratch(int64_t num_keys, int64_t head_dim);
 int64_t CausalAttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
 
-// Token n of a sequence stands at position past + n and sees keys [0, past + n]. lse may be null.
+// Token n of a sequence is at position past + n and sees keys [0, past + n]. lse may be null.
 // `scratch`, 64-byte aligned, holds CausalAttentionForwardScratch(past + T, D) floats per thread.
 template <typename T>
 void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
                             const AttentionShape& shape, int64_t past, float* scratch, T* y,
                             float* lse);
 
-// `scratch` likewise; past is 0.
+// `scratch` as in the forward pass; past is 0.
 template <typename T>
 void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& gradients,
                              float* scratch);

@@ -41,13 +41,13 @@ __global__ void __launch_bounds__(kMeanThreads)
 
 template <typename T>
 struct BackwardInputs {
-  AttentionInputs<T> in;  // aligned: dy and the gradients too
+  AttentionInputs<T> in;  // aligned: also dy and the gradients
   const T* dy;            // [B*T, H*D]
   const float *lse, *mean;
-  T *dq, *dk, *dv;  // strides as of q, k and v
+  T *dq, *dk, *dv;  // strides are those of q, k and v
 };
 
-// Makes p of the scores, and of dp the gradient of the scaled scores, p (dp - mean).
+// Turns scores into p, and dp into the gradient of the scaled scores, p (dp - mean).
 __device__ __forceinline__ void ScoreGradient(bool visible, float scale, float lse, float mean,
                                               float& score, float& dp) {
   score = visible ? expf(score * scale - lse) : 0;
@@ -120,8 +120,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 }
 
 // A block owns keys of one key/value head, and streams the queries of its group's heads, one head
-// after the other: dk = sum_i ds[i,j] q[i] / sqrt(D), dv = sum_i p[i,j] dy[i]. Scores have a row
-// per key here.
+// after the other: dk = sum_i ds[i,j] q[i] / sqrt(D), dv = sum_i p[i,j] dy[i]. Here scores have one
+// row per key.
 template <typename T, int kDims>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)

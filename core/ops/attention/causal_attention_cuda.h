@@ -1,12 +1,12 @@
 // Causal attention with grouped key/value heads on CUDA, for any sequence length and head sizes up
 // to 256. See core/ops/attention/causal_attention.h for the formulas and the fused matrix.
 //
-// B sequences of T tokens, H query heads, KV key/value heads, D head size; B * H * T below 2^31. T:
-// float or Bf16; scores, sums, lse and the workspace are f32, and no memory grows faster than T.
+// B sequences of T tokens, H query heads, KV key/value heads, D head size; B * H * T is below 2^31.
+// T: float or Bf16; scores, sums, lse and the workspace are f32, and no memory grows faster than T.
 // Tensors are row-major and packed, in device memory; 128-bit accesses where D and the addresses
-// allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every time, on every
-// GPU of one architecture. A value that is not finite may reach earlier tokens of its tile.
-// Errors: a D above 256; a launch that the device refuses.
+// allow it. Work is enqueued on `stream`; the call does not wait for it. Gives the same bits every
+// time, on every GPU of one architecture. A non-finite value may reach earlier tokens of its tile.
+// Returns an error for D above 256 and for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_
 
@@ -19,7 +19,7 @@
 
 namespace strake::cuda {
 
-// y [B*T, H*D] and lse [B, H, T], from qkv [B*T, (H + 2 KV) * D].
+// y = [B*T, H*D] and lse = [B, H, T], from qkv [B*T, (H + 2 KV) * D].
 template <typename T>
 struct CausalAttentionForwardArgs {
   const T* qkv;
@@ -35,8 +35,8 @@ inline int64_t CausalAttentionBackwardWorkspaceSize(const AttentionShape& shape)
   return shape.batch * shape.num_heads * shape.seq_len;
 }
 
-// dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse. dqkv is
-// none of them.
+// dqkv = [B*T, (H + 2 KV) * D], from dy [B*T, H*D] and the forward pass's qkv, y and lse. dqkv
+// must not be one of them.
 template <typename T>
 struct CausalAttentionBackwardArgs {
   const T *dy, *qkv, *y;

@@ -38,8 +38,8 @@ std::string ToString(const AttentionShape& s) {
          std::to_string(s.head_dim);
 }
 
-// Buffers of one problem, each ending at a guard page, where odd sizes are unaligned, or starting
-// at one, where all are aligned.
+// Buffers of one problem. They end at a guard page, where odd sizes are unaligned, or start at one,
+// where all are aligned.
 template <typename T>
 struct Problem {
   Problem(const AttentionShape& shape, GuardAt guard_at, float scale = 1)
@@ -88,7 +88,8 @@ struct Truth {
   std::vector<double> y, lse, dqkv;
 };
 
-// The backward pass of the y and lse that the kernels rounded, so that it is judged alone.
+// The reference's backward pass from the y and lse that the kernels rounded, so that only the
+// backward kernels are judged.
 template <typename T>
 Truth Reference(const Problem<T>& p) {
   const AttentionShape& s = p.shape;
@@ -142,9 +143,9 @@ double LargestNorm(const Problem<T>& p, int64_t begin, int64_t end) {
   return largest;
 }
 
-// A relative error of p is an absolute error of a score: a sum of D products, and so about
-// sqrt(D) roundings of at most the largest score (by Cauchy and Schwarz) plus those of the scale,
-// the shift and exp; the sum over keys adds about sqrt(T). Factor 4 for the tail.
+// A relative error of p is an absolute error of a score: a sum of D products, and so about sqrt(D)
+// roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
+// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail.
 template <typename T>
 double Bound(const Problem<T>& p) {
   const AttentionShape& s = p.shape;
@@ -165,7 +166,7 @@ void Check(Problem<T>& p) {
   for (size_t i = 0; i < truth.lse.size(); ++i) {
     ASSERT_NEAR(p.lse[i], truth.lse[i], bound * (1 + std::abs(truth.lse[i]))) << "lse " << i;
   }
-  // Two products deep: the rounding of dp comes on top of that of p.
+  // Two products in sequence: the rounding of dp adds to that of p.
   ExpectNear(ToDouble(p.dqkv), truth.dqkv, 2 * bound + kRoundoff<T>, "dqkv");
 }
 
@@ -175,7 +176,7 @@ class CausalAttentionCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(CausalAttentionCudaTest, Types);
 
-// Ragged to every tile and vector width, one token, one head, groups, several tiles, each of the
+// Ragged for every tile and vector width, one token, one head, groups, several tiles, each of the
 // three paddings of the head, and empty.
 constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 17, 6, 2, 8},  {2, 2, 2, 2, 5},
                                       {1, 130, 1, 1, 64}, {1, 65, 2, 2, 48}, {2, 66, 2, 1, 9},
@@ -199,7 +200,7 @@ TYPED_TEST(CausalAttentionCudaTest, LargeScoresDoNotOverflow) {
   EXPECT_GT(*std::max_element(p.lse.begin(), p.lse.end()), 100);  // exp would be infinite
 }
 
-// Heads that vectors divide, but one tensor at an address that they do not.
+// Head sizes are a multiple of the vector width, but one tensor is at an unaligned address.
 TYPED_TEST(CausalAttentionCudaTest, AnyTensorMayBeUnaligned) {
   const AttentionShape shape{1, 5, 2, 1, 16};
   Problem<TypeParam> aligned(shape, GuardAt::kStart);
@@ -243,7 +244,7 @@ TYPED_TEST(CausalAttentionCudaTest, EqualScoresGiveTheMean) {
   float sum = 0;
   for (int64_t t = 0; t < shape.seq_len; ++t) {
     sum += static_cast<float>(p.qkv[t * 12 + 8]);
-    // Exact where the count is a power of two: sums of small integers are.
+    // Exact if the count is a power of two, because sums of small integers are.
     if (((t + 1) & t) == 0) {
       EXPECT_EQ(static_cast<float>(p.y[t * 4]), sum / (t + 1)) << t;
     }
@@ -261,7 +262,7 @@ TYPED_TEST(CausalAttentionCudaTest, TheFutureMovesNoBit) {
     EXPECT_EQ(std::memcmp(a.y.data(), b.y.data(), token * 8 * sizeof(TypeParam)), 0) << token;
     EXPECT_NE(std::memcmp(a.y.data() + token * 8, b.y.data() + token * 8, 8 * sizeof(TypeParam)), 0)
         << token;
-    // Nor do tokens whose outputs nobody reads get a gradient.
+    // Tokens whose outputs nobody reads get no gradient either.
     std::fill_n(a.dy.data() + token * 8, (70 - token) * 8, TypeParam(0.f));
     ASSERT_EQ(a.Backward(), absl::OkStatus());
     EXPECT_TRUE(std::all_of(a.dqkv.data() + token * 24, a.dqkv.end(), [](TypeParam x) {

@@ -1,4 +1,5 @@
-// Causal attention by definition, row by row. See core/ops/attention/causal_attention.h.
+// Reference implementation of causal attention, row by row. See
+// core/ops/attention/causal_attention.h.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_REFERENCE_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_REFERENCE_H_
 
@@ -10,7 +11,7 @@
 
 namespace strake::reference {
 
-// One head's rows [count, head_dim], `stride` elements apart.
+// One head's rows [count, head_dim], with starts `stride` elements apart.
 template <typename Scalar>
 ConstMatrix<Scalar> HeadRows(const Scalar* data, int64_t count, int64_t head_dim, int64_t stride) {
   return ConstMatrix<Scalar>(data, count, head_dim, Eigen::OuterStride<>(stride));
@@ -38,8 +39,8 @@ Scalar AttendRow(const Scalar* q, const ConstMatrix<Scalar>& k, const ConstMatri
   return Scalar(shift) + log(sum);
 }
 
-// One sequence and query head: rows [T, D] of q, k and v, `stride` elements apart, and of y,
-// `y_stride` apart; lse [T].
+// Computes one query head of one sequence. Rows [T, D] of q, k and v are `stride` elements apart,
+// those of y `y_stride`; lse is [T].
 template <typename Scalar>
 struct CausalAttentionForwardArgs {
   const Scalar *q, *k, *v;
@@ -57,7 +58,8 @@ void CausalAttentionForward(const CausalAttentionForwardArgs<Scalar>& args) {
   }
 }
 
-// The same, with rows of dy like those of y, and of dq, dk and dv like those of q, k and v.
+// The backward pass of that. Rows of dy are laid out like those of y; rows of dq, dk and dv like
+// those of q, k and v.
 template <typename Scalar>
 struct CausalAttentionBackwardArgs {
   const Scalar *dy, *q, *k, *v;
@@ -69,7 +71,7 @@ struct CausalAttentionBackwardArgs {
   Scalar *dq, *dk, *dv;
 };
 
-// dq =, dk and dv += (the heads of a group share them).
+// dq =; dk and dv +=, because the heads of a group share them.
 //   dp[i,j] = dy[i] . v[j],  ds[i,j] = p[i,j] (dp[i,j] - dy[i] . y[i]),
 //   dq[i] = sum_j ds[i,j] k[j] / sqrt(D),  dk[j] += ds[i,j] q[i] / sqrt(D),  dv[j] += p[i,j] dy[i]
 template <typename Scalar>

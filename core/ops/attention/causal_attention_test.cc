@@ -50,7 +50,7 @@ struct Attention {
   TestTensor qkv, dy, y, lse, dqkv;
 };
 
-// Ragged to every block and vector width, one token, one head, groups, long enough for several
+// Ragged for every block and vector width, one token, one head, groups, long enough for several
 // blocks, and empty.
 const AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 1, 4},    {1, 2, 2, 2, 5},
                                   {2, 17, 4, 2, 8},   {1, 64, 2, 1, 64},  {1, 65, 3, 3, 48},
@@ -83,7 +83,7 @@ TEST(CausalAttentionTest, EqualScoresGiveTheMean) {
     double sum = 0;
     for (int64_t t = 0; t < T; ++t) {
       sum += GetElement(a.qkv, t * 3 * D + 2 * D).real();
-      // Exact where the count is a power of two: sums of small integers are.
+      // Exact if the count is a power of two, because sums of small integers are.
       if (((t + 1) & t) == 0) {
         EXPECT_EQ(a.y->data<float>()[t * D], sum / (t + 1)) << t;
       }
@@ -127,9 +127,9 @@ double LargestNorm(const Tensor& qkv, int64_t begin, int64_t end, int64_t head_d
   return largest;
 }
 
-// A relative error of p is an absolute error of a score: a sum of D products, and so about
-// sqrt(D) roundings of at most the largest score (by Cauchy and Schwarz) plus those of the scale,
-// the shift and exp; the sum over keys adds about sqrt(T). Factor 4 for the tail.
+// A relative error of p is an absolute error of a score: a sum of D products, and so about sqrt(D)
+// roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
+// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail.
 double Bound(const Attention& a) {
   const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = a.shape;
   const int64_t k = num_heads * head_dim, v = k + num_kv_heads * head_dim;
@@ -143,7 +143,7 @@ void ExpectClose(const Attention& a, const Attention& truth) {
   SCOPED_TRACE(a.qkv->ToString() + " of heads of " + std::to_string(a.shape.head_dim));
   EXPECT_LE(RelativeError(a.y, truth.y), bound);
   EXPECT_LE(RelativeError(a.lse, truth.lse) * MaxAbs(truth.lse), bound * (1 + MaxAbs(truth.lse)));
-  // Two products deep: the rounding of dp comes on top of that of p.
+  // Two products in sequence: the rounding of dp adds to that of p.
   EXPECT_LE(RelativeError(a.dqkv, truth.dqkv), 2 * bound);
 }
 
@@ -177,7 +177,7 @@ TEST(CausalAttentionTest, LargeScoresDoNotOverflow) {
   ExpectClose(a, truth);
 }
 
-// A token's query, key and value, and nothing else.
+// Changes a token's query, key and value, and nothing else.
 void Perturb(const Attention& a, int64_t token) {
   const int64_t columns = a.qkv->dim(1);
   for (int64_t c = 0; c < columns; ++c) SetElement(a.qkv, token * columns + c, 50 - c);
@@ -232,7 +232,7 @@ TEST(CausalAttentionTest, AValueThatIsNotFiniteReachesItsTileAtMost) {
 }
 
 TEST(CausalAttentionTest, TheSameBitsWithAnyNumberOfThreads) {
-  // Fewer heads than threads cut the backward pass by blocks.
+  // With fewer heads than threads, the backward pass is cut by blocks.
   for (const AttentionShape& shape :
        {AttentionShape{1, 200, 1, 1, 16}, {1, 300, 4, 2, 24}, {2, 70, 6, 3, 32}}) {
     Attention one(DType::kF32, shape);

@@ -1,4 +1,4 @@
-// Causal attention in bf16 where cuDNN has kernels for it, and its answer where it has none.
+// Causal attention in bf16: cuDNN's kernels if it has them, and its answer if it has none.
 #include "core/cuda/cudnn_attention.h"
 
 #include <cmath>
@@ -49,16 +49,17 @@ struct Run {
   CudaTestTensor qkv, dy, y, dqkv, lse;
 };
 
-// Fused kernels round the probabilities to bf16 before they are multiplied with the values, and
-// probabilities and the gradients of scores before the products of the backward pass. Each element
-// of a result is then a sum of rounded terms, and its error at most half an ulp (2^-9) of the sum
-// of their absolute values: below sqrt(2 / pi) times what one key alone gives for a mean of unit
-// normals, so within 2^-8 of the largest element; the store rounds once more. The gradients of
-// scores are a difference, dp - sum(dy y), whose y was rounded: twice that. Sums are f32.
+// Fused kernels round the probabilities to bf16 before they are multiplied by the values. They also
+// round probabilities and gradients of scores before the products of the backward pass. Each
+// element of a result is then a sum of rounded terms, and its error is at most half an ulp (2^-9)
+// of the sum of their absolute values. That sum is below sqrt(2 / pi) times the result of one key
+// alone, for a mean of unit normals, so the error is within 2^-8 of the largest element; the store
+// rounds once more. The gradients of scores are a difference, dp - sum(dy y), whose y was rounded:
+// twice that. Sums are f32.
 constexpr double kForwardBound = 2 * 0x1p-8;
 constexpr double kBackwardBound = 4 * 0x1p-8;
-// Products of unit normal bf16 are exact in f32, so a score of at most 9 sqrt(D) / sqrt(D) and the
-// sum of exponentials have errors of f32, but for a fast exponential of 2 ulp.
+// Products of unit normal bf16 are exact in f32. So a score of at most 9 sqrt(D) / sqrt(D) and the
+// sum of exponentials have f32 errors, except for a fast exponential of 2 ulp.
 constexpr double kLseBound = 1e-5;
 
 void CheckFollowsF64(const AttentionShape& s) {
@@ -90,7 +91,7 @@ TEST(CudnnAttentionTest, FollowsF64WithHeadsOf64) { CheckFollowsF64({2, 192, 3, 
 TEST(CudnnAttentionTest, FollowsF64WithHeadsOf128) { CheckFollowsF64({1, 256, 2, 2, 128}); }
 TEST(CudnnAttentionTest, FollowsF64WithGroups) { CheckFollowsF64({2, 128, 4, 2, 64}); }
 TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8, 2, 128}); }
-// T is no multiple of a tile.
+// T is not a multiple of a tile.
 TEST(CudnnAttentionTest, FollowsF64WithRaggedTiles) { CheckFollowsF64({3, 333, 6, 2, 64}); }
 
 TEST(CudnnAttentionTest, SaysWhyItDoesNotTakeAShape) {

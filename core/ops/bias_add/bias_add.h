@@ -2,8 +2,8 @@
 //
 //   y[n,c] = x[n,c] + bias[c]
 //
-// N rows, C columns. dtypes: f32; bf16, with dbias in f32; f64 and c128 on the reference
-// path. Otherwise all tensors share one.
+// N rows, C columns. dtypes: f32; bf16, with dbias in f32; f64 and c128 on the reference path. All
+// other tensors share one dtype.
 #ifndef STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_H_
 #define STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_H_
 

@@ -12,7 +12,7 @@ OpCheck BiasAddCheck(const OpCall& call) {
               return BiasAddBackward(ctx, t[0], t[1]);
             }};
   }
-  // In place, as layers have it.
+  // In place, as layers use it.
   return {.tensors = {In(call, "bias"), InOut(call, "y", {0, 1})},
           .run = [](const Context& ctx, const Tensors& t) {
             return BiasAddForward(ctx, t[1], t[0], t[1]);

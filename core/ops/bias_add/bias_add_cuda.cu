@@ -8,9 +8,9 @@
 namespace strake::cuda {
 namespace {
 
-constexpr int kRows = 4;  // of a tile, all in flight before the first is stored
+constexpr int kRows = 4;  // rows per tile; all are in flight before the first is stored
 
-// Traffic: x is read and y written, once; the bias comes from L2.
+// Memory traffic: x is read once and y written once; the bias comes from L2.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     BiasAddForwardKernel(const T* x, const T* bias, int rows, int columns, T* y) {
@@ -37,8 +37,9 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// partials[p, c] = sum of dy[n, c] over rows n = p, p + P, p + 2 P, ... of P partials.
-// Traffic: dy is read once; the partials stay in L2.
+// partials[p, c] = sum of dy[n, c] over rows n = p, p + P, p + 2 P, ..., where P is the number of
+// partials.
+// Memory traffic: dy is read once; the partials stay in L2.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     ColumnSumsKernel(const T* dy, int rows, int columns, int num_partials, float* partials) {

@@ -1,11 +1,11 @@
-// The bias on CUDA, where no matrix product adds it in its epilogue.
+// Bias addition on CUDA, for biases that no matrix product adds in its epilogue.
 //
 //   y[n,c] = x[n,c] + bias[c]
 //
 // N < 2^31 rows, C < 2^30 columns. T: float or Bf16; sums are f32. Tensors are row-major and
 // packed, in device memory; 128-bit accesses where C and the addresses allow it. Work is enqueued
-// on `stream`; nothing waits for it. The same bits every time, on every GPU of one architecture.
-// Error: a launch that the device refuses.
+// on `stream`; the call does not wait for it. Gives the same bits every time, on every GPU of one
+// architecture. Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CUDA_H_
 #define STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_CUDA_H_
 

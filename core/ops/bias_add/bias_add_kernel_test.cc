@@ -34,9 +34,9 @@ struct Size {
   int64_t rows, columns;
 };
 
-// Vectors and single elements; one chunk of columns, and several (above 256 vectors or elements)
-// of which the last is not full; rows that do not fill the last tile; and more rows than the
-// backward pass has partial sums (132 on these columns, 2112 on the last), which it sums 32 at a
+// Vectors and single elements; one chunk of columns, and several (above 256 vectors or elements) of
+// which the last is not full; rows that do not fill the last tile. Also more rows than the backward
+// pass has partial sums (132 on these columns, 2112 on the last); it adds the partial sums 32 at a
 // time.
 constexpr Size kSizes[] = {{1, 1}, {3, 7}, {5, 64},  {2, 768},  {4, 1600},   {2, 4096},
                            {0, 8}, {4, 0}, {37, 33}, {6, 1027}, {150, 8000}, {2500, 3}};
@@ -60,7 +60,7 @@ struct Problem {
         nullptr,
         {.x = x.data(), .bias = bias.data(), .rows = size.rows, .columns = size.columns, .y = to});
   }
-  // Of x, as a gradient.
+  // Runs the backward pass with x as the gradient.
   absl::Status Backward() {
     return cuda::BiasAddBackward<T>(nullptr, {.dy = x.data(),
                                               .rows = size.rows,
@@ -74,7 +74,7 @@ struct Problem {
   GuardedBuffer<float> dbias, workspace;
 };
 
-// One addition, and one rounding: every bit.
+// One addition and one rounding: every bit must match.
 template <typename T>
 void ExpectSums(const T* x, const T* bias, Size size, const T* y) {
   for (int64_t i = 0; i < size.rows * size.columns; ++i) {
@@ -105,7 +105,7 @@ TYPED_TEST(BiasAddCudaTest, FollowsTheReference) {
   }
 }
 
-// Integers: every sum is exact.
+// Integers, so every sum is exact.
 TYPED_TEST(BiasAddCudaTest, AccumulatesTheGradient) {
   for (const Size size : {Size{0, 8}, Size{200, 72}, Size{2300, 33}}) {
     Problem<TypeParam> p(size, GuardAt::kStart);

@@ -1,4 +1,4 @@
-// Bias by definition. See core/ops/bias_add/bias_add.h.
+// Reference implementation of the bias. See core/ops/bias_add/bias_add.h.
 #ifndef STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_REFERENCE_H_
 #define STRAKE_CORE_OPS_BIAS_ADD_BIAS_ADD_REFERENCE_H_
 
@@ -16,7 +16,7 @@ void BiasAddForward(const Scalar* x, const Scalar* bias, int64_t rows, int64_t c
   }
 }
 
-// dbias of columns [begin, end), over all rows.
+// Computes columns [begin, end) of dbias, over all rows.
 template <typename Scalar>
 void BiasAddBackward(const Scalar* dy, int64_t rows, int64_t columns, int64_t begin, int64_t end,
                      Scalar* dbias) {

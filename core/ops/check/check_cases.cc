@@ -88,7 +88,7 @@ OpCheck CheckCaseOf(const OpCall& call) {
 
 std::vector<OpCheck> ChecksOf(const std::vector<OpCall>& calls) {
   std::vector<OpCheck> checks;
-  absl::flat_hash_map<std::string, size_t> index;  // in checks, by ToString()
+  absl::flat_hash_map<std::string, size_t> index;  // into checks, keyed by ToString()
   for (const OpCall& call : calls) {
     if (call.is_collective()) continue;
     const auto [found, is_new] = index.emplace(call.ToString(), checks.size());

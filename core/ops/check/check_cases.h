@@ -10,14 +10,14 @@
 
 namespace strake {
 
-// Whether the call's op has a case. Those of a training step have.
+// Returns whether the call's op has a check case. All ops of a training step have one.
 bool HasCheckCase(const OpCall& call);
 
-// The check of a call. CHECKs that its op has a case.
+// Returns the check of a call. CHECKs that its op has a case.
 OpCheck CheckCaseOf(const OpCall& call);
 
-// The checks of the ops in `calls`: one for each call that differs from those before it in more
-// than who makes it, with their number and all their layers. Collectives are left out.
+// Returns the checks of the ops in `calls`. Calls that differ only in their caller become one
+// check, with the number of calls and all their layers. Collectives are left out.
 std::vector<OpCheck> ChecksOf(const std::vector<OpCall>& calls);
 
 }  // namespace strake

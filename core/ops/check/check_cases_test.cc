@@ -1,5 +1,5 @@
-// Every check case: what the dry run of an op records becomes a check, which passes with each set
-// of kernels, on the CPU and on a GPU, and fails where the op is wrong.
+// Tests every check case: the dry run of an op records a call, which becomes a check. The check
+// passes with each set of kernels, on the CPU and on a GPU, and fails if the op is wrong.
 #include "core/ops/check/check_cases.h"
 
 #include <cstdint>
@@ -38,7 +38,7 @@
 namespace strake {
 namespace {
 
-// N tokens, C features, V of a vocabulary of 37 in a slice.
+// N tokens, C features; a slice of V entries of a vocabulary of 37.
 constexpr int64_t kN = 24, kC = 40, kV = 24, kVocab = 37;
 
 // Calls every op in a dry run, in both passes and with each of its options.
@@ -216,7 +216,7 @@ INSTANTIATE_TEST_SUITE_P(, CheckCasesTest,
                          ::testing::Combine(::testing::Values(DType::kF32, DType::kBf16),
                                             ::testing::Values(Device::kCpu, Device::kCuda)));
 
-// Sets the last element to what none comes near.
+// Sets the last element to a value that no result comes near.
 absl::Status Spoil(const Tensor& x) {
   STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
   testing::SetElement(host, x.num_elements() - 1, 12345);
@@ -236,7 +236,7 @@ TEST_P(CheckCasesTest, EveryOpFollowsItsDefinition) {
   }
 }
 
-// Each written tensor, in turn, has a wrong element.
+// Gives each written tensor, in turn, a wrong element.
 TEST_P(CheckCasesTest, AWrongElementIsFound) {
   for (const OpCheck& check : Checks()) {
     for (size_t i = 0; i < check.tensors.size(); ++i) {

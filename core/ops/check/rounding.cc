@@ -11,7 +11,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 }  // namespace
 
 void LargestDifference::Add(double actual, double truth, int64_t index, int rank) {
-  if (actual == truth) return;  // infinities, too
+  if (actual == truth) return;  // holds for equal infinities, too
   double difference = std::abs(actual - truth);
   if (!std::isfinite(difference)) difference = kInfinity;
   if (difference <= value_) return;

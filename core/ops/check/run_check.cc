@@ -16,7 +16,7 @@
 namespace strake {
 namespace {
 
-// One of the two runs: what is checked, or the definition.
+// One of the two runs: the checked op, or the reference.
 struct Side {
   OpMachine machine;
   bool truth = false;
@@ -65,7 +65,7 @@ class Operands {
   std::vector<DeviceBuffer> memory_;
 };
 
-// What a dry run of the op allocates.
+// Returns what a dry run of the op allocates.
 size_t ScratchBytes(const OpCheck& check, const Side& side) {
   const OpMachine& machine = side.machine;
   std::vector<Tensor> tensors;
@@ -76,7 +76,7 @@ size_t ScratchBytes(const OpCheck& check, const Side& side) {
   const Context ctx(machine.team, &plan, machine.op_set);
   const auto peak = [&](const OpCheck::Run& run) {
     const ActivationScope scope(plan);
-    // An error is met again, and told, by the run itself.
+    // Ignores an error here, because the run itself returns it.
     if (run != nullptr) run(ctx, tensors).IgnoreError();
   };
   if (side.truth) peak(check.prepare);
@@ -94,7 +94,7 @@ size_t TensorBytes(const OpCheck& check, const Side& side) {
   return bytes;
 }
 
-// Ids whose frequency falls with their number.
+// Generates ids whose frequency decreases as the id grows.
 absl::Status SetTokens(const OpTensor& tensor, const Philox& random, const Tensor& truth,
                        const Tensor& checked) {
   int32_t* ids = truth.data<int32_t>();
@@ -109,7 +109,7 @@ absl::Status SetTokens(const OpTensor& tensor, const Philox& random, const Tenso
 }
 
 void FillNormal(const OpTensor& tensor, const Philox& random, ThreadTeam& team, const Tensor& x) {
-  // Philox makes normal numbers in pairs.
+  // Philox generates normal numbers in pairs.
   constexpr int64_t kGrain = 4096;
   double* values = x.data<double>();
   team.ParallelFor(x.num_elements(), kGrain, [&](int64_t begin, int64_t end) {
@@ -216,7 +216,7 @@ OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine) {
     return bytes;
   }
   bytes.device = checked;
-  // One at a time is copied.
+  // One tensor at a time is copied.
   size_t staging = 0;
   for (const OpTensor& tensor : check.tensors) {
     staging = std::max(staging, TensorBytes(tensor, side));

@@ -1,5 +1,5 @@
-// CheckOp: runs a check: the op as training runs it, on a device, and on f64 tensors of the same
-// values with the reference; what the two write is then compared.
+// CheckOp: runs an op as training runs it, on a device, and with the reference on f64 tensors of
+// the same values, and compares the outputs.
 #ifndef STRAKE_CORE_OPS_CHECK_RUN_CHECK_H_
 #define STRAKE_CORE_OPS_CHECK_RUN_CHECK_H_
 
@@ -16,7 +16,7 @@
 
 namespace strake {
 
-// What the checked run is on. On a GPU all but planning needs `cuda`.
+// The machine that the checked run uses. On a GPU everything but planning needs `cuda`.
 struct OpMachine {
   ThreadTeam* team = nullptr;
   OpSet op_set = OpSet::kAuto;
@@ -24,13 +24,13 @@ struct OpMachine {
   CudaContext* cuda = nullptr;
 };
 
-// What CheckOp() allocates: in host memory, and on the GPU.
+// The bytes that CheckOp() allocates, in host memory and on the GPU.
 struct OpCheckBytes {
   size_t host = 0, device = 0;
 };
 OpCheckBytes PlanOpCheck(const OpCheck& check, const OpMachine& machine);
 
-// Of a tensor that the op writes.
+// The result for one tensor that the op writes.
 struct OpCheckResult {
   std::string tensor;
   Shape shape;
@@ -41,7 +41,7 @@ struct OpCheckResult {
   bool ok() const { return error <= tolerance; }
 };
 
-// One for each of them. The error of the op, or ResourceExhausted.
+// Returns one result per written tensor. Returns the op's error, or ResourceExhausted.
 absl::StatusOr<std::vector<OpCheckResult>> CheckOp(const OpCheck& check, uint64_t seed,
                                                    const OpMachine& machine);
 

@@ -27,7 +27,7 @@ absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, 
   const double norm = std::sqrt(*sum.data<double>());
   const double scale = clip_norm / (norm + kNormEpsilon);
   clip.data<double>()[0] = norm;
-  clip.data<double>()[1] = clip_norm == 0 || scale > 1 ? 1 : scale;  // a NaN stays one
+  clip.data<double>()[1] = clip_norm == 0 || scale > 1 ? 1 : scale;  // a NaN stays NaN
   return absl::OkStatus();
 }
 

@@ -3,9 +3,9 @@
 //   clip[0] = sqrt(sum)                                 the norm
 //   clip[1] = min(1, clip_norm / (clip[0] + 1e-6))      1 with clip_norm 0
 //
-// A NaN norm makes the factor NaN, and an infinite one 0, unless clip_norm is 0. All f64. Source:
-// Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural Networks", 2013,
-// algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
+// A NaN norm makes the factor NaN, and an infinite one makes it 0, unless clip_norm is 0. All
+// tensors are f64. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent
+// Neural Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_H_
 #define STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_H_
 

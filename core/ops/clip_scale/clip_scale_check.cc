@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// In double; the norm is above most limits.
+// Computed in double; the norm exceeds most limits.
 OpCheck ClipScaleCheck(const OpCall& call) {
   constexpr double kSquaredNorm = 9;
   return {.tensors = {In(call, "sum", kSquaredNorm, 0), Out(call, "clip", {0, 1})},

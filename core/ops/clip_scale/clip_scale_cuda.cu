@@ -5,7 +5,7 @@
 namespace strake::cuda {
 namespace {
 
-// The operations of core/ops/clip_scale/clip_scale.cc in their order.
+// Performs the operations of core/ops/clip_scale/clip_scale.cc in their order.
 __global__ void ClipScaleKernel(const double* sum, double clip_norm, double* clip) {
   const double norm = sqrt(*sum);
   const double scale = clip_norm / (norm + 1e-6);

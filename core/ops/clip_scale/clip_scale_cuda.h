@@ -1,7 +1,7 @@
 // The clipping factor on CUDA. See core/ops/clip_scale/clip_scale.h for the formula.
 //
-// All in device memory, f64; the bits are those of the CPU. Work is enqueued on `stream`; nothing
-// waits for it. Error: a launch that the device refuses.
+// All tensors are f64 in device memory; the bits are those of the CPU. Work is enqueued on
+// `stream`; the call does not wait for it. Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_CUDA_H_
 #define STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_CUDA_H_
 

@@ -12,10 +12,11 @@
 
 namespace strake {
 
-// to = from: equal dtypes and numbers of elements; they do not overlap, or are the same.
+// to = from. Both have the same dtype and number of elements; they either do not overlap or are the
+// same tensor.
 absl::Status Copy(const Context& ctx, const Tensor& from, Tensor to);
 
-// to[r * to_stride + c] = from[r * from_stride + c] for r < rows, c < columns: within tensors of
+// to[r * to_stride + c] = from[r * from_stride + c] for r < rows, c < columns. Both are tensors of
 // one dimension that end with the last row. A stride is at least `columns`.
 absl::Status CopyRows(const Context& ctx, const Tensor& from, int64_t from_stride, int64_t rows,
                       int64_t columns, Tensor to, int64_t to_stride);

@@ -11,7 +11,7 @@ OpCheck CopyCheck(const OpCall& call) {
           .run = [](const Context& ctx, const Tensors& t) { return Copy(ctx, t[0], t[1]); }};
 }
 
-// What lies between the rows keeps its values.
+// Elements between the rows keep their values.
 OpCheck CopyRowsCheck(const OpCall& call) {
   return {.tensors = {In(call, "from"), InOut(call, "to", kExact)},
           .run = [rows = call.GetInt("rows"), columns = call.GetInt("columns"),

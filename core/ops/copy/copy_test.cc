@@ -32,7 +32,7 @@ TEST(CopyTest, MovesBytesOnTheGpu) {
   }
 }
 
-// Rows of 3 out of rows of 5, packed and back, on either device.
+// Moves rows of 3 out of rows of 5, packed and back, on either device.
 TEST(CopyTest, MovesRowsAndNothingBetweenThem) {
   const CudaTestContext gpu;
   const TestContext cpu;

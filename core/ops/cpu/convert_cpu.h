@@ -1,4 +1,4 @@
-// Between f32 and bf16, to nearest even.
+// Conversions between f32 and bf16, to nearest even.
 #ifndef STRAKE_CORE_OPS_CPU_CONVERT_CPU_H_
 #define STRAKE_CORE_OPS_CPU_CONVERT_CPU_H_
 

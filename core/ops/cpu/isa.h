@@ -1,11 +1,11 @@
-// Which vector instructions the CPU's kernels use: chosen when a program runs, so that one binary
-// is fast everywhere.
+// The vector instructions that the CPU's kernels use. They are chosen at run time, so that one
+// binary is fast everywhere.
 //
-// A kernel is a source core/ops/cpu/NAME.cc of strake_cpu_kernel (core/cc.bzl), which compiles it
-// once for each set of instructions, in a namespace of its own, and a header that declares it with
-// STRAKE_CPU_KERNEL. Ops call it with STRAKE_CPU_RUN. Such a source calls nothing outside of that
-// namespace but what is sure to be inlined: of other inline functions the linker keeps one copy for
-// the whole program, and must not take one with instructions that the machine lacks.
+// A kernel consists of a source NAME_cpu.cc and a header. strake_cpu_kernel (core/cc.bzl) compiles
+// the source once for each set of instructions, in a namespace of its own; the header declares it
+// with STRAKE_CPU_KERNEL. Ops call it with STRAKE_CPU_RUN. Outside of that namespace, such a source
+// only calls functions that are sure to be inlined. Of other inline functions the linker keeps one
+// copy for the whole program, and it must not pick one with instructions that the machine lacks.
 #ifndef STRAKE_CORE_OPS_CPU_ISA_H_
 #define STRAKE_CORE_OPS_CPU_ISA_H_
 
@@ -16,13 +16,13 @@ enum class Isa {
   kAvx512,  // x86-64-v4: AVX-512 F, BW, CD, DQ and VL
 };
 
-// The best that this machine has.
+// The best set of instructions that this machine has.
 Isa BestIsa();
-// What kernels run on: BestIsa(), unless a ScopedIsa says otherwise.
+// The set that kernels use: BestIsa(), unless a ScopedIsa overrides it.
 Isa CurrentIsa();
 
-// For tests and benchmarks, while no kernel runs: another set of instructions, which the machine
-// has.
+// Selects another set of instructions, which the machine must have. For tests and benchmarks, while
+// no kernel runs.
 class ScopedIsa {
  public:
   explicit ScopedIsa(Isa isa);
@@ -36,7 +36,7 @@ class ScopedIsa {
 
 }  // namespace strake::cpu
 
-// Within strake::cpu: declares the same things for each set of instructions.
+// Declares the same things for each set of instructions. Used within strake::cpu.
 #define STRAKE_CPU_KERNEL(...) \
   namespace avx2 {             \
   __VA_ARGS__                  \

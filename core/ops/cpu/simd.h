@@ -17,7 +17,7 @@
 
 namespace strake::cpu::STRAKE_CPU_ISA {
 
-// STRAKE_CPU_VECTOR_BYTES: of a register.
+// STRAKE_CPU_VECTOR_BYTES is the size of a register.
 inline constexpr int kLanes = STRAKE_CPU_VECTOR_BYTES / sizeof(float);
 typedef float Vec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES), may_alias));
 typedef int32_t IntVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES), may_alias));
@@ -26,8 +26,8 @@ typedef uint16_t HalfVec __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES / 2)
 
 #define STRAKE_INLINE inline __attribute__((always_inline))
 
-// Before a loop over an array of vectors, of a constant number, which is to be in registers: such
-// an array is, once no index of it is left.
+// Unrolls the next loop, which runs over a constant number of vectors of an array. Once no variable
+// index is left, the array stays in registers.
 #ifdef __clang__
 #define STRAKE_UNROLL _Pragma("unroll")
 #else
@@ -43,7 +43,7 @@ STRAKE_INLINE constexpr int64_t RoundUp(int64_t n, int64_t multiple) {
 STRAKE_INLINE Vec Broadcast(float x) { return x - Vec{}; }
 STRAKE_INLINE Vec Max(Vec a, Vec b) { return a > b ? a : b; }
 
-// Aligned.
+// `x` is aligned.
 STRAKE_INLINE Vec Load(const float* x) { return *reinterpret_cast<const Vec*>(x); }
 STRAKE_INLINE void Store(Vec value, float* x) { *reinterpret_cast<Vec*>(x) = value; }
 
@@ -56,10 +56,10 @@ STRAKE_INLINE void StoreUnaligned(Vec value, float* x) {
   __builtin_memcpy(x, &value, sizeof(value));
 }
 
-// With zeros above.
+// Zero-extends each element to 32 bits.
 STRAKE_INLINE WordVec Widen(HalfVec bits) {
 #if STRAKE_CPU_VECTOR_BYTES == 32 && !defined(__clang__)
-  // gcc 12 makes two halves and joins them.
+  // gcc 12 would widen two halves and join them.
   typedef int16_t Shorts __attribute__((vector_size(STRAKE_CPU_VECTOR_BYTES / 2)));
   return reinterpret_cast<WordVec>(__builtin_ia32_pmovzxwd256(reinterpret_cast<Shorts>(bits)));
 #else
@@ -72,7 +72,7 @@ STRAKE_INLINE Vec LoadUnaligned(const Bf16* x) {
   __builtin_memcpy(&bits, x, sizeof(bits));
   return reinterpret_cast<Vec>(Widen(bits) << 16);
 }
-// To nearest even; NaN stays NaN: as Bf16(float).
+// Rounds to nearest even; NaN stays NaN, as in Bf16(float).
 STRAKE_INLINE void StoreUnaligned(Vec value, Bf16* x) {
   const WordVec word = reinterpret_cast<WordVec>(value);
   const WordVec rounded = word + 0x7fffu + ((word >> 16) & 1u);
@@ -89,7 +89,7 @@ STRAKE_INLINE float ToFloat(Bf16 x) {
   return value;
 }
 
-// How much of a vector is there: all of it, or the first `count` lanes, the others of which are
+// The part of a vector that exists: all of it, or the first `count` lanes. The other lanes are
 // loaded as 0 and not stored.
 struct Whole {
   static constexpr int64_t count = kLanes;
@@ -119,7 +119,8 @@ STRAKE_INLINE void Store(Vec value, T* x, First first) {
   for (int64_t i = 0; i < first.count; ++i) x[i] = lanes[i];
 }
 
-// body(i, Whole()) for each whole vector of [0, size), and body(i, First{count}) for what is left.
+// Calls body(i, Whole()) for each whole vector of [0, size), and body(i, First{count}) for the
+// rest.
 template <typename Body>
 STRAKE_INLINE void ForEachVector(int64_t size, const Body& body) {
   int64_t i = 0;
@@ -127,7 +128,7 @@ STRAKE_INLINE void ForEachVector(int64_t size, const Body& body) {
   if (i < size) body(i, First{size - i});
 }
 
-// Of the lanes, in halves: the same order on every call.
+// The sum of the lanes, added in halves: the same order on every call.
 STRAKE_INLINE float Sum(Vec x) {
   float lanes[kLanes];
   __builtin_memcpy(lanes, &x, sizeof(x));
@@ -152,8 +153,8 @@ STRAKE_INLINE Vec Interleave(Vec a, Vec b, std::integer_sequence<int, kIndex...>
   return __builtin_shufflevector(a, b, (kOffset + kIndex / 2 + kIndex % 2 * kLanes)...);
 }
 
-// x = its transpose, a vector being a row. Interleaving the rows of the upper half with those of
-// the lower, log2(kLanes) times, does that.
+// Transposes x, whose vectors are rows: interleaves the rows of the upper half with those of the
+// lower half, log2(kLanes) times.
 STRAKE_INLINE void TransposeSquare(Vec (&x)[kLanes]) {
   constexpr std::make_integer_sequence<int, kLanes> kAll;
   STRAKE_UNROLL for (int round = 1; round < kLanes; round *= 2) {
@@ -166,7 +167,7 @@ STRAKE_INLINE void TransposeSquare(Vec (&x)[kLanes]) {
   }
 }
 
-// `value` in lanes below `count`, `other` in the rest; without kMasked, `value`.
+// `value` in lanes below `count`, `other` in the rest. Without kMasked, `value` in all lanes.
 template <bool kMasked>
 STRAKE_INLINE Vec FirstLanes(int64_t count, Vec value, Vec other) {
   if constexpr (!kMasked) return value;
@@ -179,13 +180,13 @@ STRAKE_INLINE Vec Masked(Vec value, First first, Vec other) {
   return FirstLanes<true>(first.count, value, other);
 }
 
-// exp(x) for x <= 88, within 2 units in the last place; exp(-87) below -87, NaN for NaN.
-// x = n log 2 + r with |r| <= log(2) / 2; exp(r) by its Taylor series to r^7 / 7!, the rest of
-// which is below 2^-26.
+// exp(x) for x <= 88, within 2 units in the last place; exp(-87) for x below -87, NaN for NaN.
+// Method: x = n log 2 + r with |r| <= log(2) / 2; exp(r) by its Taylor series to r^7 / 7!, whose
+// remainder is below 2^-26.
 STRAKE_INLINE Vec Exp(Vec x) {
   const Vec lowest = Broadcast(-87);
   x = x < lowest ? lowest : x;
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
   const Vec shifted = x * 1.44269504f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;
   const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -197,11 +198,11 @@ STRAKE_INLINE Vec Exp(Vec x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  // 2^n, by its exponent field. A product, so that NaN stays NaN.
+  // Multiplies by 2^n, made from its exponent field. It is a product so that NaN stays NaN.
   return p * reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
 }
 
-// 1 / (1 + exp(-x)), 0 below -88, and one less it without cancellation, 0 above 87.
+// 1 / (1 + exp(-x)), 0 below -88; and 1 minus that without cancellation, 0 above 87.
 struct Sigmoid {
   STRAKE_INLINE explicit Sigmoid(Vec x) {
     const Vec lowest = Broadcast(-88);

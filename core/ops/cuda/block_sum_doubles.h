@@ -1,4 +1,4 @@
-// Part of kernels' .cu files: sums in f64.
+// Included by kernels' .cu files: sums in f64.
 #ifndef STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
 #define STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
 
@@ -6,8 +6,8 @@
 
 namespace strake::cuda {
 
-// Like BlockSum, in f64; the result is that of thread 0. `sums` is shared memory of a double for
-// each warp.
+// Like BlockSum, in f64; only thread 0 gets the result. `sums` is shared memory of one double per
+// warp.
 template <typename SharedDoubles>
 __device__ double BlockSumToFirst(double value, SharedDoubles sums) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;

@@ -1,6 +1,6 @@
-// Part of kernels' .cu files: y[i] = Op()(inputs[i]...), computed in f32.
+// Included by kernels' .cu files: y[i] = Op()(inputs[i]...), computed in f32.
 //
-// Traffic: every input is read and y written, once. y may be any of the inputs.
+// Memory traffic: each input is read once, and y written once. y may be any of the inputs.
 #ifndef STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
 #define STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
 
@@ -10,11 +10,12 @@
 namespace strake::cuda {
 
 inline constexpr int kElementwiseThreads = 256;
-// Of one thread, loaded before the first is used: what fills HBM even with one input.
+// Vectors that a thread loads before it uses the first: enough in flight to fill HBM, even with one
+// input.
 inline constexpr int kElementwiseVectors = 2;
 
-// Block b takes the kElementwiseThreads * kElementwiseVectors vectors from b times that many on;
-// block 0 also the last size % kWidth elements.
+// Block b processes kElementwiseThreads * kElementwiseVectors vectors, beginning at b times that
+// number. Block 0 also processes the last size % kWidth elements.
 template <typename Op, typename T, int kWidth, typename... Inputs>
 __global__ void __launch_bounds__(kElementwiseThreads)
     ElementwiseKernel(int64_t size, T* y, const Inputs*... inputs) {

@@ -1,4 +1,5 @@
-// Part of kernels' .cu files: blocks of threads that hold a row in registers while it is reduced.
+// Included by kernels' .cu files: blocks of threads that hold a row in registers while it is
+// reduced.
 #ifndef STRAKE_CORE_OPS_CUDA_ROW_BLOCKS_H_
 #define STRAKE_CORE_OPS_CUDA_ROW_BLOCKS_H_
 
@@ -7,18 +8,18 @@
 namespace strake::cuda {
 
 inline constexpr int kRowBlockThreads = 512;  // leaves each 128 registers
-// Vectors of 16 bytes of a row that a thread keeps in registers. With two, enough is in flight to
-// fill HBM. Longer rows (above 8192 columns of bf16, 4096 of f32) are read again from L2.
+// Vectors of 16 bytes of a row that a thread keeps in registers. Two put enough in flight to fill
+// HBM. Longer rows (above 8192 columns of bf16, 4096 of f32) are read again from L2.
 inline constexpr int kResident = 2;
 
-// The threads of a block for rows of this many vectors.
+// The number of threads per block for rows of this many vectors.
 inline int RowBlockThreads(int64_t vectors) {
   const int64_t warps = (vectors + kResident * kWarpSize - 1) / (kResident * kWarpSize);
   if (warps == 0) return kWarpSize;
   return warps * kWarpSize < kRowBlockThreads ? warps * kWarpSize : kRowBlockThreads;
 }
 
-// What a thread holds of a row, for the backward pass.
+// A thread's part of a row in the backward pass.
 template <typename T, int kWidth>
 struct RowPart {
   Vec<T, kWidth> dy[kResident], x[kResident];

@@ -1,5 +1,6 @@
-// Part of kernels' .cu files: cuts a matrix of vectors into tiles, one per block. A thread has one
-// vector's column, in each row of the tile, so that what depends on the column is loaded once.
+// Included by kernels' .cu files: cuts a matrix of vectors into tiles, one per block. A thread
+// processes the same column of vectors in each row of the tile, so it loads once what depends on
+// the column alone.
 #ifndef STRAKE_CORE_OPS_CUDA_ROW_TILES_H_
 #define STRAKE_CORE_OPS_CUDA_ROW_TILES_H_
 
@@ -9,8 +10,8 @@ namespace strake::cuda {
 
 inline constexpr int kTileThreads = 256;
 
-// The columns are cut into chunks of nearly equal width, so that few threads are without one.
-// `rows` are those of tiles.
+// Cuts the columns into chunks of nearly equal width, so that few threads are without a column.
+// `rows` is the number of rows per tile.
 struct RowTiles {
   RowTiles(int64_t rows, int64_t vectors) {
     const int64_t chunks = (vectors + kTileThreads - 1) / kTileThreads;
@@ -22,7 +23,7 @@ struct RowTiles {
   int threads;
 };
 
-// Where a thread is. It has no column when vector >= vectors.
+// A thread's place in the tiles. It has no column when vector >= vectors.
 struct TilePlace {
   int row, vector;
 };

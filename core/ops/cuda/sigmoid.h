@@ -1,5 +1,5 @@
-// Part of kernels' .cu files: the logistic function, cheap enough for a kernel that keeps up with
-// HBM, where a block of 8 bf16 has about 25 instructions per element.
+// Included by kernels' .cu files: the logistic function. It is cheap enough for a kernel that keeps
+// up with HBM, where a block of 8 bf16 has about 25 instructions per element.
 #ifndef STRAKE_CORE_OPS_CUDA_SIGMOID_H_
 #define STRAKE_CORE_OPS_CUDA_SIGMOID_H_
 
@@ -9,7 +9,8 @@ namespace strake::cuda {
 
 inline constexpr float kLog2E = 1.44269504088896340736f;
 
-// x / (1 + 2^-z). __fdividef is 0 for a divisor above 2^126, where this is too, nearly.
+// x / (1 + 2^-z). __fdividef returns 0 for a divisor above 2^126, where the true result is nearly
+// 0, too.
 __device__ __forceinline__ float TimesSigmoid2(float x, float z) {
   return __fdividef(x, 1 + exp2f(-z));
 }

@@ -1,5 +1,6 @@
-// Part of kernels' .cu files: the indices of tokens in the order of the table rows they mean, those
-// of one row in their own order. No atomics: a radix sort that ranks by votes.
+// Included by kernels' .cu files: sorts the indices of tokens by the table rows that the tokens
+// select. Indices with the same row keep their order. Uses no atomics: a radix sort that ranks by
+// warp votes.
 #ifndef STRAKE_CORE_OPS_CUDA_SORT_BY_ROW_H_
 #define STRAKE_CORE_OPS_CUDA_SORT_BY_ROW_H_
 
@@ -9,7 +10,7 @@
 
 namespace strake::cuda {
 
-// Which row of the table an index into `tokens` means; `rows` where another slice has it.
+// Maps an index into `tokens` to its row of the table, or to `rows` if another slice has the token.
 struct RowOf {
   const int32_t* tokens;
   int64_t begin;
@@ -21,11 +22,11 @@ struct RowOf {
   }
 };
 
-// The sort: by kDigitBits of the row at a time, the lowest first. A pass counts each digit in each
-// tile of indices, one block per tile; adds the counts up; and moves each index behind those of
-// smaller digits, earlier tiles and earlier places.
+// The sort processes kDigitBits of the row per pass, the lowest bits first. A pass counts each
+// digit in each tile of indices, one block per tile. It then sums the counts, and moves each index
+// behind those with smaller digits, in earlier tiles and at earlier places.
 constexpr int kTileWarps = 8;
-constexpr int kRounds = 8;  // of 32 indices, by each warp
+constexpr int kRounds = 8;  // of 32 indices, per warp
 static_assert(kTileWarps * kRounds * kWarpSize == kTile);
 
 struct SortPass {
@@ -34,14 +35,14 @@ struct SortPass {
   int num_tokens, shift;
 };
 
-// What a thread holds of a tile.
+// A thread's part of a tile.
 struct TilePart {
   int index[kRounds];  // -1 past the end
   int digit[kRounds];
-  int before[kRounds];  // indices of its warp with this digit that stand before it
+  int before[kRounds];  // indices of its warp with the same digit that come before it
 };
 
-// to[i] = the sum of from[0, i), by one warp, for which `to` may be `from`; returns the whole sum.
+// to[i] = the sum of from[0, i), computed by one warp; returns the total. `to` may be `from`.
 template <typename From, typename To>
 __device__ int WarpExclusiveSum(From from, int size, To to) {
   const int lane = threadIdx.x % kWarpSize;
@@ -109,8 +110,8 @@ static __global__ void __launch_bounds__(kTileWarps* kWarpSize)
   }
 }
 
-// counts[digit, tile] becomes the sum over earlier tiles; totals[digit] = the sum over all. One
-// warp per digit.
+// Replaces counts[digit, tile] by the sum over earlier tiles; totals[digit] = the sum over all
+// tiles. One warp per digit.
 static __global__ void AddTilesKernel(int num_tiles, int* counts, int* totals) {
   const int digit = blockIdx.x * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
   int* const row = counts + int64_t{digit} * num_tiles;
@@ -142,7 +143,7 @@ static __global__ void __launch_bounds__(kTileWarps* kWarpSize)
   }
 }
 
-// The sorted indices [num_tokens], in the workspace.
+// Returns the sorted indices [num_tokens], which are in the workspace.
 inline absl::StatusOr<const int*> SortByRow(CudaStream stream, const RowOf& row_of,
                                             int64_t num_tokens, int* workspace) {
   const int block = kTileWarps * kWarpSize;

@@ -1,5 +1,6 @@
-// Part of kernels' .cu files: sums over rows. A first kernel leaves partial sums, one row of them
-// per group of rows; SumPartials adds these up. No atomics: the order, and so the bits, are fixed.
+// Included by kernels' .cu files: sums over rows. A first kernel writes partial sums, one row of
+// them per group of rows, and SumPartials adds these up. There are no atomics, so the order of the
+// additions is fixed, and with it the bits.
 #ifndef STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
 #define STRAKE_CORE_OPS_CUDA_SUM_PARTIALS_H_
 
@@ -8,11 +9,11 @@
 
 namespace strake::cuda {
 
-// to[c] += sum_p partials[p, c]. A block of (32, 32) threads takes 32 columns: row y of it adds
+// to[c] += sum_p partials[p, c]. A block of (32, 32) threads processes 32 columns: its row y adds
 // every 32nd partial from y on, then warp y adds the 32 sums of column y.
 static __global__ void SumPartialsKernel(const float* partials, int num_partials, int columns,
                                          float* to) {
-  // 33: the lanes of a warp read a column of it from 32 banks.
+  // 33 columns, so that the lanes of a warp read a column from 32 different banks.
   __shared__ Shared<float, kWarpSize*(kWarpSize + 1)> tile;
   const int first = blockIdx.x * kWarpSize;
   float sum = 0;

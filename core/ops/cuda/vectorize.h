@@ -1,4 +1,4 @@
-// Part of kernels' .cu files: chooses between 128-bit accesses and single elements.
+// Included by kernels' .cu files: chooses between 128-bit accesses and single elements.
 #ifndef STRAKE_CORE_OPS_CUDA_VECTORIZE_H_
 #define STRAKE_CORE_OPS_CUDA_VECTORIZE_H_
 
@@ -8,7 +8,8 @@
 
 namespace strake::cuda {
 
-// Whether vectors of kVecWidth<T> tile rows of `columns` elements in tensors at these addresses.
+// Returns whether rows of `columns` elements, in tensors at these addresses, divide into aligned
+// vectors of kVecWidth<T>.
 template <typename T>
 bool Vectorizes(int64_t columns, std::initializer_list<const void*> pointers) {
   bool aligned = columns % kVecWidth<T> == 0;
@@ -16,7 +17,7 @@ bool Vectorizes(int64_t columns, std::initializer_list<const void*> pointers) {
   return aligned;
 }
 
-// launch.operator()<kWidth>(), with kVecWidth<T> if `vectorizes`, else 1.
+// Calls launch.operator()<kWidth>(), with kVecWidth<T> if `vectorizes`, else with 1.
 template <typename T, typename LaunchWidth>
 absl::Status LaunchVectorized(bool vectorizes, const LaunchWidth& launch) {
   return vectorizes ? launch.template operator()<kVecWidth<T>>() : launch.template operator()<1>();

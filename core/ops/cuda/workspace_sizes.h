@@ -1,4 +1,4 @@
-// Sizes of kernels' workspaces: ops plan memory with them, in builds without CUDA too.
+// Sizes of kernels' workspaces. Ops plan memory with them, also in builds without CUDA.
 #ifndef STRAKE_CORE_OPS_CUDA_WORKSPACE_SIZES_H_
 #define STRAKE_CORE_OPS_CUDA_WORKSPACE_SIZES_H_
 
@@ -8,8 +8,9 @@ namespace strake::cuda {
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Partial sums, at most one per row: what fills an H200 (132 multiprocessors) while the partials,
-// about 4 MB, stay in its L2. No property of the device: the bits depend on it. 0 columns: 0.
+// Number of partial sums, at most one per row: enough to fill an H200 (132 multiprocessors), while
+// the partials, about 4 MB, stay in its L2. A constant, not a property of the device, because the
+// bits depend on it. 0 if there are 0 columns.
 inline int64_t NumPartials(int64_t rows, int64_t columns) {
   if (columns == 0) return 0;
   const int64_t by_size = (int64_t{1} << 20) / columns;
@@ -17,7 +18,7 @@ inline int64_t NumPartials(int64_t rows, int64_t columns) {
   return rows < filling ? rows : filling;
 }
 
-// Digits of the sort in sort_by_row.h, and indices in one of its tiles.
+// Bits of a digit of the sort in sort_by_row.h, and indices per tile.
 inline constexpr int kDigitBits = 9;
 inline constexpr int kDigits = 1 << kDigitBits;
 inline constexpr int kTile = 2048;

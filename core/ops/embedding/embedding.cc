@@ -23,7 +23,7 @@ void CheckShapes(const Tensor& tokens, const VocabSlice& slice, const Tensor& ta
       << y.ToString() << ", slice from " << slice.begin << " of " << slice.vocab_size;
 }
 
-// As many rows as `tokens` can name.
+// As many rows of the table as `tokens` can select.
 Tensor NamedRows(const Tensor& tokens, const Tensor& table) {
   return table.Rows(0, std::min(tokens.dim(0), table.dim(0)));
 }
@@ -119,7 +119,7 @@ absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tenso
     });
   }
   if (absl::Status status = CheckTokens(tokens, slice.vocab_size); !status.ok()) return status;
-  // A thread owns columns, not tokens: equal tokens meet in one row of the table.
+  // Each thread owns columns, not tokens, because equal tokens add to the same row of the table.
   const bool done = RunCpuKernels("embedding", ctx, dy.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {

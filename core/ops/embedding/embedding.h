@@ -1,15 +1,15 @@
-// Embedding: one row of a table per token. The table may hold a slice of the vocabulary; then the
-// sum of y over the slices is the whole table's.
+// Embedding: looks up one row of a table per token. The table may hold a slice of the vocabulary;
+// then the sum of y over the slices is that of the whole table.
 //
 //   y[n,:] = table[tokens[n] - slice.begin,:]     zeros where another slice has the token
 //
-// N tokens, R table rows, C columns. dtypes: tokens i32; the others f32, or bf16, with
-// dtable in f32, or f64 and c128 on the reference path.
+// N tokens, R table rows, C columns. dtypes: i32 tokens; the other tensors f32, or bf16 with dtable
+// in f32, or f64 and c128 on the reference path.
 //
-// A token outside [0, slice.vocab_size), whichever slice it is asked for: on the CPU
-// CheckTokens()'s error, and nothing is written. On CUDA nothing waits for a kernel to report it,
-// so the caller checks tokens on the host: an unchecked one gives a row of NaN in y and adds
-// nothing to dtable.
+// A token outside [0, slice.vocab_size) is an error, whichever slice the call is for. On the CPU
+// the call returns CheckTokens()'s error and writes nothing. On CUDA nothing waits for a kernel to
+// report it, so the caller must check tokens on the host: an unchecked invalid token gives a row of
+// NaN in y and adds nothing to dtable.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_H_
 #define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_H_
 
@@ -22,8 +22,8 @@
 
 namespace strake {
 
-// InvalidArgument, naming index and value, for the first token outside [0, vocab_size). The tokens
-// are i32, in host memory.
+// Returns InvalidArgument, naming index and value, for the first token outside [0, vocab_size). The
+// tokens are i32, in host memory.
 absl::Status CheckTokens(const Tensor& tokens, int64_t vocab_size);
 
 // y = [N, C], from tokens [N] and table [R, C].
@@ -31,8 +31,8 @@ absl::Status EmbeddingForward(const Context& ctx, const Tensor& tokens, const Vo
                               const Tensor& table, Tensor y);
 
 // dtable [R, C] += the rows of dy [N, C] by token; tokens of other slices, and padding, add
-// nothing. The order of the terms depends on the tokens alone; on the CPU it is theirs: the same
-// bits with any number of threads.
+// nothing. The order of the terms depends on the tokens alone. On the CPU it is the order of the
+// tokens: the same bits with any number of threads.
 absl::Status EmbeddingBackward(const Context& ctx, const Tensor& dy, const Tensor& tokens,
                                const VocabSlice& slice, Tensor dtable);
 

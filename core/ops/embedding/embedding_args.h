@@ -1,7 +1,7 @@
-// What the kernels of Embedding take: the definition, the CPU's and CUDA's alike.
+// Arguments of the kernels of Embedding: the reference, the CPU's and CUDA's.
 //
-// N tokens, R rows of the table, C columns. T: the tensors' type; Sum: that of gradients of
-// weights, f32 for f32 and bf16.
+// N tokens, R rows of the table, C columns. T is the tensors' type; Sum is the type of weight
+// gradients, f32 for f32 and bf16.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
 #define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_ARGS_H_
 

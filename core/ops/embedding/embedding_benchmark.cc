@@ -13,7 +13,7 @@ using testing::FillTokens;
 using testing::TestContext;
 using testing::TestTensor;
 
-// GPT-2's table. Argument 0: 1 for the backward pass; 1: tokens.
+// GPT-2's table. Argument 0: 1 for the backward pass; argument 1: the number of tokens.
 void BM_Embedding(benchmark::State& state) {
   constexpr VocabSlice kVocab = {.vocab_size = 50257};
   constexpr int64_t kColumns = 768;

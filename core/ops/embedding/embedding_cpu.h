@@ -13,10 +13,10 @@ namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// y of tokens [begin, end).
+// Computes y for tokens [begin, end).
 template <typename T>
 void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end);
-// Columns [begin, end) of dtable, over all tokens.
+// Computes columns [begin, end) of dtable, over all tokens.
 template <typename T>
 void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end);
 
@@ -24,7 +24,7 @@ void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end
 template <typename T>
 void PositionEmbeddingForward(const T* positions, int64_t period, int64_t offset, int64_t rows,
                               int64_t columns, T* y);
-// Columns [begin, end) of dpositions, over all rows.
+// Computes columns [begin, end) of dpositions, over all rows.
 template <typename T>
 void PositionEmbeddingBackward(const T* dy, int64_t period, int64_t offset, int64_t rows,
                                int64_t columns, int64_t begin, int64_t end, float* dpositions);

@@ -1,6 +1,6 @@
-// Forward: table rows are read and y is written once. Backward: the tokens' indices are sorted by
-// table row, stably; then dy is read once, and the rows of dtable that tokens name are read and
-// written once. The sort and the partial sums move less than a tenth of that.
+// Memory traffic. Forward: table rows are read once and y is written once. Backward: the tokens'
+// indices are sorted stably by table row; then dy is read once, and the rows of dtable that tokens
+// select are read and written once. The sort and the partial sums move less than a tenth of that.
 #include "absl/status/statusor.h"
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
@@ -32,9 +32,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   StoreVec(y + int64_t{blockIdx.x} * columns + v * kWidth, value);
 }
 
-// The sums: over chunks of the sorted indices, so that a frequent token is spread over many blocks.
-// A run of equal rows that lies within a chunk goes to dtable; of one that does not, the sum over
-// each chunk goes to partials: [chunk, 0] where the run began before it, else [chunk, 1].
+// Sums over chunks of the sorted indices, so that a frequent token is spread over many blocks. A
+// run of equal rows that lies within a chunk is added to dtable. For a run that spans chunks, the
+// sum over each chunk is written to partials: to [chunk, 0] if the run began before the chunk, else
+// to [chunk, 1].
 constexpr int kInFlight = 8;
 
 template <int kWidth>
@@ -50,7 +51,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     SumChunksKernel(RowOf row_of, const int* order, int num_tokens, const T* dy, int columns,
                     float* dtable, float* partials) {
   __shared__ Shared<int, kEmbeddingChunk> index;
-  __shared__ Shared<int, kEmbeddingChunk + 2> row;  // of the chunk's neighbours too; -1: none
+  __shared__ Shared<int, kEmbeddingChunk + 2> row;  // also of the chunk's neighbours; -1: none
   for (int i = threadIdx.x; i < kEmbeddingChunk + 2; i += blockDim.x) {
     const int64_t at = int64_t{blockIdx.x} * kEmbeddingChunk + i - 1;
     const bool inside = at >= 0 && at < num_tokens;
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// Adds up the run that begins in chunk blockIdx.x and goes on in the next, if there is one.
+// Sums the run that begins in chunk blockIdx.x and continues in the next, if there is one.
 template <int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     SumPartialsKernel(RowOf row_of, const int* order, const float* partials, int columns,
@@ -128,12 +129,12 @@ int BlockThreads(int64_t vectors) {
   return threads < kMaxThreads ? threads : kMaxThreads;
 }
 
-// Grid of (rows or chunks, parts of a row).
+// A grid of (rows or chunks, parts of a row).
 dim3 GridOf(int64_t count, int64_t vectors) {
   return dim3(count, CeilDiv(vectors, BlockThreads(vectors)));
 }
 
-// Padding is as another slice's.
+// Treats padding like rows of another slice.
 RowOf RowsOf(const int32_t* tokens, const VocabSlice& slice, int64_t table_rows) {
   return {tokens, slice.begin, static_cast<int>(slice.NumTokens(table_rows))};
 }

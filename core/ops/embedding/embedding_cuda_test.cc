@@ -1,4 +1,4 @@
-// Embedding and position embedding on a GPU, as the ops that choose it.
+// Embedding and position embedding on a GPU, through the ops that dispatch to it.
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -68,7 +68,7 @@ TEST_P(EmbeddingCudaTest, PositionEmbedding) {
   }
 }
 
-// The contract of embedding.h.
+// Tests the contract of embedding.h.
 TEST_P(EmbeddingCudaTest, TokensOutsideOfTheVocabularyGiveNan) {
   const CudaTestContext ctx;
   TestTensor tokens(DType::kI32, {3}), table(GetParam(), {kVocabSize, 8});

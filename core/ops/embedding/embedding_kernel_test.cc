@@ -39,7 +39,8 @@ struct Problem {
         dtable("dtable", table.size(), guard_at),
         workspace("workspace", cuda::EmbeddingBackwardWorkspaceBytes(size.tokens, size.columns),
                   guard_at) {
-    // Half of the tokens are one, half of the rest are few: runs of every length.
+    // Half of the tokens are equal, and half of the rest are one of a few, so that runs have every
+    // length.
     const Philox philox(1, RandomUse::kTesting);
     for (int64_t n = 0; n < size.tokens; ++n) {
       const uint64_t bits = philox.Bits(n);
@@ -84,8 +85,8 @@ class EmbeddingCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(EmbeddingCudaTest, Types);
 
-// Rows of the table of one, two and three digits of the sort; several tiles of it; one token alone;
-// slices, one with padding and one of nothing else.
+// Table rows of one, two and three digits of the sort; several tiles of it; a single token; slices,
+// one with padding and one of padding only.
 const Size kSizes[] = {{1, 1, 1, {1}},
                        {0, 5, 8, {5}},
                        {64, 1, 8, {1}},

@@ -1,4 +1,4 @@
-// Embedding by definition. See core/ops/embedding/embedding.h.
+// Reference implementation of the embedding. See core/ops/embedding/embedding.h.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_REFERENCE_H_
 #define STRAKE_CORE_OPS_EMBEDDING_EMBEDDING_REFERENCE_H_
 
@@ -9,7 +9,7 @@
 
 namespace strake::reference {
 
-// y of tokens [begin, end).
+// Computes y for tokens [begin, end).
 template <typename Scalar>
 void EmbeddingForward(const EmbeddingForwardArgs<Scalar>& args, int64_t begin, int64_t end) {
   for (int64_t n = begin; n < end; ++n) {
@@ -23,7 +23,7 @@ void EmbeddingForward(const EmbeddingForwardArgs<Scalar>& args, int64_t begin, i
   }
 }
 
-// Columns [begin, end) of dtable, over all tokens.
+// Computes columns [begin, end) of dtable, over all tokens.
 template <typename Scalar>
 void EmbeddingBackward(const EmbeddingBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                        int64_t end) {

@@ -28,7 +28,8 @@ using testing::WeightedSum;
 constexpr int64_t kVocabSize = 11, kColumns = 33;
 constexpr VocabSlice kWhole = {.vocab_size = kVocabSize};
 
-// The whole vocabulary's, or with `rows` of them a slice's from `first` on; padding stays NaN.
+// The table of the whole vocabulary, or the table of a slice: `rows` rows from `first` on. Padding
+// stays NaN.
 struct Tables {
   Tables(DType dtype, int64_t num_tokens, int64_t rows = kVocabSize, int64_t first = 0)
       : slice{.vocab_size = kVocabSize, .begin = first},
@@ -84,7 +85,8 @@ TEST(EmbeddingTest, BackwardAddsRowsExactly) {
   EXPECT_TRUE(SameBits(t.dtable, dtable));
 }
 
-// T tables of equal size: 8 of 2 rows hold 11 tokens with one half and two whole tables of padding.
+// T tables of equal size. Eight tables of 2 rows hold 11 tokens: one half table and two whole
+// tables are padding.
 TEST(EmbeddingTest, ASliceKnowsItsOwnTokensOnly) {
   const TestContext ctx;
   for (const int64_t num_slices : {1, 2, 3, 8}) {
@@ -103,7 +105,7 @@ TEST(EmbeddingTest, ASliceKnowsItsOwnTokensOnly) {
           ASSERT_EQ(part.y->data<float>()[i], own ? whole.y->data<float>()[i] : 0);
         }
       }
-      // A row before and a row behind, since adding to a red zone's NaN does not show.
+      // Adds a row before and a row after, because adding to a red zone's NaN does not show.
       TestTensor guarded(DType::kF32, {rows + 2, kColumns});
       FillConstant(guarded, 0);
       ASSERT_TRUE(

@@ -90,7 +90,7 @@ absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int
                                                  .dpositions = dpositions.data<float>()});
     });
   }
-  // A thread owns columns, not rows: equal positions meet in one row of the table.
+  // Each thread owns columns, not rows, because equal positions add to the same row of the table.
   const bool done = RunCpuKernels("position_embedding", ctx, dy.dtype(), [&]<typename T>() {
     ctx.team().ParallelFor(columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(PositionEmbeddingBackward(dy.data<T>(), period, offset, dy.dim(0), columns,

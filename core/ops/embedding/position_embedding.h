@@ -2,11 +2,11 @@
 //
 //   y[n,:] += positions[(offset + n) mod period,:]
 //
-// N rows, P positions, C columns. In training the period is the sequence length, and the offset the
-// first row's index where the rows are part of a batch; in generation the period is P, and the
-// offset the number of tokens so far. CHECKs 0 < period <= P and offset >= 0.
-// dtypes: f32; bf16, with dpositions in f32; f64 and c128 on the reference path. Otherwise
-// all tensors share one.
+// N rows, P positions, C columns. In training the period is the sequence length, and the offset is
+// the index of the first row if the rows are part of a batch. In generation the period is P, and
+// the offset is the number of tokens so far. CHECKs 0 < period <= P and offset >= 0.
+// dtypes: f32; bf16, with dpositions in f32; f64 and c128 on the reference path. All other tensors
+// share one dtype.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_H_
 #define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_H_
 
@@ -22,8 +22,8 @@ namespace strake {
 absl::Status PositionEmbeddingForward(const Context& ctx, const Tensor& positions, int64_t period,
                                       int64_t offset, Tensor y);
 
-// dpositions [P, C] += the rows of dy [N, C] by position. dy is the gradient of the forward pass's
-// y before the addition, too. Terms are added in the order of rows: the same bits with any number
+// dpositions [P, C] += the rows of dy [N, C] by position. dy is also the gradient of the forward
+// pass's y before the addition. Terms are added in the order of rows: the same bits with any number
 // of threads.
 absl::Status PositionEmbeddingBackward(const Context& ctx, const Tensor& dy, int64_t period,
                                        int64_t offset, Tensor dpositions);

@@ -12,7 +12,7 @@ using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
-// GPT-2's table. Argument 0: 1 for the backward pass; 1: rows.
+// GPT-2's table. Argument 0: 1 for the backward pass; argument 1: the number of rows.
 void BM_PositionEmbedding(benchmark::State& state) {
   constexpr int64_t kPositions = 1024, kColumns = 768, kSeqLen = 64;
   const int64_t rows = state.range(1);

@@ -1,5 +1,5 @@
-// Forward: y is read and written once, a row of positions once from HBM and then from L2. Backward:
-// dy is read once, dpositions is read and written once.
+// Memory traffic. Forward: y is read and written once; a row of positions is read once from HBM,
+// and then from L2. Backward: dy is read once; dpositions is read and written once.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   StoreVec(to, value);
 }
 
-// Block (n, y), for n < period: the position of row n, from rows n, n + period, ...
+// Block (n, y), for n < period: the position of row n, summed over rows n, n + period, ...
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     PositionEmbeddingBackwardKernel(const T* dy, int period, int first, int rows, int columns,

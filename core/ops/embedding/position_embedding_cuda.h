@@ -2,8 +2,8 @@
 //
 // N rows, P positions, C columns, all below 2^31; 0 < period <= P, offset >= 0. T: float or Bf16;
 // sums are f32. Tensors are row-major and packed, in device memory; 128-bit accesses where C and
-// the addresses allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every
-// time. Error: a launch that the device refuses.
+// the addresses allow it. Work is enqueued on `stream`; the call does not wait for it. Gives the
+// same bits every time. Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_CUDA_H_
 #define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_CUDA_H_
 
@@ -26,7 +26,7 @@ template <typename T>
 absl::Status PositionEmbeddingForward(CudaStream stream,
                                       const PositionEmbeddingForwardArgs<T>& args);
 
-// dpositions [P, C] += the rows of dy [N, C] by position, f32, in the order of rows.
+// dpositions [P, C] (f32) += the rows of dy [N, C] by position, in the order of rows.
 template <typename T>
 struct PositionEmbeddingBackwardArgs {
   const T* dy;

@@ -1,4 +1,4 @@
-// Position embedding by definition. See core/ops/embedding/position_embedding.h.
+// Reference implementation of the position embedding. See core/ops/embedding/position_embedding.h.
 #ifndef STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_REFERENCE_H_
 #define STRAKE_CORE_OPS_EMBEDDING_POSITION_EMBEDDING_REFERENCE_H_
 
@@ -17,7 +17,7 @@ void PositionEmbeddingForward(const Scalar* positions, int64_t period, int64_t o
   }
 }
 
-// Columns [begin, end) of dpositions, over all rows.
+// Computes columns [begin, end) of dpositions, over all rows.
 template <typename Scalar>
 void PositionEmbeddingBackward(const Scalar* dy, int64_t period, int64_t offset, int64_t rows,
                                int64_t columns, int64_t begin, int64_t end, Scalar* dpositions) {

@@ -3,7 +3,7 @@
 //   y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 //
 // Elementwise on equal shapes. dtypes: f32; bf16; f64 and c128 on the reference path. All
-// tensors share one.
+// tensors share one dtype.
 // Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2.
 #ifndef STRAKE_CORE_OPS_GELU_GELU_H_
 #define STRAKE_CORE_OPS_GELU_GELU_H_

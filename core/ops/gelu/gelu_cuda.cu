@@ -23,7 +23,7 @@ struct GeluGradient {
   __device__ float operator()(float dy, float x) const {
     const SigmoidPair s = Sigmoid2(x * (kLinear + kCubic * x * x));
     const float slope = kTwoSqrtTwoOverPi * (1 + 3 * 0.044715f * x * x);
-    // In this order: where x^3 would overflow, the first product is 0.
+    // In this order the first product is 0 where x^3 would overflow.
     return dy * (s.value + x * (s.value * s.complement) * slope);
   }
 };

@@ -1,8 +1,9 @@
 // GELU on CUDA. See core/ops/gelu/gelu.h for the formula.
 //
 // `size` elements. T: float or Bf16; computed in f32. Tensors are packed, in device memory;
-// 128-bit accesses where the addresses allow it. Work is enqueued on `stream`; nothing waits for
-// it. The same bits every time. Error: a launch that the device refuses.
+// 128-bit accesses where the addresses allow it. Work is enqueued on `stream`; the call does not
+// wait for it. Gives the same bits every time. Returns an error for a launch that the device
+// refuses.
 #ifndef STRAKE_CORE_OPS_GELU_GELU_CUDA_H_
 #define STRAKE_CORE_OPS_GELU_GELU_CUDA_H_
 

@@ -24,8 +24,8 @@ using testing::ScopedRandomCudaOrder;
 using testing::ToDouble;
 
 // Relative to y and dx themselves: the rounding of the result, then 2^-z of a z (up to 30 here)
-// that was rounded three times, and a dozen roundings more. Where the sum of dx's two terms
-// cancels, each of which is below 3 |dy|, the errors are those of the terms.
+// that was rounded three times, and a dozen more roundings. The sum of dx's two terms, each below
+// 3 |dy|, may cancel; the errors are then those of the terms.
 template <typename T>
 constexpr double kBound = kRoundoff<T> + (3 * 30 + 12) * 0x1p-24;
 constexpr double kCancelled = 3 * 4 * (3 * 30 + 12) * 0x1p-24;  // |dy| < 4
@@ -85,7 +85,7 @@ TYPED_TEST(GeluCudaTest, FollowsTheReference) {
 }
 
 TYPED_TEST(GeluCudaTest, FarFromZero) {
-  // From 2e19 on the reference in f32 has no slope either: x^2 overflows.
+  // From 2e19 on the reference in f32 has no slope either, because x^2 overflows.
   constexpr size_t kSlopes = 12;
   const std::vector<float> far = {0,    -0.f,  8,    -8,    30,   -30,   300,  -300,
                                   1e10, -1e10, 1e18, -1e18, 1e37, -1e37, 3e38, -3e38};

@@ -1,4 +1,4 @@
-// GELU by definition. See core/ops/gelu/gelu.h.
+// Reference implementation of GELU. See core/ops/gelu/gelu.h.
 #ifndef STRAKE_CORE_OPS_GELU_GELU_REFERENCE_H_
 #define STRAKE_CORE_OPS_GELU_GELU_REFERENCE_H_
 
@@ -23,7 +23,7 @@ void GeluForward(const Scalar* x, int64_t size, Scalar* y) {
 template <typename Scalar>
 void GeluBackward(const Scalar* dy, const Scalar* x, int64_t size, Scalar* dx) {
   const Scalar linear(kGeluSqrtTwoOverPi), cubic(kGeluSqrtTwoOverPi * kGeluCubic);
-  // In blocks that fit the stack: tanh is used twice, and evaluated once.
+  // Works in blocks that fit the stack, because tanh is used twice but evaluated once.
   constexpr int64_t kBlock = 512;
   Eigen::Array<Scalar, Eigen::Dynamic, 1, 0, kBlock, 1> tanh;
   for (int64_t i = 0; i < size; i += kBlock) {

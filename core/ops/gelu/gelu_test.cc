@@ -24,7 +24,7 @@ using testing::WeightedSum;
 
 TEST(GeluTest, ClosedForms) {
   const TestContext ctx;
-  // gelu(0) = 0 and gelu'(0) = 1/2; far out, the identity and 0.
+  // gelu(0) = 0 and gelu'(0) = 1/2; far from 0, the identity and 0.
   TestTensor x(DType::kF32, {3}), y(DType::kF32, {3}), dy(DType::kF32, {3}), dx(DType::kF32, {3});
   const float inputs[] = {0, 30, -30};
   std::copy(inputs, inputs + 3, x->data<float>());
@@ -87,8 +87,8 @@ struct Passes {
 
 TEST(GeluTest, F32FollowsF64) {
   // In units of 2^-24 of the largest value. tanh and its argument err by about 4 each, and the
-  // other operations add 6. In dx, 1 - tanh(u) carries those absolute errors, which x du/dx, below
-  // 20 up to where tanh is 1 to f32, magnifies.
+  // other operations add 6. In dx, 1 - tanh(u) has those absolute errors, which x du/dx magnifies;
+  // it is below 20 up to where tanh is 1 in f32.
   constexpr double kBound = 20 * 0x1p-24, kSlopeBound = 100 * 0x1p-24;
   const TestContext ctx;
   for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 5}, {17, 100}, {64, 768}, {0, 8}}) {

@@ -5,20 +5,20 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// A tile of c in registers: 12 of the 16 of AVX2 are sums, or 24 of the 32 of AVX-512.
+// A tile of c in registers: 12 of the 16 registers of AVX2, or 24 of the 32 of AVX-512, hold sums.
 constexpr int64_t kTileRows = kLanes == 16 ? 12 : 6;
-// Of which whole vectors are packed.
+// Rows of a packed tile, in whole vectors.
 constexpr int64_t kPackedRows = RoundUp(kTileRows, kLanes);
 constexpr int64_t kTileVectors = 2;
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 static_assert(kMatmulRowGrain % kTileRows == 0 && kMatmulColumnGrain % kTileColumns == 0);
-// A panel of b, [kDepth, kTileColumns], is half of a first level of cache; a block of b, the panels
-// of a range, half of a second, and kGroupRows rows of a a fifth.
+// A panel of b, [kDepth, kTileColumns], takes half of the L1 cache. A block of b, the panels of a
+// range, takes half of the L2 cache, and kGroupRows rows of a take a fifth.
 constexpr int64_t kDepth = 4096 / kTileColumns;
 constexpr int64_t kGroupRows = 96;
 static_assert(kGroupRows % kTileRows == 0);
 
-// Panels of a thread's scratch.
+// The panels in a thread's scratch.
 struct Scratch {
   static constexpr int64_t kPanelOfA = kDepth * kPackedRows;
   static constexpr int64_t kSizeOfA = kGroupRows / kTileRows * kPanelOfA;
@@ -30,7 +30,7 @@ struct Scratch {
 
   float* a;  // panels [kDepth, kPackedRows]
   float* b;  // panels [kDepth, kTileColumns]
-  float* c;  // [kMatmulBlockRows, kMatmulBlockColumns], where the sums cannot stand in c itself
+  float* c;  // [kMatmulBlockRows, kMatmulBlockColumns], if the sums cannot be kept in c itself
 };
 
 // An operand as a matrix of rows or columns of c (`width` of them) by depth k.
@@ -45,8 +45,8 @@ struct Operand {
   }
 };
 
-// to [depth, kToStride] = the transpose of `rows` rows, at most kLanes, of `depth` elements, the
-// others 0.
+// to [depth, kToStride] = the transpose of `rows` rows (at most kLanes) of `depth` elements; the
+// other columns are 0.
 template <int64_t kToStride, typename T>
 STRAKE_INLINE void PackTransposed(const T* from, int64_t stride, int64_t rows, int64_t depth,
                                   float* to) {
@@ -60,7 +60,7 @@ STRAKE_INLINE void PackTransposed(const T* from, int64_t stride, int64_t rows, i
   });
 }
 
-// to [depth, kWidth] = `columns` columns, at most kWidth, of `depth` rows, the others 0.
+// to [depth, kWidth] = `columns` columns (at most kWidth) of `depth` rows; the other columns are 0.
 template <int64_t kWidth, typename T>
 STRAKE_INLINE void PackStraight(const T* from, int64_t stride, int64_t columns, int64_t depth,
                                 float* to) {
@@ -80,14 +80,14 @@ STRAKE_INLINE void PackStraight(const T* from, int64_t stride, int64_t columns, 
   }
 }
 
-// A panel [depth, kWidth] of an operand: `width` rows or columns from i on, depth from k on.
-// `readable`: how many there are from i on.
+// Packs a panel [depth, kWidth] of an operand: `width` rows or columns from i on, depth from k on.
+// `readable` is the number of rows or columns that exist from i on.
 template <int64_t kWidth, typename T>
 STRAKE_INLINE void PackPanel(const Operand<T>& operand, int64_t i, int64_t width, int64_t readable,
                              int64_t k, int64_t depth, float* to) {
   static_assert(kWidth % kLanes == 0);
   if (!operand.depth_is_contiguous) {
-    // What follows `width` is not looked at.
+    // What follows `width` is not used.
     return PackStraight<kWidth>(operand.At(i, k), operand.stride, readable, depth, to);
   }
   for (int64_t v = 0; v < kWidth; v += kLanes) {
@@ -96,11 +96,11 @@ STRAKE_INLINE void PackPanel(const Operand<T>& operand, int64_t i, int64_t width
   }
 }
 
-// Asks the second level of cache for what PackPanel will read, a part with each call.
+// Prefetches into the L2 cache what PackPanel will read, one part per call.
 template <int64_t kWidth, typename T>
 class PanelPrefetch {
  public:
-  // In `num_calls` calls.
+  // Spreads the prefetch over `num_calls` calls.
   PanelPrefetch(const Operand<T>& operand, int64_t i, int64_t k, int64_t depth, int64_t num_calls)
       : from_(operand.At(i, k)),
         stride_(operand.stride),
@@ -119,17 +119,17 @@ class PanelPrefetch {
 
  private:
   const T* const from_;
-  // As the operand is stored.
+  // In the layout in which the operand is stored.
   const int64_t stride_, rows_, columns_, rows_per_call_;
   int64_t row_ = 0;
 };
 
-// kTileRows rows of a: packed, or as they are stored when `stride` > 0.
+// kTileRows rows of a: packed, or in place if `stride` > 0.
 struct TileOfA {
   const float* data;
   int64_t stride;
 
-  // Element (r, k).
+  // Returns element (r, k).
   template <bool kPacked>
   STRAKE_INLINE float At(int64_t r, int64_t k) const {
     return kPacked ? data[k * kPackedRows + r] : data[r * stride + k];
@@ -140,7 +140,7 @@ using TileSums = Vec[kTileRows][kTileVectors];
 
 template <bool kPacked>
 STRAKE_INLINE void SumTile(const TileOfA& a, const float* b, int64_t depth, TileSums& sum) {
-  // Unrolled, so that few rounds are left and the processor foresees which is the last.
+  // Unrolled, so that the loop has few iterations and the processor predicts which is the last.
 #pragma GCC unroll 4
   for (int64_t k = 0; k < depth; ++k) {
     Vec b_row[kTileVectors];
@@ -155,8 +155,8 @@ STRAKE_INLINE void SumTile(const TileOfA& a, const float* b, int64_t depth, Tile
   }
 }
 
-// What the tiles of a panel of b have in common: c [kTileRows, kTileColumns], rows `stride` apart,
-// = a b, or += with `accumulate`, and + bias unless that is null.
+// What the tiles of a panel of b have in common: c [kTileRows, kTileColumns], with rows `stride`
+// apart, = a b, or += with `accumulate`, plus bias unless it is null.
 struct TileColumn {
   const float* b;
   const float* bias;
@@ -182,7 +182,7 @@ void Tile(const TileOfA& a, const TileColumn& column, float* c) {
   }
 }
 
-// The same for a tile that reaches beyond the edge of c.
+// The same for a tile that extends beyond the edge of c.
 void TileAtEdge(const TileOfA& a, const TileColumn& column, int64_t rows, int64_t columns,
                 float* c) {
   alignas(STRAKE_CPU_VECTOR_BYTES) float tile[kTileRows * kTileColumns];
@@ -215,7 +215,7 @@ class Block {
   }
 
  private:
-  // Else in the scratch, until a block of them is whole.
+  // If false, sums are kept in the scratch until a block of them is complete.
   static constexpr bool kSumsInC = sizeof(C) == sizeof(float);
 
   void AddDepth(int64_t k, int64_t depth) {
@@ -225,7 +225,7 @@ class Block {
     }
   }
 
-  // Rows from i on.
+  // Adds the products of rows from i on.
   void AddGroup(int64_t i, int64_t rows, int64_t k, int64_t depth, bool packs_b) {
     const int64_t in_place = ReadsAInPlace() ? rows / kTileRows * kTileRows : 0;
     PackA(i + in_place, rows - in_place, k, depth);
@@ -258,7 +258,7 @@ class Block {
     return column;
   }
 
-  // Rows a multiple of a page apart would share too few places of a cache.
+  // Rows that are a multiple of a page apart would compete for too few cache sets.
   bool ReadsAInPlace() const {
     return sizeof(T) == sizeof(float) && a_.depth_is_contiguous && a_.stride % 1024 != 0;
   }
@@ -266,8 +266,8 @@ class Block {
     return {reinterpret_cast<const float*>(a_.At(i, k)), a_.stride};
   }
 
-  // If depth lies along columns, panels share cache lines: so few rows at a time that they stay in
-  // the first level of cache.
+  // If depth lies along columns, panels share cache lines. So it packs so few rows at a time that
+  // they stay in the L1 cache.
   void PackA(int64_t i, int64_t rows, int64_t k, int64_t depth) {
     const int64_t step = a_.depth_is_contiguous ? depth : kLanes;
     for (int64_t d = 0; d < depth; d += step) {
@@ -290,7 +290,7 @@ class Block {
     }
   }
 
-  // From the scratch to c.
+  // Copies the sums from the scratch to c.
   void StoreSums() {
     for (int64_t i = range_.row_begin; i < range_.row_end; ++i) {
       C* c = p_.c + i * p_.n + range_.column_begin;

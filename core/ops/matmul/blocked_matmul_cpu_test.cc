@@ -35,7 +35,7 @@ struct Sizes {
   int64_t m, n, k;
 };
 
-// The largest range of one call.
+// A block of the largest size of one call.
 struct Block {
   int64_t rows = kMatmulBlockRows, columns = kMatmulBlockColumns;
 };
@@ -60,7 +60,7 @@ struct Product {
         bias(kOutput, {sizes.n}),
         c(kOutput, {sizes.m, sizes.n}) {}
 
-  // One thread, all ranges of some columns before the next.
+  // Computes on one thread, all ranges of the same columns before the next.
   void Run(const Block& block) {
     const auto [m, n, k] = sizes;
     const BlockedProduct<T, C> product = {m,
@@ -91,7 +91,7 @@ struct Product {
     if (options.accumulate) FillSmallIntegers(c, 8);
   }
 
-  // To y [m, n] goes op(a) op(b) + bias + c.
+  // y [m, n] = op(a) op(b) + bias + c.
   void RunDefinition(const Tensor& y) const {
     const auto [m, n, k] = sizes;
     const std::vector<float> left = Values(a), right = Values(b), row = Values(bias),
@@ -133,8 +133,8 @@ void ExpectExact(const Sizes& sizes, const Options& options) {
   }
 }
 
-// Single elements; ragged and whole tiles; several groups and blocks of rows, whose block of b is
-// kept; several blocks of columns and depth; rows of a that lie a page apart.
+// Single elements; ragged and whole tiles; several groups and blocks of rows, which keep their
+// block of b; several blocks of columns and depth; rows of a that are a page apart.
 constexpr Sizes kSizes[] = {{1, 1, 1},      {2, 1, 1},      {5, 3, 1},     {1, 33, 7},
                             {13, 1, 300},   {12, 32, 64},   {17, 31, 129}, {109, 65, 30},
                             {300, 40, 100}, {300, 20, 270}, {8, 257, 9},   {25, 300, 260},

@@ -91,13 +91,12 @@ void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const Matmu
   });
 }
 
-// Where the product goes, with the bias and before any GELU.
+// The tensor that receives the product, with the bias and before any GELU.
 const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
   return options.gelu_input.defined() ? options.gelu_input : c;
 }
 
-// Calls body(a, b, c) with the pointers of a product's tensors: of f32, or of bf16 with c in
-// either.
+// Calls body(a, b, c) with the pointers of a product's tensors: all f32, or bf16 with c in either.
 template <typename Body>
 void DispatchProduct(const Tensor& a, const Tensor& b, const Tensor& c, const Body& body) {
   if (a.dtype() == DType::kF32) return body(a.data<float>(), b.data<float>(), c.data<float>());
@@ -105,13 +104,13 @@ void DispatchProduct(const Tensor& a, const Tensor& b, const Tensor& c, const Bo
   return body(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
 }
 
-// One row: memory is the limit, and the library not the fastest.
+// One row is limited by memory, and there the library is not the fastest.
 void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
                  const Sizes& sizes, const Tensor& c) {
   const auto [m, n, k] = sizes;
   const bool accumulate = options.accumulate;
   DispatchProduct(a, b, c, [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
-    // Whole cache lines of columns for each thread, and 4096 elements of b.
+    // Whole cache lines of columns for each thread, and at least 4096 elements of b.
     const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / k);
     ctx.team().ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
       if (options.transpose_b) {
@@ -123,9 +122,9 @@ void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const Mat
   });
 }
 
-// What makes a product of several rows on the CPU: chosen by shape, so that no restart changes
-// bits. In f32 without AVX-512, and for small matrices with it, Strake's own kernel is the faster
-// one; docs/performance.md has the figures.
+// Chooses what computes a product of several rows on the CPU. It chooses by shape, so that no
+// restart changes bits. In f32 without AVX-512, and for small matrices with it, Strake's own kernel
+// is the faster one; docs/performance.md has the figures.
 bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
   if (cpu::CurrentIsa() != cpu::Isa::kAvx512) return false;
   if (dtype == DType::kBf16) return true;
@@ -161,7 +160,8 @@ Tensor BlockScratch(const Context& ctx, DType output) {
       DType::kF32, {ctx.team().num_threads(), STRAKE_CPU_RUN(BlockedMatmulScratch(output))});
 }
 
-// What follows the product, on a range of it that is still in a cache. `u`: ProductOf().
+// Applies the rest of the epilogue to a range of the product that is still in cache. `u`:
+// ProductOf().
 template <typename C>
 void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int64_t n, C* u,
                const Tensor& c) {
@@ -176,7 +176,7 @@ void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int6
   }
 }
 
-// With the whole epilogue.
+// Includes the whole epilogue.
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                     const Tensor& c) {
@@ -206,7 +206,7 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
   });
 }
 
-// `blocks` is defined where they are taken.
+// `blocks` is defined if the blocked kernel is used.
 void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
                    const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
                    const Tensor& c) {
@@ -259,7 +259,7 @@ absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b
   return ctx.cuda().cublaslt().Multiply(ctx.cuda_stream(), product);
 }
 
-// What the product leaves of the epilogue to the ops that follow it.
+// The part of the epilogue that the product leaves to the ops that follow it.
 MatmulOptions RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
                      const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
                      const Tensor& c) {
@@ -271,7 +271,7 @@ MatmulOptions RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
       rest.gelu_input = rest.gelu_grad_input = Tensor();
     }
   } else if (HasCpuKernels("matmul", ctx, a.dtype()) && sizes.m > 1) {
-    rest.bias = Tensor();  // the library's
+    rest.bias = Tensor();  // the library adds it
   }
   return rest;
 }
@@ -317,7 +317,7 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
     const OpScope op(ctx, "matmul",
                      [&](OpCall& call) { Describe(a, b, options, rest, sizes, c, &call); });
     if (ctx.dry_run()) {
-      // Nothing is multiplied.
+      // There is nothing to multiply.
     } else if (on_cuda) {
       STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, options, rest, sizes, c));
     } else {

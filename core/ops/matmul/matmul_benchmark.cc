@@ -37,7 +37,7 @@ struct Layer {
 };
 
 // A layer's products: `product`, whether the weight is stored [out, in], tokens, in, out. Reports
-// the share of the FMA peak that was measured just before.
+// the share of the FMA peak, which is measured just before.
 void BM_Layer(benchmark::State& state, OpSet op_set) {
   const TestContext test(op_set, NumUsableCores());
   const Context& ctx = test;
@@ -55,7 +55,7 @@ void BM_Layer(benchmark::State& state, OpSet op_set) {
   state.counters["of_peak"] = benchmark::Counter(flops / peak, benchmark::Counter::kIsRate);
 }
 
-// Of GPT-2 124M, and of train's default model and batch.
+// The layers of GPT-2 124M, and of train's default model and batch.
 void Layers(benchmark::internal::Benchmark* benchmark) {
   benchmark->UseRealTime()->Unit(benchmark::kMillisecond);
   for (int64_t product : {kForward, kInputGradient, kWeightGradient}) {
@@ -73,9 +73,9 @@ void Layers(benchmark::internal::Benchmark* benchmark) {
 BENCHMARK_CAPTURE(BM_Layer, auto, OpSet::kAuto) -> Apply(Layers);
 BENCHMARK_CAPTURE(BM_Layer, reference, OpSet::kReference)->Args({kForward, 0, 256, 768, 3072});
 
-// Generation: a few rows by a stack of weights (stored [in, out], or [out, in] when `transposed`)
-// that no cache holds, so that memory is the limit. Argument 0: transposed; 1: rows; 2 and 3: in
-// and out.
+// Generation: multiplies a few rows by a stack of weights (stored [in, out], or [out, in] when
+// `transposed`) that no cache holds, so that memory is the limit. Argument 0: transposed; 1: rows;
+// 2 and 3: in and out.
 void BM_FewRows(benchmark::State& state) {
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   constexpr int64_t kStackBytes = int64_t{1} << 28;
@@ -102,7 +102,7 @@ BENCHMARK(BM_FewRows)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
-// What BM_FewRows is to be compared with: reading as much.
+// The baseline of BM_FewRows: reads as many bytes.
 void BM_Read(benchmark::State& state) {
   ThreadTeam team(NumUsableCores());
   constexpr size_t kBytes = size_t{1} << 28;

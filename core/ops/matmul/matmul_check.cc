@@ -5,8 +5,8 @@
 namespace strake {
 namespace {
 
-// What each element of the product has behind it. Bias and GELU may be ops of their own, with what
-// comes before them stored; GELU's slope is up to 1.13, and its gradient's has terms that all but
+// The roundings behind each element of the product. Bias and GELU may be ops of their own, and what
+// comes before them is then stored. GELU's slope is up to 1.13, and terms of its gradient nearly
 // cancel.
 Rounding RoundingOf(const OpCall& call, double terms) {
   const double stores = call.Has("bias") ? 1 : 0;
@@ -24,7 +24,7 @@ OpCheck MatmulCheck(const OpCall& call) {
   const Rounding rounding = RoundingOf(call, terms);
   const bool bias = call.Has("bias"), gelu = call.Has("gelu_input"),
              gelu_grad = call.Has("gelu_grad_input");
-  // Activations, or their gradients, but for the weight that those are multiplied by.
+  // Operands are activations or their gradients, except the weight that those are multiplied by.
   OpCheck check = {.tensors = {In(call, "a"), transpose_a ? In(call, "b") : Weight(call, "b")}};
   if (bias) check.tensors.push_back(In(call, "bias"));
   if (gelu) {

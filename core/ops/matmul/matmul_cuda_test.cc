@@ -1,4 +1,4 @@
-// Matrix products on a GPU, with and without what follows them.
+// Matrix products on a GPU, with and without epilogues.
 
 #include <cmath>
 #include <cstdint>
@@ -52,8 +52,8 @@ struct Problem {
   }
 };
 
-// Tensors of a problem on the host. Inputs are of the problem's dtypes: the truth in f64 begins
-// from what the GPU has, so that rounding them is no error of the product.
+// Tensors of a problem on the host. Inputs have the problem's dtypes: the truth in f64 starts from
+// what the GPU has, so that rounding them is not an error of the product.
 struct Operands {
   explicit Operands(const Problem& p)
       : a(p.input, p.a()),
@@ -81,7 +81,7 @@ MatmulOptions Options(const Problem& p, const Tensor& bias, const Tensor& gelu_i
   return options;
 }
 
-// c, and u where there is one, by the ops in f64 on the CPU.
+// c, and u if there is one, computed by the ops in f64 on the CPU.
 struct Truth {
   explicit Truth(const Operands& x, const Problem& p)
       : gelu_input(DType::kF64, {p.m, p.n}), c(DType::kF64, {p.m, p.n}) {
@@ -107,10 +107,11 @@ Result RunOnGpu(const Context& ctx, const Operands& x, const Problem& p) {
   return {gelu_input.ToHost(), c.ToHost()};
 }
 
-// A sum of k terms of random sign errs by about sqrt(k) roundings of its largest partial sums, and
-// 4 more operations round; factor 4 for the tail. Each tensor that is stored on the way to c rounds
-// to the dtype, at most 3: u, u with the bias, c. GELU's derivative is at most 1.13, and so is the
-// factor by which it lets an error of u grow; its own formula adds some 25 roundings.
+// The error of a sum of k terms of random sign is about sqrt(k) roundings of its largest partial
+// sums, and 4 more operations round; the factor 4 is for the tail. Each tensor that is stored on
+// the way to c is rounded to the dtype, at most 3: u, u with the bias, c. GELU's derivative is at
+// most 1.13, and so is the factor by which an error of u grows; its own formula adds some 25
+// roundings.
 double Tolerance(const Problem& p) {
   const bool gelu = HasGelu(p.epilogue) || p.epilogue == Epilogue::kGeluGrad;
   const double f32 = 4 * (std::sqrt(p.k) + 4 + (gelu ? 25 : 0)) * UnitRoundoff(DType::kF32);
@@ -133,8 +134,8 @@ void CheckAgainstF64(const Context& ctx, const Problem& p) {
 constexpr std::tuple<DType, DType> kDTypes[] = {
     {DType::kF32, DType::kF32}, {DType::kBf16, DType::kBf16}, {DType::kBf16, DType::kF32}};
 
-// All transposes, dtypes and options, on integers whose sums are exact in f32 and, but for the last
-// rounding, in bf16: the bits must be those of the CPU in f64, rounded once.
+// All transposes, dtypes and options, on integers whose sums are exact in f32 and, except for the
+// last rounding, in bf16. The bits must be those of the CPU in f64, rounded once.
 TEST(MatmulCudaTest, ExactOnSmallIntegers) {
   const CudaTestContext ctx;
   for (const auto& [m, n, k] : {std::tuple{1, 1, 1}, {5, 3, 7}, {8, 16, 24}, {1, 9, 13}}) {
@@ -196,7 +197,7 @@ TEST(MatmulCudaTest, WeightGradientsFollowF64) {
   }
 }
 
-// One call where cuBLASLt can, and then GELU is no op of its own.
+// Makes one call if cuBLASLt supports it, and then GELU is not an op of its own.
 TEST(MatmulCudaTest, FusesWhatItCan) {
   const auto gelu_calls = [](DType dtype, int64_t n, Epilogue epilogue) {
     CudaTestContext test;
@@ -226,7 +227,7 @@ TEST(MatmulCudaTest, EmptySizes) {
         RunOnGpu(ctx, Operands(p), p);
       }
     }
-    // A sum of nothing is 0: what is left is the bias.
+    // A sum of nothing is 0, so only the bias is left.
     for (const Epilogue epilogue : {Epilogue::kBias, Epilogue::kBiasGelu}) {
       CheckAgainstF64(
           ctx, {.m = 3, .n = 8, .k = 0, .input = dtype, .output = dtype, .epilogue = epilogue});
@@ -249,7 +250,7 @@ TEST(MatmulCudaTest, TheSameBitsTwice) {
   }
 }
 
-// Rows in the middle of matrices begin at addresses that are aligned to one element alone.
+// Rows in the middle of matrices begin at addresses that are only aligned to one element.
 TEST(MatmulCudaTest, AddressesOfAnyAlignment) {
   const CudaTestContext ctx;
   TestTensor a64(DType::kF64, {5, 3}), b64(DType::kF64, {3, 5}), c64(DType::kF64, {4, 5});

@@ -16,7 +16,7 @@ double PartSize(const ThreadRanges& side) { return double(side.n) / side.count; 
 MatmulGrid::MatmulGrid(int64_t m, int64_t n, int num_threads)
     : rows_(m, kMatmulRowGrain, NumBlocks(m, kMatmulBlockRows)),
       columns_(n, kMatmulColumnGrain, NumBlocks(n, kMatmulBlockColumns)) {
-  // From so many on it does not matter whether all threads get the same number.
+  // From this many blocks on, it does not matter whether all threads get the same number.
   const int64_t many = 8 * num_threads;
   while (num_blocks() < many && num_blocks() % num_threads != 0 &&
          (CanSplit(rows_) || CanSplit(columns_))) {
@@ -25,7 +25,7 @@ MatmulGrid::MatmulGrid(int64_t m, int64_t n, int num_threads)
 }
 
 void MatmulGrid::SplitOnce() {
-  // The longer side of a block: the shorter the two together, the less is copied.
+  // Splits the longer side of a block: the smaller the sum of both sides, the less is copied.
   const bool columns =
       CanSplit(columns_) && (!CanSplit(rows_) || PartSize(columns_) >= PartSize(rows_));
   ++(columns ? columns_ : rows_).count;

@@ -1,4 +1,4 @@
-// How a matrix product is cut into blocks for the threads of a team.
+// Cuts a matrix product into blocks for the threads of a team.
 #ifndef STRAKE_CORE_OPS_MATMUL_MATMUL_GRID_H_
 #define STRAKE_CORE_OPS_MATMUL_MATMUL_GRID_H_
 
@@ -9,21 +9,21 @@
 
 namespace strake::cpu {
 
-// Blocks that cover c [m, n], of about the same size, none empty: the largest that the kernel
-// takes, but as many for one thread as for another, as far as c allows.
+// Non-empty blocks of about the same size that cover c [m, n]. They are the largest that the kernel
+// takes, subject to giving each thread the same number of blocks, as far as c allows.
 class MatmulGrid {
  public:
   // m, n > 0.
   MatmulGrid(int64_t m, int64_t n, int num_threads);
 
   int64_t num_blocks() const { return int64_t{rows_.count} * columns_.count; }
-  // Block `index`, below num_blocks(); those of the same columns are neighbours.
+  // Block `index`, below num_blocks(); blocks of the same columns are neighbours.
   MatmulRange Block(int64_t index) const;
 
  private:
   void SplitOnce();
 
-  // Of whole tiles of the kernel.
+  // In whole tiles of the kernel.
   ThreadRanges rows_, columns_;
 };
 

@@ -18,7 +18,7 @@ TEST(MatmulGridTest, CoversEveryElementOnceInBlocksThatTheKernelTakes) {
         int64_t column_begin = 0;
         for (int64_t i = 0; i < grid.num_blocks(); ++i) {
           const MatmulRange block = grid.Block(i);
-          // Those of the same columns one after another.
+          // Blocks of the same columns come one after another.
           EXPECT_GE(block.column_begin, column_begin);
           column_begin = block.column_begin;
           EXPECT_LT(block.row_begin, block.row_end);
@@ -38,16 +38,16 @@ TEST(MatmulGridTest, CoversEveryElementOnceInBlocksThatTheKernelTakes) {
 }
 
 TEST(MatmulGridTest, GivesEachThreadAsManyBlocks) {
-  // In one block if there were one thread.
+  // With one thread it would be one block.
   EXPECT_EQ(MatmulGrid(128, 256, 1).num_blocks(), 1);
   EXPECT_EQ(MatmulGrid(128, 256, 2).num_blocks(), 2);
   EXPECT_EQ(MatmulGrid(128, 256, 3).num_blocks(), 3);
-  // Rather across than along the longer side.
+  // Splits the longer side.
   EXPECT_EQ(MatmulGrid(128, 256, 2).Block(0).column_end, 128);
   EXPECT_EQ(MatmulGrid(256, 64, 2).Block(0).row_end, 132);
-  // Nine blocks of columns are made ten.
+  // Nine blocks of columns become ten.
   EXPECT_EQ(MatmulGrid(256, 2304, 2).num_blocks(), 10);
-  // There is no more to share.
+  // There is nothing more to share.
   EXPECT_EQ(MatmulGrid(12, 32, 4).num_blocks(), 1);
 }
 

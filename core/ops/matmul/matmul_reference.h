@@ -1,4 +1,4 @@
-// Matrix product by definition. See core/ops/matmul/matmul.h.
+// Reference implementation of the matrix product. See core/ops/matmul/matmul.h.
 #ifndef STRAKE_CORE_OPS_MATMUL_MATMUL_REFERENCE_H_
 #define STRAKE_CORE_OPS_MATMUL_MATMUL_REFERENCE_H_
 
@@ -9,8 +9,9 @@
 
 namespace strake::reference {
 
-// The product in tiles of fixed size, each the work of one thread: how Eigen blocks the sums over K
-// depends on the size of what it is given, so cuts that followed the threads would change bits.
+// Cuts the product into tiles of fixed size, each the work of one thread. How Eigen blocks the sums
+// over K depends on the size of its operands, so tiles that depended on the number of threads would
+// change bits.
 struct MatmulTiles {
   static constexpr int64_t kRows = 128, kColumns = 256;
 
@@ -30,7 +31,7 @@ struct MatmulArgs {
   Scalar* c;
 };
 
-// Tile `tile` of c.
+// Computes tile `tile` of c.
 template <typename Scalar>
 void Matmul(const MatmulArgs<Scalar>& args, int64_t tile) {
   const int64_t m = args.m, n = args.n, k = args.k;

@@ -51,7 +51,7 @@ struct Operands {
   TestTensor a, b, c;
 };
 
-// The definition, with indices; c holds what is accumulated onto.
+// The definition, with indices; c holds what the product is added to.
 std::vector<float> Expected(const Operands& x) {
   std::vector<float> c(x.m * x.n);
   for (int64_t i = 0; i < x.m; ++i) {
@@ -75,8 +75,8 @@ std::vector<MatmulOptions> AllOptions() {
   return all;
 }
 
-// All partial sums stay below 270 * 64 + 8 < 2^24, so that any order of summation is exact. A row
-// that is cut for threads and caches; ragged tiles; several blocks.
+// All partial sums stay below 270 * 64 + 8 < 2^24, so that any order of summation is exact. Covers
+// a row that is cut for threads and caches, ragged tiles, and several blocks.
 TEST(MatmulTest, ExactOnSmallIntegers) {
   for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
     const TestContext ctx(op_set);
@@ -138,7 +138,7 @@ TEST(MatmulTest, GradientsByComplexStep) {
     FillNormal(x.b, 2);
     FillNormal(dc, 3);
     const bool ta = options.transpose_a, tb = options.transpose_b;
-    // A stored transposed has the transposed gradient, dA^T = op(B) dC^T.
+    // If A is stored transposed, its gradient is, too: dA^T = op(B) dC^T.
     ASSERT_TRUE(
         (ta ? Matmul(ctx, x.b, dc, {tb, true}, da) : Matmul(ctx, dc, x.b, {.transpose_b = !tb}, da))
             .ok());
@@ -158,9 +158,9 @@ TEST(MatmulTest, GradientsByComplexStep) {
   }
 }
 
-// Each of k products and k sums rounds once at most; with random signs the errors add up as
-// sqrt(k) of them, each at most u times the largest partial sum, itself about the largest result.
-// Factor 4 for the tail over all elements.
+// Each of k products and k sums rounds once at most. With random signs the errors add up as sqrt(k)
+// of them, each at most u times the largest partial sum, which is about the largest result. The
+// factor 4 is for the tail over all elements.
 TEST(MatmulTest, F32FollowsF64) {
   for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
     const TestContext ctx(op_set);
@@ -173,7 +173,7 @@ TEST(MatmulTest, F32FollowsF64) {
           FillNormal(x->c, 3);
           x->Run(ctx);
         }
-        // f64 begins from the unrounded numbers: 3 roundings of the inputs per term.
+        // f64 starts from the unrounded numbers: 3 roundings of the inputs per term.
         EXPECT_LE(RelativeError(f32.c, f64.c), 4 * (std::sqrt(k) + 3) * 0x1p-24)
             << m << " x " << n << " x " << k;
       }
@@ -199,7 +199,7 @@ TEST(MatmulTest, TheSameBitsWithAnyNumberOfThreads) {
   }
 }
 
-// Ranks are threads, each with a team of its own; and a thread may make several teams.
+// Ranks are threads, each with its own team; and a thread may create several teams.
 TEST(MatmulTest, ManyRanksAtOnce) {
   constexpr int kRanks = 4;
   std::vector<std::thread> ranks;
@@ -241,7 +241,7 @@ TEST(MatmulTest, ReadsAndWritesWhatItAddsTo) {
             sizeof(float) * (3 * 5 + 5 * 4 + 2 * 3 * 4));
 }
 
-// What follows the product changes no bit of what the ops give one after the other.
+// The epilogue gives the bits of the ops that follow one another.
 void ExpectEpiloguesAreOps(const Context& ctx, DType dtype, int64_t m, int64_t n, int64_t k) {
   SCOPED_TRACE(absl::StrCat(DTypeName(dtype), " ", m, " x ", n, " x ", k));
   const Shape shape = {m, n};

@@ -5,7 +5,7 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Independent sums cover the latency of the additions.
+// Independent sums hide the latency of the additions.
 template <typename T>
 STRAKE_INLINE float Dot(const T* x, const T* y, int64_t size) {
   constexpr int kSums = 4;
@@ -39,7 +39,7 @@ STRAKE_INLINE void AddRows(const T* a, const T* b, int64_t stride, int64_t colum
 template <typename T, typename C>
 void MatVec(const T* a, const T* b, int64_t n, int64_t k, int64_t begin, int64_t end,
             bool accumulate, C* c) {
-  // Columns whose sums stay in the first level of cache, and rows for each pass over them.
+  // Columns whose sums stay in the L1 cache, and rows per pass over them.
   constexpr int64_t kColumns = 2048, kRows = 8;
   alignas(STRAKE_CPU_VECTOR_BYTES) float sums[kColumns];
   for (int64_t at = begin; at < end; at += kColumns) {

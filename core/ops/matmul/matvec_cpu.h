@@ -1,5 +1,5 @@
-// The product of one row with a matrix, of f32 or bf16 with sums in f32: what generation is made
-// of. Memory is the limit.
+// The product of one row with a matrix, of f32 or bf16 with sums in f32. Generation consists of
+// such products. Memory bandwidth is the limit.
 #ifndef STRAKE_CORE_OPS_MATMUL_MATVEC_CPU_H_
 #define STRAKE_CORE_OPS_MATMUL_MATVEC_CPU_H_
 

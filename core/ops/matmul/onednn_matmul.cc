@@ -14,12 +14,12 @@
 namespace strake::cpu {
 namespace {
 
-// What a primitive is made for.
+// The properties that a primitive is created for.
 struct Key {
   int64_t m, n, k;
   bool transpose_a, transpose_b, accumulate, has_bias;
   DType input, output;
-  int num_threads;  // oneDNN plans for the number that it finds when a primitive is made
+  int num_threads;  // oneDNN plans for the number that it finds when it creates a primitive
 
   auto Fields() const {
     return std::tie(m, n, k, transpose_a, transpose_b, accumulate, has_bias, input, output,
@@ -37,8 +37,8 @@ const dnnl::engine& Engine() {
   return *engine;
 }
 
-// A matrix of `rows` x `columns`, or its transpose as it is stored. A vector is the same in both
-// orders, and only the plain one is sure to have strides that oneDNN knows.
+// Describes a matrix of `rows` x `columns`, or its transpose, as it is stored. A vector is the same
+// in both orders, but only the plain order is sure to have strides that oneDNN supports.
 dnnl::memory::desc Describe(int64_t rows, int64_t columns, bool transpose, DType dtype) {
   using Desc = dnnl::memory::desc;
   using Type = dnnl::memory::data_type;
@@ -47,7 +47,7 @@ dnnl::memory::desc Describe(int64_t rows, int64_t columns, bool transpose, DType
               plain ? dnnl::memory::dims{columns, 1} : dnnl::memory::dims{1, rows});
 }
 
-// A primitive with its memory objects, which only change where they point.
+// A primitive with its memory objects; later calls only change their addresses.
 class Primitive {
  public:
   explicit Primitive(const Key& key)
@@ -68,7 +68,7 @@ class Primitive {
     primitive_ = dnnl::matmul(dnnl::matmul::primitive_desc(desc, attr, Engine()));
   }
 
-  // Through the C interface: the C++ one wants a hash map for each call.
+  // Uses the C interface, because the C++ one needs a hash map for each call.
   void Run(const dnnl::stream& stream, const Product& product) {
     a_.set_data_handle(const_cast<void*>(product.a));
     b_.set_data_handle(const_cast<void*>(product.b));
@@ -89,8 +89,8 @@ class Primitive {
   dnnl::matmul primitive_;
 };
 
-// Ranks are threads, and a primitive's scratch memory belongs to the thread that made it: so one
-// cache for each thread.
+// One cache per thread, because ranks are threads, and a primitive's scratch memory belongs to the
+// thread that created it.
 class PrimitiveCache {
  public:
   static PrimitiveCache& OfThisThread() {
@@ -101,7 +101,7 @@ class PrimitiveCache {
   Primitive& Get(const Key& key) {
     const auto found = primitives_.find(key);
     if (found != primitives_.end()) return found->second;
-    // Training has some dozen shapes. Only prompts of ever new lengths come here.
+    // Training has some dozen shapes, so the cache only fills with prompts of ever new lengths.
     if (primitives_.size() >= kMaxPrimitives) primitives_.clear();
     return primitives_.try_emplace(key, key).first->second;
   }
@@ -122,7 +122,7 @@ bool CanMultiply(DType input) {
 }
 
 void Multiply(const ThreadTeam& team, const Product& p) {
-  // The newest team of a thread set this at its construction; an older one may be used again.
+  // The newest team of a thread set this at its construction, but an older one may be used again.
   omp_set_num_threads(team.num_threads());
   PrimitiveCache& cache = PrimitiveCache::OfThisThread();
   cache

@@ -10,7 +10,7 @@
 
 namespace strake::cpu {
 
-// c [m, n] = or += op(a) [m, k] op(b) [k, n] + bias, none of the three sizes 0.
+// c [m, n] = or += op(a) [m, k] op(b) [k, n] + bias. None of m, n and k is 0.
 struct Product {
   int64_t m, n, k;
   bool transpose_a, transpose_b, accumulate;
@@ -21,12 +21,12 @@ struct Product {
   void* c;
 };
 
-// False in a build without oneDNN, and for bf16 where the machine has no AVX-512. With bf16
-// instructions (AVX512_BF16, AMX) the library uses them.
+// Returns false in a build without oneDNN, and for bf16 if the machine has no AVX-512. If the
+// machine has bf16 instructions (AVX512_BF16, AMX), the library uses them.
 bool CanMultiply(DType input);
 
-// Where CanMultiply(). Primitives are kept per calling thread, so the first call with a shape costs
-// more.
+// Requires CanMultiply(). Primitives are cached per calling thread, so the first call with a shape
+// costs more.
 void Multiply(const ThreadTeam& team, const Product& product);
 
 }  // namespace strake::cpu

@@ -10,7 +10,7 @@
 namespace strake {
 namespace {
 
-// `y` is the output or a gradient; there, `weight` stands for the bias too.
+// `y` is the output or a gradient; with a gradient, `weight` stands for the bias, too.
 void CheckShapes(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y,
                  const Tensor& mean, const Tensor& rstd) {
   const DType statistics = AccumulationDType(x.dtype());
@@ -124,7 +124,7 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
   }
   const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
     const auto args = Args<T>(operands, accumulate_dx);
-    // Columns first: dx may overwrite dy.
+    // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormBackwardWeight(args, begin, end));
     });
@@ -135,7 +135,7 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
   if (done) return absl::OkStatus();
   DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
     const auto args = Args<Scalar, Scalar>(operands, accumulate_dx);
-    // Columns first: dx may overwrite dy.
+    // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::LayerNormBackwardWeight(args, begin, end);
     });

@@ -1,12 +1,11 @@
-// LayerNorm: shifts and scales each row to mean 0 and variance 1, then by a learned weight and
-// bias.
+// LayerNorm: normalizes each row to mean 0 and variance 1, then applies a learned weight and bias.
 //
 //   mean[n] = mean_c(x[n,c])
 //   rstd[n] = 1 / sqrt(mean_c((x[n,c] - mean[n])^2) + eps)
 //   y[n,c]  = (x[n,c] - mean[n]) * rstd[n] * weight[c] + bias[c]
 //
 // N rows, C columns. dtypes: f32; bf16, with mean, rstd, dweight and dbias in f32; f64 and
-// c128 on the reference path. Otherwise all tensors share one.
+// c128 on the reference path. All other tensors share one dtype.
 // Source: Ba, Kiros and Hinton, "Layer Normalization", 2016, section 3.
 #ifndef STRAKE_CORE_OPS_NORM_LAYER_NORM_H_
 #define STRAKE_CORE_OPS_NORM_LAYER_NORM_H_
@@ -18,7 +17,7 @@
 namespace strake {
 
 // y = [N, C], mean = [N], rstd = [N]: the norm of x + residual, or of x where `residual` is
-// undefined. From x and residual [N, C], weight [C] and bias [C].
+// undefined. Reads x and residual [N, C], weight [C] and bias [C].
 //   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
 // y and sum may be x or the residual, but not each other.
 struct LayerNormForwardOperands {

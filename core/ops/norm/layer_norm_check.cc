@@ -5,8 +5,9 @@
 namespace strake {
 namespace {
 
-// A sum, means over a row, and a few operations on each element. In bf16 the norm may be that of
-// the sum with the residual as it is stored: an element, and the row's statistics, begin so.
+// The errors are those of a sum, means over a row, and a few operations on each element. In bf16
+// the norm may be that of the stored, rounded sum with the residual: each element, and the row's
+// statistics, start from it.
 OpCheck ForwardCheck(const OpCall& call) {
   const bool residual = call.Has("residual");
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
@@ -16,7 +17,7 @@ OpCheck ForwardCheck(const OpCall& call) {
                                In(call, "weight", 1, 0.1), In(call, "bias", 0, 0.1),
                                Out(call, "y", {width, roundings, 2 * stores}),
                                Out(call, "mean", statistic), Out(call, "rstd", statistic)}};
-  // The sum takes the place of x.
+  // The sum replaces x.
   if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
   check.run = [residual, eps = call.Get("eps")](const Context& ctx, const Tensors& t) {
     return LayerNormForward(ctx,
@@ -33,7 +34,7 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
-// In a block dx is what the residual stream's gradient adds up to; else it takes the place of dy.
+// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
@@ -52,7 +53,7 @@ OpCheck BackwardCheck(const OpCall& call) {
   };
   check.run = [accumulate](const Context& ctx, const Tensors& t) {
     return LayerNormBackward(ctx,
-                             {.dy = t[6],  // dx itself, where it takes its place
+                             {.dy = t[6],  // dx itself if it replaces dy
                               .x = t[0],
                               .weight = t[1],
                               .mean = t[4],

@@ -5,8 +5,8 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Stores sum = x + residual, as it is rounded, and returns its elements' sum; of x without
-// residual.
+// Stores sum = x + residual, rounded, and returns the sum of its elements; without a residual,
+// returns the sum of x's elements.
 template <typename T>
 STRAKE_INLINE float AddResidual(const T* x, const T* residual, int64_t columns, T* sum) {
   Vec total{};

@@ -12,12 +12,12 @@ namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// Rows [begin, end).
+// Computes rows [begin, end).
 template <typename T>
 void LayerNormForward(LayerNormForwardArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
 void LayerNormBackwardInput(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end);
-// dweight and dbias of columns [begin, end), over all rows.
+// Computes columns [begin, end) of dweight and dbias, over all rows.
 template <typename T>
 void LayerNormBackwardWeight(LayerNormBackwardArgs<T> args, int64_t begin, int64_t end);
 )

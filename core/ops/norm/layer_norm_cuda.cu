@@ -9,7 +9,8 @@ namespace strake::cuda {
 namespace {
 
 // One block per row.
-// Traffic: x and the residual are read, sum and y written, once; weight and bias come from L2.
+// Memory traffic: x and the residual are read once, sum and y written once; weight and bias come
+// from L2.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kRowBlockThreads)
     LayerNormForwardKernel(const T* x, const T* residual, const T* weight, const T* bias,
@@ -18,7 +19,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   const int64_t row = int64_t{blockIdx.x} * columns;
   const int vectors = columns / kWidth;
   const int step = blockDim.x;
-  const T* source = residual == nullptr ? x : sum;  // of what does not stay in registers
+  const T* source = residual == nullptr ? x : sum;  // of what does not fit in registers
 
   Vec<T, kWidth> kept[kResident] = {}, added[kResident] = {};
 #pragma unroll
@@ -30,7 +31,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
 
   float total = 0;
-  // x + residual, stored; or x.
+  // Returns x + residual, and stores it; or returns x.
   const auto sum_of = [&](Vec<T, kWidth> value, const Vec<T, kWidth>& other, int v) {
     if (residual != nullptr) {
 #pragma unroll
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
   const float center = BlockSum(total, sums + 0) / columns;
 
-  // Of the differences: mean(x^2) - mean^2 would lose the variance of a row far from 0.
+  // Sums squares of differences: mean(x^2) - mean^2 would lose the variance of a row far from 0.
   float squares = 0;
   const auto add_squares = [&](const Vec<T, kWidth>& value) {
 #pragma unroll
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
 }
 
-// Of g = dy w: sum g and sum g xhat.
+// Moments of g = dy w: sum g and sum g xhat.
 struct Moments {
   float g = 0, g_xhat = 0;
 };
@@ -129,15 +130,16 @@ __device__ Moments BlockSumMoments(Moments value, SharedFloats&& sums) {
   return {WarpSum(value.g), WarpSum(value.g_xhat)};
 }
 
-// Block b takes rows b, b + B, b + 2 B, ... of B blocks, and leaves the sums of their terms of
-// dweight in weight_partials[b, :] and of dbias in bias_partials[b, :].
-// Traffic: dy and x are read and dx written (read too with accumulate_dx), once; the rest is in L2.
+// Block b of B blocks processes rows b, b + B, b + 2 B, ... It writes the sums of their terms of
+// dweight to weight_partials[b, :], and those of dbias to bias_partials[b, :].
+// Memory traffic: dy and x are read once and dx is written once (also read with accumulate_dx); the
+// rest is in L2.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kRowBlockThreads)
     LayerNormBackwardKernel(const T* dy, const T* x, const T* weight, const float* mean,
                             const float* rstd, int rows, int columns, bool accumulate_dx, T* dx,
                             float* weight_partials, float* bias_partials) {
-  // Rows take turns with the halves, so that one barrier per row is enough.
+  // Rows alternate between the halves, so that one barrier per row is enough.
   __shared__ Shared<float, 4 * kMaxBlockWarps> sums;
   const int vectors = columns / kWidth;
   const int step = blockDim.x;

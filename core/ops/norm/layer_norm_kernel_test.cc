@@ -28,16 +28,16 @@ using testing::SumBound;
 using testing::ToDouble;
 
 constexpr float kEps = 1e-5f;
-// Of x. Differences from the mean keep the variance; E[x^2] - mean^2 would lose that of
-// rows at 1000, below.
+// The mean of x. Differences from the mean keep the variance; E[x^2] - mean^2 would lose that of
+// the rows at 1000, below.
 constexpr float kMean = 3;
 
 struct Size {
   int64_t rows, columns;
 };
 
-// Buffers of one problem, each ending at a guard page, or starting at one: with the first, odd
-// sizes are unaligned; with the second all are aligned.
+// Buffers of one problem. They end at a guard page, where odd sizes are unaligned, or start at one,
+// where all are aligned.
 template <typename T>
 struct Problem {
   Problem(Size size, GuardAt guard_at, float x_mean = kMean)
@@ -85,7 +85,7 @@ struct Problem {
                                       .rstd = rstd.data()});
   }
 
-  // Of the norm of x.
+  // The backward pass of the norm of x.
   absl::Status Backward(bool accumulate_dx, T* to) {
     return cuda::LayerNormBackward<T>(nullptr, {.dy = dy.data(),
                                                 .x = x.data(),
@@ -113,14 +113,14 @@ class LayerNormCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(LayerNormCudaTest, Types);
 
-// Rows that no block holds in registers: 9001 columns, and 8200 of f32.
+// Rows too long for a block's registers: 9001 columns, and 8200 of f32.
 constexpr Size kSizes[] = {{1, 1}, {3, 7},   {5, 64},   {2, 768},  {4, 1600}, {2, 4096},
                            {0, 8}, {37, 33}, {6, 1027}, {1, 9001}, {2, 8200}, {140, 100}};
-// Several rows per block of the backward pass, which has 132 blocks, of 16 warps, on these columns.
+// Several rows per block of the backward pass, which has 132 blocks of 16 warps for these columns.
 constexpr Size kManyRows = {134, 8208};
 
-// (x - mean) rstd takes over the error of the mean, that of a sum of terms about |mean| (1 + |mean|
-// covers the rest), times rstd, which is about 1 on these rows.
+// (x - mean) rstd inherits the error of the mean times rstd, which is about 1 on these rows. The
+// mean's error is that of a sum of terms of about |mean|; 1 + |mean| covers the rest.
 double NormalizedBound(int64_t columns, float mean) { return (1 + mean) * SumBound(columns); }
 
 template <typename T>
@@ -195,7 +195,7 @@ void CheckBackward(Size size, GuardAt guard_at) {
                                                       .dbias = dbias.data()};
   reference::LayerNormBackwardInput(args, 0, size.rows);
   reference::LayerNormBackwardWeight(args, 0, size.columns);
-  // In one column, x is the mean: dx is the difference of equals, and dweight 0.
+  // With one column, x is the mean: dx is the difference of equal numbers, and dweight is 0.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");
     if (size.rows > 0) ExpectNear(ToDouble(p.dweight), dweight, SumBound(size.rows), "dweight");
@@ -211,7 +211,7 @@ TYPED_TEST(LayerNormCudaTest, BackwardFollowsTheReference) {
   }
 }
 
-// Columns that vectors divide, but one tensor at an address that they do not.
+// Column counts are a multiple of the vector width, but one tensor is at an unaligned address.
 TYPED_TEST(LayerNormCudaTest, AnyTensorMayBeUnaligned) {
   for (int unaligned = 0; unaligned < 11; ++unaligned) {
     SCOPED_TRACE(unaligned);
@@ -274,7 +274,7 @@ TYPED_TEST(LayerNormCudaTest, AccumulatesAndWorksInPlace) {
   ASSERT_EQ(p.Backward(true, p.dx.data()), absl::OkStatus());
   for (int i = 0; i < p.n; ++i) {
     const float sum = 3 + static_cast<float>(dx[i]);
-    // dx was rounded, and its sum with 3 again.
+    // dx was rounded, and its sum with 3 is rounded again.
     EXPECT_NEAR(static_cast<float>(p.dx[i]), sum,
                 kRoundoff<TypeParam> * (std::abs(sum) + std::abs(sum - 3)) + 1e-6);
   }
@@ -312,7 +312,7 @@ TYPED_TEST(LayerNormCudaTest, TheSameBitsInEveryOrderOfThreads) {
   CheckOrders<TypeParam>({2130, 40}, 1);  // two rows in some of 2112 blocks
 }
 
-// A million elements: once.
+// A million elements, so only once.
 TEST(LayerNormCudaManyRowsTest, BackwardFollowsTheReference) {
   CheckBackward<Bf16>(kManyRows, GuardAt::kStart);
 }

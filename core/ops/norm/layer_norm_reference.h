@@ -1,4 +1,4 @@
-// LayerNorm by definition. See core/ops/norm/layer_norm.h.
+// Reference implementation of LayerNorm. See core/ops/norm/layer_norm.h.
 #ifndef STRAKE_CORE_OPS_NORM_LAYER_NORM_REFERENCE_H_
 #define STRAKE_CORE_OPS_NORM_LAYER_NORM_REFERENCE_H_
 
@@ -11,7 +11,7 @@
 
 namespace strake::reference {
 
-// Rows [begin, end).
+// Computes rows [begin, end).
 template <typename Scalar>
 void LayerNormForward(const LayerNormForwardArgs<Scalar, Scalar>& args, int64_t begin,
                       int64_t end) {
@@ -30,7 +30,7 @@ void LayerNormForward(const LayerNormForwardArgs<Scalar, Scalar>& args, int64_t 
   }
 }
 
-// dx of rows [begin, end).
+// Computes dx for rows [begin, end).
 template <typename Scalar>
 void LayerNormBackwardInput(const LayerNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                             int64_t end) {
@@ -52,7 +52,7 @@ void LayerNormBackwardInput(const LayerNormBackwardArgs<Scalar, Scalar>& args, i
   }
 }
 
-// dweight and dbias of columns [begin, end), over all rows.
+// Computes columns [begin, end) of dweight and dbias, over all rows.
 template <typename Scalar>
 void LayerNormBackwardWeight(const LayerNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                              int64_t end) {

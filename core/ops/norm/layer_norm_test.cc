@@ -109,10 +109,10 @@ TEST(LayerNormTest, F32FollowsF64) {
     Gradients f32(DType::kF32, rows, columns), f64(DType::kF64, rows, columns);
     f32.Run(ctx);
     f64.Run(ctx);
-    // A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums;
-    // the eight elementwise operations of each term add theirs. Factor 4 for the tail. Where a
-    // row's values lie close together, rstd magnifies the rounding of x - mean; no row here has an
-    // rstd above 4.
+    // The error of a sum of n terms of random sign is about sqrt(n) roundings of its largest
+    // partial sums; the eight elementwise operations of each term add theirs. The factor 4 is for
+    // the tail. If a row's values lie close together, rstd magnifies the rounding of x - mean; no
+    // row here has an rstd above 4.
     const auto bound = [&](double n) {
       return 4 * (std::sqrt(n) + 8) * std::max(1.0, MaxAbs(f64.rstd)) * 0x1p-24;
     };
@@ -129,7 +129,7 @@ TEST(LayerNormTest, F32FollowsF64) {
 TEST(LayerNormTest, ALargeMeanDoesNotSpoilTheVariance) {
   const TestContext ctx;
   Gradients g(DType::kF32, 1, 768);
-  // The mean is exact, and 1e6 +- 1 would lose its variance in a difference of mean squares.
+  // The mean is exact. A difference of mean squares would lose the variance of 1e6 +- 1.
   for (int i = 0; i < 768; ++i) g.x->data<float>()[i] = 0x1p20f + (i % 2 == 0 ? 1 : -1);
   FillConstant(g.w, 1);
   FillConstant(g.b, 0);
@@ -162,7 +162,7 @@ TEST(LayerNormTest, AccumulatesAndWorksInPlace) {
   for (int i = 0; i < 32; ++i) {
     EXPECT_FLOAT_EQ(sum->data<float>()[i], 3 + g.dx->data<float>()[i]);
   }
-  // A second pass on top doubles the weight gradients.
+  // A second pass doubles the weight gradients.
   ASSERT_TRUE(LayerNormBackward(ctx,
                                 {.dy = g.dy,
                                  .x = g.x,
@@ -218,7 +218,7 @@ TEST(LayerNormTest, TheResidualIsAddedFirst) {
         mean(dtype, {33}), rstd(dtype, {33});
     FillNormal(x, 5);
     FillNormal(residual, 6);
-    // Of the sum: g.x.
+    // The norm of the sum, which is g.x.
     ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
     ASSERT_TRUE(
         LayerNormForward(
@@ -240,7 +240,7 @@ TEST(LayerNormTest, TheResidualIsAddedFirst) {
     EXPECT_TRUE(SameBits(y, g.y));
     EXPECT_TRUE(SameBits(mean, g.mean));
     EXPECT_TRUE(SameBits(rstd, g.rstd));
-    // In place: the sum where the residual was, y where x was.
+    // In place: the sum replaces the residual, y replaces x.
     ASSERT_TRUE(LayerNormForward(ctx,
                                  {.x = x,
                                   .residual = residual,

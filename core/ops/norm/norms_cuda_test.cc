@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm on a GPU, as the ops that choose it.
+// LayerNorm and RMSNorm on a GPU, through the ops that dispatch to it.
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -27,7 +27,7 @@ class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
   DType dtype() const { return std::get<DType>(GetParam()); }
   bool layer_norm() const { return std::get<bool>(GetParam()); }
 
-  // Of `dtype`, with a result of `num_terms` terms.
+  // A result in `dtype` with `num_terms` terms.
   ParityOperand Result(const Shape& shape, int64_t num_terms, int num_roundings = 1) const {
     return {shape, dtype(), F32SumTolerance(num_terms) + num_roundings * UnitRoundoff(dtype())};
   }
@@ -56,8 +56,8 @@ TEST_P(NormsCudaTest, Forward) {
   }
 }
 
-// The norm is that of the sum in its dtype: the roundings of an element of the sum, of rstd for
-// theirs, and of y.
+// The norm is that of the sum in its dtype. It has the roundings of an element of the sum, of rstd
+// for the roundings of all of them, and of y.
 TEST_P(NormsCudaTest, ForwardWithResidual) {
   for (const auto& [n, c] : kSizes) {
     SCOPED_TRACE(::testing::Message() << n << " x " << c);
@@ -96,7 +96,7 @@ TEST_P(NormsCudaTest, Backward) {
       SCOPED_TRACE(::testing::Message() << n << " x " << c << ", accumulate " << accumulate_dx);
       const ParityOperand matrix{{n, c}, dtype()}, row{{c}, dtype()}, statistic{{n}, DType::kF32};
       const ParityOperand dbias = layer_norm() ? Sum({c}, n) : row;
-      // Without accumulation dx takes the place of dy.
+      // Without accumulation dx replaces dy.
       ExpectFollowsF64({accumulate_dx ? matrix : Result({n, c}, c), matrix, row, statistic,
                         statistic, accumulate_dx ? Result({n, c}, c) : matrix, Sum({c}, n), dbias},
                        [&](const Context& ctx, const Tensors& t) {

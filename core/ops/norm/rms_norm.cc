@@ -108,7 +108,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   }
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();
-    // Columns first: dx may overwrite dy.
+    // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(RmsNormBackwardWeight(args, begin, end));
     });
@@ -119,7 +119,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   if (done) return absl::OkStatus();
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     const auto args = args_of.template operator()<Scalar, Scalar>();
-    // Columns first: dx may overwrite dy.
+    // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::RmsNormBackwardWeight(args, begin, end);
     });

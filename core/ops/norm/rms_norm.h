@@ -4,7 +4,7 @@
 //   y[n,c]  = x[n,c] * rstd[n] * weight[c]
 //
 // N rows, C columns. dtypes: f32; bf16, with rstd and dweight in f32; f64 and c128 on the
-// reference path. Otherwise all tensors share one.
+// reference path. All other tensors share one dtype.
 // Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, section 4.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_H_
@@ -15,8 +15,8 @@
 
 namespace strake {
 
-// y = [N, C], rstd = [N]: the norm of x + residual, or of x where `residual` is undefined. From
-// x and residual [N, C], weight [C].
+// y = [N, C], rstd = [N]: the norm of x + residual, or of x where `residual` is undefined. Reads x
+// and residual [N, C] and weight [C].
 //   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
 // y and sum may be x or the residual, but not each other.
 absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,

@@ -1,6 +1,7 @@
-// What the kernels of RMSNorm take: the definition, the CPU's and CUDA's alike.
+// Arguments of the kernels of RMSNorm: the reference, the CPU's and CUDA's.
 //
-// N rows, C columns. T: the tensors' type; Stat: that of statistics and sums, f32 for f32 and bf16.
+// N rows, C columns. T: the tensors' type; Stat: the type of statistics and sums, f32 for f32 and
+// bf16.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_ARGS_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_ARGS_H_
 

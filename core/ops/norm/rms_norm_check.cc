@@ -5,8 +5,9 @@
 namespace strake {
 namespace {
 
-// A sum, means over a row, and a few operations on each element. In bf16 the norm may be that of
-// the sum with the residual as it is stored: an element, and the row's statistics, begin so.
+// The errors are those of a sum, means over a row, and a few operations on each element. In bf16
+// the norm may be that of the stored, rounded sum with the residual: each element, and the row's
+// statistics, start from it.
 OpCheck ForwardCheck(const OpCall& call) {
   const bool residual = call.Has("residual");
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
@@ -16,7 +17,7 @@ OpCheck ForwardCheck(const OpCall& call) {
                                In(call, "weight", 1, 0.1),
                                Out(call, "y", {width, roundings, 2 * stores}),
                                Out(call, "rstd", statistic)}};
-  // The sum takes the place of x.
+  // The sum replaces x.
   if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
   check.run = [residual, eps = call.Get("eps")](const Context& ctx, const Tensors& t) {
     const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
@@ -25,7 +26,7 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
-// In a block dx is what the residual stream's gradient adds up to; else it takes the place of dy.
+// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
@@ -42,7 +43,7 @@ OpCheck BackwardCheck(const OpCall& call) {
   };
   check.run = [accumulate](const Context& ctx, const Tensors& t) {
     const Tensor& dx = t.back();
-    const Tensor& dy = t[4];  // dx itself, where it takes its place
+    const Tensor& dy = t[4];  // dx itself if it replaces dy
     return RmsNormBackward(ctx, dy, t[0], t[1], t[2], accumulate, dx, t[3]);
   };
   return check;

@@ -5,8 +5,8 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Stores sum = x + residual, as it is rounded, and returns the sum of its squares; of x without
-// residual.
+// Stores sum = x + residual, rounded, and returns the sum of its squares; without a residual,
+// returns that of x.
 template <typename T>
 STRAKE_INLINE float AddResidual(const T* x, const T* residual, int64_t columns, T* sum) {
   Vec squares{};

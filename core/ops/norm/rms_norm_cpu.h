@@ -12,12 +12,12 @@ namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// Rows [begin, end).
+// Computes rows [begin, end).
 template <typename T>
 void RmsNormForward(RmsNormForwardArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
 void RmsNormBackwardInput(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end);
-// dweight of columns [begin, end), over all rows.
+// Computes columns [begin, end) of dweight, over all rows.
 template <typename T>
 void RmsNormBackwardWeight(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end);
 )

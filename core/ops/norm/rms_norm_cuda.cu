@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   const int64_t row = int64_t{blockIdx.x} * columns;
   const int vectors = columns / kWidth;
   const int step = blockDim.x;
-  const T* source = residual == nullptr ? x : sum;  // of what does not stay in registers
+  const T* source = residual == nullptr ? x : sum;  // of what does not fit in registers
 
   Vec<T, kWidth> kept[kResident] = {}, added[kResident] = {};
 #pragma unroll
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
 
   float squares = 0;
-  // x + residual, stored; or x.
+  // Returns x + residual, and stores it; or returns x.
   const auto sum_of = [&](Vec<T, kWidth> value, const Vec<T, kWidth>& other, int v) {
     if (residual != nullptr) {
 #pragma unroll
@@ -83,13 +83,13 @@ __device__ __forceinline__ float Dot(const Vec<T, kWidth>& dy, const Vec<T, kWid
   return dot;
 }
 
-// Block b takes rows b, b + B, b + 2 B, ... of B blocks, and leaves the sum of their terms of
-// dweight in partials[b, :].
+// Block b of B blocks processes rows b, b + B, b + 2 B, ... It writes the sum of their terms of
+// dweight to partials[b, :].
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kRowBlockThreads)
     RmsNormBackwardKernel(const T* dy, const T* x, const T* weight, const float* rstd, int rows,
                           int columns, bool accumulate_dx, T* dx, float* partials) {
-  // Rows take turns with the halves, so that one barrier per row is enough.
+  // Rows alternate between the halves, so that one barrier per row is enough.
   __shared__ Shared<float, 2 * kMaxBlockWarps> sums;
   const int vectors = columns / kWidth;
   const int step = blockDim.x;

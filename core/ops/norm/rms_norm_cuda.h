@@ -3,8 +3,8 @@
 //
 // N rows, C columns, both below 2^31. T: float or Bf16; sums are f32. Tensors are row-major and
 // packed, in device memory; 128-bit accesses where C and the addresses allow it. Work is enqueued
-// on `stream`; nothing waits for it. The same bits every time, on every GPU of one architecture.
-// Error: a launch that the device refuses.
+// on `stream`; the call does not wait for it. Gives the same bits every time, on every GPU of one
+// architecture. Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_CUDA_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_CUDA_H_
 
@@ -30,8 +30,8 @@ inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
   return NumPartials(rows, columns) * columns;
 }
 
-// From dy, x [N, C], weight [C] and the forward pass's rstd [N], where x is its `sum`:
-//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
+// From dy, x [N, C], weight [C] and the forward pass's rstd [N]; x is the forward pass's `sum`.
+//   dx      [N, C]  =, or += with `accumulate_dx`; without it dx may be dy
 //   dweight [C]     +=, f32
 template <typename T>
 absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args);

@@ -33,8 +33,8 @@ struct Size {
   int64_t rows, columns;
 };
 
-// Buffers of one problem, each ending at a guard page, or starting at one: with the first, odd
-// sizes are unaligned; with the second all are aligned.
+// Buffers of one problem. They end at a guard page, where odd sizes are unaligned, or start at one,
+// where all are aligned.
 template <typename T>
 struct Problem {
   Problem(Size size, GuardAt guard_at)
@@ -70,7 +70,7 @@ struct Problem {
                                              .rstd = rstd.data()});
   }
 
-  // Of the norm of x.
+  // The backward pass of the norm of x.
   absl::Status Backward(bool accumulate_dx, T* to) {
     return cuda::RmsNormBackward<T>(nullptr, {.dy = dy.data(),
                                               .x = x.data(),
@@ -96,10 +96,10 @@ class RmsNormCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(RmsNormCudaTest, Types);
 
-// Rows that no block holds in registers: 9001 columns, and 8200 of f32.
+// Rows too long for a block's registers: 9001 columns, and 8200 of f32.
 constexpr Size kSizes[] = {{1, 1}, {3, 7},   {5, 64},   {2, 768},  {4, 1600}, {2, 4096},
                            {0, 8}, {37, 33}, {6, 1027}, {1, 9001}, {2, 8200}, {140, 100}};
-// Several rows per block of the backward pass, which has 132 blocks, of 16 warps, on these columns.
+// Several rows per block of the backward pass, which has 132 blocks of 16 warps for these columns.
 constexpr Size kManyRows = {140, 8208};
 
 template <typename T>
@@ -160,7 +160,7 @@ void CheckBackward(Size size, GuardAt guard_at) {
                                                     .dweight = dweight.data()};
   reference::RmsNormBackwardInput(args, 0, size.rows);
   reference::RmsNormBackwardWeight(args, 0, size.columns);
-  // In one column, dx is the difference of two numbers that are equal but for eps.
+  // With one column, dx is the difference of two numbers that are equal except for eps.
   if (size.columns > 1) {
     ExpectNear(ToDouble(p.dx), dx, SumBound(size.columns) + kRoundoff<T>, "dx");
   }
@@ -176,7 +176,7 @@ TYPED_TEST(RmsNormCudaTest, BackwardFollowsTheReference) {
   CheckBackward<TypeParam>(kManyRows, GuardAt::kStart);
 }
 
-// Columns that vectors divide, but one tensor at an address that they do not.
+// Column counts are a multiple of the vector width, but one tensor is at an unaligned address.
 TYPED_TEST(RmsNormCudaTest, AnyTensorMayBeUnaligned) {
   for (int unaligned = 0; unaligned < 9; ++unaligned) {
     SCOPED_TRACE(unaligned);
@@ -233,7 +233,7 @@ TYPED_TEST(RmsNormCudaTest, AccumulatesAndWorksInPlace) {
   ASSERT_EQ(p.Backward(true, p.dx.data()), absl::OkStatus());
   for (int i = 0; i < p.n; ++i) {
     const float sum = 3 + static_cast<float>(dx[i]);
-    // dx was rounded, and its sum with 3 again.
+    // dx was rounded, and its sum with 3 is rounded again.
     EXPECT_NEAR(static_cast<float>(p.dx[i]), sum,
                 kRoundoff<TypeParam> * (std::abs(sum) + std::abs(sum - 3)) + 1e-6);
   }

@@ -1,4 +1,4 @@
-// RMSNorm by definition. See core/ops/norm/rms_norm.h.
+// Reference implementation of RMSNorm. See core/ops/norm/rms_norm.h.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_REFERENCE_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_REFERENCE_H_
 
@@ -11,7 +11,7 @@
 
 namespace strake::reference {
 
-// Rows [begin, end).
+// Computes rows [begin, end).
 template <typename Scalar>
 void RmsNormForward(const RmsNormForwardArgs<Scalar, Scalar>& args, int64_t begin, int64_t end) {
   using std::sqrt;
@@ -27,7 +27,7 @@ void RmsNormForward(const RmsNormForwardArgs<Scalar, Scalar>& args, int64_t begi
   }
 }
 
-// dx of rows [begin, end).
+// Computes dx for rows [begin, end).
 template <typename Scalar>
 void RmsNormBackwardInput(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                           int64_t end) {
@@ -46,7 +46,7 @@ void RmsNormBackwardInput(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64
   }
 }
 
-// dweight of columns [begin, end), over all rows.
+// Computes columns [begin, end) of dweight, over all rows.
 template <typename Scalar>
 void RmsNormBackwardWeight(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                            int64_t end) {

@@ -28,7 +28,7 @@ TEST(RmsNormTest, ClosedForm) {
   const TestContext ctx;
   TestTensor x(DType::kF32, {1, 4}), w(DType::kF32, {4}), y(DType::kF32, {1, 4}),
       rstd(DType::kF32, {1});
-  // mean square of (2, -2, 2, -2) is 4; with eps 12 the root is 4.
+  // The mean square of (2, -2, 2, -2) is 4; with eps 12 the root is 4.
   for (int i = 0; i < 4; ++i) x->data<float>()[i] = i % 2 == 0 ? 2 : -2;
   for (int i = 0; i < 4; ++i) w->data<float>()[i] = i + 1;
   ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, 12, {}, y, rstd).ok());
@@ -82,8 +82,9 @@ TEST(RmsNormTest, F32FollowsF64) {
     Gradients f32(DType::kF32, rows, columns), f64(DType::kF64, rows, columns);
     f32.Run(ctx);
     f64.Run(ctx);
-    // A sum of n terms of random sign errs by about sqrt(n) roundings of its largest partial sums;
-    // the six elementwise operations of each term add theirs. Factor 4 for the tail.
+    // The error of a sum of n terms of random sign is about sqrt(n) roundings of its largest
+    // partial sums; the six elementwise operations of each term add theirs. The factor 4 is for the
+    // tail.
     const auto bound = [](double n) { return 4 * (std::sqrt(n) + 6) * 0x1p-24; };
     EXPECT_LE(RelativeError(f32.y, f64.y), bound(columns)) << rows << " x " << columns;
     EXPECT_LE(RelativeError(f32.dx, f64.dx), bound(columns)) << rows << " x " << columns;
@@ -126,14 +127,14 @@ TEST(RmsNormTest, TheResidualIsAddedFirst) {
         rstd(dtype, {33});
     FillNormal(x, 4);
     FillNormal(residual, 5);
-    // Of the sum: g.x.
+    // The norm of the sum, which is g.x.
     ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
     ASSERT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, {}, g.y, g.rstd).ok());
     ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, g.dx, y, rstd).ok());
     EXPECT_TRUE(SameBits(g.dx, g.x));
     EXPECT_TRUE(SameBits(y, g.y));
     EXPECT_TRUE(SameBits(rstd, g.rstd));
-    // In place: the sum where x was, y where the residual was.
+    // In place: the sum replaces x, y replaces the residual.
     ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, x, residual, rstd).ok());
     EXPECT_TRUE(SameBits(x, g.x));
     EXPECT_TRUE(SameBits(residual, g.y));

@@ -10,7 +10,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// The upper of the two words that Philox::Bits() joins, by the rounds of core/base/philox.cc.
+// The upper of the two words that Philox::Bits() joins, computed by the rounds of
+// core/base/philox.cc.
 __device__ uint32_t UpperBits(uint32_t key0, uint32_t key1, uint64_t index) {
   uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
   uint32_t c2 = 0, c3 = 0;
@@ -28,7 +29,7 @@ __device__ uint32_t UpperBits(uint32_t key0, uint32_t key1, uint64_t index) {
   return c1;
 }
 
-// Exact in f32: 24 bits.
+// Exact in f32, because it has 24 bits.
 __device__ float Uniform(uint32_t key0, uint32_t key1, uint64_t index) {
   return static_cast<float>(UpperBits(key0, key1, index) >> 8) * 0x1p-23f - 1.0f;
 }

@@ -1,9 +1,9 @@
-// Random numbers on CUDA: core/base/philox.h's, with the same bits.
+// Random numbers on CUDA, with the same bits as core/base/philox.h.
 //
-// Each is a function of its index, so that nothing depends on the launch, or on where a range is
-// cut. `size` elements. T: float or Bf16. Packed, in device memory; 128-bit stores where the
-// address allows it. Work is enqueued on `stream`; nothing waits for it. Error: a launch that the
-// device refuses.
+// Each number is a function of its index, so it depends neither on the launch nor on where a range
+// is cut. `size` elements. T: float or Bf16. Tensors are packed, in device memory; 128-bit stores
+// where the address allows it. Work is enqueued on `stream`; the call does not wait for it. Returns
+// an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_PHILOX_PHILOX_CUDA_H_
 #define STRAKE_CORE_OPS_PHILOX_PHILOX_CUDA_H_
 
@@ -16,8 +16,8 @@
 
 namespace strake::cuda {
 
-// x[i] = 2 u - 1, uniform in [-1, 1), of which u is the upper 24 bits of random.Bits(first + i)
-// over 2^24. In bf16 rounded to nearest, and so at most 1.
+// x[i] = 2 u - 1, uniform in [-1, 1), where u is the upper 24 bits of random.Bits(first + i)
+// divided by 2^24. In bf16, x[i] is rounded to nearest, and so at most 1.
 template <typename T>
 struct PhiloxUniformArgs {
   Philox random;

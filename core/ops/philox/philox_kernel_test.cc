@@ -1,4 +1,4 @@
-// Philox on CUDA, under the emulator and on a GPU, against the CPU's, by bits.
+// Compares Philox on CUDA, under the emulator and on a GPU, with the CPU's, bit by bit.
 #include <cstdint>
 #include <vector>
 
@@ -30,7 +30,7 @@ std::vector<T> OnTheCpu(const Philox& random, uint64_t first, int64_t size) {
   return values;
 }
 
-// Aligned for vectors and not, ragged, and across the counter's lower 32 bits.
+// Aligned for vectors and unaligned, ragged, and across the counter's lower 32 bits.
 TYPED_TEST(PhiloxCudaTest, HasTheCpusBits) {
   const Philox random(7, RandomUse::kTesting, 3);
   for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
@@ -62,7 +62,8 @@ TYPED_TEST(PhiloxCudaTest, FillsTheInterval) {
     sum += v;
     squares += v * v;
   }
-  // Five standard deviations of the means of kSize numbers: sqrt(1/3) and sqrt(4/45) of one.
+  // Five standard deviations of the means of kSize numbers; that of one number is sqrt(1/3) and
+  // sqrt(4/45).
   EXPECT_NEAR(sum / kSize, 0, 5 * 0.578 / 64);
   EXPECT_NEAR(squares / kSize, 1.0 / 3, 5 * 0.299 / 64);
 }

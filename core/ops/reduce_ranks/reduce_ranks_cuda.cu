@@ -20,7 +20,7 @@ struct Sum {
   template <typename T>
   __device__ T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
-      // Wraps; signed addition would be undefined.
+      // Wraps; overflow of signed addition would be undefined.
       using Unsigned = std::make_unsigned_t<T>;
       return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
     } else {
@@ -30,7 +30,7 @@ struct Sum {
 };
 
 struct Max {
-  // Keeps a NaN on either side: no comparison with the one in `a` holds.
+  // Keeps a NaN on either side: every comparison with a NaN in `a` is false.
   template <typename T>
   __device__ T operator()(T a, T b) const {
     return (b > a || b != b) ? b : a;
@@ -55,7 +55,7 @@ __device__ T Narrow(Accumulator x) {
   }
 }
 
-// Elements [at, at + kWidth).
+// Reduces elements [at, at + kWidth).
 template <typename Op, typename T, int kWidth>
 __device__ void ReduceAt(const Ranks& ranks, int64_t at) {
   using Accumulator = decltype(Widen(T()));
@@ -75,7 +75,7 @@ __device__ void ReduceAt(const Ranks& ranks, int64_t at) {
   }
 }
 
-// A thread has one vector, and those of block 0 the last count % kWidth elements too.
+// Each thread reduces one vector; threads of block 0 also reduce the last count % kWidth elements.
 template <typename Op, typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) ReduceRanksKernel(int64_t count, Ranks ranks) {
   const int64_t vectors = count / kWidth;

@@ -29,10 +29,10 @@ using Types = ::testing::Types<float, Bf16, double, int32_t, int64_t, uint16_t>;
 TYPED_TEST_SUITE(ReduceRanksCudaTest, Types);
 
 constexpr int kRanks[] = {1, 2, 3, 4, 8, cuda::kMaxReducedRanks};
-// Around a vector of 2, 4 or 8, and more than a block of them, with a tail.
+// Around a vector of 2, 4 or 8, and more than a block of vectors, with a tail.
 constexpr int64_t kCounts[] = {0, 1, 7, 8, 520, 2065};
 
-// A value whose sums depend on their order; of integers, one whose sums wrap.
+// A value whose sums depend on their order; for integers, one whose sums wrap.
 template <typename T>
 T ValueOf(int rank, int64_t i) {
   const Philox philox(1, RandomUse::kTesting, rank);

@@ -3,7 +3,7 @@
 //   y = x + residual
 //
 // Elementwise on equal shapes. dtypes: f32; bf16; f64 and c128 on the reference path. All
-// tensors share one.
+// tensors share one dtype.
 #ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_H_
 #define STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_H_
 
@@ -13,8 +13,8 @@
 
 namespace strake {
 
-// y = x + residual. y may be either. Both inputs' gradients are dy itself, so there is no backward
-// op: blocks keep one gradient of the residual stream and add their branch's term to it.
+// y = x + residual. y may be either. There is no backward op, because the gradient of both inputs
+// is dy itself: blocks keep one gradient of the residual stream and add their branch's term to it.
 absl::Status ResidualAddForward(const Context& ctx, const Tensor& x, const Tensor& residual,
                                 Tensor y);
 

@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// In place, as gradients are kept.
+// In place, as gradients are accumulated.
 OpCheck ResidualAddCheck(const OpCall& call) {
   return {.tensors = {In(call, "residual"), InOut(call, "y", {0, 1})},
           .run = [](const Context& ctx, const Tensors& t) {

@@ -1,10 +1,10 @@
-// The residual connection on CUDA, where no norm follows that adds it (rms_norm.h, layer_norm.h).
+// The residual connection on CUDA, for sums that no norm adds (rms_norm.h, layer_norm.h).
 //
 //   y = x + residual
 //
 // `size` elements. T: float or Bf16. Tensors are packed, in device memory; 128-bit accesses where
-// the addresses allow it. Work is enqueued on `stream`; nothing waits for it. The same bits every
-// time. Error: a launch that the device refuses.
+// the addresses allow it. Work is enqueued on `stream`; the call does not wait for it. Gives the
+// same bits every time. Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_CUDA_H_
 #define STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_CUDA_H_
 

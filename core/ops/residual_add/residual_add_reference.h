@@ -1,4 +1,4 @@
-// The residual connection by definition. See core/ops/residual_add/residual_add.h.
+// Reference implementation of the residual connection. See core/ops/residual_add/residual_add.h.
 #ifndef STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_REFERENCE_H_
 #define STRAKE_CORE_OPS_RESIDUAL_ADD_RESIDUAL_ADD_REFERENCE_H_
 

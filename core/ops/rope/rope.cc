@@ -20,7 +20,7 @@ double Rescale(const RopeWavelengthScaling& scaling, double frequency) {
   const double ratio = scaling.original_positions / wavelength;  // rotations over that length
   if (ratio < scaling.low_frequency_factor) return frequency / scaling.factor;
   if (ratio > scaling.high_frequency_factor) return frequency;
-  // The two factors may be equal: then only a ratio that equals both comes here.
+  // The two factors may be equal. Then only a ratio that equals both gets here.
   const double width = scaling.high_frequency_factor - scaling.low_frequency_factor;
   const double smooth = width == 0 ? 1 : (ratio - scaling.low_frequency_factor) / width;
   return (1 - smooth) * frequency / scaling.factor + smooth * frequency;

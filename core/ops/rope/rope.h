@@ -20,9 +20,9 @@
 
 namespace strake {
 
-// Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`,
-// shorter than original_positions / high_frequency_factor left alone, and between them
-// interpolated.
+// Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`.
+// Those shorter than original_positions / high_frequency_factor are left alone. Those in between
+// are interpolated.
 struct RopeWavelengthScaling {
   double factor = 8;
   double low_frequency_factor = 1;
@@ -43,12 +43,12 @@ void RopeFrequencies(const RopeConfig& config, int64_t head_dim, Tensor frequenc
 // table [P, D] (f64): cos(p f_i) in columns [0, D/2), sin(p f_i) in [D/2, D), for positions p < P.
 void RopeTable(const RopeConfig& config, Tensor table);
 
-// In place on the first `num_heads` heads of x [N, at least num_heads * D]: with a fused QKV
+// Rotates the first `num_heads` heads of x [N, at least num_heads * D] in place. With a fused QKV
 // matrix, queries and keys are heads 0 to H + KV - 1. CHECKs that position_offset + T <= P.
 absl::Status RopeForward(const Context& ctx, const Tensor& table, int64_t num_heads,
                          int64_t seq_len, int64_t position_offset, Tensor x);
 
-// In place: the inverse rotation, which is the transpose (position_offset 0).
+// Applies the inverse rotation, which is the transpose, in place (position_offset 0).
 absl::Status RopeBackward(const Context& ctx, const Tensor& table, int64_t num_heads,
                           int64_t seq_len, Tensor dx);
 

@@ -1,4 +1,4 @@
-// What the kernels of RoPE take: the definition, the CPU's and CUDA's alike.
+// Arguments of the kernels of RoPE: the reference, the CPU's and CUDA's.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_ARGS_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_ARGS_H_
 
@@ -6,8 +6,8 @@
 
 namespace strake {
 
-// The first `num_heads` heads of x [tokens, stride] turn in place: token n by the angles of row
-// position_offset + n mod seq_len of the table, back by them when `inverse`.
+// Rotates the first `num_heads` heads of x [tokens, stride] in place: token n by the angles of row
+// position_offset + n mod seq_len of the table, or by the negative angles if `inverse`.
 template <typename T>
 struct RopeArgs {
   const double* table;  // [P, head_dim]

@@ -11,7 +11,7 @@ using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Arguments: tokens, rotated heads (of 3/2 as many in a row), head_dim.
+// Arguments: tokens, rotated heads (a row has 3/2 as many), head_dim.
 void BM_Rope(benchmark::State& state) {
   const int64_t tokens = state.range(0), heads = state.range(1), head_dim = state.range(2);
   const TestContext ctx(OpSet::kAuto, NumUsableCores());

@@ -5,7 +5,7 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Of features that follow each other, to f32.
+// Loads the angles of consecutive features, converted to f32.
 STRAKE_INLINE Vec Angles(const double* from, int64_t count, bool negate) {
   float lanes[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) lanes[i] = static_cast<float>(from[i]);

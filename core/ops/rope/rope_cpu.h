@@ -12,7 +12,7 @@ namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// Of tokens [begin, end).
+// Rotates tokens [begin, end).
 template <typename T>
 void Rope(RopeArgs<T> args, int64_t begin, int64_t end);
 )

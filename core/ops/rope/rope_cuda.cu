@@ -7,7 +7,7 @@ namespace strake::cuda {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kHeads = 4;  // of a thread, which has the same angles in all; loaded before the first
+constexpr int kHeads = 4;  // per thread, all with the same angles; all are loaded before the first
                            // is stored
 
 template <int kWidth>
@@ -23,10 +23,10 @@ __device__ __forceinline__ Vec<float, kWidth> LoadAngles(const double* from) {
   return angles;
 }
 
-// Block n has token n; a thread has kWidth pairs (i, i + D/2) of heads g, g + G, g + 2 G, ... of
-// G = ceil(num_heads / kHeads) groups.
-// Traffic: the heads are read and written, once; the table comes from L2, where D f64 per token are
-// little beside them.
+// Block n rotates token n. A thread rotates kWidth pairs (i, i + D/2) of heads g, g + G, g + 2 G,
+// ... of G = ceil(num_heads / kHeads) groups.
+// Memory traffic: the heads are read and written once; the table comes from L2, where its D f64 per
+// token are little compared with the heads.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     RopeKernel(const double* table, int head_dim, int num_heads, int seq_len,

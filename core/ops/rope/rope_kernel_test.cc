@@ -34,8 +34,8 @@ struct Case {
   int64_t head_dim, num_heads, seq_len, position_offset, tokens, stride;
 };
 
-// One head and none; heads that do and do not fill a thread's four; more pairs than a block has
-// threads; half heads and strides that vectors do not divide.
+// One head and none; head counts that do and do not fill a thread's four; more pairs than a block
+// has threads; half heads and strides that are not a multiple of the vector width.
 constexpr Case kCases[] = {
     {64, 3, 5, 0, 10, 3 * 64 + 64}, {128, 40, 4, 3, 4, 48 * 128}, {128, 5, 6, 2, 12, 5 * 128},
     {64, 4, 3, 0, 3, 4 * 64 + 1},   {2, 1, 4, 1, 8, 7},           {6, 9, 4, 0, 8, 60},
@@ -50,7 +50,7 @@ struct Problem {
       : c(c),
         table("table", (c.position_offset + c.seq_len + kMorePositions) * c.head_dim, guard_at),
         x("x", c.tokens * c.stride, guard_at) {
-    // Not only rotations: a wrong row or half shows wherever it is.
+    // Not only rotations, so that a wrong row or half shows wherever it is.
     for (size_t i = 0; i < table.size(); ++i) table[i] = std::cos(0.7 + 1.3 * i);
     FillNormal(x, 1);
   }
@@ -71,8 +71,8 @@ struct Problem {
   GuardedBuffer<T> x;
 };
 
-// Two products of factors below 5 and 1: the rounding of the result; that of the angles, of the
-// products and of the sum. What is not rotated keeps its bits.
+// The error of two products of factors below 5 and 1: the rounding of the result, and those of the
+// angles, of the products and of the sum. Elements that are not rotated keep their bits.
 template <typename T>
 void ExpectReference(const Problem<T>& p, std::vector<double> truth, bool inverse) {
   const Case& c = p.c;

@@ -1,5 +1,4 @@
-// RoPE by definition. See core/ops/rope/rope.h. At float this is the implementation too: the
-// rotation is one pass over memory.
+// Reference implementation of RoPE. See core/ops/rope/rope.h.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_REFERENCE_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_REFERENCE_H_
 
@@ -10,7 +9,7 @@
 
 namespace strake::reference {
 
-// Of tokens [begin, end).
+// Rotates tokens [begin, end).
 template <typename Scalar>
 void Rope(const RopeArgs<Scalar>& args, int64_t begin, int64_t end) {
   using Column = Eigen::Array<Scalar, Eigen::Dynamic, 1>;

@@ -147,7 +147,7 @@ TEST(RopeTest, F32FollowsF64) {
       Rope f32(DType::kF32, head_dim, sequences), f64(DType::kF64, head_dim, sequences);
       f32.Forward(TestContext(), 7);
       f64.Forward(TestContext(), 7);
-      // Roundings of x, the angle, two products and their sum, of pairs up to sqrt(2) longer than
+      // Roundings of x, the angle, two products and their sum, for pairs up to sqrt(2) longer than
       // their largest element.
       EXPECT_LE(RelativeError(f32.y, f64.y), 5 * std::sqrt(2) * 0x1p-24);
     }

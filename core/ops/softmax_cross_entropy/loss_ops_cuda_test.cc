@@ -28,9 +28,10 @@ using testing::TestContext;
 using testing::TestTensor;
 
 constexpr double kScale = 0.125;
-// Of exp(x - max): the argument, below 32 here, is rounded twice, and exp2f errs by two units; a
-// sum of V such adds at most a few dozen roundings, each thread adding V / 512 and a tree the rest;
-// the logarithm, the maximum and the loss are below 32 and rounded once each.
+// The error of exp(x - max): the argument, below 32 here, is rounded twice, and exp2f errs by two
+// units. A sum of V such terms adds at most a few dozen roundings, because each thread adds V / 512
+// and a tree adds the rest. The logarithm, the maximum and the loss are below 32 and rounded once
+// each.
 constexpr double kBound = 2 * (2 * 32 + 4 + 30 + 4 * 32) * 0x1p-24;
 
 double Roundoff(DType dtype) { return dtype == DType::kF32 ? 0x1p-24 : 0x1p-8; }
@@ -85,7 +86,7 @@ TEST(SoftmaxCrossEntropyOnCudaTest, BothPassesAtOnceAreThoseInARow) {
     for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{3, 7}, {2, 1032}, {0, 8}}) {
       SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << " " << rows << " x " << columns);
       const CudaTestContext ctx;
-      // The last columns are padding, where there are as many.
+      // The last columns are padding, if there are enough columns.
       const int64_t vocab_size = columns > 8 ? columns - 5 : columns;
       const HostProblem host(dtype, rows, columns, vocab_size);
       const CudaTestTensor targets(host.targets), logits(host.logits), both(host.logits);
@@ -107,7 +108,7 @@ TEST(SoftmaxCrossEntropyOnCudaTest, BothPassesAtOnceAreThoseInARow) {
   }
 }
 
-// Two slices, the second with padding, on one GPU: the collectives are done by hand.
+// Two slices, the second with padding, on one GPU; the test computes the collectives.
 TEST(SoftmaxCrossEntropyOnCudaTest, SlicesFollowF64) {
   constexpr int64_t kRows = 4, kColumns = 40, kVocab = 70;
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
@@ -174,7 +175,7 @@ TEST(SoftmaxCrossEntropyOnCudaTest, SlicesFollowF64) {
   }
 }
 
-// Nobody waits to report it.
+// Nothing waits to report the error.
 TEST(SoftmaxCrossEntropyOnCudaTest, ATargetOutsideTheVocabularyMakesItsRowNaN) {
   const CudaTestContext ctx;
   const HostProblem host(DType::kF32, 3, 8, 8);

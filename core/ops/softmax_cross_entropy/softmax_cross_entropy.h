@@ -3,19 +3,21 @@
 //   lse[n]  = log sum_v exp(logits[n,v])
 //   loss[n] = lse[n] - logits[n, target[n]]                     in nats
 //
-// N rows, V the vocabulary, R columns: the part of it that `slice` names. dtypes: targets i32; the
-// others f32; bf16, with all but the logits in f32; f64 and c128 on the reference path.
-// Otherwise all of these share one, except `max`, which is SoftmaxMaxDType() of the logits'. On the
-// CPU, InvalidArgument, naming row and value, for a target outside [0, V), whichever slice it is
-// asked for; then nothing is written. On CUDA nobody waits to see it: it makes its row of loss,
-// sums and gradient NaN, so whoever has the targets on the host checks them.
+// N rows, V the vocabulary size, R columns: the part of the vocabulary that `slice` names. dtypes:
+// targets i32; the other tensors f32; bf16 logits with all others in f32; f64 and c128 on the
+// reference path. There all but the targets share one dtype, except `max`, which is
+// SoftmaxMaxDType() of the logits'.
 //
-// Over slices of the vocabulary, on as many ranks, with element-wise collectives of N and 2 N
-// numbers:
+// A target outside [0, V) is an error, whichever slice the call is for. On the CPU the call returns
+// InvalidArgument, naming row and value, and writes nothing. On CUDA nothing waits for a kernel to
+// report it, so the caller must check targets on the host: an unchecked invalid target makes its
+// row of loss, sums and gradient NaN.
 //
-//   max  = the largest of SoftmaxSliceMax()
-//   sums = the sum of SoftmaxSliceSums()
-//   SoftmaxCrossEntropyFromSums()                               loss and lse, everywhere
+// Over slices of the vocabulary, one per rank, with element-wise collectives of N and 2 N numbers:
+//
+//   max  = the maximum over ranks of SoftmaxSliceMax()
+//   sums = the sum over ranks of SoftmaxSliceSums()
+//   SoftmaxCrossEntropyFromSums()                               loss and lse, on every rank
 //
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (the fused parallel cross-entropy).
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_
@@ -29,15 +31,15 @@
 
 namespace strake {
 
-// Of the whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, R], of which the
-// first V = `vocab_size` columns are tokens and the others padding, and targets [N].
+// The whole vocabulary in one pass: loss = [N], lse = [N], from logits [N, R] and targets [N]. The
+// first V = `vocab_size` columns of logits are tokens, the others padding.
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
                                         const Tensor& targets, int64_t vocab_size, Tensor loss,
                                         Tensor lse);
 
-// That and SoftmaxCrossEntropyBackward() of the whole vocabulary, in place: loss = [N] and
-// logits [N, R] = the gradient of scale * sum(loss), from logits and targets [N]. lse = [N]. The
-// same bits as of the two, in one pass over memory on CUDA.
+// SoftmaxCrossEntropyForward() and SoftmaxCrossEntropyBackward() of the whole vocabulary, in place:
+// loss = [N], lse = [N] and logits [N, R] = the gradient of scale * sum(loss), from logits and
+// targets [N]. Gives the bits of the two calls, in one pass over memory on CUDA.
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
                                                 int64_t vocab_size, double scale, Tensor logits,
                                                 Tensor loss, Tensor lse);
@@ -47,8 +49,8 @@ inline DType SoftmaxMaxDType(DType logits) {
   return logits == DType::kC128 ? DType::kF64 : AccumulationDType(logits);
 }
 
-// max = [N], the largest real part among the slice's tokens, -infinity where it has none; from
-// logits [N, R].
+// max = [N], the largest real part among the slice's tokens, or -infinity if the slice has no
+// tokens; from logits [N, R].
 absl::Status SoftmaxSliceMax(const Context& ctx, const Tensor& logits, const VocabSlice& slice,
                              Tensor max);
 
@@ -63,7 +65,7 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
                                          Tensor loss, Tensor lse);
 
 // In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), the slice's columns of the
-// gradient of scale * sum(loss), from the whole vocabulary's lse [N]; exactly 0 for padding. For
+// gradient of scale * sum(loss), from the whole vocabulary's lse [N]. Padding gets exactly 0. For
 // the mean over a global batch, scale is 1 / (its number of tokens).
 absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
                                          const Tensor& lse, double scale, const VocabSlice& slice,

@@ -15,8 +15,8 @@ using testing::TestTensor;
 enum Pass { kForward, kBackward, kSlicedForward };
 
 // Arguments: the pass, rows, columns. The sliced forward pass is that of a single slice. The
-// backward pass works in place, so that its later iterations see gradients for logits: values near
-// 0, at the same cost.
+// backward pass works in place, so its later iterations get gradients as logits: values near 0, at
+// the same cost.
 void BM_SoftmaxCrossEntropy(benchmark::State& state) {
   const int64_t pass = state.range(0), rows = state.range(1), columns = state.range(2);
   const VocabSlice vocab = {.vocab_size = columns};

@@ -15,7 +15,7 @@ VocabSlice SliceOf(const OpCall& call) {
   return {.vocab_size = call.GetInt("vocab_size"), .begin = call.GetInt("begin")};
 }
 
-// A sum of exponentials, which is positive, and a logarithm.
+// The errors are those of a sum of exponentials, which is positive, and a logarithm.
 Rounding LossRounding(const OpCall& call) { return {VocabSize(call), 8}; }
 
 OpCheck ForwardCheck(const OpCall& call) {
@@ -38,7 +38,8 @@ OpCheck ForwardBackwardCheck(const OpCall& call) {
           }};
 }
 
-// A relative error of a probability is an absolute error of logit and lse, which are a few units.
+// A relative error of a probability is an absolute error of logit and lse, which are a few units in
+// size.
 OpCheck BackwardCheck(const OpCall& call) {
   const double log_vocab = std::log(VocabSize(call));
   return {.tensors = {In(call, "lse", log_vocab + 0.5, 0.1),

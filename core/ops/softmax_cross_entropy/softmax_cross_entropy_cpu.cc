@@ -15,7 +15,8 @@ STRAKE_INLINE float RowMax(const T* row, int64_t size) {
   return Largest(max);
 }
 
-// In f32 by lanes: of the 50000 terms of a row each adds 3000 or 6000. NaN anywhere is NaN.
+// Sums in f32 by lanes: each lane adds 3000 or 6000 of the 50000 terms of a row. Any NaN makes it
+// NaN.
 template <typename T>
 STRAKE_INLINE float ExpSum(const T* row, int64_t size, float shift) {
   Vec sum{};
@@ -35,7 +36,7 @@ void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t
     const float max = RowMax(row, vocab_size);
     const float log_sum = __builtin_logf(ExpSum(row, vocab_size, max));
     lse[n] = max + log_sum;
-    // Not lse - logit: both may be large, and their rounding errors with them.
+    // Avoids lse - logit: both may be large, and so may be their rounding errors.
     loss[n] = log_sum - (ToFloat(row[targets[n]]) - max);
   }
 }
@@ -67,7 +68,7 @@ void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64
     T* row = logits + n * columns;
     const int64_t target = targets[n] - first;
     const bool has_target = target >= 0 && target < num_tokens;
-    // Before the logit is overwritten, and rounded once.
+    // Computes the target's gradient before the logit is overwritten, and rounds it once.
     const Vec at_target =
         has_target ? (Exp(Broadcast(ToFloat(row[target]) - lse[n])) - 1) * scale : Vec{};
     ForEachVector(num_tokens, [&](int64_t i, auto part) {

@@ -1,5 +1,6 @@
-// Each kernel reads the logits once from HBM, and the backward ones write them once: a block takes
-// a row, and what it reads a second time (100 KB of bf16 for a vocabulary of 50257) is in L2.
+// Memory traffic: each kernel reads the logits once from HBM, and the backward kernels write them
+// once. A block processes a row, and what it reads a second time (100 KB of bf16 for a vocabulary
+// of 50257) is in L2.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -12,13 +13,13 @@ constexpr int kMaxThreads = 512;
 constexpr int kInFlight = 4;
 constexpr float kLog2E = 1.44269504f;
 
-// Of a row of logits: which tokens its columns stand for.
+// The shape of a row of logits: which tokens its columns stand for.
 struct RowShape {
   int columns, num_tokens;
   int64_t begin, vocab_size;
 };
 
-// Where a target lies: its column, or -1 for another slice's; or it is no token at all.
+// The place of a target: its column, or -1 if it is in another slice; or it is no token at all.
 struct Target {
   __device__ Target(const RowShape& shape, int token)
       : valid(token >= 0 && token < shape.vocab_size),
@@ -32,8 +33,8 @@ struct Target {
 // e^x; exp2f is one instruction and, after the rounding of the product, exact to 2 units.
 __device__ __forceinline__ float Exp(float x) { return exp2f(x * kLog2E); }
 
-// visit(value, v) for all vectors of a row that hold one of its first `size` elements, in order for
-// each thread, with kInFlight loads before each kInFlight visits.
+// Calls visit(value, v) for all vectors of a row that hold one of its first `size` elements. Each
+// thread visits in order, with kInFlight loads before each kInFlight visits.
 template <int kWidth, typename T, typename Visit>
 __device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& visit) {
   const int vectors = (size + kWidth - 1) / kWidth, step = blockDim.x;
@@ -52,7 +53,7 @@ __device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& 
   }
 }
 
-// As floats, with -infinity for padding, which has no part in a maximum or a sum.
+// Converts to floats, with -infinity for padding, so that it takes no part in a maximum or a sum.
 template <typename T, int kWidth>
 __device__ __forceinline__ Vec<float, kWidth> TokensOf(const Vec<T, kWidth>& value, int v,
                                                        int num_tokens) {
@@ -72,7 +73,7 @@ __device__ __forceinline__ float VecMax(const Vec<float, kWidth>& value) {
   return max;
 }
 
-// Like BlockSum.
+// Like BlockSum, for the maximum.
 template <typename SharedFloats>
 __device__ float BlockMax(float value, SharedFloats maxima) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
@@ -106,7 +107,7 @@ struct MaxAndSum {
     sum *= Exp(max - new_max);
     max = new_max;
   }
-  // Not -infinity - -infinity, while there is no number.
+  // Avoids -infinity - -infinity as long as there is no number.
   __device__ __forceinline__ float Shift() const { return max == -INFINITY ? 0 : max; }
 };
 
@@ -128,7 +129,7 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
   });
 }
 
-// Block n: row n. With kBackward, the gradient overwrites it.
+// Block n processes row n. With kBackward, the gradient overwrites the row.
 template <typename T, int kWidth, bool kBackward>
 __global__ void __launch_bounds__(kMaxThreads)
     SoftmaxCrossEntropyKernel(RowShape shape, const int32_t* targets, float scale, T* logits,
@@ -141,7 +142,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     part.Add(TokensOf(value, v, shape.num_tokens));
   });
   const Target target(shape, targets[blockIdx.x]);
-  // Before the last barrier, after which the row is overwritten.
+  // Read before the last barrier, because the row is overwritten after it.
   const float target_logit = target.column < 0 ? NAN : ToFloat(row[target.column]);
   part.MoveTo(BlockMax(part.max, maxima + 0));
   const float log_sum = logf(BlockSum(part.sum, sums + 0));
@@ -204,7 +205,7 @@ __global__ void __launch_bounds__(kMaxThreads)
                         logits + int64_t{blockIdx.x} * shape.columns);
 }
 
-// One block per row, of at most kMaxThreads.
+// One block per row, of at most kMaxThreads threads.
 int BlockThreads(int64_t vectors) {
   const int64_t threads = (vectors + kWarpSize - 1) / kWarpSize * kWarpSize;
   return threads < kWarpSize ? kWarpSize : threads < kMaxThreads ? threads : kMaxThreads;
@@ -232,7 +233,7 @@ absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardAr
 template <typename T>
 absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
                                         const SoftmaxCrossEntropyForwardArgs<T>& args) {
-  // Without kBackward, logits are read.
+  // Without kBackward, logits are only read.
   return Whole<T, false>(stream, {.targets = args.targets,
                                   .rows = args.rows,
                                   .columns = args.columns,

@@ -1,11 +1,12 @@
 // Softmax cross-entropy on CUDA. See core/ops/softmax_cross_entropy/softmax_cross_entropy.h for the
 // formulas.
 //
-// N rows, R columns, of which `slice` says which are tokens, both below 2^31. T: float or Bf16;
-// all else is f32. Tensors are row-major and packed, in device memory; 128-bit accesses where R and
-// the addresses allow it. Work is enqueued on `stream`; nothing waits for it, and so nothing
-// reports a target outside [0, slice.vocab_size): it makes its row of loss, sums and gradient NaN.
-// The same bits every time. Error: a launch that the device refuses.
+// N rows, R columns, both below 2^31; `slice` says which columns are tokens. T: float or Bf16; all
+// other tensors are f32. Tensors are row-major and packed, in device memory; 128-bit accesses where
+// R and the addresses allow it. Work is enqueued on `stream`. The call does not wait for it, and so
+// does not report a target outside [0, slice.vocab_size): its row of loss, sums and gradient
+// becomes NaN. Gives the same bits every time. Returns an error for a launch that the device
+// refuses.
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
 #define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
 
@@ -31,8 +32,8 @@ template <typename T>
 absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
                                         const SoftmaxCrossEntropyForwardArgs<T>& args);
 
-// SoftmaxCrossEntropyForward, then SoftmaxCrossEntropyBackward: the same bits, but a row of logits
-// that the first half read is in L2 for the second.
+// SoftmaxCrossEntropyForward, then SoftmaxCrossEntropyBackward, with the same bits; but a row of
+// logits that the first half read is still in L2 for the second.
 template <typename T>
 struct SoftmaxCrossEntropyForwardBackwardArgs {
   const int32_t* targets;
@@ -69,7 +70,7 @@ struct SoftmaxCrossEntropyFromSumsArgs {
 absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream,
                                          const SoftmaxCrossEntropyFromSumsArgs& args);
 
-// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), 0 for padding; from the
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), 0 for padding, from the
 // whole vocabulary's lse [N].
 template <typename T>
 struct SoftmaxCrossEntropyBackwardArgs {

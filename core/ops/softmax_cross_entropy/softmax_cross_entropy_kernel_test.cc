@@ -105,18 +105,18 @@ struct Problem {
                                                           .logits = logits.data()});
   }
 
-  // The truth's backward pass, with this problem's lse.
+  // The reference's backward pass, with this problem's lse.
   std::vector<double> Gradient(std::vector<double> x, const std::vector<double>& row_lse) const {
     reference::SoftmaxCrossEntropyBackward(targets.data(), row_lse.data(), size.rows, size.columns,
                                            size.slice.begin, num_tokens, double{kScale}, x.data());
     return x;
   }
 
-  // Roundings of exp(x - max): twice of an argument that is at most twice the largest logit (here
+  // Roundings of exp(x - max): two of an argument that is at most twice the largest logit (here
   // below 16), and two units of exp2f itself.
   static constexpr double kExpBound = (2 * 2 * 16 + 4) * kUnit;
-  // Of a sum of them, all positive: as many additions, and at most as many new maxima, as a thread
-  // has elements, and a tree over the block.
+  // Roundings of a sum of such terms, all positive: as many additions, and at most as many new
+  // maxima, as a thread has elements, plus a tree over the block.
   double SumBound() const { return 2 * (kExpBound + (size.columns / 512. + 8 + 10) * kUnit); }
 
   Size size;
@@ -132,7 +132,7 @@ class SoftmaxCrossEntropyCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(SoftmaxCrossEntropyCudaTest, Types);
 
-// One element; ragged and padded; more than the loads in flight of a block.
+// One element; ragged and padded; more than a block's loads in flight.
 const Size kWholes[] = {{1, 1, {1}},       {3, 7, {7}},       {0, 8, {8}},        {2, 64, {50}},
                         {5, 1027, {1027}}, {3, 4096, {4090}}, {1, 20000, {19999}}};
 
@@ -144,13 +144,13 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
       Problem<TypeParam> p(size, guard_at);
       const std::vector<double> x = ToDouble(p.logits);
       std::vector<double> loss(size.rows), lse(size.rows);
-      for (int64_t n = 0; n < size.rows; ++n) {  // the reference knows no padding
+      for (int64_t n = 0; n < size.rows; ++n) {  // the reference does not support padding
         reference::SoftmaxCrossEntropyForward(x.data() + n * size.columns, p.targets.data() + n, 1,
                                               size.columns, size.slice.vocab_size, &loss[n],
                                               &lse[n]);
       }
       ASSERT_EQ(p.Forward(), absl::OkStatus());
-      // Absolute: of the logarithm of the sum, and of numbers below 32.
+      // An absolute bound: the error of the logarithm of the sum, and of numbers below 32.
       const double bound = p.SumBound() + 4 * 32 * kUnit;
       for (int64_t n = 0; n < size.rows; ++n) {
         EXPECT_NEAR(p.lse[n], lse[n], bound);
@@ -160,7 +160,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
       const std::vector<TypeParam> logits = Copy(p.logits);
       ASSERT_EQ(p.Backward(), absl::OkStatus());
       const std::vector<TypeParam> gradient = Copy(p.logits);
-      if (size.columns > 1) {  // else it is 0
+      if (size.columns > 1) {  // otherwise it is 0
         ExpectNear(ToDouble(p.logits), p.Gradient(x, lse),
                    bound + p.kExpBound + kRoundoff<TypeParam>, "gradient");
       }
@@ -179,7 +179,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
   }
 }
 
-// Slices in the middle, with padding, of nothing but padding; ragged.
+// Slices in the middle, with padding, of padding only; ragged.
 const Size kSlices[] = {{3, 40, {100, 40}}, {3, 40, {100, 80}},      {2, 16, {100, 112}},
                         {0, 8, {8, 0}},     {2, 5000, {9000, 5000}}, {4, 33, {66, 33}},
                         {2, 1, {3, 1}},     {1, 17000, {50000, 400}}};
@@ -191,7 +191,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, ASliceFollowsTheReference) {
                    << size.rows << " x " << size.columns << " from " << size.slice.begin
                    << ", guard " << static_cast<int>(guard_at));
       Problem<TypeParam> p(size, guard_at);
-      // One target within the slice, if it has tokens.
+      // One target is within the slice, if the slice has tokens.
       if (size.rows > 0 && p.num_tokens > 0) {
         p.targets[0] = size.slice.begin + p.num_tokens - 1;
       }
@@ -201,7 +201,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, ASliceFollowsTheReference) {
       ASSERT_EQ(p.SliceMax(), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.max), max);
 
-      for (int64_t n = 0; n < size.rows; ++n) {  // of another slice
+      for (int64_t n = 0; n < size.rows; ++n) {  // in another slice
         max[n] = p.max[n] = std::max(p.max[n], 5.5f);
       }
       reference::SoftmaxSliceSums<double>({.logits = x.data(),
@@ -258,8 +258,8 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, SumsOfSlicesMakeTheWhole) {
   }
 }
 
-// A thread that sees -infinity alone, before or after others see numbers, and logits whose exp is
-// infinite.
+// Tests a thread that only sees -infinity, before or after others see numbers, and logits whose exp
+// is infinite.
 TYPED_TEST(SoftmaxCrossEntropyCudaTest, InfinitiesAndLargeLogits) {
   Problem<TypeParam> p({2, 600, {600}}, GuardAt::kStart);
   std::fill(p.logits.begin(), p.logits.end(), TypeParam(-kInfinity));

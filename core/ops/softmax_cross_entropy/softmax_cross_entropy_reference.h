@@ -1,7 +1,8 @@
-// Softmax cross-entropy by definition. See core/ops/softmax_cross_entropy/softmax_cross_entropy.h.
+// Reference implementation of softmax cross-entropy. See
+// core/ops/softmax_cross_entropy/softmax_cross_entropy.h.
 //
-// In the forms for a slice, `columns` is the length of a row, of which the first `num_tokens` are
-// tokens from `first` on and the rest padding.
+// In the forms for a slice, `columns` is the length of a row: its first `num_tokens` columns are
+// tokens from `first` on, the rest padding.
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_REFERENCE_H_
 #define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_REFERENCE_H_
 
@@ -26,7 +27,7 @@ void SoftmaxCrossEntropyForward(const Scalar* logits, const int32_t* targets, in
     const Scalar max(row.real().maxCoeff());
     const Scalar log_sum = log((row - max).exp().sum());
     lse[n] = max + log_sum;
-    // Not lse - logit: both may be large, and their rounding errors with them.
+    // Avoids lse - logit: both may be large, and so may be their rounding errors.
     loss[n] = log_sum - (row[targets[n]] - max);
   }
 }
@@ -41,7 +42,7 @@ void SoftmaxSliceMax(const Scalar* logits, int64_t rows, int64_t columns, int64_
   }
 }
 
-// Of rows [begin, end).
+// Computes rows [begin, end).
 template <typename Scalar>
 void SoftmaxSliceSums(const SoftmaxSliceSumsArgs<Scalar, Scalar, RealOf<Scalar>>& args,
                       int64_t begin, int64_t end) {

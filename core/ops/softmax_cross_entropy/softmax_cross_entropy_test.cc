@@ -54,8 +54,8 @@ struct Passes {
   TestTensor logits, targets, loss, lse, gradient;
 };
 
-// The same passes with the vocabulary cut into slices of the given widths; what is beyond it, the
-// padding, is NaN.
+// The same passes with the vocabulary cut into slices of the given widths. The columns beyond it,
+// the padding, are NaN.
 class SlicedPasses {
  public:
   SlicedPasses(const Passes& whole, const std::vector<int64_t>& widths)
@@ -145,23 +145,23 @@ std::vector<int64_t> EqualWidths(int64_t columns, int64_t num_slices) {
   return std::vector<int64_t>(num_slices, (columns + num_slices - 1) / num_slices);
 }
 
-// How far loss and lse may lie from the truth, of normal logits with standard deviation 3, where
-// `order` is the number of roundings that the order of the sum may add.
+// The largest error of loss and lse for normal logits with standard deviation 3; `order` is the
+// number of roundings that the order of the sum may add.
 double LossBound(double unit_roundoff, double order, const Tensor& lse) {
-  // In units of the roundoff: a term of the sum errs by the rounding of its shifted logit, below 40
-  // here, and 3 of the exponential; all are positive. The log turns this relative error into an
-  // absolute one.
+  // In units of the roundoff: a term of the sum has the rounding of its shifted logit, below 40
+  // here, and 3 of the exponential; all terms are positive. The log turns this relative error into
+  // an absolute one.
   return (40 + 3 + order + 4 * std::max(MaxAbs(lse), 40.0)) * unit_roundoff;
 }
 
-// The same of the gradient: a probability's relative error is the absolute one of logit - lse.
+// The same for the gradient: a probability's relative error is the absolute error of logit - lse.
 double GradientBound(double unit_roundoff, double loss_bound) {
   return kScale * (loss_bound + 44 * unit_roundoff);
 }
 
 TEST(SoftmaxCrossEntropyTest, ClosedForm) {
   const TestContext ctx;
-  // Equal logits: a uniform distribution.
+  // Equal logits give a uniform distribution.
   Passes p(DType::kF32, 2, 64);
   FillConstant(p.logits, 5);
   p.Run(ctx);
@@ -198,7 +198,7 @@ TEST(SoftmaxCrossEntropyTest, F32FollowsF64) {
   for (const auto& [rows, columns] :
        {std::pair{1, 1}, {3, 5}, {17, 100}, {300, 256}, {4, 50257}, {0, 8}}) {
     Passes f32(DType::kF32, rows, columns), f64(DType::kF64, rows, columns);
-    CopyConvert(f32.logits, f64.logits);  // rounded alike: the shift is exact in both
+    CopyConvert(f32.logits, f64.logits);  // both are rounded alike, so the shift is exact in both
     f32.Run(ctx);
     f64.Run(ctx);
     if (rows == 0) continue;
@@ -223,7 +223,7 @@ void ExpectSlicesFollowTheWhole(DType dtype, int64_t rows, int64_t columns,
   whole.Run(ctx);
   SlicedPasses sliced(rounded, widths);
   sliced.Run(ctx);
-  // In f64 the truth errs as much.
+  // In f64 the truth has an error as large.
   const double u = (dtype == DType::kF64 ? 2 : 1) * UnitRoundoff(dtype);
   const double bound = LossBound(u, std::sqrt(columns) + widths.size(), whole.lse);
   for (int n = 0; n < rows; ++n) {
@@ -263,8 +263,8 @@ TEST(SoftmaxCrossEntropyTest, ASingleSliceHasTheBitsOfTheWhole) {
       sliced.Run(ctx);
       EXPECT_TRUE(SameBits(sliced.loss, whole.loss)) << width;
       EXPECT_TRUE(SameBits(sliced.lse, whole.lse)) << width;
-      // A packet's exponential and a single number's may differ in the last bit, and where packets
-      // begin depends on the row's address.
+      // A packet's exponential and a single number's may differ in the last bit, and the row's
+      // address decides where packets begin.
       if (width == 67) {
         EXPECT_TRUE(SameBits(sliced.gradient, whole.gradient));
       }
@@ -319,7 +319,8 @@ TEST(SoftmaxCrossEntropyTest, SliceMaxAndSumsByHand) {
 TEST(SoftmaxCrossEntropyTest, LargeLogitsKeepTheLoss) {
   const TestContext ctx;
   for (const float shift : {1e4f, -1e4f}) {
-    // Two equal maxima, the rest 2e4 below: exactly log 2 for either, 2e4 more for the others.
+    // Two equal maxima, the rest 2e4 below: the loss is exactly log 2 for either, and 2e4 more for
+    // the others.
     Passes p(DType::kF32, 3, 100);
     FillConstant(p.logits, shift - 2e4);
     for (int n = 0; n < 3; ++n) {
@@ -339,7 +340,7 @@ TEST(SoftmaxCrossEntropyTest, LargeLogitsKeepTheLoss) {
 
 TEST(SoftmaxCrossEntropyTest, BackwardUsesTheGivenLse) {
   const TestContext ctx;
-  // Probabilities that do not add up to 1.
+  // Probabilities whose sum is not 1.
   Passes p(DType::kF32, 1, 40);
   FillConstant(p.gradient, 3);
   FillConstant(p.lse, 3);
@@ -381,7 +382,7 @@ TEST(SoftmaxCrossEntropyTest, NonFiniteLogitsShow) {
       EXPECT_TRUE(std::isfinite(sliced.loss->data<float>()[1]));
     }
   }
-  // A row of nothing but -infinity has no distribution; at the target it is an infinite loss.
+  // A row of only -infinity has no distribution; a target of -infinity has an infinite loss.
   Passes p(DType::kF32, 2, 67);
   for (int v = 0; v < 67; ++v) p.logits->data<float>()[v] = -kInfinity;
   p.logits->data<float>()[67 + p.targets->data<int32_t>()[1]] = -kInfinity;
@@ -416,7 +417,7 @@ TEST(SoftmaxCrossEntropyTest, EverySliceNamesTheSameTarget) {
   const absl::Status whole = p.Forward(ctx);
   TestTensor max(DType::kF32, {4}), sums(DType::kF32, {2, 4}), untouched(DType::kF32, {2, 4});
   FillConstant(max, 0);
-  // The last holds nothing but padding.
+  // The last slice holds only padding.
   for (const int64_t begin : {0, 3, 6}) {
     const VocabSlice slice = {.vocab_size = 5, .begin = begin};
     EXPECT_EQ(SoftmaxSliceSums(ctx, p.logits, p.targets, slice, max, sums), whole);
@@ -441,7 +442,7 @@ TEST(SoftmaxCrossEntropyDeathTest, WrongSliceShapesAreNamed) {
                "loss f32\\[4\\], lse f32\\[3\\]");
 }
 
-// What stands in the padding does not show.
+// The contents of the padding have no effect.
 TEST(SoftmaxCrossEntropyTest, PaddingTakesNoPart) {
   const TestContext ctx;
   constexpr int64_t kRows = 4, kVocab = 5, kColumns = 8;

@@ -11,8 +11,8 @@
 namespace strake {
 namespace {
 
-// A thread's unit of work: large enough to cost more than handing it out, small enough that
-// everything is spread evenly.
+// A thread's unit of work: large enough to outweigh the cost of handing it out, and small enough to
+// balance the load.
 constexpr int64_t kBlockElements = 16384;
 
 void CheckShapes(const Tensor& x, const Tensor& sum) {

@@ -2,8 +2,8 @@
 //
 //   sum_i x[i]^2
 //
-// dtypes: f32; f64 and c128 on the reference path (c128: the sum of x^2, not of |x|^2). Summed in
-// double in an order that depends on the size alone, and on the device.
+// dtypes: f32; f64 and c128 on the reference path (c128: the sum of x^2, not of |x|^2). Sums in
+// double, in an order that depends only on the size and the device.
 #ifndef STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_H_
 #define STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_H_
 

@@ -11,7 +11,7 @@ using testing::FillConstant;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Argument: elements; the larger count exceeds every cache.
+// Argument: the number of elements; the larger one exceeds every cache.
 void BM_SquaredNorm(benchmark::State& state) {
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   TestTensor x(DType::kF32, {state.range(0)}), sum(DType::kF64, {1});

@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// Forwards in double.
+// The forward pass sums in double.
 OpCheck SquaredNormCheck(const OpCall& call) {
   if (call.Has("dsum")) {
     return {.tensors = {In(call, "x"), In(call, "dsum"), Out(call, "dx", {0, 3})},

@@ -1,4 +1,4 @@
-// Forward: x is read once. Backward: x is read and dx is written once.
+// Memory traffic. Forward: x is read once. Backward: x is read once and dx is written once.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/block_sum_doubles.h"
@@ -12,7 +12,7 @@ constexpr int kQuad = 4;  // elements that one thread adds, loaded as one vector
 constexpr int kThreads = kSquaredNormBlock / kQuad;
 constexpr int kInFlight = 4;
 
-// Elements [q * kQuad, ...) of x, zeros past its end.
+// Elements [q * kQuad, ...) of x, with zeros past its end.
 template <int kWidth>
 __device__ __forceinline__ Vec<float, kQuad> LoadQuad(const float* x, int64_t q, int64_t size) {
   Vec<float, kQuad> quad = {};
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Blocks that give each thread a quad.
+// The number of blocks that give each thread a quad.
 int64_t NumBlocks(int64_t size) { return CeilDiv(size, kSquaredNormBlock); }
 
 }  // namespace

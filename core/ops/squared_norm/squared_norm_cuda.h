@@ -1,8 +1,9 @@
 // Sum of squares on CUDA. See core/ops/squared_norm/squared_norm.h for the formulas.
 //
-// x is f32 of any length, its sum f64, in an order that depends on the length alone: the same bits
-// at every address. All in device memory; 128-bit accesses where the address allows it. Work is
-// enqueued on `stream`; nothing waits for it. Error: a launch that the device refuses.
+// x is f32 of any length. Its sum is f64, in an order that depends on the length alone: the same
+// bits at every address. All tensors are in device memory; 128-bit accesses where the address
+// allows it. Work is enqueued on `stream`; the call does not wait for it. Returns an error for a
+// launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_CUDA_H_
 #define STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_CUDA_H_
 
@@ -14,12 +15,13 @@
 
 namespace strake::cuda {
 
-// Elements that a block of threads takes at a time.
+// Elements that a block of threads processes at a time.
 inline constexpr int kSquaredNormBlock = 1024;
 
 // Elements of the f64 workspace that SquaredNormForward needs. Its contents do not matter.
 inline int64_t SquaredNormWorkspaceSize(int64_t size) {
-  // What fills an H200 (132 multiprocessors). No property of the device: the bits depend on it.
+  // Enough to fill an H200 (132 multiprocessors). A constant, not a property of the device, because
+  // the bits depend on it.
   constexpr int64_t kMaxPartials = 8 * 132;
   const int64_t blocks = CeilDiv(size, kSquaredNormBlock);
   return blocks < kMaxPartials ? blocks : kMaxPartials;

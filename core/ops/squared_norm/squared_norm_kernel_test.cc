@@ -19,8 +19,8 @@ using testing::GuardedBuffer;
 using testing::SameBits;
 using testing::ScopedRandomCudaOrder;
 
-// Ragged, of one block and more, and more than one quad per thread: the grid is 1056 blocks of 256
-// threads.
+// Ragged sizes, of one block and more, and with more than one quad per thread: the grid is 1056
+// blocks of 256 threads.
 constexpr int64_t kSizes[] = {0, 1, 3, 4, 5, 1023, 1024, 1025, 70001};
 constexpr int64_t kLarge = 4 * 1056 * 256 + 4099;
 
@@ -57,13 +57,13 @@ TEST(SquaredNormCudaTest, SumsAreDouble) {
   EXPECT_EQ(Sum(x.data(), 100), 0x1p160 + 99 * 0x1p112);
 }
 
-// Neither the address nor the order of threads.
+// Bits depend neither on the address nor on the order of threads.
 TEST(SquaredNormCudaTest, TheSameBits) {
   constexpr int64_t kSize = 9999;
   const GuardedBuffer<float> x("x", kSize, GuardAt::kStart), moved("moved", kSize + 1);
   FillNormal(x, 1);
   const double sum = Sum(x.data(), kSize);
-  // Each of n terms is rounded, and they are positive: n units at most.
+  // Each of n terms is rounded, and all are positive: n units at most.
   EXPECT_NEAR(sum, reference::SquaredNorm(x.data(), kSize), kSize * 0x1p-53 * sum);
   for (int shift = 0; shift < 2; ++shift) {
     std::copy(x.begin(), x.end(), moved.begin() + shift);

@@ -1,4 +1,4 @@
-// Sum of squares by definition. See core/ops/squared_norm/squared_norm.h.
+// Reference implementation of the sum of squares. See core/ops/squared_norm/squared_norm.h.
 #ifndef STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_REFERENCE_H_
 #define STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_REFERENCE_H_
 
@@ -7,7 +7,7 @@
 
 namespace strake::reference {
 
-// What sums are kept in: double, also for f32.
+// The type of sums: double, also for f32.
 template <typename Scalar>
 struct SumType {
   using type = double;
@@ -17,7 +17,7 @@ struct SumType<std::complex<double>> {
   using type = std::complex<double>;
 };
 
-// The sum over one block: in lanes, which a compiler may put side by side without changing the
+// The sum over one block. It is kept in lanes, which a compiler may vectorize without changing the
 // order of the additions, whatever the alignment of x.
 template <typename Scalar>
 typename SumType<Scalar>::type SquaredNorm(const Scalar* x, int64_t size) {

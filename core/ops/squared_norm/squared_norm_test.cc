@@ -20,7 +20,8 @@ using testing::SetElement;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Integers: exact in double in any order. The sizes lie around lanes and blocks.
+// Integers, whose sums are exact in double in any order. The sizes are around those of lanes and
+// blocks.
 TEST(SquaredNormTest, ExactOnSmallIntegers) {
   const TestContext ctx(OpSet::kAuto, 3);
   for (const int64_t size : {0, 1, 31, 32, 33, 16383, 16384, 16385, 100000}) {
@@ -38,7 +39,7 @@ TEST(SquaredNormTest, ExactOnSmallIntegers) {
   }
 }
 
-// One large square and 2^20 small ones that a sum in f32 would lose one by one.
+// One large square, and 2^20 small ones that a sum in f32 would lose one by one.
 TEST(SquaredNormTest, SumsInDouble) {
   const TestContext ctx;
   constexpr int64_t kSize = (1 << 20) + 1;

@@ -2,8 +2,7 @@
 //
 //   total += sum_i x[i]
 //
-// N elements. dtypes: x f32 or f64; total f64, in which is summed, in an order that depends on N
-// alone.
+// N elements. dtypes: x f32 or f64; total f64. Sums in f64, in an order that depends on N alone.
 #ifndef STRAKE_CORE_OPS_SUM_SUM_H_
 #define STRAKE_CORE_OPS_SUM_SUM_H_
 

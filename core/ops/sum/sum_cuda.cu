@@ -1,4 +1,4 @@
-// x is read once.
+// Memory traffic: x is read once.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/block_sum_doubles.h"

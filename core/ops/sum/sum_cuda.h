@@ -1,7 +1,8 @@
 // Sum of a vector on CUDA. See core/ops/sum/sum.h for the formula.
 //
-// All in device memory, summed in f64 in an order that depends on the length alone. Work is
-// enqueued on `stream`; nothing waits for it. Error: a launch that the device refuses.
+// All tensors are in device memory; sums are f64, in an order that depends on the length alone.
+// Work is enqueued on `stream`; the call does not wait for it. Returns an error for a launch that
+// the device refuses.
 #ifndef STRAKE_CORE_OPS_SUM_SUM_CUDA_H_
 #define STRAKE_CORE_OPS_SUM_SUM_CUDA_H_
 
@@ -12,7 +13,7 @@
 
 namespace strake::cuda {
 
-// total [1] +=, from x [size]. By one block: for thousands of elements, not for millions.
+// total [1] +=, from x [size]. One block computes it: for thousands of elements, not for millions.
 template <typename T>
 struct AddSumArgs {
   const T* x;

@@ -25,7 +25,7 @@ TEST(SumTest, AddsToTheTotal) {
   }
 }
 
-// In f32, the terms after the first would be lost.
+// In f32, all terms after the first would be lost.
 TEST(SumTest, SumsAreDouble) {
   const TestContext ctx;
   const TestTensor x(DType::kF32, {1000}), total(DType::kF64, {1});

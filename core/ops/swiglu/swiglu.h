@@ -2,8 +2,8 @@
 //
 //   y[n,f] = silu(gate[n,f]) * up[n,f],   silu(g) = g / (1 + exp(-g))
 //
-// gate_up [N, 2F] holds gate in columns [0, F) and up in [F, 2F). dtypes: f32; bf16 on
-// CUDA; f64 and c128 on the reference path. All tensors share one.
+// gate_up [N, 2F] holds gate in columns [0, F) and up in [F, 2F). dtypes: f32; bf16; f64 and c128
+// on the reference path. All tensors share one dtype.
 // Source: Shazeer, "GLU Variants Improve Transformer", 2020, section 2.
 #ifndef STRAKE_CORE_OPS_SWIGLU_SWIGLU_H_
 #define STRAKE_CORE_OPS_SWIGLU_SWIGLU_H_

@@ -11,7 +11,7 @@ namespace strake::cpu {
 
 // clang-format off
 STRAKE_CPU_KERNEL(
-// gate_up has rows of 2 * columns, y and dy of columns.
+// gate_up has rows of 2 * columns elements, y and dy of `columns`.
 template <typename T>
 void SwigluForward(const T* gate_up, int64_t rows, int64_t columns, T* y);
 template <typename T>

@@ -8,10 +8,10 @@
 namespace strake::cuda {
 namespace {
 
-// Rows of a tile: what a thread has in flight is twice or three times as many vectors.
+// Rows of a tile: a thread has two or three times as many vectors in flight.
 constexpr int kRows = 2;
 
-// Traffic: gate_up is read and y written, once.
+// Memory traffic: gate_up is read once and y written once.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     SwigluForwardKernel(const T* gate_up, int rows, int columns, T* y) {
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// Traffic: dy and gate_up are read and dgate_up written, once.
+// Memory traffic: dy and gate_up are read once and dgate_up written once.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kTileThreads)
     SwigluBackwardKernel(const T* dy, const T* gate_up, int rows, int columns, T* dgate_up) {

@@ -2,8 +2,8 @@
 //
 // N < 2^31 rows, F < 2^30 columns. T: float or Bf16; computed in f32. Tensors are row-major
 // and packed, in device memory; 128-bit accesses where F and the addresses allow it. Work is
-// enqueued on `stream`; nothing waits for it. The same bits every time. Error: a launch that the
-// device refuses.
+// enqueued on `stream`; the call does not wait for it. Gives the same bits every time. Returns an
+// error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_SWIGLU_SWIGLU_CUDA_H_
 #define STRAKE_CORE_OPS_SWIGLU_SWIGLU_CUDA_H_
 

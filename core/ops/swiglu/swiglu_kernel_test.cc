@@ -26,8 +26,8 @@ using testing::ScopedRandomCudaOrder;
 using testing::ToDouble;
 
 // Relative to the result: its rounding, then 2^-z of a z (up to 12 here) that was rounded once, and
-// a dozen roundings more. Where the sum in dgate cancels, each of whose terms is below
-// 2 |dy up|, the errors are those of the terms.
+// a dozen more roundings. The sum in dgate, whose terms are each below 2 |dy up|, may cancel; the
+// errors are then those of the terms.
 template <typename T>
 constexpr double kBound = kRoundoff<T> + (12 + 12) * 0x1p-24;
 constexpr double kCancelled = 2 * 4 * 8 * (12 + 12) * 0x1p-24;  // |dy| < 4, |up| < 8
@@ -116,7 +116,7 @@ TYPED_TEST(SwigluCudaTest, FarFromZero) {
     const float value = static_cast<float>(gate_up[0]);
     EXPECT_NEAR(static_cast<float>(y[0]), std::max(value, 0.f), 1e-7) << gate;
     EXPECT_NEAR(static_cast<float>(dgate_up[0]), value == 0 ? 0.5 : value > 0, 1e-7) << gate;
-    // The same by other operations.
+    // The same result by other operations.
     EXPECT_NEAR(static_cast<float>(dgate_up[1]), static_cast<float>(y[0]),
                 8 * kRoundoff<TypeParam> * std::abs(static_cast<float>(y[0])) + 1e-37)
         << gate;

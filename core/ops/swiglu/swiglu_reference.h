@@ -1,4 +1,4 @@
-// SwiGLU by definition. See core/ops/swiglu/swiglu.h.
+// Reference implementation of SwiGLU. See core/ops/swiglu/swiglu.h.
 #ifndef STRAKE_CORE_OPS_SWIGLU_SWIGLU_REFERENCE_H_
 #define STRAKE_CORE_OPS_SWIGLU_SWIGLU_REFERENCE_H_
 
@@ -8,7 +8,7 @@
 
 namespace strake::reference {
 
-// gate_up has rows of 2 * columns, y of columns.
+// gate_up has rows of 2 * columns elements, y of `columns`.
 template <typename Scalar>
 void SwigluForward(const Scalar* gate_up, int64_t rows, int64_t columns, Scalar* y) {
   for (int64_t n = 0; n < rows; ++n) {
@@ -21,7 +21,7 @@ void SwigluForward(const Scalar* gate_up, int64_t rows, int64_t columns, Scalar*
 template <typename Scalar>
 void SwigluBackward(const Scalar* dy, const Scalar* gate_up, int64_t rows, int64_t columns,
                     Scalar* dgate_up) {
-  // Each output may overwrite an input of the other.
+  // Holds both outputs first, because each may overwrite an input of the other.
   Eigen::Array<Scalar, Eigen::Dynamic, 1> sigmoid(columns), dup(columns);
   for (int64_t n = 0; n < rows; ++n) {
     const int64_t at = n * 2 * columns;

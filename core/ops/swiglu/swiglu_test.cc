@@ -66,7 +66,7 @@ TEST(SwigluTest, GradientByComplexStep) {
 
 TEST(SwigluTest, F32FollowsF64) {
   // The sigmoid errs by 3 units of the exponential and 2 of its own, which g (1 - s) < 1.3 may
-  // double in dgate; six more operations follow. Below 20 units of the largest value.
+  // double in dgate; six more operations follow. In total, below 20 units of the largest value.
   constexpr double kBound = 20 * 0x1p-24;
   const TestContext ctx;
   for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 5}, {17, 100}, {64, 768}, {0, 8}}) {
