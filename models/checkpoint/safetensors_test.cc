@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 
 std::string TempPath(const std::string& name) { return ::testing::TempDir() + "/" + name; }
 
-// A file of `header`, with the length in front, and `data`.
+// A file with `header`, preceded by its length, and `data`.
 std::string FileBytes(const std::string& header, const std::string& data) {
   const uint64_t length = header.size();
   std::string bytes(sizeof(length), '\0');
@@ -42,7 +42,7 @@ std::string ReadBytes(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The message of the error about such a file; empty when there is none.
+// The message of the error for such a file; empty without an error.
 std::string ErrorOf(const std::string& header, int64_t data_bytes) {
   const auto entries = ParseSafetensors(FileBytes(header, std::string(data_bytes, 'x')), "f.st");
   return entries.ok() ? "" : std::string(entries.status().message());

@@ -27,7 +27,7 @@ absl::Status CheckIsThisRun(const RunRecord& record, const nlohmann::ordered_jso
       absl::StrCat(same.message(), ". Use the same settings, or another ", names.directory));
 }
 
-// resume_checkpoint, which must not be behind the last one in the directory.
+// Checks resume_checkpoint, which must not be older than the last one in the directory.
 absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                                             const std::optional<int64_t>& latest) {
   const std::string& path = options.resume_checkpoint;
@@ -45,7 +45,7 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                    "; choose another ", names.directory, " or remove it"));
 }
 
-// The checkpoint to go on from; empty for a new run.
+// The checkpoint to resume from; empty for a new run.
 absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
                                            const std::optional<RunDirectory>& directory) {
   std::optional<int64_t> latest;
@@ -112,7 +112,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
-  // Paths need not be text in UTF-8.
+  // Paths may contain bytes that are not UTF-8.
   const auto text = [](const nlohmann::ordered_json& json) {
     return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   };
