@@ -1,5 +1,5 @@
-// Whatever is wrong with flags and files: exit code 1, one line on stderr that says what and where,
-// and no file made or changed.
+// Any error in flags and files: exit code 1, one line on stderr that says what is wrong and where,
+// and no file is made or changed.
 #include <unistd.h>
 
 #include <cstdint>
@@ -33,7 +33,7 @@ void ExpectOneError(const ProgramResult& result, const std::vector<std::string>&
   for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
 }
 
-// The error of a run that must leave everything as it was.
+// Expects the error of a run that must not change any file.
 void ExpectError(const TinyRun& run, const Flags& flags, const std::vector<std::string>& parts) {
   SCOPED_TRACE(flags.empty() ? "" : flags[0]);
   const auto before = ReadTree(run.path());
@@ -160,7 +160,7 @@ TEST_F(BadWeightsTest, HeaderLength) {
   ExpectWeightsError(with_length(std::numeric_limits<uint64_t>::max()),
                      {path, "header length 18446744073709551615"});
   ExpectWeightsError(with_length(20), {path, "bad JSON"});
-  // Sparse: the size is what counts.
+  // Sparse: only the size matters.
   WriteFile(run_ / "hf/model.safetensors", with_length(100'000'001));
   ASSERT_EQ(truncate((run_ / "hf/model.safetensors").c_str(), 110'000'000), 0);
   ExpectOneError(run_.Train({"--init_from=hf"}), {path, "header length 100000001", "100 MB"});
@@ -229,7 +229,7 @@ TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
   }
 }
 
-// The training text holds no 'Z', whose embedding is read in the validation alone.
+// The training text holds no 'Z': its embedding is read in the validation alone.
 TEST_F(BadWeightsTest, NonFiniteValidationStopsBeforeSaving) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const int64_t begin = header_["model.embed_tokens.weight"]["data_offsets"][0];
@@ -361,7 +361,7 @@ TEST(BadLayoutTest, GeneratorsToo) {
   ExpectOneError(generate("--dp=2000"), {"2000 ranks", "at most 1024"});
 }
 
-// Every rank meets with the same damage: it is told once.
+// Every rank finds the same damage: it is printed once.
 TEST(BadLayoutTest, CheckpointOfAnotherModel) {
   const TinyRun run;
   const Flags sliced = {"--tp=2", "--dp=2", "--micro_batch=2", "--global_batch=4", "--zero=1"};
@@ -481,7 +481,7 @@ TEST_P(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   ASSERT_EQ(run.Train(flags).exit_code, 0);
   std::filesystem::remove_all(run / "run/step-8");
   auto checkpoint = ReadTree(run / "run/step-4");
-  // Room for the log and for config.json, but not for the weights.
+  // The limit allows the log and config.json, but not the weights.
   auto options = run.Here();
   options.max_file_bytes = 20000;
   const ProgramResult full = RunProgram("tools/train", TinyRun::BaseFlags() + flags, options);
@@ -489,7 +489,7 @@ TEST_P(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   EXPECT_TRUE(ReadTree(run / "run/step-4") == checkpoint);
   EXPECT_FALSE(std::filesystem::exists(run / "run/step-8"));
   EXPECT_FALSE(std::filesystem::exists(run / "run/step-8.tmp"));
-  // Not even the log fits.
+  // The limit does not even allow the log.
   options.max_file_bytes = 400;
   ExpectOneError(RunProgram("tools/train", TinyRun::BaseFlags() + flags, options),
                  {"File too large"});

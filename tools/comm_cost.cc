@@ -23,7 +23,7 @@
 namespace strake {
 namespace {
 
-// Members are called as their flags.
+// Members are named like their flags.
 struct CommCostConfig : StepConfig {
   double bandwidth = 1e10;
   double latency = 5e-6;
@@ -62,7 +62,7 @@ struct Total {
   double ring_bytes = 0, seconds = 0;
 };
 
-// Of the rows of `axis`, or of all where it is empty.
+// Sums the rows of `axis`, or all rows where it is empty.
 Total TotalOf(const std::vector<CommCostRow>& rows, const std::string& axis, const CommLink& link) {
   Total total;
   for (const CommCostRow& row : rows) {

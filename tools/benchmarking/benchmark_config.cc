@@ -30,7 +30,7 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
-    // Waiting processes would keep the cores from the one rank.
+    // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
   }
   return CheckMemoryOfFlags(

@@ -92,7 +92,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   options->Add("report", &c->report, "path of a JSON report to write");
 }
 
-// Before the check runs, which may take minutes.
+// Checks the path before the check runs, which may take minutes.
 absl::Status CheckReportPath(const std::string& report) {
   if (report.empty()) return absl::OkStatus();
   const std::filesystem::path path(report);

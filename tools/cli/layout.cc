@@ -20,9 +20,9 @@ namespace strake {
 namespace {
 
 constexpr int kMaxRanks = 4096;        // along an axis
-constexpr int kMaxThreadRanks = 1024;  // of one process
+constexpr int kMaxThreadRanks = 1024;  // in one process
 
-// Those that can be sizes of an axis, ascending.
+// The divisors of n that can be sizes of an axis, ascending.
 std::vector<int64_t> Divisors(int64_t n) {
   std::vector<int64_t> divisors;
   for (int64_t d = 1; d <= std::min<int64_t>(n, kMaxRanks); ++d) {
@@ -136,7 +136,7 @@ absl::Status CheckProcesses(const LayoutConfig& layout) {
                : absl::OkStatus();
   }
   if (layout.comm == "nccl") {
-    // Without a number of processes from mpirun it is told by MPI.
+    // If mpirun does not set the number of processes, MPI tells it.
     if (launch.has_value() && launch->mpi) {
       return launch->size > 0 ? CheckNumProcesses(layout, launch->size) : absl::OkStatus();
     }

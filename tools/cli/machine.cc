@@ -18,7 +18,7 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
     return absl::InvalidArgumentError(
         "--comm=mpi connects CPUs; with --device=cuda give --comm=nccl, which mpirun starts too");
   }
-  // Whether there is code for its architecture, too.
+  // Also checks that there is code for the GPU's architecture.
   if (layout.comm == "threads" || num_local_ranks <= num_gpus) {
     return SetCudaDevice(CudaDeviceOf(layout));
   }
