@@ -173,13 +173,13 @@ TEST_F(BadWeightsTest, Offsets) {
   offsets = {begin - 4, end - 4};
   ExpectHeaderError(header, {norm_, "inside another tensor"});
   offsets = {begin, end + int64_t(data_.size())};
-  ExpectHeaderError(header, {norm_, "no range of the"});
+  ExpectHeaderError(header, {norm_, "not a range of the"});
   offsets = {end, begin};
-  ExpectHeaderError(header, {norm_, "no range of the"});
+  ExpectHeaderError(header, {norm_, "not a range of the"});
   offsets = {-4, end};
   ExpectHeaderError(header, {norm_, "-4"});
   ExpectWeightsError(Safetensors(header_.dump(), data_ + "1234"), {"the tensors cover"});
-  ExpectWeightsError(Safetensors(header_.dump(), data_.substr(4)), {"no range of the"});
+  ExpectWeightsError(Safetensors(header_.dump(), data_.substr(4)), {"not a range of the"});
 }
 
 TEST_F(BadWeightsTest, Tensors) {
@@ -260,7 +260,7 @@ TEST(BadCheckpointTest, DamageIsNamedAndNothingChanges) {
   WriteFile(run / "run/run.json", "{}");
   ExpectError(run, {"--steps=9"}, {"run/run.json", "format_version"});
   ExpectError(run, {"--out=new", "--resume=nowhere"},
-              {"--resume=nowhere is no checkpoint", "nowhere/run.json"});
+              {"--resume=nowhere is not a checkpoint", "nowhere/run.json"});
 }
 
 TEST(BadConfigTest, KeysAndValuesAreNamed) {
@@ -441,7 +441,7 @@ TEST(BadFlagsTest, ValuesOutOfRange) {
   for (const std::string& flag : bad_flags) ExpectError(run, {flag}, {flag, "must be"});
   ExpectError(run, {"--dtype=bf16", "--ops=reference"}, {"--ops=reference runs in fp32"});
   ExpectError(run, {"--steps"}, {"--steps lacks its value"});
-  ExpectError(run, {"steps=3"}, {"\"steps=3\" is no flag"});
+  ExpectError(run, {"steps=3"}, {"\"steps=3\" is not a flag"});
   ExpectError(run, {"--seqlen=8"}, {"--seqlen", "the nearest is --seq_len"});
 }
 

@@ -302,9 +302,9 @@ TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
   };
   ExpectOneError(train("--model=nowhere.json"), {"nowhere.json"}, out_);
   ExpectOneError(train("--train_data=other.txt"),
-                 {"rank 3 is to train another run than rank 0: train_data is "}, out_);
+                 {"rank 3 has the settings of another run than rank 0: train_data is "}, out_);
   ExpectOneError(train("--lr=0.5"),
-                 {"rank 3 is to train another run", "lr is 0.003 there, 0.5 here"}, out_);
+                 {"rank 3 has the settings of another run", "lr is 0.003 there, 0.5 here"}, out_);
 }
 
 }  // namespace

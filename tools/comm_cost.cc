@@ -38,7 +38,8 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
                "bytes per second that a rank sends to its neighbour in a ring; the default is a "
                "plausible network, not a measurement",
                Range::Above(0));
-  options->Add("latency", &c->latency, "seconds of one message, likewise", Range::AtLeast(0));
+  options->Add("latency", &c->latency,
+               "seconds per message; the default is likewise not a measurement", Range::AtLeast(0));
   options->Add("format", &c->format, "of the output", {"table", "json"}).FlagOnly();
 }
 

@@ -64,7 +64,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add("top_p", &c->sampling.top_p,
                "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
-  options->Add("seed", &c->seed, "of the draws", Range::Between(0, 1e15));
+  options->Add("seed", &c->seed, "seed of the sampling", Range::Between(0, 1e15));
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
 }

@@ -88,7 +88,7 @@ class EntryParser {
     STRAKE_ASSIGN_OR_RETURN(Shape shape, ParseIntegers("shape"));
     STRAKE_ASSIGN_OR_RETURN(const Shape offsets, ParseIntegers("data_offsets"));
     if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_bytes) {
-      return Error("has data_offsets ", ShapeString(offsets), ", which is no range of the ",
+      return Error("has data_offsets ", ShapeString(offsets), ", which is not a range of the ",
                    data_bytes, " bytes of data");
     }
     const std::optional<int64_t> num_bytes = CheckedBytes(shape, row->num_bytes);
@@ -123,7 +123,7 @@ class EntryParser {
 
   absl::StatusOr<Shape> ParseIntegers(const char* key) const {
     STRAKE_ASSIGN_OR_RETURN(const json* field, Field(key));
-    if (!field->is_array()) return Error("has a ", key, " that is no array: ", Excerpt(*field));
+    if (!field->is_array()) return Error("has a ", key, " that is not an array: ", Excerpt(*field));
     if (field->size() > kMaxRank) {
       return Error("has ", field->size(), " numbers in its ", key, ", more than ", kMaxRank);
     }

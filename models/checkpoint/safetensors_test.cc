@@ -121,7 +121,7 @@ TEST(SafetensorsParseTest, BadHeadersAreNamed) {
   EXPECT_EQ(error(R"("dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], "x": 1)"),
             "f.st: tensor \"t\" has the unknown field \"x\"");
   EXPECT_EQ(error(R"("dtype": "F32", "shape": 6, "data_offsets": [0, 24])"),
-            "f.st: tensor \"t\" has a shape that is no array: 6");
+            "f.st: tensor \"t\" has a shape that is not an array: 6");
   for (const char* size : {"-2", "2.0", "\"2\"", "9223372036854775808", "1e30", "null", "[2]"}) {
     EXPECT_THAT(error(absl::StrCat(R"("dtype": "F32", "shape": [3, )", size,
                                    R"(], "data_offsets": [0, 24])")),
@@ -136,7 +136,7 @@ TEST(SafetensorsParseTest, BadHeadersAreNamed) {
   for (const char* offsets : {"[0, 25]", "[24, 0]", "[0]", "[0, 12, 24]", "[]"}) {
     EXPECT_EQ(error(absl::StrCat(R"("dtype": "F32", "shape": [2, 3], "data_offsets": )", offsets)),
               absl::StrCat("f.st: tensor \"t\" has data_offsets ", offsets,
-                           ", which is no range of the 24 bytes of data"));
+                           ", which is not a range of the 24 bytes of data"));
   }
   EXPECT_THAT(error(R"("dtype": "F32", "shape": [2, 3], "data_offsets": [-1, 23])"),
               HasSubstr("tensor \"t\" has -1 in its data_offsets"));

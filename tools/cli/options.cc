@@ -232,7 +232,7 @@ absl::Status OptionSet::ParseFlags(int argc, const char* const* argv) {
     absl::string_view flag = argv[i];
     if (!absl::ConsumePrefix(&flag, "--") || flag.empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("argument \"", argv[i], "\" is no flag; flags are --name=value"));
+          absl::StrCat("argument \"", argv[i], "\" is not a flag; flags are --name=value"));
     }
     bool used_next = false;
     STRAKE_RETURN_IF_ERROR(ParseFlag(flag, i + 1 < argc ? argv[i + 1] : nullptr, &used_next));

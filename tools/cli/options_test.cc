@@ -76,7 +76,7 @@ TEST(OptionsTest, BooleansAndRepetition) {
   EXPECT_EQ(p.FlagsError({"--shuffle=yes"}), "--shuffle=yes: must be true or false");
   // A bool flag takes no separate value.
   EXPECT_EQ(p.FlagsError({"--shuffle", "false"}),
-            "argument \"false\" is no flag; flags are --name=value");
+            "argument \"false\" is not a flag; flags are --name=value");
 }
 
 TEST(OptionsTest, UnknownFlagsNameTheNearest) {
@@ -96,7 +96,7 @@ TEST(OptionsTest, UnknownFlagsNameTheNearest) {
 TEST(OptionsTest, WhatIsNoFlagIsAnError) {
   for (const char* argument : {"word", "-lr=1", "--", "-", ""}) {
     EXPECT_EQ(Program().FlagsError({argument}),
-              "argument \"" + std::string(argument) + "\" is no flag; flags are --name=value");
+              "argument \"" + std::string(argument) + "\" is not a flag; flags are --name=value");
   }
 }
 

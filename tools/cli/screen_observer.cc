@@ -133,11 +133,11 @@ absl::Status ScreenObserver::OnEnd(const TrainEnd& end) {
   switch (end.reason) {
     case TrainEnd::Reason::kNothingToDo:
       screen_->Print(absl::StrCat("nothing to do: the run is at step ", end.step, " of ",
-                                  end.num_steps, "; raise --steps to go on"));
+                                  end.num_steps, "; raise --steps to continue"));
       break;
     case TrainEnd::Reason::kStopRequested:
       screen_->Print(absl::StrCat("stopped by a signal after step ", end.step,
-                                  "; the same command goes on from there"));
+                                  "; the same command resumes from there"));
       break;
     case TrainEnd::Reason::kLastStep:
       break;

@@ -46,7 +46,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->run.global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; without it that of the "
-               "run to go on with, or of a new run just that",
+               "run to resume, or for a new run that product",
                Range::Between(0, kMaxGlobalBatch));
   options->Add("shuffle", &c->run.shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
@@ -68,14 +68,16 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("clip_norm", &c->run.clip_norm, "largest global gradient norm; 0: no clipping",
                rate);
   options->Group("Run");
-  options->Add("seed", &c->run.seed, "of the initial weights and the order of the data", count);
+  options->Add("seed", &c->run.seed, "seed of the initial weights and the order of the data",
+               count);
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
   options->Add("out", &c->run.directory,
                "directory of checkpoints and metrics; without it runs/MODEL");
-  options->Add("resume", &c->resume,
-               "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
-               "path of a checkpoint to go on from");
+  options->Add(
+      "resume", &c->resume,
+      "auto: resume from the last checkpoint in --out; never: only start a new run; or the "
+      "path of a checkpoint to resume from");
   AddLayoutOptions(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
