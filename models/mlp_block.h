@@ -8,8 +8,8 @@
 //   activation  u           -> g [N, F]       GELU, with the products of up and down, or SwiGLU
 //   down        g [N, F]    -> o [R, C]       row parallel
 //   Forward returns o with x as its residual: the next norm adds them
-//   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
-//               the branch's term
+//   Backward    dy [R, C], the gradient of o + x, becomes the gradient of x in place: the
+//               residual's plus the branch's term
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 

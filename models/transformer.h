@@ -53,8 +53,8 @@ struct TransformerSaved {
 
 class KvCache;
 
-// InvalidArgument, with both numbers, where a model's heads or widths cannot be cut over that many
-// tensor-parallel ranks.
+// InvalidArgument, with both numbers, where a model's heads or widths cannot be sharded over that
+// many tensor-parallel ranks.
 absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks);
 
 class Transformer {

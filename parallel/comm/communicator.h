@@ -44,10 +44,11 @@ struct CommunicatorOptions {
 };
 
 // One rank's end of a group, used on that rank's thread. Every rank of the group makes the same
-// calls in the same order, with matching dtypes and counts. It waits for each call, in any order.
-// Until then it must not write to or free the tensors that it passed, nor read a result. After an
-// error of any rank the contents of results are unspecified, and every later call returns an error.
-// An error names the collective, its sequence number, the axis, and the rank that caused it.
+// calls in the same order, with matching dtypes and counts. It must wait for each call, in any
+// order. Until then it must not write to or free the tensors that it passed, nor read a result.
+// After an error of any rank the contents of results are unspecified, and every later call returns
+// an error. An error names the collective, its sequence number, the axis, and the rank that caused
+// it.
 //
 // Tensors on a GPU. The collective reads and writes them after all work that was on the bound
 // stream at the call, and may overlap with work that is enqueued later. Wait() makes the stream,

@@ -209,7 +209,7 @@ TEST(ShardTest, VocabularyIsPaddedAtTheEnd) {
   EXPECT_EQ(VocabShard(50257, 8, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 3, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 1, 0, 1).padded_size, 50257);
-  // Of a model: whole tiles on each rank, unless the vocabulary is small.
+  // A model has whole tiles on each rank, unless the vocabulary is small.
   EXPECT_EQ(VocabShard(50257, 1, 0).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 8, 0).held.size(), 6400);
   EXPECT_EQ(VocabShard(128256, 2, 0).padded_size, 128256);

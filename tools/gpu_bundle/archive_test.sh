@@ -55,7 +55,7 @@ said=$(
   with_libraries bin/train "${TRAIN_OPTIONS[@]}" --model="$TRAIN_LLAMA" --print_config 2>&1
 ) || expect "the options of training, of which train said $said" false
 
-# No machine has this device, not even one with a GPU.
+# Without a visible device every machine acts like one without a GPU.
 said=$(CUDA_VISIBLE_DEVICES="" ./run.sh 2>&1)
 status=$?
 expect "exit code 2 without a GPU, not $status" test "$status" = 2

@@ -370,7 +370,7 @@ TEST_P(CommunicatorTest, SplitByColorInOrderOfKey) {
     const Tensor all(members.data(), DType::kI64, {size});
     ASSERT_TRUE((*half)->AllGather(Tensor(&self, DType::kI64, {1}), all).Wait().ok());
     for (int r = 0; r < size; ++r) EXPECT_EQ(members[r], 2 * (size - 1 - r) + color);
-    // A group of a group, beside the first.
+    // A subgroup of a subgroup, which exists beside it.
     auto alone = (*half)->Split(comm.rank(), 0, "alone");
     ASSERT_TRUE(alone.ok());
     EXPECT_EQ((*alone)->size(), 1);
