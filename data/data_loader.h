@@ -1,11 +1,12 @@
-// DataLoader: training samples out of a range of a token stream, in an order that is a function.
+// DataLoader: training samples from a range of a token stream, in a pseudo-random order computed by
+// a function.
 //
 //   sample index i = tokens [begin + i*T, begin + i*T + T], the last one being only a target
 //   global sample g = index order_e(g mod N), epoch e = g / N;  N = (end - begin - 1) / T
 //   order_e = Permutation(N, seed, e), or the identity without `shuffle`
 //
-// T sequence length, N samples in an epoch. The global sample number alone says where a run stands:
-// a rank loads the samples that it is told to, whatever the number of ranks or the batch size.
+// T sequence length, N samples in an epoch. The global sample number alone is the position of a
+// run: a rank loads the samples it is given, whatever the number of ranks or the batch size.
 #ifndef STRAKE_DATA_DATA_LOADER_H_
 #define STRAKE_DATA_DATA_LOADER_H_
 
@@ -31,14 +32,14 @@ class DataLoader {
   static absl::StatusOr<DataLoader> Create(const TokenStream* stream, int64_t begin, int64_t end,
                                            const Options& options);
 
-  // In an epoch.
+  // The number of samples in an epoch.
   int64_t num_samples() const { return num_samples_; }
   const Options& options() const { return options_; }
 
-  // Global samples [first_sample, first_sample + count), one after the other:
+  // Loads global samples [first_sample, first_sample + count), one after the other:
   //   tokens  [count*T] i32  =
   //   targets [count*T] i32  =, targets[i] is the token after tokens[i]
-  // The error is that of TokenStream::Read. Safe to call from many threads.
+  // Returns TokenStream::Read's error. Safe to call from many threads.
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
 
  private:

@@ -22,7 +22,7 @@ TokenStream MakeStream() {
   CHECK(WriteTokenFile(path, tokens, TokenEncoding::kUint16).ok()) << path;
   auto stream = TokenStream::Open({path}, 50257);
   CHECK(stream.ok()) << stream.status();
-  std::filesystem::remove(path);  // the mapping stays
+  std::filesystem::remove(path);  // the mapping remains
   return std::move(stream).value();
 }
 

@@ -21,8 +21,8 @@ using ::testing::HasSubstr;
 using testing::SameBits;
 using testing::TestTensor;
 
-// Token i of the stream is i: what a sample holds says where it comes from. Three files, which
-// samples of more than 7 tokens span.
+// Token i of the stream is i, so a sample's contents show its position. There are three files, and
+// samples of more than 7 tokens span them.
 TokenStream MakeStream(int64_t num_tokens) {
   std::vector<std::string> paths;
   int32_t token = 0;
@@ -46,7 +46,7 @@ DataLoader MakeLoader(const TokenStream& stream, int64_t begin, int64_t end,
   return std::move(loader).value();
 }
 
-// The first tokens of samples [first, first + count), after checking all other tokens and targets.
+// The first tokens of samples [first, first + count); checks all other tokens and targets.
 std::vector<int32_t> SampleStarts(const DataLoader& loader, int64_t first, int64_t count) {
   const int64_t seq_len = loader.options().seq_len;
   TestTensor tokens(DType::kI32, {count * seq_len}), targets(DType::kI32, {count * seq_len});

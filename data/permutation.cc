@@ -8,7 +8,8 @@
 namespace strake {
 namespace {
 
-// Four make a pseudo-random permutation of large blocks; small ones mix in fewer bits per round.
+// Four rounds make a pseudo-random permutation of large blocks; small blocks mix in fewer bits per
+// round.
 constexpr int kNumRounds = 8;
 
 int HalfBits(int64_t n) {

@@ -70,7 +70,7 @@ TEST(PermutationTest, PutsEveryIndexEverywhereEquallyOften) {
     for (const int64_t count : counts) {
       chi_squared += (count - expected) * (count - expected) / expected;
     }
-    // Of a random doubly stochastic table: mean and variance of (n-1)^2 degrees of freedom.
+    // For a random doubly stochastic table: mean and variance of (n-1)^2 degrees of freedom.
     const double freedom = (n - 1) * (n - 1);
     EXPECT_LT(std::abs(chi_squared - freedom), 5 * std::sqrt(2 * freedom)) << n;
   }
@@ -87,8 +87,8 @@ TEST(PermutationTest, NeighboursAreNotCorrelated) {
   EXPECT_LT(std::abs(sum), 5 * std::sqrt(kN) / 12);
 }
 
-// The order of a run's data must not change under a run that is resumed. By an implementation of
-// the header's definition in Python.
+// A resumed run must have the same order of data. Values from an implementation of the header's
+// definition in Python.
 TEST(PermutationTest, ValuesArePartOfTheRunFormat) {
   EXPECT_EQ(Values(8, 0, 0), (std::vector<int64_t>{1, 0, 7, 6, 4, 5, 3, 2}));
   const Permutation permutation(1000000007, 42, 2);

@@ -54,7 +54,7 @@ T LoadToken(const char* tokens, int64_t i) {
   return token;
 }
 
-// The first i < count whose token is not below `bound`; `count` when there is none.
+// The first i < count whose token is not below `bound`; `count` if there is none.
 template <typename T>
 int64_t FindNotBelow(const char* tokens, int64_t count, uint64_t bound) {
   constexpr int64_t kBlock = 8192;  // a maximum per block: a loop that vectorizes
@@ -79,7 +79,7 @@ int64_t MaxToken(TokenEncoding encoding) {
 }
 
 absl::Status Errno(const std::string& path, const char* what) {
-  // 0 would make an OK status; streams do not promise to set it.
+  // An errno of 0 would make an OK status; streams need not set errno.
   const int error = errno != 0 ? errno : EIO;
   return absl::ErrnoToStatus(error, absl::StrCat("data file ", path, ": cannot ", what));
 }
@@ -96,7 +96,7 @@ void TokenFile::Unmap::operator()(const char* data) const {
 }
 
 absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path) {
-  // Without O_NONBLOCK, a pipe that nobody writes to would wait here for ever.
+  // Without O_NONBLOCK, opening a pipe without a writer would block for ever.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return Errno(path, "open it; check the path and its permissions");
   struct stat info;

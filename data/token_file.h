@@ -24,15 +24,15 @@ enum class TokenEncoding : uint8_t { kBytes, kUint16, kUint32 };
 class TokenFile {
  public:
   // Files up to this size are checked for tokens outside the vocabulary when they are opened;
-  // larger ones where they are read.
+  // larger ones as they are read.
   static constexpr int64_t kMaxScanBytes = int64_t{1} << 30;
 
-  // Errors, each naming the file: it is missing, not readable, not a regular file, or empty; a
-  // wrong magic or version; a size other than header and count say; a token that is not below
-  // `vocab_size` (with its offset in tokens).
+  // Returns an error, naming the file, where it is missing, not readable, not a regular file, or
+  // empty; for a wrong magic or version; for a size that does not match the header; and for a token
+  // that is not below `vocab_size` (with its offset in tokens).
   static absl::StatusOr<TokenFile> Open(const std::string& path, int64_t vocab_size);
 
-  // As Open, from the file's bytes, which must outlive the result. `path` tells the format.
+  // Like Open, from the file's bytes, which must outlive the result. `path` determines the format.
   static absl::StatusOr<TokenFile> Parse(const std::string& path, absl::string_view content,
                                          int64_t vocab_size);
 
@@ -40,11 +40,11 @@ class TokenFile {
   TokenEncoding encoding() const { return encoding_; }
   int64_t num_tokens() const { return num_tokens_; }
 
-  // tokens[i] = token begin + i of the file, i < count; an error names a token that is not in the
+  // Reads tokens[i] = token begin + i of the file, i < count; an error names a token outside the
   // vocabulary. Safe to call from many threads.
   absl::Status Read(int64_t begin, int64_t count, int32_t* tokens) const;
 
-  // Read without looking at the vocabulary: what the bytes say.
+  // Reads without checking the vocabulary.
   void ReadUnchecked(int64_t begin, int64_t count, int32_t* tokens) const;
 
  private:
@@ -70,8 +70,9 @@ class TokenFile {
   bool checked_ = false;  // no token can be outside the vocabulary
 };
 
-// Writes a file that Open reads: llm.c's format, or plain bytes under kBytes. Errors: the path
-// cannot be written; a token does not fit the encoding; more tokens than the header can count.
+// Writes a file that Open reads: llm.c's format, or plain bytes with kBytes. Returns an error where
+// the path cannot be written, a token does not fit the encoding, or there are more tokens than the
+// header can count.
 absl::Status WriteTokenFile(const std::string& path, absl::Span<const int32_t> tokens,
                             TokenEncoding encoding);
 

@@ -1,4 +1,4 @@
-// Bytes as a token file: any content gives a status, or tokens that are all in the vocabulary.
+// Bytes as a token file: any content gives an error, or tokens that are all in the vocabulary.
 #include <cstdint>
 #include <string>
 #include <vector>

@@ -143,7 +143,7 @@ TEST(TokenFileTest, WrongHeadersSayWhatWasFound) {
 }
 
 TEST(TokenFileTest, TokensOutsideTheVocabularyAreLocated) {
-  // In the second block that the scan looks at, and one that a signed reading would take for -1.
+  // A token in the second block of the scan, which is -1 if read as signed.
   std::vector<int32_t> tokens(20000, 99);
   tokens[8195] = 65535;
   const std::string path = TempPath("vocabulary.bin");
@@ -163,7 +163,7 @@ TEST(TokenFileTest, TokensOutsideTheVocabularyAreLocated) {
 }
 
 TEST(TokenFileTest, LargeFilesAreCheckedAsTheyAreRead) {
-  // A sparse file: zeros that take no room on the disk, and one token of 50257 at the end.
+  // A sparse file: zeros without disk space, and one token of 50257 at the end.
   const std::string path = TempPath("large.bin");
   const int32_t num_tokens = TokenFile::kMaxScanBytes / 2;
   const int64_t size = kHeaderBytes + int64_t{num_tokens} * 2;

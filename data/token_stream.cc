@@ -16,7 +16,7 @@ namespace strake {
 namespace {
 
 absl::StatusOr<std::vector<std::string>> ExpandGlob(const std::string& pattern) {
-  // A path that exists is meant as it is, whatever characters it holds.
+  // An existing path is taken literally, whatever characters it contains.
   struct stat info;
   if (stat(pattern.c_str(), &info) == 0) return std::vector<std::string>{pattern};
   glob_t matches;
@@ -72,7 +72,7 @@ absl::Status TokenStream::Read(int64_t begin, int64_t count, int32_t* tokens) co
                     });
 }
 
-// FNV-1a with a token in the place of a byte: a change of any single token changes the hash.
+// FNV-1a over tokens instead of bytes: a change of any single token changes the hash.
 uint64_t TokenStream::HashRange(uint64_t hash, int64_t begin, int64_t count) const {
   constexpr uint64_t kPrime = 0x100000001b3ull;
   std::array<int32_t, 4096> buffer;

@@ -15,20 +15,21 @@ namespace strake {
 
 class TokenStream {
  public:
-  // The error of the first file that TokenFile::Open rejects; an empty list is an error too.
+  // Returns the error of the first file that TokenFile::Open rejects, and an error for an empty
+  // list.
   static absl::StatusOr<TokenStream> Open(const std::vector<std::string>& paths,
                                           int64_t vocab_size);
 
   int64_t num_tokens() const { return begins_.back(); }
   const std::vector<TokenFile>& files() const { return files_; }
 
-  // tokens[i] = token begin + i of the stream, i < count, across the borders of files. The error is
-  // that of TokenFile::Read. Safe to call from many threads.
+  // Reads tokens[i] = token begin + i of the stream, i < count, across file boundaries. Returns
+  // TokenFile::Read's error. Safe to call from many threads.
   absl::Status Read(int64_t begin, int64_t count, int32_t* tokens) const;
 
-  // A hash of the number of tokens and of their values: of all up to kMaxHashedTokens, of windows
-  // spread evenly from the first token to the last beyond. It depends on the stream alone: not on
-  // where its files lie, how it is cut into files, or their encoding.
+  // A hash of the number of tokens and of their values: of all values up to kMaxHashedTokens
+  // tokens, beyond that of windows spread evenly from the first token to the last. It depends on
+  // the stream alone: not on its files' paths, sizes or encoding.
   uint64_t Fingerprint() const;
   static constexpr int64_t kMaxHashedTokens = int64_t{1} << 24;
 
@@ -45,8 +46,8 @@ class TokenStream {
   std::vector<int64_t> begins_;  // of each file, in the stream; then the number of tokens
 };
 
-// The files that a comma-separated list of paths and globs (* ? []) stands for, in list order, the
-// matches of one glob sorted. An entry that is empty or matches nothing is an error that names it.
+// Expands a comma-separated list of paths and globs (* ? []) to files, in list order, the matches
+// of one glob sorted. An entry that is empty or matches nothing is an error that names it.
 absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths);
 
 }  // namespace strake

@@ -73,8 +73,8 @@ TEST(TokenStreamTest, FingerprintIsOfTheTokensAlone) {
                   Write("end.txt", Count(33, 67), TokenEncoding::kBytes)})
                 .Fingerprint(),
             fingerprint);
-  // Saved with runs: the value is part of their format. By another implementation, of FNV-1a over
-  // 100 words from offset basis ^ 100.
+  // Runs save the fingerprint: the value is part of their format. It is from another
+  // implementation: FNV-1a over 100 words from offset basis ^ 100.
   EXPECT_EQ(fingerprint, 0x1116de3377ce7b0dull);
 }
 

@@ -1,4 +1,4 @@
-// Which tokens are trained on, and which are held back to validate on.
+// Splits tokens into training data and held-back validation data.
 //
 //   without validation data   train on [0, n - h), validate on [n - h, n), h = n / 10 rounded down
 //   with m tokens of it       train on [0, n), validate on [0, m) of the validation stream
@@ -29,11 +29,11 @@ struct TrainValSplit {
   TokenRange val;    // of the validation stream; of the training stream when there is none
 };
 
-// An error, with both numbers, unless `num_tokens` hold one sample of seq_len tokens and its last
-// target. `what` begins the sentence.
+// Returns an error, with both numbers, unless `num_tokens` hold one sample of seq_len tokens and
+// its last target. The sentence begins with `what`.
 absl::Status CheckHoldsSample(absl::string_view what, int64_t num_tokens, int64_t seq_len);
 
-// The error of CheckHoldsSample where either range is too short.
+// Returns CheckHoldsSample's error where either range is too short.
 absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
                                             std::optional<int64_t> num_val_tokens, int64_t seq_len);
 

@@ -101,7 +101,7 @@ absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
                                                        const ResidualStream& stream,
                                                        int64_t seq_len, const Tensor& rope_table,
                                                        AttentionBlockSaved* saved) const {
-  // What stays, then what goes.
+  // Tensors that are kept, then scratch.
   const int64_t num_rows = stream.x.dim(0);
   const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
   saved->norm.x = stream.x;
@@ -123,7 +123,7 @@ absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
 
 absl::Status AttentionBlock::Recompute(const Context& ctx, const Tensor& rope_table,
                                        AttentionBlockSaved* saved) const {
-  // The stream has been summed.
+  // The stream has been summed into x.
   const Tensor x = saved->norm.x;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
                           norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
@@ -142,7 +142,7 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
   if (recompute_ != ActivationRecompute::kNone) {
     STRAKE_RETURN_IF_ERROR(Recompute(ctx, rope_table, saved));
   }
-  // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
+  // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
   STRAKE_ASSIGN_OR_RETURN(const Tensor da, out_.BackwardInput(ctx, dy, &saved->out_linear).Wait());
   STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved->out_linear));
 

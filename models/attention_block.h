@@ -8,8 +8,8 @@
 //   attention   qkv                        -> a [N, H D]
 //   out         a [N, H D]                 -> o [R, C]                  row parallel
 //   Forward returns o with x as its residual: the next norm adds them
-//   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
-//               the branch's term
+//   Backward    dy [R, C], the gradient of o + x, becomes the gradient of x in place: the
+//               residual's plus the branch's term
 #ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
@@ -32,7 +32,7 @@
 
 namespace strake {
 
-// What the backward pass recomputes is undefined before it.
+// Tensors that the backward pass recomputes are undefined before it.
 struct AttentionBlockSaved {
   NormSaved norm;
   LinearSaved qkv_linear;
@@ -49,7 +49,7 @@ class AttentionBlock {
   AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                  ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
 
-  // The same block with every token on each rank.
+  // The same block without sequence parallelism: every rank holds every token.
   AttentionBlock WithoutSequenceParallelism() const;
 
   // rope_table [P, D] is undefined where positions are not RoPE's. o is allocated from ctx.arena().
@@ -60,27 +60,27 @@ class AttentionBlock {
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
                         AttentionBlockSaved* saved) const;
 
-  // One sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D]. Not with
-  // sequence parallelism.
+  // Runs one sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D]. Not
+  // with sequence parallelism.
   absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
                                                int64_t past, const Tensor& rope_table,
                                                Tensor k_cache, Tensor v_cache) const;
 
-  // What attention computes of this rank's heads.
+  // The shape of this rank's attention.
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
 
  private:
-  // saved->qkv, attention and lse, for num_rows rows of the stream.
+  // Allocates saved->qkv, attention and lse, for num_rows rows of the stream.
   void AllocateHeads(const Context& ctx, int64_t num_rows, int64_t seq_len,
                      AttentionBlockSaved* saved) const;
-  // qkv and rope, into qkv where it is defined: what training and generation share.
+  // Computes qkv and rope, into qkv where it is defined; training and generation share it.
   absl::StatusOr<Tensor> Project(const Context& ctx, const Tensor& h, int64_t seq_len,
                                  int64_t position_offset, const Tensor& rope_table,
                                  LinearSaved* qkv_saved, const Tensor& qkv = Tensor()) const;
-  // qkv, rope and attention, into what AllocateHeads() has allocated.
+  // Computes qkv, rope and attention, into the tensors of AllocateHeads().
   absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                       AttentionBlockSaved* saved) const;
-  // What Forward() has dropped.
+  // Recomputes the tensors that Forward() has dropped.
   absl::Status Recompute(const Context& ctx, const Tensor& rope_table,
                          AttentionBlockSaved* saved) const;
 

@@ -1,4 +1,4 @@
-// The two halves of a transformer layer by themselves: their contract is the same.
+// The two halves of a transformer layer, tested alone with the same contract.
 
 #include "core/ops/copy/copy.h"
 #include "core/ops/residual_add/residual_add.h"
@@ -73,7 +73,7 @@ struct MlpCase {
   MlpBlockSaved saved;
 };
 
-// The stream that leaves a block which x and the residual enter; x stays as it is.
+// The stream after a block with inputs x and residual; x does not change.
 template <typename Case>
 Tensor Stream(Case& block, const Context& ctx, const Tensor& x, const Tensor& residual) {
   const Tensor sum = ctx.arena().Allocate(x.dtype(), x.shape());
@@ -85,7 +85,7 @@ Tensor Stream(Case& block, const Context& ctx, const Tensor& x, const Tensor& re
   return out->x;
 }
 
-// With a residual, or with none, as before the first block.
+// With and without a residual, as before the first block.
 template <typename Case>
 void CheckGradients(const ModelFamily* family, bool with_residual) {
   ParameterArena arena;
@@ -112,7 +112,7 @@ void CheckGradients(const ModelFamily* family, bool with_residual) {
   TestTensor dx(DType::kF64, {kTokens, kHidden});
   ComplexStepGradient(x, loss, dx);
   EXPECT_LT(RelativeError(dy, dx), 1e-13);
-  // Not the residual's part alone.
+  // More than the residual's part.
   EXPECT_GT(RelativeError(dx, weights), 0.1);
   for (const Parameter& parameter : arena.parameters()) {
     TestTensor expected(DType::kF64, parameter.shape);

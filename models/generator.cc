@@ -18,15 +18,15 @@ namespace strake {
 
 namespace {
 
-// By their values; of equal ones the first.
+// Sorts by value; of equal values the first.
 auto LargerOf(absl::Span<const float> values) {
   return [values](int64_t a, int64_t b) {
     return values[a] != values[b] ? values[a] > values[b] : a < b;
   };
 }
 
-// How many of the likeliest tokens have `share` of the probability, and those in front of `order`,
-// whose weights add up to `sum`.
+// The number of the likeliest tokens that reach `share` of the probability; sorts them to the front
+// of `order`. The weights of `order` add up to `sum`.
 int64_t SortNucleus(double share, double sum, absl::Span<const float> weights,
                     std::vector<int64_t>* order) {
   const int64_t size = order->size();
@@ -34,7 +34,7 @@ int64_t SortNucleus(double share, double sum, absl::Span<const float> weights,
   int64_t sorted = 0;
   for (int64_t i = 0; i < size; ++i) {
     if (i == sorted) {
-      // Few of a large vocabulary are enough, as a rule.
+      // Usually a few tokens of a large vocabulary are enough.
       sorted = std::min(size, std::max<int64_t>(64, 4 * sorted));
       std::partial_sort(order->begin() + i, order->begin() + sorted, order->end(),
                         LargerOf(weights));
@@ -81,7 +81,7 @@ int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
 
 namespace {
 
-// Tokens of the host.
+// Decodes tokens in host memory.
 absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, const Tensor& tokens,
                               KvCache* cache) {
   const Tensor input = ctx.arena().Allocate(DType::kI32, tokens.shape());
@@ -89,10 +89,10 @@ absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, cons
   return model.Decode(ctx, input, cache);
 }
 
-// Of f32 or bf16, on either device.
+// Copies f32 or bf16 from either device.
 absl::StatusOr<std::vector<float>> ToFloats(const Context& ctx, const TensorParallel& tp,
                                             const Tensor& x) {
-  // Where a rank has failed, what is there is not the logits.
+  // Where a rank has failed, x does not contain the logits.
   if (x.device() == Device::kCuda && tp.size() > 1) {
     STRAKE_RETURN_IF_ERROR(tp.communicator().WaitForStream(ctx.cuda_stream()));
   }
@@ -144,7 +144,7 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
   STRAKE_RETURN_IF_ERROR(CheckTokens(Tensor(tokens.data(), DType::kI32, {num_prompt_tokens}),
                                      model.config().vocab_size));
-  int64_t begin = 0;  // of what the cache does not hold yet
+  int64_t begin = 0;  // of the tokens that the cache does not hold yet
   for (int64_t i = 0; i < count; ++i) {
     const int64_t end = tokens.size();
     if (cache.length() == window) {

@@ -1,6 +1,6 @@
-// Generating text one token after another, on the CPU's cores. Each token reads every weight once,
-// and memory is the limit: `of_roofline` is the rate over that of a loop that only reads, measured
-// before and after.
+// Generates text one token after another, on the CPU's cores. Each token reads every weight once,
+// and memory bandwidth is the limit: `of_roofline` is the rate divided by that of a loop that only
+// reads, measured before and after.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -24,7 +24,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kPromptTokens = 16, kNewTokens = 64;
 
-// What a token reads: of tables of embeddings a row, but a tied one is the head, too.
+// The bytes that a token reads: one row of an embedding table, but all of a tied one, which is also
+// the head.
 double WeightBytes(const ModelConfig& config, const ParameterArena& parameters) {
   const int64_t rows = (config.positions == PositionKind::kLearned ? config.max_positions : 0) +
                        (config.tie_word_embeddings ? 0 : config.vocab_size);
@@ -55,7 +56,7 @@ void BM_Generate(benchmark::State& state, const char* preset, DType dtype) {
 
   double limit = ReadBytesPerSecond(team);
   for (auto _ : state) {
-    // From the first token on, which has the prompt before it.
+    // Starts at the first token, which includes the prompt.
     std::vector<Clock::time_point> times;
     const absl::Status status =
         GenerateTokens(ctx, model, prompt, kNewTokens, {.temperature = 0.8}, [&](int64_t) {

@@ -29,7 +29,7 @@ TEST(SampleTokenTest, FollowsTheSoftmax) {
   // Probabilities 1/2, 1/4, 1/8, 1/8 at temperature 1.
   const std::vector<float> logits = {0, std::log(4.f), std::log(2.f), 0};
   const auto f = Frequencies(logits, {});
-  // Five standard errors of a share of 20000 draws, at most sqrt(1/4 / 20000).
+  // Five standard errors of a frequency in 20000 draws, at most sqrt(1/4 / 20000).
   const double five = 5 * 0.5 / std::sqrt(20000.0);
   EXPECT_NEAR(f.at(1), 0.5, five);
   EXPECT_NEAR(f.at(2), 0.25, five);
@@ -47,7 +47,7 @@ TEST(SampleTokenTest, TopKAndTopPCutTheTail) {
   EXPECT_EQ(Frequencies(logits, {.top_p = 0.7}).size(), 2u);
   EXPECT_EQ(Frequencies(logits, {.top_p = 1}).size(), 4u);
   EXPECT_EQ(Frequencies(logits, {.top_p = 0}).size(), 1u);
-  // top_p counts within what top_k left: 2/3 and 1/3.
+  // top_p applies to the tokens that top_k left: 2/3 and 1/3.
   EXPECT_EQ(Frequencies(logits, {.top_k = 2, .top_p = 0.6}).size(), 1u);
 }
 
@@ -56,7 +56,7 @@ TEST(SampleTokenTest, TopPOfManyTokens) {
   const std::vector<float> logits(1000, 0.f);
   const auto f = Frequencies(logits, {.top_p = 0.4995});
   EXPECT_EQ(f.size(), 500u);
-  EXPECT_EQ(f.rbegin()->first, 499);  // of equal ones the first
+  EXPECT_EQ(f.rbegin()->first, 499);  // the first of equal ones
   EXPECT_EQ(Frequencies(logits, {.top_k = 300, .top_p = 0.9999}).rbegin()->first, 299);
 }
 
@@ -113,8 +113,8 @@ TEST(GenerateTokensTest, GoesOnPastTheLastPosition) {
                 return absl::OkStatus();
               }).ok());
   ASSERT_EQ(tokens.size(), 22u);
-  // The cache of 6 is full when token 6 is drawn; it begins anew with tokens 4 to 6 (half of it and
-  // no more) for token 7. So token 10 is drawn from tokens 4 to 9 alone.
+  // The cache of 6 is full when token 6 is drawn. For token 7 it begins anew with tokens 4 to 6,
+  // exactly half of it. So token 10 is drawn from tokens 4 to 9 alone.
   TransformerSaved saved;
   const Tensor input(tokens.data() + 4, DType::kI32, {6});
   const auto logits = model.Logits(ctx, input, 6, &saved);

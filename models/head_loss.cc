@@ -23,7 +23,7 @@ void CheckTargets(const Tensor& h, const Tensor& targets) {
 }  // namespace
 
 LogitsChunk LogitsChunk::For(Device device) {
-  // A CPU's products are as fast from some hundred rows on.
+  // A CPU's products reach their full speed from some hundred rows on.
   if (device == Device::kCpu) return {.max_bytes = size_t{256} << 20, .min_rows = 1024};
   return LogitsChunk();
 }

@@ -1,5 +1,5 @@
-// HeadLoss: a language model's head and its loss, over chunks of tokens: of the logits, those of
-// one chunk are all that is ever held.
+// HeadLoss: a language model's head and its loss, over chunks of tokens: only one chunk's logits
+// are in memory at a time.
 //
 //   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks), C hidden
 //   size, V this rank's part of the padded vocabulary, W [V, C]
@@ -36,17 +36,17 @@
 
 namespace strake {
 
-// How many tokens' logits are held at once: a rule of shapes and of the device, so that bits,
-// memory plans and collectives follow from them. The defaults are a GPU's.
+// How many tokens' logits are in memory at a time. The rule depends only on shapes and the device,
+// so that bits, memory plans and collectives follow from them. The defaults are a GPU's.
 struct LogitsChunk {
   static LogitsChunk For(Device device);
 
   size_t max_bytes = size_t{512} << 20;
-  // Even above max_bytes: fewer make slow products, and each chunk adds to all of dW.
+  // Used even above max_bytes: fewer rows make slow products, and each chunk adds to all of dW.
   int64_t min_rows = 4096;
 
-  // Of logits [num_tokens, columns], at least 1: all of them where they fit; the last chunk has
-  // what is left.
+  // The number of rows of a chunk of logits [num_tokens, columns], at least 1: all rows where they
+  // fit. The last chunk has the rest.
   int64_t NumRows(int64_t num_tokens, int64_t columns, DType dtype) const;
   int64_t NumChunks(int64_t num_tokens, int64_t columns, DType dtype) const;
 };
@@ -57,31 +57,31 @@ struct HeadLossSaved {
   Tensor dh;  // [R, C], from ForwardBackward: the gradient of scale * sum(loss)
 };
 
-// Outputs are allocated from ctx.arena(). Wrong shapes are CHECK failures.
+// Allocates outputs from ctx.arena(). Wrong shapes are CHECK failures.
 class HeadLoss {
  public:
-  // `weight` is this rank's [V, C], which `slice` is, and outlives the layer.
+  // `weight` is this rank's [V, C], the part `slice`, and must outlive the layer.
   HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
            const TensorParallel& tp, const LogitsChunk& chunk);
 
-  // The same layer with every token on each rank.
+  // The same layer without sequence parallelism: every rank holds every token.
   HeadLoss WithoutSequenceParallelism() const;
 
-  // This rank's [N, V] of h [R, C], whole: for generation, whose tokens are few.
+  // Returns this rank's logits [N, V] of h [R, C] at once: for generation, which has few tokens.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& h) const;
 
-  // loss [N], the same on every rank, from h [R, C] and targets [N] (i32). InvalidArgument for a
-  // target outside the vocabulary; on CUDA its loss and gradient are NaN.
+  // Returns loss [N], the same on every rank, from h [R, C] and targets [N] (i32). InvalidArgument
+  // for a target outside the vocabulary; on CUDA its loss and gradient are NaN.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
                                  HeadLossSaved* saved) const;
 
-  // Also leaves dh in `saved`, adds to the weight's gradient, and announces that where this layer
-  // owns it.
+  // Also stores dh in `saved`, adds to the weight's gradient, and announces that gradient where
+  // this layer owns it.
   absl::StatusOr<Tensor> ForwardBackward(const Context& ctx, const Tensor& h, const Tensor& targets,
                                          double scale, HeadLossSaved* saved) const;
 
   // Calls visit(begin, logits [n, V]) for each chunk of h [N, C], tokens [begin, begin + n). The
-  // logits are scratch, and visit's to overwrite.
+  // logits are scratch; visit may overwrite them.
   absl::Status ForEachChunk(
       const Context& ctx, const Tensor& h,
       absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const;

@@ -32,8 +32,8 @@ void Store(const Tensor& x, int64_t i, double value) {
   }
 }
 
-// Columns [first_column, first_column + segment.columns) of a parameter's `values`, row by row of
-// the tensor that Hugging Face stores: its indices are consecutive there.
+// Initializes columns [first_column, first_column + segment.columns) of a parameter's `values`, row
+// by row of the tensor that Hugging Face stores: there the indices are consecutive.
 void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& segment,
                        const NormalInit& init, int64_t first_column, const Tensor& values) {
   const SegmentSlice& slice = segment.slice;

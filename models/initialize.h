@@ -10,11 +10,11 @@
 
 namespace strake {
 
-// Sets every value to its parameter's mean + stddev * normal, where the normal number is Philox's
-// (core/base/philox.h) keyed by the seed and the hash of the Hugging Face tensor's name, at the
-// element's row-major index in that tensor, the whole one, as Hugging Face stores it: a slice of it
-// gets the whole's bits, rounded to the values' dtype, on either device. Padding stays as it is.
-// Values must be allocated. The error is that of a GPU.
+// Sets every value to its parameter's mean + stddev * normal. The normal number is Philox's
+// (core/base/philox.h), keyed by the seed and the hash of the Hugging Face tensor's name, at the
+// element's row-major index in the whole tensor, as Hugging Face stores it. So a slice gets the
+// bits of the whole tensor, rounded to the values' dtype, on either device. Padding keeps its
+// values. Values must be allocated. Returns a GPU's error.
 absl::Status InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena);
 
 }  // namespace strake

@@ -59,7 +59,8 @@ TEST(InitializeTest, MomentsAndSeed) {
   EXPECT_FALSE(testing::SameBits(w->value, other->value));
 }
 
-// Every rank's slice of every tensor is the whole's, padding is 0, and together they are all of it.
+// Every rank's slice of every tensor has the whole's bits, padding is 0, and the slices cover the
+// whole.
 void ExpectTheWholesBits(const ModelConfig& config, int num_ranks) {
   ThreadTeam team(2);
   std::map<std::string, std::vector<float>> whole, seen;

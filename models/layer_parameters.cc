@@ -14,7 +14,7 @@ double ResidualStddev(const ModelConfig& config) {
   return config.initializer_range / std::sqrt(2.0 * config.num_layers);
 }
 
-// Of the whole matrix's tensors, NAME + suffix each.
+// The segments of the whole matrix: its tensors, NAME + suffix each.
 std::vector<ParameterSegment> Segments(const std::vector<std::pair<std::string, int64_t>>& parts,
                                        const char* suffix, bool transposed) {
   std::vector<ParameterSegment> segments;

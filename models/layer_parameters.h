@@ -1,6 +1,6 @@
 // How the layers of a model declare their parameters: names in files, shapes, shards, initial
-// weights. What the tensor-parallel size does not divide is a CHECK failure here:
-// CheckTensorParallel() comes first.
+// weights. A size that the tensor-parallel size does not divide is a CHECK failure here: call
+// CheckTensorParallel() first.
 //
 // Initial weights are normal, biases 0, norm weights 1. Projections into the residual stream may be
 // scaled down by the number of residual layers (Radford et al., "Language Models are Unsupervised
@@ -25,13 +25,14 @@
 
 namespace strake {
 
-// Names of tensors in the files of the model's family. CHECKs that it has one.
+// The tensor names in the files of the model's family. CHECKs that it has a family.
 const TensorNames& TensorNamesOf(const ModelConfig& config);
 
-// A member of TensorNames for one layer: "transformer.h.3.ln_1". CHECKs that it is not null.
+// Expands a member of TensorNames for one layer: "transformer.h.3.ln_1". CHECKs that it is not
+// null.
 std::string TensorName(const char* pattern, int64_t layer = 0);
 
-// How each rank's gradient of a parameter on the residual stream relates to the whole.
+// Whether each rank's gradient of a parameter on the residual stream is whole or partial.
 ReplicatedGrad ResidualGrad(const TensorParallel& tp);
 
 // Adds `name`.weight [C], and for a LayerNorm `name`.bias [C].

@@ -64,7 +64,7 @@ Tensor MlpBlock::AllocateActivation(const Context& ctx, const Tensor& x) const {
   return ctx.arena().Allocate(x.dtype(), {up_.NumOutputRows(x.dim(0)), width_});
 }
 
-// cuBLASLt's GELU is of the sums before they are rounded to bf16, which u no longer tells.
+// cuBLASLt's GELU uses the sums before they are rounded to bf16, which u no longer contains.
 bool MlpBlock::KeepsActivation(const Tensor& x) const {
   return recompute_ == ActivationRecompute::kSelective && !swiglu_ && x.device() == Device::kCuda &&
          x.dtype() == DType::kBf16;
@@ -80,7 +80,7 @@ absl::Status MlpBlock::Activate(const Context& ctx, const Tensor& h, const Tenso
 
 absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
                                                  MlpBlockSaved* saved) const {
-  // What stays, then what goes.
+  // Tensors that are kept, then scratch.
   const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
   Tensor g;
   if (recompute_ != ActivationRecompute::kFull) saved->up = AllocateUp(ctx, stream.x);
@@ -103,7 +103,7 @@ absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const Resid
 }
 
 absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const {
-  // The stream has been summed.
+  // The stream has been summed into x.
   const Tensor x = saved->norm.x;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
                           norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
@@ -122,13 +122,13 @@ absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const
 absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   if (recompute_ != ActivationRecompute::kNone) STRAKE_RETURN_IF_ERROR(Recompute(ctx, saved));
-  // Waited for at once: a row-parallel layer has nothing in flight here, but may have failed.
+  // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
   const Tensor gelu_input = swiglu_ ? Tensor() : saved->up;
   STRAKE_ASSIGN_OR_RETURN(Tensor du,
                           down_.BackwardInput(ctx, dy, &saved->down_linear, gelu_input).Wait());
   STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, dy, saved->down_linear));
   if (swiglu_) {
-    const Tensor dg = std::exchange(du, saved->up);  // u is not needed again
+    const Tensor dg = std::exchange(du, saved->up);  // u is not needed any more
     STRAKE_RETURN_IF_ERROR(SwigluBackward(ctx, dg, saved->up, du));
   }
   Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, saved->up_linear);

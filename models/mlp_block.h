@@ -8,8 +8,8 @@
 //   activation  u           -> g [N, F]       GELU, with the products of up and down, or SwiGLU
 //   down        g [N, F]    -> o [R, C]       row parallel
 //   Forward returns o with x as its residual: the next norm adds them
-//   Backward    dy [R, C], the gradient of o + x, becomes that of x in place: the residual's plus
-//               the branch's term
+//   Backward    dy [R, C], the gradient of o + x, becomes the gradient of x in place: the
+//               residual's plus the branch's term
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 
@@ -31,7 +31,7 @@
 
 namespace strake {
 
-// What the backward pass recomputes is undefined before it.
+// Tensors that the backward pass recomputes are undefined before it.
 struct MlpBlockSaved {
   NormSaved norm;
   LinearSaved up_linear;
@@ -45,7 +45,7 @@ class MlpBlock {
   MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
            ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
 
-  // The same block with every token on each rank.
+  // The same block without sequence parallelism: every rank holds every token.
   MlpBlock WithoutSequenceParallelism() const;
 
   // o is allocated from ctx.arena().
@@ -55,15 +55,15 @@ class MlpBlock {
   absl::Status Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const;
 
  private:
-  // Of g, the activation's result, for a stream like x.
+  // Allocates g, the activation's result, for a stream like x.
   Tensor AllocateActivation(const Context& ctx, const Tensor& x) const;
-  // Of u, likewise.
+  // Allocates u likewise.
   Tensor AllocateUp(const Context& ctx, const Tensor& x) const;
   bool KeepsActivation(const Tensor& x) const;
-  // up and the activation, into saved->up and g.
+  // Computes up and the activation, into saved->up and g.
   absl::Status Activate(const Context& ctx, const Tensor& h, const Tensor& g,
                         MlpBlockSaved* saved) const;
-  // What Forward() has dropped.
+  // Recomputes the tensors that Forward() has dropped.
   absl::Status Recompute(const Context& ctx, MlpBlockSaved* saved) const;
 
   ActivationRecompute recompute_;

@@ -29,7 +29,7 @@ using testing::UnitRoundoff;
 
 constexpr int64_t kTokens = 5;
 
-// With as many intermediate features that cuBLASLt has GPT-2's GELU in the products, in bf16.
+// The number of intermediate features is one for which cuBLASLt can fuse GPT-2's GELU in bf16.
 ModelConfig ConfigOf(const ModelFamily* family) {
   ModelConfig config = TinyConfig(family, /*tied=*/false);
   config.intermediate_size = 16;
@@ -94,8 +94,8 @@ void ExpectFollowsF64(const ModelFamily* family, DType dtype) {
   truth.Run(cpu, x64, dy64);
 
   // Norm, product, activation: each step sums up to 16 terms in f32 with some 29 more roundings,
-  // and stores up to 2 tensors, rounded. A factor 1.13 for what GELU makes of an error. Forward has
-  // 4 steps, and backward, which needs the forward's tensors, as many again.
+  // and stores up to 2 tensors, rounded. A factor of 1.13 covers GELU's amplification of an error.
+  // Forward has 4 steps, and backward, which needs the forward's tensors, as many again.
   const double step =
       1.13 * (4 * (std::sqrt(16) + 29) * UnitRoundoff(DType::kF32) + 2 * UnitRoundoff(dtype));
   ExpectNear("y", block.y, truth.y, 4 * step);

@@ -14,10 +14,10 @@ namespace strake {
 
 struct ModelFamily;
 
-// Norms come before each half of a layer and before the head. kLayerNorm has a bias.
+// Norms precede each half of a layer and the head. kLayerNorm has a bias.
 enum class NormKind { kLayerNorm, kRmsNorm };
 
-// kGelu (tanh) takes one matrix into the intermediate size, kSwiglu two: gate and up.
+// kGelu (tanh) has one matrix into the intermediate size, kSwiglu two: gate and up.
 enum class Activation { kGelu, kSwiglu };
 
 // kLearned: a table added to the tokens' embeddings. kRope: rotations of queries and keys.
@@ -25,11 +25,11 @@ enum class PositionKind { kLearned, kRope };
 
 // Features are independent of each other.
 struct ModelConfig {
-  // Names tensors, writes config.json and is shown on the screen; no layer asks which it is.
+  // Names tensors, writes config.json and is shown on the screen; layers do not depend on it.
   const ModelFamily* family = nullptr;
 
   int64_t vocab_size = 0;
-  int64_t max_positions = 0;  // a hard limit of learned positions, what RoPE's model was made for
+  int64_t max_positions = 0;  // a hard limit for learned positions, the training length for RoPE
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
@@ -46,12 +46,12 @@ struct ModelConfig {
   bool mlp_bias = false;
   bool tie_word_embeddings = true;
 
-  // Standard deviation of initial weights. Projections into the residual stream divide it by the
-  // root of their number, 2 num_layers, where `scale_residual_init`.
+  // Standard deviation of initial weights. For projections into the residual stream it is divided
+  // by the square root of their number, 2 num_layers, where `scale_residual_init`.
   double initializer_range = 0.02;
   bool scale_residual_init = false;
 
-  // "bos_token_id" and the like with their JSON text: kept for whoever reads the checkpoint.
+  // "bos_token_id" and the like with their JSON text, kept for readers of the checkpoint.
   std::vector<std::pair<std::string, std::string>> token_ids;
 
   bool operator==(const ModelConfig&) const = default;
@@ -63,7 +63,7 @@ absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len);
 // InvalidArgument where sizes are out of range or contradict each other.
 absl::Status ValidateModelConfig(const ModelConfig& config);
 
-// Parameters of the model, tied ones once.
+// The number of the model's parameters; tied ones count once.
 int64_t NumParameters(const ModelConfig& config);
 
 // Floating-point operations of a training step per token: 6 N + 6 L H D T, where N counts the

@@ -20,7 +20,7 @@ struct Found {
   double value;
 };
 
-// The first of x's elements that is not finite.
+// Finds the first element of x that is not finite.
 template <typename T, typename Value>
 std::optional<Found> FirstOf(const Tensor& x) {
   const T* values = x.data<T>();
@@ -37,7 +37,7 @@ std::optional<Found> FirstIn(const Tensor& x) {
   return FirstOf<float, float>(x);
 }
 
-// Elements [begin, begin + x's) of a tensor of shape `shape`; empty where every one is finite.
+// Describes elements [begin, begin + x's) of a tensor of shape `shape`; empty where all are finite.
 std::string Describe(const std::string& name, const Tensor& x, int64_t begin, const Shape& shape) {
   const auto host = HostCopy::Of(x);
   if (!host.ok()) return absl::StrCat(name, ", which cannot be read: ", host.status().message());
@@ -95,7 +95,7 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
   activations.emplace_back("last layer's output", saved.norm.x);
   activations.emplace_back("final norm", saved.head.h);
   for (const auto& [name, tensor] : activations) {
-    if (!tensor.defined()) continue;  // to be made again in the backward pass
+    if (!tensor.defined()) continue;  // recomputed in the backward pass
     const std::string found = Describe(name, tensor);
     if (!found.empty()) return found;
   }

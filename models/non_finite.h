@@ -1,4 +1,4 @@
-// Where a run went wrong: the first tensor, in execution order, that holds NaN or infinity.
+// Locates a failure: the first tensor, in execution order, that holds NaN or infinity.
 #ifndef STRAKE_MODELS_NON_FINITE_H_
 #define STRAKE_MODELS_NON_FINITE_H_
 
@@ -12,17 +12,18 @@
 
 namespace strake {
 
-// After a forward pass of `model` whose loss is not finite and before its backward pass: the first
-// of weights, then activations, for example "layer 3 qkv, element 17 of f32[256, 2304] (nan)". The
-// logits, which nobody keeps, are computed again, in the memory that they had. "none" where all are
-// finite, and the loss overflowed in its own sum. f32, f64 or bf16, on either device.
+// Call it after a forward pass of `model` whose loss is not finite, and before its backward pass.
+// Searches the weights, then the activations, and returns for example "layer 3 qkv, element 17 of
+// f32[256, 2304] (nan)". The logits, which are not kept, are recomputed, in the memory that they
+// had. "none" where all are finite, and the loss overflowed in its own sum. f32, f64 or bf16, on
+// either device.
 std::string FirstNonFinite(const Context& ctx, const Transformer& model,
                            const ParameterArena& parameters, const TransformerSaved& saved);
 
-// Of the weights alone, for who has no activations any more.
+// Searches the weights alone, for callers that no longer have the activations.
 std::string FirstNonFiniteWeight(const ParameterArena& parameters);
 
-// Likewise the first gradient, in the order of the backward pass, where `grads` are those of
+// Returns likewise the first gradient, in the order of the backward pass. `grads` are those of
 // elements [begin, begin + grads.num_elements()) of the index space. Elements are counted from the
 // parameter's first.
 std::string FirstNonFiniteGradient(const ParameterArena& parameters, int64_t begin,

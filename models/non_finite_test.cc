@@ -39,7 +39,7 @@ class NonFiniteTest : public ::testing::Test {
 TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   EXPECT_EQ(First(), "none");
   EXPECT_EQ(FirstNonFiniteWeight(arena_), "none");
-  // Of the last token, alone in its chunk, all logits overflow; of the others none has a term.
+  // All logits of the last token, alone in its chunk, overflow; those of the other tokens do not.
   const Tensor& h = saved_.head.h;
   testing::FillConstant(h.Rows(0, 3), 0);
   testing::FillConstant(h.Rows(3, 4), 1e38);
@@ -63,7 +63,8 @@ TEST_F(NonFiniteTest, GradientsInTheOrderOfTheBackwardPass) {
   EXPECT_EQ(FirstNonFiniteGradient(arena_, 0, grads),
             "the gradient of model.norm.weight, element 2 of f32[128] (nan)");
 
-  // The arrays of ranks that hold a part: it may begin and end inside a parameter, and be empty.
+  // The arrays of ranks that hold a part: a part may begin and end inside a parameter, and be
+  // empty.
   const int64_t n = arena_.num_elements(), last = arena_.parameters().back().offset + 2;
   const auto within = [&](int64_t begin, int64_t end) {
     return FirstNonFiniteGradient(arena_, begin, grads.Rows(begin, end));

@@ -1,4 +1,4 @@
-// A model's parameters on a GPU: their first values, and files.
+// A model's parameters on a GPU: their initial values, and files.
 
 #include <stdlib.h>
 
@@ -95,7 +95,7 @@ TEST_P(ParametersCudaTest, FilesAreTheCpus) {
   EXPECT_TRUE(SameBits(ToHost(loaded.arena.values()), cpu.arena.values()));
 }
 
-// Arrays in f32, and those that load them hold a part of the index space each.
+// Arrays in f32; the loading ones hold a part of the index space each.
 TEST_P(ParametersCudaTest, OptimizerStateOfARange) {
   const Model model(Device::kCuda, GetParam());
   const int64_t n = model.arena.num_elements(), begin = n / 3, end = n - 70;

@@ -1,4 +1,5 @@
-// Models that can be cut over many ranks, and what their slices hold by definition, for tests.
+// For tests: models that can be sharded over many ranks, and the contents of their slices by
+// definition.
 #ifndef STRAKE_MODELS_SLICED_MODELS_H_
 #define STRAKE_MODELS_SLICED_MODELS_H_
 
@@ -12,17 +13,17 @@
 
 namespace strake::testing {
 
-// GPT-2 and Llama, tied and untied, whose sizes T = 1, 2, 3, 4 and 8 divide, with a vocabulary that
-// none of them but 1 divides; Llama's key/value heads are `num_kv_heads`.
+// GPT-2 and Llama, tied and untied, with sizes that T = 1, 2, 3, 4 and 8 divide, and a vocabulary
+// that only T = 1 divides; Llama has `num_kv_heads` key/value heads.
 std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads);
 
 // The parameters of rank `rank` of `num_ranks`, not allocated.
 std::unique_ptr<ParameterArena> SlicedParameters(const ModelConfig& config, int rank,
                                                  int num_ranks);
 
-// Calls visit(segment, full_index, index) for every element that is not padding: `full_index` is
-// its row-major index in the whole tensor in our orientation, [in, out], and `index` that in the
-// arena's index space.
+// Calls visit(segment, full_index, index) for every element that is not padding. `full_index` is
+// its row-major index in the whole tensor in our orientation, [in, out]; `index` is its index in
+// the arena's index space.
 void ForEachElement(
     const ParameterArena& arena,
     absl::FunctionRef<void(const ParameterSegment& segment, int64_t full_index, int64_t index)>

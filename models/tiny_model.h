@@ -8,7 +8,7 @@
 
 namespace strake::testing {
 
-// Two layers. Weights so large that every gradient is far from 0.
+// Two layers. The weights are so large that every gradient is far from 0.
 inline ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
   const bool gpt2 = family == &kGpt2Family;
   ModelConfig c = family->new_config();

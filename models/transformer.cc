@@ -14,7 +14,8 @@
 namespace strake {
 namespace {
 
-// [V, C]: of the embedding, or of the head, which applies it transposed, so that they can share it.
+// [V, C]: the table of the embedding, or of the head, which applies it transposed, so that they can
+// share it.
 Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const std::string& name,
                          ParameterArena* arena) {
   return AddShardedParameter({{name + ".weight", c.hidden_size}},
@@ -245,7 +246,7 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
                           norm_->Forward(ctx, last(stream.x), last(stream.residual), &norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Logits(ctx, h));
   STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
-  // Of one row, the padding is what comes after the vocabulary.
+  // In one row, padding comes after the vocabulary.
   return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size}, logits.device());
 }
 

@@ -53,8 +53,8 @@ struct TransformerSaved {
 
 class KvCache;
 
-// InvalidArgument, with both numbers, where a model's heads or widths cannot be cut over that many
-// tensor-parallel ranks.
+// InvalidArgument, with both numbers, where a model's heads or widths cannot be sharded over that
+// many tensor-parallel ranks.
 absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks);
 
 class Transformer {
@@ -66,7 +66,7 @@ class Transformer {
               const TensorParallel& tp = TensorParallel(),
               const LogitsChunk& logits_chunk = LogitsChunk(),
               ActivationRecompute recompute = ActivationRecompute::kNone);
-  // Layers point at each other's parameters.
+  // Not copyable: layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
@@ -74,32 +74,32 @@ class Transformer {
   const TensorParallel& tensor_parallel() const { return tp_; }
   const HeadLoss& head() const { return layers_->head; }
 
-  // Of the parameters, which are allocated.
+  // The dtype of the parameters, which are allocated.
   DType dtype() const { return layers_->embedding.table().value.dtype(); }
   Device device() const { return layers_->embedding.table().value.device(); }
 
-  // Of every layer, for this rank's heads.
+  // The attention shape of every layer, for this rank's heads.
   AttentionShape AttentionShapeFor(int64_t num_tokens, int64_t seq_len) const {
     return layers_->attention.front().ShapeFor(num_tokens, seq_len);
   }
 
-  // Puts RoPE's angles where the parameters are. ResourceExhausted when there is no memory.
+  // Copies RoPE's angles to the parameters' device. ResourceExhausted when there is no memory.
   absl::Status PlaceTables();
 
-  // This rank's logits [N, V] of tokens [N] (i32), whole, allocated from ctx.arena(), of the
-  // parameters' dtype.
+  // Returns this rank's logits [N, V] of tokens [N] (i32) at once, allocated from ctx.arena(), in
+  // the parameters' dtype.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
 
-  // loss [N] of tokens and targets [N] (i32), f32 for bf16. Tensors in `saved` stay valid until the
-  // caller's ActivationScope ends. InvalidArgument for a token or target outside the vocabulary; on
-  // a GPU nobody looks: the caller checks them (CheckTokens()) before they go there.
+  // Returns loss [N] of tokens and targets [N] (i32), f32 for bf16. Tensors in `saved` stay valid
+  // until the caller's ActivationScope ends. InvalidArgument for a token or target outside the
+  // vocabulary; on a GPU they are not checked: the caller does so before the copy (CheckTokens()).
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens, const Tensor& targets,
                                  int64_t seq_len, TransformerSaved* saved) const;
 
-  // The same, with the gradients of scale * sum(loss) as far as the head has them; Backward() adds
-  // the others, once per `saved`. For the mean over a global batch, `scale` is one over its number
-  // of tokens.
+  // The same, and computes the gradients of scale * sum(loss) in the head; Backward() adds the
+  // others, once per `saved`. For the mean over a global batch, `scale` is one over its number of
+  // tokens.
   absl::StatusOr<Tensor> ForwardForTraining(const Context& ctx, const Tensor& tokens,
                                             const Tensor& targets, int64_t seq_len, double scale,
                                             TransformerSaved* saved) const;
@@ -110,7 +110,7 @@ class Transformer {
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache) const;
 
  private:
-  // In forward order, but for the positions and the last norm.
+  // In forward order, except the positions and the last norm.
   struct Layers {
     VocabParallelEmbedding embedding;
     std::deque<AttentionBlock> attention;
@@ -119,13 +119,13 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
-  // Made at its first use: a dry run, whose sequences may be of any length, needs none.
+  // Computed at its first use: a dry run, whose sequences may be of any length, does not need it.
   const Tensor& HostRopeTable() const;
   // Null in a dry run, undefined without RoPE.
   Tensor RopeTableFor(const Context& ctx) const;
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
                                int64_t period, int64_t offset) const;
-  // h [R, C], after the last norm.
+  // Returns h [R, C], after the last norm.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
 
@@ -137,21 +137,22 @@ class Transformer {
   const Parameter* position_table_ = nullptr;  // null without learned positions
   std::optional<Norm> norm_;
   std::optional<Layers> layers_;
-  std::optional<Layers> decode_layers_;  // the same with every token on each rank
+  std::optional<Layers> decode_layers_;  // the same without sequence parallelism
 };
 
-// Keys and values of one sequence, for generation: those of this rank's heads, of the dtype and on
+// Keys and values of one sequence, for generation: those of this rank's heads, in the dtype and on
 // the device of the model's parameters.
 class KvCache {
  public:
   // ResourceExhausted when there is no memory.
   static absl::StatusOr<KvCache> Create(const Transformer& model, int64_t max_tokens);
-  // No memory behind it.
+  // A cache without memory.
   static KvCache DryRun(const Transformer& model, int64_t max_tokens);
 
   int64_t length() const { return length_; }
   int64_t max_tokens() const { return max_tokens_; }
-  // As if that many tokens had been appended: to rewind, and to plan for the longest cache.
+  // Sets the length as if that many tokens had been appended: to rewind, and to plan for the
+  // longest cache.
   void set_length(int64_t length) { length_ = length; }
 
  private:

@@ -37,7 +37,7 @@ using testing::TinyConfig;
 constexpr int64_t kSeqLen = 5;
 constexpr int64_t kTokens = 2 * kSeqLen;
 
-// GPT-2 with its embeddings tied; Llama with grouped heads, RoPE, and a head of its own.
+// GPT-2 with tied embeddings; Llama with grouped heads, RoPE, and a separate head.
 ModelConfig ConfigOf(const ModelFamily* family) {
   return TinyConfig(family, /*tied=*/family == &kGpt2Family);
 }
@@ -75,7 +75,7 @@ struct CudaModel {
     CHECK(InitializeParameters(3, team, &arena).ok());
   }
 
-  // The sum of the losses; gradients are added.
+  // Returns the sum of the losses; adds the gradients.
   double Run() {
     const ActivationScope scope(ctx.context().arena());
     TransformerSaved saved;
@@ -124,10 +124,9 @@ class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<const Mod
   DType dtype() const { return std::get<1>(GetParam()); }
 
   // As in transformer_test.cc: about 20 ops in a row, each within a few roundings of sums of up to
-  // 12 terms. In bf16 sums are f32's, and what is rounded are the tensors between the ops: 20 on
-  // the way to the loss, and in a gradient as many on the way back. The roundings add up as
-  // independent numbers do; of an array of them the largest is about three times its root mean
-  // square.
+  // 12 terms. In bf16 sums are in f32, and the tensors between the ops are rounded: 20 on the way
+  // to the loss, and in a gradient as many on the way back. The roundings add up as independent
+  // numbers do; the largest of an array of them is about three times their root mean square.
   double Bound() const {
     if (dtype() == DType::kF32)
       return 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
@@ -216,7 +215,7 @@ TEST_P(TransformerCudaTest, GeneratesTheLikeliestTokens) {
   EXPECT_EQ(m.ctx.context().arena().peak_bytes() - before, bytes);
   ASSERT_EQ(tokens.size(), 5u);
 
-  // None of the tokens is far from the likeliest after those before it.
+  // No token is far from the likeliest after those before it.
   ExactModel exact(Config(), m.arena.values());
   TransformerSaved saved;
   const auto logits =

@@ -47,7 +47,7 @@ struct TestModel {
     FillTokens(targets, 2, config.vocab_size);
   }
 
-  // Sum of the losses, and the gradients of `scale` times it where asked for.
+  // Returns the sum of the losses, and with `backward` adds the gradients of `scale` times it.
   std::complex<double> Run(bool backward, double scale = 1) {
     ActivationScope scope(ctx.context().arena());
     TransformerSaved saved;
@@ -74,7 +74,7 @@ class TransformerTest : public ::testing::TestWithParam<std::tuple<const ModelFa
   }
 };
 
-// With two chunks of logits; that one chunk makes no difference is the next test's.
+// With two chunks of logits; the next test shows that one chunk gives the same.
 TEST_P(TransformerTest, EveryGradientByComplexStep) {
   TestModel m(Config(), DType::kC128, OpSet::kAuto, 2, ChunksOf(6));
   m.Run(/*backward=*/true);
@@ -91,7 +91,7 @@ TEST_P(TransformerTest, EveryGradientByComplexStep) {
 }
 
 // Whole chunks, a ragged last one, and one row each. A product of fewer rows may add its terms in
-// another order, and the layers below amplify the roundings: as in F32FollowsF64.
+// another order, and the layers below amplify the roundings, as in F32FollowsF64.
 TEST_P(TransformerTest, ChunksOfLogitsChangeNothing) {
   for (const DType dtype : {DType::kF32, DType::kF64}) {
     TestModel whole(Config(), dtype);
@@ -182,7 +182,7 @@ TEST_P(TransformerTest, DryRunPlansExactlyTheRealStep) {
   EXPECT_LE(chunks, whole - (kTokens - 4) * row_bytes + 4 * kTensorAlignment);
 }
 
-// Arenas are poisoned: what a pass read without having made it again would be NaN.
+// Arenas are poisoned: a tensor that a pass reads without recomputing it would be NaN.
 TEST_P(TransformerTest, RecomputationMovesNoBitInLessMemoryThatIsPlanned) {
   ModelConfig config = Config();
   config.num_layers = 6;
@@ -251,7 +251,7 @@ TEST_P(TransformerTest, TargetOutsideTheVocabularyIsAnError) {
   EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-// Has a name for every tensor, whatever the features.
+// A family with a name for every tensor, whatever the features.
 const ModelFamily& AnyFamily() {
   static const ModelFamily family = [] {
     ModelFamily any = kLlamaFamily;
@@ -274,8 +274,8 @@ ModelConfig WithFeatures(int bits) {
   return c;
 }
 
-// Every combination, of which the families have a few: gradients against the complex step, kernels
-// against the definition.
+// Every combination of features, of which the families have a few: gradients against the complex
+// step, kernels against the definition.
 TEST(TransformerFeaturesTest, AreIndependent) {
   for (int bits = 0; bits < 64; ++bits) {
     SCOPED_TRACE(::testing::Message() << "features " << bits);

@@ -85,7 +85,7 @@ std::vector<AdamW::Run> AdamW::RunsOf(const ParameterArena& parameters, const Sh
 absl::Status AdamW::SetMasters() {
   has_masters_ = true;
   if (!masters_.defined()) return absl::OkStatus();
-  constexpr int64_t kElements = 1 << 22;  // at a time, for the host's sake
+  constexpr int64_t kElements = 1 << 22;  // at a time, to limit host memory
   for (int64_t begin = 0; begin < range_.size(); begin += kElements) {
     const int64_t end = std::min(begin + kElements, range_.size());
     STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(values_.Rows(begin, end)));

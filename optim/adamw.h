@@ -31,33 +31,34 @@
 
 namespace strake {
 
-// Holds its state and no step count: with the state and the step number, a resumed run does to the
-// weights, bit for bit, what an uninterrupted one does.
+// Holds its state and no step count. With the state and the step number, a resumed run changes the
+// weights exactly, bit for bit, like an uninterrupted one.
 class AdamW {
  public:
-  // Zero moments. The allocated `parameters` and the memory of `grads`, which are those of the
-  // range, must outlive the optimizer. ResourceExhausted when there is no memory.
+  // Starts with zero moments. The allocated `parameters` and the memory of `grads`, which are those
+  // of the range, must outlive the optimizer. ResourceExhausted when there is no memory.
   static absl::StatusOr<AdamW> Create(const ParameterArena& parameters, const ShardRange& range,
                                       const Tensor& grads);
 
-  // Without memory, of an arena without it, for dry runs of Step() alone.
+  // An optimizer without memory, of an arena without memory, for dry runs of Step() alone.
   static AdamW DryRun(const ParameterArena& parameters, const ShardRange& range,
                       const Tensor& grads);
 
-  // What Create() allocates on the arena's device; the arena may be a dry run's.
+  // The bytes that Create() allocates on the arena's device; the arena may be a dry run's.
   static size_t StateBytes(const ParameterArena& parameters, const ShardRange& range);
 
-  // masters = weights: after the weights have been set, and before masters are restored. With
-  // weights of another dtype than bf16 there is nothing to do. An error of a copy.
+  // Sets masters = weights: call it after the weights have been set, and before masters are
+  // restored. Does nothing unless the weights are bf16. Returns an error of a copy.
   absl::Status SetMasters();
 
-  // What the next Step() is. On a GPU, not before the last one has run: it reads the same pinned
-  // memory. CHECKs eps > 0: the arena's gaps must stay zero, and 0 / 0 is not.
+  // Sets the inputs of the next Step(). On a GPU, call it only when the last Step() has run: it
+  // reads the same pinned memory. CHECKs eps > 0: the arena's gaps must stay zero, and 0 / 0 is
+  // not.
   void SetStep(const AdamWStep& step);
 
-  // One update of the range, with the gradients scaled by `clip` (optim/grad_clip.h; undefined: as
-  // they are). Nothing changes where the norm is not finite. Depends on nothing but memory: a CUDA
-  // graph that holds it does, each time, the step that has been set.
+  // Updates the range once, with the gradients scaled by `clip` (optim/grad_clip.h; undefined: not
+  // scaled). Nothing changes where the norm is not finite. Depends on memory alone: each launch of
+  // a CUDA graph that holds it uses the inputs last set.
   absl::Status Step(const Context& ctx, const Tensor& clip);
 
   const ShardRange& range() const { return range_; }
@@ -68,7 +69,7 @@ class AdamW {
   const Tensor& masters() const { return masters_; }  // undefined without bf16 weights
 
  private:
-  // Neighbours that are updated in one call; from the range's begin.
+  // Neighbours that are updated in one call; indices count from the range's begin.
   struct Run {
     ShardRange range;
     bool weight_decay;
@@ -85,7 +86,7 @@ class AdamW {
   DeviceMemory memory_;
   PinnedMemory pinned_;  // on a GPU
   Tensor exp_avg_, exp_avg_sq_, masters_;
-  // Of the step: where SetStep() writes them, and where the update reads them.
+  // A step's inputs: where SetStep() writes them, and where the update reads them.
   Tensor host_scalars_, scalars_;
   bool has_step_ = false, has_masters_ = false;
 };

@@ -82,7 +82,7 @@ TestTensor& Clip(double norm, double scale, TestTensor& clip) {
   return clip;
 }
 
-// Waits for the GPU after every step, as SetStep() asks for.
+// Waits for the GPU after every step, as SetStep() requires.
 void Train(const CudaTestContext& gpu, Model& model, std::vector<AdamW*> adamws, int last) {
   const Context& ctx = gpu;
   TestTensor half(DType::kF64, {2});
@@ -159,7 +159,7 @@ TEST(AdamWCudaTest, SmallUpdatesOfBf16WeightsAddUp) {
   AdamW adamw = Whole(arena);
   for (int t = 1; t <= 40; ++t) {
     AdamWStep step = StepAt(t);
-    step.lr = 0x1p-8 / 10;  // a fifth of what rounds a bf16 below 1 to the next
+    step.lr = 0x1p-8 / 10;  // a fifth of the difference that a bf16 below 1 resolves
     adamw.SetStep(step);
     ASSERT_TRUE(adamw.Step(ctx, Tensor()).ok());
     EXPECT_EQ(testing::GetElement(ToHost(arena.values()), 5) == 1.0, t < 5) << t;
@@ -184,7 +184,7 @@ TEST(AdamWCudaTest, ANormThatIsNotFiniteUpdatesNothing) {
   }
 }
 
-// One recording does all steps: only gradients and pinned memory change between its launches.
+// One recording runs all steps: only gradients and pinned memory change between its launches.
 TEST(AdamWCudaTest, AGraphTakesTheStepThatIsSet) {
   const CudaTestContext gpu;
   const Context& ctx = gpu;

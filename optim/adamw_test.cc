@@ -86,7 +86,7 @@ void Train(const Context& ctx, Model& model, AdamW& adamw, int first, int last) 
   }
 }
 
-// The same by the definition, one parameter element at a time.
+// Trains by the definition, one parameter element at a time.
 void TrainByDefinition(Model& model, int steps) {
   for (const Parameter& p : model.arena().parameters()) {
     std::vector<double> m(p.num_elements()), v(p.num_elements());
@@ -151,7 +151,7 @@ TEST(AdamWTest, DecaysOnlyWhatDecays) {
   ASSERT_TRUE(adamw.ok());
   AdamWStep step = kStep;
   step.lr = 0.5;
-  step.weight_decay = 0.5;  // with zero gradients, decayed weights become 3/4 of what they were
+  step.weight_decay = 0.5;  // with zero gradients, each step decays weights to 3/4
   ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
   for (int i = 0; i < 5; ++i) {
     const Parameter& p = model.arena().parameters()[i];
@@ -229,7 +229,7 @@ TEST(AdamWTest, ANormThatIsNotFiniteUpdatesNothing) {
   EXPECT_FALSE(SameBits(model.arena().values(), before.arena().values()));
 }
 
-// The masters are what f32 weights would be; the weights are they, rounded.
+// The masters equal f32 weights; the weights are the masters, rounded.
 TEST(AdamWTest, Bf16WeightsAreRoundedMasters) {
   const TestContext ctx;
   Model rounded(DType::kBf16), whole(DType::kF32);
@@ -247,7 +247,7 @@ TEST(AdamWTest, Bf16WeightsAreRoundedMasters) {
   EXPECT_TRUE(SameBits(rounded.arena().values(), of_masters));
 }
 
-// Updates of a hundredth of what a bf16 near 1 resolves: each alone would be lost.
+// Updates of a hundredth of the resolution of a bf16 near 1: each alone would be lost.
 TEST(AdamWTest, SmallUpdatesOfBf16WeightsAddUp) {
   const TestContext ctx;
   ParameterArena arena;
@@ -312,7 +312,7 @@ TEST(AdamWTest, RangesGiveTheBitsOfTheWhole) {
       const ShardRange& range = adamws[i].range();
       CopyConvert(parts.arena().grads().Rows(range.begin, range.end), *grads[i]);
     }
-    testing::FillConstant(parts.arena().grads(), 0);  // nobody reads these
+    testing::FillConstant(parts.arena().grads(), 0);  // not read
     for (AdamW& adamw : adamws) ASSERT_TRUE(DoStep(ctx, adamw, StepAt(t), Clip(1, 0.5)).ok());
   }
   EXPECT_TRUE(SameBits(parts.arena().values(), whole.arena().values()));

@@ -16,7 +16,7 @@ namespace {
 
 bool Owned(const ParameterSegment& segment) { return segment.slice.owner; }
 
-// What a rank has of the index space.
+// The gradients that a rank has of the index space.
 struct RankGradients {
   ShardRange range;
   Tensor grads;
@@ -35,7 +35,7 @@ absl::Status AddSquaredNorm(const Context& ctx, const Tensor& x, const Tensor& t
   return AddSum(ctx, sum, total);
 }
 
-// Of a parameter that has owned and other columns. The former are gathered first: a row of one
+// For a parameter with owned and other columns. The owned ones are gathered first: a row of one
 // segment is short.
 absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const Parameter& parameter,
                                           const RankGradients& rank, const Tensor& total) {
@@ -54,7 +54,7 @@ absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const Parameter& p
   return AddSquaredNorm(ctx, owned, total);
 }
 
-// Parameters that are owned, and the gaps between them, are summed as one run.
+// Parameters that are owned, and the gaps between them, are summed as one range.
 absl::Status AddSquaredNormOfOwned(const Context& ctx, const ParameterArena& parameters,
                                    const RankGradients& rank, const Tensor& total) {
   int64_t run_begin = rank.range.begin;

@@ -59,7 +59,7 @@ struct Clips {
   CudaTestTensor gpu;
 };
 
-// Squares and sums of integers are exact, and so are both devices' root and quotient of them.
+// Squares and sums of integers are exact, and so both devices give the same root and quotient.
 TEST(GradClipCudaTest, IntegersGiveTheBitsOfTheCpu) {
   ParameterArena parameters;
   AddParameters(&parameters);

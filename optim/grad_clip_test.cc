@@ -59,7 +59,7 @@ absl::StatusOr<GradClip> Clip(const Context& ctx, const ParameterArena& paramete
   return GradClip{clip->data<double>()[0], clip->data<double>()[1]};
 }
 
-// Of a model of one parameter that one rank holds.
+// Clips a model of one parameter on one rank.
 GradClip Clip(const Tensor& grads, double clip_norm) {
   const TestContext ctx;
   ParameterArena parameters;
@@ -130,8 +130,8 @@ TEST(GradClipTest, PassesTheErrorOfAGroupOn) {
             absl::UnavailableError("rank 1 is gone"));
 }
 
-// Columns of a weight in units, heads for example: cut over the ranks or, where they are fewer,
-// each held by several.
+// Columns of a weight in units, heads for example: sharded over the ranks or, where there are fewer
+// units than ranks, each held by several ranks.
 struct Units {
   std::string name;
   int64_t number, size;
@@ -160,7 +160,7 @@ void AddColumns(const std::vector<Units>& units, int64_t rows, int num_ranks, in
   arena->Add(std::move(segments), rows == 1 ? Shape{columns} : Shape{rows, columns}, true);
 }
 
-// 11 rows, cut over the ranks and padded.
+// 11 rows, sharded over the ranks and padded.
 void AddTable(int num_ranks, int rank, ParameterArena* arena) {
   const int64_t held = (11 + num_ranks - 1) / num_ranks, begin = std::min(11L, rank * held);
   const SegmentSlice slice{.full_rows = 11,
@@ -170,7 +170,7 @@ void AddTable(int num_ranks, int rank, ParameterArena* arena) {
   arena->Add({{.name = "table", .columns = 3, .slice = slice}}, {held, 3}, true);
 }
 
-// The part of a model that rank `rank` holds; of one rank: all of it.
+// Adds the part of a model that rank `rank` holds; with one rank, all of it.
 void AddModel(int num_kv_heads, int num_ranks, int rank, ParameterArena* arena) {
   AddTable(num_ranks, rank, arena);
   AddColumns({{"norm", 1, 70}}, 1, num_ranks, rank, arena);
@@ -181,7 +181,7 @@ void AddModel(int num_kv_heads, int num_ranks, int rank, ParameterArena* arena) 
   AddColumns({{"last_norm", 1, 90}}, 1, num_ranks, rank, arena);
 }
 
-// Sets the gradients to integers that depend on the place in the whole tensor alone.
+// Sets the gradients to integers that depend only on the place in the whole tensor.
 void SetGradients(ParameterArena* arena) {
   ASSERT_TRUE(arena->Allocate(DType::kF32, true).ok());
   for (const Parameter& parameter : arena->parameters()) {
@@ -254,7 +254,7 @@ TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
           double all = SumOfSquares(parameters.grads());
           STRAKE_RETURN_IF_ERROR(
               groups[0]->AllReduceSum(Tensor(&all, DType::kF64, {1})).Wait().status());
-          // Had each rank counted all it holds.
+          // If each rank counted all elements that it holds, the norm would be this large.
           EXPECT_TRUE(num_ranks == 1 || std::sqrt(all) > 1.1 * full)
               << std::sqrt(all) << " " << full;
           return absl::OkStatus();

@@ -13,7 +13,7 @@ namespace {
 constexpr ScheduleKind kKinds[] = {ScheduleKind::kConstant, ScheduleKind::kLinear,
                                    ScheduleKind::kCosine, ScheduleKind::kWsd};
 
-// How much of (begin, end] is done at `step`, from 0 to 1.
+// The fraction of (begin, end] that is done at `step`, from 0 to 1.
 double Progress(int64_t step, int64_t begin, int64_t end) {
   if (step >= end) return 1;
   return std::max(0.0, static_cast<double>(step - begin) / static_cast<double>(end - begin));

@@ -9,7 +9,7 @@
 //   wsd         lr until step S = max(W, N - ceil(N / 5)), then
 //               lr + (min_lr - lr) (t - S) / (N - S)
 //
-// All but the constant one end at min_lr at step N and stay there.
+// All schedules but the constant one end at min_lr at step N and stay there.
 // Source: cosine: Loshchilov and Hutter, "SGDR", 2017, equation 5; wsd (warm-up, stable, decay): Hu
 // et al., "MiniCPM", 2024, section 4.
 #ifndef STRAKE_OPTIM_LR_SCHEDULE_H_
@@ -35,7 +35,7 @@ struct LrSchedule {
   int64_t total_steps = 0;
 };
 
-// A pure function of the step, which resuming with another total_steps recomputes. CHECKs step > 0.
+// A pure function of the step: resuming with another total_steps recomputes it. CHECKs step > 0.
 double LearningRate(const LrSchedule& schedule, int64_t step);
 
 // "constant", "linear", "cosine", "wsd"; InvalidArgument for another name, with the valid ones.

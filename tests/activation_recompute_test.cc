@@ -1,4 +1,4 @@
-// What is made again in the backward pass has the bits of what would have been kept.
+// Recomputed activations have the same bits as kept ones.
 #include <string>
 #include <tuple>
 
@@ -65,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(std::get<const char*>(info.param)) + std::get<Case>(info.param).name;
     });
 
-// It is no part of what a run is: another may go on with it.
+// The option is not part of a run's identity: the run may be resumed with another value.
 TEST(ActivationRecomputeFlagTest, MayChangeOnResume) {
   const TinyRun whole, parts;
   ASSERT_EQ(whole.Train().exit_code, 0);

@@ -1,5 +1,5 @@
-// Whatever is wrong with flags and files: exit code 1, one line on stderr that says what and where,
-// and no file made or changed.
+// Any error in flags and files: exit code 1, one line on stderr that says what is wrong and where,
+// and no file is made or changed.
 #include <unistd.h>
 
 #include <cstdint>
@@ -34,7 +34,7 @@ void ExpectOneError(const ProgramResult& result, const std::vector<std::string>&
   for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
 }
 
-// The error of a run that must leave everything as it was.
+// Expects the error of a run that must not change any file.
 void ExpectError(const TinyRun& run, const Flags& flags, const std::vector<std::string>& parts) {
   SCOPED_TRACE(flags.empty() ? "" : flags[0]);
   const auto before = ReadTree(run.path());
@@ -161,7 +161,7 @@ TEST_F(BadWeightsTest, HeaderLength) {
   ExpectWeightsError(with_length(std::numeric_limits<uint64_t>::max()),
                      {path, "header length 18446744073709551615"});
   ExpectWeightsError(with_length(20), {path, "bad JSON"});
-  // Sparse: the size is what counts.
+  // Sparse: only the size matters.
   WriteFile(run_ / "hf/model.safetensors", with_length(100'000'001));
   ASSERT_EQ(truncate((run_ / "hf/model.safetensors").c_str(), 110'000'000), 0);
   ExpectOneError(run_.Train({"--init_from=hf"}), {path, "header length 100000001", "100 MB"});
@@ -174,13 +174,13 @@ TEST_F(BadWeightsTest, Offsets) {
   offsets = {begin - 4, end - 4};
   ExpectHeaderError(header, {norm_, "inside another tensor"});
   offsets = {begin, end + int64_t(data_.size())};
-  ExpectHeaderError(header, {norm_, "no range of the"});
+  ExpectHeaderError(header, {norm_, "not a range of the"});
   offsets = {end, begin};
-  ExpectHeaderError(header, {norm_, "no range of the"});
+  ExpectHeaderError(header, {norm_, "not a range of the"});
   offsets = {-4, end};
   ExpectHeaderError(header, {norm_, "-4"});
   ExpectWeightsError(Safetensors(header_.dump(), data_ + "1234"), {"the tensors cover"});
-  ExpectWeightsError(Safetensors(header_.dump(), data_.substr(4)), {"no range of the"});
+  ExpectWeightsError(Safetensors(header_.dump(), data_.substr(4)), {"not a range of the"});
 }
 
 TEST_F(BadWeightsTest, Tensors) {
@@ -230,7 +230,7 @@ TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
   }
 }
 
-// The training text holds no 'Z', whose embedding is read in the validation alone.
+// The training text holds no 'Z': its embedding is read in the validation alone.
 TEST_F(BadWeightsTest, NonFiniteValidationStopsBeforeSaving) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const int64_t begin = header_["model.embed_tokens.weight"]["data_offsets"][0];
@@ -261,7 +261,7 @@ TEST(BadCheckpointTest, DamageIsNamedAndNothingChanges) {
   WriteFile(run / "run/run.json", "{}");
   ExpectError(run, {"--steps=9"}, {"run/run.json", "format_version"});
   ExpectError(run, {"--out=new", "--resume=nowhere"},
-              {"--resume=nowhere is no checkpoint", "nowhere/run.json"});
+              {"--resume=nowhere is not a checkpoint", "nowhere/run.json"});
 }
 
 TEST(BadConfigTest, KeysAndValuesAreNamed) {
@@ -362,7 +362,7 @@ TEST(BadLayoutTest, GeneratorsToo) {
   ExpectOneError(generate("--dp=2000"), {"2000 ranks", "at most 1024"});
 }
 
-// Every rank meets with the same damage: it is told once.
+// Every rank finds the same damage: it is printed once.
 TEST(BadLayoutTest, CheckpointOfAnotherModel) {
   const TinyRun run;
   const Flags sliced = {"--tp=2", "--dp=2", "--micro_batch=2", "--global_batch=4", "--zero=1"};
@@ -442,7 +442,7 @@ TEST(BadFlagsTest, ValuesOutOfRange) {
   for (const std::string& flag : bad_flags) ExpectError(run, {flag}, {flag, "must be"});
   ExpectError(run, {"--dtype=bf16", "--ops=reference"}, {"--ops=reference runs in fp32"});
   ExpectError(run, {"--steps"}, {"--steps lacks its value"});
-  ExpectError(run, {"steps=3"}, {"\"steps=3\" is no flag"});
+  ExpectError(run, {"steps=3"}, {"\"steps=3\" is not a flag"});
   ExpectError(run, {"--seqlen=8"}, {"--seqlen", "the nearest is --seq_len"});
 }
 
@@ -482,7 +482,7 @@ TEST_P(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   ASSERT_EQ(run.Train(flags).exit_code, 0);
   std::filesystem::remove_all(run / "run/step-8");
   auto checkpoint = ReadTree(run / "run/step-4");
-  // Room for the log and for config.json, but not for the weights.
+  // The limit allows the log and config.json, but not the weights.
   auto options = run.Here();
   options.max_file_bytes = 20000;
   const ProgramResult full = RunProgram("tools/train", TinyRun::BaseFlags() + flags, options);
@@ -490,7 +490,7 @@ TEST_P(FullDiskTest, TheLastCheckpointStaysAndTheRunGoesOn) {
   EXPECT_TRUE(ReadTree(run / "run/step-4") == checkpoint);
   EXPECT_FALSE(std::filesystem::exists(run / "run/step-8"));
   EXPECT_FALSE(std::filesystem::exists(run / "run/step-8.tmp"));
-  // Not even the log fits.
+  // The limit does not even allow the log.
   options.max_file_bytes = 400;
   ExpectOneError(RunProgram("tools/train", TinyRun::BaseFlags() + flags, options),
                  {"File too large"});

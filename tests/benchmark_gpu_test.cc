@@ -34,7 +34,7 @@ void ExpectConsistent(const Json& report) {
   }
   EXPECT_GT(in_ops, 0);
   EXPECT_LE(in_ops, report.at("profiled_seconds_per_step"));
-  // The plan has cuBLASLt's workspace, which the emulated one does without.
+  // The plan includes cuBLASLt's workspace, which the emulated library does not use.
   const double workspaces = double(CublasLt::kWorkspaceBytes) * int(report.at("tp"));
   const double planned = report.at("planned_bytes").get<double>() - workspaces;
   EXPECT_GE(report.at("observed_gpu_bytes"), planned);

@@ -1,4 +1,4 @@
-// Training and generation in bf16 on the CPU, beside fp32.
+// Training and generation in bf16 on the CPU, compared with fp32.
 #include <cmath>
 #include <numeric>
 #include <string>
@@ -29,11 +29,11 @@ constexpr char kGpt2[] =
     R"({"model_type": "gpt2", "vocab_size": 256, "n_positions": 64, "n_embd": 64, "n_layer": 2,
         "n_head": 4, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0})";
 
-// A logit comes from ten stores per layer, one after the other, and three more; each is off by
-// 2^-9 of what it stores, in the root mean square, and random ones add up like the steps of a
-// random walk. A logit is about as large as the logarithm of the vocabulary, and the mean over
-// tokens and steps leaves less of it. What rounding does to the weights on the way is smaller: the
-// masters are f32.
+// A logit comes from ten stores per layer, one after the other, and three more. Each has an error
+// of 2^-9 of the stored value, in the root mean square, and random errors add up like the steps of
+// a random walk. A logit is about as large as the logarithm of the vocabulary, and the mean over
+// tokens and steps reduces the error. The roundings of the weights matter less: the masters are
+// f32.
 double LossBound() {
   return std::sqrt(10 * kLayers + 3) * 0x1p-9 * std::log(static_cast<double>(kVocabulary));
 }
@@ -61,7 +61,7 @@ class Bf16TrainingTest : public ::testing::TestWithParam<const char*> {
 TEST_P(Bf16TrainingTest, TheLossFollowsThatOfFp32) {
   const std::vector<double> fp32 = Train("fp32", {});
   ASSERT_EQ(fp32.size(), kSteps);
-  // Otherwise the bound would say nothing.
+  // Otherwise the bound would prove nothing.
   ASSERT_GT(fp32.front() - fp32.back(), 20 * LossBound());
   for (const Flags& layout : {Flags{}, Flags{"--tp=2", "--dp=2", "--micro_batch=4"}}) {
     const std::vector<double> bf16 =

@@ -1,5 +1,5 @@
 // //tools:check with --device=cuda: a correct build passes, and a fault in any op on the GPU, or in
-// what its ranks hold, is found and named.
+// its ranks' parts, is found and named.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -114,7 +114,7 @@ void ExpectFound(const CheckSubject& subject, const OpCheck& faulty, const std::
               HasSubstr(absl::StrCat(faulty.op, " ", PassName(faulty.pass), ", ", tensor)));
 }
 
-// Zeros have no sign, and no size to err by.
+// Zeros have neither sign nor scale.
 bool IsZeros(const OpCheck& check) { return check.op == "set_zero"; }
 
 TEST_P(CheckCudaTest, AWrongSignInAnyOutputOfAnyOp) {
@@ -149,7 +149,7 @@ TEST_P(CheckCudaTest, AnOpThatDoesNothing) {
   }
 }
 
-// Queries are taken for their neighbours' of the same head.
+// Queries are replaced by their neighbours of the same head.
 TEST_P(CheckCudaTest, AttentionThatIsOffByOne) {
   const CheckSubject subject(Command());
   for (const OpCheck& check : subject.ops) {
@@ -167,7 +167,7 @@ TEST_P(CheckCudaTest, AttentionThatIsOffByOne) {
   }
 }
 
-// The layers are wired to another epsilon than the model's.
+// The layers use another epsilon than the model's.
 TEST_P(CheckCudaTest, AModelThatIsWiredDifferently) {
   const CheckSubject subject(Command());
   const auto truth = subject.Truth();
@@ -186,7 +186,7 @@ TEST_P(CheckCudaTest, AModelThatIsWiredDifferently) {
   EXPECT_THAT(report.Verdict(), HasSubstr("Every op is right by itself"));
 }
 
-// One of the ranks on the GPU has an older shard.
+// One of the ranks on the GPU has a stale shard.
 TEST_P(CheckCudaTest, AStaleShard) {
   const CheckSubject subject(Command({.tp = 2}));
   const auto truth = subject.Truth();

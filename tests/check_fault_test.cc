@@ -1,4 +1,4 @@
-// Planted faults: //tools:check finds each, names where it is, and exits with 1.
+// Planted faults: //tools:check finds each, names its place, and exits with 1.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -81,7 +81,7 @@ TEST(CheckFaultTest, WithoutAFaultEveryOpPasses) {
   }
 }
 
-// Zeros have no sign, and no size to err by.
+// Zeros have neither sign nor scale.
 bool IsZeros(const OpCheck& check) { return check.op == "set_zero"; }
 
 TEST(CheckFaultTest, AWrongSignInAnyOutputOfAnyOp) {
@@ -95,7 +95,7 @@ TEST(CheckFaultTest, AWrongSignInAnyOutputOfAnyOp) {
   }
 }
 
-// By one part in a thousand of the tensor's size.
+// One element is wrong by one part in a thousand of the tensor's size.
 TEST(CheckFaultTest, OneWrongElementOfAnyOutputOfAnyOp) {
   for (const CheckCommand& command : Commands()) {
     const CheckSubject subject(command);
@@ -135,7 +135,7 @@ size_t Find(const CheckSubject& subject, const std::string& op, Pass pass) {
   LOG(FATAL) << "no " << op;
 }
 
-// Each key head is taken for its neighbour.
+// Each key head is replaced by its neighbour.
 TEST(CheckFaultTest, AHeadOffByOne) {
   const CheckCommand command = TinyCheckCommand(&kGpt2Family);
   const CheckSubject subject(command);
@@ -168,7 +168,7 @@ TEST(CheckFaultTest, AHeadOffByOne) {
 
 using OpCalls = std::map<std::pair<std::string, Pass>, int64_t>;
 
-// What the first rank's profile counts in a step of two micro-batches.
+// The calls that the first rank's profile counts in a step of two micro-batches.
 OpCalls CountedCalls(const CheckCommand& command, const EngineOptions& options) {
   const std::set<std::string> collectives = {"all_reduce", "all_gather", "reduce_scatter",
                                              "gradient_reduction", "partial_gradients"};
@@ -197,7 +197,7 @@ OpCalls CountedCalls(const CheckCommand& command, const EngineOptions& options) 
   return calls;
 }
 
-// Layouts and what they make a step call.
+// Layouts whose steps make different calls.
 std::vector<CheckCommand> RecordedCommands() {
   std::vector<CheckCommand> commands = Commands();
   for (const char* recompute : {"selective", "full"}) {
@@ -211,8 +211,7 @@ std::vector<CheckCommand> RecordedCommands() {
   return commands;
 }
 
-// A record of a step has each call that the step makes, with its cost, and no other; each has a
-// check case.
+// A record of a step has each call of the step, with its cost, and no other; each has a check case.
 TEST(CheckFaultTest, ARecordIsWhatAStepCalls) {
   for (const CheckCommand& command : RecordedCommands()) {
     for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
@@ -249,13 +248,13 @@ TEST(CheckFaultTest, ManyMicroBatchesAreRecordedAsRepeated) {
   }
 }
 
-// What every rank does with its mesh and its engine before the step.
+// The actions of every rank with its mesh and its engine before the step.
 struct Plan {
   std::function<Mesh(const Mesh&)> wrap = nullptr;
   std::function<void(const Mesh&, Engine&)> change = nullptr;
 };
 
-// The layout's section with a fault.
+// Runs the layout's section with a fault.
 CheckReport CheckRanks(const CheckSubject& subject, const WholeStep& truth, const Plan& plan) {
   const CheckCommand& command = subject.command;
   const MeshVector sizes = command.config.layout.sizes();
@@ -290,7 +289,7 @@ TEST(CheckFaultTest, WithoutAFaultRanksPass) {
   }
 }
 
-// The layers are wired to another epsilon than the model's: no op is wrong, and no weight.
+// The layers use another epsilon than the model's: no op is wrong, and no weight.
 TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
   CheckSubject subject(TinyCheckCommand(&kLlamaFamily));
   const auto truth = subject.Truth();
@@ -310,7 +309,7 @@ TEST(CheckFaultTest, AModelThatIsWiredDifferently) {
   EXPECT_THAT(report.Verdict(), HasSubstr("Every op is right by itself"));
 }
 
-// One of tensor-parallel, and one of data-parallel ranks, has an older shard.
+// One of the tensor-parallel, and one of the data-parallel ranks, has a stale shard.
 TEST(CheckFaultTest, AStaleShard) {
   for (const ModelFamily* family : {&kGpt2Family, &kLlamaFamily}) {
     const CheckSubject subject(TinyCheckCommand(family, {.tp = 2, .dp = 2}));
@@ -337,7 +336,7 @@ TEST(CheckFaultTest, AStaleShard) {
   }
 }
 
-// The calls that a rank makes, of which all ranks leave out one.
+// Records a rank's calls, and makes all ranks omit one.
 struct Skip {
   int64_t at = -1;
   std::vector<std::string> calls;  // "tp all_reduce_sum"
@@ -411,7 +410,7 @@ std::vector<std::string> RunWithout(const CheckSubject& subject, const WholeStep
   return skips[0].calls;
 }
 
-// Every collective of a step is missed, but for two whose result says nothing about numbers:
+// Every missing collective of a step is detected, except two whose result affects no number:
 // whether a rank wants to stop, and the weights after an update of learning rate 0.
 TEST(CheckFaultTest, AnyMissingCollective) {
   for (const LayoutConfig& layout :
@@ -463,7 +462,7 @@ TEST(CheckFaultTest, CoverageCountsEachElementOncePerHolder) {
   EXPECT_EQ(all.num_missed, 0);
   EXPECT_EQ(all.num_different, 0);
   EXPECT_EQ(all.num_dirty, 0);
-  // A rank that is not there, and one that is there twice.
+  // A missing rank, and a rank that is added twice.
   EXPECT_GT(CoverageOf(nothing, {0}).num_missed, elements / 2);
   EXPECT_GT(CoverageOf(nothing, {0, 1, 1}).num_missed, elements / 2);
 }

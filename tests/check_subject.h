@@ -1,4 +1,4 @@
-// What tests of //tools:check check: small models, and faults planted in their ops.
+// Subjects for tests of //tools:check: small models, and faults planted in their ops.
 #ifndef STRAKE_TESTS_CHECK_SUBJECT_H_
 #define STRAKE_TESTS_CHECK_SUBJECT_H_
 
@@ -35,7 +35,7 @@ struct CheckSubject {
 
   CheckReport CheckOpsOf(const std::vector<OpCheck>& table) const;
   std::unique_ptr<WholeStep> Truth() const;
-  // body(i, j) for every tensor j that an op i of the table writes.
+  // Calls body(i, j) for every tensor j that an op i of the table writes.
   void ForEachOutput(absl::FunctionRef<void(size_t, size_t)> body) const;
 
   const CheckCommand command;
@@ -46,13 +46,13 @@ struct CheckSubject {
 // Changes a tensor's elements, on either device.
 absl::Status Edit(const Tensor& x, absl::FunctionRef<void(const Tensor& on_host)> change);
 
-// `check` with another implementation of what is checked; the definition in f64 stays.
+// Returns `check` with another implementation under test; the definition in f64 is kept.
 OpCheck WithFault(const OpCheck& check, OpCheck::Run faulty);
-// With a change of its tensor `j` after it.
+// Returns `check` with a change of its tensor `j` afterwards.
 OpCheck WithFaultAfter(const OpCheck& check, size_t j,
                        std::function<void(const Tensor& on_host)> change);
 
-// Faults: every sign is wrong; the last element is, by `error` of the largest.
+// Faults: every sign is wrong; only the last element is wrong, by `error` of the largest.
 void Negate(const Tensor& x);
 void ChangeLast(const Tensor& x, double error);
 

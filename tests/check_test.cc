@@ -1,4 +1,4 @@
-// //tools:check as a user runs it: what it prints, what it writes, and how it ends.
+// //tools:check as a user runs it: its output, its files and its exit code.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -33,7 +33,7 @@ nlohmann::json Report(const TinyRun& run) {
   return nlohmann::json::parse(ReadFile(run / "report.json"));
 }
 
-// Expects that every comparison passed, and one line of the screen for each.
+// Expects that every comparison passed, and one line on the screen for each.
 void ExpectPass(const TinyRun& run, const ProgramResult& result, bool many_ranks) {
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
   EXPECT_EQ(result.err, "");
@@ -86,8 +86,8 @@ TEST(CheckTest, TheReportHoldsWhatHelpPromises) {
   const int64_t parameters = report["parameters"];
   EXPECT_EQ(report["model_coverage"]["elements"], parameters);
   EXPECT_EQ(report["model_coverage"]["comparisons"], parameters);
-  // Both data-parallel ranks hold all; tensor-parallel ones both hold positions, norms and the
-  // biases of the row-parallel layers, of a hidden size of 16.
+  // Both data-parallel ranks hold everything. Both tensor-parallel ranks hold positions, norms and
+  // the biases of the row-parallel layers, of a hidden size of 16.
   const int64_t replicated = 32 * 16 + 3 * 2 * 16 + 2 * 16;
   EXPECT_EQ(report["layout_coverage"]["elements"], parameters);
   EXPECT_EQ(report["layout_coverage"]["comparisons"], 2 * (parameters + replicated));
@@ -111,7 +111,7 @@ TEST(CheckTest, TheReportHoldsWhatHelpPromises) {
   EXPECT_EQ(num_gradients, 2 + 12 + 2);
 }
 
-// The loss of a trained model's own text is the training's.
+// The loss on a trained model's own text equals the training loss.
 TEST(CheckTest, TheUsersWeightsAndData) {
   const TinyRun run;
   ASSERT_EQ(run.Train({"--steps=4"}).exit_code, 0);
@@ -122,7 +122,7 @@ TEST(CheckTest, TheUsersWeightsAndData) {
   EXPECT_THAT(result.out, HasSubstr("checking run/step-4"));
 }
 
-// Weights so large that f32 says nothing about their gradients: the model, not a bug.
+// Weights so large that f32 says nothing about their gradients: the model's fault, not a bug.
 TEST(CheckTest, WeightsThatMagnifyRoundingFail) {
   const TinyRun run;
   std::string config = testing::TinyConfig("llama");

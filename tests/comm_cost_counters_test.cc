@@ -1,6 +1,6 @@
-// What comm_cost records of a step, against its closed formulas and against what the communicators
-// of real training steps count: equal to the call and to the byte, on every rank, row by row and
-// stage by stage.
+// Compares comm_cost's record of a step with its closed formulas and with the communicators' counts
+// in real training steps: equal to the call and to the byte, on every rank, row by row and stage by
+// stage.
 #include <array>
 #include <map>
 #include <mutex>
@@ -30,10 +30,10 @@ namespace {
 
 using Phase = CommPhase;
 
-// Axis and collective, with calls and bytes; none that was not called.
+// Axis and collective, with calls and bytes; only those that were called.
 using Counts = std::map<std::pair<std::string, std::string>, std::pair<int64_t, int64_t>>;
 
-// What a step is made of, and the phases that happen meanwhile.
+// The stages of a step, and the phases that belong to them.
 enum Stage { kAccumulate, kSum, kUpdate, kAgree, kNumStages };
 using StageCounts = std::array<Counts, kNumStages>;
 
@@ -61,7 +61,7 @@ StageCounts Predicted(const std::vector<CommCostRow>& rows) {
   return stages;
 }
 
-// Of all groups, since they were made.
+// The counts of all groups, since they were made.
 Counts Counted(const Engine& engine) {
   Counts counts;
   for (const Communicator* group : engine.communicators()) {
@@ -172,12 +172,12 @@ ModelConfig Model(const ModelFamily* family, int64_t num_kv_heads, int64_t vocab
   return c;
 }
 
-// Models that `tp` ranks can share; 50 and 47 tokens are padded over some of them.
+// Models that `tp` ranks can shard; vocabularies of 50 and 47 are padded over some of them.
 std::vector<ModelConfig> Models(int tp) {
   std::vector<ModelConfig> models = {Model(&kGpt2Family, 24, 50, /*tied=*/true),
                                      Model(&kGpt2Family, 24, 48, /*tied=*/false),
                                      Model(&kLlamaFamily, 1, 47, /*tied=*/true)};
-  // As many heads as ranks, or for four and eight of them fewer.
+  // As many heads as ranks, or fewer for four and eight ranks.
   models.push_back(Model(&kLlamaFamily, tp >= 4 ? 2 : tp, 50, /*tied=*/false));
   return models;
 }

@@ -25,7 +25,7 @@ class AxisCost {
   AxisCost(std::string axis, int num_ranks, std::vector<CommCostRow>* rows)
       : axis_(std::move(axis)), num_ranks_(num_ranks), rows_(rows) {}
 
-  // `bytes` of all calls together.
+  // Adds calls; `bytes` is their sum.
   void Add(CommPhase phase, Kind kind, int64_t calls, int64_t bytes) {
     if (num_ranks_ > 1 && bytes > 0) {
       rows_->push_back({phase, axis_, num_ranks_, kind, calls, bytes});
@@ -38,18 +38,18 @@ class AxisCost {
   std::vector<CommCostRow>* const rows_;
 };
 
-// The sizes that a rank's collectives on gradients and weights have.
+// The sizes that determine a rank's collectives of gradients and weights.
 struct ParameterCounts {
   int64_t elements = 0;
   int64_t grad_bytes = 0;  // of one element
   int64_t buckets = 0;
-  PartialElements partial;  // in what the rank updates
+  PartialElements partial;  // in the part that the rank updates
 };
 
 ParameterCounts CountParameters(const CommCostOptions& o) {
   const MeshVector at = CoordinatesOf(o.sizes, o.rank);
   ParameterArena arena;
-  // How long sequences may be changes no parameter.
+  // The sequence length changes no parameter.
   const Transformer model(o.model, /*max_seq_len=*/1, &arena,
                           TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel));
   arena.AllocateDryRun(o.dtype);
@@ -73,7 +73,7 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
     tp.Add(phase, o.sequence_parallel ? Kind::kReduceScatterSum : Kind::kAllReduceSum, calls,
            bytes);
     if (!o.sequence_parallel) continue;
-    // What a norm gave is gathered again where it is made again.
+    // Where a norm's output is recomputed, it is gathered again.
     const bool again =
         phase == CommPhase::kBackward && o.activation_recompute != ActivationRecompute::kNone;
     tp.Add(phase, Kind::kAllGather, again ? 2 * calls : calls, again ? 2 * bytes : bytes);
@@ -88,7 +88,7 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
 
 void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisCost& dp) {
   const int zero = o.gradients.zero;
-  // With zero 2 no rank has room for a sum of micro-batches that is not its own.
+  // With zero 2 a rank has memory only for its own part of the sum over micro-batches.
   const int64_t times = zero == 2 ? o.num_micro_batches : 1;
   dp.Add(CommPhase::kGradients, zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum,
          times * counts.buckets, times * counts.elements * counts.grad_bytes);
@@ -101,7 +101,7 @@ std::vector<CommCostRow> CommCostByFormula(const CommCostOptions& o) {
   const bool sharded = o.gradients.zero > 0;
   std::vector<CommCostRow> rows;
   AxisCost tp("tp", o.sizes.tp, &rows), dp("dp", o.sizes.dp, &rows);
-  // Nobody shares a head where there are as many as ranks, or more.
+  // With as many heads as ranks, or more, no head is shared.
   AxisCost kv("kv", static_cast<int>(o.sizes.tp / o.model.num_kv_heads), &rows);
 
   AddLayers(o, tp);

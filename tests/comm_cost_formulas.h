@@ -1,5 +1,5 @@
-// The collectives of a training step by formula: what a record of a step, and what its
-// communicators count, is compared with. Of the model it asks what parameters a rank has.
+// The collectives of a training step by formula, to compare with the record of a step and with the
+// communicators' counts. From the model it only uses a rank's parameters.
 //
 //   T tensor-parallel and D data-parallel ranks; M micro-batches per step and rank, of N tokens;
 //   L layers, hidden size C, KV key/value heads; E elements of the rank's parameters, gaps
@@ -30,10 +30,11 @@
 //
 // "sum" is an all-reduce, or with sequence parallelism (SP) a reduce-scatter, whose all-gather is
 // in the other pass of the same layer. A block has four sums: after the row-parallel layers of its
-// two halves forwards, before their column-parallel layers backwards; the head has the latter
-// alone, the embedding the former. Recomputation (models/activation_recompute.h) gathers what the
-// norms give once more, in rows of the backward pass. A group of one rank has no collectives.
-// Validation and checks of Communicator's check mode are not part of it.
+// two halves in the forward pass, before their column-parallel layers in the backward pass. The
+// head has only the latter, the embedding only the former. Recomputation
+// (models/activation_recompute.h) gathers the norms' outputs once more, in rows of the backward
+// pass. A group of one rank has no collectives. Validation and the comparisons of Communicator's
+// check mode are not included.
 #ifndef STRAKE_TESTS_COMM_COST_FORMULAS_H_
 #define STRAKE_TESTS_COMM_COST_FORMULAS_H_
 

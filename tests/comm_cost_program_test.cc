@@ -40,7 +40,7 @@ class CommCostProgramTest : public ::testing::Test {
   TinyRun run_;
 };
 
-// What step_calls lists is what comm_cost sums up.
+// comm_cost sums up the calls that step_calls lists.
 TEST_F(CommCostProgramTest, StepCalls) {
   const Flags flags = {"--tp=2", "--dp=2", "--global_batch=40", "--zero=2"};
   const ProgramResult result = run_.Run(
@@ -58,8 +58,7 @@ TEST_F(CommCostProgramTest, StepCalls) {
   const Json total = RunJson(flags).at("total");
   EXPECT_EQ(calls, total.at("calls"));
   EXPECT_EQ(bytes, total.at("bytes"));
-  // Attention is counted without the half that the mask leaves out, the vocabulary with its
-  // padding.
+  // Attention is counted without the half that the mask excludes, the vocabulary with its padding.
   const double formula = json.at("flops_per_token").get<double>() * 5 * 4 * 8 / 2;
   EXPECT_NEAR(flops, formula, 0.3 * formula);
   EXPECT_GT(json.at("planned_bytes"), 4 * json.at("parameters").get<int64_t>() / 2);

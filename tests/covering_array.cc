@@ -15,7 +15,7 @@ using Row = std::vector<int>;
 
 constexpr int kOpen = -1;  // a factor of a row without a level yet
 
-// Pairs that no row has yet, the smaller factor first.
+// Pairs that are not yet in a row, the smaller factor first.
 class OpenPairs {
  public:
   OpenPairs(const std::vector<int>& num_levels, Possible possible) {
@@ -41,7 +41,7 @@ class OpenPairs {
     return row;
   }
 
-  // That `level` would make with the row's.
+  // The number of open pairs that `level` makes with the row's levels.
   int CountWith(const Row& row, const FactorLevel& level) const {
     int count = 0;
     for (int f = 0; f < static_cast<int>(row.size()); ++f) {
@@ -75,7 +75,7 @@ bool PossibleWithRow(const Row& row, const FactorLevel& level, Possible possible
   return true;
 }
 
-// The possible level that makes most new pairs; ties go round with the rows, so that rows differ.
+// The possible level that makes the most new pairs; ties are broken in turn, so that rows differ.
 int BestLevel(const Row& row, int factor, int num_levels, int first, const OpenPairs& open,
               Possible possible) {
   int best = kOpen, most = -1;

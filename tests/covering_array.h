@@ -1,4 +1,4 @@
-// Few rows of parameter values in which every two values meet: pairwise testing.
+// Pairwise testing: few rows of parameter values in which every two values occur together.
 #ifndef STRAKE_TESTS_COVERING_ARRAY_H_
 #define STRAKE_TESTS_COVERING_ARRAY_H_
 
@@ -15,10 +15,10 @@ struct FactorLevel {
   bool operator==(const FactorLevel&) const = default;
 };
 
-// Rows of one level per factor, such that every possible pair of levels of two factors stands in a
-// row, and an impossible one in none. `possible` is symmetric. The rows depend on the arguments
+// Rows of one level per factor, such that every possible pair of levels of two factors occurs in a
+// row, and no row has an impossible pair. `possible` is symmetric. The rows depend on the arguments
 // alone. CHECKs that rows can be completed: for any levels that are possible together, every other
-// factor has a level that is possible with them all.
+// factor has a level that is possible with all of them.
 // Source: Cohen et al., "The AETG System", IEEE Transactions on Software Engineering 23(7), 1997.
 std::vector<std::vector<int>> CoveringArray(
     const std::vector<int>& num_levels,

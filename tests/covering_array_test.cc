@@ -8,7 +8,7 @@
 namespace strake::testing {
 namespace {
 
-// Of factors 0 and 1, equal levels alone; level 0 of factor 2 never meets level 1 of factor 3.
+// Factors 0 and 1 only with equal levels; level 0 of factor 2 never with level 1 of factor 3.
 bool Possible(const FactorLevel& a, const FactorLevel& b) {
   if (a.factor > b.factor) return Possible(b, a);
   if (a.factor == 0 && b.factor == 1) return a.level == b.level;

@@ -1,5 +1,5 @@
-// A GPU that cannot be used, or flags that do not go with one: exit code 1, one line on stderr that
-// says what and what to do, before anything runs, and no file made.
+// A GPU that cannot be used, or flags that do not fit it: exit code 1, one line on stderr with the
+// problem and the remedy, before anything runs, and no file is made.
 #include <cstdlib>
 #include <limits>
 #include <string>
@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::MatchesRegex;
 
-// What programs are told of the emulated GPU while this lives.
+// Sets, during its lifetime, what the emulated GPU reports to programs.
 class GpuOfPrograms {
  public:
   explicit GpuOfPrograms(const std::string& text) {
@@ -48,7 +48,7 @@ class CudaBadInputTest : public ::testing::Test {
   void ExpectTrainError(const Flags& flags, const std::vector<std::string>& parts) {
     ExpectError("tools/train_emulated", TinyRun::BaseFlags() + flags, parts);
   }
-  // Of every program.
+  // Expects these errors from every program.
   void ExpectErrors(const std::vector<std::string>& parts) {
     const Flags cuda = {"--device=cuda"}, model = {"--model=./gpt2.json"};
     ExpectTrainError(cuda, parts);
@@ -89,13 +89,13 @@ TEST_F(CudaBadInputTest, ThePlanBesideTheFreeMemory) {
                    {"the run needs ", " on GPU 0 (emulated GPU) (weights ", ", gradients ",
                     ", optimizer ", ", activations ", ", libraries 32.0 MiB",
                     " but 33.0 MiB are free", "choose a smaller --model"});
-  // More than any plan, found without making one.
+  // More than any plan, detected without making a plan.
   WriteFile(run_ / "large.json", R"({"model_type": "llama", "vocab_size": 256,
       "max_position_embeddings": 32, "hidden_size": 65536, "intermediate_size": 65536,
       "num_hidden_layers": 64, "num_attention_heads": 512})");
   ExpectTrainError({"--device=cuda", "--model=large.json"},
                    {"the run needs more than ", " on GPU 0 (emulated GPU) but 33.0 MiB are free"});
-  // Ranks that share the GPU need it all together.
+  // The memory of all ranks that share the GPU counts.
   ExpectTrainError({"--device=cuda", "--tp=2"}, {" on each of 2 ranks", " but 33.0 MiB are free"});
   EXPECT_EQ(
       run_.Run("tools/train_emulated", TinyRun::BaseFlags() + Flags{"--device=cuda", "--steps=1"})
@@ -114,7 +114,7 @@ TEST_F(CudaBadInputTest, FlagsThatDoNotGoTogether) {
   ExpectTrainError({"--device=cuda", "--dtype=fp16"}, {"--dtype", "fp16", "fp32, bf16"});
 }
 
-// Before any step, by its file and place.
+// Before any step, with its file and position.
 TEST_F(CudaBadInputTest, ATokenOutsideTheVocabularyIsNamed) {
   std::vector<int32_t> header(256);
   header[0] = 20240520;
@@ -130,7 +130,7 @@ TEST_F(CudaBadInputTest, ATokenOutsideTheVocabularyIsNamed) {
       {"--train_data: ", "large.bin", "token 256", "offset 123", "vocabulary size 256"});
 }
 
-// A number of a file of weights is not one.
+// A NaN in a file of weights.
 TEST_F(CudaBadInputTest, NanWeightsStopTheFirstStep) {
   const Flags base = TinyRun::BaseFlags() + Flags{"--device=cuda", "--steps=1"};
   ASSERT_EQ(run_.Run("tools/train_emulated", base).exit_code, 0);

@@ -1,4 +1,4 @@
-// A run that goes on in another dtype, on another device, in another layout, and back, has lost
+// A run that is resumed in another dtype, on another device, in another layout, and back, loses
 // nothing of its fp32 weights and optimizer state.
 #include <filesystem>
 #include <memory>
@@ -61,7 +61,7 @@ absl::Status Train(Engine& engine) {
 
 class CudaCheckpointTest : public ::testing::Test {
  protected:
-  // Writes `to` after a step, or, where `from` is given, what was read there.
+  // Writes `to` after a step, or, where `from` is given, after reading that.
   void Write(const RunKind& kind, const std::string& from, const std::string& to) {
     std::filesystem::create_directory(directory_ / to);
     const absl::Status status =

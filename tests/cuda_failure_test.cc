@@ -1,5 +1,5 @@
-// What goes wrong in the middle of a step on the GPU: all ranks end with the error of the one that
-// had it, what is not finite is named, and nothing is updated.
+// Failures in the middle of a step on the GPU: all ranks end with the error of the rank that
+// failed, values that are not finite are named, and nothing is updated.
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -30,7 +30,7 @@ using testing::TestTensor;
 
 constexpr MeshVector kOneRank = {1, 1, 1, 1}, kFourRanks = {.dp = 2, .pp = 1, .cp = 1, .tp = 2};
 constexpr int kFaultyRank = 2;
-constexpr int kFirstSteps = 2;  // of which the second is recorded, where a step can be
+constexpr int kFirstSteps = 2;  // the second of which is recorded, where a step can be
 
 EngineOptions Options(const MeshVector& sizes, DType dtype) {
   ModelConfig model = kLlamaFamily.new_config();
@@ -52,7 +52,7 @@ EngineOptions Options(const MeshVector& sizes, DType dtype) {
           .gradients = {.zero = sizes.dp > 1 ? 1 : 0, .bucket_bytes = 2048}};
 }
 
-// What is done to a step, before its first, second, ... call.
+// The disturbance of a step, before its first, second, ... call.
 using Interference = std::function<absl::Status(int call)>;
 
 absl::Status Step(Engine& engine, int64_t step, const Interference& before) {
@@ -73,7 +73,7 @@ constexpr int kNumCalls = 5;
 
 absl::Status Nothing(int) { return absl::OkStatus(); }
 
-// On each rank, after the first steps: body(engine). The errors, by rank.
+// Calls body(engine) on each rank, after the first steps. Returns the errors, by rank.
 std::vector<absl::Status> AfterFirstSteps(const MeshVector& sizes, DType dtype,
                                           const std::function<absl::Status(Engine&)>& body) {
   std::vector<absl::Status> statuses(NumRanks(sizes));
@@ -132,7 +132,7 @@ std::string Bytes(const Tensor& x) {
   return std::string(static_cast<const char*>(host->tensor().raw()), x.num_bytes());
 }
 
-// All that an update changes.
+// All state that an update changes.
 std::array<std::string, 4> State(Engine& engine) {
   const AdamW& optimizer = engine.optimizer();
   const Tensor& masters = optimizer.masters();
@@ -146,7 +146,7 @@ absl::Status SetNan(const Tensor& x, int64_t i) {
   return host.WriteBack();
 }
 
-// Of the last norm, which every tensor-parallel rank holds.
+// Sets a weight of the last norm, which every tensor-parallel rank holds.
 absl::Status SetNanWeight(Engine& engine) {
   return SetNan(engine.parameters().parameters().back().value, 5);
 }

@@ -1,4 +1,4 @@
-// Layouts on a GPU: ranks that share one train the model that one rank trains on the CPU in f64.
+// Layouts on a GPU: ranks that share a GPU train the same model as one rank on the CPU in f64.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -18,9 +18,9 @@ namespace {
 
 using testing::LayoutCase;
 
-// A number of the backward pass has gone through a chain of about 55 sums (see
-// layout_equality_test.cc). f32 rounds in each of a sum's at most n terms, by u at most; bf16 in a
-// sum's result and in its weights, in the root mean square by u / sqrt(3). These errors are
+// A number of the backward pass has passed through a chain of about 55 sums (see
+// layout_equality_test.cc). f32 rounds each of a sum's at most n terms, by at most u. bf16 rounds a
+// sum's result and its weights, by u / sqrt(3) in the root mean square. These errors are
 // independent, and the largest of a tensor's thousands of them is about four times their root mean
 // square. The weights of later steps differ by as much again per step.
 double Tolerance(const LayoutCase& layout, int step) {
@@ -31,8 +31,7 @@ double Tolerance(const LayoutCase& layout, int step) {
   return 4 * step * std::sqrt(num_roundings) * testing::UnitRoundoff(layout.dtype);
 }
 
-// Attention scores far below 1 in bf16: an error of a score is one of a probability, relative to
-// it.
+// Attention scores far below 1 in bf16: a score's error is the relative error of its probability.
 LayoutCase Gpt2(DType dtype) {
   return {.num_heads = 4,
           .num_kv_heads = 4,
@@ -98,7 +97,7 @@ TEST(CudaLayoutBitsTest, TheSameLayoutGivesTheSameBits) {
   }
 }
 
-// In bf16, where GPT-2's GELU is a part of its product, too: what is kept of it then.
+// Also in bf16, where GPT-2's GELU is fused into its product and different tensors are kept.
 TEST(CudaLayoutBitsTest, RecomputationMovesNoBit) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     for (LayoutCase layout : {On(Gpt2(dtype), 1, 1, false, 0, 2), On(Gpt2(dtype), 2, 1, true, 0),

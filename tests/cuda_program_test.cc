@@ -1,5 +1,5 @@
-// The programs with --device=cuda, on the emulated GPU: they do what they do on the CPU, always the
-// same, and a run goes on from any checkpoint on either device.
+// The programs with --device=cuda, on the emulated GPU: they give the CPU's results, always the
+// same, and a run can be resumed from any checkpoint on either device.
 #include <signal.h>
 
 #include <cmath>
@@ -35,7 +35,7 @@ const Flags kFp32 = {"--device=cuda", "--dtype=fp32"};
 const Flags kBf16 = {"--device=cuda", "--dtype=bf16"};
 
 // Two micro-batches. With an epsilon this far above every gradient a step is lr / eps = 0.5 times
-// the gradient, and so errors stay in proportion.
+// the gradient, so that errors stay in proportion.
 Flags Steps(int steps) {
   return {"--steps=" + std::to_string(steps),
           "--micro_batch=2",
@@ -52,16 +52,16 @@ ProgramResult Train(const TinyRun& run, const Flags& flags) {
   return result;
 }
 
-// Roundings, each in the root mean square a unit over sqrt(3), add up in quadrature; the largest of
-// many sums of them is about four times theirs. f32 rounds in each of the at most 48 terms of
-// the about 14 products that a logit comes from, bf16 each product and each weight.
+// Roundings, each with a root mean square of a unit over sqrt(3), add up in quadrature; the largest
+// of many of their sums is about four times the root mean square. f32 rounds each of the at most 48
+// terms of the about 14 products that a logit comes from; bf16 rounds each product and each weight.
 double RelativeError(const Flags& machine) {
   return machine == kBf16 ? 4 * std::sqrt(2 * 14 / 3.0) * 0x1p-8
                           : 4 * std::sqrt(14 * 48 / 3.0) * 0x1p-24;
 }
 
-// Of a loss: its logit's and its normalizer's, for logits of at most 2. And of what has been
-// learned, the error of gradients, which come from four times as many roundings.
+// The error of a loss: its logit's and its normalizer's, for logits of at most 2, and that of the
+// learned part, from gradients with four times as many roundings.
 double LossTolerance(const Flags& machine, double learned) {
   return RelativeError(machine) * (2 * 2 + 2 * std::fabs(learned));
 }
@@ -90,7 +90,7 @@ void ExpectSameFiles(const TinyRun& run, const std::string& actual, const std::s
   }
 }
 
-// Everything of a run but times and what its flags were.
+// The whole run except times and flags.
 void ExpectSameBytes(const TinyRun& run, const std::string& actual, const std::string& expected,
                      int step) {
   ExpectSameFiles(run, actual, expected, step);
@@ -140,7 +140,7 @@ TEST_P(CudaProgramTest, LearnsWhatTheCpuLearns) {
 TEST_P(CudaProgramTest, TheSameRunGivesTheSameBytes) {
   const Flags flags = Model() + Steps(4) + Machine() + Flags{"--eval_every=2", "--eval_batches=2"};
   Train(run_, flags + Flags{"--out=a", "--sample_every=3"});
-  // Logs, samples, checkpoints and graphs are no part of the computation.
+  // Logs, samples, checkpoints and graphs do not affect the computation.
   Train(run_, flags + Flags{"--out=b", "--sample_every=3", "--log_every=1", "--save_every=2"});
   Train(run_, flags + Flags{"--out=c", "--cuda_graph=false"});
   for (const char* other : {"b", "c"}) ExpectSameBytes(run_, other, "a", 4);
@@ -156,7 +156,7 @@ TEST_P(CudaProgramTest, AKilledRunGoesOnBitForBit) {
     killed.Send(SIGKILL);
     const int exit_code = killed.Wait().exit_code;
     EXPECT_THAT(exit_code, AnyOf(128 + SIGKILL, 0));
-    // It may have been faster; then as if it had been killed right after the first checkpoint.
+    // The run may have been faster; then restore the state right after the first checkpoint.
     for (const char* later : {"killed/step-4", "killed/step-6"}) {
       if (exit_code == 0) std::filesystem::remove_all(run_ / later);
     }

@@ -1,4 +1,4 @@
-// What a shell hands to the programs: variables, closed streams, pipes that end.
+// The programs' environment in a shell: variables, closed streams, pipes that end.
 #include <sys/wait.h>
 
 #include <cstdlib>
@@ -52,7 +52,7 @@ TEST(EnvironmentTest, FewerOpenMpThreadsMoveNoLoss) {
               0);
     const auto expected = Losses(run / "plain"), losses = Losses(run / "run");
     ASSERT_EQ(losses.size(), expected.size());
-    // Sums are taken in another order; lost rows would change the second digit.
+    // Sums are in another order; lost rows would change the second digit.
     for (size_t i = 0; i < losses.size(); ++i) {
       EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << setting << ", step " << i + 1;
     }

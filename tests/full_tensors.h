@@ -1,4 +1,4 @@
-// FullTensors: the slices that ranks hold, put together and compared on the way.
+// FullTensors: assembles the slices that ranks hold, and compares overlapping copies.
 #ifndef STRAKE_TESTS_FULL_TENSORS_H_
 #define STRAKE_TESTS_FULL_TENSORS_H_
 
@@ -16,11 +16,11 @@ class FullTensors {
  public:
   struct Entry {
     std::vector<double> values;   // row-major, [in, out]
-    std::vector<int> num_copies;  // how many ranks brought each element
+    std::vector<int> num_copies;  // how many ranks added each element
   };
 
   // `elements` are those of `range` of the index space of a rank's `arena`. Fails the test where an
-  // element has other bits than the copy that another rank brought, or padding is not exactly 0.
+  // element's bits differ from another rank's copy, or padding is not exactly 0.
   void Add(const ParameterArena& arena, const ShardRange& range,
            const std::vector<double>& elements);
 

@@ -1,5 +1,5 @@
-// The bits of a run are those of its layout: nothing that only changes when and how ranks talk, or
-// what they keep, moves one.
+// The bits of a run depend only on its layout: options that only change when and how ranks
+// communicate, or which tensors they keep, change no bit.
 #include <bit>
 #include <cstdint>
 #include <string>
@@ -21,7 +21,7 @@ void Append(const std::vector<double>& values, Bits* bits) {
   for (const double value : values) bits->push_back(std::bit_cast<uint64_t>(value));
 }
 
-// Of all that a rank computed: 0 and -0 differ.
+// The bits of all results of a rank: 0 and -0 differ.
 Bits BitsOf(const RankRecord& record) {
   Bits bits;
   for (const StepRecord& step : record.steps) {
@@ -96,9 +96,9 @@ TEST_P(LayoutBitsTest, NothingButTheLayoutMovesABit) {
   }
 }
 
-// ZeRO's stages sum the same gradients in the same order, with stage 2 where there is one
-// micro-batch. The norm is a sum over ranges, and differs in rounding: with it the scale of
-// clipping, and the weights. Without clipping no weight's bit depends on the stage.
+// ZeRO's stages sum the same gradients in the same order, stage 2 if there is one micro-batch. The
+// norm is a sum over ranges, whose rounding differs; so do the scale of clipping and the weights.
+// Without clipping no weight's bit depends on the stage.
 TEST_P(LayoutBitsTest, ZeroMovesNoBitOfUnclippedWeights) {
   LayoutCase layout = GetParam();
   layout.num_micro_batches = layout.zero == 2 ? 1 : 2;

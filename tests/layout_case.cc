@@ -9,7 +9,7 @@
 namespace strake::testing {
 namespace {
 
-// Largest first: the covering array then has fewest rows.
+// Largest first: the covering array then has the fewest rows.
 enum Factor {
   kTp,
   kDp,

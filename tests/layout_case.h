@@ -17,7 +17,7 @@
 namespace strake::testing {
 
 struct LayoutCase {
-  // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide; or fewer, of GPT-2 a divisor.
+  // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide; or fewer, for GPT-2 a divisor.
   const ModelFamily* family = &kGpt2Family;
   bool tied = true;
   int64_t num_heads = 24;
@@ -35,7 +35,7 @@ struct LayoutCase {
   int64_t bucket_bytes = 25 << 20;
   bool overlap = true;
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
-  DType dtype = DType::kF64;  // on the reference ops; others on the fastest
+  DType dtype = DType::kF64;  // on the reference ops; others on the fastest ops
   Device device = Device::kCpu;
 
   static constexpr int64_t kSeqLen = 12;
@@ -49,10 +49,10 @@ struct LayoutCase {
   std::string ToString() const;
 };
 
-// A covering array: every two of these meet, where they can. The family, tied or untied, key/value
-// heads (all, half of them, two, one), a vocabulary that every tp divides, a prime one and GPT-2's,
-// tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to three micro-batches,
-// dtypes, one or two threads per rank, small and large buckets.
+// A covering array: every two of these values occur together, where they can. The family, tied or
+// untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
+// prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
+// three micro-batches, dtypes, one or two threads per rank, small and large buckets.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

@@ -31,7 +31,7 @@ const std::vector<Values> kAllValues = {
     {"f32", "f64"},
 };
 
-// GPT-2 with grouped heads, and heads that ranks can neither share nor repeat.
+// GPT-2 with grouped heads, and head counts that ranks can neither divide nor replicate.
 const std::set<std::pair<std::string, std::string>> kImpossible = {
     {"gpt2", "kv 12"}, {"gpt2", "kv 2"}, {"gpt2", "kv 1"}, {"kv 12", "tp 8"}, {"kv 2", "tp 3"},
 };

@@ -30,8 +30,8 @@ using Complex = std::complex<double>;
 using testing::kComplexStep;
 
 constexpr int64_t kSeqLen = 4;
-constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's begin within a sequence
-constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk of both ranks'
+constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's tokens begin within a sequence
+constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk with tokens of both
 
 // Two layers of the smallest model that has every feature of its family; Llama's key/value head is
 // on both ranks, and the vocabulary is padded.
@@ -76,7 +76,7 @@ class RankModel {
     return Forward(&saved);
   }
 
-  // Its gradients, complete, in the arena.
+  // Computes its complete gradients, in the arena.
   absl::Status Backward() {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
@@ -91,8 +91,8 @@ class RankModel {
   Complex& Weight(int64_t index) { return arena_.values().data<Complex>()[index]; }
   double Grad(int64_t index) const { return arena_.grads().data<Complex>()[index].real(); }
 
-  // By tensor and by element of it, where in the index space this rank has it, or -1. In the same
-  // order on all ranks.
+  // By tensor and element: the position in this rank's index space, or -1. The order is the same on
+  // all ranks.
   std::map<std::string, std::vector<int64_t>> Indices() const {
     std::map<std::string, std::vector<int64_t>> indices;
     testing::ForEachElement(
@@ -121,7 +121,8 @@ class RankModel {
   Transformer model_;
 };
 
-// d loss / d (element of the full tensor): both ranks run, and those that hold the element step.
+// d loss / d (element of the full tensor): both ranks run, and those that hold the element take the
+// step.
 absl::StatusOr<double> ComplexStep(RankModel* rank, int64_t index) {
   if (index < 0) {
     STRAKE_ASSIGN_OR_RETURN(const Complex loss, rank->Loss());
@@ -134,7 +135,7 @@ absl::StatusOr<double> ComplexStep(RankModel* rank, int64_t index) {
   return loss.imag() / kComplexStep;
 }
 
-// Compares what this rank holds of every tensor, and returns how many elements the model has.
+// Compares this rank's part of every tensor, and returns the model's number of elements.
 absl::StatusOr<int64_t> CompareEveryGradient(RankModel* rank) {
   STRAKE_RETURN_IF_ERROR(rank->SetWeights());
   STRAKE_RETURN_IF_ERROR(rank->Backward());

@@ -16,7 +16,7 @@
 namespace strake::testing {
 namespace {
 
-// By definition: how many tensor-parallel ranks hold an element of this tensor.
+// By definition: the number of tensor-parallel ranks that hold an element of this tensor.
 int NumHolders(const LayoutCase& layout, const std::string& name) {
   for (const char* replicated : {"norm", "ln_", "wpe", "c_proj.bias"}) {
     if (absl::StrContains(name, replicated)) return layout.tp;
@@ -25,7 +25,7 @@ int NumHolders(const LayoutCase& layout, const std::string& name) {
   return kv ? std::max<int>(1, layout.tp / layout.num_kv_heads) : 1;
 }
 
-// What all ranks have of an array of the index space, together.
+// Assembles all ranks' parts of an array of the index space.
 template <typename RangeAndElements>
 FullTensors Join(const LayoutCase& layout, const std::vector<RankRecord>& ranks,
                  const RangeAndElements& range_and_elements) {
@@ -59,7 +59,7 @@ double SquaredNorm(const FullTensors& full) {
   return sum;
 }
 
-// `dp_copies`: how many data-parallel ranks hold an element.
+// `dp_copies`: the number of data-parallel ranks that hold an element.
 void ExpectEqual(const LayoutCase& layout, const FullTensors& actual, int dp_copies,
                  const FullTensors& expected, double tolerance) {
   int64_t num_elements = 0;
@@ -70,7 +70,7 @@ void ExpectEqual(const LayoutCase& layout, const FullTensors& actual, int dp_cop
     EXPECT_EQ(mine.num_copies,
               std::vector<int>(entry.values.size(), dp_copies * NumHolders(layout, name)))
         << name;
-    // Infinite where all of the expected is 0.
+    // Infinite where all expected values are 0.
     EXPECT_LE(RelativeError(mine.values, entry.values), tolerance) << name;
     num_elements += static_cast<int64_t>(entry.values.size());
   }

@@ -1,4 +1,4 @@
-// What it means that a layout trains the model that one rank trains.
+// Checks that a layout trains the same model as one rank.
 #ifndef STRAKE_TESTS_LAYOUT_EQUALITY_H_
 #define STRAKE_TESTS_LAYOUT_EQUALITY_H_
 
@@ -8,11 +8,12 @@
 
 namespace strake::testing {
 
-// Of numbers of step 1, 2, ...; of what is left after the last step, that of the next one.
+// The tolerance of numbers of step 1, 2, ...; for values after the last step, that of the next
+// step.
 using StepTolerance = std::function<double(int step)>;
 
-// Trains both, and fails the test unless every loss, gradient norm, gradient and weight is that of
-// the one rank, each rank that holds an element has its bits, and every element is held.
+// Trains both, and fails the test unless every loss, gradient norm, gradient and weight matches the
+// one rank's, each rank that holds an element has the same bits, and every element is held.
 void ExpectTrainsTheModelOfOneRank(const LayoutCase& layout, const LayoutCase& one_rank_layout,
                                    const StepTolerance& tolerance_at);
 

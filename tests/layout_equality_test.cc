@@ -1,6 +1,6 @@
 // One model, any layout: over a covering array of models and layouts, every loss, gradient norm,
-// gradient and weight of several training steps is that of one rank, and each rank that holds an
-// element has it.
+// gradient and weight of several training steps equals one rank's, and each rank that holds an
+// element has the same value.
 #include "tests/layout_equality.h"
 
 #include <algorithm>
@@ -19,13 +19,13 @@ namespace {
 
 using testing::LayoutCase;
 
-// In f64 the limit is the one that is promised. In f32 it is computed: a number of the backward
-// pass has gone through a chain of about 55 sums (12 in each of two blocks and 3 of the embedding,
-// last norm and head, in both directions, and the weight gradient), each of at most n terms: the
-// widths and the tokens of the batch. Two more sums, of the loss and the head's input gradient, are
-// over the vocabulary. The roundings are independent of each other, so that they add up in
-// quadrature; both runs make them; and the largest of a tensor's thousands of errors is about four
-// times their root mean square. The weights of later steps differ by as much again per step.
+// In f64 the limit is the promised one. In f32 it is computed. A number of the backward pass has
+// passed through a chain of about 55 sums (12 in each of two blocks and 3 of the embedding, last
+// norm and head, in both directions, and the weight gradient), each of at most n terms: the widths
+// and the tokens of the batch. Two more sums, of the loss and the head's input gradient, are over
+// the vocabulary. The roundings are independent of each other, so that they add up in quadrature;
+// both runs make them; and the largest of a tensor's thousands of errors is about four times their
+// root mean square. The weights of later steps differ by as much again per step.
 double Tolerance(const LayoutCase& layout, int step) {
   if (layout.dtype == DType::kF64) return 1e-12;
   const double num_terms = std::max<double>(48, layout.GlobalBatch() * layout.kSeqLen);
@@ -41,8 +41,7 @@ TEST_P(LayoutEqualityTest, TrainsTheModelOfOneRank) {
                                          [&](int step) { return Tolerance(layout, step); });
 }
 
-// Every model on every number of ranks it can be cut over, in f64, where the smallest mistake
-// shows.
+// Every model on every number of ranks that can shard it, in f64, where the smallest mistake shows.
 std::vector<LayoutCase> EveryModelOnEveryTp() {
   std::vector<LayoutCase> cases;
   for (const int tp : {2, 3, 4, 8}) {

@@ -1,4 +1,4 @@
-// Generation on tensor-parallel ranks: the tokens and logits of one rank.
+// Generation on tensor-parallel ranks: the same tokens and logits as on one rank.
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace strake::testing {
 namespace {
 
 const std::vector<int32_t> kPrompt = {5, 46, 0, 17};
-constexpr int64_t kNumNewTokens = 9;  // as many as the model has positions
+constexpr int64_t kNumNewTokens = 9;  // fills the model's positions
 
 // Greedy, in f32.
 absl::StatusOr<std::vector<int32_t>> Generate(Engine* engine) {
@@ -32,7 +32,7 @@ absl::StatusOr<std::vector<int32_t>> Generate(Engine* engine) {
   return tokens;
 }
 
-// After the prompt at once, and then after each of `next`.
+// The logits after the prompt at once, and then after each of `next`.
 absl::StatusOr<std::vector<double>> DecodeLogits(Engine* engine, std::vector<int32_t> next) {
   const Transformer& model = engine->model();
   const int64_t prompt = kPrompt.size(), num_tokens = prompt + next.size();
@@ -75,9 +75,9 @@ std::vector<Generated> GenerateOnRanks(const LayoutCase& layout) {
   return results;
 }
 
-// In f64 what a layout promises; in f32 the roundings of a chain of 27 sums (12 in each of two
-// blocks, the embedding, the last norm and the head), of at most 48 terms each, independent of each
-// other, of both runs, the largest about four times their root mean square.
+// In f64 the promised limit of a layout. In f32 the roundings of a chain of 27 sums (12 in each of
+// two blocks, the embedding, the last norm and the head), of at most 48 terms each, independent of
+// each other, of both runs, the largest about four times their root mean square.
 double Tolerance(DType dtype) {
   return dtype == DType::kF64 ? 1e-12 : 4 * std::sqrt(2 * 27 * 48.0) * UnitRoundoff(dtype);
 }

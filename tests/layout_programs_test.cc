@@ -1,5 +1,5 @@
-// The programs under layouts: a run goes on under any other, and evaluation, samples and generated
-// text are those of one rank.
+// The programs under layouts: a run can be resumed under any other layout, and evaluation, samples
+// and generated text equal those of one rank.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -55,7 +55,7 @@ struct Layout {
   MeshVector sizes() const { return {.dp = dp, .pp = 1, .cp = 1, .tp = tp}; }
 };
 
-// Key/value heads fewer than ranks, an odd vocabulary, and sizes that the layouts below divide.
+// Fewer key/value heads than ranks, an odd vocabulary, and sizes that the layouts below divide.
 struct Model {
   std::string name;
   std::string config;
@@ -91,7 +91,7 @@ constexpr int64_t kGlobalBatch = 12;
 constexpr int kHalf = 4, kSteps = 8;
 constexpr double kLr = 0.003, kEps = 1e-3;
 
-// What f32 rounding in another order of summation can change in the loss of equal weights: four
+// The change in the loss of equal weights by f32 rounding in another order of summation: four
 // standard deviations of a random walk through the about 14 products of at most 48 terms that a
 // logit comes from, for logits and losses of at most 6.
 const double kForwardError = 4 * std::sqrt(14 * 48) * 6e-8 * 6;
@@ -117,7 +117,7 @@ class LayoutProgramsTest : public ::testing::TestWithParam<Model> {
     EXPECT_EQ(result.err, "");
     return result;
   }
-  // Whole, into OUT, with checkpoints at half time and at the end.
+  // Trains without interruption into OUT, with checkpoints at half time and at the end.
   void TrainWhole(const Layout& layout, const std::string& out) const {
     Train(layout, {"--out=" + out, absl::StrCat("--save_every=", kHalf), "--keep_last=0"});
   }
@@ -125,7 +125,7 @@ class LayoutProgramsTest : public ::testing::TestWithParam<Model> {
   const TinyRun run_;
 };
 
-// What the ranks of a layout hold after reading a checkpoint, written again.
+// Reads a checkpoint under a layout and writes it again.
 absl::Status Rewrite(const std::string& from, const Layout& layout, const std::string& to) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model, ReadHfConfig(from + "/config.json", nullptr));
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(from));
@@ -143,7 +143,7 @@ absl::Status Rewrite(const std::string& from, const Layout& layout, const std::s
   });
 }
 
-// All that LoadCheckpoint() reads.
+// Compares everything that LoadCheckpoint() reads.
 void ExpectSameState(const std::string& actual, const std::string& expected) {
   for (const char* name : {"/config.json", "/model.safetensors", "/optimizer.safetensors"}) {
     const std::string contents = ReadFile(expected + name);
@@ -216,7 +216,7 @@ TEST_P(LayoutProgramsTest, GoesOnBitForBitUnderTheSameLayout) {
   }
 }
 
-// From `begin` to before `end`.
+// The part from `begin` to before `end`.
 std::string Part(const std::string& text, const std::string& begin, const std::string& end) {
   const size_t from = text.find(begin);
   if (from == std::string::npos) return "";
@@ -287,7 +287,7 @@ TEST_P(LayoutProgramsTest, GeneratesTheTextOfOneRank) {
 INSTANTIATE_TEST_SUITE_P(Models, LayoutProgramsTest, ::testing::ValuesIn(Models()),
                          [](const auto& info) { return info.param.name; });
 
-// More ranks than cores: a laptop's.
+// More ranks than cores, as on a laptop.
 TEST(ManyRanksTest, ThirtyTwoOnTwoCores) {
   const TinyRun run;
   WriteFile(run / "eight_heads.json", Models()[0].config);

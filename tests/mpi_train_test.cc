@@ -1,4 +1,5 @@
-// The trainer as processes under mpirun: the bits of a run on threads, and every way to end one.
+// The trainer as processes under mpirun: the same bits as a run on threads, and every way to end
+// one.
 #include <signal.h>
 #include <sys/types.h>
 
@@ -56,13 +57,13 @@ std::string OwnLines(const std::string& err) {
   return result;
 }
 
-// Empty for a process that has ended meanwhile.
+// Empty for a process that has ended in the meantime.
 std::string ReadProcFile(const std::filesystem::path& path) {
   std::ifstream file(path);
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-// By rank: the processes under mpirun that have `word` on their command line.
+// By rank: the processes under mpirun whose command line contains `word`.
 std::map<int, pid_t> RunningRanks(const std::string& word) {
   static const std::regex rank("OMPI_COMM_WORLD_RANK=([0-9]+)");
   std::map<int, pid_t> ranks;
@@ -116,13 +117,14 @@ class MpiTrainTest : public ::testing::Test {
     return RunProgram("tools/train", RunFlags(flags), run_.Here());
   }
 
-  // That of the last line of metrics.jsonl.
+  // The step of the last line of metrics.jsonl.
   int64_t LastStep() const { return TimelessMetrics(out_).back().at("step"); }
   std::string Checkpoint(const std::string& out, int64_t step) const {
     return out + "/step-" + std::to_string(step);
   }
 
-  // What is in `out_` at `step` is what the same run on threads, never interrupted, has there.
+  // Expects in `out_` at `step` the same files as from the same run on threads without
+  // interruption.
   void ExpectSameAsOnThreads(const Flags& flags, int64_t step) {
     const std::string whole = run_ / "whole";
     const ProgramResult threads =
@@ -140,7 +142,7 @@ class MpiTrainTest : public ::testing::Test {
     std::filesystem::remove_all(whole);
   }
 
-  // After whatever has ended it: from its last checkpoint, as processes or on threads.
+  // Resumes a run, however it ended, from its last checkpoint, as processes or on threads.
   void ExpectGoesOn(const Flags& flags, int64_t from, bool under_mpirun) {
     const int64_t to = from + 10;
     const Flags some_steps = flags + Flags{"--steps=" + std::to_string(to)};
@@ -157,7 +159,7 @@ class MpiTrainTest : public ::testing::Test {
     EXPECT_TRUE(std::filesystem::exists(Checkpoint(out_, LastStep()) + "/run.json"));
   }
 
-  // On request, with everything saved.
+  // Expects a stop on request, with everything saved.
   void ExpectStopped(const ProgramResult& result) const {
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_EQ(Count(result.err, "error: "), 0) << result.err;
@@ -190,7 +192,7 @@ TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
   }
 }
 
-// SIGUSR1 is what mpirun passes on, and then goes on waiting.
+// mpirun passes on SIGUSR1, and continues to wait.
 TEST_F(MpiTrainTest, SigusrToMpirunSavesAndExitsWith0) {
   const Flags flags = {"--zero=1", "--sequence_parallel"};
   Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
@@ -214,8 +216,8 @@ TEST_F(MpiTrainTest, SigtermToOneProcessStopsAll) {
   ExpectStopped(program.Wait());
 }
 
-// mpirun waits before it passes SIGTERM on, as long again before it kills, and exits with 1. It
-// reads no output meanwhile: a run that prints more than a terminal buffers would hang.
+// mpirun waits before it passes SIGTERM on, waits as long again before it kills, and exits with 1.
+// It reads no output meanwhile: a run that prints more than a terminal buffers would hang.
 TEST_F(MpiTrainTest, SigtermToMpirunSaves) {
   const Flags quiet = {"--comm=mpi", kEndless, "--log_every=0", "--save_every=0"};
   Program program("tools/train", RunFlags(quiet),
@@ -269,7 +271,7 @@ TEST_F(MpiTrainTest, AStoppedProcessIsMissedAndNamed) {
   EXPECT_TRUE(ReadTree(Checkpoint(out_, 50)) == before);
 }
 
-// One line, nothing made.
+// Expects one line, and no new files.
 void ExpectOneError(const ProgramResult& result, const std::vector<std::string>& parts,
                     const std::string& out) {
   EXPECT_EQ(result.exit_code, 1);
@@ -287,7 +289,7 @@ TEST_F(MpiTrainTest, MistakesAreToldOnce) {
                  out_);
 }
 
-// On a cluster a machine may lack a file, or have another one.
+// On a cluster a machine may lack a file, or have a different one.
 TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
   testing::WriteFile(run_ / "other.txt", std::string(1000, 'x'));
   const auto train = [&](const std::string& flag_of_rank_3) {
@@ -300,9 +302,9 @@ TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
   };
   ExpectOneError(train("--model=nowhere.json"), {"nowhere.json"}, out_);
   ExpectOneError(train("--train_data=other.txt"),
-                 {"rank 3 is to train another run than rank 0: train_data is "}, out_);
+                 {"rank 3 has the settings of another run than rank 0: train_data is "}, out_);
   ExpectOneError(train("--lr=0.5"),
-                 {"rank 3 is to train another run", "lr is 0.003 there, 0.5 here"}, out_);
+                 {"rank 3 has the settings of another run", "lr is 0.003 there, 0.5 here"}, out_);
 }
 
 }  // namespace

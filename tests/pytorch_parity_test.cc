@@ -1,4 +1,4 @@
-// Training from the same weights on the same tokens as PyTorch and transformers did
+// Training from the same weights on the same tokens as PyTorch and transformers
 // (goldens/make_goldens.py) gives the same losses, gradient norms and logits.
 #include <algorithm>
 #include <cmath>
@@ -128,7 +128,7 @@ TEST_P(PytorchCheckpointTest, LogitsOfTheInitialWeights) {
   ExpectLogits(folder, nlohmann::json::parse(ReadFile(folder + "/golden.json"))["initial_logits"]);
 }
 
-// What transformers saved, loaded and saved again: the same tensors, bit for bit.
+// The checkpoint that transformers saved, loaded and saved again: the same tensors, bit for bit.
 TEST_P(PytorchCheckpointTest, ExportHoldsTheSameTensors) {
   const std::string folder = Golden(GetParam());
   const testing::TempDirectory directory;

@@ -1,5 +1,5 @@
-// A rank that fails, or stops answering, in any collective of a training step: the others end, in
-// time, and say who did it and where.
+// A rank that fails, or stops answering, in any collective of a training step: the other ranks end
+// in time, and report which rank failed and where.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -34,10 +34,10 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Beyond scheduling delays of a machine with other work.
+// Longer than scheduling delays of a busy machine.
 constexpr milliseconds kTimeout(2000);
 constexpr seconds kSlack(30);
-// Where nobody is to wait it out.
+// For tests that must not reach it.
 constexpr seconds kLongTimeout(60);
 constexpr int kTrialsAtOnce = 18;
 
@@ -47,7 +47,7 @@ bool Stops(Fault fault) { return fault == Fault::kStopBefore || fault == Fault::
 
 absl::Status InjectedError() { return absl::DataLossError("a torn page"); }
 
-// What one rank does in its collective number `at`, counted over all its groups.
+// The fault of one rank in its collective number `at`, counted over all its groups.
 struct FaultPlan {
   Fault fault = Fault::kNone;
   int64_t at = -1;
@@ -58,7 +58,7 @@ struct FaultPlan {
   std::map<std::string, int64_t> num_joined_at_stop = {};
 };
 
-// A group that works as `inner` does until the fault.
+// A group that works like `inner` until the fault.
 class FaultyCommunicator : public Communicator {
  public:
   FaultyCommunicator(Communicator& inner, FaultPlan* plan)
@@ -74,7 +74,7 @@ class FaultyCommunicator : public Communicator {
   std::function<absl::Status()> Start(CollectiveCall call) override {
     const bool here = size() > 1 && plan_->num_started++ == plan_->at;
     plan_->happened = plan_->happened || here;
-    // Whoever fails joins nothing any more.
+    // A rank that fails joins no further collective.
     if (plan_->happened && plan_->fault == Fault::kErrorBefore) return InjectedError;
     const Fault fault = here ? plan_->fault : Fault::kNone;
     if (fault == Fault::kStopBefore) plan_->stop();
@@ -174,7 +174,7 @@ absl::Status Step(Engine& engine, int64_t step) {
   return engine.Agree(/*stop=*/false).status();
 }
 
-// So that a fault in the last collective of the first step shows in the second.
+// Two steps, so that a fault in the last collective of the first step shows in the second.
 absl::Status TwoSteps(const Layout& layout, const Mesh& mesh, int64_t* num_in_first_step,
                       const FaultPlan& plan) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
@@ -193,7 +193,7 @@ struct Outcome {
   Clock::duration time{};  // from the fault until the others had ended
 };
 
-// Where `faulty_rank` has `fault` in collective `at`.
+// Runs with the fault of `faulty_rank` in collective `at`.
 Outcome RunWithFault(const Layout& layout, Fault fault, int64_t at, int faulty_rank) {
   Outcome outcome;
   outcome.status.resize(kNumRanks);
@@ -242,7 +242,8 @@ int RankOnAxis(const Layout& layout, int rank, const std::string& axis) {
   return at.tp % holders;  // axis kv
 }
 
-// The collective that this rank was in, and who made it fail: where, and if missed, at which one.
+// Expects that the error names the collective that this rank was in, and the rank that made it
+// fail: where it failed, or, if it was missed, at which collective.
 void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int faulty_rank,
                          const std::string& message) {
   static const std::regex place(R"(\[[a-z_]+ #[0-9]+, axis (tp|dp|kv), rank [0-9] of [0-9]\] )");
@@ -257,7 +258,7 @@ void ExpectNamesTheCause(const Layout& layout, const Outcome& outcome, int fault
   EXPECT_EQ(match[1], absl::StrCat(RankOnAxis(layout, faulty_rank, axis))) << message;
   EXPECT_EQ(match[6].matched, Stops(outcome.plan.fault)) << message;
   if (match[6].matched) {
-    // One that it did not join there.
+    // A collective there that it did not join.
     std::map<std::string, int64_t> num_joined = outcome.plan.num_joined_at_stop;
     EXPECT_GE(std::stoi(match[6]), num_joined[axis]) << message;
   }
@@ -279,7 +280,7 @@ void ExpectOthersFail(const Layout& layout, Fault fault, int64_t at, int faulty_
   }
 }
 
-// Calls body(0), ..., body(n - 1), several at once: they wait rather than compute.
+// Calls body(0), ..., body(n - 1), several at once: they wait more than they compute.
 void ForEachAtOnce(int64_t n, const std::function<void(int64_t)>& body) {
   std::atomic<int64_t> next{0};
   std::vector<std::thread> threads;
@@ -291,7 +292,7 @@ void ForEachAtOnce(int64_t n, const std::function<void(int64_t)>& body) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// A hang ends the test, and says so.
+// Ends the test with a message if it hangs.
 class Watchdog {
  public:
   ~Watchdog() {
@@ -335,7 +336,7 @@ TEST_P(RankFailureTest, AnErrorInsideEachCollective) { TestFault(Fault::kErrorIn
 TEST_P(RankFailureTest, StoppedBeforeEachCollective) { TestFault(Fault::kStopBefore); }
 TEST_P(RankFailureTest, StoppedInsideEachCollective) { TestFault(Fault::kStopInside); }
 
-// Every rank knows the norm, and one the tensor.
+// Every rank knows the norm, and one rank knows the tensor.
 TEST(NonFiniteGradientTest, IsNamedByTheRankThatHasIt) {
   for (const Layout& layout :
        {Layout{"", {1, 1, 1, 4}, 4, false, 0}, Layout{"", {2, 1, 1, 2}, 4, true, 2}}) {

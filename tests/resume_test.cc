@@ -34,7 +34,7 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// What a run is, over its steps: everything on disk, without the times.
+// Compares two runs: everything on disk, without the times.
 void ExpectSameRun(const TinyRun& actual, const TinyRun& expected, int64_t step) {
   const std::string checkpoint = "run/step-" + std::to_string(step);
   const auto files = ReadTree(expected / checkpoint);
@@ -104,7 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Family{"InOrder", {"--shuffle=false", "--schedule=wsd", "--clip_norm=0"}}),
     [](const auto& info) { return std::string(info.param.name); });
 
-// To be interrupted.
+// A run that the test interrupts.
 Flags EndlessRun() { return {"--steps=1000000", "--schedule=constant", "--log_every=1"}; }
 
 class KilledRunTest : public ResumeTest {};
@@ -114,7 +114,7 @@ TEST_P(KilledRunTest, GoesOnBitForBit) {
       GetParam().flags + Flags{"--steps=300", "--save_every=4", "--keep_last=2", "--log_every=1"};
   const TinyRun whole, killed;
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
-  // While it starts, in a step, in a save.
+  // During the start, in a step, in a save.
   int num_killed = 0;
   for (int attempt = 0; attempt < 16; ++attempt) {
     Program program("tools/train", TinyRun::BaseFlags() + flags, killed.Here());
@@ -174,13 +174,13 @@ INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
 
 TEST(SecondSignalTest, EndsTheRunAtOnce) {
   const TinyRun run;
-  // A step of seconds, so that the second signal falls into it.
+  // A step takes seconds, so that the second signal arrives during it.
   const Flags slow = {"--global_batch=400000", "--steps=5", "--ops=reference"};
   Program program("tools/train", TinyRun::BaseFlags() + slow, run.Here());
   ASSERT_TRUE(program.WaitForCpuTime(0.5));
   program.Send(SIGINT);
   usleep(20000);
-  program.Send(SIGTERM);  // a second SIGINT could still meet the first, and be one with it
+  program.Send(SIGTERM);  // a second SIGINT could merge with the first if that is still pending
   const ProgramResult result = program.Wait();
   EXPECT_THAT(result.exit_code, AnyOf(128 + SIGINT, 128 + SIGTERM));
   EXPECT_EQ(ReadFile(run / "run/metrics.jsonl"), "");
@@ -233,7 +233,7 @@ TEST(ResumeFlagTest, FinishedRunHasNothingToDo) {
   EXPECT_EQ(again.exit_code, 0) << again.err;
   EXPECT_THAT(again.out, HasSubstr("nothing to do"));
   auto after = ReadTree(run / "run");
-  // It says where the last process began.
+  // run.json records where the last process began.
   EXPECT_EQ(before.erase("run.json") + after.erase("run.json"), 2);
   EXPECT_TRUE(after == before);
 }
@@ -251,7 +251,7 @@ TEST(ResumeMetricsTest, LinesBeyondTheCheckpointAreCut) {
   ExpectSameRun(cut, whole, 8);
 }
 
-// A folder with a run of 8 steps, as if it had been killed after the checkpoint of step 4.
+// Makes a folder with a run of 8 steps, as if it had been killed after the checkpoint of step 4.
 void MakeHalfRun(const TinyRun& run) {
   ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);
   std::filesystem::remove_all(run / "run/step-8");
@@ -391,7 +391,7 @@ TEST(DataOrderTest, FilesAreOneStreamInListOrder) {
   ASSERT_EQ(run.Train({"--save_every=4", "--keep_last=0"}).exit_code, 0);
   std::filesystem::remove_all(run / "run/step-8");
   const std::vector<double> losses = Losses(run / "run");
-  // Cut into other files it is still the same run, also for resuming.
+  // Cut into other files it is still the same run, which can be resumed.
   const ProgramResult parts = run.Train({"--train_data=b.txt,part-*.txt"});
   ASSERT_EQ(parts.exit_code, 0) << parts.err;
   EXPECT_THAT(parts.out, HasSubstr("resumed at step 4"));
@@ -401,7 +401,7 @@ TEST(DataOrderTest, FilesAreOneStreamInListOrder) {
 
 TEST(DataOrderTest, IsAFunctionOfTheSeed) {
   const TinyRun run;
-  // The same weights for every seed: with --init_from the seed decides on the order alone.
+  // The same weights for every seed: with --init_from the seed only decides the order.
   ASSERT_EQ(run.Train({"--steps=1"}).exit_code, 0);
   const auto first_loss = [&](const std::string& out, const Flags& flags) {
     EXPECT_EQ(run.Train(Flags{"--init_from=run/step-1", "--out=" + out} + flags).exit_code, 0);

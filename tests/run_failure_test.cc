@@ -1,5 +1,5 @@
-// A sliced run that fails, or is stopped, ends as one of a single rank does: one error, the
-// checkpoints as they were, nothing half-written, and it goes on from there.
+// A sharded run that fails, or is stopped, ends like one on a single rank: one error, the
+// checkpoints unchanged, nothing half-written, and it can be resumed from there.
 #include <signal.h>
 
 #include <algorithm>
@@ -46,7 +46,7 @@ class RunFailureTest : public ::testing::TestWithParam<Layout> {
   }
   ProgramResult Train(const Flags& flags) const { return run_.Train(RunFlags(flags)); }
 
-  // A failure after step 4, which is in a checkpoint.
+  // Expects a failure after step 4, which is in a checkpoint.
   void ExpectFailsAndGoesOn(const Flags& run, const Flags& flags, int64_t max_file_bytes,
                             const std::string& error) {
     ASSERT_EQ(Train(run + Flags{"--steps=4"}).exit_code, 0);
@@ -96,7 +96,8 @@ void SpoilEmbedding(const std::string& path, int token) {
   WriteFile(path, file);
 }
 
-// More than model.safetensors of 11 thousand weights, less than twice that, the optimizer's state.
+// Larger than model.safetensors of 11 thousand weights, smaller than the optimizer's state, twice
+// that.
 constexpr int64_t kModelFits = 60000;
 
 TEST_P(RunFailureTest, InASave) {
@@ -136,7 +137,7 @@ TEST_P(RunFailureTest, ASignalStopsAllRanksAfterTheSameStep) {
                 HasSubstr("stopped by a signal after step " + std::to_string(step) + ";"));
     EXPECT_TRUE(std::filesystem::exists(folder + "/step-" + std::to_string(step) + "/run.json"));
   }
-  // Gone on from, they are the run that nobody stopped.
+  // After resuming, they equal the run without a stop.
   const std::string steps = std::to_string(last_step);
   flags = flags + Flags{"--steps=" + steps};
   ASSERT_EQ(run_.Train(flags + Flags{"--out=whole"}).exit_code, 0);

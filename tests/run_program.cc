@@ -36,15 +36,15 @@ std::string Contents(const FileDescriptor& file) {
   return text;
 }
 
-// Between fork and exec: plain system calls alone.
+// Runs between fork and exec: only plain system calls.
 void BecomeProgram(char* const* argv, const ProgramOptions& options, int out, int err) {
-  // What the test leaves behind when it dies must not go on.
+  // If the test dies, the program must not continue.
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) _exit(125);
   if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0) _exit(125);
   if (options.max_file_bytes >= 0) {
     const rlim_t limit = options.max_file_bytes;
     const struct rlimit limits = {limit, limit};
-    // With the signal ignored a write fails instead, as it does on a full disk.
+    // With the signal ignored a write fails instead, as on a full disk.
     if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limits) != 0) _exit(125);
   }
   execvp(argv[0], argv);
@@ -101,7 +101,7 @@ void Program::CheckTime() const {
 
 bool Program::WaitForOutput(const std::string& text) {
   while (true) {
-    const bool ended = HasEnded();  // before looking, so that its last words are seen
+    const bool ended = HasEnded();  // checked first, so that its last output is seen
     if (Contents(out_).find(text) != std::string::npos) return true;
     if (ended) return false;
     CheckTime();

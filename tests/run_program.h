@@ -1,4 +1,4 @@
-// Runs Strake's programs as a user does: in a folder, with flags, looking at what they print.
+// Runs Strake's programs as a user does: in a folder, with flags, reading their output.
 #ifndef STRAKE_TESTS_RUN_PROGRAM_H_
 #define STRAKE_TESTS_RUN_PROGRAM_H_
 
@@ -18,26 +18,26 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-  std::string directory;        // where the user stands, as `bazel run` says it
+  std::string directory;        // the user's directory, as `bazel run` passes it
   int64_t max_file_bytes = -1;  // writing beyond fails with EFBIG, as on a full disk; -1: no limit
   double timeout_seconds = 50;  // then the program is killed and the test aborts
-  std::vector<std::string> launcher = {};  // what starts it, found in PATH: "mpirun", "-np", "4"
+  std::vector<std::string> launcher = {};  // its launcher, found in PATH: "mpirun", "-np", "4"
 };
 
-// A program that runs beside the test. What it prints goes to files, not to a terminal.
+// A program that runs beside the test. Its output goes to files, not to a terminal.
 class Program {
  public:
   // `name` is a path in the repository, "tools/train", that the test lists in `data`.
   Program(const std::string& name, const std::vector<std::string>& flags, ProgramOptions options);
-  // Kills what still runs.
+  // Kills the program if it is still running.
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
   void Send(int signal);
-  // Until stdout holds `text`. False where the program ended without it.
+  // Waits until stdout contains `text`. False where the program ended without it.
   bool WaitForOutput(const std::string& text);
-  // Until it has computed for so long. False where it ended before.
+  // Waits until it has used that much CPU time. False where it ended before.
   bool WaitForCpuTime(double seconds);
   ProgramResult Wait();
 

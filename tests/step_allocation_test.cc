@@ -1,6 +1,6 @@
-// After the first step a training step asks the system for no memory: whatever it works on has been
-// planned. Counts the calls of malloc() and its kind that are for more than a page, whoever makes
-// them, by defining these functions; sanitizers define their own.
+// After the first step a training step asks the system for no memory: all its memory has been
+// planned. The test defines malloc() and similar functions, and counts their calls for more than a
+// page, from any caller; sanitizers define their own.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -91,7 +91,7 @@ TEST_P(StepAllocationTest, NoneAfterTheFirstStep) {
   const auto steps = BenchmarkSteps::Create(config, *ModelPreset(config.model), mesh);
   ASSERT_TRUE(steps.ok()) << steps.status();
   ASSERT_TRUE((*steps)->Run(1).ok());
-  EXPECT_GT(num_large, 0);  // what is counted can be seen
+  EXPECT_GT(num_large, 0);  // the counting works
   num_large = 0;
   for (int step = 2; step <= 4; ++step) ASSERT_TRUE((*steps)->Run(step).ok());
   counting = false;

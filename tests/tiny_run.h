@@ -1,4 +1,4 @@
-// What the tests of whole programs share: a model that trains in milliseconds, and a look at files.
+// Helpers for tests of whole programs: a model that trains in milliseconds, and access to files.
 #ifndef STRAKE_TESTS_TINY_RUN_H_
 #define STRAKE_TESTS_TINY_RUN_H_
 
@@ -19,7 +19,7 @@ Flags operator+(Flags a, const Flags& b);
 // A config.json of about 10 thousand parameters over bytes, 32 positions; "gpt2" or "llama".
 std::string TinyConfig(const std::string& family = "llama");
 
-// A folder with llama.json, gpt2.json and text.txt, where a user stands who trains into "run".
+// A folder with llama.json, gpt2.json and text.txt, in which the user trains into "run".
 class TinyRun {
  public:
   TinyRun();
@@ -30,7 +30,7 @@ class TinyRun {
   // --model=llama.json --train_data=text.txt, 8 steps of 4 x 8 tokens on one thread, into "run",
   // with --comm_check.
   static Flags BaseFlags();
-  // Of two equal flags the last counts, so `flags` override the base.
+  // Runs a training. Of two equal flags the last one counts, so `flags` override the base.
   ProgramResult Train(const Flags& flags = {}) const;
   ProgramResult Run(const std::string& program, const Flags& flags) const;
   ProgramOptions Here() const { return {.directory = path()}; }
@@ -39,12 +39,12 @@ class TinyRun {
   TempDirectory directory_;
 };
 
-// Relative path -> contents, of all files below a folder but .lock, which holds a process id. A
+// Relative path -> contents, of all files below a folder except .lock, which holds a process id. A
 // folder itself is "" (empty contents) under its path with a trailing slash.
 std::map<std::string, std::string> ReadTree(const std::string& directory);
 
 std::vector<nlohmann::json> ReadMetrics(const std::string& run_directory);
-// The same without "seconds" and "tokens_per_second", which no two runs share.
+// The same without "seconds" and "tokens_per_second", which differ between runs.
 std::vector<nlohmann::json> TimelessMetrics(const std::string& run_directory);
 
 // The "loss" of each step, from 1.

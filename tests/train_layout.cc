@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<double>> ToDoubles(const Tensor& x) {
   return values;
 }
 
-// One rank's part in a run.
+// One rank's part of a run.
 class Trainer {
  public:
   Trainer(const LayoutCase& layout, const TrainOptions& options, Engine* engine)

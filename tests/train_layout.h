@@ -1,4 +1,4 @@
-// Trains the model of a LayoutCase on its ranks, and keeps what they computed.
+// Trains the model of a LayoutCase on its ranks, and records their results.
 #ifndef STRAKE_TESTS_TRAIN_LAYOUT_H_
 #define STRAKE_TESTS_TRAIN_LAYOUT_H_
 
@@ -15,15 +15,15 @@
 
 namespace strake::testing {
 
-// A function of the model alone. No weight is at its usual 0 or 1, where a bias added twice would
-// not show.
+// Sets the weights, a function of the model alone. No weight is at its usual 0 or 1, which would
+// hide a bias that is added twice.
 void SetWeights(ThreadTeam& team, ParameterArena* arena);
 
-// A rank's engine, with these weights.
+// Makes a rank's engine, with these weights.
 absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh);
 
 inline constexpr int kNumTrainingSteps = 3;
-// Below the norms of these models' gradients, so that their bits depend on it.
+// Below the norms of these models' gradients, so that the bits depend on clipping.
 inline constexpr double kClipNorm = 0.1;
 
 struct StepRecord {
@@ -33,7 +33,7 @@ struct StepRecord {
   bool operator==(const StepRecord&) const = default;
 };
 
-// Of one rank. f32 and bf16 numbers are kept exactly.
+// One rank's results. f32 and bf16 numbers are kept exactly.
 struct RankRecord {
   ShardRange range;
   std::vector<StepRecord> steps;
@@ -47,9 +47,9 @@ struct TrainOptions {
   bool check = true;  // the communicators' check mode
 };
 
-// By rank, from the weights above. Batches are functions of the vocabulary and the global batch's
-// size alone. AdamW has an epsilon that does not blow rounding errors up where a gradient is 0. The
-// first error of a rank.
+// Returns the records by rank, trained from the weights above. Batches are functions of the
+// vocabulary and the global batch's size alone. AdamW's epsilon is large enough not to amplify
+// rounding errors where a gradient is 0. Returns a rank's first error.
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options = {});
 

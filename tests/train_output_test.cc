@@ -1,4 +1,4 @@
-// What the programs print and write, key by key, and where.
+// The output and files of the programs, key by key, and their places.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -94,11 +94,11 @@ TEST(TrainScreenTest, ManyRanksPrintOneRun) {
        }) {
     EXPECT_THAT(result.out, ContainsRegex(line));
   }
-  // The line of the layout is the one that one rank has not.
+  // Only the layout's line is missing with one rank.
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'),
             std::count(expected.out.begin(), expected.out.end(), '\n') + 1)
       << result.out << expected.out;
-  // The metrics are the run's, too.
+  // The metrics are the same, too.
   const auto metrics = ReadMetrics(many / "run"), expected_metrics = ReadMetrics(one / "run");
   ASSERT_EQ(metrics.size(), expected_metrics.size());
   for (size_t i = 0; i < metrics.size(); ++i) {
@@ -197,7 +197,7 @@ TEST(TrainConfigTest, OutIsNamedAfterTheModel) {
   EXPECT_EQ(PrintedConfig(run, {"--model=./gpt2.json"})["out"], "runs/gpt2");
   const Json config = PrintedConfig(run, {"--init_from=hub/mine/"});
   EXPECT_EQ(config["out"], "runs/mine");
-  // Read back it is the same model, not the default one.
+  // Reading it gives the same model, not the default one.
   WriteFile(run / "config.json", config.dump());
   EXPECT_EQ(PrintedConfig(run, {"--config=config.json"}), config);
 }
@@ -261,7 +261,7 @@ TEST(MetricsTest, LastEvaluationTakesTheWholeValidationSet) {
   const int64_t val_tokens = ReadFile(run / "text.txt").size() / 10;
   const std::string samples = std::to_string((val_tokens - 1) / 8);
   EXPECT_THAT(all.out, HasSubstr("(" + samples + " of " + samples + " sequences)"));
-  // The whole set by another division into micro-batches: the same mean, up to rounding.
+  // The whole set in other micro-batches: the same mean, up to rounding.
   ASSERT_EQ(run.Train({"--eval_every=100", "--out=other", "--micro_batch=1", "--global_batch=4"})
                 .exit_code,
             0);
@@ -364,7 +364,7 @@ TEST_P(GenerateTest, RunCheckpointAndReferenceOps) {
 }
 
 TEST_P(GenerateTest, TokenNumbers) {
-  // "line", and what follows it, as numbers.
+  // "line", and the text after it, as numbers.
   const std::string text = Text({"--temperature=0"});
   std::string numbers;
   for (const char c : text.substr(0, text.size() - 1)) {
@@ -426,7 +426,7 @@ TEST(BenchmarkTest, JsonIsOneObject) {
     EXPECT_GT(report[key], 0) << key;
   }
   EXPECT_FALSE(report.contains("bf16_peak_gflops"));
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep what is freed
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep freed memory
   EXPECT_LT(report["peak_rss_bytes"], 256e6) << "the array that measures memory counts";
 #endif
   ExpectRooflines(report);

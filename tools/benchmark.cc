@@ -41,7 +41,7 @@ namespace {
 
 constexpr int64_t kWarmUpSteps = 2;
 constexpr int64_t kProfiledGpuSteps = 3;
-constexpr size_t kStreamBytes = size_t{512} << 20;  // of all ranks that share a memory
+constexpr size_t kStreamBytes = size_t{512} << 20;  // for all ranks that share a memory
 constexpr int kStreamPasses = 8;
 
 absl::StatusOr<double> SumOverRanks(const Mesh& mesh, double x) {
@@ -57,7 +57,7 @@ absl::StatusOr<size_t> FreeGpuBytes(int device) {
   return gpu.free_bytes;
 }
 
-// Raises `best` to the sum of what the ranks measure at the same time.
+// Raises `best` to the sum of the ranks' simultaneous measurements.
 absl::Status RaiseBest(const Mesh& mesh, absl::FunctionRef<double()> measure, double* best) {
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   STRAKE_ASSIGN_OR_RETURN(const double sum, SumOverRanks(mesh, measure()));
@@ -75,7 +75,7 @@ absl::Status MeasureMemory(const BenchmarkConfig& config, const Mesh& mesh, Thre
   return absl::OkStatus();
 }
 
-// While no model is in memory, which may have no room for more.
+// Runs while no model is in memory, since a model may leave no room.
 absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh,
                           BenchmarkMeasurement* result) {
   ThreadTeam team(config.machine.threads);
@@ -95,11 +95,10 @@ double PeakRssBytes() {
   return usage.ru_maxrss * 1024.0;
 }
 
-// From here on PeakRssBytes() is of what is to come.
+// Resets the peak that PeakRssBytes() reports.
 void ForgetPeakRss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
-// `one_rank` is the first rank's alone, and null where nobody asked for it; `profile` is null on a
-// GPU.
+// `one_rank` is on the first rank alone, and null unless requested; `profile` is null on a GPU.
 absl::Status TimeSteps(const BenchmarkConfig& config, BenchmarkSteps& steps,
                        BenchmarkOnOneRank* one_rank, OpProfile* profile,
                        BenchmarkMeasurement* result) {
@@ -150,7 +149,7 @@ absl::Status ProfileOnCuda(const BenchmarkConfig& config, BenchmarkSteps& steps,
   return absl::OkStatus();
 }
 
-// `free_bytes` were free before the ranks began.
+// `free_bytes` is the free memory before the ranks began.
 absl::Status MeasureOnCuda(const BenchmarkConfig& config, size_t free_bytes, BenchmarkSteps& steps,
                            BenchmarkMeasurement* result) {
   STRAKE_RETURN_IF_ERROR(
@@ -159,7 +158,7 @@ absl::Status MeasureOnCuda(const BenchmarkConfig& config, size_t free_bytes, Ben
   const Mesh& mesh = steps.engine().mesh();
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   STRAKE_ASSIGN_OR_RETURN(const size_t free_now, FreeGpuBytes(steps.engine().cuda()->device()));
-  // Ranks that share a GPU see the same.
+  // Ranks that share a GPU measure the same memory.
   const bool counts = config.num_gpus() > 1 || mesh.rank() == 0;
   STRAKE_ASSIGN_OR_RETURN(result->observed_gpu_bytes,
                           SumOverRanks(mesh, counts ? double(free_bytes) - double(free_now) : 0.0));
@@ -191,7 +190,7 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
 }
 
-// Before the ranks begin, and after they have ended: the clock changes as the GPU gets warm.
+// Runs before the ranks begin, and after they have ended: the clock changes as the GPU warms up.
 absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
                         BenchmarkMeasurement* result) {
   const int device = CudaDeviceOf(config.layout);
@@ -208,7 +207,7 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
   return absl::OkStatus();
 }
 
-// True where this process has the first rank, whose measurement it is.
+// True where this process has the first rank, which measures.
 absl::StatusOr<bool> MeasureRanks(const BenchmarkConfig& config, const ModelConfig& model,
                                   BenchmarkMeasurement* result) {
   size_t free_gpu_bytes = 0;

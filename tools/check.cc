@@ -14,7 +14,7 @@
 namespace strake {
 namespace {
 
-// The exit code: 1 where something exceeds its tolerance.
+// Returns the exit code: 1 where a comparison exceeds its tolerance.
 absl::StatusOr<int> Check(int argc, char** argv) {
   ChangeToUserDirectory();
   STRAKE_ASSIGN_OR_RETURN(const CheckCommand command, ParseCheckCommand(argc, argv));

@@ -23,7 +23,7 @@
 namespace strake {
 namespace {
 
-// Members are called as their flags.
+// Members are named like their flags.
 struct CommCostConfig : StepConfig {
   double bandwidth = 1e10;
   double latency = 5e-6;
@@ -38,7 +38,8 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
                "bytes per second that a rank sends to its neighbour in a ring; the default is a "
                "plausible network, not a measurement",
                Range::Above(0));
-  options->Add("latency", &c->latency, "seconds of one message, likewise", Range::AtLeast(0));
+  options->Add("latency", &c->latency,
+               "seconds per message; the default is likewise not a measurement", Range::AtLeast(0));
   options->Add("format", &c->format, "of the output", {"table", "json"}).FlagOnly();
 }
 
@@ -62,7 +63,7 @@ struct Total {
   double ring_bytes = 0, seconds = 0;
 };
 
-// Of the rows of `axis`, or of all where it is empty.
+// Sums the rows of `axis`, or all rows where it is empty.
 Total TotalOf(const std::vector<CommCostRow>& rows, const std::string& axis, const CommLink& link) {
   Total total;
   for (const CommCostRow& row : rows) {

@@ -47,7 +47,7 @@ def llama(vocab, positions, layers, hidden, heads, kv_heads, intermediate, tied,
             "tie_word_embeddings": tied, "rope_theta": theta}
 
 
-# Of the benchmark's names, as Hugging Face configurations.
+# Presets that the benchmark knows, as Hugging Face configurations.
 PRESETS = {
     "gpt2-tiny": gpt2(256, 256, 4, 128, 4),
     "gpt2-mini": gpt2(256, 512, 6, 384, 6),
@@ -153,7 +153,7 @@ def make_llama(c):
             self.head = nn.Linear(hidden, c["vocab_size"], bias=False)
             if c.get("tie_word_embeddings", False):
                 self.head.weight = self.tokens.weight
-            # Scaled frequencies, as of Llama 3.1, would take the same time.
+            # Scaled frequencies, as in Llama 3.1, would take the same time.
             exponents = torch.arange(0, head_dim, 2) / head_dim
             angles = torch.outer(torch.arange(c["max_position_embeddings"]),
                                  c.get("rope_theta", 10000.0) ** -exponents).repeat(1, 2)

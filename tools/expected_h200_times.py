@@ -27,14 +27,14 @@ LLAMA_3_8B_16_LAYERS = {
     "hidden_act": "silu", "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
     "rope_theta": 500000, "tie_word_embeddings": False,
 }
-# Name, preset or configuration, sequence length, micro-batch, tokens per second to aim for.
+# Name, preset or configuration, sequence length, micro-batch, target in tokens per second.
 MODELS = (
     ("GPT-2 124M", "gpt2-124m", 1024, 64, 650e3),
     ("GPT-2 1558M", "gpt2-1558m", 1024, 32, 65.5e3),
     ("Llama-3-8B, 16 of 32 layers", LLAMA_3_8B_16_LAYERS, 8192, 2, 23.5e3),
 )
 
-# The class of an op, by its pass where there are two, and the kernels of a call.
+# The class of an op, by its pass where the passes differ, and the kernels of a call.
 CLASSES = {
     "causal_attention": (("attention, forward", 1), ("attention, backward", 3)),
     "layer_norm": (("norm, forward", 1), ("norm, backward", 3)),
@@ -49,7 +49,7 @@ CLASSES = {
     "adamw": (("AdamW", 1), ("AdamW", 1)),
     "squared_norm": (("gradient norm", 2), ("gradient norm", 2)),
 }
-# Of ops that several layers call.
+# Classes of ops that several layers call.
 LAYERS = {"gradients": "gradients set to 0", "clipping": "gradient norm", "loss": "cross-entropy",
           "control": "gradient norm"}
 

@@ -64,7 +64,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add("top_p", &c->sampling.top_p,
                "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
-  options->Add("seed", &c->seed, "of the draws", Range::Between(0, 1e15));
+  options->Add("seed", &c->seed, "seed of the sampling", Range::Between(0, 1e15));
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
 }
@@ -108,7 +108,8 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
   return tokens;
 }
 
-// Weights, cache and table of positions: what grows with the model and the number of tokens.
+// Checks weights, cache and position table: the parts that grow with the model and the number of
+// tokens.
 absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConfig& c,
                                    int64_t num_tokens) {
   const double element = DTypeSize(config.machine.dtype_kind());
@@ -127,7 +128,7 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConf
                    " are free; choose a smaller --max_tokens or another --checkpoint"));
 }
 
-// Of the ranks, which all make the same tokens, the one that prints prints them.
+// Prints tokens on the one rank that prints; all ranks generate the same ones.
 class Printer {
  public:
   Printer(bool prints, bool text) : prints_(prints), text_(text) {}

@@ -42,7 +42,7 @@ absl::Status Train(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(options.engine, config.machine, layout));
   return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
-    // mpirun passes a terminal's lines on, and no bar.
+    // mpirun passes on lines of output, but no progress bar.
     const bool bar = prints && layout.comm == "threads";
     Progress screen(&std::cout, bar ? TerminalColumns(STDOUT_FILENO) : 0);
     for (const std::string& notice : command.notices) {

@@ -33,16 +33,16 @@ void CheckArrays(const ParameterArena& arena, const std::vector<ArenaArray>& arr
   }
 }
 
-// Where elements of a tensor of some file go.
+// The destination of some elements of a file's tensor.
 struct Transfer {
   const SafetensorsFile* file;
   const SafetensorsEntry* entry;
   HfSlice slice;
   int64_t origin;  // of the parameter in `values`, as PlaceLines() takes it
-  Tensor values;   // what an array holds of the parameter
+  Tensor values;   // the part of the parameter that an array holds
 };
 
-// What of the slice the array holds.
+// Adds transfers for the part of the slice that the array holds.
 void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
                   const Parameter& parameter, const HfSlice& slice, const ArenaArray& array,
                   std::vector<Transfer>* transfers) {
@@ -55,7 +55,7 @@ void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
   }
 }
 
-// `values` are the transfer's, where the host can write them.
+// `values` are the transfer's, in memory that the host can write.
 absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
                           std::vector<float>* buffer) {
   const HfSlice& slice = transfer.slice;
@@ -72,7 +72,7 @@ absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
   return absl::OkStatus();
 }
 
-// Those into the same values follow each other, so that one copy on the host serves them.
+// Transfers into the same values are consecutive, so that one copy on the host serves them.
 absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
   std::vector<float> buffer;
   for (size_t i = 0; i < transfers.size();) {
@@ -121,7 +121,7 @@ bool FileExists(const std::string& path) {
   return stat(path.c_str(), &info) == 0;
 }
 
-// The files of a checkpoint and which of them holds which tensor.
+// The files of a checkpoint, and the file that holds each tensor.
 class Checkpoint {
  public:
   static absl::StatusOr<Checkpoint> Open(const std::string& directory) {
@@ -146,7 +146,7 @@ class Checkpoint {
     const SafetensorsEntry* entry;
   };
 
-  // What errors about the checkpoint as a whole call it.
+  // The checkpoint's name in errors about the whole of it.
   const std::string& source() const { return source_; }
   const std::map<std::string, Location>& tensors() const { return tensors_; }
 
@@ -208,7 +208,7 @@ class Checkpoint {
   std::map<std::string, Location> tensors_;
 };
 
-// In the order of the first Add(); several slices of a parameter may lack the same tensor.
+// In the order of their first Add(); several slices of a parameter may lack the same tensor.
 class MissingNames {
  public:
   void Add(const std::string& name) {
@@ -255,7 +255,7 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
       }
       const auto [file, entry] = found->second;
       STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, slice));
-      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
+      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // checks the dtype alone
       AddTransfers(*file, *entry, parameter, slice, weights, &transfers);
       used.insert(found->first);
     }

@@ -1,6 +1,6 @@
-// Saving and loading the weights of GPT-2 124M, as they are in its files and as a model whose
-// matrices are all stored transposed, and loading one of several ranks' slices of them; bytes of
-// weights per second, fsync included. TMPDIR chooses the disk.
+// Saves and loads the weights of GPT-2 124M, as they are in its files and with all matrices stored
+// transposed, and loads one of several ranks' slices of them. Reports bytes of weights per second,
+// fsync included. TMPDIR chooses the disk.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kWidth = 768;
 
-// What the first of `num_ranks` holds.
+// Adds the parameters of the first of `num_ranks`.
 void AddGpt2(ParameterArena& arena, bool transposed, int num_ranks) {
   const auto tp = TensorParallel::Planned(0, num_ranks);
   const auto add = [&](const std::vector<ParameterSegment>& segments, const WeightShards& shards) {
@@ -94,7 +94,7 @@ void BM_Load(benchmark::State& state) {
   ParameterArena slices;
   AddGpt2(slices, state.range(0), state.range(1));
   CHECK(slices.Allocate(DType::kF32, false).ok());
-  files.LoadInto(slices);  // brings the memory of both sides in
+  files.LoadInto(slices);  // loads the memory of both sides
   for (auto _ : state) files.LoadInto(slices);
   state.SetBytesProcessed(state.iterations() * slices.values().num_bytes());
 }

@@ -65,7 +65,7 @@ void WriteTensors(const std::string& path, const FileTensors& tensors) {
   CHECK(writer->Finish().ok());
 }
 
-// As WriteTensors, with 16-bit elements.
+// Like WriteTensors, with 16-bit elements.
 void WriteHalves(const std::string& path, const std::string& dtype, const FileTensors& tensors,
                  uint16_t (*convert)(float)) {
   std::string header = "{", data;
@@ -97,7 +97,7 @@ FileTensors ReadTensors(const std::string& path) {
   return tensors;
 }
 
-// What a Hugging Face file holds for the arena, by definition, element by element.
+// The contents of the arena's Hugging Face file, by definition, element by element.
 FileTensors Definition(const ParameterArena& arena, const Tensor& array,
                        const std::string& suffix = "") {
   FileTensors tensors;
@@ -127,7 +127,7 @@ bool operator==(const FileTensor& a, const FileTensor& b) {
   return a.shape == b.shape && a.values == b.values;
 }
 
-// A different integer for each element of each parameter, exact in bf16; gaps keep zero.
+// A different integer for each element of each parameter, exact in bf16; gaps stay zero.
 void FillArray(const ParameterArena& arena, const Tensor& array, int start = 1) {
   int next = start;
   for (const Parameter& parameter : arena.parameters()) {
@@ -164,7 +164,7 @@ class HfCheckpointTest : public ::testing::Test {
     std::memset(arena_.values().raw(), 0, arena_.values().num_bytes());
   }
 
-  // Loads from the folder and expects the values that `tensors_` began with.
+  // Loads from the folder and expects the initial values of `tensors_`.
   void ExpectLoads() {
     std::memset(arena_.values().raw(), 0, arena_.values().num_bytes());
     const absl::Status status = LoadWeights(directory_, kGpt2Family, arena_);
@@ -172,7 +172,7 @@ class HfCheckpointTest : public ::testing::Test {
     EXPECT_TRUE(SameBits(arena_.values(), expected_));
   }
 
-  // The message of the error about the folder; the arena is not touched.
+  // Returns the message of the error about the folder; the arena must not change.
   std::string LoadError() {
     FillConstant(arena_.values(), 7);
     const absl::Status status = LoadWeights(directory_, kGpt2Family, arena_);

@@ -8,11 +8,11 @@
 namespace strake {
 namespace {
 
-// Elements that pass through memory at a time: 1 MB, less than a core's cache.
+// The number of elements in memory at a time: 1 MB, less than a core's cache.
 constexpr int64_t kBufferElements = 1 << 18;
 
-// A cache line of f32: transposing goes by square tiles of this side, so that each line on either
-// side is touched once.
+// A cache line of f32: transposing uses square tiles of this side, so that each line on either side
+// is loaded once.
 constexpr int64_t kTile = 16;
 
 // out[c, r] = in[r, c] for `rows` by `columns` elements of `in`, through a tile that stays in
@@ -46,7 +46,7 @@ void CopyRows(const In* in, int64_t in_stride, int64_t rows, int64_t columns, Ou
   }
 }
 
-// Calls body(data) with the array's elements under their type.
+// Calls body(data) with the array's elements as their type.
 template <typename Body>
 void WithType(const Tensor& values, Body&& body) {
   switch (values.dtype()) {
@@ -89,7 +89,8 @@ HfSlice SliceOf(const Parameter& parameter, const ParameterSegment& segment, int
   return slice;
 }
 
-// Do the columns of `next`, which follow those of `slice` in the parameter, do so in the tensor?
+// Whether the columns of `next`, which follow those of `slice` in the parameter, follow them in the
+// tensor too.
 bool Continues(const HfSlice& slice, const HfSlice& next) {
   return slice.name == next.name && slice.transposed == next.transposed &&
          slice.row_begin == next.row_begin && slice.rows == next.rows &&
@@ -99,7 +100,7 @@ bool Continues(const HfSlice& slice, const HfSlice& next) {
 }  // namespace
 
 int64_t HfSlice::LinesAtATime() const {
-  // Of whole lines, since their pages come into memory with the slice's; in whole tiles.
+  // Counts whole lines, since their pages come into memory with the slice's; in whole tiles.
   const int64_t lines = kBufferElements / std::max<int64_t>(full_line_elements(), 1);
   return std::max(lines / kTile * kTile, kTile);
 }
@@ -139,7 +140,7 @@ std::vector<HfSlice> HfSlicesWithin(const HfSlice& slice, int64_t begin, int64_t
     const int64_t to = std::min(end - row * slice.stride, slice.columns);
     if (from < to) blocks.push_back(slice.Block(row, 1, from, to - from));
   };
-  // Rows [first, last) are whole; of the others only the one before and the one after have a part.
+  // Rows [first, last) are whole; only the row before and the row after may have a part.
   const int64_t first = std::min((begin + slice.stride - 1) / slice.stride, slice.rows);
   const int64_t last = std::min((end - slice.columns + slice.stride) / slice.stride, slice.rows);
   if (first > 0) add_row(first - 1);

@@ -1,11 +1,11 @@
-// HfSlice: where elements of a parameter stand in a tensor of Hugging Face's layout.
+// HfSlice: the location of a parameter's elements in a tensor of Hugging Face's layout.
 //
 // The tensor is [out, in] where the segment is `transposed` and [in, out] otherwise, or
-// one-dimensional. Either way it is lines, one after the other in the file, and a slice is
+// one-dimensional. Either way it consists of lines, one after the other in the file. A slice is
 //
 //   line_elements() elements, from line_begin() on, of each of num_lines() lines from first_line()
 //
-// whatever part of the whole tensor the parameter holds.
+// whichever part of the whole tensor the parameter holds.
 #ifndef STRAKE_MODELS_CHECKPOINT_HF_SLICE_H_
 #define STRAKE_MODELS_CHECKPOINT_HF_SLICE_H_
 
@@ -31,27 +31,28 @@ struct HfSlice {
   int64_t first_line() const { return transposed ? column_begin : row_begin; }
   int64_t line_elements() const { return transposed ? rows : columns; }
   int64_t line_begin() const { return transposed ? row_begin : column_begin; }
-  // Of the whole tensor.
+  // Line elements of the whole tensor.
   int64_t full_line_elements() const { return file_shape.back(); }
   bool IsWholeTensor() const { return rows * columns == NumElements(file_shape); }
 
-  // How many lines pass through memory at a time.
+  // How many lines are held in memory at a time.
   int64_t LinesAtATime() const;
 
-  // Rows [row, row + num_rows) and columns [column, column + num_columns) of it.
+  // The block of rows [row, row + num_rows) and columns [column, column + num_columns).
   HfSlice Block(int64_t row, int64_t num_rows, int64_t column, int64_t num_columns) const;
 };
 
-// One per segment; neighbours that continue each other in one tensor are one. Padding is in none.
+// The slices of a parameter, one per segment; neighbours that continue each other in one tensor are
+// one slice. No slice contains padding.
 std::vector<HfSlice> HfSlicesOf(const Parameter& parameter);
 
-// The elements of `slice` that stand in the parameter at [begin, end): at most three blocks, since
+// The elements of `slice` that are in [begin, end) of the parameter: at most three blocks, since
 // the first and the last row may be cut.
 std::vector<HfSlice> HfSlicesWithin(const HfSlice& slice, int64_t begin, int64_t end);
 
-// Lines [first, first + count) of the slice, as [count, line_elements()], into `values` and out of
-// them. `origin` is the index in `values` of the parameter's first element; negative where `values`
-// begin inside the parameter. f32, f64 or bf16.
+// Copy lines [first, first + count) of the slice, as [count, line_elements()], into `values` and
+// out of them. `origin` is the index in `values` of the parameter's first element; negative where
+// `values` begin inside the parameter. f32, f64 or bf16.
 void PlaceLines(const float* lines, const HfSlice& slice, int64_t first, int64_t count,
                 int64_t origin, const Tensor& values);
 void TakeLines(const Tensor& values, const HfSlice& slice, int64_t first, int64_t count,

@@ -64,14 +64,14 @@ const DTypeRow* FindDType(absl::string_view name) {
   return nullptr;
 }
 
-// A value as error messages quote it: nobody reads more of a strange one.
+// A value as error messages quote it, truncated.
 std::string Excerpt(const json& value) {
   constexpr size_t kMaxLength = 80;
   const std::string text = value.dump();
   return text.size() <= kMaxLength ? text : text.substr(0, kMaxLength) + "...";
 }
 
-// What the header says about one tensor: makes its entry, and the errors about it.
+// Parses the header's entry of one tensor, and makes the errors about it.
 class EntryParser {
  public:
   EntryParser(absl::string_view source, const std::string& name, const json& fields)
@@ -89,7 +89,7 @@ class EntryParser {
     STRAKE_ASSIGN_OR_RETURN(Shape shape, ParseIntegers("shape"));
     STRAKE_ASSIGN_OR_RETURN(const Shape offsets, ParseIntegers("data_offsets"));
     if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_bytes) {
-      return Error("has data_offsets ", ShapeString(offsets), ", which is no range of the ",
+      return Error("has data_offsets ", ShapeString(offsets), ", which is not a range of the ",
                    data_bytes, " bytes of data");
     }
     const std::optional<int64_t> num_bytes = CheckedBytes(shape, row->num_bytes);
@@ -124,13 +124,13 @@ class EntryParser {
 
   absl::StatusOr<Shape> ParseIntegers(const char* key) const {
     STRAKE_ASSIGN_OR_RETURN(const json* field, Field(key));
-    if (!field->is_array()) return Error("has a ", key, " that is no array: ", Excerpt(*field));
+    if (!field->is_array()) return Error("has a ", key, " that is not an array: ", Excerpt(*field));
     if (field->size() > kMaxRank) {
       return Error("has ", field->size(), " numbers in its ", key, ", more than ", kMaxRank);
     }
     Shape values;
     for (const json& value : *field) {
-      // JSON's own parser has made a negative, fractional or longer number another type.
+      // JSON's own parser gives a negative, fractional or longer number another type.
       if (!value.is_number_unsigned() ||
           value.get<uint64_t>() > std::numeric_limits<int64_t>::max()) {
         return Error("has ", Excerpt(value), " in its ", key,
@@ -141,7 +141,7 @@ class EntryParser {
     return values;
   }
 
-  // Nothing when the product does not fit.
+  // nullopt where the product does not fit.
   static std::optional<int64_t> CheckedBytes(const Shape& shape, int64_t num_bytes) {
     for (const int64_t size : shape) {
       if (__builtin_mul_overflow(num_bytes, size, &num_bytes)) return std::nullopt;
@@ -162,7 +162,7 @@ absl::Status CheckMetadata(const json& metadata, absl::string_view source) {
       absl::StrCat(source, ": __metadata__ is not an object of strings"));
 }
 
-// Sorted entries lie end to end from `data_begin` to `file_bytes`.
+// Checks that sorted entries lie end to end from `data_begin` to `file_bytes`.
 absl::Status CheckCoverage(const std::vector<SafetensorsEntry>& entries, int64_t data_begin,
                            int64_t file_bytes, absl::string_view source) {
   int64_t covered = data_begin;
@@ -198,8 +198,8 @@ absl::StatusOr<uint64_t> HeaderBytes(absl::string_view file, absl::string_view s
                    " bytes after the length, and at most 100 MB may be header)"));
 }
 
-// The value of a binary16, exactly: shifted to binary32's places its exponent is 112 too small, for
-// subnormals too; infinity and NaN need their exponent filled up.
+// The value of a binary16, exactly: shifted to binary32's positions its exponent is 112 too small,
+// also for subnormals; infinity and NaN need all bits of the exponent set.
 float HalfToFloat(uint16_t half) {
   const float magnitude = std::bit_cast<float>((half & 0x7fffu) << 13) * 0x1p112f;
   const uint32_t special = (half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
@@ -207,7 +207,7 @@ float HalfToFloat(uint16_t half) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | special | sign);
 }
 
-// The data of a file may stand at any byte, so elements are copied out.
+// A file's data may begin at any byte, so elements are copied out.
 template <typename Convert>
 void ConvertHalves(const char* data, int64_t count, float* out, Convert convert) {
   for (int64_t i = 0; i < count; ++i) {
@@ -217,7 +217,7 @@ void ConvertHalves(const char* data, int64_t count, float* out, Convert convert)
   }
 }
 
-// False for a dtype that is not one of a weight.
+// False for a dtype that weights cannot have.
 bool ConvertToF32(SafetensorsDType dtype, const char* data, int64_t count, float* out) {
   switch (dtype) {
     case SafetensorsDType::kF32:
@@ -235,8 +235,8 @@ bool ConvertToF32(SafetensorsDType dtype, const char* data, int64_t count, float
   }
 }
 
-// The kernel keeps its own copy of a file's pages for as long as it likes; this takes them out of
-// the process's memory.
+// Removes pages from the process's memory. The kernel's own copy of the file's pages is not
+// affected.
 void ReleasePages(const char* begin, const char* end) {
   static const uintptr_t page_bytes = sysconf(_SC_PAGESIZE);
   const uintptr_t first = reinterpret_cast<uintptr_t>(begin) / page_bytes * page_bytes;
@@ -301,7 +301,7 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   struct stat info;
   const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
   const size_t num_bytes = regular ? info.st_size : 0;
-  // An empty file cannot be mapped; the parser says what is wrong with it.
+  // An empty file cannot be mapped; the parser returns the error for it.
   void* data = num_bytes == 0 ? nullptr : mmap(nullptr, num_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
   const int mmap_errno = errno;
   close(fd);

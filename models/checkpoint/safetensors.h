@@ -54,16 +54,16 @@ struct SafetensorsEntry {
   int64_t end;
 };
 
-// The entries of a whole file's bytes, in the order of their data; reads the header alone.
-// InvalidArgument for any header that breaks the format, naming the tensor and the values;
-// `source`, the file's name, begins each message. Headers over 100 MB are refused.
+// Parses the entries of a whole file's bytes, in the order of their data; reads the header alone.
+// InvalidArgument for any header that violates the format, naming the tensor and the values; each
+// message begins with `source`, the file's name. Headers over 100 MB are rejected.
 absl::StatusOr<std::vector<SafetensorsEntry>> ParseSafetensors(absl::string_view file,
                                                                absl::string_view source);
 
 // A file that is mapped into memory for reading. Movable; reading is thread-safe.
 class SafetensorsFile {
  public:
-  // An error for a file that cannot be read or that ParseSafetensors() refuses.
+  // Returns an error for a file that cannot be read or that ParseSafetensors() rejects.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -71,13 +71,14 @@ class SafetensorsFile {
   // Null when there is no such tensor.
   const SafetensorsEntry* Find(absl::string_view name) const;
 
-  // out = elements [first, first + count) of one of entries(), which must be F32, F16 or BF16
-  // (InvalidArgument otherwise), as f32; with a count of 0, that check alone. The pages that were
-  // read go back to the system.
+  // Reads out = elements [first, first + count) of one of entries(), as f32. The entry must be F32,
+  // F16 or BF16 (InvalidArgument otherwise); with a count of 0, only this is checked. The pages
+  // that were read are given back to the system.
   absl::Status ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
                        float* out) const;
 
-  // Likewise out [num_runs, run]: out[i, j] = element first + i * stride + j, for run <= stride.
+  // Reads likewise out [num_runs, run]: out[i, j] = element first + i * stride + j, for run <=
+  // stride.
   absl::Status ReadF32Runs(const SafetensorsEntry& entry, int64_t first, int64_t run,
                            int64_t stride, int64_t num_runs, float* out) const;
 
@@ -99,25 +100,26 @@ struct SafetensorsSpec {
 };
 
 // Writes a file of tensors of one dtype, F32 or BF16, piece by piece; the same tensors give the
-// same bytes, in whatever order they come. A writer that goes away before Finish() leaves an
+// same bytes, in whatever order they are appended. A writer destroyed before Finish() leaves an
 // incomplete file.
 class SafetensorsWriter {
  public:
-  // Writes the header, with the tensors in the given order, over any file at `path`. An error,
-  // naming path and reason, when that fails. CHECKs that names differ.
+  // Writes the header, with the tensors in the given order, over any file at `path`. Returns an
+  // error, naming path and reason, when that fails. CHECKs that names differ.
   static absl::StatusOr<SafetensorsWriter> Create(const std::string& path,
                                                   const std::vector<SafetensorsSpec>& tensors,
                                                   SafetensorsDType dtype = SafetensorsDType::kF32);
 
   // Appends the next `count` elements of the tensors laid end to end, in any portions, rounded to
-  // the file's dtype. An error, naming path and reason, when the disk is full or fails. CHECKs that
-  // no more come than were announced.
+  // the file's dtype. Returns an error, naming path and reason, when the disk is full or fails.
+  // CHECKs that no more elements are appended than were announced.
   absl::Status Append(const float* values, int64_t count);
 
-  // The next Append() begins at the first element of tensor `index` of those given to Create().
+  // Makes the next Append() begin at the first element of tensor `index` of those given to
+  // Create().
   absl::Status Seek(int index);
 
-  // Flushes to the disk and closes; to be called once. CHECKs that every element was appended.
+  // Flushes to the disk and closes; call it once. CHECKs that every element was appended.
   absl::Status Finish();
 
  private:

@@ -1,4 +1,4 @@
-// Whatever the bytes, parsing ends with an error or with entries that tile the file.
+// For any bytes, parsing returns an error or entries that tile the file.
 #include <cstddef>
 #include <cstdint>
 

@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 
 std::string TempPath(const std::string& name) { return ::testing::TempDir() + "/" + name; }
 
-// A file of `header`, with the length in front, and `data`.
+// A file with `header`, preceded by its length, and `data`.
 std::string FileBytes(const std::string& header, const std::string& data) {
   const uint64_t length = header.size();
   std::string bytes(sizeof(length), '\0');
@@ -42,7 +42,7 @@ std::string ReadBytes(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The message of the error about such a file; empty when there is none.
+// The message of the error for such a file; empty without an error.
 std::string ErrorOf(const std::string& header, int64_t data_bytes) {
   const auto entries = ParseSafetensors(FileBytes(header, std::string(data_bytes, 'x')), "f.st");
   return entries.ok() ? "" : std::string(entries.status().message());
@@ -121,7 +121,7 @@ TEST(SafetensorsParseTest, BadHeadersAreNamed) {
   EXPECT_EQ(error(R"("dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], "x": 1)"),
             "f.st: tensor \"t\" has the unknown field \"x\"");
   EXPECT_EQ(error(R"("dtype": "F32", "shape": 6, "data_offsets": [0, 24])"),
-            "f.st: tensor \"t\" has a shape that is no array: 6");
+            "f.st: tensor \"t\" has a shape that is not an array: 6");
   for (const char* size : {"-2", "2.0", "\"2\"", "9223372036854775808", "1e30", "null", "[2]"}) {
     EXPECT_THAT(error(absl::StrCat(R"("dtype": "F32", "shape": [3, )", size,
                                    R"(], "data_offsets": [0, 24])")),
@@ -136,7 +136,7 @@ TEST(SafetensorsParseTest, BadHeadersAreNamed) {
   for (const char* offsets : {"[0, 25]", "[24, 0]", "[0]", "[0, 12, 24]", "[]"}) {
     EXPECT_EQ(error(absl::StrCat(R"("dtype": "F32", "shape": [2, 3], "data_offsets": )", offsets)),
               absl::StrCat("f.st: tensor \"t\" has data_offsets ", offsets,
-                           ", which is no range of the 24 bytes of data"));
+                           ", which is not a range of the 24 bytes of data"));
   }
   EXPECT_THAT(error(R"("dtype": "F32", "shape": [2, 3], "data_offsets": [-1, 23])"),
               HasSubstr("tensor \"t\" has -1 in its data_offsets"));

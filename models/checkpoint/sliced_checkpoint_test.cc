@@ -1,4 +1,4 @@
-// However many ranks save a model, the files have the bytes that one rank's have, and every layout
+// However many ranks save a model, the files have the same bytes as one rank's, and every layout
 // loads them.
 #include <unistd.h>
 
@@ -40,8 +40,8 @@ using testing::SlicedParameters;
 constexpr int kNumArrays = 3;  // weights, first and second moment
 const std::vector<std::string> kMoments = {".exp_avg", ".exp_avg_sq"};
 
-// What array `which` holds, by definition: integers that f32 has, another for each element of a
-// tensor, different in every tensor and array.
+// The contents of array `which`, by definition: integers that f32 represents exactly, different for
+// each element of a tensor, in every tensor and array.
 TensorBuffer Contents(const ParameterArena& arena, int which) {
   TensorBuffer values(DType::kF32, {arena.num_elements()});
   const ParameterSegment* current = nullptr;
@@ -70,7 +70,7 @@ std::string MomentsPath(const std::string& directory) {
   return directory + "/optimizer.safetensors";
 }
 
-// As one rank writes them.
+// Saves a model as one rank does.
 std::string SaveWhole(const ModelConfig& config) {
   const auto arena = SlicedParameters(config, 0, 1);
   TensorBuffer arrays[kNumArrays];
@@ -83,7 +83,7 @@ std::string SaveWhole(const ModelConfig& config) {
   return directory;
 }
 
-// What a rank of the mesh saves of one model.
+// The part of one model that a rank of the mesh saves.
 class Saver {
  public:
   Saver(const ModelConfig& config, const Mesh& mesh, bool zero)
@@ -99,7 +99,7 @@ class Saver {
     for (int i = 0; i < kNumArrays; ++i) {
       buffers_.push_back(Contents(own, i));
       arrays_.push_back(buffers_.back());
-      // Only the moments are sharded; of what every dp rank holds nobody reads a second copy.
+      // Only the moments are sharded; of tensors that every dp rank holds, no second copy is read.
       if (zero && i > 0) {
         arrays_[i] = arrays_[i].Rows(ranges_[at.dp].begin, ranges_[at.dp].end);
       } else if (at.dp > 0) {
@@ -145,7 +145,8 @@ class Saver {
   DeviceMemory memory_;
 };
 
-// Calls body(config, directory of its whole files, T) for models of every kind and T that fit.
+// Calls body(config, directory of its whole files, T) for models of every kind and every T that
+// divides them.
 template <typename Body>
 void ForEachModel(Body&& body) {
   std::vector<ModelConfig> models = SlicedModels(1);
@@ -218,7 +219,7 @@ TEST(SlicedCheckpointTest, RangesMayEndAnywhere) {
   const Philox random(1, RandomUse::kTesting);
   for (int i = 0; i < 200; ++i) {
     const int64_t begin = random.Bits(2 * i) % (arena->num_elements() + 1);
-    // Long, and within a row or two.
+    // Long, and short: within a row or two.
     const int64_t longest = i % 2 == 0 ? arena->num_elements() - begin : 40;
     const int64_t size = random.Bits(2 * i + 1) % (longest + 1);
     ExpectLoadsMoments(directory, *arena, {begin, std::min(begin + size, arena->num_elements())});
@@ -236,7 +237,7 @@ TEST(SlicedCheckpointTest, ErrorsSpeakOfWholeTensors) {
             ModelPath(directory) +
                 ": tensor \"transformer.wte.weight\" has shape [11, 24], but the model needs "
                 "[12, 24]; is this the configuration it belongs to?");
-  // c_attn is three slices, and one tensor.
+  // c_attn is one tensor, in three slices.
   ModelConfig deeper = models[0];
   deeper.num_layers = 3;
   const auto three = SlicedParameters(deeper, 1, 2);

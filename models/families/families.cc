@@ -34,7 +34,7 @@ const std::map<std::string, ModelConfig>& Presets() {
   return *presets;
 }
 
-// The family that an object's "model_type" names.
+// The family of an object's "model_type".
 absl::StatusOr<const ModelFamily*> FamilyOf(HfKeys& keys) {
   std::vector<std::string> types;
   for (const ModelFamily* family : kFamilies) types.push_back(family->model_type);
@@ -124,7 +124,7 @@ std::string ToHfConfig(const ModelConfig& config, DType dtype) {
   family.write_keys(config, &json);
   json["initializer_range"] = config.initializer_range;
   json["tie_word_embeddings"] = config.tie_word_embeddings;
-  // transformers' defaults name tokens of its own vocabularies: say so where there are none.
+  // transformers' defaults are tokens of its own vocabularies: null where there are none.
   json["bos_token_id"] = nullptr;
   json["eos_token_id"] = nullptr;
   for (const auto& [key, text] : config.token_ids) {

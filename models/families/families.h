@@ -16,14 +16,14 @@ namespace strake {
 
 absl::Span<const ModelFamily* const> ModelFamilies();
 
-// NotFound, listing the presets, for a name that is none of them.
+// The preset of that name; NotFound, listing the presets, for an unknown name.
 absl::StatusOr<ModelConfig> ModelPreset(absl::string_view name);
 // In alphabetical order.
 std::vector<std::string> ModelPresetNames();
 
-// Parses the text of a `config.json`; `source` is what errors call it. What is legal but not done
-// (dropout) is added to `notices`, which may be null. InvalidArgument, naming key and value, for
-// what is missing, broken or not implemented.
+// Parses the text of a `config.json`; `source` is its name in errors. Legal settings without effect
+// (dropout) are added to `notices`, which may be null. InvalidArgument, naming key and value, for
+// keys that are missing, broken or not implemented.
 absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_view source,
                                           std::vector<std::string>* notices);
 
@@ -31,12 +31,12 @@ absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_v
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,
                                          std::vector<std::string>* notices);
 
-// What programs call --model: a path where it holds a '/' or ends in ".json", else a preset.
+// Resolves a program's --model: a path where it holds a '/' or ends in ".json", else a preset.
 absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
                                             std::vector<std::string>* notices);
 
-// The `config.json` that transformers reads beside weights of that dtype: BF16 for bf16, else F32.
-// CHECKs that the family's files can express the model: read again, they give the same config.
+// Writes the `config.json` that transformers reads beside weights of that dtype: BF16 for bf16,
+// else F32. CHECKs that the family's files can express the model: reading it gives the same config.
 std::string ToHfConfig(const ModelConfig& config, DType dtype = DType::kF32);
 
 }  // namespace strake

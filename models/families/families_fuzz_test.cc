@@ -1,5 +1,5 @@
-// Whatever the text, a config.json gives an error or a model that the checks accept, and that is
-// the same once written and read again.
+// For any text, parsing a config.json returns an error, or a model that the checks accept and that
+// is the same after writing and reading it again.
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -28,7 +28,7 @@ constexpr char kGpt2[] = R"({"model_type": "gpt2", "vocab_size": 50257, "n_posit
 constexpr char kLlama[] = R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 64,
     "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8})";
 
-// `base` with the keys of `patch` set; null removes one.
+// `base` with the keys of `patch` set; null removes a key.
 std::string Patched(const char* base, const char* patch) {
   nlohmann::json json = nlohmann::json::parse(base);
   json.merge_patch(nlohmann::json::parse(patch));

@@ -1,8 +1,8 @@
-// ModelFamily: all that sets one family of models apart, as data.
+// ModelFamily: everything that distinguishes one family of models, as data.
 //
-// A family says which features its models have, which keys of `config.json` hold them, how its
-// files name and store tensors, and which presets there are. The blocks of a model read features
-// and names, and never ask for a family.
+// A family lists the features of its models, the keys of `config.json` that hold them, the names
+// and layouts of tensors in its files, and the presets. The blocks of a model read features and
+// names, and never depend on the family.
 #ifndef STRAKE_MODELS_FAMILIES_FAMILY_H_
 #define STRAKE_MODELS_FAMILIES_FAMILY_H_
 
@@ -38,7 +38,7 @@ struct TensorNames {
   const char* head = nullptr;
   // Files hold the matrices of linear layers as [out, in], the transpose of ours.
   bool transposed = false;
-  // Files may lack this at the start of all names.
+  // Optional prefix of all names in files.
   const char* optional_prefix = "";
 };
 
@@ -46,20 +46,20 @@ struct ModelFamily {
   const char* model_type;         // in config.json
   const char* display_name;       // on the screen
   const char* architecture;       // transformers' class, with the head
-  const char* base_architecture;  // its class without, which files may name too
+  const char* base_architecture;  // its class without the head, which files may also name
   TensorNames tensors;
 
   // A model with the family's features, and no sizes.
   ModelConfig (*new_config)();
 
-  // Reads the family's keys into a new_config(). Sizes are required, other keys take transformers'
-  // defaults, and a value that Strake does not implement is an error of `keys`.
+  // Reads the family's keys into a new_config(). Sizes are required; other keys have transformers'
+  // defaults. A value that Strake does not implement is an error of `keys`.
   void (*read_keys)(HfKeys& keys, ModelConfig* config);
-  // Writes those keys that are not every family's, so that read_keys() restores the config.
+  // Writes the keys that not all families share, so that read_keys() restores the config.
   void (*write_keys)(const ModelConfig& config, nlohmann::ordered_json* json);
 
-  // Does a file hold this tensor beside the weights? Older versions of transformers saved masks and
-  // tables.
+  // Whether a file may hold this tensor beside the weights. Older versions of transformers saved
+  // masks and tables.
   bool (*is_buffer)(absl::string_view name, const Shape& shape);
 
   std::vector<std::pair<std::string, ModelConfig>> (*presets)();

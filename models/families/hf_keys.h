@@ -16,11 +16,11 @@ namespace strake {
 // JSON text of a value, for messages.
 std::string JsonText(const nlohmann::json& value);
 
-// The first error sticks, and later reads return defaults, so that callers read all keys and look
-// at status() once. A key whose value is null is absent.
+// The first error is kept, and later reads return defaults, so that callers read all keys and check
+// status() once. A key whose value is null counts as absent.
 class HfKeys {
  public:
-  // `source` is what errors call the object, which must outlive this. `notices` may be null.
+  // `source` is the object's name in errors. The object must outlive this. `notices` may be null.
   HfKeys(const nlohmann::json& object, std::string source, std::vector<std::string>* notices);
 
   const absl::Status& status() const { return status_; }
@@ -31,16 +31,16 @@ class HfKeys {
 
   void Fail(absl::string_view message);
 
-  // A size: an integer from 1 to 2^40. Without a default the key is required.
+  // Reads a size: an integer from 1 to 2^40. Without a default the key is required.
   int64_t Size(const char* key, std::optional<int64_t> fallback = std::nullopt);
-  // A finite number in [min, max].
+  // Reads a finite number in [min, max].
   double Number(const char* key, double fallback, double min, double max);
   bool Bool(const char* key, bool fallback);
-  // The value must be one of `supported`, the first of which is transformers' default.
+  // Reads a word; it must be one of `supported`, the first of which is transformers' default.
   std::string Word(const char* key, const std::vector<std::string>& supported);
   void MustBe(const char* key, bool required);
 
-  // Adds a notice where one of these probabilities of dropout, which is not applied, is not 0.
+  // Adds a notice where one of these dropout probabilities is not 0, since dropout is not applied.
   void NoteDropout(const std::vector<const char*>& keys, double fallback);
 
  private:

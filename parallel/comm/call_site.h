@@ -4,8 +4,8 @@
 
 namespace strake {
 
-// As a default argument, CallSite::Here() is the place of the call that leaves the argument out.
-// clang 14 has no std::source_location.
+// CallSite::Here() as a default argument is the place of the call that omits the argument. clang 14
+// has no std::source_location.
 struct CallSite {
   static constexpr CallSite Here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
     return {.file = file, .line = line};

@@ -1,5 +1,5 @@
-// CollectiveCall: what one rank hands to an implementation of Communicator, and what ranks compare
-// to find out that they are not in the same collective.
+// CollectiveCall: what one rank passes to an implementation of Communicator. Ranks compare their
+// calls to detect that they are in different collectives.
 #ifndef STRAKE_PARALLEL_COMM_COLLECTIVE_CALL_H_
 #define STRAKE_PARALLEL_COMM_COLLECTIVE_CALL_H_
 
@@ -33,7 +33,7 @@ inline constexpr int kNumCollectiveKinds = 10;
 // "all_reduce_sum", "all_gather", ...
 const char* CollectiveName(CollectiveKind kind);
 
-// Counts are in elements. Fields that a kind has no use for keep their defaults.
+// Counts are in elements. Fields that a kind does not use keep their defaults.
 struct CollectiveCall {
   CollectiveKind kind;
   // The group's n-th collective, from 0; for send and recv, the n-th message from that sender to
@@ -49,16 +49,16 @@ struct CollectiveCall {
   const void* input = nullptr;
   void* output = nullptr;
   CallSite site = {};
-  std::shared_ptr<CollectiveTiming> timing = {};  // null: nobody times it
+  std::shared_ptr<CollectiveTiming> timing = {};  // null: not timed
 
-  // "all_gather #3 of f32[1024] in pieces of 1000, 24 at models/block.cc:40"; of a tensor on a GPU
-  // with ", on a GPU" behind it.
+  // "all_gather #3 of f32[1024] in pieces of 1000, 24 at models/block.cc:40"; for a tensor on a GPU
+  // followed by ", on a GPU".
   std::string ToString() const;
 };
 
-// Whether rank `rank`, in `a`, and rank `other_rank`, in `b`, call the same collective with dtypes,
-// devices and counts that fit: a send fits its recv, and every other kind itself. Call sites may
-// differ.
+// Whether rank `rank`, with call `a`, and rank `other_rank`, with call `b`, are in the same
+// collective with matching dtypes, devices and counts. A send matches its recv; every other kind
+// matches itself. Call sites may differ.
 bool CallsAgree(int rank, const CollectiveCall& a, int other_rank, const CollectiveCall& b);
 
 // "1, 2, 3".

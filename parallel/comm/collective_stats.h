@@ -1,4 +1,4 @@
-// CollectiveStats: what a rank asked of a group, in calls and logical payload bytes.
+// CollectiveStats: a rank's collectives in a group, in calls and logical payload bytes.
 #ifndef STRAKE_PARALLEL_COMM_COLLECTIVE_STATS_H_
 #define STRAKE_PARALLEL_COMM_COLLECTIVE_STATS_H_
 
@@ -11,7 +11,7 @@ namespace strake {
 
 // Payload bytes of one call, on one rank: the buffer for all-reduce, broadcast, send and recv; the
 // input for reduce-scatter and all-to-all; the output for all-gather; none for barrier and split.
-// What a wire carries follows from them: a ring's all-reduce moves 2 (N - 1) / N of the payload.
+// Bytes on the wire follow from them: a ring's all-reduce moves 2 (N - 1) / N of the payload.
 class CollectiveStats {
  public:
   struct Entry {

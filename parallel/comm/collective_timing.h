@@ -1,4 +1,5 @@
-// CollectiveTiming: how long a collective with tensors on a GPU took, and who waited for it.
+// CollectiveTiming: how long a collective with tensors on a GPU took, and which part of it was
+// exposed.
 #ifndef STRAKE_PARALLEL_COMM_COLLECTIVE_TIMING_H_
 #define STRAKE_PARALLEL_COMM_COLLECTIVE_TIMING_H_
 
@@ -19,14 +20,14 @@ struct CollectiveTiming {
 };
 
 struct CollectiveSeconds {
-  // Of the collectives themselves, on the group's stream. A NCCL collective waits there for ranks
-  // that come later, one of threads does not begin before.
+  // Time of the collectives themselves, on the group's stream. An NCCL collective waits there for
+  // ranks that come later; a threads collective begins only when all have come.
   double total = 0;
-  double exposed = 0;  // the bound stream waited, for the collectives and for ranks that came later
-  double hidden = 0;   // of each collective what nobody waited for, at least
+  double exposed = 0;  // the bound stream's waits, for the collectives and for later ranks
+  double hidden = 0;   // a lower bound on the part of each collective that nobody waited for
 };
 
-// Their sum, once the bound stream is done with what it waited for.
+// Sums the timings, once the bound stream has passed the waits.
 absl::StatusOr<CollectiveSeconds> SumSeconds(
     const std::vector<std::shared_ptr<CollectiveTiming>>& timings);
 

@@ -46,7 +46,8 @@ void Communicator::CheckTensor(Kind kind, const Tensor& x) const {
       << "[" << CollectiveName(kind) << "] " << x.ToString() << " has no memory";
 }
 
-// That `piece` has the elements of the rank's piece of `whole`, and is that piece or apart from it.
+// CHECKs that `piece` has as many elements as the rank's piece of `whole`, and either is that piece
+// or does not overlap it.
 void Communicator::CheckPiece(Kind kind, const Tensor& piece, const Tensor& whole,
                               const std::vector<int64_t>& counts) const {
   const int64_t begin = std::accumulate(counts.begin(), counts.begin() + rank_, int64_t{0});

@@ -1,13 +1,14 @@
-// Communicator: a group of ranks that act as one.
+// Communicator: a group of ranks that communicate with each other.
 //
-// A group is a value that is handed to whoever needs it; no world exists beside it. To add an
+// A group is a value that is passed to whoever needs it; there is no global world. To add an
 // implementation, derive from this class, implement the three protected functions and Abort(), and
-// instantiate the suites of communicator_suite.h. Checks of arguments, sequence numbers and
-// counters are done here, once for all of them.
+// instantiate the suites of communicator_suite.h. This class checks arguments and keeps sequence
+// numbers and counters for all implementations.
 //
 // Layouts. N ranks; a buffer is a tensor's elements in order, whatever its shape; "piece r" is the
 // r-th of N consecutive runs of a buffer. With `counts` (N numbers of elements, the same on every
-// rank, zeros allowed) piece r has counts[r] elements; without, all are equally long. dtypes: all.
+// rank, zeros allowed) piece r has counts[r] elements; without, all pieces are equally long.
+// dtypes: all.
 #ifndef STRAKE_PARALLEL_COMM_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_COMMUNICATOR_H_
 
@@ -43,16 +44,16 @@ struct CommunicatorOptions {
 };
 
 // One rank's end of a group, used on that rank's thread. Every rank of the group makes the same
-// calls in the same order, with dtypes and counts that fit; it may wait for them in any order, and
-// waits for each. Until then it neither writes to the tensors it passed nor frees them, and reads
-// no result. An error, from any rank, leaves the contents of results unspecified, and every later
-// call returns one. An error names the collective, its sequence number, the axis, and the rank that
-// caused it.
+// calls in the same order, with matching dtypes and counts. It must wait for each call, in any
+// order. Until then it must not write to or free the tensors that it passed, nor read a result.
+// After an error of any rank the contents of results are unspecified, and every later call returns
+// an error. An error names the collective, its sequence number, the axis, and the rank that caused
+// it.
 //
-// Tensors on a GPU. The collective reads and writes them when all that was on the bound stream at
-// the call is done, while what is enqueued later may overlap with it. Wait() makes the stream, not
-// the host, wait for its end: what is said above about "until then" holds for work on that stream.
-// A failure of the device itself may show only where the host synchronizes with the stream. A group
+// Tensors on a GPU. The collective reads and writes them after all work that was on the bound
+// stream at the call, and may overlap with work that is enqueued later. Wait() makes the stream,
+// not the host, wait for the collective's end: "until then" above applies to work on that stream. A
+// failure of the device itself may show only where the host synchronizes with the stream. A group
 // that has a bound stream still takes tensors on the CPU.
 class Communicator {
  public:
@@ -66,19 +67,19 @@ class Communicator {
   const std::string& axis() const { return options_.axis; }
   const CommunicatorOptions& options() const { return options_; }
 
-  // The stream that tensors on a GPU are made and used on, of the calling thread's device; it
-  // outlives the group. To be called before the first of them is passed. Groups made by Split()
-  // afterwards have the same.
+  // Binds the stream that tensors on a GPU are produced and used on, of the calling thread's
+  // device; it must outlive the group. Call it before passing the first of them. Groups that
+  // Split() makes afterwards have the same stream.
   void BindCudaStream(CudaStream stream) { cuda_stream_ = stream; }
 
-  // The host waits until all that is on `stream` now is done: where ranks wait for each other on
-  // their GPUs, at most for the timeout, and no longer than until the group has failed. Its error,
-  // or the device's.
+  // Waits on the host until all work now on `stream` is done. Where ranks wait for each other on
+  // their GPUs, the wait ends at the timeout, and as soon as the group has failed. Returns the
+  // group's error, or the device's.
   virtual absl::Status WaitForStream(CudaStream stream) { return SynchronizeCudaStream(stream); }
-  // The same until the GPU has come to an event.
+  // Waits likewise until the GPU has reached an event.
   virtual absl::Status WaitForEvent(const CudaEvent& event) { return event.Synchronize(); }
 
-  // Whether the group is for dry runs: it takes tensors without memory, and leaves them so.
+  // Whether the group is for dry runs: it takes tensors without memory, and moves no data.
   virtual bool dry_run() const { return false; }
 
   // Whether collectives of tensors on a GPU can be part of a CUDA graph.
@@ -112,15 +113,15 @@ class Communicator {
                            CallSite site = CallSite::Here());
 
   // The n-th Recv(y, s) on rank d receives the n-th Send(x, d) on rank s: y becomes x. A send is
-  // done when it has been received. `to` and `from` are other ranks.
+  // complete when it has been received. `to` and `from` are other ranks.
   Pending<Tensor> Send(const Tensor& x, int to, CallSite site = CallSite::Here());
   Pending<Tensor> Recv(Tensor y, int from, CallSite site = CallSite::Here());
 
-  // Returns on no rank before every rank has called it; moves no data.
+  // Returns on a rank only after every rank has called it; moves no data.
   absl::Status Barrier(CallSite site = CallSite::Here());
 
-  // The ranks that give the same color form a group, in the order of (key, rank), with this group's
-  // options and the name `axis`. Groups made by splitting fail together.
+  // Makes a group of the ranks that give the same color, in the order of (key, rank), with this
+  // group's options and the name `axis`. Groups made by splitting fail together.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string axis,
                                                       CallSite site = CallSite::Here());
 
@@ -130,36 +131,36 @@ class Communicator {
     return Split(rank_ / num_ranks, rank_, std::move(axis), site);
   }
 
-  // An error unless x holds the same bytes on every rank: finds replicated tensors that have
-  // drifted apart. `name` is for the error. Not counted.
+  // Returns an error unless x holds the same bytes on every rank: detects replicated tensors that
+  // have drifted apart. `name` is for the error. Not counted.
   absl::Status CompareReplicated(const Tensor& x, absl::string_view name,
                                  CallSite site = CallSite::Here());
-  // The same with options().check, and else nothing.
+  // The same with options().check; otherwise does nothing.
   absl::Status CheckReplicated(const Tensor& x, absl::string_view name,
                                CallSite site = CallSite::Here());
 
-  // Fails the group: every rank's waits and later calls return an error with this cause. The first
-  // cause stays.
+  // Aborts the group: every rank's waits and later calls return an error with this cause. The first
+  // cause is kept.
   virtual void Abort(const absl::Status& cause) = 0;
 
-  // Of this rank, since the start or ClearStats().
+  // Counts of this rank, since the start or ClearStats().
   const CollectiveStats& stats() const { return stats_; }
   void ClearStats() { stats_.Clear(); }
 
-  // From now on the collectives with tensors on a GPU, of more than one rank, are timed and
-  // appended to `timings`, which outlives their waits; null, as at first, times none. Not for
-  // groups made by Split() afterwards, nor while a graph is captured.
+  // Times, from now on, the collectives of more than one rank with tensors on a GPU, and appends
+  // them to `timings`, which must outlive their waits; null, the default, times none. Does not
+  // affect groups made by Split() afterwards. Not to be used while a graph is captured.
   void set_timings(std::vector<std::shared_ptr<CollectiveTiming>>* timings) { timings_ = timings; }
 
  protected:
   Communicator(int rank, int size, CommunicatorOptions options);
 
-  // The bound stream; CHECKs that there is one. There is in Start() with a tensor on a GPU.
+  // The bound stream; CHECKs that there is one. Start() with a tensor on a GPU always has one.
   CudaStream cuda_stream() const;
 
-  // Starts a collective whose arguments fit each other. Returns what Wait() will call; null if the
-  // collective is done, or, on a GPU, enqueued on the bound stream. One that does neither records
-  // the begin and end of call.timing, where there is one, on the stream that it uses.
+  // Starts a collective whose arguments have been checked. Returns the function that Wait() calls;
+  // null if the collective is done, or, on a GPU, enqueued on the bound stream. An implementation
+  // that does neither records the begin and end of call.timing, if set, on the stream that it uses.
   virtual std::function<absl::Status()> Start(CollectiveCall call) = 0;
 
   // Split() with its call (color, key) and the new group's options.

@@ -29,7 +29,7 @@ std::function<absl::Status()> DryRunCommunicator::Start(CollectiveCall call) {
 
 absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitGroup(
     CollectiveCall /*call*/, CommunicatorOptions /*options*/) {
-  return absl::UnimplementedError("[comm] nobody in a dry run tells how large a group becomes");
+  return absl::UnimplementedError("[comm] a dry run cannot know the size of a split group");
 }
 
 }  // namespace strake

@@ -1,5 +1,5 @@
-// One rank's end of a group for dry runs: nobody else is there, collectives move nothing, and a
-// recorder keeps what the rank asked for.
+// One rank's end of a group for dry runs: there are no other ranks, collectives move nothing, and a
+// recorder keeps the rank's calls.
 #ifndef STRAKE_PARALLEL_COMM_DRY_RUN_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_DRY_RUN_COMMUNICATOR_H_
 
@@ -18,7 +18,7 @@ namespace strake {
 
 class DryRunCommunicator : public Communicator {
  public:
-  // `recorder` may be null, and outlives the group.
+  // `recorder` may be null, and must outlive the group.
   DryRunCommunicator(int rank, int size, std::string axis, OpRecorder* recorder);
 
   bool dry_run() const override { return true; }
@@ -29,7 +29,7 @@ class DryRunCommunicator : public Communicator {
  protected:
   // Results keep their contents. Collectives of one rank are not recorded.
   std::function<absl::Status()> Start(CollectiveCall call) override;
-  // Unimplemented: the other ranks' colors are not known.
+  // Returns Unimplemented: the other ranks' colors are not known.
   absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
                                                            CommunicatorOptions options) override;
 

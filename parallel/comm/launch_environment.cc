@@ -16,8 +16,8 @@ struct Variables {
   bool mpi;
 };
 
-// Slurm's own SLURM_PROCID also stands in the environment of a batch script, which runs once; so
-// only what srun sets up for MPI counts.
+// Slurm's own SLURM_PROCID is also set in a batch script, which runs once; so only the variables
+// that srun sets for MPI count.
 constexpr Variables kLaunchers[] = {
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
      "OMPI_COMM_WORLD_LOCAL_RANK", true},
@@ -38,7 +38,7 @@ std::optional<int> Number(const char* variable) {
 std::optional<LaunchEnvironment> DetectLaunchEnvironment() {
   for (const Variables& launcher : kLaunchers) {
     const auto rank = Number(launcher.rank), size = Number(launcher.size);
-    // RANK alone may be anything.
+    // RANK alone proves nothing.
     if (!rank.has_value() || (!launcher.mpi && !size.has_value())) continue;
     return LaunchEnvironment{.variable = launcher.rank,
                              .rank = *rank,

@@ -1,8 +1,8 @@
-// Whether mpirun, Slurm or torchrun started this process, read from the environment: no MPI is
-// needed.
+// Detects whether mpirun, Slurm or torchrun started this process. Reads only the environment, so it
+// needs no MPI.
 //
-// For tools that must tell, before or without MPI, one of many processes from one that runs alone:
-// to refuse a run on threads under mpirun, and to print an error once.
+// For tools that must distinguish, before or without MPI, one of many processes from a process that
+// runs alone: to reject a run on threads under mpirun, and to print an error once.
 #ifndef STRAKE_PARALLEL_COMM_LAUNCH_ENVIRONMENT_H_
 #define STRAKE_PARALLEL_COMM_LAUNCH_ENVIRONMENT_H_
 
@@ -12,17 +12,17 @@
 namespace strake {
 
 struct LaunchEnvironment {
-  std::string variable;  // that says so: "OMPI_COMM_WORLD_RANK"
+  std::string variable;  // the one that was found: "OMPI_COMM_WORLD_RANK"
   int rank = 0;          // of this process among those started together
-  int size = 0;          // how many these are; 0 where the launcher does not say
-  int local_size = 0;    // of these on this machine; 0 where the launcher does not say
+  int size = 0;          // the number of these processes; 0 where the launcher does not say
+  int local_size = 0;    // the number of these on this machine; 0 where the launcher does not say
   int local_rank = 0;    // of this process among those; `rank` where the launcher does not say
   bool mpi = false;      // MPI connects them
 };
 
-// Open MPI's mpirun, and launchers that offer PMI or PMIx (srun --mpi=...); or RANK and WORLD_SIZE,
-// which torchrun sets. nullopt for a process that was started alone, a variable without a number
-// included.
+// Detects Open MPI's mpirun, launchers that offer PMI or PMIx (srun --mpi=...), and RANK with
+// WORLD_SIZE, which torchrun sets. nullopt for a process that was started alone; a variable that is
+// not a number does not count.
 std::optional<LaunchEnvironment> DetectLaunchEnvironment();
 
 }  // namespace strake

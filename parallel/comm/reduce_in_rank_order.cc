@@ -10,7 +10,7 @@
 namespace strake {
 namespace {
 
-// Elements whose accumulators stay in the first-level cache.
+// The accumulators of so many elements stay in the first-level cache.
 constexpr int64_t kBlock = 1024;
 
 template <typename T>
@@ -34,7 +34,7 @@ T Add(T a, T b) {
   }
 }
 
-// Keeps a NaN on either side: no comparison with the one in `a` holds.
+// Keeps a NaN on either side: any comparison with a NaN in `a` is false.
 template <typename T>
 T Max(T a, T b) {
   return (b > a || b != b) ? b : a;

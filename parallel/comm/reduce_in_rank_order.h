@@ -1,5 +1,5 @@
 // Reductions over ranks whose buffers one process can read, always from rank 0 upwards: the bits
-// depend neither on which rank arrives first nor on how the elements are cut into pieces.
+// depend neither on the order in which ranks arrive nor on how the elements are cut into pieces.
 //
 //   sum:  outputs[d][i] = ((inputs[0][i] + inputs[1][i]) + inputs[2][i]) + ...   for every d
 //   max:  outputs[d][i] = max(inputs[0][i], inputs[1][i], ...)                   for every d

@@ -1,5 +1,5 @@
-// A group of one rank: every collective is the identity and is done when it returns; on a GPU, in
-// the order of the bound stream.
+// A group of one rank: every collective is the identity and is done when it returns; on a GPU it is
+// enqueued on the bound stream.
 #ifndef STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 #define STRAKE_PARALLEL_COMM_SINGLE_RANK_COMMUNICATOR_H_
 

@@ -1,4 +1,4 @@
-// The all-gather after a sharded update.
+// All-gathers the weights after a sharded update.
 #ifndef STRAKE_PARALLEL_DATA_GATHER_VALUES_H_
 #define STRAKE_PARALLEL_DATA_GATHER_VALUES_H_
 
@@ -8,9 +8,9 @@
 
 namespace strake {
 
-// In place: on every rank of dp, each rank's DataParallelRange of `values` [num_elements], a
-// parameter arena's, becomes what it is on that rank. One all-gather; none where dp has one rank.
-// The communicator's error.
+// Gathers in place, on every rank of dp, each rank's DataParallelRange of `values` [num_elements],
+// the values of a parameter arena. One all-gather; none where dp has one rank. Returns the
+// communicator's error.
 absl::Status GatherValues(const Tensor& values, Communicator& dp);
 
 }  // namespace strake

@@ -1,6 +1,6 @@
-// How data parallelism cuts a parameter arena's index space: into one range per rank, for sharded
-// gradients and optimizer state, and into buckets, for reductions. Arithmetic alone, so that a cost
-// model counts what the reducer does.
+// Cuts a parameter arena's index space for data parallelism: into one range per rank, for sharded
+// gradients and optimizer state, and into buckets, for reductions. It only computes, so that a cost
+// model counts exactly what the reducer does.
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 #define STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 
@@ -17,19 +17,19 @@ namespace strake {
 // buckets. CHECKs that num_elements is a multiple of 64, as an arena's is, and 0 <= r < R.
 ShardRange DataParallelRange(int64_t num_elements, int num_ranks, int rank);
 
-// What rank r of R updates of the whole index space: all of it with ZeRO stage 0, else its
+// The range that rank r of R updates: the whole index space with ZeRO stage 0, else its
 // DataParallelRange.
 ShardRange UpdatedRange(int64_t num_elements, int num_ranks, int rank, int zero);
 
-// [R]: how many elements of `part` lie in each rank's range. They are consecutive runs of it, in
+// [R]: the number of elements of `part` in each rank's range. They are consecutive runs of it, in
 // rank order: the counts of a reduce-scatter or all-gather of the part.
 std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elements,
                                         int num_ranks);
 
-// Whole consecutive parameters, with the gaps behind them, from the arena's end to its start: the
-// order in which gradients become ready. Each bucket but the last ends as soon as its gradients
-// have at least bucket_bytes; together they are the index space. After Allocate(); bucket_bytes is
-// positive.
+// Cuts the index space into buckets of whole consecutive parameters, with the gaps behind them,
+// from the arena's end to its start: the order in which gradients become ready. Each bucket but the
+// last ends as soon as its gradients have at least bucket_bytes; together they cover the index
+// space. Call it after Allocate(); bucket_bytes is positive.
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes);
 
 }  // namespace strake

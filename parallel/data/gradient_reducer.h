@@ -1,23 +1,23 @@
 // GradientReducer: sums the gradients of one rank over the data-parallel axis while the backward
-// pass still makes others.
+// pass still computes others.
 //
 //   zero   gradients [elements]             reduced                    this rank's sums, grads()
 //   0, 1   the arena's, all                 in the last micro-batch    all; its range
 //   2      its range, and slots of buckets  in every micro-batch       its range
 //
-// Parameters are announced in the reverse of the arena's order, and the reducer CHECKs that they
-// are: a layer's members, its parameters in the arena, its announcements and the buckets cannot
-// disagree. The index space is cut into buckets in that order (gradient_buckets.h). A bucket whose
-// first parameter has been announced is summed: all-reduced with zero 0, reduce-scattered in place
-// with 1 and 2. With zero 2 the bucket's gradients stand in a slot, and this rank's part of their
-// sum is added to what it keeps. Sums, never means; with one rank there are no collectives,
-// whatever `zero` is.
+// Parameters are announced in the reverse of the arena's order. The reducer CHECKs this, so a
+// layer's members, its parameters in the arena, its announcements and the buckets cannot disagree.
+// The index space is cut into buckets in that order (gradient_buckets.h). Once its first parameter
+// has been announced, a bucket is summed: all-reduced with zero 0, reduce-scattered in place with 1
+// and 2. With zero 2 the bucket's gradients are in a slot, and this rank's part of their sum is
+// added to the gradients that it keeps. Results are sums, never means. With one rank there are no
+// collectives, whatever `zero` is.
 //
-// With slots, Parameter::grad has null data where a bucket has none (gradient_slots.h), and always
-// between micro-batches.
+// With slots, Parameter::grad has null data where a bucket has no slot (gradient_slots.h), and
+// always between micro-batches.
 //
-// Bits: with equal gradients, every bucket size, `overlap` on or off, and zero 0 and 1 give the
-// same. Gaps between parameters stay 0.
+// Bits: with equal gradients, results are the same for every bucket size, for `overlap` on or off,
+// and for zero 0 and 1. Gaps between parameters stay 0.
 // Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
 // Models", 2020, section 5; Li et al., "PyTorch Distributed", 2020, section 3.2 (buckets).
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_REDUCER_H_
@@ -45,10 +45,10 @@ namespace strake {
 
 struct GradientReducerOptions {
   int zero = 0;
-  // Least size of a bucket: a collective's latency is nothing beside this much, and the first of a
-  // model's starts early in its backward pass.
+  // Minimum size of a bucket: large enough that a collective's latency is negligible, small enough
+  // that a model's first bucket starts early in its backward pass.
   int64_t bucket_bytes = 25 << 20;
-  // False waits for each bucket where it starts, for tests that timing moves no bit.
+  // False waits for each bucket where it starts: tests use it to show that timing changes no bit.
   bool overlap = true;
 };
 
@@ -58,38 +58,38 @@ struct GradientReducerOptions {
 class GradientReducer {
  public:
   // Both must outlive the reducer. The arena is allocated: with gradients for zero 0 and 1; without
-  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory. Of
-  // an arena without memory the reducer is one for dry runs, whose `dp` is too.
+  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory. With
+  // an arena without memory, the reducer is for dry runs, and so must `dp` be.
   static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(
       ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options);
 
-  // All that gradients take on a rank, the arena's included. The arena may be a dry run's.
+  // The bytes of all gradients on a rank, the arena's included. The arena may be a dry run's.
   static size_t GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
                               const GradientReducerOptions& options);
 
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // `last` of the step. CHECKs that the one before has been finished, and ClearGrads() called since
-  // the last of a step.
+  // Starts a micro-batch; `last` is true for the last one of the step. CHECKs that the previous one
+  // has been finished, and that ClearGrads() was called since the last one of a step.
   void StartMicroBatch(const Context& ctx, bool last);
 
-  // The gradient has all of this micro-batch's terms: Context::set_on_grad_ready()'s callback.
-  // CHECKs that the parameter is the next one from the arena's end. Errors wait for
-  // FinishMicroBatch().
+  // Takes a gradient that has all of this micro-batch's terms: Context::set_on_grad_ready()'s
+  // callback. CHECKs that the parameter is the next one from the arena's end. FinishMicroBatch()
+  // returns its errors.
   void OnGradReady(const Context& ctx, const Parameter& parameter);
 
-  // Waits for what is being summed. CHECKs that every parameter has been announced. The first error
-  // of a collective or an op since Create(): the gradients are then unspecified.
+  // Waits for the sums in flight. CHECKs that every parameter has been announced. Returns the first
+  // error of a collective or an op since Create(): the gradients are then unspecified.
   absl::Status FinishMicroBatch(const Context& ctx);
 
-  // Of the index space, what this rank updates: all for zero 0, else its DataParallelRange.
+  // The part of the index space that this rank updates: all for zero 0, else its DataParallelRange.
   const ShardRange& range() const { return range_; }
 
   // [range().size()], always the same memory: summed over dp after the last micro-batch.
   const Tensor& grads() const { return grads_; }
 
-  // Before a step's first micro-batch, as ClearGradients().
+  // Clears the gradients, as ClearGradients(); call it before a step's first micro-batch.
   absl::Status ClearGrads(const Context& ctx);
 
  private:
@@ -124,7 +124,7 @@ class GradientReducer {
   int64_t num_waiting_ = 0;  // the arena's first parameters, not announced in this micro-batch
   int next_bucket_ = 0;      // to be reduced
   absl::Status error_;
-  // Let go of before the memory that they read.
+  // Destroyed before the memory that they read.
   std::deque<Reduction> reductions_;
 };
 

@@ -36,7 +36,7 @@ void AddParameters(ParameterArena* arena) {
   arena->Add({{"bias", 7}}, {7}, false);
 }
 
-// What a backward pass adds to element i of the index space.
+// The term that a backward pass adds to element i of the index space.
 double Term(int rank, int micro_batch, int64_t i) {
   return static_cast<double>((i * 7 + rank * 31 + micro_batch * 11) % 97 - 40);
 }
@@ -63,7 +63,7 @@ std::vector<std::unique_ptr<CudaTestTensor>> TermsOf(int rank, int64_t num_eleme
   return terms;
 }
 
-// Nothing waits for the GPU between the first micro-batch and the last.
+// Does not wait for the GPU between the first micro-batch and the last.
 absl::Status Step(const Context& ctx, GradientReducer& reducer, const ParameterArena& arena,
                   const std::vector<std::unique_ptr<CudaTestTensor>>& terms) {
   STRAKE_RETURN_IF_ERROR(reducer.ClearGrads(ctx));

@@ -54,7 +54,7 @@ std::unique_ptr<ParameterArena> MakeArena(DType dtype, int zero) {
   return arena;
 }
 
-// What a backward pass adds to element i of the index space; `part` 1 is a tied head's.
+// The term that a backward pass adds to element i of the index space; `part` 1 is a tied head's.
 using Term = std::function<double(int rank, int micro_batch, int part, int64_t i)>;
 
 // Different everywhere, and so small that every sum is exact.
@@ -75,8 +75,8 @@ void AddTerms(Parameter& p, const Term& term, int rank, int micro_batch, int par
   }
 }
 
-// As a model with a tied head: the first parameter's gradient is written first and last, and the
-// norm writes its weight's before it announces its bias's.
+// Like a model with a tied head: the first parameter's gradient is written first and last, and the
+// norm writes its weight's gradient before it announces its bias's.
 void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& arena, const Term& term,
               int rank, int micro_batch) {
   std::deque<Parameter>& p = arena.parameters();
@@ -157,7 +157,7 @@ void ExpectSums(const GradientReducer& reducer, const std::vector<double>& sums,
   EXPECT_EQ(num_wrong, 0) << run.ToString();
 }
 
-// How often and how much each rank sends per step.
+// Expects the number and the bytes of each rank's calls per step.
 void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layout& run) {
   const int64_t num_buckets = GradientBuckets(arena, run.options.bucket_bytes).size();
   const int64_t times = run.dp == 1 ? 0 : run.options.zero == 2 ? run.num_micro_batches : 1;
@@ -212,7 +212,7 @@ TEST(GradientReducerTest, OtherDTypes) {
   }
 }
 
-// [768] after a step: every rank's range of grads(), put together.
+// [768] after a step: all ranks' ranges of grads(), joined.
 std::vector<float> BitsOf(const Layout& run) {
   std::vector<float> all(768);
   std::mutex mutex;
@@ -273,8 +273,9 @@ TEST(GradientReducerTest, GapsStayZero) {
   }
 }
 
-// Ranges of dp 3 are 256 elements long. Of one parameter each, in the order 64, 192, 64, 64, 256,
-// 64 and 64, three slots share the first six as 64, 256 and 64, and the last has its own 64.
+// Ranges of dp 3 are 256 elements long. With one parameter per bucket, of 64, 192, 64, 64, 256, 64
+// and 64 elements in this order, the first six share three slots of 64, 256 and 64, and the last
+// has its own slot of 64.
 TEST(GradientReducerTest, GradientBytesCountTheSlots) {
   ParameterArena dry_run;
   AddParameters(&dry_run);
@@ -309,7 +310,7 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
   EXPECT_EQ(with_memory(), "embedding single norm.weight ");
 }
 
-// Rank 1 stops before its backward pass, and in it.
+// Rank 1 stops before its backward pass, or during it.
 TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
   for (int zero = 0; zero <= 2; ++zero) {
     for (const bool overlap : {true, false}) {

@@ -1,13 +1,13 @@
-// GradientSlots: where the gradients of buckets stand from their first term until they are summed,
+// GradientSlots: memory for the gradients of buckets from their first term until they are summed,
 // for a rank that keeps only a part of the sums.
 //
 //   slot    0, 1, 2               3
 //   bucket  all but the last,     the last: of the first parameters, which an embedding that is
 //           b in slot b mod 3     tied to the head needs for the whole micro-batch
 //
-// Three suffice for the others: while one is being summed, the bucket that fills and its successor
-// have theirs, since a layer may write its weight's gradient before it announces its bias's. Each
-// slot is as large as the largest bucket that it holds.
+// Three slots suffice for the other buckets. While one bucket is being summed, the bucket that
+// fills and its successor need a slot each, since a layer may write its weight's gradient before it
+// announces its bias's. Each slot is as large as the largest bucket that it holds.
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
 #define STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
 
@@ -23,35 +23,37 @@
 
 namespace strake {
 
-// The parameters that begin in `range` get their gradients in `grads` [range.size()], which begins
-// at the range's begin; null data where it has null data.
+// Places the gradients of the parameters that begin in `range` in `grads` [range.size()], which
+// begins at the range's begin; null data where it has null data.
 void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const Tensor& grads);
 
-// Makes the gradients of the parameters that begin in `range` 0, as PlaceGradients() has placed
-// them in `grads`, and the gaps; those that their layers overwrite are marked instead.
+// Zeroes the gaps and the gradients of the parameters that begin in `range`, as PlaceGradients()
+// has placed them in `grads`; gradients that their layers overwrite are only marked.
 absl::Status ClearGradients(const Context& ctx, ParameterArena* parameters, const ShardRange& range,
                             const Tensor& grads);
 
 // `buckets` are those of GradientBuckets().
 class GradientSlots {
  public:
-  // What the slots take.
+  // The number of elements of all slots.
   static int64_t NumElements(const std::vector<ShardRange>& buckets);
 
   // `memory` [NumElements(buckets)]. No parameter has a gradient yet: their data are null.
   GradientSlots(ParameterArena* parameters, std::vector<ShardRange> buckets, const Tensor& memory);
 
-  // [bucket's size], its part of its slot.
+  // The bucket's part of its slot, [bucket's size].
   Tensor grads(int bucket) const;
 
-  // Cleared slots for the first two buckets and the last. All slots are free. An error of zeroing,
-  // as below.
+  // Assigns cleared slots to the first two buckets and the last. All slots are free before. Returns
+  // an error of zeroing, as does AssignAfterNext().
   absl::Status StartMicroBatch(const Context& ctx);
-  // The bucket is complete: its parameters lose their gradients, so that nobody adds to them.
+  // Takes the complete bucket's gradients from its parameters, so that nothing more is added to
+  // them.
   void Complete(int bucket);
-  // It has been summed: the slot is free.
+  // Frees the slot of a bucket that has been summed.
   void Free(int bucket);
-  // A cleared slot for the bucket after the next, if that shares one. It is free.
+  // Assigns a cleared slot to the bucket after the next, if it uses a shared slot. That slot must
+  // be free.
   absl::Status AssignAfterNext(const Context& ctx, int bucket);
 
  private:

@@ -76,7 +76,7 @@ absl::StatusOr<Mesh> Mesh::Create(const MeshVector& sizes, Communicator& world) 
                                                    NumRanks(sizes), " ranks, but there are ",
                                                    world.size()));
   }
-  // Ranks that want other shapes would split into groups that nobody expects.
+  // Ranks with other sizes would split into groups that do not match.
   std::vector<int32_t> all(kNumMeshAxes * world.size());
   int32_t mine[kNumMeshAxes] = {sizes.dp, sizes.pp, sizes.cp, sizes.tp};
   STRAKE_RETURN_IF_ERROR(

@@ -35,8 +35,8 @@ struct MeshVector {
   std::string ToString() const;
 };
 
-// The formula above and its inverse. CHECK that sizes are positive and the rank or coordinates lie
-// within them.
+// Implement the formula above and its inverse. CHECK that sizes are positive and that the rank or
+// the coordinates lie within them.
 int NumRanks(const MeshVector& sizes);
 int RankOf(const MeshVector& sizes, const MeshVector& coordinates);
 MeshVector CoordinatesOf(const MeshVector& sizes, int rank);
@@ -47,18 +47,18 @@ class Mesh {
   // One rank, every axis of size 1.
   static Mesh SingleRank();
 
-  // Rank `rank` of a mesh of these sizes, for dry runs alone: its groups record into `recorder`,
-  // which may be null and outlives the mesh.
+  // Makes the mesh of rank `rank` for dry runs alone: its groups record into `recorder`, which may
+  // be null and must outlive the mesh.
   static Mesh DryRun(const MeshVector& sizes, int rank, OpRecorder* recorder);
 
-  // Called on every rank of `world`, whose ranks become the mesh's: splits it once per axis.
-  // `world` may go afterwards. InvalidArgument, with both numbers, where it has not as many ranks
-  // as the sizes multiply to, and where ranks were given other sizes than rank 0; else the error of
-  // a collective.
+  // Splits `world`, whose ranks become the mesh's, once per axis. Every rank of `world` calls it;
+  // `world` may be destroyed afterwards. InvalidArgument, with both numbers, where the number of
+  // its ranks is not the product of the sizes, and where a rank was given other sizes than rank 0;
+  // else the error of a collective.
   static absl::StatusOr<Mesh> Create(const MeshVector& sizes, Communicator& world);
 
-  // `communicators`, by MeshAxis: the ranks that differ from this one in that coordinate alone, in
-  // its order. CHECKs that their ranks and sizes agree with the mesh.
+  // `communicators`, by MeshAxis: each joins the ranks that differ from this one in that coordinate
+  // alone, in its order. CHECKs that their ranks and sizes agree with the mesh.
   Mesh(const MeshVector& sizes, int rank,
        std::array<std::unique_ptr<Communicator>, kNumMeshAxes> communicators);
 
@@ -70,7 +70,7 @@ class Mesh {
     return *communicators_[static_cast<int>(axis)];
   }
 
-  // Communicator::BindCudaStream() of every axis.
+  // Binds the stream to every axis, as Communicator::BindCudaStream().
   void BindCudaStream(CudaStream stream) const {
     for (const auto& communicator : communicators_) communicator->BindCudaStream(stream);
   }

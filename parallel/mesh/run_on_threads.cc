@@ -22,7 +22,7 @@ absl::Status RunOnThreads(const MeshVector& sizes, const CommunicatorOptions& op
   const auto fail = [&](size_t rank, const absl::Status& status) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
-      // On its way out with an error a rank may drop collectives, and others be first to say so.
+      // A rank that ends with an error may drop collectives, and other ranks may report that first.
       if (first_error.ok() || (absl::IsAborted(first_error) && !absl::IsAborted(status))) {
         first_error = status;
       }

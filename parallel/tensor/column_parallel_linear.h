@@ -1,4 +1,4 @@
-// ColumnParallelLinear: a linear layer whose output features are cut over T ranks (C-TP-001).
+// ColumnParallelLinear: a linear layer whose output features are sharded over T ranks (C-TP-001).
 //
 //   rank t holds columns [t*out/T, (t+1)*out/T) of W [in, out], or per segment of a fused W, and of
 //   the bias; a vocabulary's are padded. N tokens; R = N, or N/T with sequence parallelism.
@@ -9,7 +9,7 @@
 //                                                                  of dx, started, not waited for
 //   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
 //
-// dx is [R, in]. A GELU behind it, and dtypes, as in core/nn/linear.h.
+// dx is [R, in]. For a GELU after it, and dtypes, see core/nn/linear.h.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
@@ -38,32 +38,32 @@ class ColumnParallelLinear {
                        bool transposed = false, WeightOwnership ownership = WeightOwnership::kOwned)
       : linear_(weight, bias, transposed, ownership), tp_(tp), weight_(weight), bias_(bias) {}
 
-  // A layer with parameters of its own: this rank's part of weight [in, out] and bias [out]
-  // (undefined: none), cut along the mesh's tp axis. `segments` are those of a fused weight.
-  // InvalidArgument where T divides neither `out` nor a segment.
+  // Makes a layer with parameters of its own: this rank's part of weight [in, out] and bias [out]
+  // (undefined: none), sharded along the mesh's tp axis. `segments` are those of a fused weight.
+  // InvalidArgument where T does not divide `out` or, of a fused weight, a segment.
   static absl::StatusOr<ColumnParallelLinear> FromFull(
       const Tensor& weight, const Tensor& bias, const Mesh& mesh, bool sequence_parallel = false,
       const std::vector<ShardSegment>& segments = {});
 
-  // The same layer with every token on each rank.
+  // The same layer without sequence parallelism: every rank holds every token.
   ColumnParallelLinear WithoutSequenceParallelism() const;
 
-  // What records call the layer.
+  // Sets the layer's name in records.
   void set_layer(const char* layer) { linear_.set_layer(layer); }
 
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(), but for *gelu_input and y where they are defined; with
-  // sequence parallelism so are x and dx of all tokens. `saved` may be null where no backward pass
-  // follows.
+  // Allocates outputs from ctx.arena(), except *gelu_input and y where they are defined. With
+  // sequence parallelism, x and dx of all tokens are allocated there too. `saved` may be null where
+  // no backward pass follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
                                  Tensor* gelu_input = nullptr, const Tensor& y = Tensor()) const;
-  // What Forward() would leave in `saved`, where its y is still there.
+  // Gathers what Forward() leaves in `saved`, where its y has been kept.
   absl::Status GatherInput(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
-  // Rows of y, from rows of x.
+  // The number of rows of y for rows of x.
   int64_t NumOutputRows(int64_t num_rows) const;
-  // Until Wait(), dx is in flight: compute the weight gradient meanwhile.
+  // dx is in flight until Wait(): compute the weight gradient meanwhile.
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
                                 const LinearSaved& saved) const;
   // Announces bias, then weight.

@@ -12,8 +12,8 @@
 namespace strake {
 namespace {
 
-// A segment's matrix: of a whole tensor, rows [row_begin, row_begin + rows) and likewise columns;
-// `data` is its first element's, within a parameter.
+// A segment's matrix: rows [row_begin, row_begin + rows) of a whole tensor, and likewise columns;
+// `data` points to its first element, within a parameter.
 struct Block {
   int64_t row_begin, rows, column_begin, columns;
   char* data;
@@ -30,7 +30,7 @@ Block BlockOf(const Tensor& values, const ParameterSegment& segment, int64_t fir
           values.dim(-1)};
 }
 
-// Copies what both hold. Returns the number of elements.
+// Copies the elements that both blocks hold. Returns their number.
 int64_t CopyOverlap(const Block& from, const Block& to, size_t element_bytes) {
   const int64_t row_begin = std::max(from.row_begin, to.row_begin);
   const int64_t row_end = std::min(from.row_begin + from.rows, to.row_begin + to.rows);
@@ -47,8 +47,8 @@ int64_t CopyOverlap(const Block& from, const Block& to, size_t element_bytes) {
   return (row_end - row_begin) * (end - begin);
 }
 
-// Copies the slices that a rank owns, from its `shard` [part.shape] on either device, to where they
-// stand in `result` [whole.shape] on the host. Returns the number of elements.
+// Copies the slices that a rank owns, from its `shard` [part.shape] on either device, to their
+// places in `result` [whole.shape] on the host. Returns the number of elements.
 absl::StatusOr<int64_t> Place(const Tensor& shard, const Parameter& part, const Parameter& whole,
                               const Tensor& result) {
   STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(shard));
@@ -68,7 +68,7 @@ absl::StatusOr<int64_t> Place(const Tensor& shard, const Parameter& part, const 
   return placed;
 }
 
-// Does the rank that holds this part count for any of it?
+// Whether the rank that holds this part owns any of it.
 bool OwnsAny(const Parameter& part) {
   return std::any_of(part.segments.begin(), part.segments.end(), [](const auto& segment) {
     return segment.slice.owner && segment.slice.num_rows * segment.columns > 0;
@@ -85,7 +85,7 @@ int64_t NumWholeElements(const Parameter& whole) {
 
 absl::StatusOr<Tensor> AllocateTensor(Device device, DType dtype, const Shape& shape,
                                       DeviceMemory* memory) {
-  *memory = DeviceMemory();  // before the new memory is taken
+  *memory = DeviceMemory();  // frees it before the new allocation
   STRAKE_ASSIGN_OR_RETURN(*memory,
                           DeviceMemory::Allocate(device, NumElements(shape) * DTypeSize(dtype)));
   return Tensor(memory->data(), dtype, shape, device);
@@ -98,7 +98,7 @@ ShardRange Overlap(const Parameter& parameter, const ShardRange& range) {
   return {begin, std::max(begin, std::min(range.end - parameter.offset, n))};
 }
 
-// On dp rank 0: the rank's part [part.shape] of the parameter, in `values` or in `memory`.
+// On dp rank 0: gathers the rank's part [part.shape] of the parameter, in `values` or in `memory`.
 absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
                                     absl::Span<const ShardRange> ranges, const Tensor& values,
                                     DeviceMemory* memory) {
@@ -130,8 +130,8 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
   return shard.Reshape(part.shape);
 }
 
-// On tp rank 0: the whole parameter, in `memory` on the host. `shard` is the rank's own part, and
-// `shard_memory` where it or another fits.
+// On tp rank 0: gathers the whole parameter, in `memory` on the host. `shard` is the rank's own
+// part; `shard_memory` has room for it or another rank's.
 absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter* const> parts,
                                     const Parameter& whole, const Tensor& shard,
                                     DeviceMemory* shard_memory, DeviceMemory* memory) {

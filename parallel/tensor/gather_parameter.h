@@ -1,4 +1,4 @@
-// Gathering a whole parameter from the ranks that hold its parts.
+// Gathers a whole parameter from the ranks that hold its parts.
 #ifndef STRAKE_PARALLEL_TENSOR_GATHER_PARAMETER_H_
 #define STRAKE_PARALLEL_TENSOR_GATHER_PARAMETER_H_
 
@@ -12,9 +12,9 @@
 
 namespace strake {
 
-// On the mesh's rank 0: a parameter's values, [whole.shape], of any dtype, in `memory` or, with one
-// tensor-parallel rank, in `values` itself; what is padding holds zeros. On other ranks: undefined.
-// With one tensor-parallel rank it is where the values are, on either device; else on the host.
+// Returns, on the mesh's rank 0, a parameter's values, [whole.shape], of any dtype; padding holds
+// zeros. They are in `memory` or, with one tensor-parallel rank, in `values` itself, and so on
+// either device; otherwise on the host. On other ranks: undefined.
 //
 //   T tensor-parallel ranks, N elements of the index space, which is the same on every rank
 //   parts   [T] the parameter as each tensor-parallel rank holds it, of arenas that may be of dry
@@ -24,12 +24,12 @@ namespace strake {
 //           the parameter once. Empty where each dp rank has all of it
 //   values  [N], or [size of the rank's range]: an array over the rank's index space
 //
-// All ranks call it, for the same parameters in the same order, and none goes on before all have:
-// what rank 0 does with a parameter, not with all of them, counts against the others' timeout.
-// First the dp ranks send what they have to dp rank 0 (with `ranges` alone), then the
-// tensor-parallel ranks that own a slice theirs to rank 0. It then holds the whole parameter and up
-// to one rank's part. ResourceExhausted where there is no memory; else the communicator's error.
-// The mesh has axes dp and tp alone.
+// All ranks call it, for the same parameters in the same order, and none continues before all have
+// called it. So the time that rank 0 spends on one parameter, not on all of them, counts against
+// the others' timeout. First the dp ranks send their ranges to dp rank 0 (with `ranges` alone).
+// Then the tensor-parallel ranks that own a slice send it to rank 0, which then holds the whole
+// parameter and up to one rank's part. ResourceExhausted where there is no memory; else the
+// communicator's error. The mesh has axes dp and tp alone.
 absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
                                        const Parameter& whole, absl::Span<const ShardRange> ranges,
                                        const Tensor& values, DeviceMemory* memory);

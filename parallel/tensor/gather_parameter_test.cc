@@ -67,7 +67,7 @@ TensorBuffer FullValues(const Model& model, int index, DType dtype) {
   return full;
 }
 
-// What a rank holds. NaN where another rank owns a slice: nobody may read that.
+// The values that a rank holds. NaN where another rank owns a slice: these must not be read.
 TensorBuffer LocalValues(Model& model, int rank, DType dtype) {
   TensorBuffer values(dtype, {model.arena().num_elements()});
   int index = 0;
@@ -88,7 +88,7 @@ TensorBuffer LocalValues(Model& model, int rank, DType dtype) {
   return values;
 }
 
-// Boundaries anywhere, also inside rows; the middle one of three ranks may have nothing.
+// Boundaries anywhere, also inside rows; the middle one of three ranks may be empty.
 std::vector<ShardRange> Ranges(int64_t num_elements, int num_ranks, int64_t seed) {
   std::vector<int64_t> bounds = {0, num_elements};
   for (int i = 1; i < num_ranks; ++i) {
@@ -177,7 +177,7 @@ TEST(GatherParameterTest, RangesMayEndAnywhere) {
 TEST(GatherParameterTest, AnyDType) {
   ExpectGathers({2, 2, 2, true, DType::kF64}, 3);
   ExpectGathers({2, 2, 2, true, DType::kC128}, 3);
-  // Which rounds the integers: the same bits all the same.
+  // bf16 rounds the integers: the bits are still equal.
   ExpectGathers({2, 2, 2, true, DType::kBf16}, 3);
 }
 
@@ -193,7 +193,7 @@ TEST(GatherParameterTest, OneRankCopiesNothing) {
   EXPECT_EQ(memory.num_bytes(), 0);
 }
 
-// The others would wait for it too long, where rank 0 takes its time to save a large model.
+// Otherwise the other ranks' waits would time out while rank 0 saves a large model.
 TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
   constexpr int kNumCalls = 5;
   const MeshVector sizes = {2, 1, 1, 2};
@@ -202,7 +202,7 @@ TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
     Model whole(0, 1, 2), first(0, sizes.tp, 2), second(1, sizes.tp, 2);
     Model& own = mesh.coordinates().tp == 0 ? first : second;
     const TensorBuffer values = LocalValues(own, mesh.coordinates().tp, DType::kF32);
-    const int norm = 1;  // which rank 0 has: nobody has anything to send
+    const int norm = 1;  // which rank 0 has: no rank sends anything
     const Parameter* const parts[] = {&first.arena().parameters()[norm],
                                       &second.arena().parameters()[norm]};
     DeviceMemory memory;
@@ -227,7 +227,7 @@ TEST(GatherParameterTest, TheErrorOfOneRankEndsTheOthers) {
     const absl::Status status =
         RunOnThreads({2, 1, 1, 2}, {}, [&](const Mesh& mesh) -> absl::Status {
           if (mesh.rank() == failing) return absl::DataLossError("gone");
-          // Whoever has nothing more to send to a rank that is gone ends well.
+          // A rank that has nothing more to send to a missing rank succeeds.
           return GatherAll({2, 2, 1, true}, 1, mesh, &num_compared);
         });
     EXPECT_EQ(status, absl::DataLossError("gone")) << failing;

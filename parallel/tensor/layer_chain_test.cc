@@ -48,7 +48,7 @@ struct Chain {
   TestTensor tokens{DType::kI32, {kTokens}}, targets{DType::kI32, {kTokens}};
 };
 
-// One rank's layers and what a forward pass left for the backward pass.
+// One rank's layers, and what the forward pass saved for the backward pass.
 struct ChainOnRank {
   static absl::StatusOr<ChainOnRank> FromFull(const Chain& chain, const Mesh& mesh, bool sp) {
     STRAKE_ASSIGN_OR_RETURN(auto embedding,
@@ -139,7 +139,7 @@ TEST(LayerChainTest, GradientsByComplexStep) {
         }
       }
       EXPECT_GT(MaxAbs(expected), 0.1);
-      // Of a few dozen operations on numbers near 1.
+      // The bound for a few dozen operations on numbers near 1.
       EXPECT_LT(RelativeError(actual, expected), 1e-13) << weight.ToString() << ", sp " << sp;
     };
     const auto columns = [](const Tensor& x) {

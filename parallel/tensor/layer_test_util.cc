@@ -117,7 +117,7 @@ class PartsComparison {
   Tensor Parameter::*const field_;
   const Tensor full_;
   std::vector<int> num_compared_, num_holders_, num_owners_;  // by element of the whole
-  int num_unlike_ = 0;                                        // other bits than the owner's
+  int num_unlike_ = 0;                                        // bits that differ from the owner's
   int num_wrong_ = 0;
   std::string first_wrong_;
 };

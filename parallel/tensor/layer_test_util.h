@@ -1,5 +1,5 @@
-// For tests of tensor-parallel layers: ranks to run them on, and what to compare with the whole
-// layer on one rank.
+// Helpers for tests of tensor-parallel layers: they run ranks, and compare with the whole layer on
+// one rank.
 #ifndef STRAKE_PARALLEL_TENSOR_LAYER_TEST_UTIL_H_
 #define STRAKE_PARALLEL_TENSOR_LAYER_TEST_UTIL_H_
 
@@ -33,13 +33,13 @@ inline constexpr Numerics kNumerics[] = {{DType::kF64, OpSet::kReference},
 struct WholeLinear {
   WholeLinear(const Numerics& numerics, int64_t in, int64_t out, bool has_bias);
 
-  // Undefined where there is none.
+  // Undefined where there is no bias.
   Tensor BiasOrNone() const { return bias == nullptr ? Tensor() : bias->value; }
 
   struct Result {
     Tensor y, dx;
   };
-  // Forward and backward of a micro-batch, += into the gradients.
+  // Runs forward and backward of a micro-batch, += into the gradients.
   Result Run(const Tensor& x, const Tensor& dy);
 
   TestContext ctx;
@@ -48,41 +48,41 @@ struct WholeLinear {
   Parameter* bias = nullptr;  // null where there is none
 };
 
-// Runs `body` on the ranks of a tensor-parallel mesh, each with a context of its own, in check
-// mode, where a wait of ten seconds is an error. Fails the test on an error.
+// Runs `body` on the ranks of a tensor-parallel mesh, each with its own context, in check mode,
+// where a wait of ten seconds is an error. Fails the test on an error.
 void OnRanks(int num_ranks, OpSet op_set,
              absl::FunctionRef<absl::Status(const Mesh& mesh, TestContext& ctx)> body);
 
-// A collective that a rank asked for `calls` times, of `bytes` in all.
+// A collective that a rank called `calls` times, with `bytes` in total.
 struct ExpectedCollective {
   CollectiveKind kind;
   int64_t calls;
   int64_t bytes;
 };
 
-// That the rank asked its tp group for these, and nothing else, since the last call; one rank for
-// nothing at all.
+// Expects that the rank called just these collectives of its tp group since the last call; with one
+// rank, none at all.
 void ExpectCollectives(const Mesh& mesh, const std::vector<ExpectedCollective>& expected);
 
-// That `parts`, by rank, hold all of `whole`, and just that; `field` is &Parameter::value or
+// Expects that `parts`, by rank, together hold exactly `whole`; `field` is &Parameter::value or
 // &Parameter::grad. Each element that a rank holds is compared, exactly, and counted: once for each
-// of its declared holders, of whom one is the owner. What is replicated is the same on all of them,
-// partial gradients are summed over them first, and padding is 0.
+// of its declared holders, one of which is the owner. Replicated elements are the same on all
+// holders, partial gradients are summed over the holders first, and padding is 0.
 void ExpectPartsOfWhole(const std::vector<const Parameter*>& parts, const Parameter& whole,
                         Tensor Parameter::*field);
 
-// The rank's rows of `x`, [N, C]: all of them without sequence parallelism.
+// The rank's rows of `x`, [N, C]: all rows without sequence parallelism.
 Tensor LocalTokens(const Tensor& x, const Mesh& mesh, bool sequence_parallel);
 
 // whole [full_shape] += local [shard_shape], at the rank's pieces.
 void AddPieces(const WeightShards& shards, const Tensor& local, int rank, const Tensor& whole);
 
-// `x`; without its memory in a dry run.
+// `x`; in a dry run, without its memory.
 Tensor InputOf(const Context& ctx, const Tensor& x);
 
-// That `run` in a dry run communicates nothing and plans to the byte what it then allocates with
-// memory, and that `run_planned` (the same passes of a layer of TensorParallel::Planned(), called
-// in a dry run alone) plans the same.
+// Expects that `run` communicates nothing in a dry run, and plans to the byte what it then
+// allocates with memory. Expects the same plan of `run_planned`: the same passes of a layer of
+// TensorParallel::Planned(), called in a dry run alone.
 absl::Status ExpectDryRunPlans(const Mesh& mesh,
                                absl::FunctionRef<absl::Status(const Context&)> run,
                                absl::FunctionRef<absl::Status(const Context&)> run_planned);

@@ -1,4 +1,4 @@
-// The two cuts of a linear layer on ranks that share a GPU, against the whole layer in f64 on the
+// Column- and row-parallel layers on ranks that share a GPU, against the whole layer in f64 on the
 // CPU. Inputs are small integers: every sum is exact in f32, in any order.
 #include <memory>
 #include <vector>
@@ -40,7 +40,7 @@ struct Whole : WholeLinear {
   Result result;
 };
 
-// A rank's part of a tensor in f64, and its way to and from the GPU in f32.
+// Copies a rank's part of a tensor in f64 to the GPU in f32.
 CudaTestTensor OnGpu(const Tensor& x) {
   TestTensor f32(DType::kF32, x.shape());
   CopyConvert(x, f32);

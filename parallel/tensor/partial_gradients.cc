@@ -11,7 +11,7 @@
 namespace strake {
 namespace {
 
-// How many ranks have a term of the segment's gradient.
+// The number of ranks that have a term of the segment's gradient.
 int NumTerms(const ParameterSegment& segment) {
   return segment.slice.partial_grad ? segment.slice.num_holders : 1;
 }
@@ -32,7 +32,7 @@ int NumKvHolders(const ParameterArena& parameters, int num_ranks) {
   return num_holders;
 }
 
-// Of the segments of whose gradients `num_terms` ranks have a term.
+// The segments whose gradients have terms on `num_terms` ranks.
 std::vector<SegmentBlock> Blocks(const ParameterArena& parameters, int num_terms,
                                  const ShardRange& range) {
   std::vector<SegmentBlock> blocks;
@@ -56,8 +56,8 @@ int64_t CountElements(const ParameterArena& parameters, int num_terms, const Sha
   return num_terms == 1 ? 0 : NumElements(Blocks(parameters, num_terms, range));
 }
 
-// Between the blocks within grads [range.size()] and staging [their elements], where they stand one
-// after the other.
+// Copies between the blocks within grads [range.size()] and staging [their elements], where they
+// are contiguous.
 enum class Direction { kToStaging, kToGrads };
 
 absl::Status CopyBlocks(const Context& ctx, const std::vector<SegmentBlock>& blocks,

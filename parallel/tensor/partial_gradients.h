@@ -1,5 +1,5 @@
-// PartialGradients: sums, over the tensor-parallel ranks that hold a slice of a weight, gradients
-// of which each has only a term.
+// PartialGradients: sums gradients over the tensor-parallel ranks that hold the same slice of a
+// weight and have one term of its gradient each.
 //
 //   grads[i] on each holder = the sum over the holders of grads[i],  i in partial segments
 //
@@ -9,8 +9,8 @@
 //   of replicated parameters that work on    all T
 //   the rank's own tokens alone (sequence parallelism)
 //
-// Once per step, when a gradient holds the terms of all micro-batches and data-parallel ranks; the
-// bits are then the same on all holders. dtypes: all.
+// Call it once per step, when gradients hold the terms of all micro-batches and data-parallel
+// ranks. Afterwards the bits are the same on all holders. dtypes: all.
 // Source: Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models",
 // 2022, section 4.2.2; Ainslie et al., "GQA", 2023, for the heads.
 #ifndef STRAKE_PARALLEL_TENSOR_PARTIAL_GRADIENTS_H_
@@ -30,8 +30,8 @@
 
 namespace strake {
 
-// Elements that are summed over all ranks and over the holders of a key/value head; where every
-// rank holds the same head, its elements are among the former.
+// Numbers of elements that are summed over all ranks, and over the holders of a key/value head.
+// Where every rank holds the same head, its elements count as summed over all ranks.
 struct PartialElements {
   int64_t all_ranks = 0;
   int64_t kv_holders = 0;
@@ -40,24 +40,25 @@ struct PartialElements {
 
 class PartialGradients {
  public:
-  // Called on every rank of `tp`: splits its communicator, to a group named "kv", where key/value
-  // heads have several holders but not all ranks. `parameters` and the communicator must outlive
-  // the result. CHECKs that all such heads have equally many holders. An error where the split has.
+  // Splits the communicator of `tp`, into groups named "kv", where key/value heads have several
+  // holders but not all ranks. Every rank of `tp` calls it. `parameters` and the communicator must
+  // outlive the result. CHECKs that all such heads have equally many holders. Returns the split's
+  // error.
   static absl::StatusOr<PartialGradients> Create(const ParameterArena& parameters,
                                                  const TensorParallel& tp);
-  // The same for dry runs alone: needs no communicator, and makes none.
+  // The same for dry runs alone: uses no communicator, and makes none.
   static PartialGradients Planned(const ParameterArena& parameters, const TensorParallel& tp);
 
-  // The partial elements of `range` of the index space: what one Sum() all-reduces.
+  // Counts the partial elements of `range` of the index space: those that one Sum() all-reduces.
   static PartialElements Count(const ParameterArena& parameters, int num_ranks,
                                const ShardRange& range);
 
   // grads [range.size()] are the elements `range` of the index space, the same range on all ranks
   // of `tp`. One all-reduce for each kind of holders that has elements in the range; staging is
-  // allocated from ctx.arena(). An error where a collective has.
+  // allocated from ctx.arena(). Returns a collective's error.
   absl::Status Sum(const Context& ctx, const ShardRange& range, Tensor grads) const;
 
-  // Of this rank's key/value holders; null where Create() made none.
+  // The group of this rank's key/value holders; null where Create() made none.
   const Communicator* kv_communicator() const { return kv_communicator_.get(); }
 
  private:

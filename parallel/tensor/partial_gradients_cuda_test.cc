@@ -24,7 +24,7 @@ using testing::TestTensor;
 
 constexpr int kRanks = 4, kHolders = 2;
 
-// A slice of which each of `num_holders` ranks has a term.
+// A slice with a term on each of `num_holders` ranks.
 SegmentSlice Partial(int64_t rows, int64_t columns, int num_holders) {
   return {.full_rows = rows,
           .full_columns = columns,
@@ -33,7 +33,7 @@ SegmentSlice Partial(int64_t rows, int64_t columns, int num_holders) {
           .partial_grad = true};
 }
 
-// A norm, of which every rank has a term, and [Q | K | V], of whose K and V pairs of ranks have.
+// A norm, with a term on every rank, and [Q | K | V], with terms of K and V on pairs of ranks.
 void AddParameters(ParameterArena* arena) {
   arena->Add({{.name = "norm", .columns = 70, .slice = Partial(1, 70, kRanks)}}, {70}, false);
   arena->Add({{.name = "q", .columns = 6},

@@ -109,10 +109,10 @@ std::vector<int> NumTerms(const Layout& layout, const ParameterArena& arena) {
   return terms;
 }
 
-// What rank `rank` brings; gaps are filled too, and must stay as they are.
+// The terms of rank `rank`; gaps are filled too, and must not change.
 void FillTerms(int rank, const Tensor& grads) { FillSmallIntegers(grads, rank + 1); }
 
-// grads = what Sum() over `range` makes of rank `rank`'s terms.
+// grads = the expected result of Sum() over `range` for rank `rank`.
 void FillSums(int rank, int num_ranks, const std::vector<int>& num_terms, const ShardRange& range,
               const Tensor& grads) {
   FillTerms(rank, grads);
@@ -265,7 +265,7 @@ TEST(PartialGradientsTest, HaveTheSameBitsOnAllHolders) {
     for (int rank = 1; rank < layout.num_ranks; ++rank) {
       const int first_holder = rank / num_terms[i] * num_terms[i];
       ASSERT_EQ(sums[rank][i], sums[first_holder][i]) << rank << " " << i;
-      // Another group's sum is another.
+      // Another group's sum differs.
       ASSERT_TRUE(first_holder == 0 || sums[rank][i] != sums[0][i]) << rank << " " << i;
     }
   }

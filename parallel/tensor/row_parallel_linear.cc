@@ -62,7 +62,7 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tens
     y = ctx.arena().Allocate(x.dtype(), {tp_.NumLocalTokens(x.dim(0)), linear_.out_features()});
   }
   if (tp_.sequence_parallel()) {
-    // What stays is this rank's rows; those of all ranks go again.
+    // This rank's rows outlive the scope; the rows of all ranks do not.
     const ActivationScope scope(ctx.arena());
     STRAKE_ASSIGN_OR_RETURN(const Tensor term, linear_.Forward(ctx, x, linear_saved));
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, term, y).Wait().status());

@@ -1,4 +1,4 @@
-// RowParallelLinear: a linear layer whose input features are cut over T ranks (C-TP-001).
+// RowParallelLinear: a linear layer whose input features are sharded over T ranks (C-TP-001).
 //
 //   rank t holds rows [t*in/T, (t+1)*in/T) of W [in, out], and all of the bias, which is added
 //   once: after the sum, on every rank. N tokens; R = N, or N/T with sequence parallelism.
@@ -9,8 +9,8 @@
 //   BackwardWeight   dy [R, out]     dW_t += x^T dy, db +=          none
 //
 // With sequence parallelism db has the terms of the rank's own tokens: its parameter is declared
-// ReplicatedGrad::kPartial. One rank has nothing to sum, and adds the bias with the product. A GELU
-// in front of it, and dtypes, as in core/nn/linear.h.
+// ReplicatedGrad::kPartial. One rank has nothing to sum, and adds the bias within the product. For
+// a GELU before it, and dtypes, see core/nn/linear.h.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
@@ -40,34 +40,35 @@ class RowParallelLinear {
   // the layer.
   RowParallelLinear(Parameter* weight, const Parameter* bias, const TensorParallel& tp);
 
-  // A layer with parameters of its own: this rank's part of weight [in, out], and bias [out]
-  // (undefined: none), cut along the mesh's tp axis. InvalidArgument where T does not divide `in`.
+  // Makes a layer with parameters of its own: this rank's part of weight [in, out], sharded along
+  // the mesh's tp axis, and bias [out] (undefined: none). InvalidArgument where T does not divide
+  // `in`.
   static absl::StatusOr<RowParallelLinear> FromFull(const Tensor& weight, const Tensor& bias,
                                                     const Mesh& mesh,
                                                     bool sequence_parallel = false);
 
-  // The same layer with every token on each rank.
+  // The same layer without sequence parallelism: every rank holds every token.
   RowParallelLinear WithoutSequenceParallelism() const;
 
-  // What records call the layer.
+  // Sets the layer's name in records.
   void set_layer(const char* layer) { linear_.set_layer(layer); }
 
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
 
-  // Outputs are allocated from ctx.arena(), but for y where it is defined, and so is saved->dy with
-  // sequence parallelism; without, it is dy itself. `saved` may be null where no backward pass
-  // follows.
+  // Allocates outputs from ctx.arena(), except y where it is defined. With sequence parallelism
+  // saved->dy is allocated too; without, it is dy itself. `saved` may be null where no backward
+  // pass follows.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, RowParallelLinearSaved* saved,
                                  Tensor y = Tensor()) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, RowParallelLinearSaved* saved,
                                 const Tensor& gelu_input = Tensor()) const;
-  // After BackwardInput, which has succeeded, with the same dy. Announces bias, then weight.
+  // Call it after BackwardInput has succeeded, with the same dy. Announces bias, then weight.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
                               const RowParallelLinearSaved& saved) const;
 
  private:
-  Linear linear_;  // without the bias that follows a sum
+  Linear linear_;  // without the bias, where that is added after a sum
   TensorParallel tp_;
   Parameter* weight_;
   const Parameter* bias_;

@@ -124,7 +124,7 @@ void CompareWithWhole(const Numerics& numerics, const Layout& layout) {
     biases.push_back(layer->bias());
     ASSERT_EQ(biases.back() != nullptr, layout.has_bias);
     if (!layout.has_bias) continue;
-    // Of its own tokens alone: to be summed over the ranks.
+    // Has its own tokens' terms alone: to be summed over the ranks.
     EXPECT_EQ(biases.back()->segments[0].slice.partial_grad,
               layout.sequence_parallel && layout.num_ranks > 1);
   }
@@ -148,7 +148,7 @@ TEST(RowParallelLinearTest, IsTheWholeLayer) {
   }
 }
 
-// Of a term that is all zero, what is left is the bias: added by every rank it would be T biases.
+// With zero terms, only the bias is left: if every rank added it, there would be T biases.
 TEST(RowParallelLinearTest, TheBiasIsAddedOnce) {
   TestTensor weight(DType::kF32, {4, 2}), bias(DType::kF32, {2}), x(DType::kF32, {8, 1});
   FillSmallIntegers(weight, 1);
@@ -236,8 +236,8 @@ TEST(RowParallelLinearTest, TheDryRunPlansWhatTheRunNeeds) {
   }
 }
 
-// All ranks' rows of the product are scratch: only the rank's own stay for the backward pass. The
-// reference product has no scratch beside them.
+// All ranks' rows of the product are scratch: only the rank's own are kept for the backward pass.
+// The reference product uses no other scratch.
 TEST(RowParallelLinearTest, OnlyTheRanksOwnTokensStayAllocated) {
   TestTensor weight(DType::kF32, {4, 16}), x(DType::kF32, {8, 1});
   FillSmallIntegers(weight, 1);
@@ -282,7 +282,7 @@ TEST(RowParallelLinearDeathTest, WrongShapesAreNamed) {
                "\\[row_parallel_linear\\] weight weight\\[3, 4\\], bias weight\\[3, 4\\]");
 }
 
-// All tokens' gradient in place of the rank's would count the bias's T times.
+// The gradient of all tokens, in place of the rank's, would count the bias T times.
 TEST(RowParallelLinearDeathTest, TheWeightGradientTakesTheRanksOwnTokens) {
   ThreadTeam team(1);
   ActivationArena plan = ActivationArena::DryRun();
@@ -304,7 +304,7 @@ TEST(RowParallelLinearDeathTest, TheWeightGradientTakesTheRanksOwnTokens) {
                "sequence-parallel");
 }
 
-// Seven tokens are no two ranks' rows.
+// Seven tokens cannot be divided over two ranks.
 TEST(RowParallelLinearDeathTest, TokensMustDivide) {
   ThreadTeam team(1);
   ActivationArena plan = ActivationArena::DryRun();

@@ -61,7 +61,7 @@ struct Blocks {
 void CopyRange(const Blocks& from, int64_t from_begin, const Blocks& to, int64_t to_begin,
                int64_t count) {
   const size_t num_bytes = count * from.inner_bytes;
-  // Empty tensors may have no address, which memcpy() must not be given.
+  // Empty tensors may have null data, which memcpy() does not allow.
   if (num_bytes == 0) return;
   for (int64_t o = 0; o < from.outer; ++o) {
     std::memcpy(to.At(o, to_begin), from.At(o, from_begin), num_bytes);

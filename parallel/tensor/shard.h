@@ -1,4 +1,5 @@
-// Which part of each weight a tensor-parallel rank holds: arithmetic and copies, no communication.
+// Which part of each weight a tensor-parallel rank holds: index arithmetic and copies, no
+// communication.
 //
 //   columns   rank t of T holds [t*out/T, (t+1)*out/T) of W [in, out] and of a bias [out]
 //   rows      rank t holds [t*in/T, (t+1)*in/T) of W [in, out]
@@ -29,8 +30,8 @@
 
 namespace strake {
 
-// A range and the ranks, neighbours, that all hold it. The first of them is its owner: the one that
-// counts where each element counts once.
+// A range and the neighbouring ranks that all hold it. The first of them is its owner, which counts
+// the range where each element counts once.
 struct HeldRange {
   ShardRange range;
   ShardRange holders;
@@ -63,14 +64,14 @@ absl::StatusOr<AttentionHeads> AttentionHeadShard(int64_t num_heads, int64_t num
 struct VocabRange {
   int64_t padded_size = 0;  // P, of the whole vocabulary
   ShardRange held;          // of [0, P)
-  ShardRange tokens;        // of [0, V): what of `held` is real; empty, at V, if nothing is
+  ShardRange tokens;        // of [0, V): the real tokens of `held`; empty, at V, if there are none
 
   int64_t num_padding() const { return held.size() - tokens.size(); }
 };
 
-// What a model's vocabulary is rounded up to: so that each of T ranks holds a multiple of 128
-// tokens, where GPUs' matrix products are fast, or, of a vocabulary below 4096, which that would
-// swell, just as many as the others.
+// The multiple that a model's vocabulary is rounded up to: each of T ranks holds a multiple of 128
+// tokens, where GPUs' matrix products are fast. A vocabulary below 4096 would grow too much by
+// that; its ranks just hold equally many tokens.
 int64_t VocabMultiple(int64_t vocab_size, int num_ranks);
 
 // P is V rounded up to a multiple of T and of `multiple`.
@@ -79,8 +80,8 @@ inline VocabRange VocabShard(int64_t vocab_size, int num_ranks, int rank) {
   return VocabShard(vocab_size, num_ranks, rank, VocabMultiple(vocab_size, num_ranks));
 }
 
-// A part of a fused dimension: `num_units` units of `unit_size` indices that stay whole (heads).
-// Where `replicable`, units are replicated, as key/value heads are, if their number divides T.
+// A part of a fused dimension: `num_units` units (heads) of `unit_size` indices, which are never
+// cut. Where `replicable`, units are replicated, as key/value heads are, if their number divides T.
 struct ShardSegment {
   std::string name;  // of the units, for errors: "query heads"
   int64_t num_units = 0;
@@ -90,12 +91,13 @@ struct ShardSegment {
   int64_t size() const { return num_units * unit_size; }
 };
 
-// [Q | K | V]: sizes H*head_dim, KV*head_dim, KV*head_dim, for heads that AttentionHeadShard takes.
+// [Q | K | V]: sizes H*head_dim, KV*head_dim, KV*head_dim, for heads that AttentionHeadShard
+// accepts.
 std::vector<ShardSegment> QkvSegments(int64_t num_heads, int64_t num_kv_heads, int64_t head_dim);
 // [gate | up]: sizes `hidden`, `hidden`.
 std::vector<ShardSegment> GateUpSegments(int64_t hidden);
 
-// Elements, or bytes, of one rank's shards.
+// Numbers of elements, or of bytes, in one rank's shards.
 struct ShardSizes {
   int64_t sharded = 0;     // held by this rank alone
   int64_t replicated = 0;  // held by other ranks too
@@ -103,45 +105,45 @@ struct ShardSizes {
   int64_t owned = 0;       // sharded, and of the replicated those that this rank owns: over all
                            // ranks these add up to the full weights
 
-  // What is allocated.
+  // The size that is allocated.
   int64_t total() const { return sharded + replicated + padding; }
   ShardSizes& operator+=(const ShardSizes& other);
   bool operator==(const ShardSizes&) const = default;
 };
 
-// How one weight, of any dtype and at least one dimension, lies on T ranks.
+// How one weight, of any dtype and at least one dimension, is sharded over T ranks.
 class WeightShards {
  public:
-  // One stretch of the cut dimension: indices `full.range` of the full weight lie in the shard from
-  // `local_begin` on, and in those of all `full.holders`.
+  // One run of the cut dimension: indices `full.range` of the full weight lie in the shard from
+  // `local_begin` on, and in the shards of all `full.holders`.
   struct Piece {
     HeldRange full;
     int64_t local_begin = 0;
   };
 
-  // Every rank holds all of it: norms, and the biases of row-parallel layers.
+  // Every rank holds the whole weight: norms, and the biases of row-parallel layers.
   static WeightShards Replicated(Shape full_shape, int num_ranks);
 
-  // Dimension `dim` (negative counts from the last) cut segment by segment; a plain dimension is a
+  // Cuts dimension `dim` (negative counts from the last) segment by segment; a plain dimension is a
   // single segment. CHECKs that the segments add up to it. InvalidArgument, naming the units, where
   // a segment can be neither divided nor replicated.
   static absl::StatusOr<WeightShards> Split(Shape full_shape, int dim,
                                             const std::vector<ShardSegment>& segments,
                                             int num_ranks);
 
-  // Dimension `dim` is the vocabulary, V; the full weight has no padding.
+  // Cuts dimension `dim`, the vocabulary V; the full weight has no padding.
   static WeightShards Vocab(Shape full_shape, int dim, int num_ranks, int64_t multiple);
   static WeightShards Vocab(Shape full_shape, int dim, int num_ranks);
 
   int num_ranks() const { return static_cast<int>(pieces_.size()); }
   const Shape& full_shape() const { return full_shape_; }
-  // Of every rank; padding included.
+  // The shape on every rank, padding included.
   const Shape& shard_shape() const { return shard_shape_; }
   // The dimension that is cut; 0 for a replicated weight.
   int dim() const { return dim_; }
 
-  // The rank's pieces, one per segment, in the shard's order without gaps; what follows them in the
-  // shard is padding.
+  // The rank's pieces, one per segment, in the shard's order without gaps. The rest of the shard is
+  // padding.
   const std::vector<Piece>& Pieces(int rank) const;
 
   ShardSizes NumElements(int rank) const;
@@ -150,8 +152,9 @@ class WeightShards {
   // shard [shard_shape] = the rank's part of full [full_shape]; padding = 0.
   void Slice(const Tensor& full, int rank, Tensor shard) const;
 
-  // The part of full [full_shape] that the rank owns = from shard [shard_shape]; the rest of `full`
-  // stays as it is. Once for each rank, in any order, writes each element of `full` exactly once.
+  // Writes the part of full [full_shape] that the rank owns, from shard [shard_shape]; the rest of
+  // `full` keeps its values. One call for each rank, in any order, writes each element of `full`
+  // exactly once.
   void Place(const Tensor& shard, int rank, Tensor full) const;
 
   // Place() for all ranks: full = shards[0], ..., shards[T-1] joined.

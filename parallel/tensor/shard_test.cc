@@ -33,7 +33,7 @@ class RandomIntegers {
   uint64_t index_ = 0;
 };
 
-// Any bytes, so that copies that interpret them (NaN, the sign of zero) show.
+// Fills with arbitrary bytes, which expose copies that interpret them (NaN, the sign of zero).
 void FillBytes(const Tensor& x, uint64_t seed) {
   const Philox philox(seed, RandomUse::kTesting);
   for (size_t i = 0; i < x.num_bytes(); ++i) {
@@ -69,7 +69,7 @@ struct SplitCase {
   }
 };
 
-// Up to four segments, of which any may be replicable, in any dimension of up to three.
+// Up to four segments, any of which may be replicable, in any dimension of up to three.
 SplitCase RandomSplit(RandomIntegers& random) {
   SplitCase c;
   c.num_ranks = random(1, kMaxRanks);
@@ -163,7 +163,7 @@ TEST(ShardTest, EachQueryHeadFindsItsKeyValueHeadOnItsRank) {
           ASSERT_EQ(kv.range.end, (shard->query.end - 1) / (heads / kv_heads) + 1);
           ASSERT_TRUE(kv.holders.Contains(rank));
           for (int64_t h = kv.range.begin; h < kv.range.end; ++h) ++holders[h];
-          // All that are named as holders do hold the same heads.
+          // All ranks that are named as holders hold the same heads.
           for (int other = kv.holders.begin; other < kv.holders.end; ++other) {
             ASSERT_EQ(AttentionHeadShard(heads, kv_heads, num_ranks, other)->key_value, kv);
           }
@@ -209,13 +209,13 @@ TEST(ShardTest, VocabularyIsPaddedAtTheEnd) {
   EXPECT_EQ(VocabShard(50257, 8, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 3, 0, 128).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 1, 0, 1).padded_size, 50257);
-  // Of a model: whole tiles on each rank, unless the vocabulary is small.
+  // A model has whole tiles on each rank, unless the vocabulary is small.
   EXPECT_EQ(VocabShard(50257, 1, 0).padded_size, 50304);
   EXPECT_EQ(VocabShard(50257, 8, 0).held.size(), 6400);
   EXPECT_EQ(VocabShard(128256, 2, 0).padded_size, 128256);
   EXPECT_EQ(VocabShard(4096, 2, 0).padded_size, 4096);
   EXPECT_EQ(VocabShard(4095, 1, 0).padded_size, 4095);
-  // Two entries for each rank: the last has no token.
+  // Two entries for each rank: the last rank has no token.
   EXPECT_EQ(VocabShard(5, 4, 2).tokens, (ShardRange{4, 5}));
   EXPECT_EQ(VocabShard(5, 4, 3).tokens.size(), 0);
   EXPECT_EQ(VocabShard(5, 4, 3).num_padding(), 2);

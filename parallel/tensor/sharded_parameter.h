@@ -11,15 +11,16 @@
 
 namespace strake {
 
-// Of a weight that every rank holds: whether each computes the whole gradient, or the terms of its
-// own tokens. The latter for what works on the residual stream under sequence parallelism.
+// How the ranks compute the gradient of a weight that each of them holds: kWhole, each the whole
+// gradient; kPartial, each the terms of its own tokens. Weights on the residual stream are kPartial
+// with sequence parallelism.
 enum class ReplicatedGrad { kWhole, kPartial };
 
 // Adds the part of rank tp.rank() of a weight that `shards` cuts, with T = tp.size(). `segments`
-// are those of the whole weight: what Hugging Face's tensors hold. Where a segment lies in several
-// pieces (Q, K and V of one tensor), the parameter has one segment for each.
+// are those of the whole weight: the contents of Hugging Face's tensors. Where a segment lies in
+// several pieces (Q, K and V of one tensor), the parameter has one segment for each.
 //
-// Gradients of replicated key/value heads are partial: each holder's heads attend to other queries.
+// Gradients of replicated key/value heads are partial: each holder has query heads of its own.
 Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,
                                const WeightShards& shards, const TensorParallel& tp,
                                bool weight_decay, NormalInit init, ParameterArena* arena);

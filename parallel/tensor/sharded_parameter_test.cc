@@ -53,7 +53,7 @@ TEST(ShardedParameterTest, ColumnsOfSeparateTensors) {
   EXPECT_TRUE(qkv->segments[1].transposed);
 }
 
-// GPT-2 keeps Q, K and V in one tensor: three pieces of it are no range.
+// GPT-2 keeps Q, K and V in one tensor: its three pieces are not one range.
 TEST(ShardedParameterTest, ColumnsOfOneTensorInSeveralPieces) {
   const WeightShards shards = Split({12}, 0, QkvSegments(4, 4, 1), 2);
   ParameterArena arena;
@@ -105,7 +105,7 @@ TEST(ShardedParameterTest, ReplicatedIsOwnedOnce) {
   }
 }
 
-// What WeightShards::Slice() puts into a parameter is what its segments say it holds.
+// Compares what WeightShards::Slice() puts into a parameter with what its segments describe.
 void ExpectSegmentsDescribeTheSlices(const std::vector<ParameterSegment>& segments,
                                      const WeightShards& shards) {
   ParameterArena whole_arena;

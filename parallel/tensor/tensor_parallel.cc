@@ -10,7 +10,8 @@
 namespace strake {
 namespace {
 
-// The profile counts what waiting costs: what a collective does meanwhile costs nothing.
+// The profile counts the wait: the part of a collective that overlaps with other work costs
+// nothing.
 Pending<Tensor> Profiled(const Context& ctx, const char* op, const Tensor& result,
                          Pending<Tensor> pending) {
   if (ctx.profile() == nullptr) return pending;

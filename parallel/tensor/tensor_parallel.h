@@ -1,13 +1,13 @@
-// TensorParallel: a rank's place among those that share every layer, and how tokens go between
-// them.
+// TensorParallel: a rank's place among the ranks that share every layer, and how tokens move
+// between them.
 //
 //   N tokens, C features, T ranks    plain                    with sequence parallelism
 //   residual stream                  [N, C] on every rank     [N/T, C], rows [t*N/T, (t+1)*N/T)
 //   GatherTokens                     x itself                 all-gather, [N, C]
 //   SumTokens                        all-reduce               reduce-scatter, to the rank's rows
 //
-// One rank communicates nothing, and neither does a dry run, unless the group is made for those.
-// Errors name the place of the call, `site`.
+// One rank communicates nothing, and neither does a dry run, unless the group is made for dry runs.
+// Errors name the call site, `site`.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (operators f and g); Korthikanti et al.,
 // "Reducing Activation Recomputation in Large Transformer Models", 2022, section 4.2.2.
 #ifndef STRAKE_PARALLEL_TENSOR_TENSOR_PARALLEL_H_
@@ -32,41 +32,42 @@ class TensorParallel {
   TensorParallel() = default;
   // The ranks of `communicator`, which must outlive this.
   explicit TensorParallel(Communicator& communicator, bool sequence_parallel = false);
-  // Rank `rank` of `size` for dry runs alone: there is nobody to talk to.
+  // Rank `rank` of `size` for dry runs alone, without a communicator.
   static TensorParallel Planned(int rank, int size, bool sequence_parallel = false);
 
   int rank() const { return rank_; }
   int size() const { return size_; }
   // False for one rank.
   bool sequence_parallel() const { return sequence_parallel_; }
-  // The same ranks, with every token on each: for generation, whose tokens come one at a time.
+  // The same ranks without sequence parallelism, so that each holds every token: for generation,
+  // whose tokens come one at a time.
   TensorParallel WithoutSequenceParallelism() const;
-  // CHECKs that there is one.
+  // The communicator. CHECKs that there is one.
   Communicator& communicator() const;
 
-  // Of N tokens, those of this rank's residual stream. CHECKs that T divides N.
+  // The number of this rank's residual-stream tokens, of N. CHECKs that T divides N.
   int64_t NumLocalTokens(int64_t num_tokens) const;
-  // The first of them.
+  // The index of the first of them.
   int64_t FirstLocalToken(int64_t num_tokens) const;
 
   // x [N/T, C] -> [N, C], allocated from ctx.arena(); x itself without sequence parallelism.
   absl::StatusOr<Tensor> GatherTokens(const Context& ctx, const Tensor& x,
                                       CallSite site = CallSite::Here()) const;
 
-  // Starts y [N/T, C] = the sum over ranks of the rank's rows of their x [N, C]; y may be those
-  // rows. Without sequence parallelism y is x [N, C], summed in place.
+  // Starts y [N/T, C] = the rank's rows of the sum over ranks of x [N, C]; y may be those rows of
+  // x. Without sequence parallelism y is x [N, C], summed in place.
   Pending<Tensor> SumTokens(const Context& ctx, const Tensor& x, const Tensor& y,
                             CallSite site = CallSite::Here()) const;
-  // The same into x itself: the result is x, or the rank's rows of it.
+  // The same in place: the result is x, or the rank's rows of it.
   Pending<Tensor> SumTokensInPlace(const Context& ctx, const Tensor& x,
                                    CallSite site = CallSite::Here()) const;
 
-  // The ranks' rows [1, C/T] side by side: [1, C], allocated from ctx.arena(); x itself on one
-  // rank.
+  // Gathers the ranks' rows [1, C/T] side by side: [1, C], allocated from ctx.arena(); x itself on
+  // one rank.
   absl::StatusOr<Tensor> GatherColumns(const Context& ctx, const Tensor& x,
                                        CallSite site = CallSite::Here()) const;
 
-  // In place, the elementwise sum and maximum over ranks, whatever the layout of tokens.
+  // All-reduce in place: the elementwise sum and maximum over ranks, whatever the layout of tokens.
   absl::Status AllReduceSum(const Context& ctx, const Tensor& x,
                             CallSite site = CallSite::Here()) const;
   absl::Status AllReduceMax(const Context& ctx, const Tensor& x,

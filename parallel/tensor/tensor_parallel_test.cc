@@ -121,7 +121,7 @@ TEST(TensorParallelTest, AllReducesWhateverTheLayoutOfTokens) {
   for (const bool sp : {false, true}) {
     OnRanks(4, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
       const TensorParallel tp(mesh.communicator(MeshAxis::kTp), sp);
-      // -infinity is what a rank without tokens brings to a maximum.
+      // -infinity is the contribution of a rank without tokens to a maximum.
       TestTensor sum(DType::kF32, {3}), max(DType::kF32, {3});
       FillConstant(sum, tp.rank());
       FillConstant(max, tp.rank() == 2 ? -5 : -std::numeric_limits<double>::infinity());
@@ -216,7 +216,7 @@ TEST(TensorParallelTest, ErrorsNameThePlaceOfTheCall) {
       const TensorParallel tp(mesh.communicator(MeshAxis::kTp), true);
       TestTensor x(DType::kF32, {2, 1});
       FillConstant(x, 1);
-      // Ranks that disagree are told of both calls.
+      // Ranks that disagree get an error with both calls.
       const absl::Status status = tp.rank() == 0 ? call(tp, ctx, x) : tp.communicator().Barrier();
       const std::string message(status.message());
       const std::string here = " at parallel/tensor/tensor_parallel_test.cc:";
@@ -234,7 +234,7 @@ TEST(TensorParallelDeathTest, Misuse) {
   EXPECT_DEATH(TensorParallel::Planned(1, 2).communicator(), "rank 1 of 2 was made for dry runs");
   EXPECT_DEATH(TensorParallel::Planned(0, 2, true).NumLocalTokens(7),
                "7 tokens over 2 sequence-parallel ranks");
-  // On one rank too, where no sum would show it.
+  // On one rank too, where the sum would not detect it.
   TestTensor x(DType::kF32, {2, 3}), y(DType::kF32, {2, 3});
   EXPECT_DEATH((void)TensorParallel().SumTokens(ctx, x, y),
                "an all-reduce is in place: x f32\\[2, 3\\], y f32\\[2, 3\\]");

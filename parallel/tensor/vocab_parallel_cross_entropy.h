@@ -1,12 +1,13 @@
-// Softmax cross-entropy of logits whose vocabulary is cut over T ranks: none holds a whole row.
+// Softmax cross-entropy of logits whose vocabulary is sharded over T ranks: no rank holds a whole
+// row.
 //
 //   N tokens, V vocabulary padded to P; rank t holds logits [N, P/T]
 //   1. max[n]    over the rank's columns                            all-reduce max [N]
 //   2. sums[2,n] of exp(logit - max), and target logit - max or 0   all-reduce sum [2, N]
 //   3. loss[n] = log(sum) - (target logit - max),  lse[n] = max + log(sum)
 //
-// The backward pass communicates nothing: SoftmaxCrossEntropyBackward on the rank's slice. One rank
-// without padding takes the plain op.
+// The backward pass communicates nothing: it is SoftmaxCrossEntropyBackward on the rank's slice.
+// One rank without padding uses the plain op.
 //
 // dtypes: f32; bf16, with all but the logits in f32; f64 and c128 on the reference path
 // (whose max is f64). Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (parallel
@@ -22,14 +23,14 @@
 
 namespace strake {
 
-// loss = [N], lse = [N], the same on every rank, from logits [N, P/T] of `slice` and targets [N]
-// (i32). InvalidArgument, on every rank, for a target outside the vocabulary.
+// Computes loss = [N] and lse = [N], the same on every rank, from logits [N, P/T] of `slice` and
+// targets [N] (i32). InvalidArgument, on every rank, for a target outside the vocabulary.
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse);
 
-// That and the backward pass, in place: loss = [N], and logits [N, P/T] = scale * (softmax(logits)
-// - onehot(target)), the gradient of scale * sum(loss). The same errors.
+// Runs forward and backward in place: loss = [N], and logits [N, P/T] = scale * (softmax(logits) -
+// onehot(target)), the gradient of scale * sum(loss). The same errors.
 absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,
                                                       const VocabSlice& slice,
                                                       const Tensor& targets, double scale,

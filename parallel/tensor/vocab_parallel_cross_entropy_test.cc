@@ -73,10 +73,10 @@ struct Whole {
     EXPECT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, all, gradient).ok());
   }
 
-  // Of loss and lse, absolutely: an exponential errs by the rounding of its argument, of which
-  // 2 max|logit| is the largest, and two of its own; the sum of V positive terms by V relatively,
-  // which the logarithm makes absolute; and the result is rounded. The largest logit bounds lse to
-  // within log(V) < V.
+  // The absolute error bound of loss and lse. An exponential's relative error is the rounding of
+  // its argument, of at most 2 max|logit|, and two roundings of its own. The sum of V positive
+  // terms adds V roundings, relatively, which the logarithm makes absolute; and the result is
+  // rounded. |lse| is at most the largest |logit| plus log(V) < V.
   double ErrorBound() const {
     return (2 * static_cast<double>(logits->dim(1)) + 4 * MaxAbs(logits) + 8) *
            UnitRoundoff(logits->dtype());
@@ -138,7 +138,8 @@ void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_token
       ASSERT_EQ(GetElement(local, i), 0.) << "padding, " << i << " of rank " << rank;
     }
   }
-  // A probability, at most 1, errs relatively as lse does absolutely, and by its exponential.
+  // A probability is at most 1. Its relative error is the absolute error of lse, and its
+  // exponential's.
   EXPECT_LE(MaxDifference(joined, whole.gradient), kScale * 2 * whole.ErrorBound());
   if (num_tokens > 0 && vocab_size > 1) {
     EXPECT_GT(MaxAbs(whole.gradient), 0.1);
@@ -148,7 +149,7 @@ void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_token
 TEST(VocabParallelCrossEntropyTest, IsTheWholeVocabularys) {
   for (const Numerics& numerics : kNumerics) {
     for (const int t : kRankCounts) {
-      // Of one token on 8 ranks, 7 hold padding alone.
+      // With one token on 8 ranks, 7 hold padding alone.
       for (const int64_t vocab_size : {1, 5, 24, 257}) {
         CompareWithWhole(numerics, t, 9, vocab_size);
       }
@@ -162,7 +163,7 @@ TEST(VocabParallelCrossEntropyTest, EqualLogitsCostLogVocabAndLargeOnesDoNotOver
   constexpr int64_t kVocab = 7;
   TestTensor full(DType::kF32, {2, kVocab}), targets(DType::kI32, {2});
   FillConstant(full, 1e4);
-  // The second row's largest is on the last rank, the first of its target on the first.
+  // The second row's maximum is on the last rank, the first row's target on the first.
   SetElement(full, kVocab + kVocab - 1, 2e4);
   FillConstant(targets, 0);
   OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {

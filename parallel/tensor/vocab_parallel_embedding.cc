@@ -47,7 +47,7 @@ absl::StatusOr<Tensor> VocabParallelEmbedding::Forward(const Context& ctx,
   const Tensor& table = table_->value;
   const int64_t n = tokens.dim(0), c = table.dim(1);
   const Tensor x = ctx.arena().Allocate(table.dtype(), {tp_.NumLocalTokens(n), c});
-  // With sequence parallelism this rank's rows stay, and those of all ranks go again.
+  // With sequence parallelism this rank's rows outlive the scope; the rows of all ranks do not.
   const ActivationScope scope(ctx.arena());
   const Tensor term = tp_.sequence_parallel() ? ctx.arena().Allocate(table.dtype(), {n, c}) : x;
   STRAKE_RETURN_IF_ERROR(EmbeddingForward(ctx, tokens, slice_, table, term));

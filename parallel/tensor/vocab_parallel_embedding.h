@@ -1,4 +1,4 @@
-// VocabParallelEmbedding: a table of token vectors whose rows are cut over T ranks.
+// VocabParallelEmbedding: a table of token vectors whose rows are sharded over T ranks.
 //
 //   rank t holds rows [t*P/T, (t+1)*P/T) of the table [V, C], padded to P. N tokens; R = N, or N/T
 //   with sequence parallelism.
@@ -31,15 +31,15 @@ class VocabParallelEmbedding {
   // This rank's rows [P/T, C], which must outlive the layer.
   VocabParallelEmbedding(Parameter* table, int64_t vocab_size, const TensorParallel& tp);
 
-  // A layer with a parameter of its own: this rank's part of table [V, C].
+  // Makes a layer with a parameter of its own: this rank's part of table [V, C].
   static absl::StatusOr<VocabParallelEmbedding> FromFull(const Tensor& table, const Mesh& mesh,
                                                          bool sequence_parallel = false);
 
-  // The same layer with every token on each rank.
+  // The same layer without sequence parallelism: every rank holds every token.
   VocabParallelEmbedding WithoutSequenceParallelism() const;
 
   Parameter& table() const { return *table_; }
-  // What the table's rows stand for; a head that shares the table has these columns.
+  // The vocabulary entries of the table's rows; a head that shares the table has these columns.
   const VocabSlice& slice() const { return slice_; }
 
   // InvalidArgument, on every rank, for a token outside [0, V). x is allocated from ctx.arena().

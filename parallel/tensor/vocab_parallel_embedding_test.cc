@@ -122,7 +122,7 @@ TEST(VocabParallelEmbeddingTest, IsTheWholeTable) {
   for (const Numerics& numerics : kNumerics) {
     for (const int t : kRankCounts) {
       for (const bool sp : {false, true}) {
-        // Of one token on 8 ranks, 7 hold padding alone.
+        // With one token on 8 ranks, 7 hold padding alone.
         for (const int64_t vocab_size : {1, 5, 24, 257}) {
           CompareWithWhole(numerics,
                            {.num_ranks = t, .sequence_parallel = sp, .vocab_size = vocab_size});
@@ -153,7 +153,7 @@ TEST(VocabParallelEmbeddingTest, AnnouncesTheTableOncePerMicroBatch) {
   TestTensor table(DType::kF32, {1, 2}), tokens(DType::kI32, {2});
   FillConstant(table, 1);
   FillConstant(tokens, 0);
-  // Ranks that hold padding alone announce too: the order is the same on all.
+  // Ranks that hold padding alone announce too: all have the same order.
   OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
     STRAKE_ASSIGN_OR_RETURN(const auto layer, VocabParallelEmbedding::FromFull(table, mesh));
     std::vector<std::string> ready;
@@ -213,13 +213,13 @@ TEST(VocabParallelEmbeddingTest, TheDryRunPlansWhatTheRunNeeds) {
   }
 }
 
-// Every rank says so, and none waits for the others.
+// Every rank returns the error, and none waits for the others.
 TEST(VocabParallelEmbeddingTest, TokensOutsideTheVocabularyAreAnError) {
   TestTensor table(DType::kF32, {5, 2}), tokens(DType::kI32, {2}), dx(DType::kF32, {2, 2});
   FillSmallIntegers(table, 1);
   FillSmallIntegers(dx, 2);
   FillConstant(tokens, 0);
-  // The row of a token of 5 exists: it is padding.
+  // A vocabulary of 5 has a row for this token, but it is padding.
   tokens->data<int32_t>()[1] = 5;
   OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
     STRAKE_ASSIGN_OR_RETURN(const auto layer, VocabParallelEmbedding::FromFull(table, mesh));

@@ -76,7 +76,7 @@ def train(family, model, tokens):
     stream = torch.tensor(tokens)
     sample = lambda i: stream[i * SEQ_LEN:i * SEQ_LEN + SEQ_LEN + 1]
     first = sample(0)[None, :-1]
-    # Nine digits say all of an f32.
+    # Nine digits represent an f32 exactly.
     logits = lambda: [float(f"{x:.9g}") for x in model(first).logits[0].detach().flatten()]
     decay = [p for p in model.parameters() if p.dim() >= 2]
     rest = [p for p in model.parameters() if p.dim() < 2]

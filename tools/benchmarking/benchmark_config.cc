@@ -10,14 +10,14 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("model", &c->model, "preset, or path of a Hugging Face config.json");
   options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
-               "time one rank with all the layout's threads and batch, too, in turn with it");
+               "also time one rank with all the layout's threads and its batch, in alternation");
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddLayoutOptions(&c->layout, options);
 }
@@ -30,7 +30,7 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
-    // Waiting processes would keep the cores from the one rank.
+    // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
   }
   return CheckMemoryOfFlags(

@@ -1,4 +1,4 @@
-// What //tools:benchmark is asked for.
+// The options of //tools:benchmark.
 #ifndef STRAKE_TOOLS_BENCHMARKING_BENCHMARK_CONFIG_H_
 #define STRAKE_TOOLS_BENCHMARKING_BENCHMARK_CONFIG_H_
 
@@ -13,7 +13,7 @@
 
 namespace strake {
 
-// Members are called as their flags.
+// Members are named like their flags.
 struct BenchmarkConfig {
   std::string model = "gpt2-124m";
   int64_t micro_batch = 4;
@@ -25,15 +25,16 @@ struct BenchmarkConfig {
   bool against_one_rank = false;
   bool json = false;
 
-  int64_t num_tokens() const { return global_batch * seq_len; }  // of a step
+  int64_t num_tokens() const { return global_batch * seq_len; }  // per step
   bool on_cuda() const { return machine.device_kind() == Device::kCuda; }
-  // What the ranks share, or have each for themselves.
+  // The number of GPUs that the ranks use: one each, or one that they share.
   int64_t num_gpus() const { return layout.comm == "nccl" ? layout.num_ranks() : 1; }
 };
 
 void AddBenchmarkOptions(BenchmarkConfig* config, OptionSet* options);
 
-// Sets what the user left open. An error, naming flag and value, for what cannot be done.
+// Sets the options that the user left open. Returns an error, naming flag and value, for options
+// that cannot be run.
 absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* config);
 
 }  // namespace strake

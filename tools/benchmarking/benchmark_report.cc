@@ -45,7 +45,7 @@ double PeakFlops(const BenchmarkConfig& config, const BenchmarkMeasurement& m) {
   return config.machine.dtype_kind() == DType::kBf16 ? m.bf16_peak_flops : m.fma_peak_flops;
 }
 
-// Ops are the first rank's, which has its share of the machine.
+// Ops are the first rank's, which uses its share of the machine.
 double RooflineSeconds(const BenchmarkConfig& config, const BenchmarkMeasurement& m,
                        const OpCost& cost) {
   return config.layout.num_ranks() *
@@ -179,7 +179,7 @@ void PrintGpu(const Json& r) {
       1e3 * communication["exposed_seconds_per_step"].get<double>());
 }
 
-// Blank where there is nothing to count.
+// Blank where the value is 0.
 std::string Cell(int width, int decimals, double x) {
   return absl::StrFormat("%*s", width, x > 0 ? absl::StrFormat("%.*f", decimals, x) : "");
 }

@@ -1,4 +1,4 @@
-// What //tools:benchmark says about what it has measured.
+// The report of //tools:benchmark.
 #ifndef STRAKE_TOOLS_BENCHMARKING_BENCHMARK_REPORT_H_
 #define STRAKE_TOOLS_BENCHMARKING_BENCHMARK_REPORT_H_
 
@@ -15,21 +15,22 @@
 
 namespace strake {
 
-// What the first rank measures of all.
+// The first rank's measurements, which cover all ranks.
 struct BenchmarkMeasurement {
   std::vector<double> step_seconds, one_rank_seconds;
-  // Of the first rank, in steps of their own on a GPU, since a graph shows no ops.
+  // Of the first rank; on a GPU in separate steps, since a graph shows no single ops.
   OpProfile::Entries ops;
   int64_t num_profiled_steps = 0;
-  double profiled_seconds = 0;      // of those steps, sum
+  double profiled_seconds = 0;      // sum over those steps
   CollectiveSeconds communication;  // on a GPU, of those steps
-  // Of all ranks' threads, per second; the better of before and after the steps. On a CPU.
+  // Of all ranks' threads, per second: the better measurement of those before and after the steps.
+  // On a CPU.
   double fma_peak_flops = 0;
   double bf16_peak_flops = 0;  // with bf16 weights
   double memory_bytes_per_second = 0;
   double planned_bytes = 0;       // on all ranks
   double peak_rss_bytes = 0;      // of this process
-  double observed_gpu_bytes = 0;  // by which free memory of all GPUs fell
+  double observed_gpu_bytes = 0;  // decrease of free memory, all GPUs together
   std::string gpu_name;
   std::string attention_note;  // Engine::attention_note()
   GpuLimits gpu;
@@ -38,7 +39,7 @@ struct BenchmarkMeasurement {
 nlohmann::ordered_json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
                                        const BenchmarkMeasurement& measurement);
 
-// For people, on stdout.
+// Prints the report in readable form on stdout.
 void PrintBenchmarkReport(const nlohmann::ordered_json& report);
 
 }  // namespace strake

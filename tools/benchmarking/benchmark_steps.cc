@@ -41,7 +41,8 @@ absl::StatusOr<std::unique_ptr<BenchmarkSteps>> BenchmarkSteps::Create(
 }
 
 absl::StatusOr<double> BenchmarkSteps::Run(int64_t step) {
-  // Training has its batches ready as well. All micro-batches of a step are the same.
+  // The tokens are made before the timing, as training has its batches ready. All micro-batches of
+  // a step are the same.
   FillRandomTokens(2 * step, engine_->model().config().vocab_size, tokens_);
   FillRandomTokens(2 * step + 1, engine_->model().config().vocab_size, targets_);
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));

@@ -16,7 +16,7 @@
 
 namespace strake {
 
-// One rank's, on random tokens.
+// One rank's steps, on random tokens.
 class BenchmarkSteps {
  public:
   // Both must outlive the steps.
@@ -26,7 +26,7 @@ class BenchmarkSteps {
 
   Engine& engine() { return *engine_; }
 
-  // Returns its seconds, from when all ranks are there to when all are done.
+  // Runs a step and returns its seconds, from when all ranks have arrived to when all are done.
   absl::StatusOr<double> Run(int64_t step);
 
  private:
@@ -38,14 +38,14 @@ class BenchmarkSteps {
   std::unique_ptr<Engine> engine_;
 };
 
-// One rank, with all the threads and the batch of a layout, on a thread of its own: OpenMP's
-// threads belong to the thread that they serve.
+// One rank with the threads and the batch of a whole layout, on its own thread: OpenMP's threads
+// belong to the thread that starts them.
 class BenchmarkOnOneRank {
  public:
   BenchmarkOnOneRank(BenchmarkConfig config, const ModelConfig& model);
   ~BenchmarkOnOneRank();
 
-  // The caller's thread sleeps meanwhile.
+  // Runs a step; the caller's thread sleeps meanwhile.
   absl::StatusOr<double> Run(int64_t step);
 
  private:

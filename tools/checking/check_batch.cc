@@ -33,7 +33,7 @@ absl::Status SetRandomWeights(const CheckConfig& config, Engine& engine) {
   return InitializeParameters(config.seed, engine.team(), &parameters);
 }
 
-// Every value, to f32 or bf16.
+// Rounds every value to f32 or bf16.
 void RoundTo(DType dtype, const Tensor& f64) {
   double* values = f64.data<double>();
   std::transform(values, values + f64.num_elements(), values, [dtype](double x) {

@@ -1,4 +1,4 @@
-// The weights and tokens of a check: the same on any ranks and in any dtype.
+// The weights and tokens of a check: the same for all numbers of ranks and all dtypes.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_BATCH_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_BATCH_H_
 
@@ -18,12 +18,12 @@ struct StepBatch {
 // The first samples of --train_data, or random tokens.
 absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command);
 
-// The error of a --init_from that does not hold this model's weights: before anything else runs.
+// Returns the error of a --init_from without this model's weights, before anything else runs.
 absl::Status CheckInitFrom(const CheckCommand& command);
 
-// Those of --init_from, or random ones; every value is one of --dtype, in f64 too. No random
-// parameter has only its usual 0 or 1, where a bias that is dropped, or added twice, would not
-// show.
+// Sets the weights of --init_from, or random ones; every value is representable in --dtype, also in
+// f64. No random parameter has only its usual 0 or 1, which would hide a bias that is dropped or
+// added twice.
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine);
 
 }  // namespace strake

@@ -24,15 +24,15 @@ constexpr char kAbout[] =
              definition in f64
   2. model   loss, gradient norm and the gradient of every parameter of one step on one rank,
              against the definitions in f64, from the same weights and tokens
-  3. layout  with --tp or --dp, the same on its ranks, against the same; first, that each rank holds
-             the whole's weights
+  3. layout  with --tp or --dp, the same step on the layout's ranks, against the same definitions;
+             before it, that each rank holds its part of the weights
 
 With --device=cuda all of it runs on a GPU, against the same definitions on the CPU; ranks share it.
 
 An error is the largest difference of a tensor over the tensor's largest element. A tolerance is
 what rounding explains: it follows from the dtype's epsilon, the lengths of sums and, for gradients,
 from how far they move when every weight is off by one rounding; never more than 1/64, in bf16 1/4.
-Lines stand in execution order, gradients in that of the backward pass; a verdict ends the output.
+Lines are in execution order, gradients in that of the backward pass; a verdict ends the output.
 The exit code is 0 where all errors are within their tolerances, else 1.
 
   check --model=gpt2-124m --micro_batch=1
@@ -46,8 +46,8 @@ The exit code is 0 where all errors are within their tolerances, else 1.
   device, dtype        "cpu" or "cuda", "fp32" or "bf16"
   gpu                  its name; null on the CPU
   ok                   whether all errors are within their tolerances
-  first_failure        the first line that is not, in execution order; null where there is none
-  seconds              what the check took
+  first_failure        the first line outside its tolerance, in execution order, or null
+  seconds              how long the check took
   ops, model, layout   arrays of lines (layout is null with one rank):
     name, pass, layers   an op, "forward" or "backward", who calls it; or a parameter, "loss", ...
     tensor, shape        what was compared
@@ -81,10 +81,10 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
                size);
   options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
   options->Group("Run");
-  options->Add("seed", &c->seed, "of weights, tokens and the inputs of single ops",
+  options->Add("seed", &c->seed, "seed of weights, tokens and the inputs of single ops",
                Range::Between(0, 1e15));
   AddMachineOptions(&c->machine, options);
   AddActivationRecomputeOption(&c->machine.activation_recompute, options);
@@ -93,7 +93,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   options->Add("report", &c->report, "path of a JSON report to write");
 }
 
-// Before the check runs, which may take minutes.
+// Checks the path before the check runs, which may take minutes.
 absl::Status CheckReportPath(const std::string& report) {
   if (report.empty()) return absl::OkStatus();
   const std::filesystem::path path(report);

@@ -15,7 +15,7 @@
 
 namespace strake {
 
-// Members are called as their flags and JSON keys; what they mean stands in AddCheckOptions().
+// Members are named like their flags and JSON keys; AddCheckOptions() documents them.
 struct CheckConfig {
   std::string model = "llama-tiny";
   std::string init_from;
@@ -36,16 +36,16 @@ struct CheckCommand {
   bool show_help = false;            // print `help` and stop
   std::string help;
 
-  // Of a rank of the layout.
+  // Options of a rank of the layout.
   EngineOptions RankOptions() const;
-  // Of the whole model on one rank, with all the layout's threads.
+  // Options of the whole model on one rank, with the threads of the whole layout.
   EngineOptions WholeOptions() const;
-  // The same on the CPU, in f64, with the reference ops, and nothing made twice.
+  // The same on the CPU, in f64, with the reference ops, and without recomputation.
   EngineOptions TruthOptions() const;
 };
 
-// Fills in what the user left open: global_batch, threads, and seq_len where the model has fewer
-// positions. An error, naming flag and value, for what cannot be run.
+// Sets the options that the user left open: global_batch, threads, and seq_len where the model has
+// fewer positions. Returns an error, naming flag and value, for options that cannot be run.
 absl::StatusOr<CheckCommand> ParseCheckCommand(int argc, const char* const* argv);
 
 nlohmann::ordered_json ToJson(const CheckConfig& config);

@@ -14,11 +14,11 @@ struct CheckLine {
   std::string pass = {};    // of an op: "forward", "backward"; else empty
   std::string tensor = {};  // "dweight", "gradient"
   Shape shape = {};
-  std::string layers = {};  // of an op: who calls it with these shapes
+  std::string layers = {};  // of an op: the layers that call it with these shapes
   double error = 0;         // infinite where a number is NaN or, against a truth of zeros, is not 0
   double tolerance = 0;
-  Shape index = {};  // where the largest difference is
-  int rank = -1;     // and on which rank; -1 where there is but one
+  Shape index = {};  // of the largest difference
+  int rank = -1;     // of the largest difference; -1 where there is one rank
 
   // error / tolerance; 0 where there is no error.
   double Ratio() const;

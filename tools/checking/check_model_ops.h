@@ -1,5 +1,5 @@
-// The ops of a training step of a model, on the shapes that a rank of a layout gives them: those
-// that a record of the step has.
+// The ops of a model's training step, on the shapes of a rank of a layout, as a record of the step
+// has them.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_MODEL_OPS_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_MODEL_OPS_H_
 
@@ -10,9 +10,9 @@
 
 namespace strake {
 
-// In execution order, each op at each shape once, where it runs first. Of tensor-parallel ranks the
-// first, whose calls are counted, and then what the last, which has the vocabulary's padding, calls
-// differently.
+// In execution order, each op at each shape once, at its first call. Ops of the first
+// tensor-parallel rank, whose calls are counted, come first. Then come the calls of the last rank
+// that differ, since it has the vocabulary's padding.
 std::vector<OpCheck> ModelOps(const CheckCommand& command);
 
 }  // namespace strake

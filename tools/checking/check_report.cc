@@ -126,8 +126,8 @@ std::string CheckSummary(const std::vector<CheckLine>& lines) {
           ? absl::StrCat("all ", lines.size(), " comparisons within their tolerances")
           : absl::StrCat(failures, " of ", lines.size(), " comparisons exceed their tolerances");
   if (worst == lines.end()) return text;
-  return absl::StrCat(
-      text, absl::StrFormat("; the worst, %.3f of its own, is %s", worst->Ratio(), worst->Title()));
+  return absl::StrCat(text, absl::StrFormat("; the worst, at %.3f of its tolerance, is %s",
+                                            worst->Ratio(), worst->Title()));
 }
 
 std::string CoverageText(const ShardCoverage& coverage) {

@@ -1,4 +1,4 @@
-// CheckReport: what //tools:check found, as a table, a verdict and JSON.
+// CheckReport: the results of //tools:check, as a table, a verdict and JSON.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_REPORT_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_REPORT_H_
 
@@ -15,21 +15,21 @@ namespace strake {
 
 struct CheckReport {
   std::string gpu = {};  // its name; empty on the CPU
-  // Each in execution order; the layout's with more than one rank.
+  // Each in execution order; `layout` only with more than one rank.
   std::vector<CheckLine> ops = {}, model = {}, layout = {};
   std::optional<ShardCoverage> model_coverage = {}, layout_coverage = {};
 
   int64_t num_lines() const;
   int64_t num_failures() const;
-  // In execution order; null where there is none.
+  // The first failure in execution order; null where there is none.
   const CheckLine* FirstFailure() const;
-  // 0 where there is none, else 1.
+  // 0 without a failure, else 1.
   int ExitCode() const { return FirstFailure() == nullptr ? 0 : 1; }
-  // How many comparisons passed, or the first that did not and where to look.
+  // The number of comparisons that passed, or the first that failed and where to look.
   std::string Verdict() const;
 };
 
-// Of a table: its head, and a line.
+// The lines of a table: its head, and one comparison.
 std::string CheckTableHead();
 std::string CheckTableRow(const CheckLine& line);
 
@@ -39,7 +39,7 @@ std::string CheckSummary(const std::vector<CheckLine>& lines);
 // "each of 1000 elements was compared once for each rank that holds it: 1500 comparisons"
 std::string CoverageText(const ShardCoverage& coverage);
 
-// The keys that --help documents, but for "config", "parameters", "device", "dtype" and "seconds".
+// The keys that --help documents, except "config", "parameters", "device", "dtype" and "seconds".
 nlohmann::ordered_json ToJson(const CheckReport& report);
 
 }  // namespace strake

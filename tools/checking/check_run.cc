@@ -57,7 +57,7 @@ void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progr
           : absl::StrCat(", of the GPU ", FormatBytes(static_cast<double>(plan.gpu_bytes)))));
 }
 
-// The step by definition, which is what takes long.
+// Computes the step by definition, the slow part.
 absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& command,
                                                          const StepBatch& batch, Progress* screen) {
   const double flops = TrainingFlopsPerToken(command.model, command.config.seq_len) *
@@ -139,8 +139,8 @@ OpMachine MachineOf(const EngineOptions& options, ThreadTeam* team, CudaContext*
   return {.team = team, .op_set = options.op_set, .device = options.device, .cuda = cuda};
 }
 
-// What the engines of all ranks allocate, where they are. Ranks on a GPU copy weights, then
-// gradients, to the host to have them compared.
+// Adds the allocations of all ranks' engines, on their devices. Ranks on a GPU copy weights, then
+// gradients, to the host for the comparison.
 void AddRanks(const EngineOptions& options, const MeshVector& sizes, size_t* host, size_t* gpu) {
   const MemoryPlan rank = PlanMemory(options, sizes, 0);
   const size_t num_ranks = NumRanks(sizes);
@@ -185,7 +185,7 @@ CheckMemoryPlan PlanCheckMemory(const CheckCommand& command) {
   // ShardComparison, twice: a copy of each element in f32 and a count.
   const size_t comparison = 2 * (sizeof(float) + sizeof(int16_t)) * num_parameters;
   const MemoryPlan f64 = PlanMemory(command.TruthOptions(), kOneRank, 0);
-  // No optimizer runs there, and untouched memory is none.
+  // The optimizer does not run there, and untouched pages use no memory.
   plan.truth_bytes = truth + f64.total_bytes() - f64.optimizer_bytes;
   plan.model_bytes = truth + comparison;
   AddRanks(command.WholeOptions(), kOneRank, &plan.model_bytes, &plan.gpu_bytes);
@@ -237,7 +237,7 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
 absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* screen) {
   const double start = MonotonicSeconds();
   const LayoutConfig& layout = command.config.layout;
-  // First, since it takes sizes of any model.
+  // Checked first, since it works for models of any size.
   STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(command.RankOptions(), command.config.machine, layout));
   const CheckMemoryPlan plan = PlanCheckMemory(command);
   STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));

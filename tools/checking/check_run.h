@@ -1,4 +1,4 @@
-// The sections of //tools:check, one after the other.
+// Runs the sections of //tools:check, one after the other.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_RUN_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_RUN_H_
 
@@ -15,7 +15,7 @@
 
 namespace strake {
 
-// What each section allocates in host memory, and the most of them on the GPU.
+// The host memory of each section, and the largest GPU memory of any section.
 struct CheckMemoryPlan {
   size_t ops_bytes = 0, truth_bytes = 0, model_bytes = 0, layout_bytes = 0;
   size_t gpu_bytes = 0;
@@ -28,12 +28,12 @@ CheckMemoryPlan PlanCheckMemory(const CheckCommand& command);
 // `available_bytes`.
 absl::Status CheckMemoryFor(const CheckMemoryPlan& plan, size_t available_bytes);
 
-// Prints a line for each, and returns them.
+// Prints a line for each comparison, and returns them.
 absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
                                                 const std::vector<OpCheck>& ops, Progress* screen);
 
-// All sections, told on `screen`, and --report, but for the verdict. An error is what kept the
-// check from being made, not what it found.
+// Runs all sections, prints them on `screen` and writes --report, without the verdict. An error
+// means that the check could not be run, not that a comparison failed.
 absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* screen);
 
 }  // namespace strake

@@ -13,7 +13,7 @@ namespace strake {
 namespace {
 
 constexpr int16_t kUntouched = std::numeric_limits<int16_t>::min();
-// Against the largest gradient of a model: below this a number is f64's rounding of 0.
+// Relative to the largest gradient of a model: a number below this is f64's rounding of 0.
 constexpr double kZero = 0x1p-40;
 
 template <typename T>
@@ -21,8 +21,8 @@ uint32_t Bits(T x) {
   return std::bit_cast<uint32_t>(static_cast<float>(x));
 }
 
-// visit(segment, full_index, index, count): `count` neighbours of a row, from `full_index` of the
-// whole tensor and `index` of the index space, cut to `range`.
+// Calls visit(segment, full_index, index, count) for each run of `count` neighbours in a row, from
+// `full_index` of the whole tensor and `index` of the index space, restricted to `range`.
 void ForEachRun(const ParameterArena& arena, const ShardRange& range,
                 absl::FunctionRef<void(const ParameterSegment&, int64_t, int64_t, int64_t)> visit) {
   for (const Parameter& parameter : arena.parameters()) {
@@ -128,7 +128,7 @@ void ShardComparison::Add(int rank, const ParameterArena& arena, const ShardRang
 template <typename T>
 void ShardComparison::AddElements(int rank, const ParameterArena& arena, const ShardRange& range,
                                   const T* elements) {
-  // What no run covers is padding, or a gap between parameters.
+  // Elements that no run covers are padding, or a gap between parameters.
   std::vector<bool> covered(range.size());
   ForEachRun(
       arena, range,

@@ -1,4 +1,4 @@
-// What ranks hold of the tensors of a model, compared with the whole ones, element by element.
+// Compares the parts of a model's tensors on the ranks with the whole tensors, element by element.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_SHARDS_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_SHARDS_H_
 
@@ -35,10 +35,10 @@ class WholeTensors {
   int64_t num_elements() const;
   double Norm() const;
 
-  // What an error of the entry is relative to: its largest element; that of all tensors where the
-  // entry is 0, up to f64's rounding, and so has no scale of its own.
+  // The scale that an entry's errors are relative to: its largest element. Where the entry is 0, up
+  // to f64's rounding, and so has no scale of its own, the largest element of all tensors.
   double ScaleOf(const Entry& entry) const;
-  // By entry, the largest difference from another such array over ScaleOf().
+  // By entry, the largest difference from another such array, divided by ScaleOf().
   std::vector<double> RelativeErrors(const ParameterArena& arena, const Tensor& array) const;
 
  private:
@@ -47,12 +47,12 @@ class WholeTensors {
   std::map<std::string, const Entry*> by_name_;
 };
 
-// How often elements were compared, and what their holders disagree about.
+// How often elements were compared, and how many copies differ.
 struct ShardCoverage {
   int64_t num_elements = 0;     // of the whole tensors
   int64_t num_comparisons = 0;  // over all ranks
   int64_t num_missed = 0;       // elements not compared once per rank that holds them
-  int64_t num_different = 0;    // copies of which another holder has other bits
+  int64_t num_different = 0;    // copies whose bits differ from another holder's
   int64_t num_dirty = 0;        // elements of padding that are not exactly 0
 };
 
@@ -65,7 +65,7 @@ class ShardComparison {
   // `rank`'s arena.
   void Add(int rank, const ParameterArena& arena, const ShardRange& range, const Tensor& array);
 
-  // One line for each tensor, in the arena's order, as are the tolerances.
+  // One line for each tensor, in the arena's order; tolerances are in the same order.
   std::vector<CheckLine> Lines(const std::string& what,
                                const std::vector<double>& tolerances) const;
   ShardCoverage Coverage() const;
@@ -74,8 +74,8 @@ class ShardComparison {
   struct State {
     const WholeTensors::Entry* truth;
     LargestDifference difference;
-    std::vector<float> first;       // the copy that came first
-    std::vector<int16_t> expected;  // copies that are still to come; kUntouched before the first
+    std::vector<float> first;       // the first copy
+    std::vector<int16_t> expected;  // copies still expected; kUntouched before the first
   };
   template <typename T>
   void AddElements(int rank, const ParameterArena& arena, const ShardRange& range,

@@ -24,7 +24,7 @@ double NumTokens(const CheckConfig& config) {
 }
 
 // Adds the gradients of the mean loss over the global batch; returns the sum of this rank's losses.
-// As the trainer does, data-parallel ranks take turns at the micro-batches.
+// As in the trainer, data-parallel ranks take turns at the micro-batches.
 absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch, Engine& engine,
                               Progress* screen) {
   const MeshVector sizes = engine.mesh().sizes();
@@ -50,8 +50,8 @@ absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch,
   return engine.SumGradients();
 }
 
-// The most terms of a sum, but for those over the vocabulary. A layout cuts sums, and adds its
-// ranks' parts.
+// The largest number of terms in a sum, except sums over the vocabulary. A layout splits sums, and
+// adds its ranks' parts.
 double LongestSum(const CheckCommand& command, const MeshVector& sizes) {
   const ModelConfig& c = command.model;
   const int64_t longest = std::max({c.hidden_size, c.intermediate_size, c.num_heads * c.head_dim,
@@ -59,12 +59,12 @@ double LongestSum(const CheckCommand& command, const MeshVector& sizes) {
   return static_cast<double>(longest + sizes.tp + sizes.dp);
 }
 
-// What one rounding to the dtype changes a number by, relative to it. In f32 half a unit in the
-// last place of 1; in bf16, of whose coarser roundings there are fewer to average over, the root
-// mean square over numbers of all sizes, 0.85 * 2^-9, itself.
+// The relative change of a number by one rounding to the dtype. In f32 half a unit in the last
+// place of 1. bf16's coarser roundings are fewer, so there is less to average over: the root mean
+// square over numbers of all sizes, 0.85 * 2^-9, as it is.
 double RoundingOf(DType dtype) { return dtype == DType::kBf16 ? 0x1p-9 : 0x1p-24; }
 
-// Moves every value up or down by a `rounding`.
+// Moves every value up or down by one `rounding`.
 void Perturb(uint64_t seed, double rounding, const Tensor& values) {
   const Philox random(seed, RandomUse::kTesting, StableHash("rounding"));
   double* x = values.data<double>();
@@ -91,7 +91,7 @@ CheckLine CountLine(const char* name, const char* what, int64_t count) {
   return {.name = name, .tensor = what, .error = static_cast<double>(count)};
 }
 
-// On an engine of its own, after that of the truth has gone.
+// Uses its own engine, after the truth's has been destroyed.
 absl::Status MeasureSensitivities(const CheckCommand& command, const StepBatch& batch,
                                   Progress* screen, WholeStep* truth) {
   const Mesh mesh = Mesh::SingleRank();
@@ -154,7 +154,7 @@ absl::Status StepComparison::Run(Engine& engine) {
       Add(rank, parameters, {0, parameters.num_elements()}, parameters.values(), &weights_));
   STRAKE_RETURN_IF_ERROR(ComputeGradients(command_.config, batch_, engine, screen_));
   STRAKE_RETURN_IF_ERROR(Add(rank, parameters, engine.range(), engine.grads(), &grads_));
-  // For the norm alone: nothing reads the weights again.
+  // For the norm alone: the weights are not used again.
   STRAKE_ASSIGN_OR_RETURN(const double norm, engine.Update({.lr = 0}, /*clip_norm=*/0));
   STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(/*stop=*/false));
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -172,18 +172,19 @@ absl::Status StepComparison::Add(int rank, const ParameterArena& parameters,
   return absl::OkStatus();
 }
 
-// A number of the backward pass has gone through a chain of sums: 12 in each layer and 3 of the
-// embedding, last norm and head, in both directions, and the weight gradient's; and two more, of
-// the loss and the head's input gradient, over the vocabulary. A sum of n terms errs by sqrt(n)
-// roundings to f32; in bf16 it is then stored, as are the results of the elementwise ops between,
-// and there are no more of these stores than sums. Roundings add up as independent numbers do; the
-// largest of a tensor's many errors is about four times their root mean square.
+// A number of the backward pass has passed through a chain of sums: 12 in each layer and 3 of the
+// embedding, last norm and head, in both directions, and the weight gradient's; and two more over
+// the vocabulary, of the loss and of the head's input gradient. A sum of n terms errs by sqrt(n)
+// roundings to f32. In bf16 its result is then stored, as are the results of the elementwise ops
+// between sums, and there are at most as many of these stores as sums. Roundings add up as
+// independent numbers do; the largest of a tensor's many errors is about four times their root mean
+// square.
 //
-// That is for weights that neither magnify nor cancel. Trained ones do: the gradients of tokens all
-// but cancel at a minimum. One rounding of each weight then moves a gradient by its sensitivity,
-// and the error of a sum by so many times that as it has roundings; four for the tail. Where this
-// comes to more than a limit, the dtype says little about the gradient, and that is told as an
-// error, too: without a limit, what is wrong would pass.
+// This holds for weights that neither magnify nor cancel. Trained weights do: at a minimum the
+// gradients of tokens nearly cancel. One rounding of each weight then moves a gradient by its
+// sensitivity, and the error of a sum by that sensitivity times the number of its roundings; the
+// factor four covers the tail. Where this exceeds a limit, the dtype says little about the
+// gradient. That is reported as an error, too: without a limit, a wrong gradient would pass.
 double StepComparison::Tolerance(double sensitivity) const {
   const bool bf16 = command_.config.machine.dtype_kind() == DType::kBf16;
   const double limit = bf16 ? 1.0 / 4 : 1.0 / 64;
@@ -207,7 +208,7 @@ std::vector<CheckLine> StepComparison::Lines() const {
                      .tolerance = Tolerance(sensitivity),
                      .rank = difference.rank()});
   };
-  // Weights are the same numbers, not nearly so; one line says that all are.
+  // Weights must be equal, not just close; one line reports all of them.
   const size_t num_tensors = truth_.weights.entries().size();
   for (CheckLine& line : weights_.Lines("weight", std::vector<double>(num_tensors, 0.0))) {
     if (!line.ok()) lines.push_back(std::move(line));

@@ -1,4 +1,4 @@
-// One training step, on one rank or many, against the same step by definition.
+// Compares one training step, on one rank or many, with the same step by definition.
 #ifndef STRAKE_TOOLS_CHECKING_CHECK_STEP_H_
 #define STRAKE_TOOLS_CHECKING_CHECK_STEP_H_
 
@@ -18,22 +18,22 @@
 
 namespace strake {
 
-// What a step is compared with.
+// The step to compare with.
 struct WholeStep {
   double loss = 0;  // mean over the global batch
   WholeTensors weights, grads;
-  // How far these move, relative to their sizes, when every weight is off by one rounding to the
-  // check's dtype: the loss, each gradient in the order of `grads`, and their norm.
+  // Relative changes when every weight is off by one rounding to the check's dtype: of the loss, of
+  // each gradient in the order of `grads`, and of their norm.
   double loss_sensitivity = 0, norm_sensitivity = 0;
   std::vector<double> grad_sensitivities = {};
 };
 
-// By the definitions in f64, on one rank; twice, for the sensitivities.
+// Computes the step by the definitions in f64, on one rank; twice, for the sensitivities.
 absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& command,
                                                             const StepBatch& batch,
                                                             Progress* screen);
 
-// A rank's engine with the weights of the check.
+// Makes a rank's engine with the weights of the check.
 absl::StatusOr<std::unique_ptr<Engine>> MakeCheckEngine(const CheckCommand& command,
                                                         const EngineOptions& options,
                                                         const Mesh& mesh);
@@ -44,12 +44,12 @@ class StepComparison {
   StepComparison(const CheckCommand* command, const StepBatch* batch, const WholeStep* truth,
                  const EngineOptions& options, const MeshVector& sizes, Progress* screen);
 
-  // Each rank of the mesh calls it once, on its own thread. An error of a collective; of a loss
-  // that is not finite.
+  // Each rank of the mesh calls it once, on its own thread. Returns an error of a collective, and
+  // an error for a loss that is not finite.
   absl::Status Run(Engine& engine);
 
-  // After all ranks have run: weights, loss, gradients from the last parameter to the first, norm,
-  // and what a ShardCoverage counts.
+  // Call it after all ranks have run. Lines for weights, loss, gradients from the last parameter to
+  // the first, norm, and the counts of a ShardCoverage.
   std::vector<CheckLine> Lines() const;
   ShardCoverage Coverage() const { return grads_.Coverage(); }
 

@@ -1,4 +1,4 @@
-// What the flags that programs share ask of the engine of a rank, and of this machine's memory.
+// Applies the flags that programs share to a rank's engine and to this machine's memory.
 #ifndef STRAKE_TOOLS_CLI_ENGINE_FLAGS_H_
 #define STRAKE_TOOLS_CLI_ENGINE_FLAGS_H_
 

@@ -20,9 +20,9 @@ namespace strake {
 namespace {
 
 constexpr int kMaxRanks = 4096;        // along an axis
-constexpr int kMaxThreadRanks = 1024;  // of one process
+constexpr int kMaxThreadRanks = 1024;  // in one process
 
-// Those that can be sizes of an axis, ascending.
+// The divisors of n that can be sizes of an axis, ascending.
 std::vector<int64_t> Divisors(int64_t n) {
   std::vector<int64_t> divisors;
   for (int64_t d = 1; d <= std::min<int64_t>(n, kMaxRanks); ++d) {
@@ -61,17 +61,20 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
   options->Add("tp", &c->tp, "tensor-parallel ranks: each holds a part of every layer", ranks);
   options->Add("dp", &c->dp, "data-parallel ranks: each trains on its own micro-batches", ranks);
   options->Add("sequence_parallel", &c->sequence_parallel,
-               "cut the tokens between layers over the tensor-parallel ranks, too");
-  options->Add("zero", &c->zero,
-               "cut over the data-parallel ranks: 1 the optimizer's state, 2 gradients, too",
-               Range::Between(0, 2));
+               "also shard the tokens between layers over the tensor-parallel ranks");
+  options->Add(
+      "zero", &c->zero,
+      "shard over the data-parallel ranks: 1, the optimizer's state; 2, also the gradients",
+      Range::Between(0, 2));
   options->Add(
       "comm", &c->comm,
-      "what connects the ranks: threads of one process; mpi, processes that mpirun or srun "
-      "starts; or nccl, one process for each GPU, which they or torchrun start",
+      "how ranks communicate: threads, as threads of one process; mpi, as processes that mpirun or "
+      "srun starts; nccl, as one process per GPU, which mpirun, srun or torchrun starts",
       {"threads", "mpi", "nccl"});
-  options->Add("comm_check", &c->comm_check,
-               "compare what ranks call, and the weights that they share after every step");
+  options->Add(
+      "comm_check", &c->comm_check,
+      "check that ranks make the same calls, and that the weights they share are equal after "
+      "every step");
   options->Add("comm_timeout", &c->comm_timeout,
                "seconds that a rank waits for another, which may be writing a file, before the run "
                "fails",
@@ -136,7 +139,7 @@ absl::Status CheckProcesses(const LayoutConfig& layout) {
                : absl::OkStatus();
   }
   if (layout.comm == "nccl") {
-    // Without a number of processes from mpirun it is told by MPI.
+    // If mpirun does not set the number of processes, MPI tells it.
     if (launch.has_value() && launch->mpi) {
       return launch->size > 0 ? CheckNumProcesses(layout, launch->size) : absl::OkStatus();
     }

@@ -1,5 +1,5 @@
-// Layout: how many ranks share a run, along which axes, and what connects them. The flags of every
-// program that runs a model.
+// Layout: the number of a run's ranks, their axes, and how they are connected. Every program that
+// runs a model has these flags.
 #ifndef STRAKE_TOOLS_CLI_LAYOUT_H_
 #define STRAKE_TOOLS_CLI_LAYOUT_H_
 
@@ -14,7 +14,7 @@
 
 namespace strake {
 
-// Members are called as their flags and JSON keys; what they mean stands in AddLayoutOptions().
+// Members are named like their flags and JSON keys; AddLayoutOptions() documents them.
 struct LayoutConfig {
   int64_t tp = 1;
   int64_t dp = 1;
@@ -33,33 +33,34 @@ struct LayoutConfig {
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
 
-// InvalidArgument, with both numbers and the sizes that would fit, where the model cannot be cut
-// over --tp.
+// InvalidArgument, with both numbers and the sizes that fit, where the model cannot be sharded over
+// --tp.
 absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model);
 
 // InvalidArgument where the model has fewer positions than --seq_len.
 absl::Status CheckSeqLenFlag(const ModelConfig& model, int64_t seq_len);
 
-// CheckTensorParallelSize(), and where sequences of `seq_len` tokens cannot under sequence
-// parallelism.
+// CheckTensorParallelSize(), and the same error where sequence parallelism cannot shard sequences
+// of `seq_len` tokens.
 absl::Status CheckLayout(const LayoutConfig& layout, const ModelConfig& model, int64_t seq_len);
 
-// InvalidArgument, likewise, where the ranks cannot share a step's batch evenly.
+// InvalidArgument, likewise, where a step's batch cannot be divided evenly over the ranks.
 absl::Status CheckBatch(const LayoutConfig& layout, int64_t micro_batch, int64_t global_batch);
 
 // InvalidArgument where the launcher (mpirun, srun) started another number of processes than the
-// layout has ranks, or the layout does not use what it started, and where one process would hold
-// too many ranks. To be called before ranks are started.
+// layout has ranks, where the layout does not use the launcher, and where one process would hold
+// too many ranks. Call it before ranks are started.
 absl::Status CheckProcesses(const LayoutConfig& layout);
 
 // InvalidArgument, with both numbers, where MPI connects another number of processes than the
-// layout has ranks: what no launcher's variable said.
+// layout has ranks. Finds what no launcher's variable shows.
 absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes);
 
-// Ranks on this machine: all of them as threads; under MPI as many as the launcher says, or one.
+// The number of ranks on this machine: all of them as threads; under MPI the launcher's number, or
+// one.
 int NumLocalRanks(const LayoutConfig& layout);
 
-// --threads=0: this machine's cores divided over its ranks, at least one each.
+// Resolves --threads=0: this machine's cores divided by its ranks, at least one each.
 int ThreadsPerRank(const LayoutConfig& layout, int64_t threads);
 
 }  // namespace strake

@@ -22,7 +22,7 @@ std::string Message(const absl::Status& status) { return std::string(status.mess
 
 class LayoutTest : public ::testing::Test {
  protected:
-  // The tests may themselves have been started by a launcher.
+  // Clears the variables of a launcher that may have started the tests.
   LayoutTest() {
     for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"}) unsetenv(name);
   }
@@ -69,7 +69,7 @@ TEST_F(LayoutTest, ProcessesMustBeAsManyAsRanks) {
               AllOf(HasSubstr("--tp=2 times --dp=2 are 4 ranks, but 6 processes were started"),
                     HasSubstr("mpirun -np 4"),
                     HasSubstr("--tp=1 --dp=6, --tp=2 --dp=3, --tp=3 --dp=2, --tp=6 --dp=1")));
-  // A launcher that does not say how many there are: MPI will.
+  // A launcher that does not set the number of processes: MPI knows it.
   setenv("OMPI_COMM_WORLD_SIZE", "", 1);
   EXPECT_TRUE(CheckProcesses({.tp = 2, .dp = 2, .comm = "mpi"}).ok());
   EXPECT_TRUE(CheckNumProcesses({.tp = 2, .dp = 2, .comm = "mpi"}, 4).ok());

@@ -18,7 +18,7 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
     return absl::InvalidArgumentError(
         "--comm=mpi connects CPUs; with --device=cuda give --comm=nccl, which mpirun starts too");
   }
-  // Whether there is code for its architecture, too.
+  // Also checks that there is code for the GPU's architecture.
   if (layout.comm == "threads" || num_local_ranks <= num_gpus) {
     return SetCudaDevice(CudaDeviceOf(layout));
   }
@@ -32,15 +32,18 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
 }  // namespace
 
 void AddMachineOptions(MachineConfig* c, OptionSet* options) {
-  options->Add("device", &c->device, "what computes: cpu, or cuda, for builds with --config=cuda",
+  options->Add("device", &c->device,
+               "device to compute on: cpu, or cuda, which needs a build with --config=cuda",
                {"cpu", "cuda"});
-  options->Add("dtype", &c->dtype,
-               "of weights and activations; bf16 keeps sums, gradients and the optimizer's weights "
-               "in fp32",
-               {"fp32", "bf16"});
+  options->Add(
+      "dtype", &c->dtype,
+      "dtype of weights and activations; with bf16, sums, gradients and the optimizer's weights "
+      "stay in fp32",
+      {"fp32", "bf16"});
   options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
                Range::Between(0, 4096));
-  options->Add("ops", &c->ops, "implementations on the CPU: the fastest, or the Eigen definitions",
+  options->Add("ops", &c->ops,
+               "implementations on the CPU: auto, the fastest; reference, the definitions in Eigen",
                {"auto", "reference"});
 }
 
@@ -52,9 +55,9 @@ ActivationRecompute ActivationRecomputeOf(const std::string& option) {
 void AddActivationRecomputeOption(std::string* activation_recompute, OptionSet* options) {
   options->Add(
       "activation_recompute", activation_recompute,
-      "make activations again in the backward pass instead of keeping them: selective, what "
-      "norms, GELU and SwiGLU give; full, all but the input of each half of a layer; less "
-      "memory for more time, to the same bits",
+      "recompute activations in the backward pass instead of keeping them: selective, the outputs "
+      "of norms, GELU and SwiGLU; full, all but the input of each half of a layer; saves memory, "
+      "costs time, and gives the same bits",
       {"none", "selective", "full"});
 }
 
@@ -79,8 +82,7 @@ absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* c) {
   }
   if (c->dtype == "bf16" && c->ops == "reference") {
     return absl::InvalidArgumentError(
-        "--ops=reference runs in fp32: the definitions know no bf16; give --dtype=fp32, or leave "
-        "--ops out");
+        "--ops=reference runs in fp32, not in bf16; give --dtype=fp32, or omit --ops");
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,5 @@
-// Machine: what a program computes on, and in which dtype. The flags of every program that runs a
-// model.
+// Machine: the device that a program computes on, and the dtype. Every program that runs a model
+// has these flags.
 #ifndef STRAKE_TOOLS_CLI_MACHINE_H_
 #define STRAKE_TOOLS_CLI_MACHINE_H_
 
@@ -16,7 +16,7 @@
 
 namespace strake {
 
-// Members are called as their flags and JSON keys; what they mean stands in AddMachineOptions().
+// Members are named like their flags and JSON keys; AddMachineOptions() documents them.
 struct MachineConfig {
   std::string device = "cpu";
   std::string dtype = "fp32";
@@ -32,22 +32,22 @@ struct MachineConfig {
 
 ActivationRecompute ActivationRecomputeOf(const std::string& option);
 
-// All but the following.
+// Adds all options except those of AddTrainingOptions().
 void AddMachineOptions(MachineConfig* machine, OptionSet* options);
-// cuda_graph and activation_recompute, for programs that train.
+// Adds cuda_graph and activation_recompute, for programs that train.
 void AddTrainingOptions(MachineConfig* machine, OptionSet* options);
-// The latter, into `activation_recompute`.
+// Adds activation_recompute alone, into the given variable.
 void AddActivationRecomputeOption(std::string* activation_recompute, OptionSet* options);
 
-// Sets `threads` where the user left it open. An error, naming flag and value, where this machine
-// or this build has not what is asked for: the sentences of core/cuda/cuda_messages.h for GPUs.
+// Sets `threads` where the user left it open. Returns an error, naming flag and value, where this
+// machine or this build lacks what the flags require: for GPUs one of core/cuda/cuda_messages.h.
 absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* machine);
 
-// The GPU that this process uses: the first, which ranks that are threads share; with --comm=nccl,
-// that of the process's number on its machine.
+// The GPU that this process uses: the first, which ranks that are threads share; with --comm=nccl
+// the one with the process's number on its machine.
 int CudaDeviceOf(const LayoutConfig& layout);
 
-// Ranks that share the memory of this process's machine, or of its GPU.
+// The number of ranks that share the memory of this process's machine, or of its GPU.
 int NumRanksInMemory(const MachineConfig& machine, const LayoutConfig& layout);
 
 // "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16".

@@ -40,8 +40,8 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
   return row.back();
 }
 
-// The number that is all of `text`, if it is one and fits. Unlike strtod and its kin, from_chars
-// takes no blanks and knows no locale.
+// Parses all of `text` as a number, if it is one and fits. Unlike strtod and similar functions,
+// from_chars accepts no blanks and ignores the locale.
 template <typename T>
 std::optional<T> ParseNumber(absl::string_view text) {
   T value;
@@ -51,7 +51,7 @@ std::optional<T> ParseNumber(absl::string_view text) {
   return value;
 }
 
-// What a flag's text means for a variable of type T; text stays text where it means nothing.
+// Parses a flag's text for a variable of type T; it remains text where that fails.
 template <typename T>
 json TextValue(absl::string_view text) {
   if constexpr (std::is_same_v<T, bool>) {
@@ -64,15 +64,15 @@ json TextValue(absl::string_view text) {
 }
 
 bool IsInt64(const json& value) {
-  // The parser gives the unsigned type to what is not negative, and floating point to what is
-  // longer than 64 bits.
+  // The parser uses the unsigned type for numbers that are not negative, and floating point for
+  // numbers of more than 64 bits.
   if (value.is_number_unsigned()) {
     return value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   }
   return value.is_number_integer();
 }
 
-// JSON holds nothing else; dump() marks or drops what is not UTF-8.
+// JSON holds only UTF-8; dump() marks or drops other bytes.
 bool IsUtf8(const json& text) {
   using Handler = json::error_handler_t;
   return text.dump(-1, ' ', false, Handler::replace) == text.dump(-1, ' ', false, Handler::ignore);
@@ -234,7 +234,7 @@ absl::Status OptionSet::ParseFlags(int argc, const char* const* argv) {
     absl::string_view flag = argv[i];
     if (!absl::ConsumePrefix(&flag, "--") || flag.empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("argument \"", argv[i], "\" is no flag; flags are --name=value"));
+          absl::StrCat("argument \"", argv[i], "\" is not a flag; flags are --name=value"));
     }
     bool used_next = false;
     STRAKE_RETURN_IF_ERROR(ParseFlag(flag, i + 1 < argc ? argv[i + 1] : nullptr, &used_next));

@@ -6,7 +6,7 @@
 //   options.Add("config", &config_path, "JSON file of options").FlagOnly();
 //   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
 //
-// To add an option to a program, add its row; nothing else knows of it.
+// To add an option to a program, add its row; nothing else depends on it.
 #ifndef STRAKE_TOOLS_CLI_OPTIONS_H_
 #define STRAKE_TOOLS_CLI_OPTIONS_H_
 
@@ -24,7 +24,7 @@
 
 namespace strake {
 
-// Numbers from min to max; an open end is not itself in the range.
+// Numbers from min to max; an open end is excluded.
 struct Range {
   static Range AtLeast(double min) { return {min}; }
   static Range Above(double min) { return {min, kInfinity, true}; }
@@ -45,14 +45,14 @@ struct Range {
   bool open_max = false;
 };
 
-// An option's value comes from its flag, or else from JSON, or else is the default: what the
-// variable held when it was added. The variables must outlive the set; values are stored into them
-// as they are parsed, so after an error some may be new.
+// An option's value comes from its flag, else from JSON, else from its default: the variable's
+// value when the option was added. The variables must outlive the set. Values are stored into them
+// during parsing, so after an error some may have changed.
 class OptionSet {
  public:
   class Option {
    public:
-    // Neither a key in JSON nor part of ToJson(): for what chooses an action, not a setting.
+    // Excludes the option from JSON and ToJson(): for options that choose an action, not a setting.
     Option& FlagOnly() {
       flag_only_ = true;
       return *this;
@@ -67,7 +67,7 @@ class OptionSet {
     // "an integer >= 1", "one of constant, linear".
     std::string Allowed() const;
     bool Allows(const nlohmann::json& value) const;
-    // `value` is allowed.
+    // Stores `value`, which is allowed.
     void Store(const nlohmann::json& value, Source source);
 
     std::string name_, help_, group_;
@@ -79,36 +79,37 @@ class OptionSet {
     bool flag_only_ = false;
   };
 
-  // `program` is what Help() calls it.
+  // `program` is its name in Help().
   explicit OptionSet(std::string program) : program_(std::move(program)) {}
 
-  // The heading of the options that follow.
+  // Sets the heading of the options that follow.
   void Group(std::string heading) { group_ = std::move(heading); }
 
-  // Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is new, and neither
-  // "help" nor "version", which every program has.
+  // Adds an option. Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is
+  // new, and neither "help" nor "version", which every program has.
   Option& Add(std::string name, bool* variable, std::string help);
   Option& Add(std::string name, int64_t* variable, std::string help, Range range = {});
   Option& Add(std::string name, double* variable, std::string help, Range range = {});
-  // Any text, or one of `words` if there are any.
+  // Adds a text option; if there are `words`, the value must be one of them.
   Option& Add(std::string name, std::string* variable, std::string help,
               std::vector<std::string> words = {});
 
-  // --name=value, --name value, --bool, --bool=false, --nobool; of a repeated flag the last counts.
-  // argv[0] is skipped. InvalidArgument, naming flag, value and what is allowed, for a bad value,
-  // an unknown flag (with the nearest known one), and an argument that is no flag.
+  // Parses --name=value, --name value, --bool, --bool=false, --nobool; of a repeated flag the last
+  // one counts. argv[0] is skipped. InvalidArgument, naming flag, value and what is allowed, for a
+  // bad value, an unknown flag (with the nearest known one), and an argument that is not a flag.
   absl::Status ParseFlags(int argc, const char* const* argv);
 
-  // A JSON object of options. Those that flags have set keep the flags' values. InvalidArgument, as
-  // above and for bad JSON and keys that appear twice; `source`, the file's name, begins messages.
+  // Parses a JSON object of options. Options that flags have set keep the flags' values.
+  // InvalidArgument, as above and for bad JSON and duplicate keys; messages begin with `source`,
+  // the file's name.
   absl::Status ParseJson(absl::string_view text, absl::string_view source);
 
-  // True once flags have held --help.
+  // True if the flags included --help.
   bool help_requested() const { return help_requested_; }
   // Usage, and every option under its group with its default, meaning and allowed values.
   std::string Help() const;
 
-  // The current values in the order of the table; ParseJson() reads it back.
+  // The current values in the order of the table; ParseJson() reads them back.
   nlohmann::ordered_json ToJson() const;
 
   // Whether a flag or JSON set the option. CHECKs that there is one of that name.

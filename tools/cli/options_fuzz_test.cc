@@ -1,4 +1,4 @@
-// Whatever the text, a file of options gives an error or values that their ranges allow.
+// For any text, parsing a file of options returns an error, or values that their ranges allow.
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -75,9 +75,9 @@ TEST(OptionsTest, BooleansAndRepetition) {
   EXPECT_FALSE(p.node);
   EXPECT_EQ(p.seq_len, 2);
   EXPECT_EQ(p.FlagsError({"--shuffle=yes"}), "--shuffle=yes: must be true or false");
-  // A bool takes no word after it.
+  // A bool flag takes no separate value.
   EXPECT_EQ(p.FlagsError({"--shuffle", "false"}),
-            "argument \"false\" is no flag; flags are --name=value");
+            "argument \"false\" is not a flag; flags are --name=value");
 }
 
 TEST(OptionsTest, UnknownFlagsNameTheNearest) {
@@ -97,7 +97,7 @@ TEST(OptionsTest, UnknownFlagsNameTheNearest) {
 TEST(OptionsTest, WhatIsNoFlagIsAnError) {
   for (const char* argument : {"word", "-lr=1", "--", "-", ""}) {
     EXPECT_EQ(Program().FlagsError({argument}),
-              "argument \"" + std::string(argument) + "\" is no flag; flags are --name=value");
+              "argument \"" + std::string(argument) + "\" is not a flag; flags are --name=value");
   }
 }
 
@@ -165,7 +165,7 @@ TEST(OptionsTest, BadJsonNamesKeyValueAndRange) {
   EXPECT_EQ(p.JsonError(R"({"lr": 1, "lr": 1})"), "c.json: bad JSON: duplicate key \"lr\"");
   EXPECT_EQ(p.JsonError(R"({"seqlen": 1})"),
             "c.json: unknown key \"seqlen\"; the nearest is \"seq_len\"");
-  // FlagOnly() options are no keys, nor suggested as such.
+  // FlagOnly() options are not keys, and are not suggested.
   EXPECT_THAT(p.JsonError(R"({"config": "x"})"),
               HasSubstr("unknown key \"config\"; the nearest is"));
   for (const char* value : {"0", "-1", "1.5", "3.0", "\"3\"", "null", "true", "[3]",

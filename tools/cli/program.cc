@@ -17,8 +17,8 @@
 namespace strake {
 namespace {
 
-// mpirun ends all processes when one of them fails: the others leave the first the time to print.
-// A process that is still there then has an error of its own, as of a file that its machine lacks.
+// mpirun ends all processes when one of them fails: the others give the first one time to print. A
+// process that still runs then has an error of its own, for example a file that its machine lacks.
 constexpr std::chrono::seconds kTimeToPrint(5);
 
 bool IsFirstProcess() {

@@ -1,4 +1,4 @@
-// What the main functions of Strake's programs share.
+// Code shared by the main functions of Strake's programs.
 #ifndef STRAKE_TOOLS_CLI_PROGRAM_H_
 #define STRAKE_TOOLS_CLI_PROGRAM_H_
 
@@ -6,24 +6,25 @@
 
 namespace strake {
 
-// Makes /dev/null of those of stdin, stdout and stderr that the caller closed. Otherwise the first
-// files that are opened would take their numbers, and what is printed would be written into them.
+// Opens /dev/null for those of stdin, stdout and stderr that the caller closed. Otherwise the first
+// files that are opened would get their numbers, and printed text would go into them.
 void OpenStandardStreams();
 
-// DataLoss where stdout took less than was printed, as on a full disk.
+// DataLoss where stdout took less than was printed, for example on a full disk.
 absl::Status FlushStdout();
 
-// On stderr, as one line, also where a name in it holds line ends.
+// Prints the error on stderr, in one line, even where a name in it contains line ends.
 void PrintError(const absl::Status& error);
 
-// True where one of the flags is --version, wherever it stands.
+// True where one of the flags is --version, at any position.
 bool HasVersionFlag(int argc, const char* const* argv);
 
-// Prints the version and how this program was built; the exit code.
+// Prints the version and how this program was built; returns the exit code.
 int PrintVersion();
 
-// 0, or 1 with the error on stderr. Processes that mpirun started together meet with the same error
-// in their flags: the first of them prints it, and another one only where the first has none.
+// Returns 0, or 1 after printing the error on stderr. Processes that mpirun started together find
+// the same error in their flags: the first one prints it, and another one only where the first has
+// none.
 int ExitCode(const absl::Status& status);
 
 }  // namespace strake

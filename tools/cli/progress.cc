@@ -32,7 +32,8 @@ std::string StateText(const ProgressState& state) {
                          FormatDuration(state.seconds_left));
 }
 
-// One line of less than `columns`: a full one would wrap, and only its last part be erased.
+// Fits one line into fewer than `columns`: a full line would wrap, and only its last part would be
+// erased.
 std::string Line(const ProgressState& state, int columns) {
   const std::string text = StateText(state);
   const int room = columns - 1 - static_cast<int>(text.size()) - 2;
@@ -46,7 +47,8 @@ std::string Line(const ProgressState& state, int columns) {
 int TerminalColumns(int fd) {
   if (isatty(fd) == 0) return 0;
   winsize size{};
-  // A terminal that does not know its size, as behind a serial line, is taken for a usual one.
+  // A terminal that does not know its size, for example behind a serial line, is assumed to have 80
+  // columns.
   if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
 }

@@ -1,4 +1,4 @@
-// What the screen shows while training: a live progress bar on a terminal, plain lines elsewhere.
+// Screen output while training: a live progress bar on a terminal, plain lines elsewhere.
 #ifndef STRAKE_TOOLS_CLI_PROGRESS_H_
 #define STRAKE_TOOLS_CLI_PROGRESS_H_
 
@@ -12,7 +12,7 @@
 
 namespace strake {
 
-// Columns of the terminal behind a file descriptor, 0 where there is none.
+// The columns of the terminal behind a file descriptor, 0 if it is not a terminal.
 int TerminalColumns(int fd);
 
 struct ProgressState {
@@ -35,13 +35,13 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Draws the bar, unless that was done less than kSecondsBetweenDraws ago.
+  // Draws the bar, unless it was drawn less than kSecondsBetweenDraws ago.
   void Update(const ProgressState& state);
 
   // Prints lines (without the last line's end) above the bar.
   void Print(absl::string_view text);
 
-  // Takes the bar off the screen until the next Update().
+  // Removes the bar from the screen until the next Update().
   void Erase();
 
  private:

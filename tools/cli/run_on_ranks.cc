@@ -20,7 +20,7 @@ namespace {
 
 using Body = absl::FunctionRef<absl::Status(const Mesh& mesh)>;
 
-// As the rank of `world` that this process is.
+// Runs the body as this process's rank of `world`.
 class RankOfWorld {
  public:
   absl::Status Run(const LayoutConfig& layout, Communicator& world, Body body) {
@@ -29,11 +29,11 @@ class RankOfWorld {
   }
 
  private:
-  // Outlives an abort: the others are to learn of the error, not that this process has left.
+  // Outlives an abort: the other ranks must learn of the error, not that this process has left.
   std::optional<Mesh> mesh_;
 };
 
-// Fails the groups of all processes; the error is for the caller to print.
+// Fails the groups of all processes; the caller prints the error.
 absl::Status RunOnNccl(const LayoutConfig& layout, const NcclRendezvous& rendezvous, Body body) {
   STRAKE_RETURN_IF_ERROR(CheckNumProcesses(layout, rendezvous.size));
   STRAKE_RETURN_IF_ERROR(SetCudaDevice(CudaDeviceOf(layout)));
@@ -48,7 +48,7 @@ absl::Status RunOnNccl(const LayoutConfig& layout, const NcclRendezvous& rendezv
 // Under mpirun or srun: MPI connects the ranks, or, for GPUs, their rendezvous.
 absl::Status RunOnMpi(const LayoutConfig& layout, Body body) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<MpiRuntime> mpi, MpiRuntime::Create());
-  // Every process meets with this error, and the first of them prints it.
+  // Every process finds this error, and the first one prints it.
   STRAKE_RETURN_IF_ERROR(CheckNumProcesses(layout, mpi->size()));
   const std::unique_ptr<Communicator> world = mpi->CreateWorld(layout.communicator_options());
   RankOfWorld rank;
@@ -58,7 +58,7 @@ absl::Status RunOnMpi(const LayoutConfig& layout, Body body) {
     return RunOnNccl(layout, rendezvous, body);
   }();
   if (status.ok()) return status;
-  // Before the others know: mpirun ends all processes once one of them has failed.
+  // Prints before the others know: mpirun ends all processes once one of them has failed.
   if (!mpi->AbortedByAnotherProcess()) PrintError(status);
   world->Abort(status);
   mpi->ExitAfterFailure(/*exit_code=*/1);

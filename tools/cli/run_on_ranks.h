@@ -9,10 +9,10 @@
 
 namespace strake {
 
-// Calls `body` for each rank that lives in this process: for all of them, as threads, or with
-// --comm=mpi and nccl for the process's own. Returns the error that came first; the other ranks'
-// collectives then fail. Under mpirun a failed rank does not return: it prints its error, unless
-// that is only what the error of another process led to, and ends the process.
+// Calls `body` for each rank of this process: for all ranks, as threads, or with --comm=mpi and
+// nccl for the process's own rank. Returns the first error; the other ranks' collectives then fail.
+// Under mpirun a failed rank does not return: it prints its error, unless another process's error
+// caused it, and ends the process.
 absl::Status RunOnRanks(const LayoutConfig& layout,
                         absl::FunctionRef<absl::Status(const Mesh& mesh)> body);
 

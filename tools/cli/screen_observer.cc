@@ -31,7 +31,7 @@ std::string ModelText(const std::string& name, const ModelConfig& model) {
                       " heads, vocabulary ", model.vocab_size);
 }
 
-// Of all ranks, which are like the first.
+// The memory of all ranks, assuming that each needs as much as the first.
 std::string MemoryText(const MemoryPlan& plan, int num_ranks) {
   const auto bytes = [&](size_t of_a_rank) { return FormatBytes(double(of_a_rank) * num_ranks); };
   return absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
@@ -93,8 +93,8 @@ absl::Status ScreenObserver::OnStart(const TrainStart& start) {
 absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
   const TrainerOptions& run = command_.config.run;
   const int64_t log_every = command_.config.log_every, steps = run.schedule.total_steps;
-  // A running mean, so that the time left does not jump; the first step, which warms up, is left
-  // out.
+  // A running mean, so that the time left does not jump. The first step, which warms up, is
+  // excluded.
   const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
   ++steps_timed_;
   seconds_per_step_ += weight * (m.seconds - seconds_per_step_);
@@ -133,11 +133,11 @@ absl::Status ScreenObserver::OnEnd(const TrainEnd& end) {
   switch (end.reason) {
     case TrainEnd::Reason::kNothingToDo:
       screen_->Print(absl::StrCat("nothing to do: the run is at step ", end.step, " of ",
-                                  end.num_steps, "; raise --steps to go on"));
+                                  end.num_steps, "; raise --steps to continue"));
       break;
     case TrainEnd::Reason::kStopRequested:
       screen_->Print(absl::StrCat("stopped by a signal after step ", end.step,
-                                  "; the same command goes on from there"));
+                                  "; the same command resumes from there"));
       break;
     case TrainEnd::Reason::kLastStep:
       break;

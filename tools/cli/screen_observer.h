@@ -1,4 +1,4 @@
-// ScreenObserver: what //tools:train prints of a run.
+// ScreenObserver: prints the events of a run of //tools:train.
 #ifndef STRAKE_TOOLS_CLI_SCREEN_OBSERVER_H_
 #define STRAKE_TOOLS_CLI_SCREEN_OBSERVER_H_
 
@@ -32,7 +32,7 @@ class ScreenObserver : public TrainObserver {
 
   const TrainCommand& command_;
   Progress* const screen_;
-  int64_t steps_timed_ = 0;  // since this process began
+  int64_t steps_timed_ = 0;  // since this process started
   double seconds_per_step_ = 0;
 };
 

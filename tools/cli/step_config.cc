@@ -34,10 +34,10 @@ void AddStepOptions(StepConfig* c, OptionSet* options) {
                size);
   options->Add("micro_batch", &c->micro_batch, "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->global_batch,
-               "sequences per step, a multiple of --micro_batch times --dp; 0: just that",
+               "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
-  options->Add("dtype", &c->dtype, "of weights and activations", {"fp32", "bf16"});
-  options->Add("device", &c->device, "what computes: it decides how many logits are held at once",
+  options->Add("dtype", &c->dtype, "dtype of weights and activations", {"fp32", "bf16"});
+  options->Add("device", &c->device, "device; it decides how many logits are in memory at a time",
                {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);

@@ -1,4 +1,4 @@
-// StepConfig: the options of programs that look at a training step without running it.
+// StepConfig: the options of programs that analyze a training step without running it.
 #ifndef STRAKE_TOOLS_CLI_STEP_CONFIG_H_
 #define STRAKE_TOOLS_CLI_STEP_CONFIG_H_
 
@@ -13,7 +13,7 @@
 
 namespace strake {
 
-// Members are called as their flags, with the trainer's defaults where the trainer has them.
+// Members are named like their flags, with the trainer's defaults where it has the same flags.
 struct StepConfig {
   std::string model = "llama-tiny";
   int64_t seq_len = 256;
@@ -30,11 +30,11 @@ struct StepConfig {
   EngineOptions RankOptions(const ModelConfig& model_config) const;
 };
 
-// All but `rank`, which each program explains.
+// Adds all options except `rank`, which each program explains.
 void AddStepOptions(StepConfig* config, OptionSet* options);
 
-// Fills in what the user left open: global_batch, and seq_len where the model has fewer positions.
-// An error, naming flag and value, for what cannot be run.
+// Sets the options that the user left open: global_batch, and seq_len where the model has fewer
+// positions. Returns an error, naming flag and value, for options that cannot be run.
 absl::Status ResolveStep(const OptionSet& given, const ModelConfig& model, StepConfig* config);
 
 }  // namespace strake

@@ -8,7 +8,7 @@
 namespace strake {
 namespace {
 
-// Written by a handler on any thread, read by those of all ranks.
+// Written by a handler on any thread, read by the threads of all ranks.
 std::atomic<int> stop_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a handler takes no lock");
 
@@ -17,8 +17,7 @@ void OnStopSignal(int number) {
   stop_signal = number;
 }
 
-// SIGPIPE, too: Ctrl-C ends `tee` in a pipeline, and what is printed from then on must not end the
-// process.
+// SIGPIPE too: Ctrl-C ends `tee` in a pipeline, and printing after that must not end the process.
 void OnStopRequest(int number) {
   if (stop_signal == 0) stop_signal = number;
 }

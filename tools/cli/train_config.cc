@@ -46,7 +46,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "sequences per data-parallel rank and pass", size);
   options->Add("global_batch", &c->run.global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; without it that of the "
-               "run to go on with, or of a new run just that",
+               "run to resume, or for a new run that product",
                Range::Between(0, kMaxGlobalBatch));
   options->Add("shuffle", &c->run.shuffle, "take sequences in an order drawn from --seed");
   options->Group("Optimizer");
@@ -63,19 +63,21 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                Range::HalfOpen(0, 1));
   options->Add("beta2", &c->run.beta2, "AdamW's decay rate of the second moment",
                Range::HalfOpen(0, 1));
-  // Less is 0 in f32, and AdamW divides by it where a gradient has always been 0.
+  // A smaller epsilon is 0 in f32, and AdamW divides by it where a gradient has always been 0.
   options->Add("eps", &c->run.eps, "AdamW's epsilon", Range::Between(1e-37, 1));
   options->Add("clip_norm", &c->run.clip_norm, "largest global gradient norm; 0: no clipping",
                rate);
   options->Group("Run");
-  options->Add("seed", &c->run.seed, "of the initial weights and the order of the data", count);
+  options->Add("seed", &c->run.seed, "seed of the initial weights and the order of the data",
+               count);
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
   options->Add("out", &c->run.directory,
                "directory of checkpoints and metrics; without it runs/MODEL");
-  options->Add("resume", &c->resume,
-               "auto: go on from the last checkpoint in --out; never: only start a new run; or the "
-               "path of a checkpoint to go on from");
+  options->Add(
+      "resume", &c->resume,
+      "auto: resume from the last checkpoint in --out; never: only start a new run; or the "
+      "path of a checkpoint to resume from");
   AddLayoutOptions(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
@@ -94,7 +96,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("keep_last", &c->run.keep_last, "checkpoints kept; 0: all", count);
 }
 
-// "gpt2-124m" of a preset; of a path the folder's name, or the file's where there is none.
+// A preset's name ("gpt2-124m"); for a path the folder's name, or the file's where there is none.
 std::string ModelLabel(const std::string& model) {
   const std::filesystem::path path(model);
   if (path.extension() != ".json") return path.filename();
@@ -102,13 +104,14 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
-// The checkpoint or folder whose run goes on, if there is one.
+// The checkpoint or folder of the run to resume, if there is one.
 const std::string& RunToGoOnWith(const TrainConfig& c) {
   const bool is_path = c.resume != "auto" && c.resume != "never";
   return is_path ? c.resume : c.run.directory;
 }
 
-// Of that run; 0 where there is none. What is wrong with a record is told by what resumes from it.
+// The global batch of that run; 0 where there is none. The code that resumes reports a damaged
+// record.
 int64_t SavedGlobalBatch(const TrainConfig& c) {
   const auto record = ReadRunRecord(RunToGoOnWith(c));
   if (!record.ok()) return 0;
@@ -128,7 +131,7 @@ absl::Status ResolveGlobalBatch(TrainConfig* c) {
                                    RunToGoOnWith(*c), ": to begin another, choose another --out"));
 }
 
-// What follows from the other members.
+// Sets the values that follow from the other members.
 void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   const auto kind = ParseScheduleKind(c->schedule);
   CHECK(kind.ok()) << kind.status();
@@ -143,7 +146,7 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   }
 }
 
-// Fills in what the user left open and can be told from the rest.
+// Sets the options that the user left open and that follow from the others.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
   if (!given.IsSet("seq_len"))
     c->run.engine.seq_len = std::min(c->run.engine.seq_len, model.max_positions);

@@ -16,8 +16,8 @@
 
 namespace strake {
 
-// Members are called as their flags and JSON keys, which for those of `run` are in
-// AddTrainOptions(), as is what all of them mean.
+// Members are named like their flags and JSON keys. AddTrainOptions() documents them, and has the
+// names of those in `run`.
 struct TrainConfig {
   std::string model = "llama-tiny";
   std::string train_data;
@@ -27,12 +27,12 @@ struct TrainConfig {
   int64_t log_every = 50;
   MachineConfig machine;
   LayoutConfig layout;
-  // What the other flags say; ParseTrainCommand() also sets what follows from the above, but for
-  // files (TrainerOptionsOf()).
+  // The other flags' values. ParseTrainCommand() also sets what follows from the members above,
+  // except files (TrainerOptionsOf()).
   TrainerOptions run = {.schedule = {.lr = 0, .warmup_steps = 100, .total_steps = 2500}};
 };
 
-// What the flags asked for.
+// The parsed command line.
 struct TrainCommand {
   TrainConfig config;
   ModelConfig model;
@@ -42,19 +42,19 @@ struct TrainCommand {
   std::string help;
 };
 
-// Defaults, then the file of --config, then the other flags, and the model that they name; then
-// values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to go on
-// with, or micro_batch * dp), threads (0: all cores, divided over the ranks), and where neither
-// flag nor file says so, seq_len (256, or the model's positions if they are fewer) and lr (0.5 /
-// hidden size: narrow models learn at higher rates). Other paths stay as given. An error, naming
-// flag, key or file and the value, for what cannot be run.
+// Applies defaults, then the file of --config, then the other flags, and the model that they name.
+// Then sets values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to
+// resume, or micro_batch * dp), threads (0: all cores, divided over the ranks), and, where neither
+// flag nor file sets them, seq_len (256, or the model's positions if they are fewer) and lr (0.5 /
+// hidden size: narrow models learn at higher rates). Other paths are not changed. Returns an error,
+// naming flag, key or file and the value, for options that cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 
-// The configuration as --config reads it.
+// The configuration in the format that --config reads.
 nlohmann::ordered_json ToJson(const TrainConfig& config);
 
-// The run as the trainer is given it, with the files that --train_data and --val_data name, or the
-// default text. An error, naming the flag, where there are none.
+// The options for the trainer, with the files that --train_data and --val_data name, or the default
+// text. Returns an error, naming the flag, where there are none.
 absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config);
 
 }  // namespace strake

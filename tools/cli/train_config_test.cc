@@ -109,7 +109,7 @@ TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
                       HasSubstr("--micro_batch may be 1, 3, or --dp may be 1, 2"),
                       HasSubstr("the batch is that of the run in " + directory.path())));
   }
-  // Damage is told by what resumes.
+  // The code that resumes reports damage.
   for (const char* identity :
        {"{}", R"({"global_batch": -12})", R"({"global_batch": "12"})", "3"}) {
     write(identity);

@@ -28,11 +28,12 @@ absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std
 absl::StatusOr<std::string> RunfilePath(const std::string& path) {
   std::error_code error;
   const std::string program = std::filesystem::read_symlink("/proc/self/exe", error);
-  // A test's runfiles hold those of the programs it runs.
+  // A test's runfiles contain those of the programs it runs.
   const char* test_runfiles = std::getenv("TEST_SRCDIR");
   for (const std::string& root :
        {program + ".runfiles", std::string(test_runfiles == nullptr ? "" : test_runfiles)}) {
-    // Strake's folder in it: with a WORKSPACE, as the main module, and as another one's dependency.
+    // Strake's folder in it: with a WORKSPACE, as the main module, and as a dependency of another
+    // one.
     for (const char* repository : {"/strake/", "/_main/", "/strake+/"}) {
       const std::string candidate = root + repository + path;
       if (!root.empty() && std::filesystem::exists(candidate, error)) return candidate;

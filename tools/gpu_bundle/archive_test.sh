@@ -1,5 +1,5 @@
 #!/bin/bash
-# Unpacks the bundle $1, and runs it where there is no GPU.
+# Unpacks the bundle $1, and runs it on a machine without a GPU.
 set -uo pipefail
 
 archive=$PWD/$1
@@ -28,7 +28,7 @@ expect "cuBLASLt is linked, and nothing else of CUDA" \
 expect "cuDNN's attention: its headers were there" grep -q cudnn_frontend bin/benchmark
 for program in bin/* gpu_tests/*; do
   [[ -f $program ]] || continue
-  # What is found elsewhere than in the bundle is the C library's or CUDA's.
+  # Only the C library and CUDA come from outside the bundle.
   others=$(LD_LIBRARY_PATH=$PWD/lib ldd "$program" | awk '$2 == "=>" { print $3 }' |
     grep -v "^$PWD/lib/" | grep -vE '/(libc|libm|libdl|librt|libpthread|libutil|libcublas(Lt)?)\.so')
   expect "$program: all libraries are in the bundle, but not $others" test -z "$others"
@@ -48,14 +48,14 @@ for config in models/*.json; do
   said=$(with_libraries bin/train --model="$config" --seq_len=8 --print_config 2>&1) ||
     expect "$config, of which train said $said" false
 done
-# Every option of parts/sizes.sh that these programs know is one.
+# Every option in parts/sizes.sh is known to these programs.
 said=$(
   bundle=$PWD
   . parts/sizes.sh
   with_libraries bin/train "${TRAIN_OPTIONS[@]}" --model="$TRAIN_LLAMA" --print_config 2>&1
 ) || expect "the options of training, of which train said $said" false
 
-# No device is what every machine has with this, also one with a GPU.
+# Without a visible device every machine acts like one without a GPU.
 said=$(CUDA_VISIBLE_DEVICES="" ./run.sh 2>&1)
 status=$?
 expect "exit code 2 without a GPU, not $status" test "$status" = 2

@@ -1,4 +1,4 @@
-# In place of parts/sizes.sh: what an emulated GPU does in seconds.
+# Replaces parts/sizes.sh: sizes that an emulated GPU runs in seconds.
 
 readonly TESTS_SECONDS=60 TEST_SECONDS=60
 readonly CHECK_SECONDS=60 ONE_CHECK_SECONDS=60
@@ -15,5 +15,5 @@ readonly TRAIN_OPTIONS=(--train_data="$bundle/text.txt" --seq_len=8 --micro_batc
   --schedule=constant --threads=1 --eval_every=0 --sample_every=0 --save_every=0)
 readonly TRAIN_PRODUCTS=14 TRAIN_TERMS=64
 
-# The first micro-batch is more than the emulated GPU's memory holds.
+# The first micro-batch exceeds the emulated GPU's memory.
 readonly BENCHMARKS=("tiny|1|1000000 1|--model=$bundle/models/gpt2.json --seq_len=4 --steps=1 --threads=1")

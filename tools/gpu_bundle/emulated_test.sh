@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs run.sh with programs that have the emulated GPU, and tiny models.
+# Runs run.sh with programs for the emulated GPU, and tiny models.
 set -uo pipefail
 
 readonly SOURCES=$PWD/tools/gpu_bundle

@@ -1,9 +1,9 @@
 #!/bin/bash
 # Packs a GPU bundle: pack.sh MANIFEST STATUS ARCHIVE
 #
-# MANIFEST has a line "FILE<tab>PLACE" per file. Beside them, below lib, come the shared libraries
-# that the files need of this machine; "linked_cuda_libraries" names those of CUDA's that they need
-# to start, and "commit" is the label of the build, from Bazel's STATUS file.
+# MANIFEST has a line "FILE<tab>PLACE" per file. The shared libraries of this machine that the files
+# need are added below lib. "linked_cuda_libraries" lists CUDA's libraries that they need to start,
+# and "commit" is the label of the build, from Bazel's STATUS file.
 set -euo pipefail
 
 manifest=$1 status=$2 archive=$3
@@ -12,10 +12,10 @@ trap 'rm -rf "$scratch"' EXIT
 bundle=$scratch/gpu_bundle
 mkdir -p "$bundle/lib"
 
-# The C library belongs to a machine's loader, and CUDA's libraries to its driver.
+# The C library belongs to a machine's loader, CUDA's libraries to its driver.
 readonly NOT_PACKED='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil|libcuda|libcublas|libcublasLt|libcudnn|libnccl|libnvidia|libnvrtc)[-_.0-9a-z]*\.so'
 
-# "NAME PATH" of each library that $1 needs; a path of "not" is of one that is not here.
+# "NAME PATH" of each library that $1 needs; the path "not" marks a missing one.
 needed_libraries() {
   LC_ALL=C ldd "$1" 2>/dev/null | awk '$2 == "=>" { print $1, $3 }' || true
 }
@@ -44,7 +44,7 @@ sort -u "$scratch/linked" >"$bundle/linked_cuda_libraries"
 commit=$(sed -n 's/^BUILD_EMBED_LABEL //p' "$status")
 echo "${commit:-unknown}" >"$bundle/commit"
 
-# The same bytes from the same files.
+# The same files give the same bytes.
 chmod -R u=rwX,go=rX "$bundle"
 tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory="$scratch" \
   gpu_bundle | gzip --no-name >"$archive"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # Runs a GPU bundle: ./run.sh [PART...]. It needs Linux and NVIDIA's driver, and no Python.
 #
-# Parts are tests, check, train and benchmark, all of them where none is named, and pytorch, which
-# needs a PyTorch installation. Prints a table of what passed, failed and was skipped, with figures,
-# and writes it to gpu_run.txt, and all that the programs said to gpu_run.log (gpu_run.PART.txt and
-# .log where parts are named); in $OUT, else here. Exit code: 0 where nothing failed, 1 where
-# something did, 2 where there is no GPU to use.
+# Parts are tests, check, train and benchmark (by default all of these), and pytorch, which needs a
+# PyTorch installation. Prints a table of passed, failed and skipped rows, with figures, and writes
+# it to gpu_run.txt, and the programs' output to gpu_run.log (gpu_run.PART.txt and .log where parts
+# are named); in $OUT, by default the current folder. Exit code: 0 without a failure, 1 with one, 2
+# where no GPU can be used.
 set -uo pipefail
 
 bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -37,7 +37,7 @@ write_head() {
   {
     date --utc '+GPU run of %Y-%m-%d %H:%M UTC'
     echo "commit $(cat "$bundle/commit")"
-    # With the driver comes nvidia-smi, but not into every container.
+    # The driver brings nvidia-smi, but not into every container.
     nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null ||
       echo "GPU: nvidia-smi does not say"
     nvidia-smi 2>/dev/null | grep -o 'CUDA Version: [0-9.]*' | sed 's/^/driver, /'

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs run.sh in bundles of stubs, on pretended systems.
+# Runs run.sh in bundles of stubs, on simulated systems.
 set -uo pipefail
 
 readonly SOURCES=$PWD/tools/gpu_bundle
@@ -23,8 +23,8 @@ stub() {
   chmod +x "bundle/$1"
 }
 
-# train_stub LINE: bin/train with losses that fall from $loss by $fall, and weights $bytes, which
-# LINE may change. It hangs once its first checkpoint is there where it saves after each step.
+# train_stub LINE: bin/train with losses that fall from $loss by $fall, and weights $bytes; LINE may
+# change these. If it saves after each step, it hangs after its first checkpoint.
 train_stub() {
   stub bin/train 'for option; do [[ $option != --out=* ]] || out=${option#--out=}; done
     if [[ $* == *--save_every=1* && ! -e $out ]]; then mkdir -p "$out/step-1"; exec sleep 20; fi
@@ -134,7 +134,7 @@ expect "a crash" test "$status" = 1
 expect "a crash counts" says '^rms_norm_gpu_test +FAILED +0 passed, 1 failed, .* exit code 139$'
 expect "a check's verdict" says '^check llama-tiny, fp32 +FAILED +exit code 1: FAIL: 1 of 7 comparisons$'
 
-# One hanging command ends by its own limit, and what a part has no time for is skipped.
+# One hanging command ends by its own limit, and a part skips what it has no time for.
 new_bundle
 sed -i 's/TESTS_SECONDS=[0-9]* TEST_SECONDS=[0-9]*/TESTS_SECONDS=60 TEST_SECONDS=5/
   s/CHECK_SECONDS=[0-9]* ONE_CHECK_SECONDS=[0-9]*/CHECK_SECONDS=3 ONE_CHECK_SECONDS=9/' \
@@ -182,7 +182,7 @@ stub bin/benchmark 'echo "error: another"; exit 1'
 run -- benchmark
 expect "another error" says '^benchmark GPT-2 124M +FAILED +exit code 1: error: another$'
 
-# PyTorch, only where it is asked for; not this machine's.
+# PyTorch, only on request; not this machine's.
 new_bundle
 mkdir python
 printf '#!/bin/bash\necho "No module named torch"; exit 1\n' >python/python3

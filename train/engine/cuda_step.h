@@ -1,4 +1,4 @@
-// What an engine on a GPU has besides: tokens on their way there, and its passes as CUDA graphs.
+// Further parts of an engine on a GPU: the upload of tokens, and its passes as CUDA graphs.
 #ifndef STRAKE_TRAIN_ENGINE_CUDA_STEP_H_
 #define STRAKE_TRAIN_ENGINE_CUDA_STEP_H_
 
@@ -19,16 +19,16 @@
 
 namespace strake {
 
-// Carries batches to the GPU, always to the same place, through pinned memory of two batches: the
-// host waits only when it is two ahead.
+// Copies batches to the GPU, always to the same place, through pinned memory of two batches: the
+// host waits only when it is two batches ahead.
 class BatchUpload {
  public:
   // Batches of at most `num_tokens`. ResourceExhausted when there is no memory.
   static absl::StatusOr<BatchUpload> Create(int64_t num_tokens);
 
-  // The same of both [N] i32 on the GPU once `stream` has come here; enqueued. The host's may
-  // change afterwards; the GPU's hold until the next call. `group` is one of those whose ranks the
-  // stream may be waiting for.
+  // Enqueues a copy of both [N] i32 to the GPU after the work now on `stream`, and returns the
+  // copies. The host tensors may change afterwards; the GPU's are valid until the next call.
+  // `group` is one of those whose ranks the stream may be waiting for.
   absl::StatusOr<std::pair<Tensor, Tensor>> Upload(Communicator& group, CudaStream stream,
                                                    const Tensor& tokens, const Tensor& targets);
 
@@ -42,12 +42,12 @@ class BatchUpload {
   DeviceBuffer batch_;  // [2, num_tokens]
 };
 
-// Runs passes that are enqueued again and again with the same inputs. The first time a pass comes
-// it is enqueued as it is (libraries then load and plan what they need), the second time recorded,
-// and from then on launched.
+// Runs passes that are enqueued repeatedly with the same inputs. A pass is enqueued directly the
+// first time (libraries then load and plan what they need), recorded the second time, and launched
+// as a graph from then on.
 class PassGraphs {
  public:
-  // `enqueue` depends on `pass` and the contents of memory alone.
+  // The work of `enqueue` depends only on `pass` and the contents of memory.
   absl::Status Run(CudaStream stream, const EnginePass& pass,
                    absl::FunctionRef<absl::Status()> enqueue);
 

@@ -142,7 +142,7 @@ absl::Status Engine::RunPass(const EnginePass& pass) {
   const auto enqueue = [&] {
     return std::visit([this](const auto& each) { return Enqueue(each); }, pass);
   };
-  // A profile wants to see each op.
+  // A profile has to see each op.
   const bool recorded = cuda_ != nullptr && options_.cuda_graph && context_->profile() == nullptr &&
                         CanBeCaptured(*mesh_);
   return recorded ? graphs_.Run(cuda_->stream(), pass, enqueue) : enqueue();
@@ -253,12 +253,13 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   return values[1];
 }
 
-// To wait for the GPU in. Groups fail together, so that any of more than one rank knows.
+// Any group, to wait for the GPU in. Groups fail together, so any group of more than one rank
+// detects a failure.
 Communicator& Engine::AnyGroup() const {
   return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp);
 }
 
-// On a GPU, waits for all that has been enqueued.
+// On a GPU, waits for all enqueued work.
 absl::StatusOr<const double*> Engine::StepValues() {
   static constexpr double kNothing[3] = {};
   if (dry_run()) return kNothing;
@@ -273,8 +274,8 @@ absl::StatusOr<const double*> Engine::StepValues() {
   return host;
 }
 
-// The weights are still those that the step began with. Where any rank's are not finite, they are
-// the cause of what is not finite in all.
+// The weights are still those from the step's start. Where a rank's weights are not finite, they
+// caused all values that are not finite.
 absl::Status Engine::GradientError(double loss_sum, double norm) const {
   const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
                                                    : absl::StrCat("the loss is ", loss_sum);
@@ -289,8 +290,8 @@ absl::Status Engine::GradientError(double loss_sum, double norm) const {
 }
 
 absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {
-  // Where this rank's are finite another rank's are not: its error, which names the tensor, ends
-  // the barrier.
+  // If this rank's values are finite, another rank's are not: the barrier returns its error, which
+  // names the tensor.
   for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
     if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
   }
@@ -301,13 +302,13 @@ absl::Status Engine::NonFiniteError(const std::string& what, const std::string& 
 absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
   STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  // Tensor-parallel ranks have one loss already.
+  // Tensor-parallel ranks have the same loss already.
   double values[] = {stop ? 1.0 : 0.0, step_values[0]};
   const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
   const LayerScope layer(context_->recorder(), "control");
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
-  // On a GPU nothing has looked at the losses of an evaluation before.
+  // On a GPU the losses of an evaluation have not been checked before.
   if (!std::isfinite(values[1])) {
     return NonFiniteError(absl::StrCat("the loss is ", values[1]),
                           FirstNonFiniteWeight(parameters_));

@@ -49,9 +49,9 @@ struct MemoryPlan {
 //
 //   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
 //
-// On a GPU the host enqueues the whole step, and waits for it at the end of Update(), and in
-// Agree() where nothing has waited since: what is not finite is found there. Once a pass has come
-// twice it is a CUDA graph, with options.cuda_graph and where every group can be recorded.
+// On a GPU the host enqueues the whole step. It waits at the end of Update(), and in Agree() if it
+// has not waited since; values that are not finite are detected there. From its second run on a
+// pass is a CUDA graph, with options.cuda_graph and where every group can be captured.
 class Engine {
  public:
   // Allocates everything, zeroed, as a dry run has planned it; the caller sets the weights. `mesh`
@@ -59,45 +59,46 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         const Mesh& mesh);
 
-  // The same without memory, on a Mesh::DryRun(): a step computes nothing, memory_plan() then is
-  // what it needs, and `recorder`, which may be null, has its calls (train/engine/step_record.h).
+  // Makes an engine without memory, on a Mesh::DryRun(). A step computes nothing; afterwards
+  // memory_plan() is what it needs, and `recorder`, which may be null, has its calls
+  // (train/engine/step_record.h).
   static std::unique_ptr<Engine> DryRun(const EngineOptions& options, const Mesh& mesh,
                                         OpRecorder* recorder);
 
-  // tokens and targets [B*T] i32, B <= micro_batch, T = seq_len: this data-parallel rank's, the
-  // same on all its tensor-parallel ranks, in host memory. Adds the losses, in nats, to what
-  // Agree() sums up, and the gradients of scale * (sum of the losses) to those of the step, which
-  // begin as zeros. During the backward pass of the step's `last` micro-batch gradients are summed
-  // over the data-parallel ranks. InvalidArgument for a token outside the vocabulary. On the CPU
-  // Internal, naming the first tensor in execution order, where the loss is not finite; the step
-  // cannot go on then.
+  // tokens and targets are [B*T] i32, B <= micro_batch, T = seq_len, in host memory: this
+  // data-parallel rank's, the same on all its tensor-parallel ranks. Adds the losses, in nats, to
+  // the sum of Agree(), and the gradients of scale * (sum of the losses) to the step's gradients,
+  // which begin as zeros. During the backward pass of the step's `last` micro-batch gradients are
+  // summed over the data-parallel ranks. InvalidArgument for a token outside the vocabulary. On the
+  // CPU, Internal where the loss is not finite, naming the first such tensor in execution order;
+  // the step cannot continue then.
   absl::Status AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                    bool last);
 
-  // The losses alone; the same errors. No collective joins data-parallel ranks.
+  // Computes the losses alone; the same errors. Does not communicate with data-parallel ranks.
   absl::Status EvaluateLoss(const Tensor& tokens, const Tensor& targets);
 
-  // Completes the gradients that tensor-parallel ranks share. Afterwards grads() are those of the
-  // whole model and batch.
+  // Sums the gradients that tensor-parallel ranks share. Afterwards grads() are the gradients of
+  // the whole model and batch.
   absl::Status SumGradients();
 
   // Clips the gradients by their global norm and updates the weights on every rank. Returns the
-  // norm before clipping. Internal, naming the tensor, and nothing updated, where the norm is not
-  // finite. With the communicators' check mode, an error where weights that ranks share have
-  // drifted apart.
+  // norm before clipping. Where the norm is not finite, updates nothing and returns Internal,
+  // naming the tensor. With the communicators' check mode, returns an error where weights that
+  // ranks share have drifted apart.
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
 
   // What every rank knows at the end of a step: the losses since the last agreement, summed over
-  // data-parallel ranks, and whether any rank wants to stop. Internal where they are not finite,
-  // naming a weight that is not.
+  // data-parallel ranks, and whether any rank wants to stop. Internal where the losses are not
+  // finite, naming a weight that is not finite.
   struct Agreement {
     double loss_sum = 0;
     bool stop = false;
   };
   absl::StatusOr<Agreement> Agree(bool stop);
 
-  // DataLoss, naming the tensor, where weights that ranks share differ: after loading, since ranks
-  // on several machines may have read other files.
+  // Returns DataLoss, naming the tensor, where weights that ranks share differ: call it after
+  // loading, since ranks on several machines may have read different files.
   absl::Status CompareReplicas() const;
 
   const EngineOptions& options() const { return options_; }
@@ -110,15 +111,15 @@ class Engine {
   CudaContext* cuda() { return cuda_.get(); }  // null on the CPU
   Context& context() { return *context_; }
 
-  // Why attention is slower than it could be on this GPU; empty where it is not.
+  // Why attention is slower than possible on this GPU; empty where it is not.
   const std::string& attention_note() const { return attention_note_; }
 
-  // What this rank updates of the parameters' index space, and its gradients [range().size()], on
-  // the engine's device.
+  // The part of the parameters' index space that this rank updates, and its gradients
+  // [range().size()], on the engine's device.
   const ShardRange& range() const { return reducer_->range(); }
   const Tensor& grads() const { return reducer_->grads(); }
 
-  // Those of groups of more than one rank, for their counters.
+  // The groups of more than one rank, for their counters.
   std::vector<const Communicator*> communicators() const;
 
  private:
@@ -127,12 +128,12 @@ class Engine {
   absl::Status Allocate(size_t activation_bytes);
   void AllocateDryRun(OpRecorder* recorder);
   void MakeContext();
-  // Neither memory nor a GPU is there.
+  // True without memory and without a GPU.
   bool dry_run() const { return mesh_->communicator(MeshAxis::kDp).dry_run(); }
 
-  // On a GPU, to where they are in every step.
+  // Copies a micro-batch to the GPU, to the same place in every step.
   absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets);
-  // Does a pass, or on a GPU enqueues it or launches its recording.
+  // Runs a pass; on a GPU enqueues it or launches its CUDA graph.
   absl::Status RunPass(const EnginePass& pass);
   absl::Status Enqueue(const TrainPass& pass);
   absl::Status Enqueue(const EvaluatePass& pass);
@@ -166,7 +167,7 @@ class Engine {
   bool values_fetched_ = false;
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
   std::optional<BatchUpload> upload_;
-  PassGraphs graphs_;  // after partial_gradients_: graphs go before the groups in them
+  PassGraphs graphs_;  // after partial_gradients_: graphs are destroyed before their groups
   std::string attention_note_;
 };
 

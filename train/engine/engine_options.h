@@ -1,4 +1,4 @@
-// EngineOptions: what decides what an engine computes, and what it allocates.
+// EngineOptions: the options that decide what an engine computes and allocates.
 #ifndef STRAKE_TRAIN_ENGINE_ENGINE_OPTIONS_H_
 #define STRAKE_TRAIN_ENGINE_ENGINE_OPTIONS_H_
 
@@ -17,13 +17,13 @@ namespace strake {
 struct EngineOptions {
   ModelConfig model = {};
   int64_t seq_len = 0;
-  int64_t micro_batch = 0;  // sequences per pass and data-parallel rank, at most
+  int64_t micro_batch = 0;  // maximum number of sequences per pass and data-parallel rank
   int num_threads = 1;      // per rank
   OpSet op_set = OpSet::kAuto;
-  DType dtype = DType::kF32;  // f64 with the reference ops alone, bf16 without them
+  DType dtype = DType::kF32;  // f64 only with the reference ops, bf16 only without them
   Device device = Device::kCpu;
   int cuda_device = 0;
-  bool cuda_graph = false;  // record the step, where all groups can be recorded
+  bool cuda_graph = false;  // record the step, where all groups can be captured
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
   LogitsChunk logits_chunk = {};          // tests lower it

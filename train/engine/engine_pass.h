@@ -1,5 +1,5 @@
-// EnginePass: a part of a step of an Engine, with every input but the contents of memory. The
-// engine gives a pass nothing else, so that passes that are equal enqueue the same work.
+// EnginePass: a part of an Engine's step, with all its inputs except the contents of memory. The
+// engine gives a pass nothing else, so that equal passes enqueue the same work.
 #ifndef STRAKE_TRAIN_ENGINE_ENGINE_PASS_H_
 #define STRAKE_TRAIN_ENGINE_ENGINE_PASS_H_
 
@@ -8,7 +8,7 @@
 
 namespace strake {
 
-// Where a micro-batch's inputs are, on the engine's device: [num_tokens] i32 both.
+// The location of a micro-batch's inputs, on the engine's device: [num_tokens] i32 both.
 struct TokenPlace {
   void* tokens = nullptr;
   void* targets = nullptr;

@@ -12,8 +12,8 @@ namespace {
 
 constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp};
 
-// Along each axis from its first rank: rank 0 is the first of all its groups, and after an axis
-// those that share the further axes' first coordinates know.
+// Broadcasts along each axis from its first rank. Rank 0 is the first of all its groups; after each
+// axis, the ranks whose coordinates on the further axes are 0 have the value.
 absl::Status BroadcastFromRankZero(const Mesh& mesh, const Tensor& x) {
   for (const MeshAxis axis : kAxes) {
     Communicator& group = mesh.communicator(axis);

@@ -1,4 +1,4 @@
-// What a program's ranks tell each other beside training: along one axis of the mesh after another.
+// Communication of a program's ranks beside training: along one axis of the mesh after another.
 #ifndef STRAKE_TRAIN_ENGINE_MESH_WIDE_H_
 #define STRAKE_TRAIN_ENGINE_MESH_WIDE_H_
 
@@ -9,10 +9,10 @@
 
 namespace strake {
 
-// Returns on no rank before every rank has called it: an error of any rank before that ends all.
+// Returns on a rank only after every rank has called it. An error of any rank before that ends all.
 absl::Status MeshBarrier(const Mesh& mesh);
 
-// Rank 0's text, on every rank.
+// Broadcasts rank 0's text to every rank.
 absl::Status BroadcastText(const Mesh& mesh, std::string* text);
 
 }  // namespace strake

@@ -1,5 +1,5 @@
-// StepRecord: a training step without running it: the calls that a rank makes, and the memory that
-// it needs, from a dry run of its engine.
+// StepRecord: the calls of a rank in a training step, and the memory that it needs, from a dry run
+// of its engine.
 #ifndef STRAKE_TRAIN_ENGINE_STEP_RECORD_H_
 #define STRAKE_TRAIN_ENGINE_STEP_RECORD_H_
 
@@ -14,19 +14,19 @@
 namespace strake {
 
 struct StepRecord {
-  // In execution order. Micro-batches between a step's first and last are recorded once, as
-  // repeated: OpCall::times.
+  // In execution order. Micro-batches between a step's first and last are recorded once, with their
+  // number in OpCall::times.
   std::vector<OpCall> calls;
   MemoryPlan memory;
 };
 
-// Of rank `rank` of a mesh of these sizes: a step of `num_micro_batches` of options.micro_batch
-// sequences, from the first micro-batch to the ranks' agreement at its end. CHECKs that the sizes
-// fit the model: CheckTensorParallel().
+// Records a step of rank `rank` of a mesh of these sizes: `num_micro_batches` of
+// options.micro_batch sequences, from the first micro-batch to the ranks' agreement at the step's
+// end. CHECKs that the sizes fit the model: CheckTensorParallel().
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
                       int64_t num_micro_batches);
 
-// The memory alone, which any number of micro-batches shares.
+// Plans the memory alone, which does not depend on the number of micro-batches.
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
 }  // namespace strake

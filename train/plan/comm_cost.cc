@@ -20,7 +20,7 @@ namespace {
 
 using Kind = CollectiveKind;
 
-// How often a ring passes the payload around.
+// The number of rounds in which a ring passes the payload around.
 int RingRounds(Kind kind) {
   switch (kind) {
     case Kind::kAllReduceSum:
@@ -39,7 +39,7 @@ constexpr const char* kAxes[] = {"tp", "kv", "dp"};
 constexpr Kind kKinds[] = {Kind::kAllReduceMax, Kind::kAllReduceSum, Kind::kReduceScatterSum,
                            Kind::kAllGather};
 
-// The place of what satisfies `is` in one of the lists above.
+// The position of the first entry that satisfies `is` in one of the lists above.
 template <typename List, typename Is>
 int IndexOf(const List& list, const OpCall& call, const Is& is) {
   const auto found = std::find_if(std::begin(list), std::end(list), is);
@@ -47,7 +47,7 @@ int IndexOf(const List& list, const OpCall& call, const Is& is) {
   return static_cast<int>(found - std::begin(list));
 }
 
-// Of the layers that a step records; all others are in the blocks.
+// The phase of a layer that a step records; all others are in the blocks.
 CommPhase PhaseOf(const OpCall& call) {
   static const auto* phases =
       new std::map<std::string, CommPhase>{{"tokens", CommPhase::kEmbedding},
@@ -87,7 +87,7 @@ void CheckOptions(const CommCostOptions& o) {
       << "[comm_cost] rank " << o.rank << " in sizes " << o.sizes.ToString();
 }
 
-// In floating point, which does not overflow, from a step of few tokens.
+// Checks in floating point, which does not overflow, from a step of few tokens.
 absl::Status CheckTotal(const CommCostOptions& o) {
   constexpr int64_t kFewTokens = 64;
   EngineOptions few = EngineOptionsFor(o);

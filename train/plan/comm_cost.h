@@ -1,11 +1,9 @@
 // CommCost: the collectives of a training step on one rank, as its engine's dry run records them:
 // calls and bytes by phase, axis and collective.
-//
-// A phase is what a step does meanwhile. Embedding and head are those of the model, with both
-// passes; forward and backward are those of its blocks, with what recomputation gathers again in
-// the backward pass; norm is that of the gradients; control is what ranks agree upon at a step's
-// end. A group of one rank has no collectives. Validation and checks of Communicator's check mode
-// are not part of it.
+// A phase is a part of a step. Embedding and head are those of the model, both passes; forward and
+// backward are those of its blocks, backward with the gathers of recomputation; norm is that of the
+// gradients; control is the ranks' agreement at a step's end. A group of one rank has no
+// collectives. Validation and the comparisons of Communicator's check mode are not included.
 #ifndef STRAKE_TRAIN_PLAN_COMM_COST_H_
 #define STRAKE_TRAIN_PLAN_COMM_COST_H_
 
@@ -54,33 +52,33 @@ struct CommCostOptions {
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
 
-// What a link between neighbours in a ring does.
+// A link between neighbours in a ring.
 struct CommLink {
-  double bytes_per_second = 0;  // sent by a rank, while it receives as many
+  double bytes_per_second = 0;  // sent by a rank, while it receives as much
   double latency_seconds = 0;   // of one message
 };
 
 struct CommCostRow {
   CommPhase phase;
-  std::string axis;  // "dp", "tp" or "kv": what the communicator is called
+  std::string axis;  // "dp", "tp" or "kv": the communicator's name
   int num_ranks;     // of that communicator, at least 2
   CollectiveKind collective;
-  int64_t calls = 0;  // both as CollectiveStats counts them
+  int64_t calls = 0;  // both as counted by CollectiveStats
   int64_t bytes = 0;
 
-  // What the rank sends if each call is a ring: (n - 1) / n of the payload for a reduce-scatter or
-  // an all-gather, twice that for an all-reduce, which is one after the other; n ranks.
+  // Bytes that the rank sends if each call is a ring over n ranks: (n - 1) / n of the payload for a
+  // reduce-scatter or an all-gather; twice that for an all-reduce, which is one after the other.
   double RingBytes() const;
 
-  // RingBytes() at the link's bandwidth, and n - 1 messages' latency per call and round of the
-  // ring, as if nothing else were done meanwhile.
+  // RingBytes() at the link's bandwidth, plus the latency of n - 1 messages per call and round of
+  // the ring, without any overlap.
   double Seconds(const CommLink& link) const;
 
   bool operator==(const CommCostRow&) const = default;
 };
 
-// In the order of phases; rows without calls are left out, so that one rank has none.
-// InvalidArgument where the model cannot be cut over the tensor-parallel ranks, or the ops of a
+// Returns rows in the order of phases. Rows without calls are omitted, so that one rank has none.
+// InvalidArgument where the model cannot be sharded over the tensor-parallel ranks, or the ops of a
 // step move 2^62 bytes. CHECKs that sizes are positive, the rank lies in the mesh, and with
 // sequence parallelism the tensor-parallel ranks divide a micro-batch's tokens.
 absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& options);

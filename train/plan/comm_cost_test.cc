@@ -1,4 +1,4 @@
-// Closed forms by hand. That real training steps do the same is shown in //tests.
+// Closed forms, derived by hand. //tests compares with real training steps.
 #include "train/plan/comm_cost.h"
 
 #include <ostream>
@@ -11,7 +11,7 @@
 
 namespace strake {
 
-// For failures; where argument-dependent lookup finds it.
+// Prints failures; found by argument-dependent lookup.
 void PrintTo(const CommCostRow& row, std::ostream* out) {
   *out << CommPhaseName(row.phase) << " " << row.axis << row.num_ranks << " "
        << CollectiveName(row.collective) << " " << row.calls << " " << row.bytes;
@@ -24,7 +24,7 @@ using Phase = CommPhase;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
-// Sizes are multiples of 64 per rank of 4, so that the index space has no gaps.
+// Sizes are multiples of 64 on each of 4 ranks, so that the index space has no gaps.
 CommCostOptions Sized(const ModelFamily& family, int tp, int dp) {
   CommCostOptions o;
   o.model = family.new_config();
@@ -141,7 +141,7 @@ TEST(CommCostTest, ABlockHasFourAllReduces) {
   EXPECT_EQ(total(8, &CommCostRow::bytes) - total(7, &CommCostRow::bytes), 4 * kStream);
 }
 
-// Of the four ranks' parameters, two holding each key/value head, in forward order.
+// Parameters of four ranks, two of which hold each key/value head, in forward order.
 constexpr int64_t kTable = 128 / 4 * 64, kNorm = 64, kQ = 64 * 16, kKv = 64 * 32, kOut = 16 * 64,
                   kGateUp = 64 * 64, kDown = 32 * 64;
 constexpr int64_t kElements = 2 * kTable + 3 * kNorm + kQ + kKv + kOut + kGateUp + kDown;
@@ -156,7 +156,7 @@ CommCostOptions ShardedLlama(int dp_rank) {
 
 TEST(CommCostTest, EverySliceAtOnceByHand) {
   // The first data-parallel rank's half of the index space ends within gate_proj and up_proj: it
-  // has two norms and the key/value heads.
+  // contains two norms and the key/value heads.
   static_assert(kElements / 2 > kTable + 2 * kNorm + kQ + kKv + kOut);
   static_assert(kElements / 2 < kElements - kTable - kNorm);
   EXPECT_THAT(Cost(ShardedLlama(0)),
@@ -220,7 +220,7 @@ TEST(CommCostTest, DTypes) {
   const std::vector<CommCostRow> bf16 = Cost(o);
   ASSERT_EQ(f32.size(), bf16.size());
   for (size_t i = 0; i < f32.size(); ++i) {
-    // Gradients of bf16 weights are f32, as the loss's sums are, and norm and control are f64.
+    // Gradients of bf16 weights are f32, and so are the loss's sums; norm and control are f64.
     const bool same = f32[i].phase == Phase::kLoss || f32[i].phase == Phase::kGradients ||
                       f32[i].phase == Phase::kPartialGradients || f32[i].phase >= Phase::kNorm;
     EXPECT_EQ(f32[i].bytes, same ? bf16[i].bytes : 2 * bf16[i].bytes)

@@ -23,7 +23,7 @@
 namespace strake {
 namespace {
 
-// The shortest of several times on the device, per call.
+// Seconds per call, the shortest of several measurements on the device.
 absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::Status()> enqueue) {
   constexpr int kRuns = 5, kCallsPerRun = 10;
   STRAKE_RETURN_IF_ERROR(enqueue());  // libraries load what they need
@@ -76,7 +76,7 @@ absl::StatusOr<double> MeasureProduct(const CudaContext& cuda, DType dtype,
 }
 
 absl::StatusOr<double> MeasureCopy(const CudaContext& cuda) {
-  // Far more than a cache holds, and little of what is free.
+  // Far more than a cache holds, and a small part of the free memory.
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda.device()));
   const size_t num_bytes = std::min(size_t{1} << 30, gpu.free_bytes / 64);
   STRAKE_ASSIGN_OR_RETURN(const CudaMemory from, CudaMemory::Allocate(num_bytes));
@@ -128,8 +128,8 @@ GpuLimits BetterOf(const GpuLimits& a, const GpuLimits& b) {
 }
 
 std::optional<double> NominalBf16Flops(absl::string_view gpu_name) {
-  // NVIDIA's data sheets, whose figures with sparsity are halved: A100 (2021), H100 (2023), H200
-  // (2024), Blackwell (2024). The first name that is part of the GPU's counts.
+  // NVIDIA's data sheets, with figures with sparsity halved: A100 (2021), H100 (2023), H200 (2024),
+  // Blackwell (2024). The first row whose name is part of the GPU's name counts.
   struct Nominal {
     const char* name;
     double tflops;

@@ -1,4 +1,4 @@
-// What a GPU can do, measured and by its data sheet: what a benchmark compares itself with.
+// A GPU's limits, measured and from its data sheet, for a benchmark to compare with.
 #ifndef STRAKE_TRAIN_PLAN_GPU_LIMITS_H_
 #define STRAKE_TRAIN_PLAN_GPU_LIMITS_H_
 
@@ -21,26 +21,26 @@ struct ProductShape {
   bool operator==(const ProductShape&) const = default;
 };
 
-// The three shapes with most FLOPs of the forward pass in a step's record (step_record.h), largest
-// first.
+// The three shapes with the most FLOPs in the forward pass of a step's record (step_record.h),
+// largest first.
 std::vector<ProductShape> LargestProducts(const std::vector<OpCall>& calls);
 
 struct GpuLimits {
   double product_flops = 0;  // per second
-  ProductShape product;      // which one that was
+  ProductShape product;      // the product that reached it
   double copy_bytes_per_second = 0;
 };
 
-// The fastest of the products, of random numbers, and a copy of at most 1 GiB
-// whose bytes count twice, read and written; each the best of several runs between events. Before
-// it returns, all memory is freed. ResourceExhausted where there is none.
+// Measures the fastest of the products, of random numbers, and a copy of at most 1 GiB whose bytes
+// count twice, read and written; each is the best of several runs between events. Frees all memory
+// before it returns. ResourceExhausted where there is no memory.
 absl::StatusOr<GpuLimits> MeasureGpuLimits(int device, DType dtype,
                                            const std::vector<ProductShape>& products);
 
 // The better of two measurements, each part by itself.
 GpuLimits BetterOf(const GpuLimits& a, const GpuLimits& b);
 
-// Products in bf16 by the data sheet, without sparsity, per second; nothing for an unknown GPU.
+// Data-sheet bf16 products per second, without sparsity; nullopt for an unknown GPU.
 std::optional<double> NominalBf16Flops(absl::string_view gpu_name);
 
 }  // namespace strake

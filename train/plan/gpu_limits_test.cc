@@ -23,7 +23,7 @@ TEST(GpuLimitsTest, MeasuresProductsAndCopies) {
 }
 
 TEST(GpuLimitsTest, FreesItsMemory) {
-  ASSERT_TRUE(MeasureGpuLimits(0, DType::kF32, {{1, 1, 1}}).ok());  // libraries keep theirs
+  ASSERT_TRUE(MeasureGpuLimits(0, DType::kF32, {{1, 1, 1}}).ok());  // libraries keep some memory
   const size_t free_bytes = DescribeCudaDevice(0)->free_bytes;
   ASSERT_TRUE(MeasureGpuLimits(0, DType::kF32, {{1, 1, 1}}).ok());
   EXPECT_EQ(DescribeCudaDevice(0)->free_bytes, free_bytes);

@@ -30,7 +30,7 @@ std::optional<size_t> ReadNumber(const std::string& path, const std::string& key
   return std::nullopt;
 }
 
-// The memory that the control group's limit leaves, under either version's file names.
+// The memory left by the control group's limit, with either version's file names.
 std::optional<size_t> ControlGroupBytes() {
   for (const auto& [limit_path, used_path] :
        {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
@@ -65,7 +65,7 @@ std::optional<size_t> AvailableMemoryBytes() {
 
 absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device) {
   if (device == Device::kCpu) {
-    // Where the system does not say: what x86-64 can address.
+    // Where the system does not report it: the address space of x86-64.
     return AvailableMemory{AvailableMemoryBytes().value_or(size_t{1} << 47), " of memory"};
   }
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda_device));
@@ -117,7 +117,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
-  // What is gathered for a checkpoint stands where the weights do.
+  // While a checkpoint is gathered, this memory is on the device of the weights.
   const size_t checkpoint = CheckpointBytes(options, sizes);
   const size_t total = plan.total_bytes() * num_ranks + checkpoint;
   if (total <= available.bytes) return absl::OkStatus();

@@ -44,8 +44,8 @@ TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
 
-// What is refused before a plan is made must not be what the plan would allow: without
-// recomputation these layers keep eight times as much.
+// The lower bound must not reject options whose plan fits: without recomputation these layers keep
+// eight times as much.
 TEST(CheckMemoryTest, AllowsWhatFitsWithFullRecomputationAlone) {
   const auto available = AvailableMemoryBytes();
   if (!available.has_value()) GTEST_SKIP() << "the system does not say how much memory it has";
@@ -58,14 +58,14 @@ TEST(CheckMemoryTest, AllowsWhatFitsWithFullRecomputationAlone) {
   const MeshVector one_rank = {1, 1, 1, 1};
   const double sequence_bytes =
       double(PlanMemory(options, one_rank, 0).activation_bytes) / options.micro_batch;
-  // Other tests, which run meanwhile, may take a part.
+  // Concurrent tests may use a part.
   options.micro_batch = static_cast<int64_t>(double(*available) / 2 / sequence_bytes);
   EXPECT_TRUE(CheckMemory(options, one_rank, 1).ok()) << CheckMemory(options, one_rank, 1);
   options.activation_recompute = ActivationRecompute::kNone;
   EXPECT_EQ(CheckMemory(options, one_rank, 1).code(), absl::StatusCode::kResourceExhausted);
 }
 
-// Whatever is planned, the bound is below it, and close where activations are most of it.
+// The bound is below every plan, and close where activations are most of it.
 TEST(LeastMemoryBytesTest, IsBelowEveryPlan) {
   int num_close = 0;
   for (const char* model : {"gpt2-tiny", "llama-tiny", "gpt2-mini"}) {
@@ -109,8 +109,8 @@ TEST(LeastMemoryBytesTest, OfFewTokensLeavesOutActivations) {
   EXPECT_EQ(LeastMemoryBytes(options, {2, 1, 1, 2}), plan.total_bytes() - plan.activation_bytes);
 }
 
-// Of N tokens of a GPT-2, all in f32: selective drops what two norms and a GELU give, full leaves
-// two inputs.
+// For N tokens of a GPT-2, all in f32: selective drops the outputs of two norms and a GELU, full
+// keeps only two inputs.
 TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
   EngineOptions options;
   options.model = *ModelPreset("gpt2-mini");
@@ -122,7 +122,7 @@ TEST(PlanMemoryTest, RecomputedActivationsAreNotKept) {
   const double none = planned(ActivationRecompute::kNone);
   const double selective = planned(ActivationRecompute::kSelective);
   const double full = planned(ActivationRecompute::kFull);
-  // In each layer but the one whose backward pass has it all again.
+  // In each layer but the one in its backward pass, which has recomputed all.
   const ModelConfig& model = options.model;
   const double columns = 4.0 * 64 * 64 * (model.num_layers - 1);
   const double width = model.hidden_size;
@@ -146,7 +146,7 @@ TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
   const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);
   EXPECT_EQ(zero1.parameter_bytes, whole.parameter_bytes);
   EXPECT_EQ(zero1.gradient_bytes, whole.gradient_bytes);
-  // Ranges are cut at multiples of 64 elements.
+  // Ranges begin and end at multiples of 64 elements.
   EXPECT_NEAR(zero1.optimizer_bytes, whole.optimizer_bytes / 2.0, 2 * 64 * 4);
   const MemoryPlan tp = PlanMemory(Options(0), {1, 1, 1, 4}, 0);
   EXPECT_LT(tp.parameter_bytes, whole.parameter_bytes / 3);

@@ -34,14 +34,14 @@ constexpr char kWeightsFile[] = "/model.safetensors";
 constexpr char kOptimizerFile[] = "/optimizer.safetensors";
 constexpr char kMasterSuffix[] = ".master";
 
-// Over this rank's range.
+// The moments over this rank's range.
 std::vector<ArenaArray> Moments(Engine& engine) {
   const AdamW& optimizer = engine.optimizer();
   const int64_t begin = engine.range().begin;
   return {{".exp_avg", optimizer.exp_avg(), begin}, {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
 }
 
-// What optimizer.safetensors holds, over this rank's range.
+// The arrays of optimizer.safetensors, over this rank's range.
 std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
   std::vector<ArenaArray> arrays = Moments(engine);
   const Tensor& masters = engine.optimizer().masters();
@@ -49,7 +49,7 @@ std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
   return arrays;
 }
 
-// What the weights are before any rounding to bf16.
+// The weights before any rounding to bf16.
 ArenaArray UnroundedWeights(Engine& engine, const char* suffix) {
   const Tensor& masters = engine.optimizer().masters();
   if (masters.defined()) return {suffix, masters, engine.range().begin};
@@ -62,7 +62,7 @@ absl::StatusOr<bool> HoldsMasters(const std::string& path) {
                      [](const auto& entry) { return absl::EndsWith(entry.name, kMasterSuffix); });
 }
 
-// Brings parameters, one after the other, from all ranks to rank 0.
+// Gathers parameters, one after the other, from all ranks on rank 0.
 class Gatherer {
  public:
   explicit Gatherer(Engine& engine) : engine_(engine), parts_(engine.mesh().sizes().tp) {
@@ -79,7 +79,7 @@ class Gatherer {
 
   const ParameterArena& whole() const { return whole_; }
 
-  // Until the next call.
+  // Valid until the next call.
   absl::StatusOr<Tensor> Weights(int parameter) {
     return Gather(parameter, {}, engine_.parameters().values());
   }
@@ -103,7 +103,7 @@ class Gatherer {
   DeviceMemory memory_;
 };
 
-// The calls that rank 0 makes while it writes, in their order.
+// Makes the calls that match rank 0's while it writes, in the same order.
 absl::Status Send(Gatherer& gatherer, const std::vector<ArenaArray>& optimizer_arrays) {
   const int num_parameters = static_cast<int>(gatherer.whole().parameters().size());
   for (int p = 0; p < num_parameters; ++p) {

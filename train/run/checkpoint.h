@@ -2,11 +2,11 @@
 //
 //   config.json, model.safetensors   what transformers loads
 //   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
-//   NAME.master
-//                                    (f32 weights that they round), f32, in the weights' shapes
+//                                    NAME.master (f32 weights that they round), f32, in the
+//                                    weights' shapes
 //   run.json                         train/run/run_record.h
 //
-// They hold whole tensors however many ranks train, so that a run goes on under any layout.
+// The files hold whole tensors however many ranks train, so that a run resumes under any layout.
 #ifndef STRAKE_TRAIN_RUN_CHECKPOINT_H_
 #define STRAKE_TRAIN_RUN_CHECKPOINT_H_
 
@@ -18,13 +18,13 @@
 
 namespace strake {
 
-// Called on every rank of the engine's mesh. Rank 0 fills `directory`, which exists; the others
-// send what they hold, and read neither it nor `record`. Making it durable and atomic is
-// RunDirectory's part. The same state gives the same bytes, whatever the layout.
+// Writes a checkpoint. Every rank of the engine's mesh calls it. Rank 0 fills `directory`, which
+// exists; the others send their parts, and use neither `directory` nor `record`. RunDirectory makes
+// it durable and atomic. The same state gives the same bytes, whatever the layout.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
 
 // Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
-// dtype of the run that wrote it: nothing of its f32 weights is lost.
+// dtype of the run that wrote it: its f32 weights lose no precision.
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
 
 }  // namespace strake

@@ -5,7 +5,7 @@
 //   {"step":1,"val_loss":10.8}
 //
 // These keys in this order. Floating-point numbers are the shortest that read back exactly; null
-// where they are not finite, which JSON cannot say.
+// where they are not finite, which JSON cannot express.
 #ifndef STRAKE_TRAIN_RUN_METRICS_LOG_H_
 #define STRAKE_TRAIN_RUN_METRICS_LOG_H_
 
@@ -22,16 +22,16 @@ namespace strake {
 
 class MetricsLog {
  public:
-  // Cuts the file back to the lines of steps up to `resume_step`, all of them at once: a crash
-  // leaves the old file or the new. Whatever is no such line, as the half line of a killed run, is
-  // cut too. 0 is a fresh run, with an empty file. Returns an error that names the path.
+  // Truncates the file to the lines of steps up to `resume_step`, atomically: a crash leaves the
+  // old file or the new. Anything that is not such a line is cut too, such as the half line of a
+  // killed run. With 0, starts an empty file. Returns an error that names the path.
   static absl::StatusOr<MetricsLog> Open(const std::string& path, int64_t resume_step);
 
-  // Each appends a line, in one piece, that other processes see at once. Errors name the path.
+  // Each appends one line, in one write, that other processes see at once. Errors name the path.
   absl::Status LogStep(const StepMetrics& metrics);
   absl::Status LogEval(const EvalMetrics& metrics);
 
-  // Flushes to disk what was logged: before a checkpoint that a resumed run may start from.
+  // Flushes the log to disk: call it before writing a checkpoint that a run may resume from.
   absl::Status Sync();
 
  private:

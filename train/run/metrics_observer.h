@@ -11,8 +11,8 @@
 
 namespace strake {
 
-// Errors are those of the file, and name it. Lines of steps that a checkpoint holds are on disk
-// before the checkpoint is; those beyond the one that a run goes on from are cut off.
+// Errors are those of the file, and name it. Lines of the steps that a checkpoint covers are on
+// disk before the checkpoint is. Resuming from a checkpoint cuts off the lines of later steps.
 class MetricsObserver : public TrainObserver {
  public:
   absl::Status OnStart(const TrainStart& start) override;

@@ -97,8 +97,8 @@ absl::Status WriteTemporary(const std::string& path,
   return SyncTree(path);
 }
 
-// For file systems that cannot swap two names. A crash between the two renames leaves `to` without
-// a folder: RemoveLeftovers() puts the old one back.
+// For file systems that cannot swap two names. After a crash between the two renames there is no
+// folder at `to`: RemoveLeftovers() restores the old one.
 absl::Status ReplaceInTwoSteps(const std::string& from, const std::string& to) {
   const std::string old = to + kReplaced;
   STRAKE_RETURN_IF_ERROR(RemoveAll(old));
@@ -108,7 +108,7 @@ absl::Status ReplaceInTwoSteps(const std::string& from, const std::string& to) {
   return status;
 }
 
-// Names the complete folder `from` as `to`. A folder that stood there is at `from` or TO.old now.
+// Renames the complete folder `from` to `to`. An older folder there is then at `from` or TO.old.
 absl::Status Publish(const std::string& from, const std::string& to) {
   if (!Exists(to)) return Rename(from, to);
   if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
@@ -181,7 +181,7 @@ absl::Status RunDirectory::WriteCheckpoint(
   absl::Status status = WriteTemporary(temporary, write);
   if (status.ok()) status = Publish(temporary, checkpoint);
   if (status.ok()) status = SyncPath(path_);
-  // What cannot be deleted now, the next Open() deletes or names.
+  // If it cannot be deleted now, the next Open() deletes it or reports it.
   (void)RemoveAll(temporary);
   (void)RemoveAll(checkpoint + kReplaced);
   return status;
@@ -195,7 +195,7 @@ absl::Status RunDirectory::Prune(int64_t keep_last) {
   for (int64_t i = 0; i < num_steps - keep_last; ++i) {
     const std::string checkpoint = CheckpointPath(path_, steps[i]),
                       temporary = checkpoint + kTemporary;
-    // A crash while files are being deleted must not leave half of them under a complete name.
+    // A crash during the deletion must not leave half of the files under a complete name.
     STRAKE_RETURN_IF_ERROR(RemoveAll(temporary));
     STRAKE_RETURN_IF_ERROR(Rename(checkpoint, temporary));
     STRAKE_RETURN_IF_ERROR(SyncPath(path_));

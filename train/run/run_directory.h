@@ -5,8 +5,8 @@
 //   OUT/step-N.tmp  one that is being written or deleted
 //   OUT/step-N.old  one that is being replaced, where the file system cannot swap two names
 //
-// A crash of the process or the machine at any moment leaves every checkpoint that was complete,
-// and Open() tidies up after it. Errors name the path and the system's reason.
+// A crash of the process or the machine at any moment keeps every checkpoint that was complete;
+// Open() then removes what is left over. Errors name the path and the system's reason.
 #ifndef STRAKE_TRAIN_RUN_RUN_DIRECTORY_H_
 #define STRAKE_TRAIN_RUN_RUN_DIRECTORY_H_
 
@@ -41,12 +41,12 @@ class RunDirectory {
   // The last of them, if there is one.
   absl::StatusOr<std::optional<int64_t>> LatestCheckpoint() const;
 
-  // `write` fills the empty folder it is given; what it wrote is flushed to disk and becomes
-  // step-N, in place of an older step-N. On an error nothing is changed.
+  // Calls `write` to fill an empty folder, flushes the result to disk and renames it to step-N, in
+  // place of an older step-N. On an error nothing is changed.
   absl::Status WriteCheckpoint(int64_t step,
                                absl::FunctionRef<absl::Status(const std::string& directory)> write);
 
-  // Deletes all but the last `keep_last` checkpoints; 0 keeps all. To be called when a new one is
+  // Deletes all but the last `keep_last` checkpoints; 0 keeps all. Call it when a new one is
   // complete.
   absl::Status Prune(int64_t keep_last);
 

@@ -30,7 +30,7 @@ using testing::WriteFile;
 constexpr int kFiles = 3;
 constexpr size_t kFileBytes = 50000;
 
-// A checkpoint of several files, in pieces and in a folder too, that all hold `version`.
+// Writes a checkpoint of several files, in pieces and also in a folder, that all contain `version`.
 absl::Status WriteVersion(const std::string& directory, int64_t version) {
   fs::create_directory(directory + "/sub");
   for (int i = 0; i < kFiles; ++i) {
@@ -41,7 +41,7 @@ absl::Status WriteVersion(const std::string& directory, int64_t version) {
   return absl::OkStatus();
 }
 
-// The version that all of the checkpoint's files hold in full; -1 where they do not.
+// The version that all of the checkpoint's files contain completely; -1 where they do not.
 int64_t ReadVersion(const std::string& directory) {
   const std::string first = ReadFile(directory + "/sub/0");
   for (int i = 1; i < kFiles; ++i) {
@@ -127,7 +127,7 @@ TEST(RunDirectoryTest, NoSpaceLeavesTheOldCheckpoints) {
   auto run = RunDirectory::Open(dir.path());
   ASSERT_TRUE(run.ok());
   ASSERT_TRUE(Write(*run, 1, 1).ok());
-  // Files of at most 1000 bytes: the write() beyond them fails as it does on a full disk.
+  // Limits files to 1000 bytes: the write() beyond that fails as on a full disk.
   rlimit before;
   getrlimit(RLIMIT_FSIZE, &before);
   const rlimit small = {1000, before.rlim_max};
@@ -181,7 +181,7 @@ TEST(RunDirectoryTest, PrunesTheOldest) {
 }
 
 // Runs `body` in a child process, which reports rising numbers through the function it is given,
-// and kills it some time after up to two reports. Returns the last number that was reported, or 0.
+// and kills it some time after up to two reports. Returns the last reported number, or 0.
 int64_t RunAndKill(std::mt19937& random,
                    const std::function<void(const std::function<void(int64_t)>&)>& body) {
   int ends[2];
@@ -216,7 +216,7 @@ TEST(RunDirectoryTest, AKillAtAnyMomentLeavesTheLastCheckpointUsable) {
       auto run = RunDirectory::Open(dir.path());
       if (!run.ok()) _exit(1);
       for (int64_t step = run->LatestCheckpoint()->value_or(0) + 1;; ++step) {
-        // First, since the last round may have been killed before it.
+        // Prunes first, since the last round may have been killed before it.
         if (!run->Prune(2).ok()) _exit(1);
         if (!Write(*run, step, step).ok()) _exit(1);
         report(step);
@@ -251,7 +251,7 @@ TEST(RunDirectoryTest, AKillWhileReplacingLeavesOneWholeCheckpoint) {
     });
     written = std::max(written, reported);
     if (written == 0) continue;
-    // Before anything tidies up: also a reader that takes no lock finds it.
+    // Before Open() removes leftovers: a reader that takes no lock finds it too.
     ASSERT_GE(ReadVersion(checkpoint), written);
     const auto run = RunDirectory::Open(dir.path());
     ASSERT_TRUE(run.ok()) << run.status();

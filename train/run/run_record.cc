@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kFormatVersion = 1;
 
-// A count from 0, below 2^62 so that sums with it do not overflow.
+// A count of at least 0, below 2^62 so that sums with it do not overflow.
 absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
                                   const std::string& path) {
   const auto it = json.find(key);
@@ -52,7 +52,7 @@ std::string ToJson(const RunRecord& record) {
   json["samples"] = record.samples;
   json["identity"] = record.identity;
   json["config"] = record.config;
-  // Paths need not be text in UTF-8.
+  // Paths may contain bytes that are not UTF-8.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -1,4 +1,4 @@
-// run.json: what a run is, beside its checkpoints.
+// run.json: a run's identity and options, in its directory and in its checkpoints.
 //
 //   format_version   1
 //   step             optimizer steps done        (in a checkpoint)
@@ -28,18 +28,18 @@ struct RunRecord {
 
 std::string ToJson(const RunRecord& record);
 
-// The record in the text of a run.json; `source` is what errors call it. InvalidArgument, naming
-// the key, for anything that ToJson() does not write, another format version among it.
+// Parses the text of a run.json; `source` is its name in errors. InvalidArgument, naming the key,
+// for anything that ToJson() does not write, including another format version.
 absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source);
 
 // Reads DIRECTORY/run.json. NotFound where there is none; ParseRunRecord()'s errors.
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
-// "lr is 0.1 there, 0.2 here; ..."; empty where two identities are the same.
+// "lr is 0.1 there, 0.2 here; ..."; empty where the two identities are equal.
 std::string RunDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here);
 
 // FailedPrecondition, listing each difference with both values, where two identities differ.
-// `where` names the place that `saved` comes from.
+// `where` names the source of `saved`.
 absl::Status CheckSameRun(const nlohmann::ordered_json& saved, const nlohmann::ordered_json& now,
                           const std::string& where);
 

@@ -1,4 +1,5 @@
-// Whatever the text, a run.json gives an error or a record that is the same once written and read.
+// For any text, parsing a run.json returns an error, or a record that is the same after writing and
+// reading it.
 #include <cstddef>
 #include <cstdint>
 

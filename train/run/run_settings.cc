@@ -37,7 +37,7 @@ std::string ResumeSetting(const TrainerOptions& options) {
   LOG(FATAL) << "[run_settings] unknown policy " << static_cast<int>(options.resume);
 }
 
-// The optimizer's and the schedule's, which are part of the identity.
+// The settings of the optimizer and the schedule, which are part of the identity.
 void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json) {
   (*json)["lr"] = o.schedule.lr;
   (*json)["min_lr"] = o.schedule.min_lr;

@@ -1,4 +1,4 @@
-// What of a run's options run.json holds, under the names of //tools:train's flags.
+// The options of a run that run.json holds, under the names of //tools:train's flags.
 #ifndef STRAKE_TRAIN_RUN_RUN_SETTINGS_H_
 #define STRAKE_TRAIN_RUN_RUN_SETTINGS_H_
 
@@ -11,20 +11,20 @@
 
 namespace strake {
 
-// What makes a run this run: RunRecord::identity. `data_fingerprint` is that of TrainingData.
+// The options that identify a run: RunRecord::identity. `data_fingerprint` is that of TrainingData.
 nlohmann::ordered_json IdentityOf(const TrainerOptions& options,
                                   const std::string& data_fingerprint);
 
-// RunRecord::config: the program's own options, then those of the trainer that are not among them.
-// CHECKs that options.program_config, unless it is empty, is a JSON object.
+// RunRecord::config: the program's own options, then the trainer's other options. CHECKs that
+// options.program_config, unless it is empty, is a JSON object.
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes);
 
-// What all ranks must have been given alike: both, but for threads, which differ between machines,
-// and where files lie.
+// The settings that must be equal on all ranks: `config` and `identity`, except threads, which
+// differ between machines, and paths of files.
 nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
                                       const nlohmann::ordered_json& identity);
 
-// "fp32", as the dtype is called in a config.
+// The dtype's name in a config: "fp32".
 std::string DTypeSetting(DType dtype);
 
 }  // namespace strake

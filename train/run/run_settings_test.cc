@@ -29,7 +29,7 @@ TrainerOptions Options() {
   return options;
 }
 
-// Runs of earlier versions go on only while these keys and values stay as they are.
+// Runs of earlier versions can only be resumed while these keys and values do not change.
 TEST(IdentityTest, HasTheseKeysInThisOrder) {
   nlohmann::ordered_json identity = IdentityOf(Options(), "0123, tokens 0 to 9");
   EXPECT_EQ(identity.at("model"),

@@ -27,7 +27,7 @@ absl::Status CheckIsThisRun(const RunRecord& record, const nlohmann::ordered_jso
       absl::StrCat(same.message(), ". Use the same settings, or another ", names.directory));
 }
 
-// resume_checkpoint, which must not be behind the last one in the directory.
+// Checks resume_checkpoint, which must not be older than the last one in the directory.
 absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                                             const std::optional<int64_t>& latest) {
   const std::string& path = options.resume_checkpoint;
@@ -36,7 +36,7 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
   if (!record.ok()) {
     return absl::Status(
         record.status().code(),
-        absl::StrCat(names.resume, "=", path, " is no checkpoint: ", record.status().message()));
+        absl::StrCat(names.resume, "=", path, " is not a checkpoint: ", record.status().message()));
   }
   if (latest.value_or(0) <= record->step) return path;
   return absl::FailedPreconditionError(
@@ -45,7 +45,7 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                    "; choose another ", names.directory, " or remove it"));
 }
 
-// The checkpoint to go on from; empty for a new run.
+// The checkpoint to resume from; empty for a new run.
 absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
                                            const std::optional<RunDirectory>& directory) {
   std::optional<int64_t> latest;
@@ -73,8 +73,9 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
   const std::string dtype = DTypeSetting(options.engine.dtype);
   const auto old_dtype = record.config.value("dtype", nlohmann::ordered_json("fp32"));
   if (old_dtype != dtype) {
-    warnings.push_back(absl::StrCat(names.dtype, " was ", old_dtype.dump(), " and is ", dtype,
-                                    ": the run goes on from its fp32 weights, in other precision"));
+    warnings.push_back(
+        absl::StrCat(names.dtype, " was ", old_dtype.dump(), " and is ", dtype,
+                     ": the run resumes from its fp32 weights, in another precision"));
   }
   const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
   if (old_init_from != options.init_from) {
@@ -112,7 +113,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
-  // Paths need not be text in UTF-8.
+  // Paths may contain bytes that are not UTF-8.
   const auto text = [](const nlohmann::ordered_json& json) {
     return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   };
@@ -121,9 +122,9 @@ absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json&
   const std::string differences = RunDifferences(nlohmann::ordered_json::parse(first),
                                                  nlohmann::ordered_json::parse(text(settings)));
   if (differences.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("rank ", mesh.rank(), " is to train another run than rank 0: ", differences,
-                   "; give all processes the same options and files"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "rank ", mesh.rank(), " has the settings of another run than rank 0: ", differences,
+      "; give all processes the same options and files"));
 }
 
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {

@@ -1,4 +1,4 @@
-// Where a run begins or goes on, and its claim on its directory.
+// Finds where a run starts or resumes, and claims its directory.
 #ifndef STRAKE_TRAIN_RUN_RUN_START_H_
 #define STRAKE_TRAIN_RUN_RUN_START_H_
 
@@ -20,27 +20,28 @@ struct RunStart {
   std::string checkpoint = {};  // "" for a new run
   int64_t step = 0;             // done
   int64_t samples = 0;          // consumed
-  int64_t saved_step = 0;  // the last in a checkpoint in the directory; 0 is a run that has none
-  // Of options that changed in vain, or that change the rest of the run. The first rank's alone.
+  int64_t saved_step = 0;       // the last in a checkpoint in the directory; 0 if there is none
+  // On options that changed without effect, or that change the rest of the run. On the first rank
+  // alone.
   std::vector<std::string> warnings = {};
 };
 
-// FailedPrecondition, listing each difference, where this rank's `settings` are not the first
-// rank's: processes on several machines may have been given other options and files.
+// FailedPrecondition, listing each difference, where this rank's `settings` differ from the first
+// rank's: processes on several machines may have been given different options and files.
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings);
 
-// The first rank's part: looks at the checkpoint to resume from and at the directory, and opens it
-// where it exists. Changes no file. `identity` is that of RunRecord; FailedPrecondition where what
-// is found is another run.
+// The first rank's part: finds the checkpoint to resume from and the directory, and opens the
+// directory where it exists. Changes no file. `identity` is that of RunRecord; FailedPrecondition
+// where the checkpoint or directory is of another run.
 absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                                       const nlohmann::ordered_json& identity,
                                       std::optional<RunDirectory>* directory);
 
-// All but the warnings of what the first rank found, on every rank.
+// Broadcasts what the first rank has found to every rank, except the warnings.
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start);
 
-// Makes and opens the directory where it was not there. To be called when nothing else can fail, so
-// that no error leaves an empty folder behind.
+// Makes and opens the directory if it was missing. Call it when nothing else can fail, so that no
+// error leaves an empty folder behind.
 absl::Status ClaimDirectory(const TrainerOptions& options, std::optional<RunDirectory>* directory);
 
 }  // namespace strake

@@ -1,4 +1,4 @@
-// TrainObserver: is told what happens in a run of a Trainer (train/run/trainer.h).
+// TrainObserver: receives the events of a Trainer's run (train/run/trainer.h).
 //
 // Each function is called on the first rank alone, on the thread that runs its trainer, while the
 // other ranks may already be in the next step. An error ends the run with that error. In order:
@@ -30,7 +30,7 @@ struct TrainPlan {
   const Mesh& mesh;
   const MemoryPlan& memory;  // of the first rank
   const TrainingData& data;
-  // Why attention is slower than it could be on this GPU; empty where it is not.
+  // Why attention is slower than possible on this GPU; empty where it is not.
   const std::string& attention_note;
 };
 
@@ -53,7 +53,7 @@ struct EvalMetrics {
   int64_t step = 0;
   double val_loss = 0;
   int64_t num_samples = 0;  // sequences that were evaluated,
-  int64_t all_samples = 0;  // of those that there are
+  int64_t all_samples = 0;  // out of this many
 };
 
 // Text where the data is text, and token numbers otherwise.
@@ -80,18 +80,20 @@ class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
 
-  // One sentence: what is legal, and hardly meant.
+  // One sentence: the options are legal, but probably not intended.
   virtual absl::Status OnWarning(const std::string& /*text*/) { return absl::OkStatus(); }
-  // Data and memory are there; weights are made or read next, which takes a large model a while.
+  // Data and memory are ready. Weights are initialized or read next, which takes a while for a
+  // large model.
   virtual absl::Status OnPlan(const TrainPlan& /*plan*/) { return absl::OkStatus(); }
-  // All checks have passed, and the directory is this run's.
+  // All checks have passed, and the directory is claimed.
   virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }
-  // Before a checkpoint is written: a run that goes on from it counts on what an observer has kept.
+  // Called before a checkpoint is written: a run that resumes from it relies on what observers have
+  // saved.
   virtual absl::Status OnSave(int64_t /*step*/) { return absl::OkStatus(); }
-  // Once it is complete and on disk.
+  // Called when the checkpoint is complete and on disk.
   virtual absl::Status OnCheckpoint(const TrainCheckpoint& /*checkpoint*/) {
     return absl::OkStatus();
   }

@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& o
                                                          std::vector<TrainObserver*> observers) {
   std::unique_ptr<Trainer> trainer(new Trainer(options, mesh, std::move(observers)));
   STRAKE_RETURN_IF_ERROR(ResolveTrainerOptions(mesh.sizes(), &trainer->options_));
-  // The first rank first: what is wrong with the data is then told once.
+  // The first rank goes first: an error of the data is then printed once.
   if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
@@ -127,7 +127,7 @@ absl::Status Trainer::StartRun() {
   return WriteFileDurably(options_.directory + "/run.json", ToJson(Record()));
 }
 
-// Of this rank's micro-batches of the step.
+// Runs this rank's micro-batches of the step.
 absl::Status Trainer::AccumulateGradients() {
   const int64_t micro_batch = options_.engine.micro_batch;
   const double num_tokens = double(options_.global_batch) * options_.engine.seq_len;
@@ -142,7 +142,7 @@ absl::Status Trainer::AccumulateGradients() {
   return engine_->SumGradients();
 }
 
-// Internal is what the engine says of values that are not finite.
+// The engine returns Internal for values that are not finite.
 absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
   std::string message = absl::StrCat("step ", step, ": ", status.message());
   if (status.code() == absl::StatusCode::kInternal) {
@@ -196,7 +196,7 @@ absl::Status Trainer::Evaluate() {
   if (batches < 0) batches = step_ == options_.schedule.total_steps ? all : kEvalBatches;
   if (batches == 0) return absl::OkStatus();
   const int64_t num_samples = batches > all / micro_batch ? all : batches * micro_batch;
-  // The data-parallel ranks take turns, so that the samples do not depend on how many they are.
+  // The data-parallel ranks take turns, so that the samples do not depend on their number.
   const int64_t first = micro_batch * mesh_.coordinates().dp;
   for (int64_t i = first; i < num_samples; i += micro_batch * mesh_.sizes().dp) {
     const int64_t count = std::min(micro_batch, num_samples - i);
@@ -215,7 +215,7 @@ absl::Status Trainer::Evaluate() {
   return Tell([&](TrainObserver& o) { return o.OnEvaluation(metrics); });
 }
 
-// The ranks that share the model's parts make the same text, each of its part.
+// The ranks that share the model generate the same text, each with its part.
 absl::Status Trainer::Sample() {
   if (mesh_.coordinates().dp != 0) return absl::OkStatus();
   const int64_t seq_len = options_.engine.seq_len;

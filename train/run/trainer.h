@@ -30,28 +30,28 @@ namespace strake {
 
 struct RunRecord;
 
-// Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory,
-// where all read the checkpoint that they go on from, and tells its observers.
+// Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory and
+// calls its observers; all ranks read the checkpoint to resume from.
 class Trainer {
  public:
-  // Opens the data, checks everything that can be checked, claims the directory, and brings
-  // weights, optimizer and data position to where the run stands. No file of an earlier run is
-  // changed before all checks have passed on all ranks. `mesh` and the observers, which are told in
-  // their order, must outlive the trainer. An error names options, files and values.
+  // Opens the data, checks all options, claims the directory, and restores the run's weights,
+  // optimizer and data position. No file of an earlier run is changed before all checks have passed
+  // on all ranks. `mesh` and the observers, which are called in their order, must outlive the
+  // trainer. An error names options, files and values.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainerOptions& options,
                                                          const Mesh& mesh,
                                                          std::vector<TrainObserver*> observers);
   ~Trainer();
 
-  // Trains until the last step, or until the end of one after which options.stop_requested() on any
-  // rank; either way the last step done is saved. To be called once.
+  // Trains until the last step, or until options.stop_requested() is true on any rank after a step.
+  // Either way the last step done is saved. Call it once.
   absl::Status Run();
 
  private:
   Trainer(const TrainerOptions& options, const Mesh& mesh, std::vector<TrainObserver*> observers);
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
-  // On the first rank; the first error of an observer.
+  // Calls the observers, on the first rank; returns their first error.
   absl::Status Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const;
   absl::Status OpenData();
   absl::Status MakeEngine();
@@ -80,7 +80,7 @@ class Trainer {
 
   int64_t step_ = 0;        // done
   int64_t samples_ = 0;     // consumed
-  int64_t saved_step_ = 0;  // the last in a checkpoint in the directory; 0 is a run that has none
+  int64_t saved_step_ = 0;  // the last in a checkpoint in the directory; 0 if there is none
   bool stop_ = false;       // agreed on by all ranks
 };
 

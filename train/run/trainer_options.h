@@ -1,5 +1,4 @@
-// TrainerOptions: what a training run is, apart from the mesh that it runs on and who is told of
-// it.
+// TrainerOptions: the options of a training run, without its mesh and its observers.
 #ifndef STRAKE_TRAIN_RUN_TRAINER_OPTIONS_H_
 #define STRAKE_TRAIN_RUN_TRAINER_OPTIONS_H_
 
@@ -16,12 +15,13 @@
 namespace strake {
 
 enum class ResumePolicy {
-  kAuto,            // go on from the last checkpoint in `directory`, if there is one
+  kAuto,            // resume from the last checkpoint in `directory`, if there is one
   kNever,           // start a new run; an error where `directory` holds checkpoints
-  kFromCheckpoint,  // go on from `resume_checkpoint`
+  kFromCheckpoint,  // resume from `resume_checkpoint`
 };
 
-// What errors and warnings call the options. A program whose users give them as flags says which.
+// The options' names in errors and warnings. A program that offers them as flags sets the flags'
+// names.
 struct OptionNames {
   std::string directory = "directory";
   std::string resume = "resume";
@@ -32,22 +32,22 @@ struct OptionNames {
   std::string dtype = "dtype";
 };
 
-// Members marked * make the run what it is: a run only goes on with the same.
+// Members marked * identify the run: a run only resumes with the same values.
 struct TrainerOptions {
   // The model*, sequence length*, micro-batch, dtype, device and threads of a rank.
   EngineOptions engine = {.seq_len = 256, .micro_batch = 8};
   std::string init_from = {};  // model directory in the Hugging Face layout; "": random weights
 
-  // Files, * by their tokens: *.bin are llm.c token files, others text read as bytes.
+  // Files, * by their tokens: *.bin are llm.c token files; others are text, read as bytes.
   std::vector<std::string> train_files = {};
   std::vector<std::string> val_files =
       {};               // empty: the last 10 % of the training data is held back
   bool shuffle = true;  // *
   int64_t seed = 1;     // * of the initial weights and the order of the data
 
-  // * Sequences per step, a multiple of micro_batch times the data-parallel ranks; 0: just that.
+  // * Sequences per step, a multiple of micro_batch times the data-parallel ranks; 0: exactly that.
   int64_t global_batch = 0;
-  // * but for total_steps, the steps of the run.
+  // * except total_steps, the steps of the run.
   LrSchedule schedule = {.lr = 1e-3, .warmup_steps = 100, .total_steps = 2500};
   double weight_decay = 0.1;  // *
   double beta1 = 0.9;         // *
@@ -59,25 +59,25 @@ struct TrainerOptions {
   ResumePolicy resume = ResumePolicy::kAuto;
   std::string resume_checkpoint = {};
 
-  // Steps between validations, samples and checkpoints, 0 for never. Each also comes after the last
-  // step, checkpoints in any case.
+  // Steps between validations, samples and checkpoints; 0 for never. Each also follows the last
+  // step, checkpoints even with 0.
   int64_t eval_every = 500;
   int64_t eval_batches = -1;  // micro-batches of a validation; -1: 32, and all after the last step
   int64_t sample_every = 500;
   int64_t save_every = 500;
   int64_t keep_last = 3;  // checkpoints; 0: all
 
-  // Asked on every rank between steps; where it is true on any, the run saves and ends.
+  // Called on every rank between steps; if it returns true on any rank, the run saves and ends.
   std::function<bool()> stop_requested = {};
 
-  // A JSON object: what run.json records of the program's own options. It may be empty. Ranks
-  // compare it. The keys that the trainer knows itself (train/run/run_settings.h) are added.
+  // A JSON object: the program's own options, which run.json records. It may be empty. Ranks
+  // compare it. The trainer's own keys (train/run/run_settings.h) are added.
   std::string program_config = {};
   OptionNames names = {};
 };
 
-// Sets a global batch that was left open. InvalidArgument, with the values, for options that cannot
-// be run on a mesh of these sizes.
+// Sets a global batch that was left open. InvalidArgument, with the values, for options that do not
+// fit a mesh of these sizes.
 absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* options);
 
 }  // namespace strake

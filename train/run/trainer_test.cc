@@ -69,7 +69,7 @@ class TrainerTest : public ::testing::Test {
   TrainerOptions options_;
 };
 
-// Notes what it is told, and fails at the first note that begins with `fail_at`.
+// Records the calls, and fails at the first that begins with `fail_at`.
 class Recorder : public TrainObserver {
  public:
   absl::Status OnWarning(const std::string& text) override { return Note("warning " + text); }
@@ -164,7 +164,7 @@ TEST_F(TrainerTest, TwoRanksAreOneRun) {
     ASSERT_TRUE(trained.ok()) << trained;
     EXPECT_THAT(recorder.notes, ElementsAre("plan of 2", "start 0", "step 1", "step 2", "step 3",
                                             "step 4", "save 4", "checkpoint 4", "end 4/4"));
-    // f32 rounding in another order, which four small steps hardly amplify.
+    // f32 roundings in another order, which four small steps hardly amplify.
     for (int i = 0; i < 4; ++i) EXPECT_NEAR(recorder.losses[i], one.losses[i], 1e-3);
     EXPECT_THAT(ReadFile(options_.directory + "/metrics.jsonl"),
                 HasSubstr("{\"step\":4,\"loss\":"));

@@ -103,8 +103,8 @@ std::string TrainingData::ToText(const std::vector<int32_t>& tokens) const {
     return text;
   }
   for (const int32_t token : tokens) {
-    // A model that has learned little writes control characters, which terminals obey, and with a
-    // vocabulary above 256 tokens that are no byte.
+    // A model that has learned little writes control characters, which would affect the terminal,
+    // and, with a vocabulary above 256, tokens that are not bytes.
     const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
     const bool is_byte = !control && token <= 0xff;
     if (!is_byte) absl::StrAppendFormat(&text, "\\x%02x", token);

@@ -1,5 +1,4 @@
-// TrainingData: the token streams of a run, divided into what is trained on and what is held back
-// to validate on.
+// TrainingData: the token streams of a run, split into training and validation data.
 #ifndef STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 #define STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 
@@ -19,8 +18,8 @@ namespace strake {
 
 class TrainingData {
  public:
-  // Opens the options' files. An error names option, file and figures: files that cannot be read,
-  // tokens beyond the model's vocabulary, too few for one sequence.
+  // Opens the options' files. An error names option, file and figures: for files that cannot be
+  // read, tokens outside the model's vocabulary, and too few tokens for one sequence.
   static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options);
 
   const DataLoader& train_loader() const { return *train_loader_; }
@@ -28,20 +27,20 @@ class TrainingData {
   const DataLoader& val_loader() const { return *val_loader_; }
   const TrainValSplit& split() const { return split_; }
 
-  // Files that are trained and validated on: legal, but the validation loss then tells little.
+  // Files used for both training and validation: legal, but the validation loss is then misleading.
   std::vector<std::string> CommonFiles() const;
 
   // Whether tokens are bytes.
   bool is_text() const;
 
-  // The file's name, or how many files there are.
+  // The file's name, or the number of files.
   std::string Label() const;
-  // What the training tokens are, for telling runs apart; reads parts of all files.
+  // Identifies the training tokens, to tell runs apart; reads parts of all files.
   std::string Fingerprint() const;
 
-  // The first tokens that are held back; there are at least `count`.
+  // The first tokens of the validation data; there are at least `count`.
   absl::StatusOr<std::vector<int32_t>> FirstValTokens(int64_t count) const;
-  // Tokens as a screen shows them: text where the data is text, and their numbers otherwise.
+  // Formats tokens for the screen: as text where the data is text, as numbers otherwise.
   std::string ToText(const std::vector<int32_t>& tokens) const;
 
  private:

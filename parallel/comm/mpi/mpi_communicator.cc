@@ -99,7 +99,7 @@ MpiRuntime::MpiRuntime(std::shared_ptr<MpiEngine> engine) : engine_(std::move(en
 MpiRuntime::~MpiRuntime() {
   if (!engine_->End()) {
     LOG(ERROR) << "[mpi] process " << rank() << " of " << size()
-               << " ends without MPI_Finalize: not all processes came to their end";
+               << " ends without MPI_Finalize: not all processes have ended";
   }
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kNumRanks = 2;
 
-// The ranks must call as often as each other, so the numbers of calls are fixed: about a second.
+// The ranks must make equally many calls, so the numbers of calls are fixed: about a second.
 int64_t NumCalls(int64_t bytes) { return bytes < 1000 ? 50000 : 1500000000 / bytes; }
 
 // Bytes per second are payload bytes of one rank, as CollectiveStats counts them, times ranks.
@@ -55,7 +55,7 @@ int RunUnderMpirun(int argc, char** argv) {
   const auto world = (*mpi)->CreateWorld();
   Register(*world);
   benchmark::Initialize(&argc, argv);
-  std::ofstream nowhere;  // a closed file takes nothing
+  std::ofstream nowhere;  // a closed stream, which discards its input
   benchmark::ConsoleReporter silent;
   silent.SetOutputStream(&nowhere);
   silent.SetErrorStream(&nowhere);

@@ -1,5 +1,5 @@
-// The suite of all communicators on processes: this binary starts itself again under mpirun. Every
-// rank runs the same tests; rank 0 reports them, failures of other ranks included.
+// Runs the suite of all communicators on processes: this binary starts itself again under mpirun.
+// Every rank runs the same tests; rank 0 reports them, including failures of other ranks.
 #include "parallel/comm/mpi/mpi_communicator.h"
 
 #include <chrono>
@@ -44,7 +44,7 @@ void EndTogether() {
   if (failed && !::testing::Test::HasFailure()) ADD_FAILURE() << "on another rank, see above";
 }
 
-// Each group is of a world of its own, so that it may fail.
+// Each group has a world of its own, so that it may fail.
 void RunOnProcesses(int size, const CommunicatorOptions& options,
                     const std::function<void(Communicator&)>& body) {
   if (mpi == nullptr) {
@@ -154,7 +154,7 @@ TEST(MpiCommunicatorTest, CompletesWhileOthersCompute) {
     TestTensor x(DType::kF32, {1000000});
     FillConstant(x, 1);
     auto pending = comm.AllReduceSum(x);
-    // Rank 2 computes until the others have everything, and waits for its own result afterwards.
+    // Rank 2 computes until the others have their results, and then waits for its own.
     const auto end = std::chrono::steady_clock::now() + kLimit;
     bool others_are_done = false;
     while (comm.rank() == 2 && !others_are_done && std::chrono::steady_clock::now() < end) {
@@ -187,7 +187,7 @@ TEST(MpiCommunicatorTest, ADroppedResultFailsTheGroup) {
     while (!std::filesystem::exists(file) && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    // Rank 1 has sent all that this one needs.
+    // Rank 1 has sent all data that this rank needs.
     (void)comm.AllReduceSum(x).Wait();
     const absl::Status status = comm.Barrier();
     EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
@@ -224,7 +224,7 @@ TEST(MpiCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
   const auto dp = world->Split(mpi->rank() % 2, 0, "dp");
   ASSERT_TRUE(tp.ok() && dp.ok());
   absl::Status status;
-  if (mpi->rank() == 2) status = (*dp)->Barrier();  // its time is up first
+  if (mpi->rank() == 2) status = (*dp)->Barrier();  // its timeout is over first
   if (mpi->rank() == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     status = (*tp)->Barrier();
@@ -256,7 +256,7 @@ TEST(MpiCommunicatorTest, AProcessHasOneRuntime) {
               HasSubstr("initialized before"));
 }
 
-// Of ranks other than 0, failures alone are printed.
+// Prints only the failures of ranks other than 0.
 class FailurePrinter : public ::testing::EmptyTestEventListener {
  public:
   explicit FailurePrinter(int rank) : rank_(rank) {}
@@ -278,7 +278,7 @@ void ReportFailuresOnly(int rank) {
   listeners.Append(new FailurePrinter(rank));
 }
 
-// Makes `mpi`, or gives the reason why there is none.
+// Makes `mpi`, or stores the reason why it cannot.
 void StartMpi(int argc, char** argv) {
   const auto launched = DetectLaunchEnvironment();
   if (!launched) {

@@ -19,26 +19,26 @@ using std::chrono::milliseconds;
 constexpr uint64_t kWorldBit = uint64_t{1} << 63;
 constexpr int kRankShift = 32;
 
-// How long the processes give each other to come to an end, once one has failed.
+// How long the processes wait for each other's end, once one has failed.
 constexpr milliseconds kPatienceAfterFailure(2000);
-// How long operations go on after a failure. The rank that failed may have completed what others
-// are still in: what they lack was sent before the failure, and is about to arrive.
+// How long operations continue after a failure. The rank that failed may have completed operations
+// that others are still in: the data they lack was sent before the failure, and is about to arrive.
 constexpr milliseconds kLastCall(20);
-// How long data under way may then take to arrive before receives are cancelled.
+// How long data in flight may then take to arrive before receives are cancelled.
 constexpr milliseconds kDrainTime(200);
 
-// How long another process may take to answer a question, and how often to wait so long: for each
-// of the axes of a mesh.
+// How long another process may take to answer a question, and how often to wait that long: once for
+// each axis of a mesh.
 constexpr milliseconds kAnswerTime(500);
 constexpr int kMaxQuestions = 4;
 
-// How often the engine's thread looks while ranks compute: often enough for a collective of a
-// layer's activations to hide behind a matrix product, seldom enough to cost it 2 % at most.
+// How often the engine's thread polls while ranks compute: often enough for a collective of a
+// layer's activations to overlap with a matrix product, seldom enough to cost it at most 2 %.
 constexpr microseconds kBackgroundInterval(200);
-// How long after the last operation it stops looking.
+// How long after the last operation it stops polling.
 constexpr int kIdleIntervals = 50;
 
-// Pauses of somebody who waits: none at first, then longer and longer.
+// Pauses of a waiting thread: none at first, then longer and longer.
 class Backoff {
  public:
   explicit Backoff(bool crowded) : spin_time_(crowded ? 20 : 500) {}
@@ -188,9 +188,9 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
   return operation;
 }
 
-// Whoever waits longest need not know who is to blame: the rank that it misses may wait for another
-// one. So it asks; those that wait ask in turn, and who misses a rank without an answer fails
-// first.
+// The rank that waits longest need not know who is to blame: the rank that it waits for may itself
+// wait for another one. So it asks. Ranks that wait ask in turn, and the one whose missing rank
+// does not answer fails first.
 absl::Status MpiEngine::Wait(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
   MpiWorld& world = *group.world;
@@ -340,7 +340,7 @@ void MpiEngine::Receive(MpiMessage message) {
 }
 
 void MpiEngine::ReceiveJoin(MpiGroup& group, MpiMessage message) {
-  // Of a message, both sides name the pair in the same way.
+  // For a message, both sides name the pair in the same way.
   const std::shared_ptr<MpiOperation> operation = Find(group, KeyOf(message.from, message.call));
   if (!operation->takes_part(message.from)) return;
   const absl::Status status = operation->Join(std::move(message));
@@ -418,8 +418,8 @@ absl::Status MpiEngine::Failure(const MpiGroup& group, const CollectiveCall& cal
                                    group.processes.size(), "] ", cause.message()));
 }
 
-// MPI writes into a buffer only while somebody is in a call of it. So after a failure this process
-// helps what is under way to arrive, takes back receives, and stops using MPI if that does not do.
+// MPI writes into a buffer only during an MPI call. So after a failure this process helps data in
+// flight to arrive, cancels receives, and stops using MPI if that does not suffice.
 void MpiEngine::LetGoOfBuffers(std::unique_lock<std::mutex>& lock, MpiOperation& operation) {
   operation.GiveUp();
   const auto begin = Clock::now();

@@ -1,7 +1,7 @@
-// What drives all groups of a process over MPI: it makes all calls of MPI, one thread at a time.
+// Drives all groups of a process over MPI: it makes all MPI calls, one thread at a time.
 //
-// Whoever waits for an operation drives all of them; a thread of the engine does, at intervals,
-// while operations or messages are under way and nobody waits.
+// A rank that waits for an operation drives all of them. While operations or messages are in flight
+// and no rank waits, a thread of the engine drives them at intervals.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_ENGINE_H_
 #define STRAKE_PARALLEL_COMM_MPI_MPI_ENGINE_H_
 
@@ -26,20 +26,20 @@
 
 namespace strake {
 
-// What all groups that come from one share, since they fail together.
+// State shared by all groups that come from one world, since they fail together.
 struct MpiWorld {
   uint64_t id = 0;
   absl::Status failure;
-  // When operations that had started before the failure end too.
+  // The deadline, after a failure, of operations that had already started.
   std::chrono::steady_clock::time_point over_at{};
-  // While this process waits in a group of the world: whether somebody whose time is up waits for
-  // it, and which processes wait themselves.
+  // While this process waits in a group of the world: whether a process whose wait timed out waits
+  // for it, and which processes wait themselves.
   int num_waiting = 0;
   bool asked = false;
   std::set<int> waiting;
 };
 
-// Everything but `operations` and `left` is fixed.
+// All fields but `operations` and `left` are constant.
 struct MpiGroup {
   uint64_t id = 0;
   std::shared_ptr<MpiWorld> world;
@@ -47,7 +47,7 @@ struct MpiGroup {
   int rank = 0;
   std::vector<int> processes;  // by rank
   std::vector<bool> left{};    // by rank
-  // Sender and receiver, -1 for a collective, and the sequence number; until done.
+  // Sender and receiver, -1 for a collective, and the sequence number; until the operation is done.
   using Key = std::tuple<int, int, int64_t>;
   std::map<Key, std::shared_ptr<MpiOperation>> operations{};
 };
@@ -62,24 +62,24 @@ class MpiEngine {
   int size() const { return transport_->size(); }
 
   std::shared_ptr<MpiGroup> OpenWorld(const CommunicatorOptions& options);
-  // The group that a split has made.
+  // Opens the group that a split has made.
   std::shared_ptr<MpiGroup> OpenSplit(const MpiGroup& parent, const MpiOperation& split,
                                       const CommunicatorOptions& options);
-  // This rank leaves. What others expect from it then fails.
+  // This rank leaves. Operations of others that still need it then fail.
   void Close(const MpiGroup& group);
 
-  // An operation that has not started, and never ends, if the group has failed.
+  // Starts an operation. If the group has failed, the operation has not started and never ends.
   std::shared_ptr<MpiOperation> Start(MpiGroup& group, CollectiveCall call);
-  // `call` is for errors.
+  // Waits for the operation. `call` is for errors.
   absl::Status Wait(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call);
-  // Fails the group unless the operation is done; MPI has let go of its buffers.
+  // Fails the group unless the operation is done. Afterwards MPI no longer uses its buffers.
   void Drop(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call);
   void Abort(MpiGroup& group, const absl::Status& cause);
   bool AbortedByAnotherProcess();
 
-  // Ends this process's use of MPI. Returns false if not all processes came to do the same.
+  // Ends this process's use of MPI. Returns false if not all processes do the same.
   bool End();
-  // End() after a failure, of which nobody else may know.
+  // End() after a failure that no other process may know of.
   bool EndAfterFailure();
 
  private:
@@ -106,9 +106,9 @@ class MpiEngine {
                 int num_asked);
   void FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operation);
 
-  // Where a failure comes from: a call of Abort(), this process's operations, or another process.
+  // The source of a failure: a call of Abort(), this process's operations, or another process.
   enum class Source { kAbort, kHere, kElsewhere };
-  // The first cause stays.
+  // Fails the world. The first cause is kept.
   void Fail(MpiWorld& world, const absl::Status& cause, Source source);
   void FailAllIfBroken();
   static bool IsOver(const MpiWorld& world);
@@ -117,12 +117,12 @@ class MpiEngine {
   bool End(std::chrono::milliseconds patience);
 
   const std::unique_ptr<MpiTransport> transport_;
-  std::mutex mutex_;  // guards all below, what it points to, and the transport
+  std::mutex mutex_;  // guards everything below, what it points to, and the transport
   std::vector<Active> active_;
   std::map<uint64_t, std::shared_ptr<MpiGroup>> groups_;
   std::set<uint64_t> closed_groups_;
   std::vector<std::shared_ptr<MpiWorld>> worlds_;
-  // Of groups and worlds that others have opened before this process.
+  // Messages for groups and worlds that others have opened before this process.
   std::map<uint64_t, std::vector<MpiMessage>> early_;
   uint64_t num_offered_ids_ = 0;
   std::chrono::milliseconds longest_timeout_{0};

@@ -1,5 +1,5 @@
 // Processes that fail in the middle of a collective: this binary starts itself again under mpirun,
-// with what rank 1 of three is to do there.
+// with the fault of rank 1 of three.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/types.h>
@@ -42,8 +42,8 @@ using ::testing::HasSubstr;
 
 constexpr int kNumProcesses = 3;
 constexpr std::chrono::milliseconds kTimeout(2000), kLongTimeout(60000);
-// Beyond the timeout: mpirun's start and end, and the patience of ExitAfterFailure(), on a machine
-// with other work.
+// Beyond the timeout: mpirun's start and end, and the wait of ExitAfterFailure(), on a busy
+// machine.
 constexpr std::chrono::seconds kLimit(60);
 constexpr int kExitCode = 3;
 
@@ -55,7 +55,7 @@ void Print(MpiRuntime& mpi, const absl::Status& status) {
   std::fprintf(stderr, "process %d: %s\n", mpi.rank(), status.ToString().c_str());
 }
 
-// By files, which no failure stops.
+// Sends news through files, which survive any failure.
 std::filesystem::path News(const std::string& text) {
   return std::filesystem::path(::testing::TempDir()) / absl::StrCat(text, mark);
 }
@@ -67,7 +67,7 @@ void WaitFor(const std::string& text) {
   }
 }
 
-// After the others have printed, too: mpirun ends all when the first has failed.
+// After the others have printed, too: mpirun ends all processes when the first one fails.
 [[noreturn]] void PrintAndFail(MpiRuntime& mpi, const absl::Status& status,
                                const std::vector<int>& others) {
   Print(mpi, status);
@@ -93,17 +93,17 @@ absl::Status AllReduce(Communicator& comm, int64_t n) {
   return comm.AllReduceSum(x).Wait().status();
 }
 
-// Enough that it is under way for a while, in streams.
+// Large enough to be in flight for a while, in streams.
 constexpr int64_t kLarge = 16 << 20;
 
 // What rank 1 does, while the others reduce `n` elements.
 struct Fault {
   int64_t n;
   std::function<absl::Status(Communicator&)> call;
-  // Whether the others are to be told by the clock that rank 1 does not come.
+  // Whether the others detect by their timeout that rank 1 does not come.
   bool is_timed = false;
   bool prints = true;
-  // What the others wait for, where they must not end rank 1's call by joining it.
+  // The news that the others wait for, where joining rank 1's call would end it.
   std::string news{};
 };
 
@@ -178,7 +178,7 @@ int Kill(MpiRuntime& mpi, int kind) {
   mpi.ExitAfterFailure(kExitCode);
 }
 
-// A world for each kind of collective. Rank 0 lets rank 1 go on for the next.
+// Uses a world for each kind of collective. Rank 0 lets rank 1 continue to the next.
 int StopInEach(MpiRuntime& mpi) {
   const auto together = mpi.CreateWorld();
   int64_t pids[kNumProcesses] = {};
@@ -223,7 +223,7 @@ struct Outcome {
   double seconds = 0;
 };
 
-// Processes whose command line has `text` in it.
+// The number of processes whose command line contains `text`.
 int NumProcessesWith(const std::string& text) {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
@@ -295,7 +295,7 @@ class MpiFailureTest : public ::testing::Test {
   }
 };
 
-// The others end with their own error, which has each of the parts, and in time.
+// The others end in time with their own error, which contains each of the parts.
 void ExpectFailure(const Outcome& outcome, const std::string& where, const std::string& cause) {
   EXPECT_EQ(outcome.exit_code, kExitCode) << outcome.output;
   for (const int rank : {0, 2}) {
@@ -309,7 +309,7 @@ void ExpectFailure(const Outcome& outcome, const std::string& where, const std::
 TEST_F(MpiFailureTest, Disagreement) {
   const Outcome outcome = RunUnderMpirun("disagreement");
   ExpectFailure(outcome, "all_reduce_sum #2", "rank 1 called all_reduce_sum #2 of f32[9] at ");
-  // The other side is the one that met rank 1 first.
+  // The other side is the first that met rank 1.
   EXPECT_THAT(outcome.output, AnyOf(HasSubstr("rank 0 called all_reduce_sum #2 of f32[8] at "),
                                     HasSubstr("rank 2 called all_reduce_sum #2 of f32[8] at ")));
 }

@@ -12,10 +12,10 @@
 namespace strake {
 namespace {
 
-// The longest text; the rest of kMaxMpiMessageTextBytes is for what has a fixed size.
+// The longest text; the rest of kMaxMpiMessageTextBytes is for parts of fixed size.
 constexpr size_t kMaxTextBytes = 1800;
 
-// What has a fixed size, in the order in which the rest follows.
+// The parts of fixed size, in the order in which the others follow.
 struct Fixed {
   MpiMessage::Type type;
   CollectiveKind kind;
@@ -60,7 +60,7 @@ class Reader {
   absl::Span<const std::byte> bytes_;
 };
 
-// A call site points at a literal; files of other processes stay here, one copy each.
+// A call site points at a literal; file names from other processes are kept here, one copy each.
 const char* Interned(std::string file) {
   static std::mutex mutex;
   static auto* const files = new std::set<std::string>;

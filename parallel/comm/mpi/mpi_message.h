@@ -1,4 +1,4 @@
-// What processes tell each other beside their data, as bytes.
+// Control messages between processes, as bytes.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_MESSAGE_H_
 #define STRAKE_PARALLEL_COMM_MPI_MPI_MESSAGE_H_
 
@@ -18,22 +18,22 @@ struct MpiMessage {
     kJoin,   // rank `from` of the group has started `call`
     kLeave,  // rank `from` has left the group
     kFail,   // the world `group` has failed with `failure`
-    kAsk,    // process `from`, whose time is up, waits for this one in the world `group`
+    kAsk,    // process `from`, whose wait timed out, waits for this one in the world `group`
     kWait,   // the answer to kAsk of process `from`, if it waits itself
   };
   Type type = Type::kJoin;
   uint64_t group = 0;
   int from = 0;
   CollectiveCall call = {};          // without its buffers
-  int tag = 0;                       // of the data that `from` is to receive
+  int tag = 0;                       // of the data that `from` receives
   uint64_t offered_id = 0;           // split: the new group's id, if `from` is its first rank
-  std::vector<std::byte> payload{};  // the data, where they are few
+  std::vector<std::byte> payload{};  // small data
   absl::Status failure = {};
   bool aborted = false;  // kFail: by a call of Abort()
 };
 
-// The bytes are for a process of the same program, on a machine of the same architecture. Texts are
-// cut so that all but counts and payload take at most kMaxMpiMessageTextBytes.
+// Serializes for a process of the same program, on a machine of the same architecture. Texts are
+// truncated so that all but counts and payload take at most kMaxMpiMessageTextBytes.
 inline constexpr int64_t kMaxMpiMessageTextBytes = 2048;
 std::string EncodeMpiMessage(const MpiMessage& message);
 MpiMessage DecodeMpiMessage(absl::Span<const std::byte> bytes);

@@ -15,7 +15,7 @@ namespace {
 using Kind = CollectiveKind;
 using Direction = MpiStream::Direction;
 
-// While one segment is summed the next arrives.
+// The next segment arrives while one is summed.
 constexpr int64_t kRingSegments = 2;
 
 bool IsInline(int64_t num_bytes) { return num_bytes <= kMpiInlineBytes; }
@@ -239,7 +239,8 @@ int MpiOperation::Progress(bool& moved) {
   if (given_up_) return MPI_SUCCESS;
   for (auto& [rank, peer] : peers_) {
     if (!peer.result_in) continue;
-    // Their result takes the place of what they have got from us, ours that of what we have summed.
+    // Their result overwrites the data that we have sent to them; ours overwrites the data that we
+    // have summed.
     peer.result_in->Allow(peer.data_out ? peer.data_out->done_bytes() : ReducePiece(rank).size);
     peer.result_out->Allow(reduced_);
   }
@@ -279,7 +280,7 @@ void MpiOperation::ReduceNextSegment(bool& moved) {
          absl::MakeConstSpan(&output, 1));
   reduced_ = end;
   for (auto& [rank, peer] : peers_) {
-    // The place of what is summed is free for the segment after those in the ring.
+    // The place of a summed segment is free for the segment after those in the ring.
     if (peer.data_in) {
       peer.data_in->Allow(
           std::min(piece.size, (begin / kMpiSegmentBytes + 1 + ring_segments_) * kMpiSegmentBytes));

@@ -1,10 +1,11 @@
-// One rank's side of one collective or message over MPI: what goes where, and how far it is.
+// One rank's side of one collective or message over MPI: its transfers and its progress.
 //
-// Every rank tells every peer what it calls (MpiMessage::kJoin). Data of at most kMpiInlineBytes
-// come with it; more flow in streams as soon as both sides know that their calls fit, straight into
-// the receiver's buffer. A reduction cuts the elements into a piece per rank: each rank receives
-// its piece from everybody, sums in rank order, and for an all-reduce sends the result to
-// everybody, segment by segment. An all-reduce of few bytes is one step: everybody sums all.
+// Every rank tells every peer which call it makes (MpiMessage::kJoin). At most kMpiInlineBytes of
+// data come with that message. More data flows in streams, straight into the receiver's buffer, as
+// soon as both sides know that their calls match. A reduction cuts the elements into one piece per
+// rank: each rank receives its piece from all ranks, sums in rank order, and for an all-reduce
+// sends the result to all ranks, segment by segment. A small all-reduce takes one step: every rank
+// sums all elements.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_OPERATION_H_
 #define STRAKE_PARALLEL_COMM_MPI_MPI_OPERATION_H_
 
@@ -24,49 +25,50 @@
 
 namespace strake {
 
-// With the rest of a message, within the 4 KiB that Open MPI passes on in one piece.
+// Together with the rest of a message, below the 4 KiB that Open MPI sends in one piece.
 inline constexpr int64_t kMpiInlineBytes = 3072;
 
-// `call` is what `rank` of `size` calls; set by Start(). Locked by the engine, like all it is in.
+// `call` is the call of `rank` of `size`, set by Start(). Guarded by the engine's lock, like the
+// whole object.
 class MpiOperation {
  public:
   // Makes the stream's channel to a rank of the group.
   using ChannelTo = std::function<MpiStream::Channel(int rank, int tag)>;
 
-  // `peers` are the other ranks that take part.
+  // `peers` are the other ranks that take part in the operation.
   MpiOperation(int rank, int size, const std::vector<int>& peers, ChannelTo channel_to);
 
-  // This rank's call. Streams to it have tags `tag` and `tag` + 1.
+  // Sets this rank's call. Streams to it have tags `tag` and `tag` + 1.
   void Start(CollectiveCall call, int tag, uint64_t offered_id);
   bool started() const { return call_.has_value(); }
   const CollectiveCall& call() const { return *call_; }
 
-  // What to tell `peer`, less the group's id; after Start().
+  // The message for `peer`, without the group's id; after Start().
   MpiMessage JoinMessage(int peer) const;
 
-  // `message` is what its rank told us; before or after Start(). An error when the calls of the two
-  // ranks do not fit. MeetJoined() is for those that came before Start().
+  // Takes a peer's message, before or after Start(). Returns an error when the calls of the two
+  // ranks do not match. MeetJoined() checks the messages that came before Start().
   absl::Status Join(MpiMessage message);
   absl::Status MeetJoined();
   bool joined(int peer) const { return peers_.at(peer).join.has_value(); }
   bool takes_part(int rank) const { return peers_.count(rank) > 0; }
   std::vector<int> missing_ranks() const;     // have not joined
-  std::vector<int> unfinished_ranks() const;  // have joined, and owe or lack data
+  std::vector<int> unfinished_ranks() const;  // have joined, and still owe or lack data
 
-  // Moves data and reduces, without blocking. `moved` becomes true if anything did. Returns MPI's
+  // Moves data and reduces, without blocking. Sets `moved` to true if anything moved. Returns MPI's
   // error code.
   int Progress(bool& moved);
   bool done() const { return done_; }
 
-  // For a failed group, whose buffers are given back: after GiveUp() nothing new starts, and
-  // Drain() moves what is under way.
+  // For a failed group, whose buffers are given back: after GiveUp() no new transfers start, and
+  // Drain() completes those in flight.
   void GiveUp() { given_up_ = true; }
   int Drain(bool& moved);
   void CancelReceives();
-  bool idle() const;  // MPI knows none of the buffers
+  bool idle() const;  // MPI uses none of the buffers
 
-  // After a split: its ranks of this rank's color in the order of (key, rank), and the new group's
-  // id.
+  // The result of a split: its ranks of this rank's color in the order of (key, rank), and the new
+  // group's id.
   std::vector<int> SplitMembers() const;
   uint64_t SplitId() const;
 

@@ -52,7 +52,7 @@ int MpiStream::Drain(bool& moved) {
 }
 
 void MpiStream::CancelReceives() {
-  if (direction_ == Direction::kSend) return;  // Open MPI cannot cancel these
+  if (direction_ == Direction::kSend) return;  // Open MPI cannot cancel sends
   for (MPI_Request& request : requests_) MPI_Cancel(&request);
 }
 

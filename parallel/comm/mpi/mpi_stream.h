@@ -1,5 +1,5 @@
-// One run of bytes on its way between a buffer here and one of another process, cut into segments:
-// MPI counts in int, and what is summed is to come in parts that stay in the cache.
+// One run of bytes in transfer between a buffer here and one of another process. It is cut into
+// segments: MPI counts in int, and sums should work on parts that stay in the cache.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_STREAM_H_
 #define STRAKE_PARALLEL_COMM_MPI_MPI_STREAM_H_
 
@@ -11,22 +11,22 @@
 
 namespace strake {
 
-// Small enough that what has arrived is in the cache when it is summed, large enough that its
-// message costs little beside it. A multiple of every element's size.
+// Small enough that an arrived segment is still in the cache when it is summed, large enough that
+// the message overhead is small. A multiple of every element's size.
 inline constexpr int64_t kMpiSegmentBytes = 128 << 10;
 
 class MpiStream {
  public:
   enum class Direction { kSend, kReceive };
-  // What a stream runs on. Both ends have the same tag, unique among the receiver's streams.
+  // The connection of a stream. Both ends have the same tag, unique among the receiver's streams.
   struct Channel {
     MPI_Comm communicator;
     int process;
     int tag;
   };
 
-  // With ring_segments > 0 the buffer holds only so many segments, and segment i stands in place
-  // i % ring_segments. Moves nothing before Allow().
+  // With ring_segments > 0 the buffer holds only that many segments, and segment i is in place i %
+  // ring_segments. Moves nothing before Allow().
   MpiStream(Direction direction, Channel channel, std::byte* buffer, int64_t num_bytes,
             int64_t ring_segments = 0)
       : direction_(direction),
@@ -37,15 +37,16 @@ class MpiStream {
   MpiStream(const MpiStream&) = delete;
   MpiStream& operator=(const MpiStream&) = delete;
 
-  // Segments within the first `num_bytes` may be read, or written to.
+  // Allows reading, or writing, segments within the first `num_bytes`.
   void Allow(int64_t num_bytes) { allowed_ = num_bytes; }
 
-  // Starts and completes segments. `moved` becomes true if any was. Returns MPI's error code.
+  // Starts and completes segments. Sets `moved` to true if there were any. Returns MPI's error
+  // code.
   int Progress(bool& moved);
 
-  // As Progress(), and starts none: for a failed group, whose buffers are given back.
+  // Like Progress(), but starts none: for a failed group, whose buffers are given back.
   int Drain(bool& moved);
-  // Takes back receives that nothing has come for. Drain() completes them.
+  // Cancels receives without data. Drain() completes them.
   void CancelReceives();
 
   int64_t done_bytes() const { return done_; }

@@ -13,7 +13,7 @@ namespace strake {
 namespace {
 
 constexpr int kMessageTag = 0;
-// Messages that MPI need not queue; it queues more.
+// The number of messages that can arrive without being queued by MPI.
 constexpr int kNumReceives = 16;
 
 std::string ErrorString(int error) {
@@ -35,7 +35,7 @@ int ProcessesOnThisMachine() {
 MPI_Comm DuplicateWorld() {
   MPI_Comm duplicate;
   MPI_Comm_dup(MPI_COMM_WORLD, &duplicate);
-  // After MPI is up, errors come back to us.
+  // Once MPI is initialized, errors are returned to us.
   MPI_Comm_set_errhandler(duplicate, MPI_ERRORS_RETURN);
   return duplicate;
 }
@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<MpiTransport>> MpiTransport::Create() {
     return absl::FailedPreconditionError("[mpi] MPI was initialized before in this process");
   }
   int provided = 0;
-  // As long as nobody else has said so, MPI prints an error of MPI_Init itself, and exits.
+  // Until an error handler is set, MPI prints an error of MPI_Init itself, and exits.
   if (const int error = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);
       error != MPI_SUCCESS) {
     return absl::UnavailableError(absl::StrCat("[mpi] MPI_Init: ", ErrorString(error)));

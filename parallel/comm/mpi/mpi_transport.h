@@ -1,5 +1,5 @@
-// This process's use of MPI: starting and ending it, messages to and from other processes, and what
-// streams run on. The caller sees to it that one thread at a time is here.
+// This process's use of MPI: initializing and finalizing it, messages to and from other processes,
+// and the channels of streams. The caller ensures that only one thread at a time calls it.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_TRANSPORT_H_
 #define STRAKE_PARALLEL_COMM_MPI_MPI_TRANSPORT_H_
 
@@ -21,7 +21,7 @@ namespace strake {
 
 class MpiTransport {
  public:
-  // MPI_Init. An error where MPI gives one, and for a second one in a process.
+  // Calls MPI_Init. Returns MPI's error, and an error for a second call in a process.
   static absl::StatusOr<std::unique_ptr<MpiTransport>> Create();
 
   int rank() const { return rank_; }
@@ -33,21 +33,22 @@ class MpiTransport {
   int NewTags();
   MpiStream::Channel Channel(int process, int tag) const { return {streams_, process, tag}; }
 
-  // Messages of one process to another arrive in their order. Returns at once.
+  // Sends without blocking. Messages from one process to another arrive in order.
   void Send(int process, const MpiMessage& message);
 
-  // Receives and hands over messages that have come, and goes on sending. Returns whether there
-  // were any.
+  // Receives messages and passes them to `receive`, and continues sending. Returns whether there
+  // were any messages.
   bool Progress(const std::function<void(MpiMessage)>& receive);
 
-  // What keeps MPI from being used any more: nothing is done from then on.
+  // The error that stopped the use of MPI: nothing is done from then on.
   const absl::Status& broken() const { return broken_; }
   void Break(absl::Status cause);
-  // Breaks unless `error` is MPI_SUCCESS. `what` says what failed.
+  // Marks MPI as broken unless `error` is MPI_SUCCESS. `what` names the operation.
   void Check(int error, const char* what);
 
   bool all_sent() const { return sends_.empty(); }
-  // The first call tells the others that this process is about to end. Returns whether all are.
+  // The first call tells the others that this process is about to finalize. Returns whether all
+  // are.
   bool AllEnd();
   // MPI_Finalize, once AllEnd().
   void Finalize();

@@ -13,7 +13,7 @@ absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Create() {
       "(`apt-get install libopenmpi-dev`) and build again");
 }
 
-// Create() makes none, so nobody calls these.
+// Create() makes no runtime, so these are never called.
 MpiRuntime::MpiRuntime(std::shared_ptr<MpiEngine> engine) : engine_(std::move(engine)) {}
 MpiRuntime::~MpiRuntime() = default;
 int MpiRuntime::rank() const { return 0; }

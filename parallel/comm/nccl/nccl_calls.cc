@@ -36,7 +36,7 @@ bool EquallyLong(const std::vector<int64_t>& counts) {
   return std::all_of(counts.begin(), counts.end(), [&](int64_t n) { return n == counts[0]; });
 }
 
-// One collective, on one stream, with what its calls have in common.
+// One collective, on one stream, with the arguments that its NCCL calls share.
 class Caller {
  public:
   Caller(const NcclLibrary& nccl, const CollectiveCall& call, int rank, NcclComm comm,
@@ -74,7 +74,7 @@ class Caller {
   }
 
  private:
-  // Of reductions; a complex number is two.
+  // The count for reductions; a complex number counts as two.
   size_t Numbers(int64_t elements) const {
     return elements * (call_.dtype == DType::kC128 ? 2 : 1);
   }
@@ -121,7 +121,7 @@ class Caller {
     return NcclResult::kSuccess;
   }
 
-  // Moves bytes, whatever they mean.
+  // Moves bytes, whatever their dtype.
   NcclResult Broadcast(const void* input, void* output, int64_t count, int root) {
     return nccl_.broadcast(input, output, count * element_bytes_, NcclType::kInt8, root, comm_,
                            stream_);

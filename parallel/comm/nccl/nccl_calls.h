@@ -1,4 +1,4 @@
-// A collective as calls of NCCL.
+// A collective as NCCL calls.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_CALLS_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_CALLS_H_
 
@@ -8,8 +8,9 @@
 
 namespace strake {
 
-// Within ncclGroupStart() and ncclGroupEnd(). Tensors on the GPU; not a barrier or a split. CHECKs
-// that NCCL can reduce the dtype. The first result that is an error, or kSuccess.
+// Call it between ncclGroupStart() and ncclGroupEnd(). Tensors are on the GPU; the call is not a
+// barrier or a split. CHECKs that NCCL can reduce the dtype. Returns the first result that is an
+// error, or kSuccess.
 NcclResult CallNccl(const NcclLibrary& nccl, const CollectiveCall& call, int rank, NcclComm comm,
                     CudaStream stream);
 

@@ -41,7 +41,8 @@ class Lane {
         group_(std::move(group)),
         comm_(comm),
         stream_(std::move(stream)) {}
-  // Waits for what is under way on its stream: nothing ends that once the comm is being destroyed.
+  // Waits for the work in flight on its stream: nothing can end it once the comm is being
+  // destroyed.
   ~Lane() {
     const absl::Status idle = WaitForStream(stream_.get());
     if (!idle.ok()) Fail(idle);
@@ -71,8 +72,8 @@ class Lane {
     return operation.done.MakeWait(operation.bound_stream);
   }
 
-  // In the order of the calls, which is that of every rank. Neighbouring messages are one launch:
-  // a rank that sends need not be received from before it receives.
+  // Launches in the order of the calls, which is the same on every rank. Neighbouring messages form
+  // one launch, so that a rank can receive before its own send is received.
   absl::Status LaunchAll() {
     while (!queue_.empty()) {
       std::vector<std::shared_ptr<Operation>> together;
@@ -95,19 +96,19 @@ class Lane {
 
   absl::Status WaitForEvent(const CudaEvent& event) {
     return control().WaitUntil(group_, "what its GPU does", [&]() -> absl::StatusOr<bool> {
-      STRAKE_RETURN_IF_ERROR(world_->Idle().status());  // a connection of NCCL's that broke
+      STRAKE_RETURN_IF_ERROR(world_->Idle().status());  // detects a broken NCCL connection
       return event.Done();
     });
   }
 
-  // What is this process's own failure becomes everybody's, with its rank; the first one stays.
+  // Turns this process's own failure into a failure of all, with its rank; the first one is kept.
   void Fail(const absl::Status& status) {
     control().Fail(absl::Status(status.code(), absl::StrCat("rank ", group_.rank, " of axis ",
                                                             group_.axis, " ", status.message())));
   }
 
-  // Ok, or behind `prefix` the cause of the groups' failure, which `status` is now if it is the
-  // first.
+  // Ok, or an error: `prefix` and the cause of the groups' failure, which is `status` if that is
+  // the first.
   absl::Status FailedUnlessOk(const absl::Status& status, const std::string& prefix) {
     if (status.ok()) return status;
     Fail(status);
@@ -157,7 +158,8 @@ class Lane {
   std::deque<std::shared_ptr<Operation>> queue_;  // not launched yet
 };
 
-// All ranks of a new group have connected: none finds out by the failure of another, who went on.
+// Waits until all ranks of a new group have connected, so that no rank continues while another one
+// fails.
 absl::Status MeetInNewGroup(NcclControl& control, const NcclGroup& group, CallSite site) {
   const CollectiveCall meet{.kind = Kind::kBarrier, .sequence = -1, .site = site};
   return control.Await(control.Join(group, meet), group, meet).status();
@@ -193,7 +195,7 @@ class NcclCommunicator : public Communicator {
     return lane_->FailedUnlessOk(lane_->WaitForEvent(event), Prefix("cuda_event"));
   }
 
-  // The check mode meets the others on the host.
+  // Check mode communicates on the host.
   bool CanBeCaptured() const override { return !this->options().check; }
 
  protected:
@@ -230,7 +232,8 @@ class NcclCommunicator : public Communicator {
 
     absl::Status Wait() {
       waited_ = true;
-      // Of a tensor on the CPU a result that has come counts, whatever has failed since.
+      // For a tensor on the CPU a result that has arrived counts, even if something has failed
+      // since.
       return lane_->FailedUnlessOk(operation_ != nullptr ? lane_->Wait(*operation_) : Receive(),
                                    prefix_);
     }

@@ -1,5 +1,5 @@
-// Ranks are threads here, with a world each that meets the others over TCP, NCCL is a fake, and all
-// share the emulated GPU.
+// Ranks are threads here, each with its own world that meets the others over TCP. NCCL is a fake,
+// and all share the emulated GPU.
 #include "parallel/comm/nccl/nccl_communicator.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// Worlds, by rank, whose ends go together.
+// Worlds, by rank, which end together.
 void RunOnNccl(int size, const CommunicatorOptions& options,
                const std::function<void(Communicator&)>& body) {
   NcclRendezvous rendezvous{.size = size};
@@ -70,8 +70,8 @@ double SumOf(int size, int64_t i) {
   return sum;
 }
 
-// A rank's part of the GPU that all share here. What would wait for the whole GPU (freeing memory)
-// would wait for other ranks: a rank's memory lives until all have come to their ends.
+// A rank's part of the GPU that all ranks share. Freeing memory waits for the whole GPU, and so for
+// other ranks: a rank's memory lives until all ranks have ended.
 struct RankGpu {
   static constexpr size_t kBytes = 1 << 18;
   CudaMemory memory = CudaMemory::Allocate(kBytes).value();
@@ -241,7 +241,7 @@ TEST_P(NcclCommunicatorTest, OrderedWithTheBoundStreamAndWithinASplit) {
     ASSERT_TRUE(half.ok()) << half.status();
     EXPECT_EQ((*half)->rank(), 1 - comm.rank() / 2);
     const GpuTensor x(DType::kI32, 4, [&](int64_t) { return comm.rank(); }), y(DType::kI32, 4);
-    // Not a word of the host's between these.
+    // The host does not communicate between these.
     ASSERT_TRUE((*half)->AllReduceSum(x).Wait().ok());
     ASSERT_TRUE(CopyOnDevice(y->raw(), x->raw(), x->num_bytes(), stream).ok());
     auto sum = comm.AllReduceSum(y);
@@ -343,7 +343,7 @@ TEST(NcclFailureTest, ADroppedResultFailsTheGroup) {
   });
 }
 
-// Each group's last collective is behind one of the other's on the bound stream.
+// On the bound stream, each group's last collective follows one of the other group's.
 TEST(NcclFailureTest, AnAbortEndsGroupsThatWaitForOneAnother) {
   OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream stream) {
     const auto first = comm.Split(0, 0, "first"), second = comm.Split(0, 0, "second");
@@ -374,7 +374,7 @@ TEST(NcclFailureTest, AGroupThatGoesWaitsForItsCollectivesUntilTheTimeout) {
   });
 }
 
-// Or the memory that they use could not be freed.
+// Otherwise the memory that they use could not be freed.
 TEST(NcclFailureTest, AGroupThatGoesAfterAFailureEndsItsCollectives) {
   OnGpus({.timeout = std::chrono::minutes(1)}, {2}, [](Communicator& comm, CudaStream) {
     const auto part = comm.Split(0, comm.rank(), "part");
@@ -384,7 +384,8 @@ TEST(NcclFailureTest, AGroupThatGoesAfterAFailureEndsItsCollectives) {
   });
 }
 
-// In a process that starts anew: a fork of this one, whose other threads may hold locks, can hang.
+// In a process that starts anew: a fork of this one could hang, since its other threads may hold
+// locks.
 TEST(NcclDeathTest, SumsOfTypesThatNcclLacks) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   OnGpus({}, {1}, [](Communicator& comm, CudaStream) {

@@ -18,15 +18,15 @@ namespace {
 using std::chrono::milliseconds;
 using Type = NcclMessage::Type;
 
-// How often the thread looks at the clocks.
+// How often the thread checks the timeouts.
 constexpr milliseconds kTick(100);
-// How long another process may take to say how far it is.
+// How long another process may take to report its progress.
 constexpr milliseconds kAnswerTime(2000);
-// How long the news that one has died may take.
+// How long the news of a process's death may take.
 constexpr milliseconds kNewsTime(500);
-// How long processes give each other to learn of a failure, and to send what they have to.
+// How long processes give each other to learn of a failure, and to send their pending messages.
 constexpr milliseconds kPatience(2000);
-// Of somebody who polls.
+// The longest pause between polls.
 constexpr std::chrono::microseconds kLongestPause(200);
 
 std::string Ranks(const std::vector<int>& ranks) {
@@ -35,7 +35,7 @@ std::string Ranks(const std::vector<int>& ranks) {
 
 }  // namespace
 
-// Registers a waiter as long as it lives.
+// Registers a waiter during its lifetime.
 class NcclControl::Waiting {
  public:
   Waiting(NcclControl* control, const NcclGroup& group, const CollectiveCall* call,
@@ -75,8 +75,8 @@ NcclControl::~NcclControl() {
         return connection != nullptr && connection->wants_to_write();
       });
     };
-    // Rank 0 also waits for the others' ends to close: its own end would take with it what they
-    // have not read yet.
+    // Rank 0 also waits for the others' ends to close: closing its own end would discard messages
+    // that they have not read yet.
     const auto all_gone = [&] {
       return std::none_of(connections_.begin(), connections_.end(), [](const auto& connection) {
         return connection != nullptr && connection->open();
@@ -147,7 +147,7 @@ absl::Status NcclControl::WaitUntil(const NcclGroup& group, const std::string& w
     if (is_done.ok() && !*is_done) std::this_thread::sleep_for(pause);
     if (!is_done.ok()) return FailureOr(is_done.status());
     lock.lock();
-    if (*is_done) return failure_;  // what an abort has ended is not done
+    if (*is_done) return failure_;  // a collective that an abort has ended is not done
   }
 }
 
@@ -218,7 +218,7 @@ std::string NcclControl::Blame(const Waiter& waiter) const {
     return absl::StrCat(who, axis, of, what, " within ", waiter.group.timeout.count(), " ms: rank ",
                         waiter.group.rank, " waits in ", in);
   };
-  // Without rank 0 nobody's answer comes.
+  // Without rank 0 no answer arrives.
   if (rank_ > 0 && waiter.answers.empty()) {
     return text("rank 0", " of all ", absl::StrCat(size_), " did not answer", waiter.what);
   }
@@ -259,7 +259,7 @@ std::vector<int> NcclControl::MissingIn(const Waiter& waiter, const NcclGroup& g
     missing.push_back(rank);
     if (!answered || !answer->second.waits) missing_and_idle.push_back(rank);
   }
-  // Who waits itself is missed because of another one.
+  // A process that waits itself is late because of another one.
   return missing_and_idle.empty() ? missing : missing_and_idle;
 }
 
@@ -379,7 +379,7 @@ void NcclControl::Loop() {
     }
     MissTheDead();
     WatchClocks();
-    changed_.notify_all();  // for who leaves
+    changed_.notify_all();  // for processes that leave
     if (!failure_.ok() && !told_of_failure_) {
       told_of_failure_ = true;
       lock.unlock();

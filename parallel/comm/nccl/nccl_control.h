@@ -1,9 +1,9 @@
-// NcclControl: what the processes of a run on GPUs share beside NCCL, over TCP connections to rank
-// 0.
+// NcclControl: the control traffic between the processes of a run on GPUs, beside NCCL, over TCP
+// connections to rank 0.
 //
-// It does collectives of tensors on the CPU, tells every process of a failure, and misses processes
-// that die (their connection ends) or do not come. A thread reads the connections and watches the
-// clocks of those that wait; it calls neither CUDA nor NCCL but through `on_failure`.
+// It executes collectives of tensors on the CPU, tells every process of a failure, and detects
+// processes that die (their connection ends) or do not arrive. A thread reads the connections and
+// checks the timeouts of waits; it calls CUDA and NCCL only through `on_failure`.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_CONTROL_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_CONTROL_H_
 
@@ -43,34 +43,35 @@ struct NcclGroup {
 
 class NcclControl {
  public:
-  // All processes have met. `on_failure` is called once, when the groups have failed.
+  // Takes the connections once all processes have met. `on_failure` is called once, when the groups
+  // have failed.
   NcclControl(int rank, int size, NcclConnections connections, std::function<void()> on_failure);
-  // Leaves. Rank 0, through which the others talk, waits until all have left, at most for the
-  // longest timeout of a group; after a failure for two seconds, that all may learn of it.
+  // Leaves. Rank 0, through which the others communicate, waits until all have left, at most for
+  // the longest timeout of a group; after a failure for two seconds, so that all may learn of it.
   ~NcclControl();
   NcclControl(const NcclControl&) = delete;
   NcclControl& operator=(const NcclControl&) = delete;
 
-  // This process has started a collective. `call` need not stay.
+  // Records that this process has started a collective. `call` may be destroyed afterwards.
   void Started(const NcclGroup& group, const CollectiveCall& call);
 
-  // The data of a tensor on the CPU, or a call to be compared, goes to rank 0: Await() gives what
-  // the call gives this rank. At most one Await() per ticket.
+  // Sends the data of a tensor on the CPU, or a call to be compared, to rank 0. Await() returns the
+  // call's result for this rank. At most one Await() per ticket.
   int64_t Join(const NcclGroup& group, const CollectiveCall& call);
   absl::StatusOr<std::vector<std::byte>> Await(int64_t ticket, const NcclGroup& group,
                                                const CollectiveCall& call);
 
-  // Polls `done` until it is true, fails, the groups fail, or the time is up. `what` is what the
-  // rank waits in, for the error.
+  // Polls `done` until it returns true or an error, the groups fail, or the timeout is over. `what`
+  // names the wait in the error.
   absl::Status WaitUntil(const NcclGroup& group, const std::string& what,
                          const std::function<absl::StatusOr<bool>()>& done);
 
-  // Fails all groups of all processes. The first cause stays.
+  // Fails all groups of all processes. The first cause is kept.
   void Fail(const absl::Status& cause);
-  // Ok as long as nothing has failed.
+  // Ok until something fails; then the failure.
   absl::Status failure();
-  // `error`, or the failure that may be behind it: NCCL can find a connection broken before it is
-  // known here who died.
+  // The failure that may have caused `error`, else `error`: NCCL can find a connection broken
+  // before this process knows who died.
   absl::Status FailureOr(const absl::Status& error);
 
  private:
@@ -86,10 +87,10 @@ class NcclControl {
     bool waits = false;
     std::map<Counter, int64_t> started;
   };
-  // Somebody who waits on this process.
+  // A process that waits for this one.
   struct Waiter {
     const NcclGroup& group;
-    const CollectiveCall* call;  // null for a wait in something else
+    const CollectiveCall* call;  // null for a wait for something else
     const std::string what;
     Clock::time_point deadline;
     std::optional<Clock::time_point> asked_until{};
@@ -98,7 +99,7 @@ class NcclControl {
   class Waiting;
 
   static Counter CounterOf(const NcclGroup& group, const CollectiveCall& call);
-  // With the mutex held.
+  // Called with the mutex held.
   void Send(int process, NcclMessage message);
   void Post(NcclMessage message);
   void RouteFromHub(int from, NcclMessage message);

@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 
 constexpr char kMagic[8] = {'s', 't', 'r', 'a', 'k', 'e', '0', '1'};
 constexpr milliseconds kRetryInterval(50);
-// Rank 0's own timeout ends first, and its sentence names the missing ranks.
+// Rank 0's own timeout ends first, and its error names the missing ranks.
 constexpr milliseconds kPatienceForTheSentence(2000);
 
 struct Hello {
@@ -161,7 +161,8 @@ class Doorkeeper {
 
 // --- The other ranks. ---
 
-// So can TCP, where nobody listens on the port yet and the kernel chooses it for this end, too.
+// TCP can connect a socket to itself, where no process listens on the port yet and the kernel also
+// chooses it for this end.
 bool IsConnectedToItself(int fd) {
   sockaddr_storage here = {}, there = {};
   socklen_t size_here = sizeof(here), size_there = sizeof(there);

@@ -1,4 +1,4 @@
-// How the processes of a run meet: each connects to rank 0 over TCP, and all learn one text.
+// How the processes of a run meet: each connects to rank 0 over TCP, and all receive one text.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_HANDSHAKE_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_HANDSHAKE_H_
 
@@ -13,14 +13,15 @@
 namespace strake {
 
 struct NcclConnections {
-  // Rank 0: by rank, -1 for itself. Others: one, to rank 0.
+  // On rank 0: by rank, -1 for itself. On the others: one, to rank 0.
   std::vector<FileDescriptor> sockets;
   std::string text;
 };
 
-// `text` is rank 0's; others' is ignored. What is not a process of Strake is turned away. Errors,
-// one sentence, on every process that came: ranks that are missing when the timeout is over, ranks
-// started with another WORLD_SIZE or with the same RANK, a port in use, a host that is unknown.
+// `text` is rank 0's; it is ignored on the others. Connections that are not from a process of
+// Strake are rejected. Returns an error, one sentence, on every process that connected: for ranks
+// that are missing at the timeout, for ranks started with another WORLD_SIZE or with the same RANK,
+// for a port in use, and for an unknown host.
 absl::StatusOr<NcclConnections> MeetOverTcp(const NcclRendezvous& rendezvous,
                                             std::chrono::milliseconds timeout,
                                             const std::string& text);

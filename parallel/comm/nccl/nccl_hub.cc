@@ -125,7 +125,7 @@ std::vector<NcclHub::Delivery> NcclHub::Join(NcclMessage join) {
 
 std::vector<NcclHub::Delivery> NcclHub::Finish(uint64_t group, Operation& operation) {
   const int slots = static_cast<int>(operation.calls.size());
-  // Each pair of ranks has counts of its own in an all-to-all; else all are as the first.
+  // In an all-to-all each pair of ranks has its own counts; otherwise all compare with the first.
   const int first_slots = operation.calls[0]->kind == Kind::kAllToAll ? slots : 1;
   for (int a = 0; a < first_slots; ++a) {
     for (int b = a + 1; b < slots; ++b) {
@@ -152,7 +152,7 @@ std::vector<NcclHub::Delivery> NcclHub::Finish(uint64_t group, Operation& operat
   return results;
 }
 
-// The buffers take the place of the tensors.
+// The buffers replace the tensors.
 void NcclHub::Move(Operation& operation) const {
   for (size_t slot = 0; slot < operation.calls.size(); ++slot) {
     CollectiveCall& call = *operation.calls[slot];

@@ -1,8 +1,8 @@
-// NcclHub: rank 0's part in what ranks tell each other over TCP: it meets their calls.
+// NcclHub: rank 0's part of the control traffic over TCP: it matches the ranks' calls.
 //
-// Every process sends its calls with tensors on the CPU, the data included, to rank 0, where they
-// are compared and done, in rank order, as by ranks that share memory; each rank gets its part of
-// the result. Calls with tensors on a GPU come, without data, to be compared alone.
+// Every process sends its calls with tensors on the CPU, with their data, to rank 0. There they are
+// compared and executed, in rank order, as between ranks that share memory; each rank receives its
+// part of the result. Calls with tensors on a GPU come without data and are only compared.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_HUB_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_HUB_H_
 
@@ -18,11 +18,11 @@
 
 namespace strake {
 
-// Bytes that rank `rank` of a group puts into a call, and gets out of it.
+// The bytes that rank `rank` of a group passes into a call, and those it receives.
 int64_t InputBytes(const CollectiveCall& call, int rank);
 int64_t OutputBytes(const CollectiveCall& call, int rank);
 
-// What the ranks of one color learn of a split: a new group.
+// The new group that a split gives the ranks of one color.
 struct NcclSplit {
   uint64_t group = 0;
   int color_index = 0;            // among the colors, in their order
@@ -37,14 +37,15 @@ class NcclHub {
   // Group 0 is all processes.
   explicit NcclHub(int num_processes);
 
-  // To a process, or to all for -1.
+  // A message to process `to`; to all processes where it is -1.
   struct Delivery {
     int to;
     NcclMessage message;
   };
-  // A rank (content.from, of the group) joins: nothing, all ranks' results, or a failure.
+  // Takes a rank's join (content.from, in the group). Returns nothing, all ranks' results, or a
+  // failure.
   std::vector<Delivery> Join(NcclMessage join);
-  // A process comes to its end: a failure if others wait for it.
+  // Takes the end of a process. Returns a failure if others wait for it.
   std::vector<Delivery> Leave(int process);
 
  private:

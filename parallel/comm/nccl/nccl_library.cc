@@ -57,7 +57,7 @@ absl::StatusOr<const NcclLibrary*> LoadNccl() {
 
 absl::Status CheckNcclVersion(int version, absl::string_view path) {
   if (version >= kFirstVersion) return absl::OkStatus();
-  // Up to 2.8 a version was written 2803, and since then 20900.
+  // Versions up to 2.8 are written like 2803, later ones like 20900.
   const int base = version < 10000 ? 1000 : 10000;
   return absl::FailedPreconditionError(
       absl::StrCat("[nccl] ", path, " is NCCL ", version / base, ".", version % base / 100, ".",

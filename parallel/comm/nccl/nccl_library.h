@@ -1,7 +1,7 @@
-// NCCL, loaded when the first group of GPUs is made; no header of it is needed to compile.
+// NCCL, loaded when the first group of GPUs is made; compiling needs none of its headers.
 //
-// The declarations are NCCL's public C interface (nccl.h of 2.18 to 2.28, its values and layouts),
-// as far as it is used here.
+// The declarations are the part of NCCL's public C interface that is used here (nccl.h of 2.18 to
+// 2.28, its values and layouts).
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_LIBRARY_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_LIBRARY_H_
 
@@ -45,13 +45,13 @@ struct NcclUniqueId {
   char bytes[128];
 };
 
-// ncclConfig_t as version 2.18 has it; later ones take the shorter struct by its size.
+// ncclConfig_t as in version 2.18; later versions recognize the shorter struct by its size.
 struct NcclConfig {
   size_t size = sizeof(NcclConfig);
   unsigned int magic = 0xcafebeef;
   unsigned int version = 21800;
-  int blocking = 0;  // calls return at once, so that a peer that never comes hangs nobody
-  int cga_cluster_size = INT_MIN;  // as the library chooses, like the rest
+  int blocking = 0;                // calls return at once, so a missing peer hangs nobody
+  int cga_cluster_size = INT_MIN;  // the library chooses, as for the rest
   int min_ctas = INT_MIN;
   int max_ctas = INT_MIN;
   const char* net_name = nullptr;
@@ -88,16 +88,16 @@ struct NcclLibrary {
                      CudaStream stream);
 };
 
-// libnccl.so.2, as the loader finds it: LD_LIBRARY_PATH may name the folder of a PyTorch
-// installation's. Once per process. NotFound when it cannot be loaded; FailedPrecondition for a
-// version before 2.18, the first with ncclCommSplit (and, since 2.14, calls that do not block).
+// Loads libnccl.so.2, once per process, as the loader finds it: LD_LIBRARY_PATH may name a folder
+// in a PyTorch installation. NotFound when it cannot be loaded; FailedPrecondition for a version
+// before 2.18, the first with ncclCommSplit (non-blocking calls came with 2.14).
 absl::StatusOr<const NcclLibrary*> LoadNccl();
 
-// The error for a library of such a version (22809 is 2.28.9), Ok for one that will do.
+// Ok for a supported version (22809 is 2.28.9), else an error that names the library.
 absl::Status CheckNcclVersion(int version, absl::string_view path);
 
-// Ok for kSuccess and kInProgress; else with the call's name, NCCL's text, and its last warning
-// where there is one. `comm` may be null.
+// Ok for kSuccess and kInProgress; else an error with the call's name, NCCL's text, and its last
+// warning, if any. `comm` may be null.
 absl::Status NcclStatus(const NcclLibrary& nccl, NcclResult result, absl::string_view call,
                         NcclComm comm);
 

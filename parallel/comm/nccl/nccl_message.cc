@@ -31,7 +31,7 @@ std::string Encode(const NcclMessage& message) {
   return frame.append(message.axis).append(content);
 }
 
-// Takes a message off the front of bytes[*at...]; false where none is there in whole.
+// Decodes a message at bytes[*at...]; false if it is not complete.
 bool Decode(const std::string& bytes, size_t* at, NcclMessage* message) {
   FrameHeader header;
   if (bytes.size() - *at < sizeof(header)) return false;
@@ -47,7 +47,7 @@ bool Decode(const std::string& bytes, size_t* at, NcclMessage* message) {
   return true;
 }
 
-// A machine that is gone without a word is missed after about half a minute.
+// Detects a machine that is gone without notice after about half a minute.
 void WatchTheOtherEnd(int fd) {
   const int on = 1, idle_seconds = 10, interval_seconds = 5, probes = 3, lost_milliseconds = 30000;
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -78,7 +78,7 @@ void NcclConnection::Write() {
         send(fd(), to_write_.data() + written, to_write_.size() - written, MSG_NOSIGNAL);
     if (bytes < 0 && errno == EINTR) continue;
     if (bytes < 0 && errno == EAGAIN) break;
-    // What has arrived is still to be read, and tells why.
+    // Data that has arrived can still be read, and tells the reason.
     if (bytes < 0) written = to_write_.size();
     if (bytes > 0) written += bytes;
   }

@@ -1,4 +1,4 @@
-// What processes whose tensors are on GPUs tell each other over TCP, beside their GPUs' data.
+// Messages over TCP between processes whose tensors are on GPUs; GPU data goes through NCCL.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_MESSAGE_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_MESSAGE_H_
 
@@ -11,15 +11,15 @@
 
 namespace strake {
 
-// `content.from` and `content.tag` are what the type says; `content.type` means nothing.
+// The meaning of `content.from` and `content.tag` depends on the type; `content.type` is unused.
 struct NcclMessage {
   enum class Type : uint8_t {
     kJoin,    // to rank 0: a rank has started content.call; tag: its ticket, to be given back
-    kResult,  // the end of ticket `tag`, with what the call gives
+    kResult,  // the end of ticket `tag`, with the call's result
     kFail,    // all groups have failed with content.failure
-    kAsk,     // process `from`, whose time is up, asks every process how far it is
-    kAnswer,  // to process `tag`: how far `from` is (NcclProgress); offered_id: whether it waits
-    kLeave,   // process `from` comes to its end
+    kAsk,     // process `from`, whose wait timed out, asks every process for its progress
+    kAnswer,  // to process `tag`: progress of `from` (NcclProgress); offered_id: whether it waits
+    kLeave,   // process `from` ends
   };
   Type type = Type::kJoin;
   std::string axis{};  // kJoin: the group's
@@ -42,10 +42,10 @@ class NcclConnection {
   bool open() const { return open_; }
   bool wants_to_write() const { return open_ && !to_write_.empty(); }
 
-  // Sends it, or as much of it as the system takes now; Write() does the rest.
+  // Sends it, or as much of it as the system accepts now; Write() sends the rest.
   void Send(const NcclMessage& message);
   void Write();
-  // The messages that have come in whole. The connection is open no more once its other end is.
+  // The messages that have arrived completely. The connection is closed once its other end is.
   std::vector<NcclMessage> Read();
 
  private:

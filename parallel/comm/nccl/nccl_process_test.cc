@@ -1,6 +1,5 @@
-// Ranks that are processes: this binary starts itself again, once per rank, with what to do there
-// in its environment. NCCL is a fake; whatever goes wrong must end within the timeout, in one
-// sentence.
+// Ranks that are processes: this binary starts itself again, once per rank, with its task in the
+// environment. NCCL is a fake. Any failure must end within the timeout, with a one-sentence error.
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -39,7 +38,7 @@ using ::testing::HasSubstr;
 
 constexpr char kScenario[] = "STRAKE_NCCL_SCENARIO";
 constexpr char kMissing[] = "missing";
-// The first where it is waited out.
+// The first where the test waits for the timeout.
 constexpr std::chrono::milliseconds kTimeout(4000), kLongTimeout(60000);
 
 // --- In a rank. ---
@@ -54,7 +53,7 @@ absl::Status EveryCollectiveWorks(Communicator& comm) {
   return absl::OkStatus();
 }
 
-// A collective on the GPU that the others are not in, in the fake.
+// A collective on the GPU, in the fake, that the other ranks do not call.
 absl::Status WaitOnTheGpu(Communicator& comm) {
   auto stream = CudaOwnStream::Create();
   auto memory = CudaMemory::Allocate(16);
@@ -168,7 +167,7 @@ TEST(NcclProcessTest, MeetAndWork) {
   }
 }
 
-// A socket that has said `text` to whoever listens on the port.
+// A socket that has sent `text` to the process that listens on the port.
 FileDescriptor SayToPort(int port, const std::string& text) {
   sockaddr_in address = {};
   address.sin_family = AF_INET;

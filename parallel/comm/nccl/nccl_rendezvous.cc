@@ -42,18 +42,18 @@ absl::StatusOr<int> Number(const char* name, int lowest, int highest) {
       absl::StrCat("[nccl] ", name, "=", text, " is not a number from ", lowest, " to ", highest));
 }
 
-// torchrun's agent listens there itself, unless it is told to leave that to rank 0.
+// torchrun's agent listens there itself, unless it is configured to leave that to rank 0.
 bool TorchrunHoldsMasterPort() {
   const char* const text = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
   return text != nullptr && absl::string_view(text) == "True";
 }
 
-// Of one family, or -1.
+// A bound socket of one family, or -1.
 int BoundSocket(int family, int port) {
   const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   const int on = 1, off = 0;
-  // A run that follows another one need not wait for the port.
+  // A run that follows another one does not have to wait for the port.
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   sockaddr_in6 any6 = {};
   sockaddr_in any4 = {};
@@ -116,7 +116,7 @@ absl::StatusOr<NcclRendezvous> NcclRendezvousFromEnvironment() {
 
 absl::StatusOr<NcclRendezvous> NcclRendezvousOver(Communicator& world) {
   NcclRendezvous rendezvous{.rank = world.rank(), .size = world.size(), .host = HostName()};
-  // Hosts, to number the processes of each; and rank 0's name and port.
+  // Hashes of the hosts, to number the processes of each; and rank 0's name and port.
   int64_t own_hash = static_cast<int64_t>(StableHash(rendezvous.host));
   std::vector<int64_t> hashes(world.size());
   STRAKE_RETURN_IF_ERROR(world
@@ -133,7 +133,7 @@ absl::StatusOr<NcclRendezvous> NcclRendezvousOver(Communicator& world) {
     }
     rendezvous.listener = std::make_shared<FileDescriptor>(std::move(*listener));
   }
-  // One number per character: a broadcast has no type for text.
+  // One number per character: a broadcast has no dtype for text.
   std::vector<int32_t> told(kMaxHostBytes + 1);
   told[kMaxHostBytes] = rendezvous.port;
   for (size_t i = 0; i < rendezvous.host.size(); ++i) told[i] = rendezvous.host[i];
@@ -142,7 +142,7 @@ absl::StatusOr<NcclRendezvous> NcclRendezvousOver(Communicator& world) {
   rendezvous.port = told[kMaxHostBytes];
   std::string host;
   for (int i = 0; told[i] != 0; ++i) host.push_back(static_cast<char>(told[i]));
-  // Its own name need not resolve.
+  // A host may be unable to resolve its own name.
   rendezvous.host = hashes[0] == own_hash ? "127.0.0.1" : host;
   return rendezvous;
 }

@@ -1,7 +1,7 @@
-// Where the processes of a run on GPUs, one per GPU, find each other.
+// How the processes of a run on GPUs, one per GPU, find each other.
 //
-// Two ways to start them: a launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-// MASTER_PORT in every process (torchrun does, and a loop of a shell script can), or mpirun.
+// They are started either by a launcher that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+// MASTER_PORT in every process (torchrun does, and a loop in a shell script can), or by mpirun.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_RENDEZVOUS_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_RENDEZVOUS_H_
 
@@ -20,25 +20,24 @@ struct NcclRendezvous {
   // Where rank 0 listens.
   std::string host = "127.0.0.1";
   int port = 0;
-  // On rank 0: a socket that listens there already; without one, the port is bound.
+  // On rank 0: a socket that already listens there; without one, the port is bound.
   std::shared_ptr<FileDescriptor> listener = nullptr;
 };
 
 // Whether the environment has any of RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
 bool HasNcclRendezvousEnvironment();
 
-// From these variables; LOCAL_RANK is RANK where it is missing. Where torchrun's agent keeps
-// MASTER_PORT for itself (TORCHELASTIC_USE_AGENT_STORE=True), rank 0 listens at the next one.
-// InvalidArgument names the variable
-// that is missing or malformed, and its value.
+// Reads the rendezvous from these variables; a missing LOCAL_RANK is taken to be RANK. Where
+// torchrun's agent keeps MASTER_PORT for itself (TORCHELASTIC_USE_AGENT_STORE=True), rank 0 listens
+// on the next port. InvalidArgument names the variable that is missing or malformed, and its value.
 absl::StatusOr<NcclRendezvous> NcclRendezvousFromEnvironment();
 
-// Every rank of `world`, a group of processes with tensors on the CPU (MPI's), calls it: rank 0
-// chooses a port of its machine and tells the others.
+// Agrees on a rendezvous over `world`, a group of processes with tensors on the CPU (MPI's). Every
+// rank calls it: rank 0 chooses a port of its machine and tells the others.
 absl::StatusOr<NcclRendezvous> NcclRendezvousOver(Communicator& world);
 
 // A socket that listens on `port` of every address of this machine, or, for 0, on a free port,
-// which becomes *port. Errors name the port and the system's reason.
+// which is written to *port. Errors name the port and the system's reason.
 absl::StatusOr<FileDescriptor> ListenOnPort(int* port);
 
 }  // namespace strake

@@ -11,7 +11,7 @@
 namespace strake {
 namespace {
 
-// How long the end waits for those of comms.
+// How long the destructor waits for the ends of comms.
 constexpr std::chrono::milliseconds kPatience(2000);
 
 }  // namespace
@@ -46,12 +46,13 @@ absl::StatusOr<NcclComm> NcclWorld::Connect(const NcclGroup& group) {
   return Make("ncclCommInitRankConfig", group, [&](NcclComm* comm) {
     const NcclResult result = nccl_.comm_init_rank_config(
         comm, static_cast<int>(group.processes.size()), id_, group.rank, &config);
-    if (*comm != nullptr) comms_.insert(*comm);  // to be asked, or aborted, while it connects
+    if (*comm != nullptr) comms_.insert(*comm);  // polled, or aborted, while it connects
     return result;
   });
 }
 
-// NCCL says of the parent, which is asked, whether the part is there, and writes it only then.
+// NCCL reports on the parent, which is polled, whether the new comm is ready, and writes it only
+// then.
 absl::StatusOr<NcclComm> NcclWorld::Split(NcclComm parent, int color, int key,
                                           const NcclGroup& group) {
   NcclConfig config;
@@ -81,7 +82,7 @@ absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const NcclGroup& grou
 
 void NcclWorld::Close(NcclComm comm) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  // After a failure AbortAll() has had it, or is yet to come.
+  // After a failure AbortAll() has ended the comm, or will.
   if (control_->failure().ok() && comms_.erase(comm) > 0) End(comm, nccl_.comm_destroy);
 }
 
@@ -99,7 +100,7 @@ absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
   if (status.ok()) status = NcclStatus(nccl_, ended, "ncclGroupEnd", comm);
   if (!status.ok()) return control_->FailureOr(status);
   if (ended == NcclResult::kSuccess) return absl::OkStatus();
-  // Its first call with some peer makes connections, on a thread of NCCL.
+  // The first call with a peer opens connections, on a thread of NCCL.
   return control_->WaitUntil(group, "ncclGroupEnd", [this] { return Idle(); });
 }
 
@@ -121,9 +122,9 @@ void NcclWorld::AbortAll() {
   comms_.clear();
 }
 
-// With a thread for each: kernels of a comm may wait, on their stream, for those of another. Nobody
-// waits for these calls but for a while at the very end: it may be for him to destroy the graphs
-// that they wait for, or to tell the other ranks of a failure.
+// Ends each comm on its own thread: kernels of one comm may wait, on their stream, for those of
+// another. Nothing waits for these calls except the destructor, for a limited time: the caller may
+// still have to destroy the graphs that they wait for, or tell the other ranks of a failure.
 void NcclWorld::End(NcclComm comm, NcclResult (*how)(NcclComm comm)) {
   std::packaged_task<void()> end([comm, how, made = made_] { (void)how(comm); });
   ends_.push_back(end.get_future());

@@ -1,4 +1,4 @@
-// NcclWorld: what the groups of a process share that NCCL connects, since they fail together.
+// NcclWorld: the state that all NCCL groups of a process share, since they fail together.
 #ifndef STRAKE_PARALLEL_COMM_NCCL_NCCL_WORLD_H_
 #define STRAKE_PARALLEL_COMM_NCCL_NCCL_WORLD_H_
 
@@ -20,9 +20,10 @@
 
 namespace strake {
 
-// NCCL's functions do not block and are called one at a time, after a failure not at all; but for
-// ncclCommDestroy and ncclCommAbort, which block until the comm's kernels have ended and the CUDA
-// graphs that hold some are gone, the first perhaps until other ranks call it, too.
+// NCCL's functions do not block, are called one at a time, and never after a failure. The
+// exceptions are ncclCommDestroy and ncclCommAbort. They block until the comm's kernels have ended
+// and the CUDA graphs that contain some are destroyed; ncclCommDestroy perhaps also until other
+// ranks call it.
 class NcclWorld {
  public:
   static absl::StatusOr<std::shared_ptr<NcclWorld>> Create(const NcclRendezvous& rendezvous,
@@ -32,24 +33,25 @@ class NcclWorld {
 
   NcclControl& control() { return *control_; }
 
-  // Of all processes; Connect() is a collective call.
+  // Connects all processes; a collective call.
   absl::StatusOr<NcclComm> Connect(const NcclGroup& group);
-  // The ranks of a color of the parent; a collective call of the parent.
+  // Makes a comm of the parent's ranks of one color; a collective call of the parent.
   absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const NcclGroup& group);
-  // Nothing of the comm is under way on the GPU, or the groups have failed. Null is fine.
+  // Closes a comm. None of its work is in flight on the GPU, unless the groups have failed. May be
+  // null.
   void Close(NcclComm comm);
 
-  // Calls of NCCL that go together, in `calls`: the first result that is an error ends them. They
-  // are on their streams when this returns; without a group around them if that failed.
+  // Makes NCCL calls that form one ncclGroup, in `calls`; the first result that is an error ends
+  // them. On return they are enqueued on their streams. No NCCL group is left open on failure.
   absl::Status Launch(const NcclGroup& group, NcclComm comm,
                       const std::function<NcclResult(const NcclLibrary&)>& calls);
 
-  // False while NCCL works on an earlier call of any group; its errors.
+  // False while NCCL works on an earlier call of any group; returns NCCL's errors.
   absl::StatusOr<bool> Idle();
 
  private:
   explicit NcclWorld(const NcclLibrary& nccl) : nccl_(nccl) {}
-  // Calls what makes a comm, waits until it is there, and keeps it.
+  // Makes the call that creates a comm, waits until the comm is ready, and keeps it.
   absl::StatusOr<NcclComm> Make(const char* call, const NcclGroup& group,
                                 const std::function<NcclResult(NcclComm* comm)>& make);
   void AbortAll();
@@ -59,7 +61,7 @@ class NcclWorld {
   NcclUniqueId id_;
   std::mutex mutex_;  // guards the calls of NCCL
   std::set<NcclComm> comms_;
-  // Where NCCL writes what it makes, on a thread of its own, until an abort has ended that.
+  // Where NCCL writes new comms, on a thread of its own, until an abort has ended that.
   std::shared_ptr<std::deque<NcclComm>> made_ = std::make_shared<std::deque<NcclComm>>();
   std::vector<std::future<void>> ends_;
   std::unique_ptr<NcclControl> control_;  // last: its thread calls AbortAll()

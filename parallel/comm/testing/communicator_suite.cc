@@ -32,7 +32,7 @@ using Kind = CollectiveKind;
 
 constexpr DType kDTypes[] = {DType::kF32, DType::kBf16, DType::kF64, DType::kC128,
                              DType::kI32, DType::kI64,  DType::kU16};
-// Empty, fewer elements than ranks, and more than one rank takes at a time.
+// Empty, fewer elements than ranks, and more than one rank processes at a time.
 std::vector<int64_t> Sizes() { return {0, 1, 5, ScopedRankDevice::Size(40001)}; }
 
 // A small integer, so that sums over eight ranks are exact in bf16 (8 bits) too: at most 8 * 31.
@@ -85,7 +85,7 @@ double SumOverRanks(int size, int64_t i) {
   return sum;
 }
 
-// On the backend's device.
+// Runs `body` on the backend's device.
 void RunOn(const CommBackend& backend, int size, const CommunicatorOptions& options,
            const std::function<void(Communicator&)>& body) {
   backend.run(size, options, [&](Communicator& comm) {
@@ -100,7 +100,7 @@ void Jitter(int rank, int round) {
   if (bits % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(bits / 3 % 300));
 }
 
-// Of a clock that all ranks on this machine share.
+// Seconds of a clock that all ranks on this machine share.
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -370,7 +370,7 @@ TEST_P(CommunicatorTest, SplitByColorInOrderOfKey) {
     const Tensor all(members.data(), DType::kI64, {size});
     ASSERT_TRUE((*half)->AllGather(Tensor(&self, DType::kI64, {1}), all).Wait().ok());
     for (int r = 0; r < size; ++r) EXPECT_EQ(members[r], 2 * (size - 1 - r) + color);
-    // A group of a group, beside the first.
+    // A subgroup of a subgroup, which exists beside it.
     auto alone = (*half)->Split(comm.rank(), 0, "alone");
     ASSERT_TRUE(alone.ok());
     EXPECT_EQ((*alone)->size(), 1);
@@ -451,8 +451,8 @@ TEST_P(CommunicatorTest, CheckReplicatedComparesNothingWithoutTheCheckMode) {
 
 // --- Failures ---
 
-// Rank 1 of three does `fault` instead of a collective that the others are in. Rank 2 stays out of
-// send and recv, whose sides are ranks 0 and 1.
+// Rank 1 of three does `fault` instead of a collective that the others call. Rank 2 does not take
+// part in send and recv, whose sides are ranks 0 and 1.
 void OnFault(const CommBackend& backend, std::chrono::milliseconds timeout,
              const std::function<void(Communicator&)>& fault, absl::StatusCode code,
              const std::string& cause) {
@@ -507,7 +507,7 @@ TEST_P(CommunicatorFailureTest, TheFirstCauseStays) {
   });
 }
 
-// Ranks 0 and 1 of two call different things; both must see both sides.
+// Ranks 0 and 1 of two make different calls; both errors must show both sides.
 void OnDisagreement(const CommBackend& backend, const NamedCollective& zero,
                     const NamedCollective& one, const std::vector<std::string>& parts) {
   RunOn(backend, 2, {.axis = "dp", .timeout = std::chrono::minutes(1), .check = true},
@@ -582,7 +582,7 @@ TEST_P(CommunicatorFailureTest, AFailureReachesEveryGroupOfTheSplit) {
   RunOn(GetParam(), 4, {.timeout = std::chrono::minutes(1)}, [](Communicator& comm) {
     auto half = comm.Split(comm.rank() / 2, 0, "half");
     ASSERT_TRUE(half.ok());
-    // An abort may end what others still split.
+    // An abort may end splits that other ranks still wait for.
     ASSERT_TRUE(comm.Barrier().ok());
     if (comm.rank() == 3) {
       comm.Abort(absl::InternalError("a fault"));

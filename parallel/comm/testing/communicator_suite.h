@@ -1,8 +1,8 @@
-// What every Communicator must do, as tests. An implementation runs them by
+// What every Communicator must do, as tests. An implementation runs them with
 //
 //   INSTANTIATE_TEST_SUITE_P(Mine, CommunicatorTest, ::testing::Values(backend), CommBackendName);
 //
-// and CommunicatorFailureTest likewise, where a test survives the failure of its group.
+// and CommunicatorFailureTest likewise, where a test process survives the failure of its group.
 #ifndef STRAKE_PARALLEL_COMM_TESTING_COMMUNICATOR_SUITE_H_
 #define STRAKE_PARALLEL_COMM_TESTING_COMMUNICATOR_SUITE_H_
 
@@ -19,8 +19,8 @@ namespace strake::testing {
 
 struct CommBackend {
   std::string name;
-  // Makes a group of `size` ranks, runs `body` on each of them that lives in this process, each on
-  // a thread of its own, and returns when all are done. Does nothing where `size` is too many.
+  // Makes a group of `size` ranks, runs `body` on each rank of this process, each on its own
+  // thread, and returns when all are done. Does nothing where `size` is too large.
   std::function<void(int size, const CommunicatorOptions& options,
                      const std::function<void(Communicator&)>& body)>
       run;
@@ -31,8 +31,8 @@ inline std::string CommBackendName(const ::testing::TestParamInfo<CommBackend>& 
   return info.param.name;
 }
 
-// One call of a collective on a group of three or more ranks, waited for. Rank 0 sends to rank 1
-// and receives from it; rank 1 does not call the counterparts.
+// One call of a collective, with its wait, on a group of three or more ranks. Rank 0 sends to rank
+// 1 and receives from it; rank 1 does not call the counterparts.
 struct NamedCollective {
   CollectiveKind kind;
   std::function<absl::Status(Communicator&)> call;
@@ -41,7 +41,7 @@ std::vector<NamedCollective> EveryCollective();
 
 class CommunicatorTest : public ::testing::TestWithParam<CommBackend> {
  protected:
-  // On groups of 1, 2, 3, 4 and 8 ranks, with the check mode on.
+  // Runs `body` on groups of 1, 2, 3, 4 and 8 ranks, with check mode on.
   static void OnEverySize(const std::function<void(Communicator&)>& body);
 };
 

@@ -63,11 +63,11 @@ struct Clique {
 }  // namespace
 
 struct ncclComm {
-  std::shared_ptr<Clique> clique;  // null while others of a split are missing
+  std::shared_ptr<Clique> clique;  // null until all ranks of a split have arrived
   int rank = 0;
-  ncclComm* part = nullptr;  // of a split under way, and where its caller wants it
+  ncclComm* part = nullptr;  // of a split in progress: the result, and where its caller wants it
   NcclComm* wanted = nullptr;
-  strake::CudaEvent launched{};  // behind the last kernel
+  strake::CudaEvent launched{};  // after the last kernel
 };
 
 namespace strake::testing {
@@ -250,7 +250,7 @@ struct Kernel {
     const std::lock_guard<std::mutex> lock(mutex);
     if (clique->aborted.count(rank) > 0) return absl::OkStatus();
     if (meetings.empty()) {
-      // A rank that aborts ends its own kernels alone, and its memory may be gone.
+      // A rank that aborts ends its own kernels alone, and its memory may already be freed.
       if (!clique->aborted.empty()) return absl::UnavailableError("others have aborted");
       for (const Call& call : calls) {
         const bool message = call.what == What::kSend || call.what == What::kRecv;

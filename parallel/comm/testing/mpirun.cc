@@ -27,7 +27,8 @@ std::vector<std::string> MpirunCommand(int num_processes) {
   std::vector<std::string> command = {
       "mpirun", "--allow-run-as-root",      "--oversubscribe", "--bind-to", "none",
       "-np",    absl::StrCat(num_processes)};
-  // Open MPI names its files after the host and mpirun's PID, which tests in sandboxes share.
+  // Open MPI names its files by the host and mpirun's PID, which are the same for tests in
+  // sandboxes.
   if (const char* const folder = std::getenv("TEST_TMPDIR"); folder != nullptr) {
     for (const char* const place : {"orte_tmpdir_base", "btl_vader_backing_directory"}) {
       command.insert(command.end(), {"--mca", place, folder});

@@ -1,4 +1,4 @@
-// For tests and benchmarks of the MPI communicator: a binary that starts itself under mpirun.
+// For tests and benchmarks of the MPI communicator: restarts a binary under mpirun.
 #ifndef STRAKE_PARALLEL_COMM_TESTING_MPIRUN_H_
 #define STRAKE_PARALLEL_COMM_TESTING_MPIRUN_H_
 
@@ -7,11 +7,11 @@
 
 namespace strake::testing {
 
-// "mpirun ... -np N" with what lets it start more processes than cores, as root too, and tests at
-// the same time. Empty where there is no mpirun in PATH.
+// "mpirun ... -np N" with the options that allow more processes than cores, root as the user, and
+// several tests at the same time. Empty where there is no mpirun in PATH.
 std::vector<std::string> MpirunCommand(int num_processes);
 
-// Replaces this process by `command`, which follows PATH. Returns only if that fails.
+// Replaces this process by `command`, which is looked up in PATH. Returns only if that fails.
 void Exec(const std::vector<std::string>& command);
 
 }  // namespace strake::testing

@@ -1,6 +1,6 @@
-// Tensors for tests that run on either device, on the ranks of a communicator. On a GPU everything
-// is enqueued on the rank's stream and waits for nothing, so that a collective which does not order
-// itself behind that stream shows.
+// Tensors for tests that run on either device, on the ranks of a communicator. On a GPU all work is
+// enqueued on the rank's stream and never waited for, which exposes a collective that is not
+// ordered after that stream.
 #ifndef STRAKE_PARALLEL_COMM_TESTING_RANK_TENSOR_H_
 #define STRAKE_PARALLEL_COMM_TESTING_RANK_TENSOR_H_
 
@@ -17,8 +17,9 @@
 
 namespace strake::testing {
 
-// Where the calling thread's RankTensors are while this lives; without one, on the CPU. On kCuda, a
-// stream of its own is bound to the communicator, and waited for by the destructor.
+// Sets, during its lifetime, where the calling thread's RankTensors are; without one, on the CPU.
+// On kCuda it binds a stream of its own to the communicator, and its destructor waits for that
+// stream.
 class ScopedRankDevice {
  public:
   ScopedRankDevice(Device device, Communicator& comm);
@@ -28,7 +29,7 @@ class ScopedRankDevice {
 
   // Null on the CPU.
   static ScopedRankDevice* OnGpu();
-  // n on the CPU, and less on a GPU, whose emulator is slow.
+  // n on the CPU, and a smaller size on a GPU, whose emulator is slow.
   static int64_t Size(int64_t n) { return OnGpu() == nullptr ? n : (n + 15) / 16; }
 
   CudaStream stream() const { return stream_.get(); }
@@ -40,7 +41,7 @@ class ScopedRankDevice {
   std::vector<PinnedMemory> staging_;
 };
 
-// A TestTensor, or one on the rank's GPU, whose bytes begin as 0xff.
+// A TestTensor, or a tensor on the rank's GPU, whose bytes are initially 0xff.
 class RankTensor {
  public:
   RankTensor(DType dtype, Shape shape);
@@ -55,10 +56,10 @@ class RankTensor {
   Tensor tensor_;
 };
 
-// x becomes what `fill` makes of a tensor like it on the CPU.
+// Fills x with what `fill` writes to a tensor like it on the CPU.
 void FillOnHost(const Tensor& x, absl::FunctionRef<void(const Tensor& host)> fill);
 
-// x's contents after all that the rank has enqueued, where the host can read them.
+// x's contents after all work that the rank has enqueued, where the host can read them.
 class HostImage {
  public:
   explicit HostImage(const Tensor& x);

@@ -16,7 +16,7 @@ namespace {
 
 using Kind = CollectiveKind;
 
-// Large enough that taking a piece costs nothing beside it, small enough to share and to give up.
+// Large enough that the overhead of a piece is small, small enough to share work and to stop early.
 constexpr int64_t kPieceBytes = 128 << 10;
 
 std::byte* At(const void* buffer, DType dtype, int64_t index) {
@@ -25,13 +25,13 @@ std::byte* At(const void* buffer, DType dtype, int64_t index) {
 
 int64_t PieceElements(DType dtype) { return kPieceBytes / DTypeSize(dtype); }
 
-// What touches the tensors' memory.
+// Accesses the tensors' memory.
 class Mover {
  public:
   virtual ~Mover() = default;
-  // Of at least one byte, from elsewhere.
+  // Copies at least one byte between different places.
   virtual void Copy(const void* from, void* to, int64_t bytes) = 0;
-  // As kAllReduceSum or kAllReduceMax has it.
+  // Reduces like kAllReduceSum or kAllReduceMax.
   virtual void Reduce(Kind kind, DType dtype, absl::Span<const void* const> inputs, int64_t count,
                       absl::Span<void* const> outputs) = 0;
 };
@@ -106,7 +106,7 @@ void GatherFrom(Mover& mover, const JoinedCalls& calls, int rank, int64_t begin,
 }
 
 // Calls body(rank, begin, begin within the rank's part, count) for the parts, cut by the call's
-// counts, that elements [begin, end) lie in.
+// counts, that overlap elements [begin, end).
 template <typename Body>
 void ForEachPart(const CollectiveCall& call, int64_t begin, int64_t end, Body&& body) {
   int64_t part_begin = 0;
@@ -140,7 +140,7 @@ void Exchange(Mover& mover, const JoinedCalls& calls, int from, int to) {
                  source.counts[to] * DTypeSize(source.dtype));
 }
 
-// What elements [begin, end) of the call's `count` need; not of an all-to-all.
+// Executes elements [begin, end) of the call's `count`; not for an all-to-all.
 void MoveElements(Mover& mover, const JoinedCalls& calls, int64_t begin, int64_t end) {
   const CollectiveCall& call = *calls[0];
   switch (call.kind) {
@@ -167,7 +167,7 @@ void MoveElements(Mover& mover, const JoinedCalls& calls, int64_t begin, int64_t
   }
 }
 
-// Of an all-to-all between so many ranks.
+// One pair of ranks in an all-to-all.
 void ExchangePair(Mover& mover, const JoinedCalls& calls, int64_t pair) {
   const int64_t size = static_cast<int64_t>(calls.size());
   Exchange(mover, calls, static_cast<int>(pair / size), static_cast<int>(pair % size));

@@ -25,8 +25,8 @@ using Kind = CollectiveKind;
 
 struct Group;
 
-// One collective or message. Everything but `calls`, which nobody changes once all have joined, is
-// under World::mutex; so is the right to do a piece.
+// One collective or message. World::mutex guards everything but `calls`, which is constant once all
+// have joined, and also the right to do a piece.
 struct Operation {
   explicit Operation(std::vector<int> ranks)
       : ranks(std::move(ranks)), calls(this->ranks.size()), call_events(this->ranks.size()) {}
@@ -38,17 +38,17 @@ struct Operation {
   const std::vector<int> ranks;  // by slot: all, or the sender and the receiver
   JoinedCalls calls;             // by slot
   int num_joined = 0;
-  bool agreed = false;  // all have joined, their calls fit, and work for a GPU is enqueued
+  bool agreed = false;  // all have joined, their calls match, and GPU work is enqueued
   int64_t num_pieces = 0, num_pieces_taken = 0, num_pieces_done = 0;
   std::condition_variable changed;
   std::map<int, std::shared_ptr<Group>> subgroups;  // split: by color
-  // On a GPU: the points in the ranks' bound streams, by slot, where their tensors may be touched,
-  // and the point in the group's stream where they no longer are.
+  // On a GPU: the points in the ranks' bound streams, by slot, after which their tensors may be
+  // accessed, and the point in the group's stream after which they no longer are.
   std::vector<CudaEvent> call_events;
   CudaEvent end_event;
 };
 
-// A rank's wait for an operation, for the error when it has waited too long.
+// A rank's wait for an operation, for the error at the timeout.
 struct Waiter {
   const Group& group;
   const Operation& operation;
@@ -58,17 +58,17 @@ struct Waiter {
   const std::chrono::milliseconds timeout;
 };
 
-// What all groups that come from one share, since they fail together.
+// State shared by all groups that come from one world, since they fail together.
 struct World {
   explicit World(int size) : waiters(size) {}
 
   std::mutex mutex;
   absl::Status failure;
   std::vector<const Waiter*> waiters;  // by rank in the first group; null for one that computes
-  // What a failure wakes. An operation leaves when it is done; without a failure, it lives as long.
+  // The operations that a failure wakes. One leaves when it is done; it stays alive until then.
   std::set<Operation*> unfinished;
 
-  // The first cause stays. With the mutex held.
+  // Records the failure; the first cause is kept. Called with the mutex held.
   void Fail(absl::Status cause) {
     if (!failure.ok()) return;
     failure = std::move(cause);
@@ -103,7 +103,7 @@ std::string Called(const Operation& operation, int slot) {
 
 absl::Status Agreement(const Operation& operation) {
   const int slots = static_cast<int>(operation.calls.size());
-  // Each pair of ranks has counts of its own in an all-to-all; else all are as rank 0.
+  // In an all-to-all each pair of ranks has its own counts; otherwise all compare with rank 0.
   const int first_slots = operation.call(0).kind == Kind::kAllToAll ? slots : 1;
   for (int a = 0; a < first_slots; ++a) {
     for (int b = a + 1; b < slots; ++b) {
@@ -133,7 +133,7 @@ absl::Status TimedOut(const Waiter& waiter, const std::vector<int>& missing) {
                    " ms: rank ", waiter.rank, " waits in ", waiter.call.ToString()));
 }
 
-// A rank that is missing may be waiting for another one itself. Those to blame do not wait.
+// A missing rank may itself be waiting for another one. The ranks to blame do not wait.
 absl::Status TimedOut(const Waiter& first) {
   const World& world = *first.group.world;
   const Waiter* waiter = &first;
@@ -180,7 +180,7 @@ absl::Status RecordTimings(const Operation& operation, CudaEvent CollectiveTimin
   return absl::OkStatus();
 }
 
-// With the mutex held: in the order of the group's stream, nothing waits for what comes later.
+// Called with the mutex held: in the group's stream's order, no operation waits for a later one.
 absl::Status EnqueueOnCuda(Operation& operation, Group& group) {
   if (!group.cuda_stream) {
     STRAKE_ASSIGN_OR_RETURN(group.cuda_stream, CudaOwnStream::Create());
@@ -227,8 +227,8 @@ class ThreadsCommunicator : public Communicator {
   }
 
  private:
-  // This rank's part in an operation. Without a Wait(), the destructor fails the group, and lets go
-  // of the buffers only when nobody reads them any more.
+  // This rank's part in an operation. Without a Wait(), the destructor fails the group, and
+  // releases the buffers only when no rank reads them any more.
   class Handle {
    public:
     Handle(ThreadsCommunicator& communicator, CollectiveCall call,
@@ -267,7 +267,7 @@ class ThreadsCommunicator : public Communicator {
         if (operation.num_pieces_taken < operation.num_pieces) {
           TakePiece(lock);
         } else if (operation.all_joined()) {
-          operation.changed.wait(lock);  // somebody does the last piece
+          operation.changed.wait(lock);  // another rank does the last piece
         } else if (operation.changed.wait_until(lock, deadline) == std::cv_status::timeout &&
                    !operation.all_joined()) {
           world().Fail(TimedOut(self));
@@ -287,11 +287,11 @@ class ThreadsCommunicator : public Communicator {
       lock.lock();
       ++operation_->num_pieces_done;
       if (operation_->done()) world().unfinished.erase(operation_.get());
-      // After a failure, ranks wait for the pieces in hand.
+      // After a failure, ranks wait for the pieces in progress.
       if (operation_->done() || !world().failure.ok()) operation_->changed.notify_all();
     }
 
-    // Waits until nobody touches the buffers; on a GPU, the bound stream does.
+    // Waits until no rank accesses the buffers; on a GPU, the bound stream waits.
     absl::Status Finish(std::unique_lock<std::mutex>& lock) {
       Operation& operation = *operation_;
       operation.changed.wait(
@@ -326,7 +326,7 @@ class ThreadsCommunicator : public Communicator {
     const std::lock_guard<std::mutex> lock(world().mutex);
     const auto [key, slot] = KeyAndSlot(call);
     if (!call_event.ok()) FailBecauseOf(call_event.status());
-    if (!world().failure.ok()) {  // which Wait() returns
+    if (!world().failure.ok()) {  // Wait() returns the failure
       return std::make_shared<Handle>(*this, call, std::make_shared<Operation>(RanksOf(key)));
     }
     std::shared_ptr<Operation>& entry = group_->incomplete[key];
@@ -377,7 +377,7 @@ class ThreadsCommunicator : public Communicator {
     operation.changed.notify_all();
   }
 
-  // Of this rank's GPU.
+  // Fails the group with an error of this rank's GPU.
   void FailBecauseOf(const absl::Status& error) {
     world().Fail(absl::Status(
         error.code(), absl::StrCat("rank ", rank(), " of axis ", axis(), ": ", error.message())));

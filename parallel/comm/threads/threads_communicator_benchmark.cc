@@ -14,7 +14,7 @@ namespace {
 // google/benchmark adds its threads up. Argument 0: payload bytes of a rank.
 constexpr int kNumRanks = 2;
 
-// Made by the first thread before the loop, whose start and end are barriers of the benchmark.
+// Created by the first thread before the loop, whose start and end are barriers of the benchmark.
 std::vector<std::unique_ptr<Communicator>> group;
 
 void Run(benchmark::State& state, const CommunicatorBenchmark& collective) {

@@ -81,7 +81,7 @@ TEST(CudaCommunicatorTest, StreamsAreOrderedWithoutTheHost) {
       ASSERT_TRUE(sum.Wait().ok());
       ASSERT_TRUE(CopyOnDevice(y->raw(), x->raw(), x->num_bytes(), device.stream()).ok());
       auto all = comm.AllGather(y, gathered);
-      // The others have read x, and may still be gathering y.
+      // The others have read x, but may still be gathering y.
       ASSERT_TRUE(SetBytesOnDevice(x->raw(), 0xff, x->num_bytes(), device.stream()).ok());
       ASSERT_TRUE(all.Wait().ok());
       ASSERT_TRUE(SetBytesOnDevice(y->raw(), 0xff, y->num_bytes(), device.stream()).ok());
@@ -131,7 +131,7 @@ TEST(CudaCommunicatorTest, ADroppedResultIsSafeOrFailsTheGroup) {
       return;
     }
     const absl::Status status = comm.AllReduceSum(*x).Wait().status();
-    // Where rank 1 came second, the sum was on its way.
+    // Where rank 1 came second, the sum was already in flight.
     if (!status.ok()) {
       EXPECT_THAT(std::string(status.message()), HasSubstr("dropped all_reduce_sum #0 of f32["));
     }

@@ -19,8 +19,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// The ranks leave together: a rank that leaves early fails the others, which tests of that do by
-// hand.
+// The ranks leave together: a rank that leaves early fails the others, which tests of that case
+// trigger themselves.
 void RunOnThreads(int size, const CommunicatorOptions& options,
                   const std::function<void(Communicator&)>& body) {
   const auto ranks = CreateThreadsCommunicators(size, options);
@@ -95,7 +95,7 @@ TEST(ThreadsCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
     const auto dp = world.Split(world.rank() % 2, 0, "dp");
     ASSERT_TRUE(tp.ok() && dp.ok());
     absl::Status status;
-    if (world.rank() == 2) status = (*dp)->Barrier();  // its time is up first
+    if (world.rank() == 2) status = (*dp)->Barrier();  // its timeout is over first
     if (world.rank() == 0) {
       std::this_thread::sleep_for(std::chrono::milliseconds(300));
       status = (*tp)->Barrier();
@@ -106,7 +106,7 @@ TEST(ThreadsCommunicatorTest, ARankThatWaitsItselfIsNotToBlame) {
           HasSubstr("rank 1 of axis tp did not join within 4000 ms: rank 0 waits in barrier"));
       ++num_failed;
     }
-    // The others do not leave, but compute.
+    // The others compute instead of leaving.
     while (num_failed < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   });
 }
@@ -130,7 +130,7 @@ TEST(ThreadsCommunicatorTest, MayLeaveOnceEverythingIsWaitedFor) {
 TEST(ThreadsCommunicatorTest, NobodyReadsABufferAfterAnError) {
   // For the sanitizers: the buffers are freed as soon as Wait() returns.
   int failed = 0;
-  // On a busy machine the sum may be done before the abort: then until one comes in time.
+  // On a busy machine the sum may be done before the abort: then repeat until an abort is in time.
   for (int round = 0; round < 30 || (failed == 0 && round < 1000); ++round) {
     std::atomic<int> errors = 0;
     RunOnThreads(3, {}, [&](Communicator& comm) {
@@ -165,7 +165,7 @@ TEST(ThreadsCommunicatorTest, TheSameBitsEveryTime) {
   }
 }
 
-// One rank suffices for what is checked before anything is sent.
+// One rank suffices for checks that come before any communication.
 class CommunicatorDeathTest : public ::testing::Test {
  protected:
   CommunicatorDeathTest() : ranks_(CreateThreadsCommunicators(2)) {}

@@ -1,9 +1,9 @@
-# Part "benchmark": training steps in bf16, and where their time goes, in the log.
+# Part "benchmark": times training steps in bf16; the log shows where the time goes.
 
-# The last match of $1 in what the program said.
+# The last match of $1 in the program's output.
 figure() { grep -oE "$1" "$scratch/said" | tail -n 1; }
 
-# benchmark_row NAME AIM MICRO_BATCHES OPTIONS...: AIM in tokens/s.
+# benchmark_row NAME AIM MICRO_BATCHES OPTIONS...: AIM is the target in tokens/s.
 benchmark_row() {
   local name=$1 aim=$2 micro_batches=$3 speed nominal
   shift 3

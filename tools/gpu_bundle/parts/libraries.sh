@@ -1,13 +1,13 @@
 # Finds CUDA's libraries on this machine.
 
-# Below this folder stand the places that are searched; tests have a system of their own.
+# The searched places are below this folder; tests set another one.
 system=${STRAKE_SYSTEM_ROOT:-}
 
-# The driver's, those that are loaded when they are needed, and NVRTC, which cuDNN loads.
+# The driver's libraries, those that are loaded on demand, and NVRTC, which cuDNN loads.
 readonly LOADED_LIBRARIES='libcuda.so.1 libcudnn.so.9 libnccl.so.2 libnvrtc.so'
 
-# Where they may stand, the best place first: the driver's in containers, toolkits', and those of
-# the wheels that PyTorch brings.
+# The folders to search, the best first: the driver's in containers, toolkits', and those of the
+# wheels that PyTorch installs.
 library_folders() {
   local python
   python=$(command -v python3 || true)
@@ -28,8 +28,8 @@ library_folders() {
   compgen -G "$system/usr/lib/wsl/lib"
 }
 
-# The file of library $1 (or of a later version), empty where there is none: first what the loader
-# knows by itself.
+# The file of library $1 (or of a later version), empty if there is none. The loader's own places
+# come first.
 find_library() {
   local folder file
   file=$([[ -n $system ]] || PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | awk -v name="$1" \
@@ -42,15 +42,15 @@ find_library() {
   done <"$scratch/folders"
 }
 
-# Sets LD_LIBRARY_PATH to the bundle's libraries and the folders of CUDA's; what was found stands in
-# $scratch/libraries, a line "NAME FILE" each.
+# Sets LD_LIBRARY_PATH to the bundle's libraries and the folders of CUDA's; writes the files found
+# to $scratch/libraries, one line "NAME FILE" each.
 find_libraries() {
   library_folders >"$scratch/folders" 2>/dev/null
   local name file folders=$bundle/lib
   for name in $LOADED_LIBRARIES $(cat "$bundle/linked_cuda_libraries"); do
     file=$(find_library "$name")
     printf '%-18s %s\n' "$name" "$(readlink -f "${file:-/}" | sed 's|^/$|not found|')"
-    # The system's folders hold other libraries, too, which must not stand before the bundle's.
+    # The system's folders also hold other libraries, which must not precede the bundle's.
     [[ -z $file ]] || folders+=:$(dirname "$file")
   done >"$scratch/libraries"
   export LD_LIBRARY_PATH=$folders${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

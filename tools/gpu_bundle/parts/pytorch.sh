@@ -1,6 +1,6 @@
-# Part "pytorch", only when it is asked for: the benchmarks' models beside compiled PyTorch.
+# Part "pytorch", only on request: compares the benchmarks' models with compiled PyTorch.
 
-# Why there is nothing to compare with; empty where there is.
+# The reason why there is nothing to compare with; empty otherwise.
 missing_pytorch() {
   local said
   said=$(LD_LIBRARY_PATH=$user_library_path timeout 60 python3 -c '

@@ -4,12 +4,12 @@ passed=0 failed=0 skipped=0 part_end=0
 
 # row NAME RESULT FIGURES
 row() {
-  # Generated text may hold any byte.
+  # Generated text may contain any byte.
   printf '%-38s %-8s %s\n' "$1" "$2" "$3" | LC_ALL=C tr -c '[:print:]\n' '?' | sed 's/ *$//' |
     tee -a "$table"
 }
 
-# pass, fail and skip NAME FIGURES: a row, counted.
+# pass, fail and skip NAME FIGURES: prints a row and counts it.
 pass() {
   passed=$((passed + 1))
   row "$1" passed "$2"
@@ -25,19 +25,19 @@ skip() {
   row "$1" skipped "$2"
 }
 
-# begin_part NAME SECONDS: what follows has that long.
+# begin_part NAME SECONDS: starts a part with this time limit.
 begin_part() {
   printf '\n--- %s\n' "$1" | tee -a "$table"
   part_end=$((SECONDS + $2))
 }
 
-# time_is_up NAME: a row says so, where it is.
+# time_is_up NAME: checks the part's time, and adds a row if it is up.
 time_is_up() {
   ((SECONDS >= part_end)) && skip "$1" "no time was left for this part"
 }
 
-# run_logged SECONDS COMMAND...: for as long, and no longer than the part has. The output goes to
-# $scratch/said and to the log.
+# run_logged SECONDS COMMAND...: runs a command for at most that long, and within the part's time.
+# Its output goes to $scratch/said and to the log.
 run_logged() {
   local limit=$1 left=$((part_end - SECONDS)) status=0
   shift
@@ -49,7 +49,7 @@ run_logged() {
   return "$status"
 }
 
-# why_failed STATUS FIGURE: what the last command said last, or in a line that matches FIGURE.
+# why_failed STATUS FIGURE: the reason, with the last output line, or the last that matches FIGURE.
 why_failed() {
   local said
   said=$(grep -aE "${2:-^\$.}" "$scratch/said" | tail -n 1)
@@ -73,8 +73,8 @@ run_row() {
   fi
 }
 
-# run_largest NAME SECONDS MICRO_BATCHES COMMAND...: with the first --micro_batch that the GPU's
-# memory takes, which $micro_batch then is. Rows are made only of failures.
+# run_largest NAME SECONDS MICRO_BATCHES COMMAND...: runs with the first --micro_batch that fits
+# into the GPU's memory, and sets $micro_batch to it. Only failures make rows.
 run_largest() {
   local name=$1 limit=$2 micro_batches=$3 status
   shift 3

@@ -1,4 +1,4 @@
-# What is run, in sizes that take seconds each on an H200, and how long each may take, in seconds.
+# The commands' sizes, which take seconds each on an H200, and their time limits in seconds.
 
 readonly TESTS_SECONDS=150 TEST_SECONDS=60
 readonly CHECK_SECONDS=120 ONE_CHECK_SECONDS=90
@@ -23,11 +23,12 @@ readonly TRAIN_STEPS=24 TRAIN_BATCH=8 NUM_GENERATED=32
 readonly TRAIN_OPTIONS=(--seq_len=128 --micro_batch=4 --global_batch="$TRAIN_BATCH"
   --steps="$TRAIN_STEPS" --lr=0.005 --eps=0.1 --warmup_steps=0 --schedule=constant --log_every=10
   --eval_every=0 --sample_every=0 --save_every=0)
-# Of these models: products after each other, 12 in a layer and 2, and the most terms of one.
+# For these models: the number of products after each other, 12 per layer and 2, and the largest
+# number of terms in one.
 readonly TRAIN_PRODUCTS=26 TRAIN_TERMS=1024
 readonly NCCL_PORT=29617
 
-# Name, aim in tokens/s on an H200, micro-batches to try, options.
+# Name, target in tokens/s on an H200, micro-batches to try, options.
 readonly BENCHMARKS=(
   "GPT-2 124M|650000|64 32 16 8 4 2 1|--model=gpt2-124m --seq_len=1024"
   "GPT-2 1558M|65500|32 16 8 4 2 1|--model=gpt2-1558m --seq_len=1024"

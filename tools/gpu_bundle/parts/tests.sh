@@ -12,7 +12,7 @@ run_gpu_test() {
   if time_is_up "$name"; then return; fi
   STRAKE_REQUIRE_GPU=1 run_logged "$TEST_SECONDS" "$1" || status=$?
   ok=$(count_cases PASSED) bad=$(count_cases FAILED) not_run=$(count_cases SKIPPED)
-  # A crash counts nothing, and is one.
+  # A crash prints no counts, and counts as one failure.
   if ((status)); then
     result="FAILED"
     ((bad)) || bad=1

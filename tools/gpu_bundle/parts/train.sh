@@ -1,6 +1,6 @@
 # Part "train": small models trained on the GPU and on the CPU.
 
-# train RUN OPTIONS...: to $scratch/RUN.
+# train RUN OPTIONS...: trains into $scratch/RUN.
 train() {
   local run=$1
   shift
@@ -10,12 +10,12 @@ train() {
 losses() { awk -F'[:,}]' '$3 == "\"loss\"" { print $4 }' "$scratch/$1/metrics.jsonl"; }
 
 # compare_losses EXPECTED ACTUAL DTYPE: prints the largest difference and its bound; false where any
-# exceeds its own.
+# difference exceeds its bound.
 #
-# Roundings add up like the steps of a random walk, and a loss is the mean of many tokens'. In f32
-# each term of a product rounds, of which a logit has PRODUCTS after each other, of up to TERMS
-# terms; in bf16 each product and each weight does. A token's loss takes the error of its logit and
-# of its normalizer, for logits of at most 2; what has been learned came from gradients, with the
+# Roundings add up like the steps of a random walk, and a loss is the mean over many tokens. A logit
+# comes from PRODUCTS products after each other, of up to TERMS terms. f32 rounds each term of a
+# product; bf16 rounds each product and each weight. A token's loss has the error of its logit and
+# of its normalizer, for logits of at most 2. The learned part comes from gradients, with the
 # roundings of both passes. Steps are far below AdamW's epsilon, so that errors stay in proportion.
 compare_losses() {
   paste <(losses "$1") <(losses "$2") | awk -v dtype="$3" -v products="$TRAIN_PRODUCTS" \
@@ -53,7 +53,7 @@ loss_row() {
   fi
 }
 
-# same_bytes_row NAME EXPECTED ACTUAL STATUS: weights, optimizer and losses of two runs, of which
+# same_bytes_row NAME EXPECTED ACTUAL STATUS: compares weights, optimizer and losses of two runs;
 # the second ended with STATUS.
 same_bytes_row() {
   local name=$1 expected=$scratch/$2/step-$TRAIN_STEPS actual=$scratch/$3/step-$TRAIN_STEPS file
@@ -74,8 +74,8 @@ same_bytes_row() {
   fi
 }
 
-# train_and_kill RUN OPTIONS...: starts it anew and kills it when its first checkpoint is there. False
-# where it ended before.
+# train_and_kill RUN OPTIONS...: starts a new run and kills it after its first checkpoint. False
+# where the run ended before.
 train_and_kill() {
   local out=$scratch/$1 child
   shift
@@ -90,7 +90,7 @@ train_and_kill() {
   (($? == 137))
 } >/dev/null 2>&1
 
-# same_bytes_rows NAME RUN OPTIONS...: RUN again, in other ways that must not move a bit.
+# same_bytes_rows NAME RUN OPTIONS...: repeats RUN in other ways that must not change a bit.
 same_bytes_rows() {
   local name=$1 run=$2 status
   shift 2
@@ -123,7 +123,8 @@ nccl_row() {
   fi
 }
 
-# train_over_nccl RUN NUM_PROCESSES OPTIONS...: a process per GPU, over which the batch is divided.
+# train_over_nccl RUN NUM_PROCESSES OPTIONS...: trains with a process per GPU, which share the
+# batch.
 train_over_nccl() {
   local run=$1 count=$2 rank children=() status=0
   shift 2
