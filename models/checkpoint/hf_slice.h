@@ -43,7 +43,7 @@ struct HfSlice {
 };
 
 // One per segment; neighbours that continue each other in one tensor are one. Padding is in none.
-std::vector<HfSlice> HfSlicesOf(const Parameter& parameter);
+std::vector<HfSlice> HfSlicesOf(const ParameterRecord& record);
 
 // The elements of `slice` that stand in the parameter at [begin, end): at most three blocks, since
 // the first and the last row may be cut.

@@ -68,8 +68,8 @@ void ExpectCollectives(const Mesh& mesh, const std::vector<ExpectedCollective>& 
 // &Parameter::grad. Each element that a rank holds is compared, exactly, and counted: once for each
 // of its declared holders, of whom one is the owner. What is replicated is the same on all of them,
 // partial gradients are summed over them first, and padding is 0.
-void ExpectPartsOfWhole(const std::vector<const Parameter*>& parts, const Parameter& whole,
-                        Tensor Parameter::*field);
+void ExpectPartsOfWhole(const std::vector<const ParameterRecord*>& parts,
+                        const ParameterRecord& whole, Tensor Parameter::*field);
 
 // The rank's rows of `x`, [N, C]: all of them without sequence parallelism.
 Tensor LocalTokens(const Tensor& x, const Mesh& mesh, bool sequence_parallel);

@@ -54,6 +54,8 @@ class RowParallelLinear {
 
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
+  // The arena of FromFull()'s parameters; otherwise null.
+  const ParameterArena* own_arena() const { return own_arena_.get(); }
 
   // Outputs are allocated from ctx.arena(), but for y where it is defined, and so is saved->dy with
   // sequence parallelism; without, it is dy itself. `saved` may be null where no backward pass
@@ -72,7 +74,7 @@ class RowParallelLinear {
   Parameter* weight_;
   const Parameter* bias_;
   bool bias_follows_sum_;
-  std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
+  std::shared_ptr<ParameterArena> own_arena_;
 };
 
 }  // namespace strake

@@ -39,6 +39,8 @@ class VocabParallelEmbedding {
   VocabParallelEmbedding WithoutSequenceParallelism() const;
 
   Parameter& table() const { return *table_; }
+  // The arena of FromFull()'s parameter; otherwise null.
+  const ParameterArena* own_arena() const { return own_arena_.get(); }
   // What the table's rows stand for; a head that shares the table has these columns.
   const VocabSlice& slice() const { return slice_; }
 
@@ -51,7 +53,7 @@ class VocabParallelEmbedding {
   Parameter* table_;
   VocabSlice slice_;
   TensorParallel tp_;
-  std::shared_ptr<ParameterArena> owned_;  // FromFull's table
+  std::shared_ptr<ParameterArena> own_arena_;
 };
 
 }  // namespace strake
