@@ -114,11 +114,11 @@ void CheckGradients(const ModelFamily* family, bool with_residual) {
   EXPECT_LT(RelativeError(dy, dx), 1e-13);
   // More than the residual's part.
   EXPECT_GT(RelativeError(dx, weights), 0.1);
-  for (const Parameter& parameter : arena.parameters()) {
-    TestTensor expected(DType::kF64, parameter.shape);
-    ComplexStepGradient(parameter.value, loss, expected);
-    EXPECT_GT(MaxAbs(expected), 1e-3) << parameter.name();
-    EXPECT_LT(RelativeError(parameter.grad, expected), 1e-13) << parameter.name();
+  for (const ParameterRecord& record : arena.records()) {
+    TestTensor expected(DType::kF64, record.shape());
+    ComplexStepGradient(record.parameter.value, loss, expected);
+    EXPECT_GT(MaxAbs(expected), 1e-3) << record.name();
+    EXPECT_LT(RelativeError(record.parameter.grad, expected), 1e-13) << record.name();
   }
 }
 

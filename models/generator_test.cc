@@ -127,7 +127,7 @@ TEST(GenerateTokensTest, LogitsThatAreNotFiniteAreAnError) {
   ParameterArena parameters;
   const Transformer model(config, 8, &parameters);
   ASSERT_TRUE(parameters.Allocate(DType::kF32, false).ok());
-  parameters.parameters().back().value.data<float>()[0] = NAN;
+  parameters.records().back().parameter.value.data<float>()[0] = NAN;
   const TestContext ctx;
   const absl::Status status =
       GenerateTokens(ctx, model, {1, 2}, 3, {}, [](int64_t) { return absl::OkStatus(); });

@@ -44,8 +44,7 @@ int64_t LogitsChunk::NumChunks(int64_t num_tokens, int64_t columns, DType dtype)
 HeadLoss::HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
                    const TensorParallel& tp, const LogitsChunk& chunk)
     : weight_(weight), ownership_(ownership), slice_(slice), tp_(tp), chunk_(chunk) {
-  CHECK(weight->shape.size() == 2)
-      << "[head_loss] weight " << weight->name() << ShapeString(weight->shape);
+  CHECK(weight->shape.size() == 2) << "[head_loss] weight " << ShapeString(weight->shape);
   weight->grad_is_overwritten = true;
 }
 

@@ -28,7 +28,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/dtype.h"
 #include "core/device/context.h"
-#include "core/memory/parameter_arena.h"
+#include "core/memory/parameter.h"
 #include "core/nn/linear.h"
 #include "core/ops/vocab_slice.h"
 #include "core/tensor/tensor.h"

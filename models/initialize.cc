@@ -64,11 +64,11 @@ void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& 
 }  // namespace
 
 absl::Status InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena) {
-  for (const Parameter& parameter : arena->parameters()) {
-    STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(parameter.value));
+  for (const ParameterRecord& record : arena->records()) {
+    STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(record.parameter.value));
     int64_t column = 0;
-    for (const ParameterSegment& segment : parameter.segments) {
-      InitializeSegment(seed, team, segment, parameter.init, column, values);
+    for (const ParameterSegment& segment : record.segments) {
+      InitializeSegment(seed, team, segment, record.init, column, values);
       column += segment.columns;
     }
     STRAKE_RETURN_IF_ERROR(values.WriteBack());

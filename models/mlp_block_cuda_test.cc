@@ -57,13 +57,13 @@ struct Block {
 
 // The same numbers in both: those of the GPU, in f64.
 void Fill(const Block& gpu, const Block& cpu, DType dtype) {
-  auto to = cpu.arena.parameters().begin();
+  auto to = cpu.arena.records().begin();
   uint64_t seed = 10;
-  for (const Parameter& from : gpu.arena.parameters()) {
-    TestTensor host(dtype, from.shape);
+  for (const ParameterRecord& from : gpu.arena.records()) {
+    TestTensor host(dtype, from.shape());
     FillNormal(host, seed++, 0.5);
-    ASSERT_TRUE(CopyBlocking(host, from.value).ok());
-    CopyConvert(host, (to++)->value);
+    ASSERT_TRUE(CopyBlocking(host, from.parameter.value).ok());
+    CopyConvert(host, (to++)->parameter.value);
   }
 }
 
@@ -100,9 +100,9 @@ void ExpectFollowsF64(const ModelFamily* family, DType dtype) {
       1.13 * (4 * (std::sqrt(16) + 29) * UnitRoundoff(DType::kF32) + 2 * UnitRoundoff(dtype));
   ExpectNear("y", block.y, truth.y, 4 * step);
   ExpectNear("dx", gpu_dy, dy64, 8 * step);
-  auto expected = truth.arena.parameters().begin();
-  for (const Parameter& parameter : block.arena.parameters()) {
-    ExpectNear(parameter.name(), parameter.grad, (expected++)->grad, 8 * step);
+  auto expected = truth.arena.records().begin();
+  for (const ParameterRecord& record : block.arena.records()) {
+    ExpectNear(record.name(), record.parameter.grad, (expected++)->parameter.grad, 8 * step);
   }
 }
 

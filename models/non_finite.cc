@@ -67,8 +67,8 @@ std::string DescribeLogits(const Context& ctx, const HeadLoss& head, const Tenso
 }  // namespace
 
 std::string FirstNonFiniteWeight(const ParameterArena& parameters) {
-  for (const Parameter& parameter : parameters.parameters()) {
-    const std::string found = Describe("weight " + parameter.name(), parameter.value);
+  for (const ParameterRecord& record : parameters.records()) {
+    const std::string found = Describe("weight " + record.name(), record.parameter.value);
     if (!found.empty()) return found;
   }
   return "none";
@@ -105,14 +105,14 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
 
 std::string FirstNonFiniteGradient(const ParameterArena& parameters, int64_t begin,
                                    const Tensor& grads) {
-  const auto& all = parameters.parameters();
+  const auto& all = parameters.records();
   for (auto it = all.rbegin(); it != all.rend(); ++it) {
     const int64_t first = std::max(it->offset, begin);
-    const int64_t last = std::min(it->offset + it->num_elements(), begin + grads.num_elements());
+    const int64_t last = std::min(it->end(), begin + grads.num_elements());
     if (first >= last) continue;
     const std::string found =
         Describe("the gradient of " + it->name(), grads.Rows(first - begin, last - begin),
-                 first - it->offset, it->shape);
+                 first - it->offset, it->shape());
     if (!found.empty()) return found;
   }
   return "none";

@@ -43,13 +43,13 @@ TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   const Tensor& h = saved_.head.h;
   testing::FillConstant(h.Rows(0, 3), 0);
   testing::FillConstant(h.Rows(3, 4), 1e38);
-  testing::FillConstant(arena_.parameters()[0].value, 1e3);  // the tied head
+  testing::FillConstant(arena_.records()[0].parameter.value, 1e3);  // the tied head
   EXPECT_EQ(First(), "logits, element 768 of f32[4, 256] (inf)");
   saved_.mlp[2].up.data<float>()[1] = INFINITY;
   EXPECT_EQ(First(), "layer 2 mlp up, element 1 of f32[4, 768] (inf)");
   saved_.attention[1].qkv.data<float>()[0] = -INFINITY;
   EXPECT_EQ(First(), "layer 1 qkv, element 0 of f32[4, 256] (-inf)");
-  arena_.parameters()[0].value.data<float>()[3] = NAN;
+  arena_.records()[0].parameter.value.data<float>()[3] = NAN;
   EXPECT_EQ(First(), "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
   EXPECT_EQ(FirstNonFiniteWeight(arena_),
             "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
@@ -58,14 +58,14 @@ TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
 TEST_F(NonFiniteTest, GradientsInTheOrderOfTheBackwardPass) {
   const Tensor& grads = arena_.grads();
   EXPECT_EQ(FirstNonFiniteGradient(arena_, 0, grads), "none");
-  arena_.parameters().front().grad.data<float>()[1] = NAN;
-  arena_.parameters().back().grad.data<float>()[2] = NAN;
+  arena_.records().front().parameter.grad.data<float>()[1] = NAN;
+  arena_.records().back().parameter.grad.data<float>()[2] = NAN;
   EXPECT_EQ(FirstNonFiniteGradient(arena_, 0, grads),
             "the gradient of model.norm.weight, element 2 of f32[128] (nan)");
 
   // The arrays of ranks that hold a part: a part may begin and end inside a parameter, and be
   // empty.
-  const int64_t n = arena_.num_elements(), last = arena_.parameters().back().offset + 2;
+  const int64_t n = arena_.num_elements(), last = arena_.records().back().offset + 2;
   const auto within = [&](int64_t begin, int64_t end) {
     return FirstNonFiniteGradient(arena_, begin, grads.Rows(begin, end));
   };

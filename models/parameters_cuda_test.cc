@@ -110,9 +110,9 @@ TEST_P(ParametersCudaTest, OptimizerStateOfARange) {
   ASSERT_TRUE(status.ok()) << status;
   int64_t compared = 0;
   const HostCopy a_host = a.ToHost(), b_host = b.ToHost();
-  for (const Parameter& parameter : model.arena.parameters()) {
-    const int64_t from = std::max(begin, parameter.offset);
-    const int64_t to = std::min(end, parameter.offset + parameter.num_elements());
+  for (const ParameterRecord& record : model.arena.records()) {
+    const int64_t from = std::max(begin, record.offset);
+    const int64_t to = std::min(end, record.end());
     if (from >= to) continue;
     EXPECT_TRUE(SameBits(a_host.tensor().Rows(from - begin, to - begin), first->Rows(from, to)));
     EXPECT_TRUE(SameBits(b_host.tensor().Rows(from - begin, to - begin), second->Rows(from, to)));
@@ -123,12 +123,12 @@ TEST_P(ParametersCudaTest, OptimizerStateOfARange) {
 
 TEST_P(ParametersCudaTest, GatheredFromOneRankTheyStayThere) {
   Model model(Device::kCuda, GetParam());
-  const Parameter* parameter = &model.arena.parameters()[2];
+  const ParameterRecord* record = &model.arena.records()[2];
   DeviceMemory memory;
-  const auto gathered = GatherParameter(Mesh::SingleRank(), {&parameter, 1}, *parameter, {},
-                                        model.arena.values(), &memory);
+  const auto gathered =
+      GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {}, model.arena.values(), &memory);
   ASSERT_TRUE(gathered.ok()) << gathered.status();
-  EXPECT_EQ(gathered->raw(), parameter->value.raw());
+  EXPECT_EQ(gathered->raw(), record->parameter.value.raw());
   EXPECT_EQ(gathered->device(), Device::kCuda);
 }
 

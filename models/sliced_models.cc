@@ -37,14 +37,14 @@ void ForEachElement(
     const ParameterArena& arena,
     absl::FunctionRef<void(const ParameterSegment& segment, int64_t full_index, int64_t index)>
         visit) {
-  for (const Parameter& parameter : arena.parameters()) {
-    int64_t first_column = parameter.offset;
-    for (const ParameterSegment& segment : parameter.segments) {
+  for (const ParameterRecord& record : arena.records()) {
+    int64_t first_column = record.offset;
+    for (const ParameterSegment& segment : record.segments) {
       const SegmentSlice& slice = segment.slice;
       for (int64_t r = 0; r < slice.num_rows; ++r) {
         for (int64_t c = 0; c < segment.columns; ++c) {
           visit(segment, (slice.row_begin + r) * slice.full_columns + slice.column_begin + c,
-                first_column + r * parameter.shape.back() + c);
+                first_column + r * record.shape().back() + c);
         }
       }
       first_column += segment.columns;

@@ -143,11 +143,11 @@ TEST_P(TransformerCudaTest, LossAndGradientsFollowF64) {
     ExactModel exact(Config(), m.arena.values());
     const double expected = exact.Run();
     EXPECT_NEAR(m.Run(), expected, Bound() * expected);
-    for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
-      const Parameter& parameter = m.arena.parameters()[i];
-      const Tensor& truth = exact.arena.parameters()[i].grad;
-      EXPECT_GT(MaxAbs(truth), 1e-4) << parameter.name();
-      EXPECT_LT(RelativeError(ToHost(parameter.grad), truth), Bound()) << parameter.name();
+    for (size_t i = 0; i < m.arena.records().size(); ++i) {
+      const ParameterRecord& record = m.arena.records()[i];
+      const Tensor& truth = exact.arena.records()[i].parameter.grad;
+      EXPECT_GT(MaxAbs(truth), 1e-4) << record.name();
+      EXPECT_LT(RelativeError(ToHost(record.parameter.grad), truth), Bound()) << record.name();
     }
   }
 }
@@ -244,7 +244,7 @@ TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
   testing::SetElement(grads, 2, INFINITY);
   ASSERT_TRUE(grads.WriteBack().ok());
   EXPECT_EQ(FirstNonFiniteGradient(m.arena, 0, m.arena.grads()),
-            "the gradient of " + m.arena.parameters()[0].name() + ", element 2 of f32[7, 8] (inf)");
+            "the gradient of " + m.arena.records()[0].name() + ", element 2 of f32[7, 8] (inf)");
 }
 
 std::string CaseName(const ::testing::TestParamInfo<std::tuple<const ModelFamily*, DType>>& info) {

@@ -79,13 +79,13 @@ TEST_P(TransformerTest, EveryGradientByComplexStep) {
   TestModel m(Config(), DType::kC128, OpSet::kAuto, 2, ChunksOf(6));
   m.Run(/*backward=*/true);
   int64_t compared = 0;
-  for (Parameter& parameter : m.arena.parameters()) {
-    TestTensor expected(DType::kF64, parameter.shape);
+  for (const ParameterRecord& record : m.arena.records()) {
+    TestTensor expected(DType::kF64, record.shape());
     ComplexStepGradient(
-        parameter.value, [&] { return m.Run(false); }, expected);
-    EXPECT_GT(MaxAbs(expected), 1e-4) << parameter.name();
-    EXPECT_LT(RelativeError(parameter.grad, expected), 1e-12) << parameter.name();
-    compared += parameter.num_elements();
+        record.parameter.value, [&] { return m.Run(false); }, expected);
+    EXPECT_GT(MaxAbs(expected), 1e-4) << record.name();
+    EXPECT_LT(RelativeError(record.parameter.grad, expected), 1e-12) << record.name();
+    compared += record.num_elements();
   }
   EXPECT_EQ(compared, NumParameters(Config()));
 }
@@ -106,10 +106,11 @@ TEST_P(TransformerTest, ChunksOfLogitsChangeNothing) {
       EXPECT_NEAR(m.Run(true).real(), loss.real(), bound * loss.real());
       EXPECT_NEAR(m.Run(false).real(), loss.real(), bound * loss.real());
       m.Run(true);
-      for (size_t i = 0; i < m.arena.parameters().size(); ++i) {
-        const Parameter& parameter = m.arena.parameters()[i];
-        EXPECT_LT(RelativeError(parameter.grad, whole.arena.parameters()[i].grad), bound)
-            << parameter.name();
+      for (size_t i = 0; i < m.arena.records().size(); ++i) {
+        const ParameterRecord& record = m.arena.records()[i];
+        EXPECT_LT(RelativeError(record.parameter.grad, whole.arena.records()[i].parameter.grad),
+                  bound)
+            << record.name();
       }
     }
   }
@@ -124,10 +125,10 @@ TEST_P(TransformerTest, F32FollowsF64) {
     // whose norms keep them near 1: 20 * 4 * sqrt(12) roundings, about 280.
     const double bound = 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
     EXPECT_NEAR(f32.Run(true).real(), loss, bound * loss);
-    for (size_t i = 0; i < f32.arena.parameters().size(); ++i) {
-      const Parameter& parameter = f32.arena.parameters()[i];
-      EXPECT_LT(RelativeError(parameter.grad, f64.arena.parameters()[i].grad), bound)
-          << parameter.name();
+    for (size_t i = 0; i < f32.arena.records().size(); ++i) {
+      const ParameterRecord& record = f32.arena.records()[i];
+      EXPECT_LT(RelativeError(record.parameter.grad, f64.arena.records()[i].parameter.grad), bound)
+          << record.name();
     }
   }
 }
@@ -143,12 +144,12 @@ TEST_P(TransformerTest, GradientsAddUpOverMicroBatches) {
 TEST_P(TransformerTest, EachGradientIsAnnouncedOnceAndLastToFirst) {
   for (const LogitsChunk& chunk : {LogitsChunk(), ChunksOf(4)}) {
     TestModel m(Config(), DType::kF32, OpSet::kAuto, 2, chunk);
-    std::vector<int64_t> offsets;
-    m.ctx.context().set_on_grad_ready([&](const Parameter& p) { offsets.push_back(p.offset); });
+    std::vector<const Parameter*> ready;
+    m.ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
     m.Run(true);
-    std::vector<int64_t> expected;
-    for (const Parameter& p : m.arena.parameters()) expected.push_back(p.offset);
-    EXPECT_EQ(offsets, std::vector<int64_t>(expected.rbegin(), expected.rend()));
+    std::vector<const Parameter*> expected;
+    for (const ParameterRecord& record : m.arena.records()) expected.push_back(&record.parameter);
+    EXPECT_EQ(ready, std::vector<const Parameter*>(expected.rbegin(), expected.rend()));
   }
 }
 
@@ -286,15 +287,16 @@ TEST(TransformerFeaturesTest, AreIndependent) {
     const double bound = 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
     EXPECT_NEAR(f32.Run(true).real(), loss, bound * loss);
     int64_t num_elements = 0;
-    for (size_t i = 0; i < exact.arena.parameters().size(); ++i) {
-      const Parameter& parameter = exact.arena.parameters()[i];
-      TestTensor expected(DType::kF64, parameter.shape);
+    for (size_t i = 0; i < exact.arena.records().size(); ++i) {
+      const ParameterRecord& record = exact.arena.records()[i];
+      TestTensor expected(DType::kF64, record.shape());
       ComplexStepGradient(
-          parameter.value, [&] { return exact.Run(false); }, expected);
-      EXPECT_GT(MaxAbs(expected), 1e-4) << parameter.name();
-      EXPECT_LT(RelativeError(parameter.grad, expected), 1e-12) << parameter.name();
-      EXPECT_LT(RelativeError(f32.arena.parameters()[i].grad, expected), bound) << parameter.name();
-      num_elements += parameter.num_elements();
+          record.parameter.value, [&] { return exact.Run(false); }, expected);
+      EXPECT_GT(MaxAbs(expected), 1e-4) << record.name();
+      EXPECT_LT(RelativeError(record.parameter.grad, expected), 1e-12) << record.name();
+      EXPECT_LT(RelativeError(f32.arena.records()[i].parameter.grad, expected), bound)
+          << record.name();
+      num_elements += record.num_elements();
     }
     EXPECT_EQ(num_elements, NumParameters(config));
   }

@@ -68,15 +68,14 @@ AdamW::AdamW(const ParameterArena& parameters, const ShardRange& range, const Te
 
 std::vector<AdamW::Run> AdamW::RunsOf(const ParameterArena& parameters, const ShardRange& range) {
   std::vector<Run> runs;
-  for (const Parameter& parameter : parameters.parameters()) {
-    const int64_t begin = std::max(parameter.offset, range.begin) - range.begin;
-    const int64_t end =
-        std::min(parameter.offset + parameter.num_elements(), range.end) - range.begin;
+  for (const ParameterRecord& record : parameters.records()) {
+    const int64_t begin = std::max(record.offset, range.begin) - range.begin;
+    const int64_t end = std::min(record.end(), range.end) - range.begin;
     if (begin >= end) continue;
-    if (!runs.empty() && runs.back().weight_decay == parameter.weight_decay) {
+    if (!runs.empty() && runs.back().weight_decay == record.weight_decay) {
       runs.back().range.end = end;
     } else {
-      runs.push_back({{begin, end}, parameter.weight_decay});
+      runs.push_back({{begin, end}, record.weight_decay});
     }
   }
   return runs;

@@ -9,7 +9,7 @@
 //
 // Weights f32 or bf16, or f64 on the reference path; all else of the gradients' dtype. All on the
 // arena's device. An element's bits do not depend on the range that it is updated in. Weight decay
-// is applied where Parameter::weight_decay says so.
+// is applied where ParameterRecord::weight_decay says so.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2;
 // Micikevicius et al., "Mixed Precision Training", 2018, section 3.1 (masters).
 #ifndef STRAKE_OPTIM_ADAMW_H_

@@ -47,17 +47,17 @@ class Model {
     arena_.Add({{"b", 3}}, {70, 3}, true);
     arena_.Add({{"norm", 130}}, {130}, false);
     EXPECT_TRUE(arena_.Allocate(dtype, true, device).ok());
-    for (const Parameter& p : arena_.parameters()) {
-      const TestTensor bf16(DType::kBf16, p.shape);
+    for (const ParameterRecord& p : arena_.records()) {
+      const TestTensor bf16(DType::kBf16, p.shape());
       FillNormal(bf16, StableHash(p.name()));
-      const HostCopy value = ToHost(p.value);
+      const HostCopy value = ToHost(p.parameter.value);
       CopyConvert(bf16, value.tensor());
       EXPECT_TRUE(value.WriteBack().ok());
     }
   }
   void FillGrads(uint64_t step) {
-    for (const Parameter& p : arena_.parameters()) {
-      FillWithNormal(p.grad, StableHash(p.name()) + step, 0.1);
+    for (const ParameterRecord& p : arena_.records()) {
+      FillWithNormal(p.parameter.grad, StableHash(p.name()) + step, 0.1);
     }
   }
   const ParameterArena& arena() const { return arena_; }

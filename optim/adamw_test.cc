@@ -36,11 +36,12 @@ class Model {
     arena_.Add({{"c", 1}}, {1, 1}, true);
     arena_.Add({{"norm", 130}}, {130}, false);
     EXPECT_TRUE(arena_.Allocate(dtype, true).ok());
-    for (const Parameter& p : arena_.parameters()) FillNormal(p.value, StableHash(p.name()));
+    for (const ParameterRecord& p : arena_.records())
+      FillNormal(p.parameter.value, StableHash(p.name()));
   }
   void FillGrads(uint64_t step) {
-    for (const Parameter& p : arena_.parameters()) {
-      FillNormal(p.grad, StableHash(p.name()) + step, 0.1);
+    for (const ParameterRecord& p : arena_.records()) {
+      FillNormal(p.parameter.grad, StableHash(p.name()) + step, 0.1);
     }
   }
   ParameterArena& arena() { return arena_; }
@@ -88,13 +89,13 @@ void Train(const Context& ctx, Model& model, AdamW& adamw, int first, int last) 
 
 // Trains by the definition, one parameter element at a time.
 void TrainByDefinition(Model& model, int steps) {
-  for (const Parameter& p : model.arena().parameters()) {
+  for (const ParameterRecord& p : model.arena().records()) {
     std::vector<double> m(p.num_elements()), v(p.num_elements());
     for (int t = 1; t <= steps; ++t) {
-      FillNormal(p.grad, StableHash(p.name()) + t, 0.1);
+      FillNormal(p.parameter.grad, StableHash(p.name()) + t, 0.1);
       for (int64_t i = 0; i < p.num_elements(); ++i) {
-        double& w = p.value.data<double>()[i];
-        const double g = 0.5 * p.grad.data<double>()[i];
+        double& w = p.parameter.value.data<double>()[i];
+        const double g = 0.5 * p.parameter.grad.data<double>()[i];
         m[i] = kStep.beta1 * m[i] + (1 - kStep.beta1) * g;
         v[i] = kStep.beta2 * v[i] + (1 - kStep.beta2) * g * g;
         if (p.weight_decay) w -= kStep.lr * kStep.weight_decay * w;
@@ -133,12 +134,12 @@ TEST(AdamWTest, TheFirstStepMovesByTheLearningRate) {
   step.weight_decay = 0;
   ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
   for (int i = 0; i < 5; ++i) {
-    const Parameter& p = model.arena().parameters()[i];
+    const ParameterRecord& p = model.arena().records()[i];
     for (int64_t j = 0; j < p.num_elements(); ++j) {
-      const double g = p.grad.data<double>()[j];
-      const double w = before.arena().parameters()[i].value.data<double>()[j];
+      const double g = p.parameter.grad.data<double>()[j];
+      const double w = before.arena().records()[i].parameter.value.data<double>()[j];
       // m_hat is g and v_hat is g^2, up to a few roundings; weights stay below 8.
-      EXPECT_NEAR(p.value.data<double>()[j] - w, -step.lr * g / (std::abs(g) + step.eps),
+      EXPECT_NEAR(p.parameter.value.data<double>()[j] - w, -step.lr * g / (std::abs(g) + step.eps),
                   8 * 4 * 0x1p-53);
     }
   }
@@ -154,11 +155,12 @@ TEST(AdamWTest, DecaysOnlyWhatDecays) {
   step.weight_decay = 0.5;  // with zero gradients, each step decays weights to 3/4
   ASSERT_TRUE(DoStep(ctx, *adamw, step).ok());
   for (int i = 0; i < 5; ++i) {
-    const Parameter& p = model.arena().parameters()[i];
-    const Parameter& q = before.arena().parameters()[i];
+    const ParameterRecord& p = model.arena().records()[i];
+    const ParameterRecord& q = before.arena().records()[i];
     for (int64_t j = 0; j < p.num_elements(); ++j) {
       const float factor = p.weight_decay ? 0.75f : 1.0f;
-      EXPECT_EQ(p.value.data<float>()[j], factor * q.value.data<float>()[j]) << p.name();
+      EXPECT_EQ(p.parameter.value.data<float>()[j], factor * q.parameter.value.data<float>()[j])
+          << p.name();
     }
   }
 }
@@ -170,7 +172,7 @@ TEST(AdamWTest, GapsStayZero) {
   ASSERT_TRUE(adamw.ok());
   Train(ctx, model, *adamw, 1, 2);
   std::vector<bool> is_gap(model.arena().num_elements(), true);
-  for (const Parameter& p : model.arena().parameters()) {
+  for (const ParameterRecord& p : model.arena().records()) {
     for (int64_t i = 0; i < p.num_elements(); ++i) is_gap[p.offset + i] = false;
   }
   for (const Tensor& array : {model.arena().values(), adamw->exp_avg(), adamw->exp_avg_sq()}) {

@@ -37,9 +37,9 @@ absl::Status AddSquaredNorm(const Context& ctx, const Tensor& x, const Tensor& t
 
 // For a parameter with owned and other columns. The owned ones are gathered first: a row of one
 // segment is short.
-absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const Parameter& parameter,
+absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const ParameterRecord& record,
                                           const RankGradients& rank, const Tensor& total) {
-  const std::vector<SegmentBlock> blocks = SegmentBlocks(parameter, rank.range, Owned);
+  const std::vector<SegmentBlock> blocks = SegmentBlocks(record, rank.range, Owned);
   int64_t num_owned = 0;
   for (const SegmentBlock& block : blocks) num_owned += block.num_elements();
   const ActivationScope scope(ctx.arena());
@@ -58,14 +58,14 @@ absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const Parameter& p
 absl::Status AddSquaredNormOfOwned(const Context& ctx, const ParameterArena& parameters,
                                    const RankGradients& rank, const Tensor& total) {
   int64_t run_begin = rank.range.begin;
-  for (const Parameter& parameter : parameters.parameters()) {
-    const int64_t begin = std::max(parameter.offset, rank.range.begin);
-    const int64_t end = std::min(parameter.offset + parameter.num_elements(), rank.range.end);
-    const auto& segments = parameter.segments;
+  for (const ParameterRecord& record : parameters.records()) {
+    const int64_t begin = std::max(record.offset, rank.range.begin);
+    const int64_t end = std::min(record.end(), rank.range.end);
+    const auto& segments = record.segments;
     if (begin >= end || std::all_of(segments.begin(), segments.end(), Owned)) continue;
     STRAKE_RETURN_IF_ERROR(AddSquaredNorm(ctx, rank.Part({run_begin, begin}), total));
     if (std::any_of(segments.begin(), segments.end(), Owned)) {
-      STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwnedColumns(ctx, parameter, rank, total));
+      STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwnedColumns(ctx, record, rank, total));
     }
     run_begin = end;
   }

@@ -184,11 +184,11 @@ void AddModel(int num_kv_heads, int num_ranks, int rank, ParameterArena* arena) 
 // Sets the gradients to integers that depend only on the place in the whole tensor.
 void SetGradients(ParameterArena* arena) {
   ASSERT_TRUE(arena->Allocate(DType::kF32, true).ok());
-  for (const Parameter& parameter : arena->parameters()) {
-    float* grad = parameter.grad.data<float>();
-    const int64_t rows = parameter.num_elements() / parameter.shape.back();
+  for (const ParameterRecord& record : arena->records()) {
+    float* grad = record.parameter.grad.data<float>();
+    const int64_t rows = record.num_elements() / record.shape().back();
     for (int64_t row = 0; row < rows; ++row) {
-      for (const auto& [name, columns, transposed, slice] : parameter.segments) {
+      for (const auto& [name, columns, transposed, slice] : record.segments) {
         for (int64_t column = 0; column < columns; ++column, ++grad) {
           if (row >= slice.num_rows) continue;
           const int64_t place = (slice.row_begin + row) * slice.full_columns + slice.column_begin;

@@ -200,9 +200,9 @@ TEST_P(CheckCudaTest, AStaleShard) {
             const auto engine,
             MakeCheckEngine(subject.command, subject.command.RankOptions(), mesh));
         if (mesh.rank() == 1) {
-          const Parameter& parameter = engine->parameters().parameters()[3];
-          name = parameter.name();
-          STRAKE_RETURN_IF_ERROR(Edit(parameter.value, [](const Tensor& x) {
+          const ParameterRecord& record = engine->parameters().records()[3];
+          name = record.name();
+          STRAKE_RETURN_IF_ERROR(Edit(record.parameter.value, [](const Tensor& x) {
             SetElement(x, 0, GetElement(x, 0) * 1.0625);
           }));
         }

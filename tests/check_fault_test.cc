@@ -320,9 +320,9 @@ TEST(CheckFaultTest, AStaleShard) {
         const CheckReport report =
             CheckRanks(subject, *truth, {.change = [&](const Mesh& mesh, Engine& engine) {
                          if (mesh.rank() != rank) return;
-                         const Parameter& parameter = engine.parameters().parameters()[at];
-                         name = parameter.segments.back().name;
-                         parameter.value.data<float>()[parameter.shape.back() - 1] += 1e-6f;
+                         const ParameterRecord& record = engine.parameters().records()[at];
+                         name = record.segments.back().name;
+                         record.parameter.value.data<float>()[record.shape().back() - 1] += 1e-6f;
                        }});
         ASSERT_NE(report.FirstFailure(), nullptr);
         EXPECT_EQ(report.FirstFailure()->name, name);
@@ -469,14 +469,15 @@ TEST(CheckFaultTest, CoverageCountsEachElementOncePerHolder) {
 
 TEST(CheckFaultTest, HoldersThatDisagreeAndDirtyPadding) {
   const auto replica = [](int rank, ParameterArena& arena) {
-    for (const Parameter& p : arena.parameters()) {
-      if (rank == 1 && p.name() == "transformer.ln_f.bias") p.value.data<float>()[3] = -0.0f;
+    for (const ParameterRecord& record : arena.records()) {
+      if (rank != 1 || record.name() != "transformer.ln_f.bias") continue;
+      record.parameter.value.data<float>()[3] = -0.0f;
     }
   };
   EXPECT_EQ(CoverageOf(replica, {0, 1}).num_different, 1);
   const auto padding = [](int rank, ParameterArena& arena) {
-    const Parameter& table = arena.parameters()[0];
-    if (rank == 1) table.value.data<float>()[table.num_elements() - 1] = 1e-30f;
+    const ParameterRecord& table = arena.records()[0];
+    if (rank == 1) table.parameter.value.data<float>()[table.num_elements() - 1] = 1e-30f;
   };
   EXPECT_EQ(CoverageOf(padding, {0, 1}).num_dirty, 1);
 }

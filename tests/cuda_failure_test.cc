@@ -148,7 +148,7 @@ absl::Status SetNan(const Tensor& x, int64_t i) {
 
 // Sets a weight of the last norm, which every tensor-parallel rank holds.
 absl::Status SetNanWeight(Engine& engine) {
-  return SetNan(engine.parameters().parameters().back().value, 5);
+  return SetNan(engine.parameters().records().back().parameter.value, 5);
 }
 
 class CudaNonFiniteTest : public ::testing::TestWithParam<DType> {};
@@ -156,7 +156,7 @@ class CudaNonFiniteTest : public ::testing::TestWithParam<DType> {};
 TEST_P(CudaNonFiniteTest, WeightsAreNamedAndNothingIsUpdated) {
   for (const MeshVector& sizes : {kOneRank, kFourRanks}) {
     const auto statuses = AfterFirstSteps(sizes, GetParam(), [](Engine& engine) -> absl::Status {
-      const std::string name = engine.parameters().parameters().back().name();
+      const std::string name = engine.parameters().records().back().name();
       STRAKE_RETURN_IF_ERROR(SetNanWeight(engine));
       const auto before = State(engine);
       const absl::Status status = Step(engine, kFirstSteps + 1, Nothing);

@@ -100,8 +100,8 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
 }  // namespace
 
 void SetWeights(ThreadTeam& team, ParameterArena* arena) {
-  for (Parameter& parameter : arena->parameters()) {
-    if (parameter.init.stddev == 0) parameter.init.stddev = 0.1;
+  for (ParameterRecord& record : arena->records()) {
+    if (record.init.stddev == 0) record.init.stddev = 0.1;
   }
   const absl::Status status = InitializeParameters(/*seed=*/1, team, arena);
   CHECK(status.ok()) << status;

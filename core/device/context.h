@@ -11,7 +11,7 @@
 #include "core/device/cuda_context.h"
 #include "core/device/op_call.h"
 #include "core/memory/activation_arena.h"
-#include "core/memory/parameter_arena.h"
+#include "core/memory/parameter.h"
 #include "glog/logging.h"
 
 namespace strake {

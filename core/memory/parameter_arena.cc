@@ -1,5 +1,6 @@
 #include "core/memory/parameter_arena.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -20,15 +21,14 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   }
   CHECK_EQ(columns, shape.back()) << "[parameter_arena] columns of the segments of "
                                   << segments.front().name << " " << ShapeString(shape);
-  Parameter& parameter = parameters_.emplace_back();
-  parameter.segments = std::move(segments);
-  parameter.shape = std::move(shape);
-  parameter.weight_decay = weight_decay;
-  parameter.init = init;
-  parameter.offset = num_elements_;
-  const int64_t end = num_elements_ + parameter.num_elements();
-  num_elements_ = (end + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
-  return &parameter;
+  ParameterRecord& record = records_.emplace_back();
+  record.parameter.shape = std::move(shape);
+  record.segments = std::move(segments);
+  record.weight_decay = weight_decay;
+  record.init = init;
+  record.offset = num_elements_;
+  num_elements_ = (record.end() + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
+  return &record.parameter;
 }
 
 absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients, Device device) {
@@ -49,17 +49,17 @@ void ParameterArena::AllocateDryRun(DType dtype, Device device, bool with_gradie
 
 void ParameterArena::SetTensors(void* values, void* grads, DType dtype, bool with_gradients,
                                 Device device) {
-  const auto at = [device](void* base, const Parameter& parameter, DType type) {
+  const auto at = [device](void* base, const ParameterRecord& record, DType type) {
     char* data = static_cast<char*>(base);
-    if (data != nullptr) data += parameter.offset * DTypeSize(type);
-    return Tensor(data, type, parameter.shape, device);
+    if (data != nullptr) data += record.offset * DTypeSize(type);
+    return Tensor(data, type, record.shape(), device);
   };
   const DType grad_dtype = AccumulationDType(dtype);
   values_ = Tensor(values, dtype, {num_elements_}, device);
   if (with_gradients) grads_ = Tensor(grads, grad_dtype, {num_elements_}, device);
-  for (Parameter& parameter : parameters_) {
-    parameter.value = at(values, parameter, dtype);
-    if (with_gradients) parameter.grad = at(grads, parameter, grad_dtype);
+  for (ParameterRecord& record : records_) {
+    record.parameter.value = at(values, record, dtype);
+    if (with_gradients) record.parameter.grad = at(grads, record, grad_dtype);
   }
 }
 
@@ -67,12 +67,21 @@ DType ParameterArena::grad_dtype() const { return AccumulationDType(values_.dtyp
 
 int64_t ParameterArena::num_parameters() const {
   int64_t n = 0;
-  for (const Parameter& parameter : parameters_) {
-    for (const ParameterSegment& segment : parameter.segments) {
+  for (const ParameterRecord& record : records_) {
+    for (const ParameterSegment& segment : record.segments) {
       n += segment.slice.num_rows * segment.columns;
     }
   }
   return n;
+}
+
+const ParameterRecord& ParameterArena::RecordOf(const Parameter& parameter) const {
+  const auto found =
+      std::find_if(records_.begin(), records_.end(),
+                   [&](const ParameterRecord& record) { return &record.parameter == &parameter; });
+  CHECK(found != records_.end()) << "[parameter_arena] a parameter " << ShapeString(parameter.shape)
+                                 << " of another arena";
+  return *found;
 }
 
 }  // namespace strake

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "core/memory/device_memory.h"
+#include "core/memory/parameter.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -41,23 +42,20 @@ struct NormalInit {
   double stddev = 0;
 };
 
-// A weight and its gradient, or one tensor-parallel rank's shard of them.
-struct Parameter {
+// A parameter, and what files, other ranks and the optimizer need to know of it.
+struct ParameterRecord {
+  Parameter parameter;
   std::vector<ParameterSegment> segments;  // their columns add up to the last dimension
-  Shape shape;                             // the same on every rank
-  bool weight_decay = false;               // for matrices and embeddings, not for norms and biases
+  bool weight_decay = false;               // matrices and embeddings, not norms and biases
   NormalInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
-  Tensor value;
-  Tensor grad;  // f32 for bf16 values, else the values' dtype; undefined without gradients
-  // Set by a layer that computes the whole gradient at once. Code that clears gradients then need
-  // not zero this one. It sets `grad_is_cleared` instead, which means that the contents no longer
-  // count. The layer resets that flag and overwrites the gradient instead of adding to it.
-  bool grad_is_overwritten = false;
-  bool grad_is_cleared = false;
 
+  // Of the first segment.
   const std::string& name() const { return segments.front().name; }
-  int64_t num_elements() const { return NumElements(shape); }
+  const Shape& shape() const { return parameter.shape; }
+  int64_t num_elements() const { return NumElements(parameter.shape); }
+  // Of the elements in the index space, without the gap behind them.
+  int64_t end() const { return offset + num_elements(); }
 };
 
 // Parameters are added in forward order, so gradients become ready from the end of the index space
@@ -86,8 +84,13 @@ class ParameterArena {
   // Dtype of gradients: f32 for bf16 values, else that of the values. Valid after Allocate().
   DType grad_dtype() const;
 
-  const std::deque<Parameter>& parameters() const { return parameters_; }
-  std::deque<Parameter>& parameters() { return parameters_; }
+  // In the order of Add().
+  const std::deque<ParameterRecord>& records() const { return records_; }
+  std::deque<ParameterRecord>& records() { return records_; }
+
+  // CHECKs that the parameter is one of this arena's. It looks at every record in turn: for
+  // messages and tests.
+  const ParameterRecord& RecordOf(const Parameter& parameter) const;
 
   const Tensor& values() const { return values_; }  // [num_elements]
   const Tensor& grads() const { return grads_; }    // [num_elements]
@@ -95,7 +98,7 @@ class ParameterArena {
  private:
   void SetTensors(void* values, void* grads, DType dtype, bool with_gradients, Device device);
 
-  std::deque<Parameter> parameters_;
+  std::deque<ParameterRecord> records_;
   int64_t num_elements_ = 0;
   DeviceMemory value_memory_, grad_memory_;
   Tensor values_, grads_;

@@ -9,8 +9,13 @@ TEST(ParameterArenaTest, OneIndexSpaceInForwardOrder) {
   ParameterArena arena;
   Parameter* w = arena.Add({{"q", 2, true}, {"k", 1, true}}, {5, 3}, true);
   Parameter* b = arena.Add({{"b", 3}}, {3}, false);
-  EXPECT_EQ(w->offset, 0);
-  EXPECT_EQ(b->offset, 64);
+  ASSERT_EQ(arena.records().size(), 2);
+  EXPECT_EQ(&arena.records()[0].parameter, w);
+  EXPECT_EQ(&arena.records()[1].parameter, b);
+  EXPECT_EQ(&arena.RecordOf(*b), &arena.records()[1]);
+  EXPECT_EQ(arena.records()[0].offset, 0);
+  EXPECT_EQ(arena.records()[0].end(), 15);
+  EXPECT_EQ(arena.records()[1].offset, 64);
   EXPECT_EQ(arena.num_elements(), 128);
   EXPECT_EQ(arena.num_parameters(), 18);
   ASSERT_TRUE(arena.Allocate(DType::kBf16, true).ok());
@@ -19,22 +24,24 @@ TEST(ParameterArenaTest, OneIndexSpaceInForwardOrder) {
   EXPECT_EQ(arena.grad_dtype(), DType::kF32);
   b->grad.data<float>()[2] = 3;
   EXPECT_EQ(arena.grads().data<float>()[66], 3);
-  EXPECT_EQ(w->name(), "q");
+  EXPECT_EQ(arena.records()[0].name(), "q");
 }
 
 TEST(ParameterArenaTest, CompletesTheSlicesOfWholeTensorsAlone) {
   ParameterArena arena;
   const SegmentSlice given = {.full_rows = 5, .full_columns = 4, .column_begin = 2, .num_rows = 5};
-  const Parameter* w = arena.Add({{"q", 2, true}, {"k", 1, true, given}}, {5, 3}, true);
-  const Parameter* b = arena.Add({{"b", 3}}, {3}, false);
-  const SegmentSlice& q = w->segments[0].slice;
+  arena.Add({{"q", 2, true}, {"k", 1, true, given}}, {5, 3}, true);
+  arena.Add({{"b", 3}}, {3}, false);
+  const ParameterRecord& w = arena.records()[0];
+  const ParameterRecord& b = arena.records()[1];
+  const SegmentSlice& q = w.segments[0].slice;
   EXPECT_EQ(q.full_rows, 5);
   EXPECT_EQ(q.full_columns, 2);
   EXPECT_EQ(q.num_rows, 5);
   EXPECT_TRUE(q.owner && !q.partial_grad && q.num_holders == 1);
-  EXPECT_EQ(w->segments[1].slice.full_columns, 4);
-  EXPECT_EQ(b->segments[0].slice.full_rows, 1);
-  EXPECT_EQ(b->segments[0].slice.num_rows, 1);
+  EXPECT_EQ(w.segments[1].slice.full_columns, 4);
+  EXPECT_EQ(b.segments[0].slice.full_rows, 1);
+  EXPECT_EQ(b.segments[0].slice.num_rows, 1);
 }
 
 TEST(ParameterArenaTest, DryRunHasShapesAndNoMemory) {
@@ -49,6 +56,13 @@ TEST(ParameterArenaTest, DryRunHasShapesAndNoMemory) {
 TEST(ParameterArenaDeathTest, SegmentsMustFillTheColumns) {
   ParameterArena arena;
   EXPECT_DEATH(arena.Add({{"q", 2}, {"k", 2}}, {5, 3}, true), "segments of q \\[5, 3\\]");
+}
+
+TEST(ParameterArenaDeathTest, HasNoRecordOfAnotherArenasParameter) {
+  ParameterArena arena, other;
+  arena.Add({{"w", 4}}, {4}, true);
+  const Parameter* w = other.Add({{"w", 4}}, {4}, true);
+  EXPECT_DEATH((void)arena.RecordOf(*w), "a parameter \\[4\\] of another arena");
 }
 
 }  // namespace

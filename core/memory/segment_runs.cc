@@ -4,24 +4,22 @@
 
 namespace strake {
 
-void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
+void ForEachSegmentRun(const ParameterRecord& record, const ShardRange& range,
                        absl::FunctionRef<bool(const ParameterSegment&)> wanted,
                        absl::FunctionRef<void(const ShardRange& run)> visit) {
   const auto visit_overlap = [&](int64_t begin, int64_t end) {
     const ShardRange run{std::max(begin, range.begin), std::min(end, range.end)};
     if (run.begin < run.end) visit(run);
   };
-  const int64_t parameter_end = parameter.offset + parameter.num_elements();
-  if (range.end <= parameter.offset || parameter_end <= range.begin) return;
-  const size_t num_wanted =
-      std::count_if(parameter.segments.begin(), parameter.segments.end(), wanted);
+  if (range.end <= record.offset || record.end() <= range.begin) return;
+  const size_t num_wanted = std::count_if(record.segments.begin(), record.segments.end(), wanted);
   if (num_wanted == 0) return;
-  if (num_wanted == parameter.segments.size()) {
-    visit_overlap(parameter.offset, parameter_end);
+  if (num_wanted == record.segments.size()) {
+    visit_overlap(record.offset, record.end());
     return;
   }
-  for (int64_t at = parameter.offset; at < parameter_end;) {
-    for (const ParameterSegment& segment : parameter.segments) {
+  for (int64_t at = record.offset; at < record.end();) {
+    for (const ParameterSegment& segment : record.segments) {
       if (wanted(segment)) visit_overlap(at, at + segment.columns);
       at += segment.columns;
     }
@@ -45,11 +43,11 @@ void AddRow(const ShardRange& row, std::vector<SegmentBlock>* blocks) {
 
 }  // namespace
 
-std::vector<SegmentBlock> SegmentBlocks(const Parameter& parameter, const ShardRange& range,
+std::vector<SegmentBlock> SegmentBlocks(const ParameterRecord& record, const ShardRange& range,
                                         absl::FunctionRef<bool(const ParameterSegment&)> wanted) {
   std::vector<SegmentBlock> blocks;
   ShardRange row;
-  ForEachSegmentRun(parameter, range, wanted, [&](const ShardRange& run) {
+  ForEachSegmentRun(record, range, wanted, [&](const ShardRange& run) {
     if (row.size() > 0 && run.begin == row.end) {
       row.end = run.end;
       return;

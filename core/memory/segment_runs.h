@@ -16,7 +16,7 @@ namespace strake {
 
 // Calls visit(run), in order, for every run of the wanted segments that overlaps `range`, cut to
 // it. Both are in the index space. No run is empty.
-void ForEachSegmentRun(const Parameter& parameter, const ShardRange& range,
+void ForEachSegmentRun(const ParameterRecord& record, const ShardRange& range,
                        absl::FunctionRef<bool(const ParameterSegment&)> wanted,
                        absl::FunctionRef<void(const ShardRange& run)> visit);
 
@@ -34,7 +34,7 @@ struct SegmentBlock {
 };
 
 // Returns the elements of those runs, in order, as few blocks: runs that touch become one row.
-std::vector<SegmentBlock> SegmentBlocks(const Parameter& parameter, const ShardRange& range,
+std::vector<SegmentBlock> SegmentBlocks(const ParameterRecord& record, const ShardRange& range,
                                         absl::FunctionRef<bool(const ParameterSegment&)> wanted);
 
 }  // namespace strake

@@ -13,11 +13,11 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 // Returns the runs of the segments whose names are in `names`.
-std::vector<ShardRange> Runs(const Parameter& parameter, const ShardRange& range,
+std::vector<ShardRange> Runs(const ParameterRecord& record, const ShardRange& range,
                              const std::string& names) {
   std::vector<ShardRange> runs;
   ForEachSegmentRun(
-      parameter, range,
+      record, range,
       [&](const ParameterSegment& segment) { return names.find(segment.name) != names.npos; },
       [&](const ShardRange& run) { runs.push_back(run); });
   return runs;
@@ -27,13 +27,14 @@ class SegmentRunsTest : public ::testing::Test {
  protected:
   SegmentRunsTest() {
     arena_.Add({{.name = "x", .columns = 3}}, {3}, false);
-    fused_ = arena_.Add(
+    arena_.Add(
         {{.name = "q", .columns = 4}, {.name = "k", .columns = 2}, {.name = "v", .columns = 2}},
         {3, 8}, true);
+    fused_ = &arena_.records()[1];
   }
 
   ParameterArena arena_;
-  const Parameter* fused_;  // indices [64, 88)
+  const ParameterRecord* fused_;  // indices [64, 88)
 };
 
 TEST_F(SegmentRunsTest, OnePerRowOrOneInAll) {

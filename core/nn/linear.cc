@@ -12,8 +12,8 @@ namespace strake {
 Linear::Linear(Parameter* weight, const Parameter* bias, bool transposed, WeightOwnership ownership)
     : weight_(weight), bias_(bias), transposed_(transposed), ownership_(ownership) {
   CHECK(weight->shape.size() == 2 && (bias == nullptr || bias->shape == Shape{out_features()}))
-      << "[linear] weight " << weight->name() << ShapeString(weight->shape) << ", bias "
-      << (bias == nullptr ? "none" : bias->name() + ShapeString(bias->shape));
+      << "[linear] weight " << ShapeString(weight->shape) << ", bias "
+      << (bias == nullptr ? "none" : ShapeString(bias->shape));
   weight->grad_is_overwritten = true;
 }
 
@@ -23,8 +23,8 @@ int64_t Linear::out_features() const { return weight_->shape[transposed_ ? 0 : 1
 absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
                                        Tensor* gelu_input, Tensor y) const {
   CHECK(x.rank() == 2 && x.dim(1) == in_features())
-      << "[linear] x " << x.ToString() << ", weight " << weight_->name() << " "
-      << weight_->value.ToString() << (transposed_ ? " transposed" : "");
+      << "[linear] x " << x.ToString() << ", weight " << weight_->value.ToString()
+      << (transposed_ ? " transposed" : "");
   const LayerScope layer(ctx.recorder(), layer_);
   const Shape shape = {x.dim(0), out_features()};
   MatmulOptions options = {.transpose_b = transposed_};

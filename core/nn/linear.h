@@ -26,7 +26,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/pending.h"
 #include "core/device/context.h"
-#include "core/memory/parameter_arena.h"
+#include "core/memory/parameter.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {

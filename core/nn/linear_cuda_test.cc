@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "core/memory/device_memory.h"
+#include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_context.h"
@@ -39,13 +40,13 @@ struct Layers {
 
   // Fills both with the same numbers: those of the GPU, in f64.
   static void Fill(const Layers& gpu, const Layers& cpu, DType dtype) {
-    auto to = cpu.arena.parameters().begin();
+    auto to = cpu.arena.records().begin();
     uint64_t seed = 10;
-    for (const Parameter& from : gpu.arena.parameters()) {
-      TestTensor host(dtype, from.shape);
+    for (const ParameterRecord& from : gpu.arena.records()) {
+      TestTensor host(dtype, from.shape());
       FillNormal(host, seed++, 0.5);
-      ASSERT_TRUE(CopyBlocking(host, from.value).ok());
-      CopyConvert(host, (to++)->value);
+      ASSERT_TRUE(CopyBlocking(host, from.parameter.value).ok());
+      CopyConvert(host, (to++)->parameter.value);
     }
   }
 
@@ -109,10 +110,11 @@ TEST(LinearCudaTest, FollowsF64WithAGeluBetween) {
       ExpectNear("y", layers.y, truth.y, 2 * product);
       ExpectNear("du", layers.du, truth.du, 2 * product);
       ExpectNear("dx", layers.dx, truth.dx, 3 * product);
-      auto expected = truth.arena.parameters().begin();
-      for (const Parameter& parameter : layers.arena.parameters()) {
-        EXPECT_EQ(parameter.grad.dtype(), DType::kF32);
-        ExpectNear(parameter.name().c_str(), parameter.grad, (expected++)->grad, 3 * product);
+      auto expected = truth.arena.records().begin();
+      for (const ParameterRecord& record : layers.arena.records()) {
+        EXPECT_EQ(record.parameter.grad.dtype(), DType::kF32);
+        ExpectNear(record.name().c_str(), record.parameter.grad, (expected++)->parameter.grad,
+                   3 * product);
       }
     }
   }

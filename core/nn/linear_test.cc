@@ -3,18 +3,20 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
+#include "core/memory/parameter_arena.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace strake {
 namespace {
 
 using testing::ComplexStepGradient;
+using ::testing::ElementsAre;
 using testing::FillNormal;
 using testing::FillSmallIntegers;
 using testing::GetElement;
@@ -175,27 +177,27 @@ TEST(LinearTest, MicroBatchesAccumulate) {
 
 TEST(LinearTest, AnnouncesEachGradientOncePerMicroBatch) {
   TestContext test;
-  std::vector<std::string> ready;
+  std::vector<const Parameter*> ready;
   test.context().set_on_grad_ready([&](const Parameter& parameter) {
-    EXPECT_GT(MaxAbs(parameter.grad), 0) << parameter.name() << " is not complete";
-    ready.push_back(parameter.name());
+    EXPECT_GT(MaxAbs(parameter.grad), 0) << ShapeString(parameter.shape) << " is not complete";
+    ready.push_back(&parameter);
   });
   Fixture f(DType::kF32, 2, 3, 4, false);
   f.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"b", "w"}));
+  EXPECT_THAT(ready, ElementsAre(f.bias, f.weight));
   f.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"b", "w", "b", "w"}));
+  EXPECT_THAT(ready, ElementsAre(f.bias, f.weight, f.bias, f.weight));
 
   ready.clear();
   Fixture no_bias(DType::kF32, 2, 3, 4, false, false);
   no_bias.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"w"}));
+  EXPECT_THAT(ready, ElementsAre(no_bias.weight));
 
   ready.clear();
   Fixture tied(DType::kF32, 2, 3, 4, true);
   tied.layer = std::make_unique<Linear>(tied.weight, tied.bias, true, WeightOwnership::kShared);
   tied.Run(test);
-  EXPECT_EQ(ready, (std::vector<std::string>{"b"}));
+  EXPECT_THAT(ready, ElementsAre(tied.bias));
   EXPECT_GT(MaxAbs(tied.weight->grad), 0);
 }
 
@@ -216,8 +218,8 @@ TEST(LinearDeathTest, WrongShapesAreNamed) {
   Fixture f(DType::kF32, 2, 3, 4, false);
   TestTensor x(DType::kF32, {2, 4});
   EXPECT_DEATH((void)f.layer->Forward(ctx, x, nullptr),
-               "\\[linear\\] x f32\\[2, 4\\], weight w f32\\[3, 4\\]");
-  EXPECT_DEATH(Linear(f.weight, f.bias, true), "\\[linear\\] weight w\\[3, 4\\], bias b\\[4\\]");
+               "\\[linear\\] x f32\\[2, 4\\], weight f32\\[3, 4\\]");
+  EXPECT_DEATH(Linear(f.weight, f.bias, true), "\\[linear\\] weight \\[3, 4\\], bias \\[4\\]");
 }
 
 }  // namespace

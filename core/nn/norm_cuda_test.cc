@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/base/status_macros.h"
+#include "core/memory/parameter_arena.h"
 #include "core/nn/norm.h"
 #include "core/ops/copy/copy.h"
 #include "core/testing/cuda_parity.h"

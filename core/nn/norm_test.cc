@@ -4,6 +4,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/memory/parameter_arena.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -71,7 +72,8 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
     TestTensor gradient(DType::kF64, {6});
     ComplexStepGradient(parameter->value, loss, gradient);
     EXPECT_GT(MaxAbs(gradient), 0.1);
-    EXPECT_LT(RelativeError(parameter->grad, gradient), 1e-13) << parameter->name();
+    EXPECT_LT(RelativeError(parameter->grad, gradient), 1e-13)
+        << (parameter == weight ? "weight" : "bias");
   }
 }
 

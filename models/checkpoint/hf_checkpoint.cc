@@ -44,14 +44,14 @@ struct Transfer {
 
 // Adds transfers for the part of the slice that the array holds.
 void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
-                  const Parameter& parameter, const HfSlice& slice, const ArenaArray& array,
+                  const ParameterRecord& record, const HfSlice& slice, const ArenaArray& array,
                   std::vector<Transfer>* transfers) {
-  const int64_t begin = std::max(array.begin, parameter.offset);
-  const int64_t end = std::min(array.end(), parameter.offset + parameter.num_elements());
+  const int64_t begin = std::max(array.begin, record.offset);
+  const int64_t end = std::min(array.end(), record.end());
   if (begin >= end) return;
   const Tensor values = array.values.Rows(begin - array.begin, end - array.begin);
-  for (HfSlice& block : HfSlicesWithin(slice, begin - parameter.offset, end - parameter.offset)) {
-    transfers->push_back({&file, &entry, std::move(block), parameter.offset - begin, values});
+  for (HfSlice& block : HfSlicesWithin(slice, begin - record.offset, end - record.offset)) {
+    transfers->push_back({&file, &entry, std::move(block), record.offset - begin, values});
   }
 }
 
@@ -242,8 +242,8 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
   std::vector<Transfer> transfers;
   MissingNames missing;
   std::set<std::string> used;
-  for (const Parameter& parameter : arena.parameters()) {
-    for (const HfSlice& slice : HfSlicesOf(parameter)) {
+  for (const ParameterRecord& record : arena.records()) {
+    for (const HfSlice& slice : HfSlicesOf(record)) {
       auto found = tensors.find(slice.name);
       if (found == tensors.end()) {
         found = tensors.find(
@@ -255,8 +255,8 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
       }
       const auto [file, entry] = found->second;
       STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, slice));
-      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // checks the dtype alone
-      AddTransfers(*file, *entry, parameter, slice, weights, &transfers);
+      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
+      AddTransfers(*file, *entry, record, slice, weights, &transfers);
       used.insert(found->first);
     }
   }
@@ -283,8 +283,8 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
   const int num_arrays = static_cast<int>(suffixes.size());
   std::vector<std::vector<HfSlice>> tensors;  // by parameter
   std::vector<SafetensorsSpec> specs;
-  for (const Parameter& parameter : whole.parameters()) {
-    for (const HfSlice& slice : tensors.emplace_back(HfSlicesOf(parameter))) {
+  for (const ParameterRecord& record : whole.records()) {
+    for (const HfSlice& slice : tensors.emplace_back(HfSlicesOf(record))) {
       CHECK(slice.IsWholeTensor())
           << "[hf_checkpoint] " << slice.rows << " x " << slice.columns << " of " << slice.name
           << " " << ShapeString(slice.file_shape) << " are not a whole tensor";
@@ -299,7 +299,7 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
   for (int i = 0; i < static_cast<int>(tensors.size()); ++i) {
     for (int array = 0; array < num_arrays; ++array) {
       STRAKE_ASSIGN_OR_RETURN(const Tensor values, fetch(i, array));
-      const Shape& shape = whole.parameters()[i].shape;
+      const Shape& shape = whole.records()[i].shape();
       CHECK_EQ(values.num_elements(), NumElements(shape))
           << "[hf_checkpoint] " << values.ToString() << " for " << tensors[i].front().name << " "
           << ShapeString(shape);
@@ -329,8 +329,8 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
     suffixes.push_back(array.suffix);
   }
   return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), [&](int parameter, int array) {
-    const Parameter& p = arena.parameters()[parameter];
-    return arrays[array].values.Rows(p.offset, p.offset + p.num_elements());
+    const ParameterRecord& record = arena.records()[parameter];
+    return arrays[array].values.Rows(record.offset, record.end());
   });
 }
 
@@ -341,9 +341,9 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
   std::vector<Transfer> transfers;
   MissingNames missing;
   std::set<std::string> expected;
-  for (const Parameter& parameter : arena.parameters()) {
+  for (const ParameterRecord& record : arena.records()) {
     for (const ArenaArray& array : arrays) {
-      for (const HfSlice& slice : HfSlicesOf(parameter)) {
+      for (const HfSlice& slice : HfSlicesOf(record)) {
         const std::string name = slice.name + array.suffix;
         expected.insert(name);
         const SafetensorsEntry* entry = file.Find(name);
@@ -357,7 +357,7 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
                                                          SafetensorsDTypeName(entry->dtype),
                                                          ", but F32 is what is stored here"));
         }
-        AddTransfers(file, *entry, parameter, slice, array, &transfers);
+        AddTransfers(file, *entry, record, slice, array, &transfers);
       }
     }
   }

@@ -101,11 +101,11 @@ FileTensors ReadTensors(const std::string& path) {
 FileTensors Definition(const ParameterArena& arena, const Tensor& array,
                        const std::string& suffix = "") {
   FileTensors tensors;
-  for (const Parameter& parameter : arena.parameters()) {
+  for (const ParameterRecord& record : arena.records()) {
     int64_t first_column = 0;
-    const bool matrix = parameter.shape.size() == 2;
-    const int64_t rows = matrix ? parameter.shape[0] : 1, stride = parameter.shape.back();
-    for (const ParameterSegment& segment : parameter.segments) {
+    const bool matrix = record.shape().size() == 2;
+    const int64_t rows = matrix ? record.shape()[0] : 1, stride = record.shape().back();
+    for (const ParameterSegment& segment : record.segments) {
       const bool transposed = matrix && segment.transposed;
       FileTensor& tensor = tensors[segment.name + suffix];
       tensor.shape = transposed ? Shape{segment.columns, rows} : Shape{rows, segment.columns};
@@ -114,7 +114,7 @@ FileTensors Definition(const ParameterArena& arena, const Tensor& array,
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t c = 0; c < segment.columns; ++c) {
           tensor.values[transposed ? c * rows + r : r * segment.columns + c] =
-              GetElement(array, parameter.offset + r * stride + first_column + c).real();
+              GetElement(array, record.offset + r * stride + first_column + c).real();
         }
       }
       first_column += segment.columns;
@@ -130,9 +130,9 @@ bool operator==(const FileTensor& a, const FileTensor& b) {
 // A different integer for each element of each parameter, exact in bf16; gaps stay zero.
 void FillArray(const ParameterArena& arena, const Tensor& array, int start = 1) {
   int next = start;
-  for (const Parameter& parameter : arena.parameters()) {
-    for (int64_t i = 0; i < parameter.num_elements(); ++i) {
-      SetElement(array, parameter.offset + i, next++ % 251);
+  for (const ParameterRecord& record : arena.records()) {
+    for (int64_t i = 0; i < record.num_elements(); ++i) {
+      SetElement(array, record.offset + i, next++ % 251);
     }
   }
 }
@@ -237,7 +237,7 @@ TEST_F(HfCheckpointTest, LoadsF16WithSubnormalsAndInfinity) {
     const int exponent = std::ilogb(value);
     return ((exponent + 15) << 10) | (static_cast<int>(std::ldexp(value, 10 - exponent)) & 1023);
   });
-  const Parameter& norm = arena_.parameters()[1];
+  const ParameterRecord& norm = arena_.records()[1];
   SetElement(expected_, norm.offset, 0x1p-24);
   SetElement(expected_, norm.offset + 1, -0x3p-24);
   SetElement(expected_, norm.offset + 2, INFINITY);

@@ -66,16 +66,16 @@ int64_t LineIndex(const HfSlice& slice, int64_t line, int64_t origin) {
   return origin + slice.position + (slice.transposed ? line : line * slice.stride);
 }
 
-HfSlice SliceOf(const Parameter& parameter, const ParameterSegment& segment, int64_t column) {
-  CHECK_LE(parameter.shape.size(), 2u)
-      << "[hf_slice] " << segment.name << " " << ShapeString(parameter.shape);
+HfSlice SliceOf(const ParameterRecord& record, const ParameterSegment& segment, int64_t column) {
+  CHECK_LE(record.shape().size(), 2u)
+      << "[hf_slice] " << segment.name << " " << ShapeString(record.shape());
   const SegmentSlice& part = segment.slice;
-  const bool matrix = parameter.shape.size() == 2;
+  const bool matrix = record.shape().size() == 2;
   HfSlice slice{.name = segment.name,
                 .transposed = matrix && segment.transposed,
                 .rows = part.num_rows,
                 .columns = segment.columns,
-                .stride = parameter.shape.back(),
+                .stride = record.shape().back(),
                 .position = column,
                 .row_begin = part.row_begin,
                 .column_begin = part.column_begin};
@@ -115,11 +115,11 @@ HfSlice HfSlice::Block(int64_t row, int64_t num_rows, int64_t column, int64_t nu
   return block;
 }
 
-std::vector<HfSlice> HfSlicesOf(const Parameter& parameter) {
+std::vector<HfSlice> HfSlicesOf(const ParameterRecord& record) {
   std::vector<HfSlice> slices;
   int64_t column = 0;
-  for (const ParameterSegment& segment : parameter.segments) {
-    HfSlice slice = SliceOf(parameter, segment, column);
+  for (const ParameterSegment& segment : record.segments) {
+    HfSlice slice = SliceOf(record, segment, column);
     if (!slices.empty() && Continues(slices.back(), slice)) {
       slices.back().columns += slice.columns;
     } else {

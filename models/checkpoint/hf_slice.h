@@ -44,7 +44,7 @@ struct HfSlice {
 
 // The slices of a parameter, one per segment; neighbours that continue each other in one tensor are
 // one slice. No slice contains padding.
-std::vector<HfSlice> HfSlicesOf(const Parameter& parameter);
+std::vector<HfSlice> HfSlicesOf(const ParameterRecord& record);
 
 // The elements of `slice` that are in [begin, end) of the parameter: at most three blocks, since
 // the first and the last row may be cut.

@@ -115,9 +115,9 @@ class Saver {
 
  private:
   absl::StatusOr<Tensor> Fetch(int parameter, int array) {
-    std::vector<const Parameter*> parts;
-    for (const auto& part : parts_) parts.push_back(&part->parameters()[parameter]);
-    return GatherParameter(mesh_, parts, whole_->parameters()[parameter],
+    std::vector<const ParameterRecord*> parts;
+    for (const auto& part : parts_) parts.push_back(&part->records()[parameter]);
+    return GatherParameter(mesh_, parts, whole_->records()[parameter],
                            array == 0 ? std::vector<ShardRange>() : ranges_, arrays_[array],
                            &memory_);
   }
@@ -128,7 +128,7 @@ class Saver {
       return Fetch(parameter, first_array + array);
     };
     if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, DType::kF32, fetch);
-    for (int i = 0; i < whole_->parameters().size(); ++i) {
+    for (int i = 0; i < whole_->records().size(); ++i) {
       for (int array = 0; array < suffixes.size(); ++array) {
         STRAKE_RETURN_IF_ERROR(fetch(i, array).status());
       }

@@ -260,8 +260,8 @@ TEST(FamiliesTest, AFamilyOfOnesOwnNeedsNoOtherFile) {
   ParameterArena arena;
   const Transformer model(ToyModel(), 4, &arena);
   std::vector<std::string> tensors;
-  for (const Parameter& parameter : arena.parameters()) {
-    for (const HfSlice& slice : HfSlicesOf(parameter)) tensors.push_back(slice.name);
+  for (const ParameterRecord& record : arena.records()) {
+    for (const HfSlice& slice : HfSlicesOf(record)) tensors.push_back(slice.name);
   }
   EXPECT_THAT(
       tensors,

@@ -38,12 +38,12 @@ std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elem
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes) {
   CHECK_GT(bucket_bytes, 0) << "[gradient_buckets] bucket_bytes";
   const int64_t element_bytes = DTypeSize(parameters.grad_dtype());
-  const std::deque<Parameter>& all = parameters.parameters();
+  const std::deque<ParameterRecord>& all = parameters.records();
   std::vector<ShardRange> buckets;
   int64_t end = parameters.num_elements();
-  for (auto parameter = all.rbegin(); parameter != all.rend(); ++parameter) {
-    const ShardRange bucket = {parameter->offset, end};
-    if (bucket.size() * element_bytes < bucket_bytes && parameter + 1 != all.rend()) continue;
+  for (auto record = all.rbegin(); record != all.rend(); ++record) {
+    const ShardRange bucket = {record->offset, end};
+    if (bucket.size() * element_bytes < bucket_bytes && record + 1 != all.rend()) continue;
     buckets.push_back(bucket);
     end = bucket.begin;
   }

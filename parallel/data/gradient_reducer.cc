@@ -76,20 +76,19 @@ void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   last_ = last;
   next_bucket_ = 0;
   const LayerScope layer(ctx.recorder(), "gradients");
-  num_waiting_ = static_cast<int64_t>(parameters_->parameters().size());
+  num_waiting_ = static_cast<int64_t>(parameters_->records().size());
   if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
 }
 
 void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter) {
-  CHECK(in_micro_batch_) << "[gradient_reducer] " << parameter.name()
-                         << " announced outside a micro-batch";
-  CHECK_GT(num_waiting_, 0) << "[gradient_reducer] " << parameter.name()
-                            << " announced after the last";
-  const Parameter& next = parameters_->parameters()[num_waiting_ - 1];
-  CHECK_EQ(&parameter, &next) << "[gradient_reducer] " << parameter.name() << " announced, but "
-                              << next.name() << " is the next one from the arena's end";
+  const auto name = [&] { return parameters_->RecordOf(parameter).name(); };
+  CHECK(in_micro_batch_) << "[gradient_reducer] " << name() << " announced outside a micro-batch";
+  CHECK_GT(num_waiting_, 0) << "[gradient_reducer] " << name() << " announced after the last";
+  const ParameterRecord& next = parameters_->records()[num_waiting_ - 1];
+  CHECK_EQ(&parameter, &next.parameter) << "[gradient_reducer] " << name() << " announced, but "
+                                        << next.name() << " is the next one from the arena's end";
   --num_waiting_;
-  if (parameter.offset == buckets_[next_bucket_].begin) Reduce(ctx, next_bucket_++);
+  if (next.offset == buckets_[next_bucket_].begin) Reduce(ctx, next_bucket_++);
 }
 
 void GradientReducer::Reduce(const Context& ctx, int bucket) {
@@ -132,7 +131,7 @@ absl::Status GradientReducer::AddToKept(const Context& ctx, const Tensor& sums,
 absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
   CHECK(in_micro_batch_) << "[gradient_reducer] FinishMicroBatch() without a start";
   CHECK_EQ(num_waiting_, 0) << "[gradient_reducer] "
-                            << parameters_->parameters()[num_waiting_ - 1].name()
+                            << parameters_->records()[num_waiting_ - 1].name()
                             << " was not announced in this micro-batch";
   while (!reductions_.empty()) FinishOldest(ctx);
   in_micro_batch_ = false;

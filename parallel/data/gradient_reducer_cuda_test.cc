@@ -69,11 +69,11 @@ absl::Status Step(const Context& ctx, GradientReducer& reducer, const ParameterA
   STRAKE_RETURN_IF_ERROR(reducer.ClearGrads(ctx));
   for (int m = 0; m < kMicroBatches; ++m) {
     reducer.StartMicroBatch(ctx, /*last=*/m + 1 == kMicroBatches);
-    for (auto p = arena.parameters().rbegin(); p != arena.parameters().rend(); ++p) {
+    for (auto p = arena.records().rbegin(); p != arena.records().rend(); ++p) {
       const Tensor all = *terms[m];
-      const Tensor term = all.Rows(p->offset, p->offset + p->num_elements()).Reshape(p->shape);
-      STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, p->grad, term, p->grad));
-      reducer.OnGradReady(ctx, *p);
+      const Tensor term = all.Rows(p->offset, p->end()).Reshape(p->shape());
+      STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, p->parameter.grad, term, p->parameter.grad));
+      reducer.OnGradReady(ctx, p->parameter);
     }
     STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch(ctx));
   }
@@ -84,8 +84,8 @@ absl::Status Step(const Context& ctx, GradientReducer& reducer, const ParameterA
 void ExpectSums(const ParameterArena& arena, int dp, const ShardRange& range, const Tensor& grads) {
   const TestTensor expected(DType::kF32, {arena.num_elements()});
   testing::FillConstant(expected, 0);
-  for (const Parameter& p : arena.parameters()) {
-    for (int64_t i = p.offset; i < p.offset + p.num_elements(); ++i) {
+  for (const ParameterRecord& p : arena.records()) {
+    for (int64_t i = p.offset; i < p.end(); ++i) {
       for (int rank = 0; rank < dp; ++rank) {
         for (int m = 0; m < kMicroBatches; ++m) {
           SetElement(expected, i, GetElement(expected, i) + Term(rank, m, i));

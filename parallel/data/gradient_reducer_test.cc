@@ -67,11 +67,11 @@ double NormalNumber(int rank, int micro_batch, int part, int64_t i) {
   return Philox(7, RandomUse::kTesting, (rank * 8 + micro_batch) * 2 + part).Normal(i);
 }
 
-void AddTerms(Parameter& p, const Term& term, int rank, int micro_batch, int part) {
-  const bool adds = !std::exchange(p.grad_is_cleared, false);
+void AddTerms(ParameterRecord& p, const Term& term, int rank, int micro_batch, int part) {
+  const bool adds = !std::exchange(p.parameter.grad_is_cleared, false);
   for (int64_t i = 0; i < p.num_elements(); ++i) {
-    const auto before = adds ? GetElement(p.grad, i) : 0;
-    SetElement(p.grad, i, before + term(rank, micro_batch, part, p.offset + i));
+    const auto before = adds ? GetElement(p.parameter.grad, i) : 0;
+    SetElement(p.parameter.grad, i, before + term(rank, micro_batch, part, p.offset + i));
   }
 }
 
@@ -79,16 +79,16 @@ void AddTerms(Parameter& p, const Term& term, int rank, int micro_batch, int par
 // norm writes its weight's gradient before it announces its bias's.
 void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& arena, const Term& term,
               int rank, int micro_batch) {
-  std::deque<Parameter>& p = arena.parameters();
+  std::deque<ParameterRecord>& p = arena.records();
   const auto add = [&](int i, int part) { AddTerms(p[i], term, rank, micro_batch, part); };
   add(0, 1);
   add(5, 0);
   add(6, 0);
-  reducer.OnGradReady(ctx, p[6]);
-  reducer.OnGradReady(ctx, p[5]);
+  reducer.OnGradReady(ctx, p[6].parameter);
+  reducer.OnGradReady(ctx, p[5].parameter);
   for (int i = 4; i >= 0; --i) {
     add(i, 0);
-    reducer.OnGradReady(ctx, p[i]);
+    reducer.OnGradReady(ctx, p[i].parameter);
   }
 }
 
@@ -135,8 +135,8 @@ absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
 // [num_elements]: the sum over ranks, micro-batches and parts, 0 in the gaps.
 std::vector<double> ExpectedSums(const ParameterArena& arena, const Layout& run) {
   std::vector<double> sums(arena.num_elements());
-  for (const Parameter& p : arena.parameters()) {
-    for (int64_t i = p.offset; i < p.offset + p.num_elements(); ++i) {
+  for (const ParameterRecord& p : arena.records()) {
+    for (int64_t i = p.offset; i < p.end(); ++i) {
       for (int r = 0; r < run.dp; ++r) {
         for (int m = 0; m < run.num_micro_batches; ++m) {
           sums[i] += SmallInteger(r, m, 0, i);
@@ -261,7 +261,7 @@ TEST(GradientReducerTest, GapsStayZero) {
         [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
           STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
           std::vector<bool> is_gap(arena.num_elements(), true);
-          for (const Parameter& p : arena.parameters()) {
+          for (const ParameterRecord& p : arena.records()) {
             std::fill_n(is_gap.begin() + p.offset, p.num_elements(), false);
           }
           for (int64_t i = 0; i < arena.num_elements(); ++i) {
@@ -297,8 +297,8 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
   ASSERT_TRUE(reducer.ok()) << reducer.status();
   const auto with_memory = [&] {
     std::string names;
-    for (const Parameter& p : arena->parameters()) {
-      if (p.grad.raw() != nullptr) absl::StrAppend(&names, p.name(), " ");
+    for (const ParameterRecord& p : arena->records()) {
+      if (p.parameter.grad.raw() != nullptr) absl::StrAppend(&names, p.name(), " ");
     }
     return names;
   };
@@ -306,7 +306,7 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
   const TestContext ctx;
   (*reducer)->StartMicroBatch(ctx, true);
   EXPECT_EQ(with_memory(), "embedding norm.weight norm.bias ");
-  (*reducer)->OnGradReady(ctx, arena->parameters()[6]);
+  (*reducer)->OnGradReady(ctx, arena->records()[6].parameter);
   EXPECT_EQ(with_memory(), "embedding single norm.weight ");
 }
 
@@ -323,7 +323,7 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
               const TestContext ctx(OpSet::kAuto, 1);
               reducer.StartMicroBatch(ctx, true);
               const int end = dp.rank() == 0 ? 0 : 7 - num_announced;
-              for (int i = 6; i >= end; --i) reducer.OnGradReady(ctx, arena.parameters()[i]);
+              for (int i = 6; i >= end; --i) reducer.OnGradReady(ctx, arena.records()[i].parameter);
               if (dp.rank() == 1) return absl::DataLossError("the disk of rank 1");
               return of_rank_0 = reducer.FinishMicroBatch(ctx);
             });
@@ -347,7 +347,8 @@ class GradientReducerDeathTest : public ::testing::Test {
     reducer_ = *std::move(reducer);
     return *reducer_;
   }
-  const Parameter& parameter(int i) const { return arena_->parameters()[i]; }
+  const Parameter& parameter(int i) const { return arena_->records()[i].parameter; }
+  const std::string& name(int i) const { return arena_->records()[i].name(); }
 
   TestContext ctx_;
   std::unique_ptr<ParameterArena> arena_;
@@ -361,13 +362,12 @@ TEST_F(GradientReducerDeathTest, EachParameterOncePerMicroBatch) {
                "positions announced outside a micro-batch");
   reducer.StartMicroBatch(ctx_, false);
   const auto other = MakeArena(DType::kF32, 0);
-  EXPECT_DEATH(reducer.OnGradReady(ctx_, other->parameters()[1]),
-               "positions announced, but norm.bias is the next");
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, other->records()[1].parameter), "of another arena");
   for (int i = 6; i >= 0; --i) {
-    EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), parameter(i).name() + " was not announced");
+    EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), name(i) + " was not announced");
     reducer.OnGradReady(ctx_, parameter(i));
     EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(i)),
-                 parameter(i).name() + (i > 0 ? " announced, but" : " announced after the last"));
+                 name(i) + (i > 0 ? " announced, but" : " announced after the last"));
   }
   EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
 }
@@ -388,7 +388,7 @@ TEST_F(GradientReducerDeathTest, TheArenasOrderIsThatOfAnnouncements) {
   reducer.StartMicroBatch(ctx_, true);
   for (const int i : {0, 2, 5}) {
     EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(i)),
-                 parameter(i).name() + " announced, but norm.bias is the next");
+                 name(i) + " announced, but norm.bias is the next");
   }
 }
 

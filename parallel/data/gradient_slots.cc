@@ -11,22 +11,23 @@
 namespace strake {
 
 void PlaceGradients(ParameterArena* parameters, const ShardRange& range, const Tensor& grads) {
-  for (Parameter& parameter : parameters->parameters()) {
-    if (!range.Contains(parameter.offset)) continue;
-    const int64_t begin = parameter.offset - range.begin;
-    parameter.grad = grads.Rows(begin, begin + parameter.num_elements()).Reshape(parameter.shape);
+  for (ParameterRecord& record : parameters->records()) {
+    if (!range.Contains(record.offset)) continue;
+    const int64_t begin = record.offset - range.begin;
+    record.parameter.grad =
+        grads.Rows(begin, begin + record.num_elements()).Reshape(record.shape());
   }
 }
 
 absl::Status ClearGradients(const Context& ctx, ParameterArena* parameters, const ShardRange& range,
                             const Tensor& grads) {
   int64_t begin = 0;
-  for (Parameter& parameter : parameters->parameters()) {
-    if (!parameter.grad_is_overwritten || !range.Contains(parameter.offset)) continue;
-    parameter.grad_is_cleared = true;
-    const int64_t end = parameter.offset - range.begin;
+  for (ParameterRecord& record : parameters->records()) {
+    if (!record.parameter.grad_is_overwritten || !range.Contains(record.offset)) continue;
+    record.parameter.grad_is_cleared = true;
+    const int64_t end = record.offset - range.begin;
     STRAKE_RETURN_IF_ERROR(SetZero(ctx, grads.Rows(begin, end)));
-    begin = end + parameter.num_elements();
+    begin = end + record.num_elements();
   }
   return SetZero(ctx, grads.Rows(begin, range.size()));
 }

@@ -31,7 +31,7 @@ absl::StatusOr<ColumnParallelLinear> ColumnParallelLinear::FromFull(
   weight_shards.Slice(weight, tp.rank(), w->value);
   if (b != nullptr) bias_shards.Slice(bias, tp.rank(), b->value);
   ColumnParallelLinear layer(w, b, tp);
-  layer.owned_ = std::move(arena);
+  layer.own_arena_ = std::move(arena);
   return layer;
 }
 

@@ -53,6 +53,8 @@ class ColumnParallelLinear {
 
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
+  // The arena of FromFull()'s parameters; otherwise null.
+  const ParameterArena* own_arena() const { return own_arena_.get(); }
 
   // Allocates outputs from ctx.arena(), except *gelu_input and y where they are defined. With
   // sequence parallelism, x and dx of all tokens are allocated there too. `saved` may be null where
@@ -74,7 +76,7 @@ class ColumnParallelLinear {
   TensorParallel tp_;
   Parameter* weight_;
   const Parameter* bias_;
-  std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
+  std::shared_ptr<ParameterArena> own_arena_;
 };
 
 }  // namespace strake

@@ -3,7 +3,6 @@
 #include <future>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -136,16 +135,16 @@ void CompareWithWhole(const Numerics& numerics, const Layout& layout) {
             }
             return absl::OkStatus();
           });
-  std::vector<const Parameter*> weights, biases;
+  std::vector<const ParameterRecord*> weights, biases;
   for (const auto& layer : layers) {
-    weights.push_back(&layer->weight());
-    biases.push_back(layer->bias());
-    ASSERT_EQ(biases.back() != nullptr, layout.has_bias);
+    weights.push_back(&layer->own_arena()->RecordOf(layer->weight()));
+    ASSERT_EQ(layer->bias() != nullptr, layout.has_bias);
+    if (layout.has_bias) biases.push_back(&layer->own_arena()->RecordOf(*layer->bias()));
   }
   ASSERT_EQ(MaxAbs(whole.weight->grad) > 0, layout.num_tokens > 0);
   for (Tensor Parameter::*const field : {&Parameter::value, &Parameter::grad}) {
-    ExpectPartsOfWhole(weights, *whole.weight, field);
-    if (layout.has_bias) ExpectPartsOfWhole(biases, *whole.bias, field);
+    ExpectPartsOfWhole(weights, whole.arena.RecordOf(*whole.weight), field);
+    if (layout.has_bias) ExpectPartsOfWhole(biases, whole.arena.RecordOf(*whole.bias), field);
   }
 }
 
@@ -229,10 +228,11 @@ void CompareHeadWithWhole(int num_ranks, int64_t vocab_size) {
     EXPECT_TRUE(SameBits(dx.Wait().value(), whole_dx));
     return absl::OkStatus();
   });
-  std::vector<const Parameter*> parts;
-  for (const auto& head : heads) parts.push_back(head->weight);
-  ExpectPartsOfWhole(parts, *whole.weight, &Parameter::value);
-  ExpectPartsOfWhole(parts, *whole.weight, &Parameter::grad);
+  std::vector<const ParameterRecord*> parts;
+  for (const auto& head : heads) parts.push_back(&head->arena.RecordOf(*head->weight));
+  for (Tensor Parameter::*const field : {&Parameter::value, &Parameter::grad}) {
+    ExpectPartsOfWhole(parts, whole.arena.RecordOf(*whole.weight), field);
+  }
 }
 
 TEST(ColumnParallelLinearTest, TransposedHeadOfAPaddedVocabulary) {
@@ -273,17 +273,17 @@ TEST(ColumnParallelLinearTest, AnnouncesBiasThenWeight) {
   for (const TestTensor* t : {&weight, &bias, &x}) FillSmallIntegers(*t, 1);
   OnRanks(2, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
     STRAKE_ASSIGN_OR_RETURN(const auto layer, ColumnParallelLinear::FromFull(weight, bias, mesh));
-    std::vector<std::string> ready;
+    std::vector<const Parameter*> ready;
     ctx.context().set_on_grad_ready([&](const Parameter& parameter) {
-      EXPECT_GT(MaxAbs(parameter.grad), 0) << parameter.name();
-      ready.push_back(parameter.name());
+      EXPECT_GT(MaxAbs(parameter.grad), 0) << (&parameter == layer.bias() ? "bias" : "weight");
+      ready.push_back(&parameter);
     });
     LinearSaved saved;
     STRAKE_ASSIGN_OR_RETURN(const Tensor y, layer.Forward(ctx, x, &saved));
     Pending<Tensor> dx = layer.BackwardInput(ctx, y, saved);
     EXPECT_TRUE(ready.empty());
     STRAKE_RETURN_IF_ERROR(layer.BackwardWeight(ctx, y, saved));
-    EXPECT_EQ(ready, (std::vector<std::string>{"bias", "weight"}));
+    EXPECT_EQ(ready, (std::vector<const Parameter*>{layer.bias(), &layer.weight()}));
     return dx.Wait().status();
   });
 }

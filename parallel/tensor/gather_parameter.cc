@@ -49,8 +49,8 @@ int64_t CopyOverlap(const Block& from, const Block& to, size_t element_bytes) {
 
 // Copies the slices that a rank owns, from its `shard` [part.shape] on either device, to their
 // places in `result` [whole.shape] on the host. Returns the number of elements.
-absl::StatusOr<int64_t> Place(const Tensor& shard, const Parameter& part, const Parameter& whole,
-                              const Tensor& result) {
+absl::StatusOr<int64_t> Place(const Tensor& shard, const ParameterRecord& part,
+                              const ParameterRecord& whole, const Tensor& result) {
   STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(shard));
   int64_t placed = 0, from_column = 0;
   for (const ParameterSegment& from : part.segments) {
@@ -69,13 +69,13 @@ absl::StatusOr<int64_t> Place(const Tensor& shard, const Parameter& part, const 
 }
 
 // Whether the rank that holds this part owns any of it.
-bool OwnsAny(const Parameter& part) {
+bool OwnsAny(const ParameterRecord& part) {
   return std::any_of(part.segments.begin(), part.segments.end(), [](const auto& segment) {
     return segment.slice.owner && segment.slice.num_rows * segment.columns > 0;
   });
 }
 
-int64_t NumWholeElements(const Parameter& whole) {
+int64_t NumWholeElements(const ParameterRecord& whole) {
   int64_t n = 0;
   for (const ParameterSegment& segment : whole.segments) {
     n += segment.slice.num_rows * segment.columns;
@@ -92,17 +92,17 @@ absl::StatusOr<Tensor> AllocateTensor(Device device, DType dtype, const Shape& s
 }
 
 // The elements of the parameter within `range`, from the parameter's first.
-ShardRange Overlap(const Parameter& parameter, const ShardRange& range) {
-  const int64_t n = parameter.num_elements();
-  const int64_t begin = std::clamp<int64_t>(range.begin - parameter.offset, 0, n);
-  return {begin, std::max(begin, std::min(range.end - parameter.offset, n))};
+ShardRange Overlap(const ParameterRecord& record, const ShardRange& range) {
+  const int64_t n = record.num_elements();
+  const int64_t begin = std::clamp<int64_t>(range.begin - record.offset, 0, n);
+  return {begin, std::max(begin, std::min(range.end - record.offset, n))};
 }
 
 // On dp rank 0: gathers the rank's part [part.shape] of the parameter, in `values` or in `memory`.
-absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
+absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const ParameterRecord& part,
                                     absl::Span<const ShardRange> ranges, const Tensor& values,
                                     DeviceMemory* memory) {
-  const ShardRange all{0, part.offset + part.num_elements()};
+  const ShardRange all{0, part.end()};
   const ShardRange& range = ranges.empty() ? all : ranges[dp.rank()];
   const ShardRange own = Overlap(part, range);
   const int64_t begin = part.offset - range.begin;
@@ -112,7 +112,7 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
     STRAKE_RETURN_IF_ERROR(dp.Send(own_values(), 0).Wait().status());
     return Tensor();
   }
-  if (own.size() == part.num_elements()) return own_values().Reshape(part.shape);
+  if (own.size() == part.num_elements()) return own_values().Reshape(part.shape());
   STRAKE_ASSIGN_OR_RETURN(const Tensor shard, AllocateTensor(values.device(), values.dtype(),
                                                              {part.num_elements()}, memory));
   if (own.size() > 0) {
@@ -126,14 +126,15 @@ absl::StatusOr<Tensor> GatherRanges(Communicator& dp, const Parameter& part,
     received += theirs.size();
   }
   CHECK_EQ(received, part.num_elements()) << "[gather_parameter] the ranges' elements of "
-                                          << part.name() << " " << ShapeString(part.shape);
-  return shard.Reshape(part.shape);
+                                          << part.name() << " " << ShapeString(part.shape());
+  return shard.Reshape(part.shape());
 }
 
 // On tp rank 0: gathers the whole parameter, in `memory` on the host. `shard` is the rank's own
 // part; `shard_memory` has room for it or another rank's.
-absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter* const> parts,
-                                    const Parameter& whole, const Tensor& shard,
+absl::StatusOr<Tensor> GatherSlices(Communicator& tp,
+                                    absl::Span<const ParameterRecord* const> parts,
+                                    const ParameterRecord& whole, const Tensor& shard,
                                     DeviceMemory* shard_memory, DeviceMemory* memory) {
   if (tp.rank() > 0) {
     if (!OwnsAny(*parts[tp.rank()])) return Tensor();
@@ -141,14 +142,14 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter
     return Tensor();
   }
   STRAKE_ASSIGN_OR_RETURN(const Tensor result,
-                          AllocateTensor(Device::kCpu, shard.dtype(), whole.shape, memory));
+                          AllocateTensor(Device::kCpu, shard.dtype(), whole.shape(), memory));
   STRAKE_ASSIGN_OR_RETURN(int64_t placed, Place(shard, *parts[0], whole, result));
   Tensor received;
   for (int rank = 1; rank < tp.size(); ++rank) {
-    const Parameter& part = *parts[rank];
-    CHECK(part.shape == shard.shape())
+    const ParameterRecord& part = *parts[rank];
+    CHECK(part.shape() == shard.shape())
         << "[gather_parameter] " << part.name() << " of rank " << rank << " "
-        << ShapeString(part.shape) << ", of rank 0 " << shard.ToString();
+        << ShapeString(part.shape()) << ", of rank 0 " << shard.ToString();
     if (!OwnsAny(part)) continue;
     if (!received.defined()) {
       STRAKE_ASSIGN_OR_RETURN(
@@ -160,15 +161,17 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp, absl::Span<const Parameter
   }
   CHECK_EQ(placed, NumWholeElements(whole))
       << "[gather_parameter] the slices of " << tp.size() << " ranks of " << whole.name() << " "
-      << ShapeString(whole.shape);
+      << ShapeString(whole.shape());
   return result;
 }
 
 }  // namespace
 
-absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
-                                       const Parameter& whole, absl::Span<const ShardRange> ranges,
-                                       const Tensor& values, DeviceMemory* memory) {
+absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh,
+                                       absl::Span<const ParameterRecord* const> parts,
+                                       const ParameterRecord& whole,
+                                       absl::Span<const ShardRange> ranges, const Tensor& values,
+                                       DeviceMemory* memory) {
   Communicator& dp = mesh.communicator(MeshAxis::kDp);
   Communicator& tp = mesh.communicator(MeshAxis::kTp);
   CHECK(mesh.num_ranks() == dp.size() * tp.size() && parts.size() == tp.size() &&
@@ -181,8 +184,9 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parame
                           GatherRanges(dp, *parts[tp.rank()], ranges, values, &shard_memory));
   if (dp.rank() > 0) return Tensor();
   if (tp.size() > 1) return GatherSlices(tp, parts, whole, shard, &shard_memory, memory);
-  CHECK(shard.shape() == whole.shape) << "[gather_parameter] " << whole.name() << " "
-                                      << shard.ToString() << ", whole " << ShapeString(whole.shape);
+  CHECK(shard.shape() == whole.shape())
+      << "[gather_parameter] " << whole.name() << " " << shard.ToString() << ", whole "
+      << ShapeString(whole.shape());
   *memory = std::move(shard_memory);
   return shard;
 }

@@ -30,9 +30,11 @@ namespace strake {
 // Then the tensor-parallel ranks that own a slice send it to rank 0, which then holds the whole
 // parameter and up to one rank's part. ResourceExhausted where there is no memory; else the
 // communicator's error. The mesh has axes dp and tp alone.
-absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, absl::Span<const Parameter* const> parts,
-                                       const Parameter& whole, absl::Span<const ShardRange> ranges,
-                                       const Tensor& values, DeviceMemory* memory);
+absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh,
+                                       absl::Span<const ParameterRecord* const> parts,
+                                       const ParameterRecord& whole,
+                                       absl::Span<const ShardRange> ranges, const Tensor& values,
+                                       DeviceMemory* memory);
 
 }  // namespace strake
 

@@ -71,12 +71,11 @@ TensorBuffer FullValues(const Model& model, int index, DType dtype) {
 TensorBuffer LocalValues(Model& model, int rank, DType dtype) {
   TensorBuffer values(dtype, {model.arena().num_elements()});
   int index = 0;
-  for (const Parameter& parameter : model.arena().parameters()) {
-    const int64_t end = parameter.offset + parameter.num_elements();
-    const Tensor shard = values.tensor().Rows(parameter.offset, end).Reshape(parameter.shape);
+  for (const ParameterRecord& record : model.arena().records()) {
+    const Tensor shard = values.tensor().Rows(record.offset, record.end()).Reshape(record.shape());
     model.shards(index).Slice(FullValues(model, index, dtype), rank, shard);
     int64_t column = 0;
-    for (const ParameterSegment& segment : parameter.segments) {
+    for (const ParameterSegment& segment : record.segments) {
       for (int64_t i = 0; i < shard.num_elements() && !segment.slice.owner; ++i) {
         const int64_t at = i % shard.dim(-1) - column;
         if (0 <= at && at < segment.columns) SetElement(shard, i, NAN);
@@ -126,20 +125,20 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
     FillConstant(values, NAN);
   }
   DeviceMemory memory;
-  for (size_t i = 0; i < whole.arena().parameters().size(); ++i) {
-    std::vector<const Parameter*> parts(layout.tp, nullptr);
+  for (size_t i = 0; i < whole.arena().records().size(); ++i) {
+    std::vector<const ParameterRecord*> parts(layout.tp, nullptr);
     for (int rank = 0; rank < layout.tp; ++rank) {
-      if (mesh.rank() == 0 || rank == at.tp) parts[rank] = &models[rank]->arena().parameters()[i];
+      if (mesh.rank() == 0 || rank == at.tp) parts[rank] = &models[rank]->arena().records()[i];
     }
-    const Parameter& parameter = whole.arena().parameters()[i];
+    const ParameterRecord& record = whole.arena().records()[i];
     STRAKE_ASSIGN_OR_RETURN(const Tensor gathered,
-                            GatherParameter(mesh, parts, parameter, ranges, values, &memory));
+                            GatherParameter(mesh, parts, record, ranges, values, &memory));
     EXPECT_EQ(gathered.defined(), mesh.rank() == 0);
     if (mesh.rank() != 0) continue;
-    const TensorBuffer expected(layout.dtype, parameter.shape);
+    const TensorBuffer expected(layout.dtype, record.shape());
     whole.shards(i).Slice(FullValues(whole, i, layout.dtype), 0, expected);
     EXPECT_TRUE(SameBits(gathered, expected))
-        << parameter.name() << ", tp " << layout.tp << ", dp " << layout.dp << ", kv "
+        << record.name() << ", tp " << layout.tp << ", dp " << layout.dp << ", kv "
         << layout.num_kv_heads << ", sharded " << layout.sharded << ", seed " << seed;
     ++*num_compared;
   }
@@ -184,12 +183,12 @@ TEST(GatherParameterTest, AnyDType) {
 TEST(GatherParameterTest, OneRankCopiesNothing) {
   Model model(0, 1, 1);
   const TensorBuffer values = LocalValues(model, 0, DType::kF32);
-  const Parameter* parameter = &model.arena().parameters()[2];
+  const ParameterRecord* record = &model.arena().records()[2];
   DeviceMemory memory;
   const auto gathered =
-      GatherParameter(Mesh::SingleRank(), {&parameter, 1}, *parameter, {}, values, &memory);
+      GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {}, values, &memory);
   ASSERT_TRUE(gathered.ok()) << gathered.status();
-  EXPECT_EQ(gathered->raw(), values.tensor().data<float>() + parameter->offset);
+  EXPECT_EQ(gathered->raw(), values.tensor().data<float>() + record->offset);
   EXPECT_EQ(memory.num_bytes(), 0);
 }
 
@@ -202,9 +201,9 @@ TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
     Model whole(0, 1, 2), first(0, sizes.tp, 2), second(1, sizes.tp, 2);
     Model& own = mesh.coordinates().tp == 0 ? first : second;
     const TensorBuffer values = LocalValues(own, mesh.coordinates().tp, DType::kF32);
-    const int norm = 1;  // which rank 0 has: no rank sends anything
-    const Parameter* const parts[] = {&first.arena().parameters()[norm],
-                                      &second.arena().parameters()[norm]};
+    const int norm = 1;  // which rank 0 has: nobody has anything to send
+    const ParameterRecord* const parts[] = {&first.arena().records()[norm],
+                                            &second.arena().records()[norm]};
     DeviceMemory memory;
     for (int call = 1; call <= kNumCalls; ++call) {
       if (mesh.rank() == 0) {
@@ -212,7 +211,7 @@ TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
         num_begun = call;
       }
       STRAKE_RETURN_IF_ERROR(
-          GatherParameter(mesh, parts, whole.arena().parameters()[norm], {}, values, &memory)
+          GatherParameter(mesh, parts, whole.arena().records()[norm], {}, values, &memory)
               .status());
       EXPECT_GE(num_begun, call) << mesh.rank();
     }
@@ -237,10 +236,10 @@ TEST(GatherParameterTest, TheErrorOfOneRankEndsTheOthers) {
 TEST(GatherParameterDeathTest, RangesCoverTheParameter) {
   Model model(0, 1, 1);
   const TensorBuffer values = LocalValues(model, 0, DType::kF32);
-  const Parameter* parameter = &model.arena().parameters()[0];
+  const ParameterRecord* record = &model.arena().records()[0];
   const ShardRange range{1, 50};
   DeviceMemory memory;
-  EXPECT_DEATH((void)GatherParameter(Mesh::SingleRank(), {&parameter, 1}, *parameter, {&range, 1},
+  EXPECT_DEATH((void)GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {&range, 1},
                                      values.tensor().Rows(1, 50), &memory),
                "17 vs. 18.*the ranges' elements of table \\[6, 3\\]");
 }

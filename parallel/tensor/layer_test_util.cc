@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kArenaBytes = size_t{1} << 24;
 
 // The first column of a segment of this name among the whole's.
-int64_t SegmentBegin(const Parameter& whole, const std::string& name) {
+int64_t SegmentBegin(const ParameterRecord& whole, const std::string& name) {
   int64_t begin = 0;
   for (const ParameterSegment& segment : whole.segments) {
     if (segment.name == name) return begin;
@@ -37,12 +37,12 @@ bool SameElementBits(const Tensor& a, const Tensor& b, int64_t i) {
 
 class PartsComparison {
  public:
-  PartsComparison(const std::vector<const Parameter*>& parts, const Parameter& whole,
+  PartsComparison(const std::vector<const ParameterRecord*>& parts, const ParameterRecord& whole,
                   Tensor Parameter::*field)
       : parts_(parts),
         whole_(whole),
         field_(field),
-        full_(whole.*field),
+        full_(whole.parameter.*field),
         num_compared_(full_.num_elements()),
         num_holders_(full_.num_elements()),
         num_owners_(full_.num_elements()) {}
@@ -70,8 +70,8 @@ class PartsComparison {
  private:
   void CompareSegment(const ParameterSegment& segment, int64_t first_column, int rank, int owner) {
     const SegmentSlice& slice = segment.slice;
-    const int64_t columns = parts_[rank]->shape.back();
-    const int64_t rows = parts_[rank]->shape.size() == 1 ? 1 : parts_[rank]->shape[0];
+    const int64_t columns = parts_[rank]->shape().back();
+    const int64_t rows = parts_[rank]->shape().size() == 1 ? 1 : parts_[rank]->shape()[0];
     const int64_t begin = SegmentBegin(whole_, segment.name) + slice.column_begin;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t c = 0; c < segment.columns; ++c) {
@@ -80,7 +80,7 @@ class PartsComparison {
           Compare(At(rank, local), 0, "padding", rank, local);
           continue;
         }
-        const int64_t at = (slice.row_begin + row) * whole_.shape.back() + begin + c;
+        const int64_t at = (slice.row_begin + row) * whole_.shape().back() + begin + c;
         Compare(Held(slice, rank, owner, local), GetElement(full_, at), "held", rank, local);
         ++num_compared_[at];
         num_holders_[at] = slice.num_holders;
@@ -90,12 +90,14 @@ class PartsComparison {
   }
 
   std::complex<double> At(int rank, int64_t i) const {
-    return GetElement(parts_[rank]->*field_, i);
+    return GetElement(parts_[rank]->parameter.*field_, i);
   }
 
   std::complex<double> Held(const SegmentSlice& slice, int rank, int owner, int64_t i) {
     if (field_ == &Parameter::value || !slice.partial_grad) {
-      if (!SameElementBits(parts_[rank]->*field_, parts_[owner]->*field_, i)) ++num_unlike_;
+      const Tensor &own = parts_[rank]->parameter.*field_,
+                   &owned = parts_[owner]->parameter.*field_;
+      if (!SameElementBits(own, owned, i)) ++num_unlike_;
       return At(rank, i);
     }
     std::complex<double> sum = 0;
@@ -112,8 +114,8 @@ class PartsComparison {
                    std::to_string(expected.real());
   }
 
-  const std::vector<const Parameter*>& parts_;
-  const Parameter& whole_;
+  const std::vector<const ParameterRecord*>& parts_;
+  const ParameterRecord& whole_;
   Tensor Parameter::*const field_;
   const Tensor full_;
   std::vector<int> num_compared_, num_holders_, num_owners_;  // by element of the whole
@@ -168,8 +170,8 @@ void ExpectCollectives(const Mesh& mesh, const std::vector<ExpectedCollective>& 
   group.ClearStats();
 }
 
-void ExpectPartsOfWhole(const std::vector<const Parameter*>& parts, const Parameter& whole,
-                        Tensor Parameter::*field) {
+void ExpectPartsOfWhole(const std::vector<const ParameterRecord*>& parts,
+                        const ParameterRecord& whole, Tensor Parameter::*field) {
   PartsComparison(parts, whole, field).Run();
 }
 

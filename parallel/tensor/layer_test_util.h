@@ -68,8 +68,8 @@ void ExpectCollectives(const Mesh& mesh, const std::vector<ExpectedCollective>& 
 // &Parameter::grad. Each element that a rank holds is compared, exactly, and counted: once for each
 // of its declared holders, one of which is the owner. Replicated elements are the same on all
 // holders, partial gradients are summed over the holders first, and padding is 0.
-void ExpectPartsOfWhole(const std::vector<const Parameter*>& parts, const Parameter& whole,
-                        Tensor Parameter::*field);
+void ExpectPartsOfWhole(const std::vector<const ParameterRecord*>& parts,
+                        const ParameterRecord& whole, Tensor Parameter::*field);
 
 // The rank's rows of `x`, [N, C]: all rows without sequence parallelism.
 Tensor LocalTokens(const Tensor& x, const Mesh& mesh, bool sequence_parallel);

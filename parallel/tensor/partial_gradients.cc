@@ -19,8 +19,8 @@ int NumTerms(const ParameterSegment& segment) {
 // The number of terms that is neither one nor all; 1 where there is no such segment.
 int NumKvHolders(const ParameterArena& parameters, int num_ranks) {
   int num_holders = 1;
-  for (const Parameter& parameter : parameters.parameters()) {
-    for (const ParameterSegment& segment : parameter.segments) {
+  for (const ParameterRecord& record : parameters.records()) {
+    for (const ParameterSegment& segment : record.segments) {
       const int num_terms = NumTerms(segment);
       if (num_terms == 1 || num_terms == num_ranks) continue;
       CHECK(num_ranks % num_terms == 0 && (num_holders == 1 || num_holders == num_terms))
@@ -36,9 +36,9 @@ int NumKvHolders(const ParameterArena& parameters, int num_ranks) {
 std::vector<SegmentBlock> Blocks(const ParameterArena& parameters, int num_terms,
                                  const ShardRange& range) {
   std::vector<SegmentBlock> blocks;
-  for (const Parameter& parameter : parameters.parameters()) {
+  for (const ParameterRecord& record : parameters.records()) {
     for (const SegmentBlock& block : SegmentBlocks(
-             parameter, range,
+             record, range,
              [&](const ParameterSegment& segment) { return NumTerms(segment) == num_terms; })) {
       blocks.push_back(block);
     }

@@ -98,10 +98,10 @@ int NumTerms(const Layout& layout, const std::string& name) {
 // By element of the index space; 1 in gaps.
 std::vector<int> NumTerms(const Layout& layout, const ParameterArena& arena) {
   std::vector<int> terms(arena.num_elements(), 1);
-  for (const Parameter& parameter : arena.parameters()) {
-    int64_t at = parameter.offset;
-    while (at < parameter.offset + parameter.num_elements()) {
-      for (const ParameterSegment& segment : parameter.segments) {
+  for (const ParameterRecord& record : arena.records()) {
+    int64_t at = record.offset;
+    while (at < record.end()) {
+      for (const ParameterSegment& segment : record.segments) {
         for (int64_t i = 0; i < segment.columns; ++i) terms[at++] = NumTerms(layout, segment.name);
       }
     }
@@ -184,10 +184,10 @@ TEST(PartialGradientsTest, LeaveWhatIsOutsideOfTheRange) {
     AddModel(layout, tp, &parameters);
     TestTensor grads(DType::kF32, {parameters.num_elements()});
     TestTensor expected(DType::kF32, {parameters.num_elements()});
-    const Parameter& qkv = parameters.parameters()[2];
-    const int64_t k_begin = qkv.shape[1] - layout.kv_columns();
-    const ShardRange range{qkv.offset + qkv.shape[1] + k_begin + 1,
-                           qkv.offset + 5 * qkv.shape[1] + k_begin + 2};
+    const ParameterRecord& qkv = parameters.records()[2];
+    const int64_t k_begin = qkv.shape()[1] - layout.kv_columns();
+    const ShardRange range{qkv.offset + qkv.shape()[1] + k_begin + 1,
+                           qkv.offset + 5 * qkv.shape()[1] + k_begin + 2};
     FillTerms(mesh.rank(), grads);
     FillSums(mesh.rank(), layout.num_ranks, NumTerms(layout, parameters), range, expected);
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,

@@ -18,8 +18,8 @@ RowParallelLinear::RowParallelLinear(Parameter* weight, const Parameter* bias,
       bias_(bias),
       bias_follows_sum_(bias != nullptr && tp.size() > 1) {
   CHECK(bias == nullptr || bias->shape == Shape{linear_.out_features()})
-      << "[row_parallel_linear] weight " << weight->name() << ShapeString(weight->shape)
-      << ", bias " << bias->name() << ShapeString(bias->shape);
+      << "[row_parallel_linear] weight " << ShapeString(weight->shape) << ", bias "
+      << ShapeString(bias->shape);
   if (tp.size() == 1) linear_ = Linear(weight, bias);
 }
 
@@ -45,7 +45,7 @@ absl::StatusOr<RowParallelLinear> RowParallelLinear::FromFull(const Tensor& weig
   shards.Slice(weight, tp.rank(), w->value);
   if (b != nullptr) WeightShards::Replicated({out}, tp.size()).Slice(bias, tp.rank(), b->value);
   RowParallelLinear layer(w, b, tp);
-  layer.owned_ = std::move(arena);
+  layer.own_arena_ = std::move(arena);
   return layer;
 }
 

@@ -55,6 +55,8 @@ class RowParallelLinear {
 
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
+  // The arena of FromFull()'s parameters; otherwise null.
+  const ParameterArena* own_arena() const { return own_arena_.get(); }
 
   // Allocates outputs from ctx.arena(), except y where it is defined. With sequence parallelism
   // saved->dy is allocated too; without, it is dy itself. `saved` may be null where no backward
@@ -73,7 +75,7 @@ class RowParallelLinear {
   Parameter* weight_;
   const Parameter* bias_;
   bool bias_follows_sum_;
-  std::shared_ptr<ParameterArena> owned_;  // FromFull's parameters
+  std::shared_ptr<ParameterArena> own_arena_;
 };
 
 }  // namespace strake

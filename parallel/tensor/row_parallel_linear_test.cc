@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -118,20 +117,20 @@ void CompareWithWhole(const Numerics& numerics, const Layout& layout) {
             }
             return absl::OkStatus();
           });
-  std::vector<const Parameter*> weights, biases;
+  std::vector<const ParameterRecord*> weights, biases;
   for (const auto& layer : layers) {
-    weights.push_back(&layer->weight());
-    biases.push_back(layer->bias());
-    ASSERT_EQ(biases.back() != nullptr, layout.has_bias);
+    weights.push_back(&layer->own_arena()->RecordOf(layer->weight()));
+    ASSERT_EQ(layer->bias() != nullptr, layout.has_bias);
     if (!layout.has_bias) continue;
     // Has its own tokens' terms alone: to be summed over the ranks.
+    biases.push_back(&layer->own_arena()->RecordOf(*layer->bias()));
     EXPECT_EQ(biases.back()->segments[0].slice.partial_grad,
               layout.sequence_parallel && layout.num_ranks > 1);
   }
   ASSERT_EQ(MaxAbs(whole.weight->grad) > 0, layout.num_tokens > 0);
   for (Tensor Parameter::*const field : {&Parameter::value, &Parameter::grad}) {
-    ExpectPartsOfWhole(weights, *whole.weight, field);
-    if (layout.has_bias) ExpectPartsOfWhole(biases, *whole.bias, field);
+    ExpectPartsOfWhole(weights, whole.arena.RecordOf(*whole.weight), field);
+    if (layout.has_bias) ExpectPartsOfWhole(biases, whole.arena.RecordOf(*whole.bias), field);
   }
 }
 
@@ -173,17 +172,17 @@ TEST(RowParallelLinearTest, AnnouncesBiasThenWeight) {
     OnRanks(2, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
       STRAKE_ASSIGN_OR_RETURN(const auto layer,
                               RowParallelLinear::FromFull(weight, bias, mesh, sp));
-      std::vector<std::string> ready;
+      std::vector<const Parameter*> ready;
       ctx.context().set_on_grad_ready([&](const Parameter& parameter) {
-        EXPECT_GT(MaxAbs(parameter.grad), 0) << parameter.name();
-        ready.push_back(parameter.name());
+        EXPECT_GT(MaxAbs(parameter.grad), 0) << (&parameter == layer.bias() ? "bias" : "weight");
+        ready.push_back(&parameter);
       });
       RowParallelLinearSaved saved;
       STRAKE_ASSIGN_OR_RETURN(const Tensor y, layer.Forward(ctx, x, &saved));
       STRAKE_RETURN_IF_ERROR(layer.BackwardInput(ctx, y, &saved).Wait().status());
       EXPECT_TRUE(ready.empty());
       STRAKE_RETURN_IF_ERROR(layer.BackwardWeight(ctx, y, saved));
-      EXPECT_EQ(ready, (std::vector<std::string>{"bias", "weight"}));
+      EXPECT_EQ(ready, (std::vector<const Parameter*>{layer.bias(), &layer.weight()}));
       return absl::OkStatus();
     });
   }

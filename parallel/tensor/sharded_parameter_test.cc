@@ -19,9 +19,9 @@ using testing::kRankCounts;
 // Name, columns, full columns, first column, holders, owner, partial gradient.
 using SegmentRow = std::tuple<std::string, int64_t, int64_t, int64_t, int, bool, bool>;
 
-std::vector<SegmentRow> SegmentRows(const Parameter& parameter) {
+std::vector<SegmentRow> SegmentRows(const ParameterRecord& record) {
   std::vector<SegmentRow> rows;
-  for (const ParameterSegment& s : parameter.segments) {
+  for (const ParameterSegment& s : record.segments) {
     rows.emplace_back(s.name, s.columns, s.slice.full_columns, s.slice.column_begin,
                       s.slice.num_holders, s.slice.owner, s.slice.partial_grad);
     EXPECT_EQ(s.slice.full_rows, s.slice.num_rows);
@@ -39,40 +39,40 @@ WeightShards Split(const Shape& shape, int dim, const std::vector<ShardSegment>&
 TEST(ShardedParameterTest, ColumnsOfSeparateTensors) {
   const WeightShards shards = Split({5, 16}, 1, QkvSegments(4, 2, 2), 4);
   ParameterArena arena;
-  const Parameter* qkv =
-      AddShardedParameter({{"q", 8, true}, {"k", 4, true}, {"v", 4, true}}, shards,
-                          TensorParallel::Planned(3, 4), true, {.mean = 1, .stddev = 2}, &arena);
-  EXPECT_EQ(qkv->shape, (Shape{5, 6}));
-  EXPECT_TRUE(qkv->weight_decay);
-  EXPECT_EQ(qkv->init.mean, 1);
-  EXPECT_EQ(qkv->init.stddev, 2);
-  EXPECT_EQ(SegmentRows(*qkv), (std::vector<SegmentRow>{{"q", 2, 8, 6, 1, true, false},
-                                                        {"k", 2, 4, 2, 2, false, true},
-                                                        {"v", 2, 4, 2, 2, false, true}}));
-  EXPECT_EQ(qkv->segments[0].slice.full_rows, 5);
-  EXPECT_TRUE(qkv->segments[1].transposed);
+  AddShardedParameter({{"q", 8, true}, {"k", 4, true}, {"v", 4, true}}, shards,
+                      TensorParallel::Planned(3, 4), true, {.mean = 1, .stddev = 2}, &arena);
+  const ParameterRecord& qkv = arena.records()[0];
+  EXPECT_EQ(qkv.shape(), (Shape{5, 6}));
+  EXPECT_TRUE(qkv.weight_decay);
+  EXPECT_EQ(qkv.init.mean, 1);
+  EXPECT_EQ(qkv.init.stddev, 2);
+  EXPECT_EQ(SegmentRows(qkv), (std::vector<SegmentRow>{{"q", 2, 8, 6, 1, true, false},
+                                                       {"k", 2, 4, 2, 2, false, true},
+                                                       {"v", 2, 4, 2, 2, false, true}}));
+  EXPECT_EQ(qkv.segments[0].slice.full_rows, 5);
+  EXPECT_TRUE(qkv.segments[1].transposed);
 }
 
 // GPT-2 keeps Q, K and V in one tensor: its three pieces are not one range.
 TEST(ShardedParameterTest, ColumnsOfOneTensorInSeveralPieces) {
   const WeightShards shards = Split({12}, 0, QkvSegments(4, 4, 1), 2);
   ParameterArena arena;
-  const Parameter* bias = AddShardedParameter({{"c_attn.bias", 12}}, shards,
-                                              TensorParallel::Planned(1, 2), false, {}, &arena);
-  EXPECT_EQ(bias->shape, Shape{6});
-  EXPECT_EQ(SegmentRows(*bias),
+  AddShardedParameter({{"c_attn.bias", 12}}, shards, TensorParallel::Planned(1, 2), false, {},
+                      &arena);
+  const ParameterRecord& bias = arena.records()[0];
+  EXPECT_EQ(bias.shape(), Shape{6});
+  EXPECT_EQ(SegmentRows(bias),
             (std::vector<SegmentRow>{{"c_attn.bias", 2, 12, 2, 1, true, false},
                                      {"c_attn.bias", 2, 12, 6, 1, true, false},
                                      {"c_attn.bias", 2, 12, 10, 1, true, false}}));
-  EXPECT_EQ(bias->segments[0].slice.full_rows, 1);
+  EXPECT_EQ(bias.segments[0].slice.full_rows, 1);
 }
 
 TEST(ShardedParameterTest, RowsAndPaddedRows) {
   ParameterArena arena;
-  const SegmentSlice rows = AddShardedParameter({{"w", 3}}, Split({8, 3}, 0, {{"rows", 8}}, 4),
-                                                TensorParallel::Planned(1, 4), true, {}, &arena)
-                                ->segments[0]
-                                .slice;
+  AddShardedParameter({{"w", 3}}, Split({8, 3}, 0, {{"rows", 8}}, 4), TensorParallel::Planned(1, 4),
+                      true, {}, &arena);
+  const SegmentSlice& rows = arena.records()[0].segments[0].slice;
   EXPECT_EQ(rows.full_rows, 8);
   EXPECT_EQ(rows.full_columns, 3);
   EXPECT_EQ(rows.row_begin, 2);
@@ -80,12 +80,12 @@ TEST(ShardedParameterTest, RowsAndPaddedRows) {
   EXPECT_TRUE(rows.owner);
   // Five tokens are padded to eight: rank 2 has one, rank 3 none.
   for (const auto& [rank, num_rows] : {std::pair{2, 1}, {3, 0}}) {
-    const Parameter* table =
-        AddShardedParameter({{"table", 3}}, WeightShards::Vocab({5, 3}, 0, 4),
-                            TensorParallel::Planned(rank, 4), true, {}, &arena);
-    EXPECT_EQ(table->shape, (Shape{2, 3}));
-    EXPECT_EQ(table->segments[0].slice.full_rows, 5);
-    EXPECT_EQ(table->segments[0].slice.num_rows, num_rows);
+    AddShardedParameter({{"table", 3}}, WeightShards::Vocab({5, 3}, 0, 4),
+                        TensorParallel::Planned(rank, 4), true, {}, &arena);
+    const ParameterRecord& table = arena.records().back();
+    EXPECT_EQ(table.shape(), (Shape{2, 3}));
+    EXPECT_EQ(table.segments[0].slice.full_rows, 5);
+    EXPECT_EQ(table.segments[0].slice.num_rows, num_rows);
   }
 }
 
@@ -94,10 +94,10 @@ TEST(ShardedParameterTest, ReplicatedIsOwnedOnce) {
     for (int rank = 0; rank < t; ++rank) {
       for (const ReplicatedGrad grad : {ReplicatedGrad::kWhole, ReplicatedGrad::kPartial}) {
         ParameterArena arena;
-        const Parameter* norm = AddReplicatedParameter(
-            {{"norm", 4}}, {4}, TensorParallel::Planned(rank, t), grad, false, {}, &arena);
-        EXPECT_EQ(norm->shape, Shape{4});
-        EXPECT_EQ(SegmentRows(*norm),
+        AddReplicatedParameter({{"norm", 4}}, {4}, TensorParallel::Planned(rank, t), grad, false,
+                               {}, &arena);
+        EXPECT_EQ(arena.records()[0].shape(), Shape{4});
+        EXPECT_EQ(SegmentRows(arena.records()[0]),
                   (std::vector<SegmentRow>{
                       {"norm", 4, 4, 0, t, rank == 0, t > 1 && grad == ReplicatedGrad::kPartial}}));
       }
@@ -113,16 +113,16 @@ void ExpectSegmentsDescribeTheSlices(const std::vector<ParameterSegment>& segmen
   ASSERT_TRUE(whole_arena.Allocate(DType::kF64, false).ok());
   FillNormal(whole->value, 1);
   std::vector<std::unique_ptr<ParameterArena>> arenas;
-  std::vector<const Parameter*> parts;
+  std::vector<const ParameterRecord*> parts;
   for (int rank = 0; rank < shards.num_ranks(); ++rank) {
     ParameterArena& arena = *arenas.emplace_back(std::make_unique<ParameterArena>());
     const TensorParallel tp = TensorParallel::Planned(rank, shards.num_ranks());
     const Parameter* part = AddShardedParameter(segments, shards, tp, true, {}, &arena);
     ASSERT_TRUE(arena.Allocate(DType::kF64, false).ok());
     shards.Slice(whole->value, rank, part->value);
-    parts.push_back(part);
+    parts.push_back(&arena.RecordOf(*part));
   }
-  ExpectPartsOfWhole(parts, *whole, &Parameter::value);
+  ExpectPartsOfWhole(parts, whole_arena.RecordOf(*whole), &Parameter::value);
 }
 
 TEST(ShardedParameterTest, SegmentsDescribeTheSlices) {

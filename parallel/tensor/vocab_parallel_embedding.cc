@@ -15,8 +15,8 @@ VocabParallelEmbedding::VocabParallelEmbedding(Parameter* table, int64_t vocab_s
     : table_(table), tp_(tp) {
   const VocabRange vocab = VocabShard(vocab_size, tp.size(), tp.rank());
   CHECK(table->shape.size() == 2 && table->shape[0] == vocab.held.size())
-      << "[vocab_parallel_embedding] table " << table->name() << ShapeString(table->shape)
-      << " for a vocabulary of " << vocab_size << " over " << tp.size() << " ranks";
+      << "[vocab_parallel_embedding] table " << ShapeString(table->shape) << " for a vocabulary of "
+      << vocab_size << " over " << tp.size() << " ranks";
   slice_ = {.vocab_size = vocab_size, .begin = vocab.held.begin};
 }
 
@@ -32,7 +32,7 @@ absl::StatusOr<VocabParallelEmbedding> VocabParallelEmbedding::FromFull(const Te
   STRAKE_RETURN_IF_ERROR(arena->Allocate(table.dtype(), /*with_gradients=*/true));
   shards.Slice(table, tp.rank(), parameter->value);
   VocabParallelEmbedding layer(parameter, table.dim(0), tp);
-  layer.owned_ = std::move(arena);
+  layer.own_arena_ = std::move(arena);
   return layer;
 }
 

@@ -40,6 +40,8 @@ class VocabParallelEmbedding {
 
   Parameter& table() const { return *table_; }
   // The vocabulary entries of the table's rows; a head that shares the table has these columns.
+  const ParameterArena* own_arena() const { return own_arena_.get(); }
+  // What the table's rows stand for; a head that shares the table has these columns.
   const VocabSlice& slice() const { return slice_; }
 
   // InvalidArgument, on every rank, for a token outside [0, V). x is allocated from ctx.arena().
@@ -51,7 +53,7 @@ class VocabParallelEmbedding {
   Parameter* table_;
   VocabSlice slice_;
   TensorParallel tp_;
-  std::shared_ptr<ParameterArena> owned_;  // FromFull's table
+  std::shared_ptr<ParameterArena> own_arena_;
 };
 
 }  // namespace strake

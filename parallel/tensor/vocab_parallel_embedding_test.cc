@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "core/base/status_macros.h"
@@ -111,11 +110,14 @@ void CompareWithWhole(const Numerics& numerics, const Layout& layout) {
             }
             return absl::OkStatus();
           });
-  std::vector<const Parameter*> tables;
-  for (const auto& layer : layers) tables.push_back(&layer->table());
+  std::vector<const ParameterRecord*> tables;
+  for (const auto& layer : layers) {
+    tables.push_back(&layer->own_arena()->RecordOf(layer->table()));
+  }
   ASSERT_EQ(MaxAbs(whole.table->grad) > 0, layout.num_tokens > 0);
-  ExpectPartsOfWhole(tables, *whole.table, &Parameter::value);
-  ExpectPartsOfWhole(tables, *whole.table, &Parameter::grad);
+  for (Tensor Parameter::*const field : {&Parameter::value, &Parameter::grad}) {
+    ExpectPartsOfWhole(tables, whole.arena.RecordOf(*whole.table), field);
+  }
 }
 
 TEST(VocabParallelEmbeddingTest, IsTheWholeTable) {
@@ -156,13 +158,13 @@ TEST(VocabParallelEmbeddingTest, AnnouncesTheTableOncePerMicroBatch) {
   // Ranks that hold padding alone announce too: all have the same order.
   OnRanks(3, OpSet::kAuto, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
     STRAKE_ASSIGN_OR_RETURN(const auto layer, VocabParallelEmbedding::FromFull(table, mesh));
-    std::vector<std::string> ready;
+    std::vector<const Parameter*> ready;
     ctx.context().set_on_grad_ready(
-        [&](const Parameter& parameter) { ready.push_back(parameter.name()); });
+        [&](const Parameter& parameter) { ready.push_back(&parameter); });
     STRAKE_ASSIGN_OR_RETURN(const Tensor x, layer.Forward(ctx, tokens));
     EXPECT_TRUE(ready.empty());
     STRAKE_RETURN_IF_ERROR(layer.Backward(ctx, x, tokens));
-    EXPECT_EQ(ready, (std::vector<std::string>{"weight"}));
+    EXPECT_EQ(ready, (std::vector<const Parameter*>{&layer.table()}));
     EXPECT_EQ(MaxAbs(layer.table().grad), mesh.rank() == 0 ? 2 : 0);
     return absl::OkStatus();
   });
@@ -236,7 +238,7 @@ TEST(VocabParallelEmbeddingDeathTest, WrongShapesAreNamed) {
   ParameterArena arena;
   Parameter* table = arena.Add({{"weight", 2}}, {5, 2}, true);
   EXPECT_DEATH(VocabParallelEmbedding(table, 5, TensorParallel::Planned(0, 2)),
-               "table weight\\[5, 2\\] for a vocabulary of 5 over 2 ranks");
+               "table \\[5, 2\\] for a vocabulary of 5 over 2 ranks");
   TestTensor vector(DType::kF32, {5});
   EXPECT_DEATH((void)VocabParallelEmbedding::FromFull(vector, Mesh::SingleRank()),
                "\\[vocab_parallel_embedding\\] table f32\\[5\\]");

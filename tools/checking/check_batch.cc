@@ -27,8 +27,8 @@ void FillRandomTokens(uint64_t seed, uint64_t stream, int64_t vocab_size, const 
 absl::Status SetRandomWeights(const CheckConfig& config, Engine& engine) {
   ParameterArena& parameters = engine.parameters();
   const double stddev = engine.options().model.initializer_range;
-  for (Parameter& parameter : parameters.parameters()) {
-    if (parameter.init.stddev == 0) parameter.init.stddev = stddev;
+  for (ParameterRecord& record : parameters.records()) {
+    if (record.init.stddev == 0) record.init.stddev = stddev;
   }
   return InitializeParameters(config.seed, engine.team(), &parameters);
 }

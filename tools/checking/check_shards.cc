@@ -25,12 +25,12 @@ uint32_t Bits(T x) {
 // `full_index` of the whole tensor and `index` of the index space, restricted to `range`.
 void ForEachRun(const ParameterArena& arena, const ShardRange& range,
                 absl::FunctionRef<void(const ParameterSegment&, int64_t, int64_t, int64_t)> visit) {
-  for (const Parameter& parameter : arena.parameters()) {
-    int64_t column = parameter.offset;
-    for (const ParameterSegment& segment : parameter.segments) {
+  for (const ParameterRecord& record : arena.records()) {
+    int64_t column = record.offset;
+    for (const ParameterSegment& segment : record.segments) {
       const SegmentSlice& slice = segment.slice;
       for (int64_t row = 0; row < slice.num_rows; ++row) {
-        const int64_t at = column + row * parameter.shape.back();
+        const int64_t at = column + row * record.shape().back();
         const int64_t begin = std::max(at, range.begin);
         const int64_t end = std::min(at + segment.columns, range.end);
         if (begin >= end) continue;

@@ -23,8 +23,8 @@ namespace strake {
 namespace {
 
 // Held whole by every tensor-parallel rank.
-bool IsReplicated(const Parameter& parameter, int num_ranks) {
-  for (const ParameterSegment& segment : parameter.segments) {
+bool IsReplicated(const ParameterRecord& record, int num_ranks) {
+  for (const ParameterSegment& segment : record.segments) {
     if (segment.slice.num_holders != num_ranks) return false;
   }
   return true;
@@ -324,9 +324,10 @@ absl::Status Engine::CompareReplicas() const {
     STRAKE_RETURN_IF_ERROR(dp.CompareReplicated(parameters_.values(), "the weights"));
   }
   if (tp_.size() == 1) return absl::OkStatus();
-  for (const Parameter& parameter : parameters_.parameters()) {
-    if (!IsReplicated(parameter, tp_.size())) continue;
-    STRAKE_RETURN_IF_ERROR(tp_.communicator().CompareReplicated(parameter.value, parameter.name()));
+  for (const ParameterRecord& record : parameters_.records()) {
+    if (!IsReplicated(record, tp_.size())) continue;
+    STRAKE_RETURN_IF_ERROR(
+        tp_.communicator().CompareReplicated(record.parameter.value, record.name()));
   }
   return absl::OkStatus();
 }

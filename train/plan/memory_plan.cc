@@ -101,9 +101,9 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   const Transformer part_model(options.model, /*max_seq_len=*/1, &part,
                                TensorParallel::Planned(0, sizes.tp));
   int64_t most = 0;
-  for (size_t i = 0; i < whole.parameters().size(); ++i) {
-    const int64_t part_elements = sizes.tp == 1 ? 0 : part.parameters()[i].num_elements();
-    most = std::max(most, whole.parameters()[i].num_elements() + part_elements);
+  for (size_t i = 0; i < whole.records().size(); ++i) {
+    const int64_t part_elements = sizes.tp == 1 ? 0 : part.records()[i].num_elements();
+    most = std::max(most, whole.records()[i].num_elements() + part_elements);
   }
   // Moments and masters of bf16 weights are f32.
   return most * DTypeSize(AccumulationDType(options.dtype));

@@ -90,9 +90,9 @@ class Gatherer {
  private:
   absl::StatusOr<Tensor> Gather(int parameter, absl::Span<const ShardRange> ranges,
                                 const Tensor& values) {
-    std::vector<const Parameter*> parts;
-    for (const ParameterArena& part : parts_) parts.push_back(&part.parameters()[parameter]);
-    return GatherParameter(engine_.mesh(), parts, whole_.parameters()[parameter], ranges, values,
+    std::vector<const ParameterRecord*> parts;
+    for (const ParameterArena& part : parts_) parts.push_back(&part.records()[parameter]);
+    return GatherParameter(engine_.mesh(), parts, whole_.records()[parameter], ranges, values,
                            &memory_);
   }
 
@@ -105,7 +105,7 @@ class Gatherer {
 
 // Makes the calls that match rank 0's while it writes, in the same order.
 absl::Status Send(Gatherer& gatherer, const std::vector<ArenaArray>& optimizer_arrays) {
-  const int num_parameters = static_cast<int>(gatherer.whole().parameters().size());
+  const int num_parameters = static_cast<int>(gatherer.whole().records().size());
   for (int p = 0; p < num_parameters; ++p) {
     STRAKE_RETURN_IF_ERROR(gatherer.Weights(p).status());
   }
