@@ -276,9 +276,9 @@ TEST(RowParallelLinearDeathTest, WrongShapesAreNamed) {
   const auto layer = RowParallelLinear::FromFull(weight, Tensor(), mesh);
   ASSERT_TRUE(layer.ok());
   EXPECT_DEATH((void)layer->Forward(ctx, x, nullptr),
-               "\\[linear\\] x f32\\[2, 4\\], weight weight f32\\[3, 4\\]");
+               "\\[linear\\] x f32\\[2, 4\\], weight f32\\[3, 4\\]");
   EXPECT_DEATH(RowParallelLinear(&layer->weight(), &layer->weight(), TensorParallel()),
-               "\\[row_parallel_linear\\] weight weight\\[3, 4\\], bias weight\\[3, 4\\]");
+               "\\[row_parallel_linear\\] weight \\[3, 4\\], bias \\[3, 4\\]");
 }
 
 // The gradient of all tokens, in place of the rank's, would count the bias T times.
