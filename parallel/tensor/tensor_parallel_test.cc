@@ -3,6 +3,7 @@
 #include <limits>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
@@ -219,7 +220,7 @@ TEST(TensorParallelTest, ErrorsNameThePlaceOfTheCall) {
       // Ranks that disagree get an error with both calls.
       const absl::Status status = tp.rank() == 0 ? call(tp, ctx, x) : tp.communicator().Barrier();
       const std::string message(status.message());
-      const std::string here = " at parallel/tensor/tensor_parallel_test.cc:";
+      const std::string here = absl::StrCat(" at ", __FILE__, ":");
       const size_t first = message.find(here);
       EXPECT_NE(first, std::string::npos) << message;
       EXPECT_NE(message.find(here, first + 1), std::string::npos) << message;

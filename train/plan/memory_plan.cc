@@ -74,23 +74,28 @@ absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_devi
 }
 
 double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
-  constexpr int64_t kFewSequences = 64, kFewTokens = 64;
+  // Workspaces of CUDA kernels grow with the number of a rank's tokens up to 2112, or in steps of
+  // 2048. Beyond 4096, and by multiples of it, memory is linear.
+  constexpr int64_t kFewTokens = 4096, kFewPositions = 64;
+  int64_t positions = 1;  // of a sequence and rank
+  while (positions < kFewPositions && 2 * positions * sizes.tp <= options.seq_len) positions *= 2;
+  const int64_t few_sequences = kFewTokens / positions;
   EngineOptions few = options;
-  few.seq_len = std::min(options.seq_len, kFewTokens * sizes.tp);
-  few.logits_chunk = {.max_bytes = 0, .min_rows = kFewTokens};
+  few.seq_len = std::min<int64_t>(options.seq_len, positions * sizes.tp);
+  few.logits_chunk = {.max_bytes = 0, .min_rows = kFewPositions};
   const auto plan = [&](int64_t num_sequences) {
     few.micro_batch = num_sequences;
     return PlanMemory(few, sizes, /*rank=*/0);
   };
   const double num_sequences =
       double(options.seq_len) * double(options.micro_batch) / double(few.seq_len);
-  if (num_sequences <= 2 * kFewSequences) {
+  if (num_sequences <= 2.0 * few_sequences) {
     const MemoryPlan one = plan(1);
     return double(one.parameter_bytes + one.gradient_bytes + one.optimizer_bytes);
   }
-  const double bytes = plan(kFewSequences).total_bytes();
-  const double more = double(plan(2 * kFewSequences).total_bytes()) - bytes;
-  return bytes + (num_sequences - kFewSequences) / kFewSequences * more;
+  const double bytes = plan(few_sequences).total_bytes();
+  const double more = double(plan(2 * few_sequences).total_bytes()) - bytes;
+  return bytes + (num_sequences - few_sequences) / few_sequences * more;
 }
 
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
