@@ -25,7 +25,8 @@ class NormCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {}
 // The sum of x and the residual is rounded. The norm and its gradients inherit that rounding, for
 // an element of it and for the statistics; then they are rounded themselves.
 TEST_P(NormCudaTest, ForwardAndBackward) {
-  const auto [dtype, layer_norm] = GetParam();
+  const DType dtype = std::get<0>(GetParam());
+  const bool layer_norm = std::get<1>(GetParam());
   const int64_t n = 5, c = 64;
   const double rounding = 3 * UnitRoundoff(dtype);
   const ParityOperand in{{n, c}, dtype}, row{{c}, dtype};
