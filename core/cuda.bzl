@@ -185,15 +185,25 @@ STRAKE_%s_KERNELS(STRAKE_ABSENT_KERNEL)
         ],
     )
     strake_cc_library(
+        name = name + "_absent",
+        srcs = [
+            header,
+            ":%s_no_cuda" % name,
+        ],
+        visibility = ["//visibility:private"],
+        deps = deps + [Label("//core/cuda:no_cuda")],
+    )
+    link_only(
+        name = name + "_absent_link",
+        visibility = ["//visibility:private"],
+        deps = [":%s_absent" % name],
+    )
+    strake_cc_library(
         name = name + "_cuda",
-        srcs = select({
-            _CUDA_USED: [],
-            "//conditions:default": [":%s_no_cuda" % name],
-        }),
         hdrs = [header],
         deps = deps + select({
             _CUDA_USED: [":%s_nvcc_link" % name],
-            "//conditions:default": [Label("//core/cuda:no_cuda")],
+            "//conditions:default": [":%s_absent_link" % name],
         }),
     )
     strake_emulated_kernel(
