@@ -26,7 +26,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json ToJson(const OpCall& call) {
-  static constexpr const char* kRoles[] = {"in", "out", "in/out"};
   Json json = {{"op", call.op}, {"pass", PassName(call.pass)}, {"layer", call.layer}};
   if (call.is_collective()) {
     json["axis"] = call.axis;
@@ -39,7 +38,7 @@ Json ToJson(const OpCall& call) {
   for (const OpOperand& operand : call.operands) {
     const std::vector<int64_t> shape(operand.shape.begin(), operand.shape.end());
     json["operands"].push_back({{"name", operand.name},
-                                {"role", kRoles[static_cast<int>(operand.role)]},
+                                {"role", OpRoleName(operand.role)},
                                 {"dtype", DTypeName(operand.dtype)},
                                 {"shape", shape}});
   }

@@ -10,6 +10,11 @@
 
 namespace strake {
 
+const char* OpRoleName(OpRole role) {
+  static constexpr const char* kNames[] = {"in", "out", "in/out"};
+  return kNames[static_cast<int>(role)];
+}
+
 OpCall& OpCall::Add(const char* name, OpRole role, const Tensor& tensor, double num_bytes) {
   if (!tensor.defined()) return *this;
   operands.push_back({name, role, tensor.dtype(), tensor.shape()});
@@ -66,12 +71,11 @@ double OpCall::Get(const char* attribute) const {
 }
 
 std::string OpCall::ToString() const {
-  static constexpr const char* kRoles[] = {"in", "out", "in/out"};
   std::string text = absl::StrCat(op, " ", PassName(pass));
   if (is_collective()) absl::StrAppend(&text, " of ", num_ranks, " ranks of ", axis);
   for (const OpOperand& each : operands) {
-    absl::StrAppend(&text, ", ", kRoles[static_cast<int>(each.role)], " ", each.name, " ",
-                    DTypeName(each.dtype), ShapeString(each.shape));
+    absl::StrAppend(&text, ", ", OpRoleName(each.role), " ", each.name, " ", DTypeName(each.dtype),
+                    ShapeString(each.shape));
   }
   for (const OpAttribute& each : attributes) {
     absl::StrAppend(&text, ", ", each.name, " ", absl::StrFormat("%.17g", each.value));

@@ -16,6 +16,9 @@ namespace strake {
 
 enum class OpRole : uint8_t { kInput, kOutput, kInOut };
 
+// "in", "out", "in/out".
+const char* OpRoleName(OpRole role);
+
 struct OpOperand {
   const char* name;
   OpRole role;
