@@ -1,9 +1,18 @@
 """What the BUILD files of the ops share."""
 
-load("//core:cc.bzl", "strake_cc_library")
+load(
+    "//core:cc.bzl",
+    "NUMERIC_COPTS",
+    "strake_cc_benchmark",
+    "strake_cc_library",
+    "strake_cc_test",
+    "strake_cpu_kernel",
+)
+load("//core:cuda.bzl", "strake_cuda_kernel", "strake_cuda_kernel_test")
 
 # Dependencies of every op's sources besides its own headers.
 OP_DEPS = [
+    Label("//core/base:dtype"),
     Label("//core/device:context"),
     Label("//core/memory:activation_arena"),
     Label("//core/ops:dispatch"),
@@ -33,4 +42,75 @@ def strake_op_check(name, deps = []):
             Label("//core/device:op_call"),
             Label("//core/ops/check:op_check"),
         ],
+    )
+
+def strake_op(
+        name,
+        args = [],
+        deps = [],
+        reference_deps = [],
+        test_deps = [],
+        check_deps = [],
+        kernel_test_copts = [],
+        cpu_kernel = True):
+    """An op whose parts are all in files of its name: docs/architecture.md, "One op, one folder".
+
+    Makes NAME, which is public, NAME_reference, NAME_test, NAME_benchmark, NAME_check, the CPU kernel
+    (strake_cpu_kernel), the CUDA kernel and its test (strake_cuda_kernel, strake_cuda_kernel_test).
+
+    args            libraries of the arguments that kernels and reference take
+    deps            what NAME.cc and NAME.h use besides
+    reference_deps  what NAME_reference.h uses besides
+    test_deps       what NAME_test.cc uses besides
+    check_deps      what NAME_check.cc uses besides
+    cpu_kernel      False where the reference, or another op's kernel, serves the CPU
+    """
+    strake_cc_library(
+        name = name + "_reference",
+        hdrs = [name + "_reference.h"],
+        deps = args + reference_deps + [Label("//core/ops:reference_eigen")],
+    )
+    strake_cc_library(
+        name = name,
+        srcs = [name + ".cc"],
+        hdrs = [name + ".h"],
+        copts = NUMERIC_COPTS,
+        visibility = ["//visibility:public"],
+        deps = OP_DEPS + args + deps + [
+            ":%s_cuda" % name,
+            ":%s_reference" % name,
+        ] + ([":%s_cpu" % name] if cpu_kernel else []),
+    )
+    strake_cc_test(
+        name = name + "_test",
+        srcs = [name + "_test.cc"],
+        deps = OP_TEST_DEPS + test_deps + [":" + name],
+    )
+    strake_cc_benchmark(
+        name = name + "_benchmark",
+        srcs = [name + "_benchmark.cc"],
+        deps = OP_TEST_DEPS + [":" + name],
+    )
+    if cpu_kernel:
+        strake_cpu_kernel(
+            name = name,
+            deps = args + [Label("//core/base:dtype")],
+        )
+    strake_cuda_kernel(
+        name = name,
+        deps = args,
+    )
+    strake_cuda_kernel_test(
+        name = name,
+        copts = kernel_test_copts,
+        deps = args + [
+            ":%s_reference" % name,
+            Label("//core/base:dtype"),
+            Label("//core/base:philox"),
+            Label("//core/testing:kernel_test_util"),
+        ],
+    )
+    strake_op_check(
+        name = name,
+        deps = check_deps,
     )
