@@ -86,18 +86,9 @@ Counts Difference(Counts after, const Counts& before) {
 }
 
 absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh) {
-  STRAKE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create({.model = o.model,
-                      .seq_len = o.seq_len,
-                      .micro_batch = o.micro_batch,
-                      .op_set = o.dtype == DType::kF32 ? OpSet::kAuto : OpSet::kReference,
-                      .dtype = o.dtype,
-                      .sequence_parallel = o.sequence_parallel,
-                      .gradients = o.gradients,
-                      .logits_chunk = o.logits_chunk,
-                      .activation_recompute = o.activation_recompute},
-                     mesh));
+  EngineOptions options = o;
+  options.op_set = o.dtype == DType::kF32 ? OpSet::kAuto : OpSet::kReference;
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, Engine::Create(options, mesh));
   STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
   const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
   testing::FillTokens(tokens, /*seed=*/mesh.coordinates().dp, o.model.vocab_size);
@@ -191,17 +182,18 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
         for (const int64_t num_micro_batches : {1, 3}) {
           ++n;
           ExpectEqualToCounters(
-              {.model = model,
-               .sizes = {.dp = dp, .pp = 1, .cp = 1, .tp = tp},
-               .sequence_parallel = sequence_parallel,
-               .gradients = {.zero = zero, .bucket_bytes = kBucketBytes[(n + n / 6) % 3]},
-               .seq_len = 24,
-               .micro_batch = 1 + n / 2 % 2,
-               .num_micro_batches = num_micro_batches,
-               .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
-               .logits_chunk =
-                   n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk(),
-               .activation_recompute = static_cast<ActivationRecompute>((n + n / 6) % 3)},
+              {{.model = model,
+                .seq_len = 24,
+                .micro_batch = 1 + n / 2 % 2,
+                .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
+                .sequence_parallel = sequence_parallel,
+                .gradients = {.zero = zero, .bucket_bytes = kBucketBytes[(n + n / 6) % 3]},
+                .logits_chunk =
+                    n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk(),
+                .activation_recompute = static_cast<ActivationRecompute>((n + n / 6) % 3)},
+               {.dp = dp, .pp = 1, .cp = 1, .tp = tp},
+               /*rank=*/0,
+               num_micro_batches},
               seen);
         }
       }

@@ -18,7 +18,6 @@
 #include "tools/cli/program.h"
 #include "tools/cli/step_config.h"
 #include "tools/cli/user_paths.h"
-#include "train/engine/engine_options.h"
 
 namespace strake {
 namespace {
@@ -44,18 +43,7 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
 }
 
 CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
-  const EngineOptions options = c.RankOptions(model);
-  return {.model = model,
-          .sizes = c.layout.sizes(),
-          .rank = static_cast<int>(c.rank),
-          .sequence_parallel = options.sequence_parallel,
-          .gradients = options.gradients,
-          .seq_len = c.seq_len,
-          .micro_batch = c.micro_batch,
-          .num_micro_batches = c.num_micro_batches(),
-          .dtype = options.dtype,
-          .logits_chunk = options.logits_chunk,
-          .activation_recompute = options.activation_recompute};
+  return {c.RankOptions(model), c.layout.sizes(), static_cast<int>(c.rank), c.num_micro_batches()};
 }
 
 struct Total {

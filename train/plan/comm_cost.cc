@@ -12,7 +12,6 @@
 #include "core/device/op_call.h"
 #include "glog/logging.h"
 #include "models/transformer.h"
-#include "train/engine/engine_options.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
@@ -63,17 +62,6 @@ CommPhase PhaseOf(const OpCall& call) {
   return call.pass == Pass::kForward ? CommPhase::kForward : CommPhase::kBackward;
 }
 
-EngineOptions EngineOptionsFor(const CommCostOptions& o) {
-  return {.model = o.model,
-          .seq_len = o.seq_len,
-          .micro_batch = o.micro_batch,
-          .dtype = o.dtype,
-          .sequence_parallel = o.sequence_parallel,
-          .gradients = o.gradients,
-          .logits_chunk = o.logits_chunk,
-          .activation_recompute = o.activation_recompute};
-}
-
 void CheckOptions(const CommCostOptions& o) {
   CHECK(o.sizes.pp == 1 && o.sizes.cp == 1)
       << "[comm_cost] no pipeline or context parallelism: " << o.sizes.ToString();
@@ -90,7 +78,7 @@ void CheckOptions(const CommCostOptions& o) {
 // Checks in floating point, which does not overflow, from a step of few tokens.
 absl::Status CheckTotal(const CommCostOptions& o) {
   constexpr int64_t kFewTokens = 64;
-  EngineOptions few = EngineOptionsFor(o);
+  EngineOptions few = o;
   few.seq_len = std::min(o.seq_len, kFewTokens * o.sizes.tp);
   few.micro_batch = few.seq_len < o.seq_len ? 1 : std::min(o.micro_batch, kFewTokens);
   double bytes = 0;
@@ -126,7 +114,7 @@ absl::StatusOr<std::vector<CommCostRow>> CommCost(const CommCostOptions& o) {
   STRAKE_RETURN_IF_ERROR(CheckTensorParallel(o.model, o.sizes.tp));
   STRAKE_RETURN_IF_ERROR(CheckTotal(o));
   std::map<std::tuple<CommPhase, int, int>, CommCostRow> rows;
-  const StepRecord record = RecordStep(EngineOptionsFor(o), o.sizes, o.rank, o.num_micro_batches);
+  const StepRecord record = RecordStep(o, o.sizes, o.rank, o.num_micro_batches);
   for (const OpCall& call : record.calls) {
     if (!call.is_collective() || call.cost.bytes == 0) continue;
     const CommPhase phase = PhaseOf(call);

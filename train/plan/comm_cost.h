@@ -1,5 +1,6 @@
 // CommCost: the collectives of a training step on one rank, as its engine's dry run records them:
 // calls and bytes by phase, axis and collective.
+//
 // A phase is a part of a step. Embedding and head are those of the model, both passes; forward and
 // backward are those of its blocks, backward with the gathers of recomputation; norm is that of the
 // gradients; control is the ranks' agreement at a step's end. A group of one rank has no
@@ -12,13 +13,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/base/dtype.h"
-#include "models/activation_recompute.h"
-#include "models/head_loss.h"
-#include "models/model_config.h"
 #include "parallel/comm/collective_call.h"
-#include "parallel/data/gradient_reducer.h"
 #include "parallel/mesh/mesh.h"
+#include "train/engine/engine_options.h"
 
 namespace strake {
 
@@ -38,18 +35,11 @@ enum class CommPhase {
 // "embedding", "partial_gradients", ...
 const char* CommPhaseName(CommPhase phase);
 
-struct CommCostOptions {
-  ModelConfig model;
+// A rank's engine, and its step.
+struct CommCostOptions : EngineOptions {
   MeshVector sizes = {1, 1, 1, 1};  // pp and cp 1
   int rank = 0;                     // of the mesh: its part of partial gradients is its own
-  bool sequence_parallel = false;
-  GradientReducerOptions gradients;
-  int64_t seq_len = 0;
-  int64_t micro_batch = 0;        // sequences per pass and data-parallel rank
-  int64_t num_micro_batches = 1;  // per step and data-parallel rank
-  DType dtype = DType::kF32;      // of parameters and activations
-  LogitsChunk logits_chunk = {};
-  ActivationRecompute activation_recompute = ActivationRecompute::kNone;
+  int64_t num_micro_batches = 1;    // per step and data-parallel rank
 };
 
 // A link between neighbours in a ring.
