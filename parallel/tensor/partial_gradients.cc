@@ -91,14 +91,6 @@ absl::StatusOr<PartialGradients> PartialGradients::Create(const ParameterArena& 
   return partial;
 }
 
-PartialGradients PartialGradients::Planned(const ParameterArena& parameters,
-                                           const TensorParallel& tp) {
-  PartialGradients partial(parameters, tp);
-  const int num_holders = NumKvHolders(parameters, tp.size());
-  partial.kv_ = TensorParallel::Planned(tp.rank() % num_holders, num_holders);
-  return partial;
-}
-
 PartialElements PartialGradients::Count(const ParameterArena& parameters, int num_ranks,
                                         const ShardRange& range) {
   return {.all_ranks = CountElements(parameters, num_ranks, range),

@@ -46,8 +46,6 @@ class PartialGradients {
   // error.
   static absl::StatusOr<PartialGradients> Create(const ParameterArena& parameters,
                                                  const TensorParallel& tp);
-  // The same for dry runs alone: uses no communicator, and makes none.
-  static PartialGradients Planned(const ParameterArena& parameters, const TensorParallel& tp);
 
   // Counts the partial elements of `range` of the index space: those that one Sum() all-reduces.
   static PartialElements Count(const ParameterArena& parameters, int num_ranks,

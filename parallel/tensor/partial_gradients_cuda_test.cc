@@ -69,7 +69,7 @@ absl::Status SumAndCompare(const Context& ctx, const TensorParallel& tp, const S
   EXPECT_TRUE(SameBits(grads.ToHost(), sums)) << "[" << range.begin << ", " << range.end << ")";
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   ThreadTeam team(1);
-  EXPECT_TRUE(PartialGradients::Planned(parameters, tp)
+  EXPECT_TRUE(partial
                   .Sum(Context(&team, &plan), range,
                        Tensor(nullptr, DType::kF32, {range.size()}, Device::kCuda))
                   .ok());

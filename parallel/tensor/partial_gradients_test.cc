@@ -285,15 +285,17 @@ TEST(PartialGradientsTest, ADryRunPlansTheStaging) {
                               PartialGradients::Create(parameters, tp));
       STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, all, parameters.grads()));
 
-      const auto planned_tp =
-          TensorParallel::Planned(mesh.rank(), layout.num_ranks, layout.sequence_parallel);
+      const Mesh planned_mesh = Mesh::DryRun(mesh.sizes(), mesh.rank(), /*recorder=*/nullptr);
+      const TensorParallel planned_tp(planned_mesh.communicator(MeshAxis::kTp),
+                                      layout.sequence_parallel);
       ParameterArena planned;
       AddModel(layout, planned_tp, &planned);
       planned.AllocateDryRun(DType::kF32);
+      STRAKE_ASSIGN_OR_RETURN(const PartialGradients planned_partial,
+                              PartialGradients::Create(planned, planned_tp));
       ActivationArena plan = ActivationArena::DryRun();
       ThreadTeam team(1);
-      STRAKE_RETURN_IF_ERROR(PartialGradients::Planned(planned, planned_tp)
-                                 .Sum(Context(&team, &plan), all, planned.grads()));
+      STRAKE_RETURN_IF_ERROR(planned_partial.Sum(Context(&team, &plan), all, planned.grads()));
       EXPECT_EQ(plan.peak_bytes(), ctx.context().arena().peak_bytes());
       EXPECT_EQ(plan.peak_bytes() > 0, layout.kv_holders() > 1 || layout.sequence_parallel);
       return absl::OkStatus();
@@ -307,12 +309,15 @@ TEST(PartialGradientsDeathTest, WrongShapesAreNamed) {
   AddModel({2, 1, false}, TensorParallel::Planned(0, 2), &parameters);
   const TestContext ctx;
   TestTensor grads(DType::kF32, {10});
-  const auto partial = PartialGradients::Planned(parameters, TensorParallel::Planned(0, 2));
-  EXPECT_DEATH(partial.Sum(ctx, {0, 9}, grads).IgnoreError(),
+  const Mesh mesh = Mesh::DryRun({1, 1, 1, 2}, /*rank=*/0, /*recorder=*/nullptr);
+  const auto partial =
+      PartialGradients::Create(parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
+  ASSERT_TRUE(partial.ok()) << partial.status();
+  EXPECT_DEATH(partial->Sum(ctx, {0, 9}, grads).IgnoreError(),
                "\\[partial_gradients\\] grads f32\\[10\\] for \\[0, 9\\) of");
   const SegmentSlice slice{.full_rows = 1, .num_rows = 1, .num_holders = 3, .partial_grad = true};
   parameters.Add({{.name = "odd", .columns = 4, .slice = slice}}, {4}, true);
-  EXPECT_DEATH(PartialGradients::Planned(parameters, TensorParallel::Planned(0, 8)),
+  EXPECT_DEATH((void)PartialGradients::Create(parameters, TensorParallel::Planned(0, 8)),
                "odd has 3 holders of 8 ranks");
 }
 
