@@ -92,7 +92,7 @@ absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, cons
 // Copies f32 or bf16 from either device.
 absl::StatusOr<std::vector<float>> ToFloats(const Context& ctx, const TensorParallel& tp,
                                             const Tensor& x) {
-  // Where a rank has failed, x does not contain the logits.
+  // Waits for the other ranks: if one has failed, x does not contain the logits.
   if (x.device() == Device::kCuda && tp.size() > 1) {
     STRAKE_RETURN_IF_ERROR(tp.communicator().WaitForStream(ctx.cuda_stream()));
   }

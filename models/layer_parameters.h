@@ -32,7 +32,7 @@ const TensorNames& TensorNamesOf(const ModelConfig& config);
 // null.
 std::string TensorName(const char* pattern, int64_t layer = 0);
 
-// Whether each rank's gradient of a parameter on the residual stream is whole or partial.
+// Returns whether a rank's gradient of a parameter on the residual stream is whole or partial.
 ReplicatedGrad ResidualGrad(const TensorParallel& tp);
 
 // Adds `name`.weight [C], and for a LayerNorm `name`.bias [C].

@@ -50,11 +50,11 @@ struct ParameterRecord {
   NormalInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
 
-  // Of the first segment.
+  // The name of the first segment.
   const std::string& name() const { return segments.front().name; }
   const Shape& shape() const { return parameter.shape; }
   int64_t num_elements() const { return NumElements(parameter.shape); }
-  // Of the elements in the index space, without the gap behind them.
+  // The end of the elements in the index space, without the gap behind them.
   int64_t end() const { return offset + num_elements(); }
 };
 

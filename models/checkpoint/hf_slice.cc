@@ -89,8 +89,8 @@ HfSlice SliceOf(const ParameterRecord& record, const ParameterSegment& segment, 
   return slice;
 }
 
-// Whether the columns of `next`, which follow those of `slice` in the parameter, follow them in the
-// tensor too.
+// Returns true if the columns of `next`, which follow those of `slice` in the parameter, follow
+// them in the tensor too.
 bool Continues(const HfSlice& slice, const HfSlice& next) {
   return slice.name == next.name && slice.transposed == next.transposed &&
          slice.row_begin == next.row_begin && slice.rows == next.rows &&

@@ -58,8 +58,8 @@ struct ModelFamily {
   // Writes the keys that not all families share, so that read_keys() restores the config.
   void (*write_keys)(const ModelConfig& config, nlohmann::ordered_json* json);
 
-  // Whether a file may hold this tensor beside the weights. Older versions of transformers saved
-  // masks and tables.
+  // Returns true if a file may hold this tensor beside the weights. Older versions of transformers
+  // saved masks and tables.
   bool (*is_buffer)(absl::string_view name, const Shape& shape);
 
   std::vector<std::pair<std::string, ModelConfig>> (*presets)();

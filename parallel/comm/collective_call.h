@@ -56,7 +56,7 @@ struct CollectiveCall {
   std::string ToString() const;
 };
 
-// Whether rank `rank`, with call `a`, and rank `other_rank`, with call `b`, are in the same
+// Returns true if rank `rank`, with call `a`, and rank `other_rank`, with call `b`, are in the same
 // collective with matching dtypes, devices and counts. A send matches its recv; every other kind
 // matches itself. Call sites may differ.
 bool CallsAgree(int rank, const CollectiveCall& a, int other_rank, const CollectiveCall& b);

@@ -79,7 +79,7 @@ class Communicator {
   // Waits likewise until the GPU has reached an event.
   virtual absl::Status WaitForEvent(const CudaEvent& event) { return event.Synchronize(); }
 
-  // Whether the group is for dry runs: it takes tensors without memory, and moves no data.
+  // Returns true for a group of dry runs, which takes tensors without memory and moves no data.
   virtual bool dry_run() const { return false; }
 
   // Whether collectives of tensors on a GPU can be part of a CUDA graph.

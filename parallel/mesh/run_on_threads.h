@@ -12,7 +12,7 @@ namespace strake {
 // Runs `body` once for each rank of a mesh of these sizes, rank 0 on the calling thread, and
 // returns when all have ended. `options.axis` is ignored: each axis has its own name.
 //
-// Where a body returns an error, all collectives of the mesh fail, so that the other ranks end too.
+// If a body returns an error, all collectives of the mesh fail, so that the other ranks end too.
 // The first error, which caused the others, is returned; Aborted (a rank left the group or dropped
 // a collective) only where there is no other. ResourceExhausted where the system cannot start a
 // thread for a rank. Meshes and communicators live until the last body has ended.

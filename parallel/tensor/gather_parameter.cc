@@ -68,7 +68,7 @@ absl::StatusOr<int64_t> Place(const Tensor& shard, const ParameterRecord& part,
   return placed;
 }
 
-// Whether the rank that holds this part owns any of it.
+// Returns true if the rank that holds this part owns any of it.
 bool OwnsAny(const ParameterRecord& part) {
   return std::any_of(part.segments.begin(), part.segments.end(), [](const auto& segment) {
     return segment.slice.owner && segment.slice.num_rows * segment.columns > 0;

@@ -18,12 +18,13 @@ namespace strake {
 // The first rank's measurements, which cover all ranks.
 struct BenchmarkMeasurement {
   std::vector<double> step_seconds, one_rank_seconds;
-  // Of the first rank; on a GPU in separate steps, since a graph shows no single ops.
+  // Profile of the first rank; on a GPU in separate steps, since a graph shows no single ops.
   OpProfile::Entries ops;
   int64_t num_profiled_steps = 0;
   double profiled_seconds = 0;      // sum over those steps
   CollectiveSeconds communication;  // on a GPU, of those steps
-  // Of all ranks' threads, per second: the better measurement of those before and after the steps.
+  // Rates of all ranks' threads, per second: the better of two measurements, before and after the
+  // steps.
   // On a CPU.
   double fma_peak_flops = 0;
   double bf16_peak_flops = 0;  // with bf16 weights

@@ -32,7 +32,7 @@
 
 namespace strake {
 
-// What one rank allocates, to the byte.
+// The memory that one rank allocates, to the byte.
 struct MemoryPlan {
   size_t parameter_bytes = 0;
   size_t gradient_bytes = 0;
@@ -88,8 +88,8 @@ class Engine {
   // ranks share have drifted apart.
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
 
-  // What every rank knows at the end of a step: the losses since the last agreement, summed over
-  // data-parallel ranks, and whether any rank wants to stop. Internal where the losses are not
+  // The ranks' common knowledge at the end of a step: the losses since the last agreement, summed
+  // over data-parallel ranks, and whether any rank wants to stop. Internal where the losses are not
   // finite, naming a weight that is not finite.
   struct Agreement {
     double loss_sum = 0;

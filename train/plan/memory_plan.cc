@@ -65,7 +65,7 @@ std::optional<size_t> AvailableMemoryBytes() {
 
 absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device) {
   if (device == Device::kCpu) {
-    // Where the system does not report it: the address space of x86-64.
+    // The default is the address space of x86-64, for a system that does not report its memory.
     return AvailableMemory{AvailableMemoryBytes().value_or(size_t{1} << 47), " of memory"};
   }
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(cuda_device));

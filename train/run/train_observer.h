@@ -24,7 +24,7 @@ class TrainingData;
 struct MemoryPlan;
 struct TrainerOptions;
 
-// What the trainer has made; all of it lives until the trainer ends.
+// Parts of the trainer; they live until the trainer ends.
 struct TrainPlan {
   const TrainerOptions& options;  // resolved
   const Mesh& mesh;

@@ -87,7 +87,7 @@ STRAKE_INLINE void PackPanel(const Operand<T>& operand, int64_t i, int64_t width
                              int64_t k, int64_t depth, float* to) {
   static_assert(kWidth % kLanes == 0);
   if (!operand.depth_is_contiguous) {
-    // What follows `width` is not used.
+    // Columns after `width` are not used.
     return PackStraight<kWidth>(operand.At(i, k), operand.stride, readable, depth, to);
   }
   for (int64_t v = 0; v < kWidth; v += kLanes) {
@@ -155,7 +155,7 @@ STRAKE_INLINE void SumTile(const TileOfA& a, const float* b, int64_t depth, Tile
   }
 }
 
-// What the tiles of a panel of b have in common: c [kTileRows, kTileColumns], with rows `stride`
+// The common part of the tiles of a panel of b: c [kTileRows, kTileColumns], with rows `stride`
 // apart, = a b, or += with `accumulate`, plus bias unless it is null.
 struct TileColumn {
   const float* b;

@@ -47,8 +47,8 @@ class MpiRuntime {
   // and its calls return an error.
   std::unique_ptr<Communicator> CreateWorld(const CommunicatorOptions& options = {});
 
-  // Whether a world has failed because another process called Abort() and will print the error;
-  // false for an error that every process should print, for example a timeout.
+  // Returns true if a world has failed because another process called Abort() and will print the
+  // error; false for an error that every process should print, for example a timeout.
   bool AbortedByAnotherProcess() const;
 
   // Ends a process whose group has failed, once it has printed its error: gives the others up to 2

@@ -100,7 +100,7 @@ constexpr int64_t kLarge = 16 << 20;
 struct Fault {
   int64_t n;
   std::function<absl::Status(Communicator&)> call;
-  // Whether the others detect by their timeout that rank 1 does not come.
+  // True if the others detect by their timeout that rank 1 does not come.
   bool is_timed = false;
   bool prints = true;
   // The news that the others wait for, where joining rank 1's call would end it.

@@ -17,14 +17,15 @@ namespace strake {
 struct NcclRendezvous {
   int rank = 0, size = 1;
   int local_rank = 0;  // among the processes of this machine: the GPU to use
-  // Where rank 0 listens.
+  // The address at which rank 0 listens.
   std::string host = "127.0.0.1";
   int port = 0;
   // On rank 0: a socket that already listens there; without one, the port is bound.
   std::shared_ptr<FileDescriptor> listener = nullptr;
 };
 
-// Whether the environment has any of RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT.
+// Returns true if the environment has any of RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+// MASTER_PORT.
 bool HasNcclRendezvousEnvironment();
 
 // Reads the rendezvous from these variables; a missing LOCAL_RANK is taken to be RANK. Where

@@ -61,7 +61,7 @@ class NcclWorld {
   NcclUniqueId id_;
   std::mutex mutex_;  // guards the calls of NCCL
   std::set<NcclComm> comms_;
-  // Where NCCL writes new comms, on a thread of its own, until an abort has ended that.
+  // NCCL writes new comms here, on a thread of its own, until an abort has ended that.
   std::shared_ptr<std::deque<NcclComm>> made_ = std::make_shared<std::deque<NcclComm>>();
   std::vector<std::future<void>> ends_;
   std::unique_ptr<NcclControl> control_;  // last: its thread calls AbortAll()

@@ -1,4 +1,4 @@
-// What every Communicator must do, as tests. An implementation runs them with
+// Tests of the contract of every Communicator. An implementation runs them with
 //
 //   INSTANTIATE_TEST_SUITE_P(Mine, CommunicatorTest, ::testing::Values(backend), CommBackendName);
 //
