@@ -76,6 +76,7 @@ STRAKE_INLINE Vec LoadUnaligned(const Bf16* x) {
 STRAKE_INLINE void StoreUnaligned(Vec value, Bf16* x) {
   const WordVec word = reinterpret_cast<WordVec>(value);
   const WordVec rounded = word + 0x7fffu + ((word >> 16) & 1u);
+  // NOLINTNEXTLINE(misc-redundant-expression): false in the lanes that are NaN.
   const WordVec result = value == value ? rounded : (word | 0x400000u);
   const HalfVec bits = __builtin_convertvector(result >> 16, HalfVec);
   __builtin_memcpy(x, &bits, sizeof(bits));
