@@ -26,6 +26,7 @@ class SharedElement {
     memory_->Write(offset_, sizeof(value), &value);
     return value;
   }
+  // NOLINTNEXTLINE(bugprone-unhandled-self-assignment): reads, then writes what it read.
   T operator=(const SharedElement& other) const { return *this = static_cast<T>(other); }
   T operator+=(T value) const { return *this = static_cast<T>(*this) + value; }
   void operator&() const = delete;

@@ -37,6 +37,7 @@ T Add(T a, T b) {
 // Keeps a NaN on either side: any comparison with a NaN in `a` is false.
 template <typename T>
 T Max(T a, T b) {
+  // NOLINTNEXTLINE(misc-redundant-expression): true of a NaN.
   return (b > a || b != b) ? b : a;
 }
 

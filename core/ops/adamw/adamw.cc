@@ -92,31 +92,29 @@ void SetAdamWScalars(const AdamWStep& step, Tensor scalars) {
   });
 }
 
-absl::Status AdamWUpdate(const Context& ctx, const AdamWOperands& operands, bool weight_decay) {
-  const auto& [scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded] = operands;
-  CheckArguments(scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+absl::Status AdamWUpdate(const Context& ctx, const AdamWOperands& o, bool weight_decay) {
+  CheckArguments(o.scalars, o.clip, o.grad, o.weight, o.exp_avg, o.exp_avg_sq, o.rounded);
   const bool on_cuda =
-      OnCuda("adamw", ctx, scalars, clip, grad, weight, exp_avg, exp_avg_sq, rounded);
+      OnCuda("adamw", ctx, o.scalars, o.clip, o.grad, o.weight, o.exp_avg, o.exp_avg_sq, o.rounded);
   const OpScope op(ctx, "adamw", [&](OpCall& call) {
-    call.In("scalars", scalars, 0)
-        .In("clip", clip, 0)
-        .In("grad", grad)
-        .InOut("weight", weight)
-        .InOut("exp_avg", exp_avg)
-        .InOut("exp_avg_sq", exp_avg_sq)
-        .Out("rounded", rounded)
+    call.In("scalars", o.scalars, 0)
+        .In("clip", o.clip, 0)
+        .In("grad", o.grad)
+        .InOut("weight", o.weight)
+        .InOut("exp_avg", o.exp_avg)
+        .InOut("exp_avg_sq", o.exp_avg_sq)
+        .Out("rounded", o.rounded)
         .Set("weight_decay", weight_decay);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return UpdateOnCuda(ctx, operands, weight_decay);
-  if (clip.defined() && !Updates(clip.data<double>())) return absl::OkStatus();
-  DispatchWeights(weight.dtype(), [&]<typename Scalar>() {
+  if (on_cuda) return UpdateOnCuda(ctx, o, weight_decay);
+  if (o.clip.defined() && !Updates(o.clip.data<double>())) return absl::OkStatus();
+  DispatchWeights(o.weight.dtype(), [&]<typename Scalar>() {
     AdamWScalars<Scalar> values;
-    std::memcpy(&values, operands.scalars.data<Scalar>(), sizeof(values));
+    std::memcpy(&values, o.scalars.data<Scalar>(), sizeof(values));
     if (!weight_decay) values.decay = 1;
-    const Tensor& clip = operands.clip;
-    const Scalar grad_scale = clip.defined() ? static_cast<Scalar>(clip.data<double>()[1]) : 1;
-    Update(ctx, values, grad_scale, operands);
+    const Scalar grad_scale = o.clip.defined() ? static_cast<Scalar>(o.clip.data<double>()[1]) : 1;
+    Update(ctx, values, grad_scale, o);
   });
   return absl::OkStatus();
 }

@@ -263,7 +263,7 @@ TEST(MatmulCudaTest, AddressesOfAnyAlignment) {
     CopyConvert(b64, b);
     CopyConvert(c64, expected);
     const CudaTestTensor on_gpu_a(a), on_gpu_b(b), c(dtype, {5, 5});
-    const Tensor all_a = on_gpu_a, all_c = c;
+    const Tensor &all_a = on_gpu_a, &all_c = c;
     ASSERT_TRUE(Matmul(ctx, all_a.Rows(1, 5), on_gpu_b, {}, all_c.Rows(1, 5)).ok());
     EXPECT_TRUE(SameBits(Tensor(c.ToHost()).Rows(1, 5), expected));
   }

@@ -55,39 +55,38 @@ LayerNormBackwardArgs<T, Stat> Args(const LayerNormBackwardOperands& o, bool acc
 
 }  // namespace
 
-absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands& operands,
-                              double eps) {
-  const auto& [x, residual, weight, bias, sum, y, mean, rstd] = operands;
-  CheckShapes(x, weight, bias, y, mean, rstd);
-  CheckResidual("layer_norm", x, residual, sum);
-  const bool on_cuda = OnCuda("layer_norm", ctx, x, residual, weight, bias, sum, y, mean, rstd);
+absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands& o, double eps) {
+  CheckShapes(o.x, o.weight, o.bias, o.y, o.mean, o.rstd);
+  CheckResidual("layer_norm", o.x, o.residual, o.sum);
+  const bool on_cuda =
+      OnCuda("layer_norm", ctx, o.x, o.residual, o.weight, o.bias, o.sum, o.y, o.mean, o.rstd);
   const OpScope op(ctx, "layer_norm", [&](OpCall& call) {
-    call.In("x", x)
-        .In("residual", residual)
-        .In("weight", weight)
-        .In("bias", bias)
-        .Out("sum", sum)
-        .Out("y", y)
-        .Out("mean", mean)
-        .Out("rstd", rstd)
+    call.In("x", o.x)
+        .In("residual", o.residual)
+        .In("weight", o.weight)
+        .In("bias", o.bias)
+        .Out("sum", o.sum)
+        .Out("y", o.y)
+        .Out("mean", o.mean)
+        .Out("rstd", o.rstd)
         .Set("eps", eps);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) {
-    return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-      return cuda::LayerNormForward<T>(ctx.cuda_stream(), Args<T>(operands, eps));
+    return DispatchCuda("layer_norm", o.x.dtype(), [&]<typename T>() {
+      return cuda::LayerNormForward<T>(ctx.cuda_stream(), Args<T>(o, eps));
     });
   }
-  const int64_t rows = x.dim(0), grain = RowGrain(x.dim(1));
-  const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
-    const auto args = Args<T>(operands, eps);
+  const int64_t rows = o.x.dim(0), grain = RowGrain(o.x.dim(1));
+  const bool done = RunCpuKernels("layer_norm", ctx, o.x.dtype(), [&]<typename T>() {
+    const auto args = Args<T>(o, eps);
     ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormForward(args, begin, end));
     });
   });
   if (done) return absl::OkStatus();
-  DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
-    const auto args = Args<Scalar, Scalar>(operands, eps);
+  DispatchReference("layer_norm", o.x.dtype(), [&]<typename Scalar>() {
+    const auto args = Args<Scalar, Scalar>(o, eps);
     ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       reference::LayerNormForward(args, begin, end);
     });
@@ -95,35 +94,35 @@ absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands
   return absl::OkStatus();
 }
 
-absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& operands,
+absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& o,
                                bool accumulate_dx) {
-  const auto& [dy, x, weight, mean, rstd, dx, dweight, dbias] = operands;
-  CheckShapes(x, weight, weight, dy, mean, rstd);
-  CheckShapes(x, weight, weight, dx, mean, rstd);
-  CheckGradient("layer_norm", weight, dweight);
-  CheckGradient("layer_norm", weight, dbias);
-  const bool on_cuda = OnCuda("layer_norm", ctx, dy, x, weight, mean, rstd, dx, dweight, dbias);
+  CheckShapes(o.x, o.weight, o.weight, o.dy, o.mean, o.rstd);
+  CheckShapes(o.x, o.weight, o.weight, o.dx, o.mean, o.rstd);
+  CheckGradient("layer_norm", o.weight, o.dweight);
+  CheckGradient("layer_norm", o.weight, o.dbias);
+  const bool on_cuda =
+      OnCuda("layer_norm", ctx, o.dy, o.x, o.weight, o.mean, o.rstd, o.dx, o.dweight, o.dbias);
   const ActivationScope scope(ctx.arena());
   Tensor workspace;
   if (on_cuda) {
-    workspace = ctx.arena().Allocate(DType::kF32,
-                                     {cuda::LayerNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
+    workspace = ctx.arena().Allocate(
+        DType::kF32, {cuda::LayerNormBackwardWorkspaceSize(o.x.dim(0), o.x.dim(1))});
   }
   const OpScope op(ctx, "layer_norm", [&](OpCall& call) {
-    call.In("dy", dy).In("x", x).In("weight", weight).In("mean", mean).In("rstd", rstd);
-    accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
-    call.InOut("dweight", dweight).InOut("dbias", dbias);
+    call.In("dy", o.dy).In("x", o.x).In("weight", o.weight).In("mean", o.mean).In("rstd", o.rstd);
+    accumulate_dx ? call.InOut("dx", o.dx) : call.Out("dx", o.dx);
+    call.InOut("dweight", o.dweight).InOut("dbias", o.dbias);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) {
-    return DispatchCuda("layer_norm", x.dtype(), [&]<typename T>() {
-      auto args = Args<T>(operands, accumulate_dx);
+    return DispatchCuda("layer_norm", o.x.dtype(), [&]<typename T>() {
+      auto args = Args<T>(o, accumulate_dx);
       args.workspace = workspace.data<float>();
       return cuda::LayerNormBackward<T>(ctx.cuda_stream(), args);
     });
   }
-  const bool done = RunCpuKernels("layer_norm", ctx, x.dtype(), [&]<typename T>() {
-    const auto args = Args<T>(operands, accumulate_dx);
+  const bool done = RunCpuKernels("layer_norm", ctx, o.x.dtype(), [&]<typename T>() {
+    const auto args = Args<T>(o, accumulate_dx);
     // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormBackwardWeight(args, begin, end));
@@ -133,8 +132,8 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
     });
   });
   if (done) return absl::OkStatus();
-  DispatchReference("layer_norm", x.dtype(), [&]<typename Scalar>() {
-    const auto args = Args<Scalar, Scalar>(operands, accumulate_dx);
+  DispatchReference("layer_norm", o.x.dtype(), [&]<typename Scalar>() {
+    const auto args = Args<Scalar, Scalar>(o, accumulate_dx);
     // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::LayerNormBackwardWeight(args, begin, end);
