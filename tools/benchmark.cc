@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "core/base/json.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
@@ -249,7 +250,7 @@ absl::Status Benchmark(int argc, char** argv) {
   if (!is_first_rank) return absl::OkStatus();
   const nlohmann::ordered_json report = BenchmarkReport(config, model, measurement);
   if (config.json) {
-    std::cout << report.dump() << "\n";
+    std::cout << JsonText(report) << "\n";
   } else {
     PrintBenchmarkReport(report);
   }

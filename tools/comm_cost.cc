@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
+#include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
@@ -134,7 +135,7 @@ absl::Status PrintCommCost(int argc, char** argv) {
                           CommCost(CostOptions(config, model)));
   const CommLink link = {config.bandwidth, config.latency};
   if (config.format == "json") {
-    std::cout << Report(options.ToJson(), rows, link).dump() << "\n";
+    std::cout << JsonText(Report(options.ToJson(), rows, link)) << "\n";
   } else {
     PrintTable(config, model, rows, link);
   }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/dtype.h"
+#include "core/base/json.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/device/op_call.h"
@@ -76,7 +77,7 @@ absl::Status PrintStepCalls(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(ResolveStep(options, model, &config));
   const StepRecord record = RecordStep(config.RankOptions(model), config.layout.sizes(),
                                        static_cast<int>(config.rank), config.num_micro_batches());
-  std::cout << Report(options.ToJson(), model, config.seq_len, record).dump() << "\n";
+  std::cout << JsonText(Report(options.ToJson(), model, config.seq_len, record)) << "\n";
   return FlushStdout();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
@@ -31,7 +32,7 @@ absl::Status Train(int argc, char** argv) {
     return FlushStdout();
   }
   if (command.print_config) {
-    std::cout << ToJson(command.config).dump(2) << "\n";
+    std::cout << JsonText(ToJson(command.config), 2) << "\n";
     return FlushStdout();
   }
   const TrainConfig& config = command.config;

@@ -12,13 +12,21 @@ namespace strake {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 constexpr size_t kMaxDepth = 64;
 
 // Builds the value event by event, so that an invalid text is rejected where the error is. A
 // function then returns false, with the reason in error().
-class StrictBuilder : public nlohmann::json_sax<json> {
+template <typename Json>
+class StrictBuilder : public nlohmann::json_sax<Json> {
  public:
+  using typename nlohmann::json_sax<Json>::number_integer_t;
+  using typename nlohmann::json_sax<Json>::number_unsigned_t;
+  using typename nlohmann::json_sax<Json>::number_float_t;
+  using typename nlohmann::json_sax<Json>::string_t;
+  using typename nlohmann::json_sax<Json>::binary_t;
+
   bool null() override { return Put(nullptr) != nullptr; }
   bool boolean(bool value) override { return Put(value) != nullptr; }
   bool number_integer(number_integer_t value) override { return Put(value) != nullptr; }
@@ -29,8 +37,8 @@ class StrictBuilder : public nlohmann::json_sax<json> {
   bool string(string_t& value) override { return Put(std::move(value)) != nullptr; }
   bool binary(binary_t&) override { return Fail("binary values are not JSON"); }
 
-  bool start_object(size_t) override { return Open(json::object()); }
-  bool start_array(size_t) override { return Open(json::array()); }
+  bool start_object(size_t) override { return Open(Json::object()); }
+  bool start_array(size_t) override { return Open(Json::array()); }
   bool end_object() override { return Close(); }
   bool end_array() override { return Close(); }
 
@@ -47,17 +55,17 @@ class StrictBuilder : public nlohmann::json_sax<json> {
     return Fail(tag_end == std::string::npos ? message : message.substr(tag_end + 2));
   }
 
-  json& root() { return root_; }
+  Json& root() { return root_; }
   const std::string& error() const { return error_; }
 
  private:
-  json* Put(json value) {
+  Json* Put(Json value) {
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
     return &((*open_.back())[key_] = std::move(value));
   }
 
-  bool Open(json container) {
+  bool Open(Json container) {
     if (open_.size() == kMaxDepth) return Fail(absl::StrCat("more than ", kMaxDepth, " levels"));
     open_.push_back(Put(std::move(container)));
     return true;
@@ -73,20 +81,52 @@ class StrictBuilder : public nlohmann::json_sax<json> {
     return false;
   }
 
-  json root_;
-  std::vector<json*> open_;  // a container does not move while one inside it is open
+  Json root_;
+  std::vector<Json*> open_;  // a container does not move while one inside it is open
   std::string key_;
   std::string error_;
 };
 
-}  // namespace
-
-absl::StatusOr<json> ParseJson(absl::string_view text, absl::string_view source) {
-  StrictBuilder builder;
-  if (!json::sax_parse(text.begin(), text.end(), &builder)) {
+template <typename Json>
+absl::StatusOr<Json> Parse(absl::string_view text, absl::string_view source) {
+  StrictBuilder<Json> builder;
+  if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": bad JSON: ", builder.error()));
   }
   return std::move(builder.root());
+}
+
+template <typename Json>
+std::string Text(const Json& value, int indent) {
+  return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+template <typename Json>
+std::string Quote(const Json& value) {
+  constexpr size_t kMaxLength = 80;
+  const std::string text =
+      value.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  return text.size() <= kMaxLength ? text : text.substr(0, kMaxLength) + "...";
+}
+
+}  // namespace
+
+absl::StatusOr<json> ParseJson(absl::string_view text, absl::string_view source) {
+  return Parse<json>(text, source);
+}
+absl::StatusOr<ordered_json> ParseOrderedJson(absl::string_view text, absl::string_view source) {
+  return Parse<ordered_json>(text, source);
+}
+
+std::string JsonText(const json& value, int indent) { return Text(value, indent); }
+std::string JsonText(const ordered_json& value, int indent) { return Text(value, indent); }
+
+std::string QuoteJson(const json& value) { return Quote(value); }
+std::string QuoteJson(const ordered_json& value) { return Quote(value); }
+
+bool IsUtf8(const std::string& text) {
+  const json value = text;
+  return Text(value, -1) == value.dump(-1, ' ', false, json::error_handler_t::ignore);
 }
 
 }  // namespace strake

@@ -45,5 +45,30 @@ TEST(JsonTest, DepthIsBounded) {
   EXPECT_EQ(ErrorOf(std::string(1000000, '[')), "a.json: bad JSON: more than 64 levels");
 }
 
+TEST(JsonTest, TextHasTheKeysOfOrderedJsonInTheirOrder) {
+  const auto value = ParseOrderedJson(R"({"b": {"d": 1, "c": [2, "x"]}, "a": null})", "a.json");
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(JsonText(*value), R"({"b":{"d":1,"c":[2,"x"]},"a":null})");
+  EXPECT_EQ(JsonText(nlohmann::json({{"b", 1}, {"a", 2}}), 2), "{\n  \"a\": 2,\n  \"b\": 1\n}");
+  EXPECT_EQ(ParseOrderedJson(R"({"b": 1, "b": 2})", "a.json").status().message(),
+            "a.json: bad JSON: duplicate key \"b\"");
+}
+
+TEST(JsonTest, TextOfWhatIsNotUtf8IsReplaced) {
+  EXPECT_EQ(JsonText(nlohmann::json("/tmp/\xff/\u00fc")), "\"/tmp/\ufffd/\u00fc\"");
+  EXPECT_EQ(JsonText(nlohmann::ordered_json("\xc3")), "\"\ufffd\"");
+  EXPECT_TRUE(IsUtf8("\u00fc\n"));
+  EXPECT_TRUE(IsUtf8("\ufffd"));
+  EXPECT_FALSE(IsUtf8("/tmp/\xff"));
+}
+
+TEST(JsonTest, QuotesAreShortAndOfPrintableCharacters) {
+  EXPECT_EQ(QuoteJson(nlohmann::json("a\u009b\n\xff")), R"("a\u009b\n\ufffd")");
+  EXPECT_EQ(QuoteJson(nlohmann::ordered_json::array({1, 2})), "[1,2]");
+  const std::string x(78, 'x');
+  EXPECT_EQ(QuoteJson(nlohmann::json(x)), '"' + x + '"');
+  EXPECT_EQ(QuoteJson(nlohmann::json(x + 'x')), '"' + x + "x...");
+}
+
 }  // namespace
 }  // namespace strake

@@ -196,7 +196,7 @@ class Checkpoint {
     }
     for (const auto& [tensor, shard] : index["weight_map"].items()) {
       if (!shard.is_string() || shard == "" || absl::StrContains(shard.get<std::string>(), "/")) {
-        return error(absl::StrCat("weight_map gives tensor \"", tensor, "\" ", shard.dump(),
+        return error(absl::StrCat("weight_map gives tensor \"", tensor, "\" ", QuoteJson(shard),
                                   ", which is no name of a file beside it"));
       }
     }

@@ -64,13 +64,6 @@ const DTypeRow* FindDType(absl::string_view name) {
   return nullptr;
 }
 
-// A value as error messages quote it, truncated.
-std::string Excerpt(const json& value) {
-  constexpr size_t kMaxLength = 80;
-  const std::string text = value.dump();
-  return text.size() <= kMaxLength ? text : text.substr(0, kMaxLength) + "...";
-}
-
 // Parses the header's entry of one tensor, and makes the errors about it.
 class EntryParser {
  public:
@@ -79,7 +72,7 @@ class EntryParser {
 
   // `data_begin` and `data_bytes` place the data section in the file.
   absl::StatusOr<SafetensorsEntry> Parse(int64_t data_begin, int64_t data_bytes) const {
-    if (!fields_.is_object()) return Error("is ", Excerpt(fields_), ", not an object");
+    if (!fields_.is_object()) return Error("is ", QuoteJson(fields_), ", not an object");
     for (const auto& [key, value] : fields_.items()) {
       if (key != "dtype" && key != "shape" && key != "data_offsets") {
         return Error("has the unknown field \"", key, "\"");
@@ -118,13 +111,14 @@ class EntryParser {
   absl::StatusOr<const DTypeRow*> ParseDType() const {
     STRAKE_ASSIGN_OR_RETURN(const json* field, Field("dtype"));
     const DTypeRow* row = field->is_string() ? FindDType(field->get<std::string>()) : nullptr;
-    if (row == nullptr) return Error("has the unknown dtype ", Excerpt(*field));
+    if (row == nullptr) return Error("has the unknown dtype ", QuoteJson(*field));
     return row;
   }
 
   absl::StatusOr<Shape> ParseIntegers(const char* key) const {
     STRAKE_ASSIGN_OR_RETURN(const json* field, Field(key));
-    if (!field->is_array()) return Error("has a ", key, " that is not an array: ", Excerpt(*field));
+    if (!field->is_array())
+      return Error("has a ", key, " that is not an array: ", QuoteJson(*field));
     if (field->size() > kMaxRank) {
       return Error("has ", field->size(), " numbers in its ", key, ", more than ", kMaxRank);
     }
@@ -133,7 +127,7 @@ class EntryParser {
       // JSON's own parser gives a negative, fractional or longer number another type.
       if (!value.is_number_unsigned() ||
           value.get<uint64_t>() > std::numeric_limits<int64_t>::max()) {
-        return Error("has ", Excerpt(value), " in its ", key,
+        return Error("has ", QuoteJson(value), " in its ", key,
                      ", where only integers from 0 to 2^63 - 1 may be");
       }
       values.push_back(value.get<int64_t>());
@@ -249,8 +243,9 @@ std::string HeaderText(const std::vector<SafetensorsSpec>& tensors, SafetensorsD
   for (const SafetensorsSpec& tensor : tensors) {
     const int64_t end = begin + NumElements(tensor.shape) * Row(dtype).num_bytes;
     const json shape(std::vector<int64_t>(tensor.shape.begin(), tensor.shape.end()));
-    absl::StrAppend(&text, ",", json(tensor.name).dump(), R"(:{"dtype":")", Row(dtype).name,
-                    R"(","shape":)", shape.dump(), R"(,"data_offsets":[)", begin, ",", end, "]}");
+    absl::StrAppend(&text, ",", JsonText(json(tensor.name)), R"(:{"dtype":")", Row(dtype).name,
+                    R"(","shape":)", JsonText(shape), R"(,"data_offsets":[)", begin, ",", end,
+                    "]}");
     begin = end;
   }
   text += "}";

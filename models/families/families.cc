@@ -56,7 +56,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const ModelFamily& family, HfKeys& keys) 
     const Json& given = keys.At("architectures");
     if (given != Json::array({family.architecture}) &&
         given != Json::array({family.base_architecture})) {
-      keys.Fail(absl::StrCat("\"architectures\" is ", JsonText(given), "; supported: [\"",
+      keys.Fail(absl::StrCat("\"architectures\" is ", QuoteJson(given), "; supported: [\"",
                              family.architecture, "\"]"));
     }
   }
@@ -128,11 +128,11 @@ std::string ToHfConfig(const ModelConfig& config, DType dtype) {
   json["bos_token_id"] = nullptr;
   json["eos_token_id"] = nullptr;
   for (const auto& [key, text] : config.token_ids) {
-    json[key] = nlohmann::ordered_json::parse(text);
+    json[key] = *ParseOrderedJson(text, key);
   }
-  const std::string text = json.dump(2) + "\n";
+  const std::string text = JsonText(json, 2) + "\n";
 
-  const Json written = Json::parse(text);
+  const Json written = *ParseJson(text, "the config.json written");
   HfKeys keys(written, "the config.json written", /*notices=*/nullptr);
   const auto again = ReadConfig(family, keys);
   CHECK(again.ok()) << "[families] " << again.status();

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/base/json.h"
 #include "models/families/hf_keys.h"
 #include "nlohmann/json.hpp"
 
@@ -39,7 +40,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   config->initializer_range = keys.Number("initializer_range", 0.02, 0, 100);
   config->tie_word_embeddings = keys.Bool("tie_word_embeddings", true);
   if (keys.Size("n_ctx", config->max_positions) != config->max_positions) {
-    keys.Fail(absl::StrCat("\"n_ctx\" is ", JsonText(keys.At("n_ctx")), " but \"n_positions\" is ",
+    keys.Fail(absl::StrCat("\"n_ctx\" is ", QuoteJson(keys.At("n_ctx")), " but \"n_positions\" is ",
                            config->max_positions));
   }
   keys.Word("activation_function", {"gelu_new", "gelu_pytorch_tanh"});

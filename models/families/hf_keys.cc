@@ -4,15 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/base/json.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
 
 using Json = nlohmann::json;
-
-std::string JsonText(const Json& value) {
-  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
-}
 
 HfKeys::HfKeys(const Json& object, std::string source, std::vector<std::string>* notices)
     : object_(object), source_(std::move(source)), notices_(notices) {}
@@ -38,7 +35,7 @@ int64_t HfKeys::Size(const char* key, std::optional<int64_t> fallback) {
   const bool integer = value.is_number_integer() &&
                        !(value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{kMax});
   if (!integer || value.get<int64_t>() < 1 || value.get<int64_t>() > kMax) {
-    Fail(absl::StrCat("\"", key, "\" is ", JsonText(value), "; it must be an integer from 1 to ",
+    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(value), "; it must be an integer from 1 to ",
                       kMax));
     return 1;
   }
@@ -49,7 +46,7 @@ double HfKeys::Number(const char* key, double fallback, double min, double max) 
   if (!Has(key)) return fallback;
   const Json& value = At(key);
   if (!value.is_number() || !(value.get<double>() >= min && value.get<double>() <= max)) {
-    Fail(absl::StrCat("\"", key, "\" is ", JsonText(value), "; it must be a number from ", min,
+    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(value), "; it must be a number from ", min,
                       " to ", max));
     return fallback;
   }
@@ -59,7 +56,7 @@ double HfKeys::Number(const char* key, double fallback, double min, double max) 
 bool HfKeys::Bool(const char* key, bool fallback) {
   if (!Has(key)) return fallback;
   if (!At(key).is_boolean()) {
-    Fail(absl::StrCat("\"", key, "\" is ", JsonText(At(key)), "; it must be true or false"));
+    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(At(key)), "; it must be true or false"));
     return fallback;
   }
   return At(key).get<bool>();
@@ -70,7 +67,7 @@ std::string HfKeys::Word(const char* key, const std::vector<std::string>& suppor
   for (const std::string& word : supported) {
     if (At(key) == word) return word;
   }
-  Fail(absl::StrCat("\"", key, "\" is ", JsonText(At(key)), "; supported: \"",
+  Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(At(key)), "; supported: \"",
                     absl::StrJoin(supported, "\", \""), "\""));
   return supported.front();
 }

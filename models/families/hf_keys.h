@@ -13,9 +13,6 @@
 
 namespace strake {
 
-// JSON text of a value, for messages.
-std::string JsonText(const nlohmann::json& value);
-
 // The first error is kept, and later reads return defaults, so that callers read all keys and check
 // status() once. A key whose value is null counts as absent.
 class HfKeys {

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/base/json.h"
 #include "models/families/hf_keys.h"
 #include "nlohmann/json.hpp"
 
@@ -26,7 +27,7 @@ void ReadRopeScaling(HfKeys& keys, const nlohmann::json& object, const char* nam
                      RopeConfig* rope) {
   if (!object.is_object()) {
     return keys.Fail(
-        absl::StrCat("\"", name, "\" is ", JsonText(object), "; it must be an object"));
+        absl::StrCat("\"", name, "\" is ", QuoteJson(object), "; it must be an object"));
   }
   HfKeys inner(object, absl::StrCat(keys.source(), ": \"", name, "\""), /*notices=*/nullptr);
   const char* type_key = inner.Has("rope_type") ? "rope_type" : "type";

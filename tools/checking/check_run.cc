@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/durable_file.h"
 #include "core/base/format_quantity.h"
+#include "core/base/json.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
@@ -121,7 +122,7 @@ absl::Status WriteReport(const CheckCommand& command, const CheckReport& report,
   json["dtype"] = command.config.machine.dtype;
   json.update(ToJson(report));
   json["seconds"] = seconds;
-  return WriteFileDurably(command.config.report, json.dump(1) + "\n");
+  return WriteFileDurably(command.config.report, JsonText(json, 1) + "\n");
 }
 
 CheckLine LineOf(const OpCheck& check, const OpCheckResult& result) {

@@ -72,12 +72,6 @@ bool IsInt64(const json& value) {
   return value.is_number_integer();
 }
 
-// JSON holds only UTF-8; dump() marks or drops other bytes.
-bool IsUtf8(const json& text) {
-  using Handler = json::error_handler_t;
-  return text.dump(-1, ' ', false, Handler::replace) == text.dump(-1, ' ', false, Handler::ignore);
-}
-
 }  // namespace
 
 std::string Range::ToString() const {
@@ -132,7 +126,7 @@ OptionSet::Option& OptionSet::AddOption(std::string name, Option::Variable varia
   option.group_ = group_;
   option.variable_ = variable;
   const nlohmann::json value = option.Value();
-  option.default_ = value.is_string() ? value.get<std::string>() : value.dump();
+  option.default_ = value.is_string() ? value.get<std::string>() : JsonText(value);
   return option;
 }
 
@@ -254,8 +248,8 @@ absl::Status OptionSet::ParseJson(absl::string_view text, absl::string_view sour
       return Unknown(name, absl::StrCat(source, ": unknown key \""), true);
     }
     if (!option->Allows(value)) {
-      return absl::InvalidArgumentError(absl::StrCat(source, ": \"", name, "\" is ", value.dump(),
-                                                     ", but must be ", option->Allowed()));
+      return absl::InvalidArgumentError(absl::StrCat(
+          source, ": \"", name, "\" is ", QuoteJson(value), ", but must be ", option->Allowed()));
     }
     option->Store(value, Option::Source::kJson);
   }

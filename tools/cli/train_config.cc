@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/base/json.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
@@ -224,7 +225,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config) {
   if (!config.val_data.empty()) {
     STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOfFlag("--val_data", config.val_data));
   }
-  options.program_config = ToJson(config).dump();
+  options.program_config = JsonText(ToJson(config));
   options.names = {.directory = "--out",
                    .resume = "--resume",
                    .init_from = "--init_from",

@@ -22,7 +22,7 @@ absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
     return it->get<int64_t>();
   }
   return absl::InvalidArgumentError(absl::StrCat(path, ": \"", key, "\" is ",
-                                                 it == json.end() ? "missing" : it->dump(),
+                                                 it == json.end() ? "missing" : QuoteJson(*it),
                                                  "; a count is needed"));
 }
 
@@ -38,7 +38,7 @@ void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordere
       ListDifferences(a, b, prefix + key + ".", differences);
     } else if (a != b) {
       differences->push_back(
-          absl::StrCat(prefix, key, " is ", a.dump(), " there, ", b.dump(), " here"));
+          absl::StrCat(prefix, key, " is ", JsonText(a), " there, ", JsonText(b), " here"));
     }
   }
 }
@@ -52,8 +52,7 @@ std::string ToJson(const RunRecord& record) {
   json["samples"] = record.samples;
   json["identity"] = record.identity;
   json["config"] = record.config;
-  // Paths may contain bytes that are not UTF-8.
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return JsonText(json, 2) + "\n";
 }
 
 absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::string& source) {

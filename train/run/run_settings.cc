@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_join.h"
 #include "core/base/dtype.h"
+#include "core/base/json.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
@@ -90,7 +91,7 @@ std::string DTypeSetting(DType dtype) {
 
 nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& data_fingerprint) {
   nlohmann::ordered_json identity;
-  identity["model"] = nlohmann::ordered_json::parse(ToHfConfig(o.engine.model));
+  identity["model"] = *ParseOrderedJson(ToHfConfig(o.engine.model), "config.json");
   identity["train_data"] = data_fingerprint;
   identity["seed"] = o.seed;
   identity["shuffle"] = o.shuffle;
@@ -103,9 +104,10 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes) {
   nlohmann::ordered_json config = nlohmann::ordered_json::object();
   if (!options.program_config.empty()) {
-    config = nlohmann::ordered_json::parse(options.program_config, /*cb=*/nullptr,
-                                           /*allow_exceptions=*/false);
-    CHECK(config.is_object()) << "[run_settings] no JSON object: " << options.program_config;
+    const auto given = ParseOrderedJson(options.program_config, "program_config");
+    CHECK(given.ok() && given->is_object())
+        << "[run_settings] no JSON object: " << options.program_config;
+    config = *given;
   }
   const nlohmann::ordered_json settings = SettingsOf(options, sizes);
   for (const auto& [key, value] : settings.items()) {

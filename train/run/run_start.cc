@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
@@ -67,14 +68,14 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
   const int64_t steps = options.schedule.total_steps;
   const auto old_steps = record.config.value("steps", nlohmann::ordered_json());
   if (old_steps != steps && options.schedule.kind != ScheduleKind::kConstant) {
-    warnings.push_back(absl::StrCat(names.steps, " was ", old_steps.dump(), " and is ", steps,
+    warnings.push_back(absl::StrCat(names.steps, " was ", QuoteJson(old_steps), " and is ", steps,
                                     ": the learning rates of the remaining steps are recomputed"));
   }
   const std::string dtype = DTypeSetting(options.engine.dtype);
   const auto old_dtype = record.config.value("dtype", nlohmann::ordered_json("fp32"));
   if (old_dtype != dtype) {
     warnings.push_back(
-        absl::StrCat(names.dtype, " was ", old_dtype.dump(), " and is ", dtype,
+        absl::StrCat(names.dtype, " was ", QuoteJson(old_dtype), " and is ", dtype,
                      ": the run resumes from its fp32 weights, in another precision"));
   }
   const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
@@ -113,14 +114,12 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
-  // Paths may contain bytes that are not UTF-8.
-  const auto text = [](const nlohmann::ordered_json& json) {
-    return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  };
-  std::string first = text(settings);
+  // Compared as texts, in which bytes of paths that are not UTF-8 are replaced.
+  const std::string own = JsonText(settings);
+  std::string first = own;
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &first));
-  const std::string differences = RunDifferences(nlohmann::ordered_json::parse(first),
-                                                 nlohmann::ordered_json::parse(text(settings)));
+  const std::string differences =
+      RunDifferences(*ParseOrderedJson(first, "rank 0"), *ParseOrderedJson(own, "here"));
   if (differences.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "rank ", mesh.rank(), " has the settings of another run than rank 0: ", differences,
@@ -128,10 +127,10 @@ absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json&
 }
 
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
-  std::string counts = nlohmann::json({start->step, start->samples, start->saved_step}).dump();
+  std::string counts = JsonText(nlohmann::json({start->step, start->samples, start->saved_step}));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &counts));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->checkpoint));
-  const nlohmann::json shared = nlohmann::json::parse(counts);
+  const nlohmann::json shared = *ParseJson(counts, "rank 0");
   start->step = shared[0];
   start->samples = shared[1];
   start->saved_step = shared[2];
