@@ -7,16 +7,17 @@ load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
 load("@rules_cc//cc:cc_library.bzl", "cc_library")
 load("@rules_cc//cc:cc_test.bzl", "cc_test")
 
-_COPTS = [
+COPTS = [
     "-std=c++20",
     "-Wall",
     "-Wextra",
     "-Werror",
     "-Wno-sign-compare",
-    # gcc 12 reports these wrongly, inside Eigen and abseil at -O3.
+    # gcc 12 reports these wrongly, inside Eigen, abseil and std::string.
     "-Wno-array-bounds",
     "-Wno-maybe-uninitialized",
     "-Wno-stringop-overflow",
+    "-Wno-stringop-overread",
     # clang does not know all of these names.
     "-Wno-unknown-warning-option",
 ]
@@ -40,9 +41,38 @@ _ISAS = {
     "avx512": (64, "x86-64-v4"),
 }
 
-def strake_cc_library(name, copts = [], **kwargs):
-    """A cc_library under Strake's copts."""
-    cc_library(name = name, copts = _COPTS + copts, **kwargs)
+# Of --define=strake_precompiled_headers=true, in a form that select() of Bazel 4 takes.
+_PRECOMPILED_HEADERS = str(Label("//third_party:use_precompiled_headers"))
+
+def _copts_to_read(header):
+    return select({
+        _PRECOMPILED_HEADERS: ["-include", "third_party/%s.h" % header],
+        "//conditions:default": [],
+    })
+
+def _deps_to_read(header):
+    return select({
+        _PRECOMPILED_HEADERS: [str(Label("//third_party:" + header))],
+        "//conditions:default": [],
+    })
+
+def strake_cc_library(name, copts = [], deps = [], numeric = False, headers = None, **kwargs):
+    """A cc_library under Strake's copts.
+
+    Args:
+      numeric: whether it has loops over tensors: NUMERIC_COPTS.
+      headers: what its sources read first where headers are precompiled, of //third_party; "none" if
+        they are compiled with other options than these headers. Sources include what they use all the
+        same: an importer's build precompiles nothing.
+    """
+    if numeric:
+        copts = NUMERIC_COPTS + copts
+    if not headers:
+        headers = "numeric_headers" if numeric else "common_headers"
+    if headers != "none" and "srcs" in kwargs:
+        copts = copts + _copts_to_read(headers)
+        deps = deps + _deps_to_read(headers)
+    cc_library(name = name, copts = COPTS + copts, deps = deps, **kwargs)
 
 def strake_cpu_kernel(name, deps = []):
     """A kernel for the CPU, NAME_cpu.cc and .h, as NAME_cpu: compiled for each set of instructions.
@@ -54,6 +84,7 @@ def strake_cpu_kernel(name, deps = []):
             name = "%s_cpu_%s" % (name, isa),
             srcs = [name + "_cpu.cc", name + "_cpu.h"],
             copts = _isa_copts(isa, _ISAS[isa][1]),
+            headers = "none",
             visibility = ["//visibility:private"],
             deps = deps + [Label("//core/ops/cpu:isa"), Label("//core/ops/cpu:simd")],
         )
@@ -86,9 +117,14 @@ def _isa_copts(isa, march):
         "-Wno-psabi",
     ]
 
-def strake_cc_binary(name, copts = [], **kwargs):
+def strake_cc_binary(name, copts = [], deps = [], **kwargs):
     """A cc_binary under Strake's copts."""
-    cc_binary(name = name, copts = _COPTS + copts, **kwargs)
+    cc_binary(
+        name = name,
+        copts = COPTS + copts + _copts_to_read("common_headers"),
+        deps = deps + _deps_to_read("common_headers"),
+        **kwargs
+    )
 
 def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwargs):
     """A GoogleTest under Strake's copts; main() comes from GoogleTest.
@@ -115,8 +151,9 @@ def strake_cc_test(name, srcs = [], size = "small", copts = [], deps = [], **kwa
         name = name,
         size = size,
         srcs = srcs,
-        copts = _COPTS + TEST_COPTS + copts,
-        deps = deps + [Label("@strake_googletest//:gtest_main")],
+        copts = COPTS + TEST_COPTS + copts + (_copts_to_read("test_headers") if srcs else []),
+        deps = deps + [Label("@strake_googletest//:gtest_main")] +
+               (_deps_to_read("test_headers") if srcs else []),
         **kwargs
     )
 
@@ -132,7 +169,7 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         size = size,
         srcs = srcs,
         args = ["$(rootpath %s)" % file for file in corpus],
-        copts = _COPTS + copts,
+        copts = COPTS + copts,
         data = corpus,
         # .ci/run runs these tests under sanitizers.
         tags = tags + ["parser"],
@@ -143,7 +180,7 @@ def strake_fuzz_test(name, srcs, deps = [], corpus = [], size = "small", copts =
         name = name + "_libfuzzer",
         testonly = True,
         srcs = srcs,
-        copts = _COPTS + copts,
+        copts = COPTS + copts,
         # Needs clang, and the instrumentation of --config=fuzz.
         linkopts = ["-fsanitize=fuzzer"],
         tags = ["manual"],
@@ -184,7 +221,8 @@ def strake_emulated_kernel(name, src, hdrs = [], deps = [], **kwargs):
         srcs = [name + "_unit"],
         hdrs = hdrs,
         # #pragma unroll belongs to nvcc.
-        copts = NUMERIC_COPTS + ["-Wno-unknown-pragmas"],
+        copts = ["-Wno-unknown-pragmas"],
+        numeric = True,
         textual_hdrs = [src],
         deps = deps + [Label("//core/cuda:portable")],
         # Links all of it, so that nothing is left for NAME_cuda to define.
@@ -197,7 +235,7 @@ def strake_cc_benchmark(name, copts = [], deps = [], **kwargs):
     cc_binary(
         name = name,
         testonly = True,
-        copts = _COPTS + copts,
+        copts = COPTS + copts,
         tags = ["benchmark"],
         deps = deps + [Label("@strake_benchmark//:benchmark_main")],
         **kwargs

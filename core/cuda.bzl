@@ -224,6 +224,7 @@ def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [
         srcs = srcs,
         copts = TEST_COPTS + copts,
         visibility = ["//visibility:private"],
+        headers = "test_headers",
         deps = deps + [Label("@strake_googletest//:gtest")],
         alwayslink = True,
     )

@@ -15,8 +15,8 @@
 
 namespace strake {
 
-// Calls body.template operator()<Scalar>() for the dtypes of the reference ops: f32, f64 and c128.
-// Any other dtype is a CHECK failure that names the op.
+// Calls body.template operator()<Scalar>() for the dtypes of the reference ops: f32 and f64, and
+// c128 in the libraries NAME_c128. Any other dtype is a CHECK failure that names the op.
 template <typename Body>
 void DispatchReference(const char* op, DType dtype, Body&& body) {
   switch (dtype) {
@@ -24,8 +24,14 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
       return body.template operator()<float>();
     case DType::kF64:
       return body.template operator()<double>();
+#ifdef STRAKE_C128
     case DType::kC128:
       return body.template operator()<std::complex<double>>();
+#else
+    case DType::kC128:
+      LOG(FATAL) << "[" << op
+                 << "] complex numbers are for tests, which link //core/ops:c128 first";
+#endif
     default:
       LOG(FATAL) << "[" << op << "] no implementation for " << DTypeName(dtype);
   }

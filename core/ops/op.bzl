@@ -2,7 +2,6 @@
 
 load(
     "//core:cc.bzl",
-    "NUMERIC_COPTS",
     "strake_cc_benchmark",
     "strake_cc_library",
     "strake_cc_test",
@@ -31,6 +30,36 @@ OP_TEST_DEPS = [
     Label("//core/testing:test_tensor"),
 ]
 
+def strake_op_library(name, srcs, hdrs, copts = [], deps = [], c128_deps = []):
+    """The op NAME, which is public, and NAME_c128, which takes complex numbers too.
+
+    Complex numbers are the complex step's, and take a quarter of an op's compile time. Where a test
+    links both libraries, NAME_c128 comes first: the linker takes its definitions, and none of NAME's.
+
+    Args:
+      c128_deps: NAME_c128 of the ops that this one calls
+    """
+    strake_cc_library(
+        name = name,
+        srcs = srcs,
+        hdrs = hdrs,
+        copts = copts,
+        numeric = True,
+        visibility = ["//visibility:public"],
+        deps = OP_DEPS + deps,
+    )
+    strake_cc_library(
+        name = name + "_c128",
+        testonly = True,
+        srcs = srcs,
+        hdrs = hdrs,
+        copts = copts + ["-DSTRAKE_C128"],
+        numeric = True,
+        deps = c128_deps + OP_DEPS + deps,
+        # Links all of it, so that nothing is left for NAME to define.
+        alwayslink = True,
+    )
+
 def strake_op_check(name, deps = []):
     """The check case of the op :`name`, <name>_check.h; core/ops/check lists it."""
     strake_cc_library(
@@ -55,7 +84,7 @@ def strake_op(
         cpu_kernel = True):
     """An op whose parts are all in files of its name: docs/architecture.md, "One op, one folder".
 
-    Makes NAME, which is public, NAME_reference, NAME_test, NAME_benchmark, NAME_check, the CPU kernel
+    Makes NAME and NAME_c128 (strake_op_library), NAME_reference, NAME_test, NAME_benchmark, NAME_check, the CPU kernel
     (strake_cpu_kernel), the CUDA kernel and its test (strake_cuda_kernel, strake_cuda_kernel_test).
 
     args            libraries of the arguments that kernels and reference take
@@ -70,13 +99,11 @@ def strake_op(
         hdrs = [name + "_reference.h"],
         deps = args + reference_deps + [Label("//core/ops:reference_eigen")],
     )
-    strake_cc_library(
+    strake_op_library(
         name = name,
         srcs = [name + ".cc"],
         hdrs = [name + ".h"],
-        copts = NUMERIC_COPTS,
-        visibility = ["//visibility:public"],
-        deps = OP_DEPS + args + deps + [
+        deps = args + deps + [
             ":%s_cuda" % name,
             ":%s_reference" % name,
         ] + ([":%s_cpu" % name] if cpu_kernel else []),
@@ -84,7 +111,7 @@ def strake_op(
     strake_cc_test(
         name = name + "_test",
         srcs = [name + "_test.cc"],
-        deps = OP_TEST_DEPS + test_deps + [":" + name],
+        deps = [":%s_c128" % name] + test_deps + OP_TEST_DEPS,
     )
     strake_cc_benchmark(
         name = name + "_benchmark",
