@@ -13,10 +13,10 @@ namespace {
 constexpr ScheduleKind kKinds[] = {ScheduleKind::kConstant, ScheduleKind::kLinear,
                                    ScheduleKind::kCosine, ScheduleKind::kWsd};
 
-// The fraction of (begin, end] that is done at `step`, from 0 to 1.
+// The fraction of (begin, end] that is done before `step`, from 0 to 1.
 double Progress(int64_t step, int64_t begin, int64_t end) {
-  if (step >= end) return 1;
-  return std::max(0.0, static_cast<double>(step - begin) / static_cast<double>(end - begin));
+  if (step > end) return 1;
+  return std::max(0.0, static_cast<double>(step - 1 - begin) / static_cast<double>(end - begin));
 }
 
 double Interpolate(double from, double to, double progress) {

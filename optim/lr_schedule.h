@@ -1,15 +1,17 @@
 // The learning rate of each step.
 //
-// W warm-up steps, N steps in all, step t from 1, p = (t - W) / (N - W) the share of the rest done:
+// W warm-up steps, N steps in all, step t from 1, p = (t - 1 - W) / (N - W) the share of the rest
+// that is done before the step:
 //
 //   t <= W      lr * t / W
 //   constant    lr
 //   linear      lr + (min_lr - lr) p
 //   cosine      min_lr + (lr - min_lr) (1 + cos(pi p)) / 2
 //   wsd         lr until step S = max(W, N - ceil(N / 5)), then
-//               lr + (min_lr - lr) (t - S) / (N - S)
+//               lr + (min_lr - lr) (t - 1 - S) / (N - S)
 //
-// All schedules but the constant one end at min_lr at step N and stay there.
+// p is below 1 at step N, so that no step of a run is one of rate min_lr. After step N the rate is
+// min_lr, except that of the constant schedule.
 // Source: cosine: Loshchilov and Hutter, "SGDR", 2017, equation 5; wsd (warm-up, stable, decay): Hu
 // et al., "MiniCPM", 2024, section 4.
 #ifndef STRAKE_OPTIM_LR_SCHEDULE_H_

@@ -26,45 +26,62 @@ TEST(LrScheduleTest, WarmUpRisesLinearlyToTheRate) {
   }
 }
 
-TEST(LrScheduleTest, EndsAtTheMinimumAndStaysThere) {
+TEST(LrScheduleTest, TheFirstStepAfterWarmUpHasTheWholeRate) {
+  for (const ScheduleKind kind : kAll) {
+    for (const int64_t warmup_steps : {0, 3}) {
+      EXPECT_EQ(LearningRate(Make(kind, warmup_steps, 20), warmup_steps + 1), 1)
+          << ScheduleKindName(kind);
+      EXPECT_EQ(LearningRate(Make(kind, warmup_steps, warmup_steps + 1), warmup_steps + 1), 1)
+          << ScheduleKindName(kind);
+    }
+  }
+}
+
+TEST(LrScheduleTest, NoStepHasTheMinimum) {
   for (const ScheduleKind kind : kAll) {
     const double end = kind == ScheduleKind::kConstant ? 1 : 0.25;
     for (const int64_t warmup_steps : {0, 3}) {
       const LrSchedule schedule = Make(kind, warmup_steps, 20);
-      EXPECT_EQ(LearningRate(schedule, 20), end) << ScheduleKindName(kind);
+      for (int64_t step = warmup_steps + 1; step <= 20; ++step) {
+        EXPECT_GT(LearningRate(schedule, step), 0.25) << ScheduleKindName(kind) << ' ' << step;
+      }
       EXPECT_EQ(LearningRate(schedule, 21), end) << ScheduleKindName(kind);
+      EXPECT_EQ(LearningRate(schedule, 22), end) << ScheduleKindName(kind);
     }
   }
 }
 
 TEST(LrScheduleTest, Linear) {
   const LrSchedule schedule = Make(ScheduleKind::kLinear, 4, 12);
-  EXPECT_EQ(LearningRate(schedule, 6), 0.8125);
-  EXPECT_EQ(LearningRate(schedule, 8), 0.625);
+  EXPECT_EQ(LearningRate(schedule, 7), 0.8125);
+  EXPECT_EQ(LearningRate(schedule, 9), 0.625);
+  EXPECT_EQ(LearningRate(schedule, 12), 0.34375);
 }
 
 TEST(LrScheduleTest, Cosine) {
   const LrSchedule schedule = Make(ScheduleKind::kCosine, 0, 12);
   // cos(pi/3) = 1/2, cos(pi/2) = 0, cos(2 pi/3) = -1/2; a rounding or two of numbers below 1.
-  EXPECT_NEAR(LearningRate(schedule, 4), 0.8125, 4 * 0x1p-53);
-  EXPECT_NEAR(LearningRate(schedule, 6), 0.625, 4 * 0x1p-53);
-  EXPECT_NEAR(LearningRate(schedule, 8), 0.4375, 4 * 0x1p-53);
+  EXPECT_NEAR(LearningRate(schedule, 5), 0.8125, 4 * 0x1p-53);
+  EXPECT_NEAR(LearningRate(schedule, 7), 0.625, 4 * 0x1p-53);
+  EXPECT_NEAR(LearningRate(schedule, 9), 0.4375, 4 * 0x1p-53);
 }
 
 TEST(LrScheduleTest, WsdIsStableUntilTheLastFifth) {
   const LrSchedule schedule = Make(ScheduleKind::kWsd, 2, 20);
-  for (int64_t step = 2; step <= 16; ++step) EXPECT_EQ(LearningRate(schedule, step), 1);
-  EXPECT_EQ(LearningRate(schedule, 17), 0.8125);
-  EXPECT_EQ(LearningRate(schedule, 18), 0.625);
-  EXPECT_EQ(LearningRate(schedule, 19), 0.4375);
+  for (int64_t step = 2; step <= 17; ++step) EXPECT_EQ(LearningRate(schedule, step), 1);
+  EXPECT_EQ(LearningRate(schedule, 18), 0.8125);
+  EXPECT_EQ(LearningRate(schedule, 19), 0.625);
+  EXPECT_EQ(LearningRate(schedule, 20), 0.4375);
 }
 
 TEST(LrScheduleTest, WsdDecaysAfterALongWarmUpAndInShortRuns) {
   const LrSchedule schedule = Make(ScheduleKind::kWsd, 18, 20);
   EXPECT_EQ(LearningRate(schedule, 18), 1);
-  EXPECT_EQ(LearningRate(schedule, 19), 0.625);
-  EXPECT_EQ(LearningRate(Make(ScheduleKind::kWsd, 0, 3), 2), 1);
-  EXPECT_EQ(LearningRate(Make(ScheduleKind::kWsd, 0, 3), 3), 0.25);
+  EXPECT_EQ(LearningRate(schedule, 19), 1);
+  EXPECT_EQ(LearningRate(schedule, 20), 0.625);
+  // The last fifth of six steps is two.
+  EXPECT_EQ(LearningRate(Make(ScheduleKind::kWsd, 0, 6), 5), 1);
+  EXPECT_EQ(LearningRate(Make(ScheduleKind::kWsd, 0, 6), 6), 0.625);
 }
 
 TEST(LrScheduleTest, WarmUpAsLongAsTheRunOrLonger) {

@@ -250,7 +250,7 @@ TEST(MetricsTest, LearningRateFollowsTheSchedule) {
   ASSERT_EQ(run.Train(flags).exit_code, 0);
   std::vector<double> rates;
   for (const Json object : ReadMetrics(run / "run")) rates.push_back(object["lr"]);
-  const double expected[] = {0.005, 0.01, 0.008, 0.006, 0.004, 0.002};
+  const double expected[] = {0.005, 0.01, 0.01, 0.008, 0.006, 0.004};
   ASSERT_EQ(rates.size(), 6);
   for (int i = 0; i < 6; ++i) EXPECT_NEAR(rates[i], expected[i], 1e-15) << i;
 }

@@ -41,7 +41,7 @@ def write_llmc(path, tokens):
 def lr_at(step):
     if step <= WARMUP:
         return LR * step / WARMUP
-    progress = (step - WARMUP) / (STEPS - WARMUP)
+    progress = (step - 1 - WARMUP) / (STEPS - WARMUP)
     return MIN_LR + (LR - MIN_LR) * (1 + math.cos(math.pi * progress)) / 2
 
 

