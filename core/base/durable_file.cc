@@ -22,8 +22,11 @@ std::string FolderOf(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
+// Writes a new file: what is there under its name, perhaps a link to another file, is left over.
 absl::Status WriteAndSync(const std::string& path, absl::string_view text) {
-  const FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  // Its error is that of open().
+  (void)unlink(path.c_str());
+  const FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
   STRAKE_RETURN_IF_ERROR(WriteAll(fd.get(), text, path));
   if (fsync(fd.get()) != 0) return SystemError("flush", path);

@@ -52,5 +52,16 @@ TEST(DurableFileTest, MakesFoldersInFolders) {
   EXPECT_TRUE(SyncTree(dir / "a").ok());
 }
 
+TEST(DurableFileTest, ReplacesALinkAndNotItsTarget) {
+  const TempDirectory dir;
+  WriteFile(dir / "mine", "mine");
+  for (const char* name : {"file", "file.tmp"}) {
+    std::filesystem::create_symlink("mine", dir / name);
+    ASSERT_TRUE(WriteFileDurably(dir / "file", name).ok());
+    EXPECT_EQ(ReadFile(dir / "file"), name);
+    EXPECT_EQ(ReadFile(dir / "mine"), "mine");
+  }
+}
+
 }  // namespace
 }  // namespace strake

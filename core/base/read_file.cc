@@ -1,6 +1,7 @@
 #include "core/base/read_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,29 +9,37 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file_descriptor.h"
+#include "core/base/format_quantity.h"
 
 namespace strake {
 namespace {
 
-// Appends the rest of the file; returns 0, or the number of the error.
-int ReadAll(int fd, std::string* text) {
-  char buffer[1 << 16];
-  while (true) {
-    const ssize_t n = read(fd, buffer, sizeof(buffer));
-    if (n == 0) return 0;
-    if (n < 0 && errno != EINTR) return errno;
-    if (n > 0) text->append(buffer, n);
-  }
+absl::Status TooLarge(const std::string& path, int64_t max_bytes) {
+  return absl::ResourceExhaustedError(absl::StrCat(path, ": has more than ", FormatBytes(max_bytes),
+                                                   ", the most that such a file may have"));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
+  const auto error = [&] { return absl::ErrnoToStatus(errno, path + ": cannot be read"); };
+  // Opening a pipe would otherwise wait for a writer.
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info;
+  if (!fd.valid() || fstat(fd.get(), &info) != 0) return error();
+  if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(path + ": cannot be read: it is not a regular file");
+  }
+  if (info.st_size > max_bytes) return TooLarge(path, max_bytes);
   std::string text;
-  const int error = fd.valid() ? ReadAll(fd.get(), &text) : errno;
-  if (error != 0) return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot be read"));
-  return text;
+  char buffer[1 << 16];
+  while (true) {
+    const ssize_t n = read(fd.get(), buffer, sizeof(buffer));
+    if (n == 0) return text;
+    if (n < 0 && errno != EINTR) return error();
+    if (n > 0) text.append(buffer, n);
+    if (static_cast<int64_t>(text.size()) > max_bytes) return TooLarge(path, max_bytes);
+  }
 }
 
 }  // namespace strake

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <thread>
+
+#include "core/base/control_group.h"
 
 namespace strake {
 
@@ -22,8 +25,11 @@ void ThreadTeam::ParallelForTasks(int64_t n, absl::FunctionRef<void(int, int64_t
 
 int NumUsableCores() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  const bool known = sched_getaffinity(0, sizeof(set), &set) == 0;
+  const int cores = known ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
+  // Threads beyond the quota only make the others wait.
+  const std::optional<double> quota = ReadControlGroupLimits().num_cores;
+  return std::max(1, quota.has_value() ? static_cast<int>(std::min<double>(cores, *quota)) : cores);
 }
 
 }  // namespace strake

@@ -47,7 +47,8 @@ class ThreadTeam {
   std::unique_ptr<Pool> pool_;
 };
 
-// The number of processors that this process may run on.
+// The number of processors that this process may use: its affinity and its control groups' quota,
+// rounded down.
 int NumUsableCores();
 
 }  // namespace strake

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/control_group.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
@@ -17,27 +17,12 @@
 namespace strake {
 namespace {
 
-// The first number after `key` in a file of "key value" lines, or of one number where key is empty.
-std::optional<size_t> ReadNumber(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.compare(0, key.size(), key) != 0) continue;
-    std::istringstream rest(line.substr(key.size()));
-    size_t number;
-    if (rest >> number) return number;
-  }
-  return std::nullopt;
-}
-
-// The memory left by the control group's limit, with either version's file names.
-std::optional<size_t> ControlGroupBytes() {
-  for (const auto& [limit_path, used_path] :
-       {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
-         "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
-    const auto limit = ReadNumber(limit_path, ""), used = ReadNumber(used_path, "");
-    if (limit.has_value() && used.has_value()) return *limit > *used ? *limit - *used : 0;
+// What the whole system has left.
+std::optional<size_t> SystemBytes() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  for (size_t kilobytes; file >> key;) {
+    if (key == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
   }
   return std::nullopt;
 }
@@ -55,12 +40,10 @@ std::string OnEachOf(int num_ranks) {
 }  // namespace
 
 std::optional<size_t> AvailableMemoryBytes() {
-  std::optional<size_t> available = ReadNumber("/proc/meminfo", "MemAvailable:");
-  if (available.has_value()) *available *= 1024;
-  if (const auto group = ControlGroupBytes(); group.has_value()) {
-    available = std::min(available.value_or(*group), *group);
-  }
-  return available;
+  const std::optional<size_t> system = SystemBytes();
+  const std::optional<size_t> group = ReadControlGroupLimits().free_memory_bytes;
+  if (!system.has_value() || !group.has_value()) return system.has_value() ? system : group;
+  return std::min(*system, *group);
 }
 
 absl::StatusOr<AvailableMemory> FindAvailableMemory(Device device, int cuda_device) {
