@@ -161,7 +161,7 @@ class MpiTrainTest : public ::testing::Test {
 
   // Expects a stop on request, with everything saved.
   void ExpectStopped(const ProgramResult& result) const {
-    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.exit_code, 3);
     EXPECT_EQ(Count(result.err, "error: "), 0) << result.err;
     EXPECT_THAT(result.out,
                 HasSubstr("stopped by a signal after step " + std::to_string(LastStep()) + ";"));
@@ -193,7 +193,7 @@ TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
 }
 
 // mpirun passes on SIGUSR1, and continues to wait.
-TEST_F(MpiTrainTest, SigusrToMpirunSavesAndExitsWith0) {
+TEST_F(MpiTrainTest, SigusrToMpirunSavesAndExitsWith3) {
   const Flags flags = {"--zero=1", "--sequence_parallel"};
   Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi", kEndless}),
                   Mpirun(kNumProcesses));

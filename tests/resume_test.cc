@@ -140,7 +140,7 @@ TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
     ASSERT_TRUE(program.WaitForOutput("3/1000000"));
     program.Send(signal);
     const ProgramResult stopped = program.Wait();
-    EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
+    EXPECT_EQ(stopped.exit_code, 3) << stopped.err;
     EXPECT_EQ(stopped.err, "");
     EXPECT_THAT(stopped.out, HasSubstr("stopped by a signal after step "));
     const int64_t step = testing::ReadMetrics(run / "run").size();
@@ -156,7 +156,7 @@ TEST_P(StoppedRunTest, GoesOnBitForBit) {
     Program program("tools/train", TinyRun::BaseFlags() + flags, stopped.Here());
     ASSERT_TRUE(program.WaitForOutput("2/1000000"));
     program.Send(SIGINT);
-    ASSERT_EQ(program.Wait().exit_code, 0);
+    ASSERT_EQ(program.Wait().exit_code, 3);
   }
   const int64_t step = LastCheckpoint(stopped) + 50;
   flags = flags + Flags{"--steps=" + std::to_string(step)};
@@ -171,6 +171,41 @@ std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.p
 const auto kOneAndMany = ::testing::Values(Family{"OneRank", {}}, Family{"Sliced", Sliced()});
 INSTANTIATE_TEST_SUITE_P(Layouts, KilledRunTest, kOneAndMany, NameOf);
 INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
+
+TEST(StoppedRunTest, ExitsWithZeroOnRequest) {
+  const TinyRun run;
+  Program program("tools/train", TinyRun::BaseFlags() + EndlessRun() + Flags{"--exit_zero_on_stop"},
+                  run.Here());
+  ASSERT_TRUE(program.WaitForOutput("2/1000000"));
+  program.Send(SIGTERM);
+  EXPECT_EQ(program.Wait().exit_code, 0);
+}
+
+// `train | head -1`: nobody reads what it prints any more.
+TEST(ClosedPipeTest, TheRunGoesOnInSilence) {
+  const TinyRun whole, run;
+  ASSERT_EQ(whole.Train().exit_code, 0);
+  std::string command = "set -o pipefail; tools/train";
+  for (const std::string& flag : TinyRun::BaseFlags() + Flags{"--log_every=1"})
+    command += " " + flag;
+  EXPECT_EQ(run.Run("/bin/bash", {"-c", command + " | head -1"}).exit_code, 0);
+  ExpectSameRun(run, whole, 8);
+}
+
+TEST(OutAloneTest, GoesOnWithTheRun) {
+  const Flags flags = {"--save_every=4", "--keep_last=0"};
+  const TinyRun whole, run;
+  ASSERT_EQ(whole.Train(flags).exit_code, 0);
+  ASSERT_EQ(run.Train(flags).exit_code, 0);
+  std::filesystem::remove_all(run / "run/step-8");
+  const ProgramResult resumed = run.Run("tools/train", {"--out=run"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resumed at step 4"));
+  ExpectSameRun(run, whole, 8);
+  // Another run begins with its weights.
+  const ProgramResult tuned = run.Train({"--init_from=run", "--out=tuned"});
+  EXPECT_EQ(tuned.exit_code, 0) << tuned.err;
+}
 
 TEST(SecondSignalTest, EndsTheRunAtOnce) {
   const TinyRun run;
@@ -365,7 +400,7 @@ TEST(LockTest, SecondProcessOnTheSameFolderFailsAtOnce) {
   EXPECT_EQ(second.exit_code, 1);
   EXPECT_THAT(second.err, HasSubstr("run is in use: process "));
   first.Send(SIGINT);
-  EXPECT_EQ(first.Wait().exit_code, 0);
+  EXPECT_EQ(first.Wait().exit_code, 3);
   // The lock ended with the process.
   EXPECT_EQ(run.Train(EndlessRun() + Flags{"--steps=1"}).exit_code, 0);
 }

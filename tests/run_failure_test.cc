@@ -121,14 +121,14 @@ TEST_P(RunFailureTest, InAnEvaluation) {
 TEST_P(RunFailureTest, ASignalStopsAllRanksAfterTheSameStep) {
   Flags flags = RunFlags({"--steps=1000000", "--schedule=constant", "--log_every=1"});
   size_t last_step = 0;
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
     Program program("tools/train",
                     TinyRun::BaseFlags() + flags + Flags{"--out=" + std::to_string(signal)},
                     run_.Here());
     ASSERT_TRUE(program.WaitForOutput("3/1000000"));
     program.Send(signal);
     const ProgramResult stopped = program.Wait();
-    EXPECT_EQ(stopped.exit_code, 0);
+    EXPECT_EQ(stopped.exit_code, 3);
     EXPECT_EQ(stopped.err, "");
     const std::string folder = run_ / std::to_string(signal);
     const size_t step = TimelessMetrics(folder).size();
@@ -141,7 +141,7 @@ TEST_P(RunFailureTest, ASignalStopsAllRanksAfterTheSameStep) {
   const std::string steps = std::to_string(last_step);
   flags = flags + Flags{"--steps=" + steps};
   ASSERT_EQ(run_.Train(flags + Flags{"--out=whole"}).exit_code, 0);
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
     const std::string name = std::to_string(signal);
     const ProgramResult resumed = run_.Train(flags + Flags{"--out=" + name});
     ASSERT_EQ(resumed.exit_code, 0) << resumed.err;

@@ -29,15 +29,47 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const Flags& TrainOptions() {
-  static const auto* names = new Flags{
-      "model",       "init_from",    "train_data",   "val_data",     "seq_len",
-      "micro_batch", "global_batch", "shuffle",      "steps",        "lr",
-      "min_lr",      "schedule",     "warmup_steps", "weight_decay", "beta1",
-      "beta2",       "eps",          "clip_norm",    "seed",         "device",
-      "dtype",       "cuda_graph",   "threads",      "ops",          "out",
-      "resume",      "log_every",    "eval_every",   "eval_batches", "sample_every",
-      "save_every",  "keep_last",    "tp",           "dp",           "sequence_parallel",
-      "zero",        "comm",         "comm_check",   "comm_timeout", "activation_recompute"};
+  static const auto* names = new Flags{"model",
+                                       "init_from",
+                                       "train_data",
+                                       "val_data",
+                                       "seq_len",
+                                       "micro_batch",
+                                       "global_batch",
+                                       "shuffle",
+                                       "steps",
+                                       "lr",
+                                       "min_lr",
+                                       "schedule",
+                                       "warmup_steps",
+                                       "weight_decay",
+                                       "beta1",
+                                       "beta2",
+                                       "eps",
+                                       "clip_norm",
+                                       "seed",
+                                       "device",
+                                       "dtype",
+                                       "cuda_graph",
+                                       "threads",
+                                       "ops",
+                                       "out",
+                                       "resume",
+                                       "exit_zero_on_stop",
+                                       "log_every",
+                                       "eval_every",
+                                       "eval_batches",
+                                       "sample_every",
+                                       "save_every",
+                                       "keep_last",
+                                       "tp",
+                                       "dp",
+                                       "sequence_parallel",
+                                       "zero",
+                                       "comm",
+                                       "comm_check",
+                                       "comm_timeout",
+                                       "activation_recompute"};
   return *names;
 }
 
@@ -58,6 +90,7 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
   }
   EXPECT_EQ(result.out.back(), '\n');
   for (const char* line : {
+           // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one line in two parts
            "model +\\./llama.json \\(Llama\\): .* parameters, 1 layers of 16, 2 heads, "
            "vocabulary 256",
            "\nmemory +.*iB: weights .*, gradients .*, optimizer .*, activations ",

@@ -1,10 +1,8 @@
 // Prints text from a checkpoint: `bazel run //tools:generate -- --help`.
 
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -70,17 +68,10 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
 }
 
 absl::StatusOr<std::string> FindModel(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::exists(path + "/config.json", error)) return path;
-  if (!std::filesystem::is_directory(path, error)) {
-    return absl::NotFoundError(absl::StrCat("--checkpoint=", path, ": there is no such directory"));
-  }
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(path));
-  if (steps.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("--checkpoint=", path, ": holds neither a config.json nor a checkpoint"));
-  }
-  return absl::StrCat(path, "/step-", steps.back());
+  auto folder = FindModelFolder(path);
+  if (folder.ok()) return folder;
+  return absl::Status(folder.status().code(),
+                      absl::StrCat("--checkpoint=", folder.status().message()));
 }
 
 absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,

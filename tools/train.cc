@@ -2,10 +2,13 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <iostream>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
@@ -24,16 +27,21 @@
 namespace strake {
 namespace {
 
-absl::Status Train(int argc, char** argv) {
+// Of a run that was stopped before its end, so that `train && next` can tell.
+constexpr int kStopped = 3;
+
+absl::StatusOr<int> Train(int argc, char** argv) {
   ChangeToUserDirectory();
   STRAKE_ASSIGN_OR_RETURN(const TrainCommand command, ParseTrainCommand(argc, argv));
   if (command.show_help) {
     std::cout << command.help;
-    return FlushStdout();
+    STRAKE_RETURN_IF_ERROR(FlushStdout());
+    return 0;
   }
   if (command.print_config) {
     std::cout << JsonText(ToJson(command.config), 2) << "\n";
-    return FlushStdout();
+    STRAKE_RETURN_IF_ERROR(FlushStdout());
+    return 0;
   }
   const TrainConfig& config = command.config;
   const LayoutConfig& layout = config.layout;
@@ -41,7 +49,8 @@ absl::Status Train(int argc, char** argv) {
   InstallStopSignal();
   options.stop_requested = [] { return StopRequested() != 0; };
   STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(options.engine, config.machine, layout));
-  return RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
+  std::atomic<bool> stopped = false;
+  STRAKE_RETURN_IF_ERROR(RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
     // mpirun passes on lines of output, but no progress bar.
     const bool bar = prints && layout.comm == "threads";
@@ -49,12 +58,15 @@ absl::Status Train(int argc, char** argv) {
     for (const std::string& notice : command.notices) {
       if (prints) screen.Print("note: " + notice);
     }
-    MetricsObserver metrics;
+    MetricsObserver metrics([&](const std::string& text) { screen.Print("warning: " + text); });
     ScreenObserver lines(command, &screen);
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                             Trainer::Create(options, mesh, {&metrics, &lines}));
-    return trainer->Run();
-  });
+    STRAKE_ASSIGN_OR_RETURN(const TrainEnd end, trainer->Run());
+    if (end.reason == TrainEnd::Reason::kStopRequested) stopped = true;
+    return absl::OkStatus();
+  }));
+  return stopped && !config.exit_zero_on_stop ? kStopped : 0;
 }
 
 }  // namespace
@@ -63,5 +75,6 @@ absl::Status Train(int argc, char** argv) {
 int main(int argc, char** argv) {
   strake::OpenStandardStreams();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::Train(argc, argv));
+  const absl::StatusOr<int> exit_code = strake::Train(argc, argv);
+  return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());
 }

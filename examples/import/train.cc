@@ -70,7 +70,7 @@ absl::Status Train(const std::string& text, const std::string& directory) {
   return RunOnThreads(kTwoRanks, {}, [&](const Mesh& mesh) -> absl::Status {
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                             Trainer::Create(options, mesh, {&printer}));
-    return trainer->Run();
+    return trainer->Run().status();
   });
 }
 

@@ -358,7 +358,8 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
   for (const SafetensorsSpec& tensor : tensors) {
     CHECK(names.insert(tensor.name).second) << "[safetensors] two tensors " << tensor.name;
   }
-  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  FileDescriptor fd(
+      open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
   SafetensorsWriter writer(path, std::move(fd), dtype);
   const std::string header = HeaderText(tensors, dtype);

@@ -278,6 +278,15 @@ nlohmann::ordered_json OptionSet::ToJson() const {
   return object;
 }
 
+std::vector<std::string> OptionSet::NamesSet() const {
+  std::vector<std::string> names;
+  for (const Option& option : options_) {
+    const bool is_set = option.source_ != Option::Source::kDefault;
+    if (is_set && !option.flag_only_) names.push_back(option.name_);
+  }
+  return names;
+}
+
 bool OptionSet::IsSet(absl::string_view name) const {
   const Option* option = Find(name);
   CHECK(option != nullptr) << "[options] no option " << name;

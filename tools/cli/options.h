@@ -112,6 +112,9 @@ class OptionSet {
   // The current values in the order of the table; ParseJson() reads them back.
   nlohmann::ordered_json ToJson() const;
 
+  // The options that flags or JSON have set, without those of flags alone.
+  std::vector<std::string> NamesSet() const;
+
   // Whether a flag or JSON set the option. CHECKs that there is one of that name.
   bool IsSet(absl::string_view name) const;
 

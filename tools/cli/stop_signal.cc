@@ -17,23 +17,32 @@ void OnStopSignal(int number) {
   stop_signal = number;
 }
 
-// SIGPIPE too: Ctrl-C ends `tee` in a pipeline, and printing after that must not end the process.
 void OnStopRequest(int number) {
   if (stop_signal == 0) stop_signal = number;
+}
+
+void Handle(int number, void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(number, &action, nullptr);
+}
+
+// nohup ignores SIGHUP on behalf of the programs that it starts.
+bool IsIgnored(int number) {
+  struct sigaction action = {};
+  return sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
 void InstallStopSignal() {
-  struct sigaction action = {};
-  action.sa_handler = OnStopSignal;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  action.sa_handler = OnStopRequest;
-  sigaction(SIGUSR1, &action, nullptr);
-  sigaction(SIGPIPE, &action, nullptr);
+  Handle(SIGINT, OnStopSignal);
+  Handle(SIGTERM, OnStopSignal);
+  for (const int number : {SIGUSR1, SIGUSR2, SIGXCPU}) Handle(number, OnStopRequest);
+  if (!IsIgnored(SIGHUP)) Handle(SIGHUP, OnStopRequest);
+  Handle(SIGPIPE, SIG_IGN);
 }
 
 int StopRequested() { return stop_signal; }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
+#include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
@@ -14,6 +15,7 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
 #include "tools/cli/user_paths.h"
+#include "train/run/run_directory.h"
 #include "train/run/run_record.h"
 
 namespace strake {
@@ -31,9 +33,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                absl::StrCat("preset (", absl::StrJoin(ModelPresetNames(), ", "),
                             ") or path of a Hugging Face config.json; with --init_from, that "
                             "directory's unless given"));
-  options->Add("init_from", &c->run.init_from,
-               "directory in the Hugging Face layout to take the initial weights from; without it "
-               "they are random, from --seed");
+  options->Add(
+      "init_from", &c->run.init_from,
+      "directory in the Hugging Face layout, or of a run, to take the initial weights from; "
+      "without it they are random, from --seed");
   options->Group("Data");
   options->Add("train_data", &c->train_data,
                "comma-separated paths or globs; *.bin are llm.c token files, others text read as "
@@ -73,12 +76,16 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                count);
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
-  options->Add("out", &c->run.directory,
-               "directory of checkpoints and metrics; without it runs/MODEL");
+  options->Add(
+      "out", &c->run.directory,
+      "directory of checkpoints and metrics; without it runs/MODEL; alone, or with --steps, "
+      "it goes on with the run there and all its options");
   options->Add(
       "resume", &c->resume,
       "auto: resume from the last checkpoint in --out; never: only start a new run; or the "
-      "path of a checkpoint to resume from");
+      "path of a checkpoint, or of a run, to resume from");
+  options->Add("exit_zero_on_stop", &c->exit_zero_on_stop,
+               "exit with 0 where a signal stopped the run before its end; without it with 3");
   AddLayoutOptions(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
@@ -173,6 +180,45 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   return absl::OkStatus();
 }
 
+// "RUN" to the path of its last checkpoint; "" stays.
+absl::Status ResolveFolder(absl::string_view flag, std::string* path) {
+  if (path->empty()) return absl::OkStatus();
+  auto folder = FindModelFolder(*path);
+  if (folder.ok()) {
+    *path = *std::move(folder);
+    return absl::OkStatus();
+  }
+  return absl::Status(folder.status().code(), absl::StrCat(flag, "=", folder.status().message()));
+}
+
+// The options in a JSON text; those of the run where it is a run.json, except how it was resumed.
+absl::StatusOr<std::string> OptionsIn(const std::string& text, const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(nlohmann::json json, ParseJson(text, path));
+  if (!json.is_object() || !json.contains("format_version") || !json.contains("config"))
+    return text;
+  nlohmann::json& config = json["config"];
+  if (config.is_object()) config.erase("resume");
+  return JsonText(config);
+}
+
+absl::Status ReadConfig(const std::string& path, OptionSet* options) {
+  const auto text = ReadFile(path);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), absl::StrCat("--config=", text.status().message()));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const std::string json, OptionsIn(*text, path));
+  return options->ParseJson(json, path);
+}
+
+// Whether the flags say no more than which run to go on with, and for how long.
+bool NamesARunAlone(const OptionSet& options) {
+  const std::vector<std::string> names = options.NamesSet();
+  const auto is_of_run = [](const std::string& name) {
+    return name == "out" || name == "steps" || name == "log_every" || name == "exit_zero_on_stop";
+  };
+  return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
+}
+
 absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
   if (!config.train_data.empty()) return config.train_data;
   const auto text = RunfilePath("data/kjv.txt");
@@ -189,20 +235,24 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   OptionSet options("train");
   AddTrainOptions(&command.config, &options);
   options.Group("Configuration");
-  options.Add("config", &config_path, "JSON file of options; flags override it").FlagOnly();
+  options.Add("config", &config_path, "JSON file of options, or a run.json; flags override it")
+      .FlagOnly();
   options.Add("print_config", &command.print_config, "print the configuration and stop").FlagOnly();
   command.help = options.Help();
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   command.show_help = options.help_requested();
   if (command.show_help) return command;
-  if (!config_path.empty()) {
-    const auto text = ReadFile(config_path);
-    if (!text.ok()) {
-      return absl::Status(text.status().code(), absl::StrCat("--config=", text.status().message()));
-    }
-    STRAKE_RETURN_IF_ERROR(options.ParseJson(*text, config_path));
-  }
   TrainConfig* config = &command.config;
+  if (config_path.empty() && NamesARunAlone(options)) {
+    const std::string record = config->run.directory + "/run.json";
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(record));
+    if (kind != PathKind::kNothing) config_path = record;
+  }
+  if (!config_path.empty()) STRAKE_RETURN_IF_ERROR(ReadConfig(config_path, &options));
+  STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
+  if (config->resume != "auto" && config->resume != "never") {
+    STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
+  }
   if (!config->run.init_from.empty() && !options.IsSet("model")) {
     config->model = config->run.init_from + "/config.json";
   }

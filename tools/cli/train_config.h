@@ -25,6 +25,7 @@ struct TrainConfig {
   std::string schedule = "cosine";
   std::string resume = "auto";
   int64_t log_every = 50;
+  bool exit_zero_on_stop = false;
   MachineConfig machine;
   LayoutConfig layout;
   // The other flags' values. ParseTrainCommand() also sets what follows from the members above,

@@ -1,9 +1,11 @@
 #include "tools/cli/train_config.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "core/base/json.h"
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -76,11 +78,69 @@ TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {
                                         "--schedule=wsd", "--shuffle=false", "--out=x"});
   const testing::TempDirectory directory;
   const std::string path = directory / "c.json";
-  testing::WriteFile(path, ToJson(written).dump());
+  testing::WriteFile(path, JsonText(ToJson(written)));
   EXPECT_EQ(ToJson(ConfigOf({"--config=" + path})), ToJson(written));
   const TrainConfig changed = ConfigOf({"--steps=8", "--config=" + path});
   EXPECT_EQ(changed.run.schedule.total_steps, 8);
   EXPECT_EQ(changed.run.seed, 9);
+}
+
+// The record of a run, as the trainer writes it.
+std::string RunJson(const TrainConfig& config) {
+  return JsonText(nlohmann::ordered_json({{"format_version", 1},
+                                          {"step", 3},
+                                          {"samples", 12},
+                                          {"identity", nlohmann::ordered_json::object()},
+                                          {"config", ToJson(config)}}));
+}
+
+TEST(TrainConfigTest, ARunsRecordIsAConfiguration) {
+  TrainConfig written =
+      ConfigOf({"--model=gpt2-mini", "--steps=7", "--seed=9", "--out=x", "--resume=never"});
+  const testing::TempDirectory directory;
+  testing::WriteFile(directory / "run.json", RunJson(written));
+  const TrainConfig read = ConfigOf({"--config=" + directory / "run.json", "--seed=4"});
+  EXPECT_EQ(read.run.seed, 4);
+  EXPECT_EQ(read.resume, "auto") << "how that run began is not how this one does";
+  written.run.seed = 4;
+  written.resume = "auto";
+  EXPECT_EQ(ToJson(read), ToJson(written));
+}
+
+TEST(TrainConfigTest, OutAloneGoesOnWithTheRunsOptions) {
+  const testing::TempDirectory directory;
+  const std::string out = "--out=" + directory.path();
+  EXPECT_EQ(ConfigOf({out}).model, "llama-tiny");
+  testing::WriteFile(directory / "run.json",
+                     RunJson(ConfigOf({"--model=gpt2-mini", "--steps=7", "--lr=0.5", "--out=x"})));
+  EXPECT_EQ(ConfigOf({out}).model, "gpt2-mini");
+  EXPECT_EQ(ConfigOf({out}).run.schedule.lr, 0.5);
+  EXPECT_EQ(ConfigOf({out}).run.directory, directory.path());
+  EXPECT_EQ(ConfigOf({out, "--steps=9"}).run.schedule.total_steps, 9);
+  EXPECT_EQ(ConfigOf({out, "--steps=9"}).model, "gpt2-mini");
+  EXPECT_EQ(ConfigOf({out, "--seed=2"}).model, "llama-tiny") << "not alone";
+  testing::WriteFile(directory / "run.json", "{");
+  EXPECT_THAT(ErrorOf({out}), HasSubstr(directory / "run.json: bad JSON"));
+}
+
+TEST(TrainConfigTest, ARunStandsForItsLastCheckpoint) {
+  const testing::TempDirectory directory;
+  for (const char* step : {"step-9", "step-10"}) {
+    std::filesystem::create_directory(directory / step);
+    testing::WriteFile(directory / step + "/config.json",
+                       R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5, "n_embd": 4,
+                           "n_layer": 3, "n_head": 2})");
+  }
+  const TrainConfig from = ConfigOf({"--init_from=" + directory.path()});
+  EXPECT_EQ(from.run.init_from, directory / "step-10");
+  EXPECT_EQ(from.model, directory / "step-10/config.json");
+  EXPECT_EQ(ConfigOf({"--resume=" + directory.path()}).run.resume_checkpoint,
+            directory / "step-10");
+  EXPECT_EQ(ConfigOf({"--resume=" + directory / "step-9"}).run.resume_checkpoint,
+            directory / "step-9");
+  for (const std::string flag : {"--init_from=", "--resume="}) {
+    EXPECT_THAT(ErrorOf({flag + "no/such"}), HasSubstr(flag + "no/such: there is no such"));
+  }
 }
 
 TEST(TrainConfigTest, GlobalBatchIsAPassOfAllRanks) {
@@ -91,11 +151,15 @@ TEST(TrainConfigTest, GlobalBatchIsAPassOfAllRanks) {
 TEST(TrainConfigTest, GlobalBatchOfTheRunThatGoesOn) {
   const testing::TempDirectory directory;
   const std::string out = "--out=" + directory.path();
+  std::filesystem::create_directory(directory / "step-3");
+  testing::WriteFile(directory / "step-3/config.json", "{}");
   const auto write = [&](const std::string& identity) {
-    testing::WriteFile(
-        directory / "run.json",
-        R"({"format_version": 1, "step": 0, "samples": 0, "config": {}, "identity": )" + identity +
-            "}");
+    for (const char* name : {"run.json", "step-3/run.json"}) {
+      testing::WriteFile(
+          directory / name,
+          R"({"format_version": 1, "step": 0, "samples": 0, "config": {}, "identity": )" +
+              identity + "}");
+    }
   };
   write(R"({"global_batch": 12})");
   for (const std::string& where : {out, "--resume=" + directory.path()}) {

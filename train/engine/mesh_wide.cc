@@ -29,6 +29,20 @@ absl::Status MeshBarrier(const Mesh& mesh) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> AnyRank(Communicator& group, bool value) {
+  if (group.size() == 1) return value;
+  double count = value ? 1 : 0;
+  STRAKE_RETURN_IF_ERROR(group.AllReduceSum(Tensor(&count, DType::kF64, {1})).Wait().status());
+  return count > 0;
+}
+
+absl::StatusOr<bool> AnyRank(const Mesh& mesh, bool value) {
+  for (const MeshAxis axis : kAxes) {
+    STRAKE_ASSIGN_OR_RETURN(value, AnyRank(mesh.communicator(axis), value));
+  }
+  return value;
+}
+
 absl::Status BroadcastText(const Mesh& mesh, std::string* text) {
   int64_t size = text->size();
   STRAKE_RETURN_IF_ERROR(BroadcastFromRankZero(mesh, Tensor(&size, DType::kI64, {1})));

@@ -5,12 +5,17 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "parallel/mesh/mesh.h"
 
 namespace strake {
 
 // Returns on a rank only after every rank has called it. An error of any rank before that ends all.
 absl::Status MeshBarrier(const Mesh& mesh);
+
+// Whether the value is true on any rank of the mesh, or of a group. Each of them calls it.
+absl::StatusOr<bool> AnyRank(const Mesh& mesh, bool value);
+absl::StatusOr<bool> AnyRank(Communicator& group, bool value);
 
 // Broadcasts rank 0's text to every rank.
 absl::Status BroadcastText(const Mesh& mesh, std::string* text);

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "core/base/durable_file.h"
 #include "core/base/json.h"
 #include "core/base/read_file.h"
@@ -19,6 +18,8 @@
 namespace strake {
 namespace {
 
+constexpr int64_t kMaxLogBytes = int64_t{4} << 30;  // 20 million steps
+
 std::string JsonNumber(double value) {
   if (!std::isfinite(value)) return "null";
   char text[32];
@@ -26,38 +27,64 @@ std::string JsonNumber(double value) {
   return std::string(text, end);
 }
 
-bool IsLineUpTo(absl::string_view line, uint64_t last_step) {
-  const auto json = ParseJson(line, "line");
-  if (!json.ok() || !json->is_object() || !json->contains("step")) return false;
-  const nlohmann::json& step = (*json)["step"];
-  return step.is_number_unsigned() && step.get<uint64_t>() <= last_step;
+struct Lines {
+  std::string kept;     // of steps up to the last
+  std::string damaged;  // no lines of a log
+  bool any = false;     // whether there is a line of a log
+};
+
+Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
+  Lines lines;
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    const bool is_whole = end != text.npos;
+    const absl::string_view line = text.substr(0, end);
+    text.remove_prefix(is_whole ? end + 1 : text.size());
+    const auto json = ParseJson(line, "line");
+    const bool is_object = json.ok() && json->is_object() && json->contains("step");
+    if (!is_object || !(*json)["step"].is_number_unsigned()) {
+      // A run that is killed may leave half a line at the end.
+      if (is_whole) absl::StrAppend(&lines.damaged, line, "\n");
+      continue;
+    }
+    lines.any = true;
+    const uint64_t step = (*json)["step"];
+    if (step > last_step || (evaluates && step == last_step && json->contains("val_loss")))
+      continue;
+    absl::StrAppend(&lines.kept, line, "\n");
+  }
+  return lines;
 }
 
-std::string LinesUpTo(absl::string_view text, int64_t last_step) {
-  std::string kept;
-  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (IsLineUpTo(line, last_step)) absl::StrAppend(&kept, line, "\n");
-  }
-  return kept;
+absl::Status KeepAside(const std::string& path, const std::string& lines) {
+  std::string before;
+  auto text = ReadFile(path, kMaxLogBytes);
+  if (text.ok()) before = *std::move(text);
+  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+  return WriteFileDurably(path, before + lines);
 }
 
 }  // namespace
 
-absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t resume_step) {
-  std::string kept;
-  if (resume_step > 0) {
-    const auto text = ReadFile(path);
-    if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
-    if (text.ok()) kept = LinesUpTo(*text, resume_step);
+absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t resume_step,
+                                            bool evaluates) {
+  const auto text = ReadFile(path, kMaxLogBytes);
+  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+  const Lines lines = Sort(text.ok() ? *text : "", resume_step, evaluates);
+  if (!lines.any && !lines.damaged.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is there, and is not the log of a run; move it away"));
   }
-  STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, kept));
-  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  const std::string aside = path + ".damaged";
+  if (!lines.damaged.empty()) STRAKE_RETURN_IF_ERROR(KeepAside(aside, lines.damaged));
+  STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, lines.kept));
+  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) return SystemError("open", path);
-  return MetricsLog(path, std::move(fd));
+  return MetricsLog(path, std::move(fd), lines.damaged.empty() ? "" : aside);
 }
 
-MetricsLog::MetricsLog(std::string path, FileDescriptor fd)
-    : path_(std::move(path)), fd_(std::move(fd)) {}
+MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::string damaged_lines)
+    : path_(std::move(path)), fd_(std::move(fd)), damaged_lines_(std::move(damaged_lines)) {}
 
 absl::Status MetricsLog::LogStep(const StepMetrics& m) {
   return Append(absl::StrCat("{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":",

@@ -22,10 +22,15 @@ namespace strake {
 
 class MetricsLog {
  public:
-  // Truncates the file to the lines of steps up to `resume_step`, atomically: a crash leaves the
-  // old file or the new. Anything that is not such a line is cut too, such as the half line of a
-  // killed run. With 0, starts an empty file. Returns an error that names the path.
-  static absl::StatusOr<MetricsLog> Open(const std::string& path, int64_t resume_step);
+  // Truncates the file to the lines of steps up to `resume_step`, without the evaluation of that
+  // step if the run evaluates next. A crash leaves the old file or the new. Half a line at the end,
+  // which a killed run leaves, is cut; other lines that are damaged are moved to PATH.damaged.
+  // Returns an error that names the path; FailedPrecondition for a file that has other lines alone.
+  static absl::StatusOr<MetricsLog> Open(const std::string& path, int64_t resume_step,
+                                         bool evaluates = false);
+
+  // The file that took damaged lines; empty if there were none.
+  const std::string& damaged_lines() const { return damaged_lines_; }
 
   // Each appends one line, in one write, that other processes see at once. Errors name the path.
   absl::Status LogStep(const StepMetrics& metrics);
@@ -35,11 +40,12 @@ class MetricsLog {
   absl::Status Sync();
 
  private:
-  MetricsLog(std::string path, FileDescriptor fd);
+  MetricsLog(std::string path, FileDescriptor fd, std::string damaged_lines);
   absl::Status Append(absl::string_view line);
 
   std::string path_;
   FileDescriptor fd_;
+  std::string damaged_lines_;
 };
 
 }  // namespace strake

@@ -95,12 +95,47 @@ TEST(MetricsLogTest, ResumingCutsBackToTheStep) {
   }
 }
 
-TEST(MetricsLogTest, KeepsWholeLinesAroundDamage) {
+TEST(MetricsLogTest, KeepsDamagedLinesAside) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
-  WriteFile(path, "{\"step\":1}\n{\"ste\n{\"step\":2}");
-  ASSERT_TRUE(MetricsLog::Open(path, 2).ok());
+  WriteFile(path, "{\"step\":1}\n{\"ste\n{\"step\":2}\n{\"step\":3}\n{\"st");
+  auto log = MetricsLog::Open(path, 2);
+  ASSERT_TRUE(log.ok()) << log.status();
   EXPECT_EQ(ReadFile(path), "{\"step\":1}\n{\"step\":2}\n");
+  EXPECT_EQ(log->damaged_lines(), path + ".damaged");
+  EXPECT_EQ(ReadFile(log->damaged_lines()), "{\"ste\n");
+  log = MetricsLog::Open(path, 2);
+  ASSERT_TRUE(log.ok()) << log.status();
+  EXPECT_EQ(log->damaged_lines(), "");
+  WriteFile(path, "{\"step\":1}\n[]\n");
+  ASSERT_TRUE(MetricsLog::Open(path, 2).ok());
+  EXPECT_EQ(ReadFile(path + ".damaged"), "{\"ste\n[]\n");
+}
+
+TEST(MetricsLogTest, AnEvaluationThatIsRepeatedIsCut) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  const std::string steps = "{\"step\":1,\"val_loss\":2}\n{\"step\":2,\"loss\":1}\n";
+  const std::string evaluation = "{\"step\":2,\"val_loss\":2}\n";
+  for (const bool evaluates : {false, true}) {
+    WriteFile(path, steps + evaluation);
+    ASSERT_TRUE(MetricsLog::Open(path, 2, evaluates).ok());
+    EXPECT_EQ(ReadFile(path), evaluates ? steps : steps + evaluation);
+  }
+}
+
+TEST(MetricsLogTest, AFileOfSomeoneElseIsLeftAsItIs) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  for (const int64_t step : {0, 5}) {
+    WriteFile(path, "{\"accuracy\": 1}\n");
+    EXPECT_EQ(MetricsLog::Open(path, step).status().message(),
+              path + " is there, and is not the log of a run; move it away");
+    EXPECT_EQ(ReadFile(path), "{\"accuracy\": 1}\n");
+  }
+  std::filesystem::rename(path, dir / "mine");
+  std::filesystem::create_symlink("mine", path);
+  EXPECT_FALSE(MetricsLog::Open(path, 0).ok());
 }
 
 TEST(MetricsLogTest, AFreshRunStartsAnEmptyFile) {

@@ -3,7 +3,10 @@
 #define STRAKE_TRAIN_RUN_METRICS_OBSERVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "train/run/metrics_log.h"
@@ -15,12 +18,17 @@ namespace strake {
 // disk before the checkpoint is. Resuming from a checkpoint cuts off the lines of later steps.
 class MetricsObserver : public TrainObserver {
  public:
+  // `warn` receives a sentence if the log that is resumed is damaged.
+  explicit MetricsObserver(std::function<void(const std::string& text)> warn = nullptr)
+      : warn_(std::move(warn)) {}
+
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override { return log_->LogStep(metrics); }
   absl::Status OnEvaluation(const EvalMetrics& metrics) override { return log_->LogEval(metrics); }
   absl::Status OnSave(int64_t /*step*/) override { return log_->Sync(); }
 
  private:
+  std::function<void(const std::string& text)> warn_;
   std::optional<MetricsLog> log_;  // from OnStart() on
 };
 

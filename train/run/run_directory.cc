@@ -15,8 +15,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "core/base/durable_file.h"
+#include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
 #include "glog/logging.h"
@@ -40,9 +42,12 @@ absl::Status RemoveAll(const std::string& path) {
   return absl::OkStatus();
 }
 
-bool Exists(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+// Whether there is anything of this name, a symbolic link too.
+absl::StatusOr<bool> HasName(const std::string& path) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) == 0) return true;
+  if (errno == ENOENT) return false;
+  return SystemError("look at", path);
 }
 
 std::string ReadHolder(int fd) {
@@ -54,7 +59,7 @@ std::string ReadHolder(int fd) {
 
 absl::StatusOr<FileDescriptor> Lock(const std::string& directory) {
   const std::string path = absl::StrCat(directory, "/.lock");
-  FileDescriptor fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  FileDescriptor fd(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
   if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return SystemError("lock", path);
@@ -110,7 +115,8 @@ absl::Status ReplaceInTwoSteps(const std::string& from, const std::string& to) {
 
 // Renames the complete folder `from` to `to`. An older folder there is then at `from` or TO.old.
 absl::Status Publish(const std::string& from, const std::string& to) {
-  if (!Exists(to)) return Rename(from, to);
+  STRAKE_ASSIGN_OR_RETURN(const bool replaces, HasName(to));
+  if (!replaces) return Rename(from, to);
   if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
     return absl::OkStatus();
   }
@@ -122,28 +128,56 @@ absl::Status Publish(const std::string& from, const std::string& to) {
 
 absl::StatusOr<RunDirectory> RunDirectory::Open(const std::string& path) {
   STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(path));
+  FileDescriptor folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return SystemError("open", path);
   STRAKE_ASSIGN_OR_RETURN(FileDescriptor lock, Lock(path));
-  RunDirectory directory(path, std::move(lock));
-  STRAKE_RETURN_IF_ERROR(directory.RemoveLeftovers());
+  RunDirectory directory(path, std::move(folder), std::move(lock));
+  STRAKE_RETURN_IF_ERROR(directory.Named(directory.RestoreReplaced()));
+  // What cannot be deleted now is tried again by Prune().
+  (void)directory.RemoveTemporaries();
   return directory;
 }
 
-RunDirectory::RunDirectory(std::string path, FileDescriptor lock)
-    : path_(std::move(path)), lock_(std::move(lock)) {}
+RunDirectory::RunDirectory(std::string path, FileDescriptor folder, FileDescriptor lock)
+    : path_(std::move(path)),
+      handle_(absl::StrCat("/proc/self/fd/", folder.get())),
+      folder_(std::move(folder)),
+      lock_(std::move(lock)) {
+  // A system without /proc.
+  if (access(handle_.c_str(), F_OK) != 0) handle_ = path_;
+}
 
-absl::Status RunDirectory::RemoveLeftovers() {
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListNames(path_));
+absl::Status RunDirectory::Named(const absl::Status& status) const {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrReplaceAll(status.message(), {{handle_, path_}}));
+}
+
+// After a crash of ReplaceInTwoSteps().
+absl::Status RunDirectory::RestoreReplaced() {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListNames(handle_));
   for (const std::string& name : names) {
     absl::string_view stem = name;
-    const bool temporary = absl::ConsumeSuffix(&stem, kTemporary);
-    const bool replaced = !temporary && absl::ConsumeSuffix(&stem, kReplaced);
-    if ((!temporary && !replaced) || !ParseStep(stem)) continue;
-    const std::string leftover = absl::StrCat(path_, "/", name);
-    const std::string checkpoint = absl::StrCat(path_, "/", stem);
-    const bool put_back = replaced && !Exists(checkpoint);
-    STRAKE_RETURN_IF_ERROR(put_back ? Rename(leftover, checkpoint) : RemoveAll(leftover));
+    if (!absl::ConsumeSuffix(&stem, kReplaced) || !ParseStep(stem)) continue;
+    const std::string checkpoint = absl::StrCat(handle_, "/", stem);
+    STRAKE_ASSIGN_OR_RETURN(const bool exists, HasName(checkpoint));
+    if (!exists) STRAKE_RETURN_IF_ERROR(Rename(absl::StrCat(handle_, "/", name), checkpoint));
   }
-  return SyncPath(path_);
+  return SyncPath(handle_);
+}
+
+absl::Status RunDirectory::RemoveTemporaries() {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListNames(handle_));
+  absl::Status first_error;
+  for (const std::string& name : names) {
+    absl::string_view stem = name;
+    const bool temporary =
+        absl::ConsumeSuffix(&stem, kTemporary) || absl::ConsumeSuffix(&stem, kReplaced);
+    if (temporary && ParseStep(stem)) {
+      first_error.Update(RemoveAll(absl::StrCat(handle_, "/", name)));
+    }
+  }
+  first_error.Update(SyncPath(handle_));
+  return first_error;
 }
 
 std::string CheckpointPath(const std::string& run_directory, int64_t step) {
@@ -155,17 +189,32 @@ absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_dire
   std::vector<int64_t> steps;
   for (const std::string& name : names) {
     const std::optional<int64_t> step = ParseStep(name);
-    std::error_code error;
-    if (step && std::filesystem::is_directory(absl::StrCat(run_directory, "/", name), error)) {
-      steps.push_back(*step);
-    }
+    if (!step.has_value()) continue;
+    // Where the system cannot say what this is, it may be the checkpoint to resume from.
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind,
+                            PathKindOf(absl::StrCat(run_directory, "/", name)));
+    if (kind == PathKind::kDirectory) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;
 }
 
+absl::StatusOr<std::string> FindModelFolder(const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const PathKind config, PathKindOf(path + "/config.json"));
+  if (config != PathKind::kNothing) return path;
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+  if (kind != PathKind::kDirectory) {
+    return absl::NotFoundError(absl::StrCat(path, ": there is no such directory"));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(path));
+  if (!steps.empty()) return CheckpointPath(path, steps.back());
+  return absl::NotFoundError(absl::StrCat(path, ": holds neither a config.json nor a checkpoint"));
+}
+
 absl::StatusOr<std::vector<int64_t>> RunDirectory::Checkpoints() const {
-  return ListCheckpoints(path_);
+  auto steps = ListCheckpoints(handle_);
+  if (!steps.ok()) return Named(steps.status());
+  return steps;
 }
 
 absl::StatusOr<std::optional<int64_t>> RunDirectory::LatestCheckpoint() const {
@@ -177,31 +226,29 @@ absl::StatusOr<std::optional<int64_t>> RunDirectory::LatestCheckpoint() const {
 absl::Status RunDirectory::WriteCheckpoint(
     int64_t step, absl::FunctionRef<absl::Status(const std::string& directory)> write) {
   CHECK_GE(step, 0) << "[run_directory] checkpoint in " << path_;
-  const std::string checkpoint = CheckpointPath(path_, step), temporary = checkpoint + kTemporary;
+  const std::string checkpoint = CheckpointPath(handle_, step), temporary = checkpoint + kTemporary;
   absl::Status status = WriteTemporary(temporary, write);
   if (status.ok()) status = Publish(temporary, checkpoint);
-  if (status.ok()) status = SyncPath(path_);
-  // If it cannot be deleted now, the next Open() deletes it or reports it.
+  if (status.ok()) status = SyncPath(handle_);
+  // If it cannot be deleted now, Prune() or the next Open() tries again.
   (void)RemoveAll(temporary);
   (void)RemoveAll(checkpoint + kReplaced);
-  return status;
+  return Named(status);
 }
 
 absl::Status RunDirectory::Prune(int64_t keep_last) {
   CHECK_GE(keep_last, 0) << "[run_directory] keep_last in " << path_;
-  if (keep_last == 0) return absl::OkStatus();
+  absl::Status first_error = RemoveTemporaries();
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, Checkpoints());
-  const int64_t num_steps = static_cast<int64_t>(steps.size());
-  for (int64_t i = 0; i < num_steps - keep_last; ++i) {
-    const std::string checkpoint = CheckpointPath(path_, steps[i]),
-                      temporary = checkpoint + kTemporary;
+  const int64_t num_kept = keep_last == 0 ? steps.size() : keep_last;
+  for (int64_t i = 0; i + num_kept < static_cast<int64_t>(steps.size()); ++i) {
+    const std::string checkpoint = CheckpointPath(handle_, steps[i]);
     // A crash during the deletion must not leave half of the files under a complete name.
-    STRAKE_RETURN_IF_ERROR(RemoveAll(temporary));
-    STRAKE_RETURN_IF_ERROR(Rename(checkpoint, temporary));
-    STRAKE_RETURN_IF_ERROR(SyncPath(path_));
-    STRAKE_RETURN_IF_ERROR(RemoveAll(temporary));
+    first_error.Update(Rename(checkpoint, checkpoint + kTemporary));
   }
-  return absl::OkStatus();
+  const absl::Status renamed = SyncPath(handle_);
+  first_error.Update(renamed.ok() ? RemoveTemporaries() : renamed);
+  return Named(first_error);
 }
 
 }  // namespace strake

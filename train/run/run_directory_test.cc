@@ -168,6 +168,53 @@ TEST(RunDirectoryTest, TidiesUpAfterACrash) {
   EXPECT_EQ(ReadVersion(dir / "step-4"), 1);
 }
 
+TEST(RunDirectoryTest, ACheckpointThatIsAwayIsAnError) {
+  for (const char* target : {"/away/step-9", "step-9"}) {  // to nothing, and to itself
+    const TempDirectory dir;
+    auto run = RunDirectory::Open(dir.path());
+    ASSERT_TRUE(run.ok());
+    ASSERT_TRUE(Write(*run, 1, 1).ok());
+    fs::create_symlink(target, dir / "step-9");
+    EXPECT_THAT(std::string(run->LatestCheckpoint().status().message()), HasSubstr(dir / "step-9"));
+    EXPECT_THAT(std::string(run->Prune(1).message()), HasSubstr(dir / "step-9"));
+    EXPECT_EQ(ReadVersion(dir / "step-1"), 1);
+  }
+}
+
+TEST(RunDirectoryTest, StaysInTheFolderThatIsRenamedOrReplaced) {
+  const TempDirectory dir;
+  auto run = RunDirectory::Open(dir / "run");
+  ASSERT_TRUE(run.ok());
+  ASSERT_TRUE(Write(*run, 1, 1).ok());
+  fs::rename(dir / "run", dir / "old");
+  ASSERT_TRUE(Write(*run, 2, 2).ok());
+  fs::create_directory(dir / "run");
+  ASSERT_TRUE(Write(*run, 3, 3).ok());
+  ASSERT_TRUE(run->Prune(2).ok());
+  EXPECT_THAT(run->Checkpoints().value(), ElementsAre(2, 3));
+  EXPECT_THAT(Names(dir / "old"), ElementsAre(".lock", "step-2", "step-3"));
+  EXPECT_THAT(Names(dir / "run"), IsEmpty());
+}
+
+TEST(RunDirectoryTest, WritesThroughNoSymbolicLink) {
+  const TempDirectory dir;
+  WriteFile(dir / "mine", "mine");
+  fs::create_directory(dir / "run");
+  fs::create_symlink(dir / "mine", dir / "run/.lock");
+  EXPECT_THAT(std::string(RunDirectory::Open(dir / "run").status().message()),
+              HasSubstr(dir / "run/.lock"));
+  fs::remove(dir / "run/.lock");
+  fs::create_directory(dir / "folder");
+  WriteFile(dir / "folder/mine", "mine");
+  auto run = RunDirectory::Open(dir / "run");
+  ASSERT_TRUE(run.ok());
+  fs::create_symlink(dir / "folder", dir / "run/step-1.tmp");
+  ASSERT_TRUE(Write(*run, 1, 1).ok());
+  EXPECT_EQ(ReadFile(dir / "mine"), "mine");
+  EXPECT_THAT(Names(dir / "folder"), ElementsAre("mine"));
+  EXPECT_EQ(ReadVersion(dir / "run/step-1"), 1);
+}
+
 TEST(RunDirectoryTest, PrunesTheOldest) {
   const TempDirectory dir;
   auto run = RunDirectory::Open(dir.path());

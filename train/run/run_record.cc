@@ -26,6 +26,22 @@ absl::StatusOr<int64_t> ReadCount(const nlohmann::json& json, const char* key,
                                                  "; a count is needed"));
 }
 
+// An absent list is of a version that saved when all was done.
+absl::StatusOr<DueWork> ReadDue(const nlohmann::json& json, const std::string& path) {
+  DueWork due;
+  const auto it = json.find("due");
+  if (it == json.end()) return due;
+  bool known = it->is_array();
+  for (const nlohmann::json& work : known ? *it : nlohmann::json::array()) {
+    known = known && (work == "evaluation" || work == "sample");
+    due.evaluation |= work == "evaluation";
+    due.sample |= work == "sample";
+  }
+  if (known) return due;
+  return absl::InvalidArgumentError(absl::StrCat(path, ": \"due\" is ", QuoteJson(*it),
+                                                 "; it must list \"evaluation\", \"sample\""));
+}
+
 void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here,
                      const std::string& prefix, std::vector<std::string>* differences) {
   std::set<std::string> keys;
@@ -50,6 +66,9 @@ std::string ToJson(const RunRecord& record) {
   json["format_version"] = kFormatVersion;
   json["step"] = record.step;
   json["samples"] = record.samples;
+  json["due"] = nlohmann::ordered_json::array();
+  if (record.due.evaluation) json["due"].push_back("evaluation");
+  if (record.due.sample) json["due"].push_back("sample");
   json["identity"] = record.identity;
   json["config"] = record.config;
   return JsonText(json, 2) + "\n";
@@ -65,6 +84,7 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
   RunRecord record;
   STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
   STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", source));
+  STRAKE_ASSIGN_OR_RETURN(record.due, ReadDue(json, source));
   for (const char* key : {"identity", "config"}) {
     if (!json.contains(key) || !json[key].is_object()) {
       return absl::InvalidArgumentError(absl::StrCat(source, ": \"", key, "\" is not an object"));

@@ -1,8 +1,9 @@
 // run.json: a run's identity and options, in its directory and in its checkpoints.
 //
 //   format_version   1
-//   step             optimizer steps done        (in a checkpoint)
-//   samples          sequences consumed, the data position (in a checkpoint)
+//   step             optimizer steps done; in the run's directory, those of the last checkpoint
+//   samples          sequences consumed, the data position
+//   due              what is still to be done after this step: "evaluation", "sample"
 //   identity         what makes it this run: model, data, seed, shuffle, sequence length, global
 //                    batch, optimizer settings. Resuming needs the same.
 //   config           every option, resolved. May change on resume where it is not in `identity`.
@@ -19,9 +20,19 @@
 
 namespace strake {
 
+// What follows a step. A checkpoint is saved before it, so that nothing waits for it.
+struct DueWork {
+  bool evaluation = false;
+  bool sample = false;
+
+  bool any() const { return evaluation || sample; }
+  friend bool operator==(const DueWork&, const DueWork&) = default;
+};
+
 struct RunRecord {
   int64_t step = 0;
   int64_t samples = 0;
+  DueWork due = {};
   nlohmann::ordered_json identity = {};
   nlohmann::ordered_json config = {};
 };

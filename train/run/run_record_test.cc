@@ -20,12 +20,16 @@ std::string WriteRunJson(const std::string& text) {
 }
 
 TEST(RunRecordTest, RoundTrip) {
-  const RunRecord record = {
-      .step = 3, .samples = 96, .identity = {{"seed", 1}}, .config = {{"lr", 0.1}, {"b", 2}}};
+  const RunRecord record = {.step = 3,
+                            .samples = 96,
+                            .due = {.sample = true},
+                            .identity = {{"seed", 1}},
+                            .config = {{"lr", 0.1}, {"b", 2}}};
   const auto read = ReadRunRecord(WriteRunJson(ToJson(record)));
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->step, 3);
   EXPECT_EQ(read->samples, 96);
+  EXPECT_EQ(read->due, record.due);
   EXPECT_EQ(read->identity, record.identity);
   EXPECT_TRUE(CheckSameRun(read->identity, record.identity, "x").ok());
 }
@@ -39,6 +43,8 @@ TEST(RunRecordTest, BadFilesAreNamed) {
            {R"({"format_version": 1, "step": -1})", "\"step\" is -1"},
            {R"({"format_version": 1, "step": 1.5})", "\"step\" is 1.5"},
            {R"({"format_version": 1, "step": 1})", "\"samples\" is missing"},
+           {R"({"format_version": 1, "step": 1, "samples": 1, "due": 1})", "\"due\" is 1;"},
+           {R"({"format_version": 1, "step": 1, "samples": 1, "due": ["rest"]})", "[\"rest\"]"},
            {R"({"format_version": 1, "step": 1, "samples": 1, "identity": 3})", "\"identity\""},
        }) {
     const auto read = ReadRunRecord(WriteRunJson(text));

@@ -1,10 +1,10 @@
 #include "train/run/run_start.h"
 
-#include <filesystem>
-#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
+#include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
@@ -14,9 +14,12 @@
 namespace strake {
 namespace {
 
-bool HoldsRun(const std::string& out) {
-  std::error_code error;
-  return std::filesystem::exists(out + "/run.json", error);
+// The directory's own record, if it holds a run.
+absl::StatusOr<std::optional<RunRecord>> RecordOf(const std::string& directory) {
+  absl::StatusOr<RunRecord> record = ReadRunRecord(directory);
+  if (record.ok()) return *std::move(record);
+  if (absl::IsNotFound(record.status())) return std::nullopt;
+  return record.status();
 }
 
 absl::Status CheckIsThisRun(const RunRecord& record, const nlohmann::ordered_json& identity,
@@ -61,6 +64,18 @@ absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
       *latest, "; choose another ", options.names.directory, " or remove them"));
 }
 
+// A run that was killed before its first checkpoint begins anew. One that had a checkpoint does
+// not: its disk may be away.
+absl::Status CheckHadNoCheckpoint(const TrainerOptions& options,
+                                  const std::optional<RunRecord>& run) {
+  if (!run.has_value() || run->step == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(options.directory, "/run.json is of a run at step ", run->step,
+                   ", but there is no checkpoint in ", options.directory,
+                   "; bring it back, give another one by ", options.names.resume,
+                   ", or choose another ", options.names.directory));
+}
+
 std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const RunRecord& record,
                                            const std::string& checkpoint) {
   std::vector<std::string> warnings;
@@ -92,24 +107,37 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                                       const nlohmann::ordered_json& identity,
                                       std::optional<RunDirectory>* directory) {
   const std::string& out = options.directory;
-  std::error_code error;
-  if (std::filesystem::exists(out, error)) {
+  std::optional<RunRecord> run;
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(out));
+  if (kind != PathKind::kNothing) {
     STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
-    if (HoldsRun(out)) {
-      STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(out));
+    STRAKE_ASSIGN_OR_RETURN(run, RecordOf(out));
+    if (run.has_value()) {
       STRAKE_RETURN_IF_ERROR(CheckIsThisRun(
-          record, identity, absl::StrCat(options.names.directory, "=", out), options.names));
+          *run, identity, absl::StrCat(options.names.directory, "=", out), options.names));
     }
   }
   STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint(options, *directory));
-  if (checkpoint.empty()) return RunStart();
+  if (checkpoint.empty()) {
+    STRAKE_RETURN_IF_ERROR(CheckHadNoCheckpoint(options, run));
+    RunStart start;
+    if (run.has_value()) {
+      start.warnings = {absl::StrCat("the run in ", out,
+                                     " ended before its first checkpoint, and "
+                                     "begins anew")};
+    }
+    return start;
+  }
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
   STRAKE_RETURN_IF_ERROR(CheckIsThisRun(record, identity, checkpoint, options.names));
   const bool is_in_directory = checkpoint == CheckpointPath(out, record.step);
+  // The directory knows what was done after the checkpoint was saved.
+  const bool is_last = is_in_directory && run.has_value() && run->step == record.step;
   return RunStart{.checkpoint = checkpoint,
                   .step = record.step,
                   .samples = record.samples,
                   .saved_step = is_in_directory ? record.step : 0,
+                  .due = is_last ? run->due : record.due,
                   .warnings = WarningsOfChanges(options, record, checkpoint)};
 }
 
@@ -127,20 +155,23 @@ absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json&
 }
 
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
-  std::string counts = JsonText(nlohmann::json({start->step, start->samples, start->saved_step}));
+  std::string counts = JsonText(nlohmann::json(
+      {start->step, start->samples, start->saved_step, start->due.evaluation, start->due.sample}));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &counts));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->checkpoint));
   const nlohmann::json shared = *ParseJson(counts, "rank 0");
   start->step = shared[0];
   start->samples = shared[1];
   start->saved_step = shared[2];
+  start->due = {.evaluation = shared[3], .sample = shared[4]};
   return absl::OkStatus();
 }
 
 absl::Status ClaimDirectory(const TrainerOptions& options, std::optional<RunDirectory>* directory) {
   if (directory->has_value()) return absl::OkStatus();
   STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(options.directory));
-  if (!HoldsRun(options.directory)) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const std::optional<RunRecord> run, RecordOf(options.directory));
+  if (!run.has_value()) return absl::OkStatus();
   const std::string& name = options.names.directory;
   return absl::FailedPreconditionError(
       absl::StrCat(name, "=", options.directory,

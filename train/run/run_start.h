@@ -9,9 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "nlohmann/json_fwd.hpp"
 #include "parallel/mesh/mesh.h"
 #include "train/run/run_directory.h"
+#include "train/run/run_record.h"
 #include "train/run/trainer_options.h"
 
 namespace strake {
@@ -21,6 +21,7 @@ struct RunStart {
   int64_t step = 0;             // done
   int64_t samples = 0;          // consumed
   int64_t saved_step = 0;       // the last in a checkpoint in the directory; 0 if there is none
+  DueWork due = {};             // after that step, before the next
   // On options that changed without effect, or that change the rest of the run. On the first rank
   // alone.
   std::vector<std::string> warnings = {};

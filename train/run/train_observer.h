@@ -5,10 +5,10 @@
 //
 //   OnPlan, OnStart                once, before the first step
 //   OnStep                         after each step; then, where they are due,
-//   OnEvaluation, OnSample, OnSave, OnCheckpoint
+//   OnSave, OnCheckpoint, OnEvaluation, OnSample
 //   OnEnd                          once, where the run has not failed
 //
-// OnWarning comes at any time before OnStart.
+// OnWarning comes at any time before OnStart, and after a checkpoint.
 #ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 #define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 
@@ -37,6 +37,9 @@ struct TrainPlan {
 struct TrainStart {
   std::string directory = {};
   int64_t step = 0;  // the last one done; 0 for a new run
+  // The evaluation after that step comes next, perhaps once more: the run ended before it was
+  // noted.
+  bool evaluates = false;
 };
 
 struct StepMetrics {
@@ -80,7 +83,8 @@ class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
 
-  // One sentence: the options are legal, but probably not intended.
+  // One sentence: the options are legal, but probably not intended; or something failed that the
+  // run can do without.
   virtual absl::Status OnWarning(const std::string& /*text*/) { return absl::OkStatus(); }
   // Data and memory are ready. Weights are initialized or read next, which takes a while for a
   // large model.
@@ -90,8 +94,8 @@ class TrainObserver {
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }
-  // Called before a checkpoint is written: a run that resumes from it relies on what observers have
-  // saved.
+  // Called before a checkpoint, or a note of what was done after it, is written: a run that resumes
+  // from there relies on what observers have saved.
   virtual absl::Status OnSave(int64_t /*step*/) { return absl::OkStatus(); }
   // Called when the checkpoint is complete and on disk.
   virtual absl::Status OnCheckpoint(const TrainCheckpoint& /*checkpoint*/) {

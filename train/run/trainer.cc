@@ -82,7 +82,7 @@ absl::Status Trainer::MakeEngine() {
 }
 
 RunRecord Trainer::Record() const {
-  return {step_, samples_, start_record_->identity, start_record_->config};
+  return {step_, samples_, due_, start_record_->identity, start_record_->config};
 }
 
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
@@ -113,6 +113,7 @@ absl::Status Trainer::OpenRun() {
   step_ = start.step;
   samples_ = start.samples;
   saved_step_ = start.saved_step;
+  due_ = noted_due_ = start.due;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
@@ -122,9 +123,10 @@ absl::Status Trainer::OpenRun() {
 absl::Status Trainer::StartRun() {
   STRAKE_RETURN_IF_ERROR(ClaimDirectory(options_, &directory_));
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) {
-    return o.OnStart({.directory = options_.directory, .step = step_});
+    return o.OnStart(
+        {.directory = options_.directory, .step = step_, .evaluates = due_.evaluation});
   }));
-  return WriteFileDurably(options_.directory + "/run.json", ToJson(Record()));
+  return WriteRecord();
 }
 
 // Runs this rank's micro-batches of the step.
@@ -158,6 +160,10 @@ bool Trainer::StopRequested() const {
   return options_.stop_requested != nullptr && options_.stop_requested();
 }
 
+bool Trainer::IsDue(int64_t every) const {
+  return every > 0 && (step_ % every == 0 || step_ == options_.schedule.total_steps);
+}
+
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
@@ -177,6 +183,8 @@ absl::Status Trainer::Step() {
   stop_ = agreement->stop;
   step_ = step;
   samples_ += options_.global_batch;
+  due_ = {.evaluation = options_.eval_batches != 0 && IsDue(options_.eval_every),
+          .sample = IsDue(options_.sample_every)};
   const double seconds = MonotonicSeconds() - start;
   const int64_t num_tokens = options_.global_batch * options_.engine.seq_len;
   const StepMetrics metrics = {.step = step,
@@ -194,11 +202,21 @@ absl::Status Trainer::Evaluate() {
   const int64_t all = data_->val_loader().num_samples();
   int64_t batches = options_.eval_batches;
   if (batches < 0) batches = step_ == options_.schedule.total_steps ? all : kEvalBatches;
-  if (batches == 0) return absl::OkStatus();
+  if (batches == 0) {
+    due_.evaluation = false;
+    return absl::OkStatus();
+  }
   const int64_t num_samples = batches > all / micro_batch ? all : batches * micro_batch;
   // The data-parallel ranks take turns, so that the samples do not depend on their number.
   const int64_t first = micro_batch * mesh_.coordinates().dp;
-  for (int64_t i = first; i < num_samples; i += micro_batch * mesh_.sizes().dp) {
+  const int64_t per_pass = micro_batch * mesh_.sizes().dp;
+  for (int64_t done = 0; done < num_samples; done += per_pass) {
+    if (done > 0) {
+      STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
+      if (stop_) break;
+    }
+    const int64_t i = done + first;
+    if (i >= num_samples) continue;
     const int64_t count = std::min(micro_batch, num_samples - i);
     const Tensor tokens = tokens_.tensor().Rows(0, count * seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * seq_len);
@@ -208,6 +226,8 @@ absl::Status Trainer::Evaluate() {
   }
   const auto whole = engine_->Agree(/*stop=*/false);
   if (!whole.ok()) return NameStep(step_, whole.status());
+  if (stop_) return absl::OkStatus();
+  due_.evaluation = false;
   const EvalMetrics metrics = {.step = step_,
                                .val_loss = whole->loss_sum / (double(num_samples) * seq_len),
                                .num_samples = num_samples,
@@ -215,9 +235,9 @@ absl::Status Trainer::Evaluate() {
   return Tell([&](TrainObserver& o) { return o.OnEvaluation(metrics); });
 }
 
-// The ranks that share the model generate the same text, each with its part.
-absl::Status Trainer::Sample() {
-  if (mesh_.coordinates().dp != 0) return absl::OkStatus();
+// The ranks that share the model generate the same text, each with its part. Returns nothing where
+// a rank of them was asked to stop.
+absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   const int64_t seq_len = options_.engine.seq_len;
   const int64_t num_prompt = std::clamp<int64_t>(seq_len / 2, 1, kPromptTokens);
   const int64_t count = std::min(kSampleTokens, seq_len - num_prompt);
@@ -228,58 +248,105 @@ absl::Status Trainer::Sample() {
   Context ctx(&engine_->team(), &arena, engine_->options().op_set);
   ctx.set_cuda(engine_->cuda());
   std::vector<int32_t> continuation;
+  bool interrupted = false;
   const SamplingOptions sampling = {.temperature = kSampleTemperature,
                                     .seed = static_cast<uint64_t>(options_.seed + step_)};
-  STRAKE_RETURN_IF_ERROR(
-      GenerateTokens(ctx, engine_->model(), prompt, count, sampling, [&](int64_t token) {
-        continuation.push_back(static_cast<int32_t>(token));
-        return absl::OkStatus();
-      }));
-  const TrainSample sample = {.step = step_,
-                              .is_text = data_->is_text(),
-                              .prompt = data_->ToText(prompt),
-                              .continuation = data_->ToText(continuation)};
-  return Tell([&](TrainObserver& o) { return o.OnSample(sample); });
+  const auto take = [&](int64_t token) -> absl::Status {
+    continuation.push_back(static_cast<int32_t>(token));
+    STRAKE_ASSIGN_OR_RETURN(interrupted,
+                            AnyRank(mesh_.communicator(MeshAxis::kTp), StopRequested()));
+    return interrupted ? absl::CancelledError("asked to stop") : absl::OkStatus();
+  };
+  const absl::Status generated =
+      GenerateTokens(ctx, engine_->model(), prompt, count, sampling, take);
+  if (interrupted) return std::nullopt;
+  STRAKE_RETURN_IF_ERROR(generated);
+  return TrainSample{.step = step_,
+                     .is_text = data_->is_text(),
+                     .prompt = data_->ToText(prompt),
+                     .continuation = data_->ToText(continuation)};
+}
+
+absl::Status Trainer::Sample() {
+  std::optional<TrainSample> sample;
+  const bool generates = mesh_.coordinates().dp == 0;
+  if (generates) {
+    STRAKE_ASSIGN_OR_RETURN(sample, Generate());
+  }
+  STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, generates && !sample.has_value()));
+  if (stop_) return absl::OkStatus();
+  due_.sample = false;
+  return Tell([&](TrainObserver& o) { return o.OnSample(*sample); });
+}
+
+// The directory's own record: its last checkpoint, and what is due after it.
+absl::Status Trainer::WriteRecord() const {
+  return directory_->Named(WriteFileDurably(directory_->handle() + "/run.json", ToJson(Record())));
 }
 
 absl::Status Trainer::Save() {
   const auto write = [&](const std::string& directory) {
     return WriteCheckpoint(directory, *engine_, Record());
   };
-  if (!is_first_rank()) {
-    saved_step_ = step_;
-    return write(/*directory=*/"");
+  if (is_first_rank()) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnSave(step_); }));
+    STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, write));
+    STRAKE_RETURN_IF_ERROR(WriteRecord());
+  } else {
+    STRAKE_RETURN_IF_ERROR(write(/*directory=*/""));
   }
-  STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnSave(step_); }));
-  STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, write));
   saved_step_ = step_;
+  noted_due_ = due_;
+  return is_first_rank() ? TellOfCheckpoint() : absl::OkStatus();
+}
+
+absl::Status Trainer::TellOfCheckpoint() {
   const TrainCheckpoint checkpoint = {.step = step_,
                                       .path = CheckpointPath(options_.directory, step_)};
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
-  return directory_->Prune(options_.keep_last);
+  const absl::Status pruned = directory_->Prune(options_.keep_last);
+  if (pruned.ok()) return absl::OkStatus();
+  const std::string warning =
+      absl::StrCat(pruned.message(), "; the run goes on, and tries it again after the next save");
+  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
 }
 
-absl::Status Trainer::Run() {
+// What was done after a saved step is not done again, once that is noted beside the checkpoint.
+absl::Status Trainer::NoteWhatIsDone() {
+  if (saved_step_ != step_ || due_ == noted_due_) return absl::OkStatus();
+  noted_due_ = due_;
+  if (!is_first_rank()) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnSave(step_); }));
+  return WriteRecord();
+}
+
+absl::Status Trainer::DoWhatIsDue() {
+  if (due_.evaluation && !stop_) STRAKE_RETURN_IF_ERROR(Evaluate());
+  if (due_.sample && !stop_) STRAKE_RETURN_IF_ERROR(Sample());
+  return NoteWhatIsDone();
+}
+
+absl::StatusOr<TrainEnd> Trainer::End(TrainEnd::Reason reason) const {
+  const TrainEnd end = {
+      .reason = reason, .step = step_, .num_steps = options_.schedule.total_steps};
+  STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnEnd(end); }));
+  return end;
+}
+
+absl::StatusOr<TrainEnd> Trainer::Run() {
   const int64_t num_steps = options_.schedule.total_steps;
-  const auto end = [&](TrainEnd::Reason reason) {
-    return Tell([&](TrainObserver& o) {
-      return o.OnEnd({.reason = reason, .step = step_, .num_steps = num_steps});
-    });
-  };
-  if (step_ >= num_steps) return end(TrainEnd::Reason::kNothingToDo);
-  const auto due = [&](int64_t every) {
-    return every > 0 && (step_ % every == 0 || step_ == num_steps);
-  };
-  STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement before, engine_->Agree(StopRequested()));
-  stop_ = before.stop;
+  if (step_ >= num_steps && !due_.any()) return End(TrainEnd::Reason::kNothingToDo);
+  STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
+  STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   while (step_ < num_steps && !stop_) {
     STRAKE_RETURN_IF_ERROR(Step());
-    if (due(options_.eval_every)) STRAKE_RETURN_IF_ERROR(Evaluate());
-    if (due(options_.sample_every)) STRAKE_RETURN_IF_ERROR(Sample());
-    if (due(options_.save_every) || step_ == num_steps) STRAKE_RETURN_IF_ERROR(Save());
+    // First, so that nothing is lost while the rest takes its time.
+    if (IsDue(options_.save_every) || step_ == num_steps) STRAKE_RETURN_IF_ERROR(Save());
+    STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   }
   if (saved_step_ != step_) STRAKE_RETURN_IF_ERROR(Save());
-  return end(step_ < num_steps ? TrainEnd::Reason::kStopRequested : TrainEnd::Reason::kLastStep);
+  const bool complete = step_ >= num_steps && !due_.any();
+  return End(complete ? TrainEnd::Reason::kLastStep : TrainEnd::Reason::kStopRequested);
 }
 
 }  // namespace strake

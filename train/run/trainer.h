@@ -4,7 +4,7 @@
 //   return RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
 //     MetricsObserver metrics;
 //     STRAKE_ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(options, mesh, {&metrics}));
-//     return trainer->Run();
+//     return trainer->Run().status();
 //   });
 #ifndef STRAKE_TRAIN_RUN_TRAINER_H_
 #define STRAKE_TRAIN_RUN_TRAINER_H_
@@ -22,13 +22,12 @@
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
 #include "train/run/run_directory.h"
+#include "train/run/run_record.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
 namespace strake {
-
-struct RunRecord;
 
 // Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory and
 // calls its observers; all ranks read the checkpoint to resume from.
@@ -43,9 +42,10 @@ class Trainer {
                                                          std::vector<TrainObserver*> observers);
   ~Trainer();
 
-  // Trains until the last step, or until options.stop_requested() is true on any rank after a step.
-  // Either way the last step done is saved. Call it once.
-  absl::Status Run();
+  // Trains until the last step, or until options.stop_requested() is true on any rank after a step,
+  // between the batches of an evaluation or the tokens of a sample. Either way the last step done
+  // is saved. Returns the same on every rank. Call it once.
+  absl::StatusOr<TrainEnd> Run();
 
  private:
   Trainer(const TrainerOptions& options, const Mesh& mesh, std::vector<TrainObserver*> observers);
@@ -62,10 +62,17 @@ class Trainer {
 
   absl::Status Step();
   absl::Status AccumulateGradients();
+  absl::Status DoWhatIsDue();
   absl::Status Evaluate();
   absl::Status Sample();
+  absl::StatusOr<std::optional<TrainSample>> Generate();
   absl::Status Save();
+  absl::Status TellOfCheckpoint();
+  absl::Status WriteRecord() const;
+  absl::Status NoteWhatIsDone();
+  absl::StatusOr<TrainEnd> End(TrainEnd::Reason reason) const;
   bool StopRequested() const;
+  bool IsDue(int64_t every) const;
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
 
   TrainerOptions options_;
@@ -82,6 +89,8 @@ class Trainer {
   int64_t samples_ = 0;     // consumed
   int64_t saved_step_ = 0;  // the last in a checkpoint in the directory; 0 if there is none
   bool stop_ = false;       // agreed on by all ranks
+  DueWork due_;             // after the last step done
+  DueWork noted_due_;       // what the directory says of it, once the step is saved
 };
 
 }  // namespace strake

@@ -1,8 +1,12 @@
 #include "train/run/trainer.h"
 
+#include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <functional>
+#include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -58,7 +62,7 @@ class TrainerTest : public ::testing::Test {
   absl::Status Train(const MeshVector& sizes, const std::vector<TrainObserver*>& observers) const {
     return RunOnThreads(sizes, {}, [&](const Mesh& mesh) -> absl::Status {
       STRAKE_ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(options_, mesh, observers));
-      return trainer->Run();
+      return trainer->Run().status();
     });
   }
   std::string ErrorOf(const MeshVector& sizes = kOneRank) const {
@@ -88,7 +92,9 @@ class Recorder : public TrainObserver {
     return Note(absl::StrCat("step ", m.step));
   }
   absl::Status OnEvaluation(const EvalMetrics& m) override {
-    EXPECT_NEAR(m.val_loss, losses.back(), 1);
+    if (!losses.empty()) {
+      EXPECT_NEAR(m.val_loss, losses.back(), 1);
+    }
     EXPECT_LE(m.num_samples, m.all_samples);
     return Note(absl::StrCat("evaluation ", m.step, " of ", m.num_samples));
   }
@@ -132,9 +138,9 @@ TEST_F(TrainerTest, TellsInOrder) {
   const absl::Status trained = Train(kOneRank, {&recorder});
   ASSERT_TRUE(trained.ok()) << trained;
   EXPECT_THAT(recorder.notes,
-              ElementsAre("plan of 1", "start 0", "step 1", "step 2", "evaluation 2 of 2", "save 2",
-                          "checkpoint 2", "step 3", "step 4", "evaluation 4 of 2", "sample 4",
-                          "save 4", "checkpoint 4", "end 4/4"));
+              ElementsAre("plan of 1", "start 0", "step 1", "step 2", "save 2", "checkpoint 2",
+                          "evaluation 2 of 2", "save 2", "step 3", "step 4", "save 4",
+                          "checkpoint 4", "evaluation 4 of 2", "sample 4", "save 4", "end 4/4"));
   EXPECT_LT(recorder.losses.back(), recorder.losses.front());
   EXPECT_FALSE(std::filesystem::exists(options_.directory + "/metrics.jsonl"));
 }
@@ -192,6 +198,102 @@ TEST_F(TrainerTest, StopsWhereItIsAskedTo) {
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
   EXPECT_THAT(recorder.notes, ElementsAre("plan of 1", "start 0", "step 1", "step 2", "save 2",
                                           "checkpoint 2", "stopped 2/4"));
+}
+
+// The lines of the log without their times.
+std::string TimelessLog(const std::string& directory) {
+  const std::regex times(",\"seconds\":.*");
+  return std::regex_replace(ReadFile(directory + "/metrics.jsonl"), times, "}");
+}
+
+TEST_F(TrainerTest, AStopAtAnyMomentLosesNothing) {
+  options_.eval_every = options_.sample_every = 2;
+  options_.eval_batches = 3;
+  options_.save_every = 4;
+  options_.schedule.total_steps = 6;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.stop_requested = nullptr;
+    options_.directory = directory_ / absl::StrCat("whole", sizes.dp, sizes.tp);
+    MetricsObserver metrics;
+    ASSERT_TRUE(Train(sizes, {&metrics}).ok());
+    const std::string whole = options_.directory;
+    // With two ranks, the moments of their questions differ from run to run.
+    int64_t num_interrupted = 0;
+    for (int64_t moment = 1; moment < 100; moment += sizes.dp * sizes.tp) {
+      options_.directory = directory_ / absl::StrCat("stopped", sizes.dp, sizes.tp, "-", moment);
+      std::atomic<int64_t> questions = 0;
+      options_.stop_requested = [&] { return ++questions >= moment; };
+      Recorder before, after;
+      MetricsObserver first, second;
+      ASSERT_TRUE(Train(sizes, {&first, &before}).ok());
+      const bool stopped = before.notes.back().rfind("stopped", 0) == 0;
+      std::string saved = "0";
+      for (const std::string& note : before.notes) {
+        if (note.rfind("checkpoint ", 0) == 0) saved = note.substr(11);
+      }
+      EXPECT_THAT(before.notes.back(), HasSubstr(" " + saved + "/6")) << "not saved";
+      options_.stop_requested = nullptr;
+      ASSERT_TRUE(Train(sizes, {&second, &after}).ok());
+      num_interrupted += stopped;
+      EXPECT_EQ(TimelessLog(options_.directory), TimelessLog(whole)) << moment;
+      for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+        EXPECT_TRUE(ReadFile(absl::StrCat(options_.directory, "/step-6/", file)) ==
+                    ReadFile(absl::StrCat(whole, "/step-6/", file)))
+            << file << ", stopped at question " << moment;
+      }
+      // An evaluation or sample that was interrupted was not told of.
+      for (const char* told : {"evaluation 2", "evaluation 6", "sample 2", "sample 6"}) {
+        int64_t times = 0;
+        for (const Recorder* recorder : {&before, &after}) {
+          for (const std::string& note : recorder->notes) times += note.rfind(told, 0) == 0;
+        }
+        EXPECT_EQ(times, 1) << told << ", stopped at question " << moment;
+      }
+    }
+    EXPECT_GT(num_interrupted, 15);
+  }
+}
+
+TEST_F(TrainerTest, ARunWhoseCheckpointIsAwayDoesNotBeginAnew) {
+  options_.save_every = 2;
+  options_.keep_last = 1;
+  MetricsObserver metrics, again, moved;
+  ASSERT_TRUE(Train(kOneRank, {&metrics}).ok());
+  const std::string log = ReadFile(options_.directory + "/metrics.jsonl");
+  std::filesystem::rename(options_.directory + "/step-4", directory_ / "away");
+  const auto error = [&] { return std::string(Train(kOneRank, {&again}).message()); };
+  EXPECT_THAT(error(), AllOf(HasSubstr("run.json is of a run at step 4"),
+                             HasSubstr("there is no checkpoint")));
+  std::filesystem::create_symlink(directory_ / "none", options_.directory + "/step-4");
+  EXPECT_THAT(error(), HasSubstr("step-4 is a symbolic link to "));
+  EXPECT_EQ(ReadFile(options_.directory + "/metrics.jsonl"), log);
+  std::filesystem::remove(options_.directory + "/step-4");
+  std::filesystem::rename(directory_ / "away", options_.directory + "/step-4");
+  EXPECT_EQ(error(), "");
+}
+
+TEST_F(TrainerTest, GoesOnInAFolderThatIsRenamed) {
+  options_.save_every = 1;
+  class Renamer : public TrainObserver {
+   public:
+    explicit Renamer(std::string directory) : directory_(std::move(directory)) {}
+    absl::Status OnStep(const StepMetrics& m) override {
+      if (m.step != 2) return absl::OkStatus();
+      std::filesystem::rename(directory_, directory_ + "-old");
+      std::filesystem::create_directory(directory_);
+      return absl::OkStatus();
+    }
+
+   private:
+    const std::string directory_;
+  };
+  Renamer renamer(options_.directory);
+  MetricsObserver metrics;
+  const absl::Status trained = Train(kOneRank, {&metrics, &renamer});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_TRUE(std::filesystem::is_empty(options_.directory));
+  EXPECT_TRUE(std::filesystem::exists(options_.directory + "-old/step-4/run.json"));
+  EXPECT_THAT(ReadFile(options_.directory + "-old/metrics.jsonl"), HasSubstr("{\"step\":4,"));
 }
 
 TEST_F(TrainerTest, WarnsOfFilesThatAreTrainedAndValidatedOn) {
