@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/run_program.h"
 #include "tests/tiny_run.h"
 
 namespace strake {
@@ -172,7 +173,7 @@ const auto kOneAndMany = ::testing::Values(Family{"OneRank", {}}, Family{"Sliced
 INSTANTIATE_TEST_SUITE_P(Layouts, KilledRunTest, kOneAndMany, NameOf);
 INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
 
-TEST(StoppedRunTest, ExitsWithZeroOnRequest) {
+TEST(ExitZeroOnStopTest, ExitsWithZero) {
   const TinyRun run;
   Program program("tools/train", TinyRun::BaseFlags() + EndlessRun() + Flags{"--exit_zero_on_stop"},
                   run.Here());
@@ -184,11 +185,13 @@ TEST(StoppedRunTest, ExitsWithZeroOnRequest) {
 // `train | head -1`: nobody reads what it prints any more.
 TEST(ClosedPipeTest, TheRunGoesOnInSilence) {
   const TinyRun whole, run;
-  ASSERT_EQ(whole.Train().exit_code, 0);
-  std::string command = "set -o pipefail; tools/train";
-  for (const std::string& flag : TinyRun::BaseFlags() + Flags{"--log_every=1"})
-    command += " " + flag;
-  EXPECT_EQ(run.Run("/bin/bash", {"-c", command + " | head -1"}).exit_code, 0);
+  ASSERT_EQ(whole.Train({"--log_every=1"}).exit_code, 0);
+  testing::ProgramOptions options = run.Here();
+  options.launcher = {"bash", "-o", "pipefail", "-c", "\"$0\" \"$@\" | head -1"};
+  const ProgramResult result =
+      testing::RunProgram("tools/train", TinyRun::BaseFlags() + Flags{"--log_every=1"}, options);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1) << result.out;
   ExpectSameRun(run, whole, 8);
 }
 

@@ -240,7 +240,7 @@ TEST(TrainConfigTest, IsSavedWithTheRun) {
   ASSERT_EQ(run.Train({"--save_every=4"}).exit_code, 0);
   const Json printed = PrintedConfig(run, TinyRun::BaseFlags() + Flags{"--save_every=4"});
   for (const auto& [folder, step] :
-       std::vector<std::pair<std::string, int>>{{"run", 0}, {"run/step-4", 4}, {"run/step-8", 8}}) {
+       std::vector<std::pair<std::string, int>>{{"run", 8}, {"run/step-4", 4}, {"run/step-8", 8}}) {
     const Json record = Json::parse(ReadFile(run / (folder + "/run.json")));
     EXPECT_EQ(record["config"], printed) << folder;
     EXPECT_EQ(record["step"], step) << folder;
