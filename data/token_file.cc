@@ -1,7 +1,6 @@
 #include "data/token_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -89,13 +88,7 @@ absl::Status BadFile(const std::string& path, const Args&... args) {
   return absl::InvalidArgumentError(absl::StrCat("data file ", path, ": ", args...));
 }
 
-}  // namespace
-
-void TokenFile::Unmap::operator()(const char* data) const {
-  munmap(const_cast<char*>(data), num_bytes);
-}
-
-absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path) {
+absl::StatusOr<FileMapping> Map(const std::string& path) {
   // Without O_NONBLOCK, opening a pipe without a writer would block for ever.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return Errno(path, "open it; check the path and its permissions");
@@ -108,15 +101,16 @@ absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path) {
     return BadFile(path, "is not a regular file, which mapping needs; copy its contents to one");
   }
   if (info.st_size == 0) return BadFile(path, "is empty; write the text or the tokens again");
-  void* data = mmap(nullptr, info.st_size, PROT_READ, MAP_SHARED, file.get(), 0);
-  if (data == MAP_FAILED) return Errno(path, "map it into memory");
-  return Mapping(static_cast<const char*>(data), Unmap(info.st_size));
+  auto mapping = FileMapping::Map(path, file, info.st_size);
+  if (!mapping.ok()) return BadFile(path, "cannot be mapped: ", mapping.status().message());
+  return mapping;
 }
 
+}  // namespace
+
 absl::StatusOr<TokenFile> TokenFile::Open(const std::string& path, int64_t vocab_size) {
-  STRAKE_ASSIGN_OR_RETURN(Mapping mapping, Map(path));
-  const absl::string_view content(mapping.get(), mapping.get_deleter().num_bytes);
-  STRAKE_ASSIGN_OR_RETURN(TokenFile file, Parse(path, content, vocab_size));
+  STRAKE_ASSIGN_OR_RETURN(FileMapping mapping, Map(path));
+  STRAKE_ASSIGN_OR_RETURN(TokenFile file, Parse(path, mapping.bytes(), vocab_size));
   file.mapping_ = std::move(mapping);
   return file;
 }

@@ -7,15 +7,14 @@
 #ifndef STRAKE_DATA_TOKEN_FILE_H_
 #define STRAKE_DATA_TOKEN_FILE_H_
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "core/base/file_mapping.h"
 
 namespace strake {
 
@@ -48,20 +47,11 @@ class TokenFile {
   void ReadUnchecked(int64_t begin, int64_t count, int32_t* tokens) const;
 
  private:
-  struct Unmap {
-    Unmap() : num_bytes(0) {}
-    explicit Unmap(size_t mapped) : num_bytes(mapped) {}
-    void operator()(const char* data) const;
-    size_t num_bytes;
-  };
-  using Mapping = std::unique_ptr<const char, Unmap>;
-
   TokenFile() = default;
-  static absl::StatusOr<Mapping> Map(const std::string& path);
   absl::Status ParseHeader(absl::string_view content);
   absl::Status CheckVocabulary(int64_t begin, int64_t count) const;
 
-  Mapping mapping_;
+  FileMapping mapping_;
   std::string path_;
   TokenEncoding encoding_ = TokenEncoding::kBytes;
   const char* tokens_ = nullptr;  // the first token

@@ -162,5 +162,19 @@ INSTANTIATE_TEST_SUITE_P(Layouts, RunFailureTest,
                                            Layout{"Zero2", {"--tp=1", "--dp=4", "--zero=2"}}),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST(MappedFileTest, BecomingShorterEndsTheRunWithASentence) {
+  const TinyRun run;
+  Program program(
+      "tools/train",
+      TinyRun::BaseFlags() + Flags{"--steps=1000000", "--save_every=2", "--log_every=1"},
+      run.Here());
+  ASSERT_TRUE(program.WaitForOutput("3/1000000"));
+  ASSERT_EQ(truncate((run / "text.txt").c_str(), 0), 0);
+  const ProgramResult result = program.Wait();
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.err, "error: text.txt: became shorter, or its disk failed, while it was read\n");
+  EXPECT_TRUE(std::filesystem::exists(run / "run/step-2/run.json"));
+}
+
 }  // namespace
 }  // namespace strake

@@ -62,6 +62,7 @@ const Flags& TrainOptions() {
                                        "sample_every",
                                        "save_every",
                                        "keep_last",
+                                       "save_retry",
                                        "tp",
                                        "dp",
                                        "sequence_parallel",

@@ -34,7 +34,7 @@ absl::StatusOr<int> Check(int argc, char** argv) {
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  strake::OpenStandardStreams();
+  strake::PrepareProcess();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   const absl::StatusOr<int> exit_code = strake::Check(argc, argv);
   return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());

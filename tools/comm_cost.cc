@@ -146,7 +146,7 @@ absl::Status PrintCommCost(int argc, char** argv) {
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  strake::OpenStandardStreams();
+  strake::PrepareProcess();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::PrintCommCost(argc, argv));
 }

@@ -222,7 +222,7 @@ absl::Status Generate(int argc, char** argv) {
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  strake::OpenStandardStreams();
+  strake::PrepareProcess();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::Generate(argc, argv));
 }

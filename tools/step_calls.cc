@@ -85,7 +85,7 @@ absl::Status PrintStepCalls(int argc, char** argv) {
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  strake::OpenStandardStreams();
+  strake::PrepareProcess();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   return strake::ExitCode(strake::PrintStepCalls(argc, argv));
 }

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/json.h"
+#include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
@@ -56,9 +57,10 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     const bool bar = prints && layout.comm == "threads";
     Progress screen(&std::cout, bar ? TerminalColumns(STDOUT_FILENO) : 0);
     for (const std::string& notice : command.notices) {
-      if (prints) screen.Print("note: " + notice);
+      if (prints) screen.Print("note: " + Printable(notice));
     }
-    MetricsObserver metrics([&](const std::string& text) { screen.Print("warning: " + text); });
+    MetricsObserver metrics(
+        [&](const std::string& text) { screen.Print("warning: " + Printable(text)); });
     ScreenObserver lines(command, &screen);
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                             Trainer::Create(options, mesh, {&metrics, &lines}));
@@ -73,7 +75,7 @@ absl::StatusOr<int> Train(int argc, char** argv) {
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  strake::OpenStandardStreams();
+  strake::PrepareProcess();
   if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
   const absl::StatusOr<int> exit_code = strake::Train(argc, argv);
   return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());

@@ -286,27 +286,26 @@ absl::StatusOr<std::vector<SafetensorsEntry>> ParseSafetensors(absl::string_view
   return entries;
 }
 
-void SafetensorsFile::Unmap::operator()(const char* data) const {
-  munmap(const_cast<char*>(data), num_bytes);
-}
-
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return SystemError("open", path);
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return SystemError("open", path);
   struct stat info;
-  const bool regular = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  const size_t num_bytes = regular ? info.st_size : 0;
-  // An empty file cannot be mapped; the parser returns the error for it.
-  void* data = num_bytes == 0 ? nullptr : mmap(nullptr, num_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int mmap_errno = errno;
-  close(fd);
-  if (!regular) return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
-  if (data == MAP_FAILED) return absl::ErrnoToStatus(mmap_errno, absl::StrCat("cannot map ", path));
-
+  if (fstat(fd.get(), &info) != 0) return SystemError("look at", path);
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+  }
   SafetensorsFile file;
   file.path_ = path;
-  file.data_ = std::unique_ptr<const char, Unmap>(static_cast<const char*>(data), {num_bytes});
-  STRAKE_ASSIGN_OR_RETURN(file.entries_, ParseSafetensors({file.data_.get(), num_bytes}, path));
+  // An empty file cannot be mapped; the parser returns the error for it.
+  if (info.st_size > 0) {
+    auto mapping = FileMapping::Map(path, fd, info.st_size);
+    if (!mapping.ok()) {
+      return absl::Status(mapping.status().code(),
+                          absl::StrCat(path, ": cannot be mapped: ", mapping.status().message()));
+    }
+    file.data_ = *std::move(mapping);
+  }
+  STRAKE_ASSIGN_OR_RETURN(file.entries_, ParseSafetensors(file.data_.bytes(), path));
   file.by_name_.resize(file.entries_.size());
   std::iota(file.by_name_.begin(), file.by_name_.end(), 0);
   std::sort(file.by_name_.begin(), file.by_name_.end(),
@@ -334,7 +333,7 @@ absl::Status SafetensorsFile::ReadF32Runs(const SafetensorsEntry& entry, int64_t
       << "[safetensors] elements " << first << " + " << run << ", " << num_runs << " times every "
       << stride << ", of " << entry.name << " " << ShapeString(entry.shape);
   const int64_t element_bytes = Row(entry.dtype).num_bytes;
-  const char* begin = data_.get() + entry.begin + first * element_bytes;
+  const char* begin = data_.bytes().data() + entry.begin + first * element_bytes;
   if (run == stride) {
     run *= num_runs;
     num_runs = 1;

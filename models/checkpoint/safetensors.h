@@ -10,9 +10,7 @@
 #ifndef STRAKE_MODELS_CHECKPOINT_SAFETENSORS_H_
 #define STRAKE_MODELS_CHECKPOINT_SAFETENSORS_H_
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/file_descriptor.h"
+#include "core/base/file_mapping.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -83,13 +82,8 @@ class SafetensorsFile {
                            int64_t stride, int64_t num_runs, float* out) const;
 
  private:
-  struct Unmap {
-    void operator()(const char* data) const;
-    size_t num_bytes;
-  };
-
   std::string path_;
-  std::unique_ptr<const char, Unmap> data_;
+  FileMapping data_;
   std::vector<SafetensorsEntry> entries_;
   std::vector<int32_t> by_name_;  // indices of entries_, sorted by name
 };

@@ -1,16 +1,20 @@
 #include "tools/cli/program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <iostream>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/strings/string_view.h"
+#include "core/base/file_mapping.h"
+#include "core/base/printable.h"
 #include "core/base/version.h"
 #include "parallel/comm/launch_environment.h"
 
@@ -26,9 +30,30 @@ bool IsFirstProcess() {
   return !launch.has_value() || launch->rank == 0;
 }
 
+void WriteToStderr(const char* text) {
+  const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+  (void)written;
+}
+
+void OnBusError(int number, siginfo_t* info, void*) {
+  const char* const path = PathOfMapping(info->si_addr);
+  // The default, which SA_RESETHAND has restored.
+  if (path == nullptr) raise(number);
+  WriteToStderr("error: ");
+  WriteToStderr(path);
+  WriteToStderr(": became shorter, or its disk failed, while it was read\n");
+  _exit(1);
+}
+
 }  // namespace
 
-void OpenStandardStreams() {
+void PrepareProcess() {
+  signal(SIGXFSZ, SIG_IGN);
+  struct sigaction action = {};
+  action.sa_sigaction = OnBusError;
+  action.sa_flags = SA_SIGINFO | SA_RESETHAND;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
   int fd = 0;
   while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
   if (fd > STDERR_FILENO) close(fd);
@@ -41,11 +66,7 @@ absl::Status FlushStdout() {
 
 void PrintError(const absl::Status& error) {
   std::cout.flush();
-  std::string line(error.message());
-  for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  std::cerr << "error: " + line + "\n" << std::flush;
+  std::cerr << "error: " + Printable(error.message()) + "\n" << std::flush;
 }
 
 bool HasVersionFlag(int argc, const char* const* argv) {

@@ -6,14 +6,17 @@
 
 namespace strake {
 
-// Opens /dev/null for those of stdin, stdout and stderr that the caller closed. Otherwise the first
-// files that are opened would get their numbers, and printed text would go into them.
-void OpenStandardStreams();
+// What main() begins with. Opens /dev/null for those of stdin, stdout and stderr that the caller
+// closed: otherwise the first files that are opened would get their numbers, and printed text would
+// go into them. A write beyond the limit of a file's size becomes an error of that write, and a
+// mapped file that becomes shorter while it is read ends the process with a sentence that names it.
+void PrepareProcess();
 
 // DataLoss where stdout took less than was printed, for example on a full disk.
 absl::Status FlushStdout();
 
-// Prints the error on stderr, in one line, even where a name in it contains line ends.
+// Prints the error on stderr, in one line: characters in it that would move the cursor or change a
+// terminal's state are shown as \xNN.
 void PrintError(const absl::Status& error);
 
 // True where one of the flags is --version, at any position.

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
+#include "core/base/printable.h"
 #include "models/families/family.h"
 #include "models/model_config.h"
 #include "tools/cli/layout.h"
@@ -61,7 +62,7 @@ void ScreenObserver::PrintHeaderLine(const char* name, const std::string& text) 
 }
 
 absl::Status ScreenObserver::OnWarning(const std::string& text) {
-  screen_->Print("warning: " + text);
+  screen_->Print("warning: " + Printable(text));
   return absl::OkStatus();
 }
 

@@ -102,6 +102,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("save_every", &c->run.save_every,
                "steps between checkpoints; there is one after the last step in any case", count);
   options->Add("keep_last", &c->run.keep_last, "checkpoints kept; 0: all", count);
+  options->Add("save_retry", &c->run.save_retry_seconds,
+               "seconds for which a run goes on, and tries again to save, when the disk is full or "
+               "fails",
+               count);
 }
 
 // A preset's name ("gpt2-124m"); for a path the folder's name, or the file's where there is none.

@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor_buffer.h"
+#include "glog/logging.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
 #include "models/families/families.h"
@@ -103,38 +104,73 @@ class Gatherer {
   DeviceMemory memory_;
 };
 
-// Makes the calls that match rank 0's while it writes, in the same order.
-absl::Status Send(Gatherer& gatherer, const std::vector<ArenaArray>& optimizer_arrays) {
-  const int num_parameters = static_cast<int>(gatherer.whole().records().size());
-  for (int p = 0; p < num_parameters; ++p) {
-    STRAKE_RETURN_IF_ERROR(gatherer.Weights(p).status());
+// The calls that gather a checkpoint, which all ranks make in the same order.
+class GatherCalls {
+ public:
+  explicit GatherCalls(Engine& engine)
+      : gatherer_(engine),
+        arrays_(OptimizerArrays(engine)),
+        num_parameters_(gatherer_.whole().records().size()),
+        num_arrays_(arrays_.size()) {}
+
+  const ParameterArena& whole() const { return gatherer_.whole(); }
+  const std::vector<ArenaArray>& optimizer_arrays() const { return arrays_; }
+
+  absl::StatusOr<Tensor> Weights(int p) { return Make(p); }
+  absl::StatusOr<Tensor> OptimizerState(int p, int array) {
+    return Make(num_parameters_ + p * num_arrays_ + array);
   }
-  for (int p = 0; p < num_parameters; ++p) {
-    for (const ArenaArray& array : optimizer_arrays) {
-      STRAKE_RETURN_IF_ERROR(gatherer.OptimizerState(p, array).status());
-    }
+
+  // Makes those that have not been made: the other ranks wait in them.
+  absl::Status MakeTheRest() {
+    while (status_.ok() && next_ < num_parameters_ * (1 + num_arrays_)) (void)Make(next_);
+    return status_;
   }
-  return absl::OkStatus();
+
+ private:
+  absl::StatusOr<Tensor> Make(int call) {
+    CHECK_EQ(call, next_++) << "[checkpoint] parameters are gathered in order";
+    const int state = call - num_parameters_;
+    auto values = state < 0
+                      ? gatherer_.Weights(call)
+                      : gatherer_.OptimizerState(state / num_arrays_, arrays_[state % num_arrays_]);
+    status_ = values.status();
+    return values;
+  }
+
+  Gatherer gatherer_;
+  const std::vector<ArenaArray> arrays_;
+  const int num_parameters_, num_arrays_;
+  int next_ = 0;
+  absl::Status status_;  // of the last call
+};
+
+absl::Status WriteFiles(const std::string& directory, Engine& engine, const RunRecord& record,
+                        GatherCalls& calls) {
+  const DType dtype = engine.parameters().values().dtype();
+  STRAKE_RETURN_IF_ERROR(
+      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
+  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + kWeightsFile, calls.whole(), {""}, dtype,
+                                    [&](int p, int) { return calls.Weights(p); }));
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : calls.optimizer_arrays()) suffixes.push_back(array.suffix);
+  STRAKE_RETURN_IF_ERROR(
+      SaveArrays(directory + kOptimizerFile, calls.whole(), suffixes, AccumulationDType(dtype),
+                 [&](int p, int array) { return calls.OptimizerState(p, array); }));
+  return WriteFileDurably(directory + "/run.json", ToJson(record));
 }
 
 }  // namespace
 
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
                              const RunRecord& record) {
-  Gatherer gatherer(engine);
-  const std::vector<ArenaArray> optimizer_arrays = OptimizerArrays(engine);
-  if (engine.mesh().rank() != 0) return Send(gatherer, optimizer_arrays);
-  const DType dtype = engine.parameters().values().dtype();
-  STRAKE_RETURN_IF_ERROR(
-      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
-  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + kWeightsFile, gatherer.whole(), {""}, dtype,
-                                    [&](int p, int) { return gatherer.Weights(p); }));
-  std::vector<std::string> suffixes;
-  for (const ArenaArray& array : optimizer_arrays) suffixes.push_back(array.suffix);
-  STRAKE_RETURN_IF_ERROR(SaveArrays(
-      directory + kOptimizerFile, gatherer.whole(), suffixes, AccumulationDType(dtype),
-      [&](int p, int array) { return gatherer.OptimizerState(p, optimizer_arrays[array]); }));
-  return WriteFileDurably(directory + "/run.json", ToJson(record));
+  GatherCalls calls(engine);
+  absl::Status written;
+  if (engine.mesh().rank() == 0 && !directory.empty()) {
+    written = WriteFiles(directory, engine, record, calls);
+  }
+  STRAKE_RETURN_IF_ERROR(calls.MakeTheRest());
+  return written;
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {

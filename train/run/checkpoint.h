@@ -19,8 +19,10 @@
 namespace strake {
 
 // Writes a checkpoint. Every rank of the engine's mesh calls it. Rank 0 fills `directory`, which
-// exists; the others send their parts, and use neither `directory` nor `record`. RunDirectory makes
-// it durable and atomic. The same state gives the same bytes, whatever the layout.
+// exists; the others send their parts, and use neither `directory` nor `record`. Rank 0 takes the
+// parts and writes nothing if `directory` is empty. RunDirectory makes it durable and atomic. The
+// same state gives the same bytes, whatever the layout. After an error of the disk the ranks may
+// call it again; after one of communication they may not.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
 
 // Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the

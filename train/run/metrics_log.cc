@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -56,6 +57,12 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
   return lines;
 }
 
+absl::StatusOr<FileDescriptor> OpenToAppend(const std::string& path) {
+  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) return SystemError("open", path);
+  return fd;
+}
+
 absl::Status KeepAside(const std::string& path, const std::string& lines) {
   std::string before;
   auto text = ReadFile(path, kMaxLogBytes);
@@ -78,8 +85,7 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t res
   const std::string aside = path + ".damaged";
   if (!lines.damaged.empty()) STRAKE_RETURN_IF_ERROR(KeepAside(aside, lines.damaged));
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, lines.kept));
-  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) return SystemError("open", path);
+  STRAKE_ASSIGN_OR_RETURN(FileDescriptor fd, OpenToAppend(path));
   return MetricsLog(path, std::move(fd), lines.damaged.empty() ? "" : aside);
 }
 
@@ -99,10 +105,32 @@ absl::Status MetricsLog::LogEval(const EvalMetrics& m) {
 }
 
 absl::Status MetricsLog::Sync() {
-  if (fsync(fd_.get()) != 0) return SystemError("flush", path_);
+  STRAKE_RETURN_IF_ERROR(WriteUnwritten());
+  if (fsync(fd_.get()) == 0) return absl::OkStatus();
+  const absl::Status status = SystemError("flush", path_);
+  // Linux takes pages that it could not write for written: a second fsync() would succeed, and the
+  // lines would be lost. They are still there to be read, and are written to a new file.
+  auto text = ReadFile(path_, kMaxLogBytes);
+  if (!text.ok() || !WriteFileDurably(path_, *text).ok()) return status;
+  STRAKE_ASSIGN_OR_RETURN(fd_, OpenToAppend(path_));
   return absl::OkStatus();
 }
 
-absl::Status MetricsLog::Append(absl::string_view line) { return WriteAll(fd_.get(), line, path_); }
+absl::Status MetricsLog::Append(absl::string_view line) {
+  absl::StrAppend(&unwritten_, line);
+  const absl::Status status = WriteUnwritten();
+  const bool may_pass = absl::IsResourceExhausted(status) || absl::IsUnknown(status);
+  return may_pass ? absl::OkStatus() : status;
+}
+
+absl::Status MetricsLog::WriteUnwritten() {
+  while (!unwritten_.empty()) {
+    const ssize_t written = write(fd_.get(), unwritten_.data(), unwritten_.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return SystemError("write to", path_);
+    unwritten_.erase(0, written);
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace strake

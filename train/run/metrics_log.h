@@ -32,19 +32,23 @@ class MetricsLog {
   // The file that took damaged lines; empty if there were none.
   const std::string& damaged_lines() const { return damaged_lines_; }
 
-  // Each appends one line, in one write, that other processes see at once. Errors name the path.
+  // Each appends one line, in one write, that other processes see at once. Lines that a full or
+  // failing disk does not take are kept, and written with later ones. Errors name the path.
   absl::Status LogStep(const StepMetrics& metrics);
   absl::Status LogEval(const EvalMetrics& metrics);
 
-  // Flushes the log to disk: call it before writing a checkpoint that a run may resume from.
+  // Flushes the log to disk: call it before writing a checkpoint that a run may resume from. After
+  // an error it may be called again.
   absl::Status Sync();
 
  private:
   MetricsLog(std::string path, FileDescriptor fd, std::string damaged_lines);
   absl::Status Append(absl::string_view line);
+  absl::Status WriteUnwritten();
 
   std::string path_;
   FileDescriptor fd_;
+  std::string unwritten_;
   std::string damaged_lines_;
 };
 

@@ -80,6 +80,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["sample_every"] = o.sample_every;
   json["save_every"] = o.save_every;
   json["keep_last"] = o.keep_last;
+  json["save_retry"] = o.save_retry_seconds;
   return json;
 }
 

@@ -1,10 +1,13 @@
 #include "train/run/trainer.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
+#include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
@@ -28,6 +31,11 @@ constexpr int64_t kEvalBatches = 32;  // of a validation while training
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
+
+// ENOSPC, EDQUOT and EIO, of whatever call.
+bool IsErrorOfADisk(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsUnknown(status);
+}
 
 }  // namespace
 
@@ -284,20 +292,53 @@ absl::Status Trainer::WriteRecord() const {
   return directory_->Named(WriteFileDurably(directory_->handle() + "/run.json", ToJson(Record())));
 }
 
-absl::Status Trainer::Save() {
+absl::Status Trainer::WriteFiles() {
+  bool gathered = false;
   const auto write = [&](const std::string& directory) {
+    gathered = true;
     return WriteCheckpoint(directory, *engine_, Record());
   };
-  if (is_first_rank()) {
-    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnSave(step_); }));
-    STRAKE_RETURN_IF_ERROR(directory_->WriteCheckpoint(step_, write));
-    STRAKE_RETURN_IF_ERROR(WriteRecord());
-  } else {
-    STRAKE_RETURN_IF_ERROR(write(/*directory=*/""));
-  }
+  if (!is_first_rank()) return write(/*directory=*/"");
+  absl::Status status = Tell([&](TrainObserver& o) { return o.OnSave(step_); });
+  if (status.ok()) status = directory_->WriteCheckpoint(step_, write);
+  if (status.ok()) status = WriteRecord();
+  // The other ranks send their parts in any case.
+  if (!gathered) STRAKE_RETURN_IF_ERROR(write(/*directory=*/""));
+  return status;
+}
+
+absl::Status Trainer::Save() {
+  const absl::Status written = WriteFiles();
+  if (!written.ok() && !IsErrorOfADisk(written)) return written;
+  STRAKE_ASSIGN_OR_RETURN(save_failed_, AnyRank(mesh_, !written.ok()));
+  if (save_failed_) return is_first_rank() ? NoteFailedSave(written) : absl::OkStatus();
+  failing_since_.reset();
   saved_step_ = step_;
   noted_due_ = due_;
   return is_first_rank() ? TellOfCheckpoint() : absl::OkStatus();
+}
+
+double Trainer::SecondsBetweenSaves() const {
+  constexpr double kSeconds = 10, kTimes = 60;
+  return std::min(kSeconds, options_.save_retry_seconds / kTimes);
+}
+
+// Others may make room on the disk meanwhile.
+absl::Status Trainer::NoteFailedSave(const absl::Status& status) {
+  const double now = MonotonicSeconds();
+  if (!failing_since_.has_value()) failing_since_ = now;
+  next_save_ = now + SecondsBetweenSaves();
+  const double left = *failing_since_ + options_.save_retry_seconds - now;
+  if (left <= 0) return status;
+  const std::string warning =
+      absl::StrCat("step ", step_, " is not saved: ", status.message(),
+                   "; the run goes on, and tries again for ", FormatDuration(left));
+  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
+}
+
+absl::StatusOr<bool> Trainer::TimeToSave() {
+  if (!save_failed_) return IsDue(options_.save_every) || step_ == options_.schedule.total_steps;
+  return AnyRank(mesh_, is_first_rank() && MonotonicSeconds() >= next_save_);
 }
 
 absl::Status Trainer::TellOfCheckpoint() {
@@ -341,10 +382,17 @@ absl::StatusOr<TrainEnd> Trainer::Run() {
   while (step_ < num_steps && !stop_) {
     STRAKE_RETURN_IF_ERROR(Step());
     // First, so that nothing is lost while the rest takes its time.
-    if (IsDue(options_.save_every) || step_ == num_steps) STRAKE_RETURN_IF_ERROR(Save());
+    STRAKE_ASSIGN_OR_RETURN(const bool save, TimeToSave());
+    if (save) STRAKE_RETURN_IF_ERROR(Save());
     STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   }
-  if (saved_step_ != step_) STRAKE_RETURN_IF_ERROR(Save());
+  while (saved_step_ != step_) {
+    if (save_failed_) {
+      std::this_thread::sleep_for(std::chrono::duration<double>(SecondsBetweenSaves()));
+    }
+    STRAKE_RETURN_IF_ERROR(Save());
+  }
+  STRAKE_RETURN_IF_ERROR(NoteWhatIsDone());
   const bool complete = step_ >= num_steps && !due_.any();
   return End(complete ? TrainEnd::Reason::kLastStep : TrainEnd::Reason::kStopRequested);
 }

@@ -66,7 +66,11 @@ class Trainer {
   absl::Status Evaluate();
   absl::Status Sample();
   absl::StatusOr<std::optional<TrainSample>> Generate();
+  absl::StatusOr<bool> TimeToSave();
   absl::Status Save();
+  absl::Status WriteFiles();
+  absl::Status NoteFailedSave(const absl::Status& status);
+  double SecondsBetweenSaves() const;
   absl::Status TellOfCheckpoint();
   absl::Status WriteRecord() const;
   absl::Status NoteWhatIsDone();
@@ -85,12 +89,15 @@ class Trainer {
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  int64_t step_ = 0;        // done
-  int64_t samples_ = 0;     // consumed
-  int64_t saved_step_ = 0;  // the last in a checkpoint in the directory; 0 if there is none
-  bool stop_ = false;       // agreed on by all ranks
-  DueWork due_;             // after the last step done
-  DueWork noted_due_;       // what the directory says of it, once the step is saved
+  int64_t step_ = 0;          // done
+  int64_t samples_ = 0;       // consumed
+  int64_t saved_step_ = 0;    // the last in a checkpoint in the directory; 0 if there is none
+  bool stop_ = false;         // agreed on by all ranks
+  DueWork due_;               // after the last step done
+  DueWork noted_due_;         // what the directory says of it, once the step is saved
+  bool save_failed_ = false;  // and is to be tried again
+  std::optional<double> failing_since_;  // on the first rank, as the next
+  double next_save_ = 0;
 };
 
 }  // namespace strake

@@ -66,6 +66,8 @@ struct TrainerOptions {
   int64_t sample_every = 500;
   int64_t save_every = 500;
   int64_t keep_last = 3;  // checkpoints; 0: all
+  // How long a full or failing disk is tolerated; the run goes on meanwhile.
+  int64_t save_retry_seconds = 600;
 
   // Called on every rank between steps; if it returns true on any rank, the run saves and ends.
   std::function<bool()> stop_requested = {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <regex>
@@ -270,6 +271,52 @@ TEST_F(TrainerTest, ARunWhoseCheckpointIsAwayDoesNotBeginAnew) {
   std::filesystem::remove(options_.directory + "/step-4");
   std::filesystem::rename(directory_ / "away", options_.directory + "/step-4");
   EXPECT_EQ(error(), "");
+}
+
+// A disk that is full for the first saves.
+class FullDisk : public TrainObserver {
+ public:
+  explicit FullDisk(int num_saves) : num_saves_(num_saves) {}
+  absl::Status OnWarning(const std::string& text) override {
+    warnings.push_back(text);
+    return absl::OkStatus();
+  }
+  absl::Status OnSave(int64_t) override {
+    return num_saves_-- > 0 ? absl::ErrnoToStatus(ENOSPC, "cannot write to x") : absl::OkStatus();
+  }
+
+  std::vector<std::string> warnings;
+
+ private:
+  int num_saves_;
+};
+
+TEST_F(TrainerTest, AFullDiskIsTriedAgainWhileTheRunGoesOn) {
+  options_.save_every = 2;
+  options_.save_retry_seconds = 6;  // every tenth of a second
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    FullDisk disk(2);
+    const absl::Status trained = Train(sizes, {&disk});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(disk.warnings,
+                ElementsAre(AllOf(HasSubstr("step 2 is not saved: cannot write to x: No space"),
+                                  HasSubstr("tries again for ")),
+                            HasSubstr(" is not saved: ")));
+    EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-4/run.json"));
+    EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-2"));
+  }
+}
+
+TEST_F(TrainerTest, ADiskThatStaysFullEndsTheRun) {
+  options_.save_every = 2;
+  for (const int64_t seconds : {0, 1}) {
+    options_.save_retry_seconds = seconds;
+    options_.directory += "x";
+    FullDisk disk(1000);
+    EXPECT_EQ(Train(kDp2, {&disk}).message(), "cannot write to x: No space left on device");
+    EXPECT_EQ(disk.warnings.empty(), seconds == 0);
+  }
 }
 
 TEST_F(TrainerTest, GoesOnInAFolderThatIsRenamed) {
