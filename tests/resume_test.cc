@@ -108,29 +108,6 @@ INSTANTIATE_TEST_SUITE_P(
 // A run that the test interrupts.
 Flags EndlessRun() { return {"--steps=1000000", "--schedule=constant", "--log_every=1"}; }
 
-class KilledRunTest : public ResumeTest {};
-
-TEST_P(KilledRunTest, GoesOnBitForBit) {
-  const Flags flags =
-      GetParam().flags + Flags{"--steps=300", "--save_every=4", "--keep_last=2", "--log_every=1"};
-  const TinyRun whole, killed;
-  ASSERT_EQ(whole.Train(flags).exit_code, 0);
-  // During the start, in a step, in a save.
-  int num_killed = 0;
-  for (int attempt = 0; attempt < 16; ++attempt) {
-    Program program("tools/train", TinyRun::BaseFlags() + flags, killed.Here());
-    if (attempt % 4 != 0) program.WaitForOutput("out ");
-    usleep(1300 * attempt);
-    program.Send(SIGKILL);
-    if (program.Wait().exit_code == 128 + SIGKILL) ++num_killed;
-  }
-  EXPECT_GE(num_killed, 4);
-  const ProgramResult last = killed.Train(flags);
-  ASSERT_EQ(last.exit_code, 0) << last.err;
-  ExpectSameRun(killed, whole, 300);
-  EXPECT_EQ(ReadTree(killed / "run").size(), ReadTree(whole / "run").size()) << "leftovers";
-}
-
 class StoppedRunTest : public ResumeTest {};
 
 TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
@@ -170,7 +147,6 @@ TEST_P(StoppedRunTest, GoesOnBitForBit) {
 
 std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.param.name; }
 const auto kOneAndMany = ::testing::Values(Family{"OneRank", {}}, Family{"Sliced", Sliced()});
-INSTANTIATE_TEST_SUITE_P(Layouts, KilledRunTest, kOneAndMany, NameOf);
 INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
 
 TEST(ExitZeroOnStopTest, ExitsWithZero) {

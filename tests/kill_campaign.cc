@@ -1,0 +1,109 @@
+#include "tests/kill_campaign.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+#include "nlohmann/json.hpp"
+#include "tests/run_program.h"
+#include "tests/tiny_run.h"
+
+namespace strake::testing {
+namespace {
+
+constexpr int kSteps = 120;
+constexpr int kMaxMicroseconds = 60000;  // that a run lives: some three quarters of its time
+
+// What a run has left, apart from times.
+struct Remains {
+  std::map<std::string, std::string> files;
+  std::vector<nlohmann::json> metrics;
+};
+
+Remains RemainsOf(const TinyRun& run) {
+  Remains remains = {.files = ReadTree(run / "run"), .metrics = TimelessMetrics(run / "run")};
+  remains.files.erase("metrics.jsonl");
+  return remains;
+}
+
+std::string Differences(const Remains& actual, const Remains& expected) {
+  std::vector<std::string> differences;
+  if (actual.metrics != expected.metrics) differences.push_back("another metrics.jsonl");
+  for (const auto& [name, contents] : expected.files) {
+    const auto it = actual.files.find(name);
+    if (it == actual.files.end()) {
+      differences.push_back("no " + name);
+    } else if (it->second != contents) {
+      differences.push_back("another " + name);
+    }
+  }
+  for (const auto& [name, contents] : actual.files) {
+    if (expected.files.count(name) == 0) differences.push_back(name + " is left over");
+  }
+  return absl::StrJoin(differences, "; ");
+}
+
+// Adds the kills to `num_kills`. Returns an error of the program, if there was one.
+std::string TrainAndKill(const TinyRun& run, const Flags& flags, int64_t max_kills,
+                         std::mt19937_64& random, int64_t* num_kills) {
+  while (true) {
+    Program program("tools/train", flags, run.Here());
+    if (*num_kills < max_kills) {
+      // Often during the start, else in a step, a save or an evaluation.
+      if (random() % 4 != 0) program.WaitForOutput("out ");
+      usleep(random() % kMaxMicroseconds);
+      program.Send(SIGKILL);
+    }
+    const ProgramResult result = program.Wait();
+    if (result.exit_code == 0) return "";
+    if (result.exit_code != 128 + SIGKILL) return absl::StrCat(result.exit_code, ": ", result.err);
+    ++*num_kills;
+  }
+}
+
+}  // namespace
+
+int64_t RunKillCampaign(const KillCampaign& campaign) {
+  std::mt19937_64 random(campaign.seed);
+  const Flags common = TinyRun::BaseFlags() + Flags{absl::StrCat("--steps=", kSteps),
+                                                    "--save_every=4",
+                                                    "--keep_last=2",
+                                                    "--eval_every=6",
+                                                    "--eval_batches=2",
+                                                    "--sample_every=30",
+                                                    "--log_every=1"};
+  const std::vector<Flags> layouts = {
+      common, common + Flags{"--tp=2", "--dp=2", "--sequence_parallel", "--zero=1",
+                             "--micro_batch=1", "--global_batch=4"}};
+  std::vector<Remains> expected;
+  for (const Flags& flags : layouts) {
+    const TinyRun whole;
+    const ProgramResult result = RunProgram("tools/train", flags, whole.Here());
+    CHECK_EQ(result.exit_code, 0) << result.err;
+    expected.push_back(RemainsOf(whole));
+  }
+  int64_t num_kills = 0, num_runs = 0, num_wrong = 0;
+  for (; num_kills < campaign.num_kills; ++num_runs) {
+    const size_t layout = num_runs % layouts.size();
+    const TinyRun run;
+    const std::string error =
+        TrainAndKill(run, layouts[layout], campaign.num_kills, random, &num_kills);
+    const std::string problem =
+        error.empty() ? Differences(RemainsOf(run), expected[layout]) : "ended with " + error;
+    if (problem.empty()) continue;
+    ++num_wrong;
+    campaign.report(absl::StrCat("run ", num_runs, ": ", problem));
+  }
+  campaign.report(
+      absl::StrCat(num_kills, " kills in ", num_runs, " runs, something wrong in ", num_wrong));
+  return num_wrong;
+}
+
+}  // namespace strake::testing
