@@ -1,9 +1,8 @@
 #include "models/checkpoint/hf_checkpoint.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/json.h"
+#include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
@@ -116,11 +116,6 @@ std::string ListOf(const std::vector<std::string>& names) {
   return absl::StrCat("\"", names[0], "\" and ", names.size() - 1, " more");
 }
 
-bool FileExists(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) == 0;
-}
-
 // The files of a checkpoint, and the file that holds each tensor.
 class Checkpoint {
  public:
@@ -128,10 +123,12 @@ class Checkpoint {
     Checkpoint checkpoint;
     const std::string single = directory + "/model.safetensors";
     const std::string index = single + ".index.json";
-    if (FileExists(single)) {
+    STRAKE_ASSIGN_OR_RETURN(const PathKind single_kind, PathKindOf(single));
+    STRAKE_ASSIGN_OR_RETURN(const PathKind index_kind, PathKindOf(index));
+    if (single_kind != PathKind::kNothing) {
       checkpoint.source_ = single;
       STRAKE_RETURN_IF_ERROR(checkpoint.AddFile(single));
-    } else if (FileExists(index)) {
+    } else if (index_kind != PathKind::kNothing) {
       checkpoint.source_ = index;
       STRAKE_RETURN_IF_ERROR(checkpoint.AddShards(directory));
     } else {
@@ -167,19 +164,19 @@ class Checkpoint {
     for (const std::string& name : names) {
       const std::string path = absl::StrCat(directory, "/", name);
       STRAKE_RETURN_IF_ERROR(AddFile(path));
-      for (const SafetensorsEntry& entry : files_.back()->entries()) {
-        const auto listed = index.find(entry.name);
-        if (listed == index.end() || *listed != name) {
-          return absl::InvalidArgumentError(
-              absl::StrCat(path, ": tensor \"", entry.name, "\" is not listed there by ", source_));
-        }
-      }
     }
+    // As transformers does, takes what shards hold beside what the index lists. Of a tensor that
+    // two of them hold, the index says which it is.
     for (const auto& [tensor, shard] : index.items()) {
-      if (!tensors_.contains(tensor)) {
+      const std::string path = absl::StrCat(directory, "/", shard.get<std::string>());
+      const auto file = std::find_if(files_.begin(), files_.end(),
+                                     [&](const auto& file) { return file->path() == path; });
+      const SafetensorsEntry* const entry = (*file)->Find(tensor);
+      if (entry == nullptr) {
         return absl::InvalidArgumentError(absl::StrCat(source_, ": tensor \"", tensor,
                                                        "\" is not in ", shard.get<std::string>()));
       }
+      tensors_[tensor] = {file->get(), entry};
     }
     return absl::OkStatus();
   }
@@ -226,6 +223,34 @@ absl::Status MissingTensors(const std::string& source, const std::vector<std::st
       absl::StrCat(source, ": the model's tensor ", ListOf(names), " is missing", advice));
 }
 
+bool HasTensor(const ParameterArena& arena, absl::string_view name) {
+  for (const ParameterRecord& record : arena.records()) {
+    for (const ParameterSegment& segment : record.segments) {
+      if (segment.name == name) return true;
+    }
+  }
+  return false;
+}
+
+// A model whose embeddings are one cannot take two.
+absl::Status CheckTied(const Checkpoint::Location& embedding, const Checkpoint::Location& head) {
+  constexpr int64_t kBlock = int64_t{1} << 16;
+  const int64_t count = NumElements(embedding.entry->shape);
+  bool equal = embedding.entry->shape == head.entry->shape;
+  std::vector<float> a(std::min(count, kBlock)), b(a.size());
+  for (int64_t begin = 0; equal && begin < count; begin += kBlock) {
+    const int64_t n = std::min(kBlock, count - begin);
+    STRAKE_RETURN_IF_ERROR(embedding.file->ReadF32(*embedding.entry, begin, n, a.data()));
+    STRAKE_RETURN_IF_ERROR(head.file->ReadF32(*head.entry, begin, n, b.data()));
+    equal = std::memcmp(a.data(), b.data(), n * sizeof(float)) == 0;
+  }
+  if (equal) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      head.file->path(), ": tensor \"", head.entry->name, "\" is not \"", embedding.entry->name,
+      "\", but tie_word_embeddings in config.json says that they are one; set it to false to train "
+      "both, or remove one of the tensors"));
+}
+
 absl::Status UnknownTensors(const std::string& source, const std::vector<std::string>& names) {
   return absl::InvalidArgumentError(absl::StrCat(source, ": tensor ", ListOf(names),
                                                  " is not one of the model's; is this the "
@@ -238,17 +263,26 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
                          ParameterArena& arena) {
   STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
   const auto& tensors = checkpoint.tensors();
+  const std::string head = absl::StrCat(family.tensors.head, ".weight");
+  const std::string embedding = absl::StrCat(family.tensors.token_embedding, ".weight");
+  const auto find = [&](const std::string& name) {
+    const auto found = tensors.find(name);
+    if (found != tensors.end()) return found;
+    return tensors.find(std::string(absl::StripPrefix(name, family.tensors.optional_prefix)));
+  };
+  // Where input and output embedding are one, a file has it under either name, or both.
+  const bool tied = !HasTensor(arena, head);
+  if (tied && find(embedding) != tensors.end() && tensors.contains(head)) {
+    STRAKE_RETURN_IF_ERROR(CheckTied(find(embedding)->second, tensors.at(head)));
+  }
   const ArenaArray weights{"", arena.values()};
   std::vector<Transfer> transfers;
   MissingNames missing;
   std::set<std::string> used;
   for (const ParameterRecord& record : arena.records()) {
     for (const HfSlice& slice : HfSlicesOf(record)) {
-      auto found = tensors.find(slice.name);
-      if (found == tensors.end()) {
-        found = tensors.find(
-            std::string(absl::StripPrefix(slice.name, family.tensors.optional_prefix)));
-      }
+      auto found = find(slice.name);
+      if (found == tensors.end() && tied && slice.name == embedding) found = tensors.find(head);
       if (found == tensors.end()) {
         missing.Add(slice.name);
         continue;
@@ -260,7 +294,6 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
       used.insert(found->first);
     }
   }
-  const std::string head = absl::StrCat(family.tensors.head, ".weight");
   if (!missing.names().empty()) {
     return MissingTensors(checkpoint.source(), missing.names(),
                           missing.names()[0] == head

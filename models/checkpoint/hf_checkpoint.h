@@ -23,12 +23,14 @@ namespace strake {
 // Fills the arena's values (f32, f64 or bf16, to which they are rounded; on either device) from
 // `directory`: model.safetensors, or the shards of model.safetensors.index.json; F32, F16 or BF16.
 // Reads only its own slice of each tensor; padding keeps its values. Names in the files may lack
-// the optional prefix of `family`; its buffers, and the head of a model whose embedding is tied,
-// are ignored.
+// the optional prefix of `family`, and its buffers are ignored. The one table of a model whose
+// embeddings are tied may be there under the name of either, or of both. Shards may hold more than
+// the index lists.
 //
-// Returns an error, naming file and tensor, for a file that is missing or broken, for a shard that
-// does not match the index, and for a tensor that is missing, unknown or of another shape or dtype.
-// All of that is checked before the arena is changed.
+// Returns an error, naming file and tensor, for a file that is missing or broken, for a tensor that
+// is not where the index says, and for one that is missing, unknown or of another shape or dtype;
+// and where the two tensors of a tied model differ. All of that is checked before the arena is
+// changed.
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
                          ParameterArena& arena);
 

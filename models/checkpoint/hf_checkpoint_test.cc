@@ -29,6 +29,7 @@ using ::strake::testing::FillConstant;
 using ::strake::testing::GetElement;
 using ::strake::testing::SameBits;
 using ::strake::testing::SetElement;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 // A tensor of a file: f32 values under a name.
@@ -205,7 +206,7 @@ TEST_F(HfCheckpointTest, LoadsWithoutThePrefixAndIgnoresBuffers) {
   for (const auto& [name, tensor] : tensors_) tensors[name.substr(12)] = tensor;
   tensors["h.0.attn.bias"] = {{1, 1, 2, 2}, {1, 1, 1, 1}};
   tensors["h.0.attn.masked_bias"] = {{}, {-1e4}};
-  tensors["lm_head.weight"] = {{5, 3}, std::vector<float>(15, 1)};
+  tensors["lm_head.weight"] = tensors.at("wte.weight");
   WriteTensors(ModelPath(), tensors);
   ExpectLoads();
   tensors["h.0.attn.bias"] = {{4}, {1, 1, 1, 1}};
@@ -340,6 +341,34 @@ TEST(HfCheckpointEmbeddingTest, AnUntiedModelNeedsItsOutputEmbedding) {
   EXPECT_EQ(GetElement(arena.values(), 64 + 1), 9.0);
 }
 
+TEST(HfCheckpointEmbeddingTest, ATiedTableIsThereUnderEitherName) {
+  ParameterArena arena;
+  arena.Add({{"model.embed_tokens.weight", 2}}, {3, 2}, true);
+  ASSERT_TRUE(arena.Allocate(DType::kF32, false).ok());
+  const std::string path = MakeDirectory() + "/model.safetensors";
+  const std::string directory = path.substr(0, path.rfind('/'));
+  const FileTensor table = {{3, 2}, {1, 2, 3, 4, 5, 6}};
+  for (const FileTensors& tensors : std::vector<FileTensors>{
+           {{"model.embed_tokens.weight", table}},
+           {{"embed_tokens.weight", table}},  // LlamaModel's, without a head
+           {{"lm_head.weight", table}},
+           {{"model.embed_tokens.weight", table}, {"lm_head.weight", table}}}) {
+    FillConstant(arena.values(), 0);
+    WriteTensors(path, tensors);
+    const absl::Status loaded = LoadWeights(directory, kLlamaFamily, arena);
+    ASSERT_TRUE(loaded.ok()) << loaded;
+    EXPECT_EQ(GetElement(arena.values(), 3), 4.0);
+  }
+  FillConstant(arena.values(), 0);
+  FileTensor other = table;
+  other.values[5] = 7;
+  WriteTensors(path, {{"model.embed_tokens.weight", table}, {"lm_head.weight", other}});
+  EXPECT_THAT(std::string(LoadWeights(directory, kLlamaFamily, arena).message()),
+              AllOf(HasSubstr(path + ": tensor \"lm_head.weight\" is not "),
+                    HasSubstr("tie_word_embeddings in config.json")));
+  EXPECT_EQ(GetElement(arena.values(), 3), 0.0);
+}
+
 // Two shards and their index; `edit` may spoil the weight map.
 class ShardsTest : public HfCheckpointTest {
  protected:
@@ -382,19 +411,26 @@ TEST_F(ShardsTest, AMissingShardIsNamed) {
 
 TEST_F(ShardsTest, TensorsAreWhereTheIndexSays) {
   weight_map_["transformer.wte.weight"] = ShardName(0);
-  const std::string real = absl::StrCat(directory_, "/", ShardName(1));
   WriteIndex();
-  EXPECT_EQ(LoadError(), absl::StrCat(real,
-                                      ": tensor \"transformer.wte.weight\" is not listed "
-                                      "there by ",
-                                      IndexPath()));
-  weight_map_.erase("transformer.wte.weight");
-  WriteIndex();
-  EXPECT_THAT(LoadError(), HasSubstr("\"transformer.wte.weight\" is not listed there"));
+  EXPECT_EQ(LoadError(), absl::StrCat(IndexPath(), ": tensor \"transformer.wte.weight\" is not in ",
+                                      ShardName(0)));
   weight_map_["transformer.wte.weight"] = ShardName(1);
   weight_map_["extra"] = ShardName(0);
   WriteIndex();
   EXPECT_EQ(LoadError(), absl::StrCat(IndexPath(), ": tensor \"extra\" is not in ", ShardName(0)));
+}
+
+TEST_F(ShardsTest, ShardsMayHoldMoreThanTheIndexLists) {
+  weight_map_.erase("transformer.wte.weight");
+  WriteIndex();
+  ExpectLoads();
+  // Of two, the index says which.
+  FileTensors more = ReadTensors(absl::StrCat(directory_, "/", ShardName(0)));
+  more["transformer.wte.weight"] = {{1}, {0}};
+  WriteTensors(absl::StrCat(directory_, "/", ShardName(0)), more);
+  weight_map_["transformer.wte.weight"] = ShardName(1);
+  WriteIndex();
+  ExpectLoads();
 }
 
 TEST_F(ShardsTest, BadIndicesAreNamed) {
