@@ -1,10 +1,13 @@
 #include "train/run/run_record.h"
 
+#include <filesystem>
 #include <set>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "core/base/json.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -99,6 +102,26 @@ absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory) {
   const std::string path = directory + "/run.json";
   STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   return ParseRunRecord(text, path);
+}
+
+absl::StatusOr<RunRecord> ReadCheckpointRecord(const std::string& directory) {
+  STRAKE_ASSIGN_OR_RETURN(RunRecord record, ReadRunRecord(directory));
+  const auto contradiction = [&](const auto&... what) {
+    return absl::InvalidArgumentError(absl::StrCat(directory, "/run.json: ", what...));
+  };
+  const std::string name = std::filesystem::path(directory + "/").parent_path().filename().string();
+  int64_t step = 0;
+  absl::string_view digits = name;
+  if (absl::ConsumePrefix(&digits, "step-") && absl::SimpleAtoi(digits, &step) &&
+      step != record.step) {
+    return contradiction("\"step\" is ", record.step, ", but the folder is ", name);
+  }
+  const auto batch = record.identity.find("global_batch");
+  if (batch == record.identity.end() || !batch->is_number_integer()) return record;
+  const double samples = double(record.step) * batch->get<double>();
+  if (samples == double(record.samples)) return record;
+  return contradiction("\"samples\" is ", record.samples, ", but ", record.step, " steps of ",
+                       JsonText(*batch), " sequences are another number");
 }
 
 std::string RunDifferences(const nlohmann::ordered_json& there,

@@ -46,6 +46,10 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
 // Reads DIRECTORY/run.json. NotFound where there is none; ParseRunRecord()'s errors.
 absl::StatusOr<RunRecord> ReadRunRecord(const std::string& directory);
 
+// The same of a checkpoint. InvalidArgument where its numbers contradict each other or the folder's
+// name, "step-N".
+absl::StatusOr<RunRecord> ReadCheckpointRecord(const std::string& directory);
+
 // "lr is 0.1 there, 0.2 here; ..."; empty where the two identities are equal.
 std::string RunDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here);
 

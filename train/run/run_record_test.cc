@@ -1,5 +1,6 @@
 #include "train/run/run_record.h"
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -50,6 +51,21 @@ TEST(RunRecordTest, BadFilesAreNamed) {
     const auto read = ReadRunRecord(WriteRunJson(text));
     EXPECT_THAT(std::string(read.status().message()), HasSubstr(message)) << text;
   }
+}
+
+TEST(RunRecordTest, ACheckpointsNumbersAgree) {
+  const std::string folder = ::testing::TempDir() + "/step-3";
+  std::filesystem::create_directory(folder);
+  const auto error = [&](int64_t step, int64_t samples) {
+    const RunRecord record = {
+        .step = step, .samples = samples, .identity = {{"global_batch", 4}}, .config = {{"a", 1}}};
+    std::ofstream(folder + "/run.json") << ToJson(record);
+    return std::string(ReadCheckpointRecord(folder).status().message());
+  };
+  EXPECT_EQ(error(3, 12), "");
+  EXPECT_EQ(error(4, 16), folder + "/run.json: \"step\" is 4, but the folder is step-3");
+  EXPECT_THAT(error(3, 13), HasSubstr("\"samples\" is 13, but 3 steps of 4 sequences are"));
+  EXPECT_EQ(ReadCheckpointRecord(folder + "/").ok(), false);
 }
 
 TEST(RunRecordTest, EachDifferenceIsListed) {

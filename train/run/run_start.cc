@@ -36,7 +36,7 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                                             const std::optional<int64_t>& latest) {
   const std::string& path = options.resume_checkpoint;
   const OptionNames& names = options.names;
-  const auto record = ReadRunRecord(path);
+  const auto record = ReadCheckpointRecord(path);
   if (!record.ok()) {
     return absl::Status(
         record.status().code(),
@@ -128,7 +128,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
     }
     return start;
   }
-  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadRunRecord(checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadCheckpointRecord(checkpoint));
   STRAKE_RETURN_IF_ERROR(CheckIsThisRun(record, identity, checkpoint, options.names));
   const bool is_in_directory = checkpoint == CheckpointPath(out, record.step);
   // The directory knows what was done after the checkpoint was saved.
