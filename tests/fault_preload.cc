@@ -5,6 +5,9 @@
 //   FAULT_CALL    the first call that fails, counted from 0; none without it
 //   FAULT_TIMES   how many fail from there on
 //   FAULT_ERRNO   with this error
+// With it, headers define some of these functions themselves.
+#undef _FORTIFY_SOURCE
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/file.h>
