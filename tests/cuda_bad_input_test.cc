@@ -1,6 +1,7 @@
 // A GPU that cannot be used, or flags that do not fit it: exit code 1, one line on stderr with the
 // problem and the remedy, before anything runs, and no file is made.
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
@@ -139,6 +140,7 @@ TEST_F(CudaBadInputTest, NanWeightsStopTheFirstStep) {
   file.replace(file.size() - sizeof nan, sizeof nan, reinterpret_cast<const char*>(&nan),
                sizeof nan);
   WriteFile(run_ / "run/step-1/model.safetensors", file);
+  std::filesystem::remove(run_ / "run/step-1/manifest.json");
   for (const Flags& flags : {Flags{}, {"--dtype=bf16"}, {"--tp=2", "--dp=2", "--micro_batch=2"}}) {
     const ProgramResult result = run_.Run(
         "tools/train_emulated", base + Flags{"--init_from=run/step-1", "--out=new"} + flags);

@@ -136,6 +136,7 @@ class Campaign {
   static std::map<std::string, std::string> Weights(const std::string& checkpoint) {
     std::map<std::string, std::string> files = ReadTree(checkpoint);
     files.erase("run.json");  // has other options
+    files.erase("manifest.json");
     return files;
   }
 

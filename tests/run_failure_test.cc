@@ -51,7 +51,7 @@ class RunFailureTest : public ::testing::TestWithParam<Layout> {
                             const std::string& error) {
     ASSERT_EQ(Train(run + Flags{"--steps=4"}).exit_code, 0);
     const auto checkpoint = ReadTree(run_ / "run/step-4");
-    ASSERT_EQ(checkpoint.size(), 5);
+    ASSERT_EQ(checkpoint.size(), 6);
 
     ProgramOptions options = run_.Here();
     options.max_file_bytes = max_file_bytes;
@@ -113,6 +113,7 @@ TEST_P(RunFailureTest, InAStepOnTheFirstRank) {
 TEST_P(RunFailureTest, InAnEvaluation) {
   ASSERT_EQ(run_.Train({"--steps=1", "--out=hf"}).exit_code, 0);
   SpoilEmbedding(run_ / "hf/step-1/model.safetensors", 'Z');
+  std::filesystem::remove(run_ / "hf/step-1/manifest.json");
   WriteFile(run_ / "z.txt", std::string(100, 'Z'));
   ExpectFailsAndGoesOn({"--init_from=hf/step-1", "--val_data=z.txt"},
                        {"--steps=12", "--eval_every=6"}, -1, "step 6: the loss is nan");

@@ -44,6 +44,11 @@ REGISTRY_LIBRARIES = [
         targets = {"benchmark_main": ["@google_benchmark//:benchmark_main"]},
     ),
     struct(
+        name = "strake_crc32c",
+        defines = [],
+        targets = {"crc32c": ["@abseil-cpp//absl/crc:crc32c"]},
+    ),
+    struct(
         name = "strake_eigen",
         defines = EIGEN_DEFINES,
         targets = {"eigen": ["@eigen//:eigen"]},

@@ -310,9 +310,10 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
   return ReadTransfers(transfers);
 }
 
-absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
-                        const std::vector<std::string>& suffixes, DType dtype,
-                        FetchParameter fetch) {
+absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
+                                                 const ParameterArena& whole,
+                                                 const std::vector<std::string>& suffixes,
+                                                 DType dtype, FetchParameter fetch) {
   const int num_arrays = static_cast<int>(suffixes.size());
   std::vector<std::vector<HfSlice>> tensors;  // by parameter
   std::vector<SafetensorsSpec> specs;
@@ -344,7 +345,8 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
     }
     spec += static_cast<int>(tensors[i].size()) * num_arrays;
   }
-  return writer.Finish();
+  STRAKE_RETURN_IF_ERROR(writer.Finish());
+  return writer.parts();
 }
 
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
@@ -361,10 +363,11 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
         << " beside " << arrays[0].values.ToString();
     suffixes.push_back(array.suffix);
   }
-  return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), [&](int parameter, int array) {
+  const auto fetch = [&](int parameter, int array) {
     const ParameterRecord& record = arena.records()[parameter];
     return arrays[array].values.Rows(record.offset, record.end());
-  });
+  };
+  return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), fetch).status();
 }
 
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,

@@ -14,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/file_part.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "models/families/family.h"
@@ -49,12 +50,13 @@ using FetchParameter = absl::FunctionRef<absl::StatusOr<Tensor>(int parameter, i
 
 // Writes a tensor NAME + suffix for every tensor of the `whole` model, an arena that may be a dry
 // run's, and every suffix: values of dtype bf16 as BF16, all others as F32. Equal contents give
-// equal bytes. Fetches one parameter after the other, and of each all arrays in order. Returns an
-// error, naming path and reason, when the disk is full or fails, and `fetch`'s error. CHECKs that
-// every tensor is whole.
-absl::Status SaveArrays(const std::string& path, const ParameterArena& whole,
-                        const std::vector<std::string>& suffixes, DType dtype,
-                        FetchParameter fetch);
+// equal bytes. Fetches one parameter after the other, and of each all arrays in order. Returns the
+// file's checksums; an error, naming path and reason, when the disk is full or fails, and `fetch`'s
+// error. CHECKs that every tensor is whole.
+absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
+                                                 const ParameterArena& whole,
+                                                 const std::vector<std::string>& suffixes,
+                                                 DType dtype, FetchParameter fetch);
 
 // The same for arrays of one dtype over the whole arena.
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "core/base/crc32c.h"
 #include "core/base/dtype.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
@@ -363,7 +364,10 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
   SafetensorsWriter writer(path, std::move(fd), dtype);
   const std::string header = HeaderText(tensors, dtype);
   int64_t begin = kLengthBytes + header.size();
+  writer.parts_.push_back({.num_bytes = begin});
   for (const SafetensorsSpec& tensor : tensors) {
+    writer.parts_.push_back(
+        {.name = tensor.name, .num_bytes = NumElements(tensor.shape) * Row(dtype).num_bytes});
     writer.tensor_begin_.push_back(begin);
     writer.elements_left_ += NumElements(tensor.shape);
     begin += NumElements(tensor.shape) * Row(dtype).num_bytes;
@@ -374,7 +378,16 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
   const int out = writer.fd_.get();
   STRAKE_RETURN_IF_ERROR(WriteAll(out, {length, kLengthBytes}, path));
   STRAKE_RETURN_IF_ERROR(WriteAll(out, header, path));
+  writer.parts_[0].crc32c = ExtendCrc32c(ExtendCrc32c(0, {length, kLengthBytes}), header);
+  writer.BeginPart(1);
   return writer;
+}
+
+void SafetensorsWriter::BeginPart(size_t part) {
+  part_ = part;
+  if (part == parts_.size()) return;
+  parts_[part].crc32c = 0;
+  part_bytes_left_ = parts_[part].num_bytes;
 }
 
 absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
@@ -387,9 +400,19 @@ absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) rounded.emplace_back(values[i]);
     data = rounded.data();
   }
-  const absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
+  absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
   STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), bytes, path_));
   elements_left_ -= count;
+  while (!bytes.empty()) {
+    if (part_bytes_left_ == 0) {
+      BeginPart(part_ + 1);
+      continue;
+    }
+    const absl::string_view of_part = bytes.substr(0, part_bytes_left_);
+    parts_[part_].crc32c = ExtendCrc32c(parts_[part_].crc32c, of_part);
+    part_bytes_left_ -= of_part.size();
+    bytes.remove_prefix(of_part.size());
+  }
   return absl::OkStatus();
 }
 
@@ -397,6 +420,7 @@ absl::Status SafetensorsWriter::Seek(int index) {
   CHECK(0 <= index && index < tensor_begin_.size())
       << "[safetensors] tensor " << index << " of " << tensor_begin_.size() << " in " << path_;
   if (lseek(fd_.get(), tensor_begin_[index], SEEK_SET) < 0) return SystemError("seek in", path_);
+  BeginPart(index + 1);
   return absl::OkStatus();
 }
 

@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/file_descriptor.h"
 #include "core/base/file_mapping.h"
+#include "core/base/file_part.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -116,7 +117,13 @@ class SafetensorsWriter {
   // Flushes to the disk and closes; call it once. CHECKs that every element was appended.
   absl::Status Finish();
 
+  // The checksums of the header and of each tensor, computed as they were written. Each tensor must
+  // have been appended from its beginning.
+  const std::vector<FilePart>& parts() const { return parts_; }
+
  private:
+  void BeginPart(size_t part);
+
   SafetensorsWriter(std::string path, FileDescriptor fd, SafetensorsDType dtype)
       : path_(std::move(path)), fd_(std::move(fd)), dtype_(dtype) {}
 
@@ -124,6 +131,9 @@ class SafetensorsWriter {
   FileDescriptor fd_;
   SafetensorsDType dtype_;
   std::vector<int64_t> tensor_begin_;  // bytes of the file
+  std::vector<FilePart> parts_;        // the header, then the tensors
+  size_t part_ = 1;                    // the tensor that is appended to,
+  int64_t part_bytes_left_ = 0;        // and what it lacks
   int64_t elements_left_ = 0;
 };
 

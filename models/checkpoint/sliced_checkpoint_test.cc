@@ -127,7 +127,7 @@ class Saver {
     const auto fetch = [&](int parameter, int array) {
       return Fetch(parameter, first_array + array);
     };
-    if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, DType::kF32, fetch);
+    if (mesh_.rank() == 0) return SaveArrays(path, *whole_, suffixes, DType::kF32, fetch).status();
     for (int i = 0; i < whole_->records().size(); ++i) {
       for (int array = 0; array < suffixes.size(); ++array) {
         STRAKE_RETURN_IF_ERROR(fetch(i, array).status());

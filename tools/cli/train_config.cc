@@ -82,7 +82,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
       "it goes on with the run there and all its options");
   options->Add(
       "resume", &c->resume,
-      "auto: resume from the last checkpoint in --out; never: only start a new run; or the "
+      "auto: resume from the last checkpoint in --out; newest_good: from the last one that is not "
+      "damaged; never: only start a new run; or the "
       "path of a checkpoint, or of a run, to resume from");
   options->Add("exit_zero_on_stop", &c->exit_zero_on_stop,
                "exit with 0 where a signal stopped the run before its end; without it with 3");
@@ -116,10 +117,13 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
+bool IsPath(const std::string& resume) {
+  return resume != "auto" && resume != "newest_good" && resume != "never";
+}
+
 // The checkpoint or folder of the run to resume, if there is one.
 const std::string& RunToGoOnWith(const TrainConfig& c) {
-  const bool is_path = c.resume != "auto" && c.resume != "never";
-  return is_path ? c.resume : c.run.directory;
+  return IsPath(c.resume) ? c.resume : c.run.directory;
 }
 
 // The global batch of that run; 0 where there is none. The code that resumes reports a damaged
@@ -150,8 +154,10 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   c->run.schedule.kind = *kind;
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
                                   c->machine, c->layout);
-  if (c->resume == "auto" || c->resume == "never") {
-    c->run.resume = c->resume == "auto" ? ResumePolicy::kAuto : ResumePolicy::kNever;
+  if (!IsPath(c->resume)) {
+    c->run.resume = c->resume == "auto"    ? ResumePolicy::kAuto
+                    : c->resume == "never" ? ResumePolicy::kNever
+                                           : ResumePolicy::kNewestGood;
   } else {
     c->run.resume = ResumePolicy::kFromCheckpoint;
     c->run.resume_checkpoint = c->resume;
@@ -254,7 +260,7 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   }
   if (!config_path.empty()) STRAKE_RETURN_IF_ERROR(ReadConfig(config_path, &options));
   STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
-  if (config->resume != "auto" && config->resume != "never") {
+  if (IsPath(config->resume)) {
     STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
   }
   if (!config->run.init_from.empty() && !options.IsSet("model")) {

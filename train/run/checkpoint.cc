@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/crc32c.h"
 #include "core/base/durable_file.h"
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
@@ -20,6 +22,7 @@
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/gather_parameter.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "train/run/manifest.h"
 
 namespace strake {
 namespace {
@@ -31,9 +34,13 @@ void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterAren
   arena->AllocateDryRun(engine.options().dtype);
 }
 
-constexpr char kWeightsFile[] = "/model.safetensors";
-constexpr char kOptimizerFile[] = "/optimizer.safetensors";
+constexpr char kWeightsFile[] = "model.safetensors";
+constexpr char kOptimizerFile[] = "optimizer.safetensors";
 constexpr char kMasterSuffix[] = ".master";
+
+std::string PathOf(const std::string& directory, const char* file) {
+  return absl::StrCat(directory, "/", file);
+}
 
 // The moments over this rank's range.
 std::vector<ArenaArray> Moments(Engine& engine) {
@@ -148,16 +155,25 @@ class GatherCalls {
 absl::Status WriteFiles(const std::string& directory, Engine& engine, const RunRecord& record,
                         GatherCalls& calls) {
   const DType dtype = engine.parameters().values().dtype();
-  STRAKE_RETURN_IF_ERROR(
-      WriteFileDurably(directory + "/config.json", ToHfConfig(engine.model().config(), dtype)));
-  STRAKE_RETURN_IF_ERROR(SaveArrays(directory + kWeightsFile, calls.whole(), {""}, dtype,
-                                    [&](int p, int) { return calls.Weights(p); }));
+  Manifest manifest;
+  const auto write_text = [&](const char* name, const std::string& text) {
+    manifest[name] = {
+        {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
+    return WriteFileDurably(absl::StrCat(directory, "/", name), text);
+  };
+  STRAKE_RETURN_IF_ERROR(write_text("config.json", ToHfConfig(engine.model().config(), dtype)));
+  STRAKE_ASSIGN_OR_RETURN(manifest[kWeightsFile],
+                          SaveArrays(PathOf(directory, kWeightsFile), calls.whole(), {""}, dtype,
+                                     [&](int p, int) { return calls.Weights(p); }));
   std::vector<std::string> suffixes;
   for (const ArenaArray& array : calls.optimizer_arrays()) suffixes.push_back(array.suffix);
-  STRAKE_RETURN_IF_ERROR(
-      SaveArrays(directory + kOptimizerFile, calls.whole(), suffixes, AccumulationDType(dtype),
-                 [&](int p, int array) { return calls.OptimizerState(p, array); }));
-  return WriteFileDurably(directory + "/run.json", ToJson(record));
+  STRAKE_ASSIGN_OR_RETURN(manifest[kOptimizerFile],
+                          SaveArrays(PathOf(directory, kOptimizerFile), calls.whole(), suffixes,
+                                     AccumulationDType(dtype), [&](int p, int array) {
+                                       return calls.OptimizerState(p, array);
+                                     }));
+  STRAKE_RETURN_IF_ERROR(write_text("run.json", ToJson(record)));
+  return WriteFileDurably(directory + "/manifest.json", ToJson(manifest));
 }
 
 }  // namespace
@@ -177,13 +193,13 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   STRAKE_RETURN_IF_ERROR(
       LoadWeights(directory, *engine.model().config().family, engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
-  const std::string optimizer_file = directory + kOptimizerFile;
+  const std::string optimizer_file = PathOf(directory, kOptimizerFile);
   std::vector<ArenaArray> arrays = Moments(engine);
   STRAKE_ASSIGN_OR_RETURN(const bool holds_masters, HoldsMasters(optimizer_file));
   if (holds_masters) {
     arrays.push_back(UnroundedWeights(engine, kMasterSuffix));
   } else if (engine.optimizer().masters().defined()) {
-    STRAKE_RETURN_IF_ERROR(LoadArrays(directory + kWeightsFile, engine.parameters(),
+    STRAKE_RETURN_IF_ERROR(LoadArrays(PathOf(directory, kWeightsFile), engine.parameters(),
                                       {UnroundedWeights(engine, /*suffix=*/"")}));
   }
   return LoadArrays(optimizer_file, engine.parameters(), arrays);

@@ -5,6 +5,7 @@
 //                                    NAME.master (f32 weights that they round), f32, in the
 //                                    weights' shapes
 //   run.json                         train/run/run_record.h
+//   manifest.json                    checksums of the others (train/run/manifest.h)
 //
 // The files hold whole tensors however many ranks train, so that a run resumes under any layout.
 #ifndef STRAKE_TRAIN_RUN_CHECKPOINT_H_

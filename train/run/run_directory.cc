@@ -236,6 +236,15 @@ absl::Status RunDirectory::WriteCheckpoint(
   return Named(status);
 }
 
+absl::Status RunDirectory::SetAside(int64_t step) {
+  const std::string checkpoint = CheckpointPath(handle_, step);
+  const std::string aside = checkpoint + ".damaged";
+  absl::Status status = RemoveAll(aside);
+  if (status.ok()) status = Rename(checkpoint, aside);
+  if (status.ok()) status = SyncPath(handle_);
+  return Named(status);
+}
+
 absl::Status RunDirectory::Prune(int64_t keep_last) {
   CHECK_GE(keep_last, 0) << "[run_directory] keep_last in " << path_;
   absl::Status first_error = RemoveTemporaries();

@@ -4,6 +4,7 @@
 //   OUT/step-N/     a complete checkpoint
 //   OUT/step-N.tmp  one that is being written or deleted
 //   OUT/step-N.old  one that is being replaced, where the file system cannot swap two names
+//   OUT/step-N.damaged  one that was set aside; nothing here reads or deletes it
 //
 // A crash of the process or the machine at any moment keeps every checkpoint that was complete;
 // Open() then removes what is left over. Errors name the path and the system's reason. No file is
@@ -55,6 +56,9 @@ class RunDirectory {
   // place of an older step-N. On an error nothing is changed.
   absl::Status WriteCheckpoint(int64_t step,
                                absl::FunctionRef<absl::Status(const std::string& directory)> write);
+
+  // Renames step-N to step-N.damaged, in place of an older one.
+  absl::Status SetAside(int64_t step);
 
   // Deletes all but the last `keep_last` checkpoints, 0 keeps all, and what could not be deleted
   // before. Call it when a new one is complete. Returns the first error, after it tried all.

@@ -30,6 +30,8 @@ std::string ResumeSetting(const TrainerOptions& options) {
   switch (options.resume) {
     case ResumePolicy::kAuto:
       return "auto";
+    case ResumePolicy::kNewestGood:
+      return "newest_good";
     case ResumePolicy::kNever:
       return "never";
     case ResumePolicy::kFromCheckpoint:

@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
+#include "train/run/manifest.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
 
@@ -49,15 +50,31 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
                    "; choose another ", names.directory, " or remove it"));
 }
 
+// The last checkpoint that is whole; adds later ones to `damaged`.
+absl::StatusOr<std::string> NewestGood(const TrainerOptions& options, const RunDirectory& directory,
+                                       std::vector<int64_t>* damaged) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, directory.Checkpoints());
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    const std::string path = CheckpointPath(options.directory, *step);
+    if (VerifyCheckpoint(path).ok() && ReadCheckpointRecord(path).ok()) return path;
+    damaged->push_back(*step);
+  }
+  return absl::DataLossError(absl::StrCat(options.names.resume, "=newest_good, but none of the ",
+                                          steps.size(), " checkpoints in ", options.directory,
+                                          " is whole"));
+}
+
 // The checkpoint to resume from; empty for a new run.
 absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
-                                           const std::optional<RunDirectory>& directory) {
+                                           const std::optional<RunDirectory>& directory,
+                                           std::vector<int64_t>* damaged) {
   std::optional<int64_t> latest;
   if (directory.has_value()) {
     STRAKE_ASSIGN_OR_RETURN(latest, directory->LatestCheckpoint());
   }
   if (options.resume == ResumePolicy::kFromCheckpoint) return GivenCheckpoint(options, latest);
   if (!latest.has_value()) return "";
+  if (options.resume == ResumePolicy::kNewestGood) return NewestGood(options, *directory, damaged);
   if (options.resume == ResumePolicy::kAuto) return CheckpointPath(options.directory, *latest);
   return absl::FailedPreconditionError(absl::StrCat(
       options.names.resume, "=never, but ", options.directory, " holds checkpoints up to step ",
@@ -101,6 +118,17 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
   return warnings;
 }
 
+std::vector<std::string> Warnings(const TrainerOptions& options, const RunRecord& record,
+                                  const std::string& checkpoint,
+                                  const std::vector<int64_t>& damaged) {
+  std::vector<std::string> warnings = WarningsOfChanges(options, record, checkpoint);
+  for (const int64_t step : damaged) {
+    const std::string path = CheckpointPath(options.directory, step);
+    warnings.push_back(absl::StrCat(path, " is damaged, and becomes ", path, ".damaged"));
+  }
+  return warnings;
+}
+
 }  // namespace
 
 absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
@@ -117,7 +145,9 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
           *run, identity, absl::StrCat(options.names.directory, "=", out), options.names));
     }
   }
-  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint, FindCheckpoint(options, *directory));
+  std::vector<int64_t> damaged;
+  STRAKE_ASSIGN_OR_RETURN(const std::string checkpoint,
+                          FindCheckpoint(options, *directory, &damaged));
   if (checkpoint.empty()) {
     STRAKE_RETURN_IF_ERROR(CheckHadNoCheckpoint(options, run));
     RunStart start;
@@ -138,7 +168,8 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                   .samples = record.samples,
                   .saved_step = is_in_directory ? record.step : 0,
                   .due = is_last ? run->due : record.due,
-                  .warnings = WarningsOfChanges(options, record, checkpoint)};
+                  .damaged = damaged,
+                  .warnings = Warnings(options, record, checkpoint, damaged)};
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {

@@ -22,6 +22,8 @@ struct RunStart {
   int64_t samples = 0;          // consumed
   int64_t saved_step = 0;       // the last in a checkpoint in the directory; 0 if there is none
   DueWork due = {};             // after that step, before the next
+  std::vector<int64_t> damaged =
+      {};  // steps of later checkpoints, to be set aside; first rank alone
   // On options that changed without effect, or that change the rest of the run. On the first rank
   // alone.
   std::vector<std::string> warnings = {};
@@ -38,7 +40,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                                       const nlohmann::ordered_json& identity,
                                       std::optional<RunDirectory>* directory);
 
-// Broadcasts what the first rank has found to every rank, except the warnings.
+// Broadcasts what the first rank has found to every rank, except what is its own.
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start);
 
 // Makes and opens the directory if it was missing. Call it when nothing else can fail, so that no

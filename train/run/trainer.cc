@@ -9,6 +9,7 @@
 #include "core/base/durable_file.h"
 #include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
+#include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
@@ -20,6 +21,7 @@
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
 #include "train/run/checkpoint.h"
+#include "train/run/manifest.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
 #include "train/run/run_start.h"
@@ -93,9 +95,43 @@ RunRecord Trainer::Record() const {
   return {step_, samples_, due_, start_record_->identity, start_record_->config};
 }
 
+// What can be done about a damaged checkpoint of the run.
+std::string Trainer::NewestGoodInstead(const std::string& checkpoint) const {
+  const auto steps = ListCheckpoints(options_.directory);
+  if (!steps.ok()) return "";
+  for (auto step = steps->rbegin(); step != steps->rend(); ++step) {
+    const std::string path = CheckpointPath(options_.directory, *step);
+    if (path == checkpoint || !VerifyCheckpoint(path).ok()) continue;
+    return absl::StrCat(". The newest good checkpoint is ", path, "; ", options_.names.resume,
+                        "=newest_good takes it");
+  }
+  return "";
+}
+
+// Each rank reads its share.
+absl::Status Trainer::VerifyFiles(const std::string& checkpoint) const {
+  const int num_ranks = mesh_.num_ranks();
+  const absl::Status verified = VerifyCheckpoint(checkpoint, mesh_.rank(), num_ranks);
+  if (absl::IsDataLoss(verified)) {
+    return absl::DataLossError(absl::StrCat(verified.message(), NewestGoodInstead(checkpoint)));
+  }
+  if (!absl::IsNotFound(verified)) return verified;
+  const std::string warning =
+      absl::StrCat(checkpoint, " has no manifest.json: whether its files are whole is not known");
+  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
+}
+
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
-  if (!checkpoint.empty()) return LoadCheckpoint(checkpoint, *engine_);
+  if (!checkpoint.empty()) {
+    STRAKE_RETURN_IF_ERROR(VerifyFiles(checkpoint));
+    return LoadCheckpoint(checkpoint, *engine_);
+  }
   ParameterArena& parameters = engine_->parameters();
+  if (!options_.init_from.empty()) {
+    // Other programs' models have no record of a run.
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(options_.init_from + "/run.json"));
+    if (kind != PathKind::kNothing) STRAKE_RETURN_IF_ERROR(VerifyFiles(options_.init_from));
+  }
   STRAKE_RETURN_IF_ERROR(
       options_.init_from.empty()
           ? InitializeParameters(options_.seed, engine_->team(), &parameters)
@@ -122,6 +158,7 @@ absl::Status Trainer::OpenRun() {
   samples_ = start.samples;
   saved_step_ = start.saved_step;
   due_ = noted_due_ = start.due;
+  damaged_ = start.damaged;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
@@ -130,6 +167,7 @@ absl::Status Trainer::OpenRun() {
 
 absl::Status Trainer::StartRun() {
   STRAKE_RETURN_IF_ERROR(ClaimDirectory(options_, &directory_));
+  for (const int64_t step : damaged_) STRAKE_RETURN_IF_ERROR(directory_->SetAside(step));
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) {
     return o.OnStart(
         {.directory = options_.directory, .step = step_, .evaluates = due_.evaluation});
@@ -345,7 +383,12 @@ absl::Status Trainer::TellOfCheckpoint() {
   const TrainCheckpoint checkpoint = {.step = step_,
                                       .path = CheckpointPath(options_.directory, step_)};
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
-  const absl::Status pruned = directory_->Prune(options_.keep_last);
+  // Where it will be the only one, it is read back first.
+  const absl::Status read_back =
+      options_.keep_last == 1
+          ? directory_->Named(VerifyCheckpoint(CheckpointPath(directory_->handle(), step_)))
+          : absl::OkStatus();
+  const absl::Status pruned = read_back.ok() ? directory_->Prune(options_.keep_last) : read_back;
   if (pruned.ok()) return absl::OkStatus();
   const std::string warning =
       absl::StrCat(pruned.message(), "; the run goes on, and tries it again after the next save");

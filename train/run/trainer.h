@@ -56,6 +56,8 @@ class Trainer {
   absl::Status OpenData();
   absl::Status MakeEngine();
   absl::Status OpenRun();
+  absl::Status VerifyFiles(const std::string& checkpoint) const;
+  std::string NewestGoodInstead(const std::string& checkpoint) const;
   absl::Status SetWeights(const std::string& checkpoint);
   absl::Status StartRun();
   RunRecord Record() const;
@@ -89,13 +91,14 @@ class Trainer {
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  int64_t step_ = 0;          // done
-  int64_t samples_ = 0;       // consumed
-  int64_t saved_step_ = 0;    // the last in a checkpoint in the directory; 0 if there is none
-  bool stop_ = false;         // agreed on by all ranks
-  DueWork due_;               // after the last step done
-  DueWork noted_due_;         // what the directory says of it, once the step is saved
-  bool save_failed_ = false;  // and is to be tried again
+  int64_t step_ = 0;              // done
+  int64_t samples_ = 0;           // consumed
+  int64_t saved_step_ = 0;        // the last in a checkpoint in the directory; 0 if there is none
+  bool stop_ = false;             // agreed on by all ranks
+  std::vector<int64_t> damaged_;  // checkpoints that were passed over, on the first rank
+  DueWork due_;                   // after the last step done
+  DueWork noted_due_;             // what the directory says of it, once the step is saved
+  bool save_failed_ = false;      // and is to be tried again
   std::optional<double> failing_since_;  // on the first rank, as the next
   double next_save_ = 0;
 };

@@ -16,6 +16,7 @@ namespace strake {
 
 enum class ResumePolicy {
   kAuto,            // resume from the last checkpoint in `directory`, if there is one
+  kNewestGood,      // from the last one whose files agree with its manifest; others are set aside
   kNever,           // start a new run; an error where `directory` holds checkpoints
   kFromCheckpoint,  // resume from `resume_checkpoint`
 };

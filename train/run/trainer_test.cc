@@ -24,6 +24,7 @@ namespace strake {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -317,6 +318,51 @@ TEST_F(TrainerTest, ADiskThatStaysFullEndsTheRun) {
     EXPECT_EQ(Train(kDp2, {&disk}).message(), "cannot write to x: No space left on device");
     EXPECT_EQ(disk.warnings.empty(), seconds == 0);
   }
+}
+
+// Flips a bit of the last tensor of a file.
+void Damage(const std::string& path) {
+  std::string bytes = ReadFile(path);
+  bytes.back() ^= 4;
+  WriteFile(path, bytes);
+}
+
+TEST_F(TrainerTest, ADamagedCheckpointIsNamedAndPassedOverOnRequest) {
+  options_.save_every = 1;
+  options_.keep_last = 0;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    options_.resume = ResumePolicy::kAuto;
+    ASSERT_TRUE(Train(sizes, {}).ok());
+    const std::string whole = ReadFile(options_.directory + "/step-4/model.safetensors");
+    Damage(options_.directory + "/step-4/optimizer.safetensors");
+    Damage(options_.directory + "/step-3/model.safetensors");
+    EXPECT_THAT(ErrorOf(sizes),
+                AllOf(HasSubstr("step-4/optimizer.safetensors: tensor \""),
+                      HasSubstr("The newest good checkpoint is " + options_.directory +
+                                "/step-2; "
+                                "resume=newest_good takes it")));
+    options_.resume = ResumePolicy::kNewestGood;
+    Recorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes, Contains(HasSubstr("step-4 is damaged, and becomes ")));
+    EXPECT_THAT(recorder.notes, Contains("start 2"));
+    EXPECT_TRUE(ReadFile(options_.directory + "/step-4/model.safetensors") == whole);
+    EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-3.damaged"));
+    options_.resume = ResumePolicy::kAuto;
+    EXPECT_EQ(ErrorOf(sizes), "");
+  }
+}
+
+TEST_F(TrainerTest, ACheckpointWithoutAManifestIsLoadedWithAWarning) {
+  options_.save_every = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  std::filesystem::remove_all(options_.directory + "/step-4");
+  std::filesystem::remove(options_.directory + "/step-2/manifest.json");
+  Recorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("step-2 has no manifest.json")));
 }
 
 TEST_F(TrainerTest, GoesOnInAFolderThatIsRenamed) {
