@@ -260,6 +260,10 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   }
   if (!config_path.empty()) STRAKE_RETURN_IF_ERROR(ReadConfig(config_path, &options));
   STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
+  if (config->resume.empty()) {
+    return absl::InvalidArgumentError(
+        "--resume is empty; give auto, newest_good, never, or a path");
+  }
   if (IsPath(config->resume)) {
     STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
   }

@@ -1,8 +1,10 @@
 #include "train/run/metrics_log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -11,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
 #include "core/base/json.h"
+#include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
@@ -29,9 +32,9 @@ std::string JsonNumber(double value) {
 }
 
 struct Lines {
-  std::string kept;     // of steps up to the last
-  std::string damaged;  // no lines of a log
-  bool any = false;     // whether there is a line of a log
+  std::string kept;        // of steps up to the last
+  std::string damaged;     // no lines of a log
+  uint64_t last_step = 0;  // of the lines that are kept
 };
 
 Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
@@ -48,11 +51,11 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
       if (is_whole) absl::StrAppend(&lines.damaged, line, "\n");
       continue;
     }
-    lines.any = true;
     const uint64_t step = (*json)["step"];
     if (step > last_step || (evaluates && step == last_step && json->contains("val_loss")))
       continue;
     absl::StrAppend(&lines.kept, line, "\n");
+    lines.last_step = std::max(lines.last_step, step);
   }
   return lines;
 }
@@ -73,24 +76,35 @@ absl::Status KeepAside(const std::string& path, const std::string& lines) {
 
 }  // namespace
 
-absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, int64_t resume_step,
-                                            bool evaluates) {
-  const auto text = ReadFile(path, kMaxLogBytes);
-  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
-  const Lines lines = Sort(text.ok() ? *text : "", resume_step, evaluates);
-  if (!lines.any && !lines.damaged.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is there, and is not the log of a run; move it away"));
+absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const TrainStart& start) {
+  // An error for a symbolic link to nothing.
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+  std::string text;
+  if (kind != PathKind::kNothing) {
+    STRAKE_ASSIGN_OR_RETURN(text, ReadFile(path, kMaxLogBytes));
   }
+  if (!text.empty() && !start.held_run) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is there, and is not of this run; move it away"));
+  }
+  const Lines lines = Sort(text, start.step, start.evaluates);
+  std::vector<std::string> notes;
   const std::string aside = path + ".damaged";
-  if (!lines.damaged.empty()) STRAKE_RETURN_IF_ERROR(KeepAside(aside, lines.damaged));
+  if (!lines.damaged.empty()) {
+    STRAKE_RETURN_IF_ERROR(KeepAside(aside, lines.damaged));
+    notes.push_back(absl::StrCat(path, " had damaged lines, which are in ", aside, " now"));
+  }
+  if (start.held_run && lines.last_step < static_cast<uint64_t>(start.step)) {
+    notes.push_back(absl::StrCat(path, " ends at step ", lines.last_step,
+                                 ", before the checkpoint of step ", start.step));
+  }
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, lines.kept));
   STRAKE_ASSIGN_OR_RETURN(FileDescriptor fd, OpenToAppend(path));
-  return MetricsLog(path, std::move(fd), lines.damaged.empty() ? "" : aside);
+  return MetricsLog(path, std::move(fd), std::move(notes));
 }
 
-MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::string damaged_lines)
-    : path_(std::move(path)), fd_(std::move(fd)), damaged_lines_(std::move(damaged_lines)) {}
+MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes)
+    : path_(std::move(path)), fd_(std::move(fd)), notes_(std::move(notes)) {}
 
 absl::Status MetricsLog::LogStep(const StepMetrics& m) {
   return Append(absl::StrCat("{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":",
@@ -106,11 +120,14 @@ absl::Status MetricsLog::LogEval(const EvalMetrics& m) {
 
 absl::Status MetricsLog::Sync() {
   STRAKE_RETURN_IF_ERROR(WriteUnwritten());
-  if (fsync(fd_.get()) == 0) return absl::OkStatus();
+  struct stat info;
+  const bool deleted = fstat(fd_.get(), &info) == 0 && info.st_nlink == 0;
+  if (!deleted && fsync(fd_.get()) == 0) return absl::OkStatus();
   const absl::Status status = SystemError("flush", path_);
   // Linux takes pages that it could not write for written: a second fsync() would succeed, and the
-  // lines would be lost. They are still there to be read, and are written to a new file.
-  auto text = ReadFile(path_, kMaxLogBytes);
+  // lines would be lost. They are still there to be read, and are written to a new file. So are
+  // those of a file that someone has deleted.
+  const auto text = ReadFile(absl::StrCat("/proc/self/fd/", fd_.get()), kMaxLogBytes);
   if (!text.ok() || !WriteFileDurably(path_, *text).ok()) return status;
   STRAKE_ASSIGN_OR_RETURN(fd_, OpenToAppend(path_));
   return absl::OkStatus();

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,15 +23,15 @@ namespace strake {
 
 class MetricsLog {
  public:
-  // Truncates the file to the lines of steps up to `resume_step`, without the evaluation of that
-  // step if the run evaluates next. A crash leaves the old file or the new. Half a line at the end,
+  // Truncates the file to the lines of steps up to the start's, without the evaluation of that step
+  // if the run evaluates next. A crash leaves the old file or the new. Half a line at the end,
   // which a killed run leaves, is cut; other lines that are damaged are moved to PATH.damaged.
-  // Returns an error that names the path; FailedPrecondition for a file that has other lines alone.
-  static absl::StatusOr<MetricsLog> Open(const std::string& path, int64_t resume_step,
-                                         bool evaluates = false);
+  // Returns an error that names the path; FailedPrecondition for a file with contents where the
+  // directory did not hold the run.
+  static absl::StatusOr<MetricsLog> Open(const std::string& path, const TrainStart& start);
 
-  // The file that took damaged lines; empty if there were none.
-  const std::string& damaged_lines() const { return damaged_lines_; }
+  // What a person should know about the file as it was: damaged or missing lines.
+  const std::vector<std::string>& notes() const { return notes_; }
 
   // Each appends one line, in one write, that other processes see at once. Lines that a full or
   // failing disk does not take are kept, and written with later ones. Errors name the path.
@@ -42,14 +43,14 @@ class MetricsLog {
   absl::Status Sync();
 
  private:
-  MetricsLog(std::string path, FileDescriptor fd, std::string damaged_lines);
+  MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes);
   absl::Status Append(absl::string_view line);
   absl::Status WriteUnwritten();
 
   std::string path_;
   FileDescriptor fd_;
   std::string unwritten_;
-  std::string damaged_lines_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace strake

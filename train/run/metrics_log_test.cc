@@ -19,6 +19,11 @@ using testing::ReadFile;
 using testing::TempDirectory;
 using testing::WriteFile;
 
+// In a directory of the run.
+TrainStart At(int64_t step, bool evaluates = false) {
+  return {.step = step, .evaluates = evaluates, .held_run = true};
+}
+
 StepMetrics Step(int64_t step) {
   return {.step = step,
           .loss = 0.1,
@@ -32,7 +37,7 @@ StepMetrics Step(int64_t step) {
 TEST(MetricsLogTest, LinesHaveTheseKeysInThisOrder) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
-  auto log = MetricsLog::Open(path, 0);
+  auto log = MetricsLog::Open(path, At(0));
   ASSERT_TRUE(log.ok()) << log.status();
   EXPECT_EQ(ReadFile(path), "");
   ASSERT_TRUE(log->LogStep(Step(1)).ok());
@@ -50,7 +55,7 @@ TEST(MetricsLogTest, NumbersReadBackExactly) {
   const std::string path = dir / "metrics.jsonl";
   for (const double value : {1.0 / 3, std::nextafter(2.0, 3.0), 5e-324, 1.7976931348623157e308,
                              -0.1, 1e22, 123456789.0, 0.0}) {
-    auto log = MetricsLog::Open(path, 0);
+    auto log = MetricsLog::Open(path, At(0));
     ASSERT_TRUE(log.ok());
     ASSERT_TRUE(log->LogEval({.step = int64_t{1} << 62, .val_loss = value}).ok());
     const auto json = ParseJson(ReadFile(path), path);
@@ -63,7 +68,7 @@ TEST(MetricsLogTest, NumbersReadBackExactly) {
 TEST(MetricsLogTest, WhatIsNotFiniteIsNull) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
-  auto log = MetricsLog::Open(path, 0);
+  auto log = MetricsLog::Open(path, At(0));
   ASSERT_TRUE(log.ok());
   for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
     ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = value}).ok());
@@ -87,7 +92,7 @@ TEST(MetricsLogTest, ResumingCutsBackToTheStep) {
                                  "{\"step\":2,\"loss\":{\"step\":3,\"loss\":1}\n"};
   for (const std::string& end : garbage) {
     WriteFile(path, kTwoSteps + end);
-    auto log = MetricsLog::Open(path, 2);
+    auto log = MetricsLog::Open(path, At(2));
     ASSERT_TRUE(log.ok()) << log.status();
     EXPECT_EQ(ReadFile(path), kTwoSteps) << end;
     ASSERT_TRUE(log->LogEval({.step = 3, .val_loss = 0}).ok());
@@ -99,16 +104,17 @@ TEST(MetricsLogTest, KeepsDamagedLinesAside) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
   WriteFile(path, "{\"step\":1}\n{\"ste\n{\"step\":2}\n{\"step\":3}\n{\"st");
-  auto log = MetricsLog::Open(path, 2);
+  auto log = MetricsLog::Open(path, At(2));
   ASSERT_TRUE(log.ok()) << log.status();
   EXPECT_EQ(ReadFile(path), "{\"step\":1}\n{\"step\":2}\n");
-  EXPECT_EQ(log->damaged_lines(), path + ".damaged");
-  EXPECT_EQ(ReadFile(log->damaged_lines()), "{\"ste\n");
-  log = MetricsLog::Open(path, 2);
+  EXPECT_EQ(log->notes(), std::vector<std::string>{path + " had damaged lines, which are in " +
+                                                   path + ".damaged now"});
+  EXPECT_EQ(ReadFile(path + ".damaged"), "{\"ste\n");
+  log = MetricsLog::Open(path, At(2));
   ASSERT_TRUE(log.ok()) << log.status();
-  EXPECT_EQ(log->damaged_lines(), "");
+  EXPECT_TRUE(log->notes().empty());
   WriteFile(path, "{\"step\":1}\n[]\n");
-  ASSERT_TRUE(MetricsLog::Open(path, 2).ok());
+  ASSERT_TRUE(MetricsLog::Open(path, At(2)).ok());
   EXPECT_EQ(ReadFile(path + ".damaged"), "{\"ste\n[]\n");
 }
 
@@ -119,7 +125,7 @@ TEST(MetricsLogTest, AnEvaluationThatIsRepeatedIsCut) {
   const std::string evaluation = "{\"step\":2,\"val_loss\":2}\n";
   for (const bool evaluates : {false, true}) {
     WriteFile(path, steps + evaluation);
-    ASSERT_TRUE(MetricsLog::Open(path, 2, evaluates).ok());
+    ASSERT_TRUE(MetricsLog::Open(path, At(2, evaluates)).ok());
     EXPECT_EQ(ReadFile(path), evaluates ? steps : steps + evaluation);
   }
 }
@@ -128,24 +134,52 @@ TEST(MetricsLogTest, AFileOfSomeoneElseIsLeftAsItIs) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
   for (const int64_t step : {0, 5}) {
-    WriteFile(path, "{\"accuracy\": 1}\n");
-    EXPECT_EQ(MetricsLog::Open(path, step).status().message(),
-              path + " is there, and is not the log of a run; move it away");
-    EXPECT_EQ(ReadFile(path), "{\"accuracy\": 1}\n");
+    for (const char* text : {"{\"accuracy\": 1}\n", "notes", kTwoSteps}) {
+      WriteFile(path, text);
+      EXPECT_EQ(MetricsLog::Open(path, {.step = step}).status().message(),
+                path + " is there, and is not of this run; move it away");
+      EXPECT_EQ(ReadFile(path), text);
+    }
   }
-  std::filesystem::rename(path, dir / "mine");
-  std::filesystem::create_symlink("mine", path);
-  EXPECT_FALSE(MetricsLog::Open(path, 0).ok());
+  WriteFile(path, "");
+  EXPECT_TRUE(MetricsLog::Open(path, {}).ok());
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink("away", path);
+  EXPECT_FALSE(MetricsLog::Open(path, At(3)).ok());
+}
+
+TEST(MetricsLogTest, MissingStepsAreNoted) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  WriteFile(path, kTwoSteps);
+  EXPECT_EQ(MetricsLog::Open(path, At(3))->notes(),
+            std::vector<std::string>{path + " ends at step 2, before the checkpoint of step 3"});
+  EXPECT_TRUE(MetricsLog::Open(path, At(2))->notes().empty());
+}
+
+TEST(MetricsLogTest, ADeletedFileComesBackWithItsLines) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, At(0));
+  ASSERT_TRUE(log.ok());
+  ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = 1}).ok());
+  std::filesystem::remove(path);
+  ASSERT_TRUE(log->LogEval({.step = 2, .val_loss = 1}).ok());
+  ASSERT_TRUE(log->Sync().ok());
+  ASSERT_TRUE(log->LogEval({.step = 3, .val_loss = 1}).ok());
+  EXPECT_EQ(ReadFile(path),
+            "{\"step\":1,\"val_loss\":1}\n{\"step\":2,\"val_loss\":1}\n"
+            "{\"step\":3,\"val_loss\":1}\n");
 }
 
 TEST(MetricsLogTest, AFreshRunStartsAnEmptyFile) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
   WriteFile(path, kTwoSteps);
-  ASSERT_TRUE(MetricsLog::Open(path, 0).ok());
+  ASSERT_TRUE(MetricsLog::Open(path, At(0)).ok());
   EXPECT_EQ(ReadFile(path), "");
   std::filesystem::remove(path);
-  ASSERT_TRUE(MetricsLog::Open(path, 5).ok());
+  ASSERT_TRUE(MetricsLog::Open(path, At(5)).ok());
   EXPECT_EQ(ReadFile(path), "");
 }
 
@@ -154,7 +188,7 @@ TEST(MetricsLogTest, AKilledWriterLosesNothingThatItLogged) {
   const std::string path = dir / "metrics.jsonl";
   const pid_t child = fork();
   if (child == 0) {
-    auto log = MetricsLog::Open(path, 0);
+    auto log = MetricsLog::Open(path, At(0));
     for (int step = 1; step <= 100; ++step) {
       if (!log.ok() || !log->LogStep(Step(step)).ok()) _exit(1);
     }
@@ -164,18 +198,18 @@ TEST(MetricsLogTest, AKilledWriterLosesNothingThatItLogged) {
   waitpid(child, &status, 0);
   ASSERT_EQ(status, 0);
   const std::string before = ReadFile(path);
-  ASSERT_TRUE(MetricsLog::Open(path, 100).ok());
+  ASSERT_TRUE(MetricsLog::Open(path, At(100)).ok());
   EXPECT_EQ(ReadFile(path), before);
-  ASSERT_TRUE(MetricsLog::Open(path, 99).ok());
+  ASSERT_TRUE(MetricsLog::Open(path, At(99)).ok());
   EXPECT_EQ(ReadFile(path), before.substr(0, before.find("{\"step\":100,")));
 }
 
 TEST(MetricsLogTest, ErrorsNameThePath) {
   const TempDirectory dir;
-  const auto log = MetricsLog::Open(dir / "none/metrics.jsonl", 0);
+  const auto log = MetricsLog::Open(dir / "none/metrics.jsonl", At(0));
   EXPECT_EQ(log.status().message(),
             "cannot create " + (dir / "none/metrics.jsonl.tmp") + ": No such file or directory");
-  EXPECT_FALSE(MetricsLog::Open(dir.path(), 3).ok());
+  EXPECT_FALSE(MetricsLog::Open(dir.path(), At(3)).ok());
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace strake {
 // disk before the checkpoint is. Resuming from a checkpoint cuts off the lines of later steps.
 class MetricsObserver : public TrainObserver {
  public:
-  // `warn` receives a sentence if the log that is resumed is damaged.
+  // `warn` receives a sentence for what is wrong with a log that is resumed.
   explicit MetricsObserver(std::function<void(const std::string& text)> warn = nullptr)
       : warn_(std::move(warn)) {}
 

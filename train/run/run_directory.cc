@@ -57,12 +57,15 @@ std::string ReadHolder(int fd) {
   return pid.empty() ? "another process" : absl::StrCat("process ", pid);
 }
 
-absl::StatusOr<FileDescriptor> Lock(const std::string& directory) {
+absl::StatusOr<FileDescriptor> Lock(const std::string& directory, const FileDescriptor& folder) {
   const std::string path = absl::StrCat(directory, "/.lock");
   FileDescriptor fd(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666));
   if (!fd.valid()) return SystemError("create", path);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return SystemError("lock", path);
+  bool locked = flock(fd.get(), LOCK_EX | LOCK_NB) == 0;
+  if (!locked && errno != EWOULDBLOCK) return SystemError("lock", path);
+  // The folder too, where the file system can: someone may delete the file.
+  if (locked) locked = flock(folder.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+  if (!locked) {
     return absl::FailedPreconditionError(
         absl::StrCat(directory, " is in use: ", ReadHolder(fd.get()), " holds ", path,
                      "; wait until that run has ended, or choose another folder"));
@@ -130,7 +133,7 @@ absl::StatusOr<RunDirectory> RunDirectory::Open(const std::string& path) {
   STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(path));
   FileDescriptor folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder.valid()) return SystemError("open", path);
-  STRAKE_ASSIGN_OR_RETURN(FileDescriptor lock, Lock(path));
+  STRAKE_ASSIGN_OR_RETURN(FileDescriptor lock, Lock(path, folder));
   RunDirectory directory(path, std::move(folder), std::move(lock));
   STRAKE_RETURN_IF_ERROR(directory.Named(directory.RestoreReplaced()));
   // What cannot be deleted now is tried again by Prune().

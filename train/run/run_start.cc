@@ -86,11 +86,16 @@ absl::StatusOr<std::string> FindCheckpoint(const TrainerOptions& options,
 absl::Status CheckHadNoCheckpoint(const TrainerOptions& options,
                                   const std::optional<RunRecord>& run) {
   if (!run.has_value() || run->step == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(options.directory, "/run.json is of a run at step ", run->step,
-                   ", but there is no checkpoint in ", options.directory,
-                   "; bring it back, give another one by ", options.names.resume,
-                   ", or choose another ", options.names.directory));
+  const std::string begun_from = run->config.value("resume", "auto");
+  const bool has_path =
+      begun_from != "auto" && begun_from != "never" && begun_from != "newest_good";
+  return absl::FailedPreconditionError(absl::StrCat(
+      options.directory, "/run.json is of a run at step ", run->step,
+      ", but there is no checkpoint in ", options.directory, "; ",
+      has_path
+          ? absl::StrCat("it began from ", options.names.resume, "=", begun_from, ": give that")
+          : absl::StrCat("bring it back, or give another by ", options.names.resume),
+      ", or choose another ", options.names.directory));
 }
 
 std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const RunRecord& record,
@@ -138,6 +143,12 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
   std::optional<RunRecord> run;
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(out));
   if (kind != PathKind::kNothing) {
+    STRAKE_ASSIGN_OR_RETURN(const PathKind manifest, PathKindOf(out + "/manifest.json"));
+    if (manifest != PathKind::kNothing) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          options.names.directory, "=", out, " is a checkpoint; give the folder of its run, or ",
+          options.names.resume, "=", out, " and another ", options.names.directory));
+    }
     STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
     STRAKE_ASSIGN_OR_RETURN(run, RecordOf(out));
     if (run.has_value()) {
@@ -150,7 +161,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                           FindCheckpoint(options, *directory, &damaged));
   if (checkpoint.empty()) {
     STRAKE_RETURN_IF_ERROR(CheckHadNoCheckpoint(options, run));
-    RunStart start;
+    RunStart start = {.held_run = run.has_value()};
     if (run.has_value()) {
       start.warnings = {absl::StrCat("the run in ", out,
                                      " ended before its first checkpoint, and "
@@ -168,6 +179,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                   .samples = record.samples,
                   .saved_step = is_in_directory ? record.step : 0,
                   .due = is_last ? run->due : record.due,
+                  .held_run = run.has_value(),
                   .damaged = damaged,
                   .warnings = Warnings(options, record, checkpoint, damaged)};
 }

@@ -40,6 +40,8 @@ struct TrainStart {
   // The evaluation after that step comes next, perhaps once more: the run ended before it was
   // noted.
   bool evaluates = false;
+  // Whether the directory held this run before: files of other names there may be someone else's.
+  bool held_run = false;
 };
 
 struct StepMetrics {

@@ -159,6 +159,7 @@ absl::Status Trainer::OpenRun() {
   saved_step_ = start.saved_step;
   due_ = noted_due_ = start.due;
   damaged_ = start.damaged;
+  held_run_ = start.held_run;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
@@ -169,8 +170,10 @@ absl::Status Trainer::StartRun() {
   STRAKE_RETURN_IF_ERROR(ClaimDirectory(options_, &directory_));
   for (const int64_t step : damaged_) STRAKE_RETURN_IF_ERROR(directory_->SetAside(step));
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) {
-    return o.OnStart(
-        {.directory = options_.directory, .step = step_, .evaluates = due_.evaluation});
+    return o.OnStart({.directory = options_.directory,
+                      .step = step_,
+                      .evaluates = due_.evaluation,
+                      .held_run = held_run_});
   }));
   return WriteRecord();
 }
@@ -190,14 +193,16 @@ absl::Status Trainer::AccumulateGradients() {
   return engine_->SumGradients();
 }
 
+std::string Trainer::LastCheckpoint() const {
+  if (saved_step_ == 0) return "There is no checkpoint yet";
+  return absl::StrCat("The last checkpoint is ", CheckpointPath(options_.directory, saved_step_));
+}
+
 // The engine returns Internal for values that are not finite.
 absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
   std::string message = absl::StrCat("step ", step, ": ", status.message());
   if (status.code() == absl::StatusCode::kInternal) {
-    absl::StrAppend(&message, "; stopped. ",
-                    saved_step_ > 0 ? absl::StrCat("The last checkpoint is ",
-                                                   CheckpointPath(options_.directory, saved_step_))
-                                    : "There is no checkpoint yet");
+    absl::StrAppend(&message, "; stopped. ", LastCheckpoint());
   }
   return absl::Status(status.code(), message);
 }
@@ -367,7 +372,11 @@ absl::Status Trainer::NoteFailedSave(const absl::Status& status) {
   if (!failing_since_.has_value()) failing_since_ = now;
   next_save_ = now + SecondsBetweenSaves();
   const double left = *failing_since_ + options_.save_retry_seconds - now;
-  if (left <= 0) return status;
+  if (left <= 0) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat("step ", step_, " is not saved: ", status.message(), ". ", LastCheckpoint()));
+  }
   const std::string warning =
       absl::StrCat("step ", step_, " is not saved: ", status.message(),
                    "; the run goes on, and tries again for ", FormatDuration(left));
@@ -397,11 +406,15 @@ absl::Status Trainer::TellOfCheckpoint() {
 
 // What was done after a saved step is not done again, once that is noted beside the checkpoint.
 absl::Status Trainer::NoteWhatIsDone() {
-  if (saved_step_ != step_ || due_ == noted_due_) return absl::OkStatus();
-  noted_due_ = due_;
-  if (!is_first_rank()) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnSave(step_); }));
-  return WriteRecord();
+  if (saved_step_ != step_ || due_ == noted_due_ || !is_first_rank()) return absl::OkStatus();
+  absl::Status status = Tell([&](TrainObserver& o) { return o.OnSave(step_); });
+  if (status.ok()) status = WriteRecord();
+  if (status.ok()) noted_due_ = due_;
+  if (status.ok() || !IsErrorOfADisk(status)) return status;
+  // The checkpoint is there; a run that resumes from it would only do this work again.
+  const std::string warning =
+      absl::StrCat("step ", step_, ": ", status.message(), "; the run goes on");
+  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
 }
 
 absl::Status Trainer::DoWhatIsDue() {

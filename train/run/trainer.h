@@ -79,6 +79,7 @@ class Trainer {
   absl::StatusOr<TrainEnd> End(TrainEnd::Reason reason) const;
   bool StopRequested() const;
   bool IsDue(int64_t every) const;
+  std::string LastCheckpoint() const;
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
 
   TrainerOptions options_;
@@ -95,6 +96,7 @@ class Trainer {
   int64_t samples_ = 0;           // consumed
   int64_t saved_step_ = 0;        // the last in a checkpoint in the directory; 0 if there is none
   bool stop_ = false;             // agreed on by all ranks
+  bool held_run_ = false;         // whether the directory did before; on the first rank
   std::vector<int64_t> damaged_;  // checkpoints that were passed over, on the first rank
   DueWork due_;                   // after the last step done
   DueWork noted_due_;             // what the directory says of it, once the step is saved

@@ -274,23 +274,38 @@ TEST_F(TrainerTest, ARunWhoseCheckpointIsAwayDoesNotBeginAnew) {
   EXPECT_EQ(error(), "");
 }
 
-// A disk that is full for the first saves.
+// A disk that is full for some saves.
 class FullDisk : public TrainObserver {
  public:
-  explicit FullDisk(int num_saves) : num_saves_(num_saves) {}
+  explicit FullDisk(int num_saves, int num_good = 0) : num_saves_(num_saves), num_good_(num_good) {}
   absl::Status OnWarning(const std::string& text) override {
     warnings.push_back(text);
     return absl::OkStatus();
   }
   absl::Status OnSave(int64_t) override {
+    if (num_good_-- > 0) return absl::OkStatus();
     return num_saves_-- > 0 ? absl::ErrnoToStatus(ENOSPC, "cannot write to x") : absl::OkStatus();
   }
 
   std::vector<std::string> warnings;
 
  private:
-  int num_saves_;
+  int num_saves_, num_good_;
 };
+
+TEST_F(TrainerTest, AFullDiskAfterASaveEndsNothing) {
+  options_.save_every = options_.eval_every = 2;
+  options_.eval_batches = 1;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    FullDisk disk(1, /*num_good=*/1);
+    const absl::Status trained = Train(sizes, {&disk});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(disk.warnings, ElementsAre(HasSubstr("step 2: cannot write to x")));
+    EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-2/run.json"));
+    EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-4/run.json"));
+  }
+}
 
 TEST_F(TrainerTest, AFullDiskIsTriedAgainWhileTheRunGoesOn) {
   options_.save_every = 2;
@@ -315,7 +330,12 @@ TEST_F(TrainerTest, ADiskThatStaysFullEndsTheRun) {
     options_.save_retry_seconds = seconds;
     options_.directory += "x";
     FullDisk disk(1000);
-    EXPECT_EQ(Train(kDp2, {&disk}).message(), "cannot write to x: No space left on device");
+    EXPECT_EQ(Train(kDp2, {&disk}).message(),
+              seconds == 0
+                  ? "step 2 is not saved: cannot write to x: No space left on device. There "
+                    "is no checkpoint yet"
+                  : "step 4 is not saved: cannot write to x: No space left on device. There "
+                    "is no checkpoint yet");
     EXPECT_EQ(disk.warnings.empty(), seconds == 0);
   }
 }
