@@ -67,11 +67,9 @@ absl::StatusOr<FileDescriptor> OpenToAppend(const std::string& path) {
 }
 
 absl::Status KeepAside(const std::string& path, const std::string& lines) {
-  std::string before;
-  auto text = ReadFile(path, kMaxLogBytes);
-  if (text.ok()) before = *std::move(text);
-  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
-  return WriteFileDurably(path, before + lines);
+  const auto before = ReadFile(path, kMaxLogBytes);
+  if (!before.ok() && !absl::IsNotFound(before.status())) return before.status();
+  return WriteFileDurably(path, (before.ok() ? *before : "") + lines);
 }
 
 }  // namespace
