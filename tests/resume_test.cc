@@ -171,6 +171,28 @@ TEST(ClosedPipeTest, TheRunGoesOnInSilence) {
   ExpectSameRun(run, whole, 8);
 }
 
+TEST(VerifyTest, ReadsTheCheckpointsOfARun) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--save_every=4"}).exit_code, 0);
+  const ProgramResult whole = run.Run("tools/verify", {"run"});
+  EXPECT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_EQ(whole.out, "run/step-4: whole\nrun/step-8: whole\n");
+  std::string weights = ReadFile(run / "run/step-4/model.safetensors");
+  weights.back() ^= 1;
+  WriteFile(run / "run/step-4/model.safetensors", weights);
+  const ProgramResult damaged = run.Run("tools/verify", {"run/step-8", "run"});
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_EQ(damaged.out, "run/step-8: whole\nrun/step-8: whole\n");
+  EXPECT_THAT(damaged.err, HasSubstr("error: run/step-4/model.safetensors: tensor \""));
+  EXPECT_EQ(std::count(damaged.err.begin(), damaged.err.end(), '\n'), 1) << damaged.err;
+  for (const auto& [arguments, error] : std::map<std::string, std::string>{
+           {"nowhere", "nowhere: there is no such directory"}, {"--all", "unknown flag --all"}}) {
+    const ProgramResult bad = run.Run("tools/verify", {arguments});
+    EXPECT_EQ(bad.exit_code, 1);
+    EXPECT_THAT(bad.err, HasSubstr(error));
+  }
+}
+
 TEST(OutAloneTest, GoesOnWithTheRun) {
   const Flags flags = {"--save_every=4", "--keep_last=0"};
   const TinyRun whole, run;
