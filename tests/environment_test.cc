@@ -74,16 +74,6 @@ TEST(EnvironmentTest, ClosedStreamsChangeNoFile) {
   }
 }
 
-TEST(EnvironmentTest, AnEndedPipeSavesTheRun) {
-  const TinyRun run;
-  const std::string command =
-      TrainCommand({"--log_every=1", "--steps=1000000", "--schedule=constant"});
-  ASSERT_EQ(Shell(run, "tools/train",
-                  absl::StrCat("{ ", command, "; echo $? > code; } | sed '/^step/q' >/dev/null")),
-            0);
-  EXPECT_EQ(Shell(run, "tools/train", "test $(cat code) = 0 && ls -d run/step-* >/dev/null"), 0);
-}
-
 TEST(EnvironmentTest, LostOutputIsAnError) {
   const TinyRun run;
   EXPECT_EQ(Shell(run, "tools/train", "$PROGRAM --print_config > /dev/full 2>/dev/null"), 1);
