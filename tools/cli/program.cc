@@ -37,8 +37,11 @@ void WriteToStderr(const char* text) {
 
 void OnBusError(int number, siginfo_t* info, void*) {
   const char* const path = PathOfMapping(info->si_addr);
-  // The default, which SA_RESETHAND has restored.
-  if (path == nullptr) raise(number);
+  if (path == nullptr) {
+    // The default action, which SA_RESETHAND has restored, after the return.
+    raise(number);
+    return;
+  }
   WriteToStderr("error: ");
   WriteToStderr(path);
   WriteToStderr(": became shorter, or its disk failed, while it was read\n");
