@@ -124,7 +124,7 @@ class BadWeightsTest : public ::testing::Test {
     ASSERT_EQ(run_.Train({"--steps=1"}).exit_code, 0);
     std::filesystem::rename(run_ / "run/step-1", run_ / "hf");
     std::filesystem::remove_all(run_ / "run");
-    // As another program wrote it: the tests change its files.
+    // Stands for another program's model: the tests change its files.
     std::filesystem::remove(run_ / "hf/manifest.json");
     const std::string file = ReadFile(run_ / "hf/model.safetensors");
     uint64_t length;

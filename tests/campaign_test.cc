@@ -12,11 +12,11 @@ namespace {
 void Report(const std::string& line) { std::cout << line << std::endl; }
 
 TEST(KillCampaignTest, NothingIsLost) {
-  EXPECT_EQ(RunKillCampaign({.num_kills = 40, .report = Report}), 0);
+  EXPECT_EQ(RunKillCampaign({.size = 40, .report = Report}), 0);
 }
 
 TEST(FaultCampaignTest, NothingIsLost) {
-  EXPECT_EQ(RunFaultCampaign({.max_faults = 40, .report = Report}), 0);
+  EXPECT_EQ(RunFaultCampaign({.size = 40, .report = Report}), 0);
 }
 
 }  // namespace

@@ -44,9 +44,9 @@ Flags RunFlags() {
                                       "--eval_every=3", "--eval_batches=2", "--save_retry=1"};
 }
 
-class Campaign {
+class DisturbedRuns {
  public:
-  Campaign() {
+  DisturbedRuns() {
     const ProgramResult run = Train(whole_, RunFlags(), {});
     CHECK_EQ(run.exit_code, 0) << run.err;
     // Checkpoints that the run has deleted by its end.
@@ -154,13 +154,13 @@ class Campaign {
 
 }  // namespace
 
-int64_t RunFaultCampaign(const FaultCampaign& campaign) {
-  Campaign runs;
+int64_t RunFaultCampaign(const Campaign& campaign) {
+  DisturbedRuns runs;
   std::vector<Fault> faults = runs.AllFaults();
   const size_t num_all = faults.size();
   std::shuffle(faults.begin(), faults.end(), std::mt19937_64(campaign.seed));
-  if (campaign.max_faults > 0 && campaign.max_faults < static_cast<int64_t>(num_all)) {
-    faults.resize(campaign.max_faults);
+  if (campaign.size > 0 && campaign.size < static_cast<int64_t>(num_all)) {
+    faults.resize(campaign.size);
   }
   int64_t num_wrong = 0;
   for (const Fault& fault : faults) {

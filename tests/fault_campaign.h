@@ -1,20 +1,13 @@
-// FaultCampaign: makes each system call of a run fail, one after the other, and looks at what is
+// RunFaultCampaign: makes each system call of a run fail, one after the other, and looks at what is
 // left.
 #ifndef STRAKE_TESTS_FAULT_CAMPAIGN_H_
 #define STRAKE_TESTS_FAULT_CAMPAIGN_H_
 
 #include <cstdint>
-#include <functional>
-#include <string>
+
+#include "tests/campaign.h"
 
 namespace strake::testing {
-
-struct FaultCampaign {
-  int64_t max_faults = 0;  // drawn from all; 0: all
-  uint64_t seed = 1;
-  // Receives a line for each fault after which something was wrong, and one at the end.
-  std::function<void(const std::string& line)> report;
-};
 
 // A fault is a system call of a run on its directory (of a new run, and of one that resumes) that
 // fails with an error, once or from then on. Afterwards
@@ -24,10 +17,11 @@ struct FaultCampaign {
 //   the same command, undisturbed, ends with 0, with the undisturbed run's last checkpoint and
 //   metrics.jsonl, and leaves nothing over.
 //
-// A save that was tried again is one of a later step, so that other steps may be saved.
+// A save that was tried again is one of a later step, so that other steps may be saved. The
+// campaign's size is the number of faults, drawn from all; 0 is all.
 //
 // Returns the number of faults after which that was not so.
-int64_t RunFaultCampaign(const FaultCampaign& campaign);
+int64_t RunFaultCampaign(const Campaign& campaign);
 
 }  // namespace strake::testing
 

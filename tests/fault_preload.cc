@@ -5,7 +5,7 @@
 //   FAULT_CALL    the first call that fails, counted from 0; none without it
 //   FAULT_TIMES   how many fail from there on
 //   FAULT_ERRNO   with this error
-// With it, headers define some of these functions themselves.
+// Headers define some of these functions themselves where it is set.
 #undef _FORTIFY_SOURCE
 
 #include <dlfcn.h>
@@ -41,7 +41,7 @@ struct Plan {
   }
 };
 
-// Whether the call is to fail. It makes system calls of its own directly.
+// Returns whether the call is to fail. It makes system calls of its own directly.
 bool Fails(const char* name, const char* path) {
   static const Plan plan;
   static std::atomic<long> num_calls{0};

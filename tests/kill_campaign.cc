@@ -70,7 +70,7 @@ std::string TrainAndKill(const TinyRun& run, const Flags& flags, int64_t max_kil
 
 }  // namespace
 
-int64_t RunKillCampaign(const KillCampaign& campaign) {
+int64_t RunKillCampaign(const Campaign& campaign) {
   std::mt19937_64 random(campaign.seed);
   const Flags common = TinyRun::BaseFlags() + Flags{absl::StrCat("--steps=", kSteps),
                                                     "--save_every=4",
@@ -90,11 +90,10 @@ int64_t RunKillCampaign(const KillCampaign& campaign) {
     expected.push_back(RemainsOf(whole));
   }
   int64_t num_kills = 0, num_runs = 0, num_wrong = 0;
-  for (; num_kills < campaign.num_kills; ++num_runs) {
+  for (; num_kills < campaign.size; ++num_runs) {
     const size_t layout = num_runs % layouts.size();
     const TinyRun run;
-    const std::string error =
-        TrainAndKill(run, layouts[layout], campaign.num_kills, random, &num_kills);
+    const std::string error = TrainAndKill(run, layouts[layout], campaign.size, random, &num_kills);
     const std::string problem =
         error.empty() ? Differences(RemainsOf(run), expected[layout]) : "ended with " + error;
     if (problem.empty()) continue;

@@ -28,7 +28,7 @@
 namespace strake {
 namespace {
 
-// Of a run that was stopped before its end, so that `train && next` can tell.
+// The exit code of a run that was stopped before its end, so that `train && next` can tell.
 constexpr int kStopped = 3;
 
 absl::StatusOr<int> Train(int argc, char** argv) {

@@ -64,7 +64,7 @@ struct Mount {
   std::string folder;  // where
 };
 
-// From a line "ID PARENT MAJOR:MINOR GROUP FOLDER OPTIONS ... - TYPE SOURCE CONTROLLERS".
+// Finds a line "ID PARENT MAJOR:MINOR GROUP FOLDER OPTIONS ... - TYPE SOURCE CONTROLLERS".
 std::optional<Mount> FindMount(const std::string& root, absl::string_view controller) {
   for (const std::string& line : Lines(root + "/proc/self/mountinfo")) {
     const std::vector<std::string> halves = absl::StrSplit(line, absl::MaxSplits(" - ", 1));

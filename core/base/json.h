@@ -31,7 +31,7 @@ std::string JsonText(const nlohmann::ordered_json& value, int indent = -1);
 std::string QuoteJson(const nlohmann::json& value);
 std::string QuoteJson(const nlohmann::ordered_json& value);
 
-// Whether a text is UTF-8.
+// Returns whether a text is UTF-8.
 bool IsUtf8(const std::string& text);
 
 }  // namespace strake

@@ -13,6 +13,12 @@ namespace strake {
 // "cannot WHAT PATH: REASON", for a system call that just failed.
 absl::Status SystemError(const char* what, const std::string& path, int error = errno);
 
+// Whether a full or failing disk may be the reason, of whatever call: ENOSPC, EDQUOT or EIO.
+bool IsErrorOfADisk(const absl::Status& status);
+
+// Writes `data`, and removes from it what is written: all of it, unless there is an error.
+absl::Status WriteFrom(int fd, absl::string_view* data, const std::string& path);
+
 // Writes all of `data`, however many calls that takes. `path` is only for the error.
 absl::Status WriteAll(int fd, absl::string_view data, const std::string& path);
 

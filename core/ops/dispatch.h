@@ -24,11 +24,10 @@ void DispatchReference(const char* op, DType dtype, Body&& body) {
       return body.template operator()<float>();
     case DType::kF64:
       return body.template operator()<double>();
-#ifdef STRAKE_C128
     case DType::kC128:
+#ifdef STRAKE_C128
       return body.template operator()<std::complex<double>>();
 #else
-    case DType::kC128:
       LOG(FATAL) << "[" << op
                  << "] complex numbers are for tests, which link //core/ops:c128 first";
 #endif

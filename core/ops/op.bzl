@@ -84,8 +84,8 @@ def strake_op(
         cpu_kernel = True):
     """An op whose parts are all in files of its name: docs/architecture.md, "One op, one folder".
 
-    Makes NAME and NAME_c128 (strake_op_library), NAME_reference, NAME_test, NAME_benchmark, NAME_check, the CPU kernel
-    (strake_cpu_kernel), the CUDA kernel and its test (strake_cuda_kernel, strake_cuda_kernel_test).
+    Makes NAME and NAME_c128 (strake_op_library), NAME_reference, NAME_test, NAME_benchmark,
+    NAME_check, the CPU kernel (strake_cpu_kernel), the CUDA kernel and its test (strake_cuda_kernel, strake_cuda_kernel_test).
 
     args            libraries of the arguments that kernels and reference take
     deps            what NAME.cc and NAME.h use besides

@@ -161,22 +161,21 @@ class Checkpoint {
     STRAKE_ASSIGN_OR_RETURN(const nlohmann::json index, ReadIndex());
     std::set<std::string> names;
     for (const auto& [tensor, shard] : index.items()) names.insert(shard.get<std::string>());
+    std::map<std::string, const SafetensorsFile*> files;
     for (const std::string& name : names) {
-      const std::string path = absl::StrCat(directory, "/", name);
-      STRAKE_RETURN_IF_ERROR(AddFile(path));
+      STRAKE_RETURN_IF_ERROR(AddFile(absl::StrCat(directory, "/", name)));
+      files[name] = files_.back().get();
     }
-    // As transformers does, takes what shards hold beside what the index lists. Of a tensor that
-    // two of them hold, the index says which it is.
+    // Shards may hold more than the index lists, as for transformers. The index decides where two
+    // hold the same tensor.
     for (const auto& [tensor, shard] : index.items()) {
-      const std::string path = absl::StrCat(directory, "/", shard.get<std::string>());
-      const auto file = std::find_if(files_.begin(), files_.end(),
-                                     [&](const auto& file) { return file->path() == path; });
-      const SafetensorsEntry* const entry = (*file)->Find(tensor);
+      const SafetensorsFile* const file = files.at(shard.get<std::string>());
+      const SafetensorsEntry* const entry = file->Find(tensor);
       if (entry == nullptr) {
         return absl::InvalidArgumentError(absl::StrCat(source_, ": tensor \"", tensor,
                                                        "\" is not in ", shard.get<std::string>()));
       }
-      tensors_[tensor] = {file->get(), entry};
+      tensors_[tensor] = {file, entry};
     }
     return absl::OkStatus();
   }
@@ -270,7 +269,7 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
     if (found != tensors.end()) return found;
     return tensors.find(std::string(absl::StripPrefix(name, family.tensors.optional_prefix)));
   };
-  // Where input and output embedding are one, a file has it under either name, or both.
+  // A file has the one table of tied embeddings under either name, or both.
   const bool tied = !HasTensor(arena, head);
   if (tied && find(embedding) != tensors.end() && tensors.contains(head)) {
     STRAKE_RETURN_IF_ERROR(CheckTied(find(embedding)->second, tensors.at(head)));

@@ -424,7 +424,7 @@ TEST_F(ShardsTest, ShardsMayHoldMoreThanTheIndexLists) {
   weight_map_.erase("transformer.wte.weight");
   WriteIndex();
   ExpectLoads();
-  // Of two, the index says which.
+  // The index decides between two.
   FileTensors more = ReadTensors(absl::StrCat(directory_, "/", ShardName(0)));
   more["transformer.wte.weight"] = {{1}, {0}};
   WriteTensors(absl::StrCat(directory_, "/", ShardName(0)), more);

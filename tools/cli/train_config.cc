@@ -17,6 +17,7 @@
 #include "tools/cli/user_paths.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
+#include "train/run/run_settings.h"
 
 namespace strake {
 namespace {
@@ -117,13 +118,9 @@ std::string ModelLabel(const std::string& model) {
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
 }
 
-bool IsPath(const std::string& resume) {
-  return resume != "auto" && resume != "newest_good" && resume != "never";
-}
-
 // The checkpoint or folder of the run to resume, if there is one.
 const std::string& RunToGoOnWith(const TrainConfig& c) {
-  return IsPath(c.resume) ? c.resume : c.run.directory;
+  return IsResumePath(c.resume) ? c.resume : c.run.directory;
 }
 
 // The global batch of that run; 0 where there is none. The code that resumes reports a damaged
@@ -154,7 +151,7 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   c->run.schedule.kind = *kind;
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
                                   c->machine, c->layout);
-  if (!IsPath(c->resume)) {
+  if (!IsResumePath(c->resume)) {
     c->run.resume = c->resume == "auto"    ? ResumePolicy::kAuto
                     : c->resume == "never" ? ResumePolicy::kNever
                                            : ResumePolicy::kNewestGood;
@@ -220,7 +217,7 @@ absl::Status ReadConfig(const std::string& path, OptionSet* options) {
   return options->ParseJson(json, path);
 }
 
-// Whether the flags say no more than which run to go on with, and for how long.
+// Returns whether the flags say no more than which run to go on with, and for how long.
 bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
@@ -264,7 +261,7 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
     return absl::InvalidArgumentError(
         "--resume is empty; give auto, newest_good, never, or a path");
   }
-  if (IsPath(config->resume)) {
+  if (IsResumePath(config->resume)) {
     STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
   }
   if (!config->run.init_from.empty() && !options.IsSet("model")) {

@@ -13,7 +13,7 @@ namespace strake {
 // Returns on a rank only after every rank has called it. An error of any rank before that ends all.
 absl::Status MeshBarrier(const Mesh& mesh);
 
-// Whether the value is true on any rank of the mesh, or of a group. Each of them calls it.
+// Returns whether the value is true on any rank of the mesh, or of a group. Each of them calls it.
 absl::StatusOr<bool> AnyRank(const Mesh& mesh, bool value);
 absl::StatusOr<bool> AnyRank(Communicator& group, bool value);
 

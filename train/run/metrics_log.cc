@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -134,18 +133,14 @@ absl::Status MetricsLog::Sync() {
 absl::Status MetricsLog::Append(absl::string_view line) {
   absl::StrAppend(&unwritten_, line);
   const absl::Status status = WriteUnwritten();
-  const bool may_pass = absl::IsResourceExhausted(status) || absl::IsUnknown(status);
-  return may_pass ? absl::OkStatus() : status;
+  return IsErrorOfADisk(status) ? absl::OkStatus() : status;
 }
 
 absl::Status MetricsLog::WriteUnwritten() {
-  while (!unwritten_.empty()) {
-    const ssize_t written = write(fd_.get(), unwritten_.data(), unwritten_.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return SystemError("write to", path_);
-    unwritten_.erase(0, written);
-  }
-  return absl::OkStatus();
+  absl::string_view rest = unwritten_;
+  const absl::Status status = WriteFrom(fd_.get(), &rest, path_);
+  unwritten_.erase(0, unwritten_.size() - rest.size());
+  return status;
 }
 
 }  // namespace strake

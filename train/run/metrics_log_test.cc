@@ -19,7 +19,7 @@ using testing::ReadFile;
 using testing::TempDirectory;
 using testing::WriteFile;
 
-// In a directory of the run.
+// A start in a directory of the run.
 TrainStart At(int64_t step, bool evaluates = false) {
   return {.step = step, .evaluates = evaluates, .held_run = true};
 }

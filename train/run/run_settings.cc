@@ -128,4 +128,8 @@ nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
   return config;
 }
 
+bool IsResumePath(const std::string& resume) {
+  return resume != "auto" && resume != "newest_good" && resume != "never";
+}
+
 }  // namespace strake

@@ -27,6 +27,9 @@ nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
 // The dtype's name in a config: "fp32".
 std::string DTypeSetting(DType dtype);
 
+// Whether a value of "resume" in those settings is the path of a checkpoint, and no policy's name.
+bool IsResumePath(const std::string& resume);
+
 }  // namespace strake
 
 #endif  // STRAKE_TRAIN_RUN_RUN_SETTINGS_H_

@@ -54,11 +54,8 @@ absl::StatusOr<std::string> GivenCheckpoint(const TrainerOptions& options,
 absl::StatusOr<std::string> NewestGood(const TrainerOptions& options, const RunDirectory& directory,
                                        std::vector<int64_t>* damaged) {
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> steps, directory.Checkpoints());
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    const std::string path = CheckpointPath(options.directory, *step);
-    if (VerifyCheckpoint(path).ok() && ReadCheckpointRecord(path).ok()) return path;
-    damaged->push_back(*step);
-  }
+  const auto good = NewestGoodCheckpoint(options.directory, steps, damaged);
+  if (good.has_value()) return *good;
   return absl::DataLossError(absl::StrCat(options.names.resume, "=newest_good, but none of the ",
                                           steps.size(), " checkpoints in ", options.directory,
                                           " is whole"));
@@ -87,12 +84,10 @@ absl::Status CheckHadNoCheckpoint(const TrainerOptions& options,
                                   const std::optional<RunRecord>& run) {
   if (!run.has_value() || run->step == 0) return absl::OkStatus();
   const std::string begun_from = run->config.value("resume", "auto");
-  const bool has_path =
-      begun_from != "auto" && begun_from != "never" && begun_from != "newest_good";
   return absl::FailedPreconditionError(absl::StrCat(
       options.directory, "/run.json is of a run at step ", run->step,
       ", but there is no checkpoint in ", options.directory, "; ",
-      has_path
+      IsResumePath(begun_from)
           ? absl::StrCat("it began from ", options.names.resume, "=", begun_from, ": give that")
           : absl::StrCat("bring it back, or give another by ", options.names.resume),
       ", or choose another ", options.names.directory));
@@ -135,6 +130,17 @@ std::vector<std::string> Warnings(const TrainerOptions& options, const RunRecord
 }
 
 }  // namespace
+
+std::optional<std::string> NewestGoodCheckpoint(const std::string& directory,
+                                                const std::vector<int64_t>& steps,
+                                                std::vector<int64_t>* damaged) {
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    const std::string path = CheckpointPath(directory, *step);
+    if (VerifyCheckpoint(path).ok() && ReadCheckpointRecord(path).ok()) return path;
+    if (damaged != nullptr) damaged->push_back(*step);
+  }
+  return std::nullopt;
+}
 
 absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                                       const nlohmann::ordered_json& identity,

@@ -41,6 +41,13 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                                       const nlohmann::ordered_json& identity,
                                       std::optional<RunDirectory>* directory);
 
+// The path of the last checkpoint, of those of `steps` (ascending) in a directory, that is whole
+// and whose record can be read; nothing if there is none. Adds the steps of later ones to
+// `damaged`, which may be null.
+std::optional<std::string> NewestGoodCheckpoint(const std::string& directory,
+                                                const std::vector<int64_t>& steps,
+                                                std::vector<int64_t>* damaged);
+
 // Broadcasts what the first rank has found to every rank, except what is its own.
 absl::Status ShareRunStart(const Mesh& mesh, RunStart* start);
 

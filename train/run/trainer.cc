@@ -11,6 +11,7 @@
 #include "core/base/monotonic_seconds.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
+#include "core/base/write_all.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
 #include "models/checkpoint/hf_checkpoint.h"
@@ -33,11 +34,6 @@ constexpr int64_t kEvalBatches = 32;  // of a validation while training
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
-
-// ENOSPC, EDQUOT and EIO, of whatever call.
-bool IsErrorOfADisk(const absl::Status& status) {
-  return absl::IsResourceExhausted(status) || absl::IsUnknown(status);
-}
 
 }  // namespace
 
@@ -96,16 +92,13 @@ RunRecord Trainer::Record() const {
 }
 
 // What can be done about a damaged checkpoint of the run.
-std::string Trainer::NewestGoodInstead(const std::string& checkpoint) const {
+std::string Trainer::NewestGoodInstead() const {
   const auto steps = ListCheckpoints(options_.directory);
   if (!steps.ok()) return "";
-  for (auto step = steps->rbegin(); step != steps->rend(); ++step) {
-    const std::string path = CheckpointPath(options_.directory, *step);
-    if (path == checkpoint || !VerifyCheckpoint(path).ok()) continue;
-    return absl::StrCat(". The newest good checkpoint is ", path, "; ", options_.names.resume,
-                        "=newest_good takes it");
-  }
-  return "";
+  const auto good = NewestGoodCheckpoint(options_.directory, *steps, /*damaged=*/nullptr);
+  if (!good.has_value()) return "";
+  return absl::StrCat(". The newest good checkpoint is ", *good, "; ", options_.names.resume,
+                      "=newest_good takes it");
 }
 
 // Each rank reads its share.
@@ -113,7 +106,7 @@ absl::Status Trainer::VerifyFiles(const std::string& checkpoint) const {
   const int num_ranks = mesh_.num_ranks();
   const absl::Status verified = VerifyCheckpoint(checkpoint, mesh_.rank(), num_ranks);
   if (absl::IsDataLoss(verified)) {
-    return absl::DataLossError(absl::StrCat(verified.message(), NewestGoodInstead(checkpoint)));
+    return absl::DataLossError(absl::StrCat(verified.message(), NewestGoodInstead()));
   }
   if (!absl::IsNotFound(verified)) return verified;
   const std::string warning =

@@ -57,7 +57,7 @@ class Trainer {
   absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::Status VerifyFiles(const std::string& checkpoint) const;
-  std::string NewestGoodInstead(const std::string& checkpoint) const;
+  std::string NewestGoodInstead() const;
   absl::Status SetWeights(const std::string& checkpoint);
   absl::Status StartRun();
   RunRecord Record() const;
