@@ -62,6 +62,7 @@ const Flags& TrainOptions() {
                                        "sample_every",
                                        "save_every",
                                        "keep_last",
+                                       "async_save",
                                        "save_retry",
                                        "tp",
                                        "dp",
@@ -94,7 +95,8 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
            // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one line in two parts
            "model +\\./llama.json \\(Llama\\): .* parameters, 1 layers of 16, 2 heads, "
            "vocabulary 256",
-           "\nmemory +.*iB: weights .*, gradients .*, optimizer .*, activations ",
+           "\nmemory +.*iB: weights .*, gradients .*, optimizer .*, activations .*; to save beside "
+           "the steps, ",
            "\ndata +text.txt: .* tokens to train on, .* to validate on",
            "\nrun +8 steps of 4 x 8 tokens \\(.* epochs\\), 256 tokens in all",
            "\nmachine +CPU, 1 thread on [0-9]+ cores, fp32",

@@ -9,12 +9,15 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_on_ranks.h"
@@ -22,6 +25,7 @@
 #include "tools/cli/stop_signal.h"
 #include "tools/cli/train_config.h"
 #include "tools/cli/user_paths.h"
+#include "train/plan/memory_plan.h"
 #include "train/run/metrics_observer.h"
 #include "train/run/trainer.h"
 
@@ -33,7 +37,7 @@ constexpr int kStopped = 3;
 
 absl::StatusOr<int> Train(int argc, char** argv) {
   ChangeToUserDirectory();
-  STRAKE_ASSIGN_OR_RETURN(const TrainCommand command, ParseTrainCommand(argc, argv));
+  STRAKE_ASSIGN_OR_RETURN(TrainCommand command, ParseTrainCommand(argc, argv));
   if (command.show_help) {
     std::cout << command.help;
     STRAKE_RETURN_IF_ERROR(FlushStdout());
@@ -50,6 +54,13 @@ absl::StatusOr<int> Train(int argc, char** argv) {
   InstallStopSignal();
   options.stop_requested = [] { return StopRequested() != 0; };
   STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(options.engine, config.machine, layout));
+  if (options.async_save && !HasMemoryForSnapshots(options.engine, layout.sizes(),
+                                                   NumRanksInMemory(config.machine, layout))) {
+    options.async_save = false;
+    command.notices.push_back(
+        absl::StrCat("saves stop the run: there is no memory for snapshots of ",
+                     FormatBytes(SnapshotBytes(options.engine)), " beside it"));
+  }
   std::atomic<bool> stopped = false;
   STRAKE_RETURN_IF_ERROR(RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;

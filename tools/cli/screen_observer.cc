@@ -32,13 +32,16 @@ std::string ModelText(const std::string& name, const ModelConfig& model) {
                       " heads, vocabulary ", model.vocab_size);
 }
 
-// The memory of all ranks, assuming that each needs as much as the first.
-std::string MemoryText(const MemoryPlan& plan, int num_ranks) {
+// The memory of all ranks, assuming that each needs as much as the first, and of snapshots.
+std::string MemoryText(const MemoryPlan& plan, int num_ranks, size_t snapshot_bytes) {
   const auto bytes = [&](size_t of_a_rank) { return FormatBytes(double(of_a_rank) * num_ranks); };
-  return absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
-                      ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
-                      bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes),
-                      plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : "");
+  return absl::StrCat(
+      bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes), ", gradients ",
+      bytes(plan.gradient_bytes), ", optimizer ", bytes(plan.optimizer_bytes), ", activations ",
+      bytes(plan.activation_bytes),
+      plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : "",
+      snapshot_bytes > 0 ? absl::StrCat("; to save beside the steps, ", FormatBytes(snapshot_bytes))
+                         : "");
 }
 
 std::string DataText(const TrainingData& data) {
@@ -73,7 +76,7 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   PrintHeaderLine("model", ModelText(options.init_from.empty() ? config.model : options.init_from,
                                      options.engine.model));
   if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
-  PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks));
+  PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks, plan.snapshot_bytes));
   PrintHeaderLine("data", DataText(plan.data));
   PrintHeaderLine("run", RunText(options, plan.data.train_loader().num_samples()));
   PrintHeaderLine("machine", MachineText(config.machine, config.layout));

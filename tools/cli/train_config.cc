@@ -104,6 +104,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("save_every", &c->run.save_every,
                "steps between checkpoints; there is one after the last step in any case", count);
   options->Add("keep_last", &c->run.keep_last, "checkpoints kept; 0: all", count);
+  options->Add("async_save", &c->run.async_save,
+               "save beside the steps that follow, from a snapshot in the first rank's memory; off "
+               "where there is no room for one");
   options->Add("save_retry", &c->run.save_retry_seconds,
                "seconds for which a run goes on, and tries again to save, when the disk is full or "
                "fails",

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/control_group.h"
+#include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
@@ -30,6 +31,12 @@ std::optional<size_t> SystemBytes() {
 absl::Status NotEnough(absl::string_view what, const AvailableMemory& available) {
   return absl::ResourceExhaustedError(
       absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes), " are free"));
+}
+
+// The memory of `num_ranks` ranks on their device, while a checkpoint is gathered there.
+size_t BytesOfRanks(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  return PlanMemory(options, sizes, /*rank=*/0).total_bytes() * num_ranks +
+         CheckpointBytes(options, sizes);
 }
 
 // " on each of 4 ranks".
@@ -97,6 +104,24 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   return most * DTypeSize(AccumulationDType(options.dtype));
 }
 
+size_t SnapshotBytes(const EngineOptions& options) {
+  ParameterArena whole;
+  const Transformer model(options.model, /*max_seq_len=*/1, &whole);
+  // Moments, and the masters of bf16 weights.
+  const size_t num_arrays = options.dtype == DType::kBf16 ? 3 : 2;
+  const size_t element_bytes =
+      DTypeSize(options.dtype) + num_arrays * DTypeSize(AccumulationDType(options.dtype));
+  size_t num_elements = 0;
+  for (const ParameterRecord& record : whole.records()) num_elements += record.num_elements();
+  return num_elements * element_bytes;
+}
+
+bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  const std::optional<size_t> available = AvailableMemoryBytes();
+  const size_t ranks = options.device == Device::kCpu ? BytesOfRanks(options, sizes, num_ranks) : 0;
+  return !available.has_value() || ranks + SnapshotBytes(options) <= *available;
+}
+
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   STRAKE_ASSIGN_OR_RETURN(const AvailableMemory available,
                           FindAvailableMemory(options.device, options.cuda_device));
@@ -105,9 +130,8 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
   const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
-  // While a checkpoint is gathered, this memory is on the device of the weights.
   const size_t checkpoint = CheckpointBytes(options, sizes);
-  const size_t total = plan.total_bytes() * num_ranks + checkpoint;
+  const size_t total = BytesOfRanks(options, sizes, num_ranks);
   if (total <= available.bytes) return absl::OkStatus();
   return NotEnough(
       absl::StrCat(

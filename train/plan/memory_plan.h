@@ -25,10 +25,17 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes);
 // parameter, whole, and, where it is sharded, a rank's part of it.
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
 
+// The host memory that the first rank needs to save while it trains: the whole model's weights and
+// optimizer state.
+size_t SnapshotBytes(const EngineOptions& options);
+
 // ResourceExhausted, with both figures, where `num_ranks` ranks like the first one, which share the
 // memory of this machine or its GPU, need more of it than is available. Call it before ranks are
 // started.
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
+
+// Whether this machine has memory for snapshots beside such ranks.
+bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
 
 struct AvailableMemory {
   size_t bytes = 0;

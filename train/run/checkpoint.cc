@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <string>
 #include <vector>
@@ -11,8 +12,9 @@
 #include "core/base/crc32c.h"
 #include "core/base/durable_file.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
-#include "core/tensor/tensor_buffer.h"
 #include "glog/logging.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
@@ -22,6 +24,7 @@
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/gather_parameter.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "train/plan/memory_plan.h"
 #include "train/run/manifest.h"
 
 namespace strake {
@@ -152,28 +155,55 @@ class GatherCalls {
   absl::Status status_;  // of the last call
 };
 
-absl::Status WriteFiles(const std::string& directory, Engine& engine, const RunRecord& record,
-                        GatherCalls& calls) {
-  const DType dtype = engine.parameters().values().dtype();
+std::vector<std::string> SuffixesOf(const std::vector<ArenaArray>& arrays) {
+  std::vector<std::string> suffixes;
+  for (const ArenaArray& array : arrays) suffixes.push_back(array.suffix);
+  return suffixes;
+}
+
+// What the files of a checkpoint hold. Fetches all weights, then the optimizer's arrays.
+struct Contents {
+  const std::string& hf_config;
+  DType dtype;
+  const ParameterArena& whole;
+  const std::vector<std::string>& suffixes;
+  FetchParameter weights, optimizer_state;
+};
+
+absl::Status WriteFiles(const std::string& directory, const Contents& contents,
+                        const RunRecord& record) {
   Manifest manifest;
   const auto write_text = [&](const char* name, const std::string& text) {
     manifest[name] = {
         {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
     return WriteFileDurably(absl::StrCat(directory, "/", name), text);
   };
-  STRAKE_RETURN_IF_ERROR(write_text("config.json", ToHfConfig(engine.model().config(), dtype)));
+  STRAKE_RETURN_IF_ERROR(write_text("config.json", contents.hf_config));
   STRAKE_ASSIGN_OR_RETURN(manifest[kWeightsFile],
-                          SaveArrays(PathOf(directory, kWeightsFile), calls.whole(), {""}, dtype,
-                                     [&](int p, int) { return calls.Weights(p); }));
-  std::vector<std::string> suffixes;
-  for (const ArenaArray& array : calls.optimizer_arrays()) suffixes.push_back(array.suffix);
-  STRAKE_ASSIGN_OR_RETURN(manifest[kOptimizerFile],
-                          SaveArrays(PathOf(directory, kOptimizerFile), calls.whole(), suffixes,
-                                     AccumulationDType(dtype), [&](int p, int array) {
-                                       return calls.OptimizerState(p, array);
-                                     }));
+                          SaveArrays(PathOf(directory, kWeightsFile), contents.whole, {""},
+                                     contents.dtype, contents.weights));
+  STRAKE_ASSIGN_OR_RETURN(
+      manifest[kOptimizerFile],
+      SaveArrays(PathOf(directory, kOptimizerFile), contents.whole, contents.suffixes,
+                 AccumulationDType(contents.dtype), contents.optimizer_state));
   STRAKE_RETURN_IF_ERROR(write_text("run.json", ToJson(record)));
   return WriteFileDurably(directory + "/manifest.json", ToJson(manifest));
+}
+
+std::string HfConfigOf(Engine& engine) {
+  return ToHfConfig(engine.model().config(), engine.parameters().values().dtype());
+}
+
+// to = from, which may be on a GPU.
+absl::Status CopyToHost(ThreadTeam& team, const Tensor& from, const Tensor& to) {
+  if (from.device() != Device::kCpu) return CopyBlocking(from, to);
+  constexpr int64_t kGrain = 1 << 16;
+  const auto copy = [&](int64_t begin, int64_t end) {
+    std::memcpy(static_cast<char*>(to.raw()) + begin, static_cast<const char*>(from.raw()) + begin,
+                end - begin);
+  };
+  team.ParallelFor(static_cast<int64_t>(from.num_bytes()), kGrain, copy);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -183,10 +213,82 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
   GatherCalls calls(engine);
   absl::Status written;
   if (engine.mesh().rank() == 0 && !directory.empty()) {
-    written = WriteFiles(directory, engine, record, calls);
+    const std::string hf_config = HfConfigOf(engine);
+    const std::vector<std::string> suffixes = SuffixesOf(calls.optimizer_arrays());
+    written =
+        WriteFiles(directory,
+                   {.hf_config = hf_config,
+                    .dtype = engine.parameters().values().dtype(),
+                    .whole = calls.whole(),
+                    .suffixes = suffixes,
+                    .weights = [&](int p, int) { return calls.Weights(p); },
+                    .optimizer_state = [&](int p, int a) { return calls.OptimizerState(p, a); }},
+                   record);
   }
   STRAKE_RETURN_IF_ERROR(calls.MakeTheRest());
   return written;
+}
+
+CheckpointSnapshot::CheckpointSnapshot(Engine& engine)
+    : hf_config_(HfConfigOf(engine)),
+      dtype_(engine.parameters().values().dtype()),
+      suffixes_(SuffixesOf(OptimizerArrays(engine))) {
+  PlanParameters(engine, 0, 1, &whole_);
+}
+
+absl::StatusOr<CheckpointSnapshot> CheckpointSnapshot::Create(Engine& engine) {
+  CheckpointSnapshot snapshot(engine);
+  STRAKE_ASSIGN_OR_RETURN(snapshot.memory_, HostMemory::Allocate(SnapshotBytes(engine.options())));
+  char* next = static_cast<char*>(snapshot.memory_.data());
+  const auto take = [&](const ParameterRecord& record, DType dtype) {
+    const Tensor tensor(next, dtype, record.shape());
+    next += tensor.num_bytes();
+    return tensor;
+  };
+  // The wider elements come first, so that all are aligned.
+  for (const ParameterRecord& record : snapshot.whole_.records()) {
+    for (size_t i = 0; i < snapshot.suffixes_.size(); ++i) {
+      snapshot.state_.push_back(take(record, AccumulationDType(snapshot.dtype_)));
+    }
+  }
+  for (const ParameterRecord& record : snapshot.whole_.records()) {
+    snapshot.weights_.push_back(take(record, snapshot.dtype_));
+  }
+  return snapshot;
+}
+
+absl::Status CheckpointSnapshot::Take(Engine& engine) {
+  GatherCalls calls(engine);
+  const int num_parameters = static_cast<int>(whole_.records().size());
+  const int num_arrays = static_cast<int>(suffixes_.size());
+  const auto copy = [&](const Tensor& from, const Tensor& to) {
+    CHECK(from.num_elements() == to.num_elements() && from.dtype() == to.dtype())
+        << "[checkpoint] " << from.ToString() << " to " << to.ToString();
+    return CopyToHost(engine.team(), from, to);
+  };
+  for (int p = 0; p < num_parameters; ++p) {
+    STRAKE_ASSIGN_OR_RETURN(const Tensor weights, calls.Weights(p));
+    STRAKE_RETURN_IF_ERROR(copy(weights, weights_[p]));
+  }
+  for (int p = 0; p < num_parameters; ++p) {
+    for (int array = 0; array < num_arrays; ++array) {
+      STRAKE_ASSIGN_OR_RETURN(const Tensor state, calls.OptimizerState(p, array));
+      STRAKE_RETURN_IF_ERROR(copy(state, StateOf(p, array)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointSnapshot::Write(const std::string& directory,
+                                       const RunRecord& record) const {
+  return WriteFiles(directory,
+                    {.hf_config = hf_config_,
+                     .dtype = dtype_,
+                     .whole = whole_,
+                     .suffixes = suffixes_,
+                     .weights = [&](int p, int) { return weights_[p]; },
+                     .optimizer_state = [&](int p, int array) { return StateOf(p, array); }},
+                    record);
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {

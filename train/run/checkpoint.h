@@ -12,8 +12,13 @@
 #define STRAKE_TRAIN_RUN_CHECKPOINT_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/tensor_buffer.h"
 #include "train/engine/engine.h"
 #include "train/run/run_record.h"
 
@@ -25,6 +30,36 @@ namespace strake {
 // same state gives the same bytes, whatever the layout. After an error of the disk the ranks may
 // call it again; after one of communication they may not.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
+
+// What a checkpoint's files hold, in the host memory of rank 0: training goes on while it is
+// written.
+class CheckpointSnapshot {
+ public:
+  // Allocates its memory, SnapshotBytes() (train/plan/memory_plan.h); ResourceExhausted where that
+  // fails.
+  static absl::StatusOr<CheckpointSnapshot> Create(Engine& engine);
+
+  // Copies the engine's state; the part of rank 0. The other ranks call WriteCheckpoint().
+  absl::Status Take(Engine& engine);
+
+  // Writes the same bytes as WriteCheckpoint() did when the snapshot was taken. Any thread may call
+  // it.
+  absl::Status Write(const std::string& directory, const RunRecord& record) const;
+
+ private:
+  explicit CheckpointSnapshot(Engine& engine);
+
+  const Tensor& StateOf(int parameter, int array) const {
+    return state_[parameter * suffixes_.size() + array];
+  }
+
+  std::string hf_config_;
+  DType dtype_;
+  ParameterArena whole_;               // without memory
+  std::vector<std::string> suffixes_;  // of the optimizer's arrays
+  HostMemory memory_;
+  std::vector<Tensor> weights_, state_;  // by parameter; by parameter and array
+};
 
 // Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
 // dtype of the run that wrote it: its f32 weights lose no precision.

@@ -101,7 +101,7 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const Train
 }
 
 MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes)
-    : path_(std::move(path)), fd_(std::move(fd)), notes_(std::move(notes)) {}
+    : path_(std::move(path)), notes_(std::move(notes)), fd_(std::move(fd)) {}
 
 absl::Status MetricsLog::LogStep(const StepMetrics& m) {
   return Append(absl::StrCat("{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":",
@@ -116,21 +116,31 @@ absl::Status MetricsLog::LogEval(const EvalMetrics& m) {
 }
 
 absl::Status MetricsLog::Sync() {
-  STRAKE_RETURN_IF_ERROR(WriteUnwritten());
+  {
+    const std::lock_guard<std::mutex> lock(*mutex_);
+    STRAKE_RETURN_IF_ERROR(WriteUnwritten());
+  }
+  // Without the lock: it takes its time on a slow disk.
   struct stat info;
   const bool deleted = fstat(fd_.get(), &info) == 0 && info.st_nlink == 0;
   if (!deleted && fsync(fd_.get()) == 0) return absl::OkStatus();
   const absl::Status status = SystemError("flush", path_);
-  // Linux takes pages that it could not write for written: a second fsync() would succeed, and the
-  // lines would be lost. They are still there to be read, and are written to a new file. So are
-  // those of a file that someone has deleted.
+  const std::lock_guard<std::mutex> lock(*mutex_);
+  return WriteAnew(status);
+}
+
+// Linux takes pages that it could not write for written: a second fsync() would succeed, and the
+// lines would be lost. They are still there to be read, and are written to a new file. So are those
+// of a file that someone has deleted.
+absl::Status MetricsLog::WriteAnew(const absl::Status& reason) {
   const auto text = ReadFile(absl::StrCat("/proc/self/fd/", fd_.get()), kMaxLogBytes);
-  if (!text.ok() || !WriteFileDurably(path_, *text).ok()) return status;
+  if (!text.ok() || !WriteFileDurably(path_, *text).ok()) return reason;
   STRAKE_ASSIGN_OR_RETURN(fd_, OpenToAppend(path_));
   return absl::OkStatus();
 }
 
 absl::Status MetricsLog::Append(absl::string_view line) {
+  const std::lock_guard<std::mutex> lock(*mutex_);
   absl::StrAppend(&unwritten_, line);
   const absl::Status status = WriteUnwritten();
   return IsErrorOfADisk(status) ? absl::OkStatus() : status;

@@ -10,6 +10,8 @@
 #define STRAKE_TRAIN_RUN_METRICS_LOG_H_
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,7 @@
 
 namespace strake {
 
+// Sync() may be called on one thread while another logs.
 class MetricsLog {
  public:
   // Truncates the file to the lines of steps up to the start's, without the evaluation of that step
@@ -46,11 +49,13 @@ class MetricsLog {
   MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes);
   absl::Status Append(absl::string_view line);
   absl::Status WriteUnwritten();
+  absl::Status WriteAnew(const absl::Status& reason);
 
   std::string path_;
-  FileDescriptor fd_;
-  std::string unwritten_;
   std::vector<std::string> notes_;
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
+  FileDescriptor fd_;  // only Sync() replaces it
+  std::string unwritten_;
 };
 
 }  // namespace strake

@@ -82,6 +82,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["sample_every"] = o.sample_every;
   json["save_every"] = o.save_every;
   json["keep_last"] = o.keep_last;
+  json["async_save"] = o.async_save;
   json["save_retry"] = o.save_retry_seconds;
   return json;
 }

@@ -54,7 +54,8 @@ TEST(ConfigTest, HoldsWhatTheTrainerKnows) {
             R"("dtype":"bf16","threads":1,"ops":"auto","activation_recompute":"none",)"
             R"("cuda_graph":false,"out":"runs/x","resume":"auto","tp":4,"dp":2,)"
             R"("sequence_parallel":true,"zero":1,"eval_every":500,"eval_batches":-1,)"
-            R"("sample_every":500,"save_every":500,"keep_last":3,"save_retry":600})");
+            R"("sample_every":500,"save_every":500,"keep_last":3,"async_save":true,)"
+            R"("save_retry":600})");
 }
 
 TEST(ConfigTest, TheProgramsOwnOptionsComeFirstAndStay) {

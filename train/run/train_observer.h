@@ -1,20 +1,25 @@
 // TrainObserver: receives the events of a Trainer's run (train/run/trainer.h).
 //
-// Each function is called on the first rank alone, on the thread that runs its trainer, while the
-// other ranks may already be in the next step. An error ends the run with that error. In order:
+// Each function is called on the first rank alone, while the other ranks may already be in the next
+// step. An error ends the run with that error. In order:
 //
 //   OnPlan, OnStart                once, before the first step
 //   OnStep                         after each step; then, where they are due,
-//   OnSave, OnCheckpoint, OnEvaluation, OnSample
+//   OnEvaluation, OnSample
 //   OnEnd                          once, where the run has not failed
 //
-// OnWarning comes at any time before OnStart, and after a checkpoint.
+// OnSave and OnCheckpoint come with each save: before OnEvaluation, or with async_save at any time
+// after it began and before OnEnd. OnWarning comes at any time before OnStart, and with a save. All
+// are called on the thread that runs the trainer, except OnSave with async_save.
 #ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 #define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 
 namespace strake {
@@ -29,6 +34,7 @@ struct TrainPlan {
   const TrainerOptions& options;  // resolved
   const Mesh& mesh;
   const MemoryPlan& memory;  // of the first rank
+  size_t snapshot_bytes;     // of its snapshots, beside that; 0: saves stop the run
   const TrainingData& data;
   // Why attention is slower than possible on this GPU; empty where it is not.
   const std::string& attention_note;
@@ -96,8 +102,9 @@ class TrainObserver {
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }
-  // Called before a checkpoint, or a note of what was done after it, is written: a run that resumes
-  // from there relies on what observers have saved.
+  // Called before a checkpoint, or a note of what was done after it, is complete: a run that
+  // resumes from there relies on what observers have saved of the steps up to this one. With
+  // async_save it is called on another thread, while other functions may be called, too.
   virtual absl::Status OnSave(int64_t /*step*/) { return absl::OkStatus(); }
   // Called when the checkpoint is complete and on disk.
   virtual absl::Status OnCheckpoint(const TrainCheckpoint& /*checkpoint*/) {
@@ -105,6 +112,16 @@ class TrainObserver {
   }
   virtual absl::Status OnEnd(const TrainEnd& /*end*/) { return absl::OkStatus(); }
 };
+
+// Calls all observers in their order, up to the first error, which it returns.
+inline absl::Status TellAll(const std::vector<TrainObserver*>& observers,
+                            absl::FunctionRef<absl::Status(TrainObserver&)> what) {
+  for (TrainObserver* const observer : observers) {
+    const absl::Status told = what(*observer);
+    if (!told.ok()) return told;
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace strake
 

@@ -1,17 +1,12 @@
 #include "train/run/trainer.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/durable_file.h"
-#include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
-#include "core/base/write_all.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
 #include "models/checkpoint/hf_checkpoint.h"
@@ -24,6 +19,7 @@
 #include "train/run/checkpoint.h"
 #include "train/run/manifest.h"
 #include "train/run/run_record.h"
+#include "train/run/run_saver.h"
 #include "train/run/run_settings.h"
 #include "train/run/run_start.h"
 
@@ -39,7 +35,9 @@ constexpr double kSampleTemperature = 0.8;
 
 Trainer::Trainer(const TrainerOptions& options, const Mesh& mesh,
                  std::vector<TrainObserver*> observers)
-    : options_(options), mesh_(mesh), observers_(std::move(observers)) {}
+    : options_(options), mesh_(mesh) {
+  if (mesh.rank() == 0) observers_ = std::move(observers);
+}
 
 Trainer::~Trainer() = default;
 
@@ -58,9 +56,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& o
 }
 
 absl::Status Trainer::Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const {
-  if (!is_first_rank()) return absl::OkStatus();
-  for (TrainObserver* const observer : observers_) STRAKE_RETURN_IF_ERROR(what(*observer));
-  return absl::OkStatus();
+  return TellAll(observers_, what);
 }
 
 absl::Status Trainer::OpenData() {
@@ -79,9 +75,11 @@ absl::Status Trainer::MakeEngine() {
   const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);
+  STRAKE_ASSIGN_OR_RETURN(saver_, RunSaver::Create(options_, mesh_, *engine_, observers_));
   const TrainPlan plan = {.options = options_,
                           .mesh = mesh_,
                           .memory = engine_->memory_plan(),
+                          .snapshot_bytes = saver_->snapshot_bytes(),
                           .data = *data_,
                           .attention_note = engine_->attention_note()};
   return Tell([&](TrainObserver& o) { return o.OnPlan(plan); });
@@ -149,14 +147,15 @@ absl::Status Trainer::OpenRun() {
   STRAKE_RETURN_IF_ERROR(ShareRunStart(mesh_, &start));
   step_ = start.step;
   samples_ = start.samples;
-  saved_step_ = start.saved_step;
-  due_ = noted_due_ = start.due;
+  due_ = start.due;
   damaged_ = start.damaged;
   held_run_ = start.held_run;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
-  return is_first_rank() ? StartRun() : absl::OkStatus();
+  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(StartRun());
+  if (start.saved_step > 0) saver_->SetSaved(Record());
+  return absl::OkStatus();
 }
 
 absl::Status Trainer::StartRun() {
@@ -168,7 +167,7 @@ absl::Status Trainer::StartRun() {
                       .evaluates = due_.evaluation,
                       .held_run = held_run_});
   }));
-  return WriteRecord();
+  return saver_->SetDirectory(*std::move(directory_), Record());
 }
 
 // Runs this rank's micro-batches of the step.
@@ -186,16 +185,11 @@ absl::Status Trainer::AccumulateGradients() {
   return engine_->SumGradients();
 }
 
-std::string Trainer::LastCheckpoint() const {
-  if (saved_step_ == 0) return "There is no checkpoint yet";
-  return absl::StrCat("The last checkpoint is ", CheckpointPath(options_.directory, saved_step_));
-}
-
 // The engine returns Internal for values that are not finite.
 absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
   std::string message = absl::StrCat("step ", step, ": ", status.message());
   if (status.code() == absl::StatusCode::kInternal) {
-    absl::StrAppend(&message, "; stopped. ", LastCheckpoint());
+    absl::StrAppend(&message, "; stopped. ", saver_->LastCheckpoint());
   }
   return absl::Status(status.code(), message);
 }
@@ -323,97 +317,10 @@ absl::Status Trainer::Sample() {
   return Tell([&](TrainObserver& o) { return o.OnSample(*sample); });
 }
 
-// The directory's own record: its last checkpoint, and what is due after it.
-absl::Status Trainer::WriteRecord() const {
-  return directory_->Named(WriteFileDurably(directory_->handle() + "/run.json", ToJson(Record())));
-}
-
-absl::Status Trainer::WriteFiles() {
-  bool gathered = false;
-  const auto write = [&](const std::string& directory) {
-    gathered = true;
-    return WriteCheckpoint(directory, *engine_, Record());
-  };
-  if (!is_first_rank()) return write(/*directory=*/"");
-  absl::Status status = Tell([&](TrainObserver& o) { return o.OnSave(step_); });
-  if (status.ok()) status = directory_->WriteCheckpoint(step_, write);
-  if (status.ok()) status = WriteRecord();
-  // The other ranks send their parts in any case.
-  if (!gathered) STRAKE_RETURN_IF_ERROR(write(/*directory=*/""));
-  return status;
-}
-
-absl::Status Trainer::Save() {
-  const absl::Status written = WriteFiles();
-  if (!written.ok() && !IsErrorOfADisk(written)) return written;
-  STRAKE_ASSIGN_OR_RETURN(save_failed_, AnyRank(mesh_, !written.ok()));
-  if (save_failed_) return is_first_rank() ? NoteFailedSave(written) : absl::OkStatus();
-  failing_since_.reset();
-  saved_step_ = step_;
-  noted_due_ = due_;
-  return is_first_rank() ? TellOfCheckpoint() : absl::OkStatus();
-}
-
-double Trainer::SecondsBetweenSaves() const {
-  constexpr double kSeconds = 10, kTimes = 60;
-  return std::min(kSeconds, options_.save_retry_seconds / kTimes);
-}
-
-// Others may make room on the disk meanwhile.
-absl::Status Trainer::NoteFailedSave(const absl::Status& status) {
-  const double now = MonotonicSeconds();
-  if (!failing_since_.has_value()) failing_since_ = now;
-  next_save_ = now + SecondsBetweenSaves();
-  const double left = *failing_since_ + options_.save_retry_seconds - now;
-  if (left <= 0) {
-    return absl::Status(
-        status.code(),
-        absl::StrCat("step ", step_, " is not saved: ", status.message(), ". ", LastCheckpoint()));
-  }
-  const std::string warning =
-      absl::StrCat("step ", step_, " is not saved: ", status.message(),
-                   "; the run goes on, and tries again for ", FormatDuration(left));
-  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
-}
-
-absl::StatusOr<bool> Trainer::TimeToSave() {
-  if (!save_failed_) return IsDue(options_.save_every) || step_ == options_.schedule.total_steps;
-  return AnyRank(mesh_, is_first_rank() && MonotonicSeconds() >= next_save_);
-}
-
-absl::Status Trainer::TellOfCheckpoint() {
-  const TrainCheckpoint checkpoint = {.step = step_,
-                                      .path = CheckpointPath(options_.directory, step_)};
-  STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
-  // Where it will be the only one, it is read back first.
-  const absl::Status read_back =
-      options_.keep_last == 1
-          ? directory_->Named(VerifyCheckpoint(CheckpointPath(directory_->handle(), step_)))
-          : absl::OkStatus();
-  const absl::Status pruned = read_back.ok() ? directory_->Prune(options_.keep_last) : read_back;
-  if (pruned.ok()) return absl::OkStatus();
-  const std::string warning =
-      absl::StrCat(pruned.message(), "; the run goes on, and tries it again after the next save");
-  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
-}
-
-// What was done after a saved step is not done again, once that is noted beside the checkpoint.
-absl::Status Trainer::NoteWhatIsDone() {
-  if (saved_step_ != step_ || due_ == noted_due_ || !is_first_rank()) return absl::OkStatus();
-  absl::Status status = Tell([&](TrainObserver& o) { return o.OnSave(step_); });
-  if (status.ok()) status = WriteRecord();
-  if (status.ok()) noted_due_ = due_;
-  if (status.ok() || !IsErrorOfADisk(status)) return status;
-  // The checkpoint is there; a run that resumes from it would only do this work again.
-  const std::string warning =
-      absl::StrCat("step ", step_, ": ", status.message(), "; the run goes on");
-  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
-}
-
 absl::Status Trainer::DoWhatIsDue() {
   if (due_.evaluation && !stop_) STRAKE_RETURN_IF_ERROR(Evaluate());
   if (due_.sample && !stop_) STRAKE_RETURN_IF_ERROR(Sample());
-  return NoteWhatIsDone();
+  return saver_->Note(step_, due_);
 }
 
 absl::StatusOr<TrainEnd> Trainer::End(TrainEnd::Reason reason) const {
@@ -430,18 +337,14 @@ absl::StatusOr<TrainEnd> Trainer::Run() {
   STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   while (step_ < num_steps && !stop_) {
     STRAKE_RETURN_IF_ERROR(Step());
+    STRAKE_RETURN_IF_ERROR(saver_->EndIfWritten(step_, due_));
     // First, so that nothing is lost while the rest takes its time.
-    STRAKE_ASSIGN_OR_RETURN(const bool save, TimeToSave());
-    if (save) STRAKE_RETURN_IF_ERROR(Save());
+    const bool on_schedule = IsDue(options_.save_every) || step_ == num_steps;
+    STRAKE_ASSIGN_OR_RETURN(const bool save, saver_->TimeToSave(on_schedule));
+    if (save) STRAKE_RETURN_IF_ERROR(saver_->Save(Record()));
     STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   }
-  while (saved_step_ != step_) {
-    if (save_failed_) {
-      std::this_thread::sleep_for(std::chrono::duration<double>(SecondsBetweenSaves()));
-    }
-    STRAKE_RETURN_IF_ERROR(Save());
-  }
-  STRAKE_RETURN_IF_ERROR(NoteWhatIsDone());
+  STRAKE_RETURN_IF_ERROR(saver_->Finish(Record()));
   const bool complete = step_ >= num_steps && !due_.any();
   return End(complete ? TrainEnd::Reason::kLastStep : TrainEnd::Reason::kStopRequested);
 }

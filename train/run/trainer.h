@@ -23,6 +23,7 @@
 #include "train/engine/engine.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
+#include "train/run/run_saver.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
@@ -68,41 +69,28 @@ class Trainer {
   absl::Status Evaluate();
   absl::Status Sample();
   absl::StatusOr<std::optional<TrainSample>> Generate();
-  absl::StatusOr<bool> TimeToSave();
-  absl::Status Save();
-  absl::Status WriteFiles();
-  absl::Status NoteFailedSave(const absl::Status& status);
-  double SecondsBetweenSaves() const;
-  absl::Status TellOfCheckpoint();
-  absl::Status WriteRecord() const;
-  absl::Status NoteWhatIsDone();
   absl::StatusOr<TrainEnd> End(TrainEnd::Reason reason) const;
   bool StopRequested() const;
   bool IsDue(int64_t every) const;
-  std::string LastCheckpoint() const;
   absl::Status NameStep(int64_t step, const absl::Status& status) const;
 
   TrainerOptions options_;
   const Mesh& mesh_;
-  const std::vector<TrainObserver*> observers_;
+  std::vector<TrainObserver*> observers_;  // on the first rank
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<RunRecord> start_record_;  // of the run when it began
-  std::optional<RunDirectory> directory_;    // the first rank's alone
+  std::optional<RunDirectory> directory_;    // on the first rank, until the run starts
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 
-  int64_t step_ = 0;              // done
-  int64_t samples_ = 0;           // consumed
-  int64_t saved_step_ = 0;        // the last in a checkpoint in the directory; 0 if there is none
-  bool stop_ = false;             // agreed on by all ranks
-  bool held_run_ = false;         // whether the directory did before; on the first rank
-  std::vector<int64_t> damaged_;  // checkpoints that were passed over, on the first rank
-  DueWork due_;                   // after the last step done
-  DueWork noted_due_;             // what the directory says of it, once the step is saved
-  bool save_failed_ = false;      // and is to be tried again
-  std::optional<double> failing_since_;  // on the first rank, as the next
-  double next_save_ = 0;
+  int64_t step_ = 0;                 // done
+  int64_t samples_ = 0;              // consumed
+  bool stop_ = false;                // agreed on by all ranks
+  bool held_run_ = false;            // whether the directory did before; on the first rank
+  std::vector<int64_t> damaged_;     // checkpoints that were passed over, on the first rank
+  DueWork due_;                      // after the last step done
+  std::unique_ptr<RunSaver> saver_;  // last: it uses the other members
 };
 
 }  // namespace strake

@@ -67,6 +67,9 @@ struct TrainerOptions {
   int64_t sample_every = 500;
   int64_t save_every = 500;
   int64_t keep_last = 3;  // checkpoints; 0: all
+  // Save beside the steps that follow, from a snapshot in the first rank's host memory
+  // (SnapshotBytes() of train/plan/memory_plan.h).
+  bool async_save = true;
   // How long a full or failing disk is tolerated; the run goes on meanwhile.
   int64_t save_retry_seconds = 600;
 

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <functional>
+#include <latch>
+#include <mutex>
 #include <regex>
 #include <string>
 #include <utility>
@@ -126,13 +128,17 @@ class Recorder : public TrainObserver {
 
  private:
   absl::Status Note(const std::string& note) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     notes.push_back(note);
     if (note.rfind(fail_at, 0) != 0) return absl::OkStatus();
     return absl::UnavailableError("the observer has had enough");
   }
+
+  std::mutex mutex_;  // OnSave() comes on another thread
 };
 
 TEST_F(TrainerTest, TellsInOrder) {
+  options_.async_save = false;
   options_.eval_every = options_.save_every = 2;
   options_.eval_batches = 1;
   options_.sample_every = 4;
@@ -256,6 +262,84 @@ TEST_F(TrainerTest, AStopAtAnyMomentLosesNothing) {
   }
 }
 
+// Does not let a save of one step be written before another step is done.
+class SlowDisk : public TrainObserver {
+ public:
+  SlowDisk(int64_t saved_step, int64_t until) : saved_step_(saved_step), until_(until) {}
+
+  absl::Status OnStep(const StepMetrics& m) override {
+    if (m.step == until_) done_.count_down();
+    return m.step == fail_at ? absl::UnavailableError("the observer has had enough")
+                             : absl::OkStatus();
+  }
+  absl::Status OnSave(int64_t step) override {
+    if (step == saved_step_) done_.wait();
+    return absl::OkStatus();
+  }
+
+  int64_t fail_at = 0;
+
+ private:
+  const int64_t saved_step_, until_;
+  std::latch done_{1};
+};
+
+TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
+  options_.save_every = 2;
+  options_.async_save = false;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  const std::string whole = options_.directory;
+  options_.async_save = true;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    if (sizes.dp * sizes.tp > 1) options_.engine.gradients.zero = sizes.dp - 1;
+    SlowDisk disk(2, 4);
+    Recorder recorder;
+    MetricsObserver metrics;
+    const absl::Status trained = Train(sizes, {&metrics, &disk, &recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes,
+                ElementsAre(HasSubstr("plan of"), "start 0", "step 1", "step 2", "step 3", "step 4",
+                            "save 2", "checkpoint 2", "save 4", "checkpoint 4", "end 4/4"));
+    if (sizes.dp * sizes.tp > 1) continue;
+    // The weights are those of the second step.
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      for (const char* step : {"/step-2/", "/step-4/"}) {
+        EXPECT_TRUE(ReadFile(absl::StrCat(options_.directory, step, file)) ==
+                    ReadFile(absl::StrCat(whole, step, file)))
+            << step << file;
+      }
+    }
+  }
+}
+
+TEST_F(TrainerTest, AnErrorWaitsForACheckpointThatIsWritten) {
+  options_.save_every = 2;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    SlowDisk disk(2, 3);
+    disk.fail_at = 3;
+    EXPECT_EQ(Train(sizes, {&disk}).message(), "the observer has had enough");
+    EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-2/run.json"));
+    EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-2.tmp"));
+    EXPECT_THAT(ReadFile(options_.directory + "/run.json"), HasSubstr("\"step\": 2,"));
+  }
+}
+
+// A run that resumes evaluates again only what was not noted.
+TEST_F(TrainerTest, WhatWasDoneWhileACheckpointWasWrittenIsNoted) {
+  options_.save_every = options_.eval_every = 2;
+  options_.eval_batches = 1;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    SlowDisk disk(2, 3);
+    ASSERT_TRUE(Train(sizes, {&disk}).ok());
+    EXPECT_THAT(ReadFile(options_.directory + "/step-4/run.json"),
+                HasSubstr("\"due\": [\n    \"evaluation\""));
+    EXPECT_THAT(ReadFile(options_.directory + "/run.json"), HasSubstr("\"due\": []"));
+  }
+}
+
 TEST_F(TrainerTest, ARunWhoseCheckpointIsAwayDoesNotBeginAnew) {
   options_.save_every = 2;
   options_.keep_last = 1;
@@ -294,6 +378,7 @@ class FullDisk : public TrainObserver {
 };
 
 TEST_F(TrainerTest, AFullDiskAfterASaveEndsNothing) {
+  options_.async_save = false;
   options_.save_every = options_.eval_every = 2;
   options_.eval_batches = 1;
   for (const MeshVector& sizes : {kOneRank, kDp2}) {
