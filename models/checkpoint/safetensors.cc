@@ -400,9 +400,21 @@ absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) rounded.emplace_back(values[i]);
     data = rounded.data();
   }
-  absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
-  STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), bytes, path_));
   elements_left_ -= count;
+  // In pieces, so that a checksum reads what the write has brought into the cache.
+  constexpr size_t kPieceBytes = 1 << 20;
+  absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
+  while (!bytes.empty()) {
+    const absl::string_view piece = bytes.substr(0, kPieceBytes);
+    bytes.remove_prefix(piece.size());
+    STRAKE_RETURN_IF_ERROR(WriteAll(fd_.get(), piece, path_));
+    AddToChecksums(piece);
+    StartFlush(piece.size());
+  }
+  return absl::OkStatus();
+}
+
+void SafetensorsWriter::AddToChecksums(absl::string_view bytes) {
   while (!bytes.empty()) {
     if (part_bytes_left_ == 0) {
       BeginPart(part_ + 1);
@@ -413,7 +425,15 @@ absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
     part_bytes_left_ -= of_part.size();
     bytes.remove_prefix(of_part.size());
   }
-  return absl::OkStatus();
+}
+
+// Lets the disk begin, so that it works while the rest is prepared. Finish() returns its errors.
+void SafetensorsWriter::StartFlush(int64_t num_written) {
+  constexpr int64_t kFlushBytes = 8 << 20;
+  unflushed_bytes_ += num_written;
+  if (unflushed_bytes_ < kFlushBytes) return;
+  unflushed_bytes_ = 0;
+  (void)sync_file_range(fd_.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 absl::Status SafetensorsWriter::Seek(int index) {

@@ -123,6 +123,8 @@ class SafetensorsWriter {
 
  private:
   void BeginPart(size_t part);
+  void AddToChecksums(absl::string_view bytes);
+  void StartFlush(int64_t num_written);
 
   SafetensorsWriter(std::string path, FileDescriptor fd, SafetensorsDType dtype)
       : path_(std::move(path)), fd_(std::move(fd)), dtype_(dtype) {}
@@ -135,6 +137,7 @@ class SafetensorsWriter {
   size_t part_ = 1;                    // the tensor that is appended to,
   int64_t part_bytes_left_ = 0;        // and what it lacks
   int64_t elements_left_ = 0;
+  int64_t unflushed_bytes_ = 0;
 };
 
 }  // namespace strake
