@@ -203,6 +203,14 @@ TEST(OutAloneTest, GoesOnWithTheRun) {
   ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.out, HasSubstr("resumed at step 4"));
   ExpectSameRun(run, whole, 8);
+  // From another folder the run's relative paths lead nowhere.
+  std::filesystem::create_directory(run / "elsewhere");
+  testing::ProgramOptions there = run.Here();
+  there.directory += "/elsewhere";
+  const ProgramResult lost = testing::RunProgram("tools/train", {"--out=../run"}, there);
+  EXPECT_EQ(lost.exit_code, 1);
+  EXPECT_THAT(lost.err, HasSubstr("the options are those of ../run/run.json, whose paths begin in "
+                                  "the folder where that run was started"));
   // Another run begins with its weights.
   const ProgramResult tuned = run.Train({"--init_from=run", "--out=tuned"});
   EXPECT_EQ(tuned.exit_code, 0) << tuned.err;

@@ -50,7 +50,7 @@ absl::StatusOr<int> Train(int argc, char** argv) {
   }
   const TrainConfig& config = command.config;
   const LayoutConfig& layout = config.layout;
-  STRAKE_ASSIGN_OR_RETURN(TrainerOptions options, TrainerOptionsOf(config));
+  STRAKE_ASSIGN_OR_RETURN(TrainerOptions options, TrainerOptionsOf(command));
   InstallStopSignal();
   options.stop_requested = [] { return StopRequested() != 0; };
   STRAKE_RETURN_IF_ERROR(CheckMemoryOfFlags(options.engine, config.machine, layout));

@@ -237,6 +237,42 @@ absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
                                           "); give --train_data"));
 }
 
+// Sets what follows from the options.
+absl::Status Complete(const OptionSet& options, TrainCommand* command) {
+  TrainConfig* config = &command->config;
+  STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
+  if (config->resume.empty()) {
+    return absl::InvalidArgumentError(
+        "--resume is empty; give auto, newest_good, never, or a path");
+  }
+  if (IsResumePath(config->resume)) {
+    STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
+  }
+  if (!config->run.init_from.empty() && !options.IsSet("model")) {
+    config->model = config->run.init_from + "/config.json";
+  }
+  STRAKE_ASSIGN_OR_RETURN(command->model, FindModelConfig(config->model, &command->notices));
+  return Resolve(options, command->model, config);
+}
+
+// The status with the file that the options came from, where the user did not name it.
+absl::Status NameRunRecord(const TrainCommand& command, const absl::Status& status) {
+  if (status.ok() || command.run_record.empty()) return status;
+  return absl::Status(
+      status.code(),
+      absl::StrCat(status.message(), "; the options are those of ", command.run_record,
+                   ", whose paths begin in the folder where that run was started"));
+}
+
+absl::StatusOr<TrainerOptions> OptionsWithFiles(const TrainConfig& config) {
+  TrainerOptions options = config.run;
+  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
+  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOfFlag("--train_data", paths));
+  if (config.val_data.empty()) return options;
+  STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOfFlag("--val_data", config.val_data));
+  return options;
+}
+
 }  // namespace
 
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv) {
@@ -252,26 +288,13 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   command.show_help = options.help_requested();
   if (command.show_help) return command;
-  TrainConfig* config = &command.config;
   if (config_path.empty() && NamesARunAlone(options)) {
-    const std::string record = config->run.directory + "/run.json";
+    const std::string record = command.config.run.directory + "/run.json";
     STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(record));
-    if (kind != PathKind::kNothing) config_path = record;
+    if (kind != PathKind::kNothing) config_path = command.run_record = record;
   }
   if (!config_path.empty()) STRAKE_RETURN_IF_ERROR(ReadConfig(config_path, &options));
-  STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
-  if (config->resume.empty()) {
-    return absl::InvalidArgumentError(
-        "--resume is empty; give auto, newest_good, never, or a path");
-  }
-  if (IsResumePath(config->resume)) {
-    STRAKE_RETURN_IF_ERROR(ResolveFolder("--resume", &config->resume));
-  }
-  if (!config->run.init_from.empty() && !options.IsSet("model")) {
-    config->model = config->run.init_from + "/config.json";
-  }
-  STRAKE_ASSIGN_OR_RETURN(command.model, FindModelConfig(config->model, &command.notices));
-  STRAKE_RETURN_IF_ERROR(Resolve(options, command.model, config));
+  STRAKE_RETURN_IF_ERROR(NameRunRecord(command, Complete(options, &command)));
   return command;
 }
 
@@ -282,14 +305,11 @@ nlohmann::ordered_json ToJson(const TrainConfig& config) {
   return options.ToJson();
 }
 
-absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config) {
-  TrainerOptions options = config.run;
-  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
-  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOfFlag("--train_data", paths));
-  if (!config.val_data.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOfFlag("--val_data", config.val_data));
-  }
-  options.program_config = JsonText(ToJson(config));
+absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
+  absl::StatusOr<TrainerOptions> with_files = OptionsWithFiles(command.config);
+  if (!with_files.ok()) return NameRunRecord(command, with_files.status());
+  TrainerOptions options = *std::move(with_files);
+  options.program_config = JsonText(ToJson(command.config));
   options.names = {.directory = "--out",
                    .resume = "--resume",
                    .init_from = "--init_from",

@@ -37,6 +37,7 @@ struct TrainConfig {
 struct TrainCommand {
   TrainConfig config;
   ModelConfig model;
+  std::string run_record;            // the run.json that gave the options without being named
   std::vector<std::string> notices;  // about the model, for the user
   bool show_help = false;            // print `help` and stop
   bool print_config = false;         // print the configuration and stop
@@ -56,7 +57,7 @@ nlohmann::ordered_json ToJson(const TrainConfig& config);
 
 // The options for the trainer, with the files that --train_data and --val_data name, or the default
 // text. Returns an error, naming the flag, where there are none.
-absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainConfig& config);
+absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command);
 
 }  // namespace strake
 
