@@ -51,6 +51,7 @@ class MpiOnTwoHostsTest : public TwoHostsTest {
  protected:
   void SetUp() override {
     TwoHostsTest::SetUp();
+    if (IsSkipped()) return;
     if (MpirunCommand(1).empty()) GTEST_SKIP() << "there is no mpirun in PATH";
     if (absl::StrContains(BuildConfiguration(), "no MPI")) GTEST_SKIP() << BuildConfiguration();
   }
