@@ -30,6 +30,9 @@ using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+// On a busy machine, too.
+constexpr double kProgramSeconds = 120;
+
 class TwoHostsTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -60,6 +63,7 @@ class MpiOnTwoHostsTest : public TwoHostsTest {
   std::unique_ptr<Program> StartTraining(const Flags& flags, const Flags& mpirun_flags = {},
                                          const std::string& script = kRunProgram) {
     ProgramOptions options;
+    options.timeout_seconds = kProgramSeconds;
     options.launcher =
         hosts_->Mpirun() + mpirun_flags + Flags{"-wdir", run_.path(), "sh", "-c", script};
     return std::make_unique<Program>(kTrain, RunFlags() + Flags{"--comm=mpi"} + flags, options);
@@ -113,7 +117,7 @@ TEST_F(MpiOnTwoHostsTest, TrainsToTheBitsOfThreads) {
 // mpirun itself waits much longer, and is killed.
 TEST_F(MpiOnTwoHostsTest, RanksOnBothSidesOfACutLinkNameTheOther) {
   const auto program =
-      StartTraining({kEndless, "--comm_timeout=5"}, {},
+      StartTraining({kEndless, "--comm_timeout=8"}, {},
                     absl::StrCat(kRunProgram, " 2> ", run_ / "errors.", "$OMPI_COMM_WORLD_RANK"));
   ASSERT_TRUE(program->WaitForOutput(kStep10));
   hosts_->CutLink();
@@ -203,7 +207,7 @@ TEST_F(MpiOnTwoHostsTest, AHostWithAnotherProgram) {
 // --- The connections of NCCL's processes. ---
 
 constexpr int kNumRanks = 4;
-constexpr int kTimeout = 4000, kLongTimeout = 60000;
+constexpr int kTimeout = 5000, kLongTimeout = 60000;
 constexpr char kRank2Or3[] = "rank(s 2, 3| 2| 3) of (axis world|all 4) did not ";
 constexpr char kNumbers[] = "1000", kWait[] = "wait";
 
@@ -212,6 +216,7 @@ class NcclOnTwoHostsTest : public TwoHostsTest {
   // Ranks 0 and 1 are on node1.
   void Start(int rank, const std::string& task, int timeout, int size = kNumRanks) {
     ProgramOptions options;
+    options.timeout_seconds = kProgramSeconds;
     options.launcher = hosts_->Enter(rank < 2 ? 1 : 2) +
                        Flags{"env", absl::StrCat("RANK=", rank), absl::StrCat("WORLD_SIZE=", size),
                              "MASTER_ADDR=node1", "MASTER_PORT=29500"};
@@ -262,7 +267,7 @@ TEST_F(NcclOnTwoHostsTest, AProcessThatStartsAnewFindsNobodyAndTheNextRunWorks) 
   for (const int rank : {0, 1, 3}) {
     EXPECT_THAT(Error(rank), HasSubstr("rank 2 of all 4 ended without a word"));
   }
-  EXPECT_THAT(Error(2), HasSubstr("rank 0 at node1:29500 could not be reached within 4000 ms"));
+  EXPECT_THAT(Error(2), HasSubstr("rank 0 at node1:29500 could not be reached within 5000 ms"));
   ExpectThatItWorks();
 }
 
