@@ -48,6 +48,14 @@ std::string LayoutsOf(int64_t num_ranks) {
   return absl::StrJoin(layouts, ", ");
 }
 
+// A variable in which mpirun of Open MPI 4 passes on its options and its findings. Version 5 has
+// none of these.
+int64_t MpirunSetting(const char* name, int64_t otherwise) {
+  const char* const text = std::getenv(absl::StrCat("OMPI_MCA_", name).c_str());
+  int64_t value = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &value) ? value : otherwise;
+}
+
 }  // namespace
 
 CommunicatorOptions LayoutConfig::communicator_options() const {
@@ -170,6 +178,25 @@ absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes) {
       num_processes, num_processes == 1 ? " process was" : " processes were",
       " started; start as many as ranks (mpirun -np ", layout.num_ranks(), "), or give ",
       LayoutsOf(num_processes)));
+}
+
+std::string LostMachineWarning(const LayoutConfig& layout) {
+  if (MpirunSetting("orte_num_nodes", 1) < 2) return "";
+  const int64_t idle = MpirunSetting("oob_tcp_keepalive_time", 0);
+  if (idle <= 0) {
+    return "if a machine is lost, mpirun ends this run only after minutes; give it --mca "
+           "oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 5 --mca "
+           "oob_tcp_keepalive_probes 4";
+  }
+  // Open MPI's defaults.
+  const int64_t seconds = idle + MpirunSetting("oob_tcp_keepalive_intvl", 20) *
+                                     MpirunSetting("oob_tcp_keepalive_probes", 9);
+  if (seconds < layout.comm_timeout) return "";
+  return absl::StrCat(
+      "if a machine is lost, mpirun ends this run only after minutes: "
+      "--comm_timeout=",
+      layout.comm_timeout, " is not more than the ", seconds,
+      " seconds of its oob_tcp_keepalive_*");
 }
 
 int NumLocalRanks(const LayoutConfig& layout) {

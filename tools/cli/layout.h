@@ -56,6 +56,11 @@ absl::Status CheckProcesses(const LayoutConfig& layout);
 // layout has ranks. Finds what no launcher's variable shows.
 absl::Status CheckNumProcesses(const LayoutConfig& layout, int num_processes);
 
+// Empty, or a warning that Open MPI's mpirun, which connects several machines here, would not end
+// soon after one of them is lost: it notices a silent machine by keepalive, and, once ranks have
+// given up and it has told so to all machines, only by TCP's own patience.
+std::string LostMachineWarning(const LayoutConfig& layout);
+
 // The number of ranks on this machine: all of them as threads; under MPI the launcher's number, or
 // one.
 int NumLocalRanks(const LayoutConfig& layout);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/thread_team.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -76,6 +77,27 @@ TEST_F(LayoutTest, ProcessesMustBeAsManyAsRanks) {
   EXPECT_THAT(Message(CheckNumProcesses({.tp = 2, .dp = 2, .comm = "mpi"}, 1)),
               AllOf(HasSubstr("4 ranks, but 1 process was started"), HasSubstr("mpirun -np 4"),
                     HasSubstr("--tp=1 --dp=1")));
+}
+
+TEST_F(LayoutTest, MpirunMustNoticeALostMachineBeforeRanksGiveUp) {
+  const auto set = [](const char* name, const char* value) {
+    setenv(absl::StrCat("OMPI_MCA_", name).c_str(), value, 1);
+  };
+  const LayoutConfig layout{.tp = 2, .comm = "mpi", .comm_timeout = 31};
+  unsetenv("OMPI_MCA_orte_num_nodes");
+  unsetenv("OMPI_MCA_oob_tcp_keepalive_time");
+  EXPECT_EQ(LostMachineWarning(layout), "");
+  set("orte_num_nodes", "1");
+  EXPECT_EQ(LostMachineWarning(layout), "");
+  set("orte_num_nodes", "2");
+  EXPECT_THAT(LostMachineWarning(layout), HasSubstr("--mca oob_tcp_keepalive_time 10 "));
+  set("oob_tcp_keepalive_time", "10");
+  EXPECT_THAT(LostMachineWarning(layout), HasSubstr("--comm_timeout=31 is not more than the 190 "));
+  set("oob_tcp_keepalive_intvl", "5");
+  set("oob_tcp_keepalive_probes", "4");
+  EXPECT_EQ(LostMachineWarning(layout), "");
+  EXPECT_THAT(LostMachineWarning({.tp = 2, .comm = "mpi", .comm_timeout = 30}),
+              HasSubstr("--comm_timeout=30 is not more than the 30 seconds "));
 }
 
 TEST_F(LayoutTest, CoresAreDividedOverTheRanksOfTheMachine) {

@@ -1,7 +1,9 @@
 #include "tools/cli/run_on_ranks.h"
 
+#include <iostream>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -50,6 +52,8 @@ absl::Status RunOnMpi(const LayoutConfig& layout, Body body) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<MpiRuntime> mpi, MpiRuntime::Create());
   // Every process finds this error, and the first one prints it.
   STRAKE_RETURN_IF_ERROR(CheckNumProcesses(layout, mpi->size()));
+  const std::string warning = LostMachineWarning(layout);
+  if (mpi->rank() == 0 && !warning.empty()) std::cerr << "warning: " + warning + "\n";
   const std::unique_ptr<Communicator> world = mpi->CreateWorld(layout.communicator_options());
   RankOfWorld rank;
   const absl::Status status = [&]() -> absl::Status {

@@ -1,8 +1,10 @@
 #include "train/run/run_settings.h"
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/dtype.h"
 #include "core/base/json.h"
+#include "core/base/version.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
@@ -126,6 +128,7 @@ nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
     config.erase(key);
   }
   config.update(identity);
+  config["program"] = absl::StrCat("strake ", Version(), " (", BuildConfiguration(), ")");
   return config;
 }
 

@@ -19,8 +19,8 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& options,
 // options.program_config, unless it is empty, is a JSON object.
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes);
 
-// The settings that must be equal on all ranks: `config` and `identity`, except threads, which
-// differ between machines, and paths of files.
+// What must be equal on all ranks: `config` and `identity`, except threads, which differ between
+// machines, and paths of files; and "program", the version and how it was built.
 nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
                                       const nlohmann::ordered_json& identity);
 

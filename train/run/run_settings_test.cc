@@ -2,7 +2,9 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/dtype.h"
+#include "core/base/version.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
@@ -86,6 +88,8 @@ TEST(SharedSettingsTest, LeavesOutWhatMachinesMayDifferIn) {
   EXPECT_EQ(shared.at("train_data"), "0123");
   EXPECT_EQ(shared.at("model"), identity.at("model"));
   EXPECT_EQ(shared.at("micro_batch"), 2);
+  EXPECT_EQ(shared.at("program"),
+            absl::StrCat("strake ", Version(), " (", BuildConfiguration(), ")"));
 }
 
 }  // namespace
