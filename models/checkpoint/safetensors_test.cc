@@ -246,7 +246,7 @@ TEST(SafetensorsFileTest, OtherDTypesAreNamed) {
   const SafetensorsFile file = OpenOdd("I64", 1, std::string(8, 'x'));
   float value;
   EXPECT_THAT(std::string(file.ReadF32(file.entries()[0], 0, 1, &value).message()),
-              HasSubstr("odd.st: tensor \"t\" is I64; only F32, F16 and BF16 can be read"));
+              HasSubstr("odd.st: tensor \"t\" is I64; only F64, F32, F16 and BF16 can be"));
   EXPECT_EQ(file.Find("u"), nullptr);
   EXPECT_EQ(file.Find(""), nullptr);
 }
