@@ -1,22 +1,24 @@
-// Many kinds of model directory: each loads to the logits that transformers computes, or is
-// refused.
+// Many kinds of model directory: each loads to the logits of transformers, or is refused.
 //
-// goldens/hf_directories/kinds.json lists the kinds as edits of a tiny model beside it;
-// outcomes.json has what transformers made of them (goldens/make_hf_directories.py). The keys of a
-// kind:
+// goldens/hf_directories/kinds.json lists the kinds as edits of a tiny model beside it, and
+// outcomes.json what transformers made of them (goldens/make_hf_directories.py). A kind's keys:
 //
-//   name, base     what it is; the model that is edited, gpt2 or llama
-//   config, null   a merge patch of config.json; keys that are set to null
-//   tensors        edits of tensors, in order: add {shape, dtype}, remove, copy {to}, rename {to},
-//   replace {to}
-//                  (in all names), negate, cast {dtype} (all names that contain it), reshape
-//                  {shape}
-//   metadata       of the safetensors file
-//   file, link     the weights' file, if it is not model.safetensors; and the file that it is a
-//   link to shards, index  the shards {file, names, negated}, without names all that is left; a
-//   merge patch of the index beside         another file, of the same tensors negated files the
-//   texts of other files refuses        a part of the error here; without it the kind loads
-//   loads_as       the kind with the same logits, where transformers has none; "" for none
+//   name       what it is
+//   base       the model that is edited: gpt2 or llama
+//   config     a merge patch of config.json
+//   null       keys of config.json that are set to null
+//   tensors    edits, in order, each of a name: add {shape, dtype}, remove, copy {to},
+//              rename {to}, negate, reshape {shape}; or of a part of names: replace {to},
+//              cast {dtype}
+//   metadata   of the safetensors file
+//   file       the weights' file, if it is not model.safetensors
+//   link       the file that the weights' file is a link to
+//   shards     in place of one file: {file, names, negated}; names are all that is left by default
+//   index      a merge patch of the shards' index
+//   beside     one more file, of the same tensors, negated
+//   files      the texts of more files
+//   refuses    a part of the error here; a kind without it loads
+//   loads_as   the kind with the same logits, where transformers has none; "" for no kind
 //
 // docs/hugging_face.md shows them as a table.
 #include <algorithm>

@@ -349,15 +349,16 @@ class ModelTensors {
     return tied_ && name == absl::StrCat(family_.tensors.token_embedding, ".weight");
   }
 
+  // With the prefix, without it, or with one more, as for transformers.
   std::vector<std::string> Spellings(const std::string& name) const {
     const std::string prefix = family_.tensors.optional_prefix;
-    std::vector<std::string> spellings = {name};
-    const std::string rest(absl::StripPrefix(name, prefix));
-    if (rest != name) spellings.push_back(rest);
+    std::set<std::string> spellings = {std::string(absl::StripPrefix(name, prefix)), prefix + name};
     // A file has the one table of tied embeddings under either name, or both.
-    if (IsTiedTable(name)) spellings.push_back(head_);
-    if (spellings.back() == head_ && !prefix.empty()) spellings.push_back(prefix + head_);
-    return spellings;
+    if (IsTiedTable(name)) spellings.insert({head_, prefix + head_});
+    spellings.erase(name);
+    std::vector<std::string> ordered = {name};
+    ordered.insert(ordered.end(), spellings.begin(), spellings.end());
+    return ordered;
   }
 
   const Checkpoint& checkpoint_;

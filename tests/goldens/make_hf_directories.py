@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Records what transformers makes of many kinds of model directory, for //tests:hf_directories_test.
+"""Records what transformers makes of many kinds of directory, for //tests:hf_directories_test.
 
     pip install torch==2.15.0 transformers==5.23.0
     python3 tests/goldens/make_hf_directories.py
 
-tests/goldens/hf_directories/kinds.json lists the kinds: edits of a tiny GPT-2 or Llama that lie beside it.
-The script makes both models where they are missing, applies every kind's edits, loads the directory with
-transformers and writes outcomes.json: the error, or the keys that were missing or unexpected and the logits
-after the last of TOKENS. The test applies the same edits; its head explains them.
+tests/goldens/hf_directories/kinds.json lists the kinds: edits of a tiny GPT-2 or Llama that lie
+beside it. The script makes both models where they are missing, applies every kind's edits, loads
+the directory with transformers and writes outcomes.json: the error, or the keys that were missing
+or unexpected, and the logits after the last of TOKENS or the name of a kind with the same. The
+test applies the same edits, and its head explains them.
 """
 
 import json
+import math
 import os
 import pathlib
 import struct
@@ -24,9 +26,10 @@ from transformers.utils import logging
 
 HERE = pathlib.Path(__file__).parent / "hf_directories"
 TOKENS = [3, 1, 4, 1, 5, 9, 2, 6]
-TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-                "F8_E4M3": torch.float8_e4m3fn, "I32": torch.int32, "I8": torch.int8, "U8": torch.uint8,
-                "BOOL": torch.bool}
+TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
+                "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn, "I32": torch.int32,
+                "U8": torch.uint8, "BOOL": torch.bool}
+ACTIONS = ("add", "remove", "copy", "rename", "replace", "negate", "cast", "reshape")
 
 
 def sixteenths(count):
@@ -42,8 +45,9 @@ def gpt2():
 
 def llama():
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        vocab_size=24, hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=4, max_position_embeddings=32, bos_token_id=None, eos_token_id=None,
+        vocab_size=24, hidden_size=8, intermediate_size=12, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=4, max_position_embeddings=32,
+        bos_token_id=None, eos_token_id=None,
         rope_parameters={"rope_type": "default", "rope_theta": 100.0}))
 
 
@@ -102,11 +106,10 @@ def write_safetensors(path, tensors, metadata):
 
 def edit_tensors(tensors, edits):
     for edit in edits:
-        (action, name), = [(key, edit[key]) for key in ("add", "remove", "copy", "rename", "replace", "negate", "cast",
-                                                        "reshape") if key in edit]
+        (action, name), = [(key, edit[key]) for key in ACTIONS if key in edit]
         if action == "add":
-            count = int(torch.tensor(edit["shape"]).prod())
-            tensors[name] = sixteenths(count).reshape(edit["shape"]).to(TORCH_DTYPES[edit.get("dtype", "F32")])
+            values = sixteenths(math.prod(edit["shape"])).reshape(edit["shape"])
+            tensors[name] = values.to(TORCH_DTYPES[edit.get("dtype", "F32")])
         elif action == "remove":
             del tensors[name]
         elif action == "copy":
@@ -132,7 +135,8 @@ def write_shards(folder, tensors, metadata, kind):
         listed.update(names)
         for name in names:
             weight_map.setdefault(name, shard["file"])
-        own = {name: -tensors[name] if name in shard.get("negated", []) else tensors[name] for name in names}
+        own = {name: tensors[name] for name in names}
+        own.update({name: -tensors[name] for name in shard.get("negated", [])})
         write_safetensors(folder / shard["file"], own, metadata)
     index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
     merge_patch(index, kind.get("index", {}))
@@ -176,8 +180,8 @@ def outcome_of(kind):
             with torch.no_grad():
                 logits = model.eval()(torch.tensor([TOKENS])).logits[0, -1]
         except Exception as error:
-            text = " ".join(str(error).replace(directory + "/", "").replace(directory, "DIRECTORY").split())
-            return {"raises": f"{type(error).__name__}: {text[:100]}"}
+            text = str(error).replace(directory + "/", "").replace(directory, "DIRECTORY")
+            return {"raises": f"{type(error).__name__}: {' '.join(text.split())[:100]}"}
     outcome = {}
     for key in ("missing_keys", "unexpected_keys"):
         if info[key]:
@@ -206,10 +210,12 @@ def main():
             else:
                 names[key] = kind["name"]
         outcomes[kind["name"]] = outcome
-    text = ",\n".join(f"  {json.dumps(name)}: {json.dumps(outcome)}" for name, outcome in outcomes.items())
-    made_by = f"make_hf_directories.py, torch {torch.__version__}, transformers {transformers.__version__}"
-    (HERE / "outcomes.json").write_text(
-        f'{{\n "made_by": {json.dumps(made_by)},\n "tokens": {TOKENS},\n "outcomes": {{\n{text}\n }}\n}}\n')
+    made_by = (f"make_hf_directories.py, torch {torch.__version__}, "
+               f"transformers {transformers.__version__}")
+    lines = [f"  {json.dumps(name)}: {json.dumps(outcome)}" for name, outcome in outcomes.items()]
+    (HERE / "outcomes.json").write_text("\n".join([
+        "{", f' "made_by": {json.dumps(made_by)},', f' "tokens": {TOKENS},', ' "outcomes": {',
+        ",\n".join(lines), " }", "}", ""]))
 
 
 if __name__ == "__main__":
