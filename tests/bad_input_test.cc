@@ -289,7 +289,7 @@ TEST(BadConfigTest, KeysAndValuesAreNamed) {
            {"gpt2", R"({"n_head": 3})", {"16 is not a multiple", "3"}},
            {"gpt2",
             R"({"num_hidden_layers": 3})",
-            {"\"n_layer\" is 2 but \"num_hidden_layers\" is 3"}},
+            {"\"n_layer\" is 1 but \"num_hidden_layers\" is 3"}},
            {"gpt2", R"({"n_positions": 1000000000000})", {"not in [1, 2147483648)"}},
            {"gpt2", R"({"architectures": ["BertModel"]})", {"\"architectures\"", "BertModel"}},
        }) {

@@ -20,7 +20,7 @@
 //   refuses    a part of the error here; a kind without it loads
 //   loads_as   the kind with the same logits, where transformers has none; "" for no kind
 //
-// docs/hugging_face.md shows them as a table.
+// docs/hugging_face.md shows them as a table, which the test prints where it has changed.
 #include <algorithm>
 #include <bit>
 #include <cmath>
