@@ -34,7 +34,7 @@ constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's tokens begin with
 constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk with tokens of both
 
 // Two layers of the smallest model that has every feature of its family; Llama's key/value head is
-// on both ranks, and the vocabulary is padded.
+// on both ranks, and the vocabulary is padded. A tied Llama has biases, an untied one has not.
 ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
   ModelConfig c = family->new_config();
   c.vocab_size = 7;
@@ -47,6 +47,7 @@ ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
   c.intermediate_size = 10;
   c.initializer_range = 0.4;  // large enough that every gradient is far from 0
   c.tie_word_embeddings = tied;
+  if (tied) c.attention_bias = c.mlp_bias = true;
   return c;
 }
 

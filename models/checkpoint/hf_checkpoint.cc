@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -116,13 +119,58 @@ std::string ListOf(const std::vector<std::string>& names) {
   return absl::StrCat("\"", names[0], "\" and ", names.size() - 1, " more");
 }
 
-// The files of a checkpoint, and the file that holds each tensor.
+// Refuses weights that transformers takes from other files than model.safetensors and its shards:
+// the adapters of peft, which are added to them, and its distributed checkpoints.
+absl::Status CheckNoOtherWeights(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(directory, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename();
+    if (name == "adapter_config.json") {
+      return absl::InvalidArgumentError(absl::StrCat(
+          directory, "/", name,
+          ": an adapter, which is not applied here; merge it into its model "
+          "with merge_and_unload() of peft, or remove the file to take the model without it"));
+    }
+    if (absl::StartsWith(name, "shard-") && absl::EndsWith(name, ".safetensors")) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(directory, "/", name,
+                       ": a distributed checkpoint; load it with from_pretrained() of "
+                       "transformers, and save_pretrained() the model into another directory"));
+    }
+  }
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("cannot list ", directory, ": ", error.message()));
+}
+
+absl::Status NoWeights(const std::string& directory) {
+  std::string message = absl::StrCat(
+      directory, ": neither model.safetensors nor model.safetensors.index.json is there");
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(absl::StrCat(directory, "/", name)));
+    if (kind == PathKind::kNothing) continue;
+    absl::StrAppend(&message, "; load ", name,
+                    " with from_pretrained() of transformers, and "
+                    "save_pretrained() the model, to have it as safetensors");
+  }
+  return absl::NotFoundError(message);
+}
+
+// A tensor in a file.
+struct Location {
+  const SafetensorsFile* file;
+  const SafetensorsEntry* entry;
+};
+
+// The files of a checkpoint, and the tensors in them.
 class Checkpoint {
  public:
   static absl::StatusOr<Checkpoint> Open(const std::string& directory) {
     Checkpoint checkpoint;
     const std::string single = directory + "/model.safetensors";
     const std::string index = single + ".index.json";
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(directory));
+    if (kind == PathKind::kDirectory) STRAKE_RETURN_IF_ERROR(CheckNoOtherWeights(directory));
     STRAKE_ASSIGN_OR_RETURN(const PathKind single_kind, PathKindOf(single));
     STRAKE_ASSIGN_OR_RETURN(const PathKind index_kind, PathKindOf(index));
     if (single_kind != PathKind::kNothing) {
@@ -132,27 +180,22 @@ class Checkpoint {
       checkpoint.source_ = index;
       STRAKE_RETURN_IF_ERROR(checkpoint.AddShards(directory));
     } else {
-      return absl::NotFoundError(absl::StrCat(
-          directory, ": neither model.safetensors nor model.safetensors.index.json is there"));
+      return NoWeights(directory);
     }
     return checkpoint;
   }
 
-  struct Location {
-    const SafetensorsFile* file;
-    const SafetensorsEntry* entry;
-  };
-
   // The checkpoint's name in errors about the whole of it.
   const std::string& source() const { return source_; }
-  const std::map<std::string, Location>& tensors() const { return tensors_; }
+  // By name; several shards may hold a tensor.
+  const std::map<std::string, std::vector<Location>>& tensors() const { return tensors_; }
 
  private:
   absl::Status AddFile(const std::string& path) {
     STRAKE_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(path));
     files_.push_back(std::make_unique<SafetensorsFile>(std::move(file)));
     for (const SafetensorsEntry& entry : files_.back()->entries()) {
-      tensors_[entry.name] = {files_.back().get(), &entry};
+      tensors_[entry.name].push_back({files_.back().get(), &entry});
     }
     return absl::OkStatus();
   }
@@ -166,16 +209,13 @@ class Checkpoint {
       STRAKE_RETURN_IF_ERROR(AddFile(absl::StrCat(directory, "/", name)));
       files[name] = files_.back().get();
     }
-    // Shards may hold more than the index lists, as for transformers. The index decides where two
-    // hold the same tensor.
+    // Shards may hold more than the index lists, as for transformers.
     for (const auto& [tensor, shard] : index.items()) {
-      const SafetensorsFile* const file = files.at(shard.get<std::string>());
-      const SafetensorsEntry* const entry = file->Find(tensor);
-      if (entry == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat(source_, ": tensor \"", tensor,
-                                                       "\" is not in ", shard.get<std::string>()));
+      if (files.at(shard.get<std::string>())->Find(tensor) == nullptr) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(source_, ": tensor \"", tensor, "\" is not in ", shard.get<std::string>(),
+                         "; give each shard the index it belongs to"));
       }
-      tensors_[tensor] = {file, entry};
     }
     return absl::OkStatus();
   }
@@ -193,7 +233,7 @@ class Checkpoint {
     for (const auto& [tensor, shard] : index["weight_map"].items()) {
       if (!shard.is_string() || shard == "" || absl::StrContains(shard.get<std::string>(), "/")) {
         return error(absl::StrCat("weight_map gives tensor \"", tensor, "\" ", QuoteJson(shard),
-                                  ", which is no name of a file beside it"));
+                                  ", which is no name of a file beside it; put all shards there"));
       }
     }
     return index["weight_map"];
@@ -201,7 +241,7 @@ class Checkpoint {
 
   std::string source_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, Location> tensors_;
+  std::map<std::string, std::vector<Location>> tensors_;
 };
 
 // In the order of their first Add(); several slices of a parameter may lack the same tensor.
@@ -231,81 +271,140 @@ bool HasTensor(const ParameterArena& arena, absl::string_view name) {
   return false;
 }
 
-// A model whose embeddings are one cannot take two.
-absl::Status CheckTied(const Checkpoint::Location& embedding, const Checkpoint::Location& head) {
+absl::StatusOr<bool> SameValues(const Location& a, const Location& b) {
+  if (a.entry->shape != b.entry->shape) return false;
   constexpr int64_t kBlock = int64_t{1} << 16;
-  const int64_t count = NumElements(embedding.entry->shape);
-  bool equal = embedding.entry->shape == head.entry->shape;
-  std::vector<float> a(std::min(count, kBlock)), b(a.size());
-  for (int64_t begin = 0; equal && begin < count; begin += kBlock) {
+  const int64_t count = NumElements(a.entry->shape);
+  std::vector<float> a_values(std::min(count, kBlock)), b_values(a_values.size());
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
     const int64_t n = std::min(kBlock, count - begin);
-    STRAKE_RETURN_IF_ERROR(embedding.file->ReadF32(*embedding.entry, begin, n, a.data()));
-    STRAKE_RETURN_IF_ERROR(head.file->ReadF32(*head.entry, begin, n, b.data()));
-    equal = std::memcmp(a.data(), b.data(), n * sizeof(float)) == 0;
+    STRAKE_RETURN_IF_ERROR(a.file->ReadF32(*a.entry, begin, n, a_values.data()));
+    STRAKE_RETURN_IF_ERROR(b.file->ReadF32(*b.entry, begin, n, b_values.data()));
+    if (std::memcmp(a_values.data(), b_values.data(), n * sizeof(float)) != 0) return false;
   }
-  if (equal) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      head.file->path(), ": tensor \"", head.entry->name, "\" is not \"", embedding.entry->name,
-      "\", but tie_word_embeddings in config.json says that they are one; set it to false to train "
-      "both, or remove one of the tensors"));
+  return true;
 }
 
-absl::Status UnknownTensors(const std::string& source, const std::vector<std::string>& names) {
-  return absl::InvalidArgumentError(absl::StrCat(source, ": tensor ", ListOf(names),
-                                                 " is not one of the model's; is this the "
-                                                 "configuration it belongs to?"));
+// A parameter cannot take two tensors.
+absl::Status OneOfTwo(const Location& a, const Location& b, bool tied) {
+  const std::string where = a.file == b.file ? "" : absl::StrCat(" of ", a.file->path());
+  return absl::InvalidArgumentError(absl::StrCat(
+      b.file->path(), ": tensor \"", b.entry->name, "\" is not \"", a.entry->name, "\"", where,
+      tied ? ", but tie_word_embeddings in config.json says that they are one; set it to false to "
+             "train both, or remove one of the tensors"
+           : ", but both are the same parameter; remove one of the tensors"));
 }
+
+std::string UnknownTensorsText(const std::vector<std::string>& names) {
+  return absl::StrCat("tensor ", ListOf(names),
+                      " is not one of the model's; is this the configuration it belongs to?");
+}
+
+// Finds the tensors of a checkpoint that hold a model's parameters.
+class ModelTensors {
+ public:
+  ModelTensors(const Checkpoint& checkpoint, const ModelFamily& family, const ParameterArena& arena)
+      : checkpoint_(checkpoint),
+        family_(family),
+        head_(absl::StrCat(family.tensors.head, ".weight")),
+        tied_(!HasTensor(arena, head_)) {}
+
+  const std::string& head() const { return head_; }
+
+  // Null where there is none. Several must be equal: under two spellings, or in two shards.
+  absl::StatusOr<std::optional<Location>> Find(const std::string& name) {
+    std::optional<Location> first;
+    for (const std::string& spelling : Spellings(name)) {
+      const auto found = checkpoint_.tensors().find(spelling);
+      if (found == checkpoint_.tensors().end()) continue;
+      used_.insert(spelling);
+      for (const Location& location : found->second) {
+        // Reads nothing, but checks the dtype.
+        STRAKE_RETURN_IF_ERROR(location.file->ReadF32(*location.entry, 0, 0, nullptr));
+        if (first.has_value()) {
+          STRAKE_ASSIGN_OR_RETURN(const bool same, SameValues(*first, location));
+          if (!same) {
+            return OneOfTwo(*first, location, IsTiedTable(name) && absl::EndsWith(spelling, head_));
+          }
+        } else {
+          first = location;
+        }
+      }
+    }
+    return first;
+  }
+
+  // The tensors that no Find() returned and that are no buffers.
+  std::vector<std::string> Unknown() const {
+    std::vector<std::string> names;
+    for (const auto& [name, locations] : checkpoint_.tensors()) {
+      if (used_.contains(name)) continue;
+      if (!family_.is_buffer(name, locations[0].entry->shape)) names.push_back(name);
+    }
+    return names;
+  }
+
+ private:
+  bool IsTiedTable(const std::string& name) const {
+    return tied_ && name == absl::StrCat(family_.tensors.token_embedding, ".weight");
+  }
+
+  // With the prefix, without it, or with one more, as for transformers.
+  std::vector<std::string> Spellings(const std::string& name) const {
+    const std::string prefix = family_.tensors.optional_prefix;
+    std::set<std::string> spellings = {std::string(absl::StripPrefix(name, prefix)), prefix + name};
+    // A file has the one table of tied embeddings under either name, or both.
+    if (IsTiedTable(name)) spellings.insert({head_, prefix + head_});
+    spellings.erase(name);
+    std::vector<std::string> ordered = {name};
+    ordered.insert(ordered.end(), spellings.begin(), spellings.end());
+    return ordered;
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelFamily& family_;
+  const std::string head_;
+  const bool tied_;
+  std::set<std::string> used_;
+};
 
 }  // namespace
 
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
                          ParameterArena& arena) {
   STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
-  const auto& tensors = checkpoint.tensors();
-  const std::string head = absl::StrCat(family.tensors.head, ".weight");
-  const std::string embedding = absl::StrCat(family.tensors.token_embedding, ".weight");
-  const auto find = [&](const std::string& name) {
-    const auto found = tensors.find(name);
-    if (found != tensors.end()) return found;
-    return tensors.find(std::string(absl::StripPrefix(name, family.tensors.optional_prefix)));
-  };
-  // A file has the one table of tied embeddings under either name, or both.
-  const bool tied = !HasTensor(arena, head);
-  if (tied && find(embedding) != tensors.end() && tensors.contains(head)) {
-    STRAKE_RETURN_IF_ERROR(CheckTied(find(embedding)->second, tensors.at(head)));
-  }
+  ModelTensors tensors(checkpoint, family, arena);
   const ArenaArray weights{"", arena.values()};
   std::vector<Transfer> transfers;
   MissingNames missing;
-  std::set<std::string> used;
   for (const ParameterRecord& record : arena.records()) {
     for (const HfSlice& slice : HfSlicesOf(record)) {
-      auto found = find(slice.name);
-      if (found == tensors.end() && tied && slice.name == embedding) found = tensors.find(head);
-      if (found == tensors.end()) {
+      STRAKE_ASSIGN_OR_RETURN(const std::optional<Location> found, tensors.Find(slice.name));
+      if (!found.has_value()) {
         missing.Add(slice.name);
         continue;
       }
-      const auto [file, entry] = found->second;
-      STRAKE_RETURN_IF_ERROR(CheckShape(*file, *entry, slice));
-      STRAKE_RETURN_IF_ERROR(file->ReadF32(*entry, 0, 0, nullptr));  // the dtype alone
-      AddTransfers(*file, *entry, record, slice, weights, &transfers);
-      used.insert(found->first);
+      STRAKE_RETURN_IF_ERROR(CheckShape(*found->file, *found->entry, slice));
+      AddTransfers(*found->file, *found->entry, record, slice, weights, &transfers);
     }
   }
+  const std::vector<std::string> unknown = tensors.Unknown();
   if (!missing.names().empty()) {
-    return MissingTensors(checkpoint.source(), missing.names(),
-                          missing.names()[0] == head
-                              ? "; if its input and output embedding are one, set "
-                                "tie_word_embeddings to true in its config.json"
-                              : "");
+    std::string advice;
+    if (missing.names()[0] == tensors.head()) {
+      advice =
+          "; if its input and output embedding are one, set tie_word_embeddings to true in "
+          "its config.json";
+    } else if (!unknown.empty()) {
+      advice = absl::StrCat(", and ", UnknownTensorsText(unknown));
+    }
+    return MissingTensors(checkpoint.source(), missing.names(), advice);
   }
-  std::vector<std::string> unknown;
-  for (const auto& [name, location] : tensors) {
-    if (used.contains(name) || name == head) continue;
-    if (!family.is_buffer(name, location.entry->shape)) unknown.push_back(name);
+  if (!unknown.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint.source(), ": ",
+                                                   UnknownTensorsText(unknown),
+                                                   " If so, remove it to train without it"));
   }
-  if (!unknown.empty()) return UnknownTensors(checkpoint.source(), unknown);
   return ReadTransfers(transfers);
 }
 
@@ -401,7 +500,9 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
   for (const SafetensorsEntry& entry : file.entries()) {
     if (!expected.contains(entry.name)) unknown.push_back(entry.name);
   }
-  if (!unknown.empty()) return UnknownTensors(path, unknown);
+  if (!unknown.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", UnknownTensorsText(unknown)));
+  }
   return ReadTransfers(transfers);
 }
 

@@ -22,16 +22,17 @@
 namespace strake {
 
 // Fills the arena's values (f32, f64 or bf16, to which they are rounded; on either device) from
-// `directory`: model.safetensors, or the shards of model.safetensors.index.json; F32, F16 or BF16.
-// Reads only its own slice of each tensor; padding keeps its values. Names in the files may lack
-// the optional prefix of `family`, and its buffers are ignored. The one table of a model whose
+// `directory`: model.safetensors, or the shards of model.safetensors.index.json; F64, F32, F16 or
+// BF16. Reads only its own slice of each tensor; padding keeps its values. Names in the files may
+// lack the optional prefix of `family`, and its buffers are ignored. The one table of a model whose
 // embeddings are tied may be there under the name of either, or of both. Shards may hold more than
-// the index lists.
+// the index lists. docs/hugging_face.md compares this with transformers, kind by kind.
 //
 // Returns an error, naming file and tensor, for a file that is missing or broken, for a tensor that
 // is not where the index says, and for one that is missing, unknown or of another shape or dtype;
-// and where the two tensors of a tied model differ. All of that is checked before the arena is
-// changed.
+// where two tensors of one parameter differ, under two names or in two shards; and where
+// transformers would take weights from other files too: an adapter, a distributed checkpoint. All
+// of that is checked before the arena is changed.
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
                          ParameterArena& arena);
 

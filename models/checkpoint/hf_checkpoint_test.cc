@@ -300,12 +300,39 @@ TEST_F(HfCheckpointTest, UnknownTensorsAreNamed) {
   WriteTensors(ModelPath(), tensors_);
   EXPECT_EQ(LoadError(), ModelPath() +
                              ": tensor \"transformer.h.1.ln.weight\" is not one of the model's; is "
+                             "this the configuration it belongs to? If so, remove it to train "
+                             "without it");
+  // Beside one that is missing, since it may be that under another name.
+  tensors_.erase("transformer.h.0.ln.weight");
+  WriteTensors(ModelPath(), tensors_);
+  EXPECT_EQ(LoadError(), ModelPath() +
+                             ": the model's tensor \"transformer.h.0.ln.weight\" is missing, and "
+                             "tensor \"transformer.h.1.ln.weight\" is not one of the model's; is "
                              "this the configuration it belongs to?");
-  // The same tensor under both spellings.
-  tensors_.erase("transformer.h.1.ln.weight");
+}
+
+TEST_F(HfCheckpointTest, ATensorUnderTwoSpellingsMustBeOne) {
   tensors_["wte.weight"] = tensors_["transformer.wte.weight"];
   WriteTensors(ModelPath(), tensors_);
-  EXPECT_THAT(LoadError(), HasSubstr("tensor \"wte.weight\" is not one of the model's"));
+  ExpectLoads();
+  tensors_["wte.weight"].values.back() += 1;
+  WriteTensors(ModelPath(), tensors_);
+  EXPECT_EQ(LoadError(), ModelPath() +
+                             ": tensor \"wte.weight\" is not \"transformer.wte.weight\", but both "
+                             "are the same parameter; remove one of the tensors");
+}
+
+TEST_F(HfCheckpointTest, WeightsOfOtherFilesAreRefused) {
+  WriteTensors(ModelPath(), tensors_);
+  for (const std::string name :
+       {"adapter_config.json", "shard-00001-model-00001-of-00002.safetensors"}) {
+    WriteText(directory_ + "/" + name, "");
+    EXPECT_THAT(LoadError(), HasSubstr(directory_ + "/" + name + ": a"));
+    unlink((directory_ + "/" + name).c_str());
+  }
+  unlink(ModelPath().c_str());
+  WriteText(directory_ + "/pytorch_model.bin", "");
+  EXPECT_THAT(LoadError(), HasSubstr("index.json is there; load pytorch_model.bin with "));
 }
 
 TEST_F(HfCheckpointTest, BothShapesArePrinted) {
@@ -319,7 +346,8 @@ TEST_F(HfCheckpointTest, BothShapesArePrinted) {
 
 TEST_F(HfCheckpointTest, OtherDTypesAreNamed) {
   WriteHalves(ModelPath(), "I16", tensors_, [](float) { return uint16_t{0}; });
-  EXPECT_THAT(LoadError(), HasSubstr("\"transformer.wte.weight\" is I16; only F32, F16 and BF16"));
+  EXPECT_THAT(LoadError(),
+              HasSubstr("\"transformer.wte.weight\" is I16; only F64, F32, F16 and BF16"));
 }
 
 TEST(HfCheckpointEmbeddingTest, AnUntiedModelNeedsItsOutputEmbedding) {
@@ -412,25 +440,30 @@ TEST_F(ShardsTest, AMissingShardIsNamed) {
 TEST_F(ShardsTest, TensorsAreWhereTheIndexSays) {
   weight_map_["transformer.wte.weight"] = ShardName(0);
   WriteIndex();
+  const char kAdvice[] = "; give each shard the index it belongs to";
   EXPECT_EQ(LoadError(), absl::StrCat(IndexPath(), ": tensor \"transformer.wte.weight\" is not in ",
-                                      ShardName(0)));
+                                      ShardName(0), kAdvice));
   weight_map_["transformer.wte.weight"] = ShardName(1);
   weight_map_["extra"] = ShardName(0);
   WriteIndex();
-  EXPECT_EQ(LoadError(), absl::StrCat(IndexPath(), ": tensor \"extra\" is not in ", ShardName(0)));
+  EXPECT_EQ(LoadError(),
+            absl::StrCat(IndexPath(), ": tensor \"extra\" is not in ", ShardName(0), kAdvice));
 }
 
 TEST_F(ShardsTest, ShardsMayHoldMoreThanTheIndexLists) {
   weight_map_.erase("transformer.wte.weight");
   WriteIndex();
   ExpectLoads();
-  // The index decides between two.
-  FileTensors more = ReadTensors(absl::StrCat(directory_, "/", ShardName(0)));
-  more["transformer.wte.weight"] = {{1}, {0}};
-  WriteTensors(absl::StrCat(directory_, "/", ShardName(0)), more);
-  weight_map_["transformer.wte.weight"] = ShardName(1);
-  WriteIndex();
+  // Two must be equal, since transformers takes the last, whatever the index says.
+  const std::string path = absl::StrCat(directory_, "/", ShardName(0));
+  FileTensors more = ReadTensors(path);
+  more["transformer.wte.weight"] = tensors_["transformer.wte.weight"];
+  WriteTensors(path, more);
   ExpectLoads();
+  more["transformer.wte.weight"].values[0] += 1;
+  WriteTensors(path, more);
+  EXPECT_THAT(LoadError(), AllOf(HasSubstr("tensor \"transformer.wte.weight\" is not"),
+                                 HasSubstr(path), HasSubstr(ShardName(1))));
 }
 
 TEST_F(ShardsTest, BadIndicesAreNamed) {
@@ -446,7 +479,7 @@ TEST_F(ShardsTest, BadIndicesAreNamed) {
   for (const char* shard : {"3", "\"\"", "\"../model.safetensors\"", "null"}) {
     EXPECT_EQ(error(absl::StrCat(R"({"weight_map": {"a": )", shard, "}}")),
               absl::StrCat(IndexPath(), ": weight_map gives tensor \"a\" ", shard,
-                           ", which is no name of a file beside it"));
+                           ", which is no name of a file beside it; put all shards there"));
   }
   EXPECT_THAT(error(R"({"weight_map": {}})"), HasSubstr("\"transformer.wte.weight\" and 9 more"));
 }

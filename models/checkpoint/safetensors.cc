@@ -203,12 +203,12 @@ float HalfToFloat(uint16_t half) {
 }
 
 // A file's data may begin at any byte, so elements are copied out.
-template <typename Convert>
-void ConvertHalves(const char* data, int64_t count, float* out, Convert convert) {
+template <typename Element, typename Convert>
+void ConvertElements(const char* data, int64_t count, float* out, Convert convert) {
   for (int64_t i = 0; i < count; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, data + i * sizeof(bits), sizeof(bits));
-    out[i] = convert(bits);
+    Element element;
+    std::memcpy(&element, data + i * sizeof(element), sizeof(element));
+    out[i] = convert(element);
   }
 }
 
@@ -219,11 +219,15 @@ bool ConvertToF32(SafetensorsDType dtype, const char* data, int64_t count, float
       std::copy_n(data, count * sizeof(float), reinterpret_cast<char*>(out));
       return true;
     case SafetensorsDType::kF16:
-      ConvertHalves(data, count, out, HalfToFloat);
+      ConvertElements<uint16_t>(data, count, out, HalfToFloat);
       return true;
     case SafetensorsDType::kBf16:
-      ConvertHalves(data, count, out,
-                    [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+      ConvertElements<uint16_t>(data, count, out, [](uint16_t bits) {
+        return std::bit_cast<float>(uint32_t{bits} << 16);
+      });
+      return true;
+    case SafetensorsDType::kF64:
+      ConvertElements<double>(data, count, out, [](double value) { return value; });
       return true;
     default:
       return false;
@@ -341,9 +345,9 @@ absl::Status SafetensorsFile::ReadF32Runs(const SafetensorsEntry& entry, int64_t
   }
   for (int64_t i = 0; i < num_runs; ++i) {
     if (!ConvertToF32(entry.dtype, begin + i * stride * element_bytes, run, out + i * run)) {
-      return absl::InvalidArgumentError(absl::StrCat(path_, ": tensor \"", entry.name, "\" is ",
-                                                     Row(entry.dtype).name,
-                                                     "; only F32, F16 and BF16 can be read"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path_, ": tensor \"", entry.name, "\" is ", Row(entry.dtype).name,
+                       "; only F64, F32, F16 and BF16 can be read; save it as one of these"));
     }
   }
   ReleasePages(begin, begin + (end - first) * element_bytes);

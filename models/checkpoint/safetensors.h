@@ -71,9 +71,9 @@ class SafetensorsFile {
   // Null when there is no such tensor.
   const SafetensorsEntry* Find(absl::string_view name) const;
 
-  // Reads out = elements [first, first + count) of one of entries(), as f32. The entry must be F32,
-  // F16 or BF16 (InvalidArgument otherwise); with a count of 0, only this is checked. The pages
-  // that were read are given back to the system.
+  // Reads out = elements [first, first + count) of one of entries(), as f32, to which F64 is
+  // rounded. The entry must be F64, F32, F16 or BF16 (InvalidArgument otherwise); with a count of
+  // 0, only this is checked. The pages that were read are given back to the system.
   absl::Status ReadF32(const SafetensorsEntry& entry, int64_t first, int64_t count,
                        float* out) const;
 

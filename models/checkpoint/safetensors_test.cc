@@ -242,11 +242,19 @@ TEST(SafetensorsFileTest, ConvertsBf16) {
   EXPECT_EQ(read, (std::vector<float>{1, -3, std::numeric_limits<float>::infinity(), 0x1p-133f}));
 }
 
+TEST(SafetensorsFileTest, RoundsF64ToTheNearestAndTiesToEven) {
+  const SafetensorsFile file =
+      OpenOdd("F64", 4, Bytes<double>({-0.5, 1 + 0x1.8p-24, 1 + 0x1p-24, 1 + 0x3p-24}));
+  std::vector<float> read(4);
+  ASSERT_TRUE(file.ReadF32(*file.Find("t"), 0, 4, read.data()).ok());
+  EXPECT_EQ(read, (std::vector<float>{-0.5, 1 + 0x1p-23, 1, 1 + 0x2p-23}));
+}
+
 TEST(SafetensorsFileTest, OtherDTypesAreNamed) {
   const SafetensorsFile file = OpenOdd("I64", 1, std::string(8, 'x'));
   float value;
   EXPECT_THAT(std::string(file.ReadF32(file.entries()[0], 0, 1, &value).message()),
-              HasSubstr("odd.st: tensor \"t\" is I64; only F32, F16 and BF16 can be read"));
+              HasSubstr("odd.st: tensor \"t\" is I64; only F64, F32, F16 and BF16 can be"));
   EXPECT_EQ(file.Find("u"), nullptr);
   EXPECT_EQ(file.Find(""), nullptr);
 }

@@ -51,16 +51,35 @@ absl::StatusOr<const ModelFamily*> FamilyOf(HfKeys& keys) {
   LOG(FATAL) << "[families] " << type;
 }
 
-absl::StatusOr<ModelConfig> ReadConfig(const ModelFamily& family, HfKeys& keys) {
+// Checks the keys with which transformers makes another model of any family.
+void CheckGeneralKeys(const ModelFamily& family, HfKeys& keys) {
   if (keys.Has("architectures")) {
     const Json& given = keys.At("architectures");
-    if (given != Json::array({family.architecture}) &&
+    if (given != Json::array() && given != Json::array({family.architecture}) &&
         given != Json::array({family.base_architecture})) {
       keys.Fail(absl::StrCat("\"architectures\" is ", QuoteJson(given), "; supported: [\"",
-                             family.architecture, "\"]"));
+                             family.architecture, "\"], [\"", family.base_architecture, "\"]"));
     }
   }
-  if (keys.Has("quantization_config")) keys.Fail("\"quantization_config\" is not supported");
+  keys.MustBeAbsent("quantization_config",
+                    "quantized weights are not supported: save the model without quantization");
+  keys.MustBeAbsent("configuration_files",
+                    "only the file itself is read: remove the key, or give "
+                    "the file that transformers would take this name");
+  keys.MustBeAbsent("transformers_weights",
+                    "only model.safetensors and its shards are read: remove the key, or give the "
+                    "file that it names this name");
+  if (keys.Has("per_layer_config") && !keys.At("per_layer_config").empty()) {
+    keys.MustBeAbsent("per_layer_config", "all layers must have the same configuration");
+  }
+  keys.MustBe("is_causal", true);
+  if (keys.Has("auto_map")) {
+    keys.Note("\"auto_map\" is ignored: the model is the family's, not that of its own code");
+  }
+}
+
+absl::StatusOr<ModelConfig> ReadConfig(const ModelFamily& family, HfKeys& keys) {
+  CheckGeneralKeys(family, keys);
   ModelConfig config = family.new_config();
   family.read_keys(keys, &config);
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {

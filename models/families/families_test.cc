@@ -54,6 +54,23 @@ TEST(FamiliesTest, DropoutIsReported) {
   EXPECT_THAT(notices, ElementsAre("c: dropout is not applied (attn_pdrop=0.1)"));
 }
 
+TEST(FamiliesTest, CodeOfItsOwnIsReported) {
+  std::vector<std::string> notices;
+  ASSERT_TRUE(ParseHfConfig(Patched(kLlama, R"({"auto_map": {}})"), "c", &notices).ok());
+  EXPECT_THAT(notices, ElementsAre("c: \"auto_map\" is ignored: the model is the family's, not "
+                                   "that of its own code"));
+}
+
+TEST(FamiliesTest, LlamaWithBiasesSurvivesTheRoundTrip) {
+  for (const char* key : {"attention_bias", "mlp_bias"}) {
+    const auto config =
+        ParseHfConfig(Patched(kLlama, absl::StrCat("{\"", key, "\": true}").c_str()), "c", nullptr);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_NE(config->attention_bias, config->mlp_bias);
+    EXPECT_EQ(*ParseHfConfig(ToHfConfig(*config), "c", nullptr), *config) << key;
+  }
+}
+
 TEST(FamiliesTest, LlamaTakesDefaults) {
   const auto config = ParseHfConfig(kLlama, "c", nullptr);
   ASSERT_TRUE(config.ok()) << config.status();
@@ -152,7 +169,9 @@ TEST(FamiliesTest, BadValuesAreNamed) {
             "at most 2^50"},
            {kGpt2, R"({"n_head": 7})",
             "hidden size 768 is not a multiple of the number of heads 7"},
-           {kGpt2, R"({"n_ctx": 512})", "\"n_ctx\" is 512 but \"n_positions\" is 1024"},
+           {kGpt2, R"({"hidden_size": 512})",
+            "\"n_embd\" is 768 but \"hidden_size\" is 512; they are two names of one size"},
+           {kGpt2, R"({"n_layer": null, "num_hidden_layers": 0})", "\"num_hidden_layers\" is 0"},
            {kGpt2, R"({"activation_function": "relu"})", "\"activation_function\" is \"relu\""},
            {kGpt2, R"({"scale_attn_weights": false})", "\"scale_attn_weights\": false is not"},
            {kGpt2, R"({"scale_attn_by_inverse_layer_idx": true})", "true is not supported"},
@@ -161,13 +180,23 @@ TEST(FamiliesTest, BadValuesAreNamed) {
            {kGpt2, R"({"model_type": "bert"})", "\"model_type\" is \"bert\""},
            {kGpt2, R"({"model_type": null})", "\"model_type\" is missing"},
            {kGpt2, R"({"architectures": ["GPT2ForSequenceClassification"]})", "\"architectures\""},
-           {kLlama, R"({"attention_bias": true})", "\"attention_bias\": true is not supported"},
-           {kLlama, R"({"mlp_bias": true})", "\"mlp_bias\": true is not supported"},
+           {kLlama, R"({"attention_bias": 1})", "\"attention_bias\" is 1; it must be true or"},
+           {kLlama, R"({"is_causal": false})", "\"is_causal\": false is not supported"},
+           {kLlama, R"({"configuration_files": ["config.4.json"]})",
+            "\"configuration_files\" is [\"config.4.json\"]; only the file itself is read"},
+           {kLlama, R"({"transformers_weights": "x"})", "\"transformers_weights\" is \"x\"; only"},
+           {kLlama, R"({"per_layer_config": {"0": {"head_dim": 4}}})",
+            "\"per_layer_config\" is {\"0\":{\"head_dim\":4}}; all layers must"},
+           {kLlama, R"({"partial_rotary_factor": 0.5})",
+            "\"partial_rotary_factor\" is 0.5; only 1 is supported"},
+           {kLlama, R"({"rope_scaling": {"partial_rotary_factor": 0.5}})",
+            "\"rope_scaling\": \"partial_rotary_factor\" is 0.5; only 1 is supported"},
            {kLlama, R"({"hidden_act": "gelu"})", "\"hidden_act\" is \"gelu\""},
            {kLlama, R"({"num_attention_heads": 7})", "\"hidden_size\" 64 is not a multiple"},
            {kLlama, R"({"num_key_value_heads": 3})", "heads 8 is not a multiple of"},
            {kLlama, R"({"head_dim": 7})", "head size 7 is odd"},
-           {kLlama, R"({"quantization_config": {}})", "\"quantization_config\" is not supported"},
+           {kLlama, R"({"quantization_config": {}})",
+            "\"quantization_config\" is {}; quantized weights are not supported"},
            {kLlama, R"({"rope_scaling": {"rope_type": "yarn"}})", "\"rope_type\" is \"yarn\""},
            {kLlama, R"({"rope_scaling": {"type": "linear"}})", "\"type\" is \"linear\""},
            {kLlama, R"({"rope_scaling": {"type": "llama3"}})",

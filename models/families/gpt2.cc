@@ -29,21 +29,19 @@ ModelConfig NewConfig() {
 
 void ReadKeys(HfKeys& keys, ModelConfig* config) {
   config->vocab_size = keys.Size("vocab_size");
-  config->max_positions = keys.Size("n_positions");
-  config->hidden_size = keys.Size("n_embd");
-  config->num_layers = keys.Size("n_layer");
-  config->num_heads = keys.Size("n_head");
+  config->max_positions = keys.SizeOfTwoNames("n_positions", "max_position_embeddings");
+  config->hidden_size = keys.SizeOfTwoNames("n_embd", "hidden_size");
+  config->num_layers = keys.SizeOfTwoNames("n_layer", "num_hidden_layers");
+  config->num_heads = keys.SizeOfTwoNames("n_head", "num_attention_heads");
   config->num_kv_heads = config->num_heads;
   config->head_dim = config->hidden_size / config->num_heads;
   config->intermediate_size = keys.Size("n_inner", 4 * config->hidden_size);
   config->norm_eps = keys.Number("layer_norm_epsilon", 1e-5, 0, 1);
   config->initializer_range = keys.Number("initializer_range", 0.02, 0, 100);
   config->tie_word_embeddings = keys.Bool("tie_word_embeddings", true);
-  if (keys.Size("n_ctx", config->max_positions) != config->max_positions) {
-    keys.Fail(absl::StrCat("\"n_ctx\" is ", QuoteJson(keys.At("n_ctx")), " but \"n_positions\" is ",
-                           config->max_positions));
-  }
-  keys.Word("activation_function", {"gelu_new", "gelu_pytorch_tanh"});
+  // One function, computed in several ways.
+  keys.Word("activation_function",
+            {"gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"});
   keys.MustBe("scale_attn_weights", true);
   keys.MustBe("scale_attn_by_inverse_layer_idx", false);
   keys.MustBe("add_cross_attention", false);

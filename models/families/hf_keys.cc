@@ -42,6 +42,16 @@ int64_t HfKeys::Size(const char* key, std::optional<int64_t> fallback) {
   return value.get<int64_t>();
 }
 
+int64_t HfKeys::SizeOfTwoNames(const char* key, const char* other) {
+  if (!Has(other)) return Size(key);
+  const int64_t size = Size(other);
+  if (Size(key, size) != size) {
+    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(At(key)), " but \"", other, "\" is ", size,
+                      "; they are two names of one size: remove one"));
+  }
+  return size;
+}
+
 double HfKeys::Number(const char* key, double fallback, double min, double max) {
   if (!Has(key)) return fallback;
   const Json& value = At(key);
@@ -54,12 +64,13 @@ double HfKeys::Number(const char* key, double fallback, double min, double max) 
 }
 
 bool HfKeys::Bool(const char* key, bool fallback) {
-  if (!Has(key)) return fallback;
-  if (!At(key).is_boolean()) {
-    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(At(key)), "; it must be true or false"));
+  const auto it = object_.find(key);
+  if (it == object_.end()) return fallback;
+  if (!it->is_boolean()) {
+    Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(*it), "; it must be true or false"));
     return fallback;
   }
-  return At(key).get<bool>();
+  return it->get<bool>();
 }
 
 std::string HfKeys::Word(const char* key, const std::vector<std::string>& supported) {
@@ -78,15 +89,22 @@ void HfKeys::MustBe(const char* key, bool required) {
   }
 }
 
+void HfKeys::MustBeAbsent(const char* key, absl::string_view reason) {
+  if (Has(key)) Fail(absl::StrCat("\"", key, "\" is ", QuoteJson(At(key)), "; ", reason));
+}
+
+void HfKeys::Note(absl::string_view message) {
+  if (notices_ != nullptr) notices_->push_back(absl::StrCat(source_, ": ", message));
+}
+
 void HfKeys::NoteDropout(const std::vector<const char*>& keys, double fallback) {
   std::vector<std::string> found;
   for (const char* key : keys) {
     const double value = Number(key, fallback, 0, 1);
     if (value != 0) found.push_back(absl::StrCat(key, "=", value));
   }
-  if (!found.empty() && notices_ != nullptr) {
-    notices_->push_back(
-        absl::StrCat(source_, ": dropout is not applied (", absl::StrJoin(found, ", "), ")"));
+  if (!found.empty()) {
+    Note(absl::StrCat("dropout is not applied (", absl::StrJoin(found, ", "), ")"));
   }
 }
 

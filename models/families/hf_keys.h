@@ -30,12 +30,19 @@ class HfKeys {
 
   // Reads a size: an integer from 1 to 2^40. Without a default the key is required.
   int64_t Size(const char* key, std::optional<int64_t> fallback = std::nullopt);
+  // Reads a required size that has two names; both may be given if they are equal.
+  int64_t SizeOfTwoNames(const char* key, const char* other);
   // Reads a finite number in [min, max].
   double Number(const char* key, double fallback, double min, double max);
+  // Does not take null: which of the two it means depends on the version of transformers.
   bool Bool(const char* key, bool fallback);
   // Reads a word; it must be one of `supported`, the first of which is transformers' default.
   std::string Word(const char* key, const std::vector<std::string>& supported);
   void MustBe(const char* key, bool required);
+  // Fails where the key is given: a value that has no meaning here, for this reason.
+  void MustBeAbsent(const char* key, absl::string_view reason);
+
+  void Note(absl::string_view message);
 
   // Adds a notice where one of these dropout probabilities is not 0, since dropout is not applied.
   void NoteDropout(const std::vector<const char*>& keys, double fallback);

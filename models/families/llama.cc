@@ -22,9 +22,17 @@ ModelConfig NewConfig() {
   return config;
 }
 
+// Versions of transformers differ in what this key means to Llama.
+void RequireWholeRotation(HfKeys& keys) {
+  if (keys.Number("partial_rotary_factor", 1, 0, 1) != 1) {
+    keys.MustBeAbsent("partial_rotary_factor", "only 1 is supported");
+  }
+}
+
 // `rope_scaling` (older) and `rope_parameters` (newer) hold the same keys under two names.
 void ReadRopeScaling(HfKeys& keys, const nlohmann::json& object, const char* name,
-                     RopeConfig* rope) {
+                     ModelConfig* config) {
+  RopeConfig* const rope = &config->rope;
   if (!object.is_object()) {
     return keys.Fail(
         absl::StrCat("\"", name, "\" is ", QuoteJson(object), "; it must be an object"));
@@ -35,25 +43,34 @@ void ReadRopeScaling(HfKeys& keys, const nlohmann::json& object, const char* nam
   if (inner.Has("rope_theta")) {
     const double theta = inner.Number("rope_theta", rope->theta, 1, 1e15);
     if (keys.Has("rope_theta") && theta != rope->theta) {
-      inner.Fail(absl::StrCat("\"rope_theta\" is ", theta, " but ", rope->theta, " outside it"));
+      inner.Fail(absl::StrCat("\"rope_theta\" is ", theta, " but ", rope->theta,
+                              " outside it; remove one"));
     }
     rope->theta = theta;
   }
   if (type == "llama3") {
-    for (const char* key :
-         {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+    for (const char* key : {"factor", "low_freq_factor", "high_freq_factor"}) {
       if (!inner.Has(key)) inner.Fail(absl::StrCat("\"", key, "\" is missing for llama3 scaling"));
     }
     RopeWavelengthScaling scaling;
     scaling.factor = inner.Number("factor", 8, 1, 1e6);
     scaling.low_frequency_factor = inner.Number("low_freq_factor", 1, 1e-6, 1e6);
     scaling.high_frequency_factor = inner.Number("high_freq_factor", 4, 1e-6, 1e6);
-    scaling.original_positions = inner.Size("original_max_position_embeddings", 8192);
+    // transformers prefers the outer one.
+    constexpr char kOriginal[] = "original_max_position_embeddings";
+    const int64_t outer =
+        keys.Size(kOriginal, inner.Has(kOriginal) ? inner.Size(kOriginal) : config->max_positions);
+    scaling.original_positions = inner.Size(kOriginal, outer);
+    if (scaling.original_positions != outer) {
+      inner.Fail(absl::StrCat("\"", kOriginal, "\" is ", scaling.original_positions, " but ", outer,
+                              " outside it; remove one"));
+    }
     if (scaling.high_frequency_factor <= scaling.low_frequency_factor) {
       inner.Fail("\"high_freq_factor\" must be larger than \"low_freq_factor\"");
     }
     rope->by_wavelength = scaling;
   }
+  RequireWholeRotation(inner);
   if (!inner.status().ok()) {
     // Its message names the file already.
     keys.Fail(inner.status().message().substr(keys.source().size() + 2));
@@ -79,15 +96,18 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   config->initializer_range = keys.Number("initializer_range", 0.02, 0, 100);
   config->tie_word_embeddings = keys.Bool("tie_word_embeddings", false);
   config->rope.theta = keys.Number("rope_theta", 10000, 1, 1e15);
-  if (keys.Has("rope_scaling") && keys.Has("rope_parameters")) {
+  std::vector<const char*> ropes;
+  for (const char* name : {"rope_scaling", "rope_parameters"}) {
+    if (keys.Has(name) && keys.At(name) != nlohmann::json::object()) ropes.push_back(name);
+  }
+  if (ropes.size() == 2) {
     keys.Fail("both \"rope_scaling\" and \"rope_parameters\" are given; keep one");
   }
-  for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    if (keys.Has(name)) ReadRopeScaling(keys, keys.At(name), name, &config->rope);
-  }
+  for (const char* name : ropes) ReadRopeScaling(keys, keys.At(name), name, config);
+  RequireWholeRotation(keys);
   keys.Word("hidden_act", {"silu", "swish"});
-  keys.MustBe("attention_bias", false);
-  keys.MustBe("mlp_bias", false);
+  config->attention_bias = keys.Bool("attention_bias", false);
+  config->mlp_bias = keys.Bool("mlp_bias", false);
   keys.NoteDropout({"attention_dropout"}, 0);
 }
 
@@ -101,8 +121,8 @@ void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
   (*json)["head_dim"] = config.head_dim;
   (*json)["hidden_act"] = "silu";
   (*json)["rms_norm_eps"] = config.norm_eps;
-  (*json)["attention_bias"] = false;
-  (*json)["mlp_bias"] = false;
+  (*json)["attention_bias"] = config.attention_bias;
+  (*json)["mlp_bias"] = config.mlp_bias;
   (*json)["rope_theta"] = config.rope.theta;
   if (const auto& scaling = config.rope.by_wavelength; scaling.has_value()) {
     (*json)["rope_scaling"] = {{"rope_type", "llama3"},
@@ -115,7 +135,7 @@ void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
 
 // RoPE's frequencies.
 bool IsBuffer(absl::string_view name, const Shape& /*shape*/) {
-  return absl::EndsWith(name, ".rotary_emb.inv_freq");
+  return name == "rotary_emb.inv_freq" || absl::EndsWith(name, ".rotary_emb.inv_freq");
 }
 
 ModelConfig Preset(int64_t vocab, int64_t positions, int64_t layers, int64_t hidden, int64_t heads,
