@@ -9,15 +9,19 @@
 
 namespace strake {
 
-// With OpenMP, the team also serves oneDNN: a second pool beside a spinning one costs up to a
-// factor of two. With `--define=strake_threads=std` (thread sanitizer, clang), the team is a pool
-// of std::thread.
+// Runs loops in blocks, of which each thread takes the next one when it is free. A thread begins
+// with the blocks of its own share, so that it finds in its cache what it had there, and then takes
+// blocks of the other shares. So a loop does not wait for a thread that another process keeps from
+// its core, but for the block that this thread was in.
 //
-// A team is created and used on one thread, the rank's own. Creating it sets how many threads
-// OpenMP gives to that thread's parallel regions, oneDNN's included.
+// Threads that wait spin for some microseconds only and then sleep, which leaves the core to
+// others.
+//
+// A team is created and used on one thread, the rank's own. Bodies do not start loops of their
+// team.
 class ThreadTeam {
  public:
-  // Uses at least one thread, the calling one included, and no more than OMP_THREAD_LIMIT allows.
+  // Uses num_threads >= 1 threads, the calling one included.
   explicit ThreadTeam(int num_threads);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
@@ -25,26 +29,24 @@ class ThreadTeam {
 
   int num_threads() const { return num_threads_; }
 
-  // Calls body(begin, end) for consecutive ranges that cover [0, n), one range per thread, and
-  // returns when all are done. Each range but the last holds a multiple of `grain` indices, and at
-  // most n / grain threads (rounded up) take part. Ranges depend on n, grain and num_threads alone.
+  // Calls body(begin, end) for ranges that together cover [0, n), and returns when all are done.
+  // Each range but the last holds a multiple of `grain` indices. Ranges depend on n, grain and
+  // num_threads alone. Which thread does a range is not determined.
   void ParallelFor(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int64_t)> body);
 
-  // Like ParallelFor, but also passes the range's number (below num_threads), for per-thread
-  // scratch.
+  // Like ParallelFor, but also passes the number of the thread, below num_threads, for per-thread
+  // scratch. A thread does one range at a time.
   void ParallelForRanges(int64_t n, int64_t grain,
                          absl::FunctionRef<void(int, int64_t, int64_t)> body);
 
-  // Calls body(thread, task) for each task of [0, n), and returns when all are done. A thread that
-  // is done with a task takes the next one, since cores may differ in speed; use it for tasks of
-  // some 10 us and more. The assignment of tasks to threads is not determined. `thread` is below
-  // num_threads, and no two tasks of the same thread run at the same time.
+  // Calls body(thread, task) for each task of [0, n), and returns when all are done. `thread` is as
+  // above. Use it for tasks of some 10 us and more.
   void ParallelForTasks(int64_t n, absl::FunctionRef<void(int, int64_t)> body);
 
  private:
-  struct Pool;
+  class Workers;
   const int num_threads_;
-  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<Workers> workers_;  // null for one thread
 };
 
 // The number of processors that this process may use: its affinity and its control groups' quota,

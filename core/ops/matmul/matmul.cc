@@ -138,20 +138,28 @@ bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
          sizes.m > 1 && !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
 }
 
+// Blocks that take the library some hundred microseconds. It copies a block of each operand, so
+// smaller ones cost more.
+constexpr cpu::MatmulBlockLimits kLibraryLimits = {
+    .row_grain = 16, .column_grain = 64, .rows = 512, .columns = 512};
+
 void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
                        const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
-  cpu::Multiply(ctx.team(), {.m = sizes.m,
-                             .n = sizes.n,
-                             .k = sizes.k,
-                             .transpose_a = options.transpose_a,
-                             .transpose_b = options.transpose_b,
-                             .accumulate = options.accumulate,
-                             .input = a.dtype(),
-                             .output = c.dtype(),
-                             .a = a.raw(),
-                             .b = b.raw(),
-                             .bias = options.bias.raw(),
-                             .c = c.raw()});
+  const cpu::Product product = {.m = sizes.m,
+                                .n = sizes.n,
+                                .k = sizes.k,
+                                .transpose_a = options.transpose_a,
+                                .transpose_b = options.transpose_b,
+                                .accumulate = options.accumulate,
+                                .input = a.dtype(),
+                                .output = c.dtype(),
+                                .a = a.raw(),
+                                .b = b.raw(),
+                                .bias = options.bias.raw(),
+                                .c = c.raw()};
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), kLibraryLimits);
+  ctx.team().ParallelForTasks(
+      grid.num_blocks(), [&](int, int64_t block) { cpu::Multiply(product, grid.Block(block)); });
 }
 
 // [threads, floats].
@@ -180,7 +188,7 @@ void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int6
 void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                     const Tensor& c) {
-  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads());
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), cpu::kBlockedMatmulLimits);
   absl::FixedArray<cpu::MatmulScratch> threads(ctx.team().num_threads());
   for (size_t i = 0; i < threads.size(); ++i) {
     threads[i].data = scratch.data<float>() + i * scratch.dim(1);

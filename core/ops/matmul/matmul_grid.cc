@@ -13,9 +13,9 @@ double PartSize(const ThreadRanges& side) { return double(side.n) / side.count; 
 
 }  // namespace
 
-MatmulGrid::MatmulGrid(int64_t m, int64_t n, int num_threads)
-    : rows_(m, kMatmulRowGrain, NumBlocks(m, kMatmulBlockRows)),
-      columns_(n, kMatmulColumnGrain, NumBlocks(n, kMatmulBlockColumns)) {
+MatmulGrid::MatmulGrid(int64_t m, int64_t n, int num_threads, const MatmulBlockLimits& limits)
+    : rows_(m, limits.row_grain, NumBlocks(m, limits.rows)),
+      columns_(n, limits.column_grain, NumBlocks(n, limits.columns)) {
   // From this many blocks on, it does not matter whether all threads get the same number.
   const int64_t many = 8 * num_threads;
   while (num_blocks() < many && num_blocks() % num_threads != 0 &&

@@ -9,12 +9,21 @@
 
 namespace strake::cpu {
 
+// The blocks that a kernel takes.
+struct MatmulBlockLimits {
+  int64_t row_grain, column_grain;  // the sides are multiples, but for the last blocks
+  int64_t rows, columns;            // the largest block
+};
+
+inline constexpr MatmulBlockLimits kBlockedMatmulLimits = {kMatmulRowGrain, kMatmulColumnGrain,
+                                                           kMatmulBlockRows, kMatmulBlockColumns};
+
 // Non-empty blocks of about the same size that cover c [m, n]. They are the largest that the kernel
 // takes, subject to giving each thread the same number of blocks, as far as c allows.
 class MatmulGrid {
  public:
   // m, n > 0.
-  MatmulGrid(int64_t m, int64_t n, int num_threads);
+  MatmulGrid(int64_t m, int64_t n, int num_threads, const MatmulBlockLimits& limits);
 
   int64_t num_blocks() const { return int64_t{rows_.count} * columns_.count; }
   // Block `index`, below num_blocks(); blocks of the same columns are neighbours.
@@ -23,7 +32,7 @@ class MatmulGrid {
  private:
   void SplitOnce();
 
-  // In whole tiles of the kernel.
+  // In whole grains.
   ThreadRanges rows_, columns_;
 };
 

@@ -13,7 +13,7 @@ TEST(MatmulGridTest, CoversEveryElementOnceInBlocksThatTheKernelTakes) {
     for (const int64_t m : {1, 12, 13, 289, 1000}) {
       for (const int64_t n : {1, 32, 33, 257, 1600}) {
         SCOPED_TRACE(::testing::Message() << m << " x " << n << ", " << threads << " threads");
-        const MatmulGrid grid(m, n, threads);
+        const MatmulGrid grid(m, n, threads, kBlockedMatmulLimits);
         std::vector<int> visits(m * n, 0);
         int64_t column_begin = 0;
         for (int64_t i = 0; i < grid.num_blocks(); ++i) {
@@ -39,16 +39,16 @@ TEST(MatmulGridTest, CoversEveryElementOnceInBlocksThatTheKernelTakes) {
 
 TEST(MatmulGridTest, GivesEachThreadAsManyBlocks) {
   // With one thread it would be one block.
-  EXPECT_EQ(MatmulGrid(128, 256, 1).num_blocks(), 1);
-  EXPECT_EQ(MatmulGrid(128, 256, 2).num_blocks(), 2);
-  EXPECT_EQ(MatmulGrid(128, 256, 3).num_blocks(), 3);
+  EXPECT_EQ(MatmulGrid(128, 256, 1, kBlockedMatmulLimits).num_blocks(), 1);
+  EXPECT_EQ(MatmulGrid(128, 256, 2, kBlockedMatmulLimits).num_blocks(), 2);
+  EXPECT_EQ(MatmulGrid(128, 256, 3, kBlockedMatmulLimits).num_blocks(), 3);
   // Splits the longer side.
-  EXPECT_EQ(MatmulGrid(128, 256, 2).Block(0).column_end, 128);
-  EXPECT_EQ(MatmulGrid(256, 64, 2).Block(0).row_end, 132);
+  EXPECT_EQ(MatmulGrid(128, 256, 2, kBlockedMatmulLimits).Block(0).column_end, 128);
+  EXPECT_EQ(MatmulGrid(256, 64, 2, kBlockedMatmulLimits).Block(0).row_end, 132);
   // Nine blocks of columns become ten.
-  EXPECT_EQ(MatmulGrid(256, 2304, 2).num_blocks(), 10);
+  EXPECT_EQ(MatmulGrid(256, 2304, 2, kBlockedMatmulLimits).num_blocks(), 10);
   // There is nothing more to share.
-  EXPECT_EQ(MatmulGrid(12, 32, 4).num_blocks(), 1);
+  EXPECT_EQ(MatmulGrid(12, 32, 4, kBlockedMatmulLimits).num_blocks(), 1);
 }
 
 }  // namespace

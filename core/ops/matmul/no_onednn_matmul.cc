@@ -5,7 +5,7 @@ namespace strake::cpu {
 
 bool CanMultiply(DType) { return false; }
 
-void Multiply(const ThreadTeam&, const Product&) {
+void Multiply(const Product&, const MatmulRange&) {
   LOG(FATAL) << "[matmul] this build has no oneDNN";
 }
 

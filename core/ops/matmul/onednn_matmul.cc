@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <array>
+#include <cstddef>
 #include <tuple>
 #include <utility>
 
@@ -14,16 +15,16 @@
 namespace strake::cpu {
 namespace {
 
-// The properties that a primitive is created for.
+// The properties that a primitive is created for: a block of rows and columns of a product.
 struct Key {
-  int64_t m, n, k;
+  int64_t rows, columns;
+  int64_t m, n, k;  // of the whole product, whose matrices hold the block's
   bool transpose_a, transpose_b, accumulate, has_bias;
   DType input, output;
-  int num_threads;  // oneDNN plans for the number that it finds when it creates a primitive
 
   auto Fields() const {
-    return std::tie(m, n, k, transpose_a, transpose_b, accumulate, has_bias, input, output,
-                    num_threads);
+    return std::tie(rows, columns, m, n, k, transpose_a, transpose_b, accumulate, has_bias, input,
+                    output);
   }
   bool operator==(const Key& other) const { return Fields() == other.Fields(); }
   template <typename H>
@@ -37,24 +38,46 @@ const dnnl::engine& Engine() {
   return *engine;
 }
 
-// Describes a matrix of `rows` x `columns`, or its transpose, as it is stored. A vector is the same
-// in both orders, but only the plain order is sure to have strides that oneDNN supports.
-dnnl::memory::desc Describe(int64_t rows, int64_t columns, bool transpose, DType dtype) {
+// Describes `rows` x `columns` of a matrix that is stored with `stride` elements from one row to
+// the next, or from one column to the next if it is stored transposed.
+dnnl::memory::desc Describe(int64_t rows, int64_t columns, bool transpose, int64_t stride,
+                            DType dtype) {
   using Desc = dnnl::memory::desc;
-  using Type = dnnl::memory::data_type;
-  const bool plain = !transpose || rows == 1 || columns == 1;
-  return Desc({rows, columns}, dtype == DType::kBf16 ? Type::bf16 : Type::f32,
-              plain ? dnnl::memory::dims{columns, 1} : dnnl::memory::dims{1, rows});
+  const auto type =
+      dtype == DType::kBf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  if (!transpose) return Desc({rows, columns}, type, {stride, 1});
+  // A vector is the same in both orders, but oneDNN is sure to support the strides of this one.
+  if (stride == 1) return Desc({rows, columns}, type, {columns, 1});
+  return Desc({rows, columns}, type, {1, stride});
 }
+
+void* At(const void* matrix, DType dtype, int64_t index) {
+  return static_cast<std::byte*>(const_cast<void*>(matrix)) + index * DTypeSize(dtype);
+}
+
+// oneDNN takes OpenMP's number of threads when it creates a primitive and when it executes one.
+class ScopedOneOpenMpThread {
+ public:
+  ScopedOneOpenMpThread() { omp_set_num_threads(1); }
+  ~ScopedOneOpenMpThread() { omp_set_num_threads(previous_); }
+  ScopedOneOpenMpThread(const ScopedOneOpenMpThread&) = delete;
+  ScopedOneOpenMpThread& operator=(const ScopedOneOpenMpThread&) = delete;
+
+ private:
+  const int previous_ = omp_get_max_threads();
+};
 
 // A primitive with its memory objects; later calls only change their addresses.
 class Primitive {
  public:
   explicit Primitive(const Key& key)
-      : a_(Describe(key.m, key.k, key.transpose_a, key.input), Engine(), DNNL_MEMORY_NONE),
-        b_(Describe(key.k, key.n, key.transpose_b, key.input), Engine(), DNNL_MEMORY_NONE),
-        bias_(Describe(1, key.n, false, key.output), Engine(), DNNL_MEMORY_NONE),
-        c_(Describe(key.m, key.n, false, key.output), Engine(), DNNL_MEMORY_NONE) {
+      : a_(Describe(key.rows, key.k, key.transpose_a, key.transpose_a ? key.m : key.k, key.input),
+           Engine(), DNNL_MEMORY_NONE),
+        b_(Describe(key.k, key.columns, key.transpose_b, key.transpose_b ? key.k : key.n,
+                    key.input),
+           Engine(), DNNL_MEMORY_NONE),
+        bias_(Describe(1, key.columns, false, key.columns, key.output), Engine(), DNNL_MEMORY_NONE),
+        c_(Describe(key.rows, key.columns, false, key.n, key.output), Engine(), DNNL_MEMORY_NONE) {
     dnnl::primitive_attr attr;
     if (key.accumulate) {
       dnnl::post_ops sum;
@@ -69,16 +92,17 @@ class Primitive {
   }
 
   // Uses the C interface, because the C++ one needs a hash map for each call.
-  void Run(const dnnl::stream& stream, const Product& product) {
-    a_.set_data_handle(const_cast<void*>(product.a));
-    b_.set_data_handle(const_cast<void*>(product.b));
-    bias_.set_data_handle(const_cast<void*>(product.bias));
-    c_.set_data_handle(product.c);
+  void Run(const dnnl::stream& stream, const Product& p, const MatmulRange& range) {
+    const int64_t row = range.row_begin, column = range.column_begin;
+    a_.set_data_handle(At(p.a, p.input, p.transpose_a ? row : row * p.k));
+    b_.set_data_handle(At(p.b, p.input, p.transpose_b ? column * p.k : column));
+    bias_.set_data_handle(p.bias != nullptr ? At(p.bias, p.output, column) : nullptr);
+    c_.set_data_handle(At(p.c, p.output, row * p.n + column));
     const std::array<dnnl_exec_arg_t, 4> args = {{{DNNL_ARG_SRC, a_.get()},
                                                   {DNNL_ARG_WEIGHTS, b_.get()},
                                                   {DNNL_ARG_DST, c_.get()},
                                                   {DNNL_ARG_BIAS, bias_.get()}}};
-    const int num_args = product.bias != nullptr ? 4 : 3;
+    const int num_args = p.bias != nullptr ? 4 : 3;
     const dnnl_status_t status =
         dnnl_primitive_execute(primitive_.get(), stream.get(), num_args, args.data());
     CHECK_EQ(status, dnnl_success) << "[matmul] dnnl_primitive_execute";
@@ -89,8 +113,7 @@ class Primitive {
   dnnl::matmul primitive_;
 };
 
-// One cache per thread, because ranks are threads, and a primitive's scratch memory belongs to the
-// thread that created it.
+// One cache per thread, because a primitive's scratch memory belongs to the thread that created it.
 class PrimitiveCache {
  public:
   static PrimitiveCache& OfThisThread() {
@@ -121,14 +144,13 @@ bool CanMultiply(DType input) {
   return input == DType::kF32 || (input == DType::kBf16 && CurrentIsa() == Isa::kAvx512);
 }
 
-void Multiply(const ThreadTeam& team, const Product& p) {
-  // The newest team of a thread set this at its construction, but an older one may be used again.
-  omp_set_num_threads(team.num_threads());
+void Multiply(const Product& p, const MatmulRange& range) {
+  const ScopedOneOpenMpThread one_thread;
   PrimitiveCache& cache = PrimitiveCache::OfThisThread();
   cache
-      .Get({p.m, p.n, p.k, p.transpose_a, p.transpose_b, p.accumulate, p.bias != nullptr, p.input,
-            p.output, team.num_threads()})
-      .Run(cache.stream(), p);
+      .Get({range.row_end - range.row_begin, range.column_end - range.column_begin, p.m, p.n, p.k,
+            p.transpose_a, p.transpose_b, p.accumulate, p.bias != nullptr, p.input, p.output})
+      .Run(cache.stream(), p, range);
 }
 
 }  // namespace strake::cpu

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "core/base/dtype.h"
-#include "core/base/thread_team.h"
+#include "core/ops/matmul/blocked_matmul_cpu.h"
 
 namespace strake::cpu {
 
@@ -25,9 +25,9 @@ struct Product {
 // machine has bf16 instructions (AVX512_BF16, AMX), the library uses them.
 bool CanMultiply(DType input);
 
-// Requires CanMultiply(). Primitives are cached per calling thread, so the first call with a shape
-// costs more.
-void Multiply(const ThreadTeam& team, const Product& product);
+// Computes a range of c on the calling thread. Requires CanMultiply(). Primitives are cached per
+// thread, so the first call with a shape costs more.
+void Multiply(const Product& product, const MatmulRange& range);
 
 }  // namespace strake::cpu
 
