@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/dtype.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
@@ -118,6 +119,13 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
   return warnings;
 }
 
+// The checkpoint's fingerprint, if the run will hold the same bits: bf16 keeps fp32 weights, but
+// between fp64 and the others numbers are converted.
+std::string FingerprintToCompare(const TrainerOptions& options, const RunRecord& record) {
+  const bool was_f64 = record.config.value("dtype", nlohmann::ordered_json("fp32")) == "fp64";
+  return was_f64 == (options.engine.dtype == DType::kF64) ? record.fingerprint : "";
+}
+
 std::vector<std::string> Warnings(const TrainerOptions& options, const RunRecord& record,
                                   const std::string& checkpoint,
                                   const std::vector<int64_t>& damaged) {
@@ -185,6 +193,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                   .samples = record.samples,
                   .saved_step = is_in_directory ? record.step : 0,
                   .due = is_last ? run->due : record.due,
+                  .fingerprint = FingerprintToCompare(options, record),
                   .held_run = run.has_value(),
                   .damaged = damaged,
                   .warnings = Warnings(options, record, checkpoint, damaged)};
@@ -208,6 +217,7 @@ absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
       {start->step, start->samples, start->saved_step, start->due.evaluation, start->due.sample}));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &counts));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->checkpoint));
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->fingerprint));
   const nlohmann::json shared = *ParseJson(counts, "rank 0");
   start->step = shared[0];
   start->samples = shared[1];

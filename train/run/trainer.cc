@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
+#include "core/base/fingerprint.h"
 #include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/path_kind.h"
@@ -25,7 +26,6 @@
 #include "train/run/manifest.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
-#include "train/run/run_start.h"
 
 namespace strake {
 namespace {
@@ -88,7 +88,7 @@ absl::Status Trainer::MakeEngine() {
 }
 
 RunRecord Trainer::Record() const {
-  return {step_, samples_, due_, start_record_->identity, start_record_->config};
+  return {step_, samples_, due_, start_record_->identity, start_record_->config, fingerprint_};
 }
 
 // What can be done about a damaged checkpoint of the run.
@@ -132,6 +132,17 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   return engine_->optimizer().SetMasters();
 }
 
+// Files that are whole may still have been written or read from damaged memory, or into the wrong
+// places.
+absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
+  if (start.fingerprint.empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const Fingerprint loaded, engine_->StateFingerprint());
+  if (loaded.ToString() == start.fingerprint) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      start.checkpoint, ": the weights and the optimizer's state have the fingerprint ",
+      loaded.ToString(), ", and had ", start.fingerprint, " when they were saved"));
+}
+
 absl::Status Trainer::OpenRun() {
   start_record_ =
       std::make_unique<RunRecord>(RunRecord{.identity = IdentityOf(options_, data_->Fingerprint()),
@@ -155,6 +166,8 @@ absl::Status Trainer::OpenRun() {
   held_run_ = start.held_run;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
+  STRAKE_RETURN_IF_ERROR(CompareFingerprint(start));
+  fingerprint_ = start.fingerprint;
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   return is_first_rank() ? StartRun() : absl::OkStatus();
 }
@@ -344,6 +357,8 @@ absl::Status Trainer::WriteFiles() {
 }
 
 absl::Status Trainer::Save() {
+  STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint, engine_->StateFingerprint());
+  fingerprint_ = fingerprint.ToString();
   const absl::Status written = WriteFiles();
   if (!written.ok() && !IsErrorOfADisk(written)) return written;
   STRAKE_ASSIGN_OR_RETURN(save_failed_, AnyRank(mesh_, !written.ok()));
@@ -383,7 +398,8 @@ absl::StatusOr<bool> Trainer::TimeToSave() {
 
 absl::Status Trainer::TellOfCheckpoint() {
   const TrainCheckpoint checkpoint = {.step = step_,
-                                      .path = CheckpointPath(options_.directory, step_)};
+                                      .path = CheckpointPath(options_.directory, step_),
+                                      .fingerprint = fingerprint_};
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
   // Where it will be the only one, it is read back first.
   const absl::Status read_back =

@@ -23,6 +23,7 @@
 #include "train/engine/engine.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
+#include "train/run/run_start.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
@@ -59,6 +60,7 @@ class Trainer {
   absl::Status VerifyFiles(const std::string& checkpoint) const;
   std::string NewestGoodInstead() const;
   absl::Status SetWeights(const std::string& checkpoint);
+  absl::Status CompareFingerprint(const RunStart& start) const;
   absl::Status StartRun();
   RunRecord Record() const;
 
@@ -94,6 +96,7 @@ class Trainer {
 
   int64_t step_ = 0;              // done
   int64_t samples_ = 0;           // consumed
+  std::string fingerprint_;       // of the last saved state; empty if not known
   int64_t saved_step_ = 0;        // the last in a checkpoint in the directory; 0 if there is none
   bool stop_ = false;             // agreed on by all ranks
   bool held_run_ = false;         // whether the directory did before; on the first rank
