@@ -124,7 +124,20 @@ TEST_P(StateFingerprintTest, OfABf16RunIsTheSameUnderEveryLayout) {
   }
 }
 
-// On the rank that owns it alone: the last one of data-parallel ranks has the moments' last range.
+// The first element of a matrix that each tensor-parallel rank has a part of, within the rank's
+// range and counted from its begin.
+int64_t FirstOfAMatrix(Engine& engine) {
+  for (const ParameterRecord& record : engine.parameters().records()) {
+    const int64_t begin = std::max(record.offset, engine.range().begin);
+    if (absl::StrContains(record.name(), "mlp") && record.shape().size() == 2 &&
+        begin + 64 <= std::min(record.end(), engine.range().end)) {
+      return begin - engine.range().begin;
+    }
+  }
+  ADD_FAILURE() << "no matrix in the range";
+  return 0;
+}
+
 TEST_P(StateFingerprintTest, AnyChangeIsNoticed) {
   LayoutCase layout = Case(GetParam());
   layout.tp = 2;
@@ -151,15 +164,19 @@ TEST_P(StateFingerprintTest, AnyChangeIsNoticed) {
     };
   };
   for (const int rank : {0, 1, 2, 3}) {
-    expect_new("a bit of a moment",
-               on(rank, [&](Engine& engine) { flip(engine.optimizer().exp_avg(), 5, 0); }));
-    expect_new("a bit of the other",
-               on(rank, [&](Engine& engine) { flip(engine.optimizer().exp_avg_sq(), 5, 31); }));
+    expect_new("a bit of a moment", on(rank, [&](Engine& engine) {
+                 flip(engine.optimizer().exp_avg(), FirstOfAMatrix(engine), 0);
+               }));
+    expect_new("a bit of the other", on(rank, [&](Engine& engine) {
+                 flip(engine.optimizer().exp_avg_sq(), FirstOfAMatrix(engine), 31);
+               }));
     expect_new("moments that changed places", on(rank, [&](Engine& engine) {
-                 swap(engine.optimizer().exp_avg(), 0, engine.optimizer().exp_avg_sq(), 0, 64);
+                 const int64_t i = FirstOfAMatrix(engine);
+                 swap(engine.optimizer().exp_avg(), i, engine.optimizer().exp_avg_sq(), i, 64);
                }));
     expect_new("two moments", on(rank, [&](Engine& engine) {
-                 swap(engine.optimizer().exp_avg(), 3, engine.optimizer().exp_avg(), 4);
+                 const int64_t i = FirstOfAMatrix(engine);
+                 swap(engine.optimizer().exp_avg(), i, engine.optimizer().exp_avg(), i + 1);
                }));
   }
   for (const int rank : {0, 1}) {
@@ -184,7 +201,7 @@ TEST_P(StateFingerprintTest, AnyChangeIsNoticed) {
 
 INSTANTIATE_TEST_SUITE_P(Families, StateFingerprintTest,
                          ::testing::Values(&kGpt2Family, &kLlamaFamily),
-                         [](const auto& info) { return std::string(info.param->name); });
+                         [](const auto& info) { return std::string(info.param->model_type); });
 
 // Changes an element of a segment's tensor on one rank, and returns what CompareReplicas() says.
 std::string Drift(const LayoutCase& layout, int rank, const std::string& tensor, int64_t element) {

@@ -87,6 +87,7 @@ std::string ToJson(const RunRecord& record) {
   if (record.due.evaluation) json["due"].push_back("evaluation");
   if (record.due.sample) json["due"].push_back("sample");
   if (!record.fingerprint.empty()) json["fingerprint"] = record.fingerprint;
+  if (record.data_time != 0) json["data_time"] = record.data_time;
   json["identity"] = record.identity;
   json["config"] = record.config;
   return JsonText(json, 2) + "\n";
@@ -103,6 +104,9 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
   STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
   STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", source));
   STRAKE_ASSIGN_OR_RETURN(record.due, ReadDue(json, source));
+  if (json.contains("data_time")) {
+    STRAKE_ASSIGN_OR_RETURN(record.data_time, ReadCount(json, "data_time", source));
+  }
   STRAKE_ASSIGN_OR_RETURN(record.fingerprint, ReadFingerprint(json, source));
   for (const char* key : {"identity", "config"}) {
     if (!json.contains(key) || !json[key].is_object()) {

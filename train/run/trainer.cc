@@ -88,7 +88,12 @@ absl::Status Trainer::MakeEngine() {
 }
 
 RunRecord Trainer::Record() const {
-  return {step_, samples_, due_, start_record_->identity, start_record_->config, fingerprint_};
+  RunRecord record = *start_record_;
+  record.step = step_;
+  record.samples = samples_;
+  record.due = due_;
+  record.fingerprint = fingerprint_;
+  return record;
 }
 
 // What can be done about a damaged checkpoint of the run.
@@ -144,15 +149,19 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
 }
 
 absl::Status Trainer::OpenRun() {
-  start_record_ =
-      std::make_unique<RunRecord>(RunRecord{.identity = IdentityOf(options_, data_->Fingerprint()),
-                                            .config = ConfigOf(options_, mesh_.sizes())});
+  start_record_ = std::make_unique<RunRecord>(
+      RunRecord{.identity = IdentityOf(options_, data_->Fingerprint(engine_->team())),
+                .config = ConfigOf(options_, mesh_.sizes()),
+                .data_time = data_->TimeOfSampledFiles()});
   const nlohmann::ordered_json& identity = start_record_->identity;
   STRAKE_RETURN_IF_ERROR(
       CheckSameOnAllRanks(mesh_, SharedSettings(start_record_->config, identity)));
   RunStart start;
   if (is_first_rank()) {
-    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, identity, &directory_));
+    const auto data_like = [&](const std::string& recorded) {
+      return data_->FingerprintLike(recorded, engine_->team());
+    };
+    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, *start_record_, data_like, &directory_));
   }
   for (const std::string& warning : start.warnings) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
