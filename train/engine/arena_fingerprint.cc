@@ -21,7 +21,7 @@ struct SegmentPlace {
   int64_t stride;  // between its rows
 };
 
-// Adds rows [first, last) of a segment, and of these the columns [begin, end).
+// Adds `columns` of `rows`, both counted within the segment.
 absl::Status AddRows(const Context& ctx, const ArenaArray& array, const SegmentPlace& at,
                      const ShardRange& rows, const ShardRange& columns, const Tensor& sums) {
   if (rows.size() <= 0 || columns.size() <= 0) return absl::OkStatus();
