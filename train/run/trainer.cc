@@ -26,6 +26,7 @@
 #include "train/run/manifest.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
+#include "train/run/run_start.h"
 
 namespace strake {
 namespace {

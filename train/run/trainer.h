@@ -23,12 +23,13 @@
 #include "train/engine/engine.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
-#include "train/run/run_start.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
 namespace strake {
+
+struct RunStart;
 
 // Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory and
 // calls its observers; all ranks read the checkpoint to resume from.
