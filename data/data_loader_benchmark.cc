@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "core/base/thread_team.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/data_loader.h"
 #include "data/token_file.h"
@@ -43,6 +44,16 @@ void BM_Load(benchmark::State& state) {
       benchmark::Counter(state.iterations() * count * seq_len, benchmark::Counter::kIsRate);
 }
 BENCHMARK(BM_Load)->ArgsProduct({{16}, {64, 1024, 8192}});
+
+// What a run does with its data when it starts, page cache warm. Argument: threads.
+void BM_AllTokens(benchmark::State& state) {
+  static const TokenStream* stream = new TokenStream(MakeStream());
+  ThreadTeam team(static_cast<int>(state.range(0)));
+  for (auto _ : state) benchmark::DoNotOptimize(stream->AllTokens(team));
+  state.counters["tokens/s"] =
+      benchmark::Counter(state.iterations() * kNumTokens, benchmark::Counter::kIsRate);
+}
+BENCHMARK(BM_AllTokens)->Arg(1)->Arg(2)->UseRealTime();
 
 }  // namespace
 }  // namespace strake

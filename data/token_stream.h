@@ -9,6 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "core/base/fingerprint.h"
+#include "core/base/thread_team.h"
 #include "data/token_file.h"
 
 namespace strake {
@@ -27,11 +29,16 @@ class TokenStream {
   // TokenFile::Read's error. Safe to call from many threads.
   absl::Status Read(int64_t begin, int64_t count, int32_t* tokens) const;
 
-  // A hash of the number of tokens and of their values: of all values up to kMaxHashedTokens
-  // tokens, beyond that of windows spread evenly from the first token to the last. It depends on
-  // the stream alone: not on its files' paths, sizes or encoding.
-  uint64_t Fingerprint() const;
-  static constexpr int64_t kMaxHashedTokens = int64_t{1} << 24;
+  // The fingerprint of all tokens: token i, plus 1 so that a token 0 counts, is the element at row
+  // i / 2^16 and column i % 2^16. Depends on the stream alone: not on its files' paths, sizes or
+  // encoding.
+  Fingerprint AllTokens(ThreadTeam& team) const;
+
+  // A hash of the number of tokens and of samples of their values: of all up to kMaxSampledTokens
+  // tokens, beyond that of windows spread evenly from the first token to the last. Depends on the
+  // stream alone, too.
+  uint64_t SampledTokens() const;
+  static constexpr int64_t kMaxSampledTokens = int64_t{1} << 24;
 
  private:
   TokenStream() = default;
@@ -40,6 +47,9 @@ class TokenStream {
   // that lies in one file, until it returns an error.
   template <typename Visit>
   absl::Status VisitParts(int64_t begin, int64_t count, const Visit& visit) const;
+  // Calls visit(tokens, count) for pieces of the range, in order; checks no vocabulary.
+  template <typename Visit>
+  void VisitTokens(int64_t begin, int64_t count, const Visit& visit) const;
   uint64_t HashRange(uint64_t hash, int64_t begin, int64_t count) const;
 
   std::vector<TokenFile> files_;

@@ -1,11 +1,14 @@
 #include "data/token_stream.h"
 
+#include <compare>
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/thread_team.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -63,50 +66,84 @@ TEST(TokenStreamTest, TheFirstBadFileIsNamed) {
   EXPECT_THAT(TokenStream::Open({}, kVocabSize).status().message(), HasSubstr("empty"));
 }
 
-TEST(TokenStreamTest, FingerprintIsOfTheTokensAlone) {
-  const std::vector<int32_t> tokens = Count(0, 100);
-  const uint64_t fingerprint =
-      Open({Write("whole.bin", tokens, TokenEncoding::kUint16)}).Fingerprint();
-  EXPECT_EQ(Open({Write("moved.bin", tokens, TokenEncoding::kUint16)}).Fingerprint(), fingerprint);
-  EXPECT_EQ(Open({Write("wide.bin", tokens, TokenEncoding::kUint32)}).Fingerprint(), fingerprint);
-  EXPECT_EQ(Open({Write("begin.bin", Count(0, 33), TokenEncoding::kUint16),
-                  Write("end.txt", Count(33, 67), TokenEncoding::kBytes)})
-                .Fingerprint(),
-            fingerprint);
-  // Runs save the fingerprint: the value is part of their format. It is from another
-  // implementation: FNV-1a over 100 words from offset basis ^ 100.
-  EXPECT_EQ(fingerprint, 0x1116de3377ce7b0dull);
+struct Hashes {
+  std::string all;
+  uint64_t samples = 0;
+
+  auto operator<=>(const Hashes&) const = default;
+};
+
+Hashes HashesOf(const std::vector<std::string>& paths, int num_threads = 1) {
+  ThreadTeam team(num_threads);
+  const TokenStream stream = Open(paths);
+  return {stream.AllTokens(team).ToString(), stream.SampledTokens()};
 }
 
-TEST(TokenStreamTest, AnyChangeChangesTheFingerprint) {
-  std::set<uint64_t> seen;
+TEST(TokenStreamTest, HashesAreOfTheTokensAlone) {
+  const std::vector<int32_t> tokens = Count(0, 100);
+  const Hashes hashes = HashesOf({Write("whole.bin", tokens, TokenEncoding::kUint16)});
+  EXPECT_EQ(HashesOf({Write("moved.bin", tokens, TokenEncoding::kUint16)}), hashes);
+  EXPECT_EQ(HashesOf({Write("wide.bin", tokens, TokenEncoding::kUint32)}), hashes);
+  EXPECT_EQ(HashesOf({Write("begin.bin", Count(0, 33), TokenEncoding::kUint16),
+                      Write("end.txt", Count(33, 67), TokenEncoding::kBytes)}),
+            hashes);
+  // Runs save these: the values are part of their format. They are from other implementations: a
+  // program in Python, and FNV-1a over 100 words from offset basis ^ 100.
+  EXPECT_EQ(hashes.all, "00000aab632b745e00000a2a2db79aa2");
+  EXPECT_EQ(hashes.samples, 0x1116de3377ce7b0dull);
+}
+
+// Files whose ends are not those of the hash's rows, of 2^16 tokens.
+TEST(TokenStreamTest, AllTokensCountOnAnyNumberOfThreads) {
+  std::vector<int32_t> tokens(70000);
+  for (int i = 0; i < 70000; ++i) tokens[i] = i % 251;
+  const auto write = [&](int begin, int end) {
+    return Write(absl::StrCat(begin, ".txt"),
+                 std::vector<int32_t>(tokens.begin() + begin, tokens.begin() + end),
+                 TokenEncoding::kBytes);
+  };
+  for (const int num_threads : {1, 2, 3}) {
+    EXPECT_EQ(HashesOf({write(0, 5000), write(5000, 66000), write(66000, 70000)}, num_threads).all,
+              "00436c167edb87df0042f41b868a34af");
+  }
+}
+
+TEST(TokenStreamTest, AnyChangeChangesTheHashes) {
+  std::set<std::string> all;
+  std::set<uint64_t> samples;
+  const auto see = [&](const std::vector<int32_t>& tokens) {
+    const Hashes hashes = HashesOf({Write("x.bin", tokens, TokenEncoding::kUint16)});
+    all.insert(hashes.all);
+    samples.insert(hashes.samples);
+  };
   std::vector<int32_t> tokens = Count(0, 100);
-  seen.insert(Open({Write("x.bin", tokens, TokenEncoding::kUint16)}).Fingerprint());
+  see(tokens);
   for (int i = 0; i < 100; ++i) {
     std::vector<int32_t> changed = tokens;
     changed[i] ^= 1;
-    seen.insert(Open({Write("x.bin", changed, TokenEncoding::kUint16)}).Fingerprint());
+    see(changed);
   }
   tokens.push_back(0);
-  seen.insert(Open({Write("x.bin", tokens, TokenEncoding::kUint16)}).Fingerprint());
-  EXPECT_EQ(seen.size(), 102);
+  see(tokens);
+  EXPECT_EQ(all.size(), 102);
+  EXPECT_EQ(samples.size(), 102);
 }
 
-TEST(TokenStreamTest, FingerprintOfALongStreamSeesBothEnds) {
-  const int64_t n = TokenStream::kMaxHashedTokens + 1000;
+TEST(TokenStreamTest, SamplesOfALongStreamAreOfBothEnds) {
+  const int64_t n = TokenStream::kMaxSampledTokens + 1000;
   const std::string path = ::testing::TempDir() + "/long.txt";
   std::ofstream(path) << "";
   std::filesystem::resize_file(path, n);
-  const uint64_t zeros = Open({path}).Fingerprint();
-  EXPECT_EQ(Open({path}).Fingerprint(), zeros);
+  const uint64_t zeros = Open({path}).SampledTokens();
+  EXPECT_EQ(Open({path}).SampledTokens(), zeros);
   for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
     std::fstream(path, std::ios::in | std::ios::out).seekp(at) << 'x';
-    EXPECT_NE(Open({path}).Fingerprint(), zeros) << at;
+    EXPECT_NE(Open({path}).SampledTokens(), zeros) << at;
     std::fstream(path, std::ios::in | std::ios::out).seekp(at) << '\0';
-    ASSERT_EQ(Open({path}).Fingerprint(), zeros) << at;
+    ASSERT_EQ(Open({path}).SampledTokens(), zeros) << at;
   }
   std::filesystem::resize_file(path, n + 1);
-  EXPECT_NE(Open({path}).Fingerprint(), zeros);
+  EXPECT_NE(Open({path}).SampledTokens(), zeros);
   std::filesystem::remove(path);
 }
 

@@ -1,7 +1,8 @@
 // A run that is resumed in another dtype, on another device, in another layout, and back, loses
-// nothing of its fp32 weights and optimizer state.
+// nothing of its fp32 weights and optimizer state, and keeps their fingerprint.
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "core/base/status_macros.h"
@@ -69,6 +70,8 @@ class CudaCheckpointTest : public ::testing::Test {
           STRAKE_ASSIGN_OR_RETURN(const auto engine, Engine::Create(Options(kind), mesh));
           STRAKE_RETURN_IF_ERROR(from.empty() ? Train(*engine)
                                               : LoadCheckpoint(directory_ / from, *engine));
+          STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint, engine->StateFingerprint());
+          if (mesh.rank() == 0) fingerprints_.insert(fingerprint.ToString());
           return WriteCheckpoint(directory_ / to, *engine, {});
         });
     ASSERT_TRUE(status.ok()) << to << ": " << status;
@@ -82,6 +85,7 @@ class CudaCheckpointTest : public ::testing::Test {
     }
   }
 
+  std::set<std::string> fingerprints_;
   const testing::TempDirectory directory_;
 };
 
@@ -92,6 +96,7 @@ TEST_F(CudaCheckpointTest, Bf16KeepsItsMastersInFp32AndBack) {
   ExpectSame("bf16 again", "bf16");
   Write(kFp32, "bf16 again", "fp32 again");
   ExpectSame("fp32 again", "fp32");
+  EXPECT_EQ(fingerprints_.size(), 1);
 }
 
 TEST_F(CudaCheckpointTest, Fp32KeepsItsWeightsInBf16AndBack) {
@@ -99,6 +104,7 @@ TEST_F(CudaCheckpointTest, Fp32KeepsItsWeightsInBf16AndBack) {
   Write(kBf16OnFourRanks, "fp32", "bf16");
   Write(kFp32OnTheCpu, "bf16", "fp32 again");
   ExpectSame("fp32 again", "fp32");
+  EXPECT_EQ(fingerprints_.size(), 1);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ const Flags& TrainOptions() {
                                        "init_from",
                                        "train_data",
                                        "val_data",
+                                       "data_fingerprint",
                                        "seq_len",
                                        "micro_batch",
                                        "global_batch",
@@ -105,8 +106,8 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
            ".* left\n",
            "\nstep 4  validation loss [0-9.]+ \\(8 of [0-9]+ sequences\\)\n",
            "\nstep 8  sample: \\[",
-           "\nstep 4  saved run/step-4\n",
-           "\nstep 8  saved run/step-8\n",
+           "\nstep 4  saved run/step-4 \\(fingerprint [0-9a-f]+\\)\n",
+           "\nstep 8  saved run/step-8 \\(fingerprint [0-9a-f]+\\)\n",
        }) {
     EXPECT_THAT(result.out, ContainsRegex(line));
   }

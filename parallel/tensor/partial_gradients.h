@@ -57,7 +57,7 @@ class PartialGradients {
   absl::Status Sum(const Context& ctx, const ShardRange& range, Tensor grads) const;
 
   // The group of this rank's key/value holders; null where Create() made none.
-  const Communicator* kv_communicator() const { return kv_communicator_.get(); }
+  Communicator* kv_communicator() const { return kv_communicator_.get(); }
 
  private:
   PartialGradients(const ParameterArena& parameters, const TensorParallel& tp)

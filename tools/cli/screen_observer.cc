@@ -129,7 +129,8 @@ absl::Status ScreenObserver::OnSample(const TrainSample& sample) {
 }
 
 absl::Status ScreenObserver::OnCheckpoint(const TrainCheckpoint& checkpoint) {
-  screen_->Print(absl::StrFormat("step %d  saved %s", checkpoint.step, checkpoint.path));
+  screen_->Print(absl::StrFormat("step %d  saved %s (fingerprint %s)", checkpoint.step,
+                                 checkpoint.path, checkpoint.fingerprint));
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -44,6 +45,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "bytes; without it the King James Bible");
   options->Add("val_data", &c->val_data,
                "the same for validation; without it the last 10 % of --train_data is held back");
+  options->Add("data_fingerprint", &c->data_fingerprint,
+               "what a run that resumes compares its training tokens by: auto, all of them, or "
+               "samples where there are more than 2^30; full, all of them",
+               {"auto", "full"});
   options->Add("seq_len", &c->run.engine.seq_len,
                "tokens per sequence; without it 256, or the model's positions if they are fewer",
                size);
@@ -154,6 +159,9 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   c->run.schedule.kind = *kind;
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
                                   c->machine, c->layout);
+  if (c->data_fingerprint == "full") {
+    c->run.data_fingerprint_tokens = std::numeric_limits<int64_t>::max();
+  }
   if (!IsResumePath(c->resume)) {
     c->run.resume = c->resume == "auto"    ? ResumePolicy::kAuto
                     : c->resume == "never" ? ResumePolicy::kNever
@@ -224,7 +232,8 @@ absl::Status ReadConfig(const std::string& path, OptionSet* options) {
 bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
-    return name == "out" || name == "steps" || name == "log_every" || name == "exit_zero_on_stop";
+    return name == "out" || name == "steps" || name == "log_every" || name == "exit_zero_on_stop" ||
+           name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
 }
@@ -315,6 +324,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .init_from = "--init_from",
                    .train_files = "--train_data",
                    .val_files = "--val_data",
+                   .data_fingerprint = "--data_fingerprint=full",
                    .steps = "--steps",
                    .dtype = "--dtype"};
   return options;

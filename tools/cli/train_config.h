@@ -22,6 +22,7 @@ struct TrainConfig {
   std::string model = "llama-tiny";
   std::string train_data;
   std::string val_data;
+  std::string data_fingerprint = "auto";
   std::string schedule = "cosine";
   std::string resume = "auto";
   int64_t log_every = 50;

@@ -22,14 +22,6 @@
 namespace strake {
 namespace {
 
-// Held whole by every tensor-parallel rank.
-bool IsReplicated(const ParameterRecord& record, int num_ranks) {
-  for (const ParameterSegment& segment : record.segments) {
-    if (segment.slice.num_holders != num_ranks) return false;
-  }
-  return true;
-}
-
 bool CanBeCaptured(const Mesh& mesh) {
   return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
          mesh.communicator(MeshAxis::kTp).CanBeCaptured();
@@ -316,20 +308,6 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
   values_fetched_ = false;
   return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
-}
-
-absl::Status Engine::CompareReplicas() const {
-  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  if (dp.size() > 1) {
-    STRAKE_RETURN_IF_ERROR(dp.CompareReplicated(parameters_.values(), "the weights"));
-  }
-  if (tp_.size() == 1) return absl::OkStatus();
-  for (const ParameterRecord& record : parameters_.records()) {
-    if (!IsReplicated(record, tp_.size())) continue;
-    STRAKE_RETURN_IF_ERROR(
-        tp_.communicator().CompareReplicated(record.parameter.value, record.name()));
-  }
-  return absl::OkStatus();
 }
 
 std::vector<const Communicator*> Engine::communicators() const {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/fingerprint.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/context.h"
@@ -100,6 +101,11 @@ class Engine {
   // Returns DataLoss, naming the tensor, where weights that ranks share differ: call it after
   // loading, since ranks on several machines may have read different files.
   absl::Status CompareReplicas() const;
+
+  // The fingerprint (train/engine/arena_fingerprint.h) of the weights before any rounding to bf16
+  // and of the optimizer's moments: that of what a checkpoint holds. The same on every rank, under
+  // every layout, and in bf16 as in f32. Call it between steps.
+  absl::StatusOr<Fingerprint> StateFingerprint() const;
 
   const EngineOptions& options() const { return options_; }
   MemoryPlan memory_plan() const;

@@ -1,9 +1,11 @@
 #include "train/run/run_record.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -45,6 +47,18 @@ absl::StatusOr<DueWork> ReadDue(const nlohmann::json& json, const std::string& p
                                                  "; it must list \"evaluation\", \"sample\""));
 }
 
+// An absent fingerprint is of an earlier version.
+absl::StatusOr<std::string> ReadFingerprint(const nlohmann::json& json, const std::string& path) {
+  const auto it = json.find("fingerprint");
+  if (it == json.end()) return "";
+  const std::string digits = it->is_string() ? it->get<std::string>() : "";
+  if (digits.size() == 32 && std::all_of(digits.begin(), digits.end(), absl::ascii_isxdigit)) {
+    return digits;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(path, ": \"fingerprint\" is ", QuoteJson(*it),
+                                                 "; it must have 32 hexadecimal digits"));
+}
+
 void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here,
                      const std::string& prefix, std::vector<std::string>* differences) {
   std::set<std::string> keys;
@@ -72,6 +86,8 @@ std::string ToJson(const RunRecord& record) {
   json["due"] = nlohmann::ordered_json::array();
   if (record.due.evaluation) json["due"].push_back("evaluation");
   if (record.due.sample) json["due"].push_back("sample");
+  if (!record.fingerprint.empty()) json["fingerprint"] = record.fingerprint;
+  if (record.data_time != 0) json["data_time"] = record.data_time;
   json["identity"] = record.identity;
   json["config"] = record.config;
   return JsonText(json, 2) + "\n";
@@ -88,6 +104,10 @@ absl::StatusOr<RunRecord> ParseRunRecord(absl::string_view text, const std::stri
   STRAKE_ASSIGN_OR_RETURN(record.step, ReadCount(json, "step", source));
   STRAKE_ASSIGN_OR_RETURN(record.samples, ReadCount(json, "samples", source));
   STRAKE_ASSIGN_OR_RETURN(record.due, ReadDue(json, source));
+  if (json.contains("data_time")) {
+    STRAKE_ASSIGN_OR_RETURN(record.data_time, ReadCount(json, "data_time", source));
+  }
+  STRAKE_ASSIGN_OR_RETURN(record.fingerprint, ReadFingerprint(json, source));
   for (const char* key : {"identity", "config"}) {
     if (!json.contains(key) || !json[key].is_object()) {
       return absl::InvalidArgumentError(absl::StrCat(source, ": \"", key, "\" is not an object"));

@@ -4,6 +4,10 @@
 //   step             optimizer steps done; in the run's directory, those of the last checkpoint
 //   samples          sequences consumed, the data position
 //   due              what is still to be done after this step: "evaluation", "sample"
+//   fingerprint      of the weights and the optimizer's moments at this step, 32 hexadecimal digits
+//                    (Engine::StateFingerprint()); absent at step 0, and from earlier versions
+//   data_time        where `identity` has samples of the training tokens: when the newest of their
+//                    files was changed, in seconds since 1970
 //   identity         what makes it this run: model, data, seed, shuffle, sequence length, global
 //                    batch, optimizer settings. Resuming needs the same.
 //   config           every option, resolved. May change on resume where it is not in `identity`.
@@ -35,6 +39,8 @@ struct RunRecord {
   DueWork due = {};
   nlohmann::ordered_json identity = {};
   nlohmann::ordered_json config = {};
+  std::string fingerprint = {};  // empty where there is none
+  int64_t data_time = 0;         // 0 where there is none
 };
 
 std::string ToJson(const RunRecord& record);

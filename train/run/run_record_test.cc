@@ -25,13 +25,17 @@ TEST(RunRecordTest, RoundTrip) {
                             .samples = 96,
                             .due = {.sample = true},
                             .identity = {{"seed", 1}},
-                            .config = {{"lr", 0.1}, {"b", 2}}};
+                            .config = {{"lr", 0.1}, {"b", 2}},
+                            .fingerprint = "0123456789abcdef0123456789abcdef",
+                            .data_time = 1234567890123};
   const auto read = ReadRunRecord(WriteRunJson(ToJson(record)));
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->step, 3);
   EXPECT_EQ(read->samples, 96);
   EXPECT_EQ(read->due, record.due);
   EXPECT_EQ(read->identity, record.identity);
+  EXPECT_EQ(read->fingerprint, record.fingerprint);
+  EXPECT_EQ(read->data_time, record.data_time);
   EXPECT_TRUE(CheckSameRun(read->identity, record.identity, "x").ok());
 }
 
@@ -47,6 +51,10 @@ TEST(RunRecordTest, BadFilesAreNamed) {
            {R"({"format_version": 1, "step": 1, "samples": 1, "due": 1})", "\"due\" is 1;"},
            {R"({"format_version": 1, "step": 1, "samples": 1, "due": ["rest"]})", "[\"rest\"]"},
            {R"({"format_version": 1, "step": 1, "samples": 1, "identity": 3})", "\"identity\""},
+           {R"({"format_version": 1, "step": 1, "samples": 1, "fingerprint": "abc"})",
+            "\"fingerprint\" is \"abc\"; it must have 32"},
+           {R"({"format_version": 1, "step": 1, "samples": 1, "data_time": -1})",
+            "\"data_time\" is -1"},
        }) {
     const auto read = ReadRunRecord(WriteRunJson(text));
     EXPECT_THAT(std::string(read.status().message()), HasSubstr(message)) << text;

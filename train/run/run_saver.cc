@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
+#include "core/base/fingerprint.h"
 #include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/status_macros.h"
@@ -125,6 +126,8 @@ absl::Status RunSaver::Save(const RunRecord& record) {
   }
   STRAKE_RETURN_IF_ERROR(EndNote());
   saving_ = record;
+  STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint, engine_.StateFingerprint());
+  saving_->fingerprint = fingerprint.ToString();
   if (snapshot_bytes_ == 0) {
     STRAKE_ASSIGN_OR_RETURN(const Written written, WriteWithAllRanks());
     return End(written);
@@ -177,7 +180,8 @@ absl::Status RunSaver::TellOfFailure(int64_t step, const absl::Status& status) {
 
 absl::Status RunSaver::TellOfCheckpoint(const absl::Status& pruned) const {
   const TrainCheckpoint checkpoint = {.step = saved_.step,
-                                      .path = CheckpointPath(options_.directory, saved_.step)};
+                                      .path = CheckpointPath(options_.directory, saved_.step),
+                                      .fingerprint = saved_.fingerprint};
   STRAKE_RETURN_IF_ERROR(
       TellAll(observers_, [&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
   if (pruned.ok()) return absl::OkStatus();

@@ -49,8 +49,8 @@ class RunSaver {
   // Whether the run is to be saved at this step: where it is on schedule, or to be tried again.
   absl::StatusOr<bool> TimeToSave(bool on_schedule) const;
 
-  // Begins to save. A full or failing disk is a warning, until it has been one for as long as the
-  // options say.
+  // Begins to save, with the fingerprint of the engine's state. A full or failing disk is a
+  // warning, until it has been one for as long as the options say.
   absl::Status Save(const RunRecord& record);
 
   // Ends a save that has been written. `step` and `due` are the run's now.

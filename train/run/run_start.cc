@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/dtype.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
@@ -23,8 +24,16 @@ absl::StatusOr<std::optional<RunRecord>> RecordOf(const std::string& directory) 
   return record.status();
 }
 
-absl::Status CheckIsThisRun(const RunRecord& record, const nlohmann::ordered_json& identity,
-                            const std::string& where, const OptionNames& names) {
+using DataLike = absl::FunctionRef<std::string(const std::string&)>;
+
+absl::Status CheckIsThisRun(const RunRecord& record, nlohmann::ordered_json identity,
+                            DataLike data_like, const std::string& where,
+                            const OptionNames& names) {
+  constexpr char kData[] = "train_data";
+  const auto data = record.identity.find(kData);
+  if (data != record.identity.end() && data->is_string() && *data != identity[kData]) {
+    identity[kData] = data_like(*data);
+  }
   const absl::Status same = CheckSameRun(record.identity, identity, where);
   if (same.ok()) return same;
   return absl::Status(
@@ -94,7 +103,7 @@ absl::Status CheckHadNoCheckpoint(const TrainerOptions& options,
 }
 
 std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const RunRecord& record,
-                                           const std::string& checkpoint) {
+                                           const RunRecord& now, const std::string& checkpoint) {
   std::vector<std::string> warnings;
   const OptionNames& names = options.names;
   const int64_t steps = options.schedule.total_steps;
@@ -115,13 +124,25 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
     warnings.push_back(absl::StrCat(names.init_from, "=", options.init_from,
                                     " is not read: the weights are those of ", checkpoint));
   }
+  if (record.data_time != 0 && now.data_time != 0 && record.data_time != now.data_time) {
+    warnings.push_back(absl::StrCat(names.train_files, " was changed or copied since ", checkpoint,
+                                    " was saved; samples of its tokens are the same, and ",
+                                    names.data_fingerprint, " can compare all of them"));
+  }
   return warnings;
 }
 
+// The checkpoint's fingerprint, if the run will hold the same bits: bf16 keeps fp32 weights, but
+// between fp64 and the others numbers are converted.
+std::string FingerprintToCompare(const TrainerOptions& options, const RunRecord& record) {
+  const bool was_f64 = record.config.value("dtype", nlohmann::ordered_json("fp32")) == "fp64";
+  return was_f64 == (options.engine.dtype == DType::kF64) ? record.fingerprint : "";
+}
+
 std::vector<std::string> Warnings(const TrainerOptions& options, const RunRecord& record,
-                                  const std::string& checkpoint,
+                                  const RunRecord& now, const std::string& checkpoint,
                                   const std::vector<int64_t>& damaged) {
-  std::vector<std::string> warnings = WarningsOfChanges(options, record, checkpoint);
+  std::vector<std::string> warnings = WarningsOfChanges(options, record, now, checkpoint);
   for (const int64_t step : damaged) {
     const std::string path = CheckpointPath(options.directory, step);
     warnings.push_back(absl::StrCat(path, " is damaged, and becomes ", path, ".damaged"));
@@ -142,9 +163,9 @@ std::optional<std::string> NewestGoodCheckpoint(const std::string& directory,
   return std::nullopt;
 }
 
-absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
-                                      const nlohmann::ordered_json& identity,
-                                      std::optional<RunDirectory>* directory) {
+absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options, const RunRecord& now,
+                                      DataLike data_like, std::optional<RunDirectory>* directory) {
+  const nlohmann::ordered_json& identity = now.identity;
   const std::string& out = options.directory;
   std::optional<RunRecord> run;
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(out));
@@ -158,8 +179,9 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
     STRAKE_ASSIGN_OR_RETURN(*directory, RunDirectory::Open(out));
     STRAKE_ASSIGN_OR_RETURN(run, RecordOf(out));
     if (run.has_value()) {
-      STRAKE_RETURN_IF_ERROR(CheckIsThisRun(
-          *run, identity, absl::StrCat(options.names.directory, "=", out), options.names));
+      STRAKE_RETURN_IF_ERROR(CheckIsThisRun(*run, identity, data_like,
+                                            absl::StrCat(options.names.directory, "=", out),
+                                            options.names));
     }
   }
   std::vector<int64_t> damaged;
@@ -176,7 +198,7 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
     return start;
   }
   STRAKE_ASSIGN_OR_RETURN(const RunRecord record, ReadCheckpointRecord(checkpoint));
-  STRAKE_RETURN_IF_ERROR(CheckIsThisRun(record, identity, checkpoint, options.names));
+  STRAKE_RETURN_IF_ERROR(CheckIsThisRun(record, identity, data_like, checkpoint, options.names));
   const bool is_in_directory = checkpoint == CheckpointPath(out, record.step);
   // The directory knows what was done after the checkpoint was saved.
   const bool is_last = is_in_directory && run.has_value() && run->step == record.step;
@@ -185,9 +207,10 @@ absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
                   .samples = record.samples,
                   .saved_step = is_in_directory ? record.step : 0,
                   .due = is_last ? run->due : record.due,
+                  .fingerprint = FingerprintToCompare(options, record),
                   .held_run = run.has_value(),
                   .damaged = damaged,
-                  .warnings = Warnings(options, record, checkpoint, damaged)};
+                  .warnings = Warnings(options, record, now, checkpoint, damaged)};
 }
 
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings) {
@@ -208,6 +231,7 @@ absl::Status ShareRunStart(const Mesh& mesh, RunStart* start) {
       {start->step, start->samples, start->saved_step, start->due.evaluation, start->due.sample}));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &counts));
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->checkpoint));
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &start->fingerprint));
   const nlohmann::json shared = *ParseJson(counts, "rank 0");
   start->step = shared[0];
   start->samples = shared[1];

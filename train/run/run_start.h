@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "parallel/mesh/mesh.h"
@@ -22,7 +23,9 @@ struct RunStart {
   int64_t samples = 0;          // consumed
   int64_t saved_step = 0;       // the last in a checkpoint in the directory; 0 if there is none
   DueWork due = {};             // after that step, before the next
-  bool held_run = false;        // whether the directory did before; on the first rank alone
+  // Of the checkpoint, as it was saved; empty where that is not known.
+  std::string fingerprint = {};
+  bool held_run = false;  // whether the directory did before; on the first rank alone
   // Steps of later checkpoints, which are to be set aside. On the first rank alone.
   std::vector<int64_t> damaged = {};
   // On options that changed without effect, or that change the rest of the run. On the first rank
@@ -35,10 +38,11 @@ struct RunStart {
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings);
 
 // The first rank's part: finds the checkpoint to resume from and the directory, and opens the
-// directory where it exists. Changes no file. `identity` is that of RunRecord; FailedPrecondition
-// where the checkpoint or directory is of another run.
-absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options,
-                                      const nlohmann::ordered_json& identity,
+// directory where it exists. Changes no file. `now` is the run's record; FailedPrecondition where
+// the checkpoint or directory is of another run. Records of runs have the data's fingerprint in one
+// of several forms: `data_like` computes it in that of a given one.
+absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options, const RunRecord& now,
+                                      absl::FunctionRef<std::string(const std::string&)> data_like,
                                       std::optional<RunDirectory>* directory);
 
 // The path of the last checkpoint, of those of `steps` (ascending) in a directory, that is whole

@@ -78,6 +78,7 @@ struct TrainSample {
 struct TrainCheckpoint {
   int64_t step = 0;
   std::string path = {};
+  std::string fingerprint = {};  // of weights and optimizer: train/run/run_record.h
 };
 
 struct TrainEnd {

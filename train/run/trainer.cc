@@ -86,7 +86,11 @@ absl::Status Trainer::MakeEngine() {
 }
 
 RunRecord Trainer::Record() const {
-  return {step_, samples_, due_, start_record_->identity, start_record_->config};
+  RunRecord record = *start_record_;
+  record.step = step_;
+  record.samples = samples_;
+  record.due = due_;
+  return record;
 }
 
 // What can be done about a damaged checkpoint of the run.
@@ -130,16 +134,31 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   return engine_->optimizer().SetMasters();
 }
 
+// Files that are whole may still have been written or read from damaged memory, or into the wrong
+// places.
+absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
+  if (start.fingerprint.empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const Fingerprint loaded, engine_->StateFingerprint());
+  if (loaded.ToString() == start.fingerprint) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      start.checkpoint, ": the weights and the optimizer's state have the fingerprint ",
+      loaded.ToString(), ", and had ", start.fingerprint, " when they were saved"));
+}
+
 absl::Status Trainer::OpenRun() {
-  start_record_ =
-      std::make_unique<RunRecord>(RunRecord{.identity = IdentityOf(options_, data_->Fingerprint()),
-                                            .config = ConfigOf(options_, mesh_.sizes())});
+  start_record_ = std::make_unique<RunRecord>(
+      RunRecord{.identity = IdentityOf(options_, data_->Fingerprint(engine_->team())),
+                .config = ConfigOf(options_, mesh_.sizes()),
+                .data_time = data_->TimeOfSampledFiles()});
   const nlohmann::ordered_json& identity = start_record_->identity;
   STRAKE_RETURN_IF_ERROR(
       CheckSameOnAllRanks(mesh_, SharedSettings(start_record_->config, identity)));
   RunStart start;
   if (is_first_rank()) {
-    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, identity, &directory_));
+    const auto data_like = [&](const std::string& recorded) {
+      return data_->FingerprintLike(recorded, engine_->team());
+    };
+    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, *start_record_, data_like, &directory_));
   }
   for (const std::string& warning : start.warnings) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
@@ -152,13 +171,16 @@ absl::Status Trainer::OpenRun() {
   held_run_ = start.held_run;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
+  STRAKE_RETURN_IF_ERROR(CompareFingerprint(start));
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
-  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(StartRun());
-  if (start.saved_step > 0) saver_->SetSaved(Record());
+  RunRecord record = Record();
+  record.fingerprint = start.fingerprint;
+  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(StartRun(record));
+  if (start.saved_step > 0) saver_->SetSaved(std::move(record));
   return absl::OkStatus();
 }
 
-absl::Status Trainer::StartRun() {
+absl::Status Trainer::StartRun(const RunRecord& record) {
   STRAKE_RETURN_IF_ERROR(ClaimDirectory(options_, &directory_));
   for (const int64_t step : damaged_) STRAKE_RETURN_IF_ERROR(directory_->SetAside(step));
   STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) {
@@ -167,7 +189,7 @@ absl::Status Trainer::StartRun() {
                       .evaluates = due_.evaluation,
                       .held_run = held_run_});
   }));
-  return saver_->SetDirectory(*std::move(directory_), Record());
+  return saver_->SetDirectory(*std::move(directory_), record);
 }
 
 // Runs this rank's micro-batches of the step.

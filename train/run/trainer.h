@@ -30,6 +30,8 @@
 
 namespace strake {
 
+struct RunStart;
+
 // Every rank of the mesh makes one and runs it. The first rank alone writes the run's directory and
 // calls its observers; all ranks read the checkpoint to resume from.
 class Trainer {
@@ -60,7 +62,8 @@ class Trainer {
   absl::Status VerifyFiles(const std::string& checkpoint) const;
   std::string NewestGoodInstead() const;
   absl::Status SetWeights(const std::string& checkpoint);
-  absl::Status StartRun();
+  absl::Status CompareFingerprint(const RunStart& start) const;
+  absl::Status StartRun(const RunRecord& record);
   RunRecord Record() const;
 
   absl::Status Step();

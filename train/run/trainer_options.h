@@ -29,6 +29,7 @@ struct OptionNames {
   std::string init_from = "init_from";
   std::string train_files = "train_files";
   std::string val_files = "val_files";
+  std::string data_fingerprint = "data_fingerprint_tokens";
   std::string steps = "steps";
   std::string dtype = "dtype";
 };
@@ -42,7 +43,9 @@ struct TrainerOptions {
   // Files, * by their tokens: *.bin are llm.c token files; others are text, read as bytes.
   std::vector<std::string> train_files = {};
   std::vector<std::string> val_files =
-      {};               // empty: the last 10 % of the training data is held back
+      {};  // empty: the last 10 % of the training data is held back
+  // * Identified by all tokens if they are no more than this, else by samples of them.
+  int64_t data_fingerprint_tokens = int64_t{1} << 30;
   bool shuffle = true;  // *
   int64_t seed = 1;     // * of the initial weights and the order of the data
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <latch>
@@ -14,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -21,6 +23,8 @@
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/metrics_observer.h"
+#include "train/run/run_record.h"
+#include "train/run/training_data.h"
 
 namespace strake {
 namespace {
@@ -111,6 +115,8 @@ class Recorder : public TrainObserver {
   absl::Status OnSave(int64_t step) override { return Note(absl::StrCat("save ", step)); }
   absl::Status OnCheckpoint(const TrainCheckpoint& checkpoint) override {
     EXPECT_TRUE(std::filesystem::exists(checkpoint.path + "/model.safetensors"));
+    EXPECT_EQ(checkpoint.fingerprint.size(), 32);
+    EXPECT_EQ(ReadRunRecord(checkpoint.path)->fingerprint, checkpoint.fingerprint);
     return Note(absl::StrCat("checkpoint ", checkpoint.step));
   }
   absl::Status OnEnd(const TrainEnd& end) override {
@@ -468,6 +474,102 @@ TEST_F(TrainerTest, ACheckpointWithoutAManifestIsLoadedWithAWarning) {
   Recorder recorder;
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
   EXPECT_THAT(recorder.notes, Contains(HasSubstr("step-2 has no manifest.json")));
+}
+
+// The records of the run's directory, and of its checkpoint at step 2.
+std::vector<std::string> Records(const std::string& directory) {
+  return {directory + "/run.json", directory + "/step-2/run.json"};
+}
+
+// Changes the records as if they had been written so.
+void Rewrite(const std::string& directory, const std::function<void(RunRecord&)>& change) {
+  for (const std::string& path : Records(directory)) {
+    RunRecord record = *ParseRunRecord(ReadFile(path), path);
+    change(record);
+    WriteFile(path, ToJson(record));
+  }
+  std::filesystem::remove(directory + "/step-2/manifest.json");
+}
+
+TEST_F(TrainerTest, AFingerprintThatIsNotThatOfTheSaveIsAnError) {
+  options_.schedule.total_steps = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  options_.schedule.total_steps = 4;
+  std::string saved;
+  Rewrite(options_.directory, [&](RunRecord& record) {
+    saved = record.fingerprint;
+    record.fingerprint = std::string(32, 'a');
+  });
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    EXPECT_THAT(ErrorOf(sizes), AllOf(HasSubstr("/step-2: the weights and the optimizer's state"),
+                                      HasSubstr("fingerprint " + saved + ", and had aaaa")));
+  }
+  Rewrite(options_.directory, [&](RunRecord& record) { record.fingerprint = saved; });
+  EXPECT_EQ(ErrorOf(kTp2), "");
+}
+
+TEST_F(TrainerTest, ACheckpointWithoutAFingerprintIsResumed) {
+  options_.schedule.total_steps = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  Rewrite(options_.directory, [](RunRecord& record) { record.fingerprint = ""; });
+  EXPECT_THAT(ReadFile(options_.directory + "/step-2/run.json"), Not(HasSubstr("fingerprint\":")));
+  options_.schedule.total_steps = 4;
+  EXPECT_EQ(ErrorOf(), "");
+}
+
+std::string DataOf(const std::string& directory) {
+  return ReadRunRecord(directory)->identity["train_data"];
+}
+
+// Version 0.1.0 and earlier had samples alone.
+TEST_F(TrainerTest, SamplesOfTheDataAreComparedWithSamples) {
+  options_.schedule.total_steps = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  const std::string all = DataOf(options_.directory);
+  EXPECT_THAT(all, HasSubstr(", tokens 0 to "));
+  EXPECT_EQ(all.find(','), 32);
+  ThreadTeam team(1);
+  const std::string samples =
+      (*TrainingData::Open(options_))->FingerprintLike("0123456789abcdef, tokens 0 to 9", team);
+  EXPECT_EQ(samples.find(','), 16);
+  options_.schedule.total_steps = 4;
+  Rewrite(options_.directory, [](RunRecord& record) {
+    record.identity["train_data"] = "0123456789abcdef, tokens 0 to 9";
+  });
+  EXPECT_THAT(ErrorOf(), HasSubstr("train_data is \"0123456789abcdef, tokens 0 to 9\" there, \"" +
+                                   samples + "\" here"));
+  Rewrite(options_.directory, [&](RunRecord& record) { record.identity["train_data"] = samples; });
+  EXPECT_EQ(ErrorOf(kDp2), "");
+  EXPECT_EQ(DataOf(options_.directory), all);
+  EXPECT_EQ(DataOf(options_.directory + "/step-4"), all);
+}
+
+TEST_F(TrainerTest, ATimeOfChangeIsAWarningWhereOnlySamplesAreCompared) {
+  options_.schedule.total_steps = 2;
+  options_.data_fingerprint_tokens = 100;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  EXPECT_EQ(DataOf(options_.directory).find(','), 16);
+  options_.schedule.total_steps = 3;
+  Recorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Not(Contains(HasSubstr("was changed"))));
+  const std::string& text = options_.train_files[0];
+  std::filesystem::last_write_time(text,
+                                   std::filesystem::last_write_time(text) - std::chrono::hours(1));
+  options_.schedule.total_steps = 4;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes,
+              Contains(AllOf(HasSubstr("warning train_files was changed or copied since "),
+                             HasSubstr("data_fingerprint_tokens can compare all of them"))));
+  // Then all are compared, and any change is an error.
+  options_.data_fingerprint_tokens = 1 << 20;
+  options_.schedule.total_steps = 5;
+  EXPECT_EQ(ErrorOf(), "");
+  EXPECT_EQ(DataOf(options_.directory).find(','), 32);
+  std::string bytes = ReadFile(text);
+  bytes[bytes.size() / 2] ^= 1;
+  WriteFile(text, bytes);
+  EXPECT_THAT(ErrorOf(), HasSubstr("holds another run: train_data is "));
 }
 
 TEST_F(TrainerTest, GoesOnInAFolderThatIsRenamed) {

@@ -1,5 +1,8 @@
 #include "train/run/training_data.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -28,6 +31,7 @@ std::string NameAndFiles(const std::string& name, const std::vector<std::string>
 
 absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOptions& options) {
   std::unique_ptr<TrainingData> data(new TrainingData());
+  data->max_fingerprint_tokens_ = options.data_fingerprint_tokens;
   const OptionNames& names = options.names;
   const int64_t vocab_size = options.engine.model.vocab_size, seq_len = options.engine.seq_len;
   STRAKE_ASSIGN_OR_RETURN(data->train_stream_,
@@ -79,8 +83,31 @@ std::string TrainingData::Label() const {
   return absl::StrCat(files.size(), " files");
 }
 
-std::string TrainingData::Fingerprint() const {
-  return absl::StrFormat("%016x, tokens 0 to %d", train_stream_->Fingerprint(), split_.train.end);
+std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const {
+  const std::string digits = all_tokens ? train_stream_->AllTokens(team).ToString()
+                                        : absl::StrFormat("%016x", train_stream_->SampledTokens());
+  return absl::StrCat(digits, ", tokens 0 to ", split_.train.end);
+}
+
+std::string TrainingData::Fingerprint(ThreadTeam& team) const {
+  return FingerprintOf(all_tokens_count(), team);
+}
+
+std::string TrainingData::FingerprintLike(const std::string& recorded, ThreadTeam& team) const {
+  constexpr size_t kDigitsOfSamples = 16;
+  return FingerprintOf(recorded.find(',') != kDigitsOfSamples, team);
+}
+
+int64_t TrainingData::TimeOfSampledFiles() const {
+  int64_t newest = 0;
+  if (all_tokens_count()) return newest;
+  for (const TokenFile& file : train_stream_->files()) {
+    struct stat info;
+    if (stat(file.path().c_str(), &info) == 0) {
+      newest = std::max<int64_t>(newest, info.st_mtim.tv_sec);
+    }
+  }
+  return newest;
 }
 
 absl::StatusOr<std::vector<int32_t>> TrainingData::FirstValTokens(int64_t count) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/thread_team.h"
 #include "data/data_loader.h"
 #include "data/token_stream.h"
 #include "data/train_val_split.h"
@@ -35,8 +36,16 @@ class TrainingData {
 
   // The file's name, or the number of files.
   std::string Label() const;
-  // Identifies the training tokens, to tell runs apart; reads parts of all files.
-  std::string Fingerprint() const;
+
+  // Identifies the training tokens, to tell runs apart: 32 digits of all tokens, or 16 of samples
+  // where there are more than options.data_fingerprint_tokens; then how many are trained on. Reads
+  // what it hashes.
+  std::string Fingerprint(ThreadTeam& team) const;
+  // The same, of as many tokens as `recorded` is, a result of it in another run or version.
+  std::string FingerprintLike(const std::string& recorded, ThreadTeam& team) const;
+  // When the newest training file was changed, in seconds since 1970; 0 where Fingerprint() is of
+  // all tokens. A copy of a file may have another time.
+  int64_t TimeOfSampledFiles() const;
 
   // The first tokens of the validation data; there are at least `count`.
   absl::StatusOr<std::vector<int32_t>> FirstValTokens(int64_t count) const;
@@ -45,8 +54,11 @@ class TrainingData {
 
  private:
   TrainingData() = default;
+  bool all_tokens_count() const { return train_stream_->num_tokens() <= max_fingerprint_tokens_; }
+  std::string FingerprintOf(bool all_tokens, ThreadTeam& team) const;
   const TokenStream& val_stream() const { return val_stream_ ? *val_stream_ : *train_stream_; }
 
+  int64_t max_fingerprint_tokens_ = 0;
   std::optional<TokenStream> train_stream_, val_stream_;
   TrainValSplit split_;
   std::optional<DataLoader> train_loader_, val_loader_;

@@ -1,0 +1,92 @@
+// What an Engine does with fingerprints: identifies its state, and compares replicas.
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/fingerprint.h"
+#include "core/base/status_macros.h"
+#include "train/engine/arena_fingerprint.h"
+#include "train/engine/engine.h"
+
+namespace strake {
+namespace {
+
+using Wanted = absl::FunctionRef<bool(const ParameterSegment&)>;
+
+// The weights of one rank, and what computes their fingerprint.
+struct RankWeights {
+  const Context& ctx;
+  const ParameterArena& parameters;
+
+  absl::StatusOr<Fingerprint> Of(Wanted wanted) const {
+    return FingerprintOfArrays(ctx, parameters, {{"", parameters.values()}}, wanted);
+  }
+};
+
+Tensor TensorOf(Fingerprint& fingerprint) { return Tensor(fingerprint.lanes, DType::kI64, {2}); }
+
+absl::Status Compare(Communicator& group, const RankWeights& weights, Wanted wanted,
+                     absl::string_view name) {
+  STRAKE_ASSIGN_OR_RETURN(Fingerprint fingerprint, weights.Of(wanted));
+  return group.CompareReplicated(TensorOf(fingerprint), name);
+}
+
+// Compares the wanted segments, which every rank of the group holds. Where their sums differ,
+// compares one after the other, to name the tensor.
+absl::Status CompareSegments(Communicator& group, const RankWeights& weights, Wanted wanted) {
+  if (group.size() == 1) return absl::OkStatus();
+  const absl::Status all = Compare(group, weights, wanted, "the weights' fingerprint");
+  if (!absl::IsDataLoss(all)) return all;
+  for (const ParameterRecord& record : weights.parameters.records()) {
+    for (const ParameterSegment& each : record.segments) {
+      if (!wanted(each)) continue;
+      STRAKE_RETURN_IF_ERROR(Compare(
+          group, weights, [&](const ParameterSegment& segment) { return &segment == &each; },
+          absl::StrCat("the fingerprint of ", each.name)));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+absl::Status Engine::CompareReplicas() const {
+  const RankWeights weights = {*context_, parameters_};
+  STRAKE_RETURN_IF_ERROR(CompareSegments(mesh_->communicator(MeshAxis::kDp), weights,
+                                         [](const ParameterSegment&) { return true; }));
+  const int num_ranks = tp_.size();
+  STRAKE_RETURN_IF_ERROR(CompareSegments(
+      mesh_->communicator(MeshAxis::kTp), weights,
+      [=](const ParameterSegment& segment) { return segment.slice.num_holders == num_ranks; }));
+  Communicator* const kv = partial_gradients_->kv_communicator();
+  if (kv == nullptr) return absl::OkStatus();
+  return CompareSegments(*kv, weights, [=](const ParameterSegment& segment) {
+    return segment.slice.num_holders > 1 && segment.slice.num_holders < num_ranks;
+  });
+}
+
+absl::StatusOr<Fingerprint> Engine::StateFingerprint() const {
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  const bool first = dp.rank() == 0, owns_range = first || options_.gradients.zero > 0;
+  const Tensor& masters = optimizer_->masters();
+  const int64_t begin = range().begin;
+  std::vector<ArenaArray> arrays;
+  if (owns_range) {
+    arrays.push_back({".exp_avg", optimizer_->exp_avg(), begin});
+    arrays.push_back({".exp_avg_sq", optimizer_->exp_avg_sq(), begin});
+    if (masters.defined()) arrays.push_back({"", masters, begin});
+  }
+  if (first && !masters.defined()) arrays.push_back({"", parameters_.values()});
+  STRAKE_ASSIGN_OR_RETURN(
+      Fingerprint fingerprint,
+      FingerprintOfArrays(*context_, parameters_, arrays,
+                          [](const ParameterSegment& segment) { return segment.slice.owner; }));
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    Communicator& group = mesh_->communicator(axis);
+    if (group.size() == 1) continue;
+    STRAKE_RETURN_IF_ERROR(group.AllReduceSum(TensorOf(fingerprint)).Wait().status());
+  }
+  return fingerprint;
+}
+
+}  // namespace strake
