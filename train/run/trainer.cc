@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/fingerprint.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
