@@ -226,14 +226,15 @@ TEST_F(TrainerTest, AStopAtAnyMomentLosesNothing) {
   options_.save_every = 4;
   options_.schedule.total_steps = 6;
   for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
-    options_.stop_requested = nullptr;
+    std::atomic<int64_t> num_moments = 0;
+    options_.stop_requested = [&] { return ++num_moments < 0; };
     options_.directory = directory_ / absl::StrCat("whole", sizes.dp, sizes.tp);
     MetricsObserver metrics;
     ASSERT_TRUE(Train(sizes, {&metrics}).ok());
     const std::string whole = options_.directory;
     // With two ranks, the moments of their questions differ from run to run.
     int64_t num_interrupted = 0;
-    for (int64_t moment = 1; moment < 100; moment += sizes.dp * sizes.tp) {
+    for (int64_t moment = 1; moment <= num_moments; moment += sizes.dp * sizes.tp) {
       options_.directory = directory_ / absl::StrCat("stopped", sizes.dp, sizes.tp, "-", moment);
       std::atomic<int64_t> questions = 0;
       options_.stop_requested = [&] { return ++questions >= moment; };
