@@ -518,6 +518,28 @@ TEST_F(TrainerTest, ACheckpointWithoutAFingerprintIsResumed) {
   EXPECT_EQ(ErrorOf(), "");
 }
 
+// The fp32 weights of a bf16 run are those of the checkpoint; in fp64 they have other bits.
+TEST_F(TrainerTest, AFingerprintIsComparedInBf16AndNotInFp64) {
+  options_.schedule.total_steps = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  const std::string directory = options_.directory;
+  options_.schedule.total_steps = 3;
+  options_.resume = ResumePolicy::kFromCheckpoint;
+  options_.resume_checkpoint = directory + "/step-2";
+  options_.engine.dtype = DType::kBf16;
+  options_.directory = directory + "-bf16";
+  EXPECT_EQ(ErrorOf(), "");
+  options_.engine.dtype = DType::kF64;
+  options_.engine.op_set = OpSet::kReference;
+  options_.directory = directory + "-fp64";
+  EXPECT_EQ(ErrorOf(), "");
+  Rewrite(directory, [](RunRecord& record) { record.fingerprint = std::string(32, 'a'); });
+  options_.engine.dtype = DType::kBf16;
+  options_.engine.op_set = OpSet::kAuto;
+  options_.directory = directory + "-other";
+  EXPECT_THAT(ErrorOf(), HasSubstr("and had aaaa"));
+}
+
 std::string DataOf(const std::string& directory) {
   return ReadRunRecord(directory)->identity["train_data"];
 }
