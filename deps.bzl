@@ -39,6 +39,7 @@ def strake_dependencies():
     _system("absl", "absl/status/status.h", "libabsl-dev", declared)
     _system("benchmark", "benchmark/benchmark.h", "libbenchmark-dev", declared)
     _system("crc32c", "isa-l/crc.h", "libisal-dev", declared)
+    _system("crypto", "openssl/hmac.h", "libssl-dev", declared)
     _system("eigen", "eigen3/Eigen/Core", "libeigen3-dev", declared)
     _system("glog", "glog/logging.h", "libgoogle-glog-dev", declared)
     _system("googletest", "gmock/gmock.h", "libgmock-dev", declared)

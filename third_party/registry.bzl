@@ -49,6 +49,11 @@ REGISTRY_LIBRARIES = [
         targets = {"crc32c": ["@abseil-cpp//absl/crc:crc32c"]},
     ),
     struct(
+        name = "strake_crypto",
+        defines = [],
+        targets = {"crypto": ["@boringssl//:crypto"]},
+    ),
+    struct(
         name = "strake_eigen",
         defines = EIGEN_DEFINES,
         targets = {"eigen": ["@eigen//:eigen"]},

@@ -5,8 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "parallel/comm/call_matching.h"
 
 namespace strake {
 namespace {
@@ -26,11 +27,6 @@ constexpr milliseconds kPatienceAfterFailure(2000);
 constexpr milliseconds kLastCall(20);
 // How long data in flight may then take to arrive before receives are cancelled.
 constexpr milliseconds kDrainTime(200);
-
-// How long another process may take to answer a question, and how often to wait that long: once for
-// each axis of a mesh.
-constexpr milliseconds kAnswerTime(500);
-constexpr int kMaxQuestions = 4;
 
 // How often the engine's thread polls while ranks compute: often enough for a collective of a
 // layer's activations to overlap with a matrix product, seldom enough to cost it at most 2 %.
@@ -59,20 +55,8 @@ class Backoff {
 };
 
 MpiGroup::Key KeyOf(int rank, const CollectiveCall& call) {
-  if (call.kind == CollectiveKind::kSend) return {rank, call.peer, call.sequence};
-  if (call.kind == CollectiveKind::kRecv) return {call.peer, rank, call.sequence};
-  return {-1, -1, call.sequence};
-}
-
-std::string Ranks(const std::vector<int>& ranks) {
-  return absl::StrCat(ranks.size() == 1 ? "rank " : "ranks ", absl::StrJoin(ranks, ", "));
-}
-
-absl::Status TimedOut(const MpiGroup& group, const std::vector<int>& ranks, const char* what,
-                      const CollectiveCall& call) {
-  return absl::DeadlineExceededError(absl::StrCat(
-      Ranks(ranks), " of axis ", group.options.axis, absl::string_view(what), " within ",
-      group.options.timeout.count(), " ms: rank ", group.rank, " waits in ", call.ToString()));
+  const auto [sender, receiver] = SenderAndReceiver(rank, call);
+  return {sender, receiver, call.sequence};
 }
 
 }  // namespace
@@ -94,14 +78,21 @@ MpiEngine::~MpiEngine() {
 
 std::shared_ptr<MpiGroup> MpiEngine::OpenWorld(const CommunicatorOptions& options) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  auto world = std::make_shared<MpiWorld>();
-  world->id = kWorldBit | worlds_.size();
+  const uint64_t id = kWorldBit | worlds_.size();
+  const size_t index = worlds_.size();
+  auto world = std::make_shared<MpiWorld>(
+      Liveness::World{.id = id, .process = rank(), .size = size()},
+      [this](const ControlMessage& message) { Send(message); },
+      [this, index] {
+        worlds_[index]->over_at = Clock::now() + kLastCall;
+        some_world_failed_ = true;
+      });
   worlds_.push_back(world);
   longest_timeout_ = std::max(longest_timeout_, options.timeout);
   std::vector<int> processes(size());
   std::iota(processes.begin(), processes.end(), 0);
-  auto group =
-      std::make_shared<MpiGroup>(MpiGroup{world->id, world, options, rank(), std::move(processes)});
+  auto group = std::make_shared<MpiGroup>(
+      MpiGroup{{id, options.axis, rank(), std::move(processes), options.timeout}, world, options});
   Open(group);
   FailAllIfBroken();
   return group;
@@ -114,9 +105,11 @@ std::shared_ptr<MpiGroup> MpiEngine::OpenSplit(const MpiGroup& parent, const Mpi
   std::vector<int> processes;
   for (const int member : members) processes.push_back(parent.processes[member]);
   const auto self = std::find(members.begin(), members.end(), parent.rank);
-  auto group = std::make_shared<MpiGroup>(MpiGroup{split.SplitId(), parent.world, options,
-                                                   static_cast<int>(self - members.begin()),
-                                                   std::move(processes)});
+  const int rank = static_cast<int>(self - members.begin());
+  auto group = std::make_shared<MpiGroup>(
+      MpiGroup{{split.SplitId(), options.axis, rank, std::move(processes), options.timeout},
+               parent.world,
+               options});
   Open(group);
   return group;
 }
@@ -125,9 +118,14 @@ void MpiEngine::Open(const std::shared_ptr<MpiGroup>& group) {
   group->left.assign(group->processes.size(), false);
   groups_[group->id] = group;
   if (const auto early = early_.find(group->id); early != early_.end()) {
-    const std::vector<MpiMessage> messages = std::move(early->second);
+    const std::vector<ControlMessage> messages = std::move(early->second);
     early_.erase(early);
-    for (const MpiMessage& message : messages) Receive(message);
+    for (const ControlMessage& message : messages) {
+      const absl::Status status = Receive(message);
+      if (status.ok()) continue;
+      transport_->Break(absl::Status(
+          status.code(), absl::StrCat("[mpi] about axis ", group->axis, ": ", status.message())));
+    }
   }
 }
 
@@ -137,11 +135,11 @@ void MpiEngine::Close(const MpiGroup& group) {
   entry->second->operations.clear();
   groups_.erase(entry);
   closed_groups_.insert(group.id);
-  if (!group.world->failure.ok()) return;
+  if (!group.world->liveness.failure().ok()) return;
   for (const int process : group.processes) {
     if (process == rank()) continue;
     transport_->Send(process,
-                     {.type = MpiMessage::Type::kLeave, .group = group.id, .from = group.rank});
+                     {.type = ControlMessage::Type::kLeave, .group = group.id, .from = group.rank});
   }
   WakeBackground();
 }
@@ -171,13 +169,13 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
   Progress();  // the group may have failed
   const MpiGroup::Key key = KeyOf(group.rank, call);
   const std::shared_ptr<MpiOperation> operation = Find(group, key);
-  if (!group.world->failure.ok()) return operation;
+  if (!group.world->liveness.failure().ok()) return operation;
   operation->Start(std::move(call), transport_->NewTags(),
                    static_cast<uint64_t>(rank()) << kRankShift | num_offered_ids_++);
   active_.push_back({groups_.at(group.id), operation, key});
   for (int peer = 0; peer < static_cast<int>(group.processes.size()); ++peer) {
     if (!operation->takes_part(peer)) continue;
-    MpiMessage message = operation->JoinMessage(peer);
+    ControlMessage message = operation->JoinMessage(peer);
     message.group = group.id;
     transport_->Send(group.processes[peer], message);
   }
@@ -188,71 +186,39 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
   return operation;
 }
 
-// The rank that waits longest need not know who is to blame: the rank that it waits for may itself
-// wait for another one. So it asks. Ranks that wait ask in turn, and the one whose missing rank
-// does not answer fails first.
 absl::Status MpiEngine::Wait(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
   MpiWorld& world = *group.world;
-  auto deadline = Clock::now() + group.options.timeout;
+  Liveness::Wait wait{
+      .group = group, .call = &call, .lack = [&operation] {
+        return Liveness::Lack{operation.missing_ranks(), operation.unfinished_ranks()};
+      }};
+  world.liveness.Begin(&wait, Clock::now());
   Backoff backoff(transport_->crowded());
-  int num_asked = 0;
   ++num_waiting_;
-  ++world.num_waiting;
   while (!operation.done() && !IsOver(world)) {
     if (Progress()) {
       backoff.Reset();
-    } else if (num_asked == 0 ? world.asked || Clock::now() > deadline : Clock::now() > deadline) {
-      TimeIsUp(group, operation, call, num_asked++);
-      deadline = Clock::now() + kAnswerTime;
-    } else {
-      lock.unlock();
-      backoff.Pause();
-      lock.lock();
+      continue;
     }
+    world.liveness.Check(Clock::now());
+    lock.unlock();
+    backoff.Pause();
+    lock.lock();
   }
   --num_waiting_;
-  if (--world.num_waiting == 0) {
-    world.asked = false;
-    world.waiting.clear();
-  }
+  world.liveness.End(&wait);
   if (operation.done()) return absl::OkStatus();
   LetGoOfBuffers(lock, operation);
   return Failure(group, call);
 }
 
-void MpiEngine::TimeIsUp(const MpiGroup& group, const MpiOperation& operation,
-                         const CollectiveCall& call, int num_asked) {
-  const std::vector<int> missing = operation.missing_ranks();
-  if (missing.empty()) {
-    Fail(*group.world, TimedOut(group, operation.unfinished_ranks(), " did not go on", call),
-         Source::kHere);
-    return;
-  }
-  std::vector<int> to_blame;
-  for (const int rank : missing) {
-    if (group.world->waiting.count(group.processes[rank]) == 0) to_blame.push_back(rank);
-  }
-  if (num_asked == 0) {
-    for (const int rank : missing) {
-      transport_->Send(
-          group.processes[rank],
-          {.type = MpiMessage::Type::kAsk, .group = group.world->id, .from = this->rank()});
-    }
-  } else if (!to_blame.empty() || num_asked == kMaxQuestions) {
-    Fail(*group.world,
-         TimedOut(group, to_blame.empty() ? missing : to_blame, " did not join", call),
-         Source::kHere);
-  }
-}
-
 void MpiEngine::Drop(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (operation.done()) return;
-  Fail(*group.world,
-       absl::AbortedError(absl::StrCat("rank ", group.rank, " of axis ", group.options.axis,
-                                       " dropped ", call.ToString(), " without waiting for it")),
-       Source::kHere);
+  group.world->liveness.Fail(
+      absl::AbortedError(absl::StrCat("rank ", group.rank, " of axis ", group.axis, " dropped ",
+                                      call.ToString(), " without waiting for it")));
   LetGoOfBuffers(lock, operation);
 }
 
@@ -261,7 +227,8 @@ bool MpiEngine::Progress() {
     FailAllIfBroken();
     return false;
   }
-  bool moved = transport_->Progress([this](MpiMessage message) { Receive(std::move(message)); });
+  bool moved =
+      transport_->Progress([this](ControlMessage message) { return Receive(std::move(message)); });
   moved = ProgressOperations() || moved;
   FailAllIfBroken();
   return moved;
@@ -305,68 +272,81 @@ void MpiEngine::BackgroundLoop() {
 
 // --- Messages. ---
 
-void MpiEngine::ReceiveQuestion(MpiWorld& world, const MpiMessage& message) {
-  if (world.num_waiting == 0) return;
-  if (message.type == MpiMessage::Type::kWait) {
-    world.waiting.insert(message.from);
-    return;
+void MpiEngine::Send(const ControlMessage& message) {
+  if (message.to != ControlMessage::kEveryProcess) return transport_->Send(message.to, message);
+  for (int process = 0; process < size(); ++process) {
+    if (process != rank()) transport_->Send(process, message);
   }
-  world.asked = true;
-  transport_->Send(message.from,
-                   {.type = MpiMessage::Type::kWait, .group = world.id, .from = rank()});
 }
 
-void MpiEngine::Receive(MpiMessage message) {
-  if (message.type == MpiMessage::Type::kFail) {
-    const uint64_t index = message.group & ~kWorldBit;
-    if (index < worlds_.size()) {
-      MpiWorld& world = *worlds_[index];
-      if (world.failure.ok() && message.aborted) aborted_by_another_process_ = true;
-      return Fail(world, message.failure, Source::kElsewhere);
-    }
-  } else if (message.type == MpiMessage::Type::kAsk || message.type == MpiMessage::Type::kWait) {
-    const uint64_t index = message.group & ~kWorldBit;
-    if (index < worlds_.size()) ReceiveQuestion(*worlds_[index], message);
-    return;
-  } else if (const auto entry = groups_.find(message.group); entry != groups_.end()) {
-    MpiGroup& group = *entry->second;
-    if (IsOver(*group.world)) return;
-    return message.type == MpiMessage::Type::kJoin ? ReceiveJoin(group, std::move(message))
-                                                   : ReceiveLeave(group, message.from);
-  } else if (closed_groups_.count(message.group) > 0) {
-    return;
+MpiWorld* MpiEngine::WorldOf(const ControlMessage& message) const {
+  const uint64_t index = message.group & ~kWorldBit;
+  return index < worlds_.size() ? worlds_[index].get() : nullptr;
+}
+
+absl::Status MpiEngine::Receive(ControlMessage message) {
+  switch (message.type) {
+    case ControlMessage::Type::kFail:
+    case ControlMessage::Type::kAsk:
+    case ControlMessage::Type::kAnswer:
+      if (MpiWorld* const world = WorldOf(message)) {
+        return world->liveness.Receive(message, Clock::now());
+      }
+      // A question is asked again.
+      if (message.type != ControlMessage::Type::kFail) return absl::OkStatus();
+      break;
+    case ControlMessage::Type::kJoin:
+    case ControlMessage::Type::kLeave:
+      if (const auto entry = groups_.find(message.group); entry != groups_.end()) {
+        return ReceiveInGroup(*entry->second, std::move(message));
+      }
+      if (closed_groups_.count(message.group) > 0) return absl::OkStatus();
+      break;
+    case ControlMessage::Type::kResult:
+      return absl::InvalidArgumentError("it sent a result, which nobody asked for");
   }
   early_[message.group].push_back(std::move(message));
+  return absl::OkStatus();
 }
 
-void MpiEngine::ReceiveJoin(MpiGroup& group, MpiMessage message) {
+absl::Status MpiEngine::ReceiveInGroup(MpiGroup& group, ControlMessage message) {
+  if (IsOver(*group.world)) return absl::OkStatus();
+  const int size = static_cast<int>(group.processes.size());
+  if (message.from < 0 || message.from >= size || message.from == group.rank) {
+    return absl::InvalidArgumentError(absl::StrCat("it sent a message of rank ", message.from,
+                                                   " of axis ", group.axis, ", to rank ",
+                                                   group.rank, " of ", size));
+  }
+  if (message.type == ControlMessage::Type::kJoin) return ReceiveJoin(group, std::move(message));
+  group.left[message.from] = true;
+  for (const auto& [key, operation] : group.operations) FailIfSomebodyLeft(group, *operation);
+  return absl::OkStatus();
+}
+
+absl::Status MpiEngine::ReceiveJoin(MpiGroup& group, ControlMessage message) {
+  STRAKE_RETURN_IF_ERROR(
+      CheckCall(message.call, message.from, static_cast<int>(group.processes.size())));
   // For a message, both sides name the pair in the same way.
   const std::shared_ptr<MpiOperation> operation = Find(group, KeyOf(message.from, message.call));
-  if (!operation->takes_part(message.from)) return;
+  if (!operation->takes_part(message.from)) return absl::OkStatus();
+  if (operation->joined(message.from)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", message.from, " joined twice in ", message.call.ToString()));
+  }
   const absl::Status status = operation->Join(std::move(message));
   if (!status.ok()) Disagree(group, status);
+  return absl::OkStatus();
 }
 
 void MpiEngine::Disagree(MpiGroup& group, const absl::Status& cause) {
-  Fail(*group.world,
-       absl::Status(cause.code(),
-                    absl::StrCat("on axis ", group.options.axis, ", ", cause.message())),
-       Source::kHere);
-}
-
-void MpiEngine::ReceiveLeave(MpiGroup& group, int rank) {
-  group.left[rank] = true;
-  for (const auto& [key, operation] : group.operations) FailIfSomebodyLeft(group, *operation);
+  group.world->liveness.Fail(
+      absl::Status(cause.code(), absl::StrCat("on axis ", group.axis, ", ", cause.message())));
 }
 
 void MpiEngine::FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operation) {
   if (!operation.started()) return;
   for (const int rank : operation.missing_ranks()) {
-    if (!group.left[rank]) continue;
-    Fail(*group.world,
-         absl::AbortedError(absl::StrCat("rank ", rank, " of axis ", group.options.axis,
-                                         " left the group before ", operation.call().ToString())),
-         Source::kHere);
+    if (group.left[rank]) group.world->liveness.Fail(RankLeft(rank, group.axis, operation.call()));
   }
 }
 
@@ -374,48 +354,34 @@ void MpiEngine::FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operatio
 
 void MpiEngine::Abort(MpiGroup& group, const absl::Status& cause) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  Fail(*group.world,
-       absl::Status(cause.code(), absl::StrCat("rank ", group.rank, " of axis ", group.options.axis,
-                                               " aborted: ", cause.message())),
-       Source::kAbort);
+  group.world->liveness.Fail(
+      absl::Status(cause.code(), absl::StrCat("rank ", group.rank, " of axis ", group.axis,
+                                              " aborted: ", cause.message())),
+      /*aborted=*/true);
   WakeBackground();
 }
 
 bool MpiEngine::AbortedByAnotherProcess() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return aborted_by_another_process_;
-}
-
-void MpiEngine::Fail(MpiWorld& world, const absl::Status& cause, Source source) {
-  if (!world.failure.ok()) return;
-  world.failure = cause;
-  world.over_at = Clock::now() + kLastCall;
-  some_world_failed_ = true;
-  if (source == Source::kElsewhere) return;
-  for (int process = 0; process < size(); ++process) {
-    if (process == rank()) continue;
-    transport_->Send(process, {.type = MpiMessage::Type::kFail,
-                               .group = world.id,
-                               .failure = cause,
-                               .aborted = source == Source::kAbort});
-  }
+  return std::any_of(worlds_.begin(), worlds_.end(),
+                     [](const auto& world) { return world->liveness.aborted_elsewhere(); });
 }
 
 bool MpiEngine::IsOver(const MpiWorld& world) {
-  return !world.failure.ok() && Clock::now() >= world.over_at;
+  return !world.liveness.failure().ok() && Clock::now() >= world.over_at;
 }
 
 void MpiEngine::FailAllIfBroken() {
   if (transport_->broken().ok()) return;
-  for (const auto& world : worlds_) Fail(*world, transport_->broken(), Source::kElsewhere);
+  for (const auto& world : worlds_) world->liveness.Fail(transport_->broken());
 }
 
 absl::Status MpiEngine::Failure(const MpiGroup& group, const CollectiveCall& call) const {
-  const absl::Status& cause = group.world->failure;
-  return absl::Status(cause.code(),
-                      absl::StrCat("[", CollectiveName(call.kind), " #", call.sequence, ", axis ",
-                                   group.options.axis, ", rank ", group.rank, " of ",
-                                   group.processes.size(), "] ", cause.message()));
+  const absl::Status& cause = group.world->liveness.failure();
+  return absl::Status(
+      cause.code(),
+      absl::StrCat("[", CollectiveName(call.kind), " #", call.sequence, ", axis ", group.axis,
+                   ", rank ", group.rank, " of ", group.processes.size(), "] ", cause.message()));
 }
 
 // MPI writes into a buffer only during an MPI call. So after a failure this process helps data in

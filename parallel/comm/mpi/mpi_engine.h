@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,7 +21,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "parallel/comm/communicator.h"
-#include "parallel/comm/mpi/mpi_message.h"
+#include "parallel/comm/control_message.h"
+#include "parallel/comm/liveness.h"
 #include "parallel/comm/mpi/mpi_operation.h"
 #include "parallel/comm/mpi/mpi_transport.h"
 
@@ -28,25 +30,20 @@ namespace strake {
 
 // State shared by all groups that come from one world, since they fail together.
 struct MpiWorld {
-  uint64_t id = 0;
-  absl::Status failure;
+  MpiWorld(const Liveness::World& world, const std::function<void(const ControlMessage&)>& send,
+           const std::function<void()>& on_failure)
+      : liveness(world, send, on_failure) {}
+
+  Liveness liveness;
   // The deadline, after a failure, of operations that had already started.
   std::chrono::steady_clock::time_point over_at{};
-  // While this process waits in a group of the world: whether a process whose wait timed out waits
-  // for it, and which processes wait themselves.
-  int num_waiting = 0;
-  bool asked = false;
-  std::set<int> waiting;
 };
 
 // All fields but `operations` and `left` are constant.
-struct MpiGroup {
-  uint64_t id = 0;
+struct MpiGroup : ProcessGroup {
   std::shared_ptr<MpiWorld> world;
   CommunicatorOptions options;
-  int rank = 0;
-  std::vector<int> processes;  // by rank
-  std::vector<bool> left{};    // by rank
+  std::vector<bool> left{};  // by rank
   // Sender and receiver, -1 for a collective, and the sequence number; until the operation is done.
   using Key = std::tuple<int, int, int64_t>;
   std::map<Key, std::shared_ptr<MpiOperation>> operations{};
@@ -97,19 +94,16 @@ class MpiEngine {
   void BackgroundLoop();
   void WakeBackground();
 
-  void Receive(MpiMessage message);
-  void ReceiveJoin(MpiGroup& group, MpiMessage message);
-  void ReceiveLeave(MpiGroup& group, int rank);
+  // Returns an error that names what cannot be in a message.
+  absl::Status Receive(ControlMessage message);
+  // The world of a message about failures; null if this process has not opened it yet.
+  MpiWorld* WorldOf(const ControlMessage& message) const;
+  absl::Status ReceiveInGroup(MpiGroup& group, ControlMessage message);
+  absl::Status ReceiveJoin(MpiGroup& group, ControlMessage message);
   void Disagree(MpiGroup& group, const absl::Status& cause);
-  void ReceiveQuestion(MpiWorld& world, const MpiMessage& message);
-  void TimeIsUp(const MpiGroup& group, const MpiOperation& operation, const CollectiveCall& call,
-                int num_asked);
   void FailIfSomebodyLeft(MpiGroup& group, const MpiOperation& operation);
 
-  // The source of a failure: a call of Abort(), this process's operations, or another process.
-  enum class Source { kAbort, kHere, kElsewhere };
-  // Fails the world. The first cause is kept.
-  void Fail(MpiWorld& world, const absl::Status& cause, Source source);
+  void Send(const ControlMessage& message);
   void FailAllIfBroken();
   static bool IsOver(const MpiWorld& world);
   void LetGoOfBuffers(std::unique_lock<std::mutex>& lock, MpiOperation& operation);
@@ -123,10 +117,10 @@ class MpiEngine {
   std::set<uint64_t> closed_groups_;
   std::vector<std::shared_ptr<MpiWorld>> worlds_;
   // Messages for groups and worlds that others have opened before this process.
-  std::map<uint64_t, std::vector<MpiMessage>> early_;
+  std::map<uint64_t, std::vector<ControlMessage>> early_;
   uint64_t num_offered_ids_ = 0;
   std::chrono::milliseconds longest_timeout_{0};
-  bool some_world_failed_ = false, aborted_by_another_process_ = false;
+  bool some_world_failed_ = false;
 
   int num_waiting_ = 0;
   bool stopping_ = false, asleep_ = false;

@@ -1,12 +1,13 @@
 #include "parallel/comm/mpi/mpi_operation.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "glog/logging.h"
+#include "parallel/comm/call_matching.h"
 #include "parallel/comm/reduce_in_rank_order.h"
 
 namespace strake {
@@ -133,8 +134,8 @@ void MpiOperation::AllocateRings() {
   }
 }
 
-MpiMessage MpiOperation::JoinMessage(int peer) const {
-  MpiMessage message{.type = MpiMessage::Type::kJoin, .from = rank_};
+ControlMessage MpiOperation::JoinMessage(int peer) const {
+  ControlMessage message{.type = ControlMessage::Type::kJoin, .from = rank_};
   message.call = call();
   message.tag = tag_;
   message.offered_id = offered_id_;
@@ -144,7 +145,7 @@ MpiMessage MpiOperation::JoinMessage(int peer) const {
   return message;
 }
 
-absl::Status MpiOperation::Join(MpiMessage message) {
+absl::Status MpiOperation::Join(ControlMessage message) {
   const int rank = message.from;
   Peer& peer = peers_.at(rank);
   peer.join = std::move(message);
@@ -163,17 +164,22 @@ absl::Status MpiOperation::Meet(int rank, Peer& peer) {
   const CollectiveCall& other = peer.join->call;
   if (!CallsAgree(rank_, call(), rank, other)) {
     GiveUp();
-    const auto called = [](int rank, const CollectiveCall& call) {
-      return absl::StrCat("rank ", rank, " called ", call.ToString());
-    };
-    const std::string mine = called(rank_, call()), theirs = called(rank, other);
-    return absl::FailedPreconditionError(absl::StrCat(
-        "ranks disagree: ", rank_ < rank ? mine : theirs, "; ", rank_ < rank ? theirs : mine));
+    return RanksDisagree(rank_, call(), rank, other);
+  }
+  if (peer.join->tag < 0 || peer.join->tag >= INT_MAX) {
+    GiveUp();
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", rank, " sent the tag ", peer.join->tag, " in ", other.ToString()));
   }
   const Bytes in = Incoming(rank);
   if (IsInline(in.size)) {
     const auto& payload = peer.join->payload;
-    CHECK_EQ(in.size, static_cast<int64_t>(payload.size())) << "[mpi] " << other.ToString();
+    if (in.size != static_cast<int64_t>(payload.size())) {
+      GiveUp();
+      return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " sent ", payload.size(),
+                                                     " bytes, and not ", in.size, ", in ",
+                                                     other.ToString()));
+    }
     if (in.size > 0 && !reduces()) std::memcpy(in.begin, payload.data(), in.size);
   }
   OpenStreams(rank, peer);
@@ -182,7 +188,7 @@ absl::Status MpiOperation::Meet(int rank, Peer& peer) {
 
 void MpiOperation::OpenStreams(int rank, Peer& peer) {
   // A stream's tag is its receiver's.
-  const int their_tag = peer.join->tag;
+  const int their_tag = static_cast<int>(peer.join->tag);
   if (const Bytes in = Incoming(rank); !IsInline(in.size)) {
     std::byte* const to = reduces() ? ring_of_.at(rank) : in.begin;
     peer.data_in.emplace(Direction::kReceive, channel_to_(rank, tag_), to, in.size, ring_segments_);

@@ -1,9 +1,9 @@
 // One rank's side of one collective or message over MPI: its transfers and its progress.
 //
-// Every rank tells every peer which call it makes (MpiMessage::kJoin). At most kMpiInlineBytes of
-// data come with that message. More data flows in streams, straight into the receiver's buffer, as
-// soon as both sides know that their calls match. A reduction cuts the elements into one piece per
-// rank: each rank receives its piece from all ranks, sums in rank order, and for an all-reduce
+// Every rank tells every peer which call it makes (ControlMessage::kJoin). At most kMpiInlineBytes
+// of data come with that message. More data flows in streams, straight into the receiver's buffer,
+// as soon as both sides know that their calls match. A reduction cuts the elements into one piece
+// per rank: each rank receives its piece from all ranks, sums in rank order, and for an all-reduce
 // sends the result to all ranks, segment by segment. A small all-reduce takes one step: every rank
 // sums all elements.
 #ifndef STRAKE_PARALLEL_COMM_MPI_MPI_OPERATION_H_
@@ -20,7 +20,7 @@
 
 #include "absl/status/status.h"
 #include "parallel/comm/collective_call.h"
-#include "parallel/comm/mpi/mpi_message.h"
+#include "parallel/comm/control_message.h"
 #include "parallel/comm/mpi/mpi_stream.h"
 
 namespace strake {
@@ -44,11 +44,11 @@ class MpiOperation {
   const CollectiveCall& call() const { return *call_; }
 
   // The message for `peer`, without the group's id; after Start().
-  MpiMessage JoinMessage(int peer) const;
+  ControlMessage JoinMessage(int peer) const;
 
   // Takes a peer's message, before or after Start(). Returns an error when the calls of the two
   // ranks do not match. MeetJoined() checks the messages that came before Start().
-  absl::Status Join(MpiMessage message);
+  absl::Status Join(ControlMessage message);
   absl::Status MeetJoined();
   bool joined(int peer) const { return peers_.at(peer).join.has_value(); }
   bool takes_part(int rank) const { return peers_.count(rank) > 0; }
@@ -74,7 +74,7 @@ class MpiOperation {
 
  private:
   struct Peer {
-    std::optional<MpiMessage> join;
+    std::optional<ControlMessage> join;
     std::optional<MpiStream> data_in, data_out, result_in, result_out;
   };
   struct Bytes {

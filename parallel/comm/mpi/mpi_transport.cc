@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "glog/logging.h"
 #include "parallel/comm/mpi/mpi_operation.h"
 
 namespace strake {
@@ -77,7 +76,7 @@ void MpiTransport::Start() {
   const int64_t counts_bytes = 2 * size_ * static_cast<int64_t>(sizeof(int64_t));
   incoming_.resize(kNumReceives);
   for (Incoming& incoming : incoming_) {
-    incoming.bytes.resize(kMaxMpiMessageTextBytes + counts_bytes + kMpiInlineBytes);
+    incoming.bytes.resize(kMaxControlTextBytes + counts_bytes + kMpiInlineBytes);
     Post(incoming);
   }
 }
@@ -94,23 +93,23 @@ void MpiTransport::Post(Incoming& incoming) {
         "MPI_Irecv");
 }
 
-void MpiTransport::Send(int process, const MpiMessage& message) {
+void MpiTransport::Send(int process, const ControlMessage& message) {
   if (!broken_.ok()) return;
-  sends_.push_back({EncodeMpiMessage(message)});
+  sends_.push_back({EncodeControlMessage(message)});
   Outgoing& outgoing = sends_.back();
   Check(MPI_Isend(outgoing.bytes.data(), static_cast<int>(outgoing.bytes.size()), MPI_BYTE, process,
                   kMessageTag, messages_, &outgoing.request),
         "MPI_Isend");
 }
 
-bool MpiTransport::Progress(const std::function<void(MpiMessage)>& receive) {
+bool MpiTransport::Progress(const Receiver& receive) {
   bool moved = false;
   while (broken_.ok() && ReceiveNext(receive)) moved = true;
   while (broken_.ok() && DropSent()) moved = true;
   return moved;
 }
 
-bool MpiTransport::ReceiveNext(const std::function<void(MpiMessage)>& receive) {
+bool MpiTransport::ReceiveNext(const Receiver& receive) {
   Incoming& incoming = incoming_[next_incoming_];
   int complete = 0;
   MPI_Status status;
@@ -118,10 +117,15 @@ bool MpiTransport::ReceiveNext(const std::function<void(MpiMessage)>& receive) {
   if (!complete || !broken_.ok()) return false;
   int num_bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &num_bytes);
-  MpiMessage message = DecodeMpiMessage(absl::MakeConstSpan(incoming.bytes.data(), num_bytes));
+  absl::StatusOr<ControlMessage> message =
+      DecodeControlMessage(absl::MakeConstSpan(incoming.bytes.data(), num_bytes));
   next_incoming_ = (next_incoming_ + 1) % incoming_.size();
   Post(incoming);
-  receive(std::move(message));
+  const absl::Status received = message.ok() ? receive(*std::move(message)) : message.status();
+  if (!received.ok()) {
+    Break(absl::Status(received.code(), absl::StrCat("[mpi] from process ", status.MPI_SOURCE,
+                                                     " of ", size_, ": ", received.message())));
+  }
   return true;
 }
 

@@ -14,7 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "parallel/comm/mpi/mpi_message.h"
+#include "parallel/comm/control_message.h"
 #include "parallel/comm/mpi/mpi_stream.h"
 
 namespace strake {
@@ -34,11 +34,13 @@ class MpiTransport {
   MpiStream::Channel Channel(int process, int tag) const { return {streams_, process, tag}; }
 
   // Sends without blocking. Messages from one process to another arrive in order.
-  void Send(int process, const MpiMessage& message);
+  void Send(int process, const ControlMessage& message);
 
   // Receives messages and passes them to `receive`, and continues sending. Returns whether there
-  // were any messages.
-  bool Progress(const std::function<void(MpiMessage)>& receive);
+  // were any messages. One that cannot be decoded, or that `receive` returns an error for, breaks
+  // MPI, with an error that names the process that sent it.
+  using Receiver = std::function<absl::Status(ControlMessage)>;
+  bool Progress(const Receiver& receive);
 
   // The error that stopped the use of MPI: nothing is done from then on.
   const absl::Status& broken() const { return broken_; }
@@ -66,7 +68,7 @@ class MpiTransport {
   MpiTransport() = default;
   void Start();
   void Post(Incoming& incoming);
-  bool ReceiveNext(const std::function<void(MpiMessage)>& receive);
+  bool ReceiveNext(const Receiver& receive);
   bool DropSent();
 
   int rank_ = 0, size_ = 1;

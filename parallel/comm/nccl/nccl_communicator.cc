@@ -36,7 +36,7 @@ struct Operation {
 // This rank's end of a group; operations that outlive the communicator hold it.
 class Lane {
  public:
-  Lane(std::shared_ptr<NcclWorld> world, NcclGroup group, NcclComm comm, CudaOwnStream stream)
+  Lane(std::shared_ptr<NcclWorld> world, ProcessGroup group, NcclComm comm, CudaOwnStream stream)
       : world_(std::move(world)),
         group_(std::move(group)),
         comm_(comm),
@@ -51,7 +51,7 @@ class Lane {
 
   const std::shared_ptr<NcclWorld>& world() const { return world_; }
   NcclControl& control() const { return world_->control(); }
-  const NcclGroup& group() const { return group_; }
+  const ProcessGroup& group() const { return group_; }
   NcclComm comm() const { return comm_; }
 
   absl::StatusOr<std::shared_ptr<Operation>> Start(CollectiveCall call, CudaStream bound_stream,
@@ -152,7 +152,7 @@ class Lane {
   }
 
   const std::shared_ptr<NcclWorld> world_;
-  const NcclGroup group_;
+  const ProcessGroup group_;
   const NcclComm comm_;
   const CudaOwnStream stream_;
   std::deque<std::shared_ptr<Operation>> queue_;  // not launched yet
@@ -160,7 +160,7 @@ class Lane {
 
 // Waits until all ranks of a new group have connected, so that no rank continues while another one
 // fails.
-absl::Status MeetInNewGroup(NcclControl& control, const NcclGroup& group, CallSite site) {
+absl::Status MeetInNewGroup(NcclControl& control, const ProcessGroup& group, CallSite site) {
   const CollectiveCall meet{.kind = Kind::kBarrier, .sequence = -1, .site = site};
   return control.Await(control.Join(group, meet), group, meet).status();
 }
@@ -168,7 +168,7 @@ absl::Status MeetInNewGroup(NcclControl& control, const NcclGroup& group, CallSi
 class NcclCommunicator : public Communicator {
  public:
   static absl::StatusOr<std::unique_ptr<Communicator>> Create(std::shared_ptr<NcclWorld> world,
-                                                              NcclGroup group, NcclComm comm,
+                                                              ProcessGroup group, NcclComm comm,
                                                               CommunicatorOptions options) {
     STRAKE_ASSIGN_OR_RETURN(CudaOwnStream stream, CudaOwnStream::Create());
     return std::make_unique<NcclCommunicator>(
@@ -254,8 +254,12 @@ class NcclCommunicator : public Communicator {
     absl::Status Receive() {
       STRAKE_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
                               lane_->control().Await(ticket_, lane_->group(), call_));
-      CHECK_EQ(static_cast<int64_t>(bytes.size()), OutputBytes(call_, lane_->group().rank))
-          << "[nccl] " << call_.ToString();
+      const int64_t num_bytes = OutputBytes(call_, lane_->group().rank);
+      if (static_cast<int64_t>(bytes.size()) != num_bytes) {
+        return absl::InvalidArgumentError(absl::StrCat("got ", bytes.size(),
+                                                       " bytes from rank 0 of all, and not ",
+                                                       num_bytes, ", for ", call_.ToString()));
+      }
       if (!bytes.empty()) std::memcpy(call_.output, bytes.data(), bytes.size());
       return absl::OkStatus();
     }
@@ -278,13 +282,15 @@ class NcclCommunicator : public Communicator {
                                                          CommunicatorOptions options) {
     STRAKE_RETURN_IF_ERROR(lane_->control().failure());
     STRAKE_RETURN_IF_ERROR(lane_->LaunchAll());
-    const NcclGroup& parent = lane_->group();
+    const ProcessGroup& parent = lane_->group();
     lane_->control().Started(parent, call);
     STRAKE_ASSIGN_OR_RETURN(
         const std::vector<std::byte> bytes,
         lane_->control().Await(lane_->control().Join(parent, call), parent, call));
-    const NcclSplit split = NcclSplit::Decode(bytes);
-    NcclGroup group;
+    STRAKE_ASSIGN_OR_RETURN(
+        const NcclSplit split,
+        NcclSplit::Decode(bytes, parent.rank, static_cast<int>(parent.processes.size())));
+    ProcessGroup group;
     group.id = split.group;
     group.axis = options.axis;
     group.timeout = options.timeout;
@@ -315,7 +321,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateNcclWorld(const NcclRendezvo
                                                               const NcclLibrary& nccl) {
   STRAKE_ASSIGN_OR_RETURN(const std::shared_ptr<NcclWorld> world,
                           NcclWorld::Create(rendezvous, options.timeout, nccl));
-  NcclGroup group;
+  ProcessGroup group;
   group.axis = options.axis;
   group.rank = rendezvous.rank;
   group.timeout = options.timeout;

@@ -28,9 +28,9 @@ using ::testing::HasSubstr;
 void RunOnNccl(int size, const CommunicatorOptions& options,
                const std::function<void(Communicator&)>& body) {
   NcclRendezvous rendezvous{.size = size};
-  auto listener = ListenOnPort(&rendezvous.port);
-  ASSERT_TRUE(listener.ok()) << listener.status();
-  const auto shared = std::make_shared<FileDescriptor>(std::move(*listener));
+  auto listeners = ListenAt(rendezvous.host, &rendezvous.port);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  const auto shared = std::make_shared<std::vector<FileDescriptor>>(*std::move(listeners));
   std::vector<std::unique_ptr<Communicator>> worlds(size);
   const auto on_every_rank = [size](const std::function<void(int)>& rank_body) {
     std::vector<std::thread> threads;
@@ -40,7 +40,7 @@ void RunOnNccl(int size, const CommunicatorOptions& options,
   on_every_rank([&](int rank) {
     NcclRendezvous mine = rendezvous;
     mine.rank = rank;
-    if (rank == 0) mine.listener = shared;
+    if (rank == 0) mine.listeners = shared;
     auto world = CreateNcclWorld(mine, options, FakeNccl());
     ASSERT_TRUE(world.ok()) << world.status();
     worlds[rank] = std::move(*world);

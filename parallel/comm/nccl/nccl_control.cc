@@ -9,50 +9,57 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
 #include "glog/logging.h"
 
 namespace strake {
 namespace {
 
 using std::chrono::milliseconds;
-using Type = NcclMessage::Type;
+using Type = ControlMessage::Type;
 
 // How often the thread checks the timeouts.
 constexpr milliseconds kTick(100);
-// How long another process may take to report its progress.
-constexpr milliseconds kAnswerTime(2000);
 // How long the news of a process's death may take.
 constexpr milliseconds kNewsTime(500);
 // How long processes give each other to learn of a failure, and to send their pending messages.
 constexpr milliseconds kPatience(2000);
+// Of a call's data; the result of a call has a frame with room for more.
+constexpr int64_t kMaxPayloadBytes = kMaxNcclFrameBytes / 2;
 // The longest pause between polls.
 constexpr std::chrono::microseconds kLongestPause(200);
 
-std::string Ranks(const std::vector<int>& ranks) {
-  return absl::StrCat(ranks.size() == 1 ? "rank " : "ranks ", absl::StrJoin(ranks, ", "));
-}
-
 }  // namespace
 
-// Registers a waiter during its lifetime.
+// Registers a wait during its lifetime.
 class NcclControl::Waiting {
  public:
-  Waiting(NcclControl* control, const NcclGroup& group, const CollectiveCall* call,
-          std::string what)
-      : control_(control), waiter_{group, call, std::move(what), Clock::now() + group.timeout} {
-    control->waiters_.insert(&waiter_);
+  Waiting(Liveness* liveness, const ProcessGroup& group, const CollectiveCall* call,
+          const std::string& what)
+      : liveness_(liveness), wait_{.group = group, .call = call, .what = what} {
+    liveness_->Begin(&wait_, Clock::now());
   }
-  ~Waiting() { control_->waiters_.erase(&waiter_); }
+  ~Waiting() { liveness_->End(&wait_); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
 
  private:
-  NcclControl* const control_;
-  Waiter waiter_;
+  Liveness* const liveness_;
+  Liveness::Wait wait_;
 };
 
 NcclControl::NcclControl(int rank, int size, NcclConnections connections,
                          std::function<void()> on_failure)
-    : rank_(rank), size_(size), on_failure_(std::move(on_failure)), left_(size) {
+    : rank_(rank),
+      size_(size),
+      on_failure_(std::move(on_failure)),
+      liveness_(
+          {.id = 0, .process = rank, .size = size, .relay = 0},
+          [this](const ControlMessage& message) { Post(message); },
+          [this] {
+            changed_.notify_all();
+            Wake();
+          }) {
   connections_.resize(size);
   for (size_t i = 0; i < connections.sockets.size(); ++i) {
     FileDescriptor& socket = connections.sockets[i];
@@ -69,7 +76,7 @@ NcclControl::NcclControl(int rank, int size, NcclConnections connections,
 NcclControl::~NcclControl() {
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (failure_.ok()) Post({.type = Type::kLeave, .content = {.from = rank_}});
+    if (liveness_.failure().ok()) Post({.type = Type::kLeave, .from = rank_});
     const auto all_sent = [&] {
       return std::none_of(connections_.begin(), connections_.end(), [](const auto& connection) {
         return connection != nullptr && connection->wants_to_write();
@@ -84,7 +91,8 @@ NcclControl::~NcclControl() {
     };
     const auto over = [&] { return all_sent() && (rank_ > 0 || all_gone()); };
     if (rank_ == 0) {
-      changed_.wait_for(lock, longest_timeout_, [&] { return !failure_.ok() || over(); });
+      changed_.wait_for(lock, longest_timeout_,
+                        [&] { return !liveness_.failure().ok() || over(); });
     }
     changed_.wait_for(lock, kPatience, over);
     stopping_ = true;
@@ -95,59 +103,59 @@ NcclControl::~NcclControl() {
 
 // --- Calls. ---
 
-NcclControl::Counter NcclControl::CounterOf(const NcclGroup& group, const CollectiveCall& call) {
-  if (call.kind == CollectiveKind::kSend) return {group.id, group.rank, call.peer};
-  if (call.kind == CollectiveKind::kRecv) return {group.id, call.peer, group.rank};
-  return {group.id, -1, -1};
-}
-
-void NcclControl::Started(const NcclGroup& group, const CollectiveCall& call) {
+void NcclControl::Started(const ProcessGroup& group, const CollectiveCall& call) {
   const std::lock_guard<std::mutex> lock(mutex_);
   longest_timeout_ = std::max(longest_timeout_, group.timeout);
-  const int64_t num_started = started_[CounterOf(group, call)] = call.sequence + 1;
-  last_calls_[group.id] = {group, call, num_started};
+  liveness_.Started(group, call);
 }
 
-int64_t NcclControl::Join(const NcclGroup& group, const CollectiveCall& call) {
-  NcclMessage join{.type = Type::kJoin, .axis = group.axis};
-  join.content.group = group.id;
-  join.content.from = group.rank;
-  join.content.call = call;
-  if (call.device == Device::kCpu) {
+int64_t NcclControl::Join(const ProcessGroup& group, const CollectiveCall& call) {
+  ControlMessage join{.type = Type::kJoin, .group = group.id, .from = group.rank, .to = 0};
+  join.call = call;
+  join.axis = group.axis;
+  const int64_t num_bytes = call.device == Device::kCpu ? InputBytes(call, group.rank) : 0;
+  if (num_bytes > 0 && num_bytes <= kMaxPayloadBytes) {
     const auto* const data = static_cast<const std::byte*>(call.input);
-    join.content.payload.assign(data, data + InputBytes(call, group.rank));
+    join.payload.assign(data, data + num_bytes);
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  const int64_t ticket = num_tickets_++;
-  join.content.tag = static_cast<int>(ticket);
-  if (failure_.ok()) Post(std::move(join));
+  join.tag = num_tickets_++;
+  open_tickets_.insert(join.tag);
+  const int64_t ticket = join.tag;
+  if (num_bytes > kMaxPayloadBytes) {
+    liveness_.Fail(absl::InvalidArgumentError(absl::StrCat(
+        "rank ", group.rank, " of axis ", group.axis, " called ", call.ToString(), " with ",
+        num_bytes, " bytes on the CPU; with NCCL these go over TCP, and are at most ",
+        kMaxPayloadBytes)));
+  }
+  if (liveness_.failure().ok()) Post(std::move(join));
   return ticket;
 }
 
-absl::StatusOr<std::vector<std::byte>> NcclControl::Await(int64_t ticket, const NcclGroup& group,
+absl::StatusOr<std::vector<std::byte>> NcclControl::Await(int64_t ticket, const ProcessGroup& group,
                                                           const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
-  const Waiting waiting(this, group, &call, call.ToString());
-  changed_.wait(lock, [&] { return results_.count(ticket) > 0 || !failure_.ok(); });
+  const Waiting waiting(&liveness_, group, &call, "");
+  changed_.wait(lock, [&] { return results_.count(ticket) > 0 || !liveness_.failure().ok(); });
   const auto result = results_.find(ticket);
-  if (result == results_.end()) return failure_;
+  if (result == results_.end()) return liveness_.failure();
   std::vector<std::byte> bytes = std::move(result->second);
   results_.erase(result);
   return bytes;
 }
 
-absl::Status NcclControl::WaitUntil(const NcclGroup& group, const std::string& what,
+absl::Status NcclControl::WaitUntil(const ProcessGroup& group, const std::string& what,
                                     const std::function<absl::StatusOr<bool>()>& done) {
   std::unique_lock<std::mutex> lock(mutex_);
-  const Waiting waiting(this, group, nullptr, what);
+  const Waiting waiting(&liveness_, group, nullptr, what);
   for (std::chrono::microseconds pause(10);; pause = std::min(2 * pause, kLongestPause)) {
-    if (!failure_.ok()) return failure_;
+    if (!liveness_.failure().ok()) return liveness_.failure();
     lock.unlock();
     const absl::StatusOr<bool> is_done = done();
     if (is_done.ok() && !*is_done) std::this_thread::sleep_for(pause);
     if (!is_done.ok()) return FailureOr(is_done.status());
     lock.lock();
-    if (*is_done) return failure_;  // a collective that an abort has ended is not done
+    if (*is_done) return liveness_.failure();  // a collective that an abort has ended is not done
   }
 }
 
@@ -155,212 +163,103 @@ absl::Status NcclControl::WaitUntil(const NcclGroup& group, const std::string& w
 
 void NcclControl::Fail(const absl::Status& cause) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!failure_.ok()) return;
-  SetFailure(cause);
-  Post({.type = Type::kFail, .content = {.from = rank_, .failure = cause}});
+  liveness_.Fail(cause);
 }
 
 absl::Status NcclControl::failure() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return failure_;
+  return liveness_.failure();
 }
 
 absl::Status NcclControl::FailureOr(const absl::Status& error) {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait_for(lock, kNewsTime, [&] { return !failure_.ok(); });
-  return failure_.ok() ? error : failure_;
-}
-
-void NcclControl::SetFailure(const absl::Status& cause) {
-  if (!failure_.ok()) return;
-  failure_ = cause;
-  changed_.notify_all();
-  Wake();
-}
-
-void NcclControl::MissTheDead() {
-  for (int process = 0; process < size_; ++process) {
-    const auto& connection = connections_[process];
-    if (connection == nullptr || connection->open() || left_[process] || !failure_.ok()) continue;
-    const absl::Status cause = absl::UnavailableError(
-        absl::StrCat("rank ", process, " of all ", size_, " ended without a word: its connection ",
-                     "to rank ", rank_, " is closed; its own output may say why"));
-    SetFailure(cause);
-    Post({.type = Type::kFail, .content = {.from = rank_, .failure = cause}});
-  }
-}
-
-void NcclControl::WatchClocks() {
-  const Clock::time_point now = Clock::now();
-  for (Waiter* const waiter : waiters_) {
-    if (!failure_.ok()) return;
-    if (!waiter->asked_until) {
-      if (now < waiter->deadline) continue;
-      waiter->asked_until = now + kAnswerTime;
-      Post({.type = Type::kAsk, .content = {.from = rank_}});
-    }
-    if (static_cast<int>(waiter->answers.size()) < size_ - 1 && now < *waiter->asked_until) {
-      continue;
-    }
-    const absl::Status cause = TimedOut(*waiter);
-    SetFailure(cause);
-    Post({.type = Type::kFail, .content = {.from = rank_, .failure = cause}});
-  }
-}
-
-absl::Status NcclControl::TimedOut(const Waiter& waiter) const {
-  return absl::DeadlineExceededError(Blame(waiter));
-}
-
-std::string NcclControl::Blame(const Waiter& waiter) const {
-  const auto text = [&](const std::string& who, const char* axis, const std::string& of,
-                        const char* what, const std::string& in) {
-    return absl::StrCat(who, axis, of, what, " within ", waiter.group.timeout.count(), " ms: rank ",
-                        waiter.group.rank, " waits in ", in);
-  };
-  // Without rank 0 no answer arrives.
-  if (rank_ > 0 && waiter.answers.empty()) {
-    return text("rank 0", " of all ", absl::StrCat(size_), " did not answer", waiter.what);
-  }
-  if (waiter.call != nullptr) {
-    const auto missing = MissingIn(waiter, waiter.group, CounterOf(waiter.group, *waiter.call),
-                                   waiter.call->sequence + 1);
-    if (!missing.empty()) {
-      return text(Ranks(missing), " of axis ", waiter.group.axis, " did not join", waiter.what);
-    }
-  }
-  for (const auto& [id, last] : last_calls_) {
-    const auto missing =
-        MissingIn(waiter, last.group, CounterOf(last.group, last.call), last.num_started);
-    if (!missing.empty()) {
-      return text(Ranks(missing), " of axis ", last.group.axis, " did not join",
-                  absl::StrCat(last.call.ToString()));
-    }
-  }
-  const std::vector<int> absent = ProcessesThatDoNotWait(waiter);
-  return text(absent.empty() ? "no rank" : Ranks(absent), " of all ", absl::StrCat(size_),
-              absent.empty() ? " is missing, and GPUs did not come to an end" : " did not come",
-              waiter.what);
-}
-
-std::vector<int> NcclControl::MissingIn(const Waiter& waiter, const NcclGroup& group,
-                                        const Counter& counter, int64_t num_started) const {
-  const auto [id, sender, receiver] = counter;
-  std::vector<int> missing, missing_and_idle;
-  for (int rank = 0; rank < static_cast<int>(group.processes.size()); ++rank) {
-    if (rank == group.rank || (sender >= 0 && rank != sender && rank != receiver)) continue;
-    const auto answer = waiter.answers.find(group.processes[rank]);
-    const bool answered = answer != waiter.answers.end();
-    if (answered) {
-      const auto started = answer->second.started.find(counter);
-      const bool any = started != answer->second.started.end();
-      if ((any ? started->second : 0) >= num_started) continue;
-    }
-    missing.push_back(rank);
-    if (!answered || !answer->second.waits) missing_and_idle.push_back(rank);
-  }
-  // A process that waits itself is late because of another one.
-  return missing_and_idle.empty() ? missing : missing_and_idle;
-}
-
-std::vector<int> NcclControl::ProcessesThatDoNotWait(const Waiter& waiter) const {
-  std::vector<int> processes;
-  for (int process = 0; process < size_; ++process) {
-    const auto answer = waiter.answers.find(process);
-    const bool waits = answer != waiter.answers.end() && answer->second.waits;
-    if (process != rank_ && !waits) processes.push_back(process);
-  }
-  return processes;
+  changed_.wait_for(lock, kNewsTime, [&] { return !liveness_.failure().ok(); });
+  return liveness_.failure().ok() ? error : liveness_.failure();
 }
 
 // --- Messages. ---
 
-void NcclControl::Send(int process, NcclMessage message) {
+void NcclControl::SendTo(int process, const ControlMessage& message) {
   const auto& connection = connections_[process];
   if (connection == nullptr) return;
   connection->Send(message);
   if (connection->wants_to_write()) Wake();
 }
 
-void NcclControl::Post(NcclMessage message) {
-  if (rank_ == 0) return RouteFromHub(0, std::move(message));
-  Send(0, std::move(message));
+void NcclControl::Post(ControlMessage message) {
+  if (rank_ > 0) return SendTo(0, message);
+  const absl::Status status = Route(0, std::move(message));
+  CHECK(status.ok()) << "[nccl] of rank 0 itself: " << status;
 }
 
-void NcclControl::RouteFromHub(int from, NcclMessage message) {
+// Rank 0 passes on what goes to others.
+absl::Status NcclControl::Route(int from, ControlMessage message) {
   switch (message.type) {
-    case Type::kJoin:
-      return Deliver(hub_->Join(std::move(message)));
-    case Type::kAnswer:
-      return Deliver({{message.content.tag, message}});
-    case Type::kLeave:
-      left_[from] = true;
-      return Deliver(hub_->Leave(from));
-    default:
-      for (int process = 1; process < size_; ++process) {
-        if (process != from) Send(process, message);
-      }
-      if (from > 0) Receive(std::move(message));
-  }
-}
-
-void NcclControl::Deliver(const std::vector<NcclHub::Delivery>& deliveries) {
-  for (const NcclHub::Delivery& delivery : deliveries) {
-    if (delivery.to > 0) {
-      Send(delivery.to, delivery.message);
-      continue;
+    case Type::kJoin: {
+      STRAKE_ASSIGN_OR_RETURN(std::vector<ControlMessage> results,
+                              hub_->Join(from, std::move(message)));
+      return Deliver(std::move(results));
     }
-    Receive(delivery.message);
-    if (delivery.to < 0) RouteFromHub(0, delivery.message);
+    case Type::kLeave:
+      liveness_.Left(from);
+      return Deliver(hub_->Leave(from));
+    case Type::kFail:
+    case Type::kAsk:
+    case Type::kAnswer:
+      return RouteNews(from, message);
+    case Type::kResult:
+      break;
   }
+  return absl::InvalidArgumentError("it sent a result, which only rank 0 may");
 }
 
-void NcclControl::Receive(NcclMessage message) {
+absl::Status NcclControl::RouteNews(int from, const ControlMessage& message) {
+  const int to = message.to;
+  if (message.from != from || to < ControlMessage::kEveryProcess || to >= size_ || to == from) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("it sent a message from ", message.from, " to ", to));
+  }
+  for (int process = 1; process < size_; ++process) {
+    if (process != from && (to == process || to == ControlMessage::kEveryProcess)) {
+      SendTo(process, message);
+    }
+  }
+  return from > 0 && to <= 0 ? Receive(message) : absl::OkStatus();
+}
+
+absl::Status NcclControl::Deliver(std::vector<ControlMessage> results) {
+  for (ControlMessage& result : results) {
+    if (result.type == Type::kFail) {
+      liveness_.Fail(result.failure);
+    } else if (result.to > 0) {
+      SendTo(result.to, result);
+    } else {
+      STRAKE_RETURN_IF_ERROR(Receive(std::move(result)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclControl::Receive(ControlMessage message) {
   switch (message.type) {
     case Type::kResult:
-      results_[message.content.tag] = std::move(message.content.payload);
+      if (open_tickets_.erase(message.tag) == 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("it sent a result of call ", message.tag, ", which has none to come"));
+      }
+      results_[message.tag] = std::move(message.payload);
       changed_.notify_all();
-      return;
+      return absl::OkStatus();
     case Type::kFail:
-      return SetFailure(message.content.failure);
     case Type::kAsk:
-      return SendAnswer(message.content.from);
     case Type::kAnswer:
-      return ReceiveAnswer(message);
+      return liveness_.Receive(message, Clock::now());
     case Type::kJoin:
     case Type::kLeave:
-      LOG(FATAL) << "[nccl] a message for rank 0 came to rank " << rank_;
+      break;
   }
-}
-
-void NcclControl::SendAnswer(int asker) {
-  NcclMessage answer{.type = Type::kAnswer};
-  answer.content.from = rank_;
-  answer.content.tag = asker;
-  answer.content.offered_id = !waiters_.empty();
-  std::vector<NcclProgress> progress;
-  for (const auto& [counter, num_started] : started_) {
-    const auto [group, sender, receiver] = counter;
-    progress.push_back({group, sender, receiver, num_started});
-  }
-  const auto* const bytes = reinterpret_cast<const std::byte*>(progress.data());
-  answer.content.payload.assign(bytes, bytes + progress.size() * sizeof(NcclProgress));
-  Post(std::move(answer));
-}
-
-void NcclControl::ReceiveAnswer(const NcclMessage& message) {
-  Answer answer{.waits = message.content.offered_id != 0, .started = {}};
-  std::vector<NcclProgress> progress(message.content.payload.size() / sizeof(NcclProgress));
-  if (!progress.empty()) {
-    std::memcpy(progress.data(), message.content.payload.data(),
-                progress.size() * sizeof(NcclProgress));
-  }
-  for (const NcclProgress& p : progress) {
-    answer.started[{p.group, p.sender, p.receiver}] = p.num_started;
-  }
-  for (Waiter* const waiter : waiters_) {
-    if (waiter->asked_until) waiter->answers[message.content.from] = answer;
-  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "it sent a message of type ", static_cast<int>(message.type), ", which is for rank 0"));
 }
 
 // --- The thread. ---
@@ -373,20 +272,34 @@ void NcclControl::Loop() {
       const auto& connection = connections_[process];
       if (connection == nullptr || !connection->open()) continue;
       connection->Write();
-      for (NcclMessage& message : connection->Read()) {
-        rank_ == 0 ? RouteFromHub(process, std::move(message)) : Receive(std::move(message));
-      }
+      Read(process);
+      if (!connection->open() && liveness_.failure().ok()) liveness_.ConnectionEnded(process);
     }
-    MissTheDead();
-    WatchClocks();
+    liveness_.Check(Clock::now());
     changed_.notify_all();  // for processes that leave
-    if (!failure_.ok() && !told_of_failure_) {
+    if (!liveness_.failure().ok() && !told_of_failure_) {
       told_of_failure_ = true;
       lock.unlock();
       on_failure_();
       lock.lock();
     }
   } while (!stopping_);
+}
+
+void NcclControl::Read(int process) {
+  std::vector<ControlMessage> messages;
+  const absl::Status read = connections_[process]->Read(&messages);
+  absl::Status status;
+  for (ControlMessage& message : messages) {
+    status = rank_ == 0 ? Route(process, std::move(message)) : Receive(std::move(message));
+    if (!status.ok()) break;
+  }
+  status.Update(read);
+  if (status.ok()) return;
+  // The others, and this one, learn of it before its connection is closed.
+  liveness_.Fail(absl::Status(
+      status.code(), absl::StrCat("rank ", process, " of all ", size_, ": ", status.message())));
+  connections_[process]->Close();
 }
 
 void NcclControl::WaitForMessages(std::unique_lock<std::mutex>& lock) {

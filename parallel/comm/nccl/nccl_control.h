@@ -15,31 +15,22 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/file_descriptor.h"
 #include "parallel/comm/collective_call.h"
+#include "parallel/comm/control_message.h"
+#include "parallel/comm/liveness.h"
+#include "parallel/comm/nccl/nccl_connection.h"
 #include "parallel/comm/nccl/nccl_handshake.h"
 #include "parallel/comm/nccl/nccl_hub.h"
-#include "parallel/comm/nccl/nccl_message.h"
 
 namespace strake {
-
-// A group as its members know it.
-struct NcclGroup {
-  uint64_t id = 0;
-  std::string axis;
-  int rank = 0;
-  std::vector<int> processes;  // by rank
-  std::chrono::milliseconds timeout{0};
-};
 
 class NcclControl {
  public:
@@ -53,17 +44,17 @@ class NcclControl {
   NcclControl& operator=(const NcclControl&) = delete;
 
   // Records that this process has started a collective. `call` may be destroyed afterwards.
-  void Started(const NcclGroup& group, const CollectiveCall& call);
+  void Started(const ProcessGroup& group, const CollectiveCall& call);
 
   // Sends the data of a tensor on the CPU, or a call to be compared, to rank 0. Await() returns the
   // call's result for this rank. At most one Await() per ticket.
-  int64_t Join(const NcclGroup& group, const CollectiveCall& call);
-  absl::StatusOr<std::vector<std::byte>> Await(int64_t ticket, const NcclGroup& group,
+  int64_t Join(const ProcessGroup& group, const CollectiveCall& call);
+  absl::StatusOr<std::vector<std::byte>> Await(int64_t ticket, const ProcessGroup& group,
                                                const CollectiveCall& call);
 
   // Polls `done` until it returns true or an error, the groups fail, or the timeout is over. `what`
   // names the wait in the error.
-  absl::Status WaitUntil(const NcclGroup& group, const std::string& what,
+  absl::Status WaitUntil(const ProcessGroup& group, const std::string& what,
                          const std::function<absl::StatusOr<bool>()>& done);
 
   // Fails all groups of all processes. The first cause is kept.
@@ -76,45 +67,17 @@ class NcclControl {
 
  private:
   using Clock = std::chrono::steady_clock;
-  // Group, sender and receiver (-1 for collectives).
-  using Counter = std::tuple<uint64_t, int, int>;
-  struct LastCall {
-    NcclGroup group;
-    CollectiveCall call;
-    int64_t num_started;
-  };
-  struct Answer {
-    bool waits = false;
-    std::map<Counter, int64_t> started;
-  };
-  // A process that waits for this one.
-  struct Waiter {
-    const NcclGroup& group;
-    const CollectiveCall* call;  // null for a wait for something else
-    const std::string what;
-    Clock::time_point deadline;
-    std::optional<Clock::time_point> asked_until{};
-    std::map<int, Answer> answers{};  // by process
-  };
   class Waiting;
 
-  static Counter CounterOf(const NcclGroup& group, const CollectiveCall& call);
   // Called with the mutex held.
-  void Send(int process, NcclMessage message);
-  void Post(NcclMessage message);
-  void RouteFromHub(int from, NcclMessage message);
-  void Deliver(const std::vector<NcclHub::Delivery>& deliveries);
-  void Receive(NcclMessage message);
-  void ReceiveAnswer(const NcclMessage& message);
-  void SendAnswer(int asker);
-  void SetFailure(const absl::Status& cause);
-  void MissTheDead();
-  void WatchClocks();
-  absl::Status TimedOut(const Waiter& waiter) const;
-  std::string Blame(const Waiter& waiter) const;
-  std::vector<int> MissingIn(const Waiter& waiter, const NcclGroup& group, const Counter& counter,
-                             int64_t num_started) const;
-  std::vector<int> ProcessesThatDoNotWait(const Waiter& waiter) const;
+  void SendTo(int process, const ControlMessage& message);
+  void Post(ControlMessage message);
+  // Return what cannot be in a message of another process.
+  absl::Status Route(int from, ControlMessage message);
+  absl::Status RouteNews(int from, const ControlMessage& message);
+  absl::Status Receive(ControlMessage message);
+  absl::Status Deliver(std::vector<ControlMessage> results);
+  void Read(int process);
 
   void Loop();
   void WaitForMessages(std::unique_lock<std::mutex>& lock);
@@ -128,14 +91,11 @@ class NcclControl {
   std::condition_variable changed_;
   std::vector<std::unique_ptr<NcclConnection>> connections_;  // by process; rank 0's, or to rank 0
   std::unique_ptr<NcclHub> hub_;                              // on rank 0
-  std::vector<bool> left_;                                    // by process
-  absl::Status failure_;
+  Liveness liveness_;
   bool told_of_failure_ = false, stopping_ = false;
+  std::set<int64_t> open_tickets_;                     // without a result
   std::map<int64_t, std::vector<std::byte>> results_;  // by ticket
   int64_t num_tickets_ = 0;
-  std::map<Counter, int64_t> started_;
-  std::map<uint64_t, LastCall> last_calls_;  // by group
-  std::set<Waiter*> waiters_;
   std::chrono::milliseconds longest_timeout_{0};
 
   std::thread thread_;

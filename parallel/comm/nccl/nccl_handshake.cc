@@ -8,13 +8,20 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <list>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "glog/logging.h"
+#include "parallel/comm/nccl/hmac.h"
+#include "parallel/comm/nccl/nccl_dialogue.h"
 
 namespace strake {
 namespace {
@@ -22,24 +29,19 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr char kMagic[8] = {'s', 't', 'r', 'a', 'k', 'e', '0', '1'};
 constexpr milliseconds kRetryInterval(50);
 // Rank 0's own timeout ends first, and its error names the missing ranks.
 constexpr milliseconds kPatienceForTheSentence(2000);
+// Accepted before the clock and the other connections are looked at again.
+constexpr int kMaxAcceptsPerTurn = 64;
+// Ranks that an error names one by one.
+constexpr size_t kMaxRanksNamed = 16;
+// Of the connections that are turned away, the first are logged; a flood is only counted.
+constexpr int kMaxRefusalsLogged = 8;
 
-struct Hello {
-  char magic[8];
-  int32_t rank, size;
-};
-
-struct Verdict {
-  char magic[8];
-  int32_t code;  // absl::StatusCode; 0: welcome
-  int32_t text_bytes;
-};
-
+// Rounded up: a wait that ends a little before its deadline would begin again at once.
 int MillisecondsUntil(Clock::time_point deadline) {
-  const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();
+  const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now()).count();
   return static_cast<int>(std::clamp<int64_t>(left, 0, 1000000));
 }
 
@@ -48,116 +50,266 @@ bool WaitFor(int fd, short events, Clock::time_point deadline) {
   return poll(&waiting, 1, MillisecondsUntil(deadline)) > 0;
 }
 
-// --- Rank 0. ---
-
-void SendVerdict(int fd, const absl::Status& status, const std::string& text) {
-  const std::string told = status.ok() ? text : std::string(status.message());
-  Verdict verdict{.magic = {},
-                  .code = static_cast<int32_t>(status.code()),
-                  .text_bytes = static_cast<int32_t>(told.size())};
-  std::memcpy(verdict.magic, kMagic, sizeof(kMagic));
-  std::string bytes(reinterpret_cast<const char*>(&verdict), sizeof(verdict));
-  bytes += told;
-  // Fewer than a socket takes at once.
-  (void)send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+// "10.0.0.7:41234".
+std::string TextOf(const sockaddr_storage& address, socklen_t size) {
+  char host[NI_MAXHOST], port[NI_MAXSERV];
+  if (getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof(host), port,
+                  sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "an unknown address";
+  }
+  return absl::StrCat(address.ss_family == AF_INET6 ? "[" : "", host,
+                      address.ss_family == AF_INET6 ? "]:" : ":", port);
 }
 
-enum class Heard { kNothingYet, kHello, kStranger };
+// --- Rank 0. ---
 
-Heard Listen(int fd, Hello* hello) {
-  const ssize_t bytes = recv(fd, hello, sizeof(*hello), MSG_PEEK | MSG_DONTWAIT);
-  if (bytes < 0) return errno == EAGAIN ? Heard::kNothingYet : Heard::kStranger;
-  const size_t magic_bytes = std::min<size_t>(bytes, sizeof(kMagic));
-  if (bytes == 0 || std::memcmp(hello->magic, kMagic, magic_bytes) != 0) return Heard::kStranger;
-  if (bytes < static_cast<ssize_t>(sizeof(*hello))) return Heard::kNothingYet;
-  (void)recv(fd, hello, sizeof(*hello), MSG_DONTWAIT);
-  return Heard::kHello;
+// A connection of which it is not known who it is.
+struct Guest {
+  FileDescriptor socket;
+  std::string address;
+  Clock::time_point deadline;
+  HostDialogue dialogue;
+};
+// Beside this there are its buffer and its address, of a few bytes each.
+static_assert(sizeof(Guest) <= 1024);
+
+// A rank that was let in. Until all are there it has nothing to say.
+struct Member {
+  FileDescriptor socket;
+  std::string address;
+  HostDialogue dialogue;
+};
+
+// Sends it if the system takes it at once: a message is smaller than the buffer of a socket, and
+// whoever fills that buffer before is not waited for.
+void SendNow(int fd, const std::string& bytes) {
+  if (!bytes.empty()) (void)send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 class Doorkeeper {
  public:
-  Doorkeeper(const NcclRendezvous& rendezvous, milliseconds timeout)
-      : rendezvous_(rendezvous), timeout_(timeout) {
-    for (int rank = 0; rank < rendezvous.size; ++rank) sockets_.emplace_back(-1);
-  }
+  Doorkeeper(const NcclRendezvous& rendezvous, milliseconds timeout, const StrangerLimits& limits)
+      : rendezvous_(rendezvous),
+        timeout_(timeout),
+        limits_(limits),
+        deadline_(Clock::now() + timeout),
+        members_(rendezvous.size) {}
 
-  absl::StatusOr<NcclConnections> Meet(int listener, const std::string& text) {
-    const absl::Status status = LetEveryoneIn(listener);
-    for (const FileDescriptor& socket : sockets_) {
-      if (socket.valid()) SendVerdict(socket.get(), status, text);
-    }
-    for (const FileDescriptor& socket : waiting_) {
-      if (!status.ok()) SendVerdict(socket.get(), status, text);
+  absl::StatusOr<NcclConnections> Meet(const std::vector<FileDescriptor>& listeners,
+                                       const std::string& text) {
+    const absl::Status status = LetEveryoneIn(listeners);
+    NcclConnections connections{.sockets = {}, .text = text};
+    for (std::optional<Member>& member : members_) {
+      if (member) SendNow(member->socket.get(), member->dialogue.Verdict(status, text));
+      connections.sockets.push_back(member ? std::move(member->socket) : FileDescriptor(-1));
     }
     if (!status.ok()) return status;
-    return NcclConnections{std::move(sockets_), text};
+    return connections;
   }
 
  private:
-  absl::Status LetEveryoneIn(int listener) {
-    const Clock::time_point deadline = Clock::now() + timeout_;
+  absl::Status LetEveryoneIn(const std::vector<FileDescriptor>& listeners) {
     while (num_in_ < rendezvous_.size) {
-      std::vector<pollfd> polled = {{.fd = listener, .events = POLLIN, .revents = 0}};
-      for (const FileDescriptor& socket : waiting_) {
-        polled.push_back({.fd = socket.get(), .events = POLLIN, .revents = 0});
-      }
-      if (poll(polled.data(), polled.size(), MillisecondsUntil(deadline)) <= 0 &&
-          Clock::now() >= deadline) {
-        return MissingRanks();
-      }
-      if (polled[0].revents != 0) {
-        FileDescriptor socket(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-        if (socket.valid()) waiting_.push_back(std::move(socket));
-      }
-      STRAKE_RETURN_IF_ERROR(HearTheWaiting());
+      Poll(listeners);
+      for (const FileDescriptor& listener : listeners) STRAKE_RETURN_IF_ERROR(Accept(listener));
+      HearGuests();
+      MissMembers();
+      // Whatever goes on at the sockets, the clock is looked at.
+      if (num_in_ < rendezvous_.size && Clock::now() >= deadline_) return MissingRanks();
     }
     return absl::OkStatus();
   }
 
-  absl::Status HearTheWaiting() {
-    std::vector<FileDescriptor> still_waiting;
-    absl::Status status;
-    for (FileDescriptor& socket : waiting_) {
-      Hello hello;
-      const Heard heard = Listen(socket.get(), &hello);
-      if (heard == Heard::kHello) status.Update(LetIn(hello, &socket));
-      if (socket.valid() && heard != Heard::kStranger) still_waiting.push_back(std::move(socket));
+  // Waits until a socket is readable or the next deadline is over.
+  void Poll(const std::vector<FileDescriptor>& listeners) const {
+    std::vector<pollfd> polled;
+    const auto add = [&](int fd) { polled.push_back({.fd = fd, .events = POLLIN, .revents = 0}); };
+    Clock::time_point next = deadline_;
+    for (const FileDescriptor& listener : listeners) add(listener.get());
+    for (const Guest& guest : guests_) {
+      add(guest.socket.get());
+      next = std::min(next, guest.deadline);
     }
-    waiting_ = std::move(still_waiting);
-    return status;
+    for (const std::optional<Member>& member : members_) {
+      if (member) add(member->socket.get());
+    }
+    (void)poll(polled.data(), polled.size(), MillisecondsUntil(next));
   }
 
-  absl::Status LetIn(const Hello& hello, FileDescriptor* socket) {
-    if (hello.size != rendezvous_.size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("[nccl] rank ", hello.rank, " was started with WORLD_SIZE=", hello.size,
-                       ", and rank 0 with WORLD_SIZE=", rendezvous_.size));
+  absl::Status Accept(const FileDescriptor& listener) {
+    for (int i = 0; i < kMaxAcceptsPerTurn; ++i) {
+      sockaddr_storage address = {};
+      socklen_t size = sizeof(address);
+      FileDescriptor socket(accept4(listener.get(), reinterpret_cast<sockaddr*>(&address), &size,
+                                    SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!socket.valid() && (errno == EMFILE || errno == ENFILE)) {
+        STRAKE_RETURN_IF_ERROR(MakeRoomForFile());
+        continue;
+      }
+      if (!socket.valid() && errno == EAGAIN) break;
+      if (!socket.valid()) continue;  // its other end has gone already
+      guests_.push_back(
+          {.socket = std::move(socket),
+           .address = TextOf(address, size),
+           .deadline = Clock::now() + limits_.time,
+           .dialogue = HostDialogue(rendezvous_.size, rendezvous_.secret, RandomBytes32())});
+      // A rank that has said everything before it was accepted is not among the oldest.
+      if (Hear(guests_.back())) guests_.pop_back();
+      while (static_cast<int>(guests_.size()) > limits_.number) DropOldest();
     }
-    if (hello.rank <= 0 || hello.rank >= hello.size || sockets_[hello.rank].valid()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("[nccl] two of the processes were started with RANK=", hello.rank));
+    return absl::OkStatus();
+  }
+
+  void DropOldest() {
+    Refuse(guests_.front(), absl::ResourceExhaustedError(absl::StrCat(
+                                "it was the oldest of more than ", limits_.number,
+                                " connections of which it is not known who they are")));
+    guests_.pop_front();
+  }
+
+  absl::Status MakeRoomForFile() {
+    if (guests_.empty()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("[nccl] rank 0 cannot open a connection to each of ", rendezvous_.size - 1,
+                       " other ranks: ", std::strerror(errno), "; raise the limit (ulimit -n)"));
     }
-    sockets_[hello.rank] = std::move(*socket);
+    DropOldest();
+    return absl::OkStatus();
+  }
+
+  void HearGuests() {
+    const Clock::time_point now = Clock::now();
+    for (auto guest = guests_.begin(); guest != guests_.end();) {
+      bool gone = Hear(*guest);
+      if (!gone && now >= guest->deadline) {
+        gone = true;
+        Refuse(*guest, absl::DeadlineExceededError(absl::StrCat("it did not say who it is within ",
+                                                                limits_.time.count(), " ms")));
+      }
+      guest = gone ? guests_.erase(guest) : std::next(guest);
+    }
+  }
+
+  // Returns true if it is no guest any more: it was let in, or turned away.
+  bool Hear(Guest& guest) {
+    while (true) {
+      char bytes[128];
+      const size_t wanted = std::min(sizeof(bytes), guest.dialogue.num_wanted());
+      const ssize_t num_bytes = recv(guest.socket.get(), bytes, wanted, 0);
+      if (num_bytes < 0 && errno == EINTR) continue;
+      if (num_bytes < 0 && errno == EAGAIN) return false;
+      if (num_bytes <= 0) {
+        Refuse(guest, absl::UnavailableError("it went without saying who it is"));
+        return true;
+      }
+      std::string reply;
+      absl::StatusOr<bool> known =
+          guest.dialogue.Receive(absl::string_view(bytes, num_bytes), &reply);
+      SendNow(guest.socket.get(), reply);
+      if (known.ok() && !*known) continue;
+      const absl::Status status = known.ok() ? LetIn(guest) : known.status();
+      if (!status.ok()) Refuse(guest, status);
+      return true;
+    }
+  }
+
+  absl::Status LetIn(Guest& guest) {
+    std::optional<Member>& member = members_[guest.dialogue.rank()];
+    if (member) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("[nccl] two of the processes were started with RANK=", guest.dialogue.rank(),
+                       ": one at ", member->address, " came before the one at ", guest.address));
+    }
+    member.emplace(Member{std::move(guest.socket), std::move(guest.address), guest.dialogue});
     ++num_in_;
     return absl::OkStatus();
+  }
+
+  void Refuse(const Guest& guest, const absl::Status& reason) {
+    // Those that speak our language are told why.
+    if (guest.dialogue.speaks_strake() && absl::StartsWith(reason.message(), "[nccl]")) {
+      SendNow(guest.socket.get(), guest.dialogue.Verdict(reason, ""));
+      last_rank_refused_ = std::string(reason.message());
+    }
+    last_refused_ = absl::StrCat(guest.address, ": ", reason.message());
+    if (++num_refused_ <= kMaxRefusalsLogged) {
+      LOG(WARNING) << "[nccl] rank 0 turned away a connection from " << last_refused_;
+    }
+  }
+
+  // A rank that has gone may come again, as another process.
+  void MissMembers() {
+    for (std::optional<Member>& member : members_) {
+      char byte;
+      if (!member) continue;
+      const ssize_t num_bytes = recv(member->socket.get(), &byte, sizeof(byte), MSG_PEEK);
+      if (num_bytes < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+      LOG(WARNING) << "[nccl] rank " << member->dialogue.rank() << " at " << member->address
+                   << (num_bytes > 0 ? " spoke" : " went") << " before all ranks were there";
+      member.reset();
+      --num_in_;
+    }
   }
 
   absl::Status MissingRanks() const {
     std::vector<int> missing;
     for (int rank = 1; rank < rendezvous_.size; ++rank) {
-      if (!sockets_[rank].valid()) missing.push_back(rank);
+      if (!members_[rank]) missing.push_back(rank);
     }
-    return absl::DeadlineExceededError(absl::StrCat(
-        "[nccl] ", missing.size() == 1 ? "rank " : "ranks ", absl::StrJoin(missing, ", "), " of ",
-        rendezvous_.size, " did not come to rank 0 at ", rendezvous_.host, ":", rendezvous_.port,
-        " within ", timeout_.count(), " ms"));
+    const size_t num_missing = missing.size();
+    missing.resize(std::min(num_missing, kMaxRanksNamed));
+    std::string text = absl::StrCat("[nccl] ", num_missing == 1 ? "rank " : "ranks ",
+                                    absl::StrJoin(missing, ", "));
+    if (num_missing > missing.size()) {
+      absl::StrAppend(&text, " and ", num_missing - missing.size(), " more");
+    }
+    absl::StrAppend(&text, " of ", rendezvous_.size, " did not come to rank 0 at ",
+                    rendezvous_.host, ":", rendezvous_.port, " within ", timeout_.count(), " ms");
+    if (num_refused_ > 0) {
+      absl::StrAppend(&text, "; ", num_refused_,
+                      num_refused_ == 1 ? " connection was" : " connections were",
+                      " turned away, the last: ",
+                      last_rank_refused_.empty() ? last_refused_ : last_rank_refused_);
+    }
+    return absl::DeadlineExceededError(text);
   }
 
   const NcclRendezvous& rendezvous_;
   const milliseconds timeout_;
-  std::vector<FileDescriptor> sockets_, waiting_;
+  const StrangerLimits limits_;
+  const Clock::time_point deadline_;
+  std::list<Guest> guests_;                     // the oldest first
+  std::vector<std::optional<Member>> members_;  // by rank
   int num_in_ = 1;
+  int64_t num_refused_ = 0;
+  // Of ranks that were told why, the reason is worth more than that of any stranger.
+  std::string last_refused_, last_rank_refused_;
 };
+
+// Whether others than processes of this machine can connect.
+bool IsOpenToOthers(const std::vector<FileDescriptor>& listeners, std::string* address) {
+  for (const FileDescriptor& listener : listeners) {
+    sockaddr_storage bound = {};
+    socklen_t size = sizeof(bound);
+    getsockname(listener.get(), reinterpret_cast<sockaddr*>(&bound), &size);
+    *address = TextOf(bound, size);
+    if (!absl::StartsWith(*address, "127.") && !absl::StartsWith(*address, "[::1]")) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<NcclConnections> MeetAtRankZero(const NcclRendezvous& rendezvous,
+                                               const std::vector<FileDescriptor>& listeners,
+                                               milliseconds timeout, const std::string& text,
+                                               const StrangerLimits& limits) {
+  std::string address;
+  if (rendezvous.size > 1 && rendezvous.secret.empty() && IsOpenToOthers(listeners, &address)) {
+    LOG(WARNING) << "[nccl] rank 0 listens at " << address << " and asks for no secret: whoever "
+                 << "can connect can take part in the run; set STRAKE_COMM_SECRET or "
+                 << "STRAKE_COMM_SECRET_FILE on every rank, or close the network to others";
+  }
+  return Doorkeeper(rendezvous, timeout, limits).Meet(listeners, text);
+}
 
 // --- The other ranks. ---
 
@@ -202,58 +354,79 @@ absl::StatusOr<FileDescriptor> ConnectToRankZero(const NcclRendezvous& rendezvou
   return FileDescriptor(-1);
 }
 
-bool ReadExactly(int fd, void* data, size_t num_bytes, Clock::time_point deadline) {
-  size_t done = 0;
-  while (done < num_bytes && WaitFor(fd, POLLIN, deadline)) {
-    const ssize_t bytes = recv(fd, static_cast<char*>(data) + done, num_bytes - done, 0);
-    if (bytes == 0 || (bytes < 0 && errno != EAGAIN && errno != EINTR)) return false;
-    done += bytes > 0 ? bytes : 0;
+// Rank 0 may have had to drop a connection of which it did not know who it is.
+enum class Ended { kWithText, kWithError, kEarly };
+
+// Speaks with rank 0 until the verdict, the deadline, or the end of the connection.
+Ended Speak(int fd, GuestDialogue dialogue, Clock::time_point deadline, absl::Status* error,
+            std::string* text) {
+  std::string to_say = dialogue.Hello();
+  while (true) {
+    // A few bytes: the buffer of a connection always has room for them.
+    if (!to_say.empty() && send(fd, to_say.data(), to_say.size(), MSG_NOSIGNAL) < 0) {
+      return Ended::kEarly;
+    }
+    to_say.clear();
+    if (!WaitFor(fd, POLLIN, deadline) && Clock::now() >= deadline) return Ended::kEarly;
+    char bytes[256];
+    const ssize_t num_bytes = recv(fd, bytes, std::min(sizeof(bytes), dialogue.num_wanted()), 0);
+    if (num_bytes < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (num_bytes <= 0) return Ended::kEarly;
+    absl::StatusOr<std::optional<std::string>> verdict =
+        dialogue.Receive(absl::string_view(bytes, num_bytes), &to_say);
+    if (!verdict.ok()) {
+      *error = verdict.status();
+      return Ended::kWithError;
+    }
+    if (!verdict->has_value()) continue;
+    *text = **std::move(verdict);
+    return Ended::kWithText;
   }
-  return done == num_bytes;
 }
 
 absl::StatusOr<NcclConnections> JoinRankZero(const NcclRendezvous& rendezvous,
                                              milliseconds timeout) {
-  const auto silent = [&](const char* what) {
-    return absl::DeadlineExceededError(absl::StrCat(
-        "[nccl] rank 0 at ", rendezvous.host, ":", rendezvous.port, " ", what, " within ",
-        timeout.count(), " ms: rank ", rendezvous.rank, " of ", rendezvous.size,
-        " waits for it; was it started, with the same MASTER_ADDR and MASTER_PORT?"));
-  };
   const Clock::time_point deadline = Clock::now() + timeout;
-  STRAKE_ASSIGN_OR_RETURN(FileDescriptor socket, ConnectToRankZero(rendezvous, deadline));
-  if (!socket.valid()) return silent("could not be reached");
-  Hello hello{.magic = {}, .rank = rendezvous.rank, .size = rendezvous.size};
-  std::memcpy(hello.magic, kMagic, sizeof(kMagic));
-  (void)send(socket.get(), &hello, sizeof(hello), MSG_NOSIGNAL);
-  Verdict verdict;
-  if (!ReadExactly(socket.get(), &verdict, sizeof(verdict), deadline + kPatienceForTheSentence) ||
-      std::memcmp(verdict.magic, kMagic, sizeof(kMagic)) != 0) {
-    return silent("did not answer");
-  }
-  NcclConnections connections{.sockets = {}, .text = std::string(verdict.text_bytes, '\0')};
-  if (!ReadExactly(socket.get(), connections.text.data(), connections.text.size(),
-                   deadline + kPatienceForTheSentence)) {
-    return silent("did not answer");
-  }
-  if (verdict.code != 0) {
-    return absl::Status(static_cast<absl::StatusCode>(verdict.code), connections.text);
-  }
-  connections.sockets.push_back(std::move(socket));
-  return connections;
+  const char* what = "could not be reached";
+  do {
+    STRAKE_ASSIGN_OR_RETURN(FileDescriptor socket, ConnectToRankZero(rendezvous, deadline));
+    if (!socket.valid()) break;
+    what = "did not answer";
+    NcclConnections connections;
+    absl::Status error;
+    const Ended ended =
+        Speak(socket.get(),
+              GuestDialogue(rendezvous.rank, rendezvous.size, rendezvous.secret, RandomBytes32()),
+              deadline + kPatienceForTheSentence, &error, &connections.text);
+    if (ended == Ended::kWithError) {
+      if (absl::StartsWith(error.message(), "[nccl]")) return error;
+      return absl::Status(error.code(), absl::StrCat("[nccl] at ", rendezvous.host, ":",
+                                                     rendezvous.port, ", ", error.message()));
+    }
+    if (ended == Ended::kWithText) {
+      connections.sockets.push_back(std::move(socket));
+      return connections;
+    }
+    std::this_thread::sleep_for(kRetryInterval);
+  } while (Clock::now() < deadline);
+  return absl::DeadlineExceededError(absl::StrCat(
+      "[nccl] rank 0 at ", rendezvous.host, ":", rendezvous.port, " ", absl::string_view(what),
+      " within ", timeout.count(), " ms: rank ", rendezvous.rank, " of ", rendezvous.size,
+      " waits for it; was it started, with the same MASTER_ADDR and MASTER_PORT?"));
 }
 
 }  // namespace
 
 absl::StatusOr<NcclConnections> MeetOverTcp(const NcclRendezvous& rendezvous, milliseconds timeout,
-                                            const std::string& text) {
+                                            const std::string& text, const StrangerLimits& limits) {
   if (rendezvous.rank > 0) return JoinRankZero(rendezvous, timeout);
-  if (rendezvous.listener != nullptr) {
-    return Doorkeeper(rendezvous, timeout).Meet(rendezvous.listener->get(), text);
+  if (rendezvous.listeners != nullptr) {
+    return MeetAtRankZero(rendezvous, *rendezvous.listeners, timeout, text, limits);
   }
   int port = rendezvous.port;
-  STRAKE_ASSIGN_OR_RETURN(const FileDescriptor listener, ListenOnPort(&port));
-  return Doorkeeper(rendezvous, timeout).Meet(listener.get(), text);
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<FileDescriptor> listeners,
+                          ListenAt(rendezvous.host, &port));
+  return MeetAtRankZero(rendezvous, listeners, timeout, text, limits);
 }
 
 }  // namespace strake

@@ -18,13 +18,24 @@ struct NcclConnections {
   std::string text;
 };
 
-// `text` is rank 0's; it is ignored on the others. Connections that are not from a process of
-// Strake are rejected. Returns an error, one sentence, on every process that connected: for ranks
-// that are missing at the timeout, for ranks started with another WORLD_SIZE or with the same RANK,
-// for a port in use, and for an unknown host.
+// What rank 0 grants those that it does not know yet.
+struct StrangerLimits {
+  // From the connection to the end of the handshake. A rank that is late connects again.
+  std::chrono::milliseconds time{10000};
+  // At a time, of less than 4 KiB of memory each; the oldest has to go.
+  int number = 256;
+};
+
+// `text`, of at most 4096 bytes, is rank 0's; it is ignored on the others. Rank 0 turns away
+// connections that are not from a process of Strake, that do not know the secret, or that have
+// another WORLD_SIZE or a RANK that is there already, and waits on; ranks among them return an
+// error that says so. Returns an error on every process that was let in for ranks that are missing
+// at the timeout, with the number of connections that were turned away, and the last reason; for a
+// port in use; and for an unknown host.
 absl::StatusOr<NcclConnections> MeetOverTcp(const NcclRendezvous& rendezvous,
                                             std::chrono::milliseconds timeout,
-                                            const std::string& text);
+                                            const std::string& text,
+                                            const StrangerLimits& limits = {});
 
 }  // namespace strake
 

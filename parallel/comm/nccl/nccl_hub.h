@@ -13,7 +13,10 @@
 #include <tuple>
 #include <vector>
 
-#include "parallel/comm/nccl/nccl_message.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "parallel/comm/collective_call.h"
+#include "parallel/comm/control_message.h"
 #include "parallel/comm/threads/shared_memory_pieces.h"
 
 namespace strake {
@@ -29,7 +32,10 @@ struct NcclSplit {
   std::vector<int> parent_ranks;  // by rank in the new group
 
   std::vector<std::byte> Encode() const;
-  static NcclSplit Decode(const std::vector<std::byte>& bytes);
+  // InvalidArgument unless the bytes give `parent_rank` a group of ranks of its parent's, of
+  // `parent_size`.
+  static absl::StatusOr<NcclSplit> Decode(const std::vector<std::byte>& bytes, int parent_rank,
+                                          int parent_size);
 };
 
 class NcclHub {
@@ -37,31 +43,29 @@ class NcclHub {
   // Group 0 is all processes.
   explicit NcclHub(int num_processes);
 
-  // A message to process `to`; to all processes where it is -1.
-  struct Delivery {
-    int to;
-    NcclMessage message;
-  };
-  // Takes a rank's join (content.from, in the group). Returns nothing, all ranks' results, or a
-  // failure.
-  std::vector<Delivery> Join(NcclMessage join);
-  // Takes the end of a process. Returns a failure if others wait for it.
-  std::vector<Delivery> Leave(int process);
+  // Takes a call of rank join.from of a group, which process `process` sent. Returns nothing, all
+  // ranks' results, or one kFail: ranks disagree, or one has left. InvalidArgument names what that
+  // process cannot have sent, and its value.
+  absl::StatusOr<std::vector<ControlMessage>> Join(int process, ControlMessage join);
+  // Takes the end of a process. Returns nothing, or one kFail if others wait for it.
+  std::vector<ControlMessage> Leave(int process);
 
  private:
   struct Operation {
     std::string axis;
     std::vector<int> ranks;  // by slot: all of the group, or the sender and the receiver
     JoinedCalls calls;       // by slot, as is the rest
-    std::vector<int> tickets;
+    std::vector<int64_t> tickets;
     std::vector<std::vector<std::byte>> inputs, outputs;
     int num_joined = 0;
   };
   // Group, sender and receiver (-1 for a collective), and the sequence number.
   using Key = std::tuple<uint64_t, int, int, int64_t>;
 
-  std::vector<Delivery> Finish(uint64_t group, Operation& operation);
-  std::vector<Delivery> FailIfSomebodyLeft(uint64_t group, const Operation& operation) const;
+  absl::Status CheckJoin(int process, const ControlMessage& join) const;
+  Operation& Find(const Key& key, const ControlMessage& join);
+  std::vector<ControlMessage> Finish(uint64_t group, Operation& operation);
+  std::vector<ControlMessage> FailIfSomebodyLeft(uint64_t group, const Operation& operation) const;
   void Move(Operation& operation) const;
   void MakeGroups(uint64_t group, Operation& split);
 

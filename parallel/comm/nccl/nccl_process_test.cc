@@ -34,7 +34,9 @@ namespace strake::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kScenario[] = "STRAKE_NCCL_SCENARIO";
 constexpr char kMissing[] = "missing";
@@ -101,7 +103,7 @@ class Processes {
   // A port that was free a moment ago.
   Processes() {
     int port = 0;
-    EXPECT_TRUE(ListenOnPort(&port).ok());
+    EXPECT_TRUE(ListenAt("localhost", &port).ok());
     port_ = absl::StrCat(port);
   }
   const std::string& port() const { return port_; }
@@ -122,29 +124,34 @@ class Processes {
       _exit(127);
     }
     pids_.push_back(pid);
+    statuses_.push_back(0);
   }
 
-  // Waits for all, and kills those that are stopped at the end. Fails when it takes long.
+  // Waits for one. Fails when it takes long.
+  Outcome WaitFor(size_t i) {
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (pids_[i] > 0 && waitpid(pids_[i], &statuses_[i], WNOHANG) == 0) {
+      if (std::chrono::steady_clock::now() > limit) {
+        ADD_FAILURE() << "process " << i << " hangs";
+        kill(pids_[i], SIGKILL);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    pids_[i] = 0;
+    std::ifstream file(OutputPath(i));
+    return {.output = std::string(std::istreambuf_iterator<char>(file), {}),
+            .status = statuses_[i]};
+  }
+
+  // Waits for all, and kills those that are stopped at the end.
   std::vector<Outcome> Wait(const std::vector<int>& stopped = {}) {
     std::vector<Outcome> outcomes(pids_.size());
-    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    const auto wait = [&](size_t i) {
-      while (waitpid(pids_[i], &outcomes[i].status, WNOHANG) == 0) {
-        if (std::chrono::steady_clock::now() > limit) {
-          ADD_FAILURE() << "process " << i << " hangs";
-          kill(pids_[i], SIGKILL);
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      }
-      std::ifstream file(OutputPath(i));
-      outcomes[i].output.assign(std::istreambuf_iterator<char>(file), {});
-    };
     for (size_t i = 0; i < pids_.size(); ++i) {
-      if (std::count(stopped.begin(), stopped.end(), i) == 0) wait(i);
+      if (std::count(stopped.begin(), stopped.end(), i) == 0) outcomes[i] = WaitFor(i);
     }
     for (const int i : stopped) {
       kill(pids_[i], SIGKILL);
-      wait(i);
+      outcomes[i] = WaitFor(i);
     }
     return outcomes;
   }
@@ -155,7 +162,8 @@ class Processes {
   }
 
   std::string port_;
-  std::vector<pid_t> pids_;
+  std::vector<pid_t> pids_;  // 0 once it has ended
+  std::vector<int> statuses_;
 };
 
 TEST(NcclProcessTest, MeetAndWork) {
@@ -192,7 +200,9 @@ TEST(NcclProcessTest, StrangersAreTurnedAway) {
   const FileDescriptor browser = SayToPort(port, "GET / HTTP/1.1\r\n\r\n");
   const FileDescriptor silent = SayToPort(port, "");
   processes.Start("works", 1, 2);
-  for (const Outcome& outcome : processes.Wait()) EXPECT_EQ(outcome.output, "OK\n");
+  for (const Outcome& outcome : processes.Wait()) {
+    EXPECT_THAT(outcome.output, EndsWith("OK\n"));
+  }
 }
 
 TEST(NcclProcessTest, APeerThatIsKilledInACollectiveIsMissedAtOnce) {
@@ -239,27 +249,50 @@ TEST(NcclProcessTest, RankZeroThatNeverComesIsNamed) {
                     HasSubstr("the same MASTER_ADDR and MASTER_PORT?")));
 }
 
+// The right ranks may still come: rank 0 waits for them.
 TEST(NcclProcessTest, AnotherWorldSizeIsNamedOnBothSides) {
   Processes processes;
   processes.Start("works", 0, 2);
   processes.Start("works", 1, 3);
-  for (const Outcome& outcome : processes.Wait()) {
-    EXPECT_THAT(outcome.output, HasSubstr("rank 1 was started with WORLD_SIZE=3, and rank 0 with "
-                                          "WORLD_SIZE=2"));
-  }
+  constexpr char kError[] = "rank 1 was started with WORLD_SIZE=3, and rank 0 with WORLD_SIZE=2";
+  EXPECT_THAT(processes.WaitFor(1).output, HasSubstr(kError));
+  processes.Start("works", 1, 2);
+  const auto outcomes = processes.Wait();
+  EXPECT_THAT(outcomes[0].output, AllOf(HasSubstr(kError), EndsWith("OK\n")));
+  EXPECT_EQ(outcomes[2].output, "OK\n");
 }
 
-TEST(NcclProcessTest, TheSameRankTwiceIsNamed) {
+constexpr char kSecret[] = "correct horse battery staple";
+
+TEST(NcclProcessTest, RanksWithTheSameSecretMeet) {
   Processes processes;
-  for (const int rank : {0, 1, 1}) processes.Start("works", rank, 3);
-  for (const Outcome& outcome : processes.Wait()) {
-    EXPECT_THAT(outcome.output, HasSubstr("two of the processes were started with RANK=1"));
+  for (const int rank : {2, 1, 0}) {
+    processes.Start("works", rank, 3, {{"STRAKE_COMM_SECRET", kSecret}});
   }
+  for (const Outcome& outcome : processes.Wait()) EXPECT_EQ(outcome.output, "OK\n");
+}
+
+TEST(NcclProcessTest, AnotherSecretOrNoneIsNamedOnBothSides) {
+  Processes processes;
+  processes.Start("works", 0, 2, {{"STRAKE_COMM_SECRET", kSecret}});
+  processes.Start("works", 1, 2, {{"STRAKE_COMM_SECRET", "battery staple correct horse"}});
+  processes.Start("works", 1, 2);
+  constexpr char kOther[] = "[nccl] rank 1 has another secret than rank 0";
+  constexpr char kNone[] =
+      "[nccl] rank 0 asks for a secret, and rank 1 has none: give rank 1 the same "
+      "STRAKE_COMM_SECRET or STRAKE_COMM_SECRET_FILE";
+  EXPECT_THAT(processes.WaitFor(1).output, HasSubstr(kOther));
+  EXPECT_THAT(processes.WaitFor(2).output, HasSubstr(kNone));
+  processes.Start("works", 1, 2, {{"STRAKE_COMM_SECRET", kSecret}});
+  const auto outcomes = processes.Wait();
+  EXPECT_THAT(outcomes[0].output, AllOf(HasSubstr(kOther), HasSubstr(kNone), EndsWith("OK\n")));
+  EXPECT_EQ(outcomes[3].output, "OK\n");
+  for (const Outcome& outcome : outcomes) EXPECT_THAT(outcome.output, Not(HasSubstr("staple")));
 }
 
 TEST(NcclProcessTest, APortInUseAndAnUnknownHostAreNamed) {
   int port = 0;
-  const auto listener = ListenOnPort(&port);
+  const auto listeners = ListenAt("localhost", &port);
   Processes processes;
   processes.Start("works", 0, 1, {{"MASTER_PORT", absl::StrCat(port)}});
   processes.Start("works", 1, 2, {{"MASTER_ADDR", "no.such.host.invalid"}});

@@ -1,6 +1,10 @@
 #include "parallel/comm/nccl/nccl_rendezvous.h"
 
+#include <netdb.h>
+#include <sys/socket.h>
+
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -9,13 +13,18 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "parallel/comm/nccl/nccl_library.h"
+#include "parallel/comm/nccl/nccl_secret.h"
 #include "parallel/comm/threads/threads_communicator.h"
 
 namespace strake {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSubsetOf;
+using ::testing::Not;
 
 class NcclRendezvousTest : public ::testing::Test {
  protected:
@@ -93,7 +102,8 @@ TEST(NcclRendezvousOverTest, RankZeroTellsItsPort) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_NE(results[0].listener, nullptr);
+  EXPECT_NE(results[0].listeners, nullptr);
+  EXPECT_EQ(results[0].secret.size(), 32);
   for (int rank = 0; rank < 3; ++rank) {
     EXPECT_EQ(results[rank].rank, rank);
     EXPECT_EQ(results[rank].size, 3);
@@ -101,17 +111,130 @@ TEST(NcclRendezvousOverTest, RankZeroTellsItsPort) {
     EXPECT_EQ(results[rank].host, "127.0.0.1");
     EXPECT_GT(results[rank].port, 0);
     EXPECT_EQ(results[rank].port, results[0].port);
+    EXPECT_EQ(results[rank].secret, results[0].secret);
   }
 }
 
-TEST(ListenOnPortTest, APortInUseIsNamed) {
-  int port = 0;
-  const auto first = ListenOnPort(&port);
-  ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_THAT(std::string(ListenOnPort(&port).status().message()),
-              AllOf(HasSubstr("rank 0 cannot listen on port " + std::to_string(port)),
-                    HasSubstr("Address already in use; give every process another MASTER_PORT")));
+// --- Where rank 0 listens. ---
+
+std::vector<std::string> AddressesOf(const std::vector<FileDescriptor>& listeners) {
+  std::vector<std::string> addresses;
+  for (const FileDescriptor& listener : listeners) {
+    sockaddr_storage address = {};
+    socklen_t size = sizeof(address);
+    char host[64] = {};
+    EXPECT_EQ(getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    EXPECT_EQ(getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host, sizeof(host), nullptr,
+                          0, NI_NUMERICHOST),
+              0);
+    addresses.emplace_back(host);
+  }
+  return addresses;
 }
+
+TEST(ListenAtTest, AnAddressAlone) {
+  int port = 0;
+  const auto listeners = ListenAt("127.0.0.1", &port);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  EXPECT_THAT(AddressesOf(*listeners), ElementsAre("127.0.0.1"));
+  EXPECT_GT(port, 0);
+  // Another address of this machine has the port still.
+  EXPECT_TRUE(ListenAt("127.0.0.2", &port).ok());
+}
+
+TEST(ListenAtTest, EveryAddressOfAName) {
+  int port = 0;
+  const auto listeners = ListenAt("localhost", &port);
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  EXPECT_THAT(AddressesOf(*listeners), IsSubsetOf({"127.0.0.1", "::1"}));
+  EXPECT_FALSE(listeners->empty());
+}
+
+// 192.0.2.1 is an address for documentation: no machine has it. So may be that of a service.
+TEST(ListenAtTest, EveryAddressWhereTheMachineHasNoneOfThem) {
+  int port = 0;
+  ::testing::internal::CaptureStderr();
+  const auto listeners = ListenAt("192.0.2.1", &port);
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(listeners.ok()) << listeners.status();
+  EXPECT_THAT(AddressesOf(*listeners), Contains("0.0.0.0"));
+  EXPECT_THAT(log, HasSubstr("every address of this machine, since MASTER_ADDR=192.0.2.1 is no "
+                             "address of it"));
+}
+
+TEST(ListenAtTest, APortInUseIsNamed) {
+  int port = 0;
+  const auto first = ListenAt("127.0.0.1", &port);
+  ASSERT_TRUE(first.ok()) << first.status();
+  for (const std::string host : {"127.0.0.1", ""}) {
+    EXPECT_THAT(std::string(ListenAt(host, &port).status().message()),
+                AllOf(HasSubstr("rank 0 cannot listen on port " + std::to_string(port)),
+                      HasSubstr("Address already in use; give every process another MASTER_PORT")));
+  }
+}
+
+TEST(ListenAtTest, AnUnknownHostIsNamed) {
+  int port = 0;
+  EXPECT_THAT(std::string(ListenAt("no.such.host.invalid", &port).status().message()),
+              HasSubstr("rank 0 cannot listen at MASTER_ADDR=no.such.host.invalid: "));
+}
+
+// --- The secret. ---
+
+class SecretTest : public ::testing::Test {
+ protected:
+  void SetUp() override { Clear(); }
+  void TearDown() override { Clear(); }
+  static void Clear() {
+    unsetenv("STRAKE_COMM_SECRET");
+    unsetenv("STRAKE_COMM_SECRET_FILE");
+  }
+  static std::string Error() { return std::string(SecretFromEnvironment().status().message()); }
+  static std::string File(const std::string& text) {
+    const std::string path = ::testing::TempDir() + "/secret";
+    std::ofstream(path) << text;
+    return path;
+  }
+  const std::string secret_ = "correct horse battery staple";
+};
+
+TEST_F(SecretTest, FromAVariableOrAFile) {
+  EXPECT_EQ(SecretFromEnvironment().value(), "");
+  setenv("STRAKE_COMM_SECRET", secret_.c_str(), 1);
+  EXPECT_EQ(SecretFromEnvironment().value(), secret_);
+  Clear();
+  setenv("STRAKE_COMM_SECRET_FILE", File(secret_ + "\n").c_str(), 1);
+  EXPECT_EQ(SecretFromEnvironment().value(), secret_);
+}
+
+TEST_F(SecretTest, WhatIsNoSecretIsNamedAndNotShown) {
+  setenv("STRAKE_COMM_SECRET", "hunter2", 1);
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET has a secret of 7 bytes, and not of 16 to "));
+  EXPECT_THAT(Error(), Not(HasSubstr("hunter2")));
+  setenv("STRAKE_COMM_SECRET", "", 1);
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET has a secret of 0 bytes"));
+  Clear();
+  setenv("STRAKE_COMM_SECRET_FILE", "/no/such/file", 1);
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET_FILE=/no/such/file: "));
+  const std::string path = File(" \n");
+  setenv("STRAKE_COMM_SECRET_FILE", path.c_str(), 1);
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET_FILE=" + path + " has a secret of 0 bytes"));
+  File(std::string(100000, 'x'));
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET_FILE=" + path));
+  setenv("STRAKE_COMM_SECRET", secret_.c_str(), 1);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("STRAKE_COMM_SECRET and STRAKE_COMM_SECRET_FILE="),
+                             HasSubstr("are both set"), Not(HasSubstr(secret_))));
+}
+
+TEST_F(NcclRendezvousTest, TheSecretIsReadWithTheOtherVariables) {
+  setenv("STRAKE_COMM_SECRET", "correct horse battery staple", 1);
+  EXPECT_EQ(NcclRendezvousFromEnvironment()->secret, "correct horse battery staple");
+  setenv("STRAKE_COMM_SECRET", "short", 1);
+  EXPECT_THAT(Error(), HasSubstr("STRAKE_COMM_SECRET has a secret of 5 bytes"));
+  unsetenv("STRAKE_COMM_SECRET");
+}
+
+// --- The library. ---
 
 TEST(NcclLibraryTest, OldVersionsAreNamed) {
   EXPECT_TRUE(CheckNcclVersion(21800, "").ok());

@@ -1,6 +1,5 @@
 #include "parallel/comm/nccl/nccl_world.h"
 
-#include <algorithm>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -27,8 +26,12 @@ absl::StatusOr<std::shared_ptr<NcclWorld>> NcclWorld::Create(const NcclRendezvou
   STRAKE_ASSIGN_OR_RETURN(
       NcclConnections connections,
       MeetOverTcp(rendezvous, timeout, std::string(world->id_.bytes, sizeof(world->id_.bytes))));
-  std::memcpy(world->id_.bytes, connections.text.data(),
-              std::min(sizeof(world->id_.bytes), connections.text.size()));
+  if (connections.text.size() != sizeof(world->id_.bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat("[nccl] rank 0 sent an id of ",
+                                                   connections.text.size(), " bytes, and not of ",
+                                                   sizeof(world->id_.bytes)));
+  }
+  std::memcpy(world->id_.bytes, connections.text.data(), sizeof(world->id_.bytes));
   world->control_ =
       std::make_unique<NcclControl>(rendezvous.rank, rendezvous.size, std::move(connections),
                                     [world = world.get()] { world->AbortAll(); });
@@ -41,7 +44,7 @@ NcclWorld::~NcclWorld() {
   for (const std::future<void>& end : ends_) end.wait_until(deadline);
 }
 
-absl::StatusOr<NcclComm> NcclWorld::Connect(const NcclGroup& group) {
+absl::StatusOr<NcclComm> NcclWorld::Connect(const ProcessGroup& group) {
   NcclConfig config;
   return Make("ncclCommInitRankConfig", group, [&](NcclComm* comm) {
     const NcclResult result = nccl_.comm_init_rank_config(
@@ -54,13 +57,13 @@ absl::StatusOr<NcclComm> NcclWorld::Connect(const NcclGroup& group) {
 // NCCL reports on the parent, which is polled, whether the new comm is ready, and writes it only
 // then.
 absl::StatusOr<NcclComm> NcclWorld::Split(NcclComm parent, int color, int key,
-                                          const NcclGroup& group) {
+                                          const ProcessGroup& group) {
   NcclConfig config;
   return Make("ncclCommSplit", group,
               [&](NcclComm* comm) { return nccl_.comm_split(parent, color, key, comm, &config); });
 }
 
-absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const NcclGroup& group,
+absl::StatusOr<NcclComm> NcclWorld::Make(const char* call, const ProcessGroup& group,
                                          const std::function<NcclResult(NcclComm* comm)>& make) {
   NcclComm* comm;
   NcclResult result;
@@ -86,7 +89,7 @@ void NcclWorld::Close(NcclComm comm) {
   if (control_->failure().ok() && comms_.erase(comm) > 0) End(comm, nccl_.comm_destroy);
 }
 
-absl::Status NcclWorld::Launch(const NcclGroup& group, NcclComm comm,
+absl::Status NcclWorld::Launch(const ProcessGroup& group, NcclComm comm,
                                const std::function<NcclResult(const NcclLibrary&)>& calls) {
   NcclResult called, ended;
   {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "parallel/comm/liveness.h"
 #include "parallel/comm/nccl/nccl_control.h"
 #include "parallel/comm/nccl/nccl_library.h"
 #include "parallel/comm/nccl/nccl_rendezvous.h"
@@ -34,16 +35,16 @@ class NcclWorld {
   NcclControl& control() { return *control_; }
 
   // Connects all processes; a collective call.
-  absl::StatusOr<NcclComm> Connect(const NcclGroup& group);
+  absl::StatusOr<NcclComm> Connect(const ProcessGroup& group);
   // Makes a comm of the parent's ranks of one color; a collective call of the parent.
-  absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const NcclGroup& group);
+  absl::StatusOr<NcclComm> Split(NcclComm parent, int color, int key, const ProcessGroup& group);
   // Closes a comm. None of its work is in flight on the GPU, unless the groups have failed. May be
   // null.
   void Close(NcclComm comm);
 
   // Makes NCCL calls that form one ncclGroup, in `calls`; the first result that is an error ends
   // them. On return they are enqueued on their streams. No NCCL group is left open on failure.
-  absl::Status Launch(const NcclGroup& group, NcclComm comm,
+  absl::Status Launch(const ProcessGroup& group, NcclComm comm,
                       const std::function<NcclResult(const NcclLibrary&)>& calls);
 
   // False while NCCL works on an earlier call of any group; returns NCCL's errors.
@@ -52,7 +53,7 @@ class NcclWorld {
  private:
   explicit NcclWorld(const NcclLibrary& nccl) : nccl_(nccl) {}
   // Makes the call that creates a comm, waits until the comm is ready, and keeps it.
-  absl::StatusOr<NcclComm> Make(const char* call, const NcclGroup& group,
+  absl::StatusOr<NcclComm> Make(const char* call, const ProcessGroup& group,
                                 const std::function<NcclResult(NcclComm* comm)>& make);
   void AbortAll();
   void End(NcclComm comm, NcclResult (*how)(NcclComm comm));
