@@ -1,6 +1,7 @@
-// After the first step a training step asks the system for no memory: all its memory has been
-// planned. The test defines malloc() and similar functions, and counts their calls for more than a
-// page, from any caller; sanitizers define their own.
+// After the first steps a training step asks the system for no memory: all its memory has been
+// planned. What a thread prepares for a product when it takes a block of it for the first time, it
+// may do in any step. The test defines malloc() and similar functions, and counts their calls for
+// more than a page, from any caller; sanitizers define their own.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -76,7 +77,7 @@ namespace {
 
 class StepAllocationTest : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(StepAllocationTest, NoneAfterTheFirstStep) {
+TEST_P(StepAllocationTest, NoneAfterTheFirstSteps) {
   if (!kCanCount) GTEST_SKIP() << "a sanitizer has its own malloc()";
   BenchmarkConfig config;
   config.model = "llama-tiny";
@@ -92,10 +93,15 @@ TEST_P(StepAllocationTest, NoneAfterTheFirstStep) {
   ASSERT_TRUE(steps.ok()) << steps.status();
   ASSERT_TRUE((*steps)->Run(1).ok());
   EXPECT_GT(num_large, 0);  // the counting works
-  num_large = 0;
-  for (int step = 2; step <= 4; ++step) ASSERT_TRUE((*steps)->Run(step).ok());
+  constexpr int kMaxSteps = 200;
+  int num_without = 0;
+  for (int step = 2; step <= kMaxSteps && num_without < 3; ++step) {
+    num_large = 0;
+    ASSERT_TRUE((*steps)->Run(step).ok());
+    num_without = num_large == 0 ? num_without + 1 : 0;
+  }
   counting = false;
-  EXPECT_EQ(num_large, 0);
+  EXPECT_EQ(num_without, 3) << "steps without allocations, one after the other";
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, StepAllocationTest, ::testing::Values("fp32", "bf16"),
