@@ -22,8 +22,10 @@
 namespace strake {
 namespace {
 
-// Longer than what usually lies between two loops of a step, and far shorter than a time slice.
-constexpr std::chrono::microseconds kSpinTime(50);
+// How long a thread that waits spins before it sleeps: longer than what usually lies between two
+// loops of a step, since a core of a virtual machine wakes up slowly. After the first time, it
+// offers its core to others at each look.
+constexpr std::chrono::microseconds kSpinAloneTime(50), kSpinTime(500);
 
 // Shorter than a time slice.
 constexpr std::chrono::milliseconds kTimeToYield(1);
@@ -61,13 +63,14 @@ class alignas(64) Awaited {
  private:
   // Returns whether the number changed meanwhile.
   bool SpinWhileEqual(int old) const {
-    const auto end = Clock::now() + kSpinTime;
-    do {
+    const auto start = Clock::now();
+    for (auto spun = start - start; spun < kSpinTime; spun = Clock::now() - start) {
+      if (spun > kSpinAloneTime) sched_yield();
       for (int i = 0; i < 16; ++i) {
         if (value_ != old) return true;
         _mm_pause();
       }
-    } while (Clock::now() < end);
+    }
     return false;
   }
 
