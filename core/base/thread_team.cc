@@ -23,24 +23,8 @@ namespace strake {
 namespace {
 
 // How long a thread that waits spins before it sleeps: longer than what usually lies between two
-// loops of a step, since a core of a virtual machine wakes up slowly. After the first time, it
-// offers its core to others at each look.
-constexpr std::chrono::microseconds kSpinAloneTime(50), kSpinTime(500);
-
-// Shorter than a time slice.
-constexpr std::chrono::milliseconds kTimeToYield(1);
-
-using Clock = std::chrono::steady_clock;
-
-// Returns whether the calling thread shall let others run between two blocks. That makes it less
-// likely that the system takes its core away within a block, for which the loop would wait.
-bool YieldIsDue() {
-  static thread_local Clock::time_point last;
-  const auto now = Clock::now();
-  if (now - last < kTimeToYield) return false;
-  last = now;
-  return true;
-}
+// loops of a step, and far shorter than a time slice.
+constexpr std::chrono::microseconds kSpinTime(50);
 
 // A number of which threads wait until it changes.
 class alignas(64) Awaited {
@@ -63,14 +47,14 @@ class alignas(64) Awaited {
  private:
   // Returns whether the number changed meanwhile.
   bool SpinWhileEqual(int old) const {
-    const auto start = Clock::now();
-    for (auto spun = start - start; spun < kSpinTime; spun = Clock::now() - start) {
-      if (spun > kSpinAloneTime) sched_yield();
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + kSpinTime;
+    do {
       for (int i = 0; i < 16; ++i) {
         if (value_ != old) return true;
         _mm_pause();
       }
-    }
+    } while (Clock::now() < end);
     return false;
   }
 
@@ -147,21 +131,13 @@ class ThreadTeam::Workers {
     for (size_t i = 0; i < shares_.size(); ++i) {
       Share& share = shares_[(thread + i) % shares_.size()];
       while (share.left.load(std::memory_order_relaxed) > 0) {
-        if (YieldIsDue()) {
-          Finish(std::exchange(done, 0));
-          sched_yield();
-        }
         const int left = share.left.fetch_sub(1, std::memory_order_acquire);
         if (left <= 0) break;
         (*body_)(thread, share.end - left);
         ++done;
       }
     }
-    Finish(done);
-  }
-
-  void Finish(int blocks) {
-    if (blocks > 0 && unfinished_.value().fetch_sub(blocks) == blocks) unfinished_.Wake(1);
+    if (done > 0 && unfinished_.value().fetch_sub(done) == done) unfinished_.Wake(1);
   }
 
   std::vector<Share> shares_;
