@@ -157,7 +157,12 @@ void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
                                 .b = b.raw(),
                                 .bias = options.bias.raw(),
                                 .c = c.raw()};
-  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), kLibraryLimits);
+  cpu::MatmulBlockLimits limits = kLibraryLimits;
+  // oneDNN's fastest kernel for bf16 takes no columns of a matrix, only whole rows.
+  if (a.dtype() == DType::kBf16 && !options.transpose_a) {
+    limits.columns = limits.column_grain = sizes.n;
+  }
+  const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), limits);
   ctx.team().ParallelForTasks(
       grid.num_blocks(), [&](int, int64_t block) { cpu::Multiply(product, grid.Block(block)); });
 }
