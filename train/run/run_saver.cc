@@ -1,5 +1,7 @@
 #include "train/run/run_saver.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -17,6 +19,11 @@
 #include "train/run/manifest.h"
 
 namespace strake {
+namespace {
+
+constexpr int kLowestPriority = 19;
+
+}  // namespace
 
 RunSaver::RunSaver(const TrainerOptions& options, const Mesh& mesh, Engine& engine,
                    const std::vector<TrainObserver*>& observers)
@@ -120,21 +127,34 @@ absl::StatusOr<RunSaver::Written> RunSaver::WriteWithAllRanks() {
 
 // --- A save. ---
 
-absl::Status RunSaver::Save(const RunRecord& record) {
-  if (saving_.has_value()) {
-    STRAKE_RETURN_IF_ERROR(End(is_first_rank() ? writing_.get() : Written()));
-  }
-  STRAKE_RETURN_IF_ERROR(EndNote());
+// Waits for what is being written.
+absl::Status RunSaver::Wait() {
+  if (!saving_.has_value()) return EndNote();
+  return End(is_first_rank() ? writing_.get() : Written());
+}
+
+absl::Status RunSaver::SetSaving(const RunRecord& record) {
+  STRAKE_RETURN_IF_ERROR(Wait());
   saving_ = record;
   STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint, engine_.StateFingerprint());
   saving_->fingerprint = fingerprint.ToString();
-  if (snapshot_bytes_ == 0) {
-    STRAKE_ASSIGN_OR_RETURN(const Written written, WriteWithAllRanks());
-    return End(written);
-  }
+  return absl::OkStatus();
+}
+
+absl::Status RunSaver::SaveAndWait(const RunRecord& record) {
+  STRAKE_RETURN_IF_ERROR(SetSaving(record));
+  STRAKE_ASSIGN_OR_RETURN(const Written written, WriteWithAllRanks());
+  return End(written);
+}
+
+absl::Status RunSaver::Save(const RunRecord& record) {
+  if (snapshot_bytes_ == 0) return SaveAndWait(record);
+  STRAKE_RETURN_IF_ERROR(SetSaving(record));
   if (!is_first_rank()) return WriteCheckpoint(/*directory=*/"", engine_, record);
   STRAKE_RETURN_IF_ERROR(snapshot_->Take(engine_));
   writing_ = std::async(std::launch::async, [this] {
+    // The calling thread's alone, on Linux: steps go first where cores are few.
+    (void)setpriority(PRIO_PROCESS, 0, kLowestPriority);
     return WriteFiles(
         [this](const std::string& directory) { return snapshot_->Write(directory, *saving_); });
   });
@@ -162,7 +182,7 @@ absl::Status RunSaver::EndIfWritten(int64_t step, const DueWork& due) {
   const bool ready = is_first_rank() && writing_.wait_for(seconds(0)) == std::future_status::ready;
   STRAKE_ASSIGN_OR_RETURN(const bool written, AnyRank(mesh_, ready));
   if (!written) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(End(is_first_rank() ? writing_.get() : Written()));
+  STRAKE_RETURN_IF_ERROR(Wait());
   // What was due at an earlier step is done.
   return Note(saved_.step, step == saved_.step ? due : DueWork());
 }
@@ -190,15 +210,13 @@ absl::Status RunSaver::TellOfCheckpoint(const absl::Status& pruned) const {
 }
 
 absl::Status RunSaver::Finish(const RunRecord& record) {
-  while (true) {
-    if (saving_.has_value()) {
-      STRAKE_RETURN_IF_ERROR(End(is_first_rank() ? writing_.get() : Written()));
-    }
-    if (saved_.step == record.step) break;
+  STRAKE_RETURN_IF_ERROR(Wait());
+  while (saved_.step != record.step) {
     if (failed_) {
       std::this_thread::sleep_for(std::chrono::duration<double>(SecondsBetweenSaves()));
     }
-    STRAKE_RETURN_IF_ERROR(Save(record));
+    // The steps have ended: nothing goes on beside the save.
+    STRAKE_RETURN_IF_ERROR(SaveAndWait(record));
   }
   STRAKE_RETURN_IF_ERROR(Note(record.step, record.due));
   return EndNote();

@@ -24,8 +24,8 @@
 namespace strake {
 
 // With options.async_save a save is a snapshot, in which all ranks take part, and a thread of the
-// first rank that writes it; one at a time. Without it, and where the first rank has no memory for
-// a snapshot, the ranks wait for the disk.
+// first rank that writes it, with the lowest priority; one at a time. Without it, and where the
+// first rank has no memory for a snapshot, the ranks wait for the disk.
 //
 // Every rank of the mesh makes one and calls its functions in the same order, with the same record.
 // The first rank alone writes files and tells its observers. The destructor waits for what is being
@@ -85,6 +85,9 @@ class RunSaver {
   absl::Status ReadBackAndPrune();
   absl::Status WriteNote(const RunRecord& record) const;
 
+  absl::Status Wait();
+  absl::Status SetSaving(const RunRecord& record);
+  absl::Status SaveAndWait(const RunRecord& record);
   absl::StatusOr<Written> WriteWithAllRanks();
   absl::Status End(const Written& written);
   absl::Status TellOfCheckpoint(const absl::Status& pruned) const;
