@@ -11,6 +11,7 @@
 #include <chrono>
 #include <climits>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -80,7 +81,13 @@ class ThreadTeam::Workers {
  public:
   // The caller of Run() is thread 0.
   explicit Workers(int num_threads) : shares_(num_threads) {
-    for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { Work(i); });
+    try {
+      for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { Work(i); });
+    } catch (const std::system_error& error) {
+      // Whoever is there takes all blocks.
+      LOG(WARNING) << "[thread_team] the system gives " << threads_.size() + 1 << " of "
+                   << num_threads << " threads: " << error.what();
+    }
   }
 
   ~Workers() {

@@ -21,7 +21,11 @@
 namespace strake {
 namespace {
 
-constexpr int kLowestPriority = 19;
+// A share of some 3 % of a core that a thread of a step uses.
+constexpr int kLowPriority = 15;
+
+// On a thread of its own, if the system gives one.
+constexpr std::launch kBesideSteps = std::launch::async | std::launch::deferred;
 
 }  // namespace
 
@@ -66,7 +70,7 @@ double RunSaver::SecondsBetweenSaves() const {
 }
 
 absl::StatusOr<bool> RunSaver::TimeToSave(bool on_schedule) const {
-  if (!failed_) return on_schedule;
+  if (!failed_ || saving_.has_value()) return on_schedule;
   return AnyRank(mesh_, is_first_rank() && MonotonicSeconds() >= next_save_);
 }
 
@@ -127,10 +131,22 @@ absl::StatusOr<RunSaver::Written> RunSaver::WriteWithAllRanks() {
 
 // --- A save. ---
 
-// Waits for what is being written.
+// Waits for what is being written. The ranks meet meanwhile, or they would take the first one for
+// lost after a timeout.
 absl::Status RunSaver::Wait() {
   if (!saving_.has_value()) return EndNote();
+  const std::chrono::milliseconds timeout = mesh_.communicator(MeshAxis::kDp).options().timeout;
+  for (bool written = false; !written;) {
+    const bool ready = is_first_rank() && IsWritten(timeout / 4);
+    STRAKE_ASSIGN_OR_RETURN(written, AnyRank(mesh_, ready));
+  }
   return End(is_first_rank() ? writing_.get() : Written());
+}
+
+// Waits that long at most.
+bool RunSaver::IsWritten(std::chrono::milliseconds time) const {
+  // Deferred: the system had no thread left, and the caller of get() writes.
+  return writing_.wait_for(time) != std::future_status::timeout;
 }
 
 absl::Status RunSaver::SetSaving(const RunRecord& record) {
@@ -152,9 +168,10 @@ absl::Status RunSaver::Save(const RunRecord& record) {
   STRAKE_RETURN_IF_ERROR(SetSaving(record));
   if (!is_first_rank()) return WriteCheckpoint(/*directory=*/"", engine_, record);
   STRAKE_RETURN_IF_ERROR(snapshot_->Take(engine_));
-  writing_ = std::async(std::launch::async, [this] {
+  const auto own_thread = std::this_thread::get_id();
+  writing_ = std::async(kBesideSteps, [this, own_thread] {
     // The calling thread's alone, on Linux: steps go first where cores are few.
-    (void)setpriority(PRIO_PROCESS, 0, kLowestPriority);
+    if (std::this_thread::get_id() != own_thread) (void)setpriority(PRIO_PROCESS, 0, kLowPriority);
     return WriteFiles(
         [this](const std::string& directory) { return snapshot_->Write(directory, *saving_); });
   });
@@ -178,8 +195,7 @@ absl::Status RunSaver::End(const Written& written) {
 
 absl::Status RunSaver::EndIfWritten(int64_t step, const DueWork& due) {
   if (!saving_.has_value()) return absl::OkStatus();
-  using std::chrono::seconds;
-  const bool ready = is_first_rank() && writing_.wait_for(seconds(0)) == std::future_status::ready;
+  const bool ready = is_first_rank() && IsWritten(std::chrono::milliseconds(0));
   STRAKE_ASSIGN_OR_RETURN(const bool written, AnyRank(mesh_, ready));
   if (!written) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(Wait());
@@ -231,7 +247,7 @@ absl::Status RunSaver::Note(int64_t step, const DueWork& due) {
   noting_ = due;
   RunRecord record = saved_;
   record.due = due;
-  const auto launch = snapshot_bytes_ > 0 ? std::launch::async : std::launch::deferred;
+  const auto launch = snapshot_bytes_ > 0 ? kBesideSteps : std::launch::deferred;
   writing_ = std::async(
       launch, [this, record = std::move(record)] { return Written{.status = WriteNote(record)}; });
   return snapshot_bytes_ > 0 ? absl::OkStatus() : EndNote();

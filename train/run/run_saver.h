@@ -2,6 +2,7 @@
 #ifndef STRAKE_TRAIN_RUN_RUN_SAVER_H_
 #define STRAKE_TRAIN_RUN_RUN_SAVER_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <future>
@@ -24,7 +25,7 @@
 namespace strake {
 
 // With options.async_save a save is a snapshot, in which all ranks take part, and a thread of the
-// first rank that writes it, with the lowest priority; one at a time. Without it, and where the
+// first rank that writes it, with a low priority; one at a time. Without it, and where the
 // first rank has no memory for a snapshot, the ranks wait for the disk.
 //
 // Every rank of the mesh makes one and calls its functions in the same order, with the same record.
@@ -86,6 +87,7 @@ class RunSaver {
   absl::Status WriteNote(const RunRecord& record) const;
 
   absl::Status Wait();
+  bool IsWritten(std::chrono::milliseconds time) const;
   absl::Status SetSaving(const RunRecord& record);
   absl::Status SaveAndWait(const RunRecord& record);
   absl::StatusOr<Written> WriteWithAllRanks();

@@ -127,16 +127,17 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
   if (record.data_time != 0 && now.data_time != 0 && record.data_time != now.data_time) {
     warnings.push_back(absl::StrCat(names.train_files, " was changed or copied since ", checkpoint,
                                     " was saved; samples of its tokens are the same, and ",
-                                    names.data_fingerprint, " can compare all of them"));
+                                    names.data_fingerprint,
+                                    " can compare all of them from now on"));
   }
   return warnings;
 }
 
 // The checkpoint's fingerprint, if the run will hold the same bits: bf16 keeps fp32 weights, but
-// between fp64 and the others numbers are converted.
+// checkpoints round fp64 to fp32.
 std::string FingerprintToCompare(const TrainerOptions& options, const RunRecord& record) {
   const bool was_f64 = record.config.value("dtype", nlohmann::ordered_json("fp32")) == "fp64";
-  return was_f64 == (options.engine.dtype == DType::kF64) ? record.fingerprint : "";
+  return was_f64 || options.engine.dtype == DType::kF64 ? "" : record.fingerprint;
 }
 
 std::vector<std::string> Warnings(const TrainerOptions& options, const RunRecord& record,

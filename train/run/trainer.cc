@@ -143,7 +143,8 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
   if (loaded.ToString() == start.fingerprint) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(
       start.checkpoint, ": the weights and the optimizer's state have the fingerprint ",
-      loaded.ToString(), ", and had ", start.fingerprint, " when they were saved"));
+      loaded.ToString(), ", and had ", start.fingerprint,
+      " when they were saved; to resume from the checkpoint before, rename this one"));
 }
 
 absl::Status Trainer::OpenRun() {

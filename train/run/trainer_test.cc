@@ -10,6 +10,7 @@
 #include <mutex>
 #include <regex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -269,26 +270,32 @@ TEST_F(TrainerTest, AStopAtAnyMomentLosesNothing) {
   }
 }
 
-// Does not let a save of one step be written before another step is done.
+// Does not let the save of a step be written before Opens is told of another step.
 class SlowDisk : public TrainObserver {
  public:
-  SlowDisk(int64_t saved_step, int64_t until) : saved_step_(saved_step), until_(until) {}
-
-  absl::Status OnStep(const StepMetrics& m) override {
-    if (m.step == until_) done_.count_down();
-    return m.step == fail_at ? absl::UnavailableError("the observer has had enough")
-                             : absl::OkStatus();
-  }
+  explicit SlowDisk(int64_t saved_step) : saved_step_(saved_step) {}
   absl::Status OnSave(int64_t step) override {
     if (step == saved_step_) done_.wait();
     return absl::OkStatus();
   }
-
-  int64_t fail_at = 0;
+  void Open() { done_.count_down(); }
 
  private:
-  const int64_t saved_step_, until_;
+  const int64_t saved_step_;
   std::latch done_{1};
+};
+
+class Opens : public TrainObserver {
+ public:
+  Opens(SlowDisk* disk, int64_t step) : disk_(disk), step_(step) {}
+  absl::Status OnStep(const StepMetrics& m) override {
+    if (m.step == step_) disk_->Open();
+    return absl::OkStatus();
+  }
+
+ private:
+  SlowDisk* const disk_;
+  const int64_t step_;
 };
 
 TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
@@ -300,10 +307,11 @@ TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
   for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
     options_.directory += "x";
     if (sizes.dp * sizes.tp > 1) options_.engine.gradients.zero = sizes.dp - 1;
-    SlowDisk disk(2, 4);
+    SlowDisk disk(2);
+    Opens after(&disk, 4);
     Recorder recorder;
     MetricsObserver metrics;
-    const absl::Status trained = Train(sizes, {&metrics, &disk, &recorder});
+    const absl::Status trained = Train(sizes, {&metrics, &disk, &recorder, &after});
     ASSERT_TRUE(trained.ok()) << trained;
     EXPECT_THAT(recorder.notes,
                 ElementsAre(HasSubstr("plan of"), "start 0", "step 1", "step 2", "step 3", "step 4",
@@ -324,26 +332,53 @@ TEST_F(TrainerTest, AnErrorWaitsForACheckpointThatIsWritten) {
   options_.save_every = 2;
   for (const MeshVector& sizes : {kOneRank, kDp2}) {
     options_.directory += "x";
-    SlowDisk disk(2, 3);
-    disk.fail_at = 3;
-    EXPECT_EQ(Train(sizes, {&disk}).message(), "the observer has had enough");
+    SlowDisk disk(2);
+    Opens after(&disk, 3);
+    Recorder recorder;
+    recorder.fail_at = "step 3";
+    EXPECT_EQ(Train(sizes, {&disk, &after, &recorder}).message(), "the observer has had enough");
     EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-2/run.json"));
     EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-2.tmp"));
     EXPECT_THAT(ReadFile(options_.directory + "/run.json"), HasSubstr("\"step\": 2,"));
   }
 }
 
-// A run that resumes evaluates again only what was not noted.
+// Ends a run at the first step after a checkpoint was written, that of kStep.
+class EndsAfterACheckpoint : public TrainObserver {
+ public:
+  static constexpr int64_t kStep = 1000;
+
+  absl::Status OnStep(const StepMetrics& m) override {
+    if (written_) return absl::UnavailableError("the observer has had enough");
+    // Leaves the disk as much time as it may need.
+    if (m.step > kStep + 1) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return absl::OkStatus();
+  }
+  absl::Status OnCheckpoint(const TrainCheckpoint& /*checkpoint*/) override {
+    written_ = true;
+    return absl::OkStatus();
+  }
+
+ private:
+  bool written_ = false;
+};
+
 TEST_F(TrainerTest, WhatWasDoneWhileACheckpointWasWrittenIsNoted) {
-  options_.save_every = options_.eval_every = 2;
+  // There is no second save before the first is written.
+  constexpr int64_t kStep = EndsAfterACheckpoint::kStep;
+  options_.save_every = options_.eval_every = kStep;
+  options_.schedule.total_steps = 2 * kStep - 1;
   options_.eval_batches = 1;
   for (const MeshVector& sizes : {kOneRank, kDp2}) {
     options_.directory += "x";
-    SlowDisk disk(2, 3);
-    ASSERT_TRUE(Train(sizes, {&disk}).ok());
-    EXPECT_THAT(ReadFile(options_.directory + "/step-4/run.json"),
+    SlowDisk disk(kStep);
+    Opens after(&disk, kStep + 1);
+    EndsAfterACheckpoint end;
+    EXPECT_EQ(Train(sizes, {&disk, &end, &after}).message(), "the observer has had enough");
+    EXPECT_THAT(ReadFile(options_.directory + "/step-1000/run.json"),
                 HasSubstr("\"due\": [\n    \"evaluation\""));
-    EXPECT_THAT(ReadFile(options_.directory + "/run.json"), HasSubstr("\"due\": []"));
+    EXPECT_THAT(ReadFile(options_.directory + "/run.json"),
+                AllOf(HasSubstr("\"step\": 1000,"), HasSubstr("\"due\": []")));
   }
 }
 
@@ -533,6 +568,10 @@ TEST_F(TrainerTest, AFingerprintIsComparedInBf16AndNotInFp64) {
   options_.engine.op_set = OpSet::kReference;
   options_.directory = directory + "-fp64";
   EXPECT_EQ(ErrorOf(), "");
+  options_.resume = ResumePolicy::kAuto;
+  options_.schedule.total_steps = 4;
+  EXPECT_EQ(ErrorOf(), "") << "resumed in fp64";
+  options_.resume = ResumePolicy::kFromCheckpoint;
   Rewrite(directory, [](RunRecord& record) { record.fingerprint = std::string(32, 'a'); });
   options_.engine.dtype = DType::kBf16;
   options_.engine.op_set = OpSet::kAuto;

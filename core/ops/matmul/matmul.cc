@@ -159,7 +159,9 @@ void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
                                 .c = c.raw()};
   cpu::MatmulBlockLimits limits = kLibraryLimits;
   // oneDNN's fastest kernel for bf16 takes no columns of a matrix, only whole rows.
-  if (a.dtype() == DType::kBf16 && !options.transpose_a) {
+  const int64_t num_row_blocks = sizes.m / limits.row_grain;
+  if (a.dtype() == DType::kBf16 && !options.transpose_a &&
+      num_row_blocks >= ctx.team().num_threads()) {
     limits.columns = limits.column_grain = sizes.n;
   }
   const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), limits);
