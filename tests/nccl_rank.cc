@@ -2,9 +2,8 @@
 // WORLD_SIZE, MASTER_ADDR, MASTER_PORT). NCCL itself is a fake, so tensors are on the CPU. Prints
 // what came of it.
 //
-//   a number N   sums N numbers over the ranks, and compares the bits with those of ranks on
-//   threads wait         waits for the others, again and again, and prints a line after the first
-//   time
+//   N      sums N numbers over the ranks, and compares the bits with those of ranks on threads
+//   wait   waits for the others, again and again, and prints a line after the first time
 #include <chrono>
 #include <cstdint>
 #include <cstdio>

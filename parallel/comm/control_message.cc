@@ -154,6 +154,9 @@ std::string EncodeControlMessage(const ControlMessage& message) {
   fixed.num_progress = static_cast<int64_t>(message.progress.size());
 
   std::string bytes;
+  bytes.reserve(sizeof(fixed) + (call.counts.size() + call.recv_counts.size()) * sizeof(int64_t) +
+                file.size() + axis.size() + failure.size() + message.payload.size() +
+                message.progress.size() * sizeof(CallProgress));
   Append(bytes, &fixed, sizeof(fixed));
   Append(bytes, call.counts.data(), call.counts.size() * sizeof(int64_t));
   Append(bytes, call.recv_counts.data(), call.recv_counts.size() * sizeof(int64_t));
@@ -195,11 +198,13 @@ absl::StatusOr<ControlMessage> DecodeControlMessage(absl::Span<const std::byte> 
   STRAKE_RETURN_IF_ERROR(reader.ReadAll("bytes of data", fixed.payload_bytes, &message.payload));
   STRAKE_RETURN_IF_ERROR(reader.ReadAll("counters", fixed.num_progress, &message.progress));
   STRAKE_RETURN_IF_ERROR(reader.CheckEnd());
-  // Errors show these texts.
-  message.axis = Printable(message.axis);
+  // Errors show these texts. Most messages have none.
+  if (!message.axis.empty()) message.axis = Printable(message.axis);
   call.site = {.file = Interned(file), .line = fixed.line};
-  message.failure =
-      absl::Status(static_cast<absl::StatusCode>(fixed.failure_code), Printable(failure));
+  if (fixed.failure_code != 0) {
+    message.failure =
+        absl::Status(static_cast<absl::StatusCode>(fixed.failure_code), Printable(failure));
+  }
   return message;
 }
 

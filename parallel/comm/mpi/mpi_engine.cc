@@ -188,6 +188,7 @@ std::shared_ptr<MpiOperation> MpiEngine::Start(MpiGroup& group, CollectiveCall c
 
 absl::Status MpiEngine::Wait(MpiGroup& group, MpiOperation& operation, const CollectiveCall& call) {
   std::unique_lock<std::mutex> lock(mutex_);
+  if (operation.done()) return absl::OkStatus();
   MpiWorld& world = *group.world;
   Liveness::Wait wait{
       .group = group, .call = &call, .lack = [&operation] {

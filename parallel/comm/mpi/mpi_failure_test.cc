@@ -131,7 +131,7 @@ const std::map<std::string, Fault>& Faults() {
       {"late",
        {8,
         [](Communicator& comm) {
-          std::this_thread::sleep_for(2 * kTimeout);
+          std::this_thread::sleep_for(3 * kTimeout);
           return AllReduce(comm, 8);
         },
         /*is_timed=*/true}},

@@ -153,8 +153,8 @@ absl::Status NcclControl::WaitUntil(const ProcessGroup& group, const std::string
     lock.unlock();
     const absl::StatusOr<bool> is_done = done();
     if (is_done.ok() && !*is_done) std::this_thread::sleep_for(pause);
-    if (!is_done.ok()) return FailureOr(is_done.status());
-    lock.lock();
+    lock.lock();  // also for the end of `waiting`
+    if (!is_done.ok()) return FailureOr(is_done.status(), lock);
     if (*is_done) return liveness_.failure();  // a collective that an abort has ended is not done
   }
 }
@@ -173,6 +173,10 @@ absl::Status NcclControl::failure() {
 
 absl::Status NcclControl::FailureOr(const absl::Status& error) {
   std::unique_lock<std::mutex> lock(mutex_);
+  return FailureOr(error, lock);
+}
+
+absl::Status NcclControl::FailureOr(const absl::Status& error, std::unique_lock<std::mutex>& lock) {
   changed_.wait_for(lock, kNewsTime, [&] { return !liveness_.failure().ok(); });
   return liveness_.failure().ok() ? error : liveness_.failure();
 }

@@ -69,6 +69,8 @@ class NcclControl {
   using Clock = std::chrono::steady_clock;
   class Waiting;
 
+  absl::Status FailureOr(const absl::Status& error, std::unique_lock<std::mutex>& lock);
+
   // Called with the mutex held.
   void SendTo(int process, const ControlMessage& message);
   void Post(ControlMessage message);

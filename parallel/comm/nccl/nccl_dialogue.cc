@@ -161,8 +161,8 @@ std::string HostDialogue::Verdict(const absl::Status& status, absl::string_view 
   VerdictBody body{.code = static_cast<int32_t>(status.code()),
                    .text_bytes = static_cast<int32_t>(text.size()),
                    .proof = {}};
-  // To whom it has not challenged, the host owes no proof.
-  if (challenged_) {
+  // Whoever is turned away gets no proof, by which it could try short secrets.
+  if (challenged_ && status.ok()) {
     body.proof = HostProof(secret_, rank_, guest_size_, guest_nonce_, nonce_, body.code, text);
   }
   return Message(kVerdictMark, body).append(text.data(), text.size());

@@ -30,6 +30,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kRetryInterval(50);
+// An address that is silent must not take the time of a host's other addresses.
+constexpr milliseconds kTimeToConnect(3000);
 // Rank 0's own timeout ends first, and its error names the missing ranks.
 constexpr milliseconds kPatienceForTheSentence(2000);
 // Accepted before the clock and the other connections are looked at again.
@@ -244,8 +246,10 @@ class Doorkeeper {
       if (!member) continue;
       const ssize_t num_bytes = recv(member->socket.get(), &byte, sizeof(byte), MSG_PEEK);
       if (num_bytes < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-      LOG(WARNING) << "[nccl] rank " << member->dialogue.rank() << " at " << member->address
-                   << (num_bytes > 0 ? " spoke" : " went") << " before all ranks were there";
+      if (++num_refused_ <= kMaxRefusalsLogged) {
+        LOG(WARNING) << "[nccl] rank " << member->dialogue.rank() << " at " << member->address
+                     << (num_bytes > 0 ? " spoke" : " went") << " before all ranks were there";
+      }
       member.reset();
       --num_in_;
     }
@@ -346,7 +350,7 @@ absl::StatusOr<FileDescriptor> ConnectToRankZero(const NcclRendezvous& rendezvou
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
   do {
     for (const addrinfo* address = found; address != nullptr; address = address->ai_next) {
-      FileDescriptor fd = TryToConnect(*address, deadline);
+      FileDescriptor fd = TryToConnect(*address, std::min(deadline, Clock::now() + kTimeToConnect));
       if (fd.valid()) return fd;
     }
     std::this_thread::sleep_for(kRetryInterval);
