@@ -57,11 +57,19 @@ absl::StatusOr<std::unique_ptr<RunSaver>> RunSaver::Create(
 
 absl::Status RunSaver::SetDirectory(RunDirectory directory, const RunRecord& record) {
   directory_ = std::move(directory);
-  return WriteRecord(record);
+  STRAKE_RETURN_IF_ERROR(WriteRecord(record));
+  // A run that was killed may not have come to it.
+  const absl::Status pruned = directory_->Prune(options_.keep_last);
+  return pruned.ok() ? pruned : WarnOfPruning(pruned);
 }
 
 absl::Status RunSaver::Warn(const std::string& text) const {
   return TellAll(observers_, [&](TrainObserver& o) { return o.OnWarning(text); });
+}
+
+absl::Status RunSaver::WarnOfPruning(const absl::Status& error) const {
+  return Warn(
+      absl::StrCat(error.message(), "; the run goes on, and tries it again after the next save"));
 }
 
 double RunSaver::SecondsBetweenSaves() const {
@@ -220,9 +228,7 @@ absl::Status RunSaver::TellOfCheckpoint(const absl::Status& pruned) const {
                                       .fingerprint = saved_.fingerprint};
   STRAKE_RETURN_IF_ERROR(
       TellAll(observers_, [&](TrainObserver& o) { return o.OnCheckpoint(checkpoint); }));
-  if (pruned.ok()) return absl::OkStatus();
-  return Warn(
-      absl::StrCat(pruned.message(), "; the run goes on, and tries it again after the next save"));
+  return pruned.ok() ? pruned : WarnOfPruning(pruned);
 }
 
 absl::Status RunSaver::Finish(const RunRecord& record) {

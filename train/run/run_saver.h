@@ -44,7 +44,8 @@ class RunSaver {
 
   // Sets the record of the last checkpoint in the directory; its step is 0 where there is none.
   void SetSaved(RunRecord saved) { saved_ = std::move(saved); }
-  // The first rank's part: sets the directory to save in, and writes `record` there.
+  // The first rank's part: sets the directory to save in, writes `record` there, and deletes old
+  // checkpoints.
   absl::Status SetDirectory(RunDirectory directory, const RunRecord& record);
 
   // Whether the run is to be saved at this step: where it is on schedule, or to be tried again.
@@ -78,6 +79,7 @@ class RunSaver {
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
   absl::Status Warn(const std::string& text) const;
+  absl::Status WarnOfPruning(const absl::Status& error) const;
   double SecondsBetweenSaves() const;
 
   // The first rank's, on the thread that writes.

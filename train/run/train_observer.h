@@ -9,8 +9,8 @@
 //   OnEnd                          once, where the run has not failed
 //
 // OnSave and OnCheckpoint come with each save: before OnEvaluation, or with async_save at any time
-// after it began and before OnEnd. OnWarning comes at any time before OnStart, and with a save. All
-// are called on the thread that runs the trainer, except OnSave with async_save.
+// after it began and before OnEnd. OnWarning comes at any time before the first step, and with a
+// save. All are called on the thread that runs the trainer, except OnSave with async_save.
 #ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 #define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 

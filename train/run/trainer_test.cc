@@ -328,6 +328,17 @@ TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
   }
 }
 
+TEST_F(TrainerTest, AStartDeletesWhatAKilledRunDidNot) {
+  options_.save_every = 2;
+  options_.keep_last = 0;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-2"));
+  options_.keep_last = 1;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-2"));
+  EXPECT_TRUE(std::filesystem::exists(options_.directory + "/step-4"));
+}
+
 TEST_F(TrainerTest, AnErrorWaitsForACheckpointThatIsWritten) {
   options_.save_every = 2;
   for (const MeshVector& sizes : {kOneRank, kDp2}) {
