@@ -29,7 +29,6 @@
 #include <filesystem>
 #include <limits>
 #include <map>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,14 +42,10 @@
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/safetensors.h"
-#include "models/families/families.h"
-#include "models/transformer.h"
 #include "nlohmann/json.hpp"
-#include "parallel/mesh/mesh.h"
+#include "tests/checkpoint_logits.h"
 #include "tools/cli/user_paths.h"
-#include "train/engine/engine.h"
 
 namespace strake {
 namespace {
@@ -247,22 +242,10 @@ void MakeDirectory(const std::string& folder, const Json& kind) {
 
 // The logits after the last token.
 absl::StatusOr<std::vector<float>> Logits(const std::string& directory,
-                                          std::vector<int32_t> tokens) {
-  const int64_t num_tokens = tokens.size();
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig config,
-                          ReadHfConfig(directory + "/config.json", nullptr));
-  const Mesh mesh = Mesh::SingleRank();
-  STRAKE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create({.model = config, .seq_len = num_tokens, .micro_batch = 1}, mesh));
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *config.family, engine->parameters()));
-  TransformerSaved saved;
-  STRAKE_ASSIGN_OR_RETURN(
-      const Tensor logits,
-      engine->model().Logits(engine->context(), Tensor(tokens.data(), DType::kI32, {num_tokens}),
-                             num_tokens, &saved));
-  const float* const end = logits.data<float>() + logits.num_elements();
-  return std::vector<float>(end - logits.num_elements() / num_tokens, end);
+                                          const std::vector<int32_t>& tokens) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<float> all,
+                          testing::CheckpointLogits(directory, tokens));
+  return std::vector<float>(all.end() - all.size() / tokens.size(), all.end());
 }
 
 // max|a - b| / max|b|; infinite where a is not a number.

@@ -33,10 +33,18 @@ absl::Status NotEnough(absl::string_view what, const AvailableMemory& available)
       absl::StrCat("the run needs ", what, " but ", FormatBytes(available.bytes), " are free"));
 }
 
-// The memory of `num_ranks` ranks on their device, while a checkpoint is gathered there.
-size_t BytesOfRanks(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
-  return PlanMemory(options, sizes, /*rank=*/0).total_bytes() * num_ranks +
-         CheckpointBytes(options, sizes);
+// The memory of ranks like the first one on their device.
+struct RanksMemory {
+  MemoryPlan rank;
+  size_t checkpoint_bytes;  // while one is gathered there
+
+  size_t total_bytes(int num_ranks) const {
+    return rank.total_bytes() * num_ranks + checkpoint_bytes;
+  }
+};
+
+RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes) {
+  return {PlanMemory(options, sizes, /*rank=*/0), CheckpointBytes(options, sizes)};
 }
 
 // " on each of 4 ranks".
@@ -118,7 +126,8 @@ size_t SnapshotBytes(const EngineOptions& options) {
 
 bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   const std::optional<size_t> available = AvailableMemoryBytes();
-  const size_t ranks = options.device == Device::kCpu ? BytesOfRanks(options, sizes, num_ranks) : 0;
+  const size_t ranks =
+      options.device == Device::kCpu ? PlanRanks(options, sizes).total_bytes(num_ranks) : 0;
   return !available.has_value() || ranks + SnapshotBytes(options) <= *available;
 }
 
@@ -129,9 +138,9 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
   if (least > double(available.bytes)) {
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
-  const MemoryPlan plan = PlanMemory(options, sizes, /*rank=*/0);
-  const size_t checkpoint = CheckpointBytes(options, sizes);
-  const size_t total = BytesOfRanks(options, sizes, num_ranks);
+  const RanksMemory memory = PlanRanks(options, sizes);
+  const MemoryPlan& plan = memory.rank;
+  const size_t checkpoint = memory.checkpoint_bytes, total = memory.total_bytes(num_ranks);
   if (total <= available.bytes) return absl::OkStatus();
   return NotEnough(
       absl::StrCat(

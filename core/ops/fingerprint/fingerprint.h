@@ -32,7 +32,7 @@ inline constexpr int64_t kFingerprintSums = 1056;
 absl::Status AddFingerprint(const Context& ctx, const Tensor& x, const FingerprintBlock& block,
                             Tensor sums);
 
-// Of sums in host memory.
+// Adds up sums that are in host memory.
 Fingerprint TotalFingerprint(const Tensor& sums);
 
 }  // namespace strake

@@ -1,6 +1,7 @@
 // Memory traffic: x is read once. About 20 integer instructions per element.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
+#include "core/ops/cuda/block_sum_to_first.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/cuda/workspace_sizes.h"
 #include "core/ops/fingerprint/fingerprint_cuda.h"
@@ -29,25 +30,6 @@ __device__ __forceinline__ uint64_t Coefficient(uint32_t x) {
 template <typename T>
 __device__ __forceinline__ uint32_t Word(T x) {
   return __float_as_uint(ToFloat(x));
-}
-
-// The sum over a block; thread 0 gets it. `sums` is shared memory of one number per warp.
-template <typename SharedWords>
-__device__ uint64_t BlockSum64(uint64_t value, SharedWords sums) {
-  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const auto warp_sum = [](uint64_t sum) {
-#pragma unroll
-    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-      sum += __shfl_xor_sync(kWholeWarp, sum, distance);
-    }
-    return sum;
-  };
-  value = warp_sum(value);
-  if (lane == 0) sums[warp] = value;
-  __syncthreads();
-  value = 0;
-  if (lane < kWarps) value = sums[lane];
-  return warp_sum(value);
 }
 
 template <int kWidth>
@@ -89,8 +71,8 @@ __global__ void __launch_bounds__(kThreads) FingerprintKernel(AddFingerprintArgs
       }
     }
   }
-  sums[0] = BlockSum64(sums[0], first_sums + 0);
-  sums[1] = BlockSum64(sums[1], second_sums + 0);
+  sums[0] = BlockSumToFirst(sums[0], first_sums + 0);
+  sums[1] = BlockSumToFirst(sums[1], second_sums + 0);
   if (threadIdx.x != 0) return;
   args.sums[2 * blockIdx.x] += sums[0];
   args.sums[2 * blockIdx.x + 1] += sums[1];

@@ -32,7 +32,7 @@ class MatmulGrid {
  private:
   void SplitOnce();
 
-  // In whole grains.
+  // Cut in whole grains.
   ThreadRanges rows_, columns_;
 };
 

@@ -184,7 +184,7 @@ TEST(MatmulTest, F32FollowsF64) {
 TEST(MatmulTest, TheSameBitsWithAnyNumberOfThreads) {
   for (const OpSet op_set : {OpSet::kAuto, OpSet::kReference}) {
     for (const auto& [m, n, k] : {std::tuple{1, 300, 77}, {3, 300, 77}, {130, 270, 277}}) {
-      // With AVX-512, few rows are oneDNN's, which promises nothing for blocks of other sizes.
+      // Few rows are oneDNN's with AVX-512, and it promises nothing for blocks of other sizes.
       if (m == 3 && op_set == OpSet::kAuto) continue;
       for (const MatmulOptions& options : AllOptions()) {
         Operands one(DType::kF32, m, n, k, options), two(DType::kF32, m, n, k, options);

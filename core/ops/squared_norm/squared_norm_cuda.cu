@@ -1,7 +1,7 @@
 // Memory traffic. Forward: x is read once. Backward: x is read once and dx is written once.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
-#include "core/ops/cuda/block_sum_doubles.h"
+#include "core/ops/cuda/block_sum_to_first.h"
 #include "core/ops/cuda/vectorize.h"
 #include "core/ops/squared_norm/squared_norm_cuda.h"
 

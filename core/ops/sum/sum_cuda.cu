@@ -1,7 +1,7 @@
 // Memory traffic: x is read once.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
-#include "core/ops/cuda/block_sum_doubles.h"
+#include "core/ops/cuda/block_sum_to_first.h"
 #include "core/ops/sum/sum_cuda.h"
 
 namespace strake::cuda {

@@ -1,17 +1,17 @@
-// Included by kernels' .cu files: sums in f64.
-#ifndef STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
-#define STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
+// Included by kernels' .cu files: sums over a block of numbers of 64 bits.
+#ifndef STRAKE_CORE_OPS_CUDA_BLOCK_SUM_TO_FIRST_H_
+#define STRAKE_CORE_OPS_CUDA_BLOCK_SUM_TO_FIRST_H_
 
 #include "core/cuda/portable.h"
 
 namespace strake::cuda {
 
-// Like BlockSum, in f64; only thread 0 gets the result. `sums` is shared memory of one double per
-// warp.
-template <typename SharedDoubles>
-__device__ double BlockSumToFirst(double value, SharedDoubles sums) {
+// Like BlockSum, of double or uint64_t; only thread 0 gets the result. `sums` is shared memory of
+// one number per warp.
+template <typename Number, typename SharedNumbers>
+__device__ Number BlockSumToFirst(Number value, SharedNumbers sums) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const auto warp_sum = [](double sum) {
+  const auto warp_sum = [](Number sum) {
 #pragma unroll
     for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
       sum += __shfl_xor_sync(kWholeWarp, sum, distance);
@@ -28,4 +28,4 @@ __device__ double BlockSumToFirst(double value, SharedDoubles sums) {
 
 }  // namespace strake::cuda
 
-#endif  // STRAKE_CORE_OPS_CUDA_BLOCK_SUM_DOUBLES_H_
+#endif  // STRAKE_CORE_OPS_CUDA_BLOCK_SUM_TO_FIRST_H_
