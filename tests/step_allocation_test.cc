@@ -75,7 +75,7 @@ void* mmap(void* address, size_t num_bytes, int protection, int flags, int fd, o
 namespace strake {
 namespace {
 
-// In f32. oneDNN's products of bf16 weights' gradients allocate as they compute.
+// f32 alone: oneDNN's products of bf16 weights' gradients allocate as they compute.
 TEST(StepAllocationTest, NoneAfterTheFirstSteps) {
   if (!kCanCount) GTEST_SKIP() << "a sanitizer has its own malloc()";
   BenchmarkConfig config;

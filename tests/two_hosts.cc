@@ -65,7 +65,7 @@ void RunOrDie(const Words& words) {
   CHECK_EQ(ended.status, 0) << command << ": " << ended.output;
 }
 
-// In this mount namespace alone.
+// Changes this mount namespace alone.
 void NameHosts() {
   const TempDirectory directory;
   const std::string hosts = directory / "hosts";

@@ -48,7 +48,7 @@ class TwoHostsTest : public ::testing::Test {
 
 constexpr char kTrain[] = "tools/train";
 constexpr char kWarning[] = "warning: if a machine is lost, mpirun ends ";
-// For `sh -c`, which gets the program as $0.
+// A script of `sh -c`, which gets the program as $0.
 constexpr char kRunProgram[] = "exec \"$0\" \"$@\"";
 
 class MpiOnTwoHostsTest : public TwoHostsTest {

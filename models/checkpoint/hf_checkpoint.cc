@@ -187,7 +187,7 @@ class Checkpoint {
 
   // The checkpoint's name in errors about the whole of it.
   const std::string& source() const { return source_; }
-  // By name; several shards may hold a tensor.
+  // Tensors by name; several shards may hold one.
   const std::map<std::string, std::vector<Location>>& tensors() const { return tensors_; }
 
  private:
@@ -349,7 +349,7 @@ class ModelTensors {
     return tied_ && name == absl::StrCat(family_.tensors.token_embedding, ".weight");
   }
 
-  // With the prefix, without it, or with one more, as for transformers.
+  // Names with the prefix, without it, or with one more, as for transformers.
   std::vector<std::string> Spellings(const std::string& name) const {
     const std::string prefix = family_.tensors.optional_prefix;
     std::set<std::string> spellings = {std::string(absl::StripPrefix(name, prefix)), prefix + name};

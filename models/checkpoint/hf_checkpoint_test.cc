@@ -302,7 +302,7 @@ TEST_F(HfCheckpointTest, UnknownTensorsAreNamed) {
                              ": tensor \"transformer.h.1.ln.weight\" is not one of the model's; is "
                              "this the configuration it belongs to? If so, remove it to train "
                              "without it");
-  // Beside one that is missing, since it may be that under another name.
+  // An error of one that is missing names it too: it may be that under another name.
   tensors_.erase("transformer.h.0.ln.weight");
   WriteTensors(ModelPath(), tensors_);
   EXPECT_EQ(LoadError(), ModelPath() +

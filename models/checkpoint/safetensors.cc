@@ -405,7 +405,7 @@ absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
     data = rounded.data();
   }
   elements_left_ -= count;
-  // In pieces, so that a checksum reads what the write has brought into the cache.
+  // Pieces let a checksum read what the write has brought into the cache.
   constexpr size_t kPieceBytes = 1 << 20;
   absl::string_view bytes(static_cast<const char*>(data), count * Row(dtype_).num_bytes);
   while (!bytes.empty()) {

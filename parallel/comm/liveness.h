@@ -112,7 +112,7 @@ class Liveness {
 
   // Ok, or the first cause.
   const absl::Status& failure() const { return failure_; }
-  // Whether that was a call of Abort() of another process.
+  // True if that was a call of Abort() of another process.
   bool aborted_elsewhere() const { return aborted_elsewhere_; }
 
  private:

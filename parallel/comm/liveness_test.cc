@@ -143,7 +143,7 @@ TEST_F(LivenessTest, TheRankThatKeepsTheOthersWaitingIsBlamed) {
   WaitKnowing(3, Group(1, "dp", 2, {0, 1, 3}, milliseconds(1000)), {1});
   WaitKnowing(1, Group(2, "tp", 0, {1, 2}, milliseconds(60000)), {1});
   Run(milliseconds(1000) + Liveness::kAnswerTime + 3 * kTick);
-  // Within the time of those who wait for it.
+  // The time is that of those who wait for it.
   EXPECT_THAT(FailureOfAll(), HasSubstr("rank 1 of axis tp did not join within 1000 ms: rank 0 "));
 }
 

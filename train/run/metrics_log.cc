@@ -120,7 +120,7 @@ absl::Status MetricsLog::Sync() {
     const std::lock_guard<std::mutex> lock(*mutex_);
     STRAKE_RETURN_IF_ERROR(WriteUnwritten());
   }
-  // Without the lock: it takes its time on a slow disk.
+  // A flush takes its time on a slow disk, so the lock is free meanwhile.
   struct stat info;
   const bool deleted = fstat(fd_.get(), &info) == 0 && info.st_nlink == 0;
   if (!deleted && fsync(fd_.get()) == 0) return absl::OkStatus();

@@ -24,7 +24,7 @@ namespace {
 // A share of some 3 % of a core that a thread of a step uses.
 constexpr int kLowPriority = 15;
 
-// On a thread of its own, if the system gives one.
+// A thread of its own, if the system gives one.
 constexpr std::launch kBesideSteps = std::launch::async | std::launch::deferred;
 
 }  // namespace
@@ -101,7 +101,7 @@ absl::Status RunSaver::WriteRecord(const RunRecord& record) const {
 }
 
 absl::Status RunSaver::ReadBackAndPrune() {
-  // Where it will be the only one, it is read back first.
+  // One that will be the only one is read back first.
   if (options_.keep_last == 1) {
     STRAKE_RETURN_IF_ERROR(
         directory_->Named(VerifyCheckpoint(CheckpointPath(directory_->handle(), saving_->step))));

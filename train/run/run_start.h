@@ -23,7 +23,7 @@ struct RunStart {
   int64_t samples = 0;          // consumed
   int64_t saved_step = 0;       // the last in a checkpoint in the directory; 0 if there is none
   DueWork due = {};             // after that step, before the next
-  // Of the checkpoint, as it was saved; empty where that is not known.
+  // The checkpoint's, as it was saved; empty where that is not known.
   std::string fingerprint = {};
   bool held_run = false;  // whether the directory did before; on the first rank alone
   // Steps of later checkpoints, which are to be set aside. On the first rank alone.

@@ -16,7 +16,7 @@ Bytes32 HmacSha256(absl::string_view key, absl::string_view message);
 // Takes the same time wherever the bytes differ.
 bool EqualInConstantTime(const Bytes32& a, const Bytes32& b);
 
-// From the system's generator, which nobody can predict.
+// Takes them from the system's generator, which nobody can predict.
 Bytes32 RandomBytes32();
 
 // The bytes as text.

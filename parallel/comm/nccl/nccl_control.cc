@@ -24,7 +24,7 @@ constexpr milliseconds kTick(100);
 constexpr milliseconds kNewsTime(500);
 // How long processes give each other to learn of a failure, and to send their pending messages.
 constexpr milliseconds kPatience(2000);
-// Of a call's data; the result of a call has a frame with room for more.
+// The largest data of a call; the frame of its result has room for more.
 constexpr int64_t kMaxPayloadBytes = kMaxNcclFrameBytes / 2;
 // The longest pause between polls.
 constexpr std::chrono::microseconds kLongestPause(200);

@@ -54,7 +54,7 @@ class Victim {
   void Say(const ControlMessage& message) { Say(EncodeNcclFrame(message)); }
   void Hang() { ours_ = nullptr; }
 
-  // Of the groups, once they have failed.
+  // Waits for the groups' failure.
   std::string Failure() {
     failed_.get_future().wait();
     return control_->failure().ToString();
@@ -85,7 +85,7 @@ std::string FailureAfter(const ControlMessage& message) {
 
 TEST(NcclControlTest, CallsThatCannotBeFailTheGroups) {
   CollectiveCall gather{.kind = Kind::kAllGather, .count = 6, .counts = {1, 0, 5}};
-  // With these, a result was once written far outside of its buffer.
+  // These once wrote a result far outside of its buffer.
   gather.counts = {1, int64_t{1} << 40, 5};
   EXPECT_THAT(FailureAfter(Join(gather, 0)),
               HasSubstr("INVALID_ARGUMENT: rank 1 of all 3: its call has a sum of counts of "

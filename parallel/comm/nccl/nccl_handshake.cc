@@ -72,7 +72,7 @@ struct Guest {
   Clock::time_point deadline;
   HostDialogue dialogue;
 };
-// Beside this there are its buffer and its address, of a few bytes each.
+// Its buffer and its address come on top, a few bytes each.
 static_assert(sizeof(Guest) <= 1024);
 
 // A rank that was let in. Until all are there it has nothing to say.

@@ -20,9 +20,9 @@ struct NcclConnections {
 
 // What rank 0 grants those that it does not know yet.
 struct StrangerLimits {
-  // From the connection to the end of the handshake. A rank that is late connects again.
+  // The time from the connection to the end of the handshake. A rank that is late connects again.
   std::chrono::milliseconds time{10000};
-  // At a time, of less than 4 KiB of memory each; the oldest has to go.
+  // The most at a time, of less than 4 KiB of memory each; the oldest has to go.
   int number = 256;
 };
 

@@ -106,7 +106,7 @@ int PortOf(int fd) {
   return PortIn(reinterpret_cast<sockaddr*>(&address));
 }
 
-// Of this machine there is no such address, or no such kind of address.
+// True if this machine has no such address, or no such kind of address.
 bool IsNotHere(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
 // A file of hosts may give a name the same address twice.
