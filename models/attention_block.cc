@@ -161,17 +161,18 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
 
 absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
                                                              const ResidualStream& stream,
-                                                             int64_t past, const Tensor& rope_table,
+                                                             const CachedPositions& at,
                                                              Tensor k_cache, Tensor v_cache) const {
   const int64_t num_tokens = stream.x.dim(0);
   NormSaved norm_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h,
                           norm_.Forward(ctx, stream.x, stream.residual, &norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
-                          Project(ctx, h, num_tokens, past, rope_table, /*qkv_saved=*/nullptr));
+                          Project(ctx, h, num_tokens, at.rope_offset, at.rope_table,
+                                  /*qkv_saved=*/nullptr));
   const Tensor a = ctx.arena().Allocate(qkv.dtype(), {num_tokens, num_heads_ * head_dim_});
-  STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), past,
-                                                k_cache, v_cache, a));
+  STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), at.past,
+                                                k_cache, v_cache, a, at.past_on_gpu));
   STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, a, /*saved=*/nullptr));
   return ResidualStream{.x = o, .residual = norm_saved.x};
 }

@@ -43,6 +43,14 @@ struct AttentionBlockSaved {
   AttentionShape shape;
 };
 
+// Where new tokens stand behind those of a key/value cache.
+struct CachedPositions {
+  int64_t past = 0;         // tokens in the cache
+  Tensor past_on_gpu = {};  // see core/ops/attention/cached_attention.h; may be undefined
+  Tensor rope_table = {};   // undefined without RoPE
+  int64_t rope_offset = 0;  // the first new token's row of it
+};
+
 class AttentionBlock {
  public:
   // Adds this rank's parameters of layer `index` to `arena`, in forward order.
@@ -60,11 +68,10 @@ class AttentionBlock {
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
                         AttentionBlockSaved* saved) const;
 
-  // Runs one sequence's new tokens at positions past, past + 1, ..., over the cache [P, KV D]. Not
-  // with sequence parallelism.
+  // Runs one sequence's new tokens over the cache [P, KV D]. Not with sequence parallelism.
   absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
-                                               int64_t past, const Tensor& rope_table,
-                                               Tensor k_cache, Tensor v_cache) const;
+                                               const CachedPositions& at, Tensor k_cache,
+                                               Tensor v_cache) const;
 
   // The shape of this rank's attention.
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;

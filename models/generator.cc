@@ -8,11 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
-#include "core/memory/device_memory.h"
 #include "core/ops/embedding/embedding.h"
 #include "glog/logging.h"
-#include "parallel/comm/communicator.h"
-#include "parallel/tensor/tensor_parallel.h"
+#include "models/decoder.h"
 
 namespace strake {
 
@@ -79,56 +77,20 @@ int64_t SampleToken(absl::Span<const float> logits, const SamplingOptions& optio
   return order.back();
 }
 
-namespace {
-
-// Decodes tokens in host memory.
-absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, const Tensor& tokens,
-                              KvCache* cache) {
-  const Tensor input = ctx.arena().Allocate(DType::kI32, tokens.shape());
-  if (!ctx.dry_run()) STRAKE_RETURN_IF_ERROR(CopyBlocking(tokens, input));
-  return model.Decode(ctx, input, cache);
-}
-
-// Copies f32 or bf16 from either device.
-absl::StatusOr<std::vector<float>> ToFloats(const Context& ctx, const TensorParallel& tp,
-                                            const Tensor& x) {
-  // Waits for the other ranks: if one has failed, x does not contain the logits.
-  if (x.device() == Device::kCuda && tp.size() > 1) {
-    STRAKE_RETURN_IF_ERROR(tp.communicator().WaitForStream(ctx.cuda_stream()));
-  }
-  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(x));
-  const auto convert = [&](const auto* values) {
-    std::vector<float> floats(x.num_elements());
-    std::transform(values, values + floats.size(), floats.begin(),
-                   [](auto value) { return static_cast<float>(value); });
-    return floats;
-  };
-  return x.dtype() == DType::kBf16 ? convert(host.tensor().data<Bf16>())
-                                   : convert(host.tensor().data<float>());
-}
-
-}  // namespace
-
 int64_t GenerationWindow(const ModelConfig& config, int64_t num_tokens) {
   return std::min(num_tokens, config.max_positions);
 }
 
 size_t GenerationBytes(const Context& ctx, const Transformer& model, int64_t num_prompt_tokens,
                        int64_t count) {
-  ActivationArena plan = ActivationArena::DryRun(model.device());
-  const Context dry(&ctx.team(), &plan, ctx.op_set());
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  KvCache cache = KvCache::DryRun(model, window);
-  const auto decode = [&](int64_t past, int64_t num_tokens) {
-    const ActivationScope scope(plan);
-    cache.set_length(past);
-    CHECK(Decode(dry, model, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
+  const auto bytes = [&](int64_t past, int64_t num_tokens) {
+    return Decoder::ArenaBytes(ctx, model, window, past, num_tokens);
   };
   // Attention's scratch grows with the cache: its last token may need more than the prompt.
-  decode(0, num_prompt_tokens);
-  decode(window - 1, 1);
-  if (window < num_prompt_tokens + count) decode(0, std::max<int64_t>(1, window / 2));
-  return plan.peak_bytes();
+  const size_t prompt_and_tokens = std::max(bytes(0, num_prompt_tokens), bytes(window - 1, 1));
+  if (window == num_prompt_tokens + count) return prompt_and_tokens;
+  return std::max(prompt_and_tokens, bytes(0, std::max<int64_t>(1, window / 2)));
 }
 
 absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
@@ -140,28 +102,26 @@ absl::Status GenerateTokens(const Context& ctx, const Transformer& model,
       << "[generator] a prompt of " << num_prompt_tokens << " tokens for "
       << model.config().max_positions << " positions";
   const int64_t window = GenerationWindow(model.config(), num_prompt_tokens + count);
-  STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, window));
+  STRAKE_ASSIGN_OR_RETURN(Decoder decoder, Decoder::Create(ctx, model, window));
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
   STRAKE_RETURN_IF_ERROR(CheckTokens(Tensor(tokens.data(), DType::kI32, {num_prompt_tokens}),
                                      model.config().vocab_size));
   int64_t begin = 0;  // of the tokens that the cache does not hold yet
   for (int64_t i = 0; i < count; ++i) {
     const int64_t end = tokens.size();
-    if (cache.length() == window) {
-      cache.set_length(0);
+    if (decoder.length() == window) {
+      decoder.Clear();
       begin = end - std::max<int64_t>(1, window / 2);
     }
-    const ActivationScope scope(ctx.arena());
-    const Tensor input(tokens.data() + begin, DType::kI32, {end - begin});
-    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(ctx, model, input, &cache));
+    STRAKE_ASSIGN_OR_RETURN(
+        const std::vector<float> scores,
+        decoder.Append(absl::MakeConstSpan(tokens).subspan(begin, end - begin)));
     begin = end;
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<float> scores,
-                            ToFloats(ctx, model.tensor_parallel(), logits));
     if (!std::all_of(scores.begin(), scores.end(), [](float x) { return std::isfinite(x); })) {
       return absl::InternalError(absl::StrCat("the logits after ", end,
                                               " tokens are not finite; the model's weights are "
                                               "broken, or too large for ",
-                                              DTypeName(logits.dtype())));
+                                              DTypeName(model.dtype())));
     }
     const int64_t token = SampleToken(scores, options, i);
     tokens.push_back(static_cast<int32_t>(token));

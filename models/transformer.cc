@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/ops/copy/copy.h"
 #include "core/ops/embedding/position_embedding.h"
 #include "core/ops/rope/rope.h"
 #include "glog/logging.h"
@@ -140,14 +141,13 @@ Tensor Transformer::RopeTableFor(const Context& ctx) const {
 }
 
 absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
-                                          const Tensor& tokens, int64_t period,
+                                          const Tensor& tokens, const Tensor& table, int64_t period,
                                           int64_t offset) const {
   const LayerScope layer(ctx.recorder(), "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
-  if (position_table_ != nullptr) {
+  if (table.defined()) {
     const LayerScope positions(ctx.recorder(), "positions");
-    STRAKE_RETURN_IF_ERROR(
-        PositionEmbeddingForward(ctx, position_table_->value, period, offset, x));
+    STRAKE_RETURN_IF_ERROR(PositionEmbeddingForward(ctx, table, period, offset, x));
   }
   return x;
 }
@@ -160,8 +160,8 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
   saved->mlp.resize(config_.num_layers);
   const Tensor rope_table = RopeTableFor(ctx);
   ResidualStream stream;
-  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, /*period=*/seq_len,
-                                          tp_.FirstLocalToken(tokens.dim(0))));
+  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, PositionTable(),
+                                          /*period=*/seq_len, tp_.FirstLocalToken(tokens.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     {
       const LayerScope layer(ctx.recorder(), "attention");
@@ -221,21 +221,53 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
   return layers_->embedding.Backward(ctx, dx, saved->tokens);
 }
 
-absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens,
-                                           KvCache* cache) const {
+absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {
+  DecodePlace place;
+  const auto create = [&](DType dtype, int64_t columns) {
+    return DeviceBuffer::Create(device(), dtype, {1, columns});
+  };
+  STRAKE_ASSIGN_OR_RETURN(place.past, DeviceBuffer::Create(device(), DType::kI32, {1}));
+  if (config_.positions == PositionKind::kRope) {
+    STRAKE_ASSIGN_OR_RETURN(place.rope_row, create(DType::kF64, config_.head_dim));
+  }
+  if (position_table_ != nullptr) {
+    STRAKE_ASSIGN_OR_RETURN(place.position_row, create(dtype(), config_.hidden_size));
+  }
+  return place;
+}
+
+absl::Status Transformer::CopyTableRows(const Context& ctx, int64_t past,
+                                        const DecodePlace& place) const {
+  const auto copy_row = [&](const Tensor& table, const Tensor& row) {
+    return row.defined() ? Copy(ctx, table.Rows(past, past + 1), row) : absl::OkStatus();
+  };
+  STRAKE_RETURN_IF_ERROR(copy_row(RopeTableFor(ctx), place.rope_row.tensor()));
+  return copy_row(PositionTable(), place.position_row.tensor());
+}
+
+absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
+                                           const DecodePlace* place) const {
   const int64_t past = cache->length_, count = tokens.dim(0);
   CHECK_LE(past + count, cache->max_tokens_) << "[transformer] key/value cache is full";
   CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
       << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
       << " positions";
   const Layers& layers = *decode_layers_;
-  const Tensor rope_table = RopeTableFor(ctx);
+  CachedPositions at = {.past = past, .rope_table = RopeTableFor(ctx), .rope_offset = past};
   ResidualStream stream;
-  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, layers, tokens, config_.max_positions, past));
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
+  if (place == nullptr) {
     STRAKE_ASSIGN_OR_RETURN(
-        stream, layers.attention[i].ForwardCached(ctx, stream, past, rope_table, cache->keys_[i],
-                                                  cache->values_[i]));
+        stream.x, Embed(ctx, layers, tokens, PositionTable(), config_.max_positions, past));
+  } else {
+    at.past_on_gpu = place->past.tensor();
+    at.rope_table = place->rope_row.tensor();
+    at.rope_offset = 0;
+    STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, layers, tokens, place->position_row.tensor(),
+                                            /*period=*/1, /*offset=*/0));
+  }
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(
+                                        ctx, stream, at, cache->keys_[i], cache->values_[i]));
     MlpBlockSaved mlp_saved;
     STRAKE_ASSIGN_OR_RETURN(stream, layers.mlp[i].Forward(ctx, stream, &mlp_saved));
   }

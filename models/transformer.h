@@ -53,6 +53,14 @@ struct TransformerSaved {
 
 class KvCache;
 
+// What a token's position changes in the work of decoding it, at fixed addresses: so that a graph
+// of that work serves all positions.
+struct DecodePlace {
+  DeviceBuffer past;          // [1] (i32), the number of tokens in the cache
+  DeviceBuffer rope_row;      // [1, D] (f64), of RoPE's table; undefined without RoPE
+  DeviceBuffer position_row;  // [1, C], of the learned positions; undefined without them
+};
+
 // InvalidArgument, with both numbers, where a model's heads or widths cannot be sharded over that
 // many tensor-parallel ranks.
 absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks);
@@ -106,8 +114,15 @@ class Transformer {
   absl::Status Backward(const Context& ctx, TransformerSaved* saved) const;
 
   // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
-  // them, on every rank. CHECKs that the cache has room.
-  absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache) const;
+  // them, on every rank. CHECKs that the cache has room. With a `place`, for one token on a GPU,
+  // the work depends on the number of tokens in the cache only through the place's contents.
+  absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
+                                const DecodePlace* place = nullptr) const;
+
+  // A place on the parameters' device. ResourceExhausted when there is no memory.
+  absl::StatusOr<DecodePlace> CreateDecodePlace() const;
+  // Enqueues copies of the tables' rows for a token after `past` others to the place.
+  absl::Status CopyTableRows(const Context& ctx, int64_t past, const DecodePlace& place) const;
 
  private:
   // In forward order, except the positions and the last norm.
@@ -123,8 +138,13 @@ class Transformer {
   const Tensor& HostRopeTable() const;
   // Null in a dry run, undefined without RoPE.
   Tensor RopeTableFor(const Context& ctx) const;
+  // `positions` are [P, C], or undefined.
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
-                               int64_t period, int64_t offset) const;
+                               const Tensor& positions, int64_t period, int64_t offset) const;
+  // The learned positions, undefined without them.
+  Tensor PositionTable() const {
+    return position_table_ == nullptr ? Tensor() : position_table_->value;
+  }
   // Returns h [R, C], after the last norm.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;

@@ -11,6 +11,7 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/decoder.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
 #include "models/generator.h"
@@ -198,6 +199,34 @@ TEST_P(TransformerCudaTest, DecodeFollowsTheWholeSequence) {
     const auto next = m.model.Decode(m.ctx, tokens.Rows(begin, end), &*cache);
     ASSERT_TRUE(next.ok()) << next.status();
     EXPECT_LT(RelativeError(ToHost(*next), expected.tensor().Rows(end - 1, end)), Bound());
+  }
+}
+
+// The decoder's tokens one by one: enqueued, recorded, and launched twice as a graph.
+TEST_P(TransformerCudaTest, TheDecodersGraphHasTheBitsOfTheModelsDecode) {
+  CudaModel m(Config(), dtype());
+  const std::vector<int32_t> tokens = {2, 5, 1, 0, 3};
+  auto decoder = Decoder::Create(m.ctx, m.model, kSeqLen);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  for (int round = 0; round < 2; ++round, decoder->Clear()) {
+    auto cache = KvCache::Create(m.model, kSeqLen);
+    ASSERT_TRUE(cache.ok()) << cache.status();
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      SCOPED_TRACE(i);
+      const auto logits = decoder->Append({&tokens[i], 1});
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      const ActivationScope scope(m.ctx.context().arena());
+      const Tensor input = m.ctx.context().arena().Allocate(DType::kI32, {1});
+      ASSERT_TRUE(
+          CopyBlocking(Tensor(const_cast<int32_t*>(&tokens[i]), DType::kI32, {1}), input).ok());
+      const auto expected = m.model.Decode(m.ctx, input, &*cache);
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      const HostCopy host = ToHost(*expected);
+      ASSERT_EQ(logits->size(), Config().vocab_size);
+      for (size_t v = 0; v < logits->size(); ++v) {
+        EXPECT_EQ((*logits)[v], testing::GetElement(host, v).real()) << v;
+      }
+    }
   }
 }
 

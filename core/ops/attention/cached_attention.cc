@@ -92,11 +92,14 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
 
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
                            int64_t past, const Tensor& k_cache, const Tensor& v_cache,
-                           const Tensor& y, const Tensor& scratch) {
+                           const Tensor& y, const Tensor& past_on_gpu, const Tensor& scratch) {
   return DispatchCuda("cached_attention", qkv.dtype(), [&]<typename T>() {
+    const int32_t* const place = past_on_gpu.defined() ? past_on_gpu.data<int32_t>() : nullptr;
     return cuda::CachedAttentionForward<T>(ctx.cuda_stream(), {.qkv = qkv.data<T>(),
                                                                .shape = shape,
                                                                .past = past,
+                                                               .past_on_gpu = place,
+                                                               .cache_rows = k_cache.dim(0),
                                                                .k_cache = k_cache.data<T>(),
                                                                .v_cache = v_cache.data<T>(),
                                                                .y = y.data<T>(),
@@ -108,13 +111,19 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
 
 absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
                                     const AttentionShape& shape, int64_t past, Tensor k_cache,
-                                    Tensor v_cache, Tensor y) {
+                                    Tensor v_cache, Tensor y, const Tensor& past_on_gpu) {
   CheckShapes(qkv, shape, past, k_cache, v_cache, y);
   const bool on_cuda = OnCuda("cached_attention", ctx, qkv, k_cache, v_cache, y);
+  CHECK(!past_on_gpu.defined() ||
+        (on_cuda && shape.seq_len == 1 && past_on_gpu.num_elements() == 1 &&
+         past_on_gpu.dtype() == DType::kI32))
+      << "[cached_attention] past_on_gpu " << past_on_gpu.ToString() << ", seq_len "
+      << shape.seq_len;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
   if (on_cuda) {
-    scratch = ctx.arena().Allocate(DType::kF32, {cuda::CachedAttentionWorkspaceSize(shape, past)});
+    scratch = ctx.arena().Allocate(
+        DType::kF32, {cuda::CachedAttentionWorkspaceSize(shape, past, k_cache.dim(0))});
   } else if (HasCpuKernels("cached_attention", ctx, qkv.dtype())) {
     scratch =
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
@@ -129,7 +138,8 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
     call.Set("past", past);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, scratch);
+  if (on_cuda)
+    return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, past_on_gpu, scratch);
   const bool done = RunCpuKernels("cached_attention", ctx, qkv.dtype(), [&]<typename T>() {
     AppendToCache<T>(qkv, shape, past, k_cache, v_cache);
     CpuForward<T>(ctx, qkv, shape, past, k_cache, v_cache, scratch.data<float>(), y);

@@ -19,9 +19,13 @@ namespace strake {
 // Writes the new tokens' keys and values to rows [past, past + N) of k_cache and v_cache
 // [P, KV*D], then y = [N, H*D], from qkv [N, (H + 2 KV) * D]. `shape.batch` is 1 and
 // `shape.seq_len` N. CHECKs that past + N <= P. There is no backward pass.
+//
+// If `past_on_gpu` ([1], i32) is defined, N is 1, and its content at the time the work runs
+// replaces `past`: so a recorded graph serves all positions. It must be below P, which is not
+// checked.
 absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
                                     const AttentionShape& shape, int64_t past, Tensor k_cache,
-                                    Tensor v_cache, Tensor y);
+                                    Tensor v_cache, Tensor y, const Tensor& past_on_gpu = {});
 
 }  // namespace strake
 

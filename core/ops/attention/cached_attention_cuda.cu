@@ -3,6 +3,7 @@
 #include "core/ops/attention/attention_forward_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
 #include "core/ops/attention/cached_attention_cuda.h"
+#include "core/ops/attention/decode_attention_cuda.h"
 #include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
@@ -10,33 +11,35 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Copies columns [0, columns) of k and v, with rows `stride` apart, to packed rows.
+// Copies columns [0, columns) of k and v, with rows `stride` apart, to the caches' rows from
+// past.Get() on.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     AppendKernel(const T* k, const T* v, int64_t stride, int columns, int64_t count, bool aligned,
-                 T* k_to, T* v_to) {
+                 PastTokens past, T* k_cache, T* v_cache) {
   constexpr int kWidth = kVecWidth<T>;
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * (aligned ? kWidth : 1);
   if (at >= count) return;
-  const int64_t from = at / columns * stride + at % columns;
+  const int64_t from = at / columns * stride + at % columns, to = past.Get() * columns + at;
   if (aligned) {
-    StoreVec(k_to + at, LoadVec<kWidth>(k + from));
-    StoreVec(v_to + at, LoadVec<kWidth>(v + from));
+    StoreVec(k_cache + to, LoadVec<kWidth>(k + from));
+    StoreVec(v_cache + to, LoadVec<kWidth>(v + from));
   } else {
-    k_to[at] = k[from];
-    v_to[at] = v[from];
+    k_cache[to] = k[from];
+    v_cache[to] = v[from];
   }
 }
 
 // y [N, H*D] = sum_s exp(lse[s] - log(sum_s exp(lse[s]))) parts[s], from parts [S, N, H*D] and lse
-// [S, H, N] of S splits of the keys. One warp per token and head.
+// [S, H, N] of S splits of the keys, `split_keys` in each. One warp per token and head.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    CombineSplitsKernel(const float* parts, const float* lse, int splits, int num_tokens,
-                        int num_heads, int head_dim, T* y) {
+    CombineSplitsKernel(const float* parts, const float* lse, PastTokens past, int64_t split_keys,
+                        int num_tokens, int num_heads, int head_dim, T* y) {
   const int64_t units = int64_t{num_tokens} * num_heads;
   const int64_t unit = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (unit >= units) return;
+  const int splits = (past.Get() + num_tokens + split_keys - 1) / split_keys;
   const int64_t lse_at = unit % num_heads * num_tokens + unit / num_heads;
   float shift = -INFINITY, total = 0;
   for (int s = 0; s < splits; ++s) shift = fmaxf(shift, lse[s * units + lse_at]);
@@ -51,31 +54,32 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused, int64_t kv_heads,
-                    int64_t past, T* k_cache, T* v_cache) {
-  const int64_t columns = kv_heads * fused.head_dim, count = fused.num_queries * columns;
-  T* const k_to = k_cache + past * columns;
-  T* const v_to = v_cache + past * columns;
-  const bool aligned = Vectorizes<T>(fused.head_dim, {fused.q, k_to, v_to});
+absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused,
+                    const CachedAttentionForwardArgs<T>& args, const PastTokens& past) {
+  const int64_t columns = args.shape.num_kv_heads * fused.head_dim;
+  const int64_t count = fused.num_queries * columns;
+  const bool aligned = Vectorizes<T>(fused.head_dim, {fused.q, args.k_cache, args.v_cache});
   const int64_t threads = aligned ? count / kVecWidth<T> : count;
   return Launch<AppendKernel<T>>(stream, (threads + kThreads - 1) / kThreads, kThreads, 0, fused.k,
-                                 fused.v, fused.q_stride, columns, count, aligned, k_to, v_to);
+                                 fused.v, fused.q_stride, columns, count, aligned, past,
+                                 args.k_cache, args.v_cache);
 }
 
-// Computes y over all splits, in one launch or two. The workspace of one split is lse alone.
-template <typename T>
-absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const KeySplits& splits, T* y,
-                    float* workspace) {
-  if (splits.count == 1) return LaunchAttentionForward(stream, in, 1, splits.keys, y, workspace);
+// Calls attend(y, lse) with the place of both. With several splits that is the workspace, and a
+// second launch combines them. The workspace of one split is lse alone.
+template <typename T, typename AttendSplits>
+absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const PastTokens& past,
+                    int64_t splits, int64_t split_keys, T* y, float* workspace,
+                    AttendSplits attend) {
+  if (splits == 1) return attend(y, workspace);
   const int64_t units = int64_t{in.num_queries} * in.num_heads;
-  float* const lse = workspace + splits.count * units * in.head_dim;
-  const absl::Status launched =
-      LaunchAttentionForward(stream, in, splits.count, splits.keys, workspace, lse);
+  float* const lse = workspace + splits * units * in.head_dim;
+  const absl::Status launched = attend(workspace, lse);
   if (!launched.ok()) return launched;
   constexpr int kWarps = kThreads / kWarpSize;
   return Launch<CombineSplitsKernel<T>>(stream, (units + kWarps - 1) / kWarps, kThreads, 0,
-                                        workspace, lse, splits.count, in.num_queries, in.num_heads,
-                                        in.head_dim, y);
+                                        workspace, lse, past, split_keys, in.num_queries,
+                                        in.num_heads, in.head_dim, y);
 }
 
 }  // namespace
@@ -83,9 +87,9 @@ absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const KeySp
 template <typename T>
 absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForwardArgs<T>& args) {
   if (args.shape.seq_len == 0) return absl::OkStatus();
+  const PastTokens past = {args.past, args.past_on_gpu};
   AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
-  const absl::Status appended =
-      Append(stream, in, args.shape.num_kv_heads, args.past, args.k_cache, args.v_cache);
+  const absl::Status appended = Append(stream, in, args, past);
   if (!appended.ok()) return appended;
   in.k = args.k_cache;
   in.v = args.v_cache;
@@ -93,7 +97,18 @@ absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForw
   in.past = args.past;
   in.aligned = Vectorizes<T>(args.shape.head_dim,
                              {args.qkv, args.k_cache, args.v_cache, args.y, args.workspace});
-  return Attend(stream, in, KeySplits(args.shape, args.past), args.y, args.workspace);
+  if (args.shape.seq_len == 1) {
+    const int64_t splits = CeilDiv(args.cache_rows, kDecodeSplitKeys);
+    return Attend(stream, in, past, splits, kDecodeSplitKeys, args.y, args.workspace,
+                  [&](auto* y, float* lse) {
+                    return LaunchDecodeAttention(stream, in, past, splits, y, lse);
+                  });
+  }
+  const KeySplits splits(args.shape, args.past);
+  return Attend(stream, in, past, splits.count, splits.keys, args.y, args.workspace,
+                [&](auto* y, float* lse) {
+                  return LaunchAttentionForward(stream, in, splits.count, splits.keys, y, lse);
+                });
 }
 
 STRAKE_CACHED_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)

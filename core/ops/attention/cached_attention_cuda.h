@@ -16,9 +16,9 @@
 
 namespace strake::cuda {
 
-// Keys per block, and blocks per tile of queries and head: as many as fill an H200 (132
-// multiprocessors, two blocks each) if there are enough keys. A constant, not a property of the
-// device, because the bits depend on it.
+// Keys per block, and blocks per tile of queries and head, for more than one token: as many as fill
+// an H200 (132 multiprocessors, two blocks each) if there are enough keys. A constant, not a
+// property of the device, because the bits depend on it.
 struct KeySplits {
   KeySplits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
     constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
@@ -31,20 +31,30 @@ struct KeySplits {
   int64_t keys, count;
 };
 
-// Elements of the f32 workspace that CachedAttentionForward needs. Its contents do not matter.
-inline int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past) {
-  const int64_t splits = KeySplits(shape, past).count, rows = shape.seq_len * shape.num_heads;
-  return splits * rows * ((splits > 1 ? shape.head_dim : 0) + 1);
+// Keys per block where there is one new token. A constant, so that neither the cache's size nor the
+// number of tokens in it changes how a key is summed.
+inline constexpr int64_t kDecodeSplitKeys = 128;
+
+// Elements of the f32 workspace that CachedAttentionForward needs for a cache of `cache_rows`. Its
+// contents do not matter.
+inline int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past,
+                                            int64_t cache_rows) {
+  const int64_t splits =
+      shape.seq_len == 1 ? CeilDiv(cache_rows, kDecodeSplitKeys) : KeySplits(shape, past).count;
+  return splits * shape.seq_len * shape.num_heads * ((splits > 1 ? shape.head_dim : 0) + 1);
 }
 
 // Writes the new tokens' keys and values to rows [past, past + N) of k_cache and v_cache
 // [P, KV*D], then y = [N, H*D], from qkv [N, (H + 2 KV) * D]. `shape.batch` is 1 and
-// `shape.seq_len` N.
+// `shape.seq_len` N. If `past_on_gpu` is not null, N is 1 and *past_on_gpu replaces `past`: it is
+// read when the kernels run, and is below P.
 template <typename T>
 struct CachedAttentionForwardArgs {
   const T* qkv;
   AttentionShape shape;
   int64_t past;
+  const int32_t* past_on_gpu;
+  int64_t cache_rows;
   T *k_cache, *v_cache, *y;
   float* workspace;
 };

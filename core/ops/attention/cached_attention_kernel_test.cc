@@ -41,9 +41,11 @@ struct Problem {
         kv_columns(shape.num_kv_heads * shape.head_dim),
         qkv("qkv", shape.seq_len * columns, guard_at),
         y("y", shape.seq_len * shape.num_heads * shape.head_dim, guard_at),
-        k_cache("k_cache", (past + shape.seq_len + kSpareRows) * kv_columns, guard_at),
+        cache_rows(past + shape.seq_len + kSpareRows),
+        k_cache("k_cache", cache_rows * kv_columns, guard_at),
         v_cache("v_cache", k_cache.size(), guard_at),
-        workspace("workspace", cuda::CachedAttentionWorkspaceSize(shape, past), guard_at) {
+        workspace("workspace", cuda::CachedAttentionWorkspaceSize(shape, past, cache_rows),
+                  guard_at) {
     FillNormal(qkv, 1);
     FillNormal(k_cache, 2);
     FillNormal(v_cache, 3);
@@ -51,10 +53,12 @@ struct Problem {
     std::fill(v_cache.data() + past * kv_columns, v_cache.end(), T(NAN));
   }
 
-  absl::Status Forward() {
+  absl::Status Forward(const int32_t* past_on_gpu = nullptr) {
     return cuda::CachedAttentionForward<T>(nullptr, {.qkv = qkv.data(),
                                                      .shape = shape,
-                                                     .past = past,
+                                                     .past = past_on_gpu == nullptr ? past : 0,
+                                                     .past_on_gpu = past_on_gpu,
+                                                     .cache_rows = cache_rows,
                                                      .k_cache = k_cache.data(),
                                                      .v_cache = v_cache.data(),
                                                      .y = y.data(),
@@ -63,7 +67,9 @@ struct Problem {
 
   AttentionShape shape;
   int64_t past, columns, kv_columns;
-  GuardedBuffer<T> qkv, y, k_cache, v_cache;
+  GuardedBuffer<T> qkv, y;
+  int64_t cache_rows;
+  GuardedBuffer<T> k_cache, v_cache;
   GuardedBuffer<float> workspace;
 };
 
@@ -122,13 +128,51 @@ TYPED_TEST_SUITE(CachedAttentionCudaTest, Types);
 
 TYPED_TEST(CachedAttentionCudaTest, FollowsTheReference) {
   Check<TypeParam>({1, 1, 1, 1, 1}, 0, GuardAt::kEnd);
-  Check<TypeParam>({1, 1, 3, 1, 5}, 200, GuardAt::kEnd);  // 4 splits
+  Check<TypeParam>({1, 1, 3, 1, 5}, 200, GuardAt::kEnd);  // 2 splits
   Check<TypeParam>({1, 1, 2, 2, 64}, 64, GuardAt::kStart);
   // The first tokens see nothing of the last of 3 splits.
   Check<TypeParam>({1, 70, 2, 1, 8}, 65, GuardAt::kStart);
   Check<TypeParam>({1, 7, 4, 2, 9}, 50, GuardAt::kEnd);  // one split
   Check<TypeParam>({1, 66, 1, 1, 72}, 0, GuardAt::kStart);
   Check<TypeParam>({1, 3, 2, 1, 131}, 70, GuardAt::kEnd);
+}
+
+TYPED_TEST(CachedAttentionCudaTest, OneTokenFollowsTheReference) {
+  Check<TypeParam>({1, 1, 4, 2, 64}, 123, GuardAt::kStart);   // one split, with room for one
+  Check<TypeParam>({1, 1, 4, 2, 64}, 127, GuardAt::kStart);   // a full split, and an empty one
+  Check<TypeParam>({1, 1, 4, 4, 16}, 128, GuardAt::kStart);   // one key in the second split
+  Check<TypeParam>({1, 1, 8, 2, 128}, 300, GuardAt::kStart);  // groups of 4 heads
+  Check<TypeParam>({1, 1, 5, 1, 24}, 20, GuardAt::kEnd);      // a group of 5, in two blocks
+  Check<TypeParam>({1, 1, 3, 1, 256}, 9, GuardAt::kStart);
+  Check<TypeParam>({1, 1, 2, 1, 131}, 70, GuardAt::kEnd);
+}
+
+// A recorded graph has one number in its arguments, and serves all positions.
+TYPED_TEST(CachedAttentionCudaTest, ReadsTheNumberOfPastTokensFromMemory) {
+  for (const int64_t past : {0, 5, 200}) {
+    SCOPED_TRACE(past);
+    Problem<TypeParam> expected({1, 1, 4, 2, 16}, past, GuardAt::kStart);
+    ASSERT_EQ(expected.Forward(), absl::OkStatus());
+    Problem<TypeParam> p({1, 1, 4, 2, 16}, past, GuardAt::kStart);
+    GuardedBuffer<int32_t> past_on_gpu("past", 1);
+    past_on_gpu.data()[0] = static_cast<int32_t>(past);
+    ASSERT_EQ(p.Forward(past_on_gpu.data()), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.y, Copy(expected.y)));
+    EXPECT_TRUE(SameBits(p.k_cache, Copy(expected.k_cache)));
+  }
+}
+
+// The bits of a token do not depend on how many more the cache has room for.
+TYPED_TEST(CachedAttentionCudaTest, TheSizeOfTheCacheMovesNoBit) {
+  Problem<TypeParam> small({1, 1, 2, 1, 16}, 150, GuardAt::kStart);
+  Problem<TypeParam> large({1, 1, 2, 1, 16}, 700, GuardAt::kStart);
+  std::copy_n(large.qkv.data(), small.qkv.size(), small.qkv.data());
+  std::copy_n(large.k_cache.data(), 150 * small.kv_columns, small.k_cache.data());
+  std::copy_n(large.v_cache.data(), 150 * small.kv_columns, small.v_cache.data());
+  large.past = 150;
+  ASSERT_EQ(small.Forward(), absl::OkStatus());
+  ASSERT_EQ(large.Forward(), absl::OkStatus());
+  EXPECT_TRUE(SameBits(small.y, Copy(large.y)));
 }
 
 TYPED_TEST(CachedAttentionCudaTest, NoTokensWriteNothing) {
@@ -141,44 +185,53 @@ TYPED_TEST(CachedAttentionCudaTest, NoTokensWriteNothing) {
 
 // Heads and tokens that fill a GPU by themselves are not split: the workspace is lse alone.
 TYPED_TEST(CachedAttentionCudaTest, SplitsOnlyWhatWouldNotFillAGpu) {
-  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 2048, 32, 8, 128}, 100000), 2048 * 32);
-  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128}, 4095), 8 * 32 * 129);
+  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 2048, 32, 8, 128}, 100000, 200000), 2048 * 32);
+  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128}, 4095, 8192), 64 * 32 * 129);
 }
 
 // Head sizes are a multiple of the vector width, but one tensor is at an unaligned address.
-TYPED_TEST(CachedAttentionCudaTest, AnyTensorMayBeUnaligned) {
-  const AttentionShape shape{1, 2, 2, 1, 16};
-  Problem<TypeParam> aligned(shape, 70, GuardAt::kStart);
-  Problem<TypeParam> before(shape, 70, GuardAt::kStart);
+template <typename T>
+void ExpectAnyMayBeUnaligned(const AttentionShape& shape) {
+  Problem<T> aligned(shape, 70, GuardAt::kStart);
+  Problem<T> before(shape, 70, GuardAt::kStart);
   ASSERT_EQ(aligned.Forward(), absl::OkStatus());
   for (int unaligned = 0; unaligned < 5; ++unaligned) {
     SCOPED_TRACE(unaligned);
-    Problem<TypeParam> p({1, 3, 2, 1, 16}, 70, GuardAt::kStart);
+    Problem<T> p({1, shape.seq_len + 1, 2, 1, 16}, 70, GuardAt::kStart);
     const auto at = [&](const auto& buffer, int i) { return buffer.data() + (i == unaligned); };
     std::copy_n(before.qkv.data(), before.qkv.size(), at(p.qkv, 0));
     std::copy_n(before.k_cache.data(), before.k_cache.size(), at(p.k_cache, 1));
     std::copy_n(before.v_cache.data(), before.v_cache.size(), at(p.v_cache, 2));
-    ASSERT_EQ(cuda::CachedAttentionForward<TypeParam>(nullptr, {.qkv = at(p.qkv, 0),
-                                                                .shape = shape,
-                                                                .past = 70,
-                                                                .k_cache = at(p.k_cache, 1),
-                                                                .v_cache = at(p.v_cache, 2),
-                                                                .y = at(p.y, 3),
-                                                                .workspace = at(p.workspace, 4)}),
+    ASSERT_EQ(cuda::CachedAttentionForward<T>(nullptr, {.qkv = at(p.qkv, 0),
+                                                        .shape = shape,
+                                                        .past = 70,
+                                                        .past_on_gpu = nullptr,
+                                                        .cache_rows = aligned.cache_rows,
+                                                        .k_cache = at(p.k_cache, 1),
+                                                        .v_cache = at(p.v_cache, 2),
+                                                        .y = at(p.y, 3),
+                                                        .workspace = at(p.workspace, 4)}),
               absl::OkStatus());
-    EXPECT_EQ(std::memcmp(at(p.y, 3), aligned.y.data(), aligned.y.size() * sizeof(TypeParam)), 0);
+    EXPECT_EQ(std::memcmp(at(p.y, 3), aligned.y.data(), aligned.y.size() * sizeof(T)), 0);
   }
 }
 
+TYPED_TEST(CachedAttentionCudaTest, AnyTensorMayBeUnaligned) {
+  ExpectAnyMayBeUnaligned<TypeParam>({1, 2, 2, 1, 16});
+  ExpectAnyMayBeUnaligned<TypeParam>({1, 1, 2, 1, 16});
+}
+
 TYPED_TEST(CachedAttentionCudaTest, TheSameBitsInEveryOrderOfThreads) {
-  Problem<TypeParam> p({1, 3, 2, 1, 20}, 150, GuardAt::kEnd);
-  std::vector<TypeParam> y;
-  for (uint64_t seed = 0; seed < 3; ++seed) {
-    std::optional<ScopedRandomCudaOrder> order;
-    if (seed > 0) order.emplace(seed);
-    ASSERT_EQ(p.Forward(), absl::OkStatus());
-    if (seed == 0) y = Copy(p.y);
-    EXPECT_TRUE(SameBits(p.y, y)) << seed;
+  for (const int64_t num_tokens : {1, 3}) {
+    Problem<TypeParam> p({1, num_tokens, 2, 1, 20}, 150, GuardAt::kEnd);
+    std::vector<TypeParam> y;
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      std::optional<ScopedRandomCudaOrder> order;
+      if (seed > 0) order.emplace(seed);
+      ASSERT_EQ(p.Forward(), absl::OkStatus());
+      if (seed == 0) y = Copy(p.y);
+      EXPECT_TRUE(SameBits(p.y, y)) << num_tokens << " tokens, seed " << seed;
+    }
   }
 }
 

@@ -1,0 +1,73 @@
+// Decoder: runs a model over a growing sequence, and brings the logits after it to the host.
+#ifndef STRAKE_MODELS_DECODER_H_
+#define STRAKE_MODELS_DECODER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/cuda/cuda_runtime.h"
+#include "core/device/context.h"
+#include "core/tensor/tensor.h"
+#include "models/transformer.h"
+
+namespace strake {
+
+// Between calls, the context's arena must be used as far as it was at the first.
+//
+// On a GPU, the work of one more token is enqueued directly the first time (libraries then load and
+// plan what they need), recorded the second time, and launched as a graph from then on; but not
+// where ops are timed or recorded, or where the ranks' collectives cannot be captured. Each call
+// waits for its stream alone.
+class Decoder {
+ public:
+  // Sequences of at most `max_tokens`. Context and model must outlive the decoder.
+  // ResourceExhausted when there is no memory.
+  static absl::StatusOr<Decoder> Create(const Context& ctx, const Transformer& model,
+                                        int64_t max_tokens);
+
+  // Appends tokens, and returns the logits [vocabulary] after the last of them, on every rank.
+  // CHECKs that there is room, and that there is one token at least.
+  absl::StatusOr<std::vector<float>> Append(absl::Span<const int32_t> tokens);
+
+  // The number of tokens so far.
+  int64_t length() const { return cache_.length(); }
+  int64_t max_tokens() const { return cache_.max_tokens(); }
+  // Forgets all tokens.
+  void Clear() { cache_.set_length(0); }
+
+  // Bytes of the context's arena for appending `num_tokens` to `past`, with room for `max_tokens`.
+  static size_t ArenaBytes(const Context& ctx, const Transformer& model, int64_t max_tokens,
+                           int64_t past, int64_t num_tokens);
+
+ private:
+  Decoder(const Context& ctx, const Transformer& model, KvCache cache)
+      : ctx_(&ctx), model_(&model), cache_(std::move(cache)) {}
+
+  bool OnCuda() const { return model_->device() == Device::kCuda; }
+  bool CanRecord(int64_t num_tokens) const;
+  absl::Status AppendOnCuda(absl::Span<const int32_t> tokens);
+  absl::Status RunToken(int32_t token);
+  absl::Status EnqueueToken();
+
+  const Context* ctx_;
+  const Transformer* model_;
+  KvCache cache_;
+
+  // On a GPU.
+  PinnedMemory logits_;  // [vocabulary], in the model's dtype
+  PinnedMemory inputs_;  // the token, and the number of tokens before it
+  DecodePlace place_;
+  bool has_run_token_ = false;
+  size_t arena_used_bytes_ = 0;  // at the first token
+  std::optional<CudaGraph> graph_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_MODELS_DECODER_H_
