@@ -30,13 +30,24 @@ _NVCC_OPTIONS = [
     "--prec-sqrt=true",
     "--Werror=all-warnings",
     "-Xcompiler=-fPIC,-Wall,-Werror",
+    # Registers, spills and shared memory of each kernel, for the output group "ptxas".
+    "-Xptxas=-v",
 ]
 
+# LOG COMMAND...: runs the command with its messages in LOG, and prints them only where it fails.
+_LOGGED = """
+log=$1; shift
+"$@" 2> "$log" || { status=$?; cat "$log" >&2; exit $status; }
+"""
+
 def _compile(ctx, toolkit, cc_toolchain, features, context, src):
-    """Runs nvcc on `src`; its object file."""
+    """Runs nvcc on `src`; its object file, and what it says about the kernels."""
     name = src.basename[:-len(src.extension) - 1]
     output = ctx.actions.declare_file("_nvcc/%s/%s.pic.o" % (ctx.label.name, name))
+    ptxas = ctx.actions.declare_file("_nvcc/%s/%s.ptxas" % (ctx.label.name, name))
     args = ctx.actions.args()
+    args.add(ptxas)
+    args.add(toolkit.home + "/bin/nvcc")
     args.add_all(["-c", src, "-o", output])
     args.add("-ccbin", cc_common.get_tool_for_action(
         feature_configuration = features,
@@ -53,17 +64,17 @@ def _compile(ctx, toolkit, cc_toolchain, features, context, src):
 
     # Include paths of other modules' libraries. Bazel 4 has no such list.
     args.add_all(getattr(context, "external_includes", depset()), before_each = "-isystem")
-    ctx.actions.run(
-        executable = toolkit.home + "/bin/nvcc",
+    ctx.actions.run_shell(
+        command = _LOGGED,
         arguments = [args],
         inputs = depset([src], transitive = [context.headers, cc_toolchain.all_files]),
-        outputs = [output],
+        outputs = [output, ptxas],
         # nvcc and the host compiler find their own parts by PATH.
         env = {"PATH": toolkit.home + "/bin:/usr/bin:/bin"},
         mnemonic = "CudaCompile",
         progress_message = "Compiling %s for %s" % (src.short_path, ", ".join(toolkit.architectures)),
     )
-    return output
+    return output, ptxas
 
 def _cuda_library_impl(ctx):
     toolkit = ctx.attr._toolkit[CudaToolkitInfo]
@@ -86,10 +97,11 @@ def _cuda_library_impl(ctx):
         direct_cc_infos = [CcInfo(compilation_context = own)],
         cc_infos = [deps],
     ).compilation_context
-    objects = [
+    compiled = [
         _compile(ctx, toolkit, cc_toolchain, features, context, src)
         for src in ctx.files.srcs
     ]
+    objects = [output for output, _ in compiled]
     linking, outputs = cc_common.create_linking_context_from_compilation_outputs(
         actions = ctx.actions,
         feature_configuration = features,
@@ -107,6 +119,7 @@ def _cuda_library_impl(ctx):
     return [
         DefaultInfo(files = depset([library for library in libraries if library])),
         CcInfo(compilation_context = context, linking_context = linking),
+        OutputGroupInfo(ptxas = depset([ptxas for _, ptxas in compiled])),
     ]
 
 cuda_library = rule(
@@ -124,6 +137,39 @@ cuda_library = rule(
           "CUDA runtime; stands where a cc_library stands.",
     fragments = ["cpp"],
     toolchains = use_cc_toolchain(),
+)
+
+_PtxasInfo = provider(doc = "What nvcc says about kernels.", fields = ["files"])
+
+def _ptxas_aspect_impl(target, ctx):
+    own = []
+    if OutputGroupInfo in target and hasattr(target[OutputGroupInfo], "ptxas"):
+        own = [target[OutputGroupInfo].ptxas]
+    deps = [dep[_PtxasInfo].files for dep in getattr(ctx.rule.attr, "deps", [])]
+    return [_PtxasInfo(files = depset(transitive = own + deps))]
+
+_ptxas_aspect = aspect(implementation = _ptxas_aspect_impl, attr_aspects = ["deps"])
+
+def _ptxas_output_impl(ctx):
+    files = depset(transitive = [dep[_PtxasInfo].files for dep in ctx.attr.deps])
+    output = ctx.actions.declare_file(ctx.label.name)
+    args = ctx.actions.args()
+    args.add(output)
+    args.add_all(files)
+    ctx.actions.run_shell(
+        command = "output=$1; shift; cat /dev/null \"$@\" > \"$output\"",
+        arguments = [args],
+        inputs = files,
+        outputs = [output],
+        mnemonic = "PtxasOutput",
+    )
+    return [DefaultInfo(files = depset([output]), runfiles = ctx.runfiles([output]))]
+
+ptxas_output = rule(
+    implementation = _ptxas_output_impl,
+    attrs = {"deps": attr.label_list(aspects = [_ptxas_aspect])},
+    doc = "The file NAME: what `nvcc -Xptxas=-v` says about the kernels below `deps`. Empty where " +
+          "there are none, as in a build without CUDA.",
 )
 
 def _link_only_impl(ctx):

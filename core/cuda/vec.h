@@ -6,10 +6,12 @@ namespace strake {
 
 inline constexpr int kVecBytes = 16;
 
-// kWidth elements: one, or a number that makes a multiple of 16 bytes.
+// kWidth elements: one, or a number that makes 8 bytes or a multiple of 16.
 template <typename T, int kWidth>
-struct alignas(kWidth == 1 ? alignof(T) : kVecBytes) Vec {
-  static_assert(kWidth == 1 || sizeof(T) * kWidth % kVecBytes == 0);
+struct alignas(kWidth == 1               ? alignof(T)
+               : sizeof(T) * kWidth == 8 ? 8
+                                         : kVecBytes) Vec {
+  static_assert(kWidth == 1 || sizeof(T) * kWidth == 8 || sizeof(T) * kWidth % kVecBytes == 0);
   T at[kWidth];
 };
 

@@ -85,9 +85,10 @@ absl::Status LaunchCudaGrid(CudaStream stream, const std::string& kernel, CudaDi
   STRAKE_RETURN_IF_ERROR(CheckLimits(kernel, grid, block, dynamic_shared_bytes));
   if (the_launcher == nullptr)
     return RunCudaGrid(kernel, grid, block, dynamic_shared_bytes, thread);
-  return the_launcher(stream, [=, thread = std::move(thread)] {
-    return RunCudaGrid(kernel, grid, block, dynamic_shared_bytes, thread);
-  });
+  return the_launcher(stream, {kernel, grid, block, dynamic_shared_bytes},
+                      [=, thread = std::move(thread)] {
+                        return RunCudaGrid(kernel, grid, block, dynamic_shared_bytes, thread);
+                      });
 }
 
 void CudaSyncThreads(CudaPlace place) { CudaGrid::Running()->SyncThreads(place); }

@@ -62,8 +62,15 @@ absl::Status LaunchCudaGrid(CudaStream stream, const std::string& kernel, CudaDi
                             CudaDim3 block, size_t dynamic_shared_bytes,
                             std::function<void()> thread);
 
+struct CudaLaunch {
+  std::string kernel = {};
+  CudaDim3 grid = {}, block = {};
+  size_t dynamic_shared_bytes = 0;
+};
+
 // Receives the grids that are launched from now on, to run them later. Null: they run at once.
-using CudaLauncher = absl::Status (*)(CudaStream stream, std::function<absl::Status()> run);
+using CudaLauncher = absl::Status (*)(CudaStream stream, const CudaLaunch& launch,
+                                      std::function<absl::Status()> run);
 void SetCudaLauncher(CudaLauncher launcher);
 
 // The threads of a grid call the rest.

@@ -40,6 +40,7 @@ absl::Status CopyWithHost(void* to, const void* from, const void* host, size_t n
     return InvalidArgument(kCopy);
   }
   if (!pinned) STRAKE_RETURN_IF_ERROR(gpu.CheckNotCapturing(kCopy));
+  if (to_host && gpu.options().on_launch) std::memset(to, 0, num_bytes);
   // The source is read now, because the caller may change it after this returns.
   std::string staged;
   if (!pinned && !to_host) staged.assign(static_cast<const char*>(from), num_bytes);

@@ -29,13 +29,15 @@ size_t FreeBytes(EmulatedGpu& gpu, int device) {
   return used < all ? all - used : 0;
 }
 
-absl::Status LaunchOnEmulatedGpu(CudaStream stream, EmulatedRun run) {
+absl::Status LaunchOnEmulatedGpu(CudaStream stream, const testing::CudaLaunch& launch,
+                                 EmulatedRun run) {
   EmulatedGpu& gpu = EmulatedGpu::Get();
   const EmulatedGpu::Lock lock = gpu.Acquire();
   if (stream != nullptr && stream->device != ThisEmulatedThread().device) {
     return EmulatedError("cudaLaunchKernelExC", "cudaErrorInvalidResourceHandle",
                          "the stream is not of the current device");
   }
+  if (gpu.options().on_launch) gpu.options().on_launch(launch);
   return gpu.Put(stream, std::move(run));
 }
 
@@ -86,7 +88,8 @@ absl::StatusOr<CudaMemory> CudaMemory::Allocate(size_t num_bytes) {
     return NotEnoughCudaMemory(device, num_bytes, free_bytes, gpu.options().memory_bytes);
   }
   CudaMemory memory;
-  memory.data_.reset(gpu.memory().AllocateOnDevice(device, num_bytes));
+  const bool backed = !gpu.options().on_launch;
+  memory.data_.reset(gpu.memory().AllocateOnDevice(device, num_bytes, backed));
   memory.num_bytes_ = num_bytes;
   return memory;
 }

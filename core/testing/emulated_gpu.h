@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "core/cuda/stream.h"
+#include "core/testing/cuda_emulator.h"
 
 namespace strake::testing {
 
@@ -27,6 +28,9 @@ struct EmulatedGpuOptions {
   size_t memory_bytes = size_t{1} << 30;  // of each GPU; all free at first
   int driver_version = 13000;             // as CUDA writes it; 0: no driver, 11040: too old
   int architecture = 90;                  // nothing was built for any other than 90
+  // If set, nothing runs, device memory has no bytes and is copied as zeros, and this receives
+  // every kernel's launch.
+  std::function<void(const CudaLaunch&)> on_launch = nullptr;
 };
 
 // Sets the GPU's options in all threads during its lifetime; before and after, those of the

@@ -41,23 +41,25 @@ void ExplainHostFaults() {
 
 }  // namespace
 
-void* EmulatedGpuMemory::Allocate(int device, size_t num_bytes) {
+void* EmulatedGpuMemory::Allocate(int device, size_t num_bytes, bool backed) {
   if (num_bytes == 0) return nullptr;
   const std::string name =
       device == kPinned ? "pinned memory" : absl::StrCat(kDeviceMemory, device);
-  auto memory = std::make_unique<GuardedMemory>(name, num_bytes, GuardAt::kEnd, kAlignment);
+  auto memory = std::make_unique<GuardedMemory>(name, num_bytes, GuardAt::kEnd, kAlignment, backed);
   if (device != kPinned) memory->SetAccess(false);
   void* const data = memory->data();
   allocations_[data] = {std::move(memory), num_bytes, device};
   return data;
 }
 
-void* EmulatedGpuMemory::AllocateOnDevice(int device, size_t num_bytes) {
+void* EmulatedGpuMemory::AllocateOnDevice(int device, size_t num_bytes, bool backed) {
   ExplainHostFaults();
-  return Allocate(device, num_bytes);
+  return Allocate(device, num_bytes, backed);
 }
 
-void* EmulatedGpuMemory::AllocatePinned(size_t num_bytes) { return Allocate(kPinned, num_bytes); }
+void* EmulatedGpuMemory::AllocatePinned(size_t num_bytes) {
+  return Allocate(kPinned, num_bytes, /*backed=*/true);
+}
 
 void EmulatedGpuMemory::Free(void* data) {
   const auto found = allocations_.find(data);

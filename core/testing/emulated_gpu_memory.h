@@ -14,7 +14,8 @@ namespace strake::testing {
 class EmulatedGpuMemory {
  public:
   // From now on an access by the host ends the program with a message, except within a ScopedOpen.
-  void* AllocateOnDevice(int device, size_t num_bytes);
+  // Memory that is not `backed` is addresses alone: nobody may access it.
+  void* AllocateOnDevice(int device, size_t num_bytes, bool backed = true);
   void* AllocatePinned(size_t num_bytes);
   void Free(void* data);
 
@@ -47,7 +48,7 @@ class EmulatedGpuMemory {
   };
   static constexpr int kPinned = -1;
 
-  void* Allocate(int device, size_t num_bytes);
+  void* Allocate(int device, size_t num_bytes, bool backed);
   const Allocation* Find(const void* data, size_t num_bytes) const;
   void SetAccess(bool allowed) const;
 

@@ -87,6 +87,7 @@ void EmulatedGpu::Enqueue(CUstream_st& stream, EmulatedItem item) {
 
 absl::Status EmulatedGpu::Put(CudaStream stream, EmulatedRun run) {
   STRAKE_RETURN_IF_ERROR(CheckUsable());
+  if (options_.on_launch) return absl::OkStatus();
   CUstream_st& to = Stream(stream, ThisEmulatedThread().device);
   if (to.capture == nullptr) {
     Enqueue(to, {.wait = nullptr, .run = std::move(run), .point = nullptr});

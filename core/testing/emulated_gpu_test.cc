@@ -372,5 +372,27 @@ TEST(EmulatedGpuOptionsDeathTest, TheEnvironmentIsReadOnce) {
   EXPECT_DEATH(allocate("memory=1"), "STRAKE_EMULATED_GPU=memory=1: there is no memory");
 }
 
+TEST(EmulatedGpu, PassesLaunchesOnAndRunsNothing) {
+  std::vector<CudaLaunch> launches;
+  EmulatedGpuOptions options;
+  options.memory_bytes = size_t{1} << 40;
+  options.on_launch = [&](const CudaLaunch& launch) { launches.push_back(launch); };
+  const ScopedEmulatedGpu gpu(options);
+  const auto memory = CudaMemory::Allocate(size_t{1} << 38);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  const PinnedMemory pinned = PinnedMemory::Allocate(sizeof(int)).value();
+  int* const device = static_cast<int*>(memory->data());
+  ASSERT_TRUE(SetBytesOnDevice(device, 1, memory->num_bytes(), nullptr).ok());
+  ASSERT_TRUE(Add(nullptr, device, 1, device).ok());
+  ASSERT_TRUE(CopyToHost(pinned.data(), device, sizeof(int), nullptr).ok());
+  ASSERT_TRUE(SynchronizeCudaDevice().ok());
+  EXPECT_EQ(*static_cast<int*>(pinned.data()), 0);
+  ASSERT_EQ(launches.size(), 1);
+  EXPECT_THAT(launches[0].kernel, HasSubstr("AddKernel"));
+  EXPECT_EQ(launches[0].grid.x, 2);
+  EXPECT_EQ(launches[0].block.x, 32);
+  EXPECT_EQ(launches[0].dynamic_shared_bytes, 0);
+}
+
 }  // namespace
 }  // namespace strake::testing

@@ -35,40 +35,54 @@ constinit GuardedMemoryHooks the_hooks;
 void SetGuardedMemoryHooks(GuardedMemoryHooks hooks) { the_hooks = hooks; }
 
 GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at,
-                             size_t alignment)
-    : name_(name), bytes_(bytes), mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage) {
-  void* mapping =
-      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                             size_t alignment, bool backed)
+    : name_(name),
+      bytes_(bytes),
+      mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage),
+      backed_(backed) {
+  void* mapping = mmap(nullptr, mapping_bytes_, backed ? PROT_READ | PROT_WRITE : PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes << " bytes";
   mapping_ = static_cast<unsigned char*>(mapping);
   unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
   PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end, kPage, PROT_NONE) == 0);
   data_ = guard_at == GuardAt::kEnd ? end - (bytes + alignment - 1) / alignment * alignment
                                     : mapping_ + kPage;
-  std::memset(mapping_ + kPage, kRedZone, mapping_bytes_ - 2 * kPage);
-  if (bytes > 0) std::memset(data_, 0xff, bytes);
-  const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
-  if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
+  if (backed) Fill();
   const std::lock_guard lock(TheRegistry().mutex);
   TheRegistry().memories.insert(this);
 }
 
 GuardedMemory::~GuardedMemory() {
+  if (backed_) CheckRedZone();
+  {
+    const std::lock_guard lock(TheRegistry().mutex);
+    TheRegistry().memories.erase(this);
+  }
+  if (backed_ && the_hooks.unmapping && mapping_bytes_ > 2 * kPage) {
+    the_hooks.unmapping(mapping_ + kPage);
+  }
+  munmap(mapping_, mapping_bytes_);
+}
+
+void GuardedMemory::Fill() {
+  const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
+  std::memset(mapping_ + kPage, kRedZone, usable_bytes);
+  if (bytes_ > 0) std::memset(data_, 0xff, bytes_);
+  if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
+}
+
+void GuardedMemory::CheckRedZone() const {
   const auto changed = [](unsigned char c) { return c != kRedZone; };
   unsigned char* const begin = mapping_ + kPage;
   unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
   unsigned char* at = std::find_if(begin, data_, changed);
   if (at == data_) at = std::find_if(data_ + bytes_, end, changed);
   if (at != end) ADD_FAILURE() << "the red zone was written " << Describe(at);
-  {
-    const std::lock_guard lock(TheRegistry().mutex);
-    TheRegistry().memories.erase(this);
-  }
-  if (the_hooks.unmapping && mapping_bytes_ > 2 * kPage) the_hooks.unmapping(mapping_ + kPage);
-  munmap(mapping_, mapping_bytes_);
 }
 
 void GuardedMemory::SetAccess(bool allowed) const {
+  if (!backed_) return;
   PCHECK(mprotect(mapping_ + kPage, mapping_bytes_ - 2 * kPage,
                   allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
       << "`" << name_ << "`, " << bytes_ << " bytes";

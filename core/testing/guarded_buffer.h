@@ -20,8 +20,10 @@ enum class GuardAt { kEnd, kStart };
 class GuardedMemory {
  public:
   // `alignment` is a power of two, at most 4096. With kEnd, up to `alignment` - 1 bytes may lie
-  // between the data and its guard page.
-  GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at, size_t alignment = 1);
+  // between the data and its guard page. Memory that is not `backed` has addresses and no bytes:
+  // any size can be had, and access is never allowed.
+  GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at, size_t alignment = 1,
+                bool backed = true);
   // Fails the test if the red zone changed.
   ~GuardedMemory();
   GuardedMemory(const GuardedMemory&) = delete;
@@ -35,9 +37,13 @@ class GuardedMemory {
   void SetAccess(bool allowed) const;
 
  private:
+  void Fill();
+  void CheckRedZone() const;
+
   std::string name_;
   size_t bytes_;
   size_t mapping_bytes_;
+  bool backed_;
   unsigned char* mapping_;
   unsigned char* data_;
 };

@@ -59,13 +59,11 @@ __global__ void __launch_bounds__(kThreads)
     StoreVec(weight + begin, w);
     StoreVec(exp_avg + begin, m);
     StoreVec(exp_avg_sq + begin, v);
-    if constexpr (kWidth == 1 || kWidth == kVecWidth<Bf16>) {
-      if (rounded == nullptr) return;
-      Vec<Bf16, kWidth> values;
+    if (rounded == nullptr) return;
+    Vec<Bf16, kWidth> values;
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) values.at[i] = FromFloat<Bf16>(w.at[i]);
-      StoreVec(rounded + begin, values);
-    }
+    for (int i = 0; i < kWidth; ++i) values.at[i] = FromFloat<Bf16>(w.at[i]);
+    StoreVec(rounded + begin, values);
     return;
   }
   for (int64_t i = begin; i < size; ++i) {
@@ -82,18 +80,14 @@ __global__ void __launch_bounds__(kThreads)
 
 absl::Status AdamWUpdate(CudaStream stream, const AdamWUpdateArgs& args) {
   if (args.size == 0) return absl::OkStatus();
-  const auto launch = [&]<int kWidth>() {
+  const bool vectorizes =
+      Vectorizes<float>(0, {args.grad, args.weight, args.exp_avg, args.exp_avg_sq, args.rounded});
+  return LaunchVectorized<float>(vectorizes, [&]<int kWidth>() {
     constexpr int kBlock = kThreads * kWidth;
     return Launch<AdamWKernel<kWidth>>(
         stream, (args.size + kBlock - 1) / kBlock, kThreads, 0, args.scalars, args.weight_decay,
         args.clip, args.grad, args.size, args.weight, args.exp_avg, args.exp_avg_sq, args.rounded);
-  };
-  const bool vectorizes =
-      Vectorizes<float>(0, {args.grad, args.weight, args.exp_avg, args.exp_avg_sq}) &&
-      Vectorizes<Bf16>(0, {args.rounded});
-  // Takes the width of bf16 vectors, so that stores of bf16 are 128-bit, too.
-  return args.rounded == nullptr ? LaunchVectorized<float>(vectorizes, launch)
-                                 : LaunchVectorized<Bf16>(vectorizes, launch);
+  });
 }
 
 STRAKE_ADAMW_KERNELS(STRAKE_KERNEL_INSTANCES)

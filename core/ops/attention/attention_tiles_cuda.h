@@ -106,7 +106,8 @@ __device__ __forceinline__ ThreadScores<kDims> MultiplyTiles(SharedFloats owned,
                                                              SharedFloats streamed, int head_dim) {
   using Tiles = AttentionTiles<kDims>;
   ThreadScores<kDims> scores = {};
-#pragma unroll 2
+// Two at once do not fit into the registers of the gradients' kernels.
+#pragma unroll 1
   for (int d = 0; d < head_dim; d += 4) {
     Vec<float, 4> x[kThreadRows], y[Tiles::kThreadColumns];
 #pragma unroll
@@ -129,6 +130,13 @@ __device__ __forceinline__ ThreadScores<kDims> MultiplyTiles(SharedFloats owned,
   return scores;
 }
 
+// Where in the buffer of AddProduct() the thread's score [i][j] is.
+template <int kDims>
+__device__ __forceinline__ int ScorePlace(int i, int j) {
+  return (FirstThreadRow() + i) * AttentionTiles<kDims>::kScoreStride + RowThread() +
+         j * kRowThreads;
+}
+
 // sums += scores [kRows, kColumns] streamed [kColumns, kDims]. `buffer` holds the scores in
 // between.
 template <int kDims, typename SharedFloats>
@@ -141,7 +149,7 @@ __device__ __forceinline__ void AddProduct(const ThreadScores<kDims>& scores, Sh
   for (int i = 0; i < kThreadRows; ++i) {
 #pragma unroll
     for (int j = 0; j < Tiles::kThreadColumns; ++j) {
-      rows[i * Tiles::kScoreStride + RowThread() + j * kRowThreads] = scores.at[i][j];
+      buffer[ScorePlace<kDims>(i, j)] = scores.at[i][j];
     }
   }
   __syncwarp();

@@ -47,11 +47,12 @@ struct BackwardInputs {
   T *dq, *dk, *dv;  // strides are those of q, k and v
 };
 
-// Turns scores into p, and dp into the gradient of the scaled scores, p (dp - mean).
-__device__ __forceinline__ void ScoreGradient(bool visible, float scale, float lse, float mean,
-                                              float& score, float& dp) {
-  score = visible ? expf(score * scale - lse) : 0;
-  dp = visible ? score * (dp - mean) : 0;
+// p, and the gradient of the scaled score.
+__device__ __forceinline__ float Softmax(bool visible, float score, float scale, float lse) {
+  return visible ? expf(score * scale - lse) : 0;
+}
+__device__ __forceinline__ float ScoreGradient(bool visible, float p, float dp, float mean) {
+  return visible ? p * (dp - mean) : 0;
 }
 
 // A block owns queries of one head, and streams keys: dq = sum_j ds[i,j] k[j] / sqrt(D).
@@ -99,14 +100,15 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
     LoadTile<kDims, Tiles::kColumns>(in.v + at, in.kv_stride, seq_len - key, in.head_dim,
                                      in.aligned, v_tile);
     __syncthreads();
-    ThreadScores<kDims> p = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
+    const ThreadScores<kDims> scores = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
     ThreadScores<kDims> ds = MultiplyTiles<kDims>(dy_tile, v_tile, in.head_dim);
 #pragma unroll
     for (int i = 0; i < kThreadRows; ++i) {
 #pragma unroll
       for (int j = 0; j < Tiles::kThreadColumns; ++j) {
         const bool visible = key + RowThread() + j * kRowThreads <= first + FirstThreadRow() + i;
-        ScoreGradient(visible, in.scale, lse[i], mean[i], p.at[i][j], ds.at[i][j]);
+        const float p = Softmax(visible, scores.at[i][j], in.scale, lse[i]);
+        ds.at[i][j] = ScoreGradient(visible, p, ds.at[i][j], mean[i]);
       }
     }
     AddProduct(ds, buffer, k_tile, dq);
@@ -156,22 +158,33 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
       LoadTile<kDims, Tiles::kColumns>(inputs.dy + row * y_stride + h * in.head_dim, y_stride,
                                        seq_len - query, in.head_dim, in.aligned, dy_tile);
       __syncthreads();
-      ThreadScores<kDims> p = MultiplyTiles<kDims>(k_tile, q_tile, in.head_dim);
-      ThreadScores<kDims> ds = MultiplyTiles<kDims>(v_tile, dy_tile, in.head_dim);
+      const auto visible = [&](int i, int position) {
+        return position < seq_len && first + FirstThreadRow() + i <= position;
+      };
+      ThreadScores<kDims> scores = MultiplyTiles<kDims>(k_tile, q_tile, in.head_dim);
 #pragma unroll
       for (int j = 0; j < Tiles::kThreadColumns; ++j) {
         const int position = query + RowThread() + j * kRowThreads;
-        const bool exists = position < seq_len;
-        const float lse = exists ? inputs.lse[lse_at + position] : 0;
-        const float mean = exists ? inputs.mean[lse_at + position] : 0;
+        const float lse = position < seq_len ? inputs.lse[lse_at + position] : 0;
 #pragma unroll
         for (int i = 0; i < kThreadRows; ++i) {
-          const bool visible = exists && first + FirstThreadRow() + i <= position;
-          ScoreGradient(visible, in.scale, lse, mean, p.at[i][j], ds.at[i][j]);
+          scores.at[i][j] = Softmax(visible(i, position), scores.at[i][j], in.scale, lse);
         }
       }
-      AddProduct(p, buffer, dy_tile, dv);
-      AddProduct(ds, buffer, q_tile, dk);
+      AddProduct(scores, buffer, dy_tile, dv);
+      // Takes p back from the buffer: registers do not hold it beside the product.
+      scores = MultiplyTiles<kDims>(v_tile, dy_tile, in.head_dim);
+#pragma unroll
+      for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+        const int position = query + RowThread() + j * kRowThreads;
+        const float mean = position < seq_len ? inputs.mean[lse_at + position] : 0;
+#pragma unroll
+        for (int i = 0; i < kThreadRows; ++i) {
+          const float p = buffer[ScorePlace<kDims>(i, j)];
+          scores.at[i][j] = ScoreGradient(visible(i, position), p, scores.at[i][j], mean);
+        }
+      }
+      AddProduct(scores, buffer, q_tile, dk);
     }
   }
 #pragma unroll

@@ -4,13 +4,15 @@
 #define STRAKE_CORE_OPS_CUDA_ROW_BLOCKS_H_
 
 #include "core/cuda/portable.h"
+#include "core/ops/cuda/workspace_sizes.h"
 
 namespace strake::cuda {
 
-inline constexpr int kRowBlockThreads = 512;  // leaves each 128 registers
+inline constexpr int kRowBlockThreads = kRowBlockWarps * kWarpSize;
 // Vectors of 16 bytes of a row that a thread keeps in registers. Two put enough in flight to fill
 // HBM. Longer rows (above 8192 columns of bf16, 4096 of f32) are read again from L2.
 inline constexpr int kResident = 2;
+static_assert(kResident * kVecBytes * kWarpSize == kRowBlockWarpBytes);
 
 // The number of threads per block for rows of this many vectors.
 inline int RowBlockThreads(int64_t vectors) {

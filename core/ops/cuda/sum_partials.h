@@ -9,31 +9,47 @@
 
 namespace strake::cuda {
 
-// to[c] += sum_p partials[p, c]. A block of (32, 32) threads processes 32 columns: its row y adds
-// every 32nd partial from y on, then warp y adds the 32 sums of column y.
-static __global__ void SumPartialsKernel(const float* partials, int num_partials, int columns,
-                                         float* to) {
-  // 33 columns, so that the lanes of a warp read a column from 32 different banks.
-  __shared__ Shared<float, kWarpSize*(kWarpSize + 1)> tile;
-  const int first = blockIdx.x * kWarpSize;
+// A block has a column for each of the 8 floats of a sector of memory: more columns would leave
+// most multiprocessors without a block.
+inline constexpr int kSumColumns = 8, kSumRows = 32;
+
+// to[c] += sum_p partials[p, c]; with a second row of blocks, next_to[c] += the same of the
+// partials behind these. A block of (kSumColumns, kSumRows) threads processes kSumColumns columns:
+// its row y adds every 32nd partial from y on. Then each warp adds its 4 rows, and warp w the sums
+// of column w.
+static __global__ void __launch_bounds__(kSumColumns* kSumRows)
+    SumPartialsKernel(const float* partials, int num_partials, int columns, float* to,
+                      float* next_to) {
+  constexpr int kWarps = kSumColumns * kSumRows / kWarpSize;
+  static_assert(kWarps == kSumColumns);
+  __shared__ Shared<float, kSumColumns * kWarps> sums;
+  const int first = blockIdx.x * kSumColumns;
   float sum = 0;
   if (first + threadIdx.x < columns) {
-    const float* column = partials + first + threadIdx.x;
-#pragma unroll 4
-    for (int p = threadIdx.y; p < num_partials; p += kWarpSize) sum += column[int64_t{p} * columns];
+    const float* column =
+        partials + int64_t{blockIdx.y} * num_partials * columns + first + threadIdx.x;
+#pragma unroll 8
+    for (int p = threadIdx.y; p < num_partials; p += kSumRows) sum += column[int64_t{p} * columns];
   }
-  tile[threadIdx.y * (kWarpSize + 1) + threadIdx.x] = sum;
+#pragma unroll
+  for (int distance = kWarpSize / 2; distance >= kSumColumns; distance /= 2) {
+    sum += __shfl_xor_sync(kWholeWarp, sum, distance);
+  }
+  const int thread = threadIdx.y * kSumColumns + threadIdx.x;
+  const int lane = thread % kWarpSize, warp = thread / kWarpSize;
+  if (lane < kSumColumns) sums[lane * kWarps + warp] = sum;
   __syncthreads();
-  sum = WarpSum(tile[threadIdx.x * (kWarpSize + 1) + threadIdx.y]);
-  if (threadIdx.x == 0 && first + threadIdx.y < columns) to[first + threadIdx.y] += sum;
+  sum = WarpSum(lane < kWarps ? static_cast<float>(sums[warp * kWarps + lane]) : 0.f);
+  if (lane == 0 && first + warp < columns) (blockIdx.y == 0 ? to : next_to)[first + warp] += sum;
 }
 
-// to [columns] += the column sums of partials [num_partials, columns].
+// to [columns] += the column sums of partials [num_partials, columns]; with a `next_to`, the
+// partials are [2, num_partials, columns], and it gets the sums of the second half.
 inline absl::Status SumPartials(CudaStream stream, const float* partials, int64_t num_partials,
-                                int64_t columns, float* to) {
-  return Launch<SumPartialsKernel>(stream, (columns + kWarpSize - 1) / kWarpSize,
-                                   dim3(kWarpSize, kWarpSize), 0, partials, num_partials, columns,
-                                   to);
+                                int64_t columns, float* to, float* next_to = nullptr) {
+  return Launch<SumPartialsKernel>(
+      stream, dim3(CeilDiv(columns, kSumColumns), next_to == nullptr ? 1 : 2),
+      dim3(kSumColumns, kSumRows), 0, partials, num_partials, columns, to, next_to);
 }
 
 }  // namespace strake::cuda

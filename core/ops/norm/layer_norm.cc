@@ -106,7 +106,8 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
   Tensor workspace;
   if (on_cuda) {
     workspace = ctx.arena().Allocate(
-        DType::kF32, {cuda::LayerNormBackwardWorkspaceSize(o.x.dim(0), o.x.dim(1))});
+        DType::kF32,
+        {cuda::LayerNormBackwardWorkspaceSize(o.x.dim(0), o.x.dim(1), DTypeSize(o.x.dtype()))});
   }
   const OpScope op(ctx, "layer_norm", [&](OpCall& call) {
     call.In("dy", o.dy).In("x", o.x).In("weight", o.weight).In("mean", o.mean).In("rstd", o.rstd);

@@ -242,7 +242,7 @@ absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& 
 template <typename T>
 absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>& args) {
   if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
-  const int64_t partials = NumPartials(args.rows, args.columns);
+  const int64_t partials = NumRowBlockPartials(args.rows, args.columns, sizeof(T));
   float* const bias_partials = args.workspace + partials * args.columns;
   const bool vectorizes =
       Vectorizes<T>(args.columns, {args.dy, args.x, args.weight, args.dx, args.workspace});
@@ -253,10 +253,7 @@ absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>
         bias_partials);
   });
   if (!launched.ok()) return launched;
-  const absl::Status summed =
-      SumPartials(stream, args.workspace, partials, args.columns, args.dweight);
-  if (!summed.ok()) return summed;
-  return SumPartials(stream, bias_partials, partials, args.columns, args.dbias);
+  return SumPartials(stream, args.workspace, partials, args.columns, args.dweight, args.dbias);
 }
 
 STRAKE_LAYER_NORM_KERNELS(STRAKE_KERNEL_INSTANCES)

@@ -25,9 +25,11 @@ namespace strake::cuda {
 template <typename T>
 absl::Status LayerNormForward(CudaStream stream, const LayerNormForwardArgs<T>& args);
 
-// Elements of the f32 workspace that LayerNormBackward needs. Its contents do not matter.
-inline int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return 2 * NumPartials(rows, columns) * columns;
+// Elements of the f32 workspace that LayerNormBackward needs, with T of this many bytes. Its
+// contents do not matter.
+inline int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns,
+                                              int64_t element_bytes) {
+  return 2 * NumRowBlockPartials(rows, columns, element_bytes) * columns;
 }
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]; x is the forward pass's

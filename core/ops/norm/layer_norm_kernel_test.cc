@@ -55,7 +55,8 @@ struct Problem {
         rstd("rstd", size.rows, guard_at),
         dweight("dweight", size.columns, guard_at),
         dbias("dbias", size.columns, guard_at),
-        workspace("workspace", cuda::LayerNormBackwardWorkspaceSize(size.rows, size.columns),
+        workspace("workspace",
+                  cuda::LayerNormBackwardWorkspaceSize(size.rows, size.columns, sizeof(T)),
                   guard_at) {
     FillNormal(x, 1, 1, x_mean);
     FillNormal(residual, 2);

@@ -79,8 +79,8 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   const ActivationScope scope(ctx.arena());
   Tensor workspace;
   if (on_cuda) {
-    workspace =
-        ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(x.dim(0), x.dim(1))});
+    workspace = ctx.arena().Allocate(DType::kF32, {cuda::RmsNormBackwardWorkspaceSize(
+                                                      x.dim(0), x.dim(1), DTypeSize(x.dtype()))});
   }
   const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
     call.In("dy", dy).In("x", x).In("weight", weight).In("rstd", rstd);

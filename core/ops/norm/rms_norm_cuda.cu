@@ -176,7 +176,7 @@ absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args
 template <typename T>
 absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args) {
   if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
-  const int64_t partials = NumPartials(args.rows, args.columns);
+  const int64_t partials = NumRowBlockPartials(args.rows, args.columns, sizeof(T));
   const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormBackwardKernel<T, kWidth>>(
         stream, partials, RowBlockThreads(args.columns / kWidth), 0, args.dy, args.x, args.weight,

@@ -25,9 +25,10 @@ namespace strake::cuda {
 template <typename T>
 absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args);
 
-// Elements of the f32 workspace that RmsNormBackward needs. Its contents do not matter.
-inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns) {
-  return NumPartials(rows, columns) * columns;
+// Elements of the f32 workspace that RmsNormBackward needs, with T of this many bytes. Its
+// contents do not matter.
+inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns, int64_t element_bytes) {
+  return NumRowBlockPartials(rows, columns, element_bytes) * columns;
 }
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]; x is the forward pass's `sum`.

@@ -49,7 +49,8 @@ struct Problem {
         weight("weight", size.columns, guard_at),
         rstd("rstd", size.rows, guard_at),
         dweight("dweight", size.columns, guard_at),
-        workspace("workspace", cuda::RmsNormBackwardWorkspaceSize(size.rows, size.columns),
+        workspace("workspace",
+                  cuda::RmsNormBackwardWorkspaceSize(size.rows, size.columns, sizeof(T)),
                   guard_at) {
     FillNormal(x, 1);
     FillNormal(residual, 2);

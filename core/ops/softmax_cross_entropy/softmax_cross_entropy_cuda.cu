@@ -1,6 +1,6 @@
 // Memory traffic: each kernel reads the logits once from HBM, and the backward kernels write them
-// once. A block processes a row, and what it reads a second time (100 KB of bf16 for a vocabulary
-// of 50257) is in L2.
+// once. A block processes a row. What it reads a second time is in shared memory (100 KB of bf16
+// for a vocabulary of 50257), or, of longer rows, in L2.
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -10,7 +10,12 @@ namespace strake::cuda {
 namespace {
 
 constexpr int kMaxThreads = 512;
-constexpr int kInFlight = 4;
+// Of the kernel that reads a row twice. Two blocks on a multiprocessor leave each thread 48
+// registers. The bytes of a row that stay in shared memory are what every GPU since sm_80 has for a
+// block, less the static ones; they also limit the blocks to two, so that what they read a second
+// time stays in L2.
+constexpr int kWholeThreads = 640, kWholeBlocks = 2;
+constexpr int kKeptBytes = (99 << 10) - 512;
 constexpr float kLog2E = 1.44269504f;
 
 // The shape of a row of logits: which tokens its columns stand for.
@@ -33,17 +38,22 @@ struct Target {
 // e^x; exp2f is one instruction and, after the rounding of the product, exact to 2 units.
 __device__ __forceinline__ float Exp(float x) { return exp2f(x * kLog2E); }
 
-// Calls visit(value, v) for all vectors of a row that hold one of its first `size` elements. Each
-// thread visits in order, with kInFlight loads before each kInFlight visits.
-template <int kWidth, typename T, typename Visit>
-__device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& visit) {
-  const int vectors = (size + kWidth - 1) / kWidth, step = blockDim.x;
+__host__ __device__ constexpr int NumVectors(int size, int width) {
+  return (size + width - 1) / width;
+}
+
+// Calls visit(load(v), v) for all vectors v of a row that hold one of its first `size` elements.
+// Each thread visits in order, with kInFlight loads before each kInFlight visits. Two calls visit a
+// vector by the same thread.
+template <int kWidth, int kInFlight, typename Load, typename Visit>
+__device__ __forceinline__ void ForEachVec(int size, const Load& load, const Visit& visit) {
+  const int vectors = NumVectors(size, kWidth), step = blockDim.x;
   for (int begin = threadIdx.x; begin < vectors; begin += kInFlight * step) {
-    Vec<T, kWidth> values[kInFlight];
+    decltype(load(0)) values[kInFlight];
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
       const int v = begin + k * step;
-      if (v < vectors) values[k] = LoadVec<kWidth>(row + v * kWidth);
+      if (v < vectors) values[k] = load(v);
     }
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
@@ -51,6 +61,13 @@ __device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& 
       if (v < vectors) visit(values[k], v);
     }
   }
+}
+
+// The same, of a row in memory.
+template <int kWidth, typename T, typename Visit>
+__device__ __forceinline__ void ForEachVec(const T* row, int size, const Visit& visit) {
+  const auto load = [&](int v) { return LoadVec<kWidth>(row + v * kWidth); };
+  ForEachVec<kWidth, 4>(size, load, visit);
 }
 
 // Converts to floats, with -infinity for padding, so that it takes no part in a maximum or a sum.
@@ -111,11 +128,13 @@ struct MaxAndSum {
   __device__ __forceinline__ float Shift() const { return max == -INFINITY ? 0 : max; }
 };
 
-template <int kWidth, typename T>
+// Writes the gradient of a row whose vectors load(v) gives. With more than two loads before the
+// first store, registers would halve the number of threads.
+template <int kWidth, typename Load, typename T>
 __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Target& target,
-                                              float lse, float scale, T* row) {
+                                              float lse, float scale, const Load& load, T* row) {
   if (!target.valid) lse = NAN;
-  ForEachVec<kWidth>(row, shape.columns, [&](const Vec<T, kWidth>& value, int v) {
+  ForEachVec<kWidth, 2>(shape.columns, load, [&](const Vec<T, kWidth>& value, int v) {
     const Vec<float, kWidth> tokens = TokensOf(value, v, shape.num_tokens);
     Vec<T, kWidth> gradient;
 #pragma unroll
@@ -129,16 +148,19 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
   });
 }
 
-// Block n processes row n. With kBackward, the gradient overwrites the row.
+// Block n processes row n. With kBackward, the gradient overwrites the row, of which the first
+// num_kept vectors stay in shared memory meanwhile.
 template <typename T, int kWidth, bool kBackward>
-__global__ void __launch_bounds__(kMaxThreads)
-    SoftmaxCrossEntropyKernel(RowShape shape, const int32_t* targets, float scale, T* logits,
-                              float* loss, float* lse) {
+__global__ void __launch_bounds__(kWholeThreads, kWholeBlocks)
+    SoftmaxCrossEntropyKernel(RowShape shape, int num_kept, const int32_t* targets, float scale,
+                              T* logits, float* loss, float* lse) {
   __shared__ Shared<float, kMaxBlockWarps> maxima;
   __shared__ Shared<float, kMaxBlockWarps> sums;
   T* const row = logits + int64_t{blockIdx.x} * shape.columns;
+  const auto kept = DynamicShared<T>();
   MaxAndSum part;
   ForEachVec<kWidth>(row, shape.num_tokens, [&](const Vec<T, kWidth>& value, int v) {
+    if (kBackward && v < num_kept) StoreVec(kept + v * kWidth, value);
     part.Add(TokensOf(value, v, shape.num_tokens));
   });
   const Target target(shape, targets[blockIdx.x]);
@@ -151,7 +173,12 @@ __global__ void __launch_bounds__(kMaxThreads)
     lse[blockIdx.x] = row_lse;
     loss[blockIdx.x] = log_sum - (target_logit - part.max);
   }
-  if constexpr (kBackward) WriteGradient<kWidth>(shape, target, row_lse, scale, row);
+  if constexpr (kBackward) {
+    const auto load = [&](int v) {
+      return v < num_kept ? LoadVec<kWidth>(kept + v * kWidth) : LoadVec<kWidth>(row + v * kWidth);
+    };
+    WriteGradient<kWidth>(shape, target, row_lse, scale, load, row);
+  }
 }
 
 template <typename T, int kWidth>
@@ -201,14 +228,16 @@ template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     SoftmaxCrossEntropyBackwardKernel(RowShape shape, const int32_t* targets, const float* lse,
                                       float scale, T* logits) {
-  WriteGradient<kWidth>(shape, Target(shape, targets[blockIdx.x]), lse[blockIdx.x], scale,
-                        logits + int64_t{blockIdx.x} * shape.columns);
+  T* const row = logits + int64_t{blockIdx.x} * shape.columns;
+  WriteGradient<kWidth>(
+      shape, Target(shape, targets[blockIdx.x]), lse[blockIdx.x], scale,
+      [&](int v) { return LoadVec<kWidth>(row + v * kWidth); }, row);
 }
 
-// One block per row, of at most kMaxThreads threads.
-int BlockThreads(int64_t vectors) {
+// One block per row, of at most `most` threads.
+int BlockThreads(int64_t vectors, int most = kMaxThreads) {
   const int64_t threads = (vectors + kWarpSize - 1) / kWarpSize * kWarpSize;
-  return threads < kWarpSize ? kWarpSize : threads < kMaxThreads ? threads : kMaxThreads;
+  return threads < kWarpSize ? kWarpSize : threads < most ? threads : most;
 }
 
 RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
@@ -221,10 +250,13 @@ absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardAr
   if (args.rows == 0) return absl::OkStatus();
   const VocabSlice vocabulary{args.vocab_size};
   return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
+    constexpr int kVecSize = kWidth * sizeof(T);
+    const RowShape shape = ShapeOf(args.columns, vocabulary);
+    const int num_kept =
+        kBackward ? min(NumVectors(shape.num_tokens, kWidth), kKeptBytes / kVecSize) : 0;
     return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
-        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
-        ShapeOf(args.columns, vocabulary), args.targets, args.scale, args.logits, args.loss,
-        args.lse);
+        stream, args.rows, BlockThreads(args.columns / kWidth, kWholeThreads), num_kept * kVecSize,
+        shape, num_kept, args.targets, args.scale, args.logits, args.loss, args.lse);
   });
 }
 

@@ -132,9 +132,11 @@ class SoftmaxCrossEntropyCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(SoftmaxCrossEntropyCudaTest, Types);
 
-// One element; ragged and padded; more than a block's loads in flight.
-const Size kWholes[] = {{1, 1, {1}},       {3, 7, {7}},       {0, 8, {8}},        {2, 64, {50}},
-                        {5, 1027, {1027}}, {3, 4096, {4090}}, {1, 20000, {19999}}};
+// One element; ragged and padded; more than a block's loads in flight; more than shared memory
+// holds.
+const Size kWholes[] = {{1, 1, {1}},         {3, 7, {7}},        {0, 8, {8}},
+                        {2, 64, {50}},       {5, 1027, {1027}},  {3, 4096, {4090}},
+                        {1, 20000, {19999}}, {1, 51200, {51000}}};
 
 TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
   for (const Size& size : kWholes) {
