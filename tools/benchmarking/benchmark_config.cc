@@ -1,5 +1,6 @@
 #include "tools/benchmarking/benchmark_config.h"
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "tools/cli/engine_flags.h"
 
@@ -14,6 +15,10 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
+  options->Add("measure", &c->measure,
+               "what is timed: whole steps; or, on a GPU, every different op of a step by itself, "
+               "or products or attention alone",
+               {"step", "ops", "products", "attention"});
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
@@ -33,6 +38,12 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
     // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
   }
+  if (c->measure != "step" && (!c->on_cuda() || c->json)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--measure=", c->measure, " is for --device=cuda, and prints no JSON object"));
+  }
+  // Ops by themselves need little memory.
+  if (c->measure != "step") return absl::OkStatus();
   return CheckMemoryOfFlags(
       EngineOptionsOf(model, c->seq_len, c->micro_batch, c->machine, c->layout), c->machine,
       c->layout);
