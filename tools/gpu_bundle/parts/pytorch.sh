@@ -22,6 +22,10 @@ pytorch_row() {
 
 run_pytorch() {
   begin_part "beside PyTorch" "$PYTORCH_SECONDS"
+  pytorch_rows
+}
+
+pytorch_rows() {
   local missing each name aim micro_batches options
   missing=$(missing_pytorch)
   # PyTorch finds its own libraries, and the benchmark those of the bundle.
