@@ -121,13 +121,13 @@ struct Attention {
                    : std::pair(GpuRate::kShortForward128, GpuRate::kShortBackward128);
   }
 
-  // dS in bf16, written by one kernel and read by the next. Only tiles of 128 x 128 at or below the
-  // diagonal move.
-  double ScoreBytes() const {
+  // dS in bf16, written by one kernel and read by the next, in tiles of 128 x 128. Those above the
+  // diagonal need not move; nobody says that they do not, so the low figure has them.
+  Forecast ScoreBytes() const {
     constexpr int64_t kTile = 128;
-    const int64_t tiles = (seq_len + kTile - 1) / kTile;
-    const int64_t kept = tiles * (tiles + 1) / 2;
-    return 2.0 * 2 * kTile * kTile * heads * kept;
+    const int64_t tiles = (seq_len + kTile - 1) / kTile, kept = tiles * (tiles + 1) / 2;
+    const double tile_bytes = 2.0 * 2 * kTile * kTile * heads;
+    return {tile_bytes * tiles * tiles, tile_bytes * kept, tile_bytes * kept};
   }
 
   // dQ in f32 instead: set to 0, and read to be rounded.
@@ -156,8 +156,9 @@ absl::StatusOr<Rows> AttentionRows(const OpCall& call, const GpuRates& rates,
                 .bytes = call.cost.bytes,
                 .kernels = backward ? 3 : 1,
                 .seconds = Max(call.cost.flops / flops, call.cost.bytes / copy)}};
-  const auto add = [&](const char* name, double bytes) {
-    if (bytes > 0) rows.push_back({.name = name, .bytes = bytes, .seconds = bytes / copy});
+  const auto add = [&](const char* name, const Forecast& bytes) {
+    if (bytes == Forecast()) return;
+    rows.push_back({.name = name, .bytes = bytes.expected, .seconds = bytes / copy});
   };
   if (!backward) return rows;
   if (remedies.atomic_attention) {
