@@ -88,6 +88,13 @@ TEST(BenchmarkGpuTest, TableForPeople) {
   }
 }
 
+TEST(BenchmarkGpuTest, RefusesOneRankBesides) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--against_one_rank"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("--against_one_rank is for --comm=threads on CPUs"));
+}
+
 TEST(BenchmarkGpuTest, MeasuresEveryOpByItself) {
   const TinyRun run;
   const ProgramResult all = Emulated(run, {"--measure=ops", "--dtype=bf16", "--global_batch=4"});
@@ -128,13 +135,6 @@ TEST(BenchmarkGpuTest, RefusesOpsAsJson) {
   const ProgramResult result = Emulated(run, {"--measure=ops", "--json"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, HasSubstr("--measure=ops is for --device=cuda, and prints no JSON"));
-}
-
-TEST(BenchmarkGpuTest, RefusesOneRankBesides) {
-  const TinyRun run;
-  const ProgramResult result = Emulated(run, {"--against_one_rank"});
-  EXPECT_EQ(result.exit_code, 1);
-  EXPECT_THAT(result.err, HasSubstr("--against_one_rank is for --comm=threads on CPUs"));
 }
 
 }  // namespace

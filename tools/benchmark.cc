@@ -95,6 +95,15 @@ absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh,
   return MeshBarrier(mesh);
 }
 
+absl::StatusOr<StepTimes> ForecastOnGpu(const BenchmarkConfig& config, const std::string& gpu_name,
+                                        const std::vector<OpCall>& calls) {
+  if (config.num_gpus() < config.layout.num_ranks()) {
+    return absl::InvalidArgumentError("the ranks share one GPU");
+  }
+  STRAKE_ASSIGN_OR_RETURN(const GpuRates rates, GpuRates::OfGpu(gpu_name));
+  return ForecastStep(calls, rates);
+}
+
 double PeakRssBytes() {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
@@ -196,13 +205,12 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
 }
 
-absl::StatusOr<StepTimes> ForecastOnGpu(const BenchmarkConfig& config, const std::string& gpu_name,
-                                        const std::vector<OpCall>& calls) {
-  if (config.num_gpus() < config.layout.num_ranks()) {
-    return absl::InvalidArgumentError("the ranks share one GPU");
-  }
-  STRAKE_ASSIGN_OR_RETURN(const GpuRates rates, GpuRates::OfGpu(gpu_name));
-  return ForecastStep(calls, rates);
+std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& model,
+                              int64_t num_micro_batches) {
+  return RecordStep(EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine,
+                                    config.layout),
+                    config.layout.sizes(), /*rank=*/0, num_micro_batches)
+      .calls;
 }
 
 // Runs before the ranks begin, and after they have ended: the clock changes as the GPU warms up.
@@ -211,15 +219,13 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   result->gpu_name = gpu.name;
-  const StepRecord step = RecordStep(
-      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
-      config.layout.sizes(),
-      /*rank=*/0, config.num_micro_batches());
-  result->forecast = ForecastOnGpu(config, gpu.name, step.calls);
   STRAKE_ASSIGN_OR_RETURN(
       const GpuLimits limits,
-      MeasureGpuLimits(device, config.machine.dtype_kind(), LargestProducts(step.calls)));
+      MeasureGpuLimits(device, config.machine.dtype_kind(),
+                       LargestProducts(StepCalls(config, model, /*num_micro_batches=*/1))));
   result->gpu = BetterOf(result->gpu, limits);
+  result->forecast =
+      ForecastOnGpu(config, gpu.name, StepCalls(config, model, config.num_micro_batches()));
   return absl::OkStatus();
 }
 
@@ -260,8 +266,8 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveBenchmark(model, &config));
-  if (config.measure != "step") return BenchmarkOps(config, model);
   BenchmarkMeasurement measurement;
+  if (config.measure != "step") return BenchmarkOps(config, model);
   STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank, MeasureRanks(config, model, &measurement));
   if (!is_first_rank) return absl::OkStatus();
   const nlohmann::ordered_json report = BenchmarkReport(config, model, measurement);

@@ -6,6 +6,17 @@
 
 namespace strake {
 
+namespace {
+
+// Ops by themselves need little memory, so that nothing else is checked.
+absl::Status CheckMeasure(const BenchmarkConfig& c) {
+  if (c.on_cuda() && !c.json) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--measure=", c.measure, " is for --device=cuda, and prints no JSON object"));
+}
+
+}  // namespace
+
 void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9);
   options->Add("model", &c->model, "preset, or path of a Hugging Face config.json");
@@ -34,16 +45,11 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
+  if (c->measure != "step") return CheckMeasure(*c);
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
     // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
   }
-  if (c->measure != "step" && (!c->on_cuda() || c->json)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--measure=", c->measure, " is for --device=cuda, and prints no JSON object"));
-  }
-  // Ops by themselves need little memory.
-  if (c->measure != "step") return absl::OkStatus();
   return CheckMemoryOfFlags(
       EngineOptionsOf(model, c->seq_len, c->micro_batch, c->machine, c->layout), c->machine,
       c->layout);

@@ -27,6 +27,7 @@
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/check/check_cases.h"
 #include "core/ops/check/op_check.h"
+#include "core/ops/philox/philox_cuda.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "tools/cli/engine_flags.h"
@@ -94,11 +95,19 @@ std::string ShapesOf(const OpCall& call) {
                       absl::StrJoin(with, ", "));
 }
 
-// Fills with random numbers, and doubles (angles, the factor of clipping) with 1.
+template <typename T>
+absl::Status FillUniform(const Philox& random, CudaStream stream, const Tensor& x) {
+  return cuda::PhiloxUniform<T>(
+      stream, {.random = random, .first = 0, .size = x.num_elements(), .x = x.data<T>()});
+}
+
+// Fills with random numbers, since power, and with it the clock, depends on how random the bits
+// are; and doubles (angles, the factor of clipping) with 1.
 absl::Status FillTensor(const OpTensor& tensor, uint64_t seed, CudaStream stream, const Tensor& x) {
-  if (x.dtype() == DType::kF32 || x.dtype() == DType::kBf16) return FillUniform(x, seed, stream);
-  const TensorBuffer host(x.dtype(), x.shape());
   const Philox random(seed, RandomUse::kTesting);
+  if (x.dtype() == DType::kF32) return FillUniform<float>(random, stream, x);
+  if (x.dtype() == DType::kBf16) return FillUniform<Bf16>(random, stream, x);
+  const TensorBuffer host(x.dtype(), x.shape());
   for (int64_t i = 0; i < x.num_elements(); ++i) {
     if (x.dtype() == DType::kF64) {
       host.tensor().data<double>()[i] = 1;

@@ -6,18 +6,8 @@
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/ops/philox/philox_cuda.h"
-#include "glog/logging.h"
 
 namespace strake {
-namespace {
-
-template <typename T>
-absl::Status Fill(const Tensor& x, const Philox& random, CudaStream stream) {
-  return cuda::PhiloxUniform<T>(
-      stream, {.random = random, .first = 0, .size = x.num_elements(), .x = x.data<T>()});
-}
-
-}  // namespace
 
 absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::Status()> enqueue) {
   constexpr int kRuns = 5, kCallsPerRun = 10;
@@ -36,17 +26,20 @@ absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::St
   return best;
 }
 
-absl::Status FillUniform(const Tensor& x, uint64_t seed, CudaStream stream) {
-  CHECK(x.dtype() == DType::kF32 || x.dtype() == DType::kBf16) << "[gpu_timing] " << x.ToString();
-  const Philox random(seed, RandomUse::kTesting);
-  return x.dtype() == DType::kF32 ? Fill<float>(x, random, stream) : Fill<Bf16>(x, random, stream);
-}
-
 absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t seed,
                                          CudaStream stream) {
   STRAKE_ASSIGN_OR_RETURN(CudaMemory memory, CudaMemory::Allocate(count * DTypeSize(dtype)));
-  const Tensor numbers(memory.data(), dtype, {count}, Device::kCuda);
-  STRAKE_RETURN_IF_ERROR(FillUniform(numbers, seed, stream));
+  const Philox random(seed, RandomUse::kTesting);
+  STRAKE_RETURN_IF_ERROR(
+      dtype == DType::kBf16
+          ? cuda::PhiloxUniform<Bf16>(stream, {.random = random,
+                                               .first = 0,
+                                               .size = count,
+                                               .x = static_cast<Bf16*>(memory.data())})
+          : cuda::PhiloxUniform<float>(stream, {.random = random,
+                                                .first = 0,
+                                                .size = count,
+                                                .x = static_cast<float*>(memory.data())}));
   return memory;
 }
 

@@ -10,19 +10,14 @@
 #include "core/base/dtype.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/stream.h"
-#include "core/tensor/tensor.h"
 
 namespace strake {
 
-// Seconds per call, the shortest of several runs of several calls between events. Returns the error
-// of a call, or of what it enqueued.
+// Seconds per call, the shortest of several runs of several calls between events.
 absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::Status()> enqueue);
 
-// x = numbers in [-1, 1), for a tensor of f32 or bf16 on the GPU. Power, and with it the clock,
-// depends on how random the bits are.
-absl::Status FillUniform(const Tensor& x, uint64_t seed, CudaStream stream);
-
-// Memory with such numbers.
+// Memory with numbers in [-1, 1), of f32 or bf16. Power, and with it the clock, depends on how
+// random the bits are.
 absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t seed,
                                          CudaStream stream);
 
