@@ -148,25 +148,35 @@ class Operands {
   Tensors tensors_;
 };
 
+// Where the ops run.
+struct Rank {
+  Context MakeContext(ActivationArena* arena) {
+    Context ctx(&team, arena);
+    ctx.set_cuda(cuda.get());
+    return ctx;
+  }
+
+  ThreadTeam team{1};
+  std::unique_ptr<CudaContext> cuda;
+};
+
 // Seconds of one call.
-absl::StatusOr<double> Measure(const OpCall& call, ThreadTeam& team, CudaContext& cuda) {
+absl::StatusOr<double> Measure(const OpCall& call, Rank* rank) {
   const OpCheck check = CheckCaseOf(call);
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   Operands operands;
-  STRAKE_RETURN_IF_ERROR(operands.Allocate(check, Context(&team, &plan)));
+  STRAKE_RETURN_IF_ERROR(operands.Allocate(check, rank->MakeContext(&plan)));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
                           ActivationArena::Create(plan.peak_bytes(), Device::kCuda));
-  Context ctx(&team, &arena);
-  ctx.set_cuda(&cuda);
-  STRAKE_RETURN_IF_ERROR(operands.Fill(check, cuda.stream()));
-  return BestSeconds(cuda.stream(), [&] { return check.run(ctx, operands.tensors()); });
+  const Context ctx = rank->MakeContext(&arena);
+  STRAKE_RETURN_IF_ERROR(operands.Fill(check, ctx.cuda_stream()));
+  return BestSeconds(ctx.cuda_stream(), [&] { return check.run(ctx, operands.tensors()); });
 }
 
-absl::Status CheckUsesCudnn(const OpCall& call, ThreadTeam& team, CudaContext& cuda) {
+absl::Status CheckUsesCudnn(const OpCall& call, Rank* rank) {
   ActivationArena none = ActivationArena::DryRun(Device::kCuda);
-  Context ctx(&team, &none);
-  ctx.set_cuda(&cuda);
-  const absl::Status status = CausalAttentionHasCudnn(ctx, GetAttentionShape(call));
+  const absl::Status status =
+      CausalAttentionHasCudnn(rank->MakeContext(&none), GetAttentionShape(call));
   if (status.ok()) return status;
   return absl::FailedPreconditionError(
       absl::StrCat("attention runs on Strake's own kernels, and not on cuDNN's: ",
@@ -208,8 +218,8 @@ void PrintTimes(const char* layer, const std::string& op, const std::string& sha
 absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
-  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<CudaContext> cuda, CudaContext::Create(device));
-  ThreadTeam team(1);
+  Rank rank;
+  STRAKE_ASSIGN_OR_RETURN(rank.cuda, CudaContext::Create(device));
   const absl::StatusOr<GpuRates> rates = GpuRates::OfGpu(gpu.name);
   const StepRecord record = RecordStep(
       EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
@@ -220,8 +230,8 @@ absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& mode
   Forecast expected;
   OpCost cost;
   for (const OpCall& call : DifferentCalls(record.calls, config.measure)) {
-    if (config.measure == "attention") STRAKE_RETURN_IF_ERROR(CheckUsesCudnn(call, team, *cuda));
-    STRAKE_ASSIGN_OR_RETURN(const double seconds, Measure(call, team, *cuda));
+    if (config.measure == "attention") STRAKE_RETURN_IF_ERROR(CheckUsesCudnn(call, &rank));
+    STRAKE_ASSIGN_OR_RETURN(const double seconds, Measure(call, &rank));
     const Forecast forecast = ForecastOf(call, rates);
     PrintTimes(call.layer.c_str(), KindOf(call), ShapesOf(call), call.times, seconds, call.cost,
                forecast);
