@@ -122,7 +122,7 @@ struct Attention {
   }
 
   // dS in bf16, written by one kernel and read by the next, in tiles of 128 x 128. Those above the
-  // diagonal need not move; nobody says that they do not, so the low figure has them.
+  // diagonal need not move. Whether they do is not documented, so the low figure has them.
   Forecast ScoreBytes() const {
     constexpr int64_t kTile = 128;
     const int64_t tiles = (seq_len + kTile - 1) / kTile, kept = tiles * (tiles + 1) / 2;

@@ -29,7 +29,7 @@ first_model() {
 # first_benchmarks: every model with every variant of its options, with the time of each class.
 first_benchmarks() {
   local each variant name aim micro_batches options with more
-  local shown_lines='^(forecast|communication|ops, |op  |[a-z_]+ +(forward|backward|optimizer) |outside of)'
+  local shown_lines='^(note|forecast|communication|ops, |op  |[a-z_]+ +(forward|backward|optimizer) |outside of)'
   for each in "${BENCHMARKS[@]}"; do
     IFS='|' read -r name aim micro_batches options <<<"$each"
     for variant in "${FIRST_VARIANTS[@]}"; do
