@@ -10,7 +10,9 @@
 namespace strake::testing {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Json = nlohmann::json;
 
 const Flags kFlags = {"--model=./gpt2.json", "--micro_batch=2", "--seq_len=8",
@@ -80,8 +82,8 @@ TEST(BenchmarkGpuTest, TableForPeople) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   for (const char* part :
        {"tokens/s", "6 N + 6 L C T per token", "L = ", "emulated GPU", "M x N x K", "GB/s",
-        "planned", "observed on the GPU", "exposed", "hidden", "by CUDA events", "matmul",
-        "causal_attention", "adamw", "outside of ops"}) {
+        "planned", "observed on the GPU", "exposed", "hidden", "forecast: none, since",
+        "by CUDA events", "matmul", "causal_attention", "adamw", "outside of ops"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
 }
@@ -91,6 +93,48 @@ TEST(BenchmarkGpuTest, RefusesOneRankBesides) {
   const ProgramResult result = Emulated(run, {"--against_one_rank"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, HasSubstr("--against_one_rank is for --comm=threads on CPUs"));
+}
+
+TEST(BenchmarkGpuTest, MeasuresEveryOpByItself) {
+  const TinyRun run;
+  const ProgramResult all = Emulated(run, {"--measure=ops", "--dtype=bf16", "--global_batch=4"});
+  ASSERT_EQ(all.exit_code, 0) << all.err;
+  for (const char* line :
+       {"\nno forecast: .*, and none for emulated GPU\n",
+        "\nmlp up +product +16 x 64 x 16 with bias, gelu_input +2 +[0-9.]+",
+        "\nmlp down +input gradient +16 x 64 x 16 with gelu_grad_input +2 ",
+        "\nqkv +weight gradient +16 x 48 x 16[a-z_ ]* +1 ",
+        "\nqkv +weight gradient +16 x 48 x 16 with .*[+]= +1 ",
+        "\nattention +causal_attention backward +16 x 48 +2 ", "\nweights +adamw +[0-9]+ +1 ",
+        "\nsum +ops +[0-9]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ *\n"}) {
+    EXPECT_THAT("\n" + all.out, ContainsRegex(line));
+  }
+  const ProgramResult products = Emulated(run, {"--measure=products", "--dtype=bf16"});
+  ASSERT_EQ(products.exit_code, 0) << products.err;
+  EXPECT_THAT(products.out, ContainsRegex("\nsum +products +15 "));
+  EXPECT_THAT(products.out, Not(HasSubstr("adamw")));
+}
+
+TEST(BenchmarkGpuTest, AttentionAloneMustBeCudnns) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--measure=attention", "--dtype=bf16"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err,
+              HasSubstr("attention runs on Strake's own kernels, and not on cuDNN's: "));
+}
+
+TEST(BenchmarkGpuTest, SaysWhyThereIsNoForecast) {
+  const TinyRun run;
+  const ProgramResult shared = Emulated(run, {"--tp=2"});
+  ASSERT_EQ(shared.exit_code, 0) << shared.err;
+  EXPECT_THAT(shared.out, HasSubstr("forecast: none, since the ranks share one GPU\n"));
+}
+
+TEST(BenchmarkGpuTest, RefusesOpsAsJson) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--measure=ops", "--json"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("--measure=ops is for --device=cuda, and prints no JSON"));
 }
 
 }  // namespace

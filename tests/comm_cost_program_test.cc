@@ -1,4 +1,4 @@
-// //tools:comm_cost and //tools:step_calls as a user runs them.
+// //tools:comm_cost and //tools:step_times as a user runs them.
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -21,6 +21,7 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
+using testing::WriteFile;
 
 class CommCostProgramTest : public ::testing::Test {
  protected:
@@ -40,11 +41,13 @@ class CommCostProgramTest : public ::testing::Test {
   TinyRun run_;
 };
 
-// comm_cost sums up the calls that step_calls lists.
-TEST_F(CommCostProgramTest, StepCalls) {
-  const Flags flags = {"--tp=2", "--dp=2", "--global_batch=40", "--zero=2"};
-  const ProgramResult result = run_.Run(
-      "tools/step_calls", Flags{"--model=./gpt2.json", "--seq_len=8", "--micro_batch=4"} + flags);
+// comm_cost sums up the calls that step_times lists. There are times for heads of 64 alone.
+TEST_F(CommCostProgramTest, StepTimes) {
+  WriteFile(run_ / "wide.json", R"({"model_type": "gpt2", "vocab_size": 256, "n_positions": 32,
+    "n_embd": 128, "n_layer": 1, "n_head": 2, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0})");
+  const Flags flags = {"--model=./wide.json", "--seq_len=8", "--micro_batch=4", "--tp=2", "--dp=2",
+                       "--global_batch=40",   "--zero=2",    "--dtype=bf16"};
+  const ProgramResult result = run_.Run("tools/step_times", flags + Flags{"--format=json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json json = Json::parse(result.out);
   int64_t calls = 0, bytes = 0;
@@ -58,10 +61,41 @@ TEST_F(CommCostProgramTest, StepCalls) {
   const Json total = RunJson(flags).at("total");
   EXPECT_EQ(calls, total.at("calls"));
   EXPECT_EQ(bytes, total.at("bytes"));
-  // Attention is counted without the half that the mask excludes, the vocabulary with its padding.
+  // Attention is counted without the half that the mask excludes.
   const double formula = json.at("flops_per_token").get<double>() * 5 * 4 * 8 / 2;
   EXPECT_NEAR(flops, formula, 0.3 * formula);
   EXPECT_GT(json.at("planned_bytes"), 4 * json.at("parameters").get<int64_t>() / 2);
+
+  double seconds = 0, class_flops = 0;
+  for (const Json& row : json.at("classes")) {
+    seconds += row.at("seconds").at("expected").get<double>();
+    class_flops += row.at("flops").get<double>();
+  }
+  EXPECT_NEAR(json.at("seconds_per_step").at("expected"), seconds, 1e-9 * seconds);
+  EXPECT_NEAR(class_flops, flops, 1e-9 * flops);
+  EXPECT_NEAR(json.at("tokens_per_second").at("expected"), 40 * 8 / seconds, 1e-6 / seconds);
+}
+
+TEST_F(CommCostProgramTest, StepTimesInTables) {
+  const ProgramResult result =
+      run_.Run("tools/step_times", {"--model=gpt2-124m", "--seq_len=1024", "--micro_batch=2"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("| attention, backward: dS "),
+                                ContainsRegex("\\| MFU \\| [1-9][0-9.]+ % \\| "),
+                                ContainsRegex("\\| all of these +\\| +[1-9]")));
+  const ProgramResult rates = run_.Run("tools/step_times", {"--rates", "--gpu=H100"});
+  EXPECT_EQ(rates.exit_code, 0) << rates.err;
+  EXPECT_THAT(rates.out, HasSubstr("| copies | TB/s | 2.79"));
+}
+
+TEST_F(CommCostProgramTest, StepTimesOfWhatHasNoRate) {
+  const Flags tiny = {"--model=./gpt2.json", "--seq_len=8"};
+  const ProgramResult heads = run_.Run("tools/step_times", tiny);
+  EXPECT_EQ(heads.exit_code, 1);
+  EXPECT_THAT(heads.err, HasSubstr("cuDNN is used for heads of 64 and 128"));
+  const ProgramResult f32 = run_.Run("tools/step_times", tiny + Flags{"--dtype=fp32"});
+  EXPECT_EQ(f32.exit_code, 1);
+  EXPECT_THAT(f32.err, HasSubstr("--device=cuda --dtype=fp32: there are rates for"));
 }
 
 TEST_F(CommCostProgramTest, Json) {

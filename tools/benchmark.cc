@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "core/base/json.h"
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
@@ -20,11 +21,13 @@
 #include "core/device/cuda_op_profile.h"
 #include "core/device/fma_peak.h"
 #include "core/device/memory_stream.h"
+#include "core/device/op_call.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
 #include "parallel/comm/collective_timing.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/benchmarking/benchmark_config.h"
+#include "tools/benchmarking/benchmark_ops.h"
 #include "tools/benchmarking/benchmark_report.h"
 #include "tools/benchmarking/benchmark_steps.h"
 #include "tools/cli/engine_flags.h"
@@ -36,6 +39,8 @@
 #include "train/engine/mesh_wide.h"
 #include "train/engine/step_record.h"
 #include "train/plan/gpu_limits.h"
+#include "train/plan/gpu_rates.h"
+#include "train/plan/step_times.h"
 
 namespace strake {
 namespace {
@@ -88,6 +93,15 @@ absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh,
   }
   STRAKE_RETURN_IF_ERROR(MeasureMemory(config, mesh, team, result));
   return MeshBarrier(mesh);
+}
+
+absl::StatusOr<StepTimes> ForecastOnGpu(const BenchmarkConfig& config, const std::string& gpu_name,
+                                        const std::vector<OpCall>& calls) {
+  if (config.num_gpus() < config.layout.num_ranks()) {
+    return absl::InvalidArgumentError("the ranks share one GPU");
+  }
+  STRAKE_ASSIGN_OR_RETURN(const GpuRates rates, GpuRates::OfGpu(gpu_name));
+  return ForecastStep(calls, rates);
 }
 
 double PeakRssBytes() {
@@ -191,20 +205,27 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
 }
 
+std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& model,
+                              int64_t num_micro_batches) {
+  return RecordStep(EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine,
+                                    config.layout),
+                    config.layout.sizes(), /*rank=*/0, num_micro_batches)
+      .calls;
+}
+
 // Runs before the ranks begin, and after they have ended: the clock changes as the GPU warms up.
 absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
                         BenchmarkMeasurement* result) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   result->gpu_name = gpu.name;
-  const StepRecord step = RecordStep(
-      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
-      config.layout.sizes(),
-      /*rank=*/0, /*num_micro_batches=*/1);
   STRAKE_ASSIGN_OR_RETURN(
       const GpuLimits limits,
-      MeasureGpuLimits(device, config.machine.dtype_kind(), LargestProducts(step.calls)));
+      MeasureGpuLimits(device, config.machine.dtype_kind(),
+                       LargestProducts(StepCalls(config, model, /*num_micro_batches=*/1))));
   result->gpu = BetterOf(result->gpu, limits);
+  result->forecast =
+      ForecastOnGpu(config, gpu.name, StepCalls(config, model, config.num_micro_batches()));
   return absl::OkStatus();
 }
 
@@ -246,6 +267,7 @@ absl::Status Benchmark(int argc, char** argv) {
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveBenchmark(model, &config));
   BenchmarkMeasurement measurement;
+  if (config.measure != "step") return BenchmarkOps(config, model);
   STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank, MeasureRanks(config, model, &measurement));
   if (!is_first_rank) return absl::OkStatus();
   const nlohmann::ordered_json report = BenchmarkReport(config, model, measurement);

@@ -1,9 +1,21 @@
 #include "tools/benchmarking/benchmark_config.h"
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "tools/cli/engine_flags.h"
 
 namespace strake {
+
+namespace {
+
+// Ops by themselves need little memory, so that nothing else is checked.
+absl::Status CheckMeasure(const BenchmarkConfig& c) {
+  if (c.on_cuda() && !c.json) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--measure=", c.measure, " is for --device=cuda, and prints no JSON object"));
+}
+
+}  // namespace
 
 void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   const Range size = Range::Between(1, 1e9);
@@ -14,6 +26,10 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
+  options->Add("measure", &c->measure,
+               "what is timed: whole steps; or, on a GPU, every different op of a step by itself, "
+               "or products or attention alone",
+               {"step", "ops", "products", "attention"});
   AddMachineOptions(&c->machine, options);
   AddTrainingOptions(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
@@ -29,6 +45,7 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   if (c->global_batch == 0) c->global_batch = c->micro_batch * c->layout.dp;
   STRAKE_RETURN_IF_ERROR(CheckBatch(c->layout, c->micro_batch, c->global_batch));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(c->layout, &c->machine));
+  if (c->measure != "step") return CheckMeasure(*c);
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
     // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");

@@ -22,10 +22,13 @@ struct BenchmarkConfig {
   int64_t steps = 10;
   MachineConfig machine;
   LayoutConfig layout;
+  std::string measure = "step";
   bool against_one_rank = false;
   bool json = false;
 
   int64_t num_tokens() const { return global_batch * seq_len; }  // per step
+  // Per step and data-parallel rank.
+  int64_t num_micro_batches() const { return global_batch / micro_batch / layout.dp; }
   bool on_cuda() const { return machine.device_kind() == Device::kCuda; }
   // The number of GPUs that the ranks use: one each, or one that they share.
   int64_t num_gpus() const { return layout.comm == "nccl" ? layout.num_ranks() : 1; }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
 #include "nlohmann/json.hpp"
+#include "tools/benchmarking/benchmark_forecast.h"
 
 namespace strake {
 namespace {
@@ -170,6 +171,7 @@ void PrintGpu(const Json& r) {
       "memory: %s planned, %s observed on the GPU, %s resident on the host at the peak\n",
       r["copy_gigabytes_per_second"].get<double>(), FormatBytes(r["planned_bytes"]),
       FormatBytes(r["observed_gpu_bytes"]), FormatBytes(r["peak_rss_bytes"]));
+  PrintForecast(r);
   const Json& communication = r["communication"];
   std::cout << absl::StrFormat(
       "communication: %.3f ms per step, at least %.3f ms of it hidden behind ops; exposed, where "
@@ -197,7 +199,8 @@ void PrintOp(const Json& op) {
       "%-22s %-10s %12.3f %6.1f %% %8.0f %s%s\n", op["op"].get<std::string>(),
       op["pass"].get<std::string>(), 1e3 * op["seconds_per_step"].get<double>(),
       op["percent_of_step"].get<double>(), op["calls_per_step"].get<double>(),
-      Cell(10, 1, op["gflops"]), op.contains("flops_per_step") ? RooflineCells(op) : "");
+      Cell(10, 1, op["gflops"]),
+      op.contains("flops_per_step") ? RooflineCells(op) : ForecastCells(op));
 }
 
 void PrintSum(const char* what, double seconds, double step_seconds) {
@@ -212,9 +215,9 @@ void PrintOps(const Json& r) {
       "\nops, %s of %.1f ms on average\n",
       on_cuda ? "by CUDA events, in other steps, without a CUDA graph," : "in steps",
       1e3 * step_seconds);
-  std::cout << absl::StrFormat("%-22s %-10s %12s %8s %8s %10s%s\n", "op", "pass", "ms per step",
-                               "share", "calls", "GFLOP/s",
-                               on_cuda ? "" : "     GFLOP        MB    GB/s  of roofline");
+  std::cout << absl::StrFormat(
+      "%-22s %-10s %12s %8s %8s %10s%s\n", "op", "pass", "ms per step", "share", "calls", "GFLOP/s",
+      on_cuda ? ForecastHeading(r) : "     GFLOP        MB    GB/s  of roofline");
   std::vector<Json> ops = r["op_kinds"];
   std::stable_sort(ops.begin(), ops.end(), [](const Json& a, const Json& b) {
     return a["seconds_per_step"].get<double>() > b["seconds_per_step"].get<double>();
@@ -266,7 +269,7 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["profiled_seconds_per_step"] = m.profiled_seconds / m.num_profiled_steps;
   json["outside_ops_seconds_per_step"] = OutsideOpsSeconds(m);
   json["op_kinds"] = OpKinds(m);
-  if (!config.on_cuda()) AddRooflines(config, m, &json);
+  config.on_cuda() ? AddForecast(m.forecast, tokens, &json) : AddRooflines(config, m, &json);
   return json;
 }
 

@@ -6,12 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/base/op_profile.h"
 #include "models/model_config.h"
 #include "nlohmann/json_fwd.hpp"
 #include "parallel/comm/collective_timing.h"
 #include "tools/benchmarking/benchmark_config.h"
 #include "train/plan/gpu_limits.h"
+#include "train/plan/step_times.h"
 
 namespace strake {
 
@@ -35,6 +38,7 @@ struct BenchmarkMeasurement {
   std::string gpu_name;
   std::string attention_note;  // Engine::attention_note()
   GpuLimits gpu;
+  absl::StatusOr<StepTimes> forecast = absl::NotFoundError("there is none");
 };
 
 nlohmann::ordered_json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,

@@ -1,5 +1,9 @@
 #include "tools/benchmarking/benchmark_report.h"
 
+#include <string>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
@@ -8,6 +12,7 @@ namespace strake {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using ::testing::HasSubstr;
 
 // Two steps of 1 s. On one rank with f32, a product is at half of its roofline of 0.2 s per step,
 // and a copy at a quarter of its 0.05 s.
@@ -91,6 +96,45 @@ TEST(BenchmarkReportTest, AGpuHasNoRooflines) {
   const Json report = Report(config);
   EXPECT_FALSE(report.contains("memory_gigabytes_per_second"));
   EXPECT_FALSE(OpOf(report, "matmul").contains("percent_of_roofline"));
+}
+
+BenchmarkConfig OnCuda() {
+  BenchmarkConfig config;
+  config.machine.device = "cuda";
+  config.global_batch = 5;
+  config.seq_len = 20;
+  return config;
+}
+
+TEST(BenchmarkReportTest, AForecastIsBesideTheMeasurement) {
+  BenchmarkMeasurement m = TwoSteps();
+  StepTimes times;
+  times.ops[{"matmul", Pass::kForward}] = {0.5, 0.25, 0.125};
+  times.sum.seconds = {4, 2, 1};
+  m.forecast = times;
+  const Json report = BenchmarkReport(OnCuda(), *ModelPreset("gpt2-tiny"), m);
+  EXPECT_DOUBLE_EQ(report["forecast"]["tokens_per_second"]["low"], 25);
+  EXPECT_DOUBLE_EQ(report["forecast"]["tokens_per_second"]["expected"], 50);
+  EXPECT_DOUBLE_EQ(report["forecast"]["seconds_per_step"]["ceiling"], 1);
+  EXPECT_DOUBLE_EQ(OpOf(report, "matmul")["forecast_seconds_per_step"]["expected"], 0.25);
+  EXPECT_FALSE(OpOf(report, "gelu").contains("forecast_seconds_per_step"));
+
+  ::testing::internal::CaptureStdout();
+  PrintBenchmarkReport(report);
+  const std::string text = ::testing::internal::GetCapturedStdout();
+  EXPECT_THAT(text, HasSubstr("forecast: 50 tokens/s, from 25 to 100; measured are 2.00 times"));
+  EXPECT_THAT(text, HasSubstr(" 250.000  500.000 to 125.000\n"));
+}
+
+TEST(BenchmarkReportTest, WithoutAForecastItSaysWhy) {
+  BenchmarkMeasurement m = TwoSteps();
+  m.forecast = absl::NotFoundError("the moon is full");
+  const Json report = BenchmarkReport(OnCuda(), *ModelPreset("gpt2-tiny"), m);
+  EXPECT_FALSE(report.contains("forecast"));
+  ::testing::internal::CaptureStdout();
+  PrintBenchmarkReport(report);
+  EXPECT_THAT(::testing::internal::GetCapturedStdout(),
+              HasSubstr("forecast: none, since the moon is full\n"));
 }
 
 }  // namespace

@@ -40,11 +40,19 @@ make_bundle() {
   done >bundle/text.txt
 }
 
+# run [PART]
+run() {
+  env -u OUT -u CUDA_HOME CUDA_VISIBLE_DEVICES=0 HOME="$PWD/home" \
+    STRAKE_SYSTEM_ROOT="$PWD/system" STRAKE_EMULATED_GPU=memory_mib=256 \
+    PATH="$PWD/python:$PATH" bundle/run.sh "$@" >said 2>&1
+  status=$?
+  cat said
+}
+
 cd "$(mktemp -d "$TEST_TMPDIR/case.XXXX")" && make_bundle || exit
-env -u OUT -u CUDA_HOME CUDA_VISIBLE_DEVICES=0 HOME="$PWD/home" STRAKE_SYSTEM_ROOT="$PWD/system" \
-  STRAKE_EMULATED_GPU=memory_mib=256 bundle/run.sh >said 2>&1
-status=$?
-cat said
+mkdir python && printf '#!/bin/bash\necho "no PyTorch"; exit 1\n' >python/python3 &&
+  chmod +x python/python3
+run
 expect "success, not exit code $status" test "$status" = 0
 expect "the commit" says '^commit 1a2b3c4$'
 expect "a test" says '^cuda_runtime_gpu_test +passed +[1-9][0-9]* passed, 0 failed, 0 skipped'
@@ -63,4 +71,20 @@ expect "no NCCL" says '^train GPT-2, fp32, NCCL, 1 GPU +skipped +there is no lib
 expect "the largest micro-batch" says '^benchmark tiny, 1 sequences +passed +[0-9.]+ tokens/s, '
 expect "nothing failed" says '^[0-9]+ passed, 0 failed, 1 skipped in [0-9]+ s$'
 ((failures == 0)) || tail -n 100 gpu_run.log
+
+run first
+expect "a failure, since attention is not cuDNN's" test "$status" = 1
+expect "attention" says "^attention, tiny +FAILED +exit code 1: error: attention runs on Strake's own kernels"
+expect "products" says '^products, tiny, 1 sequences +passed +sum products 15 '
+expect "a product" says '^    mlp up +product +4 x 64 x 16 with bias, gelu_input +1 '
+expect "no rates" says '^    no forecast: .*, and none for emulated GPU$'
+for model in GPT-2 Llama; do
+  expect "$model" says "^train $model, bf16 +passed +loss [0-9.]+ [0-9.]+\$"
+  expect "$model without a graph" says "^train $model, bf16, --cuda_graph=false +passed +weights, optim"
+done
+expect "a check in bf16" says '^check tiny, bf16 +passed +PASS'
+expect "a benchmark" says '^benchmark tiny, 1 sequences +passed +[0-9.]+ tokens/s, '
+expect "its classes" says '^    causal_attention +backward +[0-9.]+ '
+expect "one failure" says '^[0-9]+ passed, 1 failed, [0-9]+ skipped in [0-9]+ s$'
+((failures == 0)) || tail -n 100 gpu_run.first.log
 exit $((failures > 0))

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Runs a GPU bundle: ./run.sh [PART...]. It needs Linux and NVIDIA's driver, and no Python.
 #
-# Parts are tests, check, train and benchmark (by default all of these), and pytorch, which needs a
-# PyTorch installation. Prints a table of passed, failed and skipped rows, with figures, and writes
+# Parts are tests, check, train and benchmark (by default all of these); pytorch, which needs a
+# PyTorch installation; and first, a short run of each for the first ten minutes on a GPU. Prints a table of passed, failed and skipped rows, with figures, and writes
 # it to gpu_run.txt, and the programs' output to gpu_run.log (gpu_run.PART.txt and .log where parts
 # are named); in $OUT, by default the current folder. Exit code: 0 without a failure, 1 with one, 2
 # where no GPU can be used.
@@ -16,7 +16,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 user_library_path=${LD_LIBRARY_PATH:-}
 
-for file in sizes report libraries tests check train benchmark pytorch; do
+for file in sizes report libraries tests check train benchmark pytorch first; do
   . "$bundle/parts/$file.sh"
 done
 
@@ -24,9 +24,10 @@ check_parts() {
   local part
   for part in "$@"; do
     case $part in
-      tests | check | train | benchmark | pytorch) ;;
+      tests | check | train | benchmark | pytorch | first) ;;
       *)
-        echo "error: there is no part \"$part\": give tests, check, train, benchmark or pytorch" >&2
+        echo "error: there is no part \"$part\": give tests, check, train, benchmark, pytorch or" \
+          "first" >&2
         return 1
         ;;
     esac

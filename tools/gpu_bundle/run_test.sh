@@ -46,11 +46,21 @@ new_bundle() {
   echo 1a2b3c4 >bundle/commit
   stub gpu_tests/cuda_runtime_gpu_test "$GPU_TEST_PASSES"
   stub gpu_tests/rms_norm_gpu_test "$GPU_TEST_PASSES"
+  stub gpu_tests/cudnn_attention_gpu_test "$GPU_TEST_PASSES"
   stub bin/check 'echo "PASS: all 7 comparisons"'
   train_stub ""
   stub bin/generate 'echo "In the beginning"'
-  stub bin/benchmark 'echo "2000.5 tokens/s, 3.1 ms per step (median of 10)"
-    echo "60.1 % of the GPU'"'"'s nominal 989000 GFLOP/s"'
+  stub bin/benchmark 'if [[ $* == *--measure=* ]]; then
+      echo "layer  op       shapes    times      ms  TFLOP/s"
+      echo "mlp up  product  8 x 4 x 2  12  0.5  612.3  1 0.4 0.3 to 0.6"
+      echo "sum  products  12  6.1  610.2"
+      exit
+    fi
+    echo "2000.5 tokens/s, 3.1 ms per step (median of 10)"
+    echo "60.1 % of the GPU'"'"'s nominal 989 TFLOP/s"
+    echo "forecast: 1900 tokens/s, from 1500 to 2200; measured are 1.05 times as many"
+    echo "op       pass     ms per step"
+    echo "matmul   forward  1.5"'
 }
 
 # run [NAME=VALUE...] [-- PART...]; env's options come first.
@@ -69,13 +79,14 @@ run() {
 new_bundle
 run
 expect "success" test "$status" = 0
-expect "counts of cases and programs" says '^32 passed, 0 failed, 1 skipped in [0-9]+ s$'
+expect "counts of cases and programs" says '^35 passed, 0 failed, 1 skipped in [0-9]+ s$'
 expect "the commit" says '^commit 1a2b3c4$'
 expect "a check" says '^check gpt2-124m, fp32 +passed +PASS: all 7 comparisons, [0-9]+ s$'
 expect "losses" says '^train Llama, bf16 +passed +loss 5.4000 -> 3.1000; largest difference 0.0e\+00, bound'
 expect "the same bytes" says '^train GPT-2, bf16, killed and resumed +passed +weights, optimizer and'
 expect "what is not there" says '^train GPT-2, fp32, NCCL, 1 GPU +skipped +there is no libnccl.so.2$'
 expect "figures" says "^benchmark GPT-2 124M, 64 sequences +passed +2000.5 tokens/s, 3.1 ms per step; 60.1 % of"
+expect "the forecast" says '^ +aim: 650000 tokens/s; forecast: 1900 tokens/s, from 1500 to 2200; measured'
 expect "the table in a file" grep -q '^rms_norm_gpu_test .*3 passed, 0 failed, 0 skipped' gpu_run.txt
 expect "all output in a file" grep -q '^In the beginning' gpu_run.log
 expect "a missing library" says '^libnccl.so.2 +not found$'
@@ -83,7 +94,7 @@ expect "a missing library" says '^libnccl.so.2 +not found$'
 new_bundle
 run -- tests check
 expect "success of parts" test "$status" = 0
-expect "only these parts" says '^13 passed, 0 failed, 0 skipped in'
+expect "only these parts" says '^16 passed, 0 failed, 0 skipped in'
 expect "files of parts" test -s gpu_run.tests.check.txt -a -s gpu_run.tests.check.log
 
 new_bundle
@@ -124,7 +135,7 @@ run -- tests
 expect "a failed test" test "$status" = 1
 expect "a failed test's cases" \
   says '^rms_norm_gpu_test +FAILED +5 passed, 2 failed, 1 skipped, [0-9]+ s, exit code 1$'
-expect "the sum" says '^8 passed, 2 failed, 1 skipped in'
+expect "the sum" says '^11 passed, 2 failed, 1 skipped in'
 
 new_bundle
 stub gpu_tests/rms_norm_gpu_test 'kill -SEGV $$'
@@ -181,6 +192,60 @@ expect "none that fits: the reason" says '^benchmark GPT-2 1558M +skipped +error
 stub bin/benchmark 'echo "error: another"; exit 1'
 run -- benchmark
 expect "another error" says '^benchmark GPT-2 124M +FAILED +exit code 1: error: another$'
+
+# The first ten minutes.
+new_bundle
+run -- first
+expect "success of the first minutes" test "$status" = 0
+expect "their order" test "$(grep -oE '^--- .*' said | tr -d '\n')" = \
+  "--- one kernel--- attention by cuDNN--- products--- GPU tests--- train--- check--- benchmark--- beside PyTorch"
+expect "attention" says '^attention, GPT-2 1558M, 32 sequences +passed +sum products 12 6.1 610.2$'
+expect "products" says '^products, Llama-3-8B, 16 layers, 2 sequences +passed +sum '
+expect "each product" says '^    mlp up  product  8 x 4 x 2  12  0.5  612.3  1 0.4 0.3 to 0.6$'
+expect "a short run" says '^train GPT-2, bf16 +passed +loss 5.4000000 3.1000000$'
+expect "no graph" says '^train Llama, bf16, --cuda_graph=false +passed +weights, optimizer and losses$'
+expect "a check in bf16" says '^check gpt2-124m, bf16 +passed'
+expect "a benchmark" says '^benchmark GPT-2 124M, 64 sequences +passed +2000.5 tokens/s'
+expect "the faster attention" says '^benchmark GPT-2 124M, not deterministic, 64 sequences +passed +2000.5'
+expect "classes" says '^    matmul   forward  1.5$'
+expect "a file" grep -q '^    matmul ' gpu_run.first.txt
+
+# Limits of all parts leave less than ten minutes.
+limits=$(bundle=. && . bundle/parts/sizes.sh && echo $((FIRST_KERNEL_SECONDS +
+  FIRST_ATTENTION_SECONDS + FIRST_PRODUCTS_SECONDS + FIRST_TESTS_SECONDS + FIRST_TRAIN_SECONDS +
+  FIRST_CHECK_SECONDS + FIRST_BENCHMARK_SECONDS)) "$FIRST_SECONDS")
+expect "limits within the whole" test "${limits% *}" -lt "${limits#* }"
+expect "less than ten minutes" test "${limits#* }" -lt 600
+
+# Attention that falls back is a failure, and the rest goes on.
+new_bundle
+stub bin/benchmark '[[ $* != *--measure=attention* ]] ||
+  { echo "error: attention runs on own kernels"; exit 1; }
+  echo "7.5 tokens/s, 1.0 ms per step"'
+run -- first
+expect "a fallback fails" test "$status" = 1
+expect "a fallback's reason" \
+  says '^attention, GPT-2 124M +FAILED +exit code 1: error: attention runs on own kernels$'
+expect "what follows" says '^benchmark GPT-2 1558M, 32 sequences +passed +7.5 tokens/s'
+
+# What was said before time was up is in the table.
+new_bundle
+sed -i 's/FIRST_ATTENTION_SECONDS=[0-9]*/FIRST_ATTENTION_SECONDS=3/' bundle/parts/sizes.sh
+stub bin/benchmark '[[ $* != *--measure=attention* ]] ||
+  { echo "layer  op"; echo "attention  forward  612.3"; exec sleep 20; }
+  echo "7.5 tokens/s, 1.0 ms per step"'
+run -- first
+expect "a line before the limit" says '^    attention  forward  612.3$'
+expect "the row cut off" says '^attention, GPT-2 124M +FAILED +stopped: it took too long$'
+expect "the part's other rows" says '^attention, GPT-2 1558M +skipped +no time was left for this part$'
+expect "the next part" says '^products, GPT-2 124M, 64 sequences +passed'
+
+# All of it ends in time.
+new_bundle
+sed -i 's/FIRST_SECONDS=[0-9]*/FIRST_SECONDS=0/' bundle/parts/sizes.sh
+run -- first
+expect "rows without time" says '^benchmark GPT-2 124M +skipped +no time was left for this part$'
+expect "nothing ran" says '^0 passed, 0 failed, [0-9]+ skipped in'
 
 # PyTorch, only on request; not this machine's.
 new_bundle

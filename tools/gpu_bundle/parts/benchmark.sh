@@ -10,10 +10,11 @@ benchmark_row() {
   run_largest "$name" "$ONE_BENCHMARK_SECONDS" "$micro_batches" \
     "$bundle/bin/benchmark" --device=cuda --dtype=bf16 "$@" || return
   speed=$(figure '[0-9.]+ tokens/s, [0-9.]+ ms per step')
-  nominal=$(figure "[0-9.]+ % of the GPU's nominal [0-9.]+ GFLOP/s")
+  nominal=$(figure "[0-9.]+ % of the GPU's nominal [0-9.]+ TFLOP/s")
   pass "$name, $micro_batch sequences" \
-    "$speed${nominal:+; $nominal}; $(figure '[0-9.]+ % of the [0-9.]+ GFLOP/s of a product')"
-  row "" "" "aim: $aim tokens/s; $(figure 'memory: .* observed on the GPU')"
+    "$speed${nominal:+; $nominal}; $(figure '[0-9.]+ % of the [0-9.]+ TFLOP/s of a product')"
+  row "" "" "aim: $aim tokens/s; $(figure 'forecast: .*')"
+  row "" "" "$(figure 'memory: .* observed on the GPU')"
 }
 
 run_benchmark() {

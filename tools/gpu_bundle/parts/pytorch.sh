@@ -2,8 +2,8 @@
 
 # The reason why there is nothing to compare with; empty otherwise.
 missing_pytorch() {
-  local said
-  said=$(LD_LIBRARY_PATH=$user_library_path timeout 60 python3 -c '
+  local said left=$((part_end - SECONDS))
+  said=$(LD_LIBRARY_PATH=$user_library_path timeout $((left < 60 ? left : 60)) python3 -c '
 import torch
 print("" if torch.cuda.is_available() else "PyTorch finds no GPU that it can use")' 2>&1) ||
     said="no python3 with PyTorch: $(tail -n 1 <<<"$said")"
@@ -22,7 +22,12 @@ pytorch_row() {
 
 run_pytorch() {
   begin_part "beside PyTorch" "$PYTORCH_SECONDS"
+  pytorch_rows
+}
+
+pytorch_rows() {
   local missing each name aim micro_batches options
+  if time_is_up "PyTorch"; then return; fi
   missing=$(missing_pytorch)
   # PyTorch finds its own libraries, and the benchmark those of the bundle.
   printf '#!/bin/bash\nLD_LIBRARY_PATH=%q exec %q "$@"\n' "$LD_LIBRARY_PATH" \

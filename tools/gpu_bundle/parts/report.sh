@@ -1,6 +1,7 @@
 # The table, its counts, and commands with a time limit and a log.
 
 passed=0 failed=0 skipped=0 part_end=0
+run_end=1000000  # in $SECONDS; no part goes on after it
 
 # row NAME RESULT FIGURES
 row() {
@@ -29,6 +30,7 @@ skip() {
 begin_part() {
   printf '\n--- %s\n' "$1" | tee -a "$table"
   part_end=$((SECONDS + $2))
+  ((part_end <= run_end)) || part_end=$run_end
 }
 
 # time_is_up NAME: checks the part's time, and adds a row if it is up.
@@ -37,16 +39,27 @@ time_is_up() {
 }
 
 # run_logged SECONDS COMMAND...: runs a command for at most that long, and within the part's time.
-# Its output goes to $scratch/said and to the log.
+# Its output goes to $scratch/said and to the log; with $shown_lines, lines that match this extended
+# regular expression also go to the table, each as soon as it is written.
 run_logged() {
   local limit=$1 left=$((part_end - SECONDS)) status=0
   shift
   ((left >= limit)) || limit=$((left > 0 ? left : 1))
   printf '\n=== %s\n' "$*" >>"$log"
-  timeout --kill-after=5 "$limit" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?
+  if [[ -z ${shown_lines:-} ]]; then
+    timeout --kill-after=5 "$limit" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?
+  else
+    timeout --kill-after=5 "$limit" "$@" 2>&1 </dev/null | tee "$scratch/said" | show_lines
+    status=${PIPESTATUS[0]}
+  fi
   cat "$scratch/said" >>"$log"
   printf '=== exit code %d\n' "$status" >>"$log"
   return "$status"
+}
+
+show_lines() {
+  grep -aE --line-buffered "$shown_lines" | LC_ALL=C sed -u 's/^/    /; s/ *$//' |
+    tee -a "$table"
 }
 
 # why_failed STATUS FIGURE: the reason, with the last output line, or the last that matches FIGURE.

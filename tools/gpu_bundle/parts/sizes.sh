@@ -28,6 +28,20 @@ readonly TRAIN_OPTIONS=(--seq_len=128 --micro_batch=4 --global_batch="$TRAIN_BAT
 readonly TRAIN_PRODUCTS=26 TRAIN_TERMS=1024
 readonly NCCL_PORT=29617
 
+# Part "first": its sub-parts' limits, and when all of it ends, from the script's start. PyTorch has
+# what is left.
+readonly FIRST_SECONDS=585
+readonly FIRST_KERNEL_SECONDS=20 FIRST_ATTENTION_SECONDS=30 FIRST_PRODUCTS_SECONDS=60
+readonly FIRST_TESTS_SECONDS=110 FIRST_TRAIN_SECONDS=60 FIRST_CHECK_SECONDS=40
+readonly FIRST_BENCHMARK_SECONDS=180
+readonly FIRST_KERNEL=rms_norm_gpu_test FIRST_ATTENTION=cudnn_attention_gpu_test
+readonly FIRST_CHECKS=(
+  "gpt2-124m, bf16|--model=gpt2-124m --dtype=bf16 --micro_batch=1 --seq_len=128"
+  "llama-100m, bf16|--model=llama-100m --dtype=bf16 --micro_batch=1 --seq_len=128"
+)
+# Name, options.
+readonly FIRST_VARIANTS=("|" ", not deterministic|--deterministic=false")
+
 # Name, target in tokens/s on an H200, micro-batches to try, options.
 readonly BENCHMARKS=(
   "GPT-2 124M|650000|64 32 16 8 4 2 1|--model=gpt2-124m --seq_len=1024"

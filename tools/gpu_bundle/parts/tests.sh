@@ -27,6 +27,10 @@ run_gpu_test() {
 
 run_tests() {
   begin_part "GPU tests" "$TESTS_SECONDS"
+  test_rows
+}
+
+test_rows() {
   local test
   for test in "$bundle"/gpu_tests/*; do
     run_gpu_test "$test"

@@ -90,6 +90,15 @@ train_and_kill() {
   (($? == 137))
 } >/dev/null 2>&1
 
+# no_graph_row NAME RUN OPTIONS...: repeats RUN without CUDA graphs.
+no_graph_row() {
+  local name=$1 run=$2 status=0
+  shift 2
+  if time_is_up "$name, --cuda_graph=false"; then return; fi
+  train "$run-no-graph" "$@" --cuda_graph=false || status=$?
+  same_bytes_row "$name, --cuda_graph=false" "$run" "$run-no-graph" "$status"
+}
+
 # same_bytes_rows NAME RUN OPTIONS...: repeats RUN in other ways that must not change a bit.
 same_bytes_rows() {
   local name=$1 run=$2 status
@@ -97,8 +106,7 @@ same_bytes_rows() {
   if time_is_up "$name, same bytes"; then return; fi
   status=0 && train "$run-again" "$@" || status=$?
   same_bytes_row "$name again" "$run" "$run-again" "$status"
-  status=0 && train "$run-no-graph" "$@" --cuda_graph=false || status=$?
-  same_bytes_row "$name, --cuda_graph=false" "$run" "$run-no-graph" "$status"
+  no_graph_row "$name" "$run" "$@"
   if train_and_kill "$run-killed" "$@" || train_and_kill "$run-killed" "$@"; then
     status=0 && train "$run-killed" "$@" || status=$?
     same_bytes_row "$name, killed and resumed" "$run" "$run-killed" "$status"
@@ -107,16 +115,16 @@ same_bytes_rows() {
   fi
 }
 
-# nccl_row NAME EXPECTED ACTUAL NUM_PROCESSES OPTIONS...
+# nccl_row NAME EXPECTED ACTUAL DTYPE NUM_PROCESSES OPTIONS...
 nccl_row() {
-  local name=$1 expected=$2 actual=$3 count=$4 figures
-  shift 4
+  local name=$1 expected=$2 actual=$3 dtype=$4 count=$5 figures
+  shift 5
   if time_is_up "$name"; then return; fi
   if ! has_library libnccl.so.2; then
     skip "$name" "there is no libnccl.so.2"
-  elif ! train_over_nccl "$actual" "$count" "$@"; then
+  elif ! train_over_nccl "$actual" "$count" --dtype="$dtype" "$@"; then
     fail "$name" "$(why_failed 1 '^error')"
-  elif figures=$(compare_losses "$expected" "$actual" fp32); then
+  elif figures=$(compare_losses "$expected" "$actual" "$dtype"); then
     pass "$name" "$figures"
   else
     fail "$name" "$figures"
@@ -178,7 +186,7 @@ run_train() {
   train_model GPT-2 bf16 "${TRAIN_OPTIONS[@]}" --model="$TRAIN_GPT2"
   train_model Llama fp32 "${TRAIN_OPTIONS[@]}" --model="$TRAIN_LLAMA"
   for count in $({ echo 1 && num_processes; } | sort -u); do
-    nccl_row "train GPT-2, fp32, NCCL, $count GPU" GPT-2-cpu "nccl-$count" "$count" \
+    nccl_row "train GPT-2, fp32, NCCL, $count GPU" GPT-2-cpu "nccl-$count" fp32 "$count" \
       --device=cuda "${TRAIN_OPTIONS[@]}" --model="$TRAIN_GPT2"
   done
 }
