@@ -56,7 +56,9 @@ size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& s) {
   const int64_t group_elements = s.num_heads == s.num_kv_heads ? 0 : 2 * rows * s.head_dim;
   const int64_t row_sums = 4 * rows;
   if (!s.deterministic) {
-    return row_sums + 2 * 4 * rows * s.head_dim + 2 * group_elements + kSlackBytes;
+    // The gradient of the queries in f32, and on sm_80 another one in whole tiles.
+    const int64_t padded_rows = s.batch * s.num_heads * RoundUp(s.seq_len, 128);
+    return row_sums + 4 * (rows + padded_rows) * s.head_dim + 2 * group_elements + kSlackBytes;
   }
   const int64_t scores = s.batch * s.num_heads * RoundUp(s.seq_len, 64) * RoundUp(s.seq_len, 128);
   return row_sums + std::max(2 * scores + 2 * group_elements, 4 * group_elements) + kSlackBytes;

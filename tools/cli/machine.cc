@@ -66,6 +66,10 @@ void AddTrainingOptions(MachineConfig* c, OptionSet* options) {
   options->Add("cuda_graph", &c->cuda_graph,
                "with --device=cuda, record a step once and launch it as a whole; not with "
                "--comm=threads and several ranks");
+  options->Add("deterministic", &c->deterministic,
+               "give the same bits every time; false, with --device=cuda --dtype=bf16, lets "
+               "attention take a backward pass of cuDNN that is faster, needs less memory, and "
+               "gives other bits each time");
 }
 
 absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* c) {
