@@ -123,6 +123,8 @@ void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
   attention.DescribeLse(kLse, &lse->set_output(true));
 }
 
+// The form of the graph decides whether the pass is deterministic: neither 9.19 nor 9.28 notes that
+// an engine of attention is not.
 void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
   const Attention attention(shape);
   const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);

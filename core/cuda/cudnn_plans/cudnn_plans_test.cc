@@ -102,7 +102,6 @@ TEST_F(CudnnPlansTest, LlamaOnH200) { ExpectPlans(kH200, kLlama); }
 TEST_F(CudnnPlansTest, RaggedTilesOnH200) { ExpectPlans(kH200, kRagged); }
 TEST_F(CudnnPlansTest, LlamaOnA100) { ExpectPlans(kA100, kLlama); }
 TEST_F(CudnnPlansTest, RaggedTilesOnA100) { ExpectPlans(kA100, kRagged); }
-TEST_F(CudnnPlansTest, LlamaOnB200) { ExpectPlans(kB200, kLlama); }
 TEST_F(CudnnPlansTest, RaggedTilesOnB200) { ExpectPlans(kB200, kRagged); }
 
 }  // namespace

@@ -31,7 +31,7 @@ Library& TheLibrary() {
   return *library;
 }
 
-thread_local std::string last_error;  // NOLINT(runtime/string)
+thread_local std::string last_error;
 
 // Returns what `call` throws as a status and a text.
 template <typename Call>
