@@ -108,7 +108,7 @@ std::string MachineText(const MachineConfig& c, const LayoutConfig& layout) {
     const bool shared = layout.comm == "threads" && num_local_ranks > 1;
     return absl::StrCat(gpu.ok() ? gpu->name : "GPU",
                         shared ? absl::StrCat(", shared by ", num_local_ranks, " ranks") : "", ", ",
-                        c.dtype);
+                        c.dtype, c.deterministic ? "" : ", not deterministic");
   }
   const int64_t num_threads = c.threads * num_local_ranks;
   return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",

@@ -51,7 +51,7 @@ int CudaDeviceOf(const LayoutConfig& layout);
 // The number of ranks that share the memory of this process's machine, or of its GPU.
 int NumRanksInMemory(const MachineConfig& machine, const LayoutConfig& layout);
 
-// "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16".
+// "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16", "NVIDIA H200, bf16, not deterministic".
 std::string MachineText(const MachineConfig& machine, const LayoutConfig& layout);
 
 }  // namespace strake
