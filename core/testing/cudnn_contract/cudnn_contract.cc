@@ -21,8 +21,11 @@ std::string Enqueue(CudaStream stream, CudnnWork work) {
 }
 
 // Whoever loads a library of its name from now on gets it. A test that needs cuDNN must not skip.
+// The frontend must find no shared CUDA runtime, which would take the emulated GPU's streams for
+// its own, and which a machine with the driver and cuDNN alone does not have.
 [[maybe_unused]] const bool is_loaded =
-    SetCudnnOptions({}).ok() && setenv("STRAKE_REQUIRE_CUDNN", "1", 1) == 0;
+    SetCudnnOptions({}).ok() && setenv("STRAKE_REQUIRE_CUDNN", "1", 1) == 0 &&
+    setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", "no-such-library.so", 1) == 0;
 
 }  // namespace
 
