@@ -160,6 +160,13 @@ TEST_F(CudnnRefusalsTest, AGraphGivesTheBitsOfTheCalls) {
   }
 }
 
+TEST_F(CudnnRefusalsTest, PlansAreNotMadeDuringACapture) {
+  const CudaTestContext ctx;
+  const Operands x;
+  const auto graph = CudaGraph::Capture(Context(ctx).cuda_stream(), [&] { return x.Forward(ctx); });
+  EXPECT_FALSE(graph.ok());
+}
+
 size_t PlannedBytes(bool deterministic) {
   return CudaDryRunPeakBytes([&](Context ctx) {
     ctx.set_deterministic(deterministic);

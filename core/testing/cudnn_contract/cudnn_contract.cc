@@ -5,6 +5,7 @@
 
 #include "core/base/dynamic_library.h"
 #include "core/base/status_macros.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/testing/emulated_gpu.h"
 
 namespace strake::testing {
@@ -19,6 +20,9 @@ std::string Enqueue(CudaStream stream, CudnnWork work) {
   });
   return std::string(status.message());
 }
+
+// A graph is captured as strictly with kernels that are loaded as with memory that is allocated.
+std::string Load() { return std::string(CudaMemory::Allocate(1).status().message()); }
 
 // Whoever loads a library of its name from now on gets it. A test that needs cuDNN must not skip.
 // The frontend must find no shared CUDA runtime, which would take the emulated GPU's streams for
@@ -36,6 +40,7 @@ absl::Status SetCudnnOptions(const CudnnOptions& options) {
                           library.Function<SetCudnnOptionsFunction>(kSetCudnnOptions));
   CudnnOptions all = options;
   all.enqueue = Enqueue;
+  all.load = Load;
   set(all);
   return absl::OkStatus();
 }

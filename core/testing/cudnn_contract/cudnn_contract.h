@@ -15,8 +15,8 @@
 
 namespace strake::testing {
 
-// Sets the options of the stand-in, but for `enqueue`. Returns NotFound in a build without cuDNN,
-// which has no stand-in either.
+// Sets the options of the stand-in, but for its functions. Returns NotFound in a build without
+// cuDNN, which has no stand-in either.
 absl::Status SetCudnnOptions(const CudnnOptions& options);
 
 // Lets the stand-in refuse something during its lifetime.

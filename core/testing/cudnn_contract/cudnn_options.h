@@ -25,6 +25,8 @@ struct CudnnOptions {
   std::string fault_on_the_device = {};  // of the work that is enqueued, unless it is empty
   // Enqueues work; returns what is wrong. The stand-in computes nothing without it.
   std::function<std::string(CudaStream, CudnnWork)> enqueue = {};
+  // Loads a plan's kernels, which ends the capture of a graph; returns what is wrong.
+  std::function<std::string()> load = {};
 };
 
 // The one function that the library has besides cuDNN's.

@@ -142,6 +142,8 @@ void FinalizePlan(const CudnnOptions& options, Descriptor* plan) {
   if (options.does_not_compile) {
     throw CudnnError{CUDNN_STATUS_INTERNAL_ERROR_COMPILATION_FAILED, "told not to compile"};
   }
+  const std::string refused = options.load ? options.load() : "";
+  if (!refused.empty()) throw CudnnError{CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER, refused};
   SetResult(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
             plan->Refers(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)
                 ->GetAll<int64_t>(CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE));
