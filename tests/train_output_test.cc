@@ -52,6 +52,7 @@ const Flags& TrainOptions() {
                                        "device",
                                        "dtype",
                                        "cuda_graph",
+                                       "deterministic",
                                        "threads",
                                        "ops",
                                        "out",

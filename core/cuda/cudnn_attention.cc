@@ -74,7 +74,7 @@ class CudnnAttentionImpl : public CudnnAttention {
   struct Plans {
     CudnnGraph forward, backward;
   };
-  using Key = std::array<int64_t, 5>;
+  using Key = std::array<int64_t, 6>;
 
   struct Destroy {
     void operator()(cudnnHandle_t handle) const {
@@ -83,7 +83,7 @@ class CudnnAttentionImpl : public CudnnAttention {
   };
 
   static Key KeyOf(const CudnnAttentionShape& s) {
-    return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim};
+    return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic};
   }
 
   absl::StatusOr<Plans> Plan(const CudnnAttentionShape& shape) {
@@ -91,7 +91,7 @@ class CudnnAttentionImpl : public CudnnAttention {
     STRAKE_RETURN_IF_ERROR(LoadCudnn());
     STRAKE_RETURN_IF_ERROR(MakeHandle(shape));
     STRAKE_ASSIGN_OR_RETURN(const CudaDevice device, DescribeCudaDevice(device_));
-    const CudnnTarget target = {10 * device.major + device.minor, handle_.get()};
+    const CudnnTarget target = {10 * device.major + device.minor, handle_.get(), nullptr};
     Plans plans;
     STRAKE_ASSIGN_OR_RETURN(plans.forward, BuildCudnnForward(target, shape));
     STRAKE_RETURN_IF_ERROR(
@@ -126,7 +126,9 @@ class CudnnAttentionImpl : public CudnnAttention {
 
   static error_t AsError(cudnnStatus_t status) {
     if (status == CUDNN_STATUS_SUCCESS) return {};
-    return {error_code_t::HANDLE_ERROR, cudnn_frontend::detail::get_error_string(status)};
+    return {error_code_t::HANDLE_ERROR,
+            absl::StrCat(cudnn_frontend::detail::get_error_string(status), " (",
+                         cudnn_frontend::detail::get_last_error_string_(), ")")};
   }
 
   int device_;

@@ -18,8 +18,8 @@
 namespace strake {
 
 // One rank's handle and kernels, used on its thread. The library's heuristic chooses the kernels
-// from shape and GPU: the same in every process, and never from a timing. The backward pass is the
-// deterministic one. Gives the same bits every time.
+// from shape and GPU: the same in every process, and never from a timing. Gives the same bits
+// every time, except for the backward pass of a shape that says otherwise.
 class CudnnAttention {
  public:
   // For GPU `device`, the calling thread's current device. Loads nothing yet.

@@ -23,7 +23,8 @@ int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multi
 
 std::string CudnnAttentionShape::ToString() const {
   return absl::StrCat("batch ", batch, ", seq_len ", seq_len, ", num_heads ", num_heads,
-                      ", num_kv_heads ", num_kv_heads, ", head_dim ", head_dim);
+                      ", num_kv_heads ", num_kv_heads, ", head_dim ", head_dim,
+                      deterministic ? "" : ", not deterministic");
 }
 
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
@@ -53,8 +54,13 @@ size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& s) {
   const int64_t rows = s.batch * s.num_heads * s.seq_len;
   // Gradients of keys and values per query head, which are then summed over each group.
   const int64_t group_elements = s.num_heads == s.num_kv_heads ? 0 : 2 * rows * s.head_dim;
-  const int64_t scores = s.batch * s.num_heads * RoundUp(s.seq_len, 64) * RoundUp(s.seq_len, 128);
   const int64_t row_sums = 4 * rows;
+  if (!s.deterministic) {
+    // The gradient of the queries in f32, and on sm_80 another one in whole tiles.
+    const int64_t padded_rows = s.batch * s.num_heads * RoundUp(s.seq_len, 128);
+    return row_sums + 4 * (rows + padded_rows) * s.head_dim + 2 * group_elements + kSlackBytes;
+  }
+  const int64_t scores = s.batch * s.num_heads * RoundUp(s.seq_len, 64) * RoundUp(s.seq_len, 128);
   return row_sums + std::max(2 * scores + 2 * group_elements, 4 * group_elements) + kSlackBytes;
 }
 

@@ -17,6 +17,9 @@ struct CudnnAttentionShape {
   int64_t num_heads = 0;     // H
   int64_t num_kv_heads = 0;  // KV
   int64_t head_dim = 0;      // D
+  // Whether the backward pass gives the same bits every time. Otherwise blocks add to the gradient
+  // of the queries in whatever order they run.
+  bool deterministic = true;
 
   std::string ToString() const;
 };
@@ -28,8 +31,9 @@ absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape);
 // Returns FailedPrecondition if cuDNN is too old; `version` is the result of cudnnGetVersion().
 absl::Status CheckCudnnVersion(int64_t version, absl::string_view path);
 
-// Memory planned for either pass: at least what cuDNN 9.19 and 9.26 need on sm_80, sm_90 and
-// sm_100. The deterministic backward pass needs a T x T matrix per head in bf16, except on sm_100.
+// Memory planned for either pass: at least what cuDNN 9.19 and 9.28 need on sm_80, sm_90 and
+// sm_100. The deterministic backward pass needs a T x T matrix per head in bf16, except on sm_100;
+// the other one the gradient of the queries in f32, on sm_80 twice.
 size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape& shape);
 size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& shape);
 

@@ -25,7 +25,7 @@ TEST(CheckCudnnVersionTest, NamesWhatIsTooOld) {
   EXPECT_THAT(CheckCudnnVersion(8907, "x").message(), HasSubstr("cuDNN 8.9 "));
 }
 
-// The sizes that the libraries reported for these shapes; the larger of 9.19 and 9.26 on sm_90.
+// The sizes that the libraries reported for these shapes: the larger of 9.19 and 9.28 on sm_90.
 TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
   struct Case {
     CudnnAttentionShape shape;
@@ -41,6 +41,14 @@ TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
     EXPECT_LE(planned, c.wanted_bytes + 8192) << c.shape.ToString();
     EXPECT_GE(CudnnForwardWorkspaceBytes(c.shape), 256);
   }
+}
+
+// On sm_80, which wants most.
+TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWantsWhereItIsNotDeterministic) {
+  EXPECT_GE(CudnnBackwardWorkspaceBytes({16, 1024, 12, 12, 64, false}), 101449856);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes({1, 8192, 32, 8, 128, false}), 403701888);
+  EXPECT_LE(CudnnBackwardWorkspaceBytes({1, 8192, 32, 8, 128, false}), 403701888 + 4096);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes({3, 333, 6, 2, 64, false}), 4641320);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ void* cudnn_dlhandle = nullptr;
 namespace strake {
 namespace {
 
+using cudnn_frontend::CudaGraphRetention_t;
 using cudnn_frontend::DataType_t;
 using cudnn_frontend::DiagonalAlignment_t;
 using cudnn_frontend::error_t;
@@ -40,7 +41,12 @@ CudnnGraph NewGraph(const CudnnTarget& target) {
   graph->set_io_data_type(DataType_t::BFLOAT16)
       .set_intermediate_data_type(DataType_t::FLOAT)
       .set_compute_data_type(DataType_t::FLOAT)
-      .set_sm_version(target.architecture);
+      .set_sm_version(target.architecture)
+      .set_device_properties(target.properties)
+      // A CUDA graph of ours never outlives its plans. Otherwise the frontend asks at every
+      // execution whether the stream is captured. For that it loads a shared CUDA runtime, which a
+      // machine with the driver and cuDNN alone does not have.
+      .set_cuda_graph_retention(CudaGraphRetention_t::NONE);
   return graph;
 }
 
@@ -89,14 +95,14 @@ class Attention {
 };
 
 // Builds the first of the heuristic's plans that the library can build.
-error_t Build(const CudnnTarget& target, Graph* graph) {
+error_t Build(const CudnnTarget& target, bool deterministic, Graph* graph) {
   using cudnn_frontend::BuildPlanPolicy_t;
   using cudnn_frontend::HeurMode_t;
   using cudnn_frontend::NumericalNote_t;
   if (error_t e = graph->validate(); e.is_bad()) return e;
   if (error_t e = graph->build_operation_graph(target.handle); e.is_bad()) return e;
   if (error_t e = graph->create_execution_plans({HeurMode_t::A}); e.is_bad()) return e;
-  graph->deselect_numeric_notes({NumericalNote_t::NONDETERMINISTIC});
+  if (deterministic) graph->deselect_numeric_notes({NumericalNote_t::NONDETERMINISTIC});
   if (error_t e = graph->check_support(); e.is_bad()) return e;
   return graph->build_plans(BuildPlanPolicy_t::HEURISTICS_CHOICE);
 }
@@ -117,6 +123,8 @@ void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
   attention.DescribeLse(kLse, &lse->set_output(true));
 }
 
+// The form of the graph decides whether the pass is deterministic: neither 9.19 nor 9.28 notes that
+// an engine of attention is not.
 void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
   const Attention attention(shape);
   const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
@@ -132,7 +140,7 @@ void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
                                .set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
                                .set_diagonal_band_right_bound(0)
                                .set_attn_scale(attention.scale())
-                               .set_deterministic_algorithm(true));
+                               .set_deterministic_algorithm(shape.deterministic));
   attention.DescribeQuery(kDq, &dq->set_output(true));
   attention.DescribeKey(kDk, &dk->set_output(true));
   attention.DescribeKey(kDv, &dv->set_output(true));
@@ -140,12 +148,13 @@ void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
 
 template <typename AddNodes>
 absl::StatusOr<CudnnGraph> BuildGraph(absl::string_view what, const CudnnTarget& target,
-                                      const CudnnAttentionShape& shape, AddNodes add) {
+                                      const CudnnAttentionShape& shape, bool deterministic,
+                                      AddNodes add) {
   CudnnGraph graph;
   STRAKE_RETURN_IF_ERROR(CallCudnn(what, shape, [&] {
     graph = NewGraph(target);
     add(shape, graph.get());
-    return Build(target, graph.get());
+    return Build(target, deterministic, graph.get());
   }));
   return graph;
 }
@@ -166,12 +175,12 @@ absl::Status LoadCudnn() {
 
 absl::StatusOr<CudnnGraph> BuildCudnnForward(const CudnnTarget& target,
                                              const CudnnAttentionShape& shape) {
-  return BuildGraph("planning the forward pass", target, shape, AddForward);
+  return BuildGraph("planning the forward pass", target, shape, true, AddForward);
 }
 
 absl::StatusOr<CudnnGraph> BuildCudnnBackward(const CudnnTarget& target,
                                               const CudnnAttentionShape& shape) {
-  return BuildGraph("planning the backward pass", target, shape, AddBackward);
+  return BuildGraph("planning the backward pass", target, shape, shape.deterministic, AddBackward);
 }
 
 absl::Status CallCudnn(absl::string_view what, const CudnnAttentionShape& shape,

@@ -19,6 +19,8 @@ namespace strake {
 struct CudnnTarget {
   int architecture = 0;  // 90 for sm_90; that of the handle's GPU
   cudnnHandle_t handle = nullptr;
+  // Instead of the handle, to compile where there is no GPU.
+  std::shared_ptr<const cudnn_frontend::DeviceProperties> properties;
 };
 
 // Names of a graph's tensors, for passing their addresses.

@@ -37,6 +37,11 @@ class Context {
   OpSet op_set() const { return op_set_; }
   bool reference() const { return op_set_ == OpSet::kReference; }
 
+  // Sets whether an op must give the same bits every time (the default), where a faster
+  // implementation may not. Only causal_attention on a GPU has one.
+  void set_deterministic(bool deterministic) { deterministic_ = deterministic; }
+  bool deterministic() const { return deterministic_; }
+
   // In a dry run, ops validate shapes, describe their call and return: the arena only plans memory.
   bool dry_run() const { return arena_->dry_run(); }
 
@@ -64,6 +69,7 @@ class Context {
   ThreadTeam* team_;
   ActivationArena* arena_;
   OpSet op_set_;
+  bool deterministic_ = true;
   CudaContext* cuda_ = nullptr;
   OpRecorder* recorder_ = nullptr;
   OpProfile* profile_ = nullptr;

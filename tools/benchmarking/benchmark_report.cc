@@ -246,6 +246,7 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["dtype"] = config.machine.dtype;
   json["threads"] = config.machine.threads;
   json["ops"] = config.machine.ops;
+  json["deterministic"] = config.machine.deterministic;
   json["tp"] = config.layout.tp;
   json["dp"] = config.layout.dp;
   json["sequence_parallel"] = config.layout.sequence_parallel;

@@ -17,6 +17,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .device = machine.device_kind(),
           .cuda_device = CudaDeviceOf(layout),
           .cuda_graph = machine.cuda_graph,
+          .deterministic = machine.deterministic,
           .sequence_parallel = layout.sequence_parallel,
           .gradients = {.zero = static_cast<int>(layout.zero)},
           .logits_chunk = LogitsChunk::For(machine.device_kind()),

@@ -66,6 +66,10 @@ void AddTrainingOptions(MachineConfig* c, OptionSet* options) {
   options->Add("cuda_graph", &c->cuda_graph,
                "with --device=cuda, record a step once and launch it as a whole; not with "
                "--comm=threads and several ranks");
+  options->Add("deterministic", &c->deterministic,
+               "give the same bits every time; false, with --device=cuda --dtype=bf16, lets "
+               "attention take a backward pass of cuDNN that is faster, needs less memory, and "
+               "gives other bits each time");
 }
 
 absl::Status ResolveMachine(const LayoutConfig& layout, MachineConfig* c) {
@@ -104,7 +108,7 @@ std::string MachineText(const MachineConfig& c, const LayoutConfig& layout) {
     const bool shared = layout.comm == "threads" && num_local_ranks > 1;
     return absl::StrCat(gpu.ok() ? gpu->name : "GPU",
                         shared ? absl::StrCat(", shared by ", num_local_ranks, " ranks") : "", ", ",
-                        c.dtype);
+                        c.dtype, c.deterministic ? "" : ", not deterministic");
   }
   const int64_t num_threads = c.threads * num_local_ranks;
   return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",

@@ -23,6 +23,7 @@ struct MachineConfig {
   int64_t threads = 0;
   std::string ops = "auto";
   bool cuda_graph = true;
+  bool deterministic = true;
   std::string activation_recompute = "none";
 
   Device device_kind() const { return device == "cuda" ? Device::kCuda : Device::kCpu; }
@@ -34,7 +35,7 @@ ActivationRecompute ActivationRecomputeOf(const std::string& option);
 
 // Adds all options except those of AddTrainingOptions().
 void AddMachineOptions(MachineConfig* machine, OptionSet* options);
-// Adds cuda_graph and activation_recompute, for programs that train.
+// Adds cuda_graph, deterministic and activation_recompute, for programs that train.
 void AddTrainingOptions(MachineConfig* machine, OptionSet* options);
 // Adds activation_recompute alone, into the given variable.
 void AddActivationRecomputeOption(std::string* activation_recompute, OptionSet* options);
@@ -50,7 +51,7 @@ int CudaDeviceOf(const LayoutConfig& layout);
 // The number of ranks that share the memory of this process's machine, or of its GPU.
 int NumRanksInMemory(const MachineConfig& machine, const LayoutConfig& layout);
 
-// "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16".
+// "CPU, 4 threads on 2 cores, fp32", "NVIDIA H200, bf16", "NVIDIA H200, bf16, not deterministic".
 std::string MachineText(const MachineConfig& machine, const LayoutConfig& layout);
 
 }  // namespace strake

@@ -96,6 +96,7 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
 
 void Engine::MakeContext() {
   context_.emplace(&team_, &*activations_, options_.op_set);
+  context_->set_deterministic(options_.deterministic);
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
 }

@@ -24,6 +24,10 @@ struct EngineOptions {
   Device device = Device::kCpu;
   int cuda_device = 0;
   bool cuda_graph = false;  // record the step, where all groups can be captured
+  // On GPUs, false lets attention in bf16 take a backward pass of cuDNN that is faster and needs
+  // less memory. It costs bits: the same run gives others each time, also after a resume. All else
+  // stays deterministic.
+  bool deterministic = true;
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
   LogitsChunk logits_chunk = {};          // tests lower it

@@ -73,6 +73,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["ops"] = o.engine.op_set == OpSet::kReference ? "reference" : "auto";
   json["activation_recompute"] = ActivationRecomputeSetting(o.engine.activation_recompute);
   json["cuda_graph"] = o.engine.cuda_graph;
+  json["deterministic"] = o.engine.deterministic;
   json["out"] = o.directory;
   json["resume"] = ResumeSetting(o);
   json["tp"] = sizes.tp;

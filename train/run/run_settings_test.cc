@@ -54,8 +54,8 @@ TEST(ConfigTest, HoldsWhatTheTrainerKnows) {
             R"("min_lr":0.125,"schedule":"linear","warmup_steps":3,"weight_decay":0.1,)"
             R"("beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0,"seed":7,"device":"cpu",)"
             R"("dtype":"bf16","threads":1,"ops":"auto","activation_recompute":"none",)"
-            R"("cuda_graph":false,"out":"runs/x","resume":"auto","tp":4,"dp":2,)"
-            R"("sequence_parallel":true,"zero":1,"eval_every":500,"eval_batches":-1,)"
+            R"("cuda_graph":false,"deterministic":true,"out":"runs/x","resume":"auto","tp":4,)"
+            R"("dp":2,"sequence_parallel":true,"zero":1,"eval_every":500,"eval_batches":-1,)"
             R"("sample_every":500,"save_every":500,"keep_last":3,"async_save":true,)"
             R"("save_retry":600})");
 }

@@ -110,8 +110,8 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
   });
 }
 
-CudnnAttentionShape ForCudnn(const AttentionShape& s) {
-  return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim};
+CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s) {
+  return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, ctx.deterministic()};
 }
 
 // The one place that chooses what runs on CUDA, for both passes: returns cuDNN's kernels if it
@@ -130,8 +130,8 @@ Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes)
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
                            const Tensor& y, const Tensor& lse, const Tensor& scratch) {
   if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
-    return cudnn->Forward(ctx.cuda_stream(), ForCudnn(shape), qkv.raw(), y.raw(), lse.data<float>(),
-                          scratch.raw());
+    return cudnn->Forward(ctx.cuda_stream(), ForCudnn(ctx, shape), qkv.raw(), y.raw(),
+                          lse.data<float>(), scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
     return cuda::CausalAttentionForward<T>(
@@ -144,7 +144,7 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                             const Tensor& y, const Tensor& lse, const AttentionShape& shape,
                             const Tensor& dqkv, const Tensor& scratch) {
   if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
-    return cudnn->Backward(ctx.cuda_stream(), ForCudnn(shape), dy.raw(), qkv.raw(), y.raw(),
+    return cudnn->Backward(ctx.cuda_stream(), ForCudnn(ctx, shape), dy.raw(), qkv.raw(), y.raw(),
                            lse.data<float>(), dqkv.raw(), scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
@@ -172,7 +172,7 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionForwardScratch(shape.seq_len, shape.head_dim)});
   } else if (on_cuda && qkv.dtype() == DType::kBf16) {
-    scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(shape)));
+    scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(ctx, shape)));
   }
   const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
     call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape));
@@ -205,7 +205,7 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
   } else if (on_cuda) {
     const bool bf16 = qkv.dtype() == DType::kBf16;
     scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape),
-                          bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(shape)) : 0);
+                          bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(ctx, shape)) : 0);
   }
   const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
     call.In("dy", dy)
@@ -234,7 +234,7 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
 }
 
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
-  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(shape));
+  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape));
 }
 
 }  // namespace strake

@@ -1,8 +1,10 @@
-// Causal attention in bf16: cuDNN's kernels if it has them, and its answer if it has none.
+// Causal attention in bf16: cuDNN's kernels if it has them, and its answer if it has none. Then the
+// tests are skipped, or, with STRAKE_REQUIRE_CUDNN=1 in the environment, fail.
 #include "core/cuda/cudnn_attention.h"
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 
 #include "core/ops/attention/causal_attention.h"
 #include "core/testing/cuda_test_context.h"
@@ -68,6 +70,9 @@ void CheckFollowsF64(const AttentionShape& s) {
   const CudaTestContext ctx(size_t{1} << 26);
   const absl::Status prepared = Context(ctx).cuda().cudnn_attention().Prepare(
       {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim});
+  if (!prepared.ok() && std::getenv("STRAKE_REQUIRE_CUDNN") != nullptr) {
+    FAIL() << "no cuDNN, and it is required: " << prepared.message();
+  }
   if (!prepared.ok()) GTEST_SKIP() << prepared.message();
   const Bf16Normal host_qkv({s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim},
                             1);

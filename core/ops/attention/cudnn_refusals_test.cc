@@ -1,0 +1,196 @@
+// What causal attention does where cuDNN refuses, on the stand-in for cuDNN.
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include "core/cuda/cuda_runtime.h"
+#include "core/cuda/cudnn_attention.h"
+#include "core/ops/attention/causal_attention.h"
+#include "core/testing/cuda_test_context.h"
+#include "core/testing/cudnn_contract/cudnn_contract.h"
+#include "core/testing/emulated_gpu.h"
+#include "core/testing/test_context.h"
+#include "core/testing/test_tensor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace strake {
+namespace {
+
+using testing::CopyConvert;
+using testing::CudaDryRunPeakBytes;
+using testing::CudaDryRunTensor;
+using testing::CudaTestContext;
+using testing::CudaTestTensor;
+using testing::CudnnOptions;
+using testing::FillNormal;
+using ::testing::HasSubstr;
+using testing::MaxAbs;
+using testing::RelativeError;
+using testing::SameBits;
+using testing::ScopedCudnnOptions;
+using testing::ScopedEmulatedGpu;
+using testing::SetCudnnOptions;
+using testing::TestContext;
+using testing::TestTensor;
+
+constexpr AttentionShape kShape = {2, 96, 4, 2, 64};
+const Shape kQkvShape = {kShape.batch * kShape.seq_len,
+                         (kShape.num_heads + 2 * kShape.num_kv_heads) * kShape.head_dim};
+const Shape kYShape = {kShape.batch * kShape.seq_len, kShape.num_heads* kShape.head_dim};
+const Shape kLseShape = {kShape.batch, kShape.num_heads, kShape.seq_len};
+
+// As in cudnn_attention_test.cc. Strake's own kernels round less.
+constexpr double kForwardBound = 2 * 0x1p-8, kBackwardBound = 4 * 0x1p-8;
+
+struct Host : TestTensor {
+  Host(const Shape& shape, uint64_t seed) : TestTensor(DType::kBf16, shape) {
+    FillNormal(*this, seed);
+  }
+};
+
+struct InF64 : TestTensor {
+  explicit InF64(const Tensor& x) : TestTensor(DType::kF64, x.shape()) { CopyConvert(x, *this); }
+};
+
+struct Operands {
+  absl::Status Forward(const Context& ctx) const {
+    return CausalAttentionForward(ctx, qkv, kShape, y, lse);
+  }
+  absl::Status Backward(const Context& ctx) const {
+    return CausalAttentionBackward(ctx, dy, qkv, y, lse, kShape, dqkv);
+  }
+
+  Host host_qkv{kQkvShape, 1}, host_dy{kYShape, 2};
+  CudaTestTensor qkv{host_qkv}, dy{host_dy};
+  CudaTestTensor y{DType::kBf16, kYShape}, dqkv{DType::kBf16, kQkvShape};
+  CudaTestTensor lse{DType::kF32, kLseShape};
+};
+
+void ExpectFollowsF64(const Context& ctx) {
+  const Operands x;
+  ASSERT_TRUE(x.Forward(ctx).ok());
+  ASSERT_TRUE(x.Backward(ctx).ok());
+  const InF64 qkv(x.host_qkv), dy(x.host_dy), own_y(x.y.ToHost()), own_dqkv(x.dqkv.ToHost());
+  const TestTensor y(DType::kF64, kYShape), dqkv(DType::kF64, kQkvShape);
+  const TestTensor lse(DType::kF64, kLseShape);
+  const TestContext cpu;
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, kShape, y, lse).ok());
+  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, kShape, dqkv).ok());
+  EXPECT_LE(RelativeError(own_y, y), kForwardBound);
+  EXPECT_LE(RelativeError(own_dqkv, dqkv), kBackwardBound);
+  EXPECT_GT(MaxAbs(dqkv), 0.1);
+}
+
+class CudnnRefusalsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const absl::Status set = SetCudnnOptions({});
+    if (!set.ok()) GTEST_SKIP() << set.message();
+  }
+
+  // Attention says why it runs on Strake's own kernels, and does.
+  static void ExpectFallback(const CudnnOptions& refusal, const std::string& reason) {
+    const ScopedCudnnOptions options(refusal);
+    const CudaTestContext ctx;
+    const absl::Status status = CausalAttentionHasCudnn(ctx, kShape);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(reason));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 96"));
+    EXPECT_EQ(CausalAttentionHasCudnn(ctx, kShape), status);
+    ExpectFollowsF64(ctx);
+  }
+};
+
+TEST_F(CudnnRefusalsTest, NoGpu) { ExpectFallback({.no_gpu = true}, "told to have no GPU"); }
+
+TEST_F(CudnnRefusalsTest, NoEngine) {
+  ExpectFallback({.no_engine = true}, "told to have no engine");
+}
+
+TEST_F(CudnnRefusalsTest, EnginesThatAreNotDeterministic) {
+  ExpectFallback({.not_deterministic = true}, "planning the forward pass");
+}
+
+TEST_F(CudnnRefusalsTest, MoreWorkspaceThanPlanned) {
+  ExpectFallback({.more_workspace = 4096}, "were planned");
+}
+
+TEST_F(CudnnRefusalsTest, PlansThatDoNotCompile) {
+  ExpectFallback({.does_not_compile = true}, "told not to compile");
+}
+
+TEST_F(CudnnRefusalsTest, AnExecutionThatFailsIsAnErrorWithTheShape) {
+  const CudaTestContext ctx;
+  ASSERT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
+  const Operands x;
+  const ScopedCudnnOptions options({.does_not_execute = true});
+  for (const absl::Status& status : {x.Forward(ctx), x.Backward(ctx)}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 96"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("told not to execute"));
+  }
+}
+
+TEST_F(CudnnRefusalsTest, AFaultOnTheDeviceIsALaterCallsError) {
+  const ScopedEmulatedGpu gpu({});
+  const CudaTestContext ctx;
+  ASSERT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
+  const Operands x;
+  const ScopedCudnnOptions options({.fault_on_the_device = "an illegal address"});
+  EXPECT_TRUE(x.Forward(ctx).ok());
+  EXPECT_THAT(std::string(SynchronizeCudaStream(Context(ctx).cuda_stream()).message()),
+              HasSubstr("an illegal address"));
+}
+
+// Addresses, scale and workspace are those of the capture.
+TEST_F(CudnnRefusalsTest, AGraphGivesTheBitsOfTheCalls) {
+  const CudaTestContext ctx;
+  const Operands once, again;
+  const auto both = [&](const Operands& x) {
+    const absl::Status forward = x.Forward(ctx);
+    return forward.ok() ? x.Backward(ctx) : forward;
+  };
+  ASSERT_TRUE(both(once).ok());
+  const CudaStream stream = Context(ctx).cuda_stream();
+  const auto graph = CudaGraph::Capture(stream, [&] { return both(again); });
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(graph->Launch(stream).ok());
+    EXPECT_TRUE(SameBits(again.dqkv.ToHost(), once.dqkv.ToHost()));
+  }
+}
+
+TEST_F(CudnnRefusalsTest, PlansAreNotMadeDuringACapture) {
+  const CudaTestContext ctx;
+  const Operands x;
+  const auto graph = CudaGraph::Capture(Context(ctx).cuda_stream(), [&] { return x.Forward(ctx); });
+  EXPECT_FALSE(graph.ok());
+}
+
+size_t PlannedBytes(bool deterministic) {
+  return CudaDryRunPeakBytes([&](Context ctx) {
+    ctx.set_deterministic(deterministic);
+    const Tensor qkv = CudaDryRunTensor(DType::kBf16, {8192, 6144}),
+                 y = CudaDryRunTensor(DType::kBf16, {8192, 4096}),
+                 lse = CudaDryRunTensor(DType::kF32, {1, 32, 8192});
+    ASSERT_TRUE(CausalAttentionBackward(ctx, y, qkv, y, lse, {1, 8192, 32, 8, 128}, qkv).ok());
+  });
+}
+
+// Llama-3-8B's: 4.4 GB of gradients of scores, or 0.4 GB.
+TEST_F(CudnnRefusalsTest, TheBackwardPassThatIsNotDeterministicNeedsLessMemory) {
+  EXPECT_GT(PlannedBytes(true), size_t{4} << 30);
+  EXPECT_LT(PlannedBytes(false), size_t{400} << 20);
+}
+
+TEST_F(CudnnRefusalsTest, TheBackwardPassThatIsNotDeterministicFollowsF64) {
+  CudaTestContext ctx;
+  ctx.context().set_deterministic(false);
+  // The plan of the other pass would not fit in this one's workspace.
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, {1, 1024, 1, 1, 64}).ok());
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
+  ExpectFollowsF64(ctx);
+}
+
+}  // namespace
+}  // namespace strake
