@@ -27,6 +27,7 @@
 #include "tools/benchmarking/benchmark_config.h"
 #include "tools/benchmarking/benchmark_report.h"
 #include "tools/benchmarking/benchmark_steps.h"
+#include "tools/benchmarking/tune_products.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
@@ -191,19 +192,24 @@ absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, co
   return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
 }
 
+std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& model,
+                              int64_t num_micro_batches) {
+  return RecordStep(EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine,
+                                    config.layout),
+                    config.layout.sizes(), /*rank=*/0, num_micro_batches)
+      .calls;
+}
+
 // Runs before the ranks begin, and after they have ended: the clock changes as the GPU warms up.
 absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
                         BenchmarkMeasurement* result) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   result->gpu_name = gpu.name;
-  const StepRecord step = RecordStep(
-      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
-      config.layout.sizes(),
-      /*rank=*/0, /*num_micro_batches=*/1);
   STRAKE_ASSIGN_OR_RETURN(
       const GpuLimits limits,
-      MeasureGpuLimits(device, config.machine.dtype_kind(), LargestProducts(step.calls)));
+      MeasureGpuLimits(device, config.machine.dtype_kind(),
+                       LargestProducts(StepCalls(config, model, /*num_micro_batches=*/1))));
   result->gpu = BetterOf(result->gpu, limits);
   return absl::OkStatus();
 }
@@ -245,6 +251,13 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveBenchmark(model, &config));
+  if (!config.tune.empty()) {
+    // The second micro-batch adds to the gradients of the first.
+    STRAKE_RETURN_IF_ERROR(TuneToFile(CudaDeviceOf(config.layout),
+                                      StepCalls(config, model, /*num_micro_batches=*/2),
+                                      config.tune));
+    return FlushStdout();
+  }
   BenchmarkMeasurement measurement;
   STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank, MeasureRanks(config, model, &measurement));
   if (!is_first_rank) return absl::OkStatus();

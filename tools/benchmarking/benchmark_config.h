@@ -24,6 +24,7 @@ struct BenchmarkConfig {
   LayoutConfig layout;
   bool against_one_rank = false;
   bool json = false;
+  std::string tune = "";
 
   int64_t num_tokens() const { return global_batch * seq_len; }  // per step
   bool on_cuda() const { return machine.device_kind() == Device::kCuda; }

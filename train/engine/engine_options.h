@@ -4,7 +4,9 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "core/base/dtype.h"
+#include "core/cuda/product_tuning.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
@@ -23,6 +25,8 @@ struct EngineOptions {
   DType dtype = DType::kF32;  // f64 only with the reference ops, bf16 only without them
   Device device = Device::kCpu;
   int cuda_device = 0;
+  // Of GPUs by their names; none gives each product the library's first algorithm. Outlive engines.
+  absl::Span<const ProductTuning> product_tunings = {};
   bool cuda_graph = false;  // record the step, where all groups can be captured
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced

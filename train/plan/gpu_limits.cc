@@ -3,61 +3,21 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <tuple>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
-#include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/op_profile.h"
-#include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_context.h"
-#include "core/ops/philox/philox_cuda.h"
 #include "core/tensor/tensor.h"
+#include "train/plan/gpu_timing.h"
 
 namespace strake {
 namespace {
-
-// Seconds per call, the shortest of several measurements on the device.
-absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::Status()> enqueue) {
-  constexpr int kRuns = 5, kCallsPerRun = 10;
-  STRAKE_RETURN_IF_ERROR(enqueue());  // libraries load what they need
-  STRAKE_ASSIGN_OR_RETURN(CudaEvent start, CudaEvent::Create());
-  STRAKE_ASSIGN_OR_RETURN(CudaEvent end, CudaEvent::Create());
-  double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < kRuns; ++run) {
-    STRAKE_RETURN_IF_ERROR(start.Record(stream));
-    for (int call = 0; call < kCallsPerRun; ++call) STRAKE_RETURN_IF_ERROR(enqueue());
-    STRAKE_RETURN_IF_ERROR(end.Record(stream));
-    STRAKE_RETURN_IF_ERROR(SynchronizeCudaStream(stream));
-    STRAKE_ASSIGN_OR_RETURN(const double seconds, end.SecondsSince(start));
-    best = std::min(best, seconds / kCallsPerRun);
-  }
-  return best;
-}
-
-// Power, and with it the clock, depends on how random the bits are.
-absl::StatusOr<CudaMemory> RandomNumbers(DType dtype, int64_t count, uint64_t seed,
-                                         CudaStream stream) {
-  STRAKE_ASSIGN_OR_RETURN(CudaMemory memory, CudaMemory::Allocate(count * DTypeSize(dtype)));
-  const Philox random(seed, RandomUse::kTesting);
-  STRAKE_RETURN_IF_ERROR(
-      dtype == DType::kBf16
-          ? cuda::PhiloxUniform<Bf16>(stream, {.random = random,
-                                               .first = 0,
-                                               .size = count,
-                                               .x = static_cast<Bf16*>(memory.data())})
-          : cuda::PhiloxUniform<float>(stream, {.random = random,
-                                                .first = 0,
-                                                .size = count,
-                                                .x = static_cast<float*>(memory.data())}));
-  return memory;
-}
 
 absl::StatusOr<double> MeasureProduct(const CudaContext& cuda, DType dtype,
                                       const ProductShape& shape) {
