@@ -65,11 +65,14 @@ uint32_t AlignmentOf(const void* address) {
   return static_cast<uint32_t>(std::min(bits & -bits, kFullAlignment));
 }
 
-// The product at addresses that are aligned like its own and no better. The heuristic reads the
-// alignment of bias, sums and gelu_input from their addresses, which it does not access.
+// The product at addresses that are aligned like its own and not above kFullAlignment. The
+// heuristic reads the alignment of bias, sums and gelu_input from their addresses, which it does
+// not access.
 CudaProduct AtTypicalAddresses(CudaProduct p) {
   const auto typical = [](const void* address) {
-    return reinterpret_cast<void*>(uintptr_t{AlignmentOf(address)});
+    const auto bits = reinterpret_cast<uintptr_t>(address);
+    const bool better = bits != 0 && bits % (2 * kFullAlignment) == 0;
+    return reinterpret_cast<void*>(better ? bits + kFullAlignment : bits);
   };
   p.bias = typical(p.bias);
   p.gelu_input = typical(p.gelu_input);
