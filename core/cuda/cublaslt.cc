@@ -55,8 +55,8 @@ cublasLtEpilogue_t EpilogueOf(const CudaProduct& p) {
   }
 }
 
-// Of every tensor, in bytes (kTensorAlignment of core/tensor). What chance aligns better is treated
-// the same, so that a tensor's place chooses no algorithm.
+// The alignment of every tensor, in bytes (kTensorAlignment of core/tensor). What chance aligns
+// better is treated the same, so that a tensor's place chooses no algorithm.
 constexpr uintptr_t kFullAlignment = 64;
 
 // The largest power of two up to kFullAlignment that divides the address; 0 for null.
@@ -180,7 +180,7 @@ class CublasLtImpl : public CublasLt {
             AlignmentOf(p.c)};
   }
 
-  // By the chosen algorithm if none is named.
+  // Multiplies by the chosen algorithm if none is named.
   absl::Status Enqueue(std::optional<int> algorithm, CudaStream stream, const CudaProduct& p) {
     STRAKE_ASSIGN_OR_RETURN(const Algorithms* algorithms, AlgorithmsOf(p));
     if (algorithms->found.empty())

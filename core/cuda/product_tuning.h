@@ -13,8 +13,8 @@ namespace strake {
 struct ProductTuning {
   std::string gpu;       // CudaDevice::name
   int64_t cublaslt = 0;  // cublasLtGetVersion()
-  // By ToString() of the product: the place of the algorithm among the heuristic's answers, or
-  // kUnfused where the product is faster if its GELU or its sums are left to Strake's kernels.
+  // Places of algorithms among the heuristic's answers, by ToString() of the product; kUnfused
+  // where the product is faster if its GELU or its sums are left to Strake's kernels.
   static constexpr int kUnfused = -1;
   absl::flat_hash_map<std::string, int> algorithms;
 };

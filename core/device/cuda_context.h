@@ -18,8 +18,8 @@ namespace strake {
 // share a GPU.
 class CudaContext {
  public:
-  // Of `tunings`, which must outlive the context, takes the one for a GPU of this name, if there is
-  // one. Returns the errors of core/cuda/cuda_messages.h.
+  // Takes from `tunings`, which must outlive the context, the one for a GPU of this name, if there
+  // is one. Returns the errors of core/cuda/cuda_messages.h.
   static absl::StatusOr<std::unique_ptr<CudaContext>> Create(
       int device, absl::Span<const ProductTuning> tunings = {});
 

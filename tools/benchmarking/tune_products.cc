@@ -31,7 +31,7 @@ CudaEpilogue EpilogueOf(const OpCall& call) {
   return call.Has("b_sums") ? CudaEpilogue::kSumB : CudaEpilogue::kNone;
 }
 
-// Without addresses.
+// The product of a call, without addresses.
 CudaProduct ProductOf(const OpCall& call) {
   const bool transpose_a = call.Get("transpose_a") != 0;
   const OpOperand& c = *call.Find("c");

@@ -16,8 +16,8 @@ namespace strake {
 struct TunedProduct {
   std::string product;          // ToString()
   std::vector<double> seconds;  // by algorithm; never empty
-  // With GELU or sums: without them, by the fastest algorithm, and the kernel that follows. Else
-  // infinite.
+  // Seconds of the product without its GELU or sums, by the fastest algorithm, and of the kernel
+  // that then follows; infinite where there is neither.
   double unfused_seconds = std::numeric_limits<double>::infinity();
 };
 

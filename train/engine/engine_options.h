@@ -25,7 +25,8 @@ struct EngineOptions {
   DType dtype = DType::kF32;  // f64 only with the reference ops, bf16 only without them
   Device device = Device::kCpu;
   int cuda_device = 0;
-  // Of GPUs by their names; none gives each product the library's first algorithm. Outlive engines.
+  // Tables of GPUs, which outlive engines. Without that of the GPU, each product takes the first
+  // algorithm of the library.
   absl::Span<const ProductTuning> product_tunings = {};
   bool cuda_graph = false;  // record the step, where all groups can be captured
   bool sequence_parallel = false;

@@ -59,7 +59,7 @@ class CublasLtRefusalsTest : public ::testing::Test {
             .gelu_input = at + 0x3000,
             .c = at + 0x4000};
   }
-  // In f32, so that the order of sums shows.
+  // A product in f32, so that the order of sums shows.
   CudaProduct Plain() const {
     CudaProduct product = Gelu();
     product.epilogue = CudaEpilogue::kNone;

@@ -177,7 +177,7 @@ std::string BrokenCallRule(const Call& call) {
 
 cublasStatus_t Enqueue(const Call& call) {
   const absl::Status enqueued = EnqueueOnEmulatedGpu(call.stream, "cublasLtMatmul", [call] {
-    // Whatever a real algorithm would leave there.
+    // Stands for what a real algorithm would leave there.
     if (call.algorithm.workspace > 0) std::memset(call.workspace, 0xff, call.algorithm.workspace);
     Compute(call.product, call.operands, static_cast<int>(call.algorithm.index) + 1);
     return absl::OkStatus();
