@@ -1,7 +1,10 @@
 // //tools:benchmark --device=cuda, on the emulated GPU.
+#include <fstream>
+#include <set>
 #include <string>
 
-#include "core/cuda/cublaslt.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -36,9 +39,7 @@ void ExpectConsistent(const Json& report) {
   }
   EXPECT_GT(in_ops, 0);
   EXPECT_LE(in_ops, report.at("profiled_seconds_per_step"));
-  // The plan includes cuBLASLt's workspace, which the emulated library does not use.
-  const double workspaces = double(CublasLt::kWorkspaceBytes) * int(report.at("tp"));
-  const double planned = report.at("planned_bytes").get<double>() - workspaces;
+  const double planned = report.at("planned_bytes").get<double>();
   EXPECT_GE(report.at("observed_gpu_bytes"), planned);
   EXPECT_LE(report.at("observed_gpu_bytes"), planned + 4096) << "batches, tables and sums";
 }
@@ -86,6 +87,42 @@ TEST(BenchmarkGpuTest, TableForPeople) {
         "by CUDA events", "matmul", "causal_attention", "adamw", "outside of ops"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
+}
+
+// What is the fastest here is chance.
+TEST(BenchmarkGpuTest, TuneWritesATable) {
+  const TinyRun run;
+  std::set<std::string> products;
+  for (const char* dtype : {"fp32", "bf16"}) {
+    const ProgramResult result =
+        Emulated(run, {"--tune=table.json", std::string("--dtype=") + dtype});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.out, ContainsRegex("c [a-z0-9]+\\[16, [0-9]+\\] = a .*, bias.*: algorithm "
+                                          "[0-3] of 4, .* us, the first .* us\n"));
+    EXPECT_THAT(result.out, HasSubstr(" transposed b "));
+    EXPECT_THAT(result.out, HasSubstr(", sums of b: "));
+    for (absl::string_view line : absl::StrSplit(result.out, '\n', absl::SkipEmpty())) {
+      EXPECT_TRUE(products.insert(std::string(line.substr(0, line.rfind(": ")))).second);
+    }
+    std::ifstream file(run / "table.json");
+    const Json table = Json::parse(file);
+    EXPECT_EQ(table.at("gpu"), "emulated GPU");
+    EXPECT_EQ(table.at("cublaslt"), 130100);
+    for (const auto& [product, algorithm] : table.at("products").items()) {
+      EXPECT_EQ(products.count(product), 1u) << product;
+      if (algorithm == "unfused") continue;
+      EXPECT_GT(algorithm, 0);
+      EXPECT_LT(algorithm, 4);
+    }
+  }
+  EXPECT_GT(products.size(), 10u);
+}
+
+TEST(BenchmarkGpuTest, TuneIsForGpus) {
+  const TinyRun run;
+  const ProgramResult result = Emulated(run, {"--tune=table.json", "--device=cpu"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("--tune is for --device=cuda"));
 }
 
 TEST(BenchmarkGpuTest, RefusesOneRankBesides) {

@@ -30,6 +30,7 @@
 #include "tools/benchmarking/benchmark_ops.h"
 #include "tools/benchmarking/benchmark_report.h"
 #include "tools/benchmarking/benchmark_steps.h"
+#include "tools/benchmarking/tune_products.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
@@ -266,6 +267,13 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveBenchmark(model, &config));
+  if (!config.tune.empty()) {
+    // The second micro-batch adds to the gradients of the first.
+    STRAKE_RETURN_IF_ERROR(TuneToFile(CudaDeviceOf(config.layout),
+                                      StepCalls(config, model, /*num_micro_batches=*/2),
+                                      config.tune));
+    return FlushStdout();
+  }
   BenchmarkMeasurement measurement;
   if (config.measure != "step") return BenchmarkOps(config, model);
   STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank, MeasureRanks(config, model, &measurement));

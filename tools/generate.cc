@@ -28,6 +28,7 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/run_directory.h"
 
@@ -152,7 +153,8 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& mod
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
   if (device == Device::kCuda) {
-    STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(CudaDeviceOf(config.layout)));
+    STRAKE_ASSIGN_OR_RETURN(cuda,
+                            CudaContext::Create(CudaDeviceOf(config.layout), ProductTunings()));
     mesh.BindCudaStream(cuda->stream());
   }
   ThreadTeam team(static_cast<int>(config.machine.threads));

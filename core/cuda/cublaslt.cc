@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <array>
-#include <string>
+#include <iterator>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/cuda/cuda_runtime.h"
+#include "core/cuda/product_tuning.h"
+#include "glog/logging.h"
 
 // Returns from the function if the call fails. The error has the call, cuBLAS's name and text of
 // the status, and the product.
@@ -24,20 +28,6 @@
 namespace strake {
 namespace {
 
-// "c f32[4, 8] += a bf16[4, 2] b bf16[2, 8] transposed, bias, gelu".
-std::string ToString(const CudaProduct& p) {
-  constexpr const char* kEpilogues[] = {"", ", gelu", ", gelu's gradient"};
-  const auto matrix = [](const char* name, DType dtype, int64_t rows, int64_t columns,
-                         bool transposed) {
-    return absl::StrCat(name, DTypeName(dtype), "[", rows, ", ", columns, "]",
-                        transposed ? " transposed" : "");
-  };
-  return absl::StrCat(matrix("c ", p.output, p.m, p.n, false), p.accumulate ? " +=" : " =",
-                      matrix(" a ", p.input, p.m, p.k, p.transpose_a),
-                      matrix(" b ", p.input, p.k, p.n, p.transpose_b),
-                      p.bias != nullptr ? ", bias" : "", kEpilogues[static_cast<int>(p.epilogue)]);
-}
-
 // `product` may be null.
 absl::Status Failed(cublasStatus_t status, absl::string_view call, const CudaProduct* product) {
   return absl::InternalError(
@@ -48,6 +38,7 @@ absl::Status Failed(cublasStatus_t status, absl::string_view call, const CudaPro
 
 cudaDataType TypeOf(DType dtype) { return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF; }
 
+// The library's A is our b, and its B our a: see Descriptors.
 cublasLtEpilogue_t EpilogueOf(const CudaProduct& p) {
   const bool bias = p.bias != nullptr;
   switch (p.epilogue) {
@@ -55,16 +46,45 @@ cublasLtEpilogue_t EpilogueOf(const CudaProduct& p) {
       return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
     case CudaEpilogue::kGeluGrad:
       return CUBLASLT_EPILOGUE_DGELU;
+    case CudaEpilogue::kSumA:
+      return CUBLASLT_EPILOGUE_BGRADB;
+    case CudaEpilogue::kSumB:
+      return CUBLASLT_EPILOGUE_BGRADA;
     default:
       return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
   }
 }
 
-// The largest power of two up to 256 that divides the address; kernels may be chosen by it.
+// The alignment of every tensor, in bytes (kTensorAlignment of core/tensor). What chance aligns
+// better is treated the same, so that a tensor's place chooses no algorithm.
+constexpr uintptr_t kFullAlignment = 64;
+
+// The largest power of two up to kFullAlignment that divides the address; 0 for null.
 uint32_t AlignmentOf(const void* address) {
-  constexpr uintptr_t kLargest = 256;
   const auto bits = reinterpret_cast<uintptr_t>(address);
-  return static_cast<uint32_t>(std::min(bits & -bits, kLargest));
+  return static_cast<uint32_t>(std::min(bits & -bits, kFullAlignment));
+}
+
+// The product at addresses that are aligned like its own and not above kFullAlignment. The
+// heuristic reads the alignment of bias, sums and gelu_input from their addresses, which it does
+// not access.
+CudaProduct AtTypicalAddresses(CudaProduct p) {
+  const auto typical = [](const void* address) {
+    const auto bits = reinterpret_cast<uintptr_t>(address);
+    const bool better = bits != 0 && bits % (2 * kFullAlignment) == 0;
+    return reinterpret_cast<void*>(better ? bits + kFullAlignment : bits);
+  };
+  p.bias = typical(p.bias);
+  p.gelu_input = typical(p.gelu_input);
+  p.sums = static_cast<float*>(typical(p.sums));
+  return p;
+}
+
+bool IsFullyAligned(const CudaProduct& p) {
+  const void* const addresses[] = {p.a, p.b, p.bias, p.gelu_input, p.sums, p.c};
+  return std::all_of(std::begin(addresses), std::end(addresses), [](const void* address) {
+    return address == nullptr || AlignmentOf(address) == kFullAlignment;
+  });
 }
 
 // A product in the library's terms. The library is column-major, so it sees the transposes of our
@@ -97,7 +117,10 @@ absl::Status Describe(const CudaProduct& p, Descriptors* d) {
   if (p.bias != nullptr) {
     STRAKE_RETURN_IF_CUBLAS_ERROR(&p, set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias));
   }
-  if (p.epilogue != CudaEpilogue::kNone) {
+  if (p.sums != nullptr) {
+    STRAKE_RETURN_IF_CUBLAS_ERROR(&p, set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.sums));
+  }
+  if (p.gelu_input != nullptr) {
     STRAKE_RETURN_IF_CUBLAS_ERROR(&p, set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.gelu_input));
     STRAKE_RETURN_IF_CUBLAS_ERROR(&p, set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.n));
   }
@@ -106,24 +129,34 @@ absl::Status Describe(const CudaProduct& p, Descriptors* d) {
 
 class CublasLtImpl : public CublasLt {
  public:
-  CublasLtImpl(cublasLtHandle_t handle, CudaMemory workspace)
-      : workspace_(std::move(workspace)), handle_(handle) {}
+  // `tuning` may be null.
+  CublasLtImpl(cublasLtHandle_t handle, CudaMemory workspace, const ProductTuning* tuning)
+      : workspace_(std::move(workspace)), handle_(handle), tuning_(tuning) {}
 
   absl::Status Multiply(CudaStream stream, const CudaProduct& p) override {
-    Descriptors d;
-    STRAKE_RETURN_IF_ERROR(Describe(p, &d));
-    STRAKE_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t* algorithm, Algorithm(p, &d));
-    const float alpha = 1, beta = p.accumulate ? 1 : 0;
-    STRAKE_RETURN_IF_CUBLAS_ERROR(
-        &p,
-        cublasLtMatmul(handle_.get(), &d.operation, &alpha, p.b, &d.a, p.a, &d.b, &beta, p.c, &d.c,
-                       p.c, &d.c, algorithm, workspace_.data(), workspace_.num_bytes(), stream));
-    return absl::OkStatus();
+    return Enqueue(std::nullopt, stream, p);
   }
+
+  absl::Status MultiplyBy(int algorithm, CudaStream stream, const CudaProduct& p) override {
+    return Enqueue(algorithm, stream, p);
+  }
+
+  absl::StatusOr<int> NumAlgorithms(const CudaProduct& p) override {
+    STRAKE_ASSIGN_OR_RETURN(const Algorithms* algorithms, AlgorithmsOf(p));
+    return static_cast<int>(algorithms->found.size());
+  }
+
+  int64_t version() const override { return static_cast<int64_t>(cublasLtGetVersion()); }
 
  private:
   // All properties of a product except its addresses, of which only the alignments count.
-  using Key = std::array<int64_t, 14>;
+  using Key = std::array<int64_t, 15>;
+
+  // The heuristic's answers, fastest first in its opinion; none if the product is not supported.
+  struct Algorithms {
+    std::vector<cublasLtMatmulAlgo_t> found;
+    int chosen = 0;
+  };
 
   struct Destroy {
     void operator()(cublasLtHandle_t handle) const { (void)cublasLtDestroy(handle); }
@@ -143,26 +176,53 @@ class CublasLtImpl : public CublasLt {
             AlignmentOf(p.b),
             AlignmentOf(p.bias),
             AlignmentOf(p.gelu_input),
+            AlignmentOf(p.sums),
             AlignmentOf(p.c)};
   }
 
+  // Multiplies by the chosen algorithm if none is named.
+  absl::Status Enqueue(std::optional<int> algorithm, CudaStream stream, const CudaProduct& p) {
+    STRAKE_ASSIGN_OR_RETURN(const Algorithms* algorithms, AlgorithmsOf(p));
+    if (algorithms->found.empty())
+      return Failed(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", &p);
+    Descriptors d;
+    STRAKE_RETURN_IF_ERROR(Describe(p, &d));
+    const float alpha = 1, beta = p.accumulate ? 1 : 0;
+    STRAKE_RETURN_IF_CUBLAS_ERROR(
+        &p,
+        cublasLtMatmul(handle_.get(), &d.operation, &alpha, p.b, &d.a, p.a, &d.b, &beta, p.c, &d.c,
+                       p.c, &d.c, &algorithms->found.at(algorithm.value_or(algorithms->chosen)),
+                       workspace_.data(), workspace_.num_bytes(), stream));
+    return absl::OkStatus();
+  }
+
   // Valid until the next call.
-  absl::StatusOr<const cublasLtMatmulAlgo_t*> Algorithm(const CudaProduct& p, Descriptors* d) {
+  absl::StatusOr<const Algorithms*> AlgorithmsOf(const CudaProduct& p) {
     const Key key = KeyOf(p);
     const auto found = algorithms_.find(key);
     if (found != algorithms_.end()) return &found->second;
-    STRAKE_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t algorithm, AskHeuristic(p, d));
+    Algorithms algorithms;
+    STRAKE_RETURN_IF_ERROR(AskHeuristic(p, &algorithms.found));
+    algorithms.chosen = TunedAlgorithm(p, static_cast<int>(algorithms.found.size()));
+    if (algorithms.chosen == ProductTuning::kUnfused) algorithms.found.clear();
     // Training has some dozen products, so the cache only fills with prompts of ever new lengths.
-    if (algorithms_.size() >= kMaxAlgorithms) algorithms_.clear();
-    return &algorithms_.try_emplace(key, algorithm).first->second;
+    if (algorithms_.size() >= kMaxProducts) algorithms_.clear();
+    return &algorithms_.try_emplace(key, std::move(algorithms)).first->second;
   }
 
-  absl::StatusOr<cublasLtMatmulAlgo_t> AskHeuristic(const CudaProduct& p, Descriptors* d) {
-    cublasLtMatmulPreferenceOpaque_t preference;
+  int TunedAlgorithm(const CudaProduct& p, int num_algorithms) const {
+    if (tuning_ == nullptr || !IsFullyAligned(p)) return 0;
+    const auto found = tuning_->algorithms.find(ToString(p));
+    if (found == tuning_->algorithms.end() || found->second >= num_algorithms) return 0;
+    const bool fused = p.bias != nullptr || p.epilogue != CudaEpilogue::kNone;
+    return fused ? found->second : std::max(found->second, 0);
+  }
+
+  absl::Status SetPreference(const CudaProduct& p, cublasLtMatmulPreferenceOpaque_t* preference) {
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-      return cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value));
+      return cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value));
     };
-    STRAKE_RETURN_IF_CUBLAS_ERROR(&p, cublasLtMatmulPreferenceInit(&preference));
+    STRAKE_RETURN_IF_CUBLAS_ERROR(&p, cublasLtMatmulPreferenceInit(preference));
     STRAKE_RETURN_IF_CUBLAS_ERROR(
         &p, set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_.num_bytes()}));
     // Requires that parts of a sum over K are kept in the workspace, in f32, for a kernel that adds
@@ -177,32 +237,62 @@ class CublasLtImpl : public CublasLt {
         &p, set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(p.c)));
     STRAKE_RETURN_IF_CUBLAS_ERROR(
         &p, set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, AlignmentOf(p.c)));
-    cublasLtMatmulHeuristicResult_t result;
-    int num_results = 0;
-    STRAKE_RETURN_IF_CUBLAS_ERROR(
-        &p, cublasLtMatmulAlgoGetHeuristic(handle_.get(), &d->operation, &d->a, &d->b, &d->c, &d->c,
-                                           &preference, /*requestedAlgoCount=*/1, &result,
-                                           &num_results));
-    if (num_results == 0)
-      return Failed(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", &p);
-    STRAKE_RETURN_IF_CUBLAS_ERROR(&p, result.state);
-    return result.algo;
+    return absl::OkStatus();
   }
 
-  static constexpr size_t kMaxAlgorithms = 512;
+  absl::Status AskHeuristic(const CudaProduct& p, std::vector<cublasLtMatmulAlgo_t>* algorithms) {
+    Descriptors d;
+    STRAKE_RETURN_IF_ERROR(Describe(AtTypicalAddresses(p), &d));
+    cublasLtMatmulPreferenceOpaque_t preference;
+    STRAKE_RETURN_IF_ERROR(SetPreference(p, &preference));
+    cublasLtMatmulHeuristicResult_t results[kMaxAlgorithms];
+    int num_results = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_.get(), &d.operation, &d.a, &d.b, &d.c, &d.c,
+                                       &preference, kMaxAlgorithms, results, &num_results);
+    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
+      return Failed(status, "cublasLtMatmulAlgoGetHeuristic", &p);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) num_results = 0;
+    for (int i = 0; i < num_results; ++i) {
+      if (results[i].state == CUBLAS_STATUS_SUCCESS &&
+          results[i].workspaceSize <= workspace_.num_bytes()) {
+        algorithms->push_back(results[i].algo);
+      }
+    }
+    if (algorithms->empty()) {
+      LOG(WARNING) << "[matmul] cuBLASLt's heuristic has no algorithm for " << ToString(p) << ": "
+                   << cublasLtGetStatusName(num_results > 0 ? results[0].state : status) << ", "
+                   << num_results << " results; bias, GELU and sums are left to Strake's kernels";
+    }
+    return absl::OkStatus();
+  }
+
+  static constexpr int kMaxAlgorithms = 8;
+  static constexpr size_t kMaxProducts = 512;
 
   CudaMemory workspace_;
   std::unique_ptr<cublasLtContext, Destroy> handle_;
-  absl::flat_hash_map<Key, cublasLtMatmulAlgo_t> algorithms_;
+  const ProductTuning* const tuning_;
+  absl::flat_hash_map<Key, Algorithms> algorithms_;
 };
+
+// Returns null, and says so, for a tuning of another version.
+const ProductTuning* OfThisVersion(const ProductTuning* tuning) {
+  if (tuning == nullptr || tuning->algorithms.empty()) return nullptr;
+  const auto version = static_cast<int64_t>(cublasLtGetVersion());
+  if (version == tuning->cublaslt) return tuning;
+  LOG(WARNING) << "[matmul] algorithms are not tuned: this is cuBLASLt " << version
+               << ", and the table of " << tuning->gpu << " is for " << tuning->cublaslt;
+  return nullptr;
+}
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create() {
+absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create(const ProductTuning* tuning) {
   STRAKE_ASSIGN_OR_RETURN(CudaMemory workspace, CudaMemory::Allocate(kWorkspaceBytes));
   cublasLtHandle_t handle = nullptr;
   STRAKE_RETURN_IF_CUBLAS_ERROR(nullptr, cublasLtCreate(&handle));
-  return std::make_unique<CublasLtImpl>(handle, std::move(workspace));
+  return std::make_unique<CublasLtImpl>(handle, std::move(workspace), OfThisVersion(tuning));
 }
 
 }  // namespace strake

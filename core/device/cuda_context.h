@@ -5,9 +5,11 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/cuda/cublaslt.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/cudnn_attention.h"
+#include "core/cuda/product_tuning.h"
 #include "core/cuda/stream.h"
 
 namespace strake {
@@ -16,8 +18,10 @@ namespace strake {
 // share a GPU.
 class CudaContext {
  public:
-  // Returns the errors of core/cuda/cuda_messages.h.
-  static absl::StatusOr<std::unique_ptr<CudaContext>> Create(int device);
+  // Takes from `tunings`, which must outlive the context, the one for a GPU of this name, if there
+  // is one. Returns the errors of core/cuda/cuda_messages.h.
+  static absl::StatusOr<std::unique_ptr<CudaContext>> Create(
+      int device, absl::Span<const ProductTuning> tunings = {});
 
   int device() const { return device_; }
   // The stream on which every op of the rank is enqueued, one after the other.

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
-#include "core/ops/bias_add/bias_add.h"
 #include "core/ops/matmul/matmul.h"
 #include "glog/logging.h"
 
@@ -51,16 +50,14 @@ Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
   const LayerScope layer(ctx.recorder(), layer_);
-  // The bias first, because gradients are announced in the reverse of the arena's order.
-  if (bias_ != nullptr) {
-    STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
-    ctx.GradReady(*bias_);
-  }
   const Tensor& left = transposed_ ? dy : saved.x;
   const Tensor& right = transposed_ ? saved.x : dy;
   const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
-  STRAKE_RETURN_IF_ERROR(
-      Matmul(ctx, left, right, {.transpose_a = true, .accumulate = accumulate}, weight_->grad));
+  MatmulOptions options = {.transpose_a = true, .accumulate = accumulate};
+  if (bias_ != nullptr) (transposed_ ? options.a_sums : options.b_sums) = bias_->grad;
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, left, right, options, weight_->grad));
+  // The bias first, because gradients are announced in the reverse of the arena's order.
+  if (bias_ != nullptr) ctx.GradReady(*bias_);
   if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
   return absl::OkStatus();
 }

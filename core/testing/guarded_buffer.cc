@@ -1,6 +1,7 @@
 #include "core/testing/guarded_buffer.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -29,6 +30,30 @@ Registry& TheRegistry() {
 }
 
 constinit GuardedMemoryHooks the_hooks;
+
+// Fills whole pages with bytes 0xff. Pages of large memory are views of one file, which take no
+// time or memory until they are written, and whose protection is quick to change.
+void FillPages(unsigned char* pages, size_t num_bytes) {
+  constexpr size_t kTile = size_t{4} << 20;
+  if (num_bytes < kTile) {
+    std::memset(pages, 0xff, num_bytes);
+    return;
+  }
+  static const int tile = [] {
+    const int file = memfd_create("poison", MFD_CLOEXEC);
+    PCHECK(file >= 0 && ftruncate(file, kTile) == 0);
+    void* const view = mmap(nullptr, kTile, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    PCHECK(view != MAP_FAILED);
+    std::memset(view, 0xff, kTile);
+    munmap(view, kTile);
+    return file;
+  }();
+  for (size_t at = 0; at < num_bytes; at += kTile) {
+    void* const view = mmap(pages + at, std::min(kTile, num_bytes - at), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_FIXED, tile, 0);
+    PCHECK(view != MAP_FAILED) << num_bytes << " bytes";
+  }
+}
 
 }  // namespace
 
@@ -67,8 +92,10 @@ GuardedMemory::~GuardedMemory() {
 
 void GuardedMemory::Fill() {
   const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
-  std::memset(mapping_ + kPage, kRedZone, usable_bytes);
-  if (bytes_ > 0) std::memset(data_, 0xff, bytes_);
+  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
+  FillPages(mapping_ + kPage, usable_bytes);
+  std::memset(mapping_ + kPage, kRedZone, data_ - (mapping_ + kPage));
+  std::memset(data_ + bytes_, kRedZone, end - (data_ + bytes_));
   if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
 }
 

@@ -34,6 +34,9 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   AddTrainingOptions(&c->machine, options);
   options->Add("against_one_rank", &c->against_one_rank,
                "also time one rank with all the layout's threads and its batch, in alternation");
+  options->Add("tune", &c->tune,
+               "only time cuBLASLt's algorithms for the step's products, and write the fastest to "
+               "this file: docs/cuda.md");
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddLayoutOptions(&c->layout, options);
 }
@@ -49,6 +52,9 @@ absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {
   if (c->against_one_rank && (c->layout.comm != "threads" || c->on_cuda())) {
     // Waiting processes would take the cores from the one rank.
     return absl::InvalidArgumentError("--against_one_rank is for --comm=threads on CPUs");
+  }
+  if (!c->tune.empty() && (c->layout.comm != "threads" || !c->on_cuda())) {
+    return absl::InvalidArgumentError("--tune is for --device=cuda and --comm=threads");
   }
   return CheckMemoryOfFlags(
       EngineOptionsOf(model, c->seq_len, c->micro_batch, c->machine, c->layout), c->machine,

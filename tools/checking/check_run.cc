@@ -216,7 +216,8 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
   ThreadTeam team(options.num_threads);
   std::unique_ptr<CudaContext> cuda;
   if (options.device == Device::kCuda) {
-    STRAKE_ASSIGN_OR_RETURN(cuda, CudaContext::Create(options.cuda_device));
+    STRAKE_ASSIGN_OR_RETURN(cuda,
+                            CudaContext::Create(options.cuda_device, options.product_tunings));
   }
   const OpMachine machine = MachineOf(options, &team, cuda.get());
   std::vector<CheckLine> all;

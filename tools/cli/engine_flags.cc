@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/head_loss.h"
+#include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/memory_plan.h"
 
 namespace strake {
@@ -16,6 +17,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .dtype = machine.dtype_kind(),
           .device = machine.device_kind(),
           .cuda_device = CudaDeviceOf(layout),
+          .product_tunings = ProductTunings(),
           .cuda_graph = machine.cuda_graph,
           .deterministic = machine.deterministic,
           .sequence_parallel = layout.sequence_parallel,

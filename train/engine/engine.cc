@@ -41,7 +41,8 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
 }
 
 absl::Status Engine::UseCuda() {
-  STRAKE_ASSIGN_OR_RETURN(cuda_, CudaContext::Create(options_.cuda_device));
+  STRAKE_ASSIGN_OR_RETURN(cuda_,
+                          CudaContext::Create(options_.cuda_device, options_.product_tunings));
   mesh_->BindCudaStream(cuda_->stream());
   STRAKE_ASSIGN_OR_RETURN(BatchUpload upload,
                           BatchUpload::Create(options_.micro_batch * options_.seq_len));

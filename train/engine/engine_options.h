@@ -4,7 +4,9 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "core/base/dtype.h"
+#include "core/cuda/product_tuning.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
@@ -23,6 +25,9 @@ struct EngineOptions {
   DType dtype = DType::kF32;  // f64 only with the reference ops, bf16 only without them
   Device device = Device::kCpu;
   int cuda_device = 0;
+  // Tables of GPUs, which outlive engines. Without that of the GPU, each product takes the first
+  // algorithm of the library.
+  absl::Span<const ProductTuning> product_tunings = {};
   bool cuda_graph = false;  // record the step, where all groups can be captured
   // On GPUs, false lets attention in bf16 take a backward pass of cuDNN that is faster and needs
   // less memory. It costs bits: the same run gives others each time, also after a resume. All else

@@ -77,8 +77,12 @@ class DryRun {
     Expect(Matmul(ctx_, x, w, {.bias = T({2 * kC}), .gelu_input = y}, T({kN, 2 * kC})));
     Expect(Matmul(ctx_, x, w, {.gelu_grad_input = y}, T({kN, 2 * kC})));
     for (const bool accumulate : {false, true}) {
-      Expect(
-          Matmul(ctx_, x, y, {.transpose_a = true, .accumulate = accumulate}, Sum({kC, 2 * kC})));
+      MatmulOptions options = {.transpose_a = true, .accumulate = accumulate};
+      Expect(Matmul(ctx_, x, y, options, Sum({kC, 2 * kC})));
+      options.b_sums = Sum({2 * kC});
+      Expect(Matmul(ctx_, x, y, options, Sum({kC, 2 * kC})));
+      std::swap(options.a_sums, options.b_sums);
+      Expect(Matmul(ctx_, y, x, options, Sum({2 * kC, kC})));
     }
     Expect(BiasAddForward(ctx_, y, T({2 * kC}), y));
     Expect(BiasAddBackward(ctx_, y, Sum({2 * kC})));

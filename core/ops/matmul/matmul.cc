@@ -6,7 +6,6 @@
 #include "absl/container/fixed_array.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/cuda/cublaslt.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/bias_add/bias_add.h"
 #include "core/ops/copy/copy.h"
@@ -15,18 +14,19 @@
 #include "core/ops/gelu/gelu.h"
 #include "core/ops/gelu/gelu_cpu.h"
 #include "core/ops/matmul/blocked_matmul_cpu.h"
+#include "core/ops/matmul/cublaslt_matmul.h"
+#include "core/ops/matmul/matmul_epilogue.h"
 #include "core/ops/matmul/matmul_grid.h"
 #include "core/ops/matmul/matmul_reference.h"
 #include "core/ops/matmul/matvec_cpu.h"
 #include "core/ops/matmul/onednn_matmul.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "glog/logging.h"
 
 namespace strake {
 namespace {
 
-struct Sizes {
-  int64_t m, n, k;
-};
+using Sizes = MatmulSizes;
 
 std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& options,
                          const Tensor& c) {
@@ -37,15 +37,8 @@ std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& 
                       options.transpose_b ? " transposed" : "", named("c", c),
                       options.accumulate ? " accumulated" : "", named("bias", options.bias),
                       named("gelu_input", options.gelu_input),
-                      named("gelu_grad_input", options.gelu_grad_input));
-}
-
-bool HasGelu(const MatmulOptions& options) {
-  return options.gelu_input.defined() || options.gelu_grad_input.defined();
-}
-
-bool HasEpilogue(const MatmulOptions& options) {
-  return options.bias.defined() || HasGelu(options);
+                      named("gelu_grad_input", options.gelu_grad_input),
+                      named("a_sums", options.a_sums), named("b_sums", options.b_sums));
 }
 
 bool EpilogueFits(const MatmulOptions& options, const Tensor& c) {
@@ -59,6 +52,14 @@ bool EpilogueFits(const MatmulOptions& options, const Tensor& c) {
          fits(options.gelu_grad_input, c.shape());
 }
 
+bool SumsFit(const Tensor& a, const MatmulOptions& options, const Tensor& c) {
+  const bool of_a = options.a_sums.defined(), of_b = options.b_sums.defined();
+  return !(of_a && of_b) && !HasEpilogue(options) &&
+         (of_a ? options.transpose_a : !options.transpose_b) &&
+         SumsOf(options).shape() == Shape{c.dim(of_a ? 0 : 1)} &&
+         SumsOf(options).dtype() == AccumulationDType(a.dtype());
+}
+
 Sizes CheckShapes(const Tensor& a, const Tensor& b, const MatmulOptions& options, const Tensor& c) {
   const bool matrices = a.rank() == 2 && b.rank() == 2 && c.rank() == 2;
   const Sizes sizes = {matrices ? c.dim(0) : 0, matrices ? c.dim(1) : 0,
@@ -68,7 +69,8 @@ Sizes CheckShapes(const Tensor& a, const Tensor& b, const MatmulOptions& options
         b.dim(options.transpose_b ? 1 : 0) == sizes.k &&
         b.dim(options.transpose_b ? 0 : 1) == sizes.n && b.dtype() == a.dtype() &&
         (c.dtype() == a.dtype() || (!has_epilogue && c.dtype() == AccumulationDType(a.dtype()))) &&
-        (!has_epilogue || EpilogueFits(options, c)))
+        (!has_epilogue || EpilogueFits(options, c)) &&
+        (!HasSums(options) || SumsFit(a, options, c)))
       << "[matmul] " << ShapesString(a, b, options, c);
   return sizes;
 }
@@ -89,11 +91,6 @@ void Reference(const Context& ctx, const Tensor& a, const Tensor& b, const Matmu
   ctx.team().ParallelFor(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) reference::Matmul(args, tile);
   });
-}
-
-// The tensor that receives the product, with the bias and before any GELU.
-const Tensor& ProductOf(const MatmulOptions& options, const Tensor& c) {
-  return options.gelu_input.defined() ? options.gelu_input : c;
 }
 
 // Calls body(a, b, c) with the pointers of a product's tensors: all f32, or bf16 with c in either.
@@ -236,55 +233,14 @@ void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
   MultiplyByLibrary(ctx, a, b, options, sizes, u);
 }
 
-CudaProduct CudaProductOf(const Tensor& a, const Tensor& b, const MatmulOptions& options,
-                          const Sizes& sizes, const Tensor& c) {
-  CudaProduct product = {.m = sizes.m,
-                         .n = sizes.n,
-                         .k = sizes.k,
-                         .transpose_a = options.transpose_a,
-                         .transpose_b = options.transpose_b,
-                         .accumulate = options.accumulate,
-                         .input = a.dtype(),
-                         .output = c.dtype(),
-                         .a = a.raw(),
-                         .b = b.raw(),
-                         .bias = options.bias.raw(),
-                         .c = c.raw()};
-  if (options.gelu_input.defined()) {
-    product.epilogue = CudaEpilogue::kGelu;
-    product.gelu_input = options.gelu_input.raw();
-  } else if (options.gelu_grad_input.defined()) {
-    product.epilogue = CudaEpilogue::kGeluGrad;
-    product.gelu_input = options.gelu_grad_input.raw();
-  }
-  return product;
-}
-
-absl::Status MultiplyOnCuda(const Context& ctx, const Tensor& a, const Tensor& b,
-                            const MatmulOptions& options, const MatmulOptions& rest,
-                            const Sizes& sizes, const Tensor& c) {
-  CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
-      << "[matmul] no CUDA implementation for " << DTypeName(a.dtype());
-  CudaProduct product = CudaProductOf(a, b, options, sizes, c);
-  if (HasGelu(rest)) {
-    product.epilogue = CudaEpilogue::kNone;
-    product.gelu_input = nullptr;
-    product.c = ProductOf(options, c).raw();
-  }
-  return ctx.cuda().cublaslt().Multiply(ctx.cuda_stream(), product);
-}
-
 // The part of the epilogue that the product leaves to the ops that follow it.
-MatmulOptions RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
-                     const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
-                     const Tensor& c) {
-  if (blocks.defined()) return {};
+absl::StatusOr<MatmulOptions> RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
+                                     const MatmulOptions& options, const Sizes& sizes,
+                                     const Tensor& blocks, const Tensor& c) {
+  if (ctx.arena().device() == Device::kCuda) return RestOnCuda(ctx, a, b, options, sizes, c);
   MatmulOptions rest = options;
-  if (ctx.arena().device() == Device::kCuda) {
-    rest.bias = Tensor();
-    if (CublasLt::CanFuse(CudaProductOf(a, b, options, sizes, c))) {
-      rest.gelu_input = rest.gelu_grad_input = Tensor();
-    }
+  if (blocks.defined()) {
+    rest.bias = rest.gelu_input = rest.gelu_grad_input = Tensor();
   } else if (HasCpuKernels("matmul", ctx, a.dtype()) && sizes.m > 1) {
     rest.bias = Tensor();  // the library adds it
   }
@@ -299,10 +255,13 @@ void Describe(const Tensor& a, const Tensor& b, const MatmulOptions& options,
   if (!HasGelu(rest)) {
     call->Out("gelu_input", options.gelu_input).In("gelu_grad_input", options.gelu_grad_input);
   }
+  if (!HasSums(rest)) call->InOut("a_sums", options.a_sums).InOut("b_sums", options.b_sums);
   options.accumulate ? call->InOut("c", c) : call->Out("c", c);
 }
 
-absl::Status ApplyEpilogue(const Context& ctx, const MatmulOptions& options, const Tensor& c) {
+absl::Status ApplyEpilogue(const Context& ctx, const Tensor& a, const Tensor& b,
+                           const MatmulOptions& options, const Tensor& c) {
+  if (HasSums(options)) return BiasAddBackward(ctx, SummedOf(a, b, options), SumsOf(options));
   if (options.bias.defined()) {
     const Tensor& u = ProductOf(options, c);
     STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, u, options.bias, u));
@@ -317,29 +276,31 @@ absl::Status ApplyEpilogue(const Context& ctx, const MatmulOptions& options, con
 absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
                     const MatmulOptions& options, Tensor c) {
   const Sizes sizes = CheckShapes(a, b, options, c);
-  const bool on_cuda =
-      OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input, options.gelu_grad_input);
-  if (c.num_elements() == 0) return absl::OkStatus();
-  if (sizes.k == 0) {
+  const bool on_cuda = OnCuda("matmul", ctx, a, b, c, options.bias, options.gelu_input,
+                              options.gelu_grad_input, SumsOf(options));
+  if (c.num_elements() == 0 && !HasSums(options)) return absl::OkStatus();
+  if (c.num_elements() == 0 || sizes.k == 0) {
     if (!options.accumulate) STRAKE_RETURN_IF_ERROR(SetZero(ctx, ProductOf(options, c)));
-    return ApplyEpilogue(ctx, options, c);
+    return ApplyEpilogue(ctx, a, b, options, c);
   }
   const ActivationScope scope(ctx.arena());
-  Tensor blocks;
+  Tensor blocks, sums;
   if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, c.dtype());
-  const MatmulOptions rest = RestOf(ctx, a, b, options, sizes, blocks, c);
+  STRAKE_ASSIGN_OR_RETURN(const MatmulOptions rest, RestOf(ctx, a, b, options, sizes, blocks, c));
+  if (HasSums(options) && !HasSums(rest)) sums = AllocateLibrarySums(ctx, a, b, options);
   {
     const OpScope op(ctx, "matmul",
                      [&](OpCall& call) { Describe(a, b, options, rest, sizes, c, &call); });
     if (ctx.dry_run()) {
       // There is nothing to multiply.
     } else if (on_cuda) {
-      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, options, rest, sizes, c));
+      STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, options, rest, sizes, sums, c));
     } else {
       MultiplyOnCpu(ctx, a, b, options, sizes, blocks, c);
     }
   }
-  return ApplyEpilogue(ctx, rest, c);
+  if (sums.defined()) return ResidualAddForward(ctx, SumsOf(options), sums, SumsOf(options));
+  return ApplyEpilogue(ctx, a, b, rest, c);
 }
 
 }  // namespace strake

@@ -1,17 +1,23 @@
-// Matrix product, with the bias or GELU that a layer applies to each element of the product.
+// Matrix product, with the bias or GELU that a layer applies to each element of the product, or
+// with the gradient of a bias beside that of a weight.
 //
 //   u = op(a) op(b) + bias      op(a) [M, K], op(b) [K, N]; op transposes where asked; bias [N]
 //   c  = u
 //   c += u                      with `accumulate`
 //   c  = gelu(u)                with `gelu_input`, which becomes u
 //   c  = u gelu'(x)             with `gelu_grad_input` x, and no bias
+//   s += sum of op(a) over K    with `a_sums` s [M], where a is stored transposed
+//   s += sum of op(b) over K    with `b_sums` s [N], where b is not stored transposed
 //
 // c [M, N]. dtypes: f32; bf16, with sums in f32; f64 and c128 on the reference path. All tensors
-// share one dtype, except that c may be f32 for bf16 inputs if there is neither bias nor GELU.
-// Row-major. K = 0 gives zeros for the product. c overlaps no other tensor.
+// share one dtype, except that c may be f32 for bf16 inputs if there is neither bias nor GELU, and
+// that the sums are always of AccumulationDType(). Row-major. K = 0 gives zeros for the product. c
+// overlaps no other tensor.
 //
-// On CUDA one call of cuBLASLt computes all of it if cuBLASLt supports that (CublasLt::CanFuse),
-// and u is then not rounded in between; otherwise the ops bias_add and gelu follow the product. On
+// On CUDA one call of cuBLASLt computes all of it if its documented limits (CublasLt::CanFuse) and
+// the library on this GPU allow it, and u is then not rounded in between; otherwise the ops
+// bias_add and gelu follow the product. The library is asked once per shape. Neither way needs more
+// memory than a dry run plans, which knows the limits alone. On
 // the CPU, a product of one row uses a kernel that reads b once. Products of several rows use a
 // blocked kernel, which includes bias and GELU, or oneDNN, which includes the bias; dtype,
 // instructions and shape decide. For bf16, oneDNN uses bf16 instructions (AVX512_BF16, AMX), or
@@ -26,8 +32,8 @@
 
 namespace strake {
 
-// An undefined tensor means none. `accumulate` excludes all of them, and gelu_grad_input excludes
-// the others.
+// An undefined tensor means none. `accumulate` excludes bias and GELU, gelu_grad_input excludes the
+// other two, and the sums exclude these three and each other.
 struct MatmulOptions {
   bool transpose_a = false;     // a is stored [K, M]
   bool transpose_b = false;     // b is stored [N, K]
@@ -35,6 +41,8 @@ struct MatmulOptions {
   Tensor bias = {};             // [N]
   Tensor gelu_input = {};       // [M, N], =
   Tensor gelu_grad_input = {};  // [M, N], read
+  Tensor a_sums = {};           // [M], +=
+  Tensor b_sums = {};           // [N], +=
 };
 
 // The backward passes are two more products: dA = dC B^T and dB = A^T dC.

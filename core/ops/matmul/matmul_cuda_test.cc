@@ -288,6 +288,16 @@ TEST(MatmulCudaTest, WhatCanBeFused) {
   p.gelu_input = memory;
   p.n = 12;
   EXPECT_FALSE(CublasLt::CanFuse(p));
+  p.n = 8;
+  p.bias = memory + 1;
+  EXPECT_FALSE(CublasLt::CanFuse(p));
+  p.epilogue = CudaEpilogue::kNone;
+  EXPECT_FALSE(CublasLt::CanFuse(p));
+  p.bias = nullptr;
+  p.epilogue = CudaEpilogue::kSumB;
+  EXPECT_FALSE(CublasLt::CanFuse(p));  // sums in bf16
+  p.output = DType::kF32;
+  EXPECT_TRUE(CublasLt::CanFuse(p));
 }
 
 }  // namespace
