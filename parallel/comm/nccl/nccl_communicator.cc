@@ -170,7 +170,7 @@ class NcclCommunicator : public Communicator {
   static absl::StatusOr<std::unique_ptr<Communicator>> Create(std::shared_ptr<NcclWorld> world,
                                                               ProcessGroup group, NcclComm comm,
                                                               CommunicatorOptions options) {
-    STRAKE_ASSIGN_OR_RETURN(CudaOwnStream stream, CudaOwnStream::Create());
+    STRAKE_ASSIGN_OR_RETURN(CudaOwnStream stream, CudaOwnStream::Create(CudaStreamPriority::kHigh));
     return std::make_unique<NcclCommunicator>(
         std::make_shared<Lane>(std::move(world), std::move(group), comm, std::move(stream)),
         std::move(options));
