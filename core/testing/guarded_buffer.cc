@@ -37,40 +37,64 @@ void SetGuardedMemoryHooks(GuardedMemoryHooks hooks) { the_hooks = hooks; }
 GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard_at,
                              size_t alignment)
     : name_(name), bytes_(bytes), mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage) {
-  void* mapping =
-      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes << " bytes";
-  mapping_ = static_cast<unsigned char*>(mapping);
+  MapPages();
+  if (the_hooks.mapped != nullptr && end_ > begin_) {
+    const absl::Status mapped = the_hooks.mapped(begin_, end_ - begin_);
+    if (!mapped.ok()) TakeSharedMemory(mapped);
+  }
   unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
-  PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end, kPage, PROT_NONE) == 0);
   data_ = guard_at == GuardAt::kEnd ? end - (bytes + alignment - 1) / alignment * alignment
                                     : mapping_ + kPage;
-  std::memset(mapping_ + kPage, kRedZone, mapping_bytes_ - 2 * kPage);
+  std::memset(begin_, kRedZone, end_ - begin_);
   if (bytes > 0) std::memset(data_, 0xff, bytes);
-  const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
-  if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
   const std::lock_guard lock(TheRegistry().mutex);
   TheRegistry().memories.insert(this);
 }
 
+void GuardedMemory::MapPages() {
+  void* mapping =
+      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes_ << " bytes";
+  mapping_ = static_cast<unsigned char*>(mapping);
+  begin_ = mapping_ + kPage;
+  end_ = mapping_ + mapping_bytes_ - kPage;
+  PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end_, kPage, PROT_NONE) == 0);
+}
+
+void GuardedMemory::TakeSharedMemory(const absl::Status& refusal) {
+  LOG_FIRST_N(WARNING, 1) << "buffers have red zones and no guard pages, in memory that host and "
+                             "GPU share, because their pages are refused: "
+                          << refusal.message();
+  munmap(mapping_, mapping_bytes_);
+  const absl::StatusOr<void*> shared = the_hooks.allocate(mapping_bytes_ + kPage);
+  CHECK(shared.ok()) << "`" << name_ << "`: " << shared.status() << "; before: " << refusal;
+  shared_ = *shared;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(shared_);
+  mapping_ = static_cast<unsigned char*>(shared_) + (kPage - address % kPage) % kPage;
+  begin_ = mapping_;
+  end_ = mapping_ + mapping_bytes_;
+}
+
 GuardedMemory::~GuardedMemory() {
   const auto changed = [](unsigned char c) { return c != kRedZone; };
-  unsigned char* const begin = mapping_ + kPage;
-  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
-  unsigned char* at = std::find_if(begin, data_, changed);
-  if (at == data_) at = std::find_if(data_ + bytes_, end, changed);
-  if (at != end) ADD_FAILURE() << "the red zone was written " << Describe(at);
+  unsigned char* at = std::find_if(begin_, data_, changed);
+  if (at == data_) at = std::find_if(data_ + bytes_, end_, changed);
+  if (at != end_) ADD_FAILURE() << "the red zone was written " << Describe(at);
   {
     const std::lock_guard lock(TheRegistry().mutex);
     TheRegistry().memories.erase(this);
   }
-  if (the_hooks.unmapping && mapping_bytes_ > 2 * kPage) the_hooks.unmapping(mapping_ + kPage);
-  munmap(mapping_, mapping_bytes_);
+  if (shared_ != nullptr) {
+    the_hooks.free(shared_);
+  } else {
+    if (the_hooks.unmapping && end_ > begin_) the_hooks.unmapping(begin_);
+    munmap(mapping_, mapping_bytes_);
+  }
 }
 
 void GuardedMemory::SetAccess(bool allowed) const {
-  PCHECK(mprotect(mapping_ + kPage, mapping_bytes_ - 2 * kPage,
-                  allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
+  CHECK(shared_ == nullptr) << "`" << name_ << "` is shared with a GPU";
+  PCHECK(mprotect(begin_, end_ - begin_, allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
       << "`" << name_ << "`, " << bytes_ << " bytes";
 }
 
