@@ -14,7 +14,7 @@
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "parallel/comm/nccl/nccl_communicator.h"
-#include "parallel/comm/testing/fake_nccl.h"
+#include "parallel/comm/testing/nccl/contract_nccl.h"
 #include "parallel/mesh/run_on_threads.h"
 
 namespace strake::testing {
@@ -45,11 +45,12 @@ absl::Status WaitAgainAndAgain(Communicator& world) {
 }
 
 absl::Status Run(const std::string& task, int timeout_ms) {
-  LetFakeNcclStartAlone(true);
+  SetNcclBehavior({.start_alone = true});
   STRAKE_ASSIGN_OR_RETURN(const NcclRendezvous rendezvous, NcclRendezvousFromEnvironment());
   STRAKE_ASSIGN_OR_RETURN(
       const std::unique_ptr<Communicator> world,
-      CreateNcclWorld(rendezvous, {.timeout = std::chrono::milliseconds(timeout_ms)}, FakeNccl()));
+      CreateNcclWorld(rendezvous, {.timeout = std::chrono::milliseconds(timeout_ms)},
+                      ContractNccl()));
   if (task == "wait") return WaitAgainAndAgain(*world);
   return SumLikeThreads(*world, std::stoi(task));
 }

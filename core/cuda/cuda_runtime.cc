@@ -149,9 +149,12 @@ absl::Status LastCudaError() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() {
+absl::StatusOr<CudaOwnStream> CudaOwnStream::Create(CudaStreamPriority priority) {
+  int lowest = 0, highest = 0;
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
   CudaStream stream = nullptr;
-  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithPriority(
+      &stream, cudaStreamNonBlocking, priority == CudaStreamPriority::kHigh ? highest : lowest));
   CudaOwnStream owner;
   owner.stream_.reset(stream);
   return owner;
@@ -161,9 +164,10 @@ void CudaOwnStream::Destroy::operator()(CudaStream stream) const {
   (void)cudaStreamDestroy(stream);
 }
 
-absl::StatusOr<CudaEvent> CudaEvent::Create() {
+absl::StatusOr<CudaEvent> CudaEvent::Create(CudaEventKind kind) {
   CUevent_st* event = nullptr;
-  STRAKE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event));
+  STRAKE_RETURN_IF_CUDA_ERROR(cudaEventCreateWithFlags(
+      &event, kind == CudaEventKind::kTiming ? cudaEventDefault : cudaEventDisableTiming));
   CudaEvent owner;
   owner.event_.reset(event);
   return owner;
@@ -214,7 +218,9 @@ absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream stream,
   }
   STRAKE_RETURN_IF_CUDA_ERROR(ended);
   cudaGraphExec_t executable = nullptr;
-  const cudaError_t made = cudaGraphInstantiate(&executable, recorded, 0);
+  // Otherwise all nodes would get the priority of the stream that the graph is launched on.
+  const cudaError_t made =
+      cudaGraphInstantiate(&executable, recorded, cudaGraphInstantiateFlagUseNodePriority);
   (void)cudaGraphDestroy(recorded);
   STRAKE_RETURN_IF_CUDA_ERROR(made);
   CudaGraph graph;

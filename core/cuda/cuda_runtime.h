@@ -95,11 +95,16 @@ absl::Status SynchronizeCudaDevice();
 // Returns the error of a call or kernel that has not been reported yet.
 absl::Status LastCudaError();
 
+// Which blocks a GPU starts first, where several streams have some: those of kHigh. For kernels
+// that others wait for, such as communication. Kernels keep it in a graph.
+enum class CudaStreamPriority { kNormal, kHigh };
+
 // An owned stream, which does not synchronize with the default stream. It is destroyed with this
 // object; work enqueued on it still runs.
 class CudaOwnStream {
  public:
-  static absl::StatusOr<CudaOwnStream> Create();
+  static absl::StatusOr<CudaOwnStream> Create(
+      CudaStreamPriority priority = CudaStreamPriority::kNormal);
   CudaStream get() const { return stream_.get(); }
 
  private:
@@ -109,10 +114,13 @@ class CudaOwnStream {
   std::unique_ptr<CUstream_st, Destroy> stream_;
 };
 
+// Whether an event has a time. One that only orders costs its stream less.
+enum class CudaEventKind { kOrder, kTiming };
+
 // A point in a stream.
 class CudaEvent {
  public:
-  static absl::StatusOr<CudaEvent> Create();
+  static absl::StatusOr<CudaEvent> Create(CudaEventKind kind = CudaEventKind::kOrder);
 
   // Marks the point after all work that is on the stream now.
   absl::Status Record(CudaStream stream);
@@ -122,7 +130,7 @@ class CudaEvent {
   absl::Status Synchronize() const;
   // Returns whether the point has been reached.
   absl::StatusOr<bool> Done() const;
-  // Time on the device from `start` to this event; both must have been reached.
+  // Time on the device from `start` to this event; both are kTiming and have been reached.
   absl::StatusOr<double> SecondsSince(const CudaEvent& start) const;
 
  private:

@@ -59,7 +59,8 @@ TEST(CudaRuntimeTest, EventsOrderStreams) {
   const auto memory = CudaMemory::Allocate(kBytes);
   const auto host = PinnedMemory::Allocate(kBytes);
   const auto first = CudaOwnStream::Create(), second = CudaOwnStream::Create();
-  auto before = CudaEvent::Create(), after = CudaEvent::Create();
+  auto before = CudaEvent::Create(CudaEventKind::kTiming);
+  auto after = CudaEvent::Create(CudaEventKind::kTiming);
   ASSERT_TRUE(memory.ok() && host.ok() && first.ok() && second.ok() && before.ok() && after.ok());
   auto* const data = static_cast<unsigned char*>(host->data());
   for (const unsigned char value : {1, 2, 3}) {
@@ -88,6 +89,17 @@ TEST(CudaRuntimeTest, WaitingForAnEventThatNobodyRecordedIsNothing) {
   EXPECT_EQ(event->Synchronize(), absl::OkStatus());
   EXPECT_TRUE(event->Done().value());
   EXPECT_FALSE(event->SecondsSince(*event).ok());
+  EXPECT_EQ(LastCudaError(), absl::OkStatus());
+}
+
+TEST(CudaRuntimeTest, AnEventThatOnlyOrdersHasNoTime) {
+  const auto stream = CudaOwnStream::Create(CudaStreamPriority::kHigh);
+  auto event = CudaEvent::Create();
+  ASSERT_TRUE(stream.ok() && event.ok());
+  ASSERT_EQ(event->Record(stream->get()), absl::OkStatus());
+  ASSERT_EQ(event->Synchronize(), absl::OkStatus());
+  EXPECT_THAT(std::string(event->SecondsSince(*event).status().message()),
+              HasSubstr("cudaErrorInvalidResourceHandle"));
   EXPECT_EQ(LastCudaError(), absl::OkStatus());
 }
 

@@ -24,9 +24,9 @@ absl::Status SynchronizeCudaStream(CudaStream) { return NoCuda(); }
 absl::Status SynchronizeCudaDevice() { return NoCuda(); }
 absl::Status LastCudaError() { return NoCuda(); }
 
-absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() { return NoCuda(); }
+absl::StatusOr<CudaOwnStream> CudaOwnStream::Create(CudaStreamPriority) { return NoCuda(); }
 void CudaOwnStream::Destroy::operator()(CudaStream) const {}
-absl::StatusOr<CudaEvent> CudaEvent::Create() { return NoCuda(); }
+absl::StatusOr<CudaEvent> CudaEvent::Create(CudaEventKind) { return NoCuda(); }
 void CudaEvent::Destroy::operator()(CUevent_st*) const {}
 absl::Status CudaEvent::Record(CudaStream) { return NoCuda(); }
 absl::Status CudaEvent::MakeWait(CudaStream) const { return NoCuda(); }

@@ -8,7 +8,7 @@ namespace strake {
 
 absl::StatusOr<int64_t> CudaOpProfile::RecordNext() {
   if (num_recorded_ == events_.size()) {
-    STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
+    STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create(CudaEventKind::kTiming));
     events_.push_back(std::move(event));
   }
   STRAKE_RETURN_IF_ERROR(events_[num_recorded_].Record(stream_));

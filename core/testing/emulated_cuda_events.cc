@@ -6,15 +6,17 @@
 #include "core/cuda/cuda_runtime.h"
 #include "core/testing/emulated_gpu_streams.h"
 
+using strake::testing::EmulatedNode;
 using strake::testing::EmulatedPoint;
-using strake::testing::EmulatedRun;
 
 struct CUevent_st {
+  bool timing = false;
   std::shared_ptr<EmulatedPoint> point;  // null: never recorded
 };
 
 struct CUgraphExec_st {
-  std::shared_ptr<const std::vector<EmulatedRun>> runs;
+  std::shared_ptr<const std::vector<EmulatedNode>> nodes;
+  uint64_t num_launches = 0;
 };
 
 namespace strake {
@@ -23,17 +25,12 @@ namespace {
 using testing::EmulatedCapture;
 using testing::EmulatedError;
 using testing::EmulatedGpu;
-using testing::EmulatedOrder;
 using testing::ThisEmulatedThread;
 
 absl::Status CheckNotCaptured(const char* call, const EmulatedPoint& point) {
   if (point.capture == nullptr) return absl::OkStatus();
   return EmulatedError(call, "cudaErrorCapturedEvent",
                        "operation not permitted on an event last recorded in a capturing stream");
-}
-
-void Merge(const EmulatedOrder& from, EmulatedOrder& to) {
-  for (const auto& [stream, num_items] : from) to[stream] = std::max(to[stream], num_items);
 }
 
 // Adds the stream to the point's capture, if it is not part of it.
@@ -43,31 +40,33 @@ absl::Status Join(const EmulatedPoint& point, CUstream_st& stream) {
                          "dependency created on uncaptured work in another stream");
   }
   stream.capture = point.capture;
-  Merge(point.behind, point.capture->streams[&stream]);
+  ++stream.num_calls;
+  point.capture->streams[&stream].insert(point.after.begin(), point.after.end());
   return absl::OkStatus();
 }
 
 // Returns an error unless `origin` waits for everything that is captured.
 absl::Status CheckJoined(const EmulatedCapture& capture, CUstream_st* origin) {
-  const EmulatedOrder& joined = capture.streams.at(origin);
-  for (const auto& [stream, behind] : capture.streams) {
-    const auto items = behind.find(stream), waited = joined.find(stream);
-    if (items == behind.end()) continue;
-    if (waited != joined.end() && waited->second == items->second) continue;
-    return EmulatedError("cudaStreamEndCapture(stream, &recorded)",
-                         "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work");
+  std::set<size_t> joined = capture.streams.at(origin);
+  for (size_t node = capture.nodes.size(); node-- > 0;) {
+    if (joined.count(node) == 0) {
+      return EmulatedError("cudaStreamEndCapture(stream, &recorded)",
+                           "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work");
+    }
+    joined.insert(capture.nodes[node].after.begin(), capture.nodes[node].after.end());
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<CudaEvent> CudaEvent::Create() {
+absl::StatusOr<CudaEvent> CudaEvent::Create(CudaEventKind kind) {
   EmulatedGpu& gpu = EmulatedGpu::Get();
   const EmulatedGpu::Lock lock = gpu.Acquire();
   STRAKE_RETURN_IF_ERROR(gpu.CheckUsable());
   CudaEvent owner;
   owner.event_.reset(new CUevent_st());
+  owner.event_->timing = kind == CudaEventKind::kTiming;
   return owner;
 }
 
@@ -84,7 +83,8 @@ absl::Status CudaEvent::Record(CudaStream stream) {
   if (recorded.capture == nullptr) {
     gpu.Enqueue(recorded, {.wait = nullptr, .run = nullptr, .point = event_->point});
   } else {
-    event_->point->behind = recorded.capture->streams[&recorded];
+    ++recorded.num_calls;
+    event_->point->after = recorded.capture->streams[&recorded];
   }
   return absl::OkStatus();
 }
@@ -135,7 +135,7 @@ absl::StatusOr<double> CudaEvent::SecondsSince(const CudaEvent& start) const {
   const EmulatedGpu::Lock lock = gpu.Acquire();
   STRAKE_RETURN_IF_ERROR(gpu.CheckUsable());
   const EmulatedPoint *const first = start.event_->point.get(), *const last = event_->point.get();
-  if (first == nullptr || last == nullptr) {
+  if (first == nullptr || last == nullptr || !start.event_->timing || !event_->timing) {
     return EmulatedError(kCall, "cudaErrorInvalidResourceHandle", "invalid resource handle");
   }
   STRAKE_RETURN_IF_ERROR(CheckNotCaptured(kCall, *first));
@@ -158,31 +158,32 @@ absl::StatusOr<CudaGraph> CudaGraph::Capture(CudaStream stream,
     return EmulatedError(kBegin, "cudaErrorStreamCaptureUnsupported",
                          "operation not permitted when stream is capturing");
   }
+  static uint64_t num_captures = 0;
   const auto capture = std::make_shared<EmulatedCapture>();
+  capture->number = ++num_captures;
   capture->streams[stream];
   stream->capture = ThisEmulatedThread().capture = capture;
   lock.unlock();
   const absl::Status status = enqueue();
   lock.lock();
-  for (auto& [captured, order] : capture->streams) captured->capture = nullptr;
+  for (auto& [captured, after] : capture->streams) captured->capture = nullptr;
   ThisEmulatedThread().capture = nullptr;
   STRAKE_RETURN_IF_ERROR(status);
   STRAKE_RETURN_IF_ERROR(capture->error);
   STRAKE_RETURN_IF_ERROR(CheckJoined(*capture, stream));
   CudaGraph graph;
   graph.graph_.reset(new CUgraphExec_st());
-  graph.graph_->runs = std::make_shared<const std::vector<EmulatedRun>>(std::move(capture->runs));
+  graph.graph_->nodes =
+      std::make_shared<const std::vector<EmulatedNode>>(std::move(capture->nodes));
   return graph;
 }
 
 absl::Status CudaGraph::Launch(CudaStream stream) const {
-  // If an item has to be tried again, the items before it are not repeated.
-  return testing::EnqueueOnEmulatedGpu(
-      stream, "graph", [runs = graph_->runs, next = size_t{0}]() mutable -> absl::Status {
-        for (; next < runs->size(); ++next) STRAKE_RETURN_IF_ERROR((*runs)[next]());
-        next = 0;
-        return absl::OkStatus();
-      });
+  EmulatedGpu& gpu = EmulatedGpu::Get();
+  const EmulatedGpu::Lock lock = gpu.Acquire();
+  const auto launch = std::make_shared<testing::EmulatedGraphLaunch>(
+      graph_->nodes, gpu.options().seed, ++graph_->num_launches);
+  return gpu.Put(stream, [launch] { return launch->Run(); });
 }
 
 void CudaGraph::Destroy::operator()(CUgraphExec_st* graph) const { delete graph; }

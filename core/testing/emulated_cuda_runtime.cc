@@ -150,12 +150,12 @@ absl::Status LastCudaError() {
   return gpu.CheckUsable();
 }
 
-absl::StatusOr<CudaOwnStream> CudaOwnStream::Create() {
+absl::StatusOr<CudaOwnStream> CudaOwnStream::Create(CudaStreamPriority priority) {
   EmulatedGpu& gpu = EmulatedGpu::Get();
   const EmulatedGpu::Lock lock = gpu.Acquire();
   STRAKE_RETURN_IF_ERROR(gpu.CheckUsable());
   CudaOwnStream owner;
-  owner.stream_.reset(gpu.NewStream(ThisEmulatedThread().device));
+  owner.stream_.reset(gpu.NewStream(ThisEmulatedThread().device, priority));
   return owner;
 }
 
@@ -192,6 +192,24 @@ absl::Status EnqueueOnEmulatedGpu(CudaStream stream, std::string name,
     if (status.ok() || absl::IsUnavailable(status)) return status;
     return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
   });
+}
+
+int CurrentEmulatedDevice() { return ThisEmulatedThread().device; }
+
+EmulatedStream DescribeEmulatedStream(CudaStream stream) {
+  EmulatedGpu& gpu = EmulatedGpu::Get();
+  const EmulatedGpu::Lock lock = gpu.Acquire();
+  const CUstream_st& described = gpu.Stream(stream, ThisEmulatedThread().device);
+  return {.device = described.device,
+          .priority = described.priority,
+          .capture = described.capture == nullptr ? 0 : described.capture->number,
+          .num_calls = described.num_calls};
+}
+
+std::optional<int> EmulatedDeviceOf(const void* data, size_t num_bytes) {
+  EmulatedGpu& gpu = EmulatedGpu::Get();
+  const EmulatedGpu::Lock lock = gpu.Acquire();
+  return gpu.memory().DeviceOf(data, num_bytes);
 }
 
 }  // namespace strake::testing

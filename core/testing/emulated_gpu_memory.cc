@@ -85,9 +85,14 @@ const EmulatedGpuMemory::Allocation* EmulatedGpuMemory::Find(const void* data,
   return offset + num_bytes <= allocation.num_bytes ? &allocation : nullptr;
 }
 
-bool EmulatedGpuMemory::IsOnDevice(const void* data, size_t num_bytes) const {
+std::optional<int> EmulatedGpuMemory::DeviceOf(const void* data, size_t num_bytes) const {
   const Allocation* const found = Find(data, num_bytes);
-  return found != nullptr && found->device != kPinned;
+  if (found == nullptr || found->device == kPinned) return std::nullopt;
+  return found->device;
+}
+
+bool EmulatedGpuMemory::IsOnDevice(const void* data, size_t num_bytes) const {
+  return DeviceOf(data, num_bytes).has_value();
 }
 
 bool EmulatedGpuMemory::IsPinned(const void* data, size_t num_bytes) const {

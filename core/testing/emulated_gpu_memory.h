@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "core/testing/guarded_buffer.h"
 
@@ -24,6 +25,7 @@ class EmulatedGpuMemory {
 
   // Returns whether all of the bytes belong to one live allocation of the kind.
   bool IsOnDevice(const void* data, size_t num_bytes) const;
+  std::optional<int> DeviceOf(const void* data, size_t num_bytes) const;
   bool IsPinned(const void* data, size_t num_bytes) const;
 
   // Allows the host to touch device memory, to do what a GPU would.

@@ -36,6 +36,8 @@ EmulatedGpuOptions EmulatedGpuOptionsOfEnvironment() {
       options.driver_version = value;
     } else if (name == "architecture") {
       options.architecture = value;
+    } else if (name == "seed") {
+      options.seed = value;
     } else {
       LOG(FATAL) << kVariable << "=" << text << ": there is no " << name;
     }
@@ -53,7 +55,12 @@ absl::Status EmulatedError(absl::string_view call, absl::string_view name, absl:
   return CudaCallFailed(call, name, text, file, line);
 }
 
-EmulatedGpu::EmulatedGpu() : options_(EmulatedGpuOptionsOfEnvironment()) {}
+EmulatedGpu::EmulatedGpu() { set_options(EmulatedGpuOptionsOfEnvironment()); }
+
+void EmulatedGpu::set_options(const EmulatedGpuOptions& options) {
+  options_ = options;
+  random_.seed(options.seed);
+}
 
 EmulatedGpu& EmulatedGpu::Get() {
   // Never destroyed, because other statics may free memory.
@@ -61,9 +68,10 @@ EmulatedGpu& EmulatedGpu::Get() {
   return *gpu;
 }
 
-CUstream_st* EmulatedGpu::NewStream(int device) {
+CUstream_st* EmulatedGpu::NewStream(int device, CudaStreamPriority priority) {
   streams_.push_back(std::make_shared<CUstream_st>());
   streams_.back()->device = device;
+  streams_.back()->priority = priority;
   return streams_.back().get();
 }
 
@@ -75,13 +83,14 @@ void EmulatedGpu::DestroyStream(CUstream_st* stream) {
 CUstream_st& EmulatedGpu::Stream(CudaStream stream, int device) {
   if (stream != nullptr) return *stream;
   CUstream_st*& default_stream = default_streams_[device];
-  if (default_stream == nullptr) default_stream = NewStream(device);
+  if (default_stream == nullptr) default_stream = NewStream(device, CudaStreamPriority::kNormal);
   return *default_stream;
 }
 
 void EmulatedGpu::Enqueue(CUstream_st& stream, EmulatedItem item) {
   stream.items.push_back(std::move(item));
   ++stream.num_enqueued;
+  ++stream.num_calls;
   changed_.notify_all();
 }
 
@@ -93,9 +102,12 @@ absl::Status EmulatedGpu::Put(CudaStream stream, EmulatedRun run) {
     Enqueue(to, {.wait = nullptr, .run = std::move(run), .point = nullptr});
     return absl::OkStatus();
   }
-  STRAKE_RETURN_IF_ERROR(to.capture->error);
-  to.capture->runs.push_back(std::move(run));
-  ++to.capture->streams[&to][&to];
+  EmulatedCapture& capture = *to.capture;
+  STRAKE_RETURN_IF_ERROR(capture.error);
+  std::set<size_t>& after = capture.streams[&to];
+  capture.nodes.push_back({.run = std::move(run), .after = after, .stream = &to});
+  after = {capture.nodes.size() - 1};
+  ++to.num_calls;
   return absl::OkStatus();
 }
 
@@ -107,45 +119,49 @@ std::shared_ptr<CUstream_st> EmulatedGpu::Share(const CUstream_st& stream) const
 absl::Status EmulatedGpu::RunStream(Lock& lock, CUstream_st& stream) {
   const std::shared_ptr<CUstream_st> shared = Share(stream);
   const uint64_t end = stream.num_enqueued;
-  RunWhile(
-      lock, [&] { return shared->num_done < end; }, shared);
+  RunAll(lock, [&] { return shared->num_done < end ? shared.get() : nullptr; });
   return error_;
 }
 
 absl::Status EmulatedGpu::RunUntil(Lock& lock, const std::shared_ptr<EmulatedPoint>& point) {
   if (!point->reached) {
-    RunWhile(
-        lock, [&] { return !point->reached; }, Share(*point->stream));
+    const std::shared_ptr<CUstream_st> shared = Share(*point->stream);
+    RunAll(lock, [&] { return point->reached ? nullptr : shared.get(); });
   }
   return error_;
 }
 
 absl::Status EmulatedGpu::RunDevice(Lock& lock, int device) {
-  // Copies the list, because the lock may be released, and others then create and destroy streams.
-  const std::vector<std::shared_ptr<CUstream_st>> streams = streams_;
-  std::vector<uint64_t> ends;
-  for (const auto& stream : streams) ends.push_back(stream->num_enqueued);
-  for (size_t i = 0; i < streams.size(); ++i) {
-    if (device >= 0 && streams[i]->device != device) continue;
-    RunWhile(
-        lock, [&] { return streams[i]->num_done < ends[i]; }, streams[i]);
+  // Holds the streams, because the lock may be released, and others then create and destroy some.
+  std::vector<std::pair<std::shared_ptr<CUstream_st>, uint64_t>> ends;
+  for (const auto& stream : streams_) {
+    if (device < 0 || stream->device == device) ends.emplace_back(stream, stream->num_enqueued);
   }
+  RunAll(lock, [&]() -> CUstream_st* {
+    std::erase_if(ends, [](const auto& end) { return end.first->num_done >= end.second; });
+    return ends.empty() ? nullptr : ends[random_() % ends.size()].first.get();
+  });
   std::erase_if(streams_, [](const auto& s) { return s->destroyed && s->items.empty(); });
   return error_;
 }
 
-// Runs items of `stream` as long as `more`, and of other streams while it waits for them.
-void EmulatedGpu::RunWhile(Lock& lock, const std::function<bool()>& more,
-                           const std::shared_ptr<CUstream_st>& stream) {
-  while (error_.ok() && more()) {
+void EmulatedGpu::RunAll(Lock& lock, const std::function<CUstream_st*()>& next) {
+  CUstream_st* stream = next();
+  while (error_.ok() && stream != nullptr) {
     bool ran = true;
     {
       const EmulatedGpuMemory::ScopedOpen open(memory_);
-      while (ran && error_.ok() && more()) ran = RunOne(*stream) || RunOneOfOthers(*stream);
+      while (ran && error_.ok() && stream != nullptr) {
+        ran = RunOne(*stream) || RunOneOfOthers(*stream);
+        stream = next();
+      }
     }
     changed_.notify_all();
     // Only work of another thread, or of another process, can help.
-    if (!ran) changed_.wait_for(lock, std::chrono::milliseconds(1));
+    if (!ran && stream != nullptr) {
+      changed_.wait_for(lock, std::chrono::milliseconds(1));
+      stream = next();
+    }
   }
   if (!error_.ok()) Abandon();
 }

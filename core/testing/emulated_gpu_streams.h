@@ -11,22 +11,21 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
+#include <set>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "core/cuda/cuda_runtime.h"
 #include "core/cuda/stream.h"
 #include "core/testing/emulated_gpu.h"
+#include "core/testing/emulated_gpu_graphs.h"
 #include "core/testing/emulated_gpu_memory.h"
 
 namespace strake::testing {
 
-using EmulatedRun = std::function<absl::Status()>;
-
 struct EmulatedCapture;
-
-// The number of items of each stream that something comes after.
-using EmulatedOrder = std::map<const CUstream_st*, size_t>;
 
 // The point that an event recorded.
 struct EmulatedPoint {
@@ -34,7 +33,7 @@ struct EmulatedPoint {
   bool reached = false;
   std::chrono::steady_clock::time_point time;
   std::shared_ptr<EmulatedCapture> capture;  // null: none
-  EmulatedOrder behind;                      // in the capture
+  std::set<size_t> after;                    // nodes of the capture
 };
 
 // One item of a stream: it first waits, then runs, then the point is reached. Each part may be
@@ -45,21 +44,24 @@ struct EmulatedItem {
   std::shared_ptr<EmulatedPoint> point;
 };
 
-// The work that becomes a graph, in the order of the calls, which is an order that its events
-// allow.
+// The work that becomes a graph.
 struct EmulatedCapture {
-  std::vector<EmulatedRun> runs;
-  std::map<CUstream_st*, EmulatedOrder> streams;  // captured streams, and what each is behind
-  absl::Status error;                             // the first error that ended it
+  uint64_t number = 0;  // of this process, from 1
+  std::vector<EmulatedNode> nodes;
+  // The captured streams, and the nodes that the next node of each comes after.
+  std::map<CUstream_st*, std::set<size_t>> streams;
+  absl::Status error;  // the first error that ended it
 };
 
 }  // namespace strake::testing
 
 struct CUstream_st {
   int device = 0;
+  strake::CudaStreamPriority priority = strake::CudaStreamPriority::kNormal;
   bool destroyed = false;  // destroyed, but not empty yet
   std::deque<strake::testing::EmulatedItem> items;
   uint64_t num_enqueued = 0, num_done = 0;
+  uint64_t num_calls = 0;                                     // that enqueued or captured something
   std::shared_ptr<strake::testing::EmulatedCapture> capture;  // null: none
 };
 
@@ -91,13 +93,13 @@ class EmulatedGpu {
   Lock Acquire() { return Lock(mutex_); }
   EmulatedGpuMemory& memory() { return memory_; }
   const EmulatedGpuOptions& options() const { return options_; }
-  void set_options(const EmulatedGpuOptions& options) { options_ = options; }
+  void set_options(const EmulatedGpuOptions& options);
 
   // The error of the first work that failed.
   const absl::Status& error() const { return error_; }
   void ForgetError() { error_ = absl::OkStatus(); }
 
-  CUstream_st* NewStream(int device);
+  CUstream_st* NewStream(int device, CudaStreamPriority priority);
   void DestroyStream(CUstream_st* stream);
   std::vector<CUstream_st*> Streams(int device) const;
   // Null stands for the default stream of the device.
@@ -107,7 +109,8 @@ class EmulatedGpu {
   // Enqueues the work, or captures it; null is the default stream of the thread's device.
   absl::Status Put(CudaStream stream, EmulatedRun run);
 
-  // Runs the current contents of the stream, the device or kAllDevices. Returns error().
+  // Runs the current contents of the stream, or of the streams of the device or of kAllDevices,
+  // these in a random order. Returns error().
   absl::Status RunStream(Lock& lock, CUstream_st& stream);
   absl::Status RunDevice(Lock& lock, int device);
   // Runs everything that the point is behind.
@@ -124,8 +127,8 @@ class EmulatedGpu {
  private:
   EmulatedGpu();
 
-  void RunWhile(Lock& lock, const std::function<bool()>& more,
-                const std::shared_ptr<CUstream_st>& stream);
+  // Runs items of the stream that `next` returns, until that is null.
+  void RunAll(Lock& lock, const std::function<CUstream_st*()>& next);
   bool RunOne(CUstream_st& stream);
   bool RunOneOfOthers(const CUstream_st& stream);
   void Abandon();
@@ -137,6 +140,7 @@ class EmulatedGpu {
   EmulatedGpuMemory memory_;
   std::vector<std::shared_ptr<CUstream_st>> streams_;
   std::map<int, CUstream_st*> default_streams_;  // by device
+  std::mt19937_64 random_;
   absl::Status error_;
 };
 

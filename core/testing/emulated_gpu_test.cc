@@ -6,12 +6,13 @@
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "core/cuda/cuda_runtime.h"
-#include "core/cuda/portable.h"
+#include "core/testing/emulated_gpu_test_util.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -20,49 +21,6 @@ namespace {
 
 using ::testing::Each;
 using ::testing::HasSubstr;
-
-constexpr int kCount = 40;
-
-__global__ void AddKernel(const int* from, int value, int n, int* to) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) to[i] = from[i] + value;
-}
-
-absl::Status Add(CudaStream stream, const int* from, int value, int* to, int n = kCount) {
-  return Launch<AddKernel>(stream, 2, 32, 0, from, value, n, to);
-}
-
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
-
-// Device and pinned memory of kCount ints, and two streams.
-class EmulatedGpuTest : public ::testing::Test {
- protected:
-  EmulatedGpuTest() {
-    std::fill_n(pinned(), kCount, 0);
-    EXPECT_TRUE(SetBytesOnDevice(device(), 0, Bytes(), first()).ok());
-    EXPECT_TRUE(SynchronizeCudaDevice().ok());
-  }
-
-  static size_t Bytes() { return kCount * sizeof(int); }
-  int* device() const { return static_cast<int*>(device_.data()); }
-  int* pinned() const { return static_cast<int*>(pinned_.data()); }
-  CudaStream first() const { return first_.get(); }
-  CudaStream second() const { return second_.get(); }
-  // Runs everything first.
-  std::vector<int> OnDevice() const {
-    EXPECT_TRUE(SynchronizeCudaDevice().ok());
-    std::vector<int> values(kCount);
-    EXPECT_TRUE(CopyToHost(values.data(), device(), Bytes(), first()).ok());
-    return values;
-  }
-
- private:
-  ScopedEmulatedGpu gpu_{EmulatedGpuOptions()};  // forgets a test's faults on destruction
-  CudaMemory device_ = CudaMemory::Allocate(Bytes()).value();
-  PinnedMemory pinned_ = PinnedMemory::Allocate(Bytes()).value();
-  CudaOwnStream first_ = CudaOwnStream::Create().value();
-  CudaOwnStream second_ = CudaOwnStream::Create().value();
-};
 
 using EmulatedGpuDeathTest = EmulatedGpuTest;
 
@@ -140,13 +98,37 @@ TEST_F(EmulatedGpuTest, AnEventIsOfItsLastRecordBeforeTheWait) {
 }
 
 TEST_F(EmulatedGpuTest, AnEventIsDoneAfterTheFirstQuestion) {
-  auto event = CudaEvent::Create().value(), late = CudaEvent::Create().value();
+  auto event = CudaEvent::Create(CudaEventKind::kTiming).value();
+  auto late = CudaEvent::Create(CudaEventKind::kTiming).value();
   ASSERT_TRUE(CopyToHost(pinned(), device(), Bytes(), first()).ok());
   ASSERT_TRUE(event.Record(first()).ok());
   ASSERT_TRUE(late.Record(first()).ok());
   EXPECT_THAT(Message(late.SecondsSince(event).status()), HasSubstr("cudaErrorNotReady"));
   EXPECT_FALSE(event.Done().value());
   EXPECT_TRUE(event.Done().value());
+}
+
+TEST_F(EmulatedGpuTest, OnlyEventsForTimingHaveATime) {
+  auto plain = CudaEvent::Create().value();
+  auto timed = CudaEvent::Create(CudaEventKind::kTiming).value();
+  for (CudaEvent* const event : {&plain, &timed}) ASSERT_TRUE(event->Record(first()).ok());
+  ASSERT_TRUE(SynchronizeCudaStream(first()).ok());
+  EXPECT_TRUE(timed.SecondsSince(timed).ok());
+  EXPECT_THAT(Message(timed.SecondsSince(plain).status()),
+              HasSubstr("cudaErrorInvalidResourceHandle"));
+  EXPECT_THAT(Message(plain.SecondsSince(timed).status()),
+              HasSubstr("cudaErrorInvalidResourceHandle"));
+}
+
+TEST_F(EmulatedGpuTest, WhatALibraryCanAsk) {
+  const auto high = CudaOwnStream::Create(CudaStreamPriority::kHigh);
+  ASSERT_TRUE(high.ok());
+  EXPECT_EQ(DescribeEmulatedStream(high->get()).priority, CudaStreamPriority::kHigh);
+  EXPECT_EQ(DescribeEmulatedStream(first()).priority, CudaStreamPriority::kNormal);
+  EXPECT_EQ(DescribeEmulatedStream(nullptr).device, CurrentEmulatedDevice());
+  EXPECT_EQ(EmulatedDeviceOf(device(), Bytes()), 0);
+  EXPECT_EQ(EmulatedDeviceOf(device(), Bytes() + 1), std::nullopt);
+  EXPECT_EQ(EmulatedDeviceOf(pinned(), Bytes()), std::nullopt);
 }
 
 TEST_F(EmulatedGpuTest, FreeingWaits) {
@@ -188,91 +170,6 @@ TEST_F(EmulatedGpuTest, CopiesCheckTheirMemory) {
   EXPECT_THAT(Message(SetBytesOnDevice(pinned(), 0, Bytes(), first())),
               HasSubstr("cudaErrorInvalidValue"));
   EXPECT_TRUE(LastCudaError().ok());
-}
-
-TEST_F(EmulatedGpuTest, AGraphReadsPinnedMemoryAtEachLaunch) {
-  const auto graph = CudaGraph::Capture(first(), [&]() -> absl::Status {
-    EXPECT_TRUE(CopyToDevice(device(), pinned(), Bytes(), first()).ok());
-    return Add(first(), device(), 10, device());
-  });
-  ASSERT_TRUE(graph.ok()) << graph.status();
-  EXPECT_THAT(OnDevice(), Each(0));
-  for (const int value : {1, 2}) {
-    std::fill_n(pinned(), kCount, value);
-    ASSERT_TRUE(graph->Launch(second()).ok());
-    EXPECT_THAT(OnDevice(), Each(10 + value));
-  }
-}
-
-TEST_F(EmulatedGpuTest, AGraphHasTheStreamsThatJoin) {
-  auto fork = CudaEvent::Create().value(), join = CudaEvent::Create().value();
-  for (const bool joined : {true, false}) {
-    const auto graph = CudaGraph::Capture(first(), [&]() -> absl::Status {
-      EXPECT_TRUE(fork.Record(first()).ok());
-      EXPECT_TRUE(fork.MakeWait(second()).ok());
-      EXPECT_TRUE(Add(second(), device(), 1, device()).ok());
-      EXPECT_TRUE(join.Record(second()).ok());
-      if (joined) {
-        EXPECT_TRUE(join.MakeWait(first()).ok());
-      }
-      return Add(first(), device(), 2, device());
-    });
-    if (joined) {
-      ASSERT_TRUE(graph.ok()) << graph.status();
-      ASSERT_TRUE(graph->Launch(first()).ok());
-    } else {
-      EXPECT_THAT(Message(graph.status()), HasSubstr("cudaErrorStreamCaptureUnjoined"));
-    }
-  }
-  EXPECT_THAT(Message(join.Synchronize()), HasSubstr("cudaErrorCapturedEvent"));
-  EXPECT_THAT(OnDevice(), Each(3));
-}
-
-TEST_F(EmulatedGpuTest, WhatEndsACapture) {
-  std::vector<int> pageable(kCount);
-  auto event = CudaEvent::Create().value();
-  ASSERT_TRUE(event.Record(second()).ok());
-  auto memory = CudaMemory::Allocate(8);
-  const std::vector<std::function<absl::Status()>> calls = {
-      [&] { return SynchronizeCudaStream(first()); },
-      [&] { return SynchronizeCudaDevice(); },
-      [&] { return event.Synchronize(); },
-      [&] { return event.Done().status(); },
-      [&] { return CudaMemory::Allocate(8).status(); },
-      [&] { return PinnedMemory::Allocate(8).status(); },
-      [&] { return CopyToDevice(device(), pageable.data(), Bytes(), first()); },
-      [&] { return CopyToHost(pageable.data(), device(), Bytes(), first()); },
-      [&] {
-        memory = absl::CancelledError();
-        return Add(first(), device(), 1, device());
-      },
-  };
-  for (const auto& call : calls) {
-    const auto graph = CudaGraph::Capture(first(), [&] {
-      EXPECT_THAT(Message(call()), HasSubstr("cudaErrorStreamCaptureUnsupported"));
-      return absl::OkStatus();
-    });
-    EXPECT_THAT(Message(graph.status()), HasSubstr("cudaErrorStreamCaptureUnsupported"));
-  }
-  EXPECT_THAT(OnDevice(), Each(0));
-}
-
-TEST_F(EmulatedGpuTest, WaitingForWorkOutsideOfTheCaptureIsAnError) {
-  auto event = CudaEvent::Create().value();
-  ASSERT_TRUE(event.Record(second()).ok());
-  const auto graph = CudaGraph::Capture(first(), [&] { return event.MakeWait(first()); });
-  EXPECT_THAT(Message(graph.status()), HasSubstr("cudaErrorStreamCaptureIsolation"));
-}
-
-TEST_F(EmulatedGpuTest, AnotherThreadCannotWaitForADeviceThatCaptures) {
-  const auto graph = CudaGraph::Capture(first(), [&] {
-    std::thread([&] {
-      EXPECT_TRUE(SynchronizeCudaStream(second()).ok());
-      EXPECT_THAT(Message(SynchronizeCudaDevice()), HasSubstr("cudaErrorStreamCaptureUnsupported"));
-    }).join();
-    return absl::OkStatus();
-  });
-  EXPECT_FALSE(graph.ok());
 }
 
 TEST_F(EmulatedGpuTest, WorkOfALibrary) {

@@ -65,53 +65,73 @@ GuardedMemory::GuardedMemory(absl::string_view name, size_t bytes, GuardAt guard
       bytes_(bytes),
       mapping_bytes_((bytes + kPage - 1) / kPage * kPage + 2 * kPage),
       backed_(backed) {
-  void* mapping = mmap(nullptr, mapping_bytes_, backed ? PROT_READ | PROT_WRITE : PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes << " bytes";
-  mapping_ = static_cast<unsigned char*>(mapping);
+  MapPages();
+  if (backed && the_hooks.mapped != nullptr && end_ > begin_) {
+    const absl::Status mapped = the_hooks.mapped(begin_, end_ - begin_);
+    if (!mapped.ok()) TakeSharedMemory(mapped);
+  }
   unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
-  PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end, kPage, PROT_NONE) == 0);
   data_ = guard_at == GuardAt::kEnd ? end - (bytes + alignment - 1) / alignment * alignment
                                     : mapping_ + kPage;
-  if (backed) Fill();
+  if (backed) {
+    std::memset(begin_, kRedZone, data_ - begin_);
+    std::memset(data_ + bytes, kRedZone, end_ - (data_ + bytes));
+  }
   const std::lock_guard lock(TheRegistry().mutex);
   TheRegistry().memories.insert(this);
 }
 
+void GuardedMemory::MapPages() {
+  void* mapping = mmap(nullptr, mapping_bytes_, backed_ ? PROT_READ | PROT_WRITE : PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  PCHECK(mapping != MAP_FAILED) << "`" << name_ << "`, " << bytes_ << " bytes";
+  mapping_ = static_cast<unsigned char*>(mapping);
+  begin_ = mapping_ + kPage;
+  end_ = mapping_ + mapping_bytes_ - kPage;
+  PCHECK(mprotect(mapping_, kPage, PROT_NONE) == 0 && mprotect(end_, kPage, PROT_NONE) == 0);
+  if (backed_) FillPages(begin_, end_ - begin_);
+}
+
+void GuardedMemory::TakeSharedMemory(const absl::Status& refusal) {
+  LOG_FIRST_N(WARNING, 1) << "buffers have red zones and no guard pages, in memory that host and "
+                             "GPU share, because their pages are refused: "
+                          << refusal.message();
+  munmap(mapping_, mapping_bytes_);
+  const absl::StatusOr<void*> shared = the_hooks.allocate(mapping_bytes_ + kPage);
+  CHECK(shared.ok()) << "`" << name_ << "`: " << shared.status() << "; before: " << refusal;
+  shared_ = *shared;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(shared_);
+  mapping_ = static_cast<unsigned char*>(shared_) + (kPage - address % kPage) % kPage;
+  begin_ = mapping_;
+  end_ = mapping_ + mapping_bytes_;
+  std::memset(begin_, 0xff, end_ - begin_);
+}
+
 GuardedMemory::~GuardedMemory() {
-  if (backed_) CheckRedZone();
+  if (backed_) CheckRedZones();
   {
     const std::lock_guard lock(TheRegistry().mutex);
     TheRegistry().memories.erase(this);
   }
-  if (backed_ && the_hooks.unmapping && mapping_bytes_ > 2 * kPage) {
-    the_hooks.unmapping(mapping_ + kPage);
+  if (shared_ != nullptr) {
+    the_hooks.free(shared_);
+    return;
   }
+  if (backed_ && the_hooks.unmapping != nullptr && end_ > begin_) the_hooks.unmapping(begin_);
   munmap(mapping_, mapping_bytes_);
 }
 
-void GuardedMemory::Fill() {
-  const size_t usable_bytes = mapping_bytes_ - 2 * kPage;
-  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
-  FillPages(mapping_ + kPage, usable_bytes);
-  std::memset(mapping_ + kPage, kRedZone, data_ - (mapping_ + kPage));
-  std::memset(data_ + bytes_, kRedZone, end - (data_ + bytes_));
-  if (the_hooks.mapped && usable_bytes > 0) the_hooks.mapped(mapping_ + kPage, usable_bytes);
-}
-
-void GuardedMemory::CheckRedZone() const {
+void GuardedMemory::CheckRedZones() const {
   const auto changed = [](unsigned char c) { return c != kRedZone; };
-  unsigned char* const begin = mapping_ + kPage;
-  unsigned char* const end = mapping_ + mapping_bytes_ - kPage;
-  unsigned char* at = std::find_if(begin, data_, changed);
-  if (at == data_) at = std::find_if(data_ + bytes_, end, changed);
-  if (at != end) ADD_FAILURE() << "the red zone was written " << Describe(at);
+  unsigned char* at = std::find_if(begin_, data_, changed);
+  if (at == data_) at = std::find_if(data_ + bytes_, end_, changed);
+  if (at != end_) ADD_FAILURE() << "the red zone was written " << Describe(at);
 }
 
 void GuardedMemory::SetAccess(bool allowed) const {
   if (!backed_) return;
-  PCHECK(mprotect(mapping_ + kPage, mapping_bytes_ - 2 * kPage,
-                  allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
+  CHECK(shared_ == nullptr) << "`" << name_ << "` is shared with a GPU";
+  PCHECK(mprotect(begin_, end_ - begin_, allowed ? PROT_READ | PROT_WRITE : PROT_NONE) == 0)
       << "`" << name_ << "`, " << bytes_ << " bytes";
 }
 

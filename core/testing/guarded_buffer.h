@@ -1,4 +1,5 @@
-// Memory between two inaccessible pages, for code that takes raw pointers.
+// Memory between two inaccessible pages, for code that takes raw pointers. On a GPU whose driver
+// cannot reach such pages, red zones take the place of the inaccessible pages.
 #ifndef STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
 #define STRAKE_CORE_TESTING_GUARDED_BUFFER_H_
 
@@ -6,6 +7,8 @@
 #include <string>
 #include <type_traits>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace strake::testing {
@@ -37,14 +40,17 @@ class GuardedMemory {
   void SetAccess(bool allowed) const;
 
  private:
-  void Fill();
-  void CheckRedZone() const;
+  void MapPages();
+  void TakeSharedMemory(const absl::Status& refusal);
+  void CheckRedZones() const;
 
   std::string name_;
   size_t bytes_;
-  size_t mapping_bytes_;
+  size_t mapping_bytes_;  // with the guard pages
   bool backed_;
-  unsigned char* mapping_;
+  unsigned char* mapping_ = nullptr;
+  void* shared_ = nullptr;       // holds the mapping, where pages are refused
+  unsigned char *begin_, *end_;  // of all that is written: data and red zones
   unsigned char* data_;
 };
 
@@ -52,11 +58,14 @@ class GuardedMemory {
 // buffer".
 std::string DescribeAddress(const void* address);
 
-// Functions called with the pages, guard pages left out, of each memory that is created from now
-// on, and again before they are unmapped.
+// How a GPU reaches each memory that is created from now on; null: it does not.
 struct GuardedMemoryHooks {
-  void (*mapped)(void* data, size_t num_bytes) = nullptr;
+  // Called with the pages, guard pages left out, and again before they are unmapped.
+  absl::Status (*mapped)(void* data, size_t num_bytes) = nullptr;
   void (*unmapping)(void* data) = nullptr;
+  // Memory that host and GPU reach, for pages that `mapped` refuses.
+  absl::StatusOr<void*> (*allocate)(size_t num_bytes) = nullptr;
+  void (*free)(void* data) = nullptr;
 };
 void SetGuardedMemoryHooks(GuardedMemoryHooks hooks);
 

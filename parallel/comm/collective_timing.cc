@@ -9,7 +9,7 @@ namespace strake {
 absl::StatusOr<std::shared_ptr<CollectiveTiming>> CollectiveTiming::Create() {
   auto timing = std::make_shared<CollectiveTiming>();
   for (CudaEvent* event : {&timing->begin, &timing->end, &timing->wait_begin, &timing->wait_end}) {
-    STRAKE_ASSIGN_OR_RETURN(*event, CudaEvent::Create());
+    STRAKE_ASSIGN_OR_RETURN(*event, CudaEvent::Create(CudaEventKind::kTiming));
   }
   return timing;
 }

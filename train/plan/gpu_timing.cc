@@ -12,8 +12,8 @@ namespace strake {
 absl::StatusOr<double> BestSeconds(CudaStream stream, absl::FunctionRef<absl::Status()> enqueue) {
   constexpr int kRuns = 5, kCallsPerRun = 10;
   STRAKE_RETURN_IF_ERROR(enqueue());  // libraries load what they need
-  STRAKE_ASSIGN_OR_RETURN(CudaEvent start, CudaEvent::Create());
-  STRAKE_ASSIGN_OR_RETURN(CudaEvent end, CudaEvent::Create());
+  STRAKE_ASSIGN_OR_RETURN(CudaEvent start, CudaEvent::Create(CudaEventKind::kTiming));
+  STRAKE_ASSIGN_OR_RETURN(CudaEvent end, CudaEvent::Create(CudaEventKind::kTiming));
   double best = std::numeric_limits<double>::infinity();
   for (int run = 0; run < kRuns; ++run) {
     STRAKE_RETURN_IF_ERROR(start.Record(stream));

@@ -13,6 +13,7 @@
 #include "core/cuda/cuda_runtime.h"
 #include "core/memory/parameter_arena.h"
 #include "models/transformer.h"
+#include "parallel/comm/nccl/nccl_memory.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
@@ -43,8 +44,15 @@ struct RanksMemory {
   }
 };
 
-RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes) {
-  return {PlanMemory(options, sizes, /*rank=*/0), CheckpointBytes(options, sizes)};
+// `num_ranks` of them share a GPU; NCCL connects them with the others.
+RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
+  MemoryPlan rank = PlanMemory(options, sizes, /*rank=*/0);
+  if (options.device == Device::kCuda && num_ranks < NumRanks(sizes)) {
+    for (const int size : {sizes.dp, sizes.pp, sizes.cp, sizes.tp}) {
+      rank.library_bytes += NcclBufferBytes(size);
+    }
+  }
+  return {rank, CheckpointBytes(options, sizes)};
 }
 
 // " on each of 4 ranks".
@@ -126,8 +134,9 @@ size_t SnapshotBytes(const EngineOptions& options) {
 
 bool HasMemoryForSnapshots(const EngineOptions& options, const MeshVector& sizes, int num_ranks) {
   const std::optional<size_t> available = AvailableMemoryBytes();
-  const size_t ranks =
-      options.device == Device::kCpu ? PlanRanks(options, sizes).total_bytes(num_ranks) : 0;
+  const size_t ranks = options.device == Device::kCpu
+                           ? PlanRanks(options, sizes, num_ranks).total_bytes(num_ranks)
+                           : 0;
   return !available.has_value() || ranks + SnapshotBytes(options) <= *available;
 }
 
@@ -138,7 +147,7 @@ absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, 
   if (least > double(available.bytes)) {
     return NotEnough(absl::StrCat("more than ", FormatBytes(least), available.of), available);
   }
-  const RanksMemory memory = PlanRanks(options, sizes);
+  const RanksMemory memory = PlanRanks(options, sizes, num_ranks);
   const MemoryPlan& plan = memory.rank;
   const size_t checkpoint = memory.checkpoint_bytes, total = memory.total_bytes(num_ranks);
   if (total <= available.bytes) return absl::OkStatus();

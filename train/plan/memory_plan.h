@@ -1,4 +1,5 @@
-// The memory that a run allocates, to the byte, compared with the machine's.
+// The memory that a run allocates, to the byte, and an estimate of NCCL's, compared with the
+// machine's.
 #ifndef STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
 #define STRAKE_TRAIN_PLAN_MEMORY_PLAN_H_
 
@@ -30,8 +31,8 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
 size_t SnapshotBytes(const EngineOptions& options);
 
 // ResourceExhausted, with both figures, where `num_ranks` ranks like the first one, which share the
-// memory of this machine or its GPU, need more of it than is available. Call it before ranks are
-// started.
+// memory of this machine or its GPU, need more of it than is available. Counts NCCL's buffers where
+// other GPUs have further ranks. Call it before ranks are started.
 absl::Status CheckMemory(const EngineOptions& options, const MeshVector& sizes, int num_ranks);
 
 // Whether this machine has memory for snapshots beside such ranks.

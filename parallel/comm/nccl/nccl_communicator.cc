@@ -44,7 +44,7 @@ class Lane {
   // Waits for the work in flight on its stream: nothing can end it once the comm is being
   // destroyed.
   ~Lane() {
-    const absl::Status idle = WaitForStream(stream_.get());
+    const absl::Status idle = WaitForOwnStream();
     if (!idle.ok()) Fail(idle);
     world_->Close(comm_);
   }
@@ -86,6 +86,9 @@ class Lane {
     }
     return absl::OkStatus();
   }
+
+  // Waits for all collectives of the group.
+  absl::Status WaitForOwnStream() { return WaitForStream(stream_.get()); }
 
   absl::Status WaitForStream(CudaStream stream) {
     STRAKE_RETURN_IF_ERROR(LaunchAll());
@@ -170,7 +173,7 @@ class NcclCommunicator : public Communicator {
   static absl::StatusOr<std::unique_ptr<Communicator>> Create(std::shared_ptr<NcclWorld> world,
                                                               ProcessGroup group, NcclComm comm,
                                                               CommunicatorOptions options) {
-    STRAKE_ASSIGN_OR_RETURN(CudaOwnStream stream, CudaOwnStream::Create());
+    STRAKE_ASSIGN_OR_RETURN(CudaOwnStream stream, CudaOwnStream::Create(CudaStreamPriority::kHigh));
     return std::make_unique<NcclCommunicator>(
         std::make_shared<Lane>(std::move(world), std::move(group), comm, std::move(stream)),
         std::move(options));
@@ -281,7 +284,8 @@ class NcclCommunicator : public Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> TrySplit(const CollectiveCall& call,
                                                          CommunicatorOptions options) {
     STRAKE_RETURN_IF_ERROR(lane_->control().failure());
-    STRAKE_RETURN_IF_ERROR(lane_->LaunchAll());
+    // NCCL may deadlock if it splits a communicator whose kernels run.
+    STRAKE_RETURN_IF_ERROR(lane_->WaitForOwnStream());
     const ProcessGroup& parent = lane_->group();
     lane_->control().Started(parent, call);
     STRAKE_ASSIGN_OR_RETURN(

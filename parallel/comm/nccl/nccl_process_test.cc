@@ -1,5 +1,6 @@
 // Ranks that are processes: this binary starts itself again, once per rank, with its task in the
-// environment. NCCL is a fake. Any failure must end within the timeout, with a one-sentence error.
+// environment. NCCL is the contract library. Any failure must end within the timeout, with a
+// one-sentence error.
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -28,7 +29,7 @@
 #include "gtest/gtest.h"
 #include "parallel/comm/nccl/nccl_communicator.h"
 #include "parallel/comm/testing/communicator_suite.h"
-#include "parallel/comm/testing/fake_nccl.h"
+#include "parallel/comm/testing/nccl/contract_nccl.h"
 
 namespace strake::testing {
 namespace {
@@ -55,7 +56,7 @@ absl::Status EveryCollectiveWorks(Communicator& comm) {
   return absl::OkStatus();
 }
 
-// A collective on the GPU, in the fake, that the other ranks do not call.
+// A collective on the GPU that the other ranks do not call.
 absl::Status WaitOnTheGpu(Communicator& comm) {
   auto stream = CudaOwnStream::Create();
   auto memory = CudaMemory::Allocate(16);
@@ -67,11 +68,11 @@ absl::Status WaitOnTheGpu(Communicator& comm) {
 }
 
 absl::Status RunScenario(const std::string& name) {
-  LetFakeNcclStartAlone(true);
+  SetNcclBehavior({.polls_in_progress = 2, .own_thread = true, .start_alone = true});
   const auto rendezvous = NcclRendezvousFromEnvironment();
   if (!rendezvous.ok()) return rendezvous.status();
   const auto timeout = name == kMissing || name == "stop" ? kTimeout : kLongTimeout;
-  auto world = CreateNcclWorld(*rendezvous, {.axis = "dp", .timeout = timeout}, FakeNccl());
+  auto world = CreateNcclWorld(*rendezvous, {.axis = "dp", .timeout = timeout}, ContractNccl());
   if (!world.ok()) return world.status();
   Communicator& comm = **world;
   const bool faulty = comm.rank() == 1;
@@ -84,7 +85,8 @@ absl::Status RunScenario(const std::string& name) {
 }
 
 int Main(const std::string& name) {
-  const absl::Status status = RunScenario(name);
+  absl::Status status = RunScenario(name);
+  for (const std::string& misuse : NcclMisuses()) status.Update(absl::InternalError(misuse));
   std::fprintf(stderr, "%s\n", status.ToString().c_str());
   return status.ok() ? 0 : 1;
 }

@@ -183,7 +183,7 @@ absl::Status RecordTimings(const Operation& operation, CudaEvent CollectiveTimin
 // Called with the mutex held: in the group's stream's order, no operation waits for a later one.
 absl::Status EnqueueOnCuda(Operation& operation, Group& group) {
   if (!group.cuda_stream) {
-    STRAKE_ASSIGN_OR_RETURN(group.cuda_stream, CudaOwnStream::Create());
+    STRAKE_ASSIGN_OR_RETURN(group.cuda_stream, CudaOwnStream::Create(CudaStreamPriority::kHigh));
   }
   const CudaStream stream = group.cuda_stream->get();
   for (const CudaEvent& event : operation.call_events) {
