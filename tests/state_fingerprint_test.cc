@@ -124,17 +124,21 @@ TEST_P(StateFingerprintTest, OfABf16RunIsTheSameUnderEveryLayout) {
   }
 }
 
-// The first element of a matrix that each tensor-parallel rank has a part of, within the rank's
-// range and counted from its begin.
+// The first element of a matrix that each tensor-parallel rank has a part of, within the arrays of
+// the rank's optimizer.
 int64_t FirstOfAMatrix(Engine& engine) {
-  for (const ParameterRecord& record : engine.parameters().records()) {
-    const int64_t begin = std::max(record.offset, engine.range().begin);
-    if (absl::StrContains(record.name(), "mlp") && record.shape().size() == 2 &&
-        begin + 64 <= std::min(record.end(), engine.range().end)) {
-      return begin - engine.range().begin;
+  int64_t at = 0;
+  for (const ArenaPart& part : engine.grads()) {
+    for (const ParameterRecord& record : engine.parameters().records()) {
+      const int64_t begin = std::max(record.offset, part.begin);
+      if (absl::StrContains(record.name(), "mlp") && record.shape().size() == 2 &&
+          begin + 64 <= std::min(record.end(), part.end())) {
+        return at + begin - part.begin;
+      }
     }
+    at += part.values.num_elements();
   }
-  ADD_FAILURE() << "no matrix in the range";
+  ADD_FAILURE() << "no matrix in the ranges";
   return 0;
 }
 

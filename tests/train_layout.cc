@@ -46,7 +46,10 @@ class Trainer {
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record;
-    STRAKE_ASSIGN_OR_RETURN(record.grads, ToDoubles(engine_->grads()));
+    for (const ArenaPart& part : engine_->grads()) {
+      STRAKE_ASSIGN_OR_RETURN(const std::vector<double> grads, ToDoubles(part.values));
+      record.grads.insert(record.grads.end(), grads.begin(), grads.end());
+    }
     STRAKE_ASSIGN_OR_RETURN(
         record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
                                      options_.clip_norm));
@@ -56,6 +59,7 @@ class Trainer {
 
   absl::StatusOr<double> Evaluate() {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
+    STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
     }
@@ -87,7 +91,7 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, MakeEngine(layout, mesh));
   Trainer trainer(layout, options, engine.get());
   RankRecord record;
-  record.range = engine->range();
+  for (const ArenaPart& part : engine->grads()) record.ranges.push_back(part.range());
   for (int step = 1; step <= kNumTrainingSteps; ++step) {
     STRAKE_ASSIGN_OR_RETURN(StepRecord done, trainer.Step(step));
     record.steps.push_back(std::move(done));

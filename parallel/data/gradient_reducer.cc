@@ -1,6 +1,5 @@
 #include "parallel/data/gradient_reducer.h"
 
-#include <numeric>
 #include <utility>
 
 #include "core/base/dtype.h"
@@ -17,7 +16,7 @@ GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
     : parameters_(parameters),
       dp_(dp),
       options_(options),
-      range_(UpdatedRange(parameters->num_elements(), dp.size(), dp.rank(), options.zero)),
+      ranges_(UpdatedRanges(*parameters, dp.size(), dp.rank(), options)),
       buckets_(GradientBuckets(*parameters, options.bucket_bytes)) {}
 
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
@@ -31,33 +30,35 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
   return reducer;
 }
 
-size_t GradientReducer::GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
+size_t GradientReducer::GradientBytes(const ParameterArena& parameters, int dp_size,
                                       const GradientReducerOptions& options) {
   int64_t elements = parameters.num_elements();
   if (options.zero == 2 && dp_size > 1) {
-    elements = DataParallelRange(elements, dp_size, dp_rank).size();
-    elements += GradientSlots::NumElements(GradientBuckets(parameters, options.bucket_bytes));
+    elements = elements / dp_size +
+               GradientSlots::NumElements(GradientBuckets(parameters, options.bucket_bytes));
   }
   return elements * DTypeSize(parameters.grad_dtype());
 }
 
 absl::Status GradientReducer::Allocate() {
   if (options_.zero < 2) {
-    grads_ = parameters_->grads().Rows(range_.begin, range_.end);
+    const ArenaPart all{0, parameters_->grads()};
+    for (const ShardRange& range : ranges_) grads_.push_back({range.begin, all.Rows(range)});
     return absl::OkStatus();
   }
-  const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
+  const size_t bytes = GradientBytes(*parameters_, dp_.size(), options_);
   const Device device = parameters_->values().device();
   if (!dp_.dry_run()) {
     STRAKE_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(device, bytes));
   }
   const DType dtype = parameters_->grad_dtype();
   const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))}, device);
-  grads_ = all.Rows(0, range_.size());
+  kept_ = all.Rows(0, parameters_->num_elements() / dp_.size());
+  grads_ = PartsOf(ranges_, kept_);
   if (dp_.size() == 1) {
-    PlaceGradients(parameters_, range_, grads_);
+    PlaceGradients(parameters_, {0, parameters_->num_elements()}, kept_);
   } else {
-    slots_.emplace(parameters_, buckets_, all.Rows(range_.size(), all.dim(0)));
+    slots_.emplace(parameters_, buckets_, all.Rows(kept_.dim(0), all.dim(0)));
   }
   return absl::OkStatus();
 }
@@ -102,13 +103,9 @@ void GradientReducer::Reduce(const Context& ctx, int bucket) {
 }
 
 GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
-  const Tensor grads = BucketGrads(bucket);
-  const ShardRange& range = buckets_[bucket];
-  if (options_.zero == 0) return {bucket, range.begin, dp_.AllReduceSum(grads)};
-  const auto counts = DataParallelCounts(range, parameters_->num_elements(), dp_.size());
-  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + dp_.rank(), int64_t{0});
-  const Tensor own = grads.Rows(begin, begin + counts[dp_.rank()]);
-  return {bucket, range.begin + begin, dp_.ReduceScatterSum(grads, own, counts)};
+  const ArenaPart all{buckets_[bucket].begin, BucketGrads(bucket)};
+  if (options_.zero == 0) return {bucket, dp_.AllReduceSum(all.values)};
+  return {bucket, dp_.ReduceScatterSum(all.values, all.Rows(PartOf(bucket).range()))};
 }
 
 void GradientReducer::FinishOldest(const Context& ctx) {
@@ -117,15 +114,9 @@ void GradientReducer::FinishOldest(const Context& ctx) {
   const absl::StatusOr<Tensor> sums = reduction.sums.Wait();
   error_.Update(sums.status());
   if (!sharded()) return;
-  if (sums.ok()) error_.Update(AddToKept(ctx, *sums, reduction.begin - range_.begin));
+  const Tensor& kept = PartOf(reduction.bucket).values;
+  if (sums.ok()) error_.Update(ResidualAddForward(ctx, kept, *sums, kept));
   slots_->Free(reduction.bucket);
-}
-
-absl::Status GradientReducer::AddToKept(const Context& ctx, const Tensor& sums,
-                                        int64_t begin) const {
-  if (sums.num_elements() == 0) return absl::OkStatus();  // `begin` may lie outside
-  const Tensor kept = grads_.Rows(begin, begin + sums.num_elements());
-  return ResidualAddForward(ctx, kept, sums, kept);
 }
 
 absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
@@ -143,9 +134,9 @@ absl::Status GradientReducer::ClearGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
   summed_ = false;
   const LayerScope layer(ctx.recorder(), "gradients");
-  if (sharded()) return SetZero(ctx, grads_);
+  if (sharded()) return SetZero(ctx, kept_);
   return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},
-                        options_.zero == 2 ? grads_ : parameters_->grads());
+                        options_.zero == 2 ? kept_ : parameters_->grads());
 }
 
 }  // namespace strake
