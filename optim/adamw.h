@@ -7,8 +7,8 @@
 //   masters [n]              with bf16 weights: changed in place; the weights are these, rounded
 //
 // Weights f32 or bf16, or f64 on the reference path; all else of the gradients' dtype. All on the
-// arena's device. An element's bits do not depend on the ranges. Weight decay
-// is applied where ParameterRecord::weight_decay says so.
+// arena's device. An element's bits do not depend on the ranges. Weight decay is applied where
+// ParameterRecord::weight_decay says so.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2;
 // Micikevicius et al., "Mixed Precision Training", 2018, section 3.1 (masters).
 #ifndef STRAKE_OPTIM_ADAMW_H_

@@ -122,7 +122,8 @@ std::string Name(const CommCostOptions& o) {
                       o.model.tie_word_embeddings ? ", tied, " : ", untied, ", o.sizes.ToString(),
                       ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
                       ", micro-batches ", o.num_micro_batches, ", buckets of ",
-                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype), ", recomputed ",
+                      o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
+                      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", recomputed ",
                       static_cast<int>(o.activation_recompute));
 }
 
@@ -190,7 +191,9 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
                 .micro_batch = 1 + n / 2 % 2,
                 .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,
                 .sequence_parallel = sequence_parallel,
-                .gradients = {.zero = zero, .bucket_bytes = kBucketBytes[(n + n / 6) % 3]},
+                .gradients = {.zero = zero,
+                              .bucket_bytes = kBucketBytes[(n + n / 6) % 3],
+                              .reduce_in_bf16 = n % 5 == 1},
                 .logits_chunk =
                     n % 3 == 0 ? LogitsChunk{.max_bytes = 0, .min_rows = 10} : LogitsChunk(),
                 .activation_recompute = static_cast<ActivationRecompute>((n + n / 6) % 3)},

@@ -89,8 +89,10 @@ void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisC
   const int zero = o.gradients.zero;
   // With zero 2 a rank has memory only for its own part of the sum over micro-batches.
   const int64_t times = zero == 2 ? o.num_micro_batches : 1;
+  const int64_t element_bytes =
+      o.gradients.reduce_in_bf16 ? DTypeSize(DType::kBf16) : counts.grad_bytes;
   dp.Add(CommPhase::kGradients, zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum,
-         times * counts.buckets, times * counts.elements * counts.grad_bytes);
+         times * counts.buckets, times * counts.elements * element_bytes);
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ const Flags& TrainOptions() {
                                        "dp",
                                        "sequence_parallel",
                                        "zero",
+                                       "grad_reduce_dtype",
                                        "comm",
                                        "comm_check",
                                        "comm_timeout",

@@ -16,6 +16,15 @@
 // With slots, Parameter::grad has null data where a bucket has no slot (gradient_slots.h), and
 // always between micro-batches.
 //
+// With reduce_in_bf16 each rank rounds a bucket's gradients to bf16, in one of two buffers. Their
+// sum over the D ranks, in bf16, replaces the gradients of zero 0 and 1, and is added to those of
+// zero 2, in f32. Communicators of our own add in f32 and round once. With g_r the gradient of rank
+// r and u = 2^-8, half a unit in the last place of bf16,
+//
+//   |result - sum over r of g_r| <= (2 u + u^2 + (D - 1) 2^-23) * sum over r of |g_r|
+//
+// where nothing overflows or is subnormal. NCCL rounds every partial sum: (1 + u)^D - 1 instead.
+//
 // Bits: with equal gradients, results are the same for every bucket size, for `overlap` on or off,
 // and for zero 0 and 1. Gaps between parameters stay 0.
 // Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
@@ -51,12 +60,13 @@ class GradientReducer {
  public:
   // Both must outlive the reducer. The arena's buckets have been padded (PadBuckets()), and it is
   // allocated: with gradients for zero 0 and 1; without for zero 2, whose gradients are allocated
-  // here. ResourceExhausted when there is no memory. With
-  // an arena without memory, the reducer is for dry runs, and so must `dp` be.
+  // here. ResourceExhausted when there is no memory. With an arena without memory, the reducer is
+  // for dry runs, and so must `dp` be.
   static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(
       ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options);
 
-  // The bytes of all gradients on a rank, the arena's included. The arena may be a dry run's.
+  // The bytes of all gradients on a rank, the arena's and the buffers of bf16 included. The arena
+  // may be a dry run's.
   static size_t GradientBytes(const ParameterArena& parameters, int dp_size,
                               const GradientReducerOptions& options);
 
@@ -88,15 +98,24 @@ class GradientReducer {
     int bucket = 0;
     Pending<Tensor> sums;  // of all of the bucket, or of this rank's part of it
   };
+  // The numbers of elements that the reducer allocates.
+  struct OwnElements {
+    int64_t grads = 0;    // of the gradients' dtype
+    int64_t staging = 0;  // of bf16
+  };
+  static OwnElements Own(const ParameterArena& parameters, int dp_size,
+                         const GradientReducerOptions& options);
 
   GradientReducer(ParameterArena* parameters, Communicator& dp,
                   const GradientReducerOptions& options);
   absl::Status Allocate();
   bool sharded() const { return slots_.has_value(); }
+  bool in_bf16() const { return staging_.num_elements() > 0; }
   Tensor BucketGrads(int bucket) const;
   void Reduce(const Context& ctx, int bucket);
-  Reduction StartSum(int bucket);
+  Reduction StartSum(const Context& ctx, int bucket);
   void FinishOldest(const Context& ctx);
+  absl::Status TakeSums(const Context& ctx, int bucket, const Tensor& sums) const;
   // This rank's part of a bucket.
   const ArenaPart& PartOf(int bucket) const { return grads_[buckets_.size() - 1 - bucket]; }
 
@@ -105,8 +124,9 @@ class GradientReducer {
   const GradientReducerOptions options_;
   const std::vector<ShardRange> ranges_;  // that this rank updates
   const std::vector<ShardRange> buckets_;
-  DeviceMemory memory_;                 // with zero 2
-  Tensor kept_;                         // there: the elements of `ranges_`
+  DeviceMemory memory_;
+  Tensor kept_;     // with zero 2: the elements of `ranges_`
+  Tensor staging_;  // with reduce_in_bf16 and more than one rank: two buffers for any bucket
   std::optional<GradientSlots> slots_;  // with zero 2 and more than one rank
   std::vector<ArenaPart> grads_;
 

@@ -129,6 +129,30 @@ TEST(GradientReducerCudaTest, SumsOverRanksAndMicroBatches) {
   }
 }
 
+// Small integers, which bf16 holds, and their sums.
+TEST(GradientReducerCudaTest, SumsInBf16) {
+  for (int zero = 0; zero <= 2; ++zero) {
+    const GradientReducerOptions options = {
+        .zero = zero, .bucket_bytes = 1, .reduce_in_bf16 = true};
+    const absl::Status status =
+        OnRanksThatShareAGpu(2, [&](const Context& ctx, Communicator& group) -> absl::Status {
+          ParameterArena arena;
+          AddParameters(&arena);
+          PadBuckets(&arena, DType::kF32, 2, options);
+          STRAKE_RETURN_IF_ERROR(arena.Allocate(DType::kF32, zero < 2, Device::kCuda));
+          STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<GradientReducer> reducer,
+                                  GradientReducer::Create(&arena, group, options));
+          const auto terms = TermsOf(group.rank(), arena.num_elements());
+          for (int step = 0; step < 2; ++step) {
+            STRAKE_RETURN_IF_ERROR(Step(ctx, *reducer, arena, terms));
+            ExpectSums(arena, 2, reducer->grads());
+          }
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
 TEST(WeightGatherCudaTest, EveryRankGetsEachRanksParts) {
   const GradientReducerOptions options = {.zero = 1, .bucket_bytes = 1};
   for (const DType dtype : {DType::kF32, DType::kBf16}) {

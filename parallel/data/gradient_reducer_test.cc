@@ -1,6 +1,7 @@
 #include "parallel/data/gradient_reducer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -110,8 +111,9 @@ struct Layout {
 
   std::string ToString() const {
     return absl::StrCat("dp ", dp, ", zero ", options.zero, ", bucket_bytes ", options.bucket_bytes,
-                        ", overlap ", options.overlap, ", micro-batches ", num_micro_batches, ", ",
-                        DTypeName(dtype));
+                        ", overlap ", options.overlap,
+                        options.reduce_in_bf16 ? ", in bf16, micro-batches " : ", micro-batches ",
+                        num_micro_batches, ", ", DTypeName(dtype));
   }
 };
 
@@ -175,9 +177,9 @@ void ExpectSums(const GradientReducer& reducer, const std::vector<double>& sums,
 void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layout& run) {
   const int64_t num_buckets = GradientBuckets(arena, run.options.bucket_bytes).size();
   const int64_t times = run.dp == 1 ? 0 : run.options.zero == 2 ? run.num_micro_batches : 1;
+  const DType dtype = run.options.reduce_in_bf16 ? DType::kBf16 : arena.grad_dtype();
   const CollectiveStats::Entry expected = {
-      times * num_buckets,
-      times * arena.num_elements() * static_cast<int64_t>(DTypeSize(arena.grad_dtype()))};
+      times * num_buckets, times * arena.num_elements() * static_cast<int64_t>(DTypeSize(dtype))};
   const Kind kind = run.options.zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum;
   EXPECT_EQ(dp.stats()[kind], expected) << run.ToString();
   EXPECT_EQ(dp.stats().Total(), expected) << run.ToString();
@@ -206,7 +208,10 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
       for (const int64_t bucket_bytes : kBucketBytes) {
         for (const bool overlap : {true, false}) {
           for (const int num_micro_batches : {1, 3}) {
-            ExpectSumsOf({dp, num_micro_batches, {zero, bucket_bytes, overlap}});
+            ExpectSumsOf(
+                {.dp = dp,
+                 .num_micro_batches = num_micro_batches,
+                 .options = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap}});
           }
         }
       }
@@ -227,12 +232,12 @@ TEST(GradientReducerTest, OtherDTypes) {
 }
 
 // [kSize] after a step: all ranks' grads(), joined, without padding.
-std::vector<float> BitsOf(const Layout& run) {
+std::vector<float> BitsOf(const Layout& run, const Term& term = NormalNumber) {
   std::vector<float> all(kSize);
   std::mutex mutex;
   const absl::Status status = OnEveryRank(
       run, [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
-        STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
+        STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, term, dp.rank()));
         const std::lock_guard<std::mutex> lock(mutex);
         for (const ArenaPart& part : reducer.grads()) {
           for (size_t p = 0; p < arena.records().size(); ++p) {
@@ -265,11 +270,80 @@ TEST(GradientReducerTest, BucketsOverlapAndShardedSumsMoveNoBit) {
     for (int zero = 0; zero <= 2; ++zero) {
       for (const int64_t bucket_bytes : kBucketBytes) {
         for (const bool overlap : {true, false}) {
-          run.options = {zero, bucket_bytes, overlap};
+          run.options = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap};
           EXPECT_TRUE(SameBits(BitsOf(run), zero == 2 ? sharded : all_reduced)) << run.ToString();
         }
       }
     }
+  }
+}
+
+// The gradients of each rank, [dp] by [kSize], before they are summed.
+std::vector<std::vector<float>> LocalGradients(int dp) {
+  std::vector<std::vector<float>> all;
+  for (int rank = 0; rank < dp; ++rank) {
+    all.push_back(BitsOf({.dp = 1}, [rank](int, int micro_batch, int part, int64_t i) {
+      return NormalNumber(rank, micro_batch, part, i);
+    }));
+  }
+  return all;
+}
+
+// Rounded to bf16, added in f32 in rank order, and rounded once: within the header's bound.
+TEST(GradientReducerTest, InBf16SumsAreWithinTheirBound) {
+  const auto round = [](float x) { return static_cast<float>(Bf16(x)); };
+  for (int dp = 2; dp <= 4; ++dp) {
+    const std::vector<std::vector<float>> local = LocalGradients(dp);
+    const double u = 0x1p-8, bound = 2 * u + u * u + (dp - 1) * 0x1p-23;
+    std::vector<float> expected(kSize);
+    int num_rounded = 0;
+    for (int64_t i = 0; i < kSize; ++i) {
+      double sum = 0, magnitude = 0;
+      for (int rank = 0; rank < dp; ++rank) {
+        sum += local[rank][i];
+        magnitude += std::abs(local[rank][i]);
+        expected[i] += round(local[rank][i]);
+      }
+      expected[i] = round(expected[i]);
+      ASSERT_LE(std::abs(expected[i] - sum), bound * magnitude) << i;
+      num_rounded += std::abs(expected[i] - sum) > 0.01 * bound * magnitude;
+    }
+    EXPECT_GT(num_rounded, kSize / 4);
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const int64_t bucket_bytes : kBucketBytes) {
+        for (const bool overlap : {true, false}) {
+          const Layout run = {.dp = dp,
+                              .options = {.zero = zero,
+                                          .bucket_bytes = bucket_bytes,
+                                          .reduce_in_bf16 = true,
+                                          .overlap = overlap}};
+          EXPECT_TRUE(SameBits(BitsOf(run), expected)) << run.ToString();
+        }
+      }
+    }
+  }
+}
+
+// Small integers, which bf16 holds, and their sums.
+TEST(GradientReducerTest, InBf16HalfTheBytesAreMoved) {
+  const Term small = [](int rank, int micro_batch, int, int64_t i) {
+    return static_cast<double>((i + rank + micro_batch) % 7);
+  };
+  for (int zero = 0; zero <= 2; ++zero) {
+    const Layout run = {.dp = 3,
+                        .num_micro_batches = 2,
+                        .options = {.zero = zero, .bucket_bytes = 1, .reduce_in_bf16 = true}};
+    Layout in_f32 = run;
+    in_f32.options.reduce_in_bf16 = false;
+    EXPECT_TRUE(SameBits(BitsOf(run, small), BitsOf(in_f32, small))) << run.ToString();
+    const absl::Status status = OnEveryRank(
+        run,
+        [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
+          STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, small, dp.rank()));
+          ExpectCalls(arena, dp, run);
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
   }
 }
 
@@ -311,6 +385,12 @@ TEST(GradientReducerTest, GradientBytesCountPaddingAndSlots) {
   // 256, 384 and 128 elements, padded to 384, 384 and 192: each has its own slot.
   EXPECT_EQ(bytes(3, {2, 4 * 200}), 4 * (320 + 960));
   EXPECT_EQ(bytes(14, {2, 1 << 20}), 4 * (64 + 896));
+  // Two buffers of the largest bucket; none for one rank.
+  EXPECT_EQ(bytes(3, {.zero = 0, .bucket_bytes = 1, .reduce_in_bf16 = true}),
+            4 * kSize + 2 * 2 * 256);
+  EXPECT_EQ(bytes(3, {.zero = 2, .bucket_bytes = 1, .reduce_in_bf16 = true}),
+            4 * (512 + 192 + 384 + 192 + 192) + 2 * 2 * 384);
+  EXPECT_EQ(bytes(1, {.zero = 1, .bucket_bytes = 1, .reduce_in_bf16 = true}), 4 * kSize);
 }
 
 TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
@@ -339,7 +419,8 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
   for (int zero = 0; zero <= 2; ++zero) {
     for (const bool overlap : {true, false}) {
       for (const int num_announced : {0, 3}) {
-        const Layout run = {.dp = 2, .options = {zero, 1, overlap}};
+        const Layout run = {.dp = 2,
+                            .options = {.zero = zero, .bucket_bytes = 1, .overlap = overlap}};
         absl::Status of_rank_0;
         const absl::Status status = OnEveryRank(
             run,
@@ -420,6 +501,9 @@ TEST_F(GradientReducerDeathTest, ArenaAndOptionsMustFit) {
   Make({});
   EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 2}),
                "zero 2, values f32\\[768\\], gradients f32\\[768\\]");
+  const auto f64 = MakeArena(DType::kF64, 1, {});
+  EXPECT_DEATH((void)GradientReducer::Create(f64.get(), *ranks_[0], {.reduce_in_bf16 = true}),
+               "gradients f64, to be reduced in bf16");
   EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 3}), "zero 3");
 }
 

@@ -20,6 +20,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                "also time one rank with all the layout's threads and its batch, in alternation");
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddLayoutOptions(&c->layout, options);
+  AddGradReduceOption(&c->layout, options);
 }
 
 absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {

@@ -18,7 +18,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .cuda_device = CudaDeviceOf(layout),
           .cuda_graph = machine.cuda_graph,
           .sequence_parallel = layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(layout.zero)},
+          .gradients = GradientOptionsOf(layout),
           .logits_chunk = LogitsChunk::For(machine.device_kind()),
           .activation_recompute = ActivationRecomputeOf(machine.activation_recompute)};
 }

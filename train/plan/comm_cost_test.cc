@@ -215,6 +215,23 @@ TEST(CommCostTest, GradientsBySharding) {
                                               3, 3 * padded(kElements) * 4}}));
 }
 
+TEST(CommCostTest, GradientsReducedInBf16AreHalfTheBytes) {
+  CommCostOptions o = ShardedLlama(0);
+  for (const int zero : {0, 1, 2}) {
+    o.gradients.zero = zero;
+    o.gradients.reduce_in_bf16 = false;
+    const std::vector<CommCostRow> f32 = Cost(o);
+    o.gradients.reduce_in_bf16 = true;
+    const std::vector<CommCostRow> bf16 = Cost(o);
+    ASSERT_EQ(f32.size(), bf16.size());
+    for (size_t i = 0; i < f32.size(); ++i) {
+      const int64_t times = f32[i].phase == Phase::kGradients ? 2 : 1;
+      EXPECT_EQ(f32[i].bytes, times * bf16[i].bytes) << ::testing::PrintToString(f32[i]);
+      EXPECT_EQ(f32[i].calls, bf16[i].calls);
+    }
+  }
+}
+
 TEST(CommCostTest, DTypes) {
   CommCostOptions o = ShardedLlama(0);
   const std::vector<CommCostRow> f32 = Cost(o);
