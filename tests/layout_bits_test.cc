@@ -1,15 +1,21 @@
 // The bits of a run depend only on its layout: options that only change when and how ranks
 // communicate, or which tensors they keep, change no bit.
+#include <atomic>
 #include <bit>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/families/llama.h"
+#include "tests/forwarding_communicator.h"
 #include "tests/full_tensors.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
@@ -67,6 +73,9 @@ std::vector<LayoutCase> Layouts() {
     c.dp = 2;
     c.num_threads = 2;
     layouts.push_back(c);
+    c.reduce_in_bf16 = true;
+    layouts.push_back(c);
+    c.reduce_in_bf16 = false;
     c.sequence_parallel = false;
     c.dtype = DType::kF64;
     layouts.push_back(c);
@@ -136,6 +145,46 @@ TEST_P(LayoutBitsTest, BucketsMoveNoBitOfUnclippedWeights) {
                         /*same_norms=*/!sharded);
     }
   }
+}
+
+// All-gathers of data-parallel ranks happen as late as they may, in their wait. Until then the
+// other ranks' pieces are NaN.
+class LateGatherCommunicator : public ForwardingCommunicator {
+ public:
+  LateGatherCommunicator(Communicator& inner, std::atomic<int>* num_late)
+      : ForwardingCommunicator(inner), num_late_(num_late) {}
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    if (call.kind != CollectiveKind::kAllGather || axis() != "dp") {
+      return ForwardingCommunicator::Start(std::move(call));
+    }
+    ++*num_late_;
+    const size_t piece = call.count / size() * DTypeSize(call.dtype);
+    for (int other = 0; other < size(); ++other) {
+      if (other == rank()) continue;
+      std::memset(static_cast<char*>(call.output) + other * piece, 0xFF, piece);
+    }
+    return [this, call = std::move(call)] { return Forward(call).Wait().status(); };
+  }
+
+ private:
+  std::atomic<int>* const num_late_;
+};
+
+// The forward pass waits for each weight before it reads it.
+TEST_P(LayoutBitsTest, NoWeightIsReadBeforeItHasArrived) {
+  LayoutCase layout = GetParam();
+  layout.bucket_bytes = 1;
+  std::atomic<int> num_late = 0;
+  const auto wrap = [&](const Mesh& mesh) {
+    return WrapGroups(mesh, [&](Communicator& group) {
+      return std::make_unique<LateGatherCommunicator>(group, &num_late);
+    });
+  };
+  ExpectSameBits(Train(layout, {.check = false, .wrap = wrap}), Train(layout, {.check = false}),
+                 "late");
+  EXPECT_EQ(num_late > 0, layout.zero > 0);
 }
 
 // ZeRO's stages sum the same gradients in the same order, stage 2 if there is one micro-batch. The

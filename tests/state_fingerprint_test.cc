@@ -55,7 +55,7 @@ LayoutCase Case(const ModelFamily* family, DType dtype = DType::kF32) {
 }
 
 // Layouts of a model: slices of rows, of columns and of fused columns, padding of the vocabulary of
-// 47, replicated key/value heads, ranges of ZeRO that end anywhere.
+// 47, replicated key/value heads, parts of ZeRO's buckets, of several sizes, that end anywhere.
 std::vector<LayoutCase> LayoutsOf(const ModelFamily* family) {
   std::vector<LayoutCase> layouts;
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
@@ -65,6 +65,7 @@ std::vector<LayoutCase> LayoutsOf(const ModelFamily* family) {
         layout.tp = tp;
         layout.dp = dp;
         layout.zero = zero;
+        layout.bucket_bytes = zero == 2 ? 1 : 4000;
         layouts.push_back(layout);
       }
     }
@@ -118,6 +119,7 @@ TEST_P(StateFingerprintTest, OfABf16RunIsTheSameUnderEveryLayout) {
   sliced.tp = 2;
   sliced.dp = 2;
   sliced.zero = 1;
+  sliced.bucket_bytes = 3000;
   const Fingerprint saved = Train(sliced);
   for (const LayoutCase& layout : LayoutsOf(GetParam())) {
     EXPECT_EQ(Load(layout), saved) << layout.ToString();

@@ -1,6 +1,7 @@
 #include "tests/train_layout.h"
 
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -121,12 +122,16 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, con
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options) {
   std::vector<RankRecord> records(NumRanks(layout.Sizes()));
-  STRAKE_RETURN_IF_ERROR(RunOnThreads(
-      layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = options.check},
-      [&](const Mesh& mesh) -> absl::Status {
-        STRAKE_ASSIGN_OR_RETURN(records[mesh.rank()], TrainOnRank(layout, options, mesh));
-        return absl::OkStatus();
-      }));
+  STRAKE_RETURN_IF_ERROR(
+      RunOnThreads(layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = options.check},
+                   [&](const Mesh& mesh) -> absl::Status {
+                     std::optional<Mesh> wrapped;
+                     if (options.wrap) wrapped.emplace(options.wrap(mesh));
+                     STRAKE_ASSIGN_OR_RETURN(
+                         records[mesh.rank()],
+                         TrainOnRank(layout, options, wrapped.has_value() ? *wrapped : mesh));
+                     return absl::OkStatus();
+                   }));
   return records;
 }
 

@@ -2,6 +2,7 @@
 #ifndef STRAKE_TESTS_TRAIN_LAYOUT_H_
 #define STRAKE_TESTS_TRAIN_LAYOUT_H_
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -44,7 +45,8 @@ struct RankRecord {
 
 struct TrainOptions {
   double clip_norm = kClipNorm;
-  bool check = true;  // the communicators' check mode
+  bool check = true;                           // the communicators' check mode
+  std::function<Mesh(const Mesh&)> wrap = {};  // what each rank trains on instead of its mesh
 };
 
 // Returns the records by rank, trained from the weights above. Batches are functions of the
