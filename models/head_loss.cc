@@ -57,6 +57,7 @@ HeadLoss HeadLoss::WithoutSequenceParallelism() const {
 absl::StatusOr<Tensor> HeadLoss::LocalLogits(const Context& ctx, const Tensor& h) const {
   const LayerScope layer(ctx.recorder(), "head");
   const Tensor logits = ctx.arena().Allocate(h.dtype(), {h.dim(0), weight_->shape[0]});
+  ctx.WillRead(*weight_);
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, h, weight_->value, {.transpose_b = true}, logits));
   return logits;
 }

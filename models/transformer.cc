@@ -147,6 +147,7 @@ absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& laye
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
   if (table.defined()) {
     const LayerScope positions(ctx.recorder(), "positions");
+    ctx.WillRead(*position_table_);
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingForward(ctx, table, period, offset, x));
   }
   return x;

@@ -1,15 +1,14 @@
-// AdamW over the parameters in a range of an arena's index space. The update itself is
-// core/ops/adamw/adamw.h.
+// AdamW over the parameters in ranges of an arena's index space, of n elements together. The update
+// itself is core/ops/adamw/adamw.h.
 //
-//   weights [num_elements]             changed in place within the range
-//   gradients [range.size()]           read
-//   exp_avg, exp_avg_sq [range.size()] changed in place
-//   masters [range.size()]             with bf16 weights: changed in place; the weights are these,
-//                                      rounded
+//   weights [num_elements]   changed in place within the ranges
+//   gradients                read: a part of an array for each range
+//   exp_avg, exp_avg_sq [n]  changed in place: the ranges, one after the other
+//   masters [n]              with bf16 weights: changed in place; the weights are these, rounded
 //
 // Weights f32 or bf16, or f64 on the reference path; all else of the gradients' dtype. All on the
-// arena's device. An element's bits do not depend on the range that it is updated in. Weight decay
-// is applied where ParameterRecord::weight_decay says so.
+// arena's device. An element's bits do not depend on the ranges. Weight decay is applied where
+// ParameterRecord::weight_decay says so.
 // Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2;
 // Micikevicius et al., "Mixed Precision Training", 2018, section 3.1 (masters).
 #ifndef STRAKE_OPTIM_ADAMW_H_
@@ -36,16 +35,17 @@ namespace strake {
 class AdamW {
  public:
   // Starts with zero moments. The allocated `parameters` and the memory of `grads`, which are those
-  // of the range, must outlive the optimizer. ResourceExhausted when there is no memory.
-  static absl::StatusOr<AdamW> Create(const ParameterArena& parameters, const ShardRange& range,
-                                      const Tensor& grads);
+  // of the ranges and do not overlap, must outlive the optimizer. ResourceExhausted when there is
+  // no memory.
+  static absl::StatusOr<AdamW> Create(const ParameterArena& parameters,
+                                      const std::vector<ArenaPart>& grads);
 
   // An optimizer without memory, of an arena without memory, for dry runs of Step() alone.
-  static AdamW DryRun(const ParameterArena& parameters, const ShardRange& range,
-                      const Tensor& grads);
+  static AdamW DryRun(const ParameterArena& parameters, const std::vector<ArenaPart>& grads);
 
-  // The bytes that Create() allocates on the arena's device; the arena may be a dry run's.
-  static size_t StateBytes(const ParameterArena& parameters, const ShardRange& range);
+  // The bytes that Create() allocates on the arena's device for n elements; the arena may be a dry
+  // run's.
+  static size_t StateBytes(const ParameterArena& parameters, int64_t num_elements);
 
   // Sets masters = weights: call it after the weights have been set, and before masters are
   // restored. Does nothing unless the weights are bf16. Returns an error of a copy.
@@ -56,33 +56,40 @@ class AdamW {
   // not.
   void SetStep(const AdamWStep& step);
 
-  // Updates the range once, with the gradients scaled by `clip` (optim/grad_clip.h; undefined: not
+  // Updates the ranges once, with the gradients scaled by `clip` (optim/grad_clip.h; undefined: not
   // scaled). Nothing changes where the norm is not finite. Depends on memory alone: each launch of
   // a CUDA graph that holds it uses the inputs last set.
   absl::Status Step(const Context& ctx, const Tensor& clip);
 
-  const ShardRange& range() const { return range_; }
+  // The number of elements.
+  int64_t size() const { return exp_avg_.num_elements(); }
+  // The parts of one of the arrays below, by range.
+  std::vector<ArenaPart> Parts(const Tensor& array) const { return PartsOf(ranges_, array); }
 
-  // The state over the range, [range().size()] each, to be saved and restored.
+  // The weights before any rounding to bf16: the masters, or the weights themselves.
+  std::vector<ArenaPart> UnroundedWeights() const;
+
+  // The state, [size()] each, to be saved and restored.
   const Tensor& exp_avg() const { return exp_avg_; }
   const Tensor& exp_avg_sq() const { return exp_avg_sq_; }
   const Tensor& masters() const { return masters_; }  // undefined without bf16 weights
 
  private:
-  // Neighbours that are updated in one call; indices count from the range's begin.
+  // Neighbours that are updated in one call.
   struct Run {
-    ShardRange range;
+    Tensor values, grads;
+    ShardRange state;  // their elements in the state's arrays
     bool weight_decay;
   };
-  static std::vector<Run> RunsOf(const ParameterArena& parameters, const ShardRange& range);
+  static void AddRuns(const ParameterArena& parameters, const ArenaPart& grads, int64_t state_begin,
+                      std::vector<Run>* runs);
 
-  AdamW(const ParameterArena& parameters, const ShardRange& range, const Tensor& grads,
-        DeviceMemory memory, PinnedMemory pinned);
+  AdamW(const ParameterArena& parameters, const std::vector<ArenaPart>& grads, DeviceMemory memory,
+        PinnedMemory pinned);
 
-  Tensor values_;  // [range.size()], as all here
-  ShardRange range_;
+  Tensor values_;  // [num_elements]
+  std::vector<ShardRange> ranges_;
   std::vector<Run> runs_;
-  Tensor grads_;
   DeviceMemory memory_;
   PinnedMemory pinned_;  // on a GPU
   Tensor exp_avg_, exp_avg_sq_, masters_;

@@ -68,13 +68,17 @@ class Model {
   ParameterArena arena_;
 };
 
-AdamW Over(const ParameterArena& arena, const ShardRange& range) {
-  auto adamw = AdamW::Create(arena, range, arena.grads().Rows(range.begin, range.end));
+AdamW Over(const ParameterArena& arena, const std::vector<ShardRange>& ranges) {
+  std::vector<ArenaPart> grads;
+  for (const ShardRange& range : ranges) {
+    grads.push_back({range.begin, arena.grads().Rows(range.begin, range.end)});
+  }
+  auto adamw = AdamW::Create(arena, grads);
   CHECK(adamw.ok()) << adamw.status();
   CHECK(adamw->SetMasters().ok());
   return *std::move(adamw);
 }
-AdamW Whole(const ParameterArena& arena) { return Over(arena, {0, arena.num_elements()}); }
+AdamW Whole(const ParameterArena& arena) { return Over(arena, {{0, arena.num_elements()}}); }
 
 TestTensor& Clip(double norm, double scale, TestTensor& clip) {
   clip->data<double>()[0] = norm;
@@ -137,9 +141,9 @@ TEST(AdamWCudaTest, RangesGiveTheBitsOfTheWhole) {
     Model whole(dtype, Device::kCuda), parts(dtype, Device::kCuda);
     AdamW expected = Whole(whole.arena());
     Train(ctx, whole, {&expected}, 2);
-    AdamW none = Over(parts.arena(), {0, 0}), first = Over(parts.arena(), {0, 64}),
-          second = Over(parts.arena(), {64, 211}), last = Over(parts.arena(), {211, parts.size()});
-    Train(ctx, parts, {&none, &first, &second, &last}, 2);
+    AdamW none = Over(parts.arena(), {{0, 0}}), second = Over(parts.arena(), {{64, 211}}),
+          others = Over(parts.arena(), {{0, 64}, {211, parts.size()}});
+    Train(ctx, parts, {&none, &second, &others}, 2);
     EXPECT_TRUE(SameBits(ToHost(parts.values()), ToHost(whole.values()))) << DTypeName(dtype);
     EXPECT_TRUE(SameBits(ToHost(second.exp_avg_sq()), ToHost(expected.exp_avg_sq().Rows(64, 211))));
   }

@@ -51,7 +51,7 @@ class Model {
 };
 
 absl::StatusOr<AdamW> Whole(const ParameterArena& arena) {
-  return AdamW::Create(arena, {0, arena.num_elements()}, arena.grads());
+  return AdamW::Create(arena, {{0, arena.grads()}});
 }
 
 // {norm, scale}.
@@ -274,20 +274,21 @@ TEST(AdamWTest, StateIsTwoArraysOrThree) {
   Model model(DType::kF32);
   const auto adamw = Whole(model.arena());
   ASSERT_TRUE(adamw.ok());
-  EXPECT_EQ(AdamW::StateBytes(model.arena(), {0, model.arena().num_elements()}),
+  EXPECT_EQ(AdamW::StateBytes(model.arena(), model.arena().num_elements()),
             4 * (2 * model.arena().num_elements() + kNumAdamWScalars));
   EXPECT_EQ(adamw->exp_avg().shape(), model.arena().values().shape());
   ParameterArena plan;
   plan.Add({{"w", 4}}, {100, 4}, true);
   plan.AllocateDryRun(DType::kF32);
-  EXPECT_EQ(AdamW::StateBytes(plan, {0, 448}), 4 * (2 * 448 + kNumAdamWScalars));
+  EXPECT_EQ(AdamW::StateBytes(plan, 448), 4 * (2 * 448 + kNumAdamWScalars));
   ParameterArena bf16;
   bf16.Add({{"w", 4}}, {100, 4}, true);
   bf16.AllocateDryRun(DType::kBf16);
-  EXPECT_EQ(AdamW::StateBytes(bf16, {64, 448}), 4 * (3 * 384 + kNumAdamWScalars));
+  EXPECT_EQ(AdamW::StateBytes(bf16, 384), 4 * (3 * 384 + kNumAdamWScalars));
 }
 
-// Empty ranges, boundaries within parameters, and gradients elsewhere than in the arena.
+// Empty ranges, boundaries within parameters, and gradients elsewhere than in the arena. Two
+// optimizers have every other range.
 TEST(AdamWTest, RangesGiveTheBitsOfTheWhole) {
   const TestContext ctx;
   Model whole(DType::kF32), parts(DType::kF32);
@@ -296,34 +297,51 @@ TEST(AdamWTest, RangesGiveTheBitsOfTheWhole) {
   Train(ctx, whole, *expected, 1, 3);
 
   const int64_t bounds[] = {0, 0, 64, 192, 230, 384, parts.arena().num_elements()};
-  std::vector<std::unique_ptr<TestTensor>> grads;
-  std::vector<AdamW> adamws;
+  const TestTensor copy(DType::kF32, {parts.arena().num_elements()});
+  std::vector<ArenaPart> grads[2];
   for (int i = 0; i + 1 < static_cast<int>(std::size(bounds)); ++i) {
-    const ShardRange range = {bounds[i], bounds[i + 1]};
-    grads.push_back(std::make_unique<TestTensor>(DType::kF32, Shape{range.size()}));
-    auto adamw = AdamW::Create(parts.arena(), range, *grads.back());
+    grads[i % 2].push_back({bounds[i], copy->Rows(bounds[i], bounds[i + 1])});
+  }
+  std::vector<AdamW> adamws;
+  int64_t size = 0;
+  for (const std::vector<ArenaPart>& each : grads) {
+    auto adamw = AdamW::Create(parts.arena(), each);
     ASSERT_TRUE(adamw.ok());
-    EXPECT_EQ(adamw->range(), range);
-    EXPECT_EQ(adamw->exp_avg_sq().shape(), Shape{range.size()});
-    EXPECT_EQ(AdamW::StateBytes(parts.arena(), range), 4 * (2 * range.size() + kNumAdamWScalars));
+    size += adamw->size();
     adamws.push_back(*std::move(adamw));
   }
+  EXPECT_EQ(size, parts.arena().num_elements());
   for (int t = 1; t <= 3; ++t) {
     parts.FillGrads(t);
-    for (size_t i = 0; i < adamws.size(); ++i) {
-      const ShardRange& range = adamws[i].range();
-      CopyConvert(parts.arena().grads().Rows(range.begin, range.end), *grads[i]);
-    }
+    CopyConvert(parts.arena().grads(), copy);
     testing::FillConstant(parts.arena().grads(), 0);  // not read
     for (AdamW& adamw : adamws) ASSERT_TRUE(DoStep(ctx, adamw, StepAt(t), Clip(1, 0.5)).ok());
   }
   EXPECT_TRUE(SameBits(parts.arena().values(), whole.arena().values()));
-  for (const AdamW& adamw : adamws) {
-    const auto same = [&](const Tensor& part, const Tensor& all) {
-      return SameBits(part, all.Rows(adamw.range().begin, adamw.range().end));
-    };
-    EXPECT_TRUE(same(adamw.exp_avg(), expected->exp_avg())) << adamw.range().begin;
-    EXPECT_TRUE(same(adamw.exp_avg_sq(), expected->exp_avg_sq())) << adamw.range().begin;
+  const auto expect_same = [](const std::vector<ArenaPart>& of_ranges, const Tensor& all) {
+    for (const ArenaPart& part : of_ranges) {
+      EXPECT_TRUE(SameBits(part.values, all.Rows(part.begin, part.end()))) << part.begin;
+    }
+  };
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(adamws[i].Parts(adamws[i].exp_avg()).size(), grads[i].size());
+    expect_same(adamws[i].Parts(adamws[i].exp_avg()), expected->exp_avg());
+    expect_same(adamws[i].Parts(adamws[i].exp_avg_sq()), expected->exp_avg_sq());
+    expect_same(adamws[i].UnroundedWeights(), whole.arena().values());
+  }
+}
+
+TEST(AdamWTest, MastersOfRangesAreTheirWeights) {
+  Model model(DType::kBf16);
+  const ArenaPart all{0, model.arena().grads()};
+  auto adamw =
+      AdamW::Create(model.arena(), {{64, all.Rows({64, 128})}, {192, all.Rows({192, 230})}});
+  ASSERT_TRUE(adamw.ok() && adamw->SetMasters().ok());
+  for (const ArenaPart& part : adamw->UnroundedWeights()) {
+    const TestTensor weights(DType::kF32, part.values.shape());
+    CopyConvert(model.arena().values().Rows(part.begin, part.end()), weights);
+    EXPECT_TRUE(SameBits(part.values, weights)) << part.begin;
+    EXPECT_GT(testing::MaxAbs(part.values), 0);
   }
 }
 
@@ -331,9 +349,9 @@ TEST(AdamWDeathTest, NeedsGradientsAndEps) {
   ParameterArena arena;
   arena.Add({{"w", 4}}, {4}, true);
   ASSERT_TRUE(arena.Allocate(DType::kF32, false).ok());
-  EXPECT_DEATH((void)Whole(arena), "\\[adamw\\] values f32\\[64\\], range \\[0, 64\\), gradients");
+  EXPECT_DEATH((void)Whole(arena), "\\[adamw\\] values f32\\[64\\], gradients");
   const TestTensor grads(DType::kF32, {64});
-  EXPECT_DEATH((void)AdamW::Create(arena, {0, 63}, grads), "range \\[0, 63\\), gradients f32");
+  EXPECT_DEATH((void)AdamW::Create(arena, {{1, grads}}), "gradients f32\\[64\\] from 1");
   const TestContext ctx;
   Model model(DType::kF32);
   auto adamw = Whole(model.arena());

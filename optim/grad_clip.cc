@@ -16,16 +16,6 @@ namespace {
 
 bool Owned(const ParameterSegment& segment) { return segment.slice.owner; }
 
-// The gradients that a rank has of the index space.
-struct RankGradients {
-  ShardRange range;
-  Tensor grads;
-
-  Tensor Part(const ShardRange& part) const {
-    return grads.Rows(part.begin - range.begin, part.end - range.begin);
-  }
-};
-
 // total += the sum of squares.
 absl::Status AddSquaredNorm(const Context& ctx, const Tensor& x, const Tensor& total) {
   if (x.num_elements() == 0) return absl::OkStatus();
@@ -38,16 +28,16 @@ absl::Status AddSquaredNorm(const Context& ctx, const Tensor& x, const Tensor& t
 // For a parameter with owned and other columns. The owned ones are gathered first: a row of one
 // segment is short.
 absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const ParameterRecord& record,
-                                          const RankGradients& rank, const Tensor& total) {
-  const std::vector<SegmentBlock> blocks = SegmentBlocks(record, rank.range, Owned);
+                                          const ArenaPart& grads, const Tensor& total) {
+  const std::vector<SegmentBlock> blocks = SegmentBlocks(record, grads.range(), Owned);
   int64_t num_owned = 0;
   for (const SegmentBlock& block : blocks) num_owned += block.num_elements();
   const ActivationScope scope(ctx.arena());
-  const Tensor owned = ctx.arena().Allocate(rank.grads.dtype(), {num_owned});
+  const Tensor owned = ctx.arena().Allocate(grads.values.dtype(), {num_owned});
   int64_t at = 0;
   for (const SegmentBlock& block : blocks) {
     const int64_t end = at + block.num_elements();
-    STRAKE_RETURN_IF_ERROR(CopyRows(ctx, rank.Part({block.begin, block.end()}), block.stride,
+    STRAKE_RETURN_IF_ERROR(CopyRows(ctx, grads.Rows({block.begin, block.end()}), block.stride,
                                     block.rows, block.columns, owned.Rows(at, end), block.columns));
     at = end;
   }
@@ -56,37 +46,41 @@ absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const ParameterRec
 
 // Parameters that are owned, and the gaps between them, are summed as one range.
 absl::Status AddSquaredNormOfOwned(const Context& ctx, const ParameterArena& parameters,
-                                   const RankGradients& rank, const Tensor& total) {
-  int64_t run_begin = rank.range.begin;
+                                   const ArenaPart& grads, const Tensor& total) {
+  int64_t run_begin = grads.begin;
   for (const ParameterRecord& record : parameters.records()) {
-    const int64_t begin = std::max(record.offset, rank.range.begin);
-    const int64_t end = std::min(record.end(), rank.range.end);
+    const int64_t begin = std::max(record.offset, grads.begin);
+    const int64_t end = std::min(record.end(), grads.end());
     const auto& segments = record.segments;
     if (begin >= end || std::all_of(segments.begin(), segments.end(), Owned)) continue;
-    STRAKE_RETURN_IF_ERROR(AddSquaredNorm(ctx, rank.Part({run_begin, begin}), total));
+    STRAKE_RETURN_IF_ERROR(AddSquaredNorm(ctx, grads.Rows({run_begin, begin}), total));
     if (std::any_of(segments.begin(), segments.end(), Owned)) {
-      STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwnedColumns(ctx, record, rank, total));
+      STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwnedColumns(ctx, record, grads, total));
     }
     run_begin = end;
   }
-  return AddSquaredNorm(ctx, rank.Part({run_begin, rank.range.end}), total);
+  return AddSquaredNorm(ctx, grads.Rows({run_begin, grads.end()}), total);
 }
 
 }  // namespace
 
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
-                          const ShardRange& range, const Tensor& grads, double clip_norm,
+                          const std::vector<ArenaPart>& grads, double clip_norm,
                           absl::Span<Communicator* const> groups, Tensor clip) {
-  CHECK((grads.dtype() == DType::kF32 || grads.dtype() == DType::kF64) &&
-        grads.shape() == Shape{range.size()} && range.begin >= 0 &&
-        range.end <= parameters.num_elements())
-      << "[grad_clip] grads " << grads.ToString() << " for [" << range.begin << ", " << range.end
-      << ") of " << parameters.num_elements() << " elements";
+  for (const ArenaPart& part : grads) {
+    const Tensor& values = part.values;
+    CHECK((values.dtype() == DType::kF32 || values.dtype() == DType::kF64) && values.rank() == 1 &&
+          part.begin >= 0 && part.end() <= parameters.num_elements())
+        << "[grad_clip] grads " << values.ToString() << " from " << part.begin << " of "
+        << parameters.num_elements() << " elements";
+  }
   const LayerScope layer(ctx.recorder(), "clipping");
   const ActivationScope scope(ctx.arena());
   const Tensor sum = ctx.arena().Allocate(DType::kF64, {1});
   STRAKE_RETURN_IF_ERROR(SetZero(ctx, sum));
-  STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwned(ctx, parameters, {range, grads}, sum));
+  for (const ArenaPart& part : grads) {
+    STRAKE_RETURN_IF_ERROR(AddSquaredNormOfOwned(ctx, parameters, part, sum));
+  }
   for (Communicator* group : groups) {
     if (group->size() == 1 || group->dry_run() != ctx.dry_run()) continue;
     STRAKE_RETURN_IF_ERROR(group->AllReduceSum(sum).Wait().status());

@@ -3,34 +3,34 @@
 //   norm  = sqrt(sum over ranks and their owned elements of grads[i]^2)
 //   scale = min(1, clip_norm / (norm + 1e-6)),  1 with clip_norm 0
 //
-// grads = [range.size()], the elements `range` of the index space of `parameters`, whose gaps are
-// zero; f32, or f64 on the reference path. A rank counts the elements whose segment it owns
-// (slice.owner), so that elements on several ranks count once. Squares are summed in double. This
-// op scales nothing: AdamWUpdate() takes `clip`, which saves a pass over memory. All on the
-// context's device; on a GPU nothing waits for the host.
-// Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural Networks",
-// 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
+// grads: parts of the index space of `parameters`, whose gaps are zero; f32, or f64 on the
+// reference path. A rank counts the elements whose segment it owns (slice.owner), so that elements
+// on several ranks count once. Squares are summed in double. This op scales nothing: AdamWUpdate()
+// takes `clip`, which saves a pass over memory. All on the context's device; on a GPU nothing waits
+// for the host. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural
+// Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_OPTIM_GRAD_CLIP_H_
 #define STRAKE_OPTIM_GRAD_CLIP_H_
+
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
-#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 
 namespace strake {
 
 // `groups` join the ranks that own different gradients: those of tensor parallelism, and those of
-// data parallelism where each has its own range. The sum of squares is all-reduced over one group
+// data parallelism where each has its own parts. The sum of squares is all-reduced over one group
 // after the other. A group of one rank is skipped, and so is, in a dry run, a group that is not
 // made for dry runs. Scratch comes from ctx.arena(). clip = [2] f64, {norm, scale}: scale is NaN
 // where the norm is, and 0 where it is infinite (core/ops/clip_scale/clip_scale.h). Returns a
 // reduction's error.
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
-                          const ShardRange& range, const Tensor& grads, double clip_norm,
+                          const std::vector<ArenaPart>& grads, double clip_norm,
                           absl::Span<Communicator* const> groups, Tensor clip);
 
 }  // namespace strake

@@ -44,16 +44,15 @@ void AddParameters(ParameterArena* arena) {
   arena->Add({{.name = "out", .columns = 3}}, {20, 3}, true);
 }
 
-// {norm, scale} of the range's gradients, by the CPU and by the GPU.
+// {norm, scale} of gradients from an element of the index space on, by the CPU and by the GPU.
 struct Clips {
-  Clips(const ParameterArena& parameters, const ShardRange& range, const Tensor& grads,
-        double clip_norm)
+  Clips(const ParameterArena& parameters, int64_t begin, const Tensor& grads, double clip_norm)
       : cpu(DType::kF64, {2}), gpu(DType::kF64, {2}) {
     const TestContext cpu_ctx;
     const CudaTestContext gpu_ctx;
     const CudaTestTensor gpu_grads(grads);
-    CHECK(ClipGradNorm(cpu_ctx, parameters, range, grads, clip_norm, {}, cpu).ok());
-    CHECK(ClipGradNorm(gpu_ctx, parameters, range, gpu_grads, clip_norm, {}, gpu).ok());
+    CHECK(ClipGradNorm(cpu_ctx, parameters, {{begin, grads}}, clip_norm, {}, cpu).ok());
+    CHECK(ClipGradNorm(gpu_ctx, parameters, {{begin, gpu_grads}}, clip_norm, {}, gpu).ok());
   }
   TestTensor cpu;
   CudaTestTensor gpu;
@@ -67,7 +66,7 @@ TEST(GradClipCudaTest, IntegersGiveTheBitsOfTheCpu) {
   FillSmallIntegers(grads, 1);
   for (const ShardRange range : {ShardRange{0, parameters.num_elements()}, {20, 221}, {7, 7}}) {
     for (const double clip_norm : {0.0, 1.0, 1e6}) {
-      const Clips clips(parameters, range, grads->Rows(range.begin, range.end), clip_norm);
+      const Clips clips(parameters, range.begin, grads->Rows(range.begin, range.end), clip_norm);
       EXPECT_TRUE(SameBits(clips.gpu.ToHost(), clips.cpu))
           << "[" << range.begin << ", " << range.end << ") " << clip_norm;
       EXPECT_EQ(clips.cpu->data<double>()[0] > 0, range.size() > 0);
@@ -81,7 +80,7 @@ TEST(GradClipCudaTest, NormalNumbersDifferByTheOrderOfTheSum) {
   const int64_t n = parameters.num_elements();
   TestTensor grads(DType::kF32, {n});
   FillNormal(grads, 1);
-  const Clips clips(parameters, {0, n}, grads, 1);
+  const Clips clips(parameters, 0, grads, 1);
   // Squares of f32 are exact in f64; a sum of n positive terms errs by n roundings at most.
   EXPECT_LE(testing::RelativeError(clips.gpu.ToHost(), clips.cpu), n * 0x1p-53);
 }
@@ -94,7 +93,7 @@ TEST(GradClipCudaTest, SumsOverRanks) {
   TestTensor grads(DType::kF32, {kSize}), expected(DType::kF64, {2});
   FillSmallIntegers(grads, 1);
   const TestContext cpu;
-  ASSERT_TRUE(ClipGradNorm(cpu, parameters, {0, kSize}, grads, 1, {}, expected).ok());
+  ASSERT_TRUE(ClipGradNorm(cpu, parameters, {{0, grads}}, 1, {}, expected).ok());
   const absl::Status status =
       RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 1}, {}, [&](const Mesh& mesh) -> absl::Status {
         const CudaTestContext gpu;
@@ -103,7 +102,7 @@ TEST(GradClipCudaTest, SumsOverRanks) {
         const ShardRange half = {mesh.rank() * kSize / 2, (mesh.rank() + 1) * kSize / 2};
         const CudaTestTensor own(grads->Rows(half.begin, half.end)), clip(DType::kF64, {2});
         Communicator* const groups[] = {&mesh.communicator(MeshAxis::kDp)};
-        STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, half, own, 1, groups, clip));
+        STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, {{half.begin, own}}, 1, groups, clip));
         EXPECT_TRUE(SameBits(clip.ToHost(), expected)) << "rank " << mesh.rank();
         return SynchronizeCudaStream(ctx.cuda_stream());
       });
@@ -116,10 +115,10 @@ TEST(GradClipCudaTest, NonFiniteNorms) {
   TestTensor grads(DType::kF32, {64});
   testing::FillConstant(grads, 1);
   grads->data<float>()[63] = INFINITY;
-  const Clips infinite(parameters, {0, 64}, grads, 1);
+  const Clips infinite(parameters, 0, grads, 1);
   EXPECT_TRUE(SameBits(infinite.gpu.ToHost(), infinite.cpu));
   grads->data<float>()[3] = NAN;
-  const Clips nan(parameters, {0, 64}, grads, 1);
+  const Clips nan(parameters, 0, grads, 1);
   const HostCopy clip = nan.gpu.ToHost();
   EXPECT_TRUE(std::isnan(clip.tensor().data<double>()[0]));
   EXPECT_TRUE(std::isnan(clip.tensor().data<double>()[1]));
@@ -130,16 +129,16 @@ TEST(GradClipCudaTest, ADryRunPlansWhatTheRunAllocates) {
   const Context& ctx = gpu;
   ParameterArena parameters;
   AddParameters(&parameters);
-  const ShardRange all{0, parameters.num_elements()};
-  const CudaTestTensor grads(DType::kF32, {all.size()}), clip(DType::kF64, {2});
-  ASSERT_TRUE(ClipGradNorm(ctx, parameters, all, grads, 1, {}, clip).ok());
+  const int64_t size = parameters.num_elements();
+  const CudaTestTensor grads(DType::kF32, {size}), clip(DType::kF64, {2});
+  ASSERT_TRUE(ClipGradNorm(ctx, parameters, {{0, grads}}, 1, {}, clip).ok());
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   ThreadTeam team(1);
   const auto planned = [](DType dtype, int64_t size) {
     return Tensor(nullptr, dtype, {size}, Device::kCuda);
   };
-  EXPECT_TRUE(ClipGradNorm(Context(&team, &plan), parameters, all, planned(DType::kF32, all.size()),
-                           1, {}, planned(DType::kF64, 2))
+  EXPECT_TRUE(ClipGradNorm(Context(&team, &plan), parameters, {{0, planned(DType::kF32, size)}}, 1,
+                           {}, planned(DType::kF64, 2))
                   .ok());
   EXPECT_EQ(plan.peak_bytes(), ctx.arena().peak_bytes());
 }

@@ -52,10 +52,10 @@ struct GradClip {
 };
 
 absl::StatusOr<GradClip> Clip(const Context& ctx, const ParameterArena& parameters,
-                              const ShardRange& range, const Tensor& grads, double clip_norm,
+                              const std::vector<ArenaPart>& grads, double clip_norm,
                               absl::Span<Communicator* const> groups) {
   const TestTensor clip(DType::kF64, {2});
-  STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, range, grads, clip_norm, groups, clip));
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(ctx, parameters, grads, clip_norm, groups, clip));
   return GradClip{clip->data<double>()[0], clip->data<double>()[1]};
 }
 
@@ -64,7 +64,7 @@ GradClip Clip(const Tensor& grads, double clip_norm) {
   const TestContext ctx;
   ParameterArena parameters;
   parameters.Add({{.name = "x", .columns = grads.num_elements()}}, grads.shape(), true);
-  return Clip(ctx, parameters, {0, grads.num_elements()}, grads, clip_norm, {}).value();
+  return Clip(ctx, parameters, {{0, grads}}, clip_norm, {}).value();
 }
 
 TEST(GradClipTest, NormAndScaleInClosedForm) {
@@ -126,7 +126,7 @@ TEST(GradClipTest, PassesTheErrorOfAGroupOn) {
   FillConstant(grads, 1);
   LostRank lost;
   Communicator* const groups[] = {&lost};
-  EXPECT_EQ(Clip(ctx, parameters, {0, 4}, grads, 2, groups).status(),
+  EXPECT_EQ(Clip(ctx, parameters, {{0, grads}}, 2, groups).status(),
             absl::UnavailableError("rank 1 is gone"));
 }
 
@@ -224,7 +224,7 @@ TEST(GradClipTest, OneRankOwnsAllAndSumsInOneRun) {
     double sum = 0;
     const Tensor part = grads->Rows(range.begin, range.end);
     ASSERT_TRUE(SquaredNormForward(ctx, part, Tensor(&sum, DType::kF64, {1})).ok());
-    EXPECT_EQ(Clip(ctx, parameters, range, part, 1, {})->norm, std::sqrt(sum));
+    EXPECT_EQ(Clip(ctx, parameters, {{range.begin, part}}, 1, {})->norm, std::sqrt(sum));
   }
 }
 
@@ -246,9 +246,8 @@ TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
           AddModel(num_kv_heads, num_ranks, mesh.rank(), &parameters);
           SetGradients(&parameters);
           Communicator* const groups[] = {&mesh.communicator(MeshAxis::kTp)};
-          STRAKE_ASSIGN_OR_RETURN(
-              const GradClip clip,
-              Clip(ctx, parameters, {0, parameters.num_elements()}, parameters.grads(), 1, groups));
+          STRAKE_ASSIGN_OR_RETURN(const GradClip clip,
+                                  Clip(ctx, parameters, {{0, parameters.grads()}}, 1, groups));
           EXPECT_EQ(clip.norm, full);
           EXPECT_EQ(clip.scale, 1 / (full + 1e-6));
           double all = SumOfSquares(parameters.grads());
@@ -263,7 +262,8 @@ TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
   }
 }
 
-TEST(GradClipTest, DataParallelRanksHaveRangesThatCutAnywhere) {
+// Rank 0 has the ends, and rank 1 what is between them.
+TEST(GradClipTest, DataParallelRanksHavePartsThatCutAnywhere) {
   const double full = FullNorm(2);
   const absl::Status status =
       RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 4}, {.check = true}, [&](const Mesh& mesh) {
@@ -273,13 +273,16 @@ TEST(GradClipTest, DataParallelRanksHaveRangesThatCutAnywhere) {
         SetGradients(&parameters);
         Communicator* const groups[] = {&mesh.communicator(MeshAxis::kTp),
                                         &mesh.communicator(MeshAxis::kDp)};
-        for (int64_t cut = 0; cut <= parameters.num_elements(); cut += 5) {
-          const ShardRange range = mesh.coordinates().dp == 0
-                                       ? ShardRange{0, cut}
-                                       : ShardRange{cut, parameters.num_elements()};
-          STRAKE_ASSIGN_OR_RETURN(const GradClip clip,
-                                  Clip(ctx, parameters, range,
-                                       parameters.grads().Rows(range.begin, range.end), 1, groups));
+        const int64_t n = parameters.num_elements();
+        const auto part = [&](int64_t begin, int64_t end) {
+          return ArenaPart{begin, parameters.grads().Rows(begin, end)};
+        };
+        for (int64_t cut = 0; cut <= n; cut += 5) {
+          const int64_t second = cut + (n - cut) / 3;
+          const std::vector<ArenaPart> parts = mesh.coordinates().dp == 0
+                                                   ? std::vector{part(0, cut), part(second, n)}
+                                                   : std::vector{part(cut, second)};
+          STRAKE_ASSIGN_OR_RETURN(const GradClip clip, Clip(ctx, parameters, parts, 1, groups));
           EXPECT_EQ(clip.norm, full) << cut;
         }
         return absl::OkStatus();
@@ -294,11 +297,10 @@ TEST(GradClipTest, ADryRunAllocatesTheScratchAndAsksNobody) {
   SetGradients(&parameters);
   AddModel(1, 2, 1, &planned);
   planned.AllocateDryRun(DType::kF32);
-  const ShardRange all{0, parameters.num_elements()};
   {
     const ActivationScope scope(static_cast<const Context&>(ctx).arena());
     const Tensor clip = static_cast<const Context&>(ctx).arena().Allocate(DType::kF64, {2});
-    ASSERT_TRUE(ClipGradNorm(ctx, parameters, all, parameters.grads(), 1, {}, clip).ok());
+    ASSERT_TRUE(ClipGradNorm(ctx, parameters, {{0, parameters.grads()}}, 1, {}, clip).ok());
   }
   ActivationArena plan = ActivationArena::DryRun();
   ThreadTeam team(1);
@@ -308,7 +310,7 @@ TEST(GradClipTest, ADryRunAllocatesTheScratchAndAsksNobody) {
     const ActivationScope scope(plan);
     const Tensor clip = plan.Allocate(DType::kF64, {2});
     EXPECT_TRUE(
-        ClipGradNorm(Context(&team, &plan), planned, all, planned.grads(), 1, groups, clip).ok());
+        ClipGradNorm(Context(&team, &plan), planned, {{0, planned.grads()}}, 1, groups, clip).ok());
   }
   EXPECT_EQ(plan.peak_bytes(), static_cast<const Context&>(ctx).arena().peak_bytes());
   EXPECT_GE(plan.peak_bytes(), 7 * 36 * sizeof(float));
@@ -322,8 +324,8 @@ TEST(GradClipDeathTest, WrongInputsAreNamed) {
   const TestContext ctx;
   ParameterArena parameters;
   parameters.Add({{.name = "x", .columns = 4}}, {4}, true);
-  EXPECT_DEATH(Clip(ctx, parameters, {1, 4}, f32, 1, {}).status().IgnoreError(),
-               "\\[grad_clip\\] grads f32\\[4\\] for \\[1, 4\\) of 64 elements");
+  EXPECT_DEATH(Clip(ctx, parameters, {{61, f32}}, 1, {}).status().IgnoreError(),
+               "\\[grad_clip\\] grads f32\\[4\\] from 61 of 64 elements");
 }
 
 }  // namespace

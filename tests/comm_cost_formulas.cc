@@ -5,7 +5,6 @@
 
 #include "core/memory/parameter_arena.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
-#include "core/tensor/shard_range.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/partial_gradients.h"
@@ -52,13 +51,13 @@ ParameterCounts CountParameters(const CommCostOptions& o) {
   // The sequence length changes no parameter.
   const Transformer model(o.model, /*max_seq_len=*/1, &arena,
                           TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel));
+  PadBuckets(&arena, o.dtype, o.sizes.dp, o.gradients);
   arena.AllocateDryRun(o.dtype);
-  const int64_t elements = arena.num_elements();
-  const ShardRange updated = UpdatedRange(elements, o.sizes.dp, at.dp, o.gradients.zero);
-  return {.elements = elements,
+  return {.elements = arena.num_elements(),
           .grad_bytes = static_cast<int64_t>(DTypeSize(arena.grad_dtype())),
           .buckets = static_cast<int64_t>(GradientBuckets(arena, o.gradients.bucket_bytes).size()),
-          .partial = PartialGradients::Count(arena, o.sizes.tp, updated)};
+          .partial = PartialGradients::Count(arena, o.sizes.tp,
+                                             UpdatedRanges(arena, o.sizes.dp, at.dp, o.gradients))};
 }
 
 void AddLayers(const CommCostOptions& o, AxisCost& tp) {
@@ -90,8 +89,10 @@ void AddGradients(const CommCostOptions& o, const ParameterCounts& counts, AxisC
   const int zero = o.gradients.zero;
   // With zero 2 a rank has memory only for its own part of the sum over micro-batches.
   const int64_t times = zero == 2 ? o.num_micro_batches : 1;
+  const int64_t element_bytes =
+      o.gradients.reduce_in_bf16 ? DTypeSize(DType::kBf16) : counts.grad_bytes;
   dp.Add(CommPhase::kGradients, zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum,
-         times * counts.buckets, times * counts.elements * counts.grad_bytes);
+         times * counts.buckets, times * counts.elements * element_bytes);
 }
 
 }  // namespace
@@ -111,7 +112,8 @@ std::vector<CommCostRow> CommCostByFormula(const CommCostOptions& o) {
   kv.Add(CommPhase::kPartialGradients, Kind::kAllReduceSum, 1,
          counts.partial.kv_holders * counts.grad_bytes);
   if (sharded) {
-    dp.Add(CommPhase::kShardedOptimizer, Kind::kAllGather, 1, counts.elements * DTypeSize(o.dtype));
+    dp.Add(CommPhase::kShardedOptimizer, Kind::kAllGather, counts.buckets,
+           counts.elements * DTypeSize(o.dtype));
   }
   tp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);
   if (sharded) dp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);

@@ -140,6 +140,20 @@ TEST_F(CommCostProgramTest, Json) {
   for (const auto& [key, value] : settings.items()) EXPECT_EQ(json.at(key), value) << key;
 }
 
+TEST_F(CommCostProgramTest, GradientsReducedInBf16AreHalfTheBytes) {
+  const Flags flags = {"--dp=2", "--zero=1"};
+  const auto gradient_bytes = [&](const Flags& more) {
+    const Json json = RunJson(flags + more);
+    for (const Json& row : json.at("collectives")) {
+      if (row.at("phase") == "gradients") return row.at("bytes").get<int64_t>();
+    }
+    return int64_t{0};
+  };
+  const int64_t f32 = gradient_bytes({});
+  EXPECT_GT(f32, 0);
+  EXPECT_EQ(2 * gradient_bytes({"--grad_reduce_dtype=bf16"}), f32);
+}
+
 TEST_F(CommCostProgramTest, OneRankCostsNothing) {
   const Json json = RunJson({});
   EXPECT_EQ(json.at("collectives"), Json::array());

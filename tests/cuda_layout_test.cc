@@ -97,6 +97,20 @@ TEST(CudaLayoutBitsTest, TheSameLayoutGivesTheSameBits) {
   }
 }
 
+// Check mode gathers weights in the update, and otherwise the next forward pass does, bucket by
+// bucket as it needs them.
+TEST(CudaLayoutBitsTest, WeightsThatArriveDuringThePassMoveNoBit) {
+  for (LayoutCase layout :
+       {On(Gpt2(DType::kBf16), 1, 2, false, 1, 2), On(Llama(DType::kF32, 1), 2, 2, true, 2)}) {
+    layout.bucket_bytes = 4000;
+    const auto waited = testing::TrainLayout(layout);
+    const auto overlapped = testing::TrainLayout(layout, {.check = false});
+    ASSERT_TRUE(waited.ok()) << waited.status();
+    ASSERT_TRUE(overlapped.ok()) << overlapped.status();
+    EXPECT_TRUE(*waited == *overlapped) << layout.ToString();
+  }
+}
+
 // Also in bf16, where GPT-2's GELU is fused into its product and different tensors are kept.
 TEST(CudaLayoutBitsTest, RecomputationMovesNoBit) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {

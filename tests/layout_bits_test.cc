@@ -1,15 +1,24 @@
 // The bits of a run depend only on its layout: options that only change when and how ranks
 // communicate, or which tensors they keep, change no bit.
+#include <atomic>
 #include <bit>
 #include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/families/llama.h"
+#include "tests/forwarding_communicator.h"
+#include "tests/full_tensors.h"
 #include "tests/layout_case.h"
+#include "tests/layout_equality.h"
 #include "tests/train_layout.h"
 
 namespace strake::testing {
@@ -44,7 +53,7 @@ void ExpectSameBits(const std::vector<RankRecord>& actual, const std::vector<Ran
                     const std::string& what) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t rank = 0; rank < actual.size(); ++rank) {
-    EXPECT_EQ(actual[rank].range, expected[rank].range) << what;
+    EXPECT_EQ(actual[rank].ranges, expected[rank].ranges) << what;
     EXPECT_TRUE(BitsOf(actual[rank]) == BitsOf(expected[rank])) << what << ", rank " << rank;
   }
 }
@@ -64,6 +73,9 @@ std::vector<LayoutCase> Layouts() {
     c.dp = 2;
     c.num_threads = 2;
     layouts.push_back(c);
+    c.reduce_in_bf16 = true;
+    layouts.push_back(c);
+    c.reduce_in_bf16 = false;
     c.sequence_parallel = false;
     c.dtype = DType::kF64;
     layouts.push_back(c);
@@ -87,38 +99,105 @@ TEST_P(LayoutBitsTest, NothingButTheLayoutMovesABit) {
     ExpectSameBits(Train(c), expected,
                    "recomputation " + std::to_string(static_cast<int>(recompute)));
   }
+}
+
+// The bits of whole tensors, by name.
+std::map<std::string, Bits> BitsOf(const FullTensors& full) {
+  std::map<std::string, Bits> bits;
+  for (const auto& [name, entry] : full.entries()) Append(entry.values, &bits[name]);
+  return bits;
+}
+
+// Expects the same losses, gradients and weights, and with `same_norms` the same gradient norms.
+void ExpectSameTensors(const LayoutCase& layout, const LayoutCase& expected_layout,
+                       const TrainOptions& options, bool same_norms) {
+  SCOPED_TRACE(layout.ToString() + (layout.overlap ? "" : ", without overlap"));
+  const std::vector<RankRecord> actual = Train(layout, options);
+  const std::vector<RankRecord> expected = Train(expected_layout, options);
+  ASSERT_TRUE(!expected.empty() && actual.size() == expected.size());
+  for (int step = 1; step <= kNumTrainingSteps; ++step) {
+    const StepRecord& mine = actual[0].steps[step - 1];
+    const StepRecord& other = expected[0].steps[step - 1];
+    EXPECT_EQ(mine.loss, other.loss);
+    // Squares are summed in double, whatever the gradients' dtype: each of fewer than 2^14 sums
+    // rounds once, in either run.
+    const double tolerance = same_norms ? 0 : 2 * (1 << 14) * UnitRoundoff(DType::kF64);
+    EXPECT_NEAR(mine.norm, other.norm, tolerance * other.norm);
+    EXPECT_TRUE(BitsOf(JoinGrads(layout, actual, step)) ==
+                BitsOf(JoinGrads(expected_layout, expected, step)))
+        << step;
+  }
+  EXPECT_TRUE(BitsOf(JoinWeights(layout, actual)) ==
+              BitsOf(JoinWeights(expected_layout, expected)));
+}
+
+// With ZeRO the norm is a sum over the ranks' parts of buckets: its rounding depends on where they
+// are cut, and so do the scale of clipping and the weights. Nothing else depends on buckets.
+TEST_P(LayoutBitsTest, BucketsMoveNoBitOfUnclippedWeights) {
+  const LayoutCase& layout = GetParam();
   for (const int64_t bucket_bytes : {1, 4000, 30000}) {
-    LayoutCase c = layout;
-    c.bucket_bytes = bucket_bytes;
-    ExpectSameBits(Train(c), expected, "buckets of " + std::to_string(bucket_bytes) + " bytes");
-    c.overlap = false;
-    ExpectSameBits(Train(c), expected, "the same without overlap");
+    for (const bool overlap : {true, false}) {
+      LayoutCase c = layout;
+      c.bucket_bytes = bucket_bytes;
+      c.overlap = overlap;
+      const bool sharded = layout.zero > 0;
+      ExpectSameTensors(c, layout, {.clip_norm = sharded ? 0 : kClipNorm, .check = false},
+                        /*same_norms=*/!sharded);
+    }
   }
 }
 
+// All-gathers of data-parallel ranks happen as late as they may, in their wait. Until then the
+// other ranks' pieces are NaN.
+class LateGatherCommunicator : public ForwardingCommunicator {
+ public:
+  LateGatherCommunicator(Communicator& inner, std::atomic<int>* num_late)
+      : ForwardingCommunicator(inner), num_late_(num_late) {}
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    if (call.kind != CollectiveKind::kAllGather || axis() != "dp") {
+      return ForwardingCommunicator::Start(std::move(call));
+    }
+    ++*num_late_;
+    const size_t piece = call.count / size() * DTypeSize(call.dtype);
+    for (int other = 0; other < size(); ++other) {
+      if (other == rank()) continue;
+      std::memset(static_cast<char*>(call.output) + other * piece, 0xFF, piece);
+    }
+    return [this, call = std::move(call)] { return Forward(call).Wait().status(); };
+  }
+
+ private:
+  std::atomic<int>* const num_late_;
+};
+
+// The forward pass waits for each weight before it reads it.
+TEST_P(LayoutBitsTest, NoWeightIsReadBeforeItHasArrived) {
+  LayoutCase layout = GetParam();
+  layout.bucket_bytes = 1;
+  std::atomic<int> num_late = 0;
+  const auto wrap = [&](const Mesh& mesh) {
+    return WrapGroups(mesh, [&](Communicator& group) {
+      return std::make_unique<LateGatherCommunicator>(group, &num_late);
+    });
+  };
+  ExpectSameBits(Train(layout, {.check = false, .wrap = wrap}), Train(layout, {.check = false}),
+                 "late");
+  EXPECT_EQ(num_late > 0, layout.zero > 0);
+}
+
 // ZeRO's stages sum the same gradients in the same order, stage 2 if there is one micro-batch. The
-// norm is a sum over ranges, whose rounding differs; so do the scale of clipping and the weights.
-// Without clipping no weight's bit depends on the stage.
+// norm is summed by parts, as above.
 TEST_P(LayoutBitsTest, ZeroMovesNoBitOfUnclippedWeights) {
   LayoutCase layout = GetParam();
   layout.num_micro_batches = layout.zero == 2 ? 1 : 2;
-  const std::vector<RankRecord> sharded = Train(layout, {.clip_norm = 0});
-  layout.zero = 0;
-  const std::vector<RankRecord> expected = Train(layout, {.clip_norm = 0});
-  ASSERT_EQ(sharded.size(), expected.size());
-  for (size_t rank = 0; rank < sharded.size(); ++rank) {
-    Bits actual_weights, expected_weights;
-    Append(sharded[rank].weights, &actual_weights);
-    Append(expected[rank].weights, &expected_weights);
-    EXPECT_TRUE(actual_weights == expected_weights) << "rank " << rank;
-    for (size_t i = 0; i < expected[rank].steps.size(); ++i) {
-      const StepRecord& step = expected[rank].steps[i];
-      EXPECT_EQ(sharded[rank].steps[i].loss, step.loss);
-      // Squares are summed in double, whatever the gradients' dtype: each of fewer than 2^14 sums
-      // rounds once, in either run.
-      const double tolerance = 2 * (1 << 14) * UnitRoundoff(DType::kF64);
-      EXPECT_NEAR(sharded[rank].steps[i].norm, step.norm, tolerance * step.norm);
-    }
+  layout.bucket_bytes = 4000;
+  LayoutCase unsharded = layout;
+  unsharded.zero = 0;
+  for (const bool check : {true, false}) {
+    ExpectSameTensors(layout, unsharded, {.clip_norm = 0, .check = check},
+                      /*same_norms=*/layout.zero == 0);
   }
 }
 

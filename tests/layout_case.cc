@@ -23,6 +23,7 @@ enum Factor {
   kDType,
   kThreads,
   kBuckets,
+  kReduceDType,
   kNumFactors
 };
 
@@ -43,6 +44,7 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .num_micro_batches = 1 + levels[kMicroBatches],
           .num_threads = 1 + levels[kThreads],
           .bucket_bytes = kBucketBytes[levels[kBuckets]],
+          .reduce_in_bf16 = levels[kReduceDType] == 1,
           .dtype = levels[kDType] == 0 ? DType::kF64 : DType::kF32};
 }
 
@@ -50,6 +52,8 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
   if (a.factor > b.factor) return Possible(b, a);
   // GPT-2 has no grouped heads.
   if (a.factor == kKvHeads && b.factor == kFamily) return a.level == 0 || b.level == 1;
+  // f64 is not reduced in bf16.
+  if (a.factor == kDType && b.factor == kReduceDType) return a.level == 1 || b.level == 0;
   if (a.factor == kTp && b.factor == kKvHeads) {
     const int64_t ranks = kTpSizes[a.level], heads = kKvHeadCounts[b.level];
     return heads % ranks == 0 || ranks % heads == 0;
@@ -83,7 +87,10 @@ EngineOptions LayoutCase::Options() const {
           .dtype = dtype,
           .device = device,
           .sequence_parallel = sequence_parallel,
-          .gradients = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap},
+          .gradients = {.zero = zero,
+                        .bucket_bytes = bucket_bytes,
+                        .reduce_in_bf16 = reduce_in_bf16,
+                        .overlap = overlap},
           .activation_recompute = activation_recompute};
 }
 
@@ -102,7 +109,8 @@ std::string LayoutCase::ToString() const {
   return absl::StrCat(family->model_type, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab",
                       vocab_size, "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero",
                       zero, "_micro", num_micro_batches, "_threads", num_threads, "_bucket",
-                      bucket_bytes, "_", DTypeName(dtype), device == Device::kCuda ? "_cuda" : "");
+                      bucket_bytes, reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
+                      device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {

@@ -34,6 +34,7 @@ struct LayoutCase {
   int num_threads = 1;  // per rank
   int64_t bucket_bytes = 25 << 20;
   bool overlap = true;
+  bool reduce_in_bf16 = false;
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
   DType dtype = DType::kF64;  // on the reference ops; others on the fastest ops
   Device device = Device::kCpu;
@@ -52,7 +53,8 @@ struct LayoutCase {
 // A covering array: every two of these values occur together, where they can. The family, tied or
 // untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
-// three micro-batches, dtypes, one or two threads per rank, small and large buckets.
+// three micro-batches, dtypes, one or two threads per rank, small and large buckets, gradients
+// reduced in f32 and in bf16.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

@@ -29,11 +29,13 @@ const std::vector<Values> kAllValues = {
     {"threads 1", "threads 2"},
     {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
     {"f32", "f64"},
+    {"reduced in f32", "reduced in bf16"},
 };
 
 // GPT-2 with grouped heads, and head counts that ranks can neither divide nor replicate.
 const std::set<std::pair<std::string, std::string>> kImpossible = {
-    {"gpt2", "kv 12"}, {"gpt2", "kv 2"}, {"gpt2", "kv 1"}, {"kv 12", "tp 8"}, {"kv 2", "tp 3"},
+    {"gpt2", "kv 12"}, {"gpt2", "kv 2"}, {"gpt2", "kv 1"},
+    {"kv 12", "tp 8"}, {"kv 2", "tp 3"}, {"f64", "reduced in bf16"},
 };
 
 Values ValuesOf(const LayoutCase& c) {
@@ -48,7 +50,8 @@ Values ValuesOf(const LayoutCase& c) {
           absl::StrCat("micro ", c.num_micro_batches),
           absl::StrCat("threads ", c.num_threads),
           absl::StrCat("buckets ", c.bucket_bytes),
-          DTypeName(c.dtype)};
+          DTypeName(c.dtype),
+          c.reduce_in_bf16 ? "reduced in bf16" : "reduced in f32"};
 }
 
 TEST(LayoutCaseTest, EveryTwoValuesMeet) {

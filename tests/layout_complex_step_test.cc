@@ -85,7 +85,7 @@ class RankModel {
         model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved).status());
     STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, &saved));
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(arena_, tp_));
-    return partial.Sum(ctx_, {0, arena_.num_elements()}, arena_.grads());
+    return partial.Sum(ctx_, {{0, arena_.grads()}});
   }
 
   // Weight and gradient `index` of the index space.

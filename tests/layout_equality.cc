@@ -10,8 +10,7 @@
 #include "gtest/gtest.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
-#include "tests/full_tensors.h"
-#include "tests/train_layout.h"
+#include "parallel/data/gradient_buckets.h"
 
 namespace strake::testing {
 namespace {
@@ -26,30 +25,42 @@ int NumHolders(const LayoutCase& layout, const std::string& name) {
 }
 
 // Assembles all ranks' parts of an array of the index space.
-template <typename RangeAndElements>
+template <typename RangesAndElements>
 FullTensors Join(const LayoutCase& layout, const std::vector<RankRecord>& ranks,
-                 const RangeAndElements& range_and_elements) {
+                 const RangesAndElements& ranges_and_elements) {
   FullTensors full;
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     const MeshVector at = CoordinatesOf(layout.Sizes(), static_cast<int>(rank));
     const auto arena = SlicedParameters(layout.Model(), at.tp, layout.tp);
-    const auto [range, elements] = range_and_elements(ranks[rank]);
-    full.Add(*arena, range, *elements);
+    const EngineOptions options = layout.Options();
+    PadBuckets(arena.get(), options.dtype, layout.dp, options.gradients);
+    const auto [ranges, elements] = ranges_and_elements(ranks[rank]);
+    auto begin = elements->begin();
+    for (const ShardRange& range : ranges) {
+      full.Add(*arena, range, {begin, begin + range.size()});
+      begin += range.size();
+    }
+    EXPECT_TRUE(begin == elements->end());
   }
   return full;
 }
 
+}  // namespace
+
 FullTensors JoinGrads(const LayoutCase& layout, const std::vector<RankRecord>& ranks, int step) {
   return Join(layout, ranks, [&](const RankRecord& rank) {
-    return std::pair(rank.range, &rank.steps[step - 1].grads);
+    return std::pair(rank.ranges, &rank.steps[step - 1].grads);
   });
 }
 
 FullTensors JoinWeights(const LayoutCase& layout, const std::vector<RankRecord>& ranks) {
   return Join(layout, ranks, [](const RankRecord& rank) {
-    return std::pair(ShardRange{0, static_cast<int64_t>(rank.weights.size())}, &rank.weights);
+    const ShardRange all{0, static_cast<int64_t>(rank.weights.size())};
+    return std::pair(std::vector<ShardRange>{all}, &rank.weights);
   });
 }
+
+namespace {
 
 double SquaredNorm(const FullTensors& full) {
   double sum = 0;

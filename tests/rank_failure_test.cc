@@ -347,7 +347,7 @@ TEST(NonFiniteGradientTest, IsNamedByTheRankThatHasIt) {
         STRAKE_RETURN_IF_ERROR(
             InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
         STRAKE_RETURN_IF_ERROR(Step(*engine, 1));
-        if (mesh.rank() == culprit) SetElement(engine->grads(), 0, HUGE_VAL);
+        if (mesh.rank() == culprit) SetElement(engine->grads()[0].values, 0, HUGE_VAL);
         return engine->Update({.lr = 1e-3, .step = 2}, /*clip_norm=*/1).status();
       };
       const absl::Status status = RunOnThreads(layout.sizes, {.timeout = seconds(20)}, run);

@@ -55,7 +55,7 @@ LayoutCase Case(const ModelFamily* family, DType dtype = DType::kF32) {
 }
 
 // Layouts of a model: slices of rows, of columns and of fused columns, padding of the vocabulary of
-// 47, replicated key/value heads, ranges of ZeRO that end anywhere.
+// 47, replicated key/value heads, parts of ZeRO's buckets, of several sizes, that end anywhere.
 std::vector<LayoutCase> LayoutsOf(const ModelFamily* family) {
   std::vector<LayoutCase> layouts;
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
@@ -65,6 +65,7 @@ std::vector<LayoutCase> LayoutsOf(const ModelFamily* family) {
         layout.tp = tp;
         layout.dp = dp;
         layout.zero = zero;
+        layout.bucket_bytes = zero == 2 ? 1 : 4000;
         layouts.push_back(layout);
       }
     }
@@ -118,23 +119,28 @@ TEST_P(StateFingerprintTest, OfABf16RunIsTheSameUnderEveryLayout) {
   sliced.tp = 2;
   sliced.dp = 2;
   sliced.zero = 1;
+  sliced.bucket_bytes = 3000;
   const Fingerprint saved = Train(sliced);
   for (const LayoutCase& layout : LayoutsOf(GetParam())) {
     EXPECT_EQ(Load(layout), saved) << layout.ToString();
   }
 }
 
-// The first element of a matrix that each tensor-parallel rank has a part of, within the rank's
-// range and counted from its begin.
+// The first element of a matrix that each tensor-parallel rank has a part of, within the arrays of
+// the rank's optimizer.
 int64_t FirstOfAMatrix(Engine& engine) {
-  for (const ParameterRecord& record : engine.parameters().records()) {
-    const int64_t begin = std::max(record.offset, engine.range().begin);
-    if (absl::StrContains(record.name(), "mlp") && record.shape().size() == 2 &&
-        begin + 64 <= std::min(record.end(), engine.range().end)) {
-      return begin - engine.range().begin;
+  int64_t at = 0;
+  for (const ArenaPart& part : engine.grads()) {
+    for (const ParameterRecord& record : engine.parameters().records()) {
+      const int64_t begin = std::max(record.offset, part.begin);
+      if (absl::StrContains(record.name(), "mlp") && record.shape().size() == 2 &&
+          begin + 64 <= std::min(record.end(), part.end())) {
+        return at + begin - part.begin;
+      }
     }
+    at += part.values.num_elements();
   }
-  ADD_FAILURE() << "no matrix in the range";
+  ADD_FAILURE() << "no matrix in the ranges";
   return 0;
 }
 

@@ -1,6 +1,7 @@
 #include "tests/train_layout.h"
 
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -46,7 +47,10 @@ class Trainer {
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record;
-    STRAKE_ASSIGN_OR_RETURN(record.grads, ToDoubles(engine_->grads()));
+    for (const ArenaPart& part : engine_->grads()) {
+      STRAKE_ASSIGN_OR_RETURN(const std::vector<double> grads, ToDoubles(part.values));
+      record.grads.insert(record.grads.end(), grads.begin(), grads.end());
+    }
     STRAKE_ASSIGN_OR_RETURN(
         record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
                                      options_.clip_norm));
@@ -56,6 +60,7 @@ class Trainer {
 
   absl::StatusOr<double> Evaluate() {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
+    STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
     }
@@ -87,7 +92,7 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, MakeEngine(layout, mesh));
   Trainer trainer(layout, options, engine.get());
   RankRecord record;
-  record.range = engine->range();
+  for (const ArenaPart& part : engine->grads()) record.ranges.push_back(part.range());
   for (int step = 1; step <= kNumTrainingSteps; ++step) {
     STRAKE_ASSIGN_OR_RETURN(StepRecord done, trainer.Step(step));
     record.steps.push_back(std::move(done));
@@ -117,12 +122,16 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, con
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options) {
   std::vector<RankRecord> records(NumRanks(layout.Sizes()));
-  STRAKE_RETURN_IF_ERROR(RunOnThreads(
-      layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = options.check},
-      [&](const Mesh& mesh) -> absl::Status {
-        STRAKE_ASSIGN_OR_RETURN(records[mesh.rank()], TrainOnRank(layout, options, mesh));
-        return absl::OkStatus();
-      }));
+  STRAKE_RETURN_IF_ERROR(
+      RunOnThreads(layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = options.check},
+                   [&](const Mesh& mesh) -> absl::Status {
+                     std::optional<Mesh> wrapped;
+                     if (options.wrap) wrapped.emplace(options.wrap(mesh));
+                     STRAKE_ASSIGN_OR_RETURN(
+                         records[mesh.rank()],
+                         TrainOnRank(layout, options, wrapped.has_value() ? *wrapped : mesh));
+                     return absl::OkStatus();
+                   }));
   return records;
 }
 

@@ -2,6 +2,7 @@
 #ifndef STRAKE_TESTS_TRAIN_LAYOUT_H_
 #define STRAKE_TESTS_TRAIN_LAYOUT_H_
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -29,13 +30,13 @@ inline constexpr double kClipNorm = 0.1;
 struct StepRecord {
   double loss = 0;  // mean over the global batch
   double norm = 0;
-  std::vector<double> grads;  // of the rank's range
+  std::vector<double> grads;  // of the rank's ranges, one after the other
   bool operator==(const StepRecord&) const = default;
 };
 
 // One rank's results. f32 and bf16 numbers are kept exactly.
 struct RankRecord {
-  ShardRange range;
+  std::vector<ShardRange> ranges;  // that it updates
   std::vector<StepRecord> steps;
   double evaluation_loss = 0;   // of another batch, after the last step
   std::vector<double> weights;  // after the last step
@@ -44,7 +45,8 @@ struct RankRecord {
 
 struct TrainOptions {
   double clip_norm = kClipNorm;
-  bool check = true;  // the communicators' check mode
+  bool check = true;                           // the communicators' check mode
+  std::function<Mesh(const Mesh&)> wrap = {};  // what each rank trains on instead of its mesh
 };
 
 // Returns the records by rank, trained from the weights above. Batches are functions of the

@@ -70,6 +70,7 @@ const Flags& TrainOptions() {
                                        "dp",
                                        "sequence_parallel",
                                        "zero",
+                                       "grad_reduce_dtype",
                                        "comm",
                                        "comm_check",
                                        "comm_timeout",

@@ -97,11 +97,12 @@ void PrintTable(const CommCostConfig& c, const ModelConfig& model,
                 const std::vector<CommCostRow>& rows, const CommLink& link) {
   std::cout << absl::StrFormat(
       "%s (%s parameters), %d x %d tokens of %d sequences per step, %s\n"
-      "rank %d of tp %d, dp %d, sequence parallelism %s, zero %d\n"
+      "rank %d of tp %d, dp %d, sequence parallelism %s, zero %d%s\n"
       "per step; ms at %g bytes/s and %g s per message, as if no two collectives and no "
       "computation ran at once\n\n",
       c.model, FormatCount(NumParameters(model)), c.micro_batch, c.seq_len, c.global_batch, c.dtype,
       c.rank, c.layout.tp, c.layout.dp, c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
+      c.layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "",
       link.bytes_per_second, link.latency_seconds);
   std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %17s %17s %12s\n", "phase", "axis",
                                "ranks", "collective", "calls", "bytes", "ring bytes", "ms");

@@ -65,6 +65,15 @@ class Context {
     if (on_grad_ready_) on_grad_ready_(parameter);
   }
 
+  // Sets the callback of WillRead(). A layer calls WillRead() in its forward pass, before it reads
+  // a parameter's value, which may still be on its way from another rank.
+  void set_on_will_read(std::function<void(const Parameter&)> callback) {
+    on_will_read_ = std::move(callback);
+  }
+  void WillRead(const Parameter& parameter) const {
+    if (on_will_read_) on_will_read_(parameter);
+  }
+
  private:
   ThreadTeam* team_;
   ActivationArena* arena_;
@@ -74,7 +83,7 @@ class Context {
   OpRecorder* recorder_ = nullptr;
   OpProfile* profile_ = nullptr;
   Pass pass_ = Pass::kForward;
-  std::function<void(const Parameter&)> on_grad_ready_;
+  std::function<void(const Parameter&)> on_grad_ready_, on_will_read_;
 };
 
 // Stands between an op's checks of shapes and its return in a dry run. Records the op's call, and

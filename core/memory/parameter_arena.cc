@@ -7,6 +7,25 @@
 #include "glog/logging.h"
 
 namespace strake {
+namespace {
+
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+std::vector<ArenaPart> PartsOf(const std::vector<ShardRange>& ranges, const Tensor& array) {
+  std::vector<ArenaPart> parts;
+  int64_t at = 0;
+  for (const ShardRange& range : ranges) {
+    parts.push_back({range.begin, array.Rows(at, at + range.size())});
+    at += range.size();
+  }
+  CHECK_EQ(at, array.num_elements()) << "[parts_of] elements of the ranges, and of the array";
+  return parts;
+}
+
 Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape shape,
                                bool weight_decay, NormalInit init) {
   CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
@@ -27,8 +46,26 @@ Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape sha
   record.weight_decay = weight_decay;
   record.init = init;
   record.offset = num_elements_;
-  num_elements_ = (record.end() + kAlignmentElements - 1) / kAlignmentElements * kAlignmentElements;
+  num_elements_ = RoundUp(record.end(), kAlignmentElements);
   return &record.parameter;
+}
+
+void ParameterArena::PadGroups(const std::vector<int>& first_records, int64_t num_elements) {
+  CHECK(!values_.defined()) << "[parameter_arena] PadGroups() after Allocate()";
+  CHECK(num_elements > 0 && num_elements % kAlignmentElements == 0)
+      << "[parameter_arena] groups of multiples of " << num_elements << " elements";
+  auto next_group = first_records.begin();
+  num_elements_ = 0;
+  for (int i = 0; i < static_cast<int>(records_.size()); ++i) {
+    if (next_group != first_records.end() && *next_group == i) {
+      num_elements_ = RoundUp(num_elements_, num_elements);
+      ++next_group;
+    }
+    records_[i].offset = num_elements_;
+    num_elements_ = RoundUp(records_[i].end(), kAlignmentElements);
+  }
+  CHECK(next_group == first_records.end()) << "[parameter_arena] groups that begin past the end";
+  num_elements_ = RoundUp(num_elements_, num_elements);
 }
 
 absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients, Device device) {

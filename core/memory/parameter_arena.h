@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter.h"
+#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -58,6 +59,23 @@ struct ParameterRecord {
   int64_t end() const { return offset + num_elements(); }
 };
 
+// A part of an array over an index space: its elements [begin, end()).
+struct ArenaPart {
+  int64_t begin = 0;
+  Tensor values;  // [n]
+
+  int64_t end() const { return begin + values.num_elements(); }
+  ShardRange range() const { return {begin, end()}; }
+  // The elements of a range of the index space that lies within the part.
+  Tensor Rows(const ShardRange& part) const {
+    return values.Rows(part.begin - begin, part.end - begin);
+  }
+};
+
+// Returns the parts of `array` [sum of the ranges' sizes], which holds the ranges' elements one
+// after the other.
+std::vector<ArenaPart> PartsOf(const std::vector<ShardRange>& ranges, const Tensor& array);
+
 // Parameters are added in forward order, so gradients become ready from the end of the index space
 // to its start. Each begins at a multiple of 64 elements; the gaps hold zeros in every array.
 // Values, gradients and optimizer state are parallel arrays over the same indices.
@@ -68,6 +86,11 @@ class ParameterArena {
   // Must precede Allocate(). The address stays valid for the arena's lifetime.
   Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay,
                  NormalInit init = {});
+
+  // Moves parameters apart, so that each group of consecutive ones fills a multiple of
+  // `num_elements`, itself a multiple of 64: the gap behind the group's last parameter grows. The
+  // groups begin at these positions in records(), which ascend from 0. Must precede Allocate().
+  void PadGroups(const std::vector<int>& first_records, int64_t num_elements);
 
   // Allocates zeroed values, and zeroed gradients if asked for; sets each parameter's `value` and
   // `grad`. Returns ResourceExhausted if there is not enough memory.

@@ -1,5 +1,6 @@
 #include "core/memory/parameter_arena.h"
 
+#include "core/tensor/tensor_buffer.h"
 #include "gtest/gtest.h"
 
 namespace strake {
@@ -42,6 +43,35 @@ TEST(ParameterArenaTest, CompletesTheSlicesOfWholeTensorsAlone) {
   EXPECT_EQ(w.segments[1].slice.full_columns, 4);
   EXPECT_EQ(b.segments[0].slice.full_rows, 1);
   EXPECT_EQ(b.segments[0].slice.num_rows, 1);
+}
+
+TEST(ParameterArenaTest, GroupsFillMultiples) {
+  ParameterArena arena;
+  for (const int64_t size : {10, 100, 64, 65}) arena.Add({{"w", size}}, {size}, true);
+  EXPECT_EQ(arena.num_elements(), 384);
+  const auto offsets = [&] {
+    std::vector<int64_t> all;
+    for (const ParameterRecord& record : arena.records()) all.push_back(record.offset);
+    return all;
+  };
+  arena.PadGroups({0, 1, 3}, 192);
+  EXPECT_EQ(offsets(), (std::vector<int64_t>{0, 192, 320, 384}));
+  EXPECT_EQ(arena.num_elements(), 576);
+  arena.PadGroups({0, 1, 3}, 64);
+  EXPECT_EQ(offsets(), (std::vector<int64_t>{0, 64, 192, 256}));
+  EXPECT_EQ(arena.num_elements(), 384);
+  EXPECT_EQ(arena.num_parameters(), 239);
+}
+
+TEST(ArenaPartTest, PartsOfAnArrayFollowEachOther) {
+  const TensorBuffer array(DType::kF32, {192});
+  for (int i = 0; i < 192; ++i) array.tensor().data<float>()[i] = static_cast<float>(i);
+  const std::vector<ArenaPart> parts = PartsOf({{64, 128}, {256, 256}, {256, 384}}, array);
+  ASSERT_EQ(parts.size(), 3);
+  EXPECT_EQ(parts[1].range(), (ShardRange{256, 256}));
+  EXPECT_EQ(parts[2].range(), (ShardRange{256, 384}));
+  EXPECT_EQ(parts[2].Rows({300, 310}).data<float>()[0], 64 + 300 - 256);
+  EXPECT_DEATH((void)PartsOf({{0, 191}}, array), "elements of the ranges");
 }
 
 TEST(ParameterArenaTest, DryRunHasShapesAndNoMemory) {

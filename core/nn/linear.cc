@@ -27,7 +27,11 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
   const LayerScope layer(ctx.recorder(), layer_);
   const Shape shape = {x.dim(0), out_features()};
   MatmulOptions options = {.transpose_b = transposed_};
-  if (bias_ != nullptr) options.bias = bias_->value;
+  ctx.WillRead(*weight_);
+  if (bias_ != nullptr) {
+    ctx.WillRead(*bias_);
+    options.bias = bias_->value;
+  }
   if (gelu_input != nullptr) {
     if (!gelu_input->defined()) *gelu_input = ctx.arena().Allocate(x.dtype(), shape);
     options.gelu_input = *gelu_input;

@@ -14,6 +14,8 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
   const Tensor y = arena.Allocate(x.dtype(), x.shape());
   const Tensor sum = residual.defined() ? x : Tensor();  // in place
   saved->x = x;
+  ctx.WillRead(*weight_);
+  if (bias_ != nullptr) ctx.WillRead(*bias_);
   saved->rstd = arena.Allocate(statistics, {x.dim(0)});
   if (bias_ == nullptr) {
     STRAKE_RETURN_IF_ERROR(

@@ -69,8 +69,8 @@ absl::Status Train(const char* path) {
   Parameter* bias = parameters.Add({{"bias", kVocabSize}}, {kVocabSize}, false);
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/true));
   const Linear linear(weight, bias);
-  STRAKE_ASSIGN_OR_RETURN(
-      AdamW adamw, AdamW::Create(parameters, {0, parameters.num_elements()}, parameters.grads()));
+  STRAKE_ASSIGN_OR_RETURN(AdamW adamw,
+                          AdamW::Create(parameters, {{.begin = 0, .values = parameters.grads()}}));
 
   ThreadTeam team(NumUsableCores());
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(16 << 20));

@@ -1,53 +1,68 @@
 #include "parallel/data/gradient_buckets.h"
 
-#include <algorithm>
 #include <deque>
 
 #include "core/base/dtype.h"
 #include "glog/logging.h"
 
 namespace strake {
+namespace {
 
-ShardRange DataParallelRange(int64_t num_elements, int num_ranks, int rank) {
-  constexpr int64_t kUnit = ParameterArena::kAlignmentElements;
-  CHECK(num_elements >= 0 && num_elements % kUnit == 0 && rank >= 0 && rank < num_ranks)
-      << "[data_parallel_range] " << num_elements << " elements, rank " << rank << " of "
-      << num_ranks;
-  const int64_t num_units = num_elements / kUnit;
-  return {num_units * rank / num_ranks * kUnit, num_units * (rank + 1) / num_ranks * kUnit};
-}
+constexpr int64_t kUnit = ParameterArena::kAlignmentElements;
 
-ShardRange UpdatedRange(int64_t num_elements, int num_ranks, int rank, int zero) {
-  return zero == 0 ? ShardRange{0, num_elements} : DataParallelRange(num_elements, num_ranks, rank);
-}
-
-std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elements,
-                                        int num_ranks) {
-  CHECK(0 <= part.begin && part.begin <= part.end && part.end <= num_elements)
-      << "[data_parallel_counts] [" << part.begin << ", " << part.end << ") of " << num_elements
-      << " elements";
-  std::vector<int64_t> counts;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    const ShardRange range = DataParallelRange(num_elements, num_ranks, rank);
-    counts.push_back(std::clamp(range.end, part.begin, part.end) -
-                     std::clamp(range.begin, part.begin, part.end));
+// The positions of the buckets' first parameters, from the arena's end.
+std::vector<int> FirstRecords(const ParameterArena& parameters, DType grad_dtype,
+                              int64_t bucket_bytes) {
+  CHECK_GT(bucket_bytes, 0) << "[gradient_buckets] bucket_bytes";
+  const std::deque<ParameterRecord>& all = parameters.records();
+  std::vector<int> first;
+  int64_t bytes = 0;
+  for (int i = static_cast<int>(all.size()) - 1; i >= 0; --i) {
+    bytes += (all[i].num_elements() + kUnit - 1) / kUnit * kUnit * DTypeSize(grad_dtype);
+    if (bytes < bucket_bytes && i > 0) continue;
+    first.push_back(i);
+    bytes = 0;
   }
-  return counts;
+  return first;
 }
+
+}  // namespace
 
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes) {
-  CHECK_GT(bucket_bytes, 0) << "[gradient_buckets] bucket_bytes";
-  const int64_t element_bytes = DTypeSize(parameters.grad_dtype());
-  const std::deque<ParameterRecord>& all = parameters.records();
   std::vector<ShardRange> buckets;
   int64_t end = parameters.num_elements();
-  for (auto record = all.rbegin(); record != all.rend(); ++record) {
-    const ShardRange bucket = {record->offset, end};
-    if (bucket.size() * element_bytes < bucket_bytes && record + 1 != all.rend()) continue;
-    buckets.push_back(bucket);
-    end = bucket.begin;
+  for (const int first : FirstRecords(parameters, parameters.grad_dtype(), bucket_bytes)) {
+    const int64_t begin = parameters.records()[first].offset;
+    buckets.push_back({begin, end});
+    end = begin;
   }
   return buckets;
+}
+
+void PadBuckets(ParameterArena* parameters, DType dtype, int num_ranks,
+                const GradientReducerOptions& options) {
+  if (options.zero == 0) return;
+  const std::vector<int> first =
+      FirstRecords(*parameters, AccumulationDType(dtype), options.bucket_bytes);
+  parameters->PadGroups({first.rbegin(), first.rend()}, num_ranks * kUnit);
+}
+
+ShardRange BucketPart(const ShardRange& bucket, int num_ranks, int rank) {
+  CHECK(bucket.size() % (num_ranks * kUnit) == 0 && rank >= 0 && rank < num_ranks)
+      << "[bucket_part] " << bucket.size() << " elements, rank " << rank << " of " << num_ranks;
+  const int64_t size = bucket.size() / num_ranks, begin = bucket.begin + rank * size;
+  return {begin, begin + size};
+}
+
+std::vector<ShardRange> UpdatedRanges(const ParameterArena& parameters, int num_ranks, int rank,
+                                      const GradientReducerOptions& options) {
+  if (options.zero == 0 || num_ranks == 1) return {{0, parameters.num_elements()}};
+  std::vector<ShardRange> buckets = GradientBuckets(parameters, options.bucket_bytes);
+  std::vector<ShardRange> parts;
+  for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
+    parts.push_back(BucketPart(*bucket, num_ranks, rank));
+  }
+  return parts;
 }
 
 }  // namespace strake

@@ -1,36 +1,56 @@
-// Cuts a parameter arena's index space for data parallelism: into one range per rank, for sharded
-// gradients and optimizer state, and into buckets, for reductions. It only computes, so that a cost
-// model counts exactly what the reducer does.
+// Cuts a parameter arena's index space into buckets, for collectives over data-parallel ranks, and
+// buckets into equal parts, for sharded gradients and optimizer state. It only computes, so that a
+// cost model counts exactly what the collectives move.
+//
+//   index space   0 ................................................ num_elements
+//   buckets       |     b = 2      |        1        |         0        |
+//   parts, R = 2  | r = 0 |   1    |   0    |   1    |    0    |   1    |
+//
+// A bucket is whole consecutive parameters with the gaps behind them. With ZeRO its parts are the
+// pieces of a reduce-scatter and of an all-gather, and rank r updates part r of every bucket.
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 #define STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 
 #include <cstdint>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
 
 namespace strake {
 
-// The range that rank r of R updates: in units of 64 elements, [r*U/R, (r+1)*U/R) of the space's U,
-// rounded down, so that sizes differ by at most 64 elements and may be 0. It does not depend on the
-// buckets. CHECKs that num_elements is a multiple of 64, as an arena's is, and 0 <= r < R.
-ShardRange DataParallelRange(int64_t num_elements, int num_ranks, int rank);
+// How gradients are summed over the data-parallel ranks, and which of them a rank updates.
+struct GradientReducerOptions {
+  int zero = 0;
+  // Minimum size of a bucket: large enough that a collective's latency is negligible, small enough
+  // that a model's first bucket starts early in its backward pass.
+  int64_t bucket_bytes = 25 << 20;
+  // Rounds gradients, which are f32, to bf16 for their sum: half the bytes, and the error in
+  // gradient_reducer.h.
+  bool reduce_in_bf16 = false;
+  // False waits for each bucket where it starts: tests use it to show that timing changes no bit.
+  bool overlap = true;
+};
 
-// The range that rank r of R updates: the whole index space with ZeRO stage 0, else its
-// DataParallelRange.
-ShardRange UpdatedRange(int64_t num_elements, int num_ranks, int rank, int zero);
-
-// [R]: the number of elements of `part` in each rank's range. They are consecutive runs of it, in
-// rank order: the counts of a reduce-scatter or all-gather of the part.
-std::vector<int64_t> DataParallelCounts(const ShardRange& part, int64_t num_elements,
-                                        int num_ranks);
-
-// Cuts the index space into buckets of whole consecutive parameters, with the gaps behind them,
-// from the arena's end to its start: the order in which gradients become ready. Each bucket but the
-// last ends as soon as its gradients have at least bucket_bytes; together they cover the index
-// space. Call it after Allocate(); bucket_bytes is positive.
+// Returns the buckets from the arena's end to its start: the order in which gradients become ready.
+// Each but the last ends as soon as its gradients, without padding, have at least bucket_bytes;
+// together they cover the index space. Call it after Allocate(). CHECKs that bucket_bytes > 0.
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes);
+
+// Pads each bucket of an arena of `dtype` to a multiple of num_ranks * 64 elements, so that its
+// parts are equal. Does nothing where ranks do not share the updates: with zero 0. Must precede
+// Allocate(); GradientBuckets() then cuts at the same parameters as without padding.
+void PadBuckets(ParameterArena* parameters, DType dtype, int num_ranks,
+                const GradientReducerOptions& options);
+
+// The part of rank r of R. CHECKs that the R parts of whole units of 64 elements are equal.
+ShardRange BucketPart(const ShardRange& bucket, int num_ranks, int rank);
+
+// The ranges that a rank updates, in ascending order: the whole index space with zero 0 or one
+// rank, else its part of every bucket.
+std::vector<ShardRange> UpdatedRanges(const ParameterArena& parameters, int num_ranks, int rank,
+                                      const GradientReducerOptions& options);
 
 }  // namespace strake
 

@@ -1,9 +1,6 @@
 #include "parallel/data/gradient_buckets.h"
 
-#include <algorithm>
 #include <cstdint>
-#include <numeric>
-#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -12,37 +9,6 @@ namespace strake {
 namespace {
 
 using ::testing::ElementsAre;
-
-TEST(DataParallelRangeTest, RangesAreAlignedEvenAndCoverTheSpace) {
-  for (int64_t num_units = 0; num_units < 40; ++num_units) {
-    for (int num_ranks = 1; num_ranks <= 17; ++num_ranks) {
-      int64_t end = 0, smallest = 64 * num_units, largest = 0;
-      for (int rank = 0; rank < num_ranks; ++rank) {
-        const ShardRange range = DataParallelRange(64 * num_units, num_ranks, rank);
-        EXPECT_EQ(range.begin, end);
-        EXPECT_EQ(range.begin % 64, 0);
-        smallest = std::min(smallest, range.size());
-        largest = std::max(largest, range.size());
-        end = range.end;
-      }
-      EXPECT_EQ(end, 64 * num_units) << num_ranks;
-      EXPECT_LE(largest - smallest, 64) << num_units << " units, " << num_ranks << " ranks";
-    }
-  }
-}
-
-TEST(DataParallelRangeTest, OfThreeUnits) {
-  EXPECT_EQ(DataParallelRange(192, 2, 0), (ShardRange{0, 64}));
-  EXPECT_EQ(DataParallelRange(192, 2, 1), (ShardRange{64, 192}));
-  EXPECT_EQ(DataParallelRange(192, 4, 0), (ShardRange{0, 0}));
-}
-
-TEST(DataParallelCountsTest, CountsWhatLiesInEachRange) {
-  EXPECT_THAT(DataParallelCounts({0, 192}, 192, 2), ElementsAre(64, 128));
-  EXPECT_THAT(DataParallelCounts({64, 128}, 192, 2), ElementsAre(0, 64));
-  EXPECT_THAT(DataParallelCounts({10, 70}, 192, 3), ElementsAre(54, 6, 0));
-  EXPECT_THAT(DataParallelCounts({70, 70}, 192, 3), ElementsAre(0, 0, 0));
-}
 
 class GradientBucketsTest : public ::testing::Test {
  protected:
@@ -79,11 +45,53 @@ TEST(GradientBucketsOfNothingTest, AreNone) {
   EXPECT_TRUE(GradientBuckets(nothing, 1).empty());
 }
 
+TEST(PadBucketsTest, EveryBucketHasEqualParts) {
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kBf16}) {
+    for (const int64_t bucket_bytes : {1, 4 * 200, 4 * 512, 1 << 20}) {
+      for (const int num_ranks : {1, 2, 3, 4, 16}) {
+        ParameterArena plain, padded;
+        for (ParameterArena* arena : {&plain, &padded}) {
+          for (const int64_t size : {35, 210, 1, 130}) arena->Add({{"p", size}}, {size}, false);
+        }
+        PadBuckets(&padded, dtype, num_ranks, {.zero = 1, .bucket_bytes = bucket_bytes});
+        PadBuckets(&plain, dtype, num_ranks, {.zero = 0, .bucket_bytes = bucket_bytes});
+        plain.AllocateDryRun(dtype);
+        padded.AllocateDryRun(dtype);
+        EXPECT_EQ(plain.num_elements(), 576);
+        const auto buckets = GradientBuckets(padded, bucket_bytes);
+        const auto without = GradientBuckets(plain, bucket_bytes);
+        ASSERT_EQ(buckets.size(), without.size());
+        int64_t end = padded.num_elements();
+        for (size_t b = 0; b < buckets.size(); ++b) {
+          const int64_t multiple = 64 * num_ranks;
+          EXPECT_EQ(buckets[b].size(), (without[b].size() + multiple - 1) / multiple * multiple);
+          EXPECT_EQ(buckets[b].end, end);
+          end = buckets[b].begin;
+        }
+        EXPECT_EQ(end, 0);
+      }
+    }
+  }
+}
+
+TEST(UpdatedRangesTest, AreTheRanksPartsInAscendingOrder) {
+  ParameterArena arena;
+  for (const int64_t size : {35, 210, 1, 130}) arena.Add({{"p", size}}, {size}, false);
+  const GradientReducerOptions options = {.zero = 2, .bucket_bytes = 4 * 192};
+  PadBuckets(&arena, DType::kF32, 2, options);  // 64, 320 and 192 elements become
+  arena.AllocateDryRun(DType::kF32);            // 128, 384 and 256
+  EXPECT_THAT(UpdatedRanges(arena, 2, 0, options),
+              ElementsAre(ShardRange{0, 64}, ShardRange{128, 320}, ShardRange{512, 640}));
+  EXPECT_THAT(UpdatedRanges(arena, 2, 1, options),
+              ElementsAre(ShardRange{64, 128}, ShardRange{320, 512}, ShardRange{640, 768}));
+  EXPECT_THAT(UpdatedRanges(arena, 1, 0, options), ElementsAre(ShardRange{0, 768}));
+  EXPECT_THAT(UpdatedRanges(arena, 2, 1, {.zero = 0}), ElementsAre(ShardRange{0, 768}));
+}
+
 TEST_F(GradientBucketsTest, DeathOfWrongArguments) {
   EXPECT_DEATH((void)GradientBuckets(parameters_, 0), "\\[gradient_buckets\\] bucket_bytes");
-  EXPECT_DEATH((void)DataParallelRange(65, 2, 0), "65 elements, rank 0 of 2");
-  EXPECT_DEATH((void)DataParallelRange(64, 2, 2), "64 elements, rank 2 of 2");
-  EXPECT_DEATH((void)DataParallelCounts({0, 65}, 64, 2), "\\[0, 65\\) of 64");
+  EXPECT_DEATH((void)BucketPart({0, 192}, 2, 0), "192 elements, rank 0 of 2");
+  EXPECT_DEATH((void)BucketPart({0, 128}, 2, 2), "128 elements, rank 2 of 2");
 }
 
 }  // namespace

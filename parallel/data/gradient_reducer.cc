@@ -1,10 +1,11 @@
 #include "parallel/data/gradient_reducer.h"
 
-#include <numeric>
+#include <algorithm>
 #include <utility>
 
 #include "core/base/dtype.h"
 #include "core/base/status_macros.h"
+#include "core/ops/cast/cast.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "glog/logging.h"
@@ -17,7 +18,7 @@ GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
     : parameters_(parameters),
       dp_(dp),
       options_(options),
-      range_(UpdatedRange(parameters->num_elements(), dp.size(), dp.rank(), options.zero)),
+      ranges_(UpdatedRanges(*parameters, dp.size(), dp.rank(), options)),
       buckets_(GradientBuckets(*parameters, options.bucket_bytes)) {}
 
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
@@ -26,38 +27,58 @@ absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
         parameters->grads().defined() == (options.zero < 2))
       << "[gradient_reducer] zero " << options.zero << ", values "
       << parameters->values().ToString() << ", gradients " << parameters->grads().ToString();
+  CHECK(!options.reduce_in_bf16 || parameters->grad_dtype() == DType::kF32)
+      << "[gradient_reducer] gradients " << DTypeName(parameters->grad_dtype())
+      << ", to be reduced in bf16";
   std::unique_ptr<GradientReducer> reducer(new GradientReducer(parameters, dp, options));
   STRAKE_RETURN_IF_ERROR(reducer->Allocate());
   return reducer;
 }
 
-size_t GradientReducer::GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
+GradientReducer::OwnElements GradientReducer::Own(const ParameterArena& parameters, int dp_size,
+                                                  const GradientReducerOptions& options) {
+  OwnElements own;
+  if (options.zero == 2) own.grads = parameters.num_elements() / dp_size;
+  if (dp_size == 1) return own;
+  const std::vector<ShardRange> buckets = GradientBuckets(parameters, options.bucket_bytes);
+  if (options.zero == 2) own.grads += GradientSlots::NumElements(buckets);
+  if (!options.reduce_in_bf16) return own;
+  for (const ShardRange& bucket : buckets) own.staging = std::max(own.staging, 2 * bucket.size());
+  return own;
+}
+
+size_t GradientReducer::GradientBytes(const ParameterArena& parameters, int dp_size,
                                       const GradientReducerOptions& options) {
-  int64_t elements = parameters.num_elements();
-  if (options.zero == 2 && dp_size > 1) {
-    elements = DataParallelRange(elements, dp_size, dp_rank).size();
-    elements += GradientSlots::NumElements(GradientBuckets(parameters, options.bucket_bytes));
-  }
-  return elements * DTypeSize(parameters.grad_dtype());
+  const OwnElements own = Own(parameters, dp_size, options);
+  const int64_t of_arena = options.zero == 2 ? 0 : parameters.num_elements();
+  return (of_arena + own.grads) * DTypeSize(parameters.grad_dtype()) +
+         own.staging * DTypeSize(DType::kBf16);
 }
 
 absl::Status GradientReducer::Allocate() {
-  if (options_.zero < 2) {
-    grads_ = parameters_->grads().Rows(range_.begin, range_.end);
-    return absl::OkStatus();
-  }
-  const size_t bytes = GradientBytes(*parameters_, dp_.size(), dp_.rank(), options_);
+  const OwnElements own = Own(*parameters_, dp_.size(), options_);
+  const DType dtype = parameters_->grad_dtype();
   const Device device = parameters_->values().device();
-  if (!dp_.dry_run()) {
+  const size_t grad_bytes = own.grads * DTypeSize(dtype);
+  const size_t bytes = grad_bytes + own.staging * DTypeSize(DType::kBf16);
+  if (bytes > 0 && !dp_.dry_run()) {
     STRAKE_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(device, bytes));
   }
-  const DType dtype = parameters_->grad_dtype();
-  const Tensor all(memory_.data(), dtype, {static_cast<int64_t>(bytes / DTypeSize(dtype))}, device);
-  grads_ = all.Rows(0, range_.size());
+  char* const data = static_cast<char*>(memory_.data());
+  staging_ =
+      Tensor(data == nullptr ? nullptr : data + grad_bytes, DType::kBf16, {own.staging}, device);
+  if (options_.zero < 2) {
+    const ArenaPart all{0, parameters_->grads()};
+    for (const ShardRange& range : ranges_) grads_.push_back({range.begin, all.Rows(range)});
+    return absl::OkStatus();
+  }
+  const Tensor grads(data, dtype, {own.grads}, device);
+  kept_ = grads.Rows(0, parameters_->num_elements() / dp_.size());
+  grads_ = PartsOf(ranges_, kept_);
   if (dp_.size() == 1) {
-    PlaceGradients(parameters_, range_, grads_);
+    PlaceGradients(parameters_, {0, parameters_->num_elements()}, kept_);
   } else {
-    slots_.emplace(parameters_, buckets_, all.Rows(range_.size(), all.dim(0)));
+    slots_.emplace(parameters_, buckets_, grads.Rows(kept_.dim(0), own.grads));
   }
   return absl::OkStatus();
 }
@@ -94,21 +115,25 @@ void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter
 void GradientReducer::Reduce(const Context& ctx, int bucket) {
   if (dp_.size() == 1 || (!sharded() && !last_)) return;
   const LayerScope layer(ctx.recorder(), "gradients");
-  reductions_.push_back(StartSum(bucket));
+  reductions_.push_back(StartSum(ctx, bucket));
   if (sharded()) slots_->Complete(bucket);
-  const size_t num_in_flight = !options_.overlap ? 0 : sharded() ? 1 : buckets_.size();
+  // There are slots, and buffers of bf16, for one beside the next.
+  const bool limited = sharded() || in_bf16();
+  const size_t num_in_flight = !options_.overlap ? 0 : limited ? 1 : buckets_.size();
   while (reductions_.size() > num_in_flight) FinishOldest(ctx);
   if (sharded()) error_.Update(slots_->AssignAfterNext(ctx, bucket));
 }
 
-GradientReducer::Reduction GradientReducer::StartSum(int bucket) {
-  const Tensor grads = BucketGrads(bucket);
-  const ShardRange& range = buckets_[bucket];
-  if (options_.zero == 0) return {bucket, range.begin, dp_.AllReduceSum(grads)};
-  const auto counts = DataParallelCounts(range, parameters_->num_elements(), dp_.size());
-  const int64_t begin = std::accumulate(counts.begin(), counts.begin() + dp_.rank(), int64_t{0});
-  const Tensor own = grads.Rows(begin, begin + counts[dp_.rank()]);
-  return {bucket, range.begin + begin, dp_.ReduceScatterSum(grads, own, counts)};
+GradientReducer::Reduction GradientReducer::StartSum(const Context& ctx, int bucket) {
+  ArenaPart all{buckets_[bucket].begin, BucketGrads(bucket)};
+  if (in_bf16()) {
+    const int64_t begin = bucket % 2 * staging_.num_elements() / 2;
+    const Tensor rounded = staging_.Rows(begin, begin + all.values.num_elements());
+    error_.Update(Cast(ctx, all.values, rounded));
+    all.values = rounded;
+  }
+  if (options_.zero == 0) return {bucket, dp_.AllReduceSum(all.values)};
+  return {bucket, dp_.ReduceScatterSum(all.values, all.Rows(PartOf(bucket).range()))};
 }
 
 void GradientReducer::FinishOldest(const Context& ctx) {
@@ -116,16 +141,14 @@ void GradientReducer::FinishOldest(const Context& ctx) {
   reductions_.pop_front();
   const absl::StatusOr<Tensor> sums = reduction.sums.Wait();
   error_.Update(sums.status());
-  if (!sharded()) return;
-  if (sums.ok()) error_.Update(AddToKept(ctx, *sums, reduction.begin - range_.begin));
-  slots_->Free(reduction.bucket);
+  if (sums.ok()) error_.Update(TakeSums(ctx, reduction.bucket, *sums));
+  if (sharded()) slots_->Free(reduction.bucket);
 }
 
-absl::Status GradientReducer::AddToKept(const Context& ctx, const Tensor& sums,
-                                        int64_t begin) const {
-  if (sums.num_elements() == 0) return absl::OkStatus();  // `begin` may lie outside
-  const Tensor kept = grads_.Rows(begin, begin + sums.num_elements());
-  return ResidualAddForward(ctx, kept, sums, kept);
+absl::Status GradientReducer::TakeSums(const Context& ctx, int bucket, const Tensor& sums) const {
+  const Tensor own = options_.zero == 0 ? BucketGrads(bucket) : PartOf(bucket).values;
+  if (in_bf16()) return sharded() ? CastAdd(ctx, sums, own) : Cast(ctx, sums, own);
+  return sharded() ? ResidualAddForward(ctx, own, sums, own) : absl::OkStatus();
 }
 
 absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
@@ -143,9 +166,9 @@ absl::Status GradientReducer::ClearGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
   summed_ = false;
   const LayerScope layer(ctx.recorder(), "gradients");
-  if (sharded()) return SetZero(ctx, grads_);
+  if (sharded()) return SetZero(ctx, kept_);
   return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},
-                        options_.zero == 2 ? grads_ : parameters_->grads());
+                        options_.zero == 2 ? kept_ : parameters_->grads());
 }
 
 }  // namespace strake

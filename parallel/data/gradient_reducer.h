@@ -2,19 +2,28 @@
 // pass still computes others.
 //
 //   zero   gradients [elements]             reduced                    this rank's sums, grads()
-//   0, 1   the arena's, all                 in the last micro-batch    all; its range
-//   2      its range, and slots of buckets  in every micro-batch       its range
+//   0, 1   the arena's, all                 in the last micro-batch    all; its part of each bucket
+//   2      its parts, and slots of buckets  in every micro-batch       its part of each bucket
 //
 // Parameters are announced in the reverse of the arena's order. The reducer CHECKs this, so a
 // layer's members, its parameters in the arena, its announcements and the buckets cannot disagree.
 // The index space is cut into buckets in that order (gradient_buckets.h). Once its first parameter
-// has been announced, a bucket is summed: all-reduced with zero 0, reduce-scattered in place with 1
-// and 2. With zero 2 the bucket's gradients are in a slot, and this rank's part of their sum is
-// added to the gradients that it keeps. Results are sums, never means. With one rank there are no
-// collectives, whatever `zero` is.
+// has been announced, a bucket is summed: all-reduced with zero 0, reduce-scattered in place, in
+// equal parts, with 1 and 2. With zero 2 the bucket's gradients are in a slot, and this rank's part
+// of their sum is added to the gradients that it keeps. Results are sums, never means. With one
+// rank there are no collectives, whatever `zero` is.
 //
 // With slots, Parameter::grad has null data where a bucket has no slot (gradient_slots.h), and
 // always between micro-batches.
+//
+// With reduce_in_bf16 each rank rounds a bucket's gradients to bf16, in one of two buffers. Their
+// sum over the D ranks, in bf16, replaces the gradients of zero 0 and 1, and is added to those of
+// zero 2, in f32. Communicators of our own add in f32 and round once. With g_r the gradient of rank
+// r and u = 2^-8, half a unit in the last place of bf16,
+//
+//   |result - sum over r of g_r| <= (2 u + u^2 + (D - 1) 2^-23) * sum over r of |g_r|
+//
+// where nothing overflows or is subnormal. NCCL rounds every partial sum: (1 + u)^D - 1 instead.
 //
 // Bits: with equal gradients, results are the same for every bucket size, for `overlap` on or off,
 // and for zero 0 and 1. Gaps between parameters stay 0.
@@ -39,32 +48,26 @@
 #include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/data/gradient_buckets.h"
 #include "parallel/data/gradient_slots.h"
 
 namespace strake {
-
-struct GradientReducerOptions {
-  int zero = 0;
-  // Minimum size of a bucket: large enough that a collective's latency is negligible, small enough
-  // that a model's first bucket starts early in its backward pass.
-  int64_t bucket_bytes = 25 << 20;
-  // False waits for each bucket where it starts: tests use it to show that timing changes no bit.
-  bool overlap = true;
-};
 
 // Used on the rank's thread. Per step: ClearGrads(), then for each micro-batch StartMicroBatch(), a
 // backward pass that adds to the gradients and announces each, FinishMicroBatch(). All ranks of dp
 // do the same. On a GPU, work is enqueued on the context's stream, which `dp` is bound to.
 class GradientReducer {
  public:
-  // Both must outlive the reducer. The arena is allocated: with gradients for zero 0 and 1; without
-  // for zero 2, whose gradients are allocated here. ResourceExhausted when there is no memory. With
-  // an arena without memory, the reducer is for dry runs, and so must `dp` be.
+  // Both must outlive the reducer. The arena's buckets have been padded (PadBuckets()), and it is
+  // allocated: with gradients for zero 0 and 1; without for zero 2, whose gradients are allocated
+  // here. ResourceExhausted when there is no memory. With an arena without memory, the reducer is
+  // for dry runs, and so must `dp` be.
   static absl::StatusOr<std::unique_ptr<GradientReducer>> Create(
       ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options);
 
-  // The bytes of all gradients on a rank, the arena's included. The arena may be a dry run's.
-  static size_t GradientBytes(const ParameterArena& parameters, int dp_size, int dp_rank,
+  // The bytes of all gradients on a rank, the arena's and the buffers of bf16 included. The arena
+  // may be a dry run's.
+  static size_t GradientBytes(const ParameterArena& parameters, int dp_size,
                               const GradientReducerOptions& options);
 
   GradientReducer(const GradientReducer&) = delete;
@@ -83,11 +86,9 @@ class GradientReducer {
   // error of a collective or an op since Create(): the gradients are then unspecified.
   absl::Status FinishMicroBatch(const Context& ctx);
 
-  // The part of the index space that this rank updates: all for zero 0, else its DataParallelRange.
-  const ShardRange& range() const { return range_; }
-
-  // [range().size()], always the same memory: summed over dp after the last micro-batch.
-  const Tensor& grads() const { return grads_; }
+  // The gradients of the ranges that this rank updates (UpdatedRanges()), always in the same
+  // memory: summed over dp after the last micro-batch.
+  const std::vector<ArenaPart>& grads() const { return grads_; }
 
   // Clears the gradients, as ClearGradients(); call it before a step's first micro-batch.
   absl::Status ClearGrads(const Context& ctx);
@@ -95,28 +96,39 @@ class GradientReducer {
  private:
   struct Reduction {
     int bucket = 0;
-    int64_t begin = 0;     // of the result, in the index space
     Pending<Tensor> sums;  // of all of the bucket, or of this rank's part of it
   };
+  // The numbers of elements that the reducer allocates.
+  struct OwnElements {
+    int64_t grads = 0;    // of the gradients' dtype
+    int64_t staging = 0;  // of bf16
+  };
+  static OwnElements Own(const ParameterArena& parameters, int dp_size,
+                         const GradientReducerOptions& options);
 
   GradientReducer(ParameterArena* parameters, Communicator& dp,
                   const GradientReducerOptions& options);
   absl::Status Allocate();
   bool sharded() const { return slots_.has_value(); }
+  bool in_bf16() const { return staging_.num_elements() > 0; }
   Tensor BucketGrads(int bucket) const;
   void Reduce(const Context& ctx, int bucket);
-  Reduction StartSum(int bucket);
+  Reduction StartSum(const Context& ctx, int bucket);
   void FinishOldest(const Context& ctx);
-  absl::Status AddToKept(const Context& ctx, const Tensor& sums, int64_t begin) const;
+  absl::Status TakeSums(const Context& ctx, int bucket, const Tensor& sums) const;
+  // This rank's part of a bucket.
+  const ArenaPart& PartOf(int bucket) const { return grads_[buckets_.size() - 1 - bucket]; }
 
   ParameterArena* const parameters_;
   Communicator& dp_;
   const GradientReducerOptions options_;
-  const ShardRange range_;
+  const std::vector<ShardRange> ranges_;  // that this rank updates
   const std::vector<ShardRange> buckets_;
-  DeviceMemory memory_;                 // with zero 2
-  std::optional<GradientSlots> slots_;  // and more than one rank
-  Tensor grads_;
+  DeviceMemory memory_;
+  Tensor kept_;     // with zero 2: the elements of `ranges_`
+  Tensor staging_;  // with reduce_in_bf16 and more than one rank: two buffers for any bucket
+  std::optional<GradientSlots> slots_;  // with zero 2 and more than one rank
+  std::vector<ArenaPart> grads_;
 
   bool in_micro_batch_ = false;
   bool last_ = false;

@@ -11,9 +11,9 @@
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "parallel/data/gather_values.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/data/gradient_reducer.h"
+#include "parallel/data/weight_gather.h"
 #include "parallel/mesh/run_on_threads.h"
 
 namespace strake {
@@ -28,7 +28,7 @@ using testing::TestTensor;
 
 constexpr int kMicroBatches = 2;
 
-// Ragged, with gaps behind them, at 0, 64, 128 and 384 of 448.
+// Ragged, with gaps behind them.
 void AddParameters(ParameterArena* arena) {
   arena->Add({{"embedding", 7}}, {5, 7}, true);
   arena->Add({{"positions", 3}}, {3}, true);
@@ -80,8 +80,8 @@ absl::Status Step(const Context& ctx, GradientReducer& reducer, const ParameterA
   return absl::OkStatus();
 }
 
-// The sums over ranks and micro-batches within `range`, 0 in the gaps.
-void ExpectSums(const ParameterArena& arena, int dp, const ShardRange& range, const Tensor& grads) {
+// The sums over ranks and micro-batches, 0 in the gaps.
+void ExpectSums(const ParameterArena& arena, int dp, const std::vector<ArenaPart>& grads) {
   const TestTensor expected(DType::kF32, {arena.num_elements()});
   testing::FillConstant(expected, 0);
   for (const ParameterRecord& p : arena.records()) {
@@ -93,9 +93,11 @@ void ExpectSums(const ParameterArena& arena, int dp, const ShardRange& range, co
       }
     }
   }
-  const auto host = HostCopy::Of(grads);
-  ASSERT_TRUE(host.ok()) << host.status();
-  EXPECT_TRUE(SameBits(*host, expected->Rows(range.begin, range.end)));
+  for (const ArenaPart& part : grads) {
+    const auto host = HostCopy::Of(part.values);
+    ASSERT_TRUE(host.ok()) << host.status();
+    EXPECT_TRUE(SameBits(*host, expected->Rows(part.begin, part.end())));
+  }
 }
 
 TEST(GradientReducerCudaTest, SumsOverRanksAndMicroBatches) {
@@ -108,15 +110,16 @@ TEST(GradientReducerCudaTest, SumsOverRanksAndMicroBatches) {
             OnRanksThatShareAGpu(dp, [&](const Context& ctx, Communicator& group) -> absl::Status {
               ParameterArena arena;
               AddParameters(&arena);
+              const GradientReducerOptions options = {.zero = zero, .bucket_bytes = 1};
+              PadBuckets(&arena, dtype, dp, options);
               STRAKE_RETURN_IF_ERROR(arena.Allocate(dtype, zero < 2, Device::kCuda));
-              STRAKE_ASSIGN_OR_RETURN(
-                  const std::unique_ptr<GradientReducer> reducer,
-                  GradientReducer::Create(&arena, group, {.zero = zero, .bucket_bytes = 1}));
-              EXPECT_EQ(reducer->grads().dtype(), DType::kF32);
+              STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<GradientReducer> reducer,
+                                      GradientReducer::Create(&arena, group, options));
+              EXPECT_EQ(reducer->grads()[0].values.dtype(), DType::kF32);
               const auto terms = TermsOf(group.rank(), arena.num_elements());
               for (int step = 0; step < 2; ++step) {
                 STRAKE_RETURN_IF_ERROR(Step(ctx, *reducer, arena, terms));
-                ExpectSums(arena, dp, reducer->range(), reducer->grads());
+                ExpectSums(arena, dp, reducer->grads());
               }
               return absl::OkStatus();
             });
@@ -126,18 +129,52 @@ TEST(GradientReducerCudaTest, SumsOverRanksAndMicroBatches) {
   }
 }
 
-TEST(GatherValuesCudaTest, EveryRankGetsEachRanksRange) {
-  constexpr int64_t kSize = 320;
+// Small integers, which bf16 holds, and their sums.
+TEST(GradientReducerCudaTest, SumsInBf16) {
+  for (int zero = 0; zero <= 2; ++zero) {
+    const GradientReducerOptions options = {
+        .zero = zero, .bucket_bytes = 1, .reduce_in_bf16 = true};
+    const absl::Status status =
+        OnRanksThatShareAGpu(2, [&](const Context& ctx, Communicator& group) -> absl::Status {
+          ParameterArena arena;
+          AddParameters(&arena);
+          PadBuckets(&arena, DType::kF32, 2, options);
+          STRAKE_RETURN_IF_ERROR(arena.Allocate(DType::kF32, zero < 2, Device::kCuda));
+          STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<GradientReducer> reducer,
+                                  GradientReducer::Create(&arena, group, options));
+          const auto terms = TermsOf(group.rank(), arena.num_elements());
+          for (int step = 0; step < 2; ++step) {
+            STRAKE_RETURN_IF_ERROR(Step(ctx, *reducer, arena, terms));
+            ExpectSums(arena, 2, reducer->grads());
+          }
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(WeightGatherCudaTest, EveryRankGetsEachRanksParts) {
+  const GradientReducerOptions options = {.zero = 1, .bucket_bytes = 1};
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     const absl::Status status =
         OnRanksThatShareAGpu(3, [&](const Context&, Communicator& group) -> absl::Status {
-          const TestTensor expected(dtype, {kSize}), host(dtype, {kSize});
+          ParameterArena arena;
+          AddParameters(&arena);
+          PadBuckets(&arena, dtype, 3, options);
+          STRAKE_RETURN_IF_ERROR(arena.Allocate(dtype, /*with_gradients=*/false, Device::kCuda));
+          const TestTensor expected(dtype, {arena.num_elements()}), own(dtype, expected->shape());
           testing::FillNormal(expected, 1);
-          const ShardRange own = DataParallelRange(kSize, 3, group.rank());
-          testing::CopyConvert(expected->Rows(own.begin, own.end), host->Rows(own.begin, own.end));
-          const CudaTestTensor values(host);
-          STRAKE_RETURN_IF_ERROR(GatherValues(values, group));
-          EXPECT_TRUE(SameBits(values.ToHost(), expected)) << "rank " << group.rank();
+          testing::FillConstant(own, 0);
+          for (const ShardRange& range : UpdatedRanges(arena, 3, group.rank(), options)) {
+            testing::CopyConvert(expected->Rows(range.begin, range.end),
+                                 own->Rows(range.begin, range.end));
+          }
+          STRAKE_RETURN_IF_ERROR(CopyBlocking(own, arena.values()));
+          WeightGather gather(arena, group, options);
+          gather.Start();
+          STRAKE_RETURN_IF_ERROR(gather.WaitForAll());
+          STRAKE_ASSIGN_OR_RETURN(const HostCopy values, HostCopy::Of(arena.values()));
+          EXPECT_TRUE(SameBits(values, expected)) << "rank " << group.rank();
           return absl::OkStatus();
         });
     EXPECT_TRUE(status.ok()) << status;

@@ -1,6 +1,7 @@
 #include "parallel/data/gradient_reducer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -36,7 +37,11 @@ using Kind = CollectiveKind;
 // One parameter each; seven in three buckets, in two ways; all in one.
 constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
 
-// Ragged, with gaps behind them, at 0, 64, 128, 384, 448, 512 and 704 of 768.
+// Where the parameters begin without padding; the index space then has kSize elements.
+constexpr int64_t kOffsets[] = {0, 64, 128, 384, 448, 512, 704};
+constexpr int64_t kSize = 768;
+
+// Ragged, with gaps behind them.
 void AddParameters(ParameterArena* arena) {
   arena->Add({{"embedding", 7}}, {5, 7}, true)->grad_is_overwritten = true;
   arena->Add({{"positions", 3}}, {3}, true);
@@ -47,14 +52,17 @@ void AddParameters(ParameterArena* arena) {
   arena->Add({{"norm.bias", 64}}, {64}, false);
 }
 
-std::unique_ptr<ParameterArena> MakeArena(DType dtype, int zero) {
+std::unique_ptr<ParameterArena> MakeArena(DType dtype, int dp,
+                                          const GradientReducerOptions& options) {
   auto arena = std::make_unique<ParameterArena>();
   AddParameters(arena.get());
-  EXPECT_TRUE(arena->Allocate(dtype, /*with_gradients=*/zero < 2).ok());
+  PadBuckets(arena.get(), dtype, dp, options);
+  EXPECT_TRUE(arena->Allocate(dtype, /*with_gradients=*/options.zero < 2).ok());
   return arena;
 }
 
-// The term that a backward pass adds to element i of the index space; `part` 1 is a tied head's.
+// The term that a backward pass adds to element i of the index space without padding; `part` 1 is a
+// tied head's.
 using Term = std::function<double(int rank, int micro_batch, int part, int64_t i)>;
 
 // Different everywhere, and so small that every sum is exact.
@@ -67,11 +75,12 @@ double NormalNumber(int rank, int micro_batch, int part, int64_t i) {
   return Philox(7, RandomUse::kTesting, (rank * 8 + micro_batch) * 2 + part).Normal(i);
 }
 
-void AddTerms(ParameterRecord& p, const Term& term, int rank, int micro_batch, int part) {
+void AddTerms(ParameterRecord& p, int64_t offset, const Term& term, int rank, int micro_batch,
+              int part) {
   const bool adds = !std::exchange(p.parameter.grad_is_cleared, false);
   for (int64_t i = 0; i < p.num_elements(); ++i) {
     const auto before = adds ? GetElement(p.parameter.grad, i) : 0;
-    SetElement(p.parameter.grad, i, before + term(rank, micro_batch, part, p.offset + i));
+    SetElement(p.parameter.grad, i, before + term(rank, micro_batch, part, offset + i));
   }
 }
 
@@ -80,7 +89,9 @@ void AddTerms(ParameterRecord& p, const Term& term, int rank, int micro_batch, i
 void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& arena, const Term& term,
               int rank, int micro_batch) {
   std::deque<ParameterRecord>& p = arena.records();
-  const auto add = [&](int i, int part) { AddTerms(p[i], term, rank, micro_batch, part); };
+  const auto add = [&](int i, int part) {
+    AddTerms(p[i], kOffsets[i], term, rank, micro_batch, part);
+  };
   add(0, 1);
   add(5, 0);
   add(6, 0);
@@ -100,8 +111,9 @@ struct Layout {
 
   std::string ToString() const {
     return absl::StrCat("dp ", dp, ", zero ", options.zero, ", bucket_bytes ", options.bucket_bytes,
-                        ", overlap ", options.overlap, ", micro-batches ", num_micro_batches, ", ",
-                        DTypeName(dtype));
+                        ", overlap ", options.overlap,
+                        options.reduce_in_bf16 ? ", in bf16, micro-batches " : ", micro-batches ",
+                        num_micro_batches, ", ", DTypeName(dtype));
   }
 };
 
@@ -124,7 +136,7 @@ absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
   return RunOnThreads({.dp = run.dp, .pp = 1, .cp = 1, .tp = 1}, {.check = true},
                       [&](const Mesh& mesh) -> absl::Status {
                         Communicator& dp = mesh.communicator(MeshAxis::kDp);
-                        const auto arena = MakeArena(run.dtype, run.options.zero);
+                        const auto arena = MakeArena(run.dtype, run.dp, run.options);
                         STRAKE_ASSIGN_OR_RETURN(
                             const std::unique_ptr<GradientReducer> reducer,
                             GradientReducer::Create(arena.get(), dp, run.options));
@@ -135,12 +147,14 @@ absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
 // [num_elements]: the sum over ranks, micro-batches and parts, 0 in the gaps.
 std::vector<double> ExpectedSums(const ParameterArena& arena, const Layout& run) {
   std::vector<double> sums(arena.num_elements());
-  for (const ParameterRecord& p : arena.records()) {
-    for (int64_t i = p.offset; i < p.end(); ++i) {
+  for (size_t p = 0; p < arena.records().size(); ++p) {
+    const ParameterRecord& record = arena.records()[p];
+    for (int64_t i = 0; i < record.num_elements(); ++i) {
+      double& sum = sums[record.offset + i];
       for (int r = 0; r < run.dp; ++r) {
         for (int m = 0; m < run.num_micro_batches; ++m) {
-          sums[i] += SmallInteger(r, m, 0, i);
-          if (p.offset == 0) sums[i] += SmallInteger(r, m, 1, i);
+          sum += SmallInteger(r, m, 0, kOffsets[p] + i);
+          if (p == 0) sum += SmallInteger(r, m, 1, i);
         }
       }
     }
@@ -151,8 +165,10 @@ std::vector<double> ExpectedSums(const ParameterArena& arena, const Layout& run)
 void ExpectSums(const GradientReducer& reducer, const std::vector<double>& sums,
                 const Layout& run) {
   int num_wrong = 0;
-  for (int64_t i = 0; i < reducer.range().size(); ++i) {
-    num_wrong += GetElement(reducer.grads(), i) != sums[reducer.range().begin + i];
+  for (const ArenaPart& part : reducer.grads()) {
+    for (int64_t i = part.begin; i < part.end(); ++i) {
+      num_wrong += GetElement(part.values, i - part.begin) != sums[i];
+    }
   }
   EXPECT_EQ(num_wrong, 0) << run.ToString();
 }
@@ -161,9 +177,9 @@ void ExpectSums(const GradientReducer& reducer, const std::vector<double>& sums,
 void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layout& run) {
   const int64_t num_buckets = GradientBuckets(arena, run.options.bucket_bytes).size();
   const int64_t times = run.dp == 1 ? 0 : run.options.zero == 2 ? run.num_micro_batches : 1;
+  const DType dtype = run.options.reduce_in_bf16 ? DType::kBf16 : arena.grad_dtype();
   const CollectiveStats::Entry expected = {
-      times * num_buckets,
-      times * arena.num_elements() * static_cast<int64_t>(DTypeSize(arena.grad_dtype()))};
+      times * num_buckets, times * arena.num_elements() * static_cast<int64_t>(DTypeSize(dtype))};
   const Kind kind = run.options.zero == 0 ? Kind::kAllReduceSum : Kind::kReduceScatterSum;
   EXPECT_EQ(dp.stats()[kind], expected) << run.ToString();
   EXPECT_EQ(dp.stats().Total(), expected) << run.ToString();
@@ -172,9 +188,9 @@ void ExpectCalls(const ParameterArena& arena, const Communicator& dp, const Layo
 void ExpectSumsOf(const Layout& run) {
   const absl::Status status = OnEveryRank(
       run, [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
-        const ShardRange range =
-            run.options.zero == 0 ? ShardRange{0, 768} : DataParallelRange(768, run.dp, dp.rank());
-        EXPECT_EQ(reducer.range(), range) << run.ToString();
+        std::vector<ShardRange> ranges;
+        for (const ArenaPart& part : reducer.grads()) ranges.push_back(part.range());
+        EXPECT_EQ(ranges, UpdatedRanges(arena, run.dp, dp.rank(), run.options)) << run.ToString();
         for (int step = 0; step < 2; ++step) {
           dp.ClearStats();
           STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, SmallInteger, dp.rank()));
@@ -192,7 +208,10 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
       for (const int64_t bucket_bytes : kBucketBytes) {
         for (const bool overlap : {true, false}) {
           for (const int num_micro_batches : {1, 3}) {
-            ExpectSumsOf({dp, num_micro_batches, {zero, bucket_bytes, overlap}});
+            ExpectSumsOf(
+                {.dp = dp,
+                 .num_micro_batches = num_micro_batches,
+                 .options = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap}});
           }
         }
       }
@@ -200,7 +219,7 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
   }
 }
 
-TEST(GradientReducerTest, RangesMayBeEmpty) {
+TEST(GradientReducerTest, PartsMayBePaddingAlone) {
   for (const int zero : {1, 2}) ExpectSumsOf({.dp = 14, .options = {zero, 1}});
 }
 
@@ -212,17 +231,23 @@ TEST(GradientReducerTest, OtherDTypes) {
   }
 }
 
-// [768] after a step: all ranks' ranges of grads(), joined.
-std::vector<float> BitsOf(const Layout& run) {
-  std::vector<float> all(768);
+// [kSize] after a step: all ranks' grads(), joined, without padding.
+std::vector<float> BitsOf(const Layout& run, const Term& term = NormalNumber) {
+  std::vector<float> all(kSize);
   std::mutex mutex;
   const absl::Status status = OnEveryRank(
       run, [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
-        STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, NormalNumber, dp.rank()));
+        STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, term, dp.rank()));
         const std::lock_guard<std::mutex> lock(mutex);
-        if (reducer.range().size() > 0) {
-          std::memcpy(&all[reducer.range().begin], reducer.grads().raw(),
-                      reducer.grads().num_bytes());
+        for (const ArenaPart& part : reducer.grads()) {
+          for (size_t p = 0; p < arena.records().size(); ++p) {
+            const ParameterRecord& record = arena.records()[p];
+            const ShardRange both{std::max(part.begin, record.offset),
+                                  std::min(part.end(), record.end())};
+            if (both.size() <= 0) continue;
+            std::memcpy(&all[kOffsets[p] + both.begin - record.offset], part.Rows(both).raw(),
+                        both.size() * sizeof(float));
+          }
         }
         return absl::OkStatus();
       });
@@ -245,11 +270,80 @@ TEST(GradientReducerTest, BucketsOverlapAndShardedSumsMoveNoBit) {
     for (int zero = 0; zero <= 2; ++zero) {
       for (const int64_t bucket_bytes : kBucketBytes) {
         for (const bool overlap : {true, false}) {
-          run.options = {zero, bucket_bytes, overlap};
+          run.options = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap};
           EXPECT_TRUE(SameBits(BitsOf(run), zero == 2 ? sharded : all_reduced)) << run.ToString();
         }
       }
     }
+  }
+}
+
+// The gradients of each rank, [dp] by [kSize], before they are summed.
+std::vector<std::vector<float>> LocalGradients(int dp) {
+  std::vector<std::vector<float>> all;
+  for (int rank = 0; rank < dp; ++rank) {
+    all.push_back(BitsOf({.dp = 1}, [rank](int, int micro_batch, int part, int64_t i) {
+      return NormalNumber(rank, micro_batch, part, i);
+    }));
+  }
+  return all;
+}
+
+// Rounded to bf16, added in f32 in rank order, and rounded once: within the header's bound.
+TEST(GradientReducerTest, InBf16SumsAreWithinTheirBound) {
+  const auto round = [](float x) { return static_cast<float>(Bf16(x)); };
+  for (int dp = 2; dp <= 4; ++dp) {
+    const std::vector<std::vector<float>> local = LocalGradients(dp);
+    const double u = 0x1p-8, bound = 2 * u + u * u + (dp - 1) * 0x1p-23;
+    std::vector<float> expected(kSize);
+    int num_rounded = 0;
+    for (int64_t i = 0; i < kSize; ++i) {
+      double sum = 0, magnitude = 0;
+      for (int rank = 0; rank < dp; ++rank) {
+        sum += local[rank][i];
+        magnitude += std::abs(local[rank][i]);
+        expected[i] += round(local[rank][i]);
+      }
+      expected[i] = round(expected[i]);
+      ASSERT_LE(std::abs(expected[i] - sum), bound * magnitude) << i;
+      num_rounded += std::abs(expected[i] - sum) > 0.01 * bound * magnitude;
+    }
+    EXPECT_GT(num_rounded, kSize / 4);
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const int64_t bucket_bytes : kBucketBytes) {
+        for (const bool overlap : {true, false}) {
+          const Layout run = {.dp = dp,
+                              .options = {.zero = zero,
+                                          .bucket_bytes = bucket_bytes,
+                                          .reduce_in_bf16 = true,
+                                          .overlap = overlap}};
+          EXPECT_TRUE(SameBits(BitsOf(run), expected)) << run.ToString();
+        }
+      }
+    }
+  }
+}
+
+// Small integers, which bf16 holds, and their sums.
+TEST(GradientReducerTest, InBf16HalfTheBytesAreMoved) {
+  const Term small = [](int rank, int micro_batch, int, int64_t i) {
+    return static_cast<double>((i + rank + micro_batch) % 7);
+  };
+  for (int zero = 0; zero <= 2; ++zero) {
+    const Layout run = {.dp = 3,
+                        .num_micro_batches = 2,
+                        .options = {.zero = zero, .bucket_bytes = 1, .reduce_in_bf16 = true}};
+    Layout in_f32 = run;
+    in_f32.options.reduce_in_bf16 = false;
+    EXPECT_TRUE(SameBits(BitsOf(run, small), BitsOf(in_f32, small))) << run.ToString();
+    const absl::Status status = OnEveryRank(
+        run,
+        [&](GradientReducer& reducer, ParameterArena& arena, Communicator& dp) -> absl::Status {
+          STRAKE_RETURN_IF_ERROR(Step(reducer, arena, run, small, dp.rank()));
+          ExpectCalls(arena, dp, run);
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(status.ok()) << status;
   }
 }
 
@@ -273,27 +367,37 @@ TEST(GradientReducerTest, GapsStayZero) {
   }
 }
 
-// Ranges of dp 3 are 256 elements long. With one parameter per bucket, of 64, 192, 64, 64, 256, 64
-// and 64 elements in this order, the first six share three slots of 64, 256 and 64, and the last
-// has its own slot of 64.
-TEST(GradientReducerTest, GradientBytesCountTheSlots) {
-  ParameterArena dry_run;
-  AddParameters(&dry_run);
-  dry_run.AllocateDryRun(DType::kF32);
-  for (const int zero : {0, 1}) {
-    EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 0, {zero, 1}), 4 * 768);
-  }
-  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 1, 0, {2, 1}), 4 * 768);
-  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 1, {2, 1}), 4 * (256 + 64 + 256 + 64 + 64));
-  // 256, 384 and 128 elements: each has its own slot.
-  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 3, 1, {2, 4 * 200}), 4 * (256 + 768));
-  EXPECT_EQ(GradientReducer::GradientBytes(dry_run, 14, 0, {2, 1 << 20}), 4 * (0 + 768));
+// With dp 3 buckets are multiples of 192 elements. With one parameter per bucket, of 64, 192, 64,
+// 64, 256, 64 and 64 elements in this order, six have 192 and one has 384: 1536 together. The first
+// six share three slots of 192, 384 and 192, and the last has its own slot of 192.
+TEST(GradientReducerTest, GradientBytesCountPaddingAndSlots) {
+  const auto bytes = [](int dp, const GradientReducerOptions& options) {
+    ParameterArena dry_run;
+    AddParameters(&dry_run);
+    PadBuckets(&dry_run, DType::kF32, dp, options);
+    dry_run.AllocateDryRun(DType::kF32);
+    return GradientReducer::GradientBytes(dry_run, dp, options);
+  };
+  EXPECT_EQ(bytes(3, {0, 1}), 4 * kSize);
+  EXPECT_EQ(bytes(3, {1, 1}), 4 * 1536);
+  EXPECT_EQ(bytes(1, {2, 1}), 4 * kSize);
+  EXPECT_EQ(bytes(3, {2, 1}), 4 * (512 + 192 + 384 + 192 + 192));
+  // 256, 384 and 128 elements, padded to 384, 384 and 192: each has its own slot.
+  EXPECT_EQ(bytes(3, {2, 4 * 200}), 4 * (320 + 960));
+  EXPECT_EQ(bytes(14, {2, 1 << 20}), 4 * (64 + 896));
+  // Two buffers of the largest bucket; none for one rank.
+  EXPECT_EQ(bytes(3, {.zero = 0, .bucket_bytes = 1, .reduce_in_bf16 = true}),
+            4 * kSize + 2 * 2 * 256);
+  EXPECT_EQ(bytes(3, {.zero = 2, .bucket_bytes = 1, .reduce_in_bf16 = true}),
+            4 * (512 + 192 + 384 + 192 + 192) + 2 * 2 * 384);
+  EXPECT_EQ(bytes(1, {.zero = 1, .bucket_bytes = 1, .reduce_in_bf16 = true}), 4 * kSize);
 }
 
 TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
-  const auto arena = MakeArena(DType::kF32, 2);
+  const GradientReducerOptions options = {.zero = 2, .bucket_bytes = 1};
+  const auto arena = MakeArena(DType::kF32, 2, options);
   const auto ranks = CreateThreadsCommunicators(2, {});
-  auto reducer = GradientReducer::Create(arena.get(), *ranks[0], {.zero = 2, .bucket_bytes = 1});
+  auto reducer = GradientReducer::Create(arena.get(), *ranks[0], options);
   ASSERT_TRUE(reducer.ok()) << reducer.status();
   const auto with_memory = [&] {
     std::string names;
@@ -315,7 +419,8 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
   for (int zero = 0; zero <= 2; ++zero) {
     for (const bool overlap : {true, false}) {
       for (const int num_announced : {0, 3}) {
-        const Layout run = {.dp = 2, .options = {zero, 1, overlap}};
+        const Layout run = {.dp = 2,
+                            .options = {.zero = zero, .bucket_bytes = 1, .overlap = overlap}};
         absl::Status of_rank_0;
         const absl::Status status = OnEveryRank(
             run,
@@ -340,7 +445,7 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
 class GradientReducerDeathTest : public ::testing::Test {
  protected:
   GradientReducer& Make(const GradientReducerOptions& options, int dp = 1) {
-    arena_ = MakeArena(DType::kF32, options.zero);
+    arena_ = MakeArena(DType::kF32, dp, options);
     ranks_ = CreateThreadsCommunicators(dp, {});
     auto reducer = GradientReducer::Create(arena_.get(), *ranks_[0], options);
     EXPECT_TRUE(reducer.ok()) << reducer.status();
@@ -361,7 +466,7 @@ TEST_F(GradientReducerDeathTest, EachParameterOncePerMicroBatch) {
   EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(1)),
                "positions announced outside a micro-batch");
   reducer.StartMicroBatch(ctx_, false);
-  const auto other = MakeArena(DType::kF32, 0);
+  const auto other = MakeArena(DType::kF32, 1, {});
   EXPECT_DEATH(reducer.OnGradReady(ctx_, other->records()[1].parameter), "of another arena");
   for (int i = 6; i >= 0; --i) {
     EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), name(i) + " was not announced");
@@ -396,6 +501,9 @@ TEST_F(GradientReducerDeathTest, ArenaAndOptionsMustFit) {
   Make({});
   EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 2}),
                "zero 2, values f32\\[768\\], gradients f32\\[768\\]");
+  const auto f64 = MakeArena(DType::kF64, 1, {});
+  EXPECT_DEATH((void)GradientReducer::Create(f64.get(), *ranks_[0], {.reduce_in_bf16 = true}),
+               "gradients f64, to be reduced in bf16");
   EXPECT_DEATH((void)GradientReducer::Create(arena_.get(), *ranks_[0], {.zero = 3}), "zero 3");
 }
 

@@ -46,27 +46,23 @@ std::vector<SegmentBlock> Blocks(const ParameterArena& parameters, int num_terms
   return blocks;
 }
 
-int64_t NumElements(const std::vector<SegmentBlock>& blocks) {
+int64_t CountElements(const ParameterArena& parameters, int num_terms, const ShardRange& range) {
   int64_t n = 0;
-  for (const SegmentBlock& block : blocks) n += block.num_elements();
+  if (num_terms == 1) return n;
+  for (const SegmentBlock& block : Blocks(parameters, num_terms, range)) n += block.num_elements();
   return n;
 }
 
-int64_t CountElements(const ParameterArena& parameters, int num_terms, const ShardRange& range) {
-  return num_terms == 1 ? 0 : NumElements(Blocks(parameters, num_terms, range));
-}
-
-// Copies between the blocks within grads [range.size()] and staging [their elements], where they
-// are contiguous.
+// Copies between the blocks within the gradients and staging [their elements], where they are
+// contiguous.
 enum class Direction { kToStaging, kToGrads };
 
 absl::Status CopyBlocks(const Context& ctx, const std::vector<SegmentBlock>& blocks,
-                        const ShardRange& range, const Tensor& grads, const Tensor& staging,
-                        Direction direction) {
+                        const ArenaPart& grads, const Tensor& staging, Direction direction) {
   int64_t at = 0;
   for (const SegmentBlock& block : blocks) {
     const int64_t end = at + block.num_elements();
-    const Tensor in_grads = grads.Rows(block.begin - range.begin, block.end() - range.begin);
+    const Tensor in_grads = grads.Rows({block.begin, block.end()});
     const Tensor packed = staging.Rows(at, end);
     STRAKE_RETURN_IF_ERROR(direction == Direction::kToStaging
                                ? CopyRows(ctx, in_grads, block.stride, block.rows, block.columns,
@@ -92,32 +88,49 @@ absl::StatusOr<PartialGradients> PartialGradients::Create(const ParameterArena& 
 }
 
 PartialElements PartialGradients::Count(const ParameterArena& parameters, int num_ranks,
-                                        const ShardRange& range) {
-  return {.all_ranks = CountElements(parameters, num_ranks, range),
-          .kv_holders = CountElements(parameters, NumKvHolders(parameters, num_ranks), range)};
+                                        const std::vector<ShardRange>& ranges) {
+  const int num_holders = NumKvHolders(parameters, num_ranks);
+  PartialElements count;
+  for (const ShardRange& range : ranges) {
+    count.all_ranks += CountElements(parameters, num_ranks, range);
+    count.kv_holders += CountElements(parameters, num_holders, range);
+  }
+  return count;
 }
 
-absl::Status PartialGradients::Sum(const Context& ctx, const ShardRange& range,
-                                   Tensor grads) const {
-  CHECK(grads.shape() == Shape{range.size()} && range.begin >= 0 &&
-        range.end <= parameters_->num_elements())
-      << "[partial_gradients] grads " << grads.ToString() << " for [" << range.begin << ", "
-      << range.end << ") of " << parameters_->num_elements() << " elements";
+absl::Status PartialGradients::Sum(const Context& ctx, const std::vector<ArenaPart>& grads) const {
+  for (const ArenaPart& part : grads) {
+    CHECK(part.values.rank() == 1 && part.begin >= 0 && part.end() <= parameters_->num_elements())
+        << "[partial_gradients] grads " << part.values.ToString() << " from " << part.begin
+        << " of " << parameters_->num_elements() << " elements";
+  }
   const LayerScope layer(ctx.recorder(), "partial gradients");
-  STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, range, grads));
-  return SumOver(ctx, kv_, range, grads);
+  STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, grads));
+  return SumOver(ctx, kv_, grads);
 }
 
 absl::Status PartialGradients::SumOver(const Context& ctx, const TensorParallel& holders,
-                                       const ShardRange& range, const Tensor& grads) const {
+                                       const std::vector<ArenaPart>& grads) const {
   if (holders.size() == 1) return absl::OkStatus();
-  const std::vector<SegmentBlock> blocks = Blocks(*parameters_, holders.size(), range);
-  if (blocks.empty()) return absl::OkStatus();
+  std::vector<int64_t> ends;  // in staging, by part
+  for (const ArenaPart& part : grads) {
+    ends.push_back((ends.empty() ? 0 : ends.back()) +
+                   CountElements(*parameters_, holders.size(), part.range()));
+  }
+  if (ends.empty() || ends.back() == 0) return absl::OkStatus();
   const ActivationScope scope(ctx.arena());
-  const Tensor staging = ctx.arena().Allocate(grads.dtype(), {NumElements(blocks)});
-  STRAKE_RETURN_IF_ERROR(CopyBlocks(ctx, blocks, range, grads, staging, Direction::kToStaging));
+  const Tensor staging = ctx.arena().Allocate(grads[0].values.dtype(), {ends.back()});
+  const auto copy = [&](Direction direction) -> absl::Status {
+    for (size_t i = 0; i < grads.size(); ++i) {
+      STRAKE_RETURN_IF_ERROR(CopyBlocks(ctx, Blocks(*parameters_, holders.size(), grads[i].range()),
+                                        grads[i], staging.Rows(i == 0 ? 0 : ends[i - 1], ends[i]),
+                                        direction));
+    }
+    return absl::OkStatus();
+  };
+  STRAKE_RETURN_IF_ERROR(copy(Direction::kToStaging));
   STRAKE_RETURN_IF_ERROR(holders.AllReduceSum(ctx, staging));
-  return CopyBlocks(ctx, blocks, range, grads, staging, Direction::kToGrads);
+  return copy(Direction::kToGrads);
 }
 
 }  // namespace strake

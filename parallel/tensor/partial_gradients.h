@@ -18,13 +18,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/shard_range.h"
-#include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/tensor/tensor_parallel.h"
 
@@ -47,14 +47,14 @@ class PartialGradients {
   static absl::StatusOr<PartialGradients> Create(const ParameterArena& parameters,
                                                  const TensorParallel& tp);
 
-  // Counts the partial elements of `range` of the index space: those that one Sum() all-reduces.
+  // Counts the partial elements in ranges of the index space: those that one Sum() all-reduces.
   static PartialElements Count(const ParameterArena& parameters, int num_ranks,
-                               const ShardRange& range);
+                               const std::vector<ShardRange>& ranges);
 
-  // grads [range.size()] are the elements `range` of the index space, the same range on all ranks
-  // of `tp`. One all-reduce for each kind of holders that has elements in the range; staging is
-  // allocated from ctx.arena(). Returns a collective's error.
-  absl::Status Sum(const Context& ctx, const ShardRange& range, Tensor grads) const;
+  // grads are parts of the index space, the same on all ranks of `tp`. One all-reduce for each kind
+  // of holders that has elements in them; staging is allocated from ctx.arena(). Returns a
+  // collective's error.
+  absl::Status Sum(const Context& ctx, const std::vector<ArenaPart>& grads) const;
 
   // The group of this rank's key/value holders; null where Create() made none.
   Communicator* kv_communicator() const { return kv_communicator_.get(); }
@@ -63,8 +63,8 @@ class PartialGradients {
   PartialGradients(const ParameterArena& parameters, const TensorParallel& tp)
       : parameters_(&parameters), tp_(tp) {}
 
-  absl::Status SumOver(const Context& ctx, const TensorParallel& holders, const ShardRange& range,
-                       const Tensor& grads) const;
+  absl::Status SumOver(const Context& ctx, const TensorParallel& holders,
+                       const std::vector<ArenaPart>& grads) const;
 
   const ParameterArena* parameters_;
   TensorParallel tp_;

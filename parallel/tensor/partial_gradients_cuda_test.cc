@@ -65,13 +65,13 @@ absl::Status SumAndCompare(const Context& ctx, const TensorParallel& tp, const S
   }
   const CudaTestTensor grads(terms);
   STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(parameters, tp));
-  STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, range, grads));
+  STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {{range.begin, grads}}));
   EXPECT_TRUE(SameBits(grads.ToHost(), sums)) << "[" << range.begin << ", " << range.end << ")";
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   ThreadTeam team(1);
   EXPECT_TRUE(partial
-                  .Sum(Context(&team, &plan), range,
-                       Tensor(nullptr, DType::kF32, {range.size()}, Device::kCuda))
+                  .Sum(Context(&team, &plan),
+                       {{range.begin, Tensor(nullptr, DType::kF32, {range.size()}, Device::kCuda)}})
                   .ok());
   EXPECT_EQ(plan.peak_bytes(), ctx.arena().peak_bytes());
   return absl::OkStatus();

@@ -140,10 +140,11 @@ absl::Status SumAndCompare(const Layout& layout, DType dtype, const Mesh& mesh,
   FillSums(mesh.rank(), layout.num_ranks, NumTerms(layout, parameters), {0, size}, expected);
   EXPECT_EQ(SameBits(grads, expected), layout.kv_holders() == 1 && !tp.sequence_parallel());
   STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(parameters, tp));
+  std::vector<ArenaPart> parts;
   for (int64_t begin = 0; begin < size; begin += piece_size) {
-    const int64_t end = std::min(begin + piece_size, size);
-    STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {begin, end}, grads->Rows(begin, end)));
+    parts.push_back({begin, grads->Rows(begin, std::min(begin + piece_size, size))});
   }
+  STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, parts));
   EXPECT_TRUE(SameBits(grads, expected))
       << layout << ", rank " << mesh.rank() << ", " << piece_size;
   return absl::OkStatus();
@@ -192,11 +193,11 @@ TEST(PartialGradientsTest, LeaveWhatIsOutsideOfTheRange) {
     FillSums(mesh.rank(), layout.num_ranks, NumTerms(layout, parameters), range, expected);
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                             PartialGradients::Create(parameters, tp));
-    EXPECT_EQ(PartialGradients::Count(parameters, 4, range),
+    EXPECT_EQ(PartialGradients::Count(parameters, 4, {range}),
               (PartialElements{0, 4 * layout.kv_columns() + 1}));
-    STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, range, grads->Rows(range.begin, range.end)));
+    STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {{range.begin, grads->Rows(range.begin, range.end)}}));
     EXPECT_TRUE(SameBits(grads, expected));
-    STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {7, 7}, grads->Rows(7, 7)));
+    STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {{7, grads->Rows(7, 7)}}));
     EXPECT_TRUE(SameBits(grads, expected));
     return absl::OkStatus();
   });
@@ -219,12 +220,12 @@ TEST(PartialGradientsTest, TakeOneAllReduceForEachKindOfHolders) {
       ParameterArena parameters;
       AddModel(layout, tp, &parameters);
       const ShardRange all{0, parameters.num_elements()};
-      EXPECT_EQ(PartialGradients::Count(parameters, layout.num_ranks, all), expected);
+      EXPECT_EQ(PartialGradients::Count(parameters, layout.num_ranks, {all}), expected);
       TestTensor grads(DType::kF32, {all.size()});
       FillTerms(mesh.rank(), grads);
       STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                               PartialGradients::Create(parameters, tp));
-      STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, all, grads));
+      STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {{0, grads}}));
       const auto entry = [](int64_t elements) {
         return CollectiveStats::Entry{elements > 0, elements * 4};
       };
@@ -258,7 +259,7 @@ TEST(PartialGradientsTest, HaveTheSameBitsOnAllHolders) {
     FillNormal(tensor, mesh.rank() + 1);
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                             PartialGradients::Create(parameters, tp));
-    return partial.Sum(ctx, {0, parameters.num_elements()}, tensor);
+    return partial.Sum(ctx, {{0, tensor}});
   });
   ASSERT_TRUE(status.ok()) << status;
   for (size_t i = 0; i < num_terms.size(); ++i) {
@@ -280,10 +281,9 @@ TEST(PartialGradientsTest, ADryRunPlansTheStaging) {
       ParameterArena parameters;
       AddModel(layout, tp, &parameters);
       STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, true));
-      const ShardRange all{0, parameters.num_elements()};
       STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
                               PartialGradients::Create(parameters, tp));
-      STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, all, parameters.grads()));
+      STRAKE_RETURN_IF_ERROR(partial.Sum(ctx, {{0, parameters.grads()}}));
 
       const Mesh planned_mesh = Mesh::DryRun(mesh.sizes(), mesh.rank(), /*recorder=*/nullptr);
       const TensorParallel planned_tp(planned_mesh.communicator(MeshAxis::kTp),
@@ -295,7 +295,7 @@ TEST(PartialGradientsTest, ADryRunPlansTheStaging) {
                               PartialGradients::Create(planned, planned_tp));
       ActivationArena plan = ActivationArena::DryRun();
       ThreadTeam team(1);
-      STRAKE_RETURN_IF_ERROR(planned_partial.Sum(Context(&team, &plan), all, planned.grads()));
+      STRAKE_RETURN_IF_ERROR(planned_partial.Sum(Context(&team, &plan), {{0, planned.grads()}}));
       EXPECT_EQ(plan.peak_bytes(), ctx.context().arena().peak_bytes());
       EXPECT_EQ(plan.peak_bytes() > 0, layout.kv_holders() > 1 || layout.sequence_parallel);
       return absl::OkStatus();
@@ -313,8 +313,9 @@ TEST(PartialGradientsDeathTest, WrongShapesAreNamed) {
   const auto partial =
       PartialGradients::Create(parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
   ASSERT_TRUE(partial.ok()) << partial.status();
-  EXPECT_DEATH(partial->Sum(ctx, {0, 9}, grads).IgnoreError(),
-               "\\[partial_gradients\\] grads f32\\[10\\] for \\[0, 9\\) of");
+  const int64_t past_the_end = parameters.num_elements() - 9;
+  EXPECT_DEATH(partial->Sum(ctx, {{past_the_end, grads}}).IgnoreError(),
+               "\\[partial_gradients\\] grads f32\\[10\\] from [0-9]+ of");
   const SegmentSlice slice{.full_rows = 1, .num_rows = 1, .num_holders = 3, .partial_grad = true};
   parameters.Add({{.name = "odd", .columns = 4, .slice = slice}}, {4}, true);
   EXPECT_DEATH((void)PartialGradients::Create(parameters, TensorParallel::Planned(0, 8)),

@@ -72,7 +72,9 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tens
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, y, y).Wait().status());
   }
   const LayerScope layer(ctx.recorder(), linear_.layer());
-  if (bias_follows_sum_) STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
+  if (!bias_follows_sum_) return y;
+  ctx.WillRead(*bias_);
+  STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
   return y;
 }
 

@@ -50,6 +50,7 @@ absl::StatusOr<Tensor> VocabParallelEmbedding::Forward(const Context& ctx,
   // With sequence parallelism this rank's rows outlive the scope; the rows of all ranks do not.
   const ActivationScope scope(ctx.arena());
   const Tensor term = tp_.sequence_parallel() ? ctx.arena().Allocate(table.dtype(), {n, c}) : x;
+  ctx.WillRead(*table_);
   STRAKE_RETURN_IF_ERROR(EmbeddingForward(ctx, tokens, slice_, table, term));
   return tp_.SumTokens(ctx, term, x).Wait();
 }

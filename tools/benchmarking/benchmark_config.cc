@@ -39,6 +39,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                "this file: docs/cuda.md");
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddLayoutOptions(&c->layout, options);
+  AddGradReduceOption(&c->layout, options);
 }
 
 absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {

@@ -117,10 +117,11 @@ void PrintLayout(const Json& r) {
   const int64_t tp = r["tp"], dp = r["dp"];
   if (tp * dp == 1) return;
   std::cout << absl::StrFormat(
-      "tp %d x dp %d = %d ranks (%s) of that many threads%s, ZeRO %d; ops below are the first "
+      "tp %d x dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the first "
       "rank's\n",
       tp, dp, tp * dp, r["comm"].get<std::string>(),
-      r["sequence_parallel"].get<bool>() ? ", sequence parallel" : "", r["zero"].get<int64_t>());
+      r["sequence_parallel"].get<bool>() ? ", sequence parallel" : "", r["zero"].get<int64_t>(),
+      r["grad_reduce_dtype"] == "bf16" ? ", gradients reduced in bf16" : "");
 }
 
 void PrintOneRank(const Json& r) {
@@ -251,6 +252,7 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   json["dp"] = config.layout.dp;
   json["sequence_parallel"] = config.layout.sequence_parallel;
   json["zero"] = config.layout.zero;
+  json["grad_reduce_dtype"] = config.layout.grad_reduce_dtype;
   json["comm"] = config.layout.comm;
   json["seconds_per_step"] = seconds;
   json["tokens_per_second"] = tokens / seconds;

@@ -12,7 +12,6 @@
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
-#include "core/tensor/shard_range.h"
 
 namespace strake {
 namespace {
@@ -103,8 +102,9 @@ absl::Status MeasureSensitivities(const CheckCommand& command, const StepBatch& 
   STRAKE_RETURN_IF_ERROR(ComputeGradients(command.config, batch, *engine, screen));
   STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine->Agree(/*stop=*/false));
   truth->loss_sensitivity = RelativeError(all.loss_sum / NumTokens(command.config), truth->loss);
-  truth->norm_sensitivity = RelativeError(Norm(engine->grads()), truth->grads.Norm());
-  truth->grad_sensitivities = truth->grads.RelativeErrors(parameters, engine->grads());
+  const Tensor& grads = engine->grads().front().values;  // of the one rank: all
+  truth->norm_sensitivity = RelativeError(Norm(grads), truth->grads.Norm());
+  truth->grad_sensitivities = truth->grads.RelativeErrors(parameters, grads);
   return absl::OkStatus();
 }
 
@@ -130,7 +130,7 @@ absl::StatusOr<std::unique_ptr<WholeStep>> ComputeWholeStep(const CheckCommand& 
   std::unique_ptr<WholeStep> truth(
       new WholeStep{.loss = all.loss_sum / NumTokens(command.config),
                     .weights = WholeTensors(parameters, parameters.values()),
-                    .grads = WholeTensors(parameters, engine->grads())});
+                    .grads = WholeTensors(parameters, engine->grads().front().values)});
   engine.reset();
   STRAKE_RETURN_IF_ERROR(MeasureSensitivities(command, batch, screen, truth.get()));
   return truth;
@@ -150,10 +150,11 @@ StepComparison::StepComparison(const CheckCommand* command, const StepBatch* bat
 absl::Status StepComparison::Run(Engine& engine) {
   const ParameterArena& parameters = engine.parameters();
   const int rank = NumRanks(sizes_) > 1 ? engine.mesh().rank() : -1;
-  STRAKE_RETURN_IF_ERROR(
-      Add(rank, parameters, {0, parameters.num_elements()}, parameters.values(), &weights_));
+  STRAKE_RETURN_IF_ERROR(Add(rank, parameters, {0, parameters.values()}, &weights_));
   STRAKE_RETURN_IF_ERROR(ComputeGradients(command_.config, batch_, engine, screen_));
-  STRAKE_RETURN_IF_ERROR(Add(rank, parameters, engine.range(), engine.grads(), &grads_));
+  for (const ArenaPart& part : engine.grads()) {
+    STRAKE_RETURN_IF_ERROR(Add(rank, parameters, part, &grads_));
+  }
   // For the norm alone: the weights are not used again.
   STRAKE_ASSIGN_OR_RETURN(const double norm, engine.Update({.lr = 0}, /*clip_norm=*/0));
   STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine.Agree(/*stop=*/false));
@@ -163,12 +164,11 @@ absl::Status StepComparison::Run(Engine& engine) {
   return absl::OkStatus();
 }
 
-absl::Status StepComparison::Add(int rank, const ParameterArena& parameters,
-                                 const ShardRange& range, const Tensor& array,
+absl::Status StepComparison::Add(int rank, const ParameterArena& parameters, const ArenaPart& part,
                                  ShardComparison* comparison) {
-  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(array));
+  STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(part.values));
   const std::lock_guard<std::mutex> lock(mutex_);
-  comparison->Add(rank, parameters, range, host);
+  comparison->Add(rank, parameters, part.range(), host);
   return absl::OkStatus();
 }
 

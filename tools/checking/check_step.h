@@ -55,8 +55,8 @@ class StepComparison {
 
  private:
   // `array` covers `range` of the rank's index space, on its device.
-  absl::Status Add(int rank, const ParameterArena& parameters, const ShardRange& range,
-                   const Tensor& array, ShardComparison* comparison);
+  absl::Status Add(int rank, const ParameterArena& parameters, const ArenaPart& part,
+                   ShardComparison* comparison);
   double Tolerance(double sensitivity) const;
 
   const CheckCommand& command_;

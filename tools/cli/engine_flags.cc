@@ -21,7 +21,7 @@ EngineOptions EngineOptionsOf(const ModelConfig& model, int64_t seq_len, int64_t
           .cuda_graph = machine.cuda_graph,
           .deterministic = machine.deterministic,
           .sequence_parallel = layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(layout.zero)},
+          .gradients = GradientOptionsOf(layout),
           .logits_chunk = LogitsChunk::For(machine.device_kind()),
           .activation_recompute = ActivationRecomputeOf(machine.activation_recompute)};
 }

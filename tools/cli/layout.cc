@@ -89,6 +89,19 @@ void AddLayoutOptions(LayoutConfig* c, OptionSet* options) {
                Range{0.001, 1e6});
 }
 
+void AddGradReduceOption(LayoutConfig* c, OptionSet* options) {
+  options->Add(
+      "grad_reduce_dtype", &c->grad_reduce_dtype,
+      "dtype of gradients while they are summed over the data-parallel ranks: bf16 halves the "
+      "bytes, and rounds",
+      {"fp32", "bf16"});
+}
+
+GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout) {
+  return {.zero = static_cast<int>(layout.zero),
+          .reduce_in_bf16 = layout.grad_reduce_dtype == "bf16"};
+}
+
 absl::Status CheckTensorParallelSize(const LayoutConfig& layout, const ModelConfig& model) {
   const absl::Status fits = CheckTensorParallel(model, static_cast<int>(layout.tp));
   if (fits.ok()) return fits;

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "models/model_config.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/data/gradient_buckets.h"
 #include "parallel/mesh/mesh.h"
 #include "tools/cli/options.h"
 
@@ -20,6 +21,7 @@ struct LayoutConfig {
   int64_t dp = 1;
   bool sequence_parallel = false;
   int64_t zero = 0;
+  std::string grad_reduce_dtype = "fp32";
   std::string comm = "threads";
   bool comm_check = false;
   double comm_timeout = 600;
@@ -32,6 +34,12 @@ struct LayoutConfig {
 };
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
+
+// For programs that train, after AddLayoutOptions().
+void AddGradReduceOption(LayoutConfig* layout, OptionSet* options);
+
+// ZeRO, and how gradients are summed over the data-parallel ranks.
+GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout);
 
 // InvalidArgument, with both numbers and the sizes that fit, where the model cannot be sharded over
 // --tp.

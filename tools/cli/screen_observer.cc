@@ -17,11 +17,12 @@
 namespace strake {
 namespace {
 
-// "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1".
+// "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1, gradients reduced in bf16".
 std::string LayoutText(const LayoutConfig& layout) {
   return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
                       layout.comm, ")", layout.sequence_parallel ? ", sequence parallel" : "",
-                      layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "");
+                      layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "",
+                      layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "");
 }
 
 // "./model.json (FAMILY): 10.5k parameters, ...".

@@ -18,7 +18,7 @@ EngineOptions StepConfig::RankOptions(const ModelConfig& model_config) const {
           .dtype = dtype == "bf16" ? DType::kBf16 : DType::kF32,
           .device = kind,
           .sequence_parallel = layout.sequence_parallel,
-          .gradients = {.zero = static_cast<int>(layout.zero)},
+          .gradients = GradientOptionsOf(layout),
           .logits_chunk = LogitsChunk::For(kind),
           .activation_recompute = ActivationRecomputeOf(activation_recompute)};
 }
@@ -41,6 +41,7 @@ void AddStepOptions(StepConfig* c, OptionSet* options) {
                {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
+  AddGradReduceOption(&c->layout, options);
 }
 
 absl::Status ResolveStep(const OptionSet& given, const ModelConfig& model, StepConfig* c) {

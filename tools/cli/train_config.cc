@@ -94,6 +94,7 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("exit_zero_on_stop", &c->exit_zero_on_stop,
                "exit with 0 where a signal stopped the run before its end; without it with 3");
   AddLayoutOptions(&c->layout, options);
+  AddGradReduceOption(&c->layout, options);
   options->Group("Output (0: never)");
   options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
   options->Add("eval_every", &c->run.eval_every,

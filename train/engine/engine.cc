@@ -16,7 +16,6 @@
 #include "glog/logging.h"
 #include "models/non_finite.h"
 #include "optim/grad_clip.h"
-#include "parallel/data/gather_values.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
@@ -38,6 +37,7 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
       << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
   model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_,
                                          options_.logits_chunk, options_.activation_recompute);
+  PadBuckets(&parameters_, options_.dtype, mesh.sizes().dp, options_.gradients);
 }
 
 absl::Status Engine::UseCuda() {
@@ -60,7 +60,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
                           GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
                                                   options_.gradients));
   STRAKE_ASSIGN_OR_RETURN(partial_gradients_, PartialGradients::Create(parameters_, tp_));
-  STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, range(), grads()));
+  STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, grads()));
   optimizer_.emplace(std::move(optimizer));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
                           ActivationArena::Create(activation_bytes, options_.device));
@@ -88,10 +88,11 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
   auto partial_gradients = PartialGradients::Create(parameters_, tp_);
   CHECK(partial_gradients.ok()) << partial_gradients.status();
   partial_gradients_.emplace(std::move(*partial_gradients));
-  optimizer_.emplace(AdamW::DryRun(parameters_, range(), grads()));
+  optimizer_.emplace(AdamW::DryRun(parameters_, grads()));
   activations_.emplace(ActivationArena::DryRun(options_.device));
   step_values_ = Tensor(nullptr, DType::kF64, {3}, options_.device);
   MakeContext();
+  weights_wait_ = weight_gather_.has_value();  // as in a step that follows another
   context_->set_recorder(recorder);
 }
 
@@ -100,6 +101,14 @@ void Engine::MakeContext() {
   context_->set_deterministic(options_.deterministic);
   context_->set_on_grad_ready(
       [this](const Parameter& parameter) { reducer_->OnGradReady(*context_, parameter); });
+  Communicator& dp = mesh_->communicator(MeshAxis::kDp);
+  if (options_.gradients.zero == 0 || dp.size() == 1) return;
+  weight_gather_.emplace(parameters_, dp, options_.gradients);
+  context_->set_on_will_read([this](const Parameter& parameter) {
+    if (!weight_gather_->in_flight()) return;
+    const OpTimer timer(context_->profile(), "all_gather", context_->pass());
+    weight_gather_->WaitFor(parameter);
+  });
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
@@ -120,11 +129,10 @@ std::unique_ptr<Engine> Engine::DryRun(const EngineOptions& options, const Mesh&
 }
 
 MemoryPlan Engine::memory_plan() const {
-  const MeshVector at = mesh_->coordinates();
   return {.parameter_bytes = parameters_.values().num_bytes(),
-          .gradient_bytes = GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, at.dp,
-                                                           options_.gradients),
-          .optimizer_bytes = AdamW::StateBytes(parameters_, range()),
+          .gradient_bytes =
+              GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, options_.gradients),
+          .optimizer_bytes = AdamW::StateBytes(parameters_, optimizer_->size()),
           .activation_bytes = dry_run() ? activations_->peak_bytes() : activations_->num_bytes(),
           .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
@@ -162,13 +170,17 @@ Tensor Engine::TensorAt(void* place, int64_t num_tokens) const {
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                          bool last) {
   STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
-  STRAKE_RETURN_IF_ERROR(
-      RunPass(TrainPass{.batch = batch, .scale = scale, .first = !in_step_, .last = last}));
+  STRAKE_RETURN_IF_ERROR(RunPass(TrainPass{.batch = batch,
+                                           .scale = scale,
+                                           .first = !in_step_,
+                                           .last = last,
+                                           .gather = std::exchange(weights_wait_, false)}));
   in_step_ = true;
   return absl::OkStatus();
 }
 
 absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
+  CHECK(!weights_wait_) << "[engine] EvaluateLoss() before GatherWeights()";
   STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
   return RunPass(EvaluatePass{.batch = batch});
 }
@@ -194,9 +206,11 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
   reducer_->StartMicroBatch(*context_, pass.last);
+  if (pass.gather) StartGather();
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
       model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, pass.scale, &saved));
+  if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
   STRAKE_RETURN_IF_ERROR(AddLoss(loss, saved));
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
@@ -218,7 +232,7 @@ absl::Status Engine::Enqueue(const EvaluatePass& pass) {
 
 absl::Status Engine::Enqueue(const SumGradientsPass& /*pass*/) {
   context_->set_pass(Pass::kBackward);
-  return partial_gradients_->Sum(*context_, range(), grads());
+  return partial_gradients_->Sum(*context_, grads());
 }
 
 absl::Status Engine::Enqueue(const UpdatePass& pass) {
@@ -226,13 +240,9 @@ absl::Status Engine::Enqueue(const UpdatePass& pass) {
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
   if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
-  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, range(), grads(), pass.clip_norm,
-                                      owners_of_gradients, clip()));
-  STRAKE_RETURN_IF_ERROR(optimizer_->Step(*context_, clip()));
-  if (options_.gradients.zero == 0) return absl::OkStatus();
-  const OpTimer timer(context_->profile(), "all_gather", context_->pass());
-  const LayerScope layer(context_->recorder(), "weights");
-  return GatherValues(parameters_.values(), dp);
+  STRAKE_RETURN_IF_ERROR(
+      ClipGradNorm(*context_, parameters_, grads(), pass.clip_norm, owners_of_gradients, clip()));
+  return optimizer_->Step(*context_, clip());
 }
 
 absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
@@ -242,9 +252,27 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
   if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);
+  weights_wait_ = weight_gather_.has_value();
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   if (dp.options().check) STRAKE_RETURN_IF_ERROR(CompareReplicas());
   return values[1];
+}
+
+void Engine::StartGather() {
+  const LayerScope layer(context_->recorder(), "weights");
+  weight_gather_->Start();
+}
+
+absl::Status Engine::GatherWeights() {
+  if (!std::exchange(weights_wait_, false)) return absl::OkStatus();
+  StartGather();
+  STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
+  return cuda_ == nullptr ? absl::OkStatus() : AnyGroup().WaitForStream(cuda_->stream());
+}
+
+ParameterArena& Engine::parameters() {
+  CHECK(!weights_wait_) << "[engine] parameters() before GatherWeights()";
+  return parameters_;
 }
 
 // Any group, to wait for the GPU in. Groups fail together, so any group of more than one rank
@@ -279,8 +307,16 @@ absl::Status Engine::GradientError(double loss_sum, double norm) const {
     const Tensor any(&found, DType::kF64, {1});
     STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceMax(any).Wait().status());
   }
-  return NonFiniteError(
-      what, found > 0 ? weight : FirstNonFiniteGradient(parameters_, range().begin, grads()));
+  return NonFiniteError(what, found > 0 ? weight : FirstGradientNotFinite());
+}
+
+// In the order of the backward pass.
+std::string Engine::FirstGradientNotFinite() const {
+  for (auto part = grads().rbegin(); part != grads().rend(); ++part) {
+    std::string gradient = FirstNonFiniteGradient(parameters_, part->begin, part->values);
+    if (gradient != "none") return gradient;
+  }
+  return "none";
 }
 
 absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {

@@ -19,12 +19,12 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
-#include "core/tensor/shard_range.h"
 #include "core/tensor/tensor.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/data/gradient_reducer.h"
+#include "parallel/data/weight_gather.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/partial_gradients.h"
 #include "train/engine/cuda_step.h"
@@ -49,6 +49,9 @@ struct MemoryPlan {
 // the same order; an error of a collective ends them all. A step:
 //
 //   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
+//
+// With ZeRO a rank updates its part of the weights. It gets the others' in the next step's first
+// forward pass, which waits for them bucket by bucket, or in GatherWeights().
 //
 // On a GPU the host enqueues the whole step. It waits at the end of Update(), and in Agree() if it
 // has not waited since; values that are not finite are detected there. From its second run on a
@@ -77,17 +80,23 @@ class Engine {
                                    bool last);
 
   // Computes the losses alone; the same errors. Does not communicate with data-parallel ranks.
+  // CHECKs that no weights wait to be gathered.
   absl::Status EvaluateLoss(const Tensor& tokens, const Tensor& targets);
 
   // Sums the gradients that tensor-parallel ranks share. Afterwards grads() are the gradients of
   // the whole model and batch.
   absl::Status SumGradients();
 
-  // Clips the gradients by their global norm and updates the weights on every rank. Returns the
-  // norm before clipping. Where the norm is not finite, updates nothing and returns Internal,
-  // naming the tensor. With the communicators' check mode, returns an error where weights that
-  // ranks share have drifted apart.
+  // Clips the gradients by their global norm and updates the weights: with ZeRO each rank's part,
+  // until they are gathered. Returns the norm before clipping. Where the norm is not finite,
+  // updates nothing and returns Internal, naming the tensor. With the communicators' check mode,
+  // returns an error where weights that ranks share have drifted apart.
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
+
+  // Brings the weights of the last update to every rank, if no pass has done so yet. Every rank
+  // calls it before any of them reads weights after an update: parameters(), model(),
+  // EvaluateLoss().
+  absl::Status GatherWeights();
 
   // The ranks' common knowledge at the end of a step: the losses since the last agreement, summed
   // over data-parallel ranks, and whether any rank wants to stop. Internal where the losses are not
@@ -99,8 +108,8 @@ class Engine {
   absl::StatusOr<Agreement> Agree(bool stop);
 
   // Returns DataLoss, naming the tensor, where weights that ranks share differ: call it after
-  // loading, since ranks on several machines may have read different files.
-  absl::Status CompareReplicas() const;
+  // loading, since ranks on several machines may have read different files. Gathers the weights.
+  absl::Status CompareReplicas();
 
   // The fingerprint (train/engine/arena_fingerprint.h) of the weights before any rounding to bf16
   // and of the optimizer's moments: that of what a checkpoint holds. The same on every rank, under
@@ -111,7 +120,8 @@ class Engine {
   MemoryPlan memory_plan() const;
   const Mesh& mesh() const { return *mesh_; }
   const Transformer& model() const { return *model_; }
-  ParameterArena& parameters() { return parameters_; }
+  // CHECKs that no weights wait to be gathered.
+  ParameterArena& parameters();
   AdamW& optimizer() { return *optimizer_; }
   ThreadTeam& team() { return team_; }
   CudaContext* cuda() { return cuda_.get(); }  // null on the CPU
@@ -120,10 +130,9 @@ class Engine {
   // Why attention is slower than possible on this GPU; empty where it is not.
   const std::string& attention_note() const { return attention_note_; }
 
-  // The part of the parameters' index space that this rank updates, and its gradients
-  // [range().size()], on the engine's device.
-  const ShardRange& range() const { return reducer_->range(); }
-  const Tensor& grads() const { return reducer_->grads(); }
+  // The gradients of the ranges of the parameters' index space that this rank updates, on the
+  // engine's device.
+  const std::vector<ArenaPart>& grads() const { return reducer_->grads(); }
 
   // The groups of more than one rank, for their counters.
   std::vector<const Communicator*> communicators() const;
@@ -134,6 +143,7 @@ class Engine {
   absl::Status Allocate(size_t activation_bytes);
   void AllocateDryRun(OpRecorder* recorder);
   void MakeContext();
+  void StartGather();
   // True without memory and without a GPU.
   bool dry_run() const { return mesh_->communicator(MeshAxis::kDp).dry_run(); }
 
@@ -150,6 +160,7 @@ class Engine {
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;
+  std::string FirstGradientNotFinite() const;
   absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
   Tensor loss_sum() const { return step_values_.Rows(0, 1); }
   Tensor clip() const { return step_values_.Rows(1, 3); }
@@ -166,6 +177,8 @@ class Engine {
   std::unique_ptr<GradientReducer> reducer_;
   std::optional<PartialGradients> partial_gradients_;
   std::optional<AdamW> optimizer_;
+  std::optional<WeightGather> weight_gather_;  // with ZeRO and more than one rank
+  bool weights_wait_ = false;                  // updated, and not gathered
 
   DeviceBuffer step_memory_;
   Tensor step_values_;        // [3] f64: the losses' sum, gradient norm, clipping factor

@@ -50,7 +50,8 @@ absl::Status CompareSegments(Communicator& group, const RankWeights& weights, Wa
 
 }  // namespace
 
-absl::Status Engine::CompareReplicas() const {
+absl::Status Engine::CompareReplicas() {
+  STRAKE_RETURN_IF_ERROR(GatherWeights());
   const RankWeights weights = {*context_, parameters_};
   STRAKE_RETURN_IF_ERROR(CompareSegments(mesh_->communicator(MeshAxis::kDp), weights,
                                          [](const ParameterSegment&) { return true; }));
@@ -67,16 +68,15 @@ absl::Status Engine::CompareReplicas() const {
 
 absl::StatusOr<Fingerprint> Engine::StateFingerprint() const {
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  const bool first = dp.rank() == 0, owns_range = first || options_.gradients.zero > 0;
-  const Tensor& masters = optimizer_->masters();
-  const int64_t begin = range().begin;
   std::vector<ArenaArray> arrays;
-  if (owns_range) {
-    arrays.push_back({".exp_avg", optimizer_->exp_avg(), begin});
-    arrays.push_back({".exp_avg_sq", optimizer_->exp_avg_sq(), begin});
-    if (masters.defined()) arrays.push_back({"", masters, begin});
+  const auto add = [&](const char* suffix, const std::vector<ArenaPart>& parts) {
+    for (const ArenaPart& part : parts) arrays.push_back({suffix, part.values, part.begin});
+  };
+  if (dp.rank() == 0 || weight_gather_.has_value()) {  // else others' state is the same
+    add(".exp_avg", optimizer_->Parts(optimizer_->exp_avg()));
+    add(".exp_avg_sq", optimizer_->Parts(optimizer_->exp_avg_sq()));
+    add("", optimizer_->UnroundedWeights());
   }
-  if (first && !masters.defined()) arrays.push_back({"", parameters_.values()});
   STRAKE_ASSIGN_OR_RETURN(
       Fingerprint fingerprint,
       FingerprintOfArrays(*context_, parameters_, arrays,

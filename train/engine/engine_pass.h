@@ -20,9 +20,10 @@ struct TokenPlace {
 // Forward and backward pass of a micro-batch.
 struct TrainPass {
   TokenPlace batch;
-  double scale = 0;    // of the sum of the losses
-  bool first = false;  // of the step: gradients begin as zeros
-  bool last = false;   // of the step: gradients are summed over data-parallel ranks
+  double scale = 0;     // of the sum of the losses
+  bool first = false;   // of the step: gradients begin as zeros
+  bool last = false;    // of the step: gradients are summed over data-parallel ranks
+  bool gather = false;  // the weights of the last update arrive during the pass
 
   bool operator==(const TrainPass&) const = default;
 };

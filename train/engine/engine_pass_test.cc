@@ -21,6 +21,7 @@ TEST(EnginePassTest, DiffersWhereAnyInputDoes) {
       TrainPass{batch, 0.25, false, false},
       TrainPass{batch, 0.5, true, false},
       TrainPass{batch, 0.5, false, true},
+      TrainPass{batch, 0.5, false, false, true},
       EvaluatePass{batch},
       EvaluatePass{elsewhere},
       EvaluatePass{other_targets},

@@ -155,10 +155,9 @@ CommCostOptions ShardedLlama(int dp_rank) {
 }
 
 TEST(CommCostTest, EverySliceAtOnceByHand) {
-  // The first data-parallel rank's half of the index space ends within gate_proj and up_proj: it
-  // contains two norms and the key/value heads.
-  static_assert(kElements / 2 > kTable + 2 * kNorm + kQ + kKv + kOut);
-  static_assert(kElements / 2 < kElements - kTable - kNorm);
+  // Every parameter is a bucket. The first data-parallel rank has half of each, and all of a norm:
+  // its 64 elements and as many of padding.
+  constexpr int64_t kPadded = kElements + 3 * kNorm;
   EXPECT_THAT(Cost(ShardedLlama(0)),
               ElementsAreArray<CommCostRow>({
                   {Phase::kEmbedding, "tp", 4, Kind::kReduceScatterSum, 3, 3 * kStream},
@@ -171,10 +170,10 @@ TEST(CommCostTest, EverySliceAtOnceByHand) {
                   {Phase::kHead, "tp", 4, Kind::kAllGather, 3, 3 * kStream},
                   {Phase::kLoss, "tp", 4, Kind::kAllReduceMax, 3, 3 * kTokens * 4},
                   {Phase::kLoss, "tp", 4, Kind::kAllReduceSum, 3, 3 * 2 * kTokens * 4},
-                  {Phase::kGradients, "dp", 2, Kind::kReduceScatterSum, 9, kElements * 4},
-                  {Phase::kPartialGradients, "tp", 4, Kind::kAllReduceSum, 1, 2 * kNorm * 4},
-                  {Phase::kPartialGradients, "kv", 2, Kind::kAllReduceSum, 1, kKv * 4},
-                  {Phase::kShardedOptimizer, "dp", 2, Kind::kAllGather, 1, kElements * 4},
+                  {Phase::kGradients, "dp", 2, Kind::kReduceScatterSum, 9, kPadded * 4},
+                  {Phase::kPartialGradients, "tp", 4, Kind::kAllReduceSum, 1, 3 * kNorm * 4},
+                  {Phase::kPartialGradients, "kv", 2, Kind::kAllReduceSum, 1, kKv / 2 * 4},
+                  {Phase::kShardedOptimizer, "dp", 2, Kind::kAllGather, 9, kPadded * 4},
                   {Phase::kNorm, "tp", 4, Kind::kAllReduceSum, 1, 8},
                   {Phase::kNorm, "dp", 2, Kind::kAllReduceSum, 1, 8},
                   {Phase::kControl, "tp", 4, Kind::kAllReduceSum, 1, 8},
@@ -183,10 +182,10 @@ TEST(CommCostTest, EverySliceAtOnceByHand) {
 }
 
 TEST(CommCostTest, RanksOfAStepHavePartialGradientsOfTheirOwn) {
-  // The second half has the last norm alone.
+  // The second data-parallel rank has the norms' padding.
   EXPECT_THAT(Of(Phase::kPartialGradients, ShardedLlama(1)),
               ElementsAreArray<CommCostRow>(
-                  {{Phase::kPartialGradients, "tp", 4, Kind::kAllReduceSum, 1, kNorm * 4}}));
+                  {{Phase::kPartialGradients, "kv", 2, Kind::kAllReduceSum, 1, kKv / 2 * 4}}));
 }
 
 TEST(CommCostTest, AHeadThatEveryRankHoldsIsSummedOverAll) {
@@ -204,13 +203,33 @@ TEST(CommCostTest, GradientsBySharding) {
               ElementsAreArray<CommCostRow>(
                   {{Phase::kGradients, "dp", 3, Kind::kAllReduceSum, 9, kElements * 4}}));
   o.gradients.zero = 2;
-  EXPECT_THAT(Of(Phase::kGradients, o),
-              ElementsAreArray<CommCostRow>({{Phase::kGradients, "dp", 3, Kind::kReduceScatterSum,
-                                              3 * 9, 3 * kElements * 4}}));
-  o.gradients.bucket_bytes = 4 * kElements;
+  const auto padded = [](int64_t elements) { return (elements + 191) / 192 * 192; };
+  const int64_t all = 2 * padded(kTable) + 3 * padded(kNorm) + padded(kQ + kKv) + padded(kOut) +
+                      padded(kGateUp) + padded(kDown);
   EXPECT_THAT(Of(Phase::kGradients, o),
               ElementsAreArray<CommCostRow>(
-                  {{Phase::kGradients, "dp", 3, Kind::kReduceScatterSum, 3, 3 * kElements * 4}}));
+                  {{Phase::kGradients, "dp", 3, Kind::kReduceScatterSum, 3 * 9, 3 * all * 4}}));
+  o.gradients.bucket_bytes = 4 * kElements;
+  EXPECT_THAT(Of(Phase::kGradients, o),
+              ElementsAreArray<CommCostRow>({{Phase::kGradients, "dp", 3, Kind::kReduceScatterSum,
+                                              3, 3 * padded(kElements) * 4}}));
+}
+
+TEST(CommCostTest, GradientsReducedInBf16AreHalfTheBytes) {
+  CommCostOptions o = ShardedLlama(0);
+  for (const int zero : {0, 1, 2}) {
+    o.gradients.zero = zero;
+    o.gradients.reduce_in_bf16 = false;
+    const std::vector<CommCostRow> f32 = Cost(o);
+    o.gradients.reduce_in_bf16 = true;
+    const std::vector<CommCostRow> bf16 = Cost(o);
+    ASSERT_EQ(f32.size(), bf16.size());
+    for (size_t i = 0; i < f32.size(); ++i) {
+      const int64_t times = f32[i].phase == Phase::kGradients ? 2 : 1;
+      EXPECT_EQ(f32[i].bytes, times * bf16[i].bytes) << ::testing::PrintToString(f32[i]);
+      EXPECT_EQ(f32[i].calls, bf16[i].calls);
+    }
+  }
 }
 
 TEST(CommCostTest, DTypes) {

@@ -1,5 +1,6 @@
 #include "train/plan/memory_plan.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
 #include "models/model_config.h"
+#include "models/transformer.h"
 
 namespace strake {
 namespace {
@@ -141,12 +143,36 @@ TEST(PlanMemoryTest, Gpt2With4096TokensFitsInto3900MegabytesOfACpu) {
   EXPECT_LT(PlanMemory(options, {1, 1, 1, 1}, 0).total_bytes(), 3.9e9);
 }
 
+// With a bucket for each parameter, three ranks pad each to a multiple of 192 elements.
+TEST(PlanMemoryTest, CountsThePaddingOfBucketsAndTheBuffersOfBf16) {
+  EngineOptions options = Options(1);
+  options.gradients.bucket_bytes = 1;
+  ParameterArena arena;
+  const Transformer model(options.model, options.seq_len, &arena);
+  int64_t all = 0, largest = 0;
+  for (const ParameterRecord& record : arena.records()) {
+    const int64_t padded = (record.num_elements() + 191) / 192 * 192;
+    all += padded;
+    largest = std::max(largest, padded);
+  }
+  EXPECT_GT(all, arena.num_elements());
+  for (int rank = 0; rank < 3; ++rank) {
+    options.gradients.reduce_in_bf16 = false;
+    const MemoryPlan plan = PlanMemory(options, {3, 1, 1, 1}, rank);
+    EXPECT_EQ(plan.parameter_bytes, 4 * all);
+    EXPECT_EQ(plan.gradient_bytes, 4 * all);
+    EXPECT_EQ(plan.optimizer_bytes, 4 * (2 * all / 3 + kNumAdamWScalars));
+    options.gradients.reduce_in_bf16 = true;
+    EXPECT_EQ(PlanMemory(options, {3, 1, 1, 1}, rank).gradient_bytes, 4 * all + 2 * 2 * largest);
+  }
+}
+
 TEST(PlanMemoryTest, ShardsDivideWhatTheyDivide) {
   const MemoryPlan whole = PlanMemory(Options(0), {1, 1, 1, 1}, 0);
   const MemoryPlan zero1 = PlanMemory(Options(1), {2, 1, 1, 1}, 0);
   EXPECT_EQ(zero1.parameter_bytes, whole.parameter_bytes);
   EXPECT_EQ(zero1.gradient_bytes, whole.gradient_bytes);
-  // Ranges begin and end at multiples of 64 elements.
+  // A rank's parts are multiples of 64 elements.
   EXPECT_NEAR(zero1.optimizer_bytes, whole.optimizer_bytes / 2.0, 2 * 64 * 4);
   const MemoryPlan tp = PlanMemory(Options(0), {1, 1, 1, 4}, 0);
   EXPECT_LT(tp.parameter_bytes, whole.parameter_bytes / 3);

@@ -34,6 +34,7 @@ namespace {
 void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterArena* arena) {
   const Transformer model(engine.model().config(), /*max_seq_len=*/1, arena,
                           TensorParallel::Planned(rank, num_ranks));
+  PadBuckets(arena, engine.options().dtype, engine.mesh().sizes().dp, engine.options().gradients);
   arena->AllocateDryRun(engine.options().dtype);
 }
 
@@ -45,26 +46,35 @@ std::string PathOf(const std::string& directory, const char* file) {
   return absl::StrCat(directory, "/", file);
 }
 
-// The moments over this rank's range.
-std::vector<ArenaArray> Moments(Engine& engine) {
-  const AdamW& optimizer = engine.optimizer();
-  const int64_t begin = engine.range().begin;
-  return {{".exp_avg", optimizer.exp_avg(), begin}, {".exp_avg_sq", optimizer.exp_avg_sq(), begin}};
+// An array of optimizer.safetensors, over the ranges that this rank updates.
+struct OptimizerArray {
+  std::string suffix;
+  std::vector<ArenaPart> parts;
+};
+
+std::vector<OptimizerArray> Moments(const AdamW& optimizer) {
+  return {{".exp_avg", optimizer.Parts(optimizer.exp_avg())},
+          {".exp_avg_sq", optimizer.Parts(optimizer.exp_avg_sq())}};
 }
 
-// The arrays of optimizer.safetensors, over this rank's range.
-std::vector<ArenaArray> OptimizerArrays(Engine& engine) {
-  std::vector<ArenaArray> arrays = Moments(engine);
-  const Tensor& masters = engine.optimizer().masters();
-  if (masters.defined()) arrays.push_back({kMasterSuffix, masters, engine.range().begin});
+// The moments, and the masters of bf16 weights.
+std::vector<OptimizerArray> OptimizerArrays(const AdamW& optimizer) {
+  std::vector<OptimizerArray> arrays = Moments(optimizer);
+  if (optimizer.masters().defined()) {
+    arrays.push_back({kMasterSuffix, optimizer.Parts(optimizer.masters())});
+  }
   return arrays;
 }
 
-// The weights before any rounding to bf16.
-ArenaArray UnroundedWeights(Engine& engine, const char* suffix) {
-  const Tensor& masters = engine.optimizer().masters();
-  if (masters.defined()) return {suffix, masters, engine.range().begin};
-  return {suffix, engine.parameters().values()};
+absl::Status LoadOptimizerArrays(const std::string& path, const ParameterArena& parameters,
+                                 const std::vector<OptimizerArray>& arrays) {
+  std::vector<ArenaArray> parts;
+  for (const OptimizerArray& array : arrays) {
+    for (const ArenaPart& part : array.parts) {
+      parts.push_back({array.suffix, part.values, part.begin});
+    }
+  }
+  return LoadArrays(path, parameters, parts);
 }
 
 absl::StatusOr<bool> HoldsMasters(const std::string& path) {
@@ -80,12 +90,10 @@ class Gatherer {
     PlanParameters(engine, 0, 1, &whole_);
     const int num_ranks = static_cast<int>(parts_.size());
     for (int t = 0; t < num_ranks; ++t) PlanParameters(engine, t, num_ranks, &parts_[t]);
-    const int dp = engine.mesh().sizes().dp;
-    if (engine.options().gradients.zero == 0 || dp == 1) return;
-    const int64_t num_elements = engine.parameters().num_elements();
-    for (int r = 0; r < dp; ++r) {
-      optimizer_ranges_.push_back(DataParallelRange(num_elements, dp, r));
-    }
+    const GradientReducerOptions& options = engine.options().gradients;
+    if (options.zero == 0 || engine.mesh().sizes().dp == 1) return;
+    buckets_ = GradientBuckets(engine.parameters(), options.bucket_bytes);
+    std::reverse(buckets_.begin(), buckets_.end());
   }
 
   const ParameterArena& whole() const { return whole_; }
@@ -94,8 +102,17 @@ class Gatherer {
   absl::StatusOr<Tensor> Weights(int parameter) {
     return Gather(parameter, {}, engine_.parameters().values());
   }
-  absl::StatusOr<Tensor> OptimizerState(int parameter, const ArenaArray& array) {
-    return Gather(parameter, optimizer_ranges_, array.values);
+  absl::StatusOr<Tensor> OptimizerState(int parameter, const OptimizerArray& array) {
+    if (buckets_.empty()) return Gather(parameter, {}, array.parts[0].values);
+    // A parameter lies in one bucket, and each dp rank has a part of that.
+    const int64_t offset = engine_.parameters().records()[parameter].offset;
+    const auto bucket = std::find_if(buckets_.begin(), buckets_.end(),
+                                     [&](const ShardRange& each) { return each.Contains(offset); });
+    CHECK(bucket != buckets_.end()) << "[checkpoint] no bucket has element " << offset;
+    std::vector<ShardRange> ranges;
+    const int dp = engine_.mesh().sizes().dp;
+    for (int r = 0; r < dp; ++r) ranges.push_back(BucketPart(*bucket, dp, r));
+    return Gather(parameter, ranges, array.parts[bucket - buckets_.begin()].values);
   }
 
  private:
@@ -110,7 +127,7 @@ class Gatherer {
   Engine& engine_;
   ParameterArena whole_;
   std::deque<ParameterArena> parts_;  // by tensor-parallel rank
-  std::vector<ShardRange> optimizer_ranges_;
+  std::vector<ShardRange> buckets_;   // ascending; none where each dp rank has the whole state
   DeviceMemory memory_;
 };
 
@@ -119,12 +136,12 @@ class GatherCalls {
  public:
   explicit GatherCalls(Engine& engine)
       : gatherer_(engine),
-        arrays_(OptimizerArrays(engine)),
+        arrays_(OptimizerArrays(engine.optimizer())),
         num_parameters_(gatherer_.whole().records().size()),
         num_arrays_(arrays_.size()) {}
 
   const ParameterArena& whole() const { return gatherer_.whole(); }
-  const std::vector<ArenaArray>& optimizer_arrays() const { return arrays_; }
+  const std::vector<OptimizerArray>& optimizer_arrays() const { return arrays_; }
 
   absl::StatusOr<Tensor> Weights(int p) { return Make(p); }
   absl::StatusOr<Tensor> OptimizerState(int p, int array) {
@@ -149,15 +166,15 @@ class GatherCalls {
   }
 
   Gatherer gatherer_;
-  const std::vector<ArenaArray> arrays_;
+  const std::vector<OptimizerArray> arrays_;
   const int num_parameters_, num_arrays_;
   int next_ = 0;
   absl::Status status_;  // of the last call
 };
 
-std::vector<std::string> SuffixesOf(const std::vector<ArenaArray>& arrays) {
+std::vector<std::string> SuffixesOf(const std::vector<OptimizerArray>& arrays) {
   std::vector<std::string> suffixes;
-  for (const ArenaArray& array : arrays) suffixes.push_back(array.suffix);
+  for (const OptimizerArray& array : arrays) suffixes.push_back(array.suffix);
   return suffixes;
 }
 
@@ -210,6 +227,7 @@ absl::Status CopyToHost(ThreadTeam& team, const Tensor& from, const Tensor& to) 
 
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
                              const RunRecord& record) {
+  STRAKE_RETURN_IF_ERROR(engine.GatherWeights());
   GatherCalls calls(engine);
   absl::Status written;
   if (engine.mesh().rank() == 0 && !directory.empty()) {
@@ -232,7 +250,7 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
 CheckpointSnapshot::CheckpointSnapshot(Engine& engine)
     : hf_config_(HfConfigOf(engine)),
       dtype_(engine.parameters().values().dtype()),
-      suffixes_(SuffixesOf(OptimizerArrays(engine))) {
+      suffixes_(SuffixesOf(OptimizerArrays(engine.optimizer()))) {
   PlanParameters(engine, 0, 1, &whole_);
 }
 
@@ -258,6 +276,7 @@ absl::StatusOr<CheckpointSnapshot> CheckpointSnapshot::Create(Engine& engine) {
 }
 
 absl::Status CheckpointSnapshot::Take(Engine& engine) {
+  STRAKE_RETURN_IF_ERROR(engine.GatherWeights());
   GatherCalls calls(engine);
   const int num_parameters = static_cast<int>(whole_.records().size());
   const int num_arrays = static_cast<int>(suffixes_.size());
@@ -296,15 +315,20 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
       LoadWeights(directory, *engine.model().config().family, engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   const std::string optimizer_file = PathOf(directory, kOptimizerFile);
-  std::vector<ArenaArray> arrays = Moments(engine);
+  const AdamW& optimizer = engine.optimizer();
+  // All weights, where there are no masters: a rank reads others' weights too.
+  const std::vector<ArenaPart> unrounded =
+      optimizer.masters().defined() ? optimizer.UnroundedWeights()
+                                    : std::vector<ArenaPart>{{0, engine.parameters().values()}};
+  std::vector<OptimizerArray> arrays = Moments(optimizer);
   STRAKE_ASSIGN_OR_RETURN(const bool holds_masters, HoldsMasters(optimizer_file));
   if (holds_masters) {
-    arrays.push_back(UnroundedWeights(engine, kMasterSuffix));
-  } else if (engine.optimizer().masters().defined()) {
-    STRAKE_RETURN_IF_ERROR(LoadArrays(PathOf(directory, kWeightsFile), engine.parameters(),
-                                      {UnroundedWeights(engine, /*suffix=*/"")}));
+    arrays.push_back({kMasterSuffix, unrounded});
+  } else if (optimizer.masters().defined()) {
+    STRAKE_RETURN_IF_ERROR(LoadOptimizerArrays(PathOf(directory, kWeightsFile), engine.parameters(),
+                                               {{/*suffix=*/"", unrounded}}));
   }
-  return LoadArrays(optimizer_file, engine.parameters(), arrays);
+  return LoadOptimizerArrays(optimizer_file, engine.parameters(), arrays);
 }
 
 }  // namespace strake

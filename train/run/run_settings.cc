@@ -80,6 +80,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["dp"] = sizes.dp;
   json["sequence_parallel"] = o.engine.sequence_parallel;
   json["zero"] = o.engine.gradients.zero;
+  json["grad_reduce_dtype"] = o.engine.gradients.reduce_in_bf16 ? "bf16" : "fp32";
   json["eval_every"] = o.eval_every;
   json["eval_batches"] = o.eval_batches;
   json["sample_every"] = o.sample_every;

@@ -342,6 +342,8 @@ absl::Status Trainer::Sample() {
 }
 
 absl::Status Trainer::DoWhatIsDue() {
+  // A data-parallel rank may have nothing to evaluate, and only the first ones generate.
+  if (due_.any() && !stop_) STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
   if (due_.evaluation && !stop_) STRAKE_RETURN_IF_ERROR(Evaluate());
   if (due_.sample && !stop_) STRAKE_RETURN_IF_ERROR(Sample());
   return saver_->Note(step_, due_);

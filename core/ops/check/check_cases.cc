@@ -10,6 +10,7 @@
 #include "core/ops/adamw/adamw_check.h"
 #include "core/ops/attention/causal_attention_check.h"
 #include "core/ops/bias_add/bias_add_check.h"
+#include "core/ops/cast/cast_check.h"
 #include "core/ops/clip_scale/clip_scale_check.h"
 #include "core/ops/copy/copy_check.h"
 #include "core/ops/embedding/embedding_check.h"
@@ -36,6 +37,7 @@ struct Case {
 
 constexpr Case kCases[] = {{"adamw", AdamWCheck},
                            {"bias_add", BiasAddCheck},
+                           {"cast", CastCheck},
                            {"causal_attention", CausalAttentionCheck},
                            {"clip_scale", ClipScaleCheck},
                            {"copy", CopyCheck},

@@ -17,6 +17,7 @@
 #include "core/ops/adamw/adamw.h"
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/bias_add/bias_add.h"
+#include "core/ops/cast/cast.h"
 #include "core/ops/check/run_check.h"
 #include "core/ops/clip_scale/clip_scale.h"
 #include "core/ops/copy/copy.h"
@@ -129,6 +130,11 @@ class DryRun {
     Expect(CopyRows(ctx_, Sum({5 * 7 + 3}), 7, 6, 3, Sum({6 * 3}), 3));
     Expect(CopyRows(ctx_, Sum({6 * 3}), 3, 6, 3, Sum({5 * 7 + 3}), 7));
     Expect(SetZero(ctx_, x));
+    const Tensor bf16(nullptr, DType::kBf16, {1000}, device_);
+    const Tensor f32(nullptr, DType::kF32, {1000}, device_);
+    Expect(Cast(ctx_, f32, bf16));
+    Expect(Cast(ctx_, bf16, f32));
+    Expect(CastAdd(ctx_, bf16, f32));
   }
 
   void Attention() {

@@ -4,6 +4,8 @@
 #ifndef STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
 #define STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
 
+#include <type_traits>
+
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
 
@@ -47,7 +49,11 @@ __global__ void __launch_bounds__(kElementwiseThreads)
 template <typename Op, typename T, typename... Inputs>
 absl::Status Elementwise(CudaStream stream, int64_t size, T* y, const Inputs*... inputs) {
   if (size == 0) return absl::OkStatus();
-  return LaunchVectorized<T>(Vectorizes<T>(0, {y, inputs...}), [&]<int kWidth>() {
+  // A vector has at least 16 bytes of each type.
+  using Narrowest =
+      std::conditional_t<(std::is_same_v<T, Bf16> || ... || std::is_same_v<Inputs, Bf16>), Bf16,
+                         float>;
+  return LaunchVectorized<Narrowest>(Vectorizes<T>(0, {y, inputs...}), [&]<int kWidth>() {
     const int64_t per_block = int64_t{kElementwiseVectors} * kElementwiseThreads * kWidth;
     return Launch<ElementwiseKernel<Op, T, kWidth, Inputs...>>(
         stream, (size + per_block - 1) / per_block, kElementwiseThreads, 0, size, y, inputs...);
