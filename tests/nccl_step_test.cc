@@ -1,14 +1,11 @@
-// Engines whose ranks communicate over NCCL, which is a fake, on the emulated GPU. A step that is a
-// CUDA graph gives the bits of one that is enqueued op by op, while ZeRO's weights arrive during
-// the forward pass.
+// Engines whose ranks communicate over NCCL, which is the contract library, on the emulated GPU. A
+// step that is a CUDA graph gives the bits of one that is enqueued op by op, while ZeRO's weights
+// arrive during the forward pass.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,8 +15,7 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/families/llama.h"
-#include "parallel/comm/nccl/nccl_communicator.h"
-#include "parallel/comm/testing/fake_nccl.h"
+#include "parallel/comm/testing/nccl/nccl_ranks.h"
 #include "parallel/mesh/mesh.h"
 #include "tests/layout_case.h"
 #include "tests/train_layout.h"
@@ -28,27 +24,6 @@
 
 namespace strake::testing {
 namespace {
-
-// Ranks are threads, each with its own world that meets the others over TCP.
-void RunOnNccl(int size, const std::function<void(Communicator&)>& body) {
-  NcclRendezvous rendezvous{.size = size};
-  auto listeners = ListenAt(rendezvous.host, &rendezvous.port);
-  ASSERT_TRUE(listeners.ok()) << listeners.status();
-  rendezvous.listeners = std::make_shared<std::vector<FileDescriptor>>(*std::move(listeners));
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      NcclRendezvous mine = rendezvous;
-      mine.rank = rank;
-      if (rank > 0) mine.listeners = nullptr;
-      auto world = CreateNcclWorld(mine, {.timeout = std::chrono::minutes(1)}, FakeNccl());
-      ASSERT_TRUE(world.ok()) << world.status();
-      body(**world);
-      EXPECT_TRUE((*world)->Barrier().ok());  // worlds end together
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
 
 // What a rank has after some steps.
 struct RankState {
@@ -100,7 +75,7 @@ absl::Status TrainOnRank(const LayoutCase& layout, bool cuda_graph, Communicator
 
 std::vector<RankState> Train(const LayoutCase& layout, bool cuda_graph) {
   std::vector<RankState> states(layout.tp * layout.dp);
-  RunOnNccl(layout.tp * layout.dp, [&](Communicator& world) {
+  RunOnNccl(layout.tp * layout.dp, {.timeout = std::chrono::minutes(1)}, [&](Communicator& world) {
     const absl::Status status = TrainOnRank(layout, cuda_graph, world, &states[world.rank()]);
     EXPECT_TRUE(status.ok()) << status;
   });
