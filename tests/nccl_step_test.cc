@@ -50,7 +50,7 @@ void RunOnNccl(int size, const std::function<void(Communicator&)>& body) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// What a rank has after some steps.
+// A rank's results after some steps.
 struct RankState {
   std::vector<double> norms, losses;
   std::string weights;
