@@ -185,8 +185,7 @@ TEST_P(CudaNonFiniteTest, AGradientOfOneRankIsNamedAndNothingIsUpdated) {
       EXPECT_TRUE(State(engine) == before);
       return status;
     });
-    // With ZeRO the last rank has the second half of the first bucket, which begins within a
-    // matrix.
+    // ZeRO gives the last rank the second half of the first bucket, which begins within a matrix.
     const int element = NumRanks(sizes) > 1 ? 64 : 0;
     for (const absl::Status& status : statuses) {
       EXPECT_THAT(std::string(status.message()),

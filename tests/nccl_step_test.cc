@@ -25,7 +25,7 @@
 namespace strake::testing {
 namespace {
 
-// What a rank has after some steps.
+// A rank's results after some steps.
 struct RankState {
   std::vector<double> norms, losses;
   std::string weights;

@@ -476,8 +476,9 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
   MissingNames missing;
   std::set<std::string> expected;
   for (const ParameterRecord& record : arena.records()) {
+    const std::vector<HfSlice> slices = HfSlicesOf(record);
     for (const ArenaArray& array : arrays) {
-      for (const HfSlice& slice : HfSlicesOf(record)) {
+      for (const HfSlice& slice : slices) {
         const std::string name = slice.name + array.suffix;
         expected.insert(name);
         const SafetensorsEntry* entry = file.Find(name);

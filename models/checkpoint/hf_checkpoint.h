@@ -63,8 +63,9 @@ absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays);
 
-// The inverse of SaveArrays(), for the slices and ranges that the arrays hold. The file must hold
-// exactly those tensors, as F32; otherwise it returns an error and the arrays keep their values.
+// The inverse of SaveArrays(), for the slices and ranges that the arrays hold. Several of them may
+// have one suffix: parts of an array. The file must hold exactly those tensors, as F32; otherwise
+// it returns an error and the arrays keep their values.
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays);
 

@@ -216,6 +216,25 @@ TEST(SlicedCheckpointTest, EveryLayoutLoadsThem) {
   });
 }
 
+TEST(SlicedCheckpointTest, PartsOfAnArrayLoadTogether) {
+  const ModelConfig config = SlicedModels(1)[1];
+  const std::string directory = SaveWhole(config);
+  const auto arena = SlicedParameters(config, 1, 3);
+  const int64_t n = arena->num_elements();
+  const TensorBuffer first(DType::kF32, {n}), second(DType::kF32, {n});
+  std::vector<ArenaArray> parts;
+  for (const ShardRange& range : {ShardRange{0, 50}, {50, n / 2}, {n / 2, n}}) {
+    for (const auto& [suffix, array] :
+         {std::pair{kMoments[0], first.tensor()}, std::pair{kMoments[1], second.tensor()}}) {
+      parts.push_back({suffix, array.Rows(range.begin, range.end), range.begin});
+    }
+  }
+  const absl::Status status = LoadArrays(MomentsPath(directory), *arena, parts);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(SameBits(first, Contents(*arena, 1)));
+  EXPECT_TRUE(SameBits(second, Contents(*arena, 2)));
+}
+
 TEST(SlicedCheckpointTest, RangesMayEndAnywhere) {
   const ModelConfig config = SlicedModels(1)[1];
   const std::string directory = SaveWhole(config);

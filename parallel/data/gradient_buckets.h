@@ -20,7 +20,7 @@
 
 namespace strake {
 
-// How gradients are summed over the data-parallel ranks, and which of them a rank updates.
+// Options of how gradients are summed over the data-parallel ranks, and who updates what.
 struct GradientReducerOptions {
   int zero = 0;
   // Minimum size of a bucket: large enough that a collective's latency is negligible, small enough

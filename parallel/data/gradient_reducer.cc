@@ -117,7 +117,7 @@ void GradientReducer::Reduce(const Context& ctx, int bucket) {
   const LayerScope layer(ctx.recorder(), "gradients");
   reductions_.push_back(StartSum(ctx, bucket));
   if (sharded()) slots_->Complete(bucket);
-  // There are slots, and buffers of bf16, for one beside the next.
+  // Slots, and buffers of bf16, suffice for one bucket beside the next.
   const bool limited = sharded() || in_bf16();
   const size_t num_in_flight = !options_.overlap ? 0 : limited ? 1 : buckets_.size();
   while (reductions_.size() > num_in_flight) FinishOldest(ctx);

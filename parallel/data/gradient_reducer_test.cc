@@ -37,7 +37,7 @@ using Kind = CollectiveKind;
 // One parameter each; seven in three buckets, in two ways; all in one.
 constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
 
-// Where the parameters begin without padding; the index space then has kSize elements.
+// Offsets of the parameters without padding, in an index space of kSize elements.
 constexpr int64_t kOffsets[] = {0, 64, 128, 384, 448, 512, 704};
 constexpr int64_t kSize = 768;
 
@@ -289,7 +289,8 @@ std::vector<std::vector<float>> LocalGradients(int dp) {
   return all;
 }
 
-// Rounded to bf16, added in f32 in rank order, and rounded once: within the header's bound.
+// Gradients are rounded to bf16, added in f32 in rank order, and rounded once: within the header's
+// bound.
 TEST(GradientReducerTest, InBf16SumsAreWithinTheirBound) {
   const auto round = [](float x) { return static_cast<float>(Bf16(x)); };
   for (int dp = 2; dp <= 4; ++dp) {
@@ -367,7 +368,7 @@ TEST(GradientReducerTest, GapsStayZero) {
   }
 }
 
-// With dp 3 buckets are multiples of 192 elements. With one parameter per bucket, of 64, 192, 64,
+// Buckets of dp 3 are multiples of 192 elements. With one parameter per bucket, of 64, 192, 64,
 // 64, 256, 64 and 64 elements in this order, six have 192 and one has 384: 1536 together. The first
 // six share three slots of 192, 384 and 192, and the last has its own slot of 192.
 TEST(GradientReducerTest, GradientBytesCountPaddingAndSlots) {

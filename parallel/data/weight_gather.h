@@ -34,7 +34,7 @@ class WeightGather {
   // Starts the gather of every bucket. CHECKs that none is in flight.
   void Start();
 
-  // Whether a bucket that has been started has not been waited for.
+  // Returns true while a started gather has not been waited for.
   bool in_flight() const { return !gathers_.empty(); }
 
   // Waits for the buckets up to the parameter's: call it before the parameter's value is read.

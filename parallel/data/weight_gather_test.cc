@@ -77,7 +77,7 @@ TEST(WeightGatherTest, EveryRankGetsEachRanksParts) {
   }
 }
 
-// With a bucket for each parameter, those before a parameter have arrived with it, and no other is
+// Buckets hold one parameter each: those before a parameter have arrived with it, and no other is
 // waited for.
 TEST(WeightGatherTest, WaitsUpToTheParametersBucket) {
   const absl::Status status =

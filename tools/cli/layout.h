@@ -35,10 +35,10 @@ struct LayoutConfig {
 
 void AddLayoutOptions(LayoutConfig* layout, OptionSet* options);
 
-// For programs that train, after AddLayoutOptions().
+// Adds --grad_reduce_dtype, for programs that train.
 void AddGradReduceOption(LayoutConfig* layout, OptionSet* options);
 
-// ZeRO, and how gradients are summed over the data-parallel ranks.
+// Returns what the flags say of gradients: ZeRO's stage, and how ranks sum them.
 GradientReducerOptions GradientOptionsOf(const LayoutConfig& layout);
 
 // InvalidArgument, with both numbers and the sizes that fit, where the model cannot be sharded over

@@ -310,7 +310,7 @@ absl::Status Engine::GradientError(double loss_sum, double norm) const {
   return NonFiniteError(what, found > 0 ? weight : FirstGradientNotFinite());
 }
 
-// In the order of the backward pass.
+// Searches in the order of the backward pass.
 std::string Engine::FirstGradientNotFinite() const {
   for (auto part = grads().rbegin(); part != grads().rend(); ++part) {
     std::string gradient = FirstNonFiniteGradient(parameters_, part->begin, part->values);

@@ -143,7 +143,7 @@ TEST(PlanMemoryTest, Gpt2With4096TokensFitsInto3900MegabytesOfACpu) {
   EXPECT_LT(PlanMemory(options, {1, 1, 1, 1}, 0).total_bytes(), 3.9e9);
 }
 
-// With a bucket for each parameter, three ranks pad each to a multiple of 192 elements.
+// Buckets hold one parameter each, and three ranks pad each to a multiple of 192 elements.
 TEST(PlanMemoryTest, CountsThePaddingOfBucketsAndTheBuffersOfBf16) {
   EngineOptions options = Options(1);
   options.gradients.bucket_bytes = 1;

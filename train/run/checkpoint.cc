@@ -316,7 +316,7 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   const std::string optimizer_file = PathOf(directory, kOptimizerFile);
   const AdamW& optimizer = engine.optimizer();
-  // All weights, where there are no masters: a rank reads others' weights too.
+  // Holds all weights where there are no masters: a rank reads others' weights too.
   const std::vector<ArenaPart> unrounded =
       optimizer.masters().defined() ? optimizer.UnroundedWeights()
                                     : std::vector<ArenaPart>{{0, engine.parameters().values()}};
