@@ -64,16 +64,22 @@ constexpr double kBackwardBound = 4 * 0x1p-8;
 // sum of exponentials have f32 errors, except for a fast exponential of 2 ulp.
 constexpr double kLseBound = 1e-5;
 
+// Skips or fails the test unless cuDNN has kernels for the shape.
+void RequireCudnn(const Context& ctx, const CudnnAttentionShape& shape) {
+  const absl::Status prepared = ctx.cuda().cudnn_attention().Prepare(shape);
+  if (prepared.ok()) return;
+  if (std::getenv("STRAKE_REQUIRE_CUDNN") != nullptr) {
+    FAIL() << "no cuDNN, and it is required: " << prepared.message();
+  }
+  GTEST_SKIP() << prepared.message();
+}
+
 void CheckFollowsF64(const AttentionShape& s) {
   SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", H " << s.num_heads << ", KV "
                                     << s.num_kv_heads << ", D " << s.head_dim);
   const CudaTestContext ctx(size_t{1} << 26);
-  const absl::Status prepared = Context(ctx).cuda().cudnn_attention().Prepare(
-      {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim});
-  if (!prepared.ok() && std::getenv("STRAKE_REQUIRE_CUDNN") != nullptr) {
-    FAIL() << "no cuDNN, and it is required: " << prepared.message();
-  }
-  if (!prepared.ok()) GTEST_SKIP() << prepared.message();
+  RequireCudnn(ctx, {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim});
+  if (::testing::Test::IsSkipped() || ::testing::Test::HasFatalFailure()) return;
   const Bf16Normal host_qkv({s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim},
                             1);
   const Bf16Normal host_dy({s.batch * s.seq_len, s.num_heads * s.head_dim}, 2);
@@ -98,6 +104,16 @@ TEST(CudnnAttentionTest, FollowsF64WithGroups) { CheckFollowsF64({2, 128, 4, 2, 
 TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8, 2, 128}); }
 // T is not a multiple of a tile.
 TEST(CudnnAttentionTest, FollowsF64WithRaggedTiles) { CheckFollowsF64({3, 333, 6, 2, 64}); }
+
+// GPT-2 124M and 1558M, and Llama-3-8B.
+TEST(CudnnAttentionTest, TakesTheShapesOfPresets) {
+  const CudaTestContext ctx;
+  for (const bool deterministic : {true, false}) {
+    RequireCudnn(ctx, {16, 1024, 12, 12, 64, deterministic});
+    RequireCudnn(ctx, {16, 1024, 25, 25, 64, deterministic});
+    RequireCudnn(ctx, {1, 8192, 32, 8, 128, deterministic});
+  }
+}
 
 TEST(CudnnAttentionTest, SaysWhyItDoesNotTakeAShape) {
   const CudaTestContext ctx;
