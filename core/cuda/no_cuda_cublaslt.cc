@@ -4,6 +4,8 @@
 
 namespace strake {
 
-absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create(const ProductTuning* /*tuning*/) { return NoCuda(); }
+absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Create(const ProductTuning* /*tuning*/) {
+  return NoCuda();
+}
 
 }  // namespace strake
