@@ -38,6 +38,7 @@ struct LayoutCase {
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
   DType dtype = DType::kF64;  // on the reference ops; others on the fastest ops
   Device device = Device::kCpu;
+  bool gpu_per_rank = false;  // and steps are CUDA graphs; else all share GPU 0
 
   static constexpr int64_t kSeqLen = 12;
 

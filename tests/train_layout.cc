@@ -87,6 +87,28 @@ class Trainer {
   Engine* const engine_;
 };
 
+}  // namespace
+
+void SetWeights(ThreadTeam& team, ParameterArena* arena) {
+  for (ParameterRecord& record : arena->records()) {
+    if (record.init.stddev == 0) record.init.stddev = 0.1;
+  }
+  const absl::Status status = InitializeParameters(/*seed=*/1, team, arena);
+  CHECK(status.ok()) << status;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh) {
+  EngineOptions options = layout.Options();
+  if (layout.gpu_per_rank) {
+    options.cuda_device = mesh.rank();
+    options.cuda_graph = true;
+  }
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(options, mesh));
+  SetWeights(engine->team(), &engine->parameters());
+  STRAKE_RETURN_IF_ERROR(engine->optimizer().SetMasters());
+  return engine;
+}
+
 absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOptions& options,
                                        const Mesh& mesh) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, MakeEngine(layout, mesh));
@@ -100,23 +122,6 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
   STRAKE_ASSIGN_OR_RETURN(record.evaluation_loss, trainer.Evaluate());
   STRAKE_ASSIGN_OR_RETURN(record.weights, ToDoubles(engine->parameters().values()));
   return record;
-}
-
-}  // namespace
-
-void SetWeights(ThreadTeam& team, ParameterArena* arena) {
-  for (ParameterRecord& record : arena->records()) {
-    if (record.init.stddev == 0) record.init.stddev = 0.1;
-  }
-  const absl::Status status = InitializeParameters(/*seed=*/1, team, arena);
-  CHECK(status.ok()) << status;
-}
-
-absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, const Mesh& mesh) {
-  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(layout.Options(), mesh));
-  SetWeights(engine->team(), &engine->parameters());
-  STRAKE_RETURN_IF_ERROR(engine->optimizer().SetMasters());
-  return engine;
 }
 
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,

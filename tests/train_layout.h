@@ -49,7 +49,11 @@ struct TrainOptions {
   std::function<Mesh(const Mesh&)> wrap = {};  // what each rank trains on instead of its mesh
 };
 
-// Returns the records by rank, trained from the weights above. Batches are functions of the
+// Trains from the weights above, on a rank of the mesh, and returns its record.
+absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOptions& options,
+                                       const Mesh& mesh);
+
+// Returns the records by rank, of ranks that are threads. Batches are functions of the
 // vocabulary and the global batch's size alone. AdamW's epsilon is large enough not to amplify
 // rounding errors where a gradient is 0. Returns a rank's first error.
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,

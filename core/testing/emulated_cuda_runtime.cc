@@ -107,11 +107,12 @@ absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(size_t num_bytes) {
 
 namespace {
 
-// Waits, as CUDA does, for all work that may use the memory.
+// Waits, as CUDA does, for all work that may use the memory: of its GPU, or of the thread's.
 void Release(const char* call, void* data) {
   EmulatedGpu& gpu = EmulatedGpu::Get();
   EmulatedGpu::Lock lock = gpu.Acquire();
-  if (gpu.CheckNotCapturing(call).ok()) (void)gpu.RunDevice(lock, testing::kAllDevices);
+  const int device = gpu.memory().DeviceOf(data, 1).value_or(ThisEmulatedThread().device);
+  if (gpu.CheckNotCapturing(call).ok()) (void)gpu.RunDevice(lock, device);
   gpu.memory().Free(data);
 }
 

@@ -37,7 +37,13 @@ void RunOnNccl(int size, const CommunicatorOptions& options,
   std::vector<std::unique_ptr<Communicator>> worlds(size);
   const auto on_every_rank = [size](const std::function<void(int)>& rank_body) {
     std::vector<std::thread> threads;
-    for (int rank = 0; rank < size; ++rank) threads.emplace_back(rank_body, rank);
+    const int num_gpus = CudaDeviceCount().value();
+    for (int rank = 0; rank < size; ++rank) {
+      threads.emplace_back([&, rank] {
+        EXPECT_TRUE(SetCudaDevice(rank % num_gpus).ok());
+        rank_body(rank);
+      });
+    }
     for (std::thread& thread : threads) thread.join();
   };
   on_every_rank([&](int rank) {

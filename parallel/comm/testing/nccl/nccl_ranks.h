@@ -1,5 +1,5 @@
 // Ranks that are threads, each with its own world that meets the others over TCP. NCCL is the
-// contract library, and all share the emulated GPU.
+// contract library, and the ranks share the emulated GPUs.
 #ifndef STRAKE_PARALLEL_COMM_TESTING_NCCL_NCCL_RANKS_H_
 #define STRAKE_PARALLEL_COMM_TESTING_NCCL_NCCL_RANKS_H_
 
