@@ -102,7 +102,7 @@ absl::StatusOr<StepTimes> ForecastOnGpu(const BenchmarkConfig& config, const std
     return absl::InvalidArgumentError("the ranks share one GPU");
   }
   STRAKE_ASSIGN_OR_RETURN(const GpuRates rates, GpuRates::OfGpu(gpu_name));
-  return ForecastStep(calls, rates);
+  return ForecastStep(calls, rates, {.atomic_attention = !config.machine.deterministic});
 }
 
 double PeakRssBytes() {

@@ -153,11 +153,13 @@ struct Rank {
   Context MakeContext(ActivationArena* arena) {
     Context ctx(&team, arena);
     ctx.set_cuda(cuda.get());
+    ctx.set_deterministic(deterministic);
     return ctx;
   }
 
+  bool deterministic;
   ThreadTeam team{1};
-  std::unique_ptr<CudaContext> cuda;
+  std::unique_ptr<CudaContext> cuda = {};
 };
 
 // Seconds of one call.
@@ -184,10 +186,11 @@ absl::Status CheckUsesCudnn(const OpCall& call, Rank* rank) {
 }
 
 // Of one call; zeros where there are no rates for this GPU or this op.
-Forecast ForecastOf(const OpCall& call, const absl::StatusOr<GpuRates>& rates) {
+Forecast ForecastOf(const OpCall& call, const absl::StatusOr<GpuRates>& rates,
+                    const StepRemedies& remedies) {
   Forecast seconds;
   if (!rates.ok()) return seconds;
-  const auto rows = ForecastCall(call, *rates);
+  const auto rows = ForecastCall(call, *rates, remedies);
   if (!rows.ok()) return seconds;
   for (const CallTimeRow& row : *rows) seconds += row.seconds;
   return seconds;
@@ -218,12 +221,14 @@ void PrintTimes(const char* layer, const std::string& op, const std::string& sha
 absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
-  Rank rank;
-  STRAKE_ASSIGN_OR_RETURN(rank.cuda, CudaContext::Create(device));
+  const EngineOptions options =
+      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout);
+  Rank rank = {.deterministic = options.deterministic};
+  STRAKE_ASSIGN_OR_RETURN(rank.cuda, CudaContext::Create(device, options.product_tunings));
   const absl::StatusOr<GpuRates> rates = GpuRates::OfGpu(gpu.name);
-  const StepRecord record = RecordStep(
-      EngineOptionsOf(model, config.seq_len, config.micro_batch, config.machine, config.layout),
-      config.layout.sizes(), /*rank=*/0, config.num_micro_batches());
+  const StepRemedies remedies = {.atomic_attention = !options.deterministic};
+  const StepRecord record =
+      RecordStep(options, config.layout.sizes(), /*rank=*/0, config.num_micro_batches());
   PrintHead(rates.status());
   double sum = 0;
   int64_t calls = 0;
@@ -232,7 +237,7 @@ absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& mode
   for (const OpCall& call : DifferentCalls(record.calls, config.measure)) {
     if (config.measure == "attention") STRAKE_RETURN_IF_ERROR(CheckUsesCudnn(call, &rank));
     STRAKE_ASSIGN_OR_RETURN(const double seconds, Measure(call, &rank));
-    const Forecast forecast = ForecastOf(call, rates);
+    const Forecast forecast = ForecastOf(call, rates, remedies);
     PrintTimes(call.layer.c_str(), KindOf(call), ShapesOf(call), call.times, seconds, call.cost,
                forecast);
     const auto times = static_cast<double>(call.times);

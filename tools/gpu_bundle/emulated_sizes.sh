@@ -21,7 +21,7 @@ readonly FIRST_TESTS_SECONDS=60 FIRST_TRAIN_SECONDS=60 FIRST_CHECK_SECONDS=60
 readonly FIRST_BENCHMARK_SECONDS=60
 readonly FIRST_KERNEL=cuda_runtime_gpu_test FIRST_ATTENTION=cuda_runtime_gpu_test
 readonly FIRST_CHECKS=("${CHECKS[@]}")
-readonly FIRST_VARIANTS=("|")
+readonly FIRST_VARIANTS=("|" ", not deterministic|--deterministic=false")
 
 # The first micro-batch exceeds the emulated GPU's memory.
 readonly BENCHMARKS=("tiny|1|1000000 1|--model=$bundle/models/gpt2.json --seq_len=4 --steps=1 --threads=1")

@@ -84,6 +84,7 @@ for model in GPT-2 Llama; do
 done
 expect "a check in bf16" says '^check tiny, bf16 +passed +PASS'
 expect "a benchmark" says '^benchmark tiny, 1 sequences +passed +[0-9.]+ tokens/s, '
+expect "the other attention" says '^benchmark tiny, not deterministic, 1 sequences +passed +[0-9.]+ tokens'
 expect "its classes" says '^    causal_attention +backward +[0-9.]+ '
 expect "one failure" says '^[0-9]+ passed, 1 failed, [0-9]+ skipped in [0-9]+ s$'
 ((failures == 0)) || tail -n 100 gpu_run.first.log

@@ -17,9 +17,8 @@ using Rows = std::vector<CallTimeRow>;
 // The kernels of an op's pass whose time is that of their bytes.
 struct CopyClass {
   const char* row;
-  int kernels;                // per call
-  bool partial_wave = false;  // the last wave of blocks is nearly empty
-  bool sums_rows = false;     // gradients are partial sums over rows, which a second kernel adds
+  int kernels;             // per call
+  bool sums_rows = false;  // gradients are partial sums over rows, which a second kernel adds
 };
 
 struct OpClass {
@@ -32,6 +31,7 @@ struct OpClass {
 constexpr OpClass kOps[] = {
     {"adamw", {"AdamW", 1}, {"AdamW", 1}},
     {"bias_add", {"bias", 1}, {.row = "bias gradients", .kernels = 2, .sums_rows = true}},
+    {"cast", {"casts of gradients", 1}, {"casts of gradients", 1}},
     {"clip_scale", {"gradient norm", 1}, {"gradient norm", 1}},
     {"copy", {"copies", 1}, {"copies", 1}},
     {"copy_rows", {"copies", 1}, {"copies", 1}},
@@ -39,19 +39,15 @@ constexpr OpClass kOps[] = {
     {"gelu", {"GELU", 1}, {"GELU", 1}},
     {"layer_norm",
      {"norm, forward", 1},
-     {.row = "norm, backward", .kernels = 3, .partial_wave = true, .sums_rows = true}},
+     {.row = "norm, backward", .kernels = 3, .sums_rows = true}},
     {"position_embedding", {"embeddings", 1}, {"embeddings", 1}},
     {"residual_add",
      {"sums of gradients or activations", 1},
      {"sums of gradients or activations", 1}},
-    {"rms_norm",
-     {"norm, forward", 1},
-     {.row = "norm, backward", .kernels = 2, .partial_wave = true, .sums_rows = true}},
+    {"rms_norm", {"norm, forward", 1}, {.row = "norm, backward", .kernels = 2, .sums_rows = true}},
     {"rope", {"RoPE", 1}, {"RoPE", 1}},
     {"set_zero", {"set to 0", 1}, {"set to 0", 1}},
-    {"softmax_cross_entropy",
-     {.row = "cross-entropy", .kernels = 1, .partial_wave = true},
-     {.row = "cross-entropy", .kernels = 1, .partial_wave = true}},
+    {"softmax_cross_entropy", {"cross-entropy", 1}, {"cross-entropy", 1}},
     {"softmax_from_sums", {"cross-entropy", 1}, {"cross-entropy", 1}},
     {"softmax_slice_max", {"cross-entropy", 1}, {"cross-entropy", 1}},
     {"softmax_slice_sums", {"cross-entropy", 1}, {"cross-entropy", 1}},
@@ -174,26 +170,23 @@ absl::StatusOr<Rows> AttentionRows(const OpCall& call, const GpuRates& rates,
 
 // Written and read.
 double PartialSumBytes(const OpCall& call) {
-  const Shape& rows = call.ShapeOf("dy");
-  int64_t columns = 0;  // of all gradients
-  for (const char* gradient : {"dweight", "dbias"}) {
-    if (call.Has(gradient)) columns += call.ShapeOf(gradient)[0];
-  }
-  return 2.0 * sizeof(float) * cuda::NumPartials(rows[0], rows[1]) * columns;
+  const OpOperand& dy = *call.Find("dy");
+  const int64_t rows = dy.shape[0], columns = dy.shape[1];
+  const bool is_norm = call.Has("dweight");
+  const int64_t partials =
+      is_norm ? cuda::NumRowBlockPartials(rows, columns, static_cast<int64_t>(DTypeSize(dy.dtype)))
+              : cuda::NumPartials(rows, columns);
+  const int gradients = is_norm && call.Has("dbias") ? 2 : 1;
+  return 2.0 * sizeof(float) * gradients * partials * columns;
 }
 
-absl::StatusOr<Rows> CopyRows(const OpCall& call, const GpuRates& rates,
-                              const StepRemedies& remedies) {
+absl::StatusOr<Rows> CopyRows(const OpCall& call, const GpuRates& rates) {
   const auto op = std::find_if(std::begin(kOps), std::end(kOps),
                                [&](const OpClass& each) { return Is(call, each.op); });
   if (op == std::end(kOps)) return NoRate(call, "add the op to kOps of train/plan/call_times.cc");
   const bool backward = IsBackward(call);
-  if (Is(call, "bias_add") && backward && remedies.bias_in_products) return Rows();
   const CopyClass& copies = backward ? op->backward : op->forward;
   Forecast seconds = call.cost.bytes / rates[GpuRate::kCopy];
-  if (copies.partial_wave && !remedies.full_waves) {
-    seconds = seconds / rates[GpuRate::kPartialWave];
-  }
   double bytes = call.cost.bytes;
   if (copies.sums_rows) {
     bytes += PartialSumBytes(call);
@@ -206,12 +199,9 @@ absl::StatusOr<Rows> CopyRows(const OpCall& call, const GpuRates& rates,
 
 const std::vector<StepRemedy>& AllStepRemedies() {
   static const auto* remedies = new std::vector<StepRemedy>{
-      {"bias gradients in the products' epilogues", &StepRemedies::bias_in_products},
       {"attention that is not deterministic", &StepRemedies::atomic_attention},
       {"tuned algorithms of products", &StepRemedies::tuned_products},
-      {"full last waves of norms and cross-entropy", &StepRemedies::full_waves},
-      {"AdamW in one launch", &StepRemedies::one_adamw_launch},
-      {"gathers that overlap the forward pass", &StepRemedies::hidden_gathers}};
+      {"AdamW in one launch", &StepRemedies::one_adamw_launch}};
   return *remedies;
 }
 
@@ -219,7 +209,7 @@ absl::StatusOr<std::vector<CallTimeRow>> ForecastCall(const OpCall& call, const 
                                                       const StepRemedies& remedies) {
   if (Is(call, "matmul")) return Product(call, rates, remedies);
   if (Is(call, "causal_attention")) return AttentionRows(call, rates, remedies);
-  return CopyRows(call, rates, remedies);
+  return CopyRows(call, rates);
 }
 
 }  // namespace strake

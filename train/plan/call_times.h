@@ -19,12 +19,9 @@ namespace strake {
 
 // What could make a step faster than its recorded calls say.
 struct StepRemedies {
-  bool bias_in_products = false;  // gradients of biases come from the products' epilogues
   bool atomic_attention = false;  // the backward pass of attention adds dQ by atomics, without dS
   bool tuned_products = false;    // algorithms from a table of measurements
-  bool full_waves = false;        // of norms' backward pass and of cross-entropy
   bool one_adamw_launch = false;  // for all parameters
-  bool hidden_gathers = false;    // ZeRO's gather of weights overlaps the next forward pass
 };
 
 struct StepRemedy {

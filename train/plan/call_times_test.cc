@@ -121,25 +121,23 @@ TEST(CallTimesTest, GroupedHeadsMoveAGradientPerQueryHead) {
   EXPECT_EQ(rows[2].bytes, 2.0 * 8 * 4096 * 128 * /*K and V*/ 2 * /*bf16*/ 2 * 2);
 }
 
-// 4096 x 1024: 1024 partial sums of each of the two gradients.
-TEST(CallTimesTest, NormsAddPartialSumsAndHavePartialWaves) {
+// Rows of 1024 bf16 take two warps: eight blocks per multiprocessor, with a partial sum each.
+TEST(CallTimesTest, NormsAddPartialSums) {
   OpCall call = {.op = "layer_norm", .pass = Pass::kBackward};
   const Tensor gradient(nullptr, DType::kF32, {1024});
   call.In("dy", Bf16Matrix(4096, 1024)).InOut("dweight", gradient).InOut("dbias", gradient);
-  const double own = 4096 * 1024 * 2 + 2 * 2 * 1024 * 4, sums = 2.0 * 2 * 1024 * 1024 * 4;
+  const double own = 4096 * 1024 * 2 + 2 * 2 * 1024 * 4, sums = 2.0 * 2 * (132 * 8) * 1024 * 4;
   ASSERT_EQ(call.cost.bytes, own);
-  const Forecast added = sums / Rates()[GpuRate::kPartialSums];
-  const Forecast copied = own / Rates()[GpuRate::kCopy];
-  ExpectNear(RowsOf(call)[0].seconds, copied / Rates()[GpuRate::kPartialWave] + added);
-  ExpectNear(RowsOf(call, {.full_waves = true})[0].seconds, copied + added);
+  ExpectNear(RowsOf(call)[0].seconds,
+             own / Rates()[GpuRate::kCopy] + sums / Rates()[GpuRate::kPartialSums]);
   EXPECT_EQ(RowsOf(call)[0].bytes, own + sums);
 }
 
-TEST(CallTimesTest, BiasGradientsInProductsTakeNoTime) {
+TEST(CallTimesTest, BiasGradientsAddPartialSums) {
   OpCall call = {.op = "bias_add", .pass = Pass::kBackward};
   call.In("dy", Bf16Matrix(64, 64)).InOut("dbias", Tensor(nullptr, DType::kF32, {64}));
   EXPECT_EQ(RowsOf(call)[0].name, "bias gradients");
-  EXPECT_TRUE(RowsOf(call, {.bias_in_products = true}).empty());
+  EXPECT_EQ(RowsOf(call)[0].bytes, call.cost.bytes + 2.0 * 64 * 64 * 4);
 }
 
 // Recomputation calls it in a step's backward pass.

@@ -38,9 +38,9 @@ double RingSeconds(const OpCall& call, const CommLink& link) {
 
 enum class WaitsFor { kNextKernel, kEndOfWeightGradient, kOptimizer, kNextForwardPass };
 
-WaitsFor WhatWaits(const OpCall& call, bool hidden_gathers) {
+WaitsFor WhatWaits(const OpCall& call) {
   if (call.axis == "dp" && call.layer == "gradients") return WaitsFor::kOptimizer;
-  if (call.axis == "dp" && call.layer == "weights" && hidden_gathers) {
+  if (call.axis == "dp" && call.layer == "weights") {
     return WaitsFor::kNextForwardPass;
   }
   const CollectiveKind kind = KindOf(call);
@@ -108,7 +108,7 @@ class Timeline {
 
 absl::StatusOr<CommunicationTime> TimeCommunication(const std::vector<OpCall>& calls,
                                                     const std::vector<Forecast>& kernel_seconds,
-                                                    const GpuRates& rates, bool hidden_gathers) {
+                                                    const GpuRates& rates) {
   CHECK_EQ(calls.size(), kernel_seconds.size()) << "[exposed_communication] seconds of calls";
   CommunicationTime result;
   for (const OpCall& call : calls) {
@@ -127,7 +127,7 @@ absl::StatusOr<CommunicationTime> TimeCommunication(const std::vector<OpCall>& c
       if (!calls[i].is_collective()) {
         timeline.Run(calls[i], kernel_seconds[i].*figure);
       } else if (calls[i].num_ranks > 1) {
-        timeline.Communicate(WhatWaits(calls[i], hidden_gathers),
+        timeline.Communicate(WhatWaits(calls[i]),
                              static_cast<double>(calls[i].times) * RingSeconds(calls[i], link));
       }
     }

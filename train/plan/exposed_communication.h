@@ -4,8 +4,7 @@
 // - for gradients over dp, the optimizer;
 // - for a reduction over tp in the backward pass, what follows the weight's gradient, since the
 //   reduction of the input's gradient runs beside that;
-// - for ZeRO's gather of weights, the next step; with `hidden_gathers`, only what its first forward
-//   pass does not hide of it;
+// - for ZeRO's gather of weights, the first forward pass of the next step, which can hide it;
 // - for everything else, the next kernel.
 #ifndef STRAKE_TRAIN_PLAN_EXPOSED_COMMUNICATION_H_
 #define STRAKE_TRAIN_PLAN_EXPOSED_COMMUNICATION_H_
@@ -30,7 +29,7 @@ struct CommunicationTime {
 // ranks, which NVLink does not connect.
 absl::StatusOr<CommunicationTime> TimeCommunication(const std::vector<OpCall>& calls,
                                                     const std::vector<Forecast>& kernel_seconds,
-                                                    const GpuRates& rates, bool hidden_gathers);
+                                                    const GpuRates& rates);
 
 }  // namespace strake
 

@@ -39,12 +39,12 @@ class ExposedCommunicationTest : public ::testing::Test {
     seconds_.emplace_back(0);
   }
 
-  CommunicationTime Time(bool hidden_gathers = false) {
+  CommunicationTime Time() {
     const GpuRates rates = GpuRates::H200()
                                .With(GpuRate::kLink, 1)
                                .With(GpuRate::kLinkLatency, 0)
                                .With(GpuRate::kContention, 0.25);
-    const auto time = TimeCommunication(calls_, seconds_, rates, hidden_gathers);
+    const auto time = TimeCommunication(calls_, seconds_, rates);
     EXPECT_TRUE(time.ok()) << time.status();
     return *time;
   }
@@ -99,8 +99,7 @@ TEST_F(ExposedCommunicationTest, TheNextForwardPassMayHideWeights) {
   Kernel("gelu", Pass::kBackward, 10);
   Kernel("adamw", Pass::kOptimizer, 1);
   Collective("all_gather", Pass::kOptimizer, "dp", "weights", 14);
-  EXPECT_EQ(Time().exposed, Forecast(7));
-  EXPECT_EQ(Time(/*hidden_gathers=*/true).exposed, Forecast(2));
+  EXPECT_EQ(Time().exposed, Forecast(2));
 }
 
 TEST_F(ExposedCommunicationTest, AGroupOfOneRankIsFree) {
@@ -113,7 +112,7 @@ TEST_F(ExposedCommunicationTest, AGroupOfOneRankIsFree) {
 TEST_F(ExposedCommunicationTest, NvlinkConnectsEight) {
   Collective("all_gather", Pass::kForward, "tp", "mlp", 6);
   calls_.back().num_ranks = 16;
-  const auto time = TimeCommunication(calls_, seconds_, GpuRates::H200(), false);
+  const auto time = TimeCommunication(calls_, seconds_, GpuRates::H200());
   EXPECT_EQ(time.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(time.status().message()), HasSubstr("a group of 16 ranks"));
 }

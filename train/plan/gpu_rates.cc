@@ -83,13 +83,6 @@ constexpr GpuRateRow kH200[] = {
      TeraFlops(400, 470, 530), kFlash128LongBackward},
     {GpuRate::kCopy, "copies", "TB/s", kTera, Scaled(kTera, 4.0, 4.3, 4.5),
      "nine tenths of the nominal 4.8; an H100 reaches 3.02 of 3.35"},
-    {GpuRate::kPartialWave,
-     "copies with a nearly empty last wave",
-     "of copies",
-     1,
-     {0.6, 0.7, 1},
-     "backward passes of norms have 1.2 to 1.3 waves of blocks, which take the time of 1.3 to 2; "
-     "cross-entropy has one block per multiprocessor"},
     {GpuRate::kPartialSums, "adding partial sums", "TB/s", kTera, Scaled(kTera, 1, 1.5, 3),
      "in L2, by 24 to 50 blocks, each of which reads 30 to 60 GB/s"},
     {GpuRate::kTuning,

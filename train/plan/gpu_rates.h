@@ -62,7 +62,6 @@ enum class GpuRate {
   kLongForward128,
   kLongBackward128,
   kCopy,         // bytes/s, read and written, of kernels without products
-  kPartialWave,  // share of kCopy that kernels reach whose last wave of blocks is nearly empty
   kPartialSums,  // bytes/s of the kernel that adds partial sums
   kTuning,       // speed of products with tuned algorithms, relative to that without
   kGap,          // s, between two kernels of a CUDA graph that wait for each other

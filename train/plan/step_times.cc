@@ -78,7 +78,7 @@ absl::StatusOr<StepTimes> ForecastStep(const std::vector<OpCall>& calls, const G
   sum.AddRow({.name = "gaps between kernels",
               .seconds = static_cast<double>(sum.kernels()) * rates[GpuRate::kGap]});
   STRAKE_ASSIGN_OR_RETURN(const CommunicationTime communication,
-                          TimeCommunication(calls, seconds, rates, remedies.hidden_gathers));
+                          TimeCommunication(calls, seconds, rates));
   if (communication.num_collectives > 0) {
     sum.AddRow({.name = "communication, exposed", .seconds = communication.exposed});
     sum.AddRow({.name = "kernels slowed by communication", .seconds = communication.slowdown});

@@ -60,7 +60,7 @@ GpuRates Only(GpuRate rate, const Forecast& value) {
   for (const GpuRate none : {GpuRate::kGap, GpuRate::kLinkLatency, GpuRate::kContention}) {
     rates = rates.With(none, 0);
   }
-  return rates.With(GpuRate::kPartialWave, 1).With(rate, value);
+  return rates.With(rate, value);
 }
 
 double SecondsWithOnly(GpuRate rate, const std::vector<OpCall>& calls) {
@@ -113,7 +113,7 @@ TEST(StepTimesTest, GapsCountKernels) {
     varying += op == "set_zero" || op == "adamw";
   }
   const int64_t forward = 2 + L * (4 + 1) + (2 * L + 1), loss = 1 + 1 + 2 + 1;
-  const int64_t backward = (2 * L + 1) * 3 + L * (8 + 4 * 2 + 3) + 1 + 8;
+  const int64_t backward = (2 * L + 1) * 3 + L * (8 + 4 + 3) + 1 + 8;
   const int64_t clipping = 2 + 1 + 1;
   EXPECT_EQ(SecondsWithOnly(GpuRate::kGap, calls), forward + loss + backward + clipping + varying);
 }
@@ -193,6 +193,7 @@ TEST(StepTimesTest, CoversTheCallsOfEveryStep) {
         for (const auto recompute : {ActivationRecompute::kNone, ActivationRecompute::kFull}) {
           EngineOptions options = Sized(*family);
           options.gradients.zero = zero;
+          options.gradients.reduce_in_bf16 = zero == 2;
           options.sequence_parallel = zero == 1;
           options.activation_recompute = recompute;
           const std::vector<OpCall> calls = Calls(options, sizes, /*num_micro_batches=*/3);

@@ -101,7 +101,8 @@ absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForw
     const int64_t splits = CeilDiv(args.cache_rows, kDecodeSplitKeys);
     return Attend(stream, in, past, splits, kDecodeSplitKeys, args.y, args.workspace,
                   [&](auto* y, float* lse) {
-                    return LaunchDecodeAttention(stream, in, past, splits, y, lse);
+                    return LaunchDecodeAttention(stream, in, past, splits, kDecodeSplitKeys, y,
+                                                 lse);
                   });
   }
   const KeySplits splits(args.shape, args.past);

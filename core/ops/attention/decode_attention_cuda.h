@@ -14,7 +14,6 @@
 #include "core/cuda/portable.h"
 #include "core/cuda/stream.h"
 #include "core/ops/attention/attention_forward_cuda.h"
-#include "core/ops/attention/cached_attention_cuda.h"
 
 namespace strake::cuda {
 
@@ -88,11 +87,12 @@ __device__ __forceinline__ void AddKey(float score, const float (&v)[kLaneDims],
 }
 
 // Block (row chunk, key/value head, split) attends from up to kRows query heads of a key/value head
-// to keys [split * kDecodeSplitKeys, (split + 1) * kDecodeSplitKeys), and writes y and lse of those
-// keys alone to y[split] [H*D] and lse[split] [H]. A split without keys writes nothing.
+// to keys [split * split_keys, (split + 1) * split_keys), and writes y and lse of those keys alone
+// to y[split] [H*D] and lse[split] [H]. A split without keys writes nothing.
 template <typename T, typename Out, int kDims, int kRows>
 __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
-    DecodeAttentionKernel(AttentionInputs<T> in, PastTokens past, Out* y, float* lse) {
+    DecodeAttentionKernel(AttentionInputs<T> in, PastTokens past, int64_t split_keys, Out* y,
+                          float* lse) {
   using Tile = DecodeTile<kDims>;
   __shared__ Shared<float, Tile::kKeys * kRows> maxima;
   __shared__ Shared<float, Tile::kKeys * kRows> denominators;
@@ -101,9 +101,9 @@ __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
   const int chunks = (in.group + kRows - 1) / kRows, kv_heads = in.num_heads / in.group;
   const int chunk = blockIdx.x % chunks, kv_head = blockIdx.x / chunks % kv_heads;
   const int64_t split = blockIdx.x / (chunks * kv_heads);
-  const int64_t num_keys = past.Get() + 1, begin = split * kDecodeSplitKeys;
+  const int64_t num_keys = past.Get() + 1, begin = split * split_keys;
   if (begin >= num_keys) return;
-  const int64_t end = min(num_keys, begin + kDecodeSplitKeys);
+  const int64_t end = min(num_keys, begin + split_keys);
 
   const int first_head = kv_head * in.group + chunk * kRows;
   const int rows = min(kRows, in.group - chunk * kRows);
@@ -177,13 +177,14 @@ absl::Status WithDecodeRows(int group, F launch) {
 // `splits` are all that a cache may need. `in.aligned` need not hold for y.
 template <typename T, typename Out>
 absl::Status LaunchDecodeAttention(CudaStream stream, const AttentionInputs<T>& in,
-                                   const PastTokens& past, int64_t splits, Out* y, float* lse) {
+                                   const PastTokens& past, int64_t splits, int64_t split_keys,
+                                   Out* y, float* lse) {
   return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
     return WithDecodeRows(in.group, [&]<int kRows>(std::integral_constant<int, kRows>) {
       const int64_t chunks = (in.group + kRows - 1) / kRows;
       return Launch<DecodeAttentionKernel<T, Out, kDims, kRows>>(
           stream, chunks * (in.num_heads / in.group) * splits, kDecodeWarps * kWarpSize, 0, in,
-          past, y, lse);
+          past, split_keys, y, lse);
     });
   });
 }
