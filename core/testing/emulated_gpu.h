@@ -32,7 +32,7 @@ struct EmulatedGpuOptions {
   size_t memory_bytes = size_t{1} << 30;  // of each GPU; all free at first
   int driver_version = 13000;             // as CUDA writes it; 0: no driver, 11040: too old
   int architecture = 90;                  // nothing was built for any other than 90
-  uint64_t seed = 1;                      // of the random orders; the same one repeats them
+  uint64_t seed = 0;  // of the random orders, which it repeats; 0: the environment's, or 1
   // If set, nothing runs, device memory has no bytes and is copied as zeros, and this receives
   // every kernel's launch.
   std::function<void(const CudaLaunch&)> on_launch = nullptr;

@@ -20,7 +20,7 @@ constexpr char kVariable[] = "STRAKE_EMULATED_GPU";
 }  // namespace
 
 EmulatedGpuOptions EmulatedGpuOptionsOfEnvironment() {
-  EmulatedGpuOptions options;
+  EmulatedGpuOptions options = {.seed = 1};
   const char* const text = std::getenv(kVariable);
   if (text == nullptr) return options;
   for (const absl::string_view pair : absl::StrSplit(text, ',', absl::SkipEmpty())) {
@@ -59,7 +59,8 @@ EmulatedGpu::EmulatedGpu() { set_options(EmulatedGpuOptionsOfEnvironment()); }
 
 void EmulatedGpu::set_options(const EmulatedGpuOptions& options) {
   options_ = options;
-  random_.seed(options.seed);
+  if (options.seed == 0) options_.seed = EmulatedGpuOptionsOfEnvironment().seed;
+  random_.seed(options_.seed);
 }
 
 EmulatedGpu& EmulatedGpu::Get() {
