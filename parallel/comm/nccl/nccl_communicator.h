@@ -16,7 +16,7 @@
 //
 // Tensors on the CPU go over TCP, through rank 0, and are reduced in rank order. They are small
 // (losses, flags, hashes) and move even while GPUs are busy. Barriers and splits go the same way.
-// Wait() then waits on the host.
+// Wait() then waits on the host. A split first waits for the group's collectives on the GPU.
 //
 // Kinds, counts, dtypes and call sites are compared, over TCP, for tensors on the CPU. For tensors
 // on GPUs they are compared with options.check alone: Wait() then launches the collective, once all
