@@ -51,7 +51,8 @@ absl::StatusOr<Decoder> Decoder::Create(const Context& ctx, const Transformer& m
 }
 
 absl::StatusOr<std::vector<float>> Decoder::Append(absl::Span<const int32_t> tokens) {
-  CHECK(!tokens.empty()) << "[decoder] no tokens";
+  CHECK(!tokens.empty() && length() + static_cast<int64_t>(tokens.size()) <= max_tokens())
+      << "[decoder] " << tokens.size() << " tokens after " << length() << " of " << max_tokens();
   const ActivationScope scope(ctx_->arena());
   const int64_t vocab = model_->config().vocab_size;
   if (OnCuda()) {

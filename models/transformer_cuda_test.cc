@@ -227,6 +227,7 @@ TEST_P(TransformerCudaTest, TheDecodersGraphHasTheBitsOfTheModelsDecode) {
         EXPECT_EQ((*logits)[v], testing::GetElement(host, v).real()) << v;
       }
     }
+    EXPECT_DEATH((void)decoder->Append({tokens.data(), 1}), "1 tokens after 5 of 5");
   }
 }
 

@@ -80,6 +80,10 @@ CudaProduct AtTypicalAddresses(CudaProduct p) {
   return p;
 }
 
+bool IsFused(const CudaProduct& p) {
+  return p.bias != nullptr || p.epilogue != CudaEpilogue::kNone;
+}
+
 bool IsFullyAligned(const CudaProduct& p) {
   const void* const addresses[] = {p.a, p.b, p.bias, p.gelu_input, p.sums, p.c};
   return std::all_of(std::begin(addresses), std::end(addresses), [](const void* address) {
@@ -214,8 +218,7 @@ class CublasLtImpl : public CublasLt {
     if (tuning_ == nullptr || !IsFullyAligned(p)) return 0;
     const auto found = tuning_->algorithms.find(ToString(p));
     if (found == tuning_->algorithms.end() || found->second >= num_algorithms) return 0;
-    const bool fused = p.bias != nullptr || p.epilogue != CudaEpilogue::kNone;
-    return fused ? found->second : std::max(found->second, 0);
+    return IsFused(p) ? found->second : std::max(found->second, 0);
   }
 
   absl::Status SetPreference(const CudaProduct& p, cublasLtMatmulPreferenceOpaque_t* preference) {
@@ -250,9 +253,12 @@ class CublasLtImpl : public CublasLt {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_.get(), &d.operation, &d.a, &d.b, &d.c, &d.c,
                                        &preference, kMaxAlgorithms, results, &num_results);
-    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
+    // The library may call an epilogue that it does not have an invalid value.
+    const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED ||
+                         (IsFused(p) && status == CUBLAS_STATUS_INVALID_VALUE);
+    if (status != CUBLAS_STATUS_SUCCESS && !refused)
       return Failed(status, "cublasLtMatmulAlgoGetHeuristic", &p);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) num_results = 0;
+    if (refused) num_results = 0;
     for (int i = 0; i < num_results; ++i) {
       if (results[i].state == CUBLAS_STATUS_SUCCESS &&
           results[i].workspaceSize <= workspace_.num_bytes()) {

@@ -26,7 +26,8 @@
 // where nothing overflows or is subnormal. NCCL rounds every partial sum: (1 + u)^D - 1 instead.
 //
 // Bits: with equal gradients, results are the same for every bucket size, for `overlap` on or off,
-// and for zero 0 and 1. Gaps between parameters stay 0.
+// and for zero 0 and 1, except over NCCL, whose order of sums depends on place and collective. Gaps
+// between parameters stay 0.
 // Source: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
 // Models", 2020, section 5; Li et al., "PyTorch Distributed", 2020, section 3.2 (buckets).
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_REDUCER_H_

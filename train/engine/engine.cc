@@ -207,11 +207,15 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   TransformerSaved saved;
   reducer_->StartMicroBatch(*context_, pass.last);
   if (pass.gather) StartGather();
-  STRAKE_ASSIGN_OR_RETURN(
-      const Tensor loss,
-      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, pass.scale, &saved));
+  const auto loss =
+      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, pass.scale, &saved);
+  if (!loss.ok()) {
+    // The other ranks get this cause, and not that gathers were dropped.
+    if (pass.gather) mesh_->communicator(MeshAxis::kDp).Abort(loss.status());
+    return loss.status();
+  }
   if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
-  STRAKE_RETURN_IF_ERROR(AddLoss(loss, saved));
+  STRAKE_RETURN_IF_ERROR(AddLoss(*loss, saved));
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());

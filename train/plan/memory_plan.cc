@@ -51,6 +51,11 @@ RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int
     for (const int size : {sizes.dp, sizes.pp, sizes.cp, sizes.tp}) {
       rank.library_bytes += NcclBufferBytes(size);
     }
+    // Ranks that hold the same key/value heads have a group of their own.
+    const int64_t kv_heads = options.model.num_kv_heads;
+    if (1 < kv_heads && kv_heads < sizes.tp) {
+      rank.library_bytes += NcclBufferBytes(static_cast<int>(sizes.tp / kv_heads));
+    }
   }
   return {rank, CheckpointBytes(options, sizes)};
 }

@@ -78,7 +78,8 @@ class CublasLtRefusalsTest : public ::testing::Test {
 };
 
 TEST_F(CublasLtRefusalsTest, NoAlgorithmIsAnAnswer) {
-  for (const int refusal : {int{CUBLAS_STATUS_SUCCESS}, int{CUBLAS_STATUS_NOT_SUPPORTED}}) {
+  for (const int refusal : {int{CUBLAS_STATUS_SUCCESS}, int{CUBLAS_STATUS_NOT_SUPPORTED},
+                            int{CUBLAS_STATUS_INVALID_VALUE}}) {
     for (const bool by_result : {false, true}) {
       if (by_result && refusal == CUBLAS_STATUS_SUCCESS) continue;
       const ScopedCublasLtBehaviour refuse({
