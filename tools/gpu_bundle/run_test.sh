@@ -200,6 +200,12 @@ expect "success of the first minutes" test "$status" = 0
 expect "their order" test "$(grep -oE '^--- .*' said | tr -d '\n')" = \
   "--- one kernel--- attention by cuDNN--- products--- GPU tests--- train--- check--- benchmark--- beside PyTorch"
 expect "attention" says '^attention, GPT-2 1558M, 32 sequences +passed +sum products 12 6.1 610.2$'
+expect "attention that is not deterministic" \
+  says '^attention, GPT-2 124M, not deterministic, 64 sequences +passed +sum products 12 6.1 610.2$'
+expect "its option" \
+  grep -qE '^=== .*--measure=attention .*--deterministic=false' gpu_run.first.log
+expect "the longest sequences first" \
+  test "$(grep -m1 -oE '^attention, [^,]*' said)" = "attention, Llama-3-8B"
 expect "products" says '^products, Llama-3-8B, 16 layers, 2 sequences +passed +sum '
 expect "each product" says '^    mlp up  product  8 x 4 x 2  12  0.5  612.3  1 0.4 0.3 to 0.6$'
 expect "a short run" says '^train GPT-2, bf16 +passed +loss 5.4000000 3.1000000$'
@@ -219,26 +225,37 @@ expect "less than ten minutes" test "${limits#* }" -lt 600
 
 # Attention that falls back is a failure, and the rest goes on.
 new_bundle
+stub gpu_tests/cudnn_attention_gpu_test '
+  [[ ${STRAKE_REQUIRE_CUDNN:-} == 1 ]] || { echo "[  SKIPPED ] 3 tests, listed below:"; exit; }
+  echo "[  FAILED  ] 3 tests, listed below:"; exit 1'
 stub bin/benchmark '[[ $* != *--measure=attention* ]] ||
   { echo "error: attention runs on own kernels"; exit 1; }
   echo "7.5 tokens/s, 1.0 ms per step"'
 run -- first
 expect "a fallback fails" test "$status" = 1
+expect "a fallback of the test fails" says '^cudnn_attention_gpu_test +FAILED +0 passed, 3 failed,'
+expect "a test without this demand is skipped" says '^cudnn_attention_gpu_test +skipped +0 passed, 0 f'
 expect "a fallback's reason" \
   says '^attention, GPT-2 124M +FAILED +exit code 1: error: attention runs on own kernels$'
 expect "what follows" says '^benchmark GPT-2 1558M, 32 sequences +passed +7.5 tokens/s'
 
-# What was said before time was up is in the table.
+# What was said before time was up is in the table. Processes of NCCL end with their part, too.
 new_bundle
-sed -i 's/FIRST_ATTENTION_SECONDS=[0-9]*/FIRST_ATTENTION_SECONDS=3/' bundle/parts/sizes.sh
+sed -i 's/FIRST_ATTENTION_SECONDS=[0-9]*/FIRST_ATTENTION_SECONDS=3/
+  s/FIRST_TRAIN_SECONDS=[0-9]*/FIRST_TRAIN_SECONDS=5/' bundle/parts/sizes.sh
+mkdir -p system/usr/local/cuda-13.0/lib64
+touch system/usr/local/cuda-13.0/lib64/libnccl.so.2
+train_stub '[[ $* != *--comm=nccl* ]] || { sleep 20; touch ended; }'
 stub bin/benchmark '[[ $* != *--measure=attention* ]] ||
   { echo "layer  op"; echo "attention  forward  612.3"; exec sleep 20; }
   echo "7.5 tokens/s, 1.0 ms per step"'
 run -- first
 expect "a line before the limit" says '^    attention  forward  612.3$'
-expect "the row cut off" says '^attention, GPT-2 124M +FAILED +stopped: it took too long$'
+expect "the row cut off" says '^attention, Llama-3-8B, 16 layers +FAILED +stopped: it took too long$'
 expect "the part's other rows" says '^attention, GPT-2 1558M +skipped +no time was left for this part$'
 expect "the next part" says '^products, GPT-2 124M, 64 sequences +passed'
+expect "NCCL that hangs" says '^train GPT-2, bf16, NCCL, 1 GPU +FAILED'
+expect "its end" test ! -e ended
 
 # All of it ends in time.
 new_bundle

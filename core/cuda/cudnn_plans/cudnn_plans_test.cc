@@ -45,9 +45,10 @@ struct Preset {
   const char* name;
   CudnnAttentionShape shape;
 };
-const Preset kGpt2Small = {"GPT-2 124M", {16, 1024, 12, 12, 64}};
-const Preset kGpt2Xl = {"GPT-2 1558M", {16, 1024, 25, 25, 64}};
-const Preset kLlama = {"Llama-3-8B", {1, 8192, 32, 8, 128}};
+// At the largest micro-batches of tools/gpu_bundle/parts/sizes.sh.
+const Preset kGpt2Small = {"GPT-2 124M", {64, 1024, 12, 12, 64}};
+const Preset kGpt2Xl = {"GPT-2 1558M", {32, 1024, 25, 25, 64}};
+const Preset kLlama = {"Llama-3-8B", {2, 8192, 32, 8, 128}};
 const Preset kRagged = {"ragged tiles", {3, 333, 6, 2, 64}};
 
 class CudnnPlansTest : public ::testing::Test {

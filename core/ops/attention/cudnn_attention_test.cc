@@ -105,13 +105,14 @@ TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8
 // T is not a multiple of a tile.
 TEST(CudnnAttentionTest, FollowsF64WithRaggedTiles) { CheckFollowsF64({3, 333, 6, 2, 64}); }
 
-// GPT-2 124M and 1558M, and Llama-3-8B.
+// GPT-2 124M and 1558M, and Llama-3-8B, at the largest micro-batches of
+// tools/gpu_bundle/parts/sizes.sh.
 TEST(CudnnAttentionTest, TakesTheShapesOfPresets) {
   const CudaTestContext ctx;
   for (const bool deterministic : {true, false}) {
-    RequireCudnn(ctx, {16, 1024, 12, 12, 64, deterministic});
-    RequireCudnn(ctx, {16, 1024, 25, 25, 64, deterministic});
-    RequireCudnn(ctx, {1, 8192, 32, 8, 128, deterministic});
+    RequireCudnn(ctx, {64, 1024, 12, 12, 64, deterministic});
+    RequireCudnn(ctx, {32, 1024, 25, 25, 64, deterministic});
+    RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic});
   }
 }
 

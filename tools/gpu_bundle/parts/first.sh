@@ -1,14 +1,33 @@
 # Part "first": what to run in the first ten minutes on a GPU, the riskiest first. Every line is in
 # the table as soon as it is known, so that a run that is cut off leaves what it had.
 
-# ops_rows WHAT: times each product, or each attention, of the benchmarks' models by itself.
-ops_rows() {
-  local what=$1 each name aim micro_batches options shown_lines=.
+# ops_row WHAT BENCHMARK VARIANT: times each product, or each attention, of a benchmark's model by
+# itself.
+ops_row() {
+  local what=$1 name aim micro_batches options with more shown_lines=.
+  IFS='|' read -r name aim micro_batches options <<<"$2"
+  IFS='|' read -r with more <<<"$3"
+  name="$what, $name$with"
+  run_largest "$name" "$ONE_BENCHMARK_SECONDS" "$micro_batches" \
+    "$bundle/bin/benchmark" --device=cuda --dtype=bf16 --measure="$what" $options $more || return
+  pass "$name, $micro_batch sequences" "$(figure '^sum .*' | tr -s ' ')"
+}
+
+# first_attention: cuDNN has to compute it; the last model, of the longest sequences, comes first.
+first_attention() {
+  local variant i
+  STRAKE_REQUIRE_CUDNN=1 run_gpu_test "$bundle/gpu_tests/$FIRST_ATTENTION"
+  for variant in "${FIRST_VARIANTS[@]}"; do
+    for ((i = ${#BENCHMARKS[@]} - 1; i >= 0; --i)); do
+      ops_row attention "${BENCHMARKS[i]}" "$variant"
+    done
+  done
+}
+
+first_products() {
+  local each
   for each in "${BENCHMARKS[@]}"; do
-    IFS='|' read -r name aim micro_batches options <<<"$each"
-    run_largest "$what, $name" "$ONE_BENCHMARK_SECONDS" "$micro_batches" \
-      "$bundle/bin/benchmark" --device=cuda --dtype=bf16 --measure="$what" $options || continue
-    pass "$what, $name, $micro_batch sequences" "$(figure '^sum .*' | tr -s ' ')"
+    ops_row products "$each" "|"
   done
 }
 
@@ -44,10 +63,9 @@ run_first() {
   begin_part "one kernel" "$FIRST_KERNEL_SECONDS"
   run_gpu_test "$bundle/gpu_tests/$FIRST_KERNEL"
   begin_part "attention by cuDNN" "$FIRST_ATTENTION_SECONDS"
-  run_gpu_test "$bundle/gpu_tests/$FIRST_ATTENTION"
-  ops_rows attention
+  first_attention
   begin_part "products" "$FIRST_PRODUCTS_SECONDS"
-  ops_rows products
+  first_products
   begin_part "GPU tests" "$FIRST_TESTS_SECONDS"
   test_rows
   begin_part "train" "$FIRST_TRAIN_SECONDS"

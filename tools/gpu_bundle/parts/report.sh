@@ -38,13 +38,19 @@ time_is_up() {
   ((SECONDS >= part_end)) && skip "$1" "no time was left for this part"
 }
 
+# within_part SECONDS: prints these, or what is left of the part's time if that is less; at least 1.
+within_part() {
+  local left=$((part_end - SECONDS))
+  echo $((left >= $1 ? $1 : left > 0 ? left : 1))
+}
+
 # run_logged SECONDS COMMAND...: runs a command for at most that long, and within the part's time.
 # Its output goes to $scratch/said and to the log; with $shown_lines, lines that match this extended
 # regular expression also go to the table, each as soon as it is written.
 run_logged() {
-  local limit=$1 left=$((part_end - SECONDS)) status=0
+  local limit status=0
+  limit=$(within_part "$1")
   shift
-  ((left >= limit)) || limit=$((left > 0 ? left : 1))
   printf '\n=== %s\n' "$*" >>"$log"
   if [[ -z ${shown_lines:-} ]]; then
     timeout --kill-after=5 "$limit" "$@" >"$scratch/said" 2>&1 </dev/null || status=$?

@@ -134,11 +134,12 @@ nccl_row() {
 # train_over_nccl RUN NUM_PROCESSES OPTIONS...: trains with a process per GPU, which share the
 # batch.
 train_over_nccl() {
-  local run=$1 count=$2 rank children=() status=0
+  local run=$1 count=$2 limit rank children=() status=0
+  limit=$(within_part "$ONE_RUN_SECONDS")
   shift 2
   for ((rank = 0; rank < count; ++rank)); do
     RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=$count MASTER_ADDR=127.0.0.1 MASTER_PORT=$NCCL_PORT \
-      timeout --kill-after=5 "$ONE_RUN_SECONDS" "$bundle/bin/train" "$@" --comm=nccl --dp="$count" \
+      timeout --kill-after=5 "$limit" "$bundle/bin/train" "$@" --comm=nccl --dp="$count" \
       --micro_batch=$((TRAIN_BATCH / count)) --out="$scratch/$run" >"$scratch/said.$rank" 2>&1 </dev/null &
     children+=($!)
   done
