@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
@@ -150,6 +151,11 @@ TEST(BenchmarkGpuTest, MeasuresEveryOpByItself) {
   ASSERT_EQ(products.exit_code, 0) << products.err;
   EXPECT_THAT(products.out, ContainsRegex("\nsum +products +15 "));
   EXPECT_THAT(products.out, Not(HasSubstr("adamw")));
+  const ProgramResult f32 = Emulated(run, {"--measure=products", "--dtype=fp32"});
+  ASSERT_EQ(f32.exit_code, 0) << f32.err;
+  for (const char* kind : {"product", "input gradient", "weight gradient"}) {
+    EXPECT_THAT(f32.out, ContainsRegex(absl::StrCat("\nqkv +", kind, " +16 x ")));
+  }
 }
 
 TEST(BenchmarkGpuTest, AttentionAloneMustBeCudnns) {

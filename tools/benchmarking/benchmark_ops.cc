@@ -70,7 +70,7 @@ std::string KindOf(const OpCall& call) {
   if (!Is(call, "matmul")) {
     return absl::StrCat(call.op, call.Has("dy") ? " backward" : "");
   }
-  if (call.Find("c")->dtype == DType::kF32) return "weight gradient";
+  if (call.Get("transpose_a") != 0) return "weight gradient";
   return call.pass == Pass::kForward ? "product" : "input gradient";
 }
 

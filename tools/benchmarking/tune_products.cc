@@ -86,11 +86,26 @@ absl::StatusOr<ProductTuning> TableToExtend(const std::string& path, const std::
   return table.gpu == gpu && table.cublaslt == version ? table : empty;
 }
 
-// GELU, its gradient or the sums, as kernels of their own. Writes to the product's memory.
+// The product that is left to the library where it does not compute all of `p`: without GELU or
+// sums, and if there are none, without the bias.
+CudaProduct LeftToLibrary(CudaProduct p) {
+  if (p.epilogue == CudaEpilogue::kNone) p.bias = nullptr;
+  p.epilogue = CudaEpilogue::kNone;
+  p.gelu_input = nullptr;
+  p.sums = nullptr;
+  return p;
+}
+
+// What LeftToLibrary() leaves out, as kernels of their own. Writes to the product's memory.
 absl::Status EnqueueRest(CudaStream stream, const CudaProduct& p, float* workspace) {
   return DispatchCuda("matmul", p.input, [&]<typename T>() -> absl::Status {
     T* const gelu_input = static_cast<T*>(p.gelu_input);
     T* const c = static_cast<T*>(p.c);
+    if (p.epilogue == CudaEpilogue::kNone) {
+      return cuda::BiasAddForward<T>(
+          stream,
+          {.x = c, .bias = static_cast<const T*>(p.bias), .rows = p.m, .columns = p.n, .y = c});
+    }
     if (p.epilogue == CudaEpilogue::kGelu) {
       return cuda::GeluForward<T>(stream, {.x = gelu_input, .size = p.m * p.n, .y = c});
     }
@@ -126,16 +141,17 @@ class Tuner {
     if (done != best_.end()) return done->second;
     double& best = best_[name] = std::numeric_limits<double>::infinity();
     STRAKE_ASSIGN_OR_RETURN(const int num_algorithms, cuda_.cublaslt().NumAlgorithms(p));
-    if (num_algorithms == 0) return best;
     TunedProduct tuned = {.product = name, .seconds = {}};
     for (int i = 0; i < num_algorithms; ++i) {
       STRAKE_ASSIGN_OR_RETURN(tuned.seconds.emplace_back(), BestSeconds(cuda_.stream(), [&] {
                                 return cuda_.cublaslt().MultiplyBy(i, cuda_.stream(), p);
                               }));
     }
-    if (p.epilogue != CudaEpilogue::kNone) {
+    // The bias alone is left to another kernel only where the library refuses it.
+    if (p.epilogue != CudaEpilogue::kNone || (num_algorithms == 0 && p.bias != nullptr)) {
       STRAKE_ASSIGN_OR_RETURN(tuned.unfused_seconds, SecondsUnfused(p));
     }
+    if (num_algorithms == 0) return best = tuned.unfused_seconds;
     best = std::min(*std::min_element(tuned.seconds.begin(), tuned.seconds.end()),
                     tuned.unfused_seconds);
     tuned_.push_back(std::move(tuned));
@@ -146,11 +162,7 @@ class Tuner {
 
  private:
   absl::StatusOr<double> SecondsUnfused(const CudaProduct& p) {
-    CudaProduct plain = p;
-    plain.epilogue = CudaEpilogue::kNone;
-    plain.gelu_input = nullptr;
-    plain.sums = nullptr;
-    STRAKE_ASSIGN_OR_RETURN(const double product, Tune(plain));
+    STRAKE_ASSIGN_OR_RETURN(const double product, Tune(LeftToLibrary(p)));
     STRAKE_ASSIGN_OR_RETURN(const double rest, SecondsOfRest(cuda_.stream(), p));
     return product + rest;
   }

@@ -22,9 +22,9 @@ struct TunedProduct {
 };
 
 // Times every algorithm of every product among a step's calls (train/engine/step_record.h), each
-// product once, on random numbers; and of each product that a GELU or sums could be split from.
-// Leaves out products that the library does not support. ResourceExhausted where there is no memory
-// for the largest.
+// product once, on random numbers; and of each product that a GELU or sums could be split from, or
+// a bias that the library refuses. Leaves out products that the library does not support.
+// ResourceExhausted where there is no memory for the largest.
 absl::StatusOr<std::vector<TunedProduct>> TuneProducts(const CudaContext& cuda,
                                                        const std::vector<OpCall>& calls);
 

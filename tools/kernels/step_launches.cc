@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "core/base/status_macros.h"
-#include "core/device/op_call.h"
 #include "core/tensor/tensor_buffer.h"
 #include "core/testing/cuda_emulator.h"
 #include "core/testing/emulated_gpu.h"
@@ -89,7 +88,7 @@ absl::StatusOr<StepLaunches> RecordStepLaunches(const Step& step) {
 
   double total = 0;
   for (const OpCall& call : recorder.calls()) total += Seconds(call);
-  StepLaunches result = {.step = step};
+  StepLaunches result = {.step = step, .calls = recorder.calls()};
   std::map<Launch, size_t> counted;  // an op that launches a kernel twice takes its time once
   for (const auto& [num_calls, launch] : seen) {
     LaunchTotals& totals = result.launches[launch];

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/device/op_call.h"
 
 namespace strake {
 
@@ -37,6 +38,7 @@ struct LaunchTotals {
 struct StepLaunches {
   Step step = {};
   std::map<Launch, LaunchTotals> launches = {};
+  std::vector<OpCall> calls = {};  // which launch them
 };
 
 // Where cuDNN runs attention, the step does not launch our own kernels, which are among these.

@@ -39,7 +39,7 @@ constexpr OpClass kOps[] = {
     {"gelu", {"GELU", 1}, {"GELU", 1}},
     {"layer_norm",
      {"norm, forward", 1},
-     {.row = "norm, backward", .kernels = 3, .sums_rows = true}},
+     {.row = "norm, backward", .kernels = 2, .sums_rows = true}},
     {"position_embedding", {"embeddings", 1}, {"embeddings", 1}},
     {"residual_add",
      {"sums of gradients or activations", 1},
