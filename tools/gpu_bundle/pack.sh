@@ -13,7 +13,7 @@ bundle=$scratch/gpu_bundle
 mkdir -p "$bundle/lib"
 
 # The C library belongs to a machine's loader, CUDA's libraries to its driver.
-readonly NOT_PACKED='^(linux-vdso|ld-linux|libc|libm|libdl|libpthread|librt|libresolv|libutil|libcuda|libcublas|libcublasLt|libcudnn|libnccl|libnvidia|libnvrtc)[-_.0-9a-z]*\.so'
+readonly NOT_PACKED='^((linux-vdso|ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libresolv|libutil)\.so|(libcuda|libcublas|libcublasLt|libcudnn|libnccl|libnvidia|libnvrtc)[-_.0-9a-z]*\.so)'
 
 # "NAME PATH" of each library that $1 needs; the path "not" marks a missing one.
 needed_libraries() {
@@ -47,4 +47,4 @@ echo "${commit:-unknown}" >"$bundle/commit"
 # The same files give the same bytes.
 chmod -R u=rwX,go=rX "$bundle"
 tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory="$scratch" \
-  gpu_bundle | gzip --no-name >"$archive"
+  gpu_bundle | gzip --best --no-name >"$archive"
