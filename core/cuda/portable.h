@@ -29,11 +29,13 @@ inline constexpr unsigned kWholeWarp = 0xffffffffu;
 inline constexpr int kWarpSize = 32;
 inline constexpr int kMaxBlockWarps = 32;
 
-// The sum of `value` over the 32 lanes; all lanes get the same bits. Sums in a tree over the lane
-// distances 16, 8, 4, 2, 1.
-__device__ inline float WarpSum(float value) {
+// The sum of `value` over groups of kLanes neighbouring lanes, all 32 by default; the lanes of a
+// group get the same bits. Sums in a tree over the lane distances 16, 8, 4, 2, 1, from kLanes / 2
+// on.
+template <int kLanes = kWarpSize, typename Number>
+__device__ Number WarpSum(Number value) {
 #pragma unroll
-  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(kWholeWarp, value, distance);
   }
   return value;

@@ -52,13 +52,7 @@ __device__ inline int FirstThreadRow() { return threadIdx.x / kRowThreads * kThr
 __device__ inline int RowThread() { return threadIdx.x % kRowThreads; }
 
 // The sum, or maximum, over the 16 threads of a row; every one of them gets it.
-__device__ inline float RowSum(float value) {
-#pragma unroll
-  for (int distance = kRowThreads / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  }
-  return value;
-}
+__device__ inline float RowSum(float value) { return WarpSum<kRowThreads>(value); }
 __device__ inline float RowMax(float value) {
 #pragma unroll
   for (int distance = kRowThreads / 2; distance > 0; distance /= 2) {
@@ -130,7 +124,7 @@ __device__ __forceinline__ ThreadScores<kDims> MultiplyTiles(SharedFloats owned,
   return scores;
 }
 
-// Where in the buffer of AddProduct() the thread's score [i][j] is.
+// The place of the thread's score [i][j] in the buffer of AddProduct().
 template <int kDims>
 __device__ __forceinline__ int ScorePlace(int i, int j) {
   return (FirstThreadRow() + i) * AttentionTiles<kDims>::kScoreStride + RowThread() +

@@ -30,10 +30,7 @@ __global__ void __launch_bounds__(kMeanThreads)
       for (int i = 0; i < kWidth; ++i) sum += ToFloat(a.at[i]) * ToFloat(b.at[i]);
     }
   }
-#pragma unroll
-  for (int distance = kMeanRowThreads / 2; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(kWholeWarp, sum, distance);
-  }
+  sum = WarpSum<kMeanRowThreads>(sum);
   if (unit >= count || lane != 0) return;
   const int64_t row = unit / num_heads, h = unit % num_heads;
   mean[(row / seq_len * num_heads + h) * seq_len + row % seq_len] = sum;

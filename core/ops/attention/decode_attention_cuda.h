@@ -60,16 +60,6 @@ __device__ __forceinline__ void LoadLaneDims(const T* row, int first, int head_d
   }
 }
 
-// The sum over the lanes of a key; each of them gets the same bits.
-template <int kKeyLanes>
-__device__ __forceinline__ float KeyLanesSum(float value) {
-#pragma unroll
-  for (int distance = kKeyLanes / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  }
-  return value;
-}
-
 // The running softmax of a row over the keys that a key's lanes have seen, and their elements of
 // sum(exp(s - maximum) v).
 struct DecodeRow {
@@ -133,7 +123,7 @@ __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
       float dot = 0;
 #pragma unroll
       for (int d = 0; d < kLaneDims; ++d) dot += q[r][d] * k[d];
-      const float score = KeyLanesSum<Tile::kKeyLanes>(dot) * in.scale;
+      const float score = WarpSum<Tile::kKeyLanes>(dot) * in.scale;
       if (visible) AddKey(score, v, state[r]);
     }
   }

@@ -11,19 +11,12 @@ namespace strake::cuda {
 template <typename Number, typename SharedNumbers>
 __device__ Number BlockSumToFirst(Number value, SharedNumbers sums) {
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  const auto warp_sum = [](Number sum) {
-#pragma unroll
-    for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-      sum += __shfl_xor_sync(kWholeWarp, sum, distance);
-    }
-    return sum;
-  };
-  value = warp_sum(value);
+  value = WarpSum(value);
   if (lane == 0) sums[warp] = value;
   __syncthreads();
   value = 0;
   if (lane < blockDim.x / kWarpSize) value = sums[lane];
-  return warp_sum(value);
+  return WarpSum(value);
 }
 
 }  // namespace strake::cuda
