@@ -15,7 +15,13 @@ namespace {
 absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, const Tensor& tokens,
                               KvCache* cache) {
   const Tensor input = ctx.arena().Allocate(DType::kI32, tokens.shape());
-  if (!ctx.dry_run()) STRAKE_RETURN_IF_ERROR(CopyBlocking(tokens, input));
+  if (!ctx.dry_run() && input.device() == Device::kCuda) {
+    // Waits for the copy, and not for the device.
+    STRAKE_RETURN_IF_ERROR(
+        CopyToDevice(input.raw(), tokens.raw(), input.num_bytes(), ctx.cuda_stream()));
+  } else if (!ctx.dry_run()) {
+    STRAKE_RETURN_IF_ERROR(CopyBlocking(tokens, input));
+  }
   return model.Decode(ctx, input, cache);
 }
 

@@ -22,8 +22,8 @@ namespace strake {
 //
 // On a GPU, the work of one more token is enqueued directly the first time (libraries then load and
 // plan what they need), recorded the second time, and launched as a graph from then on; but not
-// where ops are timed or recorded, or where the ranks' collectives cannot be captured. The graph is
-// waited for on its stream alone.
+// where ops are timed or recorded, or where the ranks' collectives cannot be captured. Each call
+// waits for its stream alone.
 class Decoder {
  public:
   // Sequences of at most `max_tokens`. Context and model must outlive the decoder.

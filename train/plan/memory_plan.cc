@@ -14,6 +14,7 @@
 #include "core/memory/parameter_arena.h"
 #include "models/transformer.h"
 #include "parallel/comm/nccl/nccl_memory.h"
+#include "parallel/tensor/shard.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake {
@@ -52,10 +53,11 @@ RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int
       rank.library_bytes += NcclBufferBytes(size);
     }
     // Ranks that hold the same key/value heads have a group of their own.
-    const int64_t kv_heads = options.model.num_kv_heads;
-    if (1 < kv_heads && kv_heads < sizes.tp) {
-      rank.library_bytes += NcclBufferBytes(static_cast<int>(sizes.tp / kv_heads));
-    }
+    const int holders =
+        static_cast<int>(AttentionHeadShard(options.model.num_heads, options.model.num_kv_heads,
+                                            sizes.tp, /*rank=*/0)
+                             ->key_value.holders.size());
+    if (holders < sizes.tp) rank.library_bytes += NcclBufferBytes(holders);
   }
   return {rank, CheckpointBytes(options, sizes)};
 }
