@@ -114,7 +114,7 @@ class CudaOwnStream {
   std::unique_ptr<CUstream_st, Destroy> stream_;
 };
 
-// Whether an event has a time. One that only orders costs its stream less.
+// Says whether an event has a time. One that only orders costs its stream less.
 enum class CudaEventKind { kOrder, kTiming };
 
 // A point in a stream.

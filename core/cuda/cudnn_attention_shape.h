@@ -17,7 +17,7 @@ struct CudnnAttentionShape {
   int64_t num_heads = 0;     // H
   int64_t num_kv_heads = 0;  // KV
   int64_t head_dim = 0;      // D
-  // Whether the backward pass gives the same bits every time. Otherwise blocks add to the gradient
+  // The backward pass gives the same bits every time if true. Otherwise blocks add to the gradient
   // of the queries in whatever order they run.
   bool deterministic = true;
 

@@ -43,7 +43,7 @@ TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
   }
 }
 
-// On sm_80, which wants most.
+// Figures are those of sm_80, which wants most.
 TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWantsWhereItIsNotDeterministic) {
   EXPECT_GE(CudnnBackwardWorkspaceBytes({16, 1024, 12, 12, 64, false}), 101449856);
   EXPECT_GE(CudnnBackwardWorkspaceBytes({1, 8192, 32, 8, 128, false}), 403701888);

@@ -25,8 +25,8 @@ constexpr Gpu kA100 = {"A100", 80, 108, 166912};
 constexpr Gpu kH200 = {"H200", 90, 132, 232448};
 constexpr Gpu kB200 = {"B200", 100, 148, 232448};
 
-// In the form of CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. What is the same for all three, or does
-// not matter for attention, is the H200's.
+// Returns the value of CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. Properties that are the same for
+// all three, or do not matter for attention, are the H200's.
 std::string PropertiesOf(const Gpu& gpu) {
   return absl::StrCat(
       R"({"deviceName": ")", gpu.name, R"(", "cudaDeviceId": 0, "deviceVer": )",
@@ -45,7 +45,7 @@ struct Preset {
   const char* name;
   CudnnAttentionShape shape;
 };
-// At the largest micro-batches of tools/gpu_bundle/parts/sizes.sh.
+// Shapes at the largest micro-batches of tools/gpu_bundle/parts/sizes.sh.
 const Preset kGpt2Small = {"GPT-2 124M", {64, 1024, 12, 12, 64}};
 const Preset kGpt2Xl = {"GPT-2 1558M", {32, 1024, 25, 25, 64}};
 const Preset kLlama = {"Llama-3-8B", {2, 8192, 32, 8, 128}};

@@ -40,7 +40,7 @@ const Shape kQkvShape = {kShape.batch * kShape.seq_len,
 const Shape kYShape = {kShape.batch * kShape.seq_len, kShape.num_heads* kShape.head_dim};
 const Shape kLseShape = {kShape.batch, kShape.num_heads, kShape.seq_len};
 
-// As in cudnn_attention_test.cc. Strake's own kernels round less.
+// The bounds of cudnn_attention_test.cc. Strake's own kernels round less.
 constexpr double kForwardBound = 2 * 0x1p-8, kBackwardBound = 4 * 0x1p-8;
 
 struct Host : TestTensor {

@@ -27,7 +27,7 @@ TEST(CastTest, RoundsToNearestEvenAndBack) {
       const float expected = static_cast<float>(Bf16(x->data<float>()[i]));
       ASSERT_EQ(static_cast<float>(y->data<Bf16>()[i]), expected) << i;
       ASSERT_EQ(back->data<float>()[i], expected) << i;
-      // At most half a unit in the last of 8 places.
+      // Half a unit in the last of 8 places is the largest error.
       ASSERT_LE(std::abs(expected - x->data<float>()[i]), 0x1p-8 * std::abs(x->data<float>()[i]));
     }
   }

@@ -14,11 +14,12 @@
 // that the sums are always of AccumulationDType(). Row-major. K = 0 gives zeros for the product. c
 // overlaps no other tensor.
 //
-// On CUDA one call of cuBLASLt computes all of it if its documented limits (CublasLt::CanFuse) and
+// One call of cuBLASLt computes all of it on CUDA if its documented limits (CublasLt::CanFuse) and
 // the library on this GPU allow it, and u is then not rounded in between; otherwise the ops
 // bias_add and gelu follow the product. The library is asked once per shape. Neither way needs more
-// memory than a dry run plans, which knows the limits alone. On
-// the CPU, a product of one row uses a kernel that reads b once. Products of several rows use a
+// memory than a dry run plans, which knows the limits alone.
+//
+// A product of one row uses, on the CPU, a kernel that reads b once. Products of several rows use a
 // blocked kernel, which includes bias and GELU, or oneDNN, which includes the bias; dtype,
 // instructions and shape decide. For bf16, oneDNN uses bf16 instructions (AVX512_BF16, AMX), or
 // AVX-512 without them; on machines without AVX-512, and in builds without oneDNN, the blocks are

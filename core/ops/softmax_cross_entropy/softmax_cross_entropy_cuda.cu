@@ -10,7 +10,7 @@ namespace strake::cuda {
 namespace {
 
 constexpr int kMaxThreads = 512;
-// Of the kernel that reads a row twice. Two blocks on a multiprocessor leave each thread 48
+// The kernel that reads a row twice. Two blocks on a multiprocessor leave each thread 48
 // registers. The bytes of a row that stay in shared memory are what every GPU since sm_80 has for a
 // block, less the static ones; they also limit the blocks to two, so that what they read a second
 // time stays in L2.

@@ -77,8 +77,8 @@ bool IsBackward(const OperationGraph& graph) {
                      });
 }
 
-// In the backward pass, the gradients of scores where nothing is added in memory, and those of keys
-// and values of each query head where heads are grouped.
+// Holds, in the backward pass, the gradients of scores where nothing is added in memory, and those
+// of keys and values of each query head where heads are grouped.
 int64_t WorkspaceBytes(const OperationGraph& graph) {
   int64_t scores = 0, groups = 0;
   for (const GraphOperation& operation : graph.operations()) {
@@ -127,7 +127,7 @@ DescriptorPtr NewConfig(const CudnnOptions& options, const DescriptorPtr& descri
   return config;
 }
 
-// As cuDNN's, a heuristic without an engine for the graph succeeds, and has no results.
+// A heuristic without an engine for the graph succeeds, as cuDNN's does, and has no results.
 void FinalizeHeuristic(const CudnnOptions& options, Descriptor* heuristic) {
   std::vector<DescriptorPtr> results;
   try {
