@@ -22,14 +22,13 @@ ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorPa
                                  {{TensorName(names.query, index), query},
                                   {TensorName(names.key, index), key},
                                   {TensorName(names.value, index), key}},
-                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim),
-                                 c.attention_bias);
+                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim), c.qkv_bias);
 }
 
 RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,
                           ParameterArena* arena) {
   return AddRowParallelLinear(c, tp, arena, TensorName(TensorNamesOf(c).attention_output, index),
-                              {"query heads", c.num_heads, c.head_dim}, c.attention_bias);
+                              {"query heads", c.num_heads, c.head_dim}, c.attention_output_bias);
 }
 
 AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {

@@ -45,9 +45,9 @@ ModelConfig TinyConfig(const ModelFamily* family) {
 struct AttentionCase {
   AttentionCase(const ModelConfig& config, ParameterArena* arena)
       : block(config, 0, TensorParallel(), arena) {
-    if (config.positions != PositionKind::kRope) return;
+    if (!config.attention_kinds[0].rope) return;
     table = TensorBuffer(DType::kF64, {kSeqLen, config.head_dim});
-    RopeTable(config.rope, table);
+    RopeTable(*config.attention_kinds[0].rope, table);
   }
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream) {
     return block.Forward(ctx, stream, kSeqLen, table, &saved);

@@ -27,7 +27,7 @@ constexpr int64_t kPromptTokens = 16, kNewTokens = 64;
 // The bytes that a token reads: one row of an embedding table, but all of a tied one, which is also
 // the head.
 double WeightBytes(const ModelConfig& config, const ParameterArena& parameters) {
-  const int64_t rows = (config.positions == PositionKind::kLearned ? config.max_positions : 0) +
+  const int64_t rows = (config.learned_positions ? config.max_positions : 0) +
                        (config.tie_word_embeddings ? 0 : config.vocab_size);
   const int64_t elements = parameters.num_elements() - rows * config.hidden_size;
   return 1.0 * elements * DTypeSize(parameters.values().dtype());

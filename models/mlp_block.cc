@@ -18,7 +18,7 @@ ColumnParallelLinear MakeUp(const ModelConfig& c, int64_t index, const TensorPar
                             ParameterArena* arena) {
   const TensorNames& names = TensorNamesOf(c);
   const int64_t width = c.intermediate_size;
-  if (c.activation == Activation::kGelu) {
+  if (!c.gated_mlp) {
     return AddColumnParallelLinear(c, tp, arena, {{TensorName(names.up, index), width}},
                                    {{"intermediate columns", width}}, c.mlp_bias);
   }
@@ -38,7 +38,7 @@ RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorPara
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                    ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),
-      swiglu_(config.activation == Activation::kSwiglu),
+      swiglu_(config.gated_mlp),
       width_(config.intermediate_size / tp.size()),
       norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).mlp_norm, index))),
       up_(MakeUp(config, index, tp, arena)),

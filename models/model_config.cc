@@ -13,16 +13,17 @@ double NormParameters(const ModelConfig& c) {
 }
 
 double PositionParameters(const ModelConfig& c) {
-  return c.positions == PositionKind::kLearned ? double(c.max_positions) * c.hidden_size : 0;
+  return c.learned_positions ? double(c.max_positions) * c.hidden_size : 0;
 }
 
 // Elements of one block's matrices, biases and norms.
 double BlockParameters(const ModelConfig& c) {
   const double hidden = c.hidden_size, query = double(c.num_heads) * c.head_dim,
                qkv = query + 2.0 * c.num_kv_heads * c.head_dim;
-  const double up = (c.activation == Activation::kSwiglu ? 2.0 : 1.0) * c.intermediate_size;
+  const double up = (c.gated_mlp ? 2.0 : 1.0) * c.intermediate_size;
   return hidden * (qkv + query + up + c.intermediate_size) + 2 * NormParameters(c) +
-         (c.attention_bias ? qkv + hidden : 0) + (c.mlp_bias ? up + hidden : 0);
+         (c.qkv_bias ? qkv : 0) + (c.attention_output_bias ? hidden : 0) +
+         (c.mlp_bias ? up + hidden : 0);
 }
 
 double CountParameters(const ModelConfig& c) {
@@ -34,7 +35,7 @@ double CountParameters(const ModelConfig& c) {
 }  // namespace
 
 absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len) {
-  if (config.positions != PositionKind::kLearned || seq_len <= config.max_positions) {
+  if (!config.learned_positions || seq_len <= config.max_positions) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat("the sequence length ", seq_len,
@@ -63,9 +64,11 @@ absl::Status ValidateModelConfig(const ModelConfig& c) {
         absl::StrCat("the number of heads ", c.num_heads,
                      " is not a multiple of the number of key/value heads ", c.num_kv_heads));
   }
-  if (c.positions == PositionKind::kRope && c.head_dim % 2 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the head size ", c.head_dim, " is odd; RoPE rotates pairs"));
+  for (const AttentionKind& kind : c.attention_kinds) {
+    if (kind.rope.has_value() && kind.rope->rotary_dim == 0 && c.head_dim % 2 != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the head size ", c.head_dim, " is odd; RoPE rotates pairs"));
+    }
   }
   if (CountParameters(c) > 0x1p50) {
     return absl::InvalidArgumentError(absl::StrCat("the sizes make ", CountParameters(c),

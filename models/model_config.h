@@ -3,25 +3,36 @@
 #define STRAKE_MODELS_MODEL_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "core/ops/activation/activation_kind.h"
 #include "core/ops/rope/rope.h"
 
 namespace strake {
 
 struct ModelFamily;
 
-// Norms precede each half of a layer and the head. kLayerNorm has a bias.
+// kLayerNorm has a bias.
 enum class NormKind { kLayerNorm, kRmsNorm };
 
-// kGelu (tanh) has one matrix into the intermediate size, kSwiglu two: gate and up.
-enum class Activation { kGelu, kSwiglu };
+// Where the norms of a layer's halves f stand: x + f(norm(x)), x + norm(f(x)), or
+// x + norm(f(norm(x))). One more norm precedes the head.
+enum class NormPlace { kBefore, kAfter, kBeforeAndAfter };
 
-// kLearned: a table added to the tokens' embeddings. kRope: rotations of queries and keys.
-enum class PositionKind { kLearned, kRope };
+// RMSNorms of queries and keys before RoPE. kPerHead: of each head, with a weight [D] that heads
+// share; kWhole: of all heads of a token at once, with weights [H D] and [KV D].
+enum class QkNorm { kNone, kPerHead, kWhole };
+
+// What may differ between the attentions of a model's layers.
+struct AttentionKind {
+  int64_t window = 0;              // see core/ops/attention/attention_shape.h
+  std::optional<RopeConfig> rope;  // absent: queries and keys are not rotated
+  bool operator==(const AttentionKind&) const = default;
+};
 
 // Features are independent of each other.
 struct ModelConfig {
@@ -29,7 +40,7 @@ struct ModelConfig {
   const ModelFamily* family = nullptr;
 
   int64_t vocab_size = 0;
-  int64_t max_positions = 0;  // a hard limit for learned positions, the training length for RoPE
+  int64_t max_positions = 0;  // a hard limit for learned positions, else the training length
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
@@ -38,11 +49,31 @@ struct ModelConfig {
   int64_t intermediate_size = 0;
 
   NormKind norm = NormKind::kRmsNorm;
+  NormPlace norm_place = NormPlace::kBefore;
   double norm_eps = 1e-5;
-  Activation activation = Activation::kSwiglu;
-  PositionKind positions = PositionKind::kRope;
-  RopeConfig rope;              // of kRope
-  bool attention_bias = false;  // of the projections into and out of attention
+  bool norm_weight_plus_one = false;  // RMSNorms multiply by 1 + w instead of w
+  bool parallel_residual = false;     // x + attention(norm(x)) + mlp(norm'(x)): both halves read x
+
+  ActivationKind activation = ActivationKind::kSilu;
+  bool gated_mlp = true;  // activation(x gate) * (x up) instead of activation(x up)
+
+  bool learned_positions = false;  // a table that is added to the tokens' embeddings
+  // The distinct kinds of attention, and each layer's index among them; no indices: all layers are
+  // of the first kind.
+  std::vector<AttentionKind> attention_kinds = {{.rope = RopeConfig()}};
+  std::vector<int> layer_attention_kinds;
+  QkNorm qk_norm = QkNorm::kNone;
+  double score_scale = 0;             // of q.k; 0: 1 / sqrt(D)
+  bool score_scale_by_layer = false;  // divides the scale by the layer's number, from 1
+  double score_softcap = 0;           // c tanh(score / c); 0: none
+
+  double embedding_scale = 1;  // times the tokens' embeddings; rounded to the weights' dtype
+  double residual_scale = 1;   // times what each half adds to the residual stream
+  double logits_scale = 1;     // times the logits
+  double logits_softcap = 0;   // c tanh(logit / c), after the scale; 0: none
+
+  bool qkv_bias = false;
+  bool attention_output_bias = false;
   bool mlp_bias = false;
   bool tie_word_embeddings = true;
 
@@ -53,6 +84,10 @@ struct ModelConfig {
 
   // "bos_token_id" and the like with their JSON text, kept for readers of the checkpoint.
   std::vector<std::pair<std::string, std::string>> token_ids;
+
+  const AttentionKind& AttentionOf(int64_t layer) const {
+    return attention_kinds[layer_attention_kinds.empty() ? 0 : layer_attention_kinds[layer]];
+  }
 
   bool operator==(const ModelConfig&) const = default;
 };

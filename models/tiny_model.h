@@ -22,7 +22,7 @@ inline ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
   c.intermediate_size = 10;
   c.tie_word_embeddings = tied;
   c.initializer_range = 0.4;
-  if (!gpt2) c.rope.by_wavelength = RopeWavelengthScaling{2, 1, 4, 8};
+  if (!gpt2) c.attention_kinds[0].rope->scaling = RopeWavelengthScaling{2, 1, 4, 8};
   return c;
 }
 

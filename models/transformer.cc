@@ -26,7 +26,7 @@ Parameter* AddTokenTable(const ModelConfig& c, const TensorParallel& tp, const s
 
 const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp,
                                   ParameterArena* arena) {
-  if (c.positions != PositionKind::kLearned) return nullptr;
+  if (!c.learned_positions) return nullptr;
   const std::string name = TensorName(TensorNamesOf(c).position_embedding);
   return AddReplicatedParameter({{name + ".weight", c.hidden_size}},
                                 {c.max_positions, c.hidden_size}, tp, ResidualGrad(tp), true,
@@ -116,13 +116,13 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
 const Tensor& Transformer::HostRopeTable() const {
   if (!rope_table_.tensor().defined()) {
     rope_table_ = TensorBuffer(DType::kF64, {max_seq_len_, config_.head_dim});
-    RopeTable(config_.rope, rope_table_);
+    RopeTable(*config_.attention_kinds[0].rope, rope_table_);
   }
   return rope_table_.tensor();
 }
 
 absl::Status Transformer::PlaceTables() {
-  if (config_.positions != PositionKind::kRope || device() == Device::kCpu) return absl::OkStatus();
+  if (!config_.attention_kinds[0].rope || device() == Device::kCpu) return absl::OkStatus();
   const Tensor& table = HostRopeTable();
   STRAKE_ASSIGN_OR_RETURN(cuda_rope_table_,
                           DeviceBuffer::Create(device(), table.dtype(), table.shape()));
@@ -130,7 +130,7 @@ absl::Status Transformer::PlaceTables() {
 }
 
 Tensor Transformer::RopeTableFor(const Context& ctx) const {
-  if (config_.positions != PositionKind::kRope) return Tensor();
+  if (!config_.attention_kinds[0].rope) return Tensor();
   const Device device = ctx.arena().device();
   if (ctx.dry_run()) {
     return Tensor(nullptr, DType::kF64, {max_seq_len_, config_.head_dim}, device);
@@ -228,7 +228,7 @@ absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {
     return DeviceBuffer::Create(device(), dtype, {1, columns});
   };
   STRAKE_ASSIGN_OR_RETURN(place.past, DeviceBuffer::Create(device(), DType::kI32, {1}));
-  if (config_.positions == PositionKind::kRope) {
+  if (config_.attention_kinds[0].rope) {
     STRAKE_ASSIGN_OR_RETURN(place.rope_row, create(DType::kF64, config_.head_dim));
   }
   if (position_table_ != nullptr) {

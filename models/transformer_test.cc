@@ -268,9 +268,15 @@ ModelConfig WithFeatures(int bits) {
   ModelConfig c = TinyConfig(&kLlamaFamily, /*tied=*/next());
   c.family = &AnyFamily();
   c.norm = next() ? NormKind::kLayerNorm : NormKind::kRmsNorm;
-  c.activation = next() ? Activation::kGelu : Activation::kSwiglu;
-  c.positions = next() ? PositionKind::kLearned : PositionKind::kRope;
-  c.attention_bias = next();
+  if (next()) {
+    c.gated_mlp = false;
+    c.activation = ActivationKind::kGeluTanh;
+  }
+  if (next()) {
+    c.learned_positions = true;
+    c.attention_kinds = {AttentionKind()};
+  }
+  c.qkv_bias = c.attention_output_bias = next();
   c.mlp_bias = next();
   return c;
 }
@@ -304,7 +310,7 @@ TEST(TransformerFeaturesTest, AreIndependent) {
 
 TEST(TransformerDeathTest, AFeatureNeedsItsTensorsNames) {
   ModelConfig config = TinyConfig(&kGpt2Family, true);
-  config.activation = Activation::kSwiglu;
+  config.gated_mlp = true;
   ParameterArena arena;
   EXPECT_DEATH(Transformer(config, kSeqLen, &arena), "no name for a tensor of layer 0");
   config.family = nullptr;

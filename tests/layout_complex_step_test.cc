@@ -47,7 +47,7 @@ ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
   c.intermediate_size = 10;
   c.initializer_range = 0.4;  // large enough that every gradient is far from 0
   c.tie_word_embeddings = tied;
-  if (tied) c.attention_bias = c.mlp_bias = true;
+  if (tied) c.qkv_bias = c.attention_output_bias = c.mlp_bias = true;
   return c;
 }
 

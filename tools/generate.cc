@@ -106,7 +106,7 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConf
                                    int64_t num_tokens) {
   const double element = DTypeSize(config.machine.dtype_kind());
   const double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim +
-                           (c.positions == PositionKind::kRope ? 8.0 * c.head_dim : 0);
+                           (c.attention_kinds[0].rope ? 8.0 * c.head_dim : 0);
   const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
   const double bytes =
       model_bytes / config.layout.tp * NumRanksInMemory(config.machine, config.layout);

@@ -66,7 +66,7 @@ TEST(FamiliesTest, LlamaWithBiasesSurvivesTheRoundTrip) {
     const auto config =
         ParseHfConfig(Patched(kLlama, absl::StrCat("{\"", key, "\": true}").c_str()), "c", nullptr);
     ASSERT_TRUE(config.ok()) << config.status();
-    EXPECT_NE(config->attention_bias, config->mlp_bias);
+    EXPECT_NE(config->qkv_bias, config->mlp_bias);
     EXPECT_EQ(*ParseHfConfig(ToHfConfig(*config), "c", nullptr), *config) << key;
   }
 }
@@ -78,8 +78,9 @@ TEST(FamiliesTest, LlamaTakesDefaults) {
   EXPECT_EQ(config->head_dim, 8);
   EXPECT_EQ(config->max_positions, 2048);
   EXPECT_EQ(config->norm_eps, 1e-6);
-  EXPECT_EQ(config->rope.theta, 10000);
-  EXPECT_FALSE(config->rope.by_wavelength.has_value());
+  EXPECT_EQ(config->attention_kinds[0].rope->theta, 10000);
+  EXPECT_FALSE(
+      std::holds_alternative<RopeWavelengthScaling>(config->attention_kinds[0].rope->scaling));
   EXPECT_FALSE(config->tie_word_embeddings);
 }
 
@@ -101,7 +102,7 @@ TEST(FamiliesTest, BothSpellingsOfRope) {
   ASSERT_TRUE(older.ok()) << older.status();
   ASSERT_TRUE(newer.ok()) << newer.status();
   EXPECT_EQ(*older, *newer);
-  EXPECT_EQ(older->rope, ModelPreset("llama-3.2-1b")->rope);
+  EXPECT_EQ(older->attention_kinds, ModelPreset("llama-3.2-1b")->attention_kinds);
 }
 
 TEST(FamiliesTest, EveryPresetSurvivesTheRoundTrip) {
@@ -270,7 +271,7 @@ ModelConfig NewToyConfig() {
   ModelConfig config;
   config.family = &kToyFamily;
   config.norm = NormKind::kLayerNorm;
-  config.attention_bias = config.mlp_bias = true;
+  config.qkv_bias = config.attention_output_bias = config.mlp_bias = true;
   return config;
 }
 
@@ -302,7 +303,7 @@ TEST(FamiliesTest, AFamilyOfOnesOwnNeedsNoOtherFile) {
 
 TEST(FamiliesDeathTest, AModelThatTheFilesCannotExpressIsNotWritten) {
   ModelConfig config = ToyModel();
-  config.activation = Activation::kGelu;
+  config.gated_mlp = false;
   EXPECT_DEATH((void)ToHfConfig(config), "config.json of toy cannot express this model");
   ModelConfig grouped = *ModelPreset("gpt2-tiny");
   grouped.num_kv_heads = 2;

@@ -19,9 +19,11 @@ ModelConfig NewConfig() {
   ModelConfig config;
   config.family = &kGpt2Family;
   config.norm = NormKind::kLayerNorm;
-  config.activation = Activation::kGelu;
-  config.positions = PositionKind::kLearned;
-  config.attention_bias = true;
+  config.activation = ActivationKind::kGeluTanh;
+  config.gated_mlp = false;
+  config.learned_positions = true;
+  config.attention_kinds = {AttentionKind()};
+  config.qkv_bias = config.attention_output_bias = true;
   config.mlp_bias = true;
   config.scale_residual_init = true;
   return config;

@@ -32,7 +32,7 @@ void RequireWholeRotation(HfKeys& keys) {
 // `rope_scaling` (older) and `rope_parameters` (newer) hold the same keys under two names.
 void ReadRopeScaling(HfKeys& keys, const nlohmann::json& object, const char* name,
                      ModelConfig* config) {
-  RopeConfig* const rope = &config->rope;
+  RopeConfig* const rope = &*config->attention_kinds[0].rope;
   if (!object.is_object()) {
     return keys.Fail(
         absl::StrCat("\"", name, "\" is ", QuoteJson(object), "; it must be an object"));
@@ -68,7 +68,7 @@ void ReadRopeScaling(HfKeys& keys, const nlohmann::json& object, const char* nam
     if (scaling.high_frequency_factor <= scaling.low_frequency_factor) {
       inner.Fail("\"high_freq_factor\" must be larger than \"low_freq_factor\"");
     }
-    rope->by_wavelength = scaling;
+    rope->scaling = scaling;
   }
   RequireWholeRotation(inner);
   if (!inner.status().ok()) {
@@ -95,7 +95,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   config->norm_eps = keys.Number("rms_norm_eps", 1e-6, 0, 1);
   config->initializer_range = keys.Number("initializer_range", 0.02, 0, 100);
   config->tie_word_embeddings = keys.Bool("tie_word_embeddings", false);
-  config->rope.theta = keys.Number("rope_theta", 10000, 1, 1e15);
+  config->attention_kinds[0].rope->theta = keys.Number("rope_theta", 10000, 1, 1e15);
   std::vector<const char*> ropes;
   for (const char* name : {"rope_scaling", "rope_parameters"}) {
     if (keys.Has(name) && keys.At(name) != nlohmann::json::object()) ropes.push_back(name);
@@ -106,7 +106,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   for (const char* name : ropes) ReadRopeScaling(keys, keys.At(name), name, config);
   RequireWholeRotation(keys);
   keys.Word("hidden_act", {"silu", "swish"});
-  config->attention_bias = keys.Bool("attention_bias", false);
+  config->qkv_bias = config->attention_output_bias = keys.Bool("attention_bias", false);
   config->mlp_bias = keys.Bool("mlp_bias", false);
   keys.NoteDropout({"attention_dropout"}, 0);
 }
@@ -121,10 +121,11 @@ void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
   (*json)["head_dim"] = config.head_dim;
   (*json)["hidden_act"] = "silu";
   (*json)["rms_norm_eps"] = config.norm_eps;
-  (*json)["attention_bias"] = config.attention_bias;
+  (*json)["attention_bias"] = config.qkv_bias;
   (*json)["mlp_bias"] = config.mlp_bias;
-  (*json)["rope_theta"] = config.rope.theta;
-  if (const auto& scaling = config.rope.by_wavelength; scaling.has_value()) {
+  (*json)["rope_theta"] = config.attention_kinds[0].rope->theta;
+  if (const auto* scaling =
+          std::get_if<RopeWavelengthScaling>(&config.attention_kinds[0].rope->scaling)) {
     (*json)["rope_scaling"] = {{"rope_type", "llama3"},
                                {"factor", scaling->factor},
                                {"low_freq_factor", scaling->low_frequency_factor},
@@ -155,10 +156,10 @@ ModelConfig Preset(int64_t vocab, int64_t positions, int64_t layers, int64_t hid
 
 std::vector<std::pair<std::string, ModelConfig>> Presets() {
   ModelConfig llama3 = Preset(128256, 8192, 32, 4096, 32, 8, 14336, false);
-  llama3.rope.theta = 500000;
+  llama3.attention_kinds[0].rope->theta = 500000;
   ModelConfig llama32 = Preset(128256, 131072, 16, 2048, 32, 8, 8192, true);
-  llama32.rope.theta = 500000;
-  llama32.rope.by_wavelength = RopeWavelengthScaling{32, 1, 4, 8192};
+  llama32.attention_kinds[0].rope->theta = 500000;
+  llama32.attention_kinds[0].rope->scaling = RopeWavelengthScaling{32, 1, 4, 8192};
   return {{"llama-tiny", Preset(256, 256, 4, 128, 4, 2, 384, true)},
           {"llama-mini", Preset(256, 512, 6, 384, 6, 2, 1024, true)},
           {"llama-100m", Preset(32000, 2048, 12, 768, 12, 4, 2048, true)},

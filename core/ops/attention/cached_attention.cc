@@ -17,7 +17,8 @@ namespace {
 
 void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
                  const Tensor& k_cache, const Tensor& v_cache, const Tensor& y) {
-  const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = shape;
+  const int64_t batch = shape.batch, seq_len = shape.seq_len, num_heads = shape.num_heads;
+  const int64_t num_kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
   CHECK(batch == 1 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
         num_heads % num_kv_heads == 0 &&
         qkv.shape() == Shape({seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&

@@ -131,7 +131,8 @@ double LargestNorm(const Tensor& qkv, int64_t begin, int64_t end, int64_t head_d
 // roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
 // shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail.
 double Bound(const Attention& a) {
-  const auto& [batch, seq_len, num_heads, num_kv_heads, head_dim] = a.shape;
+  const int64_t seq_len = a.shape.seq_len, num_heads = a.shape.num_heads;
+  const int64_t num_kv_heads = a.shape.num_kv_heads, head_dim = a.shape.head_dim;
   const int64_t k = num_heads * head_dim, v = k + num_kv_heads * head_dim;
   const double score =
       LargestNorm(a.qkv, 0, k, head_dim) * LargestNorm(a.qkv, k, v, head_dim) / std::sqrt(head_dim);

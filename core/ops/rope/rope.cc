@@ -30,7 +30,8 @@ void ComputeFrequencies(const RopeConfig& config, int64_t head_dim, double* freq
   CHECK_EQ(head_dim % 2, 0) << "[rope] head_dim " << head_dim << " is odd: features go in pairs";
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const double frequency = std::pow(config.theta, -2.0 * i / head_dim);
-    frequencies[i] = config.by_wavelength ? Rescale(*config.by_wavelength, frequency) : frequency;
+    const auto* const scaling = std::get_if<RopeWavelengthScaling>(&config.scaling);
+    frequencies[i] = scaling ? Rescale(*scaling, frequency) : frequency;
   }
 }
 

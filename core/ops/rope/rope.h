@@ -12,7 +12,8 @@
 #define STRAKE_CORE_OPS_ROPE_ROPE_H_
 
 #include <cstdint>
-#include <optional>
+#include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "core/device/context.h"
@@ -20,9 +21,17 @@
 
 namespace strake {
 
+// Positions are divided by `factor`: all frequencies are. Source: Chen et al., "Extending Context
+// Window of Large Language Models via Positional Interpolation", 2023, section 3.
+struct RopeLinearScaling {
+  double factor = 1;
+  bool operator==(const RopeLinearScaling&) const = default;
+};
+
 // Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`.
 // Those shorter than original_positions / high_frequency_factor are left alone. Those in between
-// are interpolated.
+// are interpolated. Source: Meta, "The Llama 3 Herd of Models", 2024, section 3.2, and the code
+// released with it.
 struct RopeWavelengthScaling {
   double factor = 8;
   double low_frequency_factor = 1;
@@ -31,9 +40,38 @@ struct RopeWavelengthScaling {
   bool operator==(const RopeWavelengthScaling&) const = default;
 };
 
+// Features that turn fewer than slow_rotations times over original_positions are stretched by
+// `factor`. Those that turn more than fast_rotations times are left alone. In between, the share is
+// linear in the index of the feature; the ends of that range are whole indices if `whole_range`.
+// Sines and cosines are multiplied by attention_factor. Source: Peng et al., "YaRN", 2023, sections
+// 3.2 to 3.4.
+struct RopeYarnScaling {
+  double factor = 1;
+  int64_t original_positions = 0;
+  double fast_rotations = 32;
+  double slow_rotations = 1;
+  double attention_factor = 1;
+  bool whole_range = true;
+  bool operator==(const RopeYarnScaling&) const = default;
+};
+
+// Each frequency has a divisor of its own: one of the short factors in tables of up to
+// original_positions positions, else one of the long factors; R/2 of each. Sines and cosines are
+// multiplied by attention_factor. Source: Ding et al., "LongRoPE", 2024, section 3.
+struct RopeLongScaling {
+  std::vector<double> short_factors, long_factors;
+  int64_t original_positions = 0;
+  double attention_factor = 1;
+  bool operator==(const RopeLongScaling&) const = default;
+};
+
 struct RopeConfig {
   double theta = 10000;
-  std::optional<RopeWavelengthScaling> by_wavelength;  // absent: no rescaling
+  int64_t rotary_dim = 0;    // R, the first features of each head, which are rotated; 0: all
+  bool interleaved = false;  // pairs are (2i, 2i + 1) instead of (i, i + R/2)
+  std::variant<std::monostate, RopeLinearScaling, RopeWavelengthScaling, RopeYarnScaling,
+               RopeLongScaling>
+      scaling = {};
   bool operator==(const RopeConfig&) const = default;
 };
 

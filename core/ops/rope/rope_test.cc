@@ -35,7 +35,7 @@ TEST(RopeTest, ScalingStretchesLongWavelengths) {
   RopeWavelengthScaling scaling;
   scaling.original_positions = 3217;  // 1024 pi, to 4e-6
   TestTensor f(DType::kF64, {4});
-  RopeFrequencies({65536, scaling}, 8, f);
+  RopeFrequencies({.theta = 65536, .scaling = scaling}, 8, f);
   EXPECT_DOUBLE_EQ(f->data<double>()[0], 1);
   EXPECT_DOUBLE_EQ(f->data<double>()[1], 0x1p-4);
   // A third of the way from 1 rotation to 4: (1 - 1/3) f / 8 + f / 3 = 5/12 f.
@@ -45,7 +45,7 @@ TEST(RopeTest, ScalingStretchesLongWavelengths) {
 
 TEST(RopeTest, TableHoldsCosinesAndSines) {
   TestTensor table(DType::kF64, {3, 4});
-  RopeTable({100, {}}, table);
+  RopeTable({.theta = 100}, table);
   for (int p = 0; p < 3; ++p) {
     const double* row = table->data<double>() + 4 * p;
     EXPECT_DOUBLE_EQ(row[0], std::cos(p));
