@@ -25,15 +25,19 @@ class HfKeys;
 struct TensorNames {
   const char* token_embedding = nullptr;
   const char* position_embedding = nullptr;
-  const char* attention_norm = nullptr;
+  const char* attention_norm = nullptr;  // before attention
   const char* query = nullptr;
   const char* key = nullptr;
   const char* value = nullptr;
+  const char* query_norm = nullptr;
+  const char* key_norm = nullptr;
   const char* attention_output = nullptr;
-  const char* mlp_norm = nullptr;
+  const char* attention_post_norm = nullptr;
+  const char* mlp_norm = nullptr;  // before the MLP
   const char* gate = nullptr;
   const char* up = nullptr;
   const char* down = nullptr;
+  const char* mlp_post_norm = nullptr;
   const char* final_norm = nullptr;
   const char* head = nullptr;
   // Files hold the matrices of linear layers as [out, in], the transpose of ours.
