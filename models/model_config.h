@@ -95,15 +95,17 @@ struct ModelConfig {
 // InvalidArgument where a sequence has more tokens than the model has learned positions.
 absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len);
 
-// InvalidArgument where sizes are out of range or contradict each other.
+// InvalidArgument, with name and value, where sizes or features are out of range or contradict each
+// other.
 absl::Status ValidateModelConfig(const ModelConfig& config);
 
 // The number of the model's parameters; tied ones count once.
 int64_t NumParameters(const ModelConfig& config);
 
-// Floating-point operations of a training step per token: 6 N + 6 L H D T, where N counts the
-// parameters without position and untied input embeddings, and attention is causal (each pair
-// of positions once).
+// Floating-point operations of a training step per token: 6 N + 12 H D K, where N counts the
+// parameters without position and untied input embeddings, and K the keys that a token sees on
+// average, over all layers: T/2 in a layer without a window (attention is causal), W - W^2 / (2T)
+// with one.
 double TrainingFlopsPerToken(const ModelConfig& config, int64_t seq_len);
 
 }  // namespace strake
