@@ -3,8 +3,15 @@
 #include "core/base/status_macros.h"
 #include "core/ops/norm/layer_norm.h"
 #include "core/ops/norm/rms_norm.h"
+#include "glog/logging.h"
 
 namespace strake {
+
+Norm::Norm(const Parameter* weight, const Parameter* bias, double eps, double weight_offset)
+    : weight_(weight), bias_(bias), eps_(eps), weight_offset_(weight_offset) {
+  CHECK(bias == nullptr || weight_offset == 0)
+      << "[Norm] bias with weight_offset " << weight_offset;
+}
 
 absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor& residual,
                                      NormSaved* saved) const {
@@ -18,8 +25,8 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
   if (bias_ != nullptr) ctx.WillRead(*bias_);
   saved->rstd = arena.Allocate(statistics, {x.dim(0)});
   if (bias_ == nullptr) {
-    STRAKE_RETURN_IF_ERROR(
-        RmsNormForward(ctx, x, residual, weight_->value, eps_, sum, y, saved->rstd));
+    STRAKE_RETURN_IF_ERROR(RmsNormForward(ctx, x, residual, weight_->value, eps_, weight_offset_,
+                                          sum, y, saved->rstd));
     return y;
   }
   saved->mean = arena.Allocate(statistics, {x.dim(0)});
@@ -40,8 +47,8 @@ absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSave
                             bool accumulate_dx, Tensor dx) const {
   const LayerScope layer(ctx.recorder(), layer_);
   if (bias_ == nullptr) {
-    STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, saved.rstd,
-                                           accumulate_dx, dx, weight_->grad));
+    STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, weight_offset_,
+                                           saved.rstd, accumulate_dx, dx, weight_->grad));
   } else {
     STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx,
                                              {.dy = dy,

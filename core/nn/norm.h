@@ -2,7 +2,8 @@
 //
 //   N tokens, C features          in              out
 //   Forward                       x [N, C]        x += residual [N, C], where there is one
-//                                                 y [N, C] = norm(x) * weight (+ bias)
+//                                                 y [N, C] = norm(x) * (weight_offset + weight) (+
+//                                                 bias)
 //   Backward                      dy [N, C]       dx [N, C] = or +=, weight and bias gradients +=
 //
 // One call computes the gradients of input and weight, because one reading of dy and x serves both;
@@ -29,9 +30,9 @@ struct NormSaved {
 class Norm {
  public:
   // A norm with a bias is a LayerNorm (core/ops/norm/layer_norm.h), one with null an RMSNorm
-  // (core/ops/norm/rms_norm.h). weight and bias are [C] and must outlive the layer.
-  Norm(const Parameter* weight, const Parameter* bias, double eps)
-      : weight_(weight), bias_(bias), eps_(eps) {}
+  // (core/ops/norm/rms_norm.h). A LayerNorm takes no `weight_offset`. weight and bias are [C] and
+  // must outlive the layer.
+  Norm(const Parameter* weight, const Parameter* bias, double eps, double weight_offset = 0);
 
   // Sets the layer's name in records; null (the default) keeps the name of its user.
   void set_layer(const char* layer) { layer_ = layer; }
@@ -49,7 +50,7 @@ class Norm {
  private:
   const Parameter* weight_;
   const Parameter* bias_;
-  double eps_;
+  double eps_, weight_offset_;
   const char* layer_ = nullptr;
 };
 

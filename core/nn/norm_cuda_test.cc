@@ -38,7 +38,7 @@ TEST_P(NormCudaTest, ForwardAndBackward) {
     weight.grad = t[1];
     bias.value = t[2];
     bias.grad = t[3];
-    const Norm norm(&weight, layer_norm ? &bias : nullptr, 1e-2);
+    const Norm norm(&weight, layer_norm ? &bias : nullptr, 1e-2, layer_norm ? 0 : 1);
     NormSaved saved;
     const ActivationScope scope(ctx.arena());
     STRAKE_ASSIGN_OR_RETURN(const Tensor y, norm.Forward(ctx, t[4], t[5], &saved));

@@ -23,18 +23,22 @@ using testing::TestContext;
 using testing::TestTensor;
 using testing::WeightedSum;
 
-// LayerNorm or RMSNorm, with a residual or without.
-class NormTest : public ::testing::TestWithParam<std::tuple<bool, bool>> {};
+enum class Kind { kLayerNorm, kRmsNorm, kRmsNormPlusOne };
+constexpr const char* kKindNames[] = {"LayerNorm", "RmsNorm", "RmsNormPlusOne"};
+
+// A kind of norm, and whether there is a residual.
+class NormTest : public ::testing::TestWithParam<std::tuple<Kind, bool>> {};
 
 TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
-  const auto [layer_norm, with_residual] = GetParam();
+  const auto [kind, with_residual] = GetParam();
+  const bool layer_norm = kind == Kind::kLayerNorm;
   ParameterArena arena;
   const Parameter* weight = arena.Add({{"weight", 6}}, {6}, false);
   const Parameter* bias = layer_norm ? arena.Add({{"bias", 6}}, {6}, false) : nullptr;
   ASSERT_TRUE(arena.Allocate(DType::kC128, true).ok());
   FillNormal(weight->value, 1);
   if (layer_norm) FillNormal(bias->value, 2);
-  const Norm norm(weight, bias, 1e-3);
+  const Norm norm(weight, bias, 1e-3, kind == Kind::kRmsNormPlusOne ? 1 : 0);
 
   TestContext ctx;
   std::vector<const Parameter*> ready;
@@ -77,11 +81,19 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, NormTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param) ? "LayerNorm" : "RmsNorm") +
-                                  (std::get<1>(info.param) ? "OfSum" : "");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, NormTest,
+    ::testing::Combine(::testing::Values(Kind::kLayerNorm, Kind::kRmsNorm, Kind::kRmsNormPlusOne),
+                       ::testing::Bool()),
+    [](const auto& info) {
+      return std::string(kKindNames[static_cast<int>(std::get<0>(info.param))]) +
+             (std::get<1>(info.param) ? "OfSum" : "");
+    });
+
+TEST(NormDeathTest, LayerNormTakesNoWeightOffset) {
+  const Parameter weight, bias;
+  EXPECT_DEATH(Norm(&weight, &bias, 1e-3, 1), "bias with weight_offset 1");
+}
 
 }  // namespace
 }  // namespace strake

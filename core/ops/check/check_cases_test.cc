@@ -92,7 +92,9 @@ class DryRun {
   void Norms() {
     const Tensor x = T({kN, kC}), w = T({kC}), row = Sum({kN}), dw = Sum({kC});
     for (const Tensor& residual : {Tensor(), x}) {
-      Expect(RmsNormForward(ctx_, x, residual, w, 1e-5, residual, x, row));
+      for (const double offset : {0, 1}) {
+        Expect(RmsNormForward(ctx_, x, residual, w, 1e-5, offset, residual, x, row));
+      }
       Expect(LayerNormForward(ctx_,
                               {.x = x,
                                .residual = residual,
@@ -105,7 +107,9 @@ class DryRun {
                               1e-5));
     }
     for (const bool accumulate : {false, true}) {
-      Expect(RmsNormBackward(ctx_, x, x, w, row, accumulate, x, dw));
+      for (const double offset : {0, 1}) {
+        Expect(RmsNormBackward(ctx_, x, x, w, offset, row, accumulate, x, dw));
+      }
       Expect(LayerNormBackward(ctx_,
                                {.dy = x,
                                 .x = x,

@@ -19,7 +19,7 @@ using testing::ParityOperand;
 using testing::UnitRoundoff;
 using Tensors = std::vector<Tensor>;
 
-constexpr double kEps = 1e-2;
+constexpr double kEps = 1e-2, kWeightOffset = 1;
 constexpr std::pair<int64_t, int64_t> kSizes[] = {{5, 64}, {3, 7}, {0, 8}};  // rows, columns
 
 class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
@@ -37,7 +37,7 @@ class NormsCudaTest : public ::testing::TestWithParam<std::tuple<DType, bool>> {
 
   absl::Status Forward(const Context& ctx, const LayerNormForwardOperands& o) const {
     if (layer_norm()) return LayerNormForward(ctx, o, kEps);
-    return RmsNormForward(ctx, o.x, o.residual, o.weight, kEps, o.sum, o.y, o.rstd);
+    return RmsNormForward(ctx, o.x, o.residual, o.weight, kEps, kWeightOffset, o.sum, o.y, o.rstd);
   }
 };
 
@@ -102,8 +102,8 @@ TEST_P(NormsCudaTest, Backward) {
                        [&](const Context& ctx, const Tensors& t) {
                          const Tensor& dx = accumulate_dx ? t[5] : t[0];
                          if (!layer_norm()) {
-                           return RmsNormBackward(ctx, t[0], t[1], t[2], t[4], accumulate_dx, dx,
-                                                  t[6]);
+                           return RmsNormBackward(ctx, t[0], t[1], t[2], kWeightOffset, t[4],
+                                                  accumulate_dx, dx, t[6]);
                          }
                          return LayerNormBackward(ctx,
                                                   {.dy = t[0],

@@ -22,7 +22,8 @@ void CheckShapes(const char* op, const Tensor& x, const Tensor& weight, const Te
 }  // namespace
 
 absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
-                            const Tensor& weight, double eps, Tensor sum, Tensor y, Tensor rstd) {
+                            const Tensor& weight, double eps, double weight_offset, Tensor sum,
+                            Tensor y, Tensor rstd) {
   CheckShapes("rms_norm", x, weight, y, rstd);
   CheckResidual("rms_norm", x, residual, sum);
   const bool on_cuda = OnCuda("rms_norm", ctx, x, residual, weight, sum, y, rstd);
@@ -33,7 +34,8 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
         .Out("sum", sum)
         .Out("y", y)
         .Out("rstd", rstd)
-        .Set("eps", eps);
+        .Set("eps", eps)
+        .Set("weight_offset", weight_offset);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormForwardArgs<T, Stat> {
@@ -43,6 +45,7 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
             .rows = x.dim(0),
             .columns = x.dim(1),
             .eps = eps,
+            .weight_offset = weight_offset,
             .sum = RowsOrNull<T>(sum),
             .y = y.data<T>(),
             .rstd = rstd.data<Stat>()};
@@ -70,8 +73,8 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
 }
 
 absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
-                             const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
-                             Tensor dx, Tensor dweight) {
+                             const Tensor& weight, double weight_offset, const Tensor& rstd,
+                             bool accumulate_dx, Tensor dx, Tensor dweight) {
   CheckShapes("rms_norm", x, weight, dy, rstd);
   CheckShapes("rms_norm", x, weight, dx, rstd);
   CheckGradient("rms_norm", weight, dweight);
@@ -85,7 +88,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
     call.In("dy", dy).In("x", x).In("weight", weight).In("rstd", rstd);
     accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
-    call.InOut("dweight", dweight);
+    call.InOut("dweight", dweight).Set("weight_offset", weight_offset);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormBackwardArgs<T, Stat> {
@@ -95,6 +98,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
             .rstd = rstd.data<Stat>(),
             .rows = x.dim(0),
             .columns = x.dim(1),
+            .weight_offset = weight_offset,
             .accumulate_dx = accumulate_dx,
             .dx = dx.data<T>(),
             .dweight = dweight.data<Stat>()};

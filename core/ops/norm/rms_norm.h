@@ -1,11 +1,13 @@
 // RMSNorm: scales each row to unit root mean square, then by a learned weight.
 //
 //   rstd[n] = 1 / sqrt(mean_c(x[n,c]^2) + eps)
-//   y[n,c]  = x[n,c] * rstd[n] * weight[c]
+//   y[n,c]  = x[n,c] * rstd[n] * (weight_offset + weight[c])
 //
-// N rows, C columns. dtypes: f32; bf16, with rstd and dweight in f32; f64 and c128 on the
-// reference path. All other tensors share one dtype.
-// Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, section 4.
+// N rows, C columns. weight_offset: 0, or 1 where weights are learned as their distance from 1; it
+// is added in the type of the sums. dtypes: f32; bf16, with rstd and dweight in f32; f64 and c128
+// on the reference path. All other tensors share one dtype. Sources: Zhang and Sennrich, "Root Mean
+// Square Layer Normalization", 2019, section 4; weight_offset: Gemma Team, "Gemma 2: Improving Open
+// Language Models at a Practical Size", 2024.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_H_
 
@@ -20,16 +22,18 @@ namespace strake {
 //   sum [N, C]  = x + residual, which is the backward pass's x; undefined without a residual
 // y and sum may be x or the residual, but not each other.
 absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& residual,
-                            const Tensor& weight, double eps, Tensor sum, Tensor y, Tensor rstd);
+                            const Tensor& weight, double eps, double weight_offset, Tensor sum,
+                            Tensor y, Tensor rstd);
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
 //   dweight [C]     +=
 //   dweight[c] += sum_n dy[n,c] x[n,c] rstd[n]
-//   dx[n,c]     = rstd[n] (g[n,c] - xhat[n,c] mean_c(g xhat)),  g = dy * weight, xhat = x * rstd
+//   dx[n,c]     = rstd[n] (g[n,c] - xhat[n,c] mean_c(g xhat)),  g = dy (weight_offset + weight),
+//   xhat = x rstd
 absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor& x,
-                             const Tensor& weight, const Tensor& rstd, bool accumulate_dx,
-                             Tensor dx, Tensor dweight);
+                             const Tensor& weight, double weight_offset, const Tensor& rstd,
+                             bool accumulate_dx, Tensor dx, Tensor dweight);
 
 }  // namespace strake
 

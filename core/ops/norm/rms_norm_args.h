@@ -16,9 +16,10 @@ struct RmsNormForwardArgs {
   const T* weight;              // [C]
   int64_t rows, columns;
   double eps;
-  T* sum = nullptr;  // [N, C]
-  T* y;              // [N, C]
-  Stat* rstd;        // [N]
+  double weight_offset = 0;  // is added to each weight
+  T* sum = nullptr;          // [N, C]
+  T* y;                      // [N, C]
+  Stat* rstd;                // [N]
 };
 
 template <typename T, typename Stat = float>
@@ -27,6 +28,7 @@ struct RmsNormBackwardArgs {
   const T* weight;   // [C]
   const Stat* rstd;  // [N]
   int64_t rows, columns;
+  double weight_offset = 0;   // as in the forward pass
   bool accumulate_dx;         // dx += instead of =
   T* dx;                      // [N, C]
   Stat* dweight;              // [C], +=

@@ -21,12 +21,12 @@ void BM_RmsNorm(benchmark::State& state) {
   FillNormal(x, 1);
   FillNormal(w, 2);
   FillConstant(dw, 0);
-  (void)RmsNormForward(ctx, x, {}, w, 1e-5, {}, y, rstd);
+  (void)RmsNormForward(ctx, x, {}, w, 1e-5, 0, {}, y, rstd);
   for (auto _ : state) {
     if (state.range(0)) {
-      (void)RmsNormBackward(ctx, x, x, w, rstd, false, y, dw);
+      (void)RmsNormBackward(ctx, x, x, w, 0, rstd, false, y, dw);
     } else {
-      (void)RmsNormForward(ctx, x, {}, w, 1e-5, {}, y, rstd);
+      (void)RmsNormForward(ctx, x, {}, w, 1e-5, 0, {}, y, rstd);
     }
   }
   const int64_t matrices = state.range(0) ? 3 : 2;

@@ -19,9 +19,10 @@ OpCheck ForwardCheck(const OpCall& call) {
                                Out(call, "rstd", statistic)}};
   // The sum replaces x.
   if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
-  check.run = [residual, eps = call.Get("eps")](const Context& ctx, const Tensors& t) {
+  check.run = [residual, eps = call.Get("eps"), offset = call.Get("weight_offset")](
+                  const Context& ctx, const Tensors& t) {
     const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
-    return RmsNormForward(ctx, t[0], before, t[1], eps, sum, t[2], t[3]);
+    return RmsNormForward(ctx, t[0], before, t[1], eps, offset, sum, t[2], t[3]);
   };
   return check;
 }
@@ -29,22 +30,23 @@ OpCheck ForwardCheck(const OpCall& call) {
 // In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
+  const double offset = call.Get("weight_offset");
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
   const double rows = static_cast<double>(call.ShapeOf("x")[0]);
   const Rounding rounding = {width, 8};
   const bool accumulate = call.Find("dx")->role == OpRole::kInOut;
-  OpCheck check = {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1, 0.1),
+  OpCheck check = {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1 - offset, 0.1),
                                In(call, "rstd"), Grad(call, "dweight", rows, 8)}};
   if (accumulate) check.tensors.push_back(In(call, "dy"));
   check.tensors.push_back(InOut(call, "dx", rounding));
-  check.prepare = [](const Context& ctx, const Tensors& t) {
+  check.prepare = [offset](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
-    return RmsNormForward(ctx, t[0], {}, t[1], kEps, {}, y, t[2]);
+    return RmsNormForward(ctx, t[0], {}, t[1], kEps, offset, {}, y, t[2]);
   };
-  check.run = [accumulate](const Context& ctx, const Tensors& t) {
+  check.run = [accumulate, offset](const Context& ctx, const Tensors& t) {
     const Tensor& dx = t.back();
     const Tensor& dy = t[4];  // dx itself if it replaces dy
-    return RmsNormBackward(ctx, dy, t[0], t[1], t[2], accumulate, dx, t[3]);
+    return RmsNormBackward(ctx, dy, t[0], t[1], offset, t[2], accumulate, dx, t[3]);
   };
   return check;
 }

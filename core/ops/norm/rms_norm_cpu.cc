@@ -28,6 +28,7 @@ void RmsNormForward(RmsNormForwardArgs<T> args, int64_t begin, int64_t end) {
   const int64_t columns = args.columns;
   const T* weight = args.weight;
   const float eps = static_cast<float>(args.eps);
+  const float offset = static_cast<float>(args.weight_offset);
   for (int64_t n = begin; n < end; ++n) {
     const int64_t at = n * columns;
     const T* residual = args.residual == nullptr ? nullptr : args.residual + at;
@@ -36,7 +37,7 @@ void RmsNormForward(RmsNormForwardArgs<T> args, int64_t begin, int64_t end) {
     T* y = args.y + at;
     const float r = 1 / __builtin_sqrtf(squares / columns + eps);
     ForEachVector(columns, [&](int64_t i, auto part) {
-      Store(Load(row + i, part) * r * Load(weight + i, part), y + i, part);
+      Store(Load(row + i, part) * r * (Load(weight + i, part) + offset), y + i, part);
     });
     args.rstd[n] = r;
   }
@@ -46,6 +47,7 @@ template <typename T>
 void RmsNormBackwardInput(RmsNormBackwardArgs<T> args, int64_t begin, int64_t end) {
   const int64_t columns = args.columns;
   const T* weight = args.weight;
+  const float offset = static_cast<float>(args.weight_offset);
   const bool accumulate = args.accumulate_dx;
   for (int64_t n = begin; n < end; ++n) {
     const T *dy = args.dy + n * columns, *x = args.x + n * columns;
@@ -53,11 +55,11 @@ void RmsNormBackwardInput(RmsNormBackwardArgs<T> args, int64_t begin, int64_t en
     const float r = args.rstd[n];
     Vec sum{};
     ForEachVector(columns, [&](int64_t i, auto part) {
-      sum += Load(dy + i, part) * Load(weight + i, part) * Load(x + i, part);
+      sum += Load(dy + i, part) * (Load(weight + i, part) + offset) * Load(x + i, part);
     });
     const float mean = Sum(sum) * r / columns;
     ForEachVector(columns, [&](int64_t i, auto part) {
-      const Vec g = Load(dy + i, part) * Load(weight + i, part);
+      const Vec g = Load(dy + i, part) * (Load(weight + i, part) + offset);
       const Vec value = r * (g - Load(x + i, part) * (r * mean));
       Store(accumulate ? Load(dx + i, part) + value : value, dx + i, part);
     });

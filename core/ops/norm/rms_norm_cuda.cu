@@ -12,7 +12,7 @@ namespace {
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kRowBlockThreads)
     RmsNormForwardKernel(const T* x, const T* residual, const T* weight, int columns, float eps,
-                         T* sum, T* y, float* rstd) {
+                         float weight_offset, T* sum, T* y, float* rstd) {
   __shared__ Shared<float, kMaxBlockWarps> sums;
   const int64_t row = int64_t{blockIdx.x} * columns;
   const int vectors = columns / kWidth;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
     const Vec<T, kWidth> w = LoadVec<kWidth>(weight + v * kWidth);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      value.at[i] = FromFloat<T>(ToFloat(value.at[i]) * scale * ToFloat(w.at[i]));
+      value.at[i] = FromFloat<T>(ToFloat(value.at[i]) * scale * (weight_offset + ToFloat(w.at[i])));
     }
     StoreVec(y + row + v * kWidth, value);
   };
@@ -73,13 +73,14 @@ __global__ void __launch_bounds__(kRowBlockThreads)
   }
 }
 
-// sum_i dy_i w_i x_i
+// sum_i dy_i (weight_offset + w_i) x_i
 template <typename T, int kWidth>
 __device__ __forceinline__ float Dot(const Vec<T, kWidth>& dy, const Vec<T, kWidth>& x,
-                                     const Vec<T, kWidth>& w) {
+                                     const Vec<T, kWidth>& w, float weight_offset) {
   float dot = 0;
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) dot += ToFloat(dy.at[i]) * ToFloat(w.at[i]) * ToFloat(x.at[i]);
+  for (int i = 0; i < kWidth; ++i)
+    dot += ToFloat(dy.at[i]) * (weight_offset + ToFloat(w.at[i])) * ToFloat(x.at[i]);
   return dot;
 }
 
@@ -88,7 +89,8 @@ __device__ __forceinline__ float Dot(const Vec<T, kWidth>& dy, const Vec<T, kWid
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kRowBlockThreads)
     RmsNormBackwardKernel(const T* dy, const T* x, const T* weight, const float* rstd, int rows,
-                          int columns, bool accumulate_dx, T* dx, float* partials) {
+                          int columns, float weight_offset, bool accumulate_dx, T* dx,
+                          float* partials) {
   // Rows alternate between the halves, so that one barrier per row is enough.
   __shared__ Shared<float, 2 * kMaxBlockWarps> sums;
   const int vectors = columns / kWidth;
@@ -117,10 +119,10 @@ __global__ void __launch_bounds__(kRowBlockThreads)
 
     float dot = 0;
 #pragma unroll
-    for (int k = 0; k < kResident; ++k) dot += Dot(part.dy[k], part.x[k], w[k]);
+    for (int k = 0; k < kResident; ++k) dot += Dot(part.dy[k], part.x[k], w[k], weight_offset);
     for (int v = threadIdx.x + kResident * step; v < vectors; v += step) {
       dot += Dot(LoadVec<kWidth>(dy + at + v * kWidth), LoadVec<kWidth>(x + at + v * kWidth),
-                 LoadVec<kWidth>(weight + v * kWidth));
+                 LoadVec<kWidth>(weight + v * kWidth), weight_offset);
     }
     dot = BlockSum(dot, sums + half * kMaxBlockWarps);
     const float x_factor = scale * scale * dot / columns;
@@ -133,7 +135,8 @@ __global__ void __launch_bounds__(kRowBlockThreads)
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         const float gradient = ToFloat(g.at[i]), input = ToFloat(value.at[i]);
-        const float term = scale * (gradient * ToFloat(weights.at[i]) - input * x_factor);
+        const float term =
+            scale * (gradient * (weight_offset + ToFloat(weights.at[i])) - input * x_factor);
         result.at[i] = FromFloat<T>(accumulate_dx ? ToFloat(result.at[i]) + term : term);
         terms.at[i] += gradient * input * scale;
       }
@@ -167,7 +170,8 @@ absl::Status RmsNormForward(CudaStream stream, const RmsNormForwardArgs<T>& args
   const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormForwardKernel<T, kWidth>>(
         stream, args.rows, RowBlockThreads(args.columns / kWidth), 0, args.x, args.residual,
-        args.weight, args.columns, static_cast<float>(args.eps), args.sum, args.y, args.rstd);
+        args.weight, args.columns, static_cast<float>(args.eps),
+        static_cast<float>(args.weight_offset), args.sum, args.y, args.rstd);
   };
   return LaunchVectorized<T>(
       Vectorizes<T>(args.columns, {args.x, args.residual, args.weight, args.sum, args.y}), launch);
@@ -180,7 +184,8 @@ absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& ar
   const auto launch = [&]<int kWidth>() {
     return Launch<RmsNormBackwardKernel<T, kWidth>>(
         stream, partials, RowBlockThreads(args.columns / kWidth), 0, args.dy, args.x, args.weight,
-        args.rstd, args.rows, args.columns, args.accumulate_dx, args.dx, args.workspace);
+        args.rstd, args.rows, args.columns, static_cast<float>(args.weight_offset),
+        args.accumulate_dx, args.dx, args.workspace);
   };
   const absl::Status launched = LaunchVectorized<T>(
       Vectorizes<T>(args.columns, {args.dy, args.x, args.weight, args.dx, args.workspace}), launch);

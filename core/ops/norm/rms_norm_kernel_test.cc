@@ -59,26 +59,28 @@ struct Problem {
     std::fill(dweight.begin(), dweight.end(), 0.f);
   }
 
-  absl::Status Forward(bool with_residual) {
+  absl::Status Forward(bool with_residual, double weight_offset = 0) {
     return cuda::RmsNormForward<T>(nullptr, {.x = x.data(),
                                              .residual = with_residual ? residual.data() : nullptr,
                                              .weight = weight.data(),
                                              .rows = size.rows,
                                              .columns = size.columns,
                                              .eps = kEps,
+                                             .weight_offset = weight_offset,
                                              .sum = with_residual ? sum.data() : nullptr,
                                              .y = y.data(),
                                              .rstd = rstd.data()});
   }
 
   // The backward pass of the norm of x.
-  absl::Status Backward(bool accumulate_dx, T* to) {
+  absl::Status Backward(bool accumulate_dx, T* to, double weight_offset = 0) {
     return cuda::RmsNormBackward<T>(nullptr, {.dy = dy.data(),
                                               .x = x.data(),
                                               .weight = weight.data(),
                                               .rstd = rstd.data(),
                                               .rows = size.rows,
                                               .columns = size.columns,
+                                              .weight_offset = weight_offset,
                                               .accumulate_dx = accumulate_dx,
                                               .dx = to,
                                               .dweight = dweight.data(),
@@ -104,8 +106,8 @@ constexpr Size kSizes[] = {{1, 1}, {3, 7},   {5, 64},   {2, 768},  {4, 1600}, {2
 constexpr Size kManyRows = {140, 8208};
 
 template <typename T>
-void CheckForward(Problem<T>& p, bool with_residual) {
-  ASSERT_EQ(p.Forward(with_residual), absl::OkStatus());
+void CheckForward(Problem<T>& p, bool with_residual, double weight_offset) {
+  ASSERT_EQ(p.Forward(with_residual, weight_offset), absl::OkStatus());
   if (with_residual) {
     for (int64_t i = 0; i < p.n; ++i) {
       const T expected(static_cast<float>(p.x[i]) + static_cast<float>(p.residual[i]));
@@ -119,6 +121,7 @@ void CheckForward(Problem<T>& p, bool with_residual) {
                                      .rows = p.size.rows,
                                      .columns = p.size.columns,
                                      .eps = kEps,
+                                     .weight_offset = weight_offset,
                                      .y = y.data(),
                                      .rstd = rstd.data()},
                                     0, p.size.rows);
@@ -134,19 +137,20 @@ TYPED_TEST(RmsNormCudaTest, ForwardFollowsTheReference) {
                      << size.rows << " x " << size.columns << ", residual " << with_residual
                      << ", guard " << static_cast<int>(guard_at));
         Problem<TypeParam> p(size, guard_at);
-        CheckForward(p, with_residual);
+        CheckForward(p, with_residual, 0);
+        CheckForward(p, with_residual, 1);
       }
     }
   }
 }
 
 template <typename T>
-void CheckBackward(Size size, GuardAt guard_at) {
-  SCOPED_TRACE(::testing::Message()
-               << size.rows << " x " << size.columns << ", guard " << static_cast<int>(guard_at));
+void CheckBackward(Size size, GuardAt guard_at, double weight_offset) {
+  SCOPED_TRACE(::testing::Message() << size.rows << " x " << size.columns << ", weight offset "
+                                    << weight_offset << ", guard " << static_cast<int>(guard_at));
   Problem<T> p(size, guard_at);
-  ASSERT_EQ(p.Forward(false), absl::OkStatus());
-  ASSERT_EQ(p.Backward(false, p.dx.data()), absl::OkStatus());
+  ASSERT_EQ(p.Forward(false, weight_offset), absl::OkStatus());
+  ASSERT_EQ(p.Backward(false, p.dx.data(), weight_offset), absl::OkStatus());
   const std::vector<double> dy = ToDouble(p.dy), x = ToDouble(p.x), w = ToDouble(p.weight),
                             rstd = ToDouble(p.rstd);
   std::vector<double> dx(p.n), dweight(size.columns, 0.0);
@@ -156,6 +160,7 @@ void CheckBackward(Size size, GuardAt guard_at) {
                                                     .rstd = rstd.data(),
                                                     .rows = size.rows,
                                                     .columns = size.columns,
+                                                    .weight_offset = weight_offset,
                                                     .accumulate_dx = false,
                                                     .dx = dx.data(),
                                                     .dweight = dweight.data()};
@@ -171,10 +176,10 @@ void CheckBackward(Size size, GuardAt guard_at) {
 TYPED_TEST(RmsNormCudaTest, BackwardFollowsTheReference) {
   for (const Size size : kSizes) {
     for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
-      CheckBackward<TypeParam>(size, guard_at);
+      for (const double offset : {0, 1}) CheckBackward<TypeParam>(size, guard_at, offset);
     }
   }
-  CheckBackward<TypeParam>(kManyRows, GuardAt::kStart);
+  CheckBackward<TypeParam>(kManyRows, GuardAt::kStart, 1);
 }
 
 // Column counts are a multiple of the vector width, but one tensor is at an unaligned address.

@@ -16,6 +16,7 @@ template <typename Scalar>
 void RmsNormForward(const RmsNormForwardArgs<Scalar, Scalar>& args, int64_t begin, int64_t end) {
   using std::sqrt;
   const ConstArray<Scalar> w(args.weight, args.columns);
+  const Scalar offset(args.weight_offset);
   for (int64_t n = begin; n < end; ++n) {
     const int64_t at = n * args.columns;
     if (args.residual != nullptr) {
@@ -23,7 +24,7 @@ void RmsNormForward(const RmsNormForwardArgs<Scalar, Scalar>& args, int64_t begi
     }
     const ConstArray<Scalar> row((args.residual != nullptr ? args.sum : args.x) + at, args.columns);
     args.rstd[n] = Scalar(1) / sqrt((row * row).sum() / Scalar(args.columns) + Scalar(args.eps));
-    Array<Scalar>(args.y + at, args.columns) = row * args.rstd[n] * w;
+    Array<Scalar>(args.y + at, args.columns) = row * args.rstd[n] * (w + offset);
   }
 }
 
@@ -32,12 +33,13 @@ template <typename Scalar>
 void RmsNormBackwardInput(const RmsNormBackwardArgs<Scalar, Scalar>& args, int64_t begin,
                           int64_t end) {
   const ConstArray<Scalar> w(args.weight, args.columns);
+  const Scalar offset(args.weight_offset);
   for (int64_t n = begin; n < end; ++n) {
     const ConstArray<Scalar> dy_row(args.dy + n * args.columns, args.columns);
     const ConstArray<Scalar> row(args.x + n * args.columns, args.columns);
-    const Scalar mean = (dy_row * w * row).sum() * args.rstd[n] / Scalar(args.columns);
+    const Scalar mean = (dy_row * (w + offset) * row).sum() * args.rstd[n] / Scalar(args.columns);
     Array<Scalar> dx_row(args.dx + n * args.columns, args.columns);
-    const auto value = args.rstd[n] * (dy_row * w - row * (args.rstd[n] * mean));
+    const auto value = args.rstd[n] * (dy_row * (w + offset) - row * (args.rstd[n] * mean));
     if (args.accumulate_dx) {
       dx_row += value;
     } else {

@@ -31,16 +31,21 @@ TEST(RmsNormTest, ClosedForm) {
   // The mean square of (2, -2, 2, -2) is 4; with eps 12 the root is 4.
   for (int i = 0; i < 4; ++i) x->data<float>()[i] = i % 2 == 0 ? 2 : -2;
   for (int i = 0; i < 4; ++i) w->data<float>()[i] = i + 1;
-  ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, 12, {}, y, rstd).ok());
+  ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, 12, 0, {}, y, rstd).ok());
   EXPECT_EQ(rstd->data<float>()[0], 0.25f);
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(y->data<float>()[i], 0.5f * (i + 1) * (i % 2 == 0 ? 1 : -1));
   }
+  ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, 12, 1, {}, y, rstd).ok());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(y->data<float>()[i], 0.5f * (i + 2) * (i % 2 == 0 ? 1 : -1));
+  }
 }
 
 struct Gradients {
-  explicit Gradients(DType dtype, int64_t rows, int64_t columns)
-      : x(dtype, {rows, columns}),
+  Gradients(DType dtype, int64_t rows, int64_t columns, double weight_offset = 0)
+      : offset(weight_offset),
+        x(dtype, {rows, columns}),
         w(dtype, {columns}),
         dy(dtype, {rows, columns}),
         y(dtype, {rows, columns}),
@@ -53,18 +58,21 @@ struct Gradients {
     FillConstant(dw, 0);
   }
   void Run(const Context& ctx) {
-    ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, kEps, {}, y, rstd).ok());
-    ASSERT_TRUE(RmsNormBackward(ctx, dy, x, w, rstd, false, dx, dw).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, x, {}, w, kEps, offset, {}, y, rstd).ok());
+    ASSERT_TRUE(RmsNormBackward(ctx, dy, x, w, offset, rstd, false, dx, dw).ok());
   }
+  double offset;
   TestTensor x, w, dy, y, rstd, dx, dw;
 };
 
-TEST(RmsNormTest, GradientsByComplexStep) {
+class RmsNormOffsetTest : public ::testing::TestWithParam<double> {};
+
+TEST_P(RmsNormOffsetTest, GradientsByComplexStep) {
   const TestContext ctx;
-  Gradients g(DType::kC128, 3, 7);
+  Gradients g(DType::kC128, 3, 7, GetParam());
   g.Run(ctx);
   const auto loss = [&] {
-    EXPECT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, {}, g.y, g.rstd).ok());
+    EXPECT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, g.offset, {}, g.y, g.rstd).ok());
     return WeightedSum(g.y, g.dy);
   };
   TestTensor dx(DType::kF64, {3, 7}), dw(DType::kF64, {7});
@@ -76,10 +84,11 @@ TEST(RmsNormTest, GradientsByComplexStep) {
   EXPECT_LT(RelativeError(g.dw, dw), 1e-13);
 }
 
-TEST(RmsNormTest, F32FollowsF64) {
+TEST_P(RmsNormOffsetTest, F32FollowsF64) {
   for (const auto& [rows, columns] : {std::pair{1, 3}, {5, 3}, {17, 100}, {64, 768}, {0, 8}}) {
     const TestContext ctx;
-    Gradients f32(DType::kF32, rows, columns), f64(DType::kF64, rows, columns);
+    Gradients f32(DType::kF32, rows, columns, GetParam());
+    Gradients f64(DType::kF64, rows, columns, GetParam());
     f32.Run(ctx);
     f64.Run(ctx);
     // The error of a sum of n terms of random sign is about sqrt(n) roundings of its largest
@@ -92,6 +101,8 @@ TEST(RmsNormTest, F32FollowsF64) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(, RmsNormOffsetTest, ::testing::Values(0, 1));
+
 TEST(RmsNormTest, AccumulatesAndWorksInPlace) {
   const TestContext ctx;
   Gradients g(DType::kF32, 4, 8);
@@ -99,13 +110,13 @@ TEST(RmsNormTest, AccumulatesAndWorksInPlace) {
   TestTensor sum(DType::kF32, {4, 8}), dw(DType::kF32, {8});
   FillConstant(sum, 3);
   FillConstant(dw, 0);
-  ASSERT_TRUE(RmsNormBackward(ctx, g.dy, g.x, g.w, g.rstd, true, sum, dw).ok());
+  ASSERT_TRUE(RmsNormBackward(ctx, g.dy, g.x, g.w, 0, g.rstd, true, sum, dw).ok());
   EXPECT_TRUE(SameBits(dw, g.dw));
   for (int i = 0; i < 32; ++i) {
     EXPECT_FLOAT_EQ(sum->data<float>()[i], 3 + g.dx->data<float>()[i]);
   }
   FillConstant(dw, 0);
-  ASSERT_TRUE(RmsNormBackward(ctx, g.dy, g.x, g.w, g.rstd, false, g.dy, dw).ok());
+  ASSERT_TRUE(RmsNormBackward(ctx, g.dy, g.x, g.w, 0, g.rstd, false, g.dy, dw).ok());
   EXPECT_TRUE(SameBits(g.dy, g.dx));
   EXPECT_TRUE(SameBits(dw, g.dw));
 }
@@ -129,13 +140,13 @@ TEST(RmsNormTest, TheResidualIsAddedFirst) {
     FillNormal(residual, 5);
     // The norm of the sum, which is g.x.
     ASSERT_TRUE(ResidualAddForward(ctx, x, residual, g.x).ok());
-    ASSERT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, {}, g.y, g.rstd).ok());
-    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, g.dx, y, rstd).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, g.x, {}, g.w, kEps, g.offset, {}, g.y, g.rstd).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, 0, g.dx, y, rstd).ok());
     EXPECT_TRUE(SameBits(g.dx, g.x));
     EXPECT_TRUE(SameBits(y, g.y));
     EXPECT_TRUE(SameBits(rstd, g.rstd));
     // In place: the sum replaces x, y replaces the residual.
-    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, x, residual, rstd).ok());
+    ASSERT_TRUE(RmsNormForward(ctx, x, residual, g.w, kEps, 0, x, residual, rstd).ok());
     EXPECT_TRUE(SameBits(x, g.x));
     EXPECT_TRUE(SameBits(residual, g.y));
   }
@@ -145,12 +156,12 @@ TEST(RmsNormDeathTest, WrongShapesAreNamed) {
   const TestContext ctx;
   TestTensor x(DType::kF32, {2, 4}), w(DType::kF32, {3}), y(DType::kF32, {2, 4}),
       rstd(DType::kF32, {2});
-  EXPECT_DEATH((void)RmsNormForward(ctx, x, {}, w, kEps, {}, y, rstd),
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, {}, w, kEps, 0, {}, y, rstd),
                "\\[rms_norm\\] x f32\\[2, 4\\].*weight f32\\[3\\]");
   TestTensor c(DType::kF32, {4});
-  EXPECT_DEATH((void)RmsNormForward(ctx, x, x, c, kEps, {}, y, rstd),
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, x, c, kEps, 0, {}, y, rstd),
                "residual f32\\[2, 4\\], sum undefined");
-  EXPECT_DEATH((void)RmsNormForward(ctx, x, c, c, kEps, x, y, rstd), "residual f32\\[4\\]");
+  EXPECT_DEATH((void)RmsNormForward(ctx, x, c, c, kEps, 0, x, y, rstd), "residual f32\\[4\\]");
 }
 
 }  // namespace
