@@ -1,10 +1,10 @@
 #include "tests/layout_case.h"
 
 #include "absl/strings/str_cat.h"
+#include "core/testing/covering_array.h"
 #include "models/families/family.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
-#include "tests/covering_array.h"
 
 namespace strake::testing {
 namespace {

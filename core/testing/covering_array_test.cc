@@ -1,4 +1,4 @@
-#include "tests/covering_array.h"
+#include "core/testing/covering_array.h"
 
 #include <set>
 #include <vector>

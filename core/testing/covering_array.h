@@ -1,6 +1,6 @@
 // Pairwise testing: few rows of parameter values in which every two values occur together.
-#ifndef STRAKE_TESTS_COVERING_ARRAY_H_
-#define STRAKE_TESTS_COVERING_ARRAY_H_
+#ifndef STRAKE_CORE_TESTING_COVERING_ARRAY_H_
+#define STRAKE_CORE_TESTING_COVERING_ARRAY_H_
 
 #include <vector>
 
@@ -26,4 +26,4 @@ std::vector<std::vector<int>> CoveringArray(
 
 }  // namespace strake::testing
 
-#endif  // STRAKE_TESTS_COVERING_ARRAY_H_
+#endif  // STRAKE_CORE_TESTING_COVERING_ARRAY_H_
