@@ -1,5 +1,6 @@
 #include "models/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
@@ -107,6 +108,10 @@ absl::Status CheckScaling(const RopeLinearScaling& s, int64_t /*num_pairs*/) {
   return CheckPositive("factor", s.factor);
 }
 
+absl::Status CheckScaling(const RopeDynamicScaling& s, int64_t /*num_pairs*/) {
+  return CheckPositive("factor", s.factor);
+}
+
 absl::Status CheckScaling(const RopeWavelengthScaling& s, int64_t /*num_pairs*/) {
   STRAKE_RETURN_IF_ERROR(CheckPositive("factor", s.factor));
   STRAKE_RETURN_IF_ERROR(CheckPositive("low frequency factor", s.low_frequency_factor));
@@ -178,6 +183,15 @@ absl::Status CheckAttentionKinds(const ModelConfig& c) {
   return absl::OkStatus();
 }
 
+// Returns true if the model is defined for at most max_positions tokens.
+bool HasHardLimit(const ModelConfig& c) {
+  return c.learned_positions ||
+         std::any_of(c.attention_kinds.begin(), c.attention_kinds.end(), [](const auto& kind) {
+           return kind.rope.has_value() &&
+                  std::holds_alternative<RopeDynamicScaling>(kind.rope->scaling);
+         });
+}
+
 // The number of keys that a token sees on average: of T/2, or of a window W < T, W - W^2 / (2T).
 double MeanVisibleKeys(int64_t window, double seq_len) {
   if (window == 0 || window >= seq_len) return seq_len / 2;
@@ -187,9 +201,7 @@ double MeanVisibleKeys(int64_t window, double seq_len) {
 }  // namespace
 
 absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len) {
-  if (!config.learned_positions || seq_len <= config.max_positions) {
-    return absl::OkStatus();
-  }
+  if (!HasHardLimit(config) || seq_len <= config.max_positions) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("the sequence length ", seq_len,
                                                  " is above the model's ", config.max_positions,
                                                  " positions"));

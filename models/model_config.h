@@ -40,7 +40,8 @@ struct ModelConfig {
   const ModelFamily* family = nullptr;
 
   int64_t vocab_size = 0;
-  int64_t max_positions = 0;  // a hard limit for learned positions, else the training length
+  int64_t max_positions = 0;  // a hard limit for learned positions and dynamic
+                              // scaling, else the training length
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
@@ -92,7 +93,7 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-// InvalidArgument where a sequence has more tokens than the model has learned positions.
+// InvalidArgument where a sequence has more tokens than a model with a hard limit has positions.
 absl::Status CheckSeqLen(const ModelConfig& config, int64_t seq_len);
 
 // InvalidArgument, with name and value, where sizes or features are out of range or contradict each

@@ -28,6 +28,13 @@ struct RopeLinearScaling {
   bool operator==(const RopeLinearScaling&) const = default;
 };
 
+// Frequencies that depend on a sequence's length where it is above the model's max_positions.
+// Models refuse such sequences, so that nothing is rescaled; the factor is kept for other programs.
+struct RopeDynamicScaling {
+  double factor = 1;
+  bool operator==(const RopeDynamicScaling&) const = default;
+};
+
 // Wavelengths longer than original_positions / low_frequency_factor are stretched by `factor`.
 // Those shorter than original_positions / high_frequency_factor are left alone. Those in between
 // are interpolated. Source: Meta, "The Llama 3 Herd of Models", 2024, section 3.2, and the code
@@ -69,8 +76,8 @@ struct RopeConfig {
   double theta = 10000;
   int64_t rotary_dim = 0;    // R, the first features of each head, which are rotated; 0: all
   bool interleaved = false;  // pairs are (2i, 2i + 1) instead of (i, i + R/2)
-  std::variant<std::monostate, RopeLinearScaling, RopeWavelengthScaling, RopeYarnScaling,
-               RopeLongScaling>
+  std::variant<std::monostate, RopeLinearScaling, RopeDynamicScaling, RopeWavelengthScaling,
+               RopeYarnScaling, RopeLongScaling>
       scaling = {};
   bool operator==(const RopeConfig&) const = default;
 };
