@@ -38,6 +38,9 @@ struct TensorNames {
   const char* head = nullptr;
   // Files hold the matrices of linear layers as [out, in], the transpose of ours.
   bool transposed = false;
+  // The one tensor of queries, keys and values has [q_h | k_h | v_h] head by head, instead of all
+  // queries first. Models with fewer key/value heads than query heads are not stored this way.
+  bool interleaved_heads = false;
   // Optional prefix of all names in files.
   const char* optional_prefix = "";
 };
