@@ -22,7 +22,8 @@ ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorPa
                                  {{TensorName(names.query, index), query},
                                   {TensorName(names.key, index), key},
                                   {TensorName(names.value, index), key}},
-                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim), c.qkv_bias);
+                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim), c.qkv_bias,
+                                 names.interleaved_heads && c.num_kv_heads == c.num_heads);
 }
 
 RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,

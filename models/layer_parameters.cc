@@ -32,6 +32,33 @@ std::vector<ParameterSegment> Segments(const std::vector<std::pair<std::string, 
   return segments;
 }
 
+// The segments, unit by unit, of a matrix whose one tensor NAME + suffix has unit 0 of every part,
+// then unit 1 of every part, and so on.
+std::vector<ParameterSegment> InterleavedSegments(const std::string& name,
+                                                  const std::vector<ShardSegment>& parts,
+                                                  bool transposed) {
+  int64_t columns = 0, unit_columns = 0;
+  for (const ShardSegment& part : parts) {
+    columns += part.size();
+    unit_columns += part.unit_size;
+  }
+  std::vector<ParameterSegment> segments;
+  int64_t first_column = 0;
+  for (const ShardSegment& part : parts) {
+    CHECK_EQ(part.num_units, parts[0].num_units)
+        << "[layer_parameters] " << part.name << " interleaved with " << parts[0].name;
+    for (int64_t unit = 0; unit < part.num_units; ++unit) {
+      segments.push_back(
+          {name,
+           part.unit_size,
+           transposed,
+           {.full_columns = columns, .column_begin = unit * unit_columns + first_column}});
+    }
+    first_column += part.unit_size;
+  }
+  return segments;
+}
+
 }  // namespace
 
 const TensorNames& TensorNamesOf(const ModelConfig& config) {
@@ -98,7 +125,7 @@ std::optional<QkNormLayer> AddQkNorm(const ModelConfig& c, int64_t index, const 
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, bool bias) {
+    const std::vector<ShardSegment>& segments, bool bias, bool interleaved) {
   int64_t columns = 0;
   for (const auto& [name, width] : parts) columns += width;
   const auto shards_of = [&](const Shape& shape) {
@@ -106,13 +133,16 @@ ColumnParallelLinear AddColumnParallelLinear(
     CHECK(shards.ok()) << shards.status();
     return *shards;
   };
-  Parameter* weight =
-      AddShardedParameter(Segments(parts, ".weight", TensorNamesOf(config).transposed),
-                          shards_of({config.hidden_size, columns}), tp, true,
-                          {.stddev = config.initializer_range}, arena);
+  const auto segments_of = [&](const char* suffix, bool transposed) {
+    return interleaved ? InterleavedSegments(parts[0].first + suffix, segments, transposed)
+                       : Segments(parts, suffix, transposed);
+  };
+  Parameter* weight = AddShardedParameter(segments_of(".weight", TensorNamesOf(config).transposed),
+                                          shards_of({config.hidden_size, columns}), tp, true,
+                                          {.stddev = config.initializer_range}, arena);
   const Parameter* bias_parameter =
-      bias ? AddShardedParameter(Segments(parts, ".bias", /*transposed=*/false),
-                                 shards_of({columns}), tp, false, {}, arena)
+      bias ? AddShardedParameter(segments_of(".bias", /*transposed=*/false), shards_of({columns}),
+                                 tp, false, {}, arena)
            : nullptr;
   return ColumnParallelLinear(weight, bias_parameter, tp);
 }

@@ -48,11 +48,12 @@ std::optional<QkNormLayer> AddQkNorm(const ModelConfig& config, int64_t index,
 
 // Adds the rank's part of a matrix [C, sum of the parts' widths] of one or more parts (name,
 // columns), cut by `segments`, and with `bias` a bias. Neighbouring parts of one name are one
-// tensor of the files.
+// tensor of the files; `interleaved`: the parts are one tensor there, in which the segments' units
+// alternate.
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, bool bias);
+    const std::vector<ShardSegment>& segments, bool bias, bool interleaved = false);
 
 // Adds the rank's rows of a matrix [rows.size(), C], whose units stay whole, and with `bias` a bias
 // [C].
