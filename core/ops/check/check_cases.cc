@@ -19,6 +19,7 @@
 #include "core/ops/matmul/matmul_check.h"
 #include "core/ops/norm/layer_norm_check.h"
 #include "core/ops/norm/rms_norm_check.h"
+#include "core/ops/qk_norm/qk_norm_check.h"
 #include "core/ops/residual_add/residual_add_check.h"
 #include "core/ops/rope/rope_check.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy_check.h"
@@ -47,6 +48,8 @@ constexpr Case kCases[] = {{"adamw", AdamWCheck},
                            {"layer_norm", LayerNormCheck},
                            {"matmul", MatmulCheck},
                            {"position_embedding", PositionEmbeddingCheck},
+                           {"qk_norm", QkNormCheck},
+                           {"qk_norm_sums", QkNormSumsCheck},
                            {"residual_add", ResidualAddCheck},
                            {"rms_norm", RmsNormCheck},
                            {"rope", RopeCheck},

@@ -27,6 +27,7 @@
 #include "core/ops/matmul/matmul.h"
 #include "core/ops/norm/layer_norm.h"
 #include "core/ops/norm/rms_norm.h"
+#include "core/ops/qk_norm/qk_norm.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "core/ops/rope/rope.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
@@ -53,6 +54,7 @@ class DryRun {
     ctx_.set_recorder(&recorder_);
     Linear();
     Norms();
+    QkNorms();
     Elementwise();
     Attention();
     Vocabulary();
@@ -120,6 +122,24 @@ class DryRun {
                                 .dweight = dw,
                                 .dbias = dw},
                                accumulate));
+    }
+  }
+
+  void QkNorms() {
+    const Tensor qkv = T({kN, 8 * 8}), raw = T({kN, 6 * 8});
+    const QkNormHeads heads = {QkNormKind::kPerHead, 4, 2, 8};
+    const QkNormWeights weights = {T({8}), T({8})};
+    Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, {}, Sum({kN, 6})));
+    Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, raw, Sum({kN, 6})));
+    Expect(QkNormBackward(ctx_, heads, weights, raw, Sum({kN, 6}), {}, qkv, Sum({8}), Sum({8})));
+    for (const int num_ranks : {1, 2}) {
+      const QkNormHeads whole = {QkNormKind::kWhole, 4, 2, 8, num_ranks};
+      const QkNormWeights wide = {T({4 * 8}), T({2 * 8}), 1};
+      const Tensor rstd = Sum({kN, 2}), sums = num_ranks == 1 ? Tensor() : Sum({kN, 2});
+      Expect(QkNormForward(ctx_, whole, wide, 1e-5, sums, qkv, raw, rstd));
+      Expect(QkNormBackward(ctx_, whole, wide, raw, rstd, sums, qkv, Sum({4 * 8}), Sum({2 * 8})));
+      Expect(QkNormForwardSums(ctx_, whole, qkv, rstd));
+      Expect(QkNormBackwardSums(ctx_, whole, wide, raw, qkv, rstd));
     }
   }
 
