@@ -263,17 +263,13 @@ TEST_P(TransformerTest, TargetOutsideTheVocabularyIsAnError) {
   EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-// Biases and weights of norms that are not 0 and 1.
+// Draws biases and weights of norms, too, instead of 0 and 1.
 void VaryConstants(ParameterArena* arena) {
-  for (const ParameterRecord& record : arena->records()) {
-    const Tensor& value = record.parameter.value;
-    if (record.init.stddev != 0) continue;
-    TestTensor noise(DType::kF64, value.shape());
-    testing::FillNormal(noise, record.offset);
-    for (int64_t i = 0; i < value.num_elements(); ++i) {
-      testing::SetElement(value, i, record.init.mean + 0.2 * testing::GetElement(noise, i));
-    }
+  for (ParameterRecord& record : arena->records()) {
+    if (record.init.stddev == 0) record.init.stddev = 0.2;
   }
+  ThreadTeam team(1);
+  CHECK(InitializeParameters(3, team, arena).ok());
 }
 
 std::vector<ModelConfig> TinyFeatureModels(int64_t num_layers) {
