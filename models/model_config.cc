@@ -112,10 +112,6 @@ absl::Status CheckScaling(const RopeDynamicScaling& s, int64_t /*num_pairs*/) {
   return CheckPositive("factor", s.factor);
 }
 
-absl::Status CheckScaling(const RopeDynamicScaling& s, int64_t /*num_pairs*/) {
-  return CheckPositive("factor", s.factor);
-}
-
 absl::Status CheckScaling(const RopeWavelengthScaling& s, int64_t /*num_pairs*/) {
   STRAKE_RETURN_IF_ERROR(CheckPositive("factor", s.factor));
   STRAKE_RETURN_IF_ERROR(CheckPositive("low frequency factor", s.low_frequency_factor));
