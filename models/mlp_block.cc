@@ -6,8 +6,8 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
-#include "core/ops/gelu/gelu.h"
-#include "core/ops/swiglu/swiglu.h"
+#include "core/ops/activation/activation.h"
+#include "core/ops/gated_activation/gated_activation.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
 
@@ -75,7 +75,7 @@ absl::Status MlpBlock::Activate(const Context& ctx, const Tensor& h, const Tenso
   if (!swiglu_) return up_.Forward(ctx, h, &saved->up_linear, &saved->up, g).status();
   STRAKE_RETURN_IF_ERROR(
       up_.Forward(ctx, h, &saved->up_linear, /*gelu_input=*/nullptr, saved->up).status());
-  return SwigluForward(ctx, saved->up, g);
+  return GatedActivationForward(ctx, ActivationKind::kSilu, saved->up, g);
 }
 
 absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
@@ -116,7 +116,8 @@ absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const
   STRAKE_RETURN_IF_ERROR(up_.GatherInput(ctx, h, &saved->up_linear));
   if (KeepsActivation(x)) return absl::OkStatus();
   g = AllocateActivation(ctx, x);
-  return swiglu_ ? SwigluForward(ctx, saved->up, g) : GeluForward(ctx, saved->up, g);
+  return swiglu_ ? GatedActivationForward(ctx, ActivationKind::kSilu, saved->up, g)
+                 : ActivationForward(ctx, ActivationKind::kGeluTanh, saved->up, g);
 }
 
 absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
@@ -129,7 +130,7 @@ absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* sa
   STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, dy, saved->down_linear));
   if (swiglu_) {
     const Tensor dg = std::exchange(du, saved->up);  // u is not needed any more
-    STRAKE_RETURN_IF_ERROR(SwigluBackward(ctx, dg, saved->up, du));
+    STRAKE_RETURN_IF_ERROR(GatedActivationBackward(ctx, ActivationKind::kSilu, dg, saved->up, du));
   }
   Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, saved->up_linear);
   STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
