@@ -14,6 +14,7 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
+#include "core/ops/activation/activation.h"
 #include "core/ops/adamw/adamw.h"
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/bias_add/bias_add.h"
@@ -23,7 +24,7 @@
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/embedding.h"
 #include "core/ops/embedding/position_embedding.h"
-#include "core/ops/gelu/gelu.h"
+#include "core/ops/gated_activation/gated_activation.h"
 #include "core/ops/matmul/matmul.h"
 #include "core/ops/norm/layer_norm.h"
 #include "core/ops/norm/rms_norm.h"
@@ -33,7 +34,6 @@
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/ops/squared_norm/squared_norm.h"
 #include "core/ops/sum/sum.h"
-#include "core/ops/swiglu/swiglu.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 
@@ -145,10 +145,12 @@ class DryRun {
 
   void Elementwise() {
     const Tensor x = T({kN, kC}), gate_up = T({kN, 2 * kC});
-    Expect(GeluForward(ctx_, x, x));
-    Expect(GeluBackward(ctx_, x, x, x));
-    Expect(SwigluForward(ctx_, gate_up, x));
-    Expect(SwigluBackward(ctx_, x, gate_up, gate_up));
+    for (const ActivationKind kind : kActivationKinds) {
+      Expect(ActivationForward(ctx_, kind, x, x));
+      Expect(ActivationBackward(ctx_, kind, x, x, x));
+      Expect(GatedActivationForward(ctx_, kind, gate_up, x));
+      Expect(GatedActivationBackward(ctx_, kind, x, gate_up, gate_up));
+    }
     Expect(ResidualAddForward(ctx_, x, x, x));
     Expect(Copy(ctx_, x, x));
     Expect(CopyRows(ctx_, Sum({5 * 7 + 3}), 7, 6, 3, Sum({6 * 3}), 3));

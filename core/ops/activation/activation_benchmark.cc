@@ -1,6 +1,6 @@
 #include "benchmark/benchmark.h"
 #include "core/base/thread_team.h"
-#include "core/ops/gelu/gelu.h"
+#include "core/ops/activation/activation.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 
@@ -11,9 +11,10 @@ using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Argument 0: 1 for the backward pass; 1 and 2: rows and columns.
-void BM_Gelu(benchmark::State& state) {
+// Argument 0: 1 for the backward pass; 1 and 2: rows and columns; 3: the kind.
+void BM_Activation(benchmark::State& state) {
   const int64_t rows = state.range(1), columns = state.range(2);
+  const ActivationKind kind = kActivationKinds[state.range(3)];
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
   TestTensor x(DType::kF32, {rows, columns}), dy(DType::kF32, {rows, columns}),
       y(DType::kF32, {rows, columns});
@@ -21,15 +22,15 @@ void BM_Gelu(benchmark::State& state) {
   FillNormal(dy, 2);
   for (auto _ : state) {
     if (state.range(0)) {
-      (void)GeluBackward(ctx, dy, x, y);
+      (void)ActivationBackward(ctx, kind, dy, x, y);
     } else {
-      (void)GeluForward(ctx, x, y);
+      (void)ActivationForward(ctx, kind, x, y);
     }
   }
   const int64_t matrices = state.range(0) ? 3 : 2;
   state.SetBytesProcessed(state.iterations() * matrices * rows * columns * sizeof(float));
 }
-BENCHMARK(BM_Gelu)->ArgsProduct({{0, 1}, {256, 4096}, {3072}})->UseRealTime();
+BENCHMARK(BM_Activation)->ArgsProduct({{0, 1}, {256, 4096}, {3072}, {0, 1, 2, 3}})->UseRealTime();
 
 }  // namespace
 }  // namespace strake
