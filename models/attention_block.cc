@@ -82,8 +82,8 @@ absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor&
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
                           qkv_.Forward(ctx, h, qkv_saved, /*gelu_input=*/nullptr, out));
   if (rope_table.defined()) {
-    STRAKE_RETURN_IF_ERROR(
-        RopeForward(ctx, rope_table, num_heads_ + num_kv_heads_, seq_len, position_offset, qkv));
+    STRAKE_RETURN_IF_ERROR(RopeForward(ctx, rope_table, {num_heads_ + num_kv_heads_, head_dim_},
+                                       seq_len, position_offset, qkv));
   }
   return qkv;
 }
@@ -149,8 +149,8 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
   STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
                                                  saved->shape, dqkv));
   if (rope_table.defined()) {
-    STRAKE_RETURN_IF_ERROR(
-        RopeBackward(ctx, rope_table, num_heads_ + num_kv_heads_, saved->shape.seq_len, dqkv));
+    STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, {num_heads_ + num_kv_heads_, head_dim_},
+                                        saved->shape.seq_len, dqkv));
   }
   Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved->qkv_linear);
   STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
