@@ -90,15 +90,20 @@ TEST_P(ElementwiseCudaTest, ResidualAdd) {
 
 // Rotates two of five adjacent heads in a row.
 TEST_P(ElementwiseCudaTest, Rope) {
-  for (const auto& [head_dim, num_tokens] :
-       {std::pair<int64_t, int64_t>{32, 12}, {6, 12}, {8, 0}}) {
-    const ParityOperand table = {{9, head_dim}, DType::kF64},
-                        x = Out({num_tokens, 5 * head_dim}, 8);
-    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
-      return RopeForward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, /*position_offset=*/3, t[1]);
+  struct Case {
+    int64_t rotary_dim, head_dim, num_tokens;
+    bool interleaved;
+  };
+  for (const Case& c :
+       {Case{32, 32, 12, false}, {6, 6, 12, false}, {8, 8, 0, false}, {16, 32, 12, true}}) {
+    const RopeHeads heads = {.num_heads = 2, .head_dim = c.head_dim, .interleaved = c.interleaved};
+    const ParityOperand table = {{9, c.rotary_dim}, DType::kF64},
+                        x = Out({c.num_tokens, 5 * c.head_dim}, 8);
+    ExpectFollowsF64({table, x}, [&](const Context& ctx, const Tensors& t) {
+      return RopeForward(ctx, t[0], heads, /*seq_len=*/6, /*position_offset=*/3, t[1]);
     });
-    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
-      return RopeBackward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, t[1]);
+    ExpectFollowsF64({table, x}, [&](const Context& ctx, const Tensors& t) {
+      return RopeBackward(ctx, t[0], heads, /*seq_len=*/6, t[1]);
     });
   }
 }

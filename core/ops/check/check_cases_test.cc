@@ -166,8 +166,13 @@ class DryRun {
   void Attention() {
     const AttentionShape shape = {2, kN / 2, 4, 2, 8};
     const Tensor qkv = T({kN, 8 * 8}), y = T({kN, 4 * 8}), lse = Sum({2, 4, kN / 2});
-    Expect(RopeForward(ctx_, F64({kN, 8}), 6, kN / 2, 3, qkv));
-    Expect(RopeBackward(ctx_, F64({kN, 8}), 6, kN / 2, qkv));
+    for (const bool interleaved : {false, true}) {
+      const RopeHeads heads = {.num_heads = 6, .head_dim = 8, .interleaved = interleaved};
+      for (const int64_t rotary_dim : {8, 4}) {
+        Expect(RopeForward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, 3, qkv));
+        Expect(RopeBackward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, qkv));
+      }
+    }
     Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
     Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
   }
