@@ -116,7 +116,8 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     {
       const LayerScope layer(ctx.recorder(), "loss");
       STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
-          ctx, tp_, slice_, targets.Rows(begin, end), scale, logits, loss.Rows(begin, end)));
+          ctx, tp_, slice_, targets.Rows(begin, end), scale, /*softcap=*/0, logits,
+          loss.Rows(begin, end)));
     }
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
