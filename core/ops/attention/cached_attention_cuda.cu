@@ -107,7 +107,7 @@ absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForw
                                                  lse);
                   });
   }
-  const int64_t first_key = FirstCachedKey(args.shape, args.past);
+  const int64_t first_key = args.shape.FirstKey(args.past);
   in.k += first_key * in.kv_stride;
   in.v += first_key * in.kv_stride;
   in.past = args.past - first_key;

@@ -17,17 +17,12 @@
 
 namespace strake::cuda {
 
-// The first key that one of the new tokens sees.
-inline int64_t FirstCachedKey(const AttentionShape& shape, int64_t past) {
-  return shape.window == 0 ? 0 : std::max<int64_t>(past + 1 - shape.window, 0);
-}
-
 // Keys per block, and blocks per tile of queries and head, for more than one token: as many as fill
 // an H200 (132 multiprocessors, two blocks each) if there are enough keys. A constant, not a
 // property of the device, because the bits depend on it.
 struct KeySplits {
   KeySplits(const AttentionShape& shape, int64_t past)
-      : keys(past + shape.seq_len - FirstCachedKey(shape, past)), count(1) {
+      : keys(past + shape.seq_len - shape.FirstKey(past)), count(1) {
     constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
     const int64_t blocks = CeilDiv(shape.seq_len, kTileRows) * shape.num_heads;
     if (blocks == 0) return;
