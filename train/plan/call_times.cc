@@ -41,6 +41,8 @@ constexpr OpClass kOps[] = {
      {"norm, forward", 1},
      {.row = "norm, backward", .kernels = 2, .sums_rows = true}},
     {"position_embedding", {"embeddings", 1}, {"embeddings", 1}},
+    {"qk_norm", {"norm, forward", 1}, {"norm, backward", 2}},
+    {"qk_norm_sums", {"norm, forward", 1}, {"norm, backward", 1}},
     {"residual_add",
      {"sums of gradients or activations", 1},
      {"sums of gradients or activations", 1}},
