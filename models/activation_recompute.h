@@ -3,13 +3,16 @@
 //
 //   of a layer                          kNone   kSelective   kFull
 //   input of each half [R, C]           kept    kept         kept
-//   output of each norm [N, C]          kept    recomputed   recomputed
-//   qkv, attention                      kept    kept         recomputed
+//   output of the norm before it [N, C] kept    recomputed   recomputed
+//   qkv, also before its norms          kept    kept         recomputed
+//   attention                           kept    kept         recomputed
 //   up, or gate and up                  kept    kept         recomputed
-//   GELU, SwiGLU                        kept    recomputed   recomputed
+//   activation                          kept    recomputed   recomputed
+//   input of the norm after it [R, C]   kept    kept         kept
 //
-// No recomputation needs the output of a half, so no sum over tensor-parallel ranks is repeated;
-// with sequence parallelism the all-gather after each norm is repeated. Source: Korthikanti et al.,
+// No recomputation needs the output of a half, so no sum of them over tensor-parallel ranks is
+// repeated; with sequence parallelism the all-gather after each norm is, and in kFull the sum of
+// squares of norms of whole projections. Source: Korthikanti et al.,
 // "Reducing Activation Recomputation in Large Transformer Models", 2022, section 5. Which
 // activations are cheap to recompute differs from the paper, since attention keeps no probabilities
 // here.

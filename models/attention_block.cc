@@ -6,7 +6,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/ops/attention/cached_attention.h"
-#include "core/ops/rope/rope.h"
+#include "core/ops/attention/causal_attention.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
@@ -22,7 +22,8 @@ ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorPa
                                  {{TensorName(names.query, index), query},
                                   {TensorName(names.key, index), key},
                                   {TensorName(names.value, index), key}},
-                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim), c.qkv_bias);
+                                 QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim), c.qkv_bias,
+                                 names.interleaved_heads && c.num_kv_heads == c.num_heads);
 }
 
 RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,
@@ -31,10 +32,21 @@ RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParal
                               {"query heads", c.num_heads, c.head_dim}, c.attention_output_bias);
 }
 
-AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
+double ScoreScale(const ModelConfig& c, int64_t index) {
+  const double scale = AttentionShape{.head_dim = c.head_dim, .score_scale = c.score_scale}.Scale();
+  if (c.score_scale_by_layer) return scale / double(index + 1);
+  return c.score_scale;
+}
+
+AttentionShape ShapeOf(const ModelConfig& c, int64_t index, const TensorParallel& tp) {
   const auto heads = AttentionHeadShard(c.num_heads, c.num_kv_heads, tp.size(), tp.rank());
   CHECK(heads.ok()) << heads.status();
-  return *heads;
+  return {.num_heads = heads->query.size(),
+          .num_kv_heads = heads->key_value.range.size(),
+          .head_dim = c.head_dim,
+          .window = c.AttentionOf(index).window,
+          .score_scale = ScoreScale(c, index),
+          .score_softcap = c.score_softcap};
 }
 
 }  // namespace
@@ -42,13 +54,16 @@ AttentionHeads HeadsOf(const ModelConfig& c, const TensorParallel& tp) {
 AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                                ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),
-      num_heads_(HeadsOf(config, tp).query.size()),
-      num_kv_heads_(HeadsOf(config, tp).key_value.range.size()),
-      head_dim_(config.head_dim),
-      norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).attention_norm, index))),
+      shape_(ShapeOf(config, index, tp)),
+      rope_heads_{.num_heads = shape_.num_heads + shape_.num_kv_heads, .head_dim = config.head_dim},
+      branch_(config, tp, arena, TensorNamesOf(config).attention_norm, index, "attention norm"),
       qkv_(MakeQkv(config, index, tp, arena)),
+      qk_norm_(AddQkNorm(config, index, tp, arena)),
       out_(MakeOut(config, index, tp, arena)) {
-  norm_.set_layer("attention norm");
+  const std::optional<RopeConfig>& rope = config.AttentionOf(index).rope;
+  rope_heads_.interleaved = rope.has_value() && rope->interleaved;
+  branch_.AddPostNorm(config, tp, arena, TensorNamesOf(config).attention_post_norm, index,
+                      "attention post norm");
   qkv_.set_layer("qkv");
   out_.set_layer("attention out");
 }
@@ -61,38 +76,40 @@ AttentionBlock AttentionBlock::WithoutSequenceParallelism() const {
 }
 
 AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) const {
-  return {num_tokens / seq_len, seq_len, num_heads_, num_kv_heads_, head_dim_};
+  AttentionShape shape = shape_;
+  shape.batch = num_tokens / seq_len;
+  shape.seq_len = seq_len;
+  return shape;
 }
 
-void AttentionBlock::AllocateHeads(const Context& ctx, int64_t num_rows, int64_t seq_len,
+void AttentionBlock::AllocateHeads(const Context& ctx, const Tensor& x, int64_t seq_len,
                                    AttentionBlockSaved* saved) const {
   ActivationArena& arena = ctx.arena();
-  const int64_t num_tokens = qkv_.NumOutputRows(num_rows);
-  const DType dtype = saved->norm.x.dtype();
+  const int64_t num_tokens = qkv_.NumOutputRows(x.dim(0));
   const AttentionShape shape = ShapeFor(num_tokens, seq_len);
   saved->shape = shape;
-  saved->qkv = arena.Allocate(dtype, {num_tokens, (num_heads_ + 2 * num_kv_heads_) * head_dim_});
-  saved->attention = arena.Allocate(dtype, {num_tokens, num_heads_ * head_dim_});
-  saved->lse = arena.Allocate(AccumulationDType(dtype), {shape.batch, num_heads_, seq_len});
+  saved->qkv = arena.Allocate(
+      x.dtype(), {num_tokens, (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim});
+  if (qk_norm_.has_value()) qk_norm_->Allocate(ctx, saved->qkv, &saved->qk_norm);
+  saved->attention = arena.Allocate(x.dtype(), {num_tokens, shape.num_heads * shape.head_dim});
+  saved->lse =
+      arena.Allocate(AccumulationDType(x.dtype()), {shape.batch, shape.num_heads, seq_len});
 }
 
-absl::StatusOr<Tensor> AttentionBlock::Project(const Context& ctx, const Tensor& h, int64_t seq_len,
-                                               int64_t position_offset, const Tensor& rope_table,
-                                               LinearSaved* qkv_saved, const Tensor& out) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
-                          qkv_.Forward(ctx, h, qkv_saved, /*gelu_input=*/nullptr, out));
-  if (rope_table.defined()) {
-    STRAKE_RETURN_IF_ERROR(
-        RopeForward(ctx, rope_table, num_heads_ + num_kv_heads_, seq_len, position_offset, qkv));
-  }
-  return qkv;
+absl::Status AttentionBlock::PrepareHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
+                                          int64_t position_offset, const Tensor& rope_table,
+                                          QkNormSaved* qk_norm_saved) const {
+  if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Forward(ctx, qkv, qk_norm_saved));
+  if (!rope_table.defined()) return absl::OkStatus();
+  return RopeForward(ctx, rope_table, rope_heads_, seq_len, position_offset, qkv);
 }
 
 absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                                     AttentionBlockSaved* saved) const {
-  STRAKE_RETURN_IF_ERROR(Project(ctx, h, saved->shape.seq_len, /*position_offset=*/0, rope_table,
-                                 &saved->qkv_linear, saved->qkv)
-                             .status());
+  STRAKE_RETURN_IF_ERROR(
+      qkv_.Forward(ctx, h, &saved->qkv_linear, /*gelu_input=*/nullptr, saved->qkv).status());
+  STRAKE_RETURN_IF_ERROR(PrepareHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0,
+                                      rope_table, &saved->qk_norm));
   return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse);
 }
 
@@ -101,61 +118,63 @@ absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
                                                        int64_t seq_len, const Tensor& rope_table,
                                                        AttentionBlockSaved* saved) const {
   // Tensors that are kept, then scratch.
-  const int64_t num_rows = stream.x.dim(0);
-  const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
-  saved->norm.x = stream.x;
-  if (recompute_ != ActivationRecompute::kFull) AllocateHeads(ctx, num_rows, seq_len, saved);
+  const Tensor& x = stream.x;
+  const Tensor o = ctx.arena().Allocate(x.dtype(), x.shape());
+  if (recompute_ != ActivationRecompute::kFull) AllocateHeads(ctx, x, seq_len, saved);
   std::optional<ActivationScope> dropped;
   if (recompute_ != ActivationRecompute::kNone) dropped.emplace(ctx.arena());
-  if (recompute_ == ActivationRecompute::kFull) AllocateHeads(ctx, num_rows, seq_len, saved);
+  if (recompute_ == ActivationRecompute::kFull) AllocateHeads(ctx, x, seq_len, saved);
 
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, stream.x, stream.residual, &saved->norm));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, stream, &saved->branch));
   STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
   STRAKE_RETURN_IF_ERROR(out_.Forward(ctx, saved->attention, &saved->out_linear, o).status());
   if (dropped.has_value()) saved->qkv_linear.x = Tensor();
   if (recompute_ == ActivationRecompute::kFull) {
     saved->qkv = saved->attention = saved->lse = saved->out_linear.linear.x = Tensor();
+    saved->qk_norm = {};
   }
-  return ResidualStream{.x = o, .residual = saved->norm.x};
+  dropped.reset();
+  return branch_.Output(ctx, o, &saved->branch);
 }
 
 absl::Status AttentionBlock::Recompute(const Context& ctx, const Tensor& rope_table,
                                        AttentionBlockSaved* saved) const {
   // The stream has been summed into x.
-  const Tensor x = saved->norm.x;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
+  const Tensor x = saved->branch.norm.x;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, {.x = x}, &saved->branch));
   if (recompute_ == ActivationRecompute::kSelective) {
     return qkv_.GatherInput(ctx, h, &saved->qkv_linear);
   }
-  AllocateHeads(ctx, x.dim(0), saved->shape.seq_len, saved);
+  AllocateHeads(ctx, x, saved->shape.seq_len, saved);
   STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
   saved->out_linear.linear.x = saved->attention;
   return absl::OkStatus();
 }
 
-absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
+absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table,
+                                      const Tensor& dy, Tensor dx,
                                       AttentionBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   if (recompute_ != ActivationRecompute::kNone) {
     STRAKE_RETURN_IF_ERROR(Recompute(ctx, rope_table, saved));
   }
+  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out, branch_.BackwardOutput(ctx, dy, saved->branch));
   // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
-  STRAKE_ASSIGN_OR_RETURN(const Tensor da, out_.BackwardInput(ctx, dy, &saved->out_linear).Wait());
-  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, dy, saved->out_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor da,
+                          out_.BackwardInput(ctx, d_out, &saved->out_linear).Wait());
+  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, d_out, saved->out_linear));
 
   const Tensor dqkv = ctx.arena().Allocate(saved->qkv.dtype(), saved->qkv.shape());
   STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
                                                  saved->shape, dqkv));
   if (rope_table.defined()) {
-    STRAKE_RETURN_IF_ERROR(
-        RopeBackward(ctx, rope_table, num_heads_ + num_kv_heads_, saved->shape.seq_len, dqkv));
+    STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, rope_heads_, saved->shape.seq_len, dqkv));
   }
+  if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Backward(ctx, saved->qk_norm, dqkv));
   Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved->qkv_linear);
   STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  return norm_.Backward(ctx, dh, saved->norm, /*accumulate_dx=*/true, dy);
+  return branch_.BackwardInput(ctx, dh, saved->branch, dx);
 }
 
 absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
@@ -163,17 +182,17 @@ absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
                                                              const CachedPositions& at,
                                                              Tensor k_cache, Tensor v_cache) const {
   const int64_t num_tokens = stream.x.dim(0);
-  NormSaved norm_saved;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, stream.x, stream.residual, &norm_saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv,
-                          Project(ctx, h, num_tokens, at.rope_offset, at.rope_table,
-                                  /*qkv_saved=*/nullptr));
-  const Tensor a = ctx.arena().Allocate(qkv.dtype(), {num_tokens, num_heads_ * head_dim_});
+  ResidualBranchSaved branch_saved;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, stream, &branch_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, /*saved=*/nullptr));
+  STRAKE_RETURN_IF_ERROR(PrepareHeads(ctx, qkv, num_tokens, at.rope_offset, at.rope_table,
+                                      /*qk_norm_saved=*/nullptr));
+  const Tensor a =
+      ctx.arena().Allocate(qkv.dtype(), {num_tokens, shape_.num_heads * shape_.head_dim});
   STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), at.past,
                                                 k_cache, v_cache, a, at.past_on_gpu));
   STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, a, /*saved=*/nullptr));
-  return ResidualStream{.x = o, .residual = norm_saved.x};
+  return branch_.Output(ctx, o, &branch_saved);
 }
 
 }  // namespace strake

@@ -1,32 +1,37 @@
-// AttentionBlock: the attention half of a transformer layer, on a pre-norm residual stream.
+// AttentionBlock: the attention half of a transformer layer.
 //
 //   N = B*T tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size, D head size; this rank's H query heads and KV key/value heads
-//   norm        x [R, C] += residual       -> h [R, C]                  one pass
+//   branch      x [R, C] += residual       -> h [R, C]                  residual_branch.h: norm
 //   qkv         h [R, C]                   -> qkv [N, (H + 2 KV) D]      column parallel: Q, K, V
-//   rope        qkv, its first H + KV heads in place, where positions are RoPE's
-//   attention   qkv                        -> a [N, H D]
-//   out         a [N, H D]                 -> o [R, C]                  row parallel
+//   qk norm     qkv, its first H + KV heads in place, where the model has it
+//   rope        the same heads in place, where the layer's positions are RoPE's
+//   attention   qkv                        -> a [N, H D]                by the layer's
+//   AttentionKind out         a [N, H D]                 -> o [R, C]                  row parallel
+//   branch      o                          -> o [R, C]                  norm after it, scale
 //   Forward returns o with x as its residual: the next norm adds them
-//   Backward    dy [R, C], the gradient of o + x, becomes the gradient of x in place: the
-//               residual's plus the branch's term
+//   Backward    dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
+//               of x; dx may be dy, which then becomes the whole gradient
 #ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
-#include "core/nn/norm.h"
-#include "core/ops/attention/causal_attention.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/ops/rope/rope.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
+#include "models/residual_branch.h"
 #include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/qk_norm.h"
 #include "parallel/tensor/row_parallel_linear.h"
 #include "parallel/tensor/tensor_parallel.h"
 
@@ -34,8 +39,9 @@ namespace strake {
 
 // Tensors that the backward pass recomputes are undefined before it.
 struct AttentionBlockSaved {
-  NormSaved norm;
+  ResidualBranchSaved branch;
   LinearSaved qkv_linear;
+  QkNormSaved qk_norm;
   Tensor qkv;        // [N, (H + 2 KV) D], after RoPE
   Tensor attention;  // [N, H D]
   Tensor lse;        // [B, H, T], f32 for bf16
@@ -47,7 +53,7 @@ struct AttentionBlockSaved {
 struct CachedPositions {
   int64_t past = 0;         // tokens in the cache
   Tensor past_on_gpu = {};  // see core/ops/attention/cached_attention.h; may be undefined
-  Tensor rope_table = {};   // undefined without RoPE
+  Tensor rope_table = {};   // the layer's; undefined without RoPE
   int64_t rope_offset = 0;  // the first new token's row of it
 };
 
@@ -60,12 +66,13 @@ class AttentionBlock {
   // The same block without sequence parallelism: every rank holds every token.
   AttentionBlock WithoutSequenceParallelism() const;
 
-  // rope_table [P, D] is undefined where positions are not RoPE's. o is allocated from ctx.arena().
+  // The layer's rope_table [P, R] is undefined where it rotates nothing. o is allocated from
+  // ctx.arena().
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          int64_t seq_len, const Tensor& rope_table,
                                          AttentionBlockSaved* saved) const;
 
-  absl::Status Backward(const Context& ctx, const Tensor& rope_table, Tensor dy,
+  absl::Status Backward(const Context& ctx, const Tensor& rope_table, const Tensor& dy, Tensor dx,
                         AttentionBlockSaved* saved) const;
 
   // Runs one sequence's new tokens over the cache [P, KV D]. Not with sequence parallelism.
@@ -77,14 +84,14 @@ class AttentionBlock {
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
 
  private:
-  // Allocates saved->qkv, attention and lse, for num_rows rows of the stream.
-  void AllocateHeads(const Context& ctx, int64_t num_rows, int64_t seq_len,
+  // Allocates saved->qkv, qk_norm, attention and lse, for rows of the stream like x.
+  void AllocateHeads(const Context& ctx, const Tensor& x, int64_t seq_len,
                      AttentionBlockSaved* saved) const;
-  // Computes qkv and rope, into qkv where it is defined; training and generation share it.
-  absl::StatusOr<Tensor> Project(const Context& ctx, const Tensor& h, int64_t seq_len,
-                                 int64_t position_offset, const Tensor& rope_table,
-                                 LinearSaved* qkv_saved, const Tensor& qkv = Tensor()) const;
-  // Computes qkv, rope and attention, into the tensors of AllocateHeads().
+  // Normalizes and rotates the queries and keys of qkv; training and generation share it.
+  absl::Status PrepareHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
+                            int64_t position_offset, const Tensor& rope_table,
+                            QkNormSaved* qk_norm_saved) const;
+  // Computes qkv, its heads and attention, into the tensors of AllocateHeads().
   absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                       AttentionBlockSaved* saved) const;
   // Recomputes the tensors that Forward() has dropped.
@@ -92,9 +99,11 @@ class AttentionBlock {
                          AttentionBlockSaved* saved) const;
 
   ActivationRecompute recompute_;
-  int64_t num_heads_, num_kv_heads_, head_dim_;  // of this rank
-  Norm norm_;
+  AttentionShape shape_;  // of this rank, without batch and length
+  RopeHeads rope_heads_;
+  ResidualBranch branch_;
   ColumnParallelLinear qkv_;
+  std::optional<QkNormLayer> qk_norm_;
   RowParallelLinear out_;
 };
 

@@ -10,8 +10,10 @@
 #include "models/families/family.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
+#include "models/feature_models.h"
 #include "models/initialize.h"
 #include "models/mlp_block.h"
+#include "models/rope_tables.h"
 
 namespace strake {
 namespace {
@@ -40,24 +42,20 @@ ModelConfig TinyConfig(const ModelFamily* family) {
   return c;
 }
 
-// A block in c128: a stream from a stream, and dx from dy (c128 [kTokens, kHidden] each, dy
-// replaced by dx).
+// A block of the first layer in c128: a stream from a stream, and dx from dy (c128
+// [kTokens, kHidden] each, dy replaced by dx).
 struct AttentionCase {
   AttentionCase(const ModelConfig& config, ParameterArena* arena)
-      : block(config, 0, TensorParallel(), arena) {
-    if (!config.attention_kinds[0].rope) return;
-    table = TensorBuffer(DType::kF64, {kSeqLen, config.head_dim});
-    RopeTable(*config.attention_kinds[0].rope, table);
-  }
+      : block(config, 0, TensorParallel(), arena), tables(config, kSeqLen) {}
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream) {
-    return block.Forward(ctx, stream, kSeqLen, table, &saved);
+    return block.Forward(ctx, stream, kSeqLen, tables.ForLayer(ctx, 0), &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
-    return block.Backward(ctx, table, dy, &saved);
+    return block.Backward(ctx, tables.ForLayer(ctx, 0), dy, dy, &saved);
   }
   AttentionBlock block;
   AttentionBlockSaved saved;
-  TensorBuffer table;
+  RopeTables tables;
 };
 
 struct MlpCase {
@@ -67,7 +65,7 @@ struct MlpCase {
     return block.Forward(ctx, stream, &saved);
   }
   absl::Status Backward(const Context& ctx, const Tensor& dy) {
-    return block.Backward(ctx, dy, &saved);
+    return block.Backward(ctx, dy, dy, &saved);
   }
   MlpBlock block;
   MlpBlockSaved saved;
@@ -87,9 +85,9 @@ Tensor Stream(Case& block, const Context& ctx, const Tensor& x, const Tensor& re
 
 // With and without a residual, as before the first block.
 template <typename Case>
-void CheckGradients(const ModelFamily* family, bool with_residual) {
+void CheckGradients(const ModelConfig& config, bool with_residual) {
   ParameterArena arena;
-  Case block(TinyConfig(family), &arena);
+  Case block(config, &arena);
   ASSERT_TRUE(arena.Allocate(DType::kC128, true).ok());
   ThreadTeam team(1);
   ASSERT_TRUE(InitializeParameters(1, team, &arena).ok());
@@ -123,18 +121,33 @@ void CheckGradients(const ModelFamily* family, bool with_residual) {
 }
 
 template <typename Case>
-void CheckGradients(const ModelFamily* family) {
-  for (const bool with_residual : {false, true}) CheckGradients<Case>(family, with_residual);
+void CheckGradients(const ModelConfig& config) {
+  for (const bool with_residual : {false, true}) CheckGradients<Case>(config, with_residual);
+}
+
+// Whole models show parallel residuals, in which the halves depend on each other.
+template <typename Case>
+void CheckFeatures() {
+  for (ModelConfig config : testing::FeatureModels(TinyConfig(&kLlamaFamily))) {
+    config.parallel_residual = false;
+    CheckGradients<Case>(config);
+  }
 }
 
 TEST(AttentionBlockTest, GradientsByComplexStepGpt2) {
-  CheckGradients<AttentionCase>(&kGpt2Family);
+  CheckGradients<AttentionCase>(TinyConfig(&kGpt2Family));
 }
 TEST(AttentionBlockTest, GradientsByComplexStepLlama) {
-  CheckGradients<AttentionCase>(&kLlamaFamily);
+  CheckGradients<AttentionCase>(TinyConfig(&kLlamaFamily));
 }
-TEST(MlpBlockTest, GradientsByComplexStepGpt2) { CheckGradients<MlpCase>(&kGpt2Family); }
-TEST(MlpBlockTest, GradientsByComplexStepLlama) { CheckGradients<MlpCase>(&kLlamaFamily); }
+TEST(AttentionBlockTest, GradientsByComplexStepOfFeatures) { CheckFeatures<AttentionCase>(); }
+TEST(MlpBlockTest, GradientsByComplexStepGpt2) {
+  CheckGradients<MlpCase>(TinyConfig(&kGpt2Family));
+}
+TEST(MlpBlockTest, GradientsByComplexStepLlama) {
+  CheckGradients<MlpCase>(TinyConfig(&kLlamaFamily));
+}
+TEST(MlpBlockTest, GradientsByComplexStepOfFeatures) { CheckFeatures<MlpCase>(); }
 
 }  // namespace
 }  // namespace strake

@@ -6,6 +6,7 @@
 #include "core/base/pending.h"
 #include "core/base/status_macros.h"
 #include "core/ops/matmul/matmul.h"
+#include "core/ops/softcap/softcap.h"
 #include "glog/logging.h"
 #include "parallel/tensor/vocab_parallel_cross_entropy.h"
 
@@ -42,8 +43,13 @@ int64_t LogitsChunk::NumChunks(int64_t num_tokens, int64_t columns, DType dtype)
 }
 
 HeadLoss::HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
-                   const TensorParallel& tp, const LogitsChunk& chunk)
-    : weight_(weight), ownership_(ownership), slice_(slice), tp_(tp), chunk_(chunk) {
+                   const TensorParallel& tp, const LogitsChunk& chunk, double softcap)
+    : weight_(weight),
+      ownership_(ownership),
+      slice_(slice),
+      tp_(tp),
+      chunk_(chunk),
+      softcap_(softcap) {
   CHECK(weight->shape.size() == 2) << "[head_loss] weight " << ShapeString(weight->shape);
   weight->grad_is_overwritten = true;
 }
@@ -59,6 +65,7 @@ absl::StatusOr<Tensor> HeadLoss::LocalLogits(const Context& ctx, const Tensor& h
   const Tensor logits = ctx.arena().Allocate(h.dtype(), {h.dim(0), weight_->shape[0]});
   ctx.WillRead(*weight_);
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, h, weight_->value, {.transpose_b = true}, logits));
+  if (softcap_ != 0) STRAKE_RETURN_IF_ERROR(Softcap(ctx, softcap_, logits, logits));
   return logits;
 }
 
@@ -115,8 +122,9 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     const int64_t end = begin + logits.dim(0);
     {
       const LayerScope layer(ctx.recorder(), "loss");
-      STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
-          ctx, tp_, slice_, targets.Rows(begin, end), scale, logits, loss.Rows(begin, end)));
+      STRAKE_RETURN_IF_ERROR(
+          VocabParallelCrossEntropyForwardBackward(ctx, tp_, slice_, targets.Rows(begin, end),
+                                                   scale, softcap_, logits, loss.Rows(begin, end)));
     }
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));

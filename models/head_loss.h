@@ -6,7 +6,7 @@
 //
 //                     Forward, ForwardBackward                          communication
 //   once              h [R, C] -> h [N, C]                              SP: all-gather
-//   each chunk of n   logits [n, V] = h W^T
+//   each chunk of n   logits [n, V] = h W^T, and with a soft cap c: c tanh(logits / c)
 //                     loss [n] from logits, targets                     max [n], sums [2, n]
 //                     ForwardBackward alone
 //                     logits = dlogits, of scale * sum(loss)
@@ -60,9 +60,10 @@ struct HeadLossSaved {
 // Allocates outputs from ctx.arena(). Wrong shapes are CHECK failures.
 class HeadLoss {
  public:
-  // `weight` is this rank's [V, C], the part `slice`, and must outlive the layer.
+  // `weight` is this rank's [V, C], the part `slice`, and must outlive the layer. A `softcap` of 0
+  // is none.
   HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
-           const TensorParallel& tp, const LogitsChunk& chunk);
+           const TensorParallel& tp, const LogitsChunk& chunk, double softcap = 0);
 
   // The same layer without sequence parallelism: every rank holds every token.
   HeadLoss WithoutSequenceParallelism() const;
@@ -94,6 +95,7 @@ class HeadLoss {
   VocabSlice slice_;
   TensorParallel tp_;
   LogitsChunk chunk_;
+  double softcap_;
 };
 
 }  // namespace strake

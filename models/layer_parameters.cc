@@ -14,6 +14,9 @@ double ResidualStddev(const ModelConfig& config) {
   return config.initializer_range / std::sqrt(2.0 * config.num_layers);
 }
 
+// What norms add to their weights.
+double WeightOffset(const ModelConfig& config) { return config.norm_weight_plus_one ? 1 : 0; }
+
 // The segments of the whole matrix: its tensors, NAME + suffix each.
 std::vector<ParameterSegment> Segments(const std::vector<std::pair<std::string, int64_t>>& parts,
                                        const char* suffix, bool transposed) {
@@ -25,6 +28,33 @@ std::vector<ParameterSegment> Segments(const std::vector<std::pair<std::string, 
     } else {
       segments.push_back({name, width, transposed});
     }
+  }
+  return segments;
+}
+
+// The segments, unit by unit, of a matrix whose one tensor NAME + suffix has unit 0 of every part,
+// then unit 1 of every part, and so on.
+std::vector<ParameterSegment> InterleavedSegments(const std::string& name,
+                                                  const std::vector<ShardSegment>& parts,
+                                                  bool transposed) {
+  int64_t columns = 0, unit_columns = 0;
+  for (const ShardSegment& part : parts) {
+    columns += part.size();
+    unit_columns += part.unit_size;
+  }
+  std::vector<ParameterSegment> segments;
+  int64_t first_column = 0;
+  for (const ShardSegment& part : parts) {
+    CHECK_EQ(part.num_units, parts[0].num_units)
+        << "[layer_parameters] " << part.name << " interleaved with " << parts[0].name;
+    for (int64_t unit = 0; unit < part.num_units; ++unit) {
+      segments.push_back(
+          {name,
+           part.unit_size,
+           transposed,
+           {.full_columns = columns, .column_begin = unit * unit_columns + first_column}});
+    }
+    first_column += part.unit_size;
   }
   return segments;
 }
@@ -49,20 +79,53 @@ ReplicatedGrad ResidualGrad(const TensorParallel& tp) {
 Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
              const std::string& name) {
   const int64_t c = config.hidden_size;
+  const double offset = WeightOffset(config);
   Parameter* weight = AddReplicatedParameter({{name + ".weight", c}}, {c}, tp, ResidualGrad(tp),
-                                             false, {.mean = 1}, arena);
+                                             false, {.mean = 1 - offset}, arena);
   const Parameter* bias = nullptr;
   if (config.norm == NormKind::kLayerNorm) {
     bias =
         AddReplicatedParameter({{name + ".bias", c}}, {c}, tp, ResidualGrad(tp), false, {}, arena);
   }
-  return Norm(weight, bias, config.norm_eps);
+  return Norm(weight, bias, config.norm_eps, offset);
+}
+
+std::optional<QkNormLayer> AddQkNorm(const ModelConfig& c, int64_t index, const TensorParallel& tp,
+                                     ParameterArena* arena) {
+  if (c.qk_norm == QkNorm::kNone) return std::nullopt;
+  const auto heads = AttentionHeadShard(c.num_heads, c.num_kv_heads, tp.size(), tp.rank());
+  CHECK(heads.ok()) << heads.status();
+  const bool per_head = c.qk_norm == QkNorm::kPerHead;
+  const double offset = WeightOffset(c);
+  // Of all heads' weights, a rank has those of its heads.
+  const auto add_weight = [&](const char* pattern, const ShardSegment& all) {
+    const int64_t width = per_head ? c.head_dim : all.size();
+    const std::vector<ParameterSegment> segments = {
+        {TensorName(pattern, index) + ".weight", width}};
+    if (per_head) {
+      return AddReplicatedParameter(segments, {width}, tp, ReplicatedGrad::kPartial, false,
+                                    {.mean = 1 - offset}, arena);
+    }
+    const auto shards = WeightShards::Split({width}, 0, {all}, tp.size());
+    CHECK(shards.ok()) << shards.status();
+    return AddShardedParameter(segments, *shards, tp, false, {.mean = 1 - offset}, arena);
+  };
+  const std::vector<ShardSegment> qkv = QkvSegments(c.num_heads, c.num_kv_heads, c.head_dim);
+  const Parameter* query = add_weight(TensorNamesOf(c).query_norm, qkv[0]);
+  const Parameter* key = add_weight(TensorNamesOf(c).key_norm, qkv[1]);
+  QkNormLayer layer({.kind = per_head ? QkNormKind::kPerHead : QkNormKind::kWhole,
+                     .num_heads = heads->query.size(),
+                     .num_kv_heads = heads->key_value.range.size(),
+                     .head_dim = c.head_dim},
+                    query, key, c.norm_eps, offset, tp);
+  layer.set_layer("qk norm");
+  return layer;
 }
 
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, bool bias) {
+    const std::vector<ShardSegment>& segments, bool bias, bool interleaved) {
   int64_t columns = 0;
   for (const auto& [name, width] : parts) columns += width;
   const auto shards_of = [&](const Shape& shape) {
@@ -70,13 +133,16 @@ ColumnParallelLinear AddColumnParallelLinear(
     CHECK(shards.ok()) << shards.status();
     return *shards;
   };
-  Parameter* weight =
-      AddShardedParameter(Segments(parts, ".weight", TensorNamesOf(config).transposed),
-                          shards_of({config.hidden_size, columns}), tp, true,
-                          {.stddev = config.initializer_range}, arena);
+  const auto segments_of = [&](const char* suffix, bool transposed) {
+    return interleaved ? InterleavedSegments(parts[0].first + suffix, segments, transposed)
+                       : Segments(parts, suffix, transposed);
+  };
+  Parameter* weight = AddShardedParameter(segments_of(".weight", TensorNamesOf(config).transposed),
+                                          shards_of({config.hidden_size, columns}), tp, true,
+                                          {.stddev = config.initializer_range}, arena);
   const Parameter* bias_parameter =
-      bias ? AddShardedParameter(Segments(parts, ".bias", /*transposed=*/false),
-                                 shards_of({columns}), tp, false, {}, arena)
+      bias ? AddShardedParameter(segments_of(".bias", /*transposed=*/false), shards_of({columns}),
+                                 tp, false, {}, arena)
            : nullptr;
   return ColumnParallelLinear(weight, bias_parameter, tp);
 }

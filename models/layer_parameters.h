@@ -2,13 +2,14 @@
 // weights. A size that the tensor-parallel size does not divide is a CHECK failure here: call
 // CheckTensorParallel() first.
 //
-// Initial weights are normal, biases 0, norm weights 1. Projections into the residual stream may be
-// scaled down by the number of residual layers (Radford et al., "Language Models are Unsupervised
-// Multitask Learners", 2019, section 2.3).
+// Initial weights are normal, biases 0, norm weights 1 (0 where norms multiply by 1 + w).
+// Projections into the residual stream may be scaled down by the number of residual layers (Radford
+// et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
 #ifndef STRAKE_MODELS_LAYER_PARAMETERS_H_
 #define STRAKE_MODELS_LAYER_PARAMETERS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "models/families/family.h"
 #include "models/model_config.h"
 #include "parallel/tensor/column_parallel_linear.h"
+#include "parallel/tensor/qk_norm.h"
 #include "parallel/tensor/row_parallel_linear.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"
@@ -39,13 +41,19 @@ ReplicatedGrad ResidualGrad(const TensorParallel& tp);
 Norm AddNorm(const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
              const std::string& name);
 
+// Adds the weights of a layer's norms of queries and keys, in this order, for the rank's heads;
+// none without such norms.
+std::optional<QkNormLayer> AddQkNorm(const ModelConfig& config, int64_t index,
+                                     const TensorParallel& tp, ParameterArena* arena);
+
 // Adds the rank's part of a matrix [C, sum of the parts' widths] of one or more parts (name,
 // columns), cut by `segments`, and with `bias` a bias. Neighbouring parts of one name are one
-// tensor of the files.
+// tensor of the files; `interleaved`: the parts are one tensor there, in which the segments' units
+// alternate.
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
     const std::vector<std::pair<std::string, int64_t>>& parts,
-    const std::vector<ShardSegment>& segments, bool bias);
+    const std::vector<ShardSegment>& segments, bool bias, bool interleaved = false);
 
 // Adds the rank's rows of a matrix [rows.size(), C], whose units stay whole, and with `bias` a bias
 // [C].

@@ -6,8 +6,9 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
-#include "core/ops/gelu/gelu.h"
-#include "core/ops/swiglu/swiglu.h"
+#include "core/ops/activation/activation.h"
+#include "core/ops/gated_activation/gated_activation.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
 
@@ -38,12 +39,16 @@ RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorPara
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
                    ParameterArena* arena, ActivationRecompute recompute)
     : recompute_(recompute),
-      swiglu_(config.gated_mlp),
+      activation_(config.activation),
+      gated_(config.gated_mlp),
+      parallel_residual_(config.parallel_residual),
+      fused_(!gated_ && activation_ == ActivationKind::kGeluTanh),
       width_(config.intermediate_size / tp.size()),
-      norm_(AddNorm(config, tp, arena, TensorName(TensorNamesOf(config).mlp_norm, index))),
+      branch_(config, tp, arena, TensorNamesOf(config).mlp_norm, index, "mlp norm"),
       up_(MakeUp(config, index, tp, arena)),
       down_(MakeDown(config, index, tp, arena)) {
-  norm_.set_layer("mlp norm");
+  branch_.AddPostNorm(config, tp, arena, TensorNamesOf(config).mlp_post_norm, index,
+                      "mlp post norm");
   up_.set_layer("mlp up");
   down_.set_layer("mlp down");
 }
@@ -57,7 +62,7 @@ MlpBlock MlpBlock::WithoutSequenceParallelism() const {
 
 Tensor MlpBlock::AllocateUp(const Context& ctx, const Tensor& x) const {
   return ctx.arena().Allocate(x.dtype(),
-                              {up_.NumOutputRows(x.dim(0)), swiglu_ ? 2 * width_ : width_});
+                              {up_.NumOutputRows(x.dim(0)), gated_ ? 2 * width_ : width_});
 }
 
 Tensor MlpBlock::AllocateActivation(const Context& ctx, const Tensor& x) const {
@@ -66,16 +71,21 @@ Tensor MlpBlock::AllocateActivation(const Context& ctx, const Tensor& x) const {
 
 // cuBLASLt's GELU uses the sums before they are rounded to bf16, which u no longer contains.
 bool MlpBlock::KeepsActivation(const Tensor& x) const {
-  return recompute_ == ActivationRecompute::kSelective && !swiglu_ && x.device() == Device::kCuda &&
+  return recompute_ == ActivationRecompute::kSelective && fused_ && x.device() == Device::kCuda &&
          x.dtype() == DType::kBf16;
+}
+
+absl::Status MlpBlock::ActivateUp(const Context& ctx, const Tensor& u, const Tensor& g) const {
+  return gated_ ? GatedActivationForward(ctx, activation_, u, g)
+                : ActivationForward(ctx, activation_, u, g);
 }
 
 absl::Status MlpBlock::Activate(const Context& ctx, const Tensor& h, const Tensor& g,
                                 MlpBlockSaved* saved) const {
-  if (!swiglu_) return up_.Forward(ctx, h, &saved->up_linear, &saved->up, g).status();
+  if (fused_) return up_.Forward(ctx, h, &saved->up_linear, &saved->up, g).status();
   STRAKE_RETURN_IF_ERROR(
       up_.Forward(ctx, h, &saved->up_linear, /*gelu_input=*/nullptr, saved->up).status());
-  return SwigluForward(ctx, saved->up, g);
+  return ActivateUp(ctx, saved->up, g);
 }
 
 absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
@@ -90,8 +100,8 @@ absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const Resid
   if (recompute_ == ActivationRecompute::kFull) saved->up = AllocateUp(ctx, stream.x);
   if (!g.defined()) g = AllocateActivation(ctx, stream.x);
 
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, stream.x, stream.residual, &saved->norm));
+  const ResidualStream input = parallel_residual_ ? ResidualStream{.x = stream.residual} : stream;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, input, &saved->branch));
   STRAKE_RETURN_IF_ERROR(Activate(ctx, h, g, saved));
   STRAKE_RETURN_IF_ERROR(down_.Forward(ctx, g, &saved->down_linear, o).status());
   if (dropped.has_value()) {
@@ -99,14 +109,16 @@ absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const Resid
     if (!KeepsActivation(stream.x)) saved->down_linear.linear.x = Tensor();
   }
   if (recompute_ == ActivationRecompute::kFull) saved->up = Tensor();
-  return ResidualStream{.x = o, .residual = saved->norm.x};
+  dropped.reset();
+  STRAKE_ASSIGN_OR_RETURN(const ResidualStream out, branch_.Output(ctx, o, &saved->branch));
+  if (parallel_residual_) STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, stream.x, out.x, out.x));
+  return out;
 }
 
 absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const {
   // The stream has been summed into x.
-  const Tensor x = saved->norm.x;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_.Forward(ctx, x, /*residual=*/Tensor(), &saved->norm));
+  const Tensor x = saved->branch.norm.x;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, {.x = x}, &saved->branch));
   Tensor& g = saved->down_linear.linear.x;
   if (recompute_ == ActivationRecompute::kFull) {
     saved->up = AllocateUp(ctx, x);
@@ -116,25 +128,36 @@ absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const
   STRAKE_RETURN_IF_ERROR(up_.GatherInput(ctx, h, &saved->up_linear));
   if (KeepsActivation(x)) return absl::OkStatus();
   g = AllocateActivation(ctx, x);
-  return swiglu_ ? SwigluForward(ctx, saved->up, g) : GeluForward(ctx, saved->up, g);
+  return ActivateUp(ctx, saved->up, g);
 }
 
-absl::Status MlpBlock::Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const {
+absl::StatusOr<Tensor> MlpBlock::BackwardActivation(const Context& ctx, const Tensor& dg,
+                                                    const Tensor& u) const {
+  if (fused_) return dg;  // the product has done it
+  if (gated_) {
+    // u is not needed any more.
+    STRAKE_RETURN_IF_ERROR(GatedActivationBackward(ctx, activation_, dg, u, u));
+    return u;
+  }
+  STRAKE_RETURN_IF_ERROR(ActivationBackward(ctx, activation_, dg, u, dg));
+  return dg;
+}
+
+absl::Status MlpBlock::Backward(const Context& ctx, const Tensor& dy, Tensor dx,
+                                MlpBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   if (recompute_ != ActivationRecompute::kNone) STRAKE_RETURN_IF_ERROR(Recompute(ctx, saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out, branch_.BackwardOutput(ctx, dy, saved->branch));
   // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
-  const Tensor gelu_input = swiglu_ ? Tensor() : saved->up;
-  STRAKE_ASSIGN_OR_RETURN(Tensor du,
-                          down_.BackwardInput(ctx, dy, &saved->down_linear, gelu_input).Wait());
-  STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, dy, saved->down_linear));
-  if (swiglu_) {
-    const Tensor dg = std::exchange(du, saved->up);  // u is not needed any more
-    STRAKE_RETURN_IF_ERROR(SwigluBackward(ctx, dg, saved->up, du));
-  }
+  const Tensor gelu_input = fused_ ? saved->up : Tensor();
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dg,
+                          down_.BackwardInput(ctx, d_out, &saved->down_linear, gelu_input).Wait());
+  STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, d_out, saved->down_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor du, BackwardActivation(ctx, dg, saved->up));
   Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, saved->up_linear);
   STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  return norm_.Backward(ctx, dh, saved->norm, /*accumulate_dx=*/true, dy);
+  return branch_.BackwardInput(ctx, dh, saved->branch, dx);
 }
 
 }  // namespace strake

@@ -1,15 +1,18 @@
-// MlpBlock: the feed-forward half of a transformer layer, on a pre-norm residual stream.
+// MlpBlock: the feed-forward half of a transformer layer.
 //
 //   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size; this rank's F of the intermediate size
-//   norm        x [R, C] += residual -> h [R, C]      one pass
-//   up          h [R, C]    -> u [N, F] (GELU), or [N, 2F] with segments gate, up (SwiGLU);
-//                              column parallel
-//   activation  u           -> g [N, F]       GELU, with the products of up and down, or SwiGLU
-//   down        g [N, F]    -> o [R, C]       row parallel
-//   Forward returns o with x as its residual: the next norm adds them
-//   Backward    dy [R, C], the gradient of o + x, becomes the gradient of x in place: the
-//               residual's plus the branch's term
+//   branch      x [R, C] += residual -> h [R, C]      residual_branch.h: norm
+//   up          h [R, C]    -> u [N, F], or if gated [N, 2F] with segments gate, up; column
+//   parallel activation  u           -> g [N, F]       a GELU (tanh) within the products of up and
+//   down down        g [N, F]    -> o [R, C]       row parallel branch      o           -> o [R, C]
+//   norm after it, scale Forward returns o with x as its residual: the next norm adds them Backward
+//   dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
+//               of x; dx may be dy, which then becomes the whole gradient
+//
+// In a layer with a parallel residual, the block gets attention's output and its residual. It reads
+// the residual alone, and returns the sum of both halves' outputs. Source: Black et al.,
+// "GPT-NeoX-20B", 2022, section 2.1.
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 
@@ -20,10 +23,11 @@
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
-#include "core/nn/norm.h"
+#include "core/ops/activation/activation_kind.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
+#include "models/residual_branch.h"
 #include "models/residual_stream.h"
 #include "parallel/tensor/column_parallel_linear.h"
 #include "parallel/tensor/row_parallel_linear.h"
@@ -33,7 +37,7 @@ namespace strake {
 
 // Tensors that the backward pass recomputes are undefined before it.
 struct MlpBlockSaved {
-  NormSaved norm;
+  ResidualBranchSaved branch;
   LinearSaved up_linear;
   Tensor up;  // [N, F], or [N, 2F] that the backward pass overwrites
   RowParallelLinearSaved down_linear;
@@ -52,7 +56,8 @@ class MlpBlock {
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          MlpBlockSaved* saved) const;
 
-  absl::Status Backward(const Context& ctx, Tensor dy, MlpBlockSaved* saved) const;
+  absl::Status Backward(const Context& ctx, const Tensor& dy, Tensor dx,
+                        MlpBlockSaved* saved) const;
 
  private:
   // Allocates g, the activation's result, for a stream like x.
@@ -60,16 +65,23 @@ class MlpBlock {
   // Allocates u likewise.
   Tensor AllocateUp(const Context& ctx, const Tensor& x) const;
   bool KeepsActivation(const Tensor& x) const;
+  // Computes the activation of u into g.
+  absl::Status ActivateUp(const Context& ctx, const Tensor& u, const Tensor& g) const;
   // Computes up and the activation, into saved->up and g.
   absl::Status Activate(const Context& ctx, const Tensor& h, const Tensor& g,
                         MlpBlockSaved* saved) const;
+  // Returns the gradient of u from g's, in the memory of one of dg and u.
+  absl::StatusOr<Tensor> BackwardActivation(const Context& ctx, const Tensor& dg,
+                                            const Tensor& u) const;
   // Recomputes the tensors that Forward() has dropped.
   absl::Status Recompute(const Context& ctx, MlpBlockSaved* saved) const;
 
   ActivationRecompute recompute_;
-  bool swiglu_;
+  ActivationKind activation_;
+  bool gated_, parallel_residual_;
+  bool fused_;     // the activation is part of the products
   int64_t width_;  // of g, on this rank
-  Norm norm_;
+  ResidualBranch branch_;
   ColumnParallelLinear up_;
   RowParallelLinear down_;
 };

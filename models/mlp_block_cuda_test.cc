@@ -46,7 +46,7 @@ struct Block {
     const auto stream = block.Forward(ctx, {.x = x, .residual = {}}, &saved);
     ASSERT_TRUE(stream.ok()) << stream.status();
     y = stream->x;
-    const absl::Status status = block.Backward(ctx, dy, &saved);
+    const absl::Status status = block.Backward(ctx, dy, dy, &saved);
     ASSERT_TRUE(status.ok()) << status;
   }
 

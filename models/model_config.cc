@@ -172,7 +172,7 @@ absl::Status CheckAttentionKinds(const ModelConfig& c) {
   }
   if (named != 0 && named != c.num_layers) {
     return absl::InvalidArgumentError(
-        absl::StrCat(named, " layers have a kind of attention, of ", c.num_layers));
+        absl::StrCat("the kinds of attention name ", named, " layers, of ", c.num_layers));
   }
   for (const int kind : c.layer_attention_kinds) {
     if (kind < 0 || kind >= num_kinds) {

@@ -29,8 +29,8 @@ enum class QkNorm { kNone, kPerHead, kWhole };
 
 // What may differ between the attentions of a model's layers.
 struct AttentionKind {
-  int64_t window = 0;              // see core/ops/attention/attention_shape.h
-  std::optional<RopeConfig> rope;  // absent: queries and keys are not rotated
+  int64_t window = 0;                   // see core/ops/attention/attention_shape.h
+  std::optional<RopeConfig> rope = {};  // absent: queries and keys are not rotated
   bool operator==(const AttentionKind&) const = default;
 };
 

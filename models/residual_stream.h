@@ -9,8 +9,8 @@ namespace strake {
 // The stream is x + residual. The next norm adds the two in its own pass over memory, and writes
 // the sum over x.
 struct ResidualStream {
-  Tensor x;         // [R, C], the last block's output, or the embedding
-  Tensor residual;  // [R, C], the stream before it; undefined before the first block
+  Tensor x;              // [R, C], the last block's output, or the embedding
+  Tensor residual = {};  // [R, C], the stream before it; undefined before the first block
 };
 
 }  // namespace strake

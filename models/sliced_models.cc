@@ -6,10 +6,36 @@
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake::testing {
+namespace {
+
+// Llama with fused tensors, as Phi-3 has them.
+const ModelFamily& FusedFamily() {
+  static const ModelFamily family = [] {
+    ModelFamily fused = kLlamaFamily;
+    TensorNames& names = fused.tensors;
+    names.query = names.key = names.value = "model.layers.$0.self_attn.qkv_proj";
+    names.gate = names.up = "model.layers.$0.mlp.gate_up_proj";
+    return fused;
+  }();
+  return family;
+}
+
+// GPT-2 whose heads alternate in [out, in] matrices, as in GPT-NeoX.
+const ModelFamily& InterleavedFamily() {
+  static const ModelFamily family = [] {
+    ModelFamily interleaved = kGpt2Family;
+    interleaved.tensors.transposed = interleaved.tensors.interleaved_heads = true;
+    return interleaved;
+  }();
+  return family;
+}
+
+}  // namespace
 
 std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads) {
   const auto sized = [](const ModelFamily& family, int64_t kv_heads, int64_t head_dim) {
     ModelConfig c = family.new_config();
+    c.family = &family;
     c.vocab_size = 11;
     c.max_positions = 5;
     c.hidden_size = c.num_heads = 24;
@@ -20,8 +46,10 @@ std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads) {
     return c;
   };
   const ModelConfig gpt2 = sized(kGpt2Family, 24, 1), llama = sized(kLlamaFamily, num_kv_heads, 2);
-  std::vector<ModelConfig> models = {gpt2, llama, gpt2, llama};
-  models[2].tie_word_embeddings = models[3].tie_word_embeddings = false;
+  const ModelConfig fused = sized(FusedFamily(), num_kv_heads, 2);
+  const ModelConfig interleaved = sized(InterleavedFamily(), 24, 2);
+  std::vector<ModelConfig> models = {gpt2, llama, interleaved, fused, gpt2, llama};
+  for (size_t i = 3; i < models.size(); ++i) models[i].tie_word_embeddings = false;
   return models;
 }
 

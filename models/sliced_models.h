@@ -13,8 +13,9 @@
 
 namespace strake::testing {
 
-// GPT-2 and Llama, tied and untied, with sizes that T = 1, 2, 3, 4 and 8 divide, and a vocabulary
-// that only T = 1 divides; Llama has `num_kv_heads` key/value heads.
+// GPT-2 and Llama, tied and untied, and models like them whose files have interleaved heads or
+// fused tensors. T = 1, 2, 3, 4 and 8 divide their sizes, and only T = 1 the vocabulary; those like
+// Llama have `num_kv_heads` key/value heads.
 std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads);
 
 // The parameters of rank `rank` of `num_ranks`, not allocated.

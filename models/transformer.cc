@@ -6,7 +6,7 @@
 #include "core/base/status_macros.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/position_embedding.h"
-#include "core/ops/rope/rope.h"
+#include "core/ops/scale/scale.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "parallel/tensor/shard.h"
@@ -37,10 +37,23 @@ HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
                  const VocabParallelEmbedding& embedding, const LogitsChunk& chunk,
                  ParameterArena* arena) {
   if (c.tie_word_embeddings) {
-    return HeadLoss(&embedding.table(), WeightOwnership::kShared, embedding.slice(), tp, chunk);
+    return HeadLoss(&embedding.table(), WeightOwnership::kShared, embedding.slice(), tp, chunk,
+                    c.logits_softcap);
   }
   return HeadLoss(AddTokenTable(c, tp, TensorName(TensorNamesOf(c).head), arena),
-                  WeightOwnership::kOwned, embedding.slice(), tp, chunk);
+                  WeightOwnership::kOwned, embedding.slice(), tp, chunk, c.logits_softcap);
+}
+
+// A factor in the precision of the weights.
+double RoundTo(DType dtype, double factor) {
+  switch (dtype) {
+    case DType::kF32:
+      return static_cast<float>(factor);
+    case DType::kBf16:
+      return static_cast<float>(Bf16(static_cast<float>(factor)));
+    default:
+      return factor;
+  }
 }
 
 }  // namespace
@@ -82,7 +95,7 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
                          const TensorParallel& tp, const LogitsChunk& logits_chunk,
                          ActivationRecompute recompute)
-    : config_(config), max_seq_len_(max_seq_len), tp_(tp) {
+    : config_(config), tp_(tp), rope_tables_(config, max_seq_len) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
   const TensorNames& names = TensorNamesOf(config);
@@ -113,38 +126,13 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
           layers.head.WithoutSequenceParallelism()};
 }
 
-const Tensor& Transformer::HostRopeTable() const {
-  if (!rope_table_.tensor().defined()) {
-    rope_table_ = TensorBuffer(DType::kF64, {max_seq_len_, config_.head_dim});
-    RopeTable(*config_.attention_kinds[0].rope, rope_table_);
-  }
-  return rope_table_.tensor();
-}
-
-absl::Status Transformer::PlaceTables() {
-  if (!config_.attention_kinds[0].rope || device() == Device::kCpu) return absl::OkStatus();
-  const Tensor& table = HostRopeTable();
-  STRAKE_ASSIGN_OR_RETURN(cuda_rope_table_,
-                          DeviceBuffer::Create(device(), table.dtype(), table.shape()));
-  return CopyBlocking(table, cuda_rope_table_.tensor());
-}
-
-Tensor Transformer::RopeTableFor(const Context& ctx) const {
-  if (!config_.attention_kinds[0].rope) return Tensor();
-  const Device device = ctx.arena().device();
-  if (ctx.dry_run()) {
-    return Tensor(nullptr, DType::kF64, {max_seq_len_, config_.head_dim}, device);
-  }
-  if (device == Device::kCpu) return HostRopeTable();
-  CHECK(cuda_rope_table_.tensor().defined()) << "[transformer] on a GPU without PlaceTables()";
-  return cuda_rope_table_.tensor();
-}
-
 absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
                                           const Tensor& tokens, const Tensor& table, int64_t period,
                                           int64_t offset) const {
   const LayerScope layer(ctx.recorder(), "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
+  const double scale = RoundTo(dtype(), config_.embedding_scale);
+  if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, x, x));
   if (table.defined()) {
     const LayerScope positions(ctx.recorder(), "positions");
     ctx.WillRead(*position_table_);
@@ -153,26 +141,36 @@ absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& laye
   return x;
 }
 
+absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const ResidualStream& stream,
+                                              NormSaved* saved) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, stream.x, stream.residual, saved));
+  if (config_.logits_scale != 1) {
+    const LayerScope layer(ctx.recorder(), "head");
+    STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, h, h));
+  }
+  return h;
+}
+
 absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tokens,
                                            int64_t seq_len, TransformerSaved* saved) const {
   saved->tokens = tokens;
   saved->seq_len = seq_len;
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
-  const Tensor rope_table = RopeTableFor(ctx);
   ResidualStream stream;
   STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, PositionTable(),
                                           /*period=*/seq_len, tp_.FirstLocalToken(tokens.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     {
       const LayerScope layer(ctx.recorder(), "attention");
-      STRAKE_ASSIGN_OR_RETURN(stream, layers_->attention[i].Forward(
-                                          ctx, stream, seq_len, rope_table, &saved->attention[i]));
+      STRAKE_ASSIGN_OR_RETURN(
+          stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_tables_.ForLayer(ctx, i),
+                                                &saved->attention[i]));
     }
     const LayerScope layer(ctx.recorder(), "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
-  return norm_->Forward(ctx, stream.x, stream.residual, &saved->norm);
+  return HeadInput(ctx, stream, &saved->norm);
 }
 
 absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tokens,
@@ -196,21 +194,37 @@ absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const
   return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head);
 }
 
+absl::Status Transformer::BackwardLayer(const Context& ctx, int64_t i, const Tensor& dx,
+                                        TransformerSaved* saved) const {
+  const ActivationScope scope(ctx.arena());
+  // Both halves of a parallel residual read the gradient of their sum, after dx has become another.
+  Tensor dy = dx;
+  if (config_.parallel_residual) {
+    const LayerScope layer(ctx.recorder(), "mlp");
+    dy = ctx.arena().Allocate(dx.dtype(), dx.shape());
+    STRAKE_RETURN_IF_ERROR(Copy(ctx, dx, dy));
+  }
+  {
+    const LayerScope layer(ctx.recorder(), "mlp");
+    STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dy, dx, &saved->mlp[i]));
+  }
+  const LayerScope layer(ctx.recorder(), "attention");
+  return layers_->attention[i].Backward(ctx, rope_tables_.ForLayer(ctx, i), dy, dx,
+                                        &saved->attention[i]);
+}
+
 absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) const {
   CHECK(saved->head.dh.defined()) << "[transformer] Backward() without ForwardForTraining()";
   const ActivationScope scope(ctx.arena());
-  const Tensor rope_table = RopeTableFor(ctx);
-  // One tensor is the residual stream's gradient, updated in place by each block.
+  // One tensor is the residual stream's gradient, updated in place by each layer.
   const Tensor& dx = saved->head.dh;
+  if (config_.logits_scale != 1) {
+    const LayerScope layer(ctx.recorder(), "head");
+    STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, dx, dx));
+  }
   STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dx, saved->norm, /*accumulate_dx=*/false, dx));
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-    {
-      const LayerScope layer(ctx.recorder(), "mlp");
-      STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dx, &saved->mlp[i]));
-    }
-    const LayerScope layer(ctx.recorder(), "attention");
-    STRAKE_RETURN_IF_ERROR(
-        layers_->attention[i].Backward(ctx, rope_table, dx, &saved->attention[i]));
+    STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, i, dx, saved));
   }
   const LayerScope layer(ctx.recorder(), "tokens");
   if (position_table_ != nullptr) {
@@ -219,6 +233,8 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
         ctx, dx, saved->seq_len, tp_.FirstLocalToken(saved->tokens.dim(0)), position_table_->grad));
     ctx.GradReady(*position_table_);
   }
+  const double scale = RoundTo(dtype(), config_.embedding_scale);
+  if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, dx, dx));
   return layers_->embedding.Backward(ctx, dx, saved->tokens);
 }
 
@@ -228,8 +244,9 @@ absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {
     return DeviceBuffer::Create(device(), dtype, {1, columns});
   };
   STRAKE_ASSIGN_OR_RETURN(place.past, DeviceBuffer::Create(device(), DType::kI32, {1}));
-  if (config_.attention_kinds[0].rope) {
-    STRAKE_ASSIGN_OR_RETURN(place.rope_row, create(DType::kF64, config_.head_dim));
+  for (int i = 0; i < rope_tables_.size(); ++i) {
+    STRAKE_ASSIGN_OR_RETURN(DeviceBuffer row, create(DType::kF64, rope_tables_.Columns(i)));
+    place.rope_rows.push_back(std::move(row));
   }
   if (position_table_ != nullptr) {
     STRAKE_ASSIGN_OR_RETURN(place.position_row, create(dtype(), config_.hidden_size));
@@ -239,11 +256,12 @@ absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {
 
 absl::Status Transformer::CopyTableRows(const Context& ctx, int64_t past,
                                         const DecodePlace& place) const {
-  const auto copy_row = [&](const Tensor& table, const Tensor& row) {
-    return row.defined() ? Copy(ctx, table.Rows(past, past + 1), row) : absl::OkStatus();
-  };
-  STRAKE_RETURN_IF_ERROR(copy_row(RopeTableFor(ctx), place.rope_row.tensor()));
-  return copy_row(PositionTable(), place.position_row.tensor());
+  for (int i = 0; i < rope_tables_.size(); ++i) {
+    STRAKE_RETURN_IF_ERROR(
+        Copy(ctx, rope_tables_.Get(ctx, i).Rows(past, past + 1), place.rope_rows[i].tensor()));
+  }
+  if (position_table_ == nullptr) return absl::OkStatus();
+  return Copy(ctx, PositionTable().Rows(past, past + 1), place.position_row.tensor());
 }
 
 absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
@@ -254,19 +272,21 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
       << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
       << " positions";
   const Layers& layers = *decode_layers_;
-  CachedPositions at = {.past = past, .rope_table = RopeTableFor(ctx), .rope_offset = past};
+  CachedPositions at = {.past = past, .rope_offset = past};
   ResidualStream stream;
   if (place == nullptr) {
     STRAKE_ASSIGN_OR_RETURN(
         stream.x, Embed(ctx, layers, tokens, PositionTable(), config_.max_positions, past));
   } else {
     at.past_on_gpu = place->past.tensor();
-    at.rope_table = place->rope_row.tensor();
     at.rope_offset = 0;
     STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, layers, tokens, place->position_row.tensor(),
                                             /*period=*/1, /*offset=*/0));
   }
   for (int64_t i = 0; i < config_.num_layers; ++i) {
+    at.rope_table = place == nullptr || rope_tables_.IndexOf(i) < 0
+                        ? rope_tables_.ForLayer(ctx, i)
+                        : place->rope_rows[rope_tables_.IndexOf(i)].tensor();
     STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(
                                         ctx, stream, at, cache->keys_[i], cache->values_[i]));
     MlpBlockSaved mlp_saved;
@@ -275,8 +295,9 @@ absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tok
   cache->length_ += count;
   const auto last = [count](const Tensor& x) { return x.defined() ? x.Rows(count - 1, count) : x; };
   NormSaved norm_saved;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h,
-                          norm_->Forward(ctx, last(stream.x), last(stream.residual), &norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor h,
+      HeadInput(ctx, {.x = last(stream.x), .residual = last(stream.residual)}, &norm_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Logits(ctx, h));
   STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
   // In one row, padding comes after the vocabulary.

@@ -2,9 +2,9 @@
 //
 //   N = B*T tokens in sequences of T, R of them on this rank (N, or with sequence parallelism N
 //   over its ranks), C hidden size, V this rank's part of the padded vocabulary
-//   embedding   tokens [N]       -> x [R, C]           plus learned positions, if any
+//   embedding   tokens [N]       -> x [R, C]           scaled, plus learned positions, if any
 //   layers      x -> AttentionBlock -> MlpBlock -> x, with its residual
-//   norm        x [R, C] += residual -> h [R, C]
+//   norm        x [R, C] += residual -> h [R, C]       scaled as the logits are: they are h W^T
 //   head, loss  h [R, C], targets -> loss [N]          nats per token, the same on every rank;
 //               over chunks of tokens, so that logits [N, V] are never whole; tied: the head's
 //               weight is the embedding table
@@ -30,12 +30,12 @@
 #include "core/nn/norm.h"
 #include "core/ops/attention/attention_shape.h"
 #include "core/tensor/tensor.h"
-#include "core/tensor/tensor_buffer.h"
 #include "models/activation_recompute.h"
 #include "models/attention_block.h"
 #include "models/head_loss.h"
 #include "models/mlp_block.h"
 #include "models/model_config.h"
+#include "models/rope_tables.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "parallel/tensor/vocab_parallel_embedding.h"
 
@@ -56,9 +56,9 @@ class KvCache;
 // What a token's position changes in the work of decoding it, at fixed addresses: so that a graph
 // of that work serves all positions.
 struct DecodePlace {
-  DeviceBuffer past;          // [1] (i32), the number of tokens in the cache
-  DeviceBuffer rope_row;      // [1, D] (f64), of RoPE's table; undefined without RoPE
-  DeviceBuffer position_row;  // [1, C], of the learned positions; undefined without them
+  DeviceBuffer past;                    // [1] (i32), the number of tokens in the cache
+  std::vector<DeviceBuffer> rope_rows;  // [1, R] (f64) each, of RoPE's tables
+  DeviceBuffer position_row;            // [1, C], of the learned positions; undefined without them
 };
 
 // InvalidArgument, with both numbers, where a model's heads or widths cannot be sharded over that
@@ -86,13 +86,13 @@ class Transformer {
   DType dtype() const { return layers_->embedding.table().value.dtype(); }
   Device device() const { return layers_->embedding.table().value.device(); }
 
-  // The attention shape of every layer, for this rank's heads.
-  AttentionShape AttentionShapeFor(int64_t num_tokens, int64_t seq_len) const {
-    return layers_->attention.front().ShapeFor(num_tokens, seq_len);
+  // The attention shape of a layer, for this rank's heads.
+  AttentionShape AttentionShapeFor(int64_t layer, int64_t num_tokens, int64_t seq_len) const {
+    return layers_->attention[layer].ShapeFor(num_tokens, seq_len);
   }
 
   // Copies RoPE's angles to the parameters' device. ResourceExhausted when there is no memory.
-  absl::Status PlaceTables();
+  absl::Status PlaceTables() { return rope_tables_.PlaceOn(device()); }
 
   // Returns this rank's logits [N, V] of tokens [N] (i32) at once, allocated from ctx.arena(), in
   // the parameters' dtype.
@@ -134,10 +134,6 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
-  // Computed at its first use: a dry run, whose sequences may be of any length, does not need it.
-  const Tensor& HostRopeTable() const;
-  // Null in a dry run, undefined without RoPE.
-  Tensor RopeTableFor(const Context& ctx) const;
   // `positions` are [P, C], or undefined.
   absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
                                const Tensor& positions, int64_t period, int64_t offset) const;
@@ -145,15 +141,19 @@ class Transformer {
   Tensor PositionTable() const {
     return position_table_ == nullptr ? Tensor() : position_table_->value;
   }
-  // Returns h [R, C], after the last norm.
+  // Returns the head's input [R, C]: the stream after the last norm, scaled.
+  absl::StatusOr<Tensor> HeadInput(const Context& ctx, const ResidualStream& stream,
+                                   NormSaved* saved) const;
+  // The same of tokens.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
+  // dx [R, C], the gradient of the stream after a layer, becomes that of the stream before it.
+  absl::Status BackwardLayer(const Context& ctx, int64_t layer, const Tensor& dx,
+                             TransformerSaved* saved) const;
 
   const ModelConfig config_;
-  const int64_t max_seq_len_;
   const TensorParallel tp_;
-  mutable TensorBuffer rope_table_;            // [max_seq_len, D] (f64); undefined without RoPE
-  DeviceBuffer cuda_rope_table_;               // the same on a GPU
+  RopeTables rope_tables_;
   const Parameter* position_table_ = nullptr;  // null without learned positions
   std::optional<Norm> norm_;
   std::optional<Layers> layers_;

@@ -14,6 +14,7 @@
 #include "models/decoder.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
+#include "models/feature_models.h"
 #include "models/generator.h"
 #include "models/initialize.h"
 #include "models/non_finite.h"
@@ -38,9 +39,23 @@ using testing::TinyConfig;
 constexpr int64_t kSeqLen = 5;
 constexpr int64_t kTokens = 2 * kSeqLen;
 
-// GPT-2 with tied embeddings; Llama with grouped heads, RoPE, and a separate head.
-ModelConfig ConfigOf(const ModelFamily* family) {
-  return TinyConfig(family, /*tied=*/family == &kGpt2Family);
+struct TestModel {
+  std::string name;
+  ModelConfig config;
+  int num_ops;  // in a row
+};
+
+// GPT-2 with tied embeddings; Llama with grouped heads, RoPE, and a separate head; some of the
+// models of tests on the CPU that have all features together, twice the ops included.
+std::vector<TestModel> TestModels() {
+  const ModelConfig llama = TinyConfig(&kLlamaFamily, /*tied=*/false);
+  std::vector<TestModel> models = {{"Gpt2", TinyConfig(&kGpt2Family, /*tied=*/true), 20},
+                                   {"Llama", llama, 20}};
+  const std::vector<ModelConfig> features = testing::FeatureModels(llama);
+  for (size_t i = 0; i < features.size(); i += features.size() / 4) {
+    models.push_back({"Features" + std::to_string(i), features[i], 40});
+  }
+  return models;
 }
 
 struct Batch {
@@ -119,9 +134,9 @@ struct ExactModel {
   Transformer model;
 };
 
-class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<const ModelFamily*, DType>> {
+class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<TestModel, DType>> {
  protected:
-  ModelConfig Config() const { return ConfigOf(std::get<0>(GetParam())); }
+  const ModelConfig& Config() const { return std::get<0>(GetParam()).config; }
   DType dtype() const { return std::get<1>(GetParam()); }
 
   // As in transformer_test.cc: about 20 ops in a row, each within a few roundings of sums of up to
@@ -129,9 +144,10 @@ class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<const Mod
   // to the loss, and in a gradient as many on the way back. The roundings add up as independent
   // numbers do; the largest of an array of them is about three times their root mean square.
   double Bound() const {
+    const int num_ops = std::get<0>(GetParam()).num_ops;
     if (dtype() == DType::kF32)
-      return 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
-    return 3 * std::sqrt(2.0 * 20) * testing::UnitRoundoff(DType::kBf16);
+      return num_ops * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
+    return 3 * std::sqrt(2.0 * num_ops) * testing::UnitRoundoff(DType::kBf16);
   }
 };
 
@@ -277,16 +293,13 @@ TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
             "the gradient of " + m.arena.records()[0].name() + ", element 2 of f32[7, 8] (inf)");
 }
 
-std::string CaseName(const ::testing::TestParamInfo<std::tuple<const ModelFamily*, DType>>& info) {
-  const auto [family, dtype] = info.param;
-  return std::string(family == &kGpt2Family ? "Gpt2" : "Llama") +
-         (dtype == DType::kF32 ? "F32" : "Bf16");
-}
-
 INSTANTIATE_TEST_SUITE_P(Models, TransformerCudaTest,
-                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
+                         ::testing::Combine(::testing::ValuesIn(TestModels()),
                                             ::testing::Values(DType::kF32, DType::kBf16)),
-                         CaseName);
+                         [](const auto& info) {
+                           return std::get<0>(info.param).name +
+                                  (std::get<1>(info.param) == DType::kF32 ? "F32" : "Bf16");
+                         });
 
 }  // namespace
 }  // namespace strake

@@ -12,6 +12,7 @@
 #include "models/activation_recompute.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
+#include "models/feature_models.h"
 #include "models/initialize.h"
 #include "models/tiny_model.h"
 
@@ -141,15 +142,19 @@ TEST_P(TransformerTest, GradientsAddUpOverMicroBatches) {
   EXPECT_LT(RelativeError(twice.arena.grads(), once.arena.grads()), 1e-14);
 }
 
+void ExpectGradientsAnnounced(const ModelConfig& config, const LogitsChunk& chunk) {
+  TestModel m(config, DType::kF32, OpSet::kAuto, 2, chunk);
+  std::vector<const Parameter*> ready;
+  m.ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
+  m.Run(true);
+  std::vector<const Parameter*> expected;
+  for (const ParameterRecord& record : m.arena.records()) expected.push_back(&record.parameter);
+  EXPECT_EQ(ready, std::vector<const Parameter*>(expected.rbegin(), expected.rend()));
+}
+
 TEST_P(TransformerTest, EachGradientIsAnnouncedOnceAndLastToFirst) {
   for (const LogitsChunk& chunk : {LogitsChunk(), ChunksOf(4)}) {
-    TestModel m(Config(), DType::kF32, OpSet::kAuto, 2, chunk);
-    std::vector<const Parameter*> ready;
-    m.ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
-    m.Run(true);
-    std::vector<const Parameter*> expected;
-    for (const ParameterRecord& record : m.arena.records()) expected.push_back(&record.parameter);
-    EXPECT_EQ(ready, std::vector<const Parameter*>(expected.rbegin(), expected.rend()));
+    ExpectGradientsAnnounced(Config(), chunk);
   }
 }
 
@@ -184,9 +189,7 @@ TEST_P(TransformerTest, DryRunPlansExactlyTheRealStep) {
 }
 
 // Arenas are poisoned: a tensor that a pass reads without recomputing it would be NaN.
-TEST_P(TransformerTest, RecomputationMovesNoBitInLessMemoryThatIsPlanned) {
-  ModelConfig config = Config();
-  config.num_layers = 6;
+void ExpectSameWithRecomputation(const ModelConfig& config) {
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {
     TestModel none(config, dtype);
     const std::complex<double> loss = none.Run(true);
@@ -206,6 +209,12 @@ TEST_P(TransformerTest, RecomputationMovesNoBitInLessMemoryThatIsPlanned) {
   }
 }
 
+TEST_P(TransformerTest, RecomputationMovesNoBitInLessMemoryThatIsPlanned) {
+  ModelConfig config = Config();
+  config.num_layers = 6;
+  ExpectSameWithRecomputation(config);
+}
+
 TEST_P(TransformerTest, TheSameBitsTwice) {
   TestModel first(Config(), DType::kF32), second(Config(), DType::kF32);
   EXPECT_EQ(first.Run(true), second.Run(true));
@@ -213,8 +222,8 @@ TEST_P(TransformerTest, TheSameBitsTwice) {
   EXPECT_GT(MaxAbs(first.arena.grads()), 0);
 }
 
-TEST_P(TransformerTest, DecodeFollowsTheWholeSequence) {
-  TestModel m(Config(), DType::kF64);
+void ExpectDecodes(const ModelConfig& config) {
+  TestModel m(config, DType::kF64);
   TransformerSaved saved;
   const auto logits = m.model.Logits(m.ctx, m.tokens.tensor().Rows(0, kSeqLen), kSeqLen, &saved);
   ASSERT_TRUE(logits.ok());
@@ -228,6 +237,8 @@ TEST_P(TransformerTest, DecodeFollowsTheWholeSequence) {
     EXPECT_LT(RelativeError(*next, logits->Rows(end - 1, end)), 1e-13);
   }
 }
+
+TEST_P(TransformerTest, DecodeFollowsTheWholeSequence) { ExpectDecodes(Config()); }
 
 TEST_P(TransformerTest, LossOfAUniformModelIsLogVocab) {
   ModelConfig config = Config();
@@ -252,61 +263,68 @@ TEST_P(TransformerTest, TargetOutsideTheVocabularyIsAnError) {
   EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-// A family with a name for every tensor, whatever the features.
-const ModelFamily& AnyFamily() {
-  static const ModelFamily family = [] {
-    ModelFamily any = kLlamaFamily;
-    any.tensors.position_embedding = "positions";
-    any.tensors.key = any.tensors.value = "$0.key_value";
-    return any;
-  }();
-  return family;
+// Draws biases and weights of norms, too, instead of 0 and 1.
+void VaryConstants(ParameterArena* arena) {
+  for (ParameterRecord& record : arena->records()) {
+    if (record.init.stddev == 0) record.init.stddev = 0.2;
+  }
+  ThreadTeam team(1);
+  CHECK(InitializeParameters(3, team, arena).ok());
 }
 
-ModelConfig WithFeatures(int bits) {
-  const auto next = [&bits] { return std::exchange(bits, bits / 2) % 2 == 1; };
-  ModelConfig c = TinyConfig(&kLlamaFamily, /*tied=*/next());
-  c.family = &AnyFamily();
-  c.norm = next() ? NormKind::kLayerNorm : NormKind::kRmsNorm;
-  if (next()) {
-    c.gated_mlp = false;
-    c.activation = ActivationKind::kGeluTanh;
-  }
-  if (next()) {
-    c.learned_positions = true;
-    c.attention_kinds = {AttentionKind()};
-  }
-  c.qkv_bias = c.attention_output_bias = next();
-  c.mlp_bias = next();
-  return c;
+std::vector<ModelConfig> TinyFeatureModels(int64_t num_layers) {
+  ModelConfig base = TinyConfig(&kLlamaFamily, /*tied=*/true);
+  base.num_layers = num_layers;
+  return testing::FeatureModels(base);
 }
 
-// Every combination of features, of which the families have a few: gradients against the complex
-// step, kernels against the definition.
-TEST(TransformerFeaturesTest, AreIndependent) {
-  for (int bits = 0; bits < 64; ++bits) {
-    SCOPED_TRACE(::testing::Message() << "features " << bits);
-    const ModelConfig config = WithFeatures(bits);
-    TestModel exact(config, DType::kC128, OpSet::kAuto, 1), f32(config, DType::kF32);
-    const double loss = exact.Run(/*backward=*/true).real();
-    // As in F32FollowsF64.
-    const double bound = 20 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
-    EXPECT_NEAR(f32.Run(true).real(), loss, bound * loss);
-    int64_t num_elements = 0;
-    for (size_t i = 0; i < exact.arena.records().size(); ++i) {
-      const ParameterRecord& record = exact.arena.records()[i];
-      TestTensor expected(DType::kF64, record.shape());
-      ComplexStepGradient(
-          record.parameter.value, [&] { return exact.Run(false); }, expected);
-      EXPECT_GT(MaxAbs(expected), 1e-4) << record.name();
-      EXPECT_LT(RelativeError(record.parameter.grad, expected), 1e-12) << record.name();
-      EXPECT_LT(RelativeError(f32.arena.records()[i].parameter.grad, expected), bound)
-          << record.name();
-      num_elements += record.num_elements();
-    }
-    EXPECT_EQ(num_elements, NumParameters(config));
+// The ops of two layers in a row, four norms, q and k norms and scales included, as in
+// F32FollowsF64.
+const double kFeaturesBound = 40 * 4 * std::sqrt(12.0) * testing::UnitRoundoff(DType::kF32);
+
+class TransformerFeaturesTest : public ::testing::TestWithParam<int> {
+ protected:
+  static ModelConfig Config(int64_t num_layers = 2) {
+    return TinyFeatureModels(num_layers)[GetParam()];
   }
+};
+
+// Gradients against the complex step, kernels against the definition.
+TEST_P(TransformerFeaturesTest, EveryGradientByComplexStep) {
+  const ModelConfig config = Config();
+  ASSERT_TRUE(ValidateModelConfig(config).ok());
+  TestModel exact(config, DType::kC128, OpSet::kAuto, 1, ChunksOf(6)), f32(config, DType::kF32);
+  VaryConstants(&exact.arena);
+  VaryConstants(&f32.arena);
+  const double loss = exact.Run(/*backward=*/true).real();
+  EXPECT_NEAR(f32.Run(true).real(), loss, kFeaturesBound * loss);
+  int64_t num_elements = 0;
+  for (size_t i = 0; i < exact.arena.records().size(); ++i) {
+    const ParameterRecord& record = exact.arena.records()[i];
+    TestTensor expected(DType::kF64, record.shape());
+    ComplexStepGradient(
+        record.parameter.value, [&] { return exact.Run(false); }, expected);
+    EXPECT_GT(MaxAbs(expected), 1e-4) << record.name();
+    EXPECT_LT(RelativeError(record.parameter.grad, expected), 1e-12) << record.name();
+    EXPECT_LT(RelativeError(f32.arena.records()[i].parameter.grad, expected), kFeaturesBound)
+        << record.name();
+    num_elements += record.num_elements();
+  }
+  EXPECT_EQ(num_elements, NumParameters(config));
 }
+
+TEST_P(TransformerFeaturesTest, GradientsAreAnnouncedLastToFirst) {
+  ExpectGradientsAnnounced(Config(), LogitsChunk());
+}
+
+TEST_P(TransformerFeaturesTest, RecomputationMovesNoBit) {
+  ExpectSameWithRecomputation(Config(/*num_layers=*/6));
+}
+
+TEST_P(TransformerFeaturesTest, DecodeFollowsTheWholeSequence) { ExpectDecodes(Config()); }
+
+INSTANTIATE_TEST_SUITE_P(Pairs, TransformerFeaturesTest,
+                         ::testing::Range(0, int(TinyFeatureModels(2).size())));
 
 TEST(TransformerDeathTest, AFeatureNeedsItsTensorsNames) {
   ModelConfig config = TinyConfig(&kGpt2Family, true);

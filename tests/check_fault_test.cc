@@ -25,6 +25,7 @@
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/check_subject.h"
 #include "tests/forwarding_communicator.h"
+#include "tests/layout_model.h"
 #include "tools/checking/check_config.h"
 #include "tools/checking/check_report.h"
 #include "tools/checking/check_run.h"
@@ -38,6 +39,7 @@ namespace {
 
 using testing::ChangeLast;
 using testing::CheckSubject;
+using testing::FindLayoutModel;
 using ::testing::HasSubstr;
 using testing::Negate;
 using testing::Nowhere;
@@ -47,9 +49,14 @@ using testing::WithFaultAfter;
 
 const std::vector<CheckCommand>& Commands() {
   static const auto* commands = new std::vector<CheckCommand>{
-      TinyCheckCommand(&kGpt2Family), TinyCheckCommand(&kLlamaFamily),
+      TinyCheckCommand(&kGpt2Family),
+      TinyCheckCommand(&kLlamaFamily),
       TinyCheckCommand(&kGpt2Family, {.tp = 2, .dp = 2, .sequence_parallel = true}),
-      TinyCheckCommand(&kLlamaFamily, {.tp = 2, .zero = 1})};
+      TinyCheckCommand(&kLlamaFamily, {.tp = 2, .zero = 1}),
+      TinyCheckCommand(FindLayoutModel("capped")),
+      TinyCheckCommand(FindLayoutModel("norms_after"), {.tp = 2, .sequence_parallel = true}),
+      TinyCheckCommand(FindLayoutModel("parallel"), {.tp = 2}),
+      TinyCheckCommand(FindLayoutModel("scaled"), {.dp = 2})};
   return *commands;
 }
 
@@ -384,8 +391,8 @@ TEST(CheckFaultTest, AnyMissingCollective) {
   for (const LayoutConfig& layout :
        {LayoutConfig{.tp = 2, .dp = 2}, LayoutConfig{.tp = 2, .dp = 2, .zero = 2},
         LayoutConfig{.tp = 4, .sequence_parallel = true}}) {
-    for (const ModelFamily* family : {&kGpt2Family, &kLlamaFamily}) {
-      const CheckSubject subject(TinyCheckCommand(family, layout));
+    for (const char* model : {"gpt2", "llama", "norms_after"}) {
+      const CheckSubject subject(TinyCheckCommand(FindLayoutModel(model), layout));
       const auto truth = subject.Truth();
       CheckReport report;
       const std::vector<std::string> calls = RunWithout(subject, *truth, -1, &report);

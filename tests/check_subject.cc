@@ -8,7 +8,6 @@
 #include "core/testing/test_tensor.h"
 #include "glog/logging.h"
 #include "models/families/family.h"
-#include "models/families/gpt2.h"
 #include "tools/checking/check_model_ops.h"
 #include "tools/checking/check_run.h"
 
@@ -16,15 +15,21 @@ namespace strake::testing {
 
 CheckCommand TinyCheckCommand(const ModelFamily* family, LayoutConfig layout,
                               MachineConfig machine) {
+  return TinyCheckCommand(FindLayoutModel(family->model_type), std::move(layout),
+                          std::move(machine));
+}
+
+CheckCommand TinyCheckCommand(const LayoutModel& model, LayoutConfig layout,
+                              MachineConfig machine) {
   CheckCommand command;
   ModelConfig& c = command.model;
-  c = family->new_config();
+  c = model.features;
   c.vocab_size = 37;
   c.max_positions = 8;
   c.hidden_size = 16;
   c.num_layers = 2;
   c.num_heads = 4;
-  c.num_kv_heads = family == &kGpt2Family ? 4 : 1;
+  c.num_kv_heads = model.grouped_heads ? 1 : 4;
   c.head_dim = 4;
   c.intermediate_size = 24;
   c.initializer_range = 0.3;

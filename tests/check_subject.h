@@ -14,6 +14,7 @@
 #include "core/ops/check/op_check.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
+#include "tests/layout_model.h"
 #include "tools/checking/check_batch.h"
 #include "tools/checking/check_config.h"
 #include "tools/checking/check_report.h"
@@ -24,7 +25,9 @@
 
 namespace strake::testing {
 
-// Two layers of a model with every feature of its family; the vocabulary is padded on two ranks.
+// Two layers of a model with every feature of its kind; the vocabulary is padded on two ranks.
+CheckCommand TinyCheckCommand(const LayoutModel& model, LayoutConfig layout = {},
+                              MachineConfig machine = {});
 CheckCommand TinyCheckCommand(const ModelFamily* family, LayoutConfig layout = {},
                               MachineConfig machine = {});
 

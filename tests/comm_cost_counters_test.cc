@@ -16,12 +16,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/family.h"
-#include "models/families/gpt2.h"
-#include "models/families/llama.h"
 #include "models/initialize.h"
 #include "parallel/comm/collective_stats.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/comm_cost_formulas.h"
+#include "tests/layout_model.h"
 #include "train/engine/engine.h"
 #include "train/plan/comm_cost.h"
 
@@ -153,8 +152,8 @@ void ExpectEqualToCounters(CommCostOptions options, std::set<RowKey>* seen) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-ModelConfig Model(const ModelFamily* family, int64_t num_kv_heads, int64_t vocab_size, bool tied) {
-  ModelConfig c = family->new_config();
+ModelConfig Model(const char* name, int64_t num_kv_heads, int64_t vocab_size, bool tied) {
+  ModelConfig c = testing::FindLayoutModel(name).features;
   c.vocab_size = vocab_size;
   c.max_positions = 24;
   c.hidden_size = 24;
@@ -169,11 +168,11 @@ ModelConfig Model(const ModelFamily* family, int64_t num_kv_heads, int64_t vocab
 
 // Models that `tp` ranks can shard; vocabularies of 50 and 47 are padded over some of them.
 std::vector<ModelConfig> Models(int tp) {
-  std::vector<ModelConfig> models = {Model(&kGpt2Family, 24, 50, /*tied=*/true),
-                                     Model(&kGpt2Family, 24, 48, /*tied=*/false),
-                                     Model(&kLlamaFamily, 1, 47, /*tied=*/true)};
+  std::vector<ModelConfig> models = {
+      Model("gpt2", 24, 50, /*tied=*/true), Model("gpt2", 24, 48, /*tied=*/false),
+      Model("llama", 1, 47, /*tied=*/true), Model("norms_after", 1, 48, /*tied=*/true)};
   // As many heads as ranks, or fewer for four and eight ranks.
-  models.push_back(Model(&kLlamaFamily, tp >= 4 ? 2 : tp, 50, /*tied=*/false));
+  models.push_back(Model("llama", tp >= 4 ? 2 : tp, 50, /*tied=*/false));
   return models;
 }
 

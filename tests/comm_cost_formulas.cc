@@ -60,6 +60,15 @@ ParameterCounts CountParameters(const CommCostOptions& o) {
                                              UpdatedRanges(arena, o.sizes.dp, at.dp, o.gradients))};
 }
 
+// Of norms of whole projections.
+int64_t NumQkNormSums(const CommCostOptions& o, CommPhase phase) {
+  const bool in_layers = phase == CommPhase::kForward || phase == CommPhase::kBackward;
+  if (o.model.qk_norm != QkNorm::kWhole || !in_layers) return 0;
+  const bool again =
+      phase == CommPhase::kBackward && o.activation_recompute == ActivationRecompute::kFull;
+  return (again ? 2 : 1) * o.model.num_layers * o.num_micro_batches;
+}
+
 void AddLayers(const CommCostOptions& o, AxisCost& tp) {
   const int64_t micro_batches = o.num_micro_batches, layers = o.model.num_layers;
   const int64_t tokens = o.seq_len * o.micro_batch, element_bytes = DTypeSize(o.dtype);
@@ -69,9 +78,14 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
                                     {CommPhase::kHead, int64_t{1}}}) {
     const int64_t calls = sums * micro_batches;
     const int64_t bytes = calls * tokens * o.model.hidden_size * element_bytes;
-    tp.Add(phase, o.sequence_parallel ? Kind::kReduceScatterSum : Kind::kAllReduceSum, calls,
-           bytes);
-    if (!o.sequence_parallel) continue;
+    const int64_t norm_calls = NumQkNormSums(o, phase);
+    const int64_t norm_bytes = norm_calls * 2 * tokens * DTypeSize(AccumulationDType(o.dtype));
+    if (!o.sequence_parallel) {
+      tp.Add(phase, Kind::kAllReduceSum, calls + norm_calls, bytes + norm_bytes);
+      continue;
+    }
+    tp.Add(phase, Kind::kAllReduceSum, norm_calls, norm_bytes);
+    tp.Add(phase, Kind::kReduceScatterSum, calls, bytes);
     // Where a norm's output is recomputed, it is gathered again.
     const bool again =
         phase == CommPhase::kBackward && o.activation_recompute != ActivationRecompute::kNone;

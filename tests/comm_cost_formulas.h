@@ -15,6 +15,9 @@
 //   head               tp    sum                     M              N C
 //   each of the above  tp    SP: all-gather          as the sum     N C
 //   again, backward    tp    SP: all-gather          2 L M          N C, with recomputation
+//   forward, backward  tp    all-reduce              L M            2 N g, with q and k norms of
+//                                                                   whole projections
+//   again, backward    tp    all-reduce              L M            2 N g, if all is recomputed
 //   loss               tp    all-reduce max          M K            N g in all, per micro-batch
 //                      tp    all-reduce              M K            2 N g in all, per micro-batch
 //   gradients          dp    zero 0: all-reduce      B              E g in all

@@ -7,7 +7,6 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
-#include "models/families/llama.h"
 #include "models/model_config.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
@@ -43,7 +42,7 @@ LayoutCase Gpt2(DType dtype) {
 
 LayoutCase Llama(DType dtype, int64_t num_kv_heads) {
   LayoutCase layout = Gpt2(dtype);
-  layout.family = &kLlamaFamily;
+  layout.model = "llama";
   layout.tied = false;
   layout.num_kv_heads = num_kv_heads;
   return layout;

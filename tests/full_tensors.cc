@@ -22,6 +22,7 @@ FullTensors::Entry* FullTensors::Find(const ParameterSegment& segment) {
   Entry& entry = entries_[segment.name];
   const size_t size = segment.slice.full_rows * segment.slice.full_columns;
   entry.values.resize(size);
+  entry.num_columns = segment.slice.full_columns;
   entry.num_copies.resize(size);
   return &entry;
 }

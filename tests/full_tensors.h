@@ -15,7 +15,8 @@ namespace strake::testing {
 class FullTensors {
  public:
   struct Entry {
-    std::vector<double> values;   // row-major, [in, out]
+    std::vector<double> values;  // row-major, [in, out]
+    int64_t num_columns = 0;
     std::vector<int> num_copies;  // how many ranks added each element
   };
 

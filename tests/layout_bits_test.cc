@@ -14,11 +14,11 @@
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
-#include "models/families/llama.h"
 #include "tests/forwarding_communicator.h"
 #include "tests/full_tensors.h"
 #include "tests/layout_case.h"
 #include "tests/layout_equality.h"
+#include "tests/layout_model.h"
 #include "tests/train_layout.h"
 
 namespace strake::testing {
@@ -66,7 +66,7 @@ std::vector<LayoutCase> Layouts() {
     c.num_micro_batches = 2;
     c.dtype = DType::kF32;
     layouts.push_back(c);
-    c.family = &kLlamaFamily;
+    c.model = "llama";
     c.tied = false;
     c.num_kv_heads = 2;
     c.tp = 4;
@@ -78,6 +78,10 @@ std::vector<LayoutCase> Layouts() {
     c.reduce_in_bf16 = false;
     c.sequence_parallel = false;
     c.dtype = DType::kF64;
+    layouts.push_back(c);
+    // One model of features per stage.
+    c.model = LayoutModels()[LayoutModels().size() - 1 - zero].name;
+    c.dtype = DType::kF32;
     layouts.push_back(c);
   }
   return layouts;

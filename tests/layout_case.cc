@@ -1,23 +1,21 @@
 #include "tests/layout_case.h"
 
 #include "absl/strings/str_cat.h"
-#include "models/families/family.h"
-#include "models/families/gpt2.h"
-#include "models/families/llama.h"
-#include "tests/covering_array.h"
+#include "core/testing/covering_array.h"
+#include "tests/layout_model.h"
 
 namespace strake::testing {
 namespace {
 
 // Largest first: the covering array then has the fewest rows.
 enum Factor {
+  kModel,
   kTp,
   kDp,
   kKvHeads,
   kVocab,
   kZero,
   kMicroBatches,
-  kFamily,
   kTied,
   kSequenceParallel,
   kDType,
@@ -33,7 +31,7 @@ constexpr int64_t kVocabSizes[] = {48, 47, 50257};
 constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
 
 LayoutCase FromLevels(const std::vector<int>& levels) {
-  return {.family = levels[kFamily] == 0 ? &kGpt2Family : &kLlamaFamily,
+  return {.model = LayoutModels()[levels[kModel]].name,
           .tied = levels[kTied] == 0,
           .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
           .vocab_size = kVocabSizes[levels[kVocab]],
@@ -50,8 +48,9 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
 
 bool Possible(const FactorLevel& a, const FactorLevel& b) {
   if (a.factor > b.factor) return Possible(b, a);
-  // GPT-2 has no grouped heads.
-  if (a.factor == kKvHeads && b.factor == kFamily) return a.level == 0 || b.level == 1;
+  if (a.factor == kModel && b.factor == kKvHeads) {
+    return LayoutModels()[a.level].grouped_heads || b.level == 0;
+  }
   // f64 is not reduced in bf16.
   if (a.factor == kDType && b.factor == kReduceDType) return a.level == 1 || b.level == 0;
   if (a.factor == kTp && b.factor == kKvHeads) {
@@ -64,14 +63,14 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
 }  // namespace
 
 ModelConfig LayoutCase::Model() const {
-  ModelConfig c = family->new_config();
+  ModelConfig c = FindLayoutModel(model).features;
   c.vocab_size = vocab_size;
   c.max_positions = kSeqLen + 1;
   c.hidden_size = 24;
   c.num_layers = 2;
   c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
-  c.head_dim = family == &kGpt2Family ? c.hidden_size / num_heads : 2;
+  c.head_dim = model == "gpt2" ? c.hidden_size / num_heads : 2;
   c.intermediate_size = 48;
   c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;
@@ -95,7 +94,7 @@ EngineOptions LayoutCase::Options() const {
 }
 
 LayoutCase LayoutCase::OnOneRank() const {
-  return {.family = family,
+  return {.model = model,
           .tied = tied,
           .num_heads = num_heads,
           .num_kv_heads = num_kv_heads,
@@ -106,15 +105,16 @@ LayoutCase LayoutCase::OnOneRank() const {
 }
 
 std::string LayoutCase::ToString() const {
-  return absl::StrCat(family->model_type, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab",
-                      vocab_size, "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero",
-                      zero, "_micro", num_micro_batches, "_threads", num_threads, "_bucket",
-                      bucket_bytes, reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
+  return absl::StrCat(model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
+                      "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero", zero, "_micro",
+                      num_micro_batches, "_threads", num_threads, "_bucket", bucket_bytes,
+                      reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
                       device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {
   std::vector<int> num_levels(kNumFactors, 2);
+  num_levels[kModel] = static_cast<int>(LayoutModels().size());
   num_levels[kTp] = std::size(kTpSizes);
   num_levels[kDp] = 4;
   num_levels[kKvHeads] = std::size(kKvHeadCounts);

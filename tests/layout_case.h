@@ -9,7 +9,6 @@
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
-#include "models/families/gpt2.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine_options.h"
@@ -18,7 +17,7 @@ namespace strake::testing {
 
 struct LayoutCase {
   // The model: 24 query heads, which 1, 2, 3, 4 and 8 ranks divide; or fewer, for GPT-2 a divisor.
-  const ModelFamily* family = &kGpt2Family;
+  std::string model = "gpt2";  // of LayoutModels()
   bool tied = true;
   int64_t num_heads = 24;
   int64_t num_kv_heads = 24;
@@ -51,7 +50,7 @@ struct LayoutCase {
   std::string ToString() const;
 };
 
-// A covering array: every two of these values occur together, where they can. The family, tied or
+// A covering array: every two of these values occur together, where they can. The model, tied or
 // untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
 // three micro-batches, dtypes, one or two threads per rank, small and large buckets, gradients

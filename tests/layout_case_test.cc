@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "models/families/family.h"
 #include "models/transformer.h"
 
 namespace strake::testing {
@@ -17,7 +16,7 @@ using Values = std::vector<std::string>;
 
 // Everything that varies.
 const std::vector<Values> kAllValues = {
-    {"gpt2", "llama"},
+    {"gpt2", "llama", "capped", "norms_after", "parallel", "scaled"},
     {"tied", "untied"},
     {"kv 24", "kv 12", "kv 2", "kv 1"},
     {"vocab 48", "vocab 47", "vocab 50257"},
@@ -39,7 +38,7 @@ const std::set<std::pair<std::string, std::string>> kImpossible = {
 };
 
 Values ValuesOf(const LayoutCase& c) {
-  return {c.family->model_type,
+  return {c.model,
           c.tied ? "tied" : "untied",
           absl::StrCat("kv ", c.num_kv_heads),
           absl::StrCat("vocab ", c.vocab_size),

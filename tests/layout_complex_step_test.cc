@@ -11,9 +11,6 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "models/families/family.h"
-#include "models/families/gpt2.h"
-#include "models/families/llama.h"
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
@@ -21,6 +18,7 @@
 #include "parallel/mesh/run_on_threads.h"
 #include "parallel/tensor/partial_gradients.h"
 #include "tests/full_tensors.h"
+#include "tests/layout_model.h"
 #include "tests/train_layout.h"
 
 namespace strake {
@@ -33,16 +31,16 @@ constexpr int64_t kSeqLen = 4;
 constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's tokens begin within a sequence
 constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk with tokens of both
 
-// Two layers of the smallest model that has every feature of its family; Llama's key/value head is
-// on both ranks, and the vocabulary is padded. A tied Llama has biases, an untied one has not.
-ModelConfig TinyConfig(const ModelFamily* family, bool tied) {
-  ModelConfig c = family->new_config();
+// Two layers of the smallest model that has every feature of its kind; a grouped key/value head is
+// on both ranks, and the vocabulary is padded. Tied models have biases.
+ModelConfig TinyConfig(const testing::LayoutModel& model, bool tied) {
+  ModelConfig c = model.features;
   c.vocab_size = 7;
   c.max_positions = kSeqLen;
   c.hidden_size = 8;
   c.num_layers = 2;
   c.num_heads = 2;
-  c.num_kv_heads = family == &kGpt2Family ? 2 : 1;
+  c.num_kv_heads = model.grouped_heads ? 1 : 2;
   c.head_dim = 4;
   c.intermediate_size = 10;
   c.initializer_range = 0.4;  // large enough that every gradient is far from 0
@@ -156,11 +154,11 @@ absl::StatusOr<int64_t> CompareEveryGradient(RankModel* rank) {
 }
 
 class LayoutComplexStepTest
-    : public ::testing::TestWithParam<std::tuple<const ModelFamily*, bool, bool>> {};
+    : public ::testing::TestWithParam<std::tuple<testing::LayoutModel, bool, bool>> {};
 
 TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
-  const auto [family, tied, sequence_parallel] = GetParam();
-  const ModelConfig config = TinyConfig(family, tied);
+  const auto& [model, tied, sequence_parallel] = GetParam();
+  const ModelConfig config = TinyConfig(model, tied);
   const absl::Status status = RunOnThreads(
       {.dp = 1, .pp = 1, .cp = 1, .tp = 2}, {.timeout = std::chrono::minutes(1), .check = true},
       [&, sp = sequence_parallel](const Mesh& mesh) -> absl::Status {
@@ -173,13 +171,12 @@ TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LayoutComplexStepTest,
-                         ::testing::Combine(::testing::Values(&kGpt2Family, &kLlamaFamily),
+                         ::testing::Combine(::testing::ValuesIn(testing::LayoutModels()),
                                             ::testing::Bool(), ::testing::Bool()),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == &kGpt2Family ? "Gpt2"
-                                                                                      : "Llama") +
-                                  (std::get<1>(info.param) ? "Tied" : "Untied") +
-                                  (std::get<2>(info.param) ? "SequenceParallel" : "");
+                           return std::get<0>(info.param).name +
+                                  (std::get<1>(info.param) ? "_tied" : "_untied") +
+                                  (std::get<2>(info.param) ? "_sequence_parallel" : "");
                          });
 
 }  // namespace

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "gtest/gtest.h"
+#include "models/families/family.h"
+#include "models/layer_parameters.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
@@ -15,14 +17,62 @@
 namespace strake::testing {
 namespace {
 
-// By definition: the number of tensor-parallel ranks that hold an element of this tensor.
-int NumHolders(const LayoutCase& layout, const std::string& name) {
-  for (const char* replicated : {"norm", "ln_", "wpe", "c_proj.bias"}) {
-    if (absl::StrContains(name, replicated)) return layout.tp;
+// By definition: the number of tensor-parallel ranks that hold each element of a tensor.
+class Holders {
+ public:
+  explicit Holders(const LayoutCase& layout) : config_(layout.Model()), layout_(layout) {}
+
+  std::vector<int> Of(const std::string& name, const FullTensors::Entry& entry) const {
+    std::vector<int> holders(entry.values.size(), 1);
+    const int64_t first = FirstSharedColumn(name);
+    if (first < 0) return holders;
+    const int shared =
+        IsReplicated(name) ? layout_.tp : std::max<int>(1, layout_.tp / layout_.num_kv_heads);
+    for (size_t i = 0; i < holders.size(); ++i) {
+      if (static_cast<int64_t>(i) % entry.num_columns >= first) holders[i] = shared;
+    }
+    return holders;
   }
-  const bool kv = absl::StrContains(name, "k_proj") || absl::StrContains(name, "v_proj");
-  return kv ? std::max<int>(1, layout.tp / layout.num_kv_heads) : 1;
-}
+
+ private:
+  // -1: none.
+  int64_t FirstSharedColumn(const std::string& name) const {
+    const TensorNames& names = config_.family->tensors;
+    if (IsReplicated(name)) return 0;
+    if (!IsOneOf(name, {names.key, names.value, names.key_norm}, {".weight", ".bias"})) return -1;
+    // One tensor may hold the queries, too, before or, without grouped heads, among the others.
+    const bool with_queries = IsOneOf(name, {names.query}, {".weight", ".bias"});
+    return with_queries ? config_.num_heads * config_.head_dim : 0;
+  }
+
+  bool IsReplicated(const std::string& name) const {
+    const TensorNames& n = config_.family->tensors;
+    if (config_.qk_norm == QkNorm::kPerHead &&
+        IsOneOf(name, {n.query_norm, n.key_norm}, {".weight"})) {
+      return true;
+    }
+    return IsOneOf(name, {n.attention_output, n.down}, {".bias"}) ||
+           IsOneOf(name,
+                   {n.position_embedding, n.attention_norm, n.attention_post_norm, n.mlp_norm,
+                    n.mlp_post_norm, n.final_norm},
+                   {".weight", ".bias"});
+  }
+
+  bool IsOneOf(const std::string& name, std::initializer_list<const char*> patterns,
+               std::initializer_list<const char*> suffixes) const {
+    for (const char* pattern : patterns) {
+      for (int64_t layer = 0; pattern != nullptr && layer < config_.num_layers; ++layer) {
+        for (const char* suffix : suffixes) {
+          if (name == TensorName(pattern, layer) + suffix) return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  const ModelConfig config_;
+  const LayoutCase& layout_;
+};
 
 // Assembles all ranks' parts of an array of the index space.
 template <typename RangesAndElements>
@@ -73,14 +123,15 @@ double SquaredNorm(const FullTensors& full) {
 // `dp_copies`: the number of data-parallel ranks that hold an element.
 void ExpectEqual(const LayoutCase& layout, const FullTensors& actual, int dp_copies,
                  const FullTensors& expected, double tolerance) {
+  const Holders holders(layout);
   int64_t num_elements = 0;
   ASSERT_EQ(actual.entries().size(), expected.entries().size());
   for (const auto& [name, entry] : expected.entries()) {
     ASSERT_EQ(actual.entries().count(name), 1) << name;
     const FullTensors::Entry& mine = actual.entries().at(name);
-    EXPECT_EQ(mine.num_copies,
-              std::vector<int>(entry.values.size(), dp_copies * NumHolders(layout, name)))
-        << name;
+    std::vector<int> copies = holders.Of(name, entry);
+    for (int& count : copies) count *= dp_copies;
+    EXPECT_EQ(mine.num_copies, copies) << name;
     // Infinite where all expected values are 0.
     EXPECT_LE(RelativeError(mine.values, entry.values), tolerance) << name;
     num_elements += static_cast<int64_t>(entry.values.size());

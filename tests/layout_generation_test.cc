@@ -8,11 +8,11 @@
 #include "core/base/status_macros.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "models/families/llama.h"
 #include "models/generator.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "tests/full_tensors.h"
 #include "tests/layout_case.h"
+#include "tests/layout_model.h"
 #include "tests/train_layout.h"
 
 namespace strake::testing {
@@ -101,10 +101,16 @@ TEST(LayoutGenerationTest, TheTokensAndLogitsOfOneRank) {
         LayoutCase c = {.tp = tp, .sequence_parallel = sequence_parallel};
         c.dtype = dtype;
         ExpectSameGeneration(c);
-        c.family = &kLlamaFamily;
+        c.model = "llama";
         c.tied = false;
         for (const int num_kv_heads : {24, 2, 1}) {
           c.num_kv_heads = num_kv_heads;
+          ExpectSameGeneration(c);
+        }
+        if (sequence_parallel) continue;
+        for (const LayoutModel& model : LayoutModels()) {
+          c.model = model.name;
+          c.num_kv_heads = model.grouped_heads ? 2 : 24;
           ExpectSameGeneration(c);
         }
       }

@@ -14,7 +14,6 @@
 #include "core/memory/device_memory.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
-#include "models/families/llama.h"
 #include "parallel/comm/testing/nccl/nccl_ranks.h"
 #include "parallel/mesh/mesh.h"
 #include "tests/layout_case.h"
@@ -111,7 +110,7 @@ std::vector<LayoutCase> Layouts() {
   reduced.zero = 2;
   reduced.reduce_in_bf16 = true;
   LayoutCase llama = gpt2;
-  llama.family = &kLlamaFamily;
+  llama.model = "llama";
   llama.tied = false;
   llama.num_kv_heads = 1;
   llama.tp = 2;

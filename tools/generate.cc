@@ -19,6 +19,7 @@
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/families/families.h"
 #include "models/generator.h"
+#include "models/rope_tables.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -105,8 +106,9 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
 absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConfig& c,
                                    int64_t num_tokens) {
   const double element = DTypeSize(config.machine.dtype_kind());
-  const double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim +
-                           (c.attention_kinds[0].rope ? 8.0 * c.head_dim : 0);
+  double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim;
+  const RopeTables rope(c, num_tokens);
+  for (int i = 0; i < rope.size(); ++i) per_token += 8.0 * rope.Columns(i);
   const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
   const double bytes =
       model_bytes / config.layout.tp * NumRanksInMemory(config.machine, config.layout);

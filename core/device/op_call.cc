@@ -62,12 +62,22 @@ const Shape& OpCall::ShapeOf(const char* operand) const {
   return found->shape;
 }
 
-double OpCall::Get(const char* attribute) const {
+const OpAttribute* OpCall::FindAttribute(const char* attribute) const {
   const auto found =
       std::find_if(attributes.begin(), attributes.end(),
                    [&](const OpAttribute& each) { return std::strcmp(each.name, attribute) == 0; });
-  CHECK(found != attributes.end()) << "[op_call] no " << attribute << " in " << ToString();
+  return found == attributes.end() ? nullptr : &*found;
+}
+
+double OpCall::Get(const char* attribute) const {
+  const OpAttribute* const found = FindAttribute(attribute);
+  CHECK(found != nullptr) << "[op_call] no " << attribute << " in " << ToString();
   return found->value;
+}
+
+double OpCall::GetOr(const char* attribute, double otherwise) const {
+  const OpAttribute* const found = FindAttribute(attribute);
+  return found == nullptr ? otherwise : found->value;
 }
 
 std::string OpCall::ToString() const {

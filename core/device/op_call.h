@@ -59,6 +59,8 @@ struct OpCall {
   // CHECKs that it exists.
   const Shape& ShapeOf(const char* operand) const;
   double Get(const char* attribute) const;
+  // Returns `otherwise` if there is none.
+  double GetOr(const char* attribute, double otherwise) const;
   int64_t GetInt(const char* attribute) const { return static_cast<int64_t>(Get(attribute)); }
 
   // "rms_norm forward, in x f32[8, 16], ..., eps 1e-05": everything but cost, layer and times.
@@ -66,6 +68,7 @@ struct OpCall {
   std::string ToString() const;
 
  private:
+  const OpAttribute* FindAttribute(const char* attribute) const;
   OpCall& Add(const char* name, OpRole role, const Tensor& tensor, double num_bytes);
 };
 

@@ -1,14 +1,14 @@
-// The elementwise ops on a GPU, through the ops that dispatch to it: GELU, SwiGLU, bias, residual,
+// The elementwise ops on a GPU, through the ops that dispatch to it: activations, bias, residual,
 // RoPE.
 #include <cstdint>
 #include <vector>
 
 #include "core/base/dtype.h"
+#include "core/ops/activation/activation.h"
 #include "core/ops/bias_add/bias_add.h"
-#include "core/ops/gelu/gelu.h"
+#include "core/ops/gated_activation/gated_activation.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "core/ops/rope/rope.h"
-#include "core/ops/swiglu/swiglu.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
@@ -34,30 +34,36 @@ class ElementwiseCudaTest : public ::testing::TestWithParam<DType> {
 };
 
 // Terms of GELU's slope nearly cancel.
-TEST_P(ElementwiseCudaTest, Gelu) {
-  for (const auto& [n, c] : kSizes) {
-    const Shape shape = {n, c};
-    ExpectFollowsF64({In(shape), Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
-      return GeluForward(ctx, t[0], t[1]);
-    });
-    ExpectFollowsF64(
-        {In(shape), In(shape), Out(shape, 25)},
-        [](const Context& ctx, const Tensors& t) { return GeluBackward(ctx, t[0], t[1], t[2]); });
-    ExpectFollowsF64({In(shape), Out(shape, 25)}, [](const Context& ctx, const Tensors& t) {
-      return GeluBackward(ctx, t[0], t[1], t[1]);
-    });
+TEST_P(ElementwiseCudaTest, Activation) {
+  for (const ActivationKind kind : kActivationKinds) {
+    for (const auto& [n, c] : kSizes) {
+      const Shape shape = {n, c};
+      ExpectFollowsF64({In(shape), Out(shape, 8)}, [kind](const Context& ctx, const Tensors& t) {
+        return ActivationForward(ctx, kind, t[0], t[1]);
+      });
+      ExpectFollowsF64({In(shape), In(shape), Out(shape, 25)},
+                       [kind](const Context& ctx, const Tensors& t) {
+                         return ActivationBackward(ctx, kind, t[0], t[1], t[2]);
+                       });
+      ExpectFollowsF64({In(shape), Out(shape, 25)}, [kind](const Context& ctx, const Tensors& t) {
+        return ActivationBackward(ctx, kind, t[0], t[1], t[1]);
+      });
+    }
   }
 }
 
-TEST_P(ElementwiseCudaTest, Swiglu) {
-  for (const auto& [n, c] : kSizes) {
-    const Shape half = {n, c}, whole = {n, 2 * c};
-    ExpectFollowsF64({In(whole), Out(half, 8)}, [](const Context& ctx, const Tensors& t) {
-      return SwigluForward(ctx, t[0], t[1]);
-    });
-    ExpectFollowsF64(
-        {In(half), In(whole), Out(whole, 12)},
-        [](const Context& ctx, const Tensors& t) { return SwigluBackward(ctx, t[0], t[1], t[2]); });
+TEST_P(ElementwiseCudaTest, GatedActivation) {
+  for (const ActivationKind kind : kActivationKinds) {
+    for (const auto& [n, c] : kSizes) {
+      const Shape half = {n, c}, whole = {n, 2 * c};
+      ExpectFollowsF64({In(whole), Out(half, 8)}, [kind](const Context& ctx, const Tensors& t) {
+        return GatedActivationForward(ctx, kind, t[0], t[1]);
+      });
+      ExpectFollowsF64({In(half), In(whole), Out(whole, 25)},
+                       [kind](const Context& ctx, const Tensors& t) {
+                         return GatedActivationBackward(ctx, kind, t[0], t[1], t[2]);
+                       });
+    }
   }
 }
 
@@ -84,15 +90,20 @@ TEST_P(ElementwiseCudaTest, ResidualAdd) {
 
 // Rotates two of five adjacent heads in a row.
 TEST_P(ElementwiseCudaTest, Rope) {
-  for (const auto& [head_dim, num_tokens] :
-       {std::pair<int64_t, int64_t>{32, 12}, {6, 12}, {8, 0}}) {
-    const ParityOperand table = {{9, head_dim}, DType::kF64},
-                        x = Out({num_tokens, 5 * head_dim}, 8);
-    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
-      return RopeForward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, /*position_offset=*/3, t[1]);
+  struct Case {
+    int64_t rotary_dim, head_dim, num_tokens;
+    bool interleaved;
+  };
+  for (const Case& c :
+       {Case{32, 32, 12, false}, {6, 6, 12, false}, {8, 8, 0, false}, {16, 32, 12, true}}) {
+    const RopeHeads heads = {.num_heads = 2, .head_dim = c.head_dim, .interleaved = c.interleaved};
+    const ParityOperand table = {{9, c.rotary_dim}, DType::kF64},
+                        x = Out({c.num_tokens, 5 * c.head_dim}, 8);
+    ExpectFollowsF64({table, x}, [&](const Context& ctx, const Tensors& t) {
+      return RopeForward(ctx, t[0], heads, /*seq_len=*/6, /*position_offset=*/3, t[1]);
     });
-    ExpectFollowsF64({table, x}, [](const Context& ctx, const Tensors& t) {
-      return RopeBackward(ctx, t[0], /*num_heads=*/2, /*seq_len=*/6, t[1]);
+    ExpectFollowsF64({table, x}, [&](const Context& ctx, const Tensors& t) {
+      return RopeBackward(ctx, t[0], heads, /*seq_len=*/6, t[1]);
     });
   }
 }

@@ -80,6 +80,7 @@ def strake_op(
         reference_deps = [],
         test_deps = [],
         check_deps = [],
+        benchmark_deps = [],
         kernel_test_copts = [],
         cpu_kernel = True):
     """An op whose parts are all in files of its name: docs/architecture.md, "One op, one folder".
@@ -92,6 +93,7 @@ def strake_op(
     reference_deps  what NAME_reference.h uses besides
     test_deps       what NAME_test.cc uses besides
     check_deps      what NAME_check.cc uses besides
+    benchmark_deps  what NAME_benchmark.cc uses besides
     cpu_kernel      False where the reference, or another op's kernel, serves the CPU
     """
     strake_cc_library(
@@ -116,7 +118,7 @@ def strake_op(
     strake_cc_benchmark(
         name = name + "_benchmark",
         srcs = [name + "_benchmark.cc"],
-        deps = OP_TEST_DEPS + [":" + name],
+        deps = [":" + name] + benchmark_deps + OP_TEST_DEPS,
     )
     if cpu_kernel:
         strake_cpu_kernel(

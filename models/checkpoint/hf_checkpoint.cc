@@ -93,13 +93,40 @@ SafetensorsDType FileDType(DType values) {
   return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
 }
 
-absl::Status WriteTensor(const Tensor& values, const HfSlice& slice, SafetensorsWriter* writer) {
-  const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
-  std::vector<float> buffer(std::min(step, slice.num_lines()) * line);
-  for (int64_t first = 0; first < slice.num_lines(); first += step) {
-    const int64_t count = std::min(step, slice.num_lines() - first);
-    TakeLines(values, slice, first, count, 0, buffer.data());
-    STRAKE_RETURN_IF_ERROR(writer->Append(buffer.data(), count * line));
+// A whole tensor: all its slices, of one parameter.
+using WholeTensor = std::vector<HfSlice>;
+
+std::vector<WholeTensor> WholeTensorsOf(const ParameterRecord& record) {
+  std::vector<WholeTensor> tensors;
+  for (HfSlice& slice : HfSlicesOf(record)) {
+    if (tensors.empty() || tensors.back()[0].name != slice.name) tensors.emplace_back();
+    tensors.back().push_back(std::move(slice));
+  }
+  for (const WholeTensor& tensor : tensors) {
+    int64_t num_elements = 0;
+    for (const HfSlice& slice : tensor) num_elements += slice.rows * slice.columns;
+    CHECK_EQ(num_elements, NumElements(tensor[0].file_shape))
+        << "[hf_checkpoint] elements of a slice, not of the whole tensor " << tensor[0].name << " "
+        << ShapeString(tensor[0].file_shape);
+  }
+  return tensors;
+}
+
+absl::Status WriteTensor(const Tensor& values, const WholeTensor& tensor,
+                         SafetensorsWriter* writer) {
+  const int64_t step = tensor[0].LinesAtATime(), line = tensor[0].full_line_elements();
+  const int64_t num_lines = tensor[0].num_full_lines();
+  std::vector<float> buffer(std::min(step, num_lines) * line);
+  for (int64_t first = 0; first < num_lines; first += step) {
+    const int64_t last = std::min(first + step, num_lines);
+    for (const HfSlice& slice : tensor) {
+      const int64_t begin = std::max(first, slice.first_line());
+      const int64_t end = std::min(last, slice.first_line() + slice.num_lines());
+      if (begin >= end) continue;
+      TakeLines(values, slice, begin - slice.first_line(), end - begin,
+                buffer.data() + (begin - first) * line);
+    }
+    STRAKE_RETURN_IF_ERROR(writer->Append(buffer.data(), (last - first) * line));
   }
   return absl::OkStatus();
 }
@@ -413,15 +440,12 @@ absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
                                                  const std::vector<std::string>& suffixes,
                                                  DType dtype, FetchParameter fetch) {
   const int num_arrays = static_cast<int>(suffixes.size());
-  std::vector<std::vector<HfSlice>> tensors;  // by parameter
+  std::vector<std::vector<WholeTensor>> tensors;  // by parameter
   std::vector<SafetensorsSpec> specs;
   for (const ParameterRecord& record : whole.records()) {
-    for (const HfSlice& slice : tensors.emplace_back(HfSlicesOf(record))) {
-      CHECK(slice.IsWholeTensor())
-          << "[hf_checkpoint] " << slice.rows << " x " << slice.columns << " of " << slice.name
-          << " " << ShapeString(slice.file_shape) << " are not a whole tensor";
+    for (const WholeTensor& tensor : tensors.emplace_back(WholeTensorsOf(record))) {
       for (const std::string& suffix : suffixes) {
-        specs.push_back({slice.name + suffix, slice.file_shape});
+        specs.push_back({tensor[0].name + suffix, tensor[0].file_shape});
       }
     }
   }
@@ -433,7 +457,7 @@ absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
       STRAKE_ASSIGN_OR_RETURN(const Tensor values, fetch(i, array));
       const Shape& shape = whole.records()[i].shape();
       CHECK_EQ(values.num_elements(), NumElements(shape))
-          << "[hf_checkpoint] " << values.ToString() << " for " << tensors[i].front().name << " "
+          << "[hf_checkpoint] " << values.ToString() << " for " << whole.records()[i].name() << " "
           << ShapeString(shape);
       STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(values));
       for (int j = 0; j < static_cast<int>(tensors[i].size()); ++j) {

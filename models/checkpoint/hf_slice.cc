@@ -163,14 +163,15 @@ void PlaceLines(const float* lines, const HfSlice& slice, int64_t first, int64_t
 }
 
 void TakeLines(const Tensor& values, const HfSlice& slice, int64_t first, int64_t count,
-               int64_t origin, float* lines) {
-  const int64_t line = slice.line_elements();
+               float* lines) {
+  const int64_t line = slice.line_elements(), full_line = slice.full_line_elements();
+  float* to = lines + slice.line_begin();
   WithType(values, [&](const auto* array) {
-    const auto* from = array + LineIndex(slice, first, origin);
+    const auto* from = array + LineIndex(slice, first, /*origin=*/0);
     if (slice.transposed) {
-      Transpose(from, slice.stride, line, count, lines, line);
+      Transpose(from, slice.stride, line, count, to, full_line);
     } else {
-      CopyRows(from, slice.stride, count, line, lines, line);
+      CopyRows(from, slice.stride, count, line, to, full_line);
     }
   });
 }

@@ -31,9 +31,9 @@ struct HfSlice {
   int64_t first_line() const { return transposed ? column_begin : row_begin; }
   int64_t line_elements() const { return transposed ? rows : columns; }
   int64_t line_begin() const { return transposed ? row_begin : column_begin; }
-  // Line elements of the whole tensor.
+  // Line elements and lines of the whole tensor.
   int64_t full_line_elements() const { return file_shape.back(); }
-  bool IsWholeTensor() const { return rows * columns == NumElements(file_shape); }
+  int64_t num_full_lines() const { return file_shape.size() == 1 ? 1 : file_shape[0]; }
 
   // How many lines are held in memory at a time.
   int64_t LinesAtATime() const;
@@ -43,20 +43,23 @@ struct HfSlice {
 };
 
 // The slices of a parameter, one per segment; neighbours that continue each other in one tensor are
-// one slice. No slice contains padding.
+// one slice. Slices of one tensor are neighbours. No slice contains padding.
 std::vector<HfSlice> HfSlicesOf(const ParameterRecord& record);
 
 // The elements of `slice` that are in [begin, end) of the parameter: at most three blocks, since
 // the first and the last row may be cut.
 std::vector<HfSlice> HfSlicesWithin(const HfSlice& slice, int64_t begin, int64_t end);
 
-// Copy lines [first, first + count) of the slice, as [count, line_elements()], into `values` and
-// out of them. `origin` is the index in `values` of the parameter's first element; negative where
-// `values` begin inside the parameter. f32, f64 or bf16.
+// Copies lines [first, first + count) of the slice, [count, line_elements()], into `values`.
+// `origin` is the index in `values` of the parameter's first element; negative where `values` begin
+// inside the parameter. f32, f64 or bf16.
 void PlaceLines(const float* lines, const HfSlice& slice, int64_t first, int64_t count,
                 int64_t origin, const Tensor& values);
+
+// The inverse, of a whole parameter's values: copies those lines to the places that they have in
+// lines of the whole tensor, `lines` [count, full_line_elements()].
 void TakeLines(const Tensor& values, const HfSlice& slice, int64_t first, int64_t count,
-               int64_t origin, float* lines);
+               float* lines);
 
 }  // namespace strake
 

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/safetensors.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
 #include "parallel/mesh/run_on_threads.h"
@@ -154,7 +156,11 @@ class Saver {
 template <typename Body>
 void ForEachModel(Body&& body) {
   std::vector<ModelConfig> models = SlicedModels(1);
-  for (const int64_t num_kv_heads : {2, 12}) models.push_back(SlicedModels(num_kv_heads).back());
+  for (const int64_t num_kv_heads : {2, 12}) {
+    for (const ModelConfig& model : SlicedModels(num_kv_heads)) {
+      if (model.num_kv_heads == num_kv_heads && !model.tie_word_embeddings) models.push_back(model);
+    }
+  }
   for (const ModelConfig& config : models) {
     const std::string directory = SaveWhole(config);
     for (const int tp : {1, 2, 3, 4}) {
@@ -214,6 +220,42 @@ TEST(SlicedCheckpointTest, EveryLayoutLoadsThem) {
       }
     }
   });
+}
+
+// The values of a file's tensor of the first layer's attention.
+std::vector<float> ReadTensor(const std::string& directory, const std::string& name,
+                              const Shape& shape) {
+  const auto file = SafetensorsFile::Open(ModelPath(directory));
+  CHECK(file.ok()) << file.status();
+  const SafetensorsEntry* entry = file->Find("transformer.h.0.attn.c_attn." + name);
+  CHECK(entry != nullptr && entry->shape == shape) << name;
+  std::vector<float> values(NumElements(shape));
+  CHECK(file->ReadF32(*entry, 0, static_cast<int64_t>(values.size()), values.data()).ok());
+  return values;
+}
+
+TEST(SlicedCheckpointTest, InterleavedHeadsAreRowsHeadByHead) {
+  const ModelConfig config = SlicedModels(1)[2];
+  const auto arena = SlicedParameters(config, 0, 1);
+  ASSERT_TRUE(arena->Allocate(DType::kF32, false).ok());
+  const int64_t d = config.head_dim, width = config.num_heads * d, c = config.hidden_size;
+  const Tensor weight = arena->records()[4].parameter.value;
+  const Tensor bias = arena->records()[5].parameter.value;
+  ASSERT_EQ(weight.shape(), (Shape{c, 3 * width}));
+  std::iota(weight.data<float>(), weight.data<float>() + weight.num_elements(), 0.0f);
+  std::iota(bias.data<float>(), bias.data<float>() + bias.num_elements(), 0.0f);
+  const std::string directory = MakeDirectory();
+  ASSERT_TRUE(SaveArrays(ModelPath(directory), *arena, {{"", arena->values()}}).ok());
+  const std::vector<float> weights = ReadTensor(directory, "weight", {3 * width, c});
+  const std::vector<float> biases = ReadTensor(directory, "bias", {3 * width});
+  for (int64_t row = 0; row < 3 * width; ++row) {
+    const int64_t head = row / (3 * d), part = row / d % 3;
+    const int64_t column = part * width + head * d + row % d;
+    EXPECT_EQ(biases[row], column);
+    for (int64_t in = 0; in < c; ++in) {
+      EXPECT_EQ(weights[row * c + in], in * 3 * width + column) << row << ", " << in;
+    }
+  }
 }
 
 TEST(SlicedCheckpointTest, PartsOfAnArrayLoadTogether) {
@@ -282,7 +324,7 @@ TEST(SlicedCheckpointDeathTest, ASliceIsNoWholeModel) {
   const auto arena = SlicedParameters(SlicedModels(1)[0], 0, 2);
   const TensorBuffer values(DType::kF32, {arena->num_elements()});
   EXPECT_DEATH((void)SaveArrays("/no/such", *arena, {{"", values}}),
-               "6 x 24 of transformer.wte.weight \\[11, 24\\] are not a whole tensor");
+               "not of the whole tensor transformer.wte.weight \\[11, 24\\]");
 }
 
 }  // namespace

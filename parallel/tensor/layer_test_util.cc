@@ -18,14 +18,15 @@ namespace {
 
 constexpr size_t kArenaBytes = size_t{1} << 24;
 
-// The first column of a segment of this name among the whole's.
-int64_t SegmentBegin(const ParameterRecord& whole, const std::string& name) {
+// The whole's column that holds this column of a tensor.
+int64_t WholeColumn(const ParameterRecord& whole, const std::string& tensor, int64_t column) {
   int64_t begin = 0;
   for (const ParameterSegment& segment : whole.segments) {
-    if (segment.name == name) return begin;
+    const int64_t at = column - segment.slice.column_begin;
+    if (segment.name == tensor && 0 <= at && at < segment.columns) return begin + at;
     begin += segment.columns;
   }
-  ADD_FAILURE() << "no segment " << name << " in " << whole.name();
+  ADD_FAILURE() << "no column " << column << " of " << tensor << " in " << whole.name();
   return 0;
 }
 
@@ -72,7 +73,7 @@ class PartsComparison {
     const SegmentSlice& slice = segment.slice;
     const int64_t columns = parts_[rank]->shape().back();
     const int64_t rows = parts_[rank]->shape().size() == 1 ? 1 : parts_[rank]->shape()[0];
-    const int64_t begin = SegmentBegin(whole_, segment.name) + slice.column_begin;
+    const int64_t begin = WholeColumn(whole_, segment.name, slice.column_begin);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t c = 0; c < segment.columns; ++c) {
         const int64_t local = row * columns + first_column + c;

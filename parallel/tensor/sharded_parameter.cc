@@ -13,6 +13,11 @@ void SetHolders(const ShardRange& holders, int rank, SegmentSlice* slice) {
   slice->owner = holders.begin == rank;
 }
 
+// Of the tensor that the segment is, or is a part of.
+int64_t FullColumns(const ParameterSegment& segment) {
+  return std::max(segment.columns, segment.slice.full_columns);
+}
+
 // The overlaps of the whole weight's segments, side by side, with the rank's pieces.
 std::vector<ParameterSegment> CutColumns(const std::vector<ParameterSegment>& segments,
                                          const WeightShards& shards, int rank) {
@@ -29,8 +34,8 @@ std::vector<ParameterSegment> CutColumns(const std::vector<ParameterSegment>& se
         ParameterSegment& part = cut.emplace_back(segment);
         part.columns = end - begin;
         part.slice = {.full_rows = rows,
-                      .full_columns = segment.columns,
-                      .column_begin = begin - segment_begin,
+                      .full_columns = FullColumns(segment),
+                      .column_begin = segment.slice.column_begin + begin - segment_begin,
                       .num_rows = rows};
         SetHolders(piece.full.holders, rank, &part.slice);
         part.slice.partial_grad = part.slice.num_holders > 1;

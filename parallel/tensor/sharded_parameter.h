@@ -18,7 +18,8 @@ enum class ReplicatedGrad { kWhole, kPartial };
 
 // Adds the part of rank tp.rank() of a weight that `shards` cuts, with T = tp.size(). `segments`
 // are those of the whole weight: the contents of Hugging Face's tensors. Where a segment lies in
-// several pieces (Q, K and V of one tensor), the parameter has one segment for each.
+// several pieces (Q, K and V of one tensor), the parameter has one segment for each. A segment of
+// columns may be a part of a tensor: its slice then gives full_columns and column_begin.
 //
 // Gradients of replicated key/value heads are partial: each holder has query heads of its own.
 Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,

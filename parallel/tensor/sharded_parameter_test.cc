@@ -137,6 +137,19 @@ TEST(ShardedParameterTest, SegmentsDescribeTheSlices) {
       ExpectSegmentsDescribeTheSlices({{"qkv", out}}, Split({3, out}, 1, heads, t));
       ExpectSegmentsDescribeTheSlices({{"bias", out}}, Split({out}, 0, heads, t));
     }
+    // Queries, keys and values of one tensor, head by head.
+    std::vector<ParameterSegment> heads;
+    for (int64_t i = 0; i < 3 * 24; ++i) {
+      const int64_t head = i % 24, part = i / 24;
+      heads.push_back({"qkv",
+                       2,
+                       true,
+                       {.full_rows = 3,
+                        .full_columns = 3 * 24 * 2,
+                        .column_begin = (3 * head + part) * 2,
+                        .num_rows = 3}});
+    }
+    ExpectSegmentsDescribeTheSlices(heads, Split({3, 3 * 24 * 2}, 1, QkvSegments(24, 24, 2), t));
     const auto gate_up = GateUpSegments(24);
     ExpectSegmentsDescribeTheSlices({{"gate", 24}, {"up", 24}}, Split({5, 48}, 1, gate_up, t));
     ExpectSegmentsDescribeTheSlices({{"w", 5}}, Split({24, 5}, 0, {{"rows", 24}}, t));

@@ -15,9 +15,10 @@
 #include "core/cuda/cublaslt.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/product_tuning.h"
+#include "core/ops/activation/activation_cuda.h"
+#include "core/ops/activation/activation_kind.h"
 #include "core/ops/bias_add/bias_add_cuda.h"
 #include "core/ops/dispatch.h"
-#include "core/ops/gelu/gelu_cuda.h"
 #include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/gpu_timing.h"
 
@@ -107,10 +108,15 @@ absl::Status EnqueueRest(CudaStream stream, const CudaProduct& p, float* workspa
           {.x = c, .bias = static_cast<const T*>(p.bias), .rows = p.m, .columns = p.n, .y = c});
     }
     if (p.epilogue == CudaEpilogue::kGelu) {
-      return cuda::GeluForward<T>(stream, {.x = gelu_input, .size = p.m * p.n, .y = c});
+      return cuda::ActivationForward<T>(
+          stream, {.kind = ActivationKind::kGeluTanh, .x = gelu_input, .size = p.m * p.n, .y = c});
     }
     if (p.epilogue == CudaEpilogue::kGeluGrad) {
-      return cuda::GeluBackward<T>(stream, {.dy = c, .x = gelu_input, .size = p.m * p.n, .dx = c});
+      return cuda::ActivationBackward<T>(stream, {.kind = ActivationKind::kGeluTanh,
+                                                  .dy = c,
+                                                  .x = gelu_input,
+                                                  .size = p.m * p.n,
+                                                  .dx = c});
     }
     const bool of_a = p.epilogue == CudaEpilogue::kSumA;
     return cuda::BiasAddBackward<T>(stream, {.dy = static_cast<const T*>(of_a ? p.a : p.b),

@@ -70,10 +70,13 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   MakeContext();
   context_->set_cuda(cuda_.get());
   if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
-    const AttentionShape shape =
-        model_->AttentionShapeFor(options_.micro_batch * options_.seq_len, options_.seq_len);
-    const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
-    if (!fast.ok()) attention_note_ = std::string(fast.message());
+    // The layers differ at most in what the library may not take: the first that it refuses.
+    for (int64_t i = 0; i < options_.model.num_layers && attention_note_.empty(); ++i) {
+      const AttentionShape shape =
+          model_->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
+      const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
+      if (!fast.ok()) attention_note_ = std::string(fast.message());
+    }
   }
   return absl::OkStatus();
 }

@@ -10,8 +10,10 @@ namespace strake {
 inline void SetAttentionShape(const AttentionShape& shape, OpCall* call) {
   call->Set("batch", shape.batch).Set("seq_len", shape.seq_len).Set("num_heads", shape.num_heads);
   call->Set("num_kv_heads", shape.num_kv_heads).Set("head_dim", shape.head_dim);
-  call->Set("window", shape.window).Set("score_scale", shape.score_scale);
-  call->Set("score_softcap", shape.score_softcap);
+  // Only what a model has, so that the calls of others keep their texts.
+  if (shape.window != 0) call->Set("window", shape.window);
+  if (shape.score_scale != 0) call->Set("score_scale", shape.score_scale);
+  if (shape.score_softcap != 0) call->Set("score_softcap", shape.score_softcap);
 }
 
 inline AttentionShape GetAttentionShape(const OpCall& call) {
@@ -20,9 +22,9 @@ inline AttentionShape GetAttentionShape(const OpCall& call) {
           .num_heads = call.GetInt("num_heads"),
           .num_kv_heads = call.GetInt("num_kv_heads"),
           .head_dim = call.GetInt("head_dim"),
-          .window = call.GetInt("window"),
-          .score_scale = call.Get("score_scale"),
-          .score_softcap = call.Get("score_softcap")};
+          .window = static_cast<int64_t>(call.GetOr("window", 0)),
+          .score_scale = call.GetOr("score_scale", 0),
+          .score_softcap = call.GetOr("score_softcap", 0)};
 }
 
 }  // namespace strake

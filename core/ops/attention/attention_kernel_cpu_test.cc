@@ -94,8 +94,7 @@ void RunDefinition(const Attention& x) {
                                                .k = qkv + k_at,
                                                .v = qkv + v_at,
                                                .stride = x.stride(),
-                                               .seq_len = s.seq_len,
-                                               .head_dim = s.head_dim,
+                                               .shape = s,
                                                .y = y + y_at,
                                                .y_stride = x.y->dim(1),
                                                .lse = lse});
@@ -107,8 +106,7 @@ void RunDefinition(const Attention& x) {
                                                 .y = y + y_at,
                                                 .y_stride = x.y->dim(1),
                                                 .lse = lse,
-                                                .seq_len = s.seq_len,
-                                                .head_dim = s.head_dim,
+                                                .shape = s,
                                                 .dq = dqkv + q_at,
                                                 .dk = dqkv + k_at,
                                                 .dv = dqkv + v_at});

@@ -15,10 +15,28 @@ struct AttentionShape {
   int64_t head_dim = 0;      // D
   // W: a token sees itself and the W - 1 tokens before it. 0: itself and all tokens before it.
   int64_t window = 0;
-  double score_scale = 0;    // a: scores are a q.k; 0: 1 / sqrt(D)
+  double score_scale = 0;    // a > 0: scores are a q.k; 0: 1 / sqrt(D)
   double score_softcap = 0;  // c: scores become c tanh(score / c); 0: they stay as they are
 
-  double Scale() const { return score_scale == 0 ? 1 / std::sqrt(double(head_dim)) : score_scale; }
+  bool HasValidScores() const {
+    return window >= 0 && score_scale >= 0 && std::isfinite(score_scale) && score_softcap >= 0 &&
+           std::isfinite(score_softcap);
+  }
+
+  // The number of pairs of a query and a key that it sees, in one head of one sequence.
+  double NumPairs() const {
+    const double tokens = seq_len, seen = window == 0 || window > seq_len ? seq_len : window;
+    return seen * (tokens - seen) + seen * (seen + 1) / 2;
+  }
+
+  // These two are inlined, because the CPU's kernels call them (core/ops/cpu/isa.h).
+  [[gnu::always_inline]] double Scale() const {
+    return score_scale == 0 ? 1 / std::sqrt(double(head_dim)) : score_scale;
+  }
+  // The first key that the query at `position` sees; its own is the last.
+  [[gnu::always_inline]] constexpr int64_t FirstKey(int64_t position) const {
+    return window == 0 || position < window ? 0 : position - window + 1;
+  }
 };
 
 }  // namespace strake

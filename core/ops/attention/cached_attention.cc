@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/cached_attention_cpu.h"
@@ -20,7 +21,7 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
   const int64_t batch = shape.batch, seq_len = shape.seq_len, num_heads = shape.num_heads;
   const int64_t num_kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
   CHECK(batch == 1 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
-        num_heads % num_kv_heads == 0 &&
+        num_heads % num_kv_heads == 0 && shape.HasValidScores() &&
         qkv.shape() == Shape({seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
         y.shape() == Shape({seq_len, num_heads * head_dim}) && k_cache.rank() == 2 &&
         k_cache.dim(1) == num_kv_heads * head_dim && v_cache.shape() == k_cache.shape() &&
@@ -29,7 +30,16 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << "[cached_attention] qkv " << qkv.ToString() << ", k_cache " << k_cache.ToString()
       << ", v_cache " << v_cache.ToString() << ", y " << y.ToString() << ", past " << past
       << ", batch " << batch << ", seq_len " << seq_len << ", num_heads " << num_heads
-      << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim;
+      << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim << ", window "
+      << shape.window << ", score_scale " << shape.score_scale << ", score_softcap "
+      << shape.score_softcap;
+}
+
+absl::Status CheckOnCuda(const AttentionShape& shape) {
+  if (shape.window == 0 && shape.score_scale == 0 && shape.score_softcap == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError("attention on CUDA: no windows, score_scale or score_softcap");
 }
 
 // Packing a head's cache into tiles pays off from a panel of tokens on; fewer tokens read it in
@@ -83,8 +93,7 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
                                                  .v_cache = v_cache.data<Scalar>() + at,
                                                  .cache_stride = k_cache.dim(1),
                                                  .past = past,
-                                                 .num_tokens = shape.seq_len,
-                                                 .head_dim = head_dim,
+                                                 .shape = shape,
                                                  .y = y.data<Scalar>() + h * head_dim,
                                                  .y_stride = y.dim(1)});
     }
@@ -130,7 +139,8 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
         ctx.arena().Allocate(DType::kF32, {ScratchSize(shape, past, ctx.team().num_threads())});
   }
   const OpScope op(ctx, "cached_attention", [&](OpCall& call) {
-    const double cache_bytes = (past + shape.seq_len) * k_cache.dim(1) * DTypeSize(k_cache.dtype());
+    const int64_t keys = past + shape.seq_len - shape.FirstKey(past);
+    const double cache_bytes = keys * k_cache.dim(1) * DTypeSize(k_cache.dtype());
     call.In("qkv", qkv)
         .InOut("k_cache", k_cache, cache_bytes / 2)
         .InOut("v_cache", v_cache, cache_bytes / 2)
@@ -138,6 +148,7 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
     SetAttentionShape(shape, &call);
     call.Set("past", past);
   });
+  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda)
     return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, past_on_gpu, scratch);

@@ -1,7 +1,8 @@
 // Causal attention of new tokens over a key/value cache, for generating text.
 //
 // Like causal_attention for one sequence, but token n of the call is at position past + n, and the
-// keys and values of positions below `past` come from the cache. N new tokens, P cache rows.
+// keys and values of positions below `past` come from the cache. With a window W, the query at
+// position p sees keys (p - W, p], and no others are read. N new tokens, P cache rows.
 // dtypes: f32; bf16; f64 and c128 on the reference path; all tensors share one dtype. On CUDA,
 // returns InvalidArgument for D above 256.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_H_

@@ -97,8 +97,7 @@ std::vector<double> Reference(const Problem<T>& p) {
                                                .v_cache = v.data() + kv,
                                                .cache_stride = p.kv_columns,
                                                .past = p.past,
-                                               .num_tokens = s.seq_len,
-                                               .head_dim = s.head_dim,
+                                               .shape = s,
                                                .y = y.data() + h * s.head_dim,
                                                .y_stride = s.num_heads * s.head_dim});
   }

@@ -9,23 +9,27 @@
 
 namespace strake::reference {
 
-// Computes one query head of `num_tokens` tokens from position `past` on, over that head's cache: q
-// and y hold rows [num_tokens, head_dim], the caches [past + num_tokens, head_dim].
+// Computes one query head of N tokens from position `past` on, over that head's cache: q and y hold
+// rows [N, D], the caches [past + N, D]. N is shape.seq_len.
 template <typename Scalar>
 struct CachedAttentionForwardArgs {
   const Scalar* q;
   int64_t q_stride;
   const Scalar *k_cache, *v_cache;
-  int64_t cache_stride, past, num_tokens, head_dim;
+  int64_t cache_stride, past;
+  AttentionShape shape;
   Scalar* y;
   int64_t y_stride;
 };
 template <typename Scalar>
 void CachedAttentionForward(const CachedAttentionForwardArgs<Scalar>& args) {
-  for (int64_t n = 0; n < args.num_tokens; ++n) {
-    AttendRow(args.q + n * args.q_stride,
-              HeadRows(args.k_cache, args.past + n + 1, args.head_dim, args.cache_stride),
-              HeadRows(args.v_cache, args.past + n + 1, args.head_dim, args.cache_stride),
+  const AttentionShape& shape = args.shape;
+  for (int64_t n = 0; n < shape.seq_len; ++n) {
+    const int64_t first = shape.FirstKey(args.past + n), count = args.past + n + 1 - first;
+    const int64_t at = first * args.cache_stride;
+    AttendRow(shape, args.q + n * args.q_stride,
+              HeadRows(args.k_cache + at, count, shape.head_dim, args.cache_stride),
+              HeadRows(args.v_cache + at, count, shape.head_dim, args.cache_stride),
               args.y + n * args.y_stride);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/status_macros.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/cuda/cudnn_attention_shape.h"
 #include "core/memory/activation_arena.h"
@@ -20,7 +21,7 @@ void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape,
   const int64_t batch = shape.batch, seq_len = shape.seq_len, num_heads = shape.num_heads;
   const int64_t num_kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
   CHECK(batch >= 0 && seq_len >= 0 && num_heads > 0 && num_kv_heads > 0 && head_dim > 0 &&
-        num_heads % num_kv_heads == 0 &&
+        num_heads % num_kv_heads == 0 && shape.HasValidScores() &&
         qkv.shape() == Shape({batch * seq_len, (num_heads + 2 * num_kv_heads) * head_dim}) &&
         y.shape() == Shape({batch * seq_len, num_heads * head_dim}) &&
         lse.shape() == Shape({batch, num_heads, seq_len}) && y.dtype() == qkv.dtype() &&
@@ -28,12 +29,21 @@ void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape,
       << "[" << op << "] qkv or gradient " << qkv.ToString() << ", y or gradient " << y.ToString()
       << ", lse " << lse.ToString() << ", batch " << batch << ", seq_len " << seq_len
       << ", num_heads " << num_heads << ", num_kv_heads " << num_kv_heads << ", head_dim "
-      << head_dim;
+      << head_dim << ", window " << shape.window << ", score_scale " << shape.score_scale
+      << ", score_softcap " << shape.score_softcap;
 }
 
-// Counts only the products: two in the forward pass, five in the backward pass.
+absl::Status CheckOnCuda(const AttentionShape& shape) {
+  if (shape.window == 0 && shape.score_scale == 0 && shape.score_softcap == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError("attention on CUDA: no windows, score_scale or score_softcap");
+}
+
+// Counts only the products, of pairs that a mask leaves: two in the forward pass, five in the
+// backward pass.
 double ForwardFlops(const AttentionShape& shape) {
-  return 2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
+  return 4.0 * shape.batch * shape.num_heads * shape.head_dim * shape.NumPairs();
 }
 
 // Returns whether the CPU's kernels run, in tiles.
@@ -70,8 +80,7 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
                                                  .k = row + at.k + kv * D,
                                                  .v = row + at.v + kv * D,
                                                  .stride = at.stride,
-                                                 .seq_len = T,
-                                                 .head_dim = D,
+                                                 .shape = shape,
                                                  .y = y.data<Scalar>() + (b * T * H + h) * D,
                                                  .y_stride = H * D,
                                                  .lse = lse.data<Scalar>() + unit * T});
@@ -102,8 +111,7 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
                                                   .y = y.data<Scalar>() + out,
                                                   .y_stride = H * D,
                                                   .lse = lse.data<Scalar>() + unit * T,
-                                                  .seq_len = T,
-                                                  .head_dim = D,
+                                                  .shape = shape,
                                                   .dq = dx + q,
                                                   .dk = dx + k,
                                                   .dv = dx + v});
@@ -179,6 +187,7 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape));
     SetAttentionShape(shape, &call);
   });
+  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
@@ -217,6 +226,7 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
         .Flops(2.5 * ForwardFlops(shape));
     SetAttentionShape(shape, &call);
   });
+  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
@@ -235,6 +245,7 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
 }
 
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
+  STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape));
 }
 

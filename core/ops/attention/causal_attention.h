@@ -1,16 +1,21 @@
 // Causal attention with grouped key/value heads, on a fused QKV matrix.
 //
-//   s[i,j] = q[i] . k[j] / sqrt(D)  for j <= i,   p = softmax_j(s),   y[i] = sum_j p[i,j] v[j]
+//   s[i,j] = a q[i] . k[j]  for i - W < j <= i,   p = softmax_j(s),   y[i] = sum_j p[i,j] v[j]
 //
+// a is shape.Scale(), 1 / sqrt(D) unless set. W is the window; without one, all j <= i are seen.
+// With a cap c on the scores, s[i,j] = c tanh(a q[i] . k[j] / c).
 // B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
 // heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the reference
 // path. All other tensors share one dtype. No T x T matrix is kept: the backward pass recomputes
-// the probabilities from `lse`. Token i depends on tokens up to i. The one exception: non-finite
-// values in k and v of a later token may reach the tokens shortly before it that share its tile. On
+// the probabilities from `lse`. Token i depends on the tokens that it sees. The one exception:
+// non-finite values in k and v of a token that it does not see may reach it if they share a tile.
+// Time and FLOPs count the pairs (i, j) that are seen, so with a window they are linear in T. On
 // CUDA, returns InvalidArgument for D above 256.
 // Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
-// 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
+// 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B. Windows:
+// Beltagy et al., "Longformer", 2020, section 3.1; Jiang et al., "Mistral 7B", 2023, section 2.
+// Caps: Gemma Team, "Gemma 2", 2024, section 2.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
 

@@ -103,8 +103,7 @@ Truth Reference(const Problem<T>& p) {
                                                .k = x.data() + at.k,
                                                .v = x.data() + at.v,
                                                .stride = Columns(s),
-                                               .seq_len = s.seq_len,
-                                               .head_dim = s.head_dim,
+                                               .shape = s,
                                                .y = truth.y.data() + at.y,
                                                .y_stride = OutputColumns(s),
                                                .lse = truth.lse.data() + at.lse});
@@ -116,8 +115,7 @@ Truth Reference(const Problem<T>& p) {
                                                 .y = y.data() + at.y,
                                                 .y_stride = OutputColumns(s),
                                                 .lse = lse.data() + at.lse,
-                                                .seq_len = s.seq_len,
-                                                .head_dim = s.head_dim,
+                                                .shape = s,
                                                 .dq = truth.dqkv.data() + at.q,
                                                 .dk = truth.dqkv.data() + at.k,
                                                 .dv = truth.dqkv.data() + at.v});

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/ops/attention/attention_shape.h"
 #include "core/ops/reference_eigen.h"
 
 namespace strake::reference {
@@ -21,21 +22,33 @@ Matrix<Scalar> HeadRows(Scalar* data, int64_t count, int64_t head_dim, int64_t s
   return Matrix<Scalar>(data, count, head_dim, Eigen::OuterStride<>(stride));
 }
 
-// y = softmax(k q / sqrt(head_dim))^T v for one query q [head_dim]; returns log(sum(exp(s))).
 template <typename Scalar>
-Scalar AttendRow(const Scalar* q, const ConstMatrix<Scalar>& k, const ConstMatrix<Scalar>& v,
-                 Scalar* y) {
+using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
+
+// The scores of one query q [head_dim] against keys k. Of `shape`, here and below, only head_dim
+// and what makes scores are read, and seq_len where it is the number of queries.
+template <typename Scalar>
+Column<Scalar> AttentionScores(const AttentionShape& shape, const Scalar* q,
+                               const ConstMatrix<Scalar>& k) {
+  using std::tanh;
+  const Eigen::Map<const Column<Scalar>> query(q, shape.head_dim);
+  const Column<Scalar> s = (k * query) * Scalar(shape.Scale());
+  if (shape.score_softcap == 0) return s;
+  const Scalar cap(shape.score_softcap);
+  return s.unaryExpr([&](const Scalar& score) { return cap * tanh(score / cap); });
+}
+
+// y = softmax(scores of q and k)^T v for one query q [head_dim]; returns log(sum(exp(scores))).
+template <typename Scalar>
+Scalar AttendRow(const AttentionShape& shape, const Scalar* q, const ConstMatrix<Scalar>& k,
+                 const ConstMatrix<Scalar>& v, Scalar* y) {
   using std::log;
-  using std::sqrt;
-  using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
-  const int64_t head_dim = k.cols();
-  const Eigen::Map<const Column> query(q, head_dim);
-  Column s = (k * query) / Scalar(sqrt(static_cast<double>(head_dim)));
+  Column<Scalar> s = AttentionScores(shape, q, k);
   double shift = Real(s[0]);
   for (int64_t j = 1; j < s.size(); ++j) shift = std::max<double>(shift, Real(s[j]));
   s = (s.array() - Scalar(shift)).exp();
   const Scalar sum = s.sum();
-  Eigen::Map<Column>(y, head_dim) = v.transpose() * s / sum;
+  Eigen::Map<Column<Scalar>>(y, shape.head_dim) = v.transpose() * s / sum;
   return Scalar(shift) + log(sum);
 }
 
@@ -44,17 +57,20 @@ Scalar AttendRow(const Scalar* q, const ConstMatrix<Scalar>& k, const ConstMatri
 template <typename Scalar>
 struct CausalAttentionForwardArgs {
   const Scalar *q, *k, *v;
-  int64_t stride, seq_len, head_dim;
+  int64_t stride;
+  AttentionShape shape;
   Scalar* y;
   int64_t y_stride;
   Scalar* lse;
 };
 template <typename Scalar>
 void CausalAttentionForward(const CausalAttentionForwardArgs<Scalar>& args) {
-  for (int64_t i = 0; i < args.seq_len; ++i) {
-    args.lse[i] =
-        AttendRow(args.q + i * args.stride, HeadRows(args.k, i + 1, args.head_dim, args.stride),
-                  HeadRows(args.v, i + 1, args.head_dim, args.stride), args.y + i * args.y_stride);
+  const AttentionShape& shape = args.shape;
+  for (int64_t i = 0; i < shape.seq_len; ++i) {
+    const int64_t first = shape.FirstKey(i), count = i + 1 - first, at = first * args.stride;
+    args.lse[i] = AttendRow(
+        shape, args.q + i * args.stride, HeadRows(args.k + at, count, shape.head_dim, args.stride),
+        HeadRows(args.v + at, count, shape.head_dim, args.stride), args.y + i * args.y_stride);
   }
 }
 
@@ -67,30 +83,34 @@ struct CausalAttentionBackwardArgs {
   const Scalar* y;
   int64_t y_stride;
   const Scalar* lse;
-  int64_t seq_len, head_dim;
+  AttentionShape shape;
   Scalar *dq, *dk, *dv;
 };
 
-// dq =; dk and dv +=, because the heads of a group share them.
-//   dp[i,j] = dy[i] . v[j],  ds[i,j] = p[i,j] (dp[i,j] - dy[i] . y[i]),
-//   dq[i] = sum_j ds[i,j] k[j] / sqrt(D),  dk[j] += ds[i,j] q[i] / sqrt(D),  dv[j] += p[i,j] dy[i]
+// dq =; dk and dv +=, because the heads of a group share them. a is the scale, c the cap.
+//   dp[i,j] = dy[i] . v[j],  ds[i,j] = p[i,j] (dp[i,j] - dy[i] . y[i]) a (1 - (s[i,j] / c)^2),
+//   dq[i] = sum_j ds[i,j] k[j],  dk[j] += ds[i,j] q[i],  dv[j] += p[i,j] dy[i]
 template <typename Scalar>
 void CausalAttentionBackward(const CausalAttentionBackwardArgs<Scalar>& args) {
-  using std::sqrt;
-  using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
-  const Scalar scale = Scalar(1 / sqrt(static_cast<double>(args.head_dim)));
-  for (int64_t i = 0; i < args.seq_len; ++i) {
-    const auto keys = HeadRows(args.k, i + 1, args.head_dim, args.stride);
-    const auto values = HeadRows(args.v, i + 1, args.head_dim, args.stride);
-    const Eigen::Map<const Column> query(args.q + i * args.stride, args.head_dim);
-    const Eigen::Map<const Column> dy_row(args.dy + i * args.y_stride, args.head_dim);
-    const Eigen::Map<const Column> y_row(args.y + i * args.y_stride, args.head_dim);
-    const Column p = ((keys * query).array() * scale - args.lse[i]).exp();
+  using Row = Eigen::Map<const Column<Scalar>>;
+  const AttentionShape& shape = args.shape;
+  const int64_t dim = shape.head_dim;
+  for (int64_t i = 0; i < shape.seq_len; ++i) {
+    const int64_t first = shape.FirstKey(i), count = i + 1 - first, at = first * args.stride;
+    const auto keys = HeadRows(args.k + at, count, dim, args.stride);
+    const auto values = HeadRows(args.v + at, count, dim, args.stride);
+    const Row query(args.q + i * args.stride, dim);
+    const Row dy_row(args.dy + i * args.y_stride, dim), y_row(args.y + i * args.y_stride, dim);
+    const Column<Scalar> s = AttentionScores(shape, args.q + i * args.stride, keys);
+    const Column<Scalar> p = (s.array() - args.lse[i]).exp();
     const Scalar mean = dy_row.cwiseProduct(y_row).sum();
-    const Column ds = p.array() * ((values * dy_row).array() - mean) * scale;
-    Eigen::Map<Column>(args.dq + i * args.stride, args.head_dim) = keys.transpose() * ds;
-    HeadRows(args.dk, i + 1, args.head_dim, args.stride) += ds * query.transpose();
-    HeadRows(args.dv, i + 1, args.head_dim, args.stride) += p * dy_row.transpose();
+    Column<Scalar> ds = p.array() * ((values * dy_row).array() - mean) * Scalar(shape.Scale());
+    if (shape.score_softcap != 0) {
+      ds.array() *= Scalar(1) - (s.array() / Scalar(shape.score_softcap)).square();
+    }
+    Eigen::Map<Column<Scalar>>(args.dq + i * args.stride, dim) = keys.transpose() * ds;
+    HeadRows(args.dk + at, count, dim, args.stride) += ds * query.transpose();
+    HeadRows(args.dv + at, count, dim, args.stride) += p * dy_row.transpose();
   }
 }
 

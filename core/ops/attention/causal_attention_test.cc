@@ -93,9 +93,15 @@ TEST(CausalAttentionTest, EqualScoresGiveTheMean) {
   }
 }
 
+// The last four with a window, a scale, a cap, and all of them.
 TEST(CausalAttentionTest, GradientsByComplexStep) {
-  for (const AttentionShape& shape :
-       {AttentionShape{2, 5, 4, 2, 3}, {1, 7, 3, 3, 2}, {1, 1, 2, 1, 3}}) {
+  for (const AttentionShape& shape : {AttentionShape{2, 5, 4, 2, 3},
+                                      {1, 7, 3, 3, 2},
+                                      {1, 1, 2, 1, 3},
+                                      {1, 7, 2, 1, 3, 3},
+                                      {1, 5, 2, 2, 3, 0, 0.3},
+                                      {1, 6, 2, 1, 3, 0, 0, 0.8},
+                                      {2, 6, 4, 2, 2, 4, 1.7, 2.5}}) {
     const TestContext ctx;
     Attention a(DType::kC128, shape);
     a.Run(ctx);

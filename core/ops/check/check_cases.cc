@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/ops/activation/activation_check.h"
 #include "core/ops/adamw/adamw_check.h"
 #include "core/ops/attention/causal_attention_check.h"
 #include "core/ops/bias_add/bias_add_check.h"
@@ -15,16 +16,16 @@
 #include "core/ops/copy/copy_check.h"
 #include "core/ops/embedding/embedding_check.h"
 #include "core/ops/embedding/position_embedding_check.h"
-#include "core/ops/gelu/gelu_check.h"
+#include "core/ops/gated_activation/gated_activation_check.h"
 #include "core/ops/matmul/matmul_check.h"
 #include "core/ops/norm/layer_norm_check.h"
 #include "core/ops/norm/rms_norm_check.h"
+#include "core/ops/qk_norm/qk_norm_check.h"
 #include "core/ops/residual_add/residual_add_check.h"
 #include "core/ops/rope/rope_check.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy_check.h"
 #include "core/ops/squared_norm/squared_norm_check.h"
 #include "core/ops/sum/sum_check.h"
-#include "core/ops/swiglu/swiglu_check.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -43,21 +44,29 @@ constexpr Case kCases[] = {{"adamw", AdamWCheck},
                            {"copy", CopyCheck},
                            {"copy_rows", CopyRowsCheck},
                            {"embedding", EmbeddingCheck},
-                           {"gelu", GeluCheck},
+                           {"geglu", GatedActivationCheck<ActivationKind::kGeluTanh>},
+                           {"geglu_erf", GatedActivationCheck<ActivationKind::kGelu>},
+                           {"gelu", ActivationCheck<ActivationKind::kGeluTanh>},
+                           {"gelu_erf", ActivationCheck<ActivationKind::kGelu>},
                            {"layer_norm", LayerNormCheck},
                            {"matmul", MatmulCheck},
                            {"position_embedding", PositionEmbeddingCheck},
+                           {"qk_norm", QkNormCheck},
+                           {"qk_norm_sums", QkNormSumsCheck},
+                           {"reglu", GatedActivationCheck<ActivationKind::kRelu>},
+                           {"relu", ActivationCheck<ActivationKind::kRelu>},
                            {"residual_add", ResidualAddCheck},
                            {"rms_norm", RmsNormCheck},
                            {"rope", RopeCheck},
                            {"set_zero", SetZeroCheck},
+                           {"silu", ActivationCheck<ActivationKind::kSilu>},
                            {"softmax_cross_entropy", SoftmaxCrossEntropyCheck},
                            {"softmax_from_sums", SoftmaxFromSumsCheck},
                            {"softmax_slice_max", SoftmaxSliceMaxCheck},
                            {"softmax_slice_sums", SoftmaxSliceSumsCheck},
                            {"squared_norm", SquaredNormCheck},
                            {"sum", SumCheck},
-                           {"swiglu", SwigluCheck}};
+                           {"swiglu", GatedActivationCheck<ActivationKind::kSilu>}};
 
 const Case* FindCase(const OpCall& call) {
   const auto found = std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& each) {

@@ -14,6 +14,7 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
+#include "core/ops/activation/activation.h"
 #include "core/ops/adamw/adamw.h"
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/bias_add/bias_add.h"
@@ -23,16 +24,16 @@
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/embedding.h"
 #include "core/ops/embedding/position_embedding.h"
-#include "core/ops/gelu/gelu.h"
+#include "core/ops/gated_activation/gated_activation.h"
 #include "core/ops/matmul/matmul.h"
 #include "core/ops/norm/layer_norm.h"
 #include "core/ops/norm/rms_norm.h"
+#include "core/ops/qk_norm/qk_norm.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "core/ops/rope/rope.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/ops/squared_norm/squared_norm.h"
 #include "core/ops/sum/sum.h"
-#include "core/ops/swiglu/swiglu.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 
@@ -53,6 +54,7 @@ class DryRun {
     ctx_.set_recorder(&recorder_);
     Linear();
     Norms();
+    QkNorms();
     Elementwise();
     Attention();
     Vocabulary();
@@ -123,12 +125,32 @@ class DryRun {
     }
   }
 
+  void QkNorms() {
+    const Tensor qkv = T({kN, 8 * 8}), raw = T({kN, 6 * 8});
+    const QkNormHeads heads = {QkNormKind::kPerHead, 4, 2, 8};
+    const QkNormWeights weights = {T({8}), T({8})};
+    Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, {}, Sum({kN, 6})));
+    Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, raw, Sum({kN, 6})));
+    Expect(QkNormBackward(ctx_, heads, weights, raw, Sum({kN, 6}), {}, qkv, Sum({8}), Sum({8})));
+    for (const int num_ranks : {1, 2}) {
+      const QkNormHeads whole = {QkNormKind::kWhole, 4, 2, 8, num_ranks};
+      const QkNormWeights wide = {T({4 * 8}), T({2 * 8}), 1};
+      const Tensor rstd = Sum({kN, 2}), sums = num_ranks == 1 ? Tensor() : Sum({kN, 2});
+      Expect(QkNormForward(ctx_, whole, wide, 1e-5, sums, qkv, raw, rstd));
+      Expect(QkNormBackward(ctx_, whole, wide, raw, rstd, sums, qkv, Sum({4 * 8}), Sum({2 * 8})));
+      Expect(QkNormForwardSums(ctx_, whole, qkv, rstd));
+      Expect(QkNormBackwardSums(ctx_, whole, wide, raw, qkv, rstd));
+    }
+  }
+
   void Elementwise() {
     const Tensor x = T({kN, kC}), gate_up = T({kN, 2 * kC});
-    Expect(GeluForward(ctx_, x, x));
-    Expect(GeluBackward(ctx_, x, x, x));
-    Expect(SwigluForward(ctx_, gate_up, x));
-    Expect(SwigluBackward(ctx_, x, gate_up, gate_up));
+    for (const ActivationKind kind : kActivationKinds) {
+      Expect(ActivationForward(ctx_, kind, x, x));
+      Expect(ActivationBackward(ctx_, kind, x, x, x));
+      Expect(GatedActivationForward(ctx_, kind, gate_up, x));
+      Expect(GatedActivationBackward(ctx_, kind, x, gate_up, gate_up));
+    }
     Expect(ResidualAddForward(ctx_, x, x, x));
     Expect(Copy(ctx_, x, x));
     Expect(CopyRows(ctx_, Sum({5 * 7 + 3}), 7, 6, 3, Sum({6 * 3}), 3));
@@ -144,8 +166,13 @@ class DryRun {
   void Attention() {
     const AttentionShape shape = {2, kN / 2, 4, 2, 8};
     const Tensor qkv = T({kN, 8 * 8}), y = T({kN, 4 * 8}), lse = Sum({2, 4, kN / 2});
-    Expect(RopeForward(ctx_, F64({kN, 8}), 6, kN / 2, 3, qkv));
-    Expect(RopeBackward(ctx_, F64({kN, 8}), 6, kN / 2, qkv));
+    for (const bool interleaved : {false, true}) {
+      const RopeHeads heads = {.num_heads = 6, .head_dim = 8, .interleaved = interleaved};
+      for (const int64_t rotary_dim : {8, 4}) {
+        Expect(RopeForward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, 3, qkv));
+        Expect(RopeBackward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, qkv));
+      }
+    }
     Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
     Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
   }

@@ -7,12 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
+#include "core/ops/activation/activation.h"
+#include "core/ops/activation/activation_cpu.h"
 #include "core/ops/bias_add/bias_add.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/dispatch.h"
-#include "core/ops/gelu/gelu.h"
-#include "core/ops/gelu/gelu_cpu.h"
 #include "core/ops/matmul/blocked_matmul_cpu.h"
 #include "core/ops/matmul/cublaslt_matmul.h"
 #include "core/ops/matmul/matmul_epilogue.h"
@@ -27,6 +27,8 @@ namespace strake {
 namespace {
 
 using Sizes = MatmulSizes;
+
+constexpr ActivationKind kGelu = ActivationKind::kGeluTanh;
 
 std::string ShapesString(const Tensor& a, const Tensor& b, const MatmulOptions& options,
                          const Tensor& c) {
@@ -181,9 +183,10 @@ void ApplyGelu(const MatmulOptions& options, const cpu::MatmulRange& range, int6
   for (int64_t row = range.row_begin; row < range.row_end; ++row) {
     const int64_t at = row * n + range.column_begin;
     if (options.gelu_input.defined()) {
-      STRAKE_CPU_RUN(GeluForward(u + at, size, c.data<C>() + at));
+      STRAKE_CPU_RUN(ActivationForward(kGelu, u + at, size, c.data<C>() + at));
     } else if (options.gelu_grad_input.defined()) {
-      STRAKE_CPU_RUN(GeluBackward(u + at, options.gelu_grad_input.data<C>() + at, size, u + at));
+      STRAKE_CPU_RUN(
+          ActivationBackward(kGelu, u + at, options.gelu_grad_input.data<C>() + at, size, u + at));
     }
   }
 }
@@ -266,8 +269,9 @@ absl::Status ApplyEpilogue(const Context& ctx, const Tensor& a, const Tensor& b,
     const Tensor& u = ProductOf(options, c);
     STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, u, options.bias, u));
   }
-  if (options.gelu_input.defined()) return GeluForward(ctx, options.gelu_input, c);
-  if (options.gelu_grad_input.defined()) return GeluBackward(ctx, c, options.gelu_grad_input, c);
+  if (options.gelu_input.defined()) return ActivationForward(ctx, kGelu, options.gelu_input, c);
+  if (options.gelu_grad_input.defined())
+    return ActivationBackward(ctx, kGelu, c, options.gelu_grad_input, c);
   return absl::OkStatus();
 }
 

@@ -5,8 +5,8 @@
 #include <tuple>
 #include <vector>
 
+#include "core/ops/activation/activation.h"
 #include "core/ops/bias_add/bias_add.h"
-#include "core/ops/gelu/gelu.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -260,8 +260,8 @@ void ExpectEpiloguesAreOps(const Context& ctx, DType dtype, int64_t m, int64_t n
     ASSERT_TRUE(BiasAddForward(ctx, product, bias, fused_u).ok());
     EXPECT_TRUE(SameBits(fused_u, u));
   }
-  ASSERT_TRUE(GeluForward(ctx, u, g).ok());
-  ASSERT_TRUE(GeluBackward(ctx, product, u, du).ok());
+  ASSERT_TRUE(ActivationForward(ctx, ActivationKind::kGeluTanh, u, g).ok());
+  ASSERT_TRUE(ActivationBackward(ctx, ActivationKind::kGeluTanh, product, u, du).ok());
 
   ASSERT_TRUE(Matmul(ctx, a, b, {.bias = bias, .gelu_input = fused_u}, fused).ok());
   EXPECT_TRUE(SameBits(fused_u, u));

@@ -1,6 +1,10 @@
 #include "core/ops/rope/rope.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <span>
+#include <variant>
 #include <vector>
 
 #include "core/ops/cpu/isa.h"
@@ -15,51 +19,115 @@ namespace {
 
 constexpr double kTwoPi = 6.283185307179586476925;
 
-double Rescale(const RopeWavelengthScaling& scaling, double frequency) {
-  const double wavelength = kTwoPi / frequency;
-  const double ratio = scaling.original_positions / wavelength;  // rotations over that length
-  if (ratio < scaling.low_frequency_factor) return frequency / scaling.factor;
-  if (ratio > scaling.high_frequency_factor) return frequency;
-  // The two factors may be equal. Then only a ratio that equals both gets here.
-  const double width = scaling.high_frequency_factor - scaling.low_frequency_factor;
-  const double smooth = width == 0 ? 1 : (ratio - scaling.low_frequency_factor) / width;
-  return (1 - smooth) * frequency / scaling.factor + smooth * frequency;
+// Rescale() changes frequencies f_i = theta^(-2i/R), R/2 of them, of a table of num_positions rows.
+struct Frequencies {
+  double theta;
+  int64_t num_positions;
+  std::span<double> f;
+};
+
+void Rescale(std::monostate, const Frequencies&) {}
+
+void Rescale(const RopeLinearScaling& scaling, const Frequencies& frequencies) {
+  for (double& f : frequencies.f) f /= scaling.factor;
 }
 
-void ComputeFrequencies(const RopeConfig& config, int64_t head_dim, double* frequencies) {
-  CHECK_EQ(head_dim % 2, 0) << "[rope] head_dim " << head_dim << " is odd: features go in pairs";
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const double frequency = std::pow(config.theta, -2.0 * i / head_dim);
-    const auto* const scaling = std::get_if<RopeWavelengthScaling>(&config.scaling);
-    frequencies[i] = scaling ? Rescale(*scaling, frequency) : frequency;
+void Rescale(const RopeDynamicScaling&, const Frequencies&) {}
+
+void Rescale(const RopeWavelengthScaling& scaling, const Frequencies& frequencies) {
+  // The two factors may be equal. Then only a ratio that equals both is between them.
+  const double width = scaling.high_frequency_factor - scaling.low_frequency_factor;
+  for (double& f : frequencies.f) {
+    const double wavelength = kTwoPi / f;
+    const double ratio = scaling.original_positions / wavelength;  // rotations over that length
+    if (ratio > scaling.high_frequency_factor) continue;
+    const bool stretched = ratio < scaling.low_frequency_factor;
+    const double smooth = width == 0 ? 1 : (ratio - scaling.low_frequency_factor) / width;
+    f = stretched ? f / scaling.factor : (1 - smooth) * f / scaling.factor + smooth * f;
   }
 }
 
-absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, int64_t seq_len,
-                    int64_t position_offset, bool inverse, const Tensor& x) {
+void Rescale(const RopeYarnScaling& scaling, const Frequencies& frequencies) {
+  const int64_t count = frequencies.f.size();
+  // The index, not whole, of the feature that turns so many times over the original positions.
+  const auto index_of = [&](double rotations) {
+    const double theta_power = scaling.original_positions / (rotations * kTwoPi);
+    return count * std::log(theta_power) / std::log(frequencies.theta);
+  };
+  double low = index_of(scaling.fast_rotations), high = index_of(scaling.slow_rotations);
+  if (scaling.whole_range) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, 2.0 * count - 1);
+  const double width = high == low ? 0.001 : high - low;  // a step where the range is empty
+  for (int64_t i = 0; i < count; ++i) {
+    const double share = std::clamp((i - low) / width, 0.0, 1.0);
+    double& f = frequencies.f[i];
+    f = share * f / scaling.factor + (1 - share) * f;
+  }
+}
+
+void Rescale(const RopeLongScaling& scaling, const Frequencies& frequencies) {
+  const bool is_long = frequencies.num_positions > scaling.original_positions;
+  const std::vector<double>& factors = is_long ? scaling.long_factors : scaling.short_factors;
+  CHECK_EQ(factors.size(), frequencies.f.size()) << "[rope] factors of the scaling";
+  for (size_t i = 0; i < factors.size(); ++i) frequencies.f[i] /= factors[i];
+}
+
+double AttentionFactor(const RopeConfig& config) {
+  return std::visit(
+      [](const auto& scaling) {
+        if constexpr (requires { scaling.attention_factor; }) return scaling.attention_factor;
+        return 1.0;
+      },
+      config.scaling);
+}
+
+void ComputeFrequencies(const RopeConfig& config, int64_t num_positions, std::span<double> f) {
+  const int64_t rotary_dim = 2 * f.size();
+  CHECK(config.rotary_dim == 0 || config.rotary_dim == rotary_dim)
+      << "[rope] frequencies of " << rotary_dim << " features, rotary_dim " << config.rotary_dim;
+  for (size_t i = 0; i < f.size(); ++i) f[i] = std::pow(config.theta, -2.0 * i / rotary_dim);
+  std::visit(
+      [&](const auto& scaling) {
+        Rescale(scaling, {config.theta, num_positions, f});
+      },
+      config.scaling);
+}
+
+absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& heads,
+                    int64_t seq_len, int64_t position_offset, bool transposed, const Tensor& x) {
+  const auto [num_heads, head_dim, interleaved] = heads;
   CHECK(table.dtype() == DType::kF64 && table.rank() == 2 && table.dim(1) % 2 == 0 &&
-        x.rank() == 2 && num_heads >= 0 && x.dim(1) >= num_heads * table.dim(1) && seq_len > 0 &&
-        x.dim(0) % seq_len == 0 && position_offset >= 0 &&
-        position_offset + seq_len <= table.dim(0))
+        table.dim(1) <= head_dim && x.rank() == 2 && num_heads >= 0 &&
+        x.dim(1) >= num_heads * head_dim && seq_len > 0 && x.dim(0) % seq_len == 0 &&
+        position_offset >= 0 && position_offset + seq_len <= table.dim(0))
       << "[rope] x " << x.ToString() << ", table " << table.ToString() << ", " << num_heads
-      << " heads, sequences of " << seq_len << " from position " << position_offset;
+      << " heads of " << head_dim << ", sequences of " << seq_len << " from position "
+      << position_offset;
   const bool on_cuda = OnCuda("rope", ctx, table, x);
   const OpScope op(ctx, "rope", [&](OpCall& call) {
     call.In("table", table, table.Rows(0, seq_len).num_bytes())
         .InOut("x", x, 1.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype()))
         .Set("num_heads", num_heads)
+        .Set("head_dim", head_dim)
+        .Set("interleaved", interleaved)
         .Set("seq_len", seq_len)
         .Set("position_offset", position_offset)
-        .Set("inverse", inverse);
+        .Set("transposed", transposed);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   const auto args_of = [&]<typename T>() -> RopeArgs<T> {
     return {.table = table.data<double>(),
-            .head_dim = table.dim(1),
+            .rotary_dim = table.dim(1),
+            .head_dim = head_dim,
             .num_heads = num_heads,
             .seq_len = seq_len,
             .position_offset = position_offset,
-            .inverse = inverse,
+            .interleaved = interleaved,
+            .transposed = transposed,
             .tokens = x.dim(0),
             .stride = x.dim(1),
             .x = x.data<T>()};
@@ -87,34 +155,36 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, int64_t num_heads, 
 
 }  // namespace
 
-void RopeFrequencies(const RopeConfig& config, int64_t head_dim, Tensor frequencies) {
-  CHECK(frequencies.shape() == Shape{head_dim / 2})
-      << "[rope] head_dim " << head_dim << ", frequencies " << frequencies.ToString();
-  ComputeFrequencies(config, head_dim, frequencies.data<double>());
+void RopeFrequencies(const RopeConfig& config, int64_t num_positions, Tensor frequencies) {
+  CHECK_EQ(frequencies.rank(), 1) << "[rope] frequencies " << frequencies.ToString();
+  const size_t count = frequencies.dim(0);
+  ComputeFrequencies(config, num_positions, {frequencies.data<double>(), count});
 }
 
 void RopeTable(const RopeConfig& config, Tensor table) {
   CHECK_EQ(table.rank(), 2) << "[rope] table " << table.ToString();
-  const int64_t head_dim = table.dim(1), half = head_dim / 2;
+  const int64_t num_positions = table.dim(0), rotary_dim = table.dim(1), half = rotary_dim / 2;
+  CHECK_EQ(rotary_dim % 2, 0) << "[rope] table " << table.ToString() << ": features go in pairs";
   std::vector<double> frequencies(half);
-  ComputeFrequencies(config, head_dim, frequencies.data());
-  for (int64_t position = 0; position < table.dim(0); ++position) {
-    double* row = table.data<double>() + position * head_dim;
+  ComputeFrequencies(config, num_positions, frequencies);
+  const double factor = AttentionFactor(config);
+  for (int64_t position = 0; position < num_positions; ++position) {
+    double* row = table.data<double>() + position * rotary_dim;
     for (int64_t i = 0; i < half; ++i) {
-      row[i] = std::cos(position * frequencies[i]);
-      row[half + i] = std::sin(position * frequencies[i]);
+      row[i] = factor * std::cos(position * frequencies[i]);
+      row[half + i] = factor * std::sin(position * frequencies[i]);
     }
   }
 }
 
-absl::Status RopeForward(const Context& ctx, const Tensor& table, int64_t num_heads,
+absl::Status RopeForward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
                          int64_t seq_len, int64_t position_offset, Tensor x) {
-  return Rotate(ctx, table, num_heads, seq_len, position_offset, false, x);
+  return Rotate(ctx, table, heads, seq_len, position_offset, /*transposed=*/false, x);
 }
 
-absl::Status RopeBackward(const Context& ctx, const Tensor& table, int64_t num_heads,
+absl::Status RopeBackward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
                           int64_t seq_len, Tensor dx) {
-  return Rotate(ctx, table, num_heads, seq_len, 0, true, dx);
+  return Rotate(ctx, table, heads, seq_len, /*position_offset=*/0, /*transposed=*/true, dx);
 }
 
 }  // namespace strake

@@ -1,13 +1,15 @@
 // RoPE: rotates pairs of query and key features by an angle that grows with the position.
 //
-//   y[n,h,i]       = x[n,h,i] cos(p f_i) - x[n,h,i+D/2] sin(p f_i)         i in [0, D/2)
-//   y[n,h,i+D/2]   = x[n,h,i+D/2] cos(p f_i) + x[n,h,i] sin(p f_i)
-//   p = position_offset + n mod T,   f_i = theta^(-2i/D), rescaled as in RopeConfig
+//   y[n,h,a] = m (x[n,h,a] cos(p f_i) - x[n,h,b] sin(p f_i))         i in [0, R/2)
+//   y[n,h,b] = m (x[n,h,b] cos(p f_i) + x[n,h,a] sin(p f_i))
+//   (a, b) = (i, i + R/2), or (2i, 2i + 1) where interleaved
+//   p = position_offset + n mod T,   f_i = theta^(-2i/R), rescaled as in RopeConfig
+//   m = the scaling's attention factor, or 1
 //
-// The pairing (i, i + D/2) is that of Hugging Face's weights. N tokens in sequences of T, D = head
-// size. dtypes: f32; bf16; f64 and c128 on the reference path. The table is always f64.
-// Source: Su et al., "RoFormer", 2021, section 3.2.2; scaling: Meta, "The Llama 3 Herd of Models",
-// 2024, section 3.2, and the code released with it.
+// Pairs (i, i + R/2) are those of most of Hugging Face's weights. N tokens in sequences of T; heads
+// of D features, of which the first R are rotated. dtypes: f32; bf16; f64 and c128 on the reference
+// path. The table is always f64.
+// Source: Su et al., "RoFormer", 2021, section 3.2.2.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_H_
 
@@ -66,7 +68,7 @@ struct RopeYarnScaling {
 // original_positions positions, else one of the long factors; R/2 of each. Sines and cosines are
 // multiplied by attention_factor. Source: Ding et al., "LongRoPE", 2024, section 3.
 struct RopeLongScaling {
-  std::vector<double> short_factors, long_factors;
+  std::vector<double> short_factors = {}, long_factors = {};
   int64_t original_positions = 0;
   double attention_factor = 1;
   bool operator==(const RopeLongScaling&) const = default;
@@ -82,19 +84,26 @@ struct RopeConfig {
   bool operator==(const RopeConfig&) const = default;
 };
 
-// f_i for i < head_dim / 2, written to frequencies [head_dim / 2] (f64).
-void RopeFrequencies(const RopeConfig& config, int64_t head_dim, Tensor frequencies);
+// f_i of a table of num_positions positions, written to frequencies [R/2] (f64).
+void RopeFrequencies(const RopeConfig& config, int64_t num_positions, Tensor frequencies);
 
-// table [P, D] (f64): cos(p f_i) in columns [0, D/2), sin(p f_i) in [D/2, D), for positions p < P.
+// table [P, R] (f64): m cos(p f_i) in columns [0, R/2), m sin(p f_i) in [R/2, R), for p < P.
 void RopeTable(const RopeConfig& config, Tensor table);
 
-// Rotates the first `num_heads` heads of x [N, at least num_heads * D] in place. With a fused QKV
-// matrix, queries and keys are heads 0 to H + KV - 1. CHECKs that position_offset + T <= P.
-absl::Status RopeForward(const Context& ctx, const Tensor& table, int64_t num_heads,
+// The heads of a row that are rotated: its first ones. With a fused QKV matrix, queries and keys
+// are heads 0 to H + KV - 1.
+struct RopeHeads {
+  int64_t num_heads = 0, head_dim = 0;
+  bool interleaved = false;
+};
+
+// Rotates x [N, at least num_heads * D] in place, by a table of R <= D columns. CHECKs that
+// position_offset + T <= P.
+absl::Status RopeForward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
                          int64_t seq_len, int64_t position_offset, Tensor x);
 
-// Applies the inverse rotation, which is the transpose, in place (position_offset 0).
-absl::Status RopeBackward(const Context& ctx, const Tensor& table, int64_t num_heads,
+// Applies the transpose in place (position_offset 0): it rotates back, and multiplies by m again.
+absl::Status RopeBackward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
                           int64_t seq_len, Tensor dx);
 
 }  // namespace strake

@@ -19,7 +19,7 @@ void BM_Rope(benchmark::State& state) {
       x(DType::kF32, {tokens, heads * 3 / 2 * head_dim});
   RopeTable({}, table);
   FillNormal(x, 1);
-  for (auto _ : state) (void)RopeForward(ctx, table, heads, tokens, 0, x);
+  for (auto _ : state) (void)RopeForward(ctx, table, {heads, head_dim}, tokens, 0, x);
   state.SetBytesProcessed(state.iterations() * 2 * tokens * heads * head_dim * sizeof(float));
 }
 BENCHMARK(BM_Rope)

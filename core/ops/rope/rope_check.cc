@@ -7,13 +7,16 @@
 namespace strake {
 
 OpCheck RopeCheck(const OpCall& call) {
-  const int64_t num_heads = call.GetInt("num_heads"), seq_len = call.GetInt("seq_len");
+  const RopeHeads heads = {.num_heads = call.GetInt("num_heads"),
+                           .head_dim = call.GetInt("head_dim"),
+                           .interleaved = call.Get("interleaved") != 0};
+  const int64_t seq_len = call.GetInt("seq_len");
   return {.tensors = {InOut(call, "x", {0, 3}), In(call, "table")},
           .run =
-              [num_heads, seq_len, offset = call.GetInt("position_offset"),
-               inverse = call.Get("inverse") != 0](const Context& ctx, const Tensors& t) {
-                return inverse ? RopeBackward(ctx, t[1], num_heads, seq_len, t[0])
-                               : RopeForward(ctx, t[1], num_heads, seq_len, offset, t[0]);
+              [heads, seq_len, offset = call.GetInt("position_offset"),
+               transposed = call.Get("transposed") != 0](const Context& ctx, const Tensors& t) {
+                return transposed ? RopeBackward(ctx, t[1], heads, seq_len, t[0])
+                                  : RopeForward(ctx, t[1], heads, seq_len, offset, t[0]);
               },
           .prepare =
               [](const Context& ctx, const Tensors& t) {

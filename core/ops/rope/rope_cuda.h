@@ -1,8 +1,8 @@
 // RoPE on CUDA. See core/ops/rope/rope.h for the formulas and the table.
 //
-// N < 2^31 tokens in sequences of seq_len; head_dim is even. T: float or Bf16; rotated in f32. Work
-// is enqueued on `stream`; the call does not wait for it. Gives the same bits every time. Returns
-// an error for a launch that the device refuses.
+// N < 2^31 tokens in sequences of seq_len; rotary_dim is even. T: float or Bf16; rotated in f32.
+// Work is enqueued on `stream`; the call does not wait for it. Gives the same bits every time.
+// Returns an error for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_CUDA_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_CUDA_H_
 
@@ -15,11 +15,8 @@
 
 namespace strake::cuda {
 
-// Rotates the first `num_heads` heads of x [tokens, stride] in place; rows are `stride` elements
-// apart. Token n is rotated by the angles of row position_offset + n mod seq_len of table
-// [P, head_dim] (f64), which must exist, or by the negative angles if `inverse` (the backward
-// pass). All tensors are in device memory; 128-bit accesses where head_dim / 2, stride and the
-// addresses allow it.
+// See core/ops/rope/rope_args.h; the table's rows must exist. All tensors are in device memory;
+// 128-bit accesses where rotary_dim / 2, head_dim, stride and the addresses allow it.
 template <typename T>
 absl::Status Rope(CudaStream stream, const RopeArgs<T>& args);
 
