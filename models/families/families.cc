@@ -134,13 +134,10 @@ void CheckGeneralKeys(const ModelFamily& family, HfKeys& keys) {
   keys.MustBeAbsent("transformers_weights",
                     "only model.safetensors and its shards are read: remove the key, or give the "
                     "file that it names this name");
-  for (const char* key : {"per_layer_config", "pruned_heads"}) {
-    if (keys.Has(key) && !keys.At(key).empty()) {
-      keys.MustBeAbsent(key, "all layers must have the same configuration");
-    }
+  if (keys.Has("per_layer_config") && !keys.At("per_layer_config").empty()) {
+    keys.MustBeAbsent("per_layer_config", "all layers must have the same configuration");
   }
   keys.MustBe("is_causal", true);
-  keys.MustBe("is_encoder_decoder", false);
   if (keys.Has("auto_map")) {
     keys.Note("\"auto_map\" is ignored: the model is the family's, not that of its own code");
   }

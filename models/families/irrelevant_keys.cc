@@ -39,6 +39,8 @@ constexpr IrrelevantKey kKeys[] = {
     {"finetuning_task", "it belongs to models that classify"},
     {"task_specific_params", "it belongs to models that classify"},
     {"is_decoder", "it belongs to models with an encoder"},
+    {"is_encoder_decoder", "it belongs to models with an encoder"},
+    {"pruned_heads", "transformers reads it no more"},
     {"tie_encoder_decoder", "it belongs to models with an encoder"},
     {"cross_attention_hidden_size", "it belongs to models with an encoder"},
     {"decoder_start_token_id", "it belongs to models with an encoder"},
