@@ -18,6 +18,7 @@ import sys
 
 import transformers
 from transformers import PreTrainedConfig
+from transformers.modeling_rope_utils import RotaryEmbeddingConfigMixin
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = pathlib.Path(transformers.__file__).parent
@@ -37,7 +38,9 @@ def is_config(node):
 
 
 def is_key(name):
-    return not callable(getattr(PreTrainedConfig, name, None)) and not name.isupper()
+    """Methods and attributes of classes are none."""
+    return not callable(getattr(PreTrainedConfig, name, None)) and not hasattr(
+        RotaryEmbeddingConfigMixin, name)
 
 
 def constant(call, place):
@@ -90,7 +93,8 @@ def rope_keys():
         if not name.startswith("_compute_") or "proportional" in name:
             continue
         for node in ast.walk(function):
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            if (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and
+                    getattr(node.value, "id", "") == "rope_parameters_dict"):
                 found.add(node.slice.value)
             elif (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and
                   node.func.attr == "get"):
