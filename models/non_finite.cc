@@ -83,11 +83,11 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
     const std::string layer = absl::StrCat("layer ", i, " ");
     const AttentionBlockSaved& attention = saved.attention[i];
     const MlpBlockSaved& mlp = saved.mlp[i];
-    activations.emplace_back(layer + "input", attention.norm.x);
+    activations.emplace_back(layer + "input", attention.branch.norm.x);
     activations.emplace_back(layer + "attention norm", attention.qkv_linear.x);
     activations.emplace_back(layer + "qkv", attention.qkv);
     activations.emplace_back(layer + "attention", attention.attention);
-    activations.emplace_back(layer + "attention output", mlp.norm.x);
+    activations.emplace_back(layer + "attention output", mlp.branch.norm.x);
     activations.emplace_back(layer + "mlp norm", mlp.up_linear.x);
     activations.emplace_back(layer + "mlp up", mlp.up);
     activations.emplace_back(layer + "mlp activation", mlp.down_linear.linear.x);

@@ -146,11 +146,13 @@ TEST_P(CpuKernelsTest, SoftmaxCrossEntropy) {
                         [&, v = vocab](const Context& ctx, const Tensors& t) {
                           return SoftmaxCrossEntropyForward(ctx, t[0], t[1], v, t[2], t[3]);
                         });
-    ExpectCpuFollowsF64({Out({rows, columns}, sum), targets, f32, f32},
-                        [&, v = vocab](const Context& ctx, const Tensors& t) {
-                          return SoftmaxCrossEntropyForwardBackward(ctx, t[1], v, 0.25, t[0], t[2],
-                                                                    t[3]);
-                        });
+    for (const double softcap : {0, 8}) {
+      ExpectCpuFollowsF64({Out({rows, columns}, sum), targets, f32, f32},
+                          [&, v = vocab](const Context& ctx, const Tensors& t) {
+                            return SoftmaxCrossEntropyForwardBackward(ctx, t[1], v, 0.25, softcap,
+                                                                      t[0], t[2], t[3]);
+                          });
+    }
     // A slice that begins in the middle of the vocabulary.
     const VocabSlice slice = {.vocab_size = vocab, .begin = vocab / 2};
     const int64_t half = columns - vocab / 2;

@@ -1,5 +1,5 @@
 // The elementwise ops on a GPU, through the ops that dispatch to it: activations, bias, residual,
-// RoPE.
+// RoPE, scales, soft caps.
 #include <cstdint>
 #include <vector>
 
@@ -9,6 +9,8 @@
 #include "core/ops/gated_activation/gated_activation.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "core/ops/rope/rope.h"
+#include "core/ops/scale/scale.h"
+#include "core/ops/softcap/softcap.h"
 #include "core/testing/cuda_parity.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
@@ -84,6 +86,21 @@ TEST_P(ElementwiseCudaTest, ResidualAdd) {
     const Shape shape = {n, c};
     ExpectFollowsF64({In(shape), Out(shape, 1)}, [](const Context& ctx, const Tensors& t) {
       return ResidualAddForward(ctx, t[1], t[0], t[1]);
+    });
+  }
+}
+
+TEST_P(ElementwiseCudaTest, ScaleAndSoftcap) {
+  for (const auto& [n, c] : kSizes) {
+    const Shape shape = {n, c};
+    ExpectFollowsF64({In(shape), Out(shape, 2)}, [](const Context& ctx, const Tensors& t) {
+      return Scale(ctx, 0.3, t[0], t[1]);
+    });
+    ExpectFollowsF64({In(shape), Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
+      return Softcap(ctx, 1.5, t[0], t[1]);
+    });
+    ExpectFollowsF64({Out(shape, 8)}, [](const Context& ctx, const Tensors& t) {
+      return Softcap(ctx, 30, t[0], t[0]);
     });
   }
 }

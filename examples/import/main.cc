@@ -48,8 +48,8 @@ absl::StatusOr<float> ForwardBackward(const Context& ctx, const Linear& linear,
   for (int64_t n = 0; n < kNumTokens; ++n) sum += loss.data<float>()[n];
 
   // In place: from here on `logits` holds the gradient of the mean loss.
-  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, targets, lse, 1.0 / kNumTokens,
-                                                     {.vocab_size = kVocabSize}, logits));
+  STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(
+      ctx, targets, lse, 1.0 / kNumTokens, /*softcap=*/0, {.vocab_size = kVocabSize}, logits));
   // A layer below would be given dx; started first, so that a reduction over ranks can run beside
   // the weight pass.
   Pending<Tensor> pending_dx = linear.BackwardInput(ctx, logits, saved);

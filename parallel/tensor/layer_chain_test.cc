@@ -80,7 +80,7 @@ struct ChainOnRank {
 
   absl::Status Backward(const Context& ctx, const Chain& chain) {
     STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, chain.targets, lse, /*scale=*/1,
-                                                       embedding.slice(), logits));
+                                                       /*softcap=*/0, embedding.slice(), logits));
     Pending<Tensor> head_dx = head.BackwardInput(ctx, logits, head_saved);
     STRAKE_RETURN_IF_ERROR(head.BackwardWeight(ctx, logits, head_saved));
     STRAKE_ASSIGN_OR_RETURN(const Tensor dx, head_dx.Wait());

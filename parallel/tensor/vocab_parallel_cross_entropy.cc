@@ -25,18 +25,18 @@ absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorPa
 absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,
                                                       const VocabSlice& slice,
                                                       const Tensor& targets, double scale,
-                                                      Tensor logits, Tensor loss) {
+                                                      double softcap, Tensor logits, Tensor loss) {
   const ActivationScope scope(ctx.arena());
   const Tensor lse = ctx.arena().Allocate(AccumulationDType(logits.dtype()), {logits.dim(0)});
   if (tp.size() == 1) {
-    return SoftmaxCrossEntropyForwardBackward(ctx, targets, slice.vocab_size, scale, logits, loss,
-                                              lse);
+    return SoftmaxCrossEntropyForwardBackward(ctx, targets, slice.vocab_size, scale, softcap,
+                                              logits, loss, lse);
   }
   STRAKE_RETURN_IF_ERROR(
       VocabParallelCrossEntropyForward(ctx, tp, slice, logits, targets, loss, lse));
   Context backward = ctx;
   backward.set_pass(Pass::kBackward);
-  return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, slice, logits);
+  return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, softcap, slice, logits);
 }
 
 }  // namespace strake

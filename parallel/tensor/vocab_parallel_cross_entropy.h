@@ -30,11 +30,12 @@ absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorPa
                                               const Tensor& targets, Tensor loss, Tensor lse);
 
 // Runs forward and backward in place: loss = [N], and logits [N, P/T] = scale * (softmax(logits) -
-// onehot(target)), the gradient of scale * sum(loss). The same errors.
+// onehot(target)), the gradient of scale * sum(loss). With a softcap other than 0, the gradient is
+// that of the logits before it (core/ops/softmax_cross_entropy). The same errors.
 absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,
                                                       const VocabSlice& slice,
                                                       const Tensor& targets, double scale,
-                                                      Tensor logits, Tensor loss);
+                                                      double softcap, Tensor logits, Tensor loss);
 
 }  // namespace strake
 

@@ -58,7 +58,7 @@ void SliceLogits(const Tensor& full, int num_ranks, int rank, const Tensor& logi
 
 // Logits, and the whole vocabulary's loss and gradient in f64.
 struct Whole {
-  Whole(DType dtype, int64_t num_tokens, int64_t vocab_size)
+  Whole(DType dtype, int64_t num_tokens, int64_t vocab_size, double softcap)
       : logits(dtype, {num_tokens, vocab_size}),
         targets(DType::kI32, {num_tokens}),
         loss(DType::kF64, {num_tokens}),
@@ -70,7 +70,8 @@ struct Whole {
     const TestContext ctx(OpSet::kReference, 1);
     const VocabSlice all = {.vocab_size = vocab_size};
     EXPECT_TRUE(SoftmaxCrossEntropyForward(ctx, gradient, targets, vocab_size, loss, lse).ok());
-    EXPECT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, all, gradient).ok());
+    EXPECT_TRUE(
+        SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, softcap, all, gradient).ok());
   }
 
   // The absolute error bound of loss and lse. An exponential's relative error is the rounding of
@@ -88,10 +89,10 @@ struct Whole {
 double MaxDifference(const Tensor& a, const Tensor& b) { return RelativeError(a, b) * MaxAbs(b); }
 
 void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_tokens,
-                      int64_t vocab_size) {
+                      int64_t vocab_size, double softcap = 0) {
   SCOPED_TRACE(::testing::Message() << DTypeName(numerics.dtype) << ", " << num_ranks << " ranks, "
                                     << num_tokens << " x " << vocab_size);
-  const Whole whole(numerics.dtype, num_tokens, vocab_size);
+  const Whole whole(numerics.dtype, num_tokens, vocab_size, softcap);
   const WeightShards shards = WeightShards::Vocab(whole.logits->shape(), 1, num_ranks);
   std::vector<std::unique_ptr<TestTensor>> gradients(num_ranks);
   OnRanks(num_ranks, numerics.op_set, [&](const Mesh& mesh, TestContext& test) -> absl::Status {
@@ -116,10 +117,10 @@ void CompareWithWhole(const Numerics& numerics, int num_ranks, int64_t num_token
     TestTensor both(numerics.dtype, logits.shape()), both_loss(numerics.dtype, {num_tokens});
     CopyConvert(logits, both);
     STRAKE_RETURN_IF_ERROR(
-        SoftmaxCrossEntropyBackward(ctx, whole.targets, lse, kScale, slice, logits));
+        SoftmaxCrossEntropyBackward(ctx, whole.targets, lse, kScale, softcap, slice, logits));
     ExpectCollectives(mesh, {});
     STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
-        ctx, TensorParallel(group), slice, whole.targets, kScale, both, both_loss));
+        ctx, TensorParallel(group), slice, whole.targets, kScale, softcap, both, both_loss));
     EXPECT_TRUE(SameBits(both, logits));
     EXPECT_TRUE(SameBits(both_loss, loss));
     ExpectCollectives(mesh,
@@ -152,6 +153,7 @@ TEST(VocabParallelCrossEntropyTest, IsTheWholeVocabularys) {
       // With one token on 8 ranks, 7 hold padding alone.
       for (const int64_t vocab_size : {1, 5, 24, 257}) {
         CompareWithWhole(numerics, t, 9, vocab_size);
+        CompareWithWhole(numerics, t, 9, vocab_size, /*softcap=*/16);  // above all logits
       }
       CompareWithWhole(numerics, t, 0, 24);
     }

@@ -23,7 +23,7 @@ template <typename T>
 absl::Status ActivationForward(CudaStream stream, const ActivationForwardArgs<T>& args) {
   return DispatchActivation(args.kind, [&]<ActivationKind kKind>() {
     using Function = typename ActivationFunction<kKind>::type;
-    return Elementwise<Forward<Function>>(stream, args.size, args.y, args.x);
+    return Elementwise(stream, Forward<Function>(), args.size, args.y, args.x);
   });
 }
 
@@ -31,7 +31,7 @@ template <typename T>
 absl::Status ActivationBackward(CudaStream stream, const ActivationBackwardArgs<T>& args) {
   return DispatchActivation(args.kind, [&]<ActivationKind kKind>() {
     using Function = typename ActivationFunction<kKind>::type;
-    return Elementwise<Backward<Function>>(stream, args.size, args.dx, args.dy, args.x);
+    return Elementwise(stream, Backward<Function>(), args.size, args.dx, args.dy, args.x);
   });
 }
 

@@ -18,15 +18,15 @@ struct Sum {
 }  // namespace
 
 absl::Status CastToBf16(CudaStream stream, const CastToBf16Args& args) {
-  return Elementwise<Identity>(stream, args.size, args.y, args.x);
+  return Elementwise(stream, Identity(), args.size, args.y, args.x);
 }
 
 absl::Status CastFromBf16(CudaStream stream, const CastFromBf16Args& args) {
-  return Elementwise<Identity>(stream, args.size, args.y, args.x);
+  return Elementwise(stream, Identity(), args.size, args.y, args.x);
 }
 
 absl::Status CastAdd(CudaStream stream, const CastAddArgs& args) {
-  return Elementwise<Sum>(stream, args.size, args.y, args.y, args.x);
+  return Elementwise(stream, Sum(), args.size, args.y, args.y, args.x);
 }
 
 STRAKE_CAST_KERNELS(STRAKE_KERNEL_INSTANCES)

@@ -23,6 +23,8 @@
 #include "core/ops/qk_norm/qk_norm_check.h"
 #include "core/ops/residual_add/residual_add_check.h"
 #include "core/ops/rope/rope_check.h"
+#include "core/ops/scale/scale_check.h"
+#include "core/ops/softcap/softcap_check.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy_check.h"
 #include "core/ops/squared_norm/squared_norm_check.h"
 #include "core/ops/sum/sum_check.h"
@@ -58,8 +60,10 @@ constexpr Case kCases[] = {{"adamw", AdamWCheck},
                            {"residual_add", ResidualAddCheck},
                            {"rms_norm", RmsNormCheck},
                            {"rope", RopeCheck},
+                           {"scale", ScaleCheck},
                            {"set_zero", SetZeroCheck},
                            {"silu", ActivationCheck<ActivationKind::kSilu>},
+                           {"softcap", SoftcapCheck},
                            {"softmax_cross_entropy", SoftmaxCrossEntropyCheck},
                            {"softmax_from_sums", SoftmaxFromSumsCheck},
                            {"softmax_slice_max", SoftmaxSliceMaxCheck},

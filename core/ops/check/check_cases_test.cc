@@ -31,6 +31,8 @@
 #include "core/ops/qk_norm/qk_norm.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "core/ops/rope/rope.h"
+#include "core/ops/scale/scale.h"
+#include "core/ops/softcap/softcap.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/ops/squared_norm/squared_norm.h"
 #include "core/ops/sum/sum.h"
@@ -152,6 +154,8 @@ class DryRun {
       Expect(GatedActivationBackward(ctx_, kind, x, gate_up, gate_up));
     }
     Expect(ResidualAddForward(ctx_, x, x, x));
+    Expect(Scale(ctx_, 0.3, x, x));
+    Expect(Softcap(ctx_, 2, x, x));
     Expect(Copy(ctx_, x, x));
     Expect(CopyRows(ctx_, Sum({5 * 7 + 3}), 7, 6, 3, Sum({6 * 3}), 3));
     Expect(CopyRows(ctx_, Sum({6 * 3}), 3, 6, 3, Sum({5 * 7 + 3}), 7));
@@ -187,11 +191,16 @@ class DryRun {
       Expect(EmbeddingBackward(ctx_, x, ids, slice, Sum({kV, kC})));
       Expect(SoftmaxSliceMax(ctx_, slice_logits, slice, max));
       Expect(SoftmaxSliceSums(ctx_, slice_logits, ids, slice, max, Sum({2, kN})));
-      Expect(SoftmaxCrossEntropyBackward(ctx_, ids, loss, 0.5, slice, slice_logits));
+      for (const double softcap : {0, 8}) {
+        Expect(SoftmaxCrossEntropyBackward(ctx_, ids, loss, 0.5, softcap, slice, slice_logits));
+      }
     }
     Expect(SoftmaxCrossEntropyFromSums(ctx_, max, Sum({2, kN}), loss, loss));
     Expect(SoftmaxCrossEntropyForward(ctx_, whole, ids, kVocab, loss, loss));
-    Expect(SoftmaxCrossEntropyForwardBackward(ctx_, ids, kVocab, 0.5, whole, loss, loss));
+    for (const double softcap : {0, 8}) {
+      Expect(
+          SoftmaxCrossEntropyForwardBackward(ctx_, ids, kVocab, 0.5, softcap, whole, loss, loss));
+    }
     Expect(PositionEmbeddingForward(ctx_, T({kN, kC}), kN / 2, 5, x));
     Expect(PositionEmbeddingBackward(ctx_, x, kN / 2, 5, Sum({kN, kC})));
     Expect(AddSum(ctx_, loss, F64({1})));

@@ -181,26 +181,45 @@ STRAKE_INLINE Vec Masked(Vec value, First first, Vec other) {
   return FirstLanes<true>(first.count, value, other);
 }
 
+// exp(x) = power (1 + r series), for x from -87 to 88. Method: x = n log 2 + r with
+// |r| <= log(2) / 2, and power = 2^n; exp(r) by its Taylor series to r^7 / 7!, whose remainder is
+// below 2^-26.
+struct ExpParts {
+  STRAKE_INLINE explicit ExpParts(Vec x) {
+    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
+    const Vec shifted = x * 1.44269504f + 12582912.0f;
+    const Vec n = shifted - 12582912.0f;
+    r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Vec p = Broadcast(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    series = p * r + 1.0f;
+    // Made from its exponent field.
+    power = reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
+  }
+  Vec r, series, power;
+};
+
 // exp(x) for x <= 88, within 2 units in the last place; exp(-87) for x below -87, NaN for NaN.
-// Method: x = n log 2 + r with |r| <= log(2) / 2; exp(r) by its Taylor series to r^7 / 7!, whose
-// remainder is below 2^-26.
 STRAKE_INLINE Vec Exp(Vec x) {
   const Vec lowest = Broadcast(-87);
-  x = x < lowest ? lowest : x;
-  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
-  const Vec shifted = x * 1.44269504f + 12582912.0f;
-  const Vec n = shifted - 12582912.0f;
-  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vec p = Broadcast(1.0f / 5040);
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  // Multiplies by 2^n, made from its exponent field. It is a product so that NaN stays NaN.
-  return p * reinterpret_cast<Vec>((reinterpret_cast<WordVec>(shifted) << 23) + 0x3f800000u);
+  const ExpParts parts(x < lowest ? lowest : x);
+  // The power is a factor, and not added to the exponent, so that NaN stays NaN.
+  return (parts.series * parts.r + 1.0f) * parts.power;
+}
+
+// tanh(x), within 4 units in the last place; NaN for NaN. Method: e / (e + 2) for
+// e = exp(2 |x|) - 1, which is computed without exp(2 |x|), so that nothing cancels near 0.
+STRAKE_INLINE Vec Tanh(Vec x) {
+  const WordVec sign = reinterpret_cast<WordVec>(x) & 0x80000000u;
+  const Vec size = reinterpret_cast<Vec>(reinterpret_cast<WordVec>(x) ^ sign);
+  const Vec highest = Broadcast(10);  // tanh rounds to 1 from 9.1 on
+  const ExpParts parts(2 * (size > highest ? highest : size));
+  const Vec e = parts.power * (parts.series * parts.r) + (parts.power - 1.0f);
+  return reinterpret_cast<Vec>(reinterpret_cast<WordVec>(e / (e + 2.0f)) | sign);
 }
 
 // 1 / (1 + exp(-x)), 0 below -88; and 1 minus that without cancellation, 0 above 87.

@@ -1,4 +1,4 @@
-// Included by kernels' .cu files: y[i] = Op()(inputs[i]...), computed in f32.
+// Included by kernels' .cu files: y[i] = op(inputs[i]...), computed in f32.
 //
 // Memory traffic: each input is read once, and y written once. y may be any of the inputs.
 #ifndef STRAKE_CORE_OPS_CUDA_ELEMENTWISE_H_
@@ -20,14 +20,14 @@ inline constexpr int kElementwiseVectors = 2;
 // number. Block 0 also processes the last size % kWidth elements.
 template <typename Op, typename T, int kWidth, typename... Inputs>
 __global__ void __launch_bounds__(kElementwiseThreads)
-    ElementwiseKernel(int64_t size, T* y, const Inputs*... inputs) {
+    ElementwiseKernel(Op op, int64_t size, T* y, const Inputs*... inputs) {
   const int64_t vectors = size / kWidth;
   const int64_t first =
       int64_t{blockIdx.x} * kElementwiseVectors * kElementwiseThreads + threadIdx.x;
-  const auto apply = [](const Vec<Inputs, kWidth>&... values) {
+  const auto apply = [&](const Vec<Inputs, kWidth>&... values) {
     Vec<T, kWidth> result = {};
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) result.at[i] = FromFloat<T>(Op()(ToFloat(values.at[i])...));
+    for (int i = 0; i < kWidth; ++i) result.at[i] = FromFloat<T>(op(ToFloat(values.at[i])...));
     return result;
   };
   if (first + kElementwiseThreads < vectors) {
@@ -42,12 +42,12 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   }
   if (blockIdx.x == 0 && threadIdx.x < size % kWidth) {
     const int64_t i = vectors * kWidth + threadIdx.x;
-    y[i] = FromFloat<T>(Op()(ToFloat(inputs[i])...));
+    y[i] = FromFloat<T>(op(ToFloat(inputs[i])...));
   }
 }
 
 template <typename Op, typename T, typename... Inputs>
-absl::Status Elementwise(CudaStream stream, int64_t size, T* y, const Inputs*... inputs) {
+absl::Status Elementwise(CudaStream stream, Op op, int64_t size, T* y, const Inputs*... inputs) {
   if (size == 0) return absl::OkStatus();
   // A vector has at least 16 bytes of each type.
   using Narrowest =
@@ -56,7 +56,7 @@ absl::Status Elementwise(CudaStream stream, int64_t size, T* y, const Inputs*...
   return LaunchVectorized<Narrowest>(Vectorizes<T>(0, {y, inputs...}), [&]<int kWidth>() {
     const int64_t per_block = int64_t{kElementwiseVectors} * kElementwiseThreads * kWidth;
     return Launch<ElementwiseKernel<Op, T, kWidth, Inputs...>>(
-        stream, (size + per_block - 1) / per_block, kElementwiseThreads, 0, size, y, inputs...);
+        stream, (size + per_block - 1) / per_block, kElementwiseThreads, 0, op, size, y, inputs...);
   });
 }
 

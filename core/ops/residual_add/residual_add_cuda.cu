@@ -14,7 +14,7 @@ struct Sum {
 
 template <typename T>
 absl::Status ResidualAddForward(CudaStream stream, const ResidualAddForwardArgs<T>& args) {
-  return Elementwise<Sum>(stream, args.size, args.y, args.x, args.residual);
+  return Elementwise(stream, Sum(), args.size, args.y, args.x, args.residual);
 }
 
 STRAKE_RESIDUAL_ADD_KERNELS(STRAKE_KERNEL_INSTANCES)

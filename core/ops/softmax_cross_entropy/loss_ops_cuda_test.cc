@@ -67,12 +67,16 @@ TEST(SoftmaxCrossEntropyOnCudaTest, TheWholeFollowsF64) {
       const CudaTestTensor logits(host.logits), targets(host.targets), loss(DType::kF32, {rows}),
           lse(DType::kF32, {rows});
       ASSERT_TRUE(SoftmaxCrossEntropyForward(ctx, logits, targets, columns, loss, lse).ok());
-      ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, slice, logits).ok());
+      ASSERT_TRUE(
+          SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, /*softcap=*/0, slice, logits)
+              .ok());
       const InF64 x(host.logits);
       const TestTensor true_loss(DType::kF64, {rows}), true_lse(DType::kF64, {rows});
       ASSERT_TRUE(
           SoftmaxCrossEntropyForward(cpu, x, host.targets, columns, true_loss, true_lse).ok());
-      ASSERT_TRUE(SoftmaxCrossEntropyBackward(cpu, host.targets, true_lse, kScale, slice, x).ok());
+      ASSERT_TRUE(
+          SoftmaxCrossEntropyBackward(cpu, host.targets, true_lse, kScale, /*softcap=*/0, slice, x)
+              .ok());
       ExpectNear(loss.ToHost(), true_loss, kBound);
       ExpectNear(lse.ToHost(), true_lse, kBound);
       EXPECT_LE(RelativeError(logits.ToHost(), x), kBound + Roundoff(dtype));
@@ -93,10 +97,11 @@ TEST(SoftmaxCrossEntropyOnCudaTest, BothPassesAtOnceAreThoseInARow) {
       const CudaTestTensor loss(DType::kF32, {rows}), lse(DType::kF32, {rows}),
           both_loss(DType::kF32, {rows}), both_lse(DType::kF32, {rows});
       ASSERT_TRUE(SoftmaxCrossEntropyForward(ctx, logits, targets, vocab_size, loss, lse).ok());
-      ASSERT_TRUE(
-          SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, {vocab_size}, logits).ok());
-      ASSERT_TRUE(SoftmaxCrossEntropyForwardBackward(ctx, targets, vocab_size, kScale, both,
-                                                     both_loss, both_lse)
+      ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, /*softcap=*/0,
+                                              {vocab_size}, logits)
+                      .ok());
+      ASSERT_TRUE(SoftmaxCrossEntropyForwardBackward(ctx, targets, vocab_size, kScale,
+                                                     /*softcap=*/0, both, both_loss, both_lse)
                       .ok());
       EXPECT_TRUE(SameBits(both_loss.ToHost(), loss.ToHost()));
       EXPECT_TRUE(SameBits(both_lse.ToHost(), lse.ToHost()));
@@ -127,8 +132,9 @@ TEST(SoftmaxCrossEntropyOnCudaTest, SlicesFollowF64) {
       }
     }
     ASSERT_TRUE(SoftmaxCrossEntropyForward(cpu, whole, host[0].targets, kVocab, loss, lse).ok());
-    ASSERT_TRUE(
-        SoftmaxCrossEntropyBackward(cpu, host[0].targets, lse, kScale, {kVocab}, whole).ok());
+    ASSERT_TRUE(SoftmaxCrossEntropyBackward(cpu, host[0].targets, lse, kScale, /*softcap=*/0,
+                                            {kVocab}, whole)
+                    .ok());
 
     testing::FillConstant(max, -INFINITY);
     testing::FillConstant(sums, 0);
@@ -159,8 +165,9 @@ TEST(SoftmaxCrossEntropyOnCudaTest, SlicesFollowF64) {
     ExpectNear(got_lse.ToHost(), lse, kBound);
     const TestTensor gradient(DType::kF32, {kRows, kVocab});
     for (int i = 0; i < 2; ++i) {
-      ASSERT_TRUE(
-          SoftmaxCrossEntropyBackward(ctx, targets, got_lse, kScale, slice(i), logits[i]).ok());
+      ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, got_lse, kScale, /*softcap=*/0,
+                                              slice(i), logits[i])
+                      .ok());
       const HostCopy copy = logits[i].ToHost();
       for (int64_t j = 0; j < kRows * kColumns; ++j) {
         const int64_t n = j / kColumns, v = i * kColumns + j % kColumns;
@@ -195,12 +202,14 @@ TEST(SoftmaxCrossEntropyOnCudaTest, ADryRunRunsNothing) {
     const Tensor logits = CudaDryRunTensor(DType::kBf16, {3, 8}),
                  targets = CudaDryRunTensor(DType::kI32, {3});
     ASSERT_TRUE(SoftmaxCrossEntropyForward(ctx, logits, targets, 8, f32({3}), f32({3})).ok());
-    ASSERT_TRUE(
-        SoftmaxCrossEntropyForwardBackward(ctx, targets, 8, 1, logits, f32({3}), f32({3})).ok());
+    ASSERT_TRUE(SoftmaxCrossEntropyForwardBackward(ctx, targets, 8, 1, /*softcap=*/0, logits,
+                                                   f32({3}), f32({3}))
+                    .ok());
     ASSERT_TRUE(SoftmaxSliceMax(ctx, logits, {8}, f32({3})).ok());
     ASSERT_TRUE(SoftmaxSliceSums(ctx, logits, targets, {8}, f32({3}), f32({2, 3})).ok());
     ASSERT_TRUE(SoftmaxCrossEntropyFromSums(ctx, f32({3}), f32({2, 3}), f32({3}), f32({3})).ok());
-    ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, f32({3}), 1, {8}, logits).ok());
+    ASSERT_TRUE(
+        SoftmaxCrossEntropyBackward(ctx, targets, f32({3}), 1, /*softcap=*/0, {8}, logits).ok());
   });
   EXPECT_EQ(planned, 0);
 }

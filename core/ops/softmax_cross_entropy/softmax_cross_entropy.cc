@@ -38,6 +38,16 @@ void CheckSlice(const Tensor& logits, const VocabSlice& slice) {
       << " of " << slice.vocab_size;
 }
 
+void CheckSoftcap(const Tensor& logits, double softcap) {
+  CHECK(softcap >= 0) << "[softmax_cross_entropy] logits " << logits.ToString() << ", softcap "
+                      << softcap;
+}
+
+// Records of models without a cap have no such attribute.
+void DescribeSoftcap(double softcap, OpCall* call) {
+  if (softcap != 0) call->Set("softcap", softcap);
+}
+
 void CheckMax(const Tensor& logits, const Tensor& max) {
   CHECK(logits.rank() == 2 && max.shape() == Shape{logits.dim(0)} &&
         max.dtype() == SoftmaxMaxDType(logits.dtype()))
@@ -78,8 +88,8 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tenso
 }
 
 absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, int64_t vocab_size,
-                                   double scale, const Tensor& logits, const Tensor& loss,
-                                   const Tensor& lse) {
+                                   double scale, double softcap, const Tensor& logits,
+                                   const Tensor& loss, const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
     return cuda::SoftmaxCrossEntropyForwardBackward<T>(ctx.cuda_stream(),
                                                        {.targets = targets.data<int32_t>(),
@@ -87,6 +97,7 @@ absl::Status ForwardBackwardOnCuda(const Context& ctx, const Tensor& targets, in
                                                         .columns = logits.dim(1),
                                                         .vocab_size = vocab_size,
                                                         .scale = static_cast<float>(scale),
+                                                        .softcap = static_cast<float>(softcap),
                                                         .logits = logits.data<T>(),
                                                         .loss = loss.data<float>(),
                                                         .lse = lse.data<float>()});
@@ -105,7 +116,8 @@ absl::Status SliceMaxOnCuda(const Context& ctx, const Tensor& logits, const Voca
 }
 
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Tensor& lse,
-                            double scale, const VocabSlice& slice, const Tensor& logits) {
+                            double scale, double softcap, const VocabSlice& slice,
+                            const Tensor& logits) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
     return cuda::SoftmaxCrossEntropyBackward<T>(ctx.cuda_stream(),
                                                 {.targets = targets.data<int32_t>(),
@@ -114,6 +126,7 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Ten
                                                  .columns = logits.dim(1),
                                                  .slice = slice,
                                                  .scale = static_cast<float>(scale),
+                                                 .softcap = static_cast<float>(softcap),
                                                  .logits = logits.data<T>()});
   });
 }
@@ -156,9 +169,10 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
 }
 
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
-                                                int64_t vocab_size, double scale, Tensor logits,
-                                                Tensor loss, Tensor lse) {
+                                                int64_t vocab_size, double scale, double softcap,
+                                                Tensor logits, Tensor loss, Tensor lse) {
   CheckShapes(logits, targets, loss, lse);
+  CheckSoftcap(logits, softcap);
   CheckWhole(logits, vocab_size);
   const bool on_cuda = OnCuda(kOp, ctx, targets, logits, loss, lse);
   if (!on_cuda && !HasCpuKernels(kOp, ctx, logits.dtype())) {
@@ -167,8 +181,8 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
     if (!status.ok()) return status;
     Context backward = ctx;
     backward.set_pass(Pass::kBackward);
-    return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, {.vocab_size = vocab_size},
-                                       logits);
+    return SoftmaxCrossEntropyBackward(backward, targets, lse, scale, softcap,
+                                       {.vocab_size = vocab_size}, logits);
   }
   const OpScope op(ctx, kOp, [&](OpCall& call) {
     call.In("targets", targets)
@@ -177,16 +191,19 @@ absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor
         .Out("lse", lse)
         .Set("vocab_size", vocab_size)
         .Set("scale", scale);
+    DescribeSoftcap(softcap, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, logits, loss, lse);
+  if (on_cuda)
+    return ForwardBackwardOnCuda(ctx, targets, vocab_size, scale, softcap, logits, loss, lse);
   if (absl::Status status = CheckTargets(targets, vocab_size); !status.ok()) return status;
   const int64_t columns = logits.dim(1);
   RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(SoftmaxCrossEntropyForwardBackward(
           targets.data<int32_t>() + begin, end - begin, columns, vocab_size,
-          static_cast<float>(scale), logits.data<T>() + begin * columns, loss.data<float>() + begin,
+          static_cast<float>(scale), static_cast<float>(softcap),
+          logits.data<T>() + begin * columns, loss.data<float>() + begin,
           lse.data<float>() + begin));
     });
   });
@@ -303,9 +320,10 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
 }
 
 absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
-                                         const Tensor& lse, double scale, const VocabSlice& slice,
-                                         Tensor logits) {
+                                         const Tensor& lse, double scale, double softcap,
+                                         const VocabSlice& slice, Tensor logits) {
   CheckSlice(logits, slice);
+  CheckSoftcap(logits, softcap);
   CheckShapes(logits, targets, lse, lse);
   const bool on_cuda = OnCuda(kOp, ctx, targets, lse, logits);
   const OpScope op(ctx, kOp, [&](OpCall& call) {
@@ -315,9 +333,10 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
         .Set("vocab_size", slice.vocab_size)
         .Set("begin", slice.begin)
         .Set("scale", scale);
+    DescribeSoftcap(softcap, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, slice, logits);
+  if (on_cuda) return BackwardOnCuda(ctx, targets, lse, scale, softcap, slice, logits);
   const int64_t columns = logits.dim(1);
   if (absl::Status status = CheckTargets(targets, slice.vocab_size); !status.ok()) return status;
   const bool done = RunCpuKernels(kOp, ctx, logits.dtype(), [&]<typename T>() {
@@ -325,15 +344,16 @@ absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targe
       STRAKE_CPU_RUN(SoftmaxCrossEntropyBackward(
           targets.data<int32_t>() + begin, lse.data<float>() + begin, end - begin, columns,
           slice.begin, slice.NumTokens(columns), static_cast<float>(scale),
-          logits.data<T>() + begin * columns));
+          static_cast<float>(softcap), logits.data<T>() + begin * columns));
     });
   });
   if (done) return absl::OkStatus();
   DispatchReference(kOp, logits.dtype(), [&]<typename Scalar>() {
     ctx.team().ParallelFor(logits.dim(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
-      reference::SoftmaxCrossEntropyBackward(
-          targets.data<int32_t>() + begin, lse.data<Scalar>() + begin, end - begin, columns,
-          slice.begin, slice.NumTokens(columns), scale, logits.data<Scalar>() + begin * columns);
+      reference::SoftmaxCrossEntropyBackward(targets.data<int32_t>() + begin,
+                                             lse.data<Scalar>() + begin, end - begin, columns,
+                                             slice.begin, slice.NumTokens(columns), scale, softcap,
+                                             logits.data<Scalar>() + begin * columns);
     });
   });
   return absl::OkStatus();

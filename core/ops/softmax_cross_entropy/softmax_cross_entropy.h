@@ -19,6 +19,10 @@
 //   sums = the sum over ranks of SoftmaxSliceSums()
 //   SoftmaxCrossEntropyFromSums()                               loss and lse, on every rank
 //
+// Where the logits are y = c tanh(x / c), the results of core/ops/softcap, the functions that make
+// gradients take c as `softcap`, and give the gradient of x: times 1 - (y / c)^2. A softcap of 0
+// means none.
+//
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (the fused parallel cross-entropy).
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_
 #define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_H_
@@ -41,8 +45,8 @@ absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits
 // loss = [N], lse = [N] and logits [N, R] = the gradient of scale * sum(loss), from logits and
 // targets [N]. Gives the bits of the two calls, in one pass over memory on CUDA.
 absl::Status SoftmaxCrossEntropyForwardBackward(const Context& ctx, const Tensor& targets,
-                                                int64_t vocab_size, double scale, Tensor logits,
-                                                Tensor loss, Tensor lse);
+                                                int64_t vocab_size, double scale, double softcap,
+                                                Tensor logits, Tensor loss, Tensor lse);
 
 // The dtype of a maximum of logits: real, since complex numbers have no order.
 inline DType SoftmaxMaxDType(DType logits) {
@@ -64,12 +68,13 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
 absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, const Tensor& sums,
                                          Tensor loss, Tensor lse);
 
-// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), the slice's columns of the
-// gradient of scale * sum(loss), from the whole vocabulary's lse [N]. Padding gets exactly 0. For
-// the mean over a global batch, scale is 1 / (its number of tokens).
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), times 1 - (logits / c)^2 of
+// a softcap c: the slice's columns of the gradient of scale * sum(loss), from the whole
+// vocabulary's lse [N]. Padding gets exactly 0. For the mean over a global batch, scale is 1 / (its
+// number of tokens).
 absl::Status SoftmaxCrossEntropyBackward(const Context& ctx, const Tensor& targets,
-                                         const Tensor& lse, double scale, const VocabSlice& slice,
-                                         Tensor logits);
+                                         const Tensor& lse, double scale, double softcap,
+                                         const VocabSlice& slice, Tensor logits);
 
 }  // namespace strake
 

@@ -31,7 +31,7 @@ void BM_SoftmaxCrossEntropy(benchmark::State& state) {
     if (pass == kForward) {
       (void)SoftmaxCrossEntropyForward(ctx, logits, targets, columns, loss, lse);
     } else if (pass == kBackward) {
-      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, vocab, logits);
+      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, /*softcap=*/0, vocab, logits);
     } else {
       (void)SoftmaxSliceMax(ctx, logits, vocab, max);
       (void)SoftmaxSliceSums(ctx, logits, targets, vocab, max, sums);

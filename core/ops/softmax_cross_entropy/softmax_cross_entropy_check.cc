@@ -31,10 +31,10 @@ OpCheck ForwardBackwardCheck(const OpCall& call) {
   return {.tensors = {InOut(call, "logits", {width, 16 + std::log(width)}),
                       Out(call, "loss", LossRounding(call)), Out(call, "lse", LossRounding(call)),
                       Tokens(call, "targets")},
-          .run = [vocab_size = call.GetInt("vocab_size"), scale = call.Get("scale")](
-                     const Context& ctx, const Tensors& t) {
-            return SoftmaxCrossEntropyForwardBackward(ctx, t[3], vocab_size, scale, t[0], t[1],
-                                                      t[2]);
+          .run = [vocab_size = call.GetInt("vocab_size"), scale = call.Get("scale"),
+                  softcap = call.GetOr("softcap", 0)](const Context& ctx, const Tensors& t) {
+            return SoftmaxCrossEntropyForwardBackward(ctx, t[3], vocab_size, scale, softcap, t[0],
+                                                      t[1], t[2]);
           }};
 }
 
@@ -44,9 +44,9 @@ OpCheck BackwardCheck(const OpCall& call) {
   const double log_vocab = std::log(VocabSize(call));
   return {.tensors = {In(call, "lse", log_vocab + 0.5, 0.1),
                       InOut(call, "logits", {0, 8 + log_vocab}), Tokens(call, "targets")},
-          .run = [slice = SliceOf(call), scale = call.Get("scale")](const Context& ctx,
-                                                                    const Tensors& t) {
-            return SoftmaxCrossEntropyBackward(ctx, t[2], t[0], scale, slice, t[1]);
+          .run = [slice = SliceOf(call), scale = call.Get("scale"),
+                  softcap = call.GetOr("softcap", 0)](const Context& ctx, const Tensors& t) {
+            return SoftmaxCrossEntropyBackward(ctx, t[2], t[0], scale, softcap, slice, t[1]);
           }};
 }
 

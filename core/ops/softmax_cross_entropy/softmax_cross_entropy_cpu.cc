@@ -26,6 +26,35 @@ STRAKE_INLINE float ExpSum(const T* row, int64_t size, float shift) {
   return Sum(sum);
 }
 
+// The slope of a soft cap c as a function of its result z, 1 - (z / c)^2, without cancellation.
+struct Capped {
+  float cap, inverse_square;
+  STRAKE_INLINE Vec Slope(Vec z) const { return (cap - z) * (cap + z) * inverse_square; }
+  STRAKE_INLINE Vec Times(Vec gradient, Vec z) const { return gradient * Slope(z); }
+};
+struct NotCapped {
+  STRAKE_INLINE Vec Times(Vec gradient, Vec) const { return gradient; }
+};
+
+template <typename T, typename Cap>
+STRAKE_INLINE void GradientRow(int64_t target, float lse, int64_t columns, int64_t num_tokens,
+                               float scale, const Cap& cap, T* row) {
+  const bool has_target = target >= 0 && target < num_tokens;
+  // Computes the target's gradient before the logit is overwritten, and rounds it once.
+  Vec at_target{};
+  if (has_target) {
+    const Vec logit = Broadcast(ToFloat(row[target]));
+    at_target = cap.Times((Exp(logit - lse) - 1) * scale, logit);
+  }
+  ForEachVector(num_tokens, [&](int64_t i, auto part) {
+    const Vec logits = Load(row + i, part);
+    Store(cap.Times(Exp(logits - lse) * scale, logits), row + i, part);
+  });
+  if (has_target) Store(at_target, row + target, First{1});
+  ForEachVector(columns - num_tokens,
+                [&](int64_t i, auto part) { Store(Vec{}, row + num_tokens + i, part); });
+}
+
 }  // namespace
 
 template <typename T>
@@ -63,31 +92,27 @@ void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T> args, int64_t begin, int64_t end) 
 template <typename T>
 void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64_t rows,
                                  int64_t columns, int64_t first, int64_t num_tokens, float scale,
-                                 T* logits) {
+                                 float softcap, T* logits) {
+  const Capped capped = {softcap, 1 / (softcap * softcap)};
   for (int64_t n = 0; n < rows; ++n) {
     T* row = logits + n * columns;
-    const int64_t target = targets[n] - first;
-    const bool has_target = target >= 0 && target < num_tokens;
-    // Computes the target's gradient before the logit is overwritten, and rounds it once.
-    const Vec at_target =
-        has_target ? (Exp(Broadcast(ToFloat(row[target]) - lse[n])) - 1) * scale : Vec{};
-    ForEachVector(num_tokens, [&](int64_t i, auto part) {
-      Store(Exp(Load(row + i, part) - lse[n]) * scale, row + i, part);
-    });
-    if (has_target) Store(at_target, row + target, First{1});
-    ForEachVector(columns - num_tokens,
-                  [&](int64_t i, auto part) { Store(Vec{}, row + num_tokens + i, part); });
+    if (softcap == 0) {
+      GradientRow(targets[n] - first, lse[n], columns, num_tokens, scale, NotCapped(), row);
+    } else {
+      GradientRow(targets[n] - first, lse[n], columns, num_tokens, scale, capped, row);
+    }
   }
 }
 
 template <typename T>
 void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, int64_t columns,
-                                        int64_t vocab_size, float scale, T* logits, float* loss,
-                                        float* lse) {
+                                        int64_t vocab_size, float scale, float softcap, T* logits,
+                                        float* loss, float* lse) {
   for (int64_t n = 0; n < rows; ++n) {
     T* row = logits + n * columns;
     SoftmaxCrossEntropyForward(row, targets + n, 1, columns, vocab_size, loss + n, lse + n);
-    SoftmaxCrossEntropyBackward(targets + n, lse + n, 1, columns, 0, vocab_size, scale, row);
+    SoftmaxCrossEntropyBackward(targets + n, lse + n, 1, columns, 0, vocab_size, scale, softcap,
+                                row);
   }
 }
 
@@ -97,9 +122,9 @@ void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, in
   template void SoftmaxSliceMax(const T*, int64_t, int64_t, int64_t, float*);                   \
   template void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T>, int64_t, int64_t);                    \
   template void SoftmaxCrossEntropyBackward(const int32_t*, const float*, int64_t, int64_t,     \
-                                            int64_t, int64_t, float, T*);                       \
+                                            int64_t, int64_t, float, float, T*);                \
   template void SoftmaxCrossEntropyForwardBackward(const int32_t*, int64_t, int64_t, int64_t,   \
-                                                   float, T*, float*, float*);
+                                                   float, float, T*, float*, float*);
 STRAKE_INSTANTIATE(float)
 STRAKE_INSTANTIATE(Bf16)
 

@@ -27,12 +27,12 @@ void SoftmaxSliceSums(SoftmaxSliceSumsArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
 void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64_t rows,
                                  int64_t columns, int64_t first, int64_t num_tokens, float scale,
-                                 T* logits);
+                                 float softcap, T* logits);
 // The forward and the backward pass, row by row, while a row is in cache.
 template <typename T>
 void SoftmaxCrossEntropyForwardBackward(const int32_t* targets, int64_t rows, int64_t columns,
-                                        int64_t vocab_size, float scale, T* logits, float* loss,
-                                        float* lse);
+                                        int64_t vocab_size, float scale, float softcap, T* logits,
+                                        float* loss, float* lse);
 )
 // clang-format on
 

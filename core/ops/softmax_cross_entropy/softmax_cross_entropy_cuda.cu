@@ -128,11 +128,29 @@ struct MaxAndSum {
   __device__ __forceinline__ float Shift() const { return max == -INFINITY ? 0 : max; }
 };
 
+// The slope of a soft cap c as a function of its result z, 1 - (z / c)^2, without cancellation.
+struct Capped {
+  float cap, inverse_square;
+  __device__ float Times(float gradient, float z) const {
+    return gradient * ((cap - z) * (cap + z) * inverse_square);
+  }
+};
+struct NotCapped {
+  __device__ float Times(float gradient, float) const { return gradient; }
+};
+
+// Calls launch(cap) with the type that a softcap needs.
+template <typename LaunchCap>
+absl::Status LaunchCapped(float softcap, const LaunchCap& launch) {
+  return softcap == 0 ? launch(NotCapped()) : launch(Capped{softcap, 1 / (softcap * softcap)});
+}
+
 // Writes the gradient of a row whose vectors load(v) gives. With more than two loads before the
 // first store, registers would halve the number of threads.
-template <int kWidth, typename Load, typename T>
+template <int kWidth, typename Cap, typename Load, typename T>
 __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Target& target,
-                                              float lse, float scale, const Load& load, T* row) {
+                                              float lse, float scale, const Cap& cap,
+                                              const Load& load, T* row) {
   if (!target.valid) lse = NAN;
   ForEachVec<kWidth, 2>(shape.columns, load, [&](const Vec<T, kWidth>& value, int v) {
     const Vec<float, kWidth> tokens = TokensOf(value, v, shape.num_tokens);
@@ -142,7 +160,8 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
       const int column = v * kWidth + i;
       float softmax = Exp(tokens.at[i] - lse);
       if (column == target.column) softmax -= 1;
-      gradient.at[i] = FromFloat<T>(column < shape.num_tokens ? scale * softmax : 0);
+      gradient.at[i] =
+          FromFloat<T>(column < shape.num_tokens ? cap.Times(scale * softmax, tokens.at[i]) : 0);
     }
     StoreVec(row + v * kWidth, gradient);
   });
@@ -150,10 +169,10 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
 
 // Block n processes row n. With kBackward, the gradient overwrites the row, of which the first
 // num_kept vectors stay in shared memory meanwhile.
-template <typename T, int kWidth, bool kBackward>
+template <typename T, int kWidth, bool kBackward, typename Cap>
 __global__ void __launch_bounds__(kWholeThreads, kWholeBlocks)
     SoftmaxCrossEntropyKernel(RowShape shape, int num_kept, const int32_t* targets, float scale,
-                              T* logits, float* loss, float* lse) {
+                              Cap cap, T* logits, float* loss, float* lse) {
   __shared__ Shared<float, kMaxBlockWarps> maxima;
   __shared__ Shared<float, kMaxBlockWarps> sums;
   T* const row = logits + int64_t{blockIdx.x} * shape.columns;
@@ -177,7 +196,7 @@ __global__ void __launch_bounds__(kWholeThreads, kWholeBlocks)
     const auto load = [&](int v) {
       return v < num_kept ? LoadVec<kWidth>(kept + v * kWidth) : LoadVec<kWidth>(row + v * kWidth);
     };
-    WriteGradient<kWidth>(shape, target, row_lse, scale, load, row);
+    WriteGradient<kWidth>(shape, target, row_lse, scale, cap, load, row);
   }
 }
 
@@ -224,13 +243,13 @@ __global__ void FromSumsKernel(const float* max, const float* exp_sums,
   loss[n] = log_sum - shifted_targets[n];
 }
 
-template <typename T, int kWidth>
+template <typename T, int kWidth, typename Cap>
 __global__ void __launch_bounds__(kMaxThreads)
     SoftmaxCrossEntropyBackwardKernel(RowShape shape, const int32_t* targets, const float* lse,
-                                      float scale, T* logits) {
+                                      float scale, Cap cap, T* logits) {
   T* const row = logits + int64_t{blockIdx.x} * shape.columns;
   WriteGradient<kWidth>(
-      shape, Target(shape, targets[blockIdx.x]), lse[blockIdx.x], scale,
+      shape, Target(shape, targets[blockIdx.x]), lse[blockIdx.x], scale, cap,
       [&](int v) { return LoadVec<kWidth>(row + v * kWidth); }, row);
 }
 
@@ -245,8 +264,9 @@ RowShape ShapeOf(int64_t columns, const VocabSlice& slice) {
           slice.vocab_size};
 }
 
-template <typename T, bool kBackward>
-absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
+template <bool kBackward, typename T, typename Cap>
+absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args,
+                   const Cap& cap) {
   if (args.rows == 0) return absl::OkStatus();
   const VocabSlice vocabulary{args.vocab_size};
   return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
@@ -254,9 +274,9 @@ absl::Status Whole(CudaStream stream, const SoftmaxCrossEntropyForwardBackwardAr
     const RowShape shape = ShapeOf(args.columns, vocabulary);
     const int num_kept =
         kBackward ? min(NumVectors(shape.num_tokens, kWidth), kKeptBytes / kVecSize) : 0;
-    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward>>(
+    return Launch<SoftmaxCrossEntropyKernel<T, kWidth, kBackward, Cap>>(
         stream, args.rows, BlockThreads(args.columns / kWidth, kWholeThreads), num_kept * kVecSize,
-        shape, num_kept, args.targets, args.scale, args.logits, args.loss, args.lse);
+        shape, num_kept, args.targets, args.scale, cap, args.logits, args.loss, args.lse);
   });
 }
 
@@ -266,20 +286,24 @@ template <typename T>
 absl::Status SoftmaxCrossEntropyForward(CudaStream stream,
                                         const SoftmaxCrossEntropyForwardArgs<T>& args) {
   // Without kBackward, logits are only read.
-  return Whole<T, false>(stream, {.targets = args.targets,
-                                  .rows = args.rows,
-                                  .columns = args.columns,
-                                  .vocab_size = args.vocab_size,
-                                  .scale = 0,
-                                  .logits = const_cast<T*>(args.logits),
-                                  .loss = args.loss,
-                                  .lse = args.lse});
+  return Whole<false, T>(stream,
+                         {.targets = args.targets,
+                          .rows = args.rows,
+                          .columns = args.columns,
+                          .vocab_size = args.vocab_size,
+                          .scale = 0,
+                          .softcap = 0,
+                          .logits = const_cast<T*>(args.logits),
+                          .loss = args.loss,
+                          .lse = args.lse},
+                         NotCapped());
 }
 
 template <typename T>
 absl::Status SoftmaxCrossEntropyForwardBackward(
     CudaStream stream, const SoftmaxCrossEntropyForwardBackwardArgs<T>& args) {
-  return Whole<T, true>(stream, args);
+  return LaunchCapped(args.softcap,
+                      [&](const auto& cap) { return Whole<true>(stream, args, cap); });
 }
 
 template <typename T>
@@ -316,9 +340,11 @@ absl::Status SoftmaxCrossEntropyBackward(CudaStream stream,
                                          const SoftmaxCrossEntropyBackwardArgs<T>& args) {
   if (args.rows == 0) return absl::OkStatus();
   return LaunchVectorized<T>(Vectorizes<T>(args.columns, {args.logits}), [&]<int kWidth>() {
-    return Launch<SoftmaxCrossEntropyBackwardKernel<T, kWidth>>(
-        stream, args.rows, BlockThreads(args.columns / kWidth), 0,
-        ShapeOf(args.columns, args.slice), args.targets, args.lse, args.scale, args.logits);
+    return LaunchCapped(args.softcap, [&]<typename Cap>(const Cap& cap) {
+      return Launch<SoftmaxCrossEntropyBackwardKernel<T, kWidth, Cap>>(
+          stream, args.rows, BlockThreads(args.columns / kWidth), 0,
+          ShapeOf(args.columns, args.slice), args.targets, args.lse, args.scale, cap, args.logits);
+    });
   });
 }
 

@@ -38,7 +38,7 @@ template <typename T>
 struct SoftmaxCrossEntropyForwardBackwardArgs {
   const int32_t* targets;
   int64_t rows, columns, vocab_size;
-  float scale;
+  float scale, softcap;
   T* logits;
   float *loss, *lse;
 };
@@ -70,15 +70,15 @@ struct SoftmaxCrossEntropyFromSumsArgs {
 absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream,
                                          const SoftmaxCrossEntropyFromSumsArgs& args);
 
-// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), 0 for padding, from the
-// whole vocabulary's lse [N].
+// In place: logits [N, R] = scale * (softmax(logits) - onehot(target)), times the slope of a
+// softcap other than 0; 0 for padding; from the whole vocabulary's lse [N].
 template <typename T>
 struct SoftmaxCrossEntropyBackwardArgs {
   const int32_t* targets;
   const float* lse;
   int64_t rows, columns;
   VocabSlice slice;
-  float scale;
+  float scale, softcap;
   T* logits;
 };
 template <typename T>

@@ -68,6 +68,7 @@ struct Problem {
                                                         .columns = size.columns,
                                                         .vocab_size = size.slice.vocab_size,
                                                         .scale = kScale,
+                                                        .softcap = softcap,
                                                         .logits = logits.data(),
                                                         .loss = loss.data(),
                                                         .lse = lse.data()});
@@ -102,13 +103,15 @@ struct Problem {
                                                           .columns = size.columns,
                                                           .slice = size.slice,
                                                           .scale = kScale,
+                                                          .softcap = softcap,
                                                           .logits = logits.data()});
   }
 
   // The reference's backward pass, with this problem's lse.
   std::vector<double> Gradient(std::vector<double> x, const std::vector<double>& row_lse) const {
     reference::SoftmaxCrossEntropyBackward(targets.data(), row_lse.data(), size.rows, size.columns,
-                                           size.slice.begin, num_tokens, double{kScale}, x.data());
+                                           size.slice.begin, num_tokens, double{kScale},
+                                           double{softcap}, x.data());
     return x;
   }
 
@@ -124,6 +127,7 @@ struct Problem {
   GuardedBuffer<T> logits;
   GuardedBuffer<int32_t> targets;
   GuardedBuffer<float> loss, lse, max, sums;
+  float softcap = 0;
 };
 
 template <typename T>
@@ -178,6 +182,29 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TheWholeFollowsTheReference) {
       EXPECT_TRUE(SameBits(p.lse, own_lse));
       EXPECT_TRUE(SameBits(p.logits, gradient));
     }
+  }
+}
+
+// The gradient alone depends on it.
+TYPED_TEST(SoftmaxCrossEntropyCudaTest, ASoftcapFollowsTheReference) {
+  for (const Size& size : {Size{3, 7, {7}}, {2, 64, {50}}, {3, 4096, {4090}}}) {
+    SCOPED_TRACE(::testing::Message() << size.rows << " x " << size.columns);
+    Problem<TypeParam> p(size, GuardAt::kEnd);
+    p.softcap = 16;
+    p.logits[2] = TypeParam(p.softcap);  // has no gradient any more
+    const std::vector<TypeParam> logits = Copy(p.logits);
+    const std::vector<double> x = ToDouble(p.logits);
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    const std::vector<double> truth = p.Gradient(x, ToDouble(p.lse));
+    ASSERT_EQ(p.Backward(), absl::OkStatus());
+    const std::vector<TypeParam> gradient = Copy(p.logits);
+    ExpectNear(ToDouble(p.logits), truth, p.kExpBound + 8 * kUnit + kRoundoff<TypeParam>,
+               "gradient");
+    EXPECT_EQ(static_cast<float>(p.logits[2]), 0);
+
+    std::copy(logits.begin(), logits.end(), p.logits.begin());
+    ASSERT_EQ(p.ForwardBackward(), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.logits, gradient));
   }
 }
 
@@ -306,6 +333,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, LogitsMayBeUnaligned) {
                                                                     .columns = 64,
                                                                     .vocab_size = 64,
                                                                     .scale = kScale,
+                                                                    .softcap = 0,
                                                                     .logits = p.logits.data() + 1,
                                                                     .loss = p.loss.data(),
                                                                     .lse = p.lse.data()}),

@@ -72,12 +72,15 @@ void SoftmaxCrossEntropyFromSums(const RealOf<Scalar>* max, const Scalar* exp_su
 template <typename Scalar>
 void SoftmaxCrossEntropyBackward(const int32_t* targets, const Scalar* lse, int64_t rows,
                                  int64_t columns, int64_t first, int64_t num_tokens, double scale,
-                                 Scalar* logits) {
+                                 double softcap, Scalar* logits) {
+  Eigen::Array<Scalar, Eigen::Dynamic, 1> slope;
   for (int64_t n = 0; n < rows; ++n) {
     Array<Scalar> row(logits + n * columns, num_tokens);
+    if (softcap != 0) slope = Scalar(1) - (row / Scalar(softcap)).square();
     row = (row - lse[n]).exp() * Scalar(scale);
     const int64_t target = targets[n] - first;
     if (target >= 0 && target < num_tokens) row[target] -= Scalar(scale);
+    if (softcap != 0) row *= slope;
     Array<Scalar>(row.data() + num_tokens, columns - num_tokens).setZero();
   }
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ops/softcap/softcap.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -48,10 +49,12 @@ struct Passes {
   void Run(const Context& ctx) {
     ASSERT_TRUE(Forward(ctx).ok());
     CopyConvert(logits, gradient);
-    ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, vocab(), gradient).ok());
+    ASSERT_TRUE(
+        SoftmaxCrossEntropyBackward(ctx, targets, lse, kScale, softcap, vocab(), gradient).ok());
   }
   VocabSlice vocab() const { return {.vocab_size = logits->dim(1)}; }
   TestTensor logits, targets, loss, lse, gradient;
+  double softcap = 0;
 };
 
 // The same passes with the vocabulary cut into slices of the given widths. The columns beyond it,
@@ -101,9 +104,9 @@ class SlicedPasses {
   void Run(const Context& ctx) {
     ASSERT_TRUE(Forward(ctx).ok());
     for (size_t i = 0; i < slices_.size(); ++i) {
-      ASSERT_TRUE(
-          SoftmaxCrossEntropyBackward(ctx, whole_.targets, lse, kScale, slices_[i], logits_[i])
-              .ok());
+      ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, whole_.targets, lse, kScale, /*softcap=*/0,
+                                              slices_[i], logits_[i])
+                      .ok());
       const int64_t width = logits_[i]->dim(1);
       for (int64_t at = 0; at < rows_ * width; ++at) {
         const int64_t v = slices_[i].begin + at % width;
@@ -191,6 +194,44 @@ TEST(SoftmaxCrossEntropyTest, GradientByComplexStep) {
   ComplexStepGradient(p.logits, loss, truth);
   EXPECT_GT(MaxAbs(truth), 0.01);
   EXPECT_LT(RelativeError(p.gradient, truth), 1e-13);
+}
+
+TEST(SoftmaxCrossEntropyTest, GradientThroughASoftcapByComplexStep) {
+  const TestContext ctx;
+  Passes p(DType::kC128, 3, 7);
+  p.softcap = 4;
+  TestTensor x(DType::kC128, {3, 7}), truth(DType::kF64, {3, 7});
+  FillNormal(x, 1, 3);
+  const auto loss = [&] {
+    EXPECT_TRUE(Softcap(ctx, p.softcap, x, p.logits).ok());
+    EXPECT_TRUE(p.Forward(ctx).ok());
+    std::complex<double> sum = 0;
+    for (int n = 0; n < 3; ++n) sum += kScale * p.loss->data<std::complex<double>>()[n];
+    return sum;
+  };
+  loss();
+  p.Run(ctx);
+  ComplexStepGradient(x, loss, truth);
+  EXPECT_GT(MaxAbs(truth), 0.01);
+  EXPECT_LT(RelativeError(p.gradient, truth), 1e-13);
+}
+
+TEST(SoftmaxCrossEntropyTest, ASoftcapIsAFactorThatEndsAtTheCap) {
+  const TestContext ctx;
+  Passes plain(DType::kF32, 2, 67), capped(DType::kF32, 2, 67);
+  for (const TestTensor* logits : {&plain.logits, &capped.logits}) {
+    for (int i = 0; i < 2 * 67; ++i) SetElement(*logits, i, i % 3 == 0 ? 4 : i % 3 - 3);
+  }
+  capped.softcap = 4;
+  plain.Run(ctx);
+  capped.Run(ctx);
+  for (int i = 0; i < 2 * 67; ++i) {
+    const double z = GetElement(plain.logits, i).real(), slope = 1 - z * z / 16;
+    const double gradient = slope * GetElement(plain.gradient, i).real();
+    // The slope is exact. Two products are rounded.
+    EXPECT_NEAR(GetElement(capped.gradient, i).real(), gradient, 2 * 0x1p-24 * std::abs(gradient));
+    EXPECT_EQ(GetElement(capped.gradient, i) == 0., i % 3 == 0);
+  }
 }
 
 TEST(SoftmaxCrossEntropyTest, F32FollowsF64) {
@@ -344,7 +385,9 @@ TEST(SoftmaxCrossEntropyTest, BackwardUsesTheGivenLse) {
   Passes p(DType::kF32, 1, 40);
   FillConstant(p.gradient, 3);
   FillConstant(p.lse, 3);
-  ASSERT_TRUE(SoftmaxCrossEntropyBackward(ctx, p.targets, p.lse, 2, p.vocab(), p.gradient).ok());
+  ASSERT_TRUE(
+      SoftmaxCrossEntropyBackward(ctx, p.targets, p.lse, 2, /*softcap=*/0, p.vocab(), p.gradient)
+          .ok());
   for (int v = 0; v < 40; ++v) {
     EXPECT_EQ(p.gradient->data<float>()[v], v == p.targets->data<int32_t>()[0] ? 0 : 2);
   }
@@ -403,9 +446,10 @@ TEST(SoftmaxCrossEntropyTest, TargetsOutsideTheVocabularyAreNamedAndNothingIsWri
     EXPECT_TRUE(SameBits(p.loss, untouched.loss));
     EXPECT_TRUE(SameBits(p.lse, untouched.lse));
     FillConstant(p.lse, 0);
-    EXPECT_EQ(
-        SoftmaxCrossEntropyBackward(ctx, p.targets, p.lse, kScale, p.vocab(), p.logits).message(),
-        forward.message());
+    EXPECT_EQ(SoftmaxCrossEntropyBackward(ctx, p.targets, p.lse, kScale, /*softcap=*/0, p.vocab(),
+                                          p.logits)
+                  .message(),
+              forward.message());
     EXPECT_TRUE(SameBits(p.logits, untouched.logits));
   }
 }
@@ -421,7 +465,9 @@ TEST(SoftmaxCrossEntropyTest, EverySliceNamesTheSameTarget) {
   for (const int64_t begin : {0, 3, 6}) {
     const VocabSlice slice = {.vocab_size = 5, .begin = begin};
     EXPECT_EQ(SoftmaxSliceSums(ctx, p.logits, p.targets, slice, max, sums), whole);
-    EXPECT_EQ(SoftmaxCrossEntropyBackward(ctx, p.targets, max, kScale, slice, p.logits), whole);
+    EXPECT_EQ(
+        SoftmaxCrossEntropyBackward(ctx, p.targets, max, kScale, /*softcap=*/0, slice, p.logits),
+        whole);
     EXPECT_TRUE(SameBits(sums, untouched));
   }
 }
@@ -456,8 +502,9 @@ TEST(SoftmaxCrossEntropyTest, PaddingTakesNoPart) {
       SetElement(padded, n * kColumns + v, GetElement(p.logits, n * kVocab + v));
     }
   }
-  ASSERT_TRUE(
-      SoftmaxCrossEntropyForwardBackward(ctx, p.targets, kVocab, kScale, padded, loss, lse).ok());
+  ASSERT_TRUE(SoftmaxCrossEntropyForwardBackward(ctx, p.targets, kVocab, kScale, /*softcap=*/0,
+                                                 padded, loss, lse)
+                  .ok());
   EXPECT_TRUE(SameBits(loss, p.loss));
   EXPECT_TRUE(SameBits(lse, p.lse));
   for (int64_t n = 0; n < kRows; ++n) {
@@ -476,7 +523,8 @@ TEST(SoftmaxCrossEntropyDeathTest, WrongShapesAreNamed) {
                "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\].*lse f32\\[3\\]");
   EXPECT_DEATH((void)SoftmaxCrossEntropyForward(ctx, p.logits, p.targets, 6, p.loss, p.lse),
                "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\] of a vocabulary of 6");
-  EXPECT_DEATH((void)SoftmaxCrossEntropyBackward(ctx, p.targets, lse, kScale, p.vocab(), p.logits),
+  EXPECT_DEATH((void)SoftmaxCrossEntropyBackward(ctx, p.targets, lse, kScale, /*softcap=*/0,
+                                                 p.vocab(), p.logits),
                "\\[softmax_cross_entropy\\] logits f32\\[4, 5\\].*lse f32\\[3\\]");
 }
 

@@ -1,0 +1,21 @@
+// Soft caps of f32 and bf16. See core/ops/softcap/softcap.h.
+#ifndef STRAKE_CORE_OPS_SOFTCAP_SOFTCAP_CPU_H_
+#define STRAKE_CORE_OPS_SOFTCAP_SOFTCAP_CPU_H_
+
+#include <cstdint>
+
+#include "core/base/dtype.h"
+#include "core/ops/cpu/isa.h"
+
+namespace strake::cpu {
+
+// clang-format off
+STRAKE_CPU_KERNEL(
+template <typename T>
+void Softcap(float cap, const T* x, int64_t size, T* y);
+)
+// clang-format on
+
+}  // namespace strake::cpu
+
+#endif  // STRAKE_CORE_OPS_SOFTCAP_SOFTCAP_CPU_H_
