@@ -105,7 +105,7 @@ void WriteGpt2Keys(const ModelConfig& config, nlohmann::ordered_json* json) {
   (*json)["n_inner"] = config.intermediate_size;
   (*json)["activation_function"] = config.activation == ActivationKind::kGeluTanh
                                        ? "gelu_new"  // the name that GPT-2's own files have
-                                       : ActivationName(config.activation);
+                                       : HfActivationName(config.activation);
   (*json)["layer_norm_epsilon"] = config.norm_eps;
   for (const char* key : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) (*json)[key] = 0.0;
 }

@@ -77,7 +77,7 @@ void WriteLlamaKeys(const ModelConfig& config, const LlamaKeys& names,
   (*json)["num_attention_heads"] = config.num_heads;
   (*json)["num_key_value_heads"] = config.num_kv_heads;
   if (!names.fixed_head_dim) (*json)["head_dim"] = config.head_dim;
-  (*json)[names.activation] = ActivationName(config.activation);
+  (*json)[names.activation] = HfActivationName(config.activation);
   (*json)[names.norm_eps] = config.norm_eps;
 }
 
@@ -95,7 +95,7 @@ ActivationKind ReadActivation(HfKeys& keys, const char* key, const char* fallbac
   LOG(FATAL) << "[llama_keys] " << word;
 }
 
-const char* ActivationName(ActivationKind kind) {
+const char* HfActivationName(ActivationKind kind) {
   for (const auto& [name, known] : kActivations) {
     if (known == kind) return name;
   }

@@ -41,7 +41,7 @@ RopeSizes RopeSizesOf(const ModelConfig& config);
 
 // Names of activations in `config.json`; the first of a kind is written.
 ActivationKind ReadActivation(HfKeys& keys, const char* key, const char* fallback);
-const char* ActivationName(ActivationKind kind);
+const char* HfActivationName(ActivationKind kind);
 
 // Tensors are named as in Llama's files.
 inline constexpr TensorNames kLlamaTensors = {
