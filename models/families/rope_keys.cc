@@ -261,6 +261,7 @@ RopeConfig ReadRope(HfKeys& keys, const RopeKeys& names, const RopeSizes& sizes)
   } else if (keys.Has(kOriginal)) {
     outside.original_positions = keys.Size(kOriginal);
   }
+  if (names.share == nullptr) RequireWholeHeads(keys);
   const char* const object = ParametersKey(keys);
   if (object != nullptr) {
     HfKeys inner = keys.Object(object);
@@ -271,7 +272,6 @@ RopeConfig ReadRope(HfKeys& keys, const RopeKeys& names, const RopeSizes& sizes)
     CheckSame(keys, names.theta, theta, inner, "rope_theta", rope.theta);
     CheckSame(keys, share_key, outer_share, inner, kShare, share);
   } else {
-    if (names.share == nullptr) RequireWholeHeads(keys);
     rope.rotary_dim = RotaryDim(keys, share, sizes.head_dim);
   }
   // Names that some versions of transformers write beside the family's own.
