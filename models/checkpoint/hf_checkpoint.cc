@@ -89,48 +89,6 @@ absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
   return absl::OkStatus();
 }
 
-SafetensorsDType FileDType(DType values) {
-  return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
-}
-
-// A whole tensor: all its slices, of one parameter.
-using WholeTensor = std::vector<HfSlice>;
-
-std::vector<WholeTensor> WholeTensorsOf(const ParameterRecord& record) {
-  std::vector<WholeTensor> tensors;
-  for (HfSlice& slice : HfSlicesOf(record)) {
-    if (tensors.empty() || tensors.back()[0].name != slice.name) tensors.emplace_back();
-    tensors.back().push_back(std::move(slice));
-  }
-  for (const WholeTensor& tensor : tensors) {
-    int64_t num_elements = 0;
-    for (const HfSlice& slice : tensor) num_elements += slice.rows * slice.columns;
-    CHECK_EQ(num_elements, NumElements(tensor[0].file_shape))
-        << "[hf_checkpoint] elements of a slice, not of the whole tensor " << tensor[0].name << " "
-        << ShapeString(tensor[0].file_shape);
-  }
-  return tensors;
-}
-
-absl::Status WriteTensor(const Tensor& values, const WholeTensor& tensor,
-                         SafetensorsWriter* writer) {
-  const int64_t step = tensor[0].LinesAtATime(), line = tensor[0].full_line_elements();
-  const int64_t num_lines = tensor[0].num_full_lines();
-  std::vector<float> buffer(std::min(step, num_lines) * line);
-  for (int64_t first = 0; first < num_lines; first += step) {
-    const int64_t last = std::min(first + step, num_lines);
-    for (const HfSlice& slice : tensor) {
-      const int64_t begin = std::max(first, slice.first_line());
-      const int64_t end = std::min(last, slice.first_line() + slice.num_lines());
-      if (begin >= end) continue;
-      TakeLines(values, slice, begin - slice.first_line(), end - begin,
-                buffer.data() + (begin - first) * line);
-    }
-    STRAKE_RETURN_IF_ERROR(writer->Append(buffer.data(), (last - first) * line));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckShape(const SafetensorsFile& file, const SafetensorsEntry& entry,
                         const HfSlice& slice) {
   if (entry.shape == slice.file_shape) return absl::OkStatus();
@@ -399,9 +357,14 @@ class ModelTensors {
 
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
                          ParameterArena& arena) {
+  return LoadWeights(directory, family, arena, {{/*suffix=*/"", arena.values()}});
+}
+
+absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                         const ParameterArena& arena, const std::vector<ArenaArray>& parts) {
+  CheckArrays(arena, parts);
   STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
   ModelTensors tensors(checkpoint, family, arena);
-  const ArenaArray weights{"", arena.values()};
   std::vector<Transfer> transfers;
   MissingNames missing;
   for (const ParameterRecord& record : arena.records()) {
@@ -412,7 +375,9 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
         continue;
       }
       STRAKE_RETURN_IF_ERROR(CheckShape(*found->file, *found->entry, slice));
-      AddTransfers(*found->file, *found->entry, record, slice, weights, &transfers);
+      for (const ArenaArray& part : parts) {
+        AddTransfers(*found->file, *found->entry, record, slice, part, &transfers);
+      }
     }
   }
   const std::vector<std::string> unknown = tensors.Unknown();
@@ -433,63 +398,6 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
                                                    " If so, remove it to train without it"));
   }
   return ReadTransfers(transfers);
-}
-
-absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
-                                                 const ParameterArena& whole,
-                                                 const std::vector<std::string>& suffixes,
-                                                 DType dtype, FetchParameter fetch) {
-  const int num_arrays = static_cast<int>(suffixes.size());
-  std::vector<std::vector<WholeTensor>> tensors;  // by parameter
-  std::vector<SafetensorsSpec> specs;
-  for (const ParameterRecord& record : whole.records()) {
-    for (const WholeTensor& tensor : tensors.emplace_back(WholeTensorsOf(record))) {
-      for (const std::string& suffix : suffixes) {
-        specs.push_back({tensor[0].name + suffix, tensor[0].file_shape});
-      }
-    }
-  }
-  STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
-                          SafetensorsWriter::Create(path, specs, FileDType(dtype)));
-  int spec = 0;
-  for (int i = 0; i < static_cast<int>(tensors.size()); ++i) {
-    for (int array = 0; array < num_arrays; ++array) {
-      STRAKE_ASSIGN_OR_RETURN(const Tensor values, fetch(i, array));
-      const Shape& shape = whole.records()[i].shape();
-      CHECK_EQ(values.num_elements(), NumElements(shape))
-          << "[hf_checkpoint] " << values.ToString() << " for " << whole.records()[i].name() << " "
-          << ShapeString(shape);
-      STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(values));
-      for (int j = 0; j < static_cast<int>(tensors[i].size()); ++j) {
-        STRAKE_RETURN_IF_ERROR(writer.Seek(spec + j * num_arrays + array));
-        STRAKE_RETURN_IF_ERROR(WriteTensor(host, tensors[i][j], &writer));
-      }
-    }
-    spec += static_cast<int>(tensors[i].size()) * num_arrays;
-  }
-  STRAKE_RETURN_IF_ERROR(writer.Finish());
-  return writer.parts();
-}
-
-absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays) {
-  CHECK(!arrays.empty()) << "[hf_checkpoint] no arrays for " << path;
-  CheckArrays(arena, arrays);
-  std::vector<std::string> suffixes;
-  for (const ArenaArray& array : arrays) {
-    CHECK_EQ(array.values.num_elements(), arena.num_elements())
-        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
-        << " over an arena of " << arena.num_elements();
-    CHECK(array.values.dtype() == arrays[0].values.dtype())
-        << "[hf_checkpoint] array \"" << array.suffix << "\" " << array.values.ToString()
-        << " beside " << arrays[0].values.ToString();
-    suffixes.push_back(array.suffix);
-  }
-  const auto fetch = [&](int parameter, int array) {
-    const ParameterRecord& record = arena.records()[parameter];
-    return arrays[array].values.Rows(record.offset, record.end());
-  };
-  return SaveArrays(path, arena, suffixes, arrays[0].values.dtype(), fetch).status();
 }
 
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,

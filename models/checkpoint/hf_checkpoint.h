@@ -8,6 +8,7 @@
 #define STRAKE_MODELS_CHECKPOINT_HF_CHECKPOINT_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,10 @@ struct ArenaArray {
   int64_t end() const { return begin + values.num_elements(); }
 };
 
+// The same into parts of an array over the arena's index space, in place of its values.
+absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                         const ParameterArena& arena, const std::vector<ArenaArray>& parts);
+
 // Returns the values of a whole parameter, [its number of elements] in any shape, of one of several
 // arrays, on either device. They may be freed at the next call.
 using FetchParameter = absl::FunctionRef<absl::StatusOr<Tensor>(int parameter, int array)>;
@@ -62,6 +67,18 @@ absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
 // The same for arrays of one dtype over the whole arena.
 absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
                         const std::vector<ArenaArray>& arrays);
+
+// The largest file of weights: transformers' limit.
+inline constexpr int64_t kMaxWeightsFileBytes = 5'000'000'000;
+
+// Writes the weights of the `whole` model into a directory as SaveArrays() does, with array 0 of
+// `fetch`: model.safetensors or, where the tensors have more than `max_file_bytes`, several files
+// model-0000I-of-0000N.safetensors, and model.safetensors.index.json, which lists their tensors.
+// Each file but the last ends where the next tensor would exceed the limit; a tensor that alone
+// exceeds it has a file of its own. Returns the checksums by the names of the files.
+absl::StatusOr<std::map<std::string, std::vector<FilePart>>> SaveWeights(
+    const std::string& directory, const ParameterArena& whole, DType dtype, FetchParameter fetch,
+    int64_t max_file_bytes = kMaxWeightsFileBytes);
 
 // The inverse of SaveArrays(), for the slices and ranges that the arrays hold. Several of them may
 // have one suffix: parts of an array. The file must hold exactly those tensors, as F32; otherwise

@@ -6,13 +6,16 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/crc32c.h"
 #include "core/tensor/tensor_buffer.h"
 #include "core/testing/test_tensor.h"
 #include "glog/logging.h"
@@ -21,6 +24,7 @@
 #include "models/checkpoint/safetensors.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
+#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {
@@ -30,6 +34,7 @@ using ::strake::testing::GetElement;
 using ::strake::testing::SameBits;
 using ::strake::testing::SetElement;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // A tensor of a file: f32 values under a name.
@@ -187,7 +192,7 @@ class HfCheckpointTest : public ::testing::Test {
   std::string ModelPath() const { return directory_ + "/model.safetensors"; }
   std::string IndexPath() const { return ModelPath() + ".index.json"; }
 
-  const std::string directory_ = MakeDirectory();
+  std::string directory_ = MakeDirectory();
   ParameterArena arena_;
   FileTensors tensors_;
   TensorBuffer expected_;
@@ -262,6 +267,20 @@ class Bf16CheckpointTest : public HfCheckpointTest {
  protected:
   Bf16CheckpointTest() : HfCheckpointTest(DType::kBf16) {}
 };
+
+TEST_F(Bf16CheckpointTest, RoundsF16ToNearestEven) {
+  // Halves between two of bf16's neighbours 1 + i/128: ties go to the even one.
+  static constexpr uint16_t kHalves[] = {0x3c03, 0x3c04, 0x3c05, 0x3c0c};
+  WriteHalves(ModelPath(), "F16", {{"transformer.h.0.q.bias", {{4}, {0, 1, 2, 3}}}},
+              [](float i) { return kHalves[static_cast<int>(i)]; });
+  ParameterArena arena;
+  arena.Add({{"transformer.h.0.q.bias", 4}}, {4}, false);
+  ASSERT_TRUE(arena.Allocate(DType::kBf16, false).ok());
+  const absl::Status status = LoadWeights(directory_, kGpt2Family, arena);
+  ASSERT_TRUE(status.ok()) << status;
+  const double expected[] = {1, 1, 1 + 1.0 / 128, 1 + 2.0 / 128};
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(GetElement(arena.values(), i), expected[i]) << i;
+}
 
 TEST_F(Bf16CheckpointTest, LoadsAndSaves) {
   WriteTensors(ModelPath(), tensors_);
@@ -395,6 +414,91 @@ TEST(HfCheckpointEmbeddingTest, ATiedTableIsThereUnderEitherName) {
               AllOf(HasSubstr(path + ": tensor \"lm_head.weight\" is not "),
                     HasSubstr("tie_word_embeddings in config.json")));
   EXPECT_EQ(GetElement(arena.values(), 3), 0.0);
+}
+
+class SaveWeightsTest : public HfCheckpointTest {
+ protected:
+  using Files = std::map<std::string, std::vector<FilePart>>;
+
+  // Saves weights in files of so many bytes at most, in an empty folder; returns their checksums.
+  Files Save(int64_t max_file_bytes) {
+    directory_ = MakeDirectory();
+    const auto fetch = [&](int parameter, int) {
+      const ParameterRecord& record = arena_.records()[parameter];
+      return expected_.tensor().Rows(record.offset, record.end());
+    };
+    auto files = SaveWeights(directory_, arena_, expected_.tensor().dtype(), fetch, max_file_bytes);
+    CHECK(files.ok()) << files.status();
+    // All of the folder, and all bytes of it.
+    size_t num_files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+      ++num_files;
+      const std::string bytes = ReadBytes(entry.path());
+      int64_t at = 0;
+      for (const FilePart& part : (*files)[entry.path().filename()]) {
+        EXPECT_EQ(part.crc32c, ExtendCrc32c(0, bytes.substr(at, part.num_bytes)));
+        at += part.num_bytes;
+      }
+      EXPECT_EQ(at, bytes.size()) << entry.path();
+    }
+    EXPECT_EQ(num_files, files->size());
+    return *files;
+  }
+
+  std::vector<std::string> Names(const std::string& file) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : ReadTensors(directory_ + "/" + file)) names.push_back(name);
+    return names;
+  }
+};
+
+TEST_F(SaveWeightsTest, OneFileUpToTheLimit) {
+  int64_t num_bytes = 0;
+  for (const auto& [name, tensor] : tensors_) num_bytes += tensor.values.size() * sizeof(float);
+  const Files files = Save(num_bytes);
+  EXPECT_EQ(files.size(), 1);
+  EXPECT_TRUE(files.contains("model.safetensors"));
+  ExpectLoads();
+  EXPECT_EQ(Save(num_bytes - 1).size(), 3);
+  ExpectLoads();
+}
+
+TEST_F(SaveWeightsTest, FilesEndBeforeTheTensorThatExceedsTheLimit) {
+  // Elements: wte 15, ln 3, q 12, k 6, v 3, biases 4, 2, 1, c_fc 18, gate 6.
+  const Files files = Save(15 * sizeof(float));
+  EXPECT_EQ(files.size(), 7);
+  EXPECT_THAT(Names("model-00001-of-00006.safetensors"), ElementsAre("transformer.wte.weight"));
+  EXPECT_THAT(Names("model-00002-of-00006.safetensors"),
+              ElementsAre("transformer.h.0.ln.weight", "transformer.h.0.q.weight"));
+  EXPECT_THAT(Names("model-00003-of-00006.safetensors"),
+              ElementsAre("transformer.h.0.k.bias", "transformer.h.0.k.weight",
+                          "transformer.h.0.q.bias", "transformer.h.0.v.weight"));
+  ExpectLoads();
+}
+
+TEST_F(SaveWeightsTest, TheIndexIsThatOfTransformers) {
+  Save(30 * sizeof(float));
+  const auto json = nlohmann::json::parse(ReadBytes(IndexPath()));
+  EXPECT_EQ(json["metadata"], nlohmann::json({{"total_size", 70 * sizeof(float)}}));
+  EXPECT_EQ(json["weight_map"].size(), tensors_.size());
+  EXPECT_EQ(json["weight_map"]["transformer.wte.weight"], "model-00001-of-00003.safetensors");
+  EXPECT_EQ(json["weight_map"]["transformer.h.0.gate.weight"], "model-00003-of-00003.safetensors");
+  EXPECT_EQ(ReadBytes(IndexPath()).substr(0, 43),
+            "{\n  \"metadata\": {\n    \"total_size\": 280\n  }");
+}
+
+TEST_F(SaveWeightsTest, PartsOfAnArrayLoadFromSeveralFiles) {
+  Save(20 * sizeof(float));
+  const TensorBuffer values(DType::kF32, {arena_.num_elements()});
+  FillConstant(values, 0);
+  std::vector<ArenaArray> parts;
+  const int64_t n = arena_.num_elements();
+  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 70}, {70, 200}, {200, n}}) {
+    parts.push_back({"", values.tensor().Rows(begin, end), begin});
+  }
+  const absl::Status status = LoadWeights(directory_, kGpt2Family, arena_, parts);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(SameBits(values, expected_));
 }
 
 // Two shards and their index; `edit` may spoil the weight map.
@@ -568,7 +672,7 @@ TEST_F(ArraysTest, LoadIsStrict) {
 TEST_F(ArraysTest, ArraysCoverTheArena) {
   const TensorBuffer small(DType::kF32, {3});
   EXPECT_DEATH((void)SaveArrays(path_, arena_, {{".x", small}}),
-               "array \".x\" f32\\[3\\] over an arena of");
+               "array \".x\" f32\\[3\\] from 0 over an arena of");
 }
 
 }  // namespace

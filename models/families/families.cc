@@ -1,5 +1,6 @@
 #include "models/families/families.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -11,9 +12,23 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
+#include "models/families/gemma2.h"
+#include "models/families/gemma3_text.h"
 #include "models/families/gpt2.h"
+#include "models/families/gpt_bigcode.h"
+#include "models/families/gpt_neox.h"
+#include "models/families/granite.h"
 #include "models/families/hf_keys.h"
+#include "models/families/irrelevant_keys.h"
 #include "models/families/llama.h"
+#include "models/families/mistral.h"
+#include "models/families/olmo2.h"
+#include "models/families/olmo3.h"
+#include "models/families/phi3.h"
+#include "models/families/qwen2.h"
+#include "models/families/qwen3.h"
+#include "models/families/smollm3.h"
+#include "models/families/stablelm.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
@@ -21,7 +36,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const ModelFamily* kFamilies[] = {&kGpt2Family, &kLlamaFamily};
+constexpr const ModelFamily* kFamilies[] = {
+    &kGemma2Family,  &kGemma3TextFamily, &kGpt2Family,    &kGptBigCodeFamily, &kGptNeoxFamily,
+    &kGraniteFamily, &kLlamaFamily,      &kMistralFamily, &kOlmo2Family,      &kOlmo3Family,
+    &kPhi3Family,    &kQwen2Family,      &kQwen3Family,   &kSmolLm3Family,    &kStableLmFamily};
 
 const std::map<std::string, ModelConfig>& Presets() {
   static const auto* presets = [] {
@@ -34,21 +52,68 @@ const std::map<std::string, ModelConfig>& Presets() {
   return *presets;
 }
 
-// The family of an object's "model_type".
-absl::StatusOr<const ModelFamily*> FamilyOf(HfKeys& keys) {
+std::vector<std::string> ModelTypes() {
   std::vector<std::string> types;
   for (const ModelFamily* family : kFamilies) types.push_back(family->model_type);
-  if (!keys.Has("model_type")) {
-    return absl::InvalidArgumentError(absl::StrCat(keys.source(),
-                                                   ": \"model_type\" is missing; it must be \"",
-                                                   absl::StrJoin(types, "\" or \""), "\""));
+  return types;
+}
+
+// Keys that tell why a model of another type is none of these.
+constexpr std::pair<const char*, const char*> kUnsupportedKinds[] = {
+    {"kv_lora_rank", "multi-head latent attention"},
+    {"n_routed_experts", "mixture of experts"},
+    {"num_local_experts", "mixture of experts"},
+    {"num_experts", "mixture of experts"},
+    {"state_size", "state-space layers"},
+    {"ssm_cfg", "state-space layers"},
+    {"ssm_state_size", "state-space layers"},
+    {"mamba_d_state", "state-space layers"},
+    {"linear_num_key_heads", "linear attention"},
+    {"is_encoder_decoder", "an encoder beside the decoder"},
+    {"type_vocab_size", "an encoder"},
+};
+
+// The text of a model of several parts, or "".
+std::string TextPart(HfKeys& keys) {
+  for (const char* part : {"text_config", "llm_config", "language_config"}) {
+    if (!keys.Has(part) || !keys.At(part).is_object()) continue;
+    const Json& config = keys.At(part);
+    const Json type = config.value("model_type", Json("none"));
+    const std::vector<std::string> types = ModelTypes();
+    const bool known = std::find(types.begin(), types.end(), type) != types.end();
+    return absl::StrCat("a model of several parts: its text part is \"", part, "\", of type ",
+                        QuoteJson(type),
+                        known ? ": give that part, and its tensors, as a model of its own"
+                              : ", which is not supported either");
   }
-  const std::string type = keys.Word("model_type", types);
-  STRAKE_RETURN_IF_ERROR(keys.status());
+  return "";
+}
+
+std::string WhyUnsupported(HfKeys& keys) {
+  const std::string part = TextPart(keys);
+  if (!part.empty()) return part;
+  for (const auto& [key, what] : kUnsupportedKinds) {
+    if (!keys.Has(key) || keys.At(key) == false) continue;
+    return absl::StrCat("with \"", key, "\" ", QuoteJson(keys.At(key)), ": ", what,
+                        " is not supported");
+  }
+  return "not supported";
+}
+
+// The family of an object's "model_type".
+absl::StatusOr<const ModelFamily*> FamilyOf(HfKeys& keys) {
+  const std::string types = absl::StrCat("\"", absl::StrJoin(ModelTypes(), "\", \""), "\"");
+  if (!keys.Has("model_type")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(keys.source(), ": \"model_type\" is missing; it must be one of ", types));
+  }
+  const Json& type = keys.At("model_type");
   for (const ModelFamily* family : kFamilies) {
     if (type == family->model_type) return family;
   }
-  LOG(FATAL) << "[families] " << type;
+  return absl::InvalidArgumentError(absl::StrCat(keys.source(), ": \"model_type\" is ",
+                                                 QuoteJson(type), ", ", WhyUnsupported(keys),
+                                                 "; supported: ", types));
 }
 
 // Checks the keys with which transformers makes another model of any family.
@@ -78,6 +143,22 @@ void CheckGeneralKeys(const ModelFamily& family, HfKeys& keys) {
   }
 }
 
+bool IsIrrelevant(const ModelFamily& family, const std::string& key) {
+  const auto is_key = [&](const IrrelevantKey& irrelevant) { return key == irrelevant.key; };
+  const auto general = GeneralIrrelevantKeys();
+  return std::any_of(general.begin(), general.end(), is_key) ||
+         std::any_of(family.irrelevant_keys.begin(), family.irrelevant_keys.end(), is_key);
+}
+
+void NoteUnusedKeys(const ModelFamily& family, HfKeys& keys) {
+  std::vector<std::string> unused;
+  for (const std::string& key : keys.UnusedKeys()) {
+    if (!IsIrrelevant(family, key)) unused.push_back(key);
+  }
+  if (unused.empty()) return;
+  keys.Note(absl::StrCat("nothing reads the keys \"", absl::StrJoin(unused, "\", \""), "\""));
+}
+
 absl::StatusOr<ModelConfig> ReadConfig(const ModelFamily& family, HfKeys& keys) {
   CheckGeneralKeys(family, keys);
   ModelConfig config = family.new_config();
@@ -89,6 +170,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const ModelFamily& family, HfKeys& keys) 
   if (const absl::Status status = ValidateModelConfig(config); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(keys.source(), ": ", status.message()));
   }
+  NoteUnusedKeys(family, keys);
   return config;
 }
 
@@ -116,6 +198,10 @@ absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_v
     return absl::InvalidArgumentError(absl::StrCat(source, ": not a JSON object"));
   }
   HfKeys keys(object, std::string(source), notices);
+  return ReadHfConfig(keys);
+}
+
+absl::StatusOr<ModelConfig> ReadHfConfig(HfKeys& keys) {
   STRAKE_ASSIGN_OR_RETURN(const ModelFamily* const family, FamilyOf(keys));
   return ReadConfig(*family, keys);
 }

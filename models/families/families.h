@@ -14,6 +14,8 @@
 
 namespace strake {
 
+class HfKeys;
+
 absl::Span<const ModelFamily* const> ModelFamilies();
 
 // The preset of that name; NotFound, listing the presets, for an unknown name.
@@ -21,11 +23,14 @@ absl::StatusOr<ModelConfig> ModelPreset(absl::string_view name);
 // In alphabetical order.
 std::vector<std::string> ModelPresetNames();
 
-// Parses the text of a `config.json`; `source` is its name in errors. Legal settings without effect
-// (dropout) are added to `notices`, which may be null. InvalidArgument, naming key and value, for
-// keys that are missing, broken or not implemented.
+// Parses the text of a `config.json`; `source` is its name in errors. What has no effect (dropout,
+// keys that nothing reads) is added to `notices`, which may be null. InvalidArgument, naming key
+// and value, for keys that are missing, broken or not implemented.
 absl::StatusOr<ModelConfig> ParseHfConfig(absl::string_view json, absl::string_view source,
                                           std::vector<std::string>* notices);
+
+// The same from keys, which then know what was read of them.
+absl::StatusOr<ModelConfig> ReadHfConfig(HfKeys& keys);
 
 // Reads and parses a file.
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "core/tensor/tensor.h"
 #include "models/model_config.h"
 #include "nlohmann/json_fwd.hpp"
@@ -49,12 +50,20 @@ struct TensorNames {
   const char* optional_prefix = "";
 };
 
+// A key that transformers reads and that does not change the model, and why.
+struct IrrelevantKey {
+  const char* key;
+  const char* reason;
+};
+
 struct ModelFamily {
   const char* model_type;         // in config.json
   const char* display_name;       // on the screen
   const char* architecture;       // transformers' class, with the head
   const char* base_architecture;  // its class without the head, which files may also name
   TensorNames tensors;
+  // Beside those of every family.
+  absl::Span<const IrrelevantKey> irrelevant_keys = {};
 
   // A model with the family's features, and no sizes.
   ModelConfig (*new_config)();

@@ -38,7 +38,6 @@ void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterAren
   arena->AllocateDryRun(engine.options().dtype);
 }
 
-constexpr char kWeightsFile[] = "model.safetensors";
 constexpr char kOptimizerFile[] = "optimizer.safetensors";
 constexpr char kMasterSuffix[] = ".master";
 
@@ -66,15 +65,14 @@ std::vector<OptimizerArray> OptimizerArrays(const AdamW& optimizer) {
   return arrays;
 }
 
-absl::Status LoadOptimizerArrays(const std::string& path, const ParameterArena& parameters,
-                                 const std::vector<OptimizerArray>& arrays) {
+std::vector<ArenaArray> ArenaArrays(const std::vector<OptimizerArray>& arrays) {
   std::vector<ArenaArray> parts;
   for (const OptimizerArray& array : arrays) {
     for (const ArenaPart& part : array.parts) {
       parts.push_back({array.suffix, part.values, part.begin});
     }
   }
-  return LoadArrays(path, parameters, parts);
+  return parts;
 }
 
 absl::StatusOr<bool> HoldsMasters(const std::string& path) {
@@ -178,7 +176,7 @@ std::vector<std::string> SuffixesOf(const std::vector<OptimizerArray>& arrays) {
   return suffixes;
 }
 
-// What the files of a checkpoint hold. Fetches all weights, then the optimizer's arrays.
+// The engine's part of a checkpoint. Fetches all weights, then the optimizer's arrays.
 struct Contents {
   const std::string& hf_config;
   DType dtype;
@@ -188,17 +186,17 @@ struct Contents {
 };
 
 absl::Status WriteFiles(const std::string& directory, const Contents& contents,
-                        const RunRecord& record) {
-  Manifest manifest;
-  const auto write_text = [&](const char* name, const std::string& text) {
+                        const RunRecord& record, const CheckpointFiles& files) {
+  STRAKE_ASSIGN_OR_RETURN(Manifest manifest,
+                          SaveWeights(directory, contents.whole, contents.dtype, contents.weights,
+                                      files.max_weights_file_bytes));
+  const auto write_text = [&](const std::string& name, const std::string& text) {
     manifest[name] = {
         {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
     return WriteFileDurably(absl::StrCat(directory, "/", name), text);
   };
   STRAKE_RETURN_IF_ERROR(write_text("config.json", contents.hf_config));
-  STRAKE_ASSIGN_OR_RETURN(manifest[kWeightsFile],
-                          SaveArrays(PathOf(directory, kWeightsFile), contents.whole, {""},
-                                     contents.dtype, contents.weights));
+  for (const auto& [name, text] : files.carried) STRAKE_RETURN_IF_ERROR(write_text(name, text));
   STRAKE_ASSIGN_OR_RETURN(
       manifest[kOptimizerFile],
       SaveArrays(PathOf(directory, kOptimizerFile), contents.whole, contents.suffixes,
@@ -225,8 +223,8 @@ absl::Status CopyToHost(ThreadTeam& team, const Tensor& from, const Tensor& to) 
 
 }  // namespace
 
-absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
-                             const RunRecord& record) {
+absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record,
+                             const CheckpointFiles& files) {
   STRAKE_RETURN_IF_ERROR(engine.GatherWeights());
   GatherCalls calls(engine);
   absl::Status written;
@@ -241,7 +239,7 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine,
                     .suffixes = suffixes,
                     .weights = [&](int p, int) { return calls.Weights(p); },
                     .optimizer_state = [&](int p, int a) { return calls.OptimizerState(p, a); }},
-                   record);
+                   record, files);
   }
   STRAKE_RETURN_IF_ERROR(calls.MakeTheRest());
   return written;
@@ -298,8 +296,8 @@ absl::Status CheckpointSnapshot::Take(Engine& engine) {
   return absl::OkStatus();
 }
 
-absl::Status CheckpointSnapshot::Write(const std::string& directory,
-                                       const RunRecord& record) const {
+absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRecord& record,
+                                       const CheckpointFiles& files) const {
   return WriteFiles(directory,
                     {.hf_config = hf_config_,
                      .dtype = dtype_,
@@ -307,12 +305,12 @@ absl::Status CheckpointSnapshot::Write(const std::string& directory,
                      .suffixes = suffixes_,
                      .weights = [&](int p, int) { return weights_[p]; },
                      .optimizer_state = [&](int p, int array) { return StateOf(p, array); }},
-                    record);
+                    record, files);
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
-  STRAKE_RETURN_IF_ERROR(
-      LoadWeights(directory, *engine.model().config().family, engine.parameters()));
+  const ModelFamily& family = *engine.model().config().family;
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, family, engine.parameters()));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   const std::string optimizer_file = PathOf(directory, kOptimizerFile);
   const AdamW& optimizer = engine.optimizer();
@@ -325,10 +323,10 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   if (holds_masters) {
     arrays.push_back({kMasterSuffix, unrounded});
   } else if (optimizer.masters().defined()) {
-    STRAKE_RETURN_IF_ERROR(LoadOptimizerArrays(PathOf(directory, kWeightsFile), engine.parameters(),
-                                               {{/*suffix=*/"", unrounded}}));
+    STRAKE_RETURN_IF_ERROR(LoadWeights(directory, family, engine.parameters(),
+                                       ArenaArrays({{/*suffix=*/"", unrounded}})));
   }
-  return LoadOptimizerArrays(optimizer_file, engine.parameters(), arrays);
+  return LoadArrays(optimizer_file, engine.parameters(), ArenaArrays(arrays));
 }
 
 }  // namespace strake

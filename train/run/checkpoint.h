@@ -1,6 +1,8 @@
 // Checkpoints: a Hugging Face model directory with the optimizer's state and the run's position.
 //
-//   config.json, model.safetensors   what transformers loads
+//   config.json, model.safetensors   what transformers loads; large weights lie in several files
+//                                    (SaveWeights() of models/checkpoint/hf_checkpoint.h)
+//   tokenizer.json and others        of the original model (train/run/carried_files.h)
 //   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
 //                                    NAME.master (f32 weights that they round), f32, in the
 //                                    weights' shapes
@@ -11,6 +13,7 @@
 #ifndef STRAKE_TRAIN_RUN_CHECKPOINT_H_
 #define STRAKE_TRAIN_RUN_CHECKPOINT_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,17 +22,26 @@
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
+#include "models/checkpoint/hf_checkpoint.h"
 #include "train/engine/engine.h"
+#include "train/run/carried_files.h"
 #include "train/run/run_record.h"
 
 namespace strake {
 
+// The contents of a checkpoint's files beside the engine's state and the run's record.
+struct CheckpointFiles {
+  CarriedFiles carried = {};
+  int64_t max_weights_file_bytes = kMaxWeightsFileBytes;
+};
+
 // Writes a checkpoint. Every rank of the engine's mesh calls it. Rank 0 fills `directory`, which
-// exists; the others send their parts, and use neither `directory` nor `record`. Rank 0 takes the
+// exists; the others send their parts, and use `engine` alone. Rank 0 takes the
 // parts and writes nothing if `directory` is empty. RunDirectory makes it durable and atomic. The
 // same state gives the same bytes, whatever the layout. After an error of the disk the ranks may
 // call it again; after one of communication they may not.
-absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record);
+absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record,
+                             const CheckpointFiles& files = {});
 
 // What a checkpoint's files hold, in the host memory of rank 0: training goes on while it is
 // written.
@@ -44,7 +56,8 @@ class CheckpointSnapshot {
 
   // Writes the same bytes as WriteCheckpoint() did when the snapshot was taken. Any thread may call
   // it.
-  absl::Status Write(const std::string& directory, const RunRecord& record) const;
+  absl::Status Write(const std::string& directory, const RunRecord& record,
+                     const CheckpointFiles& files) const;
 
  private:
   explicit CheckpointSnapshot(Engine& engine);

@@ -55,8 +55,11 @@ absl::StatusOr<std::unique_ptr<RunSaver>> RunSaver::Create(
   return saver;
 }
 
-absl::Status RunSaver::SetDirectory(RunDirectory directory, const RunRecord& record) {
+absl::Status RunSaver::SetDirectory(RunDirectory directory, CarriedFiles carried,
+                                    const RunRecord& record) {
   directory_ = std::move(directory);
+  files_ = {.carried = std::move(carried),
+            .max_weights_file_bytes = options_.max_weights_file_bytes};
   STRAKE_RETURN_IF_ERROR(WriteRecord(record));
   // A run that was killed may not have come to it.
   const absl::Status pruned = directory_->Prune(options_.keep_last);
@@ -128,7 +131,7 @@ absl::StatusOr<RunSaver::Written> RunSaver::WriteWithAllRanks() {
   bool gathered = false;
   const auto write = [&](const std::string& directory) {
     gathered = true;
-    return WriteCheckpoint(directory, engine_, *saving_);
+    return WriteCheckpoint(directory, engine_, *saving_, files_);
   };
   Written written;
   if (is_first_rank()) written = WriteFiles(write);
@@ -180,8 +183,9 @@ absl::Status RunSaver::Save(const RunRecord& record) {
   writing_ = std::async(kBesideSteps, [this, own_thread] {
     // The calling thread's alone, on Linux: steps go first where cores are few.
     if (std::this_thread::get_id() != own_thread) (void)setpriority(PRIO_PROCESS, 0, kLowPriority);
-    return WriteFiles(
-        [this](const std::string& directory) { return snapshot_->Write(directory, *saving_); });
+    return WriteFiles([this](const std::string& directory) {
+      return snapshot_->Write(directory, *saving_, files_);
+    });
   });
   return absl::OkStatus();
 }

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
+#include "train/run/carried_files.h"
 #include "train/run/checkpoint.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
@@ -44,9 +45,9 @@ class RunSaver {
 
   // Sets the record of the last checkpoint in the directory; its step is 0 where there is none.
   void SetSaved(RunRecord saved) { saved_ = std::move(saved); }
-  // The first rank's part: sets the directory to save in, writes `record` there, and deletes old
-  // checkpoints.
-  absl::Status SetDirectory(RunDirectory directory, const RunRecord& record);
+  // The first rank's part: sets the directory to save in, and the files that its checkpoints carry;
+  // writes `record` there, and deletes old checkpoints.
+  absl::Status SetDirectory(RunDirectory directory, CarriedFiles carried, const RunRecord& record);
 
   // Whether the run is to be saved at this step: where it is on schedule, or to be tried again.
   absl::StatusOr<bool> TimeToSave(bool on_schedule) const;
@@ -109,6 +110,7 @@ class RunSaver {
 
   // On the first rank:
   std::optional<RunDirectory> directory_;
+  CheckpointFiles files_;
   std::optional<CheckpointSnapshot> snapshot_;
   std::optional<DueWork> noting_;  // what is being noted of saved_
   std::optional<double> failing_since_;

@@ -135,6 +135,18 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   return engine_->optimizer().SetMasters();
 }
 
+// Reads what checkpoints carry from the checkpoint, or where a model's run begins.
+absl::Status Trainer::ReadCarried(const std::string& checkpoint) {
+  const std::string& directory = checkpoint.empty() ? options_.init_from : checkpoint;
+  if (directory.empty()) return absl::OkStatus();
+  std::vector<std::string> skipped;
+  STRAKE_ASSIGN_OR_RETURN(carried_, ReadCarriedFiles(directory, &skipped));
+  for (const std::string& text : skipped) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(text); }));
+  }
+  return absl::OkStatus();
+}
+
 // Files that are whole may still have been written or read from damaged memory, or into the wrong
 // places.
 absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
@@ -172,6 +184,7 @@ absl::Status Trainer::OpenRun() {
   damaged_ = start.damaged;
   held_run_ = start.held_run;
   STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
+  if (is_first_rank()) STRAKE_RETURN_IF_ERROR(ReadCarried(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(CompareFingerprint(start));
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
@@ -191,7 +204,7 @@ absl::Status Trainer::StartRun(const RunRecord& record) {
                       .evaluates = due_.evaluation,
                       .held_run = held_run_});
   }));
-  return saver_->SetDirectory(*std::move(directory_), record);
+  return saver_->SetDirectory(*std::move(directory_), std::move(carried_), record);
 }
 
 // Runs this rank's micro-batches of the step.

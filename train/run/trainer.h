@@ -21,6 +21,7 @@
 #include "core/tensor/tensor_buffer.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
+#include "train/run/carried_files.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
 #include "train/run/run_saver.h"
@@ -62,6 +63,7 @@ class Trainer {
   absl::Status VerifyFiles(const std::string& checkpoint) const;
   std::string NewestGoodInstead() const;
   absl::Status SetWeights(const std::string& checkpoint);
+  absl::Status ReadCarried(const std::string& checkpoint);
   absl::Status CompareFingerprint(const RunStart& start) const;
   absl::Status StartRun(const RunRecord& record);
   RunRecord Record() const;
@@ -84,6 +86,7 @@ class Trainer {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<RunRecord> start_record_;  // of the run when it began
   std::optional<RunDirectory> directory_;    // on the first rank, until the run starts
+  CarriedFiles carried_;                     // likewise
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
 

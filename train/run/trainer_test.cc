@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <latch>
+#include <map>
 #include <mutex>
 #include <regex>
 #include <string>
@@ -23,6 +24,7 @@
 #include "models/families/families.h"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
+#include "train/run/manifest.h"
 #include "train/run/metrics_observer.h"
 #include "train/run/run_record.h"
 #include "train/run/training_data.h"
@@ -325,6 +327,95 @@ TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
             << step << file;
       }
     }
+  }
+}
+
+// Names and contents of a checkpoint's files.
+std::map<std::string, std::string> FilesOf(const std::string& checkpoint) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    files[entry.path().filename()] = ReadFile(entry.path());
+  }
+  return files;
+}
+
+TEST_F(TrainerTest, CheckpointsCarryTheOriginalsFiles) {
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  const std::string original = directory_ / "original";
+  std::filesystem::rename(options_.directory + "/step-4", original);
+  const std::map<std::string, std::string> carried = {{"tokenizer.json", "{\"\0\xff\": 1}\r\n"},
+                                                      {"chat_template.jinja", "{{ x }}"},
+                                                      {"LICENSE", ""}};
+  for (const auto& [name, text] : carried) WriteFile(original + "/" + name, text);
+  WriteFile(original + "/pytorch_model.bin", "weights");
+  options_.init_from = original;
+  options_.save_every = 2;
+  for (const bool async_save : {false, true}) {
+    options_.async_save = async_save;
+    for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+      options_.directory += "x";
+      options_.schedule.total_steps = 4;
+      ASSERT_TRUE(Train(sizes, {}).ok());
+      // The original may be gone, and the checkpoint elsewhere.
+      std::filesystem::rename(original, original + ".away");
+      options_.schedule.total_steps = 6;
+      ASSERT_TRUE(Train(sizes, {}).ok());
+      std::filesystem::rename(original + ".away", original);
+      for (const char* step : {"/step-2", "/step-4", "/step-6"}) {
+        const std::string checkpoint = options_.directory + step;
+        auto files = FilesOf(checkpoint);
+        for (const auto& [name, text] : carried) {
+          ASSERT_TRUE(files.contains(name)) << checkpoint << name;
+          EXPECT_EQ(files[name], text);
+          files.erase(name);
+        }
+        EXPECT_EQ(files.size(), 5) << checkpoint;
+        EXPECT_TRUE(VerifyCheckpoint(checkpoint).ok());
+      }
+    }
+  }
+  const std::string path = options_.directory + "/step-6/tokenizer.json";
+  WriteFile(path, "{\"other\": 1}");
+  EXPECT_THAT(ErrorOf(kTp2), HasSubstr(path));
+}
+
+TEST_F(TrainerTest, WhatIsNotCarriedIsSaid) {
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  options_.init_from = options_.directory + "/step-4";
+  options_.directory = directory_ / "tuned";
+  WriteFile(options_.init_from + "/notes.txt", std::string(5 << 20, 'x'));
+  Recorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("notes.txt is not in the checkpoints")));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-4/notes.txt"));
+  std::filesystem::create_symlink("gone", options_.init_from + "/tokenizer.json");
+  options_.directory = directory_ / "again";
+  EXPECT_EQ(ErrorOf(kTp2),
+            options_.init_from + "/tokenizer.json: cannot be read: No such file or directory");
+}
+
+TEST_F(TrainerTest, LargeWeightsLieInSeveralFiles) {
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  const std::string whole = options_.directory;
+  options_.max_weights_file_bytes = 10'000;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    options_.async_save = sizes.dp == 2;
+    options_.schedule.total_steps = 4;
+    ASSERT_TRUE(Train(sizes, {}).ok());
+    const std::string checkpoint = options_.directory + "/step-4";
+    const auto files = FilesOf(checkpoint);
+    EXPECT_EQ(files.count("model.safetensors"), 0);
+    EXPECT_EQ(files.count("model.safetensors.index.json"), 1);
+    EXPECT_EQ(files.count("model-00001-of-00003.safetensors"), 1);
+    EXPECT_TRUE(VerifyCheckpoint(checkpoint).ok());
+    options_.schedule.total_steps = 6;
+    ASSERT_TRUE(Train(sizes, {}).ok());
+    // Without masters in the file, those of bf16 weights are its weights.
+    options_.engine.dtype = DType::kBf16;
+    options_.schedule.total_steps = 7;
+    ASSERT_TRUE(Train(sizes, {}).ok());
+    options_.engine.dtype = DType::kF32;
   }
 }
 

@@ -1,0 +1,120 @@
+#include "train/run/carried_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/format_quantity.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+#include "core/base/write_all.h"
+
+namespace strake {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMaxSumBytes = int64_t{256} << 20;
+
+// Returns true for what a checkpoint has of its own, and for what belongs to the original's weights
+// or training.
+bool IsReplaced(const std::string& name) {
+  static constexpr const char* kNames[] = {"config.json", "run.json", "manifest.json",
+                                           "trainer_state.json"};
+  // Weights of PyTorch, TensorFlow, Flax, Rust, GGML, ONNX and Core ML, tensors of NumPy, indices
+  // of weights in several files, archives, and files that are being written.
+  static constexpr const char* kEnds[] = {
+      ".safetensors", ".bin", ".pt",     ".pth",       ".ckpt",    ".index.json", ".h5",
+      ".msgpack",     ".ot",  ".gguf",   ".ggml",      ".pb",      ".onnx",       ".onnx_data",
+      ".npy",         ".npz", ".tflite", ".nemo",      ".mlmodel", ".zip",        ".tar",
+      ".gz",          ".zst", ".tmp",    ".incomplete"};
+  return std::any_of(std::begin(kNames), std::end(kNames),
+                     [&](const char* each) { return name == each; }) ||
+         std::any_of(std::begin(kEnds), std::end(kEnds),
+                     [&](const char* end) { return absl::EndsWithIgnoreCase(name, end); });
+}
+
+int64_t MaxBytes(const std::string& name) {
+  static constexpr const char* kBegins[] = {"tokenizer", "vocab",         "merges",
+                                            "spiece",    "sentencepiece", "special_tokens_map",
+                                            "tekken",    "added_tokens"};
+  const bool tokenizer = std::any_of(std::begin(kBegins), std::end(kBegins),
+                                     [&](auto begin) { return absl::StartsWith(name, begin); }) ||
+                         absl::EndsWith(name, ".model") || absl::EndsWith(name, ".tiktoken");
+  return tokenizer ? kMaxTokenizerFileBytes : kMaxOtherFileBytes;
+}
+
+bool IsPlainText(const std::string& name) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isprint(c); });
+}
+
+// Whether the file that a symbolic link leads to belongs to the directory.
+bool StaysInside(const fs::path& directory, const fs::path& link) {
+  std::error_code error;
+  const fs::path target = fs::canonical(link, error);
+  if (error) return true;  // reading it gives the reason
+  const fs::path home = fs::canonical(directory, error);
+  const fs::path parent = target.parent_path();
+  return parent == home || parent == home.parent_path().parent_path() / "blobs";
+}
+
+// The names of the files to carry, in order.
+absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& directory,
+                                                   std::vector<std::string>* skipped) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator entry(directory, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (absl::StartsWith(name, ".") || IsReplaced(name)) continue;
+    std::error_code unknown;
+    const fs::file_status status = entry->status(unknown);
+    // A link to nothing, or a file that the system does not show, is an error when it is read.
+    const bool readable = fs::is_regular_file(status) || status.type() == fs::file_type::none ||
+                          status.type() == fs::file_type::not_found;
+    if (!readable) continue;
+    const auto skip = [&](absl::string_view reason) {
+      skipped->push_back(
+          absl::StrCat(directory, "/", name, " is not in the checkpoints: ", reason));
+    };
+    if (!IsPlainText(name)) {
+      skip("its name is not plain text");
+    } else if (entry->is_symlink(unknown) && !StaysInside(directory, entry->path())) {
+      skip("it is a link to another folder");
+    } else if (const uintmax_t size = entry->file_size(unknown);
+               !unknown && size > static_cast<uintmax_t>(MaxBytes(name))) {
+      skip(absl::StrCat("it is larger than ", FormatBytes(static_cast<double>(MaxBytes(name)))));
+    } else {
+      names.push_back(name);
+    }
+  }
+  if (error) return SystemError("list", directory, error.value());
+  std::sort(names.begin(), names.end());
+  std::sort(skipped->begin(), skipped->end());
+  return names;
+}
+
+}  // namespace
+
+absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
+                                              std::vector<std::string>* skipped) {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFiles(directory, skipped));
+  CarriedFiles files;
+  int64_t num_bytes = 0;
+  for (const std::string& name : names) {
+    STRAKE_ASSIGN_OR_RETURN(files[name],
+                            ReadFile(absl::StrCat(directory, "/", name), MaxBytes(name)));
+    num_bytes += static_cast<int64_t>(files[name].size());
+    if (num_bytes > kMaxSumBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          directory, ": the files beside the weights, which checkpoints carry, are larger than ",
+          FormatBytes(kMaxSumBytes), "; leave only the model's there"));
+    }
+  }
+  return files;
+}
+
+}  // namespace strake

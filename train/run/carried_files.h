@@ -1,0 +1,39 @@
+// The files of a model's directory that training does not change: its tokenizer, chat template,
+// generation_config.json, license and the like. Checkpoints carry copies, so that other programs
+// open them like the original.
+#ifndef STRAKE_TRAIN_RUN_CARRIED_FILES_H_
+#define STRAKE_TRAIN_RUN_CARRIED_FILES_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace strake {
+
+using CarriedFiles = std::map<std::string, std::string>;  // contents by name
+
+// The largest files that are carried: of a tokenizer, and others.
+inline constexpr int64_t kMaxTokenizerFileBytes = int64_t{64} << 20;
+inline constexpr int64_t kMaxOtherFileBytes = int64_t{4} << 20;
+
+// Reads the regular files directly in `directory`, except
+//
+//   config.json and what else a checkpoint has of its own; another trainer's state
+//   weights, whatever their format, and their indices; archives
+//   names that begin with "."
+//
+// Adds a sentence to `skipped` for each that would be carried but for its size, for a name that is
+// no plain text, or for a symbolic link to a file elsewhere. Links within the directory are
+// followed, and those of the cache of huggingface_hub, from DIR/../../blobs.
+//
+// Returns an error, naming file and reason, where one cannot be read, and the directory where all
+// together are larger than 256 MiB.
+absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
+                                              std::vector<std::string>* skipped);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_CARRIED_FILES_H_
