@@ -6,8 +6,8 @@
 // N rows, C columns. weight_offset: 0, or 1 where weights are learned as their distance from 1; it
 // is added in the type of the sums. dtypes: f32; bf16, with rstd and dweight in f32; f64 and c128
 // on the reference path. All other tensors share one dtype. Sources: Zhang and Sennrich, "Root Mean
-// Square Layer Normalization", 2019, section 4; weight_offset: Gemma Team, "Gemma 2: Improving Open
-// Language Models at a Practical Size", 2024.
+// Square Layer Normalization", 2019, section 4; weight_offset: the code released with Gemma Team,
+// "Gemma: Open Models Based on Gemini Research and Technology", 2024.
 #ifndef STRAKE_CORE_OPS_NORM_RMS_NORM_H_
 #define STRAKE_CORE_OPS_NORM_RMS_NORM_H_
 
