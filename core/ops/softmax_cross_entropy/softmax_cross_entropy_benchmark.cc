@@ -12,7 +12,7 @@ using testing::FillTokens;
 using testing::TestContext;
 using testing::TestTensor;
 
-enum Pass { kForward, kBackward, kSlicedForward };
+enum Pass { kForward, kBackward, kCappedBackward, kSlicedForward };
 
 // Arguments: the pass, rows, columns. The sliced forward pass is that of a single slice. The
 // backward pass works in place, so its later iterations get gradients as logits: values near 0, at
@@ -30,8 +30,9 @@ void BM_SoftmaxCrossEntropy(benchmark::State& state) {
   for (auto _ : state) {
     if (pass == kForward) {
       (void)SoftmaxCrossEntropyForward(ctx, logits, targets, columns, loss, lse);
-    } else if (pass == kBackward) {
-      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, /*softcap=*/0, vocab, logits);
+    } else if (pass == kBackward || pass == kCappedBackward) {
+      const double softcap = pass == kCappedBackward ? 30 : 0;
+      (void)SoftmaxCrossEntropyBackward(ctx, targets, lse, 1, softcap, vocab, logits);
     } else {
       (void)SoftmaxSliceMax(ctx, logits, vocab, max);
       (void)SoftmaxSliceSums(ctx, logits, targets, vocab, max, sums);
@@ -42,8 +43,8 @@ void BM_SoftmaxCrossEntropy(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * matrices * rows * columns * sizeof(float));
 }
 BENCHMARK(BM_SoftmaxCrossEntropy)
-    ->ArgsProduct({{kForward, kBackward, kSlicedForward}, {256}, {50257}})
-    ->ArgsProduct({{kForward, kBackward, kSlicedForward}, {4096}, {256}})
+    ->ArgsProduct({{kForward, kBackward, kCappedBackward, kSlicedForward}, {256}, {50257}})
+    ->ArgsProduct({{kForward, kBackward, kCappedBackward, kSlicedForward}, {4096}, {256}})
     ->UseRealTime();
 
 }  // namespace
