@@ -65,18 +65,28 @@ STRAKE_INLINE void RotateNeighbours(const RopeArgs<T>& args, const double* angle
   });
 }
 
-}  // namespace
-
-template <typename T>
-void Rope(RopeArgs<T> args, int64_t begin, int64_t end) {
+template <bool kInterleaved, typename T>
+STRAKE_INLINE void RotateTokens(const RopeArgs<T>& args, int64_t begin, int64_t end) {
+  const int64_t rotary_dim = args.rotary_dim;
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = args.table + (args.position_offset + n % args.seq_len) * args.rotary_dim;
+    const double* angles = args.table + (args.position_offset + n % args.seq_len) * rotary_dim;
     T* row = args.x + n * args.stride;
-    if (args.interleaved) {
+    if constexpr (kInterleaved) {
       RotateNeighbours(args, angles, row);
     } else {
       RotateHalves(args, angles, row);
     }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void Rope(RopeArgs<T> args, int64_t begin, int64_t end) {
+  if (args.interleaved) {
+    RotateTokens<true>(args, begin, end);
+  } else {
+    RotateTokens<false>(args, begin, end);
   }
 }
 
