@@ -32,6 +32,9 @@ absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
     return absl::InvalidArgumentError(
         absl::StrCat("cuDNN is used for head_dim 64 and 128, and not for ", shape.head_dim));
   }
+  if (shape.window != 0 || shape.score_scale != 0 || shape.score_softcap != 0) {
+    return absl::InvalidArgumentError("cuDNN is used for plain scores");
+  }
   if (shape.batch < 1 || shape.seq_len < kMinSeqLen) {
     return absl::InvalidArgumentError(absl::StrCat("cuDNN is used for seq_len from ", kMinSeqLen,
                                                    " on, and not for ", shape.ToString()));

@@ -20,6 +20,9 @@ struct CudnnAttentionShape {
   // The backward pass gives the same bits every time if true. Otherwise blocks add to the gradient
   // of the queries in whatever order they run.
   bool deterministic = true;
+  // See core/ops/attention/attention_shape.h.
+  int64_t window = 0;
+  double score_scale = 0, score_softcap = 0;
 
   std::string ToString() const;
 };

@@ -98,7 +98,10 @@ TEST_P(CpuKernelsTest, CausalAttention) {
                                   {1, 130, 2, 1, 64},
                                   {1, 66, 2, 2, 67},
                                   {3, 1, 1, 1, 5},
-                                  {2, 0, 2, 1, 8}}) {
+                                  {2, 0, 2, 1, 8},
+                                  {1, 200, 2, 1, 20, 1},
+                                  {2, 150, 4, 2, 33, 70},
+                                  {1, 150, 2, 1, 24, 20, 0.3, 2}}) {
     SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", D " << s.head_dim);
     const double bound = AttentionTolerance(s.head_dim, s.seq_len);
     const Shape lse = {s.batch, s.num_heads, s.seq_len};
@@ -123,7 +126,10 @@ TEST_P(CpuKernelsTest, CachedAttention) {
                                 {{1, 9, 2, 1, 16}, 0},
                                 {{1, 7, 2, 2, 9}, 50},
                                 {{1, 70, 2, 1, 64}, 10},
-                                {{1, 0, 2, 1, 8}, 5}}) {
+                                {{1, 0, 2, 1, 8}, 5},
+                                {{1, 1, 4, 2, 8, 33, 0.4, 2}, 150},
+                                {{1, 7, 2, 2, 9, 5}, 50},
+                                {{1, 70, 2, 1, 64, 20, 0, 3}, 100}}) {
     SCOPED_TRACE(::testing::Message() << "N " << s.seq_len << ", past " << past);
     const ParityOperand cache = In({past + s.seq_len + 3, s.num_kv_heads * s.head_dim});
     ExpectCpuFollowsF64(

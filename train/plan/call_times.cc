@@ -6,6 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/ops/attention/attention_call.h"
+#include "core/ops/attention/attention_shape.h"
 #include "core/ops/cuda/workspace_sizes.h"
 #include "core/tensor/tensor.h"
 
@@ -111,15 +113,12 @@ absl::StatusOr<Rows> Product(const OpCall& call, const GpuRates& rates,
 
 struct Attention {
   explicit Attention(const OpCall& call)
-      : heads(call.GetInt("batch") * call.GetInt("num_heads")),
-        seq_len(call.GetInt("seq_len")),
-        head_dim(call.GetInt("head_dim")),
-        grouped(call.GetInt("num_heads") != call.GetInt("num_kv_heads")) {}
+      : shape(GetAttentionShape(call)), heads(shape.batch * shape.num_heads) {}
 
   // Of the forward and the backward pass.
   std::pair<GpuRate, GpuRate> Rates() const {
-    const bool is_long = seq_len >= 4096;
-    if (head_dim == 64) {
+    const bool is_long = shape.seq_len >= 4096;
+    if (shape.head_dim == 64) {
       return is_long ? std::pair(GpuRate::kLongForward64, GpuRate::kLongBackward64)
                      : std::pair(GpuRate::kShortForward64, GpuRate::kShortBackward64);
     }
@@ -128,33 +127,41 @@ struct Attention {
   }
 
   // dS in bf16, written by one kernel and read by the next, in tiles of 128 x 128. Those above the
-  // diagonal need not move. Whether they do is not documented, so the low figure has them.
+  // diagonal, and before the window, need not move. Whether they do is not documented, so the low
+  // figure has them.
   Forecast ScoreBytes() const {
     constexpr int64_t kTile = 128;
-    const int64_t tiles = (seq_len + kTile - 1) / kTile, kept = tiles * (tiles + 1) / 2;
+    const int64_t tiles = (shape.seq_len + kTile - 1) / kTile;
+    int64_t kept = 0;
+    for (int64_t row = 0; row < tiles; ++row) kept += row + 1 - shape.FirstKey(row * kTile) / kTile;
     const double tile_bytes = 2.0 * 2 * kTile * kTile * heads;
     return {tile_bytes * tiles * tiles, tile_bytes * kept, tile_bytes * kept};
   }
 
   // dQ in f32 instead: set to 0, and read to be rounded.
-  double AtomicBytes() const { return 2.0 * 4 * heads * seq_len * head_dim; }
+  double AtomicBytes() const { return 2.0 * 4 * heads * shape.seq_len * shape.head_dim; }
 
   // Keys and values have a gradient in bf16 for every query head, written and read to be added up.
-  double GroupBytes() const { return grouped ? 2.0 * 2 * 2 * heads * seq_len * head_dim : 0; }
+  double GroupBytes() const {
+    if (shape.num_heads == shape.num_kv_heads) return 0;
+    return 2.0 * 2 * 2 * heads * shape.seq_len * shape.head_dim;
+  }
 
-  int64_t heads, seq_len, head_dim;  // heads of the whole batch
-  bool grouped;
+  AttentionShape shape;
+  int64_t heads;  // of the whole batch
 };
 
 absl::StatusOr<Rows> AttentionRows(const OpCall& call, const GpuRates& rates,
                                    const StepRemedies& remedies) {
-  const Attention shape(call);
+  const Attention attention(call);
+  const AttentionShape& shape = attention.shape;
   if (shape.head_dim != 64 && shape.head_dim != 128) {
     return NoRate(call, "cuDNN is used for heads of 64 and 128");
   }
+  if (shape.score_softcap != 0) return NoRate(call, "cuDNN is used for scores without a cap");
   if (call.Find("qkv")->dtype != DType::kBf16) return NoRate(call, "rates are of bf16");
   const bool backward = IsBackward(call);
-  const auto [forward_rate, backward_rate] = shape.Rates();
+  const auto [forward_rate, backward_rate] = attention.Rates();
   const Forecast& flops = rates[backward ? backward_rate : forward_rate];
   const Forecast& copy = rates[GpuRate::kCopy];
   Rows rows = {{.name = backward ? "attention, backward" : "attention, forward",
@@ -168,11 +175,11 @@ absl::StatusOr<Rows> AttentionRows(const OpCall& call, const GpuRates& rates,
   };
   if (!backward) return rows;
   if (remedies.atomic_attention) {
-    add("attention, backward: dQ in f32", shape.AtomicBytes());
+    add("attention, backward: dQ in f32", attention.AtomicBytes());
   } else {
-    add("attention, backward: dS", shape.ScoreBytes());
+    add("attention, backward: dS", attention.ScoreBytes());
   }
-  add("attention, backward: groups of heads", shape.GroupBytes());
+  add("attention, backward: groups of heads", attention.GroupBytes());
   return rows;
 }
 

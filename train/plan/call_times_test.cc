@@ -107,6 +107,15 @@ TEST(CallTimesTest, DeterministicAttentionMovesScores) {
   ExpectNear(rows[1].seconds, Forecast(bytes * 4 / 3, bytes, bytes) / Rates()[GpuRate::kCopy]);
 }
 
+// T = 1000, tiles 8 x 8: with a window of 200, a row of tiles sees its own and the two before it.
+TEST(CallTimesTest, AWindowMovesItsScores) {
+  OpCall call = AttentionBackward(/*seq_len=*/1000, 3, 3, 64);
+  call.Set("window", 200);
+  const std::vector<CallTimeRow> rows = RowsOf(call);
+  ASSERT_EQ(rows.size(), 2);
+  EXPECT_EQ(rows[1].bytes, 2.0 * 3 * (1 + 2 + 6 * 3) * 128 * 128 * 2 * 2);
+}
+
 TEST(CallTimesTest, AtomicAttentionMovesTheQueriesGradientsInstead) {
   const std::vector<CallTimeRow> rows =
       RowsOf(AttentionBackward(200, 3, 3, 64), {.atomic_attention = true});
@@ -154,6 +163,9 @@ TEST(CallTimesTest, WhatHasNoRateIsAnError) {
   EXPECT_THAT(error_of({.op = "transmogrify"}),
               AllOf(HasSubstr("transmogrify forward"), HasSubstr("add the op to kOps")));
   EXPECT_THAT(error_of(AttentionBackward(1024, 2, 2, 80)), HasSubstr("heads of 64 and 128"));
+  OpCall capped = AttentionBackward(1024, 2, 2, 64);
+  capped.Set("score_softcap", 50);
+  EXPECT_THAT(error_of(capped), HasSubstr("scores without a cap"));
   OpCall f32 = {.op = "matmul"};
   const Tensor matrix(nullptr, DType::kF32, {2, 2});
   f32.In("a", matrix).In("b", matrix).Out("c", matrix).Flops(16);

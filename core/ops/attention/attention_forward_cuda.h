@@ -13,43 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/cuda/portable.h"
 #include "core/cuda/stream.h"
-#include "core/ops/attention/attention_shape.h"
+#include "core/ops/attention/attention_scores_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
-#include "core/ops/cuda/vectorize.h"
 
 namespace strake::cuda {
-
-// Query i of a sequence is at position past + i and attends to keys at positions up to its own.
-// Strides are distances between the rows of tokens; the pointers point at head 0.
-template <typename T>
-struct AttentionInputs {
-  const T *q, *k, *v;
-  int64_t q_stride, kv_stride;
-  int batch, num_heads, group, head_dim;  // group: query heads per key/value head
-  int num_queries, past;
-  float scale;
-  bool aligned;  // whether rows of heads are aligned to 16 bytes
-};
-
-template <typename T>
-AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shape) {
-  const int heads = shape.num_heads, kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
-  const int64_t stride = int64_t{heads + 2 * kv_heads} * head_dim;
-  const T* const k = qkv + heads * head_dim;
-  return {.q = qkv,
-          .k = k,
-          .v = k + kv_heads * head_dim,
-          .q_stride = stride,
-          .kv_stride = stride,
-          .batch = static_cast<int>(shape.batch),
-          .num_heads = heads,
-          .group = heads / kv_heads,
-          .head_dim = head_dim,
-          .num_queries = static_cast<int>(shape.seq_len),
-          .past = 0,
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim))),
-          .aligned = Vectorizes<T>(head_dim, {qkv})};
-}
 
 // Calls launch(std::integral_constant<int, kDims>) for the smallest kDims that holds the head.
 template <typename F>
@@ -64,12 +31,13 @@ absl::Status WithAttentionDims(int64_t head_dim, F launch) {
 }
 
 // The running softmax of a thread's 4 rows: each row's maximum, and the thread's part of the sum of
-// exp(s - maximum). Replaces scores by exp(s - maximum), or by zero for keys after the row's query,
-// and rescales sums that were taken under an earlier maximum.
-template <int kDims>
-__device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key, float scale,
-                                              ThreadScores<kDims>& scores, float (&maximum)[4],
-                                              float (&denominator)[4], ThreadSums<kDims>& sums) {
+// exp(s - maximum). Replaces products q.k by exp(s - maximum), or by zero for keys that the row's
+// query does not see, and rescales sums that were taken under an earlier maximum.
+template <typename Form, typename T, int kDims>
+__device__ __forceinline__ void OnlineSoftmax(const AttentionInputs<T>& in, int first_position,
+                                              int first_key, ThreadScores<kDims>& scores,
+                                              float (&maximum)[4], float (&denominator)[4],
+                                              ThreadSums<kDims>& sums) {
   using Tiles = AttentionTiles<kDims>;
 #pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
@@ -77,8 +45,8 @@ __device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key,
     float largest = -INFINITY;
 #pragma unroll
     for (int j = 0; j < Tiles::kThreadColumns; ++j) {
-      const bool visible = first_key + RowThread() + j * kRowThreads <= position;
-      scores.at[i][j] = visible ? scores.at[i][j] * scale : -INFINITY;
+      const bool visible = Sees<Form>(in, position, first_key + RowThread() + j * kRowThreads);
+      scores.at[i][j] = visible ? Form::Score(in, scores.at[i][j]) : -INFINITY;
       largest = fmaxf(largest, scores.at[i][j]);
     }
     largest = fmaxf(maximum[i], RowMax(largest));
@@ -101,8 +69,9 @@ __device__ __forceinline__ void OnlineSoftmax(int first_position, int first_key,
 
 // Split s of `splits` processes keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
 // of those keys alone to y[s] [B*N, H*D] and lse[s] [B, H, N]. Where a query sees no key, lse is
-// -inf and y is zero. The blocks with the most keys come first.
-template <typename T, typename Out, int kDims>
+// -inf and y is zero. Reads no tile of keys that are outside of every query's window. The blocks
+// with the most keys come first.
+template <typename T, typename Out, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
     AttentionForwardKernel(AttentionInputs<T> in, int splits, int split_keys, Out* y, float* lse) {
@@ -128,7 +97,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 #pragma unroll
   for (float& m : maximum) m = -INFINITY;
   ThreadSums<kDims> sums = {};
-  for (int key = split * split_keys; key < key_end; key += Tiles::kColumns) {
+  int key = max(split * split_keys, Form::FirstKey(in, in.past + first));
+  for (; key < key_end; key += Tiles::kColumns) {
     const int64_t at = kv_at + key * in.kv_stride;
     __syncthreads();  // the last tiles have been read
     LoadTile<kDims, Tiles::kColumns>(in.k + at, in.kv_stride, num_keys - key, in.head_dim,
@@ -137,7 +107,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                      in.aligned, v_tile);
     __syncthreads();
     ThreadScores<kDims> scores = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
-    OnlineSoftmax(in.past + first, key, in.scale, scores, maximum, denominator, sums);
+    OnlineSoftmax<Form>(in, in.past + first, key, scores, maximum, denominator, sums);
     AddProduct(scores, buffer, v_tile, sums);
   }
 
@@ -167,10 +137,12 @@ absl::Status LaunchAttentionForward(CudaStream stream, const AttentionInputs<T>&
   return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
     using Tiles = AttentionTiles<kDims>;
     const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
-    return Launch<AttentionForwardKernel<T, Out, kDims>>(
-        stream, tiles * splits * in.batch * in.num_heads, Tiles::kThreads,
-        Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes + Tiles::kScoreBytes, in, splits, split_keys,
-        y, lse);
+    return WithScores(in, [&]<typename Form>(Form) {
+      return Launch<AttentionForwardKernel<T, Out, kDims, Form>>(
+          stream, tiles * splits * in.batch * in.num_heads, Tiles::kThreads,
+          Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes + Tiles::kScoreBytes, in, splits,
+          split_keys, y, lse);
+    });
   });
 }
 

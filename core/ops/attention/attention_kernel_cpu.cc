@@ -1,5 +1,6 @@
 #include "core/ops/attention/attention_kernel_cpu.h"
 
+#include "core/ops/attention/attention_scores_cpu.h"
 #include "core/ops/attention/attention_tile_cpu.h"
 
 namespace strake::cpu::STRAKE_CPU_ISA {
@@ -8,13 +9,6 @@ namespace {
 constexpr int64_t kBlock = kAttentionBlock;
 
 int64_t PaddedDim(int64_t head_dim) { return RoundUp(head_dim, kLanes); }
-
-// The number of keys of the block at `first_key` that a panel of queries sees, in whole vectors;
-// the panel ends before position `end_query`. At most kBlock, and not above 0 if the panel sees
-// none.
-int64_t VisibleKeys(int64_t end_query, int64_t first_key) {
-  return Min(kBlock, RoundUp(end_query - first_key, kLanes));
-}
 
 // As many queries as a vector has lanes, so that each lane of a vector stands for one query.
 constexpr int64_t kGroupRows = kLanes;
@@ -27,19 +21,18 @@ struct GroupState {
   Vec sum{};
 };
 
-// scores [kGroupRows, kBlock] = exp(scores - largest), 0 for keys that a query must not see; the
-// first query is at `position`. Updates `state`, and returns the factor by which its sums, and the
-// sums of weighted values so far, shrink. Without kMasked the queries see whole rows.
-template <bool kMasked>
-Vec OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, float* scores,
-                  GroupState& state) {
-  const int64_t visible = position + 1 - first_key;
+// scores [kGroupRows, kBlock] = exp(scores - largest), 0 for keys that a query must not see. The
+// first query sees no key from column `end` on, the next one from `end` + 1 on, ... Updates
+// `state`, and returns the factor by which its sums, and the sums of weighted values so far,
+// shrink.
+template <Hidden kHidden>
+Vec OnlineSoftmax(int64_t end, int64_t window, int64_t columns, float* scores, GroupState& state) {
   Vec part[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
     part[r] = Broadcast(-__builtin_inff());
     for (int64_t j = 0; j < columns; j += kLanes) {
       const Vec score = Load(scores + r * kBlock + j);
-      part[r] = FirstLanes<kMasked>(visible + r - j, Max(part[r], score), part[r]);
+      part[r] = WhereSeen<kHidden>(end + r - j, window, Max(part[r], score), part[r]);
     }
   }
   TransposeSquare(part);
@@ -49,7 +42,7 @@ Vec OnlineSoftmax(int64_t position, int64_t first_key, int64_t columns, float* s
     Vec sum{};
     for (int64_t j = 0; j < columns; j += kLanes) {
       float* const at = scores + r * kBlock + j;
-      const Vec p = FirstLanes<kMasked>(visible + r - j, Exp(Load(at) - largest[r]), Vec{});
+      const Vec p = WhereSeen<kHidden>(end + r - j, window, Exp(Load(at) - largest[r]), Vec{});
       Store(p, at);
       sum += p;
     }
@@ -78,11 +71,11 @@ struct ForwardTiles {
     return (2 * rows + 2 * kBlock) * PaddedDim(head_dim) + kGroupRows * kBlock;
   }
 
-  // Packs the keys and values of one head, [num_keys, head_dim].
+  // Packs the keys and values [num_keys, head_dim] of one head, from the block of `first` on.
   template <typename T>
-  void PackKeys(const T* keys, const T* values, int64_t stride, int64_t num_keys,
+  void PackKeys(const T* keys, const T* values, int64_t stride, int64_t first, int64_t num_keys,
                 int64_t head_dim) {
-    for (int64_t begin = 0; begin < num_keys; begin += kBlock) {
+    for (int64_t begin = first / kBlock * kBlock; begin < num_keys; begin += kBlock) {
       const int64_t rows = Min(kBlock, num_keys - begin);
       PackRows(keys + begin * stride, stride, rows, head_dim, 1, kBlock, dim, q);
       Transpose(q, dim, kBlock, dim, k_transposed + begin * dim, kBlock);
@@ -93,39 +86,50 @@ struct ForwardTiles {
   int64_t dim;          // head_dim, padded
   float* k_transposed;  // blocks of [dim, kBlock]
   float* v;             // blocks of [kBlock, dim]
-  float* q;             // [kBlock, dim], divided by sqrt(head_dim)
+  float* q;             // [kBlock, dim], times the scale
   float* y;             // [kBlock, dim]
   float* scores;        // [kGroupRows, kBlock]
 };
 
-// y = softmax(q k^T) v, still without the division by the sums of `states`, for the first `rows`
-// queries of the tile, which begin at `position`.
-void AttendBlock(const ForwardTiles& t, int64_t position, int64_t rows, GroupState* states) {
-  for (int64_t key = 0; key < position + rows; key += kBlock) {
+void CapScores(const Softcap& cap, int64_t columns, float* scores) {
+  for (int64_t r = 0; r < kGroupRows; ++r, scores += kBlock) {
+    for (int64_t j = 0; j < columns; j += kLanes) Store(cap(Load(scores + j)), scores + j);
+  }
+}
+
+// y = softmax(scores of q and k) v, still without the division by the sums of `states`, for the
+// first `rows` queries of the tile, which begin at `position`.
+void AttendBlock(const ForwardTiles& t, const AttentionShape& shape, int64_t position, int64_t rows,
+                 GroupState* states) {
+  for (int64_t key = shape.FirstKey(position) / kBlock * kBlock; key < position + rows;
+       key += kBlock) {
     for (int64_t r = 0; r < rows; r += kGroupRows) {
-      const int64_t columns = VisibleKeys(position + r + kGroupRows, key);
+      const int64_t first = position + r;
+      const auto [begin, columns] = SeenColumns(shape, kBlock, first, kGroupRows, key);
       if (columns <= 0) continue;
       for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
-        PanelProduct<false>({t.q + (r + i) * t.dim, t.dim}, {t.k_transposed + key * t.dim, kBlock},
-                            columns, t.dim, false, {t.scores + i * kBlock, kBlock});
+        PanelProduct<false>({t.q + (r + i) * t.dim, t.dim},
+                            {t.k_transposed + key * t.dim + begin, kBlock}, columns, t.dim, false,
+                            {t.scores + i * kBlock, kBlock});
       }
-      const auto softmax =
-          position + r < key + columns - 1 ? OnlineSoftmax<true> : OnlineSoftmax<false>;
-      const Vec shrink = softmax(position + r, key, columns, t.scores, states[r / kGroupRows]);
-      for (int64_t i = 0; i < kGroupRows && key > 0; ++i) {
+      if (shape.score_softcap != 0) CapScores(Softcap(shape), columns, t.scores);
+      const Hidden hidden = HiddenEnds(shape, first, kGroupRows, key + begin, columns);
+      const auto softmax = hidden == Hidden::kBoth   ? OnlineSoftmax<Hidden::kBoth>
+                           : hidden == Hidden::kLast ? OnlineSoftmax<Hidden::kLast>
+                                                     : OnlineSoftmax<Hidden::kNone>;
+      const Vec shrink = softmax(first + 1 - (key + begin), shape.window, columns, t.scores,
+                                 states[r / kGroupRows]);
+      const bool accumulate = key > shape.FirstKey(first);
+      for (int64_t i = 0; i < kGroupRows && accumulate; ++i) {
         float* const y = t.y + (r + i) * t.dim;
         for (int64_t d = 0; d < t.dim; d += kLanes) Store(Load(y + d) * shrink[i], y + d);
       }
       for (int64_t i = 0; i < kGroupRows; i += kPanelRows) {
-        PanelProduct<false>({t.scores + i * kBlock, kBlock}, {t.v + key * t.dim, t.dim}, t.dim,
-                            columns, key > 0, {t.y + (r + i) * t.dim, t.dim});
+        PanelProduct<false>({t.scores + i * kBlock, kBlock}, {t.v + (key + begin) * t.dim, t.dim},
+                            t.dim, columns, accumulate, {t.y + (r + i) * t.dim, t.dim});
       }
     }
   }
-}
-
-float ScoreScale(int64_t head_dim) {
-  return static_cast<float>(1 / __builtin_sqrt(static_cast<double>(head_dim)));
 }
 
 // The scratch of one thread in the backward pass.
@@ -155,57 +159,82 @@ struct BackwardTiles {
   float* k;                            // blocks of [kBlock, dim]
   float *k_transposed, *v_transposed;  // blocks of [dim, kBlock]
   float *dk, *dv;                      // as k
-  float *q, *dy, *dq;                  // [kBlock, dim]; q divided by sqrt(head_dim)
+  float *q, *dy, *dq;                  // [kBlock, dim]; q times the scale
   float *p, *ds;                       // [kBlock, kBlock]
   float *lse, *dy_y;                   // [kBlock]
 };
 
-// p = exp(p - lse) if the query sees the key, else 0; ds = p (ds - dy_y).
-template <bool kMasked>
-void SoftmaxBackward(int64_t position, int64_t first_key, int64_t columns, float lse, float dy_y,
-                     float* p, float* ds) {
-  const int64_t visible = position + 1 - first_key;
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec p_j = FirstLanes<kMasked>(visible - j, Exp(Load(p + j) - lse), Vec{});
-    Store(p_j, p + j);
-    Store(p_j * (Load(ds + j) - dy_y), ds + j);
+// For the panel of queries at row r, p and ds [kPanelRows, columns]: p = exp(s - lse) if the query
+// sees the key, else 0, of the scores s that p holds, or that the cap makes of it; ds = p (ds -
+// dy_y), times the cap's slope. The first query sees no key from column `end` on, the next ones as
+// in OnlineSoftmax().
+template <Hidden kHidden, bool kCapped>
+void SoftmaxBackward(const BackwardTiles& t, const AttentionShape& shape, int64_t r, int64_t end,
+                     int64_t columns, float* p, float* ds) {
+  const Softcap cap(shape);
+  for (int64_t i = 0; i < kPanelRows; ++i, p += kBlock, ds += kBlock) {
+    const float lse = t.lse[r + i], dy_y = t.dy_y[r + i];
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      Vec s = Load(p + j);
+      if constexpr (kCapped) s = cap(s);
+      const Vec p_j = WhereSeen<kHidden>(end + i - j, shape.window, Exp(s - lse), Vec{});
+      Store(p_j, p + j);
+      Vec ds_j = p_j * (Load(ds + j) - dy_y);
+      if constexpr (kCapped) ds_j *= cap.Slope(s);
+      Store(ds_j, ds + j);
+    }
+  }
+}
+
+template <bool kCapped>
+auto SoftmaxBackwardFor(Hidden hidden) {
+  return hidden == Hidden::kBoth   ? SoftmaxBackward<Hidden::kBoth, kCapped>
+         : hidden == Hidden::kLast ? SoftmaxBackward<Hidden::kLast, kCapped>
+                                   : SoftmaxBackward<Hidden::kNone, kCapped>;
+}
+
+// p and ds of a panel of queries from `position` on, which are row r of their block, and the keys
+// of the block at `key` that they see; dq +=.
+void BackwardPanel(const BackwardTiles& t, const AttentionShape& shape, int64_t position, int64_t r,
+                   int64_t key, bool want_dq) {
+  const auto [begin, columns] = SeenColumns(shape, kBlock, position, kPanelRows, key);
+  if (columns <= 0) return;
+  float* const p = t.p + r * kBlock + begin;
+  float* const ds = t.ds + r * kBlock + begin;
+  PanelProduct<false>({t.q + r * t.dim, t.dim}, {t.k_transposed + key * t.dim + begin, kBlock},
+                      columns, t.dim, false, {p, kBlock});
+  PanelProduct<false>({t.dy + r * t.dim, t.dim}, {t.v_transposed + key * t.dim + begin, kBlock},
+                      columns, t.dim, false, {ds, kBlock});
+  const Hidden hidden = HiddenEnds(shape, position, kPanelRows, key + begin, columns);
+  const auto softmax = shape.score_softcap == 0 ? SoftmaxBackwardFor<false>(hidden)
+                                                : SoftmaxBackwardFor<true>(hidden);
+  softmax(t, shape, r, position + 1 - (key + begin), columns, p, ds);
+  if (want_dq) {
+    PanelProduct<false>({ds, kBlock}, {t.k + (key + begin) * t.dim, t.dim}, t.dim, columns, true,
+                        {t.dq + r * t.dim, t.dim});
   }
 }
 
 // Processes one block of queries from `position` on against one block of keys; see the reference
 // for the formulas.
-void BackwardTile(const BackwardTiles& t, int64_t position, int64_t rows, int64_t key, bool want_dq,
-                  bool want_dkv) {
+void BackwardTile(const BackwardTiles& t, const AttentionShape& shape, int64_t position,
+                  int64_t rows, int64_t key, bool want_dq, bool want_dkv) {
   const int64_t padded_rows = RoundUp(rows, kPanelRows);
   for (int64_t r = 0; r < padded_rows; r += kPanelRows) {
-    const int64_t columns = VisibleKeys(position + r + kPanelRows, key);
-    float* p = t.p + r * kBlock;
-    float* ds = t.ds + r * kBlock;
-    PanelProduct<false>({t.q + r * t.dim, t.dim}, {t.k_transposed + key * t.dim, kBlock}, columns,
-                        t.dim, false, {p, kBlock});
-    PanelProduct<false>({t.dy + r * t.dim, t.dim}, {t.v_transposed + key * t.dim, kBlock}, columns,
-                        t.dim, false, {ds, kBlock});
-    const auto softmax =
-        position + r < key + columns - 1 ? SoftmaxBackward<true> : SoftmaxBackward<false>;
-    for (int64_t i = 0; i < kPanelRows; ++i) {
-      softmax(position + r + i, key, columns, t.lse[r + i], t.dy_y[r + i], p + i * kBlock,
-              ds + i * kBlock);
-    }
-    if (want_dq) {
-      PanelProduct<false>({ds, kBlock}, {t.k + key * t.dim, t.dim}, t.dim, columns, true,
-                          {t.dq + r * t.dim, t.dim});
-    }
+    BackwardPanel(t, shape, position + r, r, key, want_dq);
   }
   if (!want_dkv) return;
+  const int64_t window = shape.window == 0 ? shape.seq_len : Min(shape.window, shape.seq_len);
   const int64_t end = Min(kBlock, position + padded_rows - key);
   for (int64_t j = 0; j < end; j += kPanelRows) {
-    // Queries before this panel of keys do not see it.
-    const int64_t first = Max(int64_t{0}, key + j - position);
+    // Queries before this panel of keys do not see it, nor do those that its last key has left.
+    const int64_t first = Max(0, key + j - position);
+    const int64_t count = Min(padded_rows, key + j + kPanelRows - 1 + window - position) - first;
     const int64_t at = first * kBlock + j, to = (key + j) * t.dim;
-    PanelProduct<true>({t.p + at, kBlock}, {t.dy + first * t.dim, t.dim}, t.dim,
-                       padded_rows - first, true, {t.dv + to, t.dim});
-    PanelProduct<true>({t.ds + at, kBlock}, {t.q + first * t.dim, t.dim}, t.dim,
-                       padded_rows - first, true, {t.dk + to, t.dim});
+    PanelProduct<true>({t.p + at, kBlock}, {t.dy + first * t.dim, t.dim}, t.dim, count, true,
+                       {t.dv + to, t.dim});
+    PanelProduct<true>({t.ds + at, kBlock}, {t.q + first * t.dim, t.dim}, t.dim, count, true,
+                       {t.dk + to, t.dim});
   }
 }
 
@@ -227,7 +256,7 @@ struct Backward {
     const int64_t begin = block * kBlock, rows = Min(kBlock, shape.seq_len - begin);
     const int64_t dim = shape.head_dim, stride = OutputStride();
     const T* from = in.q + QueryAt(batch, head) + begin * in.q_stride;
-    PackRows(from, in.q_stride, rows, dim, ScoreScale(dim), kBlock, t.dim, t.q);
+    PackRows(from, in.q_stride, rows, dim, shape.Scale(), kBlock, t.dim, t.q);
     const int64_t at = (batch * shape.seq_len + begin) * stride + head * dim;
     PackRows(g.dy + at, stride, rows, dim, 1, kBlock, t.dim, t.dy);
     const float* lse_row = g.lse + (batch * shape.num_heads + head) * shape.seq_len + begin;
@@ -272,11 +301,12 @@ struct Backward {
         const int64_t begin = block * kBlock, rows = Min(kBlock, shape.seq_len - begin);
         PackQueries(batch, head, block, t);
         if (want_dq) Fill(t.dq, kBlock * t.dim, 0);
-        for (int64_t key = k_begin; key < Min(k_end, block + 1); ++key) {
-          BackwardTile(t, begin, rows, key * kBlock, want_dq, want_dkv);
+        for (int64_t key = Max(k_begin, shape.FirstKey(begin) / kBlock);
+             key < Min(k_end, block + 1); ++key) {
+          BackwardTile(t, shape, begin, rows, key * kBlock, want_dq, want_dkv);
         }
         if (want_dq) {
-          UnpackRows(t.dq, t.dim, rows, shape.head_dim, ScoreScale(shape.head_dim),
+          UnpackRows(t.dq, t.dim, rows, shape.head_dim, shape.Scale(),
                      g.dq + QueryAt(batch, head) + begin * in.q_stride, in.q_stride);
         }
       }
@@ -313,16 +343,21 @@ void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& sh
     const int64_t kv = batch * shape.num_kv_heads + head / group;
     if (kv != packed) {
       const int64_t at = batch * num_keys * inputs.kv_stride + head / group * dim;
-      t.PackKeys(inputs.k + at, inputs.v + at, inputs.kv_stride, num_keys, dim);
+      t.PackKeys(inputs.k + at, inputs.v + at, inputs.kv_stride, shape.FirstKey(past), num_keys,
+                 dim);
       packed = kv;
     }
     const int64_t first = BalancedAttentionBlock(unit % blocks, blocks) * kBlock;
     const int64_t rows = Min(kBlock, shape.seq_len - first);
     const int64_t token = batch * shape.seq_len + first;
     PackRows(inputs.q + token * inputs.q_stride + head * dim, inputs.q_stride, rows, dim,
-             ScoreScale(dim), RoundUp(rows, kGroupRows), t.dim, t.q);
+             shape.Scale(), RoundUp(rows, kGroupRows), t.dim, t.q);
     GroupState states[kBlock / kGroupRows];
-    AttendBlock(t, past + first, rows, states);
+    if (shape.window != 0) {
+      // A query may see none of the keys that its group sees first; exp(-inf - -inf) would be NaN.
+      for (GroupState& state : states) state.largest = Broadcast(-__FLT_MAX__);
+    }
+    AttendBlock(t, shape, past + first, rows, states);
     for (int64_t r = 0; r < rows; ++r) {
       const GroupState& state = states[r / kGroupRows];
       const float sum = state.sum[r % kGroupRows];

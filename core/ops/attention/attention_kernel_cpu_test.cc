@@ -119,7 +119,13 @@ TEST(AttentionKernelTest, FollowsF64) {
                                   {1, 64, 2, 2, 16},
                                   {1, 70, 3, 1, 33},
                                   {2, 150, 2, 1, 40},
-                                  {3, 2, 1, 1, 5}}) {
+                                  {3, 2, 1, 1, 5},
+                                  {1, 200, 3, 1, 33, 1},
+                                  {1, 200, 2, 1, 33, 13},
+                                  {2, 150, 4, 2, 40, 64},
+                                  {1, 300, 2, 1, 17, 130},
+                                  {1, 70, 2, 1, 17, 0, 0.4, 2},
+                                  {2, 261, 4, 2, 24, 50, 0.3, 1.5}}) {
     SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", D " << s.head_dim);
     const Attention f32(DType::kF32, s), f64(DType::kF64, s);
     FillNormal(f32.qkv, 1);
@@ -138,11 +144,12 @@ TEST(AttentionKernelTest, FollowsF64) {
 }
 
 // The first query may be anywhere in a vector of keys, and in a block of them.
-TEST(AttentionKernelTest, QueriesBehindKeysFollowF64) {
+void ExpectQueriesBehindKeysFollowF64(const AttentionShape& options) {
   for (const int64_t past : {1, 7, 13, 60, 64, 150}) {
     for (const int64_t tokens : {1, 9, 70}) {
       SCOPED_TRACE(::testing::Message() << tokens << " tokens behind " << past);
-      const AttentionShape s = {1, past + tokens, 2, 1, 24};
+      AttentionShape s = options;
+      s.seq_len = past + tokens;
       const Attention f32(DType::kF32, s), f64(DType::kF64, s);
       FillNormal(f32.qkv, 1);
       FillNormal(f64.dy, 2);
@@ -154,6 +161,12 @@ TEST(AttentionKernelTest, QueriesBehindKeysFollowF64) {
       EXPECT_TRUE(std::isnan(f32.y->data<float>()[past * f32.y->dim(1) - 1]));
     }
   }
+}
+
+TEST(AttentionKernelTest, QueriesBehindKeysFollowF64) {
+  ExpectQueriesBehindKeysFollowF64({1, 0, 2, 1, 24});
+  ExpectQueriesBehindKeysFollowF64({1, 0, 2, 1, 24, 10});
+  ExpectQueriesBehindKeysFollowF64({1, 0, 2, 1, 24, 75, 0.3, 2});
 }
 
 }  // namespace

@@ -60,7 +60,8 @@ struct Causal {
 
 // The backward pass starts from the rounded y and lse of the forward pass.
 void CheckCausal(DType dtype, const AttentionShape& shape) {
-  SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", T " << shape.seq_len);
+  SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", T " << shape.seq_len << ", window "
+                                    << shape.window << ", cap " << shape.score_softcap);
   const CudaTestContext ctx;
   const TestContext cpu;
   const Causal p(dtype, shape);
@@ -79,11 +80,15 @@ void CheckCausal(DType dtype, const AttentionShape& shape) {
   EXPECT_GT(MaxAbs(dqkv), shape.seq_len > 0 ? 0.1 : -1);
 }
 
-// Groups of heads, several tiles, ragged; a head that is padded to 128; empty.
+// Groups of heads, several tiles, ragged; a head that is padded to 128; empty; limited scores.
 TEST(CausalAttentionOnCudaTest, FollowsF64) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    for (const AttentionShape& shape :
-         {AttentionShape{2, 17, 4, 2, 8}, {1, 66, 2, 1, 16}, {1, 5, 1, 1, 67}, {2, 0, 2, 1, 8}}) {
+    for (const AttentionShape& shape : {AttentionShape{2, 17, 4, 2, 8},
+                                        {1, 66, 2, 1, 16},
+                                        {1, 5, 1, 1, 67},
+                                        {2, 0, 2, 1, 8},
+                                        {1, 80, 4, 2, 8, 11},
+                                        {2, 9, 2, 1, 16, 4, 0.5, 3}}) {
       CheckCausal(dtype, shape);
     }
   }
@@ -156,6 +161,8 @@ TEST(CachedAttentionOnCudaTest, FollowsF64) {
     CheckCached(dtype, {1, 9, 2, 1, 16}, 0);
     CheckCached(dtype, {1, 7, 2, 2, 9}, 50);
     CheckCached(dtype, {1, 0, 2, 1, 8}, 5);
+    CheckCached(dtype, {1, 1, 4, 2, 8, 20, 0, 2}, 150);
+    CheckCached(dtype, {1, 9, 2, 1, 16, 5, 0.5}, 30);
   }
 }
 

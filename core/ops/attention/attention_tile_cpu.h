@@ -91,9 +91,9 @@ inline void UnpackRows(const float* from, int64_t padded_columns, int64_t rows, 
 }
 
 // to [columns, ld_to] = the transpose of from [rows, ld_from]; rows and columns are multiples of
-// kLanes.
-inline void Transpose(const float* from, int64_t ld_from, int64_t rows, int64_t columns, float* to,
-                      int64_t ld_to) {
+// kLanes. Not inlined: the loops of a caller would take the registers of its addresses.
+__attribute__((noinline)) inline void Transpose(const float* from, int64_t ld_from, int64_t rows,
+                                                int64_t columns, float* to, int64_t ld_to) {
   for (int64_t r = 0; r < rows; r += kLanes) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       Vec x[kLanes];

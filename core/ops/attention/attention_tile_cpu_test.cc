@@ -40,6 +40,30 @@ TEST(AttentionTileTest, ExpAtTheEnds) {
   }
 }
 
+TEST(AttentionTileTest, TanhIsAccurate) {
+  double largest_error = 0;
+  for (double x = 1e-30; x < 12; x *= 1.0003) {
+    const float rounded = static_cast<float>(x);
+    const double truth = std::tanh(static_cast<double>(rounded));
+    const Vec tanh = Tanh(Broadcast(rounded));
+    largest_error = std::max(largest_error, std::abs(tanh[0] / truth - 1));
+    ASSERT_EQ(Tanh(Broadcast(-rounded))[kLanes - 1], -tanh[0]) << x;
+    ASSERT_LE(tanh[0], 1) << x;
+  }
+  EXPECT_GT(largest_error, 0);
+  EXPECT_LE(largest_error, 0x1p-21);  // 4 units in the last place of the smallest mantissa
+}
+
+TEST(AttentionTileTest, TanhAtTheEnds) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const float x : {9.5f, 1e30f, kInfinity}) {
+    EXPECT_EQ(Tanh(Broadcast(x))[0], 1);
+    EXPECT_EQ(Tanh(Broadcast(-x))[0], -1);
+  }
+  EXPECT_EQ(Tanh(Vec{})[0], 0);
+  EXPECT_TRUE(std::isnan(Tanh(Broadcast(std::numeric_limits<float>::quiet_NaN()))[0]));
+}
+
 TEST(AttentionTileTest, FirstLanes) {
   for (int count = -1; count <= kLanes + 1; ++count) {
     const Vec masked = FirstLanes<true>(count, Broadcast(1), Broadcast(2));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/cached_attention_cpu.h"
@@ -33,13 +32,6 @@ void CheckShapes(const Tensor& qkv, const AttentionShape& shape, int64_t past,
       << ", num_kv_heads " << num_kv_heads << ", head_dim " << head_dim << ", window "
       << shape.window << ", score_scale " << shape.score_scale << ", score_softcap "
       << shape.score_softcap;
-}
-
-absl::Status CheckOnCuda(const AttentionShape& shape) {
-  if (shape.window == 0 && shape.score_scale == 0 && shape.score_softcap == 0) {
-    return absl::OkStatus();
-  }
-  return absl::UnimplementedError("attention on CUDA: no windows, score_scale or score_softcap");
 }
 
 // Packing a head's cache into tiles pays off from a panel of tokens on; fewer tokens read it in
@@ -148,7 +140,6 @@ absl::Status CachedAttentionForward(const Context& ctx, const Tensor& qkv,
     SetAttentionShape(shape, &call);
     call.Set("past", past);
   });
-  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda)
     return ForwardOnCuda(ctx, qkv, shape, past, k_cache, v_cache, y, past_on_gpu, scratch);

@@ -1,5 +1,6 @@
 #include "core/ops/attention/cached_attention_cpu.h"
 
+#include "core/ops/attention/attention_scores_cpu.h"
 #include "core/ops/cpu/simd.h"
 
 namespace strake::cpu::STRAKE_CPU_ISA {
@@ -32,15 +33,19 @@ struct Heads {
     return cache + key * in.kv_stride + kv_head * shape.head_dim;
   }
 
+  // The keys that token n sees are [FirstKey(n), EndKey(n)).
+  int64_t FirstKey(int64_t n) const { return shape.FirstKey(past + n); }
+  int64_t EndKey(int64_t n) const { return past + n + 1; }
+
   // Calls body(n, h, first key, end) for heads [begin, end), where token n sees any of the block,
   // in the order in which the cache lies in memory.
   template <typename Body>
   void ForEachBlock(int64_t begin, int64_t end, const Body& body) const {
-    for (int64_t key = 0; key < num_keys(); key += kBlock) {
+    for (int64_t key = FirstKey(0); key < num_keys(); key += kBlock) {
       for (int64_t h = begin; h < end; ++h) {
         for (int64_t n = 0; n < shape.seq_len; ++n) {
-          const int64_t visible = Min(key + kBlock, past + n + 1);
-          if (visible > key) body(n, h, key, visible);
+          const int64_t first = Max(key, FirstKey(n)), visible = Min(key + kBlock, EndKey(n));
+          if (visible > first) body(n, h, first, visible);
         }
       }
     }
@@ -59,11 +64,22 @@ struct Heads {
     }
   }
 
+  // Caps `count` products, which become scores. Returns the scale that is left to apply.
+  float CapScores(float* scores, int64_t count) const {
+    if (shape.score_softcap == 0) return shape.Scale();
+    const Softcap cap(shape);
+    const float scale = shape.Scale();
+    ForEachVector(count, [&](int64_t j, auto part) {
+      Store(cap(Load(scores + j, part) * scale), scores + j, part);
+    });
+    return 1;
+  }
+
   // Normalizes the weights to sum 1.
   void Softmax(int64_t n, int64_t h) const {
-    const float scale = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(shape.head_dim)));
-    const int64_t visible = past + n + 1;
-    float* p = Scores(n, h);
+    float* p = Scores(n, h) + FirstKey(n);
+    const int64_t visible = EndKey(n) - FirstKey(n);
+    const float scale = CapScores(p, visible);
     const Vec lowest = Broadcast(-__builtin_inff());
     Vec largest = lowest, sum{};
     ForEachVector(visible, [&](int64_t j, auto part) {
@@ -84,7 +100,7 @@ struct Heads {
     const float* p = Scores(n, h);
     ForEachVector(shape.head_dim, [&](int64_t d, auto part) {
       float* to = Sums(n, h) + d;
-      Vec sum = key == 0 ? Vec{} : Load(to, part);
+      Vec sum = key == FirstKey(n) ? Vec{} : Load(to, part);
       for (int64_t j = key; j < end; ++j) sum += p[j] * Load(CacheRow(in.v, h, j) + d, part);
       Store(sum, to, part);
     });

@@ -1,6 +1,7 @@
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/attention/attention_forward_cuda.h"
+#include "core/ops/attention/attention_scores_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
 #include "core/ops/attention/cached_attention_cuda.h"
 #include "core/ops/attention/decode_attention_cuda.h"
@@ -31,15 +32,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // y [N, H*D] = sum_s exp(lse[s] - log(sum_s exp(lse[s]))) parts[s], from parts [S, N, H*D] and lse
-// [S, H, N] of S splits of the keys, `split_keys` in each. One warp per token and head.
+// [S, H, N] of S splits of the keys, `split_keys` in each, of at most `max_keys`. One warp per
+// token and head.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    CombineSplitsKernel(const float* parts, const float* lse, PastTokens past, int64_t split_keys,
-                        int num_tokens, int num_heads, int head_dim, T* y) {
+    CombineSplitsKernel(const float* parts, const float* lse, PastTokens past, int64_t max_keys,
+                        int64_t split_keys, int num_tokens, int num_heads, int head_dim, T* y) {
   const int64_t units = int64_t{num_tokens} * num_heads;
   const int64_t unit = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (unit >= units) return;
-  const int splits = (past.Get() + num_tokens + split_keys - 1) / split_keys;
+  const int64_t keys = min(past.Get() + num_tokens, max_keys);
+  const int splits = (keys + split_keys - 1) / split_keys;
   const int64_t lse_at = unit % num_heads * num_tokens + unit / num_heads;
   float shift = -INFINITY, total = 0;
   for (int s = 0; s < splits; ++s) shift = fmaxf(shift, lse[s * units + lse_at]);
@@ -69,7 +72,7 @@ absl::Status Append(CudaStream stream, const AttentionInputs<T>& fused,
 // second launch combines them. The workspace of one split is lse alone.
 template <typename T, typename AttendSplits>
 absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const PastTokens& past,
-                    int64_t splits, int64_t split_keys, T* y, float* workspace,
+                    int64_t max_keys, int64_t splits, int64_t split_keys, T* y, float* workspace,
                     AttendSplits attend) {
   if (splits == 1) return attend(y, workspace);
   const int64_t units = int64_t{in.num_queries} * in.num_heads;
@@ -78,7 +81,7 @@ absl::Status Attend(CudaStream stream, const AttentionInputs<T>& in, const PastT
   if (!launched.ok()) return launched;
   constexpr int kWarps = kThreads / kWarpSize;
   return Launch<CombineSplitsKernel<T>>(stream, (units + kWarps - 1) / kWarps, kThreads, 0,
-                                        workspace, lse, past, split_keys, in.num_queries,
+                                        workspace, lse, past, max_keys, split_keys, in.num_queries,
                                         in.num_heads, in.head_dim, y);
 }
 
@@ -94,20 +97,23 @@ absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForw
   in.k = args.k_cache;
   in.v = args.v_cache;
   in.kv_stride = args.shape.num_kv_heads * args.shape.head_dim;
-  in.past = args.past;
   in.aligned = Vectorizes<T>(args.shape.head_dim,
                              {args.qkv, args.k_cache, args.v_cache, args.y, args.workspace});
   if (args.shape.seq_len == 1) {
-    const int64_t splits = CeilDiv(args.cache_rows, kDecodeSplitKeys);
-    return Attend(stream, in, past, splits, kDecodeSplitKeys, args.y, args.workspace,
+    const int64_t splits = DecodeSplits(args.shape, args.cache_rows);
+    return Attend(stream, in, past, in.window, splits, kDecodeSplitKeys, args.y, args.workspace,
                   [&](auto* y, float* lse) {
                     return LaunchDecodeAttention(stream, in, past, splits, kDecodeSplitKeys, y,
                                                  lse);
                   });
   }
+  const int64_t first_key = args.shape.FirstKey(args.past);
+  in.k += first_key * in.kv_stride;
+  in.v += first_key * in.kv_stride;
+  in.past = args.past - first_key;
   const KeySplits splits(args.shape, args.past);
-  return Attend(stream, in, past, splits.count, splits.keys, args.y, args.workspace,
-                [&](auto* y, float* lse) {
+  return Attend(stream, in, {in.past, nullptr}, kNoWindow, splits.count, splits.keys, args.y,
+                args.workspace, [&](auto* y, float* lse) {
                   return LaunchAttentionForward(stream, in, splits.count, splits.keys, y, lse);
                 });
 }

@@ -6,6 +6,7 @@
 #ifndef STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_CACHED_ATTENTION_CUDA_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -20,13 +21,15 @@ namespace strake::cuda {
 // an H200 (132 multiprocessors, two blocks each) if there are enough keys. A constant, not a
 // property of the device, because the bits depend on it.
 struct KeySplits {
-  KeySplits(const AttentionShape& shape, int64_t past) : keys(past + shape.seq_len), count(1) {
+  KeySplits(const AttentionShape& shape, int64_t past)
+      : keys(past + shape.seq_len - shape.FirstKey(past)), count(1) {
     constexpr int64_t kFilling = 2 * 132, kTileRows = 64, kTileKeys = 64;
     const int64_t blocks = CeilDiv(shape.seq_len, kTileRows) * shape.num_heads;
     if (blocks == 0) return;
     const int64_t wanted = CeilDiv(kFilling, blocks);
-    keys = CeilDiv(CeilDiv(keys, wanted), kTileKeys) * kTileKeys;
-    count = CeilDiv(past + shape.seq_len, keys);
+    const int64_t all_keys = keys;
+    keys = CeilDiv(CeilDiv(all_keys, wanted), kTileKeys) * kTileKeys;
+    count = CeilDiv(all_keys, keys);
   }
   int64_t keys, count;
 };
@@ -35,12 +38,18 @@ struct KeySplits {
 // number of tokens in it changes how a key is summed.
 inline constexpr int64_t kDecodeSplitKeys = 128;
 
+// How many blocks that are, for any number of tokens in a cache of `cache_rows`.
+inline int64_t DecodeSplits(const AttentionShape& shape, int64_t cache_rows) {
+  const int64_t keys = shape.window == 0 ? cache_rows : std::min(shape.window, cache_rows);
+  return CeilDiv(keys, kDecodeSplitKeys);
+}
+
 // Elements of the f32 workspace that CachedAttentionForward needs for a cache of `cache_rows`. Its
 // contents do not matter.
 inline int64_t CachedAttentionWorkspaceSize(const AttentionShape& shape, int64_t past,
                                             int64_t cache_rows) {
   const int64_t splits =
-      shape.seq_len == 1 ? CeilDiv(cache_rows, kDecodeSplitKeys) : KeySplits(shape, past).count;
+      shape.seq_len == 1 ? DecodeSplits(shape, cache_rows) : KeySplits(shape, past).count;
   return splits * shape.seq_len * shape.num_heads * ((splits > 1 ? shape.head_dim : 0) + 1);
 }
 

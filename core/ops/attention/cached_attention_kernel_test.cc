@@ -106,8 +106,9 @@ std::vector<double> Reference(const Problem<T>& p) {
 
 template <typename T>
 void Check(const AttentionShape& shape, int64_t past, GuardAt guard_at) {
-  SCOPED_TRACE(::testing::Message() << "N " << shape.seq_len << ", past " << past << ", H "
-                                    << shape.num_heads << ", D " << shape.head_dim);
+  SCOPED_TRACE(::testing::Message()
+               << "N " << shape.seq_len << ", past " << past << ", H " << shape.num_heads << ", D "
+               << shape.head_dim << ", window " << shape.window << ", cap " << shape.score_softcap);
   Problem<T> p(shape, past, guard_at);
   const int64_t k = shape.num_heads * shape.head_dim;
   const std::vector<T> k_cache = Appended(p, Copy(p.k_cache), k);
@@ -146,18 +147,55 @@ TYPED_TEST(CachedAttentionCudaTest, OneTokenFollowsTheReference) {
   Check<TypeParam>({1, 1, 2, 1, 131}, 70, GuardAt::kEnd);
 }
 
+// Windows within a tile and a split, across them, of all keys but one, and of more than there are.
+TYPED_TEST(CachedAttentionCudaTest, LimitedScoresFollowTheReference) {
+  Check<TypeParam>({1, 7, 4, 2, 9, 3}, 50, GuardAt::kEnd);
+  Check<TypeParam>({1, 70, 2, 1, 8, 40}, 65, GuardAt::kStart);
+  Check<TypeParam>({1, 70, 2, 1, 8, 134}, 65, GuardAt::kStart);
+  Check<TypeParam>({1, 3, 2, 1, 131, 70, 0, 2}, 150, GuardAt::kEnd);
+  Check<TypeParam>({1, 9, 2, 1, 16, 100, 0.1}, 0, GuardAt::kEnd);
+}
+
+// Splits are counted from the first key that is seen.
+TYPED_TEST(CachedAttentionCudaTest, OneTokenWithLimitedScoresFollowsTheReference) {
+  Check<TypeParam>({1, 1, 4, 2, 64, 1}, 123, GuardAt::kStart);
+  Check<TypeParam>({1, 1, 4, 4, 16, 128}, 200, GuardAt::kStart);  // one split
+  Check<TypeParam>({1, 1, 5, 1, 24, 129}, 200, GuardAt::kEnd);    // one key in the second
+  Check<TypeParam>({1, 1, 8, 2, 128, 150}, 300, GuardAt::kStart);
+  Check<TypeParam>({1, 1, 2, 1, 131, 300}, 140, GuardAt::kEnd);  // of more than there are
+  Check<TypeParam>({1, 1, 3, 1, 256, 0, 0, 1}, 9, GuardAt::kStart);
+  Check<TypeParam>({1, 1, 4, 2, 9, 140, 1, 5}, 200, GuardAt::kEnd);
+}
+
+// What is outside of the window is not read.
+TYPED_TEST(CachedAttentionCudaTest, OneTokenReadsItsWindowAlone) {
+  for (const int64_t past : {9, 10, 140, 300}) {
+    Problem<TypeParam> expected({1, 1, 4, 2, 16, 140}, past, GuardAt::kStart);
+    ASSERT_EQ(expected.Forward(), absl::OkStatus());
+    Problem<TypeParam> p(expected.shape, past, GuardAt::kStart);
+    const int64_t unseen = expected.shape.FirstKey(past) * p.kv_columns;
+    std::fill_n(p.k_cache.data(), unseen, TypeParam(NAN));
+    std::fill_n(p.v_cache.data(), unseen, TypeParam(NAN));
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.y, Copy(expected.y))) << past;
+  }
+}
+
 // A recorded graph has one number in its arguments, and serves all positions.
 TYPED_TEST(CachedAttentionCudaTest, ReadsTheNumberOfPastTokensFromMemory) {
-  for (const int64_t past : {0, 5, 200}) {
-    SCOPED_TRACE(past);
-    Problem<TypeParam> expected({1, 1, 4, 2, 16}, past, GuardAt::kStart);
-    ASSERT_EQ(expected.Forward(), absl::OkStatus());
-    Problem<TypeParam> p({1, 1, 4, 2, 16}, past, GuardAt::kStart);
-    GuardedBuffer<int32_t> past_on_gpu("past", 1);
-    past_on_gpu.data()[0] = static_cast<int32_t>(past);
-    ASSERT_EQ(p.Forward(past_on_gpu.data()), absl::OkStatus());
-    EXPECT_TRUE(SameBits(p.y, Copy(expected.y)));
-    EXPECT_TRUE(SameBits(p.k_cache, Copy(expected.k_cache)));
+  for (const int64_t window : {0, 3, 150}) {
+    for (const int64_t past : {0, 5, 200}) {
+      SCOPED_TRACE(::testing::Message() << "window " << window << ", past " << past);
+      const AttentionShape shape{1, 1, 4, 2, 16, window};
+      Problem<TypeParam> expected(shape, past, GuardAt::kStart);
+      ASSERT_EQ(expected.Forward(), absl::OkStatus());
+      Problem<TypeParam> p(shape, past, GuardAt::kStart);
+      GuardedBuffer<int32_t> past_on_gpu("past", 1);
+      past_on_gpu.data()[0] = static_cast<int32_t>(past);
+      ASSERT_EQ(p.Forward(past_on_gpu.data()), absl::OkStatus());
+      EXPECT_TRUE(SameBits(p.y, Copy(expected.y)));
+      EXPECT_TRUE(SameBits(p.k_cache, Copy(expected.k_cache)));
+    }
   }
 }
 
@@ -186,6 +224,7 @@ TYPED_TEST(CachedAttentionCudaTest, NoTokensWriteNothing) {
 TYPED_TEST(CachedAttentionCudaTest, SplitsOnlyWhatWouldNotFillAGpu) {
   EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 2048, 32, 8, 128}, 100000, 200000), 2048 * 32);
   EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128}, 4095, 8192), 64 * 32 * 129);
+  EXPECT_EQ(cuda::CachedAttentionWorkspaceSize({1, 1, 32, 8, 128, 1024}, 0, 8192), 8 * 32 * 129);
 }
 
 // Head sizes are a multiple of the vector width, but one tensor is at an unaligned address.

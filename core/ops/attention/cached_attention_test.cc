@@ -53,8 +53,16 @@ struct Cached {
   TestTensor qkv, k_cache, v_cache, y;
 };
 
-const AttentionShape kShapes[] = {
-    {1, 1, 1, 1, 3}, {1, 9, 4, 2, 5}, {1, 70, 3, 3, 16}, {1, 110, 8, 2, 20}};
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 3},
+                                  {1, 9, 4, 2, 5},
+                                  {1, 70, 3, 3, 16},
+                                  {1, 110, 8, 2, 20},
+                                  {1, 9, 4, 2, 5, 1},
+                                  {1, 110, 4, 2, 20, 7},
+                                  {1, 150, 3, 3, 16, 64},
+                                  {1, 50, 4, 2, 9, 0, 0.3},
+                                  {1, 50, 4, 1, 9, 0, 0, 1.5},
+                                  {1, 133, 8, 2, 20, 31, 0.4, 2}};
 
 TEST(CachedAttentionTest, ReferenceFollowsCausalAttentionInAnyChunks) {
   const TestContext ctx(OpSet::kReference);
@@ -76,7 +84,8 @@ TEST(CachedAttentionTest, ReferenceFollowsCausalAttentionInAnyChunks) {
 
 TEST(CachedAttentionTest, PrefillGivesTheBitsOfCausalAttention) {
   const TestContext ctx;
-  for (const AttentionShape& shape : {AttentionShape{1, 70, 3, 3, 16}, {1, 150, 8, 2, 20}}) {
+  for (const AttentionShape& shape :
+       {AttentionShape{1, 70, 3, 3, 16}, {1, 150, 8, 2, 20}, {1, 150, 8, 2, 20, 40, 0.4, 2}}) {
     Cached cached(DType::kF32, shape, shape.seq_len + 3);
     TestTensor expected(DType::kF32, cached.y->shape());
     cached.Run(ctx, shape.seq_len);
@@ -93,10 +102,10 @@ TEST(CachedAttentionTest, F32FollowsF64InAnyChunks) {
       Cached cached(DType::kF32, shape, shape.seq_len + 3);
       cached.Run(TestContext(), chunk);
       // Scores of unit normal features have unit size; the largest products of norms here are about
-      // 8. The bound has their roundings, those of exp and of the sum over keys, and a factor 4 for
-      // the tail.
-      const double bound =
-          4 * 0x1p-24 * ((std::sqrt(shape.head_dim) + 4) * 9 + std::sqrt(shape.seq_len));
+      // 8. The bound has their roundings, those of exp, of a cap and of the sum over keys, and a
+      // factor 4 for the tail.
+      const double roundings = std::sqrt(shape.head_dim) + 4 + (shape.score_softcap == 0 ? 0 : 8);
+      const double bound = 4 * 0x1p-24 * (roundings * 9 + std::sqrt(shape.seq_len));
       EXPECT_LE(RelativeError(cached.y, expected), bound) << chunk << " at a time";
     }
   }
@@ -129,6 +138,36 @@ TEST(CachedAttentionTest, TheSameBitsWithAnyNumberOfThreads) {
   }
 }
 
+// A few tokens read the window alone; tiles, the blocks of 64 that the window begins in.
+TEST(CachedAttentionTest, KeysBeforeTheWindowAreNotRead) {
+  constexpr int64_t kPast = 300, kWindow = 50;
+  for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
+    for (const int64_t tokens : {1, 3, 70}) {
+      const int64_t first = kPast - kWindow + 1, unread = tokens < 8 ? first : first / 64 * 64;
+      const AttentionShape shape = {1, tokens, 4, 2, 12, kWindow, 0, 3};
+      Cached a(DType::kF32, shape, kPast + tokens), b(DType::kF32, shape, kPast + tokens);
+      for (Cached* each : {&a, &b}) {
+        FillNormal(each->k_cache, 3);
+        FillNormal(each->v_cache, 4);
+      }
+      FillConstant(b.k_cache->Rows(0, unread), NAN);
+      FillConstant(b.v_cache->Rows(0, unread), NAN);
+      const auto run = [&](Cached& x) {
+        ASSERT_TRUE(
+            CachedAttentionForward(TestContext(ops), x.qkv, shape, kPast, x.k_cache, x.v_cache, x.y)
+                .ok());
+      };
+      run(a);
+      run(b);
+      EXPECT_TRUE(SameBits(a.y, b.y)) << tokens;
+      // The first key of the window counts.
+      FillConstant(b.k_cache->Rows(first, first + 1), 5);
+      run(b);
+      EXPECT_FALSE(SameBits(a.y->Rows(0, 1), b.y->Rows(0, 1))) << tokens;
+    }
+  }
+}
+
 TEST(CachedAttentionTest, NoTokens) {
   const AttentionShape shape{1, 0, 4, 2, 3};
   Cached cached(DType::kF32, shape, 4);
@@ -148,6 +187,11 @@ TEST(CachedAttentionDeathTest, WrongShapesAreNamed) {
   EXPECT_DEATH((void)CachedAttentionForward(ctx, cached.qkv, two, 0, cached.k_cache, cached.v_cache,
                                             cached.y),
                "batch 2");
+  AttentionShape window = cached.shape;
+  window.window = -3;
+  EXPECT_DEATH((void)CachedAttentionForward(ctx, cached.qkv, window, 0, cached.k_cache,
+                                            cached.v_cache, cached.y),
+               "window -3");
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/base/status_macros.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/cuda/cudnn_attention_shape.h"
 #include "core/memory/activation_arena.h"
@@ -31,13 +30,6 @@ void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape,
       << ", num_heads " << num_heads << ", num_kv_heads " << num_kv_heads << ", head_dim "
       << head_dim << ", window " << shape.window << ", score_scale " << shape.score_scale
       << ", score_softcap " << shape.score_softcap;
-}
-
-absl::Status CheckOnCuda(const AttentionShape& shape) {
-  if (shape.window == 0 && shape.score_scale == 0 && shape.score_softcap == 0) {
-    return absl::OkStatus();
-  }
-  return absl::UnimplementedError("attention on CUDA: no windows, score_scale or score_softcap");
 }
 
 // Counts only the products, of pairs that a mask leaves: two in the forward pass, five in the
@@ -120,7 +112,15 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
 }
 
 CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s) {
-  return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, ctx.deterministic()};
+  return {.batch = s.batch,
+          .seq_len = s.seq_len,
+          .num_heads = s.num_heads,
+          .num_kv_heads = s.num_kv_heads,
+          .head_dim = s.head_dim,
+          .deterministic = ctx.deterministic(),
+          .window = s.window,
+          .score_scale = s.score_scale,
+          .score_softcap = s.score_softcap};
 }
 
 // The one place that chooses what runs on CUDA, for both passes: returns cuDNN's kernels if it
@@ -187,7 +187,6 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape));
     SetAttentionShape(shape, &call);
   });
-  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
@@ -226,7 +225,6 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
         .Flops(2.5 * ForwardFlops(shape));
     SetAttentionShape(shape, &call);
   });
-  if (on_cuda) STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
@@ -245,7 +243,6 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
 }
 
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
-  STRAKE_RETURN_IF_ERROR(CheckOnCuda(shape));
   return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape));
 }
 

@@ -12,10 +12,11 @@ using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
-// Argument 0: 1 for the backward pass; then batch, seq_len, num_heads, num_kv_heads, head_dim.
+// Argument 0: 1 for the backward pass; then batch, seq_len, num_heads, num_kv_heads, head_dim,
+// window.
 void BM_CausalAttention(benchmark::State& state) {
-  const AttentionShape shape{state.range(1), state.range(2), state.range(3), state.range(4),
-                             state.range(5)};
+  const AttentionShape shape{state.range(1), state.range(2), state.range(3),
+                             state.range(4), state.range(5), state.range(6)};
   const int64_t tokens = shape.batch * shape.seq_len;
   const int64_t columns = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
   TestContext ctx(OpSet::kAuto, NumUsableCores());
@@ -35,16 +36,17 @@ void BM_CausalAttention(benchmark::State& state) {
     }
   }
   const double forward_flops =
-      2.0 * shape.batch * shape.num_heads * shape.head_dim * shape.seq_len * (shape.seq_len + 1);
+      4.0 * shape.batch * shape.num_heads * shape.head_dim * shape.NumPairs();
   state.counters["flops"] = benchmark::Counter(forward_flops * (state.range(0) ? 2.5 : 1),
                                                benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(BM_CausalAttention)
-    ->ArgNames({"backward", "B", "T", "H", "KV", "D"})
-    ->ArgsProduct({{0, 1}, {4}, {64, 256}, {12}, {12}, {64}})
-    ->ArgsProduct({{0, 1}, {1}, {1024}, {12}, {12}, {64}})
-    ->ArgsProduct({{0, 1}, {16}, {128}, {4}, {4}, {32}})
-    ->ArgsProduct({{0, 1}, {1}, {512}, {32}, {8}, {64}})
+    ->ArgNames({"backward", "B", "T", "H", "KV", "D", "W"})
+    ->ArgsProduct({{0, 1}, {4}, {64, 256}, {12}, {12}, {64}, {0}})
+    ->ArgsProduct({{0, 1}, {1}, {1024}, {12}, {12}, {64}, {0}})
+    ->ArgsProduct({{0, 1}, {1}, {4096}, {12}, {12}, {64}, {0, 256}})
+    ->ArgsProduct({{0, 1}, {16}, {128}, {4}, {4}, {32}, {0}})
+    ->ArgsProduct({{0, 1}, {1}, {512}, {32}, {8}, {64}, {0}})
     ->UseRealTime();
 
 }  // namespace

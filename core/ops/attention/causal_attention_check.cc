@@ -9,15 +9,18 @@ namespace strake {
 namespace {
 
 // A relative error of a probability is an absolute error of a score. A score is a sum of D
-// products, which gives about sqrt(D) roundings, plus a few of scale, shift and exponential. They
-// round numbers up to the largest score, which is about sqrt(D) for queries and keys of unit
-// variance: |q| |k| / sqrt(D). The sum over keys has T terms. In bf16 a kernel may round each
-// probability, or its gradient, to bf16 before its product, which changes y by up to 2^-8 of the
-// largest value. The largest element of y is more than half of that value, because the first row of
-// y of each sequence is itself a value: two stores.
+// products, which gives about sqrt(D) roundings, plus a few of scale, shift and exponential, and 8
+// of a cap, whose slope is at most 1. They round numbers up to the largest score, which is about D
+// times the scale for queries and keys of unit variance: |q| |k| times the scale. The sum over keys
+// has as many terms as a query sees. In bf16 a kernel may round each probability, or its gradient,
+// to bf16 before its product, which changes y by up to 2^-8 of the largest value. The largest
+// element of y is more than half of that value, because the first row of y of each sequence is
+// itself a value: two stores.
 Rounding AttentionRounding(const AttentionShape& shape) {
   const double root = std::sqrt(static_cast<double>(shape.head_dim));
-  return {static_cast<double>(shape.seq_len), (root + 4) * (1 + root), 2};
+  const double roundings = root + 4 + (shape.score_softcap == 0 ? 0 : 8);
+  const int64_t last = shape.seq_len - 1, keys = last + 1 - shape.FirstKey(last);
+  return {static_cast<double>(keys), roundings * (1 + shape.head_dim * shape.Scale()), 2};
 }
 
 }  // namespace

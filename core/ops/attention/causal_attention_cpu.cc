@@ -1,6 +1,18 @@
 #include "core/ops/attention/causal_attention_cpu.h"
 
+#include <algorithm>
+
 namespace strake::cpu {
+namespace {
+
+// The end of the blocks of queries that see any key of a block.
+int64_t EndOfQueries(const AttentionShape& shape, int64_t block) {
+  const int64_t blocks = NumAttentionBlocks(shape.seq_len);
+  if (shape.window == 0 || shape.window >= shape.seq_len) return blocks;
+  return std::min(blocks, NumAttentionBlocks((block + 1) * kAttentionBlock + shape.window - 1));
+}
+
+}  // namespace
 
 int64_t CausalAttentionForwardScratch(int64_t num_keys, int64_t head_dim) {
   return STRAKE_CPU_RUN(AttentionForwardScratch(num_keys, head_dim));
@@ -57,8 +69,8 @@ void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& grad
         const int64_t block = BalancedAttentionBlock(unit % blocks, blocks);
         run(thread, unit / blocks,
             {.q_begin = want_dq ? block : 0,
-             .q_end = want_dq ? block + 1 : blocks,
-             .k_begin = want_dq ? 0 : block,
+             .q_end = want_dq ? block + 1 : EndOfQueries(shape, block),
+             .k_begin = want_dq ? shape.FirstKey(block * kAttentionBlock) / kAttentionBlock : block,
              .k_end = block + 1,
              .want_dq = want_dq,
              .want_dkv = !want_dq});

@@ -16,7 +16,7 @@ namespace strake::cpu {
 int64_t CausalAttentionForwardScratch(int64_t num_keys, int64_t head_dim);
 int64_t CausalAttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
 
-// Token n of a sequence is at position past + n and sees keys [0, past + n]. lse may be null.
+// Token n of a sequence is at position past + n and sees keys up to it. lse may be null.
 // `scratch`, 64-byte aligned, holds CausalAttentionForwardScratch(past + T, D) floats per thread.
 template <typename T>
 void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,

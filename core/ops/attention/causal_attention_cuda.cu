@@ -1,6 +1,7 @@
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/attention/attention_forward_cuda.h"
+#include "core/ops/attention/attention_scores_cuda.h"
 #include "core/ops/attention/attention_tiles_cuda.h"
 #include "core/ops/attention/causal_attention_cuda.h"
 #include "core/ops/cuda/vectorize.h"
@@ -41,19 +42,25 @@ struct BackwardInputs {
   AttentionInputs<T> in;  // aligned: also dy and the gradients
   const T* dy;            // [B*T, H*D]
   const float *lse, *mean;
-  T *dq, *dk, *dv;  // strides are those of q, k and v
+  T* dq;  // dk and dv are as far from it as k and v from q. Strides are those of q, k and v.
 };
 
-// p, and the gradient of the scaled score.
-__device__ __forceinline__ float Softmax(bool visible, float score, float scale, float lse) {
-  return visible ? expf(score * scale - lse) : 0;
+// In a larger argument nvcc 13.0 takes no field for constant, and so makes one loop of what are
+// two: for aligned rows and for others.
+static_assert(sizeof(BackwardInputs<float>) <= 128);
+
+// p from q.k, and the gradient of a score.
+template <typename Form, typename T>
+__device__ __forceinline__ float Softmax(const AttentionInputs<T>& in, bool visible, float product,
+                                         float lse) {
+  return visible ? expf(Form::Score(in, product) - lse) : 0;
 }
 __device__ __forceinline__ float ScoreGradient(bool visible, float p, float dp, float mean) {
   return visible ? p * (dp - mean) : 0;
 }
 
-// A block owns queries of one head, and streams keys: dq = sum_j ds[i,j] k[j] / sqrt(D).
-template <typename T, int kDims>
+// A block owns queries of one head, and streams keys: dq = scale sum_j ds[i,j] k[j].
+template <typename T, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
     QueryGradientKernel(BackwardInputs<T> inputs) {
@@ -89,7 +96,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 
   ThreadSums<kDims> dq = {};
   const int key_end = min(first + Tiles::kRows, seq_len);
-  for (int key = 0; key < key_end; key += Tiles::kColumns) {
+  for (int key = Form::FirstKey(in, first); key < key_end; key += Tiles::kColumns) {
     const int64_t at = kv_at + key * in.kv_stride;
     __syncthreads();  // the last tiles have been read
     LoadTile<kDims, Tiles::kColumns>(in.k + at, in.kv_stride, seq_len - key, in.head_dim,
@@ -103,9 +110,11 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
     for (int i = 0; i < kThreadRows; ++i) {
 #pragma unroll
       for (int j = 0; j < Tiles::kThreadColumns; ++j) {
-        const bool visible = key + RowThread() + j * kRowThreads <= first + FirstThreadRow() + i;
-        const float p = Softmax(visible, scores.at[i][j], in.scale, lse[i]);
-        ds.at[i][j] = ScoreGradient(visible, p, ds.at[i][j], mean[i]);
+        const bool visible =
+            Sees<Form>(in, first + FirstThreadRow() + i, key + RowThread() + j * kRowThreads);
+        const float p = Softmax<Form>(in, visible, scores.at[i][j], lse[i]);
+        const float slope = Form::Slope(in, p, lse[i]);
+        ds.at[i][j] = ScoreGradient(visible, p * slope, ds.at[i][j], mean[i]);
       }
     }
     AddProduct(ds, buffer, k_tile, dq);
@@ -119,9 +128,9 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 }
 
 // A block owns keys of one key/value head, and streams the queries of its group's heads, one head
-// after the other: dk = sum_i ds[i,j] q[i] / sqrt(D), dv = sum_i p[i,j] dy[i]. Here scores have one
-// row per key.
-template <typename T, int kDims>
+// after the other: dk = scale sum_i ds[i,j] q[i], dv = sum_i p[i,j] dy[i]. Here scores have one row
+// per key.
+template <typename T, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
     KeyValueGradientKernel(BackwardInputs<T> inputs) {
@@ -145,9 +154,11 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   LoadTile<kDims, Tiles::kRows>(in.v + kv_at, in.kv_stride, seq_len - first, in.head_dim,
                                 in.aligned, v_tile);
   ThreadSums<kDims> dk = {}, dv = {};
+  const int last = first + Tiles::kRows - 1;
   for (int h = kv_head * in.group; h < (kv_head + 1) * in.group; ++h) {
     const int64_t lse_at = (int64_t{b} * in.num_heads + h) * seq_len;
-    for (int query = first; query < seq_len; query += Tiles::kColumns) {
+    for (int query = first; query < seq_len && Form::Reaches(in, query, last);
+         query += Tiles::kColumns) {
       const int64_t row = int64_t{b} * seq_len + query;
       __syncthreads();  // the last tiles have been read
       LoadTile<kDims, Tiles::kColumns>(in.q + row * in.q_stride + h * in.head_dim, in.q_stride,
@@ -156,7 +167,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                        seq_len - query, in.head_dim, in.aligned, dy_tile);
       __syncthreads();
       const auto visible = [&](int i, int position) {
-        return position < seq_len && first + FirstThreadRow() + i <= position;
+        return position < seq_len && Sees<Form>(in, position, first + FirstThreadRow() + i);
       };
       ThreadScores<kDims> scores = MultiplyTiles<kDims>(k_tile, q_tile, in.head_dim);
 #pragma unroll
@@ -165,10 +176,24 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
         const float lse = position < seq_len ? inputs.lse[lse_at + position] : 0;
 #pragma unroll
         for (int i = 0; i < kThreadRows; ++i) {
-          scores.at[i][j] = Softmax(visible(i, position), scores.at[i][j], in.scale, lse);
+          scores.at[i][j] = Softmax<Form>(in, visible(i, position), scores.at[i][j], lse);
         }
       }
       AddProduct(scores, buffer, dy_tile, dv);
+      if (Form::HasSlope(in)) {
+        __syncwarp();  // all have read p
+// In one go it does not fit into the registers.
+#pragma unroll 1
+        for (int j = 0; j < Tiles::kThreadColumns; ++j) {
+          const int position = query + RowThread() + j * kRowThreads;
+          const float lse = position < seq_len ? inputs.lse[lse_at + position] : 0;
+#pragma unroll 1
+          for (int i = 0; i < kThreadRows; ++i) {
+            const float p = buffer[ScorePlace<kDims>(i, j)];
+            buffer[ScorePlace<kDims>(i, j)] = p * Form::Slope(in, p, lse);
+          }
+        }
+      }
       // Takes p back from the buffer: registers do not hold it beside the product.
       scores = MultiplyTiles<kDims>(v_tile, dy_tile, in.head_dim);
 #pragma unroll
@@ -189,8 +214,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
     const int row = FirstThreadRow() + i;
     if (first + row >= seq_len) continue;
     const int64_t at = kv_at + row * in.kv_stride;
-    StoreThreadRow(dk, i, in.scale, in.head_dim, in.aligned, inputs.dk + at);
-    StoreThreadRow(dv, i, 1, in.head_dim, in.aligned, inputs.dv + at);
+    StoreThreadRow(dk, i, in.scale, in.head_dim, in.aligned, inputs.dq + (in.k - in.q) + at);
+    StoreThreadRow(dv, i, 1, in.head_dim, in.aligned, inputs.dq + (in.v - in.q) + at);
   }
 }
 
@@ -211,11 +236,13 @@ absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs)
     using Tiles = AttentionTiles<kDims>;
     constexpr int kBytes = 2 * (Tiles::kOwnedBytes + Tiles::kStreamedBytes) + Tiles::kScoreBytes;
     const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
-    const absl::Status launched = Launch<QueryGradientKernel<T, kDims>>(
-        stream, tiles * in.batch * in.num_heads, Tiles::kThreads, kBytes, inputs);
-    if (!launched.ok()) return launched;
-    return Launch<KeyValueGradientKernel<T, kDims>>(
-        stream, tiles * in.batch * (in.num_heads / in.group), Tiles::kThreads, kBytes, inputs);
+    return WithScores(in, [&]<typename Form>(Form) {
+      const absl::Status launched = Launch<QueryGradientKernel<T, kDims, Form>>(
+          stream, tiles * in.batch * in.num_heads, Tiles::kThreads, kBytes, inputs);
+      if (!launched.ok()) return launched;
+      return Launch<KeyValueGradientKernel<T, kDims, Form>>(
+          stream, tiles * in.batch * (in.num_heads / in.group), Tiles::kThreads, kBytes, inputs);
+    });
   });
 }
 
@@ -237,13 +264,8 @@ absl::Status CausalAttentionBackward(CudaStream stream,
   if (!launched.ok()) return launched;
   AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
   in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.dy, args.dqkv});
-  return LaunchGradients<T>(stream, {.in = in,
-                                     .dy = args.dy,
-                                     .lse = args.lse,
-                                     .mean = args.workspace,
-                                     .dq = args.dqkv,
-                                     .dk = args.dqkv + (in.k - in.q),
-                                     .dv = args.dqkv + (in.v - in.q)});
+  return LaunchGradients<T>(
+      stream, {.in = in, .dy = args.dy, .lse = args.lse, .mean = args.workspace, .dq = args.dqkv});
 }
 
 STRAKE_CAUSAL_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)

@@ -5,7 +5,8 @@
 // T: float or Bf16; scores, sums, lse and the workspace are f32, and no memory grows faster than T.
 // Tensors are row-major and packed, in device memory; 128-bit accesses where D and the addresses
 // allow it. Work is enqueued on `stream`; the call does not wait for it. Gives the same bits every
-// time, on every GPU of one architecture. A non-finite value may reach earlier tokens of its tile.
+// time, on every GPU of one architecture. Tiles without a pair that is seen are not visited. A
+// non-finite value may reach tokens of its tile that do not see it.
 // Returns an error for D above 256 and for a launch that the device refuses.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_CUDA_H_

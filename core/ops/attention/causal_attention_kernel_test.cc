@@ -35,7 +35,8 @@ int64_t OutputColumns(const AttentionShape& s) { return s.num_heads * s.head_dim
 std::string ToString(const AttentionShape& s) {
   return "B " + std::to_string(s.batch) + ", T " + std::to_string(s.seq_len) + ", H " +
          std::to_string(s.num_heads) + ", KV " + std::to_string(s.num_kv_heads) + ", D " +
-         std::to_string(s.head_dim);
+         std::to_string(s.head_dim) + ", window " + std::to_string(s.window) + ", scale " +
+         std::to_string(s.score_scale) + ", cap " + std::to_string(s.score_softcap);
 }
 
 // Buffers of one problem. They end at a guard page, where odd sizes are unaligned, or start at one,
@@ -143,13 +144,13 @@ double LargestNorm(const Problem<T>& p, int64_t begin, int64_t end) {
 
 // A relative error of p is an absolute error of a score: a sum of D products, and so about sqrt(D)
 // roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
-// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail.
+// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail. A soft cap
+// makes errors of scores smaller, and adds those of tanh and log, which the factor has room for.
 template <typename T>
 double Bound(const Problem<T>& p) {
   const AttentionShape& s = p.shape;
   const double score = LargestNorm(p, 0, s.num_heads) *
-                       LargestNorm(p, s.num_heads, s.num_heads + s.num_kv_heads) /
-                       std::sqrt(s.head_dim);
+                       LargestNorm(p, s.num_heads, s.num_heads + s.num_kv_heads) * s.Scale();
   return 4 * 0x1p-24 * ((std::sqrt(s.head_dim) + 4) * (1 + score) + std::sqrt(s.seq_len));
 }
 
@@ -189,6 +190,96 @@ TYPED_TEST(CausalAttentionCudaTest, FollowsTheReference) {
   for (const AttentionShape& shape : {AttentionShape{2, 17, 6, 2, 8}, {1, 65, 1, 1, 12}}) {
     Problem<TypeParam> p(shape, GuardAt::kStart);
     Check(p);
+  }
+}
+
+// Windows of one token, shorter than a tile, of a tile, across tiles, and of all tokens but one;
+// caps that hardly matter and that flatten every score; scales; for each padding of the head.
+constexpr AttentionShape kLimitedShapes[] = {
+    {2, 66, 2, 1, 9, 1},        {1, 135, 4, 2, 8, 5},         {1, 140, 1, 1, 64, 64},
+    {2, 150, 2, 1, 5, 80},      {1, 67, 1, 1, 16, 66},        {1, 110, 2, 2, 67, 20},
+    {1, 70, 2, 1, 131, 33},     {1, 35, 2, 1, 256, 0, 0, 50}, {1, 70, 2, 2, 12, 0, 0, 1},
+    {1, 40, 3, 1, 67, 9, 0, 3}, {2, 66, 2, 1, 16, 0, 0.05},   {1, 66, 2, 1, 20, 10, 1, 5}};
+
+TYPED_TEST(CausalAttentionCudaTest, LimitedScoresFollowTheReference) {
+  for (const AttentionShape& shape : kLimitedShapes) {
+    Problem<TypeParam> p(shape, GuardAt::kEnd);
+    Check(p);
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, CapsHoldLargeScores) {
+  Problem<TypeParam> p({1, 70, 2, 1, 16, 0, 0, 30}, GuardAt::kStart, 8);
+  Check(p);
+  EXPECT_LT(*std::max_element(p.lse.begin(), p.lse.end()), 30 + std::log(70));
+  EXPECT_GT(*std::max_element(p.lse.begin(), p.lse.end()), 29);
+}
+
+TYPED_TEST(CausalAttentionCudaTest, AWindowOfOneTokenGivesItsValue) {
+  Problem<TypeParam> p({1, 70, 1, 1, 8, 1}, GuardAt::kEnd);
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  for (int64_t t = 0; t < 70; ++t) {
+    EXPECT_EQ(std::memcmp(&p.y[t * 8], &p.qkv[t * 24 + 16], 8 * sizeof(TypeParam)), 0) << t;
+  }
+}
+
+TYPED_TEST(CausalAttentionCudaTest, AWindowOfAllTokensMovesNoBit) {
+  Problem<TypeParam> plain({1, 70, 2, 1, 8}, GuardAt::kEnd);
+  ASSERT_EQ(plain.Forward(), absl::OkStatus());
+  ASSERT_EQ(plain.Backward(), absl::OkStatus());
+  for (const int64_t window : {int64_t{70}, int64_t{71}, int64_t{1} << 40}) {
+    Problem<TypeParam> p({1, 70, 2, 1, 8, window}, GuardAt::kEnd);
+    ASSERT_EQ(p.Forward(), absl::OkStatus());
+    ASSERT_EQ(p.Backward(), absl::OkStatus());
+    EXPECT_TRUE(SameBits(p.y, Copy(plain.y))) << window;
+    EXPECT_TRUE(SameBits(p.dqkv, Copy(plain.dqkv))) << window;
+  }
+}
+
+// Tiles have 64 tokens, and those without a pair within the window are not visited: NaN in them
+// would reach every sum.
+TYPED_TEST(CausalAttentionCudaTest, NoTileOutsideOfTheWindowIsVisited) {
+  const AttentionShape shape{1, 192, 1, 1, 8, 10};
+  Problem<TypeParam> p(shape, GuardAt::kEnd);
+  const auto is_finite = [&](int64_t first, int64_t last, int64_t column) {
+    return std::all_of(&p.dqkv[first * 24], &p.dqkv[last * 24], [&](const TypeParam& x) {
+      return (&x - p.dqkv.data()) % 24 < column || std::isfinite(static_cast<float>(x));
+    });
+  };
+  for (int64_t t = 0; t < 64; ++t) std::fill_n(&p.qkv[t * 24 + 8], 16, TypeParam(NAN));  // k, v
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  ASSERT_EQ(p.Backward(), absl::OkStatus());
+  for (int64_t t = 0; t < 192; ++t) {
+    EXPECT_EQ(std::isfinite(static_cast<float>(p.y[t * 8])), t >= 128) << t;
+  }
+  EXPECT_TRUE(is_finite(128, 192, 0));
+  EXPECT_FALSE(is_finite(64, 128, 0));
+
+  FillNormal(p.qkv, 1);
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  std::fill_n(&p.dy[128 * 8], 64 * 8, TypeParam(NAN));
+  ASSERT_EQ(p.Backward(), absl::OkStatus());
+  EXPECT_TRUE(is_finite(0, 64, 0));
+  EXPECT_FALSE(is_finite(64, 128, 8));
+}
+
+// A key moves no bit of the tokens that do not see it, and gets no gradient from them.
+TYPED_TEST(CausalAttentionCudaTest, TokensBeforeTheWindowMoveNoBit) {
+  const AttentionShape shape{1, 70, 1, 1, 8, 6, 0, 4};
+  for (const int64_t token : {0, 40, 61}) {
+    Problem<TypeParam> a(shape, GuardAt::kEnd), b(shape, GuardAt::kEnd);
+    for (int64_t c = 0; c < 24; ++c) b.qkv[token * 24 + c] = TypeParam(50 - c);
+    ASSERT_EQ(a.Forward(), absl::OkStatus());
+    ASSERT_EQ(b.Forward(), absl::OkStatus());
+    for (int64_t t = 0; t < 70; ++t) {
+      const bool same = std::memcmp(&a.y[t * 8], &b.y[t * 8], 8 * sizeof(TypeParam)) == 0;
+      EXPECT_EQ(same, t < token || t >= token + 6) << token << " seen by " << t;
+    }
+    std::fill_n(&a.dy[token * 8], 6 * 8, TypeParam(0.f));
+    ASSERT_EQ(a.Backward(), absl::OkStatus());
+    EXPECT_TRUE(std::all_of(&a.dqkv[token * 24], &a.dqkv[token * 24 + 24], [](TypeParam x) {
+      return static_cast<float>(x) == 0;
+    })) << token;
   }
 }
 
@@ -281,7 +372,8 @@ TYPED_TEST(CausalAttentionCudaTest, NanStaysNan) {
 }
 
 TYPED_TEST(CausalAttentionCudaTest, TheSameBitsInEveryOrderOfThreads) {
-  for (const AttentionShape& shape : {AttentionShape{1, 70, 2, 1, 20}, {1, 33, 1, 1, 130}}) {
+  for (const AttentionShape& shape :
+       {AttentionShape{1, 70, 2, 1, 20}, {1, 33, 1, 1, 130}, {1, 70, 2, 1, 20, 40, 0, 2}}) {
     Problem<TypeParam> p(shape, GuardAt::kEnd);
     std::vector<TypeParam> y, dqkv;
     std::vector<float> lse;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <vector>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
@@ -56,6 +58,26 @@ const AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 1, 4},    {1, 2,
                                   {2, 17, 4, 2, 8},   {1, 64, 2, 1, 64},  {1, 65, 3, 3, 48},
                                   {1, 200, 6, 2, 20}, {3, 129, 2, 2, 33}, {1, 300, 1, 1, 128},
                                   {0, 4, 2, 1, 8},    {2, 0, 2, 1, 8}};
+
+// With windows of one token, of less than a vector, a block, several blocks, all tokens, and more;
+// a scale; a cap that bends scores; all of them.
+const AttentionShape kOptions[] = {{2, 131, 2, 1, 5, 1},
+                                   {1, 150, 6, 2, 20, 3},
+                                   {1, 201, 2, 2, 33, 40},
+                                   {1, 257, 3, 1, 16, 64},
+                                   {2, 300, 2, 1, 24, 129},
+                                   {1, 77, 2, 2, 9, 77},
+                                   {1, 77, 2, 2, 9, int64_t{1} << 40},
+                                   {1, 90, 4, 2, 24, 0, 0.5},
+                                   {1, 90, 4, 2, 24, 0, 0, 1.25},
+                                   {2, 219, 6, 3, 17, 50, 0.4, 2.5},
+                                   {1, 3, 1, 1, 1, 2, 3, 4}};
+
+std::vector<AttentionShape> AllShapes() {
+  std::vector<AttentionShape> shapes(std::begin(kShapes), std::end(kShapes));
+  shapes.insert(shapes.end(), std::begin(kOptions), std::end(kOptions));
+  return shapes;
+}
 
 TEST(CausalAttentionTest, OneTokenReadsItsOwnValue) {
   for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
@@ -135,14 +157,16 @@ double LargestNorm(const Tensor& qkv, int64_t begin, int64_t end, int64_t head_d
 
 // A relative error of p is an absolute error of a score: a sum of D products, and so about sqrt(D)
 // roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
-// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail.
+// shift and exp, and 8 of a cap. The sum over keys adds about sqrt(T). The factor 4 is for the
+// tail.
 double Bound(const Attention& a) {
   const int64_t seq_len = a.shape.seq_len, num_heads = a.shape.num_heads;
   const int64_t num_kv_heads = a.shape.num_kv_heads, head_dim = a.shape.head_dim;
   const int64_t k = num_heads * head_dim, v = k + num_kv_heads * head_dim;
   const double score =
-      LargestNorm(a.qkv, 0, k, head_dim) * LargestNorm(a.qkv, k, v, head_dim) / std::sqrt(head_dim);
-  return 4 * 0x1p-24 * ((std::sqrt(head_dim) + 4) * (1 + score) + std::sqrt(seq_len));
+      LargestNorm(a.qkv, 0, k, head_dim) * LargestNorm(a.qkv, k, v, head_dim) * a.shape.Scale();
+  const double roundings = std::sqrt(head_dim) + 4 + (a.shape.score_softcap == 0 ? 0 : 8);
+  return 4 * 0x1p-24 * (roundings * (1 + score) + std::sqrt(seq_len));
 }
 
 void ExpectClose(const Attention& a, const Attention& truth) {
@@ -155,7 +179,7 @@ void ExpectClose(const Attention& a, const Attention& truth) {
 }
 
 TEST(CausalAttentionTest, F32FollowsF64) {
-  for (const AttentionShape& shape : kShapes) {
+  for (const AttentionShape& shape : AllShapes()) {
     Attention truth(DType::kF64, shape);
     truth.Run(TestContext());
     for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
@@ -167,7 +191,7 @@ TEST(CausalAttentionTest, F32FollowsF64) {
 }
 
 TEST(CausalAttentionTest, TilesFollowTheReferenceAtF32) {
-  for (const AttentionShape& shape : kShapes) {
+  for (const AttentionShape& shape : AllShapes()) {
     Attention tiles(DType::kF32, shape), reference(DType::kF32, shape);
     tiles.Run(TestContext(OpSet::kAuto));
     reference.Run(TestContext(OpSet::kReference));
@@ -240,8 +264,12 @@ TEST(CausalAttentionTest, AValueThatIsNotFiniteReachesItsTileAtMost) {
 
 TEST(CausalAttentionTest, TheSameBitsWithAnyNumberOfThreads) {
   // With fewer heads than threads, the backward pass is cut by blocks.
-  for (const AttentionShape& shape :
-       {AttentionShape{1, 200, 1, 1, 16}, {1, 300, 4, 2, 24}, {2, 70, 6, 3, 32}}) {
+  for (const AttentionShape& shape : {AttentionShape{1, 200, 1, 1, 16},
+                                      {1, 300, 4, 2, 24},
+                                      {2, 70, 6, 3, 32},
+                                      {1, 333, 1, 1, 16, 20},
+                                      {1, 333, 1, 1, 16, 64},
+                                      {1, 333, 2, 1, 16, 100, 0.3, 2}}) {
     Attention one(DType::kF32, shape);
     one.Run(TestContext(OpSet::kAuto, 1));
     for (const int threads : {2, 3, 5}) {
@@ -276,6 +304,24 @@ TEST(CausalAttentionTest, ScratchIsPlannedAndLinear) {
   EXPECT_EQ(ctx.context().arena().peak_bytes(), PlannedBytes(shape));
   EXPECT_EQ(ctx.context().arena().used_bytes(), 0u);
   EXPECT_LT(PlannedBytes({1, 8192, 2, 1, 24}), 2 * PlannedBytes({1, 4096, 2, 1, 24}));
+}
+
+TEST(CausalAttentionDeathTest, WrongScoresAreNamed) {
+  const TestContext ctx;
+  const AttentionShape shape{1, 4, 2, 1, 8};
+  Attention a(DType::kF32, shape);
+  const auto run = [&](int64_t window, double scale, double cap) {
+    AttentionShape s = shape;
+    s.window = window;
+    s.score_scale = scale;
+    s.score_softcap = cap;
+    (void)CausalAttentionForward(ctx, a.qkv, s, a.y, a.lse);
+  };
+  EXPECT_DEATH(run(-1, 0, 0), "window -1");
+  EXPECT_DEATH(run(0, -0.5, 0), "score_scale -0.5");
+  EXPECT_DEATH(run(0, NAN, 0), "score_scale nan");
+  EXPECT_DEATH(run(0, 0, -2), "score_softcap -2");
+  EXPECT_DEATH(run(0, 0, INFINITY), "score_softcap inf");
 }
 
 TEST(CausalAttentionDeathTest, WrongShapesAreNamed) {

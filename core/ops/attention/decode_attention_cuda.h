@@ -14,6 +14,7 @@
 #include "core/cuda/portable.h"
 #include "core/cuda/stream.h"
 #include "core/ops/attention/attention_forward_cuda.h"
+#include "core/ops/attention/attention_scores_cuda.h"
 
 namespace strake::cuda {
 
@@ -77,8 +78,8 @@ __device__ __forceinline__ void AddKey(float score, const float (&v)[kLaneDims],
 }
 
 // Block (row chunk, key/value head, split) attends from up to kRows query heads of a key/value head
-// to keys [split * split_keys, (split + 1) * split_keys), and writes y and lse of those keys alone
-// to y[split] [H*D] and lse[split] [H]. A split without keys writes nothing.
+// to `split_keys` keys, the split's share of those that the token sees, and writes y and lse of
+// those keys alone to y[split] [H*D] and lse[split] [H]. A split without keys writes nothing.
 template <typename T, typename Out, int kDims, int kRows>
 __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
     DecodeAttentionKernel(AttentionInputs<T> in, PastTokens past, int64_t split_keys, Out* y,
@@ -91,7 +92,8 @@ __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
   const int chunks = (in.group + kRows - 1) / kRows, kv_heads = in.num_heads / in.group;
   const int chunk = blockIdx.x % chunks, kv_head = blockIdx.x / chunks % kv_heads;
   const int64_t split = blockIdx.x / (chunks * kv_heads);
-  const int64_t num_keys = past.Get() + 1, begin = split * split_keys;
+  const int64_t num_keys = past.Get() + 1;
+  const int64_t begin = max(num_keys - in.window, int64_t{0}) + split * split_keys;
   if (begin >= num_keys) return;
   const int64_t end = min(num_keys, begin + split_keys);
 
@@ -123,7 +125,7 @@ __global__ void __launch_bounds__(kDecodeWarps* kWarpSize)
       float dot = 0;
 #pragma unroll
       for (int d = 0; d < kLaneDims; ++d) dot += q[r][d] * k[d];
-      const float score = WarpSum<Tile::kKeyLanes>(dot) * in.scale;
+      const float score = LimitedScores::Score(in, WarpSum<Tile::kKeyLanes>(dot));
       if (visible) AddKey(score, v, state[r]);
     }
   }
@@ -164,7 +166,7 @@ absl::Status WithDecodeRows(int group, F launch) {
   return launch(std::integral_constant<int, kMaxDecodeRows>());
 }
 
-// `splits` are all that a cache may need. `in.aligned` need not hold for y.
+// `splits` are all that any `past` may need. `in.aligned` need not hold for y.
 template <typename T, typename Out>
 absl::Status LaunchDecodeAttention(CudaStream stream, const AttentionInputs<T>& in,
                                    const PastTokens& past, int64_t splits, int64_t split_keys,

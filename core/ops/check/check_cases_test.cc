@@ -168,7 +168,6 @@ class DryRun {
   }
 
   void Attention() {
-    const AttentionShape shape = {2, kN / 2, 4, 2, 8};
     const Tensor qkv = T({kN, 8 * 8}), y = T({kN, 4 * 8}), lse = Sum({2, 4, kN / 2});
     for (const bool interleaved : {false, true}) {
       const RopeHeads heads = {.num_heads = 6, .head_dim = 8, .interleaved = interleaved};
@@ -177,8 +176,14 @@ class DryRun {
         Expect(RopeBackward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, qkv));
       }
     }
-    Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
-    Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
+    for (const AttentionShape& shape : {AttentionShape{2, kN / 2, 4, 2, 8},
+                                        {2, kN / 2, 4, 2, 8, /*window=*/5},
+                                        {2, kN / 2, 4, 2, 8, 0, /*score_scale=*/0.5},
+                                        {2, kN / 2, 4, 2, 8, 0, 0, /*score_softcap=*/1.5},
+                                        {2, kN / 2, 4, 2, 8, 3, 0.5, 2}}) {
+      Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
+      Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
+    }
   }
 
   void Vocabulary() {

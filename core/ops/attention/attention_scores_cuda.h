@@ -1,0 +1,132 @@
+// The operands of attention's kernels, and the forms of its scores.
+//
+// A form is an argument of a kernel's template, so that plain scores take no registers and no time
+// for windows and soft caps.
+#ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_SCORES_CUDA_H_
+#define STRAKE_CORE_OPS_ATTENTION_ATTENTION_SCORES_CUDA_H_
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "core/cuda/portable.h"
+#include "core/ops/attention/attention_shape.h"
+#include "core/ops/cuda/vectorize.h"
+
+namespace strake::cuda {
+
+// A window that no key is outside of.
+inline constexpr int kNoWindow = INT32_MAX;
+
+// Query i of a sequence is at position past + i and attends to keys at positions up to its own, of
+// which it sees the last `window`. Strides are distances between the rows of tokens; the pointers
+// point at head 0.
+template <typename T>
+struct AttentionInputs {
+  const T *q, *k, *v;
+  int64_t q_stride, kv_stride;
+  int batch, num_heads, group, head_dim;  // group: query heads per key/value head
+  int num_queries, past, window;
+  float scale, softcap, inverse_softcap;  // the cap and its inverse are 0 where there is none
+  bool aligned;                           // whether rows of heads are aligned to 16 bytes
+};
+
+template <typename T>
+AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shape) {
+  const int heads = shape.num_heads, kv_heads = shape.num_kv_heads, head_dim = shape.head_dim;
+  const int64_t stride = int64_t{heads + 2 * kv_heads} * head_dim;
+  const T* const k = qkv + heads * head_dim;
+  const double cap = shape.score_softcap;
+  const int64_t window = shape.window == 0 ? kNoWindow : shape.window;
+  return {.q = qkv,
+          .k = k,
+          .v = k + kv_heads * head_dim,
+          .q_stride = stride,
+          .kv_stride = stride,
+          .batch = static_cast<int>(shape.batch),
+          .num_heads = heads,
+          .group = heads / kv_heads,
+          .head_dim = head_dim,
+          .num_queries = static_cast<int>(shape.seq_len),
+          .past = 0,
+          .window = static_cast<int>(std::min<int64_t>(window, kNoWindow)),
+          .scale = static_cast<float>(shape.Scale()),
+          .softcap = static_cast<float>(cap),
+          .inverse_softcap = static_cast<float>(cap == 0 ? 0 : 1 / cap),
+          .aligned = Vectorizes<T>(head_dim, {qkv})};
+}
+
+// scale q.k, of all keys up to the query's own.
+struct PlainScores {
+  template <typename T>
+  static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
+    return product * in.scale;
+  }
+  // The derivative of a score by scale q.k, where p = exp(score - lse); 1 unless HasSlope().
+  template <typename T>
+  static __device__ __forceinline__ float Slope(const AttentionInputs<T>&, float, float) {
+    return 1;
+  }
+  template <typename T>
+  static __device__ __forceinline__ bool HasSlope(const AttentionInputs<T>&) {
+    return false;
+  }
+  // Whether the key is in the window of the query at `position`, or after the query.
+  template <typename T>
+  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>&, int, int) {
+    return true;
+  }
+  // The first key that the query at `position` sees.
+  template <typename T>
+  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>&, int) {
+    return 0;
+  }
+};
+
+// The same with a window, a soft cap, or both.
+struct LimitedScores {
+  template <typename T>
+  static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
+    const float score = product * in.scale;
+    return HasSlope(in) ? in.softcap * tanhf(score * in.inverse_softcap) : score;
+  }
+  // Takes the score from p, which is at hand where the score no longer is. Where p is 0 no gradient
+  // passes, whatever the slope.
+  template <typename T>
+  static __device__ __forceinline__ float Slope(const AttentionInputs<T>& in, float p, float lse) {
+    if (!HasSlope(in)) return 1;
+    const float tanh = (logf(fmaxf(p, FLT_MIN)) + lse) * in.inverse_softcap;
+    return 1 - tanh * tanh;
+  }
+  template <typename T>
+  static __device__ __forceinline__ bool HasSlope(const AttentionInputs<T>& in) {
+    return in.softcap != 0;
+  }
+  template <typename T>
+  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>& in, int position,
+                                                 int key) {
+    return position - key < in.window;
+  }
+  template <typename T>
+  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>& in, int position) {
+    return max(position - in.window + 1, 0);
+  }
+};
+
+template <typename Form, typename T>
+__device__ __forceinline__ bool Sees(const AttentionInputs<T>& in, int position, int key) {
+  return key <= position && Form::Reaches(in, position, key);
+}
+
+// Calls launch(PlainScores()) if that form serves, else launch(LimitedScores()).
+template <typename T, typename F>
+absl::Status WithScores(const AttentionInputs<T>& in, F launch) {
+  const bool plain = in.softcap == 0 && in.window - in.past >= in.num_queries;
+  return plain ? launch(PlainScores()) : launch(LimitedScores());
+}
+
+}  // namespace strake::cuda
+
+#endif  // STRAKE_CORE_OPS_ATTENTION_ATTENTION_SCORES_CUDA_H_
