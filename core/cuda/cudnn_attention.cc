@@ -1,6 +1,7 @@
 #include "core/cuda/cudnn_attention.h"
 
 #include <array>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -74,7 +75,7 @@ class CudnnAttentionImpl : public CudnnAttention {
   struct Plans {
     CudnnGraph forward, backward;
   };
-  using Key = std::array<int64_t, 6>;
+  using Key = std::tuple<std::array<int64_t, 7>, std::array<double, 2>>;
 
   struct Destroy {
     void operator()(cudnnHandle_t handle) const {
@@ -83,7 +84,9 @@ class CudnnAttentionImpl : public CudnnAttention {
   };
 
   static Key KeyOf(const CudnnAttentionShape& s) {
-    return {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic};
+    return {
+        {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic, s.window},
+        {s.score_scale, s.score_softcap}};
   }
 
   absl::StatusOr<Plans> Plan(const CudnnAttentionShape& shape) {

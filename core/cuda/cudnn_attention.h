@@ -1,10 +1,11 @@
 // Causal attention in bf16 by cuDNN's fused kernels, in a header that does not include cuDNN's.
 //
 // B sequences of T tokens, H query heads, KV key/value heads, D head size. The formulas are those
-// of core/ops/attention/causal_attention.h: scores are scaled by 1 / sqrt(D), and lse is the
-// natural logarithm of the sum of their exponentials. qkv and dqkv are [B*T, (H + 2 KV) * D], y and
-// dy [B*T, H*D], in bf16; heads are strided views of the fused matrix, and nothing is transposed or
-// copied. lse is [B, H, T] in f32. All tensors are aligned to 16 bytes, in device memory.
+// of core/ops/attention/causal_attention.h, with windows and scales and without soft caps; lse is
+// the natural logarithm of the sum of the scores' exponentials. qkv and dqkv are [B*T, (H + 2 KV) *
+// D], y and dy [B*T, H*D], in bf16; heads are strided views of the fused matrix, and nothing is
+// transposed or copied. lse is [B, H, T] in f32. All tensors are aligned to 16 bytes, in device
+// memory.
 #ifndef STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 #define STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 

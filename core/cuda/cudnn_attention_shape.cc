@@ -22,9 +22,13 @@ int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multi
 }  // namespace
 
 std::string CudnnAttentionShape::ToString() const {
-  return absl::StrCat("batch ", batch, ", seq_len ", seq_len, ", num_heads ", num_heads,
-                      ", num_kv_heads ", num_kv_heads, ", head_dim ", head_dim,
-                      deterministic ? "" : ", not deterministic");
+  std::string text = absl::StrCat("batch ", batch, ", seq_len ", seq_len, ", num_heads ", num_heads,
+                                  ", num_kv_heads ", num_kv_heads, ", head_dim ", head_dim);
+  if (window != 0) absl::StrAppend(&text, ", window ", window);
+  if (score_scale != 0) absl::StrAppend(&text, ", score_scale ", score_scale);
+  if (score_softcap != 0) absl::StrAppend(&text, ", score_softcap ", score_softcap);
+  if (!deterministic) text += ", not deterministic";
+  return text;
 }
 
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
@@ -32,8 +36,10 @@ absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
     return absl::InvalidArgumentError(
         absl::StrCat("cuDNN is used for head_dim 64 and 128, and not for ", shape.head_dim));
   }
-  if (shape.window != 0 || shape.score_scale != 0 || shape.score_softcap != 0) {
-    return absl::InvalidArgumentError("cuDNN is used for plain scores");
+  if (shape.score_softcap != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cuDNN is used for scores without a soft cap, and not for score_softcap ",
+                     shape.score_softcap));
   }
   if (shape.batch < 1 || shape.seq_len < kMinSeqLen) {
     return absl::InvalidArgumentError(absl::StrCat("cuDNN is used for seq_len from ", kMinSeqLen,

@@ -20,23 +20,28 @@ struct CudnnAttentionShape {
   // The backward pass gives the same bits every time if true. Otherwise blocks add to the gradient
   // of the queries in whatever order they run.
   bool deterministic = true;
-  // See core/ops/attention/attention_shape.h.
+  // As in core/ops/attention/attention_shape.h.
   int64_t window = 0;
-  double score_scale = 0, score_softcap = 0;
+  double score_scale = 0;
+  double score_softcap = 0;
 
+  // Whether the window hides a key from a query after it.
+  bool HasWindow() const { return window > 0 && window < seq_len; }
   std::string ToString() const;
 };
 
 // Returns InvalidArgument, with the reason, for shapes that cuDNN is never used for. cuDNN also
-// supports head sizes other than 64 and 128, and short sequences, but nobody trains them.
+// supports head sizes other than 64 and 128, and short sequences, but nobody trains them. It has no
+// option for soft caps: its frontend takes them as a graph of pointwise operations that replaces
+// its masks, and with them the kernels that skip what is masked.
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape);
 
 // Returns FailedPrecondition if cuDNN is too old; `version` is the result of cudnnGetVersion().
 absl::Status CheckCudnnVersion(int64_t version, absl::string_view path);
 
 // Memory planned for either pass: at least what cuDNN 9.19 and 9.28 need on sm_80, sm_90 and
-// sm_100. The deterministic backward pass needs a T x T matrix per head in bf16, except on sm_100;
-// the other one the gradient of the queries in f32, on sm_80 twice.
+// sm_100, with a window or without. The deterministic backward pass needs a T x T matrix per head
+// in bf16, except on sm_100; the other one the gradient of the queries in f32, on sm_80 twice.
 size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape& shape);
 size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& shape);
 

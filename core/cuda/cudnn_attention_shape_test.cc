@@ -17,6 +17,21 @@ TEST(CheckCudnnTakesTest, HeadsOf64And128InSequencesOfATileOrMore) {
   EXPECT_FALSE(CheckCudnnTakes({0, 64, 1, 1, 64}).ok());
 }
 
+TEST(CheckCudnnTakesTest, WindowsAndScalesAndNoSoftCaps) {
+  CudnnAttentionShape shape = {1, 64, 1, 1, 64, true, /*window=*/16, /*score_scale=*/0.25};
+  EXPECT_TRUE(CheckCudnnTakes(shape).ok());
+  shape.score_softcap = 50;
+  EXPECT_THAT(CheckCudnnTakes(shape).message(),
+              HasSubstr("without a soft cap, and not for score_softcap 50"));
+  EXPECT_THAT(shape.ToString(), HasSubstr("window 16, score_scale 0.25, score_softcap 50"));
+}
+
+TEST(CudnnAttentionShapeTest, AWindowOfAllTokensIsNone) {
+  EXPECT_TRUE(CudnnAttentionShape({1, 64, 1, 1, 64, true, 63}).HasWindow());
+  EXPECT_FALSE(CudnnAttentionShape({1, 64, 1, 1, 64, true, 64}).HasWindow());
+  EXPECT_FALSE(CudnnAttentionShape({1, 64, 1, 1, 64}).HasWindow());
+}
+
 TEST(CheckCudnnVersionTest, NamesWhatIsTooOld) {
   EXPECT_TRUE(CheckCudnnVersion(91800, "libcudnn.so.9").ok());
   EXPECT_TRUE(CheckCudnnVersion(92601, "libcudnn.so.9").ok());

@@ -55,7 +55,18 @@ class Attention {
  public:
   explicit Attention(const CudnnAttentionShape& shape) : s_(shape) {}
 
-  float scale() const { return 1 / std::sqrt(static_cast<float>(s_.head_dim)); }
+  // Adds which keys a query sees, and how scores are made.
+  template <typename Attributes>
+  Attributes WithScores(Attributes attributes) const {
+    const bool has_scale = s_.score_scale != 0;
+    attributes.set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
+        .set_diagonal_band_right_bound(0)
+        .set_attn_scale(has_scale ? static_cast<float>(s_.score_scale)
+                                  : 1 / std::sqrt(static_cast<float>(s_.head_dim)));
+    // The query of row q sees the keys of columns k with k + left bound > q.
+    if (s_.HasWindow()) attributes.set_diagonal_band_left_bound(static_cast<int>(s_.window));
+    return attributes;
+  }
 
   // `heads` heads, in rows of `row_heads` heads.
   void Describe(CudnnTensor name, int64_t heads, int64_t row_heads, Tensor_attributes* t) const {
@@ -112,13 +123,10 @@ void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
   const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
   const TensorPtr k = attention.Add(graph, kK, &Attention::DescribeKey);
   const TensorPtr v = attention.Add(graph, kV, &Attention::DescribeKey);
-  const auto [y, lse] = graph->sdpa(q, k, v,
-                                    SDPA_attributes()
-                                        .set_name("causal_attention")
-                                        .set_generate_stats(true)
-                                        .set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
-                                        .set_diagonal_band_right_bound(0)
-                                        .set_attn_scale(attention.scale()));
+  const auto [y, lse] =
+      graph->sdpa(q, k, v,
+                  attention.WithScores(
+                      SDPA_attributes().set_name("causal_attention").set_generate_stats(true)));
   attention.DescribeOutput(kY, &y->set_output(true));
   attention.DescribeLse(kLse, &lse->set_output(true));
 }
@@ -133,14 +141,11 @@ void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
   const TensorPtr y = attention.Add(graph, kY, &Attention::DescribeOutput);
   const TensorPtr dy = attention.Add(graph, kDy, &Attention::DescribeOutput);
   const TensorPtr lse = attention.Add(graph, kLse, &Attention::DescribeLse);
-  const auto [dq, dk, dv] =
-      graph->sdpa_backward(q, k, v, y, dy, lse,
-                           SDPA_backward_attributes()
+  const auto [dq, dk, dv] = graph->sdpa_backward(
+      q, k, v, y, dy, lse,
+      attention.WithScores(SDPA_backward_attributes()
                                .set_name("causal_attention's gradient")
-                               .set_diagonal_alignment(DiagonalAlignment_t::TOP_LEFT)
-                               .set_diagonal_band_right_bound(0)
-                               .set_attn_scale(attention.scale())
-                               .set_deterministic_algorithm(shape.deterministic));
+                               .set_deterministic_algorithm(shape.deterministic)));
   attention.DescribeQuery(kDq, &dq->set_output(true));
   attention.DescribeKey(kDk, &dk->set_output(true));
   attention.DescribeKey(kDv, &dv->set_output(true));

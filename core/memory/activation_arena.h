@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/memory/device_memory.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
@@ -37,6 +38,7 @@ class ActivationArena {
   Device device() const { return device_; }
   bool dry_run() const { return dry_run_; }
   size_t num_bytes() const { return memory_.num_bytes(); }  // 0 in a dry run
+  absl::Span<char> bytes() const { return {static_cast<char*>(memory_.data()), num_bytes()}; }
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
 

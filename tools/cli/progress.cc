@@ -17,28 +17,27 @@ constexpr int kMaxBarColumns = 30;
 // Carriage return, then "erase to the end of the line".
 constexpr char kEraseLine[] = "\r\x1b[K";
 
-std::string BarText(const ProgressState& state, int bar_columns) {
-  const double share =
-      state.total_steps > 0
-          ? std::clamp(static_cast<double>(state.step) / state.total_steps, 0.0, 1.0)
-          : 0;
-  const int filled = static_cast<int>(share * bar_columns);
+double ShareOf(const ProgressState& state) {
+  return state.total_steps > 0 ? static_cast<double>(state.step) / state.total_steps : 0;
+}
+
+std::string BarText(double share, int bar_columns) {
+  const int filled = static_cast<int>(std::clamp(share, 0.0, 1.0) * bar_columns);
   return absl::StrCat("[", std::string(filled, '='), std::string(bar_columns - filled, ' '), "]");
 }
 
 std::string StateText(const ProgressState& state) {
-  return absl::StrFormat(" %d/%d  loss %.4f  %s tokens/s  %s left", state.step, state.total_steps,
+  return absl::StrFormat("%d/%d  loss %.4f  %s tokens/s  %s left", state.step, state.total_steps,
                          state.loss, FormatCount(state.tokens_per_second),
                          FormatDuration(state.seconds_left));
 }
 
 // Fits one line into fewer than `columns`: a full line would wrap, and only its last part would be
 // erased.
-std::string Line(const ProgressState& state, int columns) {
-  const std::string text = StateText(state);
-  const int room = columns - 1 - static_cast<int>(text.size()) - 2;
+std::string Line(double share, const std::string& text, int columns) {
+  const int room = columns - 1 - static_cast<int>(text.size()) - 3;
   const int bar_columns = std::min(room, kMaxBarColumns);
-  const std::string line = bar_columns >= 5 ? BarText(state, bar_columns) + text : text.substr(1);
+  const std::string line = bar_columns >= 5 ? BarText(share, bar_columns) + " " + text : text;
   return line.substr(0, columns - 1);
 }
 
@@ -58,9 +57,11 @@ Progress::Progress(std::ostream* out, int columns, std::function<double()> clock
 
 Progress::~Progress() { Erase(); }
 
-void Progress::Update(const ProgressState& state) {
+void Progress::Update(const ProgressState& state) { Update(ShareOf(state), StateText(state)); }
+
+void Progress::Update(double share, const std::string& text) {
   if (columns_ == 0) return;
-  bar_ = Line(state, columns_);
+  bar_ = Line(share, text, columns_);
   const double now = clock_();
   if (now < next_draw_) return;
   next_draw_ = now + kSecondsBetweenDraws;

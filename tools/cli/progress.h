@@ -37,6 +37,8 @@ class Progress {
 
   // Draws the bar, unless it was drawn less than kSecondsBetweenDraws ago.
   void Update(const ProgressState& state);
+  // The same for other work than steps: its share, from 0 to 1, and what it is.
+  void Update(double share, const std::string& text);
 
   // Prints lines (without the last line's end) above the bar.
   void Print(absl::string_view text);

@@ -88,7 +88,15 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   return absl::OkStatus();
 }
 
+absl::Status ScreenObserver::OnMemory(size_t done_bytes, size_t total_bytes) {
+  const double done = static_cast<double>(done_bytes), total = static_cast<double>(total_bytes);
+  screen_->Update(done / total, absl::StrCat(FormatBytes(done), " of ", FormatBytes(total),
+                                             " of memory from the system"));
+  return absl::OkStatus();
+}
+
 absl::Status ScreenObserver::OnStart(const TrainStart& start) {
+  screen_->Erase();
   PrintHeaderLine("out", start.step == 0
                              ? start.directory
                              : absl::StrCat(start.directory, ", resumed at step ", start.step));

@@ -20,6 +20,7 @@ class ScreenObserver : public TrainObserver {
 
   absl::Status OnWarning(const std::string& text) override;
   absl::Status OnPlan(const TrainPlan& plan) override;
+  absl::Status OnMemory(size_t done_bytes, size_t total_bytes) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override;
   absl::Status OnEvaluation(const EvalMetrics& metrics) override;

@@ -140,6 +140,24 @@ MemoryPlan Engine::memory_plan() const {
           .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
 
+std::vector<absl::Span<char>> Engine::HostMemory() const {
+  if (options_.device != Device::kCpu || dry_run()) return {};
+  std::vector<absl::Span<char>> memory = {activations_->bytes()};
+  const auto add = [&](const Tensor& array) {
+    if (array.defined()) memory.emplace_back(static_cast<char*>(array.raw()), array.num_bytes());
+  };
+  add(parameters_.grads());
+  if (!parameters_.grads().defined()) {
+    for (const ArenaPart& part : grads()) add(part.values);
+  }
+  for (const Tensor& array :
+       {optimizer_->exp_avg(), optimizer_->exp_avg_sq(), optimizer_->masters()}) {
+    add(array);
+  }
+  add(parameters_.values());
+  return memory;
+}
+
 // --- A step. ---
 
 absl::Status Engine::RunPass(const EnginePass& pass) {

@@ -134,6 +134,10 @@ class Engine {
   // engine's device.
   const std::vector<ArenaPart>& grads() const { return reducer_->grads(); }
 
+  // The host memory that steps use: activations and the arrays of the parameters' index space, the
+  // weights last. Empty for a GPU.
+  std::vector<absl::Span<char>> HostMemory() const;
+
   // The groups of more than one rank, for their counters.
   std::vector<const Communicator*> communicators() const;
 

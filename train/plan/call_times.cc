@@ -46,6 +46,8 @@ constexpr OpClass kOps[] = {
      {"norm, forward", 1},
      {.row = "norm, backward", .kernels = 2, .sums_rows = true}},
     {"position_embedding", {"embeddings", 1}, {"embeddings", 1}},
+    {"qk_norm", {"norm, forward", 1}, {"norm, backward", 2}},
+    {"qk_norm_sums", {"norm, forward", 1}, {"norm, backward", 1}},
     {"reglu", {"ReGLU, forward", 1}, {"ReGLU, backward", 1}},
     {"relu", {"ReLU", 1}, {"ReLU", 1}},
     {"residual_add",

@@ -3,7 +3,8 @@
 // Each function is called on the first rank alone, while the other ranks may already be in the next
 // step. An error ends the run with that error. In order:
 //
-//   OnPlan, OnStart                once, before the first step
+//   OnPlan, OnStart                once, before the first step; between them
+//   OnMemory                       many times a second, while the system provides memory
 //   OnStep                         after each step; then, where they are due,
 //   OnEvaluation, OnSample
 //   OnEnd                          once, where the run has not failed
@@ -98,6 +99,10 @@ class TrainObserver {
   // Data and memory are ready. Weights are initialized or read next, which takes a while for a
   // large model.
   virtual absl::Status OnPlan(const TrainPlan& /*plan*/) { return absl::OkStatus(); }
+  // Of the first rank's memory, the system has provided so many bytes of all.
+  virtual absl::Status OnMemory(size_t /*done_bytes*/, size_t /*total_bytes*/) {
+    return absl::OkStatus();
+  }
   // All checks have passed, and the directory is claimed.
   virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }

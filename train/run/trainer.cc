@@ -1,6 +1,8 @@
 #include "train/run/trainer.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,6 +75,7 @@ absl::Status Trainer::OpenData() {
 
 absl::Status Trainer::MakeEngine() {
   STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, mesh_));
+  first_touch_ = std::make_unique<FirstTouch>(engine_->HostMemory(), engine_->team().num_threads());
   const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);
@@ -147,6 +150,19 @@ absl::Status Trainer::ReadCarried(const std::string& checkpoint) {
   return absl::OkStatus();
 }
 
+// Waits for the memory whose pages have been asked for since the engine was made: the first step
+// would otherwise wait for them, on one thread of its own.
+absl::Status Trainer::WaitForMemory() {
+  while (!first_touch_->done() && !StopRequested()) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) {
+      return o.OnMemory(first_touch_->done_bytes(), first_touch_->total_bytes());
+    }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  first_touch_.reset();
+  return absl::OkStatus();
+}
+
 // Files that are whole may still have been written or read from damaged memory, or into the wrong
 // places.
 absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
@@ -187,6 +203,7 @@ absl::Status Trainer::OpenRun() {
   if (is_first_rank()) STRAKE_RETURN_IF_ERROR(ReadCarried(start.checkpoint));
   STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
   STRAKE_RETURN_IF_ERROR(CompareFingerprint(start));
+  STRAKE_RETURN_IF_ERROR(WaitForMemory());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   RunRecord record = Record();
   record.fingerprint = start.fingerprint;

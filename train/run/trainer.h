@@ -18,6 +18,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/memory/first_touch.h"
 #include "core/tensor/tensor_buffer.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
@@ -64,6 +65,7 @@ class Trainer {
   std::string NewestGoodInstead() const;
   absl::Status SetWeights(const std::string& checkpoint);
   absl::Status ReadCarried(const std::string& checkpoint);
+  absl::Status WaitForMemory();
   absl::Status CompareFingerprint(const RunStart& start) const;
   absl::Status StartRun(const RunRecord& record);
   RunRecord Record() const;
@@ -84,6 +86,7 @@ class Trainer {
   std::vector<TrainObserver*> observers_;  // on the first rank
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<FirstTouch> first_touch_;  // of its memory, until the run starts
   std::unique_ptr<RunRecord> start_record_;  // of the run when it began
   std::optional<RunDirectory> directory_;    // on the first rank, until the run starts
   CarriedFiles carried_;                     // likewise

@@ -50,6 +50,8 @@ const Preset kGpt2Small = {"GPT-2 124M", {64, 1024, 12, 12, 64}};
 const Preset kGpt2Xl = {"GPT-2 1558M", {32, 1024, 25, 25, 64}};
 const Preset kLlama = {"Llama-3-8B", {2, 8192, 32, 8, 128}};
 const Preset kRagged = {"ragged tiles", {3, 333, 6, 2, 64}};
+const Preset kMistral = {"Mistral 7B", {2, 8192, 32, 8, 128, true, /*window=*/4096}};
+const Preset kShortWindow = {"a short window", {3, 1000, 6, 2, 64, true, /*window=*/100, 0.1}};
 
 class CudnnPlansTest : public ::testing::Test {
  protected:
@@ -104,6 +106,15 @@ TEST_F(CudnnPlansTest, RaggedTilesOnH200) { ExpectPlans(kH200, kRagged); }
 TEST_F(CudnnPlansTest, LlamaOnA100) { ExpectPlans(kA100, kLlama); }
 TEST_F(CudnnPlansTest, RaggedTilesOnA100) { ExpectPlans(kA100, kRagged); }
 TEST_F(CudnnPlansTest, RaggedTilesOnB200) { ExpectPlans(kB200, kRagged); }
+TEST_F(CudnnPlansTest, WindowsOnH200) {
+  ExpectPlans(kH200, kMistral);
+  ExpectPlans(kH200, kShortWindow);
+}
+TEST_F(CudnnPlansTest, WindowsOnA100) {
+  ExpectPlans(kA100, kMistral);
+  ExpectPlans(kA100, kShortWindow);
+}
+TEST_F(CudnnPlansTest, WindowsOnB200) { ExpectPlans(kB200, kShortWindow); }
 
 }  // namespace
 }  // namespace strake

@@ -75,10 +75,11 @@ void RequireCudnn(const Context& ctx, const CudnnAttentionShape& shape) {
 }
 
 void CheckFollowsF64(const AttentionShape& s) {
-  SCOPED_TRACE(::testing::Message() << "T " << s.seq_len << ", H " << s.num_heads << ", KV "
-                                    << s.num_kv_heads << ", D " << s.head_dim);
+  const CudnnAttentionShape shape = {s.batch,    s.seq_len, s.num_heads, s.num_kv_heads,
+                                     s.head_dim, true,      s.window,    s.score_scale};
+  SCOPED_TRACE(shape.ToString());
   const CudaTestContext ctx(size_t{1} << 26);
-  RequireCudnn(ctx, {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim});
+  RequireCudnn(ctx, shape);
   if (::testing::Test::IsSkipped() || ::testing::Test::HasFatalFailure()) return;
   const Bf16Normal host_qkv({s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim},
                             1);
@@ -105,14 +106,24 @@ TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8
 // T is not a multiple of a tile.
 TEST(CudnnAttentionTest, FollowsF64WithRaggedTiles) { CheckFollowsF64({3, 333, 6, 2, 64}); }
 
+// Windows of one token, shorter than a tile, across tiles, and of all tokens.
+TEST(CudnnAttentionTest, FollowsF64WithWindows) {
+  CheckFollowsF64({1, 128, 2, 2, 64, 1});
+  CheckFollowsF64({2, 192, 4, 2, 64, 20});
+  CheckFollowsF64({1, 333, 2, 1, 128, 150});
+  CheckFollowsF64({1, 100, 2, 2, 64, 100});
+}
+TEST(CudnnAttentionTest, FollowsF64WithAScale) { CheckFollowsF64({1, 128, 4, 2, 64, 50, 0.05}); }
+
 // GPT-2 124M and 1558M, and Llama-3-8B, at the largest micro-batches of
-// tools/gpu_bundle/parts/sizes.sh.
+// tools/gpu_bundle/parts/sizes.sh; Mistral 7B's window.
 TEST(CudnnAttentionTest, TakesTheShapesOfPresets) {
   const CudaTestContext ctx;
   for (const bool deterministic : {true, false}) {
     RequireCudnn(ctx, {64, 1024, 12, 12, 64, deterministic});
     RequireCudnn(ctx, {32, 1024, 25, 25, 64, deterministic});
     RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic});
+    RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic, /*window=*/4096});
   }
 }
 

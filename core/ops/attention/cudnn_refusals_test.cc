@@ -55,28 +55,30 @@ struct InF64 : TestTensor {
 
 struct Operands {
   absl::Status Forward(const Context& ctx) const {
-    return CausalAttentionForward(ctx, qkv, kShape, y, lse);
+    return CausalAttentionForward(ctx, qkv, shape, y, lse);
   }
   absl::Status Backward(const Context& ctx) const {
-    return CausalAttentionBackward(ctx, dy, qkv, y, lse, kShape, dqkv);
+    return CausalAttentionBackward(ctx, dy, qkv, y, lse, shape, dqkv);
   }
 
+  AttentionShape shape = kShape;
   Host host_qkv{kQkvShape, 1}, host_dy{kYShape, 2};
   CudaTestTensor qkv{host_qkv}, dy{host_dy};
   CudaTestTensor y{DType::kBf16, kYShape}, dqkv{DType::kBf16, kQkvShape};
   CudaTestTensor lse{DType::kF32, kLseShape};
 };
 
-void ExpectFollowsF64(const Context& ctx) {
-  const Operands x;
+// `shape` has the sizes of kShape.
+void ExpectFollowsF64(const Context& ctx, const AttentionShape& shape = kShape) {
+  const Operands x = {shape};
   ASSERT_TRUE(x.Forward(ctx).ok());
   ASSERT_TRUE(x.Backward(ctx).ok());
   const InF64 qkv(x.host_qkv), dy(x.host_dy), own_y(x.y.ToHost()), own_dqkv(x.dqkv.ToHost());
   const TestTensor y(DType::kF64, kYShape), dqkv(DType::kF64, kQkvShape);
   const TestTensor lse(DType::kF64, kLseShape);
   const TestContext cpu;
-  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, kShape, y, lse).ok());
-  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, kShape, dqkv).ok());
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse).ok());
+  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, shape, dqkv).ok());
   EXPECT_LE(RelativeError(own_y, y), kForwardBound);
   EXPECT_LE(RelativeError(own_dqkv, dqkv), kBackwardBound);
   EXPECT_GT(MaxAbs(dqkv), 0.1);
@@ -117,6 +119,17 @@ TEST_F(CudnnRefusalsTest, MoreWorkspaceThanPlanned) {
 
 TEST_F(CudnnRefusalsTest, PlansThatDoNotCompile) {
   ExpectFallback({.does_not_compile = true}, "told not to compile");
+}
+
+TEST_F(CudnnRefusalsTest, SoftCapsAreNotForCudnn) {
+  const CudaTestContext ctx;
+  AttentionShape shape = kShape;
+  shape.window = 40;
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, shape).ok());
+  shape.score_softcap = 2;
+  EXPECT_THAT(std::string(CausalAttentionHasCudnn(ctx, shape).message()),
+              HasSubstr("not for score_softcap 2"));
+  ExpectFollowsF64(ctx, shape);
 }
 
 TEST_F(CudnnRefusalsTest, AnExecutionThatFailsIsAnErrorWithTheShape) {

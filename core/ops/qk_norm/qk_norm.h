@@ -16,9 +16,9 @@
 //
 // dtypes: f32; bf16, with sums, rstd and gradients of weights in f32; f64 and c128 on the reference
 // path. All other tensors share one dtype.
-// Sources: Henry et al., "Query-Key Normalization for Transformers", 2020, section 3, which has an
-// l2 norm; Dehghani et al., "Scaling Vision Transformers to 22 Billion Parameters", 2023, section
-// 2, per head; OLMo Team, "2 OLMo 2 Furious", 2025, section 3, of the whole projection.
+// Sources: Henry et al., "Query-Key Normalization for Transformers", 2020, with an l2 norm; Dehghani
+// et al., "Scaling Vision Transformers to 22 Billion Parameters", 2023, section 2, per head; OLMo
+// Team, "2 OLMo 2 Furious", 2025, of the whole projection.
 #ifndef STRAKE_CORE_OPS_QK_NORM_QK_NORM_H_
 #define STRAKE_CORE_OPS_QK_NORM_QK_NORM_H_
 

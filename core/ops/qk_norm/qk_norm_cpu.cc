@@ -5,13 +5,11 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// Returns the sum of squares of x, and copies it to `raw` unless that is null.
 template <typename T>
-STRAKE_INLINE float SumSquares(const T* x, int64_t columns, T* raw) {
+STRAKE_INLINE float SumSquares(const T* x, int64_t columns) {
   Vec squares{};
   ForEachVector(columns, [&](int64_t i, auto part) {
     const Vec value = Load(x + i, part);
-    if (raw != nullptr) Store(value, raw + i, part);
     squares += value * value;
   });
   return Sum(squares);
@@ -35,16 +33,17 @@ void QkNormForward(QkNormForwardArgs<T> args, int64_t begin, int64_t end) {
   const float eps = static_cast<float>(args.eps);
   const float offset = static_cast<float>(args.weight_offset);
   for (int64_t n = begin; n < end; ++n) {
+    T* const row = args.qkv + n * args.columns;
+    if (args.raw != nullptr) {
+      __builtin_memcpy(args.raw + n * args.num_normalized, row, args.num_normalized * sizeof(T));
+    }
     for (const QkNormPart<T>& part : args.parts) {
       const int64_t size = part.group_columns;
       const T* const weight = part.weight;
       for (int64_t g = 0; g < part.num_groups; ++g) {
-        const int64_t column = part.first_column + g * size;
         const int64_t group = n * args.num_groups + part.first_group + g;
-        T* const x = args.qkv + n * args.columns + column;
-        T* const raw = args.raw == nullptr ? nullptr : args.raw + n * args.num_normalized + column;
-        float squares = SumSquares(x, size, raw);
-        if (args.sums != nullptr) squares = args.sums[group];
+        T* const x = row + part.first_column + g * size;
+        const float squares = args.sums != nullptr ? args.sums[group] : SumSquares(x, size);
         const float r = 1 / __builtin_sqrtf(squares / (args.num_ranks * size) + eps);
         ForEachVector(size, [&](int64_t i, auto lanes) {
           Store(Load(x + i, lanes) * r * (Load(weight + i, lanes) + offset), x + i, lanes);
@@ -84,18 +83,17 @@ template <typename T>
 void QkNormBackwardWeight(QkNormBackwardArgs<T> args, int part_index, int64_t begin, int64_t end) {
   const QkNormPart<T>& part = args.parts[part_index];
   float* const dweight = args.dweights[part_index] + begin;
-  const int64_t size = part.group_columns;
   for (int64_t n = 0; n < args.rows; ++n) {
-    const T* const dy = args.dqkv + n * args.columns + part.first_column + begin;
-    const T* const x = args.raw + n * args.num_normalized + part.first_column + begin;
-    const float* const r = args.rstd + n * args.num_groups + part.first_group;
-    ForEachVector(end - begin, [&](int64_t i, auto lanes) {
-      Vec sum = Load(dweight + i, lanes);
-      for (int64_t g = 0; g < part.num_groups; ++g) {
-        sum += Load(dy + g * size + i, lanes) * Load(x + g * size + i, lanes) * r[g];
-      }
-      Store(sum, dweight + i, lanes);
-    });
+    for (int64_t g = 0; g < part.num_groups; ++g) {
+      const int64_t column = part.first_column + g * part.group_columns + begin;
+      const T* const dy = args.dqkv + n * args.columns + column;
+      const T* const x = args.raw + n * args.num_normalized + column;
+      const float r = args.rstd[n * args.num_groups + part.first_group + g];
+      ForEachVector(end - begin, [&](int64_t i, auto lanes) {
+        float* const dw = dweight + i;
+        Store(Load(dw, lanes) + Load(dy + i, lanes) * Load(x + i, lanes) * r, dw, lanes);
+      });
+    }
   }
 }
 
@@ -108,8 +106,8 @@ void QkNormSums(QkNormSumsArgs<T> args, int64_t begin, int64_t end) {
       const int64_t size = part.group_columns;
       const T* const a = args.a + n * args.a_columns + part.first_column;
       const T* const b = args.b + n * args.b_columns + part.first_column;
-      args.sums[2 * n + p] = args.b == nullptr ? SumSquares<T>(a, size, nullptr)
-                                               : WeightedDot(a, b, part.weight, offset, size);
+      args.sums[2 * n + p] =
+          args.b == nullptr ? SumSquares(a, size) : WeightedDot(a, b, part.weight, offset, size);
     }
   }
 }

@@ -316,6 +316,21 @@ TEST_F(CudnnContractTest, AMatmulWhoseShapesDoNotFitIsFound) {
   EXPECT_THAT(LastError(), HasSubstr("tensor 1 [ 1 1 8 16 ] and tensor 2 [ 1 1 8 8 ]"));
 }
 
+TEST_F(CudnnContractTest, AComparisonHasTwoInputs) {
+  const Made mode(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+  mode.Set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, CUDNN_POINTWISE_CMP_GT);
+  mode.Set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_BOOLEAN);
+  ASSERT_EQ(mode.Finalize(), CUDNN_STATUS_SUCCESS);
+  const Made operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+  operation.Refer(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, mode);
+  operation.Refer(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, MadeTensor(A()));
+  TensorSpec y = A();
+  y.uid = kC;
+  operation.Refer(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, MadeTensor(y));
+  EXPECT_EQ(operation.Finalize(), CUDNN_STATUS_BAD_PARAM);
+  EXPECT_THAT(LastError(), HasSubstr("has 1 inputs"));
+}
+
 TEST_F(CudnnContractTest, TwoTensorsOfOneUidAreFound) {
   TensorSpec b = B();
   b.uid = kA;

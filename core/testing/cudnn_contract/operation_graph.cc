@@ -45,6 +45,7 @@ int NumPointwiseInputs(int mode) {
     case CUDNN_POINTWISE_MUL:
     case CUDNN_POINTWISE_DIV:
     case CUDNN_POINTWISE_CMP_GE:
+    case CUDNN_POINTWISE_CMP_GT:
       return 2;
     case CUDNN_POINTWISE_BINARY_SELECT:
       return 3;

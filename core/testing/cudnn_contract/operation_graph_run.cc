@@ -123,6 +123,8 @@ float Pointwise(int mode, float x, float b, float t) {
       return x / b;
     case CUDNN_POINTWISE_CMP_GE:
       return x >= b ? 1.0f : 0.0f;
+    case CUDNN_POINTWISE_CMP_GT:
+      return x > b ? 1.0f : 0.0f;
     case CUDNN_POINTWISE_BINARY_SELECT:
       return t != 0 ? x : b;
     default:  // CUDNN_POINTWISE_IDENTITY
