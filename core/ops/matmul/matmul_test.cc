@@ -11,11 +11,7 @@
 
 #include "core/ops/activation/activation.h"
 #include "core/ops/bias_add/bias_add.h"
-<<<<<<< HEAD
-=======
-#include "core/ops/gelu/gelu.h"
 #include "core/tensor/tensor_buffer.h"
->>>>>>> files
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
