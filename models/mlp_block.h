@@ -11,8 +11,8 @@
 //               of x; dx may be dy, which then becomes the whole gradient
 //
 // In a layer with a parallel residual, the block gets attention's output and its residual. It reads
-// the residual alone, and returns the sum of both halves' outputs. Source: Black et al.,
-// "GPT-NeoX-20B", 2022, section 2.1.
+// the residual alone, and returns the sum of both halves' outputs. Source: Wang and Komatsuzaki,
+// "GPT-J-6B", 2021.
 #ifndef STRAKE_MODELS_MLP_BLOCK_H_
 #define STRAKE_MODELS_MLP_BLOCK_H_
 

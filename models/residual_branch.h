@@ -12,15 +12,14 @@
 //   BackwardInput      dh [R, C], the gradient of h -> dx [R, C] += its term of the gradient of x
 //
 // Without norm' and s, Output and BackwardOutput return what they get. Sources: Xiong et al., "On
-// Layer Normalization in the Transformer Architecture", 2020, section 3 (kBefore); OLMo Team, "2
-// OLMo 2 Furious", 2025, section 3 (kAfter); Gemma Team, "Gemma 2", 2024, section 2
-// (kBeforeAndAfter).
+// Layer Normalization in the Transformer Architecture", 2020, section 3 (kBefore); Team OLMo,
+// "2 OLMo 2 Furious", 2025, section 3 (kAfter); Ding et al., "CogView", 2021, which calls it a
+// sandwich (kBeforeAndAfter).
 #ifndef STRAKE_MODELS_RESIDUAL_BRANCH_H_
 #define STRAKE_MODELS_RESIDUAL_BRANCH_H_
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

@@ -1,6 +1,7 @@
 #include "models/rope_tables.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/base/status_macros.h"

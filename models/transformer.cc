@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "core/base/dtype.h"
 #include "core/base/status_macros.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/position_embedding.h"

@@ -35,6 +35,7 @@
 #include "models/head_loss.h"
 #include "models/mlp_block.h"
 #include "models/model_config.h"
+#include "models/residual_stream.h"
 #include "models/rope_tables.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "parallel/tensor/vocab_parallel_embedding.h"

@@ -53,10 +53,10 @@ const std::vector<CheckCommand>& Commands() {
       TinyCheckCommand(&kLlamaFamily),
       TinyCheckCommand(&kGpt2Family, {.tp = 2, .dp = 2, .sequence_parallel = true}),
       TinyCheckCommand(&kLlamaFamily, {.tp = 2, .zero = 1}),
-      TinyCheckCommand(FindLayoutModel("capped")),
-      TinyCheckCommand(FindLayoutModel("norms_after"), {.tp = 2, .sequence_parallel = true}),
-      TinyCheckCommand(FindLayoutModel("parallel"), {.tp = 2}),
-      TinyCheckCommand(FindLayoutModel("scaled"), {.dp = 2})};
+      TinyCheckCommand(FindLayoutModel("gemma2")),
+      TinyCheckCommand(FindLayoutModel("olmo3"), {.tp = 2, .sequence_parallel = true}),
+      TinyCheckCommand(FindLayoutModel("gpt_neox"), {.tp = 2}),
+      TinyCheckCommand(FindLayoutModel("granite"), {.dp = 2})};
   return *commands;
 }
 
@@ -391,7 +391,7 @@ TEST(CheckFaultTest, AnyMissingCollective) {
   for (const LayoutConfig& layout :
        {LayoutConfig{.tp = 2, .dp = 2}, LayoutConfig{.tp = 2, .dp = 2, .zero = 2},
         LayoutConfig{.tp = 4, .sequence_parallel = true}}) {
-    for (const char* model : {"gpt2", "llama", "norms_after"}) {
+    for (const char* model : {"gpt2", "llama", "olmo3"}) {
       const CheckSubject subject(TinyCheckCommand(FindLayoutModel(model), layout));
       const auto truth = subject.Truth();
       CheckReport report;

@@ -170,7 +170,7 @@ ModelConfig Model(const char* name, int64_t num_kv_heads, int64_t vocab_size, bo
 std::vector<ModelConfig> Models(int tp) {
   std::vector<ModelConfig> models = {
       Model("gpt2", 24, 50, /*tied=*/true), Model("gpt2", 24, 48, /*tied=*/false),
-      Model("llama", 1, 47, /*tied=*/true), Model("norms_after", 1, 48, /*tied=*/true)};
+      Model("llama", 1, 47, /*tied=*/true), Model("olmo3", 1, 48, /*tied=*/true)};
   // As many heads as ranks, or fewer for four and eight ranks.
   models.push_back(Model("llama", tp >= 4 ? 2 : tp, 50, /*tied=*/false));
   return models;

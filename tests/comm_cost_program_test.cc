@@ -92,7 +92,7 @@ TEST_F(CommCostProgramTest, StepTimesOfWhatHasNoRate) {
   const Flags tiny = {"--model=./gpt2.json", "--seq_len=8"};
   const ProgramResult heads = run_.Run("tools/step_times", tiny);
   EXPECT_EQ(heads.exit_code, 1);
-  EXPECT_THAT(heads.err, HasSubstr("cuDNN is used for heads of 64 and 128"));
+  EXPECT_THAT(heads.err, HasSubstr("rates of attention are of heads of 64 and 128"));
   const ProgramResult f32 = run_.Run("tools/step_times", tiny + Flags{"--dtype=fp32"});
   EXPECT_EQ(f32.exit_code, 1);
   EXPECT_THAT(f32.err, HasSubstr("--device=cuda --dtype=fp32: there are rates for"));

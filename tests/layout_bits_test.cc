@@ -79,8 +79,10 @@ std::vector<LayoutCase> Layouts() {
     c.sequence_parallel = false;
     c.dtype = DType::kF64;
     layouts.push_back(c);
-    // One model of features per stage.
-    c.model = LayoutModels()[LayoutModels().size() - 1 - zero].name;
+    // Soft caps and windows; norms after the halves and of whole projections; parallel residuals.
+    constexpr const char* kModels[] = {"gemma2", "olmo3", "gpt_neox"};
+    c.model = kModels[zero];
+    if (!FindLayoutModel(c.model).grouped_heads) c.num_kv_heads = 24;
     c.dtype = DType::kF32;
     layouts.push_back(c);
   }

@@ -51,6 +51,10 @@ bool Possible(const FactorLevel& a, const FactorLevel& b) {
   if (a.factor == kModel && b.factor == kKvHeads) {
     return LayoutModels()[a.level].grouped_heads || b.level == 0;
   }
+  // The largest vocabulary takes most time, and has nothing to do with the layers.
+  if (a.factor == kModel && b.factor == kVocab) {
+    return a.level < 2 || kVocabSizes[b.level] < 50257;
+  }
   // f64 is not reduced in bf16.
   if (a.factor == kDType && b.factor == kReduceDType) return a.level == 1 || b.level == 0;
   if (a.factor == kTp && b.factor == kKvHeads) {
@@ -70,7 +74,7 @@ ModelConfig LayoutCase::Model() const {
   c.num_layers = 2;
   c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
-  c.head_dim = model == "gpt2" ? c.hidden_size / num_heads : 2;
+  if (model == "gpt2") c.head_dim = c.hidden_size / num_heads;
   c.intermediate_size = 48;
   c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;

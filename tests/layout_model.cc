@@ -1,86 +1,76 @@
 #include "tests/layout_model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "glog/logging.h"
-#include "models/families/gpt2.h"
-#include "models/families/llama.h"
-#include "models/feature_models.h"
+#include "models/families/families.h"
+#include "nlohmann/json.hpp"
 
 namespace strake::testing {
 namespace {
 
-ModelConfig AnyFeatures() {
-  ModelConfig c;
-  c.family = &AnyFamily();
-  return c;
-}
+constexpr char kCommon[] = R"({
+    "num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 6, "num_key_value_heads": 6,
+    "intermediate_size": 48, "vocab_size": 47, "max_position_embeddings": 16})";
+constexpr char kGpt2[] = R"({
+    "n_layer": 2, "n_embd": 24, "n_head": 6, "vocab_size": 47, "n_positions": 16})";
 
-// Four norms and per-head ones of weights 1 + w, soft caps, a window in the first layer.
-ModelConfig Capped() {
-  ModelConfig c = AnyFeatures();
-  c.norm_place = NormPlace::kBeforeAndAfter;
-  c.norm_weight_plus_one = true;
-  c.activation = ActivationKind::kGeluTanh;
-  c.qk_norm = QkNorm::kPerHead;
-  c.attention_kinds = {{.window = 3, .rope = RopeConfig{.theta = 100}}, {.rope = RopeConfig()}};
-  c.layer_attention_kinds = {0, 1};
-  c.score_scale = 0.5;
-  c.score_softcap = 2;
-  c.embedding_scale = 1.5;
-  c.logits_softcap = 3;
-  return c;
-}
+struct Case {
+  const char* name;
+  const char* sizes;
+  const char* keys;
+  bool grouped_heads = true;
+};
 
-// Norms after each half and over whole projections; a window in the second layer.
-ModelConfig NormsAfter() {
-  ModelConfig c = AnyFeatures();
-  c.norm_place = NormPlace::kAfter;
-  c.qk_norm = QkNorm::kWhole;
-  c.attention_kinds = {{.rope = RopeConfig{.scaling = RopeLinearScaling{4}}},
-                       {.window = 2, .rope = RopeConfig{.theta = 100}}};
-  c.layer_attention_kinds = {0, 1};
-  return c;
-}
+constexpr Case kCases[] = {
+    {"gpt2", kGpt2, "{}", false},
+    {"llama", kCommon, "{}"},
+    {"gemma2", kCommon,
+     R"({"head_dim": 4, "sliding_window": 3, "query_pre_attn_scalar": 9,
+         "layer_types": ["sliding_attention", "full_attention"],
+         "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0})"},
+    {"gemma3_text", kCommon,
+     R"({"head_dim": 4, "sliding_window": 3, "query_pre_attn_scalar": 9,
+         "layer_types": ["sliding_attention", "full_attention"],
+         "rope_theta": 1000.0, "rope_local_base_freq": 100.0})"},
+    {"gpt_bigcode", kGpt2, R"({"multi_query": true})"},
+    {"gpt_neox", kCommon, R"({"rotary_pct": 0.5, "use_parallel_residual": true})", false},
+    {"granite", kCommon,
+     R"({"embedding_multiplier": 1.5, "residual_multiplier": 0.7, "attention_multiplier": 0.4,
+         "logits_scaling": 1.25, "attention_bias": true, "mlp_bias": true})"},
+    {"mistral", kCommon, R"({"head_dim": 4, "sliding_window": 3})"},
+    {"olmo2", kCommon, "{}"},
+    {"olmo3", kCommon,
+     R"({"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]})"},
+    {"phi3", kCommon,
+     R"({"partial_rotary_factor": 0.5, "sliding_window": 3, "pad_token_id": 0,
+         "original_max_position_embeddings": 8,
+         "rope_scaling": {"type": "longrope", "short_factor": [1.25], "long_factor": [2.0]}})"},
+    {"qwen2", kCommon,
+     R"({"use_sliding_window": true, "sliding_window": 3, "max_window_layers": 1})"},
+    {"qwen3", kCommon, R"({"head_dim": 4, "attention_bias": true})"},
+    {"smollm3", kCommon, R"({"no_rope_layers": [1, 0], "pad_token_id": 0})"},
+    {"stablelm", kCommon, R"({"partial_rotary_factor": 0.5, "use_qkv_bias": true})"},
+};
 
-// Both halves read the same stream; LayerNorms, biases, pairs of neighbouring features.
-ModelConfig Parallel() {
-  ModelConfig c = AnyFeatures();
-  c.norm = NormKind::kLayerNorm;
-  c.parallel_residual = true;
-  c.gated_mlp = false;
-  c.activation = ActivationKind::kGelu;
-  c.attention_kinds = {{.rope = RopeConfig{.interleaved = true}}};
-  c.qkv_bias = c.attention_output_bias = c.mlp_bias = true;
-  return c;
-}
-
-// Scales, and a layer without positions.
-ModelConfig Scaled() {
-  ModelConfig c = AnyFeatures();
-  c.attention_kinds = {{.rope = RopeConfig()}, {}};
-  c.layer_attention_kinds = {0, 1};
-  c.qk_norm = QkNorm::kWhole;
-  c.embedding_scale = 2;
-  c.residual_scale = 0.7;
-  c.logits_scale = 0.6;
-  c.score_scale_by_layer = true;
-  c.gated_mlp = false;
-  c.activation = ActivationKind::kSilu;
-  c.learned_positions = true;
-  return c;
+LayoutModel Read(const Case& c) {
+  nlohmann::json json = nlohmann::json::parse(c.sizes);
+  json.merge_patch(nlohmann::json::parse(c.keys));
+  json["model_type"] = c.name;
+  auto config = ParseHfConfig(json.dump(), c.name, nullptr);
+  CHECK(config.ok()) << config.status();
+  return {c.name, *std::move(config), c.grouped_heads};
 }
 
 }  // namespace
 
 const std::vector<LayoutModel>& LayoutModels() {
-  static const auto* models =
-      new std::vector<LayoutModel>{{"gpt2", kGpt2Family.new_config(), false},
-                                   {"llama", kLlamaFamily.new_config(), true},
-                                   {"capped", Capped(), true},
-                                   {"norms_after", NormsAfter(), true},
-                                   {"parallel", Parallel(), true},
-                                   {"scaled", Scaled(), true}};
+  static const auto* models = [] {
+    auto* all = new std::vector<LayoutModel>;
+    for (const Case& c : kCases) all->push_back(Read(c));
+    return all;
+  }();
   return *models;
 }
 

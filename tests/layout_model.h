@@ -10,13 +10,13 @@
 namespace strake::testing {
 
 struct LayoutModel {
-  std::string name;
-  ModelConfig features;        // of two layers
+  std::string name;            // of the family, in config.json
+  ModelConfig features;        // of two layers and heads of 4
   bool grouped_heads = false;  // key/value heads may be fewer than query heads
 };
 
-// Each family, and together all features of a ModelConfig. Windows are shorter than a rank's
-// tokens, and layers that may differ do.
+// Each family with the features of its files: windows are shorter than a rank's tokens, and layers
+// that may differ do.
 const std::vector<LayoutModel>& LayoutModels();
 const LayoutModel& FindLayoutModel(const std::string& name);
 

@@ -256,6 +256,8 @@ def parse_args():
     parser.add_argument("--dtype", choices=("fp32", "bf16"), help="default: fp32, bf16 on a GPU")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction,
                         help="PyTorch compiled, or eager, alone; default: both, compiled on a GPU")
+    parser.add_argument("--activation_recompute", choices=("none", "selective", "full"),
+                        default="none", help="Strake's; compiled PyTorch recomputes cheap ops")
     parser.add_argument("--threads", type=int, default=2, help="on the CPU")
     parser.add_argument("--benchmark", default=str(ROOT / "bazel-bin/tools/benchmark"),
                         help="the built //tools:benchmark, or that of a GPU bundle")
@@ -286,7 +288,8 @@ def run_rounds(args, model):
     commands = {
         name: ([sys.executable, __file__, "--pytorch_worker", flag, f"--model={model}"], None)
         for flag, name in pytorch_modes(args)}
-    commands["Strake"] = [args.benchmark, "--json", f"--model={model}"], benchmark_env
+    recompute = f"--activation_recompute={args.activation_recompute}"
+    commands["Strake"] = [args.benchmark, "--json", f"--model={model}", recompute], benchmark_env
     results = {name: [] for name in commands}
     for _ in range(args.rounds):
         for name, (command, env) in commands.items():

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/base/control_group.h"
+#include "core/base/signal_block.h"
 #include "core/base/thread_ranges.h"
 #include "glog/logging.h"
 
@@ -81,6 +82,7 @@ class ThreadTeam::Workers {
  public:
   // The caller of Run() is thread 0.
   explicit Workers(int num_threads) : shares_(num_threads) {
+    const SignalBlock signals_elsewhere;
     try {
       for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { Work(i); });
     } catch (const std::system_error& error) {

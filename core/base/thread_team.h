@@ -17,6 +17,8 @@ namespace strake {
 // Threads that wait spin for some microseconds only and then sleep, which leaves the core to
 // others.
 //
+// The threads that a team creates take no signals of the process (core/base/signal_block.h).
+//
 // A team is created and used on one thread, the rank's own. Bodies do not start loops of their
 // team.
 class ThreadTeam {

@@ -1,9 +1,12 @@
 #include "core/base/thread_team.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <latch>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -36,6 +39,20 @@ Ranges RangesOf(ThreadTeam& team, int64_t n, int64_t grain) {
   });
   std::sort(ranges.begin(), ranges.end());
   return ranges;
+}
+
+TEST(ThreadTeamTest, ItsThreadsTakeNoSignals) {
+  ThreadTeam team(2);
+  std::latch both(2);  // so that each thread has a task
+  team.ParallelForTasks(2, [&](int thread, int64_t) {
+    both.arrive_and_wait();
+    sigset_t blocked;
+    ASSERT_EQ(pthread_sigmask(SIG_BLOCK, nullptr, &blocked), 0);
+    for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGALRM}) {
+      EXPECT_EQ(sigismember(&blocked, number), thread) << number;
+    }
+    EXPECT_EQ(sigismember(&blocked, SIGBUS), 0);
+  });
 }
 
 TEST(ThreadTeamTest, CoversEveryIndexOnceInWholeGrains) {

@@ -32,9 +32,9 @@ std::string CudnnAttentionShape::ToString() const {
 }
 
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape) {
-  if (shape.head_dim != 64 && shape.head_dim != 128) {
+  if (shape.head_dim != 64 && shape.head_dim != 96 && shape.head_dim != 128) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cuDNN is used for head_dim 64 and 128, and not for ", shape.head_dim));
+        absl::StrCat("cuDNN is used for head_dim 64, 96 and 128, and not for ", shape.head_dim));
   }
   if (shape.score_softcap != 0) {
     return absl::InvalidArgumentError(

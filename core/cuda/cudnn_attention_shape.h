@@ -31,9 +31,10 @@ struct CudnnAttentionShape {
 };
 
 // Returns InvalidArgument, with the reason, for shapes that cuDNN is never used for. cuDNN also
-// supports head sizes other than 64 and 128, and short sequences, but nobody trains them. It has no
-// option for soft caps: its frontend takes them as a graph of pointwise operations that replaces
-// its masks, and with them the kernels that skip what is masked.
+// supports other head sizes up to 128, and short sequences, but nobody trains them; 9.19 has a
+// backward pass for heads of 256 on sm_90 alone. It has no option for soft caps: its frontend takes
+// them as pointwise operations in place of its masks, for which 9.19 has a deterministic backward
+// pass on sm_90 alone.
 absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape);
 
 // Returns FailedPrecondition if cuDNN is too old; `version` is the result of cudnnGetVersion().

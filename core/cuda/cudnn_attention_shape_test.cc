@@ -8,10 +8,11 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(CheckCudnnTakesTest, HeadsOf64And128InSequencesOfATileOrMore) {
+TEST(CheckCudnnTakesTest, HeadsOf64To128InSequencesOfATileOrMore) {
   EXPECT_TRUE(CheckCudnnTakes({1, 64, 1, 1, 64}).ok());
   EXPECT_TRUE(CheckCudnnTakes({3, 1000, 8, 2, 128}).ok());
-  EXPECT_THAT(CheckCudnnTakes({1, 64, 1, 1, 96}).message(), HasSubstr("not for 96"));
+  EXPECT_TRUE(CheckCudnnTakes({1, 64, 4, 4, 96}).ok());
+  EXPECT_THAT(CheckCudnnTakes({1, 64, 1, 1, 80}).message(), HasSubstr("not for 80"));
   EXPECT_THAT(CheckCudnnTakes({1, 63, 1, 1, 64}).message(),
               HasSubstr("seq_len from 64 on, and not for batch 1, seq_len 63"));
   EXPECT_FALSE(CheckCudnnTakes({0, 64, 1, 1, 64}).ok());
@@ -50,6 +51,7 @@ TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWants) {
                         {{16, 1024, 25, 25, 64}, 840499456},
                         {{1, 8192, 32, 8, 128}, 4430233856},
                         {{2, 100, 4, 2, 128}, 822528},  // sm_100
+                        {{2, 2048, 8, 4, 96}, 146931968},
                         {{3, 333, 6, 2, 64}, 6867112}}) {
     const size_t planned = CudnnBackwardWorkspaceBytes(c.shape);
     EXPECT_GE(planned, c.wanted_bytes) << c.shape.ToString();
@@ -63,6 +65,7 @@ TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWantsWhereItIsNotDeterministic) {
   EXPECT_GE(CudnnBackwardWorkspaceBytes({16, 1024, 12, 12, 64, false}), 101449856);
   EXPECT_GE(CudnnBackwardWorkspaceBytes({1, 8192, 32, 8, 128, false}), 403701888);
   EXPECT_LE(CudnnBackwardWorkspaceBytes({1, 8192, 32, 8, 128, false}), 403701888 + 4096);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes({2, 2048, 8, 4, 96, false}), 37879936);
   EXPECT_GE(CudnnBackwardWorkspaceBytes({3, 333, 6, 2, 64, false}), 4641320);
 }
 

@@ -116,6 +116,14 @@ TEST(CallTimesTest, AWindowMovesItsScores) {
   EXPECT_EQ(rows[1].bytes, 2.0 * 3 * (1 + 2 + 6 * 3) * 128 * 128 * 2 * 2);
 }
 
+TEST(CallTimesTest, AShortWindowOfALongSequenceHasTheRateOfAShortOne) {
+  OpCall wide = AttentionBackward(/*seq_len=*/8192, 2, 2, 64), narrow = wide;
+  wide.Set("window", 4096);
+  narrow.Set("window", 1024);
+  ExpectNear(RowsOf(wide)[0].seconds, 1e15 / Rates()[GpuRate::kLongBackward64]);
+  ExpectNear(RowsOf(narrow)[0].seconds, 1e15 / Rates()[GpuRate::kShortBackward64]);
+}
+
 TEST(CallTimesTest, AtomicAttentionMovesTheQueriesGradientsInstead) {
   const std::vector<CallTimeRow> rows =
       RowsOf(AttentionBackward(200, 3, 3, 64), {.atomic_attention = true});

@@ -51,6 +51,7 @@ const Preset kGpt2Xl = {"GPT-2 1558M", {32, 1024, 25, 25, 64}};
 const Preset kLlama = {"Llama-3-8B", {2, 8192, 32, 8, 128}};
 const Preset kRagged = {"ragged tiles", {3, 333, 6, 2, 64}};
 const Preset kMistral = {"Mistral 7B", {2, 8192, 32, 8, 128, true, /*window=*/4096}};
+const Preset kPhi3 = {"Phi-3-mini", {2, 4096, 32, 32, 96, true, /*window=*/2047}};
 const Preset kShortWindow = {"a short window", {3, 1000, 6, 2, 64, true, /*window=*/100, 0.1}};
 
 class CudnnPlansTest : public ::testing::Test {
@@ -108,13 +109,17 @@ TEST_F(CudnnPlansTest, RaggedTilesOnA100) { ExpectPlans(kA100, kRagged); }
 TEST_F(CudnnPlansTest, RaggedTilesOnB200) { ExpectPlans(kB200, kRagged); }
 TEST_F(CudnnPlansTest, WindowsOnH200) {
   ExpectPlans(kH200, kMistral);
+  ExpectPlans(kH200, kPhi3);
   ExpectPlans(kH200, kShortWindow);
 }
 TEST_F(CudnnPlansTest, WindowsOnA100) {
-  ExpectPlans(kA100, kMistral);
+  ExpectPlans(kA100, kPhi3);
   ExpectPlans(kA100, kShortWindow);
 }
-TEST_F(CudnnPlansTest, WindowsOnB200) { ExpectPlans(kB200, kShortWindow); }
+TEST_F(CudnnPlansTest, WindowsOnB200) {
+  ExpectPlans(kB200, kPhi3);
+  ExpectPlans(kB200, kShortWindow);
+}
 
 }  // namespace
 }  // namespace strake

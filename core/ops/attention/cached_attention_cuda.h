@@ -38,7 +38,7 @@ struct KeySplits {
 // number of tokens in it changes how a key is summed.
 inline constexpr int64_t kDecodeSplitKeys = 128;
 
-// How many blocks that are, for any number of tokens in a cache of `cache_rows`.
+// The number of such blocks that serves any number of tokens in a cache of `cache_rows`.
 inline int64_t DecodeSplits(const AttentionShape& shape, int64_t cache_rows) {
   const int64_t keys = shape.window == 0 ? cache_rows : std::min(shape.window, cache_rows);
   return CeilDiv(keys, kDecodeSplitKeys);

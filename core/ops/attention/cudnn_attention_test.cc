@@ -100,6 +100,7 @@ void CheckFollowsF64(const AttentionShape& s) {
 }
 
 TEST(CudnnAttentionTest, FollowsF64WithHeadsOf64) { CheckFollowsF64({2, 192, 3, 3, 64}); }
+TEST(CudnnAttentionTest, FollowsF64WithHeadsOf96) { CheckFollowsF64({1, 150, 4, 2, 96, 60}); }
 TEST(CudnnAttentionTest, FollowsF64WithHeadsOf128) { CheckFollowsF64({1, 256, 2, 2, 128}); }
 TEST(CudnnAttentionTest, FollowsF64WithGroups) { CheckFollowsF64({2, 128, 4, 2, 64}); }
 TEST(CudnnAttentionTest, FollowsF64WithGroupsOf128) { CheckFollowsF64({1, 256, 8, 2, 128}); }

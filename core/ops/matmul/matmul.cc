@@ -5,6 +5,7 @@
 
 #include "absl/container/fixed_array.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/signal_block.h"
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/activation/activation.h"
@@ -164,6 +165,7 @@ void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
     limits.columns = limits.column_grain = sizes.n;
   }
   const cpu::MatmulGrid grid(sizes.m, sizes.n, ctx.team().num_threads(), limits);
+  const SignalBlock signals_wait;  // the team's other threads take none
   ctx.team().ParallelForTasks(
       grid.num_blocks(), [&](int, int64_t block) { cpu::Multiply(product, grid.Block(block)); });
 }

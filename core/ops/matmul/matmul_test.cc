@@ -1,5 +1,9 @@
 #include "core/ops/matmul/matmul.h"
 
+#include <signal.h>
+#include <sys/time.h>
+
+#include <algorithm>
 #include <cmath>
 #include <thread>
 #include <tuple>
@@ -7,6 +11,7 @@
 
 #include "core/ops/activation/activation.h"
 #include "core/ops/bias_add/bias_add.h"
+#include "core/tensor/tensor_buffer.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -73,6 +78,29 @@ std::vector<MatmulOptions> AllOptions() {
     all.push_back({(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0});
   }
   return all;
+}
+
+volatile sig_atomic_t num_signals = 0;
+
+// A handler that interrupts the library's product would write its frame into the operands or the
+// heap.
+TEST(MatmulTest, SignalsChangeNoBit) {
+  const TestContext ctx;
+  Operands x(DType::kF32, 288, 512, 512, {.transpose_a = true});
+  x.Run(ctx);
+  const TensorBuffer expected(DType::kF32, x.c->shape());
+  std::copy_n(x.c->data<float>(), x.c->num_elements(), expected.tensor().data<float>());
+  struct sigaction action = {}, previous_action;
+  action.sa_handler = [](int) { num_signals = num_signals + 1; };
+  ASSERT_EQ(sigaction(SIGALRM, &action, &previous_action), 0);
+  const itimerval every_millisecond = {{0, 1000}, {0, 1000}}, never = {};
+  ASSERT_EQ(setitimer(ITIMER_REAL, &every_millisecond, nullptr), 0);
+  while (num_signals < 200) {
+    x.Run(ctx);
+    EXPECT_TRUE(SameBits(x.c, expected));
+  }
+  setitimer(ITIMER_REAL, &never, nullptr);
+  sigaction(SIGALRM, &previous_action, nullptr);
 }
 
 // All partial sums stay below 270 * 64 + 8 < 2^24, so that any order of summation is exact. Covers
