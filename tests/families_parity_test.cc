@@ -28,7 +28,7 @@ using testing::ReadFile;
 
 constexpr double kTolerance = 1e-4;
 constexpr int64_t kVocab = 128, kSeqLen = 16, kBatch = 2, kSteps = 20;
-constexpr AdamWStep kStep = {.lr = 3e-3, .weight_decay = 0.1};
+constexpr AdamWStep kStep = {.lr = 2e-3, .eps = 1e-5, .weight_decay = 0.1};
 constexpr double kClipNorm = 0.5;
 
 std::string Golden(const std::string& name) {

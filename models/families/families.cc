@@ -230,8 +230,7 @@ std::string ToHfConfig(const ModelConfig& config, DType dtype) {
   json["initializer_range"] = config.initializer_range;
   json["tie_word_embeddings"] = config.tie_word_embeddings;
   // transformers' defaults are tokens of its own vocabularies: null where there are none.
-  json["bos_token_id"] = nullptr;
-  json["eos_token_id"] = nullptr;
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) json[key] = nullptr;
   for (const auto& [key, text] : config.token_ids) {
     json[key] = *ParseOrderedJson(text, key);
   }

@@ -12,6 +12,7 @@
 
 #include "core/ops/rope/rope.h"
 #include "models/families/hf_keys.h"
+#include "models/families/rope_scaling_keys.h"
 #include "nlohmann/json_fwd.hpp"
 
 namespace strake {
@@ -27,12 +28,6 @@ struct RopeKeys {
   std::vector<std::string> types = {"default", "linear", "dynamic", "yarn", "longrope", "llama3"};
   // The default of "original_max_position_embeddings" outside the object; 0: none.
   int64_t default_original_positions = 0;
-};
-
-// Sizes that RoPE depends on.
-struct RopeSizes {
-  int64_t head_dim = 0;
-  int64_t max_positions = 0;
 };
 
 // Reads the RoPE of all layers.
