@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <system_error>
 
 namespace strake {
 namespace {
@@ -39,7 +40,12 @@ FirstTouch::FirstTouch(const std::vector<absl::Span<char>>& ranges, int num_thre
       at += count;
     }
   }
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Run(); });
+  try {
+    for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Run(); });
+  } catch (const std::system_error&) {
+    // The system gives no more threads. Nothing needs the pages ahead.
+    if (threads_.empty()) done_bytes_ = total_bytes_;
+  }
 }
 
 FirstTouch::~FirstTouch() {

@@ -18,7 +18,7 @@ class FirstTouch {
  public:
   // Begins, on `num_threads` threads of its own, with the first range; changes no byte, so others
   // may use the ranges meanwhile. They must live as long. Linux before 5.14 gives no pages ahead:
-  // there it ends at once.
+  // there, and where the system has no threads, it ends at once.
   FirstTouch(const std::vector<absl::Span<char>>& ranges, int num_threads);
   // Leaves out what has not begun.
   ~FirstTouch();

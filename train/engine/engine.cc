@@ -140,7 +140,7 @@ MemoryPlan Engine::memory_plan() const {
           .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
 }
 
-std::vector<absl::Span<char>> Engine::HostMemory() const {
+std::vector<absl::Span<char>> Engine::HostArrays() const {
   if (options_.device != Device::kCpu || dry_run()) return {};
   std::vector<absl::Span<char>> memory = {activations_->bytes()};
   const auto add = [&](const Tensor& array) {

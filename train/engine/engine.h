@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/base/fingerprint.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
@@ -136,7 +137,7 @@ class Engine {
 
   // The host memory that steps use: activations and the arrays of the parameters' index space, the
   // weights last. Empty for a GPU.
-  std::vector<absl::Span<char>> HostMemory() const;
+  std::vector<absl::Span<char>> HostArrays() const;
 
   // The groups of more than one rank, for their counters.
   std::vector<const Communicator*> communicators() const;

@@ -75,7 +75,7 @@ absl::Status Trainer::OpenData() {
 
 absl::Status Trainer::MakeEngine() {
   STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, mesh_));
-  first_touch_ = std::make_unique<FirstTouch>(engine_->HostMemory(), engine_->team().num_threads());
+  first_touch_ = std::make_unique<FirstTouch>(engine_->HostArrays(), engine_->team().num_threads());
   const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);

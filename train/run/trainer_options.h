@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "models/checkpoint/hf_checkpoint.h"
 #include "optim/lr_schedule.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine_options.h"
@@ -69,8 +70,8 @@ struct TrainerOptions {
   int64_t eval_batches = -1;  // micro-batches of a validation; -1: 32, and all after the last step
   int64_t sample_every = 500;
   int64_t save_every = 500;
-  int64_t keep_last = 3;                           // checkpoints; 0: all
-  int64_t max_weights_file_bytes = 5'000'000'000;  // larger weights lie in several files
+  int64_t keep_last = 3;                                  // checkpoints; 0: all
+  int64_t max_weights_file_bytes = kMaxWeightsFileBytes;  // larger ones lie in several files
   // Save beside the steps that follow, from a snapshot in the first rank's host memory
   // (SnapshotBytes() of train/plan/memory_plan.h).
   bool async_save = true;

@@ -11,7 +11,6 @@
 
 #include "core/ops/activation/activation.h"
 #include "core/ops/bias_add/bias_add.h"
-#include "core/tensor/tensor_buffer.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -88,8 +87,8 @@ TEST(MatmulTest, SignalsChangeNoBit) {
   const TestContext ctx;
   Operands x(DType::kF32, 288, 512, 512, {.transpose_a = true});
   x.Run(ctx);
-  const TensorBuffer expected(DType::kF32, x.c->shape());
-  std::copy_n(x.c->data<float>(), x.c->num_elements(), expected.tensor().data<float>());
+  const TestTensor expected(DType::kF32, x.c->shape());
+  std::copy_n(x.c->data<float>(), x.c->num_elements(), expected->data<float>());
   struct sigaction action = {}, previous_action;
   action.sa_handler = [](int) { num_signals = num_signals + 1; };
   ASSERT_EQ(sigaction(SIGALRM, &action, &previous_action), 0);
