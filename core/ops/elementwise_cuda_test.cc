@@ -111,8 +111,11 @@ TEST_P(ElementwiseCudaTest, Rope) {
     int64_t rotary_dim, head_dim, num_tokens;
     bool interleaved;
   };
-  for (const Case& c :
-       {Case{32, 32, 12, false}, {6, 6, 12, false}, {8, 8, 0, false}, {16, 32, 12, true}}) {
+  // Heads of whole vectors, with a rest, and of less than a vector; no tokens.
+  constexpr Case kCases[] = {{32, 32, 12, false}, {6, 6, 12, false},  {8, 8, 0, false},
+                             {48, 80, 12, false}, {6, 10, 12, false}, {64, 64, 12, true},
+                             {40, 64, 12, true},  {6, 10, 12, true}};
+  for (const Case& c : kCases) {
     const RopeHeads heads = {.num_heads = 2, .head_dim = c.head_dim, .interleaved = c.interleaved};
     const ParityOperand table = {{9, c.rotary_dim}, DType::kF64},
                         x = Out({c.num_tokens, 5 * c.head_dim}, 8);

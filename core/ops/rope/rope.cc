@@ -99,7 +99,7 @@ void ComputeFrequencies(const RopeConfig& config, int64_t num_positions, std::sp
 
 absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& heads,
                     int64_t seq_len, int64_t position_offset, bool transposed, const Tensor& x) {
-  const auto [num_heads, head_dim, interleaved] = heads;
+  const int64_t num_heads = heads.num_heads, head_dim = heads.head_dim;
   CHECK(table.dtype() == DType::kF64 && table.rank() == 2 && table.dim(1) % 2 == 0 &&
         table.dim(1) <= head_dim && x.rank() == 2 && num_heads >= 0 &&
         x.dim(1) >= num_heads * head_dim && seq_len > 0 && x.dim(0) % seq_len == 0 &&
@@ -113,7 +113,7 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& he
         .InOut("x", x, 1.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype()))
         .Set("num_heads", num_heads)
         .Set("head_dim", head_dim)
-        .Set("interleaved", interleaved)
+        .Set("interleaved", heads.interleaved)
         .Set("seq_len", seq_len)
         .Set("position_offset", position_offset)
         .Set("transposed", transposed);
@@ -126,7 +126,7 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& he
             .num_heads = num_heads,
             .seq_len = seq_len,
             .position_offset = position_offset,
-            .interleaved = interleaved,
+            .interleaved = heads.interleaved,
             .transposed = transposed,
             .tokens = x.dim(0),
             .stride = x.dim(1),
