@@ -33,6 +33,13 @@ TEST(OpCallTest, UndefinedOperandsAreNone) {
   EXPECT_EQ(call.cost.bytes, 0);
 }
 
+TEST(OpCallTest, AnAttributeMayBeMissing) {
+  OpCall call = {.op = "op"};
+  call.Set("window", 3);
+  EXPECT_EQ(call.GetOr("window", 7), 3);
+  EXPECT_EQ(call.GetOr("scale", 7), 7);
+}
+
 TEST(OpCallTest, EqualCallsHaveEqualTexts) {
   const auto make = [](int64_t size, double eps) {
     OpCall call = {.op = "norm", .pass = Pass::kBackward};
