@@ -48,7 +48,7 @@ absl::Status Step(Engine& engine) {
 }
 
 LayoutCase Case(const ModelFamily* family, DType dtype = DType::kF32) {
-  LayoutCase layout = {.family = family, .dtype = dtype};
+  LayoutCase layout = {.model = family->model_type, .dtype = dtype};
   layout.tied = family == &kGpt2Family;
   if (family == &kLlamaFamily) layout.num_kv_heads = 2;
   return layout;
