@@ -2,13 +2,13 @@
 //
 //   N = B*T tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size, D head size; this rank's H query heads and KV key/value heads
-//   branch      x [R, C] += residual       -> h [R, C]                  residual_branch.h: norm
-//   qkv         h [R, C]                   -> qkv [N, (H + 2 KV) D]      column parallel: Q, K, V
+//   branch      x [R, C] += residual  -> h [R, C]               residual_branch.h: norm
+//   qkv         h [R, C]              -> qkv [N, (H + 2 KV) D]  column parallel: Q, K, V
 //   qk norm     qkv, its first H + KV heads in place, where the model has it
-//   rope        the same heads in place, where the layer's positions are RoPE's
-//   attention   qkv                        -> a [N, H D]                by the layer's
-//   AttentionKind out         a [N, H D]                 -> o [R, C]                  row parallel
-//   branch      o                          -> o [R, C]                  norm after it, scale
+//   rope        the same heads in place, where the layer has RoPE
+//   attention   qkv                   -> a [N, H D]             the layer's AttentionKind
+//   out         a [N, H D]            -> o [R, C]               row parallel
+//   branch      o                     -> o [R, C]               norm after it, scale
 //   Forward returns o with x as its residual: the next norm adds them
 //   Backward    dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
 //               of x; dx may be dy, which then becomes the whole gradient

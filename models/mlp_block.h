@@ -2,12 +2,14 @@
 //
 //   N tokens, R of them on this rank (N, or with sequence parallelism N over its ranks),
 //   C hidden size; this rank's F of the intermediate size
-//   branch      x [R, C] += residual -> h [R, C]      residual_branch.h: norm
-//   up          h [R, C]    -> u [N, F], or if gated [N, 2F] with segments gate, up; column
-//   parallel activation  u           -> g [N, F]       a GELU (tanh) within the products of up and
-//   down down        g [N, F]    -> o [R, C]       row parallel branch      o           -> o [R, C]
-//   norm after it, scale Forward returns o with x as its residual: the next norm adds them Backward
-//   dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
+//   branch      x [R, C] += residual  -> h [R, C]       residual_branch.h: norm
+//   up          h [R, C]              -> u [N, F]       column parallel; if gated, [N, 2F] with
+//                                                       segments gate, up
+//   activation  u                     -> g [N, F]       GELU (tanh) is part of the two products
+//   down        g [N, F]              -> o [R, C]       row parallel
+//   branch      o                     -> o [R, C]       norm after it, scale
+//   Forward returns o with x as its residual: the next norm adds them
+//   Backward    dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
 //               of x; dx may be dy, which then becomes the whole gradient
 //
 // In a layer with a parallel residual, the block gets attention's output and its residual. It reads

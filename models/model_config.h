@@ -68,10 +68,11 @@ struct ModelConfig {
   bool score_scale_by_layer = false;  // divides the scale by the layer's number, from 1
   double score_softcap = 0;           // c tanh(score / c); 0: none
 
-  double embedding_scale = 1;  // times the tokens' embeddings; rounded to the weights' dtype
-  double residual_scale = 1;   // times what each half adds to the residual stream
-  double logits_scale = 1;     // times the logits
-  double logits_softcap = 0;   // c tanh(logit / c), after the scale; 0: none
+  double embedding_scale = 1;          // times the tokens' embeddings
+  bool round_embedding_scale = false;  // to the weights' dtype first
+  double residual_scale = 1;           // times what each half adds to the residual stream
+  double logits_scale = 1;             // times the logits
+  double logits_softcap = 0;           // c tanh(logit / c), after the scale; 0: none
 
   bool qkv_bias = false;
   bool attention_output_bias = false;

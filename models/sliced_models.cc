@@ -2,23 +2,12 @@
 
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
+#include "models/families/phi3.h"
 #include "models/transformer.h"
 #include "parallel/tensor/tensor_parallel.h"
 
 namespace strake::testing {
 namespace {
-
-// Llama with fused tensors, as Phi-3 has them.
-const ModelFamily& FusedFamily() {
-  static const ModelFamily family = [] {
-    ModelFamily fused = kLlamaFamily;
-    TensorNames& names = fused.tensors;
-    names.query = names.key = names.value = "model.layers.$0.self_attn.qkv_proj";
-    names.gate = names.up = "model.layers.$0.mlp.gate_up_proj";
-    return fused;
-  }();
-  return family;
-}
 
 // GPT-2 whose heads alternate in [out, in] matrices, as in GPT-NeoX.
 const ModelFamily& InterleavedFamily() {
@@ -46,7 +35,7 @@ std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads) {
     return c;
   };
   const ModelConfig gpt2 = sized(kGpt2Family, 24, 1), llama = sized(kLlamaFamily, num_kv_heads, 2);
-  const ModelConfig fused = sized(FusedFamily(), num_kv_heads, 2);
+  const ModelConfig fused = sized(kPhi3Family, num_kv_heads, 2);
   const ModelConfig interleaved = sized(InterleavedFamily(), 24, 2);
   std::vector<ModelConfig> models = {gpt2, llama, interleaved, fused, gpt2, llama};
   for (size_t i = 3; i < models.size(); ++i) models[i].tie_word_embeddings = false;

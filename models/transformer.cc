@@ -45,8 +45,9 @@ HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
                   WeightOwnership::kOwned, embedding.slice(), tp, chunk, c.logits_softcap);
 }
 
-// A factor in the precision of the weights.
-double RoundTo(DType dtype, double factor) {
+double EmbeddingScale(const ModelConfig& c, DType dtype) {
+  const double factor = c.embedding_scale;
+  if (!c.round_embedding_scale) return factor;
   switch (dtype) {
     case DType::kF32:
       return static_cast<float>(factor);
@@ -132,7 +133,7 @@ absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& laye
                                           int64_t offset) const {
   const LayerScope layer(ctx.recorder(), "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
-  const double scale = RoundTo(dtype(), config_.embedding_scale);
+  const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, x, x));
   if (table.defined()) {
     const LayerScope positions(ctx.recorder(), "positions");
@@ -234,7 +235,7 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
         ctx, dx, saved->seq_len, tp_.FirstLocalToken(saved->tokens.dim(0)), position_table_->grad));
     ctx.GradReady(*position_table_);
   }
-  const double scale = RoundTo(dtype(), config_.embedding_scale);
+  const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, dx, dx));
   return layers_->embedding.Backward(ctx, dx, saved->tokens);
 }

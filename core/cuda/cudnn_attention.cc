@@ -84,9 +84,9 @@ class CudnnAttentionImpl : public CudnnAttention {
   };
 
   static Key KeyOf(const CudnnAttentionShape& s) {
-    return {
-        {s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic, s.window},
-        {s.score_scale, s.score_softcap}};
+    return {{s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic,
+             s.HasWindow() ? s.window : 0},
+            {s.score_scale, s.score_softcap}};
   }
 
   absl::StatusOr<Plans> Plan(const CudnnAttentionShape& shape) {

@@ -64,6 +64,7 @@ ModelConfig NewGemmaConfig(const ModelFamily* family) {
   config.norm_place = NormPlace::kBeforeAndAfter;
   config.norm_eps = 1e-6;
   config.norm_weight_plus_one = true;
+  config.round_embedding_scale = true;
   config.activation = ActivationKind::kGeluTanh;
   return config;
 }

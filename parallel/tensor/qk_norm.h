@@ -11,9 +11,8 @@
 //                                                gradient of x; weights +=   sums [N, 2]
 //
 // Per head, nothing is communicated. Weights and their gradients:
-//   per head   query, key [D], on every rank; the gradient is partial over T
-//   (ReplicatedGrad::kPartial) whole      query [H D], key [KV D], sharded as the columns of the
-//   projections
+//   per head   query, key [D], on every rank; gradients are ReplicatedGrad::kPartial
+//   whole      query [H D], key [KV D], sharded as the columns of the projections
 // A key/value head may have several holders (core/ops/qk_norm/qk_norm.h).
 //
 // dtypes: f32; bf16, with sums, rstd and gradients of weights in f32; f64 and c128 on the reference

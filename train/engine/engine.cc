@@ -70,12 +70,17 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   MakeContext();
   context_->set_cuda(cuda_.get());
   if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
-    // The layers differ at most in what the library may not take: the first that it refuses.
-    for (int64_t i = 0; i < options_.model.num_layers && attention_note_.empty(); ++i) {
+    // Plans every layer's attention now rather than in the first step.
+    int64_t num_refused = 0;
+    for (int64_t i = 0; i < options_.model.num_layers; ++i) {
       const AttentionShape shape =
           model_->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
       const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
-      if (!fast.ok()) attention_note_ = std::string(fast.message());
+      if (!fast.ok() && num_refused++ == 0) attention_note_ = std::string(fast.message());
+    }
+    if (num_refused > 0 && num_refused < options_.model.num_layers) {
+      absl::StrAppend(&attention_note_, " (in ", num_refused, " of ", options_.model.num_layers,
+                      " layers)");
     }
   }
   return absl::OkStatus();

@@ -34,8 +34,8 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
         .Out("sum", sum)
         .Out("y", y)
         .Out("rstd", rstd)
-        .Set("eps", eps)
-        .Set("weight_offset", weight_offset);
+        .Set("eps", eps);
+    if (weight_offset != 0) call.Set("weight_offset", weight_offset);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormForwardArgs<T, Stat> {
@@ -88,7 +88,8 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   const OpScope op(ctx, "rms_norm", [&](OpCall& call) {
     call.In("dy", dy).In("x", x).In("weight", weight).In("rstd", rstd);
     accumulate_dx ? call.InOut("dx", dx) : call.Out("dx", dx);
-    call.InOut("dweight", dweight).Set("weight_offset", weight_offset);
+    call.InOut("dweight", dweight);
+    if (weight_offset != 0) call.Set("weight_offset", weight_offset);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   const auto args_of = [&]<typename T, typename Stat>() -> RmsNormBackwardArgs<T, Stat> {

@@ -19,7 +19,7 @@ OpCheck ForwardCheck(const OpCall& call) {
                                Out(call, "rstd", statistic)}};
   // The sum replaces x.
   if (residual) check.tensors.push_back(In(call, "residual", kResidualMean));
-  check.run = [residual, eps = call.Get("eps"), offset = call.Get("weight_offset")](
+  check.run = [residual, eps = call.Get("eps"), offset = call.GetOr("weight_offset", 0)](
                   const Context& ctx, const Tensors& t) {
     const Tensor before = residual ? t.back() : Tensor(), sum = residual ? t[0] : Tensor();
     return RmsNormForward(ctx, t[0], before, t[1], eps, offset, sum, t[2], t[3]);
@@ -30,7 +30,7 @@ OpCheck ForwardCheck(const OpCall& call) {
 // In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
-  const double offset = call.Get("weight_offset");
+  const double offset = call.GetOr("weight_offset", 0);
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
   const double rows = static_cast<double>(call.ShapeOf("x")[0]);
   const Rounding rounding = {width, 8};

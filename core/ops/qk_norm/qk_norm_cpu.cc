@@ -105,9 +105,13 @@ void QkNormSums(QkNormSumsArgs<T> args, int64_t begin, int64_t end) {
       const QkNormPart<T>& part = args.parts[p];
       const int64_t size = part.group_columns;
       const T* const a = args.a + n * args.a_columns + part.first_column;
-      const T* const b = args.b + n * args.b_columns + part.first_column;
-      args.sums[2 * n + p] =
-          args.b == nullptr ? SumSquares(a, size) : WeightedDot(a, b, part.weight, offset, size);
+      float& sum = args.sums[2 * n + p];
+      if (args.b == nullptr) {
+        sum = SumSquares(a, size);
+      } else {
+        const T* const b = args.b + n * args.b_columns + part.first_column;
+        sum = WeightedDot(a, b, part.weight, offset, size);
+      }
     }
   }
 }

@@ -179,8 +179,9 @@ __global__ void __launch_bounds__(kThreads) QkNormSumsKernel(const QkNormSumsArg
     const QkNormPart<T>& part = args.parts[p];
     const int vectors = part.group_columns / kWidth;
     const T* const a = args.a + row * args.a_columns + part.first_column;
-    const T* const b = args.b + row * args.b_columns + part.first_column;
-    float sum = args.b == nullptr
+    const T* const b =
+        args.b == nullptr ? nullptr : args.b + row * args.b_columns + part.first_column;
+    float sum = b == nullptr
                     ? SumSquares<true, kWidth, T>(a, vectors, nullptr)
                     : WeightedDot<true, kWidth>(a, b, part.weight,
                                                 static_cast<float>(args.weight_offset), vectors);
