@@ -156,6 +156,10 @@ absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
         absl::StrCat(rope.rotary_dim == 0 ? "the head size " : "the rotated part of a head ",
                      rotated, " is odd; RoPE rotates pairs"));
   }
+  if (std::holds_alternative<RopeYarnScaling>(rope.scaling) && rope.theta <= 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("RoPE's theta ", rope.theta, " is not above 1, as YaRN's scaling needs"));
+  }
   return std::visit([&](const auto& scaling) { return CheckScaling(scaling, rotated / 2); },
                     rope.scaling);
 }

@@ -31,7 +31,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   ReadGemmaKeys(keys, kKeys, config);
   config->score_softcap = keys.PositiveOrNull("attn_logit_softcapping", 50);
   config->logits_softcap = keys.PositiveOrNull("final_logit_softcapping", 30);
-  const RopeConfig rope = ReadRope(keys, RopeKeys(), RopeSizesOf(*config));
+  const RopeConfig rope = ReadRope(keys, {.one_for_all_layers = true}, RopeSizesOf(*config));
   const std::vector<bool> windowed = ReadWindowedLayers(keys, *config, DefaultWindows(*config));
   const int64_t window = keys.SizeOrNull("sliding_window", 4096);
   SetLayerWindows(keys, windowed, window, {rope, rope}, config);

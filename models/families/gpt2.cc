@@ -24,6 +24,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
 void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
   WriteGpt2Keys(config, json);
   (*json)["scale_attn_by_inverse_layer_idx"] = config.score_scale_by_layer;
+  (*json)["n_ctx"] = config.max_positions;  // other readers of GPT-2's files need it
 }
 
 ModelConfig Preset(int64_t vocab, int64_t positions, int64_t layers, int64_t hidden,
@@ -49,7 +50,7 @@ std::vector<std::pair<std::string, ModelConfig>> Presets() {
 }
 
 constexpr IrrelevantKey kIrrelevantKeys[] = {
-    {"n_ctx", "an older name of n_positions, which nothing reads"},
+    {"n_ctx", "an older name of n_positions, which transformers does not read"},
     {"reorder_and_upcast_attn", "scores are computed in f32 in any case"},
     {"summary_type", "it belongs to models that classify"},
     {"summary_use_proj", "it belongs to models that classify"},

@@ -38,6 +38,8 @@ void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
   WriteLlamaKeys(config, kKeys, json);
   const AttentionKind& kind = config.AttentionOf(0);
   WriteRope(*kind.rope, Rope(), RopeSizesOf(config), json);
+  // Other readers of the family's files need the key.
+  (*json).emplace("original_max_position_embeddings", config.max_positions);
   (*json)["sliding_window"] = nullptr;
   if (kind.window != 0) (*json)["sliding_window"] = kind.window;
 }

@@ -38,7 +38,7 @@ std::vector<std::pair<std::string, ModelConfig>> Presets() {
 
 void ReadQwenKeys(HfKeys& keys, const LlamaKeys& names, ModelConfig* config) {
   ReadLlamaKeys(keys, names, config);
-  const RopeConfig rope = ReadRope(keys, RopeKeys(), RopeSizesOf(*config));
+  const RopeConfig rope = ReadRope(keys, {.one_for_all_layers = true}, RopeSizesOf(*config));
   const bool uses_windows = keys.Bool("use_sliding_window", false);
   const int64_t size = keys.SizeOrNull("sliding_window", 4096);
   const int64_t window = uses_windows ? size : 0;

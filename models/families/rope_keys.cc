@@ -112,6 +112,11 @@ RopeConfig ReadRope(HfKeys& keys, const RopeKeys& names, const RopeSizes& sizes)
     HfKeys inner = keys.Object(object);
     share = inner.Number(kShare, share, 0, 1);
     if (names.share == nullptr) RequireWholeHeads(inner);
+    if (names.one_for_all_layers) {
+      for (const char* type : {"full_attention", "sliding_attention"}) {
+        inner.MustBeAbsent(type, "all layers of the family have one RoPE: give its keys here");
+      }
+    }
     rope.rotary_dim = RotaryDim(inner, share, sizes.head_dim);
     ReadParameters(inner, names, outside, &rope);
     CheckSame(keys, names.theta, theta, inner, "rope_theta", rope.theta);

@@ -26,6 +26,8 @@ struct RopeKeys {
   const char* share = nullptr;
   double default_share = 1;
   std::vector<std::string> types = {"default", "linear", "dynamic", "yarn", "longrope", "llama3"};
+  // transformers refuses parameters by type of layer.
+  bool one_for_all_layers = false;
   // The default of "original_max_position_embeddings" outside the object; 0: none.
   int64_t default_original_positions = 0;
 };

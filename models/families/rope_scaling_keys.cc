@@ -58,6 +58,10 @@ RopeYarnScaling ReadYarnScaling(HfKeys& keys, const RopeOutside& outside) {
   scaling.original_positions = ReadOriginalPositions(keys, outside);
   scaling.factor = keys.Number(
       "factor", double(outside.sizes.max_positions) / scaling.original_positions, 1e-6, kMaxFactor);
+  if (scaling.factor < 1e-6 || scaling.factor > kMaxFactor) {
+    keys.Fail(absl::StrCat("\"factor\" is missing, and ", outside.sizes.max_positions, " over ",
+                           scaling.original_positions, " positions is no factor"));
+  }
   scaling.fast_rotations = keys.Number("beta_fast", 32, 1e-6, kMaxFactor);
   scaling.slow_rotations = keys.Number("beta_slow", 1, 1e-6, kMaxFactor);
   if (scaling.fast_rotations < scaling.slow_rotations) {

@@ -45,7 +45,8 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   ReadLlamaKeys(keys, kKeys, config);
   config->qkv_bias = config->attention_output_bias = keys.Bool("attention_bias", false);
   config->mlp_bias = keys.Bool("mlp_bias", false);
-  const RopeConfig rope = ReadRope(keys, {.default_theta = kTheta}, RopeSizesOf(*config));
+  const RopeConfig rope =
+      ReadRope(keys, {.default_theta = kTheta, .one_for_all_layers = true}, RopeSizesOf(*config));
   const bool uses_windows = keys.Bool("use_sliding_window", false);
   const int64_t size = keys.SizeOrNull("sliding_window", 0);
   const int64_t window = uses_windows ? size : 0;

@@ -40,6 +40,8 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
 void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
   WriteLlamaKeys(config, kKeys, json);
   (*json)["use_qkv_bias"] = config.qkv_bias;
+  // Not all readers have transformers' defaults.
+  (*json)["qk_layernorm"] = (*json)["use_parallel_residual"] = false;
   WriteRope(*config.AttentionOf(0).rope, Rope(), RopeSizesOf(config), json);
 }
 
