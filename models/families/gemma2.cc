@@ -18,23 +18,15 @@ constexpr LlamaKeys kKeys = GemmaKeys(8192);
 
 ModelConfig NewConfig() { return NewGemmaConfig(&kGemma2Family); }
 
-// Windows on layers 0, 2, ...
-std::vector<bool> DefaultWindows(const ModelConfig& config) {
-  std::vector<bool> windowed;
-  for (int64_t layer = 0; layer < NumListedLayers(config); ++layer) {
-    windowed.push_back(layer % 2 == 0);
-  }
-  return windowed;
-}
-
 void ReadKeys(HfKeys& keys, ModelConfig* config) {
   ReadGemmaKeys(keys, kKeys, config);
   config->score_softcap = keys.PositiveOrNull("attn_logit_softcapping", 50);
   config->logits_softcap = keys.PositiveOrNull("final_logit_softcapping", 30);
   const RopeConfig rope = ReadRope(keys, {.one_for_all_layers = true}, RopeSizesOf(*config));
-  const std::vector<bool> windowed = ReadWindowedLayers(keys, *config, DefaultWindows(*config));
+  const std::vector<bool> windowed = ReadWindowedLayers(keys, *config, AllButEvery(2, *config));
   const int64_t window = keys.SizeOrNull("sliding_window", 4096);
-  SetLayerWindows(keys, windowed, window, {rope, rope}, config);
+  CheckLayerWindows(keys, windowed, window);
+  SetLayers(windowed, window, {rope, rope}, config);
 }
 
 void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
@@ -48,11 +40,7 @@ std::vector<std::pair<std::string, ModelConfig>> Presets() {
   ModelConfig config = WithGemmaSizes(NewConfig(), {256000, 8192, 26, 2304, 8, 4, 256, 9216}, 256);
   config.score_softcap = 50;
   config.logits_softcap = 30;
-  std::vector<AttentionKind> layers;
-  for (const bool windowed : DefaultWindows(config)) {
-    layers.push_back({.window = windowed ? 4096 : 0, .rope = RopeConfig()});
-  }
-  SetLayers(layers, &config);
+  SetLayers(AllButEvery(2, config), 4096, {RopeConfig(), RopeConfig()}, &config);
   return {{"gemma-2-2b", config}};
 }
 

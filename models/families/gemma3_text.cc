@@ -30,18 +30,8 @@ ModelConfig NewConfig() {
   return config;
 }
 
-// One layer of `pattern` has no window.
-std::vector<bool> WindowsOfPattern(const ModelConfig& config, int64_t pattern) {
-  std::vector<bool> windowed;
-  for (int64_t layer = 0; layer < NumListedLayers(config); ++layer) {
-    windowed.push_back((layer + 1) % pattern != 0);
-  }
-  return windowed;
-}
-
 std::vector<bool> ReadWindows(HfKeys& keys, const ModelConfig& config) {
-  const std::vector<bool> by_pattern =
-      WindowsOfPattern(config, keys.Size(kPattern, kDefaultPattern));
+  const std::vector<bool> by_pattern = AllButEvery(keys.Size(kPattern, kDefaultPattern), config);
   const std::vector<bool> windowed = ReadWindowedLayers(keys, config, by_pattern);
   if (keys.Has(kPattern) && windowed != by_pattern) {
     keys.Fail(absl::StrCat("\"", kPattern, "\" is ", keys.Size(kPattern, kDefaultPattern),
@@ -58,7 +48,8 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   const int64_t window = keys.SizeOrNull("sliding_window", 4096);
   const RopeByLayerType ropes =
       ReadRopeByLayerType(keys, DefaultRopes(), kWindowedTheta, RopeSizesOf(*config));
-  SetLayerWindows(keys, windowed, window, ropes, config);
+  CheckLayerWindows(keys, windowed, window);
+  SetLayers(windowed, window, ropes, config);
 }
 
 void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
@@ -68,12 +59,7 @@ void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {
 
 ModelConfig Preset(const LlamaSizes& sizes) {
   ModelConfig config = WithGemmaSizes(NewConfig(), sizes, 256);
-  std::vector<AttentionKind> layers;
-  for (const bool windowed : WindowsOfPattern(config, kDefaultPattern)) {
-    layers.push_back(windowed ? AttentionKind{512, DefaultRopes().windowed}
-                              : AttentionKind{0, DefaultRopes().full});
-  }
-  SetLayers(layers, &config);
+  SetLayers(AllButEvery(kDefaultPattern, config), 512, DefaultRopes(), &config);
   return config;
 }
 

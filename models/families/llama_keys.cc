@@ -118,9 +118,27 @@ void SetLayers(const std::vector<AttentionKind>& layers, ModelConfig* config) {
   if (kinds.size() == 1) config->layer_attention_kinds.clear();
 }
 
+void SetLayers(const std::vector<bool>& windowed, int64_t window, const RopeByLayerType& ropes,
+               ModelConfig* config) {
+  std::vector<AttentionKind> layers;
+  for (const bool has_window : windowed) {
+    layers.push_back(has_window ? AttentionKind{window, ropes.windowed}
+                                : AttentionKind{0, ropes.full});
+  }
+  SetLayers(layers, config);
+}
+
 int64_t NumListedLayers(const ModelConfig& config) {
   constexpr int64_t kMaxLayers = int64_t{1} << 14;  // ValidateModelConfig() refuses more
   return std::min(config.num_layers, kMaxLayers);
+}
+
+std::vector<bool> AllButEvery(int64_t interval, const ModelConfig& config) {
+  std::vector<bool> layers;
+  for (int64_t layer = 0; layer < NumListedLayers(config); ++layer) {
+    layers.push_back((layer + 1) % interval != 0);
+  }
+  return layers;
 }
 
 std::vector<bool> ReadWindowedLayers(HfKeys& keys, const ModelConfig& config,
@@ -137,19 +155,11 @@ std::vector<bool> ReadWindowedLayers(HfKeys& keys, const ModelConfig& config,
   return windowed;
 }
 
-void SetLayerWindows(HfKeys& keys, const std::vector<bool>& windowed, int64_t window,
-                     const RopeByLayerType& ropes, ModelConfig* config) {
-  std::vector<AttentionKind> layers;
-  for (const bool has_window : windowed) {
-    layers.push_back(has_window ? AttentionKind{window, ropes.windowed}
-                                : AttentionKind{0, ropes.full});
-    if (has_window && window == 0) {
-      keys.Fail(
-          absl::StrCat("layers are of type \"", kWindowed, "\" but no \"sliding_window\" is set"));
-      break;
-    }
+void CheckLayerWindows(HfKeys& keys, const std::vector<bool>& windowed, int64_t window) {
+  if (window == 0 && std::find(windowed.begin(), windowed.end(), true) != windowed.end()) {
+    keys.Fail(
+        absl::StrCat("layers are of type \"", kWindowed, "\" but no \"sliding_window\" is set"));
   }
-  SetLayers(layers, config);
 }
 
 void WriteLayerTypes(const ModelConfig& config, nlohmann::ordered_json* json) {

@@ -64,15 +64,19 @@ bool IsRopeBuffer(absl::string_view name, const Shape& shape);
 
 // Gives the model the attention of each layer.
 void SetLayers(const std::vector<AttentionKind>& layers, ModelConfig* config);
+// Gives each layer a window or none, and the RoPE of its type.
+void SetLayers(const std::vector<bool>& windowed, int64_t window, const RopeByLayerType& ropes,
+               ModelConfig* config);
 // The number of layers to make a list of: no more than models may have.
 int64_t NumListedLayers(const ModelConfig& config);
+// Returns false for layers interval - 1, 2 interval - 1, ..., and true for the others.
+std::vector<bool> AllButEvery(int64_t interval, const ModelConfig& config);
 
 // Returns for each layer whether `layer_types` gives it a window; `fallback` without that key.
 std::vector<bool> ReadWindowedLayers(HfKeys& keys, const ModelConfig& config,
                                      std::vector<bool> fallback);
-// Gives layers their attention. Fails where one has a window and `window` is 0.
-void SetLayerWindows(HfKeys& keys, const std::vector<bool>& windowed, int64_t window,
-                     const RopeByLayerType& ropes, ModelConfig* config);
+// Fails where a layer has a window and `window` is 0.
+void CheckLayerWindows(HfKeys& keys, const std::vector<bool>& windowed, int64_t window);
 // Writes `layer_types`.
 void WriteLayerTypes(const ModelConfig& config, nlohmann::ordered_json* json);
 // The RoPEs of the model's layers; those of `fallback` for a type that no layer has.

@@ -29,15 +29,12 @@ ModelConfig NewConfig() {
 void ReadKeys(HfKeys& keys, ModelConfig* config) {
   ReadLlamaKeys(keys, kOlmoKeys, config);
   config->qkv_bias = config->attention_output_bias = keys.Bool("attention_bias", false);
-  std::vector<bool> windowed;
-  for (int64_t layer = 0; layer < NumListedLayers(*config); ++layer) {
-    windowed.push_back((layer + 1) % 4 != 0);
-  }
-  windowed = ReadWindowedLayers(keys, *config, windowed);
+  const std::vector<bool> windowed = ReadWindowedLayers(keys, *config, AllButEvery(4, *config));
   const int64_t window = keys.SizeOrNull("sliding_window", 4096);
   const RopeByLayerType ropes =
       ReadRopeByLayerType(keys, DefaultRopes(), nullptr, RopeSizesOf(*config));
-  SetLayerWindows(keys, windowed, window, ropes, config);
+  CheckLayerWindows(keys, windowed, window);
+  SetLayers(windowed, window, ropes, config);
 }
 
 void WriteKeys(const ModelConfig& config, nlohmann::ordered_json* json) {

@@ -47,7 +47,9 @@ void ReadQwenKeys(HfKeys& keys, const LlamaKeys& names, ModelConfig* config) {
   for (int64_t layer = 0; layer < NumListedLayers(*config); ++layer) {
     windowed.push_back(window != 0 && layer >= first);
   }
-  SetLayerWindows(keys, ReadWindowedLayers(keys, *config, windowed), window, {rope, rope}, config);
+  windowed = ReadWindowedLayers(keys, *config, windowed);
+  CheckLayerWindows(keys, windowed, window);
+  SetLayers(windowed, window, {rope, rope}, config);
 }
 
 void WriteQwenKeys(const ModelConfig& config, const LlamaKeys& names,

@@ -33,10 +33,10 @@ std::vector<bool> ReadRotatedLayers(HfKeys& keys, const ModelConfig& config) {
     keys.Fail(absl::StrCat("\"no_rope_layers\" has ", list.size(), " values for ",
                            config.num_layers, " layers"));
   }
+  if (!listed) return AllButEvery(interval, config);
   std::vector<bool> rotated;
   for (int64_t layer = 0; layer < NumListedLayers(config); ++layer) {
-    const bool in_list = layer < static_cast<int64_t>(list.size());
-    rotated.push_back(listed ? in_list && list[layer] != 0 : (layer + 1) % interval != 0);
+    rotated.push_back(layer < static_cast<int64_t>(list.size()) && list[layer] != 0);
   }
   return rotated;
 }
@@ -55,7 +55,7 @@ void ReadKeys(HfKeys& keys, ModelConfig* config) {
   std::vector<bool> windowed;
   for (const bool has_rope : rotated) windowed.push_back(window != 0 && !has_rope);
   windowed = ReadWindowedLayers(keys, *config, windowed);
-  SetLayerWindows(keys, windowed, window, {rope, rope}, config);
+  CheckLayerWindows(keys, windowed, window);
   std::vector<AttentionKind> layers;
   for (size_t layer = 0; layer < rotated.size(); ++layer) {
     AttentionKind& kind = layers.emplace_back();
@@ -88,9 +88,9 @@ std::vector<std::pair<std::string, ModelConfig>> Presets() {
   ModelConfig config = WithSizes(NewConfig(), {128256, 65536, 36, 2048, 16, 4, 128, 11008});
   config.norm_eps = 1e-6;
   std::vector<AttentionKind> layers;
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+  for (const bool rotated : AllButEvery(4, config)) {
     AttentionKind& kind = layers.emplace_back();
-    if ((layer + 1) % 4 != 0) kind.rope = RopeConfig{.theta = 5000000};
+    if (rotated) kind.rope = RopeConfig{.theta = 5000000};
   }
   SetLayers(layers, &config);
   return {{"smollm3-3b", config}};
