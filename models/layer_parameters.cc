@@ -97,7 +97,7 @@ std::optional<QkNormLayer> AddQkNorm(const ModelConfig& c, int64_t index, const 
   CHECK(heads.ok()) << heads.status();
   const bool per_head = c.qk_norm == QkNorm::kPerHead;
   const double offset = WeightOffset(c);
-  // Of all heads' weights, a rank has those of its heads.
+  // A rank has the weights of its heads.
   const auto add_weight = [&](const char* pattern, const ShardSegment& all) {
     const int64_t width = per_head ? c.head_dim : all.size();
     const std::vector<ParameterSegment> segments = {

@@ -87,7 +87,7 @@ TEST(ModelConfigTest, EveryContradictionNamesItsValue) {
   }
 }
 
-// By definition: the keys that each of T tokens sees.
+// The definition: the keys that each of T tokens sees.
 TEST(ModelConfigTest, FlopsCountTheKeysOfWindows) {
   constexpr int64_t kSeqLen = 4096, kWindow = 256;
   const ModelConfig full = Tiny();

@@ -60,7 +60,7 @@ ParameterCounts CountParameters(const CommCostOptions& o) {
                                              UpdatedRanges(arena, o.sizes.dp, at.dp, o.gradients))};
 }
 
-// Of norms of whole projections.
+// Counts norms of whole projections.
 int64_t NumQkNormSums(const CommCostOptions& o, CommPhase phase) {
   const bool in_layers = phase == CommPhase::kForward || phase == CommPhase::kBackward;
   if (o.model.qk_norm != QkNorm::kWhole || !in_layers) return 0;

@@ -17,7 +17,7 @@
 namespace strake::testing {
 namespace {
 
-// By definition: the number of tensor-parallel ranks that hold each element of a tensor.
+// The definition: the number of tensor-parallel ranks that hold each element of a tensor.
 class Holders {
  public:
   explicit Holders(const LayoutCase& layout) : config_(layout.Model()), layout_(layout) {}

@@ -20,12 +20,12 @@ struct CudnnAttentionShape {
   // The backward pass gives the same bits every time if true. Otherwise blocks add to the gradient
   // of the queries in whatever order they run.
   bool deterministic = true;
-  // As in core/ops/attention/attention_shape.h.
+  // See core/ops/attention/attention_shape.h.
   int64_t window = 0;
   double score_scale = 0;
   double score_softcap = 0;
 
-  // Whether the window hides a key from a query after it.
+  // Returns true if the window hides a key from a query after it.
   bool HasWindow() const { return window > 0 && window < seq_len; }
   std::string ToString() const;
 };

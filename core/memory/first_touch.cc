@@ -23,7 +23,7 @@ void Populate(const absl::Span<char>& piece) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin = reinterpret_cast<uintptr_t>(piece.data());
   const uintptr_t first_page = begin / page * page;
-  // Where the system refuses, the first use gets the pages, or fails, as it would otherwise.
+  // A refusal is no error: the first use gets the pages, or fails, as it would otherwise.
   (void)madvise(reinterpret_cast<void*>(first_page), begin - first_page + piece.size(),
                 kPopulateWrite);
 }

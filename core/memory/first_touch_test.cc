@@ -34,7 +34,7 @@ void WaitFor(const FirstTouch& touch) {
   while (!touch.done()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
-// Whether the system gives pages ahead.
+// Returns true if the system gives pages ahead.
 bool Populates() {
   const HostMemory memory = Memory();
   return madvise(memory.data(), kBytes, /*MADV_POPULATE_WRITE*/ 23) == 0;

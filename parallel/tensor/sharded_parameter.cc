@@ -13,7 +13,7 @@ void SetHolders(const ShardRange& holders, int rank, SegmentSlice* slice) {
   slice->owner = holders.begin == rank;
 }
 
-// Of the tensor that the segment is, or is a part of.
+// Returns the columns of the tensor that the segment is, or is a part of.
 int64_t FullColumns(const ParameterSegment& segment) {
   return std::max(segment.columns, segment.slice.full_columns);
 }

@@ -11,7 +11,7 @@
 namespace strake {
 namespace {
 
-// On the emulated GPU attention has other kernels than cuDNN's.
+// The emulated GPU's attention has other kernels than cuDNN's.
 bool IsOfAttention(const std::string& kernel) {
   return absl::StrContains(kernel, "Attention") || absl::StrContains(kernel, "KeyValueGradient") ||
          absl::StrContains(kernel, "QueryGradient");

@@ -51,7 +51,7 @@ bool IsPlainText(const std::string& name) {
   return std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isprint(c); });
 }
 
-// Whether the file that a symbolic link leads to belongs to the directory.
+// Returns true if the file that a symbolic link leads to belongs to the directory.
 bool StaysInside(const fs::path& directory, const fs::path& link) {
   std::error_code error;
   const fs::path target = fs::canonical(link, error);

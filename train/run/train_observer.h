@@ -99,7 +99,7 @@ class TrainObserver {
   // Data and memory are ready. Weights are initialized or read next, which takes a while for a
   // large model.
   virtual absl::Status OnPlan(const TrainPlan& /*plan*/) { return absl::OkStatus(); }
-  // Of the first rank's memory, the system has provided so many bytes of all.
+  // The system has provided so many bytes of the first rank's memory, of all.
   virtual absl::Status OnMemory(size_t /*done_bytes*/, size_t /*total_bytes*/) {
     return absl::OkStatus();
   }

@@ -7,7 +7,7 @@ namespace strake {
 template <ActivationKind kKind>
 OpCheck ActivationCheck(const OpCall& call) {
   if (call.Has("dy")) {
-    // In place, as layers use it. Terms of GELU's slope nearly cancel.
+    // Layers use it in place. Terms of GELU's slope nearly cancel.
     return {.tensors = {InOut(call, "dy", {0, 25}), In(call, "x")},
             .run = [](const Context& ctx, const Tensors& t) {
               return ActivationBackward(ctx, kKind, t[0], t[1], t[0]);

@@ -30,13 +30,13 @@ struct Gelu {
   static __device__ ValueAndSlope Both(float x) {
     const SigmoidPair s = Sigmoid2(x * (kLinear + kCubic * x * x));
     const float slope = kTwoSqrtTwoOverPi * (1 + 3 * 0.044715f * x * x);
-    // In this order the first product is 0 where x^3 would overflow.
+    // This order makes the first product 0 where x^3 would overflow.
     return {x * s.value, s.value + x * (s.value * s.complement) * slope};
   }
 };
 
 struct GeluErf {
-  // Without the density's factor: 0 where x is far from 0, since exp2f gives 0.
+  // The density without its factor: 0 where x is far from 0, since exp2f gives 0.
   static __device__ float Exponential(float x) { return exp2f(x * x * (-0.5f * kLog2E)); }
   static __device__ float Cdf(float x, float exponential) {
     const float t = __fdividef(1.f, 1 + NormalTail::kSlope * fabsf(x));

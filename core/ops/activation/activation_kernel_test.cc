@@ -39,7 +39,8 @@ class ActivationCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(ActivationCudaTest, Types);
 
-// Within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a tail.
+// Sizes within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a
+// tail.
 constexpr int64_t kSizes[] = {0, 1, 7, 8, 1000, 2048, 4096, 4099, 12289};
 
 template <typename T>
@@ -94,7 +95,7 @@ TYPED_TEST(ActivationCudaTest, FollowsTheReference) {
 }
 
 TYPED_TEST(ActivationCudaTest, FarFromZero) {
-  // From 2e19 on the slope of GELU by tanh is NaN, because x^2 overflows: in f32's definition, too.
+  // The slope of GELU by tanh is NaN from 2e19 on, because x^2 overflows: in f32's definition, too.
   constexpr size_t kSlopes = 12;
   const std::vector<float> far = {0,    -0.f,  28,   -28,   30,   -30,   300,  -300,
                                   1e10, -1e10, 1e18, -1e18, 1e37, -1e37, 3e38, -3e38};

@@ -101,7 +101,7 @@ TEST_P(ActivationTest, GradientByComplexStep) {
 }
 
 TEST_P(ActivationTest, F32FollowsF64) {
-  // In units of 2^-24 of the largest value. tanh and its argument err by about 4 each, and the
+  // Units are 2^-24 of the largest value. tanh and its argument err by about 4 each, and the
   // other operations add 6. In dx, 1 - tanh(u) has those absolute errors, which x du/dx magnifies;
   // it is below 20 up to where tanh is 1 in f32. In erf's form x times the density, which is at
   // most 0.25, errs by x^2 / 2 < 25 from its rounded exponent.
@@ -143,7 +143,7 @@ TEST_P(ActivationTest, NonFiniteInputsShow) {
   const bool relu = GetParam() == ActivationKind::kRelu;  // has a limit and a slope at infinity
   const TestContext ctx;
   for (const float bad : {std::nanf(""), kInfinity, -kInfinity}) {
-    // In the vectorised part and in the remainder.
+    // Covers the vectorised part and the remainder.
     for (const int i : {5, 66}) {
       Passes p(GetParam(), DType::kF32, 1, 67);
       p.x->data<float>()[i] = bad;

@@ -73,7 +73,7 @@ struct PlainScores {
   static __device__ __forceinline__ bool HasSlope(const AttentionInputs<T>&) {
     return false;
   }
-  // Whether the key is in the window of the query at `position`, or after the query.
+  // Returns true if the key is in the window of the query at `position`, or after the query.
   template <typename T>
   static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>&, int, int) {
     return true;

@@ -3,7 +3,7 @@
 //   s[i,j] = a q[i] . k[j]  for i - W < j <= i,   p = softmax_j(s),   y[i] = sum_j p[i,j] v[j]
 //
 // a is shape.Scale(), 1 / sqrt(D) unless set. W is the window; without one, all j <= i are seen.
-// With a cap c on the scores, s[i,j] = c tanh(a q[i] . k[j] / c).
+// A cap c on the scores makes s[i,j] = c tanh(a q[i] . k[j] / c).
 // B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
 // reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
 // heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the reference

@@ -45,7 +45,7 @@ struct BackwardInputs {
   T* dq;  // dk and dv are as far from it as k and v from q. Strides are those of q, k and v.
 };
 
-// With a larger argument nvcc 13.0 loads tiles by one loop, which asks of every row whether it is
+// A larger argument makes nvcc 13.0 load tiles by one loop, which asks of every row whether it is
 // aligned, instead of by two.
 static_assert(sizeof(BackwardInputs<float>) <= 128);
 
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
       AddProduct(scores, buffer, dy_tile, dv);
       if (Form::HasSlope(in)) {
         __syncwarp();  // all have read p
-// In one go it does not fit into the registers.
+// One go does not fit into the registers.
 #pragma unroll 1
         for (int j = 0; j < Tiles::kThreadColumns; ++j) {
           const int position = query + RowThread() + j * kRowThreads;

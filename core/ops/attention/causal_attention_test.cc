@@ -59,7 +59,7 @@ const AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 1, 3, 1, 4},    {1, 2,
                                   {1, 200, 6, 2, 20}, {3, 129, 2, 2, 33}, {1, 300, 1, 1, 128},
                                   {0, 4, 2, 1, 8},    {2, 0, 2, 1, 8}};
 
-// With windows of one token, of less than a vector, a block, several blocks, all tokens, and more;
+// Windows of one token, of less than a vector, a block, several blocks, all tokens, and more;
 // a scale; a cap that bends scores; all of them.
 const AttentionShape kOptions[] = {{2, 131, 2, 1, 5, 1},
                                    {1, 150, 6, 2, 20, 3},

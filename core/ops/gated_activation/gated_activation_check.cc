@@ -7,7 +7,7 @@ namespace strake {
 template <ActivationKind kKind>
 OpCheck GatedActivationCheck(const OpCall& call) {
   if (call.Has("dy")) {
-    // In place, as layers use it. Terms of GELU's slope nearly cancel.
+    // Layers use it in place. Terms of GELU's slope nearly cancel.
     constexpr bool kGelu = kKind == ActivationKind::kGeluTanh || kKind == ActivationKind::kGelu;
     return {.tensors = {In(call, "dy"), InOut(call, "gate_up", {0, kGelu ? 25.0 : 8.0})},
             .run = [](const Context& ctx, const Tensors& t) {

@@ -139,7 +139,7 @@ TYPED_TEST(GatedActivationCudaTest, FarFromZero) {
                 absl::OkStatus());
       const float value = static_cast<float>(gate_up[0]);
       EXPECT_NEAR(static_cast<float>(y[0]), std::max(value, 0.f), 1e-7) << gate;
-      // Where x^2 overflows, the slope of GELU by tanh is NaN, as in f32's definition.
+      // The slope of GELU by tanh is NaN where x^2 overflows, as in f32's definition.
       if (kind != ActivationKind::kGeluTanh || std::abs(value) < 1e18) {
         const double at_zero = kind == ActivationKind::kRelu ? 0 : 0.5;
         EXPECT_NEAR(static_cast<float>(dgate_up[0]), value == 0 ? at_zero : value > 0, 1e-7)

@@ -69,7 +69,7 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
 // sums [N, 2] = the sums over this rank's queries, and over its keys, of
 //   x^2                              in the forward pass, before QkNormForward()
 //   dy (offset + weight) x           in the backward pass, before QkNormBackward()
-// With kWhole alone.
+// Both are for kWhole alone.
 absl::Status QkNormForwardSums(const Context& ctx, const QkNormHeads& heads, const Tensor& qkv,
                                Tensor sums);
 absl::Status QkNormBackwardSums(const Context& ctx, const QkNormHeads& heads,

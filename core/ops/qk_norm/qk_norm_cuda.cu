@@ -214,7 +214,8 @@ absl::Status LaunchTeams(const QkNormPart<T> (&parts)[2], int64_t columns, bool 
   });
 }
 
-// Whether each part is one group. With one head each the kernels for single heads do the same.
+// Returns true if each part is one group. With one head each the kernels for single heads do the
+// same.
 template <typename T>
 bool IsWhole(const QkNormPart<T> (&parts)[2]) {
   return parts[0].num_groups == 1 && parts[1].num_groups == 1;

@@ -227,7 +227,7 @@ TEST(RopeTest, RotatesPairsAsComplexNumbers) {
   }
 }
 
-// With an attention factor, the transpose is not the inverse.
+// An attention factor makes the transpose another matrix than the inverse.
 TEST(RopeTest, BackwardIsTheTransposeByComplexStep) {
   const TestContext ctx;
   const RopeYarnScaling scaling = {.factor = 2, .original_positions = 32, .attention_factor = 1.5};

@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// In place, as gradients are scaled. The number itself is rounded to f32.
+// Works in place, as gradients are scaled. The number itself is rounded to f32.
 OpCheck ScaleCheck(const OpCall& call) {
   return {.tensors = {InOut(call, "x", {0, 2})},
           .run = [factor = call.Get("factor")](const Context& ctx, const Tensors& t) {

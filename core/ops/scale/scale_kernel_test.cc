@@ -33,7 +33,8 @@ class ScaleCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(ScaleCudaTest, Types);
 
-// Within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a tail.
+// Sizes within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a
+// tail.
 constexpr int64_t kSizes[] = {0, 1, 7, 8, 1000, 2048, 4096, 4099, 12289};
 
 template <typename T>

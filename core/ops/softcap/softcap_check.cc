@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// In place, as logits are capped. A tanh and three products.
+// Works in place, as logits are capped. A tanh and three products.
 OpCheck SoftcapCheck(const OpCall& call) {
   return {.tensors = {InOut(call, "x", {0, 8})},
           .run = [cap = call.Get("cap")](const Context& ctx, const Tensors& t) {

@@ -36,7 +36,8 @@ class SoftcapCudaTest : public ::testing::Test {};
 using Types = ::testing::Types<float, Bf16>;
 TYPED_TEST_SUITE(SoftcapCudaTest, Types);
 
-// Within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a tail.
+// Sizes within a vector, within a block (512 vectors of 4 or 8), and beyond, with and without a
+// tail.
 constexpr int64_t kSizes[] = {0, 1, 7, 8, 1000, 2048, 4096, 4099, 12289};
 
 template <typename T>
