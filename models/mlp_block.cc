@@ -42,6 +42,7 @@ MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParalle
       activation_(config.activation),
       gated_(config.gated_mlp),
       parallel_residual_(config.parallel_residual),
+      adds_to_stream_(parallel_residual_ && config.norm_place == NormPlace::kBefore),
       fused_(!gated_ && activation_ == ActivationKind::kGeluTanh),
       width_(config.intermediate_size / tp.size()),
       branch_(config, tp, arena, TensorNamesOf(config).mlp_norm, index, "mlp norm"),
@@ -88,11 +89,20 @@ absl::Status MlpBlock::Activate(const Context& ctx, const Tensor& h, const Tenso
   return ActivateUp(ctx, saved->up, g);
 }
 
+absl::Status MlpBlock::AddDown(const Context& ctx, const Tensor& g, const Tensor& x,
+                               MlpBlockSaved* saved) const {
+  const ActivationScope scope(ctx.arena());
+  const Tensor o = ctx.arena().Allocate(x.dtype(), x.shape());
+  STRAKE_RETURN_IF_ERROR(down_.Forward(ctx, g, &saved->down_linear, o).status());
+  STRAKE_ASSIGN_OR_RETURN(const ResidualStream out, branch_.Output(ctx, o, &saved->branch));
+  return ResidualAddForward(ctx, x, out.x, x);
+}
+
 absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const ResidualStream& stream,
                                                  MlpBlockSaved* saved) const {
   // Tensors that are kept, then scratch.
-  const Tensor o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
-  Tensor g;
+  Tensor o, g;
+  if (!adds_to_stream_) o = ctx.arena().Allocate(stream.x.dtype(), stream.x.shape());
   if (recompute_ != ActivationRecompute::kFull) saved->up = AllocateUp(ctx, stream.x);
   if (KeepsActivation(stream.x)) g = AllocateActivation(ctx, stream.x);
   std::optional<ActivationScope> dropped;
@@ -103,13 +113,18 @@ absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const Resid
   const ResidualStream input = parallel_residual_ ? ResidualStream{.x = stream.residual} : stream;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, input, &saved->branch));
   STRAKE_RETURN_IF_ERROR(Activate(ctx, h, g, saved));
-  STRAKE_RETURN_IF_ERROR(down_.Forward(ctx, g, &saved->down_linear, o).status());
+  if (adds_to_stream_) {
+    STRAKE_RETURN_IF_ERROR(AddDown(ctx, g, stream.x, saved));
+  } else {
+    STRAKE_RETURN_IF_ERROR(down_.Forward(ctx, g, &saved->down_linear, o).status());
+  }
   if (dropped.has_value()) {
     saved->up_linear.x = Tensor();
     if (!KeepsActivation(stream.x)) saved->down_linear.linear.x = Tensor();
   }
   if (recompute_ == ActivationRecompute::kFull) saved->up = Tensor();
   dropped.reset();
+  if (adds_to_stream_) return stream;
   STRAKE_ASSIGN_OR_RETURN(const ResidualStream out, branch_.Output(ctx, o, &saved->branch));
   if (parallel_residual_) STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, stream.x, out.x, out.x));
   return out;

@@ -54,7 +54,7 @@ class MlpBlock {
   // The same block without sequence parallelism: every rank holds every token.
   MlpBlock WithoutSequenceParallelism() const;
 
-  // o is allocated from ctx.arena().
+  // o is allocated from ctx.arena(), or in a parallel residual with no norm after it is stream.x.
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          MlpBlockSaved* saved) const;
 
@@ -75,14 +75,18 @@ class MlpBlock {
   // Returns the gradient of u from g's, in the memory of one of dg and u.
   absl::StatusOr<Tensor> BackwardActivation(const Context& ctx, const Tensor& dg,
                                             const Tensor& u) const;
+  // Computes x += the branch's output of g, whose own memory is scratch.
+  absl::Status AddDown(const Context& ctx, const Tensor& g, const Tensor& x,
+                       MlpBlockSaved* saved) const;
   // Recomputes the tensors that Forward() has dropped.
   absl::Status Recompute(const Context& ctx, MlpBlockSaved* saved) const;
 
   ActivationRecompute recompute_;
   ActivationKind activation_;
   bool gated_, parallel_residual_;
-  bool fused_;     // the activation is part of the products
-  int64_t width_;  // of g, on this rank
+  bool adds_to_stream_;  // to attention's output, as nothing keeps down's
+  bool fused_;           // the activation is part of the products
+  int64_t width_;        // of g, on this rank
   ResidualBranch branch_;
   ColumnParallelLinear up_;
   RowParallelLinear down_;
