@@ -44,6 +44,10 @@ def strake_dependencies():
     _system("glog", "glog/logging.h", "libgoogle-glog-dev", declared)
     _system("googletest", "gmock/gmock.h", "libgmock-dev", declared)
     _system("nlohmann_json", "nlohmann/json.hpp", "nlohmann-json3-dev", declared)
+    _system("pcre2", "pcre2.h", "libpcre2-dev", declared)
+    _system("utf8proc", "utf8proc.h", "libutf8proc-dev", declared)
+    _system("zlib", "zlib.h", "zlib1g-dev", declared)
+    _system("zstd", "zstd.h", "libzstd-dev", declared)
     strake_system_dependencies(declared)
 
 def strake_system_dependencies(declared = []):

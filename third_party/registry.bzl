@@ -76,4 +76,24 @@ REGISTRY_LIBRARIES = [
         defines = [],
         targets = {"json": ["@nlohmann_json//:json"]},
     ),
+    struct(
+        name = "strake_pcre2",
+        defines = [],
+        targets = {"pcre2": ["@pcre2//:pcre2"]},
+    ),
+    struct(
+        name = "strake_utf8proc",
+        defines = [],
+        targets = {"utf8proc": ["@utf8proc//:utf8proc"]},
+    ),
+    struct(
+        name = "strake_zlib",
+        defines = [],
+        targets = {"zlib": ["@zlib//:zlib"]},
+    ),
+    struct(
+        name = "strake_zstd",
+        defines = [],
+        targets = {"zstd": ["@zstd//:zstd"]},
+    ),
 ]
