@@ -43,8 +43,9 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   bool end_array() override { return Close(); }
 
   bool key(string_t& key) override {
-    if (open_.back()->contains(key)) return Fail(absl::StrCat("duplicate key \"", key, "\""));
-    key_ = std::move(key);
+    const auto [field, is_new] = open_.back()->emplace(key, nullptr);
+    if (!is_new) return Fail(absl::StrCat("duplicate key \"", key, "\""));
+    field_ = &*field;
     return true;
   }
 
@@ -62,7 +63,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   Json* Put(Json value) {
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
-    return &((*open_.back())[key_] = std::move(value));
+    return &(*field_ = std::move(value));
   }
 
   bool Open(Json container) {
@@ -83,7 +84,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
 
   Json root_;
   std::vector<Json*> open_;  // a container does not move while one inside it is open
-  std::string key_;
+  Json* field_ = nullptr;    // of the last key, whose value comes next
   std::string error_;
 };
 
