@@ -12,14 +12,15 @@
 #include "core/ops/activation/activation_cpu.h"
 #include "core/ops/bias_add/bias_add.h"
 #include "core/ops/copy/copy.h"
+#include "core/ops/cpu/convert_cpu.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/matmul/blocked_matmul_cpu.h"
 #include "core/ops/matmul/cublaslt_matmul.h"
+#include "core/ops/matmul/few_rows_matmul_cpu.h"
 #include "core/ops/matmul/matmul_epilogue.h"
 #include "core/ops/matmul/matmul_grid.h"
 #include "core/ops/matmul/matmul_reference.h"
-#include "core/ops/matmul/matvec_cpu.h"
 #include "core/ops/matmul/onednn_matmul.h"
 #include "core/ops/residual_add/residual_add.h"
 #include "glog/logging.h"
@@ -104,25 +105,39 @@ void DispatchProduct(const Tensor& a, const Tensor& b, const Tensor& c, const Bo
   return body(a.data<Bf16>(), b.data<Bf16>(), c.data<Bf16>());
 }
 
-// One row is limited by memory, and there the library is not the fastest.
-void MultiplyRow(const Context& ctx, const Tensor& a, const Tensor& b, const MatmulOptions& options,
-                 const Sizes& sizes, const Tensor& c) {
-  const auto [m, n, k] = sizes;
-  const bool accumulate = options.accumulate;
-  DispatchProduct(a, b, c, [&, n = n, k = k](const auto* left, const auto* right, auto* out) {
+// A few rows are limited by memory, and there the library is not the fastest.
+bool TakesFewRows(const Context& ctx, DType dtype, const MatmulOptions& options,
+                  const Sizes& sizes) {
+  return ctx.arena().device() == Device::kCpu && HasCpuKernels("matmul", ctx, dtype) &&
+         sizes.m <= cpu::kMaxFewRows && (sizes.m == 1 || !options.transpose_a);
+}
+
+// Of bf16, `wide` [m, k] becomes a in f32, so that no thread converts it for each part of b.
+void MultiplyFewRows(const Context& ctx, const Tensor& a, const Tensor& b,
+                     const MatmulOptions& options, const Sizes& sizes, const Tensor& wide,
+                     const Tensor& c) {
+  if (wide.defined()) {
+    STRAKE_CPU_RUN(Convert(a.data<Bf16>(), a.num_elements(), wide.data<float>()));
+  }
+  const float* rows = wide.defined() ? wide.data<float>() : a.data<float>();
+  DispatchProduct(a, b, c, [&]<typename T, typename C>(const T*, const T* right, C* out) {
+    const cpu::FewRowsProduct<T, C> product = {.m = sizes.m,
+                                               .n = sizes.n,
+                                               .k = sizes.k,
+                                               .transpose_b = options.transpose_b,
+                                               .accumulate = options.accumulate,
+                                               .a = rows,
+                                               .b = right,
+                                               .c = out};
     // Whole cache lines of columns for each thread, and at least 4096 elements of b.
-    const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / k);
-    ctx.team().ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
-      if (options.transpose_b) {
-        STRAKE_CPU_RUN(MatVecTransposed(left, right, k, begin, end, accumulate, out));
-      } else {
-        STRAKE_CPU_RUN(MatVec(left, right, n, k, begin, end, accumulate, out));
-      }
+    const int64_t grain = kColumnGrain * std::max<int64_t>(1, 4096 / kColumnGrain / sizes.k);
+    ctx.team().ParallelFor(sizes.n, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(FewRowsMatmul(product, begin, end));
     });
   });
 }
 
-// Chooses what computes a product of several rows on the CPU. It chooses by shape, so that no
+// Chooses what computes a product of more rows on the CPU. It chooses by shape, so that no
 // restart changes bits. In f32 without AVX-512, and for small matrices with it, Strake's own kernel
 // is the faster one; docs/performance.md has the figures.
 bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
@@ -133,15 +148,17 @@ bool LibraryIsFaster(DType dtype, const Sizes& sizes) {
   return std::min({m * n, m * k, n * k}) > kSmallMatrix || std::min({m, n, k}) < kFewRows;
 }
 
-bool TakesBlocks(const Context& ctx, DType dtype, const Sizes& sizes) {
+bool TakesBlocks(const Context& ctx, DType dtype, const MatmulOptions& options,
+                 const Sizes& sizes) {
   return ctx.arena().device() == Device::kCpu && HasCpuKernels("matmul", ctx, dtype) &&
-         sizes.m > 1 && !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
+         !TakesFewRows(ctx, dtype, options, sizes) &&
+         !(cpu::CanMultiply(dtype) && LibraryIsFaster(dtype, sizes));
 }
 
 // Blocks that take the library some hundred microseconds. It copies a block of each operand, so
-// smaller ones cost more.
+// smaller ones cost more. With AVX-512 its kernel for f32 sums 48 columns at a time.
 constexpr cpu::MatmulBlockLimits kLibraryLimits = {
-    .row_grain = 16, .column_grain = 64, .rows = 512, .columns = 512};
+    .row_grain = 16, .column_grain = 48, .rows = 512, .columns = 512};
 
 void MultiplyByLibrary(const Context& ctx, const Tensor& a, const Tensor& b,
                        const MatmulOptions& options, const Sizes& sizes, const Tensor& c) {
@@ -223,30 +240,42 @@ void MultiplyBlocks(const Context& ctx, const Tensor& a, const Tensor& b,
   });
 }
 
-// `blocks` is defined if the blocked kernel is used.
+// What MultiplyOnCpu() needs; undefined where that is nothing.
+Tensor CpuScratch(const Context& ctx, const Tensor& a, const MatmulOptions& options,
+                  const Sizes& sizes, const Tensor& c) {
+  if (TakesBlocks(ctx, a.dtype(), options, sizes)) return BlockScratch(ctx, c.dtype());
+  if (a.dtype() == DType::kF32 || !TakesFewRows(ctx, a.dtype(), options, sizes)) return Tensor();
+  return ctx.arena().Allocate(DType::kF32, {sizes.m, sizes.k});
+}
+
 void MultiplyOnCpu(const Context& ctx, const Tensor& a, const Tensor& b,
-                   const MatmulOptions& options, const Sizes& sizes, const Tensor& blocks,
+                   const MatmulOptions& options, const Sizes& sizes, const Tensor& scratch,
                    const Tensor& c) {
-  if (blocks.defined()) return MultiplyBlocks(ctx, a, b, options, sizes, blocks, c);
+  if (TakesBlocks(ctx, a.dtype(), options, sizes)) {
+    return MultiplyBlocks(ctx, a, b, options, sizes, scratch, c);
+  }
   const Tensor& u = ProductOf(options, c);
   if (!HasCpuKernels("matmul", ctx, a.dtype())) {
     return DispatchReference("matmul", a.dtype(), [&]<typename Scalar>() {
       Reference<Scalar>(ctx, a, b, options, sizes, u);
     });
   }
-  if (sizes.m == 1) return MultiplyRow(ctx, a, b, options, sizes, u);
+  if (TakesFewRows(ctx, a.dtype(), options, sizes)) {
+    return MultiplyFewRows(ctx, a, b, options, sizes, scratch, u);
+  }
   MultiplyByLibrary(ctx, a, b, options, sizes, u);
 }
 
 // The part of the epilogue that the product leaves to the ops that follow it.
 absl::StatusOr<MatmulOptions> RestOf(const Context& ctx, const Tensor& a, const Tensor& b,
                                      const MatmulOptions& options, const Sizes& sizes,
-                                     const Tensor& blocks, const Tensor& c) {
+                                     const Tensor& c) {
   if (ctx.arena().device() == Device::kCuda) return RestOnCuda(ctx, a, b, options, sizes, c);
   MatmulOptions rest = options;
-  if (blocks.defined()) {
+  if (TakesBlocks(ctx, a.dtype(), options, sizes)) {
     rest.bias = rest.gelu_input = rest.gelu_grad_input = Tensor();
-  } else if (HasCpuKernels("matmul", ctx, a.dtype()) && sizes.m > 1) {
+  } else if (HasCpuKernels("matmul", ctx, a.dtype()) &&
+             !TakesFewRows(ctx, a.dtype(), options, sizes)) {
     rest.bias = Tensor();  // the library adds it
   }
   return rest;
@@ -290,9 +319,9 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
     return ApplyEpilogue(ctx, a, b, options, c);
   }
   const ActivationScope scope(ctx.arena());
-  Tensor blocks, sums;
-  if (TakesBlocks(ctx, a.dtype(), sizes)) blocks = BlockScratch(ctx, c.dtype());
-  STRAKE_ASSIGN_OR_RETURN(const MatmulOptions rest, RestOf(ctx, a, b, options, sizes, blocks, c));
+  const Tensor scratch = CpuScratch(ctx, a, options, sizes, c);
+  Tensor sums;
+  STRAKE_ASSIGN_OR_RETURN(const MatmulOptions rest, RestOf(ctx, a, b, options, sizes, c));
   if (HasSums(options) && !HasSums(rest)) sums = AllocateLibrarySums(ctx, a, b, options);
   {
     const OpScope op(ctx, "matmul",
@@ -302,7 +331,7 @@ absl::Status Matmul(const Context& ctx, const Tensor& a, const Tensor& b,
     } else if (on_cuda) {
       STRAKE_RETURN_IF_ERROR(MultiplyOnCuda(ctx, a, b, options, rest, sizes, sums, c));
     } else {
-      MultiplyOnCpu(ctx, a, b, options, sizes, blocks, c);
+      MultiplyOnCpu(ctx, a, b, options, sizes, scratch, c);
     }
   }
   if (sums.defined()) return ResidualAddForward(ctx, SumsOf(options), sums, SumsOf(options));

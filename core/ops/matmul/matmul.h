@@ -19,7 +19,8 @@
 // bias_add and gelu follow the product. The library is asked once per shape. Neither way needs more
 // memory than a dry run plans, which knows the limits alone.
 //
-// A product of one row uses, on the CPU, a kernel that reads b once. Products of several rows use a
+// A product of up to 8 rows uses, on the CPU, a kernel that reads b once, unless a of several rows
+// is stored transposed. Each row has the bits that it has alone. Products of more rows use a
 // blocked kernel, which includes bias and GELU, or oneDNN, which includes the bias; dtype,
 // instructions and shape decide. For bf16, oneDNN uses bf16 instructions (AVX512_BF16, AMX), or
 // AVX-512 without them; on machines without AVX-512, and in builds without oneDNN, the blocks are

@@ -55,7 +55,7 @@ void BM_Layer(benchmark::State& state, OpSet op_set) {
   state.counters["of_peak"] = benchmark::Counter(flops / peak, benchmark::Counter::kIsRate);
 }
 
-// The layers of GPT-2 124M, and of train's default model and batch.
+// The layers of GPT-2 124M, of SmolLM2 135M, and of train's default model and batch.
 void Layers(benchmark::internal::Benchmark* benchmark) {
   benchmark->UseRealTime()->Unit(benchmark::kMillisecond);
   for (int64_t product : {kForward, kInputGradient, kWeightGradient}) {
@@ -64,6 +64,11 @@ void Layers(benchmark::internal::Benchmark* benchmark) {
     benchmark->Args({product, 0, 256, 768, 3072});
     benchmark->Args({product, 0, 256, 3072, 768});
     benchmark->Args({product, 1, 256, 768, 50257});
+    benchmark->Args({product, 0, 512, 576, 960});
+    benchmark->Args({product, 0, 512, 576, 576});
+    benchmark->Args({product, 0, 512, 576, 3072});
+    benchmark->Args({product, 0, 512, 1536, 576});
+    benchmark->Args({product, 1, 512, 576, 49152});
     benchmark->Args({product, 0, 2048, 128, 256});
     benchmark->Args({product, 0, 2048, 128, 128});
     benchmark->Args({product, 0, 2048, 128, 768});
