@@ -1,0 +1,14 @@
+// Bytes as ranks: any content gives an error or a sound spec.
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "data/tokenizer/formats/fuzz_tokenizer_spec.h"
+#include "data/tokenizer/formats/tiktoken_reader.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const absl::string_view text(reinterpret_cast<const char*>(data), size);
+  strake::IsTiktokenRanks(text);
+  strake::UseSpec(strake::ParseTiktokenRanks(text, "fuzz.tiktoken", "\\w+|\\W"));
+  return 0;
+}
