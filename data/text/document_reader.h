@@ -1,0 +1,92 @@
+// DocumentReader: the documents of a file, one after the other. Memory does not grow with the file,
+// only with its longest JSON line.
+//
+//   *.jsonl, *.ndjson   an object a line, whose member `field` is the document; blank lines are
+//   none other text          one document
+//
+// Each may be compressed with gzip or zstd (the content decides, not the name, which may end in
+// .gz, .zst or .zstd). "-" is standard input. A UTF-8 mark (BOM) at the beginning is dropped. What
+// the documents' bytes are is not looked at: ends of lines stay as they are.
+#ifndef STRAKE_DATA_TEXT_DOCUMENT_READER_H_
+#define STRAKE_DATA_TEXT_DOCUMENT_READER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "core/base/fingerprint.h"
+#include "data/text/byte_source.h"
+
+namespace strake {
+
+struct DocumentOptions {
+  std::string field = "text";  // of JSON lines
+  // Counts lines that are no such object, and documents without a byte, rather than return an
+  // error.
+  bool skip_bad_lines = false;
+  enum class Format : uint8_t { kByName, kText, kJsonLines };
+  Format format = Format::kByName;
+};
+
+// Whether the file is read as JSON lines.
+bool IsJsonLines(const std::string& path, const DocumentOptions& options);
+
+// A part of a document: a text comes in parts of 1 MiB, the last of which may be empty.
+struct DocumentPart {
+  absl::string_view text;  // valid until the next call
+  int64_t document = 0;    // its number in the file
+  int64_t offset =
+      0;  // of the document in the decompressed file, in bytes (JSON lines: its line's)
+  bool ends_document = false;
+};
+
+class DocumentReader {
+ public:
+  // Returns an error, naming the file, where it cannot be opened or holds no text.
+  static absl::StatusOr<std::unique_ptr<DocumentReader>> Open(const std::string& path,
+                                                              const DocumentOptions& options);
+  // The same for bytes in memory, which must outlive the reader. `name` is that of the file.
+  static absl::StatusOr<std::unique_ptr<DocumentReader>> OfBytes(const std::string& name,
+                                                                 absl::string_view bytes,
+                                                                 const DocumentOptions& options);
+  virtual ~DocumentReader() = default;
+
+  // Reads the next part, or returns false at the end. An error names the file and, of JSON lines,
+  // line and column: JSON that is broken, a member that is missing or no string (InvalidArgument),
+  // a compressed stream that is cut off or damaged (DataLoss), a document without a byte.
+  virtual absl::StatusOr<bool> Next(DocumentPart* part) = 0;
+
+  int64_t num_bad_lines() const { return num_bad_lines_; }
+  int64_t num_empty_documents() const { return num_empty_documents_; }
+  // What the error of the first of the bad lines would be; empty without one.
+  const std::string& first_bad_line() const { return first_bad_line_; }
+  // Bytes read of the file as it is on the disk, for progress, and their fingerprint.
+  int64_t bytes_read() const { return source_->bytes_read(); }
+  Fingerprint fingerprint() const { return source_->fingerprint(); }
+
+ protected:
+  DocumentReader(std::unique_ptr<ByteSource> source, const DocumentOptions& options)
+      : source_(std::move(source)), options_(options) {}
+
+  // An error, or OK where bad lines are only counted.
+  absl::Status Bad(const std::string& message);
+  absl::Status Empty(const std::string& message);
+
+  const std::unique_ptr<ByteSource> source_;
+  const DocumentOptions options_;
+
+ private:
+  static absl::StatusOr<std::unique_ptr<DocumentReader>> Make(const std::string& path,
+                                                              std::unique_ptr<ByteSource> source,
+                                                              const DocumentOptions& options);
+
+  int64_t num_bad_lines_ = 0, num_empty_documents_ = 0;
+  std::string first_bad_line_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_DATA_TEXT_DOCUMENT_READER_H_

@@ -1,0 +1,505 @@
+#include "data/text/prepare.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+#include "core/base/durable_file.h"
+#include "core/base/file_descriptor.h"
+#include "core/base/philox.h"
+#include "core/base/status_macros.h"
+#include "core/base/write_all.h"
+#include "data/document_index.h"
+#include "data/text/encode_pipeline.h"
+#include "data/text/file_content.h"
+#include "data/text/prepare_record.h"
+#include "data/text/token_file_writer.h"
+#include "data/token_file.h"
+
+namespace strake {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kFinishedRecord[] = "prepared.json";
+constexpr char kProgressRecord[] = "progress.json";
+constexpr char kLock[] = "lock";
+constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 1
+// Of the tokens' bytes for a text and settings: a change of either gives it another number.
+constexpr int kVersion = 1;
+
+std::string TokenFileName(size_t number) { return absl::StrFormat("tokens-%05d.bin", number); }
+
+std::vector<int32_t> PrefixOf(const Tokenizer& tokenizer, const PrepareOptions& options) {
+  return options.prefix ? tokenizer.spec().prefix : std::vector<int32_t>();
+}
+
+// All that determines the tokens besides the files' content. A field that no file has does not.
+std::string SettingsText(const Tokenizer& tokenizer, const PrepareOptions& options,
+                         const std::vector<PrepareSource>& sources) {
+  const bool has_fields =
+      std::any_of(sources.begin(), sources.end(), [](const auto& s) { return s.json_lines; });
+  return absl::StrCat("version ", kVersion, ", tokenizer ", tokenizer.Hash(), " of ",
+                      tokenizer.vocab_size(), ", end of text ", options.end_of_text, ", prefix [",
+                      absl::StrJoin(PrefixOf(tokenizer, options), " "), "]",
+                      has_fields ? ", field \"" + options.documents.field + "\"" : "",
+                      options.documents.skip_bad_lines ? ", bad lines left out" : "",
+                      ", tokens of a file ", options.max_file_tokens);
+}
+
+absl::Status CheckOptions(const Tokenizer& tokenizer, const PrepareOptions& options) {
+  if (options.files.empty()) {
+    return absl::InvalidArgumentError("the list of files to prepare is empty; name at least one");
+  }
+  if (options.end_of_text < -1 || options.end_of_text >= tokenizer.vocab_size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the end-of-text token ", options.end_of_text,
+                                                   " is not below the tokenizer's vocabulary size ",
+                                                   tokenizer.vocab_size()));
+  }
+  if (options.max_file_tokens >= 1 && options.max_file_tokens <= kMaxFileTokens) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      options.max_file_tokens, " tokens in a file are not from 1 to ", kMaxFileTokens));
+}
+
+// Looks at each file, so that one that is missing or no text is found before the first is read.
+absl::StatusOr<std::vector<PrepareSource>> DescribeSources(const PrepareOptions& options) {
+  std::vector<PrepareSource> sources;
+  for (const std::string& path : options.files) {
+    STRAKE_ASSIGN_OR_RETURN(PrepareSource source,
+                            DescribeSource(path, IsJsonLines(path, options.documents)));
+    if (source.num_bytes > 0) {
+      STRAKE_ASSIGN_OR_RETURN(const ContentKind kind, ContentOfFile(path));
+      if (kind.content == FileContent::kTokens || kind.content == FileContent::kOther) {
+        return NotTextError(path, kind);
+      }
+    }
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+bool IsFileOfSize(const std::string& path, int64_t size) {
+  std::error_code error;
+  return fs::file_size(path, error) == static_cast<uintmax_t>(size) && !error;
+}
+
+TokenEncoding EncodingFor(const Tokenizer& tokenizer) {
+  return tokenizer.vocab_size() <= std::numeric_limits<uint16_t>::max() + 1
+             ? TokenEncoding::kUint16
+             : TokenEncoding::kUint32;
+}
+
+bool FilesAreThere(const std::string& directory, const PrepareRecord& record,
+                   TokenEncoding encoding) {
+  constexpr int64_t kHeaderBytes = 1024;
+  const int64_t token_bytes = encoding == TokenEncoding::kUint16 ? 2 : 4;
+  return std::all_of(record.files.begin(), record.files.end(), [&](const PrepareFile& file) {
+    const std::string path = absl::StrCat(directory, "/", file.name);
+    std::error_code error;
+    return IsFileOfSize(path, kHeaderBytes + token_bytes * file.num_tokens) &&
+           fs::is_regular_file(DocumentIndexPath(path), error);
+  });
+}
+
+PreparedTokens Summarize(const std::string& directory, const PrepareRecord& record) {
+  PreparedTokens result;
+  for (const PrepareFile& file : record.files) {
+    result.token_files.push_back(absl::StrCat(directory, "/", file.name));
+    result.num_tokens += file.num_tokens;
+    result.num_documents += file.num_documents;
+    result.num_text_bytes += file.num_text_bytes;
+  }
+  for (const PrepareSource& source : record.sources) {
+    result.num_bad_lines += source.num_bad_lines;
+    result.num_empty_documents += source.num_empty_documents;
+    if (result.first_bad_line.empty()) result.first_bad_line = source.first_bad_line;
+  }
+  return result;
+}
+
+// The record of a directory if it is the result of an equal call; nothing if there is no directory,
+// or an empty one.
+absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& directory,
+                                                        const std::string& settings,
+                                                        const std::vector<PrepareSource>& sources,
+                                                        TokenEncoding encoding) {
+  std::error_code error;
+  if (!fs::exists(fs::symlink_status(directory, error))) return std::nullopt;
+  const auto refuse = [&](absl::string_view what) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, ": ", what, "; choose another folder, or remove this one"));
+  };
+  if (!fs::is_directory(directory, error)) return refuse("is there, and is no folder");
+  if (fs::is_empty(directory, error) && !error) return std::nullopt;
+  STRAKE_ASSIGN_OR_RETURN(std::optional<PrepareRecord> record,
+                          ReadPrepareRecord(absl::StrCat(directory, "/", kFinishedRecord)));
+  if (!record.has_value()) return refuse("holds files that are no result of preparing tokens");
+  if (record->settings != settings) {
+    return refuse(absl::StrCat("was prepared with other settings (", record->settings,
+                               "), and now they are (", settings, ")"));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const bool same, SameContent(record->sources, sources));
+  if (!same) return refuse("was prepared from other files");
+  if (!FilesAreThere(directory, *record, encoding)) return refuse("is damaged: it lacks tokens");
+  return record;
+}
+
+// The folder that the result will have, without a trailing slash or a symbolic link in it.
+absl::StatusOr<std::string> TargetOf(const std::string& directory) {
+  std::error_code error;
+  fs::path path = fs::weakly_canonical(fs::absolute(directory, error), error);
+  if (error) return SystemError("find the folder", directory, error.value());
+  if (!path.has_filename()) path = path.parent_path();
+  if (directory.empty() || !path.has_filename()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", directory, "\" is no name for a folder of tokens"));
+  }
+  return path.string();
+}
+
+// DIRECTORY.unfinished, locked while this lives.
+class Workplace {
+ public:
+  // Waits for other processes that work there.
+  static absl::StatusOr<Workplace> Open(const std::string& target,
+                                        const std::function<absl::Status()>& poll) {
+    Workplace place(target + ".unfinished");
+    std::error_code error;
+    for (fs::path folder = fs::path(target).parent_path(); !fs::exists(folder, error);
+         folder = folder.parent_path()) {
+      place.new_folders_.push_back(folder.string());
+    }
+    while (true) {
+      STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(place.path_));
+      const std::string lock = place / kLock;
+      place.lock_ = FileDescriptor(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+      if (!place.lock_.valid() && errno == ENOENT) continue;  // it was finished just now
+      if (!place.lock_.valid()) return SystemError("create", lock);
+      STRAKE_ASSIGN_OR_RETURN(const bool locked, place.TryLock());
+      if (locked) return place;
+      STRAKE_RETURN_IF_ERROR(poll());
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+
+  std::string operator/(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
+  const std::string& path() const { return path_; }
+
+  // Removes what is left of an earlier call, but for the files that `record` has. An error names a
+  // file that no such call wrote.
+  absl::Status RemoveAllBut(const PrepareRecord& record) const {
+    std::set<std::string> kept = {kLock};
+    if (!record.files.empty()) kept.insert(kProgressRecord);
+    for (const PrepareFile& file : record.files) {
+      kept.insert(file.name);
+      kept.insert(DocumentIndexPath(file.name));
+    }
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(path_, error)) {
+      const std::string name = entry.path().filename().string();
+      if (kept.contains(name)) continue;
+      if (!IsOurs(name)) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            entry.path().string(), ": no file of unfinished tokens; move it out of this folder"));
+      }
+      if (unlink(entry.path().c_str()) != 0) return SystemError("remove", entry.path().string());
+    }
+    return error ? SystemError("list", path_, error.value()) : absl::OkStatus();
+  }
+
+  // Removes the folder where it has nothing worth keeping.
+  void RemoveIfUseless() const {
+    std::error_code error;
+    if (fs::exists(*this / kProgressRecord, error) || !RemoveAllBut({}).ok()) return;
+    Remove();
+  }
+
+  // Gives the folder its name.
+  absl::Status Finish(const std::string& target) const {
+    for (const char* name : {kProgressRecord, kLock}) {
+      if (unlink((*this / name).c_str()) != 0 && errno != ENOENT) {
+        return SystemError("remove", *this / name);
+      }
+    }
+    if (rename(path_.c_str(), target.c_str()) != 0) return SystemError("rename", path_);
+    return SyncPath(fs::path(target).parent_path().string());
+  }
+
+  // Removes the folder, and those above it that were not there before, as far as they are empty.
+  void Remove() const {
+    unlink((*this / kLock).c_str());
+    rmdir(path_.c_str());
+    for (const std::string& folder : new_folders_) rmdir(folder.c_str());
+  }
+
+ private:
+  explicit Workplace(std::string path) : path_(std::move(path)), lock_(-1) {}
+
+  static bool IsOurs(const std::string& name) {
+    return absl::StartsWith(name, "tokens-") || absl::StartsWith(name, kFinishedRecord) ||
+           absl::StartsWith(name, kProgressRecord);
+  }
+
+  // Whether this process has the lock now, and the lock still is the folder's.
+  absl::StatusOr<bool> TryLock() const {
+    if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK || errno == EINTR) return false;
+      return SystemError("lock", *this / kLock);
+    }
+    struct stat mine, there;
+    return fstat(lock_.get(), &mine) == 0 && stat((*this / kLock).c_str(), &there) == 0 &&
+           mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
+  }
+
+  std::string path_;
+  FileDescriptor lock_;
+  std::vector<std::string> new_folders_;  // the innermost first
+};
+
+// The token files of one call: from batches to files, and a record after each file.
+class Files {
+ public:
+  Files(const Workplace* place, const Tokenizer* tokenizer, const PrepareOptions* options,
+        PrepareRecord record)
+      : place_(place), tokenizer_(tokenizer), options_(options), record_(std::move(record)) {}
+
+  absl::Status Add(const EncodedBatch& batch) {
+    for (const auto& [number, source] : batch.ended_sources) record_.sources[number] = source;
+    size_t text_begin = 0, tokens_begin = 0;
+    for (const EncodedPiece& piece : batch.pieces) {
+      STRAKE_RETURN_IF_ERROR(AddPiece(
+          piece,
+          absl::MakeConstSpan(batch.tokens).subspan(tokens_begin, piece.tokens_end - tokens_begin),
+          static_cast<int64_t>(piece.text_end - text_begin)));
+      text_begin = piece.text_end;
+      tokens_begin = piece.tokens_end;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish() {
+    if (writer_.has_value()) STRAKE_RETURN_IF_ERROR(EndFile());
+    if (record_.files.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("the ", options_->files.size(), " files from ",
+                                                     options_->files.front(),
+                                                     " on hold no document"));
+    }
+    record_.next = {};
+    return WritePrepareRecord(*place_ / kFinishedRecord, record_);
+  }
+
+  const PrepareRecord& record() const { return record_; }
+  int64_t num_tokens() const { return num_tokens_; }
+  int64_t num_documents() const { return num_documents_; }
+
+ private:
+  absl::Status AddPiece(const EncodedPiece& piece, absl::Span<const int32_t> tokens,
+                        int64_t num_text_bytes) {
+    const int64_t max_tokens =
+        std::min<int64_t>(2 * options_->max_file_tokens, std::numeric_limits<int32_t>::max());
+    record_.next = piece.position;
+    if (writer_.has_value() && writer_->num_tokens() + tokens.size() > max_tokens) {
+      STRAKE_RETURN_IF_ERROR(EndFile());
+    }
+    if (tokens.size() > std::numeric_limits<int32_t>::max()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          record_.sources[piece.position.source].path, ": document ", piece.position.document,
+          " has ", tokens.size(), " tokens, more than a file can count; split it"));
+    }
+    if (!writer_.has_value()) STRAKE_RETURN_IF_ERROR(BeginFile());
+    if (piece.begins_document || writer_->num_tokens() == 0) AddDocument(piece);
+    STRAKE_RETURN_IF_ERROR(writer_->Append(tokens));
+    index_.num_text_bytes += num_text_bytes;
+    num_tokens_ += tokens.size();
+    if (piece.begins_document) ++num_documents_, ++file_.num_documents;
+    record_.next = piece.ends_document
+                       ? PreparePosition{piece.position.source, piece.position.document + 1, 0}
+                       : PreparePosition{piece.position.source, piece.position.document,
+                                         piece.position.piece + 1};
+    const bool full = piece.ends_document && writer_->num_tokens() >= options_->max_file_tokens;
+    return full ? EndFile() : absl::OkStatus();
+  }
+
+  absl::Status BeginFile() {
+    file_ = {.name = TokenFileName(record_.files.size())};
+    index_ = {};
+    index_.tokenizer_hash = tokenizer_->Hash();
+    index_.vocab_size = tokenizer_->vocab_size();
+    index_.end_of_text = options_->end_of_text;
+    last_source_ = -1;
+    STRAKE_ASSIGN_OR_RETURN(
+        writer_, TokenFileWriter::Create(*place_ / file_.name, EncodingFor(*tokenizer_)));
+    return absl::OkStatus();
+  }
+
+  void AddDocument(const EncodedPiece& piece) {
+    if (piece.position.source != last_source_) {
+      last_source_ = piece.position.source;
+      index_.sources.push_back(record_.sources[last_source_].path);
+    }
+    index_.documents.push_back({.begin = writer_->num_tokens(),
+                                .offset = piece.offset,
+                                .source = static_cast<int32_t>(index_.sources.size() - 1)});
+  }
+
+  // Completes the file. From now on a later call finds it finished.
+  absl::Status EndFile() {
+    index_.num_tokens = file_.num_tokens = writer_->num_tokens();
+    file_.num_text_bytes = index_.num_text_bytes;
+    STRAKE_RETURN_IF_ERROR(writer_->Finish());
+    writer_.reset();
+    STRAKE_RETURN_IF_ERROR(WriteDocumentIndex(*place_ / file_.name, index_));
+    record_.files.push_back(file_);
+    return WritePrepareRecord(*place_ / kProgressRecord, record_);
+  }
+
+  const Workplace* const place_;
+  const Tokenizer* const tokenizer_;
+  const PrepareOptions* const options_;
+  PrepareRecord record_;
+  std::optional<TokenFileWriter> writer_;
+  PrepareFile file_;
+  DocumentIndex index_;
+  int64_t last_source_ = -1;
+  int64_t num_tokens_ = 0, num_documents_ = 0;  // of this call
+};
+
+// What an earlier call left that this one can go on with; else a record without files.
+PrepareRecord FindProgress(const Workplace& place, const std::string& settings,
+                           const std::vector<PrepareSource>& sources, TokenEncoding encoding) {
+  const auto record = ReadPrepareRecord(place / kProgressRecord);
+  if (record.ok() && record->has_value() && (*record)->settings == settings &&
+      SameFiles((*record)->sources, sources) && FilesAreThere(place.path(), **record, encoding)) {
+    return **record;
+  }
+  return {.settings = settings, .sources = sources};
+}
+
+int64_t TotalBytes(const std::vector<PrepareSource>& sources) {
+  int64_t total = 0;
+  for (const PrepareSource& source : sources) {
+    if (source.num_bytes < 0) return 0;
+    total += source.num_bytes;
+  }
+  return total;
+}
+
+absl::Status EncodeAll(const Tokenizer& tokenizer, const PrepareOptions& options,
+                       const std::function<absl::Status()>& poll, PreparedTokens resumed,
+                       Files* files) {
+  EncodeOptions encode = {.documents = options.documents,
+                          .prefix = PrefixOf(tokenizer, options),
+                          .num_threads = std::max(options.threads, 1)};
+  if (options.end_of_text >= 0) encode.suffix = {options.end_of_text};
+  const std::vector<PrepareSource> sources = files->record().sources;
+  EncodePipeline pipeline(&tokenizer, sources, files->record().next, std::move(encode));
+  PrepareOptions::Progress progress = {.bytes_in_all = TotalBytes(sources)};
+  while (true) {
+    STRAKE_ASSIGN_OR_RETURN(const EncodedBatch* batch, pipeline.Next(poll));
+    if (batch == nullptr) return files->Finish();
+    STRAKE_RETURN_IF_ERROR(files->Add(*batch));
+    progress.bytes_read = batch->bytes_read;
+    progress.tokens = resumed.num_tokens + files->num_tokens();
+    progress.documents = resumed.num_documents + files->num_documents();
+    if (options.on_progress) options.on_progress(progress);
+    STRAKE_RETURN_IF_ERROR(poll());
+  }
+}
+
+absl::StatusOr<PreparedTokens> PrepareIn(const Workplace& place, const Tokenizer& tokenizer,
+                                         const PrepareOptions& options, PrepareRecord start,
+                                         const std::string& target,
+                                         const std::function<absl::Status()>& poll) {
+  STRAKE_RETURN_IF_ERROR(place.RemoveAllBut(start));
+  const PreparedTokens resumed = Summarize(target, start);
+  Files files(&place, &tokenizer, &options, std::move(start));
+  STRAKE_RETURN_IF_ERROR(EncodeAll(tokenizer, options, poll, resumed, &files));
+  STRAKE_RETURN_IF_ERROR(place.Finish(target));
+  PreparedTokens result = Summarize(target, files.record());
+  result.num_resumed_tokens = resumed.num_tokens;
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
+                                             const PrepareOptions& options) {
+  STRAKE_RETURN_IF_ERROR(CheckOptions(tokenizer, options));
+  STRAKE_ASSIGN_OR_RETURN(const std::string target, TargetOf(options.directory));
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<PrepareSource> sources, DescribeSources(options));
+  const std::string settings = SettingsText(tokenizer, options, sources);
+  const TokenEncoding encoding = EncodingFor(tokenizer);
+  const auto reused = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
+    STRAKE_ASSIGN_OR_RETURN(const auto record, FindResult(target, settings, sources, encoding));
+    if (!record.has_value()) return std::nullopt;
+    PreparedTokens result = Summarize(target, *record);
+    result.reused = true;
+    return result;
+  };
+  const auto poll = [&] {
+    return options.stop_requested && options.stop_requested()
+               ? absl::CancelledError(absl::StrCat(
+                     target, ": stopped; token files that are finished are kept for the next time"))
+               : absl::OkStatus();
+  };
+  STRAKE_ASSIGN_OR_RETURN(std::optional<PreparedTokens> result, reused());
+  if (result.has_value()) return *result;
+  STRAKE_ASSIGN_OR_RETURN(const Workplace place, Workplace::Open(target, poll));
+  // Another process may have done it meanwhile.
+  STRAKE_ASSIGN_OR_RETURN(result, reused());
+  if (!result.has_value()) {
+    auto prepared = PrepareIn(place, tokenizer, options,
+                              FindProgress(place, settings, sources, encoding), target, poll);
+    if (prepared.ok()) return prepared;
+    place.RemoveIfUseless();
+    return prepared.status();
+  }
+  place.RemoveIfUseless();
+  return *result;
+}
+
+absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const Tokenizer& tokenizer,
+                                              const PrepareOptions& options) {
+  STRAKE_RETURN_IF_ERROR(CheckOptions(tokenizer, options));
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<PrepareSource> sources, DescribeSources(options));
+  const std::string settings = SettingsText(tokenizer, options, sources);
+  std::string key = settings;
+  for (const PrepareSource& source : sources) {
+    if (source.num_bytes < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source.path,
+                       ": cannot be read again, and so not be prepared into a cache; prepare its "
+                       "tokens into a folder, or copy it to a file"));
+    }
+    absl::StrAppend(&key, "\n", source.path, "\n", source.json_lines, " ", source.num_bytes, " ",
+                    source.modified_ns);
+  }
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(cache, error)) {
+    const std::string directory = entry.path().string();
+    const auto found = FindResult(directory, settings, sources, EncodingFor(tokenizer));
+    if (found.ok() && found->has_value()) return directory;
+  }
+  return absl::StrCat(cache, "/", absl::Hex(StableHash(key), absl::kZeroPad16));
+}
+
+}  // namespace strake
