@@ -1,6 +1,7 @@
 #include "data/data_loader.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -10,17 +11,20 @@
 
 namespace strake {
 
-absl::StatusOr<DataLoader> DataLoader::Create(const TokenStream* stream, int64_t begin, int64_t end,
+absl::StatusOr<DataLoader> DataLoader::Create(const TokenStream* stream, TokenRanges ranges,
                                               const Options& options) {
-  CHECK(0 <= begin && begin <= end && end <= stream->num_tokens())
-      << "[data_loader] tokens [" << begin << ", " << end << ") of " << stream->num_tokens();
+  for (const TokenRange& range : ranges.ranges()) {
+    CHECK(range.begin >= 0 && range.end <= stream->num_tokens())
+        << "[data_loader] tokens [" << range.begin << ", " << range.end << ") of "
+        << stream->num_tokens();
+  }
   if (options.seq_len < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("sequence length ", options.seq_len, " is not at least 1"));
   }
-  STRAKE_RETURN_IF_ERROR(CheckHoldsSample("the data", end - begin, options.seq_len));
-  const int64_t num_samples = (end - begin - 1) / options.seq_len;
-  return DataLoader(stream, begin, num_samples, options);
+  const int64_t num_tokens = ranges.num_tokens();
+  STRAKE_RETURN_IF_ERROR(CheckHoldsSample("the data", num_tokens, options.seq_len));
+  return DataLoader(stream, std::move(ranges), (num_tokens - 1) / options.seq_len, options);
 }
 
 absl::Status DataLoader::Load(int64_t first_sample, int64_t count, Tensor tokens,
@@ -42,10 +46,10 @@ absl::Status DataLoader::LoadOne(int64_t sample, int32_t* tokens, int32_t* targe
   int64_t index = sample % num_samples_;
   if (options_.shuffle) index = Permutation(num_samples_, options_.seed, epoch)(index);
   const int64_t seq_len = options_.seq_len;
-  const int64_t begin = begin_ + index * seq_len;
-  STRAKE_RETURN_IF_ERROR(stream_->Read(begin, seq_len, tokens));
+  const int64_t begin = index * seq_len;
+  STRAKE_RETURN_IF_ERROR(ranges_.Read(*stream_, begin, seq_len, tokens));
   std::copy(tokens + 1, tokens + seq_len, targets);
-  return stream_->Read(begin + seq_len, 1, targets + seq_len - 1);
+  return ranges_.Read(*stream_, begin + seq_len, 1, targets + seq_len - 1);
 }
 
 }  // namespace strake

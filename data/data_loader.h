@@ -1,8 +1,10 @@
-// DataLoader: training samples from a range of a token stream, in a pseudo-random order computed by
+// DataLoader: training samples from ranges of a token stream, in a pseudo-random order computed by
 // a function.
 //
-//   sample index i = tokens [begin + i*T, begin + i*T + T], the last one being only a target
-//   global sample g = index order_e(g mod N), epoch e = g / N;  N = (end - begin - 1) / T
+//   sample index i = tokens [i*T, i*T + T] of the n tokens of the ranges, one range after the
+//   other;
+//                    the last one is only a target
+//   global sample g = index order_e(g mod N), epoch e = g / N;  N = (n - 1) / T
 //   order_e = Permutation(N, seed, e), or the identity without `shuffle`
 //
 // T sequence length, N samples in an epoch. The global sample number alone is the position of a
@@ -11,10 +13,12 @@
 #define STRAKE_DATA_DATA_LOADER_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/tensor.h"
+#include "data/token_ranges.h"
 #include "data/token_stream.h"
 
 namespace strake {
@@ -27,10 +31,15 @@ class DataLoader {
     bool shuffle = true;
   };
 
-  // Samples of tokens [begin, end) of `stream`, which must outlive the loader. Errors: a sequence
-  // length below 1; a range too short for one sample.
-  static absl::StatusOr<DataLoader> Create(const TokenStream* stream, int64_t begin, int64_t end,
+  // Samples of tokens of `stream`, which must outlive the loader. Errors: a sequence length below
+  // 1; ranges too short for one sample.
+  static absl::StatusOr<DataLoader> Create(const TokenStream* stream, TokenRanges ranges,
                                            const Options& options);
+  // The same of tokens [begin, end).
+  static absl::StatusOr<DataLoader> Create(const TokenStream* stream, int64_t begin, int64_t end,
+                                           const Options& options) {
+    return Create(stream, TokenRanges({{begin, end}}), options);
+  }
 
   // The number of samples in an epoch.
   int64_t num_samples() const { return num_samples_; }
@@ -39,16 +48,17 @@ class DataLoader {
   // Loads global samples [first_sample, first_sample + count), one after the other:
   //   tokens  [count*T] i32  =
   //   targets [count*T] i32  =, targets[i] is the token after tokens[i]
-  // Returns TokenStream::Read's error. Safe to call from many threads.
+  // Returns TokenRanges::Read's error. Safe to call from many threads.
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
 
  private:
-  DataLoader(const TokenStream* stream, int64_t begin, int64_t num_samples, const Options& options)
-      : stream_(stream), begin_(begin), num_samples_(num_samples), options_(options) {}
+  DataLoader(const TokenStream* stream, TokenRanges ranges, int64_t num_samples,
+             const Options& options)
+      : stream_(stream), ranges_(std::move(ranges)), num_samples_(num_samples), options_(options) {}
   absl::Status LoadOne(int64_t sample, int32_t* tokens, int32_t* targets) const;
 
   const TokenStream* stream_;
-  int64_t begin_;
+  TokenRanges ranges_;
   int64_t num_samples_;
   Options options_;
 };

@@ -7,6 +7,7 @@
 #include "core/testing/test_tensor.h"
 #include "data/permutation.h"
 #include "data/token_file.h"
+#include "data/token_ranges.h"
 #include "data/token_stream.h"
 #include "data/train_val_split.h"
 #include "gmock/gmock.h"
@@ -60,6 +61,28 @@ std::vector<int32_t> SampleStarts(const DataLoader& loader, int64_t first, int64
   return starts;
 }
 
+TEST(DataLoaderTest, RangesAreOneSequence) {
+  const TokenStream stream = MakeStream(100);
+  const TokenRanges ranges({{5, 12}, {12, 15}, {20, 20}, {45, 60}, {90, 100}});
+  EXPECT_THAT(ranges.ranges(),
+              ElementsAre(TokenRange{5, 15}, TokenRange{45, 60}, TokenRange{90, 100}));
+  auto loader = DataLoader::Create(&stream, ranges, {.seq_len = 8, .shuffle = false});
+  ASSERT_TRUE(loader.ok()) << loader.status();
+  ASSERT_EQ(loader->num_samples(), 4);
+  std::vector<int32_t> all;
+  for (const TokenRange& range : ranges.ranges()) {
+    for (int64_t i = range.begin; i < range.end; ++i) all.push_back(static_cast<int32_t>(i));
+  }
+  TestTensor tokens(DType::kI32, {8}), targets(DType::kI32, {8});
+  for (int64_t sample = 0; sample < 4; ++sample) {
+    ASSERT_TRUE(loader->Load(sample, 1, tokens, targets).ok());
+    for (int64_t i = 0; i < 8; ++i) {
+      EXPECT_EQ(tokens->data<int32_t>()[i], all[sample * 8 + i]);
+      EXPECT_EQ(targets->data<int32_t>()[i], all[sample * 8 + i + 1]);
+    }
+  }
+}
+
 TEST(DataLoaderTest, InOrderSampleIsAtItsIndexTimesTheLength) {
   const TokenStream stream = MakeStream(100);
   const DataLoader loader = MakeLoader(stream, 0, 100, {.seq_len = 10, .shuffle = false});
@@ -83,13 +106,12 @@ TEST(DataLoaderTest, WhatIsHeldBackIsNeverTrainedOn) {
   for (const int64_t seq_len : {1, 7, 9, 99}) {
     const auto split = SplitTrainVal(stream.num_tokens(), std::nullopt, seq_len);
     ASSERT_TRUE(split.ok()) << split.status();
-    const DataLoader train =
-        MakeLoader(stream, split->train.begin, split->train.end, {.seq_len = seq_len});
+    const DataLoader train = MakeLoader(stream, 0, split->train.num_tokens(), {.seq_len = seq_len});
     for (const int32_t start : SampleStarts(train, 0, train.num_samples())) {
       EXPECT_LT(start + seq_len, 900) << "the last target";
     }
     const DataLoader val =
-        MakeLoader(stream, split->val.begin, split->val.end, {.seq_len = seq_len});
+        MakeLoader(stream, split->train.num_tokens(), stream.num_tokens(), {.seq_len = seq_len});
     for (const int32_t start : SampleStarts(val, 0, val.num_samples())) EXPECT_GE(start, 900);
   }
 }

@@ -1,42 +1,15 @@
 #include "data/token_stream.h"
 
-#include <glob.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <mutex>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "glog/logging.h"
 
 namespace strake {
-namespace {
-
-absl::StatusOr<std::vector<std::string>> ExpandGlob(const std::string& pattern) {
-  // An existing path is taken literally, whatever characters it contains.
-  struct stat info;
-  if (stat(pattern.c_str(), &info) == 0) return std::vector<std::string>{pattern};
-  glob_t matches;
-  // Sorted below: glob() itself sorts by the locale.
-  const int error = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches);
-  std::vector<std::string> paths;
-  if (error == 0) paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
-  globfree(&matches);
-  if (paths.empty()) {
-    return absl::NotFoundError(absl::StrCat("data file ", pattern,
-                                            ": no such file, and nothing matches it as a glob; "
-                                            "check the path"));
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-}  // namespace
 
 absl::StatusOr<TokenStream> TokenStream::Open(const std::vector<std::string>& paths,
                                               int64_t vocab_size) {
@@ -132,19 +105,6 @@ uint64_t TokenStream::SampledTokens() const {
     windows = HashRange(windows, i * stride, kWindow);
   }
   return HashRange(windows, n - kWindow, kWindow);
-}
-
-absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths) {
-  std::vector<std::string> files;
-  for (const absl::string_view entry : absl::StrSplit(paths, ',')) {
-    if (entry.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "list of data files \"", paths, "\": an entry is empty; separate paths by one comma"));
-    }
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> matches, ExpandGlob(std::string(entry)));
-    files.insert(files.end(), matches.begin(), matches.end());
-  }
-  return files;
 }
 
 }  // namespace strake

@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "core/base/fingerprint.h"
 #include "core/base/thread_team.h"
 #include "data/token_file.h"
@@ -55,10 +54,6 @@ class TokenStream {
   std::vector<TokenFile> files_;
   std::vector<int64_t> begins_;  // of each file, in the stream; then the number of tokens
 };
-
-// Expands a comma-separated list of paths and globs (* ? []) to files, in list order, the matches
-// of one glob sorted. An entry that is empty or matches nothing is an error that names it.
-absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths);
 
 }  // namespace strake
 

@@ -147,30 +147,6 @@ TEST(TokenStreamTest, SamplesOfALongStreamAreOfBothEnds) {
   std::filesystem::remove(path);
 }
 
-TEST(ExpandPathsTest, KeepsListOrderAndSortsMatches) {
-  const std::string folder = ::testing::TempDir() + "/glob/";
-  std::filesystem::create_directory(folder);
-  for (const char* name : {"b1.txt", "b0.txt", "B2.txt", "a.txt", "x[0].txt"}) {
-    std::ofstream(folder + name) << "text";
-  }
-  const auto paths = ExpandPaths(folder + "b*.txt," + folder + "a.txt," + folder + "[Bb][12].txt");
-  ASSERT_TRUE(paths.ok()) << paths.status();
-  EXPECT_THAT(*paths, ElementsAre(folder + "b0.txt", folder + "b1.txt", folder + "a.txt",
-                                  folder + "B2.txt", folder + "b1.txt"));
-  const auto literal = ExpandPaths(folder + "x[0].txt");
-  ASSERT_TRUE(literal.ok()) << literal.status();
-  EXPECT_THAT(*literal, ElementsAre(folder + "x[0].txt"));
-}
-
-TEST(ExpandPathsTest, AnEntryWithoutMatchIsNamed) {
-  const std::string folder = ::testing::TempDir();
-  EXPECT_THAT(ExpandPaths(folder + "," + folder + "/none*.txt").status().message(),
-              AllOf(HasSubstr("data file " + folder + "/none*.txt"), HasSubstr("matches")));
-  EXPECT_THAT(ExpandPaths(folder + "/none.txt").status().message(), HasSubstr("none.txt"));
-  EXPECT_THAT(ExpandPaths(folder + ",").status().message(), HasSubstr("an entry is empty"));
-  EXPECT_FALSE(ExpandPaths("").ok());
-}
-
 TEST(TokenStreamDeathTest, ReadsOutsideTheStreamAreProgrammerErrors) {
   const TokenStream stream = Open({Write("short.bin", {1, 2, 3}, TokenEncoding::kUint16)});
   int32_t tokens[4];

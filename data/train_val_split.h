@@ -1,41 +1,60 @@
 // Splits tokens into training data and held-back validation data.
 //
-//   without validation data   train on [0, n - h), validate on [n - h, n), h = n / 10 rounded down
-//   with m tokens of it       train on [0, n), validate on [0, m) of the validation stream
+//   with validation data   train on all n tokens, validate on all m of the validation data
+//   without                a tenth is held back: whole documents where they are known and short
+//                          enough, else the last tenth of each file
 //
-// n tokens of training data. A DataLoader reads inputs and targets inside its range alone, so what
-// is held back is never trained on.
+// Documents are drawn by a seed from all files, so that what is held back is like the rest, and no
+// document is both trained and validated on. A split is a function of its arguments. A DataLoader
+// reads inputs and targets inside its ranges alone, so what is held back is never trained on.
 #ifndef STRAKE_DATA_TRAIN_VAL_SPLIT_H_
 #define STRAKE_DATA_TRAIN_VAL_SPLIT_H_
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "data/token_ranges.h"
 
 namespace strake {
 
-// Tokens [begin, end) of a stream.
-struct TokenRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t num_tokens() const { return end - begin; }
+struct TrainValSplit {
+  TokenRanges train;  // of the training stream
+  TokenRanges val;    // of the validation stream; of the training stream when there is none
+  // Whether what is held back, if anything, is the end of the training stream.
+  bool holds_back_the_end = true;
 };
 
-struct TrainValSplit {
-  TokenRange train;  // of the training stream
-  TokenRange val;    // of the validation stream; of the training stream when there is none
+// Where the documents of a file of a stream begin.
+struct FileDocuments {
+  int64_t num_tokens = 0;            // of the file
+  std::vector<int64_t> begins = {};  // in the file, ascending; empty where they are not known
 };
 
 // Returns an error, with both numbers, unless `num_tokens` hold one sample of seq_len tokens and
 // its last target. The sentence begins with `what`.
 absl::Status CheckHoldsSample(absl::string_view what, int64_t num_tokens, int64_t seq_len);
 
-// Returns CheckHoldsSample's error where either range is too short.
+// Holds back the last tenth of the stream, rounded down, or nothing where there is validation data.
+// Returns CheckHoldsSample's error where either part is too short.
 absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
                                             std::optional<int64_t> num_val_tokens, int64_t seq_len);
+
+// Holds back documents of a stream of these files:
+//
+//   K    the files whose documents are known; n its tokens
+//   of K          documents in the order of Permutation(seed), each that still fits into n / 10;
+//   and
+//                 where that is less than half of it, or no sample, the last tenth of each file
+//   other files   the last tenth of each, rounded down
+//
+// Returns CheckHoldsSample's error where either part is too short.
+absl::StatusOr<TrainValSplit> SplitDocuments(absl::Span<const FileDocuments> files, uint64_t seed,
+                                             int64_t seq_len);
 
 }  // namespace strake
 

@@ -1,0 +1,28 @@
+// Lists of data files, as users write them.
+#ifndef STRAKE_DATA_DATA_PATHS_H_
+#define STRAKE_DATA_DATA_PATHS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace strake {
+
+// Expands a comma-separated list to files, in the order of the list. An entry is
+//
+//   a file, or "-"     itself, whatever characters it contains
+//   a folder           the files below it whose names end like those of text or tokens: .txt,
+//   .text,
+//                      .md, .jsonl and .ndjson, also with .gz or .zst, and .bin; sorted
+//   a glob             its matches, sorted: * ? [] within a name, ** for any number of folders
+//
+// "\," is a comma of a name; a list that is itself a file needs none. Names that begin with "." are
+// left out unless they are written. An entry that is empty or matches nothing is an error that
+// names it.
+absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths);
+
+}  // namespace strake
+
+#endif  // STRAKE_DATA_DATA_PATHS_H_
