@@ -96,10 +96,13 @@ void AttentionBlock::AllocateHeads(const Context& ctx, const Tensor& x, int64_t 
       arena.Allocate(AccumulationDType(x.dtype()), {shape.batch, shape.num_heads, seq_len});
 }
 
-absl::Status AttentionBlock::PrepareHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
-                                          int64_t position_offset, const Tensor& rope_table,
-                                          QkNormSaved* qk_norm_saved) const {
-  if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Forward(ctx, qkv, qk_norm_saved));
+absl::Status AttentionBlock::NormalizeHeads(const Context& ctx, const Tensor& qkv,
+                                            QkNormSaved* saved) const {
+  return qk_norm_.has_value() ? qk_norm_->Forward(ctx, qkv, saved) : absl::OkStatus();
+}
+
+absl::Status AttentionBlock::RotateHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
+                                         int64_t position_offset, const Tensor& rope_table) const {
   if (!rope_table.defined()) return absl::OkStatus();
   return RopeForward(ctx, rope_table, rope_heads_, seq_len, position_offset, qkv);
 }
@@ -108,8 +111,9 @@ absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const T
                                     AttentionBlockSaved* saved) const {
   STRAKE_RETURN_IF_ERROR(
       qkv_.Forward(ctx, h, &saved->qkv_linear, /*gelu_input=*/nullptr, saved->qkv).status());
-  STRAKE_RETURN_IF_ERROR(PrepareHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0,
-                                      rope_table, &saved->qk_norm));
+  STRAKE_RETURN_IF_ERROR(NormalizeHeads(ctx, saved->qkv, &saved->qk_norm));
+  STRAKE_RETURN_IF_ERROR(
+      RotateHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0, rope_table));
   return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse);
 }
 
@@ -177,20 +181,30 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
   return branch_.BackwardInput(ctx, dh, saved->branch, dx);
 }
 
-absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(const Context& ctx,
-                                                             const ResidualStream& stream,
-                                                             const CachedPositions& at,
-                                                             Tensor k_cache, Tensor v_cache) const {
-  const int64_t num_tokens = stream.x.dim(0);
+absl::Status AttentionBlock::AttendCached(const Context& ctx, const CachedSequence& sequence,
+                                          const Tensor& qkv, const Tensor& a) const {
+  const int64_t count = sequence.num_tokens;
+  STRAKE_RETURN_IF_ERROR(RotateHeads(ctx, qkv, count, sequence.rope_offset, sequence.rope_table));
+  return CachedAttentionForward(ctx, qkv, ShapeFor(count, count), sequence.past, sequence.k_cache,
+                                sequence.v_cache, a, sequence.past_on_gpu);
+}
+
+absl::StatusOr<ResidualStream> AttentionBlock::ForwardCached(
+    const Context& ctx, const ResidualStream& stream,
+    absl::Span<const CachedSequence> sequences) const {
   ResidualBranchSaved branch_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, stream, &branch_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor qkv, qkv_.Forward(ctx, h, /*saved=*/nullptr));
-  STRAKE_RETURN_IF_ERROR(PrepareHeads(ctx, qkv, num_tokens, at.rope_offset, at.rope_table,
-                                      /*qk_norm_saved=*/nullptr));
+  STRAKE_RETURN_IF_ERROR(NormalizeHeads(ctx, qkv, /*saved=*/nullptr));
   const Tensor a =
-      ctx.arena().Allocate(qkv.dtype(), {num_tokens, shape_.num_heads * shape_.head_dim});
-  STRAKE_RETURN_IF_ERROR(CachedAttentionForward(ctx, qkv, ShapeFor(num_tokens, num_tokens), at.past,
-                                                k_cache, v_cache, a, at.past_on_gpu));
+      ctx.arena().Allocate(qkv.dtype(), {qkv.dim(0), shape_.num_heads * shape_.head_dim});
+  int64_t begin = 0;
+  for (const CachedSequence& sequence : sequences) {
+    const int64_t end = begin + sequence.num_tokens;
+    STRAKE_RETURN_IF_ERROR(AttendCached(ctx, sequence, qkv.Rows(begin, end), a.Rows(begin, end)));
+    begin = end;
+  }
+  CHECK_EQ(begin, qkv.dim(0)) << "[attention_block] tokens of the sequences, rows of the stream";
   STRAKE_ASSIGN_OR_RETURN(const Tensor o, out_.Forward(ctx, a, /*saved=*/nullptr));
   return branch_.Output(ctx, o, &branch_saved);
 }

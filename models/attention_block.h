@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
@@ -49,12 +50,14 @@ struct AttentionBlockSaved {
   AttentionShape shape;
 };
 
-// Where new tokens stand behind those of a key/value cache.
-struct CachedPositions {
+// New tokens of a sequence, and where they stand behind those of its key/value cache.
+struct CachedSequence {
+  int64_t num_tokens = 0;   // rows of the stream, after those of the sequences before this one
   int64_t past = 0;         // tokens in the cache
   Tensor past_on_gpu = {};  // see core/ops/attention/cached_attention.h; may be undefined
   Tensor rope_table = {};   // the layer's; undefined without RoPE
   int64_t rope_offset = 0;  // the first new token's row of it
+  Tensor k_cache = {}, v_cache = {};  // [P, KV D] of the layer
 };
 
 class AttentionBlock {
@@ -75,10 +78,9 @@ class AttentionBlock {
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, const Tensor& dy, Tensor dx,
                         AttentionBlockSaved* saved) const;
 
-  // Runs one sequence's new tokens over the cache [P, KV D]. Not with sequence parallelism.
+  // Runs the sequences' new tokens, each over its own cache. Not with sequence parallelism.
   absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
-                                               const CachedPositions& at, Tensor k_cache,
-                                               Tensor v_cache) const;
+                                               absl::Span<const CachedSequence> sequences) const;
 
   // The shape of this rank's attention.
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
@@ -87,10 +89,13 @@ class AttentionBlock {
   // Allocates saved->qkv, qk_norm, attention and lse, for rows of the stream like x.
   void AllocateHeads(const Context& ctx, const Tensor& x, int64_t seq_len,
                      AttentionBlockSaved* saved) const;
-  // Normalizes and rotates the queries and keys of qkv; training and generation share it.
-  absl::Status PrepareHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
-                            int64_t position_offset, const Tensor& rope_table,
-                            QkNormSaved* qk_norm_saved) const;
+  // Normalizes the queries and keys of qkv, and rotates them: training and generation share both.
+  absl::Status NormalizeHeads(const Context& ctx, const Tensor& qkv, QkNormSaved* saved) const;
+  absl::Status RotateHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
+                           int64_t position_offset, const Tensor& rope_table) const;
+  // Rotates and attends for one sequence's rows of qkv, into its rows of a.
+  absl::Status AttendCached(const Context& ctx, const CachedSequence& sequence, const Tensor& qkv,
+                            const Tensor& a) const;
   // Computes qkv, its heads and attention, into the tensors of AllocateHeads().
   absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                       AttentionBlockSaved* saved) const;

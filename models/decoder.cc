@@ -1,6 +1,7 @@
 #include "models/decoder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -12,8 +13,10 @@
 namespace strake {
 namespace {
 
-absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, const Tensor& tokens,
-                              KvCache* cache) {
+// Copies tokens to where the model is.
+absl::StatusOr<Tensor> Input(const Context& ctx, absl::Span<const int32_t> values) {
+  const Tensor tokens(const_cast<int32_t*>(values.data()), DType::kI32,
+                      {static_cast<int64_t>(values.size())});
   const Tensor input = ctx.arena().Allocate(DType::kI32, tokens.shape());
   if (!ctx.dry_run() && input.device() == Device::kCuda) {
     // Waits for the copy, and not for the device.
@@ -22,19 +25,31 @@ absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model, cons
   } else if (!ctx.dry_run()) {
     STRAKE_RETURN_IF_ERROR(CopyBlocking(tokens, input));
   }
+  return input;
+}
+
+absl::StatusOr<Tensor> Decode(const Context& ctx, const Transformer& model,
+                              absl::Span<const int32_t> tokens, KvCache* cache) {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
   return model.Decode(ctx, input, cache);
 }
 
-// f32 or bf16 in host memory.
-std::vector<float> ToFloats(const void* values, DType dtype, int64_t count) {
-  const auto convert = [count](const auto* from) {
-    std::vector<float> to(count);
-    std::transform(from, from + count, to.begin(),
+absl::StatusOr<Tensor> DecodeEach(const Context& ctx, const Transformer& model,
+                                  absl::Span<const int32_t> tokens,
+                                  absl::Span<KvCache* const> caches) {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor input, Input(ctx, tokens));
+  return model.DecodeEach(ctx, input, caches);
+}
+
+// Appends `count` values, f32 or bf16 in host memory, from index `begin` on.
+void AppendFloats(const void* values, DType dtype, int64_t begin, int64_t count,
+                  std::vector<float>* to) {
+  const auto append = [&](const auto* from) {
+    std::transform(from + begin, from + begin + count, std::back_inserter(*to),
                    [](auto value) { return static_cast<float>(value); });
-    return to;
   };
-  return dtype == DType::kBf16 ? convert(static_cast<const Bf16*>(values))
-                               : convert(static_cast<const float*>(values));
+  if (dtype == DType::kBf16) return append(static_cast<const Bf16*>(values));
+  append(static_cast<const float*>(values));
 }
 
 absl::Status WaitForStream(const TensorParallel& tp, CudaStream stream) {
@@ -45,44 +60,71 @@ absl::Status WaitForStream(const TensorParallel& tp, CudaStream stream) {
 }  // namespace
 
 absl::StatusOr<Decoder> Decoder::Create(const Context& ctx, const Transformer& model,
-                                        int64_t max_tokens) {
-  STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, max_tokens));
-  Decoder decoder(ctx, model, std::move(cache));
+                                        int64_t max_tokens, int num_sequences) {
+  CHECK_GE(num_sequences, 1) << "[decoder] sequences";
+  Decoder decoder(ctx, model);
+  for (int i = 0; i < num_sequences; ++i) {
+    STRAKE_ASSIGN_OR_RETURN(KvCache cache, KvCache::Create(model, max_tokens));
+    decoder.caches_.push_back(std::move(cache));
+  }
   if (!decoder.OnCuda()) return decoder;
-  STRAKE_ASSIGN_OR_RETURN(decoder.logits_, PinnedMemory::Allocate(model.config().vocab_size *
-                                                                  DTypeSize(model.dtype())));
+  const int64_t columns = model.padded_vocab_size();
+  STRAKE_ASSIGN_OR_RETURN(
+      decoder.logits_, PinnedMemory::Allocate(num_sequences * columns * DTypeSize(model.dtype())));
   STRAKE_ASSIGN_OR_RETURN(decoder.inputs_, PinnedMemory::Allocate(2 * sizeof(int32_t)));
   STRAKE_ASSIGN_OR_RETURN(decoder.place_, model.CreateDecodePlace());
   return decoder;
 }
 
-absl::StatusOr<std::vector<float>> Decoder::Append(absl::Span<const int32_t> tokens) {
-  CHECK(!tokens.empty() && length() + static_cast<int64_t>(tokens.size()) <= max_tokens())
-      << "[decoder] " << tokens.size() << " tokens after " << length() << " of " << max_tokens();
+absl::StatusOr<std::vector<float>> Decoder::Append(absl::Span<const int32_t> tokens, int sequence) {
+  CHECK(!tokens.empty() && length(sequence) + static_cast<int64_t>(tokens.size()) <= max_tokens())
+      << "[decoder] " << tokens.size() << " tokens after " << length(sequence) << " of "
+      << max_tokens();
   const ActivationScope scope(ctx_->arena());
   const int64_t vocab = model_->config().vocab_size;
+  std::vector<float> logits;
   if (OnCuda()) {
-    STRAKE_RETURN_IF_ERROR(AppendOnCuda(tokens));
+    STRAKE_RETURN_IF_ERROR(AppendOnCuda(tokens, sequence));
     STRAKE_RETURN_IF_ERROR(WaitForStream(model_->tensor_parallel(), ctx_->cuda_stream()));
-    return ToFloats(logits_.data(), model_->dtype(), vocab);
+    AppendFloats(logits_.data(), model_->dtype(), 0, vocab, &logits);
+    return logits;
   }
-  const Tensor input(const_cast<int32_t*>(tokens.data()), DType::kI32,
-                     {static_cast<int64_t>(tokens.size())});
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(*ctx_, *model_, input, &cache_));
-  return ToFloats(logits.raw(), logits.dtype(), vocab);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor result, Decode(*ctx_, *model_, tokens, &caches_[sequence]));
+  AppendFloats(result.raw(), result.dtype(), 0, vocab, &logits);
+  return logits;
+}
+
+absl::StatusOr<std::vector<float>> Decoder::AppendToEach(absl::Span<const int> sequences,
+                                                         absl::Span<const int32_t> tokens) {
+  CHECK(!sequences.empty() && sequences.size() == tokens.size())
+      << "[decoder] " << tokens.size() << " tokens for " << sequences.size() << " sequences";
+  const ActivationScope scope(ctx_->arena());
+  std::vector<KvCache*> caches;
+  for (const int sequence : sequences) caches.push_back(&caches_[sequence]);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor result, DecodeEach(*ctx_, *model_, tokens, caches));
+  const void* values = result.raw();
+  if (OnCuda()) {
+    STRAKE_RETURN_IF_ERROR(
+        CopyToHost(logits_.data(), result.raw(), result.num_bytes(), ctx_->cuda_stream()));
+    STRAKE_RETURN_IF_ERROR(WaitForStream(model_->tensor_parallel(), ctx_->cuda_stream()));
+    values = logits_.data();
+  }
+  std::vector<float> logits;
+  for (size_t row = 0; row < sequences.size(); ++row) {
+    AppendFloats(values, result.dtype(), row * result.dim(1), model_->config().vocab_size, &logits);
+  }
+  return logits;
 }
 
 bool Decoder::CanRecord(int64_t num_tokens) const {
   const TensorParallel& tp = model_->tensor_parallel();
-  return num_tokens == 1 && ctx_->profile() == nullptr && ctx_->recorder() == nullptr &&
-         (tp.size() == 1 || tp.communicator().CanBeCaptured());
+  return caches_.size() == 1 && num_tokens == 1 && ctx_->profile() == nullptr &&
+         ctx_->recorder() == nullptr && (tp.size() == 1 || tp.communicator().CanBeCaptured());
 }
 
-absl::Status Decoder::AppendOnCuda(absl::Span<const int32_t> tokens) {
-  const int64_t count = tokens.size();
-  if (CanRecord(count)) return RunToken(tokens[0]);
-  const Tensor input(const_cast<int32_t*>(tokens.data()), DType::kI32, {count});
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(*ctx_, *model_, input, &cache_));
+absl::Status Decoder::AppendOnCuda(absl::Span<const int32_t> tokens, int sequence) {
+  if (CanRecord(tokens.size())) return RunToken(tokens[0]);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, Decode(*ctx_, *model_, tokens, &caches_[sequence]));
   return CopyToHost(logits_.data(), logits.raw(), logits.num_bytes(), ctx_->cuda_stream());
 }
 
@@ -102,7 +144,7 @@ absl::Status Decoder::RunToken(int32_t token) {
   if (!graph_.has_value()) {
     STRAKE_ASSIGN_OR_RETURN(graph_, CudaGraph::Capture(stream, [&] { return EnqueueToken(); }));
   }
-  cache_.set_length(past + 1);
+  caches_[0].set_length(past + 1);
   return graph_->Launch(stream);
 }
 
@@ -113,7 +155,7 @@ absl::Status Decoder::EnqueueToken() {
   STRAKE_RETURN_IF_ERROR(CopyToDevice(token.raw(), inputs, token.num_bytes(), stream));
   const Tensor& past = place_.past.tensor();
   STRAKE_RETURN_IF_ERROR(CopyToDevice(past.raw(), inputs + 1, past.num_bytes(), stream));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model_->Decode(*ctx_, token, &cache_, &place_));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, model_->Decode(*ctx_, token, &caches_[0], &place_));
   return CopyToHost(logits_.data(), logits.raw(), logits.num_bytes(), stream);
 }
 
@@ -123,7 +165,24 @@ size_t Decoder::ArenaBytes(const Context& ctx, const Transformer& model, int64_t
   const Context dry(&ctx.team(), &plan, ctx.op_set());
   KvCache cache = KvCache::DryRun(model, max_tokens);
   cache.set_length(past);
-  CHECK(Decode(dry, model, Tensor(nullptr, DType::kI32, {num_tokens}), &cache).ok());
+  const std::vector<int32_t> tokens(num_tokens);
+  CHECK(Decode(dry, model, tokens, &cache).ok());
+  return plan.peak_bytes();
+}
+
+size_t Decoder::ArenaBytesOfEach(const Context& ctx, const Transformer& model, int64_t max_tokens,
+                                 int64_t past, int num_sequences) {
+  ActivationArena plan = ActivationArena::DryRun(model.device());
+  const Context dry(&ctx.team(), &plan, ctx.op_set());
+  std::vector<KvCache> caches;
+  std::vector<KvCache*> pointers;
+  for (int i = 0; i < num_sequences; ++i) {
+    caches.push_back(KvCache::DryRun(model, max_tokens));
+    caches.back().set_length(past);
+  }
+  for (KvCache& cache : caches) pointers.push_back(&cache);
+  const std::vector<int32_t> tokens(num_sequences);
+  CHECK(DecodeEach(dry, model, tokens, pointers).ok());
   return plan.peak_bytes();
 }
 

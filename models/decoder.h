@@ -1,4 +1,4 @@
-// Decoder: runs a model over a growing sequence, and brings the logits after it to the host.
+// Decoder: runs a model over growing sequences, and brings the logits after them to the host.
 #ifndef STRAKE_MODELS_DECODER_H_
 #define STRAKE_MODELS_DECODER_H_
 
@@ -20,47 +20,55 @@ namespace strake {
 
 // Between calls, the context's arena must be used as far as it was at the first.
 //
-// On a GPU, the work of one more token is enqueued directly the first time (libraries then load and
-// plan what they need), recorded the second time, and launched as a graph from then on; but not
-// where ops are timed or recorded, or where the ranks' collectives cannot be captured. Each call
-// waits for its stream alone.
+// On a GPU, the work of one more token of a decoder's only sequence is enqueued directly the first
+// time (libraries then load and plan what they need), recorded the second time, and launched as a
+// graph from then on; but not where ops are timed or recorded, or where the ranks' collectives
+// cannot be captured. Each call waits for its stream alone.
 class Decoder {
  public:
   // Sequences of at most `max_tokens`. Context and model must outlive the decoder.
   // ResourceExhausted when there is no memory.
   static absl::StatusOr<Decoder> Create(const Context& ctx, const Transformer& model,
-                                        int64_t max_tokens);
+                                        int64_t max_tokens, int num_sequences = 1);
 
-  // Appends tokens, and returns the logits [vocabulary] after the last of them, on every rank.
-  // CHECKs that there is room, and that there is one token at least.
-  absl::StatusOr<std::vector<float>> Append(absl::Span<const int32_t> tokens);
+  // Appends tokens to a sequence, and returns the logits [vocabulary] after the last of them, on
+  // every rank. CHECKs that there is room, and that there is one token at least.
+  absl::StatusOr<std::vector<float>> Append(absl::Span<const int32_t> tokens, int sequence = 0);
+
+  // Appends tokens[i] to sequence sequences[i], which are different ones, and returns the logits
+  // [sequences, vocabulary]. Reads each weight once. On the CPU, up to 8 sequences get the bits of
+  // Append().
+  absl::StatusOr<std::vector<float>> AppendToEach(absl::Span<const int> sequences,
+                                                  absl::Span<const int32_t> tokens);
 
   // The number of tokens so far.
-  int64_t length() const { return cache_.length(); }
-  int64_t max_tokens() const { return cache_.max_tokens(); }
-  // Forgets all tokens.
-  void Clear() { cache_.set_length(0); }
+  int64_t length(int sequence = 0) const { return caches_[sequence].length(); }
+  int64_t max_tokens() const { return caches_[0].max_tokens(); }
+  // Forgets all tokens of a sequence.
+  void Clear(int sequence = 0) { caches_[sequence].set_length(0); }
 
   // Bytes of the context's arena for appending `num_tokens` to `past`, with room for `max_tokens`.
   static size_t ArenaBytes(const Context& ctx, const Transformer& model, int64_t max_tokens,
                            int64_t past, int64_t num_tokens);
+  // The same for one token to each of several sequences.
+  static size_t ArenaBytesOfEach(const Context& ctx, const Transformer& model, int64_t max_tokens,
+                                 int64_t past, int num_sequences);
 
  private:
-  Decoder(const Context& ctx, const Transformer& model, KvCache cache)
-      : ctx_(&ctx), model_(&model), cache_(std::move(cache)) {}
+  Decoder(const Context& ctx, const Transformer& model) : ctx_(&ctx), model_(&model) {}
 
   bool OnCuda() const { return model_->device() == Device::kCuda; }
   bool CanRecord(int64_t num_tokens) const;
-  absl::Status AppendOnCuda(absl::Span<const int32_t> tokens);
+  absl::Status AppendOnCuda(absl::Span<const int32_t> tokens, int sequence);
   absl::Status RunToken(int32_t token);
   absl::Status EnqueueToken();
 
   const Context* ctx_;
   const Transformer* model_;
-  KvCache cache_;
+  std::vector<KvCache> caches_;
 
   // On a GPU.
-  PinnedMemory logits_;  // [vocabulary], in the model's dtype
+  PinnedMemory logits_;  // [sequences, padded vocabulary], in the model's dtype
   PinnedMemory inputs_;  // the token, and the number of tokens before it
   DecodePlace place_;
   bool has_run_token_ = false;

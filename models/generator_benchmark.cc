@@ -1,6 +1,6 @@
-// Generates text one token after another, on the CPU's cores. Each token reads every weight once,
-// and memory bandwidth is the limit: `of_roofline` is the rate divided by that of a loop that only
-// reads, measured before and after.
+// Generates texts one token after another, on the CPU's cores. Each step reads every weight once
+// for all of them, and memory bandwidth is the limit: `of_roofline` is the rate divided by that of
+// a loop that only reads, measured before and after. The argument is the number of texts.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -47,36 +47,43 @@ void BM_Generate(benchmark::State& state, const char* preset, DType dtype) {
   const Transformer model(config, kPromptTokens + kNewTokens, &parameters);
   CHECK(parameters.Allocate(dtype, /*with_gradients=*/false).ok());
   CHECK(InitializeParameters(1, team, &parameters).ok());
+  const int64_t num_texts = state.range(0);
+  const std::vector<std::vector<int32_t>> prompts(num_texts,
+                                                  std::vector<int32_t>(kPromptTokens, 1));
+  const GenerationOptions options = {.max_tokens = kNewTokens, .sampling = {.temperature = 0.8}};
   ActivationArena plan = ActivationArena::DryRun();
-  auto arena = ActivationArena::Create(
-      GenerationBytes(Context(&team, &plan), model, kPromptTokens, kNewTokens));
+  auto arena = ActivationArena::Create(GenerationBytes(
+      Context(&team, &plan), model, std::vector<int64_t>(num_texts, kPromptTokens), options));
   CHECK(arena.ok()) << arena.status();
   const Context ctx(&team, &*arena);
-  const std::vector<int32_t> prompt(kPromptTokens, 1);
 
   double limit = ReadBytesPerSecond(team);
   for (auto _ : state) {
-    // Starts at the first token, which includes the prompt.
+    // Starts at the last text's first token, which includes the prompts.
     std::vector<Clock::time_point> times;
     const absl::Status status =
-        GenerateTokens(ctx, model, prompt, kNewTokens, {.temperature = 0.8}, [&](int64_t) {
+        GenerateAll(ctx, model, prompts, options, [&](const GeneratedToken&) {
           times.push_back(Clock::now());
           return absl::OkStatus();
         });
     CHECK(status.ok()) << status;
-    state.SetIterationTime(std::chrono::duration<double>(times.back() - times.front()).count());
+    state.SetIterationTime(
+        std::chrono::duration<double>(times.back() - times[num_texts - 1]).count());
   }
   limit = std::max(limit, ReadBytesPerSecond(team));
 
-  const double num_tokens = 1.0 * state.iterations() * (kNewTokens - 1);
-  const double bytes = num_tokens * WeightBytes(config, parameters);
+  const double num_steps = 1.0 * state.iterations() * (kNewTokens - 1);
+  const double bytes = num_steps * WeightBytes(config, parameters);
   const auto rate = benchmark::Counter::kIsRate;
-  state.counters["tokens/s"] = benchmark::Counter(num_tokens, rate);
+  state.counters["tokens/s"] = benchmark::Counter(num_steps * num_texts, rate);
   state.counters["bytes/s"] = benchmark::Counter(bytes, rate);
   state.counters["of_roofline"] = benchmark::Counter(bytes / limit, rate);
 }
-BENCHMARK_CAPTURE(BM_Generate, gpt2_124m_fp32, "gpt2-124m", DType::kF32)->UseManualTime();
-BENCHMARK_CAPTURE(BM_Generate, gpt2_124m_bf16, "gpt2-124m", DType::kBf16)->UseManualTime();
+void NumTexts(benchmark::internal::Benchmark* benchmark) {
+  benchmark->UseManualTime()->ArgName("texts")->RangeMultiplier(2)->Range(1, kMaxGenerationBatch);
+}
+BENCHMARK_CAPTURE(BM_Generate, gpt2_124m_fp32, "gpt2-124m", DType::kF32)->Apply(NumTexts);
+BENCHMARK_CAPTURE(BM_Generate, gpt2_124m_bf16, "gpt2-124m", DType::kBf16)->Apply(NumTexts);
 
 }  // namespace
 }  // namespace strake

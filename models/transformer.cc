@@ -128,19 +128,22 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
           layers.head.WithoutSequenceParallelism()};
 }
 
-absl::StatusOr<Tensor> Transformer::Embed(const Context& ctx, const Layers& layers,
-                                          const Tensor& tokens, const Tensor& table, int64_t period,
-                                          int64_t offset) const {
+absl::StatusOr<Tensor> Transformer::EmbedTokens(const Context& ctx, const Layers& layers,
+                                                const Tensor& tokens) const {
   const LayerScope layer(ctx.recorder(), "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
   const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, x, x));
-  if (table.defined()) {
-    const LayerScope positions(ctx.recorder(), "positions");
-    ctx.WillRead(*position_table_);
-    STRAKE_RETURN_IF_ERROR(PositionEmbeddingForward(ctx, table, period, offset, x));
-  }
   return x;
+}
+
+absl::Status Transformer::AddPositions(const Context& ctx, const Tensor& table, int64_t period,
+                                       int64_t offset, const Tensor& x) const {
+  if (!table.defined()) return absl::OkStatus();
+  const LayerScope layer(ctx.recorder(), "tokens");
+  const LayerScope positions(ctx.recorder(), "positions");
+  ctx.WillRead(*position_table_);
+  return PositionEmbeddingForward(ctx, table, period, offset, x);
 }
 
 absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const ResidualStream& stream,
@@ -160,8 +163,9 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
   ResidualStream stream;
-  STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, *layers_, tokens, PositionTable(),
-                                          /*period=*/seq_len, tp_.FirstLocalToken(tokens.dim(0))));
+  STRAKE_ASSIGN_OR_RETURN(stream.x, EmbedTokens(ctx, *layers_, tokens));
+  STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), /*period=*/seq_len,
+                                      tp_.FirstLocalToken(tokens.dim(0)), stream.x));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     {
       const LayerScope layer(ctx.recorder(), "attention");
@@ -259,51 +263,101 @@ absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {
 absl::Status Transformer::CopyTableRows(const Context& ctx, int64_t past,
                                         const DecodePlace& place) const {
   for (int i = 0; i < rope_tables_.size(); ++i) {
-    STRAKE_RETURN_IF_ERROR(
-        Copy(ctx, rope_tables_.Get(ctx, i).Rows(past, past + 1), place.rope_rows[i].tensor()));
+    STRAKE_RETURN_IF_ERROR(Copy(ctx,
+                                rope_tables_.Get(ctx, i, /*length=*/past + 1).Rows(past, past + 1),
+                                place.rope_rows[i].tensor()));
   }
   if (position_table_ == nullptr) return absl::OkStatus();
   return Copy(ctx, PositionTable().Rows(past, past + 1), place.position_row.tensor());
 }
 
-absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
-                                           const DecodePlace* place) const {
-  const int64_t past = cache->length_, count = tokens.dim(0);
-  CHECK_LE(past + count, cache->max_tokens_) << "[transformer] key/value cache is full";
-  CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
-      << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
-      << " positions";
-  const Layers& layers = *decode_layers_;
-  CachedPositions at = {.past = past, .rope_offset = past};
-  ResidualStream stream;
+CachedSequence Transformer::SequenceAt(const Context& ctx, int64_t layer, const KvCache& cache,
+                                       int64_t count, const DecodePlace* place) const {
+  CachedSequence at = {.num_tokens = count,
+                       .past = cache.length_,
+                       .k_cache = cache.keys_[layer],
+                       .v_cache = cache.values_[layer]};
+  const int table = rope_tables_.IndexOf(layer);
   if (place == nullptr) {
-    STRAKE_ASSIGN_OR_RETURN(
-        stream.x, Embed(ctx, layers, tokens, PositionTable(), config_.max_positions, past));
+    at.rope_table = rope_tables_.ForLayer(ctx, layer, at.past + count);
+    at.rope_offset = at.past;
   } else {
     at.past_on_gpu = place->past.tensor();
-    at.rope_offset = 0;
-    STRAKE_ASSIGN_OR_RETURN(stream.x, Embed(ctx, layers, tokens, place->position_row.tensor(),
-                                            /*period=*/1, /*offset=*/0));
+    if (table >= 0) at.rope_table = place->rope_rows[table].tensor();
   }
+  return at;
+}
+
+absl::StatusOr<ResidualStream> Transformer::RunCached(const Context& ctx, const Tensor& x,
+                                                      int64_t count,
+                                                      absl::Span<KvCache* const> caches,
+                                                      const DecodePlace* place) const {
+  const Layers& layers = *decode_layers_;
+  ResidualStream stream = {.x = x};
+  std::vector<CachedSequence> sequences(caches.size());
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    at.rope_table = place == nullptr || rope_tables_.IndexOf(i) < 0
-                        ? rope_tables_.ForLayer(ctx, i)
-                        : place->rope_rows[rope_tables_.IndexOf(i)].tensor();
-    STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(
-                                        ctx, stream, at, cache->keys_[i], cache->values_[i]));
+    for (size_t s = 0; s < caches.size(); ++s) {
+      sequences[s] = SequenceAt(ctx, i, *caches[s], count, place);
+    }
+    STRAKE_ASSIGN_OR_RETURN(stream, layers.attention[i].ForwardCached(ctx, stream, sequences));
     MlpBlockSaved mlp_saved;
     STRAKE_ASSIGN_OR_RETURN(stream, layers.mlp[i].Forward(ctx, stream, &mlp_saved));
   }
-  cache->length_ += count;
-  const auto last = [count](const Tensor& x) { return x.defined() ? x.Rows(count - 1, count) : x; };
+  for (KvCache* cache : caches) cache->length_ += count;
+  return stream;
+}
+
+absl::StatusOr<Tensor> Transformer::GatheredLogits(const Context& ctx,
+                                                   const ResidualStream& stream) const {
   NormSaved norm_saved;
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, HeadInput(ctx, stream, &norm_saved));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor local, decode_layers_->head.Logits(ctx, h));
+  return tp_.GatherColumns(ctx, local);
+}
+
+void Transformer::CheckRoom(const KvCache& cache, int64_t count) const {
+  const int64_t past = cache.length_;
+  CHECK_LE(past + count, cache.max_tokens_) << "[transformer] key/value cache is full";
+  CHECK(position_table_ == nullptr || past + count <= config_.max_positions)
+      << "[transformer] " << past << " + " << count << " tokens, " << config_.max_positions
+      << " positions";
+}
+
+absl::StatusOr<Tensor> Transformer::Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
+                                           const DecodePlace* place) const {
+  const int64_t count = tokens.dim(0);
+  CheckRoom(*cache, count);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor x, EmbedTokens(ctx, *decode_layers_, tokens));
+  if (place == nullptr) {
+    STRAKE_RETURN_IF_ERROR(
+        AddPositions(ctx, PositionTable(), config_.max_positions, cache->length_, x));
+  } else {
+    STRAKE_RETURN_IF_ERROR(
+        AddPositions(ctx, place->position_row.tensor(), /*period=*/1, /*offset=*/0, x));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const ResidualStream stream,
+                          RunCached(ctx, x, count, {&cache, 1}, place));
+  const auto last = [count](const Tensor& x) { return x.defined() ? x.Rows(count - 1, count) : x; };
   STRAKE_ASSIGN_OR_RETURN(
-      const Tensor h,
-      HeadInput(ctx, {.x = last(stream.x), .residual = last(stream.residual)}, &norm_saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor local, layers.head.Logits(ctx, h));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor logits, tp_.GatherColumns(ctx, local));
+      const Tensor logits,
+      GatheredLogits(ctx, {.x = last(stream.x), .residual = last(stream.residual)}));
   // In one row, padding comes after the vocabulary.
   return Tensor(logits.raw(), logits.dtype(), {1, config_.vocab_size}, logits.device());
+}
+
+absl::StatusOr<Tensor> Transformer::DecodeEach(const Context& ctx, const Tensor& tokens,
+                                               absl::Span<KvCache* const> caches) const {
+  CHECK(tokens.shape() == Shape{static_cast<int64_t>(caches.size())})
+      << "[transformer] tokens " << tokens.ToString() << " for " << caches.size() << " caches";
+  for (const KvCache* cache : caches) CheckRoom(*cache, 1);
+  STRAKE_ASSIGN_OR_RETURN(const Tensor x, EmbedTokens(ctx, *decode_layers_, tokens));
+  for (size_t r = 0; r < caches.size(); ++r) {
+    STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), config_.max_positions,
+                                        caches[r]->length_, x.Rows(r, r + 1)));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const ResidualStream stream,
+                          RunCached(ctx, x, /*count=*/1, caches, /*place=*/nullptr));
+  return GatheredLogits(ctx, stream);
 }
 
 }  // namespace strake

@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/device/context.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
@@ -83,6 +84,9 @@ class Transformer {
   const TensorParallel& tensor_parallel() const { return tp_; }
   const HeadLoss& head() const { return layers_->head; }
 
+  // The columns of the logits of all ranks: the vocabulary, then padding.
+  int64_t padded_vocab_size() const { return layers_->embedding.table().shape[0] * tp_.size(); }
+
   // The dtype of the parameters, which are allocated.
   DType dtype() const { return layers_->embedding.table().value.dtype(); }
   Device device() const { return layers_->embedding.table().value.device(); }
@@ -119,6 +123,13 @@ class Transformer {
   // the work depends on the number of tokens in the cache only through the place's contents.
   absl::StatusOr<Tensor> Decode(const Context& ctx, const Tensor& tokens, KvCache* cache,
                                 const DecodePlace* place = nullptr) const;
+  // Appends token r of [R] (i32) to cache r, and returns the logits [R, padded_vocab_size()] after
+  // each, on every rank. On the CPU, up to 8 sequences have the bits that each has alone.
+  absl::StatusOr<Tensor> DecodeEach(const Context& ctx, const Tensor& tokens,
+                                    absl::Span<KvCache* const> caches) const;
+  // The longest sequence whose tokens in a cache are of no use as soon as it grows: RoPE's angles
+  // are then others (RopeLongScaling). 0 where that does not happen.
+  int64_t RopeChangesAfter() const { return rope_tables_.ChangesAfter(); }
 
   // A place on the parameters' device. ResourceExhausted when there is no memory.
   absl::StatusOr<DecodePlace> CreateDecodePlace() const;
@@ -135,9 +146,11 @@ class Transformer {
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
+  absl::StatusOr<Tensor> EmbedTokens(const Context& ctx, const Layers& layers,
+                                     const Tensor& tokens) const;
   // `positions` are [P, C], or undefined.
-  absl::StatusOr<Tensor> Embed(const Context& ctx, const Layers& layers, const Tensor& tokens,
-                               const Tensor& positions, int64_t period, int64_t offset) const;
+  absl::Status AddPositions(const Context& ctx, const Tensor& positions, int64_t period,
+                            int64_t offset, const Tensor& x) const;
   // The learned positions, undefined without them.
   Tensor PositionTable() const {
     return position_table_ == nullptr ? Tensor() : position_table_->value;
@@ -148,6 +161,17 @@ class Transformer {
   // The same of tokens.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 TransformerSaved* saved) const;
+  // CHECKs that the cache and the positions have room for `count` more tokens.
+  void CheckRoom(const KvCache& cache, int64_t count) const;
+  // Where `count` tokens of a cache stand in a layer.
+  CachedSequence SequenceAt(const Context& ctx, int64_t layer, const KvCache& cache, int64_t count,
+                            const DecodePlace* place) const;
+  // Runs x, the embedded tokens, through the layers: `count` tokens for each cache, which grows.
+  absl::StatusOr<ResidualStream> RunCached(const Context& ctx, const Tensor& x, int64_t count,
+                                           absl::Span<KvCache* const> caches,
+                                           const DecodePlace* place) const;
+  // Returns the logits [R, padded_vocab_size()] after rows of the stream, on every rank.
+  absl::StatusOr<Tensor> GatheredLogits(const Context& ctx, const ResidualStream& stream) const;
   // dx [R, C], the gradient of the stream after a layer, becomes that of the stream before it.
   absl::Status BackwardLayer(const Context& ctx, int64_t layer, const Tensor& dx,
                              TransformerSaved* saved) const;

@@ -247,6 +247,38 @@ TEST_P(TransformerCudaTest, TheDecodersGraphHasTheBitsOfTheModelsDecode) {
   }
 }
 
+// Sequences of several lengths, one token each at a time.
+TEST_P(TransformerCudaTest, SequencesTogetherFollowEachAlone) {
+  CudaModel m(Config(), dtype());
+  const std::vector<std::vector<int32_t>> prompts = {{2, 5}, {4}, {1, 0, 3}};
+  auto together = Decoder::Create(m.ctx, m.model, kSeqLen, /*num_sequences=*/3);
+  ASSERT_TRUE(together.ok()) << together.status();
+  std::vector<Decoder> alone;
+  for (int i = 0; i < 3; ++i) {
+    alone.push_back(*Decoder::Create(m.ctx, m.model, kSeqLen));
+    ASSERT_TRUE(together->Append(prompts[i], i).ok());
+    ASSERT_TRUE(alone[i].Append(prompts[i]).ok());
+  }
+  const std::vector<int32_t> tokens = {1, 2, 4};
+  for (const std::vector<int>& sequences : {std::vector<int>{0, 1, 2}, {2, 0}}) {
+    const auto logits = together->AppendToEach(sequences, {tokens.data(), sequences.size()});
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    const size_t vocab = Config().vocab_size;
+    ASSERT_EQ(logits->size(), sequences.size() * vocab);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      const auto expected = alone[sequences[i]].Append({&tokens[i], 1});
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      double largest = 0, error = 0;
+      for (size_t v = 0; v < vocab; ++v) {
+        largest = std::max<double>(largest, std::abs((*expected)[v]));
+        error = std::max<double>(error, std::abs((*expected)[v] - (*logits)[i * vocab + v]));
+      }
+      EXPECT_GT(largest, 0);
+      EXPECT_LT(error, 2 * Bound() * largest) << "both round";
+    }
+  }
+}
+
 TEST_P(TransformerCudaTest, GeneratesTheLikeliestTokens) {
   CudaModel m(Config(), dtype());
   const std::vector<int32_t> prompt = {2, 5};

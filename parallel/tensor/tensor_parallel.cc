@@ -92,11 +92,18 @@ Pending<Tensor> TensorParallel::SumTokensInPlace(const Context& ctx, const Tenso
 
 absl::StatusOr<Tensor> TensorParallel::GatherColumns(const Context& ctx, const Tensor& x,
                                                      CallSite site) const {
-  CHECK(x.rank() == 2 && x.dim(0) == 1) << "[tensor_parallel] columns of " << x.ToString();
+  CHECK_EQ(x.rank(), 2) << "[tensor_parallel] columns of " << x.ToString();
   if (size_ == 1) return x;
-  const Tensor full = ctx.arena().Allocate(x.dtype(), {1, x.dim(1) * size_});
+  const Tensor full = ctx.arena().Allocate(x.dtype(), {x.dim(0), x.dim(1) * size_});
   if (!Communicates(ctx)) return full;
-  return Profiled(ctx, "all_gather", full, communicator().AllGather(x, full, {}, site)).Wait();
+  for (int64_t row = 0; row < x.dim(0); ++row) {
+    const Tensor to = full.Rows(row, row + 1);
+    STRAKE_RETURN_IF_ERROR(Profiled(ctx, "all_gather", to,
+                                    communicator().AllGather(x.Rows(row, row + 1), to, {}, site))
+                               .Wait()
+                               .status());
+  }
+  return full;
 }
 
 absl::Status TensorParallel::AllReduceSum(const Context& ctx, const Tensor& x,

@@ -62,8 +62,8 @@ class TensorParallel {
   Pending<Tensor> SumTokensInPlace(const Context& ctx, const Tensor& x,
                                    CallSite site = CallSite::Here()) const;
 
-  // Gathers the ranks' rows [1, C/T] side by side: [1, C], allocated from ctx.arena(); x itself on
-  // one rank.
+  // Gathers the ranks' columns [N, C/T] side by side: [N, C], allocated from ctx.arena(); x itself
+  // on one rank. A collective for each row: for generation, which has few.
   absl::StatusOr<Tensor> GatherColumns(const Context& ctx, const Tensor& x,
                                        CallSite site = CallSite::Here()) const;
 
