@@ -47,7 +47,7 @@ std::string MemoryText(const MemoryPlan& plan, int num_ranks, size_t snapshot_by
 
 std::string DataText(const TrainingData& data) {
   return absl::StrCat(data.Label(), ": ", FormatCount(data.split().train.num_tokens()),
-                      " tokens to train on, ", FormatCount(data.split().val.num_tokens()),
+                      " tokens to train on, ", FormatCount(data.num_val_tokens()),
                       " to validate on");
 }
 
@@ -70,10 +70,24 @@ absl::Status ScreenObserver::OnWarning(const std::string& text) {
   return absl::OkStatus();
 }
 
+absl::Status ScreenObserver::OnNote(const std::string& text) {
+  screen_->Print("note: " + Printable(text));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnPrepare(const PrepareProgress& p) {
+  const double done = static_cast<double>(p.bytes_read), all = static_cast<double>(p.bytes_in_all);
+  screen_->Update(all > 0 ? done / all : 0,
+                  absl::StrCat(FormatBytes(done), " of ", FormatBytes(all), " of text prepared, ",
+                               FormatCount(static_cast<double>(p.tokens)), " tokens"));
+  return absl::OkStatus();
+}
+
 absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   const TrainConfig& config = command_.config;
   const TrainerOptions& options = plan.options;
   const int num_ranks = config.layout.num_ranks();
+  num_steps_ = options.schedule.total_steps;
   PrintHeaderLine("model", ModelText(options.init_from.empty() ? config.model : options.init_from,
                                      options.engine.model));
   if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
@@ -105,7 +119,7 @@ absl::Status ScreenObserver::OnStart(const TrainStart& start) {
 
 absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
   const TrainerOptions& run = command_.config.run;
-  const int64_t log_every = command_.config.log_every, steps = run.schedule.total_steps;
+  const int64_t log_every = command_.config.log_every, steps = num_steps_;
   // A running mean, so that the time left does not jump. The first step, which warms up, is
   // excluded.
   const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
@@ -125,9 +139,19 @@ absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
 }
 
 absl::Status ScreenObserver::OnEvaluation(const EvalMetrics& m) {
-  screen_->Print(absl::StrFormat("step %d  validation loss %.4f (%s of %s sequences)", m.step,
-                                 m.val_loss, FormatCount(m.num_samples),
+  const std::string name = m.name.empty() ? "" : " of " + Printable(m.name);
+  const std::string bits =
+      m.bits_per_byte > 0 ? absl::StrFormat(", %.4f bits per byte", m.bits_per_byte) : "";
+  screen_->Print(absl::StrFormat("step %d  validation loss%s %.4f%s (%s of %s sequences)", m.step,
+                                 name, m.val_loss, bits, FormatCount(m.num_samples),
                                  FormatCount(m.all_samples)));
+  return absl::OkStatus();
+}
+
+absl::Status ScreenObserver::OnTask(const TaskMetrics& m) {
+  screen_->Print(absl::StrFormat("step %d  %s: accuracy %.4f, normalised %.4f (%s questions)",
+                                 m.step, Printable(m.name), m.acc, m.acc_norm,
+                                 FormatCount(static_cast<double>(m.num_examples))));
   return absl::OkStatus();
 }
 

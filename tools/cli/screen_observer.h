@@ -19,11 +19,14 @@ class ScreenObserver : public TrainObserver {
       : command_(command), screen_(screen) {}
 
   absl::Status OnWarning(const std::string& text) override;
+  absl::Status OnNote(const std::string& text) override;
+  absl::Status OnPrepare(const PrepareProgress& progress) override;
   absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnMemory(size_t done_bytes, size_t total_bytes) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override;
   absl::Status OnEvaluation(const EvalMetrics& metrics) override;
+  absl::Status OnTask(const TaskMetrics& metrics) override;
   absl::Status OnSample(const TrainSample& sample) override;
   absl::Status OnCheckpoint(const TrainCheckpoint& checkpoint) override;
   absl::Status OnEnd(const TrainEnd& end) override;
@@ -33,6 +36,7 @@ class ScreenObserver : public TrainObserver {
 
   const TrainCommand& command_;
   Progress* const screen_;
+  int64_t num_steps_ = 0;    // of the run
   int64_t steps_timed_ = 0;  // since this process started
   double seconds_per_step_ = 0;
 };

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
@@ -25,6 +27,10 @@ namespace {
 
 // The default learning rate: 4e-3 at a width of 128, 6.5e-4 at 768.
 constexpr double kLrTimesHiddenSize = 0.5;
+// The default with --init_from: higher rates soon undo what a model has learned.
+constexpr double kMaxFineTuningLr = 5e-5;
+// With --init_from or --epochs, no more of the steps are warm-up by default.
+constexpr int64_t kWarmupShare = 10;
 constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
 
 void AddTrainOptions(TrainConfig* c, OptionSet* options) {
@@ -41,10 +47,26 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
       "without it they are random, from --seed");
   options->Group("Data");
   options->Add("train_data", &c->train_data,
-               "comma-separated paths or globs; *.bin are llm.c token files, others text read as "
-               "bytes; without it the King James Bible");
-  options->Add("val_data", &c->val_data,
-               "the same for validation; without it the last 10 % of --train_data is held back");
+               "comma-separated files, folders or globs, ** for any number of folders; *.bin are "
+               "llm.c token files, others text or .jsonl, also with .gz or .zst, which the "
+               "tokenizer encodes, or a model of bytes reads; without it the King James Bible");
+  options->Add(
+      "val_data", &c->val_data,
+      "the same for validation, also several with names, name:files,name:files; without it "
+      "a tenth of --train_data is held back: whole documents drawn by --seed, or the end of "
+      "each file");
+  options->Add(
+      "tokenizer", &c->run.tokenizer,
+      "directory or file of the tokenizer that text is encoded by, which checkpoints carry; "
+      "without it that of --init_from, if it has one");
+  options->Add("tokenizer_pattern", &c->run.tokenizer_pattern,
+               "regular expression by which a tiktoken file of ranks that is not known cuts text");
+  options->Add("text_field", &c->run.text_field, "field of .jsonl lines that is the text");
+  options->Add("skip_bad_lines", &c->run.skip_bad_lines,
+               "leave .jsonl lines out that are broken or lack the field, and count them");
+  options->Add("data_cache", &c->run.data_cache,
+               "directory of the tokens that text is prepared to, which later runs use again; "
+               "without it data_cache beside --out");
   options->Add("data_fingerprint", &c->data_fingerprint,
                "what a run that resumes compares its training tokens by: auto, all of them, or "
                "samples where there are more than 2^30; full, all of them",
@@ -62,11 +84,22 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Group("Optimizer");
   options->Add("steps", &c->run.schedule.total_steps, "optimizer steps in all",
                Range::Between(1, 1e15));
-  options->Add("lr", &c->run.schedule.lr, "peak learning rate; without it 0.5 / hidden size", rate);
+  options->Add(
+      "epochs", &c->run.epochs,
+      "passes over the training data, which may be a fraction; sets --steps; 0: as --steps "
+      "says",
+      Range::Between(0, 1e9));
+  options->Add(
+      "lr", &c->run.schedule.lr,
+      "peak learning rate; without it 0.5 / hidden size, and with --init_from at most 5e-5", rate);
   options->Add("min_lr", &c->run.schedule.min_lr, "learning rate at the end of the schedule", rate);
   options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
                {"constant", "linear", "cosine", "wsd"});
-  options->Add("warmup_steps", &c->run.schedule.warmup_steps, "steps of linear warm-up", count);
+  options->Add(
+      "warmup_steps", &c->run.schedule.warmup_steps,
+      "steps of linear warm-up; without it 100, and with --init_from or --epochs at most a "
+      "tenth of the steps",
+      count);
   options->Add("weight_decay", &c->run.weight_decay, "AdamW's decay of matrices and embeddings",
                rate);
   options->Add("beta1", &c->run.beta1, "AdamW's decay rate of the first moment",
@@ -102,8 +135,12 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "last step, too",
                count);
   options->Add("eval_batches", &c->run.eval_batches,
-               "micro-batches per validation; -1: 32, and all after the last step",
+               "micro-batches per validation; -1: 32, and 320 after the last step",
                Range::Between(-1, 1e15));
+  options->Add(
+      "eval_tasks", &c->eval_tasks,
+      "comma-separated files of multiple-choice questions, .jsonl lines of context, choices "
+      "and answer, or llm.c's HellaSwag file, whose accuracy each validation prints");
   options->Add("sample_every", &c->run.sample_every,
                "steps between samples of generated text; there is one after the last step, too",
                count);
@@ -132,14 +169,45 @@ const std::string& RunToGoOnWith(const TrainConfig& c) {
   return IsResumePath(c.resume) ? c.resume : c.run.directory;
 }
 
-// The global batch of that run; 0 where there is none. The code that resumes reports a damaged
-// record.
-int64_t SavedGlobalBatch(const TrainConfig& c) {
+// A number that identifies that run; null where there is none. The code that resumes reports a
+// damaged record.
+nlohmann::ordered_json SavedNumber(const TrainConfig& c, const char* key) {
   const auto record = ReadRunRecord(RunToGoOnWith(c));
-  if (!record.ok()) return 0;
-  const auto batch = record->identity.value("global_batch", nlohmann::ordered_json());
+  if (!record.ok()) return {};
+  const auto number = record->identity.value(key, nlohmann::ordered_json());
+  return number.is_number() ? number : nlohmann::ordered_json();
+}
+
+// The global batch of that run; 0 where there is none.
+int64_t SavedGlobalBatch(const TrainConfig& c) {
+  const auto batch = SavedNumber(c, "global_batch");
   if (!batch.is_number_integer()) return 0;
   return std::clamp<int64_t>(batch.get<int64_t>(), 0, kMaxGlobalBatch);
+}
+
+void ResolveLr(const ModelConfig& model, TrainConfig* c, std::vector<std::string>* notices) {
+  double& lr = c->run.schedule.lr;
+  lr = kLrTimesHiddenSize / static_cast<double>(model.hidden_size);
+  if (c->run.init_from.empty()) return;
+  const auto saved = SavedNumber(*c, "lr");
+  lr = saved.is_null() ? std::min(lr, kMaxFineTuningLr) : saved.get<double>();
+  notices->push_back(absl::StrCat(
+      "the peak learning rate is ", lr,
+      saved.is_null() ? ", for fine-tuning; --lr sets another" : ", that of the run that goes on"));
+}
+
+// With --epochs the trainer knows the steps, and limits their warm-up.
+void ResolveWarmup(TrainConfig* c) {
+  int64_t& warmup = c->run.schedule.warmup_steps;
+  c->run.limit_warmup = c->run.epochs > 0;
+  if (c->run.init_from.empty() && c->run.epochs == 0) return;
+  const auto saved = SavedNumber(*c, "warmup_steps");
+  if (saved.is_number_unsigned()) {
+    warmup = std::clamp<int64_t>(saved.get<int64_t>(), 0, int64_t{1} << 50);
+    c->run.limit_warmup = false;
+  } else if (c->run.epochs == 0) {
+    warmup = std::min(warmup, c->run.schedule.total_steps / kWarmupShare);
+  }
 }
 
 absl::Status ResolveGlobalBatch(TrainConfig* c) {
@@ -174,16 +242,18 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
 }
 
 // Sets the options that the user left open and that follow from the others.
-absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c) {
+absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c,
+                     std::vector<std::string>* notices) {
   if (!given.IsSet("seq_len"))
     c->run.engine.seq_len = std::min(c->run.engine.seq_len, model.max_positions);
-  if (!given.IsSet("lr")) c->run.schedule.lr = kLrTimesHiddenSize / model.hidden_size;
   STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->run.engine.seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->run.engine.seq_len));
   if (c->run.directory.empty()) {
     c->run.directory = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
   }
+  if (!given.IsSet("lr")) ResolveLr(model, c, notices);
+  if (!given.IsSet("warmup_steps")) ResolveWarmup(c);
   STRAKE_RETURN_IF_ERROR(ResolveGlobalBatch(c));
   if (c->run.engine.micro_batch > (int64_t{1} << 31) / c->run.engine.seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->run.engine.micro_batch,
@@ -233,8 +303,8 @@ absl::Status ReadConfig(const std::string& path, OptionSet* options) {
 bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
-    return name == "out" || name == "steps" || name == "log_every" || name == "exit_zero_on_stop" ||
-           name == "data_fingerprint";
+    return name == "out" || name == "steps" || name == "epochs" || name == "log_every" ||
+           name == "exit_zero_on_stop" || name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
 }
@@ -262,7 +332,7 @@ absl::Status Complete(const OptionSet& options, TrainCommand* command) {
     config->model = config->run.init_from + "/config.json";
   }
   STRAKE_ASSIGN_OR_RETURN(command->model, FindModelConfig(config->model, &command->notices));
-  return Resolve(options, command->model, config);
+  return Resolve(options, command->model, config, &command->notices);
 }
 
 // The status with the file that the options came from, where the user did not name it.
@@ -274,12 +344,57 @@ absl::Status NameRunRecord(const TrainCommand& command, const absl::Status& stat
                    ", whose paths begin in the folder where that run was started"));
 }
 
+// The name that begins "books:a.txt"; empty where the text is a path.
+absl::string_view NameOfSet(absl::string_view entry) {
+  const size_t colon = entry.find(':');
+  const absl::string_view name = entry.substr(0, colon);
+  const bool is_name =
+      colon != entry.npos && !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(c) || c == '_' || c == '-';
+      });
+  const auto kind = PathKindOf(std::string(entry));
+  return is_name && kind.ok() && *kind == PathKind::kNothing ? name : "";
+}
+
+// "a.txt,b/**", or "books:a.txt,b.txt,code:c/**".
+absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& flag) {
+  struct NamedPaths {
+    std::string name, paths;
+  };
+  std::vector<NamedPaths> sets;
+  if (flag.empty()) return std::vector<ValidationSet>();
+  for (absl::string_view entry : absl::StrSplit(flag, ',')) {
+    const absl::string_view name = NameOfSet(entry);
+    if (!name.empty() || sets.empty()) {
+      sets.push_back({std::string(name), ""});
+      if (!name.empty()) entry.remove_prefix(name.size() + 1);
+    } else {
+      sets.back().paths += ',';
+    }
+    absl::StrAppend(&sets.back().paths, entry);
+  }
+  std::vector<ValidationSet> result;
+  for (const auto& [name, paths] : sets) {
+    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files, FilesOfFlag("--val_data", paths));
+    const bool twice = std::any_of(result.begin(), result.end(),
+                                   [&](const ValidationSet& set) { return set.name == name; });
+    if (twice) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--val_data: two sets are called ", name, "; give each a name of its own"));
+    }
+    result.push_back({name, std::move(files)});
+  }
+  return result;
+}
+
 absl::StatusOr<TrainerOptions> OptionsWithFiles(const TrainConfig& config) {
   TrainerOptions options = config.run;
   STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
   STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOfFlag("--train_data", paths));
-  if (config.val_data.empty()) return options;
-  STRAKE_ASSIGN_OR_RETURN(options.val_files, FilesOfFlag("--val_data", config.val_data));
+  STRAKE_ASSIGN_OR_RETURN(options.val_sets, ValidationSetsOf(config.val_data));
+  if (!config.eval_tasks.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(options.eval_tasks, FilesOfFlag("--eval_tasks", config.eval_tasks));
+  }
   return options;
 }
 
@@ -303,7 +418,14 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
     STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(record));
     if (kind != PathKind::kNothing) config_path = command.run_record = record;
   }
+  const bool steps_given = options.IsSet("steps");
+  if (steps_given && options.IsSet("epochs") && command.config.run.epochs > 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--steps=", command.config.run.schedule.total_steps,
+        " and --epochs=", command.config.run.epochs, " both say how long to train; give one"));
+  }
   if (!config_path.empty()) STRAKE_RETURN_IF_ERROR(ReadConfig(config_path, &options));
+  if (steps_given) command.config.run.epochs = 0;
   STRAKE_RETURN_IF_ERROR(NameRunRecord(command, Complete(options, &command)));
   return command;
 }
@@ -312,7 +434,11 @@ nlohmann::ordered_json ToJson(const TrainConfig& config) {
   TrainConfig copy = config;
   OptionSet options("train");
   AddTrainOptions(&copy, &options);
-  return options.ToJson();
+  nlohmann::ordered_json json = options.ToJson();
+  // The trainer finds these.
+  if (config.run.epochs > 0) json.erase("steps");
+  if (config.run.limit_warmup) json.erase("warmup_steps");
+  return json;
 }
 
 absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
@@ -327,6 +453,8 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .val_files = "--val_data",
                    .data_fingerprint = "--data_fingerprint=full",
                    .steps = "--steps",
+                   .tokenizer = "--tokenizer",
+                   .eval_tasks = "--eval_tasks",
                    .dtype = "--dtype"};
   return options;
 }

@@ -22,6 +22,7 @@ struct TrainConfig {
   std::string model = "llama-tiny";
   std::string train_data;
   std::string val_data;
+  std::string eval_tasks;
   std::string data_fingerprint = "auto";
   std::string schedule = "cosine";
   std::string resume = "auto";
@@ -48,9 +49,10 @@ struct TrainCommand {
 // Applies defaults, then the file of --config, then the other flags, and the model that they name.
 // Then sets values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to
 // resume, or micro_batch * dp), threads (0: all cores, divided over the ranks), and, where neither
-// flag nor file sets them, seq_len (256, or the model's positions if they are fewer) and lr (0.5 /
-// hidden size: narrow models learn at higher rates). Other paths are not changed. Returns an error,
-// naming flag, key or file and the value, for options that cannot be run.
+// flag nor file sets them, seq_len (256, or the model's positions if they are fewer), lr (0.5 /
+// hidden size, since narrow models learn at higher rates; with init_from at most 5e-5) and
+// warmup_steps (100; with init_from at most a tenth of the steps). Other paths are not changed.
+// Returns an error, naming flag, key or file and the value, for options that cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 
 // The configuration in the format that --config reads.

@@ -73,6 +73,97 @@ TEST(TrainConfigTest, WithInitFromTheModelIsThatDirectorys) {
   EXPECT_EQ(given->model.num_layers, 4);
 }
 
+// A model of one layer, with the tiny hidden size of 4, in `directory`.
+void WriteTinyModel(const testing::TempDirectory& directory) {
+  testing::WriteFile(directory / "config.json",
+                     R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5, "n_embd": 4,
+                         "n_layer": 1, "n_head": 2})");
+}
+
+TEST(TrainConfigTest, FineTuningHasRatesOfItsOwn) {
+  const testing::TempDirectory directory;
+  WriteTinyModel(directory);
+  const std::string init_from = "--init_from=" + directory.path();
+  const auto command = Parse({init_from, "--steps=200"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(command->config.run.schedule.lr, 5e-5);
+  EXPECT_EQ(command->config.run.schedule.warmup_steps, 20);
+  EXPECT_THAT(command->notices, ::testing::Contains(HasSubstr("learning rate is 5e-05, for fine")));
+  const auto given = Parse({init_from, "--steps=200", "--lr=0.25", "--warmup_steps=150"});
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->config.run.schedule.lr, 0.25);
+  EXPECT_EQ(given->config.run.schedule.warmup_steps, 150);
+  EXPECT_THAT(given->notices, ::testing::Not(::testing::Contains(HasSubstr("learning rate"))));
+  EXPECT_EQ(ConfigOf({init_from, "--steps=5000"}).run.schedule.warmup_steps, 100);
+  EXPECT_EQ(ConfigOf({"--steps=200"}).run.schedule.warmup_steps, 100) << "from random weights";
+}
+
+TEST(TrainConfigTest, AFineTuningRunThatWasBegunKeepsItsRates) {
+  const testing::TempDirectory directory;
+  WriteTinyModel(directory);
+  std::filesystem::create_directory(directory / "run");
+  testing::WriteFile(directory / "run/run.json",
+                     R"({"format_version": 1, "step": 0, "samples": 0, "config": {},
+                         "identity": {"lr": 0.125, "warmup_steps": 77}})");
+  const LrSchedule schedule =
+      ConfigOf({"--init_from=" + directory.path(), "--steps=200", "--out=" + directory / "run"})
+          .run.schedule;
+  EXPECT_EQ(schedule.lr, 0.125);
+  EXPECT_EQ(schedule.warmup_steps, 77);
+}
+
+TEST(TrainConfigTest, EpochsSetTheSteps) {
+  const auto command = Parse({"--epochs=1.5"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(command->config.run.epochs, 1.5);
+  EXPECT_TRUE(command->config.run.limit_warmup);
+  const nlohmann::ordered_json json = ToJson(command->config);
+  EXPECT_FALSE(json.contains("steps")) << "the trainer finds them";
+  EXPECT_FALSE(json.contains("warmup_steps"));
+  EXPECT_FALSE(ConfigOf({"--epochs=2", "--warmup_steps=7"}).run.limit_warmup);
+  EXPECT_THAT(ErrorOf({"--epochs=2", "--steps=7"}),
+              AllOf(HasSubstr("--steps=7"), HasSubstr("--epochs=2"), HasSubstr("give one")));
+  EXPECT_THAT(ErrorOf({"--epochs=-1"}), HasSubstr("--epochs"));
+  // A file of options, such as that of a run, says both; a flag wins over it.
+  const testing::TempDirectory directory;
+  testing::WriteFile(directory / "c.json", R"({"epochs": 3, "steps": 900})");
+  const std::string config = "--config=" + directory / "c.json";
+  EXPECT_EQ(ConfigOf({config}).run.epochs, 3);
+  EXPECT_EQ(ConfigOf({config, "--steps=7"}).run.epochs, 0);
+  EXPECT_EQ(ConfigOf({config, "--steps=7"}).run.schedule.total_steps, 7);
+  EXPECT_EQ(ConfigOf({config, "--epochs=4"}).run.epochs, 4);
+}
+
+TEST(TrainConfigTest, ValidationDataMayHaveNames) {
+  const testing::TempDirectory directory;
+  for (const char* name : {"a.txt", "b.txt", "c.txt", "x:y.txt"}) {
+    testing::WriteFile(directory / name, "text");
+  }
+  const auto sets = [&](const std::string& value) {
+    auto command = Parse({"--train_data=" + directory / "a.txt", "--val_data=" + value});
+    EXPECT_TRUE(command.ok()) << command.status();
+    auto options = TrainerOptionsOf(*command);
+    std::vector<std::string> texts;
+    if (!options.ok()) return std::vector<std::string>{std::string(options.status().message())};
+    for (const ValidationSet& set : options->val_sets) {
+      texts.push_back(set.name);
+      for (const std::string& file : set.files) {
+        texts.back() += " " + std::filesystem::path(file).filename().string();
+      }
+    }
+    return texts;
+  };
+  using ::testing::ElementsAre;
+  const std::string a = directory / "a.txt", b = directory / "b.txt", c = directory / "c.txt";
+  EXPECT_THAT(sets(a + "," + b), ElementsAre(" a.txt b.txt"));
+  EXPECT_THAT(sets("prose:" + a + "," + b + ",code-2:" + c),
+              ElementsAre("prose a.txt b.txt", "code-2 c.txt"));
+  EXPECT_THAT(sets(a + ",code:" + c), ElementsAre(" a.txt", "code c.txt"));
+  EXPECT_THAT(sets(directory / "x:y.txt"), ElementsAre(" x:y.txt"));
+  EXPECT_THAT(sets("p:" + a + ",p:" + b), ElementsAre(HasSubstr("two sets are called p")));
+  EXPECT_THAT(sets("p:" + directory / "none"), ElementsAre(HasSubstr("none: no such file")));
+}
+
 TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {
   const TrainConfig written = ConfigOf({"--model=gpt2-mini", "--steps=7", "--beta2=0.5", "--seed=9",
                                         "--schedule=wsd", "--shuffle=false", "--out=x"});

@@ -7,7 +7,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "data/token_stream.h"
+#include "data/data_paths.h"
 #include "glog/logging.h"
 
 namespace strake {

@@ -38,13 +38,7 @@ bool IsReplaced(const std::string& name) {
 }
 
 int64_t MaxBytes(const std::string& name) {
-  static constexpr const char* kBegins[] = {"tokenizer", "vocab",         "merges",
-                                            "spiece",    "sentencepiece", "special_tokens_map",
-                                            "tekken",    "added_tokens"};
-  const bool tokenizer = std::any_of(std::begin(kBegins), std::end(kBegins),
-                                     [&](auto begin) { return absl::StartsWith(name, begin); }) ||
-                         absl::EndsWith(name, ".model") || absl::EndsWith(name, ".tiktoken");
-  return tokenizer ? kMaxTokenizerFileBytes : kMaxOtherFileBytes;
+  return IsOfTokenizer(name) ? kMaxTokenizerFileBytes : kMaxOtherFileBytes;
 }
 
 bool IsPlainText(const std::string& name) {
@@ -115,6 +109,24 @@ absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
     }
   }
   return files;
+}
+
+bool IsOfTokenizer(const std::string& name) {
+  static constexpr const char* kBegins[] = {
+      "tokenizer",          "vocab",  "encoder",     "merges", "spiece", "sentencepiece",
+      "special_tokens_map", "tekken", "added_tokens"};
+  return std::any_of(std::begin(kBegins), std::end(kBegins),
+                     [&](auto begin) { return absl::StartsWith(name, begin); }) ||
+         absl::EndsWith(name, ".model") || absl::EndsWith(name, ".tiktoken");
+}
+
+bool CarriesTokenizer(const CarriedFiles& files) {
+  return std::any_of(files.begin(), files.end(), [](const auto& file) {
+    const std::string& name = file.first;
+    return name == "tokenizer.json" || name == "vocab.json" || name == "encoder.json" ||
+           name == "tekken.json" || absl::EndsWith(name, ".model") ||
+           absl::EndsWith(name, ".tiktoken");
+  });
 }
 
 }  // namespace strake

@@ -34,6 +34,11 @@ inline constexpr int64_t kMaxOtherFileBytes = int64_t{4} << 20;
 absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
                                               std::vector<std::string>* skipped);
 
+// Whether a file of this name belongs to a tokenizer.
+bool IsOfTokenizer(const std::string& name);
+// Whether a whole tokenizer is among them.
+bool CarriesTokenizer(const CarriedFiles& files);
+
 }  // namespace strake
 
 #endif  // STRAKE_TRAIN_RUN_CARRIED_FILES_H_

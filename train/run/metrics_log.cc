@@ -51,8 +51,8 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
       continue;
     }
     const uint64_t step = (*json)["step"];
-    if (step > last_step || (evaluates && step == last_step && json->contains("val_loss")))
-      continue;
+    const bool of_evaluation = json->contains("val_loss") || json->contains("eval_task");
+    if (step > last_step || (evaluates && step == last_step && of_evaluation)) continue;
     absl::StrAppend(&lines.kept, line, "\n");
     lines.last_step = std::max(lines.last_step, step);
   }
@@ -111,8 +111,20 @@ absl::Status MetricsLog::LogStep(const StepMetrics& m) {
 }
 
 absl::Status MetricsLog::LogEval(const EvalMetrics& m) {
+  std::string line = absl::StrCat("{\"step\":", m.step);
+  if (!m.name.empty()) absl::StrAppend(&line, ",\"val_data\":", JsonText(nlohmann::json(m.name)));
+  absl::StrAppend(&line, ",\"val_loss\":", JsonNumber(m.val_loss));
+  if (m.bits_per_byte > 0) {
+    absl::StrAppend(&line, ",\"val_bits_per_byte\":", JsonNumber(m.bits_per_byte));
+  }
+  return Append(line + "}\n");
+}
+
+absl::Status MetricsLog::LogTask(const TaskMetrics& m) {
   return Append(
-      absl::StrCat("{\"step\":", m.step, ",\"val_loss\":", JsonNumber(m.val_loss), "}\n"));
+      absl::StrCat("{\"step\":", m.step, ",\"eval_task\":", JsonText(nlohmann::json(m.name)),
+                   ",\"acc\":", JsonNumber(m.acc), ",\"acc_norm\":", JsonNumber(m.acc_norm),
+                   ",\"examples\":", m.num_examples, "}\n"));
 }
 
 absl::Status MetricsLog::Sync() {

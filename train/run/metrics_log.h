@@ -3,9 +3,13 @@
 //   {"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,
 //    "tokens_per_second":512}       (one line)
 //   {"step":1,"val_loss":10.8}
+//   {"step":1,"val_data":"books","val_loss":10.8,"val_bits_per_byte":3.2}
 //
-// These keys in this order. Floating-point numbers are the shortest that read back exactly; null
-// where they are not finite, which JSON cannot express.
+//   {"step":1,"eval_task":"arc","acc":0.25,"acc_norm":0.3,"examples":100}
+//
+// These keys in this order; "val_data" where the validation data has a name, "val_bits_per_byte"
+// where EvalMetrics has it. Floating-point numbers are the shortest that read back
+// exactly; null where they are not finite, which JSON cannot express.
 #ifndef STRAKE_TRAIN_RUN_METRICS_LOG_H_
 #define STRAKE_TRAIN_RUN_METRICS_LOG_H_
 
@@ -40,6 +44,7 @@ class MetricsLog {
   // failing disk does not take are kept, and written with later ones. Errors name the path.
   absl::Status LogStep(const StepMetrics& metrics);
   absl::Status LogEval(const EvalMetrics& metrics);
+  absl::Status LogTask(const TaskMetrics& metrics);
 
   // Flushes the log to disk: call it before writing a checkpoint that a run may resume from. After
   // an error it may be called again.

@@ -25,6 +25,7 @@ class MetricsObserver : public TrainObserver {
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override { return log_->LogStep(metrics); }
   absl::Status OnEvaluation(const EvalMetrics& metrics) override { return log_->LogEval(metrics); }
+  absl::Status OnTask(const TaskMetrics& metrics) override { return log_->LogTask(metrics); }
   absl::Status OnSave(int64_t /*step*/) override { return log_->Sync(); }
 
  private:

@@ -16,6 +16,8 @@
 namespace strake {
 namespace {
 
+constexpr char kDataRules[] = "data_rules";
+
 const char* ActivationRecomputeSetting(ActivationRecompute recompute) {
   switch (recompute) {
     case ActivationRecompute::kNone:
@@ -42,6 +44,16 @@ std::string ResumeSetting(const TrainerOptions& options) {
   LOG(FATAL) << "[run_settings] unknown policy " << static_cast<int>(options.resume);
 }
 
+// "a.txt,b.txt" or "books:a.txt,b.txt,code:c.txt".
+std::string ValidationSetting(const std::vector<ValidationSet>& sets) {
+  std::vector<std::string> texts;
+  for (const ValidationSet& set : sets) {
+    texts.push_back(
+        absl::StrCat(set.name, set.name.empty() ? "" : ":", absl::StrJoin(set.files, ",")));
+  }
+  return absl::StrJoin(texts, ",");
+}
+
 // The settings of the optimizer and the schedule, which are part of the identity.
 void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json) {
   (*json)["lr"] = o.schedule.lr;
@@ -59,12 +71,13 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   nlohmann::ordered_json json;
   json["init_from"] = o.init_from;
   json["train_data"] = absl::StrJoin(o.train_files, ",");
-  json["val_data"] = absl::StrJoin(o.val_files, ",");
+  json["val_data"] = ValidationSetting(o.val_sets);
   json["seq_len"] = o.engine.seq_len;
   json["micro_batch"] = o.engine.micro_batch;
   json["global_batch"] = o.global_batch;
   json["shuffle"] = o.shuffle;
   json["steps"] = o.schedule.total_steps;
+  if (o.epochs > 0) json["epochs"] = o.epochs;
   AddOptimizerSettings(o, &json);
   json["seed"] = o.seed;
   json["device"] = o.engine.device == Device::kCuda ? "cuda" : "cpu";
@@ -97,16 +110,24 @@ std::string DTypeSetting(DType dtype) {
   return dtype == DType::kF32 ? "fp32" : dtype == DType::kF64 ? "fp64" : DTypeName(dtype);
 }
 
-nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& data_fingerprint) {
+nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& data_fingerprint,
+                                  DataRules data_rules) {
   nlohmann::ordered_json identity;
   identity["model"] = *ParseOrderedJson(ToHfConfig(o.engine.model), "config.json");
   identity["train_data"] = data_fingerprint;
+  if (data_rules != DataRules::kBytesAndEnd) {
+    identity[kDataRules] = static_cast<int64_t>(data_rules);
+  }
   identity["seed"] = o.seed;
   identity["shuffle"] = o.shuffle;
   identity["seq_len"] = o.engine.seq_len;
   identity["global_batch"] = o.global_batch;
   AddOptimizerSettings(o, &identity);
   return identity;
+}
+
+DataRules DataRulesOf(const nlohmann::ordered_json& identity) {
+  return identity.contains(kDataRules) ? DataRules::kDocuments : DataRules::kBytesAndEnd;
 }
 
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes) {
@@ -126,7 +147,8 @@ nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector&
 
 nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
                                       const nlohmann::ordered_json& identity) {
-  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model"}) {
+  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model",
+                          "tokenizer", "data_cache", "eval_tasks"}) {
     config.erase(key);
   }
   config.update(identity);

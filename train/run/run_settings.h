@@ -11,9 +11,14 @@
 
 namespace strake {
 
-// The options that identify a run: RunRecord::identity. `data_fingerprint` is that of TrainingData.
+// The options that identify a run: RunRecord::identity. `data_fingerprint` and `data_rules` are
+// those of TrainingData. The first rules, which earlier versions had, are not written.
 nlohmann::ordered_json IdentityOf(const TrainerOptions& options,
-                                  const std::string& data_fingerprint);
+                                  const std::string& data_fingerprint,
+                                  DataRules data_rules = DataRules::kBytesAndEnd);
+
+// The rules under which an identity's run reads its data.
+DataRules DataRulesOf(const nlohmann::ordered_json& identity);
 
 // RunRecord::config: the program's own options, then the trainer's other options. CHECKs that
 // options.program_config, unless it is empty, is a JSON object.

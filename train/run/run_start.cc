@@ -164,6 +164,22 @@ std::optional<std::string> NewestGoodCheckpoint(const std::string& directory,
   return std::nullopt;
 }
 
+std::string CheckpointToGoOnWith(const TrainerOptions& options) {
+  if (options.resume == ResumePolicy::kFromCheckpoint) return options.resume_checkpoint;
+  const auto steps = ListCheckpoints(options.directory);
+  if (!steps.ok() || steps->empty()) return "";
+  return CheckpointPath(options.directory, steps->back());
+}
+
+DataRules DataRulesToGoOnWith(const TrainerOptions& options) {
+  absl::StatusOr<RunRecord> record = options.resume == ResumePolicy::kFromCheckpoint
+                                         ? ReadRunRecord(options.resume_checkpoint)
+                                         : ReadRunRecord(options.directory);
+  const std::string checkpoint = CheckpointToGoOnWith(options);
+  if (!record.ok() && !checkpoint.empty()) record = ReadRunRecord(checkpoint);
+  return record.ok() ? DataRulesOf(record->identity) : DataRules::kDocuments;
+}
+
 absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options, const RunRecord& now,
                                       DataLike data_like, std::optional<RunDirectory>* directory) {
   const nlohmann::ordered_json& identity = now.identity;

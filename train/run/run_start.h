@@ -37,6 +37,13 @@ struct RunStart {
 // rank's: processes on several machines may have been given different options and files.
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings);
 
+// The rules under which the run that the options go on with reads its data; those of a new run
+// where there is none, or where its record cannot be read, which FindRunStart() tells of.
+DataRules DataRulesToGoOnWith(const TrainerOptions& options);
+
+// The checkpoint that the options resume from, unless it is damaged; empty where there is none.
+std::string CheckpointToGoOnWith(const TrainerOptions& options);
+
 // The first rank's part: finds the checkpoint to resume from and the directory, and opens the
 // directory where it exists. Changes no file. `now` is the run's record; FailedPrecondition where
 // the checkpoint or directory is of another run. Records of runs have the data's fingerprint in one

@@ -3,15 +3,18 @@
 // Each function is called on the first rank alone, while the other ranks may already be in the next
 // step. An error ends the run with that error. In order:
 //
+//   OnPrepare                      many times, while text is prepared
 //   OnPlan, OnStart                once, before the first step; between them
 //   OnMemory                       many times a second, while the system provides memory
 //   OnStep                         after each step; then, where they are due,
-//   OnEvaluation, OnSample
+//   OnEvaluation, OnTask,        once for each validation data, and for each task
+//   OnSample
 //   OnEnd                          once, where the run has not failed
 //
 // OnSave and OnCheckpoint come with each save: before OnEvaluation, or with async_save at any time
-// after it began and before OnEnd. OnWarning comes at any time before the first step, and with a
-// save. All are called on the thread that runs the trainer, except OnSave with async_save.
+// after it began and before OnEnd. OnWarning and OnNote come at any time before the first step,
+// the former also with a save. All are called on the thread that runs the trainer, except OnSave
+// with async_save.
 #ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 #define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 
@@ -41,6 +44,13 @@ struct TrainPlan {
   const std::string& attention_note;
 };
 
+// Of text that becomes tokens before the run.
+struct PrepareProgress {
+  int64_t bytes_read = 0;
+  int64_t bytes_in_all = 0;  // 0: not known
+  int64_t tokens = 0;
+};
+
 struct TrainStart {
   std::string directory = {};
   int64_t step = 0;  // the last one done; 0 for a new run
@@ -63,9 +73,20 @@ struct StepMetrics {
 
 struct EvalMetrics {
   int64_t step = 0;
+  std::string name = {};  // of the validation data; "" where it has none
   double val_loss = 0;
+  // Of its text; 0 where that is not known, and where it is val_loss / ln 2 of data without a name.
+  double bits_per_byte = 0;
   int64_t num_samples = 0;  // sequences that were evaluated,
   int64_t all_samples = 0;  // out of this many
+};
+
+// Of a file of multiple-choice questions.
+struct TaskMetrics {
+  int64_t step = 0;
+  std::string name = {};         // the file's, without its ending
+  double acc = 0, acc_norm = 0;  // train/evaluation/choice_task.h
+  int64_t num_examples = 0;
 };
 
 // Text where the data is text, and token numbers otherwise.
@@ -96,6 +117,10 @@ class TrainObserver {
   // One sentence: the options are legal, but probably not intended; or something failed that the
   // run can do without.
   virtual absl::Status OnWarning(const std::string& /*text*/) { return absl::OkStatus(); }
+  // One sentence about what the run does that its options leave open.
+  virtual absl::Status OnNote(const std::string& /*text*/) { return absl::OkStatus(); }
+  // Text is being prepared; called some times a second, before OnPlan.
+  virtual absl::Status OnPrepare(const PrepareProgress& /*progress*/) { return absl::OkStatus(); }
   // Data and memory are ready. Weights are initialized or read next, which takes a while for a
   // large model.
   virtual absl::Status OnPlan(const TrainPlan& /*plan*/) { return absl::OkStatus(); }
@@ -107,6 +132,7 @@ class TrainObserver {
   virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
+  virtual absl::Status OnTask(const TaskMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }
   // Called before a checkpoint, or a note of what was done after it, is complete: a run that
   // resumes from there relies on what observers have saved of the steps up to this one. With

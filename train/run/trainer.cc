@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <numbers>
 #include <thread>
 #include <utility>
 
@@ -12,6 +15,7 @@
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
+#include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/families/families.h"
 #include "models/families/family.h"
@@ -19,8 +23,11 @@
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
+#include "train/evaluation/choice_task.h"
+#include "train/evaluation/sequence_scorer.h"
 #include "train/run/checkpoint.h"
 #include "train/run/manifest.h"
+#include "train/run/prepared_data.h"
 #include "train/run/run_record.h"
 #include "train/run/run_saver.h"
 #include "train/run/run_settings.h"
@@ -30,6 +37,9 @@ namespace strake {
 namespace {
 
 constexpr int64_t kEvalBatches = 32;  // of a validation while training
+constexpr int64_t kLastEvalBatches = 320;
+constexpr double kShareOfWarmup = 0.1;  // of the steps, at most, where it is limited
+constexpr double kMaxSteps = 1e15;
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
@@ -49,10 +59,13 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& o
                                                          std::vector<TrainObserver*> observers) {
   std::unique_ptr<Trainer> trainer(new Trainer(options, mesh, std::move(observers)));
   STRAKE_RETURN_IF_ERROR(ResolveTrainerOptions(mesh.sizes(), &trainer->options_));
+  STRAKE_RETURN_IF_ERROR(trainer->ChooseDataRules());
+  STRAKE_RETURN_IF_ERROR(trainer->PrepareText());
   // The first rank goes first: an error of the data is then printed once.
   if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
+  STRAKE_RETURN_IF_ERROR(trainer->SetStepsOfEpochs());
   STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
   STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
   return trainer;
@@ -62,13 +75,63 @@ absl::Status Trainer::Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what)
   return TellAll(observers_, what);
 }
 
+absl::Status Trainer::ChooseDataRules() {
+  std::string rules;
+  if (is_first_rank()) rules = absl::StrCat(static_cast<int>(DataRulesToGoOnWith(options_)));
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &rules));
+  data_rules_ = rules == "1" ? DataRules::kBytesAndEnd : DataRules::kDocuments;
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::OpenTokenizer() {
+  STRAKE_ASSIGN_OR_RETURN(tokenizer_, OpenRunTokenizer(options_, CheckpointToGoOnWith(options_)));
+  for (const std::string& note : tokenizer_.notes) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnNote(note); }));
+  }
+  if (tokenizer_.unusable.ok()) return absl::OkStatus();
+  const std::string warning =
+      absl::StrCat(tokenizer_.unusable.message(), "; the run goes on without the tokenizer");
+  return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
+}
+
+absl::Status Trainer::PrepareText() {
+  if (is_first_rank() || !options_.eval_tasks.empty()) STRAKE_RETURN_IF_ERROR(OpenTokenizer());
+  STRAKE_ASSIGN_OR_RETURN(tasks_, OpenTasks(options_, tokenizer_));
+  if (data_rules_ == DataRules::kBytesAndEnd) return absl::OkStatus();
+  if (options_.data_cache.empty()) {
+    const std::filesystem::path directory(options_.directory + "/");
+    options_.data_cache = directory.parent_path().parent_path() / "data_cache";
+  }
+  data_label_ = TrainingData::LabelOf(options_.train_files);
+  STRAKE_ASSIGN_OR_RETURN(prepared_, PrepareData(mesh_, tokenizer_, observers_, &options_));
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::OpenData() {
-  STRAKE_ASSIGN_OR_RETURN(data_, TrainingData::Open(options_));
-  for (const std::string& path : data_->CommonFiles()) {
-    const std::string warning = absl::StrCat(
-        path, " is in ", options_.names.train_files, " and in ", options_.names.val_files,
-        ": the validation loss will be of text that was trained on");
+  STRAKE_ASSIGN_OR_RETURN(data_,
+                          TrainingData::Open(options_, {.rules = data_rules_,
+                                                        .tokenizer = tokenizer_.tokenizer.get(),
+                                                        .prepared = prepared_,
+                                                        .label = data_label_}));
+  for (const std::string& warning : data_->Warnings()) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::SetStepsOfEpochs() {
+  if (options_.epochs == 0) return absl::OkStatus();
+  const double samples = options_.epochs * static_cast<double>(data_->train_loader().num_samples());
+  const double steps = std::ceil(samples / static_cast<double>(options_.global_batch));
+  if (steps > kMaxSteps) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("[trainer] ", options_.epochs, " epochs are ", steps, " steps"));
+  }
+  LrSchedule& schedule = options_.schedule;
+  schedule.total_steps = std::max<int64_t>(1, static_cast<int64_t>(steps));
+  if (options_.limit_warmup) {
+    const auto most = static_cast<int64_t>(kShareOfWarmup * static_cast<double>(steps));
+    schedule.warmup_steps = std::min(schedule.warmup_steps, most);
   }
   return absl::OkStatus();
 }
@@ -141,12 +204,20 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
 // Reads what checkpoints carry from the checkpoint, or where a model's run begins.
 absl::Status Trainer::ReadCarried(const std::string& checkpoint) {
   const std::string& directory = checkpoint.empty() ? options_.init_from : checkpoint;
-  if (directory.empty()) return absl::OkStatus();
   std::vector<std::string> skipped;
-  STRAKE_ASSIGN_OR_RETURN(carried_, ReadCarriedFiles(directory, &skipped));
+  if (!directory.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(carried_, ReadCarriedFiles(directory, &skipped));
+  }
+  if (checkpoint.empty() && !options_.tokenizer.empty() && tokenizer_.tokenizer != nullptr) {
+    std::erase_if(carried_, [](const auto& file) { return IsOfTokenizer(file.first); });
+    STRAKE_ASSIGN_OR_RETURN(CarriedFiles tokenizer,
+                            ReadTokenizerFiles(options_.tokenizer, *tokenizer_.tokenizer));
+    carried_.merge(tokenizer);
+  }
   for (const std::string& text : skipped) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(text); }));
   }
+  if (data_->is_of_bytes() && !CarriesTokenizer(carried_)) carried_.merge(ByteTokenizerFiles());
   return absl::OkStatus();
 }
 
@@ -176,10 +247,10 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
 }
 
 absl::Status Trainer::OpenRun() {
-  start_record_ = std::make_unique<RunRecord>(
-      RunRecord{.identity = IdentityOf(options_, data_->Fingerprint(engine_->team())),
-                .config = ConfigOf(options_, mesh_.sizes()),
-                .data_time = data_->TimeOfSampledFiles()});
+  start_record_ = std::make_unique<RunRecord>(RunRecord{
+      .identity = IdentityOf(options_, data_->Fingerprint(engine_->team()), data_->rules()),
+      .config = ConfigOf(options_, mesh_.sizes()),
+      .data_time = data_->TimeOfSampledFiles()});
   const nlohmann::ordered_json& identity = start_record_->identity;
   STRAKE_RETURN_IF_ERROR(
       CheckSameOnAllRanks(mesh_, SharedSettings(start_record_->config, identity)));
@@ -289,16 +360,20 @@ absl::Status Trainer::Step() {
   return Tell([&](TrainObserver& o) { return o.OnStep(metrics); });
 }
 
-absl::Status Trainer::Evaluate() {
-  const int64_t micro_batch = options_.engine.micro_batch, seq_len = options_.engine.seq_len;
-  const int64_t all = data_->val_loader().num_samples();
+// The samples of a validation.
+int64_t Trainer::NumEvalSamples(const DataLoader& loader) const {
+  const int64_t micro_batch = options_.engine.micro_batch, all = loader.num_samples();
   int64_t batches = options_.eval_batches;
-  if (batches < 0) batches = step_ == options_.schedule.total_steps ? all : kEvalBatches;
-  if (batches == 0) {
-    due_.evaluation = false;
-    return absl::OkStatus();
+  if (batches < 0) {
+    batches = step_ == options_.schedule.total_steps ? kLastEvalBatches : kEvalBatches;
   }
-  const int64_t num_samples = batches > all / micro_batch ? all : batches * micro_batch;
+  return batches > all / micro_batch ? all : batches * micro_batch;
+}
+
+// Returns nothing where a rank was asked to stop.
+absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationData& validation) {
+  const int64_t micro_batch = options_.engine.micro_batch, seq_len = options_.engine.seq_len;
+  const int64_t num_samples = NumEvalSamples(*validation.loader);
   // The data-parallel ranks take turns, so that the samples do not depend on their number.
   const int64_t first = micro_batch * mesh_.coordinates().dp;
   const int64_t per_pass = micro_batch * mesh_.sizes().dp;
@@ -312,19 +387,73 @@ absl::Status Trainer::Evaluate() {
     const int64_t count = std::min(micro_batch, num_samples - i);
     const Tensor tokens = tokens_.tensor().Rows(0, count * seq_len);
     const Tensor targets = targets_.tensor().Rows(0, count * seq_len);
-    STRAKE_RETURN_IF_ERROR(data_->val_loader().Load(i, count, tokens, targets));
+    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, count, tokens, targets));
     const absl::Status added = engine_->EvaluateLoss(tokens, targets);
     if (!added.ok()) return NameStep(step_, added);
   }
   const auto whole = engine_->Agree(/*stop=*/false);
   if (!whole.ok()) return NameStep(step_, whole.status());
-  if (stop_) return absl::OkStatus();
+  if (stop_) return std::nullopt;
+  EvalMetrics metrics = {.step = step_,
+                         .name = validation.name,
+                         .val_loss = whole->loss_sum / (double(num_samples) * seq_len),
+                         .num_samples = num_samples,
+                         .all_samples = validation.loader->num_samples()};
+  // Of bytes, one number says it all, unless it is compared with those of other models.
+  if (is_first_rank() && !(data_->is_of_bytes() && validation.name.empty())) {
+    STRAKE_ASSIGN_OR_RETURN(const int64_t bytes, data_->NumTargetBytes(validation, num_samples));
+    if (bytes > 0) metrics.bits_per_byte = whole->loss_sum / std::numbers::ln2 / double(bytes);
+  }
+  return metrics;
+}
+
+// Returns nothing where a rank was asked to stop.
+absl::StatusOr<std::optional<TaskMetrics>> Trainer::ScoreTask(const ChoiceTask& task) {
+  const auto ask = [&]() -> absl::StatusOr<bool> {
+    STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
+    return stop_;
+  };
+  SequenceScorer scorer(
+      engine_->context(), engine_->model(), mesh_,
+      {.pass_tokens = options_.engine.micro_batch * options_.engine.seq_len, .stop = ask});
+  const auto scores = ScoreChoices(scorer, task);
+  if (stop_) return std::nullopt;
+  if (!scores.ok()) return NameStep(step_, scores.status());
+  return TaskMetrics{.step = step_,
+                     .name = task.name,
+                     .acc = scores->acc,
+                     .acc_norm = scores->acc_norm,
+                     .num_examples = static_cast<int64_t>(task.examples.size())};
+}
+
+absl::Status Trainer::Evaluate() {
+  std::vector<EvalMetrics> all;
+  std::vector<TaskMetrics> of_tasks;
+  if (options_.eval_batches != 0) {
+    for (const ValidationData& validation : data_->validation()) {
+      if (!all.empty()) {
+        STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
+        if (stop_) return absl::OkStatus();
+      }
+      STRAKE_ASSIGN_OR_RETURN(const std::optional<EvalMetrics> metrics, EvaluateOn(validation));
+      if (!metrics.has_value()) return absl::OkStatus();
+      all.push_back(*metrics);
+    }
+  }
+  for (const ChoiceTask& task : tasks_) {
+    if (options_.eval_batches == 0) break;
+    STRAKE_ASSIGN_OR_RETURN(const std::optional<TaskMetrics> metrics, ScoreTask(task));
+    if (!metrics.has_value()) return absl::OkStatus();
+    of_tasks.push_back(*metrics);
+  }
   due_.evaluation = false;
-  const EvalMetrics metrics = {.step = step_,
-                               .val_loss = whole->loss_sum / (double(num_samples) * seq_len),
-                               .num_samples = num_samples,
-                               .all_samples = all};
-  return Tell([&](TrainObserver& o) { return o.OnEvaluation(metrics); });
+  for (const EvalMetrics& metrics : all) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnEvaluation(metrics); }));
+  }
+  for (const TaskMetrics& metrics : of_tasks) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnTask(metrics); }));
+  }
+  return absl::OkStatus();
 }
 
 // The ranks that share the model generate the same text, each with its part. Returns nothing where
@@ -354,7 +483,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   if (interrupted) return std::nullopt;
   STRAKE_RETURN_IF_ERROR(generated);
   return TrainSample{.step = step_,
-                     .is_text = data_->is_text(),
+                     .is_text = data_->has_text(),
                      .prompt = data_->ToText(prompt),
                      .continuation = data_->ToText(continuation)};
 }

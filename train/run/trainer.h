@@ -26,6 +26,7 @@
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
 #include "train/run/run_saver.h"
+#include "train/run/run_tokenizer.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
@@ -58,7 +59,11 @@ class Trainer {
   bool is_first_rank() const { return mesh_.rank() == 0; }
   // Calls the observers, on the first rank; returns their first error.
   absl::Status Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const;
+  absl::Status ChooseDataRules();
+  absl::Status OpenTokenizer();
+  absl::Status PrepareText();
   absl::Status OpenData();
+  absl::Status SetStepsOfEpochs();
   absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::Status VerifyFiles(const std::string& checkpoint) const;
@@ -74,6 +79,9 @@ class Trainer {
   absl::Status AccumulateGradients();
   absl::Status DoWhatIsDue();
   absl::Status Evaluate();
+  absl::StatusOr<std::optional<TaskMetrics>> ScoreTask(const ChoiceTask& task);
+  int64_t NumEvalSamples(const DataLoader& loader) const;
+  absl::StatusOr<std::optional<EvalMetrics>> EvaluateOn(const ValidationData& validation);
   absl::Status Sample();
   absl::StatusOr<std::optional<TrainSample>> Generate();
   absl::StatusOr<TrainEnd> End(TrainEnd::Reason reason) const;
@@ -83,7 +91,12 @@ class Trainer {
 
   TrainerOptions options_;
   const Mesh& mesh_;
-  std::vector<TrainObserver*> observers_;  // on the first rank
+  std::vector<TrainObserver*> observers_;         // on the first rank
+  DataRules data_rules_ = DataRules::kDocuments;  // of the run to go on with, or of a new one
+  RunTokenizer tokenizer_;         // on the first rank, and on all where there are tasks
+  std::vector<ChoiceTask> tasks_;  // of multiple choice
+  std::string data_label_;         // of the files as they were given
+  bool prepared_ = false;          // whether the data's files were text
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<FirstTouch> first_touch_;  // of its memory, until the run starts

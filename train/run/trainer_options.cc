@@ -61,6 +61,10 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
     return absl::InvalidArgumentError(
         absl::StrCat("[trainer] eps is ", o->eps, ", and must be above 0"));
   }
+  if (!(o->epochs >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("[trainer] epochs is ", o->epochs, ", and must be at least 0"));
+  }
   if (o->train_files.empty()) return absl::InvalidArgumentError("[trainer] no training data");
   if (o->directory.empty()) return absl::InvalidArgumentError("[trainer] no directory");
   return absl::OkStatus();

@@ -32,7 +32,25 @@ struct OptionNames {
   std::string val_files = "val_files";
   std::string data_fingerprint = "data_fingerprint_tokens";
   std::string steps = "steps";
+  std::string tokenizer = "tokenizer";
+  std::string eval_tasks = "eval_tasks";
   std::string dtype = "dtype";
+};
+
+// How the files of a run become training and validation data. A run goes on with the rules that it
+// began with. The values are part of run.json.
+enum class DataRules : uint8_t {
+  // Of versions before 0.4: text is bytes for any model, and the last tenth of the tokens is held
+  // back.
+  kBytesAndEnd = 1,
+  // Text is bytes for a model of bytes alone, and a tenth is held back by SplitDocuments().
+  kDocuments = 2,
+};
+
+// Validation data with a loss of its own.
+struct ValidationSet {
+  std::string name = {};  // in metrics and on the screen; "" where there is one alone
+  std::vector<std::string> files = {};
 };
 
 // Members marked * identify the run: a run only resumes with the same values.
@@ -41,10 +59,18 @@ struct TrainerOptions {
   EngineOptions engine = {.seq_len = 256, .micro_batch = 8};
   std::string init_from = {};  // model directory in the Hugging Face layout; "": random weights
 
-  // Files, * by their tokens: *.bin are llm.c token files; others are text, read as bytes.
+  // Files, * by their tokens: *.bin are llm.c token files. Others are text, which is prepared with
+  // the tokenizer; a model of bytes, with 256 tokens and no tokenizer, reads plain text as bytes.
   std::vector<std::string> train_files = {};
-  std::vector<std::string> val_files =
-      {};  // empty: the last 10 % of the training data is held back
+  // Where there is none, a tenth of the training data is held back (data/train_val_split.h).
+  std::vector<ValidationSet> val_sets = {};
+  // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files.
+  std::string tokenizer = {};
+  std::string tokenizer_pattern = {};  // of TokenizerOptions
+  std::string text_field = "text";     // of JSON lines
+  bool skip_bad_lines = false;         // of JSON lines
+  // Of prepared tokens, which all runs share; "": data_cache beside `directory`.
+  std::string data_cache = {};
   // * Identified by all tokens if they are no more than this, else by samples of them.
   int64_t data_fingerprint_tokens = int64_t{1} << 30;
   bool shuffle = true;  // *
@@ -54,6 +80,11 @@ struct TrainerOptions {
   int64_t global_batch = 0;
   // * except total_steps, the steps of the run.
   LrSchedule schedule = {.lr = 1e-3, .warmup_steps = 100, .total_steps = 2500};
+  // Where it is above 0, total_steps are those of so many passes over the training data, rounded
+  // up,
+  double epochs = 0;
+  // and with `limit_warmup`, of warmup_steps no more than a tenth of them.
+  bool limit_warmup = false;
   double weight_decay = 0.1;  // *
   double beta1 = 0.9;         // *
   double beta2 = 0.95;        // *
@@ -67,7 +98,10 @@ struct TrainerOptions {
   // Steps between validations, samples and checkpoints; 0 for never. Each also follows the last
   // step, checkpoints even with 0.
   int64_t eval_every = 500;
-  int64_t eval_batches = -1;  // micro-batches of a validation; -1: 32, and all after the last step
+  int64_t eval_batches = -1;  // micro-batches of a validation; -1: 32, and 320 after the last step
+  // Files of multiple-choice questions, whose accuracy each validation tells
+  // (train/evaluation/choice_task_file.h).
+  std::vector<std::string> eval_tasks = {};
   int64_t sample_every = 500;
   int64_t save_every = 500;
   int64_t keep_last = 3;                                  // checkpoints; 0: all

@@ -15,10 +15,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/testing/temp_directory.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
+#include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
@@ -88,6 +92,7 @@ class TrainerTest : public ::testing::Test {
 class Recorder : public TrainObserver {
  public:
   absl::Status OnWarning(const std::string& text) override { return Note("warning " + text); }
+  absl::Status OnNote(const std::string& text) override { return Note("note " + text); }
   absl::Status OnPlan(const TrainPlan& plan) override {
     EXPECT_GT(plan.memory.total_bytes(), 0);
     return Note(absl::StrCat("plan of ", plan.mesh.num_ranks()));
@@ -107,7 +112,9 @@ class Recorder : public TrainObserver {
       EXPECT_NEAR(m.val_loss, losses.back(), 1);
     }
     EXPECT_LE(m.num_samples, m.all_samples);
-    return Note(absl::StrCat("evaluation ", m.step, " of ", m.num_samples));
+    EXPECT_NEAR(m.bits_per_byte, m.name.empty() ? 0 : m.val_loss / 0.693147, 1e-4);
+    const std::string name = m.name.empty() ? "" : " " + m.name;
+    return Note(absl::StrCat("evaluation ", m.step, name, " of ", m.num_samples));
   }
   absl::Status OnSample(const TrainSample& sample) override {
     EXPECT_TRUE(sample.is_text);
@@ -343,6 +350,9 @@ TEST_F(TrainerTest, CheckpointsCarryTheOriginalsFiles) {
   ASSERT_TRUE(Train(kOneRank, {}).ok());
   const std::string original = directory_ / "original";
   std::filesystem::rename(options_.directory + "/step-4", original);
+  for (const char* name : {"/manifest.json", "/tokenizer_config.json"}) {
+    std::filesystem::remove(original + name);  // as another program's
+  }
   const std::map<std::string, std::string> carried = {{"tokenizer.json", "{\"\0\xff\": 1}\r\n"},
                                                       {"chat_template.jinja", "{{ x }}"},
                                                       {"LICENSE", ""}};
@@ -388,10 +398,10 @@ TEST_F(TrainerTest, WhatIsNotCarriedIsSaid) {
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
   EXPECT_THAT(recorder.notes, Contains(HasSubstr("notes.txt is not in the checkpoints")));
   EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-4/notes.txt"));
-  std::filesystem::create_symlink("gone", options_.init_from + "/tokenizer.json");
+  std::filesystem::create_symlink("gone", options_.init_from + "/vocab.txt");
   options_.directory = directory_ / "again";
   EXPECT_EQ(ErrorOf(kTp2),
-            options_.init_from + "/tokenizer.json: cannot be read: No such file or directory");
+            options_.init_from + "/vocab.txt: cannot be read: No such file or directory");
 }
 
 TEST_F(TrainerTest, LargeWeightsLieInSeveralFiles) {
@@ -761,10 +771,391 @@ TEST_F(TrainerTest, GoesOnInAFolderThatIsRenamed) {
 }
 
 TEST_F(TrainerTest, WarnsOfFilesThatAreTrainedAndValidatedOn) {
-  options_.val_files = options_.train_files;
+  options_.val_sets = {{.files = options_.train_files}};
   Recorder recorder;
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
   EXPECT_THAT(recorder.notes.front(), HasSubstr("text.txt is in train_files and in val_files"));
+}
+
+TEST_F(TrainerTest, EachValidationSetHasALoss) {
+  std::string other;
+  for (int i = 0; i < 60; ++i) other += "{" + std::to_string(i) + "}";
+  WriteFile(directory_ / "other.txt", other);
+  options_.val_sets = {{"planks", options_.train_files}, {"braces", {directory_ / "other.txt"}}};
+  options_.eval_every = 2;
+  options_.eval_batches = 2;
+  std::vector<std::string> logs;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    Recorder recorder;
+    MetricsObserver metrics;
+    const absl::Status trained = Train(sizes, {&recorder, &metrics});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes, Contains("evaluation 4 planks of 4"));
+    EXPECT_THAT(recorder.notes, Contains("evaluation 4 braces of 4"));
+    const std::string log = ReadFile(options_.directory + "/metrics.jsonl");
+    EXPECT_THAT(log, HasSubstr("{\"step\":2,\"val_data\":\"planks\",\"val_loss\":"));
+    EXPECT_THAT(log, HasSubstr("{\"step\":4,\"val_data\":\"braces\",\"val_loss\":"));
+    EXPECT_THAT(log, HasSubstr(",\"val_bits_per_byte\":"));
+  }
+  options_.val_sets[1].files = {directory_ / "none.txt"};
+  EXPECT_THAT(ErrorOf(), HasSubstr("val_files (braces): "));
+}
+
+TEST_F(TrainerTest, EpochsAreStepsOfTheData) {
+  // 90 % of the text in sequences of eight, four a step.
+  const int64_t num_tokens = static_cast<int64_t>(ReadFile(options_.train_files[0]).size());
+  const int64_t num_samples = (num_tokens - num_tokens / 10 - 1) / 8;
+  options_.schedule.warmup_steps = 100;
+  options_.epochs = 0.5;
+  options_.limit_warmup = true;
+  const int64_t steps = (num_samples + 7) / 8;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    Recorder recorder;
+    ASSERT_TRUE(Train(sizes, {&recorder}).ok());
+    EXPECT_EQ(recorder.notes.back(), absl::StrCat("end ", steps, "/", steps));
+  }
+  const auto record = ReadRunRecord(options_.directory);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->config.at("epochs"), 0.5);
+  EXPECT_EQ(record->config.at("steps"), steps);
+  EXPECT_EQ(record->identity.at("warmup_steps"), steps / 10);
+  // More of them go on with the run, whose warm-up is done.
+  options_.epochs = 0.6;
+  options_.limit_warmup = false;
+  options_.schedule.warmup_steps = steps / 10;
+  Recorder longer;
+  ASSERT_TRUE(Train(kOneRank, {&longer}).ok());
+  EXPECT_THAT(longer.notes, Contains(absl::StrCat("start ", steps)));
+  EXPECT_THAT(longer.notes.back(), HasSubstr("end "));
+  options_.epochs = 1e15;
+  EXPECT_THAT(ErrorOf(), HasSubstr("1e+15 epochs are "));
+}
+
+// Forty files of a sentence each.
+std::vector<std::string> ManyFiles(const TempDirectory& directory) {
+  std::vector<std::string> files;
+  for (int i = 0; i < 40; ++i) {
+    files.push_back(directory / absl::StrCat("page", i, ".txt"));
+    WriteFile(files.back(), absl::StrCat("page ", i, ": the keel was laid in May, and it was ", i));
+  }
+  return files;
+}
+
+TEST_F(TrainerTest, HoldsBackWholeFilesOfMany) {
+  options_.train_files = ManyFiles(directory_);
+  options_.eval_every = 4;
+  Recorder one, two;
+  ASSERT_TRUE(Train(kOneRank, {&one}).ok());
+  const auto record = ReadRunRecord(options_.directory);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->identity.at("data_rules"), 2);
+  EXPECT_THAT(record->identity.at("train_data").get<std::string>(),
+              AllOf(HasSubstr(" tokens in "), HasSubstr(" ranges, ")));
+  options_.schedule.total_steps = 6;
+  EXPECT_EQ(ErrorOf(kDp2), "") << "goes on";
+  // Another seed holds other files back.
+  options_.directory += "x";
+  options_.seed = 2;
+  ASSERT_TRUE(Train(kOneRank, {&two}).ok());
+  EXPECT_NE(ReadRunRecord(options_.directory)->identity.at("train_data"),
+            record->identity.at("train_data"));
+}
+
+TEST_F(TrainerTest, AnEarlierVersionsRunGoesOnWithItsSplit) {
+  options_.train_files = ManyFiles(directory_);
+  options_.save_every = 2;
+  // As earlier versions began runs: the identity names no rules, and the end is held back.
+  const auto data = TrainingData::Open(options_, {.rules = DataRules::kBytesAndEnd});
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_TRUE((*data)->split().holds_back_the_end);
+  ThreadTeam team(1);
+  const std::string fingerprint = (*data)->Fingerprint(team);
+  EXPECT_THAT(fingerprint, HasSubstr(", tokens 0 to "));
+  options_.schedule.total_steps = 2;
+  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  Rewrite(options_.directory, [&](RunRecord& record) {
+    record.identity.erase("data_rules");
+    record.identity["train_data"] = fingerprint;
+  });
+  options_.schedule.total_steps = 4;
+  ASSERT_EQ(ErrorOf(kDp2), "");
+  const auto record = ReadRunRecord(options_.directory + "/step-4");
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_FALSE(record->identity.contains("data_rules"));
+  EXPECT_EQ(record->identity.at("train_data"), fingerprint);
+  // Also from a checkpoint elsewhere, and where the folder's own record is lost.
+  options_.resume = ResumePolicy::kFromCheckpoint;
+  options_.resume_checkpoint = options_.directory + "/step-4";
+  options_.directory += "x";
+  options_.schedule.total_steps = 6;
+  ASSERT_EQ(ErrorOf(), "");
+  options_.resume = ResumePolicy::kAuto;
+  std::filesystem::remove(options_.directory + "/run.json");
+  options_.schedule.total_steps = 7;
+  EXPECT_EQ(ErrorOf(), "");
+}
+
+TEST_F(TrainerTest, TextIsForModelsOfBytes) {
+  options_.engine.model.vocab_size = 300;
+  EXPECT_THAT(ErrorOf(),
+              AllOf(HasSubstr("train_files: data file "), HasSubstr("text.txt: is text"),
+                    HasSubstr("the model has 300 tokens"), HasSubstr("no tokenizer; give its")));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+  // A run of an earlier version, which read it as bytes, goes on with a warning.
+  options_.engine.model.vocab_size = 256;
+  options_.schedule.total_steps = 2;
+  ASSERT_EQ(ErrorOf(), "");
+  const auto data = TrainingData::Open(options_, {.rules = DataRules::kBytesAndEnd});
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_THAT((*data)->Warnings(), ::testing::IsEmpty());
+  options_.engine.model.vocab_size = 300;
+  const auto wide = TrainingData::Open(options_, {.rules = DataRules::kBytesAndEnd});
+  ASSERT_TRUE(wide.ok()) << wide.status();
+  EXPECT_THAT((*wide)->Warnings(), ElementsAre(HasSubstr("is read as bytes, as when the run")));
+}
+
+TEST_F(TrainerTest, WhatIsNoTextIsNotTrainedOn) {
+  const std::map<std::string, std::string> files = {
+      {"a.txt", std::string("\x1f\x8b\x08\0", 4) + std::string(200, 'x')},
+      {"b.txt", std::string("\x93NUMPY\1\0", 8) + std::string(200, '\0')},
+      {"c.txt", "PAR1" + std::string(200, '\0') + "PAR1"},
+      {"d.txt", std::string("\x89PNG\r\n\x1a\n", 8) + std::string(200, '\0')}};
+  for (const auto& [name, content] : files) {
+    WriteFile(directory_ / name, content);
+    options_.train_files = {directory_ / "text.txt", directory_ / name};
+    EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files: "), HasSubstr(name + ": ")));
+  }
+  options_.train_files = {directory_ / "text.txt"};
+  options_.val_sets = {{.files = {directory_ / "d.txt"}}};
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("val_files: data file "), HasSubstr("d.txt: ")));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+}
+
+TEST_F(TrainerTest, CheckpointsOfBytesCarryATokenizer) {
+  ASSERT_EQ(ErrorOf(), "");
+  const std::string tokenizer = ReadFile(options_.directory + "/step-4/tokenizer.json");
+  EXPECT_THAT(tokenizer, HasSubstr("\"vocab\""));
+  EXPECT_NE(ReadFile(options_.directory + "/step-4/tokenizer_config.json"), "");
+  EXPECT_TRUE(VerifyCheckpoint(options_.directory + "/step-4").ok());
+  // A run that is resumed has the same, also where the checkpoint lacks it.
+  options_.schedule.total_steps = 6;
+  ASSERT_EQ(ErrorOf(), "");
+  EXPECT_EQ(ReadFile(options_.directory + "/step-6/tokenizer.json"), tokenizer);
+}
+
+// Bytes, three merges, and an end of text: 260 tokens.
+TokenizerSpec SmallTokenizer() {
+  TokenizerSpec spec = ByteTokenizerSpec();
+  const auto add = [&](const std::string& text) {
+    spec.tokens.push_back(text);
+    return static_cast<int32_t>(spec.tokens.size() - 1);
+  };
+  const int32_t la = add("la"), lan = add("lan"), space_p = add(" p");
+  spec.merges = {{'l', 'a', la, 0}, {la, 'n', lan, 1}, {' ', 'p', space_p, 2}};
+  const int32_t end = add("<|end|>");
+  spec.added = {{.id = end, .text = "<|end|>", .special = true}};
+  spec.end_of_text = end;
+  return spec;
+}
+
+void WriteTokenizer(const std::string& directory, const TokenizerSpec& spec) {
+  std::filesystem::create_directory(directory);
+  const auto files = TokenizerFiles(spec);
+  ASSERT_TRUE(files.ok()) << files.status();
+  for (const auto& [name, content] : *files) WriteFile(directory + "/" + name, content);
+}
+
+class TokenizedTest : public TrainerTest {
+ protected:
+  TokenizedTest() {
+    WriteTokenizer(directory_ / "tokenizer", SmallTokenizer());
+    options_.engine.model.vocab_size = 260;
+    options_.tokenizer = directory_ / "tokenizer";
+    for (int i = 0; i < 60; ++i) {
+      lines_ += absl::StrCat("{\"id\": ", i, ", \"text\": \"plank ", i * i, " of the hull\"}\n");
+    }
+    WriteFile(directory_ / "docs.jsonl", lines_);
+    options_.train_files.push_back(directory_ / "docs.jsonl");
+  }
+
+  std::string lines_;
+};
+
+// Bits per byte come with a loss whose tokens are not bytes.
+class BitsRecorder : public TrainObserver {
+ public:
+  absl::Status OnNote(const std::string& text) override {
+    notes.push_back(text);
+    return absl::OkStatus();
+  }
+  absl::Status OnWarning(const std::string& text) override {
+    notes.push_back("warning: " + text);
+    return absl::OkStatus();
+  }
+  absl::Status OnEvaluation(const EvalMetrics& m) override {
+    metrics.push_back(m);
+    return absl::OkStatus();
+  }
+  absl::Status OnSample(const TrainSample& sample) override {
+    samples.push_back(sample);
+    return absl::OkStatus();
+  }
+  std::vector<std::string> notes;
+  std::vector<EvalMetrics> metrics;
+  std::vector<TrainSample> samples;
+};
+
+TEST_F(TokenizedTest, TextIsPreparedOnceForAllLayouts) {
+  options_.eval_every = options_.sample_every = 4;
+  std::string data;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    BitsRecorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    const bool first = data.empty();
+    EXPECT_THAT(recorder.notes,
+                ElementsAre(AllOf(HasSubstr(first ? "text of 2 files is prepared: 61 documents"
+                                                  : "text of 2 files was prepared before: 61"),
+                                  HasSubstr(directory_ / "data_cache/"))));
+    const auto record = ReadRunRecord(options_.directory);
+    ASSERT_TRUE(record.ok()) << record.status();
+    EXPECT_EQ(record->identity.at("data_rules"), 2);
+    if (first) data = record->identity.at("train_data");
+    EXPECT_EQ(record->identity.at("train_data"), data);
+    ASSERT_EQ(recorder.metrics.size(), 1);
+    // About 1.3 bytes are a token, and a document's end is none.
+    const double bits = recorder.metrics[0].val_loss / 0.693147 / recorder.metrics[0].bits_per_byte;
+    EXPECT_GT(bits, 1.05);
+    EXPECT_LT(bits, 1.6);
+    ASSERT_EQ(recorder.samples.size(), 1);
+    EXPECT_TRUE(recorder.samples[0].is_text);
+    EXPECT_THAT(recorder.samples[0].prompt, ::testing::ContainsRegex("[a-z]"));
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+      EXPECT_EQ(ReadFile(options_.directory + "/step-4/" + name),
+                ReadFile(options_.tokenizer + "/" + name));
+    }
+  }
+}
+
+TEST_F(TokenizedTest, ARunGoesOnWithTheTokenizerOfItsCheckpoint) {
+  ASSERT_EQ(ErrorOf(), "");
+  options_.tokenizer = "";
+  options_.schedule.total_steps = 6;
+  BitsRecorder recorder;
+  ASSERT_TRUE(Train(kDp2, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("was prepared before")));
+  EXPECT_EQ(ReadFile(options_.directory + "/step-6/tokenizer.json"),
+            ReadFile(directory_ / "tokenizer/tokenizer.json"));
+  // So does one that begins from it.
+  options_.init_from = options_.directory + "/step-6";
+  options_.directory += "x";
+  ASSERT_EQ(ErrorOf(), "");
+  EXPECT_EQ(ReadFile(options_.directory + "/step-6/tokenizer.json"),
+            ReadFile(directory_ / "tokenizer/tokenizer.json"));
+}
+
+TEST_F(TokenizedTest, TokensOfAnotherTokenizerAreAnError) {
+  ASSERT_EQ(ErrorOf(), "");
+  std::string prepared;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    prepared = entry.path().string() + "/tokens-00000.bin";
+  }
+  options_.train_files = {prepared};
+  options_.directory += "x";
+  ASSERT_EQ(ErrorOf(), "") << "prepared with the same";
+  TokenizerSpec other = SmallTokenizer();
+  other.merges.pop_back();
+  WriteTokenizer(directory_ / "other", other);
+  options_.tokenizer = directory_ / "other";
+  options_.directory += "x";
+  EXPECT_THAT(ErrorOf(kDp2), AllOf(HasSubstr("train_files: data file " + prepared),
+                                   HasSubstr("was prepared with another tokenizer (")));
+  options_.tokenizer = "";
+  options_.engine.model.vocab_size = 258;
+  EXPECT_THAT(ErrorOf(), HasSubstr(prepared));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+}
+
+TEST_F(TokenizedTest, TokenizersThatDoNotFitAreErrors) {
+  options_.engine.model.vocab_size = 259;
+  EXPECT_THAT(ErrorOf(kDp2), AllOf(HasSubstr("tokenizer: " + directory_ / "tokenizer"),
+                                   HasSubstr("has 260 tokens, and the model 259")));
+  options_.engine.model.vocab_size = 300;
+  BitsRecorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_EQ(recorder.notes[0],
+            "the model has 300 tokens, of which its tokenizer uses the first 260");
+  options_.tokenizer = directory_ / "none";
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("tokenizer: "), HasSubstr("none")));
+}
+
+TEST_F(TokenizedTest, BrokenLinesAreNamedOrCounted) {
+  WriteFile(directory_ / "docs.jsonl", lines_ + "{\"text\": 3}\n{\"text\": \"plank\n" + lines_);
+  EXPECT_THAT(ErrorOf(kDp2),
+              AllOf(HasSubstr("train_files: "), HasSubstr("docs.jsonl"), HasSubstr("61")));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "data_cache"));
+  options_.skip_bad_lines = true;
+  BitsRecorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Contains(AllOf(HasSubstr("warning: 2 lines that are no documents"),
+                                             HasSubstr("the first: "))));
+  options_.skip_bad_lines = false;
+  options_.text_field = "body";
+  WriteFile(directory_ / "docs.jsonl", lines_);
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("docs.jsonl"), HasSubstr("body")));
+}
+
+TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
+  std::string questions;
+  for (int i = 0; i < 7; ++i) {
+    questions += absl::StrCat("{\"context\": \"plank ", i,
+                              "\", \"choices\": [\"of\", \"xyz\"], \"answer\": ", i % 2, "}\n");
+  }
+  WriteFile(directory_ / "hulls.jsonl", questions);
+  options_.engine.seq_len = 16;
+  options_.engine.model.max_positions = 64;
+  options_.eval_tasks = {directory_ / "hulls.jsonl"};
+  options_.eval_every = 2;
+  std::string lines;
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "x";
+    MetricsObserver metrics;
+    const absl::Status trained = Train(sizes, {&metrics});
+    ASSERT_TRUE(trained.ok()) << trained;
+    std::string of_tasks;
+    for (const absl::string_view line :
+         absl::StrSplit(ReadFile(options_.directory + "/metrics.jsonl"), '\n')) {
+      if (absl::StrContains(line, "eval_task")) absl::StrAppend(&of_tasks, line, "\n");
+    }
+    if (lines.empty()) lines = of_tasks;
+    EXPECT_EQ(of_tasks, lines) << "a layout changes an accuracy only where two losses are equal";
+  }
+  EXPECT_THAT(lines, HasSubstr("{\"step\":2,\"eval_task\":\"hulls\",\"acc\":0."));
+  EXPECT_THAT(lines, HasSubstr("{\"step\":4,\"eval_task\":\"hulls\",\"acc\":0."));
+  EXPECT_THAT(lines, HasSubstr(",\"examples\":7}"));
+  WriteFile(directory_ / "hulls.jsonl", questions + "{\"context\": 3}\n");
+  EXPECT_THAT(ErrorOf(kDp2),
+              AllOf(HasSubstr("eval_tasks: "), HasSubstr("hulls.jsonl"), HasSubstr("8")));
+}
+
+TEST_F(TokenizedTest, AModelOfBytesTakesDocumentsToo) {
+  options_.engine.model.vocab_size = 256;
+  options_.tokenizer = "";
+  options_.train_files = {directory_ / "docs.jsonl"};
+  options_.sample_every = 4;
+  BitsRecorder recorder;
+  const absl::Status trained = Train(kDp2, {&recorder});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_THAT(recorder.notes, ElementsAre(HasSubstr("docs.jsonl is prepared: 60 documents")));
+  EXPECT_TRUE(recorder.samples.at(0).is_text);
+  EXPECT_THAT(recorder.samples[0].prompt, ::testing::MatchesRegex("[a-z0-9 ]+"));
+  EXPECT_NE(ReadFile(options_.directory + "/step-4/tokenizer.json"), "");
+  options_.schedule.total_steps = 5;
+  EXPECT_EQ(ErrorOf(), "") << "goes on";
 }
 
 TEST_F(TrainerTest, ErrorsCallOptionsWhatTheProgramDoes) {

@@ -6,19 +6,54 @@
 #include <filesystem>
 #include <set>
 #include <system_error>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/tensor_buffer.h"
+#include "data/document_index.h"
+#include "data/text/file_content.h"
 
 namespace strake {
 namespace {
 
+constexpr int64_t kByteVocabSize = 256;
+
+absl::Status Named(const std::string& name, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
+// Returns an error for a file whose bytes would be no text of a model of bytes. TokenFile::Open
+// tells of files that cannot be read.
+absl::Status CheckContent(const std::string& file, const TrainerOptions& options) {
+  if (absl::EndsWith(file, ".bin")) return absl::OkStatus();
+  const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
+  if (!kind.ok()) return absl::OkStatus();
+  if (kind->content == FileContent::kTokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "data file ", file, ": holds tokens in llm.c's format; let its name end in .bin"));
+  }
+  if (kind->content != FileContent::kText) return NotTextError("data file " + file, *kind);
+  const int64_t vocab_size = options.engine.model.vocab_size;
+  if (vocab_size == kByteVocabSize) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("data file ", file,
+                                                 ": is text, and the model has ", vocab_size,
+                                                 " tokens, which are not bytes; give token files"));
+}
+
 absl::StatusOr<TokenStream> OpenStream(const std::string& name,
-                                       const std::vector<std::string>& files, int64_t vocab_size) {
-  auto stream = TokenStream::Open(files, vocab_size);
-  if (stream.ok()) return stream;
-  return absl::Status(stream.status().code(), absl::StrCat(name, ": ", stream.status().message()));
+                                       const std::vector<std::string>& files, DataRules rules,
+                                       const TrainerOptions& options) {
+  if (rules == DataRules::kDocuments) {
+    for (const std::string& file : files) {
+      const absl::Status content = CheckContent(file, options);
+      if (!content.ok()) return Named(name, content);
+    }
+  }
+  auto stream = TokenStream::Open(files, options.engine.model.vocab_size);
+  return stream.ok() ? std::move(stream) : Named(name, stream.status());
 }
 
 // "train_files=a.txt and 3 more".
@@ -27,66 +62,185 @@ std::string NameAndFiles(const std::string& name, const std::vector<std::string>
                       files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
 }
 
+// A model that has learned little writes control characters, which would affect the terminal.
+std::string ForScreen(absl::string_view text) {
+  std::string shown;
+  for (const char c : text) {
+    const bool control = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == 0x7f;
+    if (control) absl::StrAppendFormat(&shown, "\\x%02x", c);
+    if (!control) shown += c;
+  }
+  return shown;
+}
+
+// "val_files", or "val_files (books)".
+std::string NameOf(const ValidationSet& set, const OptionNames& names) {
+  return absl::StrCat(names.val_files, set.name.empty() ? "" : absl::StrCat(" (", set.name, ")"));
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOptions& options) {
+absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOptions& options,
+                                                                 const DataOrigin& origin) {
   std::unique_ptr<TrainingData> data(new TrainingData());
+  data->rules_ = origin.rules;
+  data->tokenizer_ = origin.tokenizer;
+  data->prepared_ = origin.prepared;
+  data->label_ = origin.label.empty() ? LabelOf(options.train_files) : origin.label;
   data->max_fingerprint_tokens_ = options.data_fingerprint_tokens;
-  const OptionNames& names = options.names;
-  const int64_t vocab_size = options.engine.model.vocab_size, seq_len = options.engine.seq_len;
-  STRAKE_ASSIGN_OR_RETURN(data->train_stream_,
-                          OpenStream(names.train_files, options.train_files, vocab_size));
-  std::optional<int64_t> val_tokens;
-  if (!options.val_files.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(data->val_stream_,
-                            OpenStream(names.val_files, options.val_files, vocab_size));
-    val_tokens = data->val_stream_->num_tokens();
-  }
-  const auto split = SplitTrainVal(data->train_stream_->num_tokens(), val_tokens, seq_len);
-  if (!split.ok()) {
-    return absl::Status(
-        split.status().code(),
-        absl::StrCat(NameAndFiles(names.train_files, options.train_files),
-                     val_tokens ? " " + NameAndFiles(names.val_files, options.val_files) : "", ": ",
-                     split.status().message()));
-  }
-  data->split_ = *split;
-  STRAKE_ASSIGN_OR_RETURN(
-      data->train_loader_,
-      DataLoader::Create(&*data->train_stream_, split->train.begin, split->train.end,
-                         {seq_len, static_cast<uint64_t>(options.seed), options.shuffle}));
-  STRAKE_ASSIGN_OR_RETURN(data->val_loader_,
-                          DataLoader::Create(&data->val_stream(), split->val.begin, split->val.end,
-                                             {seq_len, 0, /*shuffle=*/false}));
+  data->names_ = options.names;
+  data->vocab_size_ = options.engine.model.vocab_size;
+  STRAKE_RETURN_IF_ERROR(data->OpenStreams(options));
+  STRAKE_RETURN_IF_ERROR(data->Split(options));
+  STRAKE_RETURN_IF_ERROR(data->MakeLoaders(options));
   return data;
 }
 
-std::vector<std::string> TrainingData::CommonFiles() const {
-  if (!val_stream_.has_value()) return {};
+absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
+  const OptionNames& names = options.names;
+  STRAKE_ASSIGN_OR_RETURN(train_stream_,
+                          OpenStream(names.train_files, options.train_files, rules_, options));
+  // A run of an earlier version may read text as bytes that are not those of its tokenizer.
+  if (is_text()) tokenizer_ = nullptr;
+  auto documents = ReadDocuments(*train_stream_);
+  if (!documents.ok()) return Named(names.train_files, documents.status());
+  documents_ = *std::move(documents);
+  for (const ValidationSet& set : options.val_sets) {
+    validation_.push_back({.name = set.name});
+    STRAKE_ASSIGN_OR_RETURN(validation_.back().stream,
+                            OpenStream(NameOf(set, names), set.files, rules_, options));
+    const auto checked = ReadDocuments(*validation_.back().stream);
+    if (!checked.ok()) return Named(NameOf(set, names), checked.status());
+  }
+  return absl::OkStatus();
+}
+
+// Reads where documents begin, and checks that the tokens are the model's.
+absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(
+    const TokenStream& stream) const {
+  std::vector<FileDocuments> documents;
+  for (const TokenFile& file : stream.files()) {
+    documents.push_back({.num_tokens = file.num_tokens()});
+    // A text is one document.
+    if (file.encoding() == TokenEncoding::kBytes) documents.back().begins = {0};
+    if (file.encoding() == TokenEncoding::kBytes || rules_ == DataRules::kBytesAndEnd) continue;
+    STRAKE_ASSIGN_OR_RETURN(const std::optional<DocumentIndex> index,
+                            ReadDocumentIndex(file.path(), file.num_tokens()));
+    if (!index.has_value()) continue;
+    STRAKE_RETURN_IF_ERROR(CheckTokenizer(file.path(), *index));
+    for (const DocumentIndex::Document& document : index->documents) {
+      documents.back().begins.push_back(document.begin);
+    }
+  }
+  return documents;
+}
+
+absl::Status TrainingData::CheckTokenizer(const std::string& path,
+                                          const DocumentIndex& index) const {
+  if (index.vocab_size > vocab_size_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "data file ", path, ": was prepared with a tokenizer of ", index.vocab_size,
+        " tokens, and the model has ", vocab_size_, "; prepare it with the model's tokenizer"));
+  }
+  if (tokenizer_ == nullptr || index.tokenizer_hash == tokenizer_->Hash()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "data file ", path, ": was prepared with another tokenizer (", index.tokenizer_hash,
+      ") than the model's (", tokenizer_->Hash(), "); prepare it with the model's"));
+}
+
+absl::Status TrainingData::Split(const TrainerOptions& options) {
+  const int64_t num_tokens = train_stream_->num_tokens(), seq_len = options.engine.seq_len;
+  const OptionNames& names = options.names;
+  const auto fail = [&](const absl::Status& status, const std::string& more) {
+    return absl::Status(status.code(),
+                        absl::StrCat(NameAndFiles(names.train_files, options.train_files), more,
+                                     ": ", status.message()));
+  };
+  if (validation_.empty()) {
+    auto split = rules_ == DataRules::kDocuments ? SplitDocuments(documents_, options.seed, seq_len)
+                                                 : SplitTrainVal(num_tokens, std::nullopt, seq_len);
+    if (!split.ok()) return fail(split.status(), "");
+    split_ = *std::move(split);
+  }
+  for (size_t i = 0; i < validation_.size(); ++i) {
+    auto split = SplitTrainVal(num_tokens, validation_[i].stream->num_tokens(), seq_len);
+    const ValidationSet& set = options.val_sets[i];
+    if (!split.ok()) {
+      return fail(split.status(), " " + NameAndFiles(NameOf(set, names), set.files));
+    }
+    split_ = *std::move(split);
+  }
+  documents_ = {};
+  // Where both rules give the same, earlier versions can go on with the run.
+  if (split_.holds_back_the_end && !prepared_) rules_ = DataRules::kBytesAndEnd;
+  return absl::OkStatus();
+}
+
+absl::Status TrainingData::MakeLoaders(const TrainerOptions& options) {
+  const int64_t seq_len = options.engine.seq_len;
+  const uint64_t seed = options.seed;
+  STRAKE_ASSIGN_OR_RETURN(train_loader_, DataLoader::Create(&*train_stream_, split_.train,
+                                                            {seq_len, seed, options.shuffle}));
+  for (ValidationData& validation : validation_) {
+    STRAKE_ASSIGN_OR_RETURN(validation.loader, DataLoader::Create(&*validation.stream, 0,
+                                                                  validation.stream->num_tokens(),
+                                                                  {seq_len, 0, /*shuffle=*/false}));
+  }
+  if (!validation_.empty()) return absl::OkStatus();
+  validation_.emplace_back();
+  STRAKE_ASSIGN_OR_RETURN(
+      validation_.back().loader,
+      DataLoader::Create(&*train_stream_, split_.val,
+                         {seq_len, seed, /*shuffle=*/!split_.holds_back_the_end}));
+  return absl::OkStatus();
+}
+
+int64_t TrainingData::num_val_tokens() const {
+  int64_t sum = 0;
+  for (const ValidationData& validation : validation_) {
+    sum += validation.stream ? validation.stream->num_tokens() : split_.val.num_tokens();
+  }
+  return sum;
+}
+
+std::vector<std::string> TrainingData::Warnings() const {
+  std::vector<std::string> warnings;
   std::set<std::string> trained_on;
-  std::vector<std::string> common;
   std::error_code error;
   for (const TokenFile& file : train_stream_->files()) {
     trained_on.insert(std::filesystem::canonical(file.path(), error));
   }
-  for (const TokenFile& file : val_stream_->files()) {
-    if (trained_on.count(std::filesystem::canonical(file.path(), error))) {
-      common.push_back(file.path());
+  for (const ValidationData& validation : validation_) {
+    if (!validation.stream) continue;
+    for (const TokenFile& file : validation.stream->files()) {
+      if (trained_on.count(std::filesystem::canonical(file.path(), error)) == 0) continue;
+      warnings.push_back(absl::StrCat(file.path(), " is in ", names_.train_files, " and in ",
+                                      names_.val_files,
+                                      ": the validation loss will be of text that was trained on"));
     }
   }
-  return common;
+  if (is_text() && !is_of_bytes()) {
+    warnings.push_back(absl::StrCat(
+        names_.train_files, " is read as bytes, as when the run began, though the model has ",
+        vocab_size_, " tokens"));
+  }
+  return warnings;
 }
 
-std::string TrainingData::Label() const {
-  const auto& files = train_stream_->files();
-  if (files.size() == 1) return std::filesystem::path(files.front().path()).filename();
+std::string TrainingData::LabelOf(const std::vector<std::string>& files) {
+  if (files.size() == 1) return std::filesystem::path(files.front()).filename();
   return absl::StrCat(files.size(), " files");
 }
 
 std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const {
   const std::string digits = all_tokens ? train_stream_->AllTokens(team).ToString()
                                         : absl::StrFormat("%016x", train_stream_->SampledTokens());
-  return absl::StrCat(digits, ", tokens 0 to ", split_.train.end);
+  const TokenRanges& train = split_.train;
+  if (split_.holds_back_the_end) return absl::StrCat(digits, ", tokens 0 to ", train.num_tokens());
+  return absl::StrFormat("%s, %d tokens in %d ranges, %016x", digits, train.num_tokens(),
+                         train.ranges().size(), train.Hash());
 }
 
 std::string TrainingData::Fingerprint(ThreadTeam& team) const {
@@ -112,7 +266,9 @@ int64_t TrainingData::TimeOfSampledFiles() const {
 
 absl::StatusOr<std::vector<int32_t>> TrainingData::FirstValTokens(int64_t count) const {
   std::vector<int32_t> tokens(count);
-  STRAKE_RETURN_IF_ERROR(val_stream().Read(split_.val.begin, count, tokens.data()));
+  const ValidationData& first = validation_.front();
+  STRAKE_RETURN_IF_ERROR(first.stream ? first.stream->Read(0, count, tokens.data())
+                                      : split_.val.Read(*train_stream_, 0, count, tokens.data()));
   return tokens;
 }
 
@@ -123,21 +279,46 @@ bool TrainingData::is_text() const {
   return true;
 }
 
+// Text that was prepared without a tokenizer is bytes.
+bool TrainingData::is_of_bytes() const {
+  return vocab_size_ == kByteVocabSize && tokenizer_ == nullptr && (is_text() || prepared_);
+}
+
 std::string TrainingData::ToText(const std::vector<int32_t>& tokens) const {
   std::string text;
-  if (!is_text()) {
+  if (tokenizer_ != nullptr) {
+    StreamDecoder decoder(tokenizer_, /*skip_special=*/false);
+    for (const int32_t token : tokens) text += decoder.Add(token);
+    return ForScreen(text + decoder.End());
+  }
+  if (!has_text()) {
     for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);
     return text;
   }
   for (const int32_t token : tokens) {
-    // A model that has learned little writes control characters, which would affect the terminal,
-    // and, with a vocabulary above 256, tokens that are not bytes.
-    const bool control = (token < ' ' && token != '\n' && token != '\t') || token == 0x7f;
-    const bool is_byte = !control && token <= 0xff;
-    if (!is_byte) absl::StrAppendFormat(&text, "\\x%02x", token);
-    if (is_byte) text += static_cast<char>(token);
+    // With a vocabulary above 256, there are tokens that are no bytes.
+    if (token > 0xff) {
+      absl::StrAppendFormat(&text, "\\x%02x", token);
+    } else {
+      text += ForScreen(std::string(1, static_cast<char>(token)));
+    }
   }
   return text;
+}
+
+absl::StatusOr<int64_t> TrainingData::NumTargetBytes(const ValidationData& validation,
+                                                     int64_t num_samples) const {
+  const int64_t seq_len = validation.loader->options().seq_len;
+  if (is_of_bytes()) return num_samples * seq_len;
+  int64_t num_bytes = 0;
+  if (tokenizer_ == nullptr) return num_bytes;
+  const TensorBuffer tokens(DType::kI32, {seq_len}), targets(DType::kI32, {seq_len});
+  for (int64_t i = 0; i < num_samples; ++i) {
+    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, 1, tokens.tensor(), targets.tensor()));
+    const int32_t* target = targets.tensor().data<int32_t>();
+    for (int64_t t = 0; t < seq_len; ++t) num_bytes += tokenizer_->NumBytes(target[t]);
+  }
+  return num_bytes;
 }
 
 }  // namespace strake

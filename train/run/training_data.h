@@ -8,38 +8,68 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/thread_team.h"
 #include "data/data_loader.h"
+#include "data/document_index.h"
 #include "data/token_stream.h"
+#include "data/tokenizer/tokenizer.h"
 #include "data/train_val_split.h"
 #include "train/run/trainer_options.h"
 
 namespace strake {
 
+// Data with a validation loss of its own.
+struct ValidationData {
+  std::string name = {};                   // of ValidationSet
+  std::optional<TokenStream> stream = {};  // none: the training stream
+  std::optional<DataLoader> loader = {};
+};
+
+// What is known of a run's files when they are opened.
+struct DataOrigin {
+  DataRules rules = DataRules::kDocuments;  // that the run began with
+  // Of the tokens; it must outlive the data. Null: a model of bytes, or it is not known.
+  const Tokenizer* tokenizer = nullptr;
+  bool prepared = false;   // whether the files were made of text for this run
+  std::string label = {};  // Label() of that text; "": of the files
+};
+
 class TrainingData {
  public:
   // Opens the options' files. An error names option, file and figures: for files that cannot be
-  // read, tokens outside the model's vocabulary, and too few tokens for one sequence.
-  static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options);
+  // read, that are neither text nor tokens, or text where the model is none of bytes; tokens
+  // outside the model's vocabulary, or made by another tokenizer; and too few tokens for one
+  // sequence.
+  static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options,
+                                                            const DataOrigin& origin = {});
 
   const DataLoader& train_loader() const { return *train_loader_; }
-  // In the order of the stream.
-  const DataLoader& val_loader() const { return *val_loader_; }
+  // One or more. What is held back is in the order of the stream where it is its end, and otherwise
+  // shuffled, so that any part of it is of all files.
+  const std::vector<ValidationData>& validation() const { return validation_; }
   const TrainValSplit& split() const { return split_; }
+  int64_t num_val_tokens() const;
+  // The rules that a later run needs to read the same data.
+  DataRules rules() const { return rules_; }
 
-  // Files used for both training and validation: legal, but the validation loss is then misleading.
-  std::vector<std::string> CommonFiles() const;
+  // What is legal, but probably not intended: files used for both training and validation, whose
+  // loss is then misleading; text that is read as bytes for a model of words.
+  std::vector<std::string> Warnings() const;
 
-  // Whether tokens are bytes.
-  bool is_text() const;
+  // Whether the model's tokens are the bytes of text.
+  bool is_of_bytes() const;
+  // Whether ToText() gives text.
+  bool has_text() const { return is_text() || is_of_bytes() || tokenizer_ != nullptr; }
 
-  // The file's name, or the number of files.
-  std::string Label() const;
+  // The file's name, or the number of files: as they were given.
+  std::string Label() const { return label_; }
+  static std::string LabelOf(const std::vector<std::string>& files);
 
   // Identifies the training tokens, to tell runs apart: 32 digits of all tokens, or 16 of samples
-  // where there are more than options.data_fingerprint_tokens; then how many are trained on. Reads
-  // what it hashes.
+  // where there are more than options.data_fingerprint_tokens; then which of them are trained on.
+  // Reads what it hashes.
   std::string Fingerprint(ThreadTeam& team) const;
   // The same, of as many tokens as `recorded` is, a result of it in another run or version.
   std::string FingerprintLike(const std::string& recorded, ThreadTeam& team) const;
@@ -47,21 +77,41 @@ class TrainingData {
   // all tokens. A copy of a file may have another time.
   int64_t TimeOfSampledFiles() const;
 
-  // The first tokens of the validation data; there are at least `count`.
+  // The first tokens of the first validation data; there are at least `count`.
   absl::StatusOr<std::vector<int32_t>> FirstValTokens(int64_t count) const;
-  // Formats tokens for the screen: as text where the data is text, as numbers otherwise.
+  // Formats tokens for the screen: as text where that is known, as numbers otherwise.
   std::string ToText(const std::vector<int32_t>& tokens) const;
+  // The bytes of the text whose tokens are the targets of the first samples of some validation
+  // data; 0 where that is not known.
+  absl::StatusOr<int64_t> NumTargetBytes(const ValidationData& validation,
+                                         int64_t num_samples) const;
 
  private:
   TrainingData() = default;
+  bool is_text() const;
+  absl::Status OpenStreams(const TrainerOptions& options);
+  absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream) const;
+  absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index) const;
+  absl::Status Split(const TrainerOptions& options);
+  absl::Status MakeLoaders(const TrainerOptions& options);
   bool all_tokens_count() const { return train_stream_->num_tokens() <= max_fingerprint_tokens_; }
   std::string FingerprintOf(bool all_tokens, ThreadTeam& team) const;
-  const TokenStream& val_stream() const { return val_stream_ ? *val_stream_ : *train_stream_; }
+  const TokenStream& StreamOf(const ValidationData& validation) const {
+    return validation.stream ? *validation.stream : *train_stream_;
+  }
 
+  DataRules rules_ = DataRules::kDocuments;
+  const Tokenizer* tokenizer_ = nullptr;
+  bool prepared_ = false;
+  std::string label_;
+  std::vector<FileDocuments> documents_;  // of the training files, until they are split
   int64_t max_fingerprint_tokens_ = 0;
-  std::optional<TokenStream> train_stream_, val_stream_;
+  OptionNames names_;
+  int64_t vocab_size_ = 0;
+  std::optional<TokenStream> train_stream_;
   TrainValSplit split_;
-  std::optional<DataLoader> train_loader_, val_loader_;
+  std::optional<DataLoader> train_loader_;
+  std::vector<ValidationData> validation_;
 };
 
 }  // namespace strake

@@ -1,0 +1,241 @@
+#include "train/run/prepared_data.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "core/base/format_quantity.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "data/text/document_reader.h"
+#include "data/text/file_content.h"
+#include "data/text/prepare.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
+#include "train/engine/mesh_wide.h"
+
+namespace strake {
+namespace {
+
+constexpr int64_t kByteVocabSize = 256;
+
+absl::Status NoTokenizer(const std::string& file, const TrainerOptions& options,
+                         const RunTokenizer& tokenizer) {
+  const int64_t vocab_size = options.engine.model.vocab_size;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "data file ", file, ": is text, and the model has ", vocab_size,
+      " tokens, which are not bytes, and no tokenizer",
+      tokenizer.unusable.ok() ? "" : absl::StrCat(" (", tokenizer.unusable.message(), ")"),
+      "; give its tokenizer by ", options.names.tokenizer, ", or token files"));
+}
+
+// Whether the file has to be prepared. Errors of files that cannot be read come when they are
+// opened.
+absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOptions& options,
+                                    const RunTokenizer& tokenizer) {
+  if (absl::EndsWith(file, ".bin")) return false;
+  const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
+  if (!kind.ok()) return false;
+  if (kind->content == FileContent::kTokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "data file ", file, ": holds tokens in llm.c's format; let its name end in .bin"));
+  }
+  if (kind->content == FileContent::kOther) return NotTextError("data file " + file, *kind);
+  if (tokenizer.tokenizer != nullptr) return true;
+  if (options.engine.model.vocab_size != kByteVocabSize) {
+    return NoTokenizer(file, options, tokenizer);
+  }
+  return kind->content != FileContent::kText || IsJsonLines(file, {});
+}
+
+// The first rank's work, which goes on beside the thread that tells of its progress.
+class Preparation {
+ public:
+  Preparation(const RunTokenizer& tokenizer, TrainerOptions* options)
+      : tokenizer_(tokenizer), options_(*options) {}
+
+  absl::StatusOr<bool> Run() {
+    STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.train_files, &options_.train_files));
+    for (ValidationSet& set : options_.val_sets) {
+      STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.val_files, &set.files));
+    }
+    return any_;
+  }
+
+  PrepareProgress progress() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return progress_;
+  }
+  const std::vector<std::string>& notes() const { return notes_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  absl::Status PrepareList(const std::string& name, std::vector<std::string>* files) {
+    const absl::Status status = PrepareFiles(files);
+    if (status.ok() || absl::IsCancelled(status)) return status;
+    return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+  }
+
+  absl::Status PrepareFiles(std::vector<std::string>* files) {
+    std::vector<std::string> texts, tokens;
+    for (const std::string& file : *files) {
+      STRAKE_ASSIGN_OR_RETURN(const bool is_text, IsToBePrepared(file, options_, tokenizer_));
+      (is_text ? texts : tokens).push_back(file);
+    }
+    if (texts.empty()) return absl::OkStatus();
+    any_ = true;
+    const auto prepared = PrepareTexts(texts);
+    if (!prepared.ok()) {
+      // Only an empty one goes.
+      std::error_code error;
+      std::filesystem::remove(options_.data_cache, error);
+      return prepared.status();
+    }
+    *files = prepared->token_files;
+    files->insert(files->end(), tokens.begin(), tokens.end());
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<PreparedTokens> PrepareTexts(const std::vector<std::string>& texts) {
+    STRAKE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, TokenizerToUse());
+    PrepareOptions prepare = {
+        .files = texts,
+        .documents = {.field = options_.text_field, .skip_bad_lines = options_.skip_bad_lines},
+        .end_of_text = tokenizer->spec().end_of_text.value_or(-1),
+        .threads = NumUsableCores(),
+        .on_progress = [this](const PrepareOptions::Progress& p) { SetProgress(p); },
+        .stop_requested = options_.stop_requested};
+    STRAKE_ASSIGN_OR_RETURN(prepare.directory,
+                            PreparedDirectory(options_.data_cache, *tokenizer, prepare));
+    STRAKE_ASSIGN_OR_RETURN(const PreparedTokens prepared, PrepareTokens(*tokenizer, prepare));
+    Note(texts, prepare.directory, prepared);
+    return prepared;
+  }
+
+  // A model of bytes has documents of bytes.
+  absl::StatusOr<const Tokenizer*> TokenizerToUse() {
+    if (tokenizer_.tokenizer != nullptr) return tokenizer_.tokenizer.get();
+    if (bytes_ == nullptr) {
+      STRAKE_ASSIGN_OR_RETURN(bytes_, Tokenizer::Create(ByteTokenizerSpec()));
+    }
+    return bytes_.get();
+  }
+
+  void SetProgress(const PrepareOptions::Progress& p) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    progress_ = {.bytes_read = p.bytes_read, .bytes_in_all = p.bytes_in_all, .tokens = p.tokens};
+  }
+
+  void Note(const std::vector<std::string>& texts, const std::string& directory,
+            const PreparedTokens& prepared) {
+    const std::string what =
+        "text of " + (texts.size() == 1 ? texts.front() : absl::StrCat(texts.size(), " files"));
+    notes_.push_back(absl::StrCat(
+        what, prepared.reused ? " was prepared before: " : " is prepared: ",
+        FormatCount(static_cast<double>(prepared.num_documents)), " documents, ",
+        FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
+        FormatCount(static_cast<double>(prepared.num_tokens)), " tokens in ", directory));
+    if (prepared.num_bad_lines + prepared.num_empty_documents == 0) return;
+    warnings_.push_back(absl::StrCat(
+        prepared.num_bad_lines, " lines that are no documents and ", prepared.num_empty_documents,
+        " empty documents of ", what, " are left out",
+        prepared.first_bad_line.empty() ? ""
+                                        : absl::StrCat("; the first: ", prepared.first_bad_line)));
+  }
+
+  const RunTokenizer& tokenizer_;
+  TrainerOptions& options_;
+  std::unique_ptr<const Tokenizer> bytes_;
+  bool any_ = false;
+  std::vector<std::string> notes_, warnings_;
+  std::mutex mutex_;
+  PrepareProgress progress_;
+};
+
+// No path holds these.
+constexpr absl::string_view kEndOfName("\0", 1), kEndOfList("\0\0", 2);
+
+std::string JoinNames(const std::vector<std::string>& files) {
+  return absl::StrJoin(files, kEndOfName);
+}
+
+// What the other ranks need: the files; empty where they stay as they are.
+std::string FilesText(bool any, const TrainerOptions& options) {
+  if (!any) return "";
+  std::string text = JoinNames(options.train_files);
+  for (const ValidationSet& set : options.val_sets) {
+    absl::StrAppend(&text, kEndOfList, JoinNames(set.files));
+  }
+  return text;
+}
+
+bool TakeFiles(absl::string_view text, TrainerOptions* options) {
+  if (text.empty()) return false;
+  const std::vector<absl::string_view> lists = absl::StrSplit(text, kEndOfList);
+  const auto names = [&](size_t list) -> std::vector<std::string> {
+    return absl::StrSplit(lists.at(list), kEndOfName);
+  };
+  options->train_files = names(0);
+  for (size_t i = 0; i < options->val_sets.size(); ++i) options->val_sets[i].files = names(i + 1);
+  return true;
+}
+
+absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& tokenizer,
+                                        const std::vector<TrainObserver*>& observers,
+                                        TrainerOptions* options) {
+  Preparation preparation(tokenizer, options);
+  auto work = std::async(std::launch::async, [&] { return preparation.Run(); });
+  // Several times within the time after which ranks that do not meet are lost.
+  const std::chrono::milliseconds pause = std::min<std::chrono::milliseconds>(
+      std::chrono::milliseconds(200), mesh.communicator(MeshAxis::kDp).options().timeout / 4);
+  absl::Status told = absl::OkStatus();
+  for (bool done = false; !done;) {
+    done = work.wait_for(pause) == std::future_status::ready;
+    if (told.ok() && !done)
+      told =
+          TellAll(observers, [&](TrainObserver& o) { return o.OnPrepare(preparation.progress()); });
+    const auto all = AnyRank(mesh, done);
+    if (!all.ok() && told.ok()) told = all.status();
+    if (!all.ok()) break;
+  }
+  const absl::StatusOr<bool> any = work.get();
+  STRAKE_RETURN_IF_ERROR(told);
+  STRAKE_RETURN_IF_ERROR(any.status());
+  for (const std::string& note : preparation.notes()) {
+    STRAKE_RETURN_IF_ERROR(TellAll(observers, [&](TrainObserver& o) { return o.OnNote(note); }));
+  }
+  for (const std::string& warning : preparation.warnings()) {
+    STRAKE_RETURN_IF_ERROR(
+        TellAll(observers, [&](TrainObserver& o) { return o.OnWarning(warning); }));
+  }
+  return any;
+}
+
+}  // namespace
+
+absl::StatusOr<bool> PrepareData(const Mesh& mesh, const RunTokenizer& tokenizer,
+                                 const std::vector<TrainObserver*>& observers,
+                                 TrainerOptions* options) {
+  std::string files;
+  if (mesh.rank() == 0) {
+    STRAKE_ASSIGN_OR_RETURN(const bool any,
+                            PrepareOnFirstRank(mesh, tokenizer, observers, options));
+    files = FilesText(any, *options);
+  } else {
+    for (bool done = false; !done;) {
+      STRAKE_ASSIGN_OR_RETURN(done, AnyRank(mesh, false));
+    }
+  }
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &files));
+  return TakeFiles(files, options);
+}
+
+}  // namespace strake

@@ -1,0 +1,30 @@
+// Makes token files of a run's text, with its tokenizer, in a cache.
+#ifndef STRAKE_TRAIN_RUN_PREPARED_DATA_H_
+#define STRAKE_TRAIN_RUN_PREPARED_DATA_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "parallel/mesh/mesh.h"
+#include "train/run/run_tokenizer.h"
+#include "train/run/train_observer.h"
+#include "train/run/trainer_options.h"
+
+namespace strake {
+
+// Replaces the text files of options->train_files and val_sets by token files, those first; returns
+// whether there were any. With a tokenizer, files whose names do not end in .bin are text. For a
+// model of bytes those that are compressed or of JSON lines are; other text it reads as it is.
+//
+// All ranks call it. The first one tells its observers of progress, and what it did. It prepares
+// with all threads of the machine, below options->data_cache, which all must see; it alone has a
+// tokenizer. The others wait and meet it meanwhile, or they would take it for lost. An error names
+// option and file: text without a tokenizer, a file that is neither text nor tokens, and
+// PrepareTokens()'s errors.
+absl::StatusOr<bool> PrepareData(const Mesh& mesh, const RunTokenizer& tokenizer,
+                                 const std::vector<TrainObserver*>& observers,
+                                 TrainerOptions* options);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_PREPARED_DATA_H_

@@ -1,0 +1,133 @@
+#include "train/run/run_tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/path_kind.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
+#include "data/tokenizer/formats/tokenizer_json_writer.h"
+#include "data/tokenizer/word_cache.h"
+#include "train/evaluation/choice_task_file.h"
+#include "train/evaluation/text_encoder.h"
+#include "train/evaluation/tokenizer_encoder.h"
+
+namespace strake {
+namespace {
+
+constexpr int64_t kNumBytes = 256;
+
+// The directory or file to open; empty where there is none.
+std::string FindTokenizer(const TrainerOptions& options, const std::string& checkpoint) {
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  for (const std::string& directory : {options.init_from, checkpoint}) {
+    if (!directory.empty() && HoldsTokenizer(directory)) return directory;
+  }
+  return "";
+}
+
+absl::Status CheckSize(const Tokenizer& tokenizer, const std::string& path, int64_t vocab_size) {
+  if (tokenizer.vocab_size() <= vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": the tokenizer has ", tokenizer.vocab_size(), " tokens, and the model ",
+                   vocab_size, "; give the model's own tokenizer, or a model that has as many"));
+}
+
+}  // namespace
+
+bool IsOfBytes(const Tokenizer& tokenizer) {
+  const TokenizerSpec& spec = tokenizer.spec();
+  if (tokenizer.vocab_size() != kNumBytes || !spec.merges.empty() || !spec.added.empty()) {
+    return false;
+  }
+  // Twice, so that what is put before a text, or made of two bytes, shows.
+  std::string text;
+  for (int i = 0; i < 2 * kNumBytes; ++i) text += static_cast<char>(i);
+  WordCache cache;
+  std::vector<int32_t> tokens;
+  tokenizer.Encode(text, &cache, &tokens);
+  return std::equal(
+      tokens.begin(), tokens.end(), text.begin(), text.end(),
+      [](int32_t token, char byte) { return token == static_cast<unsigned char>(byte); });
+}
+
+absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
+                                              const std::string& checkpoint) {
+  RunTokenizer run;
+  const std::string path = FindTokenizer(options, checkpoint);
+  if (path.empty()) return run;
+  const int64_t vocab_size = options.engine.model.vocab_size;
+  auto tokenizer = OpenTokenizer(path, {.pattern = options.tokenizer_pattern});
+  absl::Status status = tokenizer.status();
+  if (status.ok()) status = CheckSize(**tokenizer, path, vocab_size);
+  if (!status.ok()) {
+    if (options.tokenizer.empty()) {
+      run.unusable = status;
+      return run;
+    }
+    return absl::Status(status.code(),
+                        absl::StrCat(options.names.tokenizer, ": ", status.message()));
+  }
+  if (IsOfBytes(**tokenizer) && vocab_size == kNumBytes) return run;
+  run.tokenizer = *std::move(tokenizer);
+  const int64_t num_tokens = run.tokenizer->vocab_size();
+  if (num_tokens < vocab_size) {
+    run.notes.push_back(absl::StrCat("the model has ", vocab_size,
+                                     " tokens, of which its tokenizer ", "uses the first ",
+                                     num_tokens));
+  }
+  return run;
+}
+
+absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
+                                                  const RunTokenizer& tokenizer) {
+  std::vector<ChoiceTask> tasks;
+  const int64_t vocab_size = options.engine.model.vocab_size;
+  std::optional<TextEncoder> encoder;
+  if (tokenizer.tokenizer != nullptr) {
+    encoder = EncoderOf(*tokenizer.tokenizer);
+  } else if (vocab_size == kNumBytes) {
+    encoder = ByteEncoder();
+  }
+  for (const std::string& path : options.eval_tasks) {
+    auto task = OpenChoiceTask(path, encoder ? &*encoder : nullptr, vocab_size,
+                               {.max_inputs = options.engine.seq_len});
+    if (!task.ok()) {
+      return absl::Status(task.status().code(),
+                          absl::StrCat(options.names.eval_tasks, ": ", task.status().message()));
+    }
+    tasks.push_back(*std::move(task));
+    tasks.back().name = std::filesystem::path(path).stem().string();
+  }
+  return tasks;
+}
+
+absl::StatusOr<CarriedFiles> ReadTokenizerFiles(const std::string& path,
+                                                const Tokenizer& tokenizer) {
+  CarriedFiles files;
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+  if (kind == PathKind::kDirectory) {
+    std::vector<std::string> skipped;
+    STRAKE_ASSIGN_OR_RETURN(files, ReadCarriedFiles(path, &skipped));
+    for (auto file = files.begin(); file != files.end();) {
+      file = IsOfTokenizer(file->first) ? std::next(file) : files.erase(file);
+    }
+  } else {
+    const std::string name = std::filesystem::path(path).filename().string();
+    STRAKE_ASSIGN_OR_RETURN(std::string content, ReadFile(path, kMaxTokenizerFileBytes));
+    const bool tekken = absl::StartsWith(name, "tekken");
+    files[absl::EndsWith(name, ".json") && !tekken ? "tokenizer.json" : name] = std::move(content);
+  }
+  if (files.contains("tokenizer.json") && files.contains("tokenizer_config.json")) return files;
+  // Other programs open the model without these, or not, as they do the original.
+  auto written = TokenizerFiles(tokenizer.spec());
+  if (written.ok()) files.merge(*written);
+  return files;
+}
+
+}  // namespace strake
