@@ -1,12 +1,19 @@
 // Prints text from a checkpoint: `bazel run //tools:generate -- --help`.
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
@@ -16,6 +23,8 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/families/families.h"
 #include "models/generator.h"
@@ -29,6 +38,9 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "tools/generating/end_tokens.h"
+#include "tools/generating/generated_text.h"
+#include "tools/generating/prompts.h"
 #include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/run_directory.h"
@@ -38,33 +50,57 @@ namespace {
 
 struct GenerateConfig {
   std::string checkpoint = "runs/llama-tiny";
+  std::string tokenizer, tokenizer_pattern;
   std::string prompt = "\n";
-  std::string prompt_tokens;
+  std::string prompt_tokens, prompts;
   int64_t max_tokens = 500;
+  int64_t batch = kMaxGenerationBatch;
+  bool ignore_eos = false;
+  bool json = false;
   int64_t seed = 1;
   MachineConfig machine;
   LayoutConfig layout;
   SamplingOptions sampling = {.temperature = 0.8};
 };
 
-constexpr int64_t kByteVocab = 256;
-
 void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("checkpoint", &c->checkpoint,
                "checkpoint, a model directory in the Hugging Face layout, or the --out of a run, "
                "whose last checkpoint is taken");
-  options->Add("prompt", &c->prompt, "text to continue, for models of bytes (vocabulary 256)");
+  options->Add("tokenizer", &c->tokenizer,
+               "tokenizer, or the directory of one: tokenizer.json, vocab.json with merges.txt, "
+               "tekken.json, a SentencePiece model, or tiktoken's ranks; without it, the "
+               "checkpoint's, or of a model with a vocabulary of 256 its bytes");
+  options->Add("tokenizer_pattern", &c->tokenizer_pattern,
+               "the regular expression that splits text, for tiktoken's ranks that are not known");
+  options->Add("prompt", &c->prompt, "text to continue");
   options->Add("prompt_tokens", &c->prompt_tokens,
-               "comma-separated token numbers to continue, for other models, whose output is token "
-               "numbers too");
+               "comma-separated token numbers to continue; the output is token numbers too");
+  options->Add("prompts", &c->prompts,
+               "file of prompts to continue: one a line, or of .jsonl the member \"prompt\" of "
+               "each line");
+  options->Add("batch", &c->batch,
+               "prompts at a time, for which each weight is read once; up to 8, a prompt has the "
+               "continuation that it has alone",
+               Range::Between(1, 1024));
   options->Add("max_tokens", &c->max_tokens, "tokens to generate", Range::Between(1, 1e9));
+  options->Add("ignore_eos", &c->ignore_eos, "go on behind tokens that end a text");
+  options->Add("json", &c->json, "print an object a line for each prompt");
+  options->Group("Sampling, in this order");
+  options->Add("repetition_penalty", &c->sampling.repetition_penalty,
+               "divide the logits of tokens that the text has already; 1: none", Range::Above(0));
   options->Add("temperature", &c->sampling.temperature, "0: always the likeliest token",
                Range::Between(0, 1e6));
   options->Add("top_k", &c->sampling.top_k, "draw from the k likeliest tokens; 0: from all",
                Range::Between(0, 1e9));
   options->Add("top_p", &c->sampling.top_p,
                "draw from the likeliest tokens whose probabilities reach p", Range{0, 1, true});
-  options->Add("seed", &c->seed, "seed of the sampling", Range::Between(0, 1e15));
+  options->Add("min_p", &c->sampling.min_p,
+               "draw from tokens of at least this share of the likeliest one's probability",
+               Range::Between(0, 1));
+  options->Add("seed", &c->seed, "seed of the first prompt's sampling; the next has one more",
+               Range::Between(0, 1e15));
+  options->Group("Machine");
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
 }
@@ -76,21 +112,30 @@ absl::StatusOr<std::string> FindModel(const std::string& path) {
                       absl::StrCat("--checkpoint=", folder.status().message()));
 }
 
-absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
-                                                  int64_t vocab_size) {
-  std::vector<int32_t> tokens;
-  if (config.prompt_tokens.empty()) {
-    if (vocab_size != kByteVocab) {
-      return absl::InvalidArgumentError(absl::StrCat("the model's vocabulary is ", vocab_size,
-                                                     ", not bytes; give --prompt_tokens"));
-    }
-    if (config.prompt.empty()) {
-      return absl::InvalidArgumentError("--prompt is empty; give at least one byte");
-    }
-    for (const char c : config.prompt) tokens.push_back(static_cast<unsigned char>(c));
-    return tokens;
+// The checkpoint's tokenizer or the flag's; null where the user gives token numbers.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> FindTokenizer(const GenerateConfig& config,
+                                                               const std::string& directory,
+                                                               int64_t vocab_size) {
+  constexpr int64_t kByteVocab = 256;
+  std::string path = config.tokenizer;
+  if (path.empty() && HoldsTokenizer(directory)) path = directory;
+  if (path.empty() && vocab_size == kByteVocab) return Tokenizer::Create(ByteTokenizerSpec());
+  if (path.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, " holds no tokenizer, and its vocabulary of ", vocab_size,
+                     " is not bytes; give --tokenizer, or --prompt_tokens"));
   }
-  for (const absl::string_view word : absl::StrSplit(config.prompt_tokens, ',')) {
+  STRAKE_ASSIGN_OR_RETURN(auto tokenizer,
+                          OpenTokenizer(path, {.pattern = config.tokenizer_pattern}));
+  if (tokenizer->vocab_size() <= vocab_size) return tokenizer;
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, " has a vocabulary of ", tokenizer->vocab_size(), ", the model in ",
+                   directory, " one of ", vocab_size, "; give the --tokenizer that it is for"));
+}
+
+absl::StatusOr<std::vector<int32_t>> ParseTokens(const std::string& list, int64_t vocab_size) {
+  std::vector<int32_t> tokens;
+  for (const absl::string_view word : absl::StrSplit(list, ',')) {
     int32_t token;
     if (!absl::SimpleAtoi(word, &token) || token < 0 || token >= vocab_size) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -101,12 +146,75 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const GenerateConfig& config,
   return tokens;
 }
 
+// As Hugging Face does for a plain prompt, after what the tokenizer puts before a text.
+Prompt EncodePrompt(const Tokenizer& tokenizer, const std::string& text, WordCache* cache) {
+  Prompt prompt = {.text = text, .tokens = tokenizer.spec().prefix};
+  tokenizer.Encode(text, cache, &prompt.tokens);
+  return prompt;
+}
+
+// `tokenizer` is null for token numbers.
+absl::StatusOr<std::vector<Prompt>> FindPrompts(const GenerateConfig& config,
+                                                const Tokenizer* tokenizer, int64_t vocab_size) {
+  if (tokenizer == nullptr) {
+    STRAKE_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
+                            ParseTokens(config.prompt_tokens, vocab_size));
+    return std::vector<Prompt>{{.tokens = std::move(tokens)}};
+  }
+  std::vector<std::string> texts = {config.prompt};
+  if (!config.prompts.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(texts, ReadPrompts(config.prompts));
+  }
+  WordCache cache;
+  std::vector<Prompt> prompts;
+  for (const std::string& text : texts) prompts.push_back(EncodePrompt(*tokenizer, text, &cache));
+  return prompts;
+}
+
+absl::Status CheckPrompts(const GenerateConfig& config, const ModelConfig& model,
+                          const std::vector<Prompt>& prompts) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int64_t size = prompts[i].tokens.size();
+    const std::string name =
+        config.prompts.empty() ? "--prompt" : absl::StrCat(config.prompts, ": prompt ", i + 1);
+    if (size == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " is empty; give at least one character"));
+    }
+    if (size <= model.max_positions) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        name, " has ", size, " tokens, more than the model's ", model.max_positions, " positions"));
+  }
+  return absl::OkStatus();
+}
+
+// What all ranks share.
+struct Job {
+  std::string directory;
+  ModelConfig model;
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::vector<Prompt> prompts;
+  GenerationOptions generation;
+
+  int64_t LongestPrompt() const {
+    size_t longest = 0;
+    for (const Prompt& prompt : prompts) longest = std::max(longest, prompt.tokens.size());
+    return static_cast<int64_t>(longest);
+  }
+  int64_t Window() const {
+    return GenerationWindow(model, LongestPrompt() + generation.max_tokens);
+  }
+  int64_t NumSequences() const { return std::min<int64_t>(generation.batch, prompts.size()); }
+};
+
 // Checks weights, cache and position table: the parts that grow with the model and the number of
 // tokens.
-absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConfig& c,
-                                   int64_t num_tokens) {
+absl::Status CheckGenerationMemory(const GenerateConfig& config, const Job& job) {
+  const ModelConfig& c = job.model;
+  const int64_t num_tokens = job.Window(), num_sequences = job.NumSequences();
   const double element = DTypeSize(config.machine.dtype_kind());
-  double per_token = 2 * element * c.num_layers * c.num_kv_heads * c.head_dim;
+  double per_token =
+      2 * element * c.num_layers * c.num_kv_heads * c.head_dim * double(num_sequences);
   const RopeTables rope(c, num_tokens);
   for (int i = 0; i < rope.size(); ++i) per_token += 8.0 * rope.Columns(i);
   const double model_bytes = element * NumParameters(c) + per_token * num_tokens;
@@ -116,42 +224,61 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const ModelConf
       const AvailableMemory available,
       FindAvailableMemory(config.machine.device_kind(), CudaDeviceOf(config.layout)));
   if (bytes <= double(available.bytes)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("the model and ", num_tokens, " tokens need ", FormatBytes(bytes), available.of,
-                   " but ", FormatBytes(available.bytes),
-                   " are free; choose a smaller --max_tokens or another --checkpoint"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the model and ", num_sequences > 1 ? absl::StrCat(num_sequences, " times ") : "", num_tokens,
+      " tokens need ", FormatBytes(bytes), available.of, " but ", FormatBytes(available.bytes),
+      " are free; choose a smaller --max_tokens", num_sequences > 1 ? " or --batch" : "",
+      ", or another --checkpoint"));
 }
 
-// Prints tokens on the one rank that prints; all ranks generate the same ones.
-class Printer {
+// How fast tokens come; printed on stderr, so that stdout is the text alone.
+class Speed {
  public:
-  Printer(bool prints, bool text) : prints_(prints), text_(text) {}
-
-  absl::Status Prompt(const std::string& prompt) const {
-    if (prints_) std::cout << prompt;
-    return Flush();
+  void Count() {
+    last_ = Clock::now();
+    if (num_tokens_++ == 0) first_ = last_;
   }
-  absl::Status Token(int64_t token) const {
-    if (prints_ && text_) std::cout << static_cast<char>(token);
-    if (prints_ && !text_) std::cout << "," << token;
-    return Flush();
-  }
-  void End() const {
-    if (prints_) std::cout << "\n";
+  std::string ToString() const {
+    const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+    const std::string first =
+        absl::StrFormat("%d tokens, the first after %.3f s", num_tokens_, seconds(first_ - start_));
+    if (num_tokens_ < 2) return first;
+    return absl::StrFormat("%s, then %.1f tokens/s", first,
+                           (num_tokens_ - 1) / seconds(last_ - first_));
   }
 
  private:
-  absl::Status Flush() const {
-    if (!prints_ || std::cout.flush()) return absl::OkStatus();
-    return absl::UnavailableError("stdout was closed");
-  }
-
-  const bool prints_, text_;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point first_ = start_, last_ = start_;
+  int64_t num_tokens_ = 0;
 };
 
-absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& model_config,
-                            const std::string& directory, absl::Span<const int32_t> prompt,
-                            const Mesh& mesh) {
+// Prints on the one rank that prints; all ranks generate the same tokens.
+absl::Status GenerateAndPrint(const Context& ctx, const Transformer& model, const Job& job,
+                              bool json, bool prints) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const Prompt& prompt : job.prompts) prompts.push_back(prompt.tokens);
+  if (!prints) {
+    return GenerateAll(ctx, model, prompts, job.generation,
+                       [](const GeneratedToken&) { return absl::OkStatus(); });
+  }
+  GeneratedText text(job.prompts, job.tokenizer.get(),
+                     {.json = json, .terminal = isatty(STDOUT_FILENO) != 0}, &std::cout);
+  STRAKE_RETURN_IF_ERROR(text.Begin());
+  Speed speed;
+  const absl::Status status =
+      GenerateAll(ctx, model, prompts, job.generation, [&](const GeneratedToken& token) {
+        speed.Count();
+        return text.Add(token);
+      });
+  const absl::Status ended = text.End();
+  STRAKE_RETURN_IF_ERROR(status);
+  std::cerr << speed.ToString() + "\n" << std::flush;
+  return ended;
+}
+
+absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const Mesh& mesh) {
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
   if (device == Device::kCuda) {
@@ -161,45 +288,55 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const ModelConfig& mod
   }
   ThreadTeam team(static_cast<int>(config.machine.threads));
   ParameterArena parameters;
-  Transformer model(model_config, GenerationWindow(model_config, prompt.size() + config.max_tokens),
-                    &parameters, TensorParallel(mesh.communicator(MeshAxis::kTp)));
+  Transformer model(job.model, job.Window(), &parameters,
+                    TensorParallel(mesh.communicator(MeshAxis::kTp)));
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *model.config().family, parameters));
+  STRAKE_RETURN_IF_ERROR(LoadWeights(job.directory, *model.config().family, parameters));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
-  const size_t bytes = GenerationBytes(Context(&team, &plan, op_set), model,
-                                       static_cast<int64_t>(prompt.size()), config.max_tokens);
+  std::vector<int64_t> lengths;
+  for (const Prompt& prompt : job.prompts) lengths.push_back(prompt.tokens.size());
+  const size_t bytes =
+      GenerationBytes(Context(&team, &plan, op_set), model, lengths, job.generation);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
   Context ctx(&team, &arena, op_set);
   ctx.set_cuda(cuda.get());
-  const bool text = config.prompt_tokens.empty();
-  const Printer printer(mesh.rank() == 0, text);
-  STRAKE_RETURN_IF_ERROR(printer.Prompt(text ? config.prompt : config.prompt_tokens));
-  const absl::Status status = GenerateTokens(ctx, model, prompt, config.max_tokens, config.sampling,
-                                             [&](int64_t token) { return printer.Token(token); });
-  printer.End();
-  return status;
+  return GenerateAndPrint(ctx, model, job, config.json, /*prints=*/mesh.rank() == 0);
 }
 
-absl::Status Print(const GenerateConfig& config, const ModelConfig& model,
-                   const std::string& directory) {
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
-                          PromptTokens(config, model.vocab_size));
-  const int64_t num_prompt_tokens = prompt.size();
-  if (num_prompt_tokens > model.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt's ", num_prompt_tokens,
-                                                   " tokens are more than the model's ",
-                                                   model.max_positions, " positions"));
+absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
+  Job job;
+  STRAKE_ASSIGN_OR_RETURN(job.directory, FindModel(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(job.model,
+                          ReadHfConfig(job.directory + "/config.json", /*notices=*/nullptr));
+  const int64_t vocab_size = job.model.vocab_size;
+  if (config.prompt_tokens.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.directory, vocab_size));
   }
-  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));
-  STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(
-      config, model, GenerationWindow(model, num_prompt_tokens + config.max_tokens)));
-  return RunOnRanks(config.layout, [&](const Mesh& mesh) {
-    return GenerateOnRank(config, model, directory, prompt, mesh);
-  });
+  STRAKE_ASSIGN_OR_RETURN(job.prompts, FindPrompts(config, job.tokenizer.get(), vocab_size));
+  STRAKE_RETURN_IF_ERROR(CheckPrompts(config, job.model, job.prompts));
+  job.generation = {.max_tokens = config.max_tokens,
+                    .sampling = config.sampling,
+                    .batch = static_cast<int>(config.batch)};
+  job.generation.sampling.seed = config.seed;
+  if (!config.ignore_eos) {
+    STRAKE_ASSIGN_OR_RETURN(job.generation.end_tokens,
+                            ReadEndTokens(job.directory, job.tokenizer.get(), vocab_size));
+  }
+  return job;
+}
+
+// Token numbers count before a text; a file of prompts excludes both.
+absl::Status CheckPromptFlags(const GenerateConfig& config, const OptionSet& options) {
+  std::vector<std::string> given;
+  for (const char* name : {"prompt", "prompt_tokens", "prompts"}) {
+    if (options.IsSet(name)) given.push_back(absl::StrCat("--", name));
+  }
+  if (config.prompts.empty() || given.size() < 2) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("give only one of ", absl::StrJoin(given, ", ")));
 }
 
 absl::Status Generate(int argc, char** argv) {
@@ -213,13 +350,14 @@ absl::Status Generate(int argc, char** argv) {
     std::cout << help;
     return FlushStdout();
   }
-  config.sampling.seed = config.seed;
+  STRAKE_RETURN_IF_ERROR(CheckPromptFlags(config, options));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
-                          ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
-  return Print(config, model, directory);
+  STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config));
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, job.model));
+  STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(config, job));
+  return RunOnRanks(config.layout,
+                    [&](const Mesh& mesh) { return GenerateOnRank(config, job, mesh); });
 }
 
 }  // namespace

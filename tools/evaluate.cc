@@ -1,0 +1,202 @@
+// Computes a checkpoint's loss on texts, and its accuracy in multiple-choice questions:
+// `bazel run //tools:evaluate -- --help`. Writes no file.
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/format_quantity.h"
+#include "core/base/json.h"
+#include "core/base/status_macros.h"
+#include "core/base/thread_team.h"
+#include "core/device/context.h"
+#include "core/device/cuda_context.h"
+#include "core/memory/activation_arena.h"
+#include "core/memory/parameter_arena.h"
+#include "models/checkpoint/hf_checkpoint.h"
+#include "models/families/families.h"
+#include "models/transformer.h"
+#include "nlohmann/json.hpp"
+#include "parallel/mesh/mesh.h"
+#include "parallel/tensor/tensor_parallel.h"
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+#include "tools/cli/options.h"
+#include "tools/cli/program.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/run_on_ranks.h"
+#include "tools/cli/user_paths.h"
+#include "tools/evaluating/evaluate_config.h"
+#include "tools/evaluating/evaluation_inputs.h"
+#include "tools/evaluating/evaluation_report.h"
+#include "tools/gpu_tuning/product_tunings.h"
+#include "train/evaluation/evaluation_memory.h"
+#include "train/evaluation/sequence_scorer.h"
+#include "train/evaluation/text_loss.h"
+#include "train/plan/memory_plan.h"
+#include "train/run/run_directory.h"
+
+namespace strake {
+namespace {
+
+absl::StatusOr<std::string> FindModel(const std::string& path) {
+  auto folder = FindModelFolder(path);
+  if (folder.ok()) return folder;
+  return absl::Status(folder.status().code(),
+                      absl::StrCat("--checkpoint=", folder.status().message()));
+}
+
+absl::Status CheckEvaluationMemory(const EvaluateConfig& config, const ModelConfig& model,
+                                   const std::vector<PassShape>& passes) {
+  const double bytes =
+      EvaluationBytes(model, config.layout.sizes(), config.machine.dtype_kind(),
+                      config.machine.device_kind(), config.machine.op_set(), passes) *
+      NumRanksInMemory(config.machine, config.layout);
+  STRAKE_ASSIGN_OR_RETURN(
+      const AvailableMemory available,
+      FindAvailableMemory(config.machine.device_kind(), CudaDeviceOf(config.layout)));
+  if (bytes <= double(available.bytes)) return absl::OkStatus();
+  PassShape largest;
+  for (const PassShape& pass : passes) {
+    if (pass.batch * pass.seq_len > largest.batch * largest.seq_len) largest = pass;
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the model and passes of ", largest.batch, " x ", largest.seq_len, " tokens need ",
+      FormatBytes(bytes), available.of, " but ", FormatBytes(available.bytes),
+      " are free; choose a smaller --micro_batch, --seq_len or --dp"));
+}
+
+int64_t LongestSequence(const std::vector<PassShape>& passes) {
+  int64_t longest = 1;
+  for (const PassShape& pass : passes) longest = std::max(longest, pass.seq_len);
+  return longest;
+}
+
+// What is being evaluated, on stderr where that is a terminal.
+class EvaluationProgress {
+ public:
+  explicit EvaluationProgress(bool shows) : bar_(&std::cerr, shows ? TerminalColumns(2) : 0) {}
+
+  void Start(const std::string& name) { name_ = name; }
+  void Update(int64_t done, int64_t all) {
+    bar_.Update(all == 0 ? 1 : double(done) / double(all), name_);
+  }
+
+ private:
+  Progress bar_;
+  std::string name_;
+};
+
+absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs& inputs,
+                            const Context& ctx, const Transformer& model, const Mesh& mesh,
+                            EvaluationReport* report) {
+  EvaluationProgress progress(mesh.rank() == 0);
+  SequenceScorer scorer(
+      ctx, model, mesh,
+      {.pass_tokens = config.pass_tokens(),
+       .on_progress = [&](int64_t done, int64_t all) { progress.Update(done, all); }});
+  for (const EvaluationText& text : inputs.texts) {
+    progress.Start(text.path());
+    STRAKE_ASSIGN_OR_RETURN(TextLoss loss, EvaluateText(
+                                               scorer, text.num_ids(),
+                                               [&](int64_t begin, int64_t count, int32_t* ids) {
+                                                 return text.Read(begin, count, ids);
+                                               },
+                                               config.seq_len, config.stride));
+    loss.bytes = text.num_bytes();
+    report->files.push_back(text.path());
+    report->losses.push_back(loss);
+  }
+  for (const ChoiceTask& task : inputs.tasks) {
+    progress.Start(task.name);
+    STRAKE_ASSIGN_OR_RETURN(ChoiceScores scores, ScoreChoices(scorer, task));
+    report->scores.push_back(std::move(scores));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EvaluateOnRank(const EvaluateConfig& config, const ModelConfig& model_config,
+                            const std::string& directory, const EvaluationInputs& inputs,
+                            const Mesh& mesh, EvaluationReport* report) {
+  const Device device = config.machine.device_kind();
+  std::unique_ptr<CudaContext> cuda;
+  if (device == Device::kCuda) {
+    STRAKE_ASSIGN_OR_RETURN(cuda,
+                            CudaContext::Create(CudaDeviceOf(config.layout), ProductTunings()));
+    mesh.BindCudaStream(cuda->stream());
+  }
+  const std::vector<PassShape> passes = inputs.LargestPasses(config);
+  ThreadTeam team(static_cast<int>(config.machine.threads));
+  ParameterArena parameters;
+  Transformer model(model_config, LongestSequence(passes), &parameters,
+                    TensorParallel(mesh.communicator(MeshAxis::kTp)), LogitsChunk::For(device),
+                    kEvaluationRecompute);
+  STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
+                                             /*with_gradients=*/false, device));
+  STRAKE_RETURN_IF_ERROR(model.PlaceTables());
+  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *model.config().family, parameters));
+
+  const OpSet op_set = config.machine.op_set();
+  ActivationArena plan = ActivationArena::DryRun(device);
+  size_t bytes = 0;
+  for (const PassShape& pass : passes) {
+    bytes = std::max(bytes,
+                     SequenceScorer::ActivationBytes(Context(&team, &plan, op_set), model, pass));
+  }
+  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
+  Context ctx(&team, &arena, op_set);
+  ctx.set_cuda(cuda.get());
+  return EvaluateInputs(config, inputs, ctx, model, mesh, report);
+}
+
+absl::Status Print(const EvaluateConfig& config, const ModelConfig& model,
+                   const std::string& directory) {
+  STRAKE_ASSIGN_OR_RETURN(const EvaluationInputs inputs,
+                          OpenEvaluationInputs(config, model, directory));
+  STRAKE_RETURN_IF_ERROR(CheckEvaluationMemory(config, model, inputs.LargestPasses(config)));
+  EvaluationReport report = {.checkpoint = directory, .tasks = &inputs.tasks};
+  bool prints = false;
+  STRAKE_RETURN_IF_ERROR(RunOnRanks(config.layout, [&](const Mesh& mesh) {
+    EvaluationReport others;
+    const bool first = mesh.rank() == 0;
+    if (first) prints = true;
+    return EvaluateOnRank(config, model, directory, inputs, mesh, first ? &report : &others);
+  }));
+  if (!prints) return absl::OkStatus();
+  std::cout << (config.json ? JsonText(ReportJson(report, config)) + "\n" : ReportText(report));
+  return FlushStdout();
+}
+
+absl::Status Evaluate(int argc, char** argv) {
+  ChangeToUserDirectory();
+  EvaluateConfig config;
+  OptionSet options("evaluate");
+  AddEvaluateOptions(&config, &options);
+  const std::string help = options.Help();
+  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
+  if (options.help_requested()) {
+    std::cout << help;
+    return FlushStdout();
+  }
+  STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
+  STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
+  STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
+                          ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));
+  STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(model, &config));
+  return Print(config, model, directory);
+}
+
+}  // namespace
+}  // namespace strake
+
+int main(int argc, char** argv) {
+  strake::PrepareProcess();
+  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
+  return strake::ExitCode(strake::Evaluate(argc, argv));
+}
