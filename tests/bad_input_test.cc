@@ -77,6 +77,11 @@ TEST(BadDataTest, FilesAreNamed) {
   WriteFile(run / "version.bin", TokenFile(20240520, 9, 200, tokens));
   WriteFile(run / "stub.bin", "1234");
   WriteFile(run / "none.bin", TokenFile(20240520, 1, 0, {}));
+  std::filesystem::create_directory(run / "none");
+  WriteFile(run / "image.txt", "\x89PNG\r\n\x1a\n" + std::string(200, '\0'));
+  WriteFile(run / "squeezed.txt", std::string("\x1f\x8b\x08\0", 4) + std::string(200, 'x'));
+  WriteFile(run / "array.txt", "\x93NUMPY" + std::string(200, '\0'));
+  WriteFile(run / "tokens.txt", TokenFile(20240520, 1, 200, tokens));
   ASSERT_EQ(run.Train({"--train_data=good.bin"}).exit_code, 0) << "the others differ from this one";
   std::filesystem::remove_all(run / "run");
 
@@ -88,7 +93,7 @@ TEST(BadDataTest, FilesAreNamed) {
            {"missing.txt", {"missing.txt", "no such file"}},
            {"missing*.bin", {"missing*.bin", "nothing matches"}},
            {"text.txt,", {"entry is empty"}},
-           {".", {"is a directory"}},
+           {"none", {"none", "is a directory without files of text or tokens"}},
            {"empty.txt", {"empty.txt", "is empty"}},
            {"stub.bin", {"stub.bin", "has 4 bytes", "1024"}},
            {"none.bin", {"none.bin", "holds no tokens"}},
@@ -97,6 +102,10 @@ TEST(BadDataTest, FilesAreNamed) {
            {"negative.bin", {"negative.bin", "-1"}},
            {"magic.bin", {"magic.bin", "magic", "20240521"}},
            {"version.bin", {"version.bin", "version", "9"}},
+           {"image.txt", {"image.txt", "image"}},
+           {"squeezed.txt", {"squeezed.txt", "gzip"}},
+           {"array.txt", {"array.txt", "NumPy"}},
+           {"tokens.txt", {"tokens.txt", "holds tokens", ".bin"}},
            {"large.bin", {"large.bin", "token 256", "offset 123", "vocabulary size 256"}},
        }) {
     ExpectError(run, {std::string("--train_data=") + bad.file},
@@ -110,6 +119,26 @@ TEST(BadDataTest, FilesAreNamed) {
               {"the validation data has 8 tokens", "one sample takes 9"});
   ExpectError(run, {"--train_data=short_tail.txt"},
               {"held back for validation, has 5 tokens", "one sample takes 9"});
+}
+
+TEST(BadDataTest, TextNeedsTheModelsTokenizer) {
+  const TinyRun run;
+  std::string config = ReadFile(run / "llama.json");
+  config.replace(config.find("256"), 3, "300");
+  WriteFile(run / "words.json", config);
+  WriteFile(run / "docs.jsonl", "{\"text\": \"a plank\"}\n{\"text\": \n");
+  const Flags words = {"--model=./words.json"};
+  ExpectError(run, words,
+              {"--train_data: data file text.txt: is text", "300 tokens",
+               "no tokenizer; give its tokenizer by --tokenizer, or token files"});
+  ExpectError(run, words + Flags{"--tokenizer=none"}, {"--tokenizer: ", "none"});
+  std::filesystem::create_directory(run / "tok");
+  WriteFile(run / "tok/tokenizer.json", R"({"model": {"type": "Unigram"}})");
+  ExpectError(run, words + Flags{"--tokenizer=tok"}, {"--tokenizer: ", "tok", "Unigram"});
+  // A model of bytes has documents of bytes.
+  ExpectError(run, {"--train_data=docs.jsonl"}, {"--train_data: ", "docs.jsonl", "2"});
+  ExpectError(run, {"--eval_tasks=docs.jsonl"}, {"--eval_tasks: ", "docs.jsonl"});
+  ExpectError(run, {"--epochs=1", "--steps=3"}, {"--steps=3", "--epochs=1", "give one"});
 }
 
 // A safetensors file from its header and data.

@@ -32,6 +32,19 @@ absl::StatusOr<std::vector<int32_t>> Generate(Engine* engine) {
   return tokens;
 }
 
+// The same for prompts of several lengths at a time.
+absl::StatusOr<std::vector<std::vector<int32_t>>> GenerateTogether(Engine* engine) {
+  const std::vector<std::vector<int32_t>> prompts = {kPrompt, {3}, {40, 40, 2}};
+  std::vector<std::vector<int32_t>> texts(prompts.size());
+  STRAKE_RETURN_IF_ERROR(GenerateAll(engine->context(), engine->model(), prompts,
+                                     {.max_tokens = kNumNewTokens, .sampling = {.temperature = 0}},
+                                     [&](const GeneratedToken& token) {
+                                       texts[token.prompt].push_back(token.token);
+                                       return absl::OkStatus();
+                                     }));
+  return texts;
+}
+
 // The logits after the prompt at once, and then after each of `next`.
 absl::StatusOr<std::vector<double>> DecodeLogits(Engine* engine, std::vector<int32_t> next) {
   const Transformer& model = engine->model();
@@ -53,7 +66,8 @@ absl::StatusOr<std::vector<double>> DecodeLogits(Engine* engine, std::vector<int
 }
 
 struct Generated {
-  std::vector<int32_t> tokens;  // f32 alone
+  std::vector<int32_t> tokens;                 // f32 alone
+  std::vector<std::vector<int32_t>> together;  // f32 alone
   std::vector<double> logits;
 };
 
@@ -67,6 +81,8 @@ std::vector<Generated> GenerateOnRanks(const LayoutCase& layout) {
         Generated& mine = results[mesh.rank()];
         if (layout.dtype == DType::kF32) {
           STRAKE_ASSIGN_OR_RETURN(mine.tokens, Generate(engine.get()));
+          STRAKE_ASSIGN_OR_RETURN(mine.together, GenerateTogether(engine.get()));
+          EXPECT_EQ(mine.together[0], mine.tokens);
         }
         STRAKE_ASSIGN_OR_RETURN(mine.logits, DecodeLogits(engine.get(), {1, 45, 2, 44}));
         return absl::OkStatus();
@@ -89,6 +105,7 @@ void ExpectSameGeneration(LayoutCase layout) {
   EXPECT_EQ(expected.tokens.size(), layout.dtype == DType::kF32 ? kNumNewTokens : 0);
   for (const Generated& rank : ranks) {
     EXPECT_EQ(rank.tokens, expected.tokens);
+    EXPECT_EQ(rank.together, expected.together);
     EXPECT_LE(RelativeError(rank.logits, expected.logits), Tolerance(layout.dtype));
     EXPECT_EQ(rank.logits, ranks[0].logits);
   }

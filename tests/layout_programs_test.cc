@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "data/token_file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/checkpoint/hf_checkpoint.h"
@@ -103,13 +104,22 @@ double LossTolerance(int steps) { return kForwardError * (1 + steps * kLr / kEps
 // What a failed test prints of its parameter.
 void PrintTo(const Model& model, std::ostream* out) { *out << model.name; }
 
+// The bytes of a text as a token file, for models whose tokens are no bytes.
+void WriteTokens(const std::string& path, const std::string& text) {
+  const std::vector<int32_t> tokens(text.begin(), text.end());
+  EXPECT_TRUE(WriteTokenFile(path, tokens, TokenEncoding::kUint16).ok());
+}
+
 class LayoutProgramsTest : public ::testing::TestWithParam<Model> {
  protected:
-  void SetUp() override { WriteFile(run_ / "model.json", GetParam().config); }
+  void SetUp() override {
+    WriteFile(run_ / "model.json", GetParam().config);
+    WriteTokens(run_ / "text.bin", ReadFile(run_ / "text.txt"));
+  }
 
   ProgramResult Train(const Layout& layout, const Flags& flags) const {
     const ProgramResult result = run_.Train(
-        Flags{"--model=model.json", "--seq_len=24", "--micro_batch=1",
+        Flags{"--model=model.json", "--train_data=text.bin", "--seq_len=24", "--micro_batch=1",
               absl::StrCat("--global_batch=", kGlobalBatch), absl::StrCat("--steps=", kSteps),
               absl::StrCat("--lr=", kLr), absl::StrCat("--eps=", kEps)} +
         layout.flags() + flags);
@@ -237,13 +247,13 @@ TEST_P(LayoutProgramsTest, EvaluatesAndSamplesAsOneRankDoes) {
                         "--steps=1",
                         "--eval_every=1",
                         "--sample_every=1"};
-  WriteFile(run_ / "two.txt", ReadFile(run_ / "text.txt").substr(1000, 2 * 24 + 1));
+  WriteTokens(run_ / "two.bin", ReadFile(run_ / "text.txt").substr(1000, 2 * 24 + 1));
   for (const Evaluation& evaluation : std::vector<Evaluation>{
            // The last micro-batch is not full.
            {{"--micro_batch=3", "--global_batch=36"}, "(20 of 20 sequences"},
            {{"--micro_batch=2", "--global_batch=24", "--eval_batches=3"}, "(6 of 20 sequences"},
            // Fewer sequences than data-parallel ranks.
-           {{"--val_data=two.txt"}, "(2 of 2 sequences"}}) {
+           {{"--val_data=two.bin"}, "(2 of 2 sequences"}}) {
     std::string one_ranks_sample;
     double one_ranks_loss = 0;
     for (const Layout& layout : GetParam().layouts) {
@@ -291,8 +301,9 @@ INSTANTIATE_TEST_SUITE_P(Models, LayoutProgramsTest, ::testing::ValuesIn(Models(
 TEST(ManyRanksTest, ThirtyTwoOnTwoCores) {
   const TinyRun run;
   WriteFile(run / "eight_heads.json", Models()[0].config);
-  const ProgramResult result =
-      run.Train({"--model=eight_heads.json", "--tp=8", "--dp=4", "--steps=2", "--eval_every=2"});
+  WriteTokens(run / "text.bin", ReadFile(run / "text.txt"));
+  const ProgramResult result = run.Train({"--model=eight_heads.json", "--train_data=text.bin",
+                                          "--tp=8", "--dp=4", "--steps=2", "--eval_every=2"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("layout     tp 8 x dp 4 = 32 ranks (threads)\n"));
   EXPECT_EQ(Losses(run / "run").size(), 2);

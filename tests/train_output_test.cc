@@ -33,12 +33,18 @@ const Flags& TrainOptions() {
                                        "init_from",
                                        "train_data",
                                        "val_data",
+                                       "tokenizer",
+                                       "tokenizer_pattern",
+                                       "text_field",
+                                       "skip_bad_lines",
+                                       "data_cache",
                                        "data_fingerprint",
                                        "seq_len",
                                        "micro_batch",
                                        "global_batch",
                                        "shuffle",
                                        "steps",
+                                       "epochs",
                                        "lr",
                                        "min_lr",
                                        "schedule",
@@ -61,6 +67,7 @@ const Flags& TrainOptions() {
                                        "log_every",
                                        "eval_every",
                                        "eval_batches",
+                                       "eval_tasks",
                                        "sample_every",
                                        "save_every",
                                        "keep_last",
@@ -370,7 +377,7 @@ class GenerateTest : public ::testing::TestWithParam<const char*> {
         "tools/generate",
         Flags{"--checkpoint=run", "--prompt=line", "--max_tokens=20", "--threads=1"} + flags);
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
+    EXPECT_THAT(result.err, HasSubstr("20 tokens, the first after "));
     return result.out;
   }
   const TinyRun run_;
@@ -378,7 +385,7 @@ class GenerateTest : public ::testing::TestWithParam<const char*> {
 
 TEST_P(GenerateTest, ContinuesThePrompt) {
   const std::string text = Text({});
-  EXPECT_EQ(text.size(), 4 + 20 + 1);
+  EXPECT_GE(text.size(), 4 + 20 + 1);  // bytes that are no characters become three others
   EXPECT_EQ(text.substr(0, 4), "line");
   EXPECT_EQ(text.back(), '\n');
 }
