@@ -66,11 +66,10 @@ absl::Status ResolveEvaluateConfig(const ModelConfig& model, EvaluateConfig* c) 
   }
   if (c->seq_len == 0) c->seq_len = std::min(kDefaultSeqLen, model.max_positions);
   STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->seq_len));
-  if (c->stride > c->seq_len) {
-    return absl::InvalidArgumentError(absl::StrCat("--stride=", c->stride,
-                                                   " is above --seq_len=", c->seq_len,
-                                                   "; tokens between two windows "
-                                                   "would be left out"));
+  if (c->stride >= c->seq_len) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--stride=", c->stride, " is not below --seq_len=", c->seq_len,
+                     "; tokens would be left out. Without --stride, blocks follow one another"));
   }
   if (c->micro_batch > 0) return absl::OkStatus();
   const int64_t pass = c->machine.device_kind() == Device::kCuda ? kCudaPassTokens : kCpuPassTokens;

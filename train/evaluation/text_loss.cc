@@ -22,7 +22,7 @@ std::vector<TextWindow> Blocks(int64_t num_ids, int64_t seq_len) {
 }  // namespace
 
 std::vector<TextWindow> TextWindows(int64_t num_ids, int64_t seq_len, int64_t stride) {
-  CHECK(seq_len >= 1 && 0 <= stride && stride <= seq_len)
+  CHECK(seq_len >= 1 && 0 <= stride && stride < seq_len)
       << "[text_loss] seq_len " << seq_len << ", stride " << stride;
   if (stride == 0) return Blocks(num_ids, seq_len);
   std::vector<TextWindow> windows;

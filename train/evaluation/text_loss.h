@@ -4,9 +4,8 @@
 //   stride 0   blocks: inputs [kT, kT + T), targets one further. Every token but the first is
 //              predicted once, from the tokens of its block alone; the last block may be shorter.
 //   stride S   windows: ids [kS, kS + T), until one reaches the end. A window predicts those of its
-//              ids that no window before it held, but never its own first one. With S < T each
-//              token but the first is predicted once, from at least T - S others where there are as
-//              many; S = T are disjoint windows, whose first tokens are not predicted.
+//              ids that no window before it held. Each token but the first is predicted once, from
+//              at least T - S others where there are as many.
 //
 //   loss = sum of -ln p / number predicted      perplexity = e^loss
 //   bits_per_byte = sum of -ln p / ln 2 / bytes of the text
@@ -32,7 +31,7 @@ struct TextWindow {
   ScoredSequence sequence = {};
 };
 
-// The windows that predict something, in order. CHECKs T >= 1 and 0 <= S <= T.
+// The windows that predict something, in order. CHECKs T >= 1 and 0 <= S < T.
 std::vector<TextWindow> TextWindows(int64_t num_ids, int64_t seq_len, int64_t stride);
 
 struct TextLoss {
