@@ -18,7 +18,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "core/base/durable_file.h"
@@ -44,8 +43,6 @@ constexpr char kLock[] = "lock";
 constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 1
 // Of the tokens' bytes for a text and settings: a change of either gives it another number.
 constexpr int kVersion = 1;
-
-std::string TokenFileName(size_t number) { return absl::StrFormat("tokens-%05d.bin", number); }
 
 std::vector<int32_t> PrefixOf(const Tokenizer& tokenizer, const PrepareOptions& options) {
   return options.prefix ? tokenizer.spec().prefix : std::vector<int32_t>();

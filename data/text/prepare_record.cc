@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "core/base/durable_file.h"
 #include "core/base/json.h"
 #include "core/base/read_file.h"
@@ -20,6 +21,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kFormat = 1;
+constexpr int64_t kMaxCount = int64_t{1} << 48;  // sums of counts do not overflow
 
 ordered_json ToJson(const PrepareSource& source) {
   return {{"path", source.path},
@@ -85,7 +87,32 @@ class Members {
   bool* const ok_;
 };
 
+bool IsCount(int64_t value) { return value >= 0 && value <= kMaxCount; }
+
+bool IsPossible(const PrepareSource& source) {
+  return source.num_bytes >= -1 && source.num_bytes <= kMaxCount && IsCount(source.num_bad_lines) &&
+         IsCount(source.num_empty_documents);
+}
+
+bool IsPossible(const PrepareFile& file) {
+  return IsCount(file.num_tokens) && IsCount(file.num_documents) && IsCount(file.num_text_bytes);
+}
+
+// Whether a call can have written the values, whose types are right.
+bool IsPossible(const PrepareRecord& record) {
+  for (size_t i = 0; i < record.files.size(); ++i) {
+    if (!IsPossible(record.files[i]) || record.files[i].name != TokenFileName(i)) return false;
+  }
+  return std::all_of(record.sources.begin(), record.sources.end(),
+                     [](const PrepareSource& source) { return IsPossible(source); }) &&
+         record.next.source >= 0 &&
+         record.next.source <= static_cast<int64_t>(record.sources.size()) &&
+         IsCount(record.next.document) && IsCount(record.next.piece);
+}
+
 }  // namespace
+
+std::string TokenFileName(size_t number) { return absl::StrFormat("tokens-%05d.bin", number); }
 
 absl::StatusOr<PrepareSource> DescribeSource(const std::string& path, bool json_lines) {
   PrepareSource source = {.path = path, .json_lines = json_lines, .num_bytes = -1};
@@ -157,7 +184,7 @@ absl::StatusOr<PrepareRecord> ParsePrepareRecord(const std::string& path, const 
   const ordered_json next = json.is_object() ? json.value("next", ordered_json()) : ordered_json();
   const Members position(next, &ok);
   record.next = {position.Number("source"), position.Number("document"), position.Number("piece")};
-  if (ok && known) return record;
+  if (ok && known && IsPossible(record)) return record;
   return absl::DataLossError(absl::StrCat(path, ": is damaged or of another version"));
 }
 

@@ -2,6 +2,7 @@
 #ifndef STRAKE_DATA_TEXT_PREPARE_RECORD_H_
 #define STRAKE_DATA_TEXT_PREPARE_RECORD_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,6 +43,9 @@ struct PrepareRecord {
   PreparePosition next = {};
 };
 
+// The name of a token file; they are numbered from 0.
+std::string TokenFileName(size_t number);
+
 // An entry for each file, as it is on the disk now. An error names one that cannot be read.
 absl::StatusOr<PrepareSource> DescribeSource(const std::string& path, bool json_lines);
 
@@ -54,7 +58,8 @@ absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,
                                  const std::vector<PrepareSource>& sources);
 
 absl::Status WritePrepareRecord(const std::string& path, const PrepareRecord& record);
-// Returns nothing where there is no such file, and DataLoss for one that is damaged.
+// Returns nothing where there is no such file, and DataLoss for one that is damaged: what is
+// returned has only counts and positions that a call can have written, and names of token files.
 absl::StatusOr<std::optional<PrepareRecord>> ReadPrepareRecord(const std::string& path);
 absl::StatusOr<PrepareRecord> ParsePrepareRecord(const std::string& path, const std::string& text);
 

@@ -67,6 +67,32 @@ TEST(PrepareRecordTest, DamageIsAnError) {
     EXPECT_FALSE(record.ok()) << bad;
     EXPECT_THAT(std::string(record.status().message()), HasSubstr("r.json"));
   }
+  const std::string full =
+      R"({"format": 1, "settings": "s", "next": {"source": 1, "document": 2, "piece": 3},
+          "sources": [{"path": "a", "json_lines": false, "bytes": -1, "modified_ns": -7,
+                       "fingerprint": "", "bad_lines": 4, "empty_documents": 5,
+                       "first_bad_line": ""}],
+          "files": [{"name": "tokens-00000.bin", "tokens": 6, "documents": 7,
+                     "text_bytes": 8}]})";
+  ASSERT_TRUE(ParsePrepareRecord("r.json", full).ok());
+  for (const Change& change :
+       std::vector<Change>{{"\"source\": 1", "\"source\": 2"},
+                           {"\"source\": 1", "\"source\": -5000000"},
+                           {"\"document\": 2", "\"document\": -1"},
+                           {"\"piece\": 3", "\"piece\": -1"},
+                           {"\"bytes\": -1", "\"bytes\": -2"},
+                           {"\"bad_lines\": 4", "\"bad_lines\": -1"},
+                           {"\"empty_documents\": 5", "\"empty_documents\": -1"},
+                           {"\"tokens\": 6", "\"tokens\": -1"},
+                           {"\"tokens\": 6", "\"tokens\": 9223372036854775807"},
+                           {"\"documents\": 7", "\"documents\": -1"},
+                           {"\"text_bytes\": 8", "\"text_bytes\": 18446744073709551615"},
+                           {"tokens-00000.bin", "tokens-00001.bin"},
+                           {"tokens-00000.bin", "../../a.bin"}}) {
+    std::string bad = full;
+    bad.replace(bad.find(change.from), std::string(change.from).size(), change.to);
+    EXPECT_TRUE(absl::IsDataLoss(ParsePrepareRecord("r.json", bad).status())) << bad;
+  }
   for (const char* text : {"", "[]", "null", "{}"}) {
     EXPECT_FALSE(ParsePrepareRecord("r.json", text).ok()) << text;
   }
