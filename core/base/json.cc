@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
@@ -88,11 +89,15 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   std::string error_;
 };
 
+absl::Status BadJson(absl::string_view source, absl::string_view error) {
+  return absl::InvalidArgumentError(absl::StrCat(source, ": bad JSON: ", error));
+}
+
 template <typename Json>
 absl::StatusOr<Json> Parse(absl::string_view text, absl::string_view source) {
   StrictBuilder<Json> builder;
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": bad JSON: ", builder.error()));
+    return BadJson(source, builder.error());
   }
   return std::move(builder.root());
 }
@@ -114,6 +119,16 @@ std::string Quote(const Json& value) {
 
 absl::StatusOr<json> ParseJson(absl::string_view text, absl::string_view source) {
   return Parse<json>(text, source);
+}
+absl::StatusOr<json> ParseJsonLine(absl::string_view line, absl::string_view place) {
+  StrictBuilder<json> builder;
+  if (json::sax_parse(line.begin(), line.end(), &builder)) return std::move(builder.root());
+  absl::string_view error = builder.error();
+  // The parser sees this line alone, and calls it the first.
+  if (absl::ConsumePrefix(&error, "parse error at line 1, ")) {
+    return BadJson(place, absl::StrCat("parse error at ", error));
+  }
+  return BadJson(place, error);
 }
 absl::StatusOr<ordered_json> ParseOrderedJson(absl::string_view text, absl::string_view source) {
   return Parse<ordered_json>(text, source);

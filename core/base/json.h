@@ -16,7 +16,9 @@ namespace strake {
 // not JSON, a number out of range, a key that an object holds twice (the library would keep the
 // last), and more than 64 levels. `source` begins each message.
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, absl::string_view source);
-// The same, with the keys of objects in the order of the text.
+// The same for one line of a file, which `place` names: messages give the column alone.
+absl::StatusOr<nlohmann::json> ParseJsonLine(absl::string_view line, absl::string_view place);
+// As ParseJson(), with the keys of objects in the order of the text.
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(absl::string_view text,
                                                         absl::string_view source);
 

@@ -40,6 +40,14 @@ TEST(JsonTest, SyntaxErrorsSayWhere) {
   EXPECT_THAT(ErrorOf("{\n\"a\": 1e999}"), HasSubstr("number overflow parsing '1e999'"));
 }
 
+TEST(JsonTest, ErrorsOfALineHaveTheColumnAlone) {
+  EXPECT_EQ(*ParseJsonLine("[7]", "line 3"), nlohmann::json::array({7}));
+  EXPECT_THAT(std::string(ParseJsonLine("[7", "a.jsonl: line 3").status().message()),
+              HasSubstr("a.jsonl: line 3: bad JSON: parse error at column 3: "));
+  EXPECT_EQ(ParseJsonLine(R"({"a": 1, "a": 1})", "line 3").status().message(),
+            "line 3: bad JSON: duplicate key \"a\"");
+}
+
 TEST(JsonTest, DepthIsBounded) {
   EXPECT_EQ(ErrorOf(std::string(64, '[') + std::string(64, ']')), "");
   EXPECT_EQ(ErrorOf(std::string(1000000, '[')), "a.json: bad JSON: more than 64 levels");

@@ -16,7 +16,7 @@ namespace {
 constexpr char kMember[] = "prompt";
 
 absl::StatusOr<std::string> PromptOf(absl::string_view line, const std::string& place) {
-  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, place));
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonLine(line, place));
   const auto bad = [&](const char* what) {
     return absl::InvalidArgumentError(
         absl::StrCat(place, ": ", what, "; each line is an object like {\"", kMember,

@@ -29,7 +29,8 @@ TEST(PromptsTest, BadLinesAreNamed) {
     EXPECT_EQ(prompts.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(prompts.status().message());
   };
-  EXPECT_THAT(error("{\"prompt\": \"x\"}\n{\"prompt\": \"x}"), HasSubstr("a.ndjson: line 2"));
+  EXPECT_THAT(error("{\"prompt\": \"x\"}\n{\"prompt\": \"x}"),
+              HasSubstr("a.ndjson: line 2: bad JSON: parse error at column 15: "));
   EXPECT_THAT(error("\n[1]"), HasSubstr("a.ndjson: line 2: no object"));
   EXPECT_THAT(error("{\"text\": \"x\"}"), HasSubstr("line 1: no member \"prompt\""));
   EXPECT_THAT(error("{\"prompt\": 7}"), HasSubstr("line 1: \"prompt\" is no text"));

@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
@@ -26,13 +25,8 @@ class Line {
       : place_(absl::StrCat(source, ", line ", number)) {}
 
   absl::StatusOr<json> Parse(absl::string_view text) const {
-    auto object = ParseJson(text, place_);
-    // The parser sees this line alone.
-    if (!object.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrReplaceAll(object.status().message(), {{"at line 1, column", "at column"}}));
-    }
-    if (!object->is_object()) return Bad("is ", QuoteJson(*object), ", not an object ", kForm);
+    STRAKE_ASSIGN_OR_RETURN(json object, ParseJsonLine(text, place_));
+    if (!object.is_object()) return Bad("is ", QuoteJson(object), ", not an object ", kForm);
     return object;
   }
 
