@@ -173,13 +173,21 @@ absl::StatusOr<std::string> TargetOf(const std::string& directory) {
   return path.string();
 }
 
+// Removes what only an unfinished folder needs from one that has its name. A call that was killed
+// just after it gave the name leaves it.
+void RemoveWorkFiles(const std::string& directory) {
+  for (const char* name : {kProgressRecord, kLock}) {
+    unlink(absl::StrCat(directory, "/", name).c_str());
+  }
+}
+
 // DIRECTORY.unfinished, locked while this lives.
-class Workplace {
+class UnfinishedDirectory {
  public:
   // Waits for other processes that work there.
-  static absl::StatusOr<Workplace> Open(const std::string& target,
-                                        const std::function<absl::Status()>& poll) {
-    Workplace place(target + ".unfinished");
+  static absl::StatusOr<UnfinishedDirectory> Open(const std::string& target,
+                                                  const std::function<absl::Status()>& poll) {
+    UnfinishedDirectory place(target + ".unfinished");
     std::error_code error;
     for (fs::path folder = fs::path(target).parent_path(); !fs::exists(folder, error);
          folder = folder.parent_path()) {
@@ -232,12 +240,9 @@ class Workplace {
 
   // Gives the folder its name.
   absl::Status Finish(const std::string& target) const {
-    for (const char* name : {kProgressRecord, kLock}) {
-      if (unlink((*this / name).c_str()) != 0 && errno != ENOENT) {
-        return SystemError("remove", *this / name);
-      }
-    }
+    // Until it has the name, the lock keeps others out, and a later call needs the progress.
     if (rename(path_.c_str(), target.c_str()) != 0) return SystemError("rename", path_);
+    RemoveWorkFiles(target);
     return SyncPath(fs::path(target).parent_path().string());
   }
 
@@ -249,7 +254,7 @@ class Workplace {
   }
 
  private:
-  explicit Workplace(std::string path) : path_(std::move(path)), lock_(-1) {}
+  explicit UnfinishedDirectory(std::string path) : path_(std::move(path)), lock_(-1) {}
 
   static bool IsOurs(const std::string& name) {
     return absl::StartsWith(name, "tokens-") || absl::StartsWith(name, kFinishedRecord) ||
@@ -275,7 +280,7 @@ class Workplace {
 // The token files of one call: from batches to files, and a record after each file.
 class Files {
  public:
-  Files(const Workplace* place, const Tokenizer* tokenizer, const PrepareOptions* options,
+  Files(const UnfinishedDirectory* place, const Tokenizer* tokenizer, const PrepareOptions* options,
         PrepareRecord record)
       : place_(place), tokenizer_(tokenizer), options_(options), record_(std::move(record)) {}
 
@@ -369,7 +374,7 @@ class Files {
     return WritePrepareRecord(*place_ / kProgressRecord, record_);
   }
 
-  const Workplace* const place_;
+  const UnfinishedDirectory* const place_;
   const Tokenizer* const tokenizer_;
   const PrepareOptions* const options_;
   PrepareRecord record_;
@@ -381,7 +386,7 @@ class Files {
 };
 
 // What an earlier call left that this one can go on with; else a record without files.
-PrepareRecord FindProgress(const Workplace& place, const std::string& settings,
+PrepareRecord FindProgress(const UnfinishedDirectory& place, const std::string& settings,
                            const std::vector<PrepareSource>& sources, TokenEncoding encoding) {
   const auto record = ReadPrepareRecord(place / kProgressRecord);
   if (record.ok() && record->has_value() && (*record)->settings == settings &&
@@ -422,9 +427,9 @@ absl::Status EncodeAll(const Tokenizer& tokenizer, const PrepareOptions& options
   }
 }
 
-absl::StatusOr<PreparedTokens> PrepareIn(const Workplace& place, const Tokenizer& tokenizer,
-                                         const PrepareOptions& options, PrepareRecord start,
-                                         const std::string& target,
+absl::StatusOr<PreparedTokens> PrepareIn(const UnfinishedDirectory& place,
+                                         const Tokenizer& tokenizer, const PrepareOptions& options,
+                                         PrepareRecord start, const std::string& target,
                                          const std::function<absl::Status()>& poll) {
   STRAKE_RETURN_IF_ERROR(place.RemoveAllBut(start));
   const PreparedTokens resumed = Summarize(target, start);
@@ -448,6 +453,7 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
   const auto reused = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
     STRAKE_ASSIGN_OR_RETURN(const auto record, FindResult(target, settings, sources, encoding));
     if (!record.has_value()) return std::nullopt;
+    RemoveWorkFiles(target);
     PreparedTokens result = Summarize(target, *record);
     result.reused = true;
     return result;
@@ -460,7 +466,7 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
   };
   STRAKE_ASSIGN_OR_RETURN(std::optional<PreparedTokens> result, reused());
   if (result.has_value()) return *result;
-  STRAKE_ASSIGN_OR_RETURN(const Workplace place, Workplace::Open(target, poll));
+  STRAKE_ASSIGN_OR_RETURN(const UnfinishedDirectory place, UnfinishedDirectory::Open(target, poll));
   // Another process may have done it meanwhile.
   STRAKE_ASSIGN_OR_RETURN(result, reused());
   if (!result.has_value()) {

@@ -360,6 +360,23 @@ TEST_F(PrepareTest, StopsAndGoesOn) {
   EXPECT_TRUE(Tree(options.directory) == Tree(directory_ / "whole"));
 }
 
+TEST_F(PrepareTest, KeepsAllWhereTheNameCannotBeGiven) {
+  ASSERT_TRUE(Prepare(SomeFiles("whole")).ok());
+  PrepareOptions options = SomeFiles("out");
+  options.on_progress = [&](const PrepareOptions::Progress&) {
+    fs::create_directories(options.directory);
+    WriteFile(options.directory + "/mine.txt", "mine");
+  };
+  EXPECT_THAT(std::string(Prepare(options).status().message()), HasSubstr("cannot rename"));
+  EXPECT_TRUE(fs::exists(options.directory + ".unfinished/progress.json"));
+  fs::remove_all(options.directory);
+  options.on_progress = nullptr;
+  const auto resumed = Prepare(options);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ(resumed->num_resumed_tokens, resumed->num_tokens);
+  EXPECT_TRUE(Tree(options.directory) == Tree(directory_ / "whole"));
+}
+
 TEST_F(PrepareTest, WhatWasBegunOfOtherFilesIsForgotten) {
   PrepareOptions options = SomeFiles("out");
   int calls = 0;
@@ -429,6 +446,7 @@ TEST_F(KilledPrepareTest, AtAnyMoment) {
     kill(child, SIGKILL);
     EndedWell(child);
     if (!fs::exists(options.directory)) continue;
+    ASSERT_TRUE(Prepare(options)->reused);  // it removes what is left of the work
     EXPECT_TRUE(Tree(options.directory) == whole);
     fs::remove_all(options.directory);
   }
