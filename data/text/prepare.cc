@@ -40,6 +40,7 @@ namespace fs = std::filesystem;
 constexpr char kFinishedRecord[] = "prepared.json";
 constexpr char kProgressRecord[] = "progress.json";
 constexpr char kLock[] = "lock";
+constexpr char kUnfinished[] = ".unfinished";      // the end of a folder's name while it is filled
 constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 1
 // Of the tokens' bytes for a text and settings: a change of either gives it another number.
 constexpr int kVersion = 1;
@@ -187,7 +188,7 @@ class UnfinishedDirectory {
   // Waits for other processes that work there.
   static absl::StatusOr<UnfinishedDirectory> Open(const std::string& target,
                                                   const std::function<absl::Status()>& poll) {
-    UnfinishedDirectory place(target + ".unfinished");
+    UnfinishedDirectory place(target + kUnfinished);
     std::error_code error;
     for (fs::path folder = fs::path(target).parent_path(); !fs::exists(folder, error);
          folder = folder.parent_path()) {
@@ -499,6 +500,7 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error)) {
     const std::string directory = entry.path().string();
+    if (absl::EndsWith(directory, kUnfinished)) continue;
     const auto found = FindResult(directory, settings, sources, EncodingFor(tokenizer));
     if (found.ok() && found->has_value()) return directory;
   }

@@ -323,6 +323,11 @@ TEST_F(PrepareTest, TheCacheIsOfContent) {
   renamed.directory = prepared.directory;
   EXPECT_TRUE(Prepare(renamed)->reused);
 
+  // One that lacks its name.
+  fs::rename(prepared.directory, prepared.directory + ".unfinished");
+  EXPECT_FALSE(absl::EndsWith(directory(renamed, *tokenizer_), ".unfinished"));
+  fs::rename(prepared.directory + ".unfinished", prepared.directory);
+
   // Other content, settings, tokenizer.
   PrepareOptions other = renamed;
   other.end_of_text = -1;
