@@ -72,7 +72,8 @@ void AddPrepareOptions(PrepareConfig* c, OptionSet* options) {
                "folder for the tokens, which must not exist, or hold what an equal call wrote; a "
                "call that was stopped goes on from OUT.unfinished");
   options->Add("max_file_tokens", &c->max_file_tokens,
-               "tokens after which another file begins with the next document",
+               "tokens after which another file begins with the next document; a call that goes on "
+               "keeps the files that were whole",
                Range::Between(1, 1e9));
   options->Add("threads", &c->threads, "threads that encode; 0: one per core",
                Range::Between(0, 4096));

@@ -31,9 +31,11 @@ struct PrepareOptions {
   std::string directory = {};  // not there yet, empty, or the result of an equal call
   int32_t end_of_text = -1;    // -1: none
   bool prefix = true;          // the tokenizer's spec().prefix before each document
-  // A token file ends with the document that fills it, at the latest with twice as many tokens:
-  // a document that is longer goes on in the next file, as one of its own. At most 10^9.
-  int64_t max_file_tokens = 1'000'000'000;
+  // A token file ends with the document that fills it. A document that would give it more than
+  // twice as many tokens goes on in the next file, as one of its own. It is cut into pieces of
+  // about 256 KiB for that, and a piece that has more tokens alone is a file by itself. Whole files
+  // are what is kept of a call that was stopped. At most 10^9.
+  int64_t max_file_tokens = 100'000'000;
   int threads = 1;  // that encode; reading and writing have one each besides
   struct Progress {
     int64_t bytes_read = 0;    // of the files as they are on the disk

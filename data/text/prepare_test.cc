@@ -235,6 +235,19 @@ TEST_F(PrepareTest, FilesEndWithDocumentsWhereTheyCan) {
   EXPECT_TRUE(Tokens(directory_ / "one file/tokens-00000.bin") == all);
 }
 
+TEST_F(PrepareTest, APieceIsInOneFile) {
+  WriteFile(directory_ / "a.txt", Text(1, 100000));
+  PrepareOptions options = Options({"a.txt"}, "out");
+  options.max_file_tokens = 1;
+  const auto result = Prepare(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->token_files.size(), 1u);
+}
+
+TEST_F(PrepareTest, FilesAreSmallEnoughToBeKeptOnTheWay) {
+  EXPECT_EQ(PrepareOptions().max_file_tokens, 100'000'000);  // as llm.c's shards
+}
+
 TEST_F(PrepareTest, LargeVocabulariesTakeFourBytes) {
   TokenizerSpec spec = tokenizer_->spec();
   spec.tokens.resize(65537);
