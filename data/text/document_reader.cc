@@ -32,7 +32,7 @@ class Window {
     return absl::OkStatus();
   }
 
-  absl::string_view bytes() const { return {&buffer_[begin_], end_ - begin_}; }
+  absl::string_view bytes() const { return {buffer_.data() + begin_, end_ - begin_}; }
   int64_t offset() const { return offset_; }  // of bytes() in the decompressed file
   bool ended() const { return ended_; }       // nothing follows bytes()
 
@@ -44,10 +44,10 @@ class Window {
   // Reads until the buffer is full; a full one becomes larger first.
   absl::Status Fill() {
     if (begin_ == 0 && end_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
-    std::memmove(buffer_.data(), &buffer_[begin_], end_ - begin_);
+    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
     end_ -= std::exchange(begin_, 0);
     const size_t room = buffer_.size() - end_;
-    STRAKE_ASSIGN_OR_RETURN(const size_t n, source_->Read(&buffer_[end_], room));
+    STRAKE_ASSIGN_OR_RETURN(const size_t n, source_->Read(buffer_.data() + end_, room));
     end_ += n;
     ended_ = n < room;
     return absl::OkStatus();
