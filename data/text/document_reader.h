@@ -1,8 +1,8 @@
 // DocumentReader: the documents of a file, one after the other. Memory does not grow with the file,
 // only with its longest JSON line.
 //
-//   *.jsonl, *.ndjson   an object a line, whose member `field` is the document; blank lines are
-//   none other text          one document
+//   *.jsonl, *.ndjson   an object a line, whose member "field" is the document; blank ones are none
+//   other text          one document
 //
 // Each may be compressed with gzip or zstd (the content decides, not the name, which may end in
 // .gz, .zst or .zstd). "-" is standard input. A UTF-8 mark (BOM) at the beginning is dropped. What
@@ -38,8 +38,8 @@ bool IsJsonLines(const std::string& path, const DocumentOptions& options);
 struct DocumentPart {
   absl::string_view text;  // valid until the next call
   int64_t document = 0;    // its number in the file
-  int64_t offset =
-      0;  // of the document in the decompressed file, in bytes (JSON lines: its line's)
+  // Of the document, or of its JSON line, in the decompressed file, in bytes.
+  int64_t offset = 0;
   bool ends_document = false;
 };
 
