@@ -116,7 +116,10 @@ std::vector<std::string> PlainGlob(const std::string& pattern) {
   // Sorted below: glob() itself sorts by the locale.
   const int error = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches);
   std::vector<std::string> paths;
-  if (error == 0) paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
+  for (size_t i = 0; error == 0 && i < matches.gl_pathc; ++i) {
+    std::error_code no_file;
+    if (fs::is_regular_file(matches.gl_pathv[i], no_file)) paths.push_back(matches.gl_pathv[i]);
+  }
   globfree(&matches);
   return paths;
 }
@@ -139,7 +142,7 @@ absl::StatusOr<std::vector<std::string>> ExpandEntry(const std::string& entry) {
         "data file ", entry,
         exists ? ": is a directory without files of text or tokens (*.txt, *.md, *.jsonl, these "
                  "with .gz or .zst, *.bin); name files or a glob"
-               : ": no such file, and nothing matches it as a glob; check the path"));
+               : ": no such file, and no file matches it as a glob; check the path"));
   }
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());

@@ -59,6 +59,12 @@ TEST_F(ExpandPathsTest, TwoStarsAreAnyNumberOfFolders) {
               ElementsAre("a/b/c/g.jsonl.zst", "a/b/c/h.txt", "a/b/f.txt.gz"));
 }
 
+TEST_F(ExpandPathsTest, GlobsGiveFilesAlone) {
+  EXPECT_THAT(Expand(root_ / "a/[bde]*"), ElementsAre("a/d.txt", "a/e.jsonl"));
+  EXPECT_THAT(Expand(root_ / "a/**/[bcd]*"), ElementsAre("a/cover.png", "a/d.txt"));
+  EXPECT_THAT(ExpandPaths(root_ / "a/b*").status().message(), HasSubstr("no file matches it"));
+}
+
 TEST_F(ExpandPathsTest, AFolderIsItsTextAndTokens) {
   EXPECT_THAT(Expand(root_ / "a"), ElementsAre("a/b/c/g.jsonl.zst", "a/b/c/h.txt", "a/b/f.txt.gz",
                                                "a/d.txt", "a/e.jsonl", "a/tokens.bin"));
