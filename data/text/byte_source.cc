@@ -1,6 +1,7 @@
 #include "data/text/byte_source.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -23,6 +24,7 @@ namespace strake {
 namespace {
 
 constexpr size_t kBlockBytes = 1 << 18;
+constexpr int kPollMilliseconds = 50;
 constexpr uint64_t kFingerprintKey = 0x7465787462797465;  // of bytes of texts
 
 absl::StatusOr<FileDescriptor> OpenForReading(const std::string& path) {
@@ -36,7 +38,8 @@ absl::StatusOr<FileDescriptor> OpenForReading(const std::string& path) {
   if (!S_ISREG(info.st_mode) && !S_ISFIFO(info.st_mode)) {
     return unusable("is neither a file nor a pipe; copy its contents to a file");
   }
-  FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Without O_NONBLOCK, opening a pipe would wait for its writer.
+  FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return SystemError("open", path);
   return file;
 }
@@ -52,8 +55,11 @@ class ByteSource::Blocks {
  public:
   Blocks(std::string name, absl::string_view bytes)
       : name_(std::move(name)), file_(-1), memory_(bytes) {}
-  Blocks(std::string name, FileDescriptor file)
-      : name_(std::move(name)), file_(std::move(file)), buffer_(kBlockBytes) {}
+  Blocks(std::string name, FileDescriptor file, std::function<bool()> stop_requested)
+      : name_(std::move(name)),
+        file_(std::move(file)),
+        stop_requested_(std::move(stop_requested)),
+        buffer_(kBlockBytes) {}
 
   absl::Status Start() {
     if (file_.valid() && fstat(file_.get(), &info_) != 0) return SystemError("read", name_);
@@ -99,14 +105,26 @@ class ByteSource::Blocks {
   absl::Status ReadBlock() {
     size_t size = 0;
     while (size < kBlockBytes) {
+      if (!S_ISREG(info_.st_mode)) STRAKE_RETURN_IF_ERROR(WaitForBytes());
       const ssize_t n = read(file_.get(), &buffer_[size], kBlockBytes - size);
-      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (n < 0) return SystemError("read", name_);
       if (n == 0) break;
       size += n;
     }
     block_ = absl::string_view(buffer_.data(), size);
     return absl::OkStatus();
+  }
+
+  // Until a read does not wait.
+  absl::Status WaitForBytes() const {
+    while (!stop_requested_ || !stop_requested_()) {
+      pollfd bytes = {.fd = file_.get(), .events = POLLIN, .revents = 0};
+      const int n = poll(&bytes, 1, kPollMilliseconds);
+      if (n > 0) return absl::OkStatus();
+      if (n < 0 && errno != EINTR) return SystemError("wait for", name_);
+    }
+    return absl::CancelledError(absl::StrCat(name_, ": stopped while it was read"));
   }
 
   void AddToFingerprint() {
@@ -134,6 +152,7 @@ class ByteSource::Blocks {
 
   const std::string name_;
   const FileDescriptor file_;
+  const std::function<bool()> stop_requested_;
   struct stat info_ = {};
   absl::string_view memory_;  // not read yet
   std::vector<char> buffer_;
@@ -301,22 +320,23 @@ absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Make(std::unique_ptr<Blo
 }
 
 absl::StatusOr<std::unique_ptr<ByteSource::Blocks>> ByteSource::OpenBlocks(
-    const std::string& path) {
+    const std::string& path, std::function<bool()> stop_requested) {
   STRAKE_ASSIGN_OR_RETURN(FileDescriptor file, OpenForReading(path));
   const std::string name = path == "-" ? "standard input" : path;
   if (!file.valid()) return SystemError("read", name);
-  auto blocks = std::make_unique<Blocks>(name, std::move(file));
+  auto blocks = std::make_unique<Blocks>(name, std::move(file), std::move(stop_requested));
   STRAKE_RETURN_IF_ERROR(blocks->Start());
   return blocks;
 }
 
-absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Open(const std::string& path) {
-  STRAKE_ASSIGN_OR_RETURN(auto blocks, OpenBlocks(path));
+absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Open(const std::string& path,
+                                                             std::function<bool()> stop_requested) {
+  STRAKE_ASSIGN_OR_RETURN(auto blocks, OpenBlocks(path, std::move(stop_requested)));
   return Make(std::move(blocks));
 }
 
 absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::OpenPlain(const std::string& path) {
-  STRAKE_ASSIGN_OR_RETURN(auto blocks, OpenBlocks(path));
+  STRAKE_ASSIGN_OR_RETURN(auto blocks, OpenBlocks(path, /*stop_requested=*/{}));
   return std::make_unique<Plain>(std::move(blocks));
 }
 

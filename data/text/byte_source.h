@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -17,9 +18,11 @@ namespace strake {
 
 class ByteSource {
  public:
-  // A pipe is read too; "-" is standard input.
+  // A pipe is read too; "-" is standard input. While it waits for the bytes of one, here and in
+  // Read(), it calls stop_requested() some times a second, and returns Cancelled once that is true.
   // Returns an error, naming the path, for a file that is missing, a directory, or a device.
-  static absl::StatusOr<std::unique_ptr<ByteSource>> Open(const std::string& path);
+  static absl::StatusOr<std::unique_ptr<ByteSource>> Open(
+      const std::string& path, std::function<bool()> stop_requested = {});
   // The same, but never decompressed.
   static absl::StatusOr<std::unique_ptr<ByteSource>> OpenPlain(const std::string& path);
   // Reads from memory, which must outlive the source. `name` is for messages.
@@ -51,7 +54,8 @@ class ByteSource {
   class Gzip;
   class Zstd;
   static absl::StatusOr<std::unique_ptr<ByteSource>> Make(std::unique_ptr<Blocks> blocks);
-  static absl::StatusOr<std::unique_ptr<Blocks>> OpenBlocks(const std::string& path);
+  static absl::StatusOr<std::unique_ptr<Blocks>> OpenBlocks(const std::string& path,
+                                                            std::function<bool()> stop_requested);
 };
 
 // The fingerprint() of a file read to its end.

@@ -198,8 +198,8 @@ absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Make(
 }
 
 absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Open(
-    const std::string& path, const DocumentOptions& options) {
-  STRAKE_ASSIGN_OR_RETURN(auto source, ByteSource::Open(path));
+    const std::string& path, const DocumentOptions& options, std::function<bool()> stop_requested) {
+  STRAKE_ASSIGN_OR_RETURN(auto source, ByteSource::Open(path, std::move(stop_requested)));
   return Make(path, std::move(source), options);
 }
 

@@ -11,6 +11,7 @@
 #define STRAKE_DATA_TEXT_DOCUMENT_READER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -45,9 +46,11 @@ struct DocumentPart {
 
 class DocumentReader {
  public:
-  // Returns an error, naming the file, where it cannot be opened or holds no text.
-  static absl::StatusOr<std::unique_ptr<DocumentReader>> Open(const std::string& path,
-                                                              const DocumentOptions& options);
+  // Returns an error, naming the file, where it cannot be opened or holds no text. While it waits
+  // for a pipe, here and in Next(), it calls stop_requested() as ByteSource does.
+  static absl::StatusOr<std::unique_ptr<DocumentReader>> Open(
+      const std::string& path, const DocumentOptions& options,
+      std::function<bool()> stop_requested = {});
   // The same for bytes in memory, which must outlive the reader. `name` is that of the file.
   static absl::StatusOr<std::unique_ptr<DocumentReader>> OfBytes(const std::string& name,
                                                                  absl::string_view bytes,

@@ -97,6 +97,10 @@ class EncodePipeline::Impl {
   // Cancelled where nobody wants more.
   absl::Status NextBatch();
   void Submit();
+  bool Stopped() {
+    const std::lock_guard lock(mutex_);
+    return stopped_;
+  }
 
   // An encoding thread.
   void EncodeAll();
@@ -146,7 +150,8 @@ absl::Status EncodePipeline::Impl::ReadSources() {
 
 absl::Status EncodePipeline::Impl::ReadSource(int64_t source) {
   STRAKE_ASSIGN_OR_RETURN(const auto reader,
-                          DocumentReader::Open(sources_[source].path, options_.documents));
+                          DocumentReader::Open(sources_[source].path, options_.documents,
+                                               [this] { return Stopped(); }));
   const int64_t first = source == begin_.source ? begin_.document : 0;
   position_ = {source, 0, 0};
   DocumentPart part;

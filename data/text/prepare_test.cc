@@ -1,5 +1,7 @@
 #include "data/text/prepare.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -376,6 +378,22 @@ TEST_F(PrepareTest, StopsAndGoesOn) {
   EXPECT_GT(resumed->num_resumed_tokens, 0);
   EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
   EXPECT_TRUE(Tree(options.directory) == Tree(directory_ / "whole"));
+}
+
+// Neither before a pipe has a writer, nor while that says nothing.
+TEST_F(PrepareTest, StopsWhileItWaitsForAPipe) {
+  const std::string pipe = directory_ / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const bool has_writer : {false, true}) {
+    const int writer = has_writer ? open(pipe.c_str(), O_RDWR) : -1;
+    EXPECT_EQ(write(writer, "the", 3), has_writer ? 3 : -1);
+    PrepareOptions options = Options({"pipe"}, "out");
+    int calls = 0;
+    options.stop_requested = [&] { return ++calls > 3; };
+    EXPECT_TRUE(absl::IsCancelled(Prepare(options).status())) << has_writer;
+    EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
+    if (has_writer) close(writer);
+  }
 }
 
 TEST_F(PrepareTest, KeepsAllWhereTheNameCannotBeGiven) {
