@@ -103,7 +103,8 @@ DocumentOptions DocumentsOf(const PrepareConfig& config) {
 }
 
 std::string ProgressText(const PrepareOptions::Progress& now, double seconds) {
-  const double rate = static_cast<double>(now.bytes_read) / std::max(seconds, 1e-3);
+  const auto bytes = static_cast<double>(now.bytes_read - now.bytes_resumed);
+  const double rate = bytes / std::max(seconds, 1e-3);
   const std::string tokens = absl::StrCat(FormatCount(static_cast<double>(now.tokens)), " tokens  ",
                                           FormatBytes(rate), "/s");
   if (now.bytes_in_all == 0) {

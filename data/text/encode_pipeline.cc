@@ -141,6 +141,7 @@ absl::Status EncodePipeline::Impl::ReadSources() {
   for (int64_t i = 0; i < begin_.source; ++i) {
     bytes_before_ += std::max<int64_t>(sources_[i].num_bytes, 0);
   }
+  batch_->bytes_skipped = bytes_before_;
   for (int64_t i = begin_.source; i < static_cast<int64_t>(sources_.size()); ++i) {
     STRAKE_RETURN_IF_ERROR(ReadSource(i));
   }
@@ -159,7 +160,11 @@ absl::Status EncodePipeline::Impl::ReadSource(int64_t source) {
     STRAKE_ASSIGN_OR_RETURN(const bool more, reader->Next(&part));
     batch_->bytes_read = bytes_before_ + reader->bytes_read();
     if (!more) break;
-    if (part.document >= first) STRAKE_RETURN_IF_ERROR(AddPart(part));
+    if (part.document >= first) {
+      STRAKE_RETURN_IF_ERROR(AddPart(part));
+    } else {
+      batch_->bytes_skipped = batch_->bytes_read;
+    }
   }
   bytes_before_ += reader->bytes_read();
   PrepareSource ended = sources_[source];
@@ -208,6 +213,8 @@ absl::Status EncodePipeline::Impl::AddPiece(absl::string_view text, bool ends_do
                               .begins_document = position_.piece == 0,
                               .ends_document = ends_document,
                               .text_end = batch_->text.size()});
+  } else {
+    batch_->bytes_skipped = batch_->bytes_read;
   }
   ++position_.piece;
   if (ends_document) position_ = {position_.source, position_.document + 1, 0};
@@ -222,9 +229,11 @@ absl::Status EncodePipeline::Impl::NextBatch() {
   changed_.wait(lock, [&] { return stopped_ || slot.state == State::kFree; });
   if (stopped_) return absl::CancelledError("the caller has gone");
   const int64_t bytes_read = batch_ != nullptr ? batch_->bytes_read : 0;
+  const int64_t bytes_skipped = batch_ != nullptr ? batch_->bytes_skipped : 0;
   batch_ = &slot.batch;
   Clear(batch_);
   batch_->bytes_read = bytes_read;
+  batch_->bytes_skipped = bytes_skipped;
   return absl::OkStatus();
 }
 

@@ -36,7 +36,8 @@ struct EncodedBatch {
   std::vector<EncodedPiece> pieces = {};
   // Sources that ended after the batch before, with what is known of one that was read.
   std::vector<std::pair<int64_t, PrepareSource>> ended_sources = {};
-  int64_t bytes_read = 0;  // of all files up to here
+  int64_t bytes_read = 0;     // of all files up to here
+  int64_t bytes_skipped = 0;  // of these, before the first piece
 };
 
 struct EncodeOptions {

@@ -421,6 +421,7 @@ absl::Status EncodeAll(const Tokenizer& tokenizer, const PrepareOptions& options
     if (batch == nullptr) return files->Finish();
     STRAKE_RETURN_IF_ERROR(files->Add(*batch));
     progress.bytes_read = batch->bytes_read;
+    progress.bytes_resumed = batch->bytes_skipped;
     progress.tokens = resumed.num_tokens + files->num_tokens();
     progress.documents = resumed.num_documents + files->num_documents();
     if (options.on_progress) options.on_progress(progress);

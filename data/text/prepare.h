@@ -38,8 +38,9 @@ struct PrepareOptions {
   int64_t max_file_tokens = 100'000'000;
   int threads = 1;  // that encode; reading and writing have one each besides
   struct Progress {
-    int64_t bytes_read = 0;    // of the files as they are on the disk
-    int64_t bytes_in_all = 0;  // 0: not known, for standard input and pipes
+    int64_t bytes_read = 0;     // of the files as they are on the disk
+    int64_t bytes_resumed = 0;  // of these, whose tokens an earlier call had finished
+    int64_t bytes_in_all = 0;   // 0: not known, for standard input and pipes
     int64_t tokens = 0, documents = 0;
   };
   std::function<void(const Progress&)> on_progress = {};  // on the calling thread

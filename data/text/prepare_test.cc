@@ -373,8 +373,12 @@ TEST_F(PrepareTest, StopsAndGoesOn) {
   EXPECT_FALSE(fs::exists(options.directory));
   EXPECT_TRUE(fs::exists(options.directory + ".unfinished/tokens-00000.bin"));
   options.stop_requested = nullptr;
+  PrepareOptions::Progress last;
+  options.on_progress = [&](const PrepareOptions::Progress& progress) { last = progress; };
   const auto resumed = Prepare(options);
   ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_GT(last.bytes_resumed, 0);
+  EXPECT_LT(last.bytes_resumed, last.bytes_read);
   EXPECT_GT(resumed->num_resumed_tokens, 0);
   EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
   EXPECT_TRUE(Tree(options.directory) == Tree(directory_ / "whole"));
@@ -519,6 +523,7 @@ TEST_F(PrepareTest, ProgressGrowsToTheEnd) {
   int64_t bytes = 0;
   for (const std::string& path : options.files) bytes += fs::file_size(path);
   EXPECT_EQ(last.bytes_in_all, bytes);
+  EXPECT_EQ(last.bytes_resumed, 0);
   EXPECT_EQ(last.bytes_read, bytes);
   EXPECT_EQ(last.tokens, result->num_tokens);
   EXPECT_EQ(last.documents, result->num_documents);
