@@ -31,6 +31,7 @@
 #include "data/text/prepare_record.h"
 #include "data/text/token_file_writer.h"
 #include "data/token_file.h"
+#include "data/tokenizer/library_versions.h"
 
 namespace strake {
 namespace {
@@ -59,7 +60,8 @@ std::string SettingsText(const Tokenizer& tokenizer, const PrepareOptions& optio
                       absl::StrJoin(PrefixOf(tokenizer, options), " "), "]",
                       has_fields ? ", field \"" + options.documents.field + "\"" : "",
                       options.documents.skip_bad_lines ? ", bad lines left out" : "",
-                      ", tokens of a file ", options.max_file_tokens);
+                      ", tokens of a file ", options.max_file_tokens, ", ",
+                      TokenizerLibraryVersions());
 }
 
 absl::Status CheckOptions(const Tokenizer& tokenizer, const PrepareOptions& options) {
