@@ -1,12 +1,14 @@
 #include "train/run/prepared_data.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
-#include <filesystem>
 #include <future>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -92,11 +94,12 @@ class Preparation {
     }
     if (texts.empty()) return absl::OkStatus();
     any_ = true;
+    struct stat info;
+    const bool new_cache = lstat(options_.data_cache.c_str(), &info) != 0 && errno == ENOENT;
     const auto prepared = PrepareTexts(texts);
     if (!prepared.ok()) {
-      // Only an empty one goes.
-      std::error_code error;
-      std::filesystem::remove(options_.data_cache, error);
+      // An empty folder alone: files and links are not ours.
+      if (new_cache) rmdir(options_.data_cache.c_str());
       return prepared.status();
     }
     *files = prepared->token_files;

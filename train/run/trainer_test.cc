@@ -1109,6 +1109,24 @@ TEST_F(TokenizedTest, BrokenLinesAreNamedOrCounted) {
   EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("docs.jsonl"), HasSubstr("body")));
 }
 
+TEST_F(TokenizedTest, AnErrorRemovesNothingOfTheUsers) {
+  const std::string file = directory_ / "mine", link = directory_ / "link",
+                    folder = directory_ / "folder", broken = directory_ / "broken.jsonl";
+  WriteFile(file, "precious");
+  std::filesystem::create_directory(folder);
+  std::filesystem::create_symlink("folder", link);
+  for (const std::string& cache : {file, link, folder, directory_ / "new"}) {
+    options_.data_cache = cache;
+    WriteFile(broken, "{\"text\": 3}\n");
+    options_.train_files = {broken};
+    EXPECT_NE(ErrorOf(), "");
+  }
+  EXPECT_EQ(ReadFile(file), "precious");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_directory(folder));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
+}
+
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   std::string questions;
   for (int i = 0; i < 7; ++i) {
