@@ -64,12 +64,14 @@ class Preparation {
   Preparation(const RunTokenizer& tokenizer, TrainerOptions* options)
       : tokenizer_(tokenizer), options_(*options) {}
 
+  // Returns whether training files were prepared.
   absl::StatusOr<bool> Run() {
-    STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.train_files, &options_.train_files));
+    STRAKE_ASSIGN_OR_RETURN(const bool prepared,
+                            PrepareList(options_.names.train_files, &options_.train_files));
     for (ValidationSet& set : options_.val_sets) {
-      STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.val_files, &set.files));
+      STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.val_files, &set.files).status());
     }
-    return any_;
+    return prepared;
   }
 
   PrepareProgress progress() {
@@ -80,20 +82,20 @@ class Preparation {
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
-  absl::Status PrepareList(const std::string& name, std::vector<std::string>* files) {
-    const absl::Status status = PrepareFiles(files);
-    if (status.ok() || absl::IsCancelled(status)) return status;
-    return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+  absl::StatusOr<bool> PrepareList(const std::string& name, std::vector<std::string>* files) {
+    absl::StatusOr<bool> prepared = PrepareFiles(files);
+    if (prepared.ok() || absl::IsCancelled(prepared.status())) return prepared;
+    return absl::Status(prepared.status().code(),
+                        absl::StrCat(name, ": ", prepared.status().message()));
   }
 
-  absl::Status PrepareFiles(std::vector<std::string>* files) {
+  absl::StatusOr<bool> PrepareFiles(std::vector<std::string>* files) {
     std::vector<std::string> texts, tokens;
     for (const std::string& file : *files) {
       STRAKE_ASSIGN_OR_RETURN(const bool is_text, IsToBePrepared(file, options_, tokenizer_));
       (is_text ? texts : tokens).push_back(file);
     }
-    if (texts.empty()) return absl::OkStatus();
-    any_ = true;
+    if (texts.empty()) return false;
     struct stat info;
     const bool new_cache = lstat(options_.data_cache.c_str(), &info) != 0 && errno == ENOENT;
     const auto prepared = PrepareTexts(texts);
@@ -104,7 +106,7 @@ class Preparation {
     }
     *files = prepared->token_files;
     files->insert(files->end(), tokens.begin(), tokens.end());
-    return absl::OkStatus();
+    return true;
   }
 
   absl::StatusOr<PreparedTokens> PrepareTexts(const std::vector<std::string>& texts) {
@@ -157,7 +159,6 @@ class Preparation {
   const RunTokenizer& tokenizer_;
   TrainerOptions& options_;
   std::unique_ptr<const Tokenizer> bytes_;
-  bool any_ = false;
   std::vector<std::string> notes_, warnings_;
   std::mutex mutex_;
   PrepareProgress progress_;
@@ -170,10 +171,12 @@ std::string JoinNames(const std::vector<std::string>& files) {
   return absl::StrJoin(files, kEndOfName);
 }
 
-// What the other ranks need: the files; empty where they stay as they are.
-std::string FilesText(bool any, const TrainerOptions& options) {
-  if (!any) return "";
-  std::string text = JoinNames(options.train_files);
+constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are";
+
+// What the other ranks need: whether training files were prepared, and all lists of files.
+std::string FilesText(bool prepared, const TrainerOptions& options) {
+  std::string text =
+      absl::StrCat(prepared ? kPrepared : kAsTheyAre, kEndOfList, JoinNames(options.train_files));
   for (const ValidationSet& set : options.val_sets) {
     absl::StrAppend(&text, kEndOfList, JoinNames(set.files));
   }
@@ -181,14 +184,13 @@ std::string FilesText(bool any, const TrainerOptions& options) {
 }
 
 bool TakeFiles(absl::string_view text, TrainerOptions* options) {
-  if (text.empty()) return false;
   const std::vector<absl::string_view> lists = absl::StrSplit(text, kEndOfList);
   const auto names = [&](size_t list) -> std::vector<std::string> {
     return absl::StrSplit(lists.at(list), kEndOfName);
   };
-  options->train_files = names(0);
-  for (size_t i = 0; i < options->val_sets.size(); ++i) options->val_sets[i].files = names(i + 1);
-  return true;
+  options->train_files = names(1);
+  for (size_t i = 0; i < options->val_sets.size(); ++i) options->val_sets[i].files = names(i + 2);
+  return lists[0] == kPrepared;
 }
 
 absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& tokenizer,
@@ -209,9 +211,9 @@ absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& to
     if (!all.ok() && told.ok()) told = all.status();
     if (!all.ok()) break;
   }
-  const absl::StatusOr<bool> any = work.get();
+  const absl::StatusOr<bool> prepared = work.get();
   STRAKE_RETURN_IF_ERROR(told);
-  STRAKE_RETURN_IF_ERROR(any.status());
+  STRAKE_RETURN_IF_ERROR(prepared.status());
   for (const std::string& note : preparation.notes()) {
     STRAKE_RETURN_IF_ERROR(TellAll(observers, [&](TrainObserver& o) { return o.OnNote(note); }));
   }
@@ -219,7 +221,7 @@ absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& to
     STRAKE_RETURN_IF_ERROR(
         TellAll(observers, [&](TrainObserver& o) { return o.OnWarning(warning); }));
   }
-  return any;
+  return prepared;
 }
 
 }  // namespace
@@ -229,9 +231,9 @@ absl::StatusOr<bool> PrepareData(const Mesh& mesh, const RunTokenizer& tokenizer
                                  TrainerOptions* options) {
   std::string files;
   if (mesh.rank() == 0) {
-    STRAKE_ASSIGN_OR_RETURN(const bool any,
+    STRAKE_ASSIGN_OR_RETURN(const bool prepared,
                             PrepareOnFirstRank(mesh, tokenizer, observers, options));
-    files = FilesText(any, *options);
+    files = FilesText(prepared, *options);
   } else {
     for (bool done = false; !done;) {
       STRAKE_ASSIGN_OR_RETURN(done, AnyRank(mesh, false));

@@ -96,7 +96,7 @@ class Trainer {
   RunTokenizer tokenizer_;         // on the first rank, and on all where there are tasks
   std::vector<ChoiceTask> tasks_;  // of multiple choice
   std::string data_label_;         // of the files as they were given
-  bool prepared_ = false;          // whether the data's files were text
+  bool prepared_ = false;          // whether training files were made of text
   std::unique_ptr<TrainingData> data_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<FirstTouch> first_touch_;  // of its memory, until the run starts

@@ -1176,6 +1176,23 @@ TEST_F(TokenizedTest, AModelOfBytesTakesDocumentsToo) {
   EXPECT_EQ(ErrorOf(), "") << "goes on";
 }
 
+TEST_F(TrainerTest, ARunGoesOnWithOtherValidationFiles) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) lines += absl::StrCat("{\"text\": \"plank ", i, "\"}\n");
+  WriteFile(directory_ / "b.jsonl", lines);
+  WriteFile(directory_ / "b.txt", lines);
+  int64_t steps = 4;
+  for (const char* first : {"b.jsonl", "b.txt"}) {
+    options_.directory += "x";
+    for (const char* name : {first, "b.txt", "b.jsonl"}) {
+      options_.val_sets = {{.files = {directory_ / name}}};
+      options_.schedule.total_steps = ++steps;
+      EXPECT_EQ(ErrorOf(kDp2), "") << first << " then " << name;
+      EXPECT_FALSE(ReadRunRecord(options_.directory)->identity.contains("data_rules"));
+    }
+  }
+}
+
 TEST_F(TrainerTest, ErrorsCallOptionsWhatTheProgramDoes) {
   options_.train_files = {directory_ / "none.txt"};
   EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files: "), HasSubstr("none.txt")));

@@ -32,7 +32,7 @@ struct DataOrigin {
   DataRules rules = DataRules::kDocuments;  // that the run began with
   // Of the tokens; it must outlive the data. Null: a model of bytes, or it is not known.
   const Tokenizer* tokenizer = nullptr;
-  bool prepared = false;   // whether the files were made of text for this run
+  bool prepared = false;   // whether training files were made of text for this run
   std::string label = {};  // Label() of that text; "": of the files
 };
 
