@@ -39,10 +39,10 @@ absl::Status NoTokenizer(const std::string& file, const TrainerOptions& options,
       "; give its tokenizer by ", options.names.tokenizer, ", or token files"));
 }
 
-// Whether the file has to be prepared. Errors of files that cannot be read come when they are
-// opened.
+// Whether the file has to be prepared, for a model that reads text as bytes or not. Errors of files
+// that cannot be read come when they are opened.
 absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOptions& options,
-                                    const RunTokenizer& tokenizer) {
+                                    const RunTokenizer& tokenizer, bool as_bytes) {
   if (absl::EndsWith(file, ".bin")) return false;
   const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
   if (!kind.ok()) return false;
@@ -51,23 +51,36 @@ absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOption
         "data file ", file, ": holds tokens in llm.c's format; let its name end in .bin"));
   }
   if (kind->content == FileContent::kOther) return NotTextError("data file " + file, *kind);
-  if (tokenizer.tokenizer != nullptr) return true;
-  if (options.engine.model.vocab_size != kByteVocabSize) {
+  if (tokenizer.tokenizer != nullptr && !as_bytes) return true;
+  if (options.engine.model.vocab_size != kByteVocabSize && !as_bytes) {
     return NoTokenizer(file, options, tokenizer);
   }
   return kind->content != FileContent::kText || IsJsonLines(file, {});
 }
 
+// Whether a run of an earlier version goes on with text that it reads as bytes, for any model.
+bool TrainsOnBytes(const TrainerOptions& options, DataRules rules) {
+  return rules == DataRules::kBytesAndEnd &&
+         std::none_of(options.train_files.begin(), options.train_files.end(),
+                      [](const std::string& file) { return absl::EndsWith(file, ".bin"); });
+}
+
 // The first rank's work, which goes on beside the thread that tells of its progress.
 class Preparation {
  public:
-  Preparation(const RunTokenizer& tokenizer, TrainerOptions* options)
-      : tokenizer_(tokenizer), options_(*options) {}
+  Preparation(const RunTokenizer& tokenizer, DataRules rules, TrainerOptions* options)
+      : tokenizer_(tokenizer),
+        options_(*options),
+        rules_(rules),
+        as_bytes_(TrainsOnBytes(*options, rules)) {}
 
   // Returns whether training files were prepared.
   absl::StatusOr<bool> Run() {
-    STRAKE_ASSIGN_OR_RETURN(const bool prepared,
-                            PrepareList(options_.names.train_files, &options_.train_files));
+    bool prepared = false;
+    if (rules_ == DataRules::kDocuments) {
+      STRAKE_ASSIGN_OR_RETURN(prepared,
+                              PrepareList(options_.names.train_files, &options_.train_files));
+    }
     for (ValidationSet& set : options_.val_sets) {
       STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.val_files, &set.files).status());
     }
@@ -92,7 +105,8 @@ class Preparation {
   absl::StatusOr<bool> PrepareFiles(std::vector<std::string>* files) {
     std::vector<std::string> texts, tokens;
     for (const std::string& file : *files) {
-      STRAKE_ASSIGN_OR_RETURN(const bool is_text, IsToBePrepared(file, options_, tokenizer_));
+      STRAKE_ASSIGN_OR_RETURN(const bool is_text,
+                              IsToBePrepared(file, options_, tokenizer_, as_bytes_));
       (is_text ? texts : tokens).push_back(file);
     }
     if (texts.empty()) return false;
@@ -127,7 +141,7 @@ class Preparation {
 
   // A model of bytes has documents of bytes.
   absl::StatusOr<const Tokenizer*> TokenizerToUse() {
-    if (tokenizer_.tokenizer != nullptr) return tokenizer_.tokenizer.get();
+    if (tokenizer_.tokenizer != nullptr && !as_bytes_) return tokenizer_.tokenizer.get();
     if (bytes_ == nullptr) {
       STRAKE_ASSIGN_OR_RETURN(bytes_, Tokenizer::Create(ByteTokenizerSpec()));
     }
@@ -158,6 +172,8 @@ class Preparation {
 
   const RunTokenizer& tokenizer_;
   TrainerOptions& options_;
+  const DataRules rules_;
+  const bool as_bytes_;
   std::unique_ptr<const Tokenizer> bytes_;
   std::vector<std::string> notes_, warnings_;
   std::mutex mutex_;
@@ -193,10 +209,11 @@ bool TakeFiles(absl::string_view text, TrainerOptions* options) {
   return lists[0] == kPrepared;
 }
 
-absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& tokenizer,
+absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
+                                        const RunTokenizer& tokenizer,
                                         const std::vector<TrainObserver*>& observers,
                                         TrainerOptions* options) {
-  Preparation preparation(tokenizer, options);
+  Preparation preparation(tokenizer, rules, options);
   auto work = std::async(std::launch::async, [&] { return preparation.Run(); });
   // Several times within the time after which ranks that do not meet are lost.
   const std::chrono::milliseconds pause = std::min<std::chrono::milliseconds>(
@@ -226,13 +243,13 @@ absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, const RunTokenizer& to
 
 }  // namespace
 
-absl::StatusOr<bool> PrepareData(const Mesh& mesh, const RunTokenizer& tokenizer,
+absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTokenizer& tokenizer,
                                  const std::vector<TrainObserver*>& observers,
                                  TrainerOptions* options) {
   std::string files;
   if (mesh.rank() == 0) {
     STRAKE_ASSIGN_OR_RETURN(const bool prepared,
-                            PrepareOnFirstRank(mesh, tokenizer, observers, options));
+                            PrepareOnFirstRank(mesh, rules, tokenizer, observers, options));
     files = FilesText(prepared, *options);
   } else {
     for (bool done = false; !done;) {

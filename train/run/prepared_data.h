@@ -15,14 +15,15 @@ namespace strake {
 // Replaces the text files of options->train_files and val_sets by token files, those first; returns
 // whether there were any in train_files. With a tokenizer, files whose names do not end in .bin are
 // text. For a model of bytes those that are compressed or of JSON lines are; other text it reads as
-// it is.
+// it is. With kBytesAndEnd, train_files stay as they are, and where all of them are text, so that
+// the model reads them as bytes, it reads validation text as bytes, too.
 //
 // All ranks call it. The first one tells its observers of progress, and what it did. It prepares
 // with all threads of the machine, below options->data_cache, which all must see; it alone has a
 // tokenizer. The others wait and meet it meanwhile, or they would take it for lost. An error names
 // option and file: text without a tokenizer, a file that is neither text nor tokens, and
 // PrepareTokens()'s errors.
-absl::StatusOr<bool> PrepareData(const Mesh& mesh, const RunTokenizer& tokenizer,
+absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTokenizer& tokenizer,
                                  const std::vector<TrainObserver*>& observers,
                                  TrainerOptions* options);
 

@@ -97,13 +97,13 @@ absl::Status Trainer::OpenTokenizer() {
 absl::Status Trainer::PrepareText() {
   if (is_first_rank() || !options_.eval_tasks.empty()) STRAKE_RETURN_IF_ERROR(OpenTokenizer());
   STRAKE_ASSIGN_OR_RETURN(tasks_, OpenTasks(options_, tokenizer_));
-  if (data_rules_ == DataRules::kBytesAndEnd) return absl::OkStatus();
   if (options_.data_cache.empty()) {
     const std::filesystem::path directory(options_.directory + "/");
     options_.data_cache = directory.parent_path().parent_path() / "data_cache";
   }
   data_label_ = TrainingData::LabelOf(options_.train_files);
-  STRAKE_ASSIGN_OR_RETURN(prepared_, PrepareData(mesh_, tokenizer_, observers_, &options_));
+  STRAKE_ASSIGN_OR_RETURN(prepared_,
+                          PrepareData(mesh_, data_rules_, tokenizer_, observers_, &options_));
   return absl::OkStatus();
 }
 

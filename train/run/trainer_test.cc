@@ -1187,10 +1187,37 @@ TEST_F(TrainerTest, ARunGoesOnWithOtherValidationFiles) {
     for (const char* name : {first, "b.txt", "b.jsonl"}) {
       options_.val_sets = {{.files = {directory_ / name}}};
       options_.schedule.total_steps = ++steps;
-      EXPECT_EQ(ErrorOf(kDp2), "") << first << " then " << name;
+      BitsRecorder recorder;
+      const absl::Status trained = Train(kDp2, {&recorder});
+      EXPECT_TRUE(trained.ok()) << first << " then " << name << ": " << trained;
+      if (absl::EndsWith(name, "l")) {
+        EXPECT_THAT(recorder.notes, Contains(HasSubstr("60 documents")));
+      }
       EXPECT_FALSE(ReadRunRecord(options_.directory)->identity.contains("data_rules"));
     }
   }
+}
+
+TEST_F(TokenizedTest, ValidationTextOfARunOfTokensIsPrepared) {
+  ASSERT_EQ(ErrorOf(), "");
+  std::string prepared;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    prepared = entry.path().string() + "/tokens-00000.bin";
+  }
+  options_.train_files = options_.val_sets.emplace_back().files = {prepared};
+  options_.directory += "x";
+  ASSERT_EQ(ErrorOf(), "");
+  ASSERT_FALSE(ReadRunRecord(options_.directory)->identity.contains("data_rules"));
+  options_.schedule.total_steps = 5;
+  options_.val_sets[0].files = {directory_ / "text.txt"};
+  BitsRecorder recorder;
+  const absl::Status trained = Train(kDp2, {&recorder});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("text.txt is prepared: 1 documents")));
+  WriteFile(directory_ / "a.png", std::string("\x89PNG\r\n\x1a\n", 8) + std::string(200, '\0'));
+  options_.val_sets[0].files = {directory_ / "a.png"};
+  options_.schedule.total_steps = 6;
+  EXPECT_THAT(ErrorOf(kDp2), AllOf(HasSubstr("val_files: data file "), HasSubstr("a.png: ")));
 }
 
 TEST_F(TrainerTest, ErrorsCallOptionsWhatTheProgramDoes) {

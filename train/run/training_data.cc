@@ -25,9 +25,16 @@ absl::Status Named(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
 }
 
-// Returns an error for a file whose bytes would be no text of a model of bytes. TokenFile::Open
-// tells of files that cannot be read.
-absl::Status CheckContent(const std::string& file, const TrainerOptions& options) {
+// What text files may be.
+enum class TextRule {
+  kOfByteModels,  // text of a model of bytes alone
+  kOfAnyModel,    // text, which any model reads as bytes
+  kUnchecked,
+};
+
+// Returns an error for a file whose bytes would be no text, or that of another model. TokenFile's
+// Open() tells of files that cannot be read.
+absl::Status CheckContent(const std::string& file, TextRule rule, const TrainerOptions& options) {
   if (absl::EndsWith(file, ".bin")) return absl::OkStatus();
   const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
   if (!kind.ok()) return absl::OkStatus();
@@ -37,20 +44,19 @@ absl::Status CheckContent(const std::string& file, const TrainerOptions& options
   }
   if (kind->content != FileContent::kText) return NotTextError("data file " + file, *kind);
   const int64_t vocab_size = options.engine.model.vocab_size;
-  if (vocab_size == kByteVocabSize) return absl::OkStatus();
+  if (vocab_size == kByteVocabSize || rule == TextRule::kOfAnyModel) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("data file ", file,
                                                  ": is text, and the model has ", vocab_size,
                                                  " tokens, which are not bytes; give token files"));
 }
 
 absl::StatusOr<TokenStream> OpenStream(const std::string& name,
-                                       const std::vector<std::string>& files, DataRules rules,
+                                       const std::vector<std::string>& files, TextRule rule,
                                        const TrainerOptions& options) {
-  if (rules == DataRules::kDocuments) {
-    for (const std::string& file : files) {
-      const absl::Status content = CheckContent(file, options);
-      if (!content.ok()) return Named(name, content);
-    }
+  for (const std::string& file : files) {
+    if (rule == TextRule::kUnchecked) break;
+    const absl::Status content = CheckContent(file, rule, options);
+    if (!content.ok()) return Named(name, content);
   }
   auto stream = TokenStream::Open(files, options.engine.model.vocab_size);
   return stream.ok() ? std::move(stream) : Named(name, stream.status());
@@ -98,32 +104,35 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOp
 
 absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
   const OptionNames& names = options.names;
-  STRAKE_ASSIGN_OR_RETURN(train_stream_,
-                          OpenStream(names.train_files, options.train_files, rules_, options));
+  const bool earlier = rules_ == DataRules::kBytesAndEnd;
+  STRAKE_ASSIGN_OR_RETURN(
+      train_stream_, OpenStream(names.train_files, options.train_files,
+                                earlier ? TextRule::kUnchecked : TextRule::kOfByteModels, options));
   // A run of an earlier version may read text as bytes that are not those of its tokenizer.
   if (is_text()) tokenizer_ = nullptr;
-  auto documents = ReadDocuments(*train_stream_);
+  const TextRule val_rule = earlier && is_text() ? TextRule::kOfAnyModel : TextRule::kOfByteModels;
+  auto documents = ReadDocuments(*train_stream_, /*read_indices=*/!earlier);
   if (!documents.ok()) return Named(names.train_files, documents.status());
   documents_ = *std::move(documents);
   for (const ValidationSet& set : options.val_sets) {
     validation_.push_back({.name = set.name});
     STRAKE_ASSIGN_OR_RETURN(validation_.back().stream,
-                            OpenStream(NameOf(set, names), set.files, rules_, options));
-    const auto checked = ReadDocuments(*validation_.back().stream);
+                            OpenStream(NameOf(set, names), set.files, val_rule, options));
+    const auto checked = ReadDocuments(*validation_.back().stream, /*read_indices=*/true);
     if (!checked.ok()) return Named(NameOf(set, names), checked.status());
   }
   return absl::OkStatus();
 }
 
 // Reads where documents begin, and checks that the tokens are the model's.
-absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(
-    const TokenStream& stream) const {
+absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const TokenStream& stream,
+                                                                       bool read_indices) const {
   std::vector<FileDocuments> documents;
   for (const TokenFile& file : stream.files()) {
     documents.push_back({.num_tokens = file.num_tokens()});
     // A text is one document.
     if (file.encoding() == TokenEncoding::kBytes) documents.back().begins = {0};
-    if (file.encoding() == TokenEncoding::kBytes || rules_ == DataRules::kBytesAndEnd) continue;
+    if (file.encoding() == TokenEncoding::kBytes || !read_indices) continue;
     STRAKE_ASSIGN_OR_RETURN(const std::optional<DocumentIndex> index,
                             ReadDocumentIndex(file.path(), file.num_tokens()));
     if (!index.has_value()) continue;

@@ -90,7 +90,8 @@ class TrainingData {
   TrainingData() = default;
   bool is_text() const;
   absl::Status OpenStreams(const TrainerOptions& options);
-  absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream) const;
+  absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream,
+                                                           bool read_indices) const;
   absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index) const;
   absl::Status Split(const TrainerOptions& options);
   absl::Status MakeLoaders(const TrainerOptions& options);
