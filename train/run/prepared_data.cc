@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <future>
@@ -87,6 +88,9 @@ class Preparation {
     return prepared;
   }
 
+  // Ends Run() soon, for nobody waits for its result.
+  void Abandon() { abandoned_ = true; }
+
   PrepareProgress progress() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return progress_;
@@ -131,7 +135,7 @@ class Preparation {
         .end_of_text = tokenizer->spec().end_of_text.value_or(-1),
         .threads = NumUsableCores(),
         .on_progress = [this](const PrepareOptions::Progress& p) { SetProgress(p); },
-        .stop_requested = options_.stop_requested};
+        .stop_requested = [this] { return StopRequested() || abandoned_; }};
     STRAKE_ASSIGN_OR_RETURN(prepare.directory,
                             PreparedDirectory(options_.data_cache, *tokenizer, prepare));
     STRAKE_ASSIGN_OR_RETURN(const PreparedTokens prepared, PrepareTokens(*tokenizer, prepare));
@@ -146,6 +150,10 @@ class Preparation {
       STRAKE_ASSIGN_OR_RETURN(bytes_, Tokenizer::Create(ByteTokenizerSpec()));
     }
     return bytes_.get();
+  }
+
+  bool StopRequested() const {
+    return options_.stop_requested != nullptr && options_.stop_requested();
   }
 
   void SetProgress(const PrepareOptions::Progress& p) {
@@ -176,6 +184,7 @@ class Preparation {
   const bool as_bytes_;
   std::unique_ptr<const Tokenizer> bytes_;
   std::vector<std::string> notes_, warnings_;
+  std::atomic<bool> abandoned_ = false;
   std::mutex mutex_;
   PrepareProgress progress_;
 };
@@ -226,6 +235,7 @@ absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
           TellAll(observers, [&](TrainObserver& o) { return o.OnPrepare(preparation.progress()); });
     const auto all = AnyRank(mesh, done);
     if (!all.ok() && told.ok()) told = all.status();
+    if (!told.ok()) preparation.Abandon();
     if (!all.ok()) break;
   }
   const absl::StatusOr<bool> prepared = work.get();

@@ -1127,6 +1127,26 @@ TEST_F(TokenizedTest, AnErrorRemovesNothingOfTheUsers) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
 }
 
+TEST_F(TokenizedTest, AnObserversErrorEndsThePreparation) {
+  struct Failing : TrainObserver {
+    absl::Status OnPrepare(const PrepareProgress&) override {
+      failed = true;
+      return absl::UnavailableError("the observer has had enough");
+    }
+    std::atomic<bool> failed = false;
+  } failing;
+  // Called while text is prepared, which is to take longer than the observer.
+  options_.stop_requested = [&] {
+    const auto pause = std::chrono::milliseconds(100);
+    for (int i = 0; i < 100 && !failing.failed; ++i) std::this_thread::sleep_for(pause);
+    std::this_thread::sleep_for(pause);
+    return false;
+  };
+  EXPECT_THAT(Train(kOneRank, {&failing}).message(), HasSubstr("has had enough"));
+  EXPECT_TRUE(failing.failed);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "data_cache"));
+}
+
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   std::string questions;
   for (int i = 0; i < 7; ++i) {
