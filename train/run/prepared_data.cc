@@ -7,9 +7,11 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -45,6 +47,11 @@ absl::Status NoTokenizer(const std::string& file, const TrainerOptions& options,
 absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOptions& options,
                                     const RunTokenizer& tokenizer, bool as_bytes) {
   if (absl::EndsWith(file, ".bin")) return false;
+  // An empty file is text as well: preparing it gives the error, or counts it.
+  std::error_code error;
+  const bool is_empty = std::filesystem::is_regular_file(file, error) &&
+                        std::filesystem::file_size(file, error) == 0 && !error;
+  if (is_empty) return tokenizer.tokenizer != nullptr && !as_bytes;
   const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
   if (!kind.ok()) return false;
   if (kind->content == FileContent::kTokens) {

@@ -1147,6 +1147,17 @@ TEST_F(TokenizedTest, AnObserversErrorEndsThePreparation) {
   EXPECT_FALSE(std::filesystem::exists(directory_ / "data_cache"));
 }
 
+TEST_F(TokenizedTest, AnEmptyFileIsTextWithoutDocuments) {
+  WriteFile(directory_ / "empty.txt", "");
+  options_.train_files.push_back(directory_ / "empty.txt");
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files: "), HasSubstr("empty.txt: is empty")));
+  options_.skip_bad_lines = true;
+  BitsRecorder recorder;
+  const absl::Status trained = Train(kOneRank, {&recorder});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("1 empty documents of text of 3 files")));
+}
+
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   std::string questions;
   for (int i = 0; i < 7; ++i) {
