@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -36,6 +37,15 @@ absl::Status CheckSize(const Tokenizer& tokenizer, const std::string& path, int6
   return absl::InvalidArgumentError(
       absl::StrCat(path, ": the tokenizer has ", tokenizer.vocab_size(), " tokens, and the model ",
                    vocab_size, "; give the model's own tokenizer, or a model that has as many"));
+}
+
+// "a/arc.jsonl.gz" to "arc".
+std::string TaskName(const std::string& path) {
+  const std::string file = std::filesystem::path(path).filename().string();
+  absl::string_view name = file;
+  if (!absl::ConsumeSuffix(&name, ".gz")) absl::ConsumeSuffix(&name, ".zst");
+  absl::ConsumeSuffix(&name, ".jsonl");
+  return std::string(name);
 }
 
 }  // namespace
@@ -101,8 +111,15 @@ absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
       return absl::Status(task.status().code(),
                           absl::StrCat(options.names.eval_tasks, ": ", task.status().message()));
     }
+    task->name = TaskName(path);
+    const bool twice = std::any_of(tasks.begin(), tasks.end(),
+                                   [&](const ChoiceTask& each) { return each.name == task->name; });
+    if (twice) {
+      return absl::InvalidArgumentError(absl::StrCat(options.names.eval_tasks,
+                                                     ": two files are called ", task->name, ", ",
+                                                     path, " and one before it; rename one"));
+    }
     tasks.push_back(*std::move(task));
-    tasks.back().name = std::filesystem::path(path).stem().string();
   }
   return tasks;
 }

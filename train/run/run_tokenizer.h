@@ -32,8 +32,9 @@ absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
 // Whether each token is the byte of its number.
 bool IsOfBytes(const Tokenizer& tokenizer);
 
-// Opens options.eval_tasks for the run's model, by its tokenizer or, of a model of bytes, none. An
-// error names option, file and line.
+// Opens options.eval_tasks for the run's model, by its tokenizer or, of a model of bytes, none. A
+// task is called like its file, without .jsonl, .gz and .zst. An error names option, file and line,
+// or two files of one name.
 absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
                                                   const RunTokenizer& tokenizer);
 

@@ -1186,6 +1186,12 @@ TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   EXPECT_THAT(lines, HasSubstr("{\"step\":2,\"eval_task\":\"hulls\",\"acc\":0."));
   EXPECT_THAT(lines, HasSubstr("{\"step\":4,\"eval_task\":\"hulls\",\"acc\":0."));
   EXPECT_THAT(lines, HasSubstr(",\"examples\":7}"));
+  std::filesystem::create_directory(directory_ / "more");
+  WriteFile(directory_ / "more/hulls.jsonl", questions);
+  options_.eval_tasks.push_back(directory_ / "more/hulls.jsonl");
+  EXPECT_THAT(ErrorOf(kDp2),
+              AllOf(HasSubstr("eval_tasks: two files are called hulls"), HasSubstr("more/hulls")));
+  options_.eval_tasks.pop_back();
   WriteFile(directory_ / "hulls.jsonl", questions + "{\"context\": 3}\n");
   EXPECT_THAT(ErrorOf(kDp2),
               AllOf(HasSubstr("eval_tasks: "), HasSubstr("hulls.jsonl"), HasSubstr("8")));
