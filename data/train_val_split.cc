@@ -37,9 +37,27 @@ void AddDocuments(const FileDocuments& file, int64_t file_begin, Documents* docu
   documents->num_tokens += file.num_tokens;
 }
 
-TokenRange LastTenth(const FileDocuments& file, int64_t file_begin) {
-  const int64_t end = file_begin + file.num_tokens;
-  return {end - file.num_tokens / kHeldBackShare, end};
+TokenRange LastTenth(const TokenRange& range) {
+  return {range.end - range.num_tokens() / kHeldBackShare, range.end};
+}
+
+// Adds the file's sources; the first may go on with the last of the file before.
+void AddSources(const FileDocuments& file, int64_t file_begin, std::vector<TokenRange>* sources) {
+  int64_t begin = 0;
+  const auto add_until = [&](int64_t end) {
+    CHECK(begin <= end && end <= file.num_tokens)
+        << "[train_val_split] a source begins at token " << end << " of " << file.num_tokens;
+    const bool goes_on = begin == 0 && (file.sources.empty() || file.sources[0] > 0) &&
+                         !sources->empty() && sources->back().end == file_begin;
+    if (goes_on) {
+      sources->back().end = file_begin + end;
+    } else if (begin < end) {
+      sources->push_back({file_begin + begin, file_begin + end});
+    }
+    begin = end;
+  };
+  for (const int64_t next : file.sources) add_until(next);
+  add_until(file.num_tokens);
 }
 
 int64_t Sum(const std::vector<TokenRange>& ranges) {
@@ -111,18 +129,24 @@ absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
 absl::StatusOr<TrainValSplit> SplitDocuments(absl::Span<const FileDocuments> files, uint64_t seed,
                                              int64_t seq_len) {
   Documents documents;
-  std::vector<TokenRange> tenths_of_known, held_back;
+  std::vector<TokenRange> sources, held_back;
   int64_t num_tokens = 0;
   for (const FileDocuments& file : files) {
     const bool known = !file.begins.empty();
-    if (known) AddDocuments(file, num_tokens, &documents);
-    (known ? tenths_of_known : held_back).push_back(LastTenth(file, num_tokens));
+    if (known) {
+      AddDocuments(file, num_tokens, &documents);
+      AddSources(file, num_tokens, &sources);
+    } else {
+      held_back.push_back(LastTenth({num_tokens, num_tokens + file.num_tokens}));
+    }
     num_tokens += file.num_tokens;
   }
   std::vector<TokenRange> drawn = DrawDocuments(documents, seed);
   const int64_t target = documents.num_tokens / kHeldBackShare, num_drawn = Sum(drawn);
   const bool too_few = num_drawn < target / 2 || num_drawn <= seq_len;
-  if (too_few) drawn = tenths_of_known;
+  if (too_few) std::transform(sources.begin(), sources.end(), sources.begin(), LastTenth);
+  // Many short texts have no tenths.
+  if (too_few && Sum(sources) > num_drawn) drawn = sources;
   held_back.insert(held_back.end(), drawn.begin(), drawn.end());
   std::sort(held_back.begin(), held_back.end(),
             [](const TokenRange& a, const TokenRange& b) { return a.begin < b.begin; });

@@ -1,8 +1,8 @@
 // Splits tokens into training data and held-back validation data.
 //
 //   with validation data   train on all n tokens, validate on all m of the validation data
-//   without                a tenth is held back: whole documents where they are known and short
-//                          enough, else the last tenth of each file
+//   without                a tenth is held back: whole documents if known and short enough,
+//                          else the last tenth of each source: of each text or token file
 //
 // Documents are drawn by a seed from all files, so that what is held back is like the rest, and no
 // document is both trained and validated on. A split is a function of its arguments. A DataLoader
@@ -33,6 +33,9 @@ struct TrainValSplit {
 struct FileDocuments {
   int64_t num_tokens = 0;            // of the file
   std::vector<int64_t> begins = {};  // in the file, ascending; empty where they are not known
+  // Where the texts that the documents come from begin, likewise. Tokens before the first are of
+  // the last text of the file before.
+  std::vector<int64_t> sources = {0};
 };
 
 // Returns an error, with both numbers, unless `num_tokens` hold one sample of seq_len tokens and
@@ -46,10 +49,9 @@ absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
 
 // Holds back documents of a stream of these files:
 //
-//   K    the files whose documents are known; n its tokens
+//   K             the files whose documents are known; n its tokens
 //   of K          documents in the order of Permutation(seed), each that still fits into n / 10;
-//   and
-//                 where that is less than half of it, or no sample, the last tenth of each file
+//                 if that is less than half of it, or no sample, the last tenth of each source
 //   other files   the last tenth of each, rounded down
 //
 // Returns CheckHoldsSample's error where either part is too short.

@@ -130,6 +130,26 @@ TEST(SplitDocumentsTest, FilesOfUnknownOrLongDocumentsGiveTheirLastTenth) {
   }
 }
 
+TEST(SplitDocumentsTest, LongTextsOfOneFileGiveTheirLastTenth) {
+  const std::vector<int64_t> begins = {0, 200, 400, 600, 800};
+  const auto split = SplitDocuments({{1000, begins, begins}}, 1, 8);
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_THAT(split->val.ranges(),
+              ElementsAre(TokenRange{180, 200}, TokenRange{380, 400}, TokenRange{580, 600},
+                          TokenRange{780, 800}, TokenRange{980, 1000}));
+  EXPECT_FALSE(split->holds_back_the_end);
+}
+
+TEST(SplitDocumentsTest, ATextInSeveralFilesGivesItsLastTenth) {
+  // Texts of 300, 300 and 200 tokens; the second in three files.
+  const std::vector<FileDocuments> files = {
+      {400, {0, 300}, {0, 300}}, {100, {0}, {}}, {300, {0, 100}, {100}}};
+  const auto split = SplitDocuments(files, 1, 8);
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_THAT(split->val.ranges(),
+              ElementsAre(TokenRange{270, 300}, TokenRange{570, 600}, TokenRange{780, 800}));
+}
+
 TEST(SplitDocumentsTest, WholeFilesWhereEachIsADocument) {
   const std::vector<FileDocuments> files(40, {10, {0}});
   const auto split = SplitDocuments(files, 1, 8);

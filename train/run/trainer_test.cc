@@ -1158,6 +1158,23 @@ TEST_F(TokenizedTest, AnEmptyFileIsTextWithoutDocuments) {
   EXPECT_THAT(recorder.notes, Contains(HasSubstr("1 empty documents of text of 3 files")));
 }
 
+TEST_F(TokenizedTest, EachOfAFewTextsGivesItsLastTenth) {
+  options_.train_files.clear();
+  for (int i = 0; i < 5; ++i) {
+    std::string text;
+    for (int j = 0; j < 50; ++j) absl::StrAppend(&text, "hull ", 100 * i + j + 100, "\n");
+    options_.train_files.push_back(directory_ / absl::StrCat("book", i, ".txt"));
+    WriteFile(options_.train_files.back(), text);
+  }
+  ASSERT_EQ(ErrorOf(), "");
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    options_.train_files = {entry.path().string() + "/tokens-00000.bin"};
+  }
+  const auto data = TrainingData::Open(options_);
+  ASSERT_TRUE(data.ok()) << data.status();
+  EXPECT_EQ((*data)->split().val.ranges().size(), 5);
+}
+
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   std::string questions;
   for (int i = 0; i < 7; ++i) {

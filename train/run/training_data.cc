@@ -128,6 +128,7 @@ absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
 absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const TokenStream& stream,
                                                                        bool read_indices) const {
   std::vector<FileDocuments> documents;
+  std::string last_source;  // of the file before
   for (const TokenFile& file : stream.files()) {
     documents.push_back({.num_tokens = file.num_tokens()});
     // A text is one document.
@@ -135,11 +136,19 @@ absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const Tok
     if (file.encoding() == TokenEncoding::kBytes || !read_indices) continue;
     STRAKE_ASSIGN_OR_RETURN(const std::optional<DocumentIndex> index,
                             ReadDocumentIndex(file.path(), file.num_tokens()));
+    const std::string source_before = std::exchange(last_source, "");
     if (!index.has_value()) continue;
     STRAKE_RETURN_IF_ERROR(CheckTokenizer(file.path(), *index));
+    FileDocuments& of_file = documents.back();
+    if (index->documents.empty()) continue;
+    of_file.sources.clear();
+    int32_t source = index->sources[0] == source_before ? 0 : -1;
     for (const DocumentIndex::Document& document : index->documents) {
-      documents.back().begins.push_back(document.begin);
+      of_file.begins.push_back(document.begin);
+      if (document.source != source) of_file.sources.push_back(document.begin);
+      source = document.source;
     }
+    last_source = index->sources[source];
   }
   return documents;
 }
