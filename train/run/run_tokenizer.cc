@@ -1,19 +1,21 @@
 #include "train/run/run_tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "data/tokenizer/word_cache.h"
+#include "nlohmann/json.hpp"
 #include "train/evaluation/choice_task_file.h"
 #include "train/evaluation/text_encoder.h"
 #include "train/evaluation/tokenizer_encoder.h"
@@ -46,6 +48,34 @@ std::string TaskName(const std::string& path) {
   if (!absl::ConsumeSuffix(&name, ".gz")) absl::ConsumeSuffix(&name, ".zst");
   absl::ConsumeSuffix(&name, ".jsonl");
   return std::string(name);
+}
+
+// The name under which a directory's tokenizer is found: a file of any name may be one.
+absl::StatusOr<std::string> CarriedName(const std::string& path, const std::string& content) {
+  const std::string name = std::filesystem::path(path).filename().string();
+  const size_t begin = content.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos || content[begin] != '{') return name;
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(content, path));
+  // A vocabulary has numbers alone.
+  const auto has = [&](const char* key) { return json.contains(key) && !json[key].is_number(); };
+  if (has("model")) return "tokenizer.json";
+  return has("config") ? "tekken.json" : name;
+}
+
+// Adds what a vocabulary or its merges are opened with.
+absl::Status AddFilesBeside(const std::string& path, const std::string& name, CarriedFiles* files) {
+  constexpr std::array<const char*, 2> kPairs[] = {{"vocab.json", "merges.txt"},
+                                                   {"encoder.json", "vocab.bpe"}};
+  for (const auto& pair : kPairs) {
+    if (name != pair[0] && name != pair[1]) continue;
+    for (const char* beside : {pair[0], pair[1], "added_tokens.json", "tokenizer_config.json"}) {
+      const std::string file = std::filesystem::path(path).replace_filename(beside).string();
+      STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(file));
+      if (kind != PathKind::kFile) continue;
+      STRAKE_ASSIGN_OR_RETURN((*files)[beside], ReadFile(file, kMaxTokenizerFileBytes));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -135,10 +165,10 @@ absl::StatusOr<CarriedFiles> ReadTokenizerFiles(const std::string& path,
       file = IsOfTokenizer(file->first) ? std::next(file) : files.erase(file);
     }
   } else {
-    const std::string name = std::filesystem::path(path).filename().string();
     STRAKE_ASSIGN_OR_RETURN(std::string content, ReadFile(path, kMaxTokenizerFileBytes));
-    const bool tekken = absl::StartsWith(name, "tekken");
-    files[absl::EndsWith(name, ".json") && !tekken ? "tokenizer.json" : name] = std::move(content);
+    STRAKE_ASSIGN_OR_RETURN(const std::string name, CarriedName(path, content));
+    files[name] = std::move(content);
+    STRAKE_RETURN_IF_ERROR(AddFilesBeside(path, name, &files));
   }
   if (files.contains("tokenizer.json") && files.contains("tokenizer_config.json")) return files;
   // Other programs open the model without these, or not, as they do the original.

@@ -18,6 +18,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/testing/temp_directory.h"
@@ -26,11 +27,13 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
+#include "nlohmann/json.hpp"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/manifest.h"
 #include "train/run/metrics_observer.h"
 #include "train/run/run_record.h"
+#include "train/run/run_tokenizer.h"
 #include "train/run/training_data.h"
 
 namespace strake {
@@ -1173,6 +1176,49 @@ TEST_F(TokenizedTest, EachOfAFewTextsGivesItsLastTenth) {
   const auto data = TrainingData::Open(options_);
   ASSERT_TRUE(data.ok()) << data.status();
   EXPECT_EQ((*data)->split().val.ranges().size(), 5);
+}
+
+TEST_F(TokenizedTest, CheckpointsOfAVocabularysRunAreOpened) {
+  const std::string folder = directory_ / "vocabulary/";
+  std::filesystem::create_directory(folder);
+  const auto json = ParseJson(*TokenizerJson(SmallTokenizer()), "tokenizer.json");
+  ASSERT_TRUE(json.ok()) << json.status();
+  nlohmann::json vocab = (*json)["model"]["vocab"];
+  vocab["<|end|>"] = 259;
+  WriteFile(folder + "vocab.json", JsonText(vocab));
+  WriteFile(folder + "merges.txt", "#version: 0.2\nl a\nla n\n\u0120 p\n");
+  for (const char* name : {"vocab.json", "merges.txt"}) {
+    options_.tokenizer = folder + name;
+    options_.directory += "x";
+    options_.schedule.total_steps = 4;
+    ASSERT_EQ(ErrorOf(), "");
+    for (const char* file : {"vocab.json", "merges.txt"}) {
+      EXPECT_EQ(ReadFile(options_.directory + "/step-4/" + file), ReadFile(folder + file));
+    }
+    const auto opened = OpenTokenizer(options_.directory + "/step-4", {});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ((*opened)->vocab_size(), 260);
+    options_.tokenizer = "";
+    options_.schedule.total_steps = 5;
+    EXPECT_EQ(ErrorOf(), "") << "goes on";
+  }
+}
+
+TEST_F(TokenizedTest, AFilesContentDecidesWhatItIsCalled) {
+  const auto tokenizer = OpenTokenizer(directory_ / "tokenizer", {});
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto carried = [&](const std::string& content) {
+    WriteFile(directory_ / "mine.json", content);
+    const auto files = ReadTokenizerFiles(directory_ / "mine.json", **tokenizer);
+    EXPECT_TRUE(files.ok()) << files.status();
+    for (const auto& [name, text] : *files) {
+      if (text == content) return name;
+    }
+    return std::string();
+  };
+  EXPECT_EQ(carried("{\"config\": {}}"), "tekken.json");
+  EXPECT_EQ(carried("{\"model\": {}}"), "tokenizer.json");
+  EXPECT_EQ(carried("{\"config\": 0, \"model\": 1}"), "mine.json");
 }
 
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
