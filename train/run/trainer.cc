@@ -485,7 +485,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   return TrainSample{.step = step_,
                      .is_text = data_->has_text(),
                      .prompt = data_->ToText(prompt),
-                     .continuation = data_->ToText(continuation)};
+                     .continuation = data_->ToText(continuation, prompt)};
 }
 
 absl::Status Trainer::Sample() {

@@ -1221,6 +1221,25 @@ TEST_F(TokenizedTest, AFilesContentDecidesWhatItIsCalled) {
   EXPECT_EQ(carried("{\"config\": 0, \"model\": 1}"), "mine.json");
 }
 
+TEST_F(TokenizedTest, AContinuationBeginsWithItsBlank) {
+  ASSERT_EQ(ErrorOf(), "");
+  options_.train_files = {directory_ / "copy.bin"};
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    std::filesystem::copy(entry.path() / "tokens-00000.bin", options_.train_files[0]);
+  }
+  // As SentencePiece's: the first blank of a text is none.
+  TokenizerSpec spec = SmallTokenizer();
+  spec.decoders = {{.kind = DecodingStep::Kind::kFuse},
+                   {.kind = DecodingStep::Kind::kStrip, .content = " ", .start = 1}};
+  const auto tokenizer = Tokenizer::Create(std::move(spec));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto data = TrainingData::Open(options_, {.tokenizer = tokenizer->get()});
+  ASSERT_TRUE(data.ok()) << data.status();
+  const int32_t space_p = 258;
+  EXPECT_EQ((*data)->ToText({space_p, 'q'}), "pq");
+  EXPECT_EQ((*data)->ToText({space_p, 'q'}, {'a'}), " pq");
+}
+
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {
   std::string questions;
   for (int i = 0; i < 7; ++i) {

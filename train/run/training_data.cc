@@ -302,10 +302,13 @@ bool TrainingData::is_of_bytes() const {
   return vocab_size_ == kByteVocabSize && tokenizer_ == nullptr && (is_text() || prepared_);
 }
 
-std::string TrainingData::ToText(const std::vector<int32_t>& tokens) const {
+std::string TrainingData::ToText(const std::vector<int32_t>& tokens,
+                                 const std::vector<int32_t>& before) const {
   std::string text;
   if (tokenizer_ != nullptr) {
     StreamDecoder decoder(tokenizer_, /*skip_special=*/false);
+    // A blank at the beginning of a text may mean nothing, and one within it does.
+    for (const int32_t token : before) decoder.Add(token);
     for (const int32_t token : tokens) text += decoder.Add(token);
     return ForScreen(text + decoder.End());
   }

@@ -79,8 +79,10 @@ class TrainingData {
 
   // The first tokens of the first validation data; there are at least `count`.
   absl::StatusOr<std::vector<int32_t>> FirstValTokens(int64_t count) const;
-  // Formats tokens for the screen: as text where that is known, as numbers otherwise.
-  std::string ToText(const std::vector<int32_t>& tokens) const;
+  // Formats tokens, which follow `before`, for the screen: as text where that is known, as numbers
+  // otherwise.
+  std::string ToText(const std::vector<int32_t>& tokens,
+                     const std::vector<int32_t>& before = {}) const;
   // The bytes of the text whose tokens are the targets of the first samples of some validation
   // data; 0 where that is not known.
   absl::StatusOr<int64_t> NumTargetBytes(const ValidationData& validation,
