@@ -80,10 +80,9 @@ struct TrainerOptions {
   int64_t global_batch = 0;
   // * except total_steps, the steps of the run.
   LrSchedule schedule = {.lr = 1e-3, .warmup_steps = 100, .total_steps = 2500};
-  // Where it is above 0, total_steps are those of so many passes over the training data, rounded
-  // up,
+  // Passes over the training data, which set total_steps, rounded up. 0: total_steps counts.
   double epochs = 0;
-  // and with `limit_warmup`, of warmup_steps no more than a tenth of them.
+  // Whether warmup_steps is at most a tenth of those steps.
   bool limit_warmup = false;
   double weight_decay = 0.1;  // *
   double beta1 = 0.9;         // *
