@@ -1,6 +1,7 @@
 #include "data/tokenizer/safe_cut.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "data/tokenizer/segment_encoder.h"
 #include "data/tokenizer/text_chars.h"
@@ -60,17 +61,38 @@ class CutFinder {
 
   // After bytes that are no text the rest is one word, up to an added token or the longest word.
   size_t FindAfterBytes(size_t first_byte) const {
-    AddedTokenMatcher::Cursor cursor;
-    AddedTokenMatcher::Match match;
-    bool found = parts_.raw_added.Next(text_, &cursor, &match);
-    while (found && match.end <= first_byte) found = parts_.raw_added.Next(text_, &cursor, &match);
+    const std::optional<AddedTokenMatcher::Match> match = FirstTokenPast(first_byte);
     const size_t most = first_byte + Tokenizer::kMaxWordBytes;
-    if (found && match.begin <= most) {
-      return KeepsAddedTokens(match.end) ? match.end : 0;
+    if (match.has_value() && match->begin <= most) {
+      return KeepsAddedTokens(match->end) ? match->end : 0;
     }
     if (text_.size() <= most) return 0;
     const size_t cut = first_byte + CharBegin(text_.substr(first_byte), Tokenizer::kMaxWordBytes);
     return KeepsAddedTokens(cut) ? cut : 0;
+  }
+
+  // The first added token that ends after `place`. Bytes that are no text are searched for tokens
+  // of normalized text only if nothing is normalized.
+  std::optional<AddedTokenMatcher::Match> FirstTokenPast(size_t place) const {
+    size_t begin = 0, end = text_.size();  // between two raw tokens
+    AddedTokenMatcher::Cursor cursor;
+    AddedTokenMatcher::Match match;
+    std::optional<AddedTokenMatcher::Match> raw;
+    while (!raw.has_value() && parts_.raw_added.Next(text_, &cursor, &match)) {
+      if (match.end > place) {
+        raw = match;
+        end = match.begin;
+      } else {
+        begin = match.end;
+      }
+    }
+    if (!parts_.normalizers.empty()) return raw;
+    const absl::string_view segment = text_.substr(begin, end - begin);
+    cursor = {};
+    while (parts_.normalized_added.Next(segment, &cursor, &match)) {
+      if (begin + match.end > place) return {{begin + match.begin, begin + match.end, match.id}};
+    }
+    return raw;
   }
 
   bool KeepsAddedTokens(size_t at) const {

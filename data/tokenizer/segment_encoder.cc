@@ -42,37 +42,56 @@ size_t ChunkBytes(const Splitter& splitter, absl::string_view text) {
 
 void SegmentEncoder::Encode(absl::string_view segment, Place place) {
   if (segment.empty()) return;
-  if (parts_.spec.byte_level) {
-    EncodeBytes(segment, place);
-  } else {
-    EncodeValid(segment, place);
+  const auto encode = [&](absl::string_view piece, bool is_first) {
+    const Place where = {place.begins_text && is_first, place.continues};
+    if (parts_.spec.byte_level) {
+      EncodeBytes(piece, where);
+    } else {
+      EncodeValid(piece, where);
+    }
+  };
+  // Text that nothing normalizes is searched as it came, whatever bytes are in it.
+  if (parts_.normalizers.empty()) return SplitAtNormalizedTokens(segment, encode);
+  encode(segment, /*is_first=*/true);
+}
+
+template <typename EncodePiece>
+void SegmentEncoder::SplitAtNormalizedTokens(absl::string_view text, const EncodePiece& encode) {
+  AddedTokenMatcher::Cursor cursor;
+  AddedTokenMatcher::Match match;
+  size_t end = 0;
+  while (parts_.normalized_added.Next(text, &cursor, &match)) {
+    if (match.begin > end) encode(text.substr(end, match.begin - end), end == 0);
+    tokens_.push_back(match.id);
+    BeginWords();
+    end = match.end;
   }
+  if (end < text.size()) encode(text.substr(end), end == 0);
 }
 
 // Bytes that may be no UTF-8: the rule that tokenizer.h states.
 void SegmentEncoder::EncodeBytes(absl::string_view segment, Place place) {
   while (!segment.empty()) {
-    const size_t first_token = tokens_.size();
     const size_t valid = ValidUtf8Prefix(segment);
-    last_word_ = first_token;
+    BeginWords();
     EncodeValid(segment.substr(0, valid), place);
     segment.remove_prefix(valid);
     if (segment.empty()) return;
     const size_t size = segment.size() <= Tokenizer::kMaxWordBytes
                             ? segment.size()
                             : CharBegin(segment, Tokenizer::kMaxWordBytes);
-    EncodeRawWord(segment.substr(0, size), first_token);
+    EncodeRawWord(segment.substr(0, size));
     segment.remove_prefix(size);
     place = {false, true};
   }
 }
 
 // The last word's tokens, blanks before it if it begins with some, and `bytes` become one word.
-void SegmentEncoder::EncodeRawWord(absl::string_view bytes, size_t first_token) {
+void SegmentEncoder::EncodeRawWord(absl::string_view bytes) {
   const std::vector<std::string>& texts = parts_.spec.tokens;
   size_t begin = last_word_;
   if (begin < tokens_.size() && IsAllBlank(texts[tokens_[begin]])) {
-    while (begin > first_token && IsAllBlank(texts[tokens_[begin - 1]])) --begin;
+    while (begin > first_word_ && IsAllBlank(texts[tokens_[begin - 1]])) --begin;
   }
   std::string word;
   for (size_t i = begin; i < tokens_.size(); ++i) word += texts[tokens_[i]];
@@ -82,22 +101,12 @@ void SegmentEncoder::EncodeRawWord(absl::string_view bytes, size_t first_token) 
 }
 
 void SegmentEncoder::EncodeValid(absl::string_view text, Place place) {
+  if (parts_.normalizers.empty()) return EncodeNormalized(text, place.begins_text);
   std::string buffer;
-  if (!parts_.normalizers.empty()) {
-    text = parts_.normalizers.Apply(text, place.continues, &buffer);
-  }
-  AddedTokenMatcher::Cursor cursor;
-  AddedTokenMatcher::Match match;
-  size_t end = 0;
-  while (parts_.normalized_added.Next(text, &cursor, &match)) {
-    if (match.begin > end) {
-      EncodeNormalized(text.substr(end, match.begin - end), place.begins_text && end == 0);
-    }
-    last_word_ = tokens_.size();
-    tokens_.push_back(match.id);
-    end = match.end;
-  }
-  EncodeNormalized(text.substr(end), place.begins_text && end == 0);
+  text = parts_.normalizers.Apply(text, place.continues, &buffer);
+  SplitAtNormalizedTokens(text, [&](absl::string_view piece, bool is_first) {
+    EncodeNormalized(piece, place.begins_text && is_first);
+  });
 }
 
 void SegmentEncoder::EncodeNormalized(absl::string_view text, bool begins_text) {

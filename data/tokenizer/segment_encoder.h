@@ -35,6 +35,9 @@ class SegmentEncoder {
   void Encode(absl::string_view segment, Place place);
 
  private:
+  // Calls encode(piece, whether it is the first) for what lies between tokens of normalized text.
+  template <typename EncodePiece>
+  void SplitAtNormalizedTokens(absl::string_view text, const EncodePiece& encode);
   void EncodeBytes(absl::string_view segment, Place place);
   void EncodeValid(absl::string_view text, Place place);
   void EncodeNormalized(absl::string_view text, bool begins_text);
@@ -45,12 +48,15 @@ class SegmentEncoder {
   void EncodeParts(absl::string_view text);
   void EncodeWord(absl::string_view word, size_t readable);
   void EncodeNewWord(absl::string_view word);
-  void EncodeRawWord(absl::string_view bytes, size_t first_token);
+  void EncodeRawWord(absl::string_view bytes);
+  // Words after the tokens so far join none of them.
+  void BeginWords() { first_word_ = last_word_ = tokens_.size(); }
 
   const TokenizerParts& parts_;
   WordCache& cache_;
   std::vector<int32_t>& tokens_;
-  size_t last_word_ = 0;  // the first token of the last word
+  size_t first_word_ = 0;  // the first token after the last added token
+  size_t last_word_ = 0;   // the first token of the last word
 };
 
 }  // namespace strake

@@ -6,8 +6,9 @@
 //   tokenizer->Encode("Hello world", &cache, &tokens);
 //
 // Text that is not UTF-8 goes the way of tiktoken's bytes: from the last word before the first byte
-// that is no character, all bytes up to the next added token are one word. Without byte_level such
-// a byte becomes its byte token, or else is an unknown character.
+// that is no character, all bytes up to the next added token are one word. With normalizers, that
+// is the next one which is not `normalized`. Without byte_level such a byte becomes its byte token,
+// or else is an unknown character.
 //
 // A word has at most kMaxWordBytes: what is left of a longer one is split as if text began there.
 // So memory is bounded whatever the text is. Where an expression that no function of ours knows

@@ -86,6 +86,9 @@ std::vector<TokenizerSpec> Specs(Random* random) {
   specs.back().pre_tokenizers = {{.kind = PreTokenizer::Kind::kMetaspace,
                                   .pattern = "\u2581",
                                   .prepend = PreTokenizer::Prepend::kFirst}};
+  specs.push_back(WithPattern(bytes, kGpt2Pattern));
+  AddToken({.text = "<s>", .special = true, .normalized = true}, &specs.back());
+  AddToken({.text = "<|x|>", .special = true}, &specs.back());
   return specs;
 }
 
@@ -301,6 +304,19 @@ TEST(TokenizerTest, InvalidBytesAndWhatFollowsAreOneWord) {
   EXPECT_EQ(Encode(*tokenizer, "\xFF"), (Tokens{0xFF}));
 }
 
+TEST(TokenizerTest, NormalizedTokensAreSoughtAmongInvalidBytes) {
+  TokenizerSpec spec = AddedSpec();
+  spec.tokens.insert(spec.tokens.end(), {"a\xFF", " \xFF"});
+  spec.merges = {{'a', 0xFF, 258, 0}, {' ', 0xFF, 259, 1}};
+  const auto tokenizer = Make(spec);
+  EXPECT_EQ(Encode(*tokenizer, "a\xFF<n>b"), (Tokens{258, 257, 'b'}));
+  EXPECT_EQ(Encode(*tokenizer, "\xFF<s>\xFF<n>\xFF"), (Tokens{0xFF, 256, 0xFF, 257, 0xFF}));
+  EXPECT_EQ(Encode(*tokenizer, "a<n>\xFF<n> \xFF"), (Tokens{'a', 257, 0xFF, 257, 259}));
+  // Normalized, the text before the first such byte alone is searched.
+  spec.normalizers = {{.kind = Normalizer::Kind::kNfc}};
+  EXPECT_EQ(Encode(*Make(spec), "<n>\xFF<n>"), (Tokens{257, 0xFF, '<', 'n', '>'}));
+}
+
 // As tiktoken does, blank words before the bytes belong to them too.
 TEST(TokenizerTest, BlanksBeforeInvalidBytesJoinThem) {
   TokenizerSpec spec = AddedSpec();
@@ -338,6 +354,9 @@ TEST(TokenizerTest, LongInvalidTextIsCutToo) {
   EXPECT_EQ(tokenizer->SafeCut("\xFF"
                                "ab<s>cd"),
             6);
+  EXPECT_EQ(tokenizer->SafeCut("<s>\xFF"
+                               "ab<n>cd<s>e"),
+            9);
 }
 
 TEST(TokenizerTest, HashesWhatGivesTheSameTokensAlike) {
