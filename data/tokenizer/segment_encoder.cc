@@ -191,7 +191,7 @@ void SegmentEncoder::EncodeWord(absl::string_view word, size_t readable) {
   if (word.size() > WordCache::kMaxLongBytes) return EncodeNewWord(word);
   const absl::Span<const int32_t> known = cache_.FindLong(word);
   tokens_.insert(tokens_.end(), known.begin(), known.end());
-  if (!known.empty()) return;
+  if (known.data() != nullptr) return;
   EncodeNewWord(word);
   const auto made = absl::MakeConstSpan(tokens_).subspan(last_word_);
   if (is_short && made.size() <= std::size(WordCache::Entry().tokens)) {

@@ -36,7 +36,7 @@ class WordCache {
   // Forgets everything if the words in it are another tokenizer's.
   void BeginUse(uint64_t owner);
 
-  // A short word's tokens: at most 3. A count of 0 says that it is not here.
+  // A short word's tokens: at most 3, or none where the model drops all of it.
   struct Entry {
     ShortWord word;
     int32_t tokens[3];
@@ -52,7 +52,8 @@ class WordCache {
   // Takes at most 3 tokens.
   void Insert(ShortWord word, absl::Span<const int32_t> tokens);
 
-  // Any word of at most kMaxLongBytes. Valid until the next insertion; no data where unknown.
+  // Any word of at most kMaxLongBytes. Valid until the next insertion. Where the word is not here,
+  // data() is null; it may also be here with no tokens.
   absl::Span<const int32_t> FindLong(absl::string_view word) const;
   void InsertLong(absl::string_view word, absl::Span<const int32_t> tokens);
 

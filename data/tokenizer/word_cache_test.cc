@@ -76,6 +76,18 @@ TEST(WordCacheTest, KeepsLongWordsUntilItIsFull) {
   EXPECT_LE(num_found, 32);
 }
 
+TEST(WordCacheTest, KeepsWordsWithoutTokens) {
+  WordCache cache;
+  cache.BeginUse(1);
+  cache.Insert(Key("word"), {});
+  ASSERT_NE(cache.Find(Key("word")), nullptr);
+  EXPECT_EQ(cache.Find(Key("word"))->count, 0);
+  EXPECT_EQ(cache.FindLong("a longer word than that").data(), nullptr);
+  cache.InsertLong("a longer word than that", {});
+  EXPECT_NE(cache.FindLong("a longer word than that").data(), nullptr);
+  EXPECT_TRUE(cache.FindLong("a longer word than that").empty());
+}
+
 TEST(WordCacheTest, ForgetsAnotherTokenizersWords) {
   WordCache cache;
   cache.BeginUse(1);
