@@ -1,17 +1,15 @@
 #include "data/tokenizer/tokenizer.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <atomic>
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "data/tokenizer/safe_cut.h"
 #include "data/tokenizer/segment_encoder.h"
+#include "data/tokenizer/sha256.h"
 #include "data/tokenizer/tokenizer_parts.h"
 
 namespace strake {
@@ -99,12 +97,7 @@ class Canonical {
   }
   void Add(int64_t number) { absl::StrAppend(&bytes_, number, ";"); }
 
-  std::string Hash() const {
-    unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256(reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size(), digest);
-    return absl::BytesToHexString(
-        absl::string_view(reinterpret_cast<const char*>(digest), sizeof(digest) / 2));
-  }
+  std::string Hash() const { return Sha256Hex(bytes_).substr(0, 32); }
 
  private:
   std::string bytes_;

@@ -18,17 +18,10 @@
 #include "data/tokenizer/formats/byte_level_spec.h"
 #include "data/tokenizer/formats/expand_merges.h"
 #include "data/tokenizer/formats/known_ranks.h"
-#include "openssl/sha.h"
+#include "data/tokenizer/sha256.h"
 
 namespace strake {
 namespace {
-
-std::string Sha256(absl::string_view text) {
-  std::string digest(SHA256_DIGEST_LENGTH, '\0');
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-         reinterpret_cast<unsigned char*>(digest.data()));
-  return absl::BytesToHexString(digest);
-}
 
 bool IsBase64(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
@@ -163,7 +156,7 @@ absl::Status SetRankedTokens(std::vector<std::string> tokens, size_t first_id,
 absl::StatusOr<TokenizerSpec> ParseTiktokenRanks(absl::string_view text, const std::string& path,
                                                  const std::string& pattern) {
   STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> tokens, ParseLines(text, path));
-  const std::string sha256 = Sha256(text);
+  const std::string sha256 = Sha256Hex(text);
   const std::optional<KnownRanks> known = FindKnownRanks(sha256);
   if (!known && pattern.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
