@@ -40,15 +40,15 @@ std::optional<std::string> BytesOfLetters(absl::string_view letters) {
   return bytes;
 }
 
-bool IsTokenId(const json& id) {
-  return id.is_number_unsigned() && id.get<uint64_t>() < uint64_t{kMaxVocabSize};
-}
-
 absl::Status NoTokens(absl::string_view pair, absl::string_view where, absl::string_view reason) {
   return absl::InvalidArgumentError(absl::StrCat(where, " is ", QuoteText(pair), ", ", reason));
 }
 
 }  // namespace
+
+bool IsTokenId(const json& id) {
+  return id.is_number_unsigned() && id.get<uint64_t>() < uint64_t{kMaxVocabSize};
+}
 
 absl::StatusOr<BpeVocabulary> BpeVocabulary::Create(const json& vocab, std::string where) {
   if (!vocab.is_object()) {

@@ -17,6 +17,9 @@
 
 namespace strake {
 
+// Whether it is an integer from 0 to kMaxVocabSize - 1.
+bool IsTokenId(const nlohmann::json& id);
+
 class BpeVocabulary {
  public:
   // `vocab` is an object of ids by token. `where` begins each message. InvalidArgument, naming the

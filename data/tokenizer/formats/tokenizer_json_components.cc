@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
+#include "data/tokenizer/formats/bpe_vocabulary.h"
 #include "data/tokenizer/formats/json_fields.h"
 #include "data/tokenizer/formats/oniguruma_pattern.h"
 #include "nlohmann/json.hpp"
@@ -252,10 +253,6 @@ std::optional<DecodingStep> DecoderOf(const std::string& type, JsonFields* field
 struct Template {
   std::vector<int32_t> prefix = {}, suffix = {};
 };
-
-bool IsTokenId(const json& id) {
-  return id.is_number_unsigned() && id.get<uint64_t>() < uint64_t{kMaxVocabSize};
-}
 
 // The ids of a template's special token: {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}.
 std::vector<int32_t> IdsOf(const json* special_tokens, const std::string& token,
