@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/words/unicode.h"
@@ -73,10 +74,6 @@ std::string Printable(absl::string_view text) {
   return result;
 }
 
-bool EndsWith(absl::string_view text, absl::string_view end) {
-  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 }  // namespace
 
 StreamDecoder::StreamDecoder(const Tokenizer* tokenizer, bool skip_special)
@@ -101,7 +98,7 @@ bool StreamDecoder::TrimBegin() {
 size_t StreamDecoder::TrimmedEnd() const {
   const auto& trim = tokenizer_->parts_->decoder.trim_end();
   absl::string_view rest = text_;
-  for (int64_t i = 0; i < trim.count && EndsWith(rest, trim.content); ++i) {
+  for (int64_t i = 0; i < trim.count && absl::EndsWith(rest, trim.content); ++i) {
     rest.remove_suffix(trim.content.size());
   }
   return text_.size() - rest.size();

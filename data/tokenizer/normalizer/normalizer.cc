@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "core/base/status_macros.h"
 #include "data/tokenizer/normalizer/normalizer_chars_map.h"
 #include "data/tokenizer/normalizer/normalizer_unicode_form.h"
@@ -136,17 +137,13 @@ class CollapseBlanks : public NormalizerStep {
       if (c != ' ' || !follows_blank) result->push_back(c);
       follows_blank = c == ' ';
     }
-    while (EndsWith(*result, " ") || (!mark_.empty() && EndsWith(*result, mark_))) {
+    while (absl::EndsWith(*result, " ") || (!mark_.empty() && absl::EndsWith(*result, mark_))) {
       result->resize(result->size() - (result->back() == ' ' ? 1 : mark_.size()));
     }
     return *result != text;
   }
 
  private:
-  static bool EndsWith(absl::string_view text, absl::string_view end) {
-    return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-  }
-
   const std::string mark_;
 };
 
