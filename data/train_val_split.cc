@@ -18,46 +18,53 @@ constexpr int64_t kCloseEnough = 64;
 
 constexpr char kNameOfTheEnd[] = "the last 10 % of the training data, held back for validation,";
 
-// The documents of files whose documents are known, in the stream.
-struct Documents {
-  std::vector<TokenRange> ranges;
-  int64_t num_tokens = 0;
+// A text of several documents, or texts of one each: what is held back is drawn from each by
+// itself.
+struct Group {
+  std::vector<TokenRange> sources, documents;
 };
-
-void AddDocuments(const FileDocuments& file, int64_t file_begin, Documents* documents) {
-  int64_t begin = 0;
-  const auto add_until = [&](int64_t end) {
-    CHECK(begin <= end && end <= file.num_tokens)
-        << "[train_val_split] a document begins at token " << end << " of " << file.num_tokens;
-    if (begin < end) documents->ranges.push_back({file_begin + begin, file_begin + end});
-    begin = end;
-  };
-  for (const int64_t next : file.begins) add_until(next);
-  add_until(file.num_tokens);
-  documents->num_tokens += file.num_tokens;
-}
 
 TokenRange LastTenth(const TokenRange& range) {
   return {range.end - range.num_tokens() / kHeldBackShare, range.end};
 }
 
+// A text, and its documents.
+struct Source {
+  TokenRange range;
+  std::vector<TokenRange> documents;
+};
+
 // Adds the file's sources; the first may go on with the last of the file before.
-void AddSources(const FileDocuments& file, int64_t file_begin, std::vector<TokenRange>* sources) {
-  int64_t begin = 0;
-  const auto add_until = [&](int64_t end) {
-    CHECK(begin <= end && end <= file.num_tokens)
-        << "[train_val_split] a source begins at token " << end << " of " << file.num_tokens;
-    const bool goes_on = begin == 0 && (file.sources.empty() || file.sources[0] > 0) &&
-                         !sources->empty() && sources->back().end == file_begin;
-    if (goes_on) {
-      sources->back().end = file_begin + end;
-    } else if (begin < end) {
-      sources->push_back({file_begin + begin, file_begin + end});
-    }
-    begin = end;
-  };
-  for (const int64_t next : file.sources) add_until(next);
-  add_until(file.num_tokens);
+void AddSources(const FileDocuments& file, int64_t file_begin, std::vector<Source>* sources) {
+  std::vector<int64_t> bounds = {0, file.num_tokens};
+  bounds.insert(bounds.end(), file.begins.begin(), file.begins.end());
+  bounds.insert(bounds.end(), file.sources.begin(), file.sources.end());
+  std::sort(bounds.begin(), bounds.end());
+  CHECK(bounds[0] == 0 && bounds.back() == file.num_tokens)
+      << "[train_val_split] documents from token " << bounds[0] << " to " << bounds.back() << " of "
+      << file.num_tokens;
+  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+    const int64_t begin = bounds[i];
+    const TokenRange document = {file_begin + begin, file_begin + bounds[i + 1]};
+    if (document.num_tokens() == 0) continue;
+    const bool is_new = std::binary_search(file.sources.begin(), file.sources.end(), begin) ||
+                        sources->empty() || sources->back().range.end != document.begin;
+    if (is_new) sources->push_back({{document.begin, document.begin}, {}});
+    sources->back().range.end = document.end;
+    sources->back().documents.push_back(document);
+  }
+}
+
+// Short texts of one document would otherwise fill what long texts leave.
+std::vector<Group> GroupsOf(const std::vector<Source>& sources) {
+  std::vector<Group> groups(1);  // the first of texts of one document
+  for (const Source& source : sources) {
+    if (source.documents.size() > 1) groups.emplace_back();
+    Group& group = source.documents.size() > 1 ? groups.back() : groups.front();
+    group.sources.push_back(source.range);
+    group.documents.insert(group.documents.end(), source.documents.begin(), source.documents.end());
+  }
+  return groups;
 }
 
 int64_t Sum(const std::vector<TokenRange>& ranges) {
@@ -66,24 +73,37 @@ int64_t Sum(const std::vector<TokenRange>& ranges) {
   return sum;
 }
 
-// Documents of no more than a tenth of all, in the order of the stream.
-std::vector<TokenRange> DrawDocuments(const Documents& documents, uint64_t seed) {
+// Documents of no more than a tenth of the group.
+std::vector<TokenRange> DrawDocuments(const Group& group, uint64_t seed, int64_t index) {
   std::vector<TokenRange> drawn;
-  const int64_t num_documents = documents.ranges.size();
+  const int64_t num_documents = group.documents.size();
   if (num_documents == 0) return drawn;
   // Another permutation than those of epochs.
-  const Permutation order(num_documents, seed, StableHash("documents held back"));
-  const int64_t target = documents.num_tokens / kHeldBackShare;
+  const Permutation order(num_documents, seed, StableHash("documents held back") + index);
+  const int64_t target = Sum(group.documents) / kHeldBackShare;
   int64_t left = target;
   for (int64_t i = 0; i < num_documents && left > target / kCloseEnough; ++i) {
-    const TokenRange& document = documents.ranges[order(i)];
+    const TokenRange& document = group.documents[order(i)];
     if (document.num_tokens() > left) continue;
     drawn.push_back(document);
     left -= document.num_tokens();
   }
-  std::sort(drawn.begin(), drawn.end(),
-            [](const TokenRange& a, const TokenRange& b) { return a.begin < b.begin; });
   return drawn;
+}
+
+std::vector<TokenRange> LastTenths(std::vector<TokenRange> sources) {
+  std::transform(sources.begin(), sources.end(), sources.begin(), LastTenth);
+  return sources;
+}
+
+// Whole documents, or where they are too long the last tenth of each source.
+std::vector<TokenRange> HoldBack(const Group& group, uint64_t seed, int64_t index) {
+  std::vector<TokenRange> drawn = DrawDocuments(group, seed, index);
+  const int64_t num_drawn = Sum(drawn);
+  if (num_drawn >= Sum(group.documents) / kHeldBackShare / 2) return drawn;
+  std::vector<TokenRange> tenths = LastTenths(group.sources);
+  // Many short texts have no tenths.
+  return Sum(tenths) > num_drawn ? tenths : drawn;
 }
 
 // What a sorted list of ranges leaves of [0, end).
@@ -128,26 +148,22 @@ absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
 
 absl::StatusOr<TrainValSplit> SplitDocuments(absl::Span<const FileDocuments> files, uint64_t seed,
                                              int64_t seq_len) {
-  Documents documents;
-  std::vector<TokenRange> sources, held_back;
+  std::vector<Source> sources;
+  std::vector<TokenRange> held_back;
   int64_t num_tokens = 0;
   for (const FileDocuments& file : files) {
-    const bool known = !file.begins.empty();
-    if (known) {
-      AddDocuments(file, num_tokens, &documents);
-      AddSources(file, num_tokens, &sources);
-    } else {
+    if (file.begins.empty()) {
       held_back.push_back(LastTenth({num_tokens, num_tokens + file.num_tokens}));
+    } else {
+      AddSources(file, num_tokens, &sources);
     }
     num_tokens += file.num_tokens;
   }
-  std::vector<TokenRange> drawn = DrawDocuments(documents, seed);
-  const int64_t target = documents.num_tokens / kHeldBackShare, num_drawn = Sum(drawn);
-  const bool too_few = num_drawn < target / 2 || num_drawn <= seq_len;
-  if (too_few) std::transform(sources.begin(), sources.end(), sources.begin(), LastTenth);
-  // Many short texts have no tenths.
-  if (too_few && Sum(sources) > num_drawn) drawn = sources;
-  held_back.insert(held_back.end(), drawn.begin(), drawn.end());
+  const std::vector<Group> groups = GroupsOf(sources);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const std::vector<TokenRange> part = HoldBack(groups[i], seed, i);
+    held_back.insert(held_back.end(), part.begin(), part.end());
+  }
   std::sort(held_back.begin(), held_back.end(),
             [](const TokenRange& a, const TokenRange& b) { return a.begin < b.begin; });
 

@@ -49,10 +49,10 @@ absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
 
 // Holds back documents of a stream of these files:
 //
-//   K             the files whose documents are known; n its tokens
-//   of K          documents in the order of Permutation(seed), each that still fits into n / 10;
-//                 if that is less than half of it, or no sample, the last tenth of each source
-//   other files   the last tenth of each, rounded down
+//   each source of several documents, and all sources of one document together:
+//                 documents in the order of Permutation(seed), each that still fits into a tenth;
+//                 if that is less than half of it, the last tenth of each source
+//   files of unknown documents: the last tenth of each, rounded down
 //
 // Returns CheckHoldsSample's error where either part is too short.
 absl::StatusOr<TrainValSplit> SplitDocuments(absl::Span<const FileDocuments> files, uint64_t seed,

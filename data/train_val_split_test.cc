@@ -150,6 +150,19 @@ TEST(SplitDocumentsTest, ATextInSeveralFilesGivesItsLastTenth) {
               ElementsAre(TokenRange{270, 300}, TokenRange{570, 600}, TokenRange{780, 800}));
 }
 
+TEST(SplitDocumentsTest, ShortDocumentsOfOneTextDoNotFillWhatLongOnesLeave) {
+  FileDocuments lines = {500};
+  for (int64_t i = 0; i < 50; ++i) lines.begins.push_back(10 * i);
+  const auto split = SplitDocuments({{1000, {0}}, lines, {1000, {0}}, {2500, {0}}}, 1, 8);
+  ASSERT_TRUE(split.ok()) << split.status();
+  int64_t of_lines = 0;
+  for (const TokenRange& range : split->val.ranges()) {
+    if (range.begin >= 1000 && range.end <= 1500) of_lines += range.num_tokens();
+  }
+  EXPECT_EQ(of_lines, 50);
+  EXPECT_EQ(split->val.num_tokens(), 500);
+}
+
 TEST(SplitDocumentsTest, WholeFilesWhereEachIsADocument) {
   const std::vector<FileDocuments> files(40, {10, {0}});
   const auto split = SplitDocuments(files, 1, 8);

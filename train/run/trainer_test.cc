@@ -22,6 +22,8 @@
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/testing/temp_directory.h"
+#include "data/document_index.h"
+#include "data/token_file.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "gmock/gmock.h"
@@ -1080,6 +1082,27 @@ TEST_F(TokenizedTest, TokensOfAnotherTokenizerAreAnError) {
   options_.engine.model.vocab_size = 258;
   EXPECT_THAT(ErrorOf(), HasSubstr(prepared));
   EXPECT_FALSE(std::filesystem::exists(options_.directory));
+}
+
+TEST_F(TokenizedTest, TokensOfSeveralTokenizersAreAnError) {
+  ASSERT_EQ(ErrorOf(), "");
+  std::string prepared;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    prepared = entry.path().string() + "/tokens-00000.bin";
+  }
+  const auto file = TokenFile::Open(prepared, options_.engine.model.vocab_size);
+  ASSERT_TRUE(file.ok()) << file.status();
+  auto index = ReadDocumentIndex(prepared, file->num_tokens());
+  ASSERT_TRUE(index.ok() && index->has_value()) << index.status();
+  const std::string other = directory_ / "other.bin";
+  std::filesystem::copy_file(prepared, other);
+  (*index)->tokenizer_hash[0] ^= 1;
+  ASSERT_TRUE(WriteDocumentIndex(other, **index).ok());
+  options_.tokenizer = "";
+  options_.train_files = {prepared};
+  options_.val_sets = {{"", {other}}};
+  options_.directory += "x";
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("val_files: data file " + other), HasSubstr(prepared)));
 }
 
 TEST_F(TokenizedTest, TokenizersThatDoNotFitAreErrors) {

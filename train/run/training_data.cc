@@ -126,7 +126,7 @@ absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
 
 // Reads where documents begin, and checks that the tokens are the model's.
 absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const TokenStream& stream,
-                                                                       bool read_indices) const {
+                                                                       bool read_indices) {
   std::vector<FileDocuments> documents;
   std::string last_source;  // of the file before
   for (const TokenFile& file : stream.files()) {
@@ -153,19 +153,20 @@ absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const Tok
   return documents;
 }
 
-absl::Status TrainingData::CheckTokenizer(const std::string& path,
-                                          const DocumentIndex& index) const {
+absl::Status TrainingData::CheckTokenizer(const std::string& path, const DocumentIndex& index) {
   if (index.vocab_size > vocab_size_) {
     return absl::InvalidArgumentError(absl::StrCat(
         "data file ", path, ": was prepared with a tokenizer of ", index.vocab_size,
         " tokens, and the model has ", vocab_size_, "; prepare it with the model's tokenizer"));
   }
-  if (tokenizer_ == nullptr || index.tokenizer_hash == tokenizer_->Hash()) {
-    return absl::OkStatus();
+  if (tokenizer_hash_.empty()) {
+    tokenizer_hash_ = tokenizer_ != nullptr ? tokenizer_->Hash() : index.tokenizer_hash;
+    tokenizer_of_ = tokenizer_ != nullptr ? "the model's" : "that of " + path;
   }
+  if (index.tokenizer_hash == tokenizer_hash_) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "data file ", path, ": was prepared with another tokenizer (", index.tokenizer_hash,
-      ") than the model's (", tokenizer_->Hash(), "); prepare it with the model's"));
+      ") than ", tokenizer_of_, " (", tokenizer_hash_, "); prepare all files with the model's"));
 }
 
 absl::Status TrainingData::Split(const TrainerOptions& options) {

@@ -93,8 +93,8 @@ class TrainingData {
   bool is_text() const;
   absl::Status OpenStreams(const TrainerOptions& options);
   absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream,
-                                                           bool read_indices) const;
-  absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index) const;
+                                                           bool read_indices);
+  absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index);
   absl::Status Split(const TrainerOptions& options);
   absl::Status MakeLoaders(const TrainerOptions& options);
   bool all_tokens_count() const { return train_stream_->num_tokens() <= max_fingerprint_tokens_; }
@@ -105,6 +105,8 @@ class TrainingData {
 
   DataRules rules_ = DataRules::kDocuments;
   const Tokenizer* tokenizer_ = nullptr;
+  std::string tokenizer_hash_;  // of all files that say theirs
+  std::string tokenizer_of_;    // whose that is, for errors
   bool prepared_ = false;
   std::string label_;
   std::vector<FileDocuments> documents_;  // of the training files, until they are split
