@@ -73,6 +73,11 @@ bool TrainsOnBytes(const TrainerOptions& options, DataRules rules) {
                       [](const std::string& file) { return absl::EndsWith(file, ".bin"); });
 }
 
+// Whether the training files were prepared, and whether any list of files was.
+struct PreparedLists {
+  bool training = false, any = false;
+};
+
 // The first rank's work, which goes on beside the thread that tells of its progress.
 class Preparation {
  public:
@@ -82,15 +87,17 @@ class Preparation {
         rules_(rules),
         as_bytes_(TrainsOnBytes(*options, rules)) {}
 
-  // Returns whether training files were prepared.
-  absl::StatusOr<bool> Run() {
-    bool prepared = false;
+  absl::StatusOr<PreparedLists> Run() {
+    PreparedLists prepared;
     if (rules_ == DataRules::kDocuments) {
-      STRAKE_ASSIGN_OR_RETURN(prepared,
+      STRAKE_ASSIGN_OR_RETURN(prepared.training,
                               PrepareList(options_.names.train_files, &options_.train_files));
     }
+    prepared.any = prepared.training;
     for (ValidationSet& set : options_.val_sets) {
-      STRAKE_RETURN_IF_ERROR(PrepareList(options_.names.val_files, &set.files).status());
+      STRAKE_ASSIGN_OR_RETURN(const bool validation,
+                              PrepareList(options_.names.val_files, &set.files));
+      prepared.any = prepared.any || validation;
     }
     return prepared;
   }
@@ -205,10 +212,12 @@ std::string JoinNames(const std::vector<std::string>& files) {
 
 constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are";
 
-// What the other ranks need: whether training files were prepared, and all lists of files.
-std::string FilesText(bool prepared, const TrainerOptions& options) {
-  std::string text =
-      absl::StrCat(prepared ? kPrepared : kAsTheyAre, kEndOfList, JoinNames(options.train_files));
+// What the other ranks need: nothing where no list has changed, so that each keeps what it was
+// given; else whether training files were prepared, and all lists.
+std::string FilesText(const PreparedLists& prepared, const TrainerOptions& options) {
+  if (!prepared.any) return "";
+  std::string text = absl::StrCat(prepared.training ? kPrepared : kAsTheyAre, kEndOfList,
+                                  JoinNames(options.train_files));
   for (const ValidationSet& set : options.val_sets) {
     absl::StrAppend(&text, kEndOfList, JoinNames(set.files));
   }
@@ -216,6 +225,7 @@ std::string FilesText(bool prepared, const TrainerOptions& options) {
 }
 
 bool TakeFiles(absl::string_view text, TrainerOptions* options) {
+  if (text.empty()) return false;
   const std::vector<absl::string_view> lists = absl::StrSplit(text, kEndOfList);
   const auto names = [&](size_t list) -> std::vector<std::string> {
     return absl::StrSplit(lists.at(list), kEndOfName);
@@ -225,10 +235,10 @@ bool TakeFiles(absl::string_view text, TrainerOptions* options) {
   return lists[0] == kPrepared;
 }
 
-absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
-                                        const RunTokenizer& tokenizer,
-                                        const std::vector<TrainObserver*>& observers,
-                                        TrainerOptions* options) {
+absl::StatusOr<PreparedLists> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
+                                                 const RunTokenizer& tokenizer,
+                                                 const std::vector<TrainObserver*>& observers,
+                                                 TrainerOptions* options) {
   Preparation preparation(tokenizer, rules, options);
   auto work = std::async(std::launch::async, [&] { return preparation.Run(); });
   // Several times within the time after which ranks that do not meet are lost.
@@ -245,7 +255,7 @@ absl::StatusOr<bool> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
     if (!told.ok()) preparation.Abandon();
     if (!all.ok()) break;
   }
-  const absl::StatusOr<bool> prepared = work.get();
+  const absl::StatusOr<PreparedLists> prepared = work.get();
   STRAKE_RETURN_IF_ERROR(told);
   STRAKE_RETURN_IF_ERROR(prepared.status());
   for (const std::string& note : preparation.notes()) {
@@ -265,7 +275,7 @@ absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTok
                                  TrainerOptions* options) {
   std::string files;
   if (mesh.rank() == 0) {
-    STRAKE_ASSIGN_OR_RETURN(const bool prepared,
+    STRAKE_ASSIGN_OR_RETURN(const PreparedLists prepared,
                             PrepareOnFirstRank(mesh, rules, tokenizer, observers, options));
     files = FilesText(prepared, *options);
   } else {
