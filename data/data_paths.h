@@ -15,7 +15,8 @@ namespace strake {
 //   a file, or "-"     itself, whatever characters it contains
 //   a folder           the files below it whose names end like those of text or tokens (.txt, .md,
 //                      .text, .jsonl, .ndjson, each also with .gz or .zst; .bin), sorted
-//   a glob             the files that match, sorted: * ? [] within a name, ** for any number of folders
+//   a glob             the files that match, sorted: * ? [] within a name, ** for any number of
+//                      folders
 //
 // "\," is a comma of a name; a list that is itself a file needs none. Names that begin with "." are
 // left out unless they are written. An entry that is empty or matches nothing is an error that
