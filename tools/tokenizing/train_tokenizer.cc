@@ -17,11 +17,11 @@
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "data/text/document_reader.h"
-#include "data/tokenizer/training/bpe_trainer.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
-#include "data/tokenizer/words/splitter.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
+#include "data/tokenizer/training/bpe_trainer.h"
 #include "data/tokenizer/training/word_counts.h"
+#include "data/tokenizer/words/splitter.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
 
