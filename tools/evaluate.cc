@@ -34,6 +34,7 @@
 #include "tools/evaluating/evaluation_inputs.h"
 #include "tools/evaluating/evaluation_report.h"
 #include "tools/gpu_tuning/product_tunings.h"
+#include "train/evaluation/choice_scores.h"
 #include "train/evaluation/evaluation_memory.h"
 #include "train/evaluation/sequence_scorer.h"
 #include "train/evaluation/text_loss.h"

@@ -7,6 +7,7 @@
 
 #include "nlohmann/json_fwd.hpp"
 #include "tools/evaluating/evaluate_config.h"
+#include "train/evaluation/choice_scores.h"
 #include "train/evaluation/choice_task.h"
 #include "train/evaluation/text_loss.h"
 

@@ -7,6 +7,7 @@
 
 #include "core/testing/test_context.h"
 #include "gtest/gtest.h"
+#include "train/evaluation/choice_scores.h"
 #include "train/evaluation/evaluation_model.h"
 
 namespace strake {

@@ -85,7 +85,7 @@ struct EvalMetrics {
 struct TaskMetrics {
   int64_t step = 0;
   std::string name = {};         // the file's, without its ending
-  double acc = 0, acc_norm = 0;  // train/evaluation/choice_task.h
+  double acc = 0, acc_norm = 0;  // train/evaluation/choice_scores.h
   int64_t num_examples = 0;
 };
 

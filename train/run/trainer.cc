@@ -23,6 +23,7 @@
 #include "models/initialize.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
+#include "train/evaluation/choice_scores.h"
 #include "train/evaluation/choice_task.h"
 #include "train/evaluation/sequence_scorer.h"
 #include "train/run/checkpoint.h"
