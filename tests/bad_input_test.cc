@@ -91,7 +91,7 @@ TEST(BadDataTest, FilesAreNamed) {
   };
   for (const Case& bad : std::vector<Case>{
            {"missing.txt", {"missing.txt", "no such file"}},
-           {"missing*.bin", {"missing*.bin", "nothing matches"}},
+           {"missing*.bin", {"missing*.bin", "no file matches"}},
            {"text.txt,", {"entry is empty"}},
            {"none", {"none", "is a directory without files of text or tokens"}},
            {"empty.txt", {"empty.txt", "is empty"}},
