@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "core/base/status_macros.h"
+#include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/pcre2_splitter.h"
 
 namespace strake {
@@ -223,7 +224,7 @@ PreTokenizer AsSplit(const PreTokenizer& spec) {
     split.behavior = Behavior::kRemoved;
     split.invert = true;
   } else if (spec.kind == Kind::kByteLevel) {
-    split.pattern = kGpt2Pattern;
+    split.pattern = kGpt2Words;
     split.behavior = Behavior::kIsolated;
   } else if (spec.literal) {
     split.pattern = Quoted(spec.pattern);

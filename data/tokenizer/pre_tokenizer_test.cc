@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "data/tokenizer/words/known_patterns.h"
 #include "gtest/gtest.h"
 
 namespace strake {
@@ -153,7 +154,7 @@ TEST(PreTokenizerTest, RecognizesASplitterAlone) {
   };
   const PreTokenizer gpt2 = {.kind = Kind::kByteLevel, .use_regex = true};
   const PreTokenizer bytes = {.kind = Kind::kByteLevel};
-  PreTokenizer pattern = {.kind = Kind::kSplit, .pattern = kGpt2Pattern};
+  PreTokenizer pattern = {.kind = Kind::kSplit, .pattern = kGpt2Words};
   EXPECT_TRUE(is_splitter({gpt2}));
   EXPECT_TRUE(is_splitter({pattern, bytes}));
   EXPECT_TRUE(is_splitter({{.kind = Kind::kDigits, .individual = true}, gpt2}));

@@ -7,6 +7,7 @@
 #include "benchmark/benchmark.h"
 #include "data/tokenizer/random_spec.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/splitter.h"
 #include "glog/logging.h"
 
@@ -17,7 +18,7 @@ constexpr size_t kTextBytes = size_t{1} << 22;
 
 std::unique_ptr<const Tokenizer> MakeTokenizer(Random* random) {
   TokenizerSpec spec = RandomByteLevelSpec(" abcdefghijklmnopqrstuvwxyz", 30000, random);
-  spec.pre_tokenizers = {{.kind = PreTokenizer::Kind::kSplit, .pattern = kGpt2Pattern}};
+  spec.pre_tokenizers = {{.kind = PreTokenizer::Kind::kSplit, .pattern = kGpt2Words}};
   auto tokenizer = Tokenizer::Create(std::move(spec));
   CHECK(tokenizer.ok()) << tokenizer.status();
   return std::move(tokenizer).value();

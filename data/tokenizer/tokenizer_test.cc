@@ -8,6 +8,7 @@
 #include "data/tokenizer/merge_reference.h"
 #include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/random_spec.h"
+#include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/unicode.h"
 #include "gtest/gtest.h"
 
@@ -66,15 +67,15 @@ std::vector<TokenizerSpec> Specs(Random* random) {
   std::vector<TokenizerSpec> specs;
   const TokenizerSpec bytes = RandomByteLevelSpec(kLetters, 150, random);
   specs.push_back(bytes);
-  specs.push_back(WithPattern(bytes, kGpt2Pattern));
+  specs.push_back(WithPattern(bytes, kGpt2Words));
   specs.push_back(WithPattern(bytes, kLlama3Pattern));
   specs.back().whole_words = true;
   AddToken({.text = "<|x|>", .special = true}, &specs.back());
   specs.push_back(WithPattern(bytes, "[a-z]+|.\\s*"));  // no function of ours knows it
-  specs.push_back(WithPattern(bytes, kGpt2Pattern));
+  specs.push_back(WithPattern(bytes, kGpt2Words));
   specs.back().normalizers = {{.kind = Normalizer::Kind::kNfc}};
   AddToken({.text = "<s>", .special = true, .lstrip = true}, &specs.back());
-  specs.push_back(WithPattern(bytes, kGpt2Pattern));
+  specs.push_back(WithPattern(bytes, kGpt2Words));
   specs.back().pre_tokenizers[0].kind = PreTokenizer::Kind::kByteLevel;
   specs.back().pre_tokenizers[0].use_regex = true;
   specs.back().pre_tokenizers[0].add_prefix_space = true;
@@ -86,7 +87,7 @@ std::vector<TokenizerSpec> Specs(Random* random) {
   specs.back().pre_tokenizers = {{.kind = PreTokenizer::Kind::kMetaspace,
                                   .pattern = "\u2581",
                                   .prepend = PreTokenizer::Prepend::kFirst}};
-  specs.push_back(WithPattern(bytes, kGpt2Pattern));
+  specs.push_back(WithPattern(bytes, kGpt2Words));
   AddToken({.text = "<s>", .special = true, .normalized = true}, &specs.back());
   AddToken({.text = "<|x|>", .special = true}, &specs.back());
   return specs;
@@ -94,7 +95,7 @@ std::vector<TokenizerSpec> Specs(Random* random) {
 
 TEST(TokenizerTest, EqualsTheDefinitionWordByWord) {
   Random random(8);
-  for (const char* const pattern : {kGpt2Pattern, kLlama3Pattern}) {
+  for (const char* const pattern : {kGpt2Words, kLlama3Pattern}) {
     const TokenizerSpec spec = WithPattern(RandomByteLevelSpec(kLetters, 300, &random), pattern);
     const auto tokenizer = Make(spec);
     const auto chain = PreTokenizerChain::Create(spec.pre_tokenizers);
@@ -224,8 +225,7 @@ TEST(TokenizerTest, SentencePieceTextComesBack) {
 
 TEST(TokenizerTest, ThreadsGetTheSameTokens) {
   Random random(15);
-  const auto tokenizer =
-      Make(WithPattern(RandomByteLevelSpec(kLetters, 200, &random), kGpt2Pattern));
+  const auto tokenizer = Make(WithPattern(RandomByteLevelSpec(kLetters, 200, &random), kGpt2Words));
   const std::string text = RandomText(Characters(), 20000, &random);
   const Tokens expected = Encode(*tokenizer, text);
   std::atomic<int> num_equal = 0;
@@ -239,7 +239,7 @@ TEST(TokenizerTest, ThreadsGetTheSameTokens) {
 
 TokenizerSpec AddedSpec() {
   Random random(16);
-  TokenizerSpec spec = WithPattern(RandomByteLevelSpec("x", 0, &random), kGpt2Pattern);
+  TokenizerSpec spec = WithPattern(RandomByteLevelSpec("x", 0, &random), kGpt2Words);
   AddToken({.text = "<s>", .special = true}, &spec);
   AddToken({.text = "<n>", .normalized = true}, &spec);
   return spec;

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "data/tokenizer/words/known_patterns.h"
 
 namespace strake {
 namespace {
@@ -154,7 +155,7 @@ std::vector<WordCount> Unite(std::vector<WordTable>* tables, int shard) {
 
 }  // namespace
 
-const char* const kByteLevelPattern = kGpt2Pattern;
+const char* const kByteLevelPattern = kGpt2Words;
 
 absl::StatusOr<std::vector<WordCount>> CountWords(const Splitter& splitter, int num_threads,
                                                   NextTextPart next_part) {

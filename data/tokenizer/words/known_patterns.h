@@ -4,7 +4,7 @@
 
 namespace strake {
 
-// GPT-2's, also r50k_base's and p50k_base's.
+// GPT-2's, also r50k_base's and p50k_base's, and what Hugging Face's ByteLevel has built in.
 inline constexpr char kGpt2Words[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 

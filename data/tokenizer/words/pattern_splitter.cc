@@ -7,6 +7,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "data/tokenizer/words/char_scanner.h"
+#include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/unicode.h"
 #include "data/tokenizer/words/valid_text_splitter.h"
 #include "data/tokenizer/words/word_rules.h"
@@ -236,25 +237,9 @@ struct KnownSequence {
 
 constexpr char kGpt2Possessive[] =
     R"('(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s)";
-constexpr char kLlama3Pattern[] =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
-    R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr char kLlama3Possessive[] =
     R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|)"
     R"( ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
-constexpr char kCl100kPattern[] = R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|)"
-                                  R"( ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s)";
-constexpr char kQwen2Pattern[] = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|)"
-                                 R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr char kQwen35Pattern[] =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|)"
-    R"( ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr char kO200kPattern[] =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
-    R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr char kTekkenPattern[] =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
@@ -267,17 +252,17 @@ constexpr char kDeepSeekPattern[] =
 
 std::vector<KnownSequence> MakeKnownSequences() {
   return {
-      {{kGpt2Pattern}, MakeRuled<kGpt2>},
+      {{kGpt2Words}, MakeRuled<kGpt2>},
       {{kGpt2Possessive}, MakeRuled<kGpt2>},
-      {{kLlama3Pattern}, MakeRuled<kLlama3>},
+      {{kLlama3Words}, MakeRuled<kLlama3>},
       {{kLlama3Possessive}, MakeRuled<kLlama3>},
-      {{kCl100kPattern}, MakeRuled<Cl100k()>},
-      {{kQwen2Pattern}, MakeRuled<Qwen2()>},
-      {{kQwen35Pattern}, MakeRuled<Qwen35()>},
-      {{kO200kPattern}, MakeRuled<kO200k>},
+      {{kCl100kWords}, MakeRuled<Cl100k()>},
+      {{kQwen2Words}, MakeRuled<Qwen2()>},
+      {{kQwen35Words}, MakeRuled<Qwen35()>},
+      {{kO200kWords}, MakeRuled<kO200k>},
       {{kTekkenPattern}, MakeRuled<Tekken()>},
-      {{kDigitPattern, kGpt2Pattern}, Make<Numbers<true>, RuledWords<kGpt2>, false>},
-      {{kDigitsPattern, kGpt2Pattern}, Make<Numbers<false>, RuledWords<kGpt2>, false>},
+      {{kDigitPattern, kGpt2Words}, Make<Numbers<true>, RuledWords<kGpt2>, false>},
+      {{kDigitsPattern, kGpt2Words}, Make<Numbers<false>, RuledWords<kGpt2>, false>},
       {{kDeepSeekNumbers, kDeepSeekEastAsian, kDeepSeekPattern},
        Make<DeepSeekStretches, DeepSeekWords, false>},
   };
@@ -295,8 +280,6 @@ std::string WithEscapedLineEnds(const std::string& pattern) {
 
 }  // namespace
 
-const char kGpt2Pattern[] =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 const char kDigitPattern[] = R"(\p{N})";
 const char kDigitsPattern[] = R"(\p{N}+)";
 

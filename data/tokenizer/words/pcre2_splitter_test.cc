@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "data/tokenizer/words/known_patterns.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -128,7 +129,7 @@ TEST(Pcre2SplitterTest, LeavesTheEndsAsTheyWereAfterAnError) {
 TEST(Pcre2SplitterTest, SplitsLongRuns) {
   for (const char c : {'a', 'A', '1', ' ', '\n', '!', '\''}) {
     const std::string text(1 << 20, c);
-    const std::vector<std::string> patterns = {kGpt2Pattern, R"(\s*[\r\n]+|\s+(?!\S)|(?:a|b)+)"};
+    const std::vector<std::string> patterns = {kGpt2Words, R"(\s*[\r\n]+|\s+(?!\S)|(?:a|b)+)"};
     for (const std::string& pattern : patterns) {
       size_t num_bytes = 0;
       for (const std::string& word : Words({pattern}, text)) num_bytes += word.size();
@@ -138,7 +139,7 @@ TEST(Pcre2SplitterTest, SplitsLongRuns) {
 }
 
 TEST(Pcre2SplitterTest, ServesManyThreads) {
-  const auto splitter = MakePcre2Splitter({R"(\p{N}{1,3})", kGpt2Pattern});
+  const auto splitter = MakePcre2Splitter({R"(\p{N}{1,3})", kGpt2Words});
   ASSERT_TRUE(splitter.ok());
   std::vector<std::vector<uint32_t>> ends(4);
   std::vector<std::thread> threads;
@@ -164,19 +165,19 @@ TEST(Pcre2SplitterTest, CutsBeforeAndAfterMatches) {
 
 // Each pattern sees a word of the one before as a text: white space before "5" is a text's end.
 TEST(Pcre2SplitterTest, SplitsWordsOfTheSplitBefore) {
-  EXPECT_THAT(Words({R"(\p{N})", kGpt2Pattern}, "a  55 b"), ElementsAre("a", "  ", "5", "5", " b"));
-  EXPECT_THAT(Words({kGpt2Pattern}, "a  55 b"), ElementsAre("a", " ", " 55", " b"));
+  EXPECT_THAT(Words({R"(\p{N})", kGpt2Words}, "a  55 b"), ElementsAre("a", "  ", "5", "5", " b"));
+  EXPECT_THAT(Words({kGpt2Words}, "a  55 b"), ElementsAre("a", " ", " 55", " b"));
 }
 
 TEST(Pcre2SplitterTest, JoinsInvalidBytesToTheWordBefore) {
-  EXPECT_THAT(Words({kGpt2Pattern}, "caf\xC3"), ElementsAre("caf\xC3"));
-  EXPECT_THAT(Words({kGpt2Pattern}, "a caf\xC3(\xFF\xFE b"),
+  EXPECT_THAT(Words({kGpt2Words}, "caf\xC3"), ElementsAre("caf\xC3"));
+  EXPECT_THAT(Words({kGpt2Words}, "a caf\xC3(\xFF\xFE b"),
               ElementsAre("a", " caf\xC3", "(\xFF\xFE", " b"));
-  EXPECT_THAT(Words({kGpt2Pattern},
+  EXPECT_THAT(Words({kGpt2Words},
                     "\xFF"
                     "abc"),
               ElementsAre("\xFF", "abc"));
-  EXPECT_THAT(Words({kGpt2Pattern}, "\xFF"), ElementsAre("\xFF"));
+  EXPECT_THAT(Words({kGpt2Words}, "\xFF"), ElementsAre("\xFF"));
 }
 
 TEST(Pcre2SplitterTest, JoinsAllBlankWordsBeforeInvalidBytes) {
@@ -191,7 +192,7 @@ TEST(Pcre2SplitterTest, JoinsAllBlankWordsBeforeInvalidBytes) {
 }
 
 TEST(Pcre2SplitterTest, KnowsNoSafeCut) {
-  const auto splitter = MakePcre2Splitter({kGpt2Pattern});
+  const auto splitter = MakePcre2Splitter({kGpt2Words});
   ASSERT_TRUE(splitter.ok());
   EXPECT_EQ((*splitter)->SafeCut("a b c"), 0);
   EXPECT_FALSE((*splitter)->covers_all());

@@ -45,8 +45,6 @@ class Splitter {
   virtual bool covers_all() const = 0;
 };
 
-// GPT-2's pattern, which Hugging Face's ByteLevel has built in.
-extern const char kGpt2Pattern[];
 // Each number by itself, and runs of them: Hugging Face's Digits.
 extern const char kDigitPattern[];
 extern const char kDigitsPattern[];

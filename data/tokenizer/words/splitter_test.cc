@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_join.h"
 #include "core/base/philox.h"
+#include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/pattern_splitter.h"
 #include "data/tokenizer/words/pcre2_splitter.h"
 #include "data/tokenizer/words/unicode_differences.h"
@@ -269,7 +270,7 @@ TEST(KnownPatternTest, AgreesWithPcre2OnLongRuns) {
 
 // Ends come in blocks, and each text adds to what is there.
 TEST(KnownPatternTest, AppendsTheEnds) {
-  const auto splitter = MakePatternSplitter({kGpt2Pattern});
+  const auto splitter = MakePatternSplitter({kGpt2Words});
   std::string text;
   std::vector<uint32_t> expected = {5};
   while (expected.size() < 3000) {
@@ -284,7 +285,7 @@ TEST(KnownPatternTest, AppendsTheEnds) {
 }
 
 TEST(KnownPatternTest, SplitsExamplesByGpt2) {
-  EXPECT_THAT(Words({kGpt2Pattern}, "I'll say: 2nd  time\n\n ok"),
+  EXPECT_THAT(Words({kGpt2Words}, "I'll say: 2nd  time\n\n ok"),
               ElementsAre("I", "'ll", " say", ":", " 2", "nd", " ", " time", "\n\n", " ok"));
 }
 
@@ -300,10 +301,9 @@ TEST(KnownPatternTest, SplitsExamplesByO200k) {
 }
 
 TEST(KnownPatternTest, SplitsExamplesOfSingleDigits) {
-  EXPECT_THAT(Words({kDigitPattern, kGpt2Pattern}, "in 2024 "),
+  EXPECT_THAT(Words({kDigitPattern, kGpt2Words}, "in 2024 "),
               ElementsAre("in", " ", "2", "0", "2", "4", " "));
-  EXPECT_THAT(Words({kDigitsPattern, kGpt2Pattern}, "in 2024 "),
-              ElementsAre("in", " ", "2024", " "));
+  EXPECT_THAT(Words({kDigitsPattern, kGpt2Words}, "in 2024 "), ElementsAre("in", " ", "2024", " "));
 }
 
 TEST(MakeSplitterTest, KnowsLineEndsInAnySpelling) {
@@ -321,7 +321,7 @@ TEST(MakeSplitterTest, TakesPcre2ForUnknownPatterns) {
   const auto splitter = MakeSplitter(patterns);
   ASSERT_TRUE(splitter.ok()) << splitter.status();
   EXPECT_THAT(Ends(**splitter, "abcde"), ElementsAre(3, 5));
-  const Patterns broken = {kGpt2Pattern, "("};
+  const Patterns broken = {kGpt2Words, "("};
   EXPECT_EQ(MakeSplitter(broken).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
