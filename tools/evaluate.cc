@@ -39,17 +39,9 @@
 #include "train/evaluation/sequence_scorer.h"
 #include "train/evaluation/text_loss.h"
 #include "train/plan/memory_plan.h"
-#include "train/run/run_directory.h"
 
 namespace strake {
 namespace {
-
-absl::StatusOr<std::string> FindModel(const std::string& path) {
-  auto folder = FindModelFolder(path);
-  if (folder.ok()) return folder;
-  return absl::Status(folder.status().code(),
-                      absl::StrCat("--checkpoint=", folder.status().message()));
-}
 
 absl::Status CheckEvaluationMemory(const EvaluateConfig& config, const ModelConfig& model,
                                    const std::vector<PassShape>& passes) {
@@ -185,7 +177,8 @@ absl::Status Evaluate(int argc, char** argv) {
   }
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const std::string directory, FindModel(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const std::string directory,
+                          ModelFolderOfFlag("--checkpoint", config.checkpoint));
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));

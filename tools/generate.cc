@@ -43,7 +43,6 @@
 #include "tools/generating/prompts.h"
 #include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/memory_plan.h"
-#include "train/run/run_directory.h"
 
 namespace strake {
 namespace {
@@ -105,21 +104,13 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   AddLayoutOptions(&c->layout, options);
 }
 
-absl::StatusOr<std::string> FindModel(const std::string& path) {
-  auto folder = FindModelFolder(path);
-  if (folder.ok()) return folder;
-  return absl::Status(folder.status().code(),
-                      absl::StrCat("--checkpoint=", folder.status().message()));
-}
-
 // The checkpoint's tokenizer or the flag's; null where the user gives token numbers.
 absl::StatusOr<std::unique_ptr<const Tokenizer>> FindTokenizer(const GenerateConfig& config,
                                                                const std::string& directory,
                                                                int64_t vocab_size) {
-  constexpr int64_t kByteVocab = 256;
   std::string path = config.tokenizer;
   if (path.empty() && HoldsTokenizer(directory)) path = directory;
-  if (path.empty() && vocab_size == kByteVocab) return Tokenizer::Create(ByteTokenizerSpec());
+  if (path.empty() && vocab_size == kByteVocabSize) return Tokenizer::Create(ByteTokenizerSpec());
   if (path.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat(directory, " holds no tokenizer, and its vocabulary of ", vocab_size,
@@ -309,7 +300,7 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
 
 absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
   Job job;
-  STRAKE_ASSIGN_OR_RETURN(job.directory, FindModel(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(job.directory, ModelFolderOfFlag("--checkpoint", config.checkpoint));
   STRAKE_ASSIGN_OR_RETURN(job.model,
                           ReadHfConfig(job.directory + "/config.json", /*notices=*/nullptr));
   const int64_t vocab_size = job.model.vocab_size;

@@ -19,12 +19,6 @@ bool HasBlankMarkAt(absl::string_view text, size_t at) {
   return text.substr(at, kBlankMarkBytes) == kBlankMark;
 }
 
-// The number of bytes of the first character; an invalid byte counts as one.
-size_t CharBytes(absl::string_view text) {
-  const int num_bytes = DecodeUtf8(text.data(), text.data() + text.size()).num_bytes;
-  return num_bytes == 0 ? 1 : num_bytes;
-}
-
 // Whether a blank mark stands anywhere after a character that is none.
 bool HasInnerBlankMark(absl::string_view text) {
   size_t at = 0;

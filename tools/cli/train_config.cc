@@ -18,7 +18,6 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
 #include "tools/cli/user_paths.h"
-#include "train/run/run_directory.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
 
@@ -272,12 +271,8 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
 // "RUN" to the path of its last checkpoint; "" stays.
 absl::Status ResolveFolder(absl::string_view flag, std::string* path) {
   if (path->empty()) return absl::OkStatus();
-  auto folder = FindModelFolder(*path);
-  if (folder.ok()) {
-    *path = *std::move(folder);
-    return absl::OkStatus();
-  }
-  return absl::Status(folder.status().code(), absl::StrCat(flag, "=", folder.status().message()));
+  STRAKE_ASSIGN_OR_RETURN(*path, ModelFolderOfFlag(flag, *path));
+  return absl::OkStatus();
 }
 
 // The options in a JSON text; those of the run where it is a run.json, except how it was resumed.

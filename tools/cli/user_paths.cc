@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "data/data_paths.h"
 #include "glog/logging.h"
+#include "train/run/run_directory.h"
 
 namespace strake {
 
@@ -23,6 +24,12 @@ absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std
   auto files = ExpandPaths(value);
   if (files.ok()) return files;
   return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
+}
+
+absl::StatusOr<std::string> ModelFolderOfFlag(absl::string_view flag, const std::string& path) {
+  auto folder = FindModelFolder(path);
+  if (folder.ok()) return folder;
+  return absl::Status(folder.status().code(), absl::StrCat(flag, "=", folder.status().message()));
 }
 
 absl::StatusOr<std::string> RunfilePath(const std::string& path) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace strake {
 
@@ -15,6 +16,10 @@ void ChangeToUserDirectory();
 
 // Expands a flag whose value is a comma-separated list of paths and globs. An error names the flag.
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value);
+
+// The directory of a model that a flag names: itself, or where it is the --out of a run, its last
+// checkpoint. FindModelFolder()'s error, with the flag.
+absl::StatusOr<std::string> ModelFolderOfFlag(absl::string_view flag, const std::string& path);
 
 // The path of one of Strake's files, "data/kjv.txt", among the running program's runfiles. NotFound
 // where the program was copied without them.

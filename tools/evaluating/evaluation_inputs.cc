@@ -19,8 +19,6 @@
 namespace strake {
 namespace {
 
-constexpr int64_t kByteVocab = 256;
-
 // How text becomes ids, if there is a way.
 struct TextReader {
   std::unique_ptr<const Tokenizer> tokenizer;
@@ -34,7 +32,7 @@ absl::StatusOr<TextReader> FindTextReader(const EvaluateConfig& config, const Mo
   TextReader reader;
   const std::string path = config.tokenizer.empty() ? directory : config.tokenizer;
   if (config.tokenizer.empty() && !HoldsTokenizer(directory)) {
-    if (model.vocab_size == kByteVocab) reader.encoder = ByteEncoder();
+    if (model.vocab_size == kByteVocabSize) reader.encoder = ByteEncoder();
     return reader;
   }
   STRAKE_ASSIGN_OR_RETURN(reader.tokenizer,

@@ -30,8 +30,6 @@
 namespace strake {
 namespace {
 
-constexpr int64_t kByteVocabSize = 256;
-
 absl::Status NoTokenizer(const std::string& file, const TrainerOptions& options,
                          const RunTokenizer& tokenizer) {
   const int64_t vocab_size = options.engine.model.vocab_size;

@@ -23,8 +23,6 @@
 namespace strake {
 namespace {
 
-constexpr int64_t kNumBytes = 256;
-
 // The directory or file to open; empty where there is none.
 std::string FindTokenizer(const TrainerOptions& options, const std::string& checkpoint) {
   if (!options.tokenizer.empty()) return options.tokenizer;
@@ -82,12 +80,12 @@ absl::Status AddFilesBeside(const std::string& path, const std::string& name, Ca
 
 bool IsOfBytes(const Tokenizer& tokenizer) {
   const TokenizerSpec& spec = tokenizer.spec();
-  if (tokenizer.vocab_size() != kNumBytes || !spec.merges.empty() || !spec.added.empty()) {
+  if (tokenizer.vocab_size() != kByteVocabSize || !spec.merges.empty() || !spec.added.empty()) {
     return false;
   }
   // Twice, so that what is put before a text, or made of two bytes, shows.
   std::string text;
-  for (int i = 0; i < 2 * kNumBytes; ++i) text += static_cast<char>(i);
+  for (int i = 0; i < 2 * kByteVocabSize; ++i) text += static_cast<char>(i);
   WordCache cache;
   std::vector<int32_t> tokens;
   tokenizer.Encode(text, &cache, &tokens);
@@ -113,7 +111,7 @@ absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
     return absl::Status(status.code(),
                         absl::StrCat(options.names.tokenizer, ": ", status.message()));
   }
-  if (IsOfBytes(**tokenizer) && vocab_size == kNumBytes) return run;
+  if (IsOfBytes(**tokenizer) && vocab_size == kByteVocabSize) return run;
   run.tokenizer = *std::move(tokenizer);
   const int64_t num_tokens = run.tokenizer->vocab_size();
   if (num_tokens < vocab_size) {
@@ -131,7 +129,7 @@ absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
   std::optional<TextEncoder> encoder;
   if (tokenizer.tokenizer != nullptr) {
     encoder = EncoderOf(*tokenizer.tokenizer);
-  } else if (vocab_size == kNumBytes) {
+  } else if (vocab_size == kByteVocabSize) {
     encoder = ByteEncoder();
   }
   for (const std::string& path : options.eval_tasks) {

@@ -15,11 +15,10 @@
 #include "core/tensor/tensor_buffer.h"
 #include "data/document_index.h"
 #include "data/text/file_content.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
 
 namespace strake {
 namespace {
-
-constexpr int64_t kByteVocabSize = 256;
 
 absl::Status Named(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));

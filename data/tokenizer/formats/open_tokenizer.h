@@ -12,6 +12,7 @@
 #ifndef STRAKE_DATA_TOKENIZER_FORMATS_OPEN_TOKENIZER_H_
 #define STRAKE_DATA_TOKENIZER_FORMATS_OPEN_TOKENIZER_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,7 +37,9 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenTokenizer(const std::string
 // Whether a directory holds a tokenizer's files.
 bool HoldsTokenizer(const std::string& directory);
 
-// The tokenizer of a model of bytes: token i is byte i, and nothing else. It has no end of text.
+// The vocabulary of a model of bytes.
+inline constexpr int64_t kByteVocabSize = 256;
+// Its tokenizer: token i is byte i, and nothing else. It has no end of text.
 TokenizerSpec ByteTokenizerSpec();
 
 }  // namespace strake

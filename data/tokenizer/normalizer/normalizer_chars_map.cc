@@ -50,10 +50,6 @@ class CharsMap : public NormalizerStep {
   bool cuts_at_blanks() const override { return false; }
 
  private:
-  static size_t CharBytes(absl::string_view text) {
-    return std::max(DecodeUtf8(text.data(), text.data() + text.size()).num_bytes, 1);
-  }
-
   // The number of bytes of the longest entry that begins the text, and its replacement.
   size_t LongestAt(absl::string_view text, absl::string_view* replacement) const {
     size_t longest = 0;

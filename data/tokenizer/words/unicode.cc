@@ -133,6 +133,10 @@ Utf8Char DecodeUtf8(const char* begin, const char* end) {
   return {code_point, num_bytes};
 }
 
+size_t CharBytes(absl::string_view text) {
+  return std::max(DecodeUtf8(text.data(), text.data() + text.size()).num_bytes, 1);
+}
+
 size_t ValidUtf8Prefix(absl::string_view text) {
   const char* const end = text.data() + text.size();
   const char* p = SkipValidBlocks(text.data(), end);

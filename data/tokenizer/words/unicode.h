@@ -52,6 +52,9 @@ struct Utf8Char {
 
 // Valid as in the Unicode standard, table 3-7: shortest forms, no surrogates, up to U+10FFFF.
 Utf8Char DecodeUtf8(const char* begin, const char* end);
+// The number of bytes of the first character of a text that is not empty; an invalid byte counts as
+// one.
+size_t CharBytes(absl::string_view text);
 // The number of bytes before the first invalid one.
 size_t ValidUtf8Prefix(absl::string_view text);
 // The number of bytes before the first valid character.
