@@ -369,15 +369,16 @@ absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& f
     absl::StrAppend(&sets.back().paths, entry);
   }
   std::vector<ValidationSet> result;
-  for (const auto& [name, paths] : sets) {
-    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files, FilesOfFlag("--val_data", paths));
-    const bool twice = std::any_of(result.begin(), result.end(),
-                                   [&](const ValidationSet& set) { return set.name == name; });
+  for (const NamedPaths& set : sets) {
+    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files, FilesOfFlag("--val_data", set.paths));
+    const bool twice = std::any_of(result.begin(), result.end(), [&](const ValidationSet& other) {
+      return other.name == set.name;
+    });
     if (twice) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--val_data: two sets are called ", name, "; give each a name of its own"));
+      return absl::InvalidArgumentError(absl::StrCat("--val_data: two sets are called ", set.name,
+                                                     "; give each a name of its own"));
     }
-    result.push_back({name, std::move(files)});
+    result.push_back({set.name, std::move(files)});
   }
   return result;
 }
