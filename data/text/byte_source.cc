@@ -347,13 +347,15 @@ absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::OfBytes(const std::strin
   return Make(std::move(blocks));
 }
 
-absl::StatusOr<Fingerprint> FingerprintOfFile(const std::string& path) {
+absl::StatusOr<Fingerprint> FingerprintOfFile(const std::string& path,
+                                              const std::function<bool()>& stop_requested) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, ByteSource::OpenPlain(path));
   std::vector<char> buffer(kBlockBytes);
-  while (true) {
+  while (!stop_requested || !stop_requested()) {
     STRAKE_ASSIGN_OR_RETURN(const size_t n, source->Read(buffer.data(), buffer.size()));
     if (n < buffer.size()) return source->fingerprint();
   }
+  return absl::CancelledError(absl::StrCat(path, ": stopped while it was read"));
 }
 
 }  // namespace strake

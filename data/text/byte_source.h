@@ -58,8 +58,9 @@ class ByteSource {
                                                             std::function<bool()> stop_requested);
 };
 
-// The fingerprint() of a file read to its end.
-absl::StatusOr<Fingerprint> FingerprintOfFile(const std::string& path);
+// The fingerprint() of a file read to its end. Cancelled once stop_requested() is true.
+absl::StatusOr<Fingerprint> FingerprintOfFile(const std::string& path,
+                                              const std::function<bool()>& stop_requested = {});
 
 }  // namespace strake
 

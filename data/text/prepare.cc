@@ -141,7 +141,8 @@ PreparedTokens Summarize(const std::string& directory, const PrepareRecord& reco
 absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& directory,
                                                         const std::string& settings,
                                                         const std::vector<PrepareSource>& sources,
-                                                        TokenEncoding encoding) {
+                                                        TokenEncoding encoding,
+                                                        const std::function<bool()>& stop) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(directory, error))) return std::nullopt;
   const auto refuse = [&](absl::string_view what) {
@@ -157,7 +158,7 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
     return refuse(absl::StrCat("was prepared with other settings (", record->settings,
                                "), and now they are (", settings, ")"));
   }
-  STRAKE_ASSIGN_OR_RETURN(const bool same, SameContent(record->sources, sources));
+  STRAKE_ASSIGN_OR_RETURN(const bool same, SameContent(record->sources, sources, stop));
   if (!same) return refuse("was prepared from other files");
   if (!FilesAreThere(directory, *record, encoding)) return refuse("is damaged: it lacks tokens");
   return record;
@@ -455,7 +456,8 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
   const std::string settings = SettingsText(tokenizer, options, sources);
   const TokenEncoding encoding = EncodingFor(tokenizer);
   const auto reused = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
-    STRAKE_ASSIGN_OR_RETURN(const auto record, FindResult(target, settings, sources, encoding));
+    STRAKE_ASSIGN_OR_RETURN(
+        const auto record, FindResult(target, settings, sources, encoding, options.stop_requested));
     if (!record.has_value()) return std::nullopt;
     RemoveWorkFiles(target);
     PreparedTokens result = Summarize(target, *record);
@@ -498,14 +500,16 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
                        "tokens into a folder, or copy it to a file"));
     }
     absl::StrAppend(&key, "\n", source.path, "\n", source.json_lines, " ", source.num_bytes, " ",
-                    source.modified_ns);
+                    source.modified_ns, " ", source.changed_ns, " ", source.inode);
   }
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error)) {
     const std::string directory = entry.path().string();
     if (absl::EndsWith(directory, kUnfinished)) continue;
-    const auto found = FindResult(directory, settings, sources, EncodingFor(tokenizer));
+    const auto found =
+        FindResult(directory, settings, sources, EncodingFor(tokenizer), options.stop_requested);
     if (found.ok() && found->has_value()) return directory;
+    if (absl::IsCancelled(found.status())) return found.status();
   }
   return absl::StrCat(cache, "/", absl::Hex(StableHash(key), absl::kZeroPad16));
 }

@@ -64,8 +64,9 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
 
 // A directory below `cache` that holds the result of an equal call, or else the name of a new one.
 // Calls are equal where tokenizer, settings and the files' content are, whatever the files' names
-// and times: a file of the same size whose name or time has changed is read to see. InvalidArgument
-// for standard input and pipes, which cannot be read again.
+// and times: a file of the same size whose name, times or inode are others is read to see.
+// InvalidArgument for standard input and pipes, which cannot be read again, and Cancelled where
+// `stop_requested` said so.
 absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const Tokenizer& tokenizer,
                                               const PrepareOptions& options);
 

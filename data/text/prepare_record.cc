@@ -28,6 +28,8 @@ ordered_json ToJson(const PrepareSource& source) {
           {"json_lines", source.json_lines},
           {"bytes", source.num_bytes},
           {"modified_ns", source.modified_ns},
+          {"changed_ns", source.changed_ns},
+          {"inode", source.inode},
           {"fingerprint", source.fingerprint},
           {"bad_lines", source.num_bad_lines},
           {"empty_documents", source.num_empty_documents},
@@ -56,6 +58,10 @@ class Members {
   int64_t Number(const char* name) const {
     const ordered_json* value = Find(name, &ordered_json::is_number_integer);
     return value != nullptr ? value->get<int64_t>() : 0;
+  }
+  // -1 where it is missing.
+  int64_t NumberIfThere(const char* name) const {
+    return object_.is_object() && object_.contains(name) ? Number(name) : -1;
   }
   bool Boolean(const char* name) const {
     const ordered_json* value = Find(name, &ordered_json::is_boolean);
@@ -110,6 +116,16 @@ bool IsPossible(const PrepareRecord& record) {
          IsCount(record.next.document) && IsCount(record.next.piece);
 }
 
+int64_t Nanoseconds(const timespec& time) {
+  return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec;
+}
+
+// Two unknown times of change say nothing.
+bool SameFile(const PrepareSource& a, const PrepareSource& b) {
+  return a.path == b.path && a.num_bytes == b.num_bytes && a.modified_ns == b.modified_ns &&
+         a.changed_ns != -1 && a.changed_ns == b.changed_ns && a.inode == b.inode;
+}
+
 }  // namespace
 
 std::string TokenFileName(size_t number) { return absl::StrFormat("tokens-%05d.bin", number); }
@@ -121,19 +137,21 @@ absl::StatusOr<PrepareSource> DescribeSource(const std::string& path, bool json_
   if (stat(path.c_str(), &info) != 0) return SystemError("open", path);
   if (!S_ISREG(info.st_mode)) return source;
   source.num_bytes = info.st_size;
-  source.modified_ns = int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec;
+  source.modified_ns = Nanoseconds(info.st_mtim);
+  source.changed_ns = Nanoseconds(info.st_ctim);
+  source.inode = static_cast<int64_t>(info.st_ino);
   return source;
 }
 
 bool SameFiles(const std::vector<PrepareSource>& a, const std::vector<PrepareSource>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-    return x.num_bytes >= 0 && x.path == y.path && x.json_lines == y.json_lines &&
-           x.num_bytes == y.num_bytes && x.modified_ns == y.modified_ns;
+    return x.num_bytes >= 0 && x.json_lines == y.json_lines && SameFile(x, y);
   });
 }
 
 absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,
-                                 const std::vector<PrepareSource>& sources) {
+                                 const std::vector<PrepareSource>& sources,
+                                 const std::function<bool()>& stop_requested) {
   if (recorded.size() != sources.size()) return false;
   for (size_t i = 0; i < sources.size(); ++i) {
     const PrepareSource &a = recorded[i], &b = sources[i];
@@ -141,8 +159,9 @@ absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,
   }
   for (size_t i = 0; i < sources.size(); ++i) {
     const PrepareSource &a = recorded[i], &b = sources[i];
-    if (a.path == b.path && a.modified_ns == b.modified_ns) continue;
-    STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint, FingerprintOfFile(b.path));
+    if (SameFile(a, b)) continue;
+    STRAKE_ASSIGN_OR_RETURN(const Fingerprint fingerprint,
+                            FingerprintOfFile(b.path, stop_requested));
     if (fingerprint.ToString() != a.fingerprint) return false;
   }
   return true;
@@ -172,6 +191,8 @@ absl::StatusOr<PrepareRecord> ParsePrepareRecord(const std::string& path, const 
                               .json_lines = source.Boolean("json_lines"),
                               .num_bytes = source.Number("bytes"),
                               .modified_ns = source.Number("modified_ns"),
+                              .changed_ns = source.NumberIfThere("changed_ns"),
+                              .inode = source.NumberIfThere("inode"),
                               .fingerprint = source.Text("fingerprint"),
                               .num_bad_lines = source.Number("bad_lines"),
                               .num_empty_documents = source.Number("empty_documents"),

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,8 +25,11 @@ struct PreparePosition {
 struct PrepareSource {
   std::string path = {};
   bool json_lines = false;
-  int64_t num_bytes = 0;         // -1: not known, for what is no regular file
-  int64_t modified_ns = 0;       // since 1970
+  int64_t num_bytes = 0;    // -1: not known, for what is no regular file
+  int64_t modified_ns = 0;  // since 1970
+  // Of its inode (ctime), which no program can set. Not known in records of earlier versions: -1.
+  int64_t changed_ns = -1;
+  int64_t inode = -1;
   std::string fingerprint = {};  // of the whole file; these are known once it has been read
   int64_t num_bad_lines = 0, num_empty_documents = 0;
   std::string first_bad_line = {};
@@ -49,13 +53,15 @@ std::string TokenFileName(size_t number);
 // An entry for each file, as it is on the disk now. An error names one that cannot be read.
 absl::StatusOr<PrepareSource> DescribeSource(const std::string& path, bool json_lines);
 
-// Whether the sources are files of the same paths, sizes and times: what was begun can go on.
+// Whether the sources are the same files, which nobody has changed since: of the same paths, sizes,
+// times and inodes. What was begun can go on.
 bool SameFiles(const std::vector<PrepareSource>& a, const std::vector<PrepareSource>& b);
 
-// Whether the sources hold what `recorded` ones held when they were read. Reads files whose names
-// or times differ.
+// Whether the sources hold what `recorded` ones held when they were read. Reads files of the same
+// size that are not the same files, and returns Cancelled once stop_requested() is true.
 absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,
-                                 const std::vector<PrepareSource>& sources);
+                                 const std::vector<PrepareSource>& sources,
+                                 const std::function<bool()>& stop_requested = {});
 
 absl::Status WritePrepareRecord(const std::string& path, const PrepareRecord& record);
 // Returns nothing where there is no such file, and DataLoss for one that is damaged: what is

@@ -340,6 +340,20 @@ TEST_F(PrepareTest, TheCacheIsOfContent) {
   renamed.directory = prepared.directory;
   EXPECT_TRUE(Prepare(renamed)->reused);
 
+  // Other content of the same size, name and time.
+  const std::string last = ReadFile(renamed.files[4]);
+  const auto time = fs::last_write_time(renamed.files[4]);
+  const auto rewrite = [&](const std::string& text) {
+    WriteFile(directory_ / "new", text);
+    fs::last_write_time(directory_ / "new", time);
+    fs::rename(directory_ / "new", renamed.files[4]);
+  };
+  rewrite("THE LAST");
+  EXPECT_NE(directory(renamed, *tokenizer_), prepared.directory);
+  EXPECT_TRUE(absl::IsFailedPrecondition(Prepare(renamed).status()));
+  rewrite(last);
+  EXPECT_EQ(directory(renamed, *tokenizer_), prepared.directory);
+
   // One that lacks its name.
   fs::rename(prepared.directory, prepared.directory + ".unfinished");
   EXPECT_FALSE(absl::EndsWith(directory(renamed, *tokenizer_), ".unfinished"));
