@@ -136,8 +136,32 @@ PreparedTokens Summarize(const std::string& directory, const PrepareRecord& reco
   return result;
 }
 
+absl::Status Refused(const absl::Status& status) {
+  if (!absl::IsDataLoss(status) && !absl::IsFailedPrecondition(status)) return status;
+  return absl::FailedPreconditionError(
+      absl::StrCat(status.message(), "; choose another folder, or remove this one"));
+}
+
+absl::Status Damaged(const std::string& directory, absl::string_view what) {
+  return absl::DataLossError(absl::StrCat(directory, ": is damaged: ", what));
+}
+
+// The same where a file's content is what is wrong. Its advice is about a file by itself.
+absl::Status DamagedBy(const std::string& directory, const absl::Status& status) {
+  if (!absl::IsDataLoss(status) && !absl::IsInvalidArgument(status)) return status;
+  const absl::string_view message = status.message();
+  return Damaged(directory, message.substr(0, message.rfind(';')));
+}
+
+// An error of a source says nothing about the folder of its tokens.
+absl::Status AboutSource(const absl::Status& status) {
+  if (!absl::IsDataLoss(status) && !absl::IsFailedPrecondition(status)) return status;
+  return absl::AbortedError(status.message());
+}
+
 // The record of a directory if it is the result of an equal call; nothing if there is no directory,
-// or an empty one.
+// or an empty one. DataLoss for a damaged result, as far as its files' names and sizes tell, and
+// FailedPrecondition for all else, both without advice.
 absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& directory,
                                                         const std::string& settings,
                                                         const std::vector<PrepareSource>& sources,
@@ -146,22 +170,40 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
   std::error_code error;
   if (!fs::exists(fs::symlink_status(directory, error))) return std::nullopt;
   const auto refuse = [&](absl::string_view what) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory, ": ", what, "; choose another folder, or remove this one"));
+    return absl::FailedPreconditionError(absl::StrCat(directory, ": ", what));
   };
   if (!fs::is_directory(directory, error)) return refuse("is there, and is no folder");
   if (fs::is_empty(directory, error) && !error) return std::nullopt;
-  STRAKE_ASSIGN_OR_RETURN(std::optional<PrepareRecord> record,
-                          ReadPrepareRecord(absl::StrCat(directory, "/", kFinishedRecord)));
+  auto read = ReadPrepareRecord(absl::StrCat(directory, "/", kFinishedRecord));
+  if (!read.ok()) return DamagedBy(directory, read.status());
+  const std::optional<PrepareRecord>& record = *read;
   if (!record.has_value()) return refuse("holds files that are no result of preparing tokens");
   if (record->settings != settings) {
     return refuse(absl::StrCat("was prepared with other settings (", record->settings,
                                "), and now they are (", settings, ")"));
   }
-  STRAKE_ASSIGN_OR_RETURN(const bool same, SameContent(record->sources, sources, stop));
-  if (!same) return refuse("was prepared from other files");
-  if (!FilesAreThere(directory, *record, encoding)) return refuse("is damaged: it lacks tokens");
+  const auto same = SameContent(record->sources, sources, stop);
+  if (!same.ok()) return AboutSource(same.status());
+  if (!*same) return refuse("was prepared from other files");
+  if (!FilesAreThere(directory, *record, encoding)) return Damaged(directory, "it lacks tokens");
   return record;
+}
+
+// Reads what FindResult() found, as far as a run will: headers, tokens, documents.
+absl::Status CheckFiles(const std::string& directory, const PrepareRecord& record,
+                        const Tokenizer& tokenizer) {
+  for (const PrepareFile& file : record.files) {
+    if (file.num_tokens == 0) continue;
+    const std::string path = absl::StrCat(directory, "/", file.name);
+    const auto tokens = TokenFile::Open(path, tokenizer.vocab_size());
+    if (!tokens.ok()) return DamagedBy(directory, tokens.status());
+    const auto index = ReadDocumentIndex(path, tokens->num_tokens());
+    if (!index.ok()) return DamagedBy(directory, index.status());
+    if (!index->has_value() || (*index)->tokenizer_hash != tokenizer.Hash()) {
+      return Damaged(directory, file.name + " has no documents of its tokenizer");
+    }
+  }
+  return absl::OkStatus();
 }
 
 // The folder that the result will have, without a trailing slash or a symbolic link in it.
@@ -183,6 +225,30 @@ void RemoveWorkFiles(const std::string& directory) {
   for (const char* name : {kProgressRecord, kLock}) {
     unlink(absl::StrCat(directory, "/", name).c_str());
   }
+}
+
+// Whether a call can have written a file of this name.
+bool IsOurs(const std::string& name) {
+  return name == kLock || absl::StartsWith(name, "tokens-") ||
+         absl::StartsWith(name, kFinishedRecord) || absl::StartsWith(name, kProgressRecord);
+}
+
+// Removes a folder that has only files that calls wrote. False where it has others: nothing is
+// removed then.
+absl::StatusOr<bool> RemoveResult(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> paths = {absl::StrCat(directory, "/", kFinishedRecord)};
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    if (!IsOurs(entry.path().filename().string())) return false;
+    paths.push_back(entry.path().string());
+  }
+  if (error) return false;
+  // The record is the first: without it the folder is no result, should this be interrupted.
+  for (const std::string& path : paths) {
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) return SystemError("remove", path);
+  }
+  if (rmdir(directory.c_str()) != 0) return SystemError("remove", directory);
+  return true;
 }
 
 // DIRECTORY.unfinished, locked while this lives.
@@ -259,11 +325,6 @@ class UnfinishedDirectory {
 
  private:
   explicit UnfinishedDirectory(std::string path) : path_(std::move(path)), lock_(-1) {}
-
-  static bool IsOurs(const std::string& name) {
-    return absl::StartsWith(name, "tokens-") || absl::StartsWith(name, kFinishedRecord) ||
-           absl::StartsWith(name, kProgressRecord);
-  }
 
   // Whether this process has the lock now, and the lock still is the folder's.
   absl::StatusOr<bool> TryLock() const {
@@ -391,10 +452,12 @@ class Files {
 
 // What an earlier call left that this one can go on with; else a record without files.
 PrepareRecord FindProgress(const UnfinishedDirectory& place, const std::string& settings,
-                           const std::vector<PrepareSource>& sources, TokenEncoding encoding) {
+                           const std::vector<PrepareSource>& sources, const Tokenizer& tokenizer) {
+  const TokenEncoding encoding = EncodingFor(tokenizer);
   const auto record = ReadPrepareRecord(place / kProgressRecord);
   if (record.ok() && record->has_value() && (*record)->settings == settings &&
-      SameFiles((*record)->sources, sources) && FilesAreThere(place.path(), **record, encoding)) {
+      SameFiles((*record)->sources, sources) && FilesAreThere(place.path(), **record, encoding) &&
+      CheckFiles(place.path(), **record, tokenizer).ok()) {
     return **record;
   }
   return {.settings = settings, .sources = sources};
@@ -455,10 +518,11 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
   STRAKE_ASSIGN_OR_RETURN(const std::vector<PrepareSource> sources, DescribeSources(options));
   const std::string settings = SettingsText(tokenizer, options, sources);
   const TokenEncoding encoding = EncodingFor(tokenizer);
-  const auto reused = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
+  const auto find = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
     STRAKE_ASSIGN_OR_RETURN(
         const auto record, FindResult(target, settings, sources, encoding, options.stop_requested));
     if (!record.has_value()) return std::nullopt;
+    STRAKE_RETURN_IF_ERROR(CheckFiles(target, *record, tokenizer));
     RemoveWorkFiles(target);
     PreparedTokens result = Summarize(target, *record);
     result.reused = true;
@@ -470,20 +534,31 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                      target, ": stopped; token files that are finished are kept for the next time"))
                : absl::OkStatus();
   };
-  STRAKE_ASSIGN_OR_RETURN(std::optional<PreparedTokens> result, reused());
-  if (result.has_value()) return *result;
+  const auto is_damaged = [&](const absl::Status& status) {
+    return options.replace_damaged &&
+           (absl::IsDataLoss(status) || absl::IsFailedPrecondition(status));
+  };
+  absl::StatusOr<std::optional<PreparedTokens>> found = find();
+  if (found.ok() && found->has_value()) return **found;
+  if (!found.ok() && !is_damaged(found.status())) return Refused(found.status());
   STRAKE_ASSIGN_OR_RETURN(const UnfinishedDirectory place, UnfinishedDirectory::Open(target, poll));
-  // Another process may have done it meanwhile.
-  STRAKE_ASSIGN_OR_RETURN(result, reused());
-  if (!result.has_value()) {
-    auto prepared = PrepareIn(place, tokenizer, options,
-                              FindProgress(place, settings, sources, encoding), target, poll);
-    if (prepared.ok()) return prepared;
-    place.RemoveIfUseless();
-    return prepared.status();
-  }
-  place.RemoveIfUseless();
-  return *result;
+  const auto prepare = [&]() -> absl::StatusOr<PreparedTokens> {
+    // Another process may have done it meanwhile.
+    found = find();
+    if (found.ok() && found->has_value()) return **found;
+    if (!found.ok()) {
+      if (!is_damaged(found.status())) return Refused(found.status());
+      STRAKE_ASSIGN_OR_RETURN(const bool removed, RemoveResult(target));
+      if (!removed) return Refused(found.status());
+    }
+    auto result = PrepareIn(place, tokenizer, options,
+                            FindProgress(place, settings, sources, tokenizer), target, poll);
+    if (result.ok()) result->replaced = std::string(found.status().message());
+    return result;
+  };
+  auto prepared = prepare();
+  if (!prepared.ok() || prepared->reused) place.RemoveIfUseless();
+  return prepared;
 }
 
 absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const Tokenizer& tokenizer,
@@ -502,16 +577,24 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
     absl::StrAppend(&key, "\n", source.path, "\n", source.json_lines, " ", source.num_bytes, " ",
                     source.modified_ns, " ", source.changed_ns, " ", source.inode);
   }
+  const std::string own = absl::StrCat(cache, "/", absl::Hex(StableHash(key), absl::kZeroPad16));
+  const auto find = [&](const std::string& directory) {
+    return FindResult(directory, settings, sources, EncodingFor(tokenizer), options.stop_requested);
+  };
+  // PrepareTokens() reads this one's files, and may replace them.
+  const auto found_own = find(own);
+  if (absl::IsCancelled(found_own.status())) return found_own.status();
+  if (found_own.ok() && found_own->has_value()) return own;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error)) {
     const std::string directory = entry.path().string();
     if (absl::EndsWith(directory, kUnfinished)) continue;
-    const auto found =
-        FindResult(directory, settings, sources, EncodingFor(tokenizer), options.stop_requested);
-    if (found.ok() && found->has_value()) return directory;
+    const auto found = find(directory);
     if (absl::IsCancelled(found.status())) return found.status();
+    if (!found.ok() || !found->has_value()) continue;
+    if (CheckFiles(directory, **found, tokenizer).ok()) return directory;
   }
-  return absl::StrCat(cache, "/", absl::Hex(StableHash(key), absl::kZeroPad16));
+  return own;
 }
 
 }  // namespace strake

@@ -36,6 +36,8 @@ struct PrepareOptions {
   // about 256 KiB for that, and a piece that has more tokens alone is a file by itself. Whole files
   // are what is kept of a call that was stopped. At most 10^9.
   int64_t max_file_tokens = 100'000'000;
+  // Whether a result in `directory` that is damaged is removed, and made anew. For a cache.
+  bool replace_damaged = false;
   int threads = 1;  // that encode; reading and writing have one each besides
   struct Progress {
     int64_t bytes_read = 0;     // of the files as they are on the disk
@@ -53,12 +55,14 @@ struct PreparedTokens {
   int64_t num_bad_lines = 0, num_empty_documents = 0;
   std::string first_bad_line = {};  // names file, line and column
   bool reused = false;              // the directory held the result of an equal call already
+  std::string replaced = {};        // what was wrong with a result that was removed before
   int64_t num_resumed_tokens = 0;   // that an earlier call had finished
 };
 
 // Returns an error for files that cannot be read or hold no document, naming file, line and column
-// where possible (DocumentReader), FailedPrecondition for a directory that holds something else,
-// and Cancelled where `stop_requested` said so.
+// where possible (DocumentReader), FailedPrecondition for a directory that holds something else, or
+// a result that is damaged, and Cancelled where `stop_requested` said so. Of an equal call's
+// result, tokens and boundaries are read: all that a run would find wrong is damage.
 absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options);
 

@@ -34,6 +34,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using testing::Gzip;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::ReadFile;
 using testing::TempDirectory;
 using testing::WriteFile;
@@ -307,6 +308,82 @@ TEST_F(PrepareTest, ADirectoryWithSomethingElseIsLeftAlone) {
   EXPECT_THAT(message(), HasSubstr("mine: holds files that are no result"));
   options.directory = directory_ / "a.jsonl";
   EXPECT_THAT(message(), HasSubstr("is no folder"));
+}
+
+TEST_F(PrepareTest, DamageIsAnErrorOrReplaced) {
+  WriteFile(directory_ / "a.txt", "the text");
+  PrepareOptions options = Options({"a.txt"}, "out");
+  ASSERT_TRUE(Prepare(options).ok());
+  const auto whole = Tree(options.directory);
+  const std::string tokens = directory_ / "out/tokens-00000.bin",
+                    documents = directory_ / "out/tokens-00000.documents",
+                    record = directory_ / "out/prepared.json";
+  const std::string good = ReadFile(tokens), good_documents = ReadFile(documents);
+  std::string other_header = good, other_token = good, other_documents = good_documents;
+  other_header[4] ^= 2;
+  other_token.back() = '\x7f';
+  other_documents[good_documents.size() / 2] ^= 1;
+  struct Case {
+    const std::string& path;
+    std::string content, part;
+  };
+  for (const Case& damage : std::vector<Case>{
+           {tokens, good.substr(0, good.size() - 2), "it lacks tokens"},
+           {tokens, other_header, "its version is 3"},
+           {tokens, other_token, "tokens-00000.bin: "},
+           {documents, good_documents.substr(0, 50), "tokens-00000.documents: is cut off"},
+           {documents, other_documents, "tokens-00000.documents: "},
+           {record, ReadFile(record).substr(0, 100), "prepared.json: "},
+           {record, "", "prepared.json: "},
+       }) {
+    WriteFile(damage.path, damage.content);
+    const auto tree = Tree(options.directory);
+    options.replace_damaged = false;
+    const absl::Status refused = Prepare(options).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()),
+                AllOf(HasSubstr("out: is damaged: "), HasSubstr(damage.part),
+                      HasSubstr("choose another folder")));
+    EXPECT_TRUE(Tree(options.directory) == tree) << damage.part;
+
+    options.replace_damaged = true;
+    const auto replaced = Prepare(options);
+    ASSERT_TRUE(replaced.ok()) << replaced.status();
+    EXPECT_THAT(replaced->replaced,
+                AllOf(HasSubstr("out: is damaged: "), HasSubstr(damage.part), Not(HasSubstr(";"))));
+    EXPECT_TRUE(Tree(options.directory) == whole) << damage.part;
+    EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
+    const auto again = Prepare(options);
+    EXPECT_TRUE(again->reused);
+    EXPECT_EQ(again->replaced, "");
+  }
+  // Without its record, as where the removal was interrupted.
+  fs::remove(record);
+  EXPECT_THAT(Prepare(options)->replaced, HasSubstr("no result"));
+
+  WriteFile(tokens, "damaged");
+  WriteFile(directory_ / "out/mine.txt", "mine");
+  const auto tree = Tree(options.directory);
+  EXPECT_THAT(std::string(Prepare(options).status().message()), HasSubstr("it lacks tokens"));
+  EXPECT_TRUE(Tree(options.directory) == tree) << "it has a file of the user's";
+  EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
+}
+
+TEST_F(PrepareTest, ACacheHasDamage) {
+  WriteFile(directory_ / "a.txt", "the text");
+  PrepareOptions options = Options({"a.txt"}, "");
+  const std::string cache = directory_ / "cache";
+  const auto directory = [&] { return PreparedDirectory(cache, *tokenizer_, options).value(); };
+  const std::string own = options.directory = directory(), other = cache + "/other";
+  ASSERT_TRUE(Prepare(options).ok());
+  fs::copy(own, other);
+  EXPECT_EQ(directory(), own);
+  fs::resize_file(own + "/tokens-00000.bin", 5);
+  EXPECT_EQ(directory(), other) << "which is whole";
+  std::string documents = ReadFile(other + "/tokens-00000.documents");
+  documents.back() ^= 1;
+  WriteFile(other + "/tokens-00000.documents", documents);
+  EXPECT_EQ(directory(), own) << "which may be replaced";
 }
 
 TEST_F(PrepareTest, AnEmptyDirectoryIsTaken) {

@@ -145,6 +145,7 @@ class Preparation {
         .files = texts,
         .documents = {.field = options_.text_field, .skip_bad_lines = options_.skip_bad_lines},
         .end_of_text = tokenizer->spec().end_of_text.value_or(-1),
+        .replace_damaged = true,
         .threads = NumUsableCores(),
         .on_progress = [this](const PrepareOptions::Progress& p) { SetProgress(p); },
         .stop_requested = [this] { return StopRequested() || abandoned_; }};
@@ -182,6 +183,9 @@ class Preparation {
         FormatCount(static_cast<double>(prepared.num_documents)), " documents, ",
         FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
         FormatCount(static_cast<double>(prepared.num_tokens)), " tokens in ", directory));
+    if (!prepared.replaced.empty()) {
+      warnings_.push_back(prepared.replaced + "; its text was prepared again");
+    }
     if (prepared.num_bad_lines + prepared.num_empty_documents == 0) return;
     warnings_.push_back(absl::StrCat(
         prepared.num_bad_lines, " lines that are no documents and ", prepared.num_empty_documents,

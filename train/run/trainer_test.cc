@@ -1045,6 +1045,27 @@ TEST_F(TokenizedTest, TextIsPreparedOnceForAllLayouts) {
   }
 }
 
+TEST_F(TokenizedTest, DamagedTokensOfTheCacheAreMadeAgain) {
+  ASSERT_EQ(ErrorOf(), "");
+  std::string first;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+      first = entry.path().string() + "/tokens-00000.bin";
+    }
+    const std::string tokens = ReadFile(first);
+    std::filesystem::resize_file(first, tokens.size() / 2);
+    options_.directory += "x";
+    BitsRecorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes,
+                ElementsAre(HasSubstr("text of 2 files is prepared: 61 documents"),
+                            AllOf(HasSubstr("warning: "), HasSubstr("is damaged: it lacks tokens; "
+                                                                    "its text was prepared"))));
+    EXPECT_EQ(ReadFile(first), tokens);
+  }
+}
+
 TEST_F(TokenizedTest, ARunGoesOnWithTheTokenizerOfItsCheckpoint) {
   ASSERT_EQ(ErrorOf(), "");
   options_.tokenizer = "";
