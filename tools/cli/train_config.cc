@@ -370,7 +370,8 @@ absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& f
   }
   std::vector<ValidationSet> result;
   for (const NamedPaths& set : sets) {
-    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files, FilesOfFlag("--val_data", set.paths));
+    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files,
+                            LastingFilesOfFlag("--val_data", set.paths));
     const bool twice = std::any_of(result.begin(), result.end(), [&](const ValidationSet& other) {
       return other.name == set.name;
     });
@@ -386,7 +387,7 @@ absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& f
 absl::StatusOr<TrainerOptions> OptionsWithFiles(const TrainConfig& config) {
   TrainerOptions options = config.run;
   STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
-  STRAKE_ASSIGN_OR_RETURN(options.train_files, FilesOfFlag("--train_data", paths));
+  STRAKE_ASSIGN_OR_RETURN(options.train_files, LastingFilesOfFlag("--train_data", paths));
   STRAKE_ASSIGN_OR_RETURN(options.val_sets, ValidationSetsOf(config.val_data));
   if (!config.eval_tasks.empty()) {
     STRAKE_ASSIGN_OR_RETURN(options.eval_tasks, FilesOfFlag("--eval_tasks", config.eval_tasks));

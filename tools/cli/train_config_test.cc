@@ -1,5 +1,7 @@
 #include "tools/cli/train_config.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <string>
@@ -17,6 +19,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 absl::StatusOr<TrainCommand> Parse(std::vector<std::string> flags) {
   std::vector<const char*> argv = {"train"};
@@ -162,6 +165,27 @@ TEST(TrainConfigTest, ValidationDataMayHaveNames) {
   EXPECT_THAT(sets(directory / "x:y.txt"), ElementsAre(" x:y.txt"));
   EXPECT_THAT(sets("p:" + a + ",p:" + b), ElementsAre(HasSubstr("two sets are called p")));
   EXPECT_THAT(sets("p:" + directory / "none"), ElementsAre(HasSubstr("none: no such file")));
+}
+
+TEST(TrainConfigTest, DataThatIsReadOnceIsAnError) {
+  const testing::TempDirectory directory;
+  testing::WriteFile(directory / "a.txt", "a");
+  const std::string file = directory / "a.txt", pipe = directory / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const auto error = [&](const std::string& train, const std::string& val) {
+    const auto command = Parse({"--train_data=" + train, "--val_data=" + val});
+    EXPECT_TRUE(command.ok()) << command.status();
+    return std::string(TrainerOptionsOf(*command).status().message());
+  };
+  EXPECT_EQ(error(file, file), "");
+  for (const std::string& once : {std::string("-"), pipe, file + "," + pipe}) {
+    for (const bool train : {true, false}) {
+      EXPECT_THAT(error(train ? once : file, train ? file : once),
+                  AllOf(StartsWith(train ? "--train_data: " : "--val_data: "),
+                        HasSubstr(once == "-" ? "- (standard input) can" : pipe + " (a pipe"),
+                        HasSubstr("//tools:prepare with --data=-")));
+    }
+  }
 }
 
 TEST(TrainConfigTest, JsonIsReadBackAndFlagsOverrideIt) {

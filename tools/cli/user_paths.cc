@@ -7,6 +7,8 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/path_kind.h"
+#include "core/base/status_macros.h"
 #include "data/data_paths.h"
 #include "glog/logging.h"
 #include "train/run/run_directory.h"
@@ -24,6 +26,20 @@ absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std
   auto files = ExpandPaths(value);
   if (files.ok()) return files;
   return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
+}
+
+absl::StatusOr<std::vector<std::string>> LastingFilesOfFlag(const char* flag,
+                                                            const std::string& value) {
+  STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files, FilesOfFlag(flag, value));
+  for (const std::string& file : files) {
+    const auto kind = PathKindOf(file);
+    if (file != "-" && (!kind.ok() || *kind != PathKind::kOther)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, ": ", file, file == "-" ? " (standard input)" : " (a pipe or a device)",
+        " can be read once, and files are read several times; pipe the text into //tools:prepare "
+        "with --data=-, and name the token files that it writes"));
+  }
+  return files;
 }
 
 absl::StatusOr<std::string> ModelFolderOfFlag(absl::string_view flag, const std::string& path) {

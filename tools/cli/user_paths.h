@@ -17,6 +17,11 @@ void ChangeToUserDirectory();
 // Expands a flag whose value is a comma-separated list of paths and globs. An error names the flag.
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value);
 
+// The same for files that are read several times. Standard input, a pipe and a device are an error,
+// which says how to make token files of what they give.
+absl::StatusOr<std::vector<std::string>> LastingFilesOfFlag(const char* flag,
+                                                            const std::string& value);
+
 // The directory of a model that a flag names: itself, or where it is the --out of a run, its last
 // checkpoint. FindModelFolder()'s error, with the flag.
 absl::StatusOr<std::string> ModelFolderOfFlag(absl::string_view flag, const std::string& path);
