@@ -136,7 +136,8 @@ TEST(BadDataTest, TextNeedsTheModelsTokenizer) {
   WriteFile(run / "tok/tokenizer.json", R"({"model": {"type": "Unigram"}})");
   ExpectError(run, words + Flags{"--tokenizer=tok"}, {"--tokenizer: ", "tok", "Unigram"});
   // A model of bytes has documents of bytes.
-  ExpectError(run, {"--train_data=docs.jsonl"}, {"--train_data: ", "docs.jsonl", "2"});
+  ExpectError(run, {"--train_data=docs.jsonl"},
+              {"--train_data: ", "docs.jsonl", "2", "give --skip_bad_lines"});
   ExpectError(run, {"--eval_tasks=docs.jsonl"}, {"--eval_tasks: ", "docs.jsonl"});
   ExpectError(run, {"--epochs=1", "--steps=3"}, {"--steps=3", "--epochs=1", "give one"});
 }

@@ -97,6 +97,7 @@ DocumentOptions DocumentsOf(const PrepareConfig& config) {
   DocumentOptions documents;
   documents.field = config.text_field;
   documents.skip_bad_lines = config.skip_bad_lines;
+  documents.name_of_skip_bad_lines = "--skip_bad_lines";
   if (config.format == "text") documents.format = DocumentOptions::Format::kText;
   if (config.format == "jsonl") documents.format = DocumentOptions::Format::kJsonLines;
   return documents;

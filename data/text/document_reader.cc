@@ -177,14 +177,21 @@ bool IsJsonLines(const std::string& path, const DocumentOptions& options) {
   return absl::EndsWith(name, ".jsonl") || absl::EndsWith(name, ".ndjson");
 }
 
+absl::Status DocumentReader::NoDocument(absl::string_view message) const {
+  const std::string& option = options_.name_of_skip_bad_lines;
+  return absl::InvalidArgumentError(
+      option.empty() ? std::string(message)
+                     : absl::StrCat(message, "; to leave out what is no document, give ", option));
+}
+
 absl::Status DocumentReader::Bad(const std::string& message) {
-  if (!options_.skip_bad_lines) return absl::InvalidArgumentError(message);
+  if (!options_.skip_bad_lines) return NoDocument(message);
   if (num_bad_lines_++ == 0) first_bad_line_ = message;
   return absl::OkStatus();
 }
 
 absl::Status DocumentReader::Empty(const std::string& message) {
-  if (!options_.skip_bad_lines) return absl::InvalidArgumentError(message);
+  if (!options_.skip_bad_lines) return NoDocument(message);
   ++num_empty_documents_;
   return absl::OkStatus();
 }

@@ -28,6 +28,8 @@ struct DocumentOptions {
   // Counts lines that are no such object, and documents without a byte, rather than return an
   // error.
   bool skip_bad_lines = false;
+  // What a program calls that option, for its errors: "" where it has none.
+  std::string name_of_skip_bad_lines = {};
   enum class Format : uint8_t { kByName, kText, kJsonLines };
   Format format = Format::kByName;
 };
@@ -82,6 +84,7 @@ class DocumentReader {
   const DocumentOptions options_;
 
  private:
+  absl::Status NoDocument(absl::string_view message) const;
   static absl::StatusOr<std::unique_ptr<DocumentReader>> Make(const std::string& path,
                                                               std::unique_ptr<ByteSource> source,
                                                               const DocumentOptions& options);

@@ -451,6 +451,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .data_fingerprint = "--data_fingerprint=full",
                    .steps = "--steps",
                    .tokenizer = "--tokenizer",
+                   .skip_bad_lines = "--skip_bad_lines",
                    .eval_tasks = "--eval_tasks",
                    .dtype = "--dtype"};
   return options;

@@ -143,7 +143,9 @@ class Preparation {
     STRAKE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, TokenizerToUse());
     PrepareOptions prepare = {
         .files = texts,
-        .documents = {.field = options_.text_field, .skip_bad_lines = options_.skip_bad_lines},
+        .documents = {.field = options_.text_field,
+                      .skip_bad_lines = options_.skip_bad_lines,
+                      .name_of_skip_bad_lines = options_.names.skip_bad_lines},
         .end_of_text = tokenizer->spec().end_of_text.value_or(-1),
         .replace_damaged = true,
         .threads = NumUsableCores(),

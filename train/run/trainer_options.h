@@ -33,6 +33,7 @@ struct OptionNames {
   std::string data_fingerprint = "data_fingerprint_tokens";
   std::string steps = "steps";
   std::string tokenizer = "tokenizer";
+  std::string skip_bad_lines = "skip_bad_lines";
   std::string eval_tasks = "eval_tasks";
   std::string dtype = "dtype";
 };
