@@ -121,6 +121,7 @@ TEST_F(PrepareProgramTest, ErrorsAreOneLineAndLeaveNothing) {
   WriteFile(directory_ / "field.jsonl", "{\"body\": \"one\"}\n");
   WriteFile(directory_ / "no_document.jsonl", "{\"text\": \"\"}\n");
   WriteFile(directory_ / "empty.txt", "");
+  WriteFile(directory_ / "blank.jsonl", "\n");
   WriteFile(directory_ / "array.txt", std::string("\x93NUMPY\x01\0v\0", 10));
   fs::create_directories(directory_ / "full");
   WriteFile(directory_ / "full/mine.txt", "mine");
@@ -134,18 +135,22 @@ TEST_F(PrepareProgramTest, ErrorsAreOneLineAndLeaveNothing) {
            {{"--data=a.txt", "--out="}, "--out: name"},
            {{"--data=a.txt", "--format=csv"}, "--format=csv"},
            {{"--data=missing*.txt"}, "--data: "},
-           {{"--data=a.txt", "--tokenizer=missing"}, "missing"},
+           {{"--data=a.txt", "--tokenizer=missing"}, "error: --tokenizer: missing"},
            {{"--data=a.txt", "--end_of_text=<|end|>"}, "\"<|end|>\" is no token of tok"},
-           {{"--data=cut.txt.gz"}, "cut.txt.gz: the gzip stream is cut off at byte "},
+           {{"--data=cut.txt.gz"},
+            "error: --data: cut.txt.gz: the gzip stream is cut off at byte "},
            {{"--data=cut.txt.gz", "--out=new/folder/out/"}, "cut.txt.gz: the gzip stream is cut"},
            {{"--data=bad.jsonl"}, "bad.jsonl: line 2, column 10: this is no value"},
            {{"--data=bad.jsonl"}, "; to leave out what is no document, give --skip_bad_lines\n"},
            {{"--data=field.jsonl"}, "field.jsonl: line 1, column 1: has no member \"text\""},
            {{"--data=no_document.jsonl"}, "line 1: its document is empty; to leave out"},
            {{"--data=empty.txt"}, "empty.txt: is empty; to leave out"},
-           {{"--data=a.txt,array.txt"}, "array.txt: is a NumPy array, not text"},
+           {{"--data=a.txt,array.txt"}, "error: --data: array.txt: is a NumPy array, not text"},
+           {{"--data=blank.jsonl"}, "error: --data: "},
            {{"--data=a.txt", "--out=full"}, "full: holds files that are no result"},
+           {{"--data=a.txt", "--out=full"}, "error: --out: "},
            {{"--data=a.txt", "--out=a.txt"}, "is no folder"},
+           {{"--data=a.txt", "--out=a.txt/b"}, "error: --out: "},
            {{"--data=a.txt", "--max_file_tokens=0"}, "--max_file_tokens=0"},
        }) {
     ExpectError(bad.flags, bad.part);
@@ -158,7 +163,8 @@ TEST_F(PrepareProgramTest, AFullDiskLeavesNothing) {
   options.max_file_bytes = 100000;
   const ProgramResult result = Prepare({"--data=long.txt", "--end_of_text=none"}, options);
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_THAT(result.err, MatchesRegex("error: cannot write .*tokens-00000.bin.tmp[^\n]+\n"));
+  EXPECT_THAT(result.err,
+              MatchesRegex("error: --out: cannot write .*tokens-00000.bin.tmp[^\n]+\n"));
   EXPECT_FALSE(fs::exists(directory_ / "out"));
   EXPECT_FALSE(fs::exists(directory_ / "out.unfinished"));
 }

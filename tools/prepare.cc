@@ -159,6 +159,7 @@ absl::StatusOr<PrepareOptions> PrepareOptionsOf(const PrepareConfig& config,
   options.max_file_tokens = config.max_file_tokens;
   options.threads = config.threads > 0 ? static_cast<int>(config.threads) : NumUsableCores();
   options.stop_requested = [] { return StopRequested() != 0; };
+  options.names = {.files = "--data", .directory = "--out"};
   return options;
 }
 
@@ -166,16 +167,16 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_RETURN_IF_ERROR(NeedsValue("data", config.data, "files of text"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("tokenizer", config.tokenizer, "a tokenizer's files"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("out", config.out, "a folder for the tokens"));
-  STRAKE_ASSIGN_OR_RETURN(const auto tokenizer,
-                          OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern}));
-  STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, *tokenizer));
+  const auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern});
+  if (!tokenizer.ok()) return OfFlag("--tokenizer", tokenizer.status());
+  STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, **tokenizer));
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
   const double start = MonotonicSeconds();
   options.on_progress = [&](const PrepareOptions::Progress& now) {
     screen.Update(ShareOf(now), ProgressText(now, MonotonicSeconds() - start));
   };
-  STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(*tokenizer, options));
+  STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(**tokenizer, options));
   screen.Erase();
   PrintSummary(config, tokens, MonotonicSeconds() - start);
   if (options.end_of_text < 0 && config.end_of_text != kNone) {

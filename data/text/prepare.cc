@@ -46,6 +46,11 @@ constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 
 // Of the tokens' bytes for a text and settings: a change of either gives it another number.
 constexpr int kVersion = 1;
 
+absl::Status Named(const std::string& name, const absl::Status& status) {
+  if (status.ok() || absl::IsCancelled(status)) return status;
+  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
 std::vector<int32_t> PrefixOf(const Tokenizer& tokenizer, const PrepareOptions& options) {
   return options.prefix ? tokenizer.spec().prefix : std::vector<int32_t>();
 }
@@ -80,19 +85,24 @@ absl::Status CheckOptions(const Tokenizer& tokenizer, const PrepareOptions& opti
       options.max_file_tokens, " tokens in a file are not from 1 to ", kMaxFileTokens));
 }
 
+absl::StatusOr<PrepareSource> DescribeTextSource(const std::string& path,
+                                                 const DocumentOptions& options) {
+  STRAKE_ASSIGN_OR_RETURN(PrepareSource source, DescribeSource(path, IsJsonLines(path, options)));
+  if (source.num_bytes <= 0) return source;
+  STRAKE_ASSIGN_OR_RETURN(const ContentKind kind, ContentOfFile(path));
+  if (kind.content == FileContent::kTokens || kind.content == FileContent::kOther) {
+    return NotTextError(path, kind);
+  }
+  return source;
+}
+
 // Looks at each file, so that one that is missing or no text is found before the first is read.
 absl::StatusOr<std::vector<PrepareSource>> DescribeSources(const PrepareOptions& options) {
   std::vector<PrepareSource> sources;
   for (const std::string& path : options.files) {
-    STRAKE_ASSIGN_OR_RETURN(PrepareSource source,
-                            DescribeSource(path, IsJsonLines(path, options.documents)));
-    if (source.num_bytes > 0) {
-      STRAKE_ASSIGN_OR_RETURN(const ContentKind kind, ContentOfFile(path));
-      if (kind.content == FileContent::kTokens || kind.content == FileContent::kOther) {
-        return NotTextError(path, kind);
-      }
-    }
-    sources.push_back(std::move(source));
+    auto source = DescribeTextSource(path, options.documents);
+    if (!source.ok()) return Named(options.names.files, source.status());
+    sources.push_back(*std::move(source));
   }
   return sources;
 }
@@ -136,10 +146,10 @@ PreparedTokens Summarize(const std::string& directory, const PrepareRecord& reco
   return result;
 }
 
-absl::Status Refused(const absl::Status& status) {
+absl::Status Refused(const absl::Status& status, const PrepareNames& names) {
   if (!absl::IsDataLoss(status) && !absl::IsFailedPrecondition(status)) return status;
-  return absl::FailedPreconditionError(
-      absl::StrCat(status.message(), "; choose another folder, or remove this one"));
+  return absl::FailedPreconditionError(absl::StrCat(names.directory, ": ", status.message(),
+                                                    "; choose another folder, or remove this one"));
 }
 
 absl::Status Damaged(const std::string& directory, absl::string_view what) {
@@ -154,9 +164,10 @@ absl::Status DamagedBy(const std::string& directory, const absl::Status& status)
 }
 
 // An error of a source says nothing about the folder of its tokens.
-absl::Status AboutSource(const absl::Status& status) {
-  if (!absl::IsDataLoss(status) && !absl::IsFailedPrecondition(status)) return status;
-  return absl::AbortedError(status.message());
+absl::Status AboutSource(const absl::Status& status, const PrepareNames& names) {
+  const absl::Status named = Named(names.files, status);
+  if (!absl::IsDataLoss(named) && !absl::IsFailedPrecondition(named)) return named;
+  return absl::AbortedError(named.message());
 }
 
 // The record of a directory if it is the result of an equal call; nothing if there is no directory,
@@ -166,7 +177,7 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
                                                         const std::string& settings,
                                                         const std::vector<PrepareSource>& sources,
                                                         TokenEncoding encoding,
-                                                        const std::function<bool()>& stop) {
+                                                        const PrepareOptions& options) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(directory, error))) return std::nullopt;
   const auto refuse = [&](absl::string_view what) {
@@ -182,8 +193,8 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
     return refuse(absl::StrCat("was prepared with other settings (", record->settings,
                                "), and now they are (", settings, ")"));
   }
-  const auto same = SameContent(record->sources, sources, stop);
-  if (!same.ok()) return AboutSource(same.status());
+  const auto same = SameContent(record->sources, sources, options.stop_requested);
+  if (!same.ok()) return AboutSource(same.status(), options.names);
   if (!*same) return refuse("was prepared from other files");
   if (!FilesAreThere(directory, *record, encoding)) return Damaged(directory, "it lacks tokens");
   return record;
@@ -207,14 +218,16 @@ absl::Status CheckFiles(const std::string& directory, const PrepareRecord& recor
 }
 
 // The folder that the result will have, without a trailing slash or a symbolic link in it.
-absl::StatusOr<std::string> TargetOf(const std::string& directory) {
+absl::StatusOr<std::string> TargetOf(const PrepareOptions& options) {
+  const std::string& directory = options.directory;
   std::error_code error;
   fs::path path = fs::weakly_canonical(fs::absolute(directory, error), error);
-  if (error) return SystemError("find the folder", directory, error.value());
+  const std::string& name = options.names.directory;
+  if (error) return Named(name, SystemError("find the folder", directory, error.value()));
   if (!path.has_filename()) path = path.parent_path();
   if (directory.empty() || !path.has_filename()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", directory, "\" is no name for a folder of tokens"));
+        absl::StrCat(name, ": \"", directory, "\" is no name for a folder of tokens"));
   }
   return path.string();
 }
@@ -349,7 +362,21 @@ class Files {
         PrepareRecord record)
       : place_(place), tokenizer_(tokenizer), options_(options), record_(std::move(record)) {}
 
-  absl::Status Add(const EncodedBatch& batch) {
+  absl::Status Add(const EncodedBatch& batch) { return NamedByKind(AddAll(batch)); }
+  absl::Status Finish() { return NamedByKind(FinishAll()); }
+
+  const PrepareRecord& record() const { return record_; }
+  int64_t num_tokens() const { return num_tokens_; }
+  int64_t num_documents() const { return num_documents_; }
+
+ private:
+  // The text is what an argument can be wrong about; the rest is about writing.
+  absl::Status NamedByKind(const absl::Status& status) const {
+    const PrepareNames& names = options_->names;
+    return Named(absl::IsInvalidArgument(status) ? names.files : names.directory, status);
+  }
+
+  absl::Status AddAll(const EncodedBatch& batch) {
     for (const auto& [number, source] : batch.ended_sources) record_.sources[number] = source;
     size_t text_begin = 0, tokens_begin = 0;
     for (const EncodedPiece& piece : batch.pieces) {
@@ -363,7 +390,7 @@ class Files {
     return absl::OkStatus();
   }
 
-  absl::Status Finish() {
+  absl::Status FinishAll() {
     if (writer_.has_value()) STRAKE_RETURN_IF_ERROR(EndFile());
     if (record_.files.empty()) {
       return absl::InvalidArgumentError(absl::StrCat("the ", options_->files.size(), " files from ",
@@ -374,11 +401,6 @@ class Files {
     return WritePrepareRecord(*place_ / kFinishedRecord, record_);
   }
 
-  const PrepareRecord& record() const { return record_; }
-  int64_t num_tokens() const { return num_tokens_; }
-  int64_t num_documents() const { return num_documents_; }
-
- private:
   absl::Status AddPiece(const EncodedPiece& piece, absl::Span<const int32_t> tokens,
                         int64_t num_text_bytes) {
     const int64_t max_tokens =
@@ -483,9 +505,11 @@ absl::Status EncodeAll(const Tokenizer& tokenizer, const PrepareOptions& options
   EncodePipeline pipeline(&tokenizer, sources, files->record().next, std::move(encode));
   PrepareOptions::Progress progress = {.bytes_in_all = TotalBytes(sources)};
   while (true) {
-    STRAKE_ASSIGN_OR_RETURN(const EncodedBatch* batch, pipeline.Next(poll));
-    if (batch == nullptr) return files->Finish();
-    STRAKE_RETURN_IF_ERROR(files->Add(*batch));
+    const auto next = pipeline.Next(poll);
+    if (!next.ok()) return Named(options.names.files, next.status());
+    const EncodedBatch* const batch = *next;
+    STRAKE_RETURN_IF_ERROR(batch == nullptr ? files->Finish() : files->Add(*batch));
+    if (batch == nullptr) return absl::OkStatus();
     progress.bytes_read = batch->bytes_read;
     progress.bytes_resumed = batch->bytes_skipped;
     progress.tokens = resumed.num_tokens + files->num_tokens();
@@ -499,11 +523,12 @@ absl::StatusOr<PreparedTokens> PrepareIn(const UnfinishedDirectory& place,
                                          const Tokenizer& tokenizer, const PrepareOptions& options,
                                          PrepareRecord start, const std::string& target,
                                          const std::function<absl::Status()>& poll) {
-  STRAKE_RETURN_IF_ERROR(place.RemoveAllBut(start));
+  const std::string& name = options.names.directory;
+  STRAKE_RETURN_IF_ERROR(Named(name, place.RemoveAllBut(start)));
   const PreparedTokens resumed = Summarize(target, start);
   Files files(&place, &tokenizer, &options, std::move(start));
   STRAKE_RETURN_IF_ERROR(EncodeAll(tokenizer, options, poll, resumed, &files));
-  STRAKE_RETURN_IF_ERROR(place.Finish(target));
+  STRAKE_RETURN_IF_ERROR(Named(name, place.Finish(target)));
   PreparedTokens result = Summarize(target, files.record());
   result.num_resumed_tokens = resumed.num_tokens;
   return result;
@@ -514,13 +539,13 @@ absl::StatusOr<PreparedTokens> PrepareIn(const UnfinishedDirectory& place,
 absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options) {
   STRAKE_RETURN_IF_ERROR(CheckOptions(tokenizer, options));
-  STRAKE_ASSIGN_OR_RETURN(const std::string target, TargetOf(options.directory));
+  STRAKE_ASSIGN_OR_RETURN(const std::string target, TargetOf(options));
   STRAKE_ASSIGN_OR_RETURN(const std::vector<PrepareSource> sources, DescribeSources(options));
   const std::string settings = SettingsText(tokenizer, options, sources);
   const TokenEncoding encoding = EncodingFor(tokenizer);
   const auto find = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
-    STRAKE_ASSIGN_OR_RETURN(
-        const auto record, FindResult(target, settings, sources, encoding, options.stop_requested));
+    STRAKE_ASSIGN_OR_RETURN(const auto record,
+                            FindResult(target, settings, sources, encoding, options));
     if (!record.has_value()) return std::nullopt;
     STRAKE_RETURN_IF_ERROR(CheckFiles(target, *record, tokenizer));
     RemoveWorkFiles(target);
@@ -540,16 +565,19 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
   };
   absl::StatusOr<std::optional<PreparedTokens>> found = find();
   if (found.ok() && found->has_value()) return **found;
-  if (!found.ok() && !is_damaged(found.status())) return Refused(found.status());
-  STRAKE_ASSIGN_OR_RETURN(const UnfinishedDirectory place, UnfinishedDirectory::Open(target, poll));
+  if (!found.ok() && !is_damaged(found.status())) return Refused(found.status(), options.names);
+  const auto opened = UnfinishedDirectory::Open(target, poll);
+  if (!opened.ok()) return Named(options.names.directory, opened.status());
+  const UnfinishedDirectory& place = *opened;
   const auto prepare = [&]() -> absl::StatusOr<PreparedTokens> {
     // Another process may have done it meanwhile.
     found = find();
     if (found.ok() && found->has_value()) return **found;
     if (!found.ok()) {
-      if (!is_damaged(found.status())) return Refused(found.status());
-      STRAKE_ASSIGN_OR_RETURN(const bool removed, RemoveResult(target));
-      if (!removed) return Refused(found.status());
+      if (!is_damaged(found.status())) return Refused(found.status(), options.names);
+      const auto removed = RemoveResult(target);
+      if (!removed.ok()) return Named(options.names.directory, removed.status());
+      if (!*removed) return Refused(found.status(), options.names);
     }
     auto result = PrepareIn(place, tokenizer, options,
                             FindProgress(place, settings, sources, tokenizer), target, poll);
@@ -570,7 +598,7 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
   for (const PrepareSource& source : sources) {
     if (source.num_bytes < 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(source.path,
+          absl::StrCat(options.names.files, ": ", source.path,
                        ": cannot be read again, and so not be prepared into a cache; prepare its "
                        "tokens into a folder, or copy it to a file"));
     }
@@ -579,7 +607,7 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
   }
   const std::string own = absl::StrCat(cache, "/", absl::Hex(StableHash(key), absl::kZeroPad16));
   const auto find = [&](const std::string& directory) {
-    return FindResult(directory, settings, sources, EncodingFor(tokenizer), options.stop_requested);
+    return FindResult(directory, settings, sources, EncodingFor(tokenizer), options);
   };
   // PrepareTokens() reads this one's files, and may replace them.
   const auto found_own = find(own);

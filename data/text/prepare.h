@@ -25,6 +25,11 @@
 
 namespace strake {
 
+// What a program calls the options, for its errors.
+struct PrepareNames {
+  std::string files = "files", directory = "directory";
+};
+
 struct PrepareOptions {
   std::vector<std::string> files = {};  // in this order; "-": standard input
   DocumentOptions documents = {};
@@ -47,6 +52,7 @@ struct PrepareOptions {
   };
   std::function<void(const Progress&)> on_progress = {};  // on the calling thread
   std::function<bool()> stop_requested = {};
+  PrepareNames names = {};
 };
 
 struct PreparedTokens {
@@ -60,9 +66,10 @@ struct PreparedTokens {
 };
 
 // Returns an error for files that cannot be read or hold no document, naming file, line and column
-// where possible (DocumentReader), FailedPrecondition for a directory that holds something else, or
-// a result that is damaged, and Cancelled where `stop_requested` said so. Of an equal call's
-// result, tokens and boundaries are read: all that a run would find wrong is damage.
+// where possible (DocumentReader), and the option that the file is of; FailedPrecondition for a
+// directory that holds something else, or a result that is damaged, and Cancelled where
+// `stop_requested` said so. Of an equal call's result, tokens and boundaries are read: all that a
+// run would find wrong is damage.
 absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options);
 

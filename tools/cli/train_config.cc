@@ -452,6 +452,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .steps = "--steps",
                    .tokenizer = "--tokenizer",
                    .skip_bad_lines = "--skip_bad_lines",
+                   .data_cache = "--data_cache",
                    .eval_tasks = "--eval_tasks",
                    .dtype = "--dtype"};
   return options;

@@ -22,10 +22,14 @@ void ChangeToUserDirectory() {
   }
 }
 
+absl::Status OfFlag(absl::string_view flag, const absl::Status& error) {
+  if (error.ok()) return error;
+  return absl::Status(error.code(), absl::StrCat(flag, ": ", error.message()));
+}
+
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value) {
   auto files = ExpandPaths(value);
-  if (files.ok()) return files;
-  return absl::Status(files.status().code(), absl::StrCat(flag, ": ", files.status().message()));
+  return files.ok() ? files : OfFlag(flag, files.status());
 }
 
 absl::StatusOr<std::vector<std::string>> LastingFilesOfFlag(const char* flag,

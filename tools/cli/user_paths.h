@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -13,6 +14,9 @@ namespace strake {
 // Changes to the user's directory: `bazel run` starts programs elsewhere and sets a variable with
 // it.
 void ChangeToUserDirectory();
+
+// The error with the flag before it; OK stays OK.
+absl::Status OfFlag(absl::string_view flag, const absl::Status& error);
 
 // Expands a flag whose value is a comma-separated list of paths and globs. An error names the flag.
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value);

@@ -112,23 +112,19 @@ class Preparation {
 
  private:
   absl::StatusOr<bool> PrepareList(const std::string& name, std::vector<std::string>* files) {
-    absl::StatusOr<bool> prepared = PrepareFiles(files);
-    if (prepared.ok() || absl::IsCancelled(prepared.status())) return prepared;
-    return absl::Status(prepared.status().code(),
-                        absl::StrCat(name, ": ", prepared.status().message()));
-  }
-
-  absl::StatusOr<bool> PrepareFiles(std::vector<std::string>* files) {
     std::vector<std::string> texts, tokens;
     for (const std::string& file : *files) {
-      STRAKE_ASSIGN_OR_RETURN(const bool is_text,
-                              IsToBePrepared(file, options_, tokenizer_, as_bytes_));
-      (is_text ? texts : tokens).push_back(file);
+      const auto is_text = IsToBePrepared(file, options_, tokenizer_, as_bytes_);
+      if (!is_text.ok()) {
+        return absl::Status(is_text.status().code(),
+                            absl::StrCat(name, ": ", is_text.status().message()));
+      }
+      (*is_text ? texts : tokens).push_back(file);
     }
     if (texts.empty()) return false;
     struct stat info;
     const bool new_cache = lstat(options_.data_cache.c_str(), &info) != 0 && errno == ENOENT;
-    const auto prepared = PrepareTexts(texts);
+    const auto prepared = PrepareTexts(name, texts);
     if (!prepared.ok()) {
       // An empty folder alone: files and links are not ours.
       if (new_cache) rmdir(options_.data_cache.c_str());
@@ -139,7 +135,8 @@ class Preparation {
     return true;
   }
 
-  absl::StatusOr<PreparedTokens> PrepareTexts(const std::vector<std::string>& texts) {
+  absl::StatusOr<PreparedTokens> PrepareTexts(const std::string& name,
+                                              const std::vector<std::string>& texts) {
     STRAKE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, TokenizerToUse());
     PrepareOptions prepare = {
         .files = texts,
@@ -150,7 +147,8 @@ class Preparation {
         .replace_damaged = true,
         .threads = NumUsableCores(),
         .on_progress = [this](const PrepareOptions::Progress& p) { SetProgress(p); },
-        .stop_requested = [this] { return StopRequested() || abandoned_; }};
+        .stop_requested = [this] { return StopRequested() || abandoned_; },
+        .names = {.files = name, .directory = options_.names.data_cache}};
     STRAKE_ASSIGN_OR_RETURN(prepare.directory,
                             PreparedDirectory(options_.data_cache, *tokenizer, prepare));
     STRAKE_ASSIGN_OR_RETURN(const PreparedTokens prepared, PrepareTokens(*tokenizer, prepare));

@@ -34,6 +34,7 @@ struct OptionNames {
   std::string steps = "steps";
   std::string tokenizer = "tokenizer";
   std::string skip_bad_lines = "skip_bad_lines";
+  std::string data_cache = "data_cache";
   std::string eval_tasks = "eval_tasks";
   std::string dtype = "dtype";
 };
