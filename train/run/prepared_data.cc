@@ -11,6 +11,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -22,22 +23,22 @@
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "data/text/document_reader.h"
-#include "data/text/file_content.h"
 #include "data/text/prepare.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "train/engine/mesh_wide.h"
+#include "train/run/data_content.h"
 
 namespace strake {
 namespace {
 
 absl::Status NoTokenizer(const std::string& file, const TrainerOptions& options,
                          const RunTokenizer& tokenizer) {
-  const int64_t vocab_size = options.engine.model.vocab_size;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "data file ", file, ": is text, and the model has ", vocab_size,
-      " tokens, which are not bytes, and no tokenizer",
-      tokenizer.unusable.ok() ? "" : absl::StrCat(" (", tokenizer.unusable.message(), ")"),
-      "; give its tokenizer by ", options.names.tokenizer, ", or token files"));
+  return TextForTokensError(
+      file, options.engine.model.vocab_size,
+      absl::StrCat(
+          ", and no tokenizer",
+          tokenizer.unusable.ok() ? "" : absl::StrCat(" (", tokenizer.unusable.message(), ")"),
+          "; give its tokenizer by ", options.names.tokenizer, ", or token files"));
 }
 
 // Whether the file has to be prepared, for a model that reads text as bytes or not. Errors of files
@@ -50,13 +51,8 @@ absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOption
   const bool is_empty = std::filesystem::is_regular_file(file, error) &&
                         std::filesystem::file_size(file, error) == 0 && !error;
   if (is_empty) return tokenizer.tokenizer != nullptr && !as_bytes;
-  const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
-  if (!kind.ok()) return false;
-  if (kind->content == FileContent::kTokens) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "data file ", file, ": holds tokens in llm.c's format; let its name end in .bin"));
-  }
-  if (kind->content == FileContent::kOther) return NotTextError("data file " + file, *kind);
+  STRAKE_ASSIGN_OR_RETURN(const std::optional<ContentKind> kind, TextContentOf(file));
+  if (!kind.has_value()) return false;
   if (tokenizer.tokenizer != nullptr && !as_bytes) return true;
   if (options.engine.model.vocab_size != kByteVocabSize && !as_bytes) {
     return NoTokenizer(file, options, tokenizer);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -14,8 +15,8 @@
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/document_index.h"
-#include "data/text/file_content.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
+#include "train/run/data_content.h"
 
 namespace strake {
 namespace {
@@ -35,18 +36,12 @@ enum class TextRule {
 // Open() tells of files that cannot be read.
 absl::Status CheckContent(const std::string& file, TextRule rule, const TrainerOptions& options) {
   if (absl::EndsWith(file, ".bin")) return absl::OkStatus();
-  const absl::StatusOr<ContentKind> kind = ContentOfFile(file);
-  if (!kind.ok()) return absl::OkStatus();
-  if (kind->content == FileContent::kTokens) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "data file ", file, ": holds tokens in llm.c's format; let its name end in .bin"));
-  }
+  STRAKE_ASSIGN_OR_RETURN(const std::optional<ContentKind> kind, TextContentOf(file));
+  if (!kind.has_value()) return absl::OkStatus();
   if (kind->content != FileContent::kText) return NotTextError("data file " + file, *kind);
   const int64_t vocab_size = options.engine.model.vocab_size;
   if (vocab_size == kByteVocabSize || rule == TextRule::kOfAnyModel) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("data file ", file,
-                                                 ": is text, and the model has ", vocab_size,
-                                                 " tokens, which are not bytes; give token files"));
+  return TextForTokensError(file, vocab_size, "; give token files");
 }
 
 absl::StatusOr<TokenStream> OpenStream(const std::string& name,
