@@ -1,8 +1,11 @@
 // The trainer as processes under mpirun: the same bits as a run on threads, and every way to end
 // one.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -11,8 +14,11 @@
 #include <regex>
 #include <sstream>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
+#include "core/base/file_descriptor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -214,6 +220,48 @@ TEST_F(MpiTrainTest, SigtermToOneProcessStopsAll) {
   ASSERT_EQ(ranks.size(), kNumProcesses);
   kill(ranks.at(2), SIGTERM);
   ExpectStopped(program.Wait());
+}
+
+bool HasOpen(pid_t process, const std::string& file) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(file);
+  const std::string files = "/proc/" + std::to_string(process) + "/fd";
+  for (const auto& entry : std::filesystem::directory_iterator(files, error)) {
+    if (std::filesystem::read_symlink(entry.path(), error) == path) return true;
+  }
+  return false;
+}
+
+// The first rank waits for the lock of the folder that it fills, and the others for the first.
+TEST_F(MpiTrainTest, SigtermToOneProcessStopsThePreparationOfText) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += "{\"text\": \"plank " + std::to_string(i) + "\"}\n";
+  testing::WriteFile(run_ / "docs.jsonl", lines);
+  const Flags flags = {"--train_data=docs.jsonl", "--steps=2"};
+  ASSERT_EQ(TrainOnThreads(flags).exit_code, 0);
+  const std::string prepared =
+      std::filesystem::directory_iterator(run_ / "data_cache")->path().string();
+  const std::string lock = prepared + ".unfinished/lock";
+  std::filesystem::remove_all(out_);
+  std::filesystem::rename(prepared, prepared + ".unfinished");
+  testing::WriteFile(lock, "");
+  const FileDescriptor held(open(lock.c_str(), O_RDWR));
+  ASSERT_EQ(flock(held.get(), LOCK_EX), 0);
+
+  Program program("tools/train", RunFlags(flags + Flags{"--comm=mpi"}), Mpirun(kNumProcesses));
+  std::map<int, pid_t> ranks;
+  const auto waits = [&] { return ranks.size() == kNumProcesses && HasOpen(ranks.at(0), lock); };
+  for (int i = 0; i < 3000 && !waits(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ranks = RunningRanks(run_.path());
+  }
+  ASSERT_TRUE(waits());
+  kill(ranks.at(2), SIGTERM);
+  const ProgramResult result = program.Wait();
+  EXPECT_EQ(result.exit_code, 3) << result.err;
+  EXPECT_EQ(Count(result.err, "error: "), 0) << result.err;
+  EXPECT_EQ(Count(result.out, "stopped by a signal while text was prepared"), 1) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(out_));
 }
 
 // mpirun waits before it passes SIGTERM on, waits as long again before it kills, and exits with 1.

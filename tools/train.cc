@@ -61,8 +61,8 @@ absl::StatusOr<int> Train(int argc, char** argv) {
         absl::StrCat("saves stop the run: there is no memory for snapshots of ",
                      FormatBytes(SnapshotBytes(options.engine)), " beside it"));
   }
-  std::atomic<bool> stopped = false, preparing_stopped = false;
-  const absl::Status ran = RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
+  std::atomic<bool> stopped = false;
+  STRAKE_RETURN_IF_ERROR(RunOnRanks(layout, [&](const Mesh& mesh) -> absl::Status {
     const bool prints = mesh.rank() == 0;
     // mpirun passes on lines of output, but no progress bar.
     const bool bar = prints && layout.comm == "threads";
@@ -74,22 +74,20 @@ absl::StatusOr<int> Train(int argc, char** argv) {
         [&](const std::string& text) { screen.Print("warning: " + Printable(text)); });
     ScreenObserver lines(command, &screen);
     auto created = Trainer::Create(options, mesh, {&metrics, &lines});
-    if (mesh.rank() == 0 && absl::IsCancelled(created.status()) && StopRequested() != 0) {
-      preparing_stopped = true;
+    if (absl::IsCancelled(created.status())) {
+      // On all ranks. Before the first step there is nothing else to save.
+      if (prints) {
+        screen.Print(
+            "stopped by a signal while text was prepared; the same command goes on from there");
+      }
+      stopped = true;
+      return absl::OkStatus();
     }
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, std::move(created));
     STRAKE_ASSIGN_OR_RETURN(const TrainEnd end, trainer->Run());
     if (end.reason == TrainEnd::Reason::kStopRequested) stopped = true;
     return absl::OkStatus();
-  });
-  if (preparing_stopped) {
-    // Before the first step there is nothing else to save.
-    std::cout
-        << "stopped by a signal while text was prepared; the same command goes on from there\n";
-    stopped = true;
-  } else {
-    STRAKE_RETURN_IF_ERROR(ran);
-  }
+  }));
   return stopped && !config.exit_zero_on_stop ? kStopped : 0;
 }
 

@@ -209,9 +209,10 @@ std::string JoinNames(const std::vector<std::string>& files) {
 }
 
 constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are";
+constexpr char kStopped[] = "stopped";
 
-// What the other ranks need: nothing where no list has changed, so that each keeps what it was
-// given; else whether training files were prepared, and all lists.
+// What the other ranks need of lists: nothing where none has changed, so that each keeps what it
+// was given; else whether training files were prepared, and all lists.
 std::string FilesText(const PreparedLists& prepared, const TrainerOptions& options) {
   if (!prepared.any) return "";
   std::string text = absl::StrCat(prepared.training ? kPrepared : kAsTheyAre, kEndOfList,
@@ -233,10 +234,23 @@ bool TakeFiles(absl::string_view text, TrainerOptions* options) {
   return lists[0] == kPrepared;
 }
 
-absl::StatusOr<PreparedLists> PrepareOnFirstRank(const Mesh& mesh, DataRules rules,
-                                                 const RunTokenizer& tokenizer,
-                                                 const std::vector<TrainObserver*>& observers,
-                                                 TrainerOptions* options) {
+struct Meeting {
+  bool done = false;  // the preparation
+  bool stop = false;  // asked for on any rank
+};
+
+absl::StatusOr<Meeting> Meet(const Mesh& mesh, bool done, const TrainerOptions& options) {
+  Meeting meeting;
+  STRAKE_ASSIGN_OR_RETURN(meeting.done, AnyRank(mesh, done));
+  const bool stop = options.stop_requested != nullptr && options.stop_requested();
+  STRAKE_ASSIGN_OR_RETURN(meeting.stop, AnyRank(mesh, stop));
+  return meeting;
+}
+
+// Returns nothing where it was asked to stop.
+absl::StatusOr<std::optional<PreparedLists>> PrepareOnFirstRank(
+    const Mesh& mesh, DataRules rules, const RunTokenizer& tokenizer,
+    const std::vector<TrainObserver*>& observers, TrainerOptions* options) {
   Preparation preparation(tokenizer, rules, options);
   auto work = std::async(std::launch::async, [&] { return preparation.Run(); });
   // Several times within the time after which ranks that do not meet are lost.
@@ -248,13 +262,14 @@ absl::StatusOr<PreparedLists> PrepareOnFirstRank(const Mesh& mesh, DataRules rul
     if (told.ok() && !done)
       told =
           TellAll(observers, [&](TrainObserver& o) { return o.OnPrepare(preparation.progress()); });
-    const auto all = AnyRank(mesh, done);
+    const auto all = Meet(mesh, done, *options);
     if (!all.ok() && told.ok()) told = all.status();
-    if (!told.ok()) preparation.Abandon();
+    if (!told.ok() || all->stop) preparation.Abandon();
     if (!all.ok()) break;
   }
   const absl::StatusOr<PreparedLists> prepared = work.get();
   STRAKE_RETURN_IF_ERROR(told);
+  if (absl::IsCancelled(prepared.status())) return std::nullopt;
   STRAKE_RETURN_IF_ERROR(prepared.status());
   for (const std::string& note : preparation.notes()) {
     STRAKE_RETURN_IF_ERROR(TellAll(observers, [&](TrainObserver& o) { return o.OnNote(note); }));
@@ -273,15 +288,19 @@ absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTok
                                  TrainerOptions* options) {
   std::string files;
   if (mesh.rank() == 0) {
-    STRAKE_ASSIGN_OR_RETURN(const PreparedLists prepared,
+    STRAKE_ASSIGN_OR_RETURN(const std::optional<PreparedLists> prepared,
                             PrepareOnFirstRank(mesh, rules, tokenizer, observers, options));
-    files = FilesText(prepared, *options);
+    files = prepared.has_value() ? FilesText(*prepared, *options) : kStopped;
   } else {
-    for (bool done = false; !done;) {
-      STRAKE_ASSIGN_OR_RETURN(done, AnyRank(mesh, false));
+    for (Meeting meeting; !meeting.done;) {
+      STRAKE_ASSIGN_OR_RETURN(meeting, Meet(mesh, false, *options));
     }
   }
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh, &files));
+  if (files == kStopped) {
+    return absl::CancelledError(absl::StrCat(
+        options->data_cache, ": asked to stop; token files that are finished are kept"));
+  }
   return TakeFiles(files, options);
 }
 

@@ -22,7 +22,8 @@ namespace strake {
 // with all threads of the machine, below options->data_cache, which all must see; it alone has a
 // tokenizer. The others wait and meet it meanwhile, or they would take it for lost. An error names
 // option and file: text without a tokenizer, a file that is neither text nor tokens, and
-// PrepareTokens()'s errors.
+// PrepareTokens()'s errors. Where options->stop_requested() is true on any rank meanwhile, all
+// ranks return Cancelled, and none has failed.
 absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTokenizer& tokenizer,
                                  const std::vector<TrainObserver*>& observers,
                                  TrainerOptions* options);

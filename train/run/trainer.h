@@ -42,7 +42,8 @@ class Trainer {
   // Opens the data, checks all options, claims the directory, and restores the run's weights,
   // optimizer and data position. No file of an earlier run is changed before all checks have passed
   // on all ranks. `mesh` and the observers, which are called in their order, must outlive the
-  // trainer. An error names options, files and values.
+  // trainer. An error names options, files and values. Cancelled, on every rank, where
+  // options.stop_requested() was true on any of them while text was prepared.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(const TrainerOptions& options,
                                                          const Mesh& mesh,
                                                          std::vector<TrainObserver*> observers);

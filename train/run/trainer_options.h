@@ -113,7 +113,8 @@ struct TrainerOptions {
   // How long a full or failing disk is tolerated; the run goes on meanwhile.
   int64_t save_retry_seconds = 600;
 
-  // Called on every rank between steps; if it returns true on any rank, the run saves and ends.
+  // Called on every rank between steps, and while text is prepared; if it returns true on any rank,
+  // the run saves and ends.
   std::function<bool()> stop_requested = {};
 
   // A JSON object: the program's own options, which run.json records. It may be empty. Ranks

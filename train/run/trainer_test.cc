@@ -1,6 +1,10 @@
 #include "train/run/trainer.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -18,6 +22,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "core/base/file_descriptor.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
@@ -1194,6 +1199,36 @@ TEST_F(TokenizedTest, AnObserversErrorEndsThePreparation) {
   EXPECT_THAT(Train(kOneRank, {&failing}).message(), HasSubstr("has had enough"));
   EXPECT_TRUE(failing.failed);
   EXPECT_FALSE(std::filesystem::exists(directory_ / "data_cache"));
+}
+
+TEST_F(TokenizedTest, AStopWhileTextIsPreparedIsThatOfAllRanks) {
+  ASSERT_EQ(ErrorOf(), "");
+  // The preparation waits for the lock of its folder.
+  std::string unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    unfinished = entry.path().string() + ".unfinished";
+  }
+  std::filesystem::remove_all(directory_ / "data_cache");
+  std::filesystem::create_directories(unfinished);
+  WriteFile(unfinished + "/lock", "");
+  const FileDescriptor lock(open((unfinished + "/lock").c_str(), O_RDWR));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX), 0);
+  options_.directory += "x";
+  for (const int asked : {0, 1}) {
+    std::array<absl::Status, 2> statuses;
+    const absl::Status ran = RunOnThreads(kDp2, {}, [&](const Mesh& mesh) {
+      TrainerOptions options = options_;
+      options.stop_requested = [&] { return mesh.rank() == asked; };
+      statuses[mesh.rank()] = Trainer::Create(options, mesh, {}).status();
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(ran.ok()) << ran;
+    for (const absl::Status& status : statuses) {
+      EXPECT_TRUE(absl::IsCancelled(status)) << asked << ": " << status;
+    }
+  }
+  ASSERT_EQ(flock(lock.get(), LOCK_UN), 0);
+  EXPECT_EQ(ErrorOf(kDp2), "");
 }
 
 TEST_F(TokenizedTest, AnEmptyFileIsTextWithoutDocuments) {
