@@ -106,8 +106,9 @@ DocumentOptions DocumentsOf(const PrepareConfig& config) {
 std::string ProgressText(const PrepareOptions::Progress& now, double seconds) {
   const auto bytes = static_cast<double>(now.bytes_read - now.bytes_resumed);
   const double rate = bytes / std::max(seconds, 1e-3);
-  const std::string tokens = absl::StrCat(FormatCount(static_cast<double>(now.tokens)), " tokens  ",
-                                          FormatBytes(rate), "/s");
+  const std::string tokens =
+      absl::StrCat(FormatCount(static_cast<double>(now.tokens)), " ", Plural(now.tokens, "token"),
+                   "  ", FormatBytes(rate), "/s");
   if (now.bytes_in_all == 0) {
     return absl::StrCat(FormatBytes(static_cast<double>(now.bytes_read)), "  ", tokens);
   }
@@ -122,7 +123,7 @@ double ShareOf(const PrepareOptions::Progress& now) {
 }
 
 std::string Counted(int64_t count, const char* one) {
-  return absl::StrCat(count, " ", one, count == 1 ? "" : "s");
+  return absl::StrCat(count, " ", Plural(count, one));
 }
 
 void PrintSummary(const PrepareConfig& config, const PreparedTokens& tokens, double seconds) {

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -49,6 +48,10 @@ std::string FormatDuration(double seconds) {
 }
 
 std::string FormatCount(double count) { return WithUnit(count, 1000, {"", "k", "M", "B", "T"}); }
+
+std::string Plural(int64_t count, absl::string_view noun) {
+  return absl::StrCat(noun, count == 1 ? "" : "s");
+}
 
 std::string FormatBytes(double bytes) {
   return WithUnit(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"});

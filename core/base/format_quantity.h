@@ -2,7 +2,10 @@
 #ifndef STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
 #define STRAKE_CORE_BASE_FORMAT_QUANTITY_H_
 
+#include <cstdint>
 #include <string>
+
+#include "absl/strings/string_view.h"
 
 namespace strake {
 
@@ -11,6 +14,9 @@ std::string FormatDuration(double seconds);
 
 // "950", "12.3k", "124.4M", "8.03B": at most four digits.
 std::string FormatCount(double count);
+
+// "file" for one, "files" for any other number.
+std::string Plural(int64_t count, absl::string_view noun);
 
 // "512 B", "1.50 KiB", "2.60 GiB": at most four digits.
 std::string FormatBytes(double bytes);

@@ -42,6 +42,12 @@ TEST(FormatTest, Counts) {
   EXPECT_EQ(FormatCount(std::nan("")), "?");
 }
 
+TEST(FormatTest, Plural) {
+  EXPECT_EQ(Plural(0, "file"), "files");
+  EXPECT_EQ(Plural(1, "file"), "file");
+  EXPECT_EQ(Plural(2, "file"), "files");
+}
+
 TEST(FormatTest, Bytes) {
   EXPECT_EQ(FormatBytes(0), "0 B");
   EXPECT_EQ(FormatBytes(1023), "1023 B");

@@ -393,9 +393,10 @@ class Files {
   absl::Status FinishAll() {
     if (writer_.has_value()) STRAKE_RETURN_IF_ERROR(EndFile());
     if (record_.files.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("the ", options_->files.size(), " files from ",
-                                                     options_->files.front(),
-                                                     " on hold no document"));
+      const size_t more = options_->files.size() - 1;
+      return absl::InvalidArgumentError(absl::StrCat(
+          options_->files.front(), more == 0 ? "" : absl::StrCat(" and ", more, " more"),
+          more == 0 ? ": holds no document" : ": hold no document"));
     }
     record_.next = {};
     return WritePrepareRecord(*place_ / kFinishedRecord, record_);

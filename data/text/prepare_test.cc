@@ -654,7 +654,9 @@ TEST_F(PrepareTest, ErrorsLeaveNothing) {
   EXPECT_THAT(message("tokens.bin"), HasSubstr("tokens.bin: is a file of tokens, not text"));
   EXPECT_THAT(message("field.jsonl"), HasSubstr("has no member \"text\"; it has body"));
   EXPECT_THAT(message("empty.jsonl"), HasSubstr("empty.jsonl: line 1: its document is empty"));
-  EXPECT_THAT(message("blank.jsonl"), HasSubstr("hold no document"));
+  EXPECT_THAT(message("blank.jsonl"), HasSubstr("blank.jsonl: holds no document"));
+  EXPECT_THAT(Message(Options({"blank.jsonl", "blank.jsonl"}, "out")),
+              HasSubstr("blank.jsonl and 1 more: hold no document"));
   EXPECT_THAT(message("missing.txt"), HasSubstr("missing.txt"));
   EXPECT_THAT(Message(Options({"good.txt", "array.txt"}, "out")), HasSubstr("array.txt"));
   EXPECT_THAT(Message(Options({}, "out")), HasSubstr("list of files to prepare is empty"));

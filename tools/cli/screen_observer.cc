@@ -77,9 +77,10 @@ absl::Status ScreenObserver::OnNote(const std::string& text) {
 
 absl::Status ScreenObserver::OnPrepare(const PrepareProgress& p) {
   const double done = static_cast<double>(p.bytes_read), all = static_cast<double>(p.bytes_in_all);
-  screen_->Update(all > 0 ? done / all : 0,
-                  absl::StrCat(FormatBytes(done), " of ", FormatBytes(all), " of text prepared, ",
-                               FormatCount(static_cast<double>(p.tokens)), " tokens"));
+  screen_->Update(
+      all > 0 ? done / all : 0,
+      absl::StrCat(FormatBytes(done), " of ", FormatBytes(all), " of text prepared, ",
+                   FormatCount(static_cast<double>(p.tokens)), " ", Plural(p.tokens, "token")));
   return absl::OkStatus();
 }
 

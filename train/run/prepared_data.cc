@@ -67,6 +67,11 @@ bool TrainsOnBytes(const TrainerOptions& options, DataRules rules) {
                       [](const std::string& file) { return absl::EndsWith(file, ".bin"); });
 }
 
+// "12.3k tokens".
+std::string CountOf(int64_t count, absl::string_view noun) {
+  return absl::StrCat(FormatCount(static_cast<double>(count)), " ", Plural(count, noun));
+}
+
 // Whether the training files were prepared, and whether any list of files was.
 struct PreparedLists {
   bool training = false, any = false;
@@ -174,20 +179,21 @@ class Preparation {
             const PreparedTokens& prepared) {
     const std::string what =
         "text of " + (texts.size() == 1 ? texts.front() : absl::StrCat(texts.size(), " files"));
-    notes_.push_back(absl::StrCat(
-        what, prepared.reused ? " was prepared before: " : " is prepared: ",
-        FormatCount(static_cast<double>(prepared.num_documents)), " documents, ",
-        FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
-        FormatCount(static_cast<double>(prepared.num_tokens)), " tokens in ", directory));
+    notes_.push_back(
+        absl::StrCat(what, prepared.reused ? " was prepared before: " : " is prepared: ",
+                     CountOf(prepared.num_documents, "document"), ", ",
+                     FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
+                     CountOf(prepared.num_tokens, "token"), " in ", directory));
     if (!prepared.replaced.empty()) {
       warnings_.push_back(prepared.replaced + "; its text was prepared again");
     }
     if (prepared.num_bad_lines + prepared.num_empty_documents == 0) return;
-    warnings_.push_back(absl::StrCat(
-        prepared.num_bad_lines, " lines that are no documents and ", prepared.num_empty_documents,
-        " empty documents of ", what, " are left out",
-        prepared.first_bad_line.empty() ? ""
-                                        : absl::StrCat("; the first: ", prepared.first_bad_line)));
+    warnings_.push_back(
+        absl::StrCat("left out of ", what, ": ", CountOf(prepared.num_bad_lines, "bad line"), ", ",
+                     CountOf(prepared.num_empty_documents, "empty document"),
+                     prepared.first_bad_line.empty()
+                         ? ""
+                         : absl::StrCat("; the first bad line: ", prepared.first_bad_line)));
   }
 
   const RunTokenizer& tokenizer_;

@@ -1154,9 +1154,9 @@ TEST_F(TokenizedTest, BrokenLinesAreNamedOrCounted) {
   options_.skip_bad_lines = true;
   BitsRecorder recorder;
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
-  EXPECT_THAT(recorder.notes,
-              Contains(AllOf(HasSubstr("warning: 2 lines that are no documents"),
-                             HasSubstr("the first: "), Not(HasSubstr("give skip_bad_lines")))));
+  EXPECT_THAT(recorder.notes, Contains(AllOf(HasSubstr("text of 2 files: 2 bad lines, 0 empty doc"),
+                                             HasSubstr("; the first bad line: "),
+                                             Not(HasSubstr("give skip_bad_lines")))));
   options_.skip_bad_lines = false;
   options_.text_field = "body";
   WriteFile(directory_ / "docs.jsonl", lines_);
@@ -1239,7 +1239,8 @@ TEST_F(TokenizedTest, AnEmptyFileIsTextWithoutDocuments) {
   BitsRecorder recorder;
   const absl::Status trained = Train(kOneRank, {&recorder});
   ASSERT_TRUE(trained.ok()) << trained;
-  EXPECT_THAT(recorder.notes, Contains(HasSubstr("1 empty documents of text of 3 files")));
+  EXPECT_THAT(recorder.notes,
+              Contains(HasSubstr("text of 3 files: 0 bad lines, 1 empty document")));
 }
 
 TEST_F(TokenizedTest, EachOfAFewTextsGivesItsLastTenth) {
@@ -1413,7 +1414,7 @@ TEST_F(TokenizedTest, ValidationTextOfARunOfTokensIsPrepared) {
   BitsRecorder recorder;
   const absl::Status trained = Train(kDp2, {&recorder});
   ASSERT_TRUE(trained.ok()) << trained;
-  EXPECT_THAT(recorder.notes, Contains(HasSubstr("text.txt is prepared: 1 documents")));
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("text.txt is prepared: 1 document, ")));
   WriteFile(directory_ / "a.png", std::string("\x89PNG\r\n\x1a\n", 8) + std::string(200, '\0'));
   options_.val_sets[0].files = {directory_ / "a.png"};
   options_.schedule.total_steps = 6;
