@@ -535,59 +535,91 @@ absl::StatusOr<PreparedTokens> PrepareIn(const UnfinishedDirectory& place,
   return result;
 }
 
+// One call of PrepareTokens().
+class PrepareCall {
+ public:
+  PrepareCall(const Tokenizer* tokenizer, const PrepareOptions* options, std::string target,
+              std::vector<PrepareSource> sources)
+      : tokenizer_(*tokenizer),
+        options_(*options),
+        target_(std::move(target)),
+        sources_(std::move(sources)),
+        settings_(SettingsText(tokenizer_, options_, sources_)) {}
+
+  absl::StatusOr<PreparedTokens> Run() const {
+    // Without the lock: where an equal call was, nothing is written.
+    STRAKE_ASSIGN_OR_RETURN(const Found found, Find());
+    if (found.result.has_value()) return *found.result;
+    const auto place = UnfinishedDirectory::Open(target_, [this] { return Poll(); });
+    if (!place.ok()) return Named(options_.names.directory, place.status());
+    auto prepared = RunIn(*place);
+    if (!prepared.ok() || prepared->reused) place->RemoveIfUseless();
+    return prepared;
+  }
+
+ private:
+  struct Found {
+    std::optional<PreparedTokens> result = {};
+    std::string damage = {};  // of a result that may be replaced
+  };
+
+  absl::StatusOr<PreparedTokens> RunIn(const UnfinishedDirectory& place) const {
+    // Another process may have done it meanwhile.
+    STRAKE_ASSIGN_OR_RETURN(const Found found, Find());
+    if (found.result.has_value()) return *found.result;
+    if (!found.damage.empty()) STRAKE_RETURN_IF_ERROR(Remove(found.damage));
+    auto prepared =
+        PrepareIn(place, tokenizer_, options_, FindProgress(place, settings_, sources_, tokenizer_),
+                  target_, [this] { return Poll(); });
+    if (prepared.ok()) prepared->replaced = found.damage;
+    return prepared;
+  }
+
+  absl::StatusOr<Found> Find() const {
+    const auto record = FindResult(target_, settings_, sources_, EncodingFor(tokenizer_), options_);
+    if (record.ok() && !record->has_value()) return Found();
+    const absl::Status status =
+        record.ok() ? CheckFiles(target_, **record, tokenizer_) : record.status();
+    if (!status.ok()) {
+      const bool replaceable = absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
+      if (!options_.replace_damaged || !replaceable) return Refused(status, options_.names);
+      return Found{.damage = std::string(status.message())};
+    }
+    RemoveWorkFiles(target_);
+    Found found = {.result = Summarize(target_, **record)};
+    found.result->reused = true;
+    return found;
+  }
+
+  absl::Status Remove(const std::string& damage) const {
+    const absl::StatusOr<bool> removed = RemoveResult(target_);
+    if (!removed.ok()) return Named(options_.names.directory, removed.status());
+    return *removed ? absl::OkStatus() : Refused(absl::DataLossError(damage), options_.names);
+  }
+
+  absl::Status Poll() const {
+    return options_.stop_requested && options_.stop_requested()
+               ? absl::CancelledError(absl::StrCat(
+                     target_,
+                     ": stopped; token files that are finished are kept for the next time"))
+               : absl::OkStatus();
+  }
+
+  const Tokenizer& tokenizer_;
+  const PrepareOptions& options_;
+  const std::string target_;
+  const std::vector<PrepareSource> sources_;
+  const std::string settings_;
+};
+
 }  // namespace
 
 absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options) {
   STRAKE_RETURN_IF_ERROR(CheckOptions(tokenizer, options));
   STRAKE_ASSIGN_OR_RETURN(const std::string target, TargetOf(options));
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<PrepareSource> sources, DescribeSources(options));
-  const std::string settings = SettingsText(tokenizer, options, sources);
-  const TokenEncoding encoding = EncodingFor(tokenizer);
-  const auto find = [&]() -> absl::StatusOr<std::optional<PreparedTokens>> {
-    STRAKE_ASSIGN_OR_RETURN(const auto record,
-                            FindResult(target, settings, sources, encoding, options));
-    if (!record.has_value()) return std::nullopt;
-    STRAKE_RETURN_IF_ERROR(CheckFiles(target, *record, tokenizer));
-    RemoveWorkFiles(target);
-    PreparedTokens result = Summarize(target, *record);
-    result.reused = true;
-    return result;
-  };
-  const auto poll = [&] {
-    return options.stop_requested && options.stop_requested()
-               ? absl::CancelledError(absl::StrCat(
-                     target, ": stopped; token files that are finished are kept for the next time"))
-               : absl::OkStatus();
-  };
-  const auto is_damaged = [&](const absl::Status& status) {
-    return options.replace_damaged &&
-           (absl::IsDataLoss(status) || absl::IsFailedPrecondition(status));
-  };
-  absl::StatusOr<std::optional<PreparedTokens>> found = find();
-  if (found.ok() && found->has_value()) return **found;
-  if (!found.ok() && !is_damaged(found.status())) return Refused(found.status(), options.names);
-  const auto opened = UnfinishedDirectory::Open(target, poll);
-  if (!opened.ok()) return Named(options.names.directory, opened.status());
-  const UnfinishedDirectory& place = *opened;
-  const auto prepare = [&]() -> absl::StatusOr<PreparedTokens> {
-    // Another process may have done it meanwhile.
-    found = find();
-    if (found.ok() && found->has_value()) return **found;
-    if (!found.ok()) {
-      if (!is_damaged(found.status())) return Refused(found.status(), options.names);
-      const auto removed = RemoveResult(target);
-      if (!removed.ok()) return Named(options.names.directory, removed.status());
-      if (!*removed) return Refused(found.status(), options.names);
-    }
-    auto result = PrepareIn(place, tokenizer, options,
-                            FindProgress(place, settings, sources, tokenizer), target, poll);
-    if (result.ok()) result->replaced = std::string(found.status().message());
-    return result;
-  };
-  auto prepared = prepare();
-  if (!prepared.ok() || prepared->reused) place.RemoveIfUseless();
-  return prepared;
+  STRAKE_ASSIGN_OR_RETURN(std::vector<PrepareSource> sources, DescribeSources(options));
+  return PrepareCall(&tokenizer, &options, target, std::move(sources)).Run();
 }
 
 absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const Tokenizer& tokenizer,
