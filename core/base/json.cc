@@ -140,9 +140,4 @@ std::string JsonText(const ordered_json& value, int indent) { return Text(value,
 std::string QuoteJson(const json& value) { return Quote(value); }
 std::string QuoteJson(const ordered_json& value) { return Quote(value); }
 
-bool IsUtf8(const std::string& text) {
-  const json value = text;
-  return Text(value, -1) == value.dump(-1, ' ', false, json::error_handler_t::ignore);
-}
-
 }  // namespace strake

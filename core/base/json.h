@@ -33,9 +33,6 @@ std::string JsonText(const nlohmann::ordered_json& value, int indent = -1);
 std::string QuoteJson(const nlohmann::json& value);
 std::string QuoteJson(const nlohmann::ordered_json& value);
 
-// Returns whether a text is UTF-8.
-bool IsUtf8(const std::string& text);
-
 }  // namespace strake
 
 #endif  // STRAKE_CORE_BASE_JSON_H_

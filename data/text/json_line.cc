@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/printable.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {
@@ -29,42 +30,6 @@ uint64_t NotableBytes(uint64_t word) {
   const uint64_t found = ((quotes - kOnes) & ~quotes) | ((backslashes - kOnes) & ~backslashes) |
                          ((word - kOnes * 0x20) & ~word) | word;
   return found & kHigh;
-}
-
-// The number of bytes of the UTF-8 character at `at`; 0 where there is none (RFC 3629, section 4).
-int Utf8Length(const char* at, const char* end) {
-  const auto byte = [&](int i) { return static_cast<unsigned char>(at[i]); };
-  const int first = byte(0);
-  const int length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  if (length == 0 || first > 0xf4 || end - at < length) return 0;
-  if (length == 1) return 1;
-  int low = 0x80, high = 0xbf;     // of the second byte
-  if (first == 0xe0) low = 0xa0;   // shorter forms exist below
-  if (first == 0xed) high = 0x9f;  // surrogates
-  if (first == 0xf0) low = 0x90;
-  if (first == 0xf4) high = 0x8f;  // U+10FFFF is the last
-  if (byte(1) < low || byte(1) > high) return 0;
-  for (int i = 2; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-  }
-  return length;
-}
-
-void AppendUtf8(uint32_t code, std::string* text) {
-  const auto add = [&](uint32_t byte) { text->push_back(static_cast<char>(byte)); };
-  if (code < 0x80) return add(code);
-  if (code < 0x800) {
-    add(0xc0 | code >> 6);
-  } else {
-    if (code < 0x10000) {
-      add(0xe0 | code >> 12);
-    } else {
-      add(0xf0 | code >> 18);
-      add(0x80 | (code >> 12 & 0x3f));
-    }
-    add(0x80 | (code >> 6 & 0x3f));
-  }
-  add(0x80 | (code & 0x3f));
 }
 
 // Each function reads what its name says from the front of what is left, or sets the error and
@@ -247,7 +212,7 @@ bool Scanner::String(std::string* buffer, absl::string_view* value) {
     if (at_ == end_) return FailAt(quote, "the string that begins here does not end");
     const unsigned char c = *at_;
     if (c >= 0x80) {
-      const int length = Utf8Length(at_, end_);
+      const int length = DecodeUtf8(at_, end_).num_bytes;
       if (length == 0) return Fail("bytes that are not UTF-8");
       at_ += length;
     } else if (c == '\\') {
@@ -295,7 +260,7 @@ bool Scanner::Unicode(std::string* buffer) {
   const char* const first = at_;
   uint32_t code, low;
   if (!Hex4(&code)) return Fail("\\u needs four hexadecimal digits");
-  if (code >= 0xd800 && code < 0xe000) {
+  if (IsSurrogate(code)) {
     if (code >= 0xdc00 || !Hex4(&low) || low < 0xdc00 || low >= 0xe000) {
       return FailAt(first, "half a character (a surrogate without its other half)");
     }

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {

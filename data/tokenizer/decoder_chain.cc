@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/status_macros.h"
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer/segment_encoder.h"
 #include "data/tokenizer/text_chars.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/words/unicode.h"
 
 namespace strake {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <string>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/words/unicode.h"
 
 namespace strake {
 namespace {
@@ -23,9 +23,7 @@ bool IsAllBlank(absl::string_view token) {
 
 size_t CharBegin(absl::string_view text, size_t size) {
   size_t begin = size;
-  const auto is_inner = [&](size_t at) {
-    return at < text.size() && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80;
-  };
+  const auto is_inner = [&](size_t at) { return at < text.size() && IsUtf8Continuation(text[at]); };
   while (begin > 0 && size - begin < 4 && is_inner(begin)) --begin;
   return begin == 0 || is_inner(begin) ? size : begin;
 }

@@ -2,60 +2,20 @@
 #include <string>
 
 #include "absl/strings/match.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_parts.h"
-#include "data/tokenizer/words/unicode.h"
 
 namespace strake {
 namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";
 
-struct ByteRange {
-  uint8_t first, last;
-  bool Has(char c) const {
-    const uint8_t byte = static_cast<uint8_t>(c);
-    return byte >= first && byte <= last;
-  }
-};
-
-// The bytes that may come second: Unicode's table 3-7.
-ByteRange SecondBytes(uint8_t lead) {
-  switch (lead) {
-    case 0xE0:
-      return {0xA0, 0xBF};
-    case 0xED:
-      return {0x80, 0x9F};
-    case 0xF0:
-      return {0x90, 0xBF};
-    case 0xF4:
-      return {0x80, 0x8F};
-    default:
-      return {0x80, 0xBF};
-  }
-}
-
-int CharBytes(uint8_t lead) {
-  if (lead < 0xC2 || lead > 0xF4) return 1;
-  return lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
-
-// How many bytes at the beginning are those of one character, which need not be complete.
-size_t BegunBytes(absl::string_view text) {
-  const uint8_t lead = static_cast<uint8_t>(text[0]);
-  const size_t wanted = std::min<size_t>(CharBytes(lead), text.size());
-  size_t size = 1;
-  if (size < wanted && SecondBytes(lead).Has(text[1])) ++size;
-  while (size > 1 && size < wanted && ByteRange{0x80, 0xBF}.Has(text[size])) ++size;
-  return size;
-}
-
 // How many bytes at the end may become a character with what follows.
 size_t UnfinishedBytes(absl::string_view text) {
   for (size_t size = std::min<size_t>(3, text.size()); size > 0; --size) {
     const absl::string_view end = text.substr(text.size() - size);
-    const uint8_t lead = static_cast<uint8_t>(end[0]);
-    if (BegunBytes(end) == size && size < CharBytes(lead)) return size;
+    if (BegunCharBytes(end) == size && size < Utf8Bytes(end[0])) return size;
   }
   return 0;
 }
@@ -69,7 +29,7 @@ std::string Printable(absl::string_view text) {
     text.remove_prefix(valid);
     if (text.empty()) break;
     result += kReplacement;
-    text.remove_prefix(BegunBytes(text));
+    text.remove_prefix(BegunCharBytes(text));
   }
   return result;
 }

@@ -1,9 +1,9 @@
 #include <string>
 #include <vector>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer/random_spec.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/words/unicode.h"
 #include "gtest/gtest.h"
 
 namespace strake {

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/unicode.h"
 
 namespace strake {

@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
 

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {
@@ -36,7 +37,7 @@ absl::string_view StripTrailingSpace(absl::string_view text) {
 
 double NumCharacters(absl::string_view utf8) {
   return static_cast<double>(
-      std::count_if(utf8.begin(), utf8.end(), [](char byte) { return (byte & 0xc0) != 0x80; }));
+      std::count_if(utf8.begin(), utf8.end(), [](char byte) { return !IsUtf8Continuation(byte); }));
 }
 
 struct Pair {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/formats/byte_letters.h"
 #include "data/tokenizer/formats/json_fields.h"
 #include "nlohmann/json.hpp"
@@ -19,7 +20,7 @@ using nlohmann::json;
 
 // The bytes that letters stand for: nothing where some character is no byte's letter.
 std::optional<std::string> BytesOfLetters(absl::string_view letters) {
-  constexpr int kNumCodePoints = 0x100 + 68;  // no letter takes more than two bytes of UTF-8
+  constexpr int kNumCodePoints = 0x100 + 68;
   static const auto* const byte_of = [] {
     auto* bytes = new std::array<int, kNumCodePoints>;
     bytes->fill(-1);
@@ -28,14 +29,14 @@ std::optional<std::string> BytesOfLetters(absl::string_view letters) {
   }();
   std::string bytes;
   bytes.reserve(letters.size());
-  for (size_t i = 0; i < letters.size(); ++i) {
-    int letter = static_cast<uint8_t>(letters[i]);
-    if (letter >= 0x80) {
-      if (i + 1 == letters.size() || letter >> 5 != 6) return std::nullopt;
-      letter = (letter & 0x1f) << 6 | (static_cast<uint8_t>(letters[++i]) & 0x3f);
-    }
-    if (letter >= kNumCodePoints || (*byte_of)[letter] < 0) return std::nullopt;
-    bytes.push_back(static_cast<char>((*byte_of)[letter]));
+  const char* const end = letters.data() + letters.size();
+  for (const char* at = letters.data(); at != end;) {
+    const Utf8Char letter = DecodeUtf8(at, end);
+    if (letter.num_bytes == 0 || letter.code_point >= kNumCodePoints) return std::nullopt;
+    const int byte = (*byte_of)[letter.code_point];
+    if (byte < 0) return std::nullopt;
+    bytes.push_back(static_cast<char>(byte));
+    at += letter.num_bytes;
   }
   return bytes;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/base/utf8.h"
+
 namespace strake {
 namespace {
 
@@ -43,13 +45,7 @@ const std::array<unsigned char, 256>& BytesByLetter() {
 std::string ByteLetters(absl::string_view bytes) {
   std::string letters;
   for (const char byte : bytes) {
-    const int code_point = ByteLetterCodePoints()[static_cast<unsigned char>(byte)];
-    if (code_point < 0x80) {
-      letters.push_back(static_cast<char>(code_point));
-    } else {
-      letters.push_back(static_cast<char>(0xC0 | code_point >> 6));
-      letters.push_back(static_cast<char>(0x80 | (code_point & 0x3F)));
-    }
+    AppendUtf8(ByteLetterCodePoints()[static_cast<unsigned char>(byte)], &letters);
   }
   return letters;
 }

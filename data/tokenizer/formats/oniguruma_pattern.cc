@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {
@@ -61,8 +62,7 @@ class Translator {
   // What a quantifier after it repeats.
   void Atom(size_t size) {
     // The bytes of a character after its first belong to it.
-    const bool within = (static_cast<unsigned char>(rest_.front()) & 0xc0) == 0x80;
-    if (!within) atom_ = result_.size();
+    if (!IsUtf8Continuation(rest_.front())) atom_ = result_.size();
     Copy(size);
   }
 

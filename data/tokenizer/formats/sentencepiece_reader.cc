@@ -14,8 +14,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "core/base/json.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/formats/expand_merges.h"
 #include "data/tokenizer/formats/json_fields.h"
 #include "data/tokenizer/formats/protobuf_fields.h"
@@ -146,12 +146,6 @@ absl::Status RefuseOthers(const Model& model) {
   return absl::OkStatus();
 }
 
-// The bytes of a text's first character, which is valid UTF-8.
-size_t FirstCharacterBytes(absl::string_view text) {
-  const auto lead = static_cast<uint8_t>(text.front());
-  return std::min<size_t>(lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4, text.size());
-}
-
 // SentencePiece joins any two neighbours whose text is a piece. All of them are pieces themselves
 // if each character of the pieces is one.
 absl::Status CheckPieces(const Model& model) {
@@ -170,7 +164,7 @@ absl::Status CheckPieces(const Model& model) {
   for (const Piece& piece : model.pieces) {
     if (piece.type != PieceType::kNormal) continue;
     for (absl::string_view rest = piece.text; !rest.empty();) {
-      const absl::string_view character = rest.substr(0, FirstCharacterBytes(rest));
+      const absl::string_view character = rest.substr(0, CharBytes(rest));
       rest.remove_prefix(character.size());
       if (merged.contains(character)) continue;
       return absl::InvalidArgumentError(absl::StrCat("has the piece ", QuoteText(piece.text),

@@ -7,11 +7,11 @@
 
 #include "absl/strings/match.h"
 #include "core/base/status_macros.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/normalizer/normalizer_chars_map.h"
 #include "data/tokenizer/normalizer/normalizer_unicode_form.h"
 #include "data/tokenizer/text_chars.h"
 #include "data/tokenizer/words/pcre2_splitter.h"
-#include "data/tokenizer/words/unicode.h"
 
 namespace strake {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 
 namespace strake {
 namespace {
@@ -98,8 +98,7 @@ class StableChars {
     stable_.assign(kEnd, true);
     CodePoints parts;
     for (utf8proc_int32_t c = 0; c < kEnd; ++c) {
-      const bool is_surrogate = c >= 0xD800 && c < 0xE000;
-      if (is_surrogate) continue;
+      if (IsSurrogate(c)) continue;
       parts.clear();
       AppendDecomposed(c, Options(form), &parts);
       if (CombiningClass(c) != 0 || CombiningClass(parts[0]) != 0) stable_[c] = false;
@@ -151,12 +150,6 @@ class UnicodeForm : public NormalizerStep {
   }
 
  private:
-  static void AppendUtf8(utf8proc_int32_t c, std::string* out) {
-    utf8proc_uint8_t bytes[4];
-    const auto size = utf8proc_encode_char(c, bytes);
-    out->append(reinterpret_cast<const char*>(bytes), size);
-  }
-
   // Sets the next stretch that may change: from the stable character before to the next one.
   bool NextUnstable(absl::string_view text, size_t from, size_t* begin, size_t* end) const {
     const char* const last = text.data() + text.size();

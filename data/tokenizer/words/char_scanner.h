@@ -121,6 +121,7 @@ class CharScanner {
     return Skip(p, end, classes);
   }
 
+  // DecodeUtf8() without its checks, which the text has passed: this is the innermost loop.
   ScannedChar AtMultiByte(const char* p) const {
     const auto bits = [p](int i) { return static_cast<char32_t>(p[i] & 0x3F); };
     const uint8_t first = *p;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/char_scanner.h"
 #include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/unicode.h"

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/valid_text_splitter.h"
 #include "glog/logging.h"
 #include "pcre2.h"

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/pattern_splitter.h"
 #include "data/tokenizer/words/pcre2_splitter.h"
 #include "data/tokenizer/words/splitter.h"
-#include "data/tokenizer/words/unicode.h"
 #include "glog/logging.h"
 
 namespace strake {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_join.h"
 #include "core/base/philox.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/known_patterns.h"
 #include "data/tokenizer/words/pattern_splitter.h"
 #include "data/tokenizer/words/pcre2_splitter.h"

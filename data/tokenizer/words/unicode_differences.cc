@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/utf8.h"
 #include "data/tokenizer/words/pcre2_splitter.h"
 #include "glog/logging.h"
 
@@ -19,7 +20,7 @@ AllCodePoints ListAll() {
   AllCodePoints all;
   for (char32_t c = 0; c <= kMaxCodePoint; ++c) {
     all.begin_of[c] = all.text.size();
-    if (!IsSurrogate(c)) all.text += EncodeUtf8(c);
+    if (!IsSurrogate(c)) AppendUtf8(c, &all.text);
   }
   return all;
 }
@@ -54,16 +55,6 @@ std::vector<CharClass> MakePcre2Classes() {
 }
 
 }  // namespace
-
-std::string EncodeUtf8(char32_t c) {
-  const auto tail = [c](int shift) { return static_cast<char>(0x80 | (c >> shift & 0x3F)); };
-  if (c < 0x80) return {static_cast<char>(c)};
-  if (c < 0x800) return {static_cast<char>(0xC0 | c >> 6), tail(0)};
-  if (c < 0x10000) return {static_cast<char>(0xE0 | c >> 12), tail(6), tail(0)};
-  return {static_cast<char>(0xF0 | c >> 18), tail(12), tail(6), tail(0)};
-}
-
-bool IsSurrogate(char32_t c) { return c >= 0xD800 && c <= 0xDFFF; }
 
 const std::vector<CharClass>& Pcre2Classes() {
   static const auto* const classes = new std::vector<CharClass>(MakePcre2Classes());

@@ -11,10 +11,6 @@
 
 namespace strake {
 
-// The UTF-8 of a code point that is no surrogate.
-std::string EncodeUtf8(char32_t code_point);
-bool IsSurrogate(char32_t code_point);
-
 // The class of each code point by PCRE2's properties; 0 for surrogates, which no text holds.
 const std::vector<CharClass>& Pcre2Classes();
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "data/tokenizer/words/unicode.h"
+#include "core/base/utf8.h"
 #include "glog/logging.h"
 
 namespace strake {
