@@ -1320,6 +1320,8 @@ TEST_F(TokenizedTest, AContinuationBeginsWithItsBlank) {
   const int32_t space_p = 258;
   EXPECT_EQ((*data)->ToText({space_p, 'q'}), "pq");
   EXPECT_EQ((*data)->ToText({space_p, 'q'}, {'a'}), " pq");
+  // A control character of two bytes is shown.
+  EXPECT_EQ((*data)->ToText({'q', 0xc2, 0x9b, '\n'}), "q\\x9b\n");
 }
 
 TEST_F(TokenizedTest, TasksAreScoredAtEachValidation) {

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/document_index.h"
@@ -60,17 +61,6 @@ absl::StatusOr<TokenStream> OpenStream(const std::string& name,
 std::string NameAndFiles(const std::string& name, const std::vector<std::string>& files) {
   return absl::StrCat(name, "=", files.front(),
                       files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
-}
-
-// A model that has learned little writes control characters, which would affect the terminal.
-std::string ForScreen(absl::string_view text) {
-  std::string shown;
-  for (const char c : text) {
-    const bool control = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == 0x7f;
-    if (control) absl::StrAppendFormat(&shown, "\\x%02x", c);
-    if (!control) shown += c;
-  }
-  return shown;
 }
 
 // "val_files", or "val_files (books)".
@@ -305,7 +295,7 @@ std::string TrainingData::ToText(const std::vector<int32_t>& tokens,
     // A blank at the beginning of a text may mean nothing, and one within it does.
     for (const int32_t token : before) decoder.Add(token);
     for (const int32_t token : tokens) text += decoder.Add(token);
-    return ForScreen(text + decoder.End());
+    return PrintableLines(text + decoder.End());
   }
   if (!has_text()) {
     for (const int32_t token : tokens) absl::StrAppend(&text, text.empty() ? "" : " ", token);
@@ -316,10 +306,10 @@ std::string TrainingData::ToText(const std::vector<int32_t>& tokens,
     if (token > 0xff) {
       absl::StrAppendFormat(&text, "\\x%02x", token);
     } else {
-      text += ForScreen(std::string(1, static_cast<char>(token)));
+      text.push_back(static_cast<char>(token));
     }
   }
-  return text;
+  return PrintableLines(text);
 }
 
 absl::StatusOr<int64_t> TrainingData::NumTargetBytes(const ValidationData& validation,
