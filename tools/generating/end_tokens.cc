@@ -1,7 +1,5 @@
 #include "tools/generating/end_tokens.h"
 
-#include <optional>
-
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
 #include "core/base/read_file.h"
@@ -20,7 +18,14 @@ absl::StatusOr<Tokens> TokensOfFile(const std::string& path) {
   const auto text = ReadFile(path);
   if (absl::IsNotFound(text.status())) return Tokens();
   if (!text.ok()) return text.status();
-  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json config, ParseJson(*text, path));
+  return ParseEndTokens(*text, path);
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<std::vector<int64_t>>> ParseEndTokens(absl::string_view text,
+                                                                   const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json config, ParseJson(text, path));
   const auto member = config.is_object() ? config.find(kMember) : config.end();
   if (member == config.end() || member->is_null()) return Tokens();
   const nlohmann::json list = member->is_array() ? *member : nlohmann::json::array({*member});
@@ -35,8 +40,6 @@ absl::StatusOr<Tokens> TokensOfFile(const std::string& path) {
   }
   return tokens;
 }
-
-}  // namespace
 
 absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& directory,
                                                    const Tokenizer* tokenizer, int64_t vocab_size) {

@@ -3,10 +3,12 @@
 #define STRAKE_TOOLS_GENERATING_END_TOKENS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace strake {
@@ -16,6 +18,11 @@ namespace strake {
 // vocabulary, which a model cannot choose, are left out. An error names the file and the value.
 absl::StatusOr<std::vector<int32_t>> ReadEndTokens(const std::string& directory,
                                                    const Tokenizer* tokenizer, int64_t vocab_size);
+
+// eos_token_id of such a file's text, in or out of the vocabulary; nothing where it has none.
+// `path` is for messages.
+absl::StatusOr<std::optional<std::vector<int64_t>>> ParseEndTokens(absl::string_view text,
+                                                                   const std::string& path);
 
 }  // namespace strake
 

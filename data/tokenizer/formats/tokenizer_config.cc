@@ -18,11 +18,25 @@ namespace {
 
 using nlohmann::json;
 
-// An empty object where there is no such file.
-absl::StatusOr<json> ReadObject(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadFile(path);
-  if (absl::IsNotFound(text.status())) return json::object();
-  if (!text.ok()) return text.status();
+constexpr char kOwnFile[] = "/tokenizer_config.json";
+constexpr char kAddedFile[] = "/added_tokens.json";
+constexpr char kGenerationFile[] = "/generation_config.json";
+constexpr char kModelFile[] = "/config.json";
+
+using Text = std::optional<std::string>;
+
+// Nothing where there is no such file.
+absl::Status ReadText(const std::string& path, Text* text) {
+  absl::StatusOr<std::string> content = ReadFile(path);
+  if (absl::IsNotFound(content.status())) return absl::OkStatus();
+  if (!content.ok()) return content.status();
+  *text = *std::move(content);
+  return absl::OkStatus();
+}
+
+// An empty object where there is no text.
+absl::StatusOr<json> ParseObject(const Text& text, const std::string& path) {
+  if (!text.has_value()) return json::object();
   STRAKE_ASSIGN_OR_RETURN(json value, ParseJson(*text, path));
   if (value.is_object()) return value;
   return absl::InvalidArgumentError(absl::StrCat(path, " is ", QuoteJson(value), ", no object"));
@@ -74,8 +88,8 @@ void ReadSpecialTokens(JsonFields* fields, TokenizerConfig* config) {
   }
 }
 
-absl::Status ReadOwnConfig(const std::string& path, TokenizerConfig* config) {
-  STRAKE_ASSIGN_OR_RETURN(const json value, ReadObject(path));
+absl::Status ParseOwnConfig(const Text& text, const std::string& path, TokenizerConfig* config) {
+  STRAKE_ASSIGN_OR_RETURN(const json value, ParseObject(text, path));
   JsonFields fields(value, path);
   config->begin_of_text = TokenText("bos_token", &fields);
   config->end_of_text = TokenText("eos_token", &fields);
@@ -90,8 +104,9 @@ absl::Status ReadOwnConfig(const std::string& path, TokenizerConfig* config) {
 }
 
 // added_tokens.json, of older files: ids by text.
-absl::Status ReadOldAddedTokens(const std::string& path, TokenizerConfig* config) {
-  STRAKE_ASSIGN_OR_RETURN(const json value, ReadObject(path));
+absl::Status ParseOldAddedTokens(const Text& text, const std::string& path,
+                                 TokenizerConfig* config) {
+  STRAKE_ASSIGN_OR_RETURN(const json value, ParseObject(text, path));
   for (const auto& item : value.items()) {
     const json token = {{"content", item.key()}, {"special", true}};
     STRAKE_RETURN_IF_ERROR(AddToken(QuoteJson(item.value()), token, path, config));
@@ -110,8 +125,8 @@ std::optional<int64_t> FirstId(const json& value, const char* key) {
   return id.get<int64_t>();
 }
 
-absl::Status ReadIds(const std::string& path, TokenizerConfig* config) {
-  STRAKE_ASSIGN_OR_RETURN(const json value, ReadObject(path));
+absl::Status ParseIds(const Text& text, const std::string& path, TokenizerConfig* config) {
+  STRAKE_ASSIGN_OR_RETURN(const json value, ParseObject(text, path));
   if (!config->begin_of_text_id) config->begin_of_text_id = FirstId(value, "bos_token_id");
   if (!config->end_of_text_id) config->end_of_text_id = FirstId(value, "eos_token_id");
   return absl::OkStatus();
@@ -146,11 +161,21 @@ absl::Status SetEnd(const std::optional<std::string>& text, std::optional<int64_
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& directory) {
+  TokenizerConfigTexts texts;
+  STRAKE_RETURN_IF_ERROR(ReadText(directory + kOwnFile, &texts.tokenizer_config));
+  STRAKE_RETURN_IF_ERROR(ReadText(directory + kAddedFile, &texts.added_tokens));
+  STRAKE_RETURN_IF_ERROR(ReadText(directory + kGenerationFile, &texts.generation_config));
+  STRAKE_RETURN_IF_ERROR(ReadText(directory + kModelFile, &texts.config));
+  return ParseTokenizerConfig(texts, directory);
+}
+
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerConfigTexts& texts,
+                                                     const std::string& directory) {
   TokenizerConfig config;
-  STRAKE_RETURN_IF_ERROR(ReadOwnConfig(directory + "/tokenizer_config.json", &config));
-  STRAKE_RETURN_IF_ERROR(ReadOldAddedTokens(directory + "/added_tokens.json", &config));
-  STRAKE_RETURN_IF_ERROR(ReadIds(directory + "/generation_config.json", &config));
-  STRAKE_RETURN_IF_ERROR(ReadIds(directory + "/config.json", &config));
+  STRAKE_RETURN_IF_ERROR(ParseOwnConfig(texts.tokenizer_config, directory + kOwnFile, &config));
+  STRAKE_RETURN_IF_ERROR(ParseOldAddedTokens(texts.added_tokens, directory + kAddedFile, &config));
+  STRAKE_RETURN_IF_ERROR(ParseIds(texts.generation_config, directory + kGenerationFile, &config));
+  STRAKE_RETURN_IF_ERROR(ParseIds(texts.config, directory + kModelFile, &config));
   return config;
 }
 

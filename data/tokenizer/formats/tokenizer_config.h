@@ -26,9 +26,18 @@ struct TokenizerConfig {
   std::optional<int64_t> begin_of_text_id = {}, end_of_text_id = {};
 };
 
+// The texts of the files; nothing where there is none.
+struct TokenizerConfigTexts {
+  std::optional<std::string> tokenizer_config = {}, added_tokens = {}, generation_config = {},
+                             config = {};
+};
+
 // Files that are not there say nothing. InvalidArgument, naming file and key, for one of another
 // form.
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& directory);
+// The same for texts in memory. `directory` is for messages.
+absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(const TokenizerConfigTexts& texts,
+                                                     const std::string& directory);
 
 // Adds the configuration's added tokens to a spec that was read without them. One that the spec
 // has added under another text takes the configuration's. InvalidArgument for an id that is another
