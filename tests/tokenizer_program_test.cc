@@ -135,5 +135,21 @@ TEST_F(TokenizerProgramTest, ErrorsNameFlagAndValueAndWriteNothing) {
   EXPECT_TRUE(ReadTree(directory_.path()) == before);
 }
 
+TEST_F(TokenizerProgramTest, AFullDiskIsNamed) {
+  ASSERT_EQ(Train({}).exit_code, 0);
+  const auto error = [&](const Flags& flags) {
+    const std::string command =
+        absl::StrCat("exec \"$0\" \"$@\" <'", directory_ / "text.txt", "' >/dev/full");
+    const ProgramResult result =
+        testing::RunProgram("tools/tokenizer", flags,
+                            {.directory = directory_.path(), .launcher = {"sh", "-c", command}});
+    EXPECT_EQ(result.exit_code, 1);
+    return result.err;
+  };
+  EXPECT_EQ(error({"--tokenizer=tok", "--threads=2"}),
+            "error: cannot write to standard output: No space left on device\n");
+  EXPECT_EQ(error({"--help"}), "error: cannot write to stdout: No space left on device\n");
+}
+
 }  // namespace
 }  // namespace strake

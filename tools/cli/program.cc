@@ -16,6 +16,7 @@
 #include "core/base/file_mapping.h"
 #include "core/base/printable.h"
 #include "core/base/version.h"
+#include "core/base/write_all.h"
 #include "parallel/comm/launch_environment.h"
 
 namespace strake {
@@ -64,6 +65,9 @@ void PrepareProcess() {
 
 absl::Status FlushStdout() {
   if (std::cout.flush()) return absl::OkStatus();
+  // A write before this may be the one that failed. Its reason stays until another call fails.
+  const absl::Status error = SystemError("write to", "stdout");
+  if (IsErrorOfADisk(error)) return error;
   return absl::DataLossError("cannot write to stdout; is the disk full, or was it closed?");
 }
 

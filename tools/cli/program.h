@@ -12,7 +12,8 @@ namespace strake {
 // mapped file that becomes shorter while it is read ends the process with a sentence that names it.
 void PrepareProcess();
 
-// DataLoss where stdout took less than was printed, for example on a full disk.
+// An error where stdout took less than was printed: the system's where a disk is full or fails,
+// else DataLoss, for example where the reader is gone.
 absl::Status FlushStdout();
 
 // Prints the error on stderr, in one line: characters in it that would move the cursor or change a

@@ -35,8 +35,8 @@ class GeneratedText {
   GeneratedText(const std::vector<Prompt>& prompts, const Tokenizer* tokenizer,
                 const Options& options, std::ostream* out);
 
-  // Call it before the first token, and End() after the last, or after an error. Unavailable where
-  // `out` takes no more.
+  // Call it before the first token, and End() after the last, or after an error. Returns
+  // Unavailable where the reader of `out` is gone, and else the system's error of writing to it.
   absl::Status Begin();
   absl::Status Add(const GeneratedToken& token);
   absl::Status End();
@@ -58,7 +58,8 @@ class GeneratedText {
   // Prints the rows that are complete, and that only complete ones come before.
   void PrintComplete();
   void Print(const std::string& text);
-  absl::Status Flush();
+  // The error of the first write that failed.
+  absl::Status Written() const;
 
   const std::vector<Prompt>& prompts_;
   const Tokenizer* tokenizer_;
@@ -66,6 +67,7 @@ class GeneratedText {
   std::ostream* out_;
   std::vector<Row> rows_;
   size_t num_printed_ = 0;
+  int write_error_ = 0;  // errno of the first write that failed
 };
 
 }  // namespace strake

@@ -1,5 +1,6 @@
 #include "tools/generating/generated_text.h"
 
+#include <fstream>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -106,6 +107,16 @@ TEST_F(GeneratedTextTest, AStreamThatIsClosedIsAnError) {
   Start({{"a", {97}}}, tokenizer_.get(), {});
   out_.setstate(std::ios::badbit);
   EXPECT_EQ(text_->Add({.token = 'x'}).code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GeneratedTextTest, AFullDiskIsNamed) {
+  std::ofstream full("/dev/full");
+  ASSERT_TRUE(full.is_open());
+  prompts_ = {{"a", {97}}};
+  GeneratedText text(prompts_, tokenizer_.get(), {}, &full);
+  for (const absl::Status& status : {text.Begin(), text.Add({.token = 'x'}), text.End()}) {
+    EXPECT_EQ(status.message(), "cannot write to stdout: No space left on device");
+  }
 }
 
 }  // namespace
