@@ -196,8 +196,7 @@ class IdReader {
   absl::Status Add(absl::string_view text, std::vector<int32_t>* ids) {
     for (const char c : text) {
       if (c >= '0' && c <= '9') {
-        // Larger ones are no ids, and are not told apart.
-        id_ = std::min<int64_t>(std::max<int64_t>(id_, 0) * 10 + (c - '0'), int64_t{1} << 53);
+        AddDigit(c);
         continue;
       }
       if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
@@ -213,21 +212,31 @@ class IdReader {
 
   absl::Status EndId(std::vector<int32_t>* ids) {
     if (id_ >= vocab_size_) {
-      return Error(absl::StrCat(id_, " is no token of the tokenizer, whose tokens are 0 to ",
-                                vocab_size_ - 1));
+      return Error(
+          absl::StrCat(digits_.substr(0, kMaxDigits), digits_.size() > kMaxDigits ? "..." : "",
+                       " is no token of the tokenizer, whose tokens are 0 to ", vocab_size_ - 1));
     }
     if (id_ >= 0) ids->push_back(static_cast<int32_t>(id_));
     id_ = -1;
+    digits_.clear();
     return absl::OkStatus();
   }
 
  private:
+  static constexpr size_t kMaxDigits = 40;  // that a message shows
+
+  void AddDigit(char digit) {
+    // Larger ones are no ids, and are not told apart.
+    id_ = std::min<int64_t>(std::max<int64_t>(id_, 0) * 10 + (digit - '0'), int64_t{1} << 53);
+    if (digits_.size() <= kMaxDigits) digits_.push_back(digit);
+  }
   absl::Status Error(const std::string& what) const {
     return absl::InvalidArgumentError(absl::StrCat(kInput, ", line ", line_, ": ", what));
   }
 
   const int64_t vocab_size_;
   int64_t id_ = -1;
+  std::string digits_;  // of the id, as they are written
   int64_t line_ = 1;
 };
 
