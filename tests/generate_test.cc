@@ -124,6 +124,12 @@ TEST_F(GenerateProgramTest, TextGoesThroughTheModelsTokenizer) {
   EXPECT_EQ(Run({"--prompt_tokens=254,28,26,2,0,19"}).out, numbers + "\n");
 }
 
+TEST_F(GenerateProgramTest, APromptMayHaveAnyBytes) {
+  const auto rows = Json({"--prompt=a\xff"});
+  EXPECT_EQ(rows[0]["prompt_tokens"], (std::vector<int>{'a', 0xff}));
+  EXPECT_EQ(rows[0]["prompt"], "a\ufffd");
+}
+
 TEST_F(GenerateProgramTest, AnotherTokenizerMayBeGiven) {
   const auto bytes = Json({"--prompt=the"});
   EXPECT_EQ(bytes[0]["prompt_tokens"], (std::vector<int>{'t', 'h', 'e'}));

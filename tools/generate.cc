@@ -72,7 +72,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
                "checkpoint's, or of a model with a vocabulary of 256 its bytes");
   options->Add("tokenizer_pattern", &c->tokenizer_pattern,
                "the regular expression that splits text, for tiktoken's ranks that are not known");
-  options->Add("prompt", &c->prompt, "text to continue");
+  options->Add("prompt", &c->prompt, "text to continue").AnyBytes();
   options->Add("prompt_tokens", &c->prompt_tokens,
                "comma-separated token numbers to continue; the output is token numbers too");
   options->Add("prompts", &c->prompts,

@@ -106,9 +106,16 @@ bool OptionSet::Option::Allows(const json& value) const {
     return value.is_number() && std::isfinite(value.get<double>()) &&
            range_.Contains(value.get<double>());
   }
-  return value.is_string() && IsUtf8(value) &&
-         (words_.empty() ||
-          std::find(words_.begin(), words_.end(), value.get<std::string>()) != words_.end());
+  if (!value.is_string()) return false;
+  const auto& text = value.get_ref<const std::string&>();
+  return InvalidByte(text).empty() &&
+         (words_.empty() || std::find(words_.begin(), words_.end(), text) != words_.end());
+}
+
+std::string OptionSet::Option::InvalidByte(absl::string_view text) const {
+  const size_t num_valid = ValidUtf8Prefix(text);
+  if (any_bytes_ || num_valid == text.size()) return "";
+  return absl::StrCat(", and byte ", num_valid + 1, " is not UTF-8");
 }
 
 void OptionSet::Option::Store(const json& value, Source source) {
@@ -217,8 +224,8 @@ absl::Status OptionSet::ParseFlag(absl::string_view flag, const char* next, bool
   const json value =
       std::visit([&]<typename T>(T*) { return TextValue<T>(*text); }, option->variable_);
   if (!option->Allows(value)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--", name, "=", *text, ": must be ", option->Allowed()));
+    return absl::InvalidArgumentError(absl::StrCat("--", name, "=", *text, ": must be ",
+                                                   option->Allowed(), option->InvalidByte(*text)));
   }
   option->Store(value, Option::Source::kFlag);
   return absl::OkStatus();

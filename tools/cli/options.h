@@ -57,6 +57,11 @@ class OptionSet {
       flag_only_ = true;
       return *this;
     }
+    // Allows text that is not UTF-8: for options that no JSON file must hold.
+    Option& AnyBytes() {
+      any_bytes_ = true;
+      return *this;
+    }
 
    private:
     friend class OptionSet;
@@ -67,6 +72,8 @@ class OptionSet {
     // "an integer >= 1", "one of constant, linear".
     std::string Allowed() const;
     bool Allows(const nlohmann::json& value) const;
+    // ", and byte 3 is not UTF-8" where that is what is wrong with a flag's text, else nothing.
+    std::string InvalidByte(absl::string_view text) const;
     // Stores `value`, which is allowed.
     void Store(const nlohmann::json& value, Source source);
 
@@ -77,6 +84,7 @@ class OptionSet {
     std::string default_;  // as Help() prints it
     Source source_ = Source::kDefault;
     bool flag_only_ = false;
+    bool any_bytes_ = false;
   };
 
   // `program` is its name in Help().

@@ -130,10 +130,22 @@ TEST(OptionsTest, BadNumbersNameFlagValueAndRange) {
   EXPECT_EQ(Program().FlagsError({"--offset=-inf"}), "--offset=-inf: must be a finite number");
   EXPECT_EQ(Program().FlagsError({"--schedule=cosine"}),
             "--schedule=cosine: must be one of constant, linear");
-  EXPECT_EQ(Program().FlagsError({"--model=\xff"}), "--model=\xff: must be text");
+  EXPECT_EQ(Program().FlagsError({"--model=\xff"}),
+            "--model=\xff: must be text, and byte 1 is not UTF-8");
+  EXPECT_EQ(Program().FlagsError({"--model=\u00fc\xc3"}),
+            "--model=\u00fc\xc3: must be text, and byte 3 is not UTF-8");
   Program p;
   ASSERT_TRUE(p.Flags({"--seq_len=9223372036854775807"}).ok());
   EXPECT_EQ(p.seq_len, 9223372036854775807);
+}
+
+TEST(OptionsTest, AnOptionMayTakeAnyBytes) {
+  std::string prompt;
+  OptionSet options("generate");
+  options.Add("prompt", &prompt, "text").AnyBytes();
+  const char* const flags[] = {"generate", "--prompt=a\xff"};
+  ASSERT_TRUE(options.ParseFlags(2, flags).ok());
+  EXPECT_EQ(prompt, "a\xff");
 }
 
 TEST(OptionsTest, FlagsOverrideJsonInEitherOrder) {
