@@ -18,7 +18,7 @@ namespace strake {
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, absl::string_view source);
 // The same for one line of a file, which `place` names: messages give the column alone.
 absl::StatusOr<nlohmann::json> ParseJsonLine(absl::string_view line, absl::string_view place);
-// As ParseJson(), with the keys of objects in the order of the text.
+// Parses as ParseJson() does, with the keys of objects in the order of the text.
 absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(absl::string_view text,
                                                         absl::string_view source);
 

@@ -70,7 +70,7 @@ class ByteSource::Blocks {
 
   // What is left of the current block; callers take from its front.
   absl::string_view& rest() { return rest_; }
-  // Of the first byte of rest() in the file.
+  // The place of the first byte of rest() in the file.
   int64_t offset() const { return end_ - static_cast<int64_t>(rest_.size()); }
   // Whether rest() has bytes, after reading the next block if it had none.
   absl::StatusOr<bool> More() {

@@ -34,13 +34,13 @@ class ByteSource {
   // it, for a stream that is cut off or damaged, and for a file that changed meanwhile.
   virtual absl::StatusOr<size_t> Read(char* bytes, size_t size) = 0;
 
-  // As messages call it: the path, or "standard input".
+  // The name in messages: the path, or "standard input".
   const std::string& name() const;
-  // Of the file as it is, compressed or not.
+  // The kind of the file as it is, compressed or not.
   const ContentKind& content() const;
   // Bytes of the file that were read, compressed as they are.
   int64_t bytes_read() const;
-  // Of these bytes: of the whole file once Read() has come to its end.
+  // The fingerprint of these bytes: the whole file's once Read() has come to its end.
   Fingerprint fingerprint() const;
 
  protected:

@@ -41,7 +41,7 @@ bool IsJsonLines(const std::string& path, const DocumentOptions& options);
 struct DocumentPart {
   absl::string_view text;  // valid until the next call
   int64_t document = 0;    // its number in the file
-  // Of the document, or of its JSON line, in the decompressed file, in bytes.
+  // The byte of the decompressed file at which the document, or its JSON line, begins.
   int64_t offset = 0;
   bool ends_document = false;
 };

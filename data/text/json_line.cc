@@ -39,7 +39,7 @@ class Scanner {
   explicit Scanner(absl::string_view line)
       : begin_(line.data()), at_(line.data()), end_(line.data() + line.size()) {}
 
-  // The members' names go to `names` if that is not null.
+  // Adds the members' names to `names` if that is not null.
   bool Object(absl::string_view name, std::string* buffer, absl::string_view* value, bool* found,
               std::vector<std::string>* names);
   bool End() { return Peek() == 0 && at_ == end_ ? true : Fail("the object ended before"); }

@@ -15,7 +15,7 @@ namespace strake {
 
 class TokenFileWriter {
  public:
-  // Writes to "PATH.tmp" for now. `encoding` is not kBytes.
+  // Writes to "PATH.tmp", which Finish() renames. `encoding` is not kBytes.
   static absl::StatusOr<TokenFileWriter> Create(const std::string& path, TokenEncoding encoding);
   TokenFileWriter(TokenFileWriter&&) = default;
   TokenFileWriter& operator=(TokenFileWriter&&) = default;

@@ -7,8 +7,8 @@
 namespace strake::cpu::STRAKE_CPU_ISA {
 namespace {
 
-// The hardware does not foresee the jumps between rows of b. Into the L2 cache, since the L1 cache
-// holds the sums.
+// The hardware does not foresee the jumps between rows of b. They are loaded into the L2 cache,
+// since the L1 cache holds the sums.
 STRAKE_INLINE void Prefetch(const void* x) { __builtin_prefetch(x, /*write=*/0, /*locality=*/2); }
 
 // ---- b [k, n] ----
@@ -118,8 +118,8 @@ void Multiply(const FewRowsProduct<T, C>& p, int64_t begin, int64_t end) {
 // latency of the additions.
 constexpr int kDots = kLanes;
 
-// Where lane `lane` of a half of segments comes from: each of two vectors has segments of kSize
-// lanes, and gives the lower or the upper half of each.
+// The source of lane `lane` of a half of segments: each of two vectors has segments of kSize lanes,
+// and gives the lower or the upper half of each.
 template <int kSize, bool kUpper>
 constexpr int HalfSource(int lane) {
   constexpr int kHalf = kSize / 2, kSegments = kLanes / kSize;
@@ -132,8 +132,8 @@ STRAKE_INLINE Vec Halves(Vec a, Vec b, std::integer_sequence<int, kLane...>) {
   return __builtin_shufflevector(a, b, HalfSource<kSize, kUpper>(kLane)...);
 }
 
-// Lane i of the result is Sum(x[i]), to the bit. Of kLanes vectors, and then of half as many that
-// have twice as many segments.
+// Lane i of the result is Sum(x[i]), to the bit. Vectors are added in pairs: first kLanes of them,
+// then half as many that have twice as many segments.
 template <int kCount>
 STRAKE_INLINE Vec SumEach(const Vec (&x)[kCount]) {
   constexpr std::make_integer_sequence<int, kLanes> kAll;
