@@ -37,7 +37,7 @@ constexpr uint64_t RunBegins(uint64_t bits) { return bits & ~(bits << 1); }
 constexpr uint64_t RunsFrom(uint64_t begins, uint64_t bits) { return bits & ~(bits + begins); }
 
 struct ByteMasks {
-  uint64_t letters, digits, white_space, blanks, line_ends;
+  uint64_t letters, capitals, digits, white_space, blanks, line_ends, slashes;
   // Apostrophes, and all that is not ASCII.
   uint64_t others;
 
@@ -56,10 +56,12 @@ struct ByteMasks {
     const SixteenBytes control = InRange(bytes, '\t', '\r');
     const SixteenBytes apostrophe = bytes == '\'';
     letters |= HighBits(letter) << shift;
+    capitals |= HighBits(InRange(bytes, 'A', 'Z')) << shift;
     digits |= HighBits(digit) << shift;
     white_space |= HighBits(blank | control) << shift;
     blanks |= HighBits(blank) << shift;
     line_ends |= HighBits((bytes == '\n') | (bytes == '\r')) << shift;
+    slashes |= HighBits(bytes == '/') << shift;
     others |= HighBits(bytes | apostrophe) << shift;
   }
   static SixteenBytes InRange(SixteenBytes bytes, char low, char high) {

@@ -89,8 +89,7 @@ const char* ContractionEnd(const char* p, const char* end) {
 template <WordRules kRules>
 class RuledWords {
  public:
-  // Whether BeginsInBlock() knows these rules: case makes words that it does not see.
-  static constexpr bool kHasBlocks = kRules.letters != WordRules::Letters::kByCase;
+  static constexpr bool kHasBlocks = true;
 
   // Bit i is set where a word begins at p + i, if p[0, 64) alone tells, and a word begins at `p`.
   // Bit 0 is not. Nothing is told of what comes after a character that is no ASCII, or after an
@@ -140,7 +139,10 @@ class RuledWords {
     // Letters take along what stands before them, if a word begins there.
     const uint64_t mark_begins = RunBegins(marks) & ~after_blanks;
     const uint64_t prefixes = plain | (mark_begins & m.letters >> 1);
-    const uint64_t letter_begins = RunBegins(m.letters) & ~(prefixes << 1);
+    // Among letters, a capital after a small one begins a word where case counts.
+    const uint64_t turns = m.capitals & (m.letters & ~m.capitals) << 1;
+    const uint64_t letter_begins = (RunBegins(m.letters) & ~(prefixes << 1)) |
+                                   (kRules.letters == Letters::kByCase ? turns : 0);
     // A second word of digits begins at the fourth.
     const uint64_t pairs = m.digits & m.digits << 1;
     const uint64_t fourths = kRules.max_digits == 1 ? 0 : pairs & pairs << 2;
@@ -148,8 +150,11 @@ class RuledWords {
     // What follows a line end is no begin where another line end comes after it.
     const uint64_t has_line_end_after =
         (plain + plain_after_line_end) & ~plain & m.line_ends ? plain_after_line_end << 1 : 0;
+    // A slash after a line end belongs to the word of marks, if that line end does.
+    const uint64_t slashes_after =
+        kRules.tail == WordRules::Tail::kLineEndsAndSlashes ? m.slashes & m.line_ends << 1 : 0;
     return (white_begins | mark_begins | letter_begins | digit_begins) &
-           KnownBegins(m, m.others | fourths | has_line_end_after);
+           KnownBegins(m, m.others | fourths | has_line_end_after | slashes_after);
   }
 
   // Bits 1 and up, up to the first of `unknown`. Whether a word begins at white space depends on
