@@ -23,22 +23,6 @@
 namespace strake {
 namespace {
 
-// The directory or file to open; empty where there is none.
-std::string FindTokenizer(const TrainerOptions& options, const std::string& checkpoint) {
-  if (!options.tokenizer.empty()) return options.tokenizer;
-  for (const std::string& directory : {options.init_from, checkpoint}) {
-    if (!directory.empty() && HoldsTokenizer(directory)) return directory;
-  }
-  return "";
-}
-
-absl::Status CheckSize(const Tokenizer& tokenizer, const std::string& path, int64_t vocab_size) {
-  if (tokenizer.vocab_size() <= vocab_size) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": the tokenizer has ", tokenizer.vocab_size(), " tokens, and the model ",
-                   vocab_size, "; give the model's own tokenizer, or a model that has as many"));
-}
-
 // "a/arc.jsonl.gz" to "arc".
 std::string TaskName(const std::string& path) {
   const std::string file = std::filesystem::path(path).filename().string();
@@ -97,26 +81,25 @@ bool IsOfBytes(const Tokenizer& tokenizer) {
 absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
                                               const std::string& checkpoint) {
   RunTokenizer run;
-  const std::string path = FindTokenizer(options, checkpoint);
-  if (path.empty()) return run;
+  const ModelTokenizerPlaces places = {.given = options.tokenizer,
+                                       .directories = {options.init_from, checkpoint}};
   const int64_t vocab_size = options.engine.model.vocab_size;
-  auto tokenizer = OpenTokenizer(path, {.pattern = options.tokenizer_pattern});
-  absl::Status status = tokenizer.status();
-  if (status.ok()) status = CheckSize(**tokenizer, path, vocab_size);
-  if (!status.ok()) {
+  auto tokenizer = OpenModelTokenizer(places, vocab_size, {.pattern = options.tokenizer_pattern});
+  if (!tokenizer.ok()) {
     if (options.tokenizer.empty()) {
-      run.unusable = status;
+      run.unusable = tokenizer.status();
       return run;
     }
-    return absl::Status(status.code(),
-                        absl::StrCat(options.names.tokenizer, ": ", status.message()));
+    return absl::Status(tokenizer.status().code(),
+                        absl::StrCat(options.names.tokenizer, ": ", tokenizer.status().message()));
   }
+  if (*tokenizer == nullptr) return run;
   if (IsOfBytes(**tokenizer) && vocab_size == kByteVocabSize) return run;
   run.tokenizer = *std::move(tokenizer);
   const int64_t num_tokens = run.tokenizer->vocab_size();
   if (num_tokens < vocab_size) {
     run.notes.push_back(absl::StrCat("the model has ", vocab_size,
-                                     " tokens, of which its tokenizer ", "uses the first ",
+                                     " tokens, of which its tokenizer uses the first ",
                                      num_tokens));
   }
   return run;

@@ -169,6 +169,15 @@ absl::StatusOr<TokenizerSpec> ReadJson(const std::string& text, const std::strin
   return Complete(ReadVocabMergesFiles(value, path, merges_path, config), path, config);
 }
 
+// Empty where there is none.
+std::string FindModelTokenizer(const ModelTokenizerPlaces& places) {
+  if (!places.given.empty()) return places.given;
+  for (const std::string& directory : places.directories) {
+    if (!directory.empty() && HoldsTokenizer(directory)) return directory;
+  }
+  return "";
+}
+
 // A merges' file stands for its vocabulary.
 std::string VocabPath(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
@@ -214,6 +223,20 @@ TokenizerSpec ByteTokenizerSpec() {
   TokenizerSpec spec = ByteLevelSpec("");
   for (int byte = 0; byte < 256; ++byte) spec.tokens.emplace_back(1, static_cast<char>(byte));
   return spec;
+}
+
+absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(
+    const ModelTokenizerPlaces& places, int64_t vocab_size, const TokenizerOptions& options) {
+  const std::string path = FindModelTokenizer(places);
+  if (path.empty()) {
+    if (vocab_size == kByteVocabSize) return Tokenizer::Create(ByteTokenizerSpec());
+    return nullptr;
+  }
+  STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<const Tokenizer> tokenizer, OpenTokenizer(path, options));
+  if (tokenizer->vocab_size() <= vocab_size) return tokenizer;
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": the tokenizer has ", tokenizer->vocab_size(), " tokens, and the model ",
+                   vocab_size, "; give the model's own tokenizer, or a model that has as many"));
 }
 
 }  // namespace strake

@@ -42,6 +42,18 @@ inline constexpr int64_t kByteVocabSize = 256;
 // Its tokenizer: token i is byte i, and nothing else. It has no end of text.
 TokenizerSpec ByteTokenizerSpec();
 
+// Where a model's tokenizer may be.
+struct ModelTokenizerPlaces {
+  std::string given = {};                     // file or directory that a user names; "": none
+  std::vector<std::string> directories = {};  // otherwise the first that holds one; "" holds none
+};
+
+// Opens the tokenizer of a model of `vocab_size` tokens. Where the places have none, it is null, or
+// for a model of bytes ByteTokenizerSpec()'s. Returns the errors of OpenTokenizer(), and one that
+// names path and both sizes for a tokenizer of more tokens than the model.
+absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(
+    const ModelTokenizerPlaces& places, int64_t vocab_size, const TokenizerOptions& options);
+
 }  // namespace strake
 
 #endif  // STRAKE_DATA_TOKENIZER_FORMATS_OPEN_TOKENIZER_H_

@@ -422,6 +422,36 @@ TEST(OpenTokenizerTest, DirectoriesAreSearched) {
   EXPECT_EQ(spec->tokens.size(), 4);
 }
 
+TEST(OpenModelTokenizerTest, TheUsersCountsThenTheFirstFolders) {
+  const TempDirectory model, other;
+  const auto size = [](const ModelTokenizerPlaces& places, int64_t vocab_size) -> int64_t {
+    const auto tokenizer = OpenModelTokenizer(places, vocab_size, {});
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    return tokenizer.ok() && *tokenizer != nullptr ? (*tokenizer)->vocab_size() : 0;
+  };
+  EXPECT_EQ(size({.directories = {"", model.path()}}, 300), 0);
+  EXPECT_EQ(size({.directories = {"", model.path()}}, 256), 256) << "bytes";
+  WriteFile(other / "tokenizer.model", TestFile("sentencepiece/tokenizer.model"));
+  const int64_t num_pieces = size({.given = other.path()}, 1 << 20);
+  EXPECT_GT(num_pieces, 256);
+  WriteFile(model / "tokenizer.json", JsonText(SmallTokenizerJson()));
+  EXPECT_EQ(size({.directories = {"", model.path(), other.path()}}, num_pieces), 4);
+  EXPECT_EQ(size({.given = other.path(), .directories = {model.path()}}, num_pieces), num_pieces);
+}
+
+TEST(OpenModelTokenizerTest, ErrorsNameThePlace) {
+  const TempDirectory model;
+  WriteFile(model / "tokenizer.json", JsonText(SmallTokenizerJson()));
+  const auto open = [&](const std::string& given, int64_t vocab_size) {
+    const auto opened =
+        OpenModelTokenizer({.given = given, .directories = {model.path()}}, vocab_size, {});
+    return std::string(opened.status().message());
+  };
+  EXPECT_THAT(open("", 3),
+              HasSubstr(model.path() + ": the tokenizer has 4 tokens, and the model 3;"));
+  EXPECT_THAT(open(model / "absent", 256), HasSubstr("absent: there is no such tokenizer"));
+}
+
 TEST(OpenTokenizerTest, JsonThatIsNoTokenizerIsAnError) {
   EXPECT_THAT(ErrorOf(ReadAs("a.json", R"({"a": 1})")), HasSubstr("a.json: is no tokenizer"));
   EXPECT_THAT(ErrorOf(ReadAs("a.json", R"({"a": )")), HasSubstr("a.json: bad JSON"));
