@@ -23,6 +23,26 @@
 namespace strake {
 namespace {
 
+// Whether nothing is at a path, or a folder without a tokenizer: one that was moved, or whose disk
+// is away.
+bool IsGone(const std::string& path) {
+  const auto kind = PathKindOf(path);
+  if (!kind.ok()) return false;
+  return *kind == PathKind::kNothing || (*kind == PathKind::kDirectory && !HoldsTokenizer(path));
+}
+
+// Checkpoints carry the tokenizer's files, so a run goes on without what it began with.
+ModelTokenizerPlaces FindPlaces(const TrainerOptions& options, const std::string& checkpoint,
+                                std::vector<std::string>* notes) {
+  const std::string& given = options.tokenizer;
+  const bool gone =
+      !given.empty() && !checkpoint.empty() && HoldsTokenizer(checkpoint) && IsGone(given);
+  if (!gone) return {.given = given, .directories = {options.init_from, checkpoint}};
+  notes->push_back(absl::StrCat(options.names.tokenizer, ": ", given,
+                                " is gone; the run goes on with the tokenizer in ", checkpoint));
+  return {.directories = {checkpoint}};
+}
+
 // "a/arc.jsonl.gz" to "arc".
 std::string TaskName(const std::string& path) {
   const std::string file = std::filesystem::path(path).filename().string();
@@ -81,8 +101,7 @@ bool IsOfBytes(const Tokenizer& tokenizer) {
 absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
                                               const std::string& checkpoint) {
   RunTokenizer run;
-  const ModelTokenizerPlaces places = {.given = options.tokenizer,
-                                       .directories = {options.init_from, checkpoint}};
+  const ModelTokenizerPlaces places = FindPlaces(options, checkpoint, &run.notes);
   const int64_t vocab_size = options.engine.model.vocab_size;
   auto tokenizer = OpenModelTokenizer(places, vocab_size, {.pattern = options.tokenizer_pattern});
   if (!tokenizer.ok()) {

@@ -23,9 +23,10 @@ struct RunTokenizer {
 };
 
 // Opens options.tokenizer, or where that is empty the tokenizer of the model's directory that the
-// run begins from, or of `checkpoint`, which may be empty. A tokenizer of bytes counts as none: a
-// model of bytes reads text as it is. An error names a tokenizer that was asked for and cannot be
-// opened, and both sizes where it has more tokens than the model.
+// run begins from, or of `checkpoint`, which may be empty. Where options.tokenizer is gone, opens
+// the one in `checkpoint`, with a note. A tokenizer of bytes counts as none: a model of bytes reads
+// text as it is. An error names a tokenizer that was asked for and cannot be opened, and both sizes
+// where it has more tokens than the model.
 absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
                                               const std::string& checkpoint);
 

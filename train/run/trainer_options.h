@@ -66,7 +66,8 @@ struct TrainerOptions {
   std::vector<std::string> train_files = {};
   // Where there is none, a tenth of the training data is held back (data/train_val_split.h).
   std::vector<ValidationSet> val_sets = {};
-  // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files.
+  // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files: a run
+  // that resumes without it takes them.
   std::string tokenizer = {};
   std::string tokenizer_pattern = {};  // of TokenizerOptions
   std::string text_field = "text";     // of JSON lines

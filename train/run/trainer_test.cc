@@ -1088,6 +1088,36 @@ TEST_F(TokenizedTest, ARunGoesOnWithTheTokenizerOfItsCheckpoint) {
             ReadFile(directory_ / "tokenizer/tokenizer.json"));
 }
 
+TEST_F(TokenizedTest, ARunGoesOnWhereItsTokenizerIsGone) {
+  ASSERT_EQ(ErrorOf(), "");
+  const std::string folder = directory_ / "tokenizer", moved = directory_ / "moved";
+  const std::string saved = ReadFile(folder + "/tokenizer.json");
+  std::filesystem::rename(folder, moved);
+  for (const bool empty : {false, true}) {
+    if (empty) std::filesystem::create_directory(folder);
+    const int64_t before = options_.schedule.total_steps++;
+    BitsRecorder recorder;
+    const absl::Status trained = Train(kDp2, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_EQ(recorder.notes[0], absl::StrCat("tokenizer: ", folder,
+                                              " is gone; the run goes on with the tokenizer in ",
+                                              options_.directory, "/step-", before));
+    EXPECT_EQ(ReadFile(absl::StrCat(options_.directory, "/step-", before + 1, "/tokenizer.json")),
+              saved);
+  }
+  // One that is there counts, and must be the run's.
+  TokenizerSpec other = SmallTokenizer();
+  other.merges.clear();
+  std::filesystem::remove(folder);
+  WriteTokenizer(folder, other);
+  ++options_.schedule.total_steps;
+  EXPECT_THAT(ErrorOf(), HasSubstr("train_data"));
+  // A new run has no other.
+  std::filesystem::remove_all(folder);
+  options_.directory += "x";
+  EXPECT_THAT(ErrorOf(), HasSubstr("tokenizer: " + folder));
+}
+
 TEST_F(TokenizedTest, TokensOfAnotherTokenizerAreAnError) {
   ASSERT_EQ(ErrorOf(), "");
   std::string prepared;
@@ -1141,6 +1171,7 @@ TEST_F(TokenizedTest, TokenizersThatDoNotFitAreErrors) {
   EXPECT_EQ(recorder.notes[0],
             "the model has 300 tokens, of which its tokenizer uses the first 260");
   options_.tokenizer = directory_ / "none";
+  options_.directory += "x";
   EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("tokenizer: "), HasSubstr("none")));
 }
 
