@@ -63,9 +63,9 @@ absl::StatusOr<ChoiceTask> OpenChoiceTask(const std::string& path, const TextEnc
   STRAKE_ASSIGN_OR_RETURN(const std::vector<ChoiceQuestion> questions,
                           ParseChoiceLines(content, path));
   if (encoder == nullptr) {
-    return absl::InvalidArgumentError(
+    return absl::FailedPreconditionError(
         absl::StrCat(path, ": holds text, and the model has a vocabulary of ", vocab_size,
-                     " tokens but no tokenizer beside it; name the tokenizer's files"));
+                     " tokens but no tokenizer"));
   }
   STRAKE_ASSIGN_OR_RETURN(ChoiceTask task, TokenizeChoices(questions, path, *encoder, options));
   STRAKE_RETURN_IF_ERROR(CheckIds(task, vocab_size));

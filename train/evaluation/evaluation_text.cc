@@ -39,9 +39,9 @@ absl::StatusOr<EvaluationText> EvaluationText::Open(const std::string& path,
   if (absl::EndsWith(path, ".bin")) {
     STRAKE_RETURN_IF_ERROR(text.OpenTokens(encoder, vocab_size));
   } else if (encoder == nullptr) {
-    return Bad(path, "is text, and the model has a vocabulary of ", vocab_size,
-               " tokens but no tokenizer beside it; name the tokenizer's files, or give a file of "
-               "tokens (*.bin)");
+    return absl::FailedPreconditionError(
+        absl::StrCat("data file ", path, ": is text, and the model has a vocabulary of ",
+                     vocab_size, " tokens but no tokenizer"));
   } else {
     STRAKE_RETURN_IF_ERROR(text.ReadDocuments(*encoder, options));
     const auto outside = std::find_if(text.ids_.begin(), text.ids_.end(),

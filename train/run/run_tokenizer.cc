@@ -52,6 +52,18 @@ std::string TaskName(const std::string& path) {
   return std::string(name);
 }
 
+// The error with its option, and what can be done about a missing tokenizer.
+absl::Status NameTasks(const TrainerOptions& options, const RunTokenizer& tokenizer,
+                       const absl::Status& error) {
+  std::string message = absl::StrCat(options.names.eval_tasks, ": ", error.message());
+  if (absl::IsFailedPrecondition(error)) {
+    const absl::Status& unusable = tokenizer.unusable;
+    if (!unusable.ok()) absl::StrAppend(&message, " (", unusable.message(), ")");
+    absl::StrAppend(&message, "; give its tokenizer by ", options.names.tokenizer);
+  }
+  return absl::Status(error.code(), message);
+}
+
 // The name under which a directory's tokenizer is found: a file of any name may be one.
 absl::StatusOr<std::string> CarriedName(const std::string& path, const std::string& content) {
   const std::string name = std::filesystem::path(path).filename().string();
@@ -137,10 +149,7 @@ absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
   for (const std::string& path : options.eval_tasks) {
     auto task = OpenChoiceTask(path, encoder ? &*encoder : nullptr, vocab_size,
                                {.max_inputs = options.engine.seq_len});
-    if (!task.ok()) {
-      return absl::Status(task.status().code(),
-                          absl::StrCat(options.names.eval_tasks, ": ", task.status().message()));
-    }
+    if (!task.ok()) return NameTasks(options, tokenizer, task.status());
     task->name = TaskName(path);
     const bool twice = std::any_of(tasks.begin(), tasks.end(),
                                    [&](const ChoiceTask& each) { return each.name == task->name; });

@@ -1118,6 +1118,26 @@ TEST_F(TokenizedTest, ARunGoesOnWhereItsTokenizerIsGone) {
   EXPECT_THAT(ErrorOf(), HasSubstr("tokenizer: " + folder));
 }
 
+TEST_F(TokenizedTest, TasksOfAModelWithoutATokenizerAreAnError) {
+  ASSERT_EQ(ErrorOf(), "");
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    options_.train_files = {entry.path().string() + "/tokens-00000.bin"};
+  }
+  options_.tokenizer = "";
+  options_.directory += "x";
+  WriteFile(directory_ / "hulls.jsonl",
+            "{\"context\": \"plank\", \"choices\": [\"of\", \"xyz\"], \"answer\": 0}\n");
+  options_.eval_tasks = {directory_ / "hulls.jsonl"};
+  EXPECT_EQ(ErrorOf(kDp2),
+            absl::StrCat("eval_tasks: ", options_.eval_tasks[0],
+                         ": holds text, and the model has a vocabulary of 260 "
+                         "tokens but no tokenizer; give its tokenizer by tokenizer"));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
+  options_.engine.model.vocab_size = 256;
+  options_.train_files = {directory_ / "docs.jsonl"};
+  EXPECT_EQ(ErrorOf(kDp2), "") << "of bytes";
+}
+
 TEST_F(TokenizedTest, TokensOfAnotherTokenizerAreAnError) {
   ASSERT_EQ(ErrorOf(), "");
   std::string prepared;
