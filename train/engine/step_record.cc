@@ -1,10 +1,15 @@
 #include "train/engine/step_record.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <memory>
 
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
+#include "models/head_loss.h"
+#include "models/transformer.h"
 #include "optim/adamw.h"
+#include "train/evaluation/sequence_scorer.h"
 
 namespace strake {
 namespace {
@@ -33,17 +38,54 @@ MemoryPlan DryRunStep(const EngineOptions& options, const MeshVector& sizes, int
   return engine->memory_plan();
 }
 
+// The most of `num_tokens` tokens whose logits are one chunk, or 0.
+int64_t NumTokensOfOneChunk(const LogitsChunk& chunk, const Transformer& model,
+                            int64_t num_tokens) {
+  const int64_t columns = model.padded_vocab_size() / model.tensor_parallel().size();
+  int64_t one = 0, several = num_tokens + 1;
+  while (several - one > 1) {
+    const int64_t middle = one + (several - one) / 2;
+    (chunk.NumChunks(middle, columns, model.dtype()) == 1 ? one : several) = middle;
+  }
+  return one;
+}
+
+// What passes of fewer tokens than a micro-batch's need, if that may be more: logits that are one
+// chunk may be larger than a chunk of several, which is cut to tiles. Such passes are a
+// validation's last, and those that score questions.
+size_t ActivationBytesOfFewerTokens(EngineOptions options, const MeshVector& sizes, int rank) {
+  const int64_t num_tokens = options.micro_batch * options.seq_len;
+  const Mesh mesh = Mesh::DryRun(sizes, rank, /*recorder=*/nullptr);
+  const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
+  const Transformer& model = engine->model();
+  const int64_t few = NumTokensOfOneChunk(options.logits_chunk, model, num_tokens);
+  if (few == 0 || few == num_tokens) return 0;
+  const int64_t seq_len = options.sequence_parallel ? sizes.tp : 1;
+  size_t bytes = 0;
+  if (few >= seq_len) {
+    bytes = SequenceScorer::ActivationBytes(engine->context(), model,
+                                            {.batch = few / seq_len, .seq_len = seq_len});
+  }
+  options.micro_batch = few / options.seq_len;
+  if (options.micro_batch == 0) return bytes;
+  const MemoryPlan plan = DryRunStep(options, sizes, rank, 1, /*recorder=*/nullptr);
+  return std::max(bytes, plan.activation_bytes);
+}
+
 }  // namespace
 
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
                       int64_t num_micro_batches) {
   OpRecorder recorder;
-  const MemoryPlan memory = DryRunStep(options, sizes, rank, num_micro_batches, &recorder);
-  return {.calls = recorder.calls(), .memory = memory};
+  DryRunStep(options, sizes, rank, num_micro_batches, &recorder);
+  return {.calls = recorder.calls(), .memory = PlanMemory(options, sizes, rank)};
 }
 
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
-  return DryRunStep(options, sizes, rank, /*num_micro_batches=*/1, /*recorder=*/nullptr);
+  MemoryPlan plan = DryRunStep(options, sizes, rank, /*num_micro_batches=*/1, /*recorder=*/nullptr);
+  plan.activation_bytes =
+      std::max(plan.activation_bytes, ActivationBytesOfFewerTokens(options, sizes, rank));
+  return plan;
 }
 
 }  // namespace strake

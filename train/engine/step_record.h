@@ -26,7 +26,8 @@ struct StepRecord {
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
                       int64_t num_micro_batches);
 
-// Plans the memory alone, which does not depend on the number of micro-batches.
+// Plans the memory alone, which does not depend on the number of micro-batches: that of a step, and
+// of passes of fewer tokens, with or without gradients, whose sequences are no longer.
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
 }  // namespace strake

@@ -9,6 +9,9 @@
 #include "models/families/families.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
+#include "parallel/mesh/mesh.h"
+#include "train/engine/engine.h"
+#include "train/evaluation/sequence_scorer.h"
 
 namespace strake {
 namespace {
@@ -164,6 +167,44 @@ TEST(PlanMemoryTest, CountsThePaddingOfBucketsAndTheBuffersOfBf16) {
     EXPECT_EQ(plan.optimizer_bytes, 4 * (2 * all / 3 + kNumAdamWScalars));
     options.gradients.reduce_in_bf16 = true;
     EXPECT_EQ(PlanMemory(options, {3, 1, 1, 1}, rank).gradient_bytes, 4 * all + 2 * 2 * largest);
+  }
+}
+
+// The activations of a pass of `num_tokens`, in a step and in the scoring of sequences.
+size_t StepBytes(const EngineOptions& options, const MeshVector& sizes, int64_t num_tokens) {
+  const Mesh mesh = Mesh::DryRun(sizes, 0, nullptr);
+  const auto engine = Engine::DryRun(options, mesh, nullptr);
+  const Tensor tokens(nullptr, DType::kI32, {num_tokens}, options.device);
+  EXPECT_TRUE(engine->AccumulateGradients(tokens, tokens, 1, /*last=*/true).ok());
+  return engine->memory_plan().activation_bytes;
+}
+size_t ScoringBytes(const EngineOptions& options, const MeshVector& sizes, const PassShape& shape) {
+  const Mesh mesh = Mesh::DryRun(sizes, 0, nullptr);
+  const auto engine = Engine::DryRun(options, mesh, nullptr);
+  return SequenceScorer::ActivationBytes(engine->context(), engine->model(), shape);
+}
+
+// Chunks of 208 tokens' logits are tiles of 128; up to 200 tokens they are one.
+TEST(PlanMemoryTest, HoldsPassesOfFewerTokens) {
+  EngineOptions options = Options(0);
+  options.model.num_layers = 1;
+  options.model.vocab_size = 4096;
+  options.micro_batch = 26;
+  for (const auto& [device, tp] :
+       {std::pair{Device::kCpu, 1}, {Device::kCpu, 2}, {Device::kCuda, 2}}) {
+    const MeshVector sizes = {1, 1, 1, tp};
+    options.device = device;
+    options.sequence_parallel = tp > 1;
+    options.logits_chunk = {.max_bytes = size_t{200} * 4096 / tp * 4, .min_rows = 1};
+    const size_t planned = PlanMemory(options, sizes, 0).activation_bytes;
+    EXPECT_GT(planned, StepBytes(options, sizes, 208)) << "fewer tokens need more";
+    for (int64_t batch = 1; batch <= 208 / tp; ++batch) {
+      EXPECT_LE(ScoringBytes(options, sizes, {batch, tp}), planned) << batch;
+    }
+    for (int64_t batch = 1; batch <= 26; ++batch) {
+      EXPECT_LE(StepBytes(options, sizes, 8 * batch), planned) << batch;
+      EXPECT_LE(ScoringBytes(options, sizes, {batch, 8}), planned) << batch;
+    }
   }
 }
 
