@@ -52,40 +52,61 @@ bool StaysInside(const fs::path& directory, const fs::path& link) {
   if (error) return true;  // reading it gives the reason
   const fs::path home = fs::canonical(directory, error);
   const fs::path parent = target.parent_path();
-  return parent == home || parent == home.parent_path().parent_path() / "blobs";
+  return parent == home || parent == home / kChatTemplatesFolder ||
+         parent == home.parent_path().parent_path() / "blobs";
+}
+
+// What a directory's files are found by, and where they go.
+struct Listing {
+  const std::string& directory;
+  std::vector<std::string>* names;
+  std::vector<std::string>* skipped;
+};
+
+// Adds the files to carry of directory + "/" + folder, whose names begin with `folder`: "" or one
+// that ends with "/".
+absl::Status ListFolder(const std::string& folder, const Listing& listing) {
+  const std::string path =
+      folder.empty() ? listing.directory : absl::StrCat(listing.directory, "/", folder);
+  std::error_code error;
+  fs::directory_iterator entry(path, error), end;
+  for (; !error && entry != end; entry.increment(error)) {
+    const std::string file = entry->path().filename().string(), name = folder + file;
+    if (absl::StartsWith(file, ".") || IsReplaced(file)) continue;
+    std::error_code unknown;
+    const fs::file_status status = entry->status(unknown);
+    const bool of_templates = name == kChatTemplatesFolder && fs::is_directory(status);
+    // A link to nothing, or a file that the system does not show, is an error when it is read.
+    const bool readable = fs::is_regular_file(status) || status.type() == fs::file_type::none ||
+                          status.type() == fs::file_type::not_found;
+    if (!readable && !of_templates) continue;
+    const auto skip = [&](absl::string_view reason) {
+      listing.skipped->push_back(
+          absl::StrCat(listing.directory, "/", name, " is not in the checkpoints: ", reason));
+    };
+    if (!IsPlainText(name)) {
+      skip("its name is not plain text");
+    } else if (entry->is_symlink(unknown) && !StaysInside(listing.directory, entry->path())) {
+      skip("it is a link to another folder");
+    } else if (of_templates) {
+      STRAKE_RETURN_IF_ERROR(ListFolder(name + "/", listing));
+    } else if (const uintmax_t size = entry->file_size(unknown);
+               !unknown && size > static_cast<uintmax_t>(MaxBytes(name))) {
+      skip(absl::StrCat("it is larger than ", FormatBytes(static_cast<double>(MaxBytes(name)))));
+    } else {
+      listing.names->push_back(name);
+    }
+  }
+  if (error) return SystemError("list", path, error.value());
+  return absl::OkStatus();
 }
 
 // The names of the files to carry, in order.
 absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& directory,
                                                    std::vector<std::string>* skipped) {
   std::vector<std::string> names;
-  std::error_code error;
-  fs::directory_iterator entry(directory, error), end;
-  for (; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (absl::StartsWith(name, ".") || IsReplaced(name)) continue;
-    std::error_code unknown;
-    const fs::file_status status = entry->status(unknown);
-    // A link to nothing, or a file that the system does not show, is an error when it is read.
-    const bool readable = fs::is_regular_file(status) || status.type() == fs::file_type::none ||
-                          status.type() == fs::file_type::not_found;
-    if (!readable) continue;
-    const auto skip = [&](absl::string_view reason) {
-      skipped->push_back(
-          absl::StrCat(directory, "/", name, " is not in the checkpoints: ", reason));
-    };
-    if (!IsPlainText(name)) {
-      skip("its name is not plain text");
-    } else if (entry->is_symlink(unknown) && !StaysInside(directory, entry->path())) {
-      skip("it is a link to another folder");
-    } else if (const uintmax_t size = entry->file_size(unknown);
-               !unknown && size > static_cast<uintmax_t>(MaxBytes(name))) {
-      skip(absl::StrCat("it is larger than ", FormatBytes(static_cast<double>(MaxBytes(name)))));
-    } else {
-      names.push_back(name);
-    }
-  }
-  if (error) return SystemError("list", directory, error.value());
+  STRAKE_RETURN_IF_ERROR(
+      ListFolder("", {.directory = directory, .names = &names, .skipped = skipped}));
   std::sort(names.begin(), names.end());
   std::sort(skipped->begin(), skipped->end());
   return names;

@@ -13,13 +13,17 @@
 
 namespace strake {
 
-using CarriedFiles = std::map<std::string, std::string>;  // contents by name
+// Contents by name, or by path below the directory.
+using CarriedFiles = std::map<std::string, std::string>;
+
+// The folder of a model's chat templates beside the first.
+inline constexpr char kChatTemplatesFolder[] = "additional_chat_templates";
 
 // The largest files that are carried: of a tokenizer, and others.
 inline constexpr int64_t kMaxTokenizerFileBytes = int64_t{64} << 20;
 inline constexpr int64_t kMaxOtherFileBytes = int64_t{4} << 20;
 
-// Reads the regular files directly in `directory`, except
+// Reads the regular files directly in `directory`, and in its folder of chat templates, except
 //
 //   config.json and what else a checkpoint has of its own; another trainer's state
 //   weights, whatever their format, and their indices; archives

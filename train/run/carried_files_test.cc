@@ -52,6 +52,31 @@ TEST_F(CarriedFilesTest, WhatOtherProgramsReadIsCarried) {
   EXPECT_THAT(skipped_, IsEmpty());
 }
 
+TEST_F(CarriedFilesTest, TheFolderOfChatTemplatesIsCarried) {
+  const std::string folder = kChatTemplatesFolder;
+  for (const char* of : {"", "/deeper"}) {
+    std::filesystem::create_directory(directory_ / folder + of);
+    for (const char* name : {"/rag.jinja", "/tool_use.jinja", "/weights.bin", "/.hidden"}) {
+      WriteFile(directory_ / folder + of + name, name);
+    }
+  }
+  WriteSparse(folder + "/large.jinja", kMaxOtherFileBytes + 1);
+  std::filesystem::create_symlink("rag.jinja", directory_ / folder + "/same.jinja");
+  EXPECT_EQ(Read(), (CarriedFiles{{folder + "/rag.jinja", "/rag.jinja"},
+                                  {folder + "/same.jinja", "/rag.jinja"},
+                                  {folder + "/tool_use.jinja", "/tool_use.jinja"}}));
+  EXPECT_THAT(skipped_, ElementsAre((directory_ / folder) +
+                                    "/large.jinja is not in the checkpoints: it is larger than "
+                                    "4.00 MiB"));
+  const TempDirectory elsewhere;
+  WriteFile(elsewhere / "secret", "x");
+  std::filesystem::remove_all(directory_ / folder);
+  std::filesystem::create_symlink(elsewhere.path(), directory_ / folder);
+  EXPECT_THAT(Read(), IsEmpty());
+  EXPECT_THAT(skipped_, ElementsAre((directory_ / folder) +
+                                    " is not in the checkpoints: it is a link to another folder"));
+}
+
 TEST_F(CarriedFilesTest, WeightsAndWhatACheckpointHasOfItsOwnAreNot) {
   for (const char* name : {"config.json",
                            "run.json",

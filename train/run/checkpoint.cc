@@ -196,7 +196,11 @@ absl::Status WriteFiles(const std::string& directory, const Contents& contents,
     return WriteFileDurably(absl::StrCat(directory, "/", name), text);
   };
   STRAKE_RETURN_IF_ERROR(write_text("config.json", contents.hf_config));
-  for (const auto& [name, text] : files.carried) STRAKE_RETURN_IF_ERROR(write_text(name, text));
+  for (const auto& [name, text] : files.carried) {
+    const std::string folder = absl::StrCat(directory, "/", kChatTemplatesFolder);
+    if (absl::StrContains(name, '/')) STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(folder));
+    STRAKE_RETURN_IF_ERROR(write_text(name, text));
+  }
   STRAKE_ASSIGN_OR_RETURN(
       manifest[kOptimizerFile],
       SaveArrays(PathOf(directory, kOptimizerFile), contents.whole, contents.suffixes,

@@ -3,12 +3,15 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "core/base/crc32c.h"
 #include "core/base/file_descriptor.h"
 #include "core/base/file_mapping.h"
@@ -85,6 +88,14 @@ class Verifier {
   int64_t num_parts_ = 0;
 };
 
+// Whether a path leads to nothing but what is below a directory.
+bool IsBelow(absl::string_view path) {
+  const std::vector<absl::string_view> steps = absl::StrSplit(path, '/');
+  return std::all_of(steps.begin(), steps.end(), [](absl::string_view step) {
+    return !step.empty() && step != "." && step != "..";
+  });
+}
+
 }  // namespace
 
 std::string ToJson(const Manifest& manifest) {
@@ -122,7 +133,7 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
   Manifest manifest;
   for (const auto& [name, parts] : (*json)["files"].items()) {
     std::vector<FilePart>& list = manifest[name];
-    if (!parts.is_array() || name.find('/') != name.npos) return error("has no parts of ", name);
+    if (!parts.is_array() || !IsBelow(name)) return error("has no parts of ", name);
     for (const nlohmann::json& part : parts) {
       const auto parsed = ParsePart(part);
       if (!parsed.ok()) return error(parsed.status().message());

@@ -1,8 +1,9 @@
 // manifest.json: checksums of every byte of a checkpoint's files.
 //
 //   format_version   1
-//   files            by name, the parts of the file in their order: [NAME, BYTES, CRC-32C in hex].
-//                    A part is a tensor, under its name, or anything else, under ""
+//   files            by path below the directory, the parts of the file in their order:
+//                    [NAME, BYTES, CRC-32C in hex]. A part is a tensor, under its name, or anything
+//                    else, under ""
 //   manifest         the CRC-32C of this text, in which these eight digits are 0
 #ifndef STRAKE_TRAIN_RUN_MANIFEST_H_
 #define STRAKE_TRAIN_RUN_MANIFEST_H_

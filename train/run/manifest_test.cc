@@ -103,6 +103,17 @@ TEST_F(ManifestTest, MissingAndCutFilesAreNamed) {
   EXPECT_EQ(VerifyCheckpoint(directory_.path()).code(), absl::StatusCode::kNotFound);
 }
 
+TEST(ParseManifestTest, FilesLieBelowTheDirectory) {
+  const auto error = [](const std::string& name) {
+    return std::string(ParseManifest(ToJson({{name, {}}}), "m").status().message());
+  };
+  EXPECT_EQ(error("templates/a.jinja"), "");
+  for (const std::string name :
+       {"..", "../a", "templates/../../a", "/etc/passwd", "a//b", "a/", ""}) {
+    EXPECT_EQ(error(name), "m: has no parts of " + name);
+  }
+}
+
 TEST(ParseManifestTest, OtherTextsAreErrors) {
   for (const char* text : {"", "{}", "[1]", R"({"format_version": 1, "files": []})",
                            R"({"format_version": 2, "files": {}, "manifest": "00000000"})",

@@ -350,8 +350,9 @@ TEST_F(TrainerTest, StepsGoOnWhileACheckpointIsWritten) {
 // Names and contents of a checkpoint's files.
 std::map<std::string, std::string> FilesOf(const std::string& checkpoint) {
   std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
-    files[entry.path().filename()] = ReadFile(entry.path());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(checkpoint)) {
+    if (entry.is_directory()) continue;
+    files[entry.path().lexically_relative(checkpoint)] = ReadFile(entry.path());
   }
   return files;
 }
@@ -365,7 +366,9 @@ TEST_F(TrainerTest, CheckpointsCarryTheOriginalsFiles) {
   }
   const std::map<std::string, std::string> carried = {{"tokenizer.json", "{\"\0\xff\": 1}\r\n"},
                                                       {"chat_template.jinja", "{{ x }}"},
+                                                      {"additional_chat_templates/a.jinja", "{}"},
                                                       {"LICENSE", ""}};
+  std::filesystem::create_directory(original + "/additional_chat_templates");
   for (const auto& [name, text] : carried) WriteFile(original + "/" + name, text);
   WriteFile(original + "/pytorch_model.bin", "weights");
   options_.init_from = original;
