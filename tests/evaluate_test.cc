@@ -262,8 +262,8 @@ TEST_F(EvaluateTest, ErrorsAreNamed) {
            {{"--checkpoint=nowhere", "--data=val.txt"}, {"--checkpoint=nowhere", "no such"}},
            {{"--data=nowhere.txt"}, {"--data: ", "nowhere.txt"}},
            {{"--eval_tasks=nowhere.jsonl"}, {"--eval_tasks: ", "nowhere.jsonl"}},
-           {{"--data=empty.txt"}, {"empty.txt", "empty"}},
-           {{"--data=one.txt"}, {"one.txt: holds 1 token"}},
+           {{"--data=empty.txt"}, {"--data: ", "empty.txt", "empty"}},
+           {{"--data=one.txt"}, {"--data: data file one.txt: holds 1 token"}},
            {{"--data=image.txt"}, {"image.txt", "PNG"}},
            {{"--data=text.jsonl"}, {"text.jsonl", "line 2", "\"text\""}},
            {{"--data=val.txt", "--stride=8"}, {"--stride=8 is not below --seq_len=8"}},
@@ -271,12 +271,12 @@ TEST_F(EvaluateTest, ErrorsAreNamed) {
            {{"--data=val.txt", "--micro_batch=-1"}, {"--micro_batch=-1: must be"}},
            {{"--data=val.txt", "--tp=3"}, {"--tp=3", "--tp may be 1, 2"}},
            {{"--data=val.txt", "--items"}, {"--items is a part of the JSON output"}},
-           {{"--data=val.txt", "--tokenizer=nowhere"}, {"nowhere"}},
+           {{"--data=val.txt", "--tokenizer=nowhere"}, {"--tokenizer: nowhere: there is no"}},
            {{"--dat=val.txt"}, {"--dat", "the nearest is --data"}},
-           {{"--data=broken.jsonl"}, {"broken.jsonl, line 2: bad JSON: ", "column 36"}},
+           {{"--data=broken.jsonl"}, {"--data: broken.jsonl, line 2: bad JSON: ", "column 36"}},
            {{"--data=field.jsonl"}, {"field.jsonl, line 2: has no member \"answer\""}},
            {{"--data=answer.jsonl"}, {"answer.jsonl, line 1: \"answer\" is 2, and the 2 choices"}},
-           {{"--eval_tasks=nothing.jsonl"}, {"nothing.jsonl: holds no questions"}},
+           {{"--eval_tasks=nothing.jsonl"}, {"--eval_tasks: nothing.jsonl: holds no questions"}},
            {{"--eval_tasks=val.txt"}, {"val.txt, line 1: bad JSON"}},
            {{"--data=no_context.jsonl"}, {"no_context.jsonl, line 1: choice 0: the context is"}},
            {{"--data=long.jsonl"}, {"long.jsonl, line 1: choice 0: it has 41 tokens", "most 32"}},
@@ -312,10 +312,10 @@ TEST_F(EvaluateTest, TextNeedsATokenizer) {
     return run_.Run(kEvaluate, {"--checkpoint=wide", "--threads=1", "--json", data});
   };
   for (const char* file : {"val.txt", "q.jsonl"}) {
-    EXPECT_THAT(
-        evaluate(absl::StrCat("--data=", file)).err,
-        MatchesRegex(absl::StrCat("error: [^\n]*", file,
-                                  "[^\n]*vocabulary of 300 tokens but no tokenizer[^\n]*\n")));
+    EXPECT_THAT(evaluate(absl::StrCat("--data=", file)).err,
+                MatchesRegex(absl::StrCat("error: --data: [^\n]*", file,
+                                          "[^\n]*vocabulary of 300 tokens but no tokenizer; give "
+                                          "it by --tokenizer\n")));
   }
   const json tokens = json::parse(evaluate("--data=tokens.bin").out);
   EXPECT_GT(double(tokens["loss"]), 0);

@@ -181,22 +181,33 @@ TEST_F(GenerateProgramTest, SeveralPromptsAreSeveralTexts) {
 TEST_F(GenerateProgramTest, ErrorsAreNamed) {
   WriteFile(run_ / "bad.jsonl", "{\"prompt\": \"x\"}\n{\"text\": \"x\"}\n");
   WriteFile(run_ / "long.txt", "x\n" + std::string(40, 'y') + "\n");
-  ExpectError({"--prompts=bad.jsonl"}, {"bad.jsonl: line 2: no member \"prompt\""});
-  ExpectError({"--prompts=none.txt"}, {"none.txt"});
-  ExpectError({"--prompts=long.txt"}, {"long.txt: prompt 2 has 40 tokens", "32 positions"});
+  ExpectError({"--prompts=bad.jsonl"}, {"--prompts: bad.jsonl: line 2: no member \"prompt\""});
+  ExpectError({"--prompts=none.txt"}, {"--prompts: ", "none.txt"});
+  ExpectError({"--prompts=long.txt"},
+              {"--prompts: long.txt: prompt 2 has 40 tokens", "32 positions"});
+  std::string numbers = "1";
+  for (int i = 0; i < 32; ++i) numbers += ",1";
+  ExpectError({"--prompt_tokens=" + numbers}, {"--prompt_tokens has 33 tokens", "32 positions"});
   ExpectError({"--prompts=long.txt", "--prompt=x"}, {"only one of --prompt, --prompts"});
   ExpectError({"--min_p=2"}, {"--min_p=2", "must be"});
   ExpectError({"--repetition_penalty=0"}, {"--repetition_penalty=0", "must be"});
-  ExpectError({"--tokenizer=nowhere"}, {"nowhere"});
+  ExpectError({"--tokenizer=nowhere"}, {"--tokenizer: nowhere: there is no such tokenizer"});
   WriteFile(run_ / "hf/generation_config.json", "{\"eos_token_id\": \"x\"}");
-  ExpectError({}, {"hf/generation_config.json: eos_token_id is \"x\""});
+  ExpectError({}, {"--checkpoint: hf/generation_config.json: eos_token_id is \"x\""});
   WriteFile(run_ / "hf/generation_config.json", "{}");
   UseTokenizer();
   auto json = nlohmann::ordered_json::parse(TokenizerJson());
   json["added_tokens"][1]["id"] = 256;
   json["model"]["vocab"]["more"] = 255;
   WriteFile(run_ / "hf/tokenizer.json", json.dump());
-  ExpectError({}, {"hf has a vocabulary of 257", "the model in hf one of 256", "--tokenizer"});
+  ExpectError({}, {"--checkpoint: hf: the tokenizer has 257 tokens, and the model 256"});
+  ExpectError({"--tokenizer=hf/tokenizer.json"},
+              {"--tokenizer: hf/tokenizer.json: the tokenizer has 257 tokens, and the model 256"});
+  const std::string weights = testing::ReadFile(run_ / "hf/model.safetensors");
+  WriteFile(run_ / "hf/model.safetensors", weights.substr(0, weights.size() / 2));
+  ExpectError({"--prompt_tokens=1"}, {"--checkpoint: ", "hf/model.safetensors"});
+  WriteFile(run_ / "hf/config.json", "{");
+  ExpectError({}, {"--checkpoint: hf/config.json: bad JSON"});
 }
 
 }  // namespace

@@ -18,11 +18,11 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
 #include "models/checkpoint/hf_checkpoint.h"
-#include "models/families/families.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
@@ -112,9 +112,9 @@ absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs
   return absl::OkStatus();
 }
 
-absl::Status EvaluateOnRank(const EvaluateConfig& config, const ModelConfig& model_config,
-                            const std::string& directory, const EvaluationInputs& inputs,
-                            const Mesh& mesh, EvaluationReport* report) {
+absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint& checkpoint,
+                            const EvaluationInputs& inputs, const Mesh& mesh,
+                            EvaluationReport* report) {
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
   if (device == Device::kCuda) {
@@ -125,13 +125,14 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const ModelConfig& mod
   const std::vector<PassShape> passes = inputs.LargestPasses(config);
   ThreadTeam team(static_cast<int>(config.machine.threads));
   ParameterArena parameters;
-  Transformer model(model_config, LongestSequence(passes), &parameters,
+  Transformer model(checkpoint.model, LongestSequence(passes), &parameters,
                     TensorParallel(mesh.communicator(MeshAxis::kTp)), LogitsChunk::For(device),
                     kEvaluationRecompute);
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *model.config().family, parameters));
+  STRAKE_RETURN_IF_ERROR(NameFlag(
+      "--checkpoint", LoadWeights(checkpoint.directory, *model.config().family, parameters)));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
@@ -146,18 +147,17 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const ModelConfig& mod
   return EvaluateInputs(config, inputs, ctx, model, mesh, report);
 }
 
-absl::Status Print(const EvaluateConfig& config, const ModelConfig& model,
-                   const std::string& directory) {
-  STRAKE_ASSIGN_OR_RETURN(const EvaluationInputs inputs,
-                          OpenEvaluationInputs(config, model, directory));
-  STRAKE_RETURN_IF_ERROR(CheckEvaluationMemory(config, model, inputs.LargestPasses(config)));
-  EvaluationReport report = {.checkpoint = directory, .tasks = &inputs.tasks};
+absl::Status Print(const EvaluateConfig& config, const GivenCheckpoint& checkpoint) {
+  STRAKE_ASSIGN_OR_RETURN(const EvaluationInputs inputs, OpenEvaluationInputs(config, checkpoint));
+  STRAKE_RETURN_IF_ERROR(
+      CheckEvaluationMemory(config, checkpoint.model, inputs.LargestPasses(config)));
+  EvaluationReport report = {.checkpoint = checkpoint.directory, .tasks = &inputs.tasks};
   bool prints = false;
   STRAKE_RETURN_IF_ERROR(RunOnRanks(config.layout, [&](const Mesh& mesh) {
     EvaluationReport others;
     const bool first = mesh.rank() == 0;
     if (first) prints = true;
-    return EvaluateOnRank(config, model, directory, inputs, mesh, first ? &report : &others);
+    return EvaluateOnRank(config, checkpoint, inputs, mesh, first ? &report : &others);
   }));
   if (!prints) return absl::OkStatus();
   std::cout << (config.json ? JsonText(ReportJson(report, config)) + "\n" : ReportText(report));
@@ -177,13 +177,10 @@ absl::Status Evaluate(int argc, char** argv) {
   }
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const std::string directory,
-                          ModelFolderOfFlag("--checkpoint", config.checkpoint));
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
-                          ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
-  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, model));
-  STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(model, &config));
-  return Print(config, model, directory);
+  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint, ReadCheckpointFlag(config.checkpoint));
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, checkpoint.model));
+  STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(checkpoint.model, &config));
+  return Print(config, checkpoint);
 }
 
 }  // namespace

@@ -23,15 +23,14 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
-#include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/tokenizer.h"
 #include "models/checkpoint/hf_checkpoint.h"
-#include "models/families/families.h"
 #include "models/generator.h"
 #include "models/rope_tables.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
@@ -104,24 +103,15 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   AddLayoutOptions(&c->layout, options);
 }
 
-// The checkpoint's tokenizer or the flag's; null where the user gives token numbers.
+// The checkpoint's tokenizer or the flag's.
 absl::StatusOr<std::unique_ptr<const Tokenizer>> FindTokenizer(const GenerateConfig& config,
-                                                               const std::string& directory,
-                                                               int64_t vocab_size) {
-  std::string path = config.tokenizer;
-  if (path.empty() && HoldsTokenizer(directory)) path = directory;
-  if (path.empty() && vocab_size == kByteVocabSize) return Tokenizer::Create(ByteTokenizerSpec());
-  if (path.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(directory, " holds no tokenizer, and its vocabulary of ", vocab_size,
-                     " is not bytes; give --tokenizer, or --prompt_tokens"));
-  }
-  STRAKE_ASSIGN_OR_RETURN(auto tokenizer,
-                          OpenTokenizer(path, {.pattern = config.tokenizer_pattern}));
-  if (tokenizer->vocab_size() <= vocab_size) return tokenizer;
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, " has a vocabulary of ", tokenizer->vocab_size(), ", the model in ",
-                   directory, " one of ", vocab_size, "; give the --tokenizer that it is for"));
+                                                               const GivenCheckpoint& checkpoint) {
+  STRAKE_ASSIGN_OR_RETURN(
+      auto tokenizer, OpenTokenizerFlag(config.tokenizer, config.tokenizer_pattern, checkpoint));
+  if (tokenizer != nullptr) return tokenizer;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--checkpoint: ", checkpoint.directory, " holds no tokenizer, and its ", "vocabulary of ",
+      checkpoint.model.vocab_size, " is not bytes; give --tokenizer, or --prompt_tokens"));
 }
 
 absl::StatusOr<std::vector<int32_t>> ParseTokens(const std::string& list, int64_t vocab_size) {
@@ -154,7 +144,7 @@ absl::StatusOr<std::vector<Prompt>> FindPrompts(const GenerateConfig& config,
   }
   std::vector<std::string> texts = {config.prompt};
   if (!config.prompts.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(texts, ReadPrompts(config.prompts));
+    STRAKE_ASSIGN_OR_RETURN(texts, NameFlag("--prompts", ReadPrompts(config.prompts)));
   }
   WordCache cache;
   std::vector<Prompt> prompts;
@@ -162,12 +152,18 @@ absl::StatusOr<std::vector<Prompt>> FindPrompts(const GenerateConfig& config,
   return prompts;
 }
 
+// "--prompt", or where there are several the file and the prompt's number.
+std::string NameOfPrompt(const GenerateConfig& config, size_t i) {
+  if (!config.prompt_tokens.empty()) return "--prompt_tokens";
+  if (config.prompts.empty()) return "--prompt";
+  return absl::StrCat("--prompts: ", config.prompts, ": prompt ", i + 1);
+}
+
 absl::Status CheckPrompts(const GenerateConfig& config, const ModelConfig& model,
                           const std::vector<Prompt>& prompts) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     const int64_t size = prompts[i].tokens.size();
-    const std::string name =
-        config.prompts.empty() ? "--prompt" : absl::StrCat(config.prompts, ": prompt ", i + 1);
+    const std::string name = NameOfPrompt(config, i);
     if (size == 0) {
       return absl::InvalidArgumentError(
           absl::StrCat(name, " is empty; give at least one character"));
@@ -181,8 +177,7 @@ absl::Status CheckPrompts(const GenerateConfig& config, const ModelConfig& model
 
 // What all ranks share.
 struct Job {
-  std::string directory;
-  ModelConfig model;
+  GivenCheckpoint checkpoint;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::vector<Prompt> prompts;
   GenerationOptions generation;
@@ -193,7 +188,7 @@ struct Job {
     return static_cast<int64_t>(longest);
   }
   int64_t Window() const {
-    return GenerationWindow(model, LongestPrompt() + generation.max_tokens);
+    return GenerationWindow(checkpoint.model, LongestPrompt() + generation.max_tokens);
   }
   int64_t NumSequences() const { return std::min<int64_t>(generation.batch, prompts.size()); }
 };
@@ -201,7 +196,7 @@ struct Job {
 // Checks weights, cache and position table: the parts that grow with the model and the number of
 // tokens.
 absl::Status CheckGenerationMemory(const GenerateConfig& config, const Job& job) {
-  const ModelConfig& c = job.model;
+  const ModelConfig& c = job.checkpoint.model;
   const int64_t num_tokens = job.Window(), num_sequences = job.NumSequences();
   const double element = DTypeSize(config.machine.dtype_kind());
   double per_token =
@@ -279,12 +274,13 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
   }
   ThreadTeam team(static_cast<int>(config.machine.threads));
   ParameterArena parameters;
-  Transformer model(job.model, job.Window(), &parameters,
+  Transformer model(job.checkpoint.model, job.Window(), &parameters,
                     TensorParallel(mesh.communicator(MeshAxis::kTp)));
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(LoadWeights(job.directory, *model.config().family, parameters));
+  STRAKE_RETURN_IF_ERROR(NameFlag(
+      "--checkpoint", LoadWeights(job.checkpoint.directory, *model.config().family, parameters)));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
@@ -300,22 +296,22 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
 
 absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
   Job job;
-  STRAKE_ASSIGN_OR_RETURN(job.directory, ModelFolderOfFlag("--checkpoint", config.checkpoint));
-  STRAKE_ASSIGN_OR_RETURN(job.model,
-                          ReadHfConfig(job.directory + "/config.json", /*notices=*/nullptr));
-  const int64_t vocab_size = job.model.vocab_size;
+  STRAKE_ASSIGN_OR_RETURN(job.checkpoint, ReadCheckpointFlag(config.checkpoint));
+  const int64_t vocab_size = job.checkpoint.model.vocab_size;
   if (config.prompt_tokens.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.directory, vocab_size));
+    STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.checkpoint));
   }
   STRAKE_ASSIGN_OR_RETURN(job.prompts, FindPrompts(config, job.tokenizer.get(), vocab_size));
-  STRAKE_RETURN_IF_ERROR(CheckPrompts(config, job.model, job.prompts));
+  STRAKE_RETURN_IF_ERROR(CheckPrompts(config, job.checkpoint.model, job.prompts));
   job.generation = {.max_tokens = config.max_tokens,
                     .sampling = config.sampling,
                     .batch = static_cast<int>(config.batch)};
   job.generation.sampling.seed = config.seed;
   if (!config.ignore_eos) {
-    STRAKE_ASSIGN_OR_RETURN(job.generation.end_tokens,
-                            ReadEndTokens(job.directory, job.tokenizer.get(), vocab_size));
+    STRAKE_ASSIGN_OR_RETURN(
+        job.generation.end_tokens,
+        NameFlag("--checkpoint",
+                 ReadEndTokens(job.checkpoint.directory, job.tokenizer.get(), vocab_size)));
   }
   return job;
 }
@@ -345,7 +341,7 @@ absl::Status Generate(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
   STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config));
-  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, job.model));
+  STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, job.checkpoint.model));
   STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(config, job));
   return RunOnRanks(config.layout,
                     [&](const Mesh& mesh) { return GenerateOnRank(config, job, mesh); });

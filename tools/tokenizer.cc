@@ -84,10 +84,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> TokenizerOfFlag(const Tokenizer
     return absl::InvalidArgumentError(
         absl::StrCat("--tokenizer is missing; --mode=", config.mode, " needs it"));
   }
-  auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.train.tokenizer_pattern});
-  if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(),
-                      absl::StrCat("--tokenizer: ", tokenizer.status().message()));
+  return NameFlag("--tokenizer",
+                  OpenTokenizer(config.tokenizer, {.pattern = config.train.tokenizer_pattern}));
 }
 
 absl::Status Run(int argc, char** argv) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json_fwd.hpp"
 
@@ -138,6 +139,14 @@ class OptionSet {
   std::deque<Option> options_;
   bool help_requested_ = false;
 };
+
+// The error of a library, which knows no flags, with the flag before it: "--data: a.txt: is empty".
+absl::Status NameFlag(absl::string_view flag, const absl::Status& status);
+template <typename T>
+absl::StatusOr<T> NameFlag(absl::string_view flag, absl::StatusOr<T> value) {
+  if (value.ok()) return value;
+  return NameFlag(flag, value.status());
+}
 
 }  // namespace strake
 

@@ -1,16 +1,16 @@
 #include "tools/evaluating/evaluation_inputs.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
-#include "data/tokenizer/formats/open_tokenizer.h"
-#include "data/tokenizer/tokenizer.h"
+#include "models/model_config.h"
+#include "tools/cli/options.h"
 #include "tools/cli/user_paths.h"
 #include "train/evaluation/choice_task_file.h"
 #include "train/evaluation/text_encoder.h"
@@ -19,39 +19,42 @@
 namespace strake {
 namespace {
 
-// How text becomes ids, if there is a way.
-struct TextReader {
-  std::unique_ptr<const Tokenizer> tokenizer;
-  std::optional<TextEncoder> encoder;
+constexpr char kData[] = "--data", kTasks[] = "--eval_tasks";
 
-  const TextEncoder* get() const { return encoder.has_value() ? &*encoder : nullptr; }
+// A file, and the flag that it came from.
+struct InputFile {
+  const char* flag;
+  std::string path;
 };
-
-absl::StatusOr<TextReader> FindTextReader(const EvaluateConfig& config, const ModelConfig& model,
-                                          const std::string& directory) {
-  TextReader reader;
-  const std::string path = config.tokenizer.empty() ? directory : config.tokenizer;
-  if (config.tokenizer.empty() && !HoldsTokenizer(directory)) {
-    if (model.vocab_size == kByteVocabSize) reader.encoder = ByteEncoder();
-    return reader;
-  }
-  STRAKE_ASSIGN_OR_RETURN(reader.tokenizer,
-                          OpenTokenizer(path, {.pattern = config.tokenizer_pattern}));
-  if (reader.tokenizer->vocab_size() > model.vocab_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": the tokenizer has ", reader.tokenizer->vocab_size(),
-                     " tokens, more than the model's vocabulary of ", model.vocab_size,
-                     "; give the model's own with --tokenizer"));
-  }
-  reader.encoder = EncoderOf(*reader.tokenizer, config.special_tokens);
-  return reader;
-}
 
 absl::StatusOr<bool> IsTask(const std::string& path) {
   if (path == "-") return false;
   // Reading from a pipe would take bytes away.
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
   return kind == PathKind::kFile ? HoldsQuestions(path) : false;
+}
+
+// Divides the files of the flags into texts and tasks.
+absl::Status FindFiles(const EvaluateConfig& config, std::vector<InputFile>* texts,
+                       std::vector<InputFile>* tasks) {
+  if (!config.data.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(const auto files, FilesOfFlag(kData, config.data));
+    for (const std::string& file : files) {
+      STRAKE_ASSIGN_OR_RETURN(const bool is_task, NameFlag(kData, IsTask(file)));
+      (is_task ? tasks : texts)->push_back({kData, file});
+    }
+  }
+  if (config.eval_tasks.empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const auto files, FilesOfFlag(kTasks, config.eval_tasks));
+  for (const std::string& file : files) tasks->push_back({kTasks, file});
+  return absl::OkStatus();
+}
+
+// The error with its flag, and the flag that helps where there is no tokenizer.
+absl::Status NameInput(const InputFile& file, const absl::Status& error) {
+  const absl::Status named = NameFlag(file.flag, error);
+  if (!absl::IsFailedPrecondition(named)) return named;
+  return absl::FailedPreconditionError(absl::StrCat(named.message(), "; give it by --tokenizer"));
 }
 
 }  // namespace
@@ -77,33 +80,28 @@ std::vector<PassShape> EvaluationInputs::LargestPasses(const EvaluateConfig& con
 }
 
 absl::StatusOr<EvaluationInputs> OpenEvaluationInputs(const EvaluateConfig& config,
-                                                      const ModelConfig& model,
-                                                      const std::string& directory) {
-  std::vector<std::string> texts, tasks;
-  if (!config.data.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(const auto files, FilesOfFlag("--data", config.data));
-    for (const std::string& file : files) {
-      STRAKE_ASSIGN_OR_RETURN(const bool is_task, IsTask(file));
-      (is_task ? tasks : texts).push_back(file);
-    }
-  }
-  if (!config.eval_tasks.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(const auto files, FilesOfFlag("--eval_tasks", config.eval_tasks));
-    tasks.insert(tasks.end(), files.begin(), files.end());
-  }
-  STRAKE_ASSIGN_OR_RETURN(const TextReader reader, FindTextReader(config, model, directory));
+                                                      const GivenCheckpoint& checkpoint) {
+  std::vector<InputFile> texts, tasks;
+  STRAKE_RETURN_IF_ERROR(FindFiles(config, &texts, &tasks));
+  STRAKE_ASSIGN_OR_RETURN(
+      const auto tokenizer,
+      OpenTokenizerFlag(config.tokenizer, config.tokenizer_pattern, checkpoint));
+  std::optional<TextEncoder> encoder;
+  if (tokenizer != nullptr) encoder = EncoderOf(*tokenizer, config.special_tokens);
+  const TextEncoder* const encoding = encoder.has_value() ? &*encoder : nullptr;
+  const ModelConfig& model = checkpoint.model;
   EvaluationInputs inputs;
-  for (const std::string& file : texts) {
-    STRAKE_ASSIGN_OR_RETURN(
-        EvaluationText text,
-        EvaluationText::Open(file, reader.get(), model.vocab_size, {.field = config.text_field}));
-    inputs.texts.push_back(std::move(text));
+  for (const InputFile& file : texts) {
+    auto text =
+        EvaluationText::Open(file.path, encoding, model.vocab_size, {.field = config.text_field});
+    if (!text.ok()) return NameInput(file, text.status());
+    inputs.texts.push_back(*std::move(text));
   }
-  for (const std::string& file : tasks) {
-    STRAKE_ASSIGN_OR_RETURN(ChoiceTask task, OpenChoiceTask(file, reader.get(), model.vocab_size,
-                                                            {.delimiter = config.delimiter,
-                                                             .max_inputs = model.max_positions}));
-    inputs.tasks.push_back(std::move(task));
+  for (const InputFile& file : tasks) {
+    auto task = OpenChoiceTask(file.path, encoding, model.vocab_size,
+                               {.delimiter = config.delimiter, .max_inputs = model.max_positions});
+    if (!task.ok()) return NameInput(file, task.status());
+    inputs.tasks.push_back(*std::move(task));
   }
   return inputs;
 }

@@ -2,11 +2,10 @@
 #ifndef STRAKE_TOOLS_EVALUATING_EVALUATION_INPUTS_H_
 #define STRAKE_TOOLS_EVALUATING_EVALUATION_INPUTS_H_
 
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "models/model_config.h"
+#include "tools/cli/checkpoint_flags.h"
 #include "tools/evaluating/evaluate_config.h"
 #include "train/evaluation/choice_task.h"
 #include "train/evaluation/evaluation_text.h"
@@ -22,11 +21,10 @@ struct EvaluationInputs {
   std::vector<PassShape> LargestPasses(const EvaluateConfig& config) const;
 };
 
-// Reads and tokenizes all files of a resolved config, with the tokenizer in `directory`, the
-// checkpoint's, or that of the flags. Errors name flag or file.
+// Reads and tokenizes all files of a resolved config, with the checkpoint's tokenizer or that of
+// the flags. Errors name flag and file.
 absl::StatusOr<EvaluationInputs> OpenEvaluationInputs(const EvaluateConfig& config,
-                                                      const ModelConfig& model,
-                                                      const std::string& directory);
+                                                      const GivenCheckpoint& checkpoint);
 
 }  // namespace strake
 
