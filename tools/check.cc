@@ -33,9 +33,4 @@ absl::StatusOr<int> Check(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  const absl::StatusOr<int> exit_code = strake::Check(argc, argv);
-  return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Check); }

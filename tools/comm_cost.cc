@@ -123,12 +123,8 @@ absl::Status PrintCommCost(int argc, char** argv) {
   CommCostConfig config;
   OptionSet options("comm_cost");
   AddCommCostOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (options.help_requested()) {
-    std::cout << help;
-    return FlushStdout();
-  }
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveStep(options, model, &config));
@@ -146,8 +142,4 @@ absl::Status PrintCommCost(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::PrintCommCost(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::PrintCommCost); }

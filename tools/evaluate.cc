@@ -169,12 +169,8 @@ absl::Status Evaluate(int argc, char** argv) {
   EvaluateConfig config;
   OptionSet options("evaluate");
   AddEvaluateOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (options.help_requested()) {
-    std::cout << help;
-    return FlushStdout();
-  }
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
   STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint, ReadCheckpointFlag(config.checkpoint));
@@ -186,8 +182,4 @@ absl::Status Evaluate(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::Evaluate(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Evaluate); }

@@ -331,12 +331,8 @@ absl::Status Generate(int argc, char** argv) {
   GenerateConfig config;
   OptionSet options("generate");
   AddGenerateOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (options.help_requested()) {
-    std::cout << help;
-    return FlushStdout();
-  }
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(CheckPromptFlags(config, options));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
@@ -350,8 +346,4 @@ absl::Status Generate(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::Generate(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Generate); }

@@ -30,11 +30,8 @@ absl::Status Report(int argc, char** argv) {
   OptionSet options("kernel_report");
   options.Add("write", &write, "also replaces the repository's table, tools/kernels/h200.txt")
       .FlagOnly();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (options.help_requested()) {
-    std::cout << options.Help();
-    return FlushStdout();
-  }
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
   STRAKE_ASSIGN_OR_RETURN(const std::string path, RunfilePath(kKernelTablePath));
   STRAKE_ASSIGN_OR_RETURN(const std::string committed, ReadFile(path));
   STRAKE_ASSIGN_OR_RETURN(const KernelTable table, CurrentKernelTable(committed));
@@ -48,8 +45,4 @@ absl::Status Report(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::Report(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Report); }

@@ -192,11 +192,8 @@ absl::Status Prepare(int argc, char** argv) {
   PrepareConfig config;
   OptionSet options("prepare");
   AddPrepareOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (!options.help_requested()) return PrepareAndPrint(config);
-  std::cout << help;
-  return FlushStdout();
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  return helped ? absl::OkStatus() : PrepareAndPrint(config);
 }
 
 }  // namespace

@@ -237,12 +237,8 @@ absl::Status PrintStepTimes(int argc, char** argv) {
   StepTimesConfig config;
   OptionSet options("step_times");
   AddStepTimesOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (options.help_requested()) {
-    std::cout << help;
-    return FlushStdout();
-  }
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
   if (config.device != "cuda" || config.dtype != "bf16") {
     return absl::InvalidArgumentError(
         absl::StrCat("--device=", config.device, " --dtype=", config.dtype,
@@ -257,8 +253,4 @@ absl::Status PrintStepTimes(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::PrintStepTimes(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::PrintStepTimes); }

@@ -94,9 +94,4 @@ absl::StatusOr<int> Train(int argc, char** argv) {
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  const absl::StatusOr<int> exit_code = strake::Train(argc, argv);
-  return exit_code.ok() ? *exit_code : strake::ExitCode(exit_code.status());
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Train); }

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/file_mapping.h"
 #include "core/base/printable.h"
+#include "core/base/status_macros.h"
 #include "core/base/version.h"
 #include "core/base/write_all.h"
 #include "parallel/comm/launch_environment.h"
@@ -50,6 +51,29 @@ void OnBusError(int number, siginfo_t* info, void*) {
 }
 
 }  // namespace
+
+int ProgramMain(int argc, char** argv, absl::StatusOr<int> (*program)(int argc, char** argv)) {
+  PrepareProcess();
+  if (HasVersionFlag(argc, argv)) return PrintVersion();
+  const absl::StatusOr<int> exit_code = program(argc, argv);
+  return exit_code.ok() ? *exit_code : ExitCode(exit_code.status());
+}
+
+int ProgramMain(int argc, char** argv, absl::Status (*program)(int argc, char** argv)) {
+  PrepareProcess();
+  if (HasVersionFlag(argc, argv)) return PrintVersion();
+  return ExitCode(program(argc, argv));
+}
+
+absl::StatusOr<bool> ParseFlagsOrHelp(int argc, const char* const* argv, OptionSet* options) {
+  // Before the flags change the defaults that it prints.
+  const std::string help = options->Help();
+  STRAKE_RETURN_IF_ERROR(options->ParseFlags(argc, argv));
+  if (!options->help_requested()) return false;
+  std::cout << help;
+  STRAKE_RETURN_IF_ERROR(FlushStdout());
+  return true;
+}
 
 void PrepareProcess() {
   signal(SIGXFSZ, SIG_IGN);

@@ -3,8 +3,18 @@
 #define STRAKE_TOOLS_CLI_PROGRAM_H_
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tools/cli/options.h"
 
 namespace strake {
+
+// All of a main(): PrepareProcess(), PrintVersion() where it is asked for, else the program.
+// Returns the exit code: the program's, or that of its error.
+int ProgramMain(int argc, char** argv, absl::Status (*program)(int argc, char** argv));
+int ProgramMain(int argc, char** argv, absl::StatusOr<int> (*program)(int argc, char** argv));
+
+// Parses the flags. Returns whether they ask for help, which is then printed.
+absl::StatusOr<bool> ParseFlagsOrHelp(int argc, const char* const* argv, OptionSet* options);
 
 // What main() begins with. Opens /dev/null for those of stdin, stdout and stderr that the caller
 // closed: otherwise the first files that are opened would get their numbers, and printed text would
