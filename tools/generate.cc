@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> FindTokenizer(const GenerateCon
       auto tokenizer, OpenTokenizerFlag(config.tokenizer, config.tokenizer_pattern, checkpoint));
   if (tokenizer != nullptr) return tokenizer;
   return absl::InvalidArgumentError(absl::StrCat(
-      "--checkpoint: ", checkpoint.directory, " holds no tokenizer, and its ", "vocabulary of ",
+      "--checkpoint: ", checkpoint.directory, " holds no tokenizer, and its vocabulary of ",
       checkpoint.model.vocab_size, " is not bytes; give --tokenizer, or --prompt_tokens"));
 }
 
