@@ -1,27 +1,15 @@
 #include "data/text/prepare.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <limits>
 #include <optional>
-#include <set>
 #include <system_error>
-#include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
-#include "core/base/durable_file.h"
-#include "core/base/file_descriptor.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
@@ -29,6 +17,7 @@
 #include "data/text/encode_pipeline.h"
 #include "data/text/file_content.h"
 #include "data/text/prepare_record.h"
+#include "data/text/prepared_directory.h"
 #include "data/text/token_file_writer.h"
 #include "data/token_file.h"
 #include "data/tokenizer/library_versions.h"
@@ -38,10 +27,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kFinishedRecord[] = "prepared.json";
-constexpr char kProgressRecord[] = "progress.json";
-constexpr char kLock[] = "lock";
-constexpr char kUnfinished[] = ".unfinished";      // the end of a folder's name while it is filled
 constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 1
 // Of the tokens' bytes for a text and settings: a change of either gives it another number.
 constexpr int kVersion = 1;
@@ -231,129 +216,6 @@ absl::StatusOr<std::string> TargetOf(const PrepareOptions& options) {
   }
   return path.string();
 }
-
-// Removes what only an unfinished folder needs from one that has its name. A call that was killed
-// just after it gave the name leaves it.
-void RemoveWorkFiles(const std::string& directory) {
-  for (const char* name : {kProgressRecord, kLock}) {
-    unlink(absl::StrCat(directory, "/", name).c_str());
-  }
-}
-
-// Whether a call can have written a file of this name.
-bool IsOurs(const std::string& name) {
-  return name == kLock || absl::StartsWith(name, "tokens-") ||
-         absl::StartsWith(name, kFinishedRecord) || absl::StartsWith(name, kProgressRecord);
-}
-
-// Removes a folder that has only files that calls wrote. False where it has others: nothing is
-// removed then.
-absl::StatusOr<bool> RemoveResult(const std::string& directory) {
-  std::error_code error;
-  std::vector<std::string> paths = {absl::StrCat(directory, "/", kFinishedRecord)};
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (!IsOurs(entry.path().filename().string())) return false;
-    paths.push_back(entry.path().string());
-  }
-  if (error) return false;
-  // The record is the first: without it the folder is no result, should this be interrupted.
-  for (const std::string& path : paths) {
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) return SystemError("remove", path);
-  }
-  if (rmdir(directory.c_str()) != 0) return SystemError("remove", directory);
-  return true;
-}
-
-// DIRECTORY.unfinished, locked while this lives.
-class UnfinishedDirectory {
- public:
-  // Waits for other processes that work there.
-  static absl::StatusOr<UnfinishedDirectory> Open(const std::string& target,
-                                                  const std::function<absl::Status()>& poll) {
-    UnfinishedDirectory place(target + kUnfinished);
-    std::error_code error;
-    for (fs::path folder = fs::path(target).parent_path(); !fs::exists(folder, error);
-         folder = folder.parent_path()) {
-      place.new_folders_.push_back(folder.string());
-    }
-    while (true) {
-      STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(place.path_));
-      const std::string lock = place / kLock;
-      place.lock_ = FileDescriptor(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-      if (!place.lock_.valid() && errno == ENOENT) continue;  // it was finished just now
-      if (!place.lock_.valid()) return SystemError("create", lock);
-      STRAKE_ASSIGN_OR_RETURN(const bool locked, place.TryLock());
-      if (locked) return place;
-      STRAKE_RETURN_IF_ERROR(poll());
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-  }
-
-  std::string operator/(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
-  const std::string& path() const { return path_; }
-
-  // Removes what is left of an earlier call, but for the files that `record` has. An error names a
-  // file that no such call wrote.
-  absl::Status RemoveAllBut(const PrepareRecord& record) const {
-    std::set<std::string> kept = {kLock};
-    if (!record.files.empty()) kept.insert(kProgressRecord);
-    for (const PrepareFile& file : record.files) {
-      kept.insert(file.name);
-      kept.insert(DocumentIndexPath(file.name));
-    }
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(path_, error)) {
-      const std::string name = entry.path().filename().string();
-      if (kept.contains(name)) continue;
-      if (!IsOurs(name)) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            entry.path().string(), ": no file of unfinished tokens; move it out of this folder"));
-      }
-      if (unlink(entry.path().c_str()) != 0) return SystemError("remove", entry.path().string());
-    }
-    return error ? SystemError("list", path_, error.value()) : absl::OkStatus();
-  }
-
-  // Removes the folder where it has nothing worth keeping.
-  void RemoveIfUseless() const {
-    std::error_code error;
-    if (fs::exists(*this / kProgressRecord, error) || !RemoveAllBut({}).ok()) return;
-    Remove();
-  }
-
-  // Gives the folder its name.
-  absl::Status Finish(const std::string& target) const {
-    // Until it has the name, the lock keeps others out, and a later call needs the progress.
-    if (rename(path_.c_str(), target.c_str()) != 0) return SystemError("rename", path_);
-    RemoveWorkFiles(target);
-    return SyncPath(fs::path(target).parent_path().string());
-  }
-
-  // Removes the folder, and those above it that were not there before, as far as they are empty.
-  void Remove() const {
-    unlink((*this / kLock).c_str());
-    rmdir(path_.c_str());
-    for (const std::string& folder : new_folders_) rmdir(folder.c_str());
-  }
-
- private:
-  explicit UnfinishedDirectory(std::string path) : path_(std::move(path)), lock_(-1) {}
-
-  // Whether this process has the lock now, and the lock still is the folder's.
-  absl::StatusOr<bool> TryLock() const {
-    if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK || errno == EINTR) return false;
-      return SystemError("lock", *this / kLock);
-    }
-    struct stat mine, there;
-    return fstat(lock_.get(), &mine) == 0 && stat((*this / kLock).c_str(), &there) == 0 &&
-           mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
-  }
-
-  std::string path_;
-  FileDescriptor lock_;
-  std::vector<std::string> new_folders_;  // the innermost first
-};
 
 // The token files of one call: from batches to files, and a record after each file.
 class Files {
@@ -649,7 +511,7 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error)) {
     const std::string directory = entry.path().string();
-    if (absl::EndsWith(directory, kUnfinished)) continue;
+    if (IsUnfinishedDirectory(directory)) continue;
     const auto found = find(directory);
     if (absl::IsCancelled(found.status())) return found.status();
     if (!found.ok() || !found->has_value()) continue;
