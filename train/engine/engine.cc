@@ -1,5 +1,6 @@
 #include "train/engine/engine.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -67,6 +68,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   activations_.emplace(std::move(activations));
   STRAKE_ASSIGN_OR_RETURN(step_memory_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
   step_values_ = step_memory_.tensor();
+  STRAKE_RETURN_IF_ERROR(AllocateSequenceLosses());
   MakeContext();
   context_->set_cuda(cuda_.get());
   if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
@@ -86,6 +88,20 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   return absl::OkStatus();
 }
 
+absl::Status Engine::AllocateSequenceLosses() {
+  if (options_.step_sequences == 0) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(pass_losses_memory_, DeviceBuffer::Create(options_.device, DType::kF64,
+                                                                    {options_.micro_batch}));
+  pass_losses_ = pass_losses_memory_.tensor();
+  if (cuda_ == nullptr) {
+    host_losses_.resize(options_.step_sequences);
+    return absl::OkStatus();
+  }
+  STRAKE_ASSIGN_OR_RETURN(pinned_losses_,
+                          PinnedMemory::Allocate(options_.step_sequences * sizeof(double)));
+  return absl::OkStatus();
+}
+
 void Engine::AllocateDryRun(OpRecorder* recorder) {
   parameters_.AllocateDryRun(options_.dtype, options_.device,
                              /*with_gradients=*/options_.gradients.zero < 2);
@@ -99,6 +115,7 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
   optimizer_.emplace(AdamW::DryRun(parameters_, grads()));
   activations_.emplace(ActivationArena::DryRun(options_.device));
   step_values_ = Tensor(nullptr, DType::kF64, {3}, options_.device);
+  pass_losses_ = Tensor(nullptr, DType::kF64, {options_.micro_batch}, options_.device);
   MakeContext();
   weights_wait_ = weight_gather_.has_value();  // as in a step that follows another
   context_->set_recorder(recorder);
@@ -201,8 +218,29 @@ absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& tar
                                            .first = !in_step_,
                                            .last = last,
                                            .gather = std::exchange(weights_wait_, false)}));
-  in_step_ = true;
+  if (!std::exchange(in_step_, true)) num_sequences_ = 0;
+  return KeepSequenceLosses(batch.num_tokens / options_.seq_len);
+}
+
+// Outside the pass: each time to another place.
+absl::Status Engine::KeepSequenceLosses(int64_t num_sequences) {
+  if (options_.step_sequences == 0 || dry_run()) return absl::OkStatus();
+  const int64_t first = std::exchange(num_sequences_, num_sequences_ + num_sequences);
+  CHECK(num_sequences_ <= options_.step_sequences)
+      << "[engine] " << num_sequences_ << " sequences in a step of " << options_.step_sequences;
+  const double* const losses = pass_losses_.data<double>();
+  if (cuda_ != nullptr) {
+    return CopyToHost(static_cast<double*>(pinned_losses_.data()) + first, losses,
+                      num_sequences * sizeof(double), cuda_->stream());
+  }
+  std::copy_n(losses, num_sequences, host_losses_.begin() + first);
   return absl::OkStatus();
+}
+
+absl::Span<const double> Engine::SequenceLosses() const {
+  const double* const losses =
+      cuda_ != nullptr ? static_cast<const double*>(pinned_losses_.data()) : host_losses_.data();
+  return {losses, static_cast<size_t>(num_sequences_)};
 }
 
 absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
@@ -224,6 +262,18 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
                                           FirstNonFinite(*context_, *model_, parameters_, saved)));
 }
 
+absl::Status Engine::SumSequences(const Tensor& loss) {
+  if (options_.step_sequences == 0) return absl::OkStatus();
+  const LayerScope layer(context_->recorder(), "loss");
+  const int64_t seq_len = options_.seq_len;
+  STRAKE_RETURN_IF_ERROR(SetZero(*context_, pass_losses_));
+  for (int64_t i = 0; i < loss.dim(0) / seq_len; ++i) {
+    STRAKE_RETURN_IF_ERROR(
+        AddSum(*context_, loss.Rows(i * seq_len, (i + 1) * seq_len), pass_losses_.Rows(i, i + 1)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Engine::Enqueue(const TrainPass& pass) {
   context_->set_pass(Pass::kForward);
   if (pass.first) STRAKE_RETURN_IF_ERROR(reducer_->ClearGrads(*context_));
@@ -242,6 +292,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   }
   if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
   STRAKE_RETURN_IF_ERROR(AddLoss(*loss, saved));
+  STRAKE_RETURN_IF_ERROR(SumSequences(*loss));
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
@@ -359,15 +410,18 @@ absl::Status Engine::NonFiniteError(const std::string& what, const std::string& 
       absl::StrCat(what, "; the first tensor that is not finite is ", found));
 }
 
-absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop) {
+absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> sums) {
   STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  // Tensor-parallel ranks have the same loss already.
-  double values[] = {stop ? 1.0 : 0.0, step_values[0]};
-  const Tensor stops(values, DType::kF64, {1}), both(values, DType::kF64, {2});
+  // Tensor-parallel ranks have the same losses already.
+  std::vector<double> values = {stop ? 1.0 : 0.0, step_values[0]};
+  values.insert(values.end(), sums.begin(), sums.end());
+  const int64_t size = static_cast<int64_t>(values.size());
+  const Tensor stops(values.data(), DType::kF64, {1}), all(values.data(), DType::kF64, {size});
   const LayerScope layer(context_->recorder(), "control");
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
-  if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(both).Wait().status());
+  if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(all).Wait().status());
+  std::copy(values.begin() + 2, values.end(), sums.begin());
   // On a GPU the losses of an evaluation have not been checked before.
   if (!std::isfinite(values[1])) {
     return NonFiniteError(absl::StrCat("the loss is ", values[1]),

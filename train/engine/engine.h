@@ -94,19 +94,24 @@ class Engine {
   // returns an error where weights that ranks share have drifted apart.
   absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
 
+  // With options.step_sequences: the sum of the losses of each sequence of the step, in the order
+  // of AccumulateGradients(). Valid from Update() until the next step.
+  absl::Span<const double> SequenceLosses() const;
+
   // Brings the weights of the last update to every rank, if no pass has done so yet. Every rank
   // calls it before any of them reads weights after an update: parameters(), model(),
   // EvaluateLoss().
   absl::Status GatherWeights();
 
   // The ranks' common knowledge at the end of a step: the losses since the last agreement, summed
-  // over data-parallel ranks, and whether any rank wants to stop. Internal where the losses are not
-  // finite, naming a weight that is not finite.
+  // over data-parallel ranks, and whether any rank wants to stop. `sums`, as many on every rank,
+  // become the sums over data-parallel ranks, too. Internal where the losses are not finite, naming
+  // a weight that is not finite.
   struct Agreement {
     double loss_sum = 0;
     bool stop = false;
   };
-  absl::StatusOr<Agreement> Agree(bool stop);
+  absl::StatusOr<Agreement> Agree(bool stop, absl::Span<double> sums = {});
 
   // Returns DataLoss, naming the tensor, where weights that ranks share differ: call it after
   // loading, since ranks on several machines may have read different files. Gathers the weights.
@@ -162,6 +167,9 @@ class Engine {
   absl::Status Enqueue(const UpdatePass& pass);
   Tensor TensorAt(void* place, int64_t num_tokens) const;
   absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
+  absl::Status AllocateSequenceLosses();
+  absl::Status SumSequences(const Tensor& loss);
+  absl::Status KeepSequenceLosses(int64_t num_sequences);
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
   absl::Status GradientError(double loss_sum, double norm) const;
@@ -190,6 +198,14 @@ class Engine {
   PinnedMemory host_values_;  // of those on a GPU
   bool values_fetched_ = false;
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
+
+  // With options_.step_sequences:
+  DeviceBuffer pass_losses_memory_;
+  Tensor pass_losses_;               // [micro_batch] f64: the sums of the last pass's sequences
+  PinnedMemory pinned_losses_;       // of the step, on a GPU
+  std::vector<double> host_losses_;  // on the CPU
+  int64_t num_sequences_ = 0;        // of the step, so far
+
   std::optional<BatchUpload> upload_;
   PassGraphs graphs_;  // after partial_gradients_: graphs are destroyed before their groups
   std::string attention_note_;

@@ -35,7 +35,10 @@ struct EngineOptions {
   bool deterministic = true;
   bool sequence_parallel = false;
   GradientReducerOptions gradients = {};  // ZeRO, and how gradients are reduced
-  LogitsChunk logits_chunk = {};          // tests lower it
+  // Sequences of a step on this rank, whose losses Engine::SequenceLosses() then has; 0: it has
+  // none.
+  int64_t step_sequences = 0;
+  LogitsChunk logits_chunk = {};  // tests lower it
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
 
