@@ -201,6 +201,34 @@ INSTANTIATE_TEST_SUITE_P(Runs, CudaProgramTest,
                                            Run{"Gpt2Bf16", "gpt2.json", kBf16}),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// Two micro-batches a step, also as graphs, and two ranks.
+TEST(CudaBlendTest, SourcesHaveTheLossesOfTheCpu) {
+  const TinyRun run;
+  WriteFile(run / "other.txt", std::string(400, 'x'));
+  const Flags flags = Steps(4) + Flags{"--train_data=text.txt:0.5,other:other.txt:0.5"};
+  EXPECT_THAT(Train(run, flags + kCpu + Flags{"--out=cpu"}).out,
+              HasSubstr("blend      text.txt 0.5: "));
+  const std::vector<nlohmann::json> cpu = ReadMetrics(run / "cpu");
+  for (const Flags& more :
+       {Flags{"--out=gpu"}, Flags{"--out=ranks", "--dp=2", "--micro_batch=1"}}) {
+    Train(run, flags + kFp32 + more);
+    const std::vector<nlohmann::json> gpu = ReadMetrics(run / more[0].substr(6));
+    ASSERT_EQ(gpu.size(), cpu.size());
+    for (int step = 0; step < 4; ++step) {
+      for (const char* source : {"text.txt", "other"}) {
+        const nlohmann::json& expected = cpu[step].at("sources").at(source);
+        const nlohmann::json& actual = gpu[step].at("sources").at(source);
+        EXPECT_EQ(actual.at("tokens"), 16);
+        const double loss = expected.at("loss");
+        EXPECT_NEAR(
+            actual.at("loss").get<double>(), loss,
+            LossTolerance(kFp32, cpu[0].at("sources").at(source).at("loss").get<double>() - loss))
+            << source << ", step " << step + 1;
+      }
+    }
+  }
+}
+
 TEST(CudaCheckpointTest, ARunGoesOnOnAnyMachine) {
   const TinyRun run;
   const Flags flags = Steps(5) + Flags{"--save_every=3", "--keep_last=0"};

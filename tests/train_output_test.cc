@@ -45,6 +45,7 @@ const Flags& TrainOptions() {
                                        "shuffle",
                                        "steps",
                                        "epochs",
+                                       "max_epochs",
                                        "lr",
                                        "min_lr",
                                        "schedule",

@@ -4,8 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
 #include "core/base/printable.h"
+#include "data/blend_loader.h"
 #include "models/families/family.h"
 #include "models/model_config.h"
 #include "tools/cli/layout.h"
@@ -46,17 +48,30 @@ std::string MemoryText(const MemoryPlan& plan, int num_ranks, size_t snapshot_by
 }
 
 std::string DataText(const TrainingData& data) {
-  return absl::StrCat(data.Label(), ": ", FormatCount(data.split().train.num_tokens()),
+  return absl::StrCat(data.Label(), ": ", FormatCount(data.num_train_tokens()),
                       " tokens to train on, ", FormatCount(data.num_val_tokens()),
                       " to validate on");
 }
 
-std::string RunText(const TrainerOptions& options, int64_t num_samples) {
+// "books 0.7: 3.10 epochs, code 0.3: 0.20 epochs", with the shares that the weights are.
+std::string BlendText(const TrainingData& data, const TrainerOptions& options) {
+  std::vector<std::string> texts;
+  for (const std::string& name : data.source_names()) {
+    const int source = static_cast<int>(texts.size());
+    texts.push_back(absl::StrFormat("%s %.4g: %.2f epochs", Printable(name),
+                                    data.train_loader().blend().share(source),
+                                    data.Epochs(options, source)));
+  }
+  return absl::StrJoin(texts, ", ");
+}
+
+std::string RunText(const TrainerOptions& options, const TrainingData& data) {
   const int64_t steps = options.schedule.total_steps, batch = options.global_batch;
   const double step_tokens = double(batch) * options.engine.seq_len;
-  return absl::StrCat(steps, " steps of ", batch, " x ", options.engine.seq_len, " tokens (",
-                      absl::StrFormat("%.2f", double(steps) * batch / num_samples), " epochs), ",
-                      FormatCount(step_tokens * steps), " tokens in all");
+  const std::string epochs =
+      data.source_names().empty() ? absl::StrFormat(" (%.2f epochs)", data.Epochs(options, 0)) : "";
+  return absl::StrCat(steps, " steps of ", batch, " x ", options.engine.seq_len, " tokens", epochs,
+                      ", ", FormatCount(step_tokens * steps), " tokens in all");
 }
 
 }  // namespace
@@ -94,7 +109,10 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
   PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks, plan.snapshot_bytes));
   PrintHeaderLine("data", DataText(plan.data));
-  PrintHeaderLine("run", RunText(options, plan.data.train_loader().num_samples()));
+  if (!plan.data.source_names().empty()) {
+    PrintHeaderLine("blend", BlendText(plan.data, options));
+  }
+  PrintHeaderLine("run", RunText(options, plan.data));
   PrintHeaderLine("machine", MachineText(config.machine, config.layout));
   if (!plan.attention_note.empty()) {
     screen_->Print("note: attention runs on Strake's own kernels, slower than cuDNN's: " +

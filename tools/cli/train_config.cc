@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <limits>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -12,6 +11,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "data/weighted_paths.h"
 #include "glog/logging.h"
 #include "models/families/families.h"
 #include "optim/lr_schedule.h"
@@ -48,7 +48,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("train_data", &c->train_data,
                "comma-separated files, folders or globs, ** for any number of folders; *.bin are "
                "llm.c token files, others text or .jsonl, also with .gz or .zst, which the "
-               "tokenizer encodes, or a model of bytes reads; without it the King James Bible");
+               "tokenizer encodes, or a model of bytes reads; with weights a blend of sources, "
+               "books:a/**:0.7,code:b/**:0.3; without it the King James Bible");
   options->Add(
       "val_data", &c->val_data,
       "the same for validation, also several with names, name:files,name:files; without it "
@@ -88,6 +89,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
       "passes over the training data, which may be a fraction; sets --steps; 0: as --steps "
       "says",
       Range::Between(0, 1e9));
+  options->Add("max_epochs", &c->run.max_epochs,
+               "passes over the training data, or over any source of a blend, above which a run "
+               "is an error; 0: any number",
+               Range::Between(0, 1e9));
   options->Add(
       "lr", &c->run.schedule.lr,
       "peak learning rate; without it 0.5 / hidden size, and with --init_from at most 5e-5", rate);
@@ -298,8 +303,8 @@ absl::Status ReadConfig(const std::string& path, OptionSet* options) {
 bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
-    return name == "out" || name == "steps" || name == "epochs" || name == "log_every" ||
-           name == "exit_zero_on_stop" || name == "data_fingerprint";
+    return name == "out" || name == "steps" || name == "epochs" || name == "max_epochs" ||
+           name == "log_every" || name == "exit_zero_on_stop" || name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
 }
@@ -339,16 +344,10 @@ absl::Status NameRunRecord(const TrainCommand& command, const absl::Status& stat
                    ", whose paths begin in the folder where that run was started"));
 }
 
-// The name that begins "books:a.txt"; empty where the text is a path.
-absl::string_view NameOfSet(absl::string_view entry) {
-  const size_t colon = entry.find(':');
-  const absl::string_view name = entry.substr(0, colon);
-  const bool is_name =
-      colon != entry.npos && !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(c) || c == '_' || c == '-';
-      });
-  const auto kind = PathKindOf(std::string(entry));
-  return is_name && kind.ok() && *kind == PathKind::kNothing ? name : "";
+// Also where the system does not say what there is.
+bool IsPath(const std::string& text) {
+  const auto kind = PathKindOf(text);
+  return !kind.ok() || *kind != PathKind::kNothing;
 }
 
 // "a.txt,b/**", or "books:a.txt,b.txt,code:c/**".
@@ -359,7 +358,7 @@ absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& f
   std::vector<NamedPaths> sets;
   if (flag.empty()) return std::vector<ValidationSet>();
   for (absl::string_view entry : absl::StrSplit(flag, ',')) {
-    const absl::string_view name = NameOfSet(entry);
+    const absl::string_view name = NameOfEntry(entry, IsPath);
     if (!name.empty() || sets.empty()) {
       sets.push_back({std::string(name), ""});
       if (!name.empty()) entry.remove_prefix(name.size() + 1);
@@ -384,10 +383,25 @@ absl::StatusOr<std::vector<ValidationSet>> ValidationSetsOf(const std::string& f
   return result;
 }
 
+// Sets the files to train on, or the sources where they have weights.
+absl::Status AddTrainFiles(const TrainConfig& config, TrainerOptions* options) {
+  constexpr char kFlag[] = "--train_data";
+  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
+  const auto sources = ParseWeightedPaths(paths, IsPath);
+  if (!sources.ok()) return OfFlag(kFlag, sources.status());
+  for (const WeightedPaths& source : *sources) {
+    STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files,
+                            LastingFilesOfFlag(kFlag, source.paths));
+    options->train_sources.push_back({source.name, std::move(files), source.weight});
+  }
+  if (!sources->empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(options->train_files, LastingFilesOfFlag(kFlag, paths));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TrainerOptions> OptionsWithFiles(const TrainConfig& config) {
   TrainerOptions options = config.run;
-  STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
-  STRAKE_ASSIGN_OR_RETURN(options.train_files, LastingFilesOfFlag("--train_data", paths));
+  STRAKE_RETURN_IF_ERROR(AddTrainFiles(config, &options));
   STRAKE_ASSIGN_OR_RETURN(options.val_sets, ValidationSetsOf(config.val_data));
   if (!config.eval_tasks.empty()) {
     STRAKE_ASSIGN_OR_RETURN(options.eval_tasks, FilesOfFlag("--eval_tasks", config.eval_tasks));
@@ -454,6 +468,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .skip_bad_lines = "--skip_bad_lines",
                    .data_cache = "--data_cache",
                    .eval_tasks = "--eval_tasks",
+                   .max_epochs = "--max_epochs",
                    .dtype = "--dtype"};
   return options;
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/json.h"
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
@@ -18,7 +20,9 @@ namespace strake {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 absl::StatusOr<TrainCommand> Parse(std::vector<std::string> flags) {
@@ -156,7 +160,6 @@ TEST(TrainConfigTest, ValidationDataMayHaveNames) {
     }
     return texts;
   };
-  using ::testing::ElementsAre;
   const std::string a = directory / "a.txt", b = directory / "b.txt", c = directory / "c.txt";
   EXPECT_THAT(sets(a + "," + b), ElementsAre(" a.txt b.txt"));
   EXPECT_THAT(sets("prose:" + a + "," + b + ",code-2:" + c),
@@ -165,6 +168,37 @@ TEST(TrainConfigTest, ValidationDataMayHaveNames) {
   EXPECT_THAT(sets(directory / "x:y.txt"), ElementsAre(" x:y.txt"));
   EXPECT_THAT(sets("p:" + a + ",p:" + b), ElementsAre(HasSubstr("two sets are called p")));
   EXPECT_THAT(sets("p:" + directory / "none"), ElementsAre(HasSubstr("none: no such file")));
+}
+
+TEST(TrainConfigTest, TrainingDataMayBeABlend) {
+  const testing::TempDirectory directory;
+  for (const char* name : {"a.txt", "b.txt", "c:2"}) testing::WriteFile(directory / name, "text");
+  const auto sources = [&](const std::string& value) {
+    std::vector<std::string> texts;
+    const auto command = Parse({"--train_data=" + value});
+    EXPECT_TRUE(command.ok()) << command.status();
+    const auto options = TrainerOptionsOf(*command);
+    if (!options.ok()) return std::vector<std::string>{std::string(options.status().message())};
+    EXPECT_EQ(options->train_sources.empty(), !options->train_files.empty());
+    for (const TrainingSource& source : options->train_sources) {
+      texts.push_back(
+          absl::StrCat(source.name, "|", absl::StrJoin(source.files, ","), "|", source.weight));
+    }
+    return texts;
+  };
+  const std::string a = directory / "a.txt", b = directory / "b.txt", c = directory / "c:2";
+  EXPECT_THAT(sources("books:" + directory / "*.txt:0.7,code:" + c + ":0.3"),
+              ElementsAre("books|" + a + "," + b + "|0.7", "code|" + c + "|0.3"));
+  EXPECT_THAT(sources(a + ":1," + b + ":2"), ElementsAre(a + "|" + a + "|1", b + "|" + b + "|2"));
+  EXPECT_THAT(sources(a + "," + c), IsEmpty()) << "a path with a colon is no blend";
+  EXPECT_THAT(sources(a + ":1," + b),
+              ElementsAre(AllOf(StartsWith("--train_data: "), HasSubstr(b + " has no weight"))));
+  EXPECT_THAT(sources(a + ":1," + b + "x:1"),
+              ElementsAre(AllOf(StartsWith("--train_data: "), HasSubstr("b.txtx: no such file"))));
+  const auto command = Parse({"--train_data=" + a + ":1", "--max_epochs=2.5"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(TrainerOptionsOf(*command)->max_epochs, 2.5);
+  EXPECT_EQ(TrainerOptionsOf(*command)->names.max_epochs, "--max_epochs");
 }
 
 TEST(TrainConfigTest, DataThatIsReadOnceIsAnError) {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/durable_file.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
@@ -28,6 +29,16 @@ std::string JsonNumber(double value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof(text), value).ptr;
   return std::string(text, end);
+}
+
+// ",\"sources\":{...}"; empty without sources.
+std::string SourcesText(const std::vector<SourceMetrics>& sources) {
+  if (sources.empty()) return "";
+  const auto add = [](std::string* text, const SourceMetrics& source) {
+    absl::StrAppend(text, JsonText(nlohmann::json(source.name)), ":{\"tokens\":", source.tokens,
+                    ",\"loss\":", JsonNumber(source.loss), "}");
+  };
+  return absl::StrCat(",\"sources\":{", absl::StrJoin(sources, ",", add), "}");
 }
 
 struct Lines {
@@ -104,10 +115,11 @@ MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::vector<std::str
     : path_(std::move(path)), notes_(std::move(notes)), fd_(std::move(fd)) {}
 
 absl::Status MetricsLog::LogStep(const StepMetrics& m) {
-  return Append(absl::StrCat("{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":",
-                             JsonNumber(m.lr), ",\"grad_norm\":", JsonNumber(m.grad_norm),
-                             ",\"tokens\":", m.tokens, ",\"seconds\":", JsonNumber(m.seconds),
-                             ",\"tokens_per_second\":", JsonNumber(m.tokens_per_second), "}\n"));
+  return Append(absl::StrCat(
+      "{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":", JsonNumber(m.lr),
+      ",\"grad_norm\":", JsonNumber(m.grad_norm), ",\"tokens\":", m.tokens,
+      ",\"seconds\":", JsonNumber(m.seconds),
+      ",\"tokens_per_second\":", JsonNumber(m.tokens_per_second), SourcesText(m.sources), "}\n"));
 }
 
 absl::Status MetricsLog::LogEval(const EvalMetrics& m) {

@@ -9,6 +9,7 @@
 
 #include "core/base/json.h"
 #include "core/testing/temp_directory.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
@@ -48,6 +49,20 @@ TEST(MetricsLogTest, LinesHaveTheseKeysInThisOrder) {
   ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = 1.25}).ok());
   ASSERT_TRUE(log->Sync().ok());
   EXPECT_EQ(ReadFile(path), first + "{\"step\":1,\"val_loss\":1.25}\n");
+}
+
+TEST(MetricsLogTest, SourcesAreInTheLineOfTheStep) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, At(0));
+  ASSERT_TRUE(log.ok()) << log.status();
+  StepMetrics step = Step(1);
+  step.sources = {{"books", 192, 1.5}, {"\"a\",b.txt", 64, 0.1}};
+  ASSERT_TRUE(log->LogStep(step).ok());
+  EXPECT_THAT(
+      ReadFile(path),
+      ::testing::EndsWith(",\"tokens_per_second\":512,\"sources\":{\"books\":{\"tokens\":192,"
+                          "\"loss\":1.5},\"\\\"a\\\",b.txt\":{\"tokens\":64,\"loss\":0.1}}}\n"));
 }
 
 TEST(MetricsLogTest, NumbersReadBackExactly) {

@@ -62,7 +62,7 @@ absl::StatusOr<bool> IsToBePrepared(const std::string& file, const TrainerOption
 
 // Whether a run of an earlier version goes on with text that it reads as bytes, for any model.
 bool TrainsOnBytes(const TrainerOptions& options, DataRules rules) {
-  return rules == DataRules::kBytesAndEnd &&
+  return rules == DataRules::kBytesAndEnd && options.train_sources.empty() &&
          std::none_of(options.train_files.begin(), options.train_files.end(),
                       [](const std::string& file) { return absl::EndsWith(file, ".bin"); });
 }
@@ -88,9 +88,10 @@ class Preparation {
 
   absl::StatusOr<PreparedLists> Run() {
     PreparedLists prepared;
-    if (rules_ == DataRules::kDocuments) {
-      STRAKE_ASSIGN_OR_RETURN(prepared.training,
-                              PrepareList(options_.names.train_files, &options_.train_files));
+    for (std::vector<std::string>* const list : TrainLists(&options_)) {
+      if (rules_ != DataRules::kDocuments) break;
+      STRAKE_ASSIGN_OR_RETURN(const bool training, PrepareList(options_.names.train_files, list));
+      prepared.training = prepared.training || training;
     }
     prepared.any = prepared.training;
     for (ValidationSet& set : options_.val_sets) {
@@ -210,8 +211,11 @@ class Preparation {
 // No path holds these.
 constexpr absl::string_view kEndOfName("\0", 1), kEndOfList("\0\0", 2);
 
-std::string JoinNames(const std::vector<std::string>& files) {
-  return absl::StrJoin(files, kEndOfName);
+// Of training and validation.
+std::vector<std::vector<std::string>*> AllLists(TrainerOptions* options) {
+  std::vector<std::vector<std::string>*> lists = TrainLists(options);
+  for (ValidationSet& set : options->val_sets) lists.push_back(&set.files);
+  return lists;
 }
 
 constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are";
@@ -219,25 +223,23 @@ constexpr char kStopped[] = "stopped";
 
 // What the other ranks need of lists: nothing where none has changed, so that each keeps what it
 // was given; else whether training files were prepared, and all lists.
-std::string FilesText(const PreparedLists& prepared, const TrainerOptions& options) {
+std::string FilesText(const PreparedLists& prepared, TrainerOptions* options) {
   if (!prepared.any) return "";
-  std::string text = absl::StrCat(prepared.training ? kPrepared : kAsTheyAre, kEndOfList,
-                                  JoinNames(options.train_files));
-  for (const ValidationSet& set : options.val_sets) {
-    absl::StrAppend(&text, kEndOfList, JoinNames(set.files));
+  std::string text(prepared.training ? kPrepared : kAsTheyAre);
+  for (const std::vector<std::string>* const list : AllLists(options)) {
+    absl::StrAppend(&text, kEndOfList, absl::StrJoin(*list, kEndOfName));
   }
   return text;
 }
 
 bool TakeFiles(absl::string_view text, TrainerOptions* options) {
   if (text.empty()) return false;
-  const std::vector<absl::string_view> lists = absl::StrSplit(text, kEndOfList);
-  const auto names = [&](size_t list) -> std::vector<std::string> {
-    return absl::StrSplit(lists.at(list), kEndOfName);
-  };
-  options->train_files = names(1);
-  for (size_t i = 0; i < options->val_sets.size(); ++i) options->val_sets[i].files = names(i + 2);
-  return lists[0] == kPrepared;
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, kEndOfList);
+  const std::vector<std::vector<std::string>*> lists = AllLists(options);
+  for (size_t i = 0; i < lists.size(); ++i) {
+    *lists[i] = absl::StrSplit(parts.at(i + 1), kEndOfName);
+  }
+  return parts[0] == kPrepared;
 }
 
 struct Meeting {
@@ -296,7 +298,7 @@ absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTok
   if (mesh.rank() == 0) {
     STRAKE_ASSIGN_OR_RETURN(const std::optional<PreparedLists> prepared,
                             PrepareOnFirstRank(mesh, rules, tokenizer, observers, options));
-    files = prepared.has_value() ? FilesText(*prepared, *options) : kStopped;
+    files = prepared.has_value() ? FilesText(*prepared, options) : kStopped;
   } else {
     for (Meeting meeting; !meeting.done;) {
       STRAKE_ASSIGN_OR_RETURN(meeting, Meet(mesh, false, *options));

@@ -12,11 +12,12 @@
 
 namespace strake {
 
-// Replaces the text files of options->train_files and val_sets by token files, those first; returns
-// whether there were any in train_files. With a tokenizer, files whose names do not end in .bin are
-// text. For a model of bytes those that are compressed or of JSON lines are; other text it reads as
-// it is. With kBytesAndEnd, train_files stay as they are, and where all of them are text, so that
-// the model reads them as bytes, it reads validation text as bytes, too.
+// Replaces the text files of options->train_files, of each of its sources and of val_sets by token
+// files, those first; returns whether there were any that are trained on. With a tokenizer, files
+// whose names do not end in .bin are text. For a model of bytes those that are compressed or of
+// JSON lines are; other text it reads as it is. With kBytesAndEnd, train_files stay as they are,
+// and where all of them are text, so that the model reads them as bytes, it reads validation text
+// as bytes, too.
 //
 // All ranks call it. The first one tells its observers of progress, and what it did. It prepares
 // with all threads of the machine, below options->data_cache, which all must see; it alone has a

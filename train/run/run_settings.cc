@@ -7,6 +7,7 @@
 #include "core/base/version.h"
 #include "core/device/context.h"
 #include "core/tensor/tensor.h"
+#include "data/blend.h"
 #include "glog/logging.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
@@ -54,6 +55,17 @@ std::string ValidationSetting(const std::vector<ValidationSet>& sets) {
   return absl::StrJoin(texts, ",");
 }
 
+// "a.txt,b.txt", or "books:a.txt,b.txt:0.7,code:c.txt:0.3".
+std::string TrainingSetting(const TrainerOptions& o) {
+  if (o.train_sources.empty()) return absl::StrJoin(o.train_files, ",");
+  std::vector<std::string> texts;
+  for (const TrainingSource& source : o.train_sources) {
+    texts.push_back(absl::StrCat(source.name, source.name.empty() ? "" : ":",
+                                 absl::StrJoin(source.files, ","), ":", source.weight));
+  }
+  return absl::StrJoin(texts, ",");
+}
+
 // The settings of the optimizer and the schedule, which are part of the identity.
 void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json) {
   (*json)["lr"] = o.schedule.lr;
@@ -70,7 +82,7 @@ void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json)
 nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& sizes) {
   nlohmann::ordered_json json;
   json["init_from"] = o.init_from;
-  json["train_data"] = absl::StrJoin(o.train_files, ",");
+  json["train_data"] = TrainingSetting(o);
   json["val_data"] = ValidationSetting(o.val_sets);
   json["seq_len"] = o.engine.seq_len;
   json["micro_batch"] = o.engine.micro_batch;
@@ -78,6 +90,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["shuffle"] = o.shuffle;
   json["steps"] = o.schedule.total_steps;
   if (o.epochs > 0) json["epochs"] = o.epochs;
+  if (o.max_epochs > 0) json["max_epochs"] = o.max_epochs;
   AddOptimizerSettings(o, &json);
   json["seed"] = o.seed;
   json["device"] = o.engine.device == Device::kCuda ? "cuda" : "cpu";
@@ -115,6 +128,7 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
   nlohmann::ordered_json identity;
   identity["model"] = *ParseOrderedJson(ToHfConfig(o.engine.model), "config.json");
   identity["train_data"] = data_fingerprint;
+  if (!o.train_sources.empty()) identity["blend"] = *Blend::CountsOf(BlendSourcesOf(o));
   if (data_rules != DataRules::kBytesAndEnd) {
     identity[kDataRules] = static_cast<int64_t>(data_rules);
   }

@@ -43,6 +43,15 @@ TEST(IdentityTest, HasTheseKeysInThisOrder) {
             R"("weight_decay":0.1,"beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0})");
 }
 
+TEST(IdentityTest, ABlendIsTheSharesOfItsSources) {
+  TrainerOptions options = Options();
+  options.train_files.clear();
+  options.train_sources = {{"books", {"a.txt", "b.txt"}, 0.75}, {"code", {"c.txt"}, 0.25}};
+  EXPECT_EQ(IdentityOf(options, "0123").at("blend").dump(), "[3,1]");
+  EXPECT_EQ(ConfigOf(options, {1, 1, 1, 1}).at("train_data"),
+            "books:a.txt,b.txt:0.75,code:c.txt:0.25");
+}
+
 TEST(ConfigTest, HoldsWhatTheTrainerKnows) {
   TrainerOptions options = Options();
   options.engine.dtype = DType::kBf16;

@@ -61,6 +61,13 @@ struct TrainStart {
   bool held_run = false;
 };
 
+// Of a source of the training data that a step has samples of.
+struct SourceMetrics {
+  std::string name = {};
+  int64_t tokens = 0;  // of this step
+  double loss = 0;     // their mean
+};
+
 struct StepMetrics {
   int64_t step = 0;  // from 1
   double loss = 0;   // mean over the tokens of the global batch, before the update
@@ -69,6 +76,7 @@ struct StepMetrics {
   int64_t tokens = 0;    // of this step
   double seconds = 0;    // of this step
   double tokens_per_second = 0;
+  std::vector<SourceMetrics> sources = {};  // empty without sources
 };
 
 struct EvalMetrics {

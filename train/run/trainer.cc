@@ -9,12 +9,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "core/base/fingerprint.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
+#include "data/blend.h"
+#include "data/blend_loader.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/families/families.h"
@@ -66,7 +69,6 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& o
   if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
-  STRAKE_RETURN_IF_ERROR(trainer->SetStepsOfEpochs());
   STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
   STRAKE_RETURN_IF_ERROR(trainer->OpenRun());
   return trainer;
@@ -102,7 +104,7 @@ absl::Status Trainer::PrepareText() {
     const std::filesystem::path directory(options_.directory + "/");
     options_.data_cache = directory.parent_path().parent_path() / "data_cache";
   }
-  data_label_ = TrainingData::LabelOf(options_.train_files);
+  data_label_ = TrainingData::LabelOf(options_);
   STRAKE_ASSIGN_OR_RETURN(prepared_,
                           PrepareData(mesh_, data_rules_, tokenizer_, observers_, &options_));
   return absl::OkStatus();
@@ -114,6 +116,8 @@ absl::Status Trainer::OpenData() {
                                                         .tokenizer = tokenizer_.tokenizer.get(),
                                                         .prepared = prepared_,
                                                         .label = data_label_}));
+  STRAKE_RETURN_IF_ERROR(SetStepsOfEpochs());
+  STRAKE_RETURN_IF_ERROR(CheckEpochs());
   for (const std::string& warning : data_->Warnings()) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
   }
@@ -137,7 +141,27 @@ absl::Status Trainer::SetStepsOfEpochs() {
   return absl::OkStatus();
 }
 
+// The whole run's, whatever has been done of it.
+absl::Status Trainer::CheckEpochs() const {
+  const std::vector<std::string>& sources = data_->source_names();
+  const OptionNames& names = options_.names;
+  for (int i = 0; options_.max_epochs > 0 && i < data_->train_loader().num_sources(); ++i) {
+    const double epochs = data_->Epochs(options_, i);
+    if (epochs <= options_.max_epochs) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(names.train_files, ": ", options_.schedule.total_steps, " steps are ", epochs,
+                     " epochs of ", sources.empty() ? "the training data" : "source " + sources[i],
+                     ", more than ", names.max_epochs, "=", options_.max_epochs, "; lower ",
+                     names.steps, sources.empty() ? "" : " or the weight of the source", ", raise ",
+                     names.max_epochs, ", or add data"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::MakeEngine() {
+  if (!data_->source_names().empty()) {
+    options_.engine.step_sequences = options_.global_batch / mesh_.sizes().dp;
+  }
   STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, mesh_));
   first_touch_ = std::make_unique<FirstTouch>(engine_->HostArrays(), engine_->team().num_threads());
   const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
@@ -311,6 +335,37 @@ absl::Status Trainer::AccumulateGradients() {
   return engine_->SumGradients();
 }
 
+// The sums of the losses of each source's samples, of this rank in the step.
+std::vector<double> Trainer::SourceLosses() const {
+  std::vector<double> losses(data_->source_names().size());
+  if (losses.empty()) return losses;
+  const int64_t micro_batch = options_.engine.micro_batch, dp = mesh_.sizes().dp;
+  const Blend& blend = data_->train_loader().blend();
+  const absl::Span<const double> of_sequences = engine_->SequenceLosses();
+  for (size_t i = 0; i < of_sequences.size(); ++i) {
+    // Ranks take turns, with a micro-batch each.
+    const int64_t pass = i / micro_batch * dp + mesh_.coordinates().dp;
+    losses[blend.At(samples_ + pass * micro_batch + i % micro_batch).source] += of_sequences[i];
+  }
+  return losses;
+}
+
+// Of the step at samples_, with the losses of all ranks.
+std::vector<SourceMetrics> Trainer::SourceMetricsOf(const std::vector<double>& losses) const {
+  const Blend& blend = data_->train_loader().blend();
+  std::vector<int64_t> samples(losses.size());
+  for (int64_t i = 0; !losses.empty() && i < options_.global_batch; ++i) {
+    ++samples[blend.At(samples_ + i).source];
+  }
+  std::vector<SourceMetrics> metrics;
+  for (size_t source = 0; source < losses.size(); ++source) {
+    if (samples[source] == 0) continue;
+    const int64_t tokens = samples[source] * options_.engine.seq_len;
+    metrics.push_back({data_->source_names()[source], tokens, losses[source] / double(tokens)});
+  }
+  return metrics;
+}
+
 // The engine returns Internal for values that are not finite.
 absl::Status Trainer::NameStep(int64_t step, const absl::Status& status) const {
   std::string message = absl::StrCat("step ", step, ": ", status.message());
@@ -342,8 +397,10 @@ absl::Status Trainer::Step() {
                                      .step = step},
                                     options_.clip_norm);
   if (!norm.ok()) return NameStep(step, norm.status());
-  const auto agreement = engine_->Agree(StopRequested());
+  std::vector<double> losses = SourceLosses();
+  const auto agreement = engine_->Agree(StopRequested(), absl::MakeSpan(losses));
   if (!agreement.ok()) return NameStep(step, agreement.status());
+  std::vector<SourceMetrics> sources = SourceMetricsOf(losses);
   stop_ = agreement->stop;
   step_ = step;
   samples_ += options_.global_batch;
@@ -357,7 +414,8 @@ absl::Status Trainer::Step() {
                                .grad_norm = *norm,
                                .tokens = num_tokens,
                                .seconds = seconds,
-                               .tokens_per_second = num_tokens / seconds};
+                               .tokens_per_second = num_tokens / seconds,
+                               .sources = std::move(sources)};
   return Tell([&](TrainObserver& o) { return o.OnStep(metrics); });
 }
 

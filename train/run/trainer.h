@@ -65,6 +65,7 @@ class Trainer {
   absl::Status PrepareText();
   absl::Status OpenData();
   absl::Status SetStepsOfEpochs();
+  absl::Status CheckEpochs() const;
   absl::Status MakeEngine();
   absl::Status OpenRun();
   absl::Status VerifyFiles(const std::string& checkpoint) const;
@@ -78,6 +79,8 @@ class Trainer {
 
   absl::Status Step();
   absl::Status AccumulateGradients();
+  std::vector<double> SourceLosses() const;
+  std::vector<SourceMetrics> SourceMetricsOf(const std::vector<double>& losses) const;
   absl::Status DoWhatIsDue();
   absl::Status Evaluate();
   absl::StatusOr<std::optional<TaskMetrics>> ScoreTask(const ChoiceTask& task);

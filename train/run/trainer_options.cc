@@ -41,6 +41,28 @@ absl::Status CheckLayout(const MeshVector& sizes, const EngineOptions& engine) {
                    " tokens over ", sizes.tp, " ranks, which do not divide them"));
 }
 
+absl::Status CheckAtLeast0(const char* name, double value) {
+  if (value >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("[trainer] ", name, " is ", value, ", and must be at least 0"));
+}
+
+absl::Status CheckFiles(const TrainerOptions& o) {
+  if (o.train_files.empty() && o.train_sources.empty()) {
+    return absl::InvalidArgumentError("[trainer] no training data");
+  }
+  if (!o.train_files.empty() && !o.train_sources.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("[trainer] ", o.train_files.size(),
+                                                   " training files and ", o.train_sources.size(),
+                                                   " sources; give one or the other"));
+  }
+  if (o.directory.empty()) return absl::InvalidArgumentError("[trainer] no directory");
+  if (o.train_sources.empty()) return absl::OkStatus();
+  const absl::Status weights = Blend::CountsOf(BlendSourcesOf(o)).status();
+  if (weights.ok()) return weights;
+  return absl::Status(weights.code(), absl::StrCat(o.names.train_files, ": ", weights.message()));
+}
+
 }  // namespace
 
 absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
@@ -61,13 +83,24 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
     return absl::InvalidArgumentError(
         absl::StrCat("[trainer] eps is ", o->eps, ", and must be above 0"));
   }
-  if (!(o->epochs >= 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("[trainer] epochs is ", o->epochs, ", and must be at least 0"));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast0("epochs", o->epochs));
+  STRAKE_RETURN_IF_ERROR(CheckAtLeast0("max_epochs", o->max_epochs));
+  return CheckFiles(*o);
+}
+
+std::vector<BlendSource> BlendSourcesOf(const TrainerOptions& options) {
+  std::vector<BlendSource> sources;
+  for (const TrainingSource& source : options.train_sources) {
+    sources.push_back({.name = source.name, .weight = source.weight});
   }
-  if (o->train_files.empty()) return absl::InvalidArgumentError("[trainer] no training data");
-  if (o->directory.empty()) return absl::InvalidArgumentError("[trainer] no directory");
-  return absl::OkStatus();
+  return sources;
+}
+
+std::vector<std::vector<std::string>*> TrainLists(TrainerOptions* options) {
+  if (options->train_sources.empty()) return {&options->train_files};
+  std::vector<std::vector<std::string>*> lists;
+  for (TrainingSource& source : options->train_sources) lists.push_back(&source.files);
+  return lists;
 }
 
 }  // namespace strake

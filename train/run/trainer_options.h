@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "data/blend.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "optim/lr_schedule.h"
 #include "parallel/mesh/mesh.h"
@@ -36,6 +37,7 @@ struct OptionNames {
   std::string skip_bad_lines = "skip_bad_lines";
   std::string data_cache = "data_cache";
   std::string eval_tasks = "eval_tasks";
+  std::string max_epochs = "max_epochs";
   std::string dtype = "dtype";
 };
 
@@ -55,6 +57,13 @@ struct ValidationSet {
   std::vector<std::string> files = {};
 };
 
+// Training data with a share of the samples.
+struct TrainingSource {
+  std::string name = {};  // in metrics and on the screen
+  std::vector<std::string> files = {};
+  double weight = 0;  // data/blend.h
+};
+
 // Members marked * identify the run: a run only resumes with the same values.
 struct TrainerOptions {
   // The model*, sequence length*, micro-batch, dtype, device and threads of a rank.
@@ -64,7 +73,10 @@ struct TrainerOptions {
   // Files, * by their tokens: *.bin are llm.c token files. Others are text, which is prepared with
   // the tokenizer; a model of bytes, with 256 tokens and no tokenizer, reads plain text as bytes.
   std::vector<std::string> train_files = {};
-  // Where there is none, a tenth of the training data is held back (data/train_val_split.h).
+  // * Instead of train_files: sources, each of which is shuffled and repeated by itself.
+  std::vector<TrainingSource> train_sources = {};
+  // Where there is none, a tenth of the training data is held back (data/train_val_split.h), of
+  // each source by itself.
   std::vector<ValidationSet> val_sets = {};
   // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files: a run
   // that resumes without it takes them.
@@ -83,8 +95,11 @@ struct TrainerOptions {
   int64_t global_batch = 0;
   // * except total_steps, the steps of the run.
   LrSchedule schedule = {.lr = 1e-3, .warmup_steps = 100, .total_steps = 2500};
-  // Passes over the training data, which set total_steps, rounded up. 0: total_steps counts.
+  // Passes over the training data, which set total_steps, rounded up; of sources, as many samples
+  // as all have. 0: total_steps counts.
   double epochs = 0;
+  // The passes over any training data that are no error; 0: any number.
+  double max_epochs = 0;
   // Whether warmup_steps is at most a tenth of those steps.
   bool limit_warmup = false;
   double weight_decay = 0.1;  // *
@@ -127,6 +142,12 @@ struct TrainerOptions {
 // Sets a global batch that was left open. InvalidArgument, with the values, for options that do not
 // fit a mesh of these sizes.
 absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* options);
+
+// The lists of training files: train_files, or those of each source.
+std::vector<std::vector<std::string>*> TrainLists(TrainerOptions* options);
+
+// The names and weights of the sources.
+std::vector<BlendSource> BlendSourcesOf(const TrainerOptions& options);
 
 }  // namespace strake
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <latch>
@@ -51,6 +52,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Pair;
 using testing::ReadFile;
 using testing::TempDirectory;
 using testing::WriteFile;
@@ -844,6 +846,160 @@ TEST_F(TrainerTest, EpochsAreStepsOfTheData) {
   EXPECT_THAT(longer.notes.back(), HasSubstr("end "));
   options_.epochs = 1e15;
   EXPECT_THAT(ErrorOf(), HasSubstr("1e+15 epochs are "));
+}
+
+// Sources of four, two and one samples, which are trained on whole.
+class BlendTest : public TrainerTest {
+ protected:
+  BlendTest() {
+    options_.val_sets = {{.files = std::exchange(options_.train_files, {})}};
+    WriteFile(directory_ / "a.txt", std::string(33, 'a'));
+    WriteFile(directory_ / "b.txt", "the bow, the beam");
+    WriteFile(directory_ / "c.txt", "caulking.");
+    options_.train_sources = {{"a", {directory_ / "a.txt"}, 0.5},
+                              {"b", {directory_ / "b.txt"}, 0.3},
+                              {"c", {directory_ / "c.txt"}, 0.2}};
+    options_.schedule = {
+        .kind = ScheduleKind::kConstant, .lr = 0.01, .warmup_steps = 1, .total_steps = 10};
+  }
+
+  // The objects of the log's steps.
+  std::vector<nlohmann::json> Steps() const {
+    std::vector<nlohmann::json> steps;
+    for (const absl::string_view line :
+         absl::StrSplit(ReadFile(options_.directory + "/metrics.jsonl"), '\n')) {
+      if (absl::StrContains(line, "\"loss\"")) steps.push_back(*ParseJson(line, "line"));
+    }
+    return steps;
+  }
+};
+
+// Each of its ten steps is resumed with other ranks or micro-batches.
+TEST_F(BlendTest, ARunResumedUnderOtherLayoutsHasTheSamplesOfOneThatIsNot) {
+  MetricsObserver metrics, resumed_metrics;
+  const absl::Status trained = Train(kOneRank, {&metrics});
+  ASSERT_TRUE(trained.ok()) << trained;
+  const std::vector<nlohmann::json> whole = Steps();
+  ASSERT_EQ(whole.size(), 10);
+  std::map<std::string, int64_t> tokens;
+  for (const nlohmann::json& step : whole) {
+    double sum = 0;
+    for (const auto& [name, source] : step.at("sources").items()) {
+      tokens[name] += source.at("tokens").get<int64_t>();
+      sum += source.at("tokens").get<double>() * source.at("loss").get<double>();
+    }
+    // Of 32 losses in f64.
+    EXPECT_NEAR(sum / 32, step.at("loss").get<double>(), 1e-13);
+  }
+  // 40 samples: five, six and eight epochs.
+  EXPECT_THAT(tokens, ElementsAre(Pair("a", 160), Pair("b", 96), Pair("c", 64)));
+
+  options_.directory += "x";
+  for (int step = 1; step <= 10; ++step) {
+    options_.schedule.total_steps = step;
+    options_.engine.micro_batch = step % 3 == 0 ? 1 : 2;
+    const MeshVector sizes = step % 4 == 1 ? kDp2 : step % 4 == 3 ? kTp2 : kOneRank;
+    ASSERT_TRUE(Train(sizes, {&resumed_metrics}).ok()) << step;
+  }
+  const std::vector<nlohmann::json> resumed = Steps();
+  ASSERT_EQ(resumed.size(), 10);
+  for (int i = 0; i < 10; ++i) {
+    // f32 roundings in another order, which ten small steps hardly amplify; the loss of another
+    // sample is off by much more.
+    EXPECT_NEAR(resumed[i]["loss"].get<double>(), whole[i]["loss"].get<double>(), 1e-3);
+    ASSERT_EQ(resumed[i]["sources"].size(), whole[i]["sources"].size());
+    for (const auto& [name, source] : whole[i]["sources"].items()) {
+      EXPECT_EQ(resumed[i]["sources"][name]["tokens"], source["tokens"]) << name;
+      EXPECT_NEAR(resumed[i]["sources"][name]["loss"].get<double>(), source["loss"].get<double>(),
+                  1e-3)
+          << name;
+    }
+  }
+}
+
+TEST_F(BlendTest, SharesAreTheRunsIdentity) {
+  options_.schedule.total_steps = 1;
+  ASSERT_EQ(ErrorOf(), "");
+  const auto record = ReadRunRecord(options_.directory);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->identity.at("blend").dump(), "[5,3,2]");
+  options_.schedule.total_steps = 2;
+  for (TrainingSource& source : options_.train_sources) source.weight *= 20;
+  options_.train_sources[2].name = "caulk";
+  EXPECT_EQ(ErrorOf(kDp2), "") << "the same shares, called otherwise";
+  options_.train_sources[2].weight = 10;
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("blend"), HasSubstr("[5,3,5]")));
+  std::swap(options_.train_sources[0].files, options_.train_sources[1].files);
+  EXPECT_THAT(ErrorOf(), HasSubstr("train_data"));
+}
+
+TEST_F(BlendTest, OneSourceIsARunWithoutSources) {
+  options_.train_sources.resize(1);
+  std::vector<std::string> fingerprints;
+  for (const bool with_source : {true, false}) {
+    if (!with_source) options_.train_files = std::exchange(options_.train_sources, {})[0].files;
+    options_.directory += "x";
+    ASSERT_EQ(ErrorOf(), "");
+    const auto record = ReadRunRecord(options_.directory + "/step-10");
+    ASSERT_TRUE(record.ok()) << record.status();
+    EXPECT_EQ(record->identity.contains("blend"), with_source);
+    fingerprints.push_back(record->fingerprint);
+  }
+  EXPECT_EQ(fingerprints[0], fingerprints[1]);
+}
+
+TEST_F(BlendTest, EachSourceIsPreparedAndHeldBackByItself) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) absl::StrAppend(&lines, "{\"text\": \"plank ", i * i, "\"}\n");
+  WriteFile(directory_ / "docs.jsonl", lines);
+  options_.train_sources = {{"text", options_.val_sets[0].files, 1},
+                            {"docs", {directory_ / "docs.jsonl"}, 1}};
+  options_.val_sets.clear();
+  options_.eval_every = 10;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    Recorder recorder;
+    MetricsObserver metrics;
+    const absl::Status trained = Train(sizes, {&recorder, &metrics});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(recorder.notes, Contains(HasSubstr("docs.jsonl")));
+    const std::string log = ReadFile(options_.directory + "/metrics.jsonl");
+    EXPECT_THAT(log, HasSubstr("{\"step\":10,\"val_data\":\"text\",\"val_loss\":"));
+    EXPECT_THAT(log, HasSubstr("{\"step\":10,\"val_data\":\"docs\",\"val_loss\":"));
+    for (const nlohmann::json& step : Steps()) {
+      EXPECT_EQ(step.at("sources").at("text").at("tokens"), 16);
+      EXPECT_EQ(step.at("sources").at("docs").at("tokens"), 16);
+    }
+  }
+}
+
+TEST_F(BlendTest, SourcesThatCannotBeTrainedOnAreNamed) {
+  options_.max_epochs = 8;
+  EXPECT_EQ(ErrorOf(), "");
+  options_.max_epochs = 7.5;
+  EXPECT_EQ(ErrorOf(kDp2),
+            "train_files: 10 steps are 8 epochs of source c, more than max_epochs=7.5; lower steps "
+            "or the weight of the source, raise max_epochs, or add data");
+  options_.max_epochs = 0;
+  options_.train_sources[1].weight = 0;
+  EXPECT_THAT(ErrorOf(), HasSubstr("train_files: the weight of source b is 0,"));
+  options_.train_sources[1].weight = std::nan("");
+  EXPECT_THAT(ErrorOf(), HasSubstr("source b is nan,"));
+  options_.train_sources[1].weight = 0.3;
+  WriteFile(directory_ / "b.txt", "too few");
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files (b)="), HasSubstr("b.txt"),
+                               HasSubstr("has 7 tokens, but one sample takes 9")));
+  options_.train_sources[1].files = {directory_ / "none.txt"};
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files (b): "), HasSubstr("none.txt")));
+  options_.train_files = options_.val_sets[0].files;
+  EXPECT_THAT(ErrorOf(), HasSubstr("1 training files and 3 sources"));
+}
+
+TEST_F(TrainerTest, MoreEpochsThanAllowedAreAnError) {
+  options_.max_epochs = 0.001;
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("epochs of the training data, more than max_epochs="),
+                               HasSubstr("lower steps, raise")));
+  EXPECT_FALSE(std::filesystem::exists(options_.directory));
 }
 
 // Forty files of a sentence each.

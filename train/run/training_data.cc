@@ -12,9 +12,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/base/format_quantity.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor_buffer.h"
+#include "data/blend.h"
 #include "data/document_index.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "train/run/data_content.h"
@@ -57,15 +60,15 @@ absl::StatusOr<TokenStream> OpenStream(const std::string& name,
   return stream.ok() ? std::move(stream) : Named(name, stream.status());
 }
 
+// "train_files (books)", or "train_files" without a name.
+std::string NameOf(const std::string& option, const std::string& name) {
+  return absl::StrCat(option, name.empty() ? "" : absl::StrCat(" (", name, ")"));
+}
+
 // "train_files=a.txt and 3 more".
 std::string NameAndFiles(const std::string& name, const std::vector<std::string>& files) {
   return absl::StrCat(name, "=", files.front(),
                       files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
-}
-
-// "val_files", or "val_files (books)".
-std::string NameOf(const ValidationSet& set, const OptionNames& names) {
-  return absl::StrCat(names.val_files, set.name.empty() ? "" : absl::StrCat(" (", set.name, ")"));
 }
 
 }  // namespace
@@ -76,7 +79,7 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOp
   data->rules_ = origin.rules;
   data->tokenizer_ = origin.tokenizer;
   data->prepared_ = origin.prepared;
-  data->label_ = origin.label.empty() ? LabelOf(options.train_files) : origin.label;
+  data->label_ = origin.label.empty() ? LabelOf(options) : origin.label;
   data->max_fingerprint_tokens_ = options.data_fingerprint_tokens;
   data->names_ = options.names;
   data->vocab_size_ = options.engine.model.vocab_size;
@@ -86,24 +89,41 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOp
   return data;
 }
 
+absl::Status TrainingData::OpenTrainParts(const TrainerOptions& options) {
+  const std::string& option = options.names.train_files;
+  if (options.train_sources.empty()) {
+    train_.push_back({.option = option, .files = options.train_files});
+  }
+  for (const TrainingSource& source : options.train_sources) {
+    train_.push_back({.option = NameOf(option, source.name), .files = source.files});
+    source_names_.push_back(source.name);
+  }
+  const TextRule rule =
+      rules_ == DataRules::kBytesAndEnd ? TextRule::kUnchecked : TextRule::kOfByteModels;
+  for (TrainPart& part : train_) {
+    STRAKE_ASSIGN_OR_RETURN(part.stream, OpenStream(part.option, part.files, rule, options));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
-  const OptionNames& names = options.names;
+  STRAKE_RETURN_IF_ERROR(OpenTrainParts(options));
   const bool earlier = rules_ == DataRules::kBytesAndEnd;
-  STRAKE_ASSIGN_OR_RETURN(
-      train_stream_, OpenStream(names.train_files, options.train_files,
-                                earlier ? TextRule::kUnchecked : TextRule::kOfByteModels, options));
   // A run of an earlier version may read text as bytes that are not those of its tokenizer.
   if (is_text()) tokenizer_ = nullptr;
   const TextRule val_rule = earlier && is_text() ? TextRule::kOfAnyModel : TextRule::kOfByteModels;
-  auto documents = ReadDocuments(*train_stream_, /*read_indices=*/!earlier);
-  if (!documents.ok()) return Named(names.train_files, documents.status());
-  documents_ = *std::move(documents);
+  for (TrainPart& part : train_) {
+    auto documents = ReadDocuments(*part.stream, /*read_indices=*/!earlier);
+    if (!documents.ok()) return Named(part.option, documents.status());
+    part.documents = *std::move(documents);
+  }
   for (const ValidationSet& set : options.val_sets) {
+    const std::string option = NameOf(options.names.val_files, set.name);
     validation_.push_back({.name = set.name});
     STRAKE_ASSIGN_OR_RETURN(validation_.back().stream,
-                            OpenStream(NameOf(set, names), set.files, val_rule, options));
+                            OpenStream(option, set.files, val_rule, options));
     const auto checked = ReadDocuments(*validation_.back().stream, /*read_indices=*/true);
-    if (!checked.ok()) return Named(NameOf(set, names), checked.status());
+    if (!checked.ok()) return Named(option, checked.status());
   }
   return absl::OkStatus();
 }
@@ -153,57 +173,97 @@ absl::Status TrainingData::CheckTokenizer(const std::string& path, const Documen
       ") than ", tokenizer_of_, " (", tokenizer_hash_, "); prepare all files with the model's"));
 }
 
-absl::Status TrainingData::Split(const TrainerOptions& options) {
-  const int64_t num_tokens = train_stream_->num_tokens(), seq_len = options.engine.seq_len;
-  const OptionNames& names = options.names;
+absl::Status TrainingData::SplitPart(const TrainerOptions& options, TrainPart* part) const {
+  const int64_t num_tokens = part->stream->num_tokens(), seq_len = options.engine.seq_len;
   const auto fail = [&](const absl::Status& status, const std::string& more) {
-    return absl::Status(status.code(),
-                        absl::StrCat(NameAndFiles(names.train_files, options.train_files), more,
-                                     ": ", status.message()));
+    return absl::Status(status.code(), absl::StrCat(NameAndFiles(part->option, part->files), more,
+                                                    ": ", status.message()));
   };
   if (validation_.empty()) {
-    auto split = rules_ == DataRules::kDocuments ? SplitDocuments(documents_, options.seed, seq_len)
-                                                 : SplitTrainVal(num_tokens, std::nullopt, seq_len);
+    auto split = rules_ == DataRules::kDocuments
+                     ? SplitDocuments(part->documents, options.seed, seq_len)
+                     : SplitTrainVal(num_tokens, std::nullopt, seq_len);
     if (!split.ok()) return fail(split.status(), "");
-    split_ = *std::move(split);
+    part->split = *std::move(split);
   }
   for (size_t i = 0; i < validation_.size(); ++i) {
     auto split = SplitTrainVal(num_tokens, validation_[i].stream->num_tokens(), seq_len);
     const ValidationSet& set = options.val_sets[i];
     if (!split.ok()) {
-      return fail(split.status(), " " + NameAndFiles(NameOf(set, names), set.files));
+      return fail(split.status(),
+                  " " + NameAndFiles(NameOf(options.names.val_files, set.name), set.files));
     }
-    split_ = *std::move(split);
+    part->split = *std::move(split);
   }
-  documents_ = {};
+  part->documents = {};
+  return absl::OkStatus();
+}
+
+absl::Status TrainingData::Split(const TrainerOptions& options) {
+  for (TrainPart& part : train_) STRAKE_RETURN_IF_ERROR(SplitPart(options, &part));
   // Where both rules give the same, earlier versions can go on with the run.
-  if (split_.holds_back_the_end && !prepared_) rules_ = DataRules::kBytesAndEnd;
+  const bool same = source_names_.empty() && train_[0].split.holds_back_the_end;
+  if (same && !prepared_) rules_ = DataRules::kBytesAndEnd;
+  return absl::OkStatus();
+}
+
+absl::Status TrainingData::MakeTrainLoader(const TrainerOptions& options) {
+  std::vector<DataLoader> loaders;
+  for (const TrainPart& part : train_) {
+    // Sources of one size take other orders.
+    const uint64_t seed = options.seed + loaders.size();
+    STRAKE_ASSIGN_OR_RETURN(DataLoader loader,
+                            DataLoader::Create(&*part.stream, part.split.train,
+                                               {options.engine.seq_len, seed, options.shuffle}));
+    loaders.push_back(std::move(loader));
+  }
+  if (source_names_.empty()) {
+    train_loader_.emplace(std::move(loaders[0]));
+    return absl::OkStatus();
+  }
+  STRAKE_ASSIGN_OR_RETURN(Blend blend, Blend::Create(BlendSourcesOf(options)));
+  train_loader_.emplace(std::move(blend), std::move(loaders));
   return absl::OkStatus();
 }
 
 absl::Status TrainingData::MakeLoaders(const TrainerOptions& options) {
+  STRAKE_RETURN_IF_ERROR(MakeTrainLoader(options));
   const int64_t seq_len = options.engine.seq_len;
-  const uint64_t seed = options.seed;
-  STRAKE_ASSIGN_OR_RETURN(train_loader_, DataLoader::Create(&*train_stream_, split_.train,
-                                                            {seq_len, seed, options.shuffle}));
   for (ValidationData& validation : validation_) {
     STRAKE_ASSIGN_OR_RETURN(validation.loader, DataLoader::Create(&*validation.stream, 0,
                                                                   validation.stream->num_tokens(),
                                                                   {seq_len, 0, /*shuffle=*/false}));
   }
   if (!validation_.empty()) return absl::OkStatus();
-  validation_.emplace_back();
-  STRAKE_ASSIGN_OR_RETURN(
-      validation_.back().loader,
-      DataLoader::Create(&*train_stream_, split_.val,
-                         {seq_len, seed, /*shuffle=*/!split_.holds_back_the_end}));
+  for (size_t i = 0; i < train_.size(); ++i) {
+    const TrainValSplit& split = train_[i].split;
+    validation_.push_back(
+        {.name = source_names_.empty() ? "" : source_names_[i], .source = static_cast<int>(i)});
+    STRAKE_ASSIGN_OR_RETURN(validation_.back().loader,
+                            DataLoader::Create(&*train_[i].stream, split.val,
+                                               {seq_len, static_cast<uint64_t>(options.seed),
+                                                /*shuffle=*/!split.holds_back_the_end}));
+  }
   return absl::OkStatus();
+}
+
+double TrainingData::Epochs(const TrainerOptions& options, int source) const {
+  const double steps = static_cast<double>(options.schedule.total_steps);
+  const double samples = std::min(0x1p62, steps * static_cast<double>(options.global_batch));
+  return train_loader_->Epochs(source, static_cast<int64_t>(samples));
+}
+
+int64_t TrainingData::num_train_tokens() const {
+  int64_t sum = 0;
+  for (const TrainPart& part : train_) sum += part.split.train.num_tokens();
+  return sum;
 }
 
 int64_t TrainingData::num_val_tokens() const {
   int64_t sum = 0;
   for (const ValidationData& validation : validation_) {
-    sum += validation.stream ? validation.stream->num_tokens() : split_.val.num_tokens();
+    sum += validation.stream ? validation.stream->num_tokens()
+                             : train_[validation.source].split.val.num_tokens();
   }
   return sum;
 }
@@ -212,8 +272,10 @@ std::vector<std::string> TrainingData::Warnings() const {
   std::vector<std::string> warnings;
   std::set<std::string> trained_on;
   std::error_code error;
-  for (const TokenFile& file : train_stream_->files()) {
-    trained_on.insert(std::filesystem::canonical(file.path(), error));
+  for (const TrainPart& part : train_) {
+    for (const TokenFile& file : part.stream->files()) {
+      trained_on.insert(std::filesystem::canonical(file.path(), error));
+    }
   }
   for (const ValidationData& validation : validation_) {
     if (!validation.stream) continue;
@@ -232,18 +294,35 @@ std::vector<std::string> TrainingData::Warnings() const {
   return warnings;
 }
 
-std::string TrainingData::LabelOf(const std::vector<std::string>& files) {
+std::string TrainingData::LabelOf(const TrainerOptions& options) {
+  const std::vector<std::string>& files = options.train_files;
+  if (!options.train_sources.empty()) {
+    return absl::StrCat(options.train_sources.size(), " ",
+                        Plural(options.train_sources.size(), "source"));
+  }
   if (files.size() == 1) return std::filesystem::path(files.front()).filename();
   return absl::StrCat(files.size(), " files");
 }
 
 std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const {
-  const std::string digits = all_tokens ? train_stream_->AllTokens(team).ToString()
-                                        : absl::StrFormat("%016x", train_stream_->SampledTokens());
-  const TokenRanges& train = split_.train;
-  if (split_.holds_back_the_end) return absl::StrCat(digits, ", tokens 0 to ", train.num_tokens());
-  return absl::StrFormat("%s, %d tokens in %d ranges, %016x", digits, train.num_tokens(),
-                         train.ranges().size(), train.Hash());
+  const auto of_part = [&](std::string* text, const TrainPart& part) {
+    const TokenRanges& train = part.split.train;
+    absl::StrAppend(text, all_tokens ? part.stream->AllTokens(team).ToString()
+                                     : absl::StrFormat("%016x", part.stream->SampledTokens()));
+    if (part.split.holds_back_the_end) {
+      absl::StrAppend(text, ", tokens 0 to ", train.num_tokens());
+    } else {
+      absl::StrAppendFormat(text, ", %d tokens in %d ranges, %016x", train.num_tokens(),
+                            train.ranges().size(), train.Hash());
+    }
+  };
+  return absl::StrJoin(train_, "; ", of_part);
+}
+
+bool TrainingData::all_tokens_count() const {
+  int64_t num_tokens = 0;
+  for (const TrainPart& part : train_) num_tokens += part.stream->num_tokens();
+  return num_tokens <= max_fingerprint_tokens_;
 }
 
 std::string TrainingData::Fingerprint(ThreadTeam& team) const {
@@ -258,10 +337,12 @@ std::string TrainingData::FingerprintLike(const std::string& recorded, ThreadTea
 int64_t TrainingData::TimeOfSampledFiles() const {
   int64_t newest = 0;
   if (all_tokens_count()) return newest;
-  for (const TokenFile& file : train_stream_->files()) {
-    struct stat info;
-    if (stat(file.path().c_str(), &info) == 0) {
-      newest = std::max<int64_t>(newest, info.st_mtim.tv_sec);
+  for (const TrainPart& part : train_) {
+    for (const TokenFile& file : part.stream->files()) {
+      struct stat info;
+      if (stat(file.path().c_str(), &info) == 0) {
+        newest = std::max<int64_t>(newest, info.st_mtim.tv_sec);
+      }
     }
   }
   return newest;
@@ -270,14 +351,17 @@ int64_t TrainingData::TimeOfSampledFiles() const {
 absl::StatusOr<std::vector<int32_t>> TrainingData::FirstValTokens(int64_t count) const {
   std::vector<int32_t> tokens(count);
   const ValidationData& first = validation_.front();
+  const TrainPart& part = train_[first.source];
   STRAKE_RETURN_IF_ERROR(first.stream ? first.stream->Read(0, count, tokens.data())
-                                      : split_.val.Read(*train_stream_, 0, count, tokens.data()));
+                                      : part.split.val.Read(*part.stream, 0, count, tokens.data()));
   return tokens;
 }
 
 bool TrainingData::is_text() const {
-  for (const TokenFile& file : train_stream_->files()) {
-    if (file.encoding() != TokenEncoding::kBytes) return false;
+  for (const TrainPart& part : train_) {
+    for (const TokenFile& file : part.stream->files()) {
+      if (file.encoding() != TokenEncoding::kBytes) return false;
+    }
   }
   return true;
 }

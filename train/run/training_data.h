@@ -1,4 +1,5 @@
-// TrainingData: the token streams of a run, split into training and validation data.
+// TrainingData: the token streams of a run, one or one of each source, split into training and
+// validation data.
 #ifndef STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 #define STRAKE_TRAIN_RUN_TRAINING_DATA_H_
 
@@ -11,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/thread_team.h"
+#include "data/blend_loader.h"
 #include "data/data_loader.h"
 #include "data/document_index.h"
 #include "data/token_stream.h"
@@ -22,8 +24,9 @@ namespace strake {
 
 // Data with a validation loss of its own.
 struct ValidationData {
-  std::string name = {};                   // of ValidationSet
-  std::optional<TokenStream> stream = {};  // none: the training stream
+  std::string name = {};                   // of ValidationSet, or of the source
+  std::optional<TokenStream> stream = {};  // none: held back of the training data
+  int source = 0;                          // of which, if so
   std::optional<DataLoader> loader = {};
 };
 
@@ -45,11 +48,17 @@ class TrainingData {
   static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options,
                                                             const DataOrigin& origin = {});
 
-  const DataLoader& train_loader() const { return *train_loader_; }
-  // One or more. What is held back is in the order of the stream where it is its end, and otherwise
-  // shuffled, so that any part of it is of all files.
+  const BlendLoader& train_loader() const { return *train_loader_; }
+  // The names of the training data's sources; empty where there are none.
+  const std::vector<std::string>& source_names() const { return source_names_; }
+  // One or more. What is held back, of each source by itself, is in the order of the stream where
+  // it is its end, and otherwise shuffled, so that any part of it is of all files.
   const std::vector<ValidationData>& validation() const { return validation_; }
-  const TrainValSplit& split() const { return split_; }
+  // Of a source; without sources, of all.
+  const TrainValSplit& split(int source = 0) const { return train_[source].split; }
+  // The passes over a source, or over all, that the options' steps make in all.
+  double Epochs(const TrainerOptions& options, int source) const;
+  int64_t num_train_tokens() const;
   int64_t num_val_tokens() const;
   // The rules that a later run needs to read the same data.
   DataRules rules() const { return rules_; }
@@ -63,13 +72,13 @@ class TrainingData {
   // Whether ToText() gives text.
   bool has_text() const { return is_text() || is_of_bytes() || tokenizer_ != nullptr; }
 
-  // The file's name, or the number of files: as they were given.
+  // The file's name, or the number of files or sources: as they were given.
   std::string Label() const { return label_; }
-  static std::string LabelOf(const std::vector<std::string>& files);
+  static std::string LabelOf(const TrainerOptions& options);
 
   // Identifies the training tokens, to tell runs apart: 32 digits of all tokens, or 16 of samples
   // where there are more than options.data_fingerprint_tokens; then which of them are trained on.
-  // Reads what it hashes.
+  // This for each source, "; " between them. Reads what it hashes.
   std::string Fingerprint(ThreadTeam& team) const;
   // The same, of as many tokens as `recorded` is, a result of it in another run or version.
   std::string FingerprintLike(const std::string& recorded, ThreadTeam& team) const;
@@ -89,19 +98,28 @@ class TrainingData {
                                          int64_t num_samples) const;
 
  private:
+  // Training files that are shuffled and repeated together: all, or those of a source.
+  struct TrainPart {
+    std::string option = {};  // and source, for errors
+    std::vector<std::string> files = {};
+    std::optional<TokenStream> stream = {};
+    std::vector<FileDocuments> documents = {};  // until they are split
+    TrainValSplit split = {};
+  };
+
   TrainingData() = default;
   bool is_text() const;
   absl::Status OpenStreams(const TrainerOptions& options);
   absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream,
                                                            bool read_indices);
   absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index);
+  absl::Status OpenTrainParts(const TrainerOptions& options);
   absl::Status Split(const TrainerOptions& options);
+  absl::Status SplitPart(const TrainerOptions& options, TrainPart* part) const;
   absl::Status MakeLoaders(const TrainerOptions& options);
-  bool all_tokens_count() const { return train_stream_->num_tokens() <= max_fingerprint_tokens_; }
+  absl::Status MakeTrainLoader(const TrainerOptions& options);
+  bool all_tokens_count() const;
   std::string FingerprintOf(bool all_tokens, ThreadTeam& team) const;
-  const TokenStream& StreamOf(const ValidationData& validation) const {
-    return validation.stream ? *validation.stream : *train_stream_;
-  }
 
   DataRules rules_ = DataRules::kDocuments;
   const Tokenizer* tokenizer_ = nullptr;
@@ -109,13 +127,12 @@ class TrainingData {
   std::string tokenizer_of_;    // whose that is, for errors
   bool prepared_ = false;
   std::string label_;
-  std::vector<FileDocuments> documents_;  // of the training files, until they are split
   int64_t max_fingerprint_tokens_ = 0;
   OptionNames names_;
   int64_t vocab_size_ = 0;
-  std::optional<TokenStream> train_stream_;
-  TrainValSplit split_;
-  std::optional<DataLoader> train_loader_;
+  std::vector<std::string> source_names_;
+  std::vector<TrainPart> train_;  // one, or one of each source
+  std::optional<BlendLoader> train_loader_;
   std::vector<ValidationData> validation_;
 };
 
