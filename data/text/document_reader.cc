@@ -1,9 +1,7 @@
 #include "data/text/document_reader.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -11,55 +9,10 @@
 #include "absl/strings/strip.h"
 #include "core/base/status_macros.h"
 #include "data/text/json_line.h"
+#include "data/text/line_reader.h"
 
 namespace strake {
 namespace {
-
-constexpr size_t kPartBytes = 1 << 20;
-constexpr absl::string_view kMark = "\xef\xbb\xbf";
-
-// Bytes that were read and not taken, with room for more behind them. The content is checked when
-// the first are read.
-class Window {
- public:
-  explicit Window(ByteSource* source) : source_(source), buffer_(kPartBytes) {}
-
-  absl::Status Start() {
-    STRAKE_RETURN_IF_ERROR(Fill());
-    const ContentKind kind = ContentOfBytes(bytes());
-    if (kind.content != FileContent::kText) return NotTextError(source_->name(), kind);
-    if (absl::StartsWith(bytes(), kMark)) Take(kMark.size());
-    return absl::OkStatus();
-  }
-
-  absl::string_view bytes() const { return {buffer_.data() + begin_, end_ - begin_}; }
-  int64_t offset() const { return offset_; }  // of bytes() in the decompressed file
-  bool ended() const { return ended_; }       // nothing follows bytes()
-
-  void Take(size_t n) {
-    begin_ += n;
-    offset_ += n;
-  }
-
-  // Reads until the buffer is full; a full one becomes larger first.
-  absl::Status Fill() {
-    if (begin_ == 0 && end_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
-    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
-    end_ -= std::exchange(begin_, 0);
-    const size_t room = buffer_.size() - end_;
-    STRAKE_ASSIGN_OR_RETURN(const size_t n, source_->Read(buffer_.data() + end_, room));
-    end_ += n;
-    ended_ = n < room;
-    return absl::OkStatus();
-  }
-
- private:
-  ByteSource* const source_;
-  std::vector<char> buffer_;
-  size_t begin_ = 0, end_ = 0;
-  int64_t offset_ = 0;
-  bool ended_ = false;
-};
 
 class TextReader : public DocumentReader {
  public:
@@ -87,7 +40,7 @@ class TextReader : public DocumentReader {
   }
 
  private:
-  Window window_;
+  TextWindow window_;
   int64_t offset_ = 0;  // of the document
   bool ended_ = false;
 };
@@ -95,66 +48,49 @@ class TextReader : public DocumentReader {
 class JsonLinesReader : public DocumentReader {
  public:
   JsonLinesReader(std::unique_ptr<ByteSource> source, const DocumentOptions& options)
-      : DocumentReader(std::move(source), options), window_(source_.get()) {}
+      : DocumentReader(std::move(source), options), lines_(source_.get()) {}
 
-  absl::Status Start() { return window_.Start(); }
+  absl::Status Start() { return lines_.Start(); }
 
   absl::StatusOr<bool> Next(DocumentPart* part) override {
     while (true) {
-      const int64_t offset = window_.offset();
       absl::string_view line;
-      STRAKE_ASSIGN_OR_RETURN(const bool more, NextLine(&line));
+      STRAKE_ASSIGN_OR_RETURN(const bool more, lines_.Next(&line));
       if (!more) return End();
       STRAKE_ASSIGN_OR_RETURN(const bool found, Document(line, &part->text));
       if (!found) continue;
       part->document = num_documents_++;
-      part->offset = offset;
+      part->offset = lines_.offset();
       part->ends_document = true;
       return true;
     }
   }
 
  private:
-  // The line without its end: valid until the next call.
-  absl::StatusOr<bool> NextLine(absl::string_view* line) {
-    size_t searched = 0;
-    while (true) {
-      const absl::string_view bytes = window_.bytes();
-      const size_t end = bytes.find('\n', searched);
-      if (end != absl::string_view::npos || (window_.ended() && !bytes.empty())) {
-        *line = bytes.substr(0, end);
-        window_.Take(std::min(end, bytes.size() - 1) + 1);
-        ++line_number_;
-        return true;
-      }
-      if (window_.ended()) return false;
-      searched = bytes.size();
-      STRAKE_RETURN_IF_ERROR(window_.Fill());
-    }
-  }
-
   absl::StatusOr<bool> End() {
-    if (line_number_++ == 0) STRAKE_RETURN_IF_ERROR(Empty(source_->name() + ": is empty"));
+    if (lines_.number() == 0 && !std::exchange(ended_, true)) {
+      STRAKE_RETURN_IF_ERROR(Empty(source_->name() + ": is empty"));
+    }
     return false;
   }
 
   // The document of the line, or false where it has none and none is needed.
   absl::StatusOr<bool> Document(absl::string_view line, absl::string_view* text) {
-    const auto here = [&] { return absl::StrCat(source_->name(), ": line ", line_number_); };
     if (std::all_of(line.begin(), line.end(), absl::ascii_isspace)) return false;
     const auto member = JsonStringMember(line, options_.field, &buffer_);
     if (!member.ok()) {
-      STRAKE_RETURN_IF_ERROR(Bad(absl::StrCat(here(), ", ", member.status().message())));
+      STRAKE_RETURN_IF_ERROR(Bad(absl::StrCat(lines_.place(), ", ", member.status().message())));
       return false;
     }
     *text = *member;
     if (!text->empty()) return true;
-    STRAKE_RETURN_IF_ERROR(Empty(absl::StrCat(here(), ": its document is empty")));
+    STRAKE_RETURN_IF_ERROR(Empty(absl::StrCat(lines_.place(), ": its document is empty")));
     return false;
   }
 
-  Window window_;
-  int64_t line_number_ = 0, num_documents_ = 0;
+  LineReader lines_;
+  int64_t num_documents_ = 0;
+  bool ended_ = false;
   std::string buffer_;
 };
 

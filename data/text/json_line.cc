@@ -42,6 +42,8 @@ class Scanner {
   // Adds the members' names to `names` if that is not null.
   bool Object(absl::string_view name, std::string* buffer, absl::string_view* value, bool* found,
               std::vector<std::string>* names);
+  bool Node(int depth, JsonNode* node);
+  bool IsObject() { return Peek() == '{' ? true : Fail("the line is not a JSON object"); }
   bool End() { return Peek() == 0 && at_ == end_ ? true : Fail("the object ended before"); }
 
   absl::Status error() const {
@@ -69,6 +71,7 @@ class Scanner {
 
   bool Value(int depth);
   bool Container(char close, int depth);
+  bool Children(char close, int depth, JsonNode* node);
   bool Number();
   bool Digits();
   bool Literal(absl::string_view word);
@@ -90,7 +93,8 @@ class Scanner {
 
 bool Scanner::Object(absl::string_view name, std::string* buffer, absl::string_view* value,
                      bool* found, std::vector<std::string>* names) {
-  if (!Take('{')) return Fail("the line is not a JSON object");
+  if (!IsObject()) return false;
+  ++at_;
   if (Take('}')) return true;
   std::string key_buffer;
   do {
@@ -105,6 +109,15 @@ bool Scanner::Object(absl::string_view name, std::string* buffer, absl::string_v
                    : Fail(at_ == end_ ? "the object does not end" : "\",\" or \"}\" is missing");
 }
 
+JsonNode::Kind KindOf(char first) {
+  return first == '{'                   ? JsonNode::Kind::kObject
+         : first == '['                 ? JsonNode::Kind::kArray
+         : first == '"'                 ? JsonNode::Kind::kString
+         : first == 'n'                 ? JsonNode::Kind::kNull
+         : first == 't' || first == 'f' ? JsonNode::Kind::kBoolean
+                                        : JsonNode::Kind::kNumber;
+}
+
 bool Scanner::Member(absl::string_view name, std::string* buffer, absl::string_view* value,
                      bool* found) {
   const char first = Peek();
@@ -117,11 +130,7 @@ bool Scanner::Member(absl::string_view name, std::string* buffer, absl::string_v
   const char* const at = at_;
   if (!Value(1)) return false;
   at_ = at;
-  return fail(first == '{'                   ? "is an object, not a string"
-              : first == '['                 ? "is an array, not a string"
-              : first == 'n'                 ? "is null, not a string"
-              : first == 't' || first == 'f' ? "is a boolean, not a string"
-                                             : "is a number, not a string");
+  return fail(absl::StrCat("is ", KindName(KindOf(first)), ", not a string"));
 }
 
 bool Scanner::Value(int depth) {
@@ -154,6 +163,36 @@ bool Scanner::Container(char close, int depth) {
       if (!Take(':')) return Fail("\":\" is missing");
     }
     if (!Value(depth + 1)) return false;
+  } while (Take(','));
+  return Take(close) ? true : Fail("a list or object does not end");
+}
+
+bool Scanner::Node(int depth, JsonNode* node) {
+  const char first = Peek();
+  node->kind = KindOf(first);
+  node->column = at_ - begin_ + 1;
+  if (first == '{' && depth < kMaxDepth) return Children('}', depth, node);
+  if (first == '[' && depth < kMaxDepth) return Children(']', depth, node);
+  if (first != '"' || depth == kMaxDepth) return Value(depth);
+  absl::string_view text;
+  std::string buffer;
+  if (!String(&buffer, &text)) return false;
+  node->text = std::string(text);
+  return true;
+}
+
+bool Scanner::Children(char close, int depth, JsonNode* node) {
+  ++at_;
+  if (Take(close)) return true;
+  do {
+    if (close == '}') {
+      absl::string_view name;
+      if (Peek() != '"') return Fail("the name of a member is missing");
+      if (!String(&unused_, &name)) return false;
+      node->names.emplace_back(name);
+      if (!Take(':')) return Fail("\":\" is missing");
+    }
+    if (!Node(depth + 1, &node->values.emplace_back())) return false;
   } while (Take(','));
   return Take(close) ? true : Fail("a list or object does not end");
 }
@@ -298,6 +337,19 @@ absl::StatusOr<absl::string_view> JsonStringMember(absl::string_view line, absl:
   }
   if (!found) return Missing(line, name);
   return value;
+}
+
+absl::string_view KindName(JsonNode::Kind kind) {
+  constexpr absl::string_view kNames[] = {"null",     "a boolean", "a number",
+                                          "a string", "an array",  "an object"};
+  return kNames[static_cast<int>(kind)];
+}
+
+absl::StatusOr<JsonNode> ParseJsonObject(absl::string_view line) {
+  Scanner scanner(line);
+  JsonNode node;
+  if (!scanner.IsObject() || !scanner.Node(0, &node) || !scanner.End()) return scanner.error();
+  return node;
 }
 
 }  // namespace strake

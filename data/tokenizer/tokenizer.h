@@ -33,6 +33,12 @@ namespace strake {
 
 struct TokenizerParts;
 
+// Bytes [begin, end) of a text.
+struct TextSpan {
+  size_t begin = 0, end = 0;
+  bool operator==(const TextSpan&) const = default;
+};
+
 class Tokenizer {
  public:
   static constexpr size_t kMaxWordBytes = size_t{4} << 20;
@@ -54,6 +60,12 @@ class Tokenizer {
   // `continues`: something went before, so what is put before a text is not put here.
   void Encode(absl::string_view text, WordCache* cache, std::vector<int32_t>* tokens,
               bool continues = false) const;
+
+  // The same, and for each token of `text` whether it holds a byte of one of `spans`: appends 1 or
+  // 0 to `inside`. A character that normalizers make of several holds the bytes of all of them; one
+  // that they put before the text holds none. Bytes that become no token are in none.
+  void EncodeWithSpans(absl::string_view text, absl::Span<const TextSpan> spans, WordCache* cache,
+                       std::vector<int32_t>* tokens, std::vector<uint8_t>* inside) const;
 
   // A large p such that, whatever follows, the tokens of the whole are those of text[0, p) and then
   // those of text[p, ...), which `continues`. 0 where there is none. For texts that come in parts.
