@@ -97,8 +97,7 @@ std::string ChatTemplateHash(absl::string_view text) {
   return Sha256Hex(absl::StripSuffix(text, "\n"));
 }
 
-const ChatFormat* RecognizeChatTemplate(absl::string_view text) {
-  const std::string hash = ChatTemplateHash(text);
+const ChatFormat* FormatOfChatTemplate(absl::string_view hash) {
   for (const KnownTemplate& known : kKnown) {
     if (known.hash == hash) return FindChatFormat(known.format).value();
   }
@@ -122,10 +121,9 @@ absl::StatusOr<const ChatFormat*> ChatFormatOfModel(const std::string& folder) {
         "there is no chat template (chat_template.jinja, or \"chat_template\" of "
         "tokenizer_config.json)");
   }
-  const ChatFormat* const format = RecognizeChatTemplate(*text);
-  if (format != nullptr) return format;
-  return not_found(
-      absl::StrCat("its chat template is not known (SHA-256 ", ChatTemplateHash(*text), ")"));
+  const std::string hash = ChatTemplateHash(*text);
+  if (const ChatFormat* const format = FormatOfChatTemplate(hash)) return format;
+  return not_found(absl::StrCat("its chat template is not known (SHA-256 ", hash, ")"));
 }
 
 }  // namespace strake

@@ -15,8 +15,8 @@ namespace strake {
 // The SHA-256 of a template's text, without a line end at its end, which Jinja drops too.
 std::string ChatTemplateHash(absl::string_view text);
 
-// Null for a template that is not known.
-const ChatFormat* RecognizeChatTemplate(absl::string_view text);
+// The format of the template of this hash. Null for one that is not known.
+const ChatFormat* FormatOfChatTemplate(absl::string_view hash);
 
 // The text of the template in a model's folder: that of chat_template.jinja, or else of the member
 // "chat_template" of tokenizer_config.json; of several with names, that called "default". Absent

@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "data/tokenizer/segment_encoder.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_parts.h"
@@ -34,13 +35,9 @@ class TokenAligner {
     std::vector<size_t> ends;
     size_t at = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
-      size_t end = 0;
-      if (tokens[i] == parts_.spec.unknown) {
-        end = EndOfUnknown(text, at, tokens.subspan(i + 1));
-      } else if (!FindFrom(text, at, tokens[i], &end)) {
-        end = at;
-      }
-      ends.push_back(at = end);
+      at = tokens[i] == parts_.spec.unknown ? EndOfUnknown(text, at, tokens.subspan(i + 1))
+                                            : EndOf(text, at, tokens[i]);
+      ends.push_back(at);
     }
     return ends;
   }
@@ -60,27 +57,19 @@ class TokenAligner {
     return blank_.empty() ? text : absl::StrReplaceAll(text, {{blank_, " "}});
   }
 
-  // Whether the token stands at this place, perhaps without a blank that was put before the text.
-  bool StandsAt(absl::string_view text, size_t at, absl::string_view token, size_t* end) const {
-    const absl::string_view rest = text.substr(at);
-    if (absl::StartsWith(rest, token)) {
-      *end = at + token.size();
-      return true;
-    }
-    if (!puts_blank_ || token.empty() || token[0] != ' ') return false;
-    token.remove_prefix(1);
-    if (!absl::StartsWith(rest, token)) return false;
-    *end = at + token.size();
-    return true;
-  }
-
-  // The same at or after this place: text before it became no token.
-  bool FindFrom(absl::string_view text, size_t at, int32_t token, size_t* end) const {
+  // Where the token ends that stands here, or after text that became no token; here if it is
+  // nowhere.
+  size_t EndOf(absl::string_view text, size_t at, int32_t token) const {
     const std::string token_text = Text(token);
-    for (; at <= text.size(); ++at) {
-      if (StandsAt(text, at, token_text, end)) return true;
-    }
-    return false;
+    const auto stands_at = [&](size_t place, absl::string_view what) {
+      return absl::StartsWith(text.substr(place), what);
+    };
+    if (stands_at(at, token_text)) return at + token_text.size();
+    // Perhaps without a blank that was put before the text.
+    const absl::string_view rest = absl::StripPrefix(token_text, " ");
+    if (puts_blank_ && stands_at(at, rest)) return at + rest.size();
+    const size_t place = text.find(token_text, at);
+    return place == absl::string_view::npos ? at : place + token_text.size();
   }
 
   // Characters without a token, up to where the next token stands.
@@ -88,11 +77,10 @@ class TokenAligner {
     if (rest.empty()) return text.size();
     const bool next_is_unknown = rest[0] == parts_.spec.unknown;
     const std::string next = Text(rest[0]);
-    size_t end;
     while (at < text.size()) {
       do ++at;
       while (!BeginsChar(text, at));
-      if (next_is_unknown || StandsAt(text, at, next, &end)) return at;
+      if (next_is_unknown || absl::StartsWith(text.substr(at), next)) return at;
     }
     return at;
   }
@@ -107,31 +95,25 @@ class NormalizedPiece {
  public:
   NormalizedPiece(const TokenizerParts& parts, absl::string_view piece)
       : parts_(parts), piece_(piece) {
-    text_ = std::string(Normalize(piece, /*continues=*/false));
+    text_ = std::string(Normalize(piece));
   }
 
   absl::string_view text() const { return text_; }
 
   TextSpan Map(TextSpan span) {
-    return {span.begin == 0 ? NumPutBefore() : Map(span.begin),
+    return {span.begin == 0 ? 0 : Map(span.begin),
             span.end >= piece_.size() ? text_.size() : Map(span.end)};
   }
 
  private:
-  absl::string_view Normalize(absl::string_view text, bool continues) {
+  absl::string_view Normalize(absl::string_view text) {
     if (parts_.normalizers.empty()) return text;
-    return parts_.normalizers.Apply(text, continues, &buffer_);
-  }
-
-  // Bytes that the beginning made, rather than what stands there.
-  size_t NumPutBefore() {
-    const absl::string_view without = Normalize(piece_, /*continues=*/true);
-    return absl::EndsWith(text_, without) ? text_.size() - without.size() : 0;
+    return parts_.normalizers.Apply(text, /*continues=*/false, &buffer_);
   }
 
   // How much is the same when the piece ends here.
   size_t Map(size_t at) {
-    const absl::string_view before = Normalize(piece_.substr(0, at), /*continues=*/false);
+    const absl::string_view before = Normalize(piece_.substr(0, at));
     size_t same =
         std::mismatch(text_.begin(), text_.begin() + std::min(text_.size(), before.size()),
                       before.begin())
@@ -153,7 +135,9 @@ void MarkInPiece(const TokenizerParts& parts, absl::string_view piece, TextSpan 
   const std::vector<size_t> ends = TokenAligner(parts).Ends(normalized.text(), tokens);
   span = normalized.Map(span);
   for (size_t i = 0; i < ends.size(); ++i) {
-    if (Overlap({i == 0 ? 0 : ends[i - 1], ends[i]}, span)) inside[i] = 1;
+    const size_t begin = i == 0 ? 0 : ends[i - 1];
+    // A token without a byte, such as a blank that was put before the text, goes with what follows.
+    if (Overlap({begin, std::max(ends[i], begin + 1)}, span)) inside[i] = 1;
   }
 }
 

@@ -62,8 +62,9 @@ class Tokenizer {
               bool continues = false) const;
 
   // The same, and for each token of `text` whether it holds a byte of one of `spans`: appends 1 or
-  // 0 to `inside`. A character that normalizers make of several holds the bytes of all of them; one
-  // that they put before the text holds none. Bytes that become no token are in none.
+  // 0 to `inside`. A character that normalizers make of several holds the bytes of all of them, and
+  // one that is put before a text goes with the text's first. Bytes that become no token are in
+  // none.
   void EncodeWithSpans(absl::string_view text, absl::Span<const TextSpan> spans, WordCache* cache,
                        std::vector<int32_t>* tokens, std::vector<uint8_t>* inside) const;
 

@@ -17,7 +17,7 @@ each conversation and format, golden.json has
     ids      tokenize=True, for some
     answers  of these, from and to which tokens there are answers: transformers' mask of TRL's variant.
              Where TRL has none: the tokens that overlap what an answer adds to the text of what went
-             before it with the generation prompt, without the white space at its end if more follows.
+             before it with the generation prompt, without white space that follows "</s>".
     first    of prompt and completion, where the last answer is the completion: where it begins, as
              TRL has it (the tokens that the whole and the prompt have in common)
 """
@@ -37,6 +37,7 @@ DATE = "05 Dec 2026"
 TOKENIZERS = {
     "qwen": ("qwen", ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>"], None, "<|im_end|>"),
     "smollm": ("smollm", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], "<|im_start|>", "<|im_end|>"),
+    "prefix_space": ("prefix_space", ["<|im_start|>", "<|im_end|>"], None, "<|im_end|>"),
     "llama2": ("llama2", ["<s>", "</s>"], "<s>", "</s>"),
     "llama3": ("llama3", ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
                           "<|eot_id|>"], "<|begin_of_text|>", "<|eot_id|>"),
@@ -56,7 +57,7 @@ LLAMA_CPP_PYTHON = "llama-cpp-python 0.3.9: llama_cpp/llama_chat_format.py, "
 # File, format, tokenizer, where it was read.
 TEMPLATES = [
     ("chatml", "chatml", "qwen", LLAMA_CPP_PYTHON + "CHATML_CHAT_TEMPLATE"),
-    ("chatml_lines", "chatml", "smollm", "autotrain-advanced 0.8.36: autotrain/trainers/clm/utils.py"),
+    ("chatml_lines", "chatml", "prefix_space", "autotrain-advanced 0.8.36: autotrain/trainers/clm/utils.py"),
     ("chatml_openhermes", "chatml", None, LLAMA_CPP_TESTS + "OpenHermes-2.5-Mistral-7B"),
     ("qwen3_instruct_2507", "chatml", None, TRL),
     ("qwen2", "qwen2", "qwen", "TRL's documentation, chat_templates (Qwen2-0.5B-Instruct)"),
@@ -116,8 +117,7 @@ CONVERSATIONS = [
     (turns("Two", "answers") + turns("in", "a row")[1:], False),
     (turns("Then") + turns(["the system speaks"], "and the user.", "So be it."), False),
     (turns("I begin.", "You do?", "I do.", first="assistant"), False),
-    (turns(["Only the system."]) if False else [{"role": "system", "content": "Only the system."}],
-     False),
+    ([{"role": "system", "content": "Only the system."}], False),
     (turns("A question"), False),
     (turns([" Know ships. "], " And planks ", "Yes.", " {bos} {eos} {date} {{ 1 + 1 }} "), False),
 ]
@@ -148,17 +148,18 @@ def render(tokenizer, template, messages, prompt, options):
 
 
 def answer_spans(tokenizer, template, messages, options):
+    whole = render(tokenizer, template, messages, False, options)
     spans = []
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        begin = len(render(tokenizer, template, messages[:i], True, options) if i else
-                    render(tokenizer, template, messages, False, options).split(message["content"])[0])
+        begin = len(render(tokenizer, template, messages[:i], True, options))
         text = render(tokenizer, template, messages[:i + 1], False, options)
-        end = len(text)
-        if text[begin:].rstrip().endswith(tokenizer.eos_token) and tokenizer.eos_token == "</s>":
-            end = len(text.rstrip())
-        spans.append((begin, end))
+        if not whole.startswith(text):
+            text = text.removesuffix(tokenizer.eos_token)
+        assert whole.startswith(text)
+        closed_by_eos = text.rstrip().endswith("</s>")
+        spans.append((begin, len(text.rstrip() if closed_by_eos else text)))
     return spans
 
 
@@ -242,16 +243,13 @@ def main(folder):
     for name, format_name, tokenizer, _ in TEMPLATES:
         text = read(folder, name)
         row = {"format": format_name, "sha256": hashlib.sha256(text.removesuffix("\n").encode()).hexdigest()}
-        for other in golden["formats"]:
-            if other["format"] == format_name and tokenizer is None:
-                row["same_as"] = other["sha256"]
         options = {"date_string": DATE} if name == "llama3_2" else {}
         row.update({"tokenizer": tokenizer or "qwen", "date": DATE if options else ""})
         row["cases"] = [make_case(folder, tokenizers[row["tokenizer"]], name, i, options)
                         for i in range(len(CONVERSATIONS))]
-        if "same_as" in row:
-            first = next(other for other in golden["formats"] if other["sha256"] == row.pop("same_as"))
-            assert row.pop("cases") == first["cases"], name
+        if tokenizer is None:
+            first = next(other for other in golden["formats"] if other["format"] == format_name)
+            assert row["cases"] == first["cases"], name
             row["cases"] = []
         golden["formats"].append(row)
     golden["texts"] = make_texts("llama3", tokenizers["llama3"]) + make_texts("qwen", tokenizers["qwen"])
