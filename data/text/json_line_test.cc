@@ -121,6 +121,42 @@ TEST(JsonLineTest, Levels) {
   EXPECT_EQ(Text(line(255)), "t");
   EXPECT_THAT(Message(line(256)), HasSubstr("more than 256 levels"));
   EXPECT_THAT(Message(line(1000000)), HasSubstr("more than 256 levels"));
+  EXPECT_TRUE(ParseJsonObject(line(255)).ok());
+  EXPECT_THAT(std::string(ParseJsonObject(line(256)).status().message()),
+              HasSubstr("more than 256 levels"));
+}
+
+TEST(JsonLineTest, Nodes) {
+  using Kind = JsonNode::Kind;
+  const auto line = ParseJsonObject(
+      R"( {"a": [1, "\u00e9\n", {}], "b\t": null, "a": {"c": true, "d": -2.5e3}, "e": []} )");
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->kind, Kind::kObject);
+  EXPECT_EQ(line->column, 2);
+  EXPECT_EQ(line->names, (std::vector<std::string>{"a", "b\t", "a", "e"}));
+  ASSERT_EQ(line->values.size(), 4);
+  const JsonNode& list = line->values[0];
+  EXPECT_EQ(list.kind, Kind::kArray);
+  ASSERT_EQ(list.values.size(), 3);
+  EXPECT_EQ(list.values[0].kind, Kind::kNumber);
+  EXPECT_EQ(list.values[1].kind, Kind::kString);
+  EXPECT_EQ(list.values[1].text, "é\n");
+  EXPECT_EQ(list.values[1].column, 12);
+  EXPECT_EQ(list.values[2].kind, Kind::kObject);
+  EXPECT_EQ(line->values[1].kind, Kind::kNull);
+  EXPECT_EQ(line->values[2].values[0].kind, Kind::kBoolean);
+  EXPECT_EQ(line->values[2].names, (std::vector<std::string>{"c", "d"}));
+  EXPECT_EQ(line->values[3].kind, Kind::kArray);
+  EXPECT_EQ(KindName(Kind::kArray), "an array");
+}
+
+TEST(JsonLineTest, WhatIsNoNode) {
+  for (const char* bad : {"", "[]", "1", "{", "{\"a\": }", "{\"a\": [1 2]}", "{\"a\": [1,]}",
+                          "{} x", "{\"a\": {\"b\" 1}}", "{\"a\": {1: 2}}", "{\"a\": \"\\x\"}"}) {
+    const auto line = ParseJsonObject(bad);
+    EXPECT_TRUE(absl::IsInvalidArgument(line.status())) << bad;
+    EXPECT_EQ(line.status().message(), Message(bad)) << bad;
+  }
 }
 
 }  // namespace

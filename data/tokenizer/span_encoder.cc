@@ -19,7 +19,9 @@ bool BeginsChar(absl::string_view text, size_t at) {
   return at >= text.size() || (static_cast<uint8_t>(text[at]) & 0xC0) != 0x80;
 }
 
-bool Overlap(TextSpan a, TextSpan b) { return a.begin < b.end && b.begin < a.end; }
+bool Overlap(TextSpan a, TextSpan b) {
+  return std::max(a.begin, b.begin) < std::min(a.end, b.end);
+}
 
 // Finds where the tokens of a normalized text end in it, by the tokens' own texts.
 class TokenAligner {
@@ -101,8 +103,9 @@ class NormalizedPiece {
   absl::string_view text() const { return text_; }
 
   TextSpan Map(TextSpan span) {
-    return {span.begin == 0 ? 0 : Map(span.begin),
-            span.end >= piece_.size() ? text_.size() : Map(span.end)};
+    if (parts_.normalizers.empty()) return span;
+    return {span.begin == 0 ? 0 : Map(span.begin).begin,
+            span.end >= piece_.size() ? text_.size() : Map(span.end).end};
   }
 
  private:
@@ -111,16 +114,17 @@ class NormalizedPiece {
     return parts_.normalizers.Apply(text, /*continues=*/false, &buffer_);
   }
 
-  // How much is the same when the piece ends here.
-  size_t Map(size_t at) {
+  // Where the bytes before `at` end: at a place, or in a character that those behind them changed.
+  TextSpan Map(size_t at) {
     const absl::string_view before = Normalize(piece_.substr(0, at));
-    size_t same =
-        std::mismatch(text_.begin(), text_.begin() + std::min(text_.size(), before.size()),
-                      before.begin())
-            .first -
-        text_.begin();
+    const size_t size = std::min(text_.size(), before.size());
+    const auto end = std::mismatch(text_.begin(), text_.begin() + size, before.begin()).first;
+    size_t same = end - text_.begin();
+    if (same == before.size()) return {same, same};
     while (!BeginsChar(text_, same)) --same;
-    return same;
+    size_t next = std::min(same + 1, text_.size());
+    while (!BeginsChar(text_, next)) ++next;
+    return {same, next};
   }
 
   const TokenizerParts& parts_;

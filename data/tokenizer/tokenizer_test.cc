@@ -291,6 +291,107 @@ TEST(TokenizerTest, NothingIsPutBeforeTextThatContinues) {
   EXPECT_EQ(Encode(*tokenizer, "a", /*continues=*/true), (Tokens{a}));
 }
 
+struct Marked {
+  Tokens tokens;
+  std::vector<uint8_t> inside;
+};
+
+Marked EncodeWithSpans(const Tokenizer& tokenizer, absl::string_view text,
+                       const std::vector<TextSpan>& spans) {
+  WordCache cache;
+  Marked marked;
+  tokenizer.EncodeWithSpans(text, spans, &cache, &marked.tokens, &marked.inside);
+  return marked;
+}
+
+using Marks = std::vector<uint8_t>;
+
+TEST(EncodeWithSpansTest, TokensAreThoseOfEncode) {
+  Random random(41);
+  for (const TokenizerSpec& spec : Specs(&random)) {
+    const auto tokenizer = Make(spec);
+    for (int round = 0; round < 50; ++round) {
+      const std::string text = RandomText(Characters(), Below(60, &random), &random);
+      const size_t begin = Below(text.size() + 1, &random);
+      const TextSpan span = {begin, begin + Below(text.size() + 1 - begin, &random)};
+      const Tokens expected = Encode(*tokenizer, text);
+      const Marked marked = EncodeWithSpans(*tokenizer, text, {span});
+      ASSERT_EQ(marked.tokens, expected) << text;
+      ASSERT_EQ(marked.inside.size(), expected.size());
+      EXPECT_EQ(EncodeWithSpans(*tokenizer, text, {}).inside, Marks(expected.size(), 0));
+      EXPECT_EQ(EncodeWithSpans(*tokenizer, text, {{0, text.size()}}).inside,
+                Marks(expected.size(), 1))
+          << text;
+    }
+  }
+}
+
+// The definition, where each token is its bytes: these stand in the text one after the other.
+TEST(EncodeWithSpansTest, EqualsTheDefinitionByBytes) {
+  Random random(42);
+  int64_t num_inside = 0;
+  for (const char* const pattern : {kGpt2Words, kLlama3Pattern}) {
+    TokenizerSpec spec = WithPattern(RandomByteLevelSpec(kLetters, 200, &random), pattern);
+    AddToken({.text = "<s>", .special = true}, &spec);
+    const auto tokenizer = Make(spec);
+    for (int round = 0; round < 200; ++round) {
+      const std::string text = RandomText(Characters(), 1 + Below(40, &random), &random);
+      const size_t begin = Below(text.size(), &random), end = begin + Below(9, &random);
+      const size_t second = end + Below(9, &random);
+      const std::vector<TextSpan> spans = {{begin, end}, {second, second + Below(9, &random)}};
+      const Marked marked = EncodeWithSpans(*tokenizer, text, spans);
+      size_t at = 0;
+      for (size_t i = 0; i < marked.tokens.size(); ++i) {
+        const size_t token_end = at + tokenizer->spec().tokens[marked.tokens[i]].size();
+        bool expected = false;
+        for (; at < token_end; ++at) {
+          for (const TextSpan span : spans) expected |= span.begin <= at && at < span.end;
+        }
+        ASSERT_EQ(marked.inside[i], expected) << text << " " << i;
+        num_inside += expected;
+      }
+      ASSERT_EQ(at, text.size());
+    }
+  }
+  EXPECT_GT(num_inside, 500);
+}
+
+TEST(EncodeWithSpansTest, NormalizedText) {
+  TokenizerSpec spec;
+  for (int byte = 0; byte < 256; ++byte) spec.tokens.emplace_back(1, static_cast<char>(byte));
+  spec.normalizers = {{.kind = Normalizer::Kind::kNfc}};
+  const auto composing = Make(spec);
+  // "é" is made of "e" and an accent, and has two bytes.
+  EXPECT_EQ(EncodeWithSpans(*composing, "ae\u0301b", {{1, 2}}).inside, (Marks{0, 1, 1, 0}));
+  EXPECT_EQ(EncodeWithSpans(*composing, "ae\u0301b", {{2, 4}}).inside, (Marks{0, 1, 1, 0}));
+  EXPECT_EQ(EncodeWithSpans(*composing, "ae\u0301b", {{4, 5}}).inside, (Marks{0, 0, 0, 1}));
+
+  spec = {};
+  spec.byte_level = false;
+  spec.tokens = {"<unk>", "\u2581", "a", "b"};
+  spec.unknown = 0;
+  spec.fuse_unknown = true;
+  AddToken({.text = "<n>", .normalized = true}, &spec);
+  AddToken({.text = "<r>", .rstrip = true}, &spec);
+  spec.normalizers = {{.kind = Normalizer::Kind::kPrepend, .content = "\u2581"},
+                      {.kind = Normalizer::Kind::kReplace, .pattern = " ", .content = "\u2581"}};
+  const auto prepending = Make(spec);
+  EXPECT_EQ(Encode(*prepending, "a b"), (Tokens{1, 2, 1, 3}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "a b", {{0, 1}}).inside, (Marks{1, 1, 0, 0}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "a b", {{1, 2}}).inside, (Marks{0, 0, 1, 0}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "a b", {{2, 3}}).inside, (Marks{0, 0, 0, 1}));
+  // "<r>" takes the blanks behind it along.
+  EXPECT_EQ(Encode(*prepending, "<r>  b"), (Tokens{5, 1, 3}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "<r>  b", {{4, 5}}).inside, (Marks{1, 0, 0}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "<r>  b", {{5, 6}}).inside, (Marks{0, 1, 1}));
+  // "xéy" is one unknown token.
+  EXPECT_EQ(Encode(*prepending, "ax\u00e9yb"), (Tokens{1, 2, 0, 3}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "ax\u00e9yb", {{2, 3}}).inside, (Marks{0, 0, 1, 0}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "ax\u00e9yb", {{5, 6}}).inside, (Marks{0, 0, 0, 1}));
+  EXPECT_EQ(Encode(*prepending, "a <n>"), (Tokens{1, 2, 4}));
+  EXPECT_EQ(EncodeWithSpans(*prepending, "a <n>", {{3, 4}}).inside, (Marks{0, 0, 1}));
+}
+
 // The last word before bytes that are no text, and all that follows, are one word: "b" and "\xFF"
 // merge across what would be a word's end, and so do "." and "b" behind it.
 TEST(TokenizerTest, InvalidBytesAndWhatFollowsAreOneWord) {
