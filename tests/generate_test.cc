@@ -210,5 +210,74 @@ TEST_F(GenerateProgramTest, ErrorsAreNamed) {
   ExpectError({}, {"--checkpoint: hf/config.json: bad JSON"});
 }
 
+// The tokenizer with ChatML's tokens.
+std::string ChatTokenizerJson() {
+  auto json = nlohmann::ordered_json::parse(TokenizerJson());
+  for (const auto& [id, text] : {std::pair(252, "<|im_start|>"), std::pair(253, "<|im_end|>")}) {
+    auto token = json["added_tokens"][0];
+    token["id"] = id;
+    token["content"] = text;
+    json["added_tokens"].push_back(token);
+    json["model"]["vocab"].erase("unused" + std::to_string(id));
+  }
+  return JsonText(json);
+}
+
+// What they decode to up to "<|im_end|>", without special tokens.
+std::string ChatText(const std::vector<int>& tokens) {
+  std::string text;
+  for (const int token : tokens) {
+    if (token == 253) break;
+    if (token < 26) text += static_cast<char>('a' + token);
+    if (token == 26) text += ' ';
+    if (token == 27) text += "th";
+    if (token == 28) text += "the";
+    if (token > 28 && token < 252) text += "unused" + std::to_string(token);
+  }
+  return text;
+}
+
+TEST_F(GenerateProgramTest, Converses) {
+  WriteFile(run_ / "hf/tokenizer.json", ChatTokenizerJson());
+  const auto converse = [&](const std::string& input, const Flags& flags) {
+    return testing::RunProgram(
+        "tools/generate",
+        Flags{"--checkpoint=hf", "--threads=1", "--chat", "--max_tokens=12", "--seed=3"} + flags,
+        {.directory = run_.path(),
+         .launcher = {"sh", "-c", "printf '" + input + "' | \"$@\"", "sh"}});
+  };
+  // What ChatML writes of "hi", with the prompt for an answer; line ends have no token here.
+  const auto rows =
+      Json({"--prompt_tokens=252,20,18,4,17,7,8,253,252,0,18,18,8,18,19,0,13,19", "--seed=3"});
+  const std::string answer = ChatText(rows[0]["tokens"]);
+  EXPECT_NE(answer, "");
+  const ProgramResult result = converse("\\n hi\\n", {"--chat_format=chatml"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, answer + "\n");
+  EXPECT_EQ(result.err, "");
+
+  const ProgramResult second = converse("hi\\nhi\\n", {"--chat_format=chatml"});
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_EQ(second.out, answer + "\n");
+  EXPECT_THAT(second.err,
+              MatchesRegex("error: the conversation has [0-9]+ tokens, and there is room "
+                           "for 32: begin a new one\n"));
+  const ProgramResult unknown = converse("hi", {});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_THAT(unknown.err, HasSubstr("there is no chat template"));
+  EXPECT_THAT(unknown.err, HasSubstr("--chat_format"));
+}
+
+TEST_F(GenerateProgramTest, ChatFlags) {
+  UseTokenizer();
+  ExpectError({"--chat", "--prompt=hi"}, {"--prompt does not go with --chat"});
+  ExpectError({"--system=hi"}, {"--system says how to converse: give --chat too"});
+  ExpectError({"--chat", "--tp=2", "--chat_format=chatml"}, {"--chat converses on one rank"});
+  ExpectError({"--chat", "--chat_format=none"},
+              {"--chat_format: there is no chat format \"none\""});
+  ExpectError({"--chat", "--chat_format=chatml"},
+              {"--chat_format: the tokenizer has no added token \"<|im_end|>\""});
+}
+
 }  // namespace
 }  // namespace strake

@@ -4,17 +4,21 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/types/span.h"
 #include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
@@ -23,6 +27,9 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
+#include "data/chat/chat_encoder.h"
+#include "data/chat/chat_format.h"
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/tokenizer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/generator.h"
@@ -37,6 +44,7 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "tools/generating/converse.h"
 #include "tools/generating/end_tokens.h"
 #include "tools/generating/generated_text.h"
 #include "tools/generating/prompts.h"
@@ -51,6 +59,9 @@ struct GenerateConfig {
   std::string tokenizer, tokenizer_pattern;
   std::string prompt = "\n";
   std::string prompt_tokens, prompts;
+  bool chat = false;
+  std::string chat_format, system;
+  int64_t chat_tokens = 4096;
   int64_t max_tokens = 500;
   int64_t batch = kMaxGenerationBatch;
   bool ignore_eos = false;
@@ -77,6 +88,15 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("prompts", &c->prompts,
                "file of prompts to continue: one a line, or of .jsonl the member \"prompt\" of "
                "each line");
+  options->Add("chat", &c->chat,
+               "converse: an answer follows each line of the standard input, on one rank");
+  options->Add("chat_format", &c->chat_format,
+               absl::StrCat("how the model writes a conversation: ", ChatFormatNames(),
+                            "; without it, as the checkpoint's chat template says"));
+  options->Add("system", &c->system, "with --chat, what the system says first");
+  options->Add("chat_tokens", &c->chat_tokens,
+               "tokens of the longest conversation; at most the model's positions count",
+               Range::Between(1, 1e9));
   options->Add("batch", &c->batch,
                "prompts at a time, for which each weight is read once; up to 8, a prompt has the "
                "continuation that it has alone",
@@ -181,6 +201,8 @@ struct Job {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::vector<Prompt> prompts;
   GenerationOptions generation;
+  std::optional<ChatEncoder> chat = {};  // with it, there are no prompts
+  int64_t chat_tokens = 0;
 
   int64_t LongestPrompt() const {
     size_t longest = 0;
@@ -188,9 +210,12 @@ struct Job {
     return static_cast<int64_t>(longest);
   }
   int64_t Window() const {
-    return GenerationWindow(checkpoint.model, LongestPrompt() + generation.max_tokens);
+    return GenerationWindow(
+        checkpoint.model, chat.has_value() ? chat_tokens : LongestPrompt() + generation.max_tokens);
   }
-  int64_t NumSequences() const { return std::min<int64_t>(generation.batch, prompts.size()); }
+  int64_t NumSequences() const {
+    return chat.has_value() ? 1 : std::min<int64_t>(generation.batch, prompts.size());
+  }
 };
 
 // Checks weights, cache and position table: the parts that grow with the model and the number of
@@ -213,8 +238,8 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const Job& job)
   return absl::ResourceExhaustedError(absl::StrCat(
       "the model and ", num_sequences > 1 ? absl::StrCat(num_sequences, " times ") : "", num_tokens,
       " tokens need ", FormatBytes(bytes), available.of, " but ", FormatBytes(available.bytes),
-      " are free; choose a smaller --max_tokens", num_sequences > 1 ? " or --batch" : "",
-      ", or another --checkpoint"));
+      " are free; choose a smaller ", job.chat.has_value() ? "--chat_tokens" : "--max_tokens",
+      num_sequences > 1 ? " or --batch" : "", ", or another --checkpoint"));
 }
 
 // How fast tokens come; printed on stderr, so that stdout is the text alone.
@@ -264,6 +289,48 @@ absl::Status GenerateAndPrint(const Context& ctx, const Transformer& model, cons
   return ended;
 }
 
+// The model of a rank, and what computes it.
+struct RankModel {
+  const MachineConfig& machine;
+  ThreadTeam* team;
+  CudaContext* cuda;
+  const Transformer* model;
+
+  // Calls `generate` with the memory that continuing prompts of these lengths takes.
+  absl::Status WithContext(absl::Span<const int64_t> lengths, const GenerationOptions& options,
+                           absl::FunctionRef<absl::Status(const Context&)> generate) const {
+    ActivationArena plan = ActivationArena::DryRun(machine.device_kind());
+    const OpSet op_set = machine.op_set();
+    const size_t bytes = GenerationBytes(Context(team, &plan, op_set), *model, lengths, options);
+    STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
+                            ActivationArena::Create(bytes, machine.device_kind()));
+    Context ctx(team, &arena, op_set);
+    ctx.set_cuda(cuda);
+    return generate(ctx);
+  }
+};
+
+absl::Status ConverseAndPrint(const Job& job, const GenerateConfig& config, const RankModel& rank) {
+  const ConverseOptions options = {.encoder = &*job.chat,
+                                   .tokenizer = job.tokenizer.get(),
+                                   .system = config.system,
+                                   .max_tokens = job.generation.max_tokens,
+                                   .max_context_tokens = job.Window(),
+                                   .seed = job.generation.sampling.seed,
+                                   .terminal = isatty(STDOUT_FILENO) != 0};
+  const auto generate = [&](const std::vector<int32_t>& prompt, int64_t max_tokens, uint64_t seed,
+                            absl::FunctionRef<absl::Status(const GeneratedToken&)> on_token) {
+    GenerationOptions generation = job.generation;
+    generation.max_tokens = max_tokens;
+    generation.sampling.seed = seed;
+    const int64_t length = prompt.size();
+    return rank.WithContext({length}, generation, [&](const Context& ctx) {
+      return GenerateAll(ctx, *rank.model, {prompt}, generation, on_token);
+    });
+  };
+  return Converse(options, generate, &std::cin, &std::cout);
+}
+
 absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const Mesh& mesh) {
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
@@ -281,17 +348,37 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
   STRAKE_RETURN_IF_ERROR(NameFlag(
       "--checkpoint", LoadWeights(job.checkpoint.directory, *model.config().family, parameters)));
-
-  const OpSet op_set = config.machine.op_set();
-  ActivationArena plan = ActivationArena::DryRun(device);
+  const RankModel rank = {config.machine, &team, cuda.get(), &model};
+  if (job.chat.has_value()) return ConverseAndPrint(job, config, rank);
   std::vector<int64_t> lengths;
   for (const Prompt& prompt : job.prompts) lengths.push_back(prompt.tokens.size());
-  const size_t bytes =
-      GenerationBytes(Context(&team, &plan, op_set), model, lengths, job.generation);
-  STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
-  Context ctx(&team, &arena, op_set);
-  ctx.set_cuda(cuda.get());
-  return GenerateAndPrint(ctx, model, job, config.json, /*prints=*/mesh.rank() == 0);
+  return rank.WithContext(lengths, job.generation, [&](const Context& ctx) {
+    return GenerateAndPrint(ctx, model, job, config.json, /*prints=*/mesh.rank() == 0);
+  });
+}
+
+// As templates write it: "26 Jul 2024".
+std::string Today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts = {};
+  localtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof(text), "%d %b %Y", &parts)};
+}
+
+absl::StatusOr<ChatEncoder> MakeChatEncoder(const GenerateConfig& config, const Job& job) {
+  const auto format = config.chat_format.empty() ? ChatFormatOfModel(job.checkpoint.directory)
+                                                 : FindChatFormat(config.chat_format);
+  STRAKE_ASSIGN_OR_RETURN(const ChatFormat* const found, NameFlag("--chat_format", format));
+  return NameFlag("--chat_format", ChatEncoder::Create(found, job.tokenizer.get(), Today()));
+}
+
+// Answers end with the format's token too.
+absl::Status PrepareChat(const GenerateConfig& config, Job* job) {
+  STRAKE_ASSIGN_OR_RETURN(job->chat, MakeChatEncoder(config, *job));
+  job->chat_tokens = config.chat_tokens;
+  if (!config.ignore_eos) job->generation.end_tokens.push_back(*job->chat->end_token());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
@@ -301,8 +388,10 @@ absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
   if (config.prompt_tokens.empty()) {
     STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.checkpoint));
   }
-  STRAKE_ASSIGN_OR_RETURN(job.prompts, FindPrompts(config, job.tokenizer.get(), vocab_size));
-  STRAKE_RETURN_IF_ERROR(CheckPrompts(config, job.checkpoint.model, job.prompts));
+  if (!config.chat) {
+    STRAKE_ASSIGN_OR_RETURN(job.prompts, FindPrompts(config, job.tokenizer.get(), vocab_size));
+    STRAKE_RETURN_IF_ERROR(CheckPrompts(config, job.checkpoint.model, job.prompts));
+  }
   job.generation = {.max_tokens = config.max_tokens,
                     .sampling = config.sampling,
                     .batch = static_cast<int>(config.batch)};
@@ -313,7 +402,31 @@ absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
         NameFlag("--checkpoint",
                  ReadEndTokens(job.checkpoint.directory, job.tokenizer.get(), vocab_size)));
   }
+  if (config.chat) STRAKE_RETURN_IF_ERROR(PrepareChat(config, &job));
   return job;
+}
+
+// Flags that say something of --chat alone, and what it does not go with.
+absl::Status CheckChatFlags(const GenerateConfig& config, const OptionSet& options) {
+  const auto first_of = [&](const std::vector<const char*>& names) {
+    const auto set = std::find_if(names.begin(), names.end(),
+                                  [&](const char* name) { return options.IsSet(name); });
+    return set == names.end() ? std::string() : absl::StrCat("--", *set);
+  };
+  if (!config.chat) {
+    const std::string flag = first_of({"chat_format", "system", "chat_tokens"});
+    if (flag.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(flag, " says how to converse: give --chat too"));
+  }
+  const std::string flag = first_of({"prompt", "prompt_tokens", "prompts", "json", "batch"});
+  if (!flag.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, " does not go with --chat, whose messages are the standard input's lines"));
+  }
+  if (config.layout.num_ranks() == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--chat converses on one rank, and --tp=", config.layout.tp,
+                   " --dp=", config.layout.dp, " are ", config.layout.num_ranks()));
 }
 
 // Token numbers count before a text; a file of prompts excludes both.
@@ -334,6 +447,7 @@ absl::Status Generate(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
   if (helped) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(CheckPromptFlags(config, options));
+  STRAKE_RETURN_IF_ERROR(CheckChatFlags(config, options));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
   STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config));

@@ -94,7 +94,8 @@ TEST(ConverseTest, ATerminalIsAsked) {
 TEST(ConverseTest, EndsWhereTheContextIsFull) {
   Model model;
   std::string output;
-  // <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n are 21 tokens, the first answer and its end 5.
+  // <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n are 21 tokens, the first answer and its
+  // end 5.
   absl::Status status =
       Talk({.max_tokens = 9, .max_context_tokens = 23}, "Hi\nHi\n", &model, &output);
   EXPECT_EQ(model.limits, (std::vector<int64_t>{2}));
