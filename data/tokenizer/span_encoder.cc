@@ -2,11 +2,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "data/tokenizer/segment_encoder.h"
 #include "data/tokenizer/tokenizer.h"
@@ -19,9 +18,7 @@ bool BeginsChar(absl::string_view text, size_t at) {
   return at >= text.size() || (static_cast<uint8_t>(text[at]) & 0xC0) != 0x80;
 }
 
-bool Overlap(TextSpan a, TextSpan b) {
-  return std::max(a.begin, b.begin) < std::min(a.end, b.end);
-}
+bool Overlap(TextSpan a, TextSpan b) { return std::max(a.begin, b.begin) < std::min(a.end, b.end); }
 
 // Finds where the tokens of a normalized text end in it, by the tokens' own texts.
 class TokenAligner {
@@ -55,23 +52,35 @@ class TokenAligner {
       std::string buffer;
       return std::string(parts_.normalizers.Apply(added.text, /*continues=*/false, &buffer));
     }
-    const std::string& text = parts_.spec.tokens[token];
-    return blank_.empty() ? text : absl::StrReplaceAll(text, {{blank_, " "}});
+    return parts_.spec.tokens[token];
   }
 
-  // Where the token ends that stands here, or after text that became no token; here if it is
-  // nowhere.
+  // Where the token ends that stands here, if it does.
+  std::optional<size_t> EndAt(absl::string_view text, size_t at, absl::string_view token) const {
+    while (!token.empty()) {
+      if (at == text.size()) return std::nullopt;
+      if (text[at] != ' ' || blank_.empty() || !absl::ConsumePrefix(&token, blank_)) {
+        if (text[at] != token[0]) return std::nullopt;
+        token.remove_prefix(1);
+      }
+      ++at;
+    }
+    return at;
+  }
+
+  // The same here or after text that became no token; here if it is nowhere.
   size_t EndOf(absl::string_view text, size_t at, int32_t token) const {
     const std::string token_text = Text(token);
-    const auto stands_at = [&](size_t place, absl::string_view what) {
-      return absl::StartsWith(text.substr(place), what);
-    };
-    if (stands_at(at, token_text)) return at + token_text.size();
+    if (const auto end = EndAt(text, at, token_text)) return *end;
     // Perhaps without a blank that was put before the text.
-    const absl::string_view rest = absl::StripPrefix(token_text, " ");
-    if (puts_blank_ && stands_at(at, rest)) return at + rest.size();
-    const size_t place = text.find(token_text, at);
-    return place == absl::string_view::npos ? at : place + token_text.size();
+    absl::string_view rest = token_text;
+    if (puts_blank_ && absl::ConsumePrefix(&rest, blank_.empty() ? " " : blank_)) {
+      if (const auto end = EndAt(text, at, rest)) return *end;
+    }
+    for (size_t place = at; place < text.size(); ++place) {
+      if (const auto end = EndAt(text, place, token_text)) return *end;
+    }
+    return at;
   }
 
   // Characters without a token, up to where the next token stands.
@@ -82,7 +91,7 @@ class TokenAligner {
     while (at < text.size()) {
       do ++at;
       while (!BeginsChar(text, at));
-      if (next_is_unknown || absl::StartsWith(text.substr(at), next)) return at;
+      if (next_is_unknown || EndAt(text, at, next).has_value()) return at;
     }
     return at;
   }

@@ -112,7 +112,7 @@ CONVERSATIONS = [
            "離れた e\u0301\n\u0301"), True),
     (turns("", "An answer to nothing."), False),
     (turns([""], "Is the system's text empty?", "It is."), False),
-    (turns("Thinking of a ship.", "word a_word SHOUTING  <left> <right>  <both> x", "1234 567",
+    (turns("Thinking of a ship.", "word a_word SHOUTING  <left> <right>  <both> \u2581 x\u2581y", "1234 567",
            "12345\n\n\n  12"), True),
     (turns("Two", "answers") + turns("in", "a row")[1:], False),
     (turns("Then") + turns(["the system speaks"], "and the user.", "So be it."), False),
