@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "data/tokenizer/tokenizer_spec.h"
 
 namespace strake {
 namespace {
