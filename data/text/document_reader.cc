@@ -40,7 +40,7 @@ class TextReader : public DocumentReader {
   }
 
  private:
-  TextWindow window_;
+  SourceWindow window_;
   int64_t offset_ = 0;  // of the document
   bool ended_ = false;
 };

@@ -17,9 +17,9 @@ constexpr absl::string_view kMark = "\xef\xbb\xbf";
 
 }  // namespace
 
-TextWindow::TextWindow(ByteSource* source) : source_(source), buffer_(kPartBytes) {}
+SourceWindow::SourceWindow(ByteSource* source) : source_(source), buffer_(kPartBytes) {}
 
-absl::Status TextWindow::Start() {
+absl::Status SourceWindow::Start() {
   STRAKE_RETURN_IF_ERROR(Fill());
   const ContentKind kind = ContentOfBytes(bytes());
   if (kind.content != FileContent::kText) return NotTextError(source_->name(), kind);
@@ -27,7 +27,7 @@ absl::Status TextWindow::Start() {
   return absl::OkStatus();
 }
 
-absl::Status TextWindow::Fill() {
+absl::Status SourceWindow::Fill() {
   if (begin_ == 0 && end_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
   std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
   end_ -= std::exchange(begin_, 0);

@@ -1,4 +1,4 @@
-// TextWindow, LineReader: a text from a ByteSource, by parts and by lines. Memory does not grow
+// SourceWindow, LineReader: a text from a ByteSource, by parts and by lines. Memory does not grow
 // with the file, only with its longest line. A UTF-8 mark (BOM) at the beginning is dropped.
 #ifndef STRAKE_DATA_TEXT_LINE_READER_H_
 #define STRAKE_DATA_TEXT_LINE_READER_H_
@@ -17,10 +17,10 @@ namespace strake {
 
 // Bytes that were read and not taken, with room for more behind them. The content is checked when
 // the first are read.
-class TextWindow {
+class SourceWindow {
  public:
   // `source` must outlive it.
-  explicit TextWindow(ByteSource* source);
+  explicit SourceWindow(ByteSource* source);
 
   // Returns InvalidArgument, naming the file, where it holds no text.
   absl::Status Start();
@@ -61,7 +61,7 @@ class LineReader {
 
  private:
   const std::string name_;
-  TextWindow window_;
+  SourceWindow window_;
   int64_t number_ = 0, offset_ = 0;
 };
 
