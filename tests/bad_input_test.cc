@@ -496,7 +496,7 @@ TEST(BadFlagsTest, ValuesOutOfRange) {
       "--threads=-1",       "--threads=5000",
       "--eval_every=-1",    "--eval_batches=-2",
       "--sample_every=-1",  "--save_every=-1",
-      "--log_every=-1",     "--keep_last=-1",
+      "--log_every=-2",     "--keep_last=-1",
       "--shuffle=maybe",    "--sequence_parallel=2",
       "--comm_check=maybe", "--schedule=sawtooth",
       "--dtype=fp64",       "--ops=fast",

@@ -92,6 +92,15 @@ std::vector<std::string> Keys(const Json& object) {
   return keys;
 }
 
+// The 8 steps of TinyRun are fewer than the 20 lines of a run.
+TEST(TrainScreenTest, AShortRunHasALineForEachStep) {
+  const ProgramResult result = TinyRun().Train({});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (int step = 1; step <= 8; ++step) {
+    EXPECT_THAT(result.out, HasSubstr("\nstep " + std::to_string(step) + "/8  loss "));
+  }
+}
+
 TEST(TrainScreenTest, PipedOutputIsPlainLines) {
   const TinyRun run;
   const ProgramResult result = run.Train({"--log_every=2", "--eval_every=4", "--eval_batches=2",

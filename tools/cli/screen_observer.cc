@@ -136,16 +136,23 @@ absl::Status ScreenObserver::OnStart(const TrainStart& start) {
   return absl::OkStatus();
 }
 
+bool ScreenObserver::IsStepWithLine(int64_t step) const {
+  int64_t every = command_.config.log_every;
+  // A run of few steps is one of long steps, as a rule.
+  if (every < 0) every = std::clamp<int64_t>(num_steps_ / 20, 1, 50);
+  return every > 0 && (step % every == 0 || step == num_steps_);
+}
+
 absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
   const TrainerOptions& run = command_.config.run;
-  const int64_t log_every = command_.config.log_every, steps = num_steps_;
+  const int64_t steps = num_steps_;
   // A running mean, so that the time left does not jump. The first step, which warms up, is
   // excluded.
   const double weight = steps_timed_ < 2 ? 1 : std::max(0.05, 1.0 / steps_timed_);
   ++steps_timed_;
   seconds_per_step_ += weight * (m.seconds - seconds_per_step_);
   const double seconds_left = seconds_per_step_ * (steps - m.step);
-  if (log_every > 0 && (m.step % log_every == 0 || m.step == steps)) {
+  if (IsStepWithLine(m.step)) {
     const double gflops = TrainingFlopsPerToken(run.engine.model, run.engine.seq_len) * m.tokens /
                           seconds_per_step_ / 1e9;
     screen_->Print(absl::StrFormat(

@@ -33,6 +33,7 @@ class ScreenObserver : public TrainObserver {
 
  private:
   void PrintHeaderLine(const char* name, const std::string& text);
+  bool IsStepWithLine(int64_t step) const;
 
   const TrainCommand& command_;
   Progress* const screen_;

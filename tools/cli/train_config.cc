@@ -133,7 +133,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   AddLayoutOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Group("Output (0: never)");
-  options->Add("log_every", &c->log_every, "steps between lines on the screen", count);
+  options->Add("log_every", &c->log_every,
+               "steps between lines on the screen; -1: a twentieth of all steps, at most 50",
+               Range::Between(-1, 1e15));
   options->Add("eval_every", &c->run.eval_every,
                "steps between validations; there is one after the "
                "last step, too",

@@ -26,7 +26,7 @@ struct TrainConfig {
   std::string data_fingerprint = "auto";
   std::string schedule = "cosine";
   std::string resume = "auto";
-  int64_t log_every = 50;
+  int64_t log_every = -1;
   bool exit_zero_on_stop = false;
   MachineConfig machine;
   LayoutConfig layout;
