@@ -360,24 +360,48 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
   return LoadWeights(directory, family, arena, {{/*suffix=*/"", arena.values()}});
 }
 
-absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                         const ParameterArena& arena, const std::vector<ArenaArray>& parts) {
-  CheckArrays(arena, parts);
-  STRAKE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(directory));
+// The tensors of a checkpoint, by the arena's parameters.
+struct WeightsReader::Found {
+  struct Slice {
+    HfSlice slice;
+    Location location;
+  };
+
+  Checkpoint checkpoint;
+  std::vector<std::vector<Slice>> slices = {};  // by parameter
+
+  void AddTransfersTo(const ParameterRecord& record, int parameter, const ArenaArray& array,
+                      std::vector<Transfer>* transfers) const {
+    for (const Slice& each : slices[parameter]) {
+      AddTransfers(*each.location.file, *each.location.entry, record, each.slice, array, transfers);
+    }
+  }
+};
+
+WeightsReader::WeightsReader(const ParameterArena* arena, std::unique_ptr<const Found> found)
+    : arena_(arena), found_(std::move(found)) {}
+WeightsReader::WeightsReader(WeightsReader&&) noexcept = default;
+WeightsReader& WeightsReader::operator=(WeightsReader&&) noexcept = default;
+WeightsReader::~WeightsReader() = default;
+
+absl::StatusOr<WeightsReader> WeightsReader::Open(const std::string& directory,
+                                                  const ModelFamily& family,
+                                                  const ParameterArena& arena) {
+  STRAKE_ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(directory));
+  auto found = std::make_unique<Found>(Found{.checkpoint = std::move(opened)});
+  const Checkpoint& checkpoint = found->checkpoint;
   ModelTensors tensors(checkpoint, family, arena);
-  std::vector<Transfer> transfers;
   MissingNames missing;
   for (const ParameterRecord& record : arena.records()) {
-    for (const HfSlice& slice : HfSlicesOf(record)) {
-      STRAKE_ASSIGN_OR_RETURN(const std::optional<Location> found, tensors.Find(slice.name));
-      if (!found.has_value()) {
+    std::vector<Found::Slice>& slices = found->slices.emplace_back();
+    for (HfSlice& slice : HfSlicesOf(record)) {
+      STRAKE_ASSIGN_OR_RETURN(const std::optional<Location> location, tensors.Find(slice.name));
+      if (!location.has_value()) {
         missing.Add(slice.name);
         continue;
       }
-      STRAKE_RETURN_IF_ERROR(CheckShape(*found->file, *found->entry, slice));
-      for (const ArenaArray& part : parts) {
-        AddTransfers(*found->file, *found->entry, record, slice, part, &transfers);
-      }
+      STRAKE_RETURN_IF_ERROR(CheckShape(*location->file, *location->entry, slice));
+      slices.push_back({std::move(slice), *location});
     }
   }
   const std::vector<std::string> unknown = tensors.Unknown();
@@ -396,6 +420,32 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
     return absl::InvalidArgumentError(absl::StrCat(checkpoint.source(), ": ",
                                                    UnknownTensorsText(unknown),
                                                    " If so, remove it to train without it"));
+  }
+  return WeightsReader(&arena, std::move(found));
+}
+
+absl::Status WeightsReader::Read(int parameter, const Tensor& values) const {
+  const ParameterRecord& record = arena_->records()[parameter];
+  CHECK_EQ(values.num_elements(), record.num_elements())
+      << "[hf_checkpoint] " << values.ToString() << " for " << record.name() << " "
+      << ShapeString(record.shape());
+  const Tensor flat(values.raw(), values.dtype(), {values.num_elements()}, values.device());
+  std::vector<Transfer> transfers;
+  found_->AddTransfersTo(record, parameter, {.suffix = "", .values = flat, .begin = record.offset},
+                         &transfers);
+  return ReadTransfers(transfers);
+}
+
+absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                         const ParameterArena& arena, const std::vector<ArenaArray>& parts) {
+  CheckArrays(arena, parts);
+  STRAKE_ASSIGN_OR_RETURN(const WeightsReader reader,
+                          WeightsReader::Open(directory, family, arena));
+  std::vector<Transfer> transfers;
+  for (int i = 0; i < static_cast<int>(arena.records().size()); ++i) {
+    for (const ArenaArray& part : parts) {
+      reader.found_->AddTransfersTo(arena.records()[i], i, part, &transfers);
+    }
   }
   return ReadTransfers(transfers);
 }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "core/base/file_part.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
+#include "models/checkpoint/safetensors.h"
 #include "models/families/family.h"
 
 namespace strake {
@@ -50,9 +52,37 @@ struct ArenaArray {
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
                          const ParameterArena& arena, const std::vector<ArenaArray>& parts);
 
+// Reads the same parameter by parameter, for a model that need not fit into memory.
+class WeightsReader {
+ public:
+  // Finds and checks all tensors, as LoadWeights() does. The arena, which may be a dry run's, must
+  // outlive this.
+  static absl::StatusOr<WeightsReader> Open(const std::string& directory, const ModelFamily& family,
+                                            const ParameterArena& arena);
+  WeightsReader(WeightsReader&&) noexcept;
+  WeightsReader& operator=(WeightsReader&&) noexcept;
+  ~WeightsReader();
+
+  // Reads the arena's part of a parameter into `values` [its number of elements].
+  absl::Status Read(int parameter, const Tensor& values) const;
+
+ private:
+  friend absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
+                                  const ParameterArena& arena,
+                                  const std::vector<ArenaArray>& parts);
+  struct Found;
+  WeightsReader(const ParameterArena* arena, std::unique_ptr<const Found> found);
+
+  const ParameterArena* arena_;
+  std::unique_ptr<const Found> found_;
+};
+
 // Returns the values of a whole parameter, [its number of elements] in any shape, of one of several
 // arrays, on either device. They may be freed at the next call.
 using FetchParameter = absl::FunctionRef<absl::StatusOr<Tensor>(int parameter, int array)>;
+
+// The dtype in files of values in memory: BF16 for bf16, else F32.
+SafetensorsDType FileDType(DType values);
 
 // Writes a tensor NAME + suffix for every tensor of the `whole` model, an arena that may be a dry
 // run's, and every suffix: values of dtype bf16 as BF16, all others as F32. Equal contents give
@@ -72,13 +102,14 @@ absl::Status SaveArrays(const std::string& path, const ParameterArena& arena,
 inline constexpr int64_t kMaxWeightsFileBytes = 5'000'000'000;
 
 // Writes the weights of the `whole` model into a directory as SaveArrays() does, with array 0 of
-// `fetch`: model.safetensors or, where the tensors have more than `max_file_bytes`, several files
-// model-0000I-of-0000N.safetensors, and model.safetensors.index.json, which lists their tensors.
+// `fetch`, rounded to F32, F16 or BF16: model.safetensors or, where the tensors have more than
+// `max_file_bytes`, several files model-0000I-of-0000N.safetensors, and
+// model.safetensors.index.json, which lists their tensors.
 // Each file but the last ends where the next tensor would exceed the limit; a tensor that alone
 // exceeds it has a file of its own. Returns the checksums by the names of the files.
 absl::StatusOr<std::map<std::string, std::vector<FilePart>>> SaveWeights(
-    const std::string& directory, const ParameterArena& whole, DType dtype, FetchParameter fetch,
-    int64_t max_file_bytes = kMaxWeightsFileBytes);
+    const std::string& directory, const ParameterArena& whole, SafetensorsDType dtype,
+    FetchParameter fetch, int64_t max_file_bytes = kMaxWeightsFileBytes);
 
 // The inverse of SaveArrays(), for the slices and ranges that the arrays hold. Several of them may
 // have one suffix: parts of an array. The file must hold exactly those tensors, as F32; otherwise

@@ -219,6 +219,25 @@ TEST_F(HfCheckpointTest, LoadsWithoutThePrefixAndIgnoresBuffers) {
   EXPECT_THAT(LoadError(), HasSubstr("tensor \"h.0.attn.bias\" is not one of the model's"));
 }
 
+TEST_F(HfCheckpointTest, ReadsParameterByParameterInAnyOrder) {
+  WriteTensors(ModelPath(), tensors_);
+  const auto reader = WeightsReader::Open(directory_, kGpt2Family, arena_);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  for (int i = static_cast<int>(arena_.records().size()) - 1; i >= 0; --i) {
+    const ParameterRecord& record = arena_.records()[i];
+    const TensorBuffer values(DType::kF32, record.shape());
+    FillConstant(values, 7);
+    const absl::Status read = reader->Read(i, values);
+    ASSERT_TRUE(read.ok()) << read;
+    EXPECT_TRUE(SameBits(values.tensor().Reshape({record.num_elements()}),
+                         expected_.tensor().Rows(record.offset, record.end())))
+        << record.name();
+  }
+  tensors_.erase("transformer.wte.weight");
+  WriteTensors(ModelPath(), tensors_);
+  EXPECT_EQ(WeightsReader::Open(directory_, kGpt2Family, arena_).status().message(), LoadError());
+}
+
 TEST_F(HfCheckpointTest, IgnoresTheBuffersOfTheFamilyAlone) {
   tensors_["model.rotary_emb.inv_freq"] = {{1}, {1}};
   WriteTensors(ModelPath(), tensors_);
@@ -421,13 +440,13 @@ class SaveWeightsTest : public HfCheckpointTest {
   using Files = std::map<std::string, std::vector<FilePart>>;
 
   // Saves weights in files of so many bytes at most, in an empty folder; returns their checksums.
-  Files Save(int64_t max_file_bytes) {
+  Files Save(int64_t max_file_bytes, SafetensorsDType dtype = SafetensorsDType::kF32) {
     directory_ = MakeDirectory();
     const auto fetch = [&](int parameter, int) {
       const ParameterRecord& record = arena_.records()[parameter];
       return expected_.tensor().Rows(record.offset, record.end());
     };
-    auto files = SaveWeights(directory_, arena_, expected_.tensor().dtype(), fetch, max_file_bytes);
+    auto files = SaveWeights(directory_, arena_, dtype, fetch, max_file_bytes);
     CHECK(files.ok()) << files.status();
     // All of the folder, and all bytes of it.
     size_t num_files = 0;
@@ -461,6 +480,22 @@ TEST_F(SaveWeightsTest, OneFileUpToTheLimit) {
   ExpectLoads();
   EXPECT_EQ(Save(num_bytes - 1).size(), 3);
   ExpectLoads();
+}
+
+TEST_F(SaveWeightsTest, RoundsToF16) {
+  const int64_t offset = arena_.records()[0].offset;
+  SetElement(expected_, offset, 1 + 0x1p-11);  // between 1 and the next, and so the even one
+  Save(kMaxWeightsFileBytes, SafetensorsDType::kF16);
+  SetElement(expected_, offset, 1);
+  ExpectLoads();
+  SetElement(expected_, offset, 65520);
+  const auto saved =
+      SaveWeights(directory_, arena_, SafetensorsDType::kF16, [&](int parameter, int) {
+        const ParameterRecord& record = arena_.records()[parameter];
+        return expected_.tensor().Rows(record.offset, record.end());
+      });
+  EXPECT_THAT(std::string(saved.status().message()),
+              HasSubstr("tensor \"transformer.wte.weight\" has 65520, which is too large for F16"));
 }
 
 TEST_F(SaveWeightsTest, FilesEndBeforeTheTensorThatExceedsTheLimit) {

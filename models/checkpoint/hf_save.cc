@@ -27,10 +27,6 @@ namespace {
 
 constexpr char kIndexFile[] = "model.safetensors.index.json";
 
-SafetensorsDType FileDType(DType values) {
-  return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
-}
-
 // A whole tensor: all its slices, of one parameter.
 using WholeTensor = std::vector<HfSlice>;
 
@@ -98,11 +94,12 @@ struct FilePlan {
 absl::StatusOr<std::vector<std::vector<FilePart>>> WriteFiles(const std::vector<FilePlan>& files,
                                                               const ModelFiles& model,
                                                               const ParameterArena& whole,
-                                                              DType dtype, FetchParameter fetch) {
+                                                              SafetensorsDType dtype,
+                                                              FetchParameter fetch) {
   std::vector<SafetensorsWriter> writers;
   for (const FilePlan& file : files) {
     STRAKE_ASSIGN_OR_RETURN(SafetensorsWriter writer,
-                            SafetensorsWriter::Create(file.path, file.tensors, FileDType(dtype)));
+                            SafetensorsWriter::Create(file.path, file.tensors, dtype));
     writers.push_back(std::move(writer));
   }
   const auto write = [&](int spec, const Tensor& values, const WholeTensor& tensor) {
@@ -137,13 +134,13 @@ absl::StatusOr<std::vector<std::vector<FilePart>>> WriteFiles(const std::vector<
   return parts;
 }
 
-int64_t NumBytes(const SafetensorsSpec& tensor, DType dtype) {
-  const int64_t element_bytes = FileDType(dtype) == SafetensorsDType::kBf16 ? 2 : 4;
+int64_t NumBytes(const SafetensorsSpec& tensor, SafetensorsDType dtype) {
+  const int64_t element_bytes = dtype == SafetensorsDType::kF32 ? 4 : 2;
   return NumElements(tensor.shape) * element_bytes;
 }
 
 // The files of weights, without their paths.
-std::vector<FilePlan> PlanFiles(const std::vector<SafetensorsSpec>& tensors, DType dtype,
+std::vector<FilePlan> PlanFiles(const std::vector<SafetensorsSpec>& tensors, SafetensorsDType dtype,
                                 int64_t max_file_bytes) {
   std::vector<FilePlan> files;
   int64_t file_bytes = 0;
@@ -160,7 +157,7 @@ std::vector<FilePlan> PlanFiles(const std::vector<SafetensorsSpec>& tensors, DTy
 }
 
 std::string IndexText(const std::vector<FilePlan>& files, const std::vector<std::string>& names,
-                      DType dtype) {
+                      SafetensorsDType dtype) {
   nlohmann::json index;
   int64_t total_bytes = 0;
   for (size_t i = 0; i < files.size(); ++i) {
@@ -175,19 +172,23 @@ std::string IndexText(const std::vector<FilePlan>& files, const std::vector<std:
 
 }  // namespace
 
+SafetensorsDType FileDType(DType values) {
+  return values == DType::kBf16 ? SafetensorsDType::kBf16 : SafetensorsDType::kF32;
+}
+
 absl::StatusOr<std::vector<FilePart>> SaveArrays(const std::string& path,
                                                  const ParameterArena& whole,
                                                  const std::vector<std::string>& suffixes,
                                                  DType dtype, FetchParameter fetch) {
   const ModelFiles model(whole, suffixes);
   STRAKE_ASSIGN_OR_RETURN(const auto parts, WriteFiles({{.path = path, .tensors = model.specs}},
-                                                       model, whole, dtype, fetch));
+                                                       model, whole, FileDType(dtype), fetch));
   return parts[0];
 }
 
 absl::StatusOr<std::map<std::string, std::vector<FilePart>>> SaveWeights(
-    const std::string& directory, const ParameterArena& whole, DType dtype, FetchParameter fetch,
-    int64_t max_file_bytes) {
+    const std::string& directory, const ParameterArena& whole, SafetensorsDType dtype,
+    FetchParameter fetch, int64_t max_file_bytes) {
   const ModelFiles model(whole, {""});
   std::vector<FilePlan> files = PlanFiles(model.specs, dtype, max_file_bytes);
   std::vector<std::string> names;

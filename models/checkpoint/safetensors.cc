@@ -19,6 +19,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/crc32c.h"
 #include "core/base/dtype.h"
+#include "core/base/half.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
@@ -193,15 +194,6 @@ absl::StatusOr<uint64_t> HeaderBytes(absl::string_view file, absl::string_view s
                    " bytes after the length, and at most 100 MB may be header)"));
 }
 
-// The value of a binary16, exactly: shifted to binary32's positions its exponent is 112 too small,
-// also for subnormals; infinity and NaN need all bits of the exponent set.
-float HalfToFloat(uint16_t half) {
-  const float magnitude = std::bit_cast<float>((half & 0x7fffu) << 13) * 0x1p112f;
-  const uint32_t special = (half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
-  const uint32_t sign = (half & 0x8000u) << 16;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | special | sign);
-}
-
 // A file's data may begin at any byte, so elements are copied out.
 template <typename Element, typename Convert>
 void ConvertElements(const char* data, int64_t count, float* out, Convert convert) {
@@ -219,7 +211,7 @@ bool ConvertToF32(SafetensorsDType dtype, const char* data, int64_t count, float
       std::copy_n(data, count * sizeof(float), reinterpret_cast<char*>(out));
       return true;
     case SafetensorsDType::kF16:
-      ConvertElements<uint16_t>(data, count, out, HalfToFloat);
+      ConvertElements<uint16_t>(data, count, out, HalfValue);
       return true;
     case SafetensorsDType::kBf16:
       ConvertElements<uint16_t>(data, count, out, [](uint16_t bits) {
@@ -354,9 +346,15 @@ absl::Status SafetensorsFile::ReadF32Runs(const SafetensorsEntry& entry, int64_t
   return absl::OkStatus();
 }
 
+absl::Status TooLargeForF16(const std::string& path, absl::string_view tensor, float value) {
+  return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", tensor, "\" has ", value,
+                                                 ", which is too large for F16; take BF16 or F32"));
+}
+
 absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
     const std::string& path, const std::vector<SafetensorsSpec>& tensors, SafetensorsDType dtype) {
-  CHECK(dtype == SafetensorsDType::kF32 || dtype == SafetensorsDType::kBf16)
+  CHECK(dtype == SafetensorsDType::kF32 || dtype == SafetensorsDType::kBf16 ||
+        dtype == SafetensorsDType::kF16)
       << "[safetensors] writes no " << SafetensorsDTypeName(dtype);
   std::set<absl::string_view> names;
   for (const SafetensorsSpec& tensor : tensors) {
@@ -397,13 +395,14 @@ void SafetensorsWriter::BeginPart(size_t part) {
 absl::Status SafetensorsWriter::Append(const float* values, int64_t count) {
   CHECK(count >= 0 && count <= elements_left_) << "[safetensors] " << count << " elements for "
                                                << path_ << ", which lacks " << elements_left_;
-  std::vector<Bf16> rounded;
-  const void* data = values;
+  std::vector<uint16_t> rounded(dtype_ == SafetensorsDType::kF32 ? 0 : count);
   if (dtype_ == SafetensorsDType::kBf16) {
-    rounded.reserve(count);
-    for (int64_t i = 0; i < count; ++i) rounded.emplace_back(values[i]);
-    data = rounded.data();
+    for (int64_t i = 0; i < count; ++i) rounded[i] = Bf16(values[i]).bits;
+  } else if (dtype_ == SafetensorsDType::kF16) {
+    const int64_t too_large = ToHalf(values, count, rounded.data());
+    if (too_large < count) return TooLargeForF16(path_, parts_[part_].name, values[too_large]);
   }
+  const void* data = rounded.empty() ? static_cast<const void*>(values) : rounded.data();
   elements_left_ -= count;
   // Pieces let a checksum read what the write has brought into the cache.
   constexpr size_t kPieceBytes = 1 << 20;

@@ -89,13 +89,16 @@ class SafetensorsFile {
   std::vector<int32_t> by_name_;  // indices of entries_, sorted by name
 };
 
+// The error of a finite number that F16 cannot hold.
+absl::Status TooLargeForF16(const std::string& path, absl::string_view tensor, float value);
+
 struct SafetensorsSpec {
   std::string name;
   Shape shape;
 };
 
-// Writes a file of tensors of one dtype, F32 or BF16, piece by piece; the same tensors give the
-// same bytes, in whatever order they are appended. A writer destroyed before Finish() leaves an
+// Writes a file of tensors of one dtype, F32, F16 or BF16, piece by piece; the same tensors give
+// the same bytes, in whatever order they are appended. A writer destroyed before Finish() leaves an
 // incomplete file.
 class SafetensorsWriter {
  public:
@@ -106,8 +109,9 @@ class SafetensorsWriter {
                                                   SafetensorsDType dtype = SafetensorsDType::kF32);
 
   // Appends the next `count` elements of the tensors laid end to end, in any portions, rounded to
-  // the file's dtype. Returns an error, naming path and reason, when the disk is full or fails.
-  // CHECKs that no more elements are appended than were announced.
+  // the file's dtype. Returns an error, naming path and reason, when the disk is full or fails; and
+  // InvalidArgument, naming the tensor, for a number that is too large for F16. CHECKs that no more
+  // elements are appended than were announced.
   absl::Status Append(const float* values, int64_t count);
 
   // Makes the next Append() begin at the first element of tensor `index` of those given to

@@ -188,8 +188,8 @@ struct Contents {
 absl::Status WriteFiles(const std::string& directory, const Contents& contents,
                         const RunRecord& record, const CheckpointFiles& files) {
   STRAKE_ASSIGN_OR_RETURN(Manifest manifest,
-                          SaveWeights(directory, contents.whole, contents.dtype, contents.weights,
-                                      files.max_weights_file_bytes));
+                          SaveWeights(directory, contents.whole, FileDType(contents.dtype),
+                                      contents.weights, files.max_weights_file_bytes));
   const auto write_text = [&](const std::string& name, const std::string& text) {
     manifest[name] = {
         {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
