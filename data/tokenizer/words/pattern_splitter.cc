@@ -236,21 +236,6 @@ struct KnownSequence {
   std::unique_ptr<const Splitter> (*make)();
 };
 
-constexpr char kGpt2Possessive[] =
-    R"('(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s)";
-constexpr char kLlama3Possessive[] =
-    R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}|)"
-    R"( ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
-constexpr char kTekkenPattern[] =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
-    R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr char kDeepSeekNumbers[] = R"(\p{N}{1,3})";
-constexpr char kDeepSeekEastAsian[] = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+";
-constexpr char kDeepSeekPattern[] =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|)"
-    R"( ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
 std::vector<KnownSequence> MakeKnownSequences() {
   return {
       {{kGpt2Words}, MakeRuled<kGpt2>},
@@ -261,10 +246,10 @@ std::vector<KnownSequence> MakeKnownSequences() {
       {{kQwen2Words}, MakeRuled<Qwen2()>},
       {{kQwen35Words}, MakeRuled<Qwen35()>},
       {{kO200kWords}, MakeRuled<kO200k>},
-      {{kTekkenPattern}, MakeRuled<Tekken()>},
+      {{kTekkenWords}, MakeRuled<Tekken()>},
       {{kDigitPattern, kGpt2Words}, Make<Numbers<true>, RuledWords<kGpt2>, false>},
       {{kDigitsPattern, kGpt2Words}, Make<Numbers<false>, RuledWords<kGpt2>, false>},
-      {{kDeepSeekNumbers, kDeepSeekEastAsian, kDeepSeekPattern},
+      {{kDeepSeekNumbers, kDeepSeekEastAsian, kDeepSeekWords},
        Make<DeepSeekStretches, DeepSeekWords, false>},
   };
 }
@@ -274,12 +259,11 @@ const std::vector<KnownSequence>& KnownSequences() {
   return *known;
 }
 
-// One spelling of line ends, which some files have as characters.
+}  // namespace
+
 std::string WithEscapedLineEnds(const std::string& pattern) {
   return absl::StrReplaceAll(pattern, {{"\r", "\\r"}, {"\n", "\\n"}});
 }
-
-}  // namespace
 
 const char kDigitPattern[] = R"(\p{N})";
 const char kDigitsPattern[] = R"(\p{N}+)";

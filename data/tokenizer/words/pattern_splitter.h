@@ -17,6 +17,9 @@ std::unique_ptr<const Splitter> MakePatternSplitter(absl::Span<const std::string
 // Every sequence that is known, in each of its spellings.
 std::vector<std::vector<std::string>> KnownPatterns();
 
+// A pattern with "\\r" and "\\n" for the characters themselves, which some files have.
+std::string WithEscapedLineEnds(const std::string& pattern);
+
 }  // namespace strake
 
 #endif  // STRAKE_DATA_TOKENIZER_WORDS_PATTERN_SPLITTER_H_
