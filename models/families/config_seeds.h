@@ -15,7 +15,7 @@ namespace strake::testing {
 inline constexpr char kConfigSeeds[] = "models/families/testdata/config/";
 
 inline std::string Seed(const std::string& name) {
-  const auto text = ReadFile(absl::StrCat(kConfigSeeds, name, ".json"));
+  const auto text = strake::ReadFile(absl::StrCat(kConfigSeeds, name, ".json"));
   EXPECT_TRUE(text.ok()) << text.status();
   return text.value_or("{}");
 }

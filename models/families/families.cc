@@ -219,12 +219,16 @@ absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
 }
 
 std::string ToHfConfig(const ModelConfig& config, DType dtype) {
+  return ToHfConfig(config, dtype == DType::kBf16 ? "bfloat16" : "float32");
+}
+
+std::string ToHfConfig(const ModelConfig& config, const char* torch_dtype) {
   CHECK(config.family != nullptr) << "[families] a model of no family has no config.json";
   const ModelFamily& family = *config.family;
   nlohmann::ordered_json json;
   json["architectures"] = {family.architecture};
   json["model_type"] = family.model_type;
-  json["torch_dtype"] = dtype == DType::kBf16 ? "bfloat16" : "float32";
+  json["torch_dtype"] = torch_dtype;
   json["vocab_size"] = config.vocab_size;
   family.write_keys(config, &json);
   json["initializer_range"] = config.initializer_range;

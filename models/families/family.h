@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/tensor/tensor.h"
+#include "models/families/gguf_family.h"
 #include "models/model_config.h"
 #include "nlohmann/json_fwd.hpp"
 
@@ -79,6 +80,8 @@ struct ModelFamily {
   bool (*is_buffer)(absl::string_view name, const Shape& shape);
 
   std::vector<std::pair<std::string, ModelConfig>> (*presets)();
+
+  GgufFamily gguf = {};
 };
 
 }  // namespace strake

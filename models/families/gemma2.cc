@@ -95,6 +95,15 @@ constexpr ModelFamily kGemma2Family = {.model_type = "gemma2",
                                        .read_keys = &ReadKeys,
                                        .write_keys = &WriteKeys,
                                        .is_buffer = &IsRopeBuffer,
-                                       .presets = &Presets};
+                                       .presets = &Presets,
+                                       .gguf = {.architecture = "gemma2",
+                                                .free_head_dim = true,
+                                                .activation = ActivationKind::kGeluTanh,
+                                                .head = GgufUse::kNever,
+                                                .score_softcap = GgufUse::kAlways,
+                                                .logits_softcap = GgufUse::kAlways,
+                                                .window_period = 2,
+                                                .gemma_scales = true,
+                                                .large_num_layers = 46}};
 
 }  // namespace strake

@@ -91,6 +91,14 @@ constexpr ModelFamily kGemma3TextFamily = {.model_type = "gemma3_text",
                                            .read_keys = &ReadKeys,
                                            .write_keys = &WriteKeys,
                                            .is_buffer = &IsRopeBuffer,
-                                           .presets = &Presets};
+                                           .presets = &Presets,
+                                           .gguf = {.architecture = "gemma3",
+                                                    .free_head_dim = true,
+                                                    .activation = ActivationKind::kGeluTanh,
+                                                    .logits_softcap = GgufUse::kMay,
+                                                    .window_period = 6,
+                                                    .window_rope = GgufWindowRope::kOwnBase,
+                                                    .gemma_scales = true,
+                                                    .large_num_layers = 62}};
 
 }  // namespace strake

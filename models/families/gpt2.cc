@@ -128,6 +128,11 @@ constexpr ModelFamily kGpt2Family = {.model_type = "gpt2",
                                      .read_keys = &ReadKeys,
                                      .write_keys = &WriteKeys,
                                      .is_buffer = &IsGpt2Buffer,
-                                     .presets = &Presets};
+                                     .presets = &Presets,
+                                     .gguf = {.architecture = "gpt2",
+                                              .activation = ActivationKind::kGeluTanh,
+                                              .qkv_bias = GgufUse::kAlways,
+                                              .attention_output_bias = GgufUse::kAlways,
+                                              .mlp_bias = GgufUse::kAlways}};
 
 }  // namespace strake

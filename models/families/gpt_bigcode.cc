@@ -52,6 +52,11 @@ constexpr ModelFamily kGptBigCodeFamily = {.model_type = "gpt_bigcode",
                                            .read_keys = &ReadKeys,
                                            .write_keys = &WriteKeys,
                                            .is_buffer = &IsGpt2Buffer,
-                                           .presets = &Presets};
+                                           .presets = &Presets,
+                                           .gguf = {.architecture = "starcoder",
+                                                    .activation = ActivationKind::kGeluTanh,
+                                                    .qkv_bias = GgufUse::kAlways,
+                                                    .attention_output_bias = GgufUse::kAlways,
+                                                    .mlp_bias = GgufUse::kAlways}};
 
 }  // namespace strake

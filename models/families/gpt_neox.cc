@@ -102,6 +102,13 @@ constexpr ModelFamily kGptNeoxFamily = {.model_type = "gpt_neox",
                                         .read_keys = &ReadKeys,
                                         .write_keys = &WriteKeys,
                                         .is_buffer = &IsBuffer,
-                                        .presets = &Presets};
+                                        .presets = &Presets,
+                                        .gguf = {.architecture = "gptneox",
+                                                 .activation = ActivationKind::kGeluTanh,
+                                                 .qkv_bias = GgufUse::kAlways,
+                                                 .attention_output_bias = GgufUse::kAlways,
+                                                 .mlp_bias = GgufUse::kAlways,
+                                                 .head = GgufUse::kAlways,
+                                                 .parallel_residual = true}};
 
 }  // namespace strake

@@ -68,6 +68,15 @@ constexpr ModelFamily kGraniteFamily = {.model_type = "granite",
                                         .read_keys = &ReadKeys,
                                         .write_keys = &WriteKeys,
                                         .is_buffer = &IsRopeBuffer,
-                                        .presets = &Presets};
+                                        .presets = &Presets,
+                                        .gguf = {.architecture = "granite",
+                                                 .interleaved_rope = true,
+                                                 .free_head_dim = true,
+                                                 .qkv_bias = GgufUse::kMay,
+                                                 .attention_output_bias = GgufUse::kMay,
+                                                 .mlp_bias = GgufUse::kMay,
+                                                 .rope_freqs = true,
+                                                 .rope_factors = true,
+                                                 .scales = true}};
 
 }  // namespace strake

@@ -64,6 +64,14 @@ constexpr ModelFamily kLlamaFamily = {.model_type = "llama",
                                       .read_keys = &ReadKeys,
                                       .write_keys = &WriteKeys,
                                       .is_buffer = &IsRopeBuffer,
-                                      .presets = &Presets};
+                                      .presets = &Presets,
+                                      .gguf = {.architecture = "llama",
+                                               .interleaved_rope = true,
+                                               .free_head_dim = true,
+                                               .qkv_bias = GgufUse::kMay,
+                                               .attention_output_bias = GgufUse::kMay,
+                                               .mlp_bias = GgufUse::kMay,
+                                               .rope_freqs = true,
+                                               .rope_factors = true}};
 
 }  // namespace strake

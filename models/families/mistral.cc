@@ -54,6 +54,11 @@ constexpr ModelFamily kMistralFamily = {.model_type = "mistral",
                                         .read_keys = &ReadKeys,
                                         .write_keys = &WriteKeys,
                                         .is_buffer = &IsRopeBuffer,
-                                        .presets = &Presets};
+                                        .presets = &Presets,
+                                        .gguf = {.architecture = "llama",
+                                                 .interleaved_rope = true,
+                                                 .free_head_dim = true,
+                                                 .rope_freqs = true,
+                                                 .rope_factors = true}};
 
 }  // namespace strake

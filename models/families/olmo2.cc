@@ -52,6 +52,7 @@ constexpr ModelFamily kOlmo2Family = {.model_type = "olmo2",
                                       .read_keys = &ReadKeys,
                                       .write_keys = &WriteKeys,
                                       .is_buffer = &IsRopeBuffer,
-                                      .presets = &Presets};
+                                      .presets = &Presets,
+                                      .gguf = {.architecture = "olmo2", .head = GgufUse::kAlways}};
 
 }  // namespace strake

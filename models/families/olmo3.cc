@@ -58,6 +58,10 @@ constexpr ModelFamily kOlmo3Family = {.model_type = "olmo3",
                                       .read_keys = &ReadKeys,
                                       .write_keys = &WriteKeys,
                                       .is_buffer = &IsRopeBuffer,
-                                      .presets = &Presets};
+                                      .presets = &Presets,
+                                      .gguf = {.architecture = "olmo2",
+                                               .head = GgufUse::kAlways,
+                                               .window_period = 4,
+                                               .window_rope = GgufWindowRope::kUnscaled}};
 
 }  // namespace strake

@@ -69,6 +69,7 @@ constexpr ModelFamily kPhi3Family = {.model_type = "phi3",
                                      .read_keys = &ReadKeys,
                                      .write_keys = &WriteKeys,
                                      .is_buffer = &IsRopeBuffer,
-                                     .presets = &Presets};
+                                     .presets = &Presets,
+                                     .gguf = {.architecture = "phi3", .rope_factors = true}};
 
 }  // namespace strake

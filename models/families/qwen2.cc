@@ -66,15 +66,17 @@ void WriteQwenKeys(const ModelConfig& config, const LlamaKeys& names,
   WriteLayerTypes(config, json);
 }
 
-constexpr ModelFamily kQwen2Family = {.model_type = "qwen2",
-                                      .display_name = "Qwen2",
-                                      .architecture = "Qwen2ForCausalLM",
-                                      .base_architecture = "Qwen2Model",
-                                      .tensors = kLlamaTensors,
-                                      .new_config = &NewConfig,
-                                      .read_keys = &ReadKeys,
-                                      .write_keys = &WriteKeys,
-                                      .is_buffer = &IsRopeBuffer,
-                                      .presets = &Presets};
+constexpr ModelFamily kQwen2Family = {
+    .model_type = "qwen2",
+    .display_name = "Qwen2",
+    .architecture = "Qwen2ForCausalLM",
+    .base_architecture = "Qwen2Model",
+    .tensors = kLlamaTensors,
+    .new_config = &NewConfig,
+    .read_keys = &ReadKeys,
+    .write_keys = &WriteKeys,
+    .is_buffer = &IsRopeBuffer,
+    .presets = &Presets,
+    .gguf = {.architecture = "qwen2", .qkv_bias = GgufUse::kAlways}};
 
 }  // namespace strake

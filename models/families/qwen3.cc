@@ -64,6 +64,7 @@ constexpr ModelFamily kQwen3Family = {.model_type = "qwen3",
                                       .read_keys = &ReadKeys,
                                       .write_keys = &WriteKeys,
                                       .is_buffer = &IsRopeBuffer,
-                                      .presets = &Presets};
+                                      .presets = &Presets,
+                                      .gguf = {.architecture = "qwen3", .free_head_dim = true}};
 
 }  // namespace strake

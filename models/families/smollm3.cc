@@ -107,6 +107,10 @@ constexpr ModelFamily kSmolLm3Family = {.model_type = "smollm3",
                                         .read_keys = &ReadKeys,
                                         .write_keys = &WriteKeys,
                                         .is_buffer = &IsRopeBuffer,
-                                        .presets = &Presets};
+                                        .presets = &Presets,
+                                        .gguf = {.architecture = "smollm3",
+                                                 .interleaved_rope = true,
+                                                 .free_head_dim = true,
+                                                 .no_rope_period = 4}};
 
 }  // namespace strake

@@ -55,15 +55,17 @@ std::vector<std::pair<std::string, ModelConfig>> Presets() {
 
 }  // namespace
 
-constexpr ModelFamily kStableLmFamily = {.model_type = "stablelm",
-                                         .display_name = "StableLM",
-                                         .architecture = "StableLmForCausalLM",
-                                         .base_architecture = "StableLmModel",
-                                         .tensors = kLlamaTensors,
-                                         .new_config = &NewConfig,
-                                         .read_keys = &ReadKeys,
-                                         .write_keys = &WriteKeys,
-                                         .is_buffer = &IsRopeBuffer,
-                                         .presets = &Presets};
+constexpr ModelFamily kStableLmFamily = {
+    .model_type = "stablelm",
+    .display_name = "StableLM",
+    .architecture = "StableLmForCausalLM",
+    .base_architecture = "StableLmModel",
+    .tensors = kLlamaTensors,
+    .new_config = &NewConfig,
+    .read_keys = &ReadKeys,
+    .write_keys = &WriteKeys,
+    .is_buffer = &IsRopeBuffer,
+    .presets = &Presets,
+    .gguf = {.architecture = "stablelm", .qkv_bias = GgufUse::kMay, .head = GgufUse::kAlways}};
 
 }  // namespace strake
