@@ -1,0 +1,262 @@
+#include "train/export/export_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/durable_file.h"
+#include "core/base/path_kind.h"
+#include "core/base/status_macros.h"
+#include "core/base/write_all.h"
+#include "core/memory/parameter_arena.h"
+#include "core/tensor/tensor.h"
+#include "data/tokenizer/formats/gguf_vocabulary.h"
+#include "data/tokenizer/formats/open_tokenizer.h"
+#include "data/tokenizer/tokenizer_spec.h"
+#include "glog/logging.h"
+#include "models/families/families.h"
+#include "models/gguf/gguf_metadata.h"
+#include "models/gguf/gguf_model_keys.h"
+#include "models/gguf/gguf_weights.h"
+#include "models/gguf/gguf_writer.h"
+#include "models/model_config.h"
+#include "models/transformer.h"
+#include "train/export/gguf_tokenizer_keys.h"
+#include "train/export/unfinished_path.h"
+#include "train/run/carried_files.h"
+
+namespace strake {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What the formats call a dtype.
+struct DTypeRow {
+  ExportDType dtype;
+  const char* torch_name;
+  SafetensorsDType in_safetensors;
+  GgufDType in_gguf;
+  int64_t gguf_file_type;  // "general.file_type"
+};
+constexpr DTypeRow kDTypes[] = {
+    {ExportDType::kF32, "float32", SafetensorsDType::kF32, GgufDType::kF32, 0},
+    {ExportDType::kF16, "float16", SafetensorsDType::kF16, GgufDType::kF16, 1},
+    {ExportDType::kBf16, "bfloat16", SafetensorsDType::kBf16, GgufDType::kBf16, 32},
+    {ExportDType::kQ8_0, nullptr, SafetensorsDType::kF32, GgufDType::kQ8_0, 7}};
+
+const DTypeRow& RowOf(ExportDType dtype) {
+  for (const DTypeRow& row : kDTypes) {
+    if (row.dtype == dtype) return row;
+  }
+  LOG(FATAL) << "[export] unknown dtype " << static_cast<int>(dtype);
+}
+
+// The model of a directory, and its weights parameter by parameter.
+class Source {
+ public:
+  static absl::StatusOr<std::unique_ptr<Source>> Open(const ExportOptions& options,
+                                                      std::vector<std::string>* notices) {
+    std::unique_ptr<Source> source(new Source(options));
+    STRAKE_ASSIGN_OR_RETURN(source->config_,
+                            ReadHfConfig(options.directory + "/config.json", notices));
+    const Transformer model(source->config_, /*max_seq_len=*/1, &source->whole_);
+    source->whole_.AllocateDryRun(DType::kF32);
+    STRAKE_ASSIGN_OR_RETURN(
+        WeightsReader reader,
+        WeightsReader::Open(options.directory, *source->config_.family, source->whole_));
+    source->reader_ = std::move(reader);
+    return source;
+  }
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterArena& whole() const { return whole_; }
+
+  // The values of a parameter, until the next call.
+  absl::StatusOr<Tensor> Fetch(int parameter) {
+    const ParameterRecord& record = whole_.records()[parameter];
+    values_.resize(std::max<size_t>(values_.size(), record.num_elements()));
+    const Tensor tensor(values_.data(), DType::kF32, {record.num_elements()});
+    STRAKE_RETURN_IF_ERROR(reader_->Read(parameter, tensor));
+    // A copy of the first parameter may come last.
+    share_ = std::max(share_, double(record.end()) / double(whole_.num_elements()));
+    if (options_.on_progress) options_.on_progress(share_);
+    return tensor;
+  }
+
+ private:
+  explicit Source(const ExportOptions& options) : options_(options) {}
+
+  const ExportOptions& options_;
+  ModelConfig config_;
+  ParameterArena whole_;  // without memory
+  std::optional<WeightsReader> reader_;
+  std::vector<float> values_;
+  double share_ = 0;  // of the weights that were read
+};
+
+// --- Where it goes. ---
+
+absl::Status IsInTheWay(const std::string& out, absl::string_view why) {
+  return absl::AlreadyExistsError(absl::StrCat(out, ": ", why));
+}
+
+// Whether a folder is a model's and nothing else's.
+absl::Status CheckIsReplaceable(const std::string& out) {
+  bool has_config = false;
+  std::error_code error;
+  for (fs::directory_iterator entry(out, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->is_directory(error)) {
+      return IsInTheWay(out,
+                        "it holds folders, so it is not replaced; remove it, or choose "
+                        "another name");
+    }
+    has_config |= entry->path().filename() == "config.json";
+  }
+  if (error) return SystemError("list", out, error.value());
+  if (has_config) return absl::OkStatus();
+  return IsInTheWay(out,
+                    "it holds no model, so it is not replaced; remove it, or choose another "
+                    "name");
+}
+
+absl::Status CheckOut(const ExportOptions& options) {
+  if (options.out.empty()) return absl::InvalidArgumentError("there is no name for the export");
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(options.out));
+  if (kind == PathKind::kNothing) return absl::OkStatus();
+  std::error_code error;
+  if (fs::equivalent(options.out, options.directory, error)) {
+    return IsInTheWay(options.out, "it is the model itself; choose another name");
+  }
+  const bool folder = options.format == ExportFormat::kHuggingFace;
+  if (kind != (folder ? PathKind::kDirectory : PathKind::kFile)) {
+    return IsInTheWay(options.out, folder ? "it is no folder; choose another name"
+                                          : "it is no file; choose another name");
+  }
+  if (!options.overwrite) {
+    return IsInTheWay(options.out,
+                      "it exists; remove it, choose another name, or have it "
+                      "overwritten");
+  }
+  return folder ? CheckIsReplaceable(options.out) : absl::OkStatus();
+}
+
+// --- Hugging Face. ---
+
+absl::Status ExportHuggingFace(const ExportOptions& options, Source& source,
+                               const std::string& folder, ExportedModel* exported) {
+  const DTypeRow& dtype = RowOf(options.dtype);
+  CHECK(dtype.torch_name != nullptr) << "[export] safetensors have no such dtype";
+  STRAKE_ASSIGN_OR_RETURN(CarriedFiles files,
+                          ReadCarriedFiles(options.directory, &exported->notices));
+  files["config.json"] = ToHfConfig(source.config(), dtype.torch_name);
+  STRAKE_ASSIGN_OR_RETURN(
+      const auto weights,
+      SaveWeights(
+          folder, source.whole(), dtype.in_safetensors,
+          [&](int parameter, int) { return source.Fetch(parameter); }, options.max_file_bytes));
+  for (const auto& [name, parts] : weights) {
+    ++exported->num_files;
+    for (const FilePart& part : parts) exported->num_bytes += part.num_bytes;
+  }
+  for (const auto& [name, text] : files) {
+    STRAKE_RETURN_IF_ERROR(WriteFileDurably(absl::StrCat(folder, "/", name), text));
+    ++exported->num_files;
+    exported->num_bytes += static_cast<int64_t>(text.size());
+  }
+  return absl::OkStatus();
+}
+
+// --- GGUF. ---
+
+absl::Status AddTokenizer(const ExportOptions& options, int64_t vocab_size, GgufMetadata* metadata,
+                          std::vector<std::string>* notices) {
+  if (!HoldsTokenizer(options.directory)) {
+    notices->push_back(absl::StrCat(options.directory, " holds no tokenizer, nor does the export"));
+    AddNoGgufTokenizer(metadata);
+    return absl::OkStatus();
+  }
+  STRAKE_ASSIGN_OR_RETURN(const TokenizerSpec spec, ReadTokenizerSpec(options.directory, {}));
+  if (static_cast<int64_t>(spec.tokens.size()) > vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(options.directory, ": the tokenizer has ",
+                                                   spec.tokens.size(), " tokens, and the model ",
+                                                   vocab_size));
+  }
+  const auto vocabulary = MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer);
+  if (!vocabulary.ok()) {
+    return absl::Status(vocabulary.status().code(),
+                        absl::StrCat(options.directory, ": ", vocabulary.status().message()));
+  }
+  AddGgufTokenizerKeys(*vocabulary, options.end_tokens, metadata, notices);
+  std::vector<std::string> skipped;  // no part of this format
+  STRAKE_ASSIGN_OR_RETURN(const CarriedFiles files, ReadCarriedFiles(options.directory, &skipped));
+  STRAKE_ASSIGN_OR_RETURN(const std::string chat_template, ChatTemplateOf(files));
+  if (!chat_template.empty()) metadata->AddString("tokenizer.chat_template", chat_template);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<GgufMetadata> MetadataOf(const ExportOptions& options, const ModelConfig& config,
+                                        std::vector<std::string>* notices) {
+  GgufMetadata metadata;
+  STRAKE_RETURN_IF_ERROR(AddGgufModelKeys(config, &metadata, notices));
+  metadata.AddString("general.type", "model");
+  metadata.AddString("general.name", fs::path(options.out).stem().string());
+  metadata.AddUint32("general.file_type", RowOf(options.dtype).gguf_file_type);
+  metadata.AddUint32("general.quantization_version", 2);
+  STRAKE_RETURN_IF_ERROR(AddTokenizer(options, config.vocab_size, &metadata, notices));
+  return metadata;
+}
+
+// The number of matrices that are not of the dtype that was asked for.
+int64_t NumOtherMatrices(const std::vector<GgufTensor>& tensors, GgufDType dtype) {
+  return std::count_if(tensors.begin(), tensors.end(), [&](const GgufTensor& tensor) {
+    return tensor.transposed && tensor.spec.dtype != dtype;
+  });
+}
+
+absl::Status ExportGguf(const ExportOptions& options, Source& source, const std::string& path,
+                        ExportedModel* exported) {
+  const GgufDType dtype = RowOf(options.dtype).in_gguf;
+  STRAKE_ASSIGN_OR_RETURN(const GgufMetadata metadata,
+                          MetadataOf(options, source.config(), &exported->notices));
+  const std::vector<GgufTensor> tensors = GgufTensorsOf(source.config(), source.whole(), dtype);
+  if (const int64_t others = NumOtherMatrices(tensors, dtype); others > 0) {
+    exported->notices.push_back(absl::StrCat(
+        others, " matrices have rows that are no multiple of 32 numbers; they are F16"));
+  }
+  std::vector<GgufTensorSpec> specs;
+  for (const GgufTensor& tensor : tensors) specs.push_back(tensor.spec);
+  STRAKE_ASSIGN_OR_RETURN(GgufWriter writer, GgufWriter::Create(path, metadata, std::move(specs)));
+  STRAKE_RETURN_IF_ERROR(WriteGgufTensors(
+      tensors, source.whole(), [&](int parameter) { return source.Fetch(parameter); }, &writer));
+  STRAKE_RETURN_IF_ERROR(writer.Finish());
+  std::error_code error;
+  exported->num_files = 1;
+  exported->num_bytes = static_cast<int64_t>(fs::file_size(path, error));
+  return error ? SystemError("find the size of", path, error.value()) : absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ExportedModel> ExportModel(const ExportOptions& options) {
+  STRAKE_RETURN_IF_ERROR(CheckOut(options));
+  ExportedModel exported;
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Source> source,
+                          Source::Open(options, &exported.notices));
+  exported.num_parameters = source->whole().num_parameters();
+  const bool folder = options.format == ExportFormat::kHuggingFace;
+  STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<UnfinishedPath> place,
+                          UnfinishedPath::Open(options.out, folder ? UnfinishedPath::Kind::kFolder
+                                                                   : UnfinishedPath::Kind::kFile));
+  STRAKE_RETURN_IF_ERROR(folder ? ExportHuggingFace(options, *source, place->path(), &exported)
+                                : ExportGguf(options, *source, place->path(), &exported));
+  STRAKE_RETURN_IF_ERROR(place->Finish(options.overwrite));
+  return exported;
+}
+
+}  // namespace strake

@@ -1,0 +1,113 @@
+#include "train/export/unfinished_path.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/durable_file.h"
+#include "core/base/path_kind.h"
+#include "core/base/status_macros.h"
+#include "core/base/write_all.h"
+
+namespace strake {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string WithoutSlashes(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+std::string FolderOf(const std::string& path) {
+  const std::string parent = fs::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+absl::Status Rename(const std::string& from, const std::string& to) {
+  if (rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+  return SystemError("rename", absl::StrCat(from, " to ", to));
+}
+
+}  // namespace
+
+UnfinishedPath::UnfinishedPath(std::string target, Kind kind)
+    : target_(std::move(target)), path_(target_ + ".unfinished"), kind_(kind), lock_(-1) {}
+
+absl::StatusOr<std::unique_ptr<UnfinishedPath>> UnfinishedPath::Open(const std::string& target,
+                                                                     Kind kind) {
+  std::unique_ptr<UnfinishedPath> place(new UnfinishedPath(WithoutSlashes(target), kind));
+  STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(FolderOf(place->target_)));
+  for (bool locked = false; !locked;) {
+    STRAKE_ASSIGN_OR_RETURN(locked, place->TryLock());
+  }
+  STRAKE_RETURN_IF_ERROR(place->Clear());
+  return place;
+}
+
+UnfinishedPath::~UnfinishedPath() {
+  std::error_code ignored;
+  if (!finished_ && lock_.valid()) fs::remove_all(path_, ignored);
+}
+
+// False where another process finished it meanwhile.
+absl::StatusOr<bool> UnfinishedPath::TryLock() {
+  if (kind_ == Kind::kFolder && mkdir(path_.c_str(), 0777) != 0 && errno != EEXIST) {
+    return SystemError("create", path_);
+  }
+  const int how = kind_ == Kind::kFolder ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT;
+  FileDescriptor fd(open(path_.c_str(), how | O_NOFOLLOW | O_CLOEXEC, 0666));
+  if (!fd.valid() && errno == ENOENT) return false;
+  if (!fd.valid()) return SystemError("create", path_);
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return SystemError("lock", path_);
+    return absl::FailedPreconditionError(
+        absl::StrCat(path_, ": another process is writing it; wait, or choose another name"));
+  }
+  struct stat mine, there;
+  if (fstat(fd.get(), &mine) != 0 || stat(path_.c_str(), &there) != 0 ||
+      mine.st_ino != there.st_ino || mine.st_dev != there.st_dev) {
+    return false;
+  }
+  lock_ = std::move(fd);
+  return true;
+}
+
+absl::Status UnfinishedPath::Clear() const {
+  if (kind_ == Kind::kFile) return absl::OkStatus();  // whoever writes it truncates it
+  std::error_code error;
+  for (fs::directory_iterator entry(path_, error), end; !error && entry != end;
+       entry.increment(error)) {
+    fs::remove_all(entry->path(), error);
+  }
+  return error ? SystemError("empty", path_, error.value()) : absl::OkStatus();
+}
+
+absl::Status UnfinishedPath::Finish(bool replace) {
+  STRAKE_RETURN_IF_ERROR(kind_ == Kind::kFolder ? SyncTree(path_) : SyncPath(path_));
+  STRAKE_ASSIGN_OR_RETURN(const PathKind there, PathKindOf(target_));
+  if (there != PathKind::kNothing && !replace) {
+    return absl::AlreadyExistsError(absl::StrCat(target_, ": it exists"));
+  }
+  const bool moves_away = there == PathKind::kDirectory;
+  const std::string old = target_ + ".old";
+  if (moves_away) STRAKE_RETURN_IF_ERROR(Rename(target_, old));
+  if (const absl::Status status = Rename(path_, target_); !status.ok()) {
+    if (moves_away) Rename(old, target_).IgnoreError();
+    return status;
+  }
+  finished_ = true;
+  std::error_code error;
+  if (moves_away) fs::remove_all(old, error);
+  if (error) return SystemError("remove", old, error.value());
+  return SyncPath(FolderOf(target_));
+}
+
+}  // namespace strake
