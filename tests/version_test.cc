@@ -30,8 +30,8 @@ TEST_P(VersionTest, ComesBeforeWhateverElseIsWrong) {
 
 INSTANTIATE_TEST_SUITE_P(Programs, VersionTest,
                          ::testing::Values("train", "generate", "benchmark", "check", "comm_cost",
-                                           "evaluate", "prepare", "step_times", "tokenizer",
-                                           "verify"),
+                                           "evaluate", "export", "prepare", "step_times",
+                                           "tokenizer", "verify"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
