@@ -34,10 +34,10 @@ absl::Status WithAttentionDims(int64_t head_dim, F launch) {
 // exp(s - maximum). Replaces products q.k by exp(s - maximum), or by zero for keys that the row's
 // query does not see, and rescales sums that were taken under an earlier maximum.
 template <typename Form, typename T, int kDims>
-__device__ __forceinline__ void OnlineSoftmax(const AttentionInputs<T>& in, int first_position,
-                                              int first_key, ThreadScores<kDims>& scores,
-                                              float (&maximum)[4], float (&denominator)[4],
-                                              ThreadSums<kDims>& sums) {
+__device__ __forceinline__ void OnlineSoftmax(const Form& form, const AttentionInputs<T>& in,
+                                              int batch, int first_position, int first_key,
+                                              ThreadScores<kDims>& scores, float (&maximum)[4],
+                                              float (&denominator)[4], ThreadSums<kDims>& sums) {
   using Tiles = AttentionTiles<kDims>;
 #pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
@@ -45,7 +45,8 @@ __device__ __forceinline__ void OnlineSoftmax(const AttentionInputs<T>& in, int 
     float largest = -INFINITY;
 #pragma unroll
     for (int j = 0; j < Tiles::kThreadColumns; ++j) {
-      const bool visible = Sees<Form>(in, position, first_key + RowThread() + j * kRowThreads);
+      const bool visible =
+          Sees(form, in, batch, position, first_key + RowThread() + j * kRowThreads);
       scores.at[i][j] = visible ? Form::Score(in, scores.at[i][j]) : -INFINITY;
       largest = fmaxf(largest, scores.at[i][j]);
     }
@@ -69,12 +70,13 @@ __device__ __forceinline__ void OnlineSoftmax(const AttentionInputs<T>& in, int 
 
 // Split s of `splits` processes keys [s * split_keys, (s + 1) * split_keys), and writes y and lse
 // of those keys alone to y[s] [B*N, H*D] and lse[s] [B, H, N]. Where a query sees no key, lse is
-// -inf and y is zero. Reads no tile of keys that are outside of every query's window. The blocks
-// with the most keys come first.
+// -inf and y is zero. Reads no tile of keys that no query of the block sees. The blocks with the
+// most keys come first.
 template <typename T, typename Out, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
-    AttentionForwardKernel(AttentionInputs<T> in, int splits, int split_keys, Out* y, float* lse) {
+    AttentionForwardKernel(AttentionInputs<T> in, int splits, int split_keys, Out* y, float* lse,
+                           Form form) {
   using Tiles = AttentionTiles<kDims>;
   const auto q_tile = DynamicShared<float>();
   const auto k_tile = DynamicShared<float>(Tiles::kOwnedBytes);
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 #pragma unroll
   for (float& m : maximum) m = -INFINITY;
   ThreadSums<kDims> sums = {};
-  int key = max(split * split_keys, Form::FirstKey(in, in.past + first));
+  int key = max(split * split_keys, form.FirstKey(in, b, in.past + first));
   for (; key < key_end; key += Tiles::kColumns) {
     const int64_t at = kv_at + key * in.kv_stride;
     __syncthreads();  // the last tiles have been read
@@ -107,7 +109,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                      in.aligned, v_tile);
     __syncthreads();
     ThreadScores<kDims> scores = MultiplyTiles<kDims>(q_tile, k_tile, in.head_dim);
-    OnlineSoftmax<Form>(in, in.past + first, key, scores, maximum, denominator, sums);
+    OnlineSoftmax(form, in, b, in.past + first, key, scores, maximum, denominator, sums);
     AddProduct(scores, buffer, v_tile, sums);
   }
 
@@ -131,18 +133,16 @@ inline int AttentionTileCount(int64_t rows, int64_t tile_rows) {
 }
 
 // `in.aligned` must hold for y too.
-template <typename T, typename Out>
-absl::Status LaunchAttentionForward(CudaStream stream, const AttentionInputs<T>& in, int splits,
-                                    int split_keys, Out* y, float* lse) {
+template <typename T, typename Out, typename Form>
+absl::Status LaunchAttentionForward(CudaStream stream, const AttentionInputs<T>& in, Form form,
+                                    int splits, int split_keys, Out* y, float* lse) {
   return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
     using Tiles = AttentionTiles<kDims>;
     const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
-    return WithScores(in, [&]<typename Form>(Form) {
-      return Launch<AttentionForwardKernel<T, Out, kDims, Form>>(
-          stream, tiles * splits * in.batch * in.num_heads, Tiles::kThreads,
-          Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes + Tiles::kScoreBytes, in, splits,
-          split_keys, y, lse);
-    });
+    return Launch<AttentionForwardKernel<T, Out, kDims, Form>>(
+        stream, tiles * splits * in.batch * in.num_heads, Tiles::kThreads,
+        Tiles::kOwnedBytes + 2 * Tiles::kStreamedBytes + Tiles::kScoreBytes, in, splits, split_keys,
+        y, lse, form);
   });
 }
 

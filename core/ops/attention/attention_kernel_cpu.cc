@@ -259,7 +259,7 @@ struct Backward {
     PackRows(from, in.q_stride, rows, dim, shape.Scale(), kBlock, t.dim, t.q);
     const int64_t at = (batch * shape.seq_len + begin) * stride + head * dim;
     PackRows(g.dy + at, stride, rows, dim, 1, kBlock, t.dim, t.dy);
-    const float* lse_row = g.lse + (batch * shape.num_heads + head) * shape.seq_len + begin;
+    const float* lse_row = g.lse + (batch * shape.num_heads + head) * g.lse_stride + begin;
     for (int64_t r = 0; r < rows; ++r) {
       t.lse[r] = lse_row[r];
       Vec sum{};
@@ -332,7 +332,8 @@ int64_t AttentionBackwardScratch(int64_t num_keys, int64_t head_dim) {
 
 template <typename T>
 void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape, int64_t past,
-                      int64_t begin, int64_t end, float* scratch, T* y, float* lse) {
+                      int64_t begin, int64_t end, float* scratch, T* y, float* lse,
+                      int64_t lse_stride) {
   const int64_t num_keys = past + shape.seq_len, dim = shape.head_dim;
   const int64_t group = shape.num_heads / shape.num_kv_heads;
   const int64_t blocks = NumAttentionBlocks(shape.seq_len), y_stride = shape.num_heads * dim;
@@ -364,7 +365,7 @@ void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& sh
       UnpackRows(t.y + r * t.dim, t.dim, 1, dim, 1 / sum, y + (token + r) * y_stride + head * dim,
                  y_stride);
       if (lse != nullptr) {
-        lse[(batch * shape.num_heads + head) * shape.seq_len + first + r] =
+        lse[(batch * shape.num_heads + head) * lse_stride + first + r] =
             state.largest[r % kGroupRows] + __builtin_logf(sum);
       }
     }
@@ -380,7 +381,7 @@ void AttentionBackward(const AttentionGradients<T>& gradients, const AttentionBa
 
 #define STRAKE_INSTANTIATE(T)                                                                 \
   template void AttentionForward(const AttentionInputs<T>&, const AttentionShape&, int64_t,   \
-                                 int64_t, int64_t, float*, T*, float*);                       \
+                                 int64_t, int64_t, float*, T*, float*, int64_t);              \
   template void AttentionBackward(const AttentionGradients<T>&, const AttentionBackwardUnit&, \
                                   float*);
 STRAKE_INSTANTIATE(float)

@@ -46,6 +46,7 @@ struct AttentionGradients {
   const T* dy;
   const T* y;
   const float* lse;
+  int64_t lse_stride;  // between heads
   T *dq, *dk, *dv;
 };
 
@@ -64,10 +65,12 @@ int64_t AttentionForwardScratch(int64_t num_keys, int64_t head_dim);
 int64_t AttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
 
 // Computes units [begin, end); a unit is one block of queries of one of all batch * num_heads
-// heads. Token n of a sequence is at position past + n and sees keys up to it. lse may be null.
+// heads. Token n of a sequence is at position past + n and sees keys up to it. lse may be null;
+// of two heads it is lse_stride apart.
 template <typename T>
 void AttentionForward(const AttentionInputs<T>& inputs, const AttentionShape& shape, int64_t past,
-                      int64_t begin, int64_t end, float* scratch, T* y, float* lse);
+                      int64_t begin, int64_t end, float* scratch, T* y, float* lse,
+                      int64_t lse_stride);
 
 template <typename T>
 void AttentionBackward(const AttentionGradients<T>& gradients, const AttentionBackwardUnit& unit,

@@ -46,7 +46,7 @@ void RunForward(const Attention& x, int64_t past) {
   const TestTensor scratch(DType::kF32, {AttentionForwardScratch(x.shape.seq_len, s.head_dim)});
   AttentionForward(inputs, s, past, 0, s.batch * s.num_heads * NumAttentionBlocks(s.seq_len),
                    scratch->data<float>(), x.y->data<float>() + past * x.y->dim(1),
-                   past == 0 ? x.lse->data<float>() : nullptr);
+                   past == 0 ? x.lse->data<float>() : nullptr, s.seq_len);
 }
 
 void RunBackward(const Attention& x) {
@@ -59,6 +59,7 @@ void RunBackward(const Attention& x) {
       .dy = x.dy->data<float>(),
       .y = x.y->data<float>(),
       .lse = x.lse->data<float>(),
+      .lse_stride = s.seq_len,
       .dq = dqkv,
       .dk = dqkv + x.KeysAt(),
       .dv = dqkv + x.ValuesAt()};

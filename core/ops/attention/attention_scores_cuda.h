@@ -1,7 +1,7 @@
 // The operands of attention's kernels, and the forms of its scores.
 //
 // A form is an argument of a kernel's template, so that plain scores take no registers and no time
-// for windows and soft caps.
+// for windows, soft caps and documents.
 #ifndef STRAKE_CORE_OPS_ATTENTION_ATTENTION_SCORES_CUDA_H_
 #define STRAKE_CORE_OPS_ATTENTION_ATTENTION_SCORES_CUDA_H_
 
@@ -73,14 +73,15 @@ struct PlainScores {
   static __device__ __forceinline__ bool HasSlope(const AttentionInputs<T>&) {
     return false;
   }
-  // Returns true if the key is in the window of the query at `position`, or after the query.
+  // Returns true if the key is in the window of the query at `position` of sequence `batch`, or
+  // after the query.
   template <typename T>
-  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>&, int, int) {
+  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>&, int, int, int) {
     return true;
   }
   // The first key that the query at `position` sees.
   template <typename T>
-  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>&, int) {
+  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>&, int, int) {
     return 0;
   }
 };
@@ -105,19 +106,43 @@ struct LimitedScores {
     return in.softcap != 0;
   }
   template <typename T>
-  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>& in, int position,
+  static __device__ __forceinline__ bool Reaches(const AttentionInputs<T>& in, int, int position,
                                                  int key) {
     return position - key < in.window;
   }
   template <typename T>
-  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>& in, int position) {
+  static __device__ __forceinline__ int FirstKey(const AttentionInputs<T>& in, int, int position) {
     return max(position - in.window + 1, 0);
   }
 };
 
+// The same within documents: a query sees no further back than its position in its document. What
+// it sees begins no earlier than what the queries before it see. Not with past tokens.
+struct DocumentScores : LimitedScores {
+  template <typename T>
+  __device__ __forceinline__ int Back(const AttentionInputs<T>& in, int batch, int position) const {
+    // Tiles have rows past the last token, whose results are dropped.
+    const int token = min(position, in.num_queries - 1);
+    return min(positions[int64_t{batch} * in.num_queries + token], in.window - 1);
+  }
+  template <typename T>
+  __device__ __forceinline__ bool Reaches(const AttentionInputs<T>& in, int batch, int position,
+                                          int key) const {
+    return position - key <= Back(in, batch, position);
+  }
+  template <typename T>
+  __device__ __forceinline__ int FirstKey(const AttentionInputs<T>& in, int batch,
+                                          int position) const {
+    return max(position - Back(in, batch, position), 0);
+  }
+
+  const int32_t* positions;  // [batch, num_queries], each token's in its document
+};
+
 template <typename Form, typename T>
-__device__ __forceinline__ bool Sees(const AttentionInputs<T>& in, int position, int key) {
-  return key <= position && Form::Reaches(in, position, key);
+__device__ __forceinline__ bool Sees(const Form& form, const AttentionInputs<T>& in, int batch,
+                                     int position, int key) {
+  return key <= position && form.Reaches(in, batch, position, key);
 }
 
 // Calls launch(PlainScores()) if that form serves, else launch(LimitedScores()).

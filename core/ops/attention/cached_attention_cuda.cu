@@ -114,7 +114,10 @@ absl::Status CachedAttentionForward(CudaStream stream, const CachedAttentionForw
   const KeySplits splits(args.shape, args.past);
   return Attend(stream, in, {in.past, nullptr}, kNoWindow, splits.count, splits.keys, args.y,
                 args.workspace, [&](auto* y, float* lse) {
-                  return LaunchAttentionForward(stream, in, splits.count, splits.keys, y, lse);
+                  return WithScores(in, [&](auto form) {
+                    return LaunchAttentionForward(stream, in, form, splits.count, splits.keys, y,
+                                                  lse);
+                  });
                 });
 }
 

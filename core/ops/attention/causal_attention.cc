@@ -34,8 +34,27 @@ void CheckShapes(const char* op, const Tensor& qkv, const AttentionShape& shape,
 
 // Counts only the products, of pairs that a mask leaves: two in the forward pass, five in the
 // backward pass.
-double ForwardFlops(const AttentionShape& shape) {
-  return 4.0 * shape.batch * shape.num_heads * shape.head_dim * shape.NumPairs();
+double ForwardFlops(const AttentionShape& shape, const Documents& documents) {
+  double pairs = 0;
+  AttentionShape document = shape;
+  for (const int64_t length : documents.lengths) {
+    document.seq_len = length;
+    pairs += document.NumPairs();
+  }
+  if (!documents.defined()) pairs = shape.batch * shape.NumPairs();
+  return 4.0 * shape.num_heads * shape.head_dim * pairs;
+}
+
+// Only where there are documents, so that the calls without keep their texts.
+void SetDocuments(const Documents& documents, OpCall* call) {
+  if (!documents.defined()) return;
+  call->In("positions", documents.positions).Set("num_documents", documents.lengths.size());
+}
+
+// Those of the sequence `batch`, or null.
+const int32_t* Positions(const Documents& documents, const AttentionShape& shape, int64_t batch) {
+  if (!documents.defined()) return nullptr;
+  return documents.positions.data<int32_t>() + batch * shape.seq_len;
 }
 
 // Returns whether the CPU's kernels run, in tiles.
@@ -61,7 +80,7 @@ cpu::AttentionInputs<T> Inputs(const Tensor& qkv, const AttentionShape& shape) {
 
 template <typename Scalar>
 void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
-                      const Tensor& y, const Tensor& lse) {
+                      const Documents& documents, const Tensor& y, const Tensor& lse) {
   const FusedHeads at(shape);
   const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
   ctx.team().ParallelFor(shape.batch * H, 1, [&](int64_t begin, int64_t end) {
@@ -75,14 +94,16 @@ void ReferenceForward(const Context& ctx, const Tensor& qkv, const AttentionShap
                                                  .shape = shape,
                                                  .y = y.data<Scalar>() + (b * T * H + h) * D,
                                                  .y_stride = H * D,
-                                                 .lse = lse.data<Scalar>() + unit * T});
+                                                 .lse = lse.data<Scalar>() + unit * T,
+                                                 .positions = Positions(documents, shape, b)});
     }
   });
 }
 
 template <typename Scalar>
 void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, const Tensor& y,
-                       const Tensor& lse, const AttentionShape& shape, const Tensor& dqkv) {
+                       const Tensor& lse, const AttentionShape& shape, const Documents& documents,
+                       const Tensor& dqkv) {
   const FusedHeads at(shape);
   const int64_t T = shape.seq_len, D = shape.head_dim, H = shape.num_heads;
   const int64_t KV = shape.num_kv_heads;
@@ -106,7 +127,8 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
                                                   .shape = shape,
                                                   .dq = dx + q,
                                                   .dk = dx + k,
-                                                  .dv = dx + v});
+                                                  .dv = dx + v,
+                                                  .positions = Positions(documents, shape, b)});
     }
   });
 }
@@ -125,8 +147,10 @@ CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s) {
 
 // The one place that chooses what runs on CUDA, for both passes: returns cuDNN's kernels if it
 // supports the shape, else null for our own.
-CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape) {
-  const bool taken = dtype == DType::kBf16 && CausalAttentionHasCudnn(ctx, shape).ok();
+CudnnAttention* Cudnn(const Context& ctx, DType dtype, const AttentionShape& shape,
+                      const Documents& documents) {
+  const bool taken =
+      dtype == DType::kBf16 && CausalAttentionHasCudnn(ctx, shape, documents.defined()).ok();
   return taken ? &ctx.cuda().cudnn_attention() : nullptr;
 }
 
@@ -137,22 +161,26 @@ Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes)
 }
 
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
-                           const Tensor& y, const Tensor& lse, const Tensor& scratch) {
-  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+                           const Documents& documents, const Tensor& y, const Tensor& lse,
+                           const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape, documents)) {
     return cudnn->Forward(ctx.cuda_stream(), ForCudnn(ctx, shape), qkv.raw(), y.raw(),
                           lse.data<float>(), scratch.raw());
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
-    return cuda::CausalAttentionForward<T>(
-        ctx.cuda_stream(),
-        {.qkv = qkv.data<T>(), .shape = shape, .y = y.data<T>(), .lse = lse.data<float>()});
+    return cuda::CausalAttentionForward<T>(ctx.cuda_stream(),
+                                           {.qkv = qkv.data<T>(),
+                                            .shape = shape,
+                                            .y = y.data<T>(),
+                                            .lse = lse.data<float>(),
+                                            .positions = Positions(documents, shape, 0)});
   });
 }
 
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& qkv,
                             const Tensor& y, const Tensor& lse, const AttentionShape& shape,
-                            const Tensor& dqkv, const Tensor& scratch) {
-  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape)) {
+                            const Documents& documents, const Tensor& dqkv, const Tensor& scratch) {
+  if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape, documents)) {
     return cudnn->Backward(ctx.cuda_stream(), ForCudnn(ctx, shape), dy.raw(), qkv.raw(), y.raw(),
                            lse.data<float>(), dqkv.raw(), scratch.raw());
   }
@@ -164,16 +192,21 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                                              .lse = lse.data<float>(),
                                              .shape = shape,
                                              .dqkv = dqkv.data<T>(),
-                                             .workspace = scratch.data<float>()});
+                                             .workspace = scratch.data<float>(),
+                                             .positions = Positions(documents, shape, 0)});
   });
 }
 
 }  // namespace
 
 absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
-                                    const AttentionShape& shape, Tensor y, Tensor lse) {
+                                    const AttentionShape& shape, Tensor y, Tensor lse,
+                                    const Documents& documents) {
   CheckShapes("causal_attention", qkv, shape, y, lse);
-  const bool on_cuda = OnCuda("causal_attention", ctx, qkv, y, lse);
+  const bool on_cuda = OnCuda("causal_attention", ctx, qkv, y, lse, documents.positions);
+  const absl::Status valid =
+      CheckDocuments("causal_attention", documents, qkv.dim(0), shape.seq_len);
+  if (!valid.ok()) return valid;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
   if (Tiled(ctx, qkv)) {
@@ -184,27 +217,33 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(ctx, shape)));
   }
   const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
-    call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape));
+    call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape, documents));
     SetAttentionShape(shape, &call);
+    SetDocuments(documents, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, y, lse, scratch);
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, documents, y, lse, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
-                                y.data<T>(), lse.data<float>());
+                                y.data<T>(), lse.data<float>(), documents.lengths);
   });
   if (done) return absl::OkStatus();
-  DispatchReference("causal_attention", qkv.dtype(),
-                    [&]<typename Scalar>() { ReferenceForward<Scalar>(ctx, qkv, shape, y, lse); });
+  DispatchReference("causal_attention", qkv.dtype(), [&]<typename Scalar>() {
+    ReferenceForward<Scalar>(ctx, qkv, shape, documents, y, lse);
+  });
   return absl::OkStatus();
 }
 
 absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv,
                                      const Tensor& y, const Tensor& lse,
-                                     const AttentionShape& shape, Tensor dqkv) {
+                                     const AttentionShape& shape, Tensor dqkv,
+                                     const Documents& documents) {
   CheckShapes("causal_attention", qkv, shape, y, lse);
   CheckShapes("causal_attention", dqkv, shape, dy, lse);
-  const bool on_cuda = OnCuda("causal_attention", ctx, dy, qkv, y, lse, dqkv);
+  const bool on_cuda = OnCuda("causal_attention", ctx, dy, qkv, y, lse, dqkv, documents.positions);
+  const absl::Status valid =
+      CheckDocuments("causal_attention", documents, qkv.dim(0), shape.seq_len);
+  if (!valid.ok()) return valid;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
   if (Tiled(ctx, qkv)) {
@@ -222,27 +261,38 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
         .In("y", y)
         .In("lse", lse)
         .Out("dqkv", dqkv)
-        .Flops(2.5 * ForwardFlops(shape));
+        .Flops(2.5 * ForwardFlops(shape, documents));
     SetAttentionShape(shape, &call);
+    SetDocuments(documents, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, dqkv, scratch);
+  if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, documents, dqkv, scratch);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);
     T* dx = dqkv.data<T>();
-    const cpu::AttentionGradients<T> gradients = {shape,        Inputs<T>(qkv, shape), dy.data<T>(),
-                                                  y.data<T>(),  lse.data<float>(),     dx,
-                                                  dx + heads.k, dx + heads.v};
-    cpu::CausalAttentionBackward(ctx.team(), gradients, scratch.data<float>());
+    const cpu::AttentionGradients<T> gradients = {.shape = shape,
+                                                  .inputs = Inputs<T>(qkv, shape),
+                                                  .dy = dy.data<T>(),
+                                                  .y = y.data<T>(),
+                                                  .lse = lse.data<float>(),
+                                                  .lse_stride = shape.seq_len,
+                                                  .dq = dx,
+                                                  .dk = dx + heads.k,
+                                                  .dv = dx + heads.v};
+    cpu::CausalAttentionBackward(ctx.team(), gradients, scratch.data<float>(), documents.lengths);
   });
   if (done) return absl::OkStatus();
   DispatchReference("causal_attention", qkv.dtype(), [&]<typename Scalar>() {
-    ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, dqkv);
+    ReferenceBackward<Scalar>(ctx, dy, qkv, y, lse, shape, documents, dqkv);
   });
   return absl::OkStatus();
 }
 
-absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape) {
+absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape,
+                                     bool with_documents) {
+  if (with_documents) {
+    return absl::UnimplementedError("cuDNN's kernels are used for sequences of one document");
+  }
   return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape));
 }
 

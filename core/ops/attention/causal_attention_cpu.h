@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "core/base/thread_team.h"
 #include "core/ops/attention/attention_kernel_cpu.h"
 #include "core/ops/attention/attention_shape.h"
@@ -16,17 +17,19 @@ namespace strake::cpu {
 int64_t CausalAttentionForwardScratch(int64_t num_keys, int64_t head_dim);
 int64_t CausalAttentionBackwardScratch(int64_t num_keys, int64_t head_dim);
 
-// Token n of a sequence is at position past + n and sees keys up to it. lse may be null.
-// `scratch`, 64-byte aligned, holds CausalAttentionForwardScratch(past + T, D) floats per thread.
+// Token n of a sequence is at position past + n and sees keys up to it. lse may be null. With
+// `lengths` of documents (core/ops/documents.h), which are valid, each is a sequence of its own,
+// and past is 0. `scratch`, 64-byte aligned, holds CausalAttentionForwardScratch(past + T, D)
+// floats per thread.
 template <typename T>
 void CausalAttentionForward(ThreadTeam& team, const AttentionInputs<T>& inputs,
                             const AttentionShape& shape, int64_t past, float* scratch, T* y,
-                            float* lse);
+                            float* lse, absl::Span<const int64_t> lengths = {});
 
 // `scratch` as in the forward pass; past is 0.
 template <typename T>
 void CausalAttentionBackward(ThreadTeam& team, const AttentionGradients<T>& gradients,
-                             float* scratch);
+                             float* scratch, absl::Span<const int64_t> lengths = {});
 
 }  // namespace strake::cpu
 

@@ -63,7 +63,7 @@ __device__ __forceinline__ float ScoreGradient(bool visible, float p, float dp, 
 template <typename T, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
-    QueryGradientKernel(BackwardInputs<T> inputs) {
+    QueryGradientKernel(BackwardInputs<T> inputs, Form form) {
   using Tiles = AttentionTiles<kDims>;
   const auto q_tile = DynamicShared<float>();
   const auto dy_tile = DynamicShared<float>(Tiles::kOwnedBytes);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 
   ThreadSums<kDims> dq = {};
   const int key_end = min(first + Tiles::kRows, seq_len);
-  for (int key = Form::FirstKey(in, first); key < key_end; key += Tiles::kColumns) {
+  for (int key = form.FirstKey(in, b, first); key < key_end; key += Tiles::kColumns) {
     const int64_t at = kv_at + key * in.kv_stride;
     __syncthreads();  // the last tiles have been read
     LoadTile<kDims, Tiles::kColumns>(in.k + at, in.kv_stride, seq_len - key, in.head_dim,
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 #pragma unroll
       for (int j = 0; j < Tiles::kThreadColumns; ++j) {
         const bool visible =
-            Sees<Form>(in, first + FirstThreadRow() + i, key + RowThread() + j * kRowThreads);
+            Sees(form, in, b, first + FirstThreadRow() + i, key + RowThread() + j * kRowThreads);
         const float p = Softmax<Form>(in, visible, scores.at[i][j], lse[i]);
         const float slope = Form::Slope(in, p, lse[i]);
         ds.at[i][j] = ScoreGradient(visible, p * slope, ds.at[i][j], mean[i]);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 template <typename T, int kDims, typename Form>
 __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
-    KeyValueGradientKernel(BackwardInputs<T> inputs) {
+    KeyValueGradientKernel(BackwardInputs<T> inputs, Form form) {
   using Tiles = AttentionTiles<kDims>;
   const auto k_tile = DynamicShared<float>();
   const auto v_tile = DynamicShared<float>(Tiles::kOwnedBytes);
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   const int last = first + Tiles::kRows - 1;
   for (int h = kv_head * in.group; h < (kv_head + 1) * in.group; ++h) {
     const int64_t lse_at = (int64_t{b} * in.num_heads + h) * seq_len;
-    for (int query = first; query < seq_len && Form::Reaches(in, query, last);
+    for (int query = first; query < seq_len && form.Reaches(in, b, query, last);
          query += Tiles::kColumns) {
       const int64_t row = int64_t{b} * seq_len + query;
       __syncthreads();  // the last tiles have been read
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                        seq_len - query, in.head_dim, in.aligned, dy_tile);
       __syncthreads();
       const auto visible = [&](int i, int position) {
-        return position < seq_len && Sees<Form>(in, position, first + FirstThreadRow() + i);
+        return position < seq_len && Sees(form, in, b, position, first + FirstThreadRow() + i);
       };
       ThreadScores<kDims> scores = MultiplyTiles<kDims>(k_tile, q_tile, in.head_dim);
 #pragma unroll
@@ -229,21 +229,26 @@ absl::Status LaunchMean(CudaStream stream, const T* dy, const T* y, const Attent
                                         Vectorizes<T>(shape.head_dim, {dy, y}), mean);
 }
 
-template <typename T>
-absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs) {
+template <typename T, typename Form>
+absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs, Form form) {
   const AttentionInputs<T>& in = inputs.in;
   return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
     using Tiles = AttentionTiles<kDims>;
     constexpr int kBytes = 2 * (Tiles::kOwnedBytes + Tiles::kStreamedBytes) + Tiles::kScoreBytes;
     const int tiles = AttentionTileCount(in.num_queries, Tiles::kRows);
-    return WithScores(in, [&]<typename Form>(Form) {
-      const absl::Status launched = Launch<QueryGradientKernel<T, kDims, Form>>(
-          stream, tiles * in.batch * in.num_heads, Tiles::kThreads, kBytes, inputs);
-      if (!launched.ok()) return launched;
-      return Launch<KeyValueGradientKernel<T, kDims, Form>>(
-          stream, tiles * in.batch * (in.num_heads / in.group), Tiles::kThreads, kBytes, inputs);
-    });
+    const absl::Status launched = Launch<QueryGradientKernel<T, kDims, Form>>(
+        stream, tiles * in.batch * in.num_heads, Tiles::kThreads, kBytes, inputs, form);
+    if (!launched.ok()) return launched;
+    return Launch<KeyValueGradientKernel<T, kDims, Form>>(
+        stream, tiles * in.batch * (in.num_heads / in.group), Tiles::kThreads, kBytes, inputs,
+        form);
   });
+}
+
+// Calls launch(form) with the first form that serves.
+template <typename T, typename F>
+absl::Status WithDocuments(const AttentionInputs<T>& in, const int32_t* positions, F launch) {
+  return positions != nullptr ? launch(DocumentScores{{}, positions}) : WithScores(in, launch);
 }
 
 }  // namespace
@@ -253,7 +258,9 @@ absl::Status CausalAttentionForward(CudaStream stream, const CausalAttentionForw
   if (args.shape.batch == 0 || args.shape.seq_len == 0) return absl::OkStatus();
   AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
   in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.y});
-  return LaunchAttentionForward(stream, in, 1, in.num_queries, args.y, args.lse);
+  return WithDocuments(in, args.positions, [&](auto form) {
+    return LaunchAttentionForward(stream, in, form, 1, in.num_queries, args.y, args.lse);
+  });
 }
 
 template <typename T>
@@ -264,8 +271,10 @@ absl::Status CausalAttentionBackward(CudaStream stream,
   if (!launched.ok()) return launched;
   AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
   in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.dy, args.dqkv});
-  return LaunchGradients<T>(
-      stream, {.in = in, .dy = args.dy, .lse = args.lse, .mean = args.workspace, .dq = args.dqkv});
+  const BackwardInputs<T> inputs = {
+      .in = in, .dy = args.dy, .lse = args.lse, .mean = args.workspace, .dq = args.dqkv};
+  return WithDocuments(in, args.positions,
+                       [&](auto form) { return LaunchGradients(stream, inputs, form); });
 }
 
 STRAKE_CAUSAL_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)

@@ -27,6 +27,10 @@ struct CausalAttentionForwardArgs {
   AttentionShape shape;
   T* y;
   float* lse;
+  // [B*T], each token's position in its document (core/ops/documents.h); null: one per sequence. A
+  // token whose position is not valid, or follows one that is not, may see anything of its
+  // sequence.
+  const int32_t* positions = nullptr;
 };
 template <typename T>
 absl::Status CausalAttentionForward(CudaStream stream, const CausalAttentionForwardArgs<T>& args);
@@ -45,6 +49,7 @@ struct CausalAttentionBackwardArgs {
   AttentionShape shape;
   T* dqkv;
   float* workspace;
+  const int32_t* positions = nullptr;
 };
 template <typename T>
 absl::Status CausalAttentionBackward(CudaStream stream, const CausalAttentionBackwardArgs<T>& args);

@@ -25,6 +25,13 @@ Matrix<Scalar> HeadRows(Scalar* data, int64_t count, int64_t head_dim, int64_t s
 template <typename Scalar>
 using Column = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
 
+// The keys that query i of a sequence sees are [first, i]. Where `positions` is not null, they
+// begin no earlier than its document, in which it is at positions[i].
+inline int64_t FirstSeenKey(const AttentionShape& shape, const int32_t* positions, int64_t i) {
+  const int64_t first = shape.FirstKey(i);
+  return positions == nullptr ? first : std::max(first, i - positions[i]);
+}
+
 // The scores of one query q [head_dim] against keys k. Of `shape`, here and below, only head_dim
 // and what makes scores are read, and seq_len where it is the number of queries.
 template <typename Scalar>
@@ -62,12 +69,14 @@ struct CausalAttentionForwardArgs {
   Scalar* y;
   int64_t y_stride;
   Scalar* lse;
+  const int32_t* positions = nullptr;  // [T], of the sequence's documents
 };
 template <typename Scalar>
 void CausalAttentionForward(const CausalAttentionForwardArgs<Scalar>& args) {
   const AttentionShape& shape = args.shape;
   for (int64_t i = 0; i < shape.seq_len; ++i) {
-    const int64_t first = shape.FirstKey(i), count = i + 1 - first, at = first * args.stride;
+    const int64_t first = FirstSeenKey(shape, args.positions, i), count = i + 1 - first;
+    const int64_t at = first * args.stride;
     args.lse[i] = AttendRow(
         shape, args.q + i * args.stride, HeadRows(args.k + at, count, shape.head_dim, args.stride),
         HeadRows(args.v + at, count, shape.head_dim, args.stride), args.y + i * args.y_stride);
@@ -85,6 +94,7 @@ struct CausalAttentionBackwardArgs {
   const Scalar* lse;
   AttentionShape shape;
   Scalar *dq, *dk, *dv;
+  const int32_t* positions = nullptr;
 };
 
 // dq =; dk and dv +=, because the heads of a group share them. a is the scale, c the cap.
@@ -96,7 +106,8 @@ void CausalAttentionBackward(const CausalAttentionBackwardArgs<Scalar>& args) {
   const AttentionShape& shape = args.shape;
   const int64_t dim = shape.head_dim;
   for (int64_t i = 0; i < shape.seq_len; ++i) {
-    const int64_t first = shape.FirstKey(i), count = i + 1 - first, at = first * args.stride;
+    const int64_t first = FirstSeenKey(shape, args.positions, i), count = i + 1 - first;
+    const int64_t at = first * args.stride;
     const auto keys = HeadRows(args.k + at, count, dim, args.stride);
     const auto values = HeadRows(args.v + at, count, dim, args.stride);
     const Row query(args.q + i * args.stride, dim);
