@@ -125,6 +125,13 @@ TEST_P(ElementwiseCudaTest, Rope) {
     ExpectFollowsF64({table, x}, [&](const Context& ctx, const Tensors& t) {
       return RopeBackward(ctx, t[0], heads, /*seq_len=*/6, t[1]);
     });
+    const ParityOperand positions = {{c.num_tokens}, DType::kI32, 0, /*num_tokens=*/9};
+    ExpectFollowsF64({table, x, positions}, [&](const Context& ctx, const Tensors& t) {
+      return RopeForward(ctx, t[0], heads, /*seq_len=*/6, /*position_offset=*/0, t[1], t[2]);
+    });
+    ExpectFollowsF64({table, x, positions}, [&](const Context& ctx, const Tensors& t) {
+      return RopeBackward(ctx, t[0], heads, /*seq_len=*/6, t[1], t[2]);
+    });
   }
 }
 

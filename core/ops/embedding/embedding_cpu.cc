@@ -42,27 +42,26 @@ void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end
 }
 
 template <typename T>
-void PositionEmbeddingForward(const T* positions, int64_t period, int64_t offset, int64_t rows,
+void PositionEmbeddingForward(const T* positions, RowPositions at, int64_t begin, int64_t end,
                               int64_t columns, T* y) {
-  for (int64_t n = 0; n < rows; ++n) {
-    Add(positions + (offset + n) % period * columns, columns, y + n * columns);
+  for (int64_t n = begin; n < end; ++n) {
+    Add(positions + at(n) * columns, columns, y + n * columns);
   }
 }
 
 template <typename T>
-void PositionEmbeddingBackward(const T* dy, int64_t period, int64_t offset, int64_t rows,
-                               int64_t columns, int64_t begin, int64_t end, float* dpositions) {
+void PositionEmbeddingBackward(const T* dy, RowPositions at, int64_t rows, int64_t columns,
+                               int64_t begin, int64_t end, float* dpositions) {
   for (int64_t n = 0; n < rows; ++n) {
-    Add(dy + n * columns + begin, end - begin,
-        dpositions + (offset + n) % period * columns + begin);
+    Add(dy + n * columns + begin, end - begin, dpositions + at(n) * columns + begin);
   }
 }
 
 #define STRAKE_INSTANTIATE(T)                                                                    \
   template void EmbeddingForward(EmbeddingForwardArgs<T>, int64_t, int64_t);                     \
   template void EmbeddingBackward(EmbeddingBackwardArgs<T>, int64_t, int64_t);                   \
-  template void PositionEmbeddingForward(const T*, int64_t, int64_t, int64_t, int64_t, T*);      \
-  template void PositionEmbeddingBackward(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, \
+  template void PositionEmbeddingForward(const T*, RowPositions, int64_t, int64_t, int64_t, T*); \
+  template void PositionEmbeddingBackward(const T*, RowPositions, int64_t, int64_t, int64_t,     \
                                           int64_t, float*);
 STRAKE_INSTANTIATE(float)
 STRAKE_INSTANTIATE(Bf16)

@@ -8,6 +8,7 @@
 #include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/embedding/embedding_args.h"
+#include "core/ops/embedding/position_embedding_args.h"
 
 namespace strake::cpu {
 
@@ -20,14 +21,14 @@ void EmbeddingForward(EmbeddingForwardArgs<T> args, int64_t begin, int64_t end);
 template <typename T>
 void EmbeddingBackward(EmbeddingBackwardArgs<T> args, int64_t begin, int64_t end);
 
-// Row n is at position offset + n mod period.
+// Computes rows [begin, end) of y.
 template <typename T>
-void PositionEmbeddingForward(const T* positions, int64_t period, int64_t offset, int64_t rows,
+void PositionEmbeddingForward(const T* positions, RowPositions at, int64_t begin, int64_t end,
                               int64_t columns, T* y);
 // Computes columns [begin, end) of dpositions, over all rows.
 template <typename T>
-void PositionEmbeddingBackward(const T* dy, int64_t period, int64_t offset, int64_t rows,
-                               int64_t columns, int64_t begin, int64_t end, float* dpositions);
+void PositionEmbeddingBackward(const T* dy, RowPositions at, int64_t rows, int64_t columns,
+                               int64_t begin, int64_t end, float* dpositions);
 )
 // clang-format on
 

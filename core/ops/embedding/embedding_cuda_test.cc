@@ -65,6 +65,13 @@ TEST_P(EmbeddingCudaTest, PositionEmbedding) {
     ExpectFollowsF64({In({n, c}), Sum({9, c}, n)}, [](const Context& ctx, const Tensors& t) {
       return PositionEmbeddingBackward(ctx, t[0], /*period=*/6, /*offset=*/4, t[1]);
     });
+    const ParityOperand given = {{n}, DType::kI32, 0, /*num_tokens=*/9};
+    ExpectFollowsF64({In({9, c}), y, given}, [](const Context& ctx, const Tensors& t) {
+      return PositionEmbeddingForward(ctx, t[0], /*period=*/6, /*offset=*/0, t[1], t[2]);
+    });
+    ExpectFollowsF64({In({n, c}), Sum({9, c}, n), given}, [](const Context& ctx, const Tensors& t) {
+      return PositionEmbeddingBackward(ctx, t[0], /*period=*/6, /*offset=*/0, t[1], t[2]);
+    });
   }
 }
 

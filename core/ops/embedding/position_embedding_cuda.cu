@@ -1,5 +1,7 @@
 // Memory traffic. Forward: y is read and written once; a row of positions is read once from HBM,
 // and then from L2. Backward: dy is read once; dpositions is read and written once.
+#include <cmath>
+
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -11,6 +13,18 @@ namespace {
 constexpr int kMaxThreads = 128;
 constexpr int kInFlight = 8;
 
+// to += from.
+template <typename T, int kWidth>
+__device__ __forceinline__ void AddVector(const T* from, T* to) {
+  Vec<T, kWidth> value = LoadVec<kWidth>(to);
+  const Vec<T, kWidth> added = LoadVec<kWidth>(from);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    value.at[i] = FromFloat<T>(ToFloat(value.at[i]) + ToFloat(added.at[i]));
+  }
+  StoreVec(to, value);
+}
+
 // Block (n, y): vectors [y * blockDim.x, ...) of row n.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
@@ -18,14 +32,25 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int v = blockIdx.y * blockDim.x + threadIdx.x;
   if (v >= columns / kWidth) return;
   const int64_t position = (int64_t{first} + blockIdx.x) % period;
+  AddVector<T, kWidth>(positions + position * columns + v * kWidth,
+                       y + int64_t{blockIdx.x} * columns + v * kWidth);
+}
+
+// The same at given positions.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kMaxThreads)
+    AddGivenPositionsKernel(const T* positions, const int32_t* given, int64_t num_positions,
+                            int columns, T* y) {
+  const int v = blockIdx.y * blockDim.x + threadIdx.x;
+  if (v >= columns / kWidth) return;
+  const int position = given[blockIdx.x];
   T* const to = y + int64_t{blockIdx.x} * columns + v * kWidth;
-  Vec<T, kWidth> value = LoadVec<kWidth>(to);
-  const Vec<T, kWidth> added = LoadVec<kWidth>(positions + position * columns + v * kWidth);
+  if (position < 0 || position >= num_positions) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    value.at[i] = FromFloat<T>(ToFloat(value.at[i]) + ToFloat(added.at[i]));
+    for (int i = 0; i < kWidth; ++i) to[i] = FromFloat<T>(NAN);
+    return;
   }
-  StoreVec(to, value);
+  AddVector<T, kWidth>(positions + int64_t{position} * columns + v * kWidth, to);
 }
 
 // Block (n, y), for n < period: the position of row n, summed over rows n, n + period, ...
@@ -73,6 +98,11 @@ absl::Status PositionEmbeddingForward(CudaStream stream,
   if (args.rows == 0 || args.columns == 0) return absl::OkStatus();
   const auto launch = [&]<int kWidth>() {
     const int64_t vectors = args.columns / kWidth;
+    if (args.given != nullptr) {
+      return Launch<AddGivenPositionsKernel<T, kWidth>>(
+          stream, GridOf(args.rows, vectors), BlockThreads(vectors), 0, args.positions, args.given,
+          args.num_positions, args.columns, args.y);
+    }
     return Launch<PositionEmbeddingForwardKernel<T, kWidth>>(
         stream, GridOf(args.rows, vectors), BlockThreads(vectors), 0, args.positions, args.period,
         args.offset % args.period, args.columns, args.y);

@@ -21,12 +21,17 @@ struct PositionEmbeddingForwardArgs {
   const T* positions;
   int64_t period, offset, rows, columns;
   T* y;
+  // [N], the rows' positions; null where period and offset give them. The row of one outside of
+  // [0, P) becomes NaN.
+  const int32_t* given = nullptr;
+  int64_t num_positions = 0;  // P, where positions are given
 };
 template <typename T>
 absl::Status PositionEmbeddingForward(CudaStream stream,
                                       const PositionEmbeddingForwardArgs<T>& args);
 
-// dpositions [P, C] (f32) += the rows of dy [N, C] by position, in the order of rows.
+// dpositions [P, C] (f32) += the rows of dy [N, C] by position, in the order of rows. For given
+// positions this is EmbeddingBackward (embedding_cuda.h).
 template <typename T>
 struct PositionEmbeddingBackwardArgs {
   const T* dy;

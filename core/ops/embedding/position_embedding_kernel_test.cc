@@ -1,5 +1,7 @@
 // The CUDA kernels of the position embedding, under the emulator and on a GPU, against the
 // reference. All values are small integers: sums are exact, and bits are compared.
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <vector>
 
@@ -84,17 +86,48 @@ TYPED_TEST(PositionEmbeddingCudaTest, FollowsTheReference) {
                                         << size.period << ", guard " << static_cast<int>(guard_at));
       Problem<TypeParam> p(size, guard_at);
       std::vector<double> dpositions = ToDouble(p.dpositions);
-      reference::PositionEmbeddingBackward(ToDouble(p.y).data(), size.period, size.offset,
-                                           size.rows, size.columns, 0, size.columns,
-                                           dpositions.data());
+      const RowPositions at = {size.period, size.offset};
+      reference::PositionEmbeddingBackward(ToDouble(p.y).data(), at, size.rows, size.columns, 0,
+                                           size.columns, dpositions.data());
       ASSERT_EQ(p.Backward(), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.dpositions), dpositions);
 
       std::vector<double> y = ToDouble(p.y);
-      reference::PositionEmbeddingForward(ToDouble(p.positions).data(), size.period, size.offset,
-                                          size.rows, size.columns, y.data());
+      reference::PositionEmbeddingForward(ToDouble(p.positions).data(), at, 0, size.rows,
+                                          size.columns, y.data());
       ASSERT_EQ(p.Forward(), absl::OkStatus());
       EXPECT_EQ(ToDouble(p.y), y);
+    }
+  }
+}
+
+// Positions in any order, of which several are equal; one outside at either end gives NaN.
+TYPED_TEST(PositionEmbeddingCudaTest, FollowsGivenPositions) {
+  for (const int64_t columns : {8, 33, 1040}) {
+    for (const GuardAt guard_at : {GuardAt::kEnd, GuardAt::kStart}) {
+      Problem<TypeParam> p({7, 5, columns, 5, 0}, guard_at);
+      GuardedBuffer<int32_t> given("given", 7, guard_at);
+      const int32_t values[] = {4, 0, 1, 0, 5, 2, -1};
+      std::copy_n(values, 7, given.data());
+      std::vector<double> y = ToDouble(p.y);
+      for (const int64_t row : {0, 1, 2, 3, 5}) {
+        reference::PositionEmbeddingForward<double>(
+            ToDouble(p.positions).data(), {0, 0, given.data()}, row, row + 1, columns, y.data());
+      }
+      ASSERT_EQ(cuda::PositionEmbeddingForward<TypeParam>(nullptr, {.positions = p.positions.data(),
+                                                                    .period = 0,
+                                                                    .offset = 0,
+                                                                    .rows = 7,
+                                                                    .columns = columns,
+                                                                    .y = p.y.data(),
+                                                                    .given = given.data(),
+                                                                    .num_positions = 5}),
+                absl::OkStatus());
+      const std::vector<double> got = ToDouble(p.y);
+      for (int64_t i = 0; i < 7 * columns; ++i) {
+        const bool outside = i / columns == 4 || i / columns == 6;
+        ASSERT_TRUE(outside ? std::isnan(got[i]) : got[i] == y[i]) << i;
+      }
     }
   }
 }

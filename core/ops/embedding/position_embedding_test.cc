@@ -1,6 +1,8 @@
 #include "core/ops/embedding/position_embedding.h"
 
 #include <cmath>
+#include <string>
+#include <utility>
 
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
@@ -73,6 +75,42 @@ TEST(PositionEmbeddingTest, BackwardAddsRowsExactly) {
   }
 }
 
+// Two documents of 3 and 4 tokens, the second from position 0 on, are two sequences.
+TEST(PositionEmbeddingTest, GivenPositionsAddAsSequencesDo) {
+  TestTensor given(DType::kI32, {7});
+  for (int64_t n = 0; n < 7; ++n) given->data<int32_t>()[n] = n < 3 ? n : n - 3;
+  for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
+    const TestContext ctx(ops);
+    Tables packed(DType::kF32, 7), apart(DType::kF32, 7);
+    ASSERT_TRUE(PositionEmbeddingForward(ctx, packed.positions, 7, 0, packed.y, given).ok());
+    ASSERT_TRUE(PositionEmbeddingBackward(ctx, packed.y, 7, 0, packed.dpositions, given).ok());
+    for (const auto& [begin, end] : {std::pair{0, 3}, {3, 7}}) {
+      const Tensor y = apart.y->Rows(begin, end);
+      ASSERT_TRUE(PositionEmbeddingForward(ctx, apart.positions, kPositions, 0, y).ok());
+      ASSERT_TRUE(PositionEmbeddingBackward(ctx, y, kPositions, 0, apart.dpositions).ok());
+    }
+    EXPECT_TRUE(SameBits(packed.y, apart.y));
+    EXPECT_TRUE(SameBits(packed.dpositions, apart.dpositions));
+    EXPECT_GT(MaxAbs(packed.dpositions), 0.1);
+  }
+}
+
+TEST(PositionEmbeddingTest, AWrongGivenPositionIsNamedAndNothingIsWritten) {
+  const TestContext ctx;
+  Tables t(DType::kF32, 3), before(DType::kF32, 3);
+  TestTensor given(DType::kI32, {3});
+  for (const int64_t wrong : {int64_t{-1}, kPositions}) {
+    for (int64_t n = 0; n < 3; ++n) given->data<int32_t>()[n] = n == 1 ? wrong : kPositions - 1;
+    const absl::Status status = PositionEmbeddingForward(ctx, t.positions, 3, 0, t.y, given);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(), "[position_embedding] positions[1] is " + std::to_string(wrong) +
+                                    ", outside of [0, 9)");
+    EXPECT_EQ(PositionEmbeddingBackward(ctx, t.y, 3, 0, t.dpositions, given), status);
+    EXPECT_TRUE(SameBits(t.y, before.y));
+    EXPECT_TRUE(SameBits(t.dpositions, before.dpositions));
+  }
+}
+
 TEST(PositionEmbeddingTest, RowsInPartsGiveTheSameBits) {
   const TestContext ctx;
   Tables whole(DType::kF32, 40), parts(DType::kF32, 40);
@@ -136,6 +174,9 @@ TEST(PositionEmbeddingDeathTest, WrongShapesAndPeriodsAreNamed) {
                "positions f32\\[9, 33\\], .*period 10, offset 0");
   EXPECT_DEATH((void)PositionEmbeddingBackward(ctx, t.y, 0, 0, t.dpositions), "period 0");
   EXPECT_DEATH((void)PositionEmbeddingBackward(ctx, t.y, 4, -1, t.dpositions), "offset -1");
+  TestTensor given(DType::kI32, {7});
+  EXPECT_DEATH((void)PositionEmbeddingForward(ctx, t.positions, 4, 0, t.y, given),
+               "y f32\\[8, 33\\], row_positions i32\\[7\\]");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "core/ops/cpu/isa.h"
 #include "core/ops/dispatch.h"
+#include "core/ops/documents.h"
 #include "core/ops/rope/rope_cpu.h"
 #include "core/ops/rope/rope_cuda.h"
 #include "core/ops/rope/rope_reference.h"
@@ -98,7 +99,8 @@ void ComputeFrequencies(const RopeConfig& config, int64_t num_positions, std::sp
 }
 
 absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& heads,
-                    int64_t seq_len, int64_t position_offset, bool transposed, const Tensor& x) {
+                    int64_t seq_len, int64_t position_offset, bool transposed, const Tensor& x,
+                    const Tensor& positions) {
   const int64_t num_heads = heads.num_heads, head_dim = heads.head_dim;
   CHECK(table.dtype() == DType::kF64 && table.rank() == 2 && table.dim(1) % 2 == 0 &&
         table.dim(1) <= head_dim && x.rank() == 2 && num_heads >= 0 &&
@@ -107,10 +109,14 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& he
       << "[rope] x " << x.ToString() << ", table " << table.ToString() << ", " << num_heads
       << " heads of " << head_dim << ", sequences of " << seq_len << " from position "
       << position_offset;
-  const bool on_cuda = OnCuda("rope", ctx, table, x);
+  CHECK(!positions.defined() ||
+        (positions.shape() == Shape({x.dim(0)}) && positions.dtype() == DType::kI32))
+      << "[rope] x " << x.ToString() << ", positions " << positions.ToString();
+  const bool on_cuda = OnCuda("rope", ctx, table, x, positions);
   const OpScope op(ctx, "rope", [&](OpCall& call) {
     call.In("table", table, table.Rows(0, seq_len).num_bytes())
         .InOut("x", x, 1.0 * x.dim(0) * num_heads * table.dim(1) * DTypeSize(x.dtype()))
+        .In("positions", positions)
         .Set("num_heads", num_heads)
         .Set("head_dim", head_dim)
         .Set("interleaved", heads.interleaved)
@@ -130,12 +136,18 @@ absl::Status Rotate(const Context& ctx, const Tensor& table, const RopeHeads& he
             .transposed = transposed,
             .tokens = x.dim(0),
             .stride = x.dim(1),
-            .x = x.data<T>()};
+            .x = x.data<T>(),
+            .positions = positions.defined() ? positions.data<int32_t>() : nullptr,
+            .num_positions = table.dim(0)};
   };
   if (on_cuda) {
     return DispatchCuda("rope", x.dtype(), [&]<typename T>() {
       return cuda::Rope<T>(ctx.cuda_stream(), args_of.template operator()<T>());
     });
+  }
+  if (positions.defined()) {
+    const absl::Status valid = CheckPositions("rope", positions, table.dim(0));
+    if (!valid.ok()) return valid;
   }
   const int64_t grain = RowGrain(num_heads * table.dim(1));
   const bool done = RunCpuKernels("rope", ctx, x.dtype(), [&]<typename T>() {
@@ -178,13 +190,15 @@ void RopeTable(const RopeConfig& config, Tensor table) {
 }
 
 absl::Status RopeForward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
-                         int64_t seq_len, int64_t position_offset, Tensor x) {
-  return Rotate(ctx, table, heads, seq_len, position_offset, /*transposed=*/false, x);
+                         int64_t seq_len, int64_t position_offset, Tensor x,
+                         const Tensor& positions) {
+  return Rotate(ctx, table, heads, seq_len, position_offset, /*transposed=*/false, x, positions);
 }
 
 absl::Status RopeBackward(const Context& ctx, const Tensor& table, const RopeHeads& heads,
-                          int64_t seq_len, Tensor dx) {
-  return Rotate(ctx, table, heads, seq_len, /*position_offset=*/0, /*transposed=*/true, dx);
+                          int64_t seq_len, Tensor dx, const Tensor& positions) {
+  return Rotate(ctx, table, heads, seq_len, /*position_offset=*/0, /*transposed=*/true, dx,
+                positions);
 }
 
 }  // namespace strake

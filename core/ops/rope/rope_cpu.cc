@@ -69,7 +69,7 @@ template <bool kInterleaved, typename T>
 STRAKE_INLINE void RotateTokens(const RopeArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t rotary_dim = args.rotary_dim;
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = args.table + (args.position_offset + n % args.seq_len) * rotary_dim;
+    const double* angles = args.table + args.RowOf(n) * rotary_dim;
     T* row = args.x + n * args.stride;
     if constexpr (kInterleaved) {
       RotateNeighbours(args, angles, row);

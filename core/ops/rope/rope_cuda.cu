@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -50,21 +52,18 @@ __device__ __forceinline__ void JoinNeighbours(Vec<T, kWidth>& first, Vec<T, kWi
   second = after;
 }
 
-// Block n rotates token n. A thread rotates kWidth pairs (i, i + R/2), or (2i, 2i + 1) if
-// kInterleaved, of heads g, g + G, g + 2 G, ... of G = ceil(num_heads / kHeads) groups.
+// Rotates the heads of a token by a row of the table. A thread rotates kWidth pairs (i, i + R/2),
+// or (2i, 2i + 1) if kInterleaved, of heads g, g + G, g + 2 G, ... of G = ceil(num_heads / kHeads)
+// groups.
 // Memory traffic: the heads are read and written once; the table comes from L2, where its R f64 per
 // token are little compared with the heads.
 template <typename T, int kWidth, bool kInterleaved>
-__global__ void __launch_bounds__(kMaxThreads)
-    RopeKernel(const double* table, int rotary_dim, int head_dim, int num_heads, int seq_len,
-               int64_t position_offset, bool transposed, int64_t stride, T* x) {
+__device__ __forceinline__ void RotateToken(const double* angles, int rotary_dim, int head_dim,
+                                            int num_heads, bool transposed, T* row) {
   const int half = rotary_dim / 2;
   const int second_at = kInterleaved ? kWidth : half;
   const int vectors = half / kWidth;  // of half a head
   const int groups = (num_heads + kHeads - 1) / kHeads;
-  const int token = blockIdx.x;
-  const double* const angles = table + (position_offset + token % seq_len) * rotary_dim;
-  T* const row = x + token * stride;
 
   for (int unit = threadIdx.x; unit < vectors * groups; unit += blockDim.x) {
     const int group = unit / vectors, i = unit % vectors * kWidth;
@@ -99,6 +98,35 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
+// Block n rotates token n.
+template <typename T, int kWidth, bool kInterleaved>
+__global__ void __launch_bounds__(kMaxThreads)
+    RopeKernel(const double* table, int rotary_dim, int head_dim, int num_heads, int seq_len,
+               int64_t position_offset, bool transposed, int64_t stride, T* x) {
+  const int token = blockIdx.x;
+  const double* const angles = table + (position_offset + token % seq_len) * rotary_dim;
+  RotateToken<T, kWidth, kInterleaved>(angles, rotary_dim, head_dim, num_heads, transposed,
+                                       x + token * stride);
+}
+
+// The same at given positions.
+template <typename T, int kWidth, bool kInterleaved>
+__global__ void __launch_bounds__(kMaxThreads)
+    RopeAtPositionsKernel(const double* table, int rotary_dim, int head_dim, int num_heads,
+                          const int32_t* positions, int64_t num_positions, bool transposed,
+                          int64_t stride, T* x) {
+  const int token = blockIdx.x, position = positions[token];
+  T* const row = x + token * stride;
+  if (position < 0 || position >= num_positions) {
+    for (int i = threadIdx.x; i < num_heads * rotary_dim; i += blockDim.x) {
+      row[int64_t{i / rotary_dim} * head_dim + i % rotary_dim] = FromFloat<T>(NAN);
+    }
+    return;
+  }
+  RotateToken<T, kWidth, kInterleaved>(table + int64_t{position} * rotary_dim, rotary_dim, head_dim,
+                                       num_heads, transposed, row);
+}
+
 }  // namespace
 
 template <typename T>
@@ -111,6 +139,11 @@ absl::Status Rope(CudaStream stream, const RopeArgs<T>& args) {
     const int64_t units = half / kWidth * ((args.num_heads + kHeads - 1) / kHeads);
     const int64_t whole_warps = (units + kWarpSize - 1) / kWarpSize * kWarpSize;
     const int threads = whole_warps < kMaxThreads ? whole_warps : kMaxThreads;
+    if (args.positions != nullptr) {
+      return Launch<RopeAtPositionsKernel<T, kWidth, kInterleaved>>(
+          stream, args.tokens, threads, 0, args.table, args.rotary_dim, args.head_dim,
+          args.num_heads, args.positions, args.num_positions, args.transposed, args.stride, args.x);
+    }
     return Launch<RopeKernel<T, kWidth, kInterleaved>>(
         stream, args.tokens, threads, 0, args.table, args.rotary_dim, args.head_dim, args.num_heads,
         args.seq_len, args.position_offset, args.transposed, args.stride, args.x);

@@ -1,4 +1,5 @@
 // The CUDA kernel of RoPE, under the emulator and on a GPU, against the reference in f64.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -126,6 +127,36 @@ TYPED_TEST(RopeCudaTest, FollowsTheReference) {
         ASSERT_EQ(p.Run(mode), absl::OkStatus());
         ExpectReference(p, before, mode);
       }
+    }
+  }
+}
+
+// Positions in any order; one outside at either end makes its token's features NaN.
+TYPED_TEST(RopeCudaTest, FollowsGivenPositions) {
+  constexpr int64_t kTokens = 6, kPositions = 5, kOutside[] = {1, 4};
+  for (Case c : {Case{64, 64, 3, 6, 0, kTokens, 256}, {6, 20, 2, 6, 0, kTokens, 40}}) {
+    for (const Mode mode : kModes) {
+      Problem<TypeParam> p(c, GuardAt::kEnd);
+      GuardedBuffer<int32_t> positions("positions", kTokens, GuardAt::kEnd);
+      const int32_t values[] = {4, kPositions, 0, 4, -1, 2};
+      std::copy_n(values, kTokens, positions.data());
+      std::vector<double> truth = ToDouble(p.x);
+      RopeArgs<TypeParam> args = ArgsOf(c, mode, p.table.data(), p.x.data());
+      args.positions = positions.data();
+      args.num_positions = kPositions;
+      ASSERT_EQ(cuda::Rope<TypeParam>(nullptr, args), absl::OkStatus());
+      for (const int64_t n : kOutside) {
+        for (int64_t i = 0; i < c.num_heads * c.rotary_dim; ++i) {
+          TypeParam& x = p.x[n * c.stride + i / c.rotary_dim * c.head_dim + i % c.rotary_dim];
+          ASSERT_TRUE(std::isnan(static_cast<float>(x))) << n << ", " << i;
+          x = TypeParam(static_cast<float>(
+              truth[n * c.stride + i / c.rotary_dim * c.head_dim + i % c.rotary_dim]));
+        }
+      }
+      RopeArgs<double> expected = ArgsOf(c, mode, p.table.data(), truth.data());
+      expected.positions = positions.data();
+      for (const int64_t n : {0, 2, 3, 5}) reference::Rope(expected, n, n + 1);
+      ExpectEachNear(ToDouble(p.x), truth, kRoundoff<TypeParam>, kAbsoluteError, "x");
     }
   }
 }

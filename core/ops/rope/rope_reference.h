@@ -20,7 +20,7 @@ void Rope(const RopeArgs<Scalar>& args, int64_t begin, int64_t end) {
   const int64_t second_at = args.interleaved ? 1 : half;
   Column cos(half), sin(half), rotated(half);
   for (int64_t n = begin; n < end; ++n) {
-    const double* angles = args.table + (args.position_offset + n % args.seq_len) * args.rotary_dim;
+    const double* angles = args.table + args.RowOf(n) * args.rotary_dim;
     cos = ConstArray<double>(angles, half).template cast<Scalar>();
     sin = ConstArray<double>(angles + half, half).template cast<Scalar>();
     if (args.transposed) sin = -sin;

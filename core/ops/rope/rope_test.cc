@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <complex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -278,6 +279,48 @@ TEST(RopeTest, PositionOffsetContinuesASequence) {
   EXPECT_TRUE(SameBits(whole.y, pieces.y));
 }
 
+// Two documents of a sequence, the second from position 0 on, are two sequences.
+TEST(RopeTest, GivenPositionsRotateAsSequencesDo) {
+  TestTensor positions(DType::kI32, {kSeqLen});
+  for (int64_t n = 0; n < kSeqLen; ++n) positions->data<int32_t>()[n] = n < 4 ? n : n - 4;
+  for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
+    const TestContext ctx(ops);
+    for (const Layout& layout : kLayouts) {
+      Rope packed(DType::kF32, layout, 1), apart(DType::kF32, layout, 1);
+      for (const bool backward : {false, true}) {
+        const auto rotate = [&](int64_t seq_len, const Tensor& x, const Tensor& at) {
+          return backward ? RopeBackward(ctx, packed.table, packed.heads, seq_len, x, at)
+                          : RopeForward(ctx, packed.table, packed.heads, seq_len, 0, x, at);
+        };
+        CopyConvert(packed.x, packed.y);
+        CopyConvert(packed.x, apart.y);
+        ASSERT_EQ(rotate(kSeqLen, packed.y, positions), absl::OkStatus());
+        ASSERT_EQ(rotate(4, apart.y->Rows(0, 4), {}), absl::OkStatus());
+        ASSERT_EQ(rotate(kSeqLen - 4, apart.y->Rows(4, kSeqLen), {}), absl::OkStatus());
+        EXPECT_TRUE(SameBits(packed.y, apart.y));
+        EXPECT_FALSE(SameBits(packed.y, packed.x));
+      }
+    }
+  }
+}
+
+TEST(RopeTest, AWrongPositionIsNamedAndNothingIsWritten) {
+  const TestContext ctx;
+  Rope rope(DType::kF32, {6}, 1);
+  TestTensor positions(DType::kI32, {kSeqLen});
+  for (const int wrong : {-1, 32}) {
+    for (int64_t n = 0; n < kSeqLen; ++n) positions->data<int32_t>()[n] = n == 4 ? wrong : 31;
+    CopyConvert(rope.x, rope.y);
+    const absl::Status status =
+        RopeForward(ctx, rope.table, rope.heads, kSeqLen, 0, rope.y, positions);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(),
+              "[rope] positions[4] is " + std::to_string(wrong) + ", outside of [0, 32)");
+    EXPECT_EQ(RopeBackward(ctx, rope.table, rope.heads, kSeqLen, rope.y, positions), status);
+    EXPECT_TRUE(SameBits(rope.y, rope.x));
+  }
+}
+
 TEST(RopeTest, F32FollowsF64) {
   for (const Layout& layout : kLayouts) {
     for (const int64_t sequences : {0, 1, 5}) {
@@ -308,6 +351,9 @@ TEST(RopeDeathTest, WrongShapesAreNamed) {
   EXPECT_DEATH((void)RopeForward(ctx, rope.table, {2, 2}, kSeqLen, 0, rope.x), "2 heads of 2");
   EXPECT_DEATH((void)RopeForward(ctx, rope.table, {2, 4}, kSeqLen, 27, rope.x), "from position 27");
   EXPECT_DEATH((void)RopeBackward(ctx, rope.table, {2, 4}, 5, rope.x), "sequences of 5");
+  TestTensor positions(DType::kI32, {kSeqLen});
+  EXPECT_DEATH((void)RopeForward(ctx, rope.table, {2, 4}, kSeqLen, 0, rope.x, positions),
+               "positions i32\\[6\\]");
   TestTensor odd(DType::kF64, {4, 3});
   EXPECT_DEATH(RopeTable({}, odd), "table f64\\[4, 3\\]: features go in pairs");
   EXPECT_DEATH(RopeTable({.rotary_dim = 2}, rope.table), "of 4 features, rotary_dim 2");
