@@ -8,6 +8,7 @@
 #include "core/base/dtype.h"
 #include "core/ops/attention/cached_attention.h"
 #include "core/ops/attention/causal_attention.h"
+#include "core/ops/documents.h"
 #include "core/ops/matmul/matmul.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/testing/attention_tolerance.h"
@@ -22,6 +23,7 @@ using testing::AttentionTolerance;
 using testing::ExpectCpuFollowsF64;
 using testing::F32SumTolerance;
 using testing::ParityOperand;
+using testing::TestTensor;
 using testing::UnitRoundoff;
 using Tensors = std::vector<Tensor>;
 
@@ -117,6 +119,28 @@ TEST_P(CpuKernelsTest, CausalAttention) {
                           if (!status.ok()) return status;
                           return CausalAttentionBackward(ctx, t[3], t[0], t[1], t[2], s, t[4]);
                         });
+  }
+}
+
+// Documents of one token, of less than a block, and of several; windows and caps within them. The
+// positions are outside of the operands, which are filled with random numbers.
+TEST_P(CpuKernelsTest, DocumentAttention) {
+  const std::vector<int64_t> lengths = {1, 130, 19, 70, 64, 16};
+  for (const AttentionShape& s :
+       {AttentionShape{2, 150, 4, 2, 8}, {2, 150, 2, 1, 33, 70}, {2, 150, 2, 2, 24, 20, 0.3, 2}}) {
+    const TestTensor positions(DType::kI32, {300});
+    ASSERT_EQ(SetDocumentPositions(lengths, 150, positions), absl::OkStatus());
+    const Documents documents = {positions, lengths};
+    const double bound = AttentionTolerance(s.head_dim, s.seq_len);
+    const ParityOperand y = Out(Heads(s), bound),
+                        statistic = {{2, s.num_heads, 150}, DType::kF32, bound};
+    ExpectCpuFollowsF64(
+        {In(Qkv(s)), y, statistic, In(Heads(s)), Out(Qkv(s), 2 * bound, 2)},
+        [&](const Context& ctx, const Tensors& t) {
+          const absl::Status status = CausalAttentionForward(ctx, t[0], s, t[1], t[2], documents);
+          if (!status.ok()) return status;
+          return CausalAttentionBackward(ctx, t[3], t[0], t[1], t[2], s, t[4], documents);
+        });
   }
 }
 

@@ -1,9 +1,14 @@
 #include "core/ops/attention/causal_attention_check.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <vector>
 
+#include "core/base/status_macros.h"
 #include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/causal_attention.h"
+#include "core/ops/documents.h"
 
 namespace strake {
 namespace {
@@ -23,31 +28,76 @@ Rounding AttentionRounding(const AttentionShape& shape) {
   return {static_cast<double>(keys), roundings * (1 + shape.head_dim * shape.Scale()), 2};
 }
 
+// As many documents as the call has, of lengths that differ by at most 1 but for the ends of
+// sequences; empty without documents.
+std::vector<int64_t> DocumentLengths(const OpCall& call, const AttentionShape& shape) {
+  std::vector<int64_t> lengths;
+  if (!call.Has("positions") || shape.seq_len == 0) return lengths;
+  const int64_t documents = call.GetInt("num_documents");
+  for (int64_t b = 0; b < shape.batch; ++b) {
+    // Of this sequence; it has at least one, and no more than tokens.
+    const int64_t share = documents * (b + 1) / shape.batch - documents * b / shape.batch;
+    const int64_t count = std::clamp<int64_t>(share, 1, shape.seq_len);
+    for (int64_t d = 0; d < count; ++d) {
+      lengths.push_back(shape.seq_len * (d + 1) / count - shape.seq_len * d / count);
+    }
+  }
+  return lengths;
+}
+
+// Adds the positions, if the call has them.
+std::vector<OpTensor> WithPositions(const OpCall& call, std::vector<OpTensor> tensors) {
+  if (!call.Has("positions")) return tensors;
+  tensors.push_back(In(call, "positions"));
+  tensors.back().num_tokens = 1;
+  return tensors;
+}
+
+// Positions are the last of `tensors`, if there are lengths.
+Documents DocumentsOf(const std::vector<int64_t>& lengths, const Tensors& tensors) {
+  return lengths.empty() ? Documents() : Documents{tensors.back(), lengths};
+}
+
+// Sets the positions in a run with memory.
+absl::Status PrepareDocuments(const Context& ctx, const AttentionShape& shape,
+                              const std::vector<int64_t>& lengths, const Tensors& tensors) {
+  if (lengths.empty() || ctx.dry_run()) return absl::OkStatus();
+  return SetDocumentPositions(lengths, shape.seq_len, tensors.back());
+}
+
 }  // namespace
 
 OpCheck CausalAttentionCheck(const OpCall& call) {
   const AttentionShape shape = GetAttentionShape(call);
   const Rounding rounding = AttentionRounding(shape);
+  const std::vector<int64_t> lengths = DocumentLengths(call, shape);
   if (!call.Has("dy")) {
-    return {.tensors = {In(call, "qkv"), Out(call, "y", rounding),
-                        Out(call, "lse", {rounding.num_terms, rounding.num_roundings})},
-            .run = [shape](const Context& ctx, const Tensors& t) {
-              return CausalAttentionForward(ctx, t[0], shape, t[1], t[2]);
-            }};
+    return {
+        .tensors =
+            WithPositions(call, {In(call, "qkv"), Out(call, "y", rounding),
+                                 Out(call, "lse", {rounding.num_terms, rounding.num_roundings})}),
+        .run =
+            [shape, lengths](const Context& ctx, const Tensors& t) {
+              return CausalAttentionForward(ctx, t[0], shape, t[1], t[2], DocumentsOf(lengths, t));
+            },
+        .prepare = [shape, lengths](
+                       const Context& ctx,
+                       const Tensors& t) { return PrepareDocuments(ctx, shape, lengths, t); }};
   }
   // Two products in sequence: the rounding of dp adds to that of p.
-  return {.tensors = {In(call, "dy"), In(call, "qkv"), In(call, "y"), In(call, "lse"),
-                      Out(call, "dqkv",
-                          {4 * rounding.num_terms, 2 * rounding.num_roundings,
-                           2 * rounding.num_stores})},
+  const Rounding gradient = {4 * rounding.num_terms, 2 * rounding.num_roundings,
+                             2 * rounding.num_stores};
+  return {.tensors = WithPositions(call, {In(call, "dy"), In(call, "qkv"), In(call, "y"),
+                                          In(call, "lse"), Out(call, "dqkv", gradient)}),
           .run =
-              [shape](const Context& ctx, const Tensors& t) {
-                return CausalAttentionBackward(ctx, t[0], t[1], t[2], t[3], shape, t[4]);
+              [shape, lengths](const Context& ctx, const Tensors& t) {
+                return CausalAttentionBackward(ctx, t[0], t[1], t[2], t[3], shape, t[4],
+                                               DocumentsOf(lengths, t));
               },
-          .prepare =
-              [shape](const Context& ctx, const Tensors& t) {
-                return CausalAttentionForward(ctx, t[1], shape, t[2], t[3]);
-              }};
+          .prepare = [shape, lengths](const Context& ctx, const Tensors& t) -> absl::Status {
+            STRAKE_RETURN_IF_ERROR(PrepareDocuments(ctx, shape, lengths, t));
+            return CausalAttentionForward(ctx, t[1], shape, t[2], t[3], DocumentsOf(lengths, t));
+          }};
 }
 
 }  // namespace strake

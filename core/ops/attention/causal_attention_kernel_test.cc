@@ -9,7 +9,7 @@
 
 #include "core/base/dtype.h"
 #include "core/ops/attention/causal_attention_cuda.h"
-#include "core/ops/attention/causal_attention_reference.h"
+#include "core/ops/attention/causal_attention_problem.h"
 #include "core/testing/cuda_emulator.h"
 #include "core/testing/guarded_buffer.h"
 #include "core/testing/kernel_test_util.h"
@@ -18,156 +18,16 @@
 namespace strake {
 namespace {
 
+using testing::CheckAttention;
 using testing::Copy;
-using testing::ExpectNear;
 using testing::FillNormal;
 using testing::GuardAt;
 using testing::GuardedBuffer;
-using testing::kRoundoff;
 using testing::SameBits;
 using testing::ScopedRandomCudaOrder;
-using testing::ToDouble;
-
-int64_t Tokens(const AttentionShape& s) { return s.batch * s.seq_len; }
-int64_t Columns(const AttentionShape& s) { return (s.num_heads + 2 * s.num_kv_heads) * s.head_dim; }
-int64_t OutputColumns(const AttentionShape& s) { return s.num_heads * s.head_dim; }
-
-std::string ToString(const AttentionShape& s) {
-  return "B " + std::to_string(s.batch) + ", T " + std::to_string(s.seq_len) + ", H " +
-         std::to_string(s.num_heads) + ", KV " + std::to_string(s.num_kv_heads) + ", D " +
-         std::to_string(s.head_dim) + ", window " + std::to_string(s.window) + ", scale " +
-         std::to_string(s.score_scale) + ", cap " + std::to_string(s.score_softcap);
-}
-
-// Buffers of one problem. They end at a guard page, where odd sizes are unaligned, or start at one,
-// where all are aligned.
-template <typename T>
-struct Problem {
-  Problem(const AttentionShape& shape, GuardAt guard_at, float scale = 1)
-      : shape(shape),
-        qkv("qkv", Tokens(shape) * Columns(shape), guard_at),
-        y("y", Tokens(shape) * OutputColumns(shape), guard_at),
-        dy("dy", Tokens(shape) * OutputColumns(shape), guard_at),
-        dqkv("dqkv", Tokens(shape) * Columns(shape), guard_at),
-        lse("lse", Tokens(shape) * shape.num_heads, guard_at),
-        workspace("workspace", cuda::CausalAttentionBackwardWorkspaceSize(shape), guard_at) {
-    FillNormal(qkv, 1, scale);
-    FillNormal(dy, 2);
-  }
-
-  absl::Status Forward() {
-    return cuda::CausalAttentionForward<T>(
-        nullptr, {.qkv = qkv.data(), .shape = shape, .y = y.data(), .lse = lse.data()});
-  }
-  absl::Status Backward() {
-    return cuda::CausalAttentionBackward<T>(nullptr, {.dy = dy.data(),
-                                                      .qkv = qkv.data(),
-                                                      .y = y.data(),
-                                                      .lse = lse.data(),
-                                                      .shape = shape,
-                                                      .dqkv = dqkv.data(),
-                                                      .workspace = workspace.data()});
-  }
-
-  AttentionShape shape;
-  GuardedBuffer<T> qkv, y, dy, dqkv;
-  GuardedBuffer<float> lse, workspace;
-};
-
-struct Offsets {
-  Offsets(const AttentionShape& s, int64_t b, int64_t h)
-      : q(b * s.seq_len * Columns(s) + h * s.head_dim),
-        k(b * s.seq_len * Columns(s) +
-          (s.num_heads + h / (s.num_heads / s.num_kv_heads)) * s.head_dim),
-        v(k + s.num_kv_heads * s.head_dim),
-        y(b * s.seq_len * OutputColumns(s) + h * s.head_dim),
-        lse((b * s.num_heads + h) * s.seq_len) {}
-  int64_t q, k, v, y, lse;
-};
-
-struct Truth {
-  std::vector<double> y, lse, dqkv;
-};
-
-// The reference's backward pass from the y and lse that the kernels rounded, so that only the
-// backward kernels are judged.
-template <typename T>
-Truth Reference(const Problem<T>& p) {
-  const AttentionShape& s = p.shape;
-  const std::vector<double> x = ToDouble(p.qkv), dy = ToDouble(p.dy), y = ToDouble(p.y),
-                            lse = ToDouble(p.lse);
-  Truth truth{std::vector<double>(y.size()), std::vector<double>(lse.size()),
-              std::vector<double>(x.size(), 0.0)};
-  for (int64_t unit = 0; unit < s.batch * s.num_heads; ++unit) {
-    const Offsets at(s, unit / s.num_heads, unit % s.num_heads);
-    reference::CausalAttentionForward<double>({.q = x.data() + at.q,
-                                               .k = x.data() + at.k,
-                                               .v = x.data() + at.v,
-                                               .stride = Columns(s),
-                                               .shape = s,
-                                               .y = truth.y.data() + at.y,
-                                               .y_stride = OutputColumns(s),
-                                               .lse = truth.lse.data() + at.lse});
-    reference::CausalAttentionBackward<double>({.dy = dy.data() + at.y,
-                                                .q = x.data() + at.q,
-                                                .k = x.data() + at.k,
-                                                .v = x.data() + at.v,
-                                                .stride = Columns(s),
-                                                .y = y.data() + at.y,
-                                                .y_stride = OutputColumns(s),
-                                                .lse = lse.data() + at.lse,
-                                                .shape = s,
-                                                .dq = truth.dqkv.data() + at.q,
-                                                .dk = truth.dqkv.data() + at.k,
-                                                .dv = truth.dqkv.data() + at.v});
-  }
-  return truth;
-}
-
-// The largest 2-norm of the heads [begin, end) of rows of qkv.
-template <typename T>
-double LargestNorm(const Problem<T>& p, int64_t begin, int64_t end) {
-  const std::vector<double> x = ToDouble(p.qkv);
-  double largest = 0;
-  for (int64_t row = 0; row < Tokens(p.shape); ++row) {
-    for (int64_t head = begin; head < end; ++head) {
-      double sum = 0;
-      for (int64_t d = 0; d < p.shape.head_dim; ++d) {
-        const double value = x[row * Columns(p.shape) + head * p.shape.head_dim + d];
-        sum += value * value;
-      }
-      largest = std::max(largest, std::sqrt(sum));
-    }
-  }
-  return largest;
-}
-
-// A relative error of p is an absolute error of a score: a sum of D products, and so about sqrt(D)
-// roundings of at most the largest score (by Cauchy and Schwarz), plus those of the scale, the
-// shift and exp. The sum over keys adds about sqrt(T). The factor 4 is for the tail. A soft cap
-// makes errors of scores smaller, and adds those of tanh and log, which the factor has room for.
-template <typename T>
-double Bound(const Problem<T>& p) {
-  const AttentionShape& s = p.shape;
-  const double score = LargestNorm(p, 0, s.num_heads) *
-                       LargestNorm(p, s.num_heads, s.num_heads + s.num_kv_heads) * s.Scale();
-  return 4 * 0x1p-24 * ((std::sqrt(s.head_dim) + 4) * (1 + score) + std::sqrt(s.seq_len));
-}
 
 template <typename T>
-void Check(Problem<T>& p) {
-  SCOPED_TRACE(ToString(p.shape));
-  ASSERT_EQ(p.Forward(), absl::OkStatus());
-  ASSERT_EQ(p.Backward(), absl::OkStatus());
-  const Truth truth = Reference(p);
-  const double bound = Bound(p);
-  ExpectNear(ToDouble(p.y), truth.y, bound + kRoundoff<T>, "y");
-  for (size_t i = 0; i < truth.lse.size(); ++i) {
-    ASSERT_NEAR(p.lse[i], truth.lse[i], bound * (1 + std::abs(truth.lse[i]))) << "lse " << i;
-  }
-  // Two products in sequence: the rounding of dp adds to that of p.
-  ExpectNear(ToDouble(p.dqkv), truth.dqkv, 2 * bound + kRoundoff<T>, "dqkv");
-}
+using Problem = testing::AttentionProblem<T>;
 
 template <typename T>
 class CausalAttentionCudaTest : public ::testing::Test {};
@@ -185,11 +45,11 @@ constexpr AttentionShape kShapes[] = {{1, 1, 1, 1, 1},    {2, 17, 6, 2, 8},  {2,
 TYPED_TEST(CausalAttentionCudaTest, FollowsTheReference) {
   for (const AttentionShape& shape : kShapes) {
     Problem<TypeParam> p(shape, GuardAt::kEnd);
-    Check(p);
+    CheckAttention(p);
   }
   for (const AttentionShape& shape : {AttentionShape{2, 17, 6, 2, 8}, {1, 65, 1, 1, 12}}) {
     Problem<TypeParam> p(shape, GuardAt::kStart);
-    Check(p);
+    CheckAttention(p);
   }
 }
 
@@ -204,13 +64,13 @@ constexpr AttentionShape kLimitedShapes[] = {
 TYPED_TEST(CausalAttentionCudaTest, LimitedScoresFollowTheReference) {
   for (const AttentionShape& shape : kLimitedShapes) {
     Problem<TypeParam> p(shape, GuardAt::kEnd);
-    Check(p);
+    CheckAttention(p);
   }
 }
 
 TYPED_TEST(CausalAttentionCudaTest, CapsHoldLargeScores) {
   Problem<TypeParam> p({1, 70, 2, 1, 16, 0, 0, 30}, GuardAt::kStart, 8);
-  Check(p);
+  CheckAttention(p);
   EXPECT_LT(*std::max_element(p.lse.begin(), p.lse.end()), 30 + std::log(70));
   EXPECT_GT(*std::max_element(p.lse.begin(), p.lse.end()), 29);
 }
@@ -285,7 +145,7 @@ TYPED_TEST(CausalAttentionCudaTest, TokensBeforeTheWindowMoveNoBit) {
 
 TYPED_TEST(CausalAttentionCudaTest, LargeScoresDoNotOverflow) {
   Problem<TypeParam> p({1, 70, 2, 1, 16}, GuardAt::kStart, 8);
-  Check(p);
+  CheckAttention(p);
   EXPECT_GT(*std::max_element(p.lse.begin(), p.lse.end()), 100);  // exp would be infinite
 }
 

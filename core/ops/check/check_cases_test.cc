@@ -22,6 +22,7 @@
 #include "core/ops/check/run_check.h"
 #include "core/ops/clip_scale/clip_scale.h"
 #include "core/ops/copy/copy.h"
+#include "core/ops/documents.h"
 #include "core/ops/embedding/embedding.h"
 #include "core/ops/embedding/position_embedding.h"
 #include "core/ops/gated_activation/gated_activation.h"
@@ -174,6 +175,8 @@ class DryRun {
       for (const int64_t rotary_dim : {8, 4}) {
         Expect(RopeForward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, 3, qkv));
         Expect(RopeBackward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, qkv));
+        Expect(RopeForward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, 0, qkv, Ids()));
+        Expect(RopeBackward(ctx_, F64({kN, rotary_dim}), heads, kN / 2, qkv, Ids()));
       }
     }
     for (const AttentionShape& shape : {AttentionShape{2, kN / 2, 4, 2, 8},
@@ -183,6 +186,13 @@ class DryRun {
                                         {2, kN / 2, 4, 2, 8, 3, 0.5, 2}}) {
       Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse));
       Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv));
+    }
+    const std::vector<int64_t> lengths = {5, 4, 3, 1, 11};
+    const Documents documents = {Ids(), lengths};
+    for (const int64_t window : {0, 3}) {
+      const AttentionShape shape = {2, kN / 2, 4, 2, 8, window};
+      Expect(CausalAttentionForward(ctx_, qkv, shape, y, lse, documents));
+      Expect(CausalAttentionBackward(ctx_, y, qkv, y, lse, shape, qkv, documents));
     }
   }
 
@@ -208,6 +218,8 @@ class DryRun {
     }
     Expect(PositionEmbeddingForward(ctx_, T({kN, kC}), kN / 2, 5, x));
     Expect(PositionEmbeddingBackward(ctx_, x, kN / 2, 5, Sum({kN, kC})));
+    Expect(PositionEmbeddingForward(ctx_, T({kN, kC}), kN / 2, 0, x, ids));
+    Expect(PositionEmbeddingBackward(ctx_, x, kN / 2, 0, Sum({kN, kC}), ids));
     Expect(AddSum(ctx_, loss, F64({1})));
   }
 
