@@ -174,6 +174,9 @@ TEST(CallTimesTest, WhatHasNoRateIsAnError) {
   OpCall capped = AttentionBackward(1024, 2, 2, 64);
   capped.Set("score_softcap", 50);
   EXPECT_THAT(error_of(capped), HasSubstr("scores without a cap"));
+  OpCall packed = AttentionBackward(1024, 2, 2, 64);
+  packed.In("positions", Tensor(nullptr, DType::kI32, {1024}));
+  EXPECT_THAT(error_of(packed), HasSubstr("sequences of one document"));
   OpCall f32 = {.op = "matmul"};
   const Tensor matrix(nullptr, DType::kF32, {2, 2});
   f32.In("a", matrix).In("b", matrix).Out("c", matrix).Flops(16);

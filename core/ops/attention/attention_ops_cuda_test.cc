@@ -1,9 +1,11 @@
 // The attentions on a GPU.
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "core/ops/attention/cached_attention.h"
 #include "core/ops/attention/causal_attention.h"
+#include "core/ops/documents.h"
 #include "core/testing/attention_tolerance.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/test_context.h"
@@ -59,19 +61,28 @@ struct Causal {
 };
 
 // The backward pass starts from the rounded y and lse of the forward pass.
-void CheckCausal(DType dtype, const AttentionShape& shape) {
+void CheckCausal(DType dtype, const AttentionShape& shape,
+                 const std::vector<int64_t>& lengths = {}) {
   SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", T " << shape.seq_len << ", window "
                                     << shape.window << ", cap " << shape.score_softcap);
   const CudaTestContext ctx;
   const TestContext cpu;
   const Causal p(dtype, shape);
-  ASSERT_TRUE(CausalAttentionForward(ctx, p.qkv, shape, p.y, p.lse).ok());
-  ASSERT_TRUE(CausalAttentionBackward(ctx, p.dy, p.qkv, p.y, p.lse, shape, p.dqkv).ok());
+  const TestTensor host_positions(DType::kI32, {shape.batch * shape.seq_len});
+  Documents host;
+  if (!lengths.empty()) {
+    ASSERT_EQ(SetDocumentPositions(lengths, shape.seq_len, host_positions), absl::OkStatus());
+    host = {host_positions, lengths};
+  }
+  const CudaTestTensor positions(host_positions);
+  const Documents documents = lengths.empty() ? Documents() : Documents{positions, lengths};
+  ASSERT_TRUE(CausalAttentionForward(ctx, p.qkv, shape, p.y, p.lse, documents).ok());
+  ASSERT_TRUE(CausalAttentionBackward(ctx, p.dy, p.qkv, p.y, p.lse, shape, p.dqkv, documents).ok());
   const InF64 qkv(p.host_qkv), dy(p.host_dy), own_y(p.y.ToHost()), own_lse(p.lse.ToHost());
   const TestTensor y(DType::kF64, p.y_shape), lse(DType::kF64, p.lse_shape),
       dqkv(DType::kF64, p.qkv_shape);
-  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse).ok());
-  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, own_y, own_lse, shape, dqkv).ok());
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse, host).ok());
+  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, own_y, own_lse, shape, dqkv, host).ok());
   const double bound = AttentionTolerance(shape.head_dim, shape.seq_len);
   EXPECT_LE(RelativeError(own_y, y), bound + UnitRoundoff(dtype));
   EXPECT_LE(RelativeError(own_lse, lse), bound);
@@ -92,6 +103,26 @@ TEST(CausalAttentionOnCudaTest, FollowsF64) {
       CheckCausal(dtype, shape);
     }
   }
+}
+
+TEST(CausalAttentionOnCudaTest, FollowsF64WithinDocuments) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    CheckCausal(dtype, {2, 70, 4, 2, 8}, {30, 40, 65, 1, 4});
+    CheckCausal(dtype, {2, 9, 2, 1, 16, 4, 0.5, 3}, {9, 2, 7});
+  }
+}
+
+// Their number is all that a GPU's documents are checked for.
+TEST(CausalAttentionOnCudaTest, WrongLengthsAreAnError) {
+  const CudaTestContext ctx;
+  const AttentionShape shape{1, 6, 2, 1, 8};
+  const Causal p(DType::kF32, shape);
+  const CudaTestTensor positions(DType::kI32, {6});
+  const int64_t lengths[] = {2, 3};
+  const absl::Status status =
+      CausalAttentionForward(ctx, p.qkv, shape, p.y, p.lse, {positions, lengths});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "[causal_attention] 2 documents have 5 tokens, the batch has 6");
 }
 
 TEST(CausalAttentionOnCudaTest, TheDryRunPlansWhatTheRunAllocates) {

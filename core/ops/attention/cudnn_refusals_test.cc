@@ -2,10 +2,12 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/ops/attention/causal_attention.h"
+#include "core/ops/documents.h"
 #include "core/testing/cuda_test_context.h"
 #include "core/testing/cudnn_contract/cudnn_contract.h"
 #include "core/testing/emulated_gpu.h"
@@ -55,30 +57,37 @@ struct InF64 : TestTensor {
 
 struct Operands {
   absl::Status Forward(const Context& ctx) const {
-    return CausalAttentionForward(ctx, qkv, shape, y, lse);
+    return CausalAttentionForward(ctx, qkv, shape, y, lse, documents);
   }
   absl::Status Backward(const Context& ctx) const {
-    return CausalAttentionBackward(ctx, dy, qkv, y, lse, shape, dqkv);
+    return CausalAttentionBackward(ctx, dy, qkv, y, lse, shape, dqkv, documents);
   }
 
   AttentionShape shape = kShape;
+  Documents documents = {};
   Host host_qkv{kQkvShape, 1}, host_dy{kYShape, 2};
   CudaTestTensor qkv{host_qkv}, dy{host_dy};
   CudaTestTensor y{DType::kBf16, kYShape}, dqkv{DType::kBf16, kQkvShape};
   CudaTestTensor lse{DType::kF32, kLseShape};
 };
 
-// `shape` has the sizes of kShape.
-void ExpectFollowsF64(const Context& ctx, const AttentionShape& shape = kShape) {
-  const Operands x = {shape};
+// `shape` has the sizes of kShape; without lengths, each sequence is one document.
+void ExpectFollowsF64(const Context& ctx, const AttentionShape& shape = kShape,
+                      const std::vector<int64_t>& lengths = {kShape.seq_len, kShape.seq_len}) {
+  const TestTensor host_positions(DType::kI32, {kShape.batch * kShape.seq_len});
+  ASSERT_EQ(SetDocumentPositions(lengths, kShape.seq_len, host_positions), absl::OkStatus());
+  const CudaTestTensor positions(host_positions);
+  Operands x = {shape};
+  if (lengths.size() > kShape.batch) x.documents = {positions, lengths};
   ASSERT_TRUE(x.Forward(ctx).ok());
   ASSERT_TRUE(x.Backward(ctx).ok());
   const InF64 qkv(x.host_qkv), dy(x.host_dy), own_y(x.y.ToHost()), own_dqkv(x.dqkv.ToHost());
   const TestTensor y(DType::kF64, kYShape), dqkv(DType::kF64, kQkvShape);
   const TestTensor lse(DType::kF64, kLseShape);
   const TestContext cpu;
-  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse).ok());
-  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, shape, dqkv).ok());
+  const Documents documents = {host_positions, lengths};
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, shape, y, lse, documents).ok());
+  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, shape, dqkv, documents).ok());
   EXPECT_LE(RelativeError(own_y, y), kForwardBound);
   EXPECT_LE(RelativeError(own_dqkv, dqkv), kBackwardBound);
   EXPECT_GT(MaxAbs(dqkv), 0.1);
@@ -130,6 +139,14 @@ TEST_F(CudnnRefusalsTest, SoftCapsAreNotForCudnn) {
   EXPECT_THAT(std::string(CausalAttentionHasCudnn(ctx, shape).message()),
               HasSubstr("not for score_softcap 2"));
   ExpectFollowsF64(ctx, shape);
+}
+
+TEST_F(CudnnRefusalsTest, DocumentsAreNotForCudnn) {
+  const CudaTestContext ctx;
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
+  EXPECT_THAT(std::string(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).message()),
+              HasSubstr("one document"));
+  ExpectFollowsF64(ctx, kShape, {40, 56, 95, 1});
 }
 
 TEST_F(CudnnRefusalsTest, AnExecutionThatFailsIsAnErrorWithTheShape) {
