@@ -111,6 +111,8 @@ absl::Status FillTensor(const OpTensor& tensor, uint64_t seed, CudaStream stream
   for (int64_t i = 0; i < x.num_elements(); ++i) {
     if (x.dtype() == DType::kF64) {
       host.tensor().data<double>()[i] = 1;
+    } else if (!tensor.ids.empty()) {
+      host.tensor().data<int32_t>()[i] = tensor.ids[i];
     } else {
       host.tensor().data<int32_t>()[i] = static_cast<int32_t>(random.Bits(i) % tensor.num_tokens);
     }
@@ -178,7 +180,8 @@ absl::StatusOr<double> Measure(const OpCall& call, Rank* rank) {
 absl::Status CheckUsesCudnn(const OpCall& call, Rank* rank) {
   ActivationArena none = ActivationArena::DryRun(Device::kCuda);
   const absl::Status status =
-      CausalAttentionHasCudnn(rank->MakeContext(&none), GetAttentionShape(call));
+      CausalAttentionHasCudnn(rank->MakeContext(&none), GetAttentionShape(call),
+                              /*with_documents=*/call.Has("positions"));
   if (status.ok()) return status;
   return absl::FailedPreconditionError(
       absl::StrCat("attention runs on Strake's own kernels, and not on cuDNN's: ",

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
-#include "core/base/status_macros.h"
 #include "core/ops/attention/attention_call.h"
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/documents.h"
@@ -45,24 +45,20 @@ std::vector<int64_t> DocumentLengths(const OpCall& call, const AttentionShape& s
   return lengths;
 }
 
-// Adds the positions, if the call has them.
-std::vector<OpTensor> WithPositions(const OpCall& call, std::vector<OpTensor> tensors) {
-  if (!call.Has("positions")) return tensors;
-  tensors.push_back(In(call, "positions"));
-  tensors.back().num_tokens = 1;
+// Adds the positions of documents, if there are any.
+std::vector<OpTensor> WithPositions(const OpCall& call, const std::vector<int64_t>& lengths,
+                                    std::vector<OpTensor> tensors) {
+  std::vector<int32_t> positions;
+  for (const int64_t length : lengths) {
+    for (int64_t i = 0; i < length; ++i) positions.push_back(static_cast<int32_t>(i));
+  }
+  if (!lengths.empty()) tensors.push_back(Ids(call, "positions", std::move(positions)));
   return tensors;
 }
 
 // Positions are the last of `tensors`, if there are lengths.
 Documents DocumentsOf(const std::vector<int64_t>& lengths, const Tensors& tensors) {
   return lengths.empty() ? Documents() : Documents{tensors.back(), lengths};
-}
-
-// Sets the positions in a run with memory.
-absl::Status PrepareDocuments(const Context& ctx, const AttentionShape& shape,
-                              const std::vector<int64_t>& lengths, const Tensors& tensors) {
-  if (lengths.empty() || ctx.dry_run()) return absl::OkStatus();
-  return SetDocumentPositions(lengths, shape.seq_len, tensors.back());
 }
 
 }  // namespace
@@ -73,31 +69,29 @@ OpCheck CausalAttentionCheck(const OpCall& call) {
   const std::vector<int64_t> lengths = DocumentLengths(call, shape);
   if (!call.Has("dy")) {
     return {
-        .tensors =
-            WithPositions(call, {In(call, "qkv"), Out(call, "y", rounding),
-                                 Out(call, "lse", {rounding.num_terms, rounding.num_roundings})}),
-        .run =
-            [shape, lengths](const Context& ctx, const Tensors& t) {
-              return CausalAttentionForward(ctx, t[0], shape, t[1], t[2], DocumentsOf(lengths, t));
-            },
-        .prepare = [shape, lengths](
-                       const Context& ctx,
-                       const Tensors& t) { return PrepareDocuments(ctx, shape, lengths, t); }};
+        .tensors = WithPositions(call, lengths,
+                                 {In(call, "qkv"), Out(call, "y", rounding),
+                                  Out(call, "lse", {rounding.num_terms, rounding.num_roundings})}),
+        .run = [shape, lengths](const Context& ctx, const Tensors& t) {
+          return CausalAttentionForward(ctx, t[0], shape, t[1], t[2], DocumentsOf(lengths, t));
+        }};
   }
   // Two products in sequence: the rounding of dp adds to that of p.
   const Rounding gradient = {4 * rounding.num_terms, 2 * rounding.num_roundings,
                              2 * rounding.num_stores};
-  return {.tensors = WithPositions(call, {In(call, "dy"), In(call, "qkv"), In(call, "y"),
-                                          In(call, "lse"), Out(call, "dqkv", gradient)}),
+  return {.tensors = WithPositions(call, lengths,
+                                   {In(call, "dy"), In(call, "qkv"), In(call, "y"), In(call, "lse"),
+                                    Out(call, "dqkv", gradient)}),
           .run =
               [shape, lengths](const Context& ctx, const Tensors& t) {
                 return CausalAttentionBackward(ctx, t[0], t[1], t[2], t[3], shape, t[4],
                                                DocumentsOf(lengths, t));
               },
-          .prepare = [shape, lengths](const Context& ctx, const Tensors& t) -> absl::Status {
-            STRAKE_RETURN_IF_ERROR(PrepareDocuments(ctx, shape, lengths, t));
-            return CausalAttentionForward(ctx, t[1], shape, t[2], t[3], DocumentsOf(lengths, t));
-          }};
+          .prepare =
+              [shape, lengths](const Context& ctx, const Tensors& t) {
+                return CausalAttentionForward(ctx, t[1], shape, t[2], t[3],
+                                              DocumentsOf(lengths, t));
+              }};
 }
 
 }  // namespace strake

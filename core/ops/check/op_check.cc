@@ -1,5 +1,8 @@
 #include "core/ops/check/op_check.h"
 
+#include <utility>
+#include <vector>
+
 #include "glog/logging.h"
 
 namespace strake {
@@ -36,6 +39,13 @@ OpTensor Weight(const OpCall& call, const char* operand) {
 OpTensor Tokens(const OpCall& call, const char* operand) {
   OpTensor tensor = In(call, operand);
   tensor.num_tokens = call.GetInt("vocab_size");
+  return tensor;
+}
+
+OpTensor Ids(const OpCall& call, const char* operand, std::vector<int32_t> ids) {
+  OpTensor tensor = In(call, operand);
+  CHECK_EQ(NumElements(tensor.shape), ids.size()) << "[op_check] ids of " << operand;
+  tensor.ids = std::move(ids);
   return tensor;
 }
 

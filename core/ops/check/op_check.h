@@ -38,7 +38,8 @@ struct OpTensor {
   OpRole role = OpRole::kInput;
   double mean = 0, stddev = 1;
   Rounding rounding = {};
-  int64_t num_tokens = 0;  // ids are below it; small ones are frequent, as in text
+  int64_t num_tokens = 0;         // ids are below it; small ones are frequent, as in text
+  std::vector<int32_t> ids = {};  // all of them, where they are not random
 };
 
 using Tensors = std::vector<Tensor>;
@@ -71,6 +72,7 @@ OpTensor InOut(const OpCall& call, const char* operand, Rounding rounding, doubl
 OpTensor Weight(const OpCall& call, const char* operand);
 OpTensor Tokens(const OpCall& call, const char* operand);  // ids below the call's vocab_size
 // A parameter's gradient, which the op accumulates into.
+OpTensor Ids(const OpCall& call, const char* operand, std::vector<int32_t> ids);
 OpTensor Grad(const OpCall& call, const char* operand, double num_terms, double num_roundings = 3);
 
 }  // namespace strake

@@ -94,16 +94,22 @@ size_t TensorBytes(const OpCheck& check, const Side& side) {
   return bytes;
 }
 
-// Generates ids whose frequency decreases as the id grows.
-void SetTokens(const OpTensor& tensor, const Philox& random, const Tensor& x) {
-  int32_t* ids = x.data<int32_t>();
-  std::vector<double> normals(x.num_elements());
+// Sets the given ids, or generates ids whose frequency decreases as the id grows.
+absl::Status SetTokens(const OpTensor& tensor, const Philox& random, const Tensor& truth,
+                       const Tensor& checked) {
+  int32_t* ids = truth.data<int32_t>();
+  if (!tensor.ids.empty()) {
+    std::copy(tensor.ids.begin(), tensor.ids.end(), ids);
+    return CopyBlocking(truth, checked);
+  }
+  std::vector<double> normals(truth.num_elements());
   random.Normals(0, absl::MakeSpan(normals));
   for (size_t i = 0; i < normals.size(); ++i) {
     const double uniform = 0.5 * std::erfc(normals[i] * M_SQRT1_2);
     const double place = uniform * uniform * static_cast<double>(tensor.num_tokens);
     ids[i] = static_cast<int32_t>(std::min(place, static_cast<double>(tensor.num_tokens - 1)));
   }
+  return CopyBlocking(truth, checked);
 }
 
 void FillNormal(const OpTensor& tensor, const Philox& random, ThreadTeam& team, const Tensor& x) {
@@ -145,7 +151,7 @@ absl::Status SetInputs(const OpCheck& check, uint64_t seed, const Context& truth
     const OpTensor& tensor = check.tensors[i];
     const Philox random(seed, RandomUse::kTesting, StableHash(check.op + " " + tensor.name));
     if (HoldsTokens(tensor)) {
-      SetTokens(tensor, random, f64.tensors[i]);
+      STRAKE_RETURN_IF_ERROR(SetTokens(tensor, random, f64.tensors[i], checked.tensors[i]));
     } else if (tensor.role != OpRole::kOutput) {
       FillNormal(tensor, random, team, f64.tensors[i]);
     }
@@ -155,11 +161,8 @@ absl::Status SetInputs(const OpCheck& check, uint64_t seed, const Context& truth
     STRAKE_RETURN_IF_ERROR(check.prepare(truth, f64.tensors));
   }
   for (size_t i = 0; i < check.tensors.size(); ++i) {
+    if (HoldsTokens(check.tensors[i])) continue;
     const Tensor& wide = f64.tensors[i];
-    if (HoldsTokens(check.tensors[i])) {
-      STRAKE_RETURN_IF_ERROR(CopyBlocking(wide, checked.tensors[i]));
-      continue;
-    }
     if (check.tensors[i].role == OpRole::kOutput) {
       std::fill_n(wide.data<double>(), wide.num_elements(), std::nan(""));
     }
