@@ -102,9 +102,10 @@ absl::Status AttentionBlock::NormalizeHeads(const Context& ctx, const Tensor& qk
 }
 
 absl::Status AttentionBlock::RotateHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
-                                         int64_t position_offset, const Tensor& rope_table) const {
+                                         int64_t position_offset, const Tensor& rope_table,
+                                         const Tensor& positions) const {
   if (!rope_table.defined()) return absl::OkStatus();
-  return RopeForward(ctx, rope_table, rope_heads_, seq_len, position_offset, qkv);
+  return RopeForward(ctx, rope_table, rope_heads_, seq_len, position_offset, qkv, positions);
 }
 
 absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
@@ -112,15 +113,18 @@ absl::Status AttentionBlock::Attend(const Context& ctx, const Tensor& h, const T
   STRAKE_RETURN_IF_ERROR(
       qkv_.Forward(ctx, h, &saved->qkv_linear, /*gelu_input=*/nullptr, saved->qkv).status());
   STRAKE_RETURN_IF_ERROR(NormalizeHeads(ctx, saved->qkv, &saved->qk_norm));
-  STRAKE_RETURN_IF_ERROR(
-      RotateHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0, rope_table));
-  return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse);
+  STRAKE_RETURN_IF_ERROR(RotateHeads(ctx, saved->qkv, saved->shape.seq_len, /*position_offset=*/0,
+                                     rope_table, saved->documents.positions));
+  return CausalAttentionForward(ctx, saved->qkv, saved->shape, saved->attention, saved->lse,
+                                saved->documents);
 }
 
 absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
                                                        const ResidualStream& stream,
                                                        int64_t seq_len, const Tensor& rope_table,
-                                                       AttentionBlockSaved* saved) const {
+                                                       AttentionBlockSaved* saved,
+                                                       const Documents& documents) const {
+  saved->documents = documents;
   // Tensors that are kept, then scratch.
   const Tensor& x = stream.x;
   const Tensor o = ctx.arena().Allocate(x.dtype(), x.shape());
@@ -170,9 +174,10 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
 
   const Tensor dqkv = ctx.arena().Allocate(saved->qkv.dtype(), saved->qkv.shape());
   STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
-                                                 saved->shape, dqkv));
+                                                 saved->shape, dqkv, saved->documents));
   if (rope_table.defined()) {
-    STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, rope_heads_, saved->shape.seq_len, dqkv));
+    STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, rope_heads_, saved->shape.seq_len, dqkv,
+                                        saved->documents.positions));
   }
   if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Backward(ctx, saved->qk_norm, dqkv));
   Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved->qkv_linear);

@@ -25,6 +25,7 @@
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
 #include "core/ops/attention/attention_shape.h"
+#include "core/ops/documents.h"
 #include "core/ops/rope/rope.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
@@ -48,6 +49,7 @@ struct AttentionBlockSaved {
   Tensor lse;        // [B, H, T], f32 for bf16
   RowParallelLinearSaved out_linear;
   AttentionShape shape;
+  Documents documents;
 };
 
 // New tokens of a sequence, and where they stand behind those of its key/value cache.
@@ -70,10 +72,11 @@ class AttentionBlock {
   AttentionBlock WithoutSequenceParallelism() const;
 
   // The layer's rope_table [P, R] is undefined where it rotates nothing. o is allocated from
-  // ctx.arena().
+  // ctx.arena(). The documents are those of all N tokens, and outlive the backward pass.
   absl::StatusOr<ResidualStream> Forward(const Context& ctx, const ResidualStream& stream,
                                          int64_t seq_len, const Tensor& rope_table,
-                                         AttentionBlockSaved* saved) const;
+                                         AttentionBlockSaved* saved,
+                                         const Documents& documents = {}) const;
 
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, const Tensor& dy, Tensor dx,
                         AttentionBlockSaved* saved) const;
@@ -92,7 +95,8 @@ class AttentionBlock {
   // Normalizes the queries and keys of qkv, and rotates them: training and generation share both.
   absl::Status NormalizeHeads(const Context& ctx, const Tensor& qkv, QkNormSaved* saved) const;
   absl::Status RotateHeads(const Context& ctx, const Tensor& qkv, int64_t seq_len,
-                           int64_t position_offset, const Tensor& rope_table) const;
+                           int64_t position_offset, const Tensor& rope_table,
+                           const Tensor& positions = {}) const;
   // Rotates and attends for one sequence's rows of qkv, into its rows of a.
   absl::Status AttendCached(const Context& ctx, const CachedSequence& sequence, const Tensor& qkv,
                             const Tensor& a) const;

@@ -137,13 +137,21 @@ absl::StatusOr<Tensor> Transformer::EmbedTokens(const Context& ctx, const Layers
   return x;
 }
 
+Tensor Transformer::LocalPositions(const Documents& documents, int64_t num_tokens,
+                                   int64_t rows) const {
+  if (!documents.defined()) return Tensor();
+  const int64_t first = tp_.FirstLocalToken(num_tokens);
+  return documents.positions.Rows(first, first + rows);
+}
+
 absl::Status Transformer::AddPositions(const Context& ctx, const Tensor& table, int64_t period,
-                                       int64_t offset, const Tensor& x) const {
+                                       int64_t offset, const Tensor& x,
+                                       const Tensor& row_positions) const {
   if (!table.defined()) return absl::OkStatus();
   const LayerScope layer(ctx.recorder(), "tokens");
   const LayerScope positions(ctx.recorder(), "positions");
   ctx.WillRead(*position_table_);
-  return PositionEmbeddingForward(ctx, table, period, offset, x);
+  return PositionEmbeddingForward(ctx, table, period, offset, x, row_positions);
 }
 
 absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const ResidualStream& stream,
@@ -157,21 +165,24 @@ absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const Residual
 }
 
 absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tokens,
-                                           int64_t seq_len, TransformerSaved* saved) const {
+                                           int64_t seq_len, const Documents& documents,
+                                           TransformerSaved* saved) const {
   saved->tokens = tokens;
   saved->seq_len = seq_len;
+  saved->documents = documents;
   saved->attention.resize(config_.num_layers);
   saved->mlp.resize(config_.num_layers);
   ResidualStream stream;
   STRAKE_ASSIGN_OR_RETURN(stream.x, EmbedTokens(ctx, *layers_, tokens));
   STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), /*period=*/seq_len,
-                                      tp_.FirstLocalToken(tokens.dim(0)), stream.x));
+                                      tp_.FirstLocalToken(tokens.dim(0)), stream.x,
+                                      LocalPositions(documents, tokens.dim(0), stream.x.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     {
       const LayerScope layer(ctx.recorder(), "attention");
       STRAKE_ASSIGN_OR_RETURN(
           stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_tables_.ForLayer(ctx, i),
-                                                &saved->attention[i]));
+                                                &saved->attention[i], documents));
     }
     const LayerScope layer(ctx.recorder(), "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
@@ -180,23 +191,25 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
 }
 
 absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tokens,
-                                           int64_t seq_len, TransformerSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+                                           int64_t seq_len, TransformerSaved* saved,
+                                           const Documents& documents) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
   return layers_->head.Logits(ctx, h);
 }
 
 absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& tokens,
                                             const Tensor& targets, int64_t seq_len,
-                                            TransformerSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+                                            TransformerSaved* saved,
+                                            const Documents& documents) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
   return layers_->head.Forward(ctx, h, targets, &saved->head);
 }
 
 absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const Tensor& tokens,
                                                        const Tensor& targets, int64_t seq_len,
-                                                       double scale,
-                                                       TransformerSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, saved));
+                                                       double scale, TransformerSaved* saved,
+                                                       const Documents& documents) const {
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
   return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head);
 }
 
@@ -235,8 +248,10 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
   const LayerScope layer(ctx.recorder(), "tokens");
   if (position_table_ != nullptr) {
     const LayerScope positions(ctx.recorder(), "positions");
+    const int64_t num_tokens = saved->tokens.dim(0);
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
-        ctx, dx, saved->seq_len, tp_.FirstLocalToken(saved->tokens.dim(0)), position_table_->grad));
+        ctx, dx, saved->seq_len, tp_.FirstLocalToken(num_tokens), position_table_->grad,
+        LocalPositions(saved->documents, num_tokens, dx.dim(0))));
     ctx.GradReady(*position_table_);
   }
   const double scale = EmbeddingScale(config_, dtype());

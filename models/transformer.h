@@ -30,6 +30,7 @@
 #include "core/memory/parameter_arena.h"
 #include "core/nn/norm.h"
 #include "core/ops/attention/attention_shape.h"
+#include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
 #include "models/activation_recompute.h"
 #include "models/attention_block.h"
@@ -47,6 +48,7 @@ namespace strake {
 struct TransformerSaved {
   Tensor tokens;  // [N]
   int64_t seq_len = 0;
+  Documents documents;
   std::vector<AttentionBlockSaved> attention;
   std::vector<MlpBlockSaved> mlp;
   NormSaved norm;
@@ -102,20 +104,24 @@ class Transformer {
   // Returns this rank's logits [N, V] of tokens [N] (i32) at once, allocated from ctx.arena(), in
   // the parameters' dtype.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& tokens, int64_t seq_len,
-                                TransformerSaved* saved) const;
+                                TransformerSaved* saved, const Documents& documents = {}) const;
 
   // Returns loss [N] of tokens and targets [N] (i32), f32 for bf16. Tensors in `saved` stay valid
   // until the caller's ActivationScope ends. InvalidArgument for a token or target outside the
   // vocabulary; on a GPU they are not checked: the caller does so before the copy (CheckTokens()).
+  // Documents, where given, are those of the N tokens: attention and positions begin anew in each.
+  // They outlive the backward pass, and CheckDocuments() says what their errors are.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens, const Tensor& targets,
-                                 int64_t seq_len, TransformerSaved* saved) const;
+                                 int64_t seq_len, TransformerSaved* saved,
+                                 const Documents& documents = {}) const;
 
   // The same, and computes the gradients of scale * sum(loss) in the head; Backward() adds the
   // others, once per `saved`. For the mean over a global batch, `scale` is one over its number of
   // tokens.
   absl::StatusOr<Tensor> ForwardForTraining(const Context& ctx, const Tensor& tokens,
                                             const Tensor& targets, int64_t seq_len, double scale,
-                                            TransformerSaved* saved) const;
+                                            TransformerSaved* saved,
+                                            const Documents& documents = {}) const;
   absl::Status Backward(const Context& ctx, TransformerSaved* saved) const;
 
   // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
@@ -148,9 +154,12 @@ class Transformer {
 
   absl::StatusOr<Tensor> EmbedTokens(const Context& ctx, const Layers& layers,
                                      const Tensor& tokens) const;
-  // `positions` are [P, C], or undefined.
+  // `positions` are [P, C], or undefined; row_positions those of x's rows, or undefined.
   absl::Status AddPositions(const Context& ctx, const Tensor& positions, int64_t period,
-                            int64_t offset, const Tensor& x) const;
+                            int64_t offset, const Tensor& x,
+                            const Tensor& row_positions = {}) const;
+  // Of the documents of `num_tokens` tokens, the positions of the R rows on this rank.
+  Tensor LocalPositions(const Documents& documents, int64_t num_tokens, int64_t rows) const;
   // The learned positions, undefined without them.
   Tensor PositionTable() const {
     return position_table_ == nullptr ? Tensor() : position_table_->value;
@@ -160,7 +169,7 @@ class Transformer {
                                    NormSaved* saved) const;
   // The same of tokens.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
-                                TransformerSaved* saved) const;
+                                const Documents& documents, TransformerSaved* saved) const;
   // CHECKs that the cache and the positions have room for `count` more tokens.
   void CheckRoom(const KvCache& cache, int64_t count) const;
   // Where `count` tokens of a cache stand in a layer.

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/ops/documents.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -140,6 +141,55 @@ TEST_P(TransformerTest, GradientsAddUpOverMicroBatches) {
   twice.Run(true, 0.25);
   twice.Run(true, 0.75);
   EXPECT_LT(RelativeError(twice.arena.grads(), once.arena.grads()), 1e-14);
+}
+
+// Loss and gradients of documents that are packed into sequences, against those of each document as
+// a sequence of its own, which are added up.
+void ExpectDocumentsAreAsAlone(const ModelConfig& config, ActivationRecompute recompute,
+                               const std::vector<int64_t>& lengths) {
+  TestModel packed(config, DType::kF64, OpSet::kAuto, 2, ChunksOf(6), recompute);
+  TestModel alone(config, DType::kF64);
+  const TestTensor positions(DType::kI32, {kTokens});
+  ASSERT_EQ(SetDocumentPositions(lengths, kSeqLen, positions), absl::OkStatus());
+  const ActivationScope scope(packed.ctx.context().arena());
+  TransformerSaved saved;
+  const auto loss = packed.model.ForwardForTraining(packed.ctx, packed.tokens, packed.targets,
+                                                    kSeqLen, 0.5, &saved, {positions, lengths});
+  ASSERT_TRUE(loss.ok()) << loss.status();
+  ASSERT_TRUE(packed.model.Backward(packed.ctx, &saved).ok());
+  int64_t begin = 0;
+  for (const int64_t length : lengths) {
+    const ActivationScope document_scope(alone.ctx.context().arena());
+    TransformerSaved document;
+    const int64_t end = begin + length;
+    const auto expected =
+        alone.model.ForwardForTraining(alone.ctx, alone.tokens->Rows(begin, end),
+                                       alone.targets->Rows(begin, end), length, 0.5, &document);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    ASSERT_TRUE(alone.model.Backward(alone.ctx, &document).ok());
+    EXPECT_LT(RelativeError(loss->Rows(begin, end), *expected), 1e-12) << begin;
+    begin = end;
+  }
+  EXPECT_GT(MaxAbs(alone.arena.grads()), 0.1);
+  EXPECT_LT(RelativeError(packed.arena.grads(), alone.arena.grads()), 1e-12);
+}
+
+TEST_P(TransformerTest, DocumentsAreAsAlone) {
+  for (const auto recompute :
+       {ActivationRecompute::kNone, ActivationRecompute::kSelective, ActivationRecompute::kFull}) {
+    ExpectDocumentsAreAsAlone(Config(), recompute, {2, 3, 5});
+    ExpectDocumentsAreAsAlone(Config(), recompute, {1, 4, 1, 1, 1, 2});
+  }
+}
+
+TEST_P(TransformerTest, WrongDocumentsAreAnError) {
+  TestModel m(Config(), DType::kF32);
+  const TestTensor positions(DType::kI32, {kTokens});
+  TransformerSaved saved;
+  const std::vector<int64_t> lengths = {6, 4};
+  const auto loss =
+      m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved, {positions, lengths});
+  EXPECT_EQ(loss.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 void ExpectGradientsAnnounced(const ModelConfig& config, const LogitsChunk& chunk) {
@@ -311,6 +361,10 @@ TEST_P(TransformerFeaturesTest, EveryGradientByComplexStep) {
     num_elements += record.num_elements();
   }
   EXPECT_EQ(num_elements, NumParameters(config));
+}
+
+TEST_P(TransformerFeaturesTest, DocumentsAreAsAlone) {
+  ExpectDocumentsAreAsAlone(Config(), ActivationRecompute::kNone, {2, 3, 1, 4});
 }
 
 TEST_P(TransformerFeaturesTest, GradientsAreAnnouncedLastToFirst) {

@@ -2,11 +2,14 @@
 #include <chrono>
 #include <complex>
 #include <map>
+#include <numeric>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/base/status_macros.h"
+#include "core/ops/documents.h"
 #include "core/testing/complex_step.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
@@ -32,7 +35,7 @@ constexpr int64_t kTokens = 3 * kSeqLen;  // the second rank's tokens begin with
 constexpr LogitsChunk kChunks = {.max_bytes = 0, .min_rows = 5};  // and a chunk with tokens of both
 
 // Two layers of the smallest model that has every feature of its kind; a grouped key/value head is
-// on both ranks, and the vocabulary is padded. Tied models have biases.
+// on both ranks, and the vocabulary is padded. Tied models have biases, and packed documents.
 ModelConfig TinyConfig(const testing::LayoutModel& model, bool tied) {
   ModelConfig c = model.features;
   c.vocab_size = 7;
@@ -51,17 +54,23 @@ ModelConfig TinyConfig(const testing::LayoutModel& model, bool tied) {
   return c;
 }
 
-// One rank's part of the model, in c128.
+const std::vector<int64_t> kDocuments = {1, 3, 4, 2, 2};
+
+// One rank's part of the model, in c128; each sequence is one document, or kDocuments are packed.
 class RankModel {
  public:
-  RankModel(const ModelConfig& config, const Mesh& mesh, bool sequence_parallel)
+  RankModel(const ModelConfig& config, const Mesh& mesh, bool sequence_parallel, bool packed)
       : ctx_(OpSet::kReference, /*num_threads=*/1, size_t{1} << 22),
         tokens_(DType::kI32, {kTokens}),
         targets_(DType::kI32, {kTokens}),
+        positions_(DType::kI32, {kTokens}),
         tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
         model_(config, kSeqLen, &arena_, tp_, kChunks) {
     testing::FillTokens(tokens_, 1, config.vocab_size);
     testing::FillTokens(targets_, 2, config.vocab_size);
+    if (!packed) return;
+    CHECK(SetDocumentPositions(kDocuments, kSeqLen, positions_).ok());
+    documents_ = {positions_, kDocuments};
   }
 
   absl::Status SetWeights() {
@@ -70,11 +79,18 @@ class RankModel {
     return absl::OkStatus();
   }
 
-  // The sum of the losses.
-  absl::StatusOr<Complex> Loss() {
+  absl::StatusOr<std::vector<Complex>> Losses() {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
-    return Forward(&saved);
+    STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
+                            model_.Forward(ctx_, tokens_, targets_, kSeqLen, &saved, documents_));
+    return std::vector<Complex>(loss.data<Complex>(), loss.data<Complex>() + kTokens);
+  }
+
+  // The sum of the losses.
+  absl::StatusOr<Complex> Loss() {
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<Complex> losses, Losses());
+    return std::accumulate(losses.begin(), losses.end(), Complex(0));
   }
 
   // Computes its complete gradients, in the arena.
@@ -82,7 +98,8 @@ class RankModel {
     const ActivationScope scope(ctx_.context().arena());
     TransformerSaved saved;
     STRAKE_RETURN_IF_ERROR(
-        model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved).status());
+        model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved, documents_)
+            .status());
     STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, &saved));
     STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(arena_, tp_));
     return partial.Sum(ctx_, {{0, arena_.grads()}});
@@ -107,16 +124,9 @@ class RankModel {
   }
 
  private:
-  absl::StatusOr<Complex> Forward(TransformerSaved* saved) {
-    STRAKE_ASSIGN_OR_RETURN(const Tensor loss,
-                            model_.Forward(ctx_, tokens_, targets_, kSeqLen, saved));
-    Complex sum = 0;
-    for (int64_t n = 0; n < kTokens; ++n) sum += loss.data<Complex>()[n];
-    return sum;
-  }
-
   testing::TestContext ctx_;
-  testing::TestTensor tokens_, targets_;
+  testing::TestTensor tokens_, targets_, positions_;
+  Documents documents_;
   TensorParallel tp_;
   ParameterArena arena_;
   Transformer model_;
@@ -163,13 +173,42 @@ TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
   const ModelConfig config = TinyConfig(model, tied);
   const absl::Status status = RunOnThreads(
       {.dp = 1, .pp = 1, .cp = 1, .tp = 2}, {.timeout = std::chrono::minutes(1), .check = true},
-      [&, sp = sequence_parallel](const Mesh& mesh) -> absl::Status {
-        RankModel rank(config, mesh, sp);
+      [&, tied = tied, sp = sequence_parallel](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, sp, /*packed=*/tied);
         STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
         EXPECT_EQ(num_elements, NumParameters(config));
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;
+}
+
+// The losses of tokens in documents, on so many ranks.
+std::vector<Complex> PackedLosses(const ModelConfig& config, int tp, bool sequence_parallel) {
+  std::vector<Complex> losses;
+  const absl::Status status = RunOnThreads(
+      {.dp = 1, .pp = 1, .cp = 1, .tp = tp}, {.timeout = std::chrono::minutes(1), .check = true},
+      [&](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, sequence_parallel, /*packed=*/true);
+        STRAKE_RETURN_IF_ERROR(rank.SetWeights());
+        STRAKE_ASSIGN_OR_RETURN(std::vector<Complex> result, rank.Losses());
+        if (mesh.communicator(MeshAxis::kTp).rank() == 0) losses = std::move(result);
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return losses;
+}
+
+// Learned positions are of a rank's own tokens, RoPE's and attention's of all.
+TEST_P(LayoutComplexStepTest, DocumentsHaveTheLossesOfOneRank) {
+  const auto& [model, tied, sequence_parallel] = GetParam();
+  const ModelConfig config = TinyConfig(model, tied);
+  const std::vector<Complex> expected = PackedLosses(config, 1, false),
+                             actual = PackedLosses(config, 2, sequence_parallel);
+  ASSERT_EQ(actual.size(), kTokens);
+  ASSERT_EQ(expected.size(), kTokens);
+  for (int64_t n = 0; n < kTokens; ++n) {
+    EXPECT_NEAR(actual[n].real(), expected[n].real(), 1e-12 * expected[n].real()) << n;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LayoutComplexStepTest,

@@ -230,7 +230,7 @@ absl::Status LaunchMean(CudaStream stream, const T* dy, const T* y, const Attent
 }
 
 template <typename T, typename Form>
-absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs, Form form) {
+absl::Status LaunchGradientsAs(CudaStream stream, const BackwardInputs<T>& inputs, Form form) {
   const AttentionInputs<T>& in = inputs.in;
   return WithAttentionDims(in.head_dim, [&]<int kDims>(std::integral_constant<int, kDims>) {
     using Tiles = AttentionTiles<kDims>;
@@ -249,6 +249,13 @@ absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs,
 template <typename T, typename F>
 absl::Status WithDocuments(const AttentionInputs<T>& in, const int32_t* positions, F launch) {
   return positions != nullptr ? launch(DocumentScores{{}, positions}) : WithScores(in, launch);
+}
+
+template <typename T>
+absl::Status LaunchGradients(CudaStream stream, const BackwardInputs<T>& inputs,
+                             const int32_t* positions) {
+  return WithDocuments(inputs.in, positions,
+                       [&](auto form) { return LaunchGradientsAs(stream, inputs, form); });
 }
 
 }  // namespace
@@ -271,10 +278,9 @@ absl::Status CausalAttentionBackward(CudaStream stream,
   if (!launched.ok()) return launched;
   AttentionInputs<T> in = FusedAttentionInputs(args.qkv, args.shape);
   in.aligned = Vectorizes<T>(args.shape.head_dim, {args.qkv, args.dy, args.dqkv});
-  const BackwardInputs<T> inputs = {
-      .in = in, .dy = args.dy, .lse = args.lse, .mean = args.workspace, .dq = args.dqkv};
-  return WithDocuments(in, args.positions,
-                       [&](auto form) { return LaunchGradients(stream, inputs, form); });
+  return LaunchGradients<T>(
+      stream, {.in = in, .dy = args.dy, .lse = args.lse, .mean = args.workspace, .dq = args.dqkv},
+      args.positions);
 }
 
 STRAKE_CAUSAL_ATTENTION_KERNELS(STRAKE_KERNEL_INSTANCES)
