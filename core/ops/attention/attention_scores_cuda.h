@@ -60,6 +60,7 @@ AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shap
 
 // scale q.k, of all keys up to the query's own.
 struct PlainScores {
+  static constexpr bool kSeenByP = false;  // whether a gradient takes p != 0 for what is seen
   template <typename T>
   static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
     return product * in.scale;
@@ -88,6 +89,7 @@ struct PlainScores {
 
 // The same with a window, a soft cap, or both.
 struct LimitedScores {
+  static constexpr bool kSeenByP = false;
   template <typename T>
   static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
     const float score = product * in.scale;
@@ -119,6 +121,8 @@ struct LimitedScores {
 // The same within documents: a query sees no further back than its position in its document. What
 // it sees begins no earlier than what the queries before it see. Not with past tokens.
 struct DocumentScores : LimitedScores {
+  // Registers do not hold positions beside the product of the gradient of keys.
+  static constexpr bool kSeenByP = true;
   template <typename T>
   __device__ __forceinline__ int Back(const AttentionInputs<T>& in, int batch, int position) const {
     // Tiles have rows past the last token, whose results are dropped.

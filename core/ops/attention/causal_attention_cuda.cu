@@ -203,7 +203,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
 #pragma unroll
         for (int i = 0; i < kThreadRows; ++i) {
           const float p = buffer[ScorePlace<kDims>(i, j)];
-          scores.at[i][j] = ScoreGradient(visible(i, position), p, scores.at[i][j], mean);
+          const bool seen = Form::kSeenByP ? p != 0 : visible(i, position);
+          scores.at[i][j] = ScoreGradient(seen, p, scores.at[i][j], mean);
         }
       }
       AddProduct(scores, buffer, q_tile, dk);

@@ -13,11 +13,13 @@ namespace {
 constexpr int kMaxThreads = 128;
 constexpr int kInFlight = 8;
 
-// to += from.
+// Adds vector v of row `position` of the table to that of the block's row.
 template <typename T, int kWidth>
-__device__ __forceinline__ void AddVector(const T* from, T* to) {
+__device__ __forceinline__ void AddPosition(const T* positions, int64_t position, int columns,
+                                            int v, T* y) {
+  T* const to = y + int64_t{blockIdx.x} * columns + v * kWidth;
   Vec<T, kWidth> value = LoadVec<kWidth>(to);
-  const Vec<T, kWidth> added = LoadVec<kWidth>(from);
+  const Vec<T, kWidth> added = LoadVec<kWidth>(positions + position * columns + v * kWidth);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     value.at[i] = FromFloat<T>(ToFloat(value.at[i]) + ToFloat(added.at[i]));
@@ -32,11 +34,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int v = blockIdx.y * blockDim.x + threadIdx.x;
   if (v >= columns / kWidth) return;
   const int64_t position = (int64_t{first} + blockIdx.x) % period;
-  AddVector<T, kWidth>(positions + position * columns + v * kWidth,
-                       y + int64_t{blockIdx.x} * columns + v * kWidth);
+  AddPosition<T, kWidth>(positions, position, columns, v, y);
 }
 
-// The same at given positions.
+// The same at given positions; one that is not in the table makes its row NaN.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kMaxThreads)
     AddGivenPositionsKernel(const T* positions, const int32_t* given, int64_t num_positions,
@@ -44,13 +45,13 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int v = blockIdx.y * blockDim.x + threadIdx.x;
   if (v >= columns / kWidth) return;
   const int position = given[blockIdx.x];
-  T* const to = y + int64_t{blockIdx.x} * columns + v * kWidth;
   if (position < 0 || position >= num_positions) {
+    T* const to = y + int64_t{blockIdx.x} * columns + v * kWidth;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) to[i] = FromFloat<T>(NAN);
     return;
   }
-  AddVector<T, kWidth>(positions + int64_t{position} * columns + v * kWidth, to);
+  AddPosition<T, kWidth>(positions, position, columns, v, y);
 }
 
 // Block (n, y), for n < period: the position of row n, summed over rows n, n + period, ...

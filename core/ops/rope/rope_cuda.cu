@@ -52,18 +52,21 @@ __device__ __forceinline__ void JoinNeighbours(Vec<T, kWidth>& first, Vec<T, kWi
   second = after;
 }
 
-// Rotates the heads of a token by a row of the table. A thread rotates kWidth pairs (i, i + R/2),
-// or (2i, 2i + 1) if kInterleaved, of heads g, g + G, g + 2 G, ... of G = ceil(num_heads / kHeads)
-// groups.
-// Memory traffic: the heads are read and written once; the table comes from L2, where its R f64 per
-// token are little compared with the heads.
-template <typename T, int kWidth, bool kInterleaved>
-__device__ __forceinline__ void RotateToken(const double* angles, int rotary_dim, int head_dim,
-                                            int num_heads, bool transposed, T* row) {
+// Block n rotates token n, by row row_of(n) of the table. A thread rotates kWidth pairs (i, i +
+// R/2), or (2i, 2i + 1) if kInterleaved, of heads g, g + G, g + 2 G, ... of G = ceil(num_heads /
+// kHeads) groups. Memory traffic: the heads are read and written once; the table comes from L2,
+// where its R f64 per token are little compared with the heads.
+template <typename T, int kWidth, bool kInterleaved, typename RowOf>
+__device__ __forceinline__ void RotateToken(const double* table, int rotary_dim, int head_dim,
+                                            int num_heads, bool transposed, int64_t stride, T* x,
+                                            const RowOf& row_of) {
   const int half = rotary_dim / 2;
   const int second_at = kInterleaved ? kWidth : half;
   const int vectors = half / kWidth;  // of half a head
   const int groups = (num_heads + kHeads - 1) / kHeads;
+  const int token = blockIdx.x;
+  const double* const angles = table + row_of(token) * rotary_dim;
+  T* const row = x + token * stride;
 
   for (int unit = threadIdx.x; unit < vectors * groups; unit += blockDim.x) {
     const int group = unit / vectors, i = unit % vectors * kWidth;
@@ -98,33 +101,31 @@ __device__ __forceinline__ void RotateToken(const double* angles, int rotary_dim
   }
 }
 
-// Block n rotates token n.
 template <typename T, int kWidth, bool kInterleaved>
 __global__ void __launch_bounds__(kMaxThreads)
     RopeKernel(const double* table, int rotary_dim, int head_dim, int num_heads, int seq_len,
                int64_t position_offset, bool transposed, int64_t stride, T* x) {
-  const int token = blockIdx.x;
-  const double* const angles = table + (position_offset + token % seq_len) * rotary_dim;
-  RotateToken<T, kWidth, kInterleaved>(angles, rotary_dim, head_dim, num_heads, transposed,
-                                       x + token * stride);
+  RotateToken<T, kWidth, kInterleaved>(
+      table, rotary_dim, head_dim, num_heads, transposed, stride, x,
+      [&](int token) { return position_offset + token % seq_len; });
 }
 
-// The same at given positions.
+// The same at given positions; one that is not in the table makes its token's features NaN.
 template <typename T, int kWidth, bool kInterleaved>
 __global__ void __launch_bounds__(kMaxThreads)
     RopeAtPositionsKernel(const double* table, int rotary_dim, int head_dim, int num_heads,
                           const int32_t* positions, int64_t num_positions, bool transposed,
                           int64_t stride, T* x) {
-  const int token = blockIdx.x, position = positions[token];
-  T* const row = x + token * stride;
+  const int position = positions[blockIdx.x];
   if (position < 0 || position >= num_positions) {
+    T* const row = x + blockIdx.x * stride;
     for (int i = threadIdx.x; i < num_heads * rotary_dim; i += blockDim.x) {
       row[int64_t{i / rotary_dim} * head_dim + i % rotary_dim] = FromFloat<T>(NAN);
     }
     return;
   }
-  RotateToken<T, kWidth, kInterleaved>(table + int64_t{position} * rotary_dim, rotary_dim, head_dim,
-                                       num_heads, transposed, row);
+  RotateToken<T, kWidth, kInterleaved>(table, rotary_dim, head_dim, num_heads, transposed, stride,
+                                       x, [&](int) { return int64_t{position}; });
 }
 
 }  // namespace
