@@ -7,9 +7,10 @@
 // Documents, where given, divide each sequence (core/ops/documents.h): a token then sees only
 // tokens of its own document, as if that were a sequence alone, with windows, caps and scales as
 // above. On the CPU in f32 and bf16, each document's outputs and gradients have the bits that they
-// have alone. B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query
-// head h reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV
-// key heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the reference
+// have alone.
+// B sequences of T tokens, H query heads, KV key/value heads (H a multiple of KV; query head h
+// reads key/value head h / (H / KV)), D head size. A row of qkv holds H query heads, then KV key
+// heads, then KV value heads. dtypes: f32; bf16, with lse in f32; f64 and c128 on the reference
 // path. All other tensors share one dtype. No T x T matrix is kept: the backward pass recomputes
 // the probabilities from `lse`. Token i depends on the tokens that it sees. The one exception:
 // non-finite values in k and v of a token that it does not see may reach it if they share a tile.
@@ -19,7 +20,8 @@
 // Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; Ainslie et al., "GQA",
 // 2023, section 2.2; Dao et al., "FlashAttention", 2022, section 3.1 and appendix B. Windows:
 // Beltagy et al., "Longformer", 2020, section 3.1; Jiang et al., "Mistral 7B", 2023, section 2.
-// Caps: Gemma Team, "Gemma 2", 2024, section 2.
+// Caps: Gemma Team, "Gemma 2", 2024, section 2. Documents: Grattafiori et al., "The Llama 3 Herd of
+// Models", 2024, section 3.2.
 #ifndef STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
 #define STRAKE_CORE_OPS_ATTENTION_CAUSAL_ATTENTION_H_
 
