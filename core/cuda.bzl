@@ -289,7 +289,7 @@ def _emulator_and_gpu_test(name, srcs, deps, emulated, gpu, copts = [], tags = [
         **kwargs
     )
 
-def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
+def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = [], **kwargs):
     """The test NAME_kernel_test.cc of strake_cuda_kernel NAME, twice.
 
     NAME_emulator_test runs the kernels on the CPU; NAME_gpu_test runs the same cases on a GPU, and
@@ -306,6 +306,7 @@ def strake_cuda_kernel_test(name, srcs = [], copts = [], deps = []):
         ],
         emulated = ":%s_emulated" % name,
         gpu = Label("//core/testing:gpu_kernel_test"),
+        **kwargs
     )
 
 def strake_gpu_test(name, srcs, deps, **kwargs):
