@@ -5,8 +5,9 @@
 //   |samples of source s among the first n - n * c_s / P| < 1, for all n and s
 //
 // A weight is the shortest decimal that reads back as its double: 0.7 is 7/10. Where the smallest
-// P of these decimals is above kMaxPeriod, P is kMaxPeriod, and c_s is w_s / W * P rounded down, or
-// up for the largest remainders, so that c_s / P is less than 1 / kMaxPeriod from w_s / W.
+// P of these decimals is above kMaxPeriod, P is kMaxPeriod or a divisor of it, and c_s is w_s / W *
+// P rounded down, or up for the largest remainders, so that c_s / P is less than 1 / kMaxPeriod
+// from w_s / W.
 //
 // A query takes O(1), a blend O(P log(sources)) once and 8 P bytes. Source: Baruah, Cohen, Plaxton
 // and Varvel, "Proportionate Progress", Algorithmica 15, 1996, for one resource, where the earliest

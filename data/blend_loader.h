@@ -2,8 +2,8 @@
 //
 //   global sample n = sample k of the loader of source s, (s, k) = blend.At(n)
 //
-// Each source is shuffled and repeated by its own loader, so its sample k depends on that source
-// alone. As with a DataLoader the global sample number is the position of a run.
+// Each source is shuffled and repeated by its own loader, so its sample k depends on no other
+// source. As with a DataLoader the global sample number is the position of a run.
 #ifndef STRAKE_DATA_BLEND_LOADER_H_
 #define STRAKE_DATA_BLEND_LOADER_H_
 

@@ -169,7 +169,7 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_RETURN_IF_ERROR(NeedsValue("tokenizer", config.tokenizer, "a tokenizer's files"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("out", config.out, "a folder for the tokens"));
   const auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern});
-  if (!tokenizer.ok()) return OfFlag("--tokenizer", tokenizer.status());
+  if (!tokenizer.ok()) return NameFlag("--tokenizer", tokenizer.status());
   STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, **tokenizer));
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));

@@ -4,9 +4,8 @@
 // stand, those spelled in a content too: transformers' apply_chat_template(tokenize=True) does so.
 //
 //   messages               a token is answer where it holds a byte of an answer
-//   prompt and completion  the tokens of both; answer is where they begin to differ from those of
-//   the
-//                          prompt alone, which ends with the generation prompt, up to the end
+//   prompt and completion  answer is from where the tokens of both begin to differ from those of
+//                          the prompt alone, which ends with the generation prompt, up to the end
 //
 // These are the masks of TRL 1.16: assistant_only_loss, and that of completions. Prompt and
 // completion that are texts have no format: the tokenizer's end of text follows unless they end so.

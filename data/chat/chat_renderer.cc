@@ -14,7 +14,8 @@ bool Uses(const ChatFormat& format, absl::string_view value) {
   for (const absl::string_view text :
        {format.begin, format.user.prefix, format.user.suffix, format.assistant.prefix,
         format.assistant.suffix, format.system.prefix, format.system.suffix,
-        format.first_system_prefix.value_or(""), format.generation_prompt, format.end}) {
+        format.first_system_prefix.value_or(""), format.generation_prompt, format.answer_begin,
+        format.after_answer, format.end_token, format.end}) {
     if (absl::StrContains(text, value)) return true;
   }
   return false;

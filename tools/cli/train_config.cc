@@ -1,5 +1,7 @@
 #include "tools/cli/train_config.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <limits>
@@ -346,10 +348,10 @@ absl::Status NameRunRecord(const TrainCommand& command, const absl::Status& stat
                    ", whose paths begin in the folder where that run was started"));
 }
 
-// Also where the system does not say what there is.
+// Also a symbolic link to nothing. A long list is longer than a name can be.
 bool IsPath(const std::string& text) {
-  const auto kind = PathKindOf(text);
-  return !kind.ok() || *kind != PathKind::kNothing;
+  struct stat info;
+  return lstat(text.c_str(), &info) == 0;
 }
 
 // "a.txt,b/**", or "books:a.txt,b.txt,code:c/**".
@@ -390,7 +392,7 @@ absl::Status AddTrainFiles(const TrainConfig& config, TrainerOptions* options) {
   constexpr char kFlag[] = "--train_data";
   STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
   const auto sources = ParseWeightedPaths(paths, IsPath);
-  if (!sources.ok()) return OfFlag(kFlag, sources.status());
+  if (!sources.ok()) return NameFlag(kFlag, sources.status());
   for (const WeightedPaths& source : *sources) {
     STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files,
                             LastingFilesOfFlag(kFlag, source.paths));
@@ -470,6 +472,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .skip_bad_lines = "--skip_bad_lines",
                    .data_cache = "--data_cache",
                    .eval_tasks = "--eval_tasks",
+                   .epochs = "--epochs",
                    .max_epochs = "--max_epochs",
                    .dtype = "--dtype"};
   return options;

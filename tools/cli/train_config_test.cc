@@ -195,6 +195,9 @@ TEST(TrainConfigTest, TrainingDataMayBeABlend) {
               ElementsAre(AllOf(StartsWith("--train_data: "), HasSubstr(b + " has no weight"))));
   EXPECT_THAT(sources(a + ":1," + b + "x:1"),
               ElementsAre(AllOf(StartsWith("--train_data: "), HasSubstr("b.txtx: no such file"))));
+  const std::string x(200, 'x');
+  EXPECT_THAT(sources(x + ":1," + x + "y:1"), ElementsAre(HasSubstr(x + ": no such file")))
+      << "the list is longer than a name can be";
   const auto command = Parse({"--train_data=" + a + ":1", "--max_epochs=2.5"});
   ASSERT_TRUE(command.ok()) << command.status();
   EXPECT_EQ(TrainerOptionsOf(*command)->max_epochs, 2.5);

@@ -11,6 +11,7 @@
 #include "core/base/status_macros.h"
 #include "data/data_paths.h"
 #include "glog/logging.h"
+#include "tools/cli/options.h"
 #include "train/run/run_directory.h"
 
 namespace strake {
@@ -22,14 +23,8 @@ void ChangeToUserDirectory() {
   }
 }
 
-absl::Status OfFlag(absl::string_view flag, const absl::Status& error) {
-  if (error.ok()) return error;
-  return absl::Status(error.code(), absl::StrCat(flag, ": ", error.message()));
-}
-
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value) {
-  auto files = ExpandPaths(value);
-  return files.ok() ? files : OfFlag(flag, files.status());
+  return NameFlag(flag, ExpandPaths(value));
 }
 
 absl::StatusOr<std::vector<std::string>> LastingFilesOfFlag(const char* flag,

@@ -15,9 +15,6 @@ namespace strake {
 // it.
 void ChangeToUserDirectory();
 
-// The error with the flag before it; OK stays OK.
-absl::Status OfFlag(absl::string_view flag, const absl::Status& error);
-
 // Expands a flag whose value is a comma-separated list of paths and globs. An error names the flag.
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value);
 

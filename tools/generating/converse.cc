@@ -8,6 +8,7 @@
 #include "core/base/status_macros.h"
 #include "data/chat/conversation.h"
 #include "data/tokenizer/word_cache.h"
+#include "tools/generating/write_text.h"
 
 namespace strake {
 namespace {
@@ -37,11 +38,7 @@ class Chat {
     return Write("\n");
   }
 
-  absl::Status Write(const std::string& text) {
-    *out_ << text << std::flush;
-    return out_->good() ? absl::OkStatus()
-                        : absl::UnavailableError("the output takes no more text");
-  }
+  absl::Status Write(const std::string& text) { return WriteText(text, out_); }
 
  private:
   absl::Status Print(const std::string& text, std::string* answer) {
@@ -71,7 +68,10 @@ absl::Status Converse(const ConverseOptions& options, GenerateAnswer generate, s
   while (true) {
     if (options.terminal) STRAKE_RETURN_IF_ERROR(chat.Write("> "));
     std::string line;
-    if (!std::getline(*in, line)) return options.terminal ? chat.Write("\n") : absl::OkStatus();
+    if (!std::getline(*in, line) && in->bad()) {
+      return absl::UnavailableError("stdin cannot be read any more");
+    }
+    if (!*in) return options.terminal ? chat.Write("\n") : absl::OkStatus();
     absl::StripAsciiWhitespace(&line);
     if (!line.empty()) STRAKE_RETURN_IF_ERROR(chat.Answer(line));
   }

@@ -1,13 +1,11 @@
 #include "tools/generating/generated_text.h"
 
-#include <cerrno>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
 #include "core/base/printable.h"
-#include "core/base/write_all.h"
 #include "nlohmann/json.hpp"
+#include "tools/generating/write_text.h"
 
 namespace strake {
 
@@ -38,7 +36,7 @@ std::string GeneratedText::TextOf(Row* row, const GeneratedToken& token) const {
 
 absl::Status GeneratedText::Begin() {
   if (Streams()) Print(PromptText(prompts_[0]));
-  return Written();
+  return written_;
 }
 
 absl::Status GeneratedText::Add(const GeneratedToken& token) {
@@ -53,12 +51,12 @@ absl::Status GeneratedText::Add(const GeneratedToken& token) {
     row.text += text;
     if (row.is_complete) PrintComplete();
   }
-  return Written();
+  return written_;
 }
 
 absl::Status GeneratedText::End() {
   if (Streams()) Print("\n");
-  return Written();
+  return written_;
 }
 
 std::string GeneratedText::Json(const Prompt& prompt, const Row& row) const {
@@ -86,18 +84,8 @@ void GeneratedText::PrintComplete() {
 }
 
 void GeneratedText::Print(const std::string& text) {
-  if (!*out_) return;
-  errno = 0;
-  *out_ << (options_.terminal ? PrintableLines(text) : text) << std::flush;
-  if (!*out_) write_error_ = errno;
-}
-
-absl::Status GeneratedText::Written() const {
-  if (*out_) return absl::OkStatus();
-  // A stream without a file has no errno.
-  if (write_error_ == 0 || write_error_ == EPIPE)
-    return absl::UnavailableError("stdout was closed");
-  return SystemError("write to", "stdout", write_error_);
+  if (!written_.ok()) return;
+  written_ = WriteText(options_.terminal ? PrintableLines(text) : text, out_);
 }
 
 }  // namespace strake

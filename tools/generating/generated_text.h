@@ -58,8 +58,6 @@ class GeneratedText {
   // Prints the rows that are complete, and that only complete ones come before.
   void PrintComplete();
   void Print(const std::string& text);
-  // The error of the first write that failed.
-  absl::Status Written() const;
 
   const std::vector<Prompt>& prompts_;
   const Tokenizer* tokenizer_;
@@ -67,7 +65,7 @@ class GeneratedText {
   std::ostream* out_;
   std::vector<Row> rows_;
   size_t num_printed_ = 0;
-  int write_error_ = 0;  // errno of the first write that failed
+  absl::Status written_;  // the error of the first write that failed
 };
 
 }  // namespace strake

@@ -22,15 +22,12 @@
 #include "data/tokenizer/training/bpe_trainer.h"
 #include "data/tokenizer/training/word_counts.h"
 #include "data/tokenizer/words/splitter.h"
+#include "tools/cli/options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
 
 namespace strake {
 namespace {
-
-absl::Status ErrorOfFlag(const char* flag, const absl::Status& error) {
-  return absl::Status(error.code(), absl::StrCat(flag, ": ", error.message()));
-}
 
 // The documents of all files, one after the other.
 class FilesReader {
@@ -106,7 +103,7 @@ absl::StatusOr<BpeTrainerOptions> TrainerOptionsOf(const TrainTokenizerConfig& c
                      absl::StrCat("merging pairs: ", num_tokens, " tokens"));
   };
   const absl::Status status = CheckBpeTrainerOptions(options);
-  if (!status.ok()) return ErrorOfFlag("--vocab_size, --special_tokens", status);
+  if (!status.ok()) return NameFlag("--vocab_size, --special_tokens", status);
   return options;
 }
 
@@ -119,8 +116,8 @@ PreTokenizer PreTokenizerOf(const std::string& pattern) {
 absl::StatusOr<std::unique_ptr<const Splitter>> SplitterOf(const std::string& pattern) {
   const auto json = TokenizerJson({.pre_tokenizers = {PreTokenizerOf(pattern)}});
   auto splitter = MakeSplitter({pattern.empty() ? kByteLevelPattern : pattern});
-  if (!splitter.ok()) return ErrorOfFlag("--tokenizer_pattern", splitter.status());
-  if (!json.ok()) return ErrorOfFlag("--tokenizer_pattern", json.status());
+  if (!splitter.ok()) return NameFlag("--tokenizer_pattern", splitter.status());
+  if (!json.ok()) return NameFlag("--tokenizer_pattern", json.status());
   return splitter;
 }
 
@@ -132,7 +129,7 @@ absl::StatusOr<std::vector<WordCount>> CountWordsOfFiles(const TrainTokenizerCon
   FilesReader reader(std::move(files), {.field = config.text_field}, progress);
   auto words = CountWords(*splitter, static_cast<int>(config.threads),
                           [&](TextPart* part) { return reader.Next(part); });
-  if (!words.ok()) return ErrorOfFlag("--train_data", words.status());
+  if (!words.ok()) return NameFlag("--train_data", words.status());
   progress->Print(absl::StrCat("text:       ", FormatBytes(double(reader.num_text_bytes())), ", ",
                                words->size(), " different words"));
   return words;

@@ -60,8 +60,11 @@ std::string TrainingSetting(const TrainerOptions& o) {
   if (o.train_sources.empty()) return absl::StrJoin(o.train_files, ",");
   std::vector<std::string> texts;
   for (const TrainingSource& source : o.train_sources) {
-    texts.push_back(absl::StrCat(source.name, source.name.empty() ? "" : ":",
-                                 absl::StrJoin(source.files, ","), ":", source.weight));
+    const std::string files = absl::StrJoin(source.files, ",");
+    const bool is_named = !source.name.empty() && source.name != files;
+    // JSON's number is the shortest that is the weight exactly.
+    texts.push_back(absl::StrCat(is_named ? source.name + ":" : "", files, ":",
+                                 JsonText(nlohmann::json(source.weight))));
   }
   return absl::StrJoin(texts, ",");
 }

@@ -145,14 +145,18 @@ absl::Status Trainer::SetStepsOfEpochs() {
 absl::Status Trainer::CheckEpochs() const {
   const std::vector<std::string>& sources = data_->source_names();
   const OptionNames& names = options_.names;
+  TrainerOptions limited = options_;
+  // SetStepsOfEpochs() rounds up.
+  if (options_.epochs > 0) --limited.schedule.total_steps;
   for (int i = 0; options_.max_epochs > 0 && i < data_->train_loader().num_sources(); ++i) {
+    if (data_->Epochs(limited, i) <= options_.max_epochs) continue;
     const double epochs = data_->Epochs(options_, i);
-    if (epochs <= options_.max_epochs) continue;
     return absl::InvalidArgumentError(
         absl::StrCat(names.train_files, ": ", options_.schedule.total_steps, " steps are ", epochs,
                      " epochs of ", sources.empty() ? "the training data" : "source " + sources[i],
                      ", more than ", names.max_epochs, "=", options_.max_epochs, "; lower ",
-                     names.steps, sources.empty() ? "" : " or the weight of the source", ", raise ",
+                     options_.epochs > 0 ? names.epochs : names.steps,
+                     sources.empty() ? "" : " or the weight of the source", ", raise ",
                      names.max_epochs, ", or add data"));
   }
   return absl::OkStatus();

@@ -1,5 +1,8 @@
 #include "train/run/trainer_options.h"
 
+#include <set>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "models/model_config.h"
@@ -57,6 +60,12 @@ absl::Status CheckFiles(const TrainerOptions& o) {
                                                    " sources; give one or the other"));
   }
   if (o.directory.empty()) return absl::InvalidArgumentError("[trainer] no directory");
+  std::set<std::string> source_names;
+  for (const TrainingSource& source : o.train_sources) {
+    if (source_names.insert(source.name).second) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("[trainer] two sources of training data are called \"", source.name, "\""));
+  }
   if (o.train_sources.empty()) return absl::OkStatus();
   const absl::Status weights = Blend::CountsOf(BlendSourcesOf(o)).status();
   if (weights.ok()) return weights;

@@ -37,6 +37,7 @@ struct OptionNames {
   std::string skip_bad_lines = "skip_bad_lines";
   std::string data_cache = "data_cache";
   std::string eval_tasks = "eval_tasks";
+  std::string epochs = "epochs";
   std::string max_epochs = "max_epochs";
   std::string dtype = "dtype";
 };

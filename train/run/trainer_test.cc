@@ -1002,6 +1002,13 @@ TEST_F(TrainerTest, MoreEpochsThanAllowedAreAnError) {
   EXPECT_FALSE(std::filesystem::exists(options_.directory));
 }
 
+TEST_F(TrainerTest, TheLastStepOfTheEpochsAllowedIsRoundedUp) {
+  options_.epochs = options_.max_epochs = 3.3;
+  EXPECT_EQ(ErrorOf(), "");
+  options_.epochs = 5;
+  EXPECT_THAT(ErrorOf(), HasSubstr("lower epochs, raise max_epochs"));
+}
+
 // Forty files of a sentence each.
 std::vector<std::string> ManyFiles(const TempDirectory& directory) {
   std::vector<std::string> files;

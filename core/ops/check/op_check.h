@@ -71,8 +71,8 @@ OpTensor InOut(const OpCall& call, const char* operand, Rounding rounding, doubl
                double stddev = 1);
 OpTensor Weight(const OpCall& call, const char* operand);
 OpTensor Tokens(const OpCall& call, const char* operand);  // ids below the call's vocab_size
+OpTensor Ids(const OpCall& call, const char* operand, std::vector<int32_t> ids);  // these
 // A parameter's gradient, which the op accumulates into.
-OpTensor Ids(const OpCall& call, const char* operand, std::vector<int32_t> ids);
 OpTensor Grad(const OpCall& call, const char* operand, double num_terms, double num_roundings = 3);
 
 }  // namespace strake

@@ -3,14 +3,14 @@
 //   y[n,h,a] = m (x[n,h,a] cos(p f_i) - x[n,h,b] sin(p f_i))         i in [0, R/2)
 //   y[n,h,b] = m (x[n,h,b] cos(p f_i) + x[n,h,a] sin(p f_i))
 //   (a, b) = (i, i + R/2), or (2i, 2i + 1) where interleaved
-//   p = position_offset + n mod T, or positions[n] where given,   f_i = theta^(-2i/R), rescaled as
-//   in RopeConfig m = the scaling's attention factor, or 1
+//   p = position_offset + n mod T, or positions[n] where given
+//   f_i = theta^(-2i/R), rescaled as in RopeConfig;   m = the scaling's attention factor, or 1
 //
 // Pairs (i, i + R/2) are those of most of Hugging Face's weights. N tokens in sequences of T; heads
 // of D features, of which the first R are rotated. dtypes: f32; bf16; f64 and c128 on the reference
 // path. The table is always f64. Positions [N] are i32, in [0, P), as those of documents
 // (core/ops/documents.h): on the CPU one outside is CheckPositions()'s error, before anything is
-// written; on CUDA, where nothing waits for a kernel, it makes its token's features NaN.
+// written; on CUDA, where nothing waits for a kernel, the features that are rotated become NaN.
 // Source: Su et al., "RoFormer", 2021, section 3.2.2.
 #ifndef STRAKE_CORE_OPS_ROPE_ROPE_H_
 #define STRAKE_CORE_OPS_ROPE_ROPE_H_

@@ -8,8 +8,7 @@ namespace strake {
 
 // Rotates the first rotary_dim features of the first num_heads heads of x [tokens, stride] in
 // place: token n by the angles of row RowOf(n) of the table, or by the negative angles if
-// `transposed`. Pairs are (i, i + rotary_dim / 2), or (2i, 2i + 1) if
-// `interleaved`.
+// `transposed`. Pairs are (i, i + rotary_dim / 2), or (2i, 2i + 1) if `interleaved`.
 template <typename T>
 struct RopeArgs {
   // Always inlined, for core/ops/cpu/isa.h.
