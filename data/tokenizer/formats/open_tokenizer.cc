@@ -225,6 +225,14 @@ TokenizerSpec ByteTokenizerSpec() {
   return spec;
 }
 
+absl::Status CheckTokenizerFitsModel(const std::string& path, int64_t num_tokens,
+                                     int64_t vocab_size) {
+  if (num_tokens <= vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": the tokenizer has ", num_tokens, " tokens, and the model ", vocab_size,
+                   "; give the model's own tokenizer, or a model that has as many"));
+}
+
 absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(
     const ModelTokenizerPlaces& places, int64_t vocab_size, const TokenizerOptions& options) {
   const std::string path = FindModelTokenizer(places);
@@ -233,10 +241,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(
     return nullptr;
   }
   STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<const Tokenizer> tokenizer, OpenTokenizer(path, options));
-  if (tokenizer->vocab_size() <= vocab_size) return tokenizer;
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": the tokenizer has ", tokenizer->vocab_size(), " tokens, and the model ",
-                   vocab_size, "; give the model's own tokenizer, or a model that has as many"));
+  STRAKE_RETURN_IF_ERROR(CheckTokenizerFitsModel(path, tokenizer->vocab_size(), vocab_size));
+  return tokenizer;
 }
 
 }  // namespace strake

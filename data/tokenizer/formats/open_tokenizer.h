@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_spec.h"
@@ -42,6 +43,10 @@ inline constexpr int64_t kByteVocabSize = 256;
 // Its tokenizer: token i is byte i, and nothing else. It has no end of text.
 TokenizerSpec ByteTokenizerSpec();
 
+// InvalidArgument, naming path and both sizes, for a tokenizer of more tokens than the model.
+absl::Status CheckTokenizerFitsModel(const std::string& path, int64_t num_tokens,
+                                     int64_t vocab_size);
+
 // Where a model's tokenizer may be.
 struct ModelTokenizerPlaces {
   std::string given = {};                     // file or directory that a user names; "": none
@@ -49,8 +54,8 @@ struct ModelTokenizerPlaces {
 };
 
 // Opens the tokenizer of a model of `vocab_size` tokens. Where the places have none, it is null, or
-// for a model of bytes ByteTokenizerSpec()'s. Returns the errors of OpenTokenizer(), and one that
-// names path and both sizes for a tokenizer of more tokens than the model.
+// for a model of bytes ByteTokenizerSpec()'s. Returns the errors of OpenTokenizer() and of
+// CheckTokenizerFitsModel().
 absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(
     const ModelTokenizerPlaces& places, int64_t vocab_size, const TokenizerOptions& options);
 
