@@ -82,7 +82,7 @@ absl::Status ListFolder(const std::string& folder, const Listing& listing) {
     if (!readable && !of_templates) continue;
     const auto skip = [&](absl::string_view reason) {
       listing.skipped->push_back(
-          absl::StrCat(listing.directory, "/", name, " is not in the checkpoints: ", reason));
+          absl::StrCat(listing.directory, "/", name, " is not carried over: ", reason));
     };
     if (!IsPlainText(name)) {
       skip("its name is not plain text");
@@ -125,7 +125,7 @@ absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
     num_bytes += static_cast<int64_t>(files[name].size());
     if (num_bytes > kMaxSumBytes) {
       return absl::InvalidArgumentError(absl::StrCat(
-          directory, ": the files beside the weights, which checkpoints carry, are larger than ",
+          directory, ": the files beside the weights, which are carried over, are larger than ",
           FormatBytes(kMaxSumBytes), "; leave only the model's there"));
     }
   }

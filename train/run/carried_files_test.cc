@@ -66,7 +66,7 @@ TEST_F(CarriedFilesTest, TheFolderOfChatTemplatesIsCarried) {
                                   {folder + "/same.jinja", "/rag.jinja"},
                                   {folder + "/tool_use.jinja", "/tool_use.jinja"}}));
   EXPECT_THAT(skipped_, ElementsAre((directory_ / folder) +
-                                    "/large.jinja is not in the checkpoints: it is larger than "
+                                    "/large.jinja is not carried over: it is larger than "
                                     "4.00 MiB"));
   const TempDirectory elsewhere;
   WriteFile(elsewhere / "secret", "x");
@@ -74,7 +74,7 @@ TEST_F(CarriedFilesTest, TheFolderOfChatTemplatesIsCarried) {
   std::filesystem::create_symlink(elsewhere.path(), directory_ / folder);
   EXPECT_THAT(Read(), IsEmpty());
   EXPECT_THAT(skipped_, ElementsAre((directory_ / folder) +
-                                    " is not in the checkpoints: it is a link to another folder"));
+                                    " is not carried over: it is a link to another folder"));
 }
 
 TEST_F(CarriedFilesTest, WeightsAndWhatACheckpointHasOfItsOwnAreNot) {
@@ -118,9 +118,9 @@ TEST_F(CarriedFilesTest, LargeFilesAreNot) {
   EXPECT_EQ(files.at("tokenizer.json").size(), kMaxOtherFileBytes + 1);
   EXPECT_EQ(files.at("small.txt").size(), kMaxOtherFileBytes);
   EXPECT_THAT(skipped_, ElementsAre((directory_ / "notes.txt") +
-                                        " is not in the checkpoints: it is larger than 4.00 MiB",
+                                        " is not carried over: it is larger than 4.00 MiB",
                                     (directory_ / "tokenizer.model") +
-                                        " is not in the checkpoints: it is larger than 64.0 MiB"));
+                                        " is not carried over: it is larger than 64.0 MiB"));
 }
 
 TEST_F(CarriedFilesTest, TooManyFilesAreRefused) {
@@ -128,7 +128,7 @@ TEST_F(CarriedFilesTest, TooManyFilesAreRefused) {
   const auto files = ReadCarriedFiles(directory_.path(), &skipped_);
   EXPECT_EQ(std::string(files.status().message()),
             directory_.path() +
-                ": the files beside the weights, which checkpoints carry, are larger than 256.0 "
+                ": the files beside the weights, which are carried over, are larger than 256.0 "
                 "MiB; leave only the model's there");
 }
 
@@ -140,7 +140,7 @@ TEST_F(CarriedFilesTest, LinksOutAreNotFollowed) {
   std::filesystem::create_symlink(elsewhere / "secret", directory_ / "tokenizer.json");
   EXPECT_EQ(Read(), (CarriedFiles{{"vocab.json", "{}"}, {"words.json", "{}"}}));
   EXPECT_THAT(skipped_, ElementsAre((directory_ / "tokenizer.json") +
-                                    " is not in the checkpoints: it is a link to another folder"));
+                                    " is not carried over: it is a link to another folder"));
 }
 
 TEST_F(CarriedFilesTest, TheCacheOfHuggingFaceHubIsRead) {

@@ -411,7 +411,7 @@ TEST_F(TrainerTest, WhatIsNotCarriedIsSaid) {
   WriteFile(options_.init_from + "/notes.txt", std::string(5 << 20, 'x'));
   Recorder recorder;
   ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
-  EXPECT_THAT(recorder.notes, Contains(HasSubstr("notes.txt is not in the checkpoints")));
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("notes.txt is not carried over")));
   EXPECT_FALSE(std::filesystem::exists(options_.directory + "/step-4/notes.txt"));
   std::filesystem::create_symlink("gone", options_.init_from + "/vocab.txt");
   options_.directory = directory_ / "again";
