@@ -185,7 +185,7 @@ TEST_F(ExportProgramTest, AFileOfGguf) {
 TEST_F(ExportProgramTest, Q8KeepsNumbersToHalfAStep) {
   const ProgramResult result = Export({"--out=a", "--format=gguf", "--dtype=q8_0"});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.err, HasSubstr("3 matrices have rows that are no multiple of 32"));
+  EXPECT_THAT(result.err, HasSubstr("3 matrices and tables have rows that are no multiple of 32"));
   const GgufFile file(ReadFile(directory_ / "a"));
   EXPECT_EQ(file.keys.at("general.file_type"), 7);
   const auto& quantized = file.tensors.at("blk.0.attn_output.weight");
@@ -198,6 +198,27 @@ TEST_F(ExportProgramTest, Q8KeepsNumbersToHalfAStep) {
     largest = std::max(largest, error);
   }
   EXPECT_GT(largest, 0);
+}
+
+// GPT-2's rows of 16 and 20 numbers: 4 matrices of each of 3 layers, the table of tokens and the
+// head. The table of positions is F32 anyway.
+TEST_F(ExportProgramTest, Q8CountsTheTablesThatAreF16) {
+  const auto golden = RunfilePath("tests/goldens/families/gpt2");
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  fs::create_directory(directory_ / "gpt2");
+  fs::copy_file(fs::path(*golden) / "model.safetensors", directory_ / "gpt2/model.safetensors");
+  json config = json::parse(ReadFile(*golden + "/config.json"));
+  config["activation_function"] = "gelu_new";
+  config["scale_attn_by_inverse_layer_idx"] = false;
+  WriteFile(directory_ / "gpt2/config.json", config.dump());
+  const ProgramResult result = Export({"--checkpoint=gpt2", "--out=a.gguf", "--dtype=q8_0"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("note: 14 matrices and tables have rows that are no multiple"));
+  const GgufFile file(ReadFile(directory_ / "a.gguf"));
+  constexpr uint32_t kF32 = 0, kF16 = 1;
+  EXPECT_EQ(file.tensors.at("token_embd.weight").dtype, kF16);
+  EXPECT_EQ(file.tensors.at("output.weight").dtype, kF16);
+  EXPECT_EQ(file.tensors.at("position_embd.weight").dtype, kF32);
 }
 
 TEST_F(ExportProgramTest, ARunStandsForItsLastCheckpoint) {
@@ -225,9 +246,11 @@ TEST_F(ExportProgramTest, WhatExistsStaysUnlessItIsToBeReplaced) {
   ExpectExports({"--out=out/", "--dtype=f16"});
   ExpectError({"--out=out"}, "--out: out: it exists; ");
   WriteFile(directory_ / "out/notes.txt", "old");
+  WriteFile(directory_ / "out.old", "mine");
   ExpectExports({"--out=out", "--overwrite"});
   EXPECT_FALSE(fs::exists(directory_ / "out/notes.txt"));
-  EXPECT_FALSE(fs::exists(directory_ / "out.old"));
+  EXPECT_FALSE(fs::exists(directory_ / "out.unfinished"));
+  EXPECT_EQ(ReadFile(directory_ / "out.old"), "mine");
   EXPECT_TRUE(ReadTensors(directory_ / "out", SafetensorsDType::kF32) == source_);
 
   fs::create_directories(directory_ / "other/folder");
@@ -237,6 +260,54 @@ TEST_F(ExportProgramTest, WhatExistsStaysUnlessItIsToBeReplaced) {
   ExpectError({"--out=a.gguf", "--format=hf", "--overwrite"}, "a.gguf: it is no folder");
   ExpectError({"--out=out", "--format=gguf", "--overwrite"}, "out: it is no file");
   ExpectError({"--out=model", "--overwrite"}, "model: it is the model itself");
+}
+
+TEST_F(ExportProgramTest, ChatTemplatesHaveAFolder) {
+  const std::string name = "additional_chat_templates/tool_use.jinja";
+  fs::create_directory(directory_ / "model/additional_chat_templates");
+  WriteFile(directory_ / ("model/" + name), "{{ tools }}");
+  ExpectExports({"--out=out"});
+  EXPECT_EQ(ReadFile(directory_ / ("out/" + name)), "{{ tools }}");
+  WriteFile(directory_ / ("model/" + name), "{{ more }}");
+  ExpectExports({"--out=out", "--overwrite"});
+  EXPECT_EQ(ReadFile(directory_ / ("out/" + name)), "{{ more }}");
+  fs::create_directory(directory_ / "out/mine");
+  ExpectError({"--out=out", "--overwrite"},
+              "out: it holds folders other than additional_chat_templates");
+}
+
+TEST_F(ExportProgramTest, NoUsableChatTemplateIsANote) {
+  WriteTokenizer("model", R"({"tokenizer_class": "PreTrainedTokenizerFast",
+                              "chat_template": [{"name": "rag", "template": "{{ messages }}"}]})");
+  const ProgramResult result = Export({"--out=a.gguf"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("note: model holds no chat template, or several and none "
+                                    "called \"default\"; the export has none\n"));
+  const GgufFile file(ReadFile(directory_ / "a.gguf"));
+  EXPECT_EQ(file.keys.count("tokenizer.chat_template"), 0);
+}
+
+TEST_F(ExportProgramTest, AFileThatIsNotCarriedIsANote) {
+  WriteFile(directory_ / "model/notes.txt", std::string((4 << 20) + 1, 'x'));
+  const ProgramResult result = Export({"--out=out"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "note: model/notes.txt is not carried over: it is larger than 4.00 MiB\n");
+}
+
+TEST_F(ExportProgramTest, ATokenizerOfMoreTokensThanTheModelIsAnError) {
+  WriteFile(directory_ / "model/tokenizer.json", ByteTokenizerFiles().at("tokenizer.json"));
+  ExpectError({"--out=a.gguf"},
+              "model: the tokenizer has 256 tokens, and the model 128; give the "
+              "model's own tokenizer");
+}
+
+// One that was killed after it had exchanged the folders.
+TEST_F(ExportProgramTest, AReplacedFolderThatWasLeftIsTakenOver) {
+  ExpectExports({"--out=out", "--dtype=f16"});
+  fs::copy(directory_ / "out", directory_ / "out.unfinished");
+  ExpectExports({"--out=out", "--overwrite"});
+  EXPECT_FALSE(fs::exists(directory_ / "out.unfinished"));
+  EXPECT_TRUE(ReadTensors(directory_ / "out", SafetensorsDType::kF32) == source_);
 }
 
 TEST_F(ExportProgramTest, WhatAKilledCallLeftIsTakenOver) {
@@ -256,6 +327,12 @@ TEST_F(ExportProgramTest, WhatAnotherProcessWritesIsLeftAlone) {
       open((directory_ / "out.unfinished").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_EQ(flock(other.get(), LOCK_EX), 0);
   ExpectError({"--out=out"}, "out.unfinished: another process is writing it");
+
+  ExpectExports({"--out=mine"});
+  const FileDescriptor folder(
+      open((directory_ / "mine").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(folder.get(), LOCK_EX), 0);
+  ExpectError({"--out=mine", "--overwrite"}, "mine: another process is writing it");
 }
 
 TEST_F(ExportProgramTest, AFullDiskLeavesNothing) {
@@ -286,6 +363,8 @@ TEST_F(ExportProgramTest, WhatTheFormatLacksIsNamed) {
   WriteFile(directory_ / "model/config.json", config.dump());
   ExpectError({"--out=a.gguf"}, "architecture \"stablelm\" computes SiLU, not ReLU");
   ExpectExports({"--out=a"});
+  WriteFile(directory_ / "model/config.json", "{");
+  ExpectError({"--out=b"}, "--checkpoint: model/config.json");
 }
 
 TEST_F(ExportProgramTest, HelpExplains) {

@@ -17,8 +17,7 @@
 #include "core/base/format_quantity.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
-#include "models/families/families.h"
-#include "models/model_config.h"
+#include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
@@ -61,7 +60,8 @@ void AddExportOptions(ExportConfig* c, OptionSet* options) {
                "of gguf: the name that its readers know the tokenizer's way to cut words by, where "
                "Strake knows none");
   options->Add("overwrite", &c->overwrite,
-               "replace OUT: a file, or a folder that holds a model and no folders");
+               "replace OUT: a file, or a folder that holds a model, and no folders but that of "
+               "its chat templates");
 }
 
 absl::Status Bad(absl::string_view flag, absl::string_view value, absl::string_view what) {
@@ -95,13 +95,6 @@ ExportDType DTypeOf(const std::string& name) {
   return name == "q8_0" ? ExportDType::kQ8_0 : ExportDType::kF32;
 }
 
-// The end tokens of a model's files; the tokenizer may say it where they do not.
-absl::StatusOr<std::vector<int32_t>> EndTokens(const std::string& directory) {
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
-                          ReadHfConfig(directory + "/config.json", /*notices=*/nullptr));
-  return ReadEndTokens(directory, /*tokenizer=*/nullptr, model.vocab_size);
-}
-
 absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const OptionSet& set) {
   for (const char* flag : {"checkpoint", "out"}) {
     if (!set.IsSet(flag)) {
@@ -125,9 +118,13 @@ absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const 
     }
   }
   STRAKE_ASSIGN_OR_RETURN(options.max_file_bytes, ParseBytes(config.max_shard_size));
-  STRAKE_ASSIGN_OR_RETURN(options.directory, ModelFolderOfFlag("--checkpoint", config.checkpoint));
-  if (gguf) {
-    STRAKE_ASSIGN_OR_RETURN(options.end_tokens, EndTokens(options.directory));
+  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint, ReadCheckpointFlag(config.checkpoint));
+  options.directory = checkpoint.directory;
+  if (gguf) {  // the tokenizer may say it where the model's files do not
+    STRAKE_ASSIGN_OR_RETURN(
+        options.end_tokens,
+        NameFlag("--checkpoint", ReadEndTokens(checkpoint.directory, /*tokenizer=*/nullptr,
+                                               checkpoint.model.vocab_size)));
   }
   options.out = config.out;
   options.pre_tokenizer = config.gguf_pre;
@@ -167,18 +164,11 @@ absl::Status Export(int argc, char** argv) {
   ExportConfig config;
   OptionSet options("export");
   AddExportOptions(&config, &options);
-  const std::string help = options.Help();
-  STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  if (!options.help_requested()) return ExportAndPrint(config, options);
-  std::cout << help;
-  return FlushStdout();
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  return helped ? absl::OkStatus() : ExportAndPrint(config, options);
 }
 
 }  // namespace
 }  // namespace strake
 
-int main(int argc, char** argv) {
-  strake::PrepareProcess();
-  if (strake::HasVersionFlag(argc, argv)) return strake::PrintVersion();
-  return strake::ExitCode(strake::Export(argc, argv));
-}
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::Export); }

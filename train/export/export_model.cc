@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
 #include "core/base/path_kind.h"
@@ -15,6 +16,7 @@
 #include "core/base/write_all.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/formats/gguf_vocabulary.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/tokenizer_spec.h"
@@ -111,10 +113,10 @@ absl::Status CheckIsReplaceable(const std::string& out) {
   std::error_code error;
   for (fs::directory_iterator entry(out, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->is_directory(error)) {
-      return IsInTheWay(out,
-                        "it holds folders, so it is not replaced; remove it, or choose "
-                        "another name");
+    if (entry->is_directory(error) && entry->path().filename() != kChatTemplatesFolder) {
+      return IsInTheWay(out, absl::StrCat("it holds folders other than ", kChatTemplatesFolder,
+                                          ", so it is not replaced; remove it, or choose another "
+                                          "name"));
     }
     has_config |= entry->path().filename() == "config.json";
   }
@@ -165,6 +167,8 @@ absl::Status ExportHuggingFace(const ExportOptions& options, Source& source,
     for (const FilePart& part : parts) exported->num_bytes += part.num_bytes;
   }
   for (const auto& [name, text] : files) {
+    const std::string templates = absl::StrCat(folder, "/", kChatTemplatesFolder);
+    if (absl::StrContains(name, '/')) STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(templates));
     STRAKE_RETURN_IF_ERROR(WriteFileDurably(absl::StrCat(folder, "/", name), text));
     ++exported->num_files;
     exported->num_bytes += static_cast<int64_t>(text.size());
@@ -182,21 +186,22 @@ absl::Status AddTokenizer(const ExportOptions& options, int64_t vocab_size, Gguf
     return absl::OkStatus();
   }
   STRAKE_ASSIGN_OR_RETURN(const TokenizerSpec spec, ReadTokenizerSpec(options.directory, {}));
-  if (static_cast<int64_t>(spec.tokens.size()) > vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(options.directory, ": the tokenizer has ",
-                                                   spec.tokens.size(), " tokens, and the model ",
-                                                   vocab_size));
-  }
+  STRAKE_RETURN_IF_ERROR(CheckTokenizerFitsModel(
+      options.directory, static_cast<int64_t>(spec.tokens.size()), vocab_size));
   const auto vocabulary = MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer);
   if (!vocabulary.ok()) {
     return absl::Status(vocabulary.status().code(),
                         absl::StrCat(options.directory, ": ", vocabulary.status().message()));
   }
   AddGgufTokenizerKeys(*vocabulary, options.end_tokens, metadata, notices);
-  std::vector<std::string> skipped;  // no part of this format
-  STRAKE_ASSIGN_OR_RETURN(const CarriedFiles files, ReadCarriedFiles(options.directory, &skipped));
-  STRAKE_ASSIGN_OR_RETURN(const std::string chat_template, ChatTemplateOf(files));
-  if (!chat_template.empty()) metadata->AddString("tokenizer.chat_template", chat_template);
+  STRAKE_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(options.directory));
+  if (chat_template.has_value()) {
+    metadata->AddString("tokenizer.chat_template", *chat_template);
+  } else {
+    notices->push_back(absl::StrCat(options.directory,
+                                    " holds no chat template, or several and none called "
+                                    "\"default\"; the export has none"));
+  }
   return absl::OkStatus();
 }
 
@@ -212,10 +217,12 @@ absl::StatusOr<GgufMetadata> MetadataOf(const ExportOptions& options, const Mode
   return metadata;
 }
 
-// The number of matrices that are not of the dtype that was asked for.
+// The number of matrices and tables that are not of the dtype that was asked for, except the table
+// of positions, which is always F32.
 int64_t NumOtherMatrices(const std::vector<GgufTensor>& tensors, GgufDType dtype) {
   return std::count_if(tensors.begin(), tensors.end(), [&](const GgufTensor& tensor) {
-    return tensor.transposed && tensor.spec.dtype != dtype;
+    return tensor.spec.shape.size() == 2 && tensor.spec.dtype != dtype &&
+           tensor.spec.dtype != GgufDType::kF32;
   });
 }
 
@@ -227,7 +234,7 @@ absl::Status ExportGguf(const ExportOptions& options, Source& source, const std:
   const std::vector<GgufTensor> tensors = GgufTensorsOf(source.config(), source.whole(), dtype);
   if (const int64_t others = NumOtherMatrices(tensors, dtype); others > 0) {
     exported->notices.push_back(absl::StrCat(
-        others, " matrices have rows that are no multiple of 32 numbers; they are F16"));
+        others, " matrices and tables have rows that are no multiple of 32 numbers; they are F16"));
   }
   std::vector<GgufTensorSpec> specs;
   for (const GgufTensor& tensor : tensors) specs.push_back(tensor.spec);

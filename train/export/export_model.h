@@ -21,7 +21,8 @@ struct ExportOptions {
   ExportFormat format = ExportFormat::kHuggingFace;
   ExportDType dtype = ExportDType::kF32;
   int64_t max_file_bytes = kMaxWeightsFileBytes;  // of kHuggingFace
-  // Replaces a file, or a folder that holds a model and no folders. Without it they are errors.
+  // Replaces a file, or a folder that holds a model and no folders but that of its
+  // chat templates. Without it they are errors.
   bool overwrite = false;
   // Of kGguf: the tokens that end a generated text, and the name of the way to cut words where the
   // table of names lacks it.

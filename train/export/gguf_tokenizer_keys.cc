@@ -3,11 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/base/json.h"
-#include "core/base/status_macros.h"
-#include "nlohmann/json.hpp"
 
 namespace strake {
 namespace {
@@ -67,30 +63,6 @@ void AddGgufTokenizerKeys(const GgufVocabulary& v, const std::vector<int32_t>& e
 
 void AddNoGgufTokenizer(GgufMetadata* metadata) {
   metadata->AddString(absl::StrCat(kPrefix, "model"), "none");
-}
-
-absl::StatusOr<std::string> ChatTemplateOf(const CarriedFiles& files) {
-  if (const auto jinja = files.find("chat_template.jinja"); jinja != files.end()) {
-    return jinja->second;
-  }
-  constexpr char kFile[] = "tokenizer_config.json", kMember[] = "chat_template";
-  const auto file = files.find(kFile);
-  if (file == files.end()) return std::string();
-  STRAKE_ASSIGN_OR_RETURN(const nlohmann::json config, ParseJson(file->second, kFile));
-  if (!config.is_object() || !config.contains(kMember) || config[kMember].is_null()) {
-    return std::string();
-  }
-  const nlohmann::json& member = config[kMember];
-  if (member.is_string()) return member.get<std::string>();
-  for (const nlohmann::json& named : member) {
-    if (!named.is_object() || named.value("name", nlohmann::json()) != "default") continue;
-    const nlohmann::json text = named.value("template", nlohmann::json());
-    if (text.is_string()) return text.get<std::string>();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(kFile, ": \"", kMember, "\" is ", QuoteJson(member),
-                   "; it must be a text, or a list of objects with \"name\" and \"template\", one "
-                   "of them called \"default\""));
 }
 
 }  // namespace strake

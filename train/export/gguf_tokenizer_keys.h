@@ -6,10 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "data/tokenizer/formats/gguf_vocabulary.h"
 #include "models/gguf/gguf_metadata.h"
-#include "train/run/carried_files.h"
 
 namespace strake {
 
@@ -21,11 +19,6 @@ void AddGgufTokenizerKeys(const GgufVocabulary& vocabulary, const std::vector<in
 
 // Adds what says that a file has no tokenizer.
 void AddNoGgufTokenizer(GgufMetadata* metadata);
-
-// The template of a model's conversations, in Jinja: chat_template.jinja, else "chat_template" of
-// tokenizer_config.json, of several the one called "default"; "" where there is none. An error
-// names the file and the value.
-absl::StatusOr<std::string> ChatTemplateOf(const CarriedFiles& files);
 
 }  // namespace strake
 

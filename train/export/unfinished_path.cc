@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -34,6 +35,16 @@ std::string FolderOf(const std::string& path) {
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   return SystemError("rename", absl::StrCat(from, " to ", to));
+}
+
+// Locks a folder, so that nobody else takes it over while it is removed.
+absl::StatusOr<FileDescriptor> LockFolder(const std::string& path) {
+  FileDescriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return SystemError("open", path);
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return SystemError("lock", path);
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": another process is writing it; wait, or choose another name"));
 }
 
 }  // namespace
@@ -96,18 +107,30 @@ absl::Status UnfinishedPath::Finish(bool replace) {
   if (there != PathKind::kNothing && !replace) {
     return absl::AlreadyExistsError(absl::StrCat(target_, ": it exists"));
   }
-  const bool moves_away = there == PathKind::kDirectory;
-  const std::string old = target_ + ".old";
-  if (moves_away) STRAKE_RETURN_IF_ERROR(Rename(target_, old));
-  if (const absl::Status status = Rename(path_, target_); !status.ok()) {
-    if (moves_away) Rename(old, target_).IgnoreError();
-    return status;
+  // A rename replaces a file, but no folder.
+  if (there == PathKind::kDirectory) return ReplaceFolder();
+  STRAKE_RETURN_IF_ERROR(Rename(path_, target_));
+  finished_ = true;
+  return SyncPath(FolderOf(target_));
+}
+
+// At every moment the target is all of the old folder or all of the new.
+absl::Status UnfinishedPath::ReplaceFolder() {
+  STRAKE_ASSIGN_OR_RETURN(const FileDescriptor old_lock, LockFolder(target_));
+  if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) {
+    if (errno != EINVAL && errno != ENOSYS) {
+      return SystemError("exchange", absl::StrCat(path_, " and ", target_));
+    }
+    finished_ = true;  // it is whole, so it stays
+    return absl::FailedPreconditionError(absl::StrCat(
+        target_, ": its file system cannot exchange two folders; remove it and rename ", path_,
+        ", which is whole"));
   }
   finished_ = true;
+  STRAKE_RETURN_IF_ERROR(SyncPath(FolderOf(target_)));
   std::error_code error;
-  if (moves_away) fs::remove_all(old, error);
-  if (error) return SystemError("remove", old, error.value());
-  return SyncPath(FolderOf(target_));
+  fs::remove_all(path_, error);
+  return error ? SystemError("remove", path_, error.value()) : absl::OkStatus();
 }
 
 }  // namespace strake

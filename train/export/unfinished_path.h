@@ -26,7 +26,8 @@ class UnfinishedPath {
   const std::string& path() const { return path_; }
 
   // Flushes all to the disk and renames it to the target. With `replace`, what is there is
-  // replaced; otherwise that is an error.
+  // replaced in one step and then removed; otherwise that is an error. Where the file system cannot
+  // exchange two folders, the error says so, and both stay.
   absl::Status Finish(bool replace);
 
  private:
@@ -34,6 +35,7 @@ class UnfinishedPath {
 
   absl::StatusOr<bool> TryLock();
   absl::Status Clear() const;
+  absl::Status ReplaceFolder();
 
   const std::string target_, path_;
   const Kind kind_;
