@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -22,9 +23,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool IsOfText(absl::string_view name) {
+bool IsOfText(absl::string_view path) {
   static constexpr const char* kEnds[] = {".txt", ".text", ".md", ".jsonl", ".ndjson"};
-  if (absl::EndsWith(name, ".bin")) return true;
+  if (absl::EndsWith(path, ".bin")) return true;
+  const std::string lower = absl::AsciiStrToLower(path);
+  absl::string_view name = lower;
   if (!absl::ConsumeSuffix(&name, ".gz")) absl::ConsumeSuffix(&name, ".zst");
   return std::any_of(std::begin(kEnds), std::end(kEnds),
                      [&](const char* end) { return absl::EndsWith(name, end); });

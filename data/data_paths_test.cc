@@ -24,8 +24,8 @@ class ExpandPathsTest : public ::testing::Test {
     }
     for (const char* name :
          {"b1.txt", "b0.txt", "B2.txt", "a.txt", "x[0].txt", "one,two.txt", "a/d.txt", "a/e.jsonl",
-          "a/cover.png", "a/tokens.bin", "a/tokens.documents", "a/.hidden.txt", "a/.git/log.txt",
-          "a/b/f.txt.gz", "a/b/c/g.jsonl.zst", "a/b/c/h.txt"}) {
+          "a/cover.png", "a/I.TXT", "a/tokens.bin", "a/tokens.documents", "a/.hidden.txt",
+          "a/.git/log.txt", "a/b/f.txt.gz", "a/b/c/g.jsonl.zst", "a/b/c/h.txt"}) {
       testing::WriteFile(root_ / name, "text");
     }
     std::filesystem::create_directory_symlink(root_ / "a", root_ / "a/b/loop");
@@ -66,8 +66,9 @@ TEST_F(ExpandPathsTest, GlobsGiveFilesAlone) {
 }
 
 TEST_F(ExpandPathsTest, AFolderIsItsTextAndTokens) {
-  EXPECT_THAT(Expand(root_ / "a"), ElementsAre("a/b/c/g.jsonl.zst", "a/b/c/h.txt", "a/b/f.txt.gz",
-                                               "a/d.txt", "a/e.jsonl", "a/tokens.bin"));
+  EXPECT_THAT(Expand(root_ / "a"),
+              ElementsAre("a/I.TXT", "a/b/c/g.jsonl.zst", "a/b/c/h.txt", "a/b/f.txt.gz", "a/d.txt",
+                          "a/e.jsonl", "a/tokens.bin"));
   std::filesystem::create_directory(root_ / "pictures");
   testing::WriteFile(root_ / "pictures/x.png", "png");
   EXPECT_THAT(ExpandPaths(root_ / "pictures").status().message(),

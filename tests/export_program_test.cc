@@ -305,7 +305,9 @@ TEST_F(ExportProgramTest, ATokenizerOfMoreTokensThanTheModelIsAnError) {
 TEST_F(ExportProgramTest, AReplacedFolderThatWasLeftIsTakenOver) {
   ExpectExports({"--out=out", "--dtype=f16"});
   fs::copy(directory_ / "out", directory_ / "out.unfinished");
+  WriteFile(directory_ / "out.unfinished/.unfinished", "");
   ExpectExports({"--out=out", "--overwrite"});
+  EXPECT_FALSE(fs::exists(directory_ / "out/.unfinished"));
   EXPECT_FALSE(fs::exists(directory_ / "out.unfinished"));
   EXPECT_TRUE(ReadTensors(directory_ / "out", SafetensorsDType::kF32) == source_);
 }
@@ -313,12 +315,25 @@ TEST_F(ExportProgramTest, AReplacedFolderThatWasLeftIsTakenOver) {
 TEST_F(ExportProgramTest, WhatAKilledCallLeftIsTakenOver) {
   fs::create_directories(directory_ / "out.unfinished/folder");
   WriteFile(directory_ / "out.unfinished/rest.txt", "old");
+  WriteFile(directory_ / "out.unfinished/.unfinished", "");
   WriteFile(directory_ / "a.gguf.unfinished", std::string(1 << 20, 'x'));
   ExpectExports({"--out=out"});
   EXPECT_FALSE(fs::exists(directory_ / "out/rest.txt"));
+  EXPECT_FALSE(fs::exists(directory_ / "out/.unfinished"));
   EXPECT_FALSE(fs::exists(directory_ / "out.unfinished"));
   ExpectExports({"--out=a.gguf"});
   EXPECT_EQ(GgufFile(ReadFile(directory_ / "a.gguf")).keys.at("general.name"), "a");
+}
+
+TEST_F(ExportProgramTest, WhatNoExportWroteIsLeftAlone) {
+  fs::create_directories(directory_ / "out.unfinished");
+  WriteFile(directory_ / "out.unfinished/mine.txt", "precious");
+  ExpectError({"--out=out"}, "out.unfinished: holds files that are no unfinished export");
+  EXPECT_EQ(ReadFile(directory_ / "out.unfinished/mine.txt"), "precious");
+
+  ExpectExports({"--out=checkpoint"});
+  WriteFile(directory_ / "checkpoint/manifest.json", "{}");
+  ExpectError({"--out=checkpoint", "--overwrite"}, "checkpoint: it is a run's checkpoint");
 }
 
 TEST_F(ExportProgramTest, WhatAnotherProcessWritesIsLeftAlone) {

@@ -118,6 +118,10 @@ absl::Status CheckIsReplaceable(const std::string& out) {
                                           ", so it is not replaced; remove it, or choose another "
                                           "name"));
     }
+    if (entry->path().filename() == "manifest.json") {
+      return IsInTheWay(out,
+                        "it is a run's checkpoint, so it is not replaced; choose another name");
+    }
     has_config |= entry->path().filename() == "config.json";
   }
   if (error) return SystemError("list", out, error.value());

@@ -22,6 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Says that a folder, whatever else it holds, is ours to empty.
+constexpr char kMark[] = "/.unfinished";
+
 std::string WithoutSlashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
@@ -35,6 +38,12 @@ std::string FolderOf(const std::string& path) {
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   return SystemError("rename", absl::StrCat(from, " to ", to));
+}
+
+absl::Status SetMark(const std::string& folder) {
+  const std::string path = folder + kMark;
+  const FileDescriptor fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+  return fd.valid() ? absl::OkStatus() : SystemError("create", path);
 }
 
 // Locks a folder, so that nobody else takes it over while it is removed.
@@ -60,12 +69,13 @@ absl::StatusOr<std::unique_ptr<UnfinishedPath>> UnfinishedPath::Open(const std::
     STRAKE_ASSIGN_OR_RETURN(locked, place->TryLock());
   }
   STRAKE_RETURN_IF_ERROR(place->Clear());
+  place->cleared_ = true;
   return place;
 }
 
 UnfinishedPath::~UnfinishedPath() {
   std::error_code ignored;
-  if (!finished_ && lock_.valid()) fs::remove_all(path_, ignored);
+  if (!finished_ && cleared_) fs::remove_all(path_, ignored);
 }
 
 // False where another process finished it meanwhile.
@@ -94,11 +104,15 @@ absl::StatusOr<bool> UnfinishedPath::TryLock() {
 absl::Status UnfinishedPath::Clear() const {
   if (kind_ == Kind::kFile) return absl::OkStatus();  // whoever writes it truncates it
   std::error_code error;
+  if (!fs::is_empty(path_, error) && !fs::exists(path_ + kMark, error)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path_, ": holds files that are no unfinished export; move it, or choose another name"));
+  }
   for (fs::directory_iterator entry(path_, error), end; !error && entry != end;
        entry.increment(error)) {
-    fs::remove_all(entry->path(), error);
+    if (entry->path() != path_ + kMark) fs::remove_all(entry->path(), error);
   }
-  return error ? SystemError("empty", path_, error.value()) : absl::OkStatus();
+  return error ? SystemError("empty", path_, error.value()) : SetMark(path_);
 }
 
 absl::Status UnfinishedPath::Finish(bool replace) {
@@ -111,22 +125,32 @@ absl::Status UnfinishedPath::Finish(bool replace) {
   if (there == PathKind::kDirectory) return ReplaceFolder();
   STRAKE_RETURN_IF_ERROR(Rename(path_, target_));
   finished_ = true;
+  RemoveMark();
   return SyncPath(FolderOf(target_));
+}
+
+void UnfinishedPath::RemoveMark() const {
+  if (kind_ == Kind::kFolder) unlink((target_ + kMark).c_str());
 }
 
 // At every moment the target is all of the old folder or all of the new.
 absl::Status UnfinishedPath::ReplaceFolder() {
   STRAKE_ASSIGN_OR_RETURN(const FileDescriptor old_lock, LockFolder(target_));
+  // Its name will be this one's, should the process be killed before it is removed.
+  STRAKE_RETURN_IF_ERROR(SetMark(target_));
   if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) {
     if (errno != EINVAL && errno != ENOSYS) {
       return SystemError("exchange", absl::StrCat(path_, " and ", target_));
     }
     finished_ = true;  // it is whole, so it stays
+    RemoveMark();
+    unlink((path_ + kMark).c_str());
     return absl::FailedPreconditionError(absl::StrCat(
         target_, ": its file system cannot exchange two folders; remove it and rename ", path_,
         ", which is whole"));
   }
   finished_ = true;
+  RemoveMark();
   STRAKE_RETURN_IF_ERROR(SyncPath(FolderOf(target_)));
   std::error_code error;
   fs::remove_all(path_, error);

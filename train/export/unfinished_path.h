@@ -12,7 +12,8 @@
 namespace strake {
 
 // TARGET.unfinished, an empty file or folder of this process alone while this lives. One that a
-// process left when it was killed is taken over.
+// process left when it was killed is taken over. A folder of others is left as it is, which is an
+// error: the hidden file ".unfinished" tells them apart.
 class UnfinishedPath {
  public:
   enum class Kind { kFile, kFolder };
@@ -36,11 +37,12 @@ class UnfinishedPath {
   absl::StatusOr<bool> TryLock();
   absl::Status Clear() const;
   absl::Status ReplaceFolder();
+  void RemoveMark() const;  // of the target
 
   const std::string target_, path_;
   const Kind kind_;
   FileDescriptor lock_;
-  bool finished_ = false;
+  bool cleared_ = false, finished_ = false;
 };
 
 }  // namespace strake

@@ -105,6 +105,9 @@ absl::Status Trainer::PrepareText() {
     options_.data_cache = directory.parent_path().parent_path() / "data_cache";
   }
   data_label_ = TrainingData::LabelOf(options_);
+  for (const std::string& warning : TrainingData::WarningsOfFiles(options_)) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
+  }
   STRAKE_ASSIGN_OR_RETURN(prepared_,
                           PrepareData(mesh_, data_rules_, tokenizer_, observers_, &options_));
   return absl::OkStatus();

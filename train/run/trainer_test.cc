@@ -995,6 +995,18 @@ TEST_F(BlendTest, SourcesThatCannotBeTrainedOnAreNamed) {
   EXPECT_THAT(ErrorOf(), HasSubstr("1 training files and 3 sources"));
 }
 
+TEST_F(BlendTest, FilesOfTwoPlacesAreWarnedOf) {
+  const std::string b = options_.train_sources[1].files[0];
+  options_.train_sources[2].files.push_back(b);
+  options_.val_sets = {{.name = "v", .files = {b}}};
+  EXPECT_THAT(
+      TrainingData::WarningsOfFiles(options_),
+      ElementsAre(b + " is in train_files (b) and in train_files (c): what one holds back "
+                      "the other may train on",
+                  b + " is in train_files (b) and in val_files: the validation loss will be "
+                      "of text that was trained on"));
+}
+
 TEST_F(TrainerTest, MoreEpochsThanAllowedAreAnError) {
   options_.max_epochs = 0.001;
   EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("epochs of the training data, more than max_epochs="),

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <optional>
-#include <set>
 #include <system_error>
 #include <utility>
 
@@ -268,24 +268,37 @@ int64_t TrainingData::num_val_tokens() const {
   return sum;
 }
 
-std::vector<std::string> TrainingData::Warnings() const {
+std::vector<std::string> TrainingData::WarningsOfFiles(const TrainerOptions& options) {
+  const OptionNames& names = options.names;
   std::vector<std::string> warnings;
-  std::set<std::string> trained_on;
+  std::map<std::string, std::string> trained_on;  // files, and the first option that has them
   std::error_code error;
-  for (const TrainPart& part : train_) {
-    for (const TokenFile& file : part.stream->files()) {
-      trained_on.insert(std::filesystem::canonical(file.path(), error));
+  for (const std::string& file : options.train_files) {
+    trained_on.emplace(std::filesystem::weakly_canonical(file, error), names.train_files);
+  }
+  for (const TrainingSource& source : options.train_sources) {
+    const std::string option = NameOf(names.train_files, source.name);
+    for (const std::string& file : source.files) {
+      const auto [first, is_new] =
+          trained_on.emplace(std::filesystem::weakly_canonical(file, error), option);
+      if (is_new || first->second == option) continue;
+      warnings.push_back(absl::StrCat(file, " is in ", first->second, " and in ", option,
+                                      ": what one holds back the other may train on"));
     }
   }
-  for (const ValidationData& validation : validation_) {
-    if (!validation.stream) continue;
-    for (const TokenFile& file : validation.stream->files()) {
-      if (trained_on.count(std::filesystem::canonical(file.path(), error)) == 0) continue;
-      warnings.push_back(absl::StrCat(file.path(), " is in ", names_.train_files, " and in ",
-                                      names_.val_files,
+  for (const ValidationSet& set : options.val_sets) {
+    for (const std::string& file : set.files) {
+      const auto found = trained_on.find(std::filesystem::weakly_canonical(file, error));
+      if (found == trained_on.end()) continue;
+      warnings.push_back(absl::StrCat(file, " is in ", found->second, " and in ", names.val_files,
                                       ": the validation loss will be of text that was trained on"));
     }
   }
+  return warnings;
+}
+
+std::vector<std::string> TrainingData::Warnings() const {
+  std::vector<std::string> warnings;
   if (is_text() && !is_of_bytes()) {
     warnings.push_back(absl::StrCat(
         names_.train_files, " is read as bytes, as when the run began, though the model has ",

@@ -63,8 +63,10 @@ class TrainingData {
   // The rules that a later run needs to read the same data.
   DataRules rules() const { return rules_; }
 
-  // What is legal, but probably not intended: files used for both training and validation, whose
-  // loss is then misleading; text that is read as bytes for a model of words.
+  // What is legal, but probably not intended: files of the options that are used for both training
+  // and validation, or in two sources, so that the validation loss is misleading.
+  static std::vector<std::string> WarningsOfFiles(const TrainerOptions& options);
+  // Text that is read as bytes for a model of words.
   std::vector<std::string> Warnings() const;
 
   // Whether the model's tokens are the bytes of text.
