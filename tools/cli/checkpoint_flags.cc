@@ -5,6 +5,7 @@
 #include "models/families/families.h"
 #include "tools/cli/options.h"
 #include "tools/cli/user_paths.h"
+#include "train/run/manifest.h"
 
 namespace strake {
 
@@ -14,6 +15,7 @@ absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path) {
   STRAKE_ASSIGN_OR_RETURN(
       checkpoint.model, NameFlag("--checkpoint", ReadHfConfig(checkpoint.directory + "/config.json",
                                                               /*notices=*/nullptr)));
+  STRAKE_RETURN_IF_ERROR(NameFlag("--checkpoint", VerifyWeights(checkpoint.directory)));
   return checkpoint;
 }
 

@@ -16,7 +16,8 @@ struct GivenCheckpoint {
   ModelConfig model;
 };
 
-// Finds the directory of --checkpoint=PATH, and reads its config.json. Errors name flag and path.
+// Finds the directory of --checkpoint=PATH, reads its config.json, and compares its weights with
+// their checksums where a run wrote it. Errors name flag and path.
 absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path);
 
 // Opens the tokenizer of --tokenizer, or where `path` is empty the checkpoint's; a model of bytes

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -96,6 +97,16 @@ bool IsBelow(absl::string_view path) {
   });
 }
 
+absl::StatusOr<Manifest> ReadManifest(const std::string& directory) {
+  const std::string path = directory + "/manifest.json";
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
+  return ParseManifest(text, path);
+}
+
+bool IsOfWeights(absl::string_view name) {
+  return absl::EndsWith(name, ".safetensors") && name != "optimizer.safetensors";
+}
+
 }  // namespace
 
 std::string ToJson(const Manifest& manifest) {
@@ -144,11 +155,21 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
 }
 
 absl::Status VerifyCheckpoint(const std::string& directory, int reader, int num_readers) {
-  const std::string path = directory + "/manifest.json";
-  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
-  STRAKE_ASSIGN_OR_RETURN(const Manifest manifest, ParseManifest(text, path));
+  STRAKE_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(directory));
   Verifier verifier(reader, num_readers);
   for (const auto& [name, parts] : manifest) {
+    STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VerifyWeights(const std::string& directory) {
+  const absl::StatusOr<Manifest> manifest = ReadManifest(directory);
+  if (absl::IsNotFound(manifest.status())) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(manifest.status());
+  Verifier verifier(/*reader=*/0, /*num_readers=*/1);
+  for (const auto& [name, parts] : *manifest) {
+    if (!IsOfWeights(name)) continue;
     STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
   }
   return absl::OkStatus();

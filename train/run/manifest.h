@@ -31,6 +31,9 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
 // and tensor, for one that differs, and for a file that is missing, shorter or longer; NotFound
 // where there is no manifest, as in checkpoints of other programs.
 absl::Status VerifyCheckpoint(const std::string& directory, int reader = 0, int num_readers = 1);
+// The same of the weights alone, for programs that need no more. Other files may have been changed
+// by hand. OK where there is no manifest.
+absl::Status VerifyWeights(const std::string& directory);
 
 }  // namespace strake
 

@@ -103,6 +103,16 @@ TEST_F(ManifestTest, MissingAndCutFilesAreNamed) {
   EXPECT_EQ(VerifyCheckpoint(directory_.path()).code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(ManifestTest, WeightsAreVerifiedWithoutOtherFiles) {
+  Flip("config.json", 0, 0);
+  EXPECT_EQ(VerifyWeights(directory_.path()), absl::OkStatus());
+  Flip("model.safetensors", Size("model.safetensors") - 1, 0);
+  EXPECT_THAT(VerifyWeights(directory_.path()).message(),
+              HasSubstr("tensor \"second\" is damaged"));
+  std::filesystem::remove(directory_ / "manifest.json");
+  EXPECT_EQ(VerifyWeights(directory_.path()), absl::OkStatus());
+}
+
 TEST(ParseManifestTest, FilesLieBelowTheDirectory) {
   const auto error = [](const std::string& name) {
     return std::string(ParseManifest(ToJson({{name, {}}}), "m").status().message());
