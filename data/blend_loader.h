@@ -27,7 +27,7 @@ class BlendLoader {
   const Blend& blend() const { return blend_; }
   const DataLoader& loader(int source) const { return loaders_[source]; }
   int num_sources() const { return blend_.num_sources(); }
-  // Of an epoch of each source, in all.
+  // The samples of an epoch of each source, in all.
   int64_t num_samples() const;
   // The passes over a source that the first `num_samples` global samples make.
   double Epochs(int source, int64_t num_samples) const;

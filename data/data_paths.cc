@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
@@ -152,33 +153,37 @@ absl::StatusOr<std::vector<std::string>> ExpandEntry(const std::string& entry) {
   return paths;
 }
 
-std::vector<std::string> SplitAtCommas(absl::string_view paths) {
-  std::vector<std::string> entries(1);
+}  // namespace
+
+std::vector<absl::string_view> EntriesOfPaths(absl::string_view paths) {
+  std::vector<absl::string_view> entries;
+  size_t begin = 0;
   for (size_t i = 0; i < paths.size(); ++i) {
-    if (paths[i] == ',') {
-      entries.emplace_back();
-    } else {
-      if (absl::StartsWith(paths.substr(i), "\\,")) ++i;
-      entries.back() += paths[i];
-    }
+    if (paths[i] != ',' || (i > 0 && paths[i - 1] == '\\')) continue;
+    entries.push_back(paths.substr(begin, i - begin));
+    begin = i + 1;
   }
+  entries.push_back(paths.substr(begin));
   return entries;
 }
 
-}  // namespace
+std::string PathOfEntry(absl::string_view entry) {
+  return absl::StrReplaceAll(entry, {{"\\,", ","}});
+}
 
 absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths) {
   const std::string whole(paths);
   struct stat info;
   if (stat(whole.c_str(), &info) == 0) return ExpandEntry(whole);
-  const std::vector<std::string> entries = SplitAtCommas(paths);
+  const std::vector<absl::string_view> entries = EntriesOfPaths(paths);
   if (std::count(entries.begin(), entries.end(), "") > 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "list of data files \"", paths, "\": an entry is empty; separate paths by one comma"));
   }
   std::vector<std::string> files;
-  for (const std::string& entry : entries) {
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> matches, ExpandEntry(entry));
+  for (const absl::string_view entry : entries) {
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> matches,
+                            ExpandEntry(PathOfEntry(entry)));
     files.insert(files.end(), matches.begin(), matches.end());
   }
   return files;

@@ -23,6 +23,10 @@ namespace strake {
 // names it.
 absl::StatusOr<std::vector<std::string>> ExpandPaths(absl::string_view paths);
 
+// The entries of such a list as they are written, and what one names: "\," is a comma.
+std::vector<absl::string_view> EntriesOfPaths(absl::string_view paths);
+std::string PathOfEntry(absl::string_view entry);
+
 }  // namespace strake
 
 #endif  // STRAKE_DATA_DATA_PATHS_H_

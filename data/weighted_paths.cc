@@ -7,28 +7,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "core/base/status_macros.h"
+#include "data/data_paths.h"
 
 namespace strake {
 namespace {
 
-// As they are written: a comma of a name stays "\,".
-std::vector<absl::string_view> EntriesOf(absl::string_view list) {
-  std::vector<absl::string_view> entries;
-  size_t begin = 0;
-  for (size_t i = 0; i < list.size(); ++i) {
-    if (list[i] != ',' || (i > 0 && list[i - 1] == '\\')) continue;
-    entries.push_back(list.substr(begin, i - begin));
-    begin = i + 1;
-  }
-  entries.push_back(list.substr(begin));
-  return entries;
-}
-
-bool IsPath(absl::string_view entry, PathExists exists) {
-  return exists(absl::StrReplaceAll(entry, {{"\\,", ","}}));
-}
+bool IsPath(absl::string_view entry, PathExists exists) { return exists(PathOfEntry(entry)); }
 
 // Takes a weight from the entry's end; returns whether there is one.
 bool TakeWeight(absl::string_view* entry, double* weight, PathExists exists) {
@@ -77,7 +62,7 @@ absl::StatusOr<std::vector<WeightedPaths>> ParseWeightedPaths(absl::string_view 
                                                               PathExists exists) {
   std::vector<WeightedPaths> sources;
   if (exists(std::string(list))) return sources;
-  const std::vector<absl::string_view> entries = EntriesOf(list);
+  const std::vector<absl::string_view> entries = EntriesOfPaths(list);
   const auto has_weight = [&](absl::string_view entry) {
     double weight = 0;
     return TakeWeight(&entry, &weight, exists);

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/format_quantity.h"
 #include "core/base/json.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -131,7 +132,7 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint&
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(NameFlag(
+  STRAKE_RETURN_IF_ERROR(NameError(
       "--checkpoint", LoadWeights(checkpoint.directory, *model.config().family, parameters)));
 
   const OpSet op_set = config.machine.op_set();

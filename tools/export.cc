@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "core/base/format_quantity.h"
+#include "core/base/name_error.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "tools/cli/checkpoint_flags.h"
@@ -123,8 +124,8 @@ absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const 
   if (gguf) {  // the tokenizer may say it where the model's files do not
     STRAKE_ASSIGN_OR_RETURN(
         options.end_tokens,
-        NameFlag("--checkpoint", ReadEndTokens(checkpoint.directory, /*tokenizer=*/nullptr,
-                                               checkpoint.model.vocab_size)));
+        NameError("--checkpoint", ReadEndTokens(checkpoint.directory, /*tokenizer=*/nullptr,
+                                                checkpoint.model.vocab_size)));
   }
   options.out = config.out;
   options.pre_tokenizer = config.gguf_pre;
@@ -155,7 +156,7 @@ absl::Status ExportAndPrint(const ExportConfig& config, const OptionSet& set) {
   std::cout << Printable(config.out) << ": "
             << FormatCount(static_cast<double>(exported->num_parameters)) << " parameters, "
             << config.dtype << ", " << FormatBytes(static_cast<double>(exported->num_bytes))
-            << " in " << exported->num_files << (exported->num_files == 1 ? " file\n" : " files\n");
+            << " in " << exported->num_files << " " << Plural(exported->num_files, "file") << "\n";
   return FlushStdout();
 }
 

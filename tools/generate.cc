@@ -21,6 +21,7 @@
 #include "absl/types/span.h"
 #include "core/base/dtype.h"
 #include "core/base/format_quantity.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -164,7 +165,7 @@ absl::StatusOr<std::vector<Prompt>> FindPrompts(const GenerateConfig& config,
   }
   std::vector<std::string> texts = {config.prompt};
   if (!config.prompts.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(texts, NameFlag("--prompts", ReadPrompts(config.prompts)));
+    STRAKE_ASSIGN_OR_RETURN(texts, NameError("--prompts", ReadPrompts(config.prompts)));
   }
   WordCache cache;
   std::vector<Prompt> prompts;
@@ -346,7 +347,7 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(NameFlag(
+  STRAKE_RETURN_IF_ERROR(NameError(
       "--checkpoint", LoadWeights(job.checkpoint.directory, *model.config().family, parameters)));
   const RankModel rank = {config.machine, &team, cuda.get(), &model};
   if (job.chat.has_value()) return ConverseAndPrint(job, config, rank);
@@ -369,8 +370,8 @@ std::string Today() {
 absl::StatusOr<ChatEncoder> MakeChatEncoder(const GenerateConfig& config, const Job& job) {
   const auto format = config.chat_format.empty() ? ChatFormatOfModel(job.checkpoint.directory)
                                                  : FindChatFormat(config.chat_format);
-  STRAKE_ASSIGN_OR_RETURN(const ChatFormat* const found, NameFlag("--chat_format", format));
-  return NameFlag("--chat_format", ChatEncoder::Create(found, job.tokenizer.get(), Today()));
+  STRAKE_ASSIGN_OR_RETURN(const ChatFormat* const found, NameError("--chat_format", format));
+  return NameError("--chat_format", ChatEncoder::Create(found, job.tokenizer.get(), Today()));
 }
 
 // Answers end with the format's token too.
@@ -399,8 +400,8 @@ absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
   if (!config.ignore_eos) {
     STRAKE_ASSIGN_OR_RETURN(
         job.generation.end_tokens,
-        NameFlag("--checkpoint",
-                 ReadEndTokens(job.checkpoint.directory, job.tokenizer.get(), vocab_size)));
+        NameError("--checkpoint",
+                  ReadEndTokens(job.checkpoint.directory, job.tokenizer.get(), vocab_size)));
   }
   if (config.chat) STRAKE_RETURN_IF_ERROR(PrepareChat(config, &job));
   return job;

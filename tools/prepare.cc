@@ -18,6 +18,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
+#include "core/base/name_error.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
@@ -169,7 +170,7 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_RETURN_IF_ERROR(NeedsValue("tokenizer", config.tokenizer, "a tokenizer's files"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("out", config.out, "a folder for the tokens"));
   const auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern});
-  if (!tokenizer.ok()) return NameFlag("--tokenizer", tokenizer.status());
+  if (!tokenizer.ok()) return NameError("--tokenizer", tokenizer.status());
   STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, **tokenizer));
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
@@ -83,8 +84,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> TokenizerOfFlag(const Tokenizer
     return absl::InvalidArgumentError(
         absl::StrCat("--tokenizer is missing; --mode=", config.mode, " needs it"));
   }
-  return NameFlag("--tokenizer",
-                  OpenTokenizer(config.tokenizer, {.pattern = config.train.tokenizer_pattern}));
+  return NameError("--tokenizer",
+                   OpenTokenizer(config.tokenizer, {.pattern = config.train.tokenizer_pattern}));
 }
 
 absl::Status Run(int argc, char** argv) {

@@ -9,18 +9,13 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/strings/str_cat.h"
 #include "core/base/file_descriptor.h"
+#include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
 
 namespace strake {
 namespace {
-
-std::string FolderOf(const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  return folder.empty() ? "." : folder;
-}
 
 // Writes a new file: what is there under its name, perhaps a link to another file, is left over.
 absl::Status WriteAndSync(const std::string& path, absl::string_view text) {

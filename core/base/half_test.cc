@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint16_t kInfinity = 0x7c00;
 
-// By definition: sign, exponent and mantissa.
+// The definition: sign, exponent and mantissa.
 double ValueOf(uint16_t half) {
   const int exponent = (half >> 10) & 31, mantissa = half & 1023;
   const double magnitude =

@@ -29,4 +29,9 @@ absl::StatusOr<PathKind> PathKindOf(const std::string& path) {
   return PathKind::kNothing;
 }
 
+std::string FolderOf(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
 }  // namespace strake

@@ -15,6 +15,9 @@ enum class PathKind { kNothing, kFile, kDirectory, kOther };
 // NotFound for a symbolic link to nothing, for the same reason.
 absl::StatusOr<PathKind> PathKindOf(const std::string& path);
 
+// The folder that a path is in: "." of a name alone.
+std::string FolderOf(const std::string& path);
+
 }  // namespace strake
 
 #endif  // STRAKE_CORE_BASE_PATH_KIND_H_

@@ -21,7 +21,7 @@ constexpr bool IsSurrogate(char32_t code_point) {
   return code_point >= 0xD800 && code_point <= 0xDFFF;
 }
 
-// Whether the byte is a character's second, third or fourth.
+// Returns whether the byte is a character's second, third or fourth.
 constexpr bool IsUtf8Continuation(char byte) { return (byte & 0xC0) == 0x80; }
 
 // The number of bytes of a character that begins with this byte; 0 where none does.

@@ -1,6 +1,6 @@
 // Documents: several documents packed into each sequence of a batch, none of which sees another.
 //
-// Of each token, `positions` holds its position in its document. From that number alone a kernel
+// `positions` holds the position of each token in its document. From that number alone a kernel
 // knows the first key that a query sees (i - positions[i] for query i of a sequence) and the angle
 // or learned row of its position, without a search. Its shape does not depend on the documents, so
 // neither do the memory of a step nor a captured graph, and any slice of a batch is sliced by rows.

@@ -24,7 +24,7 @@ struct ChatTurn {
   bool strips = false;  // white space at the ends of the content
 };
 
-// Where a text of the system stands.
+// The place of the system's text.
 enum class SystemPlace : uint8_t {
   kTurn,       // anywhere, as a turn of its own
   kFirstUser,  // only the conversation's first: in the first turn of the user, before the content
@@ -46,7 +46,7 @@ struct ChatFormat {
 
   SystemPlace system_place = SystemPlace::kTurn;
   ChatTurn system = {};
-  // In place of system.prefix where the conversation begins with it, if that differs.
+  // Stands in place of system.prefix where the conversation begins with it, if that differs.
   std::optional<absl::string_view> first_system_prefix = {};
   // What the system says where a conversation does not begin with it.
   std::optional<absl::string_view> default_system = {};

@@ -9,7 +9,7 @@
 namespace strake {
 namespace {
 
-// Whether any text of the format has this in it.
+// Returns whether any text of the format has this in it.
 bool Uses(const ChatFormat& format, absl::string_view value) {
   for (const absl::string_view text :
        {format.begin, format.user.prefix, format.user.suffix, format.assistant.prefix,

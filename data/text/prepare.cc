@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "core/base/name_error.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
@@ -32,8 +33,7 @@ constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 
 constexpr int kVersion = 1;
 
 absl::Status Named(const std::string& name, const absl::Status& status) {
-  if (status.ok() || absl::IsCancelled(status)) return status;
-  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+  return absl::IsCancelled(status) ? status : NameError(name, status);
 }
 
 std::vector<int32_t> PrefixOf(const Tokenizer& tokenizer, const PrepareOptions& options) {

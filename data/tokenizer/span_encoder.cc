@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/strip.h"
+#include "core/base/utf8.h"
 #include "data/tokenizer/segment_encoder.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_parts.h"
@@ -15,7 +16,7 @@ namespace strake {
 namespace {
 
 bool BeginsChar(absl::string_view text, size_t at) {
-  return at >= text.size() || (static_cast<uint8_t>(text[at]) & 0xC0) != 0x80;
+  return at >= text.size() || !IsUtf8Continuation(text[at]);
 }
 
 bool Overlap(TextSpan a, TextSpan b) { return std::max(a.begin, b.begin) < std::min(a.end, b.end); }

@@ -11,6 +11,7 @@
 #include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/monotonic_seconds.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
@@ -32,10 +33,6 @@ namespace strake {
 namespace {
 
 constexpr MeshVector kOneRank = {.dp = 1, .pp = 1, .cp = 1, .tp = 1};
-
-absl::Status Explain(const char* what, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
-}
 
 void PrintLines(const std::vector<CheckLine>& lines, Progress* screen) {
   screen->Print(CheckTableHead());
@@ -69,7 +66,7 @@ absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& com
       FormatCount(flops)));
   const double start = MonotonicSeconds();
   auto truth = ComputeWholeStep(command, batch, screen);
-  if (!truth.ok()) return Explain("the step by definition, in f64", truth.status());
+  if (!truth.ok()) return NameError("the step by definition, in f64", truth.status());
   screen->Print(absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
                                 (*truth)->loss));
   return truth;
@@ -83,7 +80,7 @@ absl::Status CheckModel(const CheckCommand& command, const StepBatch& batch, con
     STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                             MakeCheckEngine(command, command.WholeOptions(), mesh));
     const absl::Status status = comparison.Run(*engine);
-    if (!status.ok()) return Explain("the step on one rank", status);
+    if (!status.ok()) return NameError("the step on one rank", status);
   }
   report->model = comparison.Lines();
   report->model_coverage = comparison.Coverage();
@@ -104,7 +101,7 @@ absl::Status CheckRanks(const CheckCommand& command, const StepBatch& batch, con
                                 MakeCheckEngine(command, options, mesh));
         return comparison.Run(*engine);
       });
-  if (!status.ok()) return Explain("the step on the ranks of the layout", status);
+  if (!status.ok()) return NameError("the step on the ranks of the layout", status);
   report->layout = comparison.Lines();
   report->layout_coverage = comparison.Coverage();
   screen->Print(absl::StrCat("layout: ", layout.num_ranks(), " ranks against it"));
@@ -226,7 +223,7 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
   screen->Print(CheckTableHead());
   for (const OpCheck& check : ops) {
     const auto results = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
-    if (!results.ok()) return Explain(check.op.c_str(), results.status());
+    if (!results.ok()) return NameError(check.op.c_str(), results.status());
     for (const OpCheckResult& result : *results) {
       all.push_back(LineOf(check, result));
       screen->Print(CheckTableRow(all.back()));

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/format_quantity.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
@@ -24,7 +25,7 @@ absl::Status CheckGpus(const LayoutConfig& layout) {
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "--tp=", layout.tp, " times --dp=", layout.dp, " put ", num_local_ranks,
-      " ranks on this machine, which has ", num_gpus, num_gpus == 1 ? " GPU" : " GPUs",
+      " ranks on this machine, which has ", num_gpus, " ", Plural(num_gpus, "GPU"),
       "; --comm=nccl needs one for each rank: start fewer processes on it, or give --comm=threads, "
       "whose ranks share a GPU"));
 }
@@ -111,7 +112,7 @@ std::string MachineText(const MachineConfig& c, const LayoutConfig& layout) {
                         c.dtype, c.deterministic ? "" : ", not deterministic");
   }
   const int64_t num_threads = c.threads * num_local_ranks;
-  return absl::StrCat("CPU, ", num_threads, num_threads == 1 ? " thread" : " threads", " on ",
+  return absl::StrCat("CPU, ", num_threads, " ", Plural(num_threads, "thread"), " on ",
                       NumUsableCores(), " cores",
                       num_local_ranks < layout.num_ranks() ? " of the first machine" : "", ", ",
                       c.dtype, c.ops == "auto" ? "" : ", reference ops");

@@ -301,9 +301,4 @@ bool OptionSet::IsSet(absl::string_view name) const {
   return option->source_ != Option::Source::kDefault;
 }
 
-absl::Status NameFlag(absl::string_view flag, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
-}
-
 }  // namespace strake

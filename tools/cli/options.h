@@ -140,14 +140,6 @@ class OptionSet {
   bool help_requested_ = false;
 };
 
-// The error of a library, which knows no flags, with the flag before it: "--data: a.txt: is empty".
-absl::Status NameFlag(absl::string_view flag, const absl::Status& status);
-template <typename T>
-absl::StatusOr<T> NameFlag(absl::string_view flag, absl::StatusOr<T> value) {
-  if (value.ok()) return value;
-  return NameFlag(flag, value.status());
-}
-
 }  // namespace strake
 
 #endif  // STRAKE_TOOLS_CLI_OPTIONS_H_

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/json.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -392,7 +393,7 @@ absl::Status AddTrainFiles(const TrainConfig& config, TrainerOptions* options) {
   constexpr char kFlag[] = "--train_data";
   STRAKE_ASSIGN_OR_RETURN(const std::string paths, TrainPaths(config));
   const auto sources = ParseWeightedPaths(paths, IsPath);
-  if (!sources.ok()) return NameFlag(kFlag, sources.status());
+  if (!sources.ok()) return NameError(kFlag, sources.status());
   for (const WeightedPaths& source : *sources) {
     STRAKE_ASSIGN_OR_RETURN(std::vector<std::string> files,
                             LastingFilesOfFlag(kFlag, source.paths));

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "data/data_paths.h"
@@ -24,7 +25,7 @@ void ChangeToUserDirectory() {
 }
 
 absl::StatusOr<std::vector<std::string>> FilesOfFlag(const char* flag, const std::string& value) {
-  return NameFlag(flag, ExpandPaths(value));
+  return NameError(flag, ExpandPaths(value));
 }
 
 absl::StatusOr<std::vector<std::string>> LastingFilesOfFlag(const char* flag,

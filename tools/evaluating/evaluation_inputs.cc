@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "models/model_config.h"
@@ -40,7 +41,7 @@ absl::Status FindFiles(const EvaluateConfig& config, std::vector<InputFile>* tex
   if (!config.data.empty()) {
     STRAKE_ASSIGN_OR_RETURN(const auto files, FilesOfFlag(kData, config.data));
     for (const std::string& file : files) {
-      STRAKE_ASSIGN_OR_RETURN(const bool is_task, NameFlag(kData, IsTask(file)));
+      STRAKE_ASSIGN_OR_RETURN(const bool is_task, NameError(kData, IsTask(file)));
       (is_task ? tasks : texts)->push_back({kData, file});
     }
   }
@@ -52,7 +53,7 @@ absl::Status FindFiles(const EvaluateConfig& config, std::vector<InputFile>* tex
 
 // The error with its flag, and the flag that helps where there is no tokenizer.
 absl::Status NameInput(const InputFile& file, const absl::Status& error) {
-  const absl::Status named = NameFlag(file.flag, error);
+  const absl::Status named = NameError(file.flag, error);
   if (!absl::IsFailedPrecondition(named)) return named;
   return absl::FailedPreconditionError(absl::StrCat(named.message(), "; give it by --tokenizer"));
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/base/format_quantity.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
@@ -35,14 +36,14 @@ std::string LossText(const TextLoss& loss) {
   const std::optional<double> bits = loss.bits_per_byte();
   return absl::StrCat(absl::StrFormat("loss %.6f, perplexity %.4f", loss.loss(), loss.perplexity()),
                       bits.has_value() ? absl::StrFormat(", %.5f bits per byte", *bits) : "", ", ",
-                      loss.tokens, loss.tokens == 1 ? " token" : " tokens");
+                      loss.tokens, " ", Plural(loss.tokens, "token"));
 }
 
 std::string ScoresText(const ChoiceScores& scores) {
   const size_t count = scores.log_likelihoods.size();
-  return absl::StrFormat("acc %.4f (+- %.4f), acc_norm %.4f (+- %.4f), %d question%s", scores.acc,
+  return absl::StrFormat("acc %.4f (+- %.4f), acc_norm %.4f (+- %.4f), %d %s", scores.acc,
                          scores.acc_stderr, scores.acc_norm, scores.acc_norm_stderr, count,
-                         count == 1 ? "" : "s");
+                         Plural(static_cast<int64_t>(count), "question"));
 }
 
 template <typename T>

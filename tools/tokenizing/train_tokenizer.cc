@@ -15,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "core/base/durable_file.h"
 #include "core/base/format_quantity.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "data/text/document_reader.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
@@ -103,7 +104,7 @@ absl::StatusOr<BpeTrainerOptions> TrainerOptionsOf(const TrainTokenizerConfig& c
                      absl::StrCat("merging pairs: ", num_tokens, " tokens"));
   };
   const absl::Status status = CheckBpeTrainerOptions(options);
-  if (!status.ok()) return NameFlag("--vocab_size, --special_tokens", status);
+  if (!status.ok()) return NameError("--vocab_size, --special_tokens", status);
   return options;
 }
 
@@ -116,8 +117,8 @@ PreTokenizer PreTokenizerOf(const std::string& pattern) {
 absl::StatusOr<std::unique_ptr<const Splitter>> SplitterOf(const std::string& pattern) {
   const auto json = TokenizerJson({.pre_tokenizers = {PreTokenizerOf(pattern)}});
   auto splitter = MakeSplitter({pattern.empty() ? kByteLevelPattern : pattern});
-  if (!splitter.ok()) return NameFlag("--tokenizer_pattern", splitter.status());
-  if (!json.ok()) return NameFlag("--tokenizer_pattern", json.status());
+  if (!splitter.ok()) return NameError("--tokenizer_pattern", splitter.status());
+  if (!json.ok()) return NameError("--tokenizer_pattern", json.status());
   return splitter;
 }
 
@@ -129,7 +130,7 @@ absl::StatusOr<std::vector<WordCount>> CountWordsOfFiles(const TrainTokenizerCon
   FilesReader reader(std::move(files), {.field = config.text_field}, progress);
   auto words = CountWords(*splitter, static_cast<int>(config.threads),
                           [&](TextPart* part) { return reader.Next(part); });
-  if (!words.ok()) return NameFlag("--train_data", words.status());
+  if (!words.ok()) return NameError("--train_data", words.status());
   progress->Print(absl::StrCat("text:       ", FormatBytes(double(reader.num_text_bytes())), ", ",
                                words->size(), " different words"));
   return words;

@@ -72,20 +72,26 @@ size_t ActivationBytesOfFewerTokens(EngineOptions options, const MeshVector& siz
   return std::max(bytes, plan.activation_bytes);
 }
 
+// A step's plan, which holds passes of fewer tokens too.
+MemoryPlan PlanStep(const EngineOptions& options, const MeshVector& sizes, int rank,
+                    int64_t num_micro_batches, OpRecorder* recorder) {
+  MemoryPlan plan = DryRunStep(options, sizes, rank, num_micro_batches, recorder);
+  plan.activation_bytes =
+      std::max(plan.activation_bytes, ActivationBytesOfFewerTokens(options, sizes, rank));
+  return plan;
+}
+
 }  // namespace
 
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
                       int64_t num_micro_batches) {
   OpRecorder recorder;
-  DryRunStep(options, sizes, rank, num_micro_batches, &recorder);
-  return {.calls = recorder.calls(), .memory = PlanMemory(options, sizes, rank)};
+  const MemoryPlan memory = PlanStep(options, sizes, rank, num_micro_batches, &recorder);
+  return {.calls = recorder.calls(), .memory = memory};
 }
 
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
-  MemoryPlan plan = DryRunStep(options, sizes, rank, /*num_micro_batches=*/1, /*recorder=*/nullptr);
-  plan.activation_bytes =
-      std::max(plan.activation_bytes, ActivationBytesOfFewerTokens(options, sizes, rank));
-  return plan;
+  return PlanStep(options, sizes, rank, /*num_micro_batches=*/1, /*recorder=*/nullptr);
 }
 
 }  // namespace strake

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
@@ -170,9 +170,8 @@ absl::Status ExportHuggingFace(const ExportOptions& options, Source& source,
     ++exported->num_files;
     for (const FilePart& part : parts) exported->num_bytes += part.num_bytes;
   }
+  STRAKE_RETURN_IF_ERROR(MakeFoldersOf(files, folder));
   for (const auto& [name, text] : files) {
-    const std::string templates = absl::StrCat(folder, "/", kChatTemplatesFolder);
-    if (absl::StrContains(name, '/')) STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(templates));
     STRAKE_RETURN_IF_ERROR(WriteFileDurably(absl::StrCat(folder, "/", name), text));
     ++exported->num_files;
     exported->num_bytes += static_cast<int64_t>(text.size());
@@ -192,12 +191,10 @@ absl::Status AddTokenizer(const ExportOptions& options, int64_t vocab_size, Gguf
   STRAKE_ASSIGN_OR_RETURN(const TokenizerSpec spec, ReadTokenizerSpec(options.directory, {}));
   STRAKE_RETURN_IF_ERROR(CheckTokenizerFitsModel(
       options.directory, static_cast<int64_t>(spec.tokens.size()), vocab_size));
-  const auto vocabulary = MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer);
-  if (!vocabulary.ok()) {
-    return absl::Status(vocabulary.status().code(),
-                        absl::StrCat(options.directory, ": ", vocabulary.status().message()));
-  }
-  AddGgufTokenizerKeys(*vocabulary, options.end_tokens, metadata, notices);
+  STRAKE_ASSIGN_OR_RETURN(
+      const auto vocabulary,
+      NameError(options.directory, MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer)));
+  AddGgufTokenizerKeys(vocabulary, options.end_tokens, metadata, notices);
   STRAKE_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(options.directory));
   if (chat_template.has_value()) {
     metadata->AddString("tokenizer.chat_template", *chat_template);

@@ -30,11 +30,6 @@ std::string WithoutSlashes(std::string path) {
   return path;
 }
 
-std::string FolderOf(const std::string& path) {
-  const std::string parent = fs::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   return SystemError("rename", absl::StrCat(from, " to ", to));

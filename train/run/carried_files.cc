@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/durable_file.h"
 #include "core/base/format_quantity.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -130,6 +131,13 @@ absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
     }
   }
   return files;
+}
+
+absl::Status MakeFoldersOf(const CarriedFiles& files, const std::string& directory) {
+  const bool any = std::any_of(files.begin(), files.end(),
+                               [](const auto& file) { return absl::StrContains(file.first, '/'); });
+  if (!any) return absl::OkStatus();
+  return MakeDirectoriesDurably(absl::StrCat(directory, "/", kChatTemplatesFolder));
 }
 
 bool IsOfTokenizer(const std::string& name) {

@@ -38,6 +38,9 @@ inline constexpr int64_t kMaxOtherFileBytes = int64_t{4} << 20;
 absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
                                               std::vector<std::string>* skipped);
 
+// Makes the folders that the files lie in below `directory`, which is there.
+absl::Status MakeFoldersOf(const CarriedFiles& files, const std::string& directory);
+
 // Whether a file of this name belongs to a tokenizer.
 bool IsOfTokenizer(const std::string& name);
 // Whether a whole tokenizer is among them.

@@ -196,9 +196,8 @@ absl::Status WriteFiles(const std::string& directory, const Contents& contents,
     return WriteFileDurably(absl::StrCat(directory, "/", name), text);
   };
   STRAKE_RETURN_IF_ERROR(write_text("config.json", contents.hf_config));
+  STRAKE_RETURN_IF_ERROR(MakeFoldersOf(files.carried, directory));
   for (const auto& [name, text] : files.carried) {
-    const std::string folder = absl::StrCat(directory, "/", kChatTemplatesFolder);
-    if (absl::StrContains(name, '/')) STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(folder));
     STRAKE_RETURN_IF_ERROR(write_text(name, text));
   }
   STRAKE_ASSIGN_OR_RETURN(

@@ -103,6 +103,13 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& directory) {
   return ParseManifest(text, path);
 }
 
+absl::Status Verify(const Manifest& manifest, const std::string& directory, Verifier verifier) {
+  for (const auto& [name, parts] : manifest) {
+    STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
+  }
+  return absl::OkStatus();
+}
+
 bool IsOfWeights(absl::string_view name) {
   return absl::EndsWith(name, ".safetensors") && name != "optimizer.safetensors";
 }
@@ -156,23 +163,15 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
 
 absl::Status VerifyCheckpoint(const std::string& directory, int reader, int num_readers) {
   STRAKE_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(directory));
-  Verifier verifier(reader, num_readers);
-  for (const auto& [name, parts] : manifest) {
-    STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
-  }
-  return absl::OkStatus();
+  return Verify(manifest, directory, Verifier(reader, num_readers));
 }
 
 absl::Status VerifyWeights(const std::string& directory) {
-  const absl::StatusOr<Manifest> manifest = ReadManifest(directory);
+  absl::StatusOr<Manifest> manifest = ReadManifest(directory);
   if (absl::IsNotFound(manifest.status())) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(manifest.status());
-  Verifier verifier(/*reader=*/0, /*num_readers=*/1);
-  for (const auto& [name, parts] : *manifest) {
-    if (!IsOfWeights(name)) continue;
-    STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
-  }
-  return absl::OkStatus();
+  std::erase_if(*manifest, [](const auto& file) { return !IsOfWeights(file.first); });
+  return Verify(*manifest, directory, Verifier(/*reader=*/0, /*num_readers=*/1));
 }
 
 }  // namespace strake

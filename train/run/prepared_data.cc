@@ -20,6 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/base/format_quantity.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "data/text/document_reader.h"
@@ -116,12 +117,10 @@ class Preparation {
   absl::StatusOr<bool> PrepareList(const std::string& name, std::vector<std::string>* files) {
     std::vector<std::string> texts, tokens;
     for (const std::string& file : *files) {
-      const auto is_text = IsToBePrepared(file, options_, tokenizer_, as_bytes_);
-      if (!is_text.ok()) {
-        return absl::Status(is_text.status().code(),
-                            absl::StrCat(name, ": ", is_text.status().message()));
-      }
-      (*is_text ? texts : tokens).push_back(file);
+      STRAKE_ASSIGN_OR_RETURN(
+          const bool is_text,
+          NameError(name, IsToBePrepared(file, options_, tokenizer_, as_bytes_)));
+      (is_text ? texts : tokens).push_back(file);
     }
     if (texts.empty()) return false;
     struct stat info;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "core/base/json.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -121,8 +122,7 @@ absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
       run.unusable = tokenizer.status();
       return run;
     }
-    return absl::Status(tokenizer.status().code(),
-                        absl::StrCat(options.names.tokenizer, ": ", tokenizer.status().message()));
+    return NameError(options.names.tokenizer, tokenizer.status());
   }
   if (*tokenizer == nullptr) return run;
   if (IsOfBytes(**tokenizer) && vocab_size == kByteVocabSize) return run;

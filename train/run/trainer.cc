@@ -78,6 +78,13 @@ absl::Status Trainer::Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what)
   return TellAll(observers_, what);
 }
 
+absl::Status Trainer::Warn(const std::vector<std::string>& warnings) const {
+  for (const std::string& warning : warnings) {
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::ChooseDataRules() {
   std::string rules;
   if (is_first_rank()) rules = absl::StrCat(static_cast<int>(DataRulesToGoOnWith(options_)));
@@ -105,9 +112,7 @@ absl::Status Trainer::PrepareText() {
     options_.data_cache = directory.parent_path().parent_path() / "data_cache";
   }
   data_label_ = TrainingData::LabelOf(options_);
-  for (const std::string& warning : TrainingData::WarningsOfFiles(options_)) {
-    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
-  }
+  STRAKE_RETURN_IF_ERROR(Warn(TrainingData::WarningsOfFiles(options_)));
   STRAKE_ASSIGN_OR_RETURN(prepared_,
                           PrepareData(mesh_, data_rules_, tokenizer_, observers_, &options_));
   return absl::OkStatus();
@@ -121,10 +126,7 @@ absl::Status Trainer::OpenData() {
                                                         .label = data_label_}));
   STRAKE_RETURN_IF_ERROR(SetStepsOfEpochs());
   STRAKE_RETURN_IF_ERROR(CheckEpochs());
-  for (const std::string& warning : data_->Warnings()) {
-    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
-  }
-  return absl::OkStatus();
+  return Warn(data_->Warnings());
 }
 
 absl::Status Trainer::SetStepsOfEpochs() {
@@ -293,9 +295,7 @@ absl::Status Trainer::OpenRun() {
     };
     STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, *start_record_, data_like, &directory_));
   }
-  for (const std::string& warning : start.warnings) {
-    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
-  }
+  STRAKE_RETURN_IF_ERROR(Warn(start.warnings));
   STRAKE_RETURN_IF_ERROR(ShareRunStart(mesh_, &start));
   step_ = start.step;
   samples_ = start.samples;

@@ -60,6 +60,7 @@ class Trainer {
   bool is_first_rank() const { return mesh_.rank() == 0; }
   // Calls the observers, on the first rank; returns their first error.
   absl::Status Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const;
+  absl::Status Warn(const std::vector<std::string>& warnings) const;
   absl::Status ChooseDataRules();
   absl::Status OpenTokenizer();
   absl::Status PrepareText();

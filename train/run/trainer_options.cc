@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
@@ -67,9 +68,7 @@ absl::Status CheckFiles(const TrainerOptions& o) {
         absl::StrCat("[trainer] two sources of training data are called \"", source.name, "\""));
   }
   if (o.train_sources.empty()) return absl::OkStatus();
-  const absl::Status weights = Blend::CountsOf(BlendSourcesOf(o)).status();
-  if (weights.ok()) return weights;
-  return absl::Status(weights.code(), absl::StrCat(o.names.train_files, ": ", weights.message()));
+  return NameError(o.names.train_files, Blend::CountsOf(BlendSourcesOf(o)).status());
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
+#include "core/base/name_error.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor_buffer.h"
@@ -24,10 +25,6 @@
 
 namespace strake {
 namespace {
-
-absl::Status Named(const std::string& name, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
-}
 
 // What text files may be.
 enum class TextRule {
@@ -54,10 +51,9 @@ absl::StatusOr<TokenStream> OpenStream(const std::string& name,
   for (const std::string& file : files) {
     if (rule == TextRule::kUnchecked) break;
     const absl::Status content = CheckContent(file, rule, options);
-    if (!content.ok()) return Named(name, content);
+    if (!content.ok()) return NameError(name, content);
   }
-  auto stream = TokenStream::Open(files, options.engine.model.vocab_size);
-  return stream.ok() ? std::move(stream) : Named(name, stream.status());
+  return NameError(name, TokenStream::Open(files, options.engine.model.vocab_size));
 }
 
 // "train_files (books)", or "train_files" without a name.
@@ -114,7 +110,7 @@ absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
   const TextRule val_rule = earlier && is_text() ? TextRule::kOfAnyModel : TextRule::kOfByteModels;
   for (TrainPart& part : train_) {
     auto documents = ReadDocuments(*part.stream, /*read_indices=*/!earlier);
-    if (!documents.ok()) return Named(part.option, documents.status());
+    if (!documents.ok()) return NameError(part.option, documents.status());
     part.documents = *std::move(documents);
   }
   for (const ValidationSet& set : options.val_sets) {
@@ -123,7 +119,7 @@ absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
     STRAKE_ASSIGN_OR_RETURN(validation_.back().stream,
                             OpenStream(option, set.files, val_rule, options));
     const auto checked = ReadDocuments(*validation_.back().stream, /*read_indices=*/true);
-    if (!checked.ok()) return Named(option, checked.status());
+    if (!checked.ok()) return NameError(option, checked.status());
   }
   return absl::OkStatus();
 }

@@ -28,14 +28,14 @@ Rounding AttentionRounding(const AttentionShape& shape) {
   return {static_cast<double>(keys), roundings * (1 + shape.head_dim * shape.Scale()), 2};
 }
 
-// As many documents as the call has, of lengths that differ by at most 1 but for the ends of
-// sequences; empty without documents.
+// The lengths of the call's documents, which differ by at most 1 but for the ends of sequences;
+// empty without documents.
 std::vector<int64_t> DocumentLengths(const OpCall& call, const AttentionShape& shape) {
   std::vector<int64_t> lengths;
   if (!call.Has("positions") || shape.seq_len == 0) return lengths;
   const int64_t documents = call.GetInt("num_documents");
   for (int64_t b = 0; b < shape.batch; ++b) {
-    // Of this sequence; it has at least one, and no more than tokens.
+    // This sequence's documents: at least one, and no more than tokens.
     const int64_t share = documents * (b + 1) / shape.batch - documents * b / shape.batch;
     const int64_t count = std::clamp<int64_t>(share, 1, shape.seq_len);
     for (int64_t d = 0; d < count; ++d) {

@@ -66,7 +66,7 @@ struct Packed {
   TestTensor qkv, dy, y, lse, dqkv, positions;
 };
 
-// Of the definition, whose sums of a document may begin at another address, in other vectors.
+// The definition's: its sums of a document may begin at another address, in other vectors.
 constexpr double kF64Bound = 1e-14;
 
 void ExpectSame(const Tensor& packed, const Tensor& alone) {
@@ -200,7 +200,7 @@ TEST(DocumentAttentionTest, GradientsByComplexStep) {
   }
 }
 
-// Of the outputs of tokens [100, 163) alone.
+// Takes the gradients of the outputs of tokens [100, 163) alone.
 TEST(DocumentAttentionTest, GradientsStayInTheirDocument) {
   for (const OpSet ops : {OpSet::kAuto, OpSet::kReference}) {
     for (const AttentionShape& shape : Shapes(1, 200)) {
@@ -235,7 +235,7 @@ TEST(DocumentAttentionTest, NanStaysInItsDocument) {
 }
 
 TEST(DocumentAttentionTest, TheSameBitsWithAnyNumberOfThreads) {
-  // Of the first, the heads are enough for two threads; of the second, for none.
+  // The heads of the first are enough for two threads; those of the second for none.
   for (const Lengths& lengths : {Lengths{100, 100, 90, 10}, {280, 1, 2, 17}}) {
     for (const AttentionShape& shape : {AttentionShape{1, 300, 2, 1, 16}, {1, 300, 1, 1, 9, 70}}) {
       Packed one(DType::kF32, shape, lengths);

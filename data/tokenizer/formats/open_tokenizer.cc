@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
@@ -92,11 +93,6 @@ absl::StatusOr<std::string> FileOf(const std::string& path) {
                                                  absl::StrJoin(names, ", "), ": name one of them"));
 }
 
-std::string DirectoryOf(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 // Tokens that no file flags: those with a role, and GPT-2's end of text.
 std::vector<AddedToken> SpecialTokens(const TokenizerConfig& config,
                                       const BpeVocabulary& vocabulary) {
@@ -125,7 +121,7 @@ absl::StatusOr<TokenizerSpec> ReadVocabMergesFiles(const json& vocab, const std:
   for (AddedToken& token : SpecialTokens(config, vocabulary)) added.push_back(std::move(token));
   for (AddedToken& token : added) {
     STRAKE_RETURN_IF_ERROR(
-        vocabulary.AddToken(std::move(token), DirectoryOf(vocab_path) + "/tokenizer_config.json"));
+        vocabulary.AddToken(std::move(token), FolderOf(vocab_path) + "/tokenizer_config.json"));
   }
   if (config.added.empty()) spec->end_of_text = vocabulary.Find("<|endoftext|>");
   vocabulary.MoveTo(&*spec);
@@ -136,7 +132,7 @@ absl::StatusOr<TokenizerSpec> ReadVocabMergesFiles(const json& vocab, const std:
 absl::StatusOr<std::string> MergesPath(const std::string& vocab_path) {
   const std::string name = std::filesystem::path(vocab_path).filename().string();
   for (const auto& [vocab, merges] : kVocabMerges) {
-    if (name == vocab) return absl::StrCat(DirectoryOf(vocab_path), "/", merges);
+    if (name == vocab) return absl::StrCat(FolderOf(vocab_path), "/", merges);
   }
   return absl::InvalidArgumentError(absl::StrCat(
       vocab_path, ": is no tokenizer: it has neither a \"model\" nor a \"config\", and ",
@@ -182,7 +178,7 @@ std::string FindModelTokenizer(const ModelTokenizerPlaces& places) {
 std::string VocabPath(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
   for (const auto& [vocab, merges] : kVocabMerges) {
-    if (name == merges) return absl::StrCat(DirectoryOf(path), "/", vocab);
+    if (name == merges) return absl::StrCat(FolderOf(path), "/", vocab);
   }
   return path;
 }
@@ -193,7 +189,7 @@ absl::StatusOr<TokenizerSpec> ReadTokenizerSpec(const std::string& path,
                                                 const TokenizerOptions& options) {
   STRAKE_ASSIGN_OR_RETURN(const std::string found, FileOf(path));
   const std::string file = VocabPath(found);
-  STRAKE_ASSIGN_OR_RETURN(const TokenizerConfig config, ReadTokenizerConfig(DirectoryOf(file)));
+  STRAKE_ASSIGN_OR_RETURN(const TokenizerConfig config, ReadTokenizerConfig(FolderOf(file)));
   STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin != std::string::npos && text[begin] == '{') return ReadJson(text, file, config);
@@ -211,10 +207,7 @@ absl::StatusOr<TokenizerSpec> ReadTokenizerSpec(const std::string& path,
 absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenTokenizer(const std::string& path,
                                                                const TokenizerOptions& options) {
   STRAKE_ASSIGN_OR_RETURN(TokenizerSpec spec, ReadTokenizerSpec(path, options));
-  absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer = Tokenizer::Create(std::move(spec));
-  if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(),
-                      absl::StrCat(path, ": ", tokenizer.status().message()));
+  return NameError(path, Tokenizer::Create(std::move(spec)));
 }
 
 bool HoldsTokenizer(const std::string& directory) { return !TokenizerFilesIn(directory).empty(); }

@@ -14,6 +14,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/utf8.h"
 #include "data/tokenizer/formats/expand_merges.h"
@@ -273,8 +274,7 @@ absl::StatusOr<TokenizerSpec> ParseSentencePieceModel(absl::string_view bytes,
   absl::StatusOr<Model> model = ReadModel(bytes);
   absl::StatusOr<TokenizerSpec> spec =
       model.ok() ? SpecOf(*std::move(model)) : absl::StatusOr<TokenizerSpec>(model.status());
-  if (spec.ok()) return spec;
-  return absl::Status(spec.status().code(), absl::StrCat(path, ": ", spec.status().message()));
+  return NameError(path, std::move(spec));
 }
 
 }  // namespace strake

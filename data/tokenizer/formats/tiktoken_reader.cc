@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "data/tokenizer/formats/byte_level_spec.h"
 #include "data/tokenizer/formats/expand_merges.h"
@@ -135,20 +136,16 @@ absl::Status SetRankedTokens(std::vector<std::string> tokens, size_t first_id,
   STRAKE_RETURN_IF_ERROR(CheckTokens(tokens, where));
   std::vector<int64_t> ranks(tokens.size());
   for (size_t rank = 0; rank < ranks.size(); ++rank) ranks[rank] = static_cast<int64_t>(rank);
-  absl::StatusOr<std::vector<Merge>> merges = ExpandMerges(tokens, ranks);
-  if (!merges.ok()) {
-    return absl::Status(merges.status().code(),
-                        absl::StrCat(where, ": ", merges.status().message()));
-  }
+  STRAKE_ASSIGN_OR_RETURN(std::vector<Merge> merges, NameError(where, ExpandMerges(tokens, ranks)));
   const auto offset = static_cast<int32_t>(first_id);
-  for (Merge& merge : *merges) {
+  for (Merge& merge : merges) {
     merge.left += offset;
     merge.right += offset;
     merge.result += offset;
   }
   tokens.insert(tokens.begin(), first_id, "");
   spec->tokens = std::move(tokens);
-  spec->merges = *std::move(merges);
+  spec->merges = std::move(merges);
   spec->whole_words = true;
   return absl::OkStatus();
 }
