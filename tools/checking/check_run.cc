@@ -223,7 +223,7 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
   screen->Print(CheckTableHead());
   for (const OpCheck& check : ops) {
     const auto results = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
-    if (!results.ok()) return NameError(check.op.c_str(), results.status());
+    if (!results.ok()) return NameError(check.op, results.status());
     for (const OpCheckResult& result : *results) {
       all.push_back(LineOf(check, result));
       screen->Print(CheckTableRow(all.back()));

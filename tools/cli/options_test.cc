@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "core/base/name_error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
