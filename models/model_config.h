@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "core/ops/activation/activation_kind.h"
 #include "core/ops/rope/rope.h"
+#include "models/lora_config.h"
 
 namespace strake {
 
@@ -83,6 +84,8 @@ struct ModelConfig {
   // by the square root of their number, 2 num_layers, where `scale_residual_init`.
   double initializer_range = 0.02;
   bool scale_residual_init = false;
+
+  LoraConfig lora = {};  // no part of config.json
 
   // "bos_token_id" and the like with their JSON text, kept for readers of the checkpoint.
   std::vector<std::pair<std::string, std::string>> token_ids;

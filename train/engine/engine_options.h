@@ -38,6 +38,7 @@ struct EngineOptions {
   // Sequences of a step on this rank, whose losses Engine::SequenceLosses() then has; 0: it has
   // none.
   int64_t step_sequences = 0;
+  bool documents = false;         // micro-batches come with documents (core/ops/documents.h)
   LogitsChunk logits_chunk = {};  // tests lower it
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };

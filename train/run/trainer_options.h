@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "data/blend.h"
+#include "data/token_batch.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "optim/lr_schedule.h"
 #include "parallel/mesh/mesh.h"
@@ -40,6 +41,13 @@ struct OptionNames {
   std::string epochs = "epochs";
   std::string max_epochs = "max_epochs";
   std::string dtype = "dtype";
+  std::string documents = "documents";
+  std::string truncate = "truncate";
+  std::string chat_format = "chat_format";
+  std::string skip_data = "skip_data";
+  std::string lora_rank = "lora_rank";
+  std::string lora_alpha = "lora_alpha";
+  std::string lora_targets = "lora_targets";
 };
 
 // How the files of a run become training and validation data. A run goes on with the rules that it
@@ -82,9 +90,13 @@ struct TrainerOptions {
   // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files: a run
   // that resumes without it takes them.
   std::string tokenizer = {};
-  std::string tokenizer_pattern = {};  // of TokenizerOptions
-  std::string text_field = "text";     // of JSON lines
-  bool skip_bad_lines = false;         // of JSON lines
+  std::string tokenizer_pattern = {};              // of TokenizerOptions
+  std::string text_field = "text";                 // of JSON lines
+  bool skip_bad_lines = false;                     // of JSON lines
+  DocumentMode documents = DocumentMode::kConcat;  // * conversations: kMask where it is kConcat
+  bool truncate = false;         // * conversations: cut what is longer than a sequence
+  std::string chat_format = {};  // * of conversations; "": that of the tokenizer's template
+  std::string skip_data = {};    // * file that lists documents that are not trained on
   // Of prepared tokens, which all runs share; "": data_cache beside `directory`.
   std::string data_cache = {};
   // * Identified by all tokens if they are no more than this, else by samples of them.
