@@ -5,12 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/base/no_target.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
-
-// The target of a token whose prediction is in no loss.
-inline constexpr int32_t kNoTarget = -1;
 
 // What the documents of a stream are to a model.
 enum class DocumentMode : uint8_t {

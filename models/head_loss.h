@@ -7,7 +7,7 @@
 //                     Forward, ForwardBackward                          communication
 //   once              h [R, C] -> h [N, C]                              SP: all-gather
 //   each chunk of n   logits [n, V] = h W^T, and with a soft cap c: c tanh(logits / c)
-//                     loss [n] from logits, targets                     max [n], sums [2, n]
+//                     loss [n] from logits, targets; 0 for kNoTarget    max [n], sums [2, n]
 //                     ForwardBackward alone
 //                     logits = dlogits, of scale * sum(loss)
 //                     dh [n, C] = dlogits W
@@ -71,8 +71,8 @@ class HeadLoss {
   // Returns this rank's logits [N, V] of h [R, C] at once: for generation, which has few tokens.
   absl::StatusOr<Tensor> Logits(const Context& ctx, const Tensor& h) const;
 
-  // Returns loss [N], the same on every rank, from h [R, C] and targets [N] (i32). InvalidArgument
-  // for a target outside the vocabulary; on CUDA its loss and gradient are NaN.
+  // Returns loss [N], the same on every rank, from h [R, C] and targets [N] (i32).
+  // CheckTargets()'s error for a wrong target; on CUDA its loss and gradient are NaN.
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
                                  HeadLossSaved* saved) const;
 

@@ -19,7 +19,7 @@ absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorPa
   STRAKE_RETURN_IF_ERROR(tp.AllReduceMax(ctx, max));
   STRAKE_RETURN_IF_ERROR(SoftmaxSliceSums(ctx, logits, targets, slice, max, sums));
   STRAKE_RETURN_IF_ERROR(tp.AllReduceSum(ctx, sums));
-  return SoftmaxCrossEntropyFromSums(ctx, max, sums, loss, lse);
+  return SoftmaxCrossEntropyFromSums(ctx, targets, max, sums, loss, lse);
 }
 
 absl::Status VocabParallelCrossEntropyForwardBackward(const Context& ctx, const TensorParallel& tp,

@@ -4,7 +4,8 @@
 //   N tokens, V vocabulary padded to P; rank t holds logits [N, P/T]
 //   1. max[n]    over the rank's columns                            all-reduce max [N]
 //   2. sums[2,n] of exp(logit - max), and target logit - max or 0   all-reduce sum [2, N]
-//   3. loss[n] = log(sum) - (target logit - max),  lse[n] = max + log(sum)
+//   3. loss[n] = log(sum) - (target logit - max),  lse[n] = max + log(sum);  a loss of 0 without a
+//      target
 //
 // The backward pass communicates nothing: it is SoftmaxCrossEntropyBackward on the rank's slice.
 // One rank without padding uses the plain op.
@@ -24,7 +25,8 @@
 namespace strake {
 
 // Computes loss = [N] and lse = [N], the same on every rank, from logits [N, P/T] of `slice` and
-// targets [N] (i32). InvalidArgument, on every rank, for a target outside the vocabulary.
+// targets [N] (i32). InvalidArgument, on every rank, for a target that is neither in the
+// vocabulary nor kNoTarget.
 absl::Status VocabParallelCrossEntropyForward(const Context& ctx, const TensorParallel& tp,
                                               const VocabSlice& slice, const Tensor& logits,
                                               const Tensor& targets, Tensor loss, Tensor lse);

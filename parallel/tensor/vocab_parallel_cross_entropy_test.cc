@@ -195,6 +195,44 @@ TEST(VocabParallelCrossEntropyTest, PaddingOfOneRankTakesNoPart) {
   EXPECT_FLOAT_EQ(loss->data<float>()[0], std::log(3.f));
 }
 
+// Rows 1 and 3 have no target, and row 1 has no finite loss; the others have their bits of a run
+// where all have one.
+TEST(VocabParallelCrossEntropyTest, ARowWithoutATargetCountsNothing) {
+  constexpr int64_t kVocab = 24;
+  for (const Numerics& numerics : kNumerics) {
+    TestTensor full(numerics.dtype, {4, kVocab}), targets(DType::kI32, {4}), all(DType::kI32, {4});
+    FillNormal(full, 1, /*scale=*/3);
+    FillTokens(targets, 2, kVocab);
+    FillTokens(all, 2, kVocab);
+    for (const int n : {1, 3}) targets->data<int32_t>()[n] = kNoTarget;
+    SetElement(full, kVocab + 5, std::numeric_limits<double>::quiet_NaN());
+    OnRanks(3, numerics.op_set, [&](const Mesh& mesh, TestContext& ctx) -> absl::Status {
+      const TensorParallel tp(mesh.communicator(MeshAxis::kTp));
+      const VocabSlice slice = SliceOf(kVocab, 3, mesh.rank());
+      TestTensor logits(numerics.dtype, {4, 8}), expected(numerics.dtype, {4, 8}),
+          loss(numerics.dtype, {4}), expected_loss(numerics.dtype, {4});
+      SliceLogits(full, 3, mesh.rank(), logits);
+      SliceLogits(full, 3, mesh.rank(), expected);
+      STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
+          ctx, tp, slice, targets, kScale, /*softcap=*/0, logits, loss));
+      STRAKE_RETURN_IF_ERROR(VocabParallelCrossEntropyForwardBackward(
+          ctx, tp, slice, all, kScale, /*softcap=*/0, expected, expected_loss));
+      for (int64_t n = 0; n < 4; ++n) {
+        const Tensor gradient = logits->Rows(n, n + 1);
+        if (n % 2 == 1) {
+          EXPECT_EQ(GetElement(loss, n), 0.) << n;
+          for (int64_t c = 0; c < 8; ++c) EXPECT_EQ(GetElement(gradient, c), 0.) << n;
+        } else {
+          EXPECT_TRUE(SameBits(loss->Rows(n, n + 1), expected_loss->Rows(n, n + 1))) << n;
+          EXPECT_TRUE(SameBits(gradient, expected->Rows(n, n + 1))) << n;
+          EXPECT_GT(MaxAbs(gradient), 0);
+        }
+      }
+      return absl::OkStatus();
+    });
+  }
+}
+
 TEST(VocabParallelCrossEntropyTest, TargetsOutsideTheVocabularyAreAnError) {
   TestTensor full(DType::kF32, {2, 5}), targets(DType::kI32, {2});
   FillConstant(full, 0);

@@ -210,7 +210,7 @@ class DryRun {
         Expect(SoftmaxCrossEntropyBackward(ctx_, ids, loss, 0.5, softcap, slice, slice_logits));
       }
     }
-    Expect(SoftmaxCrossEntropyFromSums(ctx_, max, Sum({2, kN}), loss, loss));
+    Expect(SoftmaxCrossEntropyFromSums(ctx_, ids, max, Sum({2, kN}), loss, loss));
     Expect(SoftmaxCrossEntropyForward(ctx_, whole, ids, kVocab, loss, loss));
     for (const double softcap : {0, 8}) {
       Expect(

@@ -160,7 +160,8 @@ TEST(SoftmaxCrossEntropyOnCudaTest, SlicesFollowF64) {
     }
     const CudaTestTensor cuda_sums(sums), got_loss(DType::kF32, {kRows}),
         got_lse(DType::kF32, {kRows});
-    ASSERT_TRUE(SoftmaxCrossEntropyFromSums(ctx, cuda_max, cuda_sums, got_loss, got_lse).ok());
+    ASSERT_TRUE(
+        SoftmaxCrossEntropyFromSums(ctx, targets, cuda_max, cuda_sums, got_loss, got_lse).ok());
     ExpectNear(got_loss.ToHost(), loss, kBound);
     ExpectNear(got_lse.ToHost(), lse, kBound);
     const TestTensor gradient(DType::kF32, {kRows, kVocab});
@@ -207,7 +208,8 @@ TEST(SoftmaxCrossEntropyOnCudaTest, ADryRunRunsNothing) {
                     .ok());
     ASSERT_TRUE(SoftmaxSliceMax(ctx, logits, {8}, f32({3})).ok());
     ASSERT_TRUE(SoftmaxSliceSums(ctx, logits, targets, {8}, f32({3}), f32({2, 3})).ok());
-    ASSERT_TRUE(SoftmaxCrossEntropyFromSums(ctx, f32({3}), f32({2, 3}), f32({3}), f32({3})).ok());
+    ASSERT_TRUE(
+        SoftmaxCrossEntropyFromSums(ctx, targets, f32({3}), f32({2, 3}), f32({3}), f32({3})).ok());
     ASSERT_TRUE(
         SoftmaxCrossEntropyBackward(ctx, targets, f32({3}), 1, /*softcap=*/0, {8}, logits).ok());
   });

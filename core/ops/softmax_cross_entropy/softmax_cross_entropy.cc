@@ -62,17 +62,6 @@ void CheckSums(const Tensor& x, const Tensor& max, const Tensor& sums) {
       << ", from or to " << x.ToString();
 }
 
-absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
-  const int32_t* values = targets.data<int32_t>();
-  for (int64_t n = 0; n < targets.dim(0); ++n) {
-    if (values[n] >= 0 && values[n] < vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("[softmax_cross_entropy] target of row ", n, " of ", targets.dim(0), " is ",
-                     values[n], ", outside the vocabulary's [0, ", vocab_size, ")"));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& logits, const Tensor& targets,
                            int64_t vocab_size, const Tensor& loss, const Tensor& lse) {
   return DispatchCuda(kOp, logits.dtype(), [&]<typename T>() {
@@ -132,6 +121,17 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& targets, const Ten
 }
 
 }  // namespace
+
+absl::Status CheckTargets(const Tensor& targets, int64_t vocab_size) {
+  const int32_t* values = targets.data<int32_t>();
+  for (int64_t n = 0; n < targets.dim(0); ++n) {
+    if ((values[n] >= 0 && values[n] < vocab_size) || values[n] == kNoTarget) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("[softmax_cross_entropy] target of row ", n, " of ", targets.dim(0), " is ",
+                     values[n], ", outside the vocabulary's [0, ", vocab_size, ")"));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status SoftmaxCrossEntropyForward(const Context& ctx, const Tensor& logits,
                                         const Tensor& targets, int64_t vocab_size, Tensor loss,
@@ -292,19 +292,22 @@ absl::Status SoftmaxSliceSums(const Context& ctx, const Tensor& logits, const Te
   return absl::OkStatus();
 }
 
-absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, const Tensor& sums,
-                                         Tensor loss, Tensor lse) {
+absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& targets,
+                                         const Tensor& max, const Tensor& sums, Tensor loss,
+                                         Tensor lse) {
   CheckSums(loss, max, sums);
-  CHECK(loss.shape() == max.shape() && lse.shape() == max.shape() && lse.dtype() == loss.dtype())
-      << "[softmax_cross_entropy] max " << max.ToString() << ", loss " << loss.ToString()
-      << ", lse " << lse.ToString();
-  const bool on_cuda = OnCuda(kOp, ctx, max, sums, loss, lse);
+  CHECK(targets.shape() == max.shape() && targets.dtype() == DType::kI32 &&
+        loss.shape() == max.shape() && lse.shape() == max.shape() && lse.dtype() == loss.dtype())
+      << "[softmax_cross_entropy] targets " << targets.ToString() << ", max " << max.ToString()
+      << ", loss " << loss.ToString() << ", lse " << lse.ToString();
+  const bool on_cuda = OnCuda(kOp, ctx, targets, max, sums, loss, lse);
   const OpScope op(ctx, "softmax_from_sums", [&](OpCall& call) {
-    call.In("max", max).In("sums", sums).Out("loss", loss).Out("lse", lse);
+    call.In("targets", targets).In("max", max).In("sums", sums).Out("loss", loss).Out("lse", lse);
   });
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) {
-    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), {.max = max.data<float>(),
+    return cuda::SoftmaxCrossEntropyFromSums(ctx.cuda_stream(), {.targets = targets.data<int32_t>(),
+                                                                 .max = max.data<float>(),
                                                                  .sums = sums.data<float>(),
                                                                  .rows = max.dim(0),
                                                                  .loss = loss.data<float>(),
@@ -312,9 +315,9 @@ absl::Status SoftmaxCrossEntropyFromSums(const Context& ctx, const Tensor& max, 
   }
   const int64_t rows = max.dim(0);
   DispatchReference(kOp, loss.dtype(), [&]<typename Scalar>() {
-    reference::SoftmaxCrossEntropyFromSums(max.data<RealOf<Scalar>>(), sums.data<Scalar>(),
-                                           sums.data<Scalar>() + rows, rows, loss.data<Scalar>(),
-                                           lse.data<Scalar>());
+    reference::SoftmaxCrossEntropyFromSums(targets.data<int32_t>(), max.data<RealOf<Scalar>>(),
+                                           sums.data<Scalar>(), sums.data<Scalar>() + rows, rows,
+                                           loss.data<Scalar>(), lse.data<Scalar>());
   });
   return absl::OkStatus();
 }

@@ -36,7 +36,7 @@ void BM_SoftmaxCrossEntropy(benchmark::State& state) {
     } else {
       (void)SoftmaxSliceMax(ctx, logits, vocab, max);
       (void)SoftmaxSliceSums(ctx, logits, targets, vocab, max, sums);
-      (void)SoftmaxCrossEntropyFromSums(ctx, max, sums, loss, lse);
+      (void)SoftmaxCrossEntropyFromSums(ctx, targets, max, sums, loss, lse);
     }
   }
   const int64_t matrices = pass == kForward ? 1 : 2;

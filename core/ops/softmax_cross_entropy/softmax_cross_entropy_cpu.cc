@@ -1,5 +1,6 @@
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy_cpu.h"
 
+#include "core/base/no_target.h"
 #include "core/ops/cpu/simd.h"
 
 namespace strake::cpu::STRAKE_CPU_ISA {
@@ -36,6 +37,11 @@ struct NotCapped {
   STRAKE_INLINE Vec Times(Vec gradient, Vec) const { return gradient; }
 };
 
+template <typename T>
+STRAKE_INLINE void SetZero(int64_t size, T* row) {
+  ForEachVector(size, [&](int64_t i, auto part) { Store(Vec{}, row + i, part); });
+}
+
 template <typename T, typename Cap>
 STRAKE_INLINE void GradientRow(int64_t target, float lse, int64_t columns, int64_t num_tokens,
                                float scale, const Cap& cap, T* row) {
@@ -51,8 +57,7 @@ STRAKE_INLINE void GradientRow(int64_t target, float lse, int64_t columns, int64
     Store(cap.Times(Exp(logits - lse) * scale, logits), row + i, part);
   });
   if (has_target) Store(at_target, row + target, First{1});
-  ForEachVector(columns - num_tokens,
-                [&](int64_t i, auto part) { Store(Vec{}, row + num_tokens + i, part); });
+  SetZero(columns - num_tokens, row + num_tokens);
 }
 
 }  // namespace
@@ -66,7 +71,7 @@ void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t
     const float log_sum = __builtin_logf(ExpSum(row, vocab_size, max));
     lse[n] = max + log_sum;
     // Avoids lse - logit: both may be large, and so may be their rounding errors.
-    loss[n] = log_sum - (ToFloat(row[targets[n]]) - max);
+    loss[n] = targets[n] == kNoTarget ? 0 : log_sum - (ToFloat(row[targets[n]]) - max);
   }
 }
 
@@ -96,7 +101,9 @@ void SoftmaxCrossEntropyBackward(const int32_t* targets, const float* lse, int64
   const Capped capped = {softcap, 1 / (softcap * softcap)};
   for (int64_t n = 0; n < rows; ++n) {
     T* row = logits + n * columns;
-    if (softcap == 0) {
+    if (targets[n] == kNoTarget) {
+      SetZero(columns, row);
+    } else if (softcap == 0) {
       GradientRow(targets[n] - first, lse[n], columns, num_tokens, scale, NotCapped(), row);
     } else {
       GradientRow(targets[n] - first, lse[n], columns, num_tokens, scale, capped, row);

@@ -14,7 +14,7 @@ namespace strake::cpu {
 // clang-format off
 STRAKE_CPU_KERNEL(
 // Rows have `columns` elements: the first `num_tokens` are tokens from `first` on, the rest
-// padding. Targets are within the vocabulary.
+// padding. Targets are within the vocabulary, or kNoTarget.
 template <typename T>
 void SoftmaxCrossEntropyForward(const T* logits, const int32_t* targets, int64_t rows,
                                 int64_t columns, int64_t vocab_size, float* loss, float* lse);

@@ -1,6 +1,7 @@
 // Memory traffic: each kernel reads the logits once from HBM, and the backward kernels write them
 // once. A block processes a row. What it reads a second time is in shared memory (100 KB of bf16
 // for a vocabulary of 50257), or, of longer rows, in L2.
+#include "core/base/no_target.h"
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/cuda/vectorize.h"
@@ -27,11 +28,12 @@ struct RowShape {
 // The place of a target: its column, or -1 if it is in another slice; or it is no token at all.
 struct Target {
   __device__ Target(const RowShape& shape, int token)
-      : valid(token >= 0 && token < shape.vocab_size),
+      : none(token == kNoTarget),
+        valid(none || (token >= 0 && token < shape.vocab_size)),
         column(token >= shape.begin && token - shape.begin < shape.num_tokens
                    ? static_cast<int>(token - shape.begin)
                    : -1) {}
-  bool valid;
+  bool none, valid;
   int column;
 };
 
@@ -152,6 +154,7 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
                                               float lse, float scale, const Cap& cap,
                                               const Load& load, T* row) {
   if (!target.valid) lse = NAN;
+  const int num_gradients = target.none ? 0 : shape.num_tokens;
   ForEachVec<kWidth, 2>(shape.columns, load, [&](const Vec<T, kWidth>& value, int v) {
     const Vec<float, kWidth> tokens = TokensOf(value, v, shape.num_tokens);
     Vec<T, kWidth> gradient;
@@ -161,7 +164,7 @@ __device__ __forceinline__ void WriteGradient(const RowShape& shape, const Targe
       float softmax = Exp(tokens.at[i] - lse);
       if (column == target.column) softmax -= 1;
       gradient.at[i] =
-          FromFloat<T>(column < shape.num_tokens ? cap.Times(scale * softmax, tokens.at[i]) : 0);
+          FromFloat<T>(column < num_gradients ? cap.Times(scale * softmax, tokens.at[i]) : 0);
     }
     StoreVec(row + v * kWidth, gradient);
   });
@@ -190,7 +193,7 @@ __global__ void __launch_bounds__(kWholeThreads, kWholeBlocks)
   const float row_lse = part.max + log_sum;
   if (threadIdx.x == 0) {
     lse[blockIdx.x] = row_lse;
-    loss[blockIdx.x] = log_sum - (target_logit - part.max);
+    loss[blockIdx.x] = target.none ? 0 : log_sum - (target_logit - part.max);
   }
   if constexpr (kBackward) {
     const auto load = [&](int v) {
@@ -234,13 +237,13 @@ __global__ void __launch_bounds__(kMaxThreads)
   shifted_targets[blockIdx.x] = target.valid ? own : NAN;
 }
 
-__global__ void FromSumsKernel(const float* max, const float* exp_sums,
+__global__ void FromSumsKernel(const int32_t* targets, const float* max, const float* exp_sums,
                                const float* shifted_targets, int rows, float* loss, float* lse) {
   const int64_t n = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (n >= rows) return;
   const float log_sum = logf(exp_sums[n]);
   lse[n] = max[n] + log_sum;
-  loss[n] = log_sum - shifted_targets[n];
+  loss[n] = targets[n] == kNoTarget ? 0 : log_sum - shifted_targets[n];
 }
 
 template <typename T, int kWidth, typename Cap>
@@ -331,8 +334,8 @@ absl::Status SoftmaxCrossEntropyFromSums(CudaStream stream,
                                          const SoftmaxCrossEntropyFromSumsArgs& args) {
   if (args.rows == 0) return absl::OkStatus();
   return Launch<FromSumsKernel>(stream, (args.rows + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0,
-                                args.max, args.sums, args.sums + args.rows, args.rows, args.loss,
-                                args.lse);
+                                args.targets, args.max, args.sums, args.sums + args.rows, args.rows,
+                                args.loss, args.lse);
 }
 
 template <typename T>

@@ -4,9 +4,9 @@
 // N rows, R columns, both below 2^31; `slice` says which columns are tokens. T: float or Bf16; all
 // other tensors are f32. Tensors are row-major and packed, in device memory; 128-bit accesses where
 // R and the addresses allow it. Work is enqueued on `stream`. The call does not wait for it, and so
-// does not report a target outside [0, slice.vocab_size): its row of loss, sums and gradient
-// becomes NaN. Gives the same bits every time. Returns an error for a launch that the device
-// refuses.
+// does not report a target that is neither in [0, slice.vocab_size) nor kNoTarget: its row of loss,
+// sums and gradient becomes NaN. Gives the same bits every time. Returns an error for a launch that
+// the device refuses.
 #ifndef STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
 #define STRAKE_CORE_OPS_SOFTMAX_CROSS_ENTROPY_SOFTMAX_CROSS_ENTROPY_CUDA_H_
 
@@ -61,8 +61,9 @@ absl::Status SoftmaxSliceMax(CudaStream stream, const SoftmaxSliceMaxArgs<T>& ar
 template <typename T>
 absl::Status SoftmaxSliceSums(CudaStream stream, const SoftmaxSliceSumsArgs<T>& args);
 
-// loss = [N], lse = [N], from max [N] and sums [2, N].
+// loss = [N], lse = [N], from targets [N], max [N] and sums [2, N].
 struct SoftmaxCrossEntropyFromSumsArgs {
+  const int32_t* targets;
   const float *max, *sums;
   int64_t rows;
   float *loss, *lse;

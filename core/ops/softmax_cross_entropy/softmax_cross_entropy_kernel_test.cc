@@ -90,7 +90,8 @@ struct Problem {
                                                .sums = sums.data()});
   }
   absl::Status FromSums() {
-    return cuda::SoftmaxCrossEntropyFromSums(nullptr, {.max = max.data(),
+    return cuda::SoftmaxCrossEntropyFromSums(nullptr, {.targets = targets.data(),
+                                                       .max = max.data(),
                                                        .sums = sums.data(),
                                                        .rows = size.rows,
                                                        .loss = loss.data(),
@@ -308,7 +309,7 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, InfinitiesAndLargeLogits) {
 }
 
 TYPED_TEST(SoftmaxCrossEntropyCudaTest, TargetsOutsideOfTheVocabularyMakeNan) {
-  for (const int32_t target : {-1, 60, 2147483647, -2147483647 - 1}) {
+  for (const int32_t target : {-2, 60, 2147483647, -2147483647 - 1}) {
     SCOPED_TRACE(target);
     Problem<TypeParam> p({3, 64, {60}}, GuardAt::kStart);
     p.targets[1] = target;
@@ -321,6 +322,47 @@ TYPED_TEST(SoftmaxCrossEntropyCudaTest, TargetsOutsideOfTheVocabularyMakeNan) {
       EXPECT_EQ(std::isnan(static_cast<float>(p.logits[n * 64 + 7])), n == 1);
       EXPECT_FALSE(std::isnan(p.lse[n]));
       EXPECT_EQ(static_cast<float>(p.logits[n * 64 + 61]), 0);  // padding
+    }
+  }
+}
+
+// Row 1 of 3; all others have the bits that they have beside any row.
+TYPED_TEST(SoftmaxCrossEntropyCudaTest, ARowWithoutATargetCountsNothing) {
+  const Size whole = {3, 64, {60}}, slice = {3, 64, {200, 70}};
+  for (const float bad : {1.f, kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    for (const bool sliced : {false, true}) {
+      for (const float softcap : {0.f, 16.f}) {
+        SCOPED_TRACE(::testing::Message() << bad << (sliced ? " sliced " : " ") << softcap);
+        Problem<TypeParam> p(sliced ? slice : whole, GuardAt::kEnd),
+            expected(sliced ? slice : whole, GuardAt::kEnd);
+        p.targets[1] = kNoTarget;
+        for (const int v : {0, 7, 59}) p.logits[64 + v] = TypeParam(bad);
+        for (Problem<TypeParam>* each : {&p, &expected}) {
+          each->softcap = softcap;
+          if (!sliced) {
+            ASSERT_EQ(each->ForwardBackward(), absl::OkStatus());
+            continue;
+          }
+          ASSERT_EQ(each->SliceMax(), absl::OkStatus());
+          ASSERT_EQ(each->SliceSums(), absl::OkStatus());
+          ASSERT_EQ(each->FromSums(), absl::OkStatus());
+          ASSERT_EQ(each->Backward(), absl::OkStatus());
+        }
+        EXPECT_EQ(p.loss[1], 0);
+        EXPECT_FALSE(std::signbit(p.loss[1]));
+        if (sliced) {
+          EXPECT_EQ(p.sums[3 + 1], 0);
+        }
+        for (const int n : {0, 2}) EXPECT_EQ(p.loss[n], expected.loss[n]);
+        for (int i = 0; i < 3 * 64; ++i) {
+          const float gradient = static_cast<float>(p.logits[i]);
+          if (i / 64 == 1) {
+            EXPECT_EQ(gradient, 0) << i;
+          } else {
+            EXPECT_EQ(gradient, static_cast<float>(expected.logits[i])) << i;
+          }
+        }
+      }
     }
   }
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/base/no_target.h"
 #include "core/ops/reference_eigen.h"
 #include "core/ops/softmax_cross_entropy/softmax_slice_sums_args.h"
 
@@ -28,7 +29,7 @@ void SoftmaxCrossEntropyForward(const Scalar* logits, const int32_t* targets, in
     const Scalar log_sum = log((row - max).exp().sum());
     lse[n] = max + log_sum;
     // Avoids lse - logit: both may be large, and so may be their rounding errors.
-    loss[n] = log_sum - (row[targets[n]] - max);
+    loss[n] = targets[n] == kNoTarget ? Scalar(0) : log_sum - (row[targets[n]] - max);
   }
 }
 
@@ -51,21 +52,21 @@ void SoftmaxSliceSums(const SoftmaxSliceSumsArgs<Scalar, Scalar, RealOf<Scalar>>
   for (int64_t n = begin; n < end; ++n) {
     const ConstArray<Scalar> row(args.logits + n * args.columns, num_tokens);
     const Scalar shift(args.max[n]);
-    const int64_t target = args.targets[n] - args.slice.begin;
+    const int64_t target = int64_t{args.targets[n]} - args.slice.begin;
     exp_sum[n] = (row - shift).exp().sum();
     shifted_target[n] = target >= 0 && target < num_tokens ? row[target] - shift : Scalar(0);
   }
 }
 
 template <typename Scalar>
-void SoftmaxCrossEntropyFromSums(const RealOf<Scalar>* max, const Scalar* exp_sum,
-                                 const Scalar* shifted_target, int64_t rows, Scalar* loss,
-                                 Scalar* lse) {
+void SoftmaxCrossEntropyFromSums(const int32_t* targets, const RealOf<Scalar>* max,
+                                 const Scalar* exp_sum, const Scalar* shifted_target, int64_t rows,
+                                 Scalar* loss, Scalar* lse) {
   using std::log;
   for (int64_t n = 0; n < rows; ++n) {
     const Scalar log_sum = log(exp_sum[n]);
     lse[n] = Scalar(max[n]) + log_sum;
-    loss[n] = log_sum - shifted_target[n];
+    loss[n] = targets[n] == kNoTarget ? Scalar(0) : log_sum - shifted_target[n];
   }
 }
 
@@ -75,6 +76,10 @@ void SoftmaxCrossEntropyBackward(const int32_t* targets, const Scalar* lse, int6
                                  double softcap, Scalar* logits) {
   Eigen::Array<Scalar, Eigen::Dynamic, 1> slope;
   for (int64_t n = 0; n < rows; ++n) {
+    if (targets[n] == kNoTarget) {
+      Array<Scalar>(logits + n * columns, columns).setZero();
+      continue;
+    }
     Array<Scalar> row(logits + n * columns, num_tokens);
     if (softcap != 0) slope = Scalar(1) - (row / Scalar(softcap)).square();
     row = (row - lse[n]).exp() * Scalar(scale);

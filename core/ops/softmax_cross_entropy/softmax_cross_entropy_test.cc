@@ -37,16 +37,16 @@ struct Passes {
   Passes(DType dtype, int64_t rows, int64_t columns)
       : logits(dtype, {rows, columns}),
         targets(DType::kI32, {rows}),
-        loss(dtype, {rows}),
-        lse(dtype, {rows}),
+        loss(AccumulationDType(dtype), {rows}),
+        lse(AccumulationDType(dtype), {rows}),
         gradient(dtype, {rows, columns}) {
     FillNormal(logits, 1, 3);
     FillTokens(targets, 2, columns);
   }
-  absl::Status Forward(const Context& ctx) {
+  absl::Status Forward(const Context& ctx) const {
     return SoftmaxCrossEntropyForward(ctx, logits, targets, vocab().vocab_size, loss, lse);
   }
-  void Run(const Context& ctx) {
+  void Run(const Context& ctx) const {
     ASSERT_TRUE(Forward(ctx).ok());
     CopyConvert(logits, gradient);
     ASSERT_TRUE(
@@ -65,9 +65,9 @@ class SlicedPasses {
       : whole_(whole),
         rows_(whole.logits->dim(0)),
         max_(SoftmaxMaxDType(whole.logits->dtype()), {rows_}),
-        sums_(whole.logits->dtype(), {2, rows_}),
-        loss(whole.logits->dtype(), {rows_}),
-        lse(whole.logits->dtype(), {rows_}),
+        sums_(whole.loss->dtype(), {2, rows_}),
+        loss(whole.loss->dtype(), {rows_}),
+        lse(whole.loss->dtype(), {rows_}),
         gradient(whole.logits->dtype(), whole.logits->shape()) {
     int64_t begin = 0;
     for (const int64_t width : widths) {
@@ -98,7 +98,7 @@ class SlicedPasses {
         SetElement(sums_, n, GetElement(sums_, n) + GetElement(sums, n));
       }
     }
-    return SoftmaxCrossEntropyFromSums(ctx, max_, sums_, loss, lse);
+    return SoftmaxCrossEntropyFromSums(ctx, whole_.targets, max_, sums_, loss, lse);
   }
 
   void Run(const Context& ctx) {
@@ -434,9 +434,84 @@ TEST(SoftmaxCrossEntropyTest, NonFiniteLogitsShow) {
   EXPECT_EQ(p.loss->data<float>()[1], kInfinity);
 }
 
+// Rows 1, 2 and 5 of 6 have no target; `bad` is in their logits.
+void TakeSomeTargets(double bad, Passes* p) {
+  for (const int64_t n : {1, 2, 5}) {
+    p->targets->data<int32_t>()[n] = kNoTarget;
+    for (const int64_t v : {0, 17, 63}) SetElement(p->logits, n * 64 + v, bad);
+  }
+}
+
+// Expects the passes' results to be 0 there, and elsewhere those of a run without such rows.
+template <typename Run>
+void ExpectRowsWithoutATargetCountNothing(const Run& run, const Passes& p) {
+  Passes others(p.logits->dtype(), 3, 64);
+  others.softcap = p.softcap;
+  constexpr int64_t kOthers[] = {0, 3, 4};
+  for (int64_t i = 0; i < 3; ++i) {
+    const int64_t n = kOthers[i];
+    CopyConvert(p.logits->Rows(n, n + 1), others.logits->Rows(i, i + 1));
+    others.targets->data<int32_t>()[i] = p.targets->data<int32_t>()[n];
+  }
+  const auto [loss, gradient] = run(p);
+  const auto [other_loss, other_gradient] = run(others);
+  for (int64_t i = 0; i < 3; ++i) {
+    const int64_t n = kOthers[i];
+    EXPECT_TRUE(SameBits(loss.Rows(n, n + 1), other_loss.Rows(i, i + 1))) << n;
+    EXPECT_TRUE(SameBits(gradient.Rows(n, n + 1), other_gradient.Rows(i, i + 1))) << n;
+    EXPECT_GT(MaxAbs(gradient.Rows(n, n + 1)), 0.01);
+  }
+  const TestTensor zero(loss.dtype(), {1}), zeros(gradient.dtype(), {1, 64});
+  FillConstant(zero, 0);
+  FillConstant(zeros, 0);
+  for (const int64_t n : {1, 2, 5}) {
+    EXPECT_TRUE(SameBits(loss.Rows(n, n + 1), zero)) << n;
+    EXPECT_TRUE(SameBits(gradient.Rows(n, n + 1), zeros)) << n;
+  }
+}
+
+TEST(SoftmaxCrossEntropyTest, ARowWithoutATargetCountsNothing) {
+  const TestContext ctx;
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64, DType::kC128}) {
+    for (const double bad : {1.0, std::nan(""), std::numeric_limits<double>::infinity(),
+                             -std::numeric_limits<double>::infinity()}) {
+      for (const double softcap : {0, 16}) {
+        SCOPED_TRACE(::testing::Message() << DTypeName(dtype) << ", " << bad << ", " << softcap);
+        Passes p(dtype, 6, 64);
+        p.softcap = softcap;
+        TakeSomeTargets(bad, &p);
+        ExpectRowsWithoutATargetCountNothing(
+            [&](const Passes& passes) {
+              passes.Run(ctx);
+              return std::pair<Tensor, Tensor>(passes.loss, passes.gradient);
+            },
+            p);
+        ExpectRowsWithoutATargetCountNothing(
+            [&](const Passes& passes) {
+              CopyConvert(passes.logits, passes.gradient);
+              EXPECT_TRUE(SoftmaxCrossEntropyForwardBackward(ctx, passes.targets, 64, kScale,
+                                                             softcap, passes.gradient, passes.loss,
+                                                             passes.lse)
+                              .ok());
+              return std::pair<Tensor, Tensor>(passes.loss, passes.gradient);
+            },
+            p);
+        if (softcap != 0) continue;
+        std::deque<SlicedPasses> sliced;  // outlives its tensors
+        ExpectRowsWithoutATargetCountNothing(
+            [&](const Passes& passes) {
+              sliced.emplace_back(passes, std::vector<int64_t>{32, 16, 32}).Run(ctx);
+              return std::pair<Tensor, Tensor>(sliced.back().loss, sliced.back().gradient);
+            },
+            p);
+      }
+    }
+  }
+}
+
 TEST(SoftmaxCrossEntropyTest, TargetsOutsideTheVocabularyAreNamedAndNothingIsWritten) {
   const TestContext ctx;
-  for (const int32_t bad : {-1, 5}) {
+  for (const int32_t bad : {-2, 5}) {
     Passes p(DType::kF32, 4, 5), untouched(DType::kF32, 4, 5);
     p.targets->data<int32_t>()[2] = bad;
     const absl::Status forward = p.Forward(ctx);
@@ -484,7 +559,7 @@ TEST(SoftmaxCrossEntropyDeathTest, WrongSliceShapesAreNamed) {
                "logits f32\\[4, 5\\], slice from -1 of 5");
   EXPECT_DEATH((void)SoftmaxSliceSums(ctx, p.logits, p.targets, p.vocab(), max, flat),
                "max f32\\[4\\], sums f32\\[4\\]");
-  EXPECT_DEATH((void)SoftmaxCrossEntropyFromSums(ctx, max, sums, flat, short_max),
+  EXPECT_DEATH((void)SoftmaxCrossEntropyFromSums(ctx, p.targets, max, sums, flat, short_max),
                "loss f32\\[4\\], lse f32\\[3\\]");
 }
 
