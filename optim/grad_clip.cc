@@ -66,7 +66,8 @@ absl::Status AddSquaredNormOfOwned(const Context& ctx, const ParameterArena& par
 
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
                           const std::vector<ArenaPart>& grads, double clip_norm,
-                          absl::Span<Communicator* const> groups, Tensor clip) {
+                          absl::Span<Communicator* const> groups, Tensor clip,
+                          const Tensor& grad_scale) {
   for (const ArenaPart& part : grads) {
     const Tensor& values = part.values;
     CHECK((values.dtype() == DType::kF32 || values.dtype() == DType::kF64) && values.rank() == 1 &&
@@ -85,7 +86,7 @@ absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
     if (group->size() == 1 || group->dry_run() != ctx.dry_run()) continue;
     STRAKE_RETURN_IF_ERROR(group->AllReduceSum(sum).Wait().status());
   }
-  return ClipScale(ctx, sum, clip_norm, clip);
+  return ClipScale(ctx, sum, clip_norm, clip, grad_scale);
 }
 
 }  // namespace strake

@@ -1,7 +1,9 @@
 // Clips gradients by their global norm.
 //
-//   norm  = sqrt(sum over ranks and their owned elements of grads[i]^2)
-//   scale = min(1, clip_norm / (norm + 1e-6)),  1 with clip_norm 0
+//   norm  = s sqrt(sum over ranks and their owned elements of grads[i]^2)
+//   scale = s min(1, clip_norm / (norm + 1e-6)),  s with clip_norm 0
+//
+// s is grad_scale, in memory: the gradients count times s.
 //
 // grads: parts of the index space of `parameters`, whose gaps are zero; f32, or f64 on the
 // reference path. A rank counts the elements whose segment it owns (slice.owner), so that elements
@@ -26,12 +28,13 @@ namespace strake {
 // `groups` join the ranks that own different gradients: those of tensor parallelism, and those of
 // data parallelism where each has its own parts. The sum of squares is all-reduced over one group
 // after the other. A group of one rank is skipped, and so is, in a dry run, a group that is not
-// made for dry runs. Scratch comes from ctx.arena(). clip = [2] f64, {norm, scale}: scale is NaN
-// where the norm is, and 0 where it is infinite (core/ops/clip_scale/clip_scale.h). Returns a
-// reduction's error.
+// made for dry runs. Scratch comes from ctx.arena(). grad_scale = [1] f64, or undefined for 1.
+// clip = [2] f64, {norm, scale}: scale is NaN where the norm is, and 0 where it is infinite
+// (core/ops/clip_scale/clip_scale.h). Returns a reduction's error.
 absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
                           const std::vector<ArenaPart>& grads, double clip_norm,
-                          absl::Span<Communicator* const> groups, Tensor clip);
+                          absl::Span<Communicator* const> groups, Tensor clip,
+                          const Tensor& grad_scale = {});
 
 }  // namespace strake
 

@@ -203,11 +203,14 @@ TEST(ClipScaleOnCudaTest, GivesTheBitsOfTheCpu) {
   for (const double sum : {0., 0.3, 1., 7.7, 1e300, double{INFINITY}, double{NAN}}) {
     for (const double clip_norm : {0., 0.5, 1., 1e200}) {
       SCOPED_TRACE(::testing::Message() << "sum " << sum << ", clip_norm " << clip_norm);
-      const TestTensor host_sum(DType::kF64, {1}), expected(DType::kF64, {2});
+      const TestTensor host_sum(DType::kF64, {1}), scale(DType::kF64, {1}),
+          expected(DType::kF64, {2});
       FillConstant(host_sum, sum);
-      ASSERT_TRUE(ClipScale(cpu, host_sum, clip_norm, expected).ok());
+      FillConstant(scale, 1.7);
+      ASSERT_TRUE(ClipScale(cpu, host_sum, clip_norm, expected, scale).ok());
       const CudaTestTensor clip(DType::kF64, {2});
-      ASSERT_TRUE(ClipScale(ctx, CudaTestTensor(host_sum), clip_norm, clip).ok());
+      ASSERT_TRUE(
+          ClipScale(ctx, CudaTestTensor(host_sum), clip_norm, clip, CudaTestTensor(scale)).ok());
       const HostCopy got = clip.ToHost();
       for (int i = 0; i < 2; ++i) {
         const double a = GetElement(got, i).real(), b = GetElement(expected, i).real();

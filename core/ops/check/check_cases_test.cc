@@ -228,6 +228,7 @@ class DryRun {
     Expect(SquaredNormForward(ctx_, g, F64({1})));
     Expect(SquaredNormBackward(ctx_, g, F64({1}), g));
     Expect(ClipScale(ctx_, F64({1}), 1, F64({2})));
+    Expect(ClipScale(ctx_, F64({1}), 1, F64({2}), F64({1})));
     for (const bool weight_decay : {false, true}) {
       for (const Tensor& clip : {Tensor(), F64({2})}) {
         Expect(AdamWUpdate(ctx_,

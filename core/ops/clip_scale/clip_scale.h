@@ -1,8 +1,10 @@
-// The factor that clips gradients by their norm.
+// The factor that scales gradients, and clips them by the norm that they then have.
 //
-//   clip[0] = sqrt(sum)                                 the norm
-//   clip[1] = min(1, clip_norm / (clip[0] + 1e-6))      1 with clip_norm 0
+//   clip[0] = s sqrt(sum)                                 the norm
+//   clip[1] = s min(1, clip_norm / (clip[0] + 1e-6))      s with clip_norm 0
 //
+// The scale s > 0 is in memory, so that the same work serves steps of different scales: a mean over
+// the targets of a batch, whose number differs from batch to batch.
 // A NaN norm makes the factor NaN, and an infinite one makes it 0, unless clip_norm is 0. All
 // tensors are f64. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent
 // Neural Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
@@ -15,8 +17,10 @@
 
 namespace strake {
 
-// clip = [2], from the sum of squares `sum` [1]. CHECKs clip_norm >= 0.
-absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, Tensor clip);
+// clip = [2], from the sum of squares `sum` [1] and the scale [1] (undefined: 1). CHECKs
+// clip_norm >= 0.
+absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, Tensor clip,
+                       const Tensor& grad_scale = {});
 
 }  // namespace strake
 

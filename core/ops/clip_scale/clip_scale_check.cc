@@ -7,10 +7,13 @@ namespace strake {
 // Computed in double; the norm exceeds most limits.
 OpCheck ClipScaleCheck(const OpCall& call) {
   constexpr double kSquaredNorm = 9;
-  return {.tensors = {In(call, "sum", kSquaredNorm, 0), Out(call, "clip", {0, 1})},
-          .run = [clip_norm = call.Get("clip_norm")](const Context& ctx, const Tensors& t) {
-            return ClipScale(ctx, t[0], clip_norm, t[1]);
-          }};
+  OpCheck check = {
+      .tensors = {In(call, "sum", kSquaredNorm, 0), Out(call, "clip", {0, 1})},
+      .run = [clip_norm = call.Get("clip_norm")](const Context& ctx, const Tensors& t) {
+        return ClipScale(ctx, t[0], clip_norm, t[1], t.size() > 2 ? t[2] : Tensor());
+      }};
+  if (call.Has("grad_scale")) check.tensors.push_back(In(call, "grad_scale", 1.5, 0));
+  return check;
 }
 
 }  // namespace strake

@@ -10,9 +10,10 @@
 
 namespace strake::cuda {
 
-// clip = [2], from sum [1].
+// clip = [2], from sum [1] and grad_scale [1], or null for 1.
 struct ClipScaleArgs {
   const double* sum;
+  const double* grad_scale;
   double clip_norm;
   double* clip;
 };

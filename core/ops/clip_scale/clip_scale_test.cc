@@ -17,11 +17,12 @@ struct Clip {
   double norm, scale;
 };
 
-Clip Of(double sum_of_squares, double clip_norm) {
+Clip Of(double sum_of_squares, double clip_norm, double scale = 1) {
   const TestContext ctx;
-  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2});
+  const TestTensor sum(DType::kF64, {1}), grad_scale(DType::kF64, {1}), clip(DType::kF64, {2});
   FillConstant(sum, sum_of_squares);
-  EXPECT_TRUE(ClipScale(ctx, sum, clip_norm, clip).ok());
+  FillConstant(grad_scale, scale);
+  EXPECT_TRUE(ClipScale(ctx, sum, clip_norm, clip, scale == 1 ? Tensor() : grad_scale).ok());
   return {clip->data<double>()[0], clip->data<double>()[1]};
 }
 
@@ -42,6 +43,32 @@ TEST(ClipScaleTest, ZeroIsNoClipping) {
   EXPECT_EQ(Of(16, 0).norm, 4);
 }
 
+TEST(ClipScaleTest, ClipsTheNormOfScaledGradients) {
+  EXPECT_EQ(Of(16, 1, 0.5).norm, 2);
+  EXPECT_EQ(Of(16, 1, 0.5).scale, 0.5 / (2 + 1e-6));
+  EXPECT_EQ(Of(16, 3, 0.5).scale, 0.5);  // 4 is above, and 2 below
+  EXPECT_EQ(Of(16, 5, 2).scale, 2 * (5 / (8 + 1e-6)));
+  EXPECT_EQ(Of(16, 0, 2).scale, 2);
+  EXPECT_EQ(Of(16, 0, 2).norm, 8);
+  EXPECT_TRUE(std::isnan(Of(NAN, 1, 2).scale));
+  EXPECT_EQ(Of(INFINITY, 1, 2).scale, 0);
+}
+
+TEST(ClipScaleTest, AScaleOfOneMovesNoBit) {
+  const TestContext ctx;
+  const TestTensor sum(DType::kF64, {1}), one(DType::kF64, {1}), clip(DType::kF64, {2});
+  FillConstant(one, 1);
+  for (const double square : {0.3, 7.7, 1e-9, 1e300}) {
+    FillConstant(sum, square);
+    for (const double clip_norm : {0., 0.7, 1e200}) {
+      ASSERT_TRUE(ClipScale(ctx, sum, clip_norm, clip, one).ok());
+      const Clip plain = Of(square, clip_norm);
+      EXPECT_EQ(clip->data<double>()[0], plain.norm);
+      EXPECT_EQ(clip->data<double>()[1], plain.scale);
+    }
+  }
+}
+
 TEST(ClipScaleTest, WhatIsNotFiniteShows) {
   EXPECT_TRUE(std::isnan(Of(NAN, 1).norm));
   EXPECT_TRUE(std::isnan(Of(NAN, 1).scale));
@@ -52,9 +79,11 @@ TEST(ClipScaleTest, WhatIsNotFiniteShows) {
 
 TEST(ClipScaleDeathTest, WrongArgumentsAreNamed) {
   const TestContext ctx;
-  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2}), f32(DType::kF32, {2});
+  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2}), f32(DType::kF32, {2}),
+      f32_scale(DType::kF32, {1});
   EXPECT_DEATH((void)ClipScale(ctx, sum, 1, f32),
                "\\[clip_scale\\] sum f64\\[1\\], clip f32\\[2\\]");
+  EXPECT_DEATH((void)ClipScale(ctx, sum, 1, clip, f32_scale), "grad_scale f32\\[1\\]");
   EXPECT_DEATH((void)ClipScale(ctx, sum, -1, clip), "clip_norm");
 }
 
