@@ -16,6 +16,7 @@ enum Factor {
   kVocab,
   kZero,
   kMicroBatches,
+  kDocuments,
   kTied,
   kSequenceParallel,
   kDType,
@@ -35,6 +36,7 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .tied = levels[kTied] == 0,
           .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
           .vocab_size = kVocabSizes[levels[kVocab]],
+          .documents = static_cast<DocumentMode>(levels[kDocuments]),
           .tp = kTpSizes[levels[kTp]],
           .dp = 1 + levels[kDp],
           .sequence_parallel = levels[kSequenceParallel] == 1,
@@ -94,6 +96,7 @@ EngineOptions LayoutCase::Options() const {
                         .bucket_bytes = bucket_bytes,
                         .reduce_in_bf16 = reduce_in_bf16,
                         .overlap = overlap},
+          .documents = documents != DocumentMode::kConcat,
           .activation_recompute = activation_recompute};
 }
 
@@ -104,14 +107,17 @@ LayoutCase LayoutCase::OnOneRank() const {
           .num_kv_heads = num_kv_heads,
           .vocab_size = vocab_size,
           .initializer_range = initializer_range,
+          .documents = documents,
           .micro_batch = GlobalBatch(),
           .dtype = dtype};
 }
 
 std::string LayoutCase::ToString() const {
+  constexpr const char* kDocumentNames[] = {"", "_mask", "_pad"};
   return absl::StrCat(model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
                       "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero", zero, "_micro",
-                      num_micro_batches, "_threads", num_threads, "_bucket", bucket_bytes,
+                      num_micro_batches, kDocumentNames[static_cast<int>(documents)], "_threads",
+                      num_threads, "_bucket", bucket_bytes,
                       reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
                       device == Device::kCuda ? "_cuda" : "");
 }
@@ -123,7 +129,7 @@ std::vector<LayoutCase> CoveringLayoutCases() {
   num_levels[kDp] = 4;
   num_levels[kKvHeads] = std::size(kKvHeadCounts);
   num_levels[kVocab] = std::size(kVocabSizes);
-  num_levels[kZero] = num_levels[kMicroBatches] = 3;
+  num_levels[kZero] = num_levels[kMicroBatches] = num_levels[kDocuments] = 3;
   std::vector<LayoutCase> cases;
   for (const std::vector<int>& levels : CoveringArray(num_levels, Possible)) {
     cases.push_back(FromLevels(levels));

@@ -8,6 +8,7 @@
 
 #include "core/base/dtype.h"
 #include "core/tensor/tensor.h"
+#include "data/token_batch.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
@@ -23,6 +24,8 @@ struct LayoutCase {
   int64_t num_kv_heads = 24;
   int64_t vocab_size = 47;
   double initializer_range = 0.4;  // large enough that every gradient is far from 0
+  // Of its sequences; with kMask and kPad some tokens have no target.
+  DocumentMode documents = DocumentMode::kConcat;
   // The layout.
   int tp = 1;
   int dp = 1;
@@ -53,8 +56,8 @@ struct LayoutCase {
 // A covering array: every two of these values occur together, where they can. The model, tied or
 // untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
-// three micro-batches, dtypes, one or two threads per rank, small and large buckets, gradients
-// reduced in f32 and in bf16.
+// three micro-batches, documents, dtypes, one or two threads per rank, small and large buckets,
+// gradients reduced in f32 and in bf16.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

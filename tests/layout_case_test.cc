@@ -27,11 +27,14 @@ const std::vector<Values> kAllValues = {
     {"sp 0", "sp 1"},
     {"zero 0", "zero 1", "zero 2"},
     {"micro 1", "micro 2", "micro 3"},
+    {"concat", "mask", "pad"},
     {"threads 1", "threads 2"},
     {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
     {"f32", "f64"},
     {"reduced in f32", "reduced in bf16"},
 };
+
+constexpr const char* kDocumentNames[] = {"concat", "mask", "pad"};
 
 // Head counts that ranks can neither divide nor replicate.
 const std::set<std::pair<std::string, std::string>> kImpossible = {
@@ -56,6 +59,7 @@ Values ValuesOf(const LayoutCase& c) {
           absl::StrCat("sp ", c.sequence_parallel),
           absl::StrCat("zero ", c.zero),
           absl::StrCat("micro ", c.num_micro_batches),
+          kDocumentNames[static_cast<int>(c.documents)],
           absl::StrCat("threads ", c.num_threads),
           absl::StrCat("buckets ", c.bucket_bytes),
           DTypeName(c.dtype),

@@ -16,9 +16,11 @@
 namespace strake::testing {
 namespace {
 
-LayoutCase Layout(int dp, int tp, bool sequence_parallel, int zero, int num_micro_batches) {
+LayoutCase Layout(int dp, int tp, bool sequence_parallel, int zero, int num_micro_batches,
+                  DocumentMode documents = DocumentMode::kConcat) {
   return {.num_heads = 4,
           .num_kv_heads = 4,
+          .documents = documents,
           .tp = tp,
           .dp = dp,
           .sequence_parallel = sequence_parallel,
@@ -50,8 +52,9 @@ class NcclLayoutTest : public ::testing::TestWithParam<LayoutCase> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Layouts, NcclLayoutTest,
-                         ::testing::Values(Layout(2, 1, false, 0, 2), Layout(1, 2, true, 0, 1),
-                                           Layout(2, 2, false, 1, 1), Layout(3, 1, false, 2, 2)),
+                         ::testing::Values(Layout(2, 1, false, 0, 2, DocumentMode::kMask),
+                                           Layout(1, 2, true, 0, 1), Layout(2, 2, false, 1, 1),
+                                           Layout(3, 1, false, 2, 2, DocumentMode::kPad)),
                          [](const auto& info) { return info.param.ToString(); });
 
 TEST_P(NcclLayoutTest, GraphsGiveTheBitsOfThreads) {

@@ -6,23 +6,77 @@
 
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
+#include "core/ops/documents.h"
 #include "core/testing/test_tensor.h"
+#include "glog/logging.h"
 #include "models/initialize.h"
 #include "parallel/mesh/run_on_threads.h"
 
 namespace strake::testing {
 namespace {
 
-// Tokens and targets of the global batch of a step.
-struct GlobalBatch {
+// The documents of a sequence: their lengths add up to its tokens.
+std::vector<int64_t> LengthsOf(DocumentMode mode, int64_t sequence, int step) {
+  constexpr int64_t kSeqLen = LayoutCase::kSeqLen;
+  // Each length occurs, and 1, which has no target.
+  std::vector<int64_t> lengths = {1 + (5 * sequence + 3 * step) % kSeqLen};
+  int64_t left = kSeqLen - lengths[0];
+  if (mode == DocumentMode::kMask && left > 2) {
+    lengths.push_back(1 + (sequence + step) % (left - 1));
+    left -= lengths.back();
+  }
+  if (left > 0) lengths.push_back(left);  // with kPad, padding
+  return lengths;
+}
+
+// The global batch of a step.
+class GlobalBatch {
+ public:
   GlobalBatch(const LayoutCase& layout, int step)
       : tokens(DType::kI32, {layout.GlobalBatch() * layout.kSeqLen}),
-        targets(DType::kI32, {layout.GlobalBatch() * layout.kSeqLen}) {
+        targets(DType::kI32, tokens->shape()),
+        positions(DType::kI32, tokens->shape()),
+        num_targets(tokens->num_elements()),
+        mode_(layout.documents),
+        step_(step) {
     FillTokens(tokens, 2 * step, layout.vocab_size);
     FillTokens(targets, 2 * step + 1, layout.vocab_size);
+    if (mode_ == DocumentMode::kConcat) return;
+    const std::vector<int64_t> lengths = Lengths(0, layout.GlobalBatch());
+    CHECK(SetDocumentPositions(lengths, layout.kSeqLen, positions).ok());
+    for (int64_t i = 0; i < layout.GlobalBatch(); ++i) TakeTargets(i);
   }
 
-  TestTensor tokens, targets;
+  // The lengths of the documents of sequences [begin, end).
+  std::vector<int64_t> Lengths(int64_t begin, int64_t end) const {
+    std::vector<int64_t> all;
+    for (int64_t i = begin; i < end; ++i) {
+      const std::vector<int64_t> lengths = LengthsOf(mode_, i, step_);
+      all.insert(all.end(), lengths.begin(), lengths.end());
+    }
+    return all;
+  }
+
+  TestTensor tokens, targets, positions;
+  int64_t num_targets;
+
+ private:
+  // Nothing follows a document's last token, and padding is not learnt.
+  void TakeTargets(int64_t sequence) {
+    int64_t end = sequence * LayoutCase::kSeqLen;
+    bool padding = false;
+    for (const int64_t length : LengthsOf(mode_, sequence, step_)) {
+      end += length;
+      for (int64_t n = padding ? end - length : end - 1; n < end; ++n) {
+        targets->data<int32_t>()[n] = kNoTarget;
+        --num_targets;
+      }
+      padding = mode_ == DocumentMode::kPad;
+    }
+  }
+
+  const DocumentMode mode_;
+  const int step_;
 };
 
 absl::StatusOr<std::vector<double>> ToDoubles(const Tensor& x) {
@@ -42,19 +96,22 @@ class Trainer {
     const GlobalBatch batch(layout_, step);
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
       const bool last = m + 1 == layout_.num_micro_batches;
+      const std::vector<int64_t> lengths = Lengths(batch, m);
       STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(Part(batch.tokens, m),
-                                                          Part(batch.targets, m), Scale(), last));
+                                                          Part(batch.targets, m), 1.0 / NumTokens(),
+                                                          last, DocumentsOf(batch, m, lengths)));
     }
     STRAKE_RETURN_IF_ERROR(engine_->SumGradients());
     StepRecord record;
+    const double grad_scale = NumTokens() / batch.num_targets;
     for (const ArenaPart& part : engine_->grads()) {
       STRAKE_ASSIGN_OR_RETURN(const std::vector<double> grads, ToDoubles(part.values));
-      record.grads.insert(record.grads.end(), grads.begin(), grads.end());
+      for (const double grad : grads) record.grads.push_back(grad_scale * grad);
     }
     STRAKE_ASSIGN_OR_RETURN(
         record.norm, engine_->Update({.lr = 1e-2, .eps = 1e-3, .weight_decay = 0.1, .step = step},
-                                     options_.clip_norm));
-    STRAKE_ASSIGN_OR_RETURN(record.loss, MeanLoss());
+                                     options_.clip_norm, grad_scale));
+    STRAKE_ASSIGN_OR_RETURN(record.loss, MeanLoss(batch));
     return record;
   }
 
@@ -62,24 +119,37 @@ class Trainer {
     const GlobalBatch batch(layout_, kNumTrainingSteps + 1);
     STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
     for (int m = 0; m < layout_.num_micro_batches; ++m) {
-      STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m)));
+      const std::vector<int64_t> lengths = Lengths(batch, m);
+      STRAKE_RETURN_IF_ERROR(engine_->EvaluateLoss(Part(batch.tokens, m), Part(batch.targets, m),
+                                                   DocumentsOf(batch, m, lengths)));
     }
-    return MeanLoss();
+    return MeanLoss(batch);
   }
 
  private:
-  double Scale() const { return 1.0 / (layout_.GlobalBatch() * layout_.kSeqLen); }
+  double NumTokens() const { return layout_.GlobalBatch() * layout_.kSeqLen; }
 
-  // Micro-batch `m` of this rank.
+  // The first sequence of micro-batch `m` of this rank.
+  int64_t FirstSequence(int m) const {
+    return (m * layout_.dp + engine_->mesh().coordinates().dp) * layout_.micro_batch;
+  }
   Tensor Part(const Tensor& global, int m) const {
-    const int64_t part = m * layout_.dp + engine_->mesh().coordinates().dp;
-    const int64_t num_tokens = layout_.micro_batch * layout_.kSeqLen;
-    return global.Rows(part * num_tokens, (part + 1) * num_tokens);
+    const int64_t begin = FirstSequence(m) * layout_.kSeqLen;
+    return global.Rows(begin, begin + layout_.micro_batch * layout_.kSeqLen);
+  }
+  std::vector<int64_t> Lengths(const GlobalBatch& batch, int m) const {
+    if (layout_.documents == DocumentMode::kConcat) return {};
+    return batch.Lengths(FirstSequence(m), FirstSequence(m) + layout_.micro_batch);
+  }
+  Documents DocumentsOf(const GlobalBatch& batch, int m,
+                        const std::vector<int64_t>& lengths) const {
+    if (layout_.documents == DocumentMode::kConcat) return {};
+    return {Part(batch.positions, m), lengths};
   }
 
-  absl::StatusOr<double> MeanLoss() const {
+  absl::StatusOr<double> MeanLoss(const GlobalBatch& batch) const {
     STRAKE_ASSIGN_OR_RETURN(const Engine::Agreement all, engine_->Agree(/*stop=*/false));
-    return all.loss_sum * Scale();
+    return all.loss_sum / batch.num_targets;
   }
 
   const LayoutCase& layout_;

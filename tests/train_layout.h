@@ -28,9 +28,9 @@ inline constexpr int kNumTrainingSteps = 3;
 inline constexpr double kClipNorm = 0.1;
 
 struct StepRecord {
-  double loss = 0;  // mean over the global batch
+  double loss = 0;  // mean over the global batch's targets
   double norm = 0;
-  std::vector<double> grads;  // of the rank's ranges, one after the other
+  std::vector<double> grads;  // of that mean, of the rank's ranges, one after the other
   bool operator==(const StepRecord&) const = default;
 };
 
@@ -54,8 +54,8 @@ absl::StatusOr<RankRecord> TrainOnRank(const LayoutCase& layout, const TrainOpti
                                        const Mesh& mesh);
 
 // Returns the records by rank, of ranks that are threads. Batches are functions of the
-// vocabulary and the global batch's size alone. AdamW's epsilon is large enough not to amplify
-// rounding errors where a gradient is 0. Returns a rank's first error.
+// vocabulary, the documents and the global batch's size alone. AdamW's epsilon is large enough not
+// to amplify rounding errors where a gradient is 0. Returns a rank's first error.
 absl::StatusOr<std::vector<RankRecord>> TrainLayout(const LayoutCase& layout,
                                                     const TrainOptions& options = {});
 

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -23,14 +22,16 @@ namespace strake {
 // host waits only when it is two batches ahead.
 class BatchUpload {
  public:
-  // Batches of at most `num_tokens`. ResourceExhausted when there is no memory.
-  static absl::StatusOr<BatchUpload> Create(int64_t num_tokens);
+  // Batches of at most `num_tokens`, with positions if there are documents. ResourceExhausted when
+  // there is no memory.
+  static absl::StatusOr<BatchUpload> Create(int64_t num_tokens, bool documents);
 
-  // Enqueues a copy of both [N] i32 to the GPU after the work now on `stream`, and returns the
-  // copies. The host tensors may change afterwards; the GPU's are valid until the next call.
-  // `group` is one of those whose ranks the stream may be waiting for.
-  absl::StatusOr<std::pair<Tensor, Tensor>> Upload(Communicator& group, CudaStream stream,
-                                                   const Tensor& tokens, const Tensor& targets);
+  // Enqueues a copy of each [N] i32 to the GPU after the work now on `stream`, and returns where
+  // the copies are. `positions` are undefined without documents. The host tensors may change
+  // afterwards; the GPU's are valid until the next call. `group` is one of those whose ranks the
+  // stream may be waiting for.
+  absl::StatusOr<TokenPlace> Upload(Communicator& group, CudaStream stream, const Tensor& tokens,
+                                    const Tensor& targets, const Tensor& positions);
 
  private:
   struct Slot {
@@ -39,7 +40,7 @@ class BatchUpload {
   };
   std::array<Slot, 2> slots_;
   int next_slot_ = 0;
-  DeviceBuffer batch_;  // [2, num_tokens]
+  DeviceBuffer batch_;  // [2 or 3, num_tokens]
 };
 
 // Runs passes that are enqueued repeatedly with the same inputs. A pass is enqueued directly the

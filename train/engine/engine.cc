@@ -13,6 +13,7 @@
 #include "core/ops/attention/causal_attention.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/embedding.h"
+#include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "core/ops/sum/sum.h"
 #include "glog/logging.h"
 #include "models/non_finite.h"
@@ -45,10 +46,12 @@ absl::Status Engine::UseCuda() {
   STRAKE_ASSIGN_OR_RETURN(cuda_,
                           CudaContext::Create(options_.cuda_device, options_.product_tunings));
   mesh_->BindCudaStream(cuda_->stream());
-  STRAKE_ASSIGN_OR_RETURN(BatchUpload upload,
-                          BatchUpload::Create(options_.micro_batch * options_.seq_len));
+  STRAKE_ASSIGN_OR_RETURN(
+      BatchUpload upload,
+      BatchUpload::Create(options_.micro_batch * options_.seq_len, options_.documents));
   upload_.emplace(std::move(upload));
   STRAKE_ASSIGN_OR_RETURN(host_values_, PinnedMemory::Allocate(3 * sizeof(double)));
+  STRAKE_ASSIGN_OR_RETURN(host_scale_, PinnedMemory::Allocate(sizeof(double)));
   return absl::OkStatus();
 }
 
@@ -66,8 +69,9 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
                           ActivationArena::Create(activation_bytes, options_.device));
   activations_.emplace(std::move(activations));
-  STRAKE_ASSIGN_OR_RETURN(step_memory_, DeviceBuffer::Create(options_.device, DType::kF64, {3}));
-  step_values_ = step_memory_.tensor();
+  STRAKE_ASSIGN_OR_RETURN(step_memory_, DeviceBuffer::Create(options_.device, DType::kF64, {4}));
+  step_values_ = step_memory_.tensor().Rows(0, 3);
+  grad_scale_ = step_memory_.tensor().Rows(3, 4);
   STRAKE_RETURN_IF_ERROR(AllocateSequenceLosses());
   MakeContext();
   context_->set_cuda(cuda_.get());
@@ -77,7 +81,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
     for (int64_t i = 0; i < options_.model.num_layers; ++i) {
       const AttentionShape shape =
           model_->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
-      const absl::Status fast = CausalAttentionHasCudnn(*context_, shape);
+      const absl::Status fast = CausalAttentionHasCudnn(*context_, shape, options_.documents);
       if (!fast.ok() && num_refused++ == 0) attention_note_ = std::string(fast.message());
     }
     if (num_refused > 0 && num_refused < options_.model.num_layers) {
@@ -115,6 +119,7 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
   optimizer_.emplace(AdamW::DryRun(parameters_, grads()));
   activations_.emplace(ActivationArena::DryRun(options_.device));
   step_values_ = Tensor(nullptr, DType::kF64, {3}, options_.device);
+  grad_scale_ = Tensor(nullptr, DType::kF64, {1}, options_.device);
   pass_losses_ = Tensor(nullptr, DType::kF64, {options_.micro_batch}, options_.device);
   MakeContext();
   weights_wait_ = weight_gather_.has_value();  // as in a step that follows another
@@ -193,26 +198,38 @@ absl::Status Engine::RunPass(const EnginePass& pass) {
   return recorded ? graphs_.Run(cuda_->stream(), pass, enqueue) : enqueue();
 }
 
-absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& targets) {
-  TokenPlace place = {tokens.raw(), targets.raw(), tokens.dim(0)};
-  if (cuda_ == nullptr) return place;
-  for (const Tensor& each : {tokens, targets}) {
-    STRAKE_RETURN_IF_ERROR(CheckTokens(each, options_.model.vocab_size));
+absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& targets,
+                                          const Documents& documents) {
+  CHECK(documents.defined() == options_.documents)
+      << "[engine] documents " << (options_.documents ? "are missing" : "without the option");
+  STRAKE_RETURN_IF_ERROR(CheckDocuments("engine", documents, tokens.dim(0), options_.seq_len));
+  document_lengths_ = documents.lengths;
+  if (cuda_ == nullptr) {
+    return TokenPlace{.tokens = tokens.raw(),
+                      .targets = targets.raw(),
+                      .num_tokens = tokens.dim(0),
+                      .positions = documents.positions.raw(),
+                      .has_documents = documents.defined()};
   }
-  STRAKE_ASSIGN_OR_RETURN(const auto batch,
-                          upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets));
-  place.tokens = batch.first.raw();
-  place.targets = batch.second.raw();
-  return place;
+  STRAKE_RETURN_IF_ERROR(CheckTokens(tokens, options_.model.vocab_size));
+  STRAKE_RETURN_IF_ERROR(CheckTargets(targets, options_.model.vocab_size));
+  return upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets, documents.positions);
 }
 
 Tensor Engine::TensorAt(void* place, int64_t num_tokens) const {
   return Tensor(place, DType::kI32, {num_tokens}, options_.device);
 }
 
+// The lengths are those of the pass that runs. A graph reads positions alone, so that other
+// documents may follow.
+Documents Engine::DocumentsAt(const TokenPlace& place) const {
+  if (!place.has_documents) return {};
+  return {TensorAt(place.positions, place.num_tokens), document_lengths_};
+}
+
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
-                                         bool last) {
-  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
+                                         bool last, const Documents& documents) {
+  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets, documents));
   STRAKE_RETURN_IF_ERROR(RunPass(TrainPass{.batch = batch,
                                            .scale = scale,
                                            .first = !in_step_,
@@ -243,9 +260,10 @@ absl::Span<const double> Engine::SequenceLosses() const {
   return {losses, static_cast<size_t>(num_sequences_)};
 }
 
-absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets) {
+absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets,
+                                  const Documents& documents) {
   CHECK(!weights_wait_) << "[engine] EvaluateLoss() before GatherWeights()";
-  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets));
+  STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets, documents));
   return RunPass(EvaluatePass{.batch = batch});
 }
 
@@ -283,8 +301,8 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   TransformerSaved saved;
   reducer_->StartMicroBatch(*context_, pass.last);
   if (pass.gather) StartGather();
-  const auto loss =
-      model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len, pass.scale, &saved);
+  const auto loss = model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len,
+                                               pass.scale, &saved, DocumentsAt(pass.batch));
   if (!loss.ok()) {
     // The other ranks get this cause, and not that gathers were dropped.
     if (pass.gather) mesh_->communicator(MeshAxis::kDp).Abort(loss.status());
@@ -306,8 +324,8 @@ absl::Status Engine::Enqueue(const EvaluatePass& pass) {
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
       model_->Forward(*context_, TensorAt(pass.batch.tokens, pass.batch.num_tokens),
-                      TensorAt(pass.batch.targets, pass.batch.num_tokens), options_.seq_len,
-                      &saved));
+                      TensorAt(pass.batch.targets, pass.batch.num_tokens), options_.seq_len, &saved,
+                      DocumentsAt(pass.batch)));
   return AddLoss(loss, saved);
 }
 
@@ -321,14 +339,28 @@ absl::Status Engine::Enqueue(const UpdatePass& pass) {
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
   std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
   if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
-  STRAKE_RETURN_IF_ERROR(
-      ClipGradNorm(*context_, parameters_, grads(), pass.clip_norm, owners_of_gradients, clip()));
+  if (cuda_ != nullptr) {
+    STRAKE_RETURN_IF_ERROR(CopyToDevice(grad_scale_.raw(), host_scale_.data(),
+                                        grad_scale_.num_bytes(), cuda_->stream()));
+  }
+  STRAKE_RETURN_IF_ERROR(ClipGradNorm(*context_, parameters_, grads(), pass.clip_norm,
+                                      owners_of_gradients, clip(), grad_scale_));
   return optimizer_->Step(*context_, clip());
 }
 
-absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm) {
+// The last update, which read the same memory, has run.
+void Engine::SetGradScale(double grad_scale) {
+  CHECK(grad_scale > 0 && std::isfinite(grad_scale)) << "[engine] grad_scale " << grad_scale;
+  (cuda_ != nullptr ? static_cast<double*>(host_scale_.data()) : grad_scale_.data<double>())[0] =
+      grad_scale;
+}
+
+absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm, double grad_scale) {
   context_->set_pass(Pass::kOptimizer);
-  if (!dry_run()) optimizer_->SetStep(step);
+  if (!dry_run()) {
+    optimizer_->SetStep(step);
+    SetGradScale(grad_scale);
+  }
   STRAKE_RETURN_IF_ERROR(RunPass(UpdatePass{.clip_norm = clip_norm}));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());

@@ -20,6 +20,7 @@
 #include "core/memory/activation_arena.h"
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
+#include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
@@ -71,28 +72,35 @@ class Engine {
                                         OpRecorder* recorder);
 
   // tokens and targets are [B*T] i32, B <= micro_batch, T = seq_len, in host memory: this
-  // data-parallel rank's, the same on all its tensor-parallel ranks. Adds the losses, in nats, to
-  // the sum of Agree(), and the gradients of scale * (sum of the losses) to the step's gradients,
-  // which begin as zeros. During the backward pass of the step's `last` micro-batch gradients are
-  // summed over the data-parallel ranks. InvalidArgument for a token outside the vocabulary. On the
-  // CPU, Internal where the loss is not finite, naming the first such tensor in execution order;
-  // the step cannot continue then.
+  // data-parallel rank's, the same on all its tensor-parallel ranks. A target of kNoTarget is in no
+  // loss. With options.documents, and only then, come the documents that divide the sequences, with
+  // positions in host memory. Adds the losses, in nats, to the sum of Agree(), and the gradients of
+  // scale * (sum of the losses) to the step's gradients, which begin as zeros. During the backward
+  // pass of the step's `last` micro-batch gradients are summed over the data-parallel ranks.
+  // InvalidArgument for a token outside the vocabulary, for a wrong target (CheckTargets()) and for
+  // wrong documents (CheckDocuments()). On the CPU, Internal where the loss is not finite, naming
+  // the first such tensor in execution order; the step cannot continue then.
   absl::Status AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
-                                   bool last);
+                                   bool last, const Documents& documents = {});
 
   // Computes the losses alone; the same errors. Does not communicate with data-parallel ranks.
   // CHECKs that no weights wait to be gathered.
-  absl::Status EvaluateLoss(const Tensor& tokens, const Tensor& targets);
+  absl::Status EvaluateLoss(const Tensor& tokens, const Tensor& targets,
+                            const Documents& documents = {});
 
   // Sums the gradients that tensor-parallel ranks share. Afterwards grads() are the gradients of
   // the whole model and batch.
   absl::Status SumGradients();
 
-  // Clips the gradients by their global norm and updates the weights: with ZeRO each rank's part,
-  // until they are gathered. Returns the norm before clipping. Where the norm is not finite,
-  // updates nothing and returns Internal, naming the tensor. With the communicators' check mode,
-  // returns an error where weights that ranks share have drifted apart.
-  absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm);
+  // Clips the gradients, times grad_scale, by their global norm and updates the weights: with ZeRO
+  // each rank's part, until they are gathered. grads() stay as they are. Returns the norm before
+  // clipping. For the mean over the targets of a global batch, whose number no pass knows, each
+  // pass has a scale of one over the batch's tokens, and grad_scale is its tokens over its targets:
+  // the scale of a pass that is a CUDA graph cannot change. Where the norm is not finite, updates
+  // nothing and returns Internal, naming the tensor. With the communicators' check mode, returns an
+  // error where weights that ranks share have drifted apart. CHECKs that grad_scale is positive and
+  // finite.
+  absl::StatusOr<double> Update(const AdamWStep& step, double clip_norm, double grad_scale = 1);
 
   // With options.step_sequences: the sum of the losses of each sequence of the step, in the order
   // of AccumulateGradients(). Valid from Update() until the next step.
@@ -158,7 +166,8 @@ class Engine {
   bool dry_run() const { return mesh_->communicator(MeshAxis::kDp).dry_run(); }
 
   // Copies a micro-batch to the GPU, to the same place in every step.
-  absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets);
+  absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets,
+                                    const Documents& documents);
   // Runs a pass; on a GPU enqueues it or launches its CUDA graph.
   absl::Status RunPass(const EnginePass& pass);
   absl::Status Enqueue(const TrainPass& pass);
@@ -166,6 +175,7 @@ class Engine {
   absl::Status Enqueue(const SumGradientsPass& pass);
   absl::Status Enqueue(const UpdatePass& pass);
   Tensor TensorAt(void* place, int64_t num_tokens) const;
+  Documents DocumentsAt(const TokenPlace& place) const;
   absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
   absl::Status AllocateSequenceLosses();
   absl::Status SumSequences(const Tensor& loss);
@@ -177,6 +187,7 @@ class Engine {
   absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
   Tensor loss_sum() const { return step_values_.Rows(0, 1); }
   Tensor clip() const { return step_values_.Rows(1, 3); }
+  void SetGradScale(double grad_scale);
 
   const EngineOptions options_;
   const Mesh* const mesh_;
@@ -196,6 +207,8 @@ class Engine {
   DeviceBuffer step_memory_;
   Tensor step_values_;        // [3] f64: the losses' sum, gradient norm, clipping factor
   PinnedMemory host_values_;  // of those on a GPU
+  Tensor grad_scale_;         // [1] f64, the input of an update
+  PinnedMemory host_scale_;   // of it on a GPU
   bool values_fetched_ = false;
   bool in_step_ = false;  // gradients hold a micro-batch, and no update has come
 
@@ -207,6 +220,7 @@ class Engine {
   int64_t num_sequences_ = 0;        // of the step, so far
 
   std::optional<BatchUpload> upload_;
+  absl::Span<const int64_t> document_lengths_;  // of the pass that runs, on the host
   PassGraphs graphs_;  // after partial_gradients_: graphs are destroyed before their groups
   std::string attention_note_;
 };

@@ -8,11 +8,13 @@
 
 namespace strake {
 
-// The location of a micro-batch's inputs, on the engine's device: [num_tokens] i32 both.
+// The location of a micro-batch's inputs, on the engine's device: [num_tokens] i32 each.
 struct TokenPlace {
   void* tokens = nullptr;
   void* targets = nullptr;
   int64_t num_tokens = 0;
+  void* positions = nullptr;   // of the tokens in their documents
+  bool has_documents = false;  // else no positions; in a dry run they have no memory
 
   bool operator==(const TokenPlace&) const = default;
 };

@@ -13,11 +13,15 @@ TEST(EnginePassTest, DiffersWhereAnyInputDoes) {
   const TokenPlace elsewhere = {&memory[1], &memory[1], 8};
   const TokenPlace other_targets = {&memory[0], &memory[0], 8};
   const TokenPlace shorter = {&memory[0], &memory[1], 7};
+  const TokenPlace packed = {&memory[0], &memory[1], 8, &memory[0], true};
+  const TokenPlace packed_elsewhere = {&memory[0], &memory[1], 8, &memory[1], true};
   const std::vector<EnginePass> passes = {
       TrainPass{batch, 0.5, false, false},
       TrainPass{elsewhere, 0.5, false, false},
       TrainPass{other_targets, 0.5, false, false},
       TrainPass{shorter, 0.5, false, false},
+      TrainPass{packed, 0.5, false, false},
+      TrainPass{packed_elsewhere, 0.5, false, false},
       TrainPass{batch, 0.25, false, false},
       TrainPass{batch, 0.5, true, false},
       TrainPass{batch, 0.5, false, true},

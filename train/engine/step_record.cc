@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <vector>
 
+#include "core/ops/documents.h"
 #include "core/tensor/tensor.h"
 #include "glog/logging.h"
 #include "models/head_loss.h"
@@ -14,18 +16,33 @@
 namespace strake {
 namespace {
 
+// What a step is planned of, besides the options.
+struct StepShape {
+  MeshVector sizes;
+  int rank = 0;
+  int64_t num_micro_batches = 1;
+  absl::Span<const int64_t> lengths = {};  // of documents; empty: one per sequence
+};
+
 // `recorder` may be null.
-MemoryPlan DryRunStep(const EngineOptions& options, const MeshVector& sizes, int rank,
-                      int64_t num_micro_batches, OpRecorder* recorder) {
+MemoryPlan DryRunStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
+  const int64_t num_micro_batches = shape.num_micro_batches;
   CHECK_GT(num_micro_batches, 0) << "[step_record] num_micro_batches";
-  const Mesh mesh = Mesh::DryRun(sizes, rank, recorder);
+  const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, recorder);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, recorder);
   const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
                       options.device);
+  const std::vector<int64_t> whole(shape.lengths.empty() ? options.micro_batch : 0,
+                                   options.seq_len);
+  Documents documents;
+  if (options.documents) {
+    documents = {tokens, whole.empty() ? shape.lengths : absl::MakeConstSpan(whole)};
+  }
   const auto accumulate = [&](int64_t times, bool last) {
     if (times == 0) return;
     if (recorder != nullptr) recorder->set_times(times);
-    const absl::Status status = engine->AccumulateGradients(tokens, tokens, /*scale=*/1, last);
+    const absl::Status status =
+        engine->AccumulateGradients(tokens, tokens, /*scale=*/1, last, documents);
     CHECK(status.ok()) << status;
   };
   const bool several = num_micro_batches > 1;
@@ -68,30 +85,32 @@ size_t ActivationBytesOfFewerTokens(EngineOptions options, const MeshVector& siz
   }
   options.micro_batch = few / options.seq_len;
   if (options.micro_batch == 0) return bytes;
-  const MemoryPlan plan = DryRunStep(options, sizes, rank, 1, /*recorder=*/nullptr);
+  const MemoryPlan plan = DryRunStep(options, {.sizes = sizes, .rank = rank}, /*recorder=*/nullptr);
   return std::max(bytes, plan.activation_bytes);
 }
 
 // A step's plan, which holds passes of fewer tokens too.
-MemoryPlan PlanStep(const EngineOptions& options, const MeshVector& sizes, int rank,
-                    int64_t num_micro_batches, OpRecorder* recorder) {
-  MemoryPlan plan = DryRunStep(options, sizes, rank, num_micro_batches, recorder);
-  plan.activation_bytes =
-      std::max(plan.activation_bytes, ActivationBytesOfFewerTokens(options, sizes, rank));
+MemoryPlan PlanStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
+  MemoryPlan plan = DryRunStep(options, shape, recorder);
+  plan.activation_bytes = std::max(plan.activation_bytes,
+                                   ActivationBytesOfFewerTokens(options, shape.sizes, shape.rank));
   return plan;
 }
 
 }  // namespace
 
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
-                      int64_t num_micro_batches) {
+                      int64_t num_micro_batches, absl::Span<const int64_t> lengths) {
   OpRecorder recorder;
-  const MemoryPlan memory = PlanStep(options, sizes, rank, num_micro_batches, &recorder);
+  const MemoryPlan memory = PlanStep(
+      options,
+      {.sizes = sizes, .rank = rank, .num_micro_batches = num_micro_batches, .lengths = lengths},
+      &recorder);
   return {.calls = recorder.calls(), .memory = memory};
 }
 
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
-  return PlanStep(options, sizes, rank, /*num_micro_batches=*/1, /*recorder=*/nullptr);
+  return PlanStep(options, {.sizes = sizes, .rank = rank}, /*recorder=*/nullptr);
 }
 
 }  // namespace strake

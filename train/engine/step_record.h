@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "core/device/op_call.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
@@ -22,12 +23,15 @@ struct StepRecord {
 
 // Records a step of rank `rank` of a mesh of these sizes: `num_micro_batches` of
 // options.micro_batch sequences, from the first micro-batch to the ranks' agreement at the step's
-// end. CHECKs that the sizes fit the model: CheckTensorParallel().
+// end. With options.documents, `lengths` are the documents of each micro-batch, from which the work
+// is counted; empty: each sequence is one, which is the most work. CHECKs that the sizes fit the
+// model: CheckTensorParallel().
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
-                      int64_t num_micro_batches);
+                      int64_t num_micro_batches, absl::Span<const int64_t> lengths = {});
 
-// Plans the memory alone, which does not depend on the number of micro-batches: that of a step, and
-// of passes of fewer tokens, with or without gradients, whose sequences are no longer.
+// Plans the memory alone, which depends neither on the number of micro-batches nor on the documents
+// in them: that of a step, and of passes of fewer tokens, with or without gradients, whose
+// sequences are no longer.
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
 }  // namespace strake
