@@ -32,6 +32,17 @@ void AddHeads(const CudnnAttentionShape& s, const void* fused, CudnnTensor q, Cu
   addresses->emplace(v, row + (s.num_heads + s.num_kv_heads) * head_bytes);
 }
 
+void SetGroup(const CudnnDocuments& documents, int64_t group, Addresses* addresses) {
+  auto* const lengths = const_cast<int32_t*>(documents.lengths + group * documents.length_stride);
+  (*addresses)[kQueryLengths] = (*addresses)[kKeyLengths] = lengths;
+  const auto offsets = [&](const int64_t* of) {
+    return const_cast<int64_t*>(of + group * documents.offset_stride);
+  };
+  (*addresses)[kFusedOffsets] = offsets(documents.fused);
+  (*addresses)[kOutputOffsets] = offsets(documents.output);
+  (*addresses)[kLseOffsets] = offsets(documents.lse);
+}
+
 absl::Status CheckWorkspace(absl::string_view pass, const CudnnAttentionShape& shape,
                             const CudnnGraph& graph, size_t planned_bytes) {
   int64_t bytes = 0;
@@ -55,27 +66,30 @@ class CudnnAttentionImpl : public CudnnAttention {
   }
 
   absl::Status Forward(CudaStream stream, const CudnnAttentionShape& shape, const void* qkv,
-                       void* y, float* lse, void* workspace) override {
+                       void* y, float* lse, void* workspace,
+                       const CudnnDocuments& documents) override {
     Addresses addresses = {{kY, y}, {kLse, lse}};
     AddHeads(shape, qkv, kQ, kK, kV, &addresses);
-    return Execute("the forward pass", stream, shape, &Plans::forward, &addresses, workspace);
+    return ExecuteGroups("the forward pass", stream, shape, &Plans::forward, documents, &addresses,
+                         workspace);
   }
 
   absl::Status Backward(CudaStream stream, const CudnnAttentionShape& shape, const void* dy,
                         const void* qkv, const void* y, const float* lse, void* dqkv,
-                        void* workspace) override {
+                        void* workspace, const CudnnDocuments& documents) override {
     Addresses addresses = {
         {kDy, const_cast<void*>(dy)}, {kY, const_cast<void*>(y)}, {kLse, const_cast<float*>(lse)}};
     AddHeads(shape, qkv, kQ, kK, kV, &addresses);
     AddHeads(shape, dqkv, kDq, kDk, kDv, &addresses);
-    return Execute("the backward pass", stream, shape, &Plans::backward, &addresses, workspace);
+    return ExecuteGroups("the backward pass", stream, shape, &Plans::backward, documents,
+                         &addresses, workspace);
   }
 
  private:
   struct Plans {
     CudnnGraph forward, backward;
   };
-  using Key = std::tuple<std::array<int64_t, 7>, std::array<double, 2>>;
+  using Key = std::tuple<std::array<int64_t, 8>, std::array<double, 2>>;
 
   struct Destroy {
     void operator()(cudnnHandle_t handle) const {
@@ -85,7 +99,7 @@ class CudnnAttentionImpl : public CudnnAttention {
 
   static Key KeyOf(const CudnnAttentionShape& s) {
     return {{s.batch, s.seq_len, s.num_heads, s.num_kv_heads, s.head_dim, s.deterministic,
-             s.HasWindow() ? s.window : 0},
+             s.HasWindow() ? s.window : 0, s.num_documents},
             {s.score_scale, s.score_softcap}};
   }
 
@@ -112,6 +126,20 @@ class CudnnAttentionImpl : public CudnnAttention {
       return AsError(cudnn_frontend::detail::create_handle(&handle));
     }));
     handle_.reset(handle);
+    return absl::OkStatus();
+  }
+
+  absl::Status ExecuteGroups(absl::string_view what, CudaStream stream,
+                             const CudnnAttentionShape& shape, CudnnGraph Plans::*pass,
+                             const CudnnDocuments& documents, Addresses* addresses,
+                             void* workspace) {
+    CHECK_EQ(documents.num_groups > 0, shape.num_documents > 0)
+        << "[causal_attention] documents: " << shape.ToString();
+    if (shape.num_documents == 0) return Execute(what, stream, shape, pass, addresses, workspace);
+    for (int64_t group = 0; group < documents.num_groups; ++group) {
+      SetGroup(documents, group, addresses);
+      STRAKE_RETURN_IF_ERROR(Execute(what, stream, shape, pass, addresses, workspace));
+    }
     return absl::OkStatus();
   }
 

@@ -10,6 +10,7 @@
 #define STRAKE_CORE_CUDA_CUDNN_ATTENTION_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -17,6 +18,15 @@
 #include "core/cuda/stream.h"
 
 namespace strake {
+
+// Documents within the sequences, in device memory, as DocumentRanges() of
+// core/ops/attention/causal_attention_cuda.h makes them: groups of one document for each entry of
+// an execution. They are read when the work runs, so a captured graph follows them.
+struct CudnnDocuments {
+  const int32_t* lengths;
+  const int64_t *fused, *output, *lse;
+  int64_t num_groups, length_stride, offset_stride;
+};
 
 // One rank's handle and kernels, used on its thread. The library's heuristic chooses the kernels
 // from shape and GPU: the same in every process, and never from a timing. Gives the same bits
@@ -37,14 +47,17 @@ class CudnnAttention {
   // and allocates, and must not happen during the capture of a CUDA graph.
   virtual absl::Status Prepare(const CudnnAttentionShape& shape) = 0;
 
-  // Enqueues the pass on `stream`. The shape must be prepared. Returns Internal, with cuDNN's text
-  // and the shape, if it fails nevertheless. The workspaces' contents do not matter.
+  // Enqueues the pass on `stream`. A shape with documents takes them, in one group for the forward
+  // pass and in groups of B for the backward pass, and nothing but their rows is written. The shape
+  // must be prepared. Returns Internal, with cuDNN's text and the shape, if it fails nevertheless.
+  // The workspaces' contents do not matter.
   virtual absl::Status Forward(CudaStream stream, const CudnnAttentionShape& shape, const void* qkv,
-                               void* y, float* lse, void* workspace) = 0;
+                               void* y, float* lse, void* workspace,
+                               const CudnnDocuments& documents = {}) = 0;
   // Takes the forward pass's qkv, y and lse. dqkv must not be one of them.
   virtual absl::Status Backward(CudaStream stream, const CudnnAttentionShape& shape, const void* dy,
                                 const void* qkv, const void* y, const float* lse, void* dqkv,
-                                void* workspace) = 0;
+                                void* workspace, const CudnnDocuments& documents = {}) = 0;
 
   // Bytes to plan for a workspace. They are known without a GPU or the library, so that a dry run
   // allocates what the run does. 0 in a build without cuDNN, and for shapes that it does not take.

@@ -24,6 +24,9 @@ struct CudnnAttentionShape {
   int64_t window = 0;
   double score_scale = 0;
   double score_softcap = 0;
+  // The most documents that the B sequences hold, a multiple of B. The forward pass takes all at
+  // once; the backward pass, whose workspace is large, B at a time. 0: each sequence is one.
+  int64_t num_documents = 0;
 
   // Returns true if the window hides a key from a query after it.
   bool HasWindow() const { return window > 0 && window < seq_len; }
@@ -40,9 +43,16 @@ absl::Status CheckCudnnTakes(const CudnnAttentionShape& shape);
 // Returns FailedPrecondition if cuDNN is too old; `version` is the result of cudnnGetVersion().
 absl::Status CheckCudnnVersion(int64_t version, absl::string_view path);
 
+// The number of documents that cuDNN is used for in B sequences of T tokens. Each B of them are one
+// more execution of the backward pass, with the blocks of B sequences of T tokens, and a document
+// that is not there still has blocks, which end at once. So at most 16 for each sequence, and none
+// for documents of a mean length below a tile's 64 tokens.
+int64_t CudnnMaxDocuments(int64_t batch, int64_t seq_len);
+
 // Memory planned for either pass: at least what cuDNN 9.19 and 9.28 need on sm_80, sm_90 and
 // sm_100, with a window or without. The deterministic backward pass needs a T x T matrix per head
-// in bf16, except on sm_100; the other one the gradient of the queries in f32, on sm_80 twice.
+// in bf16, except on sm_100; the other one the gradient of the queries in f32, on sm_80 twice. With
+// documents, each of an execution adds descriptors of its tensors.
 size_t CudnnForwardWorkspaceBytes(const CudnnAttentionShape& shape);
 size_t CudnnBackwardWorkspaceBytes(const CudnnAttentionShape& shape);
 

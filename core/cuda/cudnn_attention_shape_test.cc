@@ -69,5 +69,33 @@ TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWantsWhereItIsNotDeterministic) {
   EXPECT_GE(CudnnBackwardWorkspaceBytes({3, 333, 6, 2, 64, false}), 4641320);
 }
 
+TEST(CudnnMaxDocumentsTest, IsOneForATileAndAtMost16ForASequence) {
+  EXPECT_EQ(CudnnMaxDocuments(3, 64), 3);
+  EXPECT_EQ(CudnnMaxDocuments(3, 127), 3);
+  EXPECT_EQ(CudnnMaxDocuments(3, 128), 6);
+  EXPECT_EQ(CudnnMaxDocuments(64, 1024), 1024);
+  EXPECT_EQ(CudnnMaxDocuments(2, 8192), 32);
+  EXPECT_EQ(CudnnMaxDocuments(3, 10), 3);
+}
+
+CudnnAttentionShape WithDocuments(CudnnAttentionShape shape) {
+  shape.num_documents = CudnnMaxDocuments(shape.batch, shape.seq_len);
+  return shape;
+}
+
+// The sizes that 9.19 reported on sm_90.
+TEST(CudnnWorkspaceTest, HoldsWhatTheLibraryWantsWithDocuments) {
+  const CudnnAttentionShape gpt2 = WithDocuments({64, 1024, 12, 12, 64});
+  const CudnnAttentionShape llama = WithDocuments({2, 8192, 32, 8, 128});
+  EXPECT_GE(CudnnForwardWorkspaceBytes(gpt2), 262912);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes(gpt2), 1613784064);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes({64, 1024, 12, 12, 64, false, 0, 0, 0, 1024}), 204497920);
+  EXPECT_GE(CudnnForwardWorkspaceBytes(llama), 17152);
+  EXPECT_GE(CudnnBackwardWorkspaceBytes(llama), 8860468480);
+  // Documents cost no other workspace than sequences.
+  EXPECT_LE(CudnnBackwardWorkspaceBytes(llama),
+            CudnnBackwardWorkspaceBytes({2, 8192, 32, 8, 128}) + (1 << 16));
+}
+
 }  // namespace
 }  // namespace strake

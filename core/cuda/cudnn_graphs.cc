@@ -50,10 +50,21 @@ CudnnGraph NewGraph(const CudnnTarget& target) {
   return graph;
 }
 
-// The attention of one shape within a graph. cuDNN's dimensions are [B, heads, T, D].
+// The attention of one shape within a graph. cuDNN's dimensions are [B, heads, T, D], or
+// [E, heads, T, D] where there are documents: each begins at its offset, in elements, and the rows
+// after its length are never touched.
 class Attention {
  public:
-  explicit Attention(const CudnnAttentionShape& shape) : s_(shape) {}
+  // `count` documents per execution; 0 for none.
+  Attention(const CudnnAttentionShape& shape, int64_t count, Graph* graph)
+      : s_(shape), batch_(count > 0 ? count : shape.batch), graph_(graph) {
+    if (!has_documents()) return;
+    query_lengths_ = AddIntegers(kQueryLengths, count, DataType_t::INT32);
+    key_lengths_ = AddIntegers(kKeyLengths, count, DataType_t::INT32);
+    fused_offsets_ = AddIntegers(kFusedOffsets, count + 1, DataType_t::INT64);
+    output_offsets_ = AddIntegers(kOutputOffsets, count + 1, DataType_t::INT64);
+    lse_offsets_ = AddIntegers(kLseOffsets, count + 1, DataType_t::INT64);
+  }
 
   // Adds which keys a query sees, and how scores are made.
   template <typename Attributes>
@@ -65,44 +76,63 @@ class Attention {
                                   : 1 / std::sqrt(static_cast<float>(s_.head_dim)));
     // The query of row q sees the keys of columns k with k + left bound > q.
     if (s_.HasWindow()) attributes.set_diagonal_band_left_bound(static_cast<int>(s_.window));
+    if (has_documents()) {
+      attributes.set_padding_mask(true).set_seq_len_q(query_lengths_).set_seq_len_kv(key_lengths_);
+    }
     return attributes;
   }
 
-  // `heads` heads, in rows of `row_heads` heads.
-  void Describe(CudnnTensor name, int64_t heads, int64_t row_heads, Tensor_attributes* t) const {
-    const int64_t row = row_heads * s_.head_dim;
-    t->set_uid(name)
-        .set_dim({s_.batch, heads, s_.seq_len, s_.head_dim})
-        .set_stride({s_.seq_len * row, s_.head_dim, row, 1});
-  }
   void DescribeQuery(CudnnTensor name, Tensor_attributes* t) const {
-    Describe(name, s_.num_heads, fused_heads(), t);
+    Describe(name, s_.num_heads, fused_heads(), fused_offsets_, t);
   }
   void DescribeKey(CudnnTensor name, Tensor_attributes* t) const {
-    Describe(name, s_.num_kv_heads, fused_heads(), t);
+    Describe(name, s_.num_kv_heads, fused_heads(), fused_offsets_, t);
   }
   void DescribeOutput(CudnnTensor name, Tensor_attributes* t) const {
-    Describe(name, s_.num_heads, s_.num_heads, t);
+    Describe(name, s_.num_heads, s_.num_heads, output_offsets_, t);
   }
   void DescribeLse(CudnnTensor name, Tensor_attributes* t) const {
     t->set_uid(name)
-        .set_dim({s_.batch, s_.num_heads, s_.seq_len, 1})
+        .set_dim({batch_, s_.num_heads, s_.seq_len, 1})
         .set_stride({s_.num_heads * s_.seq_len, s_.seq_len, 1, 1})
         .set_data_type(DataType_t::FLOAT);
+    if (has_documents()) t->set_ragged_offset(lse_offsets_);
   }
 
   // Adds an input.
   template <typename DescribeIt>
-  TensorPtr Add(Graph* graph, CudnnTensor name, DescribeIt describe) const {
+  TensorPtr Add(CudnnTensor name, DescribeIt describe) const {
     Tensor_attributes attributes;
     (this->*describe)(name, &attributes);
-    return graph->tensor(attributes);
+    return graph_->tensor(attributes);
   }
 
  private:
+  bool has_documents() const { return s_.num_documents > 0; }
   int64_t fused_heads() const { return s_.num_heads + 2 * s_.num_kv_heads; }
 
+  TensorPtr AddIntegers(CudnnTensor name, int64_t count, DataType_t dtype) const {
+    return graph_->tensor(Tensor_attributes()
+                              .set_uid(name)
+                              .set_dim({count, 1, 1, 1})
+                              .set_stride({1, 1, 1, 1})
+                              .set_data_type(dtype));
+  }
+
+  // `heads` heads, in rows of `row_heads` heads.
+  void Describe(CudnnTensor name, int64_t heads, int64_t row_heads, const TensorPtr& offsets,
+                Tensor_attributes* t) const {
+    const int64_t row = row_heads * s_.head_dim;
+    t->set_uid(name)
+        .set_dim({batch_, heads, s_.seq_len, s_.head_dim})
+        .set_stride({s_.seq_len * row, s_.head_dim, row, 1});
+    if (has_documents()) t->set_ragged_offset(offsets);
+  }
+
   CudnnAttentionShape s_;
+  int64_t batch_;  // B or E
+  Graph* graph_;
+  TensorPtr query_lengths_, key_lengths_, fused_offsets_, output_offsets_, lse_offsets_;
 };
 
 // Builds the first of the heuristic's plans that the library can build.
@@ -119,10 +149,10 @@ error_t Build(const CudnnTarget& target, bool deterministic, Graph* graph) {
 }
 
 void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
-  const Attention attention(shape);
-  const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
-  const TensorPtr k = attention.Add(graph, kK, &Attention::DescribeKey);
-  const TensorPtr v = attention.Add(graph, kV, &Attention::DescribeKey);
+  const Attention attention(shape, shape.num_documents, graph);
+  const TensorPtr q = attention.Add(kQ, &Attention::DescribeQuery);
+  const TensorPtr k = attention.Add(kK, &Attention::DescribeKey);
+  const TensorPtr v = attention.Add(kV, &Attention::DescribeKey);
   const auto [y, lse] =
       graph->sdpa(q, k, v,
                   attention.WithScores(
@@ -134,13 +164,13 @@ void AddForward(const CudnnAttentionShape& shape, Graph* graph) {
 // The form of the graph decides whether the pass is deterministic: neither 9.19 nor 9.28 notes that
 // an engine of attention is not.
 void AddBackward(const CudnnAttentionShape& shape, Graph* graph) {
-  const Attention attention(shape);
-  const TensorPtr q = attention.Add(graph, kQ, &Attention::DescribeQuery);
-  const TensorPtr k = attention.Add(graph, kK, &Attention::DescribeKey);
-  const TensorPtr v = attention.Add(graph, kV, &Attention::DescribeKey);
-  const TensorPtr y = attention.Add(graph, kY, &Attention::DescribeOutput);
-  const TensorPtr dy = attention.Add(graph, kDy, &Attention::DescribeOutput);
-  const TensorPtr lse = attention.Add(graph, kLse, &Attention::DescribeLse);
+  const Attention attention(shape, shape.num_documents == 0 ? 0 : shape.batch, graph);
+  const TensorPtr q = attention.Add(kQ, &Attention::DescribeQuery);
+  const TensorPtr k = attention.Add(kK, &Attention::DescribeKey);
+  const TensorPtr v = attention.Add(kV, &Attention::DescribeKey);
+  const TensorPtr y = attention.Add(kY, &Attention::DescribeOutput);
+  const TensorPtr dy = attention.Add(kDy, &Attention::DescribeOutput);
+  const TensorPtr lse = attention.Add(kLse, &Attention::DescribeLse);
   const auto [dq, dk, dv] = graph->sdpa_backward(
       q, k, v, y, dy, lse,
       attention.WithScores(SDPA_backward_attributes()

@@ -24,7 +24,23 @@ struct CudnnTarget {
 };
 
 // Names of a graph's tensors, for passing their addresses.
-enum CudnnTensor : int64_t { kQ = 1, kK, kV, kY, kLse, kDy, kDq, kDk, kDv };
+enum CudnnTensor : int64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kY,
+  kLse,
+  kDy,
+  kDq,
+  kDk,
+  kDv,
+  // With documents: lengths [E] i32; where each begins, [E + 1] i64.
+  kQueryLengths,
+  kKeyLengths,
+  kFusedOffsets,
+  kOutputOffsets,
+  kLseOffsets
+};
 
 using CudnnGraph = std::unique_ptr<cudnn_frontend::graph::Graph>;
 

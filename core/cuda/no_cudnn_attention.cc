@@ -14,12 +14,12 @@ absl::Status NoCudnn() {
 class NoCudnnAttention : public CudnnAttention {
  public:
   absl::Status Prepare(const CudnnAttentionShape&) override { return NoCudnn(); }
-  absl::Status Forward(CudaStream, const CudnnAttentionShape&, const void*, void*, float*,
-                       void*) override {
+  absl::Status Forward(CudaStream, const CudnnAttentionShape&, const void*, void*, float*, void*,
+                       const CudnnDocuments&) override {
     return NoCudnn();
   }
   absl::Status Backward(CudaStream, const CudnnAttentionShape&, const void*, const void*,
-                        const void*, const float*, void*, void*) override {
+                        const void*, const float*, void*, void*, const CudnnDocuments&) override {
     return NoCudnn();
   }
 };

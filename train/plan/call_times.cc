@@ -163,7 +163,9 @@ absl::StatusOr<Rows> AttentionRows(const OpCall& call, const GpuRates& rates,
     return NoRate(call, "rates of attention are of heads of 64 and 128");
   }
   if (shape.score_softcap != 0) return NoRate(call, "cuDNN is used for scores without a cap");
-  if (call.Has("positions")) return NoRate(call, "cuDNN is used for sequences of one document");
+  if (call.Has("positions")) {
+    return NoRate(call, "rates of attention are of sequences of one document");
+  }
   if (call.Find("qkv")->dtype != DType::kBf16) return NoRate(call, "rates are of bf16");
   const bool backward = IsBackward(call);
   const auto [forward_rate, backward_rate] = attention.Rates();

@@ -54,6 +54,15 @@ const Preset kMistral = {"Mistral 7B", {2, 8192, 32, 8, 128, true, /*window=*/40
 const Preset kPhi3 = {"Phi-3-mini", {2, 4096, 32, 32, 96, true, /*window=*/2047}};
 const Preset kShortWindow = {"a short window", {3, 1000, 6, 2, 64, true, /*window=*/100, 0.1}};
 
+CudnnAttentionShape WithDocuments(CudnnAttentionShape shape) {
+  shape.num_documents = CudnnMaxDocuments(shape.batch, shape.seq_len);
+  return shape;
+}
+const Preset kGpt2Documents = {"GPT-2 124M, documents", WithDocuments({64, 1024, 12, 12, 64})};
+const Preset kLlamaDocuments = {"Llama-3-8B, documents", WithDocuments({2, 8192, 32, 8, 128})};
+const Preset kRaggedDocuments = {"a short window, documents",
+                                 WithDocuments({3, 1000, 6, 2, 96, true, /*window=*/100, 0.1})};
+
 class CudnnPlansTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -119,6 +128,29 @@ TEST_F(CudnnPlansTest, WindowsOnA100) {
 TEST_F(CudnnPlansTest, WindowsOnB200) {
   ExpectPlans(kB200, kPhi3);
   ExpectPlans(kB200, kShortWindow);
+}
+
+TEST_F(CudnnPlansTest, DocumentsOnH200) {
+  ExpectPlans(kH200, kGpt2Documents);
+  ExpectPlans(kH200, kLlamaDocuments);
+  ExpectPlans(kH200, kRaggedDocuments);
+}
+TEST_F(CudnnPlansTest, DocumentsOnB200) {
+  ExpectPlans(kB200, kGpt2Documents);
+  ExpectPlans(kB200, kRaggedDocuments);
+}
+// There, neither backward pass takes lse at offsets; our own kernels run.
+TEST_F(CudnnPlansTest, DocumentsOnA100AreRefused) {
+  auto properties = std::make_shared<DeviceProperties>();
+  const std::string json = PropertiesOf(kA100);
+  ASSERT_TRUE(properties->deserialize({json.begin(), json.end()}).is_good());
+  CudnnAttentionShape shape = kRaggedDocuments.shape;
+  for (const bool deterministic : {true, false}) {
+    shape.deterministic = deterministic;
+    const auto graph = BuildCudnnBackward({80, nullptr, properties}, shape);
+    EXPECT_TRUE(absl::StrContains(graph.status().message(), "not supported for bprop thd"))
+        << graph.status();
+  }
 }
 
 }  // namespace

@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
                                   AttentionTiles<kDims>::kMinBlocks)
     AttentionForwardKernel(AttentionInputs<T> in, int splits, int split_keys, Out* y, float* lse,
                            Form form) {
+  if (!form.Runs()) return;
   using Tiles = AttentionTiles<kDims>;
   const auto q_tile = DynamicShared<float>();
   const auto k_tile = DynamicShared<float>(Tiles::kOwnedBytes);

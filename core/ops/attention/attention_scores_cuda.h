@@ -61,6 +61,8 @@ AttentionInputs<T> FusedAttentionInputs(const T* qkv, const AttentionShape& shap
 // scale q.k, of all keys up to the query's own.
 struct PlainScores {
   static constexpr bool kSeenByP = false;  // whether a gradient takes p != 0 for what is seen
+  // Returns false if the kernel has nothing to do.
+  static __device__ __forceinline__ bool Runs() { return true; }
   template <typename T>
   static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
     return product * in.scale;
@@ -90,6 +92,7 @@ struct PlainScores {
 // The same with a window, a soft cap, or both.
 struct LimitedScores {
   static constexpr bool kSeenByP = false;
+  static __device__ __forceinline__ bool Runs() { return true; }
   template <typename T>
   static __device__ __forceinline__ float Score(const AttentionInputs<T>& in, float product) {
     const float score = product * in.scale;
@@ -123,6 +126,7 @@ struct LimitedScores {
 struct DocumentScores : LimitedScores {
   // Registers do not hold positions beside the product of the gradient of keys.
   static constexpr bool kSeenByP = true;
+  __device__ __forceinline__ bool Runs() const { return only_if == nullptr || *only_if != 0; }
   template <typename T>
   __device__ __forceinline__ int Back(const AttentionInputs<T>& in, int batch, int position) const {
     // Tiles have rows past the last token, whose results are dropped.
@@ -141,6 +145,7 @@ struct DocumentScores : LimitedScores {
   }
 
   const int32_t* positions;  // [batch, num_queries], each token's in its document
+  const int32_t* only_if;    // null, or a number: where it is 0, another library did the work
 };
 
 template <typename Form, typename T>

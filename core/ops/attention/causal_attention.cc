@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/status_macros.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/cuda/cudnn_attention_shape.h"
 #include "core/memory/activation_arena.h"
@@ -133,7 +134,7 @@ void ReferenceBackward(const Context& ctx, const Tensor& dy, const Tensor& qkv, 
   });
 }
 
-CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s) {
+CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s, bool with_documents) {
   return {.batch = s.batch,
           .seq_len = s.seq_len,
           .num_heads = s.num_heads,
@@ -142,7 +143,66 @@ CudnnAttentionShape ForCudnn(const Context& ctx, const AttentionShape& s) {
           .deterministic = ctx.deterministic(),
           .window = s.window,
           .score_scale = s.score_scale,
-          .score_softcap = s.score_softcap};
+          .score_softcap = s.score_softcap,
+          .num_documents = with_documents ? CudnnMaxDocuments(s.batch, s.seq_len) : 0};
+}
+
+// Device memory for where documents are: a number that says whether there are too many for cuDNN,
+// then their lengths and offsets, in groups of `group_size`. Each group is aligned to 16 bytes.
+class Ranges {
+ public:
+  Ranges(int64_t num_groups, int64_t group_size)
+      : num_groups_(num_groups),
+        group_size_(group_size),
+        length_stride_(RoundUp(group_size, 4)),
+        offset_stride_(RoundUp(group_size + 1, 2)) {}
+
+  void Allocate(ActivationArena& arena) {
+    // In f32, whose elements have the size of a length.
+    memory_ = arena.Allocate(DType::kF32,
+                             {kFirst + num_groups_ * (length_stride_ + 3 * 2 * offset_stride_)});
+  }
+
+  absl::Status Fill(const Context& ctx, const Documents& documents, const AttentionShape& shape) {
+    return cuda::DocumentRanges(ctx.cuda_stream(),
+                                {.positions = documents.positions.data<int32_t>(),
+                                 .shape = shape,
+                                 .num_groups = static_cast<int>(num_groups_),
+                                 .group_size = static_cast<int>(group_size_),
+                                 .length_stride = static_cast<int>(length_stride_),
+                                 .offset_stride = static_cast<int>(offset_stride_),
+                                 .lengths = lengths(),
+                                 .fused = offsets(0),
+                                 .output = offsets(1),
+                                 .lse = offsets(2),
+                                 .overflow = overflow()});
+  }
+  CudnnDocuments ForCudnn() const {
+    return {lengths(),   offsets(0),     offsets(1),    offsets(2),
+            num_groups_, length_stride_, offset_stride_};
+  }
+  int32_t* overflow() const { return reinterpret_cast<int32_t*>(memory_.data<float>()); }
+
+ private:
+  static constexpr int64_t kFirst = 4;  // the place of the lengths
+
+  static int64_t RoundUp(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+  }
+  int32_t* lengths() const { return overflow() + kFirst; }
+  int64_t* offsets(int i) const {
+    return reinterpret_cast<int64_t*>(lengths() + num_groups_ * length_stride_) +
+           i * num_groups_ * offset_stride_;
+  }
+
+  int64_t num_groups_, group_size_, length_stride_, offset_stride_;
+  Tensor memory_;
+};
+
+// The forward pass takes all documents at once, the backward pass one for each sequence.
+Ranges ForwardRanges(const AttentionShape& s) { return {1, CudnnMaxDocuments(s.batch, s.seq_len)}; }
+Ranges BackwardRanges(const AttentionShape& s) {
+  return {CudnnMaxDocuments(1, s.seq_len), s.batch};
 }
 
 // The one place that chooses what runs on CUDA, for both passes: returns cuDNN's kernels if it
@@ -160,12 +220,32 @@ Tensor CudaScratch(const Context& ctx, int64_t own_elements, size_t cudnn_bytes)
   return ctx.arena().Allocate(DType::kF32, {std::max(own_elements, cudnn_elements)});
 }
 
+// Enqueues cuDNN's pass by call(cudnn, shape, documents), and sets *only_if to what our own kernels
+// then go by: they compute batches of more documents than cuDNN takes. Which of the two it is is
+// decided when the work runs, so a captured graph serves every batch.
+template <typename Call>
+absl::Status RunCudnn(const Context& ctx, CudnnAttention& cudnn, const AttentionShape& shape,
+                      const Documents& documents, Ranges* ranges, const int32_t** only_if,
+                      Call call) {
+  const CudnnAttentionShape planned = ForCudnn(ctx, shape, documents.defined());
+  if (!documents.defined()) return call(cudnn, planned, CudnnDocuments());
+  STRAKE_RETURN_IF_ERROR(ranges->Fill(ctx, documents, shape));
+  *only_if = ranges->overflow();
+  return call(cudnn, planned, ranges->ForCudnn());
+}
+
 absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const AttentionShape& shape,
                            const Documents& documents, const Tensor& y, const Tensor& lse,
-                           const Tensor& scratch) {
+                           const Tensor& scratch, Ranges* ranges) {
+  const int32_t* only_if = nullptr;
   if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape, documents)) {
-    return cudnn->Forward(ctx.cuda_stream(), ForCudnn(ctx, shape), qkv.raw(), y.raw(),
-                          lse.data<float>(), scratch.raw());
+    STRAKE_RETURN_IF_ERROR(RunCudnn(
+        ctx, *cudnn, shape, documents, ranges, &only_if,
+        [&](CudnnAttention& by, const CudnnAttentionShape& planned, const CudnnDocuments& packed) {
+          return by.Forward(ctx.cuda_stream(), planned, qkv.raw(), y.raw(), lse.data<float>(),
+                            scratch.raw(), packed);
+        }));
+    if (only_if == nullptr) return absl::OkStatus();
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
     return cuda::CausalAttentionForward<T>(ctx.cuda_stream(),
@@ -173,16 +253,24 @@ absl::Status ForwardOnCuda(const Context& ctx, const Tensor& qkv, const Attentio
                                             .shape = shape,
                                             .y = y.data<T>(),
                                             .lse = lse.data<float>(),
-                                            .positions = Positions(documents, shape, 0)});
+                                            .positions = Positions(documents, shape, 0),
+                                            .only_if = only_if});
   });
 }
 
 absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& qkv,
                             const Tensor& y, const Tensor& lse, const AttentionShape& shape,
-                            const Documents& documents, const Tensor& dqkv, const Tensor& scratch) {
+                            const Documents& documents, const Tensor& dqkv, const Tensor& scratch,
+                            Ranges* ranges) {
+  const int32_t* only_if = nullptr;
   if (CudnnAttention* const cudnn = Cudnn(ctx, qkv.dtype(), shape, documents)) {
-    return cudnn->Backward(ctx.cuda_stream(), ForCudnn(ctx, shape), dy.raw(), qkv.raw(), y.raw(),
-                           lse.data<float>(), dqkv.raw(), scratch.raw());
+    STRAKE_RETURN_IF_ERROR(RunCudnn(
+        ctx, *cudnn, shape, documents, ranges, &only_if,
+        [&](CudnnAttention& by, const CudnnAttentionShape& planned, const CudnnDocuments& packed) {
+          return by.Backward(ctx.cuda_stream(), planned, dy.raw(), qkv.raw(), y.raw(),
+                             lse.data<float>(), dqkv.raw(), scratch.raw(), packed);
+        }));
+    if (only_if == nullptr) return absl::OkStatus();
   }
   return DispatchCuda("causal_attention", qkv.dtype(), [&]<typename T>() {
     return cuda::CausalAttentionBackward<T>(ctx.cuda_stream(),
@@ -193,7 +281,8 @@ absl::Status BackwardOnCuda(const Context& ctx, const Tensor& dy, const Tensor& 
                                              .shape = shape,
                                              .dqkv = dqkv.data<T>(),
                                              .workspace = scratch.data<float>(),
-                                             .positions = Positions(documents, shape, 0)});
+                                             .positions = Positions(documents, shape, 0),
+                                             .only_if = only_if});
   });
 }
 
@@ -209,12 +298,16 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
   if (!valid.ok()) return valid;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
+  Ranges ranges = ForwardRanges(shape);
   if (Tiled(ctx, qkv)) {
     scratch = ctx.arena().Allocate(
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionForwardScratch(shape.seq_len, shape.head_dim)});
   } else if (on_cuda && qkv.dtype() == DType::kBf16) {
-    scratch = CudaScratch(ctx, 0, CudnnAttention::ForwardWorkspaceBytes(ForCudnn(ctx, shape)));
+    const size_t bytes =
+        CudnnAttention::ForwardWorkspaceBytes(ForCudnn(ctx, shape, documents.defined()));
+    scratch = CudaScratch(ctx, 0, bytes);
+    if (bytes > 0 && documents.defined()) ranges.Allocate(ctx.arena());
   }
   const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
     call.In("qkv", qkv).Out("y", y).Out("lse", lse).Flops(ForwardFlops(shape, documents));
@@ -222,7 +315,7 @@ absl::Status CausalAttentionForward(const Context& ctx, const Tensor& qkv,
     SetDocuments(documents, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, documents, y, lse, scratch);
+  if (on_cuda) return ForwardOnCuda(ctx, qkv, shape, documents, y, lse, scratch, &ranges);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     cpu::CausalAttentionForward(ctx.team(), Inputs<T>(qkv, shape), shape, 0, scratch.data<float>(),
                                 y.data<T>(), lse.data<float>(), documents.lengths);
@@ -246,14 +339,17 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
   if (!valid.ok()) return valid;
   const ActivationScope scope(ctx.arena());
   Tensor scratch;
+  Ranges ranges = BackwardRanges(shape);
   if (Tiled(ctx, qkv)) {
     scratch = ctx.arena().Allocate(
         DType::kF32, {ctx.team().num_threads(),
                       cpu::CausalAttentionBackwardScratch(shape.seq_len, shape.head_dim)});
   } else if (on_cuda) {
     const bool bf16 = qkv.dtype() == DType::kBf16;
-    scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape),
-                          bf16 ? CudnnAttention::BackwardWorkspaceBytes(ForCudnn(ctx, shape)) : 0);
+    const CudnnAttentionShape planned = ForCudnn(ctx, shape, documents.defined());
+    const size_t bytes = bf16 ? CudnnAttention::BackwardWorkspaceBytes(planned) : 0;
+    scratch = CudaScratch(ctx, cuda::CausalAttentionBackwardWorkspaceSize(shape), bytes);
+    if (bytes > 0 && documents.defined()) ranges.Allocate(ctx.arena());
   }
   const OpScope op(ctx, "causal_attention", [&](OpCall& call) {
     call.In("dy", dy)
@@ -266,7 +362,8 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
     SetDocuments(documents, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  if (on_cuda) return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, documents, dqkv, scratch);
+  if (on_cuda)
+    return BackwardOnCuda(ctx, dy, qkv, y, lse, shape, documents, dqkv, scratch, &ranges);
   const bool done = RunCpuKernels("causal_attention", ctx, qkv.dtype(), [&]<typename T>() {
     const FusedHeads heads(shape);
     T* dx = dqkv.data<T>();
@@ -290,10 +387,7 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
 
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape,
                                      bool with_documents) {
-  if (with_documents) {
-    return absl::UnimplementedError("cuDNN's kernels are used for sequences of one document");
-  }
-  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape));
+  return ctx.cuda().cudnn_attention().Prepare(ForCudnn(ctx, shape, with_documents));
 }
 
 }  // namespace strake

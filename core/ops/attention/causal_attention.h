@@ -46,7 +46,8 @@ absl::Status CausalAttentionBackward(const Context& ctx, const Tensor& dy, const
 
 // Returns OK if cuDNN's kernels compute bf16 attention of this shape on the context's GPU.
 // Otherwise returns the reason why Strake's own kernels, which are slower, compute it. The answer
-// does not change.
+// does not change. With documents, Strake's own kernels also compute batches of more documents than
+// cuDNN's were planned for, 16 for each sequence or one for each 64 tokens.
 absl::Status CausalAttentionHasCudnn(const Context& ctx, const AttentionShape& shape,
                                      bool with_documents = false);
 

@@ -31,6 +31,8 @@ struct CausalAttentionForwardArgs {
   // token whose position is not valid, or follows one that is not, may see anything of its
   // sequence.
   const int32_t* positions = nullptr;
+  // With positions: where the number that this points at is 0, nothing is done. Null: it is done.
+  const int32_t* only_if = nullptr;
 };
 template <typename T>
 absl::Status CausalAttentionForward(CudaStream stream, const CausalAttentionForwardArgs<T>& args);
@@ -50,14 +52,35 @@ struct CausalAttentionBackwardArgs {
   T* dqkv;
   float* workspace;
   const int32_t* positions = nullptr;
+  const int32_t* only_if = nullptr;
 };
 template <typename T>
 absl::Status CausalAttentionBackward(CudaStream stream, const CausalAttentionBackwardArgs<T>& args);
 
+// Where the documents of a batch begin, and how long they are, in groups of `group_size` documents
+// and at most `num_groups` of them: lengths [num_groups, group_size] i32, and i64 offsets
+// [num_groups, group_size + 1] in elements, the last of a group being where its documents end:
+//   fused    of rows of qkv [B*T, (H + 2 KV) * D]
+//   output   of rows of y [B*T, H*D]
+//   lse      of lse [B, H, T], in the first head
+// with rows of length_stride and offset_stride numbers. What is left over has length 0, at the end
+// of the batch. If there are more documents, all have length 0, and *overflow = 1, else 0. A
+// document begins where its position is 0 and where a sequence does, whatever the positions are.
+struct DocumentRangesArgs {
+  const int32_t* positions;
+  AttentionShape shape;
+  int num_groups, group_size, length_stride, offset_stride;
+  int32_t* lengths;
+  int64_t *fused, *output, *lse;
+  int32_t* overflow;
+};
+absl::Status DocumentRanges(CudaStream stream, const DocumentRangesArgs& args);
+
 // See core/cuda/kernel_list.h.
 #define STRAKE_CAUSAL_ATTENTION_KERNELS(KERNEL) \
   KERNEL(CausalAttentionForward, float, Bf16)   \
-  KERNEL(CausalAttentionBackward, float, Bf16)
+  KERNEL(CausalAttentionBackward, float, Bf16)  \
+  KERNEL(DocumentRanges)
 
 }  // namespace strake::cuda
 

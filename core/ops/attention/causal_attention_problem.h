@@ -58,7 +58,8 @@ struct AttentionProblem {
                                                      .shape = shape,
                                                      .y = y.data(),
                                                      .lse = lse.data(),
-                                                     .positions = Positions(0)});
+                                                     .positions = Positions(0),
+                                                     .only_if = only_if});
   }
   absl::Status Backward() {
     return cuda::CausalAttentionBackward<T>(nullptr, {.dy = dy.data(),
@@ -68,7 +69,8 @@ struct AttentionProblem {
                                                       .shape = shape,
                                                       .dqkv = dqkv.data(),
                                                       .workspace = workspace.data(),
-                                                      .positions = Positions(0)});
+                                                      .positions = Positions(0),
+                                                      .only_if = only_if});
   }
   // Those of sequence `batch`, or null.
   const int32_t* Positions(int64_t batch) const {
@@ -79,6 +81,7 @@ struct AttentionProblem {
   GuardedBuffer<T> qkv, y, dy, dqkv;
   GuardedBuffer<float> lse, workspace;
   GuardedBuffer<int32_t> positions;
+  const int32_t* only_if = nullptr;
 };
 
 struct AttentionOffsets {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
 
 #include "core/ops/attention/causal_attention.h"
 #include "core/testing/cuda_test_context.h"
@@ -39,14 +40,15 @@ struct Bf16Normal : TestTensor {
 
 // One forward and one backward pass.
 struct Run {
-  Run(const Context& ctx, const AttentionShape& s, const Tensor& host_qkv, const Tensor& host_dy)
+  Run(const Context& ctx, const AttentionShape& s, const Tensor& host_qkv, const Tensor& host_dy,
+      const Documents& documents)
       : qkv(host_qkv),
         dy(host_dy),
         y(DType::kBf16, host_dy.shape()),
         dqkv(DType::kBf16, host_qkv.shape()),
         lse(DType::kF32, {s.batch, s.num_heads, s.seq_len}) {
-    EXPECT_TRUE(CausalAttentionForward(ctx, qkv, s, y, lse).ok());
-    EXPECT_TRUE(CausalAttentionBackward(ctx, dy, qkv, y, lse, s, dqkv).ok());
+    EXPECT_EQ(CausalAttentionForward(ctx, qkv, s, y, lse, documents), absl::OkStatus());
+    EXPECT_EQ(CausalAttentionBackward(ctx, dy, qkv, y, lse, s, dqkv, documents), absl::OkStatus());
   }
   CudaTestTensor qkv, dy, y, dqkv, lse;
 };
@@ -74,9 +76,12 @@ void RequireCudnn(const Context& ctx, const CudnnAttentionShape& shape) {
   GTEST_SKIP() << prepared.message();
 }
 
-void CheckFollowsF64(const AttentionShape& s) {
-  const CudnnAttentionShape shape = {s.batch,    s.seq_len, s.num_heads, s.num_kv_heads,
-                                     s.head_dim, true,      s.window,    s.score_scale};
+// Without lengths, no documents are given.
+void CheckFollowsF64(const AttentionShape& s, const std::vector<int64_t>& lengths = {}) {
+  const int64_t max_documents = lengths.empty() ? 0 : CudnnMaxDocuments(s.batch, s.seq_len);
+  const CudnnAttentionShape shape = {s.batch,    s.seq_len,    s.num_heads, s.num_kv_heads,
+                                     s.head_dim, true,         s.window,    s.score_scale,
+                                     0,          max_documents};
   SCOPED_TRACE(shape.ToString());
   const CudaTestContext ctx(size_t{1} << 26);
   RequireCudnn(ctx, shape);
@@ -84,12 +89,22 @@ void CheckFollowsF64(const AttentionShape& s) {
   const Bf16Normal host_qkv({s.batch * s.seq_len, (s.num_heads + 2 * s.num_kv_heads) * s.head_dim},
                             1);
   const Bf16Normal host_dy({s.batch * s.seq_len, s.num_heads * s.head_dim}, 2);
-  const Run run(ctx, s, host_qkv, host_dy), again(ctx, s, host_qkv, host_dy);
+  const TestTensor host_positions(DType::kI32, {s.batch * s.seq_len});
+  if (!lengths.empty()) {
+    ASSERT_EQ(SetDocumentPositions(lengths, s.seq_len, host_positions), absl::OkStatus());
+  }
+  const CudaTestTensor positions(host_positions);
+  const auto documents = [&](const Tensor& at) {
+    return lengths.empty() ? Documents() : Documents{at, lengths};
+  };
+  const Run run(ctx, s, host_qkv, host_dy, documents(positions));
+  const Run again(ctx, s, host_qkv, host_dy, documents(positions));
   const InF64 qkv(host_qkv), dy(host_dy), y(host_dy), dqkv(host_qkv), own_y(run.y.ToHost());
   const TestTensor lse(DType::kF64, {s.batch, s.num_heads, s.seq_len});
   const TestContext cpu;
-  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, s, y, lse).ok());
-  ASSERT_TRUE(CausalAttentionBackward(cpu, dy, qkv, y, lse, s, dqkv).ok());
+  ASSERT_TRUE(CausalAttentionForward(cpu, qkv, s, y, lse, documents(host_positions)).ok());
+  ASSERT_TRUE(
+      CausalAttentionBackward(cpu, dy, qkv, y, lse, s, dqkv, documents(host_positions)).ok());
   EXPECT_LE(RelativeError(own_y, y), kForwardBound);
   EXPECT_LE(RelativeError(InF64(run.lse.ToHost()), lse), kLseBound);
   EXPECT_LE(RelativeError(InF64(run.dqkv.ToHost()), dqkv), kBackwardBound);
@@ -116,6 +131,22 @@ TEST(CudnnAttentionTest, FollowsF64WithWindows) {
 }
 TEST(CudnnAttentionTest, FollowsF64WithAScale) { CheckFollowsF64({1, 128, 4, 2, 64, 50, 0.05}); }
 
+// Of one token, within a tile, across tiles, and of a whole sequence; more in one sequence than in
+// others; with groups, windows and scales.
+TEST(CudnnAttentionTest, FollowsF64WithDocuments) {
+  CheckFollowsF64({1, 128, 2, 2, 64}, {50, 78});
+  CheckFollowsF64({2, 192, 4, 2, 64}, {192, 1, 64, 10, 117});
+  CheckFollowsF64({3, 333, 3, 1, 64}, {333, 1, 1, 331, 100, 133, 100});
+  CheckFollowsF64({1, 256, 4, 2, 128, 40, 0.05}, {30, 98, 128});
+  CheckFollowsF64({2, 150, 2, 2, 96, 60}, {150, 75, 75});
+}
+// Two for each sequence of 128 tokens. One more, and our own kernels run.
+TEST(CudnnAttentionTest, FollowsF64WithAsManyDocumentsAsPlannedAndMore) {
+  CheckFollowsF64({2, 128, 2, 2, 64}, {128, 128});
+  CheckFollowsF64({2, 128, 2, 2, 64}, {128, 1, 126, 1});
+  CheckFollowsF64({2, 128, 2, 2, 64}, {127, 1, 1, 126, 1});
+}
+
 // GPT-2 124M and 1558M, and Llama-3-8B, at the largest micro-batches of
 // tools/gpu_bundle/parts/sizes.sh; Mistral 7B's window.
 TEST(CudnnAttentionTest, TakesTheShapesOfPresets) {
@@ -125,6 +156,7 @@ TEST(CudnnAttentionTest, TakesTheShapesOfPresets) {
     RequireCudnn(ctx, {32, 1024, 25, 25, 64, deterministic});
     RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic});
     RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic, /*window=*/4096});
+    RequireCudnn(ctx, {2, 8192, 32, 8, 128, deterministic, 0, 0, 0, /*num_documents=*/32});
   }
 }
 

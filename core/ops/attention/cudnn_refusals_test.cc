@@ -1,9 +1,11 @@
 // What causal attention does where cuDNN refuses, on the stand-in for cuDNN.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/base/dtype.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/cudnn_attention.h"
 #include "core/ops/attention/causal_attention.h"
@@ -36,7 +38,7 @@ using testing::SetCudnnOptions;
 using testing::TestContext;
 using testing::TestTensor;
 
-constexpr AttentionShape kShape = {2, 96, 4, 2, 64};
+constexpr AttentionShape kShape = {2, 160, 4, 2, 64};
 const Shape kQkvShape = {kShape.batch * kShape.seq_len,
                          (kShape.num_heads + 2 * kShape.num_kv_heads) * kShape.head_dim};
 const Shape kYShape = {kShape.batch * kShape.seq_len, kShape.num_heads* kShape.head_dim};
@@ -106,7 +108,7 @@ class CudnnRefusalsTest : public ::testing::Test {
     const CudaTestContext ctx;
     const absl::Status status = CausalAttentionHasCudnn(ctx, kShape);
     EXPECT_THAT(std::string(status.message()), HasSubstr(reason));
-    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 96"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 160"));
     EXPECT_EQ(CausalAttentionHasCudnn(ctx, kShape), status);
     ExpectFollowsF64(ctx);
   }
@@ -141,12 +143,49 @@ TEST_F(CudnnRefusalsTest, SoftCapsAreNotForCudnn) {
   ExpectFollowsF64(ctx, shape);
 }
 
-TEST_F(CudnnRefusalsTest, DocumentsAreNotForCudnn) {
+TEST_F(CudnnRefusalsTest, SoftCapsWithDocumentsAreNotForCudnn) {
   const CudaTestContext ctx;
-  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
-  EXPECT_THAT(std::string(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).message()),
-              HasSubstr("one document"));
-  ExpectFollowsF64(ctx, kShape, {40, 56, 95, 1});
+  AttentionShape shape = kShape;
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).ok());
+  shape.score_softcap = 2;
+  EXPECT_FALSE(CausalAttentionHasCudnn(ctx, shape, /*with_documents=*/true).ok());
+  ExpectFollowsF64(ctx, shape, {40, 120, 159, 1});
+}
+
+// cuDNN takes them only for a shape that it was asked about.
+TEST_F(CudnnRefusalsTest, EachAnswerIsOfItsOwn) {
+  const CudaTestContext ctx;
+  {
+    const ScopedCudnnOptions options({.more_workspace = 4096});
+    EXPECT_FALSE(CausalAttentionHasCudnn(ctx, kShape).ok());
+  }
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).ok());
+  EXPECT_FALSE(CausalAttentionHasCudnn(ctx, kShape).ok());
+}
+
+// NaN in one document reaches no other's tokens, of any head, nor their gradients.
+TEST_F(CudnnRefusalsTest, NothingPassesBetweenDocuments) {
+  const CudaTestContext ctx;
+  const std::vector<int64_t> lengths = {160, 60, 100};
+  const TestTensor host_positions(DType::kI32, {kShape.batch * kShape.seq_len});
+  ASSERT_EQ(SetDocumentPositions(lengths, kShape.seq_len, host_positions), absl::OkStatus());
+  const CudaTestTensor positions(host_positions);
+  const Host host_qkv(kQkvShape, 1);
+  const int64_t columns = kQkvShape[1];
+  std::fill_n(Tensor(host_qkv).data<Bf16>() + 160 * columns, 60 * columns, Bf16(NAN));
+  const CudaTestTensor qkv(host_qkv);
+  Operands x;
+  x.documents = {positions, lengths};
+  ASSERT_TRUE(CausalAttentionForward(ctx, qkv, kShape, x.y, x.lse, x.documents).ok());
+  ASSERT_TRUE(
+      CausalAttentionBackward(ctx, x.dy, qkv, x.y, x.lse, kShape, x.dqkv, x.documents).ok());
+  for (const Tensor& result : {x.y.ToHost(), x.dqkv.ToHost()}) {
+    const int64_t row = result.dim(1);
+    for (int64_t i = 0; i < result.num_elements(); ++i) {
+      const bool inside = i >= 160 * row && i < 220 * row;
+      ASSERT_EQ(std::isnan(static_cast<float>(result.data<Bf16>()[i])), inside) << i / row;
+    }
+  }
 }
 
 TEST_F(CudnnRefusalsTest, AnExecutionThatFailsIsAnErrorWithTheShape) {
@@ -156,7 +195,7 @@ TEST_F(CudnnRefusalsTest, AnExecutionThatFailsIsAnErrorWithTheShape) {
   const ScopedCudnnOptions options({.does_not_execute = true});
   for (const absl::Status& status : {x.Forward(ctx), x.Backward(ctx)}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 96"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("seq_len 160"));
     EXPECT_THAT(std::string(status.message()), HasSubstr("told not to execute"));
   }
 }
@@ -187,6 +226,44 @@ TEST_F(CudnnRefusalsTest, AGraphGivesTheBitsOfTheCalls) {
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(graph->Launch(stream).ok());
     EXPECT_TRUE(SameBits(again.dqkv.ToHost(), once.dqkv.ToHost()));
+  }
+}
+
+// A graph takes its documents from where they are when it runs: one, as many as were planned (one
+// for each 64 tokens), and more, which our own kernels take.
+TEST_F(CudnnRefusalsTest, AGraphFollowsTheDocuments) {
+  const CudaTestContext ctx;
+  const CudaStream stream = Context(ctx).cuda_stream();
+  const TestTensor host_positions(DType::kI32, {kShape.batch * kShape.seq_len});
+  const CudaTestTensor positions(host_positions);
+  const auto set = [&](const std::vector<int64_t>& lengths) {
+    ASSERT_EQ(SetDocumentPositions(lengths, kShape.seq_len, host_positions), absl::OkStatus());
+    const Tensor from = host_positions, to = positions;
+    ASSERT_TRUE(
+        CopyToDevice(to.raw(), from.raw(), from.num_elements() * sizeof(int32_t), stream).ok());
+    ASSERT_TRUE(SynchronizeCudaStream(stream).ok());
+  };
+  const auto both = [&](const Operands& x) {
+    const absl::Status forward = x.Forward(ctx);
+    return forward.ok() ? x.Backward(ctx) : forward;
+  };
+  const std::vector<int64_t> whole = {160, 160}, planned = {159, 1, 60, 100},
+                             more = {1, 159, 9, 9, 142};
+  Operands once, again;
+  ASSERT_TRUE(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).ok());
+  set(planned);
+  again.documents = {positions, planned};
+  const auto graph = CudaGraph::Capture(stream, [&] { return both(again); });
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  for (const auto& lengths : {whole, planned, more, planned}) {
+    SCOPED_TRACE(lengths.size());
+    set(lengths);
+    once.documents = {positions, lengths};
+    ASSERT_EQ(both(once), absl::OkStatus());
+    ASSERT_TRUE(graph->Launch(stream).ok());
+    EXPECT_TRUE(SameBits(again.y.ToHost(), once.y.ToHost()));
+    EXPECT_TRUE(SameBits(again.dqkv.ToHost(), once.dqkv.ToHost()));
+    ExpectFollowsF64(ctx, kShape, lengths);
   }
 }
 

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/base/dtype.h"
@@ -19,6 +21,7 @@ using testing::AttentionProblem;
 using testing::CheckAttention;
 using testing::Copy;
 using testing::GuardAt;
+using testing::GuardedBuffer;
 using testing::SameBits;
 using testing::ScopedRandomCudaOrder;
 
@@ -156,6 +159,107 @@ TYPED_TEST(DocumentAttentionCudaTest, TheSameBitsInEveryOrderOfThreads) {
     EXPECT_TRUE(SameBits(p.y, y)) << seed;
     EXPECT_TRUE(SameBits(p.dqkv, dqkv)) << seed;
   }
+}
+
+// Another library computes these batches.
+TYPED_TEST(DocumentAttentionCudaTest, RunsOnlyIfItIsTold) {
+  AttentionProblem<TypeParam> p({1, 70, 2, 1, 8}, GuardAt::kEnd, 1, {30, 40});
+  GuardedBuffer<int32_t> only_if("only_if", 1, GuardAt::kEnd);
+  p.only_if = only_if.data();
+  std::fill(p.y.begin(), p.y.end(), TypeParam(7.f));
+  std::fill(p.dqkv.begin(), p.dqkv.end(), TypeParam(7.f));
+  const auto is_left = [](TypeParam x) { return static_cast<float>(x) == 7; };
+  only_if[0] = 0;
+  ASSERT_EQ(p.Forward(), absl::OkStatus());
+  ASSERT_EQ(p.Backward(), absl::OkStatus());
+  EXPECT_TRUE(std::all_of(p.y.begin(), p.y.end(), is_left));
+  EXPECT_TRUE(std::all_of(p.dqkv.begin(), p.dqkv.end(), is_left));
+  only_if[0] = 1;
+  CheckAttention(p);
+}
+
+// Ranges of documents by a loop over their lengths.
+class DocumentRangesTest : public ::testing::Test {
+ protected:
+  static constexpr int kGroupSize = 3, kNumGroups = 2, kLengthStride = 4, kOffsetStride = 6;
+  static constexpr int64_t kFused = 4 * 8, kOutput = 2 * 8;  // elements of rows
+
+  DocumentRangesTest() { std::fill(positions_.begin(), positions_.end(), 0); }
+
+  // Two sequences.
+  void Run(const DocumentLengths& lengths, int64_t seq_len) {
+    shape_.seq_len = seq_len;
+    int32_t* at = positions_.data();
+    for (const int64_t length : lengths) {
+      std::iota(at, at + length, 0);
+      at += length;
+    }
+    ASSERT_EQ(
+        cuda::DocumentRanges(nullptr, {positions_.data(), shape_, kNumGroups, kGroupSize,
+                                       kLengthStride, kOffsetStride, lengths_.data(), fused_.data(),
+                                       output_.data(), lse_.data(), overflow_.data()}),
+        absl::OkStatus());
+  }
+
+  void ExpectEntry(int64_t group, int64_t i, int64_t token) {
+    const int64_t at = group * kOffsetStride + i, seq_len = shape_.seq_len;
+    EXPECT_EQ(fused_[at], token * kFused);
+    EXPECT_EQ(output_[at], token * kOutput);
+    EXPECT_EQ(lse_[at], token / seq_len * 2 * seq_len + token % seq_len);
+  }
+
+  // All entries, of which `lengths` are the first.
+  void ExpectRanges(const DocumentLengths& lengths) {
+    int64_t token = lengths.empty() ? 2 * shape_.seq_len : 0;
+    for (int64_t d = 0; d < kGroupSize * kNumGroups; ++d) {
+      SCOPED_TRACE(d);
+      const int64_t group = d / kGroupSize, i = d % kGroupSize;
+      const int64_t length = d < lengths.size() ? lengths[d] : 0;
+      EXPECT_EQ(lengths_[group * kLengthStride + i], length);
+      ExpectEntry(group, i, token);
+      token += length;
+      if (i == kGroupSize - 1) ExpectEntry(group, kGroupSize, token);
+    }
+  }
+
+  AttentionShape shape_ = {2, 0, 2, 1, 8};
+  GuardedBuffer<int32_t> positions_{"positions", 2 * 1500, GuardAt::kEnd};
+  GuardedBuffer<int32_t> lengths_{"lengths", kNumGroups* kLengthStride, GuardAt::kEnd};
+  GuardedBuffer<int32_t> overflow_{"overflow", 1, GuardAt::kEnd};
+  GuardedBuffer<int64_t> fused_{"fused", kNumGroups* kOffsetStride, GuardAt::kEnd};
+  GuardedBuffer<int64_t> output_{"output", kNumGroups* kOffsetStride, GuardAt::kEnd};
+  GuardedBuffer<int64_t> lse_{"lse", kNumGroups* kOffsetStride, GuardAt::kEnd};
+};
+
+// A thread has at most one token of 70, and three of 3000.
+TEST_F(DocumentRangesTest, AreThoseOfTheLengths) {
+  for (const auto& [seq_len, lengths] : {std::pair<int64_t, DocumentLengths>{35, {35, 35}},
+                                         {35, {1, 34, 35}},
+                                         {35, {12, 23, 34, 1}},
+                                         {35, {1, 1, 33, 1, 1, 33}},
+                                         {1500, {1499, 1, 750, 749, 1}}}) {
+    SCOPED_TRACE(seq_len);
+    Run(lengths, seq_len);
+    EXPECT_EQ(overflow_[0], 0);
+    ExpectRanges(lengths);
+  }
+}
+
+TEST_F(DocumentRangesTest, AreEmptyWhereThereAreMore) {
+  Run({1, 1, 33, 1, 1, 1, 32}, 35);
+  EXPECT_EQ(overflow_[0], 1);
+  ExpectRanges({});
+}
+
+TEST_F(DocumentRangesTest, OfWrongPositionsStayInTheSequences) {
+  Run({35, 35}, 35);
+  std::fill_n(positions_.begin(), 70, -5);
+  ASSERT_EQ(
+      cuda::DocumentRanges(
+          nullptr, {positions_.data(), shape_, kNumGroups, kGroupSize, kLengthStride, kOffsetStride,
+                    lengths_.data(), fused_.data(), output_.data(), lse_.data(), overflow_.data()}),
+      absl::OkStatus());
+  ExpectRanges({35, 35});
 }
 
 }  // namespace

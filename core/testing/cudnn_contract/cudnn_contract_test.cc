@@ -86,6 +86,7 @@ struct TensorSpec {
   std::vector<int64_t> dims, strides;
   cudnnDataType_t dtype = CUDNN_DATA_BFLOAT16;
   bool is_virtual = false;
+  const TensorSpec* offsets = nullptr;
 };
 
 struct MadeTensor : Made {
@@ -96,6 +97,9 @@ struct MadeTensor : Made {
     Set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, spec.uid);
     Set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, int64_t{16});
     Set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, spec.is_virtual);
+    if (spec.offsets != nullptr) {
+      Refer(CUDNN_ATTR_TENSOR_RAGGED_OFFSET_DESC, MadeTensor(*spec.offsets));
+    }
     EXPECT_EQ(Finalize(), CUDNN_STATUS_SUCCESS) << LastError();
   }
 };
@@ -114,7 +118,7 @@ struct MadeMatmul : Made {
   }
 };
 
-constexpr int64_t kA = 1, kB = 2, kC = 3;
+constexpr int64_t kA = 1, kB = 2, kC = 3, kLengths = 4, kOffsets = 5;
 
 // c [8, 8] = a [8, 16] b [16, 8].
 TensorSpec A() { return {kA, {1, 1, 8, 16}, {128, 128, 16, 1}}; }
@@ -243,6 +247,96 @@ TEST_F(CudnnContractTest, ComputesByTheStridesThatItIsGiven) {
   ASSERT_TRUE(CopyToHost(left.data(), workspace.data(), 256, nullptr).ok());
   ASSERT_TRUE(SynchronizeCudaDevice().ok());
   EXPECT_THAT(left, Each(0xff));
+}
+
+// Entries of at most 8 rows of 8 numbers in one tensor: c = a b for each, with one b.
+class RaggedCudnnTest : public CudnnContractTest {
+ protected:
+  // Returns what the device says.
+  std::string Run(const std::vector<int32_t>& lengths, const std::vector<int64_t>& offsets) {
+    const TensorSpec length = {kLengths, {2, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT32};
+    const TensorSpec offset = {kOffsets, {3, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT64};
+    TensorSpec a = {kA, {2, 1, 8, 8}, {64, 64, 8, 1}}, c = a;
+    c.uid = kC;
+    a.offsets = c.offsets = &offset;
+    const MadeMatmul matmul(a, {kB, {1, 1, 8, 8}, {64, 64, 8, 1}}, c);
+    matmul.Refer(CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, MadeTensor(length));
+    EXPECT_EQ(matmul.Finalize(), CUDNN_STATUS_SUCCESS) << LastError();
+    MakePlan(matmul);
+    EXPECT_EQ(plan_.Finalize(), CUDNN_STATUS_SUCCESS);
+    const CudaMemory workspace = *CudaMemory::Allocate(1 << 15);
+    workspace_ = workspace.data();
+    const CudaMemory device_lengths = Copy(lengths), device_offsets = Copy(offsets);
+    EXPECT_EQ(
+        Execute({kA, kB, kC, kLengths, kOffsets},
+                {a_.data(), b_.data(), c_.data(), device_lengths.data(), device_offsets.data()}),
+        CUDNN_STATUS_SUCCESS)
+        << LastError();
+    return std::string(SynchronizeCudaStream(stream_.get()).message());
+  }
+
+  template <typename T>
+  static CudaMemory Copy(const std::vector<T>& values) {
+    CudaMemory memory = *CudaMemory::Allocate(values.size() * sizeof(T));
+    EXPECT_TRUE(
+        CopyToDevice(memory.data(), values.data(), values.size() * sizeof(T), nullptr).ok());
+    EXPECT_TRUE(SynchronizeCudaDevice().ok());
+    return memory;
+  }
+
+  OnDevice a_{96, 3}, b_{64, 5}, c_{96, 1};  // 12 rows
+};
+
+TEST_F(RaggedCudnnTest, WritesTheRowsOfEachEntryAlone) {
+  const std::vector<float> before = c_.Read();
+  EXPECT_EQ(Run({3, 5}, {8, 40, 88}), "");  // rows 1 to 3, and 5 to 9
+  const std::vector<float> after = c_.Read();
+  for (int64_t row = 0; row < 12; ++row) {
+    const bool written = (row >= 1 && row < 4) || (row >= 5 && row < 10);
+    for (int64_t column = 0; column < 8; ++column) {
+      float sum = 0;
+      for (int64_t k = 0; k < 8; ++k) sum += a_.host(row * 8 + k) * b_.host(k * 8 + column);
+      EXPECT_EQ(after[row * 8 + column], written ? sum : before[row * 8 + column]) << row;
+    }
+  }
+}
+
+TEST_F(RaggedCudnnTest, TakesEntriesWithoutRows) {
+  const std::vector<float> before = c_.Read();
+  EXPECT_EQ(Run({0, 0}, {96, 96, 96}), "");
+  EXPECT_EQ(c_.Read(), before);
+}
+
+TEST_F(RaggedCudnnTest, FindsEntriesThatOverlap) {
+  EXPECT_THAT(Run({3, 5}, {8, 24, 64}), HasSubstr("entry 0, which reaches into the next"));
+}
+
+TEST_F(RaggedCudnnTest, FindsEntriesThatAreNotAligned) {
+  EXPECT_THAT(Run({3, 5}, {8, 44, 88}), HasSubstr("entry 1, which is not aligned"));
+}
+
+TEST_F(RaggedCudnnTest, FindsLengthsThatAreTooLarge) {
+  EXPECT_THAT(Run({3, 9}, {0, 24, 96}), HasSubstr("entry 1 of 9 rows"));
+}
+
+TEST_F(CudnnContractTest, OffsetsAreOneMoreThanTheBatchHas) {
+  const TensorSpec offset = {kOffsets, {1, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT64};
+  TensorSpec a = A();
+  a.offsets = &offset;
+  const MadeMatmul matmul(a, B(), C());
+  EXPECT_EQ(matmul.Finalize(), CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH);
+  EXPECT_THAT(LastError(), HasSubstr("tensor 5 [ 1 1 1 1 ] is not of 2 integers"));
+}
+
+TEST_F(CudnnContractTest, OffsetsWithoutLengthsAreFound) {
+  const TensorSpec offset = {kOffsets, {2, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT64};
+  TensorSpec a = A();
+  a.offsets = &offset;
+  const MadeMatmul matmul(a, B(), C());
+  ASSERT_EQ(matmul.Finalize(), CUDNN_STATUS_SUCCESS) << LastError();
+  MakeGraph(matmul);
+  EXPECT_EQ(NumEngines(), 0);
+  EXPECT_EQ(LastError(), "tensor 1 has offsets, and no matmul has lengths");
 }
 
 TEST_F(CudnnContractTest, ExecutesOnlyFinalizedPlans) {

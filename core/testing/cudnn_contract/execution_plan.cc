@@ -12,12 +12,18 @@ namespace {
 
 // What engines of cuDNN 9.19 for sm_90 ask for besides the sizes below.
 constexpr int64_t kPlanBytes = 256;
+constexpr int64_t kEntryBytes = 256;  // for each entry of a ragged batch, and not for fewer than 64
 constexpr int64_t kForwardEngine = 2, kBackwardEngine = 6;
 
 int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 bool IsMatmul(const GraphOperation& operation) {
   return operation.type == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR;
+}
+
+// Lengths and offsets, which the graph checks where they are used.
+bool IsInteger(const GraphTensor& tensor) {
+  return tensor.dtype == CUDNN_DATA_INT32 || tensor.dtype == CUDNN_DATA_INT64;
 }
 
 bool InMemory(const GraphTensor& tensor) { return !tensor.is_virtual && !tensor.by_value; }
@@ -28,7 +34,7 @@ void Support(bool holds, cudnnStatus_t status, int64_t uid, const char* message)
 
 void CheckSupported(const GraphTensor& t) {
   Support(t.dims.size() == 4, CUDNN_STATUS_NOT_SUPPORTED_SHAPE, t.uid, "has not 4 dims");
-  if (!InMemory(t)) return;
+  if (!InMemory(t) || IsInteger(t)) return;
   if (t.dims[3] == 1) {
     Support(t.dtype == CUDNN_DATA_FLOAT, CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, t.uid,
             "is a statistic of rows and not f32");
@@ -49,7 +55,14 @@ void CheckSupported(const GraphTensor& t) {
 
 // The fused kernels of attention multiply bf16 from memory.
 void CheckSupported(const OperationGraph& graph) {
-  for (const auto& [uid, tensor] : graph.tensors()) CheckSupported(tensor);
+  const bool has_lengths = std::any_of(
+      graph.operations().begin(), graph.operations().end(),
+      [](const GraphOperation& operation) { return operation.lengths[0] != kNoTensor; });
+  for (const auto& [uid, tensor] : graph.tensors()) {
+    CheckSupported(tensor);
+    Support(has_lengths || !tensor.is_ragged(), CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, uid,
+            "has offsets, and no matmul has lengths");
+  }
   for (const GraphOperation& operation : graph.operations()) {
     if (!IsMatmul(operation)) continue;
     for (const int64_t uid : operation.inputs) {
@@ -77,6 +90,14 @@ bool IsBackward(const OperationGraph& graph) {
                      });
 }
 
+// Those of a batch with lengths; 0 where there are none.
+int64_t RaggedEntries(const OperationGraph& graph) {
+  for (const auto& [uid, tensor] : graph.tensors()) {
+    if (tensor.is_ragged()) return tensor.dims[0];
+  }
+  return 0;
+}
+
 // Holds, in the backward pass, the gradients of scores where nothing is added in memory, and those
 // of keys and values of each query head where heads are grouped.
 int64_t WorkspaceBytes(const OperationGraph& graph) {
@@ -91,8 +112,10 @@ int64_t WorkspaceBytes(const OperationGraph& graph) {
     const GraphTensor& x = graph.tensors().at(operation.inputs[0]);
     if (x.dims[1] != y.dims[1]) groups += 2 * x.num_elements();
   }
-  if (!IsBackward(graph)) return kPlanBytes;
-  return kPlanBytes + groups + (AddsInMemory(graph) ? 0 : scores);
+  const int64_t ragged = RaggedEntries(graph);
+  const int64_t plan = kPlanBytes + (ragged == 0 ? 0 : kEntryBytes * std::max<int64_t>(ragged, 64));
+  if (!IsBackward(graph)) return plan;
+  return plan + groups + (AddsInMemory(graph) ? 0 : scores);
 }
 
 DescriptorPtr NewEngine(const CudnnOptions& options, const DescriptorPtr& graph_descriptor,
@@ -265,9 +288,9 @@ void Execute(const CudnnOptions& options, CudaStream stream, const Descriptor& p
                      fault = options.fault_on_the_device] {
     // Shows a workspace that is too small, or that is something else's as well: these are NaN.
     std::memset(workspace, 0xff, bytes);
-    graph->Run(operands.addresses, operands.scalars);
+    const std::string wrong = graph->Run(operands.addresses, operands.scalars);
     std::memset(workspace, 0xff, bytes);
-    return fault;
+    return wrong.empty() ? fault : wrong;
   };
   const std::string refused =
       options.enqueue ? options.enqueue(stream, work) : "there is no GPU to enqueue on";

@@ -46,6 +46,8 @@ int NumPointwiseInputs(int mode) {
     case CUDNN_POINTWISE_DIV:
     case CUDNN_POINTWISE_CMP_GE:
     case CUDNN_POINTWISE_CMP_GT:
+    case CUDNN_POINTWISE_CMP_LT:
+    case CUDNN_POINTWISE_LOGICAL_AND:
       return 2;
     case CUDNN_POINTWISE_BINARY_SELECT:
       return 3;
@@ -119,6 +121,22 @@ int64_t Extent(const GraphTensor& tensor) {
   return extent;
 }
 
+int64_t OffsetsOf(const Descriptor& tensor) {
+  constexpr auto kOffsets = CUDNN_ATTR_TENSOR_RAGGED_OFFSET_DESC;
+  return tensor.Has(kOffsets) ? tensor.Refers(kOffsets)->Get<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID)
+                              : kNoTensor;
+}
+
+// One integer for each of `count` entries of a batch.
+void CheckIntegers(const GraphTensor& t, int64_t count) {
+  Require(t.dims == std::vector<int64_t>{count, 1, 1, 1} && t.strides == PackedStrides(t.dims) &&
+              !t.is_virtual && !t.by_value,
+          CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH,
+          Name(t) + " is not of " + std::to_string(count) + " integers");
+  Require(t.dtype == CUDNN_DATA_INT32 || t.dtype == CUDNN_DATA_INT64,
+          CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, Name(t) + " is neither i32 nor i64");
+}
+
 void CheckReshape(const GraphTensor& x, const GraphTensor& y) {
   Require(x.num_elements() == y.num_elements() && Extent(x) == Extent(y) &&
               (!x.is_virtual || x.strides == PackedStrides(x.dims)),
@@ -139,6 +157,34 @@ void CheckShapes(const GraphOperation& operation, const std::vector<GraphTensor>
                      "a reduction of " + Name(inputs[0]) + " does not give " + Name(output));
     default:
       return CheckReshape(inputs[0], output);
+  }
+}
+
+// Also adds that of its offsets.
+GraphTensor AddTensor(const Descriptor& descriptor, std::map<int64_t, GraphTensor>* tensors) {
+  const GraphTensor tensor = ReadTensor(descriptor);
+  const auto [it, is_new] = tensors->emplace(tensor.uid, tensor);
+  Require(is_new || it->second == tensor, CUDNN_STATUS_BAD_PARAM_DUPLICATED_ENTRIES,
+          "two tensors have the uid " + std::to_string(tensor.uid));
+  if (!tensor.is_ragged()) return tensor;
+  Require(tensor.dims.size() == 4, CUDNN_STATUS_NOT_SUPPORTED_SHAPE,
+          Name(tensor) + " has offsets and not 4 dims");
+  CheckIntegers(AddTensor(*descriptor.Refers(CUDNN_ATTR_TENSOR_RAGGED_OFFSET_DESC), tensors),
+                tensor.dims[0] + 1);
+  return tensor;
+}
+
+void ReadLengths(const Descriptor& descriptor, int64_t batch, GraphOperation* operation,
+                 std::map<int64_t, GraphTensor>* tensors) {
+  constexpr cudnnBackendAttributeName_t kNames[] = {
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC,
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC,
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC};
+  for (size_t i = 0; i < operation->lengths.size(); ++i) {
+    if (!descriptor.Has(kNames[i])) continue;
+    const GraphTensor lengths = AddTensor(*descriptor.Refers(kNames[i]), tensors);
+    CheckIntegers(lengths, batch);
+    operation->lengths[i] = lengths.uid;
   }
 }
 
@@ -163,7 +209,8 @@ GraphTensor ReadTensor(const Descriptor& d) {
                               d.GetAll<int64_t>(CUDNN_ATTR_TENSOR_STRIDES),
                               d.Get<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT),
                               d.Get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL, false),
-                              d.Get<bool>(CUDNN_ATTR_TENSOR_IS_BY_VALUE, false)};
+                              d.Get<bool>(CUDNN_ATTR_TENSOR_IS_BY_VALUE, false),
+                              OffsetsOf(d)};
   const std::string name = Name(tensor);
   const auto positive = [](int64_t n) { return n > 0; };
   Require(tensor.dims.size() == tensor.strides.size() &&
@@ -180,22 +227,18 @@ GraphTensor ReadTensor(const Descriptor& d) {
 GraphOperation ReadOperation(const Descriptor& descriptor,
                              std::map<int64_t, GraphTensor>* tensors) {
   GraphOperation operation = {descriptor.type, {}, 0};
-  const auto read = [&](cudnnBackendAttributeName_t port) {
-    const GraphTensor tensor = ReadTensor(*descriptor.Refers(port));
-    const auto [it, is_new] = tensors->emplace(tensor.uid, tensor);
-    Require(is_new || it->second == tensor, CUDNN_STATUS_BAD_PARAM_DUPLICATED_ENTRIES,
-            "two tensors have the uid " + std::to_string(tensor.uid));
-    return tensor;
-  };
   const Ports ports = PortsOf(descriptor);
   std::vector<GraphTensor> inputs;
   for (const auto port : ports.inputs) {
     if (!descriptor.Has(port)) continue;
-    inputs.push_back(read(port));
+    inputs.push_back(AddTensor(*descriptor.Refers(port), tensors));
     operation.inputs.push_back(inputs.back().uid);
   }
-  const GraphTensor output = read(ports.output);
+  const GraphTensor output = AddTensor(*descriptor.Refers(ports.output), tensors);
   operation.output = output.uid;
+  if (descriptor.type == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
+    ReadLengths(descriptor, output.dims[0], &operation, tensors);
+  }
   if (descriptor.type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
     ReadPointwise(descriptor, &operation);
   }
