@@ -255,7 +255,7 @@ TEST_F(CudnnRefusalsTest, AGraphFollowsTheDocuments) {
   again.documents = {positions, planned};
   const auto graph = CudaGraph::Capture(stream, [&] { return both(again); });
   ASSERT_TRUE(graph.ok()) << graph.status();
-  for (const auto& lengths : {whole, planned, more, planned}) {
+  for (const auto& lengths : {whole, more, planned}) {
     SCOPED_TRACE(lengths.size());
     set(lengths);
     once.documents = {positions, lengths};
@@ -274,13 +274,17 @@ TEST_F(CudnnRefusalsTest, PlansAreNotMadeDuringACapture) {
   EXPECT_FALSE(graph.ok());
 }
 
-size_t PlannedBytes(bool deterministic) {
+size_t PlannedBytes(bool deterministic, bool with_documents = false) {
   return CudaDryRunPeakBytes([&](Context ctx) {
     ctx.set_deterministic(deterministic);
     const Tensor qkv = CudaDryRunTensor(DType::kBf16, {8192, 6144}),
                  y = CudaDryRunTensor(DType::kBf16, {8192, 4096}),
                  lse = CudaDryRunTensor(DType::kF32, {1, 32, 8192});
-    ASSERT_TRUE(CausalAttentionBackward(ctx, y, qkv, y, lse, {1, 8192, 32, 8, 128}, qkv).ok());
+    const std::vector<int64_t> lengths = {8192};
+    Documents documents;
+    if (with_documents) documents = {CudaDryRunTensor(DType::kI32, {8192}), lengths};
+    ASSERT_TRUE(
+        CausalAttentionBackward(ctx, y, qkv, y, lse, {1, 8192, 32, 8, 128}, qkv, documents).ok());
   });
 }
 
@@ -290,6 +294,16 @@ TEST_F(CudnnRefusalsTest, TheBackwardPassThatIsNotDeterministicNeedsLessMemory) 
   EXPECT_LT(PlannedBytes(false), size_t{400} << 20);
 }
 
+// The room of one document is that of a sequence, and documents take turns.
+TEST_F(CudnnRefusalsTest, DocumentsNeedTheMemoryOfSequences) {
+  for (const bool deterministic : {true, false}) {
+    const size_t sequences = PlannedBytes(deterministic),
+                 documents = PlannedBytes(deterministic, true);
+    EXPECT_GT(documents, sequences);
+    EXPECT_LT(documents, sequences + (1 << 16));
+  }
+}
+
 TEST_F(CudnnRefusalsTest, TheBackwardPassThatIsNotDeterministicFollowsF64) {
   CudaTestContext ctx;
   ctx.context().set_deterministic(false);
@@ -297,6 +311,8 @@ TEST_F(CudnnRefusalsTest, TheBackwardPassThatIsNotDeterministicFollowsF64) {
   EXPECT_TRUE(CausalAttentionHasCudnn(ctx, {1, 1024, 1, 1, 64}).ok());
   EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape).ok());
   ExpectFollowsF64(ctx);
+  EXPECT_TRUE(CausalAttentionHasCudnn(ctx, kShape, /*with_documents=*/true).ok());
+  ExpectFollowsF64(ctx, kShape, {40, 120, 160});
 }
 
 }  // namespace

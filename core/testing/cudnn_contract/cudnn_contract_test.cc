@@ -11,6 +11,7 @@
 #include "core/base/dtype.h"
 #include "core/base/dynamic_library.h"
 #include "core/cuda/cuda_runtime.h"
+#include "core/testing/emulated_gpu.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -22,6 +23,7 @@ using ::testing::Each;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::ScopedEmulatedGpu;
 using testing::SetCudnnOptions;
 
 const DynamicLibrary& Library() {
@@ -183,6 +185,7 @@ class CudnnContractTest : public ::testing::Test {
     return CUDNN(BackendExecute)(handle_, plan_.get(), pack.get());
   }
 
+  ScopedEmulatedGpu gpu_{{}};  // a test's faults are its own
   cudnnHandle_t handle_ = nullptr;
   CudaOwnStream stream_;
   Made graph_{CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR};
