@@ -179,87 +179,86 @@ TYPED_TEST(DocumentAttentionCudaTest, RunsOnlyIfItIsTold) {
 }
 
 // Ranges of documents by a loop over their lengths.
-class DocumentRangesTest : public ::testing::Test {
- protected:
+struct RangesProblem {
   static constexpr int kGroupSize = 3, kNumGroups = 2, kLengthStride = 4, kOffsetStride = 6;
   static constexpr int64_t kFused = 4 * 8, kOutput = 2 * 8;  // elements of rows
 
-  DocumentRangesTest() { std::fill(positions_.begin(), positions_.end(), 0); }
+  RangesProblem() { std::fill(positions.begin(), positions.end(), 0); }
 
-  // Two sequences.
-  void Run(const DocumentLengths& lengths, int64_t seq_len) {
-    shape_.seq_len = seq_len;
-    int32_t* at = positions_.data();
-    for (const int64_t length : lengths) {
+  // Of two sequences.
+  absl::Status Launch(int64_t seq_len) {
+    shape.seq_len = seq_len;
+    return cuda::DocumentRanges(
+        nullptr, {positions.data(), shape, kNumGroups, kGroupSize, kLengthStride, kOffsetStride,
+                  lengths.data(), fused.data(), output.data(), lse.data(), overflow.data()});
+  }
+
+  void Run(const DocumentLengths& documents, int64_t seq_len) {
+    int32_t* at = positions.data();
+    for (const int64_t length : documents) {
       std::iota(at, at + length, 0);
       at += length;
     }
-    ASSERT_EQ(
-        cuda::DocumentRanges(nullptr, {positions_.data(), shape_, kNumGroups, kGroupSize,
-                                       kLengthStride, kOffsetStride, lengths_.data(), fused_.data(),
-                                       output_.data(), lse_.data(), overflow_.data()}),
-        absl::OkStatus());
+    ASSERT_EQ(Launch(seq_len), absl::OkStatus());
   }
 
   void ExpectEntry(int64_t group, int64_t i, int64_t token) {
-    const int64_t at = group * kOffsetStride + i, seq_len = shape_.seq_len;
-    EXPECT_EQ(fused_[at], token * kFused);
-    EXPECT_EQ(output_[at], token * kOutput);
-    EXPECT_EQ(lse_[at], token / seq_len * 2 * seq_len + token % seq_len);
+    const int64_t at = group * kOffsetStride + i, seq_len = shape.seq_len;
+    EXPECT_EQ(fused[at], token * kFused);
+    EXPECT_EQ(output[at], token * kOutput);
+    EXPECT_EQ(lse[at], token / seq_len * 2 * seq_len + token % seq_len);
   }
 
-  // All entries, of which `lengths` are the first.
-  void ExpectRanges(const DocumentLengths& lengths) {
-    int64_t token = lengths.empty() ? 2 * shape_.seq_len : 0;
+  // All entries, of which `documents` are the first.
+  void ExpectRanges(const DocumentLengths& documents) {
+    int64_t token = documents.empty() ? 2 * shape.seq_len : 0;
     for (int64_t d = 0; d < kGroupSize * kNumGroups; ++d) {
       SCOPED_TRACE(d);
       const int64_t group = d / kGroupSize, i = d % kGroupSize;
-      const int64_t length = d < lengths.size() ? lengths[d] : 0;
-      EXPECT_EQ(lengths_[group * kLengthStride + i], length);
+      const int64_t length = d < documents.size() ? documents[d] : 0;
+      EXPECT_EQ(lengths[group * kLengthStride + i], length);
       ExpectEntry(group, i, token);
       token += length;
       if (i == kGroupSize - 1) ExpectEntry(group, kGroupSize, token);
     }
   }
 
-  AttentionShape shape_ = {2, 0, 2, 1, 8};
-  GuardedBuffer<int32_t> positions_{"positions", 2 * 1500, GuardAt::kEnd};
-  GuardedBuffer<int32_t> lengths_{"lengths", kNumGroups* kLengthStride, GuardAt::kEnd};
-  GuardedBuffer<int32_t> overflow_{"overflow", 1, GuardAt::kEnd};
-  GuardedBuffer<int64_t> fused_{"fused", kNumGroups* kOffsetStride, GuardAt::kEnd};
-  GuardedBuffer<int64_t> output_{"output", kNumGroups* kOffsetStride, GuardAt::kEnd};
-  GuardedBuffer<int64_t> lse_{"lse", kNumGroups* kOffsetStride, GuardAt::kEnd};
+  AttentionShape shape = {2, 0, 2, 1, 8};
+  GuardedBuffer<int32_t> positions{"positions", 2 * 1500, GuardAt::kEnd};
+  GuardedBuffer<int32_t> lengths{"lengths", kNumGroups* kLengthStride, GuardAt::kEnd};
+  GuardedBuffer<int32_t> overflow{"overflow", 1, GuardAt::kEnd};
+  GuardedBuffer<int64_t> fused{"fused", kNumGroups* kOffsetStride, GuardAt::kEnd};
+  GuardedBuffer<int64_t> output{"output", kNumGroups* kOffsetStride, GuardAt::kEnd};
+  GuardedBuffer<int64_t> lse{"lse", kNumGroups* kOffsetStride, GuardAt::kEnd};
 };
 
 // A thread has at most one token of 70, and three of 3000.
-TEST_F(DocumentRangesTest, AreThoseOfTheLengths) {
+TEST(DocumentRangesTest, AreThoseOfTheLengths) {
   for (const auto& [seq_len, lengths] : {std::pair<int64_t, DocumentLengths>{35, {35, 35}},
                                          {35, {1, 34, 35}},
                                          {35, {12, 23, 34, 1}},
                                          {35, {1, 1, 33, 1, 1, 33}},
                                          {1500, {1499, 1, 750, 749, 1}}}) {
     SCOPED_TRACE(seq_len);
-    Run(lengths, seq_len);
-    EXPECT_EQ(overflow_[0], 0);
-    ExpectRanges(lengths);
+    RangesProblem p;
+    p.Run(lengths, seq_len);
+    EXPECT_EQ(p.overflow[0], 0);
+    p.ExpectRanges(lengths);
   }
 }
 
-TEST_F(DocumentRangesTest, AreEmptyWhereThereAreMore) {
-  Run({1, 1, 33, 1, 1, 1, 32}, 35);
-  EXPECT_EQ(overflow_[0], 1);
-  ExpectRanges({});
+TEST(DocumentRangesTest, AreEmptyWhereThereAreMore) {
+  RangesProblem p;
+  p.Run({1, 1, 33, 1, 1, 1, 32}, 35);
+  EXPECT_EQ(p.overflow[0], 1);
+  p.ExpectRanges({});
 }
 
-TEST_F(DocumentRangesTest, OfWrongPositionsStayInTheSequences) {
-  Run({35, 35}, 35);
-  std::fill_n(positions_.begin(), 70, -5);
-  ASSERT_EQ(
-      cuda::DocumentRanges(
-          nullptr, {positions_.data(), shape_, kNumGroups, kGroupSize, kLengthStride, kOffsetStride,
-                    lengths_.data(), fused_.data(), output_.data(), lse_.data(), overflow_.data()}),
-      absl::OkStatus());
-  ExpectRanges({35, 35});
+TEST(DocumentRangesTest, OfWrongPositionsStayInTheSequences) {
+  RangesProblem p;
+  std::fill(p.positions.begin(), p.positions.end(), -5);
+  ASSERT_EQ(p.Launch(35), absl::OkStatus());
+  p.ExpectRanges({35, 35});
 }
 
 }  // namespace
