@@ -15,10 +15,10 @@ namespace strake {
 namespace {
 
 ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorParallel& tp,
-                             ParameterArena* arena) {
+                             ParameterArena* arena, ParameterArena* adapters) {
   const int64_t query = c.num_heads * c.head_dim, key = c.num_kv_heads * c.head_dim;
   const TensorNames& names = TensorNamesOf(c);
-  return AddColumnParallelLinear(c, tp, arena,
+  return AddColumnParallelLinear(c, tp, arena, adapters,
                                  {{TensorName(names.query, index), query},
                                   {TensorName(names.key, index), key},
                                   {TensorName(names.value, index), key}},
@@ -27,8 +27,9 @@ ColumnParallelLinear MakeQkv(const ModelConfig& c, int64_t index, const TensorPa
 }
 
 RowParallelLinear MakeOut(const ModelConfig& c, int64_t index, const TensorParallel& tp,
-                          ParameterArena* arena) {
-  return AddRowParallelLinear(c, tp, arena, TensorName(TensorNamesOf(c).attention_output, index),
+                          ParameterArena* arena, ParameterArena* adapters) {
+  return AddRowParallelLinear(c, tp, arena, adapters,
+                              TensorName(TensorNamesOf(c).attention_output, index),
                               {"query heads", c.num_heads, c.head_dim}, c.attention_output_bias);
 }
 
@@ -52,14 +53,15 @@ AttentionShape ShapeOf(const ModelConfig& c, int64_t index, const TensorParallel
 }  // namespace
 
 AttentionBlock::AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                               ParameterArena* arena, ActivationRecompute recompute)
+                               ParameterArena* arena, ActivationRecompute recompute,
+                               ParameterArena* adapters)
     : recompute_(recompute),
       shape_(ShapeOf(config, index, tp)),
       rope_heads_{.num_heads = shape_.num_heads + shape_.num_kv_heads, .head_dim = config.head_dim},
       branch_(config, tp, arena, TensorNamesOf(config).attention_norm, index, "attention norm"),
-      qkv_(MakeQkv(config, index, tp, arena)),
+      qkv_(MakeQkv(config, index, tp, arena, adapters)),
       qk_norm_(AddQkNorm(config, index, tp, arena)),
-      out_(MakeOut(config, index, tp, arena)) {
+      out_(MakeOut(config, index, tp, arena, adapters)) {
   const std::optional<RopeConfig>& rope = config.AttentionOf(index).rope;
   rope_heads_.interleaved = rope.has_value() && rope->interleaved;
   branch_.AddPostNorm(config, tp, arena, TensorNamesOf(config).attention_post_norm, index,
@@ -180,7 +182,7 @@ absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_tab
                                         saved->documents.positions));
   }
   if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Backward(ctx, saved->qk_norm, dqkv));
-  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, saved->qkv_linear);
+  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, &saved->qkv_linear);
   STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
   return branch_.BackwardInput(ctx, dh, saved->branch, dx);

@@ -64,9 +64,11 @@ struct CachedSequence {
 
 class AttentionBlock {
  public:
-  // Adds this rank's parameters of layer `index` to `arena`, in forward order.
+  // Adds this rank's parameters of layer `index` to `arena`, in forward order, and those of the
+  // config's LoRA adapters to `adapters`.
   AttentionBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                 ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
+                 ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone,
+                 ParameterArena* adapters = nullptr);
 
   // The same block without sequence parallelism: every rank holds every token.
   AttentionBlock WithoutSequenceParallelism() const;

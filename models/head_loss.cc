@@ -129,6 +129,7 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
     if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);
+    if (weight_->frozen) return absl::OkStatus();
     const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
     return Matmul(backward, dlogits, all.Rows(begin, end),
                   {.transpose_a = true, .accumulate = accumulate}, weight_->grad);

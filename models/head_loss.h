@@ -11,7 +11,7 @@
 //                     ForwardBackward alone
 //                     logits = dlogits, of scale * sum(loss)
 //                     dh [n, C] = dlogits W
-//                     dW [V, C] += dlogits^T h
+//                     dW [V, C] += dlogits^T h                      unless W is frozen
 //   once              dh [N, C] -> dh [R, C]                            all-reduce (SP:
 //                                                                       reduce-scatter)
 //

@@ -35,7 +35,7 @@ void Store(const Tensor& x, int64_t i, double value) {
 // Initializes columns [first_column, first_column + segment.columns) of a parameter's `values`, row
 // by row of the tensor that Hugging Face stores: there the indices are consecutive.
 void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& segment,
-                       const NormalInit& init, int64_t first_column, const Tensor& values) {
+                       const WeightInit& init, int64_t first_column, const Tensor& values) {
   const SegmentSlice& slice = segment.slice;
   int64_t hf_rows = slice.num_rows, hf_columns = segment.columns;
   int64_t first_hf_row = slice.row_begin, first_hf_column = slice.column_begin;

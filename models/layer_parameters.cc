@@ -2,8 +2,11 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/substitute.h"
+#include "core/nn/low_rank_adapter.h"
 #include "glog/logging.h"
+#include "models/lora_modules.h"
 #include "parallel/tensor/sharded_parameter.h"
 
 namespace strake {
@@ -57,6 +60,58 @@ std::vector<ParameterSegment> InterleavedSegments(const std::string& name,
     first_column += part.unit_size;
   }
   return segments;
+}
+
+// The adapted parts of a layer's columns. Parts of one name have one A.
+struct AdaptedColumns {
+  std::vector<std::pair<std::string, int64_t>> parts;
+  std::vector<ShardSegment> segments;
+  std::vector<std::string> names;   // of the adapters
+  std::vector<ShardRange> columns;  // of the rank's part of the layer, by adapter
+};
+
+AdaptedColumns FindAdaptedColumns(const ModelConfig& config,
+                                  const std::vector<std::pair<std::string, int64_t>>& parts,
+                                  const std::vector<ShardSegment>& segments,
+                                  const std::vector<WeightShards::Piece>& pieces) {
+  CHECK_EQ(parts.size(), segments.size()) << "[layer_parameters] parts of " << parts[0].first;
+  AdaptedColumns adapted;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!HasAdapter(config.lora, parts[i].first)) continue;
+    const int64_t begin = pieces[i].local_begin, end = begin + pieces[i].full.range.size();
+    if (i == 0 || parts[i].first != parts[i - 1].first) {
+      adapted.names.push_back(parts[i].first);
+      adapted.columns.push_back({begin, end});
+    }
+    adapted.columns.back().end = end;
+    adapted.parts.push_back(parts[i]);
+    adapted.segments.push_back(segments[i]);
+  }
+  return adapted;
+}
+
+constexpr char kLoraA[] = ".lora_A.weight", kLoraB[] = ".lora_B.weight";
+
+std::string AdapterName(const std::string& module) { return "base_model.model." + module; }
+
+double AdapterScale(const LoraConfig& lora) { return lora.alpha / double(lora.rank); }
+
+WeightInit AdapterInit(int64_t in) { return {.bound = 1 / std::sqrt(double(in))}; }
+
+// A [in, G r], of G adapters side by side; PEFT stores each as [r, in].
+std::vector<ParameterSegment> ASegments(const std::vector<std::string>& names, int64_t rank) {
+  std::vector<ParameterSegment> segments;
+  for (const std::string& name : names) {
+    segments.push_back({AdapterName(name) + kLoraA, rank, /*transposed=*/true});
+  }
+  return segments;
+}
+
+WeightShards SplitOrDie(Shape shape, int dim, const std::vector<ShardSegment>& segments,
+                        const TensorParallel& tp) {
+  auto shards = WeightShards::Split(std::move(shape), dim, segments, tp.size());
+  CHECK(shards.ok()) << shards.status();
+  return *std::move(shards);
 }
 
 }  // namespace
@@ -122,17 +177,52 @@ std::optional<QkNormLayer> AddQkNorm(const ModelConfig& c, int64_t index, const 
   return layer;
 }
 
+namespace {
+
+// Every rank holds A, and multiplies it with the gradients of its own columns: A's is partial. B is
+// cut as the layer's columns are.
+LowRankAdapter AddColumnAdapter(const ModelConfig& config, const TensorParallel& tp,
+                                ParameterArena* arena, const AdaptedColumns& adapted,
+                                bool interleaved, int64_t out) {
+  const int64_t in = config.hidden_size, rank = config.lora.rank;
+  const int64_t num_adapters = static_cast<int64_t>(adapted.names.size());
+  Parameter* a = AddReplicatedParameter(ASegments(adapted.names, rank), {in, num_adapters * rank},
+                                        tp, ReplicatedGrad::kPartial, true, AdapterInit(in), arena);
+  std::vector<std::pair<std::string, int64_t>> parts;
+  int64_t columns = 0;
+  for (const auto& [name, width] : adapted.parts) {
+    parts.emplace_back(AdapterName(name), width);
+    columns += width;
+  }
+  Parameter* b = AddShardedParameter(
+      interleaved ? InterleavedSegments(parts[0].first + kLoraB, adapted.segments, true)
+                  : Segments(parts, kLoraB, /*transposed=*/true),
+      SplitOrDie({rank, columns}, -1, adapted.segments, tp), tp, true, {}, arena);
+  return LowRankAdapter(a, b, AdapterScale(config.lora), adapted.columns, out);
+}
+
+// A is cut as the layer's rows are. Every rank holds B, and multiplies its gradient with its part
+// of x A: B's is partial.
+LowRankAdapter AddRowAdapter(const ModelConfig& config, const TensorParallel& tp,
+                             ParameterArena* arena, const std::string& name,
+                             const ShardSegment& rows) {
+  const int64_t in = rows.size(), out = config.hidden_size, rank = config.lora.rank;
+  Parameter* a = AddShardedParameter(ASegments({name}, rank), SplitOrDie({in, rank}, 0, {rows}, tp),
+                                     tp, true, AdapterInit(in), arena);
+  Parameter* b = AddReplicatedParameter(Segments({{AdapterName(name), out}}, kLoraB, true),
+                                        {rank, out}, tp, ReplicatedGrad::kPartial, true, {}, arena);
+  return LowRankAdapter(a, b, AdapterScale(config.lora), {{0, out}}, out);
+}
+
+}  // namespace
+
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
-    const std::vector<std::pair<std::string, int64_t>>& parts,
+    ParameterArena* adapters, const std::vector<std::pair<std::string, int64_t>>& parts,
     const std::vector<ShardSegment>& segments, bool bias, bool interleaved) {
   int64_t columns = 0;
   for (const auto& [name, width] : parts) columns += width;
-  const auto shards_of = [&](const Shape& shape) {
-    const auto shards = WeightShards::Split(shape, -1, segments, tp.size());
-    CHECK(shards.ok()) << shards.status();
-    return *shards;
-  };
+  const auto shards_of = [&](const Shape& shape) { return SplitOrDie(shape, -1, segments, tp); };
   const auto segments_of = [&](const char* suffix, bool transposed) {
     return interleaved ? InterleavedSegments(parts[0].first + suffix, segments, transposed)
                        : Segments(parts, suffix, transposed);
@@ -144,23 +234,34 @@ ColumnParallelLinear AddColumnParallelLinear(
       bias ? AddShardedParameter(segments_of(".bias", /*transposed=*/false), shards_of({columns}),
                                  tp, false, {}, arena)
            : nullptr;
-  return ColumnParallelLinear(weight, bias_parameter, tp);
+  ColumnParallelLinear layer(weight, bias_parameter, tp);
+  const AdaptedColumns adapted =
+      FindAdaptedColumns(config, parts, segments, shards_of({columns}).Pieces(tp.rank()));
+  if (!adapted.names.empty()) {
+    layer.set_adapter(AddColumnAdapter(config, tp, adapters, adapted, interleaved,
+                                       /*out=*/weight->shape[1]));
+  }
+  return layer;
 }
 
 RowParallelLinear AddRowParallelLinear(const ModelConfig& config, const TensorParallel& tp,
-                                       ParameterArena* arena, const std::string& name,
-                                       const ShardSegment& rows, bool bias) {
+                                       ParameterArena* arena, ParameterArena* adapters,
+                                       const std::string& name, const ShardSegment& rows,
+                                       bool bias) {
   const int64_t c = config.hidden_size;
-  const auto shards = WeightShards::Split({rows.size(), c}, 0, {rows}, tp.size());
-  CHECK(shards.ok()) << shards.status();
+  const WeightShards shards = SplitOrDie({rows.size(), c}, 0, {rows}, tp);
   Parameter* weight =
       AddShardedParameter(Segments({{name, c}}, ".weight", TensorNamesOf(config).transposed),
-                          *shards, tp, true, {.stddev = ResidualStddev(config)}, arena);
+                          shards, tp, true, {.stddev = ResidualStddev(config)}, arena);
   const Parameter* bias_parameter = bias
                                         ? AddReplicatedParameter({{name + ".bias", c}}, {c}, tp,
                                                                  ResidualGrad(tp), false, {}, arena)
                                         : nullptr;
-  return RowParallelLinear(weight, bias_parameter, tp);
+  RowParallelLinear layer(weight, bias_parameter, tp);
+  if (HasAdapter(config.lora, name)) {
+    layer.set_adapter(AddRowAdapter(config, tp, adapters, name, rows));
+  }
+  return layer;
 }
 
 }  // namespace strake

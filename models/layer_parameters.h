@@ -4,7 +4,8 @@
 //
 // Initial weights are normal, biases 0, norm weights 1 (0 where norms multiply by 1 + w).
 // Projections into the residual stream may be scaled down by the number of residual layers (Radford
-// et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3).
+// et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3). An adapter's A
+// is uniform within 1 / sqrt(in), as PEFT's, and B 0.
 #ifndef STRAKE_MODELS_LAYER_PARAMETERS_H_
 #define STRAKE_MODELS_LAYER_PARAMETERS_H_
 
@@ -47,19 +48,21 @@ std::optional<QkNormLayer> AddQkNorm(const ModelConfig& config, int64_t index,
                                      const TensorParallel& tp, ParameterArena* arena);
 
 // Adds the rank's part of a matrix [C, sum of the parts' widths] of one or more parts (name,
-// columns), cut by `segments`, and with `bias` a bias. Neighbouring parts of one name are one
-// tensor of the files; `interleaved`: the parts are one tensor there, in which the segments' units
-// alternate.
+// columns), cut by `segments`, one for each part, and with `bias` a bias. Neighbouring parts of one
+// name are one tensor of the files; `interleaved`: the parts are one tensor there, in which the
+// segments' units alternate. Where the config has adapters of the parts' modules, they are added to
+// `adapters`: "base_model.model.NAME.lora_A.weight" and "lora_B", PEFT's names.
 ColumnParallelLinear AddColumnParallelLinear(
     const ModelConfig& config, const TensorParallel& tp, ParameterArena* arena,
-    const std::vector<std::pair<std::string, int64_t>>& parts,
+    ParameterArena* adapters, const std::vector<std::pair<std::string, int64_t>>& parts,
     const std::vector<ShardSegment>& segments, bool bias, bool interleaved = false);
 
 // Adds the rank's rows of a matrix [rows.size(), C], whose units stay whole, and with `bias` a bias
-// [C].
+// [C]; likewise an adapter.
 RowParallelLinear AddRowParallelLinear(const ModelConfig& config, const TensorParallel& tp,
-                                       ParameterArena* arena, const std::string& name,
-                                       const ShardSegment& rows, bool bias);
+                                       ParameterArena* arena, ParameterArena* adapters,
+                                       const std::string& name, const ShardSegment& rows,
+                                       bool bias);
 
 }  // namespace strake
 

@@ -16,28 +16,29 @@ namespace strake {
 namespace {
 
 ColumnParallelLinear MakeUp(const ModelConfig& c, int64_t index, const TensorParallel& tp,
-                            ParameterArena* arena) {
+                            ParameterArena* arena, ParameterArena* adapters) {
   const TensorNames& names = TensorNamesOf(c);
   const int64_t width = c.intermediate_size;
   if (!c.gated_mlp) {
-    return AddColumnParallelLinear(c, tp, arena, {{TensorName(names.up, index), width}},
+    return AddColumnParallelLinear(c, tp, arena, adapters, {{TensorName(names.up, index), width}},
                                    {{"intermediate columns", width}}, c.mlp_bias);
   }
   return AddColumnParallelLinear(
-      c, tp, arena, {{TensorName(names.gate, index), width}, {TensorName(names.up, index), width}},
+      c, tp, arena, adapters,
+      {{TensorName(names.gate, index), width}, {TensorName(names.up, index), width}},
       GateUpSegments(width), c.mlp_bias);
 }
 
 RowParallelLinear MakeDown(const ModelConfig& c, int64_t index, const TensorParallel& tp,
-                           ParameterArena* arena) {
-  return AddRowParallelLinear(c, tp, arena, TensorName(TensorNamesOf(c).down, index),
+                           ParameterArena* arena, ParameterArena* adapters) {
+  return AddRowParallelLinear(c, tp, arena, adapters, TensorName(TensorNamesOf(c).down, index),
                               {"intermediate rows", c.intermediate_size}, c.mlp_bias);
 }
 
 }  // namespace
 
 MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-                   ParameterArena* arena, ActivationRecompute recompute)
+                   ParameterArena* arena, ActivationRecompute recompute, ParameterArena* adapters)
     : recompute_(recompute),
       activation_(config.activation),
       gated_(config.gated_mlp),
@@ -46,8 +47,8 @@ MlpBlock::MlpBlock(const ModelConfig& config, int64_t index, const TensorParalle
       fused_(!gated_ && activation_ == ActivationKind::kGeluTanh),
       width_(config.intermediate_size / tp.size()),
       branch_(config, tp, arena, TensorNamesOf(config).mlp_norm, index, "mlp norm"),
-      up_(MakeUp(config, index, tp, arena)),
-      down_(MakeDown(config, index, tp, arena)) {
+      up_(MakeUp(config, index, tp, arena, adapters)),
+      down_(MakeDown(config, index, tp, arena, adapters)) {
   branch_.AddPostNorm(config, tp, arena, TensorNamesOf(config).mlp_post_norm, index,
                       "mlp post norm");
   up_.set_layer("mlp up");
@@ -169,7 +170,7 @@ absl::Status MlpBlock::Backward(const Context& ctx, const Tensor& dy, Tensor dx,
                           down_.BackwardInput(ctx, d_out, &saved->down_linear, gelu_input).Wait());
   STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, d_out, saved->down_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor du, BackwardActivation(ctx, dg, saved->up));
-  Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, saved->up_linear);
+  Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, &saved->up_linear);
   STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
   return branch_.BackwardInput(ctx, dh, saved->branch, dx);

@@ -47,9 +47,11 @@ struct MlpBlockSaved {
 
 class MlpBlock {
  public:
-  // Adds this rank's parameters of layer `index` to `arena`, in forward order.
+  // Adds this rank's parameters of layer `index` to `arena`, in forward order, and those of the
+  // config's LoRA adapters to `adapters`.
   MlpBlock(const ModelConfig& config, int64_t index, const TensorParallel& tp,
-           ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone);
+           ParameterArena* arena, ActivationRecompute recompute = ActivationRecompute::kNone,
+           ParameterArena* adapters = nullptr);
 
   // The same block without sequence parallelism: every rank holds every token.
   MlpBlock WithoutSequenceParallelism() const;

@@ -66,17 +66,20 @@ std::string DescribeLogits(const Context& ctx, const HeadLoss& head, const Tenso
 
 }  // namespace
 
-std::string FirstNonFiniteWeight(const ParameterArena& parameters) {
-  for (const ParameterRecord& record : parameters.records()) {
-    const std::string found = Describe("weight " + record.name(), record.parameter.value);
-    if (!found.empty()) return found;
+std::string FirstNonFiniteWeight(absl::Span<const ParameterArena* const> arenas) {
+  for (const ParameterArena* arena : arenas) {
+    for (const ParameterRecord& record : arena->records()) {
+      const std::string found = Describe("weight " + record.name(), record.parameter.value);
+      if (!found.empty()) return found;
+    }
   }
   return "none";
 }
 
 std::string FirstNonFinite(const Context& ctx, const Transformer& model,
-                           const ParameterArena& parameters, const TransformerSaved& saved) {
-  const std::string weight = FirstNonFiniteWeight(parameters);
+                           absl::Span<const ParameterArena* const> arenas,
+                           const TransformerSaved& saved) {
+  const std::string weight = FirstNonFiniteWeight(arenas);
   if (weight != "none") return weight;
   std::vector<std::pair<std::string, Tensor>> activations;
   for (size_t i = 0; i < saved.attention.size(); ++i) {

@@ -26,7 +26,7 @@ class NonFiniteTest : public ::testing::Test {
     testing::FillTokens(tokens_, 1, config_.vocab_size);
     CHECK(model_.Forward(ctx_, tokens_, tokens_, 4, &saved_).ok());
   }
-  std::string First() const { return FirstNonFinite(ctx_, model_, arena_, saved_); }
+  std::string First() const { return FirstNonFinite(ctx_, model_, {&arena_}, saved_); }
 
   TestContext ctx_;
   ModelConfig config_;
@@ -38,7 +38,7 @@ class NonFiniteTest : public ::testing::Test {
 
 TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   EXPECT_EQ(First(), "none");
-  EXPECT_EQ(FirstNonFiniteWeight(arena_), "none");
+  EXPECT_EQ(FirstNonFiniteWeight({&arena_}), "none");
   // All logits of the last token, alone in its chunk, overflow; those of the other tokens do not.
   const Tensor& h = saved_.head.h;
   testing::FillConstant(h.Rows(0, 3), 0);
@@ -51,7 +51,7 @@ TEST_F(NonFiniteTest, NamesTheFirstInExecutionOrder) {
   EXPECT_EQ(First(), "layer 1 qkv, element 0 of f32[4, 256] (-inf)");
   arena_.records()[0].parameter.value.data<float>()[3] = NAN;
   EXPECT_EQ(First(), "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
-  EXPECT_EQ(FirstNonFiniteWeight(arena_),
+  EXPECT_EQ(FirstNonFiniteWeight({&arena_}),
             "weight model.embed_tokens.weight, element 3 of f32[256, 128] (nan)");
 }
 

@@ -10,6 +10,7 @@
 #include "core/ops/scale/scale.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
+#include "models/lora_modules.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"
 
@@ -96,18 +97,21 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
                          const TensorParallel& tp, const LogitsChunk& logits_chunk,
-                         ActivationRecompute recompute)
+                         ActivationRecompute recompute, ParameterArena* adapters)
     : config_(config), tp_(tp), rope_tables_(config, max_seq_len) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
+  const absl::Status adapted = CheckLora(config);
+  CHECK(adapted.ok()) << adapted;
+  CHECK(adapters != nullptr || !config.lora.enabled()) << "[transformer] no arena for adapters";
   const TensorNames& names = TensorNamesOf(config);
   Parameter* token_table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
   position_table_ = AddPositionTable(config, tp, arena);
   std::deque<AttentionBlock> attention;
   std::deque<MlpBlock> mlp;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    attention.emplace_back(config, i, tp, arena, recompute);
-    mlp.emplace_back(config, i, tp, arena, recompute);
+    attention.emplace_back(config, i, tp, arena, recompute, adapters);
+    mlp.emplace_back(config, i, tp, arena, recompute, adapters);
   }
   norm_ = AddNorm(config, tp, arena, TensorName(names.final_norm));
   norm_->set_layer("last norm");
@@ -115,6 +119,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
   layers_ = Layers{embedding, std::move(attention), std::move(mlp),
                    AddHead(config, tp, embedding, logits_chunk, arena)};
   decode_layers_ = WithoutSequenceParallelism(*layers_);
+  if (config.lora.enabled()) arena->Freeze();
 }
 
 Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers) {
@@ -245,6 +250,7 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
     STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, i, dx, saved));
   }
+  if (layers_->embedding.table().frozen) return absl::OkStatus();
   const LayerScope layer(ctx.recorder(), "tokens");
   if (position_table_ != nullptr) {
     const LayerScope positions(ctx.recorder(), "positions");

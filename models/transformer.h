@@ -74,10 +74,15 @@ class Transformer {
   // Adds this rank's parameters to `arena`, in forward order; the caller then allocates it, calls
   // PlaceTables() where it is on a GPU, and sets the weights. Sequences are of at most
   // `max_seq_len` tokens. The arena must outlive the model. CHECKs CheckTensorParallel().
+  //
+  // With config.lora the parameters in `arena` are frozen, and the caller allocates it without
+  // gradients; the adapters' are added to `adapters`, which is then what is trained. CHECKs
+  // CheckLora(), and that there is such an arena.
   Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
               const TensorParallel& tp = TensorParallel(),
               const LogitsChunk& logits_chunk = LogitsChunk(),
-              ActivationRecompute recompute = ActivationRecompute::kNone);
+              ActivationRecompute recompute = ActivationRecompute::kNone,
+              ParameterArena* adapters = nullptr);
   // Not copyable: layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;

@@ -312,7 +312,7 @@ TEST_P(TransformerCudaTest, NonFiniteTensorsAreFound) {
   CudaModel m(Config(), dtype());
   TransformerSaved saved;
   ASSERT_TRUE(m.model.Forward(m.ctx, m.tokens, m.targets, kSeqLen, &saved).ok());
-  const auto first = [&] { return FirstNonFinite(m.ctx, m.model, m.arena, saved); };
+  const auto first = [&] { return FirstNonFinite(m.ctx, m.model, {&m.arena}, saved); };
   EXPECT_EQ(first(), "none");
   const HostCopy h = ToHost(saved.head.h);
   testing::SetElement(h, 3, NAN);

@@ -57,21 +57,21 @@ class Context {
 
   // Sets the callback of GradReady(). A layer calls GradReady() when a parameter's gradient has all
   // of this micro-batch's terms; its part of the arena may then be reduced while the backward pass
-  // continues.
+  // continues. A frozen parameter has no gradient, and the callback does not hear of it.
   void set_on_grad_ready(std::function<void(const Parameter&)> callback) {
     on_grad_ready_ = std::move(callback);
   }
   void GradReady(const Parameter& parameter) const {
-    if (on_grad_ready_) on_grad_ready_(parameter);
+    if (on_grad_ready_ && !parameter.frozen) on_grad_ready_(parameter);
   }
 
   // Sets the callback of WillRead(). A layer calls WillRead() in its forward pass, before it reads
-  // a parameter's value, which may still be on its way from another rank.
+  // a parameter's value, which may still be on its way from another rank; a frozen one never is.
   void set_on_will_read(std::function<void(const Parameter&)> callback) {
     on_will_read_ = std::move(callback);
   }
   void WillRead(const Parameter& parameter) const {
-    if (on_will_read_) on_will_read_(parameter);
+    if (on_will_read_ && !parameter.frozen) on_will_read_(parameter);
   }
 
  private:

@@ -17,6 +17,8 @@ struct Parameter {
   // count. The layer resets that flag and overwrites the gradient instead of adding to it.
   bool grad_is_overwritten = false;
   bool grad_is_cleared = false;
+  // Has no gradient: layers neither compute nor announce one, and its value never changes.
+  bool frozen = false;
 };
 
 }  // namespace strake

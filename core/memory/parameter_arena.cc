@@ -27,7 +27,7 @@ std::vector<ArenaPart> PartsOf(const std::vector<ShardRange>& ranges, const Tens
 }
 
 Parameter* ParameterArena::Add(std::vector<ParameterSegment> segments, Shape shape,
-                               bool weight_decay, NormalInit init) {
+                               bool weight_decay, WeightInit init) {
   CHECK(!values_.defined()) << "[parameter_arena] Add() after Allocate()";
   CHECK(!segments.empty() && !shape.empty()) << "[parameter_arena] nameless or without a shape";
   int64_t columns = 0;
@@ -66,6 +66,10 @@ void ParameterArena::PadGroups(const std::vector<int>& first_records, int64_t nu
   }
   CHECK(next_group == first_records.end()) << "[parameter_arena] groups that begin past the end";
   num_elements_ = RoundUp(num_elements_, num_elements);
+}
+
+void ParameterArena::Freeze() {
+  for (ParameterRecord& record : records_) record.parameter.frozen = true;
 }
 
 absl::Status ParameterArena::Allocate(DType dtype, bool with_gradients, Device device) {

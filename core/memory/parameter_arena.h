@@ -37,10 +37,11 @@ struct ParameterSegment {
   SegmentSlice slice = {};
 };
 
-// Initial weights: mean + stddev * (standard normal).
-struct NormalInit {
+// Initial weights: mean + stddev * (standard normal) + bound * (uniform in [-1, 1)).
+struct WeightInit {
   double mean = 0;
   double stddev = 0;
+  double bound = 0;
 };
 
 // A parameter, and what files, other ranks and the optimizer need to know of it.
@@ -48,7 +49,7 @@ struct ParameterRecord {
   Parameter parameter;
   std::vector<ParameterSegment> segments;  // their columns add up to the last dimension
   bool weight_decay = false;               // matrices and embeddings, not norms and biases
-  NormalInit init;
+  WeightInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
 
   // The name of the first segment.
@@ -85,12 +86,15 @@ class ParameterArena {
 
   // Must precede Allocate(). The address stays valid for the arena's lifetime.
   Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay,
-                 NormalInit init = {});
+                 WeightInit init = {});
 
   // Moves parameters apart, so that each group of consecutive ones fills a multiple of
   // `num_elements`, itself a multiple of 64: the gap behind the group's last parameter grows. The
   // groups begin at these positions in records(), which ascend from 0. Must precede Allocate().
   void PadGroups(const std::vector<int>& first_records, int64_t num_elements);
+
+  // Marks every parameter as frozen; such an arena needs no gradients.
+  void Freeze();
 
   // Allocates zeroed values, and zeroed gradients if asked for; sets each parameter's `value` and
   // `grad`. Returns ResourceExhausted if there is not enough memory.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/base/status_macros.h"
+#include "core/ops/activation/activation.h"
 #include "core/ops/matmul/matmul.h"
 #include "glog/logging.h"
 
@@ -14,6 +15,14 @@ Linear::Linear(Parameter* weight, const Parameter* bias, bool transposed, Weight
       << "[linear] weight " << ShapeString(weight->shape) << ", bias "
       << (bias == nullptr ? "none" : ShapeString(bias->shape));
   weight->grad_is_overwritten = true;
+}
+
+void Linear::set_adapter(LowRankAdapter adapter) {
+  CHECK(!transposed_ && adapter.in_features() == in_features() &&
+        adapter.out_features() == out_features())
+      << "[linear] weight " << ShapeString(weight_->shape) << (transposed_ ? " transposed" : "")
+      << ", adapter of " << adapter.in_features() << " to " << adapter.out_features();
+  adapter_.emplace(std::move(adapter));
 }
 
 int64_t Linear::in_features() const { return weight_->shape[transposed_ ? 1 : 0]; }
@@ -34,26 +43,42 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
   }
   if (gelu_input != nullptr) {
     if (!gelu_input->defined()) *gelu_input = ctx.arena().Allocate(x.dtype(), shape);
-    options.gelu_input = *gelu_input;
+    if (!adapter_.has_value()) options.gelu_input = *gelu_input;
   }
   if (!y.defined()) y = ctx.arena().Allocate(x.dtype(), shape);
-  STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, options, y));
+  const bool gelu_follows = adapter_.has_value() && gelu_input != nullptr;
+  const Tensor u = gelu_follows ? *gelu_input : y;
+  STRAKE_RETURN_IF_ERROR(Matmul(ctx, x, weight_->value, options, u));
+  if (adapter_.has_value()) STRAKE_RETURN_IF_ERROR(adapter_->Forward(ctx, x, u));
+  if (gelu_follows) {
+    STRAKE_RETURN_IF_ERROR(ActivationForward(ctx, ActivationKind::kGeluTanh, u, y));
+  }
   if (saved != nullptr) saved->x = x;
   return y;
 }
 
-Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy,
-                                      const LinearSaved& saved, const Tensor& gelu_input) const {
+Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
+                                      const Tensor& gelu_input) const {
   const LayerScope layer(ctx.recorder(), layer_);
-  const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved.x.shape());
-  const MatmulOptions options = {.transpose_b = !transposed_, .gelu_grad_input = gelu_input};
+  const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved->x.shape());
+  MatmulOptions options = {.transpose_b = !transposed_};
+  if (!adapter_.has_value()) options.gelu_grad_input = gelu_input;
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, options, dx));
+  if (!adapter_.has_value()) return dx;
+  STRAKE_RETURN_IF_ERROR(adapter_->BackwardInput(ctx, dy, dx, &saved->adapter));
+  if (gelu_input.defined()) {
+    STRAKE_RETURN_IF_ERROR(ActivationBackward(ctx, ActivationKind::kGeluTanh, dx, gelu_input, dx));
+  }
   return dx;
 }
 
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
   const LayerScope layer(ctx.recorder(), layer_);
+  if (adapter_.has_value()) {
+    STRAKE_RETURN_IF_ERROR(adapter_->BackwardWeight(ctx, dy, saved.x, saved.adapter));
+  }
+  if (weight_->frozen) return absl::OkStatus();
   const Tensor& left = transposed_ ? dy : saved.x;
   const Tensor& right = transposed_ ? saved.x : dy;
   const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);

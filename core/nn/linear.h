@@ -15,18 +15,23 @@
 //
 // du is then the `dy` of the first layer. The other passes are not affected.
 //
+// With an adapter, y and dx have its term, and BackwardWeight computes its gradients
+// (low_rank_adapter.h). A GELU then follows the product. Frozen parameters have no gradients.
+//
 // dtypes: f32; bf16, with gradients of the parameters in f32; f64 and c128 on the reference path.
 // All tensors but those gradients share one dtype.
 #ifndef STRAKE_CORE_NN_LINEAR_H_
 #define STRAKE_CORE_NN_LINEAR_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/pending.h"
 #include "core/device/context.h"
 #include "core/memory/parameter.h"
+#include "core/nn/low_rank_adapter.h"
 #include "core/tensor/tensor.h"
 
 namespace strake {
@@ -34,6 +39,7 @@ namespace strake {
 // Saves from one micro-batch's forward pass what the backward passes need.
 struct LinearSaved {
   Tensor x;  // [N, in]: the input itself, not a copy
+  LowRankAdapterSaved adapter = {};
 };
 
 // Selects whether this layer calls GradReady() for its weight. It does not if an embedding shares
@@ -53,6 +59,9 @@ class Linear {
   void set_layer(const char* layer) { layer_ = layer; }
   const char* layer() const { return layer_; }
 
+  // Adds an adapter to the layer.
+  void set_adapter(LowRankAdapter adapter);
+
   int64_t in_features() const;
   int64_t out_features() const;
 
@@ -61,10 +70,11 @@ class Linear {
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, LinearSaved* saved,
                                  Tensor* gelu_input = nullptr, Tensor y = Tensor()) const;
 
-  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, const LinearSaved& saved,
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
                                 const Tensor& gelu_input = Tensor()) const;
 
-  // Adds to the parameters' gradients, and calls ctx.GradReady() for each: bias, then weight.
+  // Adds to the parameters' gradients, and calls ctx.GradReady() for each: bias, then weight, or
+  // those of the adapter. Call it after BackwardInput(), which leaves a tensor to the adapter.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 
  private:
@@ -72,6 +82,7 @@ class Linear {
   const Parameter* bias_;
   bool transposed_;
   WeightOwnership ownership_;
+  std::optional<LowRankAdapter> adapter_;
   const char* layer_ = nullptr;
 };
 

@@ -57,11 +57,11 @@ struct Layers {
     const auto forward = down.Forward(ctx, *g, &saved_down);
     ASSERT_TRUE(forward.ok()) << forward.status();
     y = *forward;
-    const auto backward = down.BackwardInput(ctx, dy, saved_down, u).Wait();
+    const auto backward = down.BackwardInput(ctx, dy, &saved_down, u).Wait();
     ASSERT_TRUE(backward.ok()) << backward.status();
     du = *backward;
     ASSERT_TRUE(down.BackwardWeight(ctx, dy, saved_down).ok());
-    const auto last = up.BackwardInput(ctx, du, saved_up).Wait();
+    const auto last = up.BackwardInput(ctx, du, &saved_up).Wait();
     ASSERT_TRUE(last.ok()) << last.status();
     dx = *last;
     ASSERT_TRUE(up.BackwardWeight(ctx, du, saved_up).ok());

@@ -44,7 +44,7 @@ struct Fixture {
     auto forward = layer->Forward(ctx, x, &saved);
     ASSERT_TRUE(forward.ok());
     y = *forward;
-    auto backward = layer->BackwardInput(ctx, dy, saved).Wait();
+    auto backward = layer->BackwardInput(ctx, dy, &saved).Wait();
     ASSERT_TRUE(backward.ok());
     dx = *backward;
     ASSERT_TRUE(layer->BackwardWeight(ctx, dy, saved).ok());

@@ -46,9 +46,11 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
 absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                             bool accumulate_dx, Tensor dx) const {
   const LayerScope layer(ctx.recorder(), layer_);
+  const bool frozen = weight_->frozen;
+  const Tensor dweight = frozen ? Tensor() : weight_->grad;
   if (bias_ == nullptr) {
     STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, weight_offset_,
-                                           saved.rstd, accumulate_dx, dx, weight_->grad));
+                                           saved.rstd, accumulate_dx, dx, dweight));
   } else {
     STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx,
                                              {.dy = dy,
@@ -57,8 +59,8 @@ absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSave
                                               .mean = saved.mean,
                                               .rstd = saved.rstd,
                                               .dx = dx,
-                                              .dweight = weight_->grad,
-                                              .dbias = bias_->grad},
+                                              .dweight = dweight,
+                                              .dbias = frozen ? Tensor() : bias_->grad},
                                              accumulate_dx));
     ctx.GradReady(*bias_);
   }

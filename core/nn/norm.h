@@ -9,7 +9,7 @@
 // One call computes the gradients of input and weight, because one reading of dy and x serves both;
 // the forward pass adds the residual while it reads x. dtypes: f32; bf16, with mean, rstd and
 // gradients of parameters in f32; f64 and c128 on the reference path. All other tensors share one
-// dtype.
+// dtype. Frozen parameters have no gradients.
 #ifndef STRAKE_CORE_NN_NORM_H_
 #define STRAKE_CORE_NN_NORM_H_
 

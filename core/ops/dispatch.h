@@ -80,10 +80,11 @@ absl::Status DispatchCuda(const char* op, DType dtype, Body&& body) {
                               : body.template operator()<Bf16>();
 }
 
-// CHECKs that `grad` has the shape of the parameter `value` and the dtype that its gradient
-// accumulates in.
+// CHECKs that `grad`, unless it is undefined, has the shape of the parameter `value` and the dtype
+// that its gradient accumulates in.
 inline void CheckGradient(const char* op, const Tensor& value, const Tensor& grad) {
-  CHECK(grad.shape() == value.shape() && grad.dtype() == AccumulationDType(value.dtype()))
+  CHECK(!grad.defined() ||
+        (grad.shape() == value.shape() && grad.dtype() == AccumulationDType(value.dtype())))
       << "[" << op << "] parameter " << value.ToString() << ", its gradient " << grad.ToString();
 }
 
@@ -104,6 +105,12 @@ inline void CheckResidual(const char* op, const Tensor& x, const Tensor& residua
 template <typename T>
 T* RowsOrNull(const Tensor& matrix, int64_t first_row = 0) {
   return matrix.defined() ? matrix.data<T>() + first_row * matrix.dim(1) : nullptr;
+}
+
+// Pointer to a tensor's elements; null for an undefined one.
+template <typename T>
+T* DataOrNull(const Tensor& tensor) {
+  return tensor.defined() ? tensor.data<T>() : nullptr;
 }
 
 // Rows per ParallelFor range: enough that a range is worth a thread.

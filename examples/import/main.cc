@@ -52,7 +52,7 @@ absl::StatusOr<float> ForwardBackward(const Context& ctx, const Linear& linear,
       ctx, targets, lse, 1.0 / kNumTokens, /*softcap=*/0, {.vocab_size = kVocabSize}, logits));
   // A layer below would be given dx; started first, so that a reduction over ranks can run beside
   // the weight pass.
-  Pending<Tensor> pending_dx = linear.BackwardInput(ctx, logits, saved);
+  Pending<Tensor> pending_dx = linear.BackwardInput(ctx, logits, &saved);
   STRAKE_RETURN_IF_ERROR(linear.BackwardWeight(ctx, logits, saved));
   STRAKE_RETURN_IF_ERROR(pending_dx.Wait().status());
   return sum / kNumTokens;

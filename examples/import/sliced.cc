@@ -54,8 +54,8 @@ absl::Status Run(const Mesh& mesh, float* y_sum, float* dx_sum) {
   Pending<Tensor> pending_dh = down.BackwardInput(ctx, y, &down_saved);
   STRAKE_RETURN_IF_ERROR(down.BackwardWeight(ctx, y, down_saved));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  Pending<Tensor> pending_dx = up.BackwardInput(ctx, dh, up_saved);  // the all-reduce starts,
-  STRAKE_RETURN_IF_ERROR(up.BackwardWeight(ctx, dh, up_saved));      // and runs beside this
+  Pending<Tensor> pending_dx = up.BackwardInput(ctx, dh, &up_saved);  // the all-reduce starts,
+  STRAKE_RETURN_IF_ERROR(up.BackwardWeight(ctx, dh, up_saved));       // and runs beside this
   STRAKE_ASSIGN_OR_RETURN(const Tensor dx, pending_dx.Wait());
 
   *y_sum = Checksum(y);

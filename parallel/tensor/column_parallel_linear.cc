@@ -59,7 +59,7 @@ int64_t ColumnParallelLinear::NumOutputRows(int64_t num_rows) const {
 }
 
 Pending<Tensor> ColumnParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
-                                                    const LinearSaved& saved) const {
+                                                    LinearSaved* saved) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor dx, linear_.BackwardInput(ctx, dy, saved).Wait());
   return tp_.SumTokensInPlace(ctx, dx);
 }

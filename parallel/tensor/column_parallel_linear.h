@@ -9,12 +9,14 @@
 //                                                                  of dx, started, not waited for
 //   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
 //
-// dx is [R, in]. For a GELU after it, and dtypes, see core/nn/linear.h.
-// Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
+// dx is [R, in]. For a GELU after it, adapters and dtypes, see core/nn/linear.h. Of an adapter,
+// every rank holds A, with a term of its gradient (ReplicatedGrad::kPartial), and the rank's
+// columns of B. Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +25,7 @@
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
+#include "core/nn/low_rank_adapter.h"
 #include "core/tensor/tensor.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/shard.h"
@@ -51,6 +54,9 @@ class ColumnParallelLinear {
   // Sets the layer's name in records.
   void set_layer(const char* layer) { linear_.set_layer(layer); }
 
+  // Adds an adapter, of the rank's columns.
+  void set_adapter(LowRankAdapter adapter) { linear_.set_adapter(std::move(adapter)); }
+
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
   // The arena of FromFull()'s parameters; otherwise null.
@@ -66,9 +72,8 @@ class ColumnParallelLinear {
   // The number of rows of y for rows of x.
   int64_t NumOutputRows(int64_t num_rows) const;
   // dx is in flight until Wait(): compute the weight gradient meanwhile.
-  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy,
-                                const LinearSaved& saved) const;
-  // Announces bias, then weight.
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved) const;
+  // Announces bias, then weight; or the adapter's parameters.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 
  private:

@@ -106,7 +106,7 @@ absl::Status RunMicroBatch(const Mesh& mesh, TestContext& ctx, const Layout& lay
   EXPECT_TRUE(SameBits(y, expected_y));
 
   const Tensor& dy = *batch.local_dy[rank];
-  Pending<Tensor> pending_dx = layer.BackwardInput(ctx, dy, saved);
+  Pending<Tensor> pending_dx = layer.BackwardInput(ctx, dy, &saved);
   ExpectCollectives(mesh, {{sp ? Kind::kReduceScatterSum : Kind::kAllReduceSum, 1, x_bytes}});
   STRAKE_RETURN_IF_ERROR(layer.BackwardWeight(ctx, dy, saved));
   ExpectCollectives(mesh, {});
@@ -203,7 +203,7 @@ void CompareHeadWithWhole(int num_ranks, int64_t vocab_size) {
   LinearSaved whole_saved;
   const Linear linear(whole.weight, nullptr, true);
   const Tensor whole_y = linear.Forward(whole_ctx, x, &whole_saved).value();
-  const Tensor whole_dx = linear.BackwardInput(whole_ctx, dy, whole_saved).Wait().value();
+  const Tensor whole_dx = linear.BackwardInput(whole_ctx, dy, &whole_saved).Wait().value();
   ASSERT_TRUE(linear.BackwardWeight(whole_ctx, dy, whole_saved).ok());
 
   const WeightShards output =
@@ -223,7 +223,7 @@ void CompareHeadWithWhole(int num_ranks, int64_t vocab_size) {
     output.Slice(dy, rank, local_dy);
     // Logits of padding are 0 with either sign.
     EXPECT_EQ(testing::RelativeError(y, expected_y), 0);
-    Pending<Tensor> dx = head.layer.BackwardInput(ctx, local_dy, saved);
+    Pending<Tensor> dx = head.layer.BackwardInput(ctx, local_dy, &saved);
     STRAKE_RETURN_IF_ERROR(head.layer.BackwardWeight(ctx, local_dy, saved));
     EXPECT_TRUE(SameBits(dx.Wait().value(), whole_dx));
     return absl::OkStatus();
@@ -257,7 +257,7 @@ TEST(ColumnParallelLinearTest, TheInputGradientIsReducedDuringTheWeightGradient)
       STRAKE_RETURN_IF_ERROR(layer.Forward(ctx, LocalTokens(x, mesh, sp), &saved).status());
       mesh.communicator(MeshAxis::kTp).ClearStats();
       if (mesh.rank() == 1) weight_gradient_done.get_future().wait();
-      Pending<Tensor> dx = layer.BackwardInput(ctx, dy, saved);
+      Pending<Tensor> dx = layer.BackwardInput(ctx, dy, &saved);
       EXPECT_EQ(mesh.communicator(MeshAxis::kTp).stats().Total().calls, 1);
       const absl::Status status = layer.BackwardWeight(ctx, dy, saved);
       EXPECT_GT(MaxAbs(layer.weight().grad), 0);
@@ -280,7 +280,7 @@ TEST(ColumnParallelLinearTest, AnnouncesBiasThenWeight) {
     });
     LinearSaved saved;
     STRAKE_ASSIGN_OR_RETURN(const Tensor y, layer.Forward(ctx, x, &saved));
-    Pending<Tensor> dx = layer.BackwardInput(ctx, y, saved);
+    Pending<Tensor> dx = layer.BackwardInput(ctx, y, &saved);
     EXPECT_TRUE(ready.empty());
     STRAKE_RETURN_IF_ERROR(layer.BackwardWeight(ctx, y, saved));
     EXPECT_EQ(ready, (std::vector<const Parameter*>{layer.bias(), &layer.weight()}));
@@ -333,7 +333,7 @@ TEST(ColumnParallelLinearTest, TheDryRunPlansWhatTheRunNeeds) {
           LinearSaved saved;
           const Tensor input = InputOf(ctx, LocalTokens(x, mesh, sp));
           STRAKE_ASSIGN_OR_RETURN(const Tensor y, l.Forward(ctx, input, &saved));
-          Pending<Tensor> dx = l.BackwardInput(ctx, y, saved);
+          Pending<Tensor> dx = l.BackwardInput(ctx, y, &saved);
           STRAKE_RETURN_IF_ERROR(l.BackwardWeight(ctx, y, saved));
           EXPECT_EQ(dx.Wait().value().shape(), input.shape());
           return absl::OkStatus();
@@ -375,7 +375,7 @@ TEST(ColumnParallelLinearDeathTest, WrongShapesAreNamed) {
   EXPECT_DEATH((void)layer->Forward(ctx, x, nullptr),
                "\\[linear\\] x f32\\[2, 4\\], weight f32\\[3, 4\\]");
   const LinearSaved saved = {.x = x->Rows(0, 2)};
-  EXPECT_DEATH((void)layer->BackwardInput(ctx, weight, saved), "\\[matmul\\]");
+  EXPECT_DEATH((void)layer->BackwardInput(ctx, weight, &saved), "\\[matmul\\]");
   EXPECT_DEATH((void)layer->BackwardWeight(ctx, weight, saved), "\\[matmul\\]");
 }
 

@@ -81,12 +81,12 @@ struct ChainOnRank {
   absl::Status Backward(const Context& ctx, const Chain& chain) {
     STRAKE_RETURN_IF_ERROR(SoftmaxCrossEntropyBackward(ctx, chain.targets, lse, /*scale=*/1,
                                                        /*softcap=*/0, embedding.slice(), logits));
-    Pending<Tensor> head_dx = head.BackwardInput(ctx, logits, head_saved);
+    Pending<Tensor> head_dx = head.BackwardInput(ctx, logits, &head_saved);
     STRAKE_RETURN_IF_ERROR(head.BackwardWeight(ctx, logits, head_saved));
     STRAKE_ASSIGN_OR_RETURN(const Tensor dx, head_dx.Wait());
     STRAKE_ASSIGN_OR_RETURN(const Tensor dh, down.BackwardInput(ctx, dx, &down_saved).Wait());
     STRAKE_RETURN_IF_ERROR(down.BackwardWeight(ctx, dx, down_saved));
-    Pending<Tensor> up_dx = up.BackwardInput(ctx, dh, up_saved);
+    Pending<Tensor> up_dx = up.BackwardInput(ctx, dh, &up_saved);
     STRAKE_RETURN_IF_ERROR(up.BackwardWeight(ctx, dh, up_saved));
     STRAKE_ASSIGN_OR_RETURN(const Tensor de, up_dx.Wait());
     return embedding.Backward(ctx, de, chain.tokens);
@@ -175,10 +175,11 @@ TEST(LayerChainTest, EveryPassReturnsAnotherRanksError) {
           logits(DType::kC128, {kTokens, 3}), loss(DType::kC128, {kTokens}),
           gathered(DType::kC128, {kTokens, Chain::kChannels});
       for (const TestTensor* t : {&x, &h, &logits}) FillNormal(*t, 1);
+      LinearSaved up_saved = {.x = gathered};
       std::vector<absl::Status> errors = {
           rank.embedding.Forward(ctx, chain.tokens).status(),
           rank.down.Forward(ctx, h, nullptr).status(),
-          rank.up.BackwardInput(ctx, h, {.x = gathered}).Wait().status(),
+          rank.up.BackwardInput(ctx, h, &up_saved).Wait().status(),
           VocabParallelCrossEntropyForward(ctx, rank.tp, rank.embedding.slice(), logits,
                                            chain.targets, loss, loss)};
       if (sp) {

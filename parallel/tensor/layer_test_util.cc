@@ -140,7 +140,7 @@ WholeLinear::Result WholeLinear::Run(const Tensor& x, const Tensor& dy) {
   const Linear linear(weight, bias);
   LinearSaved saved;
   const Tensor y = linear.Forward(ctx, x, &saved).value();
-  const Tensor dx = linear.BackwardInput(ctx, dy, saved).Wait().value();
+  const Tensor dx = linear.BackwardInput(ctx, dy, &saved).Wait().value();
   EXPECT_TRUE(linear.BackwardWeight(ctx, dy, saved).ok());
   return {y, dx};
 }

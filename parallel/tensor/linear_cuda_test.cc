@@ -110,7 +110,7 @@ TEST(ParallelLinearCudaTest, Columns) {
       const CudaTestTensor dy = OnGpu(*SliceOf(outputs, whole.dy, tp.rank()));
       LinearSaved saved;
       STRAKE_ASSIGN_OR_RETURN(const Tensor y, layer.Forward(ctx, x, &saved));
-      Pending<Tensor> pending_dx = layer.BackwardInput(ctx, dy, saved);
+      Pending<Tensor> pending_dx = layer.BackwardInput(ctx, dy, &saved);
       STRAKE_RETURN_IF_ERROR(layer.BackwardWeight(ctx, dy, saved));
       STRAKE_ASSIGN_OR_RETURN(const Tensor dx, pending_dx.Wait());
       ExpectEqual(y, *SliceOf(outputs, whole.result.y, tp.rank()), "y");

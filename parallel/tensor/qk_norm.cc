@@ -61,8 +61,9 @@ absl::Status QkNormLayer::Backward(const Context& ctx, const QkNormSaved& saved,
     STRAKE_RETURN_IF_ERROR(QkNormBackwardSums(ctx, heads_, Weights(), saved.raw, dqkv, sums));
     STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(ctx, sums));
   }
+  const auto grad_of = [](const Parameter& p) { return p.frozen ? Tensor() : p.grad; };
   STRAKE_RETURN_IF_ERROR(QkNormBackward(ctx, heads_, Weights(), saved.raw, saved.rstd, sums, dqkv,
-                                        query_->grad, key_->grad));
+                                        grad_of(*query_), grad_of(*key_)));
   ctx.GradReady(*key_);
   ctx.GradReady(*query_);
   return absl::OkStatus();

@@ -248,7 +248,7 @@ struct BlockOnRank {
   }
   absl::Status Backward(const Context& ctx, const Tensor& dqkv) {
     STRAKE_RETURN_IF_ERROR(norm.layer.Backward(ctx, norm_saved, dqkv));
-    Pending<Tensor> pending = qkv.BackwardInput(ctx, dqkv, saved);
+    Pending<Tensor> pending = qkv.BackwardInput(ctx, dqkv, &saved);
     STRAKE_RETURN_IF_ERROR(qkv.BackwardWeight(ctx, dqkv, saved));
     return pending.Wait().status();
   }

@@ -82,7 +82,7 @@ Pending<Tensor> RowParallelLinear::BackwardInput(const Context& ctx, const Tenso
                                                  RowParallelLinearSaved* saved,
                                                  const Tensor& gelu_input) const {
   STRAKE_ASSIGN_OR_RETURN(saved->dy, tp_.GatherTokens(ctx, dy));
-  return linear_.BackwardInput(ctx, saved->dy, saved->linear, gelu_input);
+  return linear_.BackwardInput(ctx, saved->dy, &saved->linear, gelu_input);
 }
 
 absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,
@@ -92,7 +92,7 @@ absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor&
       << saved.dy.ToString() << ", rank " << tp_.rank() << " of " << tp_.size()
       << (tp_.sequence_parallel() ? ", sequence-parallel" : "");
   const LayerScope layer(ctx.recorder(), linear_.layer());
-  if (bias_follows_sum_) {
+  if (bias_follows_sum_ && !bias_->frozen) {
     STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
     ctx.GradReady(*bias_);
   }

@@ -10,12 +10,14 @@
 //
 // With sequence parallelism db has the terms of the rank's own tokens: its parameter is declared
 // ReplicatedGrad::kPartial. One rank has nothing to sum, and adds the bias within the product. For
-// a GELU before it, and dtypes, see core/nn/linear.h.
+// a GELU before it, adapters and dtypes, see core/nn/linear.h. Of an adapter, a rank holds its rows
+// of A, and B, with a term of its gradient; its part of x A B joins the sum.
 // Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_ROW_PARALLEL_LINEAR_H_
 
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,6 +25,7 @@
 #include "core/device/context.h"
 #include "core/memory/parameter_arena.h"
 #include "core/nn/linear.h"
+#include "core/nn/low_rank_adapter.h"
 #include "core/tensor/tensor.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/tensor/tensor_parallel.h"
@@ -53,6 +56,9 @@ class RowParallelLinear {
   // Sets the layer's name in records.
   void set_layer(const char* layer) { linear_.set_layer(layer); }
 
+  // Adds an adapter, of the rank's rows.
+  void set_adapter(LowRankAdapter adapter) { linear_.set_adapter(std::move(adapter)); }
+
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
   // The arena of FromFull()'s parameters; otherwise null.
@@ -65,7 +71,8 @@ class RowParallelLinear {
                                  Tensor y = Tensor()) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, RowParallelLinearSaved* saved,
                                 const Tensor& gelu_input = Tensor()) const;
-  // Call it after BackwardInput has succeeded, with the same dy. Announces bias, then weight.
+  // Call it after BackwardInput has succeeded, with the same dy. Announces bias, then weight;
+  // or the adapter's parameters.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
                               const RowParallelLinearSaved& saved) const;
 

@@ -66,7 +66,7 @@ std::vector<ParameterSegment> CutRows(std::vector<ParameterSegment> segments,
 
 Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,
                                const WeightShards& shards, const TensorParallel& tp,
-                               bool weight_decay, NormalInit init, ParameterArena* arena) {
+                               bool weight_decay, WeightInit init, ParameterArena* arena) {
   CHECK_EQ(shards.num_ranks(), tp.size()) << "[sharded_parameter] " << segments.front().name;
   const bool columns = shards.dim() == static_cast<int>(shards.full_shape().size()) - 1;
   return arena->Add(
@@ -76,7 +76,7 @@ Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,
 
 Parameter* AddReplicatedParameter(std::vector<ParameterSegment> segments, Shape shape,
                                   const TensorParallel& tp, ReplicatedGrad grad, bool weight_decay,
-                                  NormalInit init, ParameterArena* arena) {
+                                  WeightInit init, ParameterArena* arena) {
   const int64_t rows = shape.size() == 1 ? 1 : shape[0];
   for (ParameterSegment& segment : segments) {
     segment.slice = {.full_rows = rows,

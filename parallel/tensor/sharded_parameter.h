@@ -24,12 +24,12 @@ enum class ReplicatedGrad { kWhole, kPartial };
 // Gradients of replicated key/value heads are partial: each holder has query heads of its own.
 Parameter* AddShardedParameter(const std::vector<ParameterSegment>& segments,
                                const WeightShards& shards, const TensorParallel& tp,
-                               bool weight_decay, NormalInit init, ParameterArena* arena);
+                               bool weight_decay, WeightInit init, ParameterArena* arena);
 
 // Adds a weight that every rank holds.
 Parameter* AddReplicatedParameter(std::vector<ParameterSegment> segments, Shape shape,
                                   const TensorParallel& tp, ReplicatedGrad grad, bool weight_decay,
-                                  NormalInit init, ParameterArena* arena);
+                                  WeightInit init, ParameterArena* arena);
 
 }  // namespace strake
 

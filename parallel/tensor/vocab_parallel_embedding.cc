@@ -57,6 +57,7 @@ absl::StatusOr<Tensor> VocabParallelEmbedding::Forward(const Context& ctx,
 
 absl::Status VocabParallelEmbedding::Backward(const Context& ctx, const Tensor& dx,
                                               const Tensor& tokens) const {
+  if (table_->frozen) return absl::OkStatus();
   const ActivationScope scope(ctx.arena());
   STRAKE_ASSIGN_OR_RETURN(const Tensor full, tp_.GatherTokens(ctx, dx));
   STRAKE_RETURN_IF_ERROR(EmbeddingBackward(ctx, full, tokens, slice_, table_->grad));

@@ -46,7 +46,7 @@ class VocabParallelEmbedding {
 
   // InvalidArgument, on every rank, for a token outside [0, V). x is allocated from ctx.arena().
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& tokens) const;
-  // Announces the table.
+  // Announces the table. Of a frozen one there is nothing to compute.
   absl::Status Backward(const Context& ctx, const Tensor& dx, const Tensor& tokens) const;
 
  private:

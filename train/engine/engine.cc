@@ -37,8 +37,10 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
       team_(options.num_threads) {
   CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
       << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
-  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len, &parameters_, tp_,
-                                         options_.logits_chunk, options_.activation_recompute);
+  const bool lora = options_.model.lora.enabled();
+  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len,
+                                         lora ? &base_ : &parameters_, tp_, options_.logits_chunk,
+                                         options_.activation_recompute, &parameters_);
   PadBuckets(&parameters_, options_.dtype, mesh.sizes().dp, options_.gradients);
 }
 
@@ -57,6 +59,10 @@ absl::Status Engine::UseCuda() {
 
 absl::Status Engine::Allocate(size_t activation_bytes) {
   if (options_.device == Device::kCuda) STRAKE_RETURN_IF_ERROR(UseCuda());
+  if (base() != nullptr) {
+    STRAKE_RETURN_IF_ERROR(
+        base_.Allocate(options_.dtype, /*with_gradients=*/false, options_.device));
+  }
   STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
       options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
   STRAKE_RETURN_IF_ERROR(model_->PlaceTables());
@@ -107,6 +113,7 @@ absl::Status Engine::AllocateSequenceLosses() {
 }
 
 void Engine::AllocateDryRun(OpRecorder* recorder) {
+  base_.AllocateDryRun(options_.dtype, options_.device, /*with_gradients=*/false);
   parameters_.AllocateDryRun(options_.dtype, options_.device,
                              /*with_gradients=*/options_.gradients.zero < 2);
   auto reducer =
@@ -159,7 +166,8 @@ std::unique_ptr<Engine> Engine::DryRun(const EngineOptions& options, const Mesh&
 }
 
 MemoryPlan Engine::memory_plan() const {
-  return {.parameter_bytes = parameters_.values().num_bytes(),
+  return {.parameter_bytes =
+              (base_.num_elements() + parameters_.num_elements()) * DTypeSize(options_.dtype),
           .gradient_bytes =
               GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, options_.gradients),
           .optimizer_bytes = AdamW::StateBytes(parameters_, optimizer_->size()),
@@ -181,7 +189,9 @@ std::vector<absl::Span<char>> Engine::HostArrays() const {
        {optimizer_->exp_avg(), optimizer_->exp_avg_sq(), optimizer_->masters()}) {
     add(array);
   }
-  add(parameters_.values());
+  for (const ParameterArena* arena : {&base_, &parameters_}) {
+    if (arena->num_elements() > 0) add(arena->values());
+  }
   return memory;
 }
 
@@ -275,9 +285,9 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
   if (cuda_ != nullptr || dry_run()) return absl::OkStatus();
   const double sum = *loss_sum().data<double>();
   if (std::isfinite(sum)) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("the loss is ", sum,
-                                          "; the first tensor that is not finite is ",
-                                          FirstNonFinite(*context_, *model_, parameters_, saved)));
+  return absl::InternalError(
+      absl::StrCat("the loss is ", sum, "; the first tensor that is not finite is ",
+                   FirstNonFinite(*context_, *model_, {&base_, &parameters_}, saved)));
 }
 
 absl::Status Engine::SumSequences(const Tensor& loss) {
@@ -409,12 +419,16 @@ absl::StatusOr<const double*> Engine::StepValues() {
   return host;
 }
 
+std::string Engine::FirstWeightNotFinite() const {
+  return FirstNonFiniteWeight({&base_, &parameters_});
+}
+
 // The weights are still those from the step's start. Where a rank's weights are not finite, they
 // caused all values that are not finite.
 absl::Status Engine::GradientError(double loss_sum, double norm) const {
   const std::string what = std::isfinite(loss_sum) ? absl::StrCat("the gradient norm is ", norm)
                                                    : absl::StrCat("the loss is ", loss_sum);
-  const std::string weight = FirstNonFiniteWeight(parameters_);
+  const std::string weight = FirstWeightNotFinite();
   double found = weight == "none" ? 0 : 1;
   for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
     const Tensor any(&found, DType::kF64, {1});
@@ -456,8 +470,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
   std::copy(values.begin() + 2, values.end(), sums.begin());
   // On a GPU the losses of an evaluation have not been checked before.
   if (!std::isfinite(values[1])) {
-    return NonFiniteError(absl::StrCat("the loss is ", values[1]),
-                          FirstNonFiniteWeight(parameters_));
+    return NonFiniteError(absl::StrCat("the loss is ", values[1]), FirstWeightNotFinite());
   }
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
   values_fetched_ = false;

@@ -121,21 +121,25 @@ class Engine {
   };
   absl::StatusOr<Agreement> Agree(bool stop, absl::Span<double> sums = {});
 
-  // Returns DataLoss, naming the tensor, where weights that ranks share differ: call it after
-  // loading, since ranks on several machines may have read different files. Gathers the weights.
+  // Returns DataLoss, naming the tensor, where weights that ranks share differ, frozen or not: call
+  // it after loading, since ranks on several machines may have read different files. Gathers the
+  // weights.
   absl::Status CompareReplicas();
 
-  // The fingerprint (train/engine/arena_fingerprint.h) of the weights before any rounding to bf16
-  // and of the optimizer's moments: that of what a checkpoint holds. The same on every rank, under
-  // every layout, and in bf16 as in f32. Call it between steps.
+  // The fingerprint (train/engine/arena_fingerprint.h) of the trained weights before any rounding
+  // to bf16 and of the optimizer's moments: that of what a checkpoint holds. The same on every
+  // rank, under every layout, and in bf16 as in f32. Call it between steps.
   absl::StatusOr<Fingerprint> StateFingerprint() const;
 
   const EngineOptions& options() const { return options_; }
   MemoryPlan memory_plan() const;
   const Mesh& mesh() const { return *mesh_; }
   const Transformer& model() const { return *model_; }
-  // CHECKs that no weights wait to be gathered.
+  // What is trained: with LoRA, the adapters alone. CHECKs that no weights wait to be gathered.
   ParameterArena& parameters();
+  // With LoRA, the frozen weights below the adapters, which have neither gradients nor optimizer
+  // state; else null.
+  ParameterArena* base() { return options_.model.lora.enabled() ? &base_ : nullptr; }
   AdamW& optimizer() { return *optimizer_; }
   ThreadTeam& team() { return team_; }
   CudaContext* cuda() { return cuda_.get(); }  // null on the CPU
@@ -182,6 +186,8 @@ class Engine {
   absl::Status KeepSequenceLosses(int64_t num_sequences);
   Communicator& AnyGroup() const;
   absl::StatusOr<const double*> StepValues();
+  absl::Status CompareReplicas(const ParameterArena& arena);
+  std::string FirstWeightNotFinite() const;
   absl::Status GradientError(double loss_sum, double norm) const;
   std::string FirstGradientNotFinite() const;
   absl::Status NonFiniteError(const std::string& what, const std::string& found) const;
@@ -194,7 +200,8 @@ class Engine {
   std::unique_ptr<CudaContext> cuda_;  // on a GPU; before what is on it
   const TensorParallel tp_;
   ThreadTeam team_;
-  ParameterArena parameters_;
+  ParameterArena base_;        // with LoRA, what is frozen; else empty
+  ParameterArena parameters_;  // what is trained
   std::unique_ptr<Transformer> model_;
   std::optional<ActivationArena> activations_;
   std::optional<Context> context_;

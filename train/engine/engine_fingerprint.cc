@@ -52,7 +52,13 @@ absl::Status CompareSegments(Communicator& group, const RankWeights& weights, Wa
 
 absl::Status Engine::CompareReplicas() {
   STRAKE_RETURN_IF_ERROR(GatherWeights());
-  const RankWeights weights = {*context_, parameters_};
+  STRAKE_RETURN_IF_ERROR(CompareReplicas(base_));
+  return CompareReplicas(parameters_);
+}
+
+absl::Status Engine::CompareReplicas(const ParameterArena& arena) {
+  if (arena.num_elements() == 0) return absl::OkStatus();
+  const RankWeights weights = {*context_, arena};
   STRAKE_RETURN_IF_ERROR(CompareSegments(mesh_->communicator(MeshAxis::kDp), weights,
                                          [](const ParameterSegment&) { return true; }));
   const int num_ranks = tp_.size();

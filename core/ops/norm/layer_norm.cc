@@ -49,8 +49,8 @@ LayerNormBackwardArgs<T, Stat> Args(const LayerNormBackwardOperands& o, bool acc
           .columns = o.x.dim(1),
           .accumulate_dx = accumulate_dx,
           .dx = o.dx.data<T>(),
-          .dweight = o.dweight.data<Stat>(),
-          .dbias = o.dbias.data<Stat>()};
+          .dweight = DataOrNull<Stat>(o.dweight),
+          .dbias = DataOrNull<Stat>(o.dbias)};
 }
 
 }  // namespace
@@ -100,6 +100,7 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
   CheckShapes(o.x, o.weight, o.weight, o.dx, o.mean, o.rstd);
   CheckGradient("layer_norm", o.weight, o.dweight);
   CheckGradient("layer_norm", o.weight, o.dbias);
+  CHECK_EQ(o.dweight.defined(), o.dbias.defined()) << "[layer_norm] gradients of weight, bias";
   const bool on_cuda =
       OnCuda("layer_norm", ctx, o.dy, o.x, o.weight, o.mean, o.rstd, o.dx, o.dweight, o.dbias);
   const ActivationScope scope(ctx.arena());
@@ -122,10 +123,11 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
       return cuda::LayerNormBackward<T>(ctx.cuda_stream(), args);
     });
   }
+  const int64_t weight_columns = o.dweight.defined() ? o.x.dim(1) : 0;
   const bool done = RunCpuKernels("layer_norm", ctx, o.x.dtype(), [&]<typename T>() {
     const auto args = Args<T>(o, accumulate_dx);
     // Columns first, because dx may overwrite dy.
-    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormBackwardWeight(args, begin, end));
     });
     ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
@@ -136,7 +138,7 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
   DispatchReference("layer_norm", o.x.dtype(), [&]<typename Scalar>() {
     const auto args = Args<Scalar, Scalar>(o, accumulate_dx);
     // Columns first, because dx may overwrite dy.
-    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::LayerNormBackwardWeight(args, begin, end);
     });
     ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {

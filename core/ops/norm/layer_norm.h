@@ -32,7 +32,7 @@ absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
-//   dweight [C]     +=
+//   dweight [C]     +=; undefined, with dbias: both are not computed
 //   dbias   [C]     +=
 //   dbias[c]   += sum_n dy[n,c],   dweight[c] += sum_n dy[n,c] xhat[n,c]
 //   dx[n,c]     = rstd[n] (g[n,c] - mean_c(g) - xhat[n,c] mean_c(g xhat)),

@@ -29,7 +29,7 @@ struct LayerNormBackwardArgs {
   int64_t rows, columns;
   bool accumulate_dx;         // dx += instead of =
   T* dx;                      // [N, C]
-  Stat *dweight, *dbias;      // [C], +=
+  Stat *dweight, *dbias;      // [C], +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };
 

@@ -252,7 +252,7 @@ absl::Status LayerNormBackward(CudaStream stream, const LayerNormBackwardArgs<T>
         args.mean, args.rstd, args.rows, args.columns, args.accumulate_dx, args.dx, args.workspace,
         bias_partials);
   });
-  if (!launched.ok()) return launched;
+  if (!launched.ok() || args.dweight == nullptr) return launched;
   return SumPartials(stream, args.workspace, partials, args.columns, args.dweight, args.dbias);
 }
 

@@ -102,7 +102,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
             .weight_offset = weight_offset,
             .accumulate_dx = accumulate_dx,
             .dx = dx.data<T>(),
-            .dweight = dweight.data<Stat>()};
+            .dweight = DataOrNull<Stat>(dweight)};
   };
   if (on_cuda) {
     return DispatchCuda("rms_norm", x.dtype(), [&]<typename T>() {
@@ -111,10 +111,11 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
       return cuda::RmsNormBackward<T>(ctx.cuda_stream(), args);
     });
   }
+  const int64_t weight_columns = dweight.defined() ? x.dim(1) : 0;
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();
     // Columns first, because dx may overwrite dy.
-    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(RmsNormBackwardWeight(args, begin, end));
     });
     ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
@@ -125,7 +126,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
   DispatchReference("rms_norm", x.dtype(), [&]<typename Scalar>() {
     const auto args = args_of.template operator()<Scalar, Scalar>();
     // Columns first, because dx may overwrite dy.
-    ctx.team().ParallelFor(args.columns, kColumnGrain, [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::RmsNormBackwardWeight(args, begin, end);
     });
     ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {

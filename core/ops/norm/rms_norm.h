@@ -27,7 +27,7 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]:
 //   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
-//   dweight [C]     +=
+//   dweight [C]     +=; undefined: it is not computed
 //   dweight[c] += sum_n dy[n,c] x[n,c] rstd[n]
 //   dx[n,c]     = rstd[n] (g[n,c] - xhat[n,c] mean_c(g xhat)),  g = dy (weight_offset + weight),
 //   xhat = x rstd

@@ -31,7 +31,7 @@ struct RmsNormBackwardArgs {
   double weight_offset = 0;   // as in the forward pass
   bool accumulate_dx;         // dx += instead of =
   T* dx;                      // [N, C]
-  Stat* dweight;              // [C], +=
+  Stat* dweight;              // [C], +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };
 

@@ -189,7 +189,7 @@ absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& ar
   };
   const absl::Status launched = LaunchVectorized<T>(
       Vectorizes<T>(args.columns, {args.dy, args.x, args.weight, args.dx, args.workspace}), launch);
-  if (!launched.ok()) return launched;
+  if (!launched.ok() || args.dweight == nullptr) return launched;
   return SumPartials(stream, args.workspace, partials, args.columns, args.dweight);
 }
 

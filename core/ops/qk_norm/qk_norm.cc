@@ -197,6 +197,7 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
   CheckWeights("qk_norm", heads, weights, dqkv.dtype());
   CheckGradient("qk_norm", weights.query, dquery);
   CheckGradient("qk_norm", weights.key, dkey);
+  CHECK_EQ(dquery.defined(), dkey.defined()) << "[qk_norm] gradients of query, key";
   CheckRanks("qk_norm", heads, sums);
   const bool on_cuda =
       OnCuda("qk_norm", ctx, raw, rstd, weights.query, weights.key, sums, dqkv, dquery, dkey);
@@ -232,7 +233,7 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
             .rstd = rstd.data<Stat>(),
             .sums = RowsOrNull<Stat>(sums),
             .dqkv = dqkv.data<T>(),
-            .dweights = {dquery.data<Stat>(), dkey.data<Stat>()}};
+            .dweights = {DataOrNull<Stat>(dquery), DataOrNull<Stat>(dkey)}};
   };
   if (on_cuda) {
     return DispatchCuda("qk_norm", dqkv.dtype(), [&]<typename T>() {
@@ -241,11 +242,12 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
       return cuda::QkNormBackward<T>(ctx.cuda_stream(), args);
     });
   }
+  const int num_weights = dquery.defined() ? 2 : 0;
   const int64_t grain = RowGrain(heads.num_normalized());
   const bool done = RunCpuKernels("qk_norm", ctx, dqkv.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();
     // Columns first, because dx overwrites dy.
-    for (int p = 0; p < 2; ++p) {
+    for (int p = 0; p < num_weights; ++p) {
       ctx.team().ParallelFor(args.parts[p].group_columns, kColumnGrain,
                              [&](int64_t begin, int64_t end) {
                                STRAKE_CPU_RUN(QkNormBackwardWeight(args, p, begin, end));
@@ -259,7 +261,7 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
   DispatchReference("qk_norm", dqkv.dtype(), [&]<typename Scalar>() {
     const auto args = args_of.template operator()<Scalar, Scalar>();
     // Columns first, because dx overwrites dy.
-    for (int p = 0; p < 2; ++p) {
+    for (int p = 0; p < num_weights; ++p) {
       reference::QkNormBackwardWeight(args, p, 0, args.parts[p].group_columns);
     }
     ctx.team().ParallelFor(args.rows, grain, [&](int64_t begin, int64_t end) {

@@ -58,7 +58,7 @@ absl::Status QkNormForward(const Context& ctx, const QkNormHeads& heads,
 
 // From the gradient of y in dqkv [N, (H + 2 KV) D], and the forward pass's raw and rstd:
 //   dqkv, of queries and keys   = the gradient of x, in place
-//   dquery, dkey                += the gradients of weights
+//   dquery, dkey                += the gradients of weights; both undefined: not computed
 //   dweight[c] += sum_n dy[n,c] xhat[n,c], with kPerHead over heads too
 //   dx[n,c]     = rstd[n,g] (p[n,c] - xhat[n,c] mean_{c in g}(p xhat)),
 //   p = dy (offset + weight), xhat = x rstd

@@ -40,7 +40,7 @@ struct QkNormBackwardArgs {
   const Stat* rstd;
   const Stat* sums = nullptr;
   T* dqkv;                    // [rows, columns]
-  Stat* dweights[2];          // [group_columns] of each part, +=
+  Stat* dweights[2];          // [group_columns] of each part, +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };
 

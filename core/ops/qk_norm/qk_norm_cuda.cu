@@ -248,7 +248,7 @@ absl::Status QkNormBackward(CudaStream stream, const QkNormBackwardArgs<T>& args
         return Launch<QkNormBackwardKernel<T, kWidth, kWhole>>(
             stream, blocks, threads, teams * (query_columns + key_columns) * sizeof(float), args);
       });
-  if (!launched.ok()) return launched;
+  if (!launched.ok() || args.dweights[0] == nullptr) return launched;
   const float* const keys = args.workspace + blocks * query_columns;
   if (query_columns == key_columns) {
     return SumPartials(stream, args.workspace, blocks, query_columns, args.dweights[0],
