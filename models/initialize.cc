@@ -1,5 +1,6 @@
 #include "models/initialize.h"
 
+#include <algorithm>
 #include <complex>
 #include <utility>
 #include <vector>
@@ -32,6 +33,21 @@ void Store(const Tensor& x, int64_t i, double value) {
   }
 }
 
+// values[i] = that of element `first + i`.
+void InitialValues(const Philox& random, const WeightInit& init, int64_t first,
+                   absl::Span<double> values) {
+  if (init.stddev != 0) {
+    random.Normals(first, values);
+    for (double& value : values) value *= init.stddev;
+  } else {
+    std::fill(values.begin(), values.end(), 0.0);
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (init.bound != 0) values[i] += init.bound * (2 * random.Uniform(first + i) - 1);
+    values[i] += init.mean;
+  }
+}
+
 // Initializes columns [first_column, first_column + segment.columns) of a parameter's `values`, row
 // by row of the tensor that Hugging Face stores: there the indices are consecutive.
 void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& segment,
@@ -49,13 +65,12 @@ void InitializeSegment(uint64_t seed, ThreadTeam& team, const ParameterSegment& 
   }
   const Philox random(seed, RandomUse::kInitialWeights, StableHash(segment.name));
   team.ParallelFor(hf_rows, 1, [&](int64_t begin, int64_t end) {
-    std::vector<double> noise(hf_columns, 0.0);
+    std::vector<double> row_values(hf_columns);
     for (int64_t row = begin; row < end; ++row) {
       const int64_t index = (first_hf_row + row) * full_hf_columns + first_hf_column;
-      if (init.stddev != 0) random.Normals(index, absl::MakeSpan(noise));
+      InitialValues(random, init, index, absl::MakeSpan(row_values));
       for (int64_t column = 0; column < hf_columns; ++column) {
-        Store(values, first_column + row * row_step + column * column_step,
-              init.mean + init.stddev * noise[column]);
+        Store(values, first_column + row * row_step + column * column_step, row_values[column]);
       }
     }
   });

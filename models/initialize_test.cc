@@ -59,6 +59,27 @@ TEST(InitializeTest, MomentsAndSeed) {
   EXPECT_FALSE(testing::SameBits(w->value, other->value));
 }
 
+TEST(InitializeTest, UniformWithinItsBound) {
+  ThreadTeam team(2);
+  ParameterArena arena;
+  constexpr int kSize = 20000;
+  const Parameter* a = arena.Add({{"a", 1000, true}}, {20, 1000}, true, {.bound = 0.5});
+  ASSERT_TRUE(arena.Allocate(DType::kF64, false).ok());
+  ASSERT_TRUE(InitializeParameters(1, team, &arena).ok());
+  double mean = 0, square = 0;
+  for (int i = 0; i < kSize; ++i) {
+    const double x = a->value.data<double>()[i];
+    mean += x / kSize;
+    square += x * x / kSize;
+  }
+  // Five standard errors; the variance of a uniform number is a third of the bound's square, and
+  // that of its square 4/45 of the fourth power.
+  EXPECT_NEAR(mean, 0, 5 * 0.5 / std::sqrt(3.0 * kSize));
+  EXPECT_NEAR(square, 0.25 / 3, 5 * 0.25 * std::sqrt(4.0 / 45 / kSize));
+  EXPECT_LE(testing::MaxAbs(a->value), 0.5);
+  EXPECT_GT(testing::MaxAbs(a->value), 0.499);
+}
+
 // Every rank's slice of every tensor has the whole's bits, padding is 0, and the slices cover the
 // whole.
 void ExpectTheWholesBits(const ModelConfig& config, int num_ranks) {
@@ -94,7 +115,9 @@ TEST(InitializeTest, EveryLayoutGetsTheSameBits) {
   for (const int num_ranks : {1, 2, 3, 4, 8}) {
     for (const int64_t num_kv_heads : {1, 4}) {
       if (num_kv_heads % num_ranks != 0 && num_ranks % num_kv_heads != 0) continue;
-      for (const ModelConfig& config : testing::SlicedModels(num_kv_heads)) {
+      for (ModelConfig config : testing::SlicedModels(num_kv_heads)) {
+        ExpectTheWholesBits(config, num_ranks);
+        config.lora = {.rank = 3, .alpha = 3};
         ExpectTheWholesBits(config, num_ranks);
       }
     }

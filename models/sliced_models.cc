@@ -1,5 +1,7 @@
 #include "models/sliced_models.h"
 
+#include <utility>
+
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
 #include "models/families/phi3.h"
@@ -44,10 +46,11 @@ std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads) {
 
 std::unique_ptr<ParameterArena> SlicedParameters(const ModelConfig& config, int rank,
                                                  int num_ranks) {
-  auto arena = std::make_unique<ParameterArena>();
-  const Transformer model(config, config.max_positions, arena.get(),
-                          TensorParallel::Planned(rank, num_ranks));
-  return arena;
+  auto base = std::make_unique<ParameterArena>(), adapters = std::make_unique<ParameterArena>();
+  const Transformer model(config, config.max_positions, base.get(),
+                          TensorParallel::Planned(rank, num_ranks), LogitsChunk(),
+                          ActivationRecompute::kNone, adapters.get());
+  return config.lora.enabled() ? std::move(adapters) : std::move(base);
 }
 
 void ForEachElement(

@@ -18,7 +18,7 @@ namespace strake::testing {
 // Llama have `num_kv_heads` key/value heads.
 std::vector<ModelConfig> SlicedModels(int64_t num_kv_heads);
 
-// The parameters of rank `rank` of `num_ranks`, not allocated.
+// The trained parameters of rank `rank` of `num_ranks`, not allocated: with LoRA, the adapters'.
 std::unique_ptr<ParameterArena> SlicedParameters(const ModelConfig& config, int rank,
                                                  int num_ranks);
 

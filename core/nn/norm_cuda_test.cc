@@ -50,6 +50,26 @@ TEST_P(NormCudaTest, ForwardAndBackward) {
   ExpectFollowsF64({row, gradient, row, dbias, out, in, out, in, out}, op);
 }
 
+TEST_P(NormCudaTest, BackwardOfFrozenParameters) {
+  const DType dtype = std::get<0>(GetParam());
+  const bool layer_norm = std::get<1>(GetParam());
+  const int64_t n = 5, c = 64;
+  const ParityOperand in{{n, c}, dtype}, row{{c}, dtype};
+  const ParityOperand out{{n, c}, dtype, F32SumTolerance(c) + 3 * UnitRoundoff(dtype)};
+  const auto op = [&](const Context& ctx, const std::vector<Tensor>& t) -> absl::Status {
+    Parameter weight, bias;
+    weight.value = t[0];
+    bias.value = t[1];
+    weight.frozen = bias.frozen = true;
+    const Norm norm(&weight, layer_norm ? &bias : nullptr, 1e-2, layer_norm ? 0 : 1);
+    NormSaved saved;
+    const ActivationScope scope(ctx.arena());
+    STRAKE_RETURN_IF_ERROR(norm.Forward(ctx, t[2], Tensor(), &saved).status());
+    return norm.Backward(ctx, t[3], saved, /*accumulate_dx=*/false, t[4]);
+  };
+  ExpectFollowsF64({row, row, in, in, out}, op);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, NormCudaTest,
                          ::testing::Combine(::testing::Values(DType::kF32, DType::kBf16),
                                             ::testing::Bool()),

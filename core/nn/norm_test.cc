@@ -81,6 +81,34 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   }
 }
 
+// The same dx, and nothing for parameters that have no gradient.
+TEST_P(NormTest, FrozenParametersGetNoGradient) {
+  const auto [kind, with_residual] = GetParam();
+  for (const DType dtype : {DType::kF32, DType::kF64}) {
+    ParameterArena arena;
+    const Parameter* weight = arena.Add({{"weight", 6}}, {6}, false);
+    const Parameter* bias =
+        kind == Kind::kLayerNorm ? arena.Add({{"bias", 6}}, {6}, false) : nullptr;
+    ASSERT_TRUE(arena.Allocate(dtype, true).ok());
+    FillNormal(arena.values(), 1);
+    const Norm norm(weight, bias, 1e-3, kind == Kind::kRmsNormPlusOne ? 1 : 0);
+    TestContext ctx;
+    TestTensor x(dtype, {4, 6}), dy(dtype, {4, 6}), expected(dtype, {4, 6}), dx(dtype, {4, 6});
+    FillNormal(x, 3);
+    FillNormal(dy, 4);
+    NormSaved saved;
+    ASSERT_TRUE(norm.Forward(ctx, x, Tensor(), &saved).ok());
+    ASSERT_TRUE(norm.Backward(ctx, dy, saved, /*accumulate_dx=*/false, expected).ok());
+    EXPECT_GT(MaxAbs(arena.grads()), 0);
+    FillConstant(arena.grads(), 7);
+    arena.Freeze();
+    ctx.context().set_on_grad_ready([&](const Parameter&) { ADD_FAILURE() << "announced"; });
+    ASSERT_TRUE(norm.Backward(ctx, dy, saved, /*accumulate_dx=*/false, dx).ok());
+    EXPECT_TRUE(testing::SameBits(dx, expected));
+    for (int i = 0; i < 6; ++i) EXPECT_EQ(testing::GetElement(weight->grad, i), 7.0);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Kinds, NormTest,
     ::testing::Combine(::testing::Values(Kind::kLayerNorm, Kind::kRmsNorm, Kind::kRmsNormPlusOne),

@@ -34,33 +34,38 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
-// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
+// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy. Frozen
+// parameters have no gradients.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
   const double width = static_cast<double>(call.ShapeOf("x")[1]);
   const double rows = static_cast<double>(call.ShapeOf("x")[0]);
   const Rounding rounding = {width, 8};
   const bool accumulate = call.Find("dx")->role == OpRole::kInOut;
+  const bool trained = call.Has("dweight");
   OpCheck check = {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1, 0.1),
-                               In(call, "rstd"), Grad(call, "dweight", rows, 8), In(call, "mean"),
-                               Grad(call, "dbias", rows, 8)}};
+                               In(call, "rstd"), In(call, "mean")}};
+  if (trained) {
+    check.tensors.push_back(Grad(call, "dweight", rows, 8));
+    check.tensors.push_back(Grad(call, "dbias", rows, 8));
+  }
   if (accumulate) check.tensors.push_back(In(call, "dy"));
   check.tensors.push_back(InOut(call, "dx", rounding));
   check.prepare = [](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
     return LayerNormForward(
-        ctx, {.x = t[0], .weight = t[1], .bias = t[1], .y = y, .mean = t[4], .rstd = t[2]}, kEps);
+        ctx, {.x = t[0], .weight = t[1], .bias = t[1], .y = y, .mean = t[3], .rstd = t[2]}, kEps);
   };
-  check.run = [accumulate](const Context& ctx, const Tensors& t) {
+  check.run = [accumulate, trained](const Context& ctx, const Tensors& t) {
     return LayerNormBackward(ctx,
-                             {.dy = t[6],  // dx itself if it replaces dy
+                             {.dy = accumulate ? t[t.size() - 2] : t.back(),
                               .x = t[0],
                               .weight = t[1],
-                              .mean = t[4],
+                              .mean = t[3],
                               .rstd = t[2],
                               .dx = t.back(),
-                              .dweight = t[3],
-                              .dbias = t[5]},
+                              .dweight = trained ? t[4] : Tensor(),
+                              .dbias = trained ? t[5] : Tensor()},
                              accumulate);
   };
   return check;

@@ -27,7 +27,8 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
-// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy.
+// In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy. A frozen
+// weight has no gradient.
 OpCheck BackwardCheck(const OpCall& call) {
   constexpr double kEps = 1e-5;
   const double offset = call.GetOr("weight_offset", 0);
@@ -35,18 +36,21 @@ OpCheck BackwardCheck(const OpCall& call) {
   const double rows = static_cast<double>(call.ShapeOf("x")[0]);
   const Rounding rounding = {width, 8};
   const bool accumulate = call.Find("dx")->role == OpRole::kInOut;
+  const bool trained = call.Has("dweight");
   OpCheck check = {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1 - offset, 0.1),
-                               In(call, "rstd"), Grad(call, "dweight", rows, 8)}};
+                               In(call, "rstd")}};
+  if (trained) check.tensors.push_back(Grad(call, "dweight", rows, 8));
   if (accumulate) check.tensors.push_back(In(call, "dy"));
   check.tensors.push_back(InOut(call, "dx", rounding));
   check.prepare = [offset](const Context& ctx, const Tensors& t) {
     const Tensor y = ctx.arena().Allocate(t[0].dtype(), t[0].shape());
     return RmsNormForward(ctx, t[0], {}, t[1], kEps, offset, {}, y, t[2]);
   };
-  check.run = [accumulate, offset](const Context& ctx, const Tensors& t) {
+  check.run = [accumulate, trained, offset](const Context& ctx, const Tensors& t) {
     const Tensor& dx = t.back();
-    const Tensor& dy = t[4];  // dx itself if it replaces dy
-    return RmsNormBackward(ctx, dy, t[0], t[1], offset, t[2], accumulate, dx, t[3]);
+    const Tensor& dy = accumulate ? t[t.size() - 2] : dx;
+    const Tensor dweight = trained ? t[3] : Tensor();
+    return RmsNormBackward(ctx, dy, t[0], t[1], offset, t[2], accumulate, dx, dweight);
   };
   return check;
 }

@@ -46,7 +46,7 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
-// rstd is that of elements with unit variance.
+// rstd is that of elements with unit variance. Frozen weights have no gradients.
 OpCheck BackwardCheck(const OpCall& call) {
   const QkNormHeads heads = HeadsOf(call);
   const double rows = static_cast<double>(call.ShapeOf("dy")[0]);
@@ -55,14 +55,18 @@ OpCheck BackwardCheck(const OpCall& call) {
   const bool has_sums = call.Has("sums");
   OpCheck check = {.tensors = {InOut(call, "dy", {GroupColumns(call), 8}), In(call, "raw"),
                                In(call, "rstd", 1, 0.1), NormWeight(call, "query"),
-                               NormWeight(call, "key"),
-                               Grad(call, "dquery", rows * heads_per_row, 8),
-                               Grad(call, "dkey", rows * heads_per_row, 8)}};
+                               NormWeight(call, "key")}};
+  const bool trained = call.Has("dquery");
+  if (trained) {
+    check.tensors.push_back(Grad(call, "dquery", rows * heads_per_row, 8));
+    check.tensors.push_back(Grad(call, "dkey", rows * heads_per_row, 8));
+  }
   if (has_sums) check.tensors.push_back(SumsOf(call));
-  check.run = [heads, offset = call.Get("weight_offset"), has_sums](const Context& ctx,
-                                                                    const Tensors& t) {
+  check.run = [heads, offset = call.Get("weight_offset"), has_sums, trained](const Context& ctx,
+                                                                             const Tensors& t) {
     return QkNormBackward(ctx, heads, {.query = t[3], .key = t[4], .offset = offset}, t[1], t[2],
-                          has_sums ? t[7] : Tensor(), t[0], t[5], t[6]);
+                          has_sums ? t.back() : Tensor(), t[0], trained ? t[5] : Tensor(),
+                          trained ? t[6] : Tensor());
   };
   return check;
 }

@@ -71,6 +71,17 @@ TEST_P(QkNormCudaTest, Backward) {
   }
 }
 
+TEST_P(QkNormCudaTest, BackwardOfFrozenWeights) {
+  const auto& [n, d] = kSizes[0];
+  const QkNormHeads heads = Heads(d);
+  ExpectFollowsF64(
+      {Result({n, 7 * d}, QueryColumns(d)), In({n, 5 * d}), Sum({n, heads.num_groups()}, 1),
+       In({QueryColumns(d)}), In({KeyColumns(d)})},
+      [&](const Context& ctx, const Tensors& t) {
+        return QkNormBackward(ctx, heads, {t[3], t[4], kOffset}, t[1], t[2], {}, t[0], {}, {});
+      });
+}
+
 TEST_P(QkNormCudaTest, SumsOfAllRanks) {
   if (!whole()) return;
   for (const auto& [n, d] : kSizes) {
