@@ -240,7 +240,9 @@ double TrainingFlopsPerToken(const ModelConfig& c, int64_t seq_len) {
   for (int64_t i = 0; i < c.num_layers; ++i) {
     visible_keys += MeanVisibleKeys(c.AttentionOf(i).window, double(seq_len));
   }
-  return 6 * (CountParameters(c) - PositionParameters(c) - input) +
+  // A product in the forward pass, and two or, without the weight's gradient, one in the backward.
+  const double per_parameter = c.lora.enabled() ? 4 : 6;
+  return per_parameter * (CountParameters(c) - PositionParameters(c) - input) +
          12.0 * c.num_heads * c.head_dim * visible_keys;
 }
 

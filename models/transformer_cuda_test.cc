@@ -11,6 +11,7 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "models/decoder.h"
 #include "models/families/gpt2.h"
 #include "models/families/llama.h"
@@ -55,6 +56,14 @@ std::vector<TestModel> TestModels() {
   for (size_t i = 0; i < features.size(); i += features.size() / 4) {
     models.push_back({"Features" + std::to_string(i), features[i], 40});
   }
+  // Adapters, whose products are twice the ops.
+  for (const int64_t rank : {1, 3, 16}) {
+    TestModel adapted = models[rank % 2];
+    adapted.config.lora = {.rank = rank, .alpha = 2};
+    adapted.num_ops = 40;
+    adapted.name += "Rank" + std::to_string(rank);
+    models.push_back(adapted);
+  }
   return models;
 }
 
@@ -84,11 +93,18 @@ struct CudaModel {
       : batch(config.vocab_size),
         tokens(batch.tokens),
         targets(batch.targets),
-        model(config, config.max_positions, &arena, TensorParallel(), chunk) {
-    CHECK(arena.Allocate(dtype, true, Device::kCuda).ok());
-    CHECK(model.PlaceTables().ok());
+        model(config, config.max_positions, &arena, TensorParallel(), chunk,
+              ActivationRecompute::kNone, &adapters),
+        trained(config.lora.enabled() ? adapters : arena) {
+    // An adapter's B, too, which is 0 at first.
+    for (ParameterRecord& record : adapters.records()) record.init.stddev = 0.3;
     ThreadTeam team(1);
-    CHECK(InitializeParameters(3, team, &arena).ok());
+    for (ParameterArena* each : {&arena, &adapters}) {
+      if (each->num_elements() == 0) continue;
+      CHECK(each->Allocate(dtype, /*with_gradients=*/each == &trained, Device::kCuda).ok());
+      CHECK(InitializeParameters(3, team, each).ok());
+    }
+    CHECK(model.PlaceTables().ok());
   }
 
   // Returns the sum of the losses; adds the gradients.
@@ -106,16 +122,23 @@ struct CudaModel {
   CudaTestContext ctx;
   Batch batch;
   CudaTestTensor tokens, targets;
-  ParameterArena arena;
+  ParameterArena arena, adapters;
   Transformer model;
+  ParameterArena& trained;
 };
 
 // On the CPU in f64, with another model's weights.
 struct ExactModel {
-  ExactModel(const ModelConfig& config, const Tensor& weights)
-      : batch(config.vocab_size), model(config, config.max_positions, &arena) {
-    CHECK(arena.Allocate(DType::kF64, true).ok());
-    CopyConvert(ToHost(weights), arena.values());
+  ExactModel(const ModelConfig& config, const CudaModel& other)
+      : batch(config.vocab_size),
+        model(config, config.max_positions, &arena, TensorParallel(), LogitsChunk(),
+              ActivationRecompute::kNone, &adapters),
+        trained(config.lora.enabled() ? adapters : arena) {
+    CHECK(arena.Allocate(DType::kF64, /*with_gradients=*/&arena == &trained).ok());
+    CopyConvert(ToHost(other.arena.values()), arena.values());
+    if (!config.lora.enabled()) return;
+    CHECK(adapters.Allocate(DType::kF64, /*with_gradients=*/true).ok());
+    CopyConvert(ToHost(other.adapters.values()), adapters.values());
   }
 
   double Run() {
@@ -130,8 +153,9 @@ struct ExactModel {
 
   TestContext ctx;
   Batch batch;
-  ParameterArena arena;
+  ParameterArena arena, adapters;
   Transformer model;
+  ParameterArena& trained;
 };
 
 class TransformerCudaTest : public ::testing::TestWithParam<std::tuple<TestModel, DType>> {
@@ -157,12 +181,12 @@ constexpr LogitsChunk kChunks[] = {LogitsChunk(), {.max_bytes = 0, .min_rows = 4
 TEST_P(TransformerCudaTest, LossAndGradientsFollowF64) {
   for (const LogitsChunk& chunk : kChunks) {
     CudaModel m(Config(), dtype(), chunk);
-    ExactModel exact(Config(), m.arena.values());
+    ExactModel exact(Config(), m);
     const double expected = exact.Run();
     EXPECT_NEAR(m.Run(), expected, Bound() * expected);
-    for (size_t i = 0; i < m.arena.records().size(); ++i) {
-      const ParameterRecord& record = m.arena.records()[i];
-      const Tensor& truth = exact.arena.records()[i].parameter.grad;
+    for (size_t i = 0; i < m.trained.records().size(); ++i) {
+      const ParameterRecord& record = m.trained.records()[i];
+      const Tensor& truth = exact.trained.records()[i].parameter.grad;
       EXPECT_GT(MaxAbs(truth), 1e-4) << record.name();
       EXPECT_LT(RelativeError(ToHost(record.parameter.grad), truth), Bound()) << record.name();
     }
@@ -180,8 +204,11 @@ TEST_P(TransformerCudaTest, TheLossAloneIsThatOfTraining) {
 // Bytes of activations that a dry run plans.
 size_t PlannedBytes(const ModelConfig& config, DType dtype, const LogitsChunk& chunk) {
   ParameterArena parameters;
-  const Transformer model(config, config.max_positions, &parameters, TensorParallel(), chunk);
+  ParameterArena adapters;
+  const Transformer model(config, config.max_positions, &parameters, TensorParallel(), chunk,
+                          ActivationRecompute::kNone, &adapters);
   parameters.AllocateDryRun(dtype, Device::kCuda);
+  adapters.AllocateDryRun(dtype, Device::kCuda);
   ActivationArena plan = ActivationArena::DryRun(Device::kCuda);
   ThreadTeam team(1);
   const Context ctx(&team, &plan);
@@ -196,7 +223,7 @@ TEST_P(TransformerCudaTest, TheSameBitsTwiceInThePlannedMemory) {
   for (const LogitsChunk& chunk : kChunks) {
     CudaModel first(Config(), dtype(), chunk), second(Config(), dtype(), chunk);
     EXPECT_EQ(first.Run(), second.Run());
-    EXPECT_TRUE(SameBits(ToHost(first.arena.grads()), ToHost(second.arena.grads())));
+    EXPECT_TRUE(SameBits(ToHost(first.trained.grads()), ToHost(second.trained.grads())));
     EXPECT_EQ(first.ctx.context().arena().peak_bytes(), PlannedBytes(Config(), dtype(), chunk));
   }
 }
@@ -294,7 +321,7 @@ TEST_P(TransformerCudaTest, GeneratesTheLikeliestTokens) {
   ASSERT_EQ(tokens.size(), 5u);
 
   // No token is far from the likeliest after those before it.
-  ExactModel exact(Config(), m.arena.values());
+  ExactModel exact(Config(), m);
   TransformerSaved saved;
   const auto logits =
       exact.model.Logits(exact.ctx, Tensor(tokens.data(), DType::kI32, {5}), 5, &saved);

@@ -80,6 +80,7 @@ ModelConfig LayoutCase::Model() const {
   c.intermediate_size = 48;
   c.initializer_range = initializer_range;
   c.tie_word_embeddings = tied;
+  if (lora_rank > 0) c.lora = {.rank = lora_rank, .alpha = 4};
   return c;
 }
 
@@ -106,6 +107,7 @@ LayoutCase LayoutCase::OnOneRank() const {
           .num_heads = num_heads,
           .num_kv_heads = num_kv_heads,
           .vocab_size = vocab_size,
+          .lora_rank = lora_rank,
           .initializer_range = initializer_range,
           .documents = documents,
           .micro_batch = GlobalBatch(),
@@ -115,9 +117,9 @@ LayoutCase LayoutCase::OnOneRank() const {
 std::string LayoutCase::ToString() const {
   constexpr const char* kDocumentNames[] = {"", "_mask", "_pad"};
   return absl::StrCat(model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
-                      "_tp", tp, "_dp", dp, sequence_parallel ? "_sp" : "", "_zero", zero, "_micro",
-                      num_micro_batches, kDocumentNames[static_cast<int>(documents)], "_threads",
-                      num_threads, "_bucket", bucket_bytes,
+                      lora_rank > 0 ? absl::StrCat("_lora", lora_rank) : "", "_tp", tp, "_dp", dp,
+                      sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
+                      "_threads", num_threads, "_bucket", bucket_bytes,
                       reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
                       device == Device::kCuda ? "_cuda" : "");
 }

@@ -14,7 +14,9 @@
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
+#include "models/activation_recompute.h"
 #include "models/head_loss.h"
+#include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
@@ -65,7 +67,8 @@ class RankModel {
         targets_(DType::kI32, {kTokens}),
         positions_(DType::kI32, {kTokens}),
         tp_(mesh.communicator(MeshAxis::kTp), sequence_parallel),
-        model_(config, kSeqLen, &arena_, tp_, kChunks) {
+        model_(config, kSeqLen, &weights_, tp_, kChunks, ActivationRecompute::kNone, &adapters_),
+        trained_(config.lora.enabled() ? adapters_ : weights_) {
     testing::FillTokens(tokens_, 1, config.vocab_size);
     testing::FillTokens(targets_, 2, config.vocab_size);
     if (!packed) return;
@@ -74,8 +77,11 @@ class RankModel {
   }
 
   absl::Status SetWeights() {
-    STRAKE_RETURN_IF_ERROR(arena_.Allocate(DType::kC128, /*with_gradients=*/true));
-    testing::SetWeights(ctx_.context().team(), &arena_);
+    for (ParameterArena* arena : {&weights_, &adapters_}) {
+      if (arena->num_elements() == 0) continue;
+      STRAKE_RETURN_IF_ERROR(arena->Allocate(DType::kC128, /*with_gradients=*/arena == &trained_));
+      testing::SetWeights(ctx_.context().team(), arena);
+    }
     return absl::OkStatus();
   }
 
@@ -101,20 +107,21 @@ class RankModel {
         model_.ForwardForTraining(ctx_, tokens_, targets_, kSeqLen, /*scale=*/1, &saved, documents_)
             .status());
     STRAKE_RETURN_IF_ERROR(model_.Backward(ctx_, &saved));
-    STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial, PartialGradients::Create(arena_, tp_));
-    return partial.Sum(ctx_, {{0, arena_.grads()}});
+    STRAKE_ASSIGN_OR_RETURN(const PartialGradients partial,
+                            PartialGradients::Create(trained_, tp_));
+    return partial.Sum(ctx_, {{0, trained_.grads()}});
   }
 
   // Weight and gradient `index` of the index space.
-  Complex& Weight(int64_t index) { return arena_.values().data<Complex>()[index]; }
-  double Grad(int64_t index) const { return arena_.grads().data<Complex>()[index].real(); }
+  Complex& Weight(int64_t index) { return trained_.values().data<Complex>()[index]; }
+  double Grad(int64_t index) const { return trained_.grads().data<Complex>()[index].real(); }
 
   // By tensor and element: the position in this rank's index space, or -1. The order is the same on
   // all ranks.
   std::map<std::string, std::vector<int64_t>> Indices() const {
     std::map<std::string, std::vector<int64_t>> indices;
     testing::ForEachElement(
-        arena_, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
+        trained_, [&](const ParameterSegment& segment, int64_t full_index, int64_t index) {
           const SegmentSlice& slice = segment.slice;
           auto& tensor = indices[segment.name];
           tensor.resize(slice.full_rows * slice.full_columns, -1);
@@ -128,8 +135,9 @@ class RankModel {
   testing::TestTensor tokens_, targets_, positions_;
   Documents documents_;
   TensorParallel tp_;
-  ParameterArena arena_;
+  ParameterArena weights_, adapters_;
   Transformer model_;
+  ParameterArena& trained_;
 };
 
 // d loss / d (element of the full tensor): both ranks run, and those that hold the element take the
@@ -177,6 +185,22 @@ TEST_P(LayoutComplexStepTest, EveryGradientOnTwoRanks) {
         RankModel rank(config, mesh, sp, /*packed=*/tied);
         STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
         EXPECT_EQ(num_elements, NumParameters(config));
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// B is not 0, and what is frozen has no gradient.
+TEST_P(LayoutComplexStepTest, EveryAdaptersGradientOnTwoRanks) {
+  const auto& [model, tied, sequence_parallel] = GetParam();
+  ModelConfig config = TinyConfig(model, tied);
+  config.lora = {.rank = 2, .alpha = 3};
+  const absl::Status status = RunOnThreads(
+      {.dp = 1, .pp = 1, .cp = 1, .tp = 2}, {.timeout = std::chrono::minutes(1), .check = true},
+      [&, tied = tied, sp = sequence_parallel](const Mesh& mesh) -> absl::Status {
+        RankModel rank(config, mesh, sp, /*packed=*/tied);
+        STRAKE_ASSIGN_OR_RETURN(const int64_t num_elements, CompareEveryGradient(&rank));
+        EXPECT_EQ(num_elements, NumAdapterParameters(config));
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;

@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "models/families/family.h"
 #include "models/layer_parameters.h"
+#include "models/lora_modules.h"
 #include "models/sliced_models.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
@@ -22,8 +24,15 @@ class Holders {
  public:
   explicit Holders(const LayoutCase& layout) : config_(layout.Model()), layout_(layout) {}
 
-  std::vector<int> Of(const std::string& name, const FullTensors::Entry& entry) const {
+  std::vector<int> Of(std::string name, const FullTensors::Entry& entry) const {
     std::vector<int> holders(entry.values.size(), 1);
+    if (absl::StartsWith(name, kAdapterPrefix)) {
+      const bool is_a = absl::EndsWith(name, kLoraA), is_row = IsRowAdapter(name);
+      // Every rank has A of its columns, and B of its rows; it has rows of A, or columns of B.
+      if (is_a != is_row) return std::vector<int>(holders.size(), layout_.tp);
+      if (is_a) return holders;
+      name = ModuleOf(name) + ".weight";
+    }
     const int64_t first = FirstSharedColumn(name);
     if (first < 0) return holders;
     const int shared =
@@ -35,6 +44,18 @@ class Holders {
   }
 
  private:
+  static constexpr char kAdapterPrefix[] = "base_model.model.", kLoraA[] = ".lora_A.weight";
+
+  static std::string ModuleOf(const std::string& adapter) {
+    return adapter.substr(sizeof(kAdapterPrefix) - 1,
+                          adapter.size() - sizeof(kAdapterPrefix) + 1 - (sizeof(kLoraA) - 1));
+  }
+
+  bool IsRowAdapter(const std::string& adapter) const {
+    const TensorNames& n = config_.family->tensors;
+    return IsOneOf(ModuleOf(adapter), {n.attention_output, n.down}, {""});
+  }
+
   // -1: none.
   int64_t FirstSharedColumn(const std::string& name) const {
     const TensorNames& names = config_.family->tensors;
@@ -136,7 +157,9 @@ void ExpectEqual(const LayoutCase& layout, const FullTensors& actual, int dp_cop
     EXPECT_LE(RelativeError(mine.values, entry.values), tolerance) << name;
     num_elements += static_cast<int64_t>(entry.values.size());
   }
-  EXPECT_EQ(num_elements, NumParameters(layout.Model()));
+  const ModelConfig model = layout.Model();
+  EXPECT_EQ(num_elements,
+            model.lora.enabled() ? NumAdapterParameters(model) : NumParameters(model));
 }
 
 void ExpectEqualSteps(const LayoutCase& layout, const std::vector<RankRecord>& ranks,

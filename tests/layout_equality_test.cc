@@ -4,15 +4,21 @@
 #include "tests/layout_equality.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <vector>
 
+#include "core/base/status_macros.h"
+#include "core/tensor/tensor_buffer.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
+#include "parallel/mesh/run_on_threads.h"
 #include "tests/layout_case.h"
 #include "tests/layout_model.h"
+#include "tests/train_layout.h"
+#include "train/engine/engine.h"
 
 namespace strake {
 namespace {
@@ -38,6 +44,36 @@ double Tolerance(const LayoutCase& layout, int step) {
   const double num_terms = std::max<double>(48, layout.GlobalBatch() * layout.kSeqLen);
   const double num_roundings = 2 * (55 * num_terms + 2 * layout.vocab_size);
   return step * (4 * std::sqrt(num_roundings) * testing::UnitRoundoff(DType::kF32) + reduced);
+}
+
+TensorBuffer CopyOf(const Tensor& x) {
+  TensorBuffer copy(x.dtype(), x.shape());
+  testing::CopyConvert(x, copy.tensor());
+  return copy;
+}
+
+absl::Status ExpectTrainsAdaptersAlone(const LayoutCase& layout, Engine* engine) {
+  const TensorBuffer base = CopyOf(engine->base()->values());
+  const TensorBuffer adapters = CopyOf(engine->parameters().values());
+  const int64_t num_tokens = layout.micro_batch * layout.kSeqLen;
+  const testing::TestTensor tokens(DType::kI32, {num_tokens});
+  testing::FillTokens(tokens, 1, layout.vocab_size);
+  for (int step = 1; step <= 2; ++step) {
+    STRAKE_RETURN_IF_ERROR(engine->AccumulateGradients(tokens, tokens, 0.1, /*last=*/true));
+    STRAKE_RETURN_IF_ERROR(engine->SumGradients());
+    STRAKE_RETURN_IF_ERROR(engine->Update({.lr = 1e-2, .step = step}, /*clip_norm=*/1).status());
+    STRAKE_RETURN_IF_ERROR(engine->Agree(/*stop=*/false).status());
+  }
+  STRAKE_RETURN_IF_ERROR(engine->CompareReplicas());
+  EXPECT_TRUE(testing::SameBits(engine->base()->values(), base.tensor()));
+  EXPECT_FALSE(testing::SameBits(engine->parameters().values(), adapters.tensor()));
+  EXPECT_FALSE(engine->base()->grads().defined());
+  const MemoryPlan plan = engine->memory_plan();
+  const auto bytes = [](const Tensor& x) { return x.num_bytes(); };
+  EXPECT_EQ(plan.parameter_bytes,
+            bytes(engine->base()->values()) + bytes(engine->parameters().values()));
+  EXPECT_LT(plan.gradient_bytes + plan.optimizer_bytes, plan.parameter_bytes);
+  return absl::OkStatus();
 }
 
 class LayoutEqualityTest : public ::testing::TestWithParam<LayoutCase> {};
@@ -77,12 +113,54 @@ std::vector<LayoutCase> EveryModelOnEveryTp() {
   return cases;
 }
 
+// Adapters of every model, whose weights are frozen, in f64.
+std::vector<LayoutCase> AdaptersOfEveryModel() {
+  constexpr ActivationRecompute kRecompute[] = {
+      ActivationRecompute::kNone, ActivationRecompute::kSelective, ActivationRecompute::kFull};
+  std::vector<LayoutCase> cases;
+  const auto add = [&](LayoutCase c) {
+    c.lora_rank = 3;
+    c.sequence_parallel = cases.size() % 2 == 1;
+    c.zero = static_cast<int>(cases.size() % 3);
+    c.activation_recompute = kRecompute[cases.size() / 2 % 3];
+    c.num_micro_batches = 2;
+    ASSERT_TRUE(CheckTensorParallel(c.Model(), c.tp).ok()) << c.ToString();
+    cases.push_back(c);
+  };
+  for (const testing::LayoutModel& model : testing::LayoutModels()) {
+    add({.model = model.name, .tied = cases.size() % 3 == 0, .tp = 2, .dp = 2});
+    if (model.grouped_heads) add({.model = model.name, .num_kv_heads = 2, .tp = 4, .dp = 2});
+  }
+  add({.model = "llama", .num_kv_heads = 1, .tp = 4, .dp = 1});
+  add({.model = "llama", .num_kv_heads = 2, .tp = 8, .dp = 1});
+  // Small buckets, so that they cut an adapter's matrices.
+  add({.model = "llama", .num_kv_heads = 4, .tp = 2, .dp = 3, .bucket_bytes = 256});
+  return cases;
+}
+
 const auto kCaseName = [](const auto& info) { return info.param.ToString(); };
 
 INSTANTIATE_TEST_SUITE_P(Models, LayoutEqualityTest, ::testing::ValuesIn(EveryModelOnEveryTp()),
                          kCaseName);
+INSTANTIATE_TEST_SUITE_P(Adapters, LayoutEqualityTest, ::testing::ValuesIn(AdaptersOfEveryModel()),
+                         kCaseName);
 INSTANTIATE_TEST_SUITE_P(Layouts, LayoutEqualityTest,
                          ::testing::ValuesIn(testing::CoveringLayoutCases()), kCaseName);
+
+// Steps change adapters alone. The plan has no gradient, master or moment of other weights.
+TEST(LayoutAdaptersTest, FrozenWeightsKeepTheirBits) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    const LayoutCase layout = {
+        .model = "llama", .lora_rank = 3, .tp = 2, .dp = 2, .zero = 2, .dtype = dtype};
+    const absl::Status status =
+        RunOnThreads(layout.Sizes(), {.timeout = std::chrono::minutes(1), .check = true},
+                     [&](const Mesh& mesh) -> absl::Status {
+                       STRAKE_ASSIGN_OR_RETURN(const auto engine, MakeEngine(layout, mesh));
+                       return ExpectTrainsAdaptersAlone(layout, engine.get());
+                     });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
 
 }  // namespace
 }  // namespace strake

@@ -174,6 +174,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(const LayoutCase& layout, con
     options.cuda_graph = true;
   }
   STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Create(options, mesh));
+  if (engine->base() != nullptr) SetWeights(engine->team(), engine->base());
   SetWeights(engine->team(), &engine->parameters());
   STRAKE_RETURN_IF_ERROR(engine->optimizer().SetMasters());
   return engine;

@@ -158,6 +158,10 @@ TEST(FamiliesTest, CountsWhatTheModelRegisters) {
 TEST(FamiliesTest, FlopsPerToken) {
   const ModelConfig c = *ModelPreset("gpt2-124m");
   EXPECT_EQ(TrainingFlopsPerToken(c, 64), 6.0 * (124439808 - 1024 * 768) + 6.0 * 12 * 768 * 64);
+  ModelConfig frozen = c;
+  frozen.lora = {.rank = 8, .alpha = 8};
+  EXPECT_EQ(TrainingFlopsPerToken(frozen, 64),
+            4.0 * (124439808 - 1024 * 768) + 6.0 * 12 * 768 * 64);
 }
 
 struct BadConfig {

@@ -1,6 +1,7 @@
 #include "train/plan/memory_plan.h"
 
 #include <algorithm>
+#include <deque>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -62,6 +63,24 @@ RanksMemory PlanRanks(const EngineOptions& options, const MeshVector& sizes, int
   return {rank, CheckpointBytes(options, sizes)};
 }
 
+// The parameters that a tensor-parallel rank trains, without memory.
+class TrainedParameters {
+ public:
+  explicit TrainedParameters(const ModelConfig& model, const TensorParallel& tp = TensorParallel())
+      : lora_(model.lora.enabled()),
+        transformer_(model, /*max_seq_len=*/1, &weights_, tp, LogitsChunk(),
+                     ActivationRecompute::kNone, &adapters_) {}
+
+  const std::deque<ParameterRecord>& records() const {
+    return lora_ ? adapters_.records() : weights_.records();
+  }
+
+ private:
+  const bool lora_;
+  ParameterArena weights_, adapters_;
+  const Transformer transformer_;
+};
+
 // " on each of 4 ranks".
 std::string OnEachOf(int num_ranks) {
   return num_ranks == 1 ? "" : absl::StrCat(" on each of ", num_ranks, " ranks");
@@ -114,10 +133,8 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
   if (sizes.tp == 1 && !sharded_state) return 0;
-  ParameterArena whole, part;
-  const Transformer whole_model(options.model, /*max_seq_len=*/1, &whole);
-  const Transformer part_model(options.model, /*max_seq_len=*/1, &part,
-                               TensorParallel::Planned(0, sizes.tp));
+  const TrainedParameters whole(options.model);
+  const TrainedParameters part(options.model, TensorParallel::Planned(0, sizes.tp));
   int64_t most = 0;
   for (size_t i = 0; i < whole.records().size(); ++i) {
     const int64_t part_elements = sizes.tp == 1 ? 0 : part.records()[i].num_elements();
@@ -128,8 +145,7 @@ size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
 }
 
 size_t SnapshotBytes(const EngineOptions& options) {
-  ParameterArena whole;
-  const Transformer model(options.model, /*max_seq_len=*/1, &whole);
+  const TrainedParameters whole(options.model);
   // Moments, and the masters of bf16 weights.
   const size_t num_arrays = options.dtype == DType::kBf16 ? 3 : 2;
   const size_t element_bytes =

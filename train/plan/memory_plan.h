@@ -26,8 +26,8 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes);
 // parameter, whole, and, where it is sharded, a rank's part of it.
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes);
 
-// The host memory that the first rank needs to save while it trains: the whole model's weights and
-// optimizer state.
+// The host memory that the first rank needs to save while it trains: the weights and optimizer
+// state of all that is trained.
 size_t SnapshotBytes(const EngineOptions& options);
 
 // ResourceExhausted, with both figures, where `num_ranks` ranks like the first one, which share the

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
+#include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
@@ -38,6 +40,18 @@ TEST(CheckpointBytesTest, TheLargestParameterAndAPartOfIt) {
   EXPECT_EQ(CheckpointBytes(Options(1), {2, 1, 1, 1}), largest);
   EXPECT_EQ(CheckpointBytes(Options(0), {1, 1, 1, 2}), largest + largest / 2);
   EXPECT_EQ(CheckpointBytes(Options(2), {2, 1, 1, 4}), largest + largest / 4);
+}
+
+// With LoRA, the adapters are all that is saved: q, k and v's A side by side are the largest.
+TEST(CheckpointBytesTest, OfAdapters) {
+  EngineOptions options = Options(1);
+  const size_t whole = SnapshotBytes(options);
+  options.model.lora = {.rank = 64, .alpha = 64};
+  const ModelConfig& model = options.model;
+  const size_t largest = 4 * 64 * std::max(3 * model.hidden_size, 2 * model.intermediate_size);
+  EXPECT_EQ(CheckpointBytes(options, {2, 1, 1, 1}), largest);
+  options.model.lora.rank = 1;
+  EXPECT_LT(SnapshotBytes(options), whole / 10);
 }
 
 TEST(CheckMemoryTest, CountsEveryLocalRankAndTheCheckpoint) {
@@ -144,6 +158,25 @@ TEST(PlanMemoryTest, Gpt2With4096TokensFitsInto3900MegabytesOfACpu) {
   options.logits_chunk = LogitsChunk::For(Device::kCpu);
   options.activation_recompute = ActivationRecompute::kSelective;
   EXPECT_LT(PlanMemory(options, {1, 1, 1, 1}, 0).total_bytes(), 3.9e9);
+}
+
+// Frozen weights have no gradient and no optimizer state.
+TEST(PlanMemoryTest, AdaptersOfSmolLm2NeedLessThan45PercentOfFullFineTuning) {
+  EngineOptions options;
+  options.model = *ModelPreset("smollm2-135m");
+  options.seq_len = 512;
+  options.micro_batch = 1;
+  options.logits_chunk = LogitsChunk::For(Device::kCpu);
+  const MemoryPlan full = PlanMemory(options, {1, 1, 1, 1}, 0);
+  options.model.lora = {.rank = 16, .alpha = 32};
+  const MemoryPlan lora = PlanMemory(options, {1, 1, 1, 1}, 0);
+  const size_t adapters = 4 * NumAdapterParameters(options.model);
+  EXPECT_EQ(lora.parameter_bytes, full.parameter_bytes + adapters);
+  EXPECT_EQ(lora.gradient_bytes, adapters);
+  EXPECT_EQ(lora.optimizer_bytes, 2 * adapters + 4 * kNumAdamWScalars);
+  EXPECT_LE(double(lora.total_bytes()), 0.45 * double(full.total_bytes()));
+  RecordProperty("full_bytes", std::to_string(full.total_bytes()));
+  RecordProperty("lora_bytes", std::to_string(lora.total_bytes()));
 }
 
 // Buckets hold one parameter each, and three ranks pad each to a multiple of 192 elements.
