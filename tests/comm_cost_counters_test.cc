@@ -88,7 +88,10 @@ absl::StatusOr<StageCounts> CountStep(const CommCostOptions& o, const Mesh& mesh
   EngineOptions options = o;
   options.op_set = o.dtype == DType::kF32 ? OpSet::kAuto : OpSet::kReference;
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, Engine::Create(options, mesh));
-  STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), &engine->parameters()));
+  for (ParameterArena* arena : {engine->base(), &engine->parameters()}) {
+    if (arena == nullptr) continue;
+    STRAKE_RETURN_IF_ERROR(InitializeParameters(/*seed=*/1, engine->team(), arena));
+  }
   const testing::TestTensor tokens(DType::kI32, {o.seq_len * o.micro_batch});
   testing::FillTokens(tokens, /*seed=*/mesh.coordinates().dp, o.model.vocab_size);
   Counts before;
@@ -122,8 +125,8 @@ std::string Name(const CommCostOptions& o) {
                       ", sequence parallelism ", o.sequence_parallel, ", zero ", o.gradients.zero,
                       ", micro-batches ", o.num_micro_batches, ", buckets of ",
                       o.gradients.bucket_bytes, " bytes, ", DTypeName(o.dtype),
-                      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", recomputed ",
-                      static_cast<int>(o.activation_recompute));
+                      o.gradients.reduce_in_bf16 ? ", reduced in bf16" : "", ", adapters of rank ",
+                      o.model.lora.rank, ", recomputed ", static_cast<int>(o.activation_recompute));
 }
 
 // Phase, axis and collective of a row.
@@ -184,8 +187,10 @@ void TestLayouts(int tp, int dp, std::set<RowKey>* seen) {
       for (const int zero : {0, 1, 2}) {
         for (const int64_t num_micro_batches : {1, 3}) {
           ++n;
+          ModelConfig trained = model;
+          if (n % 7 == 0) trained.lora = {.rank = 3, .alpha = 6};
           ExpectEqualToCounters(
-              {{.model = model,
+              {{.model = trained,
                 .seq_len = 24,
                 .micro_batch = 1 + n / 2 % 2,
                 .dtype = n % 5 == 0 ? DType::kF64 : DType::kF32,

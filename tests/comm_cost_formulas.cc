@@ -47,10 +47,12 @@ struct ParameterCounts {
 
 ParameterCounts CountParameters(const CommCostOptions& o) {
   const MeshVector at = CoordinatesOf(o.sizes, o.rank);
-  ParameterArena arena;
+  ParameterArena weights, adapters;
   // The sequence length changes no parameter.
-  const Transformer model(o.model, /*max_seq_len=*/1, &arena,
-                          TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel));
+  const Transformer model(o.model, /*max_seq_len=*/1, &weights,
+                          TensorParallel::Planned(at.tp, o.sizes.tp, o.sequence_parallel),
+                          LogitsChunk(), ActivationRecompute::kNone, &adapters);
+  ParameterArena& arena = o.model.lora.enabled() ? adapters : weights;
   PadBuckets(&arena, o.dtype, o.sizes.dp, o.gradients);
   arena.AllocateDryRun(o.dtype);
   return {.elements = arena.num_elements(),
@@ -86,6 +88,8 @@ void AddLayers(const CommCostOptions& o, AxisCost& tp) {
     }
     tp.Add(phase, Kind::kAllReduceSum, norm_calls, norm_bytes);
     tp.Add(phase, Kind::kReduceScatterSum, calls, bytes);
+    // A frozen embedding has no backward pass.
+    if (phase == CommPhase::kEmbedding && o.model.lora.enabled()) continue;
     // Where a norm's output is recomputed, it is gathered again.
     const bool again =
         phase == CommPhase::kBackward && o.activation_recompute != ActivationRecompute::kNone;
