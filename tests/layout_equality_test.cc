@@ -31,7 +31,8 @@ using testing::LayoutCase;
 // and the tokens of the batch. Two more sums, of the loss and the head's input gradient, are over
 // the vocabulary. The roundings are independent of each other, so that they add up in quadrature;
 // both runs make them; and the largest of a tensor's thousands of errors is about four times their
-// root mean square. The weights of later steps differ by as much again per step.
+// root mean square. The weights of later steps differ by as much again per step. Adapters add two
+// sums to each of the four products of a block, in both directions.
 //
 // Reduced in bf16, a gradient also errs by 2 roundings to bf16 of the sum of the ranks' magnitudes
 // (parallel/data/gradient_reducer.h), which is taken to be up to dp times the tensor's largest
@@ -42,7 +43,8 @@ double Tolerance(const LayoutCase& layout, int step) {
                              ? 2 * layout.dp * testing::UnitRoundoff(DType::kBf16)
                              : 0;
   const double num_terms = std::max<double>(48, layout.GlobalBatch() * layout.kSeqLen);
-  const double num_roundings = 2 * (55 * num_terms + 2 * layout.vocab_size);
+  const double num_sums = layout.lora_rank > 0 ? 87 : 55;
+  const double num_roundings = 2 * (num_sums * num_terms + 2 * layout.vocab_size);
   return step * (4 * std::sqrt(num_roundings) * testing::UnitRoundoff(DType::kF32) + reduced);
 }
 

@@ -374,7 +374,7 @@ TEST(ColumnParallelLinearDeathTest, WrongShapesAreNamed) {
   ASSERT_TRUE(layer.ok());
   EXPECT_DEATH((void)layer->Forward(ctx, x, nullptr),
                "\\[linear\\] x f32\\[2, 4\\], weight f32\\[3, 4\\]");
-  const LinearSaved saved = {.x = x->Rows(0, 2)};
+  LinearSaved saved = {.x = x->Rows(0, 2)};
   EXPECT_DEATH((void)layer->BackwardInput(ctx, weight, &saved), "\\[matmul\\]");
   EXPECT_DEATH((void)layer->BackwardWeight(ctx, weight, saved), "\\[matmul\\]");
 }
