@@ -11,10 +11,11 @@
 namespace strake {
 
 // Sets every value to its parameter's mean + stddev * normal + bound * uniform, with a uniform
-// number in [-1, 1). The random numbers are Philox's (core/base/philox.h), keyed by the seed and the hash of the Hugging Face tensor's name, at the
-// element's row-major index in the whole tensor, as Hugging Face stores it. So a slice gets the
-// bits of the whole tensor, rounded to the values' dtype, on either device. Padding keeps its
-// values. Values must be allocated. Returns a GPU's error.
+// number in [-1, 1). The random numbers are Philox's (core/base/philox.h), keyed by the seed and
+// the hash of the Hugging Face tensor's name, at the element's row-major index in the whole tensor,
+// as Hugging Face stores it. So a slice gets the bits of the whole tensor, rounded to the values'
+// dtype, on either device. Padding keeps its values. Values must be allocated. Returns a GPU's
+// error.
 absl::Status InitializeParameters(uint64_t seed, ThreadTeam& team, ParameterArena* arena);
 
 }  // namespace strake

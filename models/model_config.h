@@ -110,8 +110,8 @@ int64_t NumParameters(const ModelConfig& config);
 // Floating-point operations of a training step per token: 6 N + 12 H D K, where N counts the
 // parameters without position and untied input embeddings, and K the keys that a token sees on
 // average, over all layers: T/2 in a layer without a window (attention is causal), W - W^2 / (2T)
-// with one. With LoRA 4 N instead of 6 N, since the model's weights are frozen; the adapters' few are
-// not counted.
+// with one. With LoRA 4 N instead of 6 N, since the model's weights are frozen; the adapters' few
+// are not counted.
 double TrainingFlopsPerToken(const ModelConfig& config, int64_t seq_len);
 
 }  // namespace strake
