@@ -66,63 +66,85 @@ absl::Status ChatEncoder::CheckSystemIsKept(const Conversation& conversation) co
       "follows: write it into the user's first message"));
 }
 
-absl::StatusOr<ChatTokens> ChatEncoder::EncodeMessages(const Conversation& conversation,
-                                                       WordCache* cache) const {
-  if (!renderer_.has_value()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("messages need a chat format; choose one of ", ChatFormatNames()));
-  }
+absl::Status ChatEncoder::CheckHasFormat() const {
+  if (renderer_.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("messages need a chat format; choose one of ", ChatFormatNames()));
+}
+
+absl::StatusOr<ChatText> ChatEncoder::RenderMessages(const Conversation& conversation) const {
+  STRAKE_RETURN_IF_ERROR(CheckHasFormat());
   STRAKE_RETURN_IF_ERROR(CheckSystemIsKept(conversation));
-  STRAKE_ASSIGN_OR_RETURN(
-      const RenderedChat chat,
-      renderer_->Render(conversation.messages, /*add_generation_prompt=*/false));
-  ChatTokens tokens;
-  tokenizer_->EncodeWithSpans(chat.text, chat.answers, cache, &tokens.tokens, &tokens.is_answer);
-  if (conversation.form == Conversation::Form::kMessages) return tokens;
-  const auto prompt =
+  STRAKE_ASSIGN_OR_RETURN(RenderedChat whole, renderer_->Render(conversation.messages,
+                                                                /*add_generation_prompt=*/false));
+  ChatText chat = {.text = std::move(whole.text), .answers = std::move(whole.answers)};
+  if (conversation.form == Conversation::Form::kMessages) return chat;
+  const auto messages =
       absl::MakeConstSpan(conversation.messages).first(conversation.num_prompt_messages);
-  STRAKE_ASSIGN_OR_RETURN(const auto prompt_tokens, EncodePrompt(prompt, cache));
-  return AfterPrompt(prompt_tokens, std::move(tokens.tokens));
-}
-
-absl::StatusOr<std::vector<int32_t>> ChatEncoder::EncodePrompt(
-    absl::Span<const ChatMessage> messages, WordCache* cache) const {
-  if (!renderer_.has_value()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("messages need a chat format; choose one of ", ChatFormatNames()));
-  }
-  STRAKE_ASSIGN_OR_RETURN(const RenderedChat chat,
+  STRAKE_ASSIGN_OR_RETURN(RenderedChat prompt,
                           renderer_->Render(messages, /*add_generation_prompt=*/true));
-  std::vector<int32_t> tokens;
-  tokenizer_->Encode(chat.text, cache, &tokens);
-  return tokens;
+  chat.prompt = std::move(prompt.text);
+  return chat;
 }
 
-std::vector<int32_t> ChatEncoder::EncodeText(absl::string_view text, WordCache* cache) const {
-  std::vector<int32_t> tokens = tokenizer_->spec().prefix;
-  tokenizer_->Encode(text, cache, &tokens);
-  const std::vector<int32_t>& suffix = tokenizer_->spec().suffix;
-  tokens.insert(tokens.end(), suffix.begin(), suffix.end());
-  return tokens;
-}
-
-absl::StatusOr<ChatTokens> ChatEncoder::EncodeTexts(const Conversation& conversation,
-                                                    WordCache* cache) const {
+absl::StatusOr<ChatText> ChatEncoder::RenderTexts(const Conversation& conversation) const {
   const auto end = TextOf(*tokenizer_, tokenizer_->spec().end_of_text);
   if (!end.has_value()) {
     return absl::InvalidArgumentError(
         "the tokenizer names no token that ends a text (eos_token), which would close a "
         "completion");
   }
-  std::string whole = conversation.prompt + conversation.completion;
-  if (!absl::EndsWith(conversation.completion, *end)) whole += *end;
-  return AfterPrompt(EncodeText(conversation.prompt, cache), EncodeText(whole, cache));
+  ChatText chat = {.text = conversation.prompt + conversation.completion,
+                   .prompt = conversation.prompt,
+                   .has_format = false};
+  if (!absl::EndsWith(conversation.completion, *end)) chat.text += *end;
+  return chat;
+}
+
+absl::StatusOr<ChatText> ChatEncoder::Render(const Conversation& conversation) const {
+  return conversation.form == Conversation::Form::kTexts ? RenderTexts(conversation)
+                                                         : RenderMessages(conversation);
+}
+
+std::vector<int32_t> ChatEncoder::EncodeText(absl::string_view text, bool has_format,
+                                             WordCache* cache) const {
+  std::vector<int32_t> tokens;
+  if (!has_format) tokens = tokenizer_->spec().prefix;
+  tokenizer_->Encode(text, cache, &tokens);
+  if (has_format) return tokens;
+  const std::vector<int32_t>& suffix = tokenizer_->spec().suffix;
+  tokens.insert(tokens.end(), suffix.begin(), suffix.end());
+  return tokens;
+}
+
+ChatTokens ChatEncoder::Encode(const ChatText& chat, WordCache* cache) const {
+  if (chat.prompt.has_value()) {
+    return AfterPrompt(EncodeText(*chat.prompt, chat.has_format, cache),
+                       EncodeText(chat.text, chat.has_format, cache));
+  }
+  ChatTokens tokens;
+  tokenizer_->EncodeWithSpans(chat.text, chat.answers, cache, &tokens.tokens, &tokens.is_answer);
+  return tokens;
 }
 
 absl::StatusOr<ChatTokens> ChatEncoder::Encode(const Conversation& conversation,
                                                WordCache* cache) const {
-  if (conversation.form == Conversation::Form::kTexts) return EncodeTexts(conversation, cache);
-  return EncodeMessages(conversation, cache);
+  STRAKE_ASSIGN_OR_RETURN(const ChatText chat, Render(conversation));
+  return Encode(chat, cache);
+}
+
+absl::StatusOr<std::vector<int32_t>> ChatEncoder::EncodePrompt(
+    absl::Span<const ChatMessage> messages, WordCache* cache) const {
+  STRAKE_RETURN_IF_ERROR(CheckHasFormat());
+  STRAKE_ASSIGN_OR_RETURN(const RenderedChat chat,
+                          renderer_->Render(messages, /*add_generation_prompt=*/true));
+  return EncodeText(chat.text, /*has_format=*/true, cache);
+}
+
+std::string ChatEncoder::Description() const {
+  if (!renderer_.has_value()) return "no chat format";
+  return absl::StrCat("chat format ", renderer_->format().name, " ",
+                      absl::Hex(renderer_->Fingerprint(), absl::kZeroPad16));
 }
 
 }  // namespace strake

@@ -28,6 +28,16 @@
 
 namespace strake {
 
+// A conversation as a text, before it becomes tokens.
+struct ChatText {
+  std::string text = {};
+  std::vector<TextSpan> answers = {};  // of messages: the answers' bytes, in order
+  // Of a prompt and a completion. What the tokens have in common with those of `prompt` is no
+  // answer, and all else is.
+  std::optional<std::string> prompt = {};
+  bool has_format = true;  // no: the tokenizer's prefix and suffix belong to both
+};
+
 struct ChatTokens {
   std::vector<int32_t> tokens;
   std::vector<uint8_t> is_answer;  // 1 or 0, for each token
@@ -41,13 +51,19 @@ class ChatEncoder {
   static absl::StatusOr<ChatEncoder> Create(const ChatFormat* format, const Tokenizer* tokenizer,
                                             const std::string& date);
 
-  // InvalidArgument for what Render() refuses, for messages without a format, and for a text of the
-  // system that the format leaves out of a conversation that ends with an answer.
+  // InvalidArgument for what ChatRenderer refuses, for messages without a format, and for a text of
+  // the system that the format leaves out of a conversation that ends with an answer.
+  absl::StatusOr<ChatText> Render(const Conversation& conversation) const;
+  ChatTokens Encode(const ChatText& chat, WordCache* cache) const;
   absl::StatusOr<ChatTokens> Encode(const Conversation& conversation, WordCache* cache) const;
 
   // The tokens that an answer to the last message follows.
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(absl::Span<const ChatMessage> messages,
                                                     WordCache* cache) const;
+
+  // All that sets the tokens besides the tokenizer, for a person and to compare: "llama3" and a
+  // hash of what it writes, or that there is no format.
+  std::string Description() const;
 
   // The token that closes an answer. Absent without a format where the tokenizer has no end of
   // text.
@@ -58,12 +74,12 @@ class ChatEncoder {
               std::optional<int32_t> end_token)
       : tokenizer_(tokenizer), renderer_(std::move(renderer)), end_token_(end_token) {}
 
+  absl::Status CheckHasFormat() const;
   absl::Status CheckSystemIsKept(const Conversation& conversation) const;
-  absl::StatusOr<ChatTokens> EncodeMessages(const Conversation& conversation,
-                                            WordCache* cache) const;
-  absl::StatusOr<ChatTokens> EncodeTexts(const Conversation& conversation, WordCache* cache) const;
-  // The tokens of a text by itself, with those that the tokenizer puts before and after it.
-  std::vector<int32_t> EncodeText(absl::string_view text, WordCache* cache) const;
+  absl::StatusOr<ChatText> RenderMessages(const Conversation& conversation) const;
+  absl::StatusOr<ChatText> RenderTexts(const Conversation& conversation) const;
+  // The tokens of a text, without a format with those that the tokenizer puts before and after it.
+  std::vector<int32_t> EncodeText(absl::string_view text, bool has_format, WordCache* cache) const;
 
   const Tokenizer* tokenizer_;
   std::optional<ChatRenderer> renderer_;

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "data/chat/white_space.h"
 
@@ -188,6 +189,25 @@ absl::StatusOr<RenderedChat> ChatRenderer::Render(absl::Span<const ChatMessage> 
                                                   bool add_generation_prompt) const {
   STRAKE_RETURN_IF_ERROR(Check(messages));
   return Writer(*this, messages).Write(add_generation_prompt);
+}
+
+// Of conversations that have everything that formats tell apart.
+uint64_t ChatRenderer::Fingerprint() const {
+  const ChatMessage system = {ChatRole::kSystem, " s "}, no_system = {ChatRole::kSystem, ""};
+  const ChatMessage user = {ChatRole::kUser, " u "}, answer = {ChatRole::kAssistant, " a "};
+  std::string texts;
+  for (const bool prompts : {false, true}) {
+    for (const std::vector<ChatMessage>& messages :
+         {std::vector{user, answer, user, answer}, {system, user, answer}, {no_system, user}}) {
+      const auto chat = Render(messages, prompts);
+      absl::StrAppend(&texts, chat.ok() ? chat->text : "refused", "\n");
+      if (!chat.ok()) continue;
+      for (const TextSpan& span : chat->answers) {
+        absl::StrAppend(&texts, span.begin, " ", span.end, "\n");
+      }
+    }
+  }
+  return StableHash(absl::StrCat(texts, end_token()));
 }
 
 }  // namespace strake

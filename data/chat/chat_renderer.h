@@ -4,6 +4,7 @@
 #define STRAKE_DATA_CHAT_CHAT_RENDERER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -40,6 +41,9 @@ class ChatRenderer {
   // the format does not write, and for a text of the system where it has no place.
   absl::StatusOr<RenderedChat> Render(absl::Span<const ChatMessage> messages,
                                       bool add_generation_prompt) const;
+
+  // A number that differs where format or values write other texts, or other answers.
+  uint64_t Fingerprint() const;
 
   const ChatFormat& format() const { return *format_; }
   std::string end_token() const { return Filled(format_->end_token); }

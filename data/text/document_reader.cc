@@ -31,7 +31,7 @@ class TextReader : public DocumentReader {
     const bool nothing = window_.bytes().empty() && window_.offset() == offset_;
     ended_ = window_.ended();
     if (nothing) {
-      STRAKE_RETURN_IF_ERROR(Empty(source_->name() + ": is empty"));
+      STRAKE_RETURN_IF_ERROR(bad_lines_.Empty(source_->name() + ": is empty"));
       return false;
     }
     *part = {window_.bytes(), 0, offset_, ended_};
@@ -69,7 +69,7 @@ class JsonLinesReader : public DocumentReader {
  private:
   absl::StatusOr<bool> End() {
     if (lines_.number() == 0 && !std::exchange(ended_, true)) {
-      STRAKE_RETURN_IF_ERROR(Empty(source_->name() + ": is empty"));
+      STRAKE_RETURN_IF_ERROR(bad_lines_.Empty(source_->name() + ": is empty"));
     }
     return false;
   }
@@ -79,12 +79,14 @@ class JsonLinesReader : public DocumentReader {
     if (std::all_of(line.begin(), line.end(), absl::ascii_isspace)) return false;
     const auto member = JsonStringMember(line, options_.field, &buffer_);
     if (!member.ok()) {
-      STRAKE_RETURN_IF_ERROR(Bad(absl::StrCat(lines_.place(), ", ", member.status().message())));
+      STRAKE_RETURN_IF_ERROR(
+          bad_lines_.Bad(absl::StrCat(lines_.place(), ", ", member.status().message())));
       return false;
     }
     *text = *member;
     if (!text->empty()) return true;
-    STRAKE_RETURN_IF_ERROR(Empty(absl::StrCat(lines_.place(), ": its document is empty")));
+    STRAKE_RETURN_IF_ERROR(
+        bad_lines_.Empty(absl::StrCat(lines_.place(), ": its document is empty")));
     return false;
   }
 
@@ -111,25 +113,6 @@ bool IsJsonLines(const std::string& path, const DocumentOptions& options) {
     name = std::string(absl::StripSuffix(name, compressed));
   }
   return absl::EndsWith(name, ".jsonl") || absl::EndsWith(name, ".ndjson");
-}
-
-absl::Status DocumentReader::NoDocument(absl::string_view message) const {
-  const std::string& option = options_.name_of_skip_bad_lines;
-  return absl::InvalidArgumentError(
-      option.empty() ? std::string(message)
-                     : absl::StrCat(message, "; to leave out what is no document, give ", option));
-}
-
-absl::Status DocumentReader::Bad(const std::string& message) {
-  if (!options_.skip_bad_lines) return NoDocument(message);
-  if (num_bad_lines_++ == 0) first_bad_line_ = message;
-  return absl::OkStatus();
-}
-
-absl::Status DocumentReader::Empty(const std::string& message) {
-  if (!options_.skip_bad_lines) return NoDocument(message);
-  ++num_empty_documents_;
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Make(

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/fingerprint.h"
+#include "data/text/bad_lines.h"
 #include "data/text/byte_source.h"
 
 namespace strake {
@@ -64,33 +65,28 @@ class DocumentReader {
   // a compressed stream that is cut off or damaged (DataLoss), a document without a byte.
   virtual absl::StatusOr<bool> Next(DocumentPart* part) = 0;
 
-  int64_t num_bad_lines() const { return num_bad_lines_; }
-  int64_t num_empty_documents() const { return num_empty_documents_; }
+  int64_t num_bad_lines() const { return bad_lines_.num_bad(); }
+  int64_t num_empty_documents() const { return bad_lines_.num_empty(); }
   // What the error of the first of the bad lines would be; empty without one.
-  const std::string& first_bad_line() const { return first_bad_line_; }
+  const std::string& first_bad_line() const { return bad_lines_.first_bad(); }
   // Bytes read of the file as it is on the disk, for progress, and their fingerprint.
   int64_t bytes_read() const { return source_->bytes_read(); }
   Fingerprint fingerprint() const { return source_->fingerprint(); }
 
  protected:
   DocumentReader(std::unique_ptr<ByteSource> source, const DocumentOptions& options)
-      : source_(std::move(source)), options_(options) {}
-
-  // An error, or OK where bad lines are only counted.
-  absl::Status Bad(const std::string& message);
-  absl::Status Empty(const std::string& message);
+      : source_(std::move(source)),
+        options_(options),
+        bad_lines_(options.skip_bad_lines, options.name_of_skip_bad_lines) {}
 
   const std::unique_ptr<ByteSource> source_;
   const DocumentOptions options_;
+  BadLines bad_lines_;
 
  private:
-  absl::Status NoDocument(absl::string_view message) const;
   static absl::StatusOr<std::unique_ptr<DocumentReader>> Make(const std::string& path,
                                                               std::unique_ptr<ByteSource> source,
                                                               const DocumentOptions& options);
-
-  int64_t num_bad_lines_ = 0, num_empty_documents_ = 0;
-  std::string first_bad_line_;
 };
 
 }  // namespace strake

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/signal_block.h"
 #include "core/base/status_macros.h"
+#include "data/chat/conversation_reader.h"
 #include "data/tokenizer/word_cache.h"
 
 namespace strake {
@@ -21,7 +22,9 @@ constexpr std::chrono::milliseconds kPollInterval(50);
 
 void Clear(EncodedBatch* batch) {
   batch->text.clear();
+  batch->num_text_bytes = 0;
   batch->tokens.clear();
+  batch->is_answer.clear();
   batch->pieces.clear();
   batch->ended_sources.clear();
 }
@@ -92,8 +95,15 @@ class EncodePipeline::Impl {
   void ReadAll();
   absl::Status ReadSources();
   absl::Status ReadSource(int64_t source);
+  absl::Status ReadDocuments(int64_t source);
+  absl::Status ReadConversations(int64_t source);
+  template <typename Reader>
+  void EndSource(int64_t source, const Reader& reader);
+  // Whether an earlier call has not taken the piece there already.
+  bool IsWanted(const PreparePosition& position) const;
   absl::Status AddPart(const DocumentPart& part);
-  absl::Status AddPiece(absl::string_view text, bool ends_document);
+  absl::Status AddText(absl::string_view text, bool ends_document);
+  absl::Status AddPiece(EncodedPiece piece);
   // Cancelled where nobody wants more.
   absl::Status NextBatch();
   void Submit();
@@ -105,6 +115,8 @@ class EncodePipeline::Impl {
   // An encoding thread.
   void EncodeAll();
   void Encode(WordCache* cache, EncodedBatch* batch) const;
+  void EncodeText(absl::string_view text, const EncodedPiece& piece, WordCache* cache,
+                  std::vector<int32_t>* tokens) const;
 
   const Tokenizer* const tokenizer_;
   const std::vector<PrepareSource> sources_;
@@ -150,30 +162,66 @@ absl::Status EncodePipeline::Impl::ReadSources() {
 }
 
 absl::Status EncodePipeline::Impl::ReadSource(int64_t source) {
+  position_ = {source, 0, 0};
+  return options_.chat == nullptr ? ReadDocuments(source) : ReadConversations(source);
+}
+
+bool EncodePipeline::Impl::IsWanted(const PreparePosition& position) const {
+  return position.source > begin_.source || position.document > begin_.document ||
+         (position.document == begin_.document && position.piece >= begin_.piece);
+}
+
+absl::Status EncodePipeline::Impl::ReadDocuments(int64_t source) {
   STRAKE_ASSIGN_OR_RETURN(const auto reader,
                           DocumentReader::Open(sources_[source].path, options_.documents,
                                                [this] { return Stopped(); }));
-  const int64_t first = source == begin_.source ? begin_.document : 0;
-  position_ = {source, 0, 0};
   DocumentPart part;
   while (true) {
     STRAKE_ASSIGN_OR_RETURN(const bool more, reader->Next(&part));
     batch_->bytes_read = bytes_before_ + reader->bytes_read();
     if (!more) break;
-    if (part.document >= first) {
+    if (source > begin_.source || part.document >= begin_.document) {
       STRAKE_RETURN_IF_ERROR(AddPart(part));
     } else {
       batch_->bytes_skipped = batch_->bytes_read;
     }
   }
-  bytes_before_ += reader->bytes_read();
-  PrepareSource ended = sources_[source];
-  ended.fingerprint = reader->fingerprint().ToString();
-  ended.num_bad_lines = reader->num_bad_lines();
-  ended.num_empty_documents = reader->num_empty_documents();
-  ended.first_bad_line = reader->first_bad_line();
-  batch_->ended_sources.emplace_back(source, std::move(ended));
+  EndSource(source, *reader);
   return absl::OkStatus();
+}
+
+absl::Status EncodePipeline::Impl::ReadConversations(int64_t source) {
+  STRAKE_ASSIGN_OR_RETURN(const auto reader,
+                          ConversationReader::Open(sources_[source].path, options_.documents,
+                                                   [this] { return Stopped(); }));
+  Conversation conversation;
+  while (true) {
+    STRAKE_ASSIGN_OR_RETURN(const bool more, reader->Next(&conversation));
+    batch_->bytes_read = bytes_before_ + reader->bytes_read();
+    if (!more) break;
+    auto chat = options_.chat->Render(conversation);
+    if (!chat.ok()) {
+      STRAKE_RETURN_IF_ERROR(reader->Refuse(chat.status()));
+      continue;
+    }
+    document_offset_ = reader->offset();
+    const size_t num_bytes = chat->text.size();
+    STRAKE_RETURN_IF_ERROR(
+        AddPiece({.ends_document = true, .num_text_bytes = num_bytes, .chat = *std::move(chat)}));
+  }
+  EndSource(source, *reader);
+  return absl::OkStatus();
+}
+
+template <typename Reader>
+void EncodePipeline::Impl::EndSource(int64_t source, const Reader& reader) {
+  bytes_before_ += reader.bytes_read();
+  PrepareSource ended = sources_[source];
+  ended.fingerprint = reader.fingerprint().ToString();
+  ended.num_bad_lines = reader.num_bad_lines();
+  ended.num_empty_documents = reader.num_empty_documents();
+  ended.first_bad_line = reader.first_bad_line();
+  batch_->ended_sources.emplace_back(source, std::move(ended));
 }
 
 // Cuts the text, together with what was left of the part before, into pieces.
@@ -192,33 +240,36 @@ absl::Status EncodePipeline::Impl::AddPart(const DocumentPart& part) {
       window *= 2;  // so that a text without a cut is not searched again and again
       continue;
     }
-    STRAKE_RETURN_IF_ERROR(AddPiece(text.substr(0, cut), /*ends_document=*/false));
+    STRAKE_RETURN_IF_ERROR(AddText(text.substr(0, cut), /*ends_document=*/false));
     text.remove_prefix(cut);
     window = kPieceBytes;
   }
-  if (part.ends_document) STRAKE_RETURN_IF_ERROR(AddPiece(text, /*ends_document=*/true));
+  if (part.ends_document) STRAKE_RETURN_IF_ERROR(AddText(text, /*ends_document=*/true));
   std::string rest(part.ends_document ? absl::string_view() : text);
   carry_ = std::move(rest);
   min_bytes_to_cut_ = part.ends_document ? 0 : window;
   return absl::OkStatus();
 }
 
-absl::Status EncodePipeline::Impl::AddPiece(absl::string_view text, bool ends_document) {
-  const bool wanted = position_.source > begin_.source || position_.document > begin_.document ||
-                      position_.piece >= begin_.piece;
-  if (wanted) {
-    batch_->text.append(text.data(), text.size());
-    batch_->pieces.push_back({.position = position_,
-                              .offset = document_offset_,
-                              .begins_document = position_.piece == 0,
-                              .ends_document = ends_document,
-                              .text_end = batch_->text.size()});
+absl::Status EncodePipeline::Impl::AddText(absl::string_view text, bool ends_document) {
+  if (IsWanted(position_)) batch_->text.append(text.data(), text.size());
+  return AddPiece({.ends_document = ends_document, .num_text_bytes = text.size()});
+}
+
+// Adds the piece at the position, whose text is in the batch or the piece already.
+absl::Status EncodePipeline::Impl::AddPiece(EncodedPiece piece) {
+  piece.position = position_;
+  piece.offset = document_offset_;
+  piece.begins_document = position_.piece == 0;
+  ++position_.piece;
+  if (piece.ends_document) position_ = {position_.source, position_.document + 1, 0};
+  if (IsWanted(piece.position)) {
+    batch_->num_text_bytes += piece.num_text_bytes;
+    batch_->pieces.push_back(std::move(piece));
   } else {
     batch_->bytes_skipped = batch_->bytes_read;
   }
-  ++position_.piece;
-  if (ends_document) position_ = {position_.source, position_.document + 1, 0};
-  if (batch_->text.size() < kBatchBytes) return absl::OkStatus();
+  if (batch_->num_text_bytes < kBatchBytes) return absl::OkStatus();
   Submit();
   return NextBatch();
 }
@@ -259,20 +310,28 @@ void EncodePipeline::Impl::EncodeAll() {
 }
 
 void EncodePipeline::Impl::Encode(WordCache* cache, EncodedBatch* batch) const {
-  std::vector<int32_t>& tokens = batch->tokens;
-  size_t begin = 0;
+  absl::string_view text = batch->text;
   for (EncodedPiece& piece : batch->pieces) {
-    const absl::string_view text =
-        absl::string_view(batch->text).substr(begin, piece.text_end - begin);
-    if (piece.begins_document) {
-      tokens.insert(tokens.end(), options_.prefix.begin(), options_.prefix.end());
+    if (piece.chat.has_value()) {
+      const ChatTokens chat = options_.chat->Encode(*piece.chat, cache);
+      batch->tokens.insert(batch->tokens.end(), chat.tokens.begin(), chat.tokens.end());
+      batch->is_answer.insert(batch->is_answer.end(), chat.is_answer.begin(), chat.is_answer.end());
+    } else {
+      EncodeText(text.substr(0, piece.num_text_bytes), piece, cache, &batch->tokens);
+      text.remove_prefix(piece.num_text_bytes);
     }
-    tokenizer_->Encode(text, cache, &tokens, /*continues=*/!piece.begins_document);
-    if (piece.ends_document) {
-      tokens.insert(tokens.end(), options_.suffix.begin(), options_.suffix.end());
-    }
-    piece.tokens_end = tokens.size();
-    begin = piece.text_end;
+    piece.tokens_end = batch->tokens.size();
+  }
+}
+
+void EncodePipeline::Impl::EncodeText(absl::string_view text, const EncodedPiece& piece,
+                                      WordCache* cache, std::vector<int32_t>* tokens) const {
+  if (piece.begins_document) {
+    tokens->insert(tokens->end(), options_.prefix.begin(), options_.prefix.end());
+  }
+  tokenizer_->Encode(text, cache, tokens, /*continues=*/!piece.begins_document);
+  if (piece.ends_document) {
+    tokens->insert(tokens->end(), options_.suffix.begin(), options_.suffix.end());
   }
 }
 

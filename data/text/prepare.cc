@@ -15,6 +15,7 @@
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
 #include "data/document_index.h"
+#include "data/target_ranges.h"
 #include "data/text/encode_pipeline.h"
 #include "data/text/file_content.h"
 #include "data/text/prepare_record.h"
@@ -31,6 +32,8 @@ namespace fs = std::filesystem;
 constexpr int64_t kMaxFileTokens = 1'000'000'000;  // a header counts to 2^31 - 1
 // Of the tokens' bytes for a text and settings: a change of either gives it another number.
 constexpr int kVersion = 1;
+// The same of a conversation, as far as its format's hash does not tell.
+constexpr int kChatVersion = 1;
 
 absl::Status Named(const std::string& name, const absl::Status& status) {
   return absl::IsCancelled(status) ? status : NameError(name, status);
@@ -40,15 +43,24 @@ std::vector<int32_t> PrefixOf(const Tokenizer& tokenizer, const PrepareOptions& 
   return options.prefix ? tokenizer.spec().prefix : std::vector<int32_t>();
 }
 
+// What a document is.
+std::string DocumentsText(const Tokenizer& tokenizer, const PrepareOptions& options,
+                          const std::vector<PrepareSource>& sources) {
+  if (options.chat != nullptr) {
+    return absl::StrCat("conversations, version ", kChatVersion, ", ", options.chat->Description());
+  }
+  const bool has_fields =
+      std::any_of(sources.begin(), sources.end(), [](const auto& s) { return s.json_lines; });
+  return absl::StrCat("end of text ", options.end_of_text, ", prefix [",
+                      absl::StrJoin(PrefixOf(tokenizer, options), " "), "]",
+                      has_fields ? ", field \"" + options.documents.field + "\"" : "");
+}
+
 // All that determines the tokens besides the files' content. A field that no file has does not.
 std::string SettingsText(const Tokenizer& tokenizer, const PrepareOptions& options,
                          const std::vector<PrepareSource>& sources) {
-  const bool has_fields =
-      std::any_of(sources.begin(), sources.end(), [](const auto& s) { return s.json_lines; });
   return absl::StrCat("version ", kVersion, ", tokenizer ", tokenizer.Hash(), " of ",
-                      tokenizer.vocab_size(), ", end of text ", options.end_of_text, ", prefix [",
-                      absl::StrJoin(PrefixOf(tokenizer, options), " "), "]",
-                      has_fields ? ", field \"" + options.documents.field + "\"" : "",
+                      tokenizer.vocab_size(), ", ", DocumentsText(tokenizer, options, sources),
                       options.documents.skip_bad_lines ? ", bad lines left out" : "",
                       ", tokens of a file ", options.max_file_tokens, ", ",
                       TokenizerLibraryVersions());
@@ -71,8 +83,9 @@ absl::Status CheckOptions(const Tokenizer& tokenizer, const PrepareOptions& opti
 }
 
 absl::StatusOr<PrepareSource> DescribeTextSource(const std::string& path,
-                                                 const DocumentOptions& options) {
-  STRAKE_ASSIGN_OR_RETURN(PrepareSource source, DescribeSource(path, IsJsonLines(path, options)));
+                                                 const PrepareOptions& options) {
+  const bool json_lines = options.chat != nullptr || IsJsonLines(path, options.documents);
+  STRAKE_ASSIGN_OR_RETURN(PrepareSource source, DescribeSource(path, json_lines));
   if (source.num_bytes <= 0) return source;
   STRAKE_ASSIGN_OR_RETURN(const ContentKind kind, ContentOfFile(path));
   if (kind.content == FileContent::kTokens || kind.content == FileContent::kOther) {
@@ -85,7 +98,7 @@ absl::StatusOr<PrepareSource> DescribeTextSource(const std::string& path,
 absl::StatusOr<std::vector<PrepareSource>> DescribeSources(const PrepareOptions& options) {
   std::vector<PrepareSource> sources;
   for (const std::string& path : options.files) {
-    auto source = DescribeTextSource(path, options.documents);
+    auto source = DescribeTextSource(path, options);
     if (!source.ok()) return Named(options.names.files, source.status());
     sources.push_back(*std::move(source));
   }
@@ -111,7 +124,8 @@ bool FilesAreThere(const std::string& directory, const PrepareRecord& record,
     const std::string path = absl::StrCat(directory, "/", file.name);
     std::error_code error;
     return IsFileOfSize(path, kHeaderBytes + token_bytes * file.num_tokens) &&
-           fs::is_regular_file(DocumentIndexPath(path), error);
+           fs::is_regular_file(DocumentIndexPath(path), error) &&
+           (file.num_answer_tokens < 0 || fs::is_regular_file(TargetRangesPath(path), error));
   });
 }
 
@@ -122,6 +136,7 @@ PreparedTokens Summarize(const std::string& directory, const PrepareRecord& reco
     result.num_tokens += file.num_tokens;
     result.num_documents += file.num_documents;
     result.num_text_bytes += file.num_text_bytes;
+    result.num_answer_tokens += std::max<int64_t>(file.num_answer_tokens, 0);
   }
   for (const PrepareSource& source : record.sources) {
     result.num_bad_lines += source.num_bad_lines;
@@ -185,7 +200,17 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
   return record;
 }
 
-// Reads what FindResult() found, as far as a run will: headers, tokens, documents.
+absl::Status CheckTargets(const std::string& directory, const PrepareFile& file) {
+  if (file.num_answer_tokens < 0) return absl::OkStatus();
+  const auto targets = ReadTargetRanges(absl::StrCat(directory, "/", file.name), file.num_tokens);
+  if (!targets.ok()) return DamagedBy(directory, targets.status());
+  if (targets->has_value() && (*targets)->num_targets() == file.num_answer_tokens) {
+    return absl::OkStatus();
+  }
+  return Damaged(directory, file.name + " has other answers than when it was written");
+}
+
+// Reads what FindResult() found, as far as a run will: headers, tokens, documents, answers.
 absl::Status CheckFiles(const std::string& directory, const PrepareRecord& record,
                         const Tokenizer& tokenizer) {
   for (const PrepareFile& file : record.files) {
@@ -198,6 +223,7 @@ absl::Status CheckFiles(const std::string& directory, const PrepareRecord& recor
     if (!index->has_value() || (*index)->tokenizer_hash != tokenizer.Hash()) {
       return Damaged(directory, file.name + " has no documents of its tokenizer");
     }
+    STRAKE_RETURN_IF_ERROR(CheckTargets(directory, file));
   }
   return absl::OkStatus();
 }
@@ -240,14 +266,14 @@ class Files {
 
   absl::Status AddAll(const EncodedBatch& batch) {
     for (const auto& [number, source] : batch.ended_sources) record_.sources[number] = source;
-    size_t text_begin = 0, tokens_begin = 0;
+    size_t begin = 0;
     for (const EncodedPiece& piece : batch.pieces) {
-      STRAKE_RETURN_IF_ERROR(AddPiece(
-          piece,
-          absl::MakeConstSpan(batch.tokens).subspan(tokens_begin, piece.tokens_end - tokens_begin),
-          static_cast<int64_t>(piece.text_end - text_begin)));
-      text_begin = piece.text_end;
-      tokens_begin = piece.tokens_end;
+      const size_t num_tokens = piece.tokens_end - begin;
+      const auto is_answer = absl::MakeConstSpan(batch.is_answer);
+      STRAKE_RETURN_IF_ERROR(
+          AddPiece(piece, absl::MakeConstSpan(batch.tokens).subspan(begin, num_tokens),
+                   is_answer.empty() ? is_answer : is_answer.subspan(begin, num_tokens)));
+      begin = piece.tokens_end;
     }
     return absl::OkStatus();
   }
@@ -265,7 +291,7 @@ class Files {
   }
 
   absl::Status AddPiece(const EncodedPiece& piece, absl::Span<const int32_t> tokens,
-                        int64_t num_text_bytes) {
+                        absl::Span<const uint8_t> is_answer) {
     const int64_t max_tokens =
         std::min<int64_t>(2 * options_->max_file_tokens, std::numeric_limits<int32_t>::max());
     record_.next = piece.position;
@@ -279,8 +305,9 @@ class Files {
     }
     if (!writer_.has_value()) STRAKE_RETURN_IF_ERROR(BeginFile());
     if (piece.begins_document || writer_->num_tokens() == 0) AddDocument(piece);
+    AddAnswers(is_answer);
     STRAKE_RETURN_IF_ERROR(writer_->Append(tokens));
-    index_.num_text_bytes += num_text_bytes;
+    index_.num_text_bytes += static_cast<int64_t>(piece.num_text_bytes);
     num_tokens_ += tokens.size();
     if (piece.begins_document) ++num_documents_, ++file_.num_documents;
     record_.next = piece.ends_document
@@ -296,7 +323,9 @@ class Files {
     index_ = {};
     index_.tokenizer_hash = tokenizer_->Hash();
     index_.vocab_size = tokenizer_->vocab_size();
-    index_.end_of_text = options_->end_of_text;
+    // Some formats write more after the token that ends an answer.
+    index_.end_of_text = options_->chat == nullptr ? options_->end_of_text : -1;
+    targets_ = {};
     last_source_ = -1;
     STRAKE_ASSIGN_OR_RETURN(
         writer_, TokenFileWriter::Create(*place_ / file_.name, EncodingFor(*tokenizer_)));
@@ -313,6 +342,24 @@ class Files {
                                 .source = static_cast<int32_t>(index_.sources.size() - 1)});
   }
 
+  // Adds the answers among tokens that are appended next.
+  void AddAnswers(absl::Span<const uint8_t> is_answer) {
+    std::vector<TokenRange>& ranges = targets_.ranges;
+    for (size_t i = 0; i < is_answer.size(); ++i) {
+      if (is_answer[i] == 0) continue;
+      const int64_t token = writer_->num_tokens() + static_cast<int64_t>(i);
+      if (ranges.empty() || ranges.back().end != token) ranges.push_back({token, token});
+      ++ranges.back().end;
+    }
+  }
+
+  absl::Status WriteTargets() {
+    if (options_->chat == nullptr) return absl::OkStatus();
+    targets_.num_tokens = file_.num_tokens;
+    file_.num_answer_tokens = targets_.num_targets();
+    return WriteTargetRanges(*place_ / file_.name, targets_);
+  }
+
   // Completes the file. From now on a later call finds it finished.
   absl::Status EndFile() {
     index_.num_tokens = file_.num_tokens = writer_->num_tokens();
@@ -320,6 +367,7 @@ class Files {
     STRAKE_RETURN_IF_ERROR(writer_->Finish());
     writer_.reset();
     STRAKE_RETURN_IF_ERROR(WriteDocumentIndex(*place_ / file_.name, index_));
+    STRAKE_RETURN_IF_ERROR(WriteTargets());
     record_.files.push_back(file_);
     return WritePrepareRecord(*place_ / kProgressRecord, record_);
   }
@@ -331,6 +379,7 @@ class Files {
   std::optional<TokenFileWriter> writer_;
   PrepareFile file_;
   DocumentIndex index_;
+  TargetRanges targets_;  // of conversations
   int64_t last_source_ = -1;
   int64_t num_tokens_ = 0, num_documents_ = 0;  // of this call
 };
@@ -361,6 +410,7 @@ absl::Status EncodeAll(const Tokenizer& tokenizer, const PrepareOptions& options
                        const std::function<absl::Status()>& poll, PreparedTokens resumed,
                        Files* files) {
   EncodeOptions encode = {.documents = options.documents,
+                          .chat = options.chat,
                           .prefix = PrefixOf(tokenizer, options),
                           .num_threads = std::max(options.threads, 1)};
   if (options.end_of_text >= 0) encode.suffix = {options.end_of_text};

@@ -1,10 +1,11 @@
 // PrepareTokens: text files to token files with their documents' boundaries.
 //
-// Every document is the tokenizer's prefix, its tokens, and the end-of-text token. The result is a
-// folder:
+// Every document is the tokenizer's prefix, its tokens, and the end-of-text token; or a
+// conversation, as ChatEncoder writes it. The result is a folder:
 //
 //   tokens-00000.bin         llm.c's format; uint16 tokens where the vocabulary allows it
 //   tokens-00000.documents   where its documents begin (data/document_index.h)
+//   tokens-00000.targets     of conversations: which tokens are answers (data/target_ranges.h)
 //   prepared.json            what it was made of
 //
 // The same bytes are written for any number of threads. All is written into DIRECTORY.unfinished,
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "data/chat/chat_encoder.h"
 #include "data/text/document_reader.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -33,9 +35,12 @@ struct PrepareNames {
 struct PrepareOptions {
   std::vector<std::string> files = {};  // in this order; "-": standard input
   DocumentOptions documents = {};
+  // Of the same tokenizer: all files are of conversations, a line each. Null: none is.
+  const ChatEncoder* chat = nullptr;
   std::string directory = {};  // not there yet, empty, or the result of an equal call
-  int32_t end_of_text = -1;    // -1: none
-  bool prefix = true;          // the tokenizer's spec().prefix before each document
+  // Of documents that are no conversations.
+  int32_t end_of_text = -1;  // -1: none
+  bool prefix = true;        // the tokenizer's spec().prefix before each document
   // A token file ends with the document that fills it. A document that would give it more than
   // twice as many tokens goes on in the next file, as one of its own. It is cut into pieces of
   // about 256 KiB for that, and a piece that has more tokens alone is a file by itself. Whole files
@@ -58,6 +63,7 @@ struct PrepareOptions {
 struct PreparedTokens {
   std::vector<std::string> token_files = {};
   int64_t num_tokens = 0, num_documents = 0, num_text_bytes = 0;
+  int64_t num_answer_tokens = 0;  // of conversations
   int64_t num_bad_lines = 0, num_empty_documents = 0;
   std::string first_bad_line = {};  // names file, line and column
   bool reused = false;              // the directory held the result of an equal call already
@@ -66,10 +72,10 @@ struct PreparedTokens {
 };
 
 // Returns an error for files that cannot be read or hold no document, naming file, line and column
-// where possible (DocumentReader), and the option that the file is of; FailedPrecondition for a
-// directory that holds something else, or a result that is damaged, and Cancelled where
-// `stop_requested` said so. Of an equal call's result, tokens and boundaries are read: all that a
-// run would find wrong is damage.
+// where possible (DocumentReader, ConversationReader), and the option that the file is of;
+// FailedPrecondition for a directory that holds something else, or a result that is damaged, and
+// Cancelled where `stop_requested` said so. Of an equal call's result, tokens and boundaries are
+// read: all that a run would find wrong is damage.
 absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options);
 

@@ -37,10 +37,12 @@ ordered_json ToJson(const PrepareSource& source) {
 }
 
 ordered_json ToJson(const PrepareFile& file) {
-  return {{"name", file.name},
-          {"tokens", file.num_tokens},
-          {"documents", file.num_documents},
-          {"text_bytes", file.num_text_bytes}};
+  ordered_json json = {{"name", file.name},
+                       {"tokens", file.num_tokens},
+                       {"documents", file.num_documents},
+                       {"text_bytes", file.num_text_bytes}};
+  if (file.num_answer_tokens >= 0) json["answer_tokens"] = file.num_answer_tokens;
+  return json;
 }
 
 template <typename T>
@@ -101,7 +103,8 @@ bool IsPossible(const PrepareSource& source) {
 }
 
 bool IsPossible(const PrepareFile& file) {
-  return IsCount(file.num_tokens) && IsCount(file.num_documents) && IsCount(file.num_text_bytes);
+  return IsCount(file.num_tokens) && IsCount(file.num_documents) && IsCount(file.num_text_bytes) &&
+         file.num_answer_tokens >= -1 && file.num_answer_tokens <= file.num_tokens;
 }
 
 // Whether a call can have written the values, whose types are right.
@@ -200,7 +203,7 @@ absl::StatusOr<PrepareRecord> ParsePrepareRecord(const std::string& path, const 
   });
   root.ForEach("files", [&](const Members& file) {
     record.files.push_back({file.Text("name"), file.Number("tokens"), file.Number("documents"),
-                            file.Number("text_bytes")});
+                            file.Number("text_bytes"), file.NumberIfThere("answer_tokens")});
   });
   const ordered_json next = json.is_object() ? json.value("next", ordered_json()) : ordered_json();
   const Members position(next, &ok);

@@ -38,6 +38,8 @@ struct PrepareSource {
 struct PrepareFile {
   std::string name = {};
   int64_t num_tokens = 0, num_documents = 0, num_text_bytes = 0;
+  // Of conversations: how many of the tokens are answers, which a file beside it says. -1: none.
+  int64_t num_answer_tokens = -1;
 };
 
 struct PrepareRecord {

@@ -18,6 +18,7 @@
 #include "core/base/status_macros.h"
 #include "core/base/write_all.h"
 #include "data/document_index.h"
+#include "data/target_ranges.h"
 
 namespace strake {
 namespace {
@@ -86,6 +87,7 @@ absl::Status UnfinishedDirectory::RemoveAllBut(const PrepareRecord& record) cons
   for (const PrepareFile& file : record.files) {
     kept.insert(file.name);
     kept.insert(DocumentIndexPath(file.name));
+    kept.insert(TargetRangesPath(file.name));
   }
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(path_, error)) {
