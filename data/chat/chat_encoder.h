@@ -61,6 +61,7 @@ class ChatEncoder {
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(absl::Span<const ChatMessage> messages,
                                                     WordCache* cache) const;
 
+  const ChatFormat* format() const { return renderer_ ? &renderer_->format() : nullptr; }
   // All that sets the tokens besides the tokenizer, for a person and to compare: "llama3" and a
   // hash of what it writes, or that there is no format.
   std::string Description() const;

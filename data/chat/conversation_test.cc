@@ -156,6 +156,44 @@ TEST(ConversationReaderTest, NamesFileLineAndColumn) {
               HasSubstr(directory / "none"));
 }
 
+TEST(ConversationReaderTest, BadLinesAreCounted) {
+  const std::string good = Line({kUser, kAnswer}), bad = Line({kUser});
+  const std::string lines = absl::StrCat("{}\n", good, "\n", bad, "\n", good, "\n");
+  const auto reader = ConversationReader::OfBytes("chats.jsonl", lines, {.skip_bad_lines = true});
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  Conversation conversation;
+  for (const size_t offset : {size_t{3}, 3 + good.size() + 1 + bad.size() + 1}) {
+    EXPECT_TRUE((*reader)->Next(&conversation).value());
+    EXPECT_EQ((*reader)->offset(), offset);
+  }
+  EXPECT_TRUE((*reader)->Refuse(absl::InvalidArgumentError("column 3: is odd")).ok());
+  EXPECT_FALSE((*reader)->Next(&conversation).value());
+  EXPECT_EQ((*reader)->num_bad_lines(), 3);
+  EXPECT_THAT((*reader)->first_bad_line(),
+              StartsWith("chats.jsonl: line 1, column 1: the line must have"));
+  EXPECT_EQ((*reader)->num_empty_documents(), 0);
+}
+
+TEST(ConversationReaderTest, WhatIsRefusedIsABadLine) {
+  const std::string lines = Line({kUser, kAnswer});
+  const auto reader =
+      ConversationReader::OfBytes("chats.jsonl", lines, {.name_of_skip_bad_lines = "--skip"});
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  Conversation conversation;
+  EXPECT_TRUE((*reader)->Next(&conversation).value());
+  EXPECT_EQ((*reader)->Refuse(absl::InvalidArgumentError("is odd")).message(),
+            "chats.jsonl: line 1: is odd; to leave out what is no document, give --skip");
+}
+
+TEST(ConversationReaderTest, AFileWithoutLinesMayBeLeftOut) {
+  const auto reader = ConversationReader::OfBytes("chats.jsonl", "\n", {.skip_bad_lines = true});
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  Conversation conversation;
+  EXPECT_FALSE((*reader)->Next(&conversation).value());
+  EXPECT_FALSE((*reader)->Next(&conversation).value());
+  EXPECT_EQ((*reader)->num_empty_documents(), 1);
+}
+
 // Python 3.11: {c for c in map(chr, range(0x110000)) if c.isspace()}.
 TEST(WhiteSpaceTest, IsPythons) {
   const std::string spaces =

@@ -11,15 +11,21 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "core/base/philox.h"
 #include "core/testing/temp_directory.h"
+#include "data/chat/chat_encoder.h"
+#include "data/chat/chat_format.h"
+#include "data/chat/conversation.h"
 #include "data/document_index.h"
+#include "data/target_ranges.h"
 #include "data/text/compress.h"
 #include "data/token_file.h"
 #include "data/tokenizer/library_versions.h"
@@ -175,6 +181,182 @@ TEST_F(PrepareTest, TokensAndDocuments) {
   EXPECT_THAT((*index)->sources, ElementsAre(directory_ / "a.txt", directory_ / "b.jsonl"));
   EXPECT_TRUE((*index)->documents ==
               (std::vector<DocumentIndex::Document>{{0, 3, 0}, {second, 0, 1}, {third, 16, 1}}));
+}
+
+std::string ChatLines(uint64_t number, int num_lines) {
+  std::string lines;
+  for (int i = 0; i < num_lines; ++i) {
+    absl::StrAppend(&lines, R"({"messages": [{"role": "user", "content": "ask )", number, " ", i,
+                    R"("}, {"role": "assistant", "content": "the h\u00e9 )",
+                    std::string(i % 97, 't'), "\"}]}\n");
+  }
+  return lines;
+}
+
+// By a format whose tokens the small tokenizer gets.
+class PrepareChatTest : public PrepareTest {
+ protected:
+  PrepareChatTest() {
+    TokenizerSpec spec = tokenizer_->spec();
+    for (const char* text : {"<|im_start|>", "<|im_end|>"}) {
+      spec.added.push_back(
+          {.id = static_cast<int32_t>(spec.tokens.size()), .text = text, .special = true});
+      spec.tokens.emplace_back(text);
+    }
+    spec.begin_of_text = kBegin;
+    spec.end_of_text = kEndOfText;
+    chat_tokenizer_ = Tokenizer::Create(spec).value();
+    encoder_.emplace(Encoder(FindChatFormat("chatml").value()));
+  }
+  ChatEncoder Encoder(const ChatFormat* format) const {
+    return ChatEncoder::Create(format, chat_tokenizer_.get(), "").value();
+  }
+  PrepareOptions ChatOptions(const std::vector<std::string>& names, const std::string& out) const {
+    PrepareOptions options = Options(names, out);
+    options.chat = &*encoder_;
+    return options;
+  }
+  absl::StatusOr<PreparedTokens> PrepareChat(const PrepareOptions& options) const {
+    return PrepareTokens(*chat_tokenizer_, options);
+  }
+  static std::vector<TokenRange> Answers(const std::string& path) {
+    const auto targets = ReadTargetRanges(path, Tokens(path).size());
+    CHECK(targets.ok() && targets->has_value()) << targets.status();
+    return (*targets)->ranges;
+  }
+
+  std::unique_ptr<const Tokenizer> chat_tokenizer_;
+  std::optional<ChatEncoder> encoder_;
+};
+
+TEST_F(PrepareChatTest, TokensAndAnswers) {
+  const std::string first = ChatLines(7, 1);
+  WriteFile(directory_ / "a.jsonl",
+            first + "\n" + R"({"prompt": "the", "completion": "th"})" + "\n");
+  const auto result = PrepareChat(ChatOptions({"a.jsonl"}, "out"));
+  ASSERT_TRUE(result.ok()) << result.status();
+  WordCache cache;
+  ChatTokens expected =
+      encoder_->Encode(ParseConversation(absl::StripSuffix(first, "\n")).value(), &cache).value();
+  const auto second = static_cast<int64_t>(expected.tokens.size());
+  // The tokenizer's prefix, "th" and "e", the answer "th", and the end of text.
+  for (const int32_t token : {kBegin, 256, int32_t{'e'}, 256, kEndOfText}) {
+    expected.tokens.push_back(token);
+  }
+  const std::string path = result->token_files[0];
+  EXPECT_EQ(Tokens(path), expected.tokens);
+  const std::vector<TokenRange> answers = Answers(path);
+  ASSERT_EQ(answers.size(), 2);
+  for (int64_t i = 0; i < second; ++i) {
+    EXPECT_EQ(expected.is_answer[i], answers[0].begin <= i && i < answers[0].end) << i;
+  }
+  EXPECT_EQ(answers[1], (TokenRange{second + 3, second + 5}));
+  EXPECT_EQ(result->num_answer_tokens, answers[0].num_tokens() + 2);
+  const auto index = ReadDocumentIndex(path, result->num_tokens);
+  ASSERT_TRUE(index.ok() && index->has_value()) << index.status();
+  EXPECT_EQ((*index)->end_of_text, -1);
+  const auto second_line = static_cast<int64_t>(first.size()) + 1;
+  EXPECT_TRUE((*index)->documents ==
+              (std::vector<DocumentIndex::Document>{{0, 0, 0}, {second, second_line, 0}}));
+}
+
+TEST_F(PrepareChatTest, SameBytesForAnyNumberOfThreadsAndAfterAStop) {
+  WriteFile(directory_ / "a.jsonl", ChatLines(1, 5000));
+  WriteFile(directory_ / "b.jsonl.zst", Zstd("{\"messages\": 3}\n" + ChatLines(2, 3000) + "{}\n"));
+  const auto options = [&](const std::string& out) {
+    PrepareOptions of_both = ChatOptions({"a.jsonl", "b.jsonl.zst"}, out);
+    of_both.documents.skip_bad_lines = true;
+    return of_both;
+  };
+  const auto one = PrepareChat(options("1"));
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(one->num_bad_lines, 2);
+  EXPECT_THAT(one->first_bad_line, HasSubstr("b.jsonl.zst: line 1, column 14"));
+  EXPECT_EQ(one->num_documents, 8000);
+  ASSERT_GE(one->token_files.size(), 3u);
+  PrepareOptions many = options("8");
+  many.threads = 8;
+  ASSERT_TRUE(PrepareChat(many).ok());
+  EXPECT_TRUE(Tree(many.directory) == Tree(directory_ / "1"));
+
+  PrepareOptions stopped = options("stopped");
+  bool stop = false;
+  stopped.on_progress = [&](const PrepareOptions::Progress& now) { stop = now.tokens > 400000; };
+  stopped.stop_requested = [&] { return stop; };
+  EXPECT_TRUE(absl::IsCancelled(PrepareChat(stopped).status()));
+  EXPECT_TRUE(fs::exists(stopped.directory + ".unfinished/tokens-00000.targets"));
+  stopped.on_progress = {};
+  stopped.stop_requested = {};
+  const auto resumed = PrepareChat(stopped);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_GT(resumed->num_resumed_tokens, 0);
+  EXPECT_EQ(resumed->num_bad_lines, 2);
+  EXPECT_EQ(resumed->num_answer_tokens, one->num_answer_tokens);
+  EXPECT_TRUE(Tree(stopped.directory) == Tree(directory_ / "1"));
+}
+
+TEST_F(PrepareChatTest, DamagedAnswersAreFound) {
+  WriteFile(directory_ / "a.jsonl", ChatLines(1, 3));
+  const PrepareOptions options = ChatOptions({"a.jsonl"}, "out");
+  ASSERT_TRUE(PrepareChat(options).ok());
+  EXPECT_TRUE(PrepareChat(options)->reused);
+  const auto error = [&] { return std::string(PrepareChat(options).status().message()); };
+  const std::string tokens = directory_ / "out/tokens-00000.bin", path = TargetRangesPath(tokens);
+  const std::string targets = ReadFile(path);
+  WriteFile(path, targets.substr(0, targets.size() - 1));
+  EXPECT_THAT(error(), AllOf(HasSubstr("is damaged"), HasSubstr("tokens-00000.targets")));
+  fs::remove(path);
+  EXPECT_THAT(error(), HasSubstr("it lacks tokens"));
+  TargetRanges other;
+  other.num_tokens = static_cast<int64_t>(Tokens(tokens).size());
+  ASSERT_TRUE(WriteTargetRanges(tokens, other).ok());
+  EXPECT_THAT(error(), HasSubstr("other answers"));
+  PrepareOptions replaced = options;
+  replaced.replace_damaged = true;
+  ASSERT_TRUE(PrepareChat(replaced).ok());
+  EXPECT_EQ(ReadFile(path), targets);
+}
+
+TEST_F(PrepareChatTest, TheFormatIsPartOfACachesKey) {
+  WriteFile(directory_ / "a.jsonl", ChatLines(1, 3));
+  const auto folder = [&](const char* format) {
+    const ChatEncoder encoder = Encoder(FindChatFormat(format).value());
+    PrepareOptions options = ChatOptions({"a.jsonl"}, "");
+    options.chat = &encoder;
+    return PreparedDirectory(directory_ / "cache", *chat_tokenizer_, options).value();
+  };
+  EXPECT_EQ(folder("chatml"), folder("chatml"));
+  EXPECT_NE(folder("chatml"), folder("qwen2"));
+}
+
+TEST_F(PrepareChatTest, ErrorsNameFileLineAndColumn) {
+  const std::string user = R"({"role": "user", "content": "a"})";
+  const std::string answer = R"({"role": "assistant", "content": "b"})";
+  const auto message = [&](const std::string& messages) {
+    WriteFile(directory_ / "a.jsonl", ChatLines(1, 1) + "{\"messages\": [" + messages + "]}");
+    PrepareOptions options = ChatOptions({"a.jsonl"}, "out");
+    options.documents.name_of_skip_bad_lines = "--skip_bad_lines";
+    const auto result = PrepareChat(options);
+    EXPECT_TRUE(absl::IsInvalidArgument(result.status())) << result.status();
+    EXPECT_FALSE(fs::exists(options.directory + ".unfinished"));
+    return std::string(result.status().message());
+  };
+  EXPECT_THAT(message(user),
+              AllOf(HasSubstr("a.jsonl: line 2, column 15: the conversation ends with a message of "
+                              "the user, so there is no answer"),
+                    HasSubstr("give --skip_bad_lines")));
+  EXPECT_THAT(message(user + R"(, {"role": "assistant", "content": " "})"),
+              HasSubstr("message 2 of \"messages\" is an empty answer"));
+  EXPECT_THAT(message(R"({"role": "tool", "content": "a"})"),
+              HasSubstr("line 2, column 24: message 1 of \"messages\" has the role \"tool\""));
+  // A role that the format lacks, as a line that is none.
+  encoder_.emplace(Encoder(FindChatFormat("llama2").value()));
+  EXPECT_THAT(message(user + ", " + user + ", " + answer),
+              HasSubstr("a.jsonl: line 2, column 49: message 2, of the user: the chat format "
+                        "llama2 has user and assistant take turns"));
+  encoder_.emplace(Encoder(nullptr));
+  EXPECT_THAT(message(user + ", " + answer),
+              HasSubstr("line 1: messages need a chat format; choose one of chatml"));
 }
 
 TEST_F(PrepareTest, WithoutPrefixAndEndOfText) {

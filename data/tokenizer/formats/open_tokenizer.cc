@@ -165,15 +165,6 @@ absl::StatusOr<TokenizerSpec> ReadJson(const std::string& text, const std::strin
   return Complete(ReadVocabMergesFiles(value, path, merges_path, config), path, config);
 }
 
-// Empty where there is none.
-std::string FindModelTokenizer(const ModelTokenizerPlaces& places) {
-  if (!places.given.empty()) return places.given;
-  for (const std::string& directory : places.directories) {
-    if (!directory.empty() && HoldsTokenizer(directory)) return directory;
-  }
-  return "";
-}
-
 // A merges' file stands for its vocabulary.
 std::string VocabPath(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
@@ -224,6 +215,14 @@ absl::Status CheckTokenizerFitsModel(const std::string& path, int64_t num_tokens
   return absl::InvalidArgumentError(
       absl::StrCat(path, ": the tokenizer has ", num_tokens, " tokens, and the model ", vocab_size,
                    "; give the model's own tokenizer, or a model that has as many"));
+}
+
+std::string FindModelTokenizer(const ModelTokenizerPlaces& places) {
+  if (!places.given.empty()) return places.given;
+  for (const std::string& directory : places.directories) {
+    if (!directory.empty() && HoldsTokenizer(directory)) return directory;
+  }
+  return "";
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenModelTokenizer(

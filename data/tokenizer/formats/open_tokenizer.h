@@ -53,6 +53,9 @@ struct ModelTokenizerPlaces {
   std::vector<std::string> directories = {};  // otherwise the first that holds one; "" holds none
 };
 
+// The path of the tokenizer; "" where the places have none.
+std::string FindModelTokenizer(const ModelTokenizerPlaces& places);
+
 // Opens the tokenizer of a model of `vocab_size` tokens. Where the places have none, it is null, or
 // for a model of bytes ByteTokenizerSpec()'s. Returns the errors of OpenTokenizer() and of
 // CheckTokenizerFitsModel().
