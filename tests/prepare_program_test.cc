@@ -114,6 +114,20 @@ TEST_F(PrepareProgramTest, ReusesAndCounts) {
   EXPECT_TRUE(ReadTree(directory_.path()) == tree);
 }
 
+TEST_F(PrepareProgramTest, ConversationsNeedAFormat) {
+  const std::string user = R"({"role": "user", "content": "Hi"})";
+  const std::string answer = R"({"role": "assistant", "content": "Hello"})";
+  WriteFile(directory_ / "chats.jsonl", "{\"messages\": [" + user + ", " + answer + "]}\n");
+  ExpectError({"--data=chats.jsonl"},
+              "--chat_format: chats.jsonl holds messages, and tok: there is "
+              "no chat template");
+  ExpectError({"--data=chats.jsonl", "--chat_format=chatty"}, "there are chatml, qwen2");
+  ExpectError({"--data=chats.jsonl", "--chat_format=chatml"}, "no added token \"<|im_end|>\"");
+  ExpectError({"--data=chats.jsonl,a.txt", "--chat_format=chatml"},
+              "--data: chats.jsonl holds conversations, and a.txt holds other text");
+  EXPECT_EQ(Prepare({"--data=chats.jsonl", "--format=jsonl", "--text_field=id"}).exit_code, 1);
+}
+
 TEST_F(PrepareProgramTest, ErrorsAreOneLineAndLeaveNothing) {
   const std::string gz = Gzip(std::string(100000, 'a') + "b");
   WriteFile(directory_ / "cut.txt.gz", gz.substr(0, gz.size() - 9));

@@ -19,10 +19,15 @@
 #include "core/base/format_quantity.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/name_error.h"
+#include "core/base/path_kind.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "data/chat/chat_encoder.h"
+#include "data/chat/chat_files.h"
+#include "data/chat/chat_format.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
@@ -40,7 +45,7 @@ struct PrepareConfig {
   std::string data, tokenizer, tokenizer_pattern, out;
   std::string text_field = "text";
   std::string format = "auto";
-  std::string end_of_text;
+  std::string chat_format, end_of_text;
   bool skip_bad_lines = false;
   int64_t threads = 0;
   int64_t max_file_tokens = PrepareOptions().max_file_tokens;
@@ -53,12 +58,18 @@ void AddPrepareOptions(PrepareConfig* c, OptionSet* options) {
                "is one of a name): .txt, .md and other text, a document each, and .jsonl, a "
                "document a line; each may be compressed with gzip or zstd. - is standard input");
   options->Add("format", &c->format,
-               "what files hold; auto: JSON lines in *.jsonl and *.ndjson, text in others",
-               {"auto", "text", "jsonl"});
+               "what files hold; auto: JSON lines in *.jsonl and *.ndjson, text in others; chat: "
+               "conversations, which auto finds by the first line of JSON lines",
+               {"auto", "text", "jsonl", "chat"});
   options->Add("text_field", &c->text_field, "the member of a JSON line that is the document");
   options->Add("skip_bad_lines", &c->skip_bad_lines,
                "leave out, and count, JSON lines that are broken or lack the field, and empty "
                "documents");
+  options->Add(
+      "chat_format", &c->chat_format,
+      absl::StrCat("how conversations are written, lines with \"messages\", or "
+                   "\"prompt\" and \"completion\": ",
+                   ChatFormatNames(), "; without it, as the tokenizer's chat template says"));
   options->Group("Tokens");
   options->Add("tokenizer", &c->tokenizer,
                "a model's folder, or tokenizer.json, tekken.json, SentencePiece's *.model, or "
@@ -133,6 +144,9 @@ void PrintSummary(const PrepareConfig& config, const PreparedTokens& tokens, dou
   std::cout << Printable(config.out) << ": " << Counted(tokens.num_documents, "document") << ", "
             << Counted(tokens.num_tokens, "token") << " in "
             << Counted(static_cast<int64_t>(tokens.token_files.size()), "file")
+            << (tokens.num_answer_tokens > 0
+                    ? absl::StrCat(", ", tokens.num_answer_tokens, " of answers")
+                    : "")
             << absl::StrFormat(", %.3f bytes of text per token", bytes / n);
   if (tokens.reused) {
     std::cout << "; it was there already\n";
@@ -149,6 +163,23 @@ void PrintSummary(const PrepareConfig& config, const PreparedTokens& tokens, dou
     std::cout << "; the first bad line: " << Printable(tokens.first_bad_line);
   }
   std::cout << "\n";
+}
+
+// Nothing where no file is of conversations.
+absl::StatusOr<std::optional<ChatEncoder>> ChatOf(const PrepareConfig& config,
+                                                  const std::vector<std::string>& files,
+                                                  const Tokenizer& tokenizer) {
+  if (config.format == "text" || config.format == "jsonl") return std::nullopt;
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(config.tokenizer));
+  return OpenChatFiles(
+      {.files = files,
+       .all_are_chats = config.format == "chat",
+       .text_field = config.text_field,
+       .format = config.chat_format,
+       .folder = kind == PathKind::kDirectory ? config.tokenizer : FolderOf(config.tokenizer),
+       .name_of_files = "--data",
+       .name_of_format = "--chat_format"},
+      &tokenizer);
 }
 
 absl::StatusOr<PrepareOptions> PrepareOptionsOf(const PrepareConfig& config,
@@ -172,6 +203,9 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   const auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern});
   if (!tokenizer.ok()) return NameError("--tokenizer", tokenizer.status());
   STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, **tokenizer));
+  STRAKE_ASSIGN_OR_RETURN(const std::optional<ChatEncoder> chat,
+                          ChatOf(config, options.files, **tokenizer));
+  options.chat = chat.has_value() ? &*chat : nullptr;
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
   const double start = MonotonicSeconds();
@@ -181,7 +215,7 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(**tokenizer, options));
   screen.Erase();
   PrintSummary(config, tokens, MonotonicSeconds() - start);
-  if (options.end_of_text < 0 && config.end_of_text != kNone) {
+  if (!chat.has_value() && options.end_of_text < 0 && config.end_of_text != kNone) {
     std::cout << "note: the tokenizer does not say which token ends a text, so documents follow "
                  "each other without one; --end_of_text names one\n";
   }

@@ -14,6 +14,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "data/chat/chat_format.h"
 #include "data/weighted_paths.h"
 #include "glog/logging.h"
 #include "models/families/families.h"
@@ -67,6 +68,11 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("text_field", &c->run.text_field, "field of .jsonl lines that is the text");
   options->Add("skip_bad_lines", &c->run.skip_bad_lines,
                "leave .jsonl lines out that are broken or lack the field, and count them");
+  options->Add(
+      "chat_format", &c->run.chat_format,
+      absl::StrCat("how conversations are written, .jsonl lines with \"messages\", or "
+                   "\"prompt\" and \"completion\": ",
+                   ChatFormatNames(), "; without it, as the tokenizer's chat template says"));
   options->Add("data_cache", &c->run.data_cache,
                "directory of the tokens that text is prepared to, which later runs use again; "
                "without it data_cache beside --out");
@@ -475,7 +481,8 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .eval_tasks = "--eval_tasks",
                    .epochs = "--epochs",
                    .max_epochs = "--max_epochs",
-                   .dtype = "--dtype"};
+                   .dtype = "--dtype",
+                   .chat_format = "--chat_format"};
   return options;
 }
 

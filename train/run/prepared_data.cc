@@ -19,10 +19,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "core/base/format_quantity.h"
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "data/chat/chat_files.h"
+#include "data/target_ranges.h"
 #include "data/text/document_reader.h"
 #include "data/text/prepare.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
@@ -73,10 +76,17 @@ std::string CountOf(int64_t count, absl::string_view noun) {
   return absl::StrCat(FormatCount(static_cast<double>(count)), " ", Plural(count, noun));
 }
 
-// Whether the training files were prepared, and whether any list of files was.
+// What is known of lists of files once they are prepared.
 struct PreparedLists {
-  bool training = false, any = false;
+  bool training = false, any = false;  // whether training files were made of text, or any
+  bool conversations = false;          // whether there are any
+  std::string chat_format = {};        // of those that were prepared here; "": none was needed
 };
+
+bool HasTargets(const std::string& token_file) {
+  std::error_code error;
+  return std::filesystem::exists(TargetRangesPath(token_file), error);
+}
 
 // The first rank's work, which goes on beside the thread that tells of its progress.
 class Preparation {
@@ -88,19 +98,19 @@ class Preparation {
         as_bytes_(TrainsOnBytes(*options, rules)) {}
 
   absl::StatusOr<PreparedLists> Run() {
-    PreparedLists prepared;
     for (std::vector<std::string>* const list : TrainLists(&options_)) {
       if (rules_ != DataRules::kDocuments) break;
       STRAKE_ASSIGN_OR_RETURN(const bool training, PrepareList(options_.names.train_files, list));
-      prepared.training = prepared.training || training;
+      lists_.training = lists_.training || training;
     }
-    prepared.any = prepared.training;
+    lists_.any = lists_.training;
     for (ValidationSet& set : options_.val_sets) {
       STRAKE_ASSIGN_OR_RETURN(const bool validation,
                               PrepareList(options_.names.val_files, &set.files));
-      prepared.any = prepared.any || validation;
+      lists_.any = lists_.any || validation;
     }
-    return prepared;
+    NoteConversations();
+    return lists_;
   }
 
   // Ends Run() soon, for nobody waits for its result.
@@ -121,6 +131,7 @@ class Preparation {
           const bool is_text,
           NameError(name, IsToBePrepared(file, options_, tokenizer_, as_bytes_)));
       (is_text ? texts : tokens).push_back(file);
+      if (!is_text && HasTargets(file)) lists_.conversations = true;
     }
     if (texts.empty()) return false;
     struct stat info;
@@ -139,11 +150,13 @@ class Preparation {
   absl::StatusOr<PreparedTokens> PrepareTexts(const std::string& name,
                                               const std::vector<std::string>& texts) {
     STRAKE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, TokenizerToUse());
+    STRAKE_ASSIGN_OR_RETURN(const std::optional<ChatEncoder> chat, ChatOf(name, texts, *tokenizer));
     PrepareOptions prepare = {
         .files = texts,
         .documents = {.field = options_.text_field,
                       .skip_bad_lines = options_.skip_bad_lines,
                       .name_of_skip_bad_lines = options_.names.skip_bad_lines},
+        .chat = chat ? &*chat : nullptr,
         .end_of_text = tokenizer->spec().end_of_text.value_or(-1),
         .replace_damaged = true,
         .threads = NumUsableCores(),
@@ -153,8 +166,28 @@ class Preparation {
     STRAKE_ASSIGN_OR_RETURN(prepare.directory,
                             PreparedDirectory(options_.data_cache, *tokenizer, prepare));
     STRAKE_ASSIGN_OR_RETURN(const PreparedTokens prepared, PrepareTokens(*tokenizer, prepare));
-    Note(texts, prepare.directory, prepared);
+    Note(texts, chat, prepare.directory, prepared);
     return prepared;
+  }
+
+  // What encodes the files; nothing where they are of no conversations.
+  absl::StatusOr<std::optional<ChatEncoder>> ChatOf(const std::string& name,
+                                                    const std::vector<std::string>& files,
+                                                    const Tokenizer& tokenizer) {
+    if (as_bytes_) return std::nullopt;
+    STRAKE_ASSIGN_OR_RETURN(std::optional<ChatEncoder> chat,
+                            OpenChatFiles({.files = files,
+                                           .text_field = options_.text_field,
+                                           .format = options_.chat_format,
+                                           .folder = tokenizer_.folder,
+                                           .name_of_files = name,
+                                           .name_of_format = options_.names.chat_format},
+                                          &tokenizer));
+    lists_.conversations = lists_.conversations || chat.has_value();
+    if (chat.has_value() && chat->format() != nullptr) {
+      lists_.chat_format = std::string(chat->format()->name);
+    }
+    return chat;
   }
 
   // A model of bytes has documents of bytes.
@@ -175,15 +208,42 @@ class Preparation {
     progress_ = {.bytes_read = p.bytes_read, .bytes_in_all = p.bytes_in_all, .tokens = p.tokens};
   }
 
-  void Note(const std::vector<std::string>& texts, const std::string& directory,
-            const PreparedTokens& prepared) {
-    const std::string what =
-        "text of " + (texts.size() == 1 ? texts.front() : absl::StrCat(texts.size(), " files"));
-    notes_.push_back(
-        absl::StrCat(what, prepared.reused ? " was prepared before: " : " is prepared: ",
-                     CountOf(prepared.num_documents, "document"), ", ",
-                     FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
-                     CountOf(prepared.num_tokens, "token"), " in ", directory));
+  void NoteConversations() {
+    if (lists_.conversations && options_.documents == DocumentMode::kConcat) {
+      notes_.push_back(absl::StrCat("conversations do not see each other: ",
+                                    options_.names.documents, " is mask, not concat"));
+    }
+    if (options_.chat_format.empty() || !lists_.chat_format.empty()) return;
+    warnings_.push_back(absl::StrCat(options_.names.chat_format, "=", options_.chat_format,
+                                     " is not used: no file of conversations is prepared"));
+  }
+
+  // "text of a.txt", or "conversations of 2 files in the format chatml".
+  static std::string WhatIs(const std::vector<std::string>& files,
+                            const std::optional<ChatEncoder>& chat) {
+    const std::string of = absl::StrCat(
+        " of ", files.size() == 1 ? files.front() : absl::StrCat(files.size(), " files"));
+    if (!chat.has_value()) return "text" + of;
+    return absl::StrCat(
+        "conversations", of,
+        chat->format() == nullptr ? "" : absl::StrCat(" in the format ", chat->format()->name));
+  }
+
+  void Note(const std::vector<std::string>& texts, const std::optional<ChatEncoder>& chat,
+            const std::string& directory, const PreparedTokens& prepared) {
+    const std::string what = WhatIs(texts, chat);
+    const char* const verb = chat.has_value() ? (prepared.reused ? " were" : " are")
+                                              : (prepared.reused ? " was" : " is");
+    notes_.push_back(absl::StrCat(
+        what, verb, prepared.reused ? " prepared before: " : " prepared: ",
+        CountOf(prepared.num_documents, chat.has_value() ? "conversation" : "document"), ", ",
+        FormatBytes(static_cast<double>(prepared.num_text_bytes)), " of text, ",
+        CountOf(prepared.num_tokens, "token"),
+        chat.has_value()
+            ? absl::StrCat(", ", FormatCount(static_cast<double>(prepared.num_answer_tokens)),
+                           " of answers")
+            : "",
+        " in ", directory));
     if (!prepared.replaced.empty()) {
       warnings_.push_back(prepared.replaced + "; its text was prepared again");
     }
@@ -201,6 +261,7 @@ class Preparation {
   const DataRules rules_;
   const bool as_bytes_;
   std::unique_ptr<const Tokenizer> bytes_;
+  PreparedLists lists_;
   std::vector<std::string> notes_, warnings_;
   std::atomic<bool> abandoned_ = false;
   std::mutex mutex_;
@@ -217,28 +278,40 @@ std::vector<std::vector<std::string>*> AllLists(TrainerOptions* options) {
   return lists;
 }
 
-constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are";
+constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are",
+                            kConversations = "conversations", kNone = "none",
+                            kFormat = "format ";  // none is empty, or ends of names would meet
 constexpr char kStopped[] = "stopped";
 
-// What the other ranks need of lists: nothing where none has changed, so that each keeps what it
-// was given; else whether training files were prepared, and all lists.
+// What the other ranks need: whether training files were prepared, what conversations there are,
+// and all lists where one has changed, so that otherwise each keeps what it was given.
 std::string FilesText(const PreparedLists& prepared, TrainerOptions* options) {
-  if (!prepared.any) return "";
-  std::string text(prepared.training ? kPrepared : kAsTheyAre);
+  const std::string format = absl::StrCat(kFormat, prepared.chat_format);
+  std::string text =
+      absl::StrJoin({prepared.training ? kPrepared : kAsTheyAre,
+                     prepared.conversations ? kConversations : kNone, absl::string_view(format)},
+                    kEndOfName);
+  if (!prepared.any) return text;
   for (const std::vector<std::string>* const list : AllLists(options)) {
     absl::StrAppend(&text, kEndOfList, absl::StrJoin(*list, kEndOfName));
   }
   return text;
 }
 
+// Returns whether training files were prepared.
 bool TakeFiles(absl::string_view text, TrainerOptions* options) {
-  if (text.empty()) return false;
   const std::vector<absl::string_view> parts = absl::StrSplit(text, kEndOfList);
   const std::vector<std::vector<std::string>*> lists = AllLists(options);
-  for (size_t i = 0; i < lists.size(); ++i) {
+  for (size_t i = 0; parts.size() > 1 && i < lists.size(); ++i) {
     *lists[i] = absl::StrSplit(parts.at(i + 1), kEndOfName);
   }
-  return parts[0] == kPrepared;
+  const std::vector<absl::string_view> words = absl::StrSplit(parts[0], kEndOfName);
+  if (words.at(1) == kConversations && options->documents == DocumentMode::kConcat) {
+    options->documents = DocumentMode::kMask;
+  }
+  options->engine.documents = options->documents != DocumentMode::kConcat;
+  options->chat_format = std::string(absl::StripPrefix(words.at(2), kFormat));
+  return words[0] == kPrepared;
 }
 
 struct Meeting {

@@ -19,12 +19,17 @@ namespace strake {
 // and where all of them are text, so that the model reads them as bytes, it reads validation text
 // as bytes, too.
 //
+// A file of JSON lines whose first object has "messages", or "prompt" and "completion", is of
+// conversations (data/chat/chat_files.h): then all files of its list are that are no token files.
+// Where there are any, or token files with answers of such, options->documents becomes kMask unless
+// it is kPad, and options->chat_format the format that was used, or "".
+//
 // All ranks call it. The first one tells its observers of progress, and what it did. It prepares
 // with all threads of the machine, below options->data_cache, which all must see; it alone has a
 // tokenizer. The others wait and meet it meanwhile, or they would take it for lost. An error names
-// option and file: text without a tokenizer, a file that is neither text nor tokens, and
-// PrepareTokens()'s errors. Where options->stop_requested() is true on any rank meanwhile, all
-// ranks return Cancelled, and none has failed.
+// option and file: text without a tokenizer, a file that is neither text nor tokens, and errors of
+// OpenChatFiles() and PrepareTokens(). Where options->stop_requested() is true on any rank
+// meanwhile, all ranks return Cancelled, and none has failed.
 absl::StatusOr<bool> PrepareData(const Mesh& mesh, DataRules rules, const RunTokenizer& tokenizer,
                                  const std::vector<TrainObserver*>& observers,
                                  TrainerOptions* options);

@@ -135,6 +135,7 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
   if (data_rules != DataRules::kBytesAndEnd) {
     identity[kDataRules] = static_cast<int64_t>(data_rules);
   }
+  if (!o.chat_format.empty()) identity["chat_format"] = o.chat_format;
   identity["seed"] = o.seed;
   identity["shuffle"] = o.shuffle;
   identity["seq_len"] = o.engine.seq_len;

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,11 @@ ModelTokenizerPlaces FindPlaces(const TrainerOptions& options, const std::string
   notes->push_back(absl::StrCat(options.names.tokenizer, ": ", given,
                                 " is gone; the run goes on with the tokenizer in ", checkpoint));
   return {.directories = {checkpoint}};
+}
+
+std::string FolderOfTokenizer(const std::string& path) {
+  std::error_code error;
+  return path.empty() || std::filesystem::is_directory(path, error) ? path : FolderOf(path);
 }
 
 // "a/arc.jsonl.gz" to "arc".
@@ -115,6 +121,7 @@ absl::StatusOr<RunTokenizer> OpenRunTokenizer(const TrainerOptions& options,
                                               const std::string& checkpoint) {
   RunTokenizer run;
   const ModelTokenizerPlaces places = FindPlaces(options, checkpoint, &run.notes);
+  run.folder = FolderOfTokenizer(FindModelTokenizer(places));
   const int64_t vocab_size = options.engine.model.vocab_size;
   auto tokenizer = OpenModelTokenizer(places, vocab_size, {.pattern = options.tokenizer_pattern});
   if (!tokenizer.ok()) {

@@ -19,6 +19,8 @@ struct RunTokenizer {
   std::unique_ptr<const Tokenizer> tokenizer;  // null: a model of bytes, or one without a tokenizer
   // Why a tokenizer that is there cannot be opened; nothing needs it unless text is encoded.
   absl::Status unusable = absl::OkStatus();
+  // Where it was found, and a chat template may be; "": nowhere.
+  std::string folder = {};
   std::vector<std::string> notes = {};
 };
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
+#include "data/chat/chat_format.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 
@@ -51,6 +52,11 @@ absl::Status CheckAtLeast0(const char* name, double value) {
       absl::StrCat("[trainer] ", name, " is ", value, ", and must be at least 0"));
 }
 
+absl::Status CheckChatFormat(const TrainerOptions& o) {
+  if (o.chat_format.empty()) return absl::OkStatus();
+  return NameError(o.names.chat_format, FindChatFormat(o.chat_format).status());
+}
+
 absl::Status CheckFiles(const TrainerOptions& o) {
   if (o.train_files.empty() && o.train_sources.empty()) {
     return absl::InvalidArgumentError("[trainer] no training data");
@@ -93,6 +99,7 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
   }
   STRAKE_RETURN_IF_ERROR(CheckAtLeast0("epochs", o->epochs));
   STRAKE_RETURN_IF_ERROR(CheckAtLeast0("max_epochs", o->max_epochs));
+  STRAKE_RETURN_IF_ERROR(CheckChatFormat(*o));
   return CheckFiles(*o);
 }
 

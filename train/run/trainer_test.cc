@@ -1228,6 +1228,75 @@ TEST_F(TokenizedTest, TextIsPreparedOnceForAllLayouts) {
   }
 }
 
+// Conversations in place of the texts.
+class ConversationsTest : public TokenizedTest {
+ protected:
+  ConversationsTest() {
+    for (int i = 0; i < 40; ++i) {
+      absl::StrAppend(&chats_, R"({"messages": [{"role": "user", "content": "plank )", i,
+                      R"("}, {"role": "assistant", "content": "of the hull )", i, "\"}]}\n");
+    }
+    WriteFile(directory_ / "chats.jsonl", chats_);
+    options_.train_files = {directory_ / "chats.jsonl"};
+    options_.chat_format = "zephyr";  // whose only token is the end of text
+    options_.engine.seq_len = 128;
+  }
+
+  std::string chats_;
+};
+
+TEST_F(ConversationsTest, ArePreparedWithTheirAnswers) {
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    const bool first = sizes.dp == 1;
+    options_.directory += "x";
+    BitsRecorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(
+        recorder.notes,
+        ElementsAre(
+            AllOf(HasSubstr(absl::StrCat(
+                      "conversations of ", directory_ / "chats.jsonl", " in the format zephyr ",
+                      first ? "are prepared: 40 conversations, " : "were prepared before: 40 ")),
+                  HasSubstr(" of answers in ")),
+            "conversations do not see each other: documents is mask, not concat"));
+    const auto record = ReadRunRecord(options_.directory);
+    ASSERT_TRUE(record.ok()) << record.status();
+    EXPECT_EQ(record->identity.at("chat_format"), "zephyr");
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ / "data_cache")) {
+    EXPECT_TRUE(std::filesystem::exists(entry.path() / "tokens-00000.targets"));
+  }
+}
+
+TEST_F(ConversationsTest, BadInputIsNamed) {
+  options_.chat_format = "";
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("chat_format: "), HasSubstr("chats.jsonl holds messages"),
+                               HasSubstr("choose a chat format of chatml")));
+  options_.chat_format = "chatty";
+  EXPECT_THAT(ErrorOf(), HasSubstr("chat_format: there is no chat format \"chatty\""));
+  options_.chat_format = "chatml";
+  EXPECT_THAT(ErrorOf(), HasSubstr("has no added token \"<|im_end|>\""));
+  options_.chat_format = "zephyr";
+  options_.train_files.push_back(directory_ / "docs.jsonl");
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("train_files: "), HasSubstr("holds conversations, and "),
+                               HasSubstr("docs.jsonl holds other text")));
+  options_.train_files.pop_back();
+  WriteFile(directory_ / "chats.jsonl",
+            chats_ + R"({"messages": [{"role": "user", "content": "a"}]})");
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("chats.jsonl: line 41, column 15: the conversation ends"),
+                               HasSubstr("give skip_bad_lines")));
+}
+
+TEST_F(TokenizedTest, AChatFormatThatNothingNeedsIsWarnedOf) {
+  options_.chat_format = "zephyr";
+  BitsRecorder recorder;
+  ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+  EXPECT_THAT(recorder.notes, Contains("warning: chat_format=zephyr is not used: no file of "
+                                       "conversations is prepared"));
+  EXPECT_FALSE(ReadRunRecord(options_.directory)->identity.contains("chat_format"));
+}
+
 TEST_F(TokenizedTest, DamagedTokensOfTheCacheAreMadeAgain) {
   ASSERT_EQ(ErrorOf(), "");
   std::string first;
