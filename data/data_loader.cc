@@ -41,15 +41,23 @@ absl::Status DataLoader::Load(int64_t first_sample, int64_t count, Tensor tokens
   return absl::OkStatus();
 }
 
+int64_t DataLoader::RowOf(int64_t sample) const {
+  const int64_t epoch = sample / num_samples_, index = sample % num_samples_;
+  return options_.shuffle ? Permutation(num_samples_, options_.seed, epoch)(index) : index;
+}
+
 absl::Status DataLoader::LoadOne(int64_t sample, int32_t* tokens, int32_t* targets) const {
-  const int64_t epoch = sample / num_samples_;
-  int64_t index = sample % num_samples_;
-  if (options_.shuffle) index = Permutation(num_samples_, options_.seed, epoch)(index);
   const int64_t seq_len = options_.seq_len;
-  const int64_t begin = index * seq_len;
+  const int64_t begin = RowOf(sample) * seq_len;
   STRAKE_RETURN_IF_ERROR(ranges_.Read(*stream_, begin, seq_len, tokens));
   std::copy(tokens + 1, tokens + seq_len, targets);
   return ranges_.Read(*stream_, begin + seq_len, 1, targets + seq_len - 1);
+}
+
+std::vector<TokenRange> DataLoader::TokensOf(int64_t sample) const {
+  std::vector<TokenRange> ranges;
+  ranges_.Locate(RowOf(sample) * options_.seq_len, options_.seq_len, &ranges);
+  return ranges;
 }
 
 }  // namespace strake

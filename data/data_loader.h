@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -51,10 +52,14 @@ class DataLoader {
   // Returns TokenRanges::Read's error. Safe to call from many threads.
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
 
+  // The ranges of the stream that hold a global sample's tokens, in their order.
+  std::vector<TokenRange> TokensOf(int64_t sample) const;
+
  private:
   DataLoader(const TokenStream* stream, TokenRanges ranges, int64_t num_samples,
              const Options& options)
       : stream_(stream), ranges_(std::move(ranges)), num_samples_(num_samples), options_(options) {}
+  int64_t RowOf(int64_t sample) const;
   absl::Status LoadOne(int64_t sample, int32_t* tokens, int32_t* targets) const;
 
   const TokenStream* stream_;

@@ -33,15 +33,27 @@ class TokenRanges {
   // threads.
   absl::Status Read(const TokenStream& stream, int64_t begin, int64_t count, int32_t* tokens) const;
 
+  // Appends to `ranges` those of the stream that hold tokens [begin, begin + count), in order. One
+  // that goes on where the last one ends becomes part of it.
+  void Locate(int64_t begin, int64_t count, std::vector<TokenRange>* ranges) const;
+
   // A hash of the ranges' ends.
   uint64_t Hash() const;
 
   friend bool operator==(const TokenRanges&, const TokenRanges&) = default;
 
  private:
+  // Calls visit(begin in the stream, count, offset from `begin`) for each part, until it returns an
+  // error.
+  template <typename Visit>
+  absl::Status VisitParts(int64_t begin, int64_t count, const Visit& visit) const;
+
   std::vector<TokenRange> ranges_;
   std::vector<int64_t> begins_;  // of each range in the sequence; then the number of tokens
 };
+
+// What of `ranges` is in none of `cut`. Both are ascending.
+TokenRanges Without(const TokenRanges& ranges, const std::vector<TokenRange>& cut);
 
 }  // namespace strake
 
