@@ -28,7 +28,10 @@ class DocumentPlacesTest : public ::testing::Test {
   std::string Write(const std::string& name, const std::vector<int64_t>& lengths,
                     const std::vector<DocumentName>& names, bool goes_on = false) {
     std::vector<int32_t> tokens;
-    DocumentIndex index = {.tokenizer_hash = "hash", .vocab_size = 100, .end_of_text = kEnd};
+    DocumentIndex index;
+    index.tokenizer_hash = "hash";
+    index.vocab_size = 100;
+    index.end_of_text = kEnd;
     for (size_t i = 0; i < lengths.size(); ++i) {
       if (index.sources.empty() || index.sources.back() != names[i].path) {
         index.sources.push_back(names[i].path);

@@ -68,11 +68,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("text_field", &c->run.text_field, "field of .jsonl lines that is the text");
   options->Add("skip_bad_lines", &c->run.skip_bad_lines,
                "leave .jsonl lines out that are broken or lack the field, and count them");
-  options->Add(
-      "chat_format", &c->run.chat_format,
-      absl::StrCat("how conversations are written, .jsonl lines with \"messages\", or "
-                   "\"prompt\" and \"completion\": ",
-                   ChatFormatNames(), "; without it, as the tokenizer's chat template says"));
+  options->Add("skip_data", &c->run.skip_data,
+               "file that lists documents to leave out of training, PATH:OFFSET a line, as "
+               "//tools:data prints them");
   options->Add("data_cache", &c->run.data_cache,
                "directory of the tokens that text is prepared to, which later runs use again; "
                "without it data_cache beside --out");
@@ -482,8 +480,22 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .epochs = "--epochs",
                    .max_epochs = "--max_epochs",
                    .dtype = "--dtype",
-                   .chat_format = "--chat_format"};
+                   .skip_data = "--skip_data"};
   return options;
+}
+
+absl::StatusOr<TrainerOptions> DataOptionsOf(const RunRecord& record,
+                                             const std::string& record_path) {
+  TrainCommand command = {.run_record = record_path};
+  OptionSet options("train");
+  AddTrainOptions(&command.config, &options);
+  STRAKE_RETURN_IF_ERROR(options.ParseJson(JsonText(record.config), record_path));
+  // The files that gave the model are not needed.
+  const nlohmann::ordered_json model =
+      record.identity.value("model", nlohmann::ordered_json::object());
+  STRAKE_ASSIGN_OR_RETURN(command.config.run.engine.model,
+                          ParseHfConfig(JsonText(model), record_path, nullptr));
+  return TrainerOptionsOf(command);
 }
 
 }  // namespace strake

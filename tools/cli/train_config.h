@@ -12,6 +12,7 @@
 #include "nlohmann/json_fwd.hpp"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
+#include "train/run/run_record.h"
 #include "train/run/trainer_options.h"
 
 namespace strake {
@@ -61,6 +62,11 @@ nlohmann::ordered_json ToJson(const TrainConfig& config);
 // The options for the trainer, with the files that --train_data and --val_data name, or the default
 // text. Returns an error, naming the flag, where there are none.
 absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command);
+
+// The same of a run, as far as they say what data it reads. `record_path` is that of its run.json,
+// which errors name.
+absl::StatusOr<TrainerOptions> DataOptionsOf(const RunRecord& record,
+                                             const std::string& record_path);
 
 }  // namespace strake
 

@@ -87,6 +87,7 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["init_from"] = o.init_from;
   json["train_data"] = TrainingSetting(o);
   json["val_data"] = ValidationSetting(o.val_sets);
+  if (!o.skip_data.empty()) json["skip_data"] = o.skip_data;
   json["seq_len"] = o.engine.seq_len;
   json["micro_batch"] = o.engine.micro_batch;
   json["global_batch"] = o.global_batch;
@@ -166,7 +167,7 @@ nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector&
 nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
                                       const nlohmann::ordered_json& identity) {
   for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model",
-                          "tokenizer", "data_cache", "eval_tasks"}) {
+                          "tokenizer", "data_cache", "eval_tasks", "skip_data"}) {
     config.erase(key);
   }
   config.update(identity);

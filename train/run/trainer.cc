@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <numbers>
 #include <thread>
 #include <utility>
@@ -32,6 +31,7 @@
 #include "train/run/checkpoint.h"
 #include "train/run/manifest.h"
 #include "train/run/prepared_data.h"
+#include "train/run/run_data.h"
 #include "train/run/run_record.h"
 #include "train/run/run_saver.h"
 #include "train/run/run_settings.h"
@@ -107,10 +107,7 @@ absl::Status Trainer::OpenTokenizer() {
 absl::Status Trainer::PrepareText() {
   if (is_first_rank() || !options_.eval_tasks.empty()) STRAKE_RETURN_IF_ERROR(OpenTokenizer());
   STRAKE_ASSIGN_OR_RETURN(tasks_, OpenTasks(options_, tokenizer_));
-  if (options_.data_cache.empty()) {
-    const std::filesystem::path directory(options_.directory + "/");
-    options_.data_cache = directory.parent_path().parent_path() / "data_cache";
-  }
+  options_.data_cache = DataCacheOf(options_);
   data_label_ = TrainingData::LabelOf(options_);
   STRAKE_RETURN_IF_ERROR(Warn(TrainingData::WarningsOfFiles(options_)));
   STRAKE_ASSIGN_OR_RETURN(prepared_,
@@ -124,6 +121,11 @@ absl::Status Trainer::OpenData() {
                                                         .tokenizer = tokenizer_.tokenizer.get(),
                                                         .prepared = prepared_,
                                                         .label = data_label_}));
+  if (const int64_t skipped = data_->num_skipped_tokens(); skipped > 0) {
+    const std::string note = absl::StrCat(options_.names.skip_data, "=", options_.skip_data, ": ",
+                                          skipped, " tokens are not trained on");
+    STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnNote(note); }));
+  }
   STRAKE_RETURN_IF_ERROR(SetStepsOfEpochs());
   STRAKE_RETURN_IF_ERROR(CheckEpochs());
   return Warn(data_->Warnings());

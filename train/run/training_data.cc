@@ -16,10 +16,13 @@
 #include "core/base/format_quantity.h"
 #include "core/base/name_error.h"
 #include "core/base/printable.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/blend.h"
 #include "data/document_index.h"
+#include "data/document_list.h"
+#include "data/document_places.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "train/run/data_content.h"
 
@@ -81,6 +84,7 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOp
   data->vocab_size_ = options.engine.model.vocab_size;
   STRAKE_RETURN_IF_ERROR(data->OpenStreams(options));
   STRAKE_RETURN_IF_ERROR(data->Split(options));
+  STRAKE_RETURN_IF_ERROR(data->SkipDocuments(options));
   STRAKE_RETURN_IF_ERROR(data->MakeLoaders(options));
   return data;
 }
@@ -203,6 +207,50 @@ absl::Status TrainingData::Split(const TrainerOptions& options) {
   return absl::OkStatus();
 }
 
+// Takes a list's documents out of what is trained on.
+absl::Status TrainingData::SkipDocumentsOf(const std::vector<ListedDocument>& list,
+                                           std::vector<bool>* found, TrainPart* part) const {
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<TokenRange> skipped,
+                          NameError(part->option, FindDocuments(*part->stream, list, found)));
+  TokenRanges& train = part->split.train;
+  const int64_t num_tokens = train.num_tokens();
+  train = Without(train, skipped);
+  part->num_skipped = num_tokens - train.num_tokens();
+  return absl::OkStatus();
+}
+
+absl::Status TrainingData::SkipDocuments(const TrainerOptions& options) {
+  if (options.skip_data.empty()) return absl::OkStatus();
+  const std::string name = absl::StrCat(names_.skip_data, "=", options.skip_data);
+  STRAKE_ASSIGN_OR_RETURN(const std::string text,
+                          NameError(names_.skip_data, ReadFile(options.skip_data)));
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<ListedDocument> list, ParseDocumentList(text, name));
+  std::vector<bool> found(list.size());
+  for (TrainPart& part : train_) {
+    STRAKE_RETURN_IF_ERROR(SkipDocumentsOf(list, &found, &part));
+    if (part.split.train.num_tokens() > 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(name, ": leaves nothing to train on of ",
+                                                   NameAndFiles(part.option, part.files)));
+  }
+  const size_t missing = std::find(found.begin(), found.end(), false) - found.begin();
+  if (missing < list.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": line ", list[missing].line, ": the training data has no document ",
+                     ToText(list[missing].name),
+                     "; a path is written as the text was given when it was "
+                     "prepared"));
+  }
+  // Earlier versions would not leave them out.
+  if (num_skipped_tokens() > 0) rules_ = DataRules::kDocuments;
+  return absl::OkStatus();
+}
+
+int64_t TrainingData::num_skipped_tokens() const {
+  int64_t sum = 0;
+  for (const TrainPart& part : train_) sum += part.num_skipped;
+  return sum;
+}
+
 absl::Status TrainingData::MakeTrainLoader(const TrainerOptions& options) {
   std::vector<DataLoader> loaders;
   for (const TrainPart& part : train_) {
@@ -318,12 +366,13 @@ std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const
     const TokenRanges& train = part.split.train;
     absl::StrAppend(text, all_tokens ? part.stream->AllTokens(team).ToString()
                                      : absl::StrFormat("%016x", part.stream->SampledTokens()));
-    if (part.split.holds_back_the_end) {
+    if (part.split.holds_back_the_end && part.num_skipped == 0) {
       absl::StrAppend(text, ", tokens 0 to ", train.num_tokens());
     } else {
       absl::StrAppendFormat(text, ", %d tokens in %d ranges, %016x", train.num_tokens(),
                             train.ranges().size(), train.Hash());
     }
+    if (part.num_skipped > 0) absl::StrAppend(text, ", ", part.num_skipped, " skipped");
   };
   return absl::StrJoin(train_, "; ", of_part);
 }

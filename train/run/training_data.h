@@ -15,6 +15,7 @@
 #include "data/blend_loader.h"
 #include "data/data_loader.h"
 #include "data/document_index.h"
+#include "data/document_list.h"
 #include "data/token_stream.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/train_val_split.h"
@@ -43,8 +44,8 @@ class TrainingData {
  public:
   // Opens the options' files. An error names option, file and figures: for files that cannot be
   // read, that are neither text nor tokens, or text where the model is none of bytes; tokens
-  // outside the model's vocabulary, or made by another tokenizer; and too few tokens for one
-  // sequence.
+  // outside the model's vocabulary, or made by another tokenizer; too few tokens for one sequence;
+  // and a line of skip_data that names no document of the training data, or all that there is.
   static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options,
                                                             const DataOrigin& origin = {});
 
@@ -54,6 +55,12 @@ class TrainingData {
   // One or more. What is held back, of each source by itself, is in the order of the stream where
   // it is its end, and otherwise shuffled, so that any part of it is of all files.
   const std::vector<ValidationData>& validation() const { return validation_; }
+  // The training tokens of a source, or of all.
+  const TokenStream& train_stream(int source = 0) const { return *train_[source].stream; }
+  // The training tokens that options.skip_data leaves out.
+  int64_t num_skipped_tokens() const;
+  // Null where the model's tokens are bytes, or it is not known.
+  const Tokenizer* tokenizer() const { return tokenizer_; }
   // Of a source; without sources, of all.
   const TrainValSplit& split(int source = 0) const { return train_[source].split; }
   // The passes over a source, or over all, that the options' steps make in all.
@@ -107,6 +114,7 @@ class TrainingData {
     std::optional<TokenStream> stream = {};
     std::vector<FileDocuments> documents = {};  // until they are split
     TrainValSplit split = {};
+    int64_t num_skipped = 0;  // tokens of the training data that are left out
   };
 
   TrainingData() = default;
@@ -118,6 +126,9 @@ class TrainingData {
   absl::Status OpenTrainParts(const TrainerOptions& options);
   absl::Status Split(const TrainerOptions& options);
   absl::Status SplitPart(const TrainerOptions& options, TrainPart* part) const;
+  absl::Status SkipDocuments(const TrainerOptions& options);
+  absl::Status SkipDocumentsOf(const std::vector<ListedDocument>& list, std::vector<bool>* found,
+                               TrainPart* part) const;
   absl::Status MakeLoaders(const TrainerOptions& options);
   absl::Status MakeTrainLoader(const TrainerOptions& options);
   bool all_tokens_count() const;
