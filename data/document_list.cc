@@ -73,7 +73,7 @@ absl::StatusOr<DocumentName> ParseName(absl::string_view line) {
 
 }  // namespace
 
-std::string ToText(const DocumentName& name) {
+std::string ToListLine(const DocumentName& name) {
   std::string text;
   for (size_t i = 0; i < name.path.size(); ++i) {
     if (IsEscaped(name.path, i)) {

@@ -26,8 +26,8 @@ struct DocumentName {
   friend auto operator<=>(const DocumentName&, const DocumentName&) = default;
 };
 
-// "books/a.jsonl:10342", in one line.
-std::string ToText(const DocumentName& name);
+// "books/a.jsonl:10342".
+std::string ToListLine(const DocumentName& name);
 
 struct ListedDocument {
   DocumentName name = {};

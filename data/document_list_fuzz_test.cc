@@ -11,7 +11,7 @@
 namespace {
 
 void CheckIsReadBack(const strake::DocumentName& name) {
-  const std::string text = strake::ToText(name);
+  const std::string text = strake::ToListLine(name);
   const auto again = strake::ParseDocumentList(text, "list");
   CHECK(again.ok()) << again.status();
   CHECK(again->size() == 1 && again->front().name == name) << text;

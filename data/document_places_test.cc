@@ -170,9 +170,9 @@ TEST(DocumentListTest, ListsAreRead) {
 }
 
 TEST(DocumentListTest, NamesAreOneLine) {
-  EXPECT_EQ(ToText({"books/a b.jsonl", 17}), "books/a b.jsonl:17");
-  EXPECT_EQ(ToText({"#a\nb\\c\x7f", 0}), "\\x23a\\x0ab\\x5cc\\x7f:0");
-  EXPECT_EQ(ToText({" #\xc2\x85\xc3\x85", 0}), "\\x20#\\xc2\\x85\xc3\x85:0");
+  EXPECT_EQ(ToListLine({"books/a b.jsonl", 17}), "books/a b.jsonl:17");
+  EXPECT_EQ(ToListLine({"#a\nb\\c\x7f", 0}), "\\x23a\\x0ab\\x5cc\\x7f:0");
+  EXPECT_EQ(ToListLine({" #\xc2\x85\xc3\x85", 0}), "\\x20#\\xc2\\x85\xc3\x85:0");
 }
 
 TEST(DocumentListTest, LinesThatNameNothingAreErrors) {

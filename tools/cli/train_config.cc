@@ -486,7 +486,8 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
 
 absl::StatusOr<TrainerOptions> DataOptionsOf(const RunRecord& record,
                                              const std::string& record_path) {
-  TrainCommand command = {.run_record = record_path};
+  TrainCommand command;
+  command.run_record = record_path;
   OptionSet options("train");
   AddTrainOptions(&command.config, &options);
   STRAKE_RETURN_IF_ERROR(options.ParseJson(JsonText(record.config), record_path));

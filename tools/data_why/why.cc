@@ -79,7 +79,7 @@ class Why {
   }
 
   void PrintName(const DocumentPart& part, int source) {
-    std::string line = ToText(part.name);
+    std::string line = ToListLine(part.name);
     if (!part.is_known) {
       line = absl::StrCat("# not known: the documents of ", Printable(FileOf(part, source)));
     }
@@ -93,7 +93,7 @@ class Why {
   // "books/a.jsonl:10342  bytes [881, 1420)", or "tokens.bin" where documents are not known.
   absl::StatusOr<std::string> PlaceOf(const DocumentPart& part, const PartText& text) const {
     if (!part.is_known) return Printable(part.name.path);
-    std::string place = ToText(part.name);
+    std::string place = ToListLine(part.name);
     if (!text.has_bytes(part)) return place;
     STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> bytes, text.BytesOf(part));
     absl::StrAppend(&place, "  bytes ", Half(bytes.front(), bytes.back()));
@@ -131,7 +131,7 @@ class Why {
       STRAKE_ASSIGN_OR_RETURN(const std::string shown,
                               text.TokenText(part, static_cast<int64_t>(i)));
       out_ << absl::StrFormat("    %d  id %d", token + static_cast<int64_t>(i), tokens[i]);
-      if (part.is_known) out_ << "  " << ToText(part.name);
+      if (part.is_known) out_ << "  " << ToListLine(part.name);
       if (!bytes.empty()) out_ << "  byte " << bytes[i];
       out_ << "  " << shown << "\n";
     }

@@ -236,7 +236,7 @@ absl::Status TrainingData::SkipDocuments(const TrainerOptions& options) {
   if (missing < list.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": line ", list[missing].line, ": the training data has no document ",
-                     ToText(list[missing].name),
+                     ToListLine(list[missing].name),
                      "; a path is written as the text was given when it was "
                      "prepared"));
   }
