@@ -139,6 +139,26 @@ TEST_F(DataProgramTest, BytesOfAText) {
                                      "  text.txt:0  byte ", "85  \"", text.substr(85, 1), "\"\n")));
 }
 
+TEST_F(DataProgramTest, ABlendHasTheSourceOfEachRow) {
+  WriteFile(run_ / "b.txt", std::string(200, 'b'));
+  ASSERT_EQ(run_.Train({"--train_data=a:text.txt:3,bs:b.txt:1", "--shuffle=false", "--steps=50"})
+                .exit_code,
+            0);
+  // 22 samples of b.txt are an epoch: nine tenths of 200 bytes.
+  std::vector<std::string> of_b;
+  for (int step = 1; step <= 50; ++step) {
+    const std::string out = Why({"run", absl::StrCat("--step=", step)});
+    for (const absl::string_view line : absl::StrSplit(out, '\n')) {
+      if (absl::StrContains(line, "of source bs")) of_b.emplace_back(line);
+    }
+    EXPECT_EQ(absl::StrContains(out, "  b.txt:0  bytes ["), absl::StrContains(out, "source bs"));
+  }
+  ASSERT_EQ(of_b.size(), 50);
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_THAT(of_b[i], HasSubstr(absl::StrCat(", ", i, " of source bs, epoch ", i / 22 + 1)));
+  }
+}
+
 TEST_F(DataProgramTest, TokensAreFoundInTheirDocuments) {
   WriteDocuments();
   ASSERT_EQ(run_.Train(WordsFlags()).exit_code, 0);

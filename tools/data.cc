@@ -21,9 +21,7 @@ namespace {
 constexpr char kUsage[] = "data why RUN --step=N [--row=R]";
 
 void AddWhyOptions(WhyOptions* why, OptionSet* options) {
-  options->Group(
-      "Which documents the tokens of a step came from: why RUN --step=N, where RUN is "
-      "the --out of //tools:train, or a checkpoint");
+  options->Group("The documents that the tokens of a step of the run in the folder RUN came from");
   options->Add("step", &why->step, "the step, from 1, as in metrics.jsonl",
                Range::Between(0, 1e15));
   options->Add("row", &why->row, "the sequence of the step's batch, from 0; -1: all",
@@ -40,7 +38,7 @@ absl::Status Usage(absl::string_view what) {
 absl::Status Data(int argc, char** argv) {
   ChangeToUserDirectory();
   WhyOptions why;
-  OptionSet options("data");
+  OptionSet options("data why RUN");
   AddWhyOptions(&why, &options);
   // The words come first: the command, then the run.
   std::vector<const char*> flags = {argv[0]}, words;

@@ -10,19 +10,19 @@
 namespace strake {
 namespace {
 
-constexpr int64_t kExcerptTokens = 32;
+constexpr int64_t kExcerptTokens = 64;
 constexpr size_t kExcerptBytes = 64;
 constexpr int64_t kTokensAtATime = 1 << 16;
 
-// The text's first characters.
-std::string Shortened(const std::string& text) {
+// The text's first characters, and "..." where it goes on.
+std::string Shortened(const std::string& text, bool goes_on) {
   size_t end = 0;
   while (end < text.size()) {
     const size_t next = end + CharBytes(absl::string_view(text).substr(end));
     if (next > kExcerptBytes) return text.substr(0, end) + "...";
     end = next;
   }
-  return text;
+  return goes_on ? text + "..." : text;
 }
 
 }  // namespace
@@ -74,22 +74,24 @@ absl::StatusOr<std::vector<int32_t>> PartText::TokensOf(const DocumentPart& part
   return tokens;
 }
 
-absl::StatusOr<std::string> PartText::Text(int64_t begin, int64_t count,
-                                           int64_t document_begin) const {
-  std::vector<int32_t> tokens(count), before(begin > document_begin ? 1 : 0);
-  STRAKE_RETURN_IF_ERROR(stream_->Read(begin, count, tokens.data()));
-  STRAKE_RETURN_IF_ERROR(stream_->Read(begin - static_cast<int64_t>(before.size()),
-                                       static_cast<int64_t>(before.size()), before.data()));
-  const std::string text = Printable(data_->ToText(tokens, before));
-  return data_->has_text() ? absl::StrCat("\"", Shortened(text), "\"") : Shortened(text);
+absl::StatusOr<std::string> PartText::Text(const DocumentPart& part, int64_t begin, int64_t end,
+                                           bool goes_on) const {
+  const int64_t num_before = begin > part.begin ? 1 : 0;
+  std::vector<int32_t> tokens(end - begin), before(num_before);
+  STRAKE_RETURN_IF_ERROR(stream_->Read(begin, end - begin, tokens.data()));
+  STRAKE_RETURN_IF_ERROR(stream_->Read(begin - num_before, num_before, before.data()));
+  const std::string text = Shortened(Printable(data_->ToText(tokens, before)), goes_on);
+  return data_->has_text() ? absl::StrCat("\"", text, "\"") : text;
 }
 
 absl::StatusOr<std::string> PartText::Excerpt(const DocumentPart& part) const {
-  return Text(part.tokens.begin, std::min(kExcerptTokens, part.tokens.num_tokens()), part.begin);
+  const int64_t end = std::min(part.tokens.begin + kExcerptTokens, part.tokens.end);
+  return Text(part, part.tokens.begin, end, end < part.tokens.end);
 }
 
 absl::StatusOr<std::string> PartText::TokenText(const DocumentPart& part, int64_t token) const {
-  return Text(part.tokens.begin + token, 1, part.begin);
+  const int64_t at = part.tokens.begin + token;
+  return Text(part, at, at + 1, /*goes_on=*/false);
 }
 
 }  // namespace strake

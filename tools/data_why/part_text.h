@@ -36,7 +36,8 @@ class PartText {
   bool is_text(const DocumentPart& part) const;
   int64_t NumBytes(const DocumentPart& part, int32_t token) const;
   int64_t NumTrimmed(int32_t first_token) const;
-  absl::StatusOr<std::string> Text(int64_t begin, int64_t count, int64_t document_begin) const;
+  absl::StatusOr<std::string> Text(const DocumentPart& part, int64_t begin, int64_t end,
+                                   bool goes_on) const;
 
   const TrainingData* data_;
   const TokenStream* stream_;

@@ -1,5 +1,6 @@
 #include "tools/data_why/why.h"
 
+#include <filesystem>
 #include <set>
 #include <utility>
 #include <vector>
@@ -19,6 +20,12 @@
 
 namespace strake {
 namespace {
+
+// The last folder and the name: the rest is that of a cache.
+std::string ShortPath(const std::string& path) {
+  const std::filesystem::path file(path);
+  return file.parent_path().filename() / file.filename();
+}
 
 // "[0, 8)".
 std::string Half(int64_t begin, int64_t end) { return absl::StrCat("[", begin, ", ", end, ")"); }
@@ -100,7 +107,7 @@ class Why {
     return place;
   }
 
-  // "document 17 of tokens-00000.bin, tokens [5120, 5252)".
+  // "document 17 of 1f0c/tokens-00000.bin, tokens [5120, 5252)".
   std::string TokensOf(const DocumentPart& part, int source) const {
     const std::string tokens =
         Half(part.tokens.begin - part.file_begin, part.tokens.end - part.file_begin);
@@ -109,7 +116,8 @@ class Why {
     if (part.name == DocumentName{.path = file}) {
       return part.is_known ? "" : absl::StrCat("  tokens ", tokens);
     }
-    return absl::StrCat("  document ", part.document, " of ", Printable(file), ", tokens ", tokens);
+    return absl::StrCat("  document ", part.document, " of ", Printable(ShortPath(file)),
+                        ", tokens ", tokens);
   }
 
   absl::Status PrintPart(const DocumentPart& part, int64_t token, int source) {
