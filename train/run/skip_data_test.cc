@@ -1,5 +1,6 @@
 // options.skip_data: what is trained on without the documents of a list.
 #include <cstdint>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <set>
@@ -203,7 +204,8 @@ TEST_F(SkipDataTest, AllSourcesOfABlendSkip) {
 TEST_F(SkipDataTest, ListsThatCannotBeUsedAreErrors) {
   Skip("docs.jsonl:0\n\ndocs.jsonl:5\n");
   EXPECT_THAT(OpenError(), HasSubstr("skip_data=" + options_.skip_data +
-                                     ": line 3: the training data has no document docs.jsonl:5"));
+                                     ": line 3: the training data has no document docs.jsonl:5; "
+                                     "its first is called docs.jsonl:0"));
   Skip("a.bin:0");
   EXPECT_THAT(OpenError(), HasSubstr("line 1: the training data has no document a.bin:0"));
   Skip("docs.jsonl");
@@ -213,6 +215,10 @@ TEST_F(SkipDataTest, ListsThatCannotBeUsedAreErrors) {
   Skip(all);
   EXPECT_THAT(OpenError(), AllOf(HasSubstr("skip_data=" + options_.skip_data),
                                  HasSubstr("leaves nothing to train on of train_files=")));
+  std::filesystem::copy_file(directory_ / "a.bin", directory_ / "b.bin");
+  options_.train_files = {directory_ / "b.bin"};
+  Skip("b.bin:0");
+  EXPECT_THAT(OpenError(), HasSubstr("/b.bin are not known, for it has no index"));
   options_.skip_data = directory_ / "missing";
   EXPECT_THAT(OpenError(), AllOf(HasSubstr("skip_data"), HasSubstr(options_.skip_data)));
 }

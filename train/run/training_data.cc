@@ -70,6 +70,16 @@ std::string NameAndFiles(const std::string& name, const std::vector<std::string>
                       files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
 }
 
+// What the first document is called, for an error of one that is not there.
+std::string NameOfFirst(const TokenStream& stream) {
+  const auto parts = DocumentPlaces(&stream).PartsOf({0, 1});
+  if (!parts.ok()) return "";
+  const DocumentPart& first = parts->front();
+  return first.is_known
+             ? "; its first is called " + ToListLine(first.name)
+             : absl::StrCat("; those of ", first.name.path, " are not known, for it has no index");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOptions& options,
@@ -236,9 +246,7 @@ absl::Status TrainingData::SkipDocuments(const TrainerOptions& options) {
   if (missing < list.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": line ", list[missing].line, ": the training data has no document ",
-                     ToListLine(list[missing].name),
-                     "; a path is written as the text was given when it was "
-                     "prepared"));
+                     ToListLine(list[missing].name), NameOfFirst(*train_[0].stream)));
   }
   // Earlier versions would not leave them out.
   if (num_skipped_tokens() > 0) rules_ = DataRules::kDocuments;
