@@ -194,9 +194,9 @@ TEST_F(DataProgramTest, TokensAreFoundInTheirDocuments) {
   const std::string row = Why({"run", "--step=2", "--row=1"});
   EXPECT_THAT(row, StartsWith("run, step 2: samples [4, 8) of 8 tokens\nrow 1: sample 5, epoch 1\n"
                               "  [0, "));
-  EXPECT_THAT(
-      row, AllOf(HasSubstr("  docs.jsonl:"), HasSubstr("  bytes ["), HasSubstr(" of data_cache/"),
-                 HasSubstr("/tokens-00000.bin, tokens ["), ::testing::Not(HasSubstr("row 2"))));
+  EXPECT_THAT(row, AllOf(HasSubstr("  docs.jsonl:"), HasSubstr("  bytes ["),
+                         ::testing::ContainsRegex(" of [0-9a-f]+/tokens-00000.bin, tokens "),
+                         ::testing::Not(HasSubstr("row 2"))));
 }
 
 TEST_F(DataProgramTest, WhatIsSkippedIsInNoStepAnyMore) {

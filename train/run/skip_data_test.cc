@@ -76,7 +76,8 @@ class SkipDataTest : public ::testing::Test {
     return std::string(TrainingData::Open(options_).status().message());
   }
   std::string TrainError() const {
-    const auto trainer = Trainer::Create(options_, Mesh::SingleRank(), {});
+    const Mesh mesh = Mesh::SingleRank();
+    const auto trainer = Trainer::Create(options_, mesh, {});
     if (!trainer.ok()) return std::string(trainer.status().message());
     return std::string((*trainer)->Run().status().message());
   }
