@@ -1,5 +1,6 @@
 #include "data/blend_loader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/status_macros.h"
@@ -32,20 +33,46 @@ double BlendLoader::Epochs(int source, int64_t num_samples) const {
   return double(blend_.NumSamples(source, num_samples)) / double(loaders_[source].num_samples());
 }
 
-absl::Status BlendLoader::Load(int64_t first_sample, int64_t count, Tensor tokens,
-                               Tensor targets) const {
+bool BlendLoader::has_documents() const {
+  return std::any_of(loaders_.begin(), loaders_.end(), [](const DataLoader& loader) {
+    return loader.options().documents != DocumentMode::kConcat;
+  });
+}
+
+absl::Status BlendLoader::Load(int64_t first_sample, int64_t count, TokenBatch* batch) const {
   const int64_t seq_len = loaders_[0].options().seq_len;
-  CHECK(first_sample >= 0 && count >= 0 && tokens.shape() == Shape{count * seq_len} &&
-        targets.shape() == tokens.shape())
+  CHECK(first_sample >= 0 && count >= 0 && batch->tokens.shape() == Shape{count * seq_len} &&
+        batch->targets.shape() == batch->tokens.shape())
       << "[blend_loader] " << count << " samples of " << seq_len << " from " << first_sample
-      << ": tokens " << tokens.ToString() << ", targets " << targets.ToString();
+      << ": tokens " << batch->tokens.ToString() << ", targets " << batch->targets.ToString();
+  batch->lengths.clear();
+  TokenBatch one;
   for (int64_t i = 0; i < count; ++i) {
     const Blend::Place place = blend_.At(first_sample + i);
     const int64_t begin = i * seq_len, end = begin + seq_len;
-    STRAKE_RETURN_IF_ERROR(loaders_[place.source].Load(place.sample, 1, tokens.Rows(begin, end),
-                                                       targets.Rows(begin, end)));
+    one.tokens = batch->tokens.Rows(begin, end);
+    one.targets = batch->targets.Rows(begin, end);
+    if (batch->positions.defined()) one.positions = batch->positions.Rows(begin, end);
+    STRAKE_RETURN_IF_ERROR(loaders_[place.source].Load(place.sample, 1, &one));
+    batch->lengths.insert(batch->lengths.end(), one.lengths.begin(), one.lengths.end());
   }
   return absl::OkStatus();
+}
+
+absl::Status BlendLoader::Load(int64_t first_sample, int64_t count, Tensor tokens,
+                               Tensor targets) const {
+  TokenBatch batch = {.tokens = std::move(tokens), .targets = std::move(targets)};
+  return Load(first_sample, count, &batch);
+}
+
+int64_t BlendLoader::NumTargets(int64_t first_sample, int64_t count) const {
+  if (!has_documents()) return count * loaders_[0].options().seq_len;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Blend::Place place = blend_.At(first_sample + i);
+    sum += loaders_[place.source].NumTargets(place.sample, 1);
+  }
+  return sum;
 }
 
 }  // namespace strake

@@ -14,6 +14,7 @@
 #include "core/tensor/tensor.h"
 #include "data/blend.h"
 #include "data/data_loader.h"
+#include "data/token_batch.h"
 
 namespace strake {
 
@@ -32,8 +33,15 @@ class BlendLoader {
   // The passes over a source that the first `num_samples` global samples make.
   double Epochs(int source, int64_t num_samples) const;
 
-  // Loads global samples [first_sample, first_sample + count), as DataLoader::Load() does.
+  // Whether samples of any source have documents; Load() then needs positions.
+  bool has_documents() const;
+
+  // Load global samples [first_sample, first_sample + count), as DataLoader's do.
+  absl::Status Load(int64_t first_sample, int64_t count, TokenBatch* batch) const;
   absl::Status Load(int64_t first_sample, int64_t count, Tensor tokens, Tensor targets) const;
+
+  // The number of targets of these global samples.
+  int64_t NumTargets(int64_t first_sample, int64_t count) const;
 
  private:
   Blend blend_;

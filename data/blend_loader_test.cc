@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "core/testing/test_tensor.h"
+#include "data/token_batch.h"
 #include "data/token_file.h"
+#include "data/token_ranges.h"
 #include "data/token_stream.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -60,6 +62,42 @@ TEST_F(BlendLoaderTest, ASampleIsThatOfItsSource) {
     EXPECT_TRUE(SameBits(targets, own_targets)) << n;
   }
   EXPECT_THAT(taken, ::testing::ElementsAre(200, 120, 80));
+}
+
+// A stream beside documents: in a batch with positions each of its samples is a document.
+TEST_F(BlendLoaderTest, SourcesHaveTheirOwnDocuments) {
+  const DataLoader::Options mask = {kSeqLen, 2, true, DocumentMode::kMask};
+  const auto masked = DataLoader::Create(&b_, TokenRanges({{0, b_.num_tokens()}}), mask,
+                                         {.begins = {0, 3, 9, 10, 11, 20}});
+  ASSERT_TRUE(masked.ok()) << masked.status();
+  const Blend blend = *Blend::Create({{"a", 0.5}, {"b", 0.5}});
+  const BlendLoader loader(blend, {MakeLoader(a_, 1), *masked});
+  EXPECT_TRUE(loader.has_documents());
+  EXPECT_FALSE(MakeBlendLoader().has_documents());
+  EXPECT_EQ(MakeBlendLoader().NumTargets(5, 10), 10 * kSeqLen);
+  constexpr int64_t kFirst = 9, kCount = 40;
+  const Shape shape = {kCount * kSeqLen};
+  TestTensor tokens(DType::kI32, shape), targets(DType::kI32, shape), positions(DType::kI32, shape);
+  TokenBatch batch = {.tokens = tokens, .targets = targets, .positions = positions};
+  ASSERT_TRUE(loader.Load(kFirst, kCount, &batch).ok());
+  std::vector<int64_t> lengths;
+  int64_t num_targets = 0;
+  for (int64_t i = 0; i < kCount; ++i) {
+    const Blend::Place place = blend.At(kFirst + i);
+    TestTensor one[3] = {
+        {DType::kI32, {kSeqLen}}, {DType::kI32, {kSeqLen}}, {DType::kI32, {kSeqLen}}};
+    TokenBatch own = {.tokens = one[0], .targets = one[1], .positions = one[2]};
+    ASSERT_TRUE(loader.loader(place.source).Load(place.sample, 1, &own).ok());
+    lengths.insert(lengths.end(), own.lengths.begin(), own.lengths.end());
+    num_targets += loader.loader(place.source).NumTargets(place.sample, 1);
+    const int64_t begin = i * kSeqLen, end = begin + kSeqLen;
+    EXPECT_TRUE(SameBits(tokens->Rows(begin, end), own.tokens));
+    EXPECT_TRUE(SameBits(targets->Rows(begin, end), own.targets));
+    EXPECT_TRUE(SameBits(positions->Rows(begin, end), own.positions));
+  }
+  EXPECT_EQ(batch.lengths, lengths);
+  EXPECT_EQ(loader.NumTargets(kFirst, kCount), num_targets);
+  EXPECT_LT(num_targets, kCount * kSeqLen);
 }
 
 TEST_F(BlendLoaderTest, OneSourceIsItsLoader) {

@@ -1,9 +1,11 @@
 #include "data/data_loader.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "core/base/philox.h"
 #include "core/testing/test_tensor.h"
 #include "data/permutation.h"
 #include "data/token_file.h"
@@ -172,6 +174,281 @@ TEST(DataLoaderTest, TooShortPrintsBothNumbers) {
   EXPECT_FALSE(DataLoader::Create(&stream, 50, 50, {.seq_len = 1}).ok());
   EXPECT_THAT(DataLoader::Create(&stream, 0, 100, {.seq_len = 0}).status().message(),
               HasSubstr("sequence length 0"));
+}
+
+// --- Documents. Token i of the stream is i here, too, and token 0 is in no range: a 0 is padding.
+// ---
+
+// What a loader's samples are of.
+struct Corpus {
+  std::vector<TokenRange> documents = {};  // in the ranges
+  std::vector<TokenRange> ranges = {};
+  StreamDocuments known = {};
+};
+
+int64_t RandomBelow(uint64_t seed, int64_t i, int64_t n) {
+  return static_cast<int64_t>(Philox(seed, RandomUse::kTesting).Bits(i) % static_cast<uint64_t>(n));
+}
+
+// Documents of 1 to `longest` tokens, the k-th left out of the ranges where k % 5 = 3.
+Corpus RandomCorpus(uint64_t seed, int64_t longest, int64_t num_documents, bool conversations) {
+  Corpus corpus;
+  int64_t begin = 1;
+  std::vector<TokenRange> targets;
+  corpus.known.begins = {0};
+  for (int64_t k = 0; k < num_documents; ++k) {
+    const int64_t length = 1 + RandomBelow(seed, 3 * k, longest);
+    corpus.known.begins.push_back(begin);
+    if (k % 5 != 3) {
+      corpus.documents.push_back({begin, begin + length});
+      corpus.ranges.push_back(corpus.documents.back());
+    }
+    const int64_t from = begin + RandomBelow(seed, 3 * k + 1, length);
+    const int64_t to = from + RandomBelow(seed, 3 * k + 2, begin + length - from + 1);
+    if (from < to) targets.push_back({from, to});
+    begin += length;
+  }
+  corpus.known.begins.push_back(begin);
+  if (conversations) corpus.known.targets = TargetRanges{begin + 5, targets};
+  return corpus;
+}
+
+bool IsTarget(const Corpus& corpus, int64_t token) {
+  if (!corpus.known.targets) return true;
+  for (const TokenRange& range : corpus.known.targets->ranges) {
+    if (range.begin <= token && token < range.end) return true;
+  }
+  return false;
+}
+
+// A row by its definition, one token at a time.
+struct SlowRow {
+  std::vector<int32_t> tokens, targets, positions;
+  std::vector<int64_t> lengths;
+  bool operator==(const SlowRow&) const = default;
+
+  int64_t num_targets() const {
+    return std::count_if(targets.begin(), targets.end(), [](int32_t t) { return t != kNoTarget; });
+  }
+  void Add(const Corpus& corpus, int64_t begin, int64_t end, int64_t next) {
+    for (int64_t token = begin; token < end; ++token) {
+      const bool counts = (token + 1 < end || next == end) && IsTarget(corpus, token + 1);
+      tokens.push_back(token);
+      targets.push_back(counts ? token + 1 : kNoTarget);
+      positions.push_back(token - begin);
+    }
+    if (begin < end) lengths.push_back(end - begin);
+  }
+  void Pad(int64_t seq_len) {
+    const int64_t left = seq_len - tokens.size();
+    for (int64_t i = 0; i < left; ++i) {
+      tokens.push_back(0);
+      targets.push_back(kNoTarget);
+      positions.push_back(i);
+    }
+    if (left > 0) lengths.push_back(left);
+  }
+};
+
+// Text in windows of the stream: positions begin anew in each row.
+std::vector<SlowRow> SlowWindows(const Corpus& corpus, int64_t seq_len) {
+  std::vector<SlowRow> rows;
+  int64_t num_tokens = 0, at = 0;
+  for (const TokenRange& document : corpus.documents) num_tokens += document.num_tokens();
+  rows.resize((num_tokens - 1) / seq_len);
+  for (const TokenRange& document : corpus.documents) {
+    for (int64_t begin = document.begin; begin < document.end;) {
+      const int64_t end = std::min(document.end, begin + seq_len - at % seq_len);
+      if (at / seq_len == static_cast<int64_t>(rows.size())) return rows;
+      rows[at / seq_len].Add(corpus, begin, end, end < document.end ? end : -1);
+      at += end - begin;
+      begin = end;
+    }
+  }
+  return rows;
+}
+
+// A row of each document, or text in rows of seq_len targets.
+std::vector<SlowRow> SlowPadded(const Corpus& corpus, int64_t seq_len) {
+  std::vector<SlowRow> rows;
+  for (const TokenRange& document : corpus.documents) {
+    for (int64_t begin = document.begin; begin < document.end; begin += seq_len) {
+      SlowRow row;
+      const int64_t end = std::min(begin + seq_len, document.end);
+      const bool goes_on = !corpus.known.targets && end < document.end;
+      row.Add(corpus, begin, end, goes_on ? end : -1);
+      row.Pad(seq_len);
+      if (row.num_targets() > 0) rows.push_back(row);
+      if (corpus.known.targets) break;
+    }
+  }
+  return rows;
+}
+
+SlowRow LoadRow(const DataLoader& loader, int64_t sample) {
+  const Shape shape = {loader.options().seq_len};
+  TestTensor tokens(DType::kI32, shape), targets(DType::kI32, shape), positions(DType::kI32, shape);
+  TokenBatch batch = {.tokens = tokens, .targets = targets, .positions = positions};
+  EXPECT_TRUE(loader.Load(sample, 1, &batch).ok());
+  const auto values = [&](const Tensor& tensor) {
+    return std::vector<int32_t>(tensor.data<int32_t>(), tensor.data<int32_t>() + shape[0]);
+  };
+  return {values(tokens), values(targets), values(positions), batch.lengths};
+}
+
+std::vector<SlowRow> LoadRows(const DataLoader& loader, int64_t first, int64_t count) {
+  std::vector<SlowRow> rows;
+  for (int64_t i = 0; i < count; ++i) rows.push_back(LoadRow(loader, first + i));
+  return rows;
+}
+
+absl::StatusOr<DataLoader> LoaderOf(const TokenStream& stream, const Corpus& corpus,
+                                    const DataLoader::Options& options) {
+  return DataLoader::Create(&stream, TokenRanges(corpus.ranges), options, corpus.known);
+}
+
+// Checks NumTargets() and TokensOf() of a sample against its row.
+void ExpectIsCounted(const DataLoader& loader, int64_t sample, const SlowRow& row) {
+  EXPECT_EQ(loader.NumTargets(sample, 1), row.num_targets());
+  std::vector<int32_t> tokens;
+  for (const TokenRange& range : loader.TokensOf(sample)) {
+    for (int64_t token = range.begin; token < range.end; ++token) tokens.push_back(token);
+  }
+  tokens.resize(row.tokens.size());
+  EXPECT_EQ(tokens, row.tokens);
+}
+
+TEST(DataLoaderTest, DocumentsAreThoseOfTheSlowDefinition) {
+  const TokenStream stream = MakeStream(400);
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    const int64_t seq_len = 1 + RandomBelow(seed, 1000, 8);
+    const bool conversations = seed % 2 == 1, pad = conversations || seed % 4 == 0;
+    const Corpus corpus = RandomCorpus(seed, seq_len + seed % 4, 20, conversations);
+    const std::vector<SlowRow> rows =
+        pad ? SlowPadded(corpus, seq_len) : SlowWindows(corpus, seq_len);
+    DataLoader::Options options = {.seq_len = seq_len, .seed = seed, .shuffle = false};
+    options.documents = pad ? DocumentMode::kPad : DocumentMode::kMask;
+    options.truncate = true;
+    const auto loader = LoaderOf(stream, corpus, options);
+    if (rows.empty()) {
+      EXPECT_THAT(loader.status().message(), HasSubstr("no row with a token to learn"));
+      continue;
+    }
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    ASSERT_EQ(loader->num_samples(), rows.size()) << seed;
+    EXPECT_EQ(LoadRows(*loader, 0, rows.size()), rows) << seed;
+    options.shuffle = true;
+    const auto shuffled = LoaderOf(stream, corpus, options);
+    const int64_t n = rows.size();
+    for (int64_t sample = 0; sample < 2 * n; ++sample) {
+      const SlowRow& row = rows[Permutation(n, seed, sample / n)(sample % n)];
+      EXPECT_EQ(LoadRow(*shuffled, sample), row) << seed;
+      ExpectIsCounted(*shuffled, sample, row);
+    }
+  }
+}
+
+// The documents of packed rows, in order, each as a row of its own.
+std::vector<SlowRow> Unpacked(const std::vector<SlowRow>& packed) {
+  std::vector<SlowRow> documents;
+  for (const SlowRow& row : packed) {
+    int64_t begin = 0;
+    for (const int64_t length : row.lengths) {
+      const auto part = [&](const std::vector<int32_t>& values) {
+        return std::vector<int32_t>(values.begin() + begin, values.begin() + begin + length);
+      };
+      if (row.tokens[begin] != 0) {
+        documents.push_back({part(row.tokens), part(row.targets), part(row.positions), {length}});
+        documents.back().Pad(row.tokens.size());
+      }
+      begin += length;
+    }
+  }
+  std::sort(documents.begin(), documents.end(),
+            [](const SlowRow& a, const SlowRow& b) { return a.tokens[0] < b.tokens[0]; });
+  return documents;
+}
+
+TEST(DataLoaderTest, ConversationsArePackedWholeAndOnceInEachEpoch) {
+  const TokenStream stream = MakeStream(2000);
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const int64_t seq_len = 2 + RandomBelow(seed, 1000, 12);
+    const Corpus corpus = RandomCorpus(seed, seq_len + seed % 3, 60, /*conversations=*/true);
+    const std::vector<SlowRow> documents = SlowPadded(corpus, seq_len);
+    DataLoader::Options options = {.seq_len = seq_len, .seed = seed, .shuffle = seed % 4 != 0};
+    options.documents = DocumentMode::kMask;
+    options.truncate = true;
+    const auto loader = LoaderOf(stream, corpus, options);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    const int64_t n = loader->num_samples();
+    int64_t num_tokens = 0;
+    for (const SlowRow& document : documents) num_tokens += document.lengths[0];
+    EXPECT_LE(n, (num_tokens + seq_len - 1) / seq_len * 11 / 9 + seq_len) << seed;
+    for (int64_t epoch = 0; epoch < 3; ++epoch) {
+      const std::vector<SlowRow> rows = LoadRows(*loader, epoch * n, n);
+      EXPECT_EQ(Unpacked(rows), documents) << seed;
+      for (int64_t i = 0; i < n; ++i) ExpectIsCounted(*loader, epoch * n + i, rows[i]);
+    }
+  }
+}
+
+TEST(DataLoaderTest, PackedConversationsHaveOtherNeighboursInEachEpoch) {
+  const TokenStream stream = MakeStream(400);
+  Corpus corpus = {.ranges = {{1, 301}}, .known = {.targets = TargetRanges{400, {{1, 301}}}}};
+  for (int64_t begin = 1; begin < 301; begin += 3) corpus.known.begins.push_back(begin);
+  const DataLoader::Options options = {.seq_len = 6, .documents = DocumentMode::kMask};
+  const auto loader = LoaderOf(stream, corpus, options);
+  ASSERT_TRUE(loader.ok()) << loader.status();
+  ASSERT_EQ(loader->num_samples(), 50);
+  std::map<int32_t, int32_t> neighbours;
+  for (const SlowRow& row : LoadRows(*loader, 0, 50)) neighbours[row.tokens[0]] = row.tokens[3];
+  int64_t num_kept = 0;
+  for (const SlowRow& row : LoadRows(*loader, 50, 50)) {
+    num_kept += neighbours.count(row.tokens[0]) > 0 && neighbours[row.tokens[0]] == row.tokens[3];
+  }
+  EXPECT_LT(num_kept, 5);
+}
+
+TEST(DataLoaderTest, TokensWithinARowAreReadAsOneAtATime) {
+  const TokenStream stream = MakeStream(400);
+  const Corpus corpus = RandomCorpus(3, 9, 40, /*conversations=*/false);
+  DataLoader::Options options = {.seq_len = 7, .documents = DocumentMode::kMask};
+  const auto loader = LoaderOf(stream, corpus, options);
+  ASSERT_TRUE(loader.ok()) << loader.status();
+  TestTensor tokens(DType::kI32, {70}), targets(DType::kI32, {70}), positions(DType::kI32, {70});
+  TokenBatch batch = {.tokens = tokens, .targets = targets, .positions = positions};
+  ASSERT_TRUE(loader->Load(15, 10, &batch).ok());
+  std::vector<int64_t> lengths;
+  int64_t num_targets = 0;
+  for (int64_t i = 0; i < 10; ++i) {
+    const SlowRow row = LoadRow(*loader, 15 + i);
+    lengths.insert(lengths.end(), row.lengths.begin(), row.lengths.end());
+    num_targets += row.num_targets();
+    for (int64_t j = 0; j < 7; ++j) {
+      EXPECT_EQ(positions->data<int32_t>()[i * 7 + j], row.positions[j]);
+      EXPECT_EQ(targets->data<int32_t>()[i * 7 + j], row.targets[j]);
+    }
+  }
+  EXPECT_EQ(batch.lengths, lengths);
+  EXPECT_EQ(loader->NumTargets(15, 10), num_targets);
+}
+
+TEST(DataLoaderTest, LongConversationsAreErrorsOrCut) {
+  const TokenStream stream = MakeStream(100);
+  const Corpus corpus = {.ranges = {{0, 30}},
+                         .known = {{0, 10, 22}, TargetRanges{100, {{2, 5}, {19, 22}, {25, 30}}}}};
+  for (const DocumentMode mode : {DocumentMode::kMask, DocumentMode::kPad}) {
+    DataLoader::Options options = {.seq_len = 10, .shuffle = false, .documents = mode};
+    EXPECT_THAT(LoaderOf(stream, corpus, options).status().message(),
+                HasSubstr("12 tokens, more than the 10 of a sequence"));
+    options.seq_len = 9;
+    options.truncate = true;
+    const auto loader = LoaderOf(stream, corpus, options);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    EXPECT_EQ(loader->rows().num_dropped(), 1) << "its answer is at its end";
+    EXPECT_EQ(loader->num_samples(), 2);
+    EXPECT_EQ(loader->NumTargets(0, 2), 3 + 5);
+  }
 }
 
 TEST(DataLoaderDeathTest, WrongShapesAndRangesAreNamed) {

@@ -39,19 +39,19 @@ absl::StatusOr<const std::optional<DocumentIndex>*> DocumentPlaces::IndexOf(int 
 }
 
 // From the token to the end of its document in the file.
-absl::StatusOr<DocumentPart> DocumentPlaces::PartAt(int64_t token) {
+absl::StatusOr<DocumentTokens> DocumentPlaces::PartAt(int64_t token) {
   const int file =
       static_cast<int>(std::upper_bound(begins_.begin(), begins_.end(), token) - begins_.begin()) -
       1;
   const int64_t file_begin = begins_[file];
   STRAKE_ASSIGN_OR_RETURN(const std::optional<DocumentIndex>* index, IndexOf(file));
   const TokenFile& tokens = stream_->files()[file];
-  DocumentPart part = {.tokens = {token, begins_[file + 1]},
-                       .file = file,
-                       .file_begin = file_begin,
-                       .begin = file_begin,
-                       .name = {.path = tokens.path()},
-                       .is_known = tokens.encoding() == TokenEncoding::kBytes};
+  DocumentTokens part = {.tokens = {token, begins_[file + 1]},
+                         .file = file,
+                         .file_begin = file_begin,
+                         .begin = file_begin,
+                         .name = {.path = tokens.path()},
+                         .is_known = tokens.encoding() == TokenEncoding::kBytes};
   if (!index->has_value()) return part;
   const std::vector<DocumentIndex::Document>& documents = (*index)->documents;
   const auto next = std::upper_bound(
@@ -69,7 +69,7 @@ absl::StatusOr<DocumentPart> DocumentPlaces::PartAt(int64_t token) {
 }
 
 // A long document goes on in further files, as their first.
-absl::StatusOr<int64_t> DocumentPlaces::FirstTokenOf(const DocumentPart& part) {
+absl::StatusOr<int64_t> DocumentPlaces::FirstTokenOf(const DocumentTokens& part) {
   int64_t begin = part.begin;
   for (int file = part.file; file > 0 && begin == begins_[file]; --file) {
     STRAKE_ASSIGN_OR_RETURN(const std::optional<DocumentIndex>* before, IndexOf(file - 1));
@@ -85,13 +85,13 @@ absl::StatusOr<int64_t> DocumentPlaces::FirstTokenOf(const DocumentPart& part) {
   return begin;
 }
 
-absl::StatusOr<std::vector<DocumentPart>> DocumentPlaces::PartsOf(const TokenRange& range) {
+absl::StatusOr<std::vector<DocumentTokens>> DocumentPlaces::PartsOf(const TokenRange& range) {
   CHECK(range.begin >= 0 && range.end <= begins_.back())
       << "[document_places] tokens [" << range.begin << ", " << range.end << ") of "
       << begins_.back();
-  std::vector<DocumentPart> parts;
+  std::vector<DocumentTokens> parts;
   for (int64_t token = range.begin; token < range.end; token = parts.back().tokens.end) {
-    STRAKE_ASSIGN_OR_RETURN(DocumentPart part, PartAt(token));
+    STRAKE_ASSIGN_OR_RETURN(DocumentTokens part, PartAt(token));
     part.tokens.end = std::min(part.tokens.end, range.end);
     parts.push_back(std::move(part));
   }

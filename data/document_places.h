@@ -19,7 +19,7 @@
 namespace strake {
 
 // Tokens of one document, or of a token file whose documents are not known.
-struct DocumentPart {
+struct DocumentTokens {
   TokenRange tokens = {};    // of the stream
   int file = 0;              // of the stream
   int64_t file_begin = 0;    // the file's first token, in the stream
@@ -37,7 +37,7 @@ class DocumentPlaces {
 
   // The parts of a range, one after the other. Reads the indices of its files, and keeps them.
   // ReadDocumentIndex()'s error. A document that goes on in the next file is one.
-  absl::StatusOr<std::vector<DocumentPart>> PartsOf(const TokenRange& range);
+  absl::StatusOr<std::vector<DocumentTokens>> PartsOf(const TokenRange& range);
 
   // Calls visit(name, tokens) for the documents of the stream whose names are known, in order; for
   // one that goes on in the next file twice.
@@ -47,8 +47,8 @@ class DocumentPlaces {
  private:
   absl::StatusOr<std::optional<DocumentIndex>> ReadIndex(int file) const;
   absl::StatusOr<const std::optional<DocumentIndex>*> IndexOf(int file);
-  absl::StatusOr<DocumentPart> PartAt(int64_t token);
-  absl::StatusOr<int64_t> FirstTokenOf(const DocumentPart& part);
+  absl::StatusOr<DocumentTokens> PartAt(int64_t token);
+  absl::StatusOr<int64_t> FirstTokenOf(const DocumentTokens& part);
 
   const TokenStream* stream_;
   std::vector<int64_t> begins_;  // of each file, in the stream; then the number of tokens

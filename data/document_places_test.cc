@@ -52,9 +52,9 @@ class DocumentPlacesTest : public ::testing::Test {
 };
 
 // "begin-end name+from" of each part.
-std::vector<std::string> Texts(const std::vector<DocumentPart>& parts) {
+std::vector<std::string> Texts(const std::vector<DocumentTokens>& parts) {
   std::vector<std::string> texts;
-  for (const DocumentPart& part : parts) {
+  for (const DocumentTokens& part : parts) {
     texts.push_back(absl::StrCat(part.tokens.begin, "-", part.tokens.end, " ", part.name.path, ":",
                                  part.name.offset, "+", part.tokens.begin - part.begin,
                                  part.is_known ? "" : "?"));

@@ -19,12 +19,13 @@ enum class DocumentMode : uint8_t {
 
 // B sequences of T tokens, in host memory.
 struct TokenBatch {
-  Tensor tokens;     // [B*T] i32
-  Tensor targets;    // [B*T] i32, kNoTarget where nothing is to be learnt
-  Tensor positions;  // [B*T] i32, of each token in its document; undefined: a document per sequence
+  Tensor tokens = {};   // [B*T] i32
+  Tensor targets = {};  // [B*T] i32, kNoTarget where nothing is to be learnt
+  // [B*T] i32, of each token in its document; undefined: a document per sequence.
+  Tensor positions = {};
   // The numbers of tokens of all documents, padding included, in order; empty where there are no
   // positions. As core/ops/documents.h has them.
-  std::vector<int64_t> lengths;
+  std::vector<int64_t> lengths = {};
 };
 
 }  // namespace strake

@@ -22,6 +22,7 @@ constexpr char kNameOfTheEnd[] = "the last 10 % of the training data, held back 
 // itself.
 struct Group {
   std::vector<TokenRange> sources, documents;
+  bool whole = false;  // no document is cut
 };
 
 TokenRange LastTenth(const TokenRange& range) {
@@ -32,6 +33,7 @@ TokenRange LastTenth(const TokenRange& range) {
 struct Source {
   TokenRange range;
   std::vector<TokenRange> documents;
+  bool whole = false;
 };
 
 // Adds the file's sources; the first may go on with the last of the file before.
@@ -52,6 +54,7 @@ void AddSources(const FileDocuments& file, int64_t file_begin, std::vector<Sourc
     if (is_new) sources->push_back({{document.begin, document.begin}, {}});
     sources->back().range.end = document.end;
     sources->back().documents.push_back(document);
+    sources->back().whole |= file.whole;
   }
 }
 
@@ -61,6 +64,7 @@ std::vector<Group> GroupsOf(const std::vector<Source>& sources) {
   for (const Source& source : sources) {
     if (source.documents.size() > 1) groups.emplace_back();
     Group& group = source.documents.size() > 1 ? groups.back() : groups.front();
+    group.whole |= source.whole;
     group.sources.push_back(source.range);
     group.documents.insert(group.documents.end(), source.documents.begin(), source.documents.end());
   }
@@ -99,8 +103,13 @@ std::vector<TokenRange> LastTenths(std::vector<TokenRange> sources) {
 // Whole documents, or where they are too long the last tenth of each source.
 std::vector<TokenRange> HoldBack(const Group& group, uint64_t seed, int64_t index) {
   std::vector<TokenRange> drawn = DrawDocuments(group, seed, index);
+  if (group.whole && drawn.empty() && group.documents.size() > 1) {
+    drawn.push_back(*std::min_element(
+        group.documents.begin(), group.documents.end(),
+        [](const TokenRange& a, const TokenRange& b) { return a.num_tokens() < b.num_tokens(); }));
+  }
   const int64_t num_drawn = Sum(drawn);
-  if (num_drawn >= Sum(group.documents) / kHeldBackShare / 2) return drawn;
+  if (group.whole || num_drawn >= Sum(group.documents) / kHeldBackShare / 2) return drawn;
   std::vector<TokenRange> tenths = LastTenths(group.sources);
   // Many short texts have no tenths.
   return Sum(tenths) > num_drawn ? tenths : drawn;
@@ -127,6 +136,9 @@ absl::Status CheckParts(const TrainValSplit& split, absl::string_view val_name, 
 
 absl::Status CheckHoldsSample(absl::string_view what, int64_t num_tokens, int64_t seq_len) {
   if (num_tokens > seq_len) return absl::OkStatus();
+  if (seq_len == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " has no tokens; use more data"));
+  }
   return absl::InvalidArgumentError(
       absl::StrCat(what, " has ", num_tokens, " tokens, but one sample takes ",
                    static_cast<uint64_t>(seq_len) + 1, " (sequence length ", seq_len,

@@ -36,10 +36,13 @@ struct FileDocuments {
   // Where the texts that the documents come from begin, likewise. Tokens before the first are of
   // the last text of the file before.
   std::vector<int64_t> sources = {0};
+  // Whether documents are of no use in parts, as conversations: none is cut.
+  bool whole = false;
 };
 
 // Returns an error, with both numbers, unless `num_tokens` hold one sample of seq_len tokens and
-// its last target. The sentence begins with `what`.
+// its last target. With a seq_len of 0, samples are of any length above. The sentence begins with
+// `what`.
 absl::Status CheckHoldsSample(absl::string_view what, int64_t num_tokens, int64_t seq_len);
 
 // Holds back the last tenth of the stream, rounded down, or nothing where there is validation data.
@@ -51,7 +54,8 @@ absl::StatusOr<TrainValSplit> SplitTrainVal(int64_t num_train_tokens,
 //
 //   each source of several documents, and all sources of one document together:
 //                 documents in the order of Permutation(seed), each that still fits into a tenth;
-//                 if that is less than half of it, the last tenth of each source
+//                 if that is less than half of it, the last tenth of each source; of documents that
+//                 are not cut at least one, the shortest, where there are two
 //   files of unknown documents: the last tenth of each, rounded down
 //
 // Returns CheckHoldsSample's error where either part is too short.

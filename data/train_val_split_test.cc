@@ -171,6 +171,17 @@ TEST(SplitDocumentsTest, WholeFilesWhereEachIsADocument) {
   for (const TokenRange& range : split->val.ranges()) EXPECT_EQ(range.begin % 10, 0);
 }
 
+TEST(SplitDocumentsTest, DocumentsThatAreOfNoUseInPartsAreNotCut) {
+  FileDocuments file = {100, {0, 30, 50, 80}};
+  file.whole = true;
+  const auto split = SplitDocuments({file}, 1, 0);
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_THAT(split->val.ranges(), ElementsAre(TokenRange{30, 50})) << "the shortest";
+  EXPECT_THAT(split->train.ranges(), ElementsAre(TokenRange{0, 30}, TokenRange{50, 100}));
+  file.begins = {0};
+  EXPECT_THAT(SplitDocuments({file}, 1, 0).status().message(), HasSubstr("has no tokens"));
+}
+
 // A document may begin in the file before.
 TEST(SplitDocumentsTest, TokensBeforeTheFirstDocumentAreOne) {
   FileDocuments file = ManyDocuments(100);

@@ -23,6 +23,7 @@ enum Factor {
   kThreads,
   kBuckets,
   kReduceDType,
+  kLora,
   kNumFactors
 };
 
@@ -36,6 +37,7 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .tied = levels[kTied] == 0,
           .num_kv_heads = kKvHeadCounts[levels[kKvHeads]],
           .vocab_size = kVocabSizes[levels[kVocab]],
+          .lora_rank = 3 * levels[kLora],
           .documents = static_cast<DocumentMode>(levels[kDocuments]),
           .tp = kTpSizes[levels[kTp]],
           .dp = 1 + levels[kDp],
@@ -119,9 +121,9 @@ std::string LayoutCase::ToString() const {
   return absl::StrCat(model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
                       lora_rank > 0 ? absl::StrCat("_lora", lora_rank) : "", "_tp", tp, "_dp", dp,
                       sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
-                      "_threads", num_threads, "_bucket", bucket_bytes,
-                      reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
-                      device == Device::kCuda ? "_cuda" : "");
+                      kDocumentNames[static_cast<int>(documents)], "_threads", num_threads,
+                      "_bucket", bucket_bytes, reduce_in_bf16 ? "_reduced_in_bf16" : "", "_",
+                      DTypeName(dtype), device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {

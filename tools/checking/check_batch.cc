@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/parameter_arena.h"
@@ -60,6 +61,11 @@ absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
   training.names.train_files = "--train_data";
   STRAKE_ASSIGN_OR_RETURN(training.train_files, FilesOfFlag("--train_data", config.train_data));
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<TrainingData> data, TrainingData::Open(training));
+  if (data->has_documents()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--train_data=", config.train_data,
+                     " has conversations; the check needs text without their answers marked"));
+  }
   STRAKE_RETURN_IF_ERROR(
       data->train_loader().Load(0, config.global_batch, batch.tokens, batch.targets));
   return batch;

@@ -15,6 +15,7 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "data/chat/chat_format.h"
+#include "data/token_batch.h"
 #include "data/weighted_paths.h"
 #include "glog/logging.h"
 #include "models/families/families.h"
@@ -68,9 +69,21 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("text_field", &c->run.text_field, "field of .jsonl lines that is the text");
   options->Add("skip_bad_lines", &c->run.skip_bad_lines,
                "leave .jsonl lines out that are broken or lack the field, and count them");
+  options->Add(
+      "chat_format", &c->run.chat_format,
+      absl::StrCat("how conversations are written, .jsonl lines with \"messages\", or "
+                   "\"prompt\" and \"completion\": ",
+                   ChatFormatNames(), "; without it, as the tokenizer's chat template says"));
   options->Add("skip_data", &c->run.skip_data,
                "file that lists documents to leave out of training, PATH:OFFSET a line, as "
                "//tools:data prints them");
+  options->Add("documents", &c->documents,
+               "what the documents of text are to each other: concat, a stream, in which each sees "
+               "those before it; mask, each sees itself alone, several in a sequence; pad, each is "
+               "in a sequence of its own; conversations take mask where it is concat",
+               {"concat", "mask", "pad"});
+  options->Add("truncate", &c->run.truncate,
+               "cut conversations that are longer than --seq_len; without it they are an error");
   options->Add("data_cache", &c->run.data_cache,
                "directory of the tokens that text is prepared to, which later runs use again; "
                "without it data_cache beside --out");
@@ -239,6 +252,9 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   const auto kind = ParseScheduleKind(c->schedule);
   CHECK(kind.ok()) << kind.status();
   c->run.schedule.kind = *kind;
+  c->run.documents = c->documents == "mask"  ? DocumentMode::kMask
+                     : c->documents == "pad" ? DocumentMode::kPad
+                                             : DocumentMode::kConcat;
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
                                   c->machine, c->layout);
   if (c->data_fingerprint == "full") {
@@ -480,6 +496,9 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .epochs = "--epochs",
                    .max_epochs = "--max_epochs",
                    .dtype = "--dtype",
+                   .documents = "--documents",
+                   .truncate = "--truncate",
+                   .chat_format = "--chat_format",
                    .skip_data = "--skip_data"};
   return options;
 }

@@ -25,6 +25,7 @@ struct TrainConfig {
   std::string val_data;
   std::string eval_tasks;
   std::string data_fingerprint = "auto";
+  std::string documents = "concat";
   std::string schedule = "cosine";
   std::string resume = "auto";
   int64_t log_every = -1;

@@ -27,15 +27,15 @@ std::string Shortened(const std::string& text, bool goes_on) {
 
 }  // namespace
 
-bool PartText::is_text(const DocumentPart& part) const {
+bool PartText::is_text(const DocumentTokens& part) const {
   return stream_->files()[part.file].encoding() == TokenEncoding::kBytes || data_->is_of_bytes();
 }
 
-bool PartText::has_bytes(const DocumentPart& part) const {
+bool PartText::has_bytes(const DocumentTokens& part) const {
   return part.is_known && (is_text(part) || data_->tokenizer() != nullptr);
 }
 
-int64_t PartText::NumBytes(const DocumentPart& part, int32_t token) const {
+int64_t PartText::NumBytes(const DocumentTokens& part, int32_t token) const {
   return is_text(part) ? 1 : data_->tokenizer()->NumBytes(token);
 }
 
@@ -47,7 +47,7 @@ int64_t PartText::NumTrimmed(int32_t first_token) const {
   return std::max<int64_t>(0, tokenizer.NumBytes(first_token) - decoded);
 }
 
-absl::StatusOr<std::vector<int64_t>> PartText::BytesOf(const DocumentPart& part) const {
+absl::StatusOr<std::vector<int64_t>> PartText::BytesOf(const DocumentTokens& part) const {
   std::vector<int64_t> bytes;
   std::vector<int32_t> tokens;
   int64_t num_bytes = 0, trimmed = 0;
@@ -68,13 +68,13 @@ absl::StatusOr<std::vector<int64_t>> PartText::BytesOf(const DocumentPart& part)
   return bytes;
 }
 
-absl::StatusOr<std::vector<int32_t>> PartText::TokensOf(const DocumentPart& part) const {
+absl::StatusOr<std::vector<int32_t>> PartText::TokensOf(const DocumentTokens& part) const {
   std::vector<int32_t> tokens(part.tokens.num_tokens());
   STRAKE_RETURN_IF_ERROR(stream_->Read(part.tokens.begin, part.tokens.num_tokens(), tokens.data()));
   return tokens;
 }
 
-absl::StatusOr<std::string> PartText::Text(const DocumentPart& part, int64_t begin, int64_t end,
+absl::StatusOr<std::string> PartText::Text(const DocumentTokens& part, int64_t begin, int64_t end,
                                            bool goes_on) const {
   const int64_t num_before = begin > part.begin ? 1 : 0;
   std::vector<int32_t> tokens(end - begin), before(num_before);
@@ -84,12 +84,12 @@ absl::StatusOr<std::string> PartText::Text(const DocumentPart& part, int64_t beg
   return data_->has_text() ? absl::StrCat("\"", text, "\"") : text;
 }
 
-absl::StatusOr<std::string> PartText::Excerpt(const DocumentPart& part) const {
+absl::StatusOr<std::string> PartText::Excerpt(const DocumentTokens& part) const {
   const int64_t end = std::min(part.tokens.begin + kExcerptTokens, part.tokens.end);
   return Text(part, part.tokens.begin, end, end < part.tokens.end);
 }
 
-absl::StatusOr<std::string> PartText::TokenText(const DocumentPart& part, int64_t token) const {
+absl::StatusOr<std::string> PartText::TokenText(const DocumentTokens& part, int64_t token) const {
   const int64_t at = part.tokens.begin + token;
   return Text(part, at, at + 1, /*goes_on=*/false);
 }

@@ -19,24 +19,24 @@ class PartText {
   PartText(const TrainingData* data, const TokenStream* stream) : data_(data), stream_(stream) {}
 
   // Whether bytes are known: not of tokens without a tokenizer, nor without their documents.
-  bool has_bytes(const DocumentPart& part) const;
+  bool has_bytes(const DocumentTokens& part) const;
 
   // bytes[i]: the byte of the document's text at which token i of the part begins, as its tokens
   // decode, i <= number of tokens. Reads the document from its beginning.
-  absl::StatusOr<std::vector<int64_t>> BytesOf(const DocumentPart& part) const;
+  absl::StatusOr<std::vector<int64_t>> BytesOf(const DocumentTokens& part) const;
 
-  absl::StatusOr<std::vector<int32_t>> TokensOf(const DocumentPart& part) const;
+  absl::StatusOr<std::vector<int32_t>> TokensOf(const DocumentTokens& part) const;
 
   // The part's first bytes for the screen, in a line, in quotes; numbers of tokens without text.
-  absl::StatusOr<std::string> Excerpt(const DocumentPart& part) const;
+  absl::StatusOr<std::string> Excerpt(const DocumentTokens& part) const;
   // One token of the part likewise.
-  absl::StatusOr<std::string> TokenText(const DocumentPart& part, int64_t token) const;
+  absl::StatusOr<std::string> TokenText(const DocumentTokens& part, int64_t token) const;
 
  private:
-  bool is_text(const DocumentPart& part) const;
-  int64_t NumBytes(const DocumentPart& part, int32_t token) const;
+  bool is_text(const DocumentTokens& part) const;
+  int64_t NumBytes(const DocumentTokens& part, int32_t token) const;
   int64_t NumTrimmed(int32_t first_token) const;
-  absl::StatusOr<std::string> Text(const DocumentPart& part, int64_t begin, int64_t end,
+  absl::StatusOr<std::string> Text(const DocumentTokens& part, int64_t begin, int64_t end,
                                    bool goes_on) const;
 
   const TrainingData* data_;

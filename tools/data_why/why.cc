@@ -62,9 +62,9 @@ class Why {
     if (!options_.list) PrintHeading(row, sample, place, source.num_samples());
     int64_t token = 0;  // of the row
     for (const TokenRange& range : source.TokensOf(place.sample)) {
-      STRAKE_ASSIGN_OR_RETURN(const std::vector<DocumentPart> parts,
+      STRAKE_ASSIGN_OR_RETURN(const std::vector<DocumentTokens> parts,
                               places_[place.source].PartsOf(range));
-      for (const DocumentPart& part : parts) {
+      for (const DocumentTokens& part : parts) {
         if (options_.list) {
           PrintName(part, place.source);
         } else {
@@ -85,7 +85,7 @@ class Why {
     out_ << ", epoch " << place.sample / num_samples + 1 << "\n";
   }
 
-  void PrintName(const DocumentPart& part, int source) {
+  void PrintName(const DocumentTokens& part, int source) {
     std::string line = ToListLine(part.name);
     if (!part.is_known) {
       line = absl::StrCat("# not known: the documents of ", Printable(FileOf(part, source)));
@@ -93,12 +93,12 @@ class Why {
     if (printed_.insert(line).second) out_ << line << "\n";
   }
 
-  const std::string& FileOf(const DocumentPart& part, int source) const {
+  const std::string& FileOf(const DocumentTokens& part, int source) const {
     return run_.data->train_stream(source).files()[part.file].path();
   }
 
   // "books/a.jsonl:10342  bytes [881, 1420)", or "tokens.bin" where documents are not known.
-  absl::StatusOr<std::string> PlaceOf(const DocumentPart& part, const PartText& text) const {
+  absl::StatusOr<std::string> PlaceOf(const DocumentTokens& part, const PartText& text) const {
     if (!part.is_known) return Printable(part.name.path);
     std::string place = ToListLine(part.name);
     if (!text.has_bytes(part)) return place;
@@ -108,7 +108,7 @@ class Why {
   }
 
   // "document 17 of 1f0c/tokens-00000.bin, tokens [5120, 5252)".
-  std::string TokensOf(const DocumentPart& part, int source) const {
+  std::string TokensOf(const DocumentTokens& part, int source) const {
     const std::string tokens =
         Half(part.tokens.begin - part.file_begin, part.tokens.end - part.file_begin);
     const std::string& file = FileOf(part, source);
@@ -120,7 +120,7 @@ class Why {
                         ", tokens ", tokens);
   }
 
-  absl::Status PrintPart(const DocumentPart& part, int64_t token, int source) {
+  absl::Status PrintPart(const DocumentTokens& part, int64_t token, int source) {
     const PartText text(run_.data.get(), &run_.data->train_stream(source));
     STRAKE_ASSIGN_OR_RETURN(const std::string place, PlaceOf(part, text));
     STRAKE_ASSIGN_OR_RETURN(const std::string excerpt, text.Excerpt(part));
@@ -129,7 +129,7 @@ class Why {
     return options_.tokens ? PrintTokens(part, token, text) : absl::OkStatus();
   }
 
-  absl::Status PrintTokens(const DocumentPart& part, int64_t token, const PartText& text) {
+  absl::Status PrintTokens(const DocumentTokens& part, int64_t token, const PartText& text) {
     STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, text.TokensOf(part));
     std::vector<int64_t> bytes;
     if (text.has_bytes(part)) {

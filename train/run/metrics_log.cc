@@ -31,11 +31,17 @@ std::string JsonNumber(double value) {
   return std::string(text, end);
 }
 
+// ",\"targets\":12"; empty where they are all tokens.
+std::string TargetsText(int64_t targets, int64_t tokens) {
+  return targets == tokens ? "" : absl::StrCat(",\"targets\":", targets);
+}
+
 // ",\"sources\":{...}"; empty without sources.
 std::string SourcesText(const std::vector<SourceMetrics>& sources) {
   if (sources.empty()) return "";
   const auto add = [](std::string* text, const SourceMetrics& source) {
     absl::StrAppend(text, JsonText(nlohmann::json(source.name)), ":{\"tokens\":", source.tokens,
+                    TargetsText(source.targets, source.tokens),
                     ",\"loss\":", JsonNumber(source.loss), "}");
   };
   return absl::StrCat(",\"sources\":{", absl::StrJoin(sources, ",", add), "}");
@@ -118,7 +124,7 @@ absl::Status MetricsLog::LogStep(const StepMetrics& m) {
   return Append(absl::StrCat(
       "{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":", JsonNumber(m.lr),
       ",\"grad_norm\":", JsonNumber(m.grad_norm), ",\"tokens\":", m.tokens,
-      ",\"seconds\":", JsonNumber(m.seconds),
+      TargetsText(m.targets, m.tokens), ",\"seconds\":", JsonNumber(m.seconds),
       ",\"tokens_per_second\":", JsonNumber(m.tokens_per_second), SourcesText(m.sources), "}\n"));
 }
 

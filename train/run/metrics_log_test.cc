@@ -31,6 +31,7 @@ StepMetrics Step(int64_t step) {
           .lr = 1e-5,
           .grad_norm = 2,
           .tokens = 256,
+          .targets = 256,
           .seconds = 0.5,
           .tokens_per_second = 512};
 }
@@ -57,12 +58,27 @@ TEST(MetricsLogTest, SourcesAreInTheLineOfTheStep) {
   auto log = MetricsLog::Open(path, At(0));
   ASSERT_TRUE(log.ok()) << log.status();
   StepMetrics step = Step(1);
-  step.sources = {{"books", 192, 1.5}, {"\"a\",b.txt", 64, 0.1}};
+  step.sources = {{"books", 192, 192, 1.5}, {"\"a\",b.txt", 64, 64, 0.1}};
   ASSERT_TRUE(log->LogStep(step).ok());
   EXPECT_THAT(
       ReadFile(path),
       ::testing::EndsWith(",\"tokens_per_second\":512,\"sources\":{\"books\":{\"tokens\":192,"
                           "\"loss\":1.5},\"\\\"a\\\",b.txt\":{\"tokens\":64,\"loss\":0.1}}}\n"));
+}
+
+TEST(MetricsLogTest, TargetsAreToldWhereTheyAreNotAllTokens) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, At(0));
+  ASSERT_TRUE(log.ok()) << log.status();
+  StepMetrics step = Step(1);
+  step.targets = 200;
+  step.sources = {{"books", 192, 192, 1.5}, {"chat", 64, 8, 0.1}};
+  ASSERT_TRUE(log->LogStep(step).ok());
+  EXPECT_THAT(ReadFile(path), ::testing::HasSubstr("\"tokens\":256,\"targets\":200,\"seconds\""));
+  EXPECT_THAT(ReadFile(path),
+              ::testing::EndsWith("\"books\":{\"tokens\":192,\"loss\":1.5},"
+                                  "\"chat\":{\"tokens\":64,\"targets\":8,\"loss\":0.1}}}\n"));
 }
 
 TEST(MetricsLogTest, NumbersReadBackExactly) {

@@ -89,6 +89,8 @@ nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& siz
   json["val_data"] = ValidationSetting(o.val_sets);
   if (!o.skip_data.empty()) json["skip_data"] = o.skip_data;
   json["seq_len"] = o.engine.seq_len;
+  json["documents"] = DocumentModeName(o.documents);
+  json["truncate"] = o.truncate;
   json["micro_batch"] = o.engine.micro_batch;
   json["global_batch"] = o.global_batch;
   json["shuffle"] = o.shuffle;
@@ -137,6 +139,9 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
     identity[kDataRules] = static_cast<int64_t>(data_rules);
   }
   if (!o.chat_format.empty()) identity["chat_format"] = o.chat_format;
+  // Absent from runs of earlier versions.
+  if (o.documents != DocumentMode::kConcat) identity["documents"] = DocumentModeName(o.documents);
+  if (o.truncate) identity["truncate"] = o.truncate;
   identity["seed"] = o.seed;
   identity["shuffle"] = o.shuffle;
   identity["seq_len"] = o.engine.seq_len;

@@ -64,16 +64,18 @@ struct TrainStart {
 // Of a source of the training data that a step has samples of.
 struct SourceMetrics {
   std::string name = {};
-  int64_t tokens = 0;  // of this step
-  double loss = 0;     // their mean
+  int64_t tokens = 0;   // of this step
+  int64_t targets = 0;  // of them: the tokens whose prediction is learnt
+  double loss = 0;      // the mean over targets; NaN where there is none
 };
 
 struct StepMetrics {
   int64_t step = 0;  // from 1
-  double loss = 0;   // mean over the tokens of the global batch, before the update
+  double loss = 0;   // mean over the targets of the global batch, before the update
   double lr = 0;
   double grad_norm = 0;  // before clipping
-  int64_t tokens = 0;    // of this step
+  int64_t tokens = 0;    // of this step, padding included
+  int64_t targets = 0;   // of them: the tokens whose prediction is learnt
   double seconds = 0;    // of this step
   double tokens_per_second = 0;
   std::vector<SourceMetrics> sources = {};  // empty without sources
@@ -82,7 +84,7 @@ struct StepMetrics {
 struct EvalMetrics {
   int64_t step = 0;
   std::string name = {};  // of the validation data; "" where it has none
-  double val_loss = 0;
+  double val_loss = 0;    // mean over the targets; 0 where there is none
   // Of its text; 0 where that is not known, and where it is val_loss / ln 2 of data without a name.
   double bits_per_byte = 0;
   int64_t num_samples = 0;  // sequences that were evaluated,

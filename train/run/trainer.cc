@@ -15,8 +15,10 @@
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
 #include "core/memory/activation_arena.h"
+#include "core/ops/documents.h"
 #include "data/blend.h"
 #include "data/blend_loader.h"
+#include "data/token_batch.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/families/families.h"
@@ -47,6 +49,10 @@ constexpr double kMaxSteps = 1e15;
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
+
+Documents DocumentsOf(const TokenBatch& batch) {
+  return {.positions = batch.positions, .lengths = batch.lengths};
+}
 
 }  // namespace
 
@@ -173,11 +179,13 @@ absl::Status Trainer::MakeEngine() {
   if (!data_->source_names().empty()) {
     options_.engine.step_sequences = options_.global_batch / mesh_.sizes().dp;
   }
+  options_.engine.documents = data_->has_documents();
   STRAKE_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, mesh_));
   first_touch_ = std::make_unique<FirstTouch>(engine_->HostArrays(), engine_->team().num_threads());
   const Shape shape = {options_.engine.micro_batch * options_.engine.seq_len};
   tokens_ = TensorBuffer(DType::kI32, shape);
   targets_ = TensorBuffer(DType::kI32, shape);
+  if (data_->has_documents()) positions_ = TensorBuffer(DType::kI32, shape);
   STRAKE_ASSIGN_OR_RETURN(saver_, RunSaver::Create(options_, mesh_, *engine_, observers_));
   const TrainPlan plan = {.options = options_,
                           .mesh = mesh_,
@@ -329,17 +337,28 @@ absl::Status Trainer::StartRun(const RunRecord& record) {
   return saver_->SetDirectory(*std::move(directory_), std::move(carried_), record);
 }
 
-// Runs this rank's micro-batches of the step.
+// The memory of `count` sequences.
+TokenBatch Trainer::Batch(int64_t count) const {
+  const int64_t num_tokens = count * options_.engine.seq_len;
+  TokenBatch batch = {.tokens = tokens_.tensor().Rows(0, num_tokens),
+                      .targets = targets_.tensor().Rows(0, num_tokens)};
+  if (data_->has_documents()) batch.positions = positions_.tensor().Rows(0, num_tokens);
+  return batch;
+}
+
+// Runs this rank's micro-batches of the step. Gradients are those of the sum of the losses over all
+// tokens of the global batch; Update() makes it the mean over targets.
 absl::Status Trainer::AccumulateGradients() {
   const int64_t micro_batch = options_.engine.micro_batch;
   const double num_tokens = double(options_.global_batch) * options_.engine.seq_len;
   const int64_t per_pass = micro_batch * mesh_.sizes().dp;
   const int64_t mine = micro_batch * mesh_.coordinates().dp;
+  TokenBatch batch = Batch(micro_batch);
   for (int64_t done = 0; done < options_.global_batch; done += per_pass) {
-    STRAKE_RETURN_IF_ERROR(
-        data_->train_loader().Load(samples_ + done + mine, micro_batch, tokens_, targets_));
+    STRAKE_RETURN_IF_ERROR(data_->train_loader().Load(samples_ + done + mine, micro_batch, &batch));
     const bool last = done + per_pass >= options_.global_batch;
-    STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(tokens_, targets_, 1 / num_tokens, last));
+    STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(batch.tokens, batch.targets, 1 / num_tokens,
+                                                        last, DocumentsOf(batch)));
   }
   return engine_->SumGradients();
 }
@@ -361,16 +380,20 @@ std::vector<double> Trainer::SourceLosses() const {
 
 // Of the step at samples_, with the losses of all ranks.
 std::vector<SourceMetrics> Trainer::SourceMetricsOf(const std::vector<double>& losses) const {
-  const Blend& blend = data_->train_loader().blend();
-  std::vector<int64_t> samples(losses.size());
+  const BlendLoader& loader = data_->train_loader();
+  std::vector<int64_t> samples(losses.size()), targets(losses.size());
   for (int64_t i = 0; !losses.empty() && i < options_.global_batch; ++i) {
-    ++samples[blend.At(samples_ + i).source];
+    const int source = loader.blend().At(samples_ + i).source;
+    ++samples[source];
+    targets[source] += loader.NumTargets(samples_ + i, 1);
   }
   std::vector<SourceMetrics> metrics;
   for (size_t source = 0; source < losses.size(); ++source) {
     if (samples[source] == 0) continue;
-    const int64_t tokens = samples[source] * options_.engine.seq_len;
-    metrics.push_back({data_->source_names()[source], tokens, losses[source] / double(tokens)});
+    metrics.push_back({.name = data_->source_names()[source],
+                       .tokens = samples[source] * options_.engine.seq_len,
+                       .targets = targets[source],
+                       .loss = losses[source] / double(targets[source])});
   }
   return metrics;
 }
@@ -392,9 +415,23 @@ bool Trainer::IsDue(int64_t every) const {
   return every > 0 && (step_ % every == 0 || step_ == options_.schedule.total_steps);
 }
 
+// On all ranks, before any of them communicates.
+absl::Status Trainer::CheckHasTargets(int64_t num_targets) const {
+  if (num_targets > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("none of the ", options_.global_batch,
+                   " sequences of the global batch has a token to learn: "
+                   "their documents are of one token each; ",
+                   options_.names.documents, "=pad leaves such documents out"));
+}
+
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
+  const int64_t num_tokens = options_.global_batch * options_.engine.seq_len;
+  const int64_t num_targets = data_->train_loader().NumTargets(samples_, options_.global_batch);
+  const absl::Status has_targets = CheckHasTargets(num_targets);
+  if (!has_targets.ok()) return NameStep(step, has_targets);
   const absl::Status accumulated = AccumulateGradients();
   if (!accumulated.ok()) return NameStep(step, accumulated);
   const double lr = LearningRate(options_.schedule, step);
@@ -404,7 +441,7 @@ absl::Status Trainer::Step() {
                                      .eps = options_.eps,
                                      .weight_decay = options_.weight_decay,
                                      .step = step},
-                                    options_.clip_norm);
+                                    options_.clip_norm, double(num_tokens) / double(num_targets));
   if (!norm.ok()) return NameStep(step, norm.status());
   std::vector<double> losses = SourceLosses();
   const auto agreement = engine_->Agree(StopRequested(), absl::MakeSpan(losses));
@@ -416,12 +453,12 @@ absl::Status Trainer::Step() {
   due_ = {.evaluation = options_.eval_batches != 0 && IsDue(options_.eval_every),
           .sample = IsDue(options_.sample_every)};
   const double seconds = MonotonicSeconds() - start;
-  const int64_t num_tokens = options_.global_batch * options_.engine.seq_len;
   const StepMetrics metrics = {.step = step,
-                               .loss = agreement->loss_sum / num_tokens,
+                               .loss = agreement->loss_sum / num_targets,
                                .lr = lr,
                                .grad_norm = *norm,
                                .tokens = num_tokens,
+                               .targets = num_targets,
                                .seconds = seconds,
                                .tokens_per_second = num_tokens / seconds,
                                .sources = std::move(sources)};
@@ -440,8 +477,9 @@ int64_t Trainer::NumEvalSamples(const DataLoader& loader) const {
 
 // Returns nothing where a rank was asked to stop.
 absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationData& validation) {
-  const int64_t micro_batch = options_.engine.micro_batch, seq_len = options_.engine.seq_len;
+  const int64_t micro_batch = options_.engine.micro_batch;
   const int64_t num_samples = NumEvalSamples(*validation.loader);
+  const int64_t num_targets = validation.loader->NumTargets(0, num_samples);
   // The data-parallel ranks take turns, so that the samples do not depend on their number.
   const int64_t first = micro_batch * mesh_.coordinates().dp;
   const int64_t per_pass = micro_batch * mesh_.sizes().dp;
@@ -453,10 +491,10 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
     const int64_t i = done + first;
     if (i >= num_samples) continue;
     const int64_t count = std::min(micro_batch, num_samples - i);
-    const Tensor tokens = tokens_.tensor().Rows(0, count * seq_len);
-    const Tensor targets = targets_.tensor().Rows(0, count * seq_len);
-    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, count, tokens, targets));
-    const absl::Status added = engine_->EvaluateLoss(tokens, targets);
+    TokenBatch batch = Batch(count);
+    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, count, &batch));
+    const absl::Status added =
+        engine_->EvaluateLoss(batch.tokens, batch.targets, DocumentsOf(batch));
     if (!added.ok()) return NameStep(step_, added);
   }
   const auto whole = engine_->Agree(/*stop=*/false);
@@ -464,7 +502,7 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
   if (stop_) return std::nullopt;
   EvalMetrics metrics = {.step = step_,
                          .name = validation.name,
-                         .val_loss = whole->loss_sum / (double(num_samples) * seq_len),
+                         .val_loss = whole->loss_sum / double(std::max<int64_t>(1, num_targets)),
                          .num_samples = num_samples,
                          .all_samples = validation.loader->num_samples()};
   // Of bytes, one number says it all, unless it is compared with those of other models.
@@ -531,7 +569,7 @@ absl::StatusOr<std::optional<TrainSample>> Trainer::Generate() {
   const int64_t num_prompt = std::clamp<int64_t>(seq_len / 2, 1, kPromptTokens);
   const int64_t count = std::min(kSampleTokens, seq_len - num_prompt);
   STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, data_->FirstValTokens(num_prompt));
-  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), num_prompt, count);
+  const size_t bytes = GenerationBytes(engine_->context(), engine_->model(), prompt.size(), count);
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena,
                           ActivationArena::Create(bytes, engine_->options().device));
   Context ctx(&engine_->team(), &arena, engine_->options().op_set);

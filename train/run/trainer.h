@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "core/memory/first_touch.h"
 #include "core/tensor/tensor_buffer.h"
+#include "data/token_batch.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
 #include "train/run/carried_files.h"
@@ -79,7 +80,9 @@ class Trainer {
   RunRecord Record() const;
 
   absl::Status Step();
+  TokenBatch Batch(int64_t count) const;
   absl::Status AccumulateGradients();
+  absl::Status CheckHasTargets(int64_t num_targets) const;
   std::vector<double> SourceLosses() const;
   std::vector<SourceMetrics> SourceMetricsOf(const std::vector<double>& losses) const;
   absl::Status DoWhatIsDue();
@@ -110,6 +113,7 @@ class Trainer {
   CarriedFiles carried_;                     // likewise
 
   TensorBuffer tokens_, targets_;  // one micro-batch, i32
+  TensorBuffer positions_;         // likewise, where the data has documents
 
   int64_t step_ = 0;                 // done
   int64_t samples_ = 0;              // consumed

@@ -103,6 +103,10 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
   return CheckFiles(*o);
 }
 
+std::string DocumentModeName(DocumentMode mode) {
+  return mode == DocumentMode::kConcat ? "concat" : mode == DocumentMode::kMask ? "mask" : "pad";
+}
+
 std::vector<BlendSource> BlendSourcesOf(const TrainerOptions& options) {
   std::vector<BlendSource> sources;
   for (const TrainingSource& source : options.train_sources) {

@@ -156,6 +156,9 @@ struct TrainerOptions {
 // fit a mesh of these sizes.
 absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* options);
 
+// "concat", "mask" or "pad".
+std::string DocumentModeName(DocumentMode mode);
+
 // The lists of training files: train_files, or those of each source.
 std::vector<std::vector<std::string>*> TrainLists(TrainerOptions* options);
 

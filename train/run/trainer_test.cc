@@ -29,6 +29,8 @@
 #include "core/base/thread_team.h"
 #include "core/testing/temp_directory.h"
 #include "data/document_index.h"
+#include "data/target_ranges.h"
+#include "data/token_batch.h"
 #include "data/token_file.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
@@ -1005,6 +1007,107 @@ TEST_F(BlendTest, FilesOfTwoPlacesAreWarnedOf) {
                       "the other may train on",
                   b + " is in train_files (b) and in val_files: the validation loss will be "
                       "of text that was trained on"));
+}
+
+// Sixty texts of one to ten bytes.
+class DocumentsTest : public TrainerTest {
+ protected:
+  DocumentsTest() {
+    options_.train_files.clear();
+    for (int i = 0; i < 60; ++i) {
+      const std::string path = directory_ / absl::StrCat("text", i, ".txt");
+      WriteFile(path, std::string("caulked hull").substr(i % 3, 1 + i % 10));
+      options_.train_files.push_back(path);
+    }
+  }
+
+  std::vector<double> LossesOf(const MeshVector& sizes) {
+    Recorder recorder;
+    const absl::Status trained = Train(sizes, {&recorder});
+    EXPECT_TRUE(trained.ok()) << trained;
+    return recorder.losses;
+  }
+
+  // Conversations of 5, 9 and 7 tokens, ten times, whose answers are their last three.
+  void UseConversations() {
+    const std::string path = directory_ / "chat.bin";
+    DocumentIndex index;
+    index.tokenizer_hash = "none";
+    index.vocab_size = 256;
+    index.sources = {"chat.jsonl"};
+    TargetRanges targets;
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < 30; ++i) {
+      index.documents.push_back({static_cast<int64_t>(tokens.size()), 100 * i, 0});
+      for (int j = 0; j < 5 + i % 3 * 4 % 6; ++j) tokens.push_back('a' + (i + j) % 26);
+      const int64_t end = tokens.size();
+      targets.ranges.push_back({end - 3, end});
+    }
+    index.num_tokens = targets.num_tokens = tokens.size();
+    ASSERT_TRUE(WriteTokenFile(path, tokens, TokenEncoding::kUint16).ok());
+    ASSERT_TRUE(WriteDocumentIndex(path, index).ok());
+    ASSERT_TRUE(WriteTargetRanges(path, targets).ok());
+    options_.train_files = {path};
+  }
+};
+
+TEST_F(DocumentsTest, LayoutsAndMicroBatchesTrainOnTheSameDocuments) {
+  for (const DocumentMode mode : {DocumentMode::kMask, DocumentMode::kPad}) {
+    options_.documents = mode;
+    options_.engine.micro_batch = 2;
+    options_.schedule.total_steps = 4;
+    options_.directory += "x";
+    MetricsObserver metrics;
+    Recorder recorder;
+    const absl::Status trained = Train(kOneRank, {&recorder, &metrics});
+    ASSERT_TRUE(trained.ok()) << trained;
+    EXPECT_THAT(ReadFile(options_.directory + "/metrics.jsonl"), HasSubstr("\"targets\":"));
+    for (const MeshVector& sizes : {kOneRank, kDp2}) {
+      options_.directory += "x";
+      options_.engine.micro_batch = 1;
+      options_.schedule = {.kind = ScheduleKind::kConstant, .lr = 0.01, .warmup_steps = 1};
+      options_.schedule.total_steps = 2;
+      std::vector<double> losses = LossesOf(sizes);
+      options_.schedule.total_steps = 4;
+      for (const double loss : LossesOf(sizes)) losses.push_back(loss);
+      ASSERT_EQ(losses.size(), 4);
+      // The first two steps have one learning rate under both schedules.
+      for (int i = 0; i < 2; ++i) EXPECT_NEAR(losses[i], recorder.losses[i], 1e-4);
+    }
+    options_.schedule = {.lr = 0.01, .warmup_steps = 1, .total_steps = 4};
+  }
+}
+
+TEST_F(DocumentsTest, ConversationsAreLearntWhereTheyAnswer) {
+  UseConversations();
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("byte 100 of chat.jsonl has 9 tokens"),
+                               HasSubstr("more than the 8"), HasSubstr("truncate")));
+  options_.truncate = true;
+  options_.eval_every = 4;
+  std::vector<double> losses;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory += "x";
+    const std::vector<double> now = LossesOf(sizes);
+    ASSERT_EQ(now.size(), 4);
+    for (int i = 0; i < 4 && !losses.empty(); ++i) EXPECT_NEAR(now[i], losses[i], 1e-4);
+    losses = now;
+  }
+  options_.truncate = false;
+  options_.engine.seq_len = 9;
+  EXPECT_THAT(ErrorOf(), HasSubstr("truncate"));
+}
+
+TEST_F(DocumentsTest, DocumentsThatAreNotKnownAreAnError) {
+  UseConversations();
+  std::filesystem::remove(directory_ / "chat.targets");
+  std::filesystem::remove(directory_ / "chat.documents");
+  options_.documents = DocumentMode::kMask;
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("chat.documents"), HasSubstr("documents=mask")));
+  options_.documents = DocumentMode::kConcat;
+  EXPECT_EQ(ErrorOf(), "");
+  const auto record = ReadRunRecord(options_.directory);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_FALSE(record->identity.contains("documents"));
 }
 
 TEST_F(TrainerTest, MoreEpochsThanAllowedAreAnError) {

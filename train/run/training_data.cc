@@ -24,6 +24,7 @@
 #include "data/document_list.h"
 #include "data/document_places.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
+#include "glog/logging.h"
 #include "train/run/data_content.h"
 
 namespace strake {
@@ -64,6 +65,28 @@ std::string NameOf(const std::string& option, const std::string& name) {
   return absl::StrCat(option, name.empty() ? "" : absl::StrCat(" (", name, ")"));
 }
 
+// Where the file of a token of the stream begins, and which it is.
+std::pair<const TokenFile&, int64_t> FileOf(const TokenStream& stream, int64_t token) {
+  int64_t begin = 0;
+  for (const TokenFile& file : stream.files()) {
+    if (token < begin + file.num_tokens()) return {file, begin};
+    begin += file.num_tokens();
+  }
+  LOG(FATAL) << "[training_data] token " << token << " of " << begin;
+}
+
+// "byte 1234 of a.jsonl", where its index is known, of the document that begins at token `begin` of
+// a token file.
+std::string PlaceOf(const TokenFile& file, int64_t begin) {
+  const auto index = ReadDocumentIndex(file.path(), file.num_tokens());
+  if (!index.ok() || !index->has_value()) return absl::StrCat("token ", begin, " of ", file.path());
+  for (const DocumentIndex::Document& document : (*index)->documents) {
+    if (document.begin != begin) continue;
+    return absl::StrCat("byte ", document.offset, " of ", (*index)->sources[document.source]);
+  }
+  return absl::StrCat("token ", begin, " of ", file.path());
+}
+
 // "train_files=a.txt and 3 more".
 std::string NameAndFiles(const std::string& name, const std::vector<std::string>& files) {
   return absl::StrCat(name, "=", files.front(),
@@ -74,7 +97,7 @@ std::string NameAndFiles(const std::string& name, const std::vector<std::string>
 std::string NameOfFirst(const TokenStream& stream) {
   const auto parts = DocumentPlaces(&stream).PartsOf({0, 1});
   if (!parts.ok()) return "";
-  const DocumentPart& first = parts->front();
+  const DocumentTokens& first = parts->front();
   return first.is_known
              ? "; its first is called " + ToListLine(first.name)
              : absl::StrCat("; those of ", first.name.path, " are not known, for it has no index");
@@ -91,6 +114,8 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainerOp
   data->label_ = origin.label.empty() ? LabelOf(options) : origin.label;
   data->max_fingerprint_tokens_ = options.data_fingerprint_tokens;
   data->names_ = options.names;
+  data->documents_ = options.documents;
+  data->truncate_ = options.truncate;
   data->vocab_size_ = options.engine.model.vocab_size;
   STRAKE_RETURN_IF_ERROR(data->OpenStreams(options));
   STRAKE_RETURN_IF_ERROR(data->Split(options));
@@ -123,17 +148,23 @@ absl::Status TrainingData::OpenStreams(const TrainerOptions& options) {
   if (is_text()) tokenizer_ = nullptr;
   const TextRule val_rule = earlier && is_text() ? TextRule::kOfAnyModel : TextRule::kOfByteModels;
   for (TrainPart& part : train_) {
-    auto documents = ReadDocuments(*part.stream, /*read_indices=*/!earlier);
-    if (!documents.ok()) return NameError(part.option, documents.status());
-    part.documents = *std::move(documents);
+    const bool read_indices = !earlier || documents_ != DocumentMode::kConcat;
+    STRAKE_ASSIGN_OR_RETURN(part.documents,
+                            NameError(part.option, ReadDocuments(*part.stream, read_indices)));
+    if (earlier) continue;
+    STRAKE_ASSIGN_OR_RETURN(part.targets,
+                            NameError(part.option, ReadTargets(*part.stream, &part.documents)));
   }
   for (const ValidationSet& set : options.val_sets) {
     const std::string option = NameOf(options.names.val_files, set.name);
     validation_.push_back({.name = set.name});
     STRAKE_ASSIGN_OR_RETURN(validation_.back().stream,
                             OpenStream(option, set.files, val_rule, options));
-    const auto checked = ReadDocuments(*validation_.back().stream, /*read_indices=*/true);
-    if (!checked.ok()) return NameError(option, checked.status());
+    ValidationData& data = validation_.back();
+    STRAKE_ASSIGN_OR_RETURN(data.documents,
+                            NameError(option, ReadDocuments(*data.stream, /*read_indices=*/true)));
+    STRAKE_ASSIGN_OR_RETURN(data.targets,
+                            NameError(option, ReadTargets(*data.stream, &data.documents)));
   }
   return absl::OkStatus();
 }
@@ -167,6 +198,40 @@ absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const Tok
   return documents;
 }
 
+// Returns nothing where no file says what is to be learnt; a file that does not is learnt whole.
+absl::StatusOr<std::optional<TargetRanges>> TrainingData::ReadTargets(
+    const TokenStream& stream, std::vector<FileDocuments>* documents) {
+  TargetRanges all = {.num_tokens = stream.num_tokens()};
+  bool found = false;
+  int64_t begin = 0;
+  for (size_t i = 0; i < stream.files().size(); ++i) {
+    const TokenFile& file = stream.files()[i];
+    std::optional<TargetRanges> targets;
+    if (file.encoding() != TokenEncoding::kBytes) {
+      STRAKE_ASSIGN_OR_RETURN(targets, ReadTargetRanges(file.path(), file.num_tokens()));
+    }
+    if (!targets.has_value())
+      targets = TargetRanges{.ranges = {{0, file.num_tokens()}}};
+    else
+      found = (*documents)[i].whole = true;
+    for (const TokenRange& range : targets->ranges) {
+      all.ranges.push_back({begin + range.begin, begin + range.end});
+    }
+    begin += file.num_tokens();
+  }
+  if (!found) return std::nullopt;
+  return all;
+}
+
+DocumentMode TrainingData::ModeOf(const std::optional<TargetRanges>& targets) const {
+  return targets && documents_ == DocumentMode::kConcat ? DocumentMode::kMask : documents_;
+}
+
+// Whether samples are parts of a stream, which must be long enough for one.
+bool TrainingData::IsStream(const std::optional<TargetRanges>& targets) const {
+  return documents_ != DocumentMode::kPad && !targets.has_value();
+}
+
 absl::Status TrainingData::CheckTokenizer(const std::string& path, const DocumentIndex& index) {
   if (index.vocab_size > vocab_size_) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -184,7 +249,9 @@ absl::Status TrainingData::CheckTokenizer(const std::string& path, const Documen
 }
 
 absl::Status TrainingData::SplitPart(const TrainerOptions& options, TrainPart* part) const {
-  const int64_t num_tokens = part->stream->num_tokens(), seq_len = options.engine.seq_len;
+  const int64_t num_tokens = part->stream->num_tokens();
+  const bool is_stream = IsStream(part->targets);
+  const int64_t seq_len = is_stream ? options.engine.seq_len : 0;
   const auto fail = [&](const absl::Status& status, const std::string& more) {
     return absl::Status(status.code(), absl::StrCat(NameAndFiles(part->option, part->files), more,
                                                     ": ", status.message()));
@@ -197,7 +264,8 @@ absl::Status TrainingData::SplitPart(const TrainerOptions& options, TrainPart* p
     part->split = *std::move(split);
   }
   for (size_t i = 0; i < validation_.size(); ++i) {
-    auto split = SplitTrainVal(num_tokens, validation_[i].stream->num_tokens(), seq_len);
+    const bool both = is_stream && IsStream(validation_[i].targets);
+    auto split = SplitTrainVal(num_tokens, validation_[i].stream->num_tokens(), both ? seq_len : 0);
     const ValidationSet& set = options.val_sets[i];
     if (!split.ok()) {
       return fail(split.status(),
@@ -205,14 +273,14 @@ absl::Status TrainingData::SplitPart(const TrainerOptions& options, TrainPart* p
     }
     part->split = *std::move(split);
   }
-  part->documents = {};
   return absl::OkStatus();
 }
 
 absl::Status TrainingData::Split(const TrainerOptions& options) {
   for (TrainPart& part : train_) STRAKE_RETURN_IF_ERROR(SplitPart(options, &part));
   // Where both rules give the same, earlier versions can go on with the run.
-  const bool same = source_names_.empty() && train_[0].split.holds_back_the_end;
+  const bool same = source_names_.empty() && train_[0].split.holds_back_the_end &&
+                    ModeOf(train_[0].targets) == DocumentMode::kConcat;
   if (same && !prepared_) rules_ = DataRules::kBytesAndEnd;
   return absl::OkStatus();
 }
@@ -259,14 +327,72 @@ int64_t TrainingData::num_skipped_tokens() const {
   return sum;
 }
 
+// In the stream.
+absl::StatusOr<std::vector<int64_t>> TrainingData::DocumentBegins(const LoaderData& data) const {
+  std::vector<int64_t> begins;
+  int64_t file_begin = 0;
+  for (size_t i = 0; i < data.documents.size(); ++i) {
+    const FileDocuments& documents = data.documents[i];
+    const std::string& path = data.stream.files()[i].path();
+    if (documents.begins.empty() && documents.num_tokens > 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          data.name, ": where the documents of ", path, " begin is not known, for there is no ",
+          DocumentIndexPath(path), "; ", names_.documents, "=",
+          DocumentModeName(ModeOf(data.targets)),
+          " needs it: give the text, from which it is made, or ", names_.documents, "=concat"));
+    }
+    begins.push_back(file_begin);
+    for (const int64_t begin : documents.begins) {
+      if (begin > 0) begins.push_back(file_begin + begin);
+    }
+    file_begin += documents.num_tokens;
+  }
+  return begins;
+}
+
+absl::Status TrainingData::CheckLengths(const LoaderData& data, const std::vector<int64_t>& begins,
+                                        int64_t seq_len) const {
+  const auto found = DataLoader::FindLongDocuments(data.ranges, begins, seq_len);
+  if (found.count == 0) return absl::OkStatus();
+  const auto [file, file_begin] = FileOf(data.stream, found.first.begin);
+  return absl::InvalidArgumentError(absl::StrCat(
+      data.name, ": the conversation at ", PlaceOf(file, found.first.begin - file_begin), " has ",
+      found.first.num_tokens(), " tokens, more than the ", seq_len, " of a sequence, as ",
+      found.count, " of ", begins.size(), " have; use longer sequences, or ", names_.truncate,
+      ", which cuts them"));
+}
+
+absl::StatusOr<DataLoader> TrainingData::MakeLoader(const LoaderData& data,
+                                                    DataLoader::Options options) {
+  options.documents = ModeOf(data.targets);
+  options.truncate = truncate_;
+  StreamDocuments documents = {.targets = data.targets};
+  if (options.documents != DocumentMode::kConcat) {
+    STRAKE_ASSIGN_OR_RETURN(documents.begins, DocumentBegins(data));
+  }
+  if (data.targets.has_value() && !truncate_) {
+    STRAKE_RETURN_IF_ERROR(CheckLengths(data, documents.begins, options.seq_len));
+  }
+  auto loader = DataLoader::Create(&data.stream, data.ranges, options, documents);
+  if (!loader.ok()) return NameError(data.name, loader.status());
+  if (const int64_t dropped = loader->rows().num_dropped(); dropped > 0) {
+    warnings_.push_back(absl::StrCat(data.name, ": ", dropped, " ", Plural(dropped, "conversation"),
+                                     " with nothing to learn in ", options.seq_len, " tokens ",
+                                     dropped == 1 ? "is" : "are", " left out"));
+  }
+  return loader;
+}
+
 absl::Status TrainingData::MakeTrainLoader(const TrainerOptions& options) {
   std::vector<DataLoader> loaders;
   for (const TrainPart& part : train_) {
     // Sources of one size take other orders.
     const uint64_t seed = options.seed + loaders.size();
-    STRAKE_ASSIGN_OR_RETURN(DataLoader loader,
-                            DataLoader::Create(&*part.stream, part.split.train,
-                                               {options.engine.seq_len, seed, options.shuffle}));
+    const LoaderData data = {NameAndFiles(part.option, part.files), *part.stream, part.split.train,
+                             part.documents, part.targets};
+    STRAKE_ASSIGN_OR_RETURN(DataLoader loader, MakeLoader(data, {.seq_len = options.engine.seq_len,
+                                                                 .seed = seed,
+                                                                 .shuffle = options.shuffle}));
     loaders.push_back(std::move(loader));
   }
   if (source_names_.empty()) {
@@ -281,22 +407,45 @@ absl::Status TrainingData::MakeTrainLoader(const TrainerOptions& options) {
 absl::Status TrainingData::MakeLoaders(const TrainerOptions& options) {
   STRAKE_RETURN_IF_ERROR(MakeTrainLoader(options));
   const int64_t seq_len = options.engine.seq_len;
-  for (ValidationData& validation : validation_) {
-    STRAKE_ASSIGN_OR_RETURN(validation.loader, DataLoader::Create(&*validation.stream, 0,
-                                                                  validation.stream->num_tokens(),
-                                                                  {seq_len, 0, /*shuffle=*/false}));
+  for (size_t i = 0; i < validation_.size(); ++i) {
+    ValidationData& validation = validation_[i];
+    const TokenRanges all({{0, validation.stream->num_tokens()}});
+    const LoaderData data = {NameOf(names_.val_files, validation.name), *validation.stream, all,
+                             validation.documents, validation.targets};
+    STRAKE_ASSIGN_OR_RETURN(validation.loader,
+                            MakeLoader(data, {.seq_len = seq_len, .shuffle = false}));
+    validation.documents = {};
+    validation.targets.reset();
   }
-  if (!validation_.empty()) return absl::OkStatus();
-  for (size_t i = 0; i < train_.size(); ++i) {
-    const TrainValSplit& split = train_[i].split;
-    validation_.push_back(
-        {.name = source_names_.empty() ? "" : source_names_[i], .source = static_cast<int>(i)});
-    STRAKE_ASSIGN_OR_RETURN(validation_.back().loader,
-                            DataLoader::Create(&*train_[i].stream, split.val,
-                                               {seq_len, static_cast<uint64_t>(options.seed),
-                                                /*shuffle=*/!split.holds_back_the_end}));
+  if (validation_.empty()) STRAKE_RETURN_IF_ERROR(MakeHeldBackLoaders(options));
+  for (TrainPart& part : train_) {
+    part.documents = {};
+    part.targets.reset();
   }
   return absl::OkStatus();
+}
+
+absl::Status TrainingData::MakeHeldBackLoaders(const TrainerOptions& options) {
+  for (size_t i = 0; i < train_.size(); ++i) {
+    const TrainPart& part = train_[i];
+    const bool shuffle = !part.split.holds_back_the_end;
+    validation_.push_back(
+        {.name = source_names_.empty() ? "" : source_names_[i], .source = static_cast<int>(i)});
+    const LoaderData data = {"what is held back of " + NameAndFiles(part.option, part.files),
+                             *part.stream, part.split.val, part.documents, part.targets};
+    STRAKE_ASSIGN_OR_RETURN(validation_.back().loader,
+                            MakeLoader(data, {.seq_len = options.engine.seq_len,
+                                              .seed = static_cast<uint64_t>(options.seed),
+                                              .shuffle = shuffle}));
+  }
+  return absl::OkStatus();
+}
+
+bool TrainingData::has_documents() const {
+  return train_loader_->has_documents() ||
+         std::any_of(validation_.begin(), validation_.end(), [](const ValidationData& validation) {
+           return validation.loader->options().documents != DocumentMode::kConcat;
+         });
 }
 
 double TrainingData::Epochs(const TrainerOptions& options, int source) const {
@@ -350,7 +499,7 @@ std::vector<std::string> TrainingData::WarningsOfFiles(const TrainerOptions& opt
 }
 
 std::vector<std::string> TrainingData::Warnings() const {
-  std::vector<std::string> warnings;
+  std::vector<std::string> warnings = warnings_;
   if (is_text() && !is_of_bytes()) {
     warnings.push_back(absl::StrCat(
         names_.train_files, " is read as bytes, as when the run began, though the model has ",
@@ -370,6 +519,7 @@ std::string TrainingData::LabelOf(const TrainerOptions& options) {
 }
 
 std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const {
+  int source = 0;
   const auto of_part = [&](std::string* text, const TrainPart& part) {
     const TokenRanges& train = part.split.train;
     absl::StrAppend(text, all_tokens ? part.stream->AllTokens(team).ToString()
@@ -381,6 +531,8 @@ std::string TrainingData::FingerprintOf(bool all_tokens, ThreadTeam& team) const
                             train.ranges().size(), train.Hash());
     }
     if (part.num_skipped > 0) absl::StrAppend(text, ", ", part.num_skipped, " skipped");
+    const uint64_t documents = train_loader_->loader(source++).rows().Hash();
+    if (documents != 0) absl::StrAppendFormat(text, ", documents %016x", documents);
   };
   return absl::StrJoin(train_, "; ", of_part);
 }
@@ -415,9 +567,10 @@ int64_t TrainingData::TimeOfSampledFiles() const {
 }
 
 absl::StatusOr<std::vector<int32_t>> TrainingData::FirstValTokens(int64_t count) const {
-  std::vector<int32_t> tokens(count);
   const ValidationData& first = validation_.front();
   const TrainPart& part = train_[first.source];
+  count = std::min(count, first.stream ? first.stream->num_tokens() : part.split.val.num_tokens());
+  std::vector<int32_t> tokens(count);
   STRAKE_RETURN_IF_ERROR(first.stream ? first.stream->Read(0, count, tokens.data())
                                       : part.split.val.Read(*part.stream, 0, count, tokens.data()));
   return tokens;
@@ -465,14 +618,18 @@ std::string TrainingData::ToText(const std::vector<int32_t>& tokens,
 absl::StatusOr<int64_t> TrainingData::NumTargetBytes(const ValidationData& validation,
                                                      int64_t num_samples) const {
   const int64_t seq_len = validation.loader->options().seq_len;
-  if (is_of_bytes()) return num_samples * seq_len;
+  if (is_of_bytes()) return validation.loader->NumTargets(0, num_samples);
   int64_t num_bytes = 0;
   if (tokenizer_ == nullptr) return num_bytes;
-  const TensorBuffer tokens(DType::kI32, {seq_len}), targets(DType::kI32, {seq_len});
+  const TensorBuffer tokens(DType::kI32, {seq_len}), targets(DType::kI32, {seq_len}),
+      positions(DType::kI32, {seq_len});
+  TokenBatch batch = {.tokens = tokens, .targets = targets, .positions = positions};
   for (int64_t i = 0; i < num_samples; ++i) {
-    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, 1, tokens.tensor(), targets.tensor()));
+    STRAKE_RETURN_IF_ERROR(validation.loader->Load(i, 1, &batch));
     const int32_t* target = targets.tensor().data<int32_t>();
-    for (int64_t t = 0; t < seq_len; ++t) num_bytes += tokenizer_->NumBytes(target[t]);
+    for (int64_t t = 0; t < seq_len; ++t) {
+      if (target[t] != kNoTarget) num_bytes += tokenizer_->NumBytes(target[t]);
+    }
   }
   return num_bytes;
 }

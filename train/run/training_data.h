@@ -16,6 +16,9 @@
 #include "data/data_loader.h"
 #include "data/document_index.h"
 #include "data/document_list.h"
+#include "data/target_ranges.h"
+#include "data/token_batch.h"
+#include "data/token_ranges.h"
 #include "data/token_stream.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/train_val_split.h"
@@ -29,6 +32,9 @@ struct ValidationData {
   std::optional<TokenStream> stream = {};  // none: held back of the training data
   int source = 0;                          // of which, if so
   std::optional<DataLoader> loader = {};
+  // Until the loader is made; of what is held back, none:
+  std::vector<FileDocuments> documents = {};
+  std::optional<TargetRanges> targets = {};
 };
 
 // What is known of a run's files when they are opened.
@@ -61,6 +67,9 @@ class TrainingData {
   int64_t num_skipped_tokens() const;
   // Null where the model's tokens are bytes, or it is not known.
   const Tokenizer* tokenizer() const { return tokenizer_; }
+  // Whether any samples, of training or validation, have documents: conversations do, and text
+  // where options.documents says so.
+  bool has_documents() const;
   // Of a source; without sources, of all.
   const TrainValSplit& split(int source = 0) const { return train_[source].split; }
   // The passes over a source, or over all, that the options' steps make in all.
@@ -73,7 +82,7 @@ class TrainingData {
   // What is legal, but probably not intended: files of the options that are used for both training
   // and validation, or in two sources, so that the validation loss is misleading.
   static std::vector<std::string> WarningsOfFiles(const TrainerOptions& options);
-  // Text that is read as bytes for a model of words.
+  // Text that is read as bytes for a model of words; conversations that are left out.
   std::vector<std::string> Warnings() const;
 
   // Whether the model's tokens are the bytes of text.
@@ -86,8 +95,9 @@ class TrainingData {
   static std::string LabelOf(const TrainerOptions& options);
 
   // Identifies the training tokens, to tell runs apart: 32 digits of all tokens, or 16 of samples
-  // where there are more than options.data_fingerprint_tokens; then which of them are trained on.
-  // This for each source, "; " between them. Reads what it hashes.
+  // where there are more than options.data_fingerprint_tokens; then which of them are trained on,
+  // and of documents where they begin and what of them is learnt. This for each source, "; "
+  // between them. Reads what it hashes.
   std::string Fingerprint(ThreadTeam& team) const;
   // The same, of as many tokens as `recorded` is, a result of it in another run or version.
   std::string FingerprintLike(const std::string& recorded, ThreadTeam& team) const;
@@ -95,7 +105,7 @@ class TrainingData {
   // all tokens. A copy of a file may have another time.
   int64_t TimeOfSampledFiles() const;
 
-  // The first tokens of the first validation data; there are at least `count`.
+  // The first tokens of the first validation data, at most `count`.
   absl::StatusOr<std::vector<int32_t>> FirstValTokens(int64_t count) const;
   // Formats tokens, which follow `before`, for the screen: as text where that is known, as numbers
   // otherwise.
@@ -112,7 +122,8 @@ class TrainingData {
     std::string option = {};  // and source, for errors
     std::vector<std::string> files = {};
     std::optional<TokenStream> stream = {};
-    std::vector<FileDocuments> documents = {};  // until they are split
+    std::vector<FileDocuments> documents = {};  // until the loaders are made
+    std::optional<TargetRanges> targets = {};   // likewise; of conversations
     TrainValSplit split = {};
     int64_t num_skipped = 0;  // tokens of the training data that are left out
   };
@@ -122,6 +133,8 @@ class TrainingData {
   absl::Status OpenStreams(const TrainerOptions& options);
   absl::StatusOr<std::vector<FileDocuments>> ReadDocuments(const TokenStream& stream,
                                                            bool read_indices);
+  static absl::StatusOr<std::optional<TargetRanges>> ReadTargets(
+      const TokenStream& stream, std::vector<FileDocuments>* documents);
   absl::Status CheckTokenizer(const std::string& path, const DocumentIndex& index);
   absl::Status OpenTrainParts(const TrainerOptions& options);
   absl::Status Split(const TrainerOptions& options);
@@ -129,13 +142,31 @@ class TrainingData {
   absl::Status SkipDocuments(const TrainerOptions& options);
   absl::Status SkipDocumentsOf(const std::vector<ListedDocument>& list, std::vector<bool>* found,
                                TrainPart* part) const;
+  // What a loader is made of.
+  struct LoaderData {
+    std::string name = {};  // of option and files, for errors
+    const TokenStream& stream;
+    const TokenRanges& ranges;
+    const std::vector<FileDocuments>& documents;
+    const std::optional<TargetRanges>& targets;
+  };
+  DocumentMode ModeOf(const std::optional<TargetRanges>& targets) const;
+  bool IsStream(const std::optional<TargetRanges>& targets) const;
+  absl::StatusOr<std::vector<int64_t>> DocumentBegins(const LoaderData& data) const;
+  absl::Status CheckLengths(const LoaderData& data, const std::vector<int64_t>& begins,
+                            int64_t seq_len) const;
+  absl::StatusOr<DataLoader> MakeLoader(const LoaderData& data, DataLoader::Options options);
   absl::Status MakeLoaders(const TrainerOptions& options);
+  absl::Status MakeHeldBackLoaders(const TrainerOptions& options);
   absl::Status MakeTrainLoader(const TrainerOptions& options);
   bool all_tokens_count() const;
   std::string FingerprintOf(bool all_tokens, ThreadTeam& team) const;
 
   DataRules rules_ = DataRules::kDocuments;
   const Tokenizer* tokenizer_ = nullptr;
+  DocumentMode documents_ = DocumentMode::kConcat;
+  bool truncate_ = false;
+  std::vector<std::string> warnings_;
   std::string tokenizer_hash_;  // of all files that say theirs
   std::string tokenizer_of_;    // whose that is, for errors
   bool prepared_ = false;
