@@ -60,6 +60,7 @@ TEST(ConfigTest, HoldsWhatTheTrainerKnows) {
   options.engine.gradients.reduce_in_bf16 = true;
   EXPECT_EQ(ConfigOf(options, {.dp = 2, .pp = 1, .cp = 1, .tp = 4}).dump(),
             R"({"init_from":"","train_data":"a.txt,b.txt","val_data":"","seq_len":32,)"
+            R"("documents":"concat","truncate":false,)"
             R"("micro_batch":2,"global_batch":8,"shuffle":true,"steps":10,"lr":0.25,)"
             R"("min_lr":0.125,"schedule":"linear","warmup_steps":3,"weight_decay":0.1,)"
             R"("beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0,"seed":7,"device":"cpu",)"
