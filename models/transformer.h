@@ -49,8 +49,8 @@ struct TransformerSaved {
   Tensor tokens;  // [N]
   int64_t seq_len = 0;
   Documents documents;
-  std::vector<AttentionBlockSaved> attention;
-  std::vector<MlpBlockSaved> mlp;
+  std::deque<AttentionBlockSaved> attention;
+  std::deque<MlpBlockSaved> mlp;
   NormSaved norm;
   HeadLossSaved head;
 };
