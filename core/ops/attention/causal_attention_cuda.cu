@@ -149,7 +149,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   const int head = blockIdx.x % (in.batch * kv_heads);
   const int first = blockIdx.x / (in.batch * kv_heads) * Tiles::kRows;  // the longest first
   const int b = head / kv_heads, kv_head = head % kv_heads;
-  const int64_t kv_at = (int64_t{b} * seq_len + first) * in.kv_stride + kv_head * in.head_dim;
+  // 32 bits hold what numbers rows, and registers have no room for more.
+  const int64_t kv_at = (b * seq_len + first) * in.kv_stride + kv_head * in.head_dim;
   const int64_t y_stride = int64_t{in.num_heads} * in.head_dim;
 
   LoadTile<kDims, Tiles::kRows>(in.k + kv_at, in.kv_stride, seq_len - first, in.head_dim,
@@ -159,10 +160,10 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   ThreadSums<kDims> dk = {}, dv = {};
   const int last = first + Tiles::kRows - 1;
   for (int h = kv_head * in.group; h < (kv_head + 1) * in.group; ++h) {
-    const int64_t lse_at = (int64_t{b} * in.num_heads + h) * seq_len;
+    const int lse_at = (b * in.num_heads + h) * seq_len;
     for (int query = first; query < seq_len && form.Reaches(in, b, query, last);
          query += Tiles::kColumns) {
-      const int64_t row = int64_t{b} * seq_len + query;
+      const int64_t row = b * seq_len + query;
       __syncthreads();  // the last tiles have been read
       LoadTile<kDims, Tiles::kColumns>(in.q + row * in.q_stride + h * in.head_dim, in.q_stride,
                                        seq_len - query, in.head_dim, in.aligned, q_tile);
@@ -217,7 +218,8 @@ __global__ void __launch_bounds__(AttentionTiles<kDims>::kThreads,
   for (int i = 0; i < kThreadRows; ++i) {
     const int row = FirstThreadRow() + i;
     if (first + row >= seq_len) continue;
-    const int64_t at = kv_at + row * in.kv_stride;
+    // Not from kv_at, which would take two registers until here.
+    const int64_t at = (b * seq_len + first + row) * in.kv_stride + kv_head * in.head_dim;
     StoreThreadRow(dk, i, in.scale, in.head_dim, in.aligned, inputs.dq + (in.k - in.q) + at);
     StoreThreadRow(dv, i, 1, in.head_dim, in.aligned, inputs.dq + (in.v - in.q) + at);
   }
