@@ -59,6 +59,10 @@ absl::StatusOr<std::string> ReadFingerprint(const nlohmann::json& json, const st
                                                  "; it must have 32 hexadecimal digits"));
 }
 
+std::string ValueText(const nlohmann::ordered_json& json, const std::string& key) {
+  return json.contains(key) ? JsonText(json.at(key)) : "not set";
+}
+
 void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordered_json& here,
                      const std::string& prefix, std::vector<std::string>* differences) {
   std::set<std::string> keys;
@@ -70,8 +74,8 @@ void ListDifferences(const nlohmann::ordered_json& there, const nlohmann::ordere
     if (a.is_object() && b.is_object()) {
       ListDifferences(a, b, prefix + key + ".", differences);
     } else if (a != b) {
-      differences->push_back(
-          absl::StrCat(prefix, key, " is ", JsonText(a), " there, ", JsonText(b), " here"));
+      differences->push_back(absl::StrCat(prefix, key, " is ", ValueText(there, key), " there, ",
+                                          ValueText(here, key), " here"));
     }
   }
 }

@@ -78,10 +78,12 @@ TEST(RunRecordTest, ACheckpointsNumbersAgree) {
 
 TEST(RunRecordTest, EachDifferenceIsListed) {
   const nlohmann::ordered_json saved = {{"seed", 1}, {"lr", 0.1}, {"model", {{"n_layer", 2}}}};
-  const nlohmann::ordered_json now = {{"seed", 1}, {"lr", 0.2}, {"model", {{"n_layer", 3}}}};
+  const nlohmann::ordered_json now = {
+      {"seed", 1}, {"lr", 0.2}, {"model", {{"n_layer", 3}}}, {"truncate", true}};
   EXPECT_THAT(std::string(CheckSameRun(saved, now, "runs/a").message()),
               AllOf(HasSubstr("runs/a holds another run"), HasSubstr("lr is 0.1 there, 0.2 here"),
-                    HasSubstr("model.n_layer is 2 there, 3 here"), Not(HasSubstr("seed"))));
+                    HasSubstr("model.n_layer is 2 there, 3 here"),
+                    HasSubstr("truncate is not set there, true here"), Not(HasSubstr("seed"))));
 }
 
 }  // namespace
