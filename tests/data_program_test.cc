@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -79,6 +80,20 @@ std::vector<TokenLine> TokenLines(const std::string& out) {
   return lines;
 }
 
+// The text of each part of a document, which begins with its document.
+std::vector<std::pair<std::string, std::string>> PiecesOf(const std::vector<TokenLine>& tokens) {
+  std::vector<std::pair<std::string, std::string>> pieces;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const TokenLine& token = tokens[i];
+    if (i == 0 || token.document != tokens[i - 1].document ||
+        token.position != tokens[i - 1].position + 1) {
+      pieces.emplace_back(token.document, "");
+    }
+    pieces.back().second += TextOf(static_cast<int32_t>(token.id));
+  }
+  return pieces;
+}
+
 class DataProgramTest : public ::testing::Test {
  protected:
   // Documents of 20 to 50 tokens, by name.
@@ -97,6 +112,7 @@ class DataProgramTest : public ::testing::Test {
     for (const auto& [name, content] : *files) WriteFile(run_ / ("tokenizer/" + name), content);
     nlohmann::json model = *ParseJson(testing::TinyConfig(), "model");
     model["vocab_size"] = 260;
+    model["max_position_embeddings"] = 128;
     WriteFile(run_ / "words.json", model.dump());
   }
   static Flags WordsFlags() {
@@ -115,6 +131,60 @@ class DataProgramTest : public ::testing::Test {
     EXPECT_EQ(result.out, "");
     EXPECT_THAT(result.err, MatchesRegex("error: [^\n]+\n"));
     for (const std::string& part : parts) EXPECT_THAT(result.err, HasSubstr(part));
+  }
+
+  // Of each of eight steps of 4 x 8 tokens, on the documents.
+  void ExpectTokensInTheirDocuments(const std::string& run) {
+    std::set<std::string> seen;
+    for (int step = 1; step <= 8; ++step) {
+      const std::string step_flag = absl::StrCat("--step=", step);
+      const std::vector<TokenLine> tokens = TokenLines(Why({run, step_flag, "--tokens"}));
+      ASSERT_EQ(tokens.size(), 32);
+      std::set<std::string> in_step;
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        const TokenLine& token = tokens[i];
+        EXPECT_EQ(token.position, i % 8);
+        ASSERT_EQ(documents_.count(token.document), 1) << token.document;
+        const std::string& text = documents_[token.document];
+        const std::string bytes = TextOf(static_cast<int32_t>(token.id));
+        EXPECT_EQ(text.substr(token.byte, bytes.size()), bytes) << token.document;
+        if (token.id == kEndOfText) {
+          EXPECT_EQ(token.byte, text.size());
+        }
+        // Tokens of one document follow each other.
+        if (i % 8 > 0 && tokens[i - 1].document == token.document) {
+          EXPECT_EQ(token.byte - tokens[i - 1].byte,
+                    TextOf(static_cast<int32_t>(tokens[i - 1].id)).size());
+        }
+        in_step.insert(token.document);
+      }
+      seen.insert(in_step.begin(), in_step.end());
+      const std::string list = Why({run, step_flag, "--list"});
+      EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), in_step.size());
+      for (const std::string& name : in_step)
+        EXPECT_THAT("\n" + list, HasSubstr("\n" + name + "\n"));
+    }
+    EXPECT_GT(seen.size(), 15);
+    const std::string row = Why({run, "--step=2", "--row=1"});
+    EXPECT_THAT(row,
+                StartsWith(run + ", step 2: samples [4, 8) of 8 tokens\nrow 1: sample 5, epoch 1\n"
+                                 "  [0, "));
+    EXPECT_THAT(row, AllOf(HasSubstr("  docs.jsonl:"), HasSubstr("  bytes ["),
+                           ::testing::ContainsRegex(" of [0-9a-f]+/tokens-00000.bin, tokens "),
+                           ::testing::Not(HasSubstr("row 2"))));
+  }
+
+  // In the parts of documents of eight steps.
+  void ExpectWholeConversations(const std::string& run) {
+    std::set<std::string> seen;
+    for (int step = 1; step <= 8; ++step) {
+      const std::string out = Why({run, absl::StrCat("--step=", step), "--tokens"});
+      for (const auto& [document, text] : PiecesOf(TokenLines(out))) {
+        EXPECT_EQ(text, documents_[document]) << document;
+        seen.insert(document);
+      }
+    }
+    EXPECT_GT(seen.size(), 30) << run;
   }
 
   const TinyRun run_;
@@ -159,44 +229,50 @@ TEST_F(DataProgramTest, ABlendHasTheSourceOfEachRow) {
   }
 }
 
+// Rows of documents that do not see each other are windows of the text, too.
 TEST_F(DataProgramTest, TokensAreFoundInTheirDocuments) {
   WriteDocuments();
-  ASSERT_EQ(run_.Train(WordsFlags()).exit_code, 0);
-  std::set<std::string> seen;
-  for (int step = 1; step <= 8; ++step) {
-    const std::string step_flag = absl::StrCat("--step=", step);
-    const std::vector<TokenLine> tokens = TokenLines(Why({"run", step_flag, "--tokens"}));
-    ASSERT_EQ(tokens.size(), 32);
-    std::set<std::string> in_step;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      const TokenLine& token = tokens[i];
-      EXPECT_EQ(token.position, i % 8);
-      ASSERT_EQ(documents_.count(token.document), 1) << token.document;
-      const std::string& text = documents_[token.document];
-      const std::string bytes = TextOf(static_cast<int32_t>(token.id));
-      EXPECT_EQ(text.substr(token.byte, bytes.size()), bytes) << token.document;
-      if (token.id == kEndOfText) {
-        EXPECT_EQ(token.byte, text.size());
-      }
-      // Tokens of one document follow each other.
-      if (i % 8 > 0 && tokens[i - 1].document == token.document) {
-        EXPECT_EQ(token.byte - tokens[i - 1].byte,
-                  TextOf(static_cast<int32_t>(tokens[i - 1].id)).size());
-      }
-      in_step.insert(token.document);
-    }
-    seen.insert(in_step.begin(), in_step.end());
-    const std::string list = Why({"run", step_flag, "--list"});
-    EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), in_step.size());
-    for (const std::string& name : in_step) EXPECT_THAT("\n" + list, HasSubstr("\n" + name + "\n"));
+  for (const char* run : {"run", "mask"}) {
+    const Flags mask = run == std::string("run") ? Flags{} : Flags{"--documents=mask"};
+    ASSERT_EQ(run_.Train(WordsFlags() + mask + Flags{absl::StrCat("--out=", run)}).exit_code, 0);
+    ExpectTokensInTheirDocuments(run);
   }
-  EXPECT_GT(seen.size(), 15);
-  const std::string row = Why({"run", "--step=2", "--row=1"});
-  EXPECT_THAT(row, StartsWith("run, step 2: samples [4, 8) of 8 tokens\nrow 1: sample 5, epoch 1\n"
-                              "  [0, "));
-  EXPECT_THAT(row, AllOf(HasSubstr("  docs.jsonl:"), HasSubstr("  bytes ["),
-                         ::testing::ContainsRegex(" of [0-9a-f]+/tokens-00000.bin, tokens "),
-                         ::testing::Not(HasSubstr("row 2"))));
+}
+
+// By //tools:train from the file, and by //tools:prepare before.
+TEST_F(DataProgramTest, ConversationsArePreparedTrainedOnAndFound) {
+  WriteDocuments();
+  std::string lines;
+  for (int i = 0; i < 40; ++i) {
+    const std::string question = absl::StrCat("plank ", i * i), answer(1 + i % 5, 'a');
+    // As zephyr writes it, without the end of text, which is no byte.
+    documents_[absl::StrCat("chats.jsonl:", lines.size())] =
+        absl::StrCat("<|user|>\n", question, "\n<|assistant|>\n", answer, "\n");
+    absl::StrAppend(&lines, R"({"messages": [{"role": "user", "content": ")", question,
+                    R"("}, {"role": "assistant", "content": ")", answer, "\"}]}\n");
+  }
+  WriteFile(run_ / "chats.jsonl", lines);
+  const ProgramResult prepared =
+      run_.Run("tools/prepare", {"--tokenizer=tokenizer", "--data=chats.jsonl", "--format=chat",
+                                 "--chat_format=zephyr", "--out=tokens"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.err;
+  // Answers of 1 to 5 bytes, and as many ends of text.
+  EXPECT_THAT(prepared.out,
+              AllOf(StartsWith("tokens: 40 documents, "), HasSubstr(" in 1 file, 160 of answers")));
+  for (const std::string mode : {"mask", "pad"}) {
+    const Flags flags = WordsFlags() + Flags{"--seq_len=128", "--documents=" + mode};
+    const std::string text = "text_" + mode, tokens = "tokens_" + mode;
+    ASSERT_EQ(run_.Train(flags +
+                         Flags{"--train_data=chats.jsonl", "--chat_format=zephyr", "--out=" + text})
+                  .exit_code,
+              0);
+    ASSERT_EQ(run_.Train(flags + Flags{"--train_data=tokens/tokens-00000.bin", "--out=" + tokens})
+                  .exit_code,
+              0);
+    EXPECT_EQ(testing::Losses(run_ / text), testing::Losses(run_ / tokens));
+    ExpectWholeConversations(text);
+    ExpectWholeConversations(tokens);
+  }
 }
 
 TEST_F(DataProgramTest, WhatIsSkippedIsInNoStepAnyMore) {

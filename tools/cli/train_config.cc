@@ -247,14 +247,18 @@ absl::Status ResolveGlobalBatch(TrainConfig* c) {
                                    RunToGoOnWith(*c), ": to begin another, choose another --out"));
 }
 
+DocumentMode DocumentsOf(const TrainConfig& c) {
+  return c.documents == "mask"  ? DocumentMode::kMask
+         : c.documents == "pad" ? DocumentMode::kPad
+                                : DocumentMode::kConcat;
+}
+
 // Sets the values that follow from the other members.
 void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   const auto kind = ParseScheduleKind(c->schedule);
   CHECK(kind.ok()) << kind.status();
   c->run.schedule.kind = *kind;
-  c->run.documents = c->documents == "mask"  ? DocumentMode::kMask
-                     : c->documents == "pad" ? DocumentMode::kPad
-                                             : DocumentMode::kConcat;
+  c->run.documents = DocumentsOf(*c);
   c->run.engine = EngineOptionsOf(model, c->run.engine.seq_len, c->run.engine.micro_batch,
                                   c->machine, c->layout);
   if (c->data_fingerprint == "full") {
@@ -510,6 +514,7 @@ absl::StatusOr<TrainerOptions> DataOptionsOf(const RunRecord& record,
   OptionSet options("train");
   AddTrainOptions(&command.config, &options);
   STRAKE_RETURN_IF_ERROR(options.ParseJson(JsonText(record.config), record_path));
+  command.config.run.documents = DocumentsOf(command.config);
   // The files that gave the model are not needed.
   const nlohmann::ordered_json model =
       record.identity.value("model", nlohmann::ordered_json::object());
