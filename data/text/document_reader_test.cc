@@ -1,11 +1,13 @@
 #include "data/text/document_reader.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/testing/temp_directory.h"
 #include "data/text/compress.h"
+#include "data/text/line_reader.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -192,6 +194,19 @@ TEST(DocumentReaderTest, OpensFiles) {
   EXPECT_FALSE(*(*reader)->Next(&part));
   EXPECT_THAT(std::string(DocumentReader::Open("missing.txt", {}).status().message()),
               HasSubstr("missing.txt"));
+}
+
+TEST(LineAtTest, CountsLinesOfTheDecompressedFile) {
+  const TempDirectory directory;
+  const std::string path = directory / "a.jsonl.gz";
+  WriteFile(path, Gzip("\xef\xbb\xbfone\n\nthree\n"));
+  EXPECT_EQ(LineAt(path, 3), 1) << "after the mark";
+  EXPECT_EQ(LineAt(path, 7), 2);
+  EXPECT_EQ(LineAt(path, 8), 3);
+  for (const int64_t nowhere : {0, 4, 9, 14, 100}) EXPECT_EQ(LineAt(path, nowhere), std::nullopt);
+  for (const std::string& none : {directory / "none", directory.path(), std::string("-")}) {
+    EXPECT_EQ(LineAt(none, 0), std::nullopt) << none;
+  }
 }
 
 }  // namespace

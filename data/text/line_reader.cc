@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "data/text/file_content.h"
 
@@ -57,5 +58,20 @@ absl::StatusOr<bool> LineReader::Next(absl::string_view* line) {
 }
 
 std::string LineReader::place() const { return absl::StrCat(name_, ": line ", number_); }
+
+std::optional<int64_t> LineAt(const std::string& path, int64_t offset) {
+  const auto kind = PathKindOf(path);
+  if (!kind.ok() || *kind != PathKind::kFile) return std::nullopt;
+  const auto source = ByteSource::Open(path);
+  if (!source.ok()) return std::nullopt;
+  LineReader lines(source->get());
+  if (!lines.Start().ok()) return std::nullopt;
+  while (true) {
+    absl::string_view line;
+    const auto more = lines.Next(&line);
+    if (!more.ok() || !*more || lines.offset() > offset) return std::nullopt;
+    if (lines.offset() == offset) return lines.number();
+  }
+}
 
 }  // namespace strake

@@ -1,10 +1,12 @@
-// SourceWindow, LineReader: a text from a ByteSource, by parts and by lines. Memory does not grow
-// with the file, only with its longest line. A UTF-8 mark (BOM) at the beginning is dropped.
+// SourceWindow, LineReader: a text from a ByteSource, by parts and by lines; LineAt(). Memory does
+// not grow with the file, only with its longest line. A UTF-8 mark (BOM) at the beginning is
+// dropped.
 #ifndef STRAKE_DATA_TEXT_LINE_READER_H_
 #define STRAKE_DATA_TEXT_LINE_READER_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +66,11 @@ class LineReader {
   SourceWindow window_;
   int64_t number_ = 0, offset_ = 0;
 };
+
+// The number, from 1, of the line of a file that begins at a byte of it, decompressed, for
+// messages. Reads the file up to there. Nothing where no line begins there, as in a file that has
+// changed since, or there is none that can be read twice.
+std::optional<int64_t> LineAt(const std::string& path, int64_t offset);
 
 }  // namespace strake
 

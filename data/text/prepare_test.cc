@@ -346,14 +346,19 @@ TEST_F(PrepareChatTest, ErrorsNameFileLineAndColumn) {
                               "the user, so there is no answer"),
                     HasSubstr("give --skip_bad_lines")));
   EXPECT_THAT(message(user + R"(, {"role": "assistant", "content": " "})"),
-              HasSubstr("message 2 of \"messages\" is an empty answer"));
-  EXPECT_THAT(message(R"({"role": "tool", "content": "a"})"),
-              HasSubstr("line 2, column 24: message 1 of \"messages\" has the role \"tool\""));
+              AllOf(HasSubstr("a.jsonl: line 2, column "),
+                    HasSubstr("message 2 of \"messages\" is an empty answer")));
+  EXPECT_THAT(
+      message(R"({"role": "tool", "content": "a"})"),
+      HasSubstr("a.jsonl: line 2, column 24: message 1 of \"messages\" has the role \"tool\""));
   // A role that the format lacks, as a line that is none.
   encoder_.emplace(Encoder(FindChatFormat("llama2").value()));
   EXPECT_THAT(message(user + ", " + user + ", " + answer),
               HasSubstr("a.jsonl: line 2, column 49: message 2, of the user: the chat format "
                         "llama2 has user and assistant take turns"));
+  encoder_.emplace(Encoder(FindChatFormat("mistral-v0.2").value()));
+  EXPECT_THAT(message(R"({"role": "system", "content": "a"}, )" + user + ", " + answer),
+              AllOf(HasSubstr("a.jsonl: line 2, column "), HasSubstr("has no role system")));
   encoder_.emplace(Encoder(nullptr));
   EXPECT_THAT(message(user + ", " + answer),
               HasSubstr("line 1: messages need a chat format; choose one of chatml"));

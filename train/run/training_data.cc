@@ -23,6 +23,7 @@
 #include "data/document_index.h"
 #include "data/document_list.h"
 #include "data/document_places.h"
+#include "data/text/line_reader.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "glog/logging.h"
 #include "train/run/data_content.h"
@@ -75,14 +76,21 @@ std::pair<const TokenFile&, int64_t> FileOf(const TokenStream& stream, int64_t t
   LOG(FATAL) << "[training_data] token " << token << " of " << begin;
 }
 
-// "byte 1234 of a.jsonl", where its index is known, of the document that begins at token `begin` of
+// "line 12 of a.jsonl", or "byte 1234 of a.jsonl" where the file is no longer there to count lines.
+std::string PlaceInText(const std::string& path, int64_t offset) {
+  const std::optional<int64_t> line = LineAt(path, offset);
+  return line.has_value() ? absl::StrCat("line ", *line, " of ", path)
+                          : absl::StrCat("byte ", offset, " of ", path);
+}
+
+// The place in its text, where the index is known, of the document that begins at token `begin` of
 // a token file.
 std::string PlaceOf(const TokenFile& file, int64_t begin) {
   const auto index = ReadDocumentIndex(file.path(), file.num_tokens());
   if (!index.ok() || !index->has_value()) return absl::StrCat("token ", begin, " of ", file.path());
   for (const DocumentIndex::Document& document : (*index)->documents) {
     if (document.begin != begin) continue;
-    return absl::StrCat("byte ", document.offset, " of ", (*index)->sources[document.source]);
+    return PlaceInText((*index)->sources[document.source], document.offset);
   }
   return absl::StrCat("token ", begin, " of ", file.path());
 }
