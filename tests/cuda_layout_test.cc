@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/testing/test_tensor.h"
+#include "data/token_batch.h"
 #include "gtest/gtest.h"
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
@@ -58,6 +59,11 @@ LayoutCase On(LayoutCase layout, int tp, int dp, bool sequence_parallel, int zer
   return layout;
 }
 
+LayoutCase Of(LayoutCase layout, DocumentMode documents) {
+  layout.documents = documents;
+  return layout;
+}
+
 std::vector<LayoutCase> Layouts() {
   constexpr DType kF32 = DType::kF32, kBf16 = DType::kBf16;
   return {
@@ -70,6 +76,10 @@ std::vector<LayoutCase> Layouts() {
       On(Llama(kF32, 2), 4, 1, true, 0),
       On(Llama(kBf16, 1), 4, 1, false, 0),
       On(Llama(kF32, 1), 2, 2, true, 2),
+      // Documents, which differ from step to step.
+      Of(On(Gpt2(kF32), 2, 1, true, 0, 2), DocumentMode::kMask),
+      Of(On(Llama(kBf16, 2), 1, 2, false, 2), DocumentMode::kMask),
+      Of(On(Llama(kF32, 1), 2, 1, false, 0, 2), DocumentMode::kPad),
   };
 }
 
