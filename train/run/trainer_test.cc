@@ -1154,7 +1154,7 @@ TEST_F(DocumentsTest, WhatIsLearntOfDocumentsIsTheRuns) {
   const std::string another = "directory=" + options_.directory + " holds another run: ";
   const std::string advice = ". Use the same settings, or another directory";
   options_.truncate = true;
-  EXPECT_EQ(ErrorOf(kDp2), another + "truncate is null there, true here" + advice);
+  EXPECT_EQ(ErrorOf(kDp2), another + "truncate is not set there, true here" + advice);
   options_.truncate = false;
   options_.documents = DocumentMode::kPad;
   EXPECT_EQ(ErrorOf(), another + "documents is \"mask\" there, \"pad\" here" + advice);
