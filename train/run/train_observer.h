@@ -71,7 +71,9 @@ struct SourceMetrics {
 
 struct StepMetrics {
   int64_t step = 0;  // from 1
-  double loss = 0;   // mean over the targets of the global batch, before the update
+  // Mean over the targets of the global batch, before the update; NaN where there is none, which is
+  // a step with gradients of 0.
+  double loss = 0;
   double lr = 0;
   double grad_norm = 0;  // before clipping
   int64_t tokens = 0;    // of this step, padding included
@@ -84,7 +86,7 @@ struct StepMetrics {
 struct EvalMetrics {
   int64_t step = 0;
   std::string name = {};  // of the validation data; "" where it has none
-  double val_loss = 0;    // mean over the targets; 0 where there is none
+  double val_loss = 0;    // mean over the targets; NaN where there is none
   // Of its text; 0 where that is not known, and where it is val_loss / ln 2 of data without a name.
   double bits_per_byte = 0;
   int64_t num_samples = 0;  // sequences that were evaluated,

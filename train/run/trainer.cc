@@ -415,23 +415,11 @@ bool Trainer::IsDue(int64_t every) const {
   return every > 0 && (step_ % every == 0 || step_ == options_.schedule.total_steps);
 }
 
-// On all ranks, before any of them communicates.
-absl::Status Trainer::CheckHasTargets(int64_t num_targets) const {
-  if (num_targets > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("none of the ", options_.global_batch,
-                   " sequences of the global batch has a token to learn: "
-                   "their documents are of one token each; ",
-                   options_.names.documents, "=pad leaves such documents out"));
-}
-
 absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
   const int64_t num_tokens = options_.global_batch * options_.engine.seq_len;
   const int64_t num_targets = data_->train_loader().NumTargets(samples_, options_.global_batch);
-  const absl::Status has_targets = CheckHasTargets(num_targets);
-  if (!has_targets.ok()) return NameStep(step, has_targets);
   const absl::Status accumulated = AccumulateGradients();
   if (!accumulated.ok()) return NameStep(step, accumulated);
   const double lr = LearningRate(options_.schedule, step);
@@ -441,7 +429,8 @@ absl::Status Trainer::Step() {
                                      .eps = options_.eps,
                                      .weight_decay = options_.weight_decay,
                                      .step = step},
-                                    options_.clip_norm, double(num_tokens) / double(num_targets));
+                                    options_.clip_norm,
+                                    double(num_tokens) / double(std::max<int64_t>(1, num_targets)));
   if (!norm.ok()) return NameStep(step, norm.status());
   std::vector<double> losses = SourceLosses();
   const auto agreement = engine_->Agree(StopRequested(), absl::MakeSpan(losses));
@@ -454,7 +443,7 @@ absl::Status Trainer::Step() {
           .sample = IsDue(options_.sample_every)};
   const double seconds = MonotonicSeconds() - start;
   const StepMetrics metrics = {.step = step,
-                               .loss = agreement->loss_sum / num_targets,
+                               .loss = agreement->loss_sum / double(num_targets),
                                .lr = lr,
                                .grad_norm = *norm,
                                .tokens = num_tokens,
@@ -502,7 +491,7 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
   if (stop_) return std::nullopt;
   EvalMetrics metrics = {.step = step_,
                          .name = validation.name,
-                         .val_loss = whole->loss_sum / double(std::max<int64_t>(1, num_targets)),
+                         .val_loss = whole->loss_sum / double(num_targets),
                          .num_samples = num_samples,
                          .all_samples = validation.loader->num_samples()};
   // Of bytes, one number says it all, unless it is compared with those of other models.

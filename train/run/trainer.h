@@ -82,7 +82,6 @@ class Trainer {
   absl::Status Step();
   TokenBatch Batch(int64_t count) const;
   absl::Status AccumulateGradients();
-  absl::Status CheckHasTargets(int64_t num_targets) const;
   std::vector<double> SourceLosses() const;
   std::vector<SourceMetrics> SourceMetricsOf(const std::vector<double>& losses) const;
   absl::Status DoWhatIsDue();

@@ -1098,6 +1098,33 @@ TEST_F(DocumentsTest, ConversationsAreLearntWhereTheyAnswer) {
   EXPECT_THAT(ErrorOf(), HasSubstr("truncate"));
 }
 
+// Most documents are of one byte, so that some rows of eight hold no target.
+TEST_F(DocumentsTest, AStepWithoutATargetHasGradientsOfZero) {
+  for (size_t i = 0; i < options_.train_files.size(); ++i) {
+    WriteFile(options_.train_files[i], i % 20 == 0 ? "caulked hull" : "a");
+  }
+  options_.documents = DocumentMode::kMask;
+  options_.engine.micro_batch = 1;
+  options_.global_batch = 1;
+  options_.schedule.total_steps = 8;
+  const std::vector<double> losses = LossesOf(kOneRank);
+  const auto is_nan = [](double loss) { return std::isnan(loss); };
+  const int64_t without = std::count_if(losses.begin(), losses.end(), is_nan);
+  EXPECT_EQ(losses.size(), 8);
+  EXPECT_GT(without, 0);
+  EXPECT_LT(without, 8);
+  // What the others learn is of one rank or two.
+  options_.directory += "x";
+  options_.global_batch = 2;
+  const std::vector<double> one_rank = LossesOf(kOneRank);
+  options_.directory += "x";
+  const std::vector<double> two_ranks = LossesOf(kDp2);
+  ASSERT_EQ(two_ranks.size(), one_rank.size());
+  for (size_t i = 0; i < one_rank.size(); ++i) {
+    if (!is_nan(one_rank[i])) EXPECT_NEAR(two_ranks[i], one_rank[i], 1e-4);
+  }
+}
+
 // Of conversations and of text, packed and padded: 18 steps of two sequences, of more than an
 // epoch, are those of a run that was never stopped.
 TEST_F(DocumentsTest, AResumedRunGoesOnWithTheSameDocuments) {
