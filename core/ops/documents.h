@@ -4,7 +4,8 @@
 // knows the first key that a query sees (i - positions[i] for query i of a sequence) and the angle
 // or learned row of its position, without a search. Its shape does not depend on the documents, so
 // neither do the memory of a step nor a captured graph, and any slice of a batch is sliced by rows.
-// `lengths` is the same division on the host, which counts the work.
+// `lengths` is the same division on the host, which the CPU's kernels go by, and which counts the
+// work.
 #ifndef STRAKE_CORE_OPS_DOCUMENTS_H_
 #define STRAKE_CORE_OPS_DOCUMENTS_H_
 
