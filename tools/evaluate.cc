@@ -18,7 +18,7 @@
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
-#include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/model_files.h"
 #include "models/transformer.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/mesh.h"
@@ -132,8 +132,8 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint&
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(NameError(
-      "--checkpoint", LoadWeights(checkpoint.directory, *model.config().family, parameters)));
+  STRAKE_RETURN_IF_ERROR(
+      NameError("--checkpoint", LoadModel(checkpoint.files, checkpoint.model, parameters)));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
@@ -174,7 +174,8 @@ absl::Status Evaluate(int argc, char** argv) {
   if (helped) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint, ReadCheckpointFlag(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint,
+                          ReadCheckpointFlag(config.checkpoint, config.base_model));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, checkpoint.model));
   STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(checkpoint.model, &config));
   return Print(config, checkpoint);

@@ -30,7 +30,7 @@ namespace strake {
 namespace {
 
 struct ExportConfig {
-  std::string checkpoint, out;
+  std::string checkpoint, base_model, out;
   std::string format = "auto";
   std::string dtype = "f32";
   std::string max_shard_size = "5GB";
@@ -41,7 +41,9 @@ struct ExportConfig {
 void AddExportOptions(ExportConfig* c, OptionSet* options) {
   options->Add("checkpoint", &c->checkpoint,
                "what to export: a checkpoint, the --out of a run, whose last checkpoint is taken, "
-               "or a model directory in the Hugging Face layout");
+               "or a model directory in the Hugging Face layout; or an adapter of PEFT, which is "
+               "merged into its base");
+  options->Add("base_model", &c->base_model, kBaseModelHelp);
   options->Add("out", &c->out,
                "where to: a folder of a model, or a GGUF file. It appears when it is whole, and "
                "must not exist; until then it is OUT.unfinished");
@@ -119,13 +121,16 @@ absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const 
     }
   }
   STRAKE_ASSIGN_OR_RETURN(options.max_file_bytes, ParseBytes(config.max_shard_size));
-  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint, ReadCheckpointFlag(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint,
+                          ReadCheckpointFlag(config.checkpoint, config.base_model));
   options.directory = checkpoint.directory;
+  options.base_model = config.base_model.empty() ? "" : checkpoint.files.base;
   if (gguf) {  // the tokenizer may say it where the model's files do not
     STRAKE_ASSIGN_OR_RETURN(
         options.end_tokens,
-        NameError("--checkpoint", ReadEndTokens(checkpoint.directory, /*tokenizer=*/nullptr,
-                                                checkpoint.model.vocab_size)));
+        NameError("--checkpoint",
+                  ReadEndTokens(checkpoint.files.FolderWith("generation_config.json"),
+                                /*tokenizer=*/nullptr, checkpoint.model.vocab_size)));
   }
   options.out = config.out;
   options.pre_tokenizer = config.gguf_pre;

@@ -32,7 +32,7 @@
 #include "data/chat/chat_format.h"
 #include "data/chat/chat_template.h"
 #include "data/tokenizer/tokenizer.h"
-#include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/model_files.h"
 #include "models/generator.h"
 #include "models/rope_tables.h"
 #include "models/transformer.h"
@@ -57,6 +57,7 @@ namespace {
 
 struct GenerateConfig {
   std::string checkpoint = "runs/llama-tiny";
+  std::string base_model;
   std::string tokenizer, tokenizer_pattern;
   std::string prompt = "\n";
   std::string prompt_tokens, prompts;
@@ -76,7 +77,8 @@ struct GenerateConfig {
 void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("checkpoint", &c->checkpoint,
                "checkpoint, a model directory in the Hugging Face layout, or the --out of a run, "
-               "whose last checkpoint is taken");
+               "whose last checkpoint is taken; or an adapter of PEFT");
+  options->Add("base_model", &c->base_model, kBaseModelHelp);
   options->Add("tokenizer", &c->tokenizer,
                "tokenizer, or the directory of one: tokenizer.json, vocab.json with merges.txt, "
                "tekken.json, a SentencePiece model, or tiktoken's ranks; without it, the "
@@ -347,8 +349,8 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(NameError(
-      "--checkpoint", LoadWeights(job.checkpoint.directory, *model.config().family, parameters)));
+  STRAKE_RETURN_IF_ERROR(
+      NameError("--checkpoint", LoadModel(job.checkpoint.files, job.checkpoint.model, parameters)));
   const RankModel rank = {config.machine, &team, cuda.get(), &model};
   if (job.chat.has_value()) return ConverseAndPrint(job, config, rank);
   std::vector<int64_t> lengths;
@@ -368,8 +370,10 @@ std::string Today() {
 }
 
 absl::StatusOr<ChatEncoder> MakeChatEncoder(const GenerateConfig& config, const Job& job) {
-  const auto format = config.chat_format.empty() ? ChatFormatOfModel(job.checkpoint.directory)
-                                                 : FindChatFormat(config.chat_format);
+  STRAKE_ASSIGN_OR_RETURN(const std::string folder,
+                          NameError("--checkpoint", ChatTemplateFolder(job.checkpoint)));
+  const auto format =
+      config.chat_format.empty() ? ChatFormatOfModel(folder) : FindChatFormat(config.chat_format);
   STRAKE_ASSIGN_OR_RETURN(const ChatFormat* const found, NameError("--chat_format", format));
   return NameError("--chat_format", ChatEncoder::Create(found, job.tokenizer.get(), Today()));
 }
@@ -384,7 +388,7 @@ absl::Status PrepareChat(const GenerateConfig& config, Job* job) {
 
 absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
   Job job;
-  STRAKE_ASSIGN_OR_RETURN(job.checkpoint, ReadCheckpointFlag(config.checkpoint));
+  STRAKE_ASSIGN_OR_RETURN(job.checkpoint, ReadCheckpointFlag(config.checkpoint, config.base_model));
   const int64_t vocab_size = job.checkpoint.model.vocab_size;
   if (config.prompt_tokens.empty()) {
     STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.checkpoint));
@@ -401,7 +405,8 @@ absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
     STRAKE_ASSIGN_OR_RETURN(
         job.generation.end_tokens,
         NameError("--checkpoint",
-                  ReadEndTokens(job.checkpoint.directory, job.tokenizer.get(), vocab_size)));
+                  ReadEndTokens(job.checkpoint.files.FolderWith("generation_config.json"),
+                                job.tokenizer.get(), vocab_size)));
   }
   if (config.chat) STRAKE_RETURN_IF_ERROR(PrepareChat(config, &job));
   return job;

@@ -89,6 +89,16 @@ absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
   return absl::OkStatus();
 }
 
+absl::Status CheckDType(const SafetensorsFile& file, const SafetensorsEntry& entry,
+                        FileDTypes dtypes) {
+  // Reads nothing, but checks the dtype.
+  if (dtypes == FileDTypes::kAnyFloat) return file.ReadF32(entry, 0, 0, nullptr);
+  if (entry.dtype == SafetensorsDType::kF32) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(file.path(), ": tensor \"", entry.name, "\" is ",
+                                                 SafetensorsDTypeName(entry.dtype),
+                                                 ", but F32 is what is stored here"));
+}
+
 absl::Status CheckShape(const SafetensorsFile& file, const SafetensorsEntry& entry,
                         const HfSlice& slice) {
   if (entry.shape == slice.file_shape) return absl::OkStatus();
@@ -304,8 +314,7 @@ class ModelTensors {
       if (found == checkpoint_.tensors().end()) continue;
       used_.insert(spelling);
       for (const Location& location : found->second) {
-        // Reads nothing, but checks the dtype.
-        STRAKE_RETURN_IF_ERROR(location.file->ReadF32(*location.entry, 0, 0, nullptr));
+        STRAKE_RETURN_IF_ERROR(CheckDType(*location.file, *location.entry, FileDTypes::kAnyFloat));
         if (first.has_value()) {
           STRAKE_ASSIGN_OR_RETURN(const bool same, SameValues(*first, location));
           if (!same) {
@@ -451,7 +460,7 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
 }
 
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays) {
+                        const std::vector<ArenaArray>& arrays, FileDTypes dtypes) {
   CheckArrays(arena, arrays);
   STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
   std::vector<Transfer> transfers;
@@ -469,11 +478,7 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
           continue;
         }
         STRAKE_RETURN_IF_ERROR(CheckShape(file, *entry, slice));
-        if (entry->dtype != SafetensorsDType::kF32) {
-          return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", name, "\" is ",
-                                                         SafetensorsDTypeName(entry->dtype),
-                                                         ", but F32 is what is stored here"));
-        }
+        STRAKE_RETURN_IF_ERROR(CheckDType(file, *entry, dtypes));
         AddTransfers(file, *entry, record, slice, array, &transfers);
       }
     }

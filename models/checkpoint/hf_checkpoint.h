@@ -111,11 +111,15 @@ absl::StatusOr<std::map<std::string, std::vector<FilePart>>> SaveWeights(
     const std::string& directory, const ParameterArena& whole, SafetensorsDType dtype,
     FetchParameter fetch, int64_t max_file_bytes = kMaxWeightsFileBytes);
 
+// The dtypes that tensors of a file may have.
+enum class FileDTypes { kF32, kAnyFloat };  // kAnyFloat: F64, F32, F16 and BF16
+
 // The inverse of SaveArrays(), for the slices and ranges that the arrays hold. Several of them may
-// have one suffix: parts of an array. The file must hold exactly those tensors, as F32; otherwise
-// it returns an error and the arrays keep their values.
+// have one suffix: parts of an array. The file must hold exactly those tensors, of one of `dtypes`;
+// otherwise it returns an error and the arrays keep their values.
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays);
+                        const std::vector<ArenaArray>& arrays,
+                        FileDTypes dtypes = FileDTypes::kF32);
 
 }  // namespace strake
 

@@ -2,30 +2,57 @@
 
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
-#include "models/families/families.h"
+#include "models/checkpoint/model_files.h"
 #include "tools/cli/options.h"
 #include "tools/cli/user_paths.h"
+#include "train/run/base_weights.h"
 #include "train/run/manifest.h"
 
 namespace strake {
 
-absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path) {
+namespace {
+
+absl::Status CheckWeights(const GivenCheckpoint& checkpoint) {
+  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.directory));
+  if (checkpoint.files.adapter.empty()) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.files.base));
+  return CheckBaseOfAdapter(checkpoint.files, checkpoint.model);
+}
+
+}  // namespace
+
+absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
+                                                   const std::string& base_model) {
+  constexpr char kFlag[] = "--checkpoint";
   GivenCheckpoint checkpoint;
-  STRAKE_ASSIGN_OR_RETURN(checkpoint.directory, ModelFolderOfFlag("--checkpoint", path));
+  STRAKE_ASSIGN_OR_RETURN(checkpoint.directory, ModelFolderOfFlag(kFlag, path));
+  std::string base;
+  if (!base_model.empty()) {
+    STRAKE_ASSIGN_OR_RETURN(base, ModelFolderOfFlag("--base_model", base_model));
+  }
   STRAKE_ASSIGN_OR_RETURN(
-      checkpoint.model,
-      NameError("--checkpoint", ReadHfConfig(checkpoint.directory + "/config.json",
-                                             /*notices=*/nullptr)));
-  STRAKE_RETURN_IF_ERROR(NameError("--checkpoint", VerifyWeights(checkpoint.directory)));
+      checkpoint.files,
+      NameError(kFlag, FindModelFiles(checkpoint.directory, base, /*notices=*/nullptr)));
+  STRAKE_ASSIGN_OR_RETURN(checkpoint.model,
+                          NameError(kFlag, ReadModelConfig(checkpoint.files, /*notices=*/nullptr)));
+  STRAKE_RETURN_IF_ERROR(NameError(kFlag, CheckWeights(checkpoint)));
   return checkpoint;
+}
+
+absl::StatusOr<std::string> ChatTemplateFolder(const GivenCheckpoint& checkpoint) {
+  STRAKE_ASSIGN_OR_RETURN(const auto own, ReadChatTemplate(checkpoint.directory));
+  return own.has_value() ? checkpoint.directory : checkpoint.files.base;
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> OpenTokenizerFlag(
     const std::string& path, const std::string& pattern, const GivenCheckpoint& checkpoint) {
-  return NameError(path.empty() ? "--checkpoint" : "--tokenizer",
-                   OpenModelTokenizer({.given = path, .directories = {checkpoint.directory}},
-                                      checkpoint.model.vocab_size, {.pattern = pattern}));
+  return NameError(
+      path.empty() ? "--checkpoint" : "--tokenizer",
+      OpenModelTokenizer(
+          {.given = path, .directories = {checkpoint.directory, checkpoint.files.base}},
+          checkpoint.model.vocab_size, {.pattern = pattern}));
 }
 
 }  // namespace strake

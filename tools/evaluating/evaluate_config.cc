@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor.h"
+#include "tools/cli/checkpoint_flags.h"
 
 namespace strake {
 namespace {
@@ -19,7 +20,8 @@ constexpr double kMaxMicroBatch = 1e6, kMaxSeqLen = 1e9;
 void AddEvaluateOptions(EvaluateConfig* c, OptionSet* options) {
   options->Add("checkpoint", &c->checkpoint,
                "checkpoint, a model directory in the Hugging Face layout, or the --out of a run, "
-               "whose last checkpoint is taken");
+               "whose last checkpoint is taken; or an adapter of PEFT");
+  options->Add("base_model", &c->base_model, kBaseModelHelp);
   options->Add("data", &c->data,
                "comma-separated files, folders and globs: text (*.txt, *.md, ...), JSON lines with "
                "a member --text_field (*.jsonl), each also as .gz and .zst, and files of tokens "

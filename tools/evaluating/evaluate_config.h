@@ -16,6 +16,7 @@ namespace strake {
 // Members are named like their flags; AddEvaluateOptions() documents them.
 struct EvaluateConfig {
   std::string checkpoint = "runs/llama-tiny";
+  std::string base_model;
   std::string data;
   std::string eval_tasks;
   std::string tokenizer;

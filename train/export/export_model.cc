@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
@@ -21,6 +22,7 @@
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/tokenizer_spec.h"
 #include "glog/logging.h"
+#include "models/checkpoint/model_files.h"
 #include "models/families/families.h"
 #include "models/gguf/gguf_metadata.h"
 #include "models/gguf/gguf_model_keys.h"
@@ -64,17 +66,18 @@ class Source {
   static absl::StatusOr<std::unique_ptr<Source>> Open(const ExportOptions& options,
                                                       std::vector<std::string>* notices) {
     std::unique_ptr<Source> source(new Source(options));
-    STRAKE_ASSIGN_OR_RETURN(source->config_,
-                            ReadHfConfig(options.directory + "/config.json", notices));
+    STRAKE_ASSIGN_OR_RETURN(source->files_,
+                            FindModelFiles(options.directory, options.base_model, notices));
+    STRAKE_ASSIGN_OR_RETURN(source->config_, ReadModelConfig(source->files_, notices));
     const Transformer model(source->config_, /*max_seq_len=*/1, &source->whole_);
     source->whole_.AllocateDryRun(DType::kF32);
-    STRAKE_ASSIGN_OR_RETURN(
-        WeightsReader reader,
-        WeightsReader::Open(options.directory, *source->config_.family, source->whole_));
+    STRAKE_ASSIGN_OR_RETURN(ModelReader reader,
+                            ModelReader::Open(source->files_, source->config_, source->whole_));
     source->reader_ = std::move(reader);
     return source;
   }
 
+  const ModelFiles& files() const { return files_; }
   const ModelConfig& config() const { return config_; }
   const ParameterArena& whole() const { return whole_; }
 
@@ -94,9 +97,10 @@ class Source {
   explicit Source(const ExportOptions& options) : options_(options) {}
 
   const ExportOptions& options_;
+  ModelFiles files_;
   ModelConfig config_;
   ParameterArena whole_;  // without memory
-  std::optional<WeightsReader> reader_;
+  std::optional<ModelReader> reader_;
   std::vector<float> values_;
   double share_ = 0;  // of the weights that were read
 };
@@ -136,7 +140,9 @@ absl::Status CheckOut(const ExportOptions& options) {
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(options.out));
   if (kind == PathKind::kNothing) return absl::OkStatus();
   std::error_code error;
-  if (fs::equivalent(options.out, options.directory, error)) {
+  const bool is_base =
+      !options.base_model.empty() && fs::equivalent(options.out, options.base_model, error);
+  if (is_base || fs::equivalent(options.out, options.directory, error)) {
     return IsInTheWay(options.out, "it is the model itself; choose another name");
   }
   const bool folder = options.format == ExportFormat::kHuggingFace;
@@ -154,12 +160,23 @@ absl::Status CheckOut(const ExportOptions& options) {
 
 // --- Hugging Face. ---
 
+// What is carried over: the adapter's own files count before those of its base.
+absl::StatusOr<CarriedFiles> ReadModelFiles(const ModelFiles& model,
+                                            std::vector<std::string>* notices) {
+  CarriedFiles files;
+  for (const std::string& directory : {model.adapter, model.base}) {
+    if (directory.empty()) continue;
+    STRAKE_ASSIGN_OR_RETURN(CarriedFiles more, ReadCarriedFiles(directory, notices));
+    files.merge(more);
+  }
+  return files;
+}
+
 absl::Status ExportHuggingFace(const ExportOptions& options, Source& source,
                                const std::string& folder, ExportedModel* exported) {
   const DTypeRow& dtype = RowOf(options.dtype);
   CHECK(dtype.torch_name != nullptr) << "[export] safetensors have no such dtype";
-  STRAKE_ASSIGN_OR_RETURN(CarriedFiles files,
-                          ReadCarriedFiles(options.directory, &exported->notices));
+  STRAKE_ASSIGN_OR_RETURN(CarriedFiles files, ReadModelFiles(source.files(), &exported->notices));
   files["config.json"] = ToHfConfig(source.config(), dtype.torch_name);
   STRAKE_ASSIGN_OR_RETURN(
       const auto weights,
@@ -181,40 +198,57 @@ absl::Status ExportHuggingFace(const ExportOptions& options, Source& source,
 
 // --- GGUF. ---
 
-absl::Status AddTokenizer(const ExportOptions& options, int64_t vocab_size, GgufMetadata* metadata,
-                          std::vector<std::string>* notices) {
-  if (!HoldsTokenizer(options.directory)) {
-    notices->push_back(absl::StrCat(options.directory, " holds no tokenizer, nor does the export"));
-    AddNoGgufTokenizer(metadata);
-    return absl::OkStatus();
-  }
-  STRAKE_ASSIGN_OR_RETURN(const TokenizerSpec spec, ReadTokenizerSpec(options.directory, {}));
-  STRAKE_RETURN_IF_ERROR(CheckTokenizerFitsModel(
-      options.directory, static_cast<int64_t>(spec.tokens.size()), vocab_size));
-  STRAKE_ASSIGN_OR_RETURN(
-      const auto vocabulary,
-      NameError(options.directory, MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer)));
-  AddGgufTokenizerKeys(vocabulary, options.end_tokens, metadata, notices);
-  STRAKE_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(options.directory));
+// The first of the model's folders that a test holds for; the base where it holds for none.
+std::string FolderThat(const ModelFiles& files, absl::FunctionRef<bool(const std::string&)> holds) {
+  return !files.adapter.empty() && holds(files.adapter) ? files.adapter : files.base;
+}
+
+absl::Status AddChatTemplate(const ModelFiles& files, GgufMetadata* metadata,
+                             std::vector<std::string>* notices) {
+  const std::string folder = FolderThat(files, [](const std::string& each) {
+    const auto own = ReadChatTemplate(each);
+    return !own.ok() || own->has_value();
+  });
+  STRAKE_ASSIGN_OR_RETURN(const auto chat_template, ReadChatTemplate(folder));
   if (chat_template.has_value()) {
     metadata->AddString("tokenizer.chat_template", *chat_template);
   } else {
-    notices->push_back(absl::StrCat(options.directory,
+    notices->push_back(absl::StrCat(folder,
                                     " holds no chat template, or several and none called "
                                     "\"default\"; the export has none"));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<GgufMetadata> MetadataOf(const ExportOptions& options, const ModelConfig& config,
+absl::Status AddTokenizer(const ExportOptions& options, const ModelFiles& files, int64_t vocab_size,
+                          GgufMetadata* metadata, std::vector<std::string>* notices) {
+  const std::string folder = FolderThat(files, HoldsTokenizer);
+  if (!HoldsTokenizer(folder)) {
+    notices->push_back(absl::StrCat(folder, " holds no tokenizer, nor does the export"));
+    AddNoGgufTokenizer(metadata);
+    return absl::OkStatus();
+  }
+  STRAKE_ASSIGN_OR_RETURN(const TokenizerSpec spec, ReadTokenizerSpec(folder, {}));
+  STRAKE_RETURN_IF_ERROR(
+      CheckTokenizerFitsModel(folder, static_cast<int64_t>(spec.tokens.size()), vocab_size));
+  STRAKE_ASSIGN_OR_RETURN(
+      const auto vocabulary,
+      NameError(folder, MakeGgufVocabulary(spec, vocab_size, options.pre_tokenizer)));
+  AddGgufTokenizerKeys(vocabulary, options.end_tokens, metadata, notices);
+  return AddChatTemplate(files, metadata, notices);
+}
+
+absl::StatusOr<GgufMetadata> MetadataOf(const ExportOptions& options, const Source& source,
                                         std::vector<std::string>* notices) {
+  const ModelConfig& config = source.config();
   GgufMetadata metadata;
   STRAKE_RETURN_IF_ERROR(AddGgufModelKeys(config, &metadata, notices));
   metadata.AddString("general.type", "model");
   metadata.AddString("general.name", fs::path(options.out).stem().string());
   metadata.AddUint32("general.file_type", RowOf(options.dtype).gguf_file_type);
   metadata.AddUint32("general.quantization_version", 2);
-  STRAKE_RETURN_IF_ERROR(AddTokenizer(options, config.vocab_size, &metadata, notices));
+  STRAKE_RETURN_IF_ERROR(
+      AddTokenizer(options, source.files(), config.vocab_size, &metadata, notices));
   return metadata;
 }
 
@@ -231,7 +265,7 @@ absl::Status ExportGguf(const ExportOptions& options, Source& source, const std:
                         ExportedModel* exported) {
   const GgufDType dtype = RowOf(options.dtype).in_gguf;
   STRAKE_ASSIGN_OR_RETURN(const GgufMetadata metadata,
-                          MetadataOf(options, source.config(), &exported->notices));
+                          MetadataOf(options, source, &exported->notices));
   const std::vector<GgufTensor> tensors = GgufTensorsOf(source.config(), source.whole(), dtype);
   if (const int64_t others = NumOtherMatrices(tensors, dtype); others > 0) {
     exported->notices.push_back(absl::StrCat(

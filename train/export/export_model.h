@@ -16,8 +16,9 @@ enum class ExportFormat { kHuggingFace, kGguf };
 enum class ExportDType { kF32, kF16, kBf16, kQ8_0 };  // kQ8_0 of kGguf alone
 
 struct ExportOptions {
-  std::string directory;  // with config.json and weights
-  std::string out;        // the folder of a model, or a GGUF file
+  std::string directory;        // with config.json and weights, or an adapter's
+  std::string base_model = {};  // as FindModelFiles() takes it
+  std::string out;              // the folder of a model, or a GGUF file
   ExportFormat format = ExportFormat::kHuggingFace;
   ExportDType dtype = ExportDType::kF32;
   int64_t max_file_bytes = kMaxWeightsFileBytes;  // of kHuggingFace
@@ -39,8 +40,8 @@ struct ExportedModel {
   std::vector<std::string> notices = {};  // what the export changed or left out
 };
 
-// Reads the weights tensor by tensor, so memory is bounded by the largest parameter. `out` appears
-// when it is whole (UnfinishedPath).
+// Reads the weights tensor by tensor, so memory is bounded by the largest parameter. An adapter is
+// merged into its base. `out` appears when it is whole (UnfinishedPath).
 //
 //   kHuggingFace   what transformers opens: config.json, weights of the dtype, and the files that a
 //                  checkpoint carries (train/run/carried_files.h)

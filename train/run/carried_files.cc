@@ -23,8 +23,8 @@ constexpr int64_t kMaxSumBytes = int64_t{256} << 20;
 // Returns true for what a checkpoint has of its own, and for what belongs to the original's weights
 // or training.
 bool IsReplaced(const std::string& name) {
-  static constexpr const char* kNames[] = {"config.json", "run.json", "manifest.json",
-                                           "trainer_state.json"};
+  static constexpr const char* kNames[] = {"config.json", "adapter_config.json", "run.json",
+                                           "manifest.json", "trainer_state.json"};
   // Weights of PyTorch, TensorFlow, Flax, Rust, GGML, ONNX and Core ML, tensors of NumPy, indices
   // of weights in several files, archives, and files that are being written.
   static constexpr const char* kEnds[] = {

@@ -203,8 +203,10 @@ absl::StatusOr<std::vector<int64_t>> ListCheckpoints(const std::string& run_dire
 }
 
 absl::StatusOr<std::string> FindModelFolder(const std::string& path) {
-  STRAKE_ASSIGN_OR_RETURN(const PathKind config, PathKindOf(path + "/config.json"));
-  if (config != PathKind::kNothing) return path;
+  for (const char* config : {"/config.json", "/adapter_config.json"}) {
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path + config));
+    if (kind != PathKind::kNothing) return path;
+  }
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
   if (kind != PathKind::kDirectory) {
     return absl::NotFoundError(absl::StrCat(path, ": there is no such directory"));

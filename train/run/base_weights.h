@@ -1,0 +1,27 @@
+// The weights of the base that a run's adapter belongs to. run.json has their checksum, since an
+// adapter beside another base is another model.
+#ifndef STRAKE_TRAIN_RUN_BASE_WEIGHTS_H_
+#define STRAKE_TRAIN_RUN_BASE_WEIGHTS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "models/checkpoint/model_files.h"
+#include "models/model_config.h"
+
+namespace strake {
+
+// The checksum's key in RunRecord::identity.
+inline constexpr char kBaseWeightsKey[] = "base_weights";
+
+// WeightsChecksum() of a directory. It reads all weights.
+absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const ModelConfig& config);
+
+// DataLoss, with both checksums, where the base is not the one that the adapter's run.json has. OK
+// where there is no adapter, and for one of another program.
+absl::Status CheckBaseOfAdapter(const ModelFiles& files, const ModelConfig& config);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_RUN_BASE_WEIGHTS_H_
