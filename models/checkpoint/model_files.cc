@@ -216,7 +216,7 @@ absl::StatusOr<ModelFiles> FindModelFiles(const std::string& directory, const st
                       .adapter = directory,
                       .lora = std::move(config.lora)};
   if (files.base.empty()) {
-    return absl::InvalidArgumentError(
+    return absl::NotFoundError(
         absl::StrCat(directory, "/", kAdapterConfigFile,
                      ": it does not name the base; name the base's directory"));
   }
@@ -226,7 +226,8 @@ absl::StatusOr<ModelFiles> FindModelFiles(const std::string& directory, const st
 
 absl::StatusOr<ModelConfig> ReadModelConfig(const ModelFiles& files,
                                             std::vector<std::string>* notices) {
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig config, ReadHfConfig(files.base + "/config.json", notices));
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig config,
+                          ReadHfConfig(files.base + "/config.json", notices));
   ModelConfig adapted = config;
   adapted.lora = files.lora;
   STRAKE_RETURN_IF_ERROR(
@@ -249,9 +250,8 @@ absl::StatusOr<AdapterWeights> AdapterWeights::Open(const ModelFiles& files,
                                                     const ModelConfig& config,
                                                     const ParameterArena& arena) {
   const LoraConfig& lora = files.lora;
-  STRAKE_ASSIGN_OR_RETURN(
-      SafetensorsFile file,
-      SafetensorsFile::Open(absl::StrCat(files.adapter, "/", kAdapterWeightsFile)));
+  STRAKE_ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(absl::StrCat(
+                                                    files.adapter, "/", kAdapterWeightsFile)));
   auto found = std::make_unique<Found>(
       Found{.file = std::move(file), .scale = static_cast<float>(lora.alpha / lora.rank)});
   const Modules modules(config, lora);
@@ -307,6 +307,12 @@ absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, Param
     STRAKE_RETURN_IF_ERROR(host.WriteBack());
   }
   return absl::OkStatus();
+}
+
+absl::Status LoadAdapter(const std::string& directory, const ParameterArena& adapters,
+                         const std::vector<ArenaArray>& parts) {
+  return LoadArrays(absl::StrCat(directory, "/", kAdapterWeightsFile), adapters, parts,
+                    FileDTypes::kAnyFloat);
 }
 
 absl::StatusOr<std::string> WeightsChecksum(const std::string& directory, const ModelFamily& family,

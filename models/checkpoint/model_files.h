@@ -37,8 +37,8 @@ absl::StatusOr<bool> HoldsAdapter(const std::string& directory);
 // empty the one that its adapter_config.json names, a path that begins in the process's folder
 // unless it is absolute. What has no effect is added to `notices`, which may be null.
 // Returns ReadAdapterConfig()'s errors; NotFound, naming both, where the base is no directory of a
-// model; InvalidArgument where the directory holds an adapter and a model, where the base is an
-// adapter itself, and where `base` is given for a model that is no adapter.
+// model or not named; InvalidArgument where the directory holds an adapter and a model, where the
+// base is an adapter itself, and where `base` is given for a model that is no adapter.
 absl::StatusOr<ModelFiles> FindModelFiles(const std::string& directory, const std::string& base,
                                           std::vector<std::string>* notices);
 
@@ -93,6 +93,11 @@ class ModelReader {
 // Fills the arena's values as LoadWeights() does. Those with an adapter are summed in f32 before
 // they are rounded to the arena's dtype.
 absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, ParameterArena& arena);
+
+// Fills parts of an array over the index space of adapters from the adapter_model.safetensors of a
+// directory, as LoadArrays() does; the tensors may be F64, F32, F16 or BF16.
+absl::Status LoadAdapter(const std::string& directory, const ParameterArena& adapters,
+                         const std::vector<ArenaArray>& parts);
 
 // The checksum of a model's weights as f32, 8 hexadecimal digits: the same whatever the files that
 // they are in and their dtype, as long as no number changes.

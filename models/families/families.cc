@@ -242,8 +242,9 @@ std::string ToHfConfig(const ModelConfig& config, const char* torch_dtype) {
 
   const Json written = *ParseJson(text, "the config.json written");
   HfKeys keys(written, "the config.json written", /*notices=*/nullptr);
-  const auto again = ReadConfig(family, keys);
+  auto again = ReadConfig(family, keys);
   CHECK(again.ok()) << "[families] " << again.status();
+  again->lora = config.lora;
   CHECK(*again == config) << "[families] a config.json of " << family.model_type
                           << " cannot express this model: " << text;
   return text;

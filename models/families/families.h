@@ -41,7 +41,8 @@ absl::StatusOr<ModelConfig> FindModelConfig(const std::string& model,
                                             std::vector<std::string>* notices);
 
 // Writes the `config.json` that transformers reads beside weights of that dtype: BF16 for bf16,
-// else F32. CHECKs that the family's files can express the model: reading it gives the same config.
+// else F32. CHECKs that the family's files can express the model: reading it gives the same config,
+// without its adapters.
 std::string ToHfConfig(const ModelConfig& config, DType dtype = DType::kF32);
 // The same beside weights of PyTorch's dtype "float32", "float16" or "bfloat16".
 std::string ToHfConfig(const ModelConfig& config, const char* torch_dtype);

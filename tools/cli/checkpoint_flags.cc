@@ -1,5 +1,9 @@
 #include "tools/cli/checkpoint_flags.h"
 
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "data/chat/chat_template.h"
@@ -21,6 +25,12 @@ absl::Status CheckWeights(const GivenCheckpoint& checkpoint) {
   return CheckBaseOfAdapter(checkpoint.files, checkpoint.model);
 }
 
+// The error with the flag that tells where the base is.
+absl::Status NameMissingBase(const absl::Status& error) {
+  if (!absl::IsNotFound(error)) return error;
+  return absl::NotFoundError(absl::StrCat(error.message(), " by --base_model"));
+}
+
 }  // namespace
 
 absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
@@ -32,9 +42,9 @@ absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
   if (!base_model.empty()) {
     STRAKE_ASSIGN_OR_RETURN(base, ModelFolderOfFlag("--base_model", base_model));
   }
-  STRAKE_ASSIGN_OR_RETURN(
-      checkpoint.files,
-      NameError(kFlag, FindModelFiles(checkpoint.directory, base, /*notices=*/nullptr)));
+  auto files = FindModelFiles(checkpoint.directory, base, /*notices=*/nullptr);
+  if (!files.ok()) return NameMissingBase(NameError(kFlag, files.status()));
+  checkpoint.files = *std::move(files);
   STRAKE_ASSIGN_OR_RETURN(checkpoint.model,
                           NameError(kFlag, ReadModelConfig(checkpoint.files, /*notices=*/nullptr)));
   STRAKE_RETURN_IF_ERROR(NameError(kFlag, CheckWeights(checkpoint)));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -18,7 +19,10 @@
 #include "data/token_batch.h"
 #include "data/weighted_paths.h"
 #include "glog/logging.h"
+#include "models/checkpoint/adapter_config.h"
+#include "models/checkpoint/model_files.h"
 #include "models/families/families.h"
+#include "models/lora_modules.h"
 #include "optim/lr_schedule.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
@@ -33,6 +37,10 @@ namespace {
 constexpr double kLrTimesHiddenSize = 0.5;
 // The default with --init_from: higher rates soon undo what a model has learned.
 constexpr double kMaxFineTuningLr = 5e-5;
+// The same of adapters, which begin at zero and are few.
+constexpr double kMaxLoraLr = 2e-4;
+// The default alpha over the rank.
+constexpr double kAlphaOfRank = 2;
 // With --init_from or --epochs, no more of the steps are warm-up by default.
 constexpr int64_t kWarmupShare = 10;
 constexpr int64_t kMaxGlobalBatch = 1'000'000'000;
@@ -48,7 +56,22 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add(
       "init_from", &c->run.init_from,
       "directory in the Hugging Face layout, or of a run, to take the initial weights from; "
-      "without it they are random, from --seed");
+      "without it they are random, from --seed; or of an adapter of PEFT, or of a run with adapters, "
+      "to go on from it");
+  options->Group("Adapters (LoRA)");
+  options->Add("lora_rank", &c->lora_rank,
+               "train matrices of this rank beside the linear layers of --init_from, which are "
+               "frozen; 0: train all weights",
+               Range::Between(0, 1 << 20));
+  options->Add("lora_alpha", &c->lora_alpha,
+               "the matrices' product counts alpha / rank times; without it twice the rank",
+               Range::Between(0, 1e9));
+  options->Add("lora_targets", &c->lora_targets,
+               "comma-separated linear layers with adapters, by the ends of their names in the "
+               "model's files, as q_proj,v_proj; without it all but the head");
+  options->Add("init_adapter", &c->run.init_adapter,
+               "directory of an adapter to begin from, beside the base in --init_from, where "
+               "that is not the one that its adapter_config.json names");
   options->Group("Data");
   options->Add("train_data", &c->train_data,
                "comma-separated files, folders or globs, ** for any number of folders; *.bin are "
@@ -115,7 +138,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                Range::Between(0, 1e9));
   options->Add(
       "lr", &c->run.schedule.lr,
-      "peak learning rate; without it 0.5 / hidden size, and with --init_from at most 5e-5", rate);
+      "peak learning rate; without it 0.5 / hidden size, and with --init_from at most 5e-5, of "
+      "adapters 2e-4",
+      rate);
   options->Add("min_lr", &c->run.schedule.min_lr, "learning rate at the end of the schedule", rate);
   options->Add("schedule", &c->schedule, "shape of the learning rate after warm-up",
                {"constant", "linear", "cosine", "wsd"});
@@ -216,7 +241,8 @@ void ResolveLr(const ModelConfig& model, TrainConfig* c, std::vector<std::string
   lr = kLrTimesHiddenSize / static_cast<double>(model.hidden_size);
   if (c->run.init_from.empty()) return;
   const auto saved = SavedNumber(*c, "lr");
-  lr = saved.is_null() ? std::min(lr, kMaxFineTuningLr) : saved.get<double>();
+  const double most = c->lora_rank > 0 ? kMaxLoraLr : kMaxFineTuningLr;
+  lr = saved.is_null() ? std::min(lr, most) : saved.get<double>();
   notices->push_back(absl::StrCat(
       "the peak learning rate is ", lr,
       saved.is_null() ? ", for fine-tuning; --lr sets another" : ", that of the run that goes on"));
@@ -346,10 +372,80 @@ absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
                                           "); give --train_data"));
 }
 
+// Sets init_adapter and init_from where the latter is an adapter.
+absl::Status ResolveInitFrom(TrainConfig* c) {
+  std::string& init_from = c->run.init_from;
+  STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &init_from));
+  if (init_from.empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const bool is_adapter, HoldsAdapter(init_from));
+  if (!is_adapter) return absl::OkStatus();
+  if (!c->run.init_adapter.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--init_from=", init_from, " is an adapter, and so is --init_adapter; give its base"));
+  }
+  const auto files = FindModelFiles(init_from, /*base=*/"", /*notices=*/nullptr);
+  if (absl::IsNotFound(files.status())) {
+    return absl::NotFoundError(absl::StrCat("--init_from: ", files.status().message(),
+                                            " by --init_from, and the adapter's by "
+                                            "--init_adapter"));
+  }
+  STRAKE_RETURN_IF_ERROR(NameError("--init_from", files.status()));
+  c->run.init_adapter = std::exchange(init_from, files->base);
+  return absl::OkStatus();
+}
+
+// Takes the adapters' options from the adapter that a run begins from. A run that resumes, whose
+// options are known, does not need it.
+absl::Status ReadInitAdapter(TrainConfig* c, std::vector<std::string>* notices) {
+  if (c->run.init_adapter.empty()) return absl::OkStatus();
+  const auto folder = ModelFolderOfFlag("--init_adapter", c->run.init_adapter);
+  if (absl::IsNotFound(folder.status()) && c->lora_rank > 0) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(folder.status());
+  const std::string& directory = c->run.init_adapter = *folder;
+  STRAKE_ASSIGN_OR_RETURN(const AdapterConfig adapter,
+                          NameError("--init_adapter", ReadAdapterConfig(directory, notices)));
+  const LoraConfig& lora = adapter.lora;
+  const std::string targets = absl::StrJoin(lora.targets, ",");
+  const auto check = [&](const char* flag, const auto& given, const auto& there, bool open) {
+    if (open || given == there) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(flag, "=", given, ": the adapter in ", directory,
+                                                   " has ", there, "; leave the flag out"));
+  };
+  STRAKE_RETURN_IF_ERROR(check("--lora_rank", c->lora_rank, lora.rank, c->lora_rank == 0));
+  STRAKE_RETURN_IF_ERROR(check("--lora_alpha", c->lora_alpha, lora.alpha, c->lora_alpha == 0));
+  STRAKE_RETURN_IF_ERROR(
+      check("--lora_targets", c->lora_targets, targets, c->lora_targets.empty()));
+  c->lora_rank = lora.rank;
+  c->lora_alpha = lora.alpha;
+  c->lora_targets = targets;
+  return absl::OkStatus();
+}
+
+// Sets the adapters of the model.
+absl::Status ResolveAdapters(TrainConfig* c, ModelConfig* model) {
+  if (c->lora_rank == 0) {
+    if (c->lora_alpha == 0 && c->lora_targets.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(c->lora_alpha != 0 ? absl::StrCat("--lora_alpha=", c->lora_alpha)
+                                        : absl::StrCat("--lora_targets=", c->lora_targets),
+                     ": there are adapters with --lora_rank alone; give their rank"));
+  }
+  if (c->run.init_from.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--lora_rank=", c->lora_rank,
+                     ": adapters are added to trained weights; give them by --init_from"));
+  }
+  if (c->lora_alpha == 0) c->lora_alpha = kAlphaOfRank * static_cast<double>(c->lora_rank);
+  model->lora = {.rank = c->lora_rank, .alpha = c->lora_alpha};
+  if (!c->lora_targets.empty()) model->lora.targets = absl::StrSplit(c->lora_targets, ',');
+  return NameError("--lora_targets", CheckLora(*model));
+}
+
 // Sets what follows from the options.
 absl::Status Complete(const OptionSet& options, TrainCommand* command) {
   TrainConfig* config = &command->config;
-  STRAKE_RETURN_IF_ERROR(ResolveFolder("--init_from", &config->run.init_from));
+  STRAKE_RETURN_IF_ERROR(ResolveInitFrom(config));
+  STRAKE_RETURN_IF_ERROR(ReadInitAdapter(config, &command->notices));
   if (config->resume.empty()) {
     return absl::InvalidArgumentError(
         "--resume is empty; give auto, newest_good, never, or a path");
@@ -361,6 +457,7 @@ absl::Status Complete(const OptionSet& options, TrainCommand* command) {
     config->model = config->run.init_from + "/config.json";
   }
   STRAKE_ASSIGN_OR_RETURN(command->model, FindModelConfig(config->model, &command->notices));
+  STRAKE_RETURN_IF_ERROR(ResolveAdapters(config, &command->model));
   return Resolve(options, command->model, config, &command->notices);
 }
 
@@ -489,6 +586,7 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
   options.names = {.directory = "--out",
                    .resume = "--resume",
                    .init_from = "--init_from",
+                   .init_adapter = "--init_adapter",
                    .train_files = "--train_data",
                    .val_files = "--val_data",
                    .data_fingerprint = "--data_fingerprint=full",
@@ -503,7 +601,10 @@ absl::StatusOr<TrainerOptions> TrainerOptionsOf(const TrainCommand& command) {
                    .documents = "--documents",
                    .truncate = "--truncate",
                    .chat_format = "--chat_format",
-                   .skip_data = "--skip_data"};
+                   .skip_data = "--skip_data",
+                   .lora_rank = "--lora_rank",
+                   .lora_alpha = "--lora_alpha",
+                   .lora_targets = "--lora_targets"};
   return options;
 }
 

@@ -28,6 +28,9 @@ struct TrainConfig {
   std::string documents = "concat";
   std::string schedule = "cosine";
   std::string resume = "auto";
+  int64_t lora_rank = 0;
+  double lora_alpha = 0;
+  std::string lora_targets;
   int64_t log_every = -1;
   bool exit_zero_on_stop = false;
   MachineConfig machine;
@@ -52,8 +55,10 @@ struct TrainCommand {
 // Then sets values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to
 // resume, or micro_batch * dp), threads (0: all cores, divided over the ranks), and, where neither
 // flag nor file sets them, seq_len (256, or the model's positions if they are fewer), lr (0.5 /
-// hidden size, since narrow models learn at higher rates; with init_from at most 5e-5) and
-// warmup_steps (100; with init_from at most a tenth of the steps). Other paths are not changed.
+// hidden size, since narrow models learn at higher rates; with init_from at most 5e-5, of adapters
+// 2e-4) and warmup_steps (100; with init_from at most a tenth of the steps). Where init_from is an
+// adapter, it becomes init_adapter, with the base, rank, alpha and modules that its
+// adapter_config.json names. Other paths are not changed.
 // Returns an error, naming flag, key or file and the value, for options that cannot be run.
 absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv);
 

@@ -12,9 +12,6 @@
 
 namespace strake {
 
-// The checksum's key in RunRecord::identity.
-inline constexpr char kBaseWeightsKey[] = "base_weights";
-
 // WeightsChecksum() of a directory. It reads all weights.
 absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const ModelConfig& config);
 

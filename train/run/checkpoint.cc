@@ -16,9 +16,15 @@
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
+#include "models/activation_recompute.h"
+#include "models/checkpoint/adapter_config.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/model_files.h"
 #include "models/checkpoint/safetensors.h"
 #include "models/families/families.h"
+#include "models/families/family.h"
+#include "models/head_loss.h"
+#include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
@@ -30,10 +36,13 @@
 namespace strake {
 namespace {
 
-// The parameters of rank t of T, without memory.
+// The trained parameters of rank t of T, without memory.
 void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterArena* arena) {
-  const Transformer model(engine.model().config(), /*max_seq_len=*/1, arena,
-                          TensorParallel::Planned(rank, num_ranks));
+  const ModelConfig& config = engine.model().config();
+  ParameterArena frozen;
+  const Transformer model(config, /*max_seq_len=*/1, config.lora.enabled() ? &frozen : arena,
+                          TensorParallel::Planned(rank, num_ranks), LogitsChunk(),
+                          ActivationRecompute::kNone, arena);
   PadBuckets(arena, engine.options().dtype, engine.mesh().sizes().dp, engine.options().gradients);
   arena->AllocateDryRun(engine.options().dtype);
 }
@@ -178,24 +187,46 @@ std::vector<std::string> SuffixesOf(const std::vector<OptimizerArray>& arrays) {
 
 // The engine's part of a checkpoint. Fetches all weights, then the optimizer's arrays.
 struct Contents {
-  const std::string& hf_config;
+  const ModelConfig& config;
   DType dtype;
   const ParameterArena& whole;
   const std::vector<std::string>& suffixes;
   FetchParameter weights, optimizer_state;
 };
 
+// The weights' files, or with LoRA the adapters'.
+absl::StatusOr<Manifest> WriteWeights(const std::string& directory, const Contents& contents,
+                                      const CheckpointFiles& files) {
+  if (!contents.config.lora.enabled()) {
+    return SaveWeights(directory, contents.whole, FileDType(contents.dtype), contents.weights,
+                       files.max_weights_file_bytes);
+  }
+  Manifest manifest;
+  STRAKE_ASSIGN_OR_RETURN(manifest[kAdapterWeightsFile],
+                          SaveArrays(PathOf(directory, kAdapterWeightsFile), contents.whole, {""},
+                                     contents.dtype, contents.weights));
+  return manifest;
+}
+
+// Names all modules, since "all-linear" is more to some versions of PEFT.
+std::string AdapterConfigText(const ModelConfig& model, const std::string& base_model) {
+  AdapterConfig config = {.lora = model.lora, .base_model = base_model};
+  if (config.lora.targets.empty()) config.lora.targets = AdapterModules(model);
+  return ToAdapterConfig(config, /*fan_in_fan_out=*/!model.family->tensors.transposed);
+}
+
 absl::Status WriteFiles(const std::string& directory, const Contents& contents,
                         const RunRecord& record, const CheckpointFiles& files) {
-  STRAKE_ASSIGN_OR_RETURN(Manifest manifest,
-                          SaveWeights(directory, contents.whole, FileDType(contents.dtype),
-                                      contents.weights, files.max_weights_file_bytes));
+  STRAKE_ASSIGN_OR_RETURN(Manifest manifest, WriteWeights(directory, contents, files));
   const auto write_text = [&](const std::string& name, const std::string& text) {
     manifest[name] = {
         {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
     return WriteFileDurably(absl::StrCat(directory, "/", name), text);
   };
-  STRAKE_RETURN_IF_ERROR(write_text("config.json", contents.hf_config));
+  const bool lora = contents.config.lora.enabled();
+  STRAKE_RETURN_IF_ERROR(
+      lora ? write_text(kAdapterConfigFile, AdapterConfigText(contents.config, files.base_model))
+           : write_text("config.json", ToHfConfig(contents.config, contents.dtype)));
   STRAKE_RETURN_IF_ERROR(MakeFoldersOf(files.carried, directory));
   for (const auto& [name, text] : files.carried) {
     STRAKE_RETURN_IF_ERROR(write_text(name, text));
@@ -206,10 +237,6 @@ absl::Status WriteFiles(const std::string& directory, const Contents& contents,
                  AccumulationDType(contents.dtype), contents.optimizer_state));
   STRAKE_RETURN_IF_ERROR(write_text("run.json", ToJson(record)));
   return WriteFileDurably(directory + "/manifest.json", ToJson(manifest));
-}
-
-std::string HfConfigOf(Engine& engine) {
-  return ToHfConfig(engine.model().config(), engine.parameters().values().dtype());
 }
 
 // to = from, which may be on a GPU.
@@ -232,11 +259,10 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const
   GatherCalls calls(engine);
   absl::Status written;
   if (engine.mesh().rank() == 0 && !directory.empty()) {
-    const std::string hf_config = HfConfigOf(engine);
     const std::vector<std::string> suffixes = SuffixesOf(calls.optimizer_arrays());
     written =
         WriteFiles(directory,
-                   {.hf_config = hf_config,
+                   {.config = engine.model().config(),
                     .dtype = engine.parameters().values().dtype(),
                     .whole = calls.whole(),
                     .suffixes = suffixes,
@@ -249,7 +275,7 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const
 }
 
 CheckpointSnapshot::CheckpointSnapshot(Engine& engine)
-    : hf_config_(HfConfigOf(engine)),
+    : config_(engine.model().config()),
       dtype_(engine.parameters().values().dtype()),
       suffixes_(SuffixesOf(OptimizerArrays(engine.optimizer()))) {
   PlanParameters(engine, 0, 1, &whole_);
@@ -302,7 +328,7 @@ absl::Status CheckpointSnapshot::Take(Engine& engine) {
 absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRecord& record,
                                        const CheckpointFiles& files) const {
   return WriteFiles(directory,
-                    {.hf_config = hf_config_,
+                    {.config = config_,
                      .dtype = dtype_,
                      .whole = whole_,
                      .suffixes = suffixes_,
@@ -312,8 +338,13 @@ absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRe
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
-  const ModelFamily& family = *engine.model().config().family;
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, family, engine.parameters()));
+  const ModelConfig& config = engine.model().config();
+  const auto load_weights = [&](const std::vector<ArenaArray>& arrays) {
+    return config.lora.enabled()
+               ? LoadAdapter(directory, engine.parameters(), arrays)
+               : LoadWeights(directory, *config.family, engine.parameters(), arrays);
+  };
+  STRAKE_RETURN_IF_ERROR(load_weights({{/*suffix=*/"", engine.parameters().values()}}));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
   const std::string optimizer_file = PathOf(directory, kOptimizerFile);
   const AdamW& optimizer = engine.optimizer();
@@ -326,8 +357,7 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   if (holds_masters) {
     arrays.push_back({kMasterSuffix, unrounded});
   } else if (optimizer.masters().defined()) {
-    STRAKE_RETURN_IF_ERROR(LoadWeights(directory, family, engine.parameters(),
-                                       ArenaArrays({{/*suffix=*/"", unrounded}})));
+    STRAKE_RETURN_IF_ERROR(load_weights(ArenaArrays({{/*suffix=*/"", unrounded}})));
   }
   return LoadArrays(optimizer_file, engine.parameters(), ArenaArrays(arrays));
 }

@@ -2,6 +2,8 @@
 //
 //   config.json, model.safetensors   what transformers loads; large weights lie in several files
 //                                    (SaveWeights() of models/checkpoint/hf_checkpoint.h)
+//   adapter_config.json,             with LoRA, in their place: what PEFT loads. The frozen weights
+//     adapter_model.safetensors      stay where they are
 //   tokenizer.json and others        of the original model (train/run/carried_files.h)
 //   optimizer.safetensors            NAME.exp_avg, NAME.exp_avg_sq and, of bf16 weights,
 //                                    NAME.master (f32 weights that they round), f32, in the
@@ -23,6 +25,7 @@
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/model_config.h"
 #include "train/engine/engine.h"
 #include "train/run/carried_files.h"
 #include "train/run/run_record.h"
@@ -32,6 +35,7 @@ namespace strake {
 // The contents of a checkpoint's files beside the engine's state and the run's record.
 struct CheckpointFiles {
   CarriedFiles carried = {};
+  std::string base_model = {};  // with LoRA, the directory of the frozen weights
   int64_t max_weights_file_bytes = kMaxWeightsFileBytes;
 };
 
@@ -66,7 +70,7 @@ class CheckpointSnapshot {
     return state_[parameter * suffixes_.size() + array];
   }
 
-  std::string hf_config_;
+  ModelConfig config_;
   DType dtype_;
   ParameterArena whole_;               // without memory
   std::vector<std::string> suffixes_;  // of the optimizer's arrays
@@ -75,7 +79,8 @@ class CheckpointSnapshot {
 };
 
 // Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
-// dtype of the run that wrote it: its f32 weights lose no precision.
+// dtype of the run that wrote it: its f32 weights lose no precision. Frozen weights are not
+// touched.
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
 
 }  // namespace strake

@@ -9,7 +9,8 @@
 //   data_time        where `identity` has samples of the training tokens: when the newest of their
 //                    files was changed, in seconds since 1970
 //   identity         what makes it this run: model, data, seed, shuffle, sequence length, global
-//                    batch, optimizer settings. Resuming needs the same.
+//                    batch, optimizer settings; of adapters their rank, alpha, modules and the
+//                    checksum of the frozen weights. Resuming needs the same.
 //   config           every option, resolved. May change on resume where it is not in `identity`.
 #ifndef STRAKE_TRAIN_RUN_RUN_RECORD_H_
 #define STRAKE_TRAIN_RUN_RUN_RECORD_H_
@@ -32,6 +33,9 @@ struct DueWork {
   bool any() const { return evaluation || sample; }
   friend bool operator==(const DueWork&, const DueWork&) = default;
 };
+
+// The key in `identity` of that checksum (train/run/base_weights.h).
+inline constexpr char kBaseWeightsKey[] = "base_weights";
 
 struct RunRecord {
   int64_t step = 0;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -37,6 +39,17 @@ RunSaver::~RunSaver() {
   if (writing_.valid()) writing_.wait();
 }
 
+namespace {
+
+// For PEFT, which may be started in another folder.
+std::string BaseModelOf(const TrainerOptions& options) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::absolute(options.init_from, error);
+  return error ? options.init_from : path.lexically_normal().string();
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<RunSaver>> RunSaver::Create(
     const TrainerOptions& options, const Mesh& mesh, Engine& engine,
     const std::vector<TrainObserver*>& observers) {
@@ -59,6 +72,7 @@ absl::Status RunSaver::SetDirectory(RunDirectory directory, CarriedFiles carried
                                     const RunRecord& record) {
   directory_ = std::move(directory);
   files_ = {.carried = std::move(carried),
+            .base_model = BaseModelOf(options_),
             .max_weights_file_bytes = options_.max_weights_file_bytes};
   STRAKE_RETURN_IF_ERROR(WriteRecord(record));
   // A run that was killed may not have come to it.

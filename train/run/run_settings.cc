@@ -11,8 +11,10 @@
 #include "glog/logging.h"
 #include "models/activation_recompute.h"
 #include "models/families/families.h"
+#include "models/lora_modules.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
+#include "train/run/run_record.h"
 
 namespace strake {
 namespace {
@@ -82,9 +84,21 @@ void AddOptimizerSettings(const TrainerOptions& o, nlohmann::ordered_json* json)
   (*json)["clip_norm"] = o.clip_norm;
 }
 
+void AddAdapterSettings(const ModelConfig& model, nlohmann::ordered_json* json) {
+  const LoraConfig& lora = model.lora;
+  (*json)["lora_rank"] = lora.rank;
+  (*json)["lora_alpha"] = lora.alpha;
+  (*json)["lora_targets"] =
+      absl::StrJoin(lora.targets.empty() ? AdapterModules(model) : lora.targets, ",");
+}
+
 nlohmann::ordered_json SettingsOf(const TrainerOptions& o, const MeshVector& sizes) {
   nlohmann::ordered_json json;
   json["init_from"] = o.init_from;
+  if (o.engine.model.lora.enabled()) {
+    json["init_adapter"] = o.init_adapter;
+    AddAdapterSettings(o.engine.model, &json);
+  }
   json["train_data"] = TrainingSetting(o);
   json["val_data"] = ValidationSetting(o.val_sets);
   if (!o.skip_data.empty()) json["skip_data"] = o.skip_data;
@@ -130,7 +144,7 @@ std::string DTypeSetting(DType dtype) {
 }
 
 nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& data_fingerprint,
-                                  DataRules data_rules) {
+                                  DataRules data_rules, const std::string& base_weights) {
   nlohmann::ordered_json identity;
   identity["model"] = *ParseOrderedJson(ToHfConfig(o.engine.model), "config.json");
   identity["train_data"] = data_fingerprint;
@@ -147,6 +161,10 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
   identity["seq_len"] = o.engine.seq_len;
   identity["global_batch"] = o.global_batch;
   AddOptimizerSettings(o, &identity);
+  if (o.engine.model.lora.enabled()) {
+    AddAdapterSettings(o.engine.model, &identity);
+    identity[kBaseWeightsKey] = base_weights;
+  }
   return identity;
 }
 
@@ -171,8 +189,8 @@ nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector&
 
 nlohmann::ordered_json SharedSettings(nlohmann::ordered_json config,
                                       const nlohmann::ordered_json& identity) {
-  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "model",
-                          "tokenizer", "data_cache", "eval_tasks", "skip_data"}) {
+  for (const char* key : {"threads", "out", "train_data", "val_data", "init_from", "init_adapter",
+                          "model", "tokenizer", "data_cache", "eval_tasks", "skip_data"}) {
     config.erase(key);
   }
   config.update(identity);

@@ -12,10 +12,12 @@
 namespace strake {
 
 // The options that identify a run: RunRecord::identity. `data_fingerprint` and `data_rules` are
-// those of TrainingData. The first rules, which earlier versions had, are not written.
+// those of TrainingData. The first rules, which earlier versions had, are not written. With LoRA,
+// `base_weights` is BaseChecksum() of the frozen weights.
 nlohmann::ordered_json IdentityOf(const TrainerOptions& options,
                                   const std::string& data_fingerprint,
-                                  DataRules data_rules = DataRules::kBytesAndEnd);
+                                  DataRules data_rules = DataRules::kBytesAndEnd,
+                                  const std::string& base_weights = "");
 
 // The rules under which an identity's run reads its data.
 DataRules DataRulesOf(const nlohmann::ordered_json& identity);

@@ -39,7 +39,8 @@ ModelTokenizerPlaces FindPlaces(const TrainerOptions& options, const std::string
   const std::string& given = options.tokenizer;
   const bool gone =
       !given.empty() && !checkpoint.empty() && HoldsTokenizer(checkpoint) && IsGone(given);
-  if (!gone) return {.given = given, .directories = {options.init_from, checkpoint}};
+  if (!gone)
+    return {.given = given, .directories = {options.init_adapter, options.init_from, checkpoint}};
   notes->push_back(absl::StrCat(options.names.tokenizer, ": ", given,
                                 " is gone; the run goes on with the tokenizer in ", checkpoint));
   return {.directories = {checkpoint}};

@@ -21,6 +21,7 @@
 #include "data/token_batch.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "models/checkpoint/hf_checkpoint.h"
+#include "models/checkpoint/model_files.h"
 #include "models/families/families.h"
 #include "models/families/family.h"
 #include "models/generator.h"
@@ -30,6 +31,7 @@
 #include "train/evaluation/choice_scores.h"
 #include "train/evaluation/choice_task.h"
 #include "train/evaluation/sequence_scorer.h"
+#include "train/run/base_weights.h"
 #include "train/run/checkpoint.h"
 #include "train/run/manifest.h"
 #include "train/run/prepared_data.h"
@@ -227,30 +229,59 @@ absl::Status Trainer::VerifyFiles(const std::string& checkpoint) const {
   return Tell([&](TrainObserver& o) { return o.OnWarning(warning); });
 }
 
+// Other programs' models have no record of a run.
+absl::Status Trainer::VerifyModel(const std::string& directory) const {
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(directory + "/run.json"));
+  return kind == PathKind::kNothing ? absl::OkStatus() : VerifyFiles(directory);
+}
+
+absl::Status Trainer::LoadModelWeights(ParameterArena& parameters) const {
+  STRAKE_RETURN_IF_ERROR(VerifyModel(options_.init_from));
+  return LoadWeights(options_.init_from, *options_.engine.model.family, parameters);
+}
+
+absl::Status Trainer::SetFirstWeights() {
+  ParameterArena& parameters = engine_->parameters();
+  if (!options_.init_adapter.empty()) {
+    STRAKE_RETURN_IF_ERROR(VerifyModel(options_.init_adapter));
+    return LoadAdapter(options_.init_adapter, parameters, {{/*suffix=*/"", parameters.values()}});
+  }
+  if (options_.init_from.empty() || engine_->base() != nullptr) {
+    return InitializeParameters(options_.seed, engine_->team(), &parameters);
+  }
+  return LoadModelWeights(parameters);
+}
+
 absl::Status Trainer::SetWeights(const std::string& checkpoint) {
+  if (engine_->base() != nullptr) STRAKE_RETURN_IF_ERROR(LoadModelWeights(*engine_->base()));
   if (!checkpoint.empty()) {
     STRAKE_RETURN_IF_ERROR(VerifyFiles(checkpoint));
     return LoadCheckpoint(checkpoint, *engine_);
   }
-  ParameterArena& parameters = engine_->parameters();
-  if (!options_.init_from.empty()) {
-    // Other programs' models have no record of a run.
-    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(options_.init_from + "/run.json"));
-    if (kind != PathKind::kNothing) STRAKE_RETURN_IF_ERROR(VerifyFiles(options_.init_from));
-  }
-  STRAKE_RETURN_IF_ERROR(
-      options_.init_from.empty()
-          ? InitializeParameters(options_.seed, engine_->team(), &parameters)
-          : LoadWeights(options_.init_from, *options_.engine.model.family, parameters));
+  STRAKE_RETURN_IF_ERROR(SetFirstWeights());
   return engine_->optimizer().SetMasters();
+}
+
+// The first rank reads the frozen weights once more. CompareReplicas() finds ranks that have
+// others.
+absl::StatusOr<std::string> Trainer::FrozenChecksum() const {
+  std::string checksum;
+  if (!options_.engine.model.lora.enabled()) return checksum;
+  if (is_first_rank()) {
+    STRAKE_ASSIGN_OR_RETURN(checksum, BaseChecksum(options_.init_from, options_.engine.model));
+  }
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &checksum));
+  return checksum;
 }
 
 // Reads what checkpoints carry from the checkpoint, or where a model's run begins.
 absl::Status Trainer::ReadCarried(const std::string& checkpoint) {
-  const std::string& directory = checkpoint.empty() ? options_.init_from : checkpoint;
-  std::vector<std::string> skipped;
-  if (!directory.empty()) {
-    STRAKE_ASSIGN_OR_RETURN(carried_, ReadCarriedFiles(directory, &skipped));
+  std::vector<std::string> directories = {checkpoint}, skipped;
+  if (checkpoint.empty()) directories = {options_.init_adapter, options_.init_from};
+  for (const std::string& directory : directories) {
+    if (directory.empty()) continue;
+    STRAKE_ASSIGN_OR_RETURN(CarriedFiles files, ReadCarriedFiles(directory, &skipped));
+    carried_.merge(files);
   }
   if (checkpoint.empty() && !options_.tokenizer.empty() && tokenizer_.tokenizer != nullptr) {
     std::erase_if(carried_, [](const auto& file) { return IsOfTokenizer(file.first); });
@@ -291,8 +322,10 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
 }
 
 absl::Status Trainer::OpenRun() {
+  STRAKE_ASSIGN_OR_RETURN(const std::string base_weights, FrozenChecksum());
   start_record_ = std::make_unique<RunRecord>(RunRecord{
-      .identity = IdentityOf(options_, data_->Fingerprint(engine_->team()), data_->rules()),
+      .identity =
+          IdentityOf(options_, data_->Fingerprint(engine_->team()), data_->rules(), base_weights),
       .config = ConfigOf(options_, mesh_.sizes()),
       .data_time = data_->TimeOfSampledFiles()});
   const nlohmann::ordered_json& identity = start_record_->identity;

@@ -72,7 +72,11 @@ class Trainer {
   absl::Status OpenRun();
   absl::Status VerifyFiles(const std::string& checkpoint) const;
   std::string NewestGoodInstead() const;
+  absl::Status VerifyModel(const std::string& directory) const;
+  absl::Status LoadModelWeights(ParameterArena& parameters) const;
+  absl::Status SetFirstWeights();
   absl::Status SetWeights(const std::string& checkpoint);
+  absl::StatusOr<std::string> FrozenChecksum() const;
   absl::Status ReadCarried(const std::string& checkpoint);
   absl::Status WaitForMemory();
   absl::Status CompareFingerprint(const RunStart& start) const;

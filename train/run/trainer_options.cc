@@ -7,6 +7,7 @@
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "data/chat/chat_format.h"
+#include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
 
@@ -57,6 +58,22 @@ absl::Status CheckChatFormat(const TrainerOptions& o) {
   return NameError(o.names.chat_format, FindChatFormat(o.chat_format).status());
 }
 
+absl::Status CheckAdapters(const TrainerOptions& o) {
+  const OptionNames& names = o.names;
+  const bool lora = o.engine.model.lora.enabled();
+  if (lora && o.init_from.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(names.lora_rank, "=", o.engine.model.lora.rank,
+                     ": adapters are added to trained weights; give them by ", names.init_from));
+  }
+  if (!lora && !o.init_adapter.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(names.init_adapter, "=", o.init_adapter,
+                                                   ": the model has no adapters; give ",
+                                                   names.lora_rank));
+  }
+  return NameError(names.lora_targets, CheckLora(o.engine.model));
+}
+
 absl::Status CheckFiles(const TrainerOptions& o) {
   if (o.train_files.empty() && o.train_sources.empty()) {
     return absl::InvalidArgumentError("[trainer] no training data");
@@ -84,6 +101,7 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
   if (const absl::Status model = ValidateModelConfig(o->engine.model); !model.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("[trainer] the model: ", model.message()));
   }
+  STRAKE_RETURN_IF_ERROR(CheckAdapters(*o));
   STRAKE_RETURN_IF_ERROR(CheckSeqLen(o->engine.model, o->engine.seq_len));
   STRAKE_RETURN_IF_ERROR(CheckLayout(sizes, o->engine));
   const int64_t pass = o->engine.micro_batch * sizes.dp;

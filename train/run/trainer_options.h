@@ -30,6 +30,7 @@ struct OptionNames {
   std::string directory = "directory";
   std::string resume = "resume";
   std::string init_from = "init_from";
+  std::string init_adapter = "init_adapter";
   std::string train_files = "train_files";
   std::string val_files = "val_files";
   std::string data_fingerprint = "data_fingerprint_tokens";
@@ -77,7 +78,11 @@ struct TrainingSource {
 struct TrainerOptions {
   // The model*, sequence length*, micro-batch, dtype, device and threads of a rank.
   EngineOptions engine = {.seq_len = 256, .micro_batch = 8};
-  std::string init_from = {};  // model directory in the Hugging Face layout; "": random weights
+  // Model directory in the Hugging Face layout; "": random weights. With engine.model.lora (*),
+  // that of the frozen weights*, which are read again by a run that resumes.
+  std::string init_from = {};
+  // Directory of the adapter that a run with engine.model.lora begins with; "": a new one.
+  std::string init_adapter = {};
 
   // Files, * by their tokens: *.bin are llm.c token files. Others are text, which is prepared with
   // the tokenizer; a model of bytes, with 256 tokens and no tokenizer, reads plain text as bytes.
