@@ -38,6 +38,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
+#include "models/lora_config.h"
 #include "nlohmann/json.hpp"
 #include "parallel/mesh/run_on_threads.h"
 #include "train/plan/memory_plan.h"
@@ -405,6 +406,153 @@ TEST_F(TrainerTest, CheckpointsCarryTheOriginalsFiles) {
   const std::string path = options_.directory + "/step-6/tokenizer.json";
   WriteFile(path, "{\"other\": 1}");
   EXPECT_THAT(ErrorOf(kTp2), HasSubstr(path));
+}
+
+// A base of other programs, "base", and options of adapters beside it.
+class LoraTrainerTest : public TrainerTest {
+ protected:
+  LoraTrainerTest() {
+    base_ = MakeBase("base", /*seed=*/5);
+    options_.engine.model.lora = {.rank = 2, .alpha = 4};
+    options_.init_from = base_;
+    options_.save_every = 2;
+    options_.keep_last = 0;
+  }
+
+  std::string MakeBase(const std::string& name, int64_t seed) {
+    const TrainerOptions before = options_;
+    options_.engine.model.lora = {};
+    options_.init_from = options_.init_adapter = "";
+    options_.seed = seed;
+    options_.directory = directory_ / (name + ".run");
+    const absl::Status trained = Train(kOneRank, {});
+    EXPECT_TRUE(trained.ok()) << trained;
+    const std::string base = directory_ / name;
+    std::filesystem::rename(options_.directory + "/step-4", base);
+    for (const char* file : {"/manifest.json", "/run.json", "/optimizer.safetensors"}) {
+      std::filesystem::remove(base + file);
+    }
+    options_ = before;
+    return base;
+  }
+  void ExpectTrains(const MeshVector& sizes = kOneRank) const {
+    const absl::Status trained = Train(sizes, {});
+    EXPECT_TRUE(trained.ok()) << trained;
+  }
+  std::string Step(int step) const { return absl::StrCat(options_.directory, "/step-", step); }
+
+  std::string base_;
+};
+
+TEST_F(LoraTrainerTest, CheckpointsAreAdapters) {
+  const std::string weights = ReadFile(base_ + "/model.safetensors");
+  for (const bool async_save : {false, true}) {
+    options_.async_save = async_save;
+    for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+      options_.directory += "x";
+      ExpectTrains(sizes);
+      const auto files = FilesOf(Step(4));
+      EXPECT_EQ(files.count("model.safetensors"), 0);
+      EXPECT_EQ(files.count("config.json"), 0);
+      EXPECT_EQ(files.count("adapter_model.safetensors"), 1);
+      EXPECT_EQ(files.count("tokenizer.json"), 1);
+      EXPECT_TRUE(VerifyCheckpoint(Step(4)).ok());
+      const auto config = nlohmann::json::parse(files.at("adapter_config.json"));
+      EXPECT_EQ(config.at("base_model_name_or_path"), base_);
+      EXPECT_EQ(config.at("r"), 2);
+      EXPECT_EQ(config.at("lora_alpha"), 4);
+      EXPECT_EQ(config.at("target_modules").size(), 7);
+      EXPECT_NE(files.at("adapter_model.safetensors"),
+                ReadFile(Step(2) + "/adapter_model.safetensors"));
+    }
+  }
+  EXPECT_TRUE(ReadFile(base_ + "/model.safetensors") == weights) << "the base has changed";
+}
+
+TEST_F(LoraTrainerTest, GoesOnBitForBit) {
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      options_.engine.dtype = dtype;
+      options_.directory += "x";
+      ExpectTrains(sizes);
+      const auto whole = FilesOf(Step(4));
+      std::filesystem::remove_all(Step(4));
+      ExpectTrains(sizes);
+      // Not EXPECT_EQ of the maps: it would print the weights.
+      EXPECT_TRUE(FilesOf(Step(4)) == whole) << options_.directory;
+    }
+  }
+}
+
+TEST_F(LoraTrainerTest, AnotherBaseIsAnotherRun) {
+  ExpectTrains();
+  std::filesystem::remove_all(Step(4));
+  const std::string moved = directory_ / "moved";
+  std::filesystem::rename(base_, moved);
+  EXPECT_THAT(ErrorOf(), HasSubstr(base_));
+  // Where it lies does not matter, what it holds does.
+  options_.init_from = moved;
+  ExpectTrains();
+  std::filesystem::remove_all(Step(4));
+  options_.init_from = MakeBase("other", /*seed=*/6);
+  for (const MeshVector& sizes : {kOneRank, kTp2}) {
+    EXPECT_THAT(ErrorOf(sizes), HasSubstr("base_weights is \""));
+  }
+}
+
+TEST_F(LoraTrainerTest, OtherAdaptersAreAnotherRun) {
+  ExpectTrains();
+  std::filesystem::remove_all(Step(4));
+  LoraConfig& lora = options_.engine.model.lora;
+  lora.alpha = 5;
+  EXPECT_THAT(ErrorOf(), HasSubstr("lora_alpha is 4"));
+  lora = {.rank = 3, .alpha = 4};
+  EXPECT_THAT(ErrorOf(), HasSubstr("lora_rank is 2 there, 3 here"));
+  lora = {.rank = 2, .alpha = 4, .targets = {"q_proj"}};
+  EXPECT_THAT(ErrorOf(), HasSubstr("lora_targets is "));
+  lora = {};
+  EXPECT_THAT(ErrorOf(), HasSubstr("lora_rank"));
+}
+
+TEST_F(LoraTrainerTest, BeginsFromAnAdapter) {
+  ExpectTrains();
+  const std::string adapter = options_.init_adapter = directory_ / "adapter";
+  std::filesystem::copy(Step(4), adapter);
+  for (const char* file : {"/manifest.json", "/run.json", "/optimizer.safetensors"}) {
+    std::filesystem::remove(adapter + file);  // as PEFT's
+  }
+  options_.schedule = {.lr = 0, .warmup_steps = 0, .total_steps = 2};
+  for (const MeshVector& sizes : {kOneRank, kDp2, kTp2}) {
+    options_.directory += "y";
+    ExpectTrains(sizes);
+    const std::string name = "/adapter_model.safetensors";
+    EXPECT_TRUE(ReadFile(Step(2) + name) == ReadFile(adapter + name)) << options_.directory;
+  }
+  options_.directory += "y";
+  std::filesystem::remove(adapter + "/adapter_model.safetensors");
+  EXPECT_THAT(ErrorOf(), HasSubstr(adapter + "/adapter_model.safetensors"));
+}
+
+TEST_F(LoraTrainerTest, ADamagedAdapterOrBaseIsNamed) {
+  ExpectTrains();
+  std::filesystem::remove_all(Step(4));
+  const std::string adapter = Step(2) + "/adapter_model.safetensors";
+  std::string bytes = ReadFile(adapter);
+  bytes.back() ^= 1;
+  WriteFile(adapter, bytes);
+  EXPECT_THAT(ErrorOf(), HasSubstr(adapter));
+}
+
+TEST_F(LoraTrainerTest, OptionsThatCannotBeRunAreErrors) {
+  options_.names.lora_rank = "--rank";
+  options_.init_from = "";
+  EXPECT_THAT(ErrorOf(), HasSubstr("--rank=2: adapters are added to trained weights"));
+  options_.init_from = base_;
+  options_.engine.model.lora.targets = {"lm_head"};
+  EXPECT_THAT(ErrorOf(), HasSubstr("\"lm_head\" for an adapter"));
+  options_.engine.model.lora = {};
+  options_.init_adapter = base_;
+  EXPECT_THAT(ErrorOf(), HasSubstr("init_adapter=" + base_ + ": the model has no adapters"));
 }
 
 TEST_F(TrainerTest, WhatIsNotCarriedIsSaid) {
