@@ -4,8 +4,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/status_macros.h"
-#include "models/checkpoint/hf_checkpoint.h"
-#include "models/families/families.h"
+#include "models/checkpoint/model_files.h"
 #include "models/transformer.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
@@ -15,13 +14,14 @@ namespace strake::testing {
 absl::StatusOr<std::vector<float>> CheckpointLogits(const std::string& directory,
                                                     std::vector<int32_t> tokens) {
   const auto num_tokens = static_cast<int64_t>(tokens.size());
-  STRAKE_ASSIGN_OR_RETURN(const ModelConfig config,
-                          ReadHfConfig(directory + "/config.json", nullptr));
+  STRAKE_ASSIGN_OR_RETURN(const ModelFiles files,
+                          FindModelFiles(directory, /*base=*/"", /*notices=*/nullptr));
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(files, /*notices=*/nullptr));
   const Mesh mesh = Mesh::SingleRank();
   STRAKE_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
       Engine::Create({.model = config, .seq_len = num_tokens, .micro_batch = 1}, mesh));
-  STRAKE_RETURN_IF_ERROR(LoadWeights(directory, *config.family, engine->parameters()));
+  STRAKE_RETURN_IF_ERROR(LoadModel(files, config, engine->parameters()));
   TransformerSaved saved;
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor logits,

@@ -1,4 +1,5 @@
-// CheckpointLogits: what a Hugging Face directory computes, as Strake loads it.
+// CheckpointLogits: what a Hugging Face directory computes, or an adapter beside its base, as
+// Strake loads it.
 #ifndef STRAKE_TESTS_CHECKPOINT_LOGITS_H_
 #define STRAKE_TESTS_CHECKPOINT_LOGITS_H_
 

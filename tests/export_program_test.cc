@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/dtype.h"
 #include "core/base/file_descriptor.h"
@@ -388,6 +389,87 @@ TEST_F(ExportProgramTest, HelpExplains) {
   for (const char* flag : {"--checkpoint", "--out", "--format", "--dtype", "--max_shard_size"}) {
     EXPECT_THAT(result.out, HasSubstr(flag));
   }
+}
+
+// An adapter of rank 1 of the queries, whose products count twice: A is all ones, and row i of B is
+// (i % 4) / 2, so that row i of the weights grows by i % 4.
+class AdapterExportTest : public ExportProgramTest {
+ protected:
+  AdapterExportTest() {
+    fs::create_directories(directory_ / "adapter");
+    WriteFile(directory_ / "adapter/adapter_config.json",
+              R"({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"],
+                  "base_model_name_or_path": "model"})");
+    std::vector<SafetensorsSpec> specs;
+    std::vector<std::vector<float>> values;
+    for (const auto& [name, shape] : QueryShapes()) {
+      const std::string module = "base_model.model." + name.substr(0, name.rfind('.'));
+      specs.push_back({module + ".lora_A.weight", {1, shape[1]}});
+      values.emplace_back(shape[1], 1.0F);
+      specs.push_back({module + ".lora_B.weight", {shape[0], 1}});
+      std::vector<float>& rows = values.emplace_back();
+      for (int64_t i = 0; i < shape[0]; ++i) rows.push_back(static_cast<float>(i % 4) / 2);
+    }
+    auto writer =
+        SafetensorsWriter::Create(directory_ / "adapter/adapter_model.safetensors", specs);
+    CHECK(writer.ok()) << writer.status();
+    for (const std::vector<float>& each : values) {
+      CHECK(writer->Append(each.data(), each.size()).ok());
+    }
+    CHECK(writer->Finish().ok());
+  }
+
+  std::map<std::string, Shape> QueryShapes() const {
+    const auto file = SafetensorsFile::Open(directory_ / "model/model.safetensors");
+    CHECK(file.ok()) << file.status();
+    std::map<std::string, Shape> shapes;
+    for (const SafetensorsEntry& entry : file->entries()) {
+      if (absl::StrContains(entry.name, "q_proj.weight")) shapes[entry.name] = entry.shape;
+    }
+    return shapes;
+  }
+  Tensors Merged() const {
+    Tensors merged = source_;
+    for (const auto& [name, shape] : QueryShapes()) {
+      std::vector<float>& values = merged.at(name);
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] += static_cast<float>(static_cast<int64_t>(i) / shape[1] % 4);
+      }
+    }
+    return merged;
+  }
+};
+
+TEST_F(AdapterExportTest, AnAdapterIsMerged) {
+  ASSERT_EQ(QueryShapes().size(), 3);
+  ExpectExports({"--checkpoint=adapter", "--out=out"});
+  EXPECT_TRUE(ReadTensors(directory_ / "out", SafetensorsDType::kF32) == Merged());
+  EXPECT_EQ(ReadFile(directory_ / "out/tokenizer.json"),
+            ReadFile(directory_ / "model/tokenizer.json"));
+  EXPECT_FALSE(fs::exists(directory_ / "out/adapter_config.json"));
+  EXPECT_EQ(*ReadHfConfig(directory_ / "out/config.json", nullptr),
+            *ReadHfConfig(directory_ / "model/config.json", nullptr));
+  ExpectExports({"--checkpoint=adapter", "--out=a.gguf"});
+  const GgufFile file(ReadFile(directory_ / "a.gguf"));
+  EXPECT_EQ(file.keys.at("tokenizer.chat_template"), "{{ messages }}");
+  EXPECT_EQ(file.tensors.at("blk.1.attn_q.weight").values,
+            Merged().at("model.layers.1.self_attn.q_proj.weight"));
+}
+
+TEST_F(AdapterExportTest, ItsOwnFilesCountBeforeItsBases) {
+  WriteTokenizer("adapter", R"({"tokenizer_class": "PreTrainedTokenizerFast",
+                                "chat_template": "{{ own }}"})");
+  ExpectExports({"--checkpoint=adapter", "--out=out"});
+  EXPECT_EQ(ReadJson("out/tokenizer_config.json").at("chat_template"), "{{ own }}");
+  EXPECT_TRUE(fs::exists(directory_ / "out/generation_config.json"));
+}
+
+TEST_F(AdapterExportTest, TheBaseMayHaveMoved) {
+  fs::rename(directory_ / "model", directory_ / "moved");
+  ExpectError({"--checkpoint=adapter", "--out=out"}, "--base_model");
+  ExpectExports({"--checkpoint=adapter", "--base_model=moved", "--out=out"});
+  EXPECT_TRUE(fs::exists(directory_ / "out/model.safetensors"));
+  ExpectError({"--checkpoint=moved", "--base_model=moved", "--out=new"}, "is no adapter");
 }
 
 }  // namespace

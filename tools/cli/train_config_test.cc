@@ -13,6 +13,7 @@
 #include "core/testing/temp_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/lora_config.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
 
@@ -103,6 +104,76 @@ TEST(TrainConfigTest, FineTuningHasRatesOfItsOwn) {
   EXPECT_THAT(given->notices, ::testing::Not(::testing::Contains(HasSubstr("learning rate"))));
   EXPECT_EQ(ConfigOf({init_from, "--steps=5000"}).run.schedule.warmup_steps, 100);
   EXPECT_EQ(ConfigOf({"--steps=200"}).run.schedule.warmup_steps, 100) << "from random weights";
+}
+
+// An adapter, in a folder of its own, of the model in `directory`.
+void WriteAdapter(const testing::TempDirectory& directory, const std::string& name) {
+  std::filesystem::create_directory(directory / name);
+  testing::WriteFile(directory / name + "/adapter_config.json",
+                     absl::StrCat(R"({"peft_type": "LORA", "r": 3, "lora_alpha": 12,
+                                      "target_modules": ["c_attn", "c_fc"],
+                                      "base_model_name_or_path": ")",
+                                  directory.path(), R"("})"));
+}
+
+TEST(TrainConfigTest, AdaptersAreBesideInitFrom) {
+  const testing::TempDirectory directory;
+  WriteTinyModel(directory);
+  const std::string init_from = "--init_from=" + directory.path();
+  const auto command = Parse({init_from, "--lora_rank=3", "--steps=200"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(command->model.lora, (LoraConfig{.rank = 3, .alpha = 6}));
+  EXPECT_EQ(command->config.run.schedule.lr, 2e-4);
+  EXPECT_EQ(command->config.run.init_adapter, "");
+  const auto given =
+      Parse({init_from, "--lora_rank=3", "--lora_alpha=1.5", "--lora_targets=c_attn,mlp.c_proj"});
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->model.lora,
+            (LoraConfig{.rank = 3, .alpha = 1.5, .targets = {"c_attn", "mlp.c_proj"}}));
+  EXPECT_FALSE(Parse({init_from})->model.lora.enabled());
+}
+
+TEST(TrainConfigTest, AnAdapterBringsItsBaseAndOptions) {
+  const testing::TempDirectory directory;
+  WriteTinyModel(directory);
+  WriteAdapter(directory, "adapter");
+  const LoraConfig lora = {.rank = 3, .alpha = 12, .targets = {"c_attn", "c_fc"}};
+  const std::string init_from = "--init_from=" + directory / "adapter";
+  const auto command = Parse({init_from});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_EQ(command->model.lora, lora);
+  EXPECT_EQ(command->config.run.init_from, directory.path());
+  EXPECT_EQ(command->config.run.init_adapter, directory / "adapter");
+  EXPECT_EQ(command->config.model, directory / "config.json");
+  const auto named = Parse({"--init_from=" + directory.path(),
+                            "--init_adapter=" + directory / "adapter", "--lora_rank=3"});
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_EQ(named->model.lora, lora);
+  EXPECT_THAT(ErrorOf({init_from, "--lora_rank=4"}),
+              AllOf(HasSubstr("--lora_rank=4"), HasSubstr("has 3")));
+  EXPECT_THAT(ErrorOf({init_from, "--lora_targets=c_proj"}),
+              AllOf(HasSubstr("--lora_targets=c_proj"), HasSubstr("has c_attn,c_fc")));
+  EXPECT_THAT(ErrorOf({init_from, "--init_adapter=" + directory / "adapter"}),
+              HasSubstr("and so is --init_adapter"));
+  std::filesystem::remove(directory / "config.json");
+  EXPECT_THAT(ErrorOf({init_from}),
+              AllOf(StartsWith("--init_from: "), HasSubstr(directory.path() + " is not there"),
+                    HasSubstr("--init_adapter")));
+}
+
+TEST(TrainConfigTest, AdaptersThatCannotBeTrainedAreErrors) {
+  const testing::TempDirectory directory;
+  WriteTinyModel(directory);
+  const std::string init_from = "--init_from=" + directory.path();
+  EXPECT_THAT(ErrorOf({"--lora_rank=2"}),
+              AllOf(HasSubstr("--lora_rank=2"), HasSubstr("--init_from")));
+  EXPECT_THAT(ErrorOf({init_from, "--lora_alpha=2"}),
+              AllOf(HasSubstr("--lora_alpha=2"), HasSubstr("--lora_rank")));
+  EXPECT_THAT(ErrorOf({init_from, "--lora_targets=c_fc"}),
+              AllOf(HasSubstr("--lora_targets=c_fc"), HasSubstr("--lora_rank")));
+  EXPECT_THAT(ErrorOf({init_from, "--lora_rank=-1"}), HasSubstr("--lora_rank=-1"));
+  EXPECT_THAT(ErrorOf({init_from, "--lora_rank=2", "--lora_targets=q_proj"}),
+              AllOf(HasSubstr("--lora_targets"), HasSubstr("\"q_proj\""), HasSubstr("c_attn")));
 }
 
 TEST(TrainConfigTest, AFineTuningRunThatWasBegunKeepsItsRates) {

@@ -119,9 +119,13 @@ std::vector<std::string> WarningsOfChanges(const TrainerOptions& options, const 
         absl::StrCat(names.dtype, " was ", QuoteJson(old_dtype), " and is ", dtype,
                      ": the run resumes from its fp32 weights, in another precision"));
   }
-  const auto old_init_from = record.config.value("init_from", nlohmann::ordered_json(""));
-  if (old_init_from != options.init_from) {
-    warnings.push_back(absl::StrCat(names.init_from, "=", options.init_from,
+  // The frozen base of adapters is read in any case, and has to be the same.
+  const bool lora = options.engine.model.lora.enabled();
+  const std::string& begin = lora ? options.init_adapter : options.init_from;
+  const auto old_begin =
+      record.config.value(lora ? "init_adapter" : "init_from", nlohmann::ordered_json(""));
+  if (old_begin != begin) {
+    warnings.push_back(absl::StrCat(lora ? names.init_adapter : names.init_from, "=", begin,
                                     " is not read: the weights are those of ", checkpoint));
   }
   if (record.data_time != 0 && now.data_time != 0 && record.data_time != now.data_time) {

@@ -492,6 +492,10 @@ TEST_F(LoraTrainerTest, AnotherBaseIsAnotherRun) {
   EXPECT_THAT(ErrorOf(), HasSubstr(base_));
   // Where it lies does not matter, what it holds does.
   options_.init_from = moved;
+  Recorder recorder;
+  recorder.fail_at = "step 4";
+  EXPECT_EQ(Train(kOneRank, {&recorder}).message(), "the observer has had enough");
+  EXPECT_THAT(recorder.notes, Not(Contains(HasSubstr("init_from"))));
   ExpectTrains();
   std::filesystem::remove_all(Step(4));
   options_.init_from = MakeBase("other", /*seed=*/6);
@@ -528,6 +532,13 @@ TEST_F(LoraTrainerTest, BeginsFromAnAdapter) {
     const std::string name = "/adapter_model.safetensors";
     EXPECT_TRUE(ReadFile(Step(2) + name) == ReadFile(adapter + name)) << options_.directory;
   }
+  options_.schedule.total_steps = 3;
+  options_.init_adapter = "elsewhere";
+  Recorder recorder;
+  recorder.fail_at = "step";
+  EXPECT_EQ(Train(kTp2, {&recorder}).message(), "the observer has had enough");
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("init_adapter=elsewhere is not read")));
+  options_.init_adapter = adapter;
   options_.directory += "y";
   std::filesystem::remove(adapter + "/adapter_model.safetensors");
   EXPECT_THAT(ErrorOf(), HasSubstr(adapter + "/adapter_model.safetensors"));
