@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -104,6 +105,32 @@ TEST_F(EvaluateTest, TheLossIsTheValidationLossOfTraining) {
   EXPECT_DOUBLE_EQ(result["bits_per_byte"], loss * 800 / std::log(2.0) / 801);
   EXPECT_EQ(result["files"][0]["loss"], result["loss"]);
   EXPECT_EQ(result["seq_len"], 8);
+}
+
+TEST_F(EvaluateTest, AnAdaptersLossIsThatOfItsTraining) {
+  const Flags tune = {"--init_from=run",    "--lora_rank=2",  "--lr=0.05",        "--out=lora",
+                      "--val_data=val.txt", "--eval_every=8", "--eval_batches=-1"};
+  const ProgramResult tuned = run_.Train(tune);
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  const double base_loss = Evaluate({"--data=val.txt"})["loss"];
+  const Flags flags = {"--checkpoint=lora", "--data=val.txt"};
+  const json result = Evaluate(flags);
+  const double val_loss = testing::ReadMetrics(run_ / "lora").back().at("val_loss");
+  // The merged weights are rounded once more.
+  EXPECT_NEAR(result["loss"], val_loss, 2 * kForwardError);
+  EXPECT_GT(std::abs(val_loss - base_loss), 100 * kForwardError);
+
+  std::filesystem::rename(run_ / "run", run_ / "moved");
+  const ProgramResult away = run_.Run(kEvaluate, kCheckpoint + flags);
+  EXPECT_EQ(away.exit_code, 1);
+  EXPECT_THAT(away.err, MatchesRegex("error: --checkpoint: .*adapter_config.json: the adapter's "
+                                     "base [^\n]*by --base_model\n"));
+  EXPECT_EQ(Evaluate(flags + Flags{"--base_model=moved"}), result);
+  ASSERT_EQ(run_.Train({"--seed=3", "--out=other"}).exit_code, 0);
+  const ProgramResult other =
+      run_.Run(kEvaluate, kCheckpoint + flags + Flags{"--base_model=other"});
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_THAT(other.err, HasSubstr("was trained on a base with "));
 }
 
 TEST_F(EvaluateTest, MicroBatchesAndLayoutsGiveTheSameLoss) {
@@ -341,8 +368,9 @@ TEST(EvaluateHelpTest, NamesEveryFlag) {
   const ProgramResult result = testing::RunProgram(kEvaluate, {"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* name : {"checkpoint", "data", "eval_tasks", "seq_len", "stride", "micro_batch",
-                           "tokenizer", "json", "items", "device", "dtype", "tp", "dp", "comm"}) {
+  for (const char* name :
+       {"checkpoint", "base_model", "data", "eval_tasks", "seq_len", "stride", "micro_batch",
+        "tokenizer", "json", "items", "device", "dtype", "tp", "dp", "comm"}) {
     EXPECT_THAT(result.out, HasSubstr(absl::StrCat("\n  --", name, "=")));
   }
 }

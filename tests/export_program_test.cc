@@ -386,7 +386,8 @@ TEST_F(ExportProgramTest, WhatTheFormatLacksIsNamed) {
 TEST_F(ExportProgramTest, HelpExplains) {
   const ProgramResult result = Export({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* flag : {"--checkpoint", "--out", "--format", "--dtype", "--max_shard_size"}) {
+  for (const char* flag :
+       {"--checkpoint", "--base_model", "--out", "--format", "--dtype", "--max_shard_size"}) {
     EXPECT_THAT(result.out, HasSubstr(flag));
   }
 }

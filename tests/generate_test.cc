@@ -155,6 +155,20 @@ TEST_F(GenerateProgramTest, EndTokensEndTheText) {
 }
 
 // Each prompt's text is that of the prompt alone with its seed, whatever stands beside it.
+TEST_F(GenerateProgramTest, AnAdapterIsAddedToItsBase) {
+  const Flags tune = {"--init_from=hf", "--lora_rank=4", "--lr=0.3", "--steps=3"};
+  const Flags outs[] = {{"--out=lora", "--seed=1"}, {"--out=still", "--lr=0"}};
+  for (const Flags& out : outs) {
+    const ProgramResult tuned = run_.Train(tune + out);
+    ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  }
+  const Flags flags = {"--prompt=the hull", "--temperature=0"};
+  const auto base = Json(flags);
+  EXPECT_EQ(Json(flags + Flags{"--checkpoint=still"}), base) << "one that is zero changes nothing";
+  EXPECT_NE(Json(flags + Flags{"--checkpoint=lora"}), base);
+  ExpectError({"--checkpoint=hf", "--base_model=hf"}, {"hf: is no adapter"});
+}
+
 TEST_F(GenerateProgramTest, SeveralPromptsAreSeveralTexts) {
   const std::vector<std::string> prompts = {"a", "line of text", "a", "zz", "line", "b"};
   std::string lines, jsonl;

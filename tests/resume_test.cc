@@ -151,6 +151,45 @@ std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.p
 const auto kOneAndMany = ::testing::Values(Family{"OneRank", {}}, Family{"Sliced", Sliced()});
 INSTANTIATE_TEST_SUITE_P(Layouts, StoppedRunTest, kOneAndMany, NameOf);
 
+// The base, in a folder of its own, is read again by each start.
+TEST(AdapterRunTest, GoesOnBitForBitAfterAKill) {
+  const TinyRun base;
+  ASSERT_EQ(base.Train().exit_code, 0);
+  for (const Flags& layout : {Flags{}, Sliced()}) {
+    Flags flags = layout + EndlessRun() +
+                  Flags{"--init_from=" + base / "run", "--lora_rank=2", "--save_every=2"};
+    const TinyRun whole, killed;
+    Program program("tools/train", TinyRun::BaseFlags() + flags, killed.Here());
+    ASSERT_TRUE(program.WaitForOutput("5/1000000"));
+    program.Send(SIGKILL);
+    program.Wait();
+    const int64_t step = LastCheckpoint(killed) + 20;
+    EXPECT_GE(step, 22);
+    flags = flags + Flags{"--steps=" + std::to_string(step)};
+    const ProgramResult resumed = killed.Train(flags);
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr(", resumed at step "));
+    ASSERT_EQ(whole.Train(flags).exit_code, 0);
+    ExpectSameRun(killed, whole, step);
+    const ProgramResult verified = killed.Run("tools/verify", {"run"});
+    EXPECT_EQ(verified.exit_code, 0) << verified.err;
+  }
+}
+
+// With the options of run.json alone, also where it began from an adapter.
+TEST(AdapterRunTest, OutAloneGoesOn) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train().exit_code, 0);
+  ASSERT_EQ(run.Train({"--init_from=run", "--lora_rank=2", "--out=lora"}).exit_code, 0);
+  const ProgramResult begun = run.Train({"--init_from=lora", "--out=more"});
+  ASSERT_EQ(begun.exit_code, 0) << begun.err;
+  const ProgramResult resumed = run.Run("tools/train", {"--out=more", "--steps=10"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr(", resumed at step 8"));
+  EXPECT_THAT(resumed.out, Not(HasSubstr("is not read")));
+  EXPECT_TRUE(std::filesystem::exists(run / "more/step-10/adapter_model.safetensors"));
+}
+
 TEST(ExitZeroOnStopTest, ExitsWithZero) {
   const TinyRun run;
   Program program("tools/train", TinyRun::BaseFlags() + EndlessRun() + Flags{"--exit_zero_on_stop"},

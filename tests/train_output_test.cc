@@ -31,6 +31,10 @@ using ::testing::Not;
 const Flags& TrainOptions() {
   static const auto* names = new Flags{"model",
                                        "init_from",
+                                       "lora_rank",
+                                       "lora_alpha",
+                                       "lora_targets",
+                                       "init_adapter",
                                        "train_data",
                                        "val_data",
                                        "tokenizer",

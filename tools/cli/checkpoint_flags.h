@@ -21,9 +21,8 @@ struct GivenCheckpoint {
 
 // What --base_model is, for a program's help.
 inline constexpr char kBaseModelHelp[] =
-    "directory of the model that an adapter in --checkpoint belongs to; without it the one that "
-    "its "
-    "adapter_config.json names";
+    "directory of the model that an adapter in --checkpoint belongs to; without it the one "
+    "that its adapter_config.json names";
 
 // Finds the directory of --checkpoint=PATH, reads its config.json, and compares its weights with
 // their checksums where a run wrote it. Of an adapter, `base_model` is the base's, or empty; a
