@@ -5,16 +5,16 @@
     bazel build //tests:print_logits //tools:export //tools:train
     python3 tests/peft_oracles.py [FAMILY ...]
 
-For each family (by default llama, gpt2, whose matrices are [in, out], and phi3 and gpt_neox, whose tensors
-are fused), beside the weights of //tests:families_parity_test:
+For each family (by default llama, gpt2, whose matrices are [in, out], and phi3 and gpt_neox, whose
+tensors are fused), beside the weights of //tests:families_parity_test:
 
     written   three steps of training with --lora_rank; PEFT loads the checkpoint as it is
     read      an adapter that PEFT makes, at random, on all linear layers, with the scale of rsLoRA
     exported  the same, merged by //tools:export; transformers loads the result
     begun     a run of one step at rate 0 that begins with it; its checkpoint has the same numbers
 
-The largest difference of two sets of logits, over the largest logit, must be at most 1e-5. An adapter must
-change them by at least 1e-3, so that one that is left out does not pass.
+The largest difference of two sets of logits, over the largest logit, must be at most 1e-5. An
+adapter must change them by at least 1e-3, so that one that is left out does not pass.
 """
 
 import json
