@@ -43,6 +43,27 @@ TEST(IdentityTest, HasTheseKeysInThisOrder) {
             R"("weight_decay":0.1,"beta1":0.9,"beta2":0.95,"eps":1e-08,"clip_norm":1.0})");
 }
 
+TEST(IdentityTest, AdaptersBelongToTheirBase) {
+  TrainerOptions options = Options();
+  options.engine.model.lora = {.rank = 2, .alpha = 3};
+  options.init_from = "base";
+  options.init_adapter = "adapter";
+  const auto identity = IdentityOf(options, "0123", DataRules::kBytesAndEnd, "89abcdef");
+  EXPECT_EQ(identity.at("lora_rank"), 2);
+  EXPECT_EQ(identity.at("lora_alpha"), 3);
+  EXPECT_EQ(identity.at("lora_targets"), "c_attn,c_proj,c_fc");
+  EXPECT_EQ(identity.at("base_weights"), "89abcdef");
+  EXPECT_FALSE(identity.contains("init_from"));
+  // Where a run is resumed, its modules are those that an earlier start listed.
+  TrainerOptions listed = options;
+  listed.engine.model.lora.targets = {"c_attn", "c_proj", "c_fc"};
+  EXPECT_EQ(IdentityOf(listed, "0123", DataRules::kBytesAndEnd, "89abcdef"), identity);
+  const nlohmann::ordered_json config = ConfigOf(options, {1, 1, 1, 1});
+  EXPECT_EQ(config.at("init_adapter"), "adapter");
+  const nlohmann::ordered_json shared = SharedSettings(config, identity);
+  for (const char* key : {"init_from", "init_adapter"}) EXPECT_FALSE(shared.contains(key)) << key;
+}
+
 TEST(IdentityTest, ABlendIsTheSharesOfItsSources) {
   TrainerOptions options = Options();
   options.train_files.clear();
