@@ -102,7 +102,8 @@ class ModelFilesTest : public ::testing::Test {
     adapted.lora = {.rank = 2, .alpha = 3, .targets = targets};
     std::filesystem::create_directories(directory_ / "base");
     std::filesystem::create_directories(directory_ / "adapter");
-    WriteFile(directory_ / "base/config.json", ToHfConfig(model));
+    // Not all of SlicedModels() have a config.json, and most tests only need one to be there.
+    WriteFile(directory_ / "base/config.json", "{}");
     Save(directory_ / "base/model.safetensors", *SlicedParameters(model, 0, 1));
     Save(AdapterWeightsPath(), *SlicedParameters(adapted, 0, 1));
     WriteConfig({.lora = adapted.lora, .base_model = directory_ / "base"});
@@ -216,6 +217,7 @@ TEST_F(ModelFilesTest, BasesThatAreNoneAreErrors) {
 
 TEST_F(ModelFilesTest, TargetsThatTheModelLacksAreNamed) {
   Write(SlicedModels(/*num_kv_heads=*/4)[1]);
+  WriteFile(directory_ / "base/config.json", ToHfConfig(model_));
   WriteConfig({.lora = {.rank = 2, .alpha = 3, .targets = {"q_proj", "lm_head"}},
                .base_model = directory_ / "base"});
   EXPECT_THAT(ReadModelConfig(Find(), nullptr).status().message(),
