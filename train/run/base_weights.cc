@@ -8,6 +8,19 @@
 #include "train/run/run_record.h"
 
 namespace strake {
+namespace {
+
+// The checksum in the run.json of an adapter; "": none, or no run's.
+absl::StatusOr<std::string> RecordedChecksum(const std::string& adapter) {
+  const absl::StatusOr<RunRecord> record = ReadRunRecord(adapter);
+  if (absl::IsNotFound(record.status())) return "";
+  STRAKE_RETURN_IF_ERROR(record.status());
+  const auto recorded = record->identity.find(kBaseWeightsKey);
+  const bool found = recorded != record->identity.end() && recorded->is_string();
+  return found ? recorded->get<std::string>() : "";
+}
+
+}  // namespace
 
 absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const ModelConfig& config) {
   ModelConfig plain = config;
@@ -20,17 +33,19 @@ absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const Mod
 
 absl::Status CheckBaseOfAdapter(const ModelFiles& files, const ModelConfig& config) {
   if (files.adapter.empty()) return absl::OkStatus();
-  const absl::StatusOr<RunRecord> record = ReadRunRecord(files.adapter);
-  if (absl::IsNotFound(record.status())) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(record.status());
-  const auto recorded = record->identity.find(kBaseWeightsKey);
-  if (recorded == record->identity.end() || !recorded->is_string()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const std::string recorded, RecordedChecksum(files.adapter));
+  if (recorded.empty()) return absl::OkStatus();  // does not read the base
   STRAKE_ASSIGN_OR_RETURN(const std::string checksum, BaseChecksum(files.base, config));
-  if (*recorded == checksum) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat(files.base, ": its weights have the checksum ", checksum, ", but the adapter ",
-                   files.adapter, " was trained on a base with ", recorded->get<std::string>(),
-                   "; name the directory of that base"));
+  return CheckBaseOfAdapter(files.adapter, files.base, checksum);
+}
+
+absl::Status CheckBaseOfAdapter(const std::string& adapter, const std::string& base,
+                                const std::string& checksum) {
+  STRAKE_ASSIGN_OR_RETURN(const std::string recorded, RecordedChecksum(adapter));
+  if (recorded.empty() || recorded == checksum) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      base, ": its weights have the checksum ", checksum, ", but the adapter ", adapter,
+      " was trained on a base with ", recorded, "; name the directory of that base"));
 }
 
 }  // namespace strake

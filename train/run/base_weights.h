@@ -19,6 +19,10 @@ absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const Mod
 // where there is no adapter, and for one of another program.
 absl::Status CheckBaseOfAdapter(const ModelFiles& files, const ModelConfig& config);
 
+// The same for directories, and a checksum of the base that is known.
+absl::Status CheckBaseOfAdapter(const std::string& adapter, const std::string& base,
+                                const std::string& checksum);
+
 }  // namespace strake
 
 #endif  // STRAKE_TRAIN_RUN_BASE_WEIGHTS_H_

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "core/base/fingerprint.h"
 #include "core/base/monotonic_seconds.h"
+#include "core/base/name_error.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
@@ -240,12 +241,18 @@ absl::Status Trainer::LoadModelWeights(ParameterArena& parameters) const {
   return LoadWeights(options_.init_from, *options_.engine.model.family, parameters);
 }
 
+absl::Status Trainer::LoadFirstAdapter(ParameterArena& adapters) const {
+  const std::string& directory = options_.init_adapter;
+  STRAKE_RETURN_IF_ERROR(VerifyModel(directory));
+  STRAKE_RETURN_IF_ERROR(NameError(
+      options_.names.init_from, CheckBaseOfAdapter(directory, options_.init_from,
+                                                   start_record_->identity.at(kBaseWeightsKey))));
+  return LoadAdapter(directory, adapters, {{/*suffix=*/"", adapters.values()}});
+}
+
 absl::Status Trainer::SetFirstWeights() {
   ParameterArena& parameters = engine_->parameters();
-  if (!options_.init_adapter.empty()) {
-    STRAKE_RETURN_IF_ERROR(VerifyModel(options_.init_adapter));
-    return LoadAdapter(options_.init_adapter, parameters, {{/*suffix=*/"", parameters.values()}});
-  }
+  if (!options_.init_adapter.empty()) return LoadFirstAdapter(parameters);
   if (options_.init_from.empty() || engine_->base() != nullptr) {
     return InitializeParameters(options_.seed, engine_->team(), &parameters);
   }

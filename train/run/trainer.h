@@ -74,6 +74,7 @@ class Trainer {
   std::string NewestGoodInstead() const;
   absl::Status VerifyModel(const std::string& directory) const;
   absl::Status LoadModelWeights(ParameterArena& parameters) const;
+  absl::Status LoadFirstAdapter(ParameterArena& adapters) const;
   absl::Status SetFirstWeights();
   absl::Status SetWeights(const std::string& checkpoint);
   absl::StatusOr<std::string> FrozenChecksum() const;

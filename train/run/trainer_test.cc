@@ -544,6 +544,23 @@ TEST_F(LoraTrainerTest, BeginsFromAnAdapter) {
   EXPECT_THAT(ErrorOf(), HasSubstr(adapter + "/adapter_model.safetensors"));
 }
 
+// A run's adapter has the checksum of its base, which another of the same shapes would pass for.
+TEST_F(LoraTrainerTest, AnAdapterOfAnotherBaseIsAnError) {
+  ExpectTrains();
+  options_.init_adapter = directory_ / "adapter";
+  std::filesystem::rename(Step(4), options_.init_adapter);
+  options_.init_from = MakeBase("other", /*seed=*/6);
+  for (const MeshVector& sizes : {kOneRank, kTp2}) {
+    options_.directory += "y";
+    EXPECT_THAT(ErrorOf(sizes),
+                AllOf(HasSubstr(options_.init_from), HasSubstr(options_.init_adapter),
+                      HasSubstr("was trained on a base with ")));
+  }
+  options_.init_from = base_;
+  options_.directory += "y";
+  ExpectTrains();
+}
+
 TEST_F(LoraTrainerTest, ADamagedAdapterOrBaseIsNamed) {
   ExpectTrains();
   std::filesystem::remove_all(Step(4));
