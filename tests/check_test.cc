@@ -1,6 +1,7 @@
 // //tools:check as a user runs it: its output, its files and its exit code.
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -152,6 +153,8 @@ TEST(CheckTest, HelpExplains) {
 
 TEST(CheckTest, BadFlagsAreNamed) {
   const TinyRun run;
+  std::filesystem::create_directory(run / "adapter");
+  testing::WriteFile(run / "adapter/adapter_config.json", "{}");
   const std::vector<std::pair<Flags, std::string>> cases = {
       {{"--model=gpt5"}, "gpt5"},
       {{"--model=missing/config.json"}, "missing/config.json"},
@@ -169,6 +172,7 @@ TEST(CheckTest, BadFlagsAreNamed) {
       {{"--report=nowhere/report.json"}, "there is no directory nowhere"},
       {{"--report=."}, "is a directory"},
       {{"--init_from=nowhere"}, "nowhere: neither model.safetensors"},
+      {{"--init_from=adapter"}, "--init_from=adapter: is an adapter, and whole models are checked"},
       {{"--train_data=nowhere.txt"}, "nowhere.txt"},
   };
   for (const auto& [flags, part] : cases) {

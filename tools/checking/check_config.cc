@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "models/activation_recompute.h"
+#include "models/checkpoint/model_files.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli/engine_flags.h"
@@ -128,6 +129,16 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, CheckConf
   return CheckReportPath(c->report);
 }
 
+absl::Status CheckIsNoAdapter(const std::string& init_from) {
+  if (init_from.empty()) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(const bool is_adapter, HoldsAdapter(init_from));
+  if (!is_adapter) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--init_from=", init_from,
+                   ": is an adapter, and whole models are checked; give its base, or "
+                   "merge it into that by //tools:export"));
+}
+
 }  // namespace
 
 EngineOptions CheckCommand::RankOptions() const {
@@ -160,6 +171,7 @@ absl::StatusOr<CheckCommand> ParseCheckCommand(int argc, const char* const* argv
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
   command.show_help = options.help_requested();
   if (command.show_help) return command;
+  STRAKE_RETURN_IF_ERROR(CheckIsNoAdapter(config->init_from));
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }
