@@ -141,6 +141,19 @@ TEST(TrainScreenTest, PipedOutputIsPlainLines) {
   EXPECT_THAT(result.out, Not(ContainsRegex("step [1357]/8")));
 }
 
+TEST(TrainScreenTest, AdaptersHaveALine) {
+  const TinyRun run;
+  const ProgramResult whole = run.Train();
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  EXPECT_THAT(whole.out, Not(HasSubstr("adapters")));
+  const ProgramResult tuned = run.Train(
+      {"--init_from=run", "--out=lora", "--lora_rank=2", "--lora_targets=q_proj,down_proj"});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  // 2 (16 + 16) and 2 (32 + 16).
+  EXPECT_THAT(tuned.out, HasSubstr("\nadapters   rank 2, alpha 4, on q_proj, down_proj: 160 "
+                                   "parameters to train\n"));
+}
+
 TEST(TrainScreenTest, ManyRanksPrintOneRun) {
   const Flags flags = {"--log_every=2",    "--eval_every=4",  "--eval_batches=2",
                        "--sample_every=4", "--micro_batch=1", "--global_batch=4"};

@@ -9,6 +9,7 @@
 #include "core/base/printable.h"
 #include "data/blend_loader.h"
 #include "models/families/family.h"
+#include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
@@ -33,6 +34,15 @@ std::string ModelText(const std::string& name, const ModelConfig& model) {
                       "): ", FormatCount(NumParameters(model)), " parameters, ", model.num_layers,
                       " layers of ", model.hidden_size, ", ", model.num_heads,
                       " heads, vocabulary ", model.vocab_size);
+}
+
+// "rank 4, alpha 8, on q_proj, v_proj: 10.5k parameters to train".
+std::string AdaptersText(const ModelConfig& model) {
+  const LoraConfig& lora = model.lora;
+  return absl::StrCat(
+      "rank ", lora.rank, ", alpha ", lora.alpha, ", on ",
+      absl::StrJoin(lora.targets.empty() ? AdapterModules(model) : lora.targets, ", "), ": ",
+      FormatCount(NumAdapterParameters(model)), " parameters to train");
 }
 
 // The memory of all ranks, assuming that each needs as much as the first, and of snapshots.
@@ -106,6 +116,9 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   num_steps_ = options.schedule.total_steps;
   PrintHeaderLine("model", ModelText(options.init_from.empty() ? config.model : options.init_from,
                                      options.engine.model));
+  if (options.engine.model.lora.enabled()) {
+    PrintHeaderLine("adapters", AdaptersText(options.engine.model));
+  }
   if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
   PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks, plan.snapshot_bytes));
   PrintHeaderLine("data", DataText(plan.data));

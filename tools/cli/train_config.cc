@@ -56,7 +56,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add(
       "init_from", &c->run.init_from,
       "directory in the Hugging Face layout, or of a run, to take the initial weights from; "
-      "without it they are random, from --seed; or of an adapter of PEFT, or of a run with adapters, "
+      "without it they are random, from --seed; or of an adapter of PEFT, or of a run with "
+      "adapters, "
       "to go on from it");
   options->Group("Adapters (LoRA)");
   options->Add("lora_rank", &c->lora_rank,
@@ -438,7 +439,9 @@ absl::Status ResolveAdapters(TrainConfig* c, ModelConfig* model) {
   if (c->lora_alpha == 0) c->lora_alpha = kAlphaOfRank * static_cast<double>(c->lora_rank);
   model->lora = {.rank = c->lora_rank, .alpha = c->lora_alpha};
   if (!c->lora_targets.empty()) model->lora.targets = absl::StrSplit(c->lora_targets, ',');
-  return NameError("--lora_targets", CheckLora(*model));
+  return NameError(
+      c->run.init_adapter.empty() ? "--lora_targets" : "--init_adapter=" + c->run.init_adapter,
+      CheckLora(*model));
 }
 
 // Sets what follows from the options.
