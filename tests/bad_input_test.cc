@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -260,6 +261,87 @@ TEST_F(BadWeightsTest, NanWeightsStopTheFirstStep) {
                     "There is no checkpoint yet"});
     std::filesystem::remove_all(run_ / "run");
   }
+}
+
+// "hf" is a base, and "adapter" an adapter beside it, as another program would write it.
+class BadAdapterTest : public BadWeightsTest {
+ protected:
+  void SetUp() override {
+    BadWeightsTest::SetUp();
+    MakeAdapter({"--init_from=hf"}, "adapter");
+  }
+  void MakeAdapter(const Flags& flags, const std::string& name) const {
+    const ProgramResult made = run_.Train(flags + Flags{"--lora_rank=2", "--steps=1", "--out=x"});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    std::filesystem::rename(run_ / "x/step-1", run_ / name);
+    for (const char* file : {"x", "/manifest.json", "/run.json", "/optimizer.safetensors"}) {
+      std::filesystem::remove_all(run_ / (file[0] == '/' ? name + file : file));
+    }
+  }
+  // The programs that begin with an adapter or merge it.
+  void ExpectErrors(const std::string& adapter, const std::vector<std::string>& parts,
+                    const std::string& base = "hf") const {
+    const std::string checkpoint = "--checkpoint=" + adapter, base_model = "--base_model=" + base;
+    ExpectError(
+        run_,
+        {"--init_from=" + base, "--init_adapter=" + adapter, "--model=" + base + "/config.json"},
+        parts);
+    for (const auto& [program, flag] :
+         std::vector<std::pair<std::string, std::string>>{{"tools/generate", "--max_tokens=1"},
+                                                          {"tools/evaluate", "--data=text.txt"},
+                                                          {"tools/export", "--out=merged"}}) {
+      SCOPED_TRACE(program);
+      ExpectOneError(run_.Run(program, {checkpoint, base_model, flag}), parts);
+    }
+    EXPECT_FALSE(std::filesystem::exists(run_ / "merged"));
+  }
+};
+
+TEST_F(BadAdapterTest, OfAnotherModel) {
+  const std::string file = "adapter/adapter_model.safetensors";
+  auto config = nlohmann::json::parse(ReadFile(run_ / "hf/config.json"));
+  const auto make_base = [&](const Flags& flags) {
+    std::filesystem::remove_all(run_ / "base");
+    ASSERT_EQ(run_.Train(flags + Flags{"--steps=1", "--out=x"}).exit_code, 0);
+    std::filesystem::rename(run_ / "x/step-1", run_ / "base");
+    std::filesystem::remove_all(run_ / "x");
+  };
+  make_base({"--model=./gpt2.json"});
+  ExpectErrors("adapter", {"adapter", "no linear layer \"q_proj\"", "c_attn"}, "base");
+  config["num_hidden_layers"] = 2;
+  WriteFile(run_ / "deep.json", config.dump());
+  make_base({"--model=./deep.json"});
+  ExpectErrors("adapter", {file, "layers.1.", "is missing"}, "base");
+  config["num_hidden_layers"] = 1;
+  config["intermediate_size"] = 48;
+  WriteFile(run_ / "wide.json", config.dump());
+  make_base({"--model=./wide.json"});
+  ExpectErrors("adapter", {file, "mlp.gate_proj.lora_B", "[32, 2]", "[48, 2]"}, "base");
+}
+
+TEST_F(BadAdapterTest, FilesThatAreBroken) {
+  const std::string weights = "adapter/adapter_model.safetensors";
+  const std::string config = "adapter/adapter_config.json";
+  const std::string good = ReadFile(run_ / weights), good_config = ReadFile(run_ / config);
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    auto changed = nlohmann::json::parse(good_config);
+    changed[key] = value;
+    return changed.dump();
+  };
+  WriteFile(run_ / weights, good.substr(0, good.size() - 4));
+  ExpectErrors("adapter", {weights, "not a range of the"});
+  WriteFile(run_ / weights, good);
+  WriteFile(run_ / config, with("r", 3));
+  ExpectErrors("adapter", {weights, "q_proj.lora_A", "[2, 16]", "[3, 16]"});
+  WriteFile(run_ / config, with("r", -1));
+  ExpectErrors("adapter", {config, "\"r\" is -1"});
+  WriteFile(run_ / config, with("use_dora", true));
+  ExpectErrors("adapter", {config, "\"use_dora\" is true", "merge_and_unload()"});
+  WriteFile(run_ / config, "{");
+  ExpectErrors("adapter", {config, "bad JSON"});
+  WriteFile(run_ / config, good_config);
+  std::filesystem::remove(run_ / weights);
+  ExpectErrors("adapter", {weights, "No such file"});
 }
 
 // The training text holds no 'Z': its embedding is read in the validation alone.

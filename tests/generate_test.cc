@@ -154,7 +154,6 @@ TEST_F(GenerateProgramTest, EndTokensEndTheText) {
   EXPECT_EQ(Json({"--prompt=line", "--temperature=0", "--ignore_eos"})[0]["tokens"], whole);
 }
 
-// Each prompt's text is that of the prompt alone with its seed, whatever stands beside it.
 TEST_F(GenerateProgramTest, AnAdapterIsAddedToItsBase) {
   const Flags tune = {"--init_from=hf", "--lora_rank=4", "--lr=0.3", "--steps=3"};
   const Flags outs[] = {{"--out=lora", "--seed=1"}, {"--out=still", "--lr=0"}};
@@ -169,6 +168,7 @@ TEST_F(GenerateProgramTest, AnAdapterIsAddedToItsBase) {
   ExpectError({"--checkpoint=hf", "--base_model=hf"}, {"hf: is no adapter"});
 }
 
+// Each prompt's text is that of the prompt alone with its seed, whatever stands beside it.
 TEST_F(GenerateProgramTest, SeveralPromptsAreSeveralTexts) {
   const std::vector<std::string> prompts = {"a", "line of text", "a", "zz", "line", "b"};
   std::string lines, jsonl;
