@@ -176,6 +176,28 @@ TEST(AdapterRunTest, GoesOnBitForBitAfterAKill) {
   }
 }
 
+// Each layout takes the adapters and their moments from the one before.
+TEST(AdapterRunTest, GoesOnUnderOtherLayouts) {
+  const TinyRun base;
+  ASSERT_EQ(base.Train().exit_code, 0);
+  const Flags flags = {"--init_from=" + base / "run", "--lora_rank=2", "--lr=0.05",
+                       "--schedule=constant"};
+  const TinyRun whole, moved;
+  ASSERT_EQ(whole.Train(flags + Flags{"--steps=12"}).exit_code, 0);
+  int64_t step = 0;
+  for (const Flags& layout : {Sliced(), Flags{}, Flags{"--dp=4", "--zero=2", "--micro_batch=1"}}) {
+    const Flags steps = {"--steps=" + std::to_string(step + 4)};
+    const ProgramResult part = moved.Train(flags + layout + steps);
+    ASSERT_EQ(part.exit_code, 0) << part.err;
+    EXPECT_THAT(part.out, HasSubstr(step == 0 ? "" : ", resumed at step " + std::to_string(step)));
+    step += 4;
+  }
+  const std::vector<double> expected = Losses(whole / "run"), actual = Losses(moved / "run");
+  ASSERT_EQ(actual.size(), expected.size());
+  // Rounding, which 12 steps of a large rate magnify.
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-4) << i;
+}
+
 // With the options of run.json alone, also where it began from an adapter.
 TEST(AdapterRunTest, OutAloneGoesOn) {
   const TinyRun run;
