@@ -104,9 +104,12 @@ TEST_P(RunFailureTest, InASave) {
   ExpectFailsAndGoesOn({}, {"--steps=12", "--save_every=8"}, kModelFits, "optimizer.safetensors");
 }
 
+// Larger than run.json, smaller than the metrics of 100 steps.
+constexpr int64_t kRunJsonFits = 6000;
+
 // Only the first rank writes the log: the others are in the middle of the next step.
 TEST_P(RunFailureTest, InAStepOnTheFirstRank) {
-  ExpectFailsAndGoesOn({}, {"--steps=100"}, /*max_file_bytes=*/2500, "metrics.jsonl");
+  ExpectFailsAndGoesOn({}, {"--steps=100"}, kRunJsonFits, "metrics.jsonl");
 }
 
 // 'Z' is in the validation text alone, and its embedding is not a number.
