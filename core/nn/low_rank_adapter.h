@@ -10,8 +10,8 @@
 //   BackwardWeight  dA_g += x^T du_g,  dB_g += s (x A_g)^T dy_g
 //
 // Several parts are one product: u [N, G r] times a matrix [G r, out] with the B_g as its blocks
-// and zeros elsewhere. So y stays one matrix, for G times the FLOPs of its blocks. x A is narrow: the backward pass computes it again,
-// and nothing is kept. dtypes as in core/nn/linear.h.
+// and zeros elsewhere. So y stays one matrix, for G times the FLOPs of its blocks. x A is narrow:
+// the backward pass computes it again, and nothing is kept. dtypes as in core/nn/linear.h.
 // Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, section 4.1.
 #ifndef STRAKE_CORE_NN_LOW_RANK_ADAPTER_H_
 #define STRAKE_CORE_NN_LOW_RANK_ADAPTER_H_
