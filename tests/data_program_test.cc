@@ -272,6 +272,13 @@ TEST_F(DataProgramTest, ConversationsArePreparedTrainedOnAndFound) {
     EXPECT_EQ(testing::Losses(run_ / text), testing::Losses(run_ / tokens));
     ExpectWholeConversations(text);
     ExpectWholeConversations(tokens);
+    // Where no flag named the format, the run's identity does.
+    const std::string record = run_ / (text + "/run.json");
+    nlohmann::ordered_json json = *ParseOrderedJson(ReadFile(record), record);
+    ASSERT_EQ(json["config"]["chat_format"], "zephyr");
+    json["config"]["chat_format"] = "";
+    WriteFile(record, json.dump());
+    ExpectWholeConversations(text);
   }
 }
 

@@ -38,8 +38,12 @@ bool IsReplaced(const std::string& name) {
                      [&](const char* end) { return absl::EndsWithIgnoreCase(name, end); });
 }
 
+bool IsChatTemplate(const std::string& name) {
+  return absl::StartsWith(name, "chat_template") || absl::StartsWith(name, kChatTemplatesFolder);
+}
+
 int64_t MaxBytes(const std::string& name) {
-  return IsOfTokenizer(name) ? kMaxTokenizerFileBytes : kMaxOtherFileBytes;
+  return IsOfTokenizer(name) && !IsChatTemplate(name) ? kMaxTokenizerFileBytes : kMaxOtherFileBytes;
 }
 
 bool IsPlainText(const std::string& name) {
@@ -146,7 +150,8 @@ bool IsOfTokenizer(const std::string& name) {
       "special_tokens_map", "tekken", "added_tokens"};
   return std::any_of(std::begin(kBegins), std::end(kBegins),
                      [&](auto begin) { return absl::StartsWith(name, begin); }) ||
-         absl::EndsWith(name, ".model") || absl::EndsWith(name, ".tiktoken");
+         absl::EndsWith(name, ".model") || absl::EndsWith(name, ".tiktoken") ||
+         IsChatTemplate(name);
 }
 
 bool CarriesTokenizer(const CarriedFiles& files) {

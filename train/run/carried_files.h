@@ -41,7 +41,7 @@ absl::StatusOr<CarriedFiles> ReadCarriedFiles(const std::string& directory,
 // Makes the folders that the files lie in below `directory`, which is there.
 absl::Status MakeFoldersOf(const CarriedFiles& files, const std::string& directory);
 
-// Whether a file of this name belongs to a tokenizer.
+// Whether a file of this name belongs to a tokenizer: its chat templates do.
 bool IsOfTokenizer(const std::string& name);
 // Whether a whole tokenizer is among them.
 bool CarriesTokenizer(const CarriedFiles& files);

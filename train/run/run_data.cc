@@ -62,6 +62,7 @@ absl::StatusOr<RunData> OpenRunData(const std::string& directory, const RunRecor
   STRAKE_ASSIGN_OR_RETURN(run.tokenizer,
                           OpenRunTokenizer(options, checkpoint.ok() ? *checkpoint : ""));
   const DataRules rules = DataRulesOf(record.identity);
+  if (options.chat_format.empty()) run.options.chat_format = ChatFormatOf(record.identity);
   STRAKE_ASSIGN_OR_RETURN(const bool prepared, PrepareData(Mesh::SingleRank(), rules, run.tokenizer,
                                                            /*observers=*/{}, &run.options));
   STRAKE_ASSIGN_OR_RETURN(

@@ -19,7 +19,7 @@
 namespace strake {
 namespace {
 
-constexpr char kDataRules[] = "data_rules";
+constexpr char kDataRules[] = "data_rules", kChatFormat[] = "chat_format";
 
 const char* ActivationRecomputeSetting(ActivationRecompute recompute) {
   switch (recompute) {
@@ -152,7 +152,7 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
   if (data_rules != DataRules::kBytesAndEnd) {
     identity[kDataRules] = static_cast<int64_t>(data_rules);
   }
-  if (!o.chat_format.empty()) identity["chat_format"] = o.chat_format;
+  if (!o.chat_format.empty()) identity[kChatFormat] = o.chat_format;
   // Absent from runs of earlier versions.
   if (o.documents != DocumentMode::kConcat) identity["documents"] = DocumentModeName(o.documents);
   if (o.truncate) identity["truncate"] = o.truncate;
@@ -170,6 +170,11 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& o, const std::string& da
 
 DataRules DataRulesOf(const nlohmann::ordered_json& identity) {
   return identity.contains(kDataRules) ? DataRules::kDocuments : DataRules::kBytesAndEnd;
+}
+
+std::string ChatFormatOf(const nlohmann::ordered_json& identity) {
+  const auto format = identity.find(kChatFormat);
+  return format != identity.end() && format->is_string() ? format->get<std::string>() : "";
 }
 
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes) {

@@ -22,6 +22,9 @@ nlohmann::ordered_json IdentityOf(const TrainerOptions& options,
 // The rules under which an identity's run reads its data.
 DataRules DataRulesOf(const nlohmann::ordered_json& identity);
 
+// The chat format of an identity's run; "": none.
+std::string ChatFormatOf(const nlohmann::ordered_json& identity);
+
 // RunRecord::config: the program's own options, then the trainer's other options. CHECKs that
 // options.program_config, unless it is empty, is a JSON object.
 nlohmann::ordered_json ConfigOf(const TrainerOptions& options, const MeshVector& sizes);

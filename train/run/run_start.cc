@@ -175,13 +175,17 @@ std::string CheckpointToGoOnWith(const TrainerOptions& options) {
   return CheckpointPath(options.directory, steps->back());
 }
 
-DataRules DataRulesToGoOnWith(const TrainerOptions& options) {
+DataToGoOnWith FindDataToGoOnWith(const TrainerOptions& options) {
   absl::StatusOr<RunRecord> record = options.resume == ResumePolicy::kFromCheckpoint
                                          ? ReadRunRecord(options.resume_checkpoint)
                                          : ReadRunRecord(options.directory);
   const std::string checkpoint = CheckpointToGoOnWith(options);
   if (!record.ok() && !checkpoint.empty()) record = ReadRunRecord(checkpoint);
-  return record.ok() ? DataRulesOf(record->identity) : DataRules::kDocuments;
+  DataToGoOnWith data = {.chat_format = options.chat_format};
+  if (!record.ok()) return data;
+  data.rules = DataRulesOf(record->identity);
+  if (data.chat_format.empty()) data.chat_format = ChatFormatOf(record->identity);
+  return data;
 }
 
 absl::StatusOr<RunStart> FindRunStart(const TrainerOptions& options, const RunRecord& now,

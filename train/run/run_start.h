@@ -37,9 +37,14 @@ struct RunStart {
 // rank's: processes on several machines may have been given different options and files.
 absl::Status CheckSameOnAllRanks(const Mesh& mesh, const nlohmann::ordered_json& settings);
 
-// The rules under which the run that the options go on with reads its data; those of a new run
-// where there is none, or where its record cannot be read, which FindRunStart() tells of.
-DataRules DataRulesToGoOnWith(const TrainerOptions& options);
+// How the run that the options go on with reads its data; what a new run does where there is none,
+// or where its record cannot be read, which FindRunStart() tells of.
+struct DataToGoOnWith {
+  DataRules rules = DataRules::kDocuments;
+  // options.chat_format, or where that is empty the run's: its template may be gone.
+  std::string chat_format = {};
+};
+DataToGoOnWith FindDataToGoOnWith(const TrainerOptions& options);
 
 // The checkpoint that the options resume from, unless it is damaged; empty where there is none.
 std::string CheckpointToGoOnWith(const TrainerOptions& options);

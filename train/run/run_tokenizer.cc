@@ -14,6 +14,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "data/chat/chat_template.h"
 #include "data/tokenizer/formats/open_tokenizer.h"
 #include "data/tokenizer/formats/tokenizer_json_writer.h"
 #include "data/tokenizer/word_cache.h"
@@ -82,6 +83,13 @@ absl::StatusOr<std::string> CarriedName(const std::string& path, const std::stri
   const auto has = [&](const char* key) { return json.contains(key) && !json[key].is_number(); };
   if (has("model")) return "tokenizer.json";
   return has("config") ? "tekken.json" : name;
+}
+
+// Adds the chat template that a folder's tokenizer has, wherever it stands there. One that cannot
+// be read is none: a run needs it for conversations alone, which tell of it.
+void AddChatTemplate(const std::string& folder, CarriedFiles* files) {
+  auto text = ReadChatTemplate(folder);
+  if (text.ok() && text->has_value()) files->emplace("chat_template.jinja", **std::move(text));
 }
 
 // Adds what a vocabulary or its merges are opened with.
@@ -186,6 +194,7 @@ absl::StatusOr<CarriedFiles> ReadTokenizerFiles(const std::string& path,
     STRAKE_ASSIGN_OR_RETURN(const std::string name, CarriedName(path, content));
     files[name] = std::move(content);
     STRAKE_RETURN_IF_ERROR(AddFilesBeside(path, name, &files));
+    AddChatTemplate(FolderOf(path), &files);
   }
   if (files.contains("tokenizer.json") && files.contains("tokenizer_config.json")) return files;
   // Other programs open the model without these, or not, as they do the original.

@@ -42,8 +42,8 @@ absl::StatusOr<std::vector<ChoiceTask>> OpenTasks(const TrainerOptions& options,
                                                   const RunTokenizer& tokenizer);
 
 // The files that checkpoints of a run with options.tokenizer carry, so that other programs open it,
-// too: those of its directory, or the file, with the merges of a vocabulary; and where there is no
-// tokenizer.json, one that is equal, if that can be.
+// too: those of its directory, or the file, with the merges of a vocabulary and the chat template
+// beside it; and where there is no tokenizer.json, one that is equal, if that can be.
 absl::StatusOr<CarriedFiles> ReadTokenizerFiles(const std::string& path,
                                                 const Tokenizer& tokenizer);
 

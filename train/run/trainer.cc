@@ -96,7 +96,11 @@ absl::Status Trainer::Warn(const std::vector<std::string>& warnings) const {
 
 absl::Status Trainer::ChooseDataRules() {
   std::string rules;
-  if (is_first_rank()) rules = absl::StrCat(static_cast<int>(DataRulesToGoOnWith(options_)));
+  if (is_first_rank()) {
+    const DataToGoOnWith data = FindDataToGoOnWith(options_);
+    rules = absl::StrCat(static_cast<int>(data.rules));
+    options_.chat_format = data.chat_format;
+  }
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &rules));
   data_rules_ = rules == "1" ? DataRules::kBytesAndEnd : DataRules::kDocuments;
   return absl::OkStatus();

@@ -1703,6 +1703,40 @@ TEST_F(ConversationsTest, BadInputIsNamed) {
                                HasSubstr("give skip_bad_lines")));
 }
 
+// The template is one that is not known, as if there was none.
+TEST_F(ConversationsTest, ARunGoesOnWithItsChatFormat) {
+  const std::string folder = directory_ / "tokenizer", moved = directory_ / "moved";
+  const std::map<std::string, std::string> templates = {
+      {"/chat_template.jinja", "{{ messages }}"}, {"/additional_chat_templates/a.jinja", "{}"}};
+  std::filesystem::create_directory(folder + "/additional_chat_templates");
+  for (const auto& [name, text] : templates) WriteFile(folder + name, text);
+  ASSERT_EQ(ErrorOf(), "");
+  for (const auto& [name, text] : templates) {
+    EXPECT_EQ(ReadFile(options_.directory + "/step-4" + name), text);
+  }
+  options_.chat_format = "";
+  options_.schedule.total_steps = 5;
+  EXPECT_EQ(ErrorOf(kDp2), "");
+  std::filesystem::rename(folder, moved);
+  options_.schedule.total_steps = 6;
+  EXPECT_EQ(ErrorOf(), "");
+  options_.resume = ResumePolicy::kFromCheckpoint;
+  options_.resume_checkpoint = options_.directory + "/step-6";
+  options_.directory += "x";
+  options_.schedule.total_steps = 7;
+  ASSERT_EQ(ErrorOf(), "");
+  EXPECT_EQ(ReadRunRecord(options_.directory)->identity.at("chat_format"), "zephyr");
+  EXPECT_EQ(ReadFile(options_.directory + "/step-7/chat_template.jinja"), "{{ messages }}");
+  // A new run has none, and carries the template beside its tokenizer's file.
+  options_.resume = ResumePolicy::kAuto;
+  options_.directory += "x";
+  options_.tokenizer = moved + "/tokenizer.json";
+  EXPECT_THAT(ErrorOf(), HasSubstr("its chat template is not known"));
+  options_.chat_format = "zephyr";
+  EXPECT_EQ(ErrorOf(), "");
+  EXPECT_EQ(ReadFile(options_.directory + "/step-7/chat_template.jinja"), "{{ messages }}");
+}
+
 TEST_F(TokenizedTest, AChatFormatThatNothingNeedsIsWarnedOf) {
   options_.chat_format = "zephyr";
   BitsRecorder recorder;
