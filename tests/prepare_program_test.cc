@@ -126,6 +126,9 @@ TEST_F(PrepareProgramTest, ConversationsNeedAFormat) {
   ExpectError({"--data=chats.jsonl,a.txt", "--chat_format=chatml"},
               "--data: chats.jsonl holds conversations, and a.txt holds other text");
   EXPECT_EQ(Prepare({"--data=chats.jsonl", "--format=jsonl", "--text_field=id"}).exit_code, 1);
+  ExpectError({"--data=a.txt", "--chat_format=chatty"}, "there are chatml, qwen2");
+  EXPECT_THAT(Prepare({"--data=a.txt", "--chat_format=chatml"}).out,
+              HasSubstr("note: --chat_format=chatml is not used: no file holds conversations\n"));
 }
 
 TEST_F(PrepareProgramTest, ErrorsAreOneLineAndLeaveNothing) {

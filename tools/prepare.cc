@@ -182,6 +182,12 @@ absl::StatusOr<std::optional<ChatEncoder>> ChatOf(const PrepareConfig& config,
       &tokenizer);
 }
 
+// Files of text do not need it, and a wrong one may be why they are taken for that.
+absl::Status CheckChatFormat(const PrepareConfig& config) {
+  if (config.chat_format.empty()) return absl::OkStatus();
+  return NameError("--chat_format", FindChatFormat(config.chat_format).status());
+}
+
 absl::StatusOr<PrepareOptions> PrepareOptionsOf(const PrepareConfig& config,
                                                 const Tokenizer& tokenizer) {
   PrepareOptions options;
@@ -200,11 +206,13 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_RETURN_IF_ERROR(NeedsValue("data", config.data, "files of text"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("tokenizer", config.tokenizer, "a tokenizer's files"));
   STRAKE_RETURN_IF_ERROR(NeedsValue("out", config.out, "a folder for the tokens"));
+  STRAKE_RETURN_IF_ERROR(CheckChatFormat(config));
   const auto tokenizer = OpenTokenizer(config.tokenizer, {.pattern = config.tokenizer_pattern});
   if (!tokenizer.ok()) return NameError("--tokenizer", tokenizer.status());
   STRAKE_ASSIGN_OR_RETURN(PrepareOptions options, PrepareOptionsOf(config, **tokenizer));
   STRAKE_ASSIGN_OR_RETURN(const std::optional<ChatEncoder> chat,
                           ChatOf(config, options.files, **tokenizer));
+  const bool unused = !config.chat_format.empty() && !chat.has_value();
   options.chat = chat.has_value() ? &*chat : nullptr;
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
@@ -215,6 +223,10 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(**tokenizer, options));
   screen.Erase();
   PrintSummary(config, tokens, MonotonicSeconds() - start);
+  if (unused) {
+    std::cout << "note: --chat_format=" << config.chat_format
+              << " is not used: no file holds conversations\n";
+  }
   if (!chat.has_value() && options.end_of_text < 0 && config.end_of_text != kNone) {
     std::cout << "note: the tokenizer does not say which token ends a text, so documents follow "
                  "each other without one; --end_of_text names one\n";
