@@ -85,10 +85,13 @@ DataLoader::LongDocuments DataLoader::FindLongDocuments(const TokenRanges& range
                                                         int64_t seq_len) {
   LongDocuments found;
   std::vector<int64_t> bounds = BeginsIn(ranges, begins);
+  found.of = static_cast<int64_t>(bounds.size());
   bounds.push_back(ranges.num_tokens());
   for (size_t i = 0; i + 1 < bounds.size(); ++i) {
     const int64_t num_tokens = bounds[i + 1] - bounds[i];
-    if (num_tokens <= seq_len || found.count++ > 0) continue;
+    if (num_tokens <= seq_len) continue;
+    found.num_beyond += num_tokens - seq_len;
+    if (found.count++ > 0) continue;
     std::vector<TokenRange> place;
     ranges.Locate(bounds[i], num_tokens, &place);
     found.first = place.front();

@@ -60,7 +60,9 @@ class DataLoader {
   // The documents in the ranges that are longer than a sequence.
   struct LongDocuments {
     int64_t count = 0;
-    TokenRange first = {};  // of the stream
+    int64_t of = 0;          // all documents in the ranges
+    int64_t num_beyond = 0;  // their tokens after the first seq_len of each
+    TokenRange first = {};   // of the stream
   };
   static LongDocuments FindLongDocuments(const TokenRanges& ranges,
                                          const std::vector<int64_t>& begins, int64_t seq_len);

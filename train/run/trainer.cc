@@ -134,9 +134,7 @@ absl::Status Trainer::OpenData() {
                                                         .tokenizer = tokenizer_.tokenizer.get(),
                                                         .prepared = prepared_,
                                                         .label = data_label_}));
-  if (const int64_t skipped = data_->num_skipped_tokens(); skipped > 0) {
-    const std::string note = absl::StrCat(options_.names.skip_data, "=", options_.skip_data, ": ",
-                                          skipped, " tokens are not trained on");
+  for (const std::string& note : data_->notes()) {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnNote(note); }));
   }
   STRAKE_RETURN_IF_ERROR(SetStepsOfEpochs());

@@ -101,6 +101,20 @@ std::string NameAndFiles(const std::string& name, const std::vector<std::string>
                       files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " more") : "");
 }
 
+// The file of a token of the stream, and the text that it was made of where that is known.
+std::string NameOfFileAt(const TokenStream& stream, int64_t token) {
+  const std::string& path = FileOf(stream, token).first.path();
+  const auto parts = DocumentPlaces(&stream).PartsOf({token, token + 1});
+  if (!parts.ok() || parts->front().name.path == path) return path;
+  return absl::StrCat(path, " (of ", parts->front().name.path, ")");
+}
+
+absl::Status BothKindsError(const TokenStream& stream, int64_t chat, int64_t text) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      NameOfFileAt(stream, chat), " holds conversations, and ", NameOfFileAt(stream, text),
+      " holds other text: keep them apart, each with its own kind"));
+}
+
 // What the first document is called, for an error of one that is not there.
 std::string NameOfFirst(const TokenStream& stream) {
   const auto parts = DocumentPlaces(&stream).PartsOf({0, 1});
@@ -206,28 +220,32 @@ absl::StatusOr<std::vector<FileDocuments>> TrainingData::ReadDocuments(const Tok
   return documents;
 }
 
-// Returns nothing where no file says what is to be learnt; a file that does not is learnt whole.
+// Returns nothing where no file says what is to be learnt, and an error where one does not and
+// another does. Files without tokens are of either kind.
 absl::StatusOr<std::optional<TargetRanges>> TrainingData::ReadTargets(
     const TokenStream& stream, std::vector<FileDocuments>* documents) {
   TargetRanges all = {.num_tokens = stream.num_tokens()};
-  bool found = false;
+  std::optional<int64_t> first_chat, first_text;  // tokens of the stream
   int64_t begin = 0;
   for (size_t i = 0; i < stream.files().size(); ++i) {
     const TokenFile& file = stream.files()[i];
+    if (file.num_tokens() == 0) continue;
     std::optional<TargetRanges> targets;
     if (file.encoding() != TokenEncoding::kBytes) {
       STRAKE_ASSIGN_OR_RETURN(targets, ReadTargetRanges(file.path(), file.num_tokens()));
     }
-    if (!targets.has_value())
-      targets = TargetRanges{.ranges = {{0, file.num_tokens()}}};
-    else
-      found = (*documents)[i].whole = true;
-    for (const TokenRange& range : targets->ranges) {
+    std::optional<int64_t>& first = targets.has_value() ? first_chat : first_text;
+    first = first.value_or(begin);
+    if (first_chat.has_value() && first_text.has_value()) {
+      return BothKindsError(stream, *first_chat, *first_text);
+    }
+    (*documents)[i].whole = targets.has_value();
+    for (const TokenRange& range : targets.value_or(TargetRanges()).ranges) {
       all.ranges.push_back({begin + range.begin, begin + range.end});
     }
     begin += file.num_tokens();
   }
-  if (!found) return std::nullopt;
+  if (!first_chat.has_value()) return std::nullopt;
   return all;
 }
 
@@ -324,8 +342,10 @@ absl::Status TrainingData::SkipDocuments(const TrainerOptions& options) {
         absl::StrCat(name, ": line ", list[missing].line, ": the training data has no document ",
                      ToListLine(list[missing].name), NameOfFirst(*train_[0].stream)));
   }
+  if (num_skipped_tokens() == 0) return absl::OkStatus();
+  notes_.push_back(absl::StrCat(name, ": ", num_skipped_tokens(), " tokens are not trained on"));
   // Earlier versions would not leave them out.
-  if (num_skipped_tokens() > 0) rules_ = DataRules::kDocuments;
+  rules_ = DataRules::kDocuments;
   return absl::OkStatus();
 }
 
@@ -366,8 +386,17 @@ absl::Status TrainingData::CheckLengths(const LoaderData& data, const std::vecto
   return absl::InvalidArgumentError(absl::StrCat(
       data.name, ": the conversation at ", PlaceOf(file, found.first.begin - file_begin), " has ",
       found.first.num_tokens(), " tokens, more than the ", seq_len, " of a sequence, as ",
-      found.count, " of ", begins.size(), " have; use longer sequences, or ", names_.truncate,
+      found.count, " of ", found.of, " have; use longer sequences, or ", names_.truncate,
       ", which cuts them"));
+}
+
+void TrainingData::NoteCut(const LoaderData& data, const std::vector<int64_t>& begins,
+                           int64_t seq_len) {
+  const auto cut = DataLoader::FindLongDocuments(data.ranges, begins, seq_len);
+  if (cut.count == 0) return;
+  notes_.push_back(absl::StrCat(data.name, ": ", names_.truncate, " cuts ", cut.count, " of ",
+                                cut.of, " ", Plural(cut.of, "conversation"), ", and with them ",
+                                cut.num_beyond, " of ", data.ranges.num_tokens(), " tokens"));
 }
 
 absl::StatusOr<DataLoader> TrainingData::MakeLoader(const LoaderData& data,
@@ -380,6 +409,8 @@ absl::StatusOr<DataLoader> TrainingData::MakeLoader(const LoaderData& data,
   }
   if (data.targets.has_value() && !truncate_) {
     STRAKE_RETURN_IF_ERROR(CheckLengths(data, documents.begins, options.seq_len));
+  } else if (data.targets.has_value()) {
+    NoteCut(data, documents.begins, options.seq_len);
   }
   auto loader = DataLoader::Create(&data.stream, data.ranges, options, documents);
   if (!loader.ok()) return NameError(data.name, loader.status());

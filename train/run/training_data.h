@@ -84,6 +84,8 @@ class TrainingData {
   static std::vector<std::string> WarningsOfFiles(const TrainerOptions& options);
   // Text that is read as bytes for a model of words; conversations that are left out.
   std::vector<std::string> Warnings() const;
+  // What options.skip_data and options.truncate leave out.
+  const std::vector<std::string>& notes() const { return notes_; }
 
   // Whether the model's tokens are the bytes of text.
   bool is_of_bytes() const;
@@ -155,6 +157,7 @@ class TrainingData {
   absl::StatusOr<std::vector<int64_t>> DocumentBegins(const LoaderData& data) const;
   absl::Status CheckLengths(const LoaderData& data, const std::vector<int64_t>& begins,
                             int64_t seq_len) const;
+  void NoteCut(const LoaderData& data, const std::vector<int64_t>& begins, int64_t seq_len);
   absl::StatusOr<DataLoader> MakeLoader(const LoaderData& data, DataLoader::Options options);
   absl::Status MakeLoaders(const TrainerOptions& options);
   absl::Status MakeHeldBackLoaders(const TrainerOptions& options);
@@ -166,7 +169,7 @@ class TrainingData {
   const Tokenizer* tokenizer_ = nullptr;
   DocumentMode documents_ = DocumentMode::kConcat;
   bool truncate_ = false;
-  std::vector<std::string> warnings_;
+  std::vector<std::string> warnings_, notes_;
   std::string tokenizer_hash_;  // of all files that say theirs
   std::string tokenizer_of_;    // whose that is, for errors
   bool prepared_ = false;
