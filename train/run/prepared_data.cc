@@ -82,8 +82,8 @@ std::string CountOf(int64_t count, absl::string_view noun) {
 // What is known of lists of files once they are prepared.
 struct PreparedLists {
   bool training = false, any = false;  // whether training files were made of text, or any
-  bool conversations = false;          // whether there are any
-  std::string chat_format = {};        // of those that were prepared here; "": none was needed
+  // Of conversations to train on that were prepared here; "": none was needed.
+  std::string chat_format = {};
 };
 
 bool HasTargets(const std::string& token_file) {
@@ -107,6 +107,7 @@ class Preparation {
       lists_.training = lists_.training || training;
     }
     lists_.any = lists_.training;
+    lists_.chat_format = used_format_;
     for (ValidationSet& set : options_.val_sets) {
       STRAKE_ASSIGN_OR_RETURN(const bool validation,
                               PrepareList(options_.names.val_files, &set.files));
@@ -134,7 +135,7 @@ class Preparation {
           const bool is_text,
           NameError(name, IsToBePrepared(file, options_, tokenizer_, as_bytes_)));
       (is_text ? texts : tokens).push_back(file);
-      if (!is_text && HasTargets(file)) lists_.conversations = true;
+      if (!is_text && HasTargets(file)) has_conversations_ = true;
     }
     if (texts.empty()) return false;
     struct stat info;
@@ -186,9 +187,9 @@ class Preparation {
                                            .name_of_files = name,
                                            .name_of_format = options_.names.chat_format},
                                           &tokenizer));
-    lists_.conversations = lists_.conversations || chat.has_value();
+    has_conversations_ = has_conversations_ || chat.has_value();
     if (chat.has_value() && chat->format() != nullptr) {
-      lists_.chat_format = std::string(chat->format()->name);
+      used_format_ = std::string(chat->format()->name);
     }
     return chat;
   }
@@ -212,11 +213,11 @@ class Preparation {
   }
 
   void NoteConversations() {
-    if (lists_.conversations && options_.documents == DocumentMode::kConcat) {
-      notes_.push_back(absl::StrCat("conversations do not see each other: ",
+    if (has_conversations_ && options_.documents == DocumentMode::kConcat) {
+      notes_.push_back(absl::StrCat("conversations do not see each other: for them ",
                                     options_.names.documents, " is mask, not concat"));
     }
-    if (options_.chat_format.empty() || !lists_.chat_format.empty()) return;
+    if (options_.chat_format.empty() || !used_format_.empty()) return;
     warnings_.push_back(absl::StrCat(options_.names.chat_format, "=", options_.chat_format,
                                      " is not used: no file of conversations is prepared"));
   }
@@ -265,6 +266,8 @@ class Preparation {
   const bool as_bytes_;
   std::unique_ptr<const Tokenizer> bytes_;
   PreparedLists lists_;
+  bool has_conversations_ = false;  // in any list
+  std::string used_format_;         // for any
   std::vector<std::string> notes_, warnings_;
   std::atomic<bool> abandoned_ = false;
   std::mutex mutex_;
@@ -282,18 +285,14 @@ std::vector<std::vector<std::string>*> AllLists(TrainerOptions* options) {
 }
 
 constexpr absl::string_view kPrepared = "prepared", kAsTheyAre = "as they are",
-                            kConversations = "conversations", kNone = "none",
                             kFormat = "format ";  // none is empty, or ends of names would meet
 constexpr char kStopped[] = "stopped";
 
-// What the other ranks need: whether training files were prepared, what conversations there are,
-// and all lists where one has changed, so that otherwise each keeps what it was given.
+// What the other ranks need: whether training files were prepared, in which format, and all lists
+// where one has changed, so that otherwise each keeps what it was given.
 std::string FilesText(const PreparedLists& prepared, TrainerOptions* options) {
   const std::string format = absl::StrCat(kFormat, prepared.chat_format);
-  std::string text =
-      absl::StrJoin({prepared.training ? kPrepared : kAsTheyAre,
-                     prepared.conversations ? kConversations : kNone, absl::string_view(format)},
-                    kEndOfName);
+  std::string text = absl::StrCat(prepared.training ? kPrepared : kAsTheyAre, kEndOfName, format);
   if (!prepared.any) return text;
   for (const std::vector<std::string>* const list : AllLists(options)) {
     absl::StrAppend(&text, kEndOfList, absl::StrJoin(*list, kEndOfName));
@@ -309,11 +308,7 @@ bool TakeFiles(absl::string_view text, TrainerOptions* options) {
     *lists[i] = absl::StrSplit(parts.at(i + 1), kEndOfName);
   }
   const std::vector<absl::string_view> words = absl::StrSplit(parts[0], kEndOfName);
-  if (words.at(1) == kConversations && options->documents == DocumentMode::kConcat) {
-    options->documents = DocumentMode::kMask;
-  }
-  options->engine.documents = options->documents != DocumentMode::kConcat;
-  options->chat_format = std::string(absl::StripPrefix(words.at(2), kFormat));
+  options->chat_format = std::string(absl::StripPrefix(words.at(1), kFormat));
   return words[0] == kPrepared;
 }
 

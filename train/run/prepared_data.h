@@ -21,8 +21,7 @@ namespace strake {
 //
 // A file of JSON lines whose first object has "messages", or "prompt" and "completion", is of
 // conversations (data/chat/chat_files.h): then all files of its list are that are no token files.
-// Where there are any, or token files with answers of such, options->documents becomes kMask unless
-// it is kPad, and options->chat_format the format that was used, or "".
+// options->chat_format becomes the format in which those to train on are written, or "".
 //
 // All ranks call it. The first one tells its observers of progress, and what it did. It prepares
 // with all threads of the machine, below options->data_cache, which all must see; it alone has a

@@ -36,9 +36,11 @@ absl::Status CheckIsTheRunsData(const std::string& record_path, const RunRecord&
   }
   ThreadTeam team(NumUsableCores());
   const std::string fingerprint = run.data->FingerprintLike(*recorded, team);
+  TrainerOptions identified = run.options;
+  identified.documents = run.data->documents();
   const std::string differences =
       RunDifferences(DataIdentity(record.identity),
-                     DataIdentity(IdentityOf(run.options, fingerprint, run.data->rules())));
+                     DataIdentity(IdentityOf(identified, fingerprint, run.data->rules())));
   if (differences.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat(record_path, ": the data is not what the run was trained on: ", differences,

@@ -95,10 +95,11 @@ struct TrainerOptions {
   // Directory or file; "": that of init_from, if it has one. Checkpoints carry its files: a run
   // that resumes without it takes them.
   std::string tokenizer = {};
-  std::string tokenizer_pattern = {};              // of TokenizerOptions
-  std::string text_field = "text";                 // of JSON lines
-  bool skip_bad_lines = false;                     // of JSON lines
-  DocumentMode documents = DocumentMode::kConcat;  // * conversations: kMask where it is kConcat
+  std::string tokenizer_pattern = {};  // of TokenizerOptions
+  std::string text_field = "text";     // of JSON lines
+  bool skip_bad_lines = false;         // of JSON lines
+  // * Of text; conversations: kMask where it is kConcat.
+  DocumentMode documents = DocumentMode::kConcat;
   bool truncate = false;         // * conversations: cut what is longer than a sequence
   std::string chat_format = {};  // * of conversations; "": that of the tokenizer's template
   std::string skip_data = {};    // * file that lists documents that are not trained on

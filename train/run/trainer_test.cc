@@ -1304,6 +1304,42 @@ TEST_F(DocumentsTest, ConversationsAndOtherTextInOneListAreAnError) {
   EXPECT_EQ(ErrorOf(), "");
 }
 
+// Tokens without an index can only follow each other.
+TEST_F(DocumentsTest, ConversationsToValidateOnLeaveTheTrainingText) {
+  UseConversations();
+  const std::string chat = options_.train_files[0];
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 300; ++i) tokens.push_back('a' + i * i % 26);
+  options_.engine.seq_len = 16;
+  options_.train_files = {directory_ / "plain.bin"};
+  ASSERT_TRUE(WriteTokenFile(options_.train_files[0], tokens, TokenEncoding::kUint16).ok());
+  const std::vector<ValidationSet> text = {{.files = {directory_ / "text.txt"}}};
+  std::vector<double> losses[2];
+  for (const bool chats : {false, true}) {
+    options_.directory += "x";
+    for (const int64_t steps : {2, 4}) {
+      options_.schedule = {.kind = ScheduleKind::kConstant, .lr = 0.01, .warmup_steps = 1};
+      options_.schedule.total_steps = steps;
+      options_.val_sets = text;
+      if (chats && steps == 4) options_.val_sets.push_back({"chats", {chat}});
+      losses[chats] = LossesOf(kOneRank);
+    }
+    EXPECT_FALSE(ReadRunRecord(options_.directory)->identity.contains("documents"));
+  }
+  ASSERT_EQ(losses[0].size(), 2);
+  ASSERT_EQ(losses[1].size(), 2);
+  for (int i = 0; i < 2; ++i) EXPECT_NEAR(losses[1][i], losses[0][i], 1e-5);
+  // So do conversations in another source.
+  options_.train_sources = {{"text", options_.train_files, 1}, {"chats", {chat}, 1}};
+  options_.train_files.clear();
+  const auto data = TrainingData::Open(options_);
+  ASSERT_TRUE(data.ok()) << data.status();
+  const auto& blend = (*data)->train_loader();
+  EXPECT_EQ(blend.loader(0).options().documents, DocumentMode::kConcat);
+  EXPECT_EQ(blend.loader(1).options().documents, DocumentMode::kMask);
+  EXPECT_EQ((*data)->documents(), DocumentMode::kConcat);
+}
+
 // Most documents are of one byte, so that some rows of eight hold no target.
 TEST_F(DocumentsTest, AStepWithoutATargetHasGradientsOfZero) {
   for (const std::string& path : options_.train_files) WriteFile(path, "a");
@@ -1406,10 +1442,14 @@ TEST_F(DocumentsTest, WhatIsLearntOfDocumentsIsTheRuns) {
 
 TEST_F(DocumentsTest, DocumentsThatAreNotKnownAreAnError) {
   UseConversations();
-  std::filesystem::remove(directory_ / "chat.targets");
   std::filesystem::remove(directory_ / "chat.documents");
+  EXPECT_THAT(ErrorOf(),
+              AllOf(HasSubstr("chat.documents, and conversations need it: give the text"),
+                    Not(HasSubstr("documents=concat"))));
+  std::filesystem::remove(directory_ / "chat.targets");
   options_.documents = DocumentMode::kMask;
-  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("chat.documents"), HasSubstr("documents=mask")));
+  EXPECT_THAT(ErrorOf(), AllOf(HasSubstr("chat.documents"), HasSubstr("documents=mask needs it"),
+                               HasSubstr("or documents=concat")));
   options_.documents = DocumentMode::kConcat;
   EXPECT_EQ(ErrorOf(), "");
   const auto record = ReadRunRecord(options_.directory);
@@ -1669,7 +1709,7 @@ TEST_F(ConversationsTest, ArePreparedWithTheirAnswers) {
                       "conversations of ", directory_ / "chats.jsonl", " in the format zephyr ",
                       first ? "are prepared: 40 conversations, " : "were prepared before: 40 ")),
                   HasSubstr(" of answers in ")),
-            "conversations do not see each other: documents is mask, not concat"));
+            "conversations do not see each other: for them documents is mask, not concat"));
     const auto record = ReadRunRecord(options_.directory);
     ASSERT_TRUE(record.ok()) << record.status();
     EXPECT_EQ(record->identity.at("chat_format"), "zephyr");
@@ -1695,6 +1735,22 @@ TEST_F(ConversationsTest, BitsPerByteAreOfAnswers) {
     EXPECT_EQ(metrics.num_samples, 1);
     EXPECT_NEAR(metrics.bits_per_byte, metrics.val_loss / std::numbers::ln2 * 14 / 13, 1e-12);
   }
+}
+
+TEST_F(ConversationsTest, ARunOfTextGetsThemToValidateOn) {
+  const std::string format = std::exchange(options_.chat_format, "");
+  options_.train_files = {directory_ / "docs.jsonl"};
+  options_.val_sets = {{.files = {directory_ / "text.txt"}}};
+  ASSERT_EQ(ErrorOf(), "");
+  options_.chat_format = format;
+  options_.val_sets = {{.files = {directory_ / "chats.jsonl"}}};
+  options_.schedule.total_steps = options_.eval_every = 6;
+  BitsRecorder recorder;
+  const absl::Status trained = Train(kDp2, {&recorder});
+  ASSERT_TRUE(trained.ok()) << trained;
+  EXPECT_EQ(recorder.metrics.size(), 1);
+  EXPECT_THAT(recorder.notes, Contains(HasSubstr("for them documents is mask, not concat")));
+  EXPECT_THAT(recorder.notes, Not(Contains(HasSubstr("is not used"))));
 }
 
 TEST_F(ConversationsTest, OneThatIsTooLongIsNamedByItsLine) {

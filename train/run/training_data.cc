@@ -363,11 +363,13 @@ absl::StatusOr<std::vector<int64_t>> TrainingData::DocumentBegins(const LoaderDa
     const FileDocuments& documents = data.documents[i];
     const std::string& path = data.stream.files()[i].path();
     if (documents.begins.empty() && documents.num_tokens > 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          data.name, ": where the documents of ", path, " begin is not known, for there is no ",
-          DocumentIndexPath(path), "; ", names_.documents, "=",
-          DocumentModeName(ModeOf(data.targets)),
-          " needs it: give the text, from which it is made, or ", names_.documents, "=concat"));
+      const std::string mode = absl::StrCat(names_.documents, "=", DocumentModeName(documents_));
+      const std::string concat = absl::StrCat(", or ", names_.documents, "=concat");
+      return absl::InvalidArgumentError(
+          absl::StrCat(data.name, ": where the documents of ", path,
+                       " begin is not known, for there is no ", DocumentIndexPath(path), ", and ",
+                       data.targets ? "conversations need it" : mode + " needs it",
+                       ": give the text, from which it is made", data.targets ? "" : concat));
     }
     begins.push_back(file_begin);
     for (const int64_t begin : documents.begins) {
@@ -478,6 +480,14 @@ absl::Status TrainingData::MakeHeldBackLoaders(const TrainerOptions& options) {
                                               .shuffle = shuffle}));
   }
   return absl::OkStatus();
+}
+
+DocumentMode TrainingData::documents() const {
+  for (int i = 0; i < train_loader_->num_sources(); ++i) {
+    const DocumentMode mode = train_loader_->loader(i).options().documents;
+    if (mode == DocumentMode::kConcat) return mode;
+  }
+  return train_loader_->loader(0).options().documents;
 }
 
 bool TrainingData::has_documents() const {

@@ -67,6 +67,9 @@ class TrainingData {
   int64_t num_skipped_tokens() const;
   // Null where the model's tokens are bytes, or it is not known.
   const Tokenizer* tokenizer() const { return tokenizer_; }
+  // Of the training data: options.documents, and kMask where that is kConcat and all are
+  // conversations. It identifies the run.
+  DocumentMode documents() const;
   // Whether any samples, of training or validation, have documents: conversations do, and text
   // where options.documents says so.
   bool has_documents() const;
