@@ -26,6 +26,7 @@ namespace strake {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr int kNumDocuments = 60;
@@ -168,7 +169,17 @@ TEST_F(SkipDataTest, AListOfWhatIsNotTrainedOnChangesNothing) {
   const auto data = Open();
   ASSERT_NE(data, nullptr);
   EXPECT_EQ(data->num_skipped_tokens(), 0);
+  EXPECT_THAT(data->notes(), ElementsAre("skip_data: 1 of 1 listed document of train_files=" +
+                                         options_.train_files[0] +
+                                         " is held back for validation, and stays there"));
   EXPECT_EQ(Fingerprint(), fingerprint);
+  // Beside one that is left out, among comments of more bytes than any configuration has.
+  Skip(absl::StrCat("#", std::string(size_t{64} << 20, 'x'), "\ndocs.jsonl:", 10 * held_back,
+                    "\ndocs.jsonl:", 10 * *trained_on.begin(), "\n"));
+  const auto two = Open();
+  ASSERT_NE(two, nullptr);
+  EXPECT_THAT(two->notes(), ElementsAre(HasSubstr(": 1 of 2 listed documents of "),
+                                        HasSubstr(" tokens are not trained on")));
 }
 
 TEST_F(SkipDataTest, TextsAreSkippedAsAWhole) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -30,6 +31,9 @@
 
 namespace strake {
 namespace {
+
+// A list may name every document.
+constexpr int64_t kMaxListBytes = std::numeric_limits<int64_t>::max();
 
 // What text files may be.
 enum class TextRule {
@@ -311,11 +315,28 @@ absl::Status TrainingData::Split(const TrainerOptions& options) {
   return absl::OkStatus();
 }
 
+// Tells of the documents of a list that are validation data as a whole.
+void TrainingData::NoteHeldBack(const std::vector<TokenRange>& listed, const TrainPart& part) {
+  const std::vector<TokenRange>& val = part.split.val.ranges();
+  const int64_t held_back = std::count_if(listed.begin(), listed.end(), [&](const TokenRange& r) {
+    const auto at = std::partition_point(val.begin(), val.end(),
+                                         [&](const TokenRange& v) { return v.end <= r.begin; });
+    return r.num_tokens() > 0 && at != val.end() && at->begin <= r.begin;
+  });
+  if (held_back == 0) return;
+  notes_.push_back(absl::StrCat(names_.skip_data, ": ", held_back, " of ", listed.size(),
+                                " listed ", Plural(listed.size(), "document"), " of ",
+                                NameAndFiles(part.option, part.files), " ",
+                                held_back == 1 ? "is held back for validation, and stays there"
+                                               : "are held back for validation, and stay there"));
+}
+
 // Takes a list's documents out of what is trained on.
 absl::Status TrainingData::SkipDocumentsOf(const std::vector<ListedDocument>& list,
-                                           std::vector<bool>* found, TrainPart* part) const {
+                                           std::vector<bool>* found, TrainPart* part) {
   STRAKE_ASSIGN_OR_RETURN(const std::vector<TokenRange> skipped,
                           NameError(part->option, FindDocuments(*part->stream, list, found)));
+  if (validation_.empty()) NoteHeldBack(skipped, *part);
   TokenRanges& train = part->split.train;
   const int64_t num_tokens = train.num_tokens();
   train = Without(train, skipped);
@@ -327,7 +348,7 @@ absl::Status TrainingData::SkipDocuments(const TrainerOptions& options) {
   if (options.skip_data.empty()) return absl::OkStatus();
   const std::string name = absl::StrCat(names_.skip_data, "=", options.skip_data);
   STRAKE_ASSIGN_OR_RETURN(const std::string text,
-                          NameError(names_.skip_data, ReadFile(options.skip_data)));
+                          NameError(names_.skip_data, ReadFile(options.skip_data, kMaxListBytes)));
   STRAKE_ASSIGN_OR_RETURN(const std::vector<ListedDocument> list, ParseDocumentList(text, name));
   std::vector<bool> found(list.size());
   for (TrainPart& part : train_) {

@@ -146,7 +146,8 @@ class TrainingData {
   absl::Status SplitPart(const TrainerOptions& options, TrainPart* part) const;
   absl::Status SkipDocuments(const TrainerOptions& options);
   absl::Status SkipDocumentsOf(const std::vector<ListedDocument>& list, std::vector<bool>* found,
-                               TrainPart* part) const;
+                               TrainPart* part);
+  void NoteHeldBack(const std::vector<TokenRange>& listed, const TrainPart& part);
   // What a loader is made of.
   struct LoaderData {
     std::string name = {};  // of option and files, for errors
