@@ -451,6 +451,20 @@ TEST(DataLoaderTest, LongConversationsAreErrorsOrCut) {
   }
 }
 
+// Of rows of four, what follows the last is in none.
+TEST(DataLoaderTest, TextWithoutATokenToLearnIsAnError) {
+  const TokenStream stream = MakeStream(100);
+  const DataLoader::Options options = {.seq_len = 4, .documents = DocumentMode::kMask};
+  Corpus corpus = {.ranges = {{0, 20}}};
+  for (int64_t begin = 0; begin <= 17; ++begin) corpus.known.begins.push_back(begin);
+  EXPECT_EQ(LoaderOf(stream, corpus, options).status().message(),
+            "20 tokens hold no row with a token to learn");
+  corpus.known.begins.erase(corpus.known.begins.begin() + 16);
+  const auto loader = LoaderOf(stream, corpus, options);
+  ASSERT_TRUE(loader.ok()) << loader.status();
+  EXPECT_EQ(loader->NumTargets(0, loader->num_samples()), 1);
+}
+
 TEST(DataLoaderDeathTest, WrongShapesAndRangesAreNamed) {
   const TokenStream stream = MakeStream(100);
   const DataLoader loader = MakeLoader(stream, 0, 100, {.seq_len = 8});

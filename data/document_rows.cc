@@ -83,9 +83,17 @@ absl::StatusOr<DocumentRows> DocumentRows::Create(int64_t num_tokens, std::vecto
   } else {
     rows.CutText();
   }
-  if (rows.num_rows_ > 0) return rows;
+  if (rows.num_rows_ > 0 && rows.HasTarget()) return rows;
   return absl::InvalidArgumentError(
       absl::StrCat(num_tokens, " tokens hold no row with a token to learn"));
+}
+
+// Whether any row has one. Rows of windows of documents may have none: the last token of each.
+bool DocumentRows::HasTarget() const {
+  if (!is_windows()) return true;
+  const int64_t num_targets = num_rows_ * options_.seq_len;
+  const auto end = std::upper_bound(begins_.begin(), begins_.end(), num_targets);
+  return end - std::upper_bound(begins_.begin(), end, 0) < num_targets;
 }
 
 void DocumentRows::CutText() {

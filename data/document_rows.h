@@ -92,6 +92,7 @@ class DocumentRows {
 
   explicit DocumentRows(const Options& options) : options_(options) {}
   bool is_windows() const { return options_.mode != DocumentMode::kPad && !has_targets_; }
+  bool HasTarget() const;
   void CutText();
   absl::Status TakeConversations();
   void PackConversations();

@@ -49,7 +49,8 @@ struct DataOrigin {
 class TrainingData {
  public:
   // Opens the options' files. An error names option, file and figures: for files that cannot be
-  // read, that are neither text nor tokens, or text where the model is none of bytes; tokens
+  // read, that are neither text nor tokens, or text where the model is none of bytes; conversations
+  // and other text in one list, or without a token to learn; tokens
   // outside the model's vocabulary, or made by another tokenizer; too few tokens for one sequence;
   // and a line of skip_data that names no document of the training data, or all that there is.
   static absl::StatusOr<std::unique_ptr<TrainingData>> Open(const TrainerOptions& options,
