@@ -319,6 +319,27 @@ TEST_F(DataProgramTest, WhatIsSkippedIsInNoStepAnyMore) {
   ExpectError({"why", "clean", "--step=1"}, {"clean/run.json", "train_data is", " skipped"});
 }
 
+// Another run prepared the same text under other names.
+TEST_F(DataProgramTest, NamesAreThoseThatTheRunWasGiven) {
+  WriteDocuments();
+  WriteFile(run_ / "other.jsonl", "{\"text\": \"" + std::string(100, 'o') + "\"}\n");
+  const Flags blend = WordsFlags() + Flags{"--train_data=docs.jsonl:3,other.jsonl:1"};
+  ASSERT_EQ(run_.Train(blend).exit_code, 0);
+  EXPECT_THAT(Why({"run", "--step=1", "--list"}), HasSubstr("docs.jsonl:"));
+  std::filesystem::rename(run_ / "docs.jsonl", run_ / "swapped.jsonl");
+  std::filesystem::rename(run_ / "other.jsonl", run_ / "docs.jsonl");
+  std::filesystem::rename(run_ / "swapped.jsonl", run_ / "other.jsonl");
+  ASSERT_EQ(run_.Train(blend + Flags{"--out=swapped"}).exit_code, 0);
+  for (int step = 1; step <= 4; ++step) {
+    const std::string out = Why({"swapped", absl::StrCat("--step=", step)});
+    for (const absl::string_view line : absl::StrSplit(out, '\n')) {
+      if (!absl::StrContains(line, "  bytes [")) continue;
+      EXPECT_THAT(std::string(line),
+                  HasSubstr(absl::StrContains(line, "ooo") ? "  docs.jsonl:0  " : "  other.jsonl:"));
+    }
+  }
+}
+
 TEST_F(DataProgramTest, TokensWithoutAnIndexHaveFilesAlone) {
   WriteDocuments();
   ASSERT_EQ(run_.Train(WordsFlags()).exit_code, 0);

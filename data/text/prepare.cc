@@ -200,6 +200,12 @@ absl::StatusOr<std::optional<PrepareRecord>> FindResult(const std::string& direc
   return record;
 }
 
+// Whether a result's documents have the names that they would have now.
+bool HasPaths(const std::string& directory, const std::vector<PrepareSource>& sources) {
+  const auto record = ReadPrepareRecord(absl::StrCat(directory, "/", kFinishedRecord));
+  return record.ok() && record->has_value() && SamePaths((*record)->sources, sources);
+}
+
 absl::Status CheckTargets(const std::string& directory, const PrepareFile& file) {
   if (file.num_answer_tokens < 0) return absl::OkStatus();
   const auto targets = ReadTargetRanges(absl::StrCat(directory, "/", file.name), file.num_tokens);
@@ -561,7 +567,7 @@ absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const To
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error)) {
     const std::string directory = entry.path().string();
-    if (IsUnfinishedDirectory(directory)) continue;
+    if (IsUnfinishedDirectory(directory) || !HasPaths(directory, sources)) continue;
     const auto found = find(directory);
     if (absl::IsCancelled(found.status())) return found.status();
     if (!found.ok() || !found->has_value()) continue;

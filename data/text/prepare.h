@@ -37,7 +37,8 @@ struct PrepareOptions {
   DocumentOptions documents = {};
   // Of the same tokenizer: all files are of conversations, a line each. Null: none is.
   const ChatEncoder* chat = nullptr;
-  std::string directory = {};  // not there yet, empty, or the result of an equal call
+  // Not there yet, empty, or the result of an equal call, whose files may have had other names.
+  std::string directory = {};
   // Of documents that are no conversations.
   int32_t end_of_text = -1;  // -1: none
   bool prefix = true;        // the tokenizer's spec().prefix before each document
@@ -80,8 +81,9 @@ absl::StatusOr<PreparedTokens> PrepareTokens(const Tokenizer& tokenizer,
                                              const PrepareOptions& options);
 
 // A directory below `cache` that holds the result of an equal call, or else the name of a new one.
-// Calls are equal where tokenizer, settings and the files' content are, whatever the files' names
-// and times: a file of the same size whose name, times or inode are others is read to see.
+// Calls are equal where tokenizer, settings and the files' paths and content are, whatever their
+// times: a file of the same size whose times or inode are others is read to see. Text under another
+// path is prepared again, for the index names documents by the paths as they were given.
 // InvalidArgument for standard input and pipes, which cannot be read again, and Cancelled where
 // `stop_requested` said so.
 absl::StatusOr<std::string> PreparedDirectory(const std::string& cache, const Tokenizer& tokenizer,

@@ -152,6 +152,11 @@ bool SameFiles(const std::vector<PrepareSource>& a, const std::vector<PrepareSou
   });
 }
 
+bool SamePaths(const std::vector<PrepareSource>& a, const std::vector<PrepareSource>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.path == y.path; });
+}
+
 absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,
                                  const std::vector<PrepareSource>& sources,
                                  const std::function<bool()>& stop_requested) {

@@ -59,6 +59,9 @@ absl::StatusOr<PrepareSource> DescribeSource(const std::string& path, bool json_
 // times and inodes. What was begun can go on.
 bool SameFiles(const std::vector<PrepareSource>& a, const std::vector<PrepareSource>& b);
 
+// Whether the sources are of the same paths.
+bool SamePaths(const std::vector<PrepareSource>& a, const std::vector<PrepareSource>& b);
+
 // Whether the sources hold what `recorded` ones held when they were read. Reads files of the same
 // size that are not the same files, and returns Cancelled once stop_requested() is true.
 absl::StatusOr<bool> SameContent(const std::vector<PrepareSource>& recorded,

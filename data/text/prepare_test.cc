@@ -595,16 +595,26 @@ TEST_F(PrepareTest, TheCacheIsOfContent) {
   ASSERT_TRUE(Prepare(prepared).ok());
   EXPECT_EQ(directory(options, *tokenizer_), prepared.directory);
 
-  // Other names and times of the same content.
+  // Other times of the same content.
   fs::last_write_time(options.files[0], fs::file_time_type::clock::now() + std::chrono::hours(1));
+  EXPECT_EQ(directory(options, *tokenizer_), prepared.directory);
+
+  // Other names of the same content, which documents have.
   PrepareOptions renamed = options;
   fs::rename(options.files[4], directory_ / "renamed.txt");
   renamed.files[4] = directory_ / "renamed.txt";
+  const std::string before = prepared.directory;
+  prepared = renamed;
+  prepared.directory = directory(renamed, *tokenizer_);
+  EXPECT_NE(prepared.directory, before);
+  ASSERT_TRUE(Prepare(prepared).ok());
   EXPECT_EQ(directory(renamed, *tokenizer_), prepared.directory);
-  renamed.directory = prepared.directory;
+  // A directory that is named is taken as it is.
+  renamed.directory = before;
   EXPECT_TRUE(Prepare(renamed)->reused);
 
   // Other content of the same size, name and time.
+  renamed.directory = prepared.directory;
   const std::string last = ReadFile(renamed.files[4]);
   const auto time = fs::last_write_time(renamed.files[4]);
   const auto rewrite = [&](const std::string& text) {
