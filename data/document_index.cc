@@ -2,7 +2,9 @@
 
 #include <bit>
 #include <cstring>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -11,6 +13,7 @@
 #include "core/base/durable_file.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "data/target_ranges.h"
 
 namespace strake {
 namespace {
@@ -18,7 +21,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "indices are little-endian");
 
 constexpr absl::string_view kMagic = "strakedx";
-constexpr int32_t kVersion = 1;
+constexpr int32_t kVersion = 1, kVersionWithTargets = 2;
 constexpr int64_t kDocumentBytes = 2 * sizeof(int64_t) + sizeof(int32_t);
 constexpr char kAdvice[] = "; prepare the tokens again, or remove it to do without documents";
 
@@ -120,6 +123,15 @@ absl::Status CheckNumbers(const std::string& path, const DocumentIndex& index) {
                "the end-of-text token", index.end_of_text);
 }
 
+absl::Status CheckTargetsAreThere(const std::string& path, const std::string& token_file) {
+  const std::string targets = TargetRangesPath(token_file);
+  std::error_code error;
+  if (std::filesystem::exists(targets, error)) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(targets, ": is missing, and ", path,
+                                          " says that not all of ", token_file,
+                                          " is to be learnt; prepare the tokens again"));
+}
+
 }  // namespace
 
 std::string DocumentIndexPath(const std::string& token_file) {
@@ -132,7 +144,7 @@ std::string DocumentIndexPath(const std::string& token_file) {
 std::string DocumentIndexBytes(const DocumentIndex& index) {
   std::string bytes(kMagic);
   Writer writer(&bytes);
-  writer.Number(kVersion);
+  writer.Number(index.has_targets ? kVersionWithTargets : kVersion);
   writer.Number(index.end_of_text);
   for (const int64_t n : {index.vocab_size, index.num_tokens, index.num_text_bytes}) {
     writer.Number(n);
@@ -156,10 +168,12 @@ absl::StatusOr<DocumentIndex> ParseDocumentIndex(const std::string& path,
   reader.Take(kMagic.size());
   const auto version = reader.Number<int32_t>();
   if (!reader.ok()) return Damaged(path, "is cut off");
-  if (version != kVersion) {
-    return Damaged(path, absl::StrCat("has version ", version, ", and ", kVersion, " is known"));
+  if (version != kVersion && version != kVersionWithTargets) {
+    return Damaged(path, absl::StrCat("has version ", version, ", and ", kVersion, " and ",
+                                      kVersionWithTargets, " are known"));
   }
   DocumentIndex index;
+  index.has_targets = version == kVersionWithTargets;
   index.end_of_text = reader.Number<int32_t>();
   index.vocab_size = reader.Number<int64_t>();
   index.num_tokens = reader.Number<int64_t>();
@@ -186,9 +200,12 @@ absl::StatusOr<std::optional<DocumentIndex>> ReadDocumentIndex(const std::string
   if (absl::IsNotFound(content.status())) return std::nullopt;
   if (!content.ok()) return content.status();
   STRAKE_ASSIGN_OR_RETURN(DocumentIndex index, ParseDocumentIndex(path, *content));
-  if (index.num_tokens == num_tokens) return index;
-  return Damaged(path, absl::StrCat("is of ", index.num_tokens, " tokens, and ", token_file,
-                                    " has ", num_tokens));
+  if (index.num_tokens != num_tokens) {
+    return Damaged(path, absl::StrCat("is of ", index.num_tokens, " tokens, and ", token_file,
+                                      " has ", num_tokens));
+  }
+  if (index.has_targets) STRAKE_RETURN_IF_ERROR(CheckTargetsAreThere(path, token_file));
+  return index;
 }
 
 absl::Status WriteDocumentIndex(const std::string& token_file, const DocumentIndex& index) {

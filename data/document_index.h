@@ -1,10 +1,11 @@
 // DocumentIndex: where the documents of a token file begin, and what made the file. It lies beside
 // the token file, which stays in llm.c's format: tokens.bin and tokens.documents.
 //
-//   "strakedx"  int32 version = 1   int32 end_of_text   int64 vocab_size, num_tokens,
+//   "strakedx"  int32 version   int32 end_of_text   int64 vocab_size, num_tokens,
 //   num_text_bytes   text tokenizer_hash   int64 number of sources, then that many texts
 //   int64 number n of documents   int64 begin[n]   int64 offset[n]   int32 source[n]   uint32 CRC
 //
+// The version is 2 where the token file has targets, such as conversations have, and else 1.
 // Little-endian. A text is its length, int64, and its bytes. The CRC-32C is that of all before it.
 #ifndef STRAKE_DATA_DOCUMENT_INDEX_H_
 #define STRAKE_DATA_DOCUMENT_INDEX_H_
@@ -31,6 +32,7 @@ struct DocumentIndex {
   int64_t vocab_size = 0;            // of the tokenizer
   int64_t num_tokens = 0;            // of the token file
   int32_t end_of_text = -1;          // the last token of each document; -1: none
+  bool has_targets = false;          // TargetRanges (data/target_ranges.h) lie beside the file
   int64_t num_text_bytes = 0;        // of the documents' text, for bits per byte
   std::vector<std::string> sources;  // paths, as they were given
   std::vector<Document> documents;   // the first begins at token 0
@@ -41,7 +43,8 @@ struct DocumentIndex {
 std::string DocumentIndexPath(const std::string& token_file);
 
 // Returns nothing where there is no such file. DataLoss, naming it, for one that is damaged or does
-// not fit a token file of `num_tokens` tokens.
+// not fit a token file of `num_tokens` tokens, and where there is no file of the targets that it
+// has: without them everything would be learnt.
 absl::StatusOr<std::optional<DocumentIndex>> ReadDocumentIndex(const std::string& token_file,
                                                                int64_t num_tokens);
 // The file's bytes to the index. `path` is for messages.

@@ -7,12 +7,14 @@
 
 #include "core/base/crc32c.h"
 #include "core/testing/temp_directory.h"
+#include "data/target_ranges.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace strake {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::ReadFile;
 using testing::TempDirectory;
@@ -70,6 +72,27 @@ TEST(DocumentIndexTest, ThereMayBeNone) {
   EXPECT_FALSE(read->has_value());
 }
 
+// The index of a file without them is what earlier versions wrote.
+TEST(DocumentIndexTest, TargetsThatAreMissingAreDamage) {
+  const TempDirectory directory;
+  const std::string file = directory / "t.bin";
+  DocumentIndex index = SmallIndex();
+  std::string bytes = DocumentIndexBytes(index);
+  EXPECT_EQ(bytes[8], 1);
+  index.has_targets = true;
+  bytes[8] = 2;
+  EXPECT_EQ(DocumentIndexBytes(index), Sealed(bytes));
+  ASSERT_TRUE(WriteDocumentIndex(file, index).ok());
+  const auto missing = ReadDocumentIndex(file, 20);
+  EXPECT_TRUE(absl::IsDataLoss(missing.status())) << missing.status();
+  EXPECT_THAT(std::string(missing.status().message()),
+              AllOf(HasSubstr("t.targets: is missing"), HasSubstr("t.documents says")));
+  ASSERT_TRUE(WriteTargetRanges(file, {.num_tokens = 20, .ranges = {{3, 5}}}).ok());
+  const auto read = ReadDocumentIndex(file, 20);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_TRUE(**read == index);
+}
+
 TEST(DocumentIndexTest, EveryCutAndEveryChangedBitIsFound) {
   const std::string good = DocumentIndexBytes(SmallIndex());
   ASSERT_TRUE(ParseDocumentIndex("x", good).ok());
@@ -116,8 +139,8 @@ TEST(DocumentIndexTest, HugeCountsAreRefused) {
 
 TEST(DocumentIndexTest, AnotherVersion) {
   std::string bytes = DocumentIndexBytes(SmallIndex());
-  bytes[8] = 2;
-  EXPECT_THAT(Message(Sealed(bytes)), HasSubstr("has version 2, and 1 is known"));
+  bytes[8] = 3;
+  EXPECT_THAT(Message(Sealed(bytes)), HasSubstr("has version 3, and 1 and 2 are known"));
 }
 
 TEST(DocumentIndexTest, AnotherTokenFile) {

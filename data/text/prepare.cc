@@ -329,6 +329,7 @@ class Files {
     index_ = {};
     index_.tokenizer_hash = tokenizer_->Hash();
     index_.vocab_size = tokenizer_->vocab_size();
+    index_.has_targets = options_->chat != nullptr;
     // Some formats write more after the token that ends an answer.
     index_.end_of_text = options_->chat == nullptr ? options_->end_of_text : -1;
     targets_ = {};

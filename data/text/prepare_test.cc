@@ -255,6 +255,7 @@ TEST_F(PrepareChatTest, TokensAndAnswers) {
   const auto index = ReadDocumentIndex(path, result->num_tokens);
   ASSERT_TRUE(index.ok() && index->has_value()) << index.status();
   EXPECT_EQ((*index)->end_of_text, -1);
+  EXPECT_TRUE((*index)->has_targets);
   const auto second_line = static_cast<int64_t>(first.size()) + 1;
   EXPECT_TRUE((*index)->documents ==
               (std::vector<DocumentIndex::Document>{{0, 0, 0}, {second, second_line, 0}}));
