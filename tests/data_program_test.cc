@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -22,6 +23,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/tiny_run.h"
+#include "tools/data_why/document_bytes.h"
 
 namespace strake {
 namespace {
@@ -280,6 +282,12 @@ TEST_F(DataProgramTest, ConversationsArePreparedTrainedOnAndFound) {
     WriteFile(record, json.dump());
     ExpectWholeConversations(text);
   }
+  // Without what is an answer all would be learnt.
+  std::filesystem::remove(run_ / "tokens/tokens-00000.targets");
+  const ProgramResult damaged =
+      run_.Train(WordsFlags() + Flags{"--train_data=tokens/tokens-00000.bin", "--out=damaged"});
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_THAT(damaged.err, HasSubstr("tokens/tokens-00000.targets: is missing"));
 }
 
 TEST_F(DataProgramTest, WhatIsSkippedIsInNoStepAnyMore) {
@@ -334,8 +342,8 @@ TEST_F(DataProgramTest, NamesAreThoseThatTheRunWasGiven) {
     const std::string out = Why({"swapped", absl::StrCat("--step=", step)});
     for (const absl::string_view line : absl::StrSplit(out, '\n')) {
       if (!absl::StrContains(line, "  bytes [")) continue;
-      EXPECT_THAT(std::string(line),
-                  HasSubstr(absl::StrContains(line, "ooo") ? "  docs.jsonl:0  " : "  other.jsonl:"));
+      EXPECT_THAT(std::string(line), HasSubstr(absl::StrContains(line, "ooo") ? "  docs.jsonl:0  "
+                                                                              : "  other.jsonl:"));
     }
   }
 }
@@ -375,6 +383,37 @@ TEST_F(DataProgramTest, ErrorsNameWhatIsMissing) {
   ExpectError({"why", "run", "--step=1"}, {"text.txt", "the options are those of run/run.json"});
   WriteFile(run_ / "run/run.json", "{}");
   ExpectError({"why", "run", "--step=1"}, {"run/run.json: "});
+}
+
+// Of a document whose tokens have 1, 2, 0, 1, 2, 0 and so on bytes, and whose text lacks the first.
+TEST(DocumentBytesTest, ADocumentIsReadOnce) {
+  constexpr int64_t kDocument = 999, kBlock = DocumentBytes::kTokensAtATime;
+  int64_t num_read = 0;
+  const auto read = [&](int64_t begin, int64_t count, int32_t* tokens) {
+    num_read += count;
+    for (int64_t i = 0; i < count; ++i) tokens[i] = static_cast<int32_t>((begin + i + 1) % 3);
+    return absl::OkStatus();
+  };
+  DocumentBytes bytes({.read = read,
+                       .num_bytes = [](int32_t token) { return int64_t{token}; },
+                       .num_trimmed = [](int32_t) { return int64_t{1}; }});
+  const auto expect = [&](int64_t begin, int64_t end) {
+    const auto of_range = bytes.BytesOf(kDocument, {begin, end});
+    ASSERT_TRUE(of_range.ok()) << of_range.status();
+    ASSERT_EQ(of_range->size(), end - begin + 1);
+    for (int64_t token = begin; token <= end; ++token) {
+      const int64_t num_before = token - kDocument;
+      const int64_t num_bytes = num_before + (num_before % 3 == 2 ? 1 : 0);
+      ASSERT_EQ((*of_range)[token - begin], std::max<int64_t>(0, num_bytes - 1)) << token;
+    }
+  };
+  expect(kDocument, kDocument + 5);
+  expect(kDocument + 40 * kBlock - 3, kDocument + 40 * kBlock + 3);
+  EXPECT_LT(num_read, 41 * kBlock);
+  num_read = 0;
+  for (int64_t i = 40; i > 0; --i) expect(kDocument + i * kBlock - 2, kDocument + i * kBlock);
+  EXPECT_EQ(num_read, 40 * kBlock);
+  expect(kDocument + kBlock - 1, kDocument + 2 * kBlock + 1);
 }
 
 }  // namespace
