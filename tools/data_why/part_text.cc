@@ -1,6 +1,7 @@
 #include "tools/data_why/part_text.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/printable.h"
@@ -12,7 +13,6 @@ namespace {
 
 constexpr int64_t kExcerptTokens = 64;
 constexpr size_t kExcerptBytes = 64;
-constexpr int64_t kTokensAtATime = 1 << 16;
 
 // The text's first characters, and "..." where it goes on.
 std::string Shortened(const std::string& text, bool goes_on) {
@@ -25,7 +25,23 @@ std::string Shortened(const std::string& text, bool goes_on) {
   return goes_on ? text + "..." : text;
 }
 
+// Some tokenizers put a blank before a text, and drop it when they decode.
+int64_t NumTrimmed(const Tokenizer& tokenizer, int32_t first_token) {
+  const auto decoded =
+      static_cast<int64_t>(tokenizer.Decode({&first_token, 1}, /*skip_special=*/true).size());
+  return std::max<int64_t>(0, tokenizer.NumBytes(first_token) - decoded);
+}
+
 }  // namespace
+
+PartText::PartText(const TrainingData* data, const TokenStream* stream)
+    : data_(data),
+      stream_(stream),
+      bytes_({.read = [stream](int64_t begin, int64_t count,
+                               int32_t* tokens) { return stream->Read(begin, count, tokens); },
+              .num_bytes = [data](int32_t token) { return data->tokenizer()->NumBytes(token); },
+              .num_trimmed =
+                  [data](int32_t token) { return NumTrimmed(*data->tokenizer(), token); }}) {}
 
 bool PartText::is_text(const DocumentTokens& part) const {
   return stream_->files()[part.file].encoding() == TokenEncoding::kBytes || data_->is_of_bytes();
@@ -35,36 +51,10 @@ bool PartText::has_bytes(const DocumentTokens& part) const {
   return part.is_known && (is_text(part) || data_->tokenizer() != nullptr);
 }
 
-int64_t PartText::NumBytes(const DocumentTokens& part, int32_t token) const {
-  return is_text(part) ? 1 : data_->tokenizer()->NumBytes(token);
-}
-
-// Some tokenizers put a blank before a text, and drop it when they decode.
-int64_t PartText::NumTrimmed(int32_t first_token) const {
-  const Tokenizer& tokenizer = *data_->tokenizer();
-  const auto decoded =
-      static_cast<int64_t>(tokenizer.Decode({&first_token, 1}, /*skip_special=*/true).size());
-  return std::max<int64_t>(0, tokenizer.NumBytes(first_token) - decoded);
-}
-
-absl::StatusOr<std::vector<int64_t>> PartText::BytesOf(const DocumentTokens& part) const {
-  std::vector<int64_t> bytes;
-  std::vector<int32_t> tokens;
-  int64_t num_bytes = 0, trimmed = 0;
-  for (int64_t begin = part.begin; begin < part.tokens.end; begin += kTokensAtATime) {
-    tokens.resize(std::min(kTokensAtATime, part.tokens.end - begin));
-    STRAKE_RETURN_IF_ERROR(
-        stream_->Read(begin, static_cast<int64_t>(tokens.size()), tokens.data()));
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (begin + static_cast<int64_t>(i) >= part.tokens.begin) {
-        bytes.push_back(std::max<int64_t>(0, num_bytes - trimmed));
-      }
-      const int64_t length = NumBytes(part, tokens[i]);
-      if (num_bytes == 0 && length > 0 && !is_text(part)) trimmed = NumTrimmed(tokens[i]);
-      num_bytes += length;
-    }
-  }
-  bytes.push_back(std::max<int64_t>(0, num_bytes - trimmed));
+absl::StatusOr<std::vector<int64_t>> PartText::BytesOf(const DocumentTokens& part) {
+  if (!is_text(part)) return bytes_.BytesOf(part.begin, part.tokens);
+  std::vector<int64_t> bytes(part.tokens.num_tokens() + 1);
+  std::iota(bytes.begin(), bytes.end(), part.tokens.begin - part.begin);
   return bytes;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "data/document_places.h"
 #include "data/token_stream.h"
+#include "tools/data_why/document_bytes.h"
 #include "train/run/training_data.h"
 
 namespace strake {
@@ -16,14 +17,15 @@ namespace strake {
 class PartText {
  public:
   // Of tokens of `stream`, one of data's training streams. Both must outlive it.
-  PartText(const TrainingData* data, const TokenStream* stream) : data_(data), stream_(stream) {}
+  PartText(const TrainingData* data, const TokenStream* stream);
 
   // Whether bytes are known: not of tokens without a tokenizer, nor without their documents.
   bool has_bytes(const DocumentTokens& part) const;
 
   // bytes[i]: the byte of the document's text at which token i of the part begins, as its tokens
-  // decode, i <= number of tokens. Reads the document from its beginning.
-  absl::StatusOr<std::vector<int64_t>> BytesOf(const DocumentTokens& part) const;
+  // decode, i <= number of tokens. Special tokens have none. Of tokens that are no bytes, reads the
+  // document from its beginning, once.
+  absl::StatusOr<std::vector<int64_t>> BytesOf(const DocumentTokens& part);
 
   absl::StatusOr<std::vector<int32_t>> TokensOf(const DocumentTokens& part) const;
 
@@ -34,13 +36,12 @@ class PartText {
 
  private:
   bool is_text(const DocumentTokens& part) const;
-  int64_t NumBytes(const DocumentTokens& part, int32_t token) const;
-  int64_t NumTrimmed(int32_t first_token) const;
   absl::StatusOr<std::string> Text(const DocumentTokens& part, int64_t begin, int64_t end,
                                    bool goes_on) const;
 
   const TrainingData* data_;
   const TokenStream* stream_;
+  DocumentBytes bytes_;
 };
 
 }  // namespace strake

@@ -34,8 +34,10 @@ class Why {
  public:
   Why(const WhyOptions& options, const RunData& run, std::ostream* out)
       : options_(options), run_(run), out_(*out) {
-    for (int i = 0; i < loader().num_sources(); ++i)
+    for (int i = 0; i < loader().num_sources(); ++i) {
       places_.emplace_back(&run.data->train_stream(i));
+      texts_.emplace_back(run.data.get(), &run.data->train_stream(i));
+    }
   }
 
   absl::Status Print() {
@@ -98,11 +100,11 @@ class Why {
   }
 
   // "books/a.jsonl:10342  bytes [881, 1420)", or "tokens.bin" where documents are not known.
-  absl::StatusOr<std::string> PlaceOf(const DocumentTokens& part, const PartText& text) const {
+  absl::StatusOr<std::string> PlaceOf(const DocumentTokens& part, PartText* text) const {
     if (!part.is_known) return Printable(part.name.path);
     std::string place = ToListLine(part.name);
-    if (!text.has_bytes(part)) return place;
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> bytes, text.BytesOf(part));
+    if (!text->has_bytes(part)) return place;
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<int64_t> bytes, text->BytesOf(part));
     absl::StrAppend(&place, "  bytes ", Half(bytes.front(), bytes.back()));
     return place;
   }
@@ -121,23 +123,23 @@ class Why {
   }
 
   absl::Status PrintPart(const DocumentTokens& part, int64_t token, int source) {
-    const PartText text(run_.data.get(), &run_.data->train_stream(source));
+    PartText* const text = &texts_[source];
     STRAKE_ASSIGN_OR_RETURN(const std::string place, PlaceOf(part, text));
-    STRAKE_ASSIGN_OR_RETURN(const std::string excerpt, text.Excerpt(part));
+    STRAKE_ASSIGN_OR_RETURN(const std::string excerpt, text->Excerpt(part));
     out_ << "  " << Half(token, token + part.tokens.num_tokens()) << "  " << place
          << TokensOf(part, source) << "  " << excerpt << "\n";
     return options_.tokens ? PrintTokens(part, token, text) : absl::OkStatus();
   }
 
-  absl::Status PrintTokens(const DocumentTokens& part, int64_t token, const PartText& text) {
-    STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, text.TokensOf(part));
+  absl::Status PrintTokens(const DocumentTokens& part, int64_t token, PartText* text) {
+    STRAKE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, text->TokensOf(part));
     std::vector<int64_t> bytes;
-    if (text.has_bytes(part)) {
-      STRAKE_ASSIGN_OR_RETURN(bytes, text.BytesOf(part));
+    if (text->has_bytes(part)) {
+      STRAKE_ASSIGN_OR_RETURN(bytes, text->BytesOf(part));
     }
     for (size_t i = 0; i < tokens.size(); ++i) {
       STRAKE_ASSIGN_OR_RETURN(const std::string shown,
-                              text.TokenText(part, static_cast<int64_t>(i)));
+                              text->TokenText(part, static_cast<int64_t>(i)));
       out_ << absl::StrFormat("    %d  id %d", token + static_cast<int64_t>(i), tokens[i]);
       if (part.is_known) out_ << "  " << ToListLine(part.name);
       if (!bytes.empty()) out_ << "  byte " << bytes[i];
@@ -150,6 +152,7 @@ class Why {
   const RunData& run_;
   std::ostream& out_;
   std::vector<DocumentPlaces> places_;  // of each source
+  std::vector<PartText> texts_;
   std::set<std::string> printed_;
 };
 
