@@ -331,10 +331,12 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
 }
 
 absl::Status Trainer::OpenRun() {
+  STRAKE_ASSIGN_OR_RETURN(const std::string base_weights, FrozenChecksum());
   TrainerOptions identified = options_;
   identified.documents = data_->documents();
   start_record_ = std::make_unique<RunRecord>(RunRecord{
-      .identity = IdentityOf(identified, data_->Fingerprint(engine_->team()), data_->rules()),
+      .identity =
+          IdentityOf(identified, data_->Fingerprint(engine_->team()), data_->rules(), base_weights),
       .config = ConfigOf(options_, mesh_.sizes()),
       .data_time = data_->TimeOfSampledFiles()});
   const nlohmann::ordered_json& identity = start_record_->identity;
