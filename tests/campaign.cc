@@ -18,11 +18,8 @@ int CampaignMain(int argc, char** argv, const std::string& name, const std::stri
     options.Group("Campaign");
     options.Add(size_flag, &size, size_help, Range::Between(0, 1e9));
     options.Add("seed", &seed, "seed of the draw", Range::Between(0, 1e15));
-    STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-    if (options.help_requested()) {
-      std::cout << options.Help();
-      return 0;
-    }
+    STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+    if (helped) return 0;
     return run({.size = size,
                 .seed = static_cast<uint64_t>(seed),
                 .report = [](const std::string& line) { std::cout << line << std::endl; }});

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -394,6 +395,17 @@ TEST(DefaultTextTest, IsFoundWithoutFlags) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("kjv.txt: "));
   EXPECT_TRUE(std::filesystem::exists(run / "runs/llama/step-1"));
+}
+
+TEST(HomeTest, PathsOfFlagsBeginThere) {
+  const TinyRun run;
+  const char* const home = std::getenv("HOME");
+  const std::string before = home == nullptr ? "" : home;
+  setenv("HOME", (run / "home").c_str(), 1);
+  const ProgramResult result = run.Train({"--out=~/run"});
+  setenv("HOME", before.c_str(), 1);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(std::filesystem::exists(run / "home/run/step-8/model.safetensors"));
 }
 
 class GenerateTest : public ::testing::TestWithParam<const char*> {

@@ -89,6 +89,9 @@ void AddPrepareOptions(PrepareConfig* c, OptionSet* options) {
                Range::Between(1, 1e9));
   options->Add("threads", &c->threads, "threads that encode; 0: one per core",
                Range::Between(0, 4096));
+  options->ShowDefault("threads", absl::StrCat(NumUsableCores()));
+  options->Paths({"tokenizer", "out"});
+  options->PathLists({"data"});
 }
 
 absl::Status NeedsValue(const char* flag, const std::string& value, const char* what) {

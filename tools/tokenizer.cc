@@ -37,6 +37,7 @@ void AddTokenizerOptions(TokenizerConfig* c, OptionSet* options) {
       {"encode", "decode", "train"});
   options->Add("threads", &c->train.threads, "threads of encode and train; 0: one per core",
                Range::Between(0, 4096));
+  options->ShowDefault("threads", absl::StrCat(NumUsableCores()));
   options->Add(
       "tokenizer_pattern", &c->train.tokenizer_pattern,
       "regular expression that cuts text into words; train: ByteLevel's where empty; encode: "
@@ -59,6 +60,8 @@ void AddTokenizerOptions(TokenizerConfig* c, OptionSet* options) {
   options->Add("min_frequency", &c->train.min_frequency,
                "pairs that occur less often do not become tokens", Range::Between(1, 1e15));
   options->Add("out", &c->train.out, "folder to write tokenizer.json and tokenizer_config.json to");
+  options->Paths({"tokenizer", "out"});
+  options->PathLists({"train_data"});
 }
 
 // A flag that another mode reads would be ignored without a word.

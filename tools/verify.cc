@@ -53,7 +53,7 @@ absl::StatusOr<bool> VerifyAll(int argc, char** argv) {
   std::vector<std::string> checkpoints;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument == "--help") {
+    if (argument == "--help" || argument == "-h") {
       std::cout << kHelp;
       STRAKE_RETURN_IF_ERROR(FlushStdout());
       return true;

@@ -24,6 +24,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("global_batch", &c->global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
+  options->ShowDefault("global_batch", absl::StrCat(c->micro_batch));
   options->Add("seq_len", &c->seq_len, "tokens per sequence", size);
   options->Add("steps", &c->steps, "steps to time, after two to warm up", size);
   options->Add("measure", &c->measure,
@@ -40,6 +41,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
   options->Add("json", &c->json, "print one JSON object instead of a table");
   AddLayoutOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
+  options->Paths({"model", "tune"});
 }
 
 absl::Status ResolveBenchmark(const ModelConfig& model, BenchmarkConfig* c) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <string>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,7 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
+#include "tools/cli/program.h"
 
 namespace strake {
 namespace {
@@ -84,6 +87,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   options->Add("global_batch", &c->global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
+  options->ShowDefault("global_batch", absl::StrCat(c->micro_batch));
   options->Group("Run");
   options->Add("seed", &c->seed, "seed of weights, tokens and the inputs of single ops",
                Range::Between(0, 1e15));
@@ -92,6 +96,9 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   AddLayoutOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");
+  options->Paths({"model", "init_from", "report"});
+  options->PathLists({"train_data"});
+  options->Suggest("model", ModelPresetNames());
 }
 
 // Checks the path before the check runs, which may take minutes.
@@ -167,11 +174,13 @@ absl::StatusOr<CheckCommand> ParseCheckCommand(int argc, const char* const* argv
   CheckConfig* config = &command.config;
   OptionSet options("check");
   AddCheckOptions(config, &options);
-  command.help = absl::StrCat(kAbout, options.Help());
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  command.show_help = options.help_requested();
-  if (command.show_help) return command;
-  STRAKE_RETURN_IF_ERROR(CheckIsNoAdapter(config->init_from));
+  const std::optional<std::string> text = TextAskedFor(options, kAbout);
+  command.show_help = text.has_value();
+  if (text.has_value()) {
+    command.help = *text;
+    return command;
+  }
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }

@@ -43,6 +43,7 @@ void AddMachineOptions(MachineConfig* c, OptionSet* options) {
       {"fp32", "bf16"});
   options->Add("threads", &c->threads, "threads per rank; 0: all cores, divided over the ranks",
                Range::Between(0, 4096));
+  options->ShowDefault("threads", absl::StrCat(NumUsableCores()));
   options->Add("ops", &c->ops,
                "implementations on the CPU: auto, the fastest; reference, the definitions in Eigen",
                {"auto", "reference"});

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <system_error>
 #include <type_traits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -17,6 +17,9 @@
 #include "core/base/utf8.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
+#include "tools/cli/foreign_names.h"
+#include "tools/cli/home_path.h"
+#include "tools/cli/nearest_name.h"
 
 namespace strake {
 namespace {
@@ -25,21 +28,7 @@ using nlohmann::json;
 
 constexpr char kHelp[] = "help";
 constexpr char kVersion[] = "version";  // HasVersionFlag() knows it
-
-// Levenshtein's distance, row by row.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
-    }
-  }
-  return row.back();
-}
+constexpr char kCompletion[] = "print_completion";
 
 // Parses all of `text` as a number, if it is one and fits. Unlike strtod and similar functions,
 // from_chars accepts no blanks and ignores the locale.
@@ -118,6 +107,14 @@ std::string OptionSet::Option::InvalidByte(absl::string_view text) const {
   return absl::StrCat(", and byte ", num_valid + 1, " is not UTF-8");
 }
 
+absl::StatusOr<json> OptionSet::Option::InHome(json value) const {
+  if (kind_ == Kind::kValue || !value.is_string()) return value;
+  const auto& text = value.get_ref<const std::string&>();
+  STRAKE_ASSIGN_OR_RETURN(const std::string path,
+                          kind_ == Kind::kPath ? ExpandHome(text) : ExpandHomeInList(text));
+  return json(path);
+}
+
 void OptionSet::Option::Store(const json& value, Source source) {
   if (source < source_) return;
   source_ = source;
@@ -126,7 +123,8 @@ void OptionSet::Option::Store(const json& value, Source source) {
 
 OptionSet::Option& OptionSet::AddOption(std::string name, Option::Variable variable,
                                         std::string help) {
-  CHECK(!name.empty() && Find(name) == nullptr && name != kHelp && name != kVersion)
+  CHECK(!name.empty() && Find(name) == nullptr && name != kHelp && name != kVersion &&
+        name != kCompletion)
       << "[options] the name \"" << name << "\" is empty or taken";
   Option& option = options_.emplace_back();
   option.name_ = std::move(name);
@@ -174,35 +172,103 @@ OptionSet::Option* OptionSet::Find(absl::string_view name) {
   return const_cast<Option*>(std::as_const(*this).Find(name));
 }
 
+const OptionSet::Option& OptionSet::Get(absl::string_view name) const {
+  const Option* const option = Find(name);
+  CHECK(option != nullptr) << "[options] no option " << name;
+  return *option;
+}
+
+void OptionSet::Paths(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const_cast<Option&>(Get(name)).kind_ = Option::Kind::kPath;
+  }
+}
+
+void OptionSet::PathLists(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const_cast<Option&>(Get(name)).kind_ = Option::Kind::kPathList;
+  }
+}
+
+void OptionSet::Suggest(absl::string_view name, std::vector<std::string> words) {
+  const_cast<Option&>(Get(name)).suggestions_ = std::move(words);
+}
+
+void OptionSet::ShowDefault(absl::string_view name, std::string text) {
+  const_cast<Option&>(Get(name)).default_ = std::move(text);
+}
+
 absl::Status OptionSet::Unknown(absl::string_view name, absl::string_view prefix,
                                 bool in_json) const {
-  std::string message = absl::StrCat(prefix, name, in_json ? "\"" : "");
-  const Option* nearest = nullptr;
-  size_t least = 0;
+  std::vector<std::string> names;
   for (const Option& option : options_) {
-    if (in_json && option.flag_only_) continue;
-    const size_t distance = EditDistance(name, option.name_);
-    if (nearest == nullptr || distance < least) {
-      nearest = &option;
-      least = distance;
-    }
+    if (!in_json || !option.flag_only_) names.push_back(option.name_);
   }
-  if (nearest != nullptr) {
-    absl::StrAppend(&message, "; the nearest is ", in_json ? "\"" : "--", nearest->name_,
+  std::string nearest = NearestName(name, names);
+  // --nolr, where lr is a number.
+  if (nearest.empty() && absl::StartsWith(name, "no")) nearest = NearestName(name.substr(2), names);
+  const std::string answer = AnswerToForeignName(name, [&](absl::string_view option) {
+    return std::find(names.begin(), names.end(), option) != names.end();
+  });
+  std::string message = absl::StrCat(prefix, name, in_json ? "\"" : "");
+  if (!answer.empty() && (nearest.empty() || NameDistance(name, nearest) > 0)) {
+    absl::StrAppend(&message, "; ", answer);
+  } else if (!nearest.empty()) {
+    absl::StrAppend(&message, "; the nearest is ", in_json ? "\"" : "--", nearest,
                     in_json ? "\"" : "");
+  } else if (!in_json) {
+    absl::StrAppend(&message, "; --help lists the flags of ", program_);
   }
   return absl::InvalidArgumentError(message);
+}
+
+absl::Status OptionSet::NotAFlag(absl::string_view argument) const {
+  const std::string answer = argument.size() != 2 || argument[0] != '-'
+                                 ? ""
+                                 : AnswerToForeignName(argument, [&](absl::string_view option) {
+                                     return Find(option) != nullptr;
+                                   });
+  return absl::InvalidArgumentError(
+      absl::StrCat("argument \"", argument, "\" is not a flag; ",
+                   answer.empty() ? "flags are --name=value" : answer));
+}
+
+absl::StatusOr<bool> OptionSet::ParseCommonFlag(absl::string_view name,
+                                                const std::optional<std::string>& text) {
+  if (name == kHelp) {
+    help_requested_ = true;
+    help_word_ = text.value_or("");
+    return true;
+  }
+  if (name != kCompletion) return false;
+  completion_shell_ = text.value_or("");
+  if (completion_shell_ == "bash" || completion_shell_ == "zsh") return true;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", kCompletion, "=", completion_shell_, ": must be one of bash, zsh"));
+}
+
+absl::Status OptionSet::StoreFlag(const std::string& text, Option* option) {
+  const auto value = option->InHome(
+      std::visit([&]<typename T>(T*) { return TextValue<T>(text); }, option->variable_));
+  if (!value.ok()) {
+    return absl::Status(value.status().code(), absl::StrCat("--", option->name_, "=", text, ": ",
+                                                            value.status().message()));
+  }
+  if (!option->Allows(*value)) {
+    return absl::InvalidArgumentError(absl::StrCat("--", option->name_, "=", text, ": must be ",
+                                                   option->Allowed(), option->InvalidByte(text)));
+  }
+  option->Store(*value, Option::Source::kFlag);
+  return absl::OkStatus();
 }
 
 absl::Status OptionSet::ParseFlag(absl::string_view flag, const char* next, bool* used_next) {
   const size_t equals = flag.find('=');
   const absl::string_view name = flag.substr(0, equals);
-  std::optional<absl::string_view> text;
-  if (equals != absl::string_view::npos) text = flag.substr(equals + 1);
-  if (name == kHelp && !text) {
-    help_requested_ = true;
-    return absl::OkStatus();
-  }
+  std::optional<std::string> text;
+  if (equals != absl::string_view::npos) text = std::string(flag.substr(equals + 1));
+  STRAKE_ASSIGN_OR_RETURN(const bool is_common, ParseCommonFlag(name, text));
+  if (is_common) return absl::OkStatus();
   Option* option = Find(name);
   if (option == nullptr) {
     Option* negated = absl::StartsWith(name, "no") ? Find(name.substr(2)) : nullptr;
@@ -221,28 +287,23 @@ absl::Status OptionSet::ParseFlag(absl::string_view flag, const char* next, bool
     return absl::InvalidArgumentError(
         absl::StrCat("--", name, " lacks its value: must be ", option->Allowed()));
   }
-  const json value =
-      std::visit([&]<typename T>(T*) { return TextValue<T>(*text); }, option->variable_);
-  if (!option->Allows(value)) {
-    return absl::InvalidArgumentError(absl::StrCat("--", name, "=", *text, ": must be ",
-                                                   option->Allowed(), option->InvalidByte(*text)));
-  }
-  option->Store(value, Option::Source::kFlag);
-  return absl::OkStatus();
+  return StoreFlag(*text, option);
 }
 
 absl::Status OptionSet::ParseFlags(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     absl::string_view flag = argv[i];
-    if (!absl::ConsumePrefix(&flag, "--") || flag.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("argument \"", argv[i], "\" is not a flag; flags are --name=value"));
-    }
+    if (flag == "-h") flag = "--help";
+    if (!absl::ConsumePrefix(&flag, "--") || flag.empty()) return NotAFlag(argv[i]);
     bool used_next = false;
     STRAKE_RETURN_IF_ERROR(ParseFlag(flag, i + 1 < argc ? argv[i + 1] : nullptr, &used_next));
     if (used_next) ++i;
   }
-  return absl::OkStatus();
+  const bool has_help = std::any_of(options_.begin(), options_.end(),
+                                    [&](const Option& option) { return IsInHelp(option); });
+  if (help_word_.empty() || has_help) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("--help=", help_word_, ": no option of ", program_,
+                                          " has this in its name or meaning; --help lists all"));
 }
 
 absl::Status OptionSet::ParseJson(absl::string_view text, absl::string_view source) {
@@ -250,32 +311,66 @@ absl::Status OptionSet::ParseJson(absl::string_view text, absl::string_view sour
   if (!object.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": not a JSON object"));
   }
-  for (const auto& [name, value] : object.items()) {
+  for (const auto& [name, given] : object.items()) {
     Option* option = Find(name);
     if (option == nullptr || option->flag_only_) {
       return Unknown(name, absl::StrCat(source, ": unknown key \""), true);
     }
-    if (!option->Allows(value)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          source, ": \"", name, "\" is ", QuoteJson(value), ", but must be ", option->Allowed()));
+    const auto value = option->InHome(given);
+    if (!value.ok()) {
+      return absl::Status(value.status().code(),
+                          absl::StrCat(source, ": \"", name, "\" is ", QuoteJson(given), ", but ",
+                                       value.status().message()));
     }
-    option->Store(value, Option::Source::kJson);
+    if (!option->Allows(*value)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          source, ": \"", name, "\" is ", QuoteJson(given), ", but must be ", option->Allowed()));
+    }
+    option->Store(*value, Option::Source::kJson);
   }
   return absl::OkStatus();
 }
 
+bool OptionSet::IsInHelp(const Option& option) const {
+  const std::string word = absl::AsciiStrToLower(help_word_);
+  return absl::StrContains(absl::AsciiStrToLower(option.name_), word) ||
+         absl::StrContains(absl::AsciiStrToLower(option.help_), word);
+}
+
 std::string OptionSet::Help() const {
-  std::string text =
-      absl::StrCat("Usage: ", program_, " [--name=value ...]\n       ", program_, " --version\n");
-  absl::string_view group;
+  std::string text;
+  if (help_word_.empty()) {
+    text = absl::StrCat(
+        "Usage: ", program_, " [--name=value ...]\n       ", program_,
+        " -h | --help | --help=word | --version | --print_completion=bash|zsh\n\n",
+        "--name value is the same as --name=value; --name and --noname set what is true or false.\n"
+        "A ~ at the beginning of a path is the home directory.\n");
+  }
+  std::optional<absl::string_view> group;
   for (const Option& option : options_) {
-    if (option.group_ != group) absl::StrAppend(&text, "\n", option.group_, "\n");
+    if (!IsInHelp(option)) continue;
+    if (option.group_ != group) {
+      absl::StrAppend(&text, text.empty() ? "" : "\n", option.group_,
+                      option.group_.empty() ? "" : "\n");
+    }
     group = option.group_;
     absl::StrAppend(&text, "  --", option.name_, "=", option.default_, "\n      ", option.help_);
     const std::string allowed = option.Allowed();
     absl::StrAppend(&text, allowed == "text" ? "" : absl::StrCat(" (", allowed, ")"), "\n");
   }
   return text;
+}
+
+std::vector<OptionSet::Info> OptionSet::Infos() const {
+  std::vector<Info> infos;
+  for (const Option& option : options_) {
+    infos.push_back({.name = option.name_,
+                     .help = option.help_,
+                     .is_bool = std::holds_alternative<bool*>(option.variable_),
+                     .is_path = option.kind_ != Option::Kind::kValue,
+                     .words = option.words_.empty() ? option.suggestions_ : option.words_});
+  }
+  return infos;
 }
 
 nlohmann::ordered_json OptionSet::ToJson() const {
@@ -296,9 +391,7 @@ std::vector<std::string> OptionSet::NamesSet() const {
 }
 
 bool OptionSet::IsSet(absl::string_view name) const {
-  const Option* option = Find(name);
-  CHECK(option != nullptr) << "[options] no option " << name;
-  return option->source_ != Option::Source::kDefault;
+  return Get(name).source_ != Option::Source::kDefault;
 }
 
 }  // namespace strake

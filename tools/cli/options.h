@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -67,6 +68,7 @@ class OptionSet {
    private:
     friend class OptionSet;
     enum class Source { kDefault, kJson, kFlag };
+    enum class Kind { kValue, kPath, kPathList };
     using Variable = std::variant<std::string*, int64_t*, double*, bool*>;
 
     nlohmann::json Value() const;
@@ -75,15 +77,19 @@ class OptionSet {
     bool Allows(const nlohmann::json& value) const;
     // ", and byte 3 is not UTF-8" where that is what is wrong with a flag's text, else nothing.
     std::string InvalidByte(absl::string_view text) const;
+    // The value with the home directory in place of ~ where it is a path.
+    absl::StatusOr<nlohmann::json> InHome(nlohmann::json value) const;
     // Stores `value`, which is allowed.
     void Store(const nlohmann::json& value, Source source);
 
     std::string name_, help_, group_;
     Variable variable_;
     Range range_;
-    std::vector<std::string> words_;
+    std::vector<std::string> words_;  // the values that are allowed, if not all
+    std::vector<std::string> suggestions_;
     std::string default_;  // as Help() prints it
     Source source_ = Source::kDefault;
+    Kind kind_ = Kind::kValue;
     bool flag_only_ = false;
     bool any_bytes_ = false;
   };
@@ -95,7 +101,7 @@ class OptionSet {
   void Group(std::string heading) { group_ = std::move(heading); }
 
   // Adds an option. Names are words of a-z, 0-9 and _; numbers are finite. CHECKs that the name is
-  // new, and neither "help" nor "version", which every program has.
+  // new, and not "help", "version" or "print_completion", which every program has.
   Option& Add(std::string name, bool* variable, std::string help);
   Option& Add(std::string name, int64_t* variable, std::string help, Range range = {});
   Option& Add(std::string name, double* variable, std::string help, Range range = {});
@@ -103,9 +109,25 @@ class OptionSet {
   Option& Add(std::string name, std::string* variable, std::string help,
               std::vector<std::string> words = {});
 
+  // Marks text options as paths, in which ~ at the beginning is the home directory, or as
+  // comma-separated lists of paths with names or without: "~/a.txt,books:~/b". CHECKs that there
+  // are options of these names.
+  void Paths(const std::vector<std::string>& names);
+  void PathLists(const std::vector<std::string>& names);
+
+  // Sets values that shells complete an option to, where others are allowed too: a model's presets,
+  // beside paths.
+  void Suggest(absl::string_view name, std::vector<std::string> words);
+
+  // Sets what Help() shows as an option's default, where its variable's value stands for another
+  // one: that which follows when no option is given. CHECKs that there is one of that name.
+  void ShowDefault(absl::string_view name, std::string text);
+
   // Parses --name=value, --name value, --bool, --bool=false, --nobool; of a repeated flag the last
   // one counts. argv[0] is skipped. InvalidArgument, naming flag, value and what is allowed, for a
-  // bad value, an unknown flag (with the nearest known one), and an argument that is not a flag.
+  // bad value, an unknown flag, and an argument that is not a flag. For an unknown one it says what
+  // the flag of another trainer is called here (AnswerToForeignName()), or which name is near
+  // (NearestName()).
   absl::Status ParseFlags(int argc, const char* const* argv);
 
   // Parses a JSON object of options. Options that flags have set keep the flags' values.
@@ -113,10 +135,25 @@ class OptionSet {
   // the file's name.
   absl::Status ParseJson(absl::string_view text, absl::string_view source);
 
-  // True if the flags included --help.
+  // True if the flags included -h, --help or --help=word.
   bool help_requested() const { return help_requested_; }
-  // Usage, and every option under its group with its default, meaning and allowed values.
+  // The word of --help=word; empty where there is none.
+  const std::string& help_word() const { return help_word_; }
+  // Usage, and every option under its group with its default, meaning and allowed values; of
+  // --help=word those options alone whose name or meaning contains the word.
   std::string Help() const;
+
+  // The shell of --print_completion: "bash" or "zsh", or empty.
+  const std::string& completion_shell() const { return completion_shell_; }
+  const std::string& program() const { return program_; }
+  // What a shell needs to know of an option.
+  struct Info {
+    std::string name, help;
+    bool is_bool = false;
+    bool is_path = false;
+    std::vector<std::string> words = {};
+  };
+  std::vector<Info> Infos() const;
 
   // The current values in the order of the table; ParseJson() reads them back.
   nlohmann::ordered_json ToJson() const;
@@ -131,13 +168,22 @@ class OptionSet {
   Option& AddOption(std::string name, Option::Variable variable, std::string help);
   const Option* Find(absl::string_view name) const;
   Option* Find(absl::string_view name);
+  // CHECKs that there is one.
+  const Option& Get(absl::string_view name) const;
   absl::Status Unknown(absl::string_view name, absl::string_view prefix, bool in_json) const;
+  absl::Status NotAFlag(absl::string_view argument) const;
+  // Whether the flag is one that every program has.
+  absl::StatusOr<bool> ParseCommonFlag(absl::string_view name,
+                                       const std::optional<std::string>& text);
+  static absl::Status StoreFlag(const std::string& text, Option* option);
   absl::Status ParseFlag(absl::string_view flag, const char* next, bool* used_next);
+  bool IsInHelp(const Option& option) const;
 
   std::string program_;
   std::string group_;
   std::deque<Option> options_;
   bool help_requested_ = false;
+  std::string help_word_, completion_shell_;
 };
 
 }  // namespace strake

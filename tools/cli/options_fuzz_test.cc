@@ -8,7 +8,7 @@
 #include "tools/cli/options.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  std::string model = "llama-tiny", schedule = "cosine";
+  std::string model = "llama-tiny", schedule = "cosine", out, files;
   int64_t seq_len = 8;
   double beta1 = 0.5;
   bool shuffle = true;
@@ -18,6 +18,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.Add("seq_len", &seq_len, "", strake::Range::Between(1, 1e9));
   options.Add("beta1", &beta1, "", strake::Range::HalfOpen(0, 1));
   options.Add("shuffle", &shuffle, "");
+  options.Add("out", &out, "");
+  options.Add("files", &files, "");
+  options.Paths({"out"});
+  options.PathLists({"files"});
   const absl::string_view text(reinterpret_cast<const char*>(data), size);
   const absl::Status status = options.ParseJson(text, "fuzz");
   CHECK(schedule == "cosine" || schedule == "wsd") << schedule;

@@ -89,9 +89,30 @@ TEST(OptionsTest, UnknownFlagsNameTheNearest) {
   EXPECT_EQ(p.FlagsError({"--nolr"}), "unknown flag --nolr; the nearest is --lr");
   EXPECT_EQ(p.FlagsError({"--noshuffle=true"}),
             "unknown flag --noshuffle; the nearest is --shuffle");
+  EXPECT_EQ(p.FlagsError({"--batch_size_of=8"}),
+            "unknown flag --batch_size_of; --help lists the flags of train");
   EXPECT_EQ(
       OptionSet("none").ParseFlags(2, std::vector<const char*>{"none", "--x"}.data()).message(),
-      "unknown flag --x");
+      "unknown flag --x; --help lists the flags of none");
+}
+
+TEST(OptionsTest, FlagsOfOtherTrainersAreAnswered) {
+  Program p;
+  EXPECT_EQ(p.FlagsError({"--learning_rate=1e-3"}),
+            "unknown flag --learning_rate; it is --lr here");
+  EXPECT_EQ(p.FlagsError({"--learning-rate", "1e-3"}),
+            "unknown flag --learning-rate; it is --lr here");
+  EXPECT_EQ(p.FlagsError({"--max_seq_length=9"}),
+            "unknown flag --max_seq_length; it is --seq_len here");
+  EXPECT_EQ(p.FlagsError({"-t", "9"}), "argument \"-t\" is not a flag; it is --seq_len here");
+  EXPECT_EQ(p.JsonError(R"({"learning_rate": 1})"),
+            "c.json: unknown key \"learning_rate\"; it is --lr here");
+  // Another spelling of a name is nearer than what others call so.
+  bool workers = false;
+  p.options.Add("num_workers", &workers, "");
+  p.options.Add("threads", &workers, "");
+  EXPECT_EQ(p.FlagsError({"--num-workers=2"}),
+            "unknown flag --num-workers; the nearest is --num_workers");
 }
 
 TEST(OptionsTest, WhatIsNoFlagIsAnError) {
@@ -178,13 +199,12 @@ TEST(OptionsTest, BadJsonNamesKeyValueAndRange) {
   EXPECT_EQ(p.JsonError(R"({"seqlen": 1})"),
             "c.json: unknown key \"seqlen\"; the nearest is \"seq_len\"");
   // FlagOnly() options are not keys, and are not suggested.
-  EXPECT_THAT(p.JsonError(R"({"config": "x"})"),
-              HasSubstr("unknown key \"config\"; the nearest is"));
+  EXPECT_EQ(p.JsonError(R"({"config": "x"})"), "c.json: unknown key \"config\"");
   for (const char* value : {"0", "-1", "1.5", "3.0", "\"3\"", "null", "true", "[3]",
                             "9223372036854775808", "18446744073709551616"}) {
     EXPECT_THAT(p.JsonError(std::string(R"({"seq_len": )") + value + "}"),
-                testing::AllOf(HasSubstr("c.json: \"seq_len\" is "),
-                               HasSubstr(", but must be an integer >= 1")))
+                ::testing::AllOf(HasSubstr("c.json: \"seq_len\" is "),
+                                 HasSubstr(", but must be an integer >= 1")))
         << value;
   }
   EXPECT_EQ(p.JsonError(R"({"shuffle": 1})"),
@@ -214,10 +234,14 @@ TEST(OptionsTest, ToJsonIsReadBack) {
 
 TEST(OptionsTest, HelpShowsGroupsDefaultsAndRanges) {
   Program p;
+  p.options.ShowDefault("config", "(none)");
   ASSERT_TRUE(p.Flags({"--seq_len=9", "--help"}).ok());
   EXPECT_TRUE(p.options.help_requested());
   EXPECT_EQ(p.options.Help(), R"(Usage: train [--name=value ...]
-       train --version
+       train -h | --help | --help=word | --version | --print_completion=bash|zsh
+
+--name value is the same as --name=value; --name and --noname set what is true or false.
+A ~ at the beginning of a path is the home directory.
 
 Model:
   --model=tiny
@@ -238,9 +262,63 @@ Optimizer:
       shuffle the samples (true or false)
   --node=false
       keep nodes (true or false)
-  --config=
+  --config=(none)
       JSON file of options
 )");
+}
+
+TEST(OptionsTest, HelpOfAWordShowsWhatContainsIt) {
+  Program p;
+  ASSERT_TRUE(p.Flags({"--help=SAMPLE"}).ok());
+  EXPECT_TRUE(p.options.help_requested());
+  EXPECT_EQ(p.options.Help(), R"(Model:
+  --seq_len=256
+      tokens per sample (an integer >= 1)
+
+Optimizer:
+  --shuffle=true
+      shuffle the samples (true or false)
+)");
+  Program q;
+  ASSERT_TRUE(q.Flags({"--help=beta"}).ok());
+  EXPECT_EQ(q.options.Help(), R"(Optimizer:
+  --beta1=0.9
+      decay of the first moment (a finite number in [0, 1))
+)") << "a name contains it";
+  EXPECT_EQ(Program().FlagsError({"--help=xyz"}),
+            "--help=xyz: no option of train has this in its name or meaning; --help lists all");
+}
+
+TEST(OptionsTest, HelpHasAShortName) {
+  Program p;
+  ASSERT_TRUE(p.Flags({"-h"}).ok());
+  EXPECT_TRUE(p.options.help_requested());
+  EXPECT_THAT(p.options.Help(), HasSubstr("Usage: train "));
+}
+
+TEST(OptionsTest, OptionsWithoutAGroupFollowABlankLine) {
+  bool yes = false;
+  OptionSet options("small");
+  options.Add("yes", &yes, "yes");
+  EXPECT_THAT(options.Help(), HasSubstr("home directory.\n\n  --yes=false\n      yes"));
+}
+
+TEST(OptionsTest, CompletionIsOfKnownShells) {
+  Program p;
+  ASSERT_TRUE(p.Flags({"--print_completion=zsh"}).ok());
+  EXPECT_EQ(p.options.completion_shell(), "zsh");
+  EXPECT_FALSE(p.options.help_requested());
+  for (const char* flag : {"--print_completion", "--print_completion=fish"}) {
+    EXPECT_THAT(Program().FlagsError({flag}), HasSubstr(": must be one of bash, zsh"));
+  }
+  const auto infos = p.options.Infos();
+  ASSERT_EQ(infos.size(), 9);
+  EXPECT_EQ(infos[5].name, "schedule");
+  EXPECT_THAT(infos[5].words, ::testing::ElementsAre("constant", "linear"));
+  EXPECT_TRUE(infos[6].is_bool);
+  p.options.Suggest("model", {"tiny"});
+  EXPECT_THAT(p.options.Infos()[0].words, ::testing::ElementsAre("tiny"));
+  EXPECT_TRUE(p.Flags({"--model=other"}).ok()) << "a suggestion forbids nothing";
 }
 
 TEST(RangeTest, EndsAreOpenOrClosed) {
@@ -260,7 +338,10 @@ TEST(OptionsDeathTest, NamesAreUnique) {
   EXPECT_DEATH(p.options.Add("lr", &p.lr, ""), "the name \"lr\" is empty or taken");
   EXPECT_DEATH(p.options.Add("help", &p.lr, ""), "the name \"help\" is empty or taken");
   EXPECT_DEATH(p.options.Add("version", &p.lr, ""), "the name \"version\" is empty or taken");
+  EXPECT_DEATH(p.options.Add("print_completion", &p.lr, ""), "is empty or taken");
   EXPECT_DEATH((void)p.options.IsSet("x"), "no option x");
+  EXPECT_DEATH(p.options.ShowDefault("x", ""), "no option x");
+  EXPECT_DEATH(p.options.Paths({"lr", "x"}), "no option x");
 }
 
 }  // namespace

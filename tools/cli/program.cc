@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/file_mapping.h"
 #include "core/base/printable.h"
@@ -19,6 +20,7 @@
 #include "core/base/version.h"
 #include "core/base/write_all.h"
 #include "parallel/comm/launch_environment.h"
+#include "tools/cli/completion.h"
 
 namespace strake {
 namespace {
@@ -65,12 +67,19 @@ int ProgramMain(int argc, char** argv, absl::Status (*program)(int argc, char** 
   return ExitCode(program(argc, argv));
 }
 
+std::optional<std::string> TextAskedFor(const OptionSet& options, absl::string_view about) {
+  if (options.help_requested()) {
+    return absl::StrCat(options.help_word().empty() ? about : "", options.Help());
+  }
+  if (options.completion_shell().empty()) return std::nullopt;
+  return CompletionScript(options, options.completion_shell());
+}
+
 absl::StatusOr<bool> ParseFlagsOrHelp(int argc, const char* const* argv, OptionSet* options) {
-  // Before the flags change the defaults that it prints.
-  const std::string help = options->Help();
   STRAKE_RETURN_IF_ERROR(options->ParseFlags(argc, argv));
-  if (!options->help_requested()) return false;
-  std::cout << help;
+  const std::optional<std::string> text = TextAskedFor(*options);
+  if (!text.has_value()) return false;
+  std::cout << *text;
   STRAKE_RETURN_IF_ERROR(FlushStdout());
   return true;
 }

@@ -2,8 +2,12 @@
 #ifndef STRAKE_TOOLS_CLI_PROGRAM_H_
 #define STRAKE_TOOLS_CLI_PROGRAM_H_
 
+#include <optional>
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "tools/cli/options.h"
 
 namespace strake {
@@ -13,7 +17,11 @@ namespace strake {
 int ProgramMain(int argc, char** argv, absl::Status (*program)(int argc, char** argv));
 int ProgramMain(int argc, char** argv, absl::StatusOr<int> (*program)(int argc, char** argv));
 
-// Parses the flags. Returns whether they ask for help, which is then printed.
+// The text that parsed flags ask for instead of the program's work: help, after `about` where it is
+// of all options, or a script for a shell. Nothing where they ask for none.
+std::optional<std::string> TextAskedFor(const OptionSet& options, absl::string_view about = "");
+
+// Parses the flags. Returns whether they ask for such a text, which is then printed.
 absl::StatusOr<bool> ParseFlagsOrHelp(int argc, const char* const* argv, OptionSet* options);
 
 // What main() begins with. Opens /dev/null for those of stdin, stdout and stderr that the caller

@@ -36,12 +36,15 @@ void AddStepOptions(StepConfig* c, OptionSet* options) {
   options->Add("global_batch", &c->global_batch,
                "sequences per step, a multiple of --micro_batch times --dp; 0: that product",
                Range::Between(0, 1e9));
+  options->ShowDefault("global_batch", absl::StrCat(c->micro_batch));
   options->Add("dtype", &c->dtype, "dtype of weights and activations", {"fp32", "bf16"});
   options->Add("device", &c->device, "device; it decides how many logits are in memory at a time",
                {"cpu", "cuda"});
   AddActivationRecomputeOption(&c->activation_recompute, options);
   AddLayoutOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
+  options->Paths({"model"});
+  options->Suggest("model", ModelPresetNames());
 }
 
 absl::Status ResolveStep(const OptionSet& given, const ModelConfig& model, StepConfig* c) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,7 @@
 #include "optim/lr_schedule.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
+#include "tools/cli/program.h"
 #include "tools/cli/user_paths.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
@@ -206,6 +208,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "seconds for which a run goes on, and tries again to save, when the disk is full or "
                "fails",
                count);
+  options->Paths({"model", "init_from", "tokenizer", "skip_data", "data_cache", "out", "resume"});
+  options->PathLists({"train_data", "val_data", "eval_tasks"});
+  options->Suggest("model", ModelPresetNames());
+  options->Suggest("resume", {"auto", "newest_good", "never"});
 }
 
 // A preset's name ("gpt2-124m"); for a path the folder's name, or the file's where there is none.
@@ -214,6 +220,10 @@ std::string ModelLabel(const std::string& model) {
   if (path.extension() != ".json") return path.filename();
   const std::string parent = path.parent_path().filename();
   return parent.empty() || parent == "." || parent == ".." ? path.stem().string() : parent;
+}
+
+std::string DefaultDirectory(const std::string& model) {
+  return "runs/" + ModelLabel(std::filesystem::path(model).lexically_normal());
 }
 
 // The checkpoint or folder of the run to resume, if there is one.
@@ -237,9 +247,13 @@ int64_t SavedGlobalBatch(const TrainConfig& c) {
   return std::clamp<int64_t>(batch.get<int64_t>(), 0, kMaxGlobalBatch);
 }
 
+double DefaultLr(const ModelConfig& model) {
+  return kLrTimesHiddenSize / static_cast<double>(model.hidden_size);
+}
+
 void ResolveLr(const ModelConfig& model, TrainConfig* c, std::vector<std::string>* notices) {
   double& lr = c->run.schedule.lr;
-  lr = kLrTimesHiddenSize / static_cast<double>(model.hidden_size);
+  lr = DefaultLr(model);
   if (c->run.init_from.empty()) return;
   const auto saved = SavedNumber(*c, "lr");
   const double most = c->lora_rank > 0 ? kMaxLoraLr : kMaxFineTuningLr;
@@ -301,6 +315,15 @@ void ResolveRun(const ModelConfig& model, TrainConfig* c) {
   }
 }
 
+// Sets the options that the user left open and that follow from the run in run.directory, if it
+// holds one.
+absl::Status ResolveFromRun(const OptionSet& given, const ModelConfig& model, TrainConfig* c,
+                            std::vector<std::string>* notices) {
+  if (!given.IsSet("lr")) ResolveLr(model, c, notices);
+  if (!given.IsSet("warmup_steps")) ResolveWarmup(c);
+  return ResolveGlobalBatch(c);
+}
+
 // Sets the options that the user left open and that follow from the others.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c,
                      std::vector<std::string>* notices) {
@@ -309,12 +332,8 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->run.engine.seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->run.engine.seq_len));
-  if (c->run.directory.empty()) {
-    c->run.directory = "runs/" + ModelLabel(std::filesystem::path(c->model).lexically_normal());
-  }
-  if (!given.IsSet("lr")) ResolveLr(model, c, notices);
-  if (!given.IsSet("warmup_steps")) ResolveWarmup(c);
-  STRAKE_RETURN_IF_ERROR(ResolveGlobalBatch(c));
+  if (c->run.directory.empty()) c->run.directory = DefaultDirectory(c->model);
+  STRAKE_RETURN_IF_ERROR(ResolveFromRun(given, model, c, notices));
   if (c->run.engine.micro_batch > (int64_t{1} << 31) / c->run.engine.seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->run.engine.micro_batch,
                                                    " times --seq_len=", c->run.engine.seq_len,
@@ -363,6 +382,17 @@ bool NamesARunAlone(const OptionSet& options) {
            name == "log_every" || name == "exit_zero_on_stop" || name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
+}
+
+// Shows in the help what open values stand for. `defaults` has those of all options.
+absl::Status ShowDefaults(const TrainConfig& defaults, OptionSet* options) {
+  STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
+                          FindModelConfig(defaults.model, /*notices=*/nullptr));
+  options->ShowDefault("lr", absl::StrCat(DefaultLr(model)));
+  options->ShowDefault("global_batch", absl::StrCat(defaults.run.engine.micro_batch));
+  options->ShowDefault("out", DefaultDirectory(defaults.model));
+  options->ShowDefault("data_cache", "runs/data_cache");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> TrainPaths(const TrainConfig& config) {
@@ -548,11 +578,16 @@ absl::StatusOr<TrainCommand> ParseTrainCommand(int argc, const char* const* argv
   options.Group("Configuration");
   options.Add("config", &config_path, "JSON file of options, or a run.json; flags override it")
       .FlagOnly();
+  options.Paths({"config"});
   options.Add("print_config", &command.print_config, "print the configuration and stop").FlagOnly();
-  command.help = options.Help();
+  STRAKE_RETURN_IF_ERROR(ShowDefaults(command.config, &options));
   STRAKE_RETURN_IF_ERROR(options.ParseFlags(argc, argv));
-  command.show_help = options.help_requested();
-  if (command.show_help) return command;
+  const std::optional<std::string> text = TextAskedFor(options);
+  command.show_help = text.has_value();
+  if (text.has_value()) {
+    command.help = *text;
+    return command;
+  }
   if (config_path.empty() && NamesARunAlone(options)) {
     const std::string record = command.config.run.directory + "/run.json";
     STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(record));

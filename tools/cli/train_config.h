@@ -46,7 +46,7 @@ struct TrainCommand {
   ModelConfig model;
   std::string run_record;            // the run.json that gave the options without being named
   std::vector<std::string> notices;  // about the model, for the user
-  bool show_help = false;            // print `help` and stop
+  bool show_help = false;            // print `help`, or a script for a shell, and stop
   bool print_config = false;         // print the configuration and stop
   std::string help;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -441,6 +442,62 @@ TEST(TrainConfigTest, HelpWinsOverWhatIsMissing) {
   ASSERT_TRUE(command.ok()) << command.status();
   EXPECT_TRUE(command->show_help);
   EXPECT_THAT(command->help, HasSubstr("--print_config"));
+}
+
+TEST(TrainConfigTest, HelpShowsWhatOpenValuesStandFor) {
+  const auto command = Parse({"--lr=0.5", "--help"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  const TrainConfig defaults = ConfigOf({});
+  for (const std::string& line :
+       {absl::StrCat("--lr=", defaults.run.schedule.lr, "\n"),
+        absl::StrCat("--global_batch=", defaults.run.global_batch, "\n"),
+        absl::StrCat("--threads=", defaults.machine.threads, "\n"),
+        std::string("--out=runs/llama-tiny\n"), std::string("--data_cache=runs/data_cache\n")}) {
+    EXPECT_THAT(command->help, HasSubstr("\n  " + line));
+  }
+}
+
+TEST(TrainConfigTest, PrintsAScriptThatCompletesOptions) {
+  const auto command = Parse({"--print_completion=bash"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  EXPECT_TRUE(command->show_help);
+  EXPECT_THAT(command->help, AllOf(HasSubstr("complete -F _strake_train train\n"),
+                                   HasSubstr("--schedule=|--schedule)"), HasSubstr("cosine")));
+}
+
+// The names of its options that other trainers' users bring, each with a part of the answer.
+TEST(TrainConfigTest, NamesOfOtherTrainersAreAnswered) {
+  for (const auto& [flag, answer] : std::vector<std::pair<std::string, std::string>>{
+           {"--learning_rate=1e-3", "it is --lr here"},
+           {"--batch_size=8", "--micro_batch here, per data-parallel rank, and those of a whole"},
+           {"--per_device_train_batch_size=8", "it is --micro_batch here"},
+           {"--bf16", "it is --dtype=bf16 here"},
+           {"--fp16", "16 bits are --dtype=bf16 here"},
+           {"--max_steps=3", "it is --steps here"},
+           {"--train-iters=3", "it is --steps here"},
+           {"--output_dir=x", "it is --out here"},
+           {"--save=x", "it is --out here"},
+           {"--load=x", "--resume=PATH"},
+           {"--num_train_epochs=3", "it is --epochs here"},
+           {"--gradient_accumulation_steps=4", "--micro_batch times --dp times these steps"},
+           {"--tensor-model-parallel-size=2", "it is --tp here"},
+           {"--pipeline-model-parallel-size=2", "--tp"},
+           {"--warmup_ratio=0.1", "--warmup_steps: this share times --steps"},
+           {"--max_seq_length=1024", "it is --seq_len here"},
+           {"--block_size=1024", "it is --seq_len here"},
+           {"--model_name_or_path=gpt2", "--init_from"},
+           {"--gradient_checkpointing", "--activation_recompute=full"},
+           {"--max_grad_norm=1", "it is --clip_norm here"},
+           {"--lr_scheduler_type=cosine", "--schedule"},
+           {"--n_layer=12", "--model"},
+           {"--use-distributed-optimizer", "--zero=1"},
+           {"--save_total_limit=2", "it is --keep_last here"}}) {
+    const std::string name = flag.substr(0, flag.find('='));
+    EXPECT_THAT(ErrorOf({flag}),
+                AllOf(StartsWith("unknown flag " + name + "; "), HasSubstr(answer)));
+  }
+  EXPECT_THAT(ErrorOf({"-b", "4"}),
+              AllOf(StartsWith("argument \"-b\" is not a flag; "), HasSubstr("--micro_batch")));
 }
 
 TEST(TrainConfigTest, ContradictionsNameBothValues) {

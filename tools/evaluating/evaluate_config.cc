@@ -56,6 +56,8 @@ void AddEvaluateOptions(EvaluateConfig* c, OptionSet* options) {
   options->Add("items", &c->items, "with --json, also print each question's log-likelihoods");
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
+  options->Paths({"checkpoint", "tokenizer"});
+  options->PathLists({"data", "eval_tasks"});
 }
 
 absl::Status ResolveEvaluateConfig(const ModelConfig& model, EvaluateConfig* c) {
