@@ -397,6 +397,26 @@ TEST(DefaultTextTest, IsFoundWithoutFlags) {
   EXPECT_TRUE(std::filesystem::exists(run / "runs/llama/step-1"));
 }
 
+TEST(DefaultOutTest, RunsOfOtherSettingsLieBesideEachOther) {
+  const TinyRun run;
+  const auto train = [&](const std::string& seed) {
+    const ProgramResult result = run.Run(
+        "tools/train", {"--model=./llama.json", "--train_data=text.txt", "--steps=2", "--seq_len=8",
+                        "--threads=1", "--eval_every=0", "--sample_every=0", seed});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  };
+  EXPECT_THAT(train("--seed=1"), Not(HasSubstr("note: the run is")));
+  EXPECT_THAT(train("--seed=2"),
+              HasSubstr("note: the run is runs/llama-2, since runs/llama holds one of other "
+                        "settings: seed is 1 there, 2 here\n"));
+  EXPECT_THAT(train("--seed=1"), HasSubstr("runs/llama, resumed at step 2"));
+  EXPECT_THAT(train("--seed=2"), HasSubstr("runs/llama-2, resumed at step 2"));
+  EXPECT_NE(ReadFile(run / "runs/llama/step-2/model.safetensors"),
+            ReadFile(run / "runs/llama-2/step-2/model.safetensors"));
+  EXPECT_FALSE(std::filesystem::exists(run / "runs/llama-3"));
+}
+
 TEST(HomeTest, PathsOfFlagsBeginThere) {
   const TinyRun run;
   const char* const home = std::getenv("HOME");

@@ -28,6 +28,7 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
+#include "tools/cli/run_name.h"
 #include "tools/cli/user_paths.h"
 #include "train/run/run_record.h"
 #include "train/run/run_settings.h"
@@ -169,8 +170,9 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   AddTrainingOptions(&c->machine, options);
   options->Add(
       "out", &c->run.directory,
-      "directory of checkpoints and metrics; without it runs/MODEL; alone, or with --steps, "
-      "it goes on with the run there and all its options");
+      "directory of checkpoints and metrics; without it runs/MODEL, or runs/MODEL-2, ... where "
+      "that holds a run of other settings; alone, or with --steps, it goes on with the run there "
+      "and all its options");
   options->Add(
       "resume", &c->resume,
       "auto: resume from the last checkpoint in --out; newest_good: from the last one that is not "
@@ -324,6 +326,62 @@ absl::Status ResolveFromRun(const OptionSet& given, const ModelConfig& model, Tr
   return ResolveGlobalBatch(c);
 }
 
+// What makes it this run: its identity, with the names of its data in place of what is known when
+// the data has been read.
+nlohmann::ordered_json SettingsToCompare(nlohmann::ordered_json identity,
+                                         const nlohmann::ordered_json& config) {
+  static const auto* const defaults = new nlohmann::ordered_json(ToJson(TrainConfig()));
+  for (const char* key : {"blend", "data_rules"}) identity.erase(key);
+  for (const char* key : {"init_from", "train_data", "tokenizer", "tokenizer_pattern", "text_field",
+                          "skip_bad_lines", "chat_format", "documents", "skip_data"}) {
+    identity[key] = config.value(key, (*defaults)[key]);
+  }
+  // What is held back for validation is not trained on.
+  if (config.value("val_data", nlohmann::ordered_json("")) == "") identity["val_data"] = "";
+  return identity;
+}
+
+// The first few of the differences between the settings of the run there and of this one; empty
+// where there is none.
+std::string DifferencesFrom(const RunRecord& record, const OptionSet& given,
+                            const ModelConfig& model, TrainConfig c) {
+  std::vector<std::string> notices;
+  if (!ResolveFromRun(given, model, &c, &notices).ok()) {
+    return absl::StrCat("global_batch is ", SavedGlobalBatch(c), " there, no multiple of ",
+                        "--micro_batch=", c.run.engine.micro_batch, " times --dp=", c.layout.dp);
+  }
+  ResolveRun(model, &c);
+  std::vector<std::string> differences =
+      absl::StrSplit(RunDifferences(SettingsToCompare(record.identity, record.config),
+                                    SettingsToCompare(IdentityOf(c.run, ""), ToJson(c))),
+                     "; ");
+  constexpr size_t kShown = 3;
+  if (differences.size() > kShown) {
+    differences.resize(kShown);
+    differences.push_back("...");
+  }
+  return absl::StrJoin(differences, "; ");
+}
+
+// Chooses the run's directory where the user named none.
+void ResolveDirectory(const OptionSet& given, const ModelConfig& model, TrainConfig* c,
+                      std::vector<std::string>* notices) {
+  if (!c->run.directory.empty()) return;
+  const std::string base = DefaultDirectory(c->model);
+  const RunName name =
+      ChooseRunName(base, /*new_run=*/c->resume == "never",
+                    [&](const std::string& directory, const RunRecord& record) {
+                      TrainConfig there = *c;
+                      there.run.directory = directory;
+                      return DifferencesFrom(record, given, model, std::move(there));
+                    });
+  c->run.directory = name.directory;
+  if (name.directory == base) return;
+  notices->push_back(absl::StrCat("the run is ", name.directory,
+                                  name.reason.empty() ? ", which was begun with these settings"
+                                                      : absl::StrCat(", since ", name.reason)));
+}
+
 // Sets the options that the user left open and that follow from the others.
 absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConfig* c,
                      std::vector<std::string>* notices) {
@@ -332,7 +390,7 @@ absl::Status Resolve(const OptionSet& given, const ModelConfig& model, TrainConf
   STRAKE_RETURN_IF_ERROR(CheckSeqLenFlag(model, c->run.engine.seq_len));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(c->layout));
   STRAKE_RETURN_IF_ERROR(CheckLayout(c->layout, model, c->run.engine.seq_len));
-  if (c->run.directory.empty()) c->run.directory = DefaultDirectory(c->model);
+  ResolveDirectory(given, model, c, notices);
   STRAKE_RETURN_IF_ERROR(ResolveFromRun(given, model, c, notices));
   if (c->run.engine.micro_batch > (int64_t{1} << 31) / c->run.engine.seq_len) {
     return absl::InvalidArgumentError(absl::StrCat("--micro_batch=", c->run.engine.micro_batch,

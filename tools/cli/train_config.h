@@ -52,7 +52,8 @@ struct TrainCommand {
 };
 
 // Applies defaults, then the file of --config, then the other flags, and the model that they name.
-// Then sets values that depend on others: out ("": runs/MODEL), global_batch (0: that of the run to
+// Then sets values that depend on others: out ("": runs/MODEL, or runs/MODEL-2, ... as
+// ChooseRunName() takes them), global_batch (0: that of the run to
 // resume, or micro_batch * dp), threads (0: all cores, divided over the ranks), and, where neither
 // flag nor file sets them, seq_len (256, or the model's positions if they are fewer), lr (0.5 /
 // hidden size, since narrow models learn at higher rates; with init_from at most 5e-5, of adapters

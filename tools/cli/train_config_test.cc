@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/json.h"
@@ -17,6 +18,8 @@
 #include "models/lora_config.h"
 #include "nlohmann/json.hpp"
 #include "optim/lr_schedule.h"
+#include "train/run/run_record.h"
+#include "train/run/run_settings.h"
 
 namespace strake {
 namespace {
@@ -345,6 +348,157 @@ TEST(TrainConfigTest, OutAloneGoesOnWithTheRunsOptions) {
   EXPECT_EQ(ConfigOf({out, "--seed=2"}).model, "llama-tiny") << "not alone";
   testing::WriteFile(directory / "run.json", "{");
   EXPECT_THAT(ErrorOf({out}), HasSubstr(directory / "run.json: bad JSON"));
+}
+
+// Runs without --out lie below the current folder, which is an empty one here.
+class DefaultOutTest : public ::testing::Test {
+ protected:
+  DefaultOutTest() { std::filesystem::current_path(directory_.path()); }
+  ~DefaultOutTest() override { std::filesystem::current_path(before_); }
+
+  // Writes the record that a run with these flags leaves in `out`, and a checkpoint if there is
+  // one.
+  static void WriteRun(const std::string& out, const std::vector<std::string>& flags,
+                       int64_t checkpoint = 0) {
+    const TrainConfig config = ConfigOf(flags);
+    std::filesystem::create_directories(out);
+    const RunRecord record = {.step = checkpoint,
+                              .samples = checkpoint * config.run.global_batch,
+                              .identity = IdentityOf(config.run, "the data's fingerprint"),
+                              .config = ToJson(config)};
+    testing::WriteFile(out + "/run.json", ToJson(record));
+    if (checkpoint == 0) return;
+    const std::string folder = absl::StrCat(out, "/step-", checkpoint);
+    std::filesystem::create_directory(folder);
+    testing::WriteFile(folder + "/run.json", ToJson(record));
+  }
+  static std::string OutOf(const std::vector<std::string>& flags) {
+    return ConfigOf(flags).run.directory;
+  }
+  // The note about the name of the run.
+  static std::string NoteOf(const std::vector<std::string>& flags) {
+    const auto command = Parse(flags);
+    EXPECT_TRUE(command.ok()) << command.status();
+    for (const std::string& notice : command->notices) {
+      if (absl::StartsWith(notice, "the run is ")) return notice;
+    }
+    return "";
+  }
+
+ private:
+  const testing::TempDirectory directory_;
+  const std::filesystem::path before_ = std::filesystem::current_path();
+};
+
+TEST_F(DefaultOutTest, TheSameSettingsGoOn) {
+  WriteRun("runs/llama-tiny", {"--lr=0.5"}, /*checkpoint=*/3);
+  EXPECT_EQ(OutOf({"--lr=0.5"}), "runs/llama-tiny");
+  EXPECT_EQ(NoteOf({"--lr=0.5"}), "");
+  // What is no part of a run's identity.
+  for (const char* flag : {"--steps=9", "--epochs=2", "--threads=3", "--tp=2", "--zero=1",
+                           "--dtype=bf16", "--save_every=5", "--resume=newest_good"}) {
+    EXPECT_EQ(OutOf({"--lr=0.5", flag}), "runs/llama-tiny") << flag;
+  }
+}
+
+TEST_F(DefaultOutTest, OtherSettingsHaveANameOfTheirOwn) {
+  WriteRun("runs/llama-tiny", {"--lr=0.5"}, /*checkpoint=*/3);
+  EXPECT_EQ(
+      NoteOf({"--lr=0.25"}),
+      "the run is runs/llama-tiny-2, since runs/llama-tiny holds one of other settings: lr is "
+      "0.5 there, 0.25 here");
+  for (const char* flag :
+       {"--seed=3", "--seq_len=64", "--schedule=wsd", "--train_data=a.txt", "--val_data=a.txt",
+        "--tokenizer=t.json", "--documents=mask", "--text_field=body", "--skip_data=noise"}) {
+    EXPECT_EQ(OutOf({"--lr=0.5", flag}), "runs/llama-tiny-2") << flag;
+  }
+  EXPECT_THAT(NoteOf({"--lr=0.5", "--train_data=a.txt"}),
+              HasSubstr(R"(train_data is "" there, "a.txt" here)"));
+  WriteRun("runs/llama-tiny-2", {"--lr=0.25"});
+  WriteRun("runs/llama-tiny-3", {"--lr=0.125"}, /*checkpoint=*/2);
+  EXPECT_EQ(OutOf({"--lr=0.5"}), "runs/llama-tiny");
+  EXPECT_EQ(OutOf({"--lr=0.25"}), "runs/llama-tiny-2") << "a run that has no checkpoint yet";
+  EXPECT_EQ(OutOf({"--lr=0.125"}), "runs/llama-tiny-3");
+  EXPECT_EQ(OutOf({"--lr=0.75"}), "runs/llama-tiny-4");
+  EXPECT_EQ(OutOf({"--lr=0.75", "--out=runs/llama-tiny"}), "runs/llama-tiny") << "as it was given";
+  // A run that was removed leaves its name, and no run of other settings takes its place.
+  std::filesystem::remove_all("runs/llama-tiny");
+  EXPECT_EQ(OutOf({"--lr=0.75"}), "runs/llama-tiny");
+  EXPECT_EQ(NoteOf({"--lr=0.125"}),
+            "the run is runs/llama-tiny-3, since runs/llama-tiny-2 holds "
+            "one of other settings: lr is 0.25 there, 0.125 here");
+  std::filesystem::remove_all("runs/llama-tiny-2");
+  EXPECT_EQ(NoteOf({"--lr=0.125"}),
+            "the run is runs/llama-tiny-3, which was begun with these settings");
+}
+
+TEST_F(DefaultOutTest, ModelsOfOneFolderHaveNamesOfTheirOwn) {
+  std::filesystem::create_directory("configs");
+  for (const auto& [name, layers] : {std::pair("small", 1), {"large", 2}}) {
+    testing::WriteFile(absl::StrCat("configs/", name, ".json"),
+                       absl::StrCat(R"({"model_type": "gpt2", "vocab_size": 9, "n_positions": 5,
+                                        "n_embd": 4, "n_head": 2, "n_layer": )",
+                                    layers, "}"));
+  }
+  EXPECT_EQ(OutOf({"--model=configs/small.json"}), "runs/configs");
+  WriteRun("runs/configs", {"--model=configs/small.json"}, /*checkpoint=*/3);
+  EXPECT_EQ(OutOf({"--model=configs/small.json"}), "runs/configs");
+  EXPECT_EQ(OutOf({"--model=configs/large.json"}), "runs/configs-2");
+  EXPECT_THAT(NoteOf({"--model=configs/large.json"}),
+              HasSubstr("model.n_layer is 1 there, 2 here"));
+}
+
+TEST_F(DefaultOutTest, OpenValuesAreThoseOfTheRunThatGoesOn) {
+  WriteRun("runs/llama-tiny", {"--micro_batch=8"}, /*checkpoint=*/3);
+  EXPECT_EQ(ConfigOf({"--micro_batch=4"}).run.global_batch, 8);
+  EXPECT_EQ(OutOf({"--micro_batch=4"}), "runs/llama-tiny");
+  EXPECT_EQ(OutOf({"--micro_batch=4", "--dp=2"}), "runs/llama-tiny");
+  EXPECT_EQ(NoteOf({"--micro_batch=5"}),
+            "the run is runs/llama-tiny-2, since runs/llama-tiny holds one of other settings: "
+            "global_batch is 8 there, no multiple of --micro_batch=5 times --dp=1");
+  EXPECT_EQ(ConfigOf({"--micro_batch=5"}).run.global_batch, 5);
+  EXPECT_THAT(ErrorOf({"--micro_batch=5", "--global_batch=7"}), StartsWith("--global_batch=7 is"));
+}
+
+TEST_F(DefaultOutTest, AnEpochsWarmupIsThatOfTheRun) {
+  WriteRun("runs/llama-tiny", {"--epochs=2", "--warmup_steps=17"}, /*checkpoint=*/3);
+  EXPECT_EQ(OutOf({"--epochs=2"}), "runs/llama-tiny");
+  EXPECT_EQ(ConfigOf({"--epochs=2"}).run.schedule.warmup_steps, 17);
+  EXPECT_EQ(OutOf({"--epochs=2", "--warmup_steps=5"}), "runs/llama-tiny-2");
+}
+
+TEST_F(DefaultOutTest, ResumeNeverTakesANewName) {
+  WriteRun("runs/llama-tiny", {"--lr=0.5"}, /*checkpoint=*/3);
+  EXPECT_EQ(NoteOf({"--lr=0.5", "--resume=never"}),
+            "the run is runs/llama-tiny-2, since runs/llama-tiny holds one already");
+  WriteRun("runs/llama-tiny-2", {"--lr=0.5"});
+  EXPECT_EQ(OutOf({"--lr=0.5", "--resume=never"}), "runs/llama-tiny-2") << "it has no checkpoint";
+}
+
+TEST_F(DefaultOutTest, FoldersThatHoldNoRunAreTaken) {
+  std::filesystem::create_directories("runs/llama-tiny/notes");
+  std::filesystem::create_directories("runs/llama-tiny-02");
+  std::filesystem::create_directories("runs/llama-tiny-x");
+  EXPECT_EQ(OutOf({}), "runs/llama-tiny");
+  WriteRun("runs/llama-tiny", {"--lr=0.5"});
+  EXPECT_EQ(OutOf({}), "runs/llama-tiny-2");
+}
+
+TEST_F(DefaultOutTest, ARunThatCannotBeReadIsNotPassedOver) {
+  std::filesystem::create_directories("runs/llama-tiny");
+  testing::WriteFile("runs/llama-tiny/run.json", "{");
+  EXPECT_EQ(OutOf({"--lr=0.5"}), "runs/llama-tiny") << "its error is for the user to see";
+  // A checkpoint whose run has no record any more is still that run.
+  WriteRun("runs/llama-tiny", {"--lr=0.5"}, /*checkpoint=*/3);
+  std::filesystem::remove("runs/llama-tiny/run.json");
+  EXPECT_EQ(OutOf({"--lr=0.5"}), "runs/llama-tiny");
+  EXPECT_EQ(OutOf({"--lr=0.25"}), "runs/llama-tiny-2");
+}
+
+TEST_F(DefaultOutTest, LongDifferencesAreCut) {
+  WriteRun("runs/llama-tiny", {"--lr=0.5", "--seed=4", "--beta1=0.5", "--beta2=0.5", "--eps=1e-3"},
+           /*checkpoint=*/3);
+  EXPECT_THAT(NoteOf({}), ::testing::EndsWith("1e-08 here; ..."));
 }
 
 TEST(TrainConfigTest, ARunStandsForItsLastCheckpoint) {
