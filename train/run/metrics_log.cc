@@ -1,9 +1,5 @@
 #include "train/run/metrics_log.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -11,12 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "core/base/durable_file.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
-#include "core/base/write_all.h"
 #include "nlohmann/json.hpp"
 
 namespace strake {
@@ -76,18 +72,6 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
   return lines;
 }
 
-absl::StatusOr<FileDescriptor> OpenToAppend(const std::string& path) {
-  FileDescriptor fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) return SystemError("open", path);
-  return fd;
-}
-
-absl::Status KeepAside(const std::string& path, const std::string& lines) {
-  const auto before = ReadFile(path, kMaxLogBytes);
-  if (!before.ok() && !absl::IsNotFound(before.status())) return before.status();
-  return WriteFileDurably(path, (before.ok() ? *before : "") + lines);
-}
-
 }  // namespace
 
 absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const TrainStart& start) {
@@ -105,7 +89,7 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const Train
   std::vector<std::string> notes;
   const std::string aside = path + ".damaged";
   if (!lines.damaged.empty()) {
-    STRAKE_RETURN_IF_ERROR(KeepAside(aside, lines.damaged));
+    STRAKE_RETURN_IF_ERROR(KeepDamaged(aside, lines.damaged, kMaxLogBytes));
     notes.push_back(absl::StrCat(path, " had damaged lines, which are in ", aside, " now"));
   }
   if (start.held_run && lines.last_step < static_cast<uint64_t>(start.step)) {
@@ -113,15 +97,15 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const Train
                                  ", before the checkpoint of step ", start.step));
   }
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, lines.kept));
-  STRAKE_ASSIGN_OR_RETURN(FileDescriptor fd, OpenToAppend(path));
-  return MetricsLog(path, std::move(fd), std::move(notes));
+  STRAKE_ASSIGN_OR_RETURN(AppendedFile file, AppendedFile::Open(path, kMaxLogBytes));
+  return MetricsLog(std::move(file), std::move(notes));
 }
 
-MetricsLog::MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes)
-    : path_(std::move(path)), notes_(std::move(notes)), fd_(std::move(fd)) {}
+MetricsLog::MetricsLog(AppendedFile file, std::vector<std::string> notes)
+    : file_(std::move(file)), notes_(std::move(notes)) {}
 
 absl::Status MetricsLog::LogStep(const StepMetrics& m) {
-  return Append(absl::StrCat(
+  return file_.Append(absl::StrCat(
       "{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":", JsonNumber(m.lr),
       ",\"grad_norm\":", JsonNumber(m.grad_norm), ",\"tokens\":", m.tokens,
       TargetsText(m.targets, m.tokens), ",\"seconds\":", JsonNumber(m.seconds),
@@ -135,52 +119,14 @@ absl::Status MetricsLog::LogEval(const EvalMetrics& m) {
   if (m.bits_per_byte > 0) {
     absl::StrAppend(&line, ",\"val_bits_per_byte\":", JsonNumber(m.bits_per_byte));
   }
-  return Append(line + "}\n");
+  return file_.Append(line + "}\n");
 }
 
 absl::Status MetricsLog::LogTask(const TaskMetrics& m) {
-  return Append(
+  return file_.Append(
       absl::StrCat("{\"step\":", m.step, ",\"eval_task\":", JsonText(nlohmann::json(m.name)),
                    ",\"acc\":", JsonNumber(m.acc), ",\"acc_norm\":", JsonNumber(m.acc_norm),
                    ",\"examples\":", m.num_examples, "}\n"));
-}
-
-absl::Status MetricsLog::Sync() {
-  {
-    const std::lock_guard<std::mutex> lock(*mutex_);
-    STRAKE_RETURN_IF_ERROR(WriteUnwritten());
-  }
-  // A flush takes its time on a slow disk, so the lock is free meanwhile.
-  struct stat info;
-  const bool deleted = fstat(fd_.get(), &info) == 0 && info.st_nlink == 0;
-  if (!deleted && fsync(fd_.get()) == 0) return absl::OkStatus();
-  const absl::Status status = SystemError("flush", path_);
-  const std::lock_guard<std::mutex> lock(*mutex_);
-  return WriteAnew(status);
-}
-
-// Linux takes pages that it could not write for written: a second fsync() would succeed, and the
-// lines would be lost. They are still there to be read, and are written to a new file. So are those
-// of a file that someone has deleted.
-absl::Status MetricsLog::WriteAnew(const absl::Status& reason) {
-  const auto text = ReadFile(absl::StrCat("/proc/self/fd/", fd_.get()), kMaxLogBytes);
-  if (!text.ok() || !WriteFileDurably(path_, *text).ok()) return reason;
-  STRAKE_ASSIGN_OR_RETURN(fd_, OpenToAppend(path_));
-  return absl::OkStatus();
-}
-
-absl::Status MetricsLog::Append(absl::string_view line) {
-  const std::lock_guard<std::mutex> lock(*mutex_);
-  absl::StrAppend(&unwritten_, line);
-  const absl::Status status = WriteUnwritten();
-  return IsErrorOfADisk(status) ? absl::OkStatus() : status;
-}
-
-absl::Status MetricsLog::WriteUnwritten() {
-  absl::string_view rest = unwritten_;
-  const absl::Status status = WriteFrom(fd_.get(), &rest, path_);
-  unwritten_.erase(0, unwritten_.size() - rest.size());
-  return status;
 }
 
 }  // namespace strake

@@ -15,16 +15,12 @@
 #ifndef STRAKE_TRAIN_RUN_METRICS_LOG_H_
 #define STRAKE_TRAIN_RUN_METRICS_LOG_H_
 
-#include <cstdint>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
-#include "core/base/file_descriptor.h"
+#include "core/base/appended_file.h"
 #include "train/run/train_observer.h"
 
 namespace strake {
@@ -50,19 +46,13 @@ class MetricsLog {
 
   // Flushes the log to disk: call it before writing a checkpoint that a run may resume from. After
   // an error it may be called again.
-  absl::Status Sync();
+  absl::Status Sync() { return file_.Sync(); }
 
  private:
-  MetricsLog(std::string path, FileDescriptor fd, std::vector<std::string> notes);
-  absl::Status Append(absl::string_view line);
-  absl::Status WriteUnwritten();
-  absl::Status WriteAnew(const absl::Status& reason);
+  MetricsLog(AppendedFile file, std::vector<std::string> notes);
 
-  std::string path_;
+  AppendedFile file_;
   std::vector<std::string> notes_;
-  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
-  FileDescriptor fd_;  // only Sync() replaces it
-  std::string unwritten_;
 };
 
 }  // namespace strake
