@@ -53,12 +53,13 @@ def strake_dependencies():
 def strake_system_dependencies(declared = []):
     """Declares what comes from the system whatever the file that declares dependencies.
 
-    The registry's oneDNN has no OpenMP; it has no MPI and no CUDA.
+    The registry's oneDNN has no OpenMP; it has no MPI, no CUDA and no protozero.
 
     Args:
       declared: names of repositories to leave as they are.
     """
     _system("onednn", "dnnl.hpp", "libdnnl-dev", declared)
+    _system("protozero", "protozero/pbf_reader.hpp", "libprotozero-dev", declared)
     _optional_system("openmpi", "openmpi/include/mpi.h", "libopenmpi-dev", declared)
     if "strake_cuda" not in declared:
         cuda_repository(

@@ -57,6 +57,7 @@ struct TrainStart {
   // The evaluation after that step comes next, perhaps once more: the run ended before it was
   // noted.
   bool evaluates = false;
+  bool makes_sample = false;  // likewise, of the sample
   // Whether the directory held this run before: files of other names there may be someone else's.
   bool held_run = false;
 };

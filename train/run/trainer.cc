@@ -376,6 +376,7 @@ absl::Status Trainer::StartRun(const RunRecord& record) {
     return o.OnStart({.directory = options_.directory,
                       .step = step_,
                       .evaluates = due_.evaluation,
+                      .makes_sample = due_.sample,
                       .held_run = held_run_});
   }));
   return saver_->SetDirectory(*std::move(directory_), std::move(carried_), record);
