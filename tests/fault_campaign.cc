@@ -40,8 +40,9 @@ std::string ToString(const Fault& fault) {
 }
 
 Flags RunFlags() {
-  return TinyRun::BaseFlags() + Flags{"--steps=6",      "--save_every=2",   "--keep_last=2",
-                                      "--eval_every=3", "--eval_batches=2", "--save_retry=1"};
+  return TinyRun::BaseFlags() + Flags{"--steps=6",        "--save_every=2",   "--keep_last=2",
+                                      "--eval_every=3",   "--eval_batches=2", "--save_retry=1",
+                                      "--sample_every=3", "--tensorboard"};
 }
 
 class DisturbedRuns {
@@ -57,6 +58,7 @@ class DisturbedRuns {
       checkpoints_[absl::StrCat("step-", step)] = Weights(all / absl::StrCat("run/step-", step));
     }
     log_ = TimelessMetrics(whole_ / "run");
+    events_ = TimelessEvents(whole_ / "run");
   }
 
   // Every call that a run makes, each with every error.
@@ -102,8 +104,11 @@ class DisturbedRuns {
     if (again.exit_code == 0 && TimelessMetrics(run / "run") != log_) {
       problems.push_back("another metrics.jsonl");
     }
+    if (again.exit_code == 0 && TimelessEvents(run / "run") != events_) {
+      problems.push_back("other events");
+    }
     if (again.exit_code == 0 && !fs::exists(run / "run/step-6")) problems.push_back("no step-6");
-    for (const auto& entry : fs::directory_iterator(run / "run")) {
+    for (const auto& entry : fs::recursive_directory_iterator(run / "run")) {
       const std::string extension = entry.path().extension();
       if (extension == ".tmp" || extension == ".old") {
         problems.push_back(entry.path().filename().string() + " is left over");
@@ -150,6 +155,7 @@ class DisturbedRuns {
   const TinyRun whole_;
   std::map<std::string, std::map<std::string, std::string>> checkpoints_;
   std::vector<nlohmann::json> log_;
+  std::vector<std::string> events_;
 };
 
 }  // namespace

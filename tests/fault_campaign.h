@@ -14,8 +14,8 @@ namespace strake::testing {
 //
 //   the run has ended with 0, or with 1 and one line that begins with "error: ";
 //   each checkpoint has the bytes of the undisturbed run's;
-//   the same command, undisturbed, ends with 0, with the undisturbed run's last checkpoint and
-//   metrics.jsonl, and leaves nothing over.
+//   the same command, undisturbed, ends with 0, with the undisturbed run's last checkpoint,
+//   metrics.jsonl and events, and leaves nothing over.
 //
 // A save that was tried again is one of a later step, so that other steps may be saved. The
 // campaign's size is the number of faults, drawn from all; 0 is all.

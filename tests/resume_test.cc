@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -26,14 +27,17 @@ using testing::Program;
 using testing::ProgramResult;
 using testing::ReadFile;
 using testing::ReadTree;
+using testing::TimelessEvents;
 using testing::TimelessMetrics;
 using testing::TinyRun;
 using testing::WriteFile;
 using testing::operator+;
 using ::testing::AllOf;
 using ::testing::AnyOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 // Compares two runs: everything on disk, without the times.
 void ExpectSameRun(const TinyRun& actual, const TinyRun& expected, int64_t step) {
@@ -47,6 +51,11 @@ void ExpectSameRun(const TinyRun& actual, const TinyRun& expected, int64_t step)
     EXPECT_TRUE(ReadFile(actual / (checkpoint + "/" + name)) == contents) << name;
   }
   EXPECT_EQ(TimelessMetrics(actual / "run"), TimelessMetrics(expected / "run"));
+}
+
+// The same of what they show to TensorBoard.
+void ExpectSameEvents(const TinyRun& actual, const TinyRun& expected) {
+  EXPECT_EQ(TimelessEvents(actual / "run"), TimelessEvents(expected / "run"));
 }
 
 bool HasCheckpoint(const TinyRun& run, int64_t step) {
@@ -78,8 +87,10 @@ Flags Sliced() {
 class ResumeTest : public ::testing::TestWithParam<Family> {};
 
 TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
-  const Flags flags = GetParam().flags + Flags{"--steps=12", "--save_every=3", "--keep_last=0",
-                                               "--eval_every=2", "--eval_batches=2"};
+  const Flags flags =
+      GetParam().flags + Flags{"--steps=12",     "--save_every=3",   "--keep_last=0",
+                               "--eval_every=2", "--eval_batches=2", "--sample_every=3",
+                               "--tensorboard"};
   const TinyRun whole, pieces;
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
   ASSERT_EQ(pieces.Train(flags).exit_code, 0);
@@ -91,6 +102,7 @@ TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
     ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
     EXPECT_THAT(resumed.out, HasSubstr(", resumed at step " + std::to_string(kept)));
     for (const int64_t step : {3, 6, 9, 12}) ExpectSameRun(pieces, whole, step);
+    ExpectSameEvents(pieces, whole);
   }
 }
 
@@ -130,7 +142,7 @@ TEST_P(StoppedRunTest, SignalsFinishTheStepAndSave) {
 }
 
 TEST_P(StoppedRunTest, GoesOnBitForBit) {
-  Flags flags = EndlessRun() + GetParam().flags;
+  Flags flags = EndlessRun() + GetParam().flags + Flags{"--sample_every=2", "--tensorboard"};
   const TinyRun whole, stopped;
   {
     Program program("tools/train", TinyRun::BaseFlags() + flags, stopped.Here());
@@ -145,6 +157,7 @@ TEST_P(StoppedRunTest, GoesOnBitForBit) {
   EXPECT_THAT(resumed.out, HasSubstr(", resumed at step "));
   ASSERT_EQ(whole.Train(flags).exit_code, 0);
   ExpectSameRun(stopped, whole, step);
+  ExpectSameEvents(stopped, whole);
 }
 
 std::string NameOf(const ::testing::TestParamInfo<Family>& info) { return info.param.name; }
@@ -292,6 +305,35 @@ TEST(SecondSignalTest, EndsTheRunAtOnce) {
   EXPECT_THAT(result.exit_code, AnyOf(128 + SIGINT, 128 + SIGTERM));
   EXPECT_EQ(ReadFile(run / "run/metrics.jsonl"), "");
   EXPECT_EQ(LastCheckpoint(run), 0);
+}
+
+TEST(TensorBoardTest, ShowsWhatMetricsSay) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--eval_every=8", "--sample_every=8", "--tensorboard"}).exit_code, 0);
+  const std::vector<std::string> events = TimelessEvents(run / "run");
+  const std::vector<double> losses = Losses(run / "run");
+  for (int i = 0; i < 8; ++i) {
+    const std::string loss = absl::StrCat(i + 1, " train/loss ", static_cast<float>(losses[i]));
+    EXPECT_THAT(events, Contains(loss));
+  }
+  const double val_loss = testing::ReadMetrics(run / "run").back().at("val_loss");
+  EXPECT_THAT(events, Contains(absl::StrCat("8 validation/loss ", static_cast<float>(val_loss))));
+  EXPECT_THAT(events.back(), StartsWith("8 sample **prompt**"));
+}
+
+TEST(TensorBoardTest, OutAloneGoesOnWithIt) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--tensorboard"}).exit_code, 0);
+  const ProgramResult longer = run.Run("tools/train", {"--out=run", "--steps=9"});
+  ASSERT_EQ(longer.exit_code, 0) << longer.err;
+  EXPECT_THAT(TimelessEvents(run / "run"), Contains(StartsWith("9 train/loss ")));
+  // One that begins later shows the steps from there.
+  std::filesystem::remove_all(run / "run/tensorboard");
+  const ProgramResult late = run.Run("tools/train", {"--out=run", "--steps=10"});
+  EXPECT_THAT(late.out,
+              HasSubstr("warning: run/tensorboard/events.out.tfevents.strake ends at step "
+                        "0, before the checkpoint of step 9"));
+  EXPECT_THAT(TimelessEvents(run / "run"), Contains(StartsWith("10 train/loss ")));
 }
 
 TEST(ResumeFlagTest, PathStartsANewFolder) {

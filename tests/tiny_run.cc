@@ -1,9 +1,14 @@
 #include "tests/tiny_run.h"
 
+#include <cmath>
 #include <filesystem>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "nlohmann/json.hpp"
+#include "train/tensorboard/tensorboard_event.h"
+#include "train/tensorboard/tensorboard_log.h"
 
 namespace strake::testing {
 
@@ -80,6 +85,22 @@ std::vector<nlohmann::json> TimelessMetrics(const std::string& run_directory) {
     object.erase("tokens_per_second");
   }
   return objects;
+}
+
+std::vector<std::string> TimelessEvents(const std::string& run_directory) {
+  const auto events = ReadTensorBoardEvents(
+      absl::StrCat(run_directory, "/tensorboard/", TensorBoardLog::kFileName));
+  CHECK(events.ok()) << events.status();
+  std::vector<std::string> lines;
+  for (const TensorBoardEvent& event : *events) {
+    if (!event.file_version.empty()) lines.push_back(event.file_version);
+    for (const TensorBoardValue& value : event.values) {
+      if (value.tag == "train/seconds" || value.tag == "train/tokens_per_second") continue;
+      lines.push_back(absl::StrCat(event.step, " ", value.tag, " ",
+                                   value.text.value_or(absl::StrCat(value.scalar.value_or(NAN)))));
+    }
+  }
+  return lines;
 }
 
 std::vector<double> Losses(const std::string& run_directory) {

@@ -47,6 +47,10 @@ std::vector<nlohmann::json> ReadMetrics(const std::string& run_directory);
 // The same without "seconds" and "tokens_per_second", which differ between runs.
 std::vector<nlohmann::json> TimelessMetrics(const std::string& run_directory);
 
+// "STEP TAG VALUE" of what a run with --tensorboard has for TensorBoard, without times and what
+// follows from them.
+std::vector<std::string> TimelessEvents(const std::string& run_directory);
+
 // The "loss" of each step, from 1.
 std::vector<double> Losses(const std::string& run_directory);
 

@@ -75,6 +75,7 @@ const Flags& TrainOptions() {
                                        "resume",
                                        "exit_zero_on_stop",
                                        "log_every",
+                                       "tensorboard",
                                        "eval_every",
                                        "eval_batches",
                                        "eval_tasks",

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,7 +28,9 @@
 #include "tools/cli/user_paths.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/metrics_observer.h"
+#include "train/run/train_observer.h"
 #include "train/run/trainer.h"
+#include "train/tensorboard/tensorboard_observer.h"
 
 namespace strake {
 namespace {
@@ -70,10 +73,13 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     for (const std::string& notice : command.notices) {
       if (prints) screen.Print("note: " + Printable(notice));
     }
-    MetricsObserver metrics(
-        [&](const std::string& text) { screen.Print("warning: " + Printable(text)); });
+    const auto warn = [&](const std::string& text) { screen.Print("warning: " + Printable(text)); };
+    MetricsObserver metrics(warn);
+    TensorBoardObserver tensorboard(warn);
     ScreenObserver lines(command, &screen);
-    auto created = Trainer::Create(options, mesh, {&metrics, &lines});
+    std::vector<TrainObserver*> observers = {&metrics, &lines};
+    if (config.tensorboard) observers.insert(observers.begin() + 1, &tensorboard);
+    auto created = Trainer::Create(options, mesh, observers);
     if (absl::IsCancelled(created.status())) {
       // On all ranks. Before the first step there is nothing else to save.
       if (prints) {

@@ -33,6 +33,7 @@ struct TrainConfig {
   std::string lora_targets;
   int64_t log_every = -1;
   bool exit_zero_on_stop = false;
+  bool tensorboard = false;
   MachineConfig machine;
   LayoutConfig layout;
   // The other flags' values. ParseTrainCommand() also sets what follows from the members above,
