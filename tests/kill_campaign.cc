@@ -87,9 +87,13 @@ int64_t RunKillCampaign(const Campaign& campaign) {
                                                     "--sample_every=30",
                                                     "--log_every=1",
                                                     "--tensorboard"};
-  const std::vector<Flags> layouts = {
-      common, common + Flags{"--tp=2", "--dp=2", "--sequence_parallel", "--zero=1",
-                             "--micro_batch=1", "--global_batch=4"}};
+  const TinyRun base;
+  CHECK_EQ(base.Train().exit_code, 0);
+  const Flags sliced = {"--tp=2",   "--dp=2",          "--sequence_parallel",
+                        "--zero=1", "--micro_batch=1", "--global_batch=4"};
+  const Flags adapters = {"--init_from=" + base / "run", "--lora_rank=2"};
+  const std::vector<Flags> layouts = {common, common + sliced, common + adapters,
+                                      common + sliced + adapters};
   std::vector<Remains> expected;
   for (const Flags& flags : layouts) {
     const TinyRun whole;

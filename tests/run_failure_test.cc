@@ -109,7 +109,7 @@ constexpr int64_t kRunJsonFits = 6000;
 
 // Only the first rank writes the log: the others are in the middle of the next step.
 TEST_P(RunFailureTest, InAStepOnTheFirstRank) {
-  ExpectFailsAndGoesOn({}, {"--steps=100"}, /*max_file_bytes=*/4000, "metrics.jsonl");
+  ExpectFailsAndGoesOn({}, {"--steps=100"}, kRunJsonFits, "metrics.jsonl");
 }
 
 // 'Z' is in the validation text alone, and its embedding is not a number.

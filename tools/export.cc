@@ -65,7 +65,7 @@ void AddExportOptions(ExportConfig* c, OptionSet* options) {
   options->Add("overwrite", &c->overwrite,
                "replace OUT: a file, or a folder that holds a model, and no folders but that of "
                "its chat templates");
-  options->Paths({"checkpoint", "out"});
+  options->Paths({"checkpoint", "base_model", "out"});
 }
 
 absl::Status Bad(absl::string_view flag, absl::string_view value, absl::string_view what) {

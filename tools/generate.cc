@@ -124,7 +124,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Group("Machine");
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
-  options->Paths({"checkpoint", "tokenizer", "prompts"});
+  options->Paths({"checkpoint", "base_model", "tokenizer", "prompts"});
 }
 
 // The checkpoint's tokenizer or the flag's.

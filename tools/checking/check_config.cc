@@ -181,6 +181,7 @@ absl::StatusOr<CheckCommand> ParseCheckCommand(int argc, const char* const* argv
     command.help = *text;
     return command;
   }
+  STRAKE_RETURN_IF_ERROR(CheckIsNoAdapter(config->init_from));
   if (!config->init_from.empty() && !options.IsSet("model")) {
     config->model = config->init_from + "/config.json";
   }

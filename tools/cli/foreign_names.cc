@@ -38,6 +38,8 @@ constexpr Row kRows[] = {
      "--seq_len"},
     {"max_length",
      "--max_tokens counts the tokens that are generated: take those of the prompt off"},
+    {"lora_r lora_dim", "--lora_rank"},
+    {"lora_target_modules target_modules lora_target", "--lora_targets"},
     {"packing",
      "--documents says it: mask puts several documents into a sequence, pad one, and concat makes "
      "a stream of them"},

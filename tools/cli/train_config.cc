@@ -212,7 +212,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
                "seconds for which a run goes on, and tries again to save, when the disk is full or "
                "fails",
                count);
-  options->Paths({"model", "init_from", "tokenizer", "skip_data", "data_cache", "out", "resume"});
+  options->Paths({"model", "init_from", "init_adapter", "tokenizer", "skip_data", "data_cache",
+                  "out", "resume"});
   options->PathLists({"train_data", "val_data", "eval_tasks"});
   options->Suggest("model", ModelPresetNames());
   options->Suggest("resume", {"auto", "newest_good", "never"});
@@ -333,9 +334,10 @@ absl::Status ResolveFromRun(const OptionSet& given, const ModelConfig& model, Tr
 nlohmann::ordered_json SettingsToCompare(nlohmann::ordered_json identity,
                                          const nlohmann::ordered_json& config) {
   static const auto* const defaults = new nlohmann::ordered_json(ToJson(TrainConfig()));
-  for (const char* key : {"blend", "data_rules"}) identity.erase(key);
-  for (const char* key : {"init_from", "train_data", "tokenizer", "tokenizer_pattern", "text_field",
-                          "skip_bad_lines", "chat_format", "documents", "skip_data"}) {
+  for (const char* key : {"blend", "data_rules", kBaseWeightsKey}) identity.erase(key);
+  for (const char* key :
+       {"init_from", "init_adapter", "train_data", "tokenizer", "tokenizer_pattern", "text_field",
+        "skip_bad_lines", "chat_format", "documents", "skip_data"}) {
     identity[key] = config.value(key, (*defaults)[key]);
   }
   // What is held back for validation is not trained on.

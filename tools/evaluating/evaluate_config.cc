@@ -56,7 +56,7 @@ void AddEvaluateOptions(EvaluateConfig* c, OptionSet* options) {
   options->Add("items", &c->items, "with --json, also print each question's log-likelihoods");
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
-  options->Paths({"checkpoint", "tokenizer"});
+  options->Paths({"checkpoint", "base_model", "tokenizer"});
   options->PathLists({"data", "eval_tasks"});
 }
 
