@@ -1,0 +1,147 @@
+#include "train/report/run_curves.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "core/base/json.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+
+namespace strake {
+namespace {
+
+constexpr int64_t kMaxLogBytes = int64_t{4} << 30;
+constexpr int64_t kMaxStep = int64_t{1} << 53;  // what a page can count to
+
+// NaN where the log has null or nothing.
+double NumberOf(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  const bool is_number = it != object.end() && it->is_number();
+  return is_number ? it->get<double>() : std::numeric_limits<double>::quiet_NaN();
+}
+
+std::string TextOf(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
+std::optional<int64_t> StepOf(const nlohmann::json& line) {
+  if (!line.is_object()) return std::nullopt;
+  const auto it = line.find("step");
+  if (it == line.end() || !it->is_number_unsigned() || it->get<uint64_t>() > kMaxStep) {
+    return std::nullopt;
+  }
+  return it->get<int64_t>();
+}
+
+// Takes the last line off `text`, which ends with a line's end.
+absl::string_view TakeLastLine(absl::string_view* text) {
+  text->remove_suffix(1);
+  const size_t end = text->rfind('\n');
+  const size_t begin = end == text->npos ? 0 : end + 1;
+  const absl::string_view line = text->substr(begin);
+  text->remove_suffix(line.size());
+  return line;
+}
+
+}  // namespace
+
+void RunCurves::Add(const std::string& chart, const std::string& name, int64_t step, double value) {
+  curves_[{chart, name}].Add(step, value);
+  last_step_ = std::max(last_step_, step);
+}
+
+void RunCurves::AddStep(const StepMetrics& m) {
+  Add("loss", "training", m.step, m.loss);
+  Add("lr", "", m.step, m.lr);
+  Add("grad_norm", "", m.step, m.grad_norm);
+  Add("tokens", "", m.step, static_cast<double>(m.tokens));
+  Add("seconds", "", m.step, m.seconds);
+  Add("tokens_per_second", "", m.step, m.tokens_per_second);
+  for (const SourceMetrics& source : m.sources) Add("sources", source.name, m.step, source.loss);
+}
+
+void RunCurves::AddEval(const EvalMetrics& m) {
+  if (m.name.empty()) {
+    Add("loss", "validation", m.step, m.val_loss);
+  } else {
+    Add("validation", m.name, m.step, m.val_loss);
+  }
+  if (m.bits_per_byte > 0) Add("bits_per_byte", m.name, m.step, m.bits_per_byte);
+}
+
+void RunCurves::AddTask(const TaskMetrics& m) {
+  Add("tasks", m.name, m.step, m.acc);
+  Add("tasks", m.name + ", normalized", m.step, m.acc_norm);
+}
+
+bool RunCurves::AddLine(const nlohmann::json& line) {
+  const std::optional<int64_t> step = StepOf(line);
+  if (!step.has_value()) return false;
+  if (line.contains("val_loss")) {
+    AddEval({.step = *step,
+             .name = TextOf(line, "val_data"),
+             .val_loss = NumberOf(line, "val_loss"),
+             .bits_per_byte = NumberOf(line, "val_bits_per_byte")});
+  } else if (line.contains("eval_task")) {
+    AddTask({.step = *step,
+             .name = TextOf(line, "eval_task"),
+             .acc = NumberOf(line, "acc"),
+             .acc_norm = NumberOf(line, "acc_norm")});
+  } else {
+    return AddStepLine(*step, line);
+  }
+  return true;
+}
+
+bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
+  if (!line.contains("loss")) return false;
+  const double epoch = NumberOf(line, "epoch");
+  if (epoch >= 0 && step >= last_step_) epoch_ = epoch;
+  Add("loss", "training", step, NumberOf(line, "loss"));
+  for (const char* key : {"lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu"}) {
+    if (line.contains(key)) Add(key, "", step, NumberOf(line, key));
+  }
+  const auto sources = line.find("sources");
+  if (sources == line.end() || !sources->is_object()) return true;
+  for (const auto& [name, source] : sources->items()) {
+    if (source.is_object()) Add("sources", name, step, NumberOf(source, "loss"));
+  }
+  return true;
+}
+
+std::string RunCurves::Json(int max_parts) const {
+  std::string json = "[";
+  for (const auto& [key, curve] : curves_) {
+    absl::StrAppend(&json, json.size() > 1 ? "," : "",
+                    "{\"chart\":", JsonText(nlohmann::json(key.first)),
+                    ",\"name\":", JsonText(nlohmann::json(key.second)), ",",
+                    curve.JsonMembers(max_parts), "}");
+  }
+  return json + "]";
+}
+
+absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const std::string log, ReadFile(path, kMaxLogBytes));
+  absl::string_view text = log;
+  text = text.substr(0, text.rfind('\n') + 1);  // npos + 1 is 0
+  LoggedCurves logged;
+  // From the end, so that the lines that count come first.
+  int64_t next_step = std::numeric_limits<int64_t>::max();
+  while (!text.empty()) {
+    const auto line = ParseJsonLine(TakeLastLine(&text), path);
+    const std::optional<int64_t> step = line.ok() ? StepOf(*line) : std::nullopt;
+    if (step.has_value() && *step >= next_step) {
+      ++logged.num_replaced;
+    } else if (!step.has_value() || !logged.curves.AddLine(*line)) {
+      ++logged.num_damaged;
+    } else if (line->contains("loss")) {
+      next_step = *step;
+    }
+  }
+  return logged;
+}
+
+}  // namespace strake

@@ -1,0 +1,53 @@
+// RunHistory: OUT/report.jsonl, what a report shows beside the numbers of metrics.jsonl.
+//
+//   {"kind":"plan","time":T,"version":"..","model":"..","data":"..","layout":"..","machine":"..",
+//    "memory":[{"name":"weights","bytes":N},..],"collectives":[{"phase":..,"axis":..,"ranks":..,
+//    "collective":..,"calls":..,"bytes":..,"ring_bytes":..},..]}           (one line)
+//   {"kind":"KIND","time":T,"step":N,"text":".."}
+//   {"kind":"memory","observed":"..","bytes":N}
+//   {"kind":"sample","step":N,"prompt":"..","continuation":".."}
+//
+// T is in seconds since 1970; KIND is started, resumed, stopped, finished, warning or note. A run
+// that resumes appends: of the plans and the memory the last one counts, and of the samples those
+// whose steps were not made once more.
+#ifndef STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
+#define STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+
+namespace strake {
+
+inline constexpr char kHistoryName[] = "report.jsonl";
+
+class RunHistory {
+ public:
+  // Takes an object that report.jsonl has. Others are left out.
+  void Add(const nlohmann::ordered_json& record);
+
+  // "started", "resumed", "stopped", "finished": the last of the events that is one of these; ""
+  // where there is none.
+  std::string LastState() const;
+
+  // What is known, as members of a run in a report's data: those of the plan, and "memory",
+  // "collectives", "events" and "samples". Of more than 500 events or samples, the first and the
+  // last ones.
+  nlohmann::ordered_json Members() const;
+
+ private:
+  nlohmann::ordered_json plan_, memory_;
+  nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
+  nlohmann::ordered_json samples_ = nlohmann::ordered_json::array();
+};
+
+// Reads the file of a run, also while the run appends to it: lines that are none of it are left
+// out. A file that is not there is an empty history. Errors are ReadFile()'s.
+absl::StatusOr<RunHistory> ReadRunHistory(const std::string& path);
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
