@@ -639,16 +639,15 @@ function samplesOf(run, r) {
 
 function memoryOf(run, r) {
   if (!run.memory) return null;
-  const parts = run.memory.parts.filter((part) => part.bytes > 0);
+  const parts = run.memory.filter((part) => part.bytes > 0);
   const total = parts.reduce((sum, part) => sum + part.bytes, 0);
-  const observed = run.memory.observed_bytes;
   return make('section', { class: 'card' }, named(run, r),
       make('h3', {}, 'Memory ', make('span', { class: 'unit', style: 'color:var(--soft);font-weight:400' }, 'of the first rank, planned')),
       make('div', { class: 'stack' }, ...parts.map((part, i) => make('div', { title: part.name, style: `background:${color(i)};flex:${part.bytes}` }))),
       make('table', { class: 'facts' }, ...parts.map((part, i) => make('tr', {},
           make('td', {}, make('span', { class: 'swatch', style: 'background:' + color(i) }), part.name), make('td', { class: 'num' }, bytes(part.bytes)))),
           make('tr', {}, make('td', {}, 'planned, in all'), make('td', { class: 'num' }, bytes(total))),
-          ...(observed > 0 ? [make('tr', {}, make('td', {}, run.memory.observed), make('td', { class: 'num' }, bytes(observed)))] : [])));
+          ...(run.observed ? [make('tr', {}, make('td', {}, run.observed), make('td', { class: 'num' }, bytes(run.observed_bytes)))] : [])));
 }
 
 function collectivesOf(run, r) {

@@ -115,10 +115,9 @@ bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
 std::string RunCurves::Json(int max_parts) const {
   std::string json = "[";
   for (const auto& [key, curve] : curves_) {
-    absl::StrAppend(&json, json.size() > 1 ? "," : "",
-                    "{\"chart\":", JsonText(nlohmann::json(key.first)),
-                    ",\"name\":", JsonText(nlohmann::json(key.second)), ",",
-                    curve.JsonMembers(max_parts), "}");
+    absl::StrAppend(
+        &json, json.size() > 1 ? "," : "", "{\"chart\":", JsonText(nlohmann::json(key.first)),
+        ",\"name\":", JsonText(nlohmann::json(key.second)), ",", curve.JsonMembers(max_parts), "}");
   }
   return json + "]";
 }

@@ -68,7 +68,7 @@ void RunHistory::Add(const Json& record) {
     samples_.push_back(record);
   } else if (IsState(kind) || kind == "warning" || kind == "note") {
     if (!HasCount(record, "step")) return;
-    if (kind == "resumed") {
+    if (kind == "started" || kind == "resumed") {
       CutSamples(record["step"].get<uint64_t>(), /*also_of_step=*/false, &samples_);
     }
     events_.push_back(record);

@@ -93,7 +93,8 @@ std::string DataJson(const std::vector<const RunReport*>& runs) {
 absl::StatusOr<RunReport> ReadRunReport(const std::string& directory) {
   RunReport report{.name = directory};
   STRAKE_ASSIGN_OR_RETURN(LoggedCurves logged, ReadMetrics(directory));
-  STRAKE_ASSIGN_OR_RETURN(report.history, ReadRunHistory(absl::StrCat(directory, "/", kHistoryName)));
+  STRAKE_ASSIGN_OR_RETURN(report.history,
+                          ReadRunHistory(absl::StrCat(directory, "/", kHistoryName)));
   STRAKE_RETURN_IF_ERROR(AddRecord(directory, &report));
   NoteLines(logged, &report.history);
   report.curves = std::move(logged.curves);
@@ -102,8 +103,7 @@ absl::StatusOr<RunReport> ReadRunReport(const std::string& directory) {
 }
 
 std::string ReportPage(const std::vector<const RunReport*>& runs) {
-  const std::string name =
-      runs.size() == 1 ? runs[0]->name : absl::StrCat(runs.size(), " runs");
+  const std::string name = runs.size() == 1 ? runs[0]->name : absl::StrCat(runs.size(), " runs");
   const std::string title = absl::StrReplaceAll(
       JsonText(nlohmann::json(name)), {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", ""}});
   return absl::StrReplaceAll(ReportSkeleton(), {{"@TITLE@", title},

@@ -1,0 +1,221 @@
+#include "train/report/report_observer.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/durable_file.h"
+#include "core/base/format_quantity.h"
+#include "core/base/json.h"
+#include "core/base/path_kind.h"
+#include "core/base/status_macros.h"
+#include "core/base/version.h"
+#include "models/families/family.h"
+#include "models/model_config.h"
+#include "parallel/mesh/mesh.h"
+#include "train/plan/comm_cost.h"
+#include "train/plan/memory_plan.h"
+#include "train/run/trainer_options.h"
+#include "train/run/training_data.h"
+
+namespace strake {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kMaxHistoryBytes = int64_t{256} << 20;
+
+int64_t Now() {
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(since_1970).count();
+}
+
+std::string ModelText(const ModelConfig& model) {
+  return absl::StrCat(model.family->display_name, ", ", FormatCount(NumParameters(model)),
+                      " parameters, ", model.num_layers, " layers of ", model.hidden_size, ", ",
+                      model.num_heads, " heads, vocabulary ", model.vocab_size);
+}
+
+std::string DataText(const TrainingData& data) {
+  return absl::StrCat(data.Label(), ": ", FormatCount(data.num_train_tokens()),
+                      " tokens to train on, ", FormatCount(data.num_val_tokens()),
+                      " to validate on");
+}
+
+std::string LayoutText(const TrainPlan& plan) {
+  const MeshVector& sizes = plan.mesh.sizes();
+  return absl::StrCat("tp ", sizes.tp, " x dp ", sizes.dp, " = ", Plural(NumRanks(sizes), "rank"),
+                      plan.options.engine.sequence_parallel ? ", sequence parallel" : "");
+}
+
+Json MemoryParts(const TrainPlan& plan) {
+  const MemoryPlan& memory = plan.memory;
+  Json parts = Json::array();
+  const auto add = [&](const char* name, size_t bytes) {
+    if (bytes > 0) parts.push_back({{"name", name}, {"bytes", bytes}});
+  };
+  add("weights", memory.parameter_bytes);
+  add("gradients", memory.gradient_bytes);
+  add("optimizer", memory.optimizer_bytes);
+  add("activations", memory.activation_bytes);
+  add("libraries", memory.library_bytes);
+  add("snapshots of saves", plan.snapshot_bytes);
+  return parts;
+}
+
+Json Collectives(const TrainPlan& plan) {
+  CommCostOptions options{plan.options.engine};
+  options.sizes = plan.mesh.sizes();
+  const int64_t batch = plan.options.engine.micro_batch * options.sizes.dp;
+  options.num_micro_batches = plan.options.global_batch / batch;
+  Json rows = Json::array();
+  const auto cost = CommCost(options);
+  if (!cost.ok()) return rows;
+  for (const CommCostRow& row : *cost) {
+    rows.push_back({{"phase", CommPhaseName(row.phase)},
+                    {"axis", row.axis},
+                    {"ranks", row.num_ranks},
+                    {"collective", CollectiveName(row.collective)},
+                    {"calls", row.calls},
+                    {"bytes", row.bytes},
+                    {"ring_bytes", row.RingBytes()}});
+  }
+  return rows;
+}
+
+const char* KindOf(TrainEnd::Reason reason) {
+  return reason == TrainEnd::Reason::kStopRequested ? "stopped" : "finished";
+}
+
+}  // namespace
+
+absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
+  of_cpu_ = plan.options.engine.device == Device::kCpu;
+  report_.num_steps = plan.options.schedule.total_steps;
+  Append({{"kind", "plan"},
+          {"time", Now()},
+          {"version", absl::StrCat("Strake ", Version(), ", ", BuildConfiguration())},
+          {"model", ModelText(plan.options.engine.model)},
+          {"data", DataText(plan.data)},
+          {"layout", LayoutText(plan)},
+          {"machine", machine_},
+          {"memory", MemoryParts(plan)},
+          {"collectives", Collectives(plan)}});
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::Open(const TrainStart& start) {
+  const std::string path = absl::StrCat(directory_, "/", kHistoryName);
+  STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+  if (kind == PathKind::kNothing) STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, ""));
+  STRAKE_ASSIGN_OR_RETURN(file_, AppendedFile::Open(path, kMaxHistoryBytes));
+  // Half a line of a run that was killed is ended, so that the next one is whole.
+  if (kind != PathKind::kNothing) STRAKE_RETURN_IF_ERROR(file_->Append("\n"));
+  if (!start.held_run) return absl::OkStatus();
+  STRAKE_ASSIGN_OR_RETURN(report_.history, ReadRunHistory(path));
+  STRAKE_ASSIGN_OR_RETURN(LoggedCurves logged, ReadRunCurves(directory_ + "/metrics.jsonl"));
+  report_.curves = std::move(logged.curves);
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::OnStart(const TrainStart& start) {
+  directory_ = start.directory;
+  step_ = start.step;
+  for (const char* name : {kHistoryName, "report.html"}) {
+    const std::string path = absl::StrCat(directory_, "/", name);
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+    if (kind == PathKind::kNothing || start.held_run) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is there, and is not of this run; move it away"));
+  }
+  report_.name = directory_;
+  report_.state = "running";
+  const absl::Status opened = Open(start);
+  if (!opened.ok()) GiveUp(opened);
+  for (Json& record : std::exchange(waiting_, {})) Append(std::move(record));
+  return Log(start.step > 0 ? "resumed" : "started", "");
+}
+
+absl::Status ReportObserver::Log(const std::string& kind, const std::string& text) {
+  Json record = {{"kind", kind}, {"time", Now()}, {"step", static_cast<uint64_t>(step_)}};
+  if (!text.empty()) record["text"] = text;
+  Append(std::move(record));
+  return absl::OkStatus();
+}
+
+void ReportObserver::Append(Json record) {
+  if (gave_up_) return;
+  if (directory_.empty()) {
+    waiting_.push_back(std::move(record));
+    return;
+  }
+  const std::string line = JsonText(record) + "\n";
+  // As the file will be read.
+  const auto read = ParseOrderedJson(line, kHistoryName);
+  if (read.ok()) report_.history.Add(*read);
+  if (const absl::Status status = file_->Append(line); !status.ok()) GiveUp(status);
+}
+
+absl::Status ReportObserver::OnStep(const StepMetrics& metrics) {
+  if (gave_up_) return absl::OkStatus();
+  if (due_) WritePage();
+  step_ = metrics.step;
+  report_.curves.AddStep(metrics);
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::OnEvaluation(const EvalMetrics& metrics) {
+  if (!gave_up_) report_.curves.AddEval(metrics);
+  due_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::OnTask(const TaskMetrics& metrics) {
+  if (!gave_up_) report_.curves.AddTask(metrics);
+  due_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::OnSample(const TrainSample& sample) {
+  Append({{"kind", "sample"},
+          {"step", static_cast<uint64_t>(sample.step)},
+          {"prompt", sample.prompt},
+          {"continuation", sample.continuation}});
+  due_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
+  step_ = end.step;
+  report_.state = KindOf(end.reason);
+  const absl::Status logged = Log(report_.state, "");
+  AppendMemory();
+  WritePage();
+  return logged;
+}
+
+// On a GPU the plan is not of the process's memory.
+void ReportObserver::AppendMemory() {
+  rusage usage = {};
+  if (!of_cpu_ || getrusage(RUSAGE_SELF, &usage) != 0) return;
+  Append({{"kind", "memory"},
+          {"observed", "most that the process of this rank held"},
+          {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10}});
+}
+
+void ReportObserver::WritePage() {
+  due_ = false;
+  if (gave_up_ || report_.curves.empty()) return;
+  const absl::Status status = WriteFileDurably(directory_ + "/report.html", ReportPage({&report_}));
+  if (!status.ok()) GiveUp(status);
+}
+
+void ReportObserver::GiveUp(const absl::Status& reason) {
+  gave_up_ = true;
+  file_.reset();
+  if (warn_ != nullptr) warn_(absl::StrCat("no report is written any more: ", reason.message()));
+}
+
+}  // namespace strake

@@ -1,0 +1,65 @@
+// ReportObserver: keeps a run's report.html (train/report/run_report.h) in its directory.
+#ifndef STRAKE_TRAIN_REPORT_REPORT_OBSERVER_H_
+#define STRAKE_TRAIN_REPORT_REPORT_OBSERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/base/appended_file.h"
+#include "nlohmann/json.hpp"
+#include "train/report/run_report.h"
+#include "train/run/train_observer.h"
+
+namespace strake {
+
+// Writes the page after the step that follows an evaluation or a sample, and at the end; and
+// report.jsonl (train/report/run_history.h) as things happen. A run goes on without them: where a
+// file cannot be written, `warn` receives a sentence, once, and no further one is written. Files of
+// these names in a directory that did not hold the run are an error of OnStart(), which names them.
+//
+// Must come after MetricsObserver: it reads the log of a run that is resumed.
+class ReportObserver : public TrainObserver {
+ public:
+  // `machine` describes what a rank computes on.
+  explicit ReportObserver(std::string machine,
+                          std::function<void(const std::string& text)> warn = nullptr)
+      : machine_(std::move(machine)), warn_(std::move(warn)) {}
+
+  absl::Status OnWarning(const std::string& text) override { return Log("warning", text); }
+  absl::Status OnNote(const std::string& text) override { return Log("note", text); }
+  absl::Status OnPlan(const TrainPlan& plan) override;
+  absl::Status OnStart(const TrainStart& start) override;
+  absl::Status OnStep(const StepMetrics& metrics) override;
+  absl::Status OnEvaluation(const EvalMetrics& metrics) override;
+  absl::Status OnTask(const TaskMetrics& metrics) override;
+  absl::Status OnSample(const TrainSample& sample) override;
+  absl::Status OnEnd(const TrainEnd& end) override;
+
+ private:
+  absl::Status Log(const std::string& kind, const std::string& text);
+  void Append(nlohmann::ordered_json record);
+  void AppendMemory();
+  void WritePage();
+  void GiveUp(const absl::Status& reason);
+  absl::Status Open(const TrainStart& start);
+
+  std::string machine_;
+  std::function<void(const std::string& text)> warn_;
+  std::string directory_;
+  bool of_cpu_ = true;
+  int64_t step_ = 0;
+  bool due_ = false;      // the page is older than what was evaluated
+  bool gave_up_ = false;  // a file could not be written
+  RunReport report_;
+  std::vector<nlohmann::ordered_json> waiting_;  // for the file, until OnStart()
+  std::optional<AppendedFile> file_;
+};
+
+}  // namespace strake
+
+#endif  // STRAKE_TRAIN_REPORT_REPORT_OBSERVER_H_

@@ -1,0 +1,263 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/testing/temp_directory.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "train/report/run_history.h"
+#include "train/report/run_report.h"
+
+namespace strake {
+namespace {
+
+using Json = nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TempDirectory;
+using testing::WriteFile;
+
+using Values = std::map<int64_t, double>;  // by step
+
+// What the page's script finds in the element "data".
+Json DataOf(const std::string& page) {
+  const std::string begin = "<script type=\"application/json\" id=\"data\">";
+  const size_t from = page.find(begin) + begin.size();
+  return Json::parse(page.substr(from, page.find("</script>", from) - from));
+}
+
+Json CurveOf(const Json& run, const std::string& chart, const std::string& name) {
+  for (const Json& curve : run["curves"]) {
+    if (curve["chart"] == chart && curve["name"] == name) return curve;
+  }
+  ADD_FAILURE() << "no curve " << chart << " " << name << " in " << run["curves"].size();
+  return Json::object();
+}
+
+// The points of a curve; NaN for a gap.
+Values PointsOf(const Json& curve) {
+  Values points;
+  int64_t step = 0;
+  for (size_t i = 0; i < curve["steps"].size(); ++i) {
+    step += curve["steps"][i].get<int64_t>();
+    const Json& value = curve["values"][i];
+    points[step] = value.is_null() ? NAN : value.get<double>();
+  }
+  return points;
+}
+
+std::string Page(const std::string& directory) {
+  const auto report = ReadRunReport(directory);
+  EXPECT_TRUE(report.ok()) << report.status();
+  return report.ok() ? ReportPage({&*report}) : "";
+}
+
+Json RunOf(const std::string& directory) { return DataOf(Page(directory))["runs"][0]; }
+
+// A course with noise, and of some steps far too high or low.
+double LossOf(int64_t step) {
+  const double noise = static_cast<double>(step * 7919 % 1009) / 1009;
+  const double spike = step == 314'159 ? 5 : step == 271'828 ? -1 : 0;
+  return 2 + 8 / std::sqrt(static_cast<double>(step)) + 0.1 * noise + spike;
+}
+
+std::string StepLine(int64_t step, double loss) {
+  return absl::StrCat("{\"step\":", step, ",\"loss\":", Json(loss).dump(),
+                      ",\"lr\":0.001,\"grad_norm\":1.5,\"tokens\":64,\"seconds\":0.5,"
+                      "\"tokens_per_second\":128}\n");
+}
+
+TEST(ReportTest, ShowsEachLineOfALog) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl",
+            R"({"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,)"
+            R"("tokens_per_second":512,"mfu":41.5,"epoch":0.25,)"
+            R"("sources":{"books":{"tokens":160,"loss":10.8},"</script>":{"tokens":1,"loss":3}}})"
+            "\n"
+            R"({"step":2,"loss":null,"lr":0.002,"grad_norm":0,"tokens":256,"seconds":0.5,)"
+            R"("tokens_per_second":512})"
+            "\n"
+            R"({"step":2,"val_loss":10.7})"
+            "\n"
+            R"({"step":2,"val_data":"code","val_loss":10.5,"val_bits_per_byte":3.25})"
+            "\n"
+            R"({"step":2,"eval_task":"arc","acc":0.25,"acc_norm":0.5,"examples":100})"
+            "\n");
+  const Json run = RunOf(dir.path());
+  const auto points = [&](const char* chart, const char* name) {
+    return PointsOf(CurveOf(run, chart, name));
+  };
+  const Values loss = points("loss", "training");
+  ASSERT_EQ(loss.size(), 2);
+  EXPECT_EQ(loss.at(1), 10.9);
+  EXPECT_TRUE(std::isnan(loss.at(2)));
+  EXPECT_EQ(points("lr", ""), (Values{{1, 0.001}, {2, 0.002}}));
+  EXPECT_EQ(points("mfu", ""), (Values{{1, 41.5}}));
+  EXPECT_EQ(points("sources", "books"), (Values{{1, 10.8}}));
+  EXPECT_EQ(points("sources", "</script>"), (Values{{1, 3}}));
+  EXPECT_EQ(points("loss", "validation"), (Values{{2, 10.7}}));
+  EXPECT_EQ(points("validation", "code"), (Values{{2, 10.5}}));
+  EXPECT_EQ(points("bits_per_byte", "code"), (Values{{2, 3.25}}));
+  EXPECT_EQ(points("tasks", "arc"), (Values{{2, 0.25}}));
+  EXPECT_EQ(points("tasks", "arc, normalized"), (Values{{2, 0.5}}));
+  EXPECT_EQ(run["step"], 2);
+  EXPECT_EQ(run["epoch"], 0.25);
+  EXPECT_EQ(run["state"], "unfinished");
+}
+
+TEST(ReportTest, ThinsOutALongRunButKeepsItsExtremes) {
+  constexpr int64_t kSteps = 1'000'000;
+  RunReport report{.name = "long", .state = "finished"};
+  for (int64_t step = 1; step <= kSteps; ++step) {
+    report.curves.AddStep({.step = step,
+                           .loss = LossOf(step),
+                           .lr = 1e-3 / static_cast<double>(step),
+                           .grad_norm = LossOf(step) / 3,
+                           .tokens = 64,
+                           .seconds = 0.1 + LossOf(step) / 7,
+                           .tokens_per_second = LossOf(step) * 1000});
+  }
+  const std::string page = ReportPage({&report});
+  EXPECT_LT(page.size(), 3'000'000);
+  const Json curve = CurveOf(DataOf(page)["runs"][0], "loss", "training");
+  const Values points = PointsOf(curve);
+  EXPECT_GT(points.size(), 1000);
+  for (const auto& [step, value] : points) EXPECT_EQ(value, LossOf(step)) << step;
+  EXPECT_EQ(points.count(314'159), 1);
+  EXPECT_EQ(points.count(271'828), 1);
+  // No part is lost: neither of the means' counts, nor between two points.
+  int64_t count = 0;
+  for (const Json& part : curve["counts"]) count += part.get<int64_t>();
+  EXPECT_EQ(count, kSteps);
+  int64_t last = 0;
+  for (const auto& [step, value] : points) {
+    EXPECT_LE(step - last, 2048) << step;
+    last = step;
+  }
+  EXPECT_LE(kSteps - last, 2048);
+}
+
+TEST(ReportTest, EachPartHasItsLowestAndHighestValueAndItsMean) {
+  Curve curve;
+  // From the last to the first, as a log is read.
+  for (int64_t step = 3999; step >= 0; --step) curve.Add(step, LossOf(step + 1));
+  const Json json = Json::parse("{" + curve.JsonMembers(/*max_parts=*/100) + "}");
+  const Values points = PointsOf(json);
+  ASSERT_EQ(json["means"].size(), 63);  // of 64 steps
+  for (int64_t begin = 0; begin < 4000; begin += 64) {
+    int64_t low = begin, high = begin;
+    double sum = 0;
+    const int64_t end = std::min<int64_t>(begin + 64, 4000);
+    for (int64_t step = begin; step < end; ++step) {
+      if (LossOf(step + 1) < LossOf(low + 1)) low = step;
+      if (LossOf(step + 1) > LossOf(high + 1)) high = step;
+      sum += LossOf(step + 1);
+    }
+    EXPECT_EQ(points.count(low), 1) << low;
+    EXPECT_EQ(points.count(high), 1) << high;
+    // Written with 7 digits.
+    EXPECT_NEAR(json["means"][begin / 64].get<double>(), sum / (end - begin), 1e-5);
+  }
+}
+
+TEST(ReportTest, ALineThatIsBeingWrittenIsLeftOut) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4) + "{\"step\":3,\"lo");
+  const Json run = RunOf(dir.path());
+  EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
+  EXPECT_TRUE(run["events"].empty());
+}
+
+TEST(ReportTest, DamagedLinesAreCounted) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl",
+            "\n{\"loss\":1}\n" + StepLine(1, 5) + "{\"st\n" + StepLine(2, 4));
+  const Json run = RunOf(dir.path());
+  EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
+  ASSERT_EQ(run["events"].size(), 1);
+  EXPECT_EQ(run["events"][0]["text"], "lines of metrics.jsonl that could not be read: 3");
+}
+
+TEST(ReportTest, WhereStepsGoBackTheLaterLinesCount) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4) + StepLine(3, 3) +
+                                       "{\"step\":3,\"val_loss\":9}\n" + StepLine(2, 4.5) +
+                                       "{\"step\":2,\"val_loss\":8}\n" + StepLine(3, 3.5));
+  const Json run = RunOf(dir.path());
+  EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4.5}, {3, 3.5}}));
+  EXPECT_EQ(PointsOf(CurveOf(run, "loss", "validation")), (Values{{2, 8}}));
+  EXPECT_EQ(run["events"][0]["text"], "lines of metrics.jsonl whose steps were made once more: 3");
+}
+
+TEST(ReportTest, AFolderWithoutMetricsIsAnError) {
+  const TempDirectory dir;
+  EXPECT_EQ(ReadRunReport(dir.path()).status().message(),
+            dir.path() + ": has no metrics.jsonl; a run's folder is needed, the --out of training");
+  WriteFile(dir / "metrics.jsonl", "");
+  EXPECT_THAT(std::string(ReadRunReport(dir.path()).status().message()),
+              HasSubstr("metrics.jsonl: has no line of a step"));
+}
+
+TEST(ReportTest, TellsWhatARunIs) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4));
+  WriteFile(dir / "run.json",
+            R"({"format_version":1,"step":2,"samples":2,"identity":{},"config":{"steps":2}})");
+  EXPECT_EQ(RunOf(dir.path())["state"], "finished");
+  WriteFile(dir / "report.jsonl",
+            R"({"kind":"plan","model":"Llama","memory":[{"name":"weights","bytes":12}]})"
+            "\n"
+            R"({"kind":"started","time":1796200000,"step":0})"
+            "\n"
+            R"({"kind":"sample","step":1,"prompt":"a","continuation":"b"})"
+            "\n"
+            R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- old"})"
+            "\n"
+            R"({"kind":"resumed","time":1796200100,"step":1})"
+            "\n"
+            R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- new"})"
+            "\n"
+            R"({"kind":"stopped","time":1796200200,"step":2})"
+            "\nhalf");
+  const std::string page = Page(dir.path());
+  EXPECT_THAT(page, Not(HasSubstr("<!-- new")));
+  const Json run = DataOf(page)["runs"][0];
+  EXPECT_EQ(run["state"], "stopped");
+  EXPECT_EQ(run["steps"], 2);
+  EXPECT_EQ(run["config"], Json({{"steps", 2}}));
+  EXPECT_EQ(run["model"], "Llama");
+  EXPECT_EQ(run["memory"][0]["bytes"], 12);
+  EXPECT_EQ(run["events"].size(), 3);
+  ASSERT_EQ(run["samples"].size(), 2);
+  EXPECT_EQ(run["samples"][1]["continuation"], "<!-- new");
+}
+
+TEST(ReportTest, ComparesRuns) {
+  RunReport first{.name = "runs/a&b"}, second{.name = "runs/c"};
+  first.curves.AddStep({.step = 1, .loss = 2});
+  second.curves.AddStep({.step = 1, .loss = 3});
+  const Json data = DataOf(ReportPage({&first, &second}));
+  ASSERT_EQ(data["runs"].size(), 2);
+  EXPECT_EQ(PointsOf(CurveOf(data["runs"][1], "loss", "training")), (Values{{1, 3}}));
+  EXPECT_THAT(ReportPage({&first}), HasSubstr("<title>runs/a&amp;b</title>"));
+}
+
+TEST(ReportTest, LoadsNothing) {
+  RunReport report{.name = "run"};
+  report.curves.AddStep({.step = 1, .loss = 2});
+  std::string page = ReportPage({&report});
+  // The name of SVG elements is all that looks like an address.
+  const std::string svg = "http://www.w3.org/2000/svg";
+  page.erase(page.find(svg), svg.size());
+  for (const char* text : {"http:", "https:", "src=", "@import", "url(\"", "fetch("}) {
+    EXPECT_THAT(page, Not(HasSubstr(text)));
+  }
+}
+
+}  // namespace
+}  // namespace strake
