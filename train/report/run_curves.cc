@@ -99,7 +99,7 @@ bool RunCurves::AddLine(const nlohmann::json& line) {
 bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
   if (!line.contains("loss")) return false;
   const double epoch = NumberOf(line, "epoch");
-  if (epoch >= 0 && step >= last_step_) epoch_ = epoch;
+  if (epoch > epoch_.value_or(-1)) epoch_ = epoch;
   Add("loss", "training", step, NumberOf(line, "loss"));
   for (const char* key : {"lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu"}) {
     if (line.contains(key)) Add(key, "", step, NumberOf(line, key));
