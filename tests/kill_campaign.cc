@@ -34,7 +34,9 @@ Remains RemainsOf(const TinyRun& run) {
   Remains remains = {.files = ReadTree(run / "run"),
                      .metrics = TimelessMetrics(run / "run"),
                      .events = TimelessEvents(run / "run")};
-  remains.files.erase("metrics.jsonl");
+  for (const char* name : {"metrics.jsonl", "report.html", "report.jsonl"}) {
+    remains.files.erase(name);
+  }
   remains.files.erase(absl::StrCat("tensorboard/", TensorBoardLog::kFileName));
   return remains;
 }

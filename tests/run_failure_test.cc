@@ -62,7 +62,7 @@ class RunFailureTest : public ::testing::TestWithParam<Layout> {
     EXPECT_EQ(std::count(failed.err.begin(), failed.err.end(), '\n'), 1) << failed.err;
     EXPECT_THAT(failed.err, HasSubstr(error));
     EXPECT_TRUE(ReadTree(run_ / "run/step-4") == checkpoint);
-    ExpectOnly({".lock", "metrics.jsonl", "run.json", "step-4"});
+    ExpectOnly({".lock", "metrics.jsonl", "report.html", "report.jsonl", "run.json", "step-4"});
 
     const ProgramResult resumed = Train(run + Flags{"--steps=12"});
     ASSERT_EQ(resumed.exit_code, 0) << resumed.err;

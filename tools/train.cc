@@ -27,6 +27,7 @@
 #include "tools/cli/train_config.h"
 #include "tools/cli/user_paths.h"
 #include "train/plan/memory_plan.h"
+#include "train/report/report_observer.h"
 #include "train/run/metrics_observer.h"
 #include "train/run/train_observer.h"
 #include "train/run/trainer.h"
@@ -77,7 +78,9 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     MetricsObserver metrics(warn);
     TensorBoardObserver tensorboard(warn);
     ScreenObserver lines(command, &screen);
-    std::vector<TrainObserver*> observers = {&metrics, &lines};
+    ReportObserver report(MachineText(config.machine, layout),
+                          layout.comm == "threads" ? NumRanks(layout.sizes()) : 1, warn);
+    std::vector<TrainObserver*> observers = {&metrics, &lines, &report};
     if (config.tensorboard) observers.insert(observers.begin() + 1, &tensorboard);
     auto created = Trainer::Create(options, mesh, observers);
     if (absl::IsCancelled(created.status())) {

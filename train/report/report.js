@@ -461,7 +461,7 @@ const kinds = [
   { id: 'lr', title: 'Learning rate', unit: '' },
   { id: 'grad_norm', title: 'Gradient norm', unit: 'before clipping' },
   { id: 'tokens_per_second', title: 'Speed', unit: 'tokens per second' },
-  { id: 'mfu', title: 'Model FLOPs utilization', unit: '% of the peak' },
+  { id: 'mfu', title: 'Model FLOPs utilization', unit: 'part of the peak' },
 ];
 const smoothed = new Set(['loss', 'sources', 'grad_norm', 'tokens_per_second', 'mfu']);
 
@@ -543,7 +543,7 @@ function summary(run) {
     rows.push(['tokens per second, mean', short(end(run.clocks.tokens) / hours / 3600)]);
   }
   const mfu = lastOf(run.byName['mfu/']);
-  if (mfu !== null) rows.push(['MFU', trim(mfu.toPrecision(3)) + ' %']);
+  if (mfu !== null) rows.push(['MFU', trim((100 * mfu).toPrecision(3)) + ' %']);
   return rows;
 }
 
@@ -650,6 +650,30 @@ function memoryOf(run, r) {
           ...(run.observed ? [make('tr', {}, make('td', {}, run.observed), make('td', { class: 'num' }, bytes(run.observed_bytes)))] : [])));
 }
 
+// By axis and collective: of the formula, and of a step that was counted.
+function countedOf(run) {
+  const sums = new Map();
+  const take = (rows, at) => rows.forEach((one) => {
+    const key = `${one.axis}, ${one.collective}`;
+    if (!sums.has(key)) sums.set(key, [0, 0, 0, 0]);
+    sums.get(key)[at] += one.calls;
+    sums.get(key)[at + 1] += one.bytes;
+  });
+  take(run.collectives || [], 0);
+  take(run.communicated, 2);
+  return [...sums].map(([key, [calls, size, countedCalls, countedSize]]) => make('tr', {}, make('td', {}, key),
+      ...[count(calls), count(countedCalls), bytes(size), bytes(countedSize), calls === countedCalls && size === countedSize ? 'equal' : 'differs']
+          .map((text) => make('td', { class: 'num' }, text))));
+}
+
+function communicatedOf(run, r) {
+  if (!run.communicated) return null;
+  return make('section', { class: 'card scroll' }, named(run, r),
+      make('h3', { style: 'margin-bottom:8px' }, 'Formula and count ', make('span', { class: 'unit', style: 'color:var(--soft);font-weight:400' }, `as the first rank counted in step ${count(run.communicated_step)}`)),
+      make('table', { class: 'facts' }, make('tr', {}, ...['collective', 'calls', 'counted', 'bytes', 'counted', ''].map((text, i) => make('th', { class: i > 0 ? 'num' : '' }, text))),
+          ...countedOf(run)));
+}
+
 function collectivesOf(run, r) {
   if (!run.collectives || run.collectives.length === 0) return null;
   return make('section', { class: 'card scroll' }, named(run, r),
@@ -694,7 +718,7 @@ function build() {
   const nodes = chartNodes();
   document.getElementById('page').replaceChildren(header(), tiles(), toolbar(), make('div', { class: 'charts' }, ...nodes),
       ...section('Samples', grid(runs.map(samplesOf))),
-      ...section('Memory and communication', grid([...runs.map(memoryOf), ...runs.map(collectivesOf)])),
+      ...section('Memory and communication', grid([...runs.flatMap((run, r) => [memoryOf(run, r), communicatedOf(run, r), collectivesOf(run, r)])])),
       ...section('Events', grid(runs.map(eventsOf))),
       ...section('Settings', grid(runs.map(factsOf)), configuration()));
   update();

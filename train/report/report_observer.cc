@@ -14,9 +14,12 @@
 #include "core/base/version.h"
 #include "models/families/family.h"
 #include "models/model_config.h"
+#include "parallel/comm/collective_stats.h"
+#include "parallel/comm/communicator.h"
 #include "parallel/mesh/mesh.h"
 #include "train/plan/comm_cost.h"
 #include "train/plan/memory_plan.h"
+#include "train/run/run_settings.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
@@ -94,6 +97,8 @@ const char* KindOf(TrainEnd::Reason reason) {
 absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
   of_cpu_ = plan.options.engine.device == Device::kCpu;
   report_.num_steps = plan.options.schedule.total_steps;
+  report_.config = ConfigOf(plan.options, plan.mesh.sizes());
+  communicators_ = plan.communicators;
   Append({{"kind", "plan"},
           {"time", Now()},
           {"version", absl::StrCat("Strake ", Version(), ", ", BuildConfiguration())},
@@ -163,22 +168,65 @@ absl::Status ReportObserver::OnStep(const StepMetrics& metrics) {
   if (due_) WritePage();
   step_ = metrics.step;
   report_.curves.AddStep(metrics);
+  if (!communicators_.empty()) CountStep(metrics.step);
+  return absl::OkStatus();
+}
+
+ReportObserver::Counts ReportObserver::Communicated() const {
+  Counts counts;
+  for (const Communicator* group : communicators_) {
+    for (int k = 0; k < kNumCollectiveKinds && group->size() > 1; ++k) {
+      const auto kind = static_cast<CollectiveKind>(k);
+      const CollectiveStats::Entry& entry = group->stats()[kind];
+      Count& count = counts[{group->axis(), kind}];
+      count.calls += entry.calls;
+      count.bytes += entry.bytes;
+    }
+  }
+  return counts;
+}
+
+// Records what the first step communicated that no evaluation, sample or save came before.
+void ReportObserver::CountStep(int64_t step) {
+  const Counts before = std::exchange(counts_, Communicated());
+  if (!only_step_.exchange(true)) return;
+  Json rows = Json::array();
+  for (const auto& [key, after] : counts_) {
+    const Count& old = before.at(key);
+    if (after.calls == old.calls) continue;
+    rows.push_back({{"axis", key.first},
+                    {"collective", CollectiveName(key.second)},
+                    {"calls", after.calls - old.calls},
+                    {"bytes", after.bytes - old.bytes}});
+  }
+  communicators_.clear();
+  if (rows.empty()) return;
+  Append({{"kind", "communicated"},
+          {"step", static_cast<uint64_t>(step)},
+          {"collectives", std::move(rows)}});
+}
+
+absl::Status ReportObserver::OnSave(int64_t /*step*/) {
+  only_step_ = false;
   return absl::OkStatus();
 }
 
 absl::Status ReportObserver::OnEvaluation(const EvalMetrics& metrics) {
+  only_step_ = false;
   if (!gave_up_) report_.curves.AddEval(metrics);
   due_ = true;
   return absl::OkStatus();
 }
 
 absl::Status ReportObserver::OnTask(const TaskMetrics& metrics) {
+  only_step_ = false;
   if (!gave_up_) report_.curves.AddTask(metrics);
   due_ = true;
   return absl::OkStatus();
 }
 
 absl::Status ReportObserver::OnSample(const TrainSample& sample) {
+  only_step_ = false;
   Append({{"kind", "sample"},
           {"step", static_cast<uint64_t>(sample.step)},
           {"prompt", sample.prompt},
@@ -200,9 +248,12 @@ absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
 void ReportObserver::AppendMemory() {
   rusage usage = {};
   if (!of_cpu_ || getrusage(RUSAGE_SELF, &usage) != 0) return;
-  Append({{"kind", "memory"},
-          {"observed", "most that the process of this rank held"},
-          {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10}});
+  Append(
+      {{"kind", "memory"},
+       {"observed", num_ranks_ == 1 ? "most that its process held"
+                                    : absl::StrCat("most that the process held, with all of its ",
+                                                   num_ranks_, " ranks")},
+       {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10}});
 }
 
 void ReportObserver::WritePage() {

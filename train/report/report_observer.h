@@ -2,8 +2,10 @@
 #ifndef STRAKE_TRAIN_REPORT_REPORT_OBSERVER_H_
 #define STRAKE_TRAIN_REPORT_REPORT_OBSERVER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,10 +14,13 @@
 #include "absl/status/status.h"
 #include "core/base/appended_file.h"
 #include "nlohmann/json.hpp"
+#include "parallel/comm/collective_call.h"
 #include "train/report/run_report.h"
 #include "train/run/train_observer.h"
 
 namespace strake {
+
+class Communicator;
 
 // Writes the page after the step that follows an evaluation or a sample, and at the end; and
 // report.jsonl (train/report/run_history.h) as things happen. A run goes on without them: where a
@@ -25,10 +30,10 @@ namespace strake {
 // Must come after MetricsObserver: it reads the log of a run that is resumed.
 class ReportObserver : public TrainObserver {
  public:
-  // `machine` describes what a rank computes on.
-  explicit ReportObserver(std::string machine,
-                          std::function<void(const std::string& text)> warn = nullptr)
-      : machine_(std::move(machine)), warn_(std::move(warn)) {}
+  // `machine` describes what a rank computes on. This process runs `num_ranks` of the ranks.
+  ReportObserver(std::string machine, int num_ranks,
+                 std::function<void(const std::string& text)> warn = nullptr)
+      : machine_(std::move(machine)), num_ranks_(num_ranks), warn_(std::move(warn)) {}
 
   absl::Status OnWarning(const std::string& text) override { return Log("warning", text); }
   absl::Status OnNote(const std::string& text) override { return Log("note", text); }
@@ -38,9 +43,18 @@ class ReportObserver : public TrainObserver {
   absl::Status OnEvaluation(const EvalMetrics& metrics) override;
   absl::Status OnTask(const TaskMetrics& metrics) override;
   absl::Status OnSample(const TrainSample& sample) override;
+  absl::Status OnSave(int64_t step) override;
   absl::Status OnEnd(const TrainEnd& end) override;
 
  private:
+  // Calls and bytes by axis and collective.
+  struct Count {
+    int64_t calls = 0, bytes = 0;
+  };
+  using Counts = std::map<std::pair<std::string, CollectiveKind>, Count>;
+
+  Counts Communicated() const;
+  void CountStep(int64_t step);
   absl::Status Log(const std::string& kind, const std::string& text);
   void Append(nlohmann::ordered_json record);
   void AppendMemory();
@@ -49,9 +63,13 @@ class ReportObserver : public TrainObserver {
   absl::Status Open(const TrainStart& start);
 
   std::string machine_;
+  int num_ranks_;
   std::function<void(const std::string& text)> warn_;
   std::string directory_;
   bool of_cpu_ = true;
+  std::vector<const Communicator*> communicators_;  // until a step was counted
+  Counts counts_;                                   // after the step before
+  std::atomic<bool> only_step_ = false;             // nothing else came since
   int64_t step_ = 0;
   bool due_ = false;      // the page is older than what was evaluated
   bool gave_up_ = false;  // a file could not be written

@@ -76,7 +76,7 @@ TEST(ReportTest, ShowsEachLineOfALog) {
   const TempDirectory dir;
   WriteFile(dir / "metrics.jsonl",
             R"({"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,)"
-            R"("tokens_per_second":512,"mfu":41.5,"epoch":0.25,)"
+            R"("tokens_per_second":512,"mfu":0.415,"epoch":0.25,)"
             R"("sources":{"books":{"tokens":160,"loss":10.8},"</script>":{"tokens":1,"loss":3}}})"
             "\n"
             R"({"step":2,"loss":null,"lr":0.002,"grad_norm":0,"tokens":256,"seconds":0.5,)"
@@ -97,7 +97,7 @@ TEST(ReportTest, ShowsEachLineOfALog) {
   EXPECT_EQ(loss.at(1), 10.9);
   EXPECT_TRUE(std::isnan(loss.at(2)));
   EXPECT_EQ(points("lr", ""), (Values{{1, 0.001}, {2, 0.002}}));
-  EXPECT_EQ(points("mfu", ""), (Values{{1, 41.5}}));
+  EXPECT_EQ(points("mfu", ""), (Values{{1, 0.415}}));
   EXPECT_EQ(points("sources", "books"), (Values{{1, 10.8}}));
   EXPECT_EQ(points("sources", "</script>"), (Values{{1, 3}}));
   EXPECT_EQ(points("loss", "validation"), (Values{{2, 10.7}}));

@@ -59,6 +59,9 @@ void RunHistory::Add(const Json& record) {
     plan_ = record;
   } else if (kind == "memory") {
     if (HasText(record, "observed") && HasCount(record, "bytes")) memory_ = record;
+  } else if (kind == "communicated") {
+    const bool is_whole = HasCount(record, "step") && record.contains("collectives");
+    if (is_whole && record["collectives"].is_array()) communicated_ = record;
   } else if (kind == "sample") {
     if (!HasCount(record, "step") || !HasText(record, "prompt") ||
         !HasText(record, "continuation")) {
@@ -95,6 +98,10 @@ Json RunHistory::Members() const {
   if (memory_.is_object()) {
     members["observed"] = memory_["observed"];
     members["observed_bytes"] = memory_["bytes"];
+  }
+  if (communicated_.is_object()) {
+    members["communicated"] = communicated_["collectives"];
+    members["communicated_step"] = communicated_["step"];
   }
   members["events"] = FirstAndLast(events_);
   members["samples"] = FirstAndLast(samples_);

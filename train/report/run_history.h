@@ -4,12 +4,14 @@
 //    "memory":[{"name":"weights","bytes":N},..],"collectives":[{"phase":..,"axis":..,"ranks":..,
 //    "collective":..,"calls":..,"bytes":..,"ring_bytes":..},..]}           (one line)
 //   {"kind":"KIND","time":T,"step":N,"text":".."}
+//   {"kind":"communicated","step":N,"collectives":[{"axis":..,"collective":..,"calls":..,
+//    "bytes":..},..]}                                                      (one line)
 //   {"kind":"memory","observed":"..","bytes":N}
 //   {"kind":"sample","step":N,"prompt":"..","continuation":".."}
 //
 // T is in seconds since 1970; KIND is started, resumed, stopped, finished, warning or note. A run
-// that resumes appends: of the plans and the memory the last one counts, and of the samples those
-// whose steps were not made once more.
+// that resumes appends: of the plans, the memory and what was communicated
+// the last one counts, and of the samples those whose steps were not made once more.
 #ifndef STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 #define STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 
@@ -39,7 +41,7 @@ class RunHistory {
   nlohmann::ordered_json Members() const;
 
  private:
-  nlohmann::ordered_json plan_, memory_;
+  nlohmann::ordered_json plan_, memory_, communicated_;
   nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
   nlohmann::ordered_json samples_ = nlohmann::ordered_json::array();
 };

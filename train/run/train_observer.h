@@ -28,6 +28,7 @@
 
 namespace strake {
 
+class Communicator;
 class Mesh;
 class TrainingData;
 struct MemoryPlan;
@@ -42,6 +43,8 @@ struct TrainPlan {
   const TrainingData& data;
   // Why attention is slower than possible on this GPU; empty where it is not.
   const std::string& attention_note;
+  // The groups of the first rank. They count its collectives; read that in OnStep alone.
+  std::vector<const Communicator*> communicators = {};
 };
 
 // Of text that becomes tokens before the run.

@@ -197,7 +197,8 @@ absl::Status Trainer::MakeEngine() {
                           .memory = engine_->memory_plan(),
                           .snapshot_bytes = saver_->snapshot_bytes(),
                           .data = *data_,
-                          .attention_note = engine_->attention_note()};
+                          .attention_note = engine_->attention_note(),
+                          .communicators = engine_->communicators()};
   return Tell([&](TrainObserver& o) { return o.OnPlan(plan); });
 }
 
