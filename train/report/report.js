@@ -290,7 +290,7 @@ class Chart {
     this.x = scale(from, to, box.left, box.right, view.logX);
     this.y = scale(low, high, box.bottom, box.top, this.logY);
     const clip = 'clip' + this.id;
-    const area = make('rect', { x: box.left, y: box.top - 2, width: box.right - box.left, height: box.bottom - box.top + 4 });
+    const area = make('rect', { x: box.left, y: box.top - 2, width: box.right - box.left + 4, height: box.bottom - box.top + 4 });
     const grid = make('g'), curves = make('g', { 'clip-path': `url(#${clip})` });
     const yTicks = (this.logY ? logTicks : niceTicks)(low, high, 5);
     for (const tick of yTicks) {
@@ -495,10 +495,12 @@ function theme(name) {
   document.documentElement.dataset.theme = name;
 }
 
+function lastTime(run) { return run.time === undefined ? '' : `last step on ${date(run.time)}`; }
+
 function header() {
   const title = runs.length === 1 ? runs[0].name : `${runs.length} runs`;
   const sub = runs.length === 1
-      ? [runs[0].model, runs[0].data, runs[0].machine].filter(Boolean).join(' · ')
+      ? [runs[0].model, runs[0].data, runs[0].machine, lastTime(runs[0])].filter(Boolean).join(' · ')
       : runs.map((run) => run.name).join(', ');
   return make('header', {}, make('div', {}, make('h1', {}, title), make('p', { class: 'sub' }, sub)),
       make('button', { title: 'light or dark', 'aria-label': 'light or dark', onclick: () => {
@@ -539,7 +541,7 @@ function summary(run) {
   if (run.epoch !== undefined) rows.push(['epochs', short(run.epoch)]);
   const hours = end(run.clocks.hours);
   if (hours > 0) {
-    rows.push(['in its steps', duration(hours * 3600)]);
+    rows.push(['time in steps', duration(hours * 3600)]);
     rows.push(['tokens per second, mean', short(end(run.clocks.tokens) / hours / 3600)]);
   }
   const mfu = lastOf(run.byName['mfu/']);
@@ -647,6 +649,7 @@ function memoryOf(run, r) {
       make('table', { class: 'facts' }, ...parts.map((part, i) => make('tr', {},
           make('td', {}, make('span', { class: 'swatch', style: 'background:' + color(i) }), part.name), make('td', { class: 'num' }, bytes(part.bytes)))),
           make('tr', {}, make('td', {}, 'planned, in all'), make('td', { class: 'num' }, bytes(total))),
+          ...(run.observed_ranks > 1 ? [make('tr', {}, make('td', {}, `planned, of ${run.observed_ranks} ranks`), make('td', { class: 'num' }, bytes(total * run.observed_ranks)))] : []),
           ...(run.observed ? [make('tr', {}, make('td', {}, run.observed), make('td', { class: 'num' }, bytes(run.observed_bytes)))] : [])));
 }
 
@@ -662,7 +665,7 @@ function countedOf(run) {
   take(run.collectives || [], 0);
   take(run.communicated, 2);
   return [...sums].map(([key, [calls, size, countedCalls, countedSize]]) => make('tr', {}, make('td', {}, key),
-      ...[count(calls), count(countedCalls), bytes(size), bytes(countedSize), calls === countedCalls && size === countedSize ? 'equal' : 'differs']
+      ...[count(calls), count(countedCalls), bytes(size), bytes(countedSize), calls !== countedCalls ? 'differs' : size === countedSize ? 'equal' : (countedSize > size ? '+' : '−') + bytes(Math.abs(countedSize - size))]
           .map((text) => make('td', { class: 'num' }, text))));
 }
 
@@ -719,7 +722,7 @@ function build() {
   document.getElementById('page').replaceChildren(header(), tiles(), toolbar(), make('div', { class: 'charts' }, ...nodes),
       ...section('Samples', grid(runs.map(samplesOf))),
       ...section('Memory and communication', grid([...runs.flatMap((run, r) => [memoryOf(run, r), communicatedOf(run, r), collectivesOf(run, r)])])),
-      ...section('Events', grid(runs.map(eventsOf))),
+      ...section('Events', ...runs.map(eventsOf)),
       ...section('Settings', grid(runs.map(factsOf)), configuration()));
   update();
 }

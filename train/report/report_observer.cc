@@ -49,7 +49,8 @@ std::string DataText(const TrainingData& data) {
 
 std::string LayoutText(const TrainPlan& plan) {
   const MeshVector& sizes = plan.mesh.sizes();
-  return absl::StrCat("tp ", sizes.tp, " x dp ", sizes.dp, " = ", Plural(NumRanks(sizes), "rank"),
+  return absl::StrCat("tp ", sizes.tp, " x dp ", sizes.dp, " = ", NumRanks(sizes), " ",
+                      Plural(NumRanks(sizes), "rank"),
                       plan.options.engine.sequence_parallel ? ", sequence parallel" : "");
 }
 
@@ -139,7 +140,10 @@ absl::Status ReportObserver::OnStart(const TrainStart& start) {
   report_.state = "running";
   const absl::Status opened = Open(start);
   if (!opened.ok()) GiveUp(opened);
-  for (Json& record : std::exchange(waiting_, {})) Append(std::move(record));
+  for (Json& record : std::exchange(waiting_, {})) {
+    if (record.contains("step")) record["step"] = static_cast<uint64_t>(step_);
+    Append(std::move(record));
+  }
   return Log(start.step > 0 ? "resumed" : "started", "");
 }
 
@@ -253,7 +257,8 @@ void ReportObserver::AppendMemory() {
        {"observed", num_ranks_ == 1 ? "most that its process held"
                                     : absl::StrCat("most that the process held, with all of its ",
                                                    num_ranks_, " ranks")},
-       {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10}});
+       {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10},
+       {"ranks", static_cast<uint64_t>(num_ranks_)}});
 }
 
 void ReportObserver::WritePage() {

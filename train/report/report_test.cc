@@ -76,7 +76,7 @@ TEST(ReportTest, ShowsEachLineOfALog) {
   const TempDirectory dir;
   WriteFile(dir / "metrics.jsonl",
             R"({"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,)"
-            R"("tokens_per_second":512,"mfu":0.415,"epoch":0.25,)"
+            R"("tokens_per_second":512,"mfu":0.415,"epoch":0.25,"time":1796200000.5,)"
             R"("sources":{"books":{"tokens":160,"loss":10.8},"</script>":{"tokens":1,"loss":3}}})"
             "\n"
             R"({"step":2,"loss":null,"lr":0.002,"grad_norm":0,"tokens":256,"seconds":0.5,)"
@@ -107,6 +107,7 @@ TEST(ReportTest, ShowsEachLineOfALog) {
   EXPECT_EQ(points("tasks", "arc, normalized"), (Values{{2, 0.5}}));
   EXPECT_EQ(run["step"], 2);
   EXPECT_EQ(run["epoch"], 0.25);
+  EXPECT_EQ(run["time"], 1796200000.5);
   EXPECT_EQ(run["state"], "unfinished");
 }
 

@@ -100,6 +100,8 @@ bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
   if (!line.contains("loss")) return false;
   const double epoch = NumberOf(line, "epoch");
   if (epoch > epoch_.value_or(-1)) epoch_ = epoch;
+  const double time = NumberOf(line, "time");
+  if (time > time_.value_or(0)) time_ = time;
   Add("loss", "training", step, NumberOf(line, "loss"));
   for (const char* key : {"lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu"}) {
     if (line.contains(key)) Add(key, "", step, NumberOf(line, key));

@@ -37,6 +37,8 @@ class RunCurves {
   int64_t last_step() const { return last_step_; }
   // The passes over the training data, where the log has them.
   std::optional<double> epoch() const { return epoch_; }
+  // The time of day of the last step, in seconds since 1970, likewise.
+  std::optional<double> time() const { return time_; }
 
   // A JSON array of objects with "chart", "name" and Curve::JsonMembers().
   std::string Json(int max_parts) const;
@@ -47,7 +49,7 @@ class RunCurves {
 
   std::map<std::pair<std::string, std::string>, Curve> curves_;
   int64_t last_step_ = 0;
-  std::optional<double> epoch_;
+  std::optional<double> epoch_, time_;
 };
 
 struct LoggedCurves {

@@ -98,6 +98,7 @@ Json RunHistory::Members() const {
   if (memory_.is_object()) {
     members["observed"] = memory_["observed"];
     members["observed_bytes"] = memory_["bytes"];
+    if (HasCount(memory_, "ranks")) members["observed_ranks"] = memory_["ranks"];
   }
   if (communicated_.is_object()) {
     members["communicated"] = communicated_["collectives"];

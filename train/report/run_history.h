@@ -6,7 +6,7 @@
 //   {"kind":"KIND","time":T,"step":N,"text":".."}
 //   {"kind":"communicated","step":N,"collectives":[{"axis":..,"collective":..,"calls":..,
 //    "bytes":..},..]}                                                      (one line)
-//   {"kind":"memory","observed":"..","bytes":N}
+//   {"kind":"memory","observed":"..","bytes":N,"ranks":N}
 //   {"kind":"sample","step":N,"prompt":"..","continuation":".."}
 //
 // T is in seconds since 1970; KIND is started, resumed, stopped, finished, warning or note. A run

@@ -69,6 +69,7 @@ std::string RunJson(const RunReport& report, int max_parts) {
   json["step"] = report.curves.last_step();
   if (report.num_steps > 0) json["steps"] = report.num_steps;
   if (report.curves.epoch().has_value()) json["epoch"] = *report.curves.epoch();
+  if (report.curves.time().has_value()) json["time"] = *report.curves.time();
   json["config"] = report.config;
   json.update(report.history.Members());
   std::string text = JsonText(json);

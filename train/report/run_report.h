@@ -4,10 +4,10 @@
 // with the id "data":
 //
 //   {"format_version":1,"runs":[{"name":"..","state":"..","step":N,"steps":N,"epoch":E,
-//     "config":{..},"curves":[..], and RunHistory::Members()},..]}
+//     "time":T,"config":{..},"curves":[..], and RunHistory::Members()},..]}
 //
-// "curves" is RunCurves::Json(), "config" that of run.json; "steps" and "epoch" are there where
-// they are known. "<" is written as "\u003c".
+// "curves" is RunCurves::Json(), "config" that of run.json; "steps", "epoch" and "time" (of
+// the last step, in seconds since 1970) are there where they are known. "<" is written as "\u003c".
 #ifndef STRAKE_TRAIN_REPORT_RUN_REPORT_H_
 #define STRAKE_TRAIN_REPORT_RUN_REPORT_H_
 
