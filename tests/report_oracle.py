@@ -150,7 +150,8 @@ def write_inputs(work):
 
 def train(program, work, name, *flags):
     return subprocess.Popen([str(program), *FLAGS, *flags, f"--out=runs/{name}"], cwd=work,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            errors="replace")
 
 
 def finish(process, code=0):

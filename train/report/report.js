@@ -25,7 +25,7 @@ function color(i) { return `var(--c${i % numColors})`; }
 function short(value) {
   if (value === null || value === undefined || !isFinite(value)) return '–';
   const size = Math.abs(value);
-  if (size >= 1e15 || (size > 0 && size < 1e-3)) return String(Number(value.toPrecision(3)).toExponential()).replace('e+', 'e');
+  if (size >= 1e15 || (size > 0 && size < 1e-4)) return String(Number(value.toPrecision(3)).toExponential()).replace('e+', 'e');
   for (const [unit, name] of [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e4, 'k']]) {
     if (size >= unit) return trim((value / (name === 'k' ? 1e3 : unit)).toPrecision(4)) + name;
   }
@@ -298,7 +298,7 @@ class Chart {
       grid.append(make('line', { class: 'grid', x1: box.left, x2: box.right, y1: y, y2: y }),
           make('text', { x: box.left - 8, y: y + 4, 'text-anchor': 'end' }, short(tick)));
     }
-    const xTicks = (view.logX ? logTicks : niceTicks)(from, to, Math.max(3, Math.floor(width / 110)));
+    const xTicks = (view.logX ? logTicks : niceTicks)(from, to, Math.max(4, Math.floor(width / 110)));
     for (const tick of xTicks) {
       grid.append(make('text', { x: this.x(tick), y: height - 7, 'text-anchor': 'middle' }, short(tick)));
     }
@@ -315,12 +315,15 @@ class Chart {
 
   drawSeries(group, series, from, to) {
     const style = { stroke: series.color, 'stroke-dasharray': series.dash };
-    const raw = this.path(series.px, series.curve.y, from, to);
+    const number = below(series.px, to) - below(series.px, from);
     if (series.sy !== null) {
-      group.append(make('path', { class: this.crowded ? 'raw crowded' : 'raw', stroke: series.color, d: raw }),
-          make('path', { class: 'curve', ...style, d: this.path(series.mx, series.sy, from, to) }));
+      const crowded = this.crowded ? ' crowded' : '';
+      group.append(number > 2 * (this.box.right - this.box.left)
+          ? make('path', { class: 'band' + crowded, fill: series.color, d: this.band(series.px, series.curve.y, from, to) })
+          : make('path', { class: 'raw' + crowded, stroke: series.color, d: this.path(series.px, series.curve.y, from, to) }));
+      group.append(make('path', { class: 'curve', ...style, d: this.path(series.mx, series.sy, from, to) }));
     } else {
-      group.append(make('path', { class: 'curve', ...style, d: raw }));
+      group.append(make('path', { class: 'curve', ...style, d: this.path(series.px, series.curve.y, from, to) }));
     }
     if (!series.dots || series.px.length > 60) return;
     series.px.forEach((x, i) => {
@@ -328,6 +331,28 @@ class Chart {
       if (y === null || (this.logY && y <= 0) || x < from || x > to) return;
       group.append(make('circle', { cx: this.x(x), cy: this.y(y), r: 2.6, fill: series.color }));
     });
+  }
+
+  // From the lowest to the highest value of each pixel's width.
+  band(xs, ys, from, to) {
+    const parts = [];
+    let columns = [];
+    const finish = () => {
+      if (columns.length === 0) return;
+      columns.push({ ...columns[columns.length - 1], x: columns[columns.length - 1].x + 1 });
+      const edge = (key) => columns.map((column) => column.x + ' ' + this.y(column[key]).toFixed(1));
+      parts.push('M' + [...edge('high'), ...edge('low').reverse()].join('L') + 'Z');
+      columns = [];
+    };
+    for (let i = Math.max(0, below(xs, from) - 2); i < Math.min(xs.length, below(xs, to) + 2); ++i) {
+      const y = ys[i];
+      if (y === null || (this.logY && y <= 0) || (view.logX && xs[i] <= 0)) { finish(); continue; }
+      const x = Math.round(this.x(xs[i])), column = columns[columns.length - 1];
+      if (!column || column.x !== x) columns.push({ x, low: y, high: y });
+      else Object.assign(column, { low: Math.min(column.low, y), high: Math.max(column.high, y) });
+    }
+    finish();
+    return parts.join('');
   }
 
   path(xs, ys, from, to) {
@@ -527,11 +552,13 @@ function lossNow(run) {
   return values[values.length - 1];
 }
 
+function ofSteps(run) { return run.steps > 0 ? `, of ${count(run.steps)} steps` : ''; }
+
 function summary(run) {
   const rows = [];
   const end = (table) => table.y[table.y.length - 1];
   const done = run.steps > 0 ? Math.min(1, run.step / run.steps) : 1;
-  rows.push([`${run.state}, of ${count(run.steps)} steps`, count(run.step), done]);
+  rows.push([run.state + ofSteps(run), count(run.step), done]);
   rows.push(['training loss, smoothed', short(lossNow(run))]);
   for (const curve of run.curves) {
     const lowest = curve.chart === 'loss' && curve.name === 'validation' || curve.chart === 'validation' ? best(curve) : null;
@@ -559,7 +586,7 @@ function tiles() {
 // Runs side by side: their results, and what differs between their settings.
 function overview() {
   const results = runs.map((run) => new Map(summary(run).map(([label, value], i) =>
-      [i === 0 ? 'steps' : label.replace(/, step .*/, ''), i === 0 ? `${value} of ${count(run.steps)}, ${run.state}` : value])));
+      [i === 0 ? 'steps' : label.replace(/, step .*/, ''), i === 0 ? `${value} ${ofSteps(run).slice(2) || 'steps'}, ${run.state}` : value])));
   const labels = [...new Set(results.flatMap((map) => [...map.keys()]))];
   const rows = labels.map((label) => row(label, results.map((map) => map.get(label) || '–')));
   const differing = settings().filter(({ differs }) => differs).map(({ key, values }) => row(key, values, true));

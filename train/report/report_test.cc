@@ -10,8 +10,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "train/report/run_curves.h"
 #include "train/report/run_history.h"
 #include "train/report/run_report.h"
+#include "train/report/step_line.h"
 
 namespace strake {
 namespace {
@@ -66,7 +68,7 @@ double LossOf(int64_t step) {
   return 2 + 8 / std::sqrt(static_cast<double>(step)) + 0.1 * noise + spike;
 }
 
-std::string StepLine(int64_t step, double loss) {
+std::string LogLine(int64_t step, double loss) {
   return absl::StrCat("{\"step\":", step, ",\"loss\":", Json(loss).dump(),
                       ",\"lr\":0.001,\"grad_norm\":1.5,\"tokens\":64,\"seconds\":0.5,"
                       "\"tokens_per_second\":128}\n");
@@ -168,16 +170,73 @@ TEST(ReportTest, EachPartHasItsLowestAndHighestValueAndItsMean) {
 
 TEST(ReportTest, ALineThatIsBeingWrittenIsLeftOut) {
   const TempDirectory dir;
-  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4) + "{\"step\":3,\"lo");
+  WriteFile(dir / "metrics.jsonl", LogLine(1, 5) + LogLine(2, 4) + "{\"step\":3,\"lo");
   const Json run = RunOf(dir.path());
   EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
   EXPECT_TRUE(run["events"].empty());
 }
 
+// Adds a line by each of the two ways, which must agree.
+std::string CurvesOf(const std::string& line, bool* is_read) {
+  RunCurves read, parsed;
+  StepLine step_line;
+  *is_read = ReadStepLine(line, /*max_step=*/1000, &step_line);
+  if (*is_read) read.AddStepLine(step_line);
+  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const bool is_line = !json.is_discarded() && parsed.AddLine(json);
+  const std::string curves = parsed.Json(100);
+  if (*is_read) {
+    EXPECT_TRUE(is_line) << line;
+    EXPECT_EQ(read.Json(100), curves) << line;
+    EXPECT_EQ(read.epoch(), parsed.epoch()) << line;
+  }
+  return curves;
+}
+
+TEST(ReportTest, LinesOfStepsAreReadAsJson) {
+  bool is_read = false;
+  for (const char* line :
+       {R"({"step":7,"loss":2.5})", R"({"step":0,"loss":null,"lr":1e-05,"grad_norm":-0.0})",
+        R"({"step":7,"time":1.5,"loss":2,"mfu":0.5,"epoch":0.25,"targets":9})",
+        R"({"step":7,"loss":-2.5e+300,"sources":{"a":{"tokens":1,"loss":2},"b":{"loss":null}}})",
+        R"({"step":7,"loss":2,"sources":{"a":{"tokens":1}}})"}) {
+    EXPECT_NE(CurvesOf(line, &is_read), "[]");
+    EXPECT_TRUE(is_read) << line;
+  }
+  for (const char* line : {R"({"step":7})",
+                           R"({"loss":7})",
+                           R"({"step":-7,"loss":2})",
+                           R"({"step":1.0,"loss":2})",
+                           R"({"step":07,"loss":2})",
+                           R"({"step":7,"loss":-0})",
+                           R"({"step":7,"loss":.5})",
+                           R"({"step":7,"loss":5.})",
+                           R"({"step":7,"loss":+5})",
+                           R"({"step":7,"loss":nan})",
+                           R"({"step":7,"loss":1e999})",
+                           R"({"step":7,"loss":1e})",
+                           R"({"step":7,"loss":2)",
+                           R"({"step":7,"loss":2}})",
+                           R"({"step":7,"loss":2,})",
+                           R"({"step":7, "loss":2})",
+                           R"({"step":7,"loss":2,"loss":3})",
+                           R"({"step":7,"loss":2,"val_loss":3})",
+                           R"({"step":7,"loss":2,"x":"y"})",
+                           R"({"step":7,"loss":2,"sources":{}})",
+                           R"({"step":7,"loss":2,"sources":3})",
+                           R"({"step":7,"loss":2,"sources":{"a":{"loss":1},"a":{"loss":2}}})",
+                           R"({"step":7,"loss":2,"sources":{"\u0061":{"loss":1}}})",
+                           R"({"step":1001,"loss":2})",
+                           R"({"step":99999999999999999999,"loss":2})",
+                           ""}) {
+    CurvesOf(line, &is_read);
+    EXPECT_FALSE(is_read) << line;
+  }
+}
+
 TEST(ReportTest, DamagedLinesAreCounted) {
   const TempDirectory dir;
-  WriteFile(dir / "metrics.jsonl",
-            "\n{\"loss\":1}\n" + StepLine(1, 5) + "{\"st\n" + StepLine(2, 4));
+  WriteFile(dir / "metrics.jsonl", "\n{\"loss\":1}\n" + LogLine(1, 5) + "{\"st\n" + LogLine(2, 4));
   const Json run = RunOf(dir.path());
   EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
   ASSERT_EQ(run["events"].size(), 1);
@@ -186,9 +245,9 @@ TEST(ReportTest, DamagedLinesAreCounted) {
 
 TEST(ReportTest, WhereStepsGoBackTheLaterLinesCount) {
   const TempDirectory dir;
-  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4) + StepLine(3, 3) +
-                                       "{\"step\":3,\"val_loss\":9}\n" + StepLine(2, 4.5) +
-                                       "{\"step\":2,\"val_loss\":8}\n" + StepLine(3, 3.5));
+  WriteFile(dir / "metrics.jsonl", LogLine(1, 5) + LogLine(2, 4) + LogLine(3, 3) +
+                                       "{\"step\":3,\"val_loss\":9}\n" + LogLine(2, 4.5) +
+                                       "{\"step\":2,\"val_loss\":8}\n" + LogLine(3, 3.5));
   const Json run = RunOf(dir.path());
   EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4.5}, {3, 3.5}}));
   EXPECT_EQ(PointsOf(CurveOf(run, "loss", "validation")), (Values{{2, 8}}));
@@ -206,7 +265,7 @@ TEST(ReportTest, AFolderWithoutMetricsIsAnError) {
 
 TEST(ReportTest, TellsWhatARunIs) {
   const TempDirectory dir;
-  WriteFile(dir / "metrics.jsonl", StepLine(1, 5) + StepLine(2, 4));
+  WriteFile(dir / "metrics.jsonl", LogLine(1, 5) + LogLine(2, 4));
   WriteFile(dir / "run.json",
             R"({"format_version":1,"step":2,"samples":2,"identity":{},"config":{"steps":2}})");
   EXPECT_EQ(RunOf(dir.path())["state"], "finished");

@@ -98,20 +98,35 @@ bool RunCurves::AddLine(const nlohmann::json& line) {
 
 bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
   if (!line.contains("loss")) return false;
-  const double epoch = NumberOf(line, "epoch");
-  if (epoch > epoch_.value_or(-1)) epoch_ = epoch;
-  const double time = NumberOf(line, "time");
-  if (time > time_.value_or(0)) time_ = time;
-  Add("loss", "training", step, NumberOf(line, "loss"));
-  for (const char* key : {"lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu"}) {
-    if (line.contains(key)) Add(key, "", step, NumberOf(line, key));
+  StepLine read = {.step = step};
+  for (size_t i = 0; i < StepLine::kKeys.size(); ++i) {
+    const char* const key = StepLine::kKeys[i];
+    if (line.contains(key)) read.numbers[i] = NumberOf(line, key);
   }
   const auto sources = line.find("sources");
-  if (sources == line.end() || !sources->is_object()) return true;
-  for (const auto& [name, source] : sources->items()) {
-    if (source.is_object()) Add("sources", name, step, NumberOf(source, "loss"));
+  if (sources != line.end() && sources->is_object()) {
+    for (const auto& [name, source] : sources->items()) {
+      if (source.is_object()) read.sources.emplace_back(name, NumberOf(source, "loss"));
+    }
   }
+  AddStepLine(read);
   return true;
+}
+
+void RunCurves::AddStepLine(const StepLine& line) {
+  for (size_t i = 0; i < StepLine::kKeys.size(); ++i) {
+    if (!line.numbers[i].has_value()) continue;
+    const absl::string_view key = StepLine::kKeys[i];
+    const double value = *line.numbers[i];
+    if (key == "epoch") {
+      if (value > epoch_.value_or(-1)) epoch_ = value;
+    } else if (key == "time") {
+      if (value > time_.value_or(0)) time_ = value;
+    } else {
+      Add(std::string(key), key == "loss" ? "training" : "", line.step, value);
+    }
+  }
+  for (const auto& [name, loss] : line.sources) Add("sources", std::string(name), line.step, loss);
 }
 
 std::string RunCurves::Json(int max_parts) const {
@@ -131,8 +146,19 @@ absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
   LoggedCurves logged;
   // From the end, so that the lines that count come first.
   int64_t next_step = std::numeric_limits<int64_t>::max();
+  StepLine of_step;
   while (!text.empty()) {
-    const auto line = ParseJsonLine(TakeLastLine(&text), path);
+    const absl::string_view line_text = TakeLastLine(&text);
+    if (ReadStepLine(line_text, kMaxStep, &of_step)) {
+      if (of_step.step >= next_step) {
+        ++logged.num_replaced;
+      } else {
+        logged.curves.AddStepLine(of_step);
+        next_step = of_step.step;
+      }
+      continue;
+    }
+    const auto line = ParseJsonLine(line_text, path);
     const std::optional<int64_t> step = line.ok() ? StepOf(*line) : std::nullopt;
     if (step.has_value() && *step >= next_step) {
       ++logged.num_replaced;

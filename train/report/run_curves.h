@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "train/report/curve.h"
+#include "train/report/step_line.h"
 #include "train/run/train_observer.h"
 
 namespace strake {
@@ -31,6 +32,7 @@ class RunCurves {
   void AddTask(const TaskMetrics& metrics);
   // An object of metrics.jsonl. False, and nothing is added, where it is none.
   bool AddLine(const nlohmann::json& line);
+  void AddStepLine(const StepLine& line);
 
   bool empty() const { return curves_.empty(); }
   int num_curves() const { return static_cast<int>(curves_.size()); }
