@@ -66,7 +66,13 @@ void Curve::Add(int64_t step, double value) {
                     .last = step,
                     .count = finite ? 1 : 0,
                     .sum = finite ? value : 0};
-  const auto [it, is_new] = parts_.try_emplace(step / width_, one);
+  const int64_t index = step / width_;
+  // Most steps come in order, or from the last to the first.
+  if (!parts_.empty() && parts_.begin()->first == index) return Merge(one, &parts_.begin()->second);
+  if (!parts_.empty() && parts_.rbegin()->first == index) {
+    return Merge(one, &parts_.rbegin()->second);
+  }
+  const auto [it, is_new] = parts_.try_emplace(index, one);
   if (!is_new) Merge(one, &it->second);
   while (num_parts() > kMaxParts) Widen();
 }

@@ -48,8 +48,18 @@ absl::string_view TakeLastLine(absl::string_view* text) {
 
 }  // namespace
 
-void RunCurves::Add(const std::string& chart, const std::string& name, int64_t step, double value) {
-  curves_[{chart, name}].Add(step, value);
+int RunCurves::num_curves() const {
+  int num_curves = 0;
+  for (const auto& [chart, names] : curves_) num_curves += static_cast<int>(names.size());
+  return num_curves;
+}
+
+void RunCurves::Add(absl::string_view chart, absl::string_view name, int64_t step, double value) {
+  auto names = curves_.find(chart);
+  if (names == curves_.end()) names = curves_.try_emplace(std::string(chart)).first;
+  auto curve = names->second.find(name);
+  if (curve == names->second.end()) curve = names->second.try_emplace(std::string(name)).first;
+  curve->second.Add(step, value);
   last_step_ = std::max(last_step_, step);
 }
 
@@ -123,18 +133,20 @@ void RunCurves::AddStepLine(const StepLine& line) {
     } else if (key == "time") {
       if (value > time_.value_or(0)) time_ = value;
     } else {
-      Add(std::string(key), key == "loss" ? "training" : "", line.step, value);
+      Add(key, key == "loss" ? "training" : "", line.step, value);
     }
   }
-  for (const auto& [name, loss] : line.sources) Add("sources", std::string(name), line.step, loss);
+  for (const auto& [name, loss] : line.sources) Add("sources", name, line.step, loss);
 }
 
 std::string RunCurves::Json(int max_parts) const {
   std::string json = "[";
-  for (const auto& [key, curve] : curves_) {
-    absl::StrAppend(
-        &json, json.size() > 1 ? "," : "", "{\"chart\":", JsonText(nlohmann::json(key.first)),
-        ",\"name\":", JsonText(nlohmann::json(key.second)), ",", curve.JsonMembers(max_parts), "}");
+  for (const auto& [chart, names] : curves_) {
+    for (const auto& [name, curve] : names) {
+      absl::StrAppend(
+          &json, json.size() > 1 ? "," : "", "{\"chart\":", JsonText(nlohmann::json(chart)),
+          ",\"name\":", JsonText(nlohmann::json(name)), ",", curve.JsonMembers(max_parts), "}");
+    }
   }
   return json + "]";
 }

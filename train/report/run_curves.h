@@ -12,12 +12,13 @@
 #define STRAKE_TRAIN_REPORT_RUN_CURVES_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 #include "train/report/curve.h"
 #include "train/report/step_line.h"
@@ -35,7 +36,7 @@ class RunCurves {
   void AddStepLine(const StepLine& line);
 
   bool empty() const { return curves_.empty(); }
-  int num_curves() const { return static_cast<int>(curves_.size()); }
+  int num_curves() const;
   int64_t last_step() const { return last_step_; }
   // The passes over the training data, where the log has them.
   std::optional<double> epoch() const { return epoch_; }
@@ -46,10 +47,11 @@ class RunCurves {
   std::string Json(int max_parts) const;
 
  private:
-  void Add(const std::string& chart, const std::string& name, int64_t step, double value);
+  void Add(absl::string_view chart, absl::string_view name, int64_t step, double value);
   bool AddStepLine(int64_t step, const nlohmann::json& line);
 
-  std::map<std::pair<std::string, std::string>, Curve> curves_;
+  using Names = std::map<std::string, Curve, std::less<>>;
+  std::map<std::string, Names, std::less<>> curves_;  // by chart, then by name
   int64_t last_step_ = 0;
   std::optional<double> epoch_, time_;
 };
