@@ -32,6 +32,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes)
   }
   if (info.st_size > max_bytes) return TooLarge(path, max_bytes);
   std::string text;
+  text.reserve(info.st_size);
   char buffer[1 << 16];
   while (true) {
     const ssize_t n = read(fd.get(), buffer, sizeof(buffer));

@@ -16,7 +16,7 @@ constexpr int64_t kMaxLogBytes = int64_t{4} << 30;
 constexpr int64_t kMaxStep = int64_t{1} << 53;  // what a page can count to
 
 // NaN where the log has null or nothing.
-double NumberOf(const nlohmann::json& object, const char* key) {
+double NumberOf(const nlohmann::json& object, const std::string& key) {
   const auto it = object.find(key);
   const bool is_number = it != object.end() && it->is_number();
   return is_number ? it->get<double>() : std::numeric_limits<double>::quiet_NaN();
@@ -110,7 +110,7 @@ bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
   if (!line.contains("loss")) return false;
   StepLine read = {.step = step};
   for (size_t i = 0; i < StepLine::kKeys.size(); ++i) {
-    const char* const key = StepLine::kKeys[i];
+    const std::string key(StepLine::kKeys[i]);
     if (line.contains(key)) read.numbers[i] = NumberOf(line, key);
   }
   const auto sources = line.find("sources");

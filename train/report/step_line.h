@@ -15,7 +15,7 @@ namespace strake {
 
 struct StepLine {
   // The numbers that are curves or tell how far a run is, by their keys.
-  static constexpr std::array<const char*, 9> kKeys = {
+  static constexpr std::array<absl::string_view, 9> kKeys = {
       "loss", "lr", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu", "epoch", "time"};
 
   int64_t step = 0;
