@@ -69,7 +69,8 @@ def f32(value):
 def expected(run):
     """Tag -> [(step, value)] of metrics.jsonl, written anew from docs/training.md."""
     names = {"loss": "loss", "lr": "learning_rate", "grad_norm": "grad_norm", "tokens": "tokens",
-             "targets": "targets", "seconds": "seconds", "tokens_per_second": "tokens_per_second"}
+             "targets": "targets", "seconds": "seconds", "tokens_per_second": "tokens_per_second",
+             "epoch": "epoch", "mfu": "mfu"}
     series = collections.defaultdict(list)
     for line in (run / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -225,7 +226,7 @@ def main(arguments):
                  lambda last: last and last[0][0] == steps[-1])
         finish(train(program, work, "killed"))
         print(f"killed in step {steps[-1] + 1}, and the server has shown the one before")
-        check_server(server, work, "killed", ("train/seconds", "train/tokens_per_second"))
+        check_server(server, work, "killed", ("train/seconds", "train/tokens_per_second", "train/mfu"))
     finally:
         server.stop()
     server = Server(work / "runs")

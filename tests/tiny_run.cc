@@ -81,8 +81,7 @@ std::vector<nlohmann::json> ReadMetrics(const std::string& run_directory) {
 std::vector<nlohmann::json> TimelessMetrics(const std::string& run_directory) {
   std::vector<nlohmann::json> objects = ReadMetrics(run_directory);
   for (nlohmann::json& object : objects) {
-    object.erase("seconds");
-    object.erase("tokens_per_second");
+    for (const char* key : {"seconds", "tokens_per_second", "time", "mfu"}) object.erase(key);
   }
   return objects;
 }
@@ -95,7 +94,10 @@ std::vector<std::string> TimelessEvents(const std::string& run_directory) {
   for (const TensorBoardEvent& event : *events) {
     if (!event.file_version.empty()) lines.push_back(event.file_version);
     for (const TensorBoardValue& value : event.values) {
-      if (value.tag == "train/seconds" || value.tag == "train/tokens_per_second") continue;
+      if (value.tag == "train/seconds" || value.tag == "train/tokens_per_second" ||
+          value.tag == "train/mfu") {
+        continue;
+      }
       lines.push_back(absl::StrCat(event.step, " ", value.tag, " ",
                                    value.text.value_or(absl::StrCat(value.scalar.value_or(NAN)))));
     }

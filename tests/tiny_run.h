@@ -44,7 +44,8 @@ class TinyRun {
 std::map<std::string, std::string> ReadTree(const std::string& directory);
 
 std::vector<nlohmann::json> ReadMetrics(const std::string& run_directory);
-// The same without "seconds" and "tokens_per_second", which differ between runs.
+// The same without "time", and without "seconds" and what follows from them, which differ between
+// runs.
 std::vector<nlohmann::json> TimelessMetrics(const std::string& run_directory);
 
 // "STEP TAG VALUE" of what a run with --tensorboard has for TensorBoard, without times and what

@@ -1,5 +1,6 @@
 // The output and files of the programs, key by key, and their places.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -295,10 +296,18 @@ TEST(TrainConfigTest, IsSavedWithTheRun) {
   }
 }
 
+double TimeOfDay() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
 TEST(MetricsTest, OneObjectForEveryStepAndEvaluation) {
   const TinyRun run;
+  const double before = TimeOfDay() - 1;
   ASSERT_EQ(run.Train({"--steps=5", "--eval_every=2", "--eval_batches=3"}).exit_code, 0);
   std::vector<int> steps, evaluations;
+  std::vector<double> epochs;
+  double time = before;
   for (const Json object : ReadMetrics(run / "run")) {
     if (object.contains("val_loss")) {
       EXPECT_EQ(object.size(), 2);
@@ -307,9 +316,9 @@ TEST(MetricsTest, OneObjectForEveryStepAndEvaluation) {
       EXPECT_NEAR(object["val_loss"], std::log(256), 0.2);
       continue;
     }
-    EXPECT_THAT(Keys(object),
-                ::testing::UnorderedElementsAre("step", "loss", "lr", "grad_norm", "tokens",
-                                                "seconds", "tokens_per_second"));
+    EXPECT_THAT(Keys(object), ::testing::UnorderedElementsAre(
+                                  "step", "loss", "lr", "grad_norm", "tokens", "seconds",
+                                  "tokens_per_second", "time", "epoch", "mfu"));
     steps.push_back(object["step"]);
     EXPECT_NEAR(object["loss"], std::log(256), 0.2);
     EXPECT_GT(object["grad_norm"], 0);
@@ -317,8 +326,16 @@ TEST(MetricsTest, OneObjectForEveryStepAndEvaluation) {
     EXPECT_GT(object["seconds"], 0);
     const double seconds = object["seconds"];
     EXPECT_NEAR(object["tokens_per_second"], 32 / seconds, 1e-9 / seconds * 32);
+    EXPECT_GE(object["time"], time);
+    time = object["time"];
+    epochs.push_back(object["epoch"]);
+    EXPECT_GT(object["mfu"], 0);
   }
   EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4, 5));
+  for (size_t i = 0; i < epochs.size(); ++i) {
+    EXPECT_DOUBLE_EQ(epochs[i], (i + 1) * epochs[0]) << "as many samples in each step";
+  }
+  EXPECT_LE(time, TimeOfDay() + 1);
   EXPECT_THAT(evaluations, ElementsAre(2, 4, 5));
 }
 

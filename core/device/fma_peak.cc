@@ -59,13 +59,15 @@ __attribute__((target("avx512f,avx512bf16"))) float Bf16Loop(int64_t rounds) {
   return _mm512_cvtss_f32(total);
 }
 
-double BestFlops(ThreadTeam& team, double flops_per_round, float (*loop)(int64_t rounds)) {
+double BestFlops(ThreadTeam& team, double seconds, double flops_per_round,
+                 float (*loop)(int64_t rounds)) {
   using Clock = std::chrono::steady_clock;
   constexpr int64_t kRoundsPerWindow = 500'000;  // about 1 ms
-  constexpr auto kDuration = std::chrono::milliseconds(200);
+  const std::chrono::duration<double> duration(seconds);
   std::vector<float> results(team.num_threads());
   double best = 0;
-  for (const auto start = Clock::now(); Clock::now() - start < kDuration;) {
+  const auto start = Clock::now();
+  do {
     const auto window_start = Clock::now();
     team.ParallelFor(team.num_threads(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) results[i] = loop(kRoundsPerWindow);
@@ -73,21 +75,23 @@ double BestFlops(ThreadTeam& team, double flops_per_round, float (*loop)(int64_t
     const std::chrono::duration<double> elapsed = Clock::now() - window_start;
     best =
         std::max(best, flops_per_round * kRoundsPerWindow * team.num_threads() / elapsed.count());
-  }
+  } while (Clock::now() - start < duration);
   CHECK_GT(*std::min_element(results.begin(), results.end()), 0) << "[fma_peak]";
   return best;
 }
 
 }  // namespace
 
-double MeasureFmaPeakFlops(ThreadTeam& team) {
-  return __builtin_cpu_supports("avx512f") ? BestFlops(team, FlopsPerRound(64, 4), Avx512Loop)
-                                           : BestFlops(team, FlopsPerRound(32, 4), Avx2Loop);
+double MeasureFmaPeakFlops(ThreadTeam& team, double seconds) {
+  return __builtin_cpu_supports("avx512f")
+             ? BestFlops(team, seconds, FlopsPerRound(64, 4), Avx512Loop)
+             : BestFlops(team, seconds, FlopsPerRound(32, 4), Avx2Loop);
 }
 
-double MeasureBf16PeakFlops(ThreadTeam& team) {
-  return __builtin_cpu_supports("avx512bf16") ? BestFlops(team, FlopsPerRound(64, 2), Bf16Loop)
-                                              : MeasureFmaPeakFlops(team);
+double MeasureBf16PeakFlops(ThreadTeam& team, double seconds) {
+  return __builtin_cpu_supports("avx512bf16")
+             ? BestFlops(team, seconds, FlopsPerRound(64, 2), Bf16Loop)
+             : MeasureFmaPeakFlops(team, seconds);
 }
 
 }  // namespace strake

@@ -8,12 +8,13 @@ namespace strake {
 
 // Floating-point operations per second in f32 (a fused multiply-add counts as two), over all
 // threads of `team`. Measures a loop that only touches registers, with the machine's widest
-// vectors. Returns the best of many short windows. Takes about 0.2 s.
-double MeasureFmaPeakFlops(ThreadTeam& team);
+// vectors. Returns the best of the windows of about 1 ms, one or more, that `seconds` have room
+// for.
+double MeasureFmaPeakFlops(ThreadTeam& team, double seconds = 0.2);
 
 // The same for products of bf16 numbers that are summed in f32 (AVX-512's VDPBF16PS). If the CPU
 // has no such instruction, returns the f32 figure. A CPU with AMX may do more.
-double MeasureBf16PeakFlops(ThreadTeam& team);
+double MeasureBf16PeakFlops(ThreadTeam& team, double seconds = 0.2);
 
 }  // namespace strake
 

@@ -32,6 +32,11 @@ std::string TargetsText(int64_t targets, int64_t tokens) {
   return targets == tokens ? "" : absl::StrCat(",\"targets\":", targets);
 }
 
+// ",\"mfu\":0.5"; empty where it is not known.
+std::string MfuText(double mfu) {
+  return mfu == 0 ? "" : absl::StrCat(",\"mfu\":", JsonNumber(mfu));
+}
+
 // ",\"sources\":{...}"; empty without sources.
 std::string SourcesText(const std::vector<SourceMetrics>& sources) {
   if (sources.empty()) return "";
@@ -109,7 +114,8 @@ absl::Status MetricsLog::LogStep(const StepMetrics& m) {
       "{\"step\":", m.step, ",\"loss\":", JsonNumber(m.loss), ",\"lr\":", JsonNumber(m.lr),
       ",\"grad_norm\":", JsonNumber(m.grad_norm), ",\"tokens\":", m.tokens,
       TargetsText(m.targets, m.tokens), ",\"seconds\":", JsonNumber(m.seconds),
-      ",\"tokens_per_second\":", JsonNumber(m.tokens_per_second), SourcesText(m.sources), "}\n"));
+      ",\"tokens_per_second\":", JsonNumber(m.tokens_per_second), ",\"time\":", JsonNumber(m.time),
+      ",\"epoch\":", JsonNumber(m.epoch), MfuText(m.mfu), SourcesText(m.sources), "}\n"));
 }
 
 absl::Status MetricsLog::LogEval(const EvalMetrics& m) {

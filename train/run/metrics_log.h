@@ -1,14 +1,14 @@
 // MetricsLog: OUT/metrics.jsonl, one JSON object per line.
 //
 //   {"step":1,"loss":10.9,"lr":0.001,"grad_norm":2.5,"tokens":256,"seconds":0.5,
-//    "tokens_per_second":512}       (one line)
-//   {...,"tokens_per_second":512,"sources":{"books":{"tokens":160,"loss":10.8},...}}
+//    "tokens_per_second":512,"time":1800000000.125,"epoch":0.5,"mfu":0.25}       (one line)
+//   {...,"epoch":0.5,"sources":{"books":{"tokens":160,"loss":10.8},...}}
 //   {"step":1,"val_loss":10.8}
 //   {"step":1,"val_data":"books","val_loss":10.8,"val_bits_per_byte":3.2}
 //
 //   {"step":1,"eval_task":"arc","acc":0.25,"acc_norm":0.3,"examples":100}
 //
-// These keys in this order; "sources" where the training data has several, with those that the step
+// These keys in this order; "mfu" where it is known; "sources" where the training data has several, with those that the step
 // has samples of; "val_data" where the validation data has a name, "val_bits_per_byte"
 // where EvalMetrics has it. Floating-point numbers are the shortest that read back
 // exactly; null where they are not finite, which JSON cannot express.

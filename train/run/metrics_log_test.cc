@@ -33,7 +33,10 @@ StepMetrics Step(int64_t step) {
           .tokens = 256,
           .targets = 256,
           .seconds = 0.5,
-          .tokens_per_second = 512};
+          .tokens_per_second = 512,
+          .time = 1800000000.125,
+          .epoch = 0.5,
+          .mfu = 0.25};
 }
 
 TEST(MetricsLogTest, LinesHaveTheseKeysInThisOrder) {
@@ -45,7 +48,7 @@ TEST(MetricsLogTest, LinesHaveTheseKeysInThisOrder) {
   ASSERT_TRUE(log->LogStep(Step(1)).ok());
   const std::string first =
       "{\"step\":1,\"loss\":0.1,\"lr\":1e-05,\"grad_norm\":2,\"tokens\":256,\"seconds\":0.5,"
-      "\"tokens_per_second\":512}\n";
+      "\"tokens_per_second\":512,\"time\":1800000000.125,\"epoch\":0.5,\"mfu\":0.25}\n";
   EXPECT_EQ(ReadFile(path), first) << "a line is there as soon as it was logged";
   ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = 1.25}).ok());
   ASSERT_TRUE(log->Sync().ok());
@@ -62,8 +65,19 @@ TEST(MetricsLogTest, SourcesAreInTheLineOfTheStep) {
   ASSERT_TRUE(log->LogStep(step).ok());
   EXPECT_THAT(
       ReadFile(path),
-      ::testing::EndsWith(",\"tokens_per_second\":512,\"sources\":{\"books\":{\"tokens\":192,"
+      ::testing::EndsWith(",\"epoch\":0.5,\"mfu\":0.25,\"sources\":{\"books\":{\"tokens\":192,"
                           "\"loss\":1.5},\"\\\"a\\\",b.txt\":{\"tokens\":64,\"loss\":0.1}}}\n"));
+}
+
+TEST(MetricsLogTest, AnUnknownUtilisationIsLeftOut) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  auto log = MetricsLog::Open(path, At(0));
+  ASSERT_TRUE(log.ok()) << log.status();
+  StepMetrics step = Step(1);
+  step.mfu = 0;
+  ASSERT_TRUE(log->LogStep(step).ok());
+  EXPECT_THAT(ReadFile(path), ::testing::EndsWith(",\"epoch\":0.5}\n"));
 }
 
 TEST(MetricsLogTest, TargetsAreToldWhereTheyAreNotAllTokens) {

@@ -84,6 +84,11 @@ struct StepMetrics {
   int64_t targets = 0;   // of them: the tokens whose prediction is learnt
   double seconds = 0;    // of this step
   double tokens_per_second = 0;
+  double time = 0;   // of day at the step's end: seconds since 1970, UTC, to a millisecond
+  double epoch = 0;  // samples seen until now over those of the training data, of all sources
+  // Model FLOP utilisation, a share: TrainingFlopsPerToken() over TrainerOptions::peak_flops; 0
+  // where that is not known.
+  double mfu = 0;
   std::vector<SourceMetrics> sources = {};  // empty without sources
 };
 

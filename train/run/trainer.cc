@@ -27,6 +27,7 @@
 #include "models/families/family.h"
 #include "models/generator.h"
 #include "models/initialize.h"
+#include "models/model_config.h"
 #include "optim/lr_schedule.h"
 #include "train/engine/mesh_wide.h"
 #include "train/evaluation/choice_scores.h"
@@ -52,6 +53,12 @@ constexpr double kMaxSteps = 1e15;
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
+
+// To a millisecond: what is finer says nothing of a step's end, and takes room in each line.
+double TimeOfDay() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<double>(std::chrono::round<std::chrono::milliseconds>(now).count()) / 1e3;
+}
 
 Documents DocumentsOf(const TokenBatch& batch) {
   return {.positions = batch.positions, .lengths = batch.lengths};
@@ -488,6 +495,7 @@ absl::Status Trainer::Step() {
   due_ = {.evaluation = options_.eval_batches != 0 && IsDue(options_.eval_every),
           .sample = IsDue(options_.sample_every)};
   const double seconds = MonotonicSeconds() - start;
+  const double all_samples = static_cast<double>(data_->train_loader().num_samples());
   const StepMetrics metrics = {.step = step,
                                .loss = agreement->loss_sum / double(num_targets),
                                .lr = lr,
@@ -496,8 +504,18 @@ absl::Status Trainer::Step() {
                                .targets = num_targets,
                                .seconds = seconds,
                                .tokens_per_second = num_tokens / seconds,
+                               .time = TimeOfDay(),
+                               .epoch = static_cast<double>(samples_) / all_samples,
+                               .mfu = Mfu(num_tokens / seconds),
                                .sources = std::move(sources)};
   return Tell([&](TrainObserver& o) { return o.OnStep(metrics); });
+}
+
+double Trainer::Mfu(double tokens_per_second) const {
+  if (options_.peak_flops == 0) return 0;
+  const EngineOptions& engine = options_.engine;
+  return TrainingFlopsPerToken(engine.model, engine.seq_len) * tokens_per_second /
+         options_.peak_flops;
 }
 
 // The samples of a validation.

@@ -85,6 +85,7 @@ class Trainer {
   RunRecord Record() const;
 
   absl::Status Step();
+  double Mfu(double tokens_per_second) const;
   TokenBatch Batch(int64_t count) const;
   absl::Status AccumulateGradients();
   std::vector<double> SourceLosses() const;

@@ -148,6 +148,10 @@ struct TrainerOptions {
   // How long a full or failing disk is tolerated; the run goes on meanwhile.
   int64_t save_retry_seconds = 600;
 
+  // Floating-point operations per second that all ranks can do, which the metrics compare with; 0:
+  // not known.
+  double peak_flops = 0;
+
   // Called on every rank between steps, and while text is prepared; if it returns true on any rank,
   // the run saves and ends.
   std::function<bool()> stop_requested = {};

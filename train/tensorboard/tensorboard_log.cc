@@ -197,6 +197,8 @@ absl::Status TensorBoardLog::LogStep(const StepMetrics& m) {
   if (m.targets != m.tokens) add("targets", m.targets);
   add("seconds", m.seconds);
   add("tokens_per_second", m.tokens_per_second);
+  add("epoch", m.epoch);
+  if (m.mfu != 0) add("mfu", m.mfu);
   for (const SourceMetrics& source : m.sources) {
     const std::string prefix = absl::StrCat(kSources, source.name, "/");
     Add(prefix + "loss", source.loss, &event);

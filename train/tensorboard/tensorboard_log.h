@@ -3,7 +3,7 @@
 //   tag                                                        what metrics.jsonl calls it
 //   train/loss, train/learning_rate, train/grad_norm           loss, lr, grad_norm
 //   train/tokens, train/targets, train/seconds,                tokens, targets, seconds,
-//     train/tokens_per_second                                    tokens_per_second
+//     train/tokens_per_second, train/epoch, train/mfu            tokens_per_second, epoch, mfu
 //   sources/NAME/loss, sources/NAME/tokens, .../targets        the members of sources
 //   validation/loss, validation/bits_per_byte,                 val_loss, val_bits_per_byte
 //     validation/NAME/loss, validation/NAME/bits_per_byte        of val_data

@@ -143,9 +143,12 @@ TEST_F(TensorBoardLogTest, EventsHaveTheseValues) {
                       .tokens = 256,
                       .targets = 256,
                       .seconds = 4,
-                      .tokens_per_second = 64};
+                      .tokens_per_second = 64,
+                      .epoch = 0.5,
+                      .mfu = 0.25};
   ASSERT_TRUE(log->LogStep(step).ok());
   step.targets = 200;
+  step.mfu = 0;
   step.sources = {{"books", 192, 192, 1.5}, {"chat", 64, 8, 3}};
   ASSERT_TRUE(log->LogStep(step).ok());
   ASSERT_TRUE(log->LogEval({.step = 1, .val_loss = 1.25}).ok());
@@ -159,11 +162,12 @@ TEST_F(TensorBoardLogTest, EventsHaveTheseValues) {
   EXPECT_EQ(events[0].file_version, kTensorBoardVersion);
   EXPECT_THAT(Scalars(events[1]),
               ElementsAre("train/loss 0.5", "train/learning_rate 0.25", "train/grad_norm 2",
-                          "train/tokens 256", "train/seconds 4", "train/tokens_per_second 64"));
+                          "train/tokens 256", "train/seconds 4", "train/tokens_per_second 64",
+                          "train/epoch 0.5", "train/mfu 0.25"));
   EXPECT_THAT(Scalars(events[2]),
               ElementsAre("train/loss 0.5", "train/learning_rate 0.25", "train/grad_norm 2",
                           "train/tokens 256", "train/targets 200", "train/seconds 4",
-                          "train/tokens_per_second 64", "sources/books/loss 1.5",
+                          "train/tokens_per_second 64", "train/epoch 0.5", "sources/books/loss 1.5",
                           "sources/books/tokens 192", "sources/chat/loss 3",
                           "sources/chat/tokens 64", "sources/chat/targets 8"));
   EXPECT_THAT(Scalars(events[3]), ElementsAre("validation/loss 1.25"));

@@ -1,0 +1,17 @@
+// The arithmetic limit that a run's model FLOP utilisation is a share of.
+#ifndef STRAKE_TOOLS_CLI_PEAK_FLOPS_H_
+#define STRAKE_TOOLS_CLI_PEAK_FLOPS_H_
+
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+
+namespace strake {
+
+// Floating-point operations per second that all ranks can do in the machine's dtype; 0 where that
+// is not known. On GPUs, their nominal rate in bf16. On CPUs, what this rank's threads do now
+// (core/device/fma_peak.h), times the number of ranks; it is measured for about 20 ms.
+double PeakFlops(const MachineConfig& machine, const LayoutConfig& layout);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_PEAK_FLOPS_H_
