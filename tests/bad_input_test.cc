@@ -710,5 +710,40 @@ TEST(BadBenchmarkTest, ErrorsAreNamed) {
   }
 }
 
+TEST(BadReportTest, ErrorsAreNamed) {
+  const TinyRun run;
+  for (const char* name : {"good", "empty", "text", "new"}) {
+    std::filesystem::create_directory(run / name);
+  }
+  const std::string line = "{\"step\":1,\"loss\":2}\n";
+  WriteFile(run / "good/metrics.jsonl", line);
+  WriteFile(run / "text/metrics.jsonl", "step 1, loss 2\n");
+  WriteFile(run / "empty/metrics.jsonl", "");
+  WriteFile(run / "new/metrics.jsonl", line);
+  WriteFile(run / "new/run.json", "{\"format_version\":99}");
+  struct Case {
+    Flags flags;
+    std::vector<std::string> parts;
+  };
+  for (const Case& bad : std::vector<Case>{
+           {{}, {"the folder of a run is missing"}},
+           {{"nowhere"}, {"nowhere", "has no metrics.jsonl"}},
+           {{"good", "."}, {"has no metrics.jsonl"}},
+           {{"empty"}, {"empty/metrics.jsonl", "no line of a step"}},
+           {{"text"}, {"text/metrics.jsonl", "no line of a step"}},
+           {{"new"}, {"new/run.json", "format_version"}},
+           {{"good", "good/"}, {"good", "twice"}},
+           {{"good", "--out=good/metrics.jsonl"}, {"--out=good/metrics.jsonl", ".html"}},
+           {{"good", "--out=nowhere/page.html"}, {"--out", "nowhere/page.html"}},
+           {{"good", "--outt=a.html"}, {"--outt", "the nearest is --out"}},
+       }) {
+    SCOPED_TRACE(bad.parts[0]);
+    const auto before = ReadTree(run.path());
+    ExpectOneError(run.Run("tools/report", bad.flags), bad.parts);
+    EXPECT_TRUE(ReadTree(run.path()) == before);
+  }
+  EXPECT_EQ(run.Run("tools/report", {"good", "--out=good/page.html"}).exit_code, 0);
+}
+
 }  // namespace
 }  // namespace strake

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -104,6 +105,67 @@ TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
     for (const int64_t step : {3, 6, 9, 12}) ExpectSameRun(pieces, whole, step);
     ExpectSameEvents(pieces, whole);
   }
+}
+
+// The page's data of a run.
+nlohmann::json ReportOf(const TinyRun& run) {
+  const std::string page = ReadFile(run / "run/report.html");
+  const std::string begin = "id=\"data\">";
+  const size_t from = page.find(begin) + begin.size();
+  const auto data = nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
+  return data.at("runs").at(0);
+}
+
+// Calls and bytes by axis and collective.
+std::map<std::string, std::pair<int64_t, int64_t>> SumsOf(const nlohmann::json& collectives) {
+  std::map<std::string, std::pair<int64_t, int64_t>> sums;
+  for (const auto& one : collectives) {
+    auto& [calls, bytes] = sums[one.at("axis").get<std::string>() + one.at("collective").dump()];
+    calls += one.at("calls").get<int64_t>();
+    bytes += one.at("bytes").get<int64_t>();
+  }
+  return sums;
+}
+
+TEST(ReportTest, ShowsTheWholeRunAndHowItWentOn) {
+  const TinyRun run;
+  const Flags flags = Sliced() + Flags{"--eval_every=5", "--eval_batches=1", "--sample_every=5"};
+  ASSERT_EQ(run.Train(flags + Flags{"--steps=6"}).exit_code, 0);
+  ASSERT_EQ(run.Train(flags + Flags{"--steps=10"}).exit_code, 0);
+  const nlohmann::json report = ReportOf(run);
+  EXPECT_EQ(report.at("state"), "finished");
+  EXPECT_EQ(report.at("step"), 10);
+  EXPECT_EQ(report.at("config").at("tp"), 2);
+  EXPECT_EQ(report.at("samples").size(), 3);  // of step 6, the last one then, too
+  std::vector<std::string> events;
+  for (const auto& event : report.at("events")) {
+    if (event.at("kind") != "warning") events.push_back(event.at("kind"));
+  }
+  EXPECT_EQ(events, (std::vector<std::string>{"started", "finished", "resumed", "finished"}));
+  const auto counted = SumsOf(report.at("communicated"));
+  EXPECT_GE(counted.size(), 3);
+  EXPECT_EQ(counted, SumsOf(report.at("collectives")));
+  EXPECT_GT(report.at("observed_bytes"), report.at("memory").at(0).at("bytes"));
+  std::vector<double> losses, logged;
+  for (const auto& curve : report.at("curves")) {
+    if (curve.at("name") == "training") losses = curve.at("values").get<std::vector<double>>();
+  }
+  for (const auto& line : testing::ReadMetrics(run / "run")) {
+    if (line.contains("loss")) logged.push_back(line.at("loss"));
+  }
+  EXPECT_EQ(logged.size(), 10);
+  EXPECT_EQ(losses, logged);
+}
+
+TEST(ReportTest, ARunGoesOnWithoutAPage) {
+  const TinyRun run;
+  ASSERT_EQ(run.Train({"--steps=2"}).exit_code, 0);
+  std::filesystem::remove(run / "run/report.html");
+  std::filesystem::create_directories(run / "run/report.html/full");
+  const ProgramResult result = run.Train({"--steps=4"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("warning: no report is written any more: "));
+  EXPECT_TRUE(HasCheckpoint(run, 4));
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/durable_file.h"
@@ -27,7 +28,7 @@ absl::StatusOr<std::vector<RunReport>> ReadRuns(const std::vector<std::string>& 
   for (std::string folder : folders) {
     while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
     if (!seen.insert(folder).second) {
-      return absl::InvalidArgumentError(absl::StrCat("the run ", folder, " is there twice"));
+      return absl::InvalidArgumentError(absl::StrCat("the run ", folder, " is named twice"));
     }
     STRAKE_ASSIGN_OR_RETURN(runs.emplace_back(), ReadRunReport(folder));
   }
@@ -47,7 +48,7 @@ absl::Status Report(int argc, char** argv) {
   std::string out = "report.html";
   OptionSet options("report RUN [RUN ...]");
   options.Group("A page of the runs in the folders RUN, finished or running, that a browser shows");
-  options.Add("out", &out, "file of the page, which is replaced").AnyBytes();
+  options.Add("out", &out, "file of the page, which is replaced; ends in .html").AnyBytes();
   options.Paths({"out"});
   // The runs come first.
   std::vector<const char*> flags = {argv[0]};
@@ -63,6 +64,10 @@ absl::Status Report(int argc, char** argv) {
   if (folders.empty()) {
     return absl::InvalidArgumentError(
         "the folder of a run is missing; the call is report RUN [RUN ...] [--out=FILE]");
+  }
+  // A name by mistake must not cost a log.
+  if (!absl::EndsWith(out, ".html")) {
+    return absl::InvalidArgumentError(absl::StrCat("--out=", out, ": must end in .html"));
   }
   STRAKE_ASSIGN_OR_RETURN(const std::vector<RunReport> runs, ReadRuns(folders));
   return WriteReport(runs, out);
