@@ -108,8 +108,8 @@ TEST_P(ResumeTest, ContinuedInPiecesIsBitForBitTheWhole) {
 }
 
 // The page's data of a run.
-nlohmann::json ReportOf(const TinyRun& run) {
-  const std::string page = ReadFile(run / "run/report.html");
+nlohmann::json ReportOf(const TinyRun& run, const std::string& name = "run/report.html") {
+  const std::string page = ReadFile(run / name);
   const std::string begin = "id=\"data\">";
   const size_t from = page.find(begin) + begin.size();
   const auto data = nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
@@ -155,6 +155,9 @@ TEST(ReportTest, ShowsTheWholeRunAndHowItWentOn) {
   }
   EXPECT_EQ(logged.size(), 10);
   EXPECT_EQ(losses, logged);
+  // What the run kept, and what its log has.
+  ASSERT_EQ(run.Run("tools/report", {"run", "--out=drawn.html"}).exit_code, 0);
+  EXPECT_EQ(ReportOf(run, "drawn.html"), report);
 }
 
 TEST(ReportTest, ARunGoesOnWithoutAPage) {

@@ -190,7 +190,7 @@ function setRange(from, to) {
 function niceTicks(low, high, number) {
   const raw = (high - low) / number;
   const power = Math.pow(10, Math.floor(Math.log10(raw)));
-  const step = [1, 2, 5, 10].map((x) => x * power).find((x) => x >= raw * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((x) => x * power).find((x) => x >= raw * 0.999);
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i) ticks.push(i * step);
   return ticks.map((tick) => Number(tick.toPrecision(12)));

@@ -64,13 +64,12 @@ void RunCurves::Add(absl::string_view chart, absl::string_view name, int64_t ste
 }
 
 void RunCurves::AddStep(const StepMetrics& m) {
-  Add("loss", "training", m.step, m.loss);
-  Add("lr", "", m.step, m.lr);
-  Add("grad_norm", "", m.step, m.grad_norm);
-  Add("tokens", "", m.step, static_cast<double>(m.tokens));
-  Add("seconds", "", m.step, m.seconds);
-  Add("tokens_per_second", "", m.step, m.tokens_per_second);
-  for (const SourceMetrics& source : m.sources) Add("sources", source.name, m.step, source.loss);
+  // In the order of StepLine::kKeys.
+  StepLine line = {.step = m.step,
+                   .numbers = {m.loss, m.lr, m.grad_norm, static_cast<double>(m.tokens), m.seconds,
+                               m.tokens_per_second}};
+  for (const SourceMetrics& source : m.sources) line.sources.emplace_back(source.name, source.loss);
+  AddStepLine(line);
 }
 
 void RunCurves::AddEval(const EvalMetrics& m) {
