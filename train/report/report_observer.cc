@@ -112,18 +112,29 @@ absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
   return absl::OkStatus();
 }
 
-absl::Status ReportObserver::Open(const TrainStart& start) {
+absl::Status ReportObserver::Read() {
+  STRAKE_ASSIGN_OR_RETURN(report_.history,
+                          ReadRunHistory(absl::StrCat(directory_, "/", kHistoryName)));
+  STRAKE_ASSIGN_OR_RETURN(LoggedCurves logged, ReadRunCurves(directory_ + "/metrics.jsonl"));
+  report_.curves = std::move(logged.curves);
+  return absl::OkStatus();
+}
+
+absl::Status ReportObserver::Open() {
   const std::string path = absl::StrCat(directory_, "/", kHistoryName);
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
   if (kind == PathKind::kNothing) STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, ""));
   STRAKE_ASSIGN_OR_RETURN(file_, AppendedFile::Open(path, kMaxHistoryBytes));
   // Half a line of a run that was killed is ended, so that the next one is whole.
-  if (kind != PathKind::kNothing) STRAKE_RETURN_IF_ERROR(file_->Append("\n"));
-  if (!start.held_run) return absl::OkStatus();
-  STRAKE_ASSIGN_OR_RETURN(report_.history, ReadRunHistory(path));
-  STRAKE_ASSIGN_OR_RETURN(LoggedCurves logged, ReadRunCurves(directory_ + "/metrics.jsonl"));
-  report_.curves = std::move(logged.curves);
-  return absl::OkStatus();
+  return kind == PathKind::kNothing ? absl::OkStatus() : file_->Append("\n");
+}
+
+// Only a directory that has run.json holds the run when it is started next, so that nothing is
+// written before: files of the report would then be someone else's.
+void ReportObserver::Begin() {
+  if (gave_up_ || file_.has_value()) return;
+  if (const absl::Status opened = Open(); !opened.ok()) return GiveUp(opened);
+  for (Json& record : std::exchange(waiting_, {})) Append(std::move(record));
 }
 
 absl::Status ReportObserver::OnStart(const TrainStart& start) {
@@ -138,12 +149,11 @@ absl::Status ReportObserver::OnStart(const TrainStart& start) {
   }
   report_.name = directory_;
   report_.state = "running";
-  const absl::Status opened = Open(start);
-  if (!opened.ok()) GiveUp(opened);
-  for (Json& record : std::exchange(waiting_, {})) {
+  for (Json& record : waiting_) {
     if (record.contains("step")) record["step"] = static_cast<uint64_t>(step_);
-    Append(std::move(record));
   }
+  const absl::Status read = start.held_run ? Read() : absl::OkStatus();
+  if (!read.ok()) GiveUp(read);
   return Log(start.step > 0 ? "resumed" : "started", "");
 }
 
@@ -156,7 +166,7 @@ absl::Status ReportObserver::Log(const std::string& kind, const std::string& tex
 
 void ReportObserver::Append(Json record) {
   if (gave_up_) return;
-  if (directory_.empty()) {
+  if (!file_.has_value()) {
     waiting_.push_back(std::move(record));
     return;
   }
@@ -168,6 +178,7 @@ void ReportObserver::Append(Json record) {
 }
 
 absl::Status ReportObserver::OnStep(const StepMetrics& metrics) {
+  Begin();
   if (gave_up_) return absl::OkStatus();
   if (due_) WritePage();
   step_ = metrics.step;
@@ -217,6 +228,7 @@ absl::Status ReportObserver::OnSave(int64_t /*step*/) {
 
 absl::Status ReportObserver::OnEvaluation(const EvalMetrics& metrics) {
   only_step_ = false;
+  Begin();
   if (!gave_up_) report_.curves.AddEval(metrics);
   due_ = true;
   return absl::OkStatus();
@@ -224,6 +236,7 @@ absl::Status ReportObserver::OnEvaluation(const EvalMetrics& metrics) {
 
 absl::Status ReportObserver::OnTask(const TaskMetrics& metrics) {
   only_step_ = false;
+  Begin();
   if (!gave_up_) report_.curves.AddTask(metrics);
   due_ = true;
   return absl::OkStatus();
@@ -231,6 +244,7 @@ absl::Status ReportObserver::OnTask(const TaskMetrics& metrics) {
 
 absl::Status ReportObserver::OnSample(const TrainSample& sample) {
   only_step_ = false;
+  Begin();
   Append({{"kind", "sample"},
           {"step", static_cast<uint64_t>(sample.step)},
           {"prompt", sample.prompt},
@@ -240,12 +254,17 @@ absl::Status ReportObserver::OnSample(const TrainSample& sample) {
 }
 
 absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
+  const bool idle = end.reason == TrainEnd::Reason::kNothingToDo;
+  if (idle && !due_) return absl::OkStatus();
+  Begin();
   step_ = end.step;
   report_.state = KindOf(end.reason);
-  const absl::Status logged = Log(report_.state, "");
-  AppendMemory();
+  if (!idle) {
+    STRAKE_RETURN_IF_ERROR(Log(report_.state, ""));
+    AppendMemory();
+  }
   WritePage();
-  return logged;
+  return absl::OkStatus();
 }
 
 // On a GPU the plan is not of the process's memory.

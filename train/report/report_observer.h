@@ -60,7 +60,9 @@ class ReportObserver : public TrainObserver {
   void AppendMemory();
   void WritePage();
   void GiveUp(const absl::Status& reason);
-  absl::Status Open(const TrainStart& start);
+  absl::Status Read();
+  absl::Status Open();
+  void Begin();
 
   std::string machine_;
   int num_ranks_;
@@ -74,7 +76,7 @@ class ReportObserver : public TrainObserver {
   bool due_ = false;      // the page is older than what was evaluated
   bool gave_up_ = false;  // a file could not be written
   RunReport report_;
-  std::vector<nlohmann::ordered_json> waiting_;  // for the file, until OnStart()
+  std::vector<nlohmann::ordered_json> waiting_;  // for the file, until it is open
   std::optional<AppendedFile> file_;
 };
 
