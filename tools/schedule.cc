@@ -1,0 +1,135 @@
+// Draws the schedule of a pipeline, and simulates it: `bazel run //tools:schedule -- --help`.
+
+#include "parallel/pipeline/schedule.h"
+
+#include <cstdint>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/base/json.h"
+#include "core/base/status_macros.h"
+#include "nlohmann/json.hpp"
+#include "parallel/pipeline/simulation.h"
+#include "tools/cli/options.h"
+#include "tools/cli/program.h"
+#include "tools/scheduling/schedule_picture.h"
+
+namespace strake {
+namespace {
+
+// Members are named like their flags.
+struct ScheduleConfig {
+  int64_t pp = 4;
+  std::string pp_schedule = "1f1b";
+  int64_t pp_chunks = 1;
+  int64_t pp_in_flight = 0;
+  int64_t micro_batches = 8;
+  PipelineCosts costs;
+  std::string format = "text";
+  int64_t width = 100;
+};
+
+std::vector<std::string> KindNames() {
+  std::vector<std::string> names;
+  for (const PipelineKind kind : kPipelineKinds) names.push_back(PipelineKindName(kind));
+  return names;
+}
+
+void AddScheduleOptions(ScheduleConfig* c, OptionSet* options) {
+  // Beyond these, a picture is of no use.
+  const Range count = Range::Between(1, 1024);
+  options->Group("Pipeline");
+  options->Add("pp", &c->pp, "stages", count);
+  options->Add("pp_schedule", &c->pp_schedule, "the kind of schedule", KindNames());
+  options->Add("pp_chunks", &c->pp_chunks, "parts of the model per stage", Range::Between(1, 26));
+  options->Add("pp_in_flight", &c->pp_in_flight,
+               "passes through a chunk whose activations a stage of zero_bubble may hold; 0: as "
+               "many as stage 0 of 1f1b or interleaved",
+               Range::Between(0, 1024 * 26));
+  options->Add("micro_batches", &c->micro_batches, "micro-batches per step", count);
+  options->Group("Times, in any unit");
+  options->Add("forward", &c->costs.forward, "of a forward pass through a chunk", Range::Above(0));
+  options->Add("input_gradient", &c->costs.input_gradient, "of its input gradient",
+               Range::AtLeast(0));
+  options->Add("weight_gradient", &c->costs.weight_gradient, "of its weight gradient",
+               Range::AtLeast(0));
+  options->Add("transfer", &c->costs.transfer, "from a pass to the next stage", Range::AtLeast(0));
+  options->Group("Output");
+  options
+      ->Add("format", &c->format, "a picture of characters, an SVG drawing, or numbers",
+            {"text", "svg", "json"})
+      .FlagOnly();
+  options->Add("width", &c->width, "columns of the picture", Range::AtLeast(20)).FlagOnly();
+}
+
+PipelineShape ShapeOf(const ScheduleConfig& c) {
+  PipelineShape shape = {.stages = static_cast<int>(c.pp),
+                         .chunks = static_cast<int>(c.pp_chunks),
+                         .micro_batches = static_cast<int>(c.micro_batches),
+                         .in_flight = static_cast<int>(c.pp_in_flight)};
+  for (const PipelineKind kind : kPipelineKinds) {
+    if (c.pp_schedule == PipelineKindName(kind)) shape.kind = kind;
+  }
+  return shape;
+}
+
+void PrintText(const ScheduleConfig& c, const PipelineSimulation& simulation) {
+  std::cout << absl::StrFormat(
+      "%s: %d stages of %d %s, %d micro-batches\n"
+      "time %g, idle %.1f %%, passes in flight by stage %s\n\n%s",
+      c.pp_schedule, c.pp, c.pp_chunks, c.pp_chunks == 1 ? "chunk" : "chunks", c.micro_batches,
+      simulation.time, 100 * simulation.IdleShare(), absl::StrJoin(simulation.peak_in_flight, " "),
+      TextOfSchedule(simulation, c.pp_chunks > 1, static_cast<int>(c.width)));
+}
+
+nlohmann::ordered_json Report(nlohmann::ordered_json settings,
+                              const PipelineSimulation& simulation) {
+  static constexpr const char* kPasses[] = {"forward", "input_gradient", "weight_gradient"};
+  settings["time"] = simulation.time;
+  settings["idle_share"] = simulation.IdleShare();
+  settings["peak_in_flight"] = simulation.peak_in_flight;
+  nlohmann::ordered_json stages = nlohmann::ordered_json::array();
+  for (const std::vector<TimedAction>& stage : simulation.stages) {
+    nlohmann::ordered_json actions = nlohmann::ordered_json::array();
+    for (const TimedAction& timed : stage) {
+      actions.push_back({{"pass", kPasses[static_cast<int>(timed.action.pass)]},
+                         {"micro_batch", timed.action.micro_batch},
+                         {"chunk", timed.action.chunk},
+                         {"begin", timed.begin},
+                         {"end", timed.end}});
+    }
+    stages.push_back(std::move(actions));
+  }
+  settings["stages"] = std::move(stages);
+  return settings;
+}
+
+absl::Status PrintSchedule(int argc, char** argv) {
+  ScheduleConfig config;
+  OptionSet options("schedule");
+  AddScheduleOptions(&config, &options);
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  if (helped) return absl::OkStatus();
+  const PipelineShape shape = ShapeOf(config);
+  STRAKE_RETURN_IF_ERROR(CheckPipelineShape(shape));
+  STRAKE_ASSIGN_OR_RETURN(const PipelineSimulation simulation,
+                          SimulatePipeline(shape, config.costs));
+  if (config.format == "json") {
+    std::cout << JsonText(Report(options.ToJson(), simulation)) << "\n";
+  } else if (config.format == "svg") {
+    std::cout << SvgOfSchedule(simulation, shape.chunks > 1);
+  } else {
+    PrintText(config, simulation);
+  }
+  return FlushStdout();
+}
+
+}  // namespace
+}  // namespace strake
+
+int main(int argc, char** argv) { return strake::ProgramMain(argc, argv, strake::PrintSchedule); }
