@@ -112,7 +112,7 @@ class Browser:
     def _call(self, page, *flags):
         done = subprocess.run(
             [self._program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--enable-logging=stderr", "--v=0", "--virtual-time-budget=10000", *flags,
+             "--enable-logging=stderr", "--v=0", *flags,
              page.as_uri()], capture_output=True, text=True, timeout=120)
         said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
         if said:

@@ -78,6 +78,11 @@ for (const run of runs) {
   run.clocks = { tokens: clock(run.byName['tokens/']), hours: clock(run.byName['seconds/'], 3600) };
 }
 
+// Without the folders that all runs are in.
+const folders = runs.map((run) => run.name.split('/'));
+while (folders.every((parts) => parts.length > 1 && parts[0] === folders[0][0])) folders.forEach((parts) => parts.shift());
+runs.forEach((run, r) => { run.label = folders[r].join('/'); });
+
 // A table from steps to what was reached after them.
 function clock(curve, unit = 1) {
   const table = { x: [0], y: [0] };
@@ -499,7 +504,7 @@ function seriesOf(kind) {
       const n = names.indexOf(curve.name), alone = runs.length === 1;
       const validates = curve.name.startsWith('validation');
       all.push({ run, curve, color: color(alone ? n : r), dash: dashes[alone ? Math.floor(n / numColors) % 4 : n % 4],
-        label: alone ? curve.name || kind.title : curve.name ? `${run.name}, ${curve.name}` : run.name,
+        label: alone ? curve.name || kind.title : curve.name ? `${run.label}, ${curve.name}` : run.label,
         smooth: smoothed.has(kind.id) && !validates,
         dots: ['validation', 'bits_per_byte', 'tasks'].includes(kind.id) || validates });
     }
@@ -597,7 +602,7 @@ function overview() {
 
 function heading(text) {
   return make('tr', {}, make('th', {}, text), ...runs.map((run, r) => make('th', {},
-      make('span', { class: 'swatch', style: 'background:' + color(r) }), run.name)));
+      make('span', { class: 'swatch', style: 'background:' + color(r) }), run.label)));
 }
 
 function row(label, values, differs) {
@@ -647,7 +652,7 @@ function section(title, ...nodes) {
 }
 
 function named(run, r) {
-  return runs.length === 1 ? '' : make('h3', { style: 'margin-bottom:8px' }, make('span', { class: 'swatch', style: 'background:' + color(r) }), run.name);
+  return runs.length === 1 ? '' : make('h3', { style: 'margin-bottom:8px' }, make('span', { class: 'swatch', style: 'background:' + color(r) }), run.label);
 }
 
 // Samples as they developed: one at a time, by a slider.
