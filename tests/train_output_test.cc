@@ -296,6 +296,19 @@ TEST(TrainConfigTest, IsSavedWithTheRun) {
   }
 }
 
+TEST(ScreenTest, QuietIsTheLastStepAlone) {
+  const TinyRun run;
+  const ProgramResult result =
+      run.Train({"--steps=5", "--eval_every=2", "--sample_every=2", "--save_every=2", "--quiet"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(result.out, ::testing::MatchesRegex("step 5/5  loss [^\n]+\n"
+                                                  "step 5  validation loss [^\n]+\n"
+                                                  "step 5  saved run/step-5 [^\n]+\n"));
+  const ProgramResult again = run.Train({"--steps=5", "--quiet"});
+  EXPECT_THAT(again.out, ::testing::StartsWith("nothing to do: "));
+}
+
 double TimeOfDay() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();

@@ -12,6 +12,7 @@
 #include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/name_error.h"
+#include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -77,7 +78,10 @@ class EvaluationProgress {
 
   void Start(const std::string& name) { name_ = name; }
   void Update(int64_t done, int64_t all) {
-    bar_.Update(all == 0 ? 1 : double(done) / double(all), name_);
+    bar_.Work({.what = "evaluating " + Printable(name_),
+               .done = double(done),
+               .total = double(all),
+               .unit = WorkUnit::kCount});
   }
 
  private:

@@ -151,7 +151,7 @@ absl::Status ExportAndPrint(const ExportConfig& config, const OptionSet& set) {
   STRAKE_ASSIGN_OR_RETURN(ExportOptions options, ExportOptionsOf(config, set));
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
   options.on_progress = [&](double share) {
-    screen.Update(share, absl::StrCat("writing ", Printable(config.out)));
+    screen.Work({.what = "writing " + Printable(config.out), .done = share, .total = 1});
   };
   const absl::StatusOr<ExportedModel> exported = ExportModel(options);
   screen.Erase();

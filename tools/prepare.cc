@@ -118,23 +118,12 @@ DocumentOptions DocumentsOf(const PrepareConfig& config) {
   return documents;
 }
 
-std::string ProgressText(const PrepareOptions::Progress& now, double seconds) {
-  const auto bytes = static_cast<double>(now.bytes_read - now.bytes_resumed);
-  const double rate = bytes / std::max(seconds, 1e-3);
-  const std::string tokens =
-      absl::StrCat(FormatCount(static_cast<double>(now.tokens)), " ", Plural(now.tokens, "token"),
-                   "  ", FormatBytes(rate), "/s");
-  if (now.bytes_in_all == 0) {
-    return absl::StrCat(FormatBytes(static_cast<double>(now.bytes_read)), "  ", tokens);
-  }
-  const double left = static_cast<double>(now.bytes_in_all - now.bytes_read) / std::max(rate, 1.0);
-  return absl::StrCat(tokens, "  ", FormatDuration(left), " left");
-}
-
-double ShareOf(const PrepareOptions::Progress& now) {
-  return now.bytes_in_all == 0
-             ? 0
-             : static_cast<double>(now.bytes_read) / static_cast<double>(now.bytes_in_all);
+WorkState WorkOf(const PrepareOptions::Progress& now) {
+  return {.what = "preparing text",
+          .done = static_cast<double>(now.bytes_read),
+          .total = static_cast<double>(now.bytes_in_all),
+          .unit = WorkUnit::kBytes,
+          .resumed = static_cast<double>(now.bytes_resumed)};
 }
 
 std::string Counted(int64_t count, const char* one) {
@@ -220,9 +209,7 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   InstallStopSignal();
   Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
   const double start = MonotonicSeconds();
-  options.on_progress = [&](const PrepareOptions::Progress& now) {
-    screen.Update(ShareOf(now), ProgressText(now, MonotonicSeconds() - start));
-  };
+  options.on_progress = [&](const PrepareOptions::Progress& now) { screen.Work(WorkOf(now)); };
   STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(**tokenizer, options));
   screen.Erase();
   PrintSummary(config, tokens, MonotonicSeconds() - start);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,8 +73,10 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     // mpirun passes on lines of output, but no progress bar.
     const bool bar = prints && layout.comm == "threads";
     Progress screen(&std::cout, bar ? TerminalColumns(STDOUT_FILENO) : 0);
+    std::optional<ProgressTicker> ticker;
+    if (prints) ticker.emplace(&screen);
     for (const std::string& notice : command.notices) {
-      if (prints) screen.Print("note: " + Printable(notice));
+      if (prints && !config.quiet) screen.Print("note: " + Printable(notice));
     }
     const auto warn = [&](const std::string& text) { screen.Print("warning: " + Printable(text)); };
     MetricsObserver metrics(warn);

@@ -1,14 +1,18 @@
 #include "tools/cli/progress.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <stop_token>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
+#include "tools/cli/terminal_lines.h"
 
 namespace strake {
 namespace {
@@ -41,48 +45,133 @@ std::string Line(double share, const std::string& text, int columns) {
   return line.substr(0, columns - 1);
 }
 
-}  // namespace
-
-int TerminalColumns(int fd) {
-  if (isatty(fd) == 0) return 0;
-  winsize size{};
-  // A terminal that does not know its size, for example behind a serial line, is assumed to have 80
-  // columns.
-  if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
+std::string AmountText(const WorkState& work, double amount) {
+  return work.unit == WorkUnit::kBytes ? FormatBytes(amount) : FormatCount(amount);
 }
+
+std::string RateText(const WorkState& work, double rate) {
+  const bool is_slow = work.unit == WorkUnit::kCount && rate < 10;
+  return (is_slow ? absl::StrFormat("%.2g", rate) : AmountText(work, rate)) + "/s";
+}
+
+// "45 %, 1.20 GiB of 2.60 GiB, 310.0 MiB/s, 4.6s left"; "12s so far" where nothing is known.
+std::string WorkText(const WorkState& work, double seconds, const char* between) {
+  std::vector<std::string> parts;
+  const bool has_total = work.total > 0;
+  const double done_now = work.done - work.resumed;
+  const double share = has_total ? std::clamp(work.done / work.total, 0.0, 1.0) : 0;
+  if (has_total) parts.push_back(absl::StrFormat("%.0f %%", std::floor(100 * share)));
+  if (work.unit != WorkUnit::kShare && work.done > 0) {
+    const std::string done = AmountText(work, work.done);
+    parts.push_back(has_total ? absl::StrCat(done, " of ", AmountText(work, work.total)) : done);
+    if (seconds > 0) parts.push_back(RateText(work, done_now / seconds));
+  }
+  const bool has_rate = has_total && done_now > 0;
+  parts.push_back(has_rate
+                      ? FormatDuration(seconds / done_now * std::max(0.0, work.total - work.done)) +
+                            " left"
+                      : FormatDuration(seconds) + " so far");
+  return absl::StrJoin(parts, between);
+}
+
+std::string WorkLine(const WorkState& work, double seconds, int columns) {
+  const std::string text = absl::StrCat(work.what, "  ", WorkText(work, seconds, "  "));
+  if (work.total > 0) return Line(work.done / work.total, text, columns);
+  return text.substr(0, columns - 1);
+}
+
+}  // namespace
 
 Progress::Progress(std::ostream* out, int columns, std::function<double()> clock)
     : out_(out), columns_(columns), clock_(std::move(clock)), next_draw_(clock_()) {}
 
 Progress::~Progress() { Erase(); }
 
-void Progress::Update(const ProgressState& state) { Update(ShareOf(state), StateText(state)); }
-
-void Progress::Update(double share, const std::string& text) {
+void Progress::Update(const ProgressState& state) {
+  const std::lock_guard lock(mutex_);
   if (columns_ == 0) return;
-  bar_ = Line(share, text, columns_);
+  step_bar_ = Line(ShareOf(state), StateText(state), columns_);
   const double now = clock_();
   if (now < next_draw_) return;
   next_draw_ = now + kSecondsBetweenDraws;
   Draw();
 }
 
+void Progress::Work(const WorkState& state) {
+  const std::lock_guard lock(mutex_);
+  if (work_.what != state.what) {
+    work_begin_ = clock_();
+    next_line_ = next_draw_ = work_begin_ + kSecondsOfQuiet;
+  } else if (state.done < work_.done) {
+    work_begin_ = clock_();
+  }
+  work_ = state;
+  ShowWork();
+}
+
+void Progress::Tick() {
+  const std::lock_guard lock(mutex_);
+  if (!work_.what.empty()) ShowWork();
+}
+
+void Progress::EndWork() {
+  const std::lock_guard lock(mutex_);
+  work_ = {};
+  next_draw_ = clock_();
+  if (work_bar_.empty()) return;
+  work_bar_.clear();
+  step_bar_.empty() ? EraseBar() : Draw();
+}
+
+void Progress::ShowWork() {
+  const double now = clock_(), seconds = now - work_begin_;
+  if (columns_ == 0) {
+    if (now < next_line_) return;
+    next_line_ = now + kSecondsBetweenLines;
+    *out_ << work_.what << ": " << WorkText(work_, seconds, ", ") << "\n" << std::flush;
+  } else if (now >= next_draw_) {
+    next_draw_ = now + kSecondsBetweenDraws;
+    work_bar_ = WorkLine(work_, seconds, columns_);
+    Draw();
+  }
+}
+
 void Progress::Print(absl::string_view text) {
+  const std::lock_guard lock(mutex_);
   const bool was_drawn = drawn_;
-  Erase();
-  *out_ << text << "\n" << std::flush;
+  EraseBar();
+  *out_ << WrapLines(text, line_columns_) << "\n" << std::flush;
   if (was_drawn) Draw();
 }
 
 void Progress::Erase() {
+  const std::lock_guard lock(mutex_);
+  work_ = {};
+  work_bar_.clear();
+  step_bar_.clear();
+  next_draw_ = clock_();
+  EraseBar();
+}
+
+void Progress::EraseBar() {
   if (drawn_) *out_ << kEraseLine << std::flush;
   drawn_ = false;
 }
 
 void Progress::Draw() {
-  *out_ << kEraseLine << bar_ << std::flush;
+  *out_ << kEraseLine << (work_bar_.empty() ? step_bar_ : work_bar_) << std::flush;
   drawn_ = true;
 }
+
+ProgressTicker::ProgressTicker(Progress* progress)
+    : thread_([progress](const std::stop_token& stop) {
+        std::mutex mutex;
+        std::condition_variable_any stopped;
+        std::unique_lock lock(mutex);
+        while (!stop.stop_requested()) {
+          stopped.wait_for(lock, stop, std::chrono::milliseconds(200), [] { return false; });
+          progress->Tick();
+        }
+      }) {}
 
 }  // namespace strake

@@ -1,19 +1,20 @@
-// Screen output while training: a live progress bar on a terminal, plain lines elsewhere.
+// Screen output of long work: a live progress bar on a terminal, plain lines elsewhere.
 #ifndef STRAKE_TOOLS_CLI_PROGRESS_H_
 #define STRAKE_TOOLS_CLI_PROGRESS_H_
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <ostream>
 #include <string>
+#include <thread>
 
 #include "absl/strings/string_view.h"
 #include "core/base/monotonic_seconds.h"
+#include "core/base/work_state.h"
+#include "tools/cli/terminal_lines.h"
 
 namespace strake {
-
-// The columns of the terminal behind a file descriptor, 0 if it is not a terminal.
-int TerminalColumns(int fd);
 
 struct ProgressState {
   int64_t step = 0;
@@ -23,12 +24,18 @@ struct ProgressState {
   double seconds_left = 0;
 };
 
-// The bar is the last line on the screen. While a Progress lives, all lines go through it.
+// The bar is the last line on the screen, and narrower than it. While a Progress lives, all lines
+// go through it. Any thread may call its functions.
+//
+// Work is told of when it has taken kSecondsOfQuiet: on a terminal by a bar, elsewhere by a line
+// then and after each kSecondsBetweenLines.
 class Progress {
  public:
   static constexpr double kSecondsBetweenDraws = 0.1;
+  static constexpr double kSecondsOfQuiet = 2;
+  static constexpr double kSecondsBetweenLines = 30;
 
-  // `columns` = 0 shows no bar. `out` must outlive the Progress; `clock` is for tests.
+  // `columns` = 0 shows no bar, but lines. `out` must outlive the Progress; `clock` is for tests.
   Progress(std::ostream* out, int columns, std::function<double()> clock = MonotonicSeconds);
   // Erases the bar.
   ~Progress();
@@ -37,24 +44,51 @@ class Progress {
 
   // Draws the bar, unless it was drawn less than kSecondsBetweenDraws ago.
   void Update(const ProgressState& state);
-  // The same for other work than steps: its share, from 0 to 1, and what it is.
-  void Update(double share, const std::string& text);
+  // The same for other work than steps, which may interrupt them. It begins when it is first told
+  // of, and goes on until other work begins. Where less is done than before, it is done
+  // once more.
+  void Work(const WorkState& state);
+  // Ends the work: the bar of the steps is back, if there was one.
+  void EndWork();
+  // Shows how long the work takes now. For a clock to call while the work itself tells nothing.
+  void Tick();
+
+  // Breaks printed lines that are longer (tools/cli/terminal_lines.h); 0: never. Before the first.
+  void set_line_columns(int columns) { line_columns_ = columns; }
+  int line_columns() const { return line_columns_; }
 
   // Prints lines (without the last line's end) above the bar.
   void Print(absl::string_view text);
 
-  // Removes the bar from the screen until the next Update().
+  // Removes the bar from the screen, and ends the work, until the next Update().
   void Erase();
 
  private:
+  // With mutex_ locked:
+  void ShowWork();
+  void EraseBar();
   void Draw();
 
   std::ostream* const out_;
   const int columns_;
+  int line_columns_ = 0;
   const std::function<double()> clock_;
-  std::string bar_;
+  std::mutex mutex_;
+  std::string step_bar_;
+  WorkState work_;  // `what` is empty where there is none
+  std::string work_bar_;
+  double work_begin_ = 0, next_line_ = 0;
   bool drawn_ = false;
   double next_draw_;
+};
+
+// Calls Tick() from a thread of its own, for work that seldom tells how far it is.
+class ProgressTicker {
+ public:
+  explicit ProgressTicker(Progress* progress);
+
+ private:
+  std::jthread thread_;
 };
 
 }  // namespace strake

@@ -3,9 +3,11 @@
 #include <pty.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <sstream>
+#include <thread>
 
 #include "gtest/gtest.h"
 
@@ -85,6 +87,130 @@ TEST(ProgressTest, FitsInTheTerminal) {
     EXPECT_LT(line.size(), columns);
     EXPECT_EQ(line.find(kText) != std::string::npos, columns >= 60) << line;
   }
+}
+
+const WorkState kReading = {.what = "reading weights",
+                            .done = 1024 * 1024,
+                            .total = 4 * 1024 * 1024,
+                            .unit = WorkUnit::kBytes};
+constexpr char kReadingBar[] =
+    "[=======                       ] "
+    "reading weights  25 %  1.00 MiB of 4.00 MiB  512.0 KiB/s  6.0s left";
+
+TEST(ProgressTest, WorkOfTwoSecondsHasABar) {
+  std::ostringstream out;
+  double now = 5;
+  Progress progress(&out, 120, [&] { return now; });
+  progress.Work({.what = "reading weights"});
+  now = 6.9;
+  progress.Work(kReading);
+  progress.Tick();
+  EXPECT_EQ(out.str(), "");
+  now = 7;
+  progress.Tick();
+  EXPECT_EQ(out.str(), kErase + std::string(kReadingBar));
+  out.str("");
+  progress.Print("line");
+  EXPECT_EQ(out.str(), kErase + std::string("line\n") + kErase + kReadingBar);
+  out.str("");
+  progress.EndWork();
+  EXPECT_EQ(out.str(), kErase);
+  // Other work begins anew.
+  out.str("");
+  now = 8;
+  progress.Work({.what = "comparing weights"});
+  progress.EndWork();
+  EXPECT_EQ(out.str(), "");
+}
+
+TEST(ProgressTest, WorkInterruptsSteps) {
+  std::ostringstream out;
+  double now = 5;
+  Progress progress(&out, 120, [&] { return now; });
+  progress.Update(kState);
+  progress.Work({.what = "validating"});
+  EXPECT_EQ(out.str(), kErase + FullBar());
+  out.str("");
+  now = 8;
+  progress.Tick();
+  EXPECT_EQ(out.str(), std::string(kErase) + "validating  3.0s so far");
+  out.str("");
+  progress.EndWork();
+  EXPECT_EQ(out.str(), kErase + FullBar());
+}
+
+TEST(ProgressTest, PipedWorkHasFewLines) {
+  std::ostringstream out;
+  double now = 0;
+  Progress progress(&out, 0, [&] { return now; });
+  for (int second = 0; second <= 40; ++second) {
+    now = second;
+    progress.Work({.what = "reading", .done = now, .total = 80, .unit = WorkUnit::kCount});
+  }
+  progress.EndWork();
+  progress.Tick();
+  EXPECT_EQ(out.str(),
+            "reading: 2 %, 2 of 80, 1/s, 1m18s left\nreading: 40 %, 32 of 80, 1/s, 48s left\n");
+}
+
+TEST(ProgressTest, WorkThatIsDoneOnceMoreHasARateOfItsOwn) {
+  std::ostringstream out;
+  double now = 0;
+  Progress progress(&out, 0, [&] { return now; });
+  WorkState work = {.what = "computing", .done = 0, .total = 80, .unit = WorkUnit::kCount};
+  progress.Work(work);
+  now = 1;
+  work.done = 60;
+  progress.Work(work);
+  work.done = 0;
+  progress.Work(work);
+  now = 5;
+  work.done = 2;
+  progress.Work(work);
+  EXPECT_EQ(out.str(), "computing: 2 %, 2 of 80, 0.5/s, 2m36s left\n");
+}
+
+TEST(ProgressTest, WhatAnEarlierProcessDidTellsNothingOfTheRate) {
+  std::ostringstream out;
+  double now = 0;
+  Progress progress(&out, 0, [&] { return now; });
+  WorkState work = {
+      .what = "reading", .done = 50, .total = 80, .unit = WorkUnit::kCount, .resumed = 50};
+  progress.Work(work);
+  now = 10;
+  work.done = 60;
+  progress.Work(work);
+  EXPECT_EQ(out.str(), "reading: 75 %, 60 of 80, 1/s, 20s left\n");
+}
+
+TEST(ProgressTest, WorkFitsInTheTerminal) {
+  for (const int columns : {1, 2, 10, 48, 54, 60, 80, 300}) {
+    std::ostringstream out;
+    double now = 0;
+    Progress progress(&out, columns, [&] { return now; });
+    progress.Work(kReading);
+    now = 2;
+    progress.Tick();
+    EXPECT_LT(out.str().size() - (sizeof(kErase) - 1), columns) << out.str();
+  }
+}
+
+TEST(ProgressTest, ATickerShowsWorkThatTellsNothing) {
+  std::ostringstream out;
+  std::atomic<double> now = 0;
+  std::atomic<int> questions = 0;
+  Progress progress(&out, 0, [&] {
+    ++questions;
+    return now.load();
+  });
+  progress.Work({.what = "reading"});
+  now = 3;
+  {
+    const int before = questions;
+    const ProgressTicker ticker(&progress);
+    while (questions == before) std::this_thread::yield();
+  }
+  EXPECT_EQ(out.str(), "reading: 3.0s so far\n");
 }
 
 TEST(ProgressTest, OddStates) {

@@ -87,7 +87,11 @@ std::string RunText(const TrainerOptions& options, const TrainingData& data) {
 }  // namespace
 
 void ScreenObserver::PrintHeaderLine(const char* name, const std::string& text) {
-  screen_->Print(absl::StrFormat("%-10s %s", name, text));
+  if (!quiet()) screen_->Print(absl::StrFormat("%-10s %s", name, text));
+}
+
+void ScreenObserver::PrintResult(const std::string& line) {
+  quiet() ? results_.push_back(line) : screen_->Print(line);
 }
 
 absl::Status ScreenObserver::OnWarning(const std::string& text) {
@@ -96,17 +100,15 @@ absl::Status ScreenObserver::OnWarning(const std::string& text) {
 }
 
 absl::Status ScreenObserver::OnNote(const std::string& text) {
-  screen_->Print("note: " + Printable(text));
+  if (!quiet()) screen_->Print("note: " + Printable(text));
   return absl::OkStatus();
 }
 
 absl::Status ScreenObserver::OnPrepare(const PrepareProgress& p) {
-  const double done = static_cast<double>(p.bytes_read), all = static_cast<double>(p.bytes_in_all);
-  screen_->Update(
-      all > 0 ? done / all : 0,
-      absl::StrCat(FormatBytes(done), " of ", FormatBytes(all), " of text prepared, ",
-                   FormatCount(static_cast<double>(p.tokens)), " ", Plural(p.tokens, "token")));
-  return absl::OkStatus();
+  return OnWork({.what = "preparing text",
+                 .done = static_cast<double>(p.bytes_read),
+                 .total = static_cast<double>(p.bytes_in_all),
+                 .unit = WorkUnit::kBytes});
 }
 
 absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
@@ -127,7 +129,7 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   }
   PrintHeaderLine("run", RunText(options, plan.data));
   PrintHeaderLine("machine", MachineText(config.machine, config.layout));
-  if (!plan.attention_note.empty()) {
+  if (!plan.attention_note.empty() && !quiet()) {
     screen_->Print("note: attention runs on Strake's own kernels, slower than cuDNN's: " +
                    plan.attention_note);
   }
@@ -135,9 +137,17 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
 }
 
 absl::Status ScreenObserver::OnMemory(size_t done_bytes, size_t total_bytes) {
-  const double done = static_cast<double>(done_bytes), total = static_cast<double>(total_bytes);
-  screen_->Update(done / total, absl::StrCat(FormatBytes(done), " of ", FormatBytes(total),
-                                             " of memory from the system"));
+  return OnWork({.what = "waiting for memory from the system",
+                 .done = static_cast<double>(done_bytes),
+                 .total = static_cast<double>(total_bytes),
+                 .unit = WorkUnit::kBytes});
+}
+
+absl::Status ScreenObserver::OnWork(const WorkState& work) {
+  if (quiet()) return absl::OkStatus();
+  WorkState shown = work;
+  shown.what = Printable(work.what);
+  shown.what.empty() ? screen_->EndWork() : screen_->Work(shown);
   return absl::OkStatus();
 }
 
@@ -165,15 +175,18 @@ absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
   ++steps_timed_;
   seconds_per_step_ += weight * (m.seconds - seconds_per_step_);
   const double seconds_left = seconds_per_step_ * (steps - m.step);
-  if (IsStepWithLine(m.step)) {
+  last_step_ = m.step;
+  results_.clear();
+  // The last step that is done is not known to be it.
+  if (quiet() || IsStepWithLine(m.step)) {
     const double gflops = TrainingFlopsPerToken(run.engine.model, run.engine.seq_len) * m.tokens /
                           seconds_per_step_ / 1e9;
-    screen_->Print(absl::StrFormat(
+    PrintResult(absl::StrFormat(
         "step %*d/%d  loss %.4f  lr %.2e  grad norm %.3f  %s tokens/s  %.0f GFLOP/s  %s left",
         static_cast<int>(absl::StrCat(steps).size()), m.step, steps, m.loss, m.lr, m.grad_norm,
         FormatCount(m.tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
   }
-  screen_->Update({m.step, steps, m.loss, m.tokens_per_second, seconds_left});
+  if (!quiet()) screen_->Update({m.step, steps, m.loss, m.tokens_per_second, seconds_left});
   return absl::OkStatus();
 }
 
@@ -181,32 +194,37 @@ absl::Status ScreenObserver::OnEvaluation(const EvalMetrics& m) {
   const std::string name = m.name.empty() ? "" : " of " + Printable(m.name);
   const std::string bits =
       m.bits_per_byte > 0 ? absl::StrFormat(", %.4f bits per byte", m.bits_per_byte) : "";
-  screen_->Print(absl::StrFormat("step %d  validation loss%s %.4f%s (%s of %s sequences)", m.step,
-                                 name, m.val_loss, bits, FormatCount(m.num_samples),
-                                 FormatCount(m.all_samples)));
+  PrintResult(absl::StrFormat("step %d  validation loss%s %.4f%s (%s of %s sequences)", m.step,
+                              name, m.val_loss, bits, FormatCount(m.num_samples),
+                              FormatCount(m.all_samples)));
   return absl::OkStatus();
 }
 
 absl::Status ScreenObserver::OnTask(const TaskMetrics& m) {
-  screen_->Print(absl::StrFormat("step %d  %s: accuracy %.4f, normalised %.4f (%s questions)",
-                                 m.step, Printable(m.name), m.acc, m.acc_norm,
-                                 FormatCount(static_cast<double>(m.num_examples))));
+  PrintResult(absl::StrFormat("step %d  %s: accuracy %.4f, normalised %.4f (%s questions)", m.step,
+                              Printable(m.name), m.acc, m.acc_norm,
+                              FormatCount(static_cast<double>(m.num_examples))));
   return absl::OkStatus();
 }
 
 absl::Status ScreenObserver::OnSample(const TrainSample& sample) {
+  if (quiet()) return absl::OkStatus();
   screen_->Print(absl::StrCat("step ", sample.step, "  sample: [", sample.prompt, "]",
                               sample.is_text ? "" : " ", sample.continuation));
   return absl::OkStatus();
 }
 
 absl::Status ScreenObserver::OnCheckpoint(const TrainCheckpoint& checkpoint) {
-  screen_->Print(absl::StrFormat("step %d  saved %s (fingerprint %s)", checkpoint.step,
-                                 checkpoint.path, checkpoint.fingerprint));
+  // One that is saved beside the steps may be of an earlier one.
+  if (quiet() && checkpoint.step != last_step_) return absl::OkStatus();
+  PrintResult(absl::StrFormat("step %d  saved %s (fingerprint %s)", checkpoint.step,
+                              checkpoint.path, checkpoint.fingerprint));
   return absl::OkStatus();
 }
 
 absl::Status ScreenObserver::OnEnd(const TrainEnd& end) {
+  screen_->EndWork();
+  for (const std::string& line : results_) screen_->Print(line);
   switch (end.reason) {
     case TrainEnd::Reason::kNothingToDo:
       screen_->Print(absl::StrCat("nothing to do: the run is at step ", end.step, " of ",

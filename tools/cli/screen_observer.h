@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "tools/cli/progress.h"
@@ -12,6 +13,7 @@
 
 namespace strake {
 
+// With --quiet it prints warnings, and at the end the lines of the last step.
 class ScreenObserver : public TrainObserver {
  public:
   // Both must outlive the observer.
@@ -23,6 +25,7 @@ class ScreenObserver : public TrainObserver {
   absl::Status OnPrepare(const PrepareProgress& progress) override;
   absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnMemory(size_t done_bytes, size_t total_bytes) override;
+  absl::Status OnWork(const WorkState& work) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override;
   absl::Status OnEvaluation(const EvalMetrics& metrics) override;
@@ -32,7 +35,11 @@ class ScreenObserver : public TrainObserver {
   absl::Status OnEnd(const TrainEnd& end) override;
 
  private:
+  bool quiet() const { return command_.config.quiet; }
+  // Prints nothing where it is quiet.
   void PrintHeaderLine(const char* name, const std::string& text);
+  // Prints the line of a step, or keeps it for the end where it is quiet.
+  void PrintResult(const std::string& line);
   bool IsStepWithLine(int64_t step) const;
 
   const TrainCommand& command_;
@@ -40,6 +47,8 @@ class ScreenObserver : public TrainObserver {
   int64_t num_steps_ = 0;    // of the run
   int64_t steps_timed_ = 0;  // since this process started
   double seconds_per_step_ = 0;
+  int64_t last_step_ = 0;
+  std::vector<std::string> results_;  // of the last step, where it is quiet
 };
 
 }  // namespace strake

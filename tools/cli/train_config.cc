@@ -186,6 +186,8 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
   options->Add("log_every", &c->log_every,
                "steps between lines on the screen; -1: a twentieth of all steps, at most 50",
                Range::Between(-1, 1e15));
+  options->Add("quiet", &c->quiet, "print warnings, errors and the last step's lines alone")
+      .FlagOnly();
   options->Add("tensorboard", &c->tensorboard,
                "write scalars and samples to OUT/tensorboard, too, for TensorBoard");
   options->Add("eval_every", &c->run.eval_every,
@@ -441,8 +443,8 @@ bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
     return name == "out" || name == "steps" || name == "epochs" || name == "max_epochs" ||
-           name == "log_every" || name == "tensorboard" || name == "exit_zero_on_stop" ||
-           name == "data_fingerprint";
+           name == "log_every" || name == "tensorboard" || name == "quiet" ||
+           name == "exit_zero_on_stop" || name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
 }

@@ -34,6 +34,7 @@ struct TrainConfig {
   int64_t log_every = -1;
   bool exit_zero_on_stop = false;
   bool tensorboard = false;
+  bool quiet = false;
   MachineConfig machine;
   LayoutConfig layout;
   // The other flags' values. ParseTrainCommand() also sets what follows from the members above,

@@ -65,8 +65,10 @@ class FilesReader {
  private:
   void ShowProgress() {
     const double bytes = double(bytes_of_read_files_ + reader_->bytes_read());
-    progress_->Update(bytes / double(std::max<int64_t>(bytes_in_all_, 1)),
-                      absl::StrCat("counting words: ", FormatBytes(bytes)));
+    progress_->Work({.what = "counting words",
+                     .done = bytes,
+                     .total = double(bytes_in_all_),
+                     .unit = WorkUnit::kBytes});
   }
 
   const std::vector<std::string> files_;
@@ -100,8 +102,10 @@ absl::StatusOr<BpeTrainerOptions> TrainerOptionsOf(const TrainTokenizerConfig& c
     options.special_tokens = absl::StrSplit(config.special_tokens, ',');
   }
   options.on_progress = [progress, size = config.vocab_size](int64_t num_tokens) {
-    progress->Update(double(num_tokens) / double(size),
-                     absl::StrCat("merging pairs: ", num_tokens, " tokens"));
+    progress->Work({.what = "merging pairs",
+                    .done = double(num_tokens),
+                    .total = double(size),
+                    .unit = WorkUnit::kCount});
   };
   const absl::Status status = CheckBpeTrainerOptions(options);
   if (!status.ok()) return NameError("--vocab_size, --special_tokens", status);
@@ -156,6 +160,7 @@ absl::Status TrainTokenizer(const TrainTokenizerConfig& config) {
   spec.pre_tokenizers = {PreTokenizerOf(config.tokenizer_pattern)};
   if (!spec.added.empty()) spec.end_of_text = spec.added[0].id;
   STRAKE_RETURN_IF_ERROR(WriteTokenizer(spec, config.out));
+  progress.Erase();
   progress.Print(absl::StrCat("vocabulary: ", spec.tokens.size(), " tokens, ", spec.merges.size(),
                               " merges, in ", config.out));
   const int64_t num_missing = config.vocab_size - int64_t(spec.tokens.size());

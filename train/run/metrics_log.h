@@ -8,10 +8,10 @@
 //
 //   {"step":1,"eval_task":"arc","acc":0.25,"acc_norm":0.3,"examples":100}
 //
-// These keys in this order; "mfu" where it is known; "sources" where the training data has several, with those that the step
-// has samples of; "val_data" where the validation data has a name, "val_bits_per_byte"
-// where EvalMetrics has it. Floating-point numbers are the shortest that read back
-// exactly; null where they are not finite, which JSON cannot express.
+// These keys in this order; "mfu" where it is known; "sources" where the training data has several,
+// with those that the step has samples of; "val_data" where the validation data has a name,
+// "val_bits_per_byte" where EvalMetrics has it. Floating-point numbers are the shortest that read
+// back exactly; null where they are not finite, which JSON cannot express.
 #ifndef STRAKE_TRAIN_RUN_METRICS_LOG_H_
 #define STRAKE_TRAIN_RUN_METRICS_LOG_H_
 

@@ -134,6 +134,11 @@ RunSaver::Written RunSaver::WriteFiles(absl::FunctionRef<absl::Status(const std:
   return {status, status.ok() ? ReadBackAndPrune() : absl::OkStatus()};
 }
 
+absl::Status RunSaver::TellWork(const std::string& what) const {
+  if (!is_first_rank()) return absl::OkStatus();
+  return TellAll(observers_, [&](TrainObserver& o) { return o.OnWork({.what = what}); });
+}
+
 absl::Status RunSaver::WriteNote(const RunRecord& record) const {
   STRAKE_RETURN_IF_ERROR(
       TellAll(observers_, [&](TrainObserver& o) { return o.OnSave(record.step); }));
@@ -183,8 +188,10 @@ absl::Status RunSaver::SetSaving(const RunRecord& record) {
 }
 
 absl::Status RunSaver::SaveAndWait(const RunRecord& record) {
+  STRAKE_RETURN_IF_ERROR(TellWork("writing a checkpoint"));
   STRAKE_RETURN_IF_ERROR(SetSaving(record));
   STRAKE_ASSIGN_OR_RETURN(const Written written, WriteWithAllRanks());
+  STRAKE_RETURN_IF_ERROR(TellWork(""));
   return End(written);
 }
 
@@ -250,7 +257,9 @@ absl::Status RunSaver::TellOfCheckpoint(const absl::Status& pruned) const {
 }
 
 absl::Status RunSaver::Finish(const RunRecord& record) {
+  STRAKE_RETURN_IF_ERROR(TellWork("writing a checkpoint"));
   STRAKE_RETURN_IF_ERROR(Wait());
+  STRAKE_RETURN_IF_ERROR(TellWork(""));
   while (saved_.step != record.step) {
     if (failed_) {
       std::this_thread::sleep_for(std::chrono::duration<double>(SecondsBetweenSaves()));

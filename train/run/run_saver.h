@@ -80,6 +80,7 @@ class RunSaver {
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
   absl::Status Warn(const std::string& text) const;
+  absl::Status TellWork(const std::string& what) const;
   absl::Status WarnOfPruning(const absl::Status& error) const;
   double SecondsBetweenSaves() const;
 

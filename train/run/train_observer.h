@@ -6,6 +6,7 @@
 //   OnPrepare                      many times, while text is prepared
 //   OnPlan, OnStart                once, before the first step; between them
 //   OnMemory                       many times a second, while the system provides memory
+//   OnWork                         at any time before OnEnd, for what may take long
 //   OnStep                         after each step; then, where they are due,
 //   OnEvaluation, OnTask,        once for each validation data, and for each task
 //   OnSample
@@ -25,6 +26,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "core/base/work_state.h"
 
 namespace strake {
 
@@ -149,6 +151,9 @@ class TrainObserver {
   virtual absl::Status OnMemory(size_t /*done_bytes*/, size_t /*total_bytes*/) {
     return absl::OkStatus();
   }
+  // Work that may take long begins, or goes on: data and weights that are read, checks, evaluations
+  // and saves that stop the run. It may tell nothing more until it ends, with an empty `what`.
+  virtual absl::Status OnWork(const WorkState& /*work*/) { return absl::OkStatus(); }
   // All checks have passed, and the directory is claimed.
   virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }

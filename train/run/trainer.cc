@@ -82,7 +82,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& o
   STRAKE_RETURN_IF_ERROR(trainer->ChooseDataRules());
   STRAKE_RETURN_IF_ERROR(trainer->PrepareText());
   // The first rank goes first: an error of the data is then printed once.
-  if (mesh.rank() == 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
+  if (mesh.rank() == 0) {
+    STRAKE_RETURN_IF_ERROR(
+        trainer->TellWorkOf("scanning tokens", [&] { return trainer->OpenData(); }));
+  }
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
   if (mesh.rank() != 0) STRAKE_RETURN_IF_ERROR(trainer->OpenData());
   STRAKE_RETURN_IF_ERROR(trainer->MakeEngine());
@@ -99,6 +102,18 @@ absl::Status Trainer::Warn(const std::vector<std::string>& warnings) const {
     STRAKE_RETURN_IF_ERROR(Tell([&](TrainObserver& o) { return o.OnWarning(warning); }));
   }
   return absl::OkStatus();
+}
+
+absl::Status Trainer::TellWork(const WorkState& work) const {
+  return Tell([&](TrainObserver& o) { return o.OnWork(work); });
+}
+
+// Does the work, and tells of it from begin to end.
+absl::Status Trainer::TellWorkOf(const std::string& what,
+                                 absl::FunctionRef<absl::Status()> work) const {
+  STRAKE_RETURN_IF_ERROR(TellWork({.what = what}));
+  STRAKE_RETURN_IF_ERROR(work());
+  return TellWork({});
 }
 
 absl::Status Trainer::ChooseDataRules() {
@@ -339,14 +354,20 @@ absl::Status Trainer::CompareFingerprint(const RunStart& start) const {
 }
 
 absl::Status Trainer::OpenRun() {
-  STRAKE_ASSIGN_OR_RETURN(const std::string base_weights, FrozenChecksum());
+  std::string base_weights;
+  STRAKE_RETURN_IF_ERROR(TellWorkOf("checking the frozen weights", [&]() -> absl::Status {
+    STRAKE_ASSIGN_OR_RETURN(base_weights, FrozenChecksum());
+    return absl::OkStatus();
+  }));
   TrainerOptions identified = options_;
   identified.documents = data_->documents();
+  STRAKE_RETURN_IF_ERROR(TellWork({.what = "identifying the tokens"}));
   start_record_ = std::make_unique<RunRecord>(RunRecord{
       .identity =
           IdentityOf(identified, data_->Fingerprint(engine_->team()), data_->rules(), base_weights),
       .config = ConfigOf(options_, mesh_.sizes()),
       .data_time = data_->TimeOfSampledFiles()});
+  STRAKE_RETURN_IF_ERROR(TellWork({}));
   const nlohmann::ordered_json& identity = start_record_->identity;
   STRAKE_RETURN_IF_ERROR(
       CheckSameOnAllRanks(mesh_, SharedSettings(start_record_->config, identity)));
@@ -364,10 +385,14 @@ absl::Status Trainer::OpenRun() {
   due_ = start.due;
   damaged_ = start.damaged;
   held_run_ = start.held_run;
-  STRAKE_RETURN_IF_ERROR(SetWeights(start.checkpoint));
+  const bool reads = !start.checkpoint.empty() || !options_.init_from.empty();
+  STRAKE_RETURN_IF_ERROR(TellWorkOf(reads ? "reading weights" : "making weights",
+                                    [&] { return SetWeights(start.checkpoint); }));
   if (is_first_rank()) STRAKE_RETURN_IF_ERROR(ReadCarried(start.checkpoint));
-  STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
-  STRAKE_RETURN_IF_ERROR(CompareFingerprint(start));
+  STRAKE_RETURN_IF_ERROR(TellWorkOf("comparing weights", [&]() -> absl::Status {
+    STRAKE_RETURN_IF_ERROR(engine_->CompareReplicas());
+    return CompareFingerprint(start);
+  }));
   STRAKE_RETURN_IF_ERROR(WaitForMemory());
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh_));
   RunRecord record = Record();
@@ -533,6 +558,8 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
   const int64_t micro_batch = options_.engine.micro_batch;
   const int64_t num_samples = NumEvalSamples(*validation.loader);
   const int64_t num_targets = validation.loader->NumTargets(0, num_samples);
+  const std::string what =
+      validation.name.empty() ? "validating" : "validating on " + validation.name;
   // The data-parallel ranks take turns, so that the samples do not depend on their number.
   const int64_t first = micro_batch * mesh_.coordinates().dp;
   const int64_t per_pass = micro_batch * mesh_.sizes().dp;
@@ -541,6 +568,10 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
       STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
       if (stop_) break;
     }
+    STRAKE_RETURN_IF_ERROR(TellWork({.what = what,
+                                     .done = static_cast<double>(done),
+                                     .total = static_cast<double>(num_samples),
+                                     .unit = WorkUnit::kCount}));
     const int64_t i = done + first;
     if (i >= num_samples) continue;
     const int64_t count = std::min(micro_batch, num_samples - i);
@@ -575,6 +606,7 @@ absl::StatusOr<std::optional<TaskMetrics>> Trainer::ScoreTask(const ChoiceTask& 
   SequenceScorer scorer(
       engine_->context(), engine_->model(), mesh_,
       {.pass_tokens = options_.engine.micro_batch * options_.engine.seq_len, .stop = ask});
+  STRAKE_RETURN_IF_ERROR(TellWork({.what = absl::StrCat("answering ", task.name)}));
   const auto scores = ScoreChoices(scorer, task);
   if (stop_) return std::nullopt;
   if (!scores.ok()) return NameStep(step_, scores.status());
@@ -662,8 +694,13 @@ absl::Status Trainer::Sample() {
 absl::Status Trainer::DoWhatIsDue() {
   // A data-parallel rank may have nothing to evaluate, and only the first ones generate.
   if (due_.any() && !stop_) STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
-  if (due_.evaluation && !stop_) STRAKE_RETURN_IF_ERROR(Evaluate());
-  if (due_.sample && !stop_) STRAKE_RETURN_IF_ERROR(Sample());
+  if (due_.evaluation && !stop_) {
+    STRAKE_RETURN_IF_ERROR(Evaluate());
+    STRAKE_RETURN_IF_ERROR(TellWork({}));
+  }
+  if (due_.sample && !stop_) {
+    STRAKE_RETURN_IF_ERROR(TellWorkOf("generating a sample", [&] { return Sample(); }));
+  }
   return saver_->Note(step_, due_);
 }
 

@@ -55,6 +55,7 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 using ::testing::Not;
 using ::testing::Pair;
 using testing::ReadFile;
@@ -242,6 +243,73 @@ TEST_F(TrainerTest, StopsWhereItIsAskedTo) {
 }
 
 // The lines of the log without their times.
+// Records what work begins, and "" where it ends; and the steps.
+struct WorkRecorder : TrainObserver {
+  absl::Status OnWork(const WorkState& work) override {
+    if (works.empty() || works.back() != work.what) works.push_back(work.what);
+    return absl::OkStatus();
+  }
+  absl::Status OnStep(const StepMetrics& m) override {
+    steps.push_back(m);
+    return absl::OkStatus();
+  }
+  std::vector<std::string> works;
+  std::vector<StepMetrics> steps;
+};
+
+TEST_F(TrainerTest, TellsOfWorkThatMayTakeLong) {
+  options_.eval_every = options_.sample_every = 4;
+  options_.async_save = false;
+  for (const MeshVector& sizes : {kOneRank, kDp2}) {
+    options_.directory = directory_ / absl::StrCat("run", sizes.dp);
+    WorkRecorder first, second;
+    ASSERT_TRUE(Train(sizes, {&first}).ok());
+    EXPECT_THAT(first.works, IsSupersetOf({"scanning tokens", "identifying the tokens",
+                                           "making weights", "comparing weights", "validating",
+                                           "generating a sample", "writing a checkpoint"}));
+    EXPECT_EQ(first.works.back(), "") << "all work ends";
+    options_.schedule.total_steps = 5;
+    ASSERT_TRUE(Train(sizes, {&second}).ok());
+    EXPECT_THAT(second.works, Contains("reading weights"));
+    options_.schedule.total_steps = 4;
+  }
+}
+
+TEST_F(TrainerTest, UtilisationIsAShareOfThePeak) {
+  WorkRecorder unknown, known;
+  ASSERT_TRUE(Train(kOneRank, {&unknown}).ok());
+  for (const StepMetrics& m : unknown.steps) EXPECT_EQ(m.mfu, 0);
+  options_.directory = directory_ / "known";
+  options_.peak_flops = 1e9;
+  ASSERT_TRUE(Train(kOneRank, {&known}).ok());
+  const double flops = TrainingFlopsPerToken(options_.engine.model, 8);
+  for (const StepMetrics& m : known.steps) {
+    EXPECT_NEAR(m.mfu, flops * m.tokens_per_second / 1e9, 1e-9 * m.mfu);
+  }
+}
+
+// As many as --epochs asks for, rounded up to whole steps; with sources, of all their samples.
+TEST_F(TrainerTest, EpochsAreOfAllTrainingData) {
+  WriteFile(directory_ / "more.txt", std::string(999, 'x'));
+  options_.epochs = 0.5;
+  for (const bool has_sources : {false, true}) {
+    options_.directory = directory_ / absl::StrCat("run", has_sources);
+    if (has_sources) {
+      options_.train_sources = {{"a", options_.train_files, 0.75},
+                                {"b", {directory_ / "more.txt"}, 0.25}};
+      options_.train_files = {};
+    }
+    WorkRecorder recorder;
+    ASSERT_TRUE(Train(kOneRank, {&recorder}).ok());
+    const double each = recorder.steps[0].epoch;
+    EXPECT_GT(each, 0);
+    EXPECT_NEAR(recorder.steps.back().epoch, each * recorder.steps.size(), 1e-9);
+    EXPECT_GE(recorder.steps.back().epoch, 0.5);
+    EXPECT_LT(recorder.steps.back().epoch, 0.5 + each);
+    EXPECT_GE(recorder.steps.back().time, recorder.steps[0].time);
+  }
+}
+
 std::string TimelessLog(const std::string& directory) {
   const std::regex times(",\"seconds\":.*");
   return std::regex_replace(ReadFile(directory + "/metrics.jsonl"), times, "}");
