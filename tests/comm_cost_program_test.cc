@@ -98,6 +98,26 @@ TEST_F(CommCostProgramTest, StepTimesOfWhatHasNoRate) {
   EXPECT_THAT(f32.err, HasSubstr("--device=cuda --dtype=fp32: there are rates for"));
 }
 
+TEST_F(CommCostProgramTest, MemoryOfTheRank) {
+  const Json memory = RunJson({}).at("memory");
+  int64_t sum = 0;
+  for (const auto& [name, bytes] : memory.items()) {
+    if (name != "total_bytes") sum += bytes.get<int64_t>();
+  }
+  EXPECT_EQ(memory.at("total_bytes"), sum);
+  // Two numbers per parameter, and what aligns them.
+  const int64_t weights = memory.at("weight_bytes");
+  EXPECT_NEAR(memory.at("optimizer_bytes").get<int64_t>(), 2 * weights, 0.01 * weights);
+  const Json sharded = RunJson({"--dp=4", "--zero=2"}).at("memory");
+  EXPECT_NEAR(sharded.at("weight_bytes").get<int64_t>(), weights, 0.05 * weights);
+  EXPECT_LT(4 * sharded.at("optimizer_bytes").get<int64_t>(), 2.1 * weights);
+
+  const ProgramResult table = Run({"--tp=2"});
+  EXPECT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_THAT(table.out, AllOf(ContainsRegex("memory of the rank: [0-9.]+ KiB: weights [0-9.]+ "),
+                               ContainsRegex("forward +tp +2 all_reduce_sum +2 +4.00 KiB ")));
+}
+
 TEST_F(CommCostProgramTest, Json) {
   const Json json = RunJson(
       {"--tp=2", "--dp=2", "--global_batch=24", "--zero=1", "--bandwidth=1000", "--latency=0.25"});
@@ -194,9 +214,9 @@ TEST_F(CommCostProgramTest, Table) {
       result.out,
       AllOf(HasSubstr("rank 0 of tp 2, dp 2, sequence parallelism on, zero 1"),
             ContainsRegex("\nphase +axis +ranks +collective +calls +bytes +ring bytes +ms\n"),
-            ContainsRegex("\nforward +tp +2 reduce_scatter_sum +2 +4096 +2048 +[0-9.]+\n"),
-            ContainsRegex("\nforward +tp +2 all_gather +2 +4096 +2048 +[0-9.]+\n"),
-            ContainsRegex("\ncontrol +dp +2 all_reduce_sum +1 +16 +16 +[0-9.]+\n"),
+            ContainsRegex("\nforward +tp +2 reduce_scatter_sum +2 +4.00 KiB +2.00 KiB +[0-9.]+\n"),
+            ContainsRegex("\nforward +tp +2 all_gather +2 +4.00 KiB +2.00 KiB +[0-9.]+\n"),
+            ContainsRegex("\ncontrol +dp +2 all_reduce_sum +1 +16 B +16 B +[0-9.]+\n"),
             ContainsRegex("\ntotal +tp +[0-9]+ "), ContainsRegex("\ntotal +dp +[0-9]+ "),
             ContainsRegex("\ntotal +all +[0-9]+ ")));
 }

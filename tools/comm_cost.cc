@@ -19,6 +19,7 @@
 #include "tools/cli/program.h"
 #include "tools/cli/step_config.h"
 #include "tools/cli/user_paths.h"
+#include "train/engine/step_record.h"
 
 namespace strake {
 namespace {
@@ -46,6 +47,8 @@ void AddCommCostOptions(CommCostConfig* c, OptionSet* options) {
 CommCostOptions CostOptions(const CommCostConfig& c, const ModelConfig& model) {
   return {c.RankOptions(model), c.layout.sizes(), static_cast<int>(c.rank), c.num_micro_batches()};
 }
+
+using Json = nlohmann::ordered_json;
 
 struct Total {
   int64_t calls = 0, bytes = 0;
@@ -88,23 +91,38 @@ nlohmann::ordered_json Report(nlohmann::ordered_json settings, const std::vector
 
 void PrintLine(const std::string& phase, const std::string& axis, const std::string& ranks,
                const std::string& collective, const Total& cost) {
-  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8d %17d %17.0f %12.3f\n", phase, axis, ranks,
-                               collective, cost.calls, cost.bytes, cost.ring_bytes,
-                               1e3 * cost.seconds);
+  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8d %10s %10s %12.3f\n", phase, axis, ranks,
+                               collective, cost.calls, FormatBytes(double(cost.bytes)),
+                               FormatBytes(cost.ring_bytes), 1e3 * cost.seconds);
 }
 
-void PrintTable(const CommCostConfig& c, const ModelConfig& model,
+std::string MemoryText(const MemoryPlan& plan) {
+  const auto bytes = [](size_t count) { return FormatBytes(static_cast<double>(count)); };
+  return absl::StrCat(bytes(plan.total_bytes()), ": weights ", bytes(plan.parameter_bytes),
+                      ", gradients ", bytes(plan.gradient_bytes), ", optimizer ",
+                      bytes(plan.optimizer_bytes), ", activations ", bytes(plan.activation_bytes),
+                      plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : "");
+}
+
+Json MemoryJson(const MemoryPlan& plan) {
+  return {{"total_bytes", plan.total_bytes()},         {"weight_bytes", plan.parameter_bytes},
+          {"gradient_bytes", plan.gradient_bytes},     {"optimizer_bytes", plan.optimizer_bytes},
+          {"activation_bytes", plan.activation_bytes}, {"library_bytes", plan.library_bytes}};
+}
+
+void PrintTable(const CommCostConfig& c, const ModelConfig& model, const MemoryPlan& memory,
                 const std::vector<CommCostRow>& rows, const CommLink& link) {
   std::cout << absl::StrFormat(
       "%s (%s parameters), %d x %d tokens of %d sequences per step, %s\n"
       "rank %d of tp %d, dp %d, sequence parallelism %s, zero %d%s\n"
+      "memory of the rank: %s\n"
       "per step; ms at %g bytes/s and %g s per message, as if no two collectives and no "
       "computation ran at once\n\n",
       c.model, FormatCount(NumParameters(model)), c.micro_batch, c.seq_len, c.global_batch, c.dtype,
       c.rank, c.layout.tp, c.layout.dp, c.layout.sequence_parallel ? "on" : "off", c.layout.zero,
-      c.layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "",
+      c.layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "", MemoryText(memory),
       link.bytes_per_second, link.latency_seconds);
-  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %17s %17s %12s\n", "phase", "axis",
+  std::cout << absl::StrFormat("%-18s %-4s %5s %-19s %8s %10s %10s %12s\n", "phase", "axis",
                                "ranks", "collective", "calls", "bytes", "ring bytes", "ms");
   for (const CommCostRow& row : rows) {
     PrintLine(CommPhaseName(row.phase), row.axis, absl::StrCat(row.num_ranks),
@@ -130,11 +148,15 @@ absl::Status PrintCommCost(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(ResolveStep(options, model, &config));
   STRAKE_ASSIGN_OR_RETURN(const std::vector<CommCostRow> rows,
                           CommCost(CostOptions(config, model)));
+  const CommCostOptions cost = CostOptions(config, model);
+  const MemoryPlan memory = PlanMemory(cost, cost.sizes, cost.rank);
   const CommLink link = {config.bandwidth, config.latency};
   if (config.format == "json") {
-    std::cout << JsonText(Report(options.ToJson(), rows, link)) << "\n";
+    Json report = Report(options.ToJson(), rows, link);
+    report["memory"] = MemoryJson(memory);
+    std::cout << JsonText(report) << "\n";
   } else {
-    PrintTable(config, model, rows, link);
+    PrintTable(config, model, memory, rows, link);
   }
   return FlushStdout();
 }
