@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -112,6 +113,32 @@ TEST(CheckTest, TheReportHoldsWhatHelpPromises) {
   EXPECT_EQ(num_gradients, 2 + 12 + 2);
 }
 
+TEST(CheckTest, BriefIsOneLineForEachSection) {
+  const TinyRun run;
+  const ProgramResult passed = run.Run(kCheck, Base("gpt2") + Flags{"--brief", "--dp=2"});
+  EXPECT_EQ(passed.exit_code, 0) << passed.out << passed.err;
+  EXPECT_THAT(passed.out, MatchesRegex("ops: all [0-9]+ comparisons [^\n]+\n"
+                                       "model: all [0-9]+ comparisons [^\n]+\n"
+                                       "layout: all [0-9]+ comparisons [^\n]+\n"
+                                       "PASS: all [0-9]+ comparisons [^\n]+\n"));
+  EXPECT_TRUE(Report(run)["ok"]);
+}
+
+TEST(CheckTest, NoLineIsWiderThanTheTerminal) {
+  const TinyRun run;
+  for (const size_t columns : {48, 72}) {
+    testing::ProgramOptions options = run.Here();
+    options.launcher = {"env", "COLUMNS=" + std::to_string(columns)};
+    const ProgramResult result = testing::RunProgram(kCheck, Base("gpt2"), options);
+    EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+    size_t widest = 0;
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);) widest = std::max(widest, line.size());
+    EXPECT_LE(widest, columns) << result.out;
+    EXPECT_GT(widest, columns - 20) << "rows fill the width";
+  }
+}
+
 // The loss on a trained model's own text equals the training loss.
 TEST(CheckTest, TheUsersWeightsAndData) {
   const TinyRun run;
@@ -135,6 +162,11 @@ TEST(CheckTest, WeightsThatMagnifyRoundingFail) {
   EXPECT_THAT(result.out, HasSubstr("EXCEEDED"));
   EXPECT_THAT(result.out, HasSubstr("\nFAIL: "));
   EXPECT_THAT(result.out, HasSubstr("these weights magnify rounding"));
+  // The rows of what fails are in the brief output, too.
+  const ProgramResult brief = run.Run(kCheck, Base("large") + Flags{"--brief"});
+  EXPECT_THAT(brief.out, HasSubstr("EXCEEDED"));
+  EXPECT_THAT(brief.out, HasSubstr("\nmodel: "));
+  EXPECT_LT(brief.out.size(), result.out.size() / 2);
   const nlohmann::json report = Report(run);
   EXPECT_FALSE(report["ok"]);
   EXPECT_FALSE(report["first_failure"]["ok"]);

@@ -1,6 +1,7 @@
 // Times training steps on random tokens: `bazel run //tools:benchmark -- --help`.
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -36,6 +37,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_on_ranks.h"
+#include "tools/cli/terminal_lines.h"
 #include "tools/cli/user_paths.h"
 #include "train/engine/mesh_wide.h"
 #include "train/engine/step_record.h"
@@ -278,7 +280,7 @@ absl::Status Benchmark(int argc, char** argv) {
   if (config.json) {
     std::cout << JsonText(report) << "\n";
   } else {
-    PrintBenchmarkReport(report);
+    PrintBenchmarkReport(report, LineColumns(STDOUT_FILENO), &std::cout);
   }
   return FlushStdout();
 }

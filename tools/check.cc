@@ -1,5 +1,7 @@
 // Checks a build on a model, batch and layout: `bazel run //tools:check -- --help`.
 
+#include <unistd.h>
+
 #include <iostream>
 
 #include "absl/status/statusor.h"
@@ -9,6 +11,7 @@
 #include "tools/checking/check_run.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/terminal_lines.h"
 #include "tools/cli/user_paths.h"
 
 namespace strake {
@@ -23,7 +26,9 @@ absl::StatusOr<int> Check(int argc, char** argv) {
     STRAKE_RETURN_IF_ERROR(FlushStdout());
     return 0;
   }
-  Progress screen(&std::cout, /*columns=*/0);
+  Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
+  screen.set_line_columns(LineColumns(STDOUT_FILENO));
+  const ProgressTicker ticker(&screen);
   STRAKE_ASSIGN_OR_RETURN(const CheckReport report, RunCheck(command, &screen));
   screen.Print(report.Verdict());
   STRAKE_RETURN_IF_ERROR(FlushStdout());

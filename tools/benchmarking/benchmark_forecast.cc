@@ -1,6 +1,6 @@
 #include "tools/benchmarking/benchmark_forecast.h"
 
-#include <iostream>
+#include <ostream>
 
 #include "absl/strings/str_format.h"
 #include "core/base/op_profile.h"
@@ -34,14 +34,14 @@ void AddForecast(const absl::StatusOr<StepTimes>& forecast, double num_tokens, J
   }
 }
 
-void PrintForecast(const Json& report) {
+void PrintForecast(const Json& report, std::ostream* out) {
   if (!report.contains("forecast")) {
-    std::cout << "forecast: none, since " << report["no_forecast"].get<std::string>() << "\n";
+    *out << "forecast: none, since " << report["no_forecast"].get<std::string>() << "\n";
     return;
   }
   const Json& speed = report["forecast"]["tokens_per_second"];
   const double expected = speed["expected"];
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "forecast: %.0f tokens/s, from %.0f to %.0f; measured are %.2f times as many\n", expected,
       speed["low"].get<double>(), speed["ceiling"].get<double>(),
       report["tokens_per_second"].get<double>() / expected);

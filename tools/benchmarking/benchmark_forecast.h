@@ -2,6 +2,7 @@
 #ifndef STRAKE_TOOLS_BENCHMARKING_BENCHMARK_FORECAST_H_
 #define STRAKE_TOOLS_BENCHMARKING_BENCHMARK_FORECAST_H_
 
+#include <ostream>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -15,7 +16,7 @@ void AddForecast(const absl::StatusOr<StepTimes>& forecast, double num_tokens,
                  nlohmann::ordered_json* report);
 
 // Prints the line of the step.
-void PrintForecast(const nlohmann::ordered_json& report);
+void PrintForecast(const nlohmann::ordered_json& report, std::ostream* out);
 
 // The heading of the cells of ops, empty where there is no forecast; and those of one op.
 std::string ForecastHeading(const nlohmann::ordered_json& report);

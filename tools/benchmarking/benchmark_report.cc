@@ -1,19 +1,24 @@
 #include "tools/benchmarking/benchmark_report.h"
 
 #include <algorithm>
-#include <iostream>
 #include <optional>
+#include <ostream>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "core/base/format_quantity.h"
 #include "nlohmann/json.hpp"
 #include "tools/benchmarking/benchmark_forecast.h"
+#include "tools/cli/terminal_lines.h"
 
 namespace strake {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// Of the table of ops with limits or forecasts beside it.
+constexpr int kWholeTableColumns = 120;
 
 double Median(std::vector<double> sorted) {
   std::sort(sorted.begin(), sorted.end());
@@ -113,10 +118,10 @@ void AddGpu(const BenchmarkConfig& config, const BenchmarkMeasurement& m, double
                         {"hidden_seconds_per_step", m.communication.hidden / steps}};
 }
 
-void PrintLayout(const Json& r) {
+void PrintLayout(const Json& r, std::ostream* out) {
   const int64_t tp = r["tp"], dp = r["dp"];
   if (tp * dp == 1) return;
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "tp %d x dp %d = %d ranks (%s) of that many threads%s, ZeRO %d%s; ops below are the first "
       "rank's\n",
       tp, dp, tp * dp, r["comm"].get<std::string>(),
@@ -124,57 +129,56 @@ void PrintLayout(const Json& r) {
       r["grad_reduce_dtype"] == "bf16" ? ", gradients reduced in bf16" : "");
 }
 
-void PrintOneRank(const Json& r) {
+void PrintOneRank(const Json& r, std::ostream* out) {
   if (!r.contains("one_rank")) return;
   const auto& one = r["one_rank"];
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "one rank with %d threads, in turn: %.1f ms per step; the layout has %.3f of its speed\n",
       one["threads"].get<int64_t>(), 1e3 * one["seconds_per_step"].get<double>(),
       one["ratio"].get<double>());
 }
 
-void PrintCpu(const Json& r) {
-  std::cout << absl::StrFormat(
+void PrintCpu(const Json& r, std::ostream* out) {
+  *out << absl::StrFormat(
       "%.1f GFLOP/s, %.1f %% of the %.1f GFLOP/s of fused multiply-adds measured in this run\n",
       r["gflops"].get<double>(), r["percent_of_fma_peak"].get<double>(),
       r["fma_peak_gflops"].get<double>());
   if (r.contains("bf16_peak_gflops")) {
-    std::cout << absl::StrFormat("%.1f %% of the %.1f GFLOP/s of bf16 products\n",
-                                 r["percent_of_bf16_peak"].get<double>(),
-                                 r["bf16_peak_gflops"].get<double>());
+    *out << absl::StrFormat("%.1f %% of the %.1f GFLOP/s of bf16 products\n",
+                            r["percent_of_bf16_peak"].get<double>(),
+                            r["bf16_peak_gflops"].get<double>());
   }
-  std::cout << absl::StrFormat("memory, read and written in place: %.1f GB/s\n",
-                               r["memory_gigabytes_per_second"].get<double>());
-  PrintOneRank(r);
-  std::cout << absl::StrFormat("memory: %s planned, %s resident at the peak\n",
-                               FormatBytes(r["planned_bytes"]), FormatBytes(r["peak_rss_bytes"]));
+  *out << absl::StrFormat("memory, read and written in place: %.1f GB/s\n",
+                          r["memory_gigabytes_per_second"].get<double>());
+  PrintOneRank(r, out);
+  *out << absl::StrFormat("memory: %s planned, %s resident at the peak\n",
+                          FormatBytes(r["planned_bytes"]), FormatBytes(r["peak_rss_bytes"]));
 }
 
-void PrintGpu(const Json& r) {
+void PrintGpu(const Json& r, std::ostream* out) {
   const std::string note = r["attention_note"];
   if (!note.empty()) {
-    std::cout << "note: attention runs on Strake's own kernels, slower than cuDNN's: " << note
-              << "\n";
+    *out << "note: attention runs on Strake's own kernels, slower than cuDNN's: " << note << "\n";
   }
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "%.4g TFLOP/s on %d x %s: %.1f %% of the %.4g TFLOP/s of a product of %s (M x N x K) "
       "measured in this run\n",
       r["gflops"].get<double>() / 1e3, r["num_gpus"].get<int64_t>(), r["gpu"].get<std::string>(),
       r["percent_of_products"].get<double>(), r["product_gflops"].get<double>() / 1e3,
       r["product_shape"].get<std::string>());
   if (r.contains("nominal_gflops")) {
-    std::cout << absl::StrFormat("%.1f %% of the GPU's nominal %.4g TFLOP/s\n",
-                                 r["percent_of_nominal"].get<double>(),
-                                 r["nominal_gflops"].get<double>() / 1e3);
+    *out << absl::StrFormat("%.1f %% of the GPU's nominal %.4g TFLOP/s\n",
+                            r["percent_of_nominal"].get<double>(),
+                            r["nominal_gflops"].get<double>() / 1e3);
   }
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "a copy in its memory, read and written: %.1f GB/s\n"
       "memory: %s planned, %s observed on the GPU, %s resident on the host at the peak\n",
       r["copy_gigabytes_per_second"].get<double>(), FormatBytes(r["planned_bytes"]),
       FormatBytes(r["observed_gpu_bytes"]), FormatBytes(r["peak_rss_bytes"]));
-  PrintForecast(r);
+  PrintForecast(r, out);
   const Json& communication = r["communication"];
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "communication: %.3f ms per step, at least %.3f ms of it hidden behind ops; exposed, where "
       "ops waited for it or for another rank: %.3f ms\n",
       1e3 * communication["seconds_per_step"].get<double>(),
@@ -195,38 +199,43 @@ std::string RooflineCells(const Json& op) {
          Cell(8, 1, op["gigabytes_per_second"]) + Cell(11, 1, percent) + " %";
 }
 
-void PrintOp(const Json& op) {
-  std::cout << absl::StrFormat(
-      "%-22s %-10s %12.3f %6.1f %% %8.0f %s%s\n", op["op"].get<std::string>(),
-      op["pass"].get<std::string>(), 1e3 * op["seconds_per_step"].get<double>(),
-      op["percent_of_step"].get<double>(), op["calls_per_step"].get<double>(),
-      Cell(10, 1, op["gflops"]),
-      op.contains("flops_per_step") ? RooflineCells(op) : ForecastCells(op));
+std::string CellsBeside(const Json& op) {
+  return op.contains("flops_per_step") ? RooflineCells(op) : ForecastCells(op);
 }
 
-void PrintSum(const char* what, double seconds, double step_seconds) {
-  std::cout << absl::StrFormat("%-33s %12.3f %6.1f %%\n", what, 1e3 * seconds,
-                               100 * seconds / step_seconds);
+std::string HeadingBeside(const Json& r) {
+  return r.contains("gpu") ? ForecastHeading(r) : "     GFLOP        MB    GB/s  of roofline";
 }
 
-void PrintOps(const Json& r) {
+void PrintOp(const Json& op, bool beside, std::ostream* out) {
+  *out << absl::StrFormat("%-22s %-10s %12.3f %6.1f %% %8.0f %s%s\n", op["op"].get<std::string>(),
+                          op["pass"].get<std::string>(), 1e3 * op["seconds_per_step"].get<double>(),
+                          op["percent_of_step"].get<double>(), op["calls_per_step"].get<double>(),
+                          Cell(10, 1, op["gflops"]), beside ? CellsBeside(op) : "");
+}
+
+void PrintSum(const char* what, double seconds, double step_seconds, std::ostream* out) {
+  *out << absl::StrFormat("%-33s %12.3f %6.1f %%\n", what, 1e3 * seconds,
+                          100 * seconds / step_seconds);
+}
+
+void PrintOps(const Json& r, bool beside, std::ostream* out) {
   const bool on_cuda = r.contains("gpu");
   const double step_seconds = r["profiled_seconds_per_step"];
-  std::cout << absl::StrFormat(
+  *out << absl::StrFormat(
       "\nops, %s of %.1f ms on average\n",
       on_cuda ? "by CUDA events, in other steps, without a CUDA graph," : "in steps",
       1e3 * step_seconds);
-  std::cout << absl::StrFormat(
-      "%-22s %-10s %12s %8s %8s %10s%s\n", "op", "pass", "ms per step", "share", "calls", "GFLOP/s",
-      on_cuda ? ForecastHeading(r) : "     GFLOP        MB    GB/s  of roofline");
+  *out << absl::StrFormat("%-22s %-10s %12s %8s %8s %10s%s\n", "op", "pass", "ms per step", "share",
+                          "calls", "GFLOP/s", beside ? HeadingBeside(r) : "");
   std::vector<Json> ops = r["op_kinds"];
   std::stable_sort(ops.begin(), ops.end(), [](const Json& a, const Json& b) {
     return a["seconds_per_step"].get<double>() > b["seconds_per_step"].get<double>();
   });
-  for (const Json& op : ops) PrintOp(op);
-  PrintSum("outside of ops", r["outside_ops_seconds_per_step"], step_seconds);
+  for (const Json& op : ops) PrintOp(op, beside, out);
+  PrintSum("outside of ops", r["outside_ops_seconds_per_step"], step_seconds, out);
   if (on_cuda) return;
-  PrintSum("all ops at their rooflines", r["roofline_seconds_per_step"], step_seconds);
+  PrintSum("all ops at their rooflines", r["roofline_seconds_per_step"], step_seconds, out);
 }
 
 }  // namespace
@@ -276,23 +285,33 @@ Json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
   return json;
 }
 
-void PrintBenchmarkReport(const Json& r) {
+namespace {
+
+void PrintWide(const Json& r, bool beside, std::ostream* out) {
   const bool on_cuda = r.contains("gpu");
   const std::string computes =
       on_cuda ? "GPU"
               : absl::StrFormat("%d threads, %s ops", r["threads"].get<int64_t>(),
                                 r["ops"].get<std::string>());
-  std::cout << absl::StrFormat("%s (%s parameters), batch %d x %d, %s, %s\n",
-                               r["model"].get<std::string>(), FormatCount(r["parameters"]),
-                               r["global_batch"].get<int64_t>(), r["seq_len"].get<int64_t>(),
-                               r["dtype"].get<std::string>(), computes);
-  PrintLayout(r);
-  std::cout << absl::StrFormat(
-      "%.1f tokens/s, %.1f ms per step (median of %d)\n", r["tokens_per_second"].get<double>(),
-      1e3 * r["seconds_per_step"].get<double>(), r["steps"].get<int64_t>());
-  std::cout << absl::StrFormat("FLOP counted: %s\n", r["flops_formula"].get<std::string>());
-  on_cuda ? PrintGpu(r) : PrintCpu(r);
-  PrintOps(r);
+  *out << absl::StrFormat("%s (%s parameters), batch %d x %d, %s, %s\n",
+                          r["model"].get<std::string>(), FormatCount(r["parameters"]),
+                          r["global_batch"].get<int64_t>(), r["seq_len"].get<int64_t>(),
+                          r["dtype"].get<std::string>(), computes);
+  PrintLayout(r, out);
+  *out << absl::StrFormat("%.1f tokens/s, %.1f ms per step (median of %d)\n",
+                          r["tokens_per_second"].get<double>(),
+                          1e3 * r["seconds_per_step"].get<double>(), r["steps"].get<int64_t>());
+  *out << absl::StrFormat("FLOP counted: %s\n", r["flops_formula"].get<std::string>());
+  on_cuda ? PrintGpu(r, out) : PrintCpu(r, out);
+  PrintOps(r, beside, out);
+}
+
+}  // namespace
+
+void PrintBenchmarkReport(const Json& report, int columns, std::ostream* out) {
+  std::ostringstream text;
+  PrintWide(report, columns == 0 || columns >= kWholeTableColumns, &text);
+  *out << WrapLines(text.str(), columns);
 }
 
 }  // namespace strake

@@ -3,6 +3,7 @@
 #define STRAKE_TOOLS_BENCHMARKING_BENCHMARK_REPORT_H_
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -44,8 +45,9 @@ struct BenchmarkMeasurement {
 nlohmann::ordered_json BenchmarkReport(const BenchmarkConfig& config, const ModelConfig& model,
                                        const BenchmarkMeasurement& measurement);
 
-// Prints the report in readable form on stdout.
-void PrintBenchmarkReport(const nlohmann::ordered_json& report);
+// Prints the report in readable form. No line is wider than `columns`, unless they are 0: longer
+// ones are broken, and the table of ops lacks what is beside it where that has no room.
+void PrintBenchmarkReport(const nlohmann::ordered_json& report, int columns, std::ostream* out);
 
 }  // namespace strake
 

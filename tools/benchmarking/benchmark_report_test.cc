@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "models/families/families.h"
@@ -106,6 +107,26 @@ BenchmarkConfig OnCuda() {
   return config;
 }
 
+std::string Printed(const Json& report, int columns = 0) {
+  std::ostringstream out;
+  PrintBenchmarkReport(report, columns, &out);
+  return out.str();
+}
+
+TEST(BenchmarkReportTest, NoLineIsWiderThanTheTerminal) {
+  BenchmarkMeasurement m = TwoSteps();
+  StepTimes times;
+  times.ops[{"matmul", Pass::kForward}] = {0.5, 0.25, 0.125};
+  times.sum.seconds = {4, 2, 1};
+  m.forecast = times;
+  const Json report = BenchmarkReport(OnCuda(), *ModelPreset("gpt2-tiny"), m);
+  for (const int columns : {40, 80, 119, 120, 200}) {
+    const std::string text = Printed(report, columns);
+    for (const absl::string_view line : absl::StrSplit(text, '\n')) EXPECT_LE(line.size(), columns);
+    EXPECT_EQ(text.find("500.000 to 125.000") != text.npos, columns >= 120) << text;
+  }
+}
+
 TEST(BenchmarkReportTest, AForecastIsBesideTheMeasurement) {
   BenchmarkMeasurement m = TwoSteps();
   StepTimes times;
@@ -119,9 +140,7 @@ TEST(BenchmarkReportTest, AForecastIsBesideTheMeasurement) {
   EXPECT_DOUBLE_EQ(OpOf(report, "matmul")["forecast_seconds_per_step"]["expected"], 0.25);
   EXPECT_FALSE(OpOf(report, "gelu").contains("forecast_seconds_per_step"));
 
-  ::testing::internal::CaptureStdout();
-  PrintBenchmarkReport(report);
-  const std::string text = ::testing::internal::GetCapturedStdout();
+  const std::string text = Printed(report);
   EXPECT_THAT(text, HasSubstr("forecast: 50 tokens/s, from 25 to 100; measured are 2.00 times"));
   EXPECT_THAT(text, HasSubstr(" 250.000  500.000 to 125.000\n"));
 }
@@ -131,10 +150,7 @@ TEST(BenchmarkReportTest, WithoutAForecastItSaysWhy) {
   m.forecast = absl::NotFoundError("the moon is full");
   const Json report = BenchmarkReport(OnCuda(), *ModelPreset("gpt2-tiny"), m);
   EXPECT_FALSE(report.contains("forecast"));
-  ::testing::internal::CaptureStdout();
-  PrintBenchmarkReport(report);
-  EXPECT_THAT(::testing::internal::GetCapturedStdout(),
-              HasSubstr("forecast: none, since the moon is full\n"));
+  EXPECT_THAT(Printed(report), HasSubstr("forecast: none, since the moon is full\n"));
 }
 
 }  // namespace

@@ -44,6 +44,8 @@ The exit code is 0 where all errors are within their tolerances, else 1.
   check --model=llama-tiny --tp=2 --dp=2 --sequence_parallel --report=report.json
   check --init_from=runs/llama-tiny/step-2500 --train_data=text.txt --seq_len=128
 
+No line is wider than the terminal, or than the environment's COLUMNS where that is set.
+
 --report writes one JSON object:
   config               the options
   parameters           of the model
@@ -96,6 +98,10 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
   AddLayoutOptions(&c->layout, options);
   options->Group("Output");
   options->Add("report", &c->report, "path of a JSON report to write");
+  options
+      ->Add("brief", &c->brief,
+            "print one line for each of ops, model and layout, what fails, and the verdict")
+      .FlagOnly();
   options->Paths({"model", "init_from", "report"});
   options->PathLists({"train_data"});
   options->Suggest("model", ModelPresetNames());

@@ -27,6 +27,7 @@ struct CheckConfig {
   MachineConfig machine;
   LayoutConfig layout;
   std::string report;
+  bool brief = false;
 };
 
 struct CheckCommand {

@@ -10,6 +10,13 @@
 namespace strake {
 namespace {
 
+constexpr int kTitleColumns = 66, kOtherColumns = 31, kLeastTitleColumns = 12;
+
+int TitleColumns(int columns) {
+  if (columns == 0) return kTitleColumns;
+  return std::clamp(columns - kOtherColumns, kLeastTitleColumns, kTitleColumns);
+}
+
 int64_t NumFailures(const std::vector<CheckLine>& lines) {
   return std::count_if(lines.begin(), lines.end(),
                        [](const CheckLine& line) { return !line.ok(); });
@@ -106,12 +113,18 @@ std::string CheckReport::Verdict() const {
   return text;
 }
 
-std::string CheckTableHead() {
-  return absl::StrFormat("  %-66s %9s %9s %8s", "", "error", "tolerance", "ratio");
+std::string CheckTableHead(int columns) {
+  return absl::StrFormat("  %-*s %9s %9s %8s", TitleColumns(columns), "", "error", "tolerance",
+                         "ratio");
 }
 
-std::string CheckTableRow(const CheckLine& line) {
-  return absl::StrFormat("  %-66s %9.2e %9.2e %8.3f%s%s%s", line.Title(), line.error,
+std::string CheckTableRow(const CheckLine& line, int columns) {
+  const int title_columns = TitleColumns(columns);
+  std::string title = line.Title();
+  if (columns > 0 && title.size() > static_cast<size_t>(title_columns)) {
+    title = title.substr(0, title_columns - 3) + "...";
+  }
+  return absl::StrFormat("  %-*s %9.2e %9.2e %8.3f%s%s%s", title_columns, title, line.error,
                          line.tolerance, line.Ratio(), line.ok() ? "" : " EXCEEDED", Where(line),
                          line.layers.empty() ? "" : absl::StrCat("  (", line.layers, ")"));
 }

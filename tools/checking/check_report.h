@@ -29,9 +29,10 @@ struct CheckReport {
   std::string Verdict() const;
 };
 
-// The lines of a table: its head, and one comparison.
-std::string CheckTableHead();
-std::string CheckTableRow(const CheckLine& line);
+// The lines of a table: its head, and one comparison. The first column, of 66 characters, is
+// narrower where `columns`, unless 0, leave it less; what it has no room for ends with "...".
+std::string CheckTableHead(int columns);
+std::string CheckTableRow(const CheckLine& line, int columns);
 
 // "12 of 40 comparisons ..., the worst ...".
 std::string CheckSummary(const std::vector<CheckLine>& lines);

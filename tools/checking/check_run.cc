@@ -34,14 +34,35 @@ namespace {
 
 constexpr MeshVector kOneRank = {.dp = 1, .pp = 1, .cp = 1, .tp = 1};
 
-void PrintLines(const std::vector<CheckLine>& lines, Progress* screen) {
-  screen->Print(CheckTableHead());
-  for (const CheckLine& line : lines) screen->Print(CheckTableRow(line));
-  screen->Print("  " + CheckSummary(lines));
+// What --brief leaves out.
+void PrintMore(const CheckCommand& command, const std::string& text, Progress* screen) {
+  if (!command.config.brief) screen->Print(text);
+}
+
+void PrintRow(const CheckCommand& command, const CheckLine& line, Progress* screen) {
+  if (command.config.brief && line.ok()) return;
+  screen->Print(CheckTableRow(line, screen->line_columns()));
+}
+
+void PrintSummary(const CheckCommand& command, const std::string& section,
+                  const std::vector<CheckLine>& lines, Progress* screen) {
+  screen->Print(absl::StrCat(command.config.brief ? section + ": " : "  ", CheckSummary(lines)));
+}
+
+// The section's comparisons, and the counts of its gradients.
+void PrintSection(const CheckCommand& command, const std::string& section, const std::string& title,
+                  const std::vector<CheckLine>& lines, const ShardCoverage& coverage,
+                  Progress* screen) {
+  PrintMore(command, absl::StrCat(section, ": ", title), screen);
+  PrintMore(command, CheckTableHead(screen->line_columns()), screen);
+  for (const CheckLine& line : lines) PrintRow(command, line, screen);
+  PrintSummary(command, section, lines, screen);
+  PrintMore(command, "  " + CoverageText(coverage), screen);
 }
 
 void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progress* screen) {
   const CheckConfig& c = command.config;
+  if (c.brief) return;
   for (const std::string& notice : command.notices) screen->Print("note: " + notice);
   screen->Print(absl::StrFormat(
       "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x dp %d%s, ZeRO "
@@ -60,15 +81,21 @@ absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& com
                                                          const StepBatch& batch, Progress* screen) {
   const double flops = TrainingFlopsPerToken(command.model, command.config.seq_len) *
                        static_cast<double>(command.config.global_batch * command.config.seq_len);
-  screen->Print(absl::StrFormat(
-      "model: the step by definition, in f64 (2 x %s floating-point operations: the slow part; "
-      "once more with every weight off by one rounding, for the tolerances) ...",
-      FormatCount(flops)));
+  PrintMore(
+      command,
+      absl::StrFormat(
+          "model: the step by definition, in f64 (2 x %s floating-point operations: the slow part; "
+          "once more with every weight off by one rounding, for the tolerances) ...",
+          FormatCount(flops)),
+      screen);
   const double start = MonotonicSeconds();
   auto truth = ComputeWholeStep(command, batch, screen);
   if (!truth.ok()) return NameError("the step by definition, in f64", truth.status());
-  screen->Print(absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
-                                (*truth)->loss));
+  screen->EndWork();
+  PrintMore(command,
+            absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
+                            (*truth)->loss),
+            screen);
   return truth;
 }
 
@@ -84,9 +111,9 @@ absl::Status CheckModel(const CheckCommand& command, const StepBatch& batch, con
   }
   report->model = comparison.Lines();
   report->model_coverage = comparison.Coverage();
-  screen->Print("model: one rank against it");
-  PrintLines(report->model, screen);
-  screen->Print("  " + CoverageText(*report->model_coverage));
+  screen->EndWork();
+  PrintSection(command, "model", "one rank against it", report->model, *report->model_coverage,
+               screen);
   return absl::OkStatus();
 }
 
@@ -104,9 +131,9 @@ absl::Status CheckRanks(const CheckCommand& command, const StepBatch& batch, con
   if (!status.ok()) return NameError("the step on the ranks of the layout", status);
   report->layout = comparison.Lines();
   report->layout_coverage = comparison.Coverage();
-  screen->Print(absl::StrCat("layout: ", layout.num_ranks(), " ranks against it"));
-  PrintLines(report->layout, screen);
-  screen->Print("  " + CoverageText(*report->layout_coverage));
+  screen->EndWork();
+  PrintSection(command, "layout", absl::StrCat(layout.num_ranks(), " ranks against it"),
+               report->layout, *report->layout_coverage, screen);
   return absl::OkStatus();
 }
 
@@ -218,18 +245,25 @@ absl::StatusOr<std::vector<CheckLine>> CheckOps(const CheckCommand& command,
   }
   const OpMachine machine = MachineOf(options, &team, cuda.get());
   std::vector<CheckLine> all;
-  screen->Print(
-      absl::StrCat("ops: ", ops.size(), " of a rank, each against its definition in f64"));
-  screen->Print(CheckTableHead());
+  PrintMore(command,
+            absl::StrCat("ops: ", ops.size(), " of a rank, each against its definition in f64"),
+            screen);
+  PrintMore(command, CheckTableHead(screen->line_columns()), screen);
+  size_t num_done = 0;
   for (const OpCheck& check : ops) {
+    screen->Work({.what = "checking ops",
+                  .done = static_cast<double>(num_done++),
+                  .total = static_cast<double>(ops.size()),
+                  .unit = WorkUnit::kCount});
     const auto results = CheckOp(check, static_cast<uint64_t>(command.config.seed), machine);
     if (!results.ok()) return NameError(check.op, results.status());
     for (const OpCheckResult& result : *results) {
       all.push_back(LineOf(check, result));
-      screen->Print(CheckTableRow(all.back()));
+      PrintRow(command, all.back(), screen);
     }
   }
-  screen->Print("  " + CheckSummary(all));
+  screen->EndWork();
+  PrintSummary(command, "ops", all, screen);
   return all;
 }
 
@@ -260,7 +294,7 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   }
   const double seconds = MonotonicSeconds() - start;
   STRAKE_RETURN_IF_ERROR(WriteReport(command, report, seconds));
-  screen->Print(absl::StrCat("checked in ", FormatDuration(seconds)));
+  PrintMore(command, absl::StrCat("checked in ", FormatDuration(seconds)), screen);
   return report;
 }
 

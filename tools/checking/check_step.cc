@@ -16,8 +16,6 @@
 namespace strake {
 namespace {
 
-constexpr double kSecondsBetweenLines = 5;
-
 double NumTokens(const CheckConfig& config) {
   return static_cast<double>(config.global_batch * config.seq_len);
 }
@@ -29,22 +27,19 @@ absl::Status ComputeGradients(const CheckConfig& config, const StepBatch& batch,
   const MeshVector sizes = engine.mesh().sizes();
   const int64_t per_pass = config.micro_batch * sizes.dp;
   const int64_t mine = config.micro_batch * engine.mesh().coordinates().dp;
-  const double start = MonotonicSeconds();
-  double told = start;
   for (int64_t done = 0; done < config.global_batch; done += per_pass) {
+    if (engine.mesh().rank() == 0) {
+      screen->Work({.what = "computing a step",
+                    .done = static_cast<double>(done),
+                    .total = static_cast<double>(config.global_batch),
+                    .unit = WorkUnit::kCount});
+    }
     const int64_t begin = (done + mine) * config.seq_len;
     const int64_t end = begin + config.micro_batch * config.seq_len;
     const bool last = done + per_pass >= config.global_batch;
     STRAKE_RETURN_IF_ERROR(engine.AccumulateGradients(batch.tokens.tensor().Rows(begin, end),
                                                       batch.targets.tensor().Rows(begin, end),
                                                       1 / NumTokens(config), last));
-    const double now = MonotonicSeconds();
-    if (last || engine.mesh().rank() != 0 || now - told < kSecondsBetweenLines) continue;
-    told = now;
-    const double share = static_cast<double>(done + per_pass) / config.global_batch;
-    screen->Print(absl::StrFormat("  %d of %d sequences, %s left", done + per_pass,
-                                  config.global_batch,
-                                  FormatDuration((now - start) * (1 / share - 1))));
   }
   return engine.SumGradients();
 }
