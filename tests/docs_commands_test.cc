@@ -1,7 +1,8 @@
 // The commands of README.md and docs: each block of them is marked, by a comment before it that no
 // reader sees, and is run, run with flags that make its work tiny, or parsed, as the mark says:
 //
-//   <!-- run -->    <!-- run tiny: train --steps=2; generate --max_tokens=4 -->    <!-- parse -->
+//   <!-- run -->    <!-- run tiny: train --steps=2; generate --max_tokens=4 -->
+//   <!-- parse -->  <!-- fail -->, whose commands end with the error below them
 //
 // The blocks of a page are run one after another in one folder, which has what MakeUserFolder()
 // puts there. To parse a block, the shell reads it, and our programs parse their flags.
@@ -16,6 +17,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -39,9 +41,10 @@ using testing::WriteFile;
 struct Block {
   std::string page = {};
   int line = 0;           // of the page, from 1
-  std::string mark = {};  // "run", "run tiny", "parse", or empty
+  std::string mark = {};  // "run", "run tiny", "parse", "fail", or empty
   std::string tiny = {};  // "PROGRAM FLAGS; PROGRAM FLAGS"
   std::string commands = {};
+  std::string output = {};  // what the page shows of what they print
 
   std::string Where() const { return absl::StrCat(page, ":", line); }
 };
@@ -61,23 +64,21 @@ bool BeginsCommands(absl::string_view line) {
          absl::StartsWith(word, "gpu_bundle/");
 }
 
-// The paragraphs of a block that are commands.
-std::string CommandsOf(const std::vector<std::string>& lines) {
-  std::string commands;
+// Sets the paragraphs of a block that are commands, and the others.
+void ReadCommands(const std::vector<std::string>& lines, Block* block) {
   bool is_first = true, is_command = false;
   for (const std::string& line : lines) {
     if (is_first) is_command = BeginsCommands(line);
     is_first = line.empty();
-    if (is_command) absl::StrAppend(&commands, line, "\n");
+    absl::StrAppend(is_command ? &block->commands : &block->output, line, "\n");
   }
-  return commands;
 }
 
 // Sets the mark of a block from the text of a comment. False where it is another comment.
 bool ReadMark(absl::string_view line, Block* block) {
   if (!absl::ConsumePrefix(&line, "<!--") || !absl::ConsumeSuffix(&line, "-->")) return false;
   line = absl::StripAsciiWhitespace(line);
-  for (const absl::string_view mark : {"run tiny", "run", "parse"}) {
+  for (const absl::string_view mark : {"run tiny", "run", "parse", "fail"}) {
     absl::string_view rest = line;
     if (!absl::ConsumePrefix(&rest, mark)) continue;
     if (!rest.empty() && !absl::ConsumePrefix(&rest, ":")) return false;
@@ -117,7 +118,7 @@ std::vector<Block> ReadBlocks(const std::string& page, const std::string& text) 
       std::string line = lines[i];
       while (i < lines.size() && IsCode(&(line = lines[i]))) code.push_back(line), ++i;
       --i;
-      block.commands = CommandsOf(code);
+      ReadCommands(code, &block);
       end_block();
       after_blank = true;
       continue;
@@ -157,12 +158,15 @@ void MakeUserFolder(const TinyRun& user) {
     for (const char* file : {"a.txt", "b.txt"}) WriteFile(user / folder + "/" + file, text);
   }
   for (const char* file : {"book.txt", "home/held_out.txt"}) WriteFile(user / file, text);
+  WriteFile(user / "four_heads.json",
+            absl::StrReplaceAll(testing::TinyConfig(),
+                                {{"\"num_attention_heads\": 2", "\"num_attention_heads\": 4"}}));
   WriteFile(user / "ids.txt", "104\n117\n108\n108\n");
   WriteFile(user / "dump.gz", "");
   const ProgramResult trained =
-      user.Train({"--steps=2", "--out=runs/books", "--train_data=home/books"});
+      user.Train({"--steps=2", "--out=runs/a", "--train_data=home/books"});
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
-  fs::copy(user / "runs/books/step-2", user / "home/smollm2", fs::copy_options::recursive);
+  fs::copy(user / "runs/a/step-2", user / "home/smollm2", fs::copy_options::recursive);
 }
 
 // "" where the block's commands did what its mark says, else what they printed.
@@ -170,11 +174,16 @@ std::string Failure(const Block& block, const TinyRun& user) {
   WriteFile(user / ".block", block.commands);
   testing::ProgramOptions options = user.Here();
   options.launcher = {"/bin/bash"};
-  const std::string mode = block.mark == "parse" ? "parse" : "run";
+  const std::string mode = absl::StartsWith(block.mark, "run") ? "run" : "parse";
   const std::string tools = fs::path(Runfile("tools/train")).parent_path().string();
   const ProgramResult result =
       RunProgram("tests/docs_commands.sh", {mode, tools, user / ".block", block.tiny}, options);
-  if (result.exit_code == 0) return "";
+  const bool is_as_marked =
+      block.mark == "fail"
+          ? result.exit_code != 0 &&
+                absl::StrContains(result.err, absl::StripAsciiWhitespace(block.output))
+          : result.exit_code == 0;
+  if (is_as_marked) return "";
   return absl::StrCat(block.Where(), ": ", block.mark, " ends with ", result.exit_code, "\n",
                       block.commands, result.out, result.err);
 }
@@ -192,7 +201,7 @@ std::string WrongMark(const Block& block) {
 }
 
 TEST(DocsCommandsTest, EveryBlockDoesWhatItsMarkSays) {
-  std::map<std::string, int> counts = {{"run", 0}, {"run tiny", 0}, {"parse", 0}};
+  std::map<std::string, int> counts = {{"run", 0}, {"run tiny", 0}, {"parse", 0}, {"fail", 0}};
   for (const auto& [page, text] : ReadPages()) {
     const std::vector<Block> blocks = ReadBlocks(page, text);
     if (blocks.empty()) continue;
@@ -244,6 +253,7 @@ TEST(DocsCommandsTest, WrongCommandsFail) {
   EXPECT_THAT(failure("parse", "bazel-bin/tools/train --no_flag & wait\n"), HasSubstr("no_flag"));
   EXPECT_THAT(failure("parse", "unheard_of --flag\n"), HasSubstr("unheard_of"));
   EXPECT_THAT(failure("parse", "for i in 1; do\n"), HasSubstr("syntax error"));
+  EXPECT_THAT(failure("fail", "bazel run //tools:train -- --steps=2\n"), HasSubstr("fail ends"));
   EXPECT_THAT(failure("run", "bazel run //tools:train -- --train_data=nothing.txt\n"),
               HasSubstr("nothing.txt"));
 }
