@@ -88,8 +88,8 @@ place_stand_ins() {
   done
   ln -sfn "$PWD" "$HOME/strake"
   if [[ $DOCS_MODE == run ]]; then return; fi
-  for name in cat git kill mpirun nvidia-smi openssl pip python3 sbatch sed srun tar tensorboard \
-    timeout torchrun; do
+  for name in cat git kill mpirun nvidia-smi openssl pip python3 sbatch sed srun tail tar \
+    tensorboard timeout torchrun; do
     ln -sf "$self" ".stand_ins/$name"
   done
 }
