@@ -76,21 +76,29 @@ stand_in() {
   esac
 }
 
-# Puts stand-ins where the block's commands are looked for.
+# Puts stand-ins where the block's commands are looked for, unless an earlier block of the page has.
 place_stand_ins() {
-  local self name
+  if [[ -e .stand_ins/$DOCS_MODE ]]; then return; fi
+  local self names=(bazel)
   self=$(realpath "$0")
-  rm -rf .stand_ins
-  mkdir -p .stand_ins bazel-bin/tools .ci gpu_bundle "$HOME"
-  for name in ./bazelw .stand_ins/bazel .ci/run gpu_bundle/run.sh; do ln -sf "$self" "$name"; done
-  for name in "$DOCS_TOOLS"/*; do
-    if [[ -x $name && -f $name ]]; then ln -sf "$self" "bazel-bin/tools/${name##*/}"; fi
-  done
+  if [[ $DOCS_MODE == parse ]]; then
+    names+=(cat git mpirun openssl pip python3 sed srun tail tar tensorboard timeout torchrun)
+  fi
+  mkdir -p ".stand_ins/$DOCS_MODE" bazel-bin/tools .ci gpu_bundle "$HOME"
+  ln -sf "$self" ./bazelw
+  ln -sf "$self" .ci/run
+  ln -sf "$self" gpu_bundle/run.sh
   ln -sfn "$PWD" "$HOME/strake"
-  if [[ $DOCS_MODE == run ]]; then return; fi
-  for name in cat git kill mpirun nvidia-smi openssl pip python3 sbatch sed srun tail tar \
-    tensorboard timeout torchrun; do
-    ln -sf "$self" ".stand_ins/$name"
+  link_each bazel-bin/tools "$self" "$DOCS_TOOLS"/*
+  link_each ".stand_ins/$DOCS_MODE" "$self" "${names[@]}"
+}
+
+# Makes links of these names in a folder.
+link_each() {  # FOLDER TARGET NAMES
+  local folder=$1 target=$2 name
+  shift 2
+  for name in "$@"; do
+    if [[ ! -e $folder/${name##*/} ]]; then ln -s "$target" "$folder/${name##*/}"; fi
   done
 }
 
@@ -100,10 +108,10 @@ main() {
   rm -f "$DOCS_FAILED"
   if [[ $DOCS_MODE == parse ]]; then
     # shellcheck disable=SC2123
-    PATH=$PWD/.stand_ins
+    PATH=$PWD/.stand_ins/parse
     kill() { :; }
   else
-    PATH=$PWD/.stand_ins:$PATH
+    PATH=$PWD/.stand_ins/run:$PATH
   fi
   # Where a command fails that the shell does not wait for, or not last, the file says so.
   # shellcheck disable=SC1090
