@@ -52,9 +52,11 @@ struct Block {
 // Whether a paragraph that begins with this line is commands, and not what they print.
 bool BeginsCommands(absl::string_view line) {
   static const auto& kCommands = *new std::set<std::string>{
-      "#!/bin/bash", "(umask", "./bazelw", ".ci/run", "bazel",       "cat",     "export",  "for",
-      "git",         "kill",   "mpirun",   "pip",     "printf",      "python3", "sbatch",  "sed",
-      "source",      "srun",   "tail",     "tar",     "tensorboard", "timeout", "torchrun"};
+      "#!/bin/bash", "(umask",      "cd",      "cp",      "curl", "docker", "echo", "env",
+      "ls",          "mkdir",       "mv",      "rm",      "ssh",  "sudo",   "wget", "./bazelw",
+      ".ci/run",     "bazel",       "cat",     "export",  "for",  "git",    "kill", "mpirun",
+      "pip",         "printf",      "python3", "sbatch",  "sed",  "source", "srun", "tail",
+      "tar",         "tensorboard", "timeout", "torchrun"};
   const std::string word(line.substr(0, line.find(' ')));
   const absl::string_view name = absl::string_view(word).substr(0, word.find('='));
   const bool is_assignment = name.size() < word.size() && !name.empty() &&
@@ -182,7 +184,7 @@ void MakeTroubles(const TinyRun& user) {
 // What the commands name: texts, a model in a folder of the home directory, and a run.
 void MakeUserFolder(const TinyRun& user) {
   const std::string text = ReadFile(user / "text.txt");
-  for (const char* folder : {"books", "docs", "home/books"}) {
+  for (const char* folder : {"books", "docs", "src", "home/books"}) {
     fs::create_directories(user / folder);
     for (const char* file : {"a.txt", "b.txt"}) WriteFile(user / folder + "/" + file, text);
   }
@@ -192,12 +194,25 @@ void MakeUserFolder(const TinyRun& user) {
             absl::StrReplaceAll(testing::TinyConfig(),
                                 {{"\"num_attention_heads\": 2", "\"num_attention_heads\": 4"}}));
   WriteFile(user / "ids.txt", "104\n117\n108\n108\n");
-  WriteFile(user / "dump.gz", "");
+  WriteFile(user / "dump.gz", text);  // reads as what it is
+  WriteFile(user / "notes.md", text);
+  WriteFile(user / "questions.jsonl",
+            R"({"context": "a", "choices": [" plank", " hull"], "answer": 1})");
   const ProgramResult trained =
-      user.Train({"--steps=2", "--micro_batch=8", "--out=runs/a", "--train_data=home/books"});
+      user.Train({"--steps=2", "--micro_batch=8", "--out=runs/a", "--train_data=books"});
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   MakeTroubles(user);
-  fs::copy(user / "runs/a/step-2", user / "home/smollm2", fs::copy_options::recursive);
+  fs::copy(user / "runs/a", user / "runs/books", fs::copy_options::recursive);
+  fs::create_directories(user / "home/models");
+  for (const char* model : {"smollm2", "smollm2-135m", "models/gpt2", "models/llama"}) {
+    fs::copy(user / "runs/a/step-2", user / "home/" + model, fs::copy_options::recursive);
+  }
+  std::string pairs;
+  for (int i = 0; i < 40; ++i) {
+    absl::StrAppend(&pairs, R"({"prompt": "Is )", i, R"( a number?", "completion": " Yes."})",
+                    "\n");
+  }
+  WriteFile(user / "pairs.jsonl", pairs);
 }
 
 // Whether a text has all that a page shows of it, in that order: "..." stands for anything.
