@@ -6,6 +6,8 @@
 //
 // The blocks of a page are run one after another in one folder, which has what MakeUserFolder()
 // puts there. To parse a block, the shell reads it, and our programs parse their flags.
+#include <string.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -207,12 +209,6 @@ void MakeUserFolder(const TinyRun& user) {
   for (const char* model : {"smollm2", "smollm2-135m", "models/gpt2", "models/llama"}) {
     fs::copy(user / "runs/a/step-2", user / "home/" + model, fs::copy_options::recursive);
   }
-  std::string pairs;
-  for (int i = 0; i < 40; ++i) {
-    absl::StrAppend(&pairs, R"({"prompt": "Is )", i, R"( a number?", "completion": " Yes."})",
-                    "\n");
-  }
-  WriteFile(user / "pairs.jsonl", pairs);
 }
 
 // Whether a text has all that a page shows of it, in that order: "..." stands for anything.
@@ -276,6 +272,66 @@ TEST(DocsCommandsTest, EveryBlockDoesWhatItsMarkSays) {
   }
 }
 
+// Whether texts of a program, each of six bytes or more, follow each other to make up this one.
+bool IsMadeOf(absl::string_view text, const std::string& program) {
+  constexpr size_t kFewest = 6;
+  const auto has = [&](size_t size) {
+    return memmem(program.data(), program.size(), text.data(), size) != nullptr;
+  };
+  while (!text.empty()) {
+    size_t size = std::min(kFewest, text.size());
+    if (!has(size)) return false;
+    while (size < text.size() && has(size + 1)) ++size;
+    text.remove_prefix(size);
+  }
+  return true;
+}
+
+// The line of an entry of troubleshooting.md that has the error, without "error: ".
+std::string ErrorIn(absl::string_view entry) {
+  for (absl::string_view line : absl::StrSplit(entry, '\n')) {
+    if (absl::ConsumePrefix(&line, "    error: ")) return std::string(line);
+  }
+  return "";
+}
+
+// The parts of a shown error that the program's own words are, between what differs.
+std::vector<std::string> WordsOf(absl::string_view shown) {
+  std::vector<std::string> parts;
+  for (absl::string_view part : absl::StrSplit(shown, "...", absl::SkipWhitespace())) {
+    parts.emplace_back(absl::StripAsciiWhitespace(part));
+  }
+  return parts;
+}
+
+// Whether the program of a training may say this.
+bool MaySay(const std::string& error, const std::string& train) {
+  const std::vector<std::string> words = WordsOf(error);
+  return std::all_of(words.begin(), words.end(),
+                     [&](const std::string& part) { return IsMadeOf(part, train); });
+}
+
+// Errors that no command here leads to are the program's, too, and each has its words as a heading.
+TEST(DocsCommandsTest, ErrorsAreWhatProgramsSay) {
+  const std::string train = ReadFile(Runfile("tools/train"));
+  const bool has_cuda = train.find("this build has no CUDA") == std::string::npos;
+  const std::vector<std::string> entries =
+      absl::StrSplit(ReadFile(Runfile("docs/troubleshooting.md")), "\n### ");
+  EXPECT_GE(entries.size(), 31);
+  int compared = 0;
+  for (size_t i = 1; i < entries.size(); ++i) {
+    const std::string error = ErrorIn(entries[i]);
+    const std::string heading = entries[i].substr(0, entries[i].find('\n'));
+    EXPECT_TRUE(Shows(heading, error)) << heading;
+    if (absl::StrContains(entries[i], "<!-- fail -->")) continue;
+    if (has_cuda && absl::StrContains(error, "no CUDA")) continue;
+    EXPECT_TRUE(MaySay(error, train)) << error;
+    ++compared;
+  }
+  EXPECT_GE(compared, 4);
+  EXPECT_FALSE(MaySay("... is in use: some other training holds ...", train));
+}
+
 // The blocks of a page that a test writes.
 std::vector<Block> BlocksOf(const std::string& text) { return ReadBlocks("page.md", text); }
 
@@ -295,8 +351,9 @@ TEST(DocsCommandsTest, BlocksAreFound) {
 
 TEST(DocsCommandsTest, WrongCommandsFail) {
   const TinyRun user;
-  const auto failure = [&](const std::string& mark, const std::string& commands) {
-    return Failure({.page = "page.md", .line = 1, .mark = mark, .tiny = "", .commands = commands},
+  const auto failure = [&](const std::string& mark, const std::string& commands,
+                           const std::string& tiny = "") {
+    return Failure({.page = "page.md", .line = 1, .mark = mark, .tiny = tiny, .commands = commands},
                    user);
   };
   EXPECT_EQ(failure("parse", "bazel run //tools:train -- --steps=3 --model=nothing\n"), "");
@@ -308,9 +365,12 @@ TEST(DocsCommandsTest, WrongCommandsFail) {
   EXPECT_THAT(failure("parse", "bazel-bin/tools/train --no_flag & wait\n"), HasSubstr("no_flag"));
   EXPECT_THAT(failure("parse", "unheard_of --flag\n"), HasSubstr("unheard_of"));
   EXPECT_THAT(failure("parse", "for i in 1; do\n"), HasSubstr("syntax error"));
-  EXPECT_THAT(failure("fail", "bazel run //tools:train -- --steps=2\n"), HasSubstr("fail ends"));
+  EXPECT_THAT(failure("fail", "bazel-bin/tools/train --help\n"), HasSubstr("fail ends"));
   EXPECT_THAT(failure("run", "bazel run //tools:train -- --train_data=nothing.txt\n"),
               HasSubstr("nothing.txt"));
+  EXPECT_THAT(failure("run tiny", "bazel run //tools:train\n", "train --train_data=tiny.txt"),
+              HasSubstr("tiny.txt"));
+  EXPECT_EQ(failure("run tiny", "bazel run //tools:train\n", "check --no_flag; train --help"), "");
 }
 
 }  // namespace
