@@ -3,9 +3,9 @@
 #
 #   docs_commands.sh run|parse TOOLS BLOCK [PROGRAM FLAGS; PROGRAM FLAGS ...]
 #
-# TOOLS is the folder of Strake's programs, BLOCK a file of commands. To run, flags that make a program's
-# work tiny are put behind its own. To parse, no command but the shell's own does anything, and Strake's
-# programs parse their flags. Under the name of a command this script stands for it.
+# TOOLS is the folder of Strake's programs, BLOCK a file of commands. To run, flags that make a
+# program's work tiny are put behind its own. To parse, no command but the shell's own does anything,
+# and Strake's programs parse their flags. Under the name of a command this script stands for it.
 
 # Runs a program of Strake, or its parser alone, which --help is the last flag of.
 program() {
