@@ -6,9 +6,6 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/strings/str_format.h"
-#include "core/base/format_quantity.h"
-#include "core/base/monotonic_seconds.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
