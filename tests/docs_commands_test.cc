@@ -204,7 +204,9 @@ void MakeUserFolder(const TinyRun& user) {
       user.Train({"--steps=2", "--micro_batch=8", "--out=runs/a", "--train_data=books"});
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   MakeTroubles(user);
-  fs::copy(user / "runs/a", user / "runs/books", fs::copy_options::recursive);
+  for (const char* run : {"books", "llama-tiny", "llama-tiny-2"}) {
+    fs::copy(user / "runs/a", user / "runs/" + run, fs::copy_options::recursive);
+  }
   fs::create_directories(user / "home/models");
   for (const char* model : {"smollm2", "smollm2-135m", "models/gpt2", "models/llama"}) {
     fs::copy(user / "runs/a/step-2", user / "home/" + model, fs::copy_options::recursive);
