@@ -38,14 +38,14 @@ TEST_P(VersionTest, ComesBeforeWhateverElseIsWrong) {
 
 INSTANTIATE_TEST_SUITE_P(Programs, VersionTest,
                          ::testing::Values("train", "generate", "benchmark", "check", "comm_cost",
-                                           "evaluate", "export", "prepare", "report", "step_times",
-                                           "tokenizer", "verify"),
+                                           "evaluate", "export", "prepare", "report", "schedule",
+                                           "step_times", "tokenizer", "verify"),
                          [](const auto& info) { return info.param; });
 
 // Every program that has options: verify takes folders alone.
-const char* const kPrograms[] = {"train",     "generate",   "benchmark", "check",
-                                 "comm_cost", "evaluate",   "export",    "prepare",
-                                 "report",    "step_times", "tokenizer"};
+const char* const kPrograms[] = {"train",     "generate", "benchmark",  "check",
+                                 "comm_cost", "evaluate", "export",     "prepare",
+                                 "report",    "schedule", "step_times", "tokenizer"};
 
 TEST(HelpTest, HasAShortName) {
   for (const std::string program : kPrograms) {
