@@ -9,9 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "core/base/monotonic_seconds.h"
 #include "glog/logging.h"
 #include "tools/cli/user_paths.h"
@@ -34,6 +39,19 @@ std::string Contents(const FileDescriptor& file) {
   while ((n = pread(file.get(), buffer, sizeof(buffer), text.size())) > 0) text.append(buffer, n);
   PCHECK(n == 0);
   return text;
+}
+
+// Programs tell of work that takes more than two seconds, which on a busy machine is any:
+// "reading weights: 45 %, 3s left", "comparing the data: 3s so far".
+bool IsProgress(absl::string_view line) {
+  const bool ends_so = absl::EndsWith(line, " left") || absl::EndsWith(line, " so far");
+  return ends_so && absl::StrContains(line, ": ") && !absl::StartsWith(line, "step ");
+}
+
+std::string WithoutProgress(absl::string_view text) {
+  std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
+  lines.erase(std::remove_if(lines.begin(), lines.end(), IsProgress), lines.end());
+  return absl::StrJoin(lines, "\n");
 }
 
 // Runs between fork and exec: only plain system calls.
@@ -127,7 +145,7 @@ ProgramResult Program::Wait() {
     usleep(kPollMicroseconds);
   }
   const int code = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
-  return {code, Contents(out_), Contents(err_)};
+  return {code, WithoutProgress(Contents(out_)), WithoutProgress(Contents(err_))};
 }
 
 ProgramResult RunProgram(const std::string& name, const std::vector<std::string>& flags,

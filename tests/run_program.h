@@ -13,8 +13,8 @@
 namespace strake::testing {
 
 struct ProgramResult {
-  int exit_code = 0;  // 128 + the signal's number where a signal ended it
-  std::string out, err;
+  int exit_code = 0;     // 128 + the signal's number where a signal ended it
+  std::string out, err;  // without lines that tell how far work is, which depend on the time
 };
 
 struct ProgramOptions {
