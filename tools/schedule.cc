@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/status_macros.h"
 #include "nlohmann/json.hpp"
@@ -41,8 +42,7 @@ std::vector<std::string> KindNames() {
 }
 
 void AddScheduleOptions(ScheduleConfig* c, OptionSet* options) {
-  // Beyond these, a picture is of no use.
-  const Range count = Range::Between(1, 1024);
+  const Range count = Range::Between(1, 1024), cost = Range::Between(0, 100);
   options->Group("Pipeline");
   options->Add("pp", &c->pp, "stages", count);
   options->Add("pp_schedule", &c->pp_schedule, "the kind of schedule", KindNames());
@@ -53,12 +53,11 @@ void AddScheduleOptions(ScheduleConfig* c, OptionSet* options) {
                Range::Between(0, 1024 * 26));
   options->Add("micro_batches", &c->micro_batches, "micro-batches per step", count);
   options->Group("Times, in any unit");
-  options->Add("forward", &c->costs.forward, "of a forward pass through a chunk", Range::Above(0));
-  options->Add("input_gradient", &c->costs.input_gradient, "of its input gradient",
-               Range::AtLeast(0));
-  options->Add("weight_gradient", &c->costs.weight_gradient, "of its weight gradient",
-               Range::AtLeast(0));
-  options->Add("transfer", &c->costs.transfer, "from a pass to the next stage", Range::AtLeast(0));
+  options->Add("forward", &c->costs.forward, "of a forward pass through a chunk",
+               {.min = 0, .max = 100, .open_min = true});
+  options->Add("input_gradient", &c->costs.input_gradient, "of its input gradient", cost);
+  options->Add("weight_gradient", &c->costs.weight_gradient, "of its weight gradient", cost);
+  options->Add("transfer", &c->costs.transfer, "from a pass to the next stage", cost);
   options->Group("Output");
   options
       ->Add("format", &c->format, "a picture of characters, an SVG drawing, or numbers",
@@ -78,12 +77,35 @@ PipelineShape ShapeOf(const ScheduleConfig& c) {
   return shape;
 }
 
+// Beyond these, a schedule takes long, and nobody reads it.
+constexpr int64_t kMaxPasses = 1 << 16;
+constexpr double kMaxColumns = 1e6;
+
+absl::Status CheckSize(const ScheduleConfig& c) {
+  const int64_t passes = c.pp * c.pp_chunks * c.micro_batches;
+  if (passes <= kMaxPasses) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "--pp=%d, --pp_chunks=%d and --micro_batches=%d make %d forward passes, more than %d: take "
+      "smaller numbers",
+      c.pp, c.pp_chunks, c.micro_batches, passes, kMaxPasses));
+}
+
+absl::Status CheckColumns(const PipelineSimulation& simulation, bool has_chunks) {
+  const double columns = ColumnsOfSchedule(simulation, has_chunks);
+  if (columns <= kMaxColumns) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "the picture would have %g columns, more than %g: --forward, --input_gradient, "
+      "--weight_gradient and --transfer must differ less, or take --format=json",
+      columns, kMaxColumns));
+}
+
 void PrintText(const ScheduleConfig& c, const PipelineSimulation& simulation) {
   std::cout << absl::StrFormat(
-      "%s: %d stages of %d %s, %d micro-batches\n"
+      "%s: %d %s of %d %s, %d %s\n"
       "time %g, idle %.1f %%, passes in flight by stage %s\n\n%s",
-      c.pp_schedule, c.pp, c.pp_chunks, c.pp_chunks == 1 ? "chunk" : "chunks", c.micro_batches,
-      simulation.time, 100 * simulation.IdleShare(), absl::StrJoin(simulation.peak_in_flight, " "),
+      c.pp_schedule, c.pp, Plural(c.pp, "stage"), c.pp_chunks, Plural(c.pp_chunks, "chunk"),
+      c.micro_batches, c.micro_batches == 1 ? "micro-batch" : "micro-batches", simulation.time,
+      100 * simulation.IdleShare(), absl::StrJoin(simulation.peak_in_flight, " "),
       TextOfSchedule(simulation, c.pp_chunks > 1, static_cast<int>(c.width)));
 }
 
@@ -115,10 +137,14 @@ absl::Status PrintSchedule(int argc, char** argv) {
   AddScheduleOptions(&config, &options);
   STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
   if (helped) return absl::OkStatus();
+  STRAKE_RETURN_IF_ERROR(CheckSize(config));
   const PipelineShape shape = ShapeOf(config);
   STRAKE_RETURN_IF_ERROR(CheckPipelineShape(shape));
   STRAKE_ASSIGN_OR_RETURN(const PipelineSimulation simulation,
                           SimulatePipeline(shape, config.costs));
+  if (config.format != "json") {
+    STRAKE_RETURN_IF_ERROR(CheckColumns(simulation, shape.chunks > 1));
+  }
   if (config.format == "json") {
     std::cout << JsonText(Report(options.ToJson(), simulation)) << "\n";
   } else if (config.format == "svg") {

@@ -89,18 +89,19 @@ class Simulator {
   }
 
   absl::Status CheckComplete(int stage) const {
-    std::vector<bool> found(ends_.size());
+    const size_t expected = size_t{3} * shape_.micro_batches * shape_.chunks;
+    std::vector<bool> found(expected);
     size_t num_found = 0;
     for (const PipelineAction& action : actions_.at(stage)) {
       const bool exists = std::min(action.micro_batch, action.chunk) >= 0 &&
                           action.micro_batch < shape_.micro_batches && action.chunk < shape_.chunks;
       if (!exists) return ActionError(stage, action, "there is none");
-      const size_t index = IndexOf(KeyOf(stage, action));
+      const size_t row = static_cast<size_t>(action.pass) * shape_.micro_batches;
+      const size_t index = (row + action.micro_batch) * shape_.chunks + action.chunk;
       if (found[index]) return ActionError(stage, action, "is done twice");
       found[index] = true;
       ++num_found;
     }
-    const size_t expected = size_t{3} * shape_.micro_batches * shape_.chunks;
     if (num_found == expected) return absl::OkStatus();
     return absl::InternalError(absl::StrCat("stage ", stage, ": does ", num_found,
                                             " actions, where there are ", expected));

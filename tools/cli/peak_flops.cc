@@ -1,5 +1,7 @@
 #include "tools/cli/peak_flops.h"
 
+#include <algorithm>
+
 #include "core/base/dtype.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
@@ -28,7 +30,10 @@ double PeakFlops(const MachineConfig& machine, const LayoutConfig& layout) {
   const double flops = machine.dtype_kind() == DType::kBf16
                            ? MeasureBf16PeakFlops(team, kMeasureSeconds)
                            : MeasureFmaPeakFlops(team, kMeasureSeconds);
-  return flops * layout.num_ranks();
+  // Ranks that are threads may be more than the cores.
+  const double num_threads = static_cast<double>(machine.threads) * layout.num_ranks();
+  const double share = layout.comm == "threads" ? std::min(1.0, NumUsableCores() / num_threads) : 1;
+  return flops * layout.num_ranks() * share;
 }
 
 }  // namespace strake

@@ -55,6 +55,10 @@ std::string StageLine(const std::vector<TimedAction>& stage, bool has_chunks, do
 
 }  // namespace
 
+double ColumnsOfSchedule(const PipelineSimulation& simulation, bool has_chunks) {
+  return simulation.time * ColumnsPerTime(simulation, has_chunks);
+}
+
 std::string TextOfSchedule(const PipelineSimulation& simulation, bool has_chunks, int columns) {
   const double scale = ColumnsPerTime(simulation, has_chunks);
   const auto length = static_cast<size_t>(std::lround(simulation.time * scale));
@@ -64,14 +68,18 @@ std::string TextOfSchedule(const PipelineSimulation& simulation, bool has_chunks
   const auto step = static_cast<size_t>(scale);
   const size_t room = std::max<int>(columns - static_cast<int>(widest.size()), 1);
   const size_t panel = std::max(room / step * step, step);
+  std::vector<std::string> lines;
+  for (const std::vector<TimedAction>& stage : simulation.stages) {
+    lines.push_back(StageLine(stage, has_chunks, scale, length));
+  }
   std::string text;
   for (size_t begin = 0; begin < length; begin += panel) {
     if (begin > 0) absl::StrAppend(&text, "\n");
     for (int stage = 0; stage < num_stages; ++stage) {
-      const std::string line = StageLine(simulation.stages[stage], has_chunks, scale, length);
       absl::StrAppend(&text, absl::StrFormat("%-*s", static_cast<int>(widest.size()),
                                              absl::StrCat("stage ", stage)));
-      absl::StrAppend(&text, absl::StripTrailingAsciiWhitespace(line.substr(begin, panel)), "\n");
+      absl::StrAppend(&text, absl::StripTrailingAsciiWhitespace(lines[stage].substr(begin, panel)),
+                      "\n");
     }
   }
   return text;

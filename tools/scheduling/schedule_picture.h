@@ -8,6 +8,9 @@
 
 namespace strake {
 
+// The columns that the picture has if it is not broken into panels: many where times differ much.
+double ColumnsOfSchedule(const PipelineSimulation& simulation, bool has_chunks);
+
 // A line per stage, in panels of at most `columns` columns where that is enough for one pass:
 //
 //   stage 0  F0 F1 F2 F3 ......... B0 W0 F4

@@ -260,7 +260,7 @@ TEST(ReportTest, AFolderWithoutMetricsIsAnError) {
             dir.path() + ": has no metrics.jsonl; a run's folder is needed, the --out of training");
   WriteFile(dir / "metrics.jsonl", "");
   EXPECT_THAT(std::string(ReadRunReport(dir.path()).status().message()),
-              HasSubstr("metrics.jsonl: has no line of a step"));
+              HasSubstr("metrics.jsonl: has no line of a step or a validation"));
 }
 
 TEST(ReportTest, TellsWhatARunIs) {

@@ -1,6 +1,8 @@
 #include "train/report/run_history.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 
 #include "core/base/json.h"
 #include "core/base/read_file.h"
@@ -33,6 +35,18 @@ bool HasText(const Json& record, const char* key) {
   return it != record.end() && it->is_string();
 }
 
+// Whether it is a list of objects that have these integers.
+bool HasRows(const Json& record, const char* key, std::initializer_list<const char*> counts) {
+  const auto rows = record.find(key);
+  if (rows == record.end() || !rows->is_array()) return false;
+  return std::all_of(rows->begin(), rows->end(), [&](const Json& row) {
+    return row.is_object() && std::all_of(counts.begin(), counts.end(), [&](const char* count) {
+             const auto it = row.find(count);
+             return it != row.end() && it->is_number_integer();
+           });
+  });
+}
+
 // Removes the samples after a step, or with `also_of_step` of it, too.
 void CutSamples(uint64_t step, bool also_of_step, Json* samples) {
   while (!samples->empty()) {
@@ -60,8 +74,9 @@ void RunHistory::Add(const Json& record) {
   } else if (kind == "memory") {
     if (HasText(record, "observed") && HasCount(record, "bytes")) memory_ = record;
   } else if (kind == "communicated") {
-    const bool is_whole = HasCount(record, "step") && record.contains("collectives");
-    if (is_whole && record["collectives"].is_array()) communicated_ = record;
+    if (HasCount(record, "step") && HasRows(record, "collectives", {"calls", "bytes"})) {
+      communicated_ = record;
+    }
   } else if (kind == "sample") {
     if (!HasCount(record, "step") || !HasText(record, "prompt") ||
         !HasText(record, "continuation")) {
@@ -90,10 +105,9 @@ Json RunHistory::Members() const {
   for (const char* key : {"version", "model", "data", "layout", "machine"}) {
     if (plan_.is_object() && HasText(plan_, key)) members[key] = plan_[key];
   }
-  for (const char* key : {"memory", "collectives"}) {
-    if (plan_.is_object() && plan_.contains(key) && plan_[key].is_array()) {
-      members[key] = plan_[key];
-    }
+  if (plan_.is_object() && HasRows(plan_, "memory", {"bytes"})) members["memory"] = plan_["memory"];
+  if (plan_.is_object() && HasRows(plan_, "collectives", {"calls", "bytes"})) {
+    members["collectives"] = plan_["collectives"];
   }
   if (memory_.is_object()) {
     members["observed"] = memory_["observed"];

@@ -27,8 +27,10 @@ absl::StatusOr<LoggedCurves> ReadMetrics(const std::string& directory) {
         directory, ": has no metrics.jsonl; a run's folder is needed, the --out of training"));
   }
   if (logged.ok() && logged->curves.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, ": has no line of a step; a run that began just now has one after its first step"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path,
+                     ": has no line of a step or a validation; a run that began just now has one "
+                     "after its first step"));
   }
   return logged;
 }
