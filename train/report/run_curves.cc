@@ -67,7 +67,8 @@ void RunCurves::AddStep(const StepMetrics& m) {
   // In the order of StepLine::kKeys.
   StepLine line = {.step = m.step,
                    .numbers = {m.loss, m.lr, m.grad_norm, static_cast<double>(m.tokens), m.seconds,
-                               m.tokens_per_second}};
+                               m.tokens_per_second, m.mfu > 0 ? std::optional(m.mfu) : std::nullopt,
+                               m.epoch, m.time}};
   for (const SourceMetrics& source : m.sources) line.sources.emplace_back(source.name, source.loss);
   AddStepLine(line);
 }
