@@ -9,8 +9,8 @@ namespace strake {
 
 // Floating-point operations per second that all ranks can do in the machine's dtype; 0 where that
 // is not known. On GPUs, their nominal rate in bf16. On CPUs, what this rank's threads do now
-// (core/device/fma_peak.h), times the number of ranks, and no more
-// than the cores of this machine can do where ranks are threads; it is measured for about 20 ms.
+// (core/device/fma_peak.h), measured for about 20 ms, times the number of ranks; where ranks are
+// threads, no more than the cores of this machine can do.
 double PeakFlops(const MachineConfig& machine, const LayoutConfig& layout);
 
 }  // namespace strake

@@ -1,7 +1,6 @@
 #include "train/report/run_history.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <initializer_list>
 
 #include "core/base/json.h"
@@ -13,7 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kMaxHistoryBytes = int64_t{256} << 20;
 constexpr size_t kMaxShown = 500;
 
 std::string KindOf(const Json& record) {

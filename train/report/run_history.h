@@ -15,6 +15,7 @@
 #ifndef STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 #define STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -25,6 +26,8 @@
 namespace strake {
 
 inline constexpr char kHistoryName[] = "report.jsonl";
+// What is read of it, so that no more is written.
+inline constexpr int64_t kMaxHistoryBytes = int64_t{256} << 20;
 
 class RunHistory {
  public:
