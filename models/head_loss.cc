@@ -61,7 +61,7 @@ HeadLoss HeadLoss::WithoutSequenceParallelism() const {
 }
 
 absl::StatusOr<Tensor> HeadLoss::LocalLogits(const Context& ctx, const Tensor& h) const {
-  const LayerScope layer(ctx.recorder(), "head");
+  const LayerScope layer(ctx, "head");
   const Tensor logits = ctx.arena().Allocate(h.dtype(), {h.dim(0), weight_->shape[0]});
   ctx.WillRead(*weight_);
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, h, weight_->value, {.transpose_b = true}, logits));
@@ -90,7 +90,7 @@ absl::Status HeadLoss::ForEachChunk(
 
 absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, const Tensor& targets,
                                          HeadLossSaved* saved) const {
-  const LayerScope head(ctx.recorder(), "head");
+  const LayerScope head(ctx, "head");
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   CheckTargets(saved->h, targets);
   const DType dtype = AccumulationDType(h.dtype());
@@ -98,7 +98,7 @@ absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, co
   STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, saved->h, [&](int64_t begin, const Tensor& logits) {
     const int64_t end = begin + logits.dim(0);
     const Tensor lse = ctx.arena().Allocate(dtype, {logits.dim(0)});
-    const LayerScope layer(ctx.recorder(), "loss");
+    const LayerScope layer(ctx, "loss");
     return VocabParallelCrossEntropyForward(ctx, tp_, slice_, logits, targets.Rows(begin, end),
                                             loss.Rows(begin, end), lse);
   }));
@@ -108,7 +108,7 @@ absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, co
 absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tensor& h,
                                                  const Tensor& targets, double scale,
                                                  HeadLossSaved* saved) const {
-  const LayerScope head(ctx.recorder(), "head");
+  const LayerScope head(ctx, "head");
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   const Tensor& all = saved->h;
   CheckTargets(all, targets);
@@ -121,7 +121,7 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
   STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, all, [&](int64_t begin, const Tensor& logits) {
     const int64_t end = begin + logits.dim(0);
     {
-      const LayerScope layer(ctx.recorder(), "loss");
+      const LayerScope layer(ctx, "loss");
       STRAKE_RETURN_IF_ERROR(
           VocabParallelCrossEntropyForwardBackward(ctx, tp_, slice_, targets.Rows(begin, end),
                                                    scale, softcap_, logits, loss.Rows(begin, end)));

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/dtype.h"
+#include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/position_embedding.h"
@@ -135,7 +136,7 @@ Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers
 
 absl::StatusOr<Tensor> Transformer::EmbedTokens(const Context& ctx, const Layers& layers,
                                                 const Tensor& tokens) const {
-  const LayerScope layer(ctx.recorder(), "tokens");
+  const LayerScope layer(ctx, "tokens");
   STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
   const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, x, x));
@@ -153,8 +154,8 @@ absl::Status Transformer::AddPositions(const Context& ctx, const Tensor& table, 
                                        int64_t offset, const Tensor& x,
                                        const Tensor& row_positions) const {
   if (!table.defined()) return absl::OkStatus();
-  const LayerScope layer(ctx.recorder(), "tokens");
-  const LayerScope positions(ctx.recorder(), "positions");
+  const LayerScope layer(ctx, "tokens");
+  const LayerScope positions(ctx, "positions");
   ctx.WillRead(*position_table_);
   return PositionEmbeddingForward(ctx, table, period, offset, x, row_positions);
 }
@@ -163,7 +164,7 @@ absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const Residual
                                               NormSaved* saved) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, norm_->Forward(ctx, stream.x, stream.residual, saved));
   if (config_.logits_scale != 1) {
-    const LayerScope layer(ctx.recorder(), "head");
+    const LayerScope layer(ctx, "head");
     STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, h, h));
   }
   return h;
@@ -183,13 +184,14 @@ absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tok
                                       tp_.FirstLocalToken(tokens.dim(0)), stream.x,
                                       LocalPositions(documents, tokens.dim(0), stream.x.dim(0))));
   for (int64_t i = 0; i < config_.num_layers; ++i) {
+    const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
     {
-      const LayerScope layer(ctx.recorder(), "attention");
+      const LayerScope layer(ctx, "attention");
       STRAKE_ASSIGN_OR_RETURN(
           stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_tables_.ForLayer(ctx, i),
                                                 &saved->attention[i], documents));
     }
-    const LayerScope layer(ctx.recorder(), "mlp");
+    const LayerScope layer(ctx, "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
   return HeadInput(ctx, stream, &saved->norm);
@@ -221,18 +223,19 @@ absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const
 absl::Status Transformer::BackwardLayer(const Context& ctx, int64_t i, const Tensor& dx,
                                         TransformerSaved* saved) const {
   const ActivationScope scope(ctx.arena());
+  const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
   // Both halves of a parallel residual read the gradient of their sum, after dx has become another.
   Tensor dy = dx;
   if (config_.parallel_residual) {
-    const LayerScope layer(ctx.recorder(), "mlp");
+    const LayerScope layer(ctx, "mlp");
     dy = ctx.arena().Allocate(dx.dtype(), dx.shape());
     STRAKE_RETURN_IF_ERROR(Copy(ctx, dx, dy));
   }
   {
-    const LayerScope layer(ctx.recorder(), "mlp");
+    const LayerScope layer(ctx, "mlp");
     STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dy, dx, &saved->mlp[i]));
   }
-  const LayerScope layer(ctx.recorder(), "attention");
+  const LayerScope layer(ctx, "attention");
   return layers_->attention[i].Backward(ctx, rope_tables_.ForLayer(ctx, i), dy, dx,
                                         &saved->attention[i]);
 }
@@ -243,7 +246,7 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
   // One tensor is the residual stream's gradient, updated in place by each layer.
   const Tensor& dx = saved->head.dh;
   if (config_.logits_scale != 1) {
-    const LayerScope layer(ctx.recorder(), "head");
+    const LayerScope layer(ctx, "head");
     STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, dx, dx));
   }
   STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dx, saved->norm, /*accumulate_dx=*/false, dx));
@@ -251,9 +254,9 @@ absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) 
     STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, i, dx, saved));
   }
   if (layers_->embedding.table().frozen) return absl::OkStatus();
-  const LayerScope layer(ctx.recorder(), "tokens");
+  const LayerScope layer(ctx, "tokens");
   if (position_table_ != nullptr) {
-    const LayerScope positions(ctx.recorder(), "positions");
+    const LayerScope positions(ctx, "positions");
     const int64_t num_tokens = saved->tokens.dim(0);
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
         ctx, dx, saved->seq_len, tp_.FirstLocalToken(num_tokens), position_table_->grad,

@@ -142,7 +142,7 @@ absl::Status AdamW::Step(const Context& ctx, const Tensor& clip) {
     STRAKE_RETURN_IF_ERROR(
         CopyToDevice(scalars_.raw(), host_scalars_.raw(), scalars_.num_bytes(), ctx.cuda_stream()));
   }
-  const LayerScope layer(ctx.recorder(), "weights");
+  const LayerScope layer(ctx, "weights");
   for (const Run& run : runs_) {
     const auto state = [&](const Tensor& array) {
       return array.Rows(run.state.begin, run.state.end);

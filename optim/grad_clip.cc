@@ -75,7 +75,7 @@ absl::Status ClipGradNorm(const Context& ctx, const ParameterArena& parameters,
         << "[grad_clip] grads " << values.ToString() << " from " << part.begin << " of "
         << parameters.num_elements() << " elements";
   }
-  const LayerScope layer(ctx.recorder(), "clipping");
+  const LayerScope layer(ctx, "clipping");
   const ActivationScope scope(ctx.arena());
   const Tensor sum = ctx.arena().Allocate(DType::kF64, {1});
   STRAKE_RETURN_IF_ERROR(SetZero(ctx, sum));

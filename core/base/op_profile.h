@@ -1,4 +1,4 @@
-// Measures the time of a step per op kind and pass.
+// Measures the time of a step: per op kind and pass, or slice by slice.
 #ifndef STRAKE_CORE_BASE_OP_PROFILE_H_
 #define STRAKE_CORE_BASE_OP_PROFILE_H_
 
@@ -21,8 +21,21 @@ struct OpCost {
   double bytes = 0;  // each input read once, each output written once; for += outputs, both
 };
 
-// Sums the times that a rank's ops take, by the host's clock. Ops report through OpTimer, and do
-// not nest.
+// Says what runs from an OpProfile::Begin() to its End(). Strings live until End().
+struct SpanLabel {
+  const char* category;  // "layer", "pass", "collective", "wait", "io", ...
+  const char* name;
+  int64_t index = -1;  // of a layer, or of a collective in its group; -1: none
+  // Of a collective: its group, the ranks in it, the tensor's bytes, and where it was called.
+  const char* axis = nullptr;
+  int num_ranks = 1;
+  double bytes = 0;
+  const char* file = nullptr;
+  int line = 0;
+};
+
+// Sums the times that a rank's ops take, by the host's clock. Ops report through OpTimer. An op
+// that waits for a collective encloses that wait; apart from this, ops do not nest.
 class OpProfile {
  public:
   struct Entry {
@@ -43,6 +56,10 @@ class OpProfile {
   virtual int64_t Now();
   // Adds an op that ran from `start`, a value of Now(), until now.
   virtual void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost);
+
+  // Begins and ends a span, through ProfileSpan. Spans and ops nest. This class ignores spans.
+  virtual void Begin(const SpanLabel& /*label*/) {}
+  virtual void End() {}
 
   const Entries& entries() const { return entries_; }
 
@@ -74,6 +91,22 @@ class OpTimer {
   const Pass pass_;
   const OpCost cost_;
   const int64_t start_;
+};
+
+// Reports a span until the end of its scope; does nothing if `profile` is null.
+class ProfileSpan {
+ public:
+  ProfileSpan(OpProfile* profile, const SpanLabel& label) : profile_(profile) {
+    if (profile_ != nullptr) profile_->Begin(label);
+  }
+  ~ProfileSpan() {
+    if (profile_ != nullptr) profile_->End();
+  }
+  ProfileSpan(const ProfileSpan&) = delete;
+  ProfileSpan& operator=(const ProfileSpan&) = delete;
+
+ private:
+  OpProfile* const profile_;
 };
 
 }  // namespace strake

@@ -86,6 +86,27 @@ class Context {
   std::function<void(const Parameter&)> on_grad_ready_, on_will_read_;
 };
 
+// Names the caller of what is recorded and profiled until the end of the scope; does nothing
+// without a name.
+class LayerScope {
+ public:
+  LayerScope(const Context& ctx, const char* layer)
+      : recorder_(layer == nullptr ? nullptr : ctx.recorder()),
+        span_(layer == nullptr || ctx.dry_run() ? nullptr : ctx.profile(),
+              {.category = "layer", .name = layer}) {
+    if (recorder_ != nullptr) recorder_->layers_.push_back(layer);
+  }
+  ~LayerScope() {
+    if (recorder_ != nullptr) recorder_->layers_.pop_back();
+  }
+  LayerScope(const LayerScope&) = delete;
+  LayerScope& operator=(const LayerScope&) = delete;
+
+ private:
+  OpRecorder* const recorder_;
+  const ProfileSpan span_;
+};
+
 // Stands between an op's checks of shapes and its return in a dry run. Records the op's call, and
 // times the rest of the scope. `describe` adds operands, attributes and FLOPs to an OpCall; it runs
 // only if somebody needs them.

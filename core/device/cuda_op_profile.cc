@@ -6,19 +6,10 @@
 
 namespace strake {
 
-absl::StatusOr<int64_t> CudaOpProfile::RecordNext() {
-  if (num_recorded_ == events_.size()) {
-    STRAKE_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create(CudaEventKind::kTiming));
-    events_.push_back(std::move(event));
-  }
-  STRAKE_RETURN_IF_ERROR(events_[num_recorded_].Record(stream_));
-  return num_recorded_++;
-}
-
 int64_t CudaOpProfile::Now() {
-  const absl::StatusOr<int64_t> event = RecordNext();
-  error_.Update(event.status());
-  return event.ok() ? *event : -1;
+  const absl::StatusOr<int64_t> point = timeline_.Record();
+  error_.Update(point.status());
+  return point.ok() ? *point : -1;
 }
 
 void CudaOpProfile::AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost) {
@@ -27,11 +18,11 @@ void CudaOpProfile::AddSince(int64_t start, const char* op, Pass pass, const OpC
 
 absl::Status CudaOpProfile::Resolve() {
   const std::vector<Op> ops = std::exchange(ops_, {});
-  num_recorded_ = 0;
+  timeline_.Clear();
   STRAKE_RETURN_IF_ERROR(std::exchange(error_, absl::OkStatus()));
-  STRAKE_RETURN_IF_ERROR(SynchronizeCudaStream(stream_));
+  STRAKE_RETURN_IF_ERROR(timeline_.Wait());
   for (const Op& op : ops) {
-    STRAKE_ASSIGN_OR_RETURN(const double seconds, events_[op.end].SecondsSince(events_[op.start]));
+    STRAKE_ASSIGN_OR_RETURN(const double seconds, timeline_.Seconds(op.start, op.end));
     Add(op.name, op.pass, seconds, op.cost);
   }
   return absl::OkStatus();

@@ -2,15 +2,13 @@
 #ifndef STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
 #define STRAKE_CORE_DEVICE_CUDA_OP_PROFILE_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "core/base/op_profile.h"
-#include "core/cuda/cuda_runtime.h"
 #include "core/cuda/stream.h"
+#include "core/device/cuda_timeline.h"
 
 namespace strake {
 
@@ -19,7 +17,7 @@ namespace strake {
 // op's time includes the GPU's wait for it. Must not be used while a graph is captured.
 class CudaOpProfile : public OpProfile {
  public:
-  explicit CudaOpProfile(CudaStream stream) : stream_(stream) {}
+  explicit CudaOpProfile(CudaStream stream) : timeline_(stream) {}
 
   int64_t Now() override;
   void AddSince(int64_t start, const char* op, Pass pass, const OpCost& cost) override;
@@ -29,17 +27,13 @@ class CudaOpProfile : public OpProfile {
 
  private:
   struct Op {
-    int64_t start, end;  // indices into events_
+    int64_t start, end;  // points of timeline_
     const char* name;
     Pass pass;
     OpCost cost;
   };
 
-  absl::StatusOr<int64_t> RecordNext();
-
-  const CudaStream stream_;
-  std::vector<CudaEvent> events_;  // reused after a Resolve()
-  size_t num_recorded_ = 0;
+  CudaTimeline timeline_;
   std::vector<Op> ops_;
   absl::Status error_;
 };

@@ -96,24 +96,6 @@ class OpRecorder {
   int64_t times_ = 1;
 };
 
-// Names the caller of what is recorded until the end of the scope; does nothing without a recorder
-// or a name.
-class LayerScope {
- public:
-  LayerScope(OpRecorder* recorder, const char* layer)
-      : recorder_(layer == nullptr ? nullptr : recorder) {
-    if (recorder_ != nullptr) recorder_->layers_.push_back(layer);
-  }
-  ~LayerScope() {
-    if (recorder_ != nullptr) recorder_->layers_.pop_back();
-  }
-  LayerScope(const LayerScope&) = delete;
-  LayerScope& operator=(const LayerScope&) = delete;
-
- private:
-  OpRecorder* const recorder_;
-};
-
 }  // namespace strake
 
 #endif  // STRAKE_CORE_DEVICE_OP_CALL_H_

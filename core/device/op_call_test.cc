@@ -3,6 +3,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/base/thread_team.h"
+#include "core/device/context.h"
+#include "core/memory/activation_arena.h"
 #include "gtest/gtest.h"
 
 namespace strake {
@@ -56,11 +59,15 @@ TEST(OpCallTest, EqualCallsHaveEqualTexts) {
 }
 
 TEST(OpRecorderTest, KnowsTheInnermostLayerAndRepetitions) {
+  ThreadTeam team(1);
+  ActivationArena arena = ActivationArena::DryRun(Device::kCpu);
+  Context ctx(&team, &arena);
   OpRecorder recorder;
+  ctx.set_recorder(&recorder);
   {
-    const LayerScope outer(&recorder, "attention");
+    const LayerScope outer(ctx, "attention");
     {
-      const LayerScope inner(&recorder, "qkv"), none(&recorder, nullptr);
+      const LayerScope inner(ctx, "qkv"), none(ctx, nullptr);
       recorder.Add({.op = "matmul"});
     }
     recorder.set_times(3);
@@ -80,7 +87,12 @@ TEST(OpRecorderTest, KnowsTheInnermostLayerAndRepetitions) {
   EXPECT_EQ(calls[3].pass, Pass::kForward);
 }
 
-TEST(LayerScopeTest, DoesNothingWithoutARecorder) { const LayerScope scope(nullptr, "mlp"); }
+TEST(LayerScopeTest, DoesNothingWithoutARecorder) {
+  ThreadTeam team(1);
+  ActivationArena arena = ActivationArena::DryRun(Device::kCpu);
+  const Context ctx(&team, &arena);
+  const LayerScope scope(ctx, "mlp");
+}
 
 TEST(OpCallDeathTest, WhatIsNotThereIsNamed) {
   OpCall call = {.op = "norm"};

@@ -33,7 +33,7 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
   CHECK(x.rank() == 2 && x.dim(1) == in_features())
       << "[linear] x " << x.ToString() << ", weight " << weight_->value.ToString()
       << (transposed_ ? " transposed" : "");
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   const Shape shape = {x.dim(0), out_features()};
   MatmulOptions options = {.transpose_b = transposed_};
   ctx.WillRead(*weight_);
@@ -59,7 +59,7 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
 
 Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
                                       const Tensor& gelu_input) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved->x.shape());
   MatmulOptions options = {.transpose_b = !transposed_};
   if (!adapter_.has_value()) options.gelu_grad_input = gelu_input;
@@ -74,7 +74,7 @@ Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy, Line
 
 absl::Status Linear::BackwardWeight(const Context& ctx, const Tensor& dy,
                                     const LinearSaved& saved) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   if (adapter_.has_value()) {
     STRAKE_RETURN_IF_ERROR(adapter_->BackwardWeight(ctx, dy, saved.x, saved.adapter));
   }

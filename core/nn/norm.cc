@@ -15,7 +15,7 @@ Norm::Norm(const Parameter* weight, const Parameter* bias, double eps, double we
 
 absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor& residual,
                                      NormSaved* saved) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   ActivationArena& arena = ctx.arena();
   const DType statistics = AccumulationDType(x.dtype());
   const Tensor y = arena.Allocate(x.dtype(), x.shape());
@@ -45,7 +45,7 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
 
 absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                             bool accumulate_dx, Tensor dx) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   const bool frozen = weight_->frozen;
   const Tensor dweight = frozen ? Tensor() : weight_->grad;
   if (bias_ == nullptr) {

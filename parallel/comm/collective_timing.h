@@ -17,6 +17,8 @@ struct CollectiveTiming {
 
   CudaEvent begin, end;            // on the group's stream: the collective itself
   CudaEvent wait_begin, wait_end;  // on the bound stream, around Wait()
+  const char* name = "";           // CollectiveName()
+  double bytes = 0;                // of the tensor
 };
 
 struct CollectiveSeconds {

@@ -157,6 +157,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> Communicator::Split(int color, int
   stats_.Add(call.kind, 0);
   CommunicatorOptions options = options_;
   options.axis = std::move(axis);
+  const ProfileSpan span(profile_, LabelOf("wait", call, 0));
   STRAKE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
                           SplitGroup(std::move(call), std::move(options)));
   group->cuda_stream_ = cuda_stream_;
@@ -182,7 +183,7 @@ absl::Status Communicator::CompareReplicated(const Tensor& x, absl::string_view 
                       .output = hashes.data(),
                       .site = site};
   call.sequence = NextSequence(call);
-  if (const auto wait = Start(std::move(call))) STRAKE_RETURN_IF_ERROR(wait());
+  if (const auto wait = StartProfiled(std::move(call), size_)) STRAKE_RETURN_IF_ERROR(wait());
   for (int r = 1; r < size_; ++r) {
     if (hashes[r] == hashes[0]) continue;
     return absl::DataLossError(absl::StrCat(
@@ -201,16 +202,47 @@ Pending<Tensor> Communicator::Launch(CollectiveCall call, Tensor result, int64_t
   stats_.Add(call.kind, payload_elements * DTypeSize(call.dtype));
   call.sequence = NextSequence(call);
   if (timings_ != nullptr && call.device == Device::kCuda && size_ > 1) {
-    return StartTimed(std::move(call), std::move(result));
+    return StartTimed(std::move(call), std::move(result), payload_elements);
   }
-  return Pending<Tensor>(std::move(result), Start(std::move(call)));
+  return Pending<Tensor>(std::move(result), StartProfiled(std::move(call), payload_elements));
 }
 
-Pending<Tensor> Communicator::StartTimed(CollectiveCall call, Tensor result) {
+SpanLabel Communicator::LabelOf(const char* category, const CollectiveCall& call,
+                                int64_t payload_elements) const {
+  return {.category = category,
+          .name = CollectiveName(call.kind),
+          .index = call.sequence,
+          .axis = axis().c_str(),
+          .num_ranks = size_,
+          .bytes = double(payload_elements) * double(DTypeSize(call.dtype)),
+          .file = call.site.file,
+          .line = call.site.line};
+}
+
+std::function<absl::Status()> Communicator::StartProfiled(CollectiveCall call,
+                                                          int64_t payload_elements) {
+  if (profile_ == nullptr) return Start(std::move(call));
+  const SpanLabel wait_label = LabelOf("wait", call, payload_elements);
+  std::function<absl::Status()> wait;
+  {
+    const ProfileSpan span(profile_, LabelOf("collective", call, payload_elements));
+    wait = Start(std::move(call));
+  }
+  if (wait == nullptr) return nullptr;
+  return [this, wait_label, wait = std::move(wait)] {
+    const ProfileSpan span(profile_, wait_label);
+    return wait();
+  };
+}
+
+Pending<Tensor> Communicator::StartTimed(CollectiveCall call, Tensor result,
+                                         int64_t payload_elements) {
   absl::StatusOr<std::shared_ptr<CollectiveTiming>> timing = CollectiveTiming::Create();
   if (!timing.ok()) return timing.status();
   call.timing = *timing;
-  auto wait = Start(std::move(call));
+  (*timing)->name = CollectiveName(call.kind);
+  (*timing)->bytes = double(payload_elements) * double(DTypeSize(call.dtype));
+  auto wait = StartProfiled(std::move(call), payload_elements);
   if (wait == nullptr) return result;
   timings_->push_back(*timing);
   return Pending<Tensor>(std::move(result),

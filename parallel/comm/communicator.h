@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "core/base/op_profile.h"
 #include "core/base/pending.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/cuda/stream.h"
@@ -152,6 +153,11 @@ class Communicator {
   // affect groups made by Split() afterwards. Not to be used while a graph is captured.
   void set_timings(std::vector<std::shared_ptr<CollectiveTiming>>* timings) { timings_ = timings; }
 
+  // Reports, from now on, the starts of this group's collectives, as spans of the category
+  // "collective", and the waits of the host for them, as "wait"; null, the default, reports none.
+  // Does not affect groups made by Split() afterwards, and groups of one rank report none.
+  void set_profile(OpProfile* profile) { profile_ = size_ > 1 ? profile : nullptr; }
+
  protected:
   Communicator(int rank, int size, CommunicatorOptions options);
 
@@ -170,7 +176,10 @@ class Communicator {
  private:
   Pending<Tensor> AllReduce(CollectiveKind kind, Tensor x, CallSite site);
   Pending<Tensor> Launch(CollectiveCall call, Tensor result, int64_t payload_elements);
-  Pending<Tensor> StartTimed(CollectiveCall call, Tensor result);
+  std::function<absl::Status()> StartProfiled(CollectiveCall call, int64_t payload_elements);
+  Pending<Tensor> StartTimed(CollectiveCall call, Tensor result, int64_t payload_elements);
+  SpanLabel LabelOf(const char* category, const CollectiveCall& call,
+                    int64_t payload_elements) const;
   int64_t NextSequence(const CollectiveCall& call);
   void CheckTensor(CollectiveKind kind, const Tensor& x) const;
   void CheckPiece(CollectiveKind kind, const Tensor& piece, const Tensor& whole,
@@ -185,6 +194,7 @@ class Communicator {
   std::optional<CudaStream> cuda_stream_;
   CollectiveStats stats_;
   std::vector<std::shared_ptr<CollectiveTiming>>* timings_ = nullptr;
+  OpProfile* profile_ = nullptr;
   int64_t num_collectives_ = 0;
   std::vector<int64_t> num_sent_, num_received_;  // by peer
 };

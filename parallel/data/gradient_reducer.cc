@@ -96,7 +96,7 @@ void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
   in_micro_batch_ = true;
   last_ = last;
   next_bucket_ = 0;
-  const LayerScope layer(ctx.recorder(), "gradients");
+  const LayerScope layer(ctx, "gradients");
   num_waiting_ = static_cast<int64_t>(parameters_->records().size());
   if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
 }
@@ -114,7 +114,7 @@ void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter
 
 void GradientReducer::Reduce(const Context& ctx, int bucket) {
   if (dp_.size() == 1 || (!sharded() && !last_)) return;
-  const LayerScope layer(ctx.recorder(), "gradients");
+  const LayerScope layer(ctx, "gradients");
   reductions_.push_back(StartSum(ctx, bucket));
   if (sharded()) slots_->Complete(bucket);
   // Slots, and buffers of bf16, suffice for one bucket beside the next.
@@ -165,7 +165,7 @@ absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
 absl::Status GradientReducer::ClearGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
   summed_ = false;
-  const LayerScope layer(ctx.recorder(), "gradients");
+  const LayerScope layer(ctx, "gradients");
   if (sharded()) return SetZero(ctx, kept_);
   return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},
                         options_.zero == 2 ? kept_ : parameters_->grads());

@@ -104,7 +104,7 @@ absl::Status PartialGradients::Sum(const Context& ctx, const std::vector<ArenaPa
         << "[partial_gradients] grads " << part.values.ToString() << " from " << part.begin
         << " of " << parameters_->num_elements() << " elements";
   }
-  const LayerScope layer(ctx.recorder(), "partial gradients");
+  const LayerScope layer(ctx, "partial gradients");
   STRAKE_RETURN_IF_ERROR(SumOver(ctx, tp_, grads));
   return SumOver(ctx, kv_, grads);
 }

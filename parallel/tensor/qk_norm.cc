@@ -33,7 +33,7 @@ void QkNormLayer::Allocate(const Context& ctx, const Tensor& qkv, QkNormSaved* s
 }
 
 absl::Status QkNormLayer::Forward(const Context& ctx, Tensor qkv, const QkNormSaved* saved) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   const ActivationScope scope(ctx.arena());
   ctx.WillRead(*query_);
   ctx.WillRead(*key_);
@@ -54,7 +54,7 @@ absl::Status QkNormLayer::Forward(const Context& ctx, Tensor qkv, const QkNormSa
 
 absl::Status QkNormLayer::Backward(const Context& ctx, const QkNormSaved& saved,
                                    Tensor dqkv) const {
-  const LayerScope layer(ctx.recorder(), layer_);
+  const LayerScope layer(ctx, layer_);
   const ActivationScope scope(ctx.arena());
   const Tensor sums = AllocateSums(ctx, dqkv);
   if (sums.defined()) {

@@ -71,7 +71,7 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tens
         linear_.Forward(ctx, x, linear_saved, /*gelu_input=*/nullptr, y).status());
     STRAKE_RETURN_IF_ERROR(tp_.SumTokens(ctx, y, y).Wait().status());
   }
-  const LayerScope layer(ctx.recorder(), linear_.layer());
+  const LayerScope layer(ctx, linear_.layer());
   if (!bias_follows_sum_) return y;
   ctx.WillRead(*bias_);
   STRAKE_RETURN_IF_ERROR(BiasAddForward(ctx, y, bias_->value, y));
@@ -91,7 +91,7 @@ absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor&
       << "[row_parallel_linear] dy " << dy.ToString() << ", BackwardInput's of all tokens "
       << saved.dy.ToString() << ", rank " << tp_.rank() << " of " << tp_.size()
       << (tp_.sequence_parallel() ? ", sequence-parallel" : "");
-  const LayerScope layer(ctx.recorder(), linear_.layer());
+  const LayerScope layer(ctx, linear_.layer());
   if (bias_follows_sum_ && !bias_->frozen) {
     STRAKE_RETURN_IF_ERROR(BiasAddBackward(ctx, dy, bias_->grad));
     ctx.GradReady(*bias_);

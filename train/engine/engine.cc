@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -210,6 +211,7 @@ absl::Status Engine::RunPass(const EnginePass& pass) {
 
 absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& targets,
                                           const Documents& documents) {
+  const ProfileSpan span(context_->profile(), {.category = "io", .name = "upload"});
   CHECK(documents.defined() == options_.documents)
       << "[engine] documents " << (options_.documents ? "are missing" : "without the option");
   STRAKE_RETURN_IF_ERROR(CheckDocuments("engine", documents, tokens.dim(0), options_.seq_len));
@@ -280,7 +282,7 @@ absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets,
 absl::Status Engine::SumGradients() { return RunPass(SumGradientsPass()); }
 
 absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
-  const LayerScope layer(context_->recorder(), "loss");
+  const LayerScope layer(*context_, "loss");
   STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
   if (cuda_ != nullptr || dry_run()) return absl::OkStatus();
   const double sum = *loss_sum().data<double>();
@@ -292,7 +294,7 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
 
 absl::Status Engine::SumSequences(const Tensor& loss) {
   if (options_.step_sequences == 0) return absl::OkStatus();
-  const LayerScope layer(context_->recorder(), "loss");
+  const LayerScope layer(*context_, "loss");
   const int64_t seq_len = options_.seq_len;
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, pass_losses_));
   for (int64_t i = 0; i < loss.dim(0) / seq_len; ++i) {
@@ -309,6 +311,8 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   const Tensor targets = TensorAt(pass.batch.targets, pass.batch.num_tokens);
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
+  std::optional<ProfileSpan> span;
+  span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "forward"});
   reducer_->StartMicroBatch(*context_, pass.last);
   if (pass.gather) StartGather();
   const auto loss = model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len,
@@ -321,6 +325,8 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
   STRAKE_RETURN_IF_ERROR(AddLoss(*loss, saved));
   STRAKE_RETURN_IF_ERROR(SumSequences(*loss));
+  span.reset();
+  span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "backward"});
   context_->set_pass(Pass::kBackward);
   STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
@@ -330,6 +336,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
 absl::Status Engine::Enqueue(const EvaluatePass& pass) {
   const ActivationScope scope(*activations_);
   TransformerSaved saved;
+  const ProfileSpan span(context_->profile(), {.category = "pass", .name = "forward"});
   context_->set_pass(Pass::kForward);
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
@@ -382,7 +389,7 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm, d
 }
 
 void Engine::StartGather() {
-  const LayerScope layer(context_->recorder(), "weights");
+  const LayerScope layer(*context_, "weights");
   weight_gather_->Start();
 }
 
@@ -412,6 +419,7 @@ absl::StatusOr<const double*> Engine::StepValues() {
   if (cuda_ == nullptr) return values.data<double>();
   const double* host = static_cast<const double*>(host_values_.data());
   if (values_fetched_) return host;
+  const ProfileSpan span(context_->profile(), {.category = "wait", .name = "gpu"});
   STRAKE_RETURN_IF_ERROR(
       CopyToHost(host_values_.data(), values.raw(), values.num_bytes(), cuda_->stream()));
   STRAKE_RETURN_IF_ERROR(AnyGroup().WaitForStream(cuda_->stream()));
@@ -464,7 +472,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
   values.insert(values.end(), sums.begin(), sums.end());
   const int64_t size = static_cast<int64_t>(values.size());
   const Tensor stops(values.data(), DType::kF64, {1}), all(values.data(), DType::kF64, {size});
-  const LayerScope layer(context_->recorder(), "control");
+  const LayerScope layer(*context_, "control");
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(all).Wait().status());
   std::copy(values.begin() + 2, values.end(), sums.begin());
@@ -475,6 +483,14 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
   STRAKE_RETURN_IF_ERROR(SetZero(*context_, loss_sum()));
   values_fetched_ = false;
   return Agreement{.loss_sum = values[1], .stop = values[0] > 0};
+}
+
+void Engine::set_profile(OpProfile* profile) {
+  context_->set_profile(profile);
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+    mesh_->communicator(axis).set_profile(profile);
+  }
+  if (Communicator* kv = partial_gradients_->kv_communicator()) kv->set_profile(profile);
 }
 
 std::vector<const Communicator*> Engine::communicators() const {

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "core/base/fingerprint.h"
+#include "core/base/op_profile.h"
 #include "core/base/thread_team.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/context.h"
@@ -155,6 +156,10 @@ class Engine {
   // The host memory that steps use: activations and the arrays of the parameters' index space, the
   // weights last. Empty for a GPU.
   std::vector<absl::Span<char>> HostArrays() const;
+
+  // Reports ops, layers, collectives and the parts of a step from now on; null, the default,
+  // reports none. Passes are no CUDA graphs meanwhile.
+  void set_profile(OpProfile* profile);
 
   // The groups of more than one rank, for their counters.
   std::vector<const Communicator*> communicators() const;
