@@ -21,7 +21,7 @@ struct OpCost {
   double bytes = 0;  // each input read once, each output written once; for += outputs, both
 };
 
-// Says what runs from an OpProfile::Begin() to its End(). Strings live until End().
+// Says what runs from an OpProfile::Begin() to its End(). Strings outlive the profile.
 struct SpanLabel {
   const char* category;  // "layer", "pass", "collective", "wait", "io", ...
   const char* name;
