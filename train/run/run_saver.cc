@@ -204,6 +204,7 @@ absl::Status RunSaver::Save(const RunRecord& record) {
   writing_ = std::async(kBesideSteps, [this, own_thread] {
     // The calling thread's alone, on Linux: steps go first where cores are few.
     if (std::this_thread::get_id() != own_thread) (void)setpriority(PRIO_PROCESS, 0, kLowPriority);
+    const ProfileSpan span(profile_, {.category = "io", .name = "write checkpoint"});
     return WriteFiles([this](const std::string& directory) {
       return snapshot_->Write(directory, *saving_, files_);
     });

@@ -14,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/op_profile.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
 #include "train/run/carried_files.h"
@@ -48,6 +49,10 @@ class RunSaver {
   // The first rank's part: sets the directory to save in, and the files that its checkpoints carry;
   // writes `record` there, and deletes old checkpoints.
   absl::Status SetDirectory(RunDirectory directory, CarriedFiles carried, const RunRecord& record);
+
+  // Reports from now on what the thread that writes does; null, the default: nothing. The profile
+  // must outlive the saver.
+  void set_profile(OpProfile* profile) { profile_ = profile; }
 
   // Whether the run is to be saved at this step: where it is on schedule, or to be tried again.
   absl::StatusOr<bool> TimeToSave(bool on_schedule) const;
@@ -105,6 +110,7 @@ class RunSaver {
   Engine& engine_;
   const std::vector<TrainObserver*>& observers_;
   size_t snapshot_bytes_ = 0;
+  OpProfile* profile_ = nullptr;     // of the thread that writes
   bool failed_ = false;              // the last save
   RunRecord saved_;                  // of the last checkpoint in the directory
   std::optional<RunRecord> saving_;  // of the one that is being written

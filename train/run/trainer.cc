@@ -12,6 +12,7 @@
 #include "core/base/fingerprint.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/name_error.h"
+#include "core/base/op_profile.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
@@ -161,6 +162,7 @@ absl::Status Trainer::OpenData() {
   }
   STRAKE_RETURN_IF_ERROR(SetStepsOfEpochs());
   STRAKE_RETURN_IF_ERROR(CheckEpochs());
+  STRAKE_RETURN_IF_ERROR(CheckTracedSteps());
   return Warn(data_->Warnings());
 }
 
@@ -200,6 +202,16 @@ absl::Status Trainer::CheckEpochs() const {
                      names.max_epochs, ", or add data"));
   }
   return absl::OkStatus();
+}
+
+absl::Status Trainer::CheckTracedSteps() const {
+  const int64_t first = options_.first_traced_step, last = options_.last_traced_step;
+  const int64_t steps = options_.schedule.total_steps;
+  if ((first == 0 && last == 0) || (first >= 1 && first <= last && last <= steps)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(options_.names.trace_steps, "=", first, "..", last,
+                                                 ": the run has the steps 1..", steps));
 }
 
 absl::Status Trainer::MakeEngine() {
@@ -433,11 +445,16 @@ absl::Status Trainer::AccumulateGradients() {
   const int64_t mine = micro_batch * mesh_.coordinates().dp;
   TokenBatch batch = Batch(micro_batch);
   for (int64_t done = 0; done < options_.global_batch; done += per_pass) {
-    STRAKE_RETURN_IF_ERROR(data_->train_loader().Load(samples_ + done + mine, micro_batch, &batch));
+    {
+      const ProfileSpan span(profile(), {.category = "io", .name = "load batch"});
+      STRAKE_RETURN_IF_ERROR(
+          data_->train_loader().Load(samples_ + done + mine, micro_batch, &batch));
+    }
     const bool last = done + per_pass >= options_.global_batch;
     STRAKE_RETURN_IF_ERROR(engine_->AccumulateGradients(batch.tokens, batch.targets, 1 / num_tokens,
                                                         last, DocumentsOf(batch)));
   }
+  const ProfileSpan span(profile(), {.category = "phase", .name = "sum gradients"});
   return engine_->SumGradients();
 }
 
@@ -497,10 +514,16 @@ absl::Status Trainer::Step() {
   const double start = MonotonicSeconds();
   const int64_t step = step_ + 1;
   const int64_t num_tokens = options_.global_batch * options_.engine.seq_len;
-  const int64_t num_targets = data_->train_loader().NumTargets(samples_, options_.global_batch);
+  int64_t num_targets = 0;
+  {
+    const ProfileSpan span(profile(), {.category = "io", .name = "count targets"});
+    num_targets = data_->train_loader().NumTargets(samples_, options_.global_batch);
+  }
   const absl::Status accumulated = AccumulateGradients();
   if (!accumulated.ok()) return NameStep(step, accumulated);
   const double lr = LearningRate(options_.schedule, step);
+  std::optional<ProfileSpan> span;
+  span.emplace(profile(), SpanLabel{.category = "phase", .name = "update"});
   const auto norm = engine_->Update({.lr = lr,
                                      .beta1 = options_.beta1,
                                      .beta2 = options_.beta2,
@@ -510,9 +533,13 @@ absl::Status Trainer::Step() {
                                     options_.clip_norm,
                                     double(num_tokens) / double(std::max<int64_t>(1, num_targets)));
   if (!norm.ok()) return NameStep(step, norm.status());
+  span.reset();
+  span.emplace(profile(), SpanLabel{.category = "phase", .name = "agree"});
   std::vector<double> losses = SourceLosses();
   const auto agreement = engine_->Agree(StopRequested(), absl::MakeSpan(losses));
   if (!agreement.ok()) return NameStep(step, agreement.status());
+  span.reset();
+  span.emplace(profile(), SpanLabel{.category = "io", .name = "log"});
   std::vector<SourceMetrics> sources = SourceMetricsOf(losses);
   stop_ = agreement->stop;
   step_ = step;
@@ -693,14 +720,20 @@ absl::Status Trainer::Sample() {
 
 absl::Status Trainer::DoWhatIsDue() {
   // A data-parallel rank may have nothing to evaluate, and only the first ones generate.
-  if (due_.any() && !stop_) STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
+  if (due_.any() && !stop_) {
+    const ProfileSpan span(profile(), {.category = "phase", .name = "gather weights"});
+    STRAKE_RETURN_IF_ERROR(engine_->GatherWeights());
+  }
   if (due_.evaluation && !stop_) {
+    const ProfileSpan span(profile(), {.category = "phase", .name = "evaluate"});
     STRAKE_RETURN_IF_ERROR(Evaluate());
     STRAKE_RETURN_IF_ERROR(TellWork({}));
   }
   if (due_.sample && !stop_) {
+    const ProfileSpan span(profile(), {.category = "phase", .name = "sample"});
     STRAKE_RETURN_IF_ERROR(TellWorkOf("generating a sample", [&] { return Sample(); }));
   }
+  const ProfileSpan span(profile(), {.category = "io", .name = "note"});
   return saver_->Note(step_, due_);
 }
 
@@ -711,19 +744,56 @@ absl::StatusOr<TrainEnd> Trainer::End(TrainEnd::Reason reason) const {
   return end;
 }
 
+absl::Status Trainer::StepAndWhatFollows() {
+  STRAKE_RETURN_IF_ERROR(Step());
+  {
+    const ProfileSpan span(profile(), {.category = "io", .name = "save"});
+    STRAKE_RETURN_IF_ERROR(saver_->EndIfWritten(step_, due_));
+    // First, so that nothing is lost while the rest takes its time.
+    const bool last = step_ == options_.schedule.total_steps;
+    STRAKE_ASSIGN_OR_RETURN(const bool save,
+                            saver_->TimeToSave(IsDue(options_.save_every) || last));
+    if (save) STRAKE_RETURN_IF_ERROR(saver_->Save(Record()));
+  }
+  return DoWhatIsDue();
+}
+
+absl::Status Trainer::StartTrace() {
+  const int64_t first = options_.first_traced_step, last = options_.last_traced_step;
+  if (last == 0) return absl::OkStatus();
+  if (step_ >= last) {
+    const std::string note = absl::StrCat(options_.names.trace_steps, "=", first, "..", last,
+                                          ": no trace, since the run goes on after step ", step_);
+    return Tell([&](TrainObserver& o) { return o.OnNote(note); });
+  }
+  STRAKE_ASSIGN_OR_RETURN(trace_, RunTrace::Create(first, last, mesh_, *engine_));
+  saver_->set_profile(trace_->saver());
+  return absl::OkStatus();
+}
+
+// A run that cannot write its trace goes on.
+absl::Status Trainer::WriteTrace(bool ended) {
+  if (trace_ == nullptr || !trace_->IsReady(step_, ended)) return absl::OkStatus();
+  absl::StatusOr<std::string> written;
+  STRAKE_RETURN_IF_ERROR(trace_->Write(options_.directory, &written));
+  if (!written.ok()) {
+    return Warn({absl::StrCat("no trace: ", written.status().message(), "; the run goes on")});
+  }
+  const std::string note = absl::StrCat("the trace is ", *written, ", for ui.perfetto.dev");
+  return Tell([&](TrainObserver& o) { return o.OnNote(note); });
+}
+
 absl::StatusOr<TrainEnd> Trainer::Run() {
   const int64_t num_steps = options_.schedule.total_steps;
   if (step_ >= num_steps && !due_.any()) return End(TrainEnd::Reason::kNothingToDo);
   STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
+  STRAKE_RETURN_IF_ERROR(StartTrace());
   STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   while (step_ < num_steps && !stop_) {
-    STRAKE_RETURN_IF_ERROR(Step());
-    STRAKE_RETURN_IF_ERROR(saver_->EndIfWritten(step_, due_));
-    // First, so that nothing is lost while the rest takes its time.
-    const bool on_schedule = IsDue(options_.save_every) || step_ == num_steps;
-    STRAKE_ASSIGN_OR_RETURN(const bool save, saver_->TimeToSave(on_schedule));
-    if (save) STRAKE_RETURN_IF_ERROR(saver_->Save(Record()));
-    STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
+    if (trace_ != nullptr) STRAKE_RETURN_IF_ERROR(trace_->BeginStep(step_ + 1));
+    STRAKE_RETURN_IF_ERROR(StepAndWhatFollows());
+    if (trace_ != nullptr) STRAKE_RETURN_IF_ERROR(trace_->EndStep(step_));
+    STRAKE_RETURN_IF_ERROR(WriteTrace(/*ended=*/stop_));
   }
   STRAKE_RETURN_IF_ERROR(saver_->Finish(Record()));
   const bool complete = step_ >= num_steps && !due_.any();

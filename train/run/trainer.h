@@ -18,6 +18,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/op_profile.h"
 #include "core/memory/first_touch.h"
 #include "core/tensor/tensor_buffer.h"
 #include "data/token_batch.h"
@@ -31,6 +32,7 @@
 #include "train/run/train_observer.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
+#include "train/trace/run_trace.h"
 
 namespace strake {
 
@@ -86,8 +88,13 @@ class Trainer {
   absl::Status StartRun(const RunRecord& record);
   RunRecord Record() const;
 
+  absl::Status CheckTracedSteps() const;
+  absl::Status StartTrace();
+  absl::Status WriteTrace(bool ended);
+  OpProfile* profile() const { return engine_->context().profile(); }
   absl::Status Step();
   double Mfu(double tokens_per_second) const;
+  absl::Status StepAndWhatFollows();
   TokenBatch Batch(int64_t count) const;
   absl::Status AccumulateGradients();
   std::vector<double> SourceLosses() const;
@@ -128,6 +135,7 @@ class Trainer {
   bool held_run_ = false;            // whether the directory did before; on the first rank
   std::vector<int64_t> damaged_;     // checkpoints that were passed over, on the first rank
   DueWork due_;                      // after the last step done
+  std::unique_ptr<RunTrace> trace_;  // where steps are traced
   std::unique_ptr<RunSaver> saver_;  // last: it uses the other members
 };
 

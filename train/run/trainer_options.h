@@ -49,6 +49,7 @@ struct OptionNames {
   std::string lora_rank = "lora_rank";
   std::string lora_alpha = "lora_alpha";
   std::string lora_targets = "lora_targets";
+  std::string trace_steps = "trace_steps";
 };
 
 // How the files of a run become training and validation data. A run goes on with the rules that it
@@ -140,6 +141,9 @@ struct TrainerOptions {
   std::vector<std::string> eval_tasks = {};
   int64_t sample_every = 500;
   int64_t save_every = 500;
+  // The steps that are traced, to `directory`/trace (train/trace/run_trace.h); 0 and 0: none.
+  int64_t first_traced_step = 0;
+  int64_t last_traced_step = 0;
   int64_t keep_last = 3;                                  // checkpoints; 0: all
   int64_t max_weights_file_bytes = kMaxWeightsFileBytes;  // larger ones lie in several files
   // Save beside the steps that follow, from a snapshot in the first rank's host memory

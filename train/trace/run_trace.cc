@@ -1,0 +1,137 @@
+#include "train/trace/run_trace.h"
+
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "core/base/durable_file.h"
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+#include "core/tensor/tensor.h"
+#include "parallel/comm/communicator.h"
+#include "train/engine/mesh_wide.h"
+
+namespace strake {
+namespace {
+
+// Differs from machine to machine, and from boot to boot; "" where the system does not tell.
+std::string MachineName() {
+  const auto id = ReadFile("/proc/sys/kernel/random/boot_id");
+  return id.ok() ? id->substr(0, id->find('\n')) : "";
+}
+
+Tensor Words(std::vector<int64_t>& words) {
+  return Tensor(words.data(), DType::kI64, {static_cast<int64_t>(words.size())});
+}
+
+absl::Status SendText(Communicator& group, int to, const std::string& text) {
+  std::vector<int64_t> size = {static_cast<int64_t>(text.size())};
+  STRAKE_RETURN_IF_ERROR(group.Send(Words(size), to).Wait().status());
+  std::vector<int64_t> words((text.size() + sizeof(int64_t) - 1) / sizeof(int64_t));
+  std::memcpy(words.data(), text.data(), text.size());
+  return group.Send(Words(words), to).Wait().status();
+}
+
+absl::StatusOr<std::string> ReceiveText(Communicator& group, int from) {
+  std::vector<int64_t> size(1);
+  STRAKE_RETURN_IF_ERROR(group.Recv(Words(size), from).Wait().status());
+  std::vector<int64_t> words((size[0] + sizeof(int64_t) - 1) / sizeof(int64_t));
+  STRAKE_RETURN_IF_ERROR(group.Recv(Words(words), from).Wait().status());
+  return std::string(reinterpret_cast<const char*>(words.data()), size[0]);
+}
+
+// Appends the texts of the group's other ranks to that of its first rank.
+absl::Status GatherText(Communicator& group, std::string* text) {
+  if (group.rank() > 0) return SendText(group, 0, *text);
+  for (int rank = 1; rank < group.size(); ++rank) {
+    STRAKE_ASSIGN_OR_RETURN(const std::string other, ReceiveText(group, rank));
+    absl::StrAppend(text, ",\n", other);
+  }
+  return absl::OkStatus();
+}
+
+StepTrace::Options OptionsOf(const Mesh& mesh, Engine& engine) {
+  StepTrace::Options options = {.rank = mesh.rank()};
+  if (engine.cuda() != nullptr) options.stream = engine.cuda()->stream();
+  return options;
+}
+
+}  // namespace
+
+RunTrace::RunTrace(int64_t first, int64_t last, const Mesh& mesh, Engine& engine)
+    : first_(first), last_(last), mesh_(mesh), engine_(engine), trace_(OptionsOf(mesh, engine)) {}
+
+absl::StatusOr<std::unique_ptr<RunTrace>> RunTrace::Create(int64_t first, int64_t last,
+                                                           const Mesh& mesh, Engine& engine) {
+  std::unique_ptr<RunTrace> trace(new RunTrace(first, last, mesh, engine));
+  STRAKE_RETURN_IF_ERROR(trace->SetOrigin());
+  return trace;
+}
+
+// On another machine the origin is when rank 0's message came.
+absl::Status RunTrace::SetOrigin() {
+  const std::string machine = MachineName();
+  std::string text = absl::StrCat(machine, " ", SteadyNanoseconds());
+  STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &text));
+  const std::vector<std::string> words = absl::StrSplit(text, ' ');
+  origin_ = SteadyNanoseconds();
+  int64_t of_rank_0 = 0;
+  if (!machine.empty() && words[0] == machine && absl::SimpleAtoi(words[1], &of_rank_0)) {
+    origin_ = of_rank_0;
+  }
+  return absl::OkStatus();
+}
+
+void RunTrace::Observe(OpProfile* profile) {
+  engine_.set_profile(profile);
+  if (engine_.cuda() == nullptr) return;
+  mesh_.communicator(MeshAxis::kDp).set_timings(profile != nullptr ? trace_.dp_timings() : nullptr);
+  mesh_.communicator(MeshAxis::kTp).set_timings(profile != nullptr ? trace_.tp_timings() : nullptr);
+}
+
+absl::Status RunTrace::BeginStep(int64_t step) {
+  if (step < first_ || step > last_) return absl::OkStatus();
+  if (first_traced_ == 0) first_traced_ = step;
+  last_traced_ = step;
+  STRAKE_RETURN_IF_ERROR(trace_.BeginStep(step));
+  Observe(&trace_);
+  return absl::OkStatus();
+}
+
+absl::Status RunTrace::EndStep(int64_t step) {
+  if (step != last_traced_) return absl::OkStatus();
+  Observe(nullptr);
+  return trace_.EndStep();
+}
+
+bool RunTrace::IsReady(int64_t step, bool ended) const {
+  return last_traced_ > 0 && !written_ && (ended || step >= last_);
+}
+
+std::string RunTrace::PathIn(const std::string& directory) const {
+  return absl::StrCat(directory, "/trace/steps_", first_traced_, "-", last_traced_, ".json");
+}
+
+absl::Status RunTrace::Write(const std::string& directory, absl::StatusOr<std::string>* written) {
+  written_ = true;
+  std::string text = trace_.EventsJson(origin_);
+  STRAKE_RETURN_IF_ERROR(GatherText(mesh_.communicator(MeshAxis::kTp), &text));
+  if (mesh_.coordinates().tp == 0) {
+    STRAKE_RETURN_IF_ERROR(GatherText(mesh_.communicator(MeshAxis::kDp), &text));
+  }
+  *written = PathIn(directory);
+  if (mesh_.rank() != 0) return absl::OkStatus();
+  absl::Status status = MakeDirectoriesDurably(directory + "/trace");
+  if (status.ok()) {
+    status = WriteFileDurably(
+        PathIn(directory),
+        absl::StrCat("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", text, "\n]}\n"));
+  }
+  if (!status.ok()) *written = status;
+  return absl::OkStatus();
+}
+
+}  // namespace strake
