@@ -24,6 +24,9 @@ class RunTrace {
   static absl::StatusOr<std::unique_ptr<RunTrace>> Create(int64_t first, int64_t last,
                                                           const Mesh& mesh, Engine& engine);
 
+  // Ends what an error has left.
+  ~RunTrace() { Observe(nullptr); }
+
   // Around each step; nothing happens in those that are not traced. Errors are those of a GPU.
   absl::Status BeginStep(int64_t step);
   absl::Status EndStep(int64_t step);
