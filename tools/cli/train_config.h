@@ -35,6 +35,7 @@ struct TrainConfig {
   bool exit_zero_on_stop = false;
   bool tensorboard = false;
   bool quiet = false;
+  std::string trace_steps;
   MachineConfig machine;
   LayoutConfig layout;
   // The other flags' values. ParseTrainCommand() also sets what follows from the members above,
