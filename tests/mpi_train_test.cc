@@ -198,6 +198,22 @@ TEST_F(MpiTrainTest, TrainsToTheBitsOfThreadsAndOneProcessPrints) {
   }
 }
 
+TEST_F(MpiTrainTest, TracesAllProcesses) {
+  const ProgramResult result = TrainUnderMpirun({"--steps=4", "--trace_steps=2..3"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::string path = out_ + "/trace/steps_2-3.json";
+  EXPECT_THAT(result.out + result.err, HasSubstr("the trace is " + path));
+  std::map<int, std::vector<std::string>> steps;  // by rank
+  const nlohmann::json trace = nlohmann::json::parse(ReadFile(path));
+  for (const nlohmann::json& event : trace.at("traceEvents")) {
+    if (event.value("cat", "") == "step") steps[event.at("pid")].push_back(event.at("name"));
+  }
+  const std::vector<std::string> both = {"step 2", "step 3"};
+  EXPECT_THAT(steps, ::testing::ElementsAre(::testing::Pair(0, both), ::testing::Pair(1, both),
+                                            ::testing::Pair(2, both), ::testing::Pair(3, both)));
+  ExpectSameAsOnThreads({}, 4);
+}
+
 // mpirun passes on SIGUSR1, and continues to wait.
 TEST_F(MpiTrainTest, SigusrToMpirunSavesAndExitsWith3) {
   const Flags flags = {"--zero=1", "--sequence_parallel"};
@@ -353,6 +369,7 @@ TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
                  {"rank 3 has the settings of another run than rank 0: train_data is "}, out_);
   ExpectOneError(train("--lr=0.5"),
                  {"rank 3 has the settings of another run", "lr is 0.003 there, 0.5 here"}, out_);
+  ExpectOneError(train("--trace_steps=1..2"), {"trace_steps is 0..0 there, 1..2 here"}, out_);
 }
 
 }  // namespace

@@ -77,7 +77,6 @@ const Flags& TrainOptions() {
                                        "exit_zero_on_stop",
                                        "log_every",
                                        "tensorboard",
-                                       "trace_steps",
                                        "eval_every",
                                        "eval_batches",
                                        "eval_tasks",

@@ -191,8 +191,10 @@ void AddTrainOptions(TrainConfig* c, OptionSet* options) {
       .FlagOnly();
   options->Add("tensorboard", &c->tensorboard,
                "write scalars and samples to OUT/tensorboard, too, for TensorBoard");
-  options->Add("trace_steps", &c->trace_steps,
-               "A..B: write what each rank does in these steps to OUT/trace, for Perfetto");
+  options
+      ->Add("trace_steps", &c->trace_steps,
+            "A..B: write what each rank does in these steps to OUT/trace, for Perfetto")
+      .FlagOnly();
   options->Add("eval_every", &c->run.eval_every,
                "steps between validations; there is one after the "
                "last step, too",
@@ -446,9 +448,8 @@ bool NamesARunAlone(const OptionSet& options) {
   const std::vector<std::string> names = options.NamesSet();
   const auto is_of_run = [](const std::string& name) {
     return name == "out" || name == "steps" || name == "epochs" || name == "max_epochs" ||
-           name == "log_every" || name == "tensorboard" || name == "quiet" ||
-           name == "trace_steps" ||
-           name == "exit_zero_on_stop" || name == "data_fingerprint";
+           name == "log_every" || name == "tensorboard" || name == "trace_steps" ||
+           name == "quiet" || name == "exit_zero_on_stop" || name == "data_fingerprint";
   };
   return options.IsSet("out") && std::all_of(names.begin(), names.end(), is_of_run);
 }
@@ -543,8 +544,7 @@ absl::Status ResolveAdapters(TrainConfig* c, ModelConfig* model) {
       CheckLora(*model));
 }
 
-// Sets what follows from the options.
-// "A..B"; "" for no steps.
+// Sets the steps of "A..B"; none for "".
 absl::Status SetTracedSteps(const std::string& text, TrainerOptions* run) {
   run->first_traced_step = run->last_traced_step = 0;
   if (text.empty()) return absl::OkStatus();
@@ -552,17 +552,18 @@ absl::Status SetTracedSteps(const std::string& text, TrainerOptions* run) {
   int64_t first = 0, last = 0;
   if (dots == std::string::npos || !absl::SimpleAtoi(text.substr(0, dots), &first) ||
       !absl::SimpleAtoi(text.substr(dots + 2), &last) || first < 1 || last < first) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--trace_steps=", text, ": give a first and a last step, like 10..12"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--trace_steps=", text, ": give a first and a last step, like --trace_steps=10..12"));
   }
   run->first_traced_step = first;
   run->last_traced_step = last;
   return absl::OkStatus();
 }
 
+// Sets what follows from the options.
 absl::Status Complete(const OptionSet& options, TrainCommand* command) {
-  STRAKE_RETURN_IF_ERROR(SetTracedSteps(command->config.trace_steps, &command->config.run));
   TrainConfig* config = &command->config;
+  STRAKE_RETURN_IF_ERROR(SetTracedSteps(config->trace_steps, &config->run));
   STRAKE_RETURN_IF_ERROR(ResolveInitFrom(config));
   STRAKE_RETURN_IF_ERROR(ReadInitAdapter(config, &command->notices));
   if (config->resume.empty()) {

@@ -350,6 +350,35 @@ TEST(TrainConfigTest, OutAloneGoesOnWithTheRunsOptions) {
   EXPECT_THAT(ErrorOf({out}), HasSubstr(directory / "run.json: bad JSON"));
 }
 
+TEST(TrainConfigTest, TracedStepsAreAFirstAndALast) {
+  const auto steps = [](const std::string& text) {
+    const TrainConfig config = ConfigOf({"--steps=20", "--trace_steps=" + text});
+    return absl::StrCat(config.run.first_traced_step, " to ", config.run.last_traced_step);
+  };
+  EXPECT_EQ(steps(""), "0 to 0");
+  EXPECT_EQ(steps("3..5"), "3 to 5");
+  EXPECT_EQ(steps("7..7"), "7 to 7");
+  EXPECT_EQ(steps("1..1000000000000"), "1 to 1000000000000") << "the trainer knows the steps";
+  for (const char* text : {"5", "5..", "..5", "..", "0..2", "-1..2", "3..2", "1...2", "1..2..3",
+                           "a..b", "1..2x", "1.5..2", "1..9223372036854775808", "1e1..2e1"}) {
+    EXPECT_EQ(ErrorOf({absl::StrCat("--trace_steps=", text)}),
+              absl::StrCat("--trace_steps=", text,
+                           ": give a first and a last step, like --trace_steps=10..12"));
+  }
+}
+
+// What is traced is no setting of a run: one that goes on does not ask for these steps again.
+TEST(TrainConfigTest, ARunDoesNotKeepItsTracedSteps) {
+  const testing::TempDirectory directory;
+  const std::string out = "--out=" + directory.path();
+  const TrainConfig traced = ConfigOf({"--model=gpt2-mini", "--steps=7", "--trace_steps=5..7"});
+  testing::WriteFile(directory / "run.json", RunJson(traced));
+  EXPECT_EQ(ConfigOf({out, "--steps=3"}).run.last_traced_step, 0);
+  const TrainConfig again = ConfigOf({out, "--trace_steps=6..7"});
+  EXPECT_EQ(again.model, "gpt2-mini") << "the run's options";
+  EXPECT_EQ(again.run.first_traced_step, 6);
+}
+
 // Runs without --out lie below the current folder, which is an empty one here.
 class DefaultOutTest : public ::testing::Test {
  protected:

@@ -201,10 +201,10 @@ absl::Status RunSaver::Save(const RunRecord& record) {
   if (!is_first_rank()) return WriteCheckpoint(/*directory=*/"", engine_, record);
   STRAKE_RETURN_IF_ERROR(snapshot_->Take(engine_));
   const auto own_thread = std::this_thread::get_id();
-  writing_ = std::async(kBesideSteps, [this, own_thread] {
+  writing_ = std::async(kBesideSteps, [this, own_thread, profile = profile_] {
     // The calling thread's alone, on Linux: steps go first where cores are few.
     if (std::this_thread::get_id() != own_thread) (void)setpriority(PRIO_PROCESS, 0, kLowPriority);
-    const ProfileSpan span(profile_, {.category = "io", .name = "write checkpoint"});
+    const ProfileSpan span(profile, {.category = "io", .name = "write checkpoint"});
     return WriteFiles([this](const std::string& directory) {
       return snapshot_->Write(directory, *saving_, files_);
     });

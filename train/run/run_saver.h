@@ -50,8 +50,8 @@ class RunSaver {
   // writes `record` there, and deletes old checkpoints.
   absl::Status SetDirectory(RunDirectory directory, CarriedFiles carried, const RunRecord& record);
 
-  // Reports from now on what the thread that writes does; null, the default: nothing. The profile
-  // must outlive the saver.
+  // Reports what the thread that writes does for the next saves; null, the default: nothing. The
+  // profile must outlive the saver.
   void set_profile(OpProfile* profile) { profile_ = profile; }
 
   // Whether the run is to be saved at this step: where it is on schedule, or to be tried again.

@@ -14,8 +14,8 @@
 //
 // OnSave and OnCheckpoint come with each save: before OnEvaluation, or with async_save at any time
 // after it began and before OnEnd. OnWarning and OnNote come at any time before the first step,
-// the former also with a save, and either when a trace is written. All are called on the thread that runs the trainer, except OnSave
-// with async_save.
+// the former also with a save, and either when a trace is written. All are called on the thread
+// that runs the trainer, except OnSave with async_save.
 #ifndef STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 #define STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_
 

@@ -381,8 +381,9 @@ absl::Status Trainer::OpenRun() {
       .data_time = data_->TimeOfSampledFiles()});
   STRAKE_RETURN_IF_ERROR(TellWork({}));
   const nlohmann::ordered_json& identity = start_record_->identity;
-  STRAKE_RETURN_IF_ERROR(
-      CheckSameOnAllRanks(mesh_, SharedSettings(start_record_->config, identity)));
+  nlohmann::ordered_json shared = SharedSettings(start_record_->config, identity);
+  shared["trace_steps"] = absl::StrCat(options_.first_traced_step, "..", options_.last_traced_step);
+  STRAKE_RETURN_IF_ERROR(CheckSameOnAllRanks(mesh_, shared));
   RunStart start;
   if (is_first_rank()) {
     const auto data_like = [&](const std::string& recorded) {
@@ -774,12 +775,16 @@ absl::Status Trainer::StartTrace() {
 // A run that cannot write its trace goes on.
 absl::Status Trainer::WriteTrace(bool ended) {
   if (trace_ == nullptr || !trace_->IsReady(step_, ended)) return absl::OkStatus();
-  absl::StatusOr<std::string> written;
-  STRAKE_RETURN_IF_ERROR(trace_->Write(options_.directory, &written));
-  if (!written.ok()) {
-    return Warn({absl::StrCat("no trace: ", written.status().message(), "; the run goes on")});
+  saver_->set_profile(nullptr);
+  STRAKE_ASSIGN_OR_RETURN(const TraceFile file, trace_->Write(options_.directory));
+  if (!file.status.ok()) {
+    return Warn({absl::StrCat("no trace: ", file.status.message(), "; the run goes on")});
   }
-  const std::string note = absl::StrCat("the trace is ", *written, ", for ui.perfetto.dev");
+  std::string note = absl::StrCat("the trace is ", file.path, ", for ui.perfetto.dev");
+  if (file.is_cut) {
+    absl::StrAppend(&note, "; ranks have no slices after their first ", file.max_slices,
+                    ": trace fewer steps");
+  }
   return Tell([&](TrainObserver& o) { return o.OnNote(note); });
 }
 

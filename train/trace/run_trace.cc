@@ -1,13 +1,15 @@
 #include "train/trace/run_trace.h"
 
+#include <algorithm>
 #include <cstring>
-#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "core/base/durable_file.h"
+#include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor.h"
@@ -16,6 +18,13 @@
 
 namespace strake {
 namespace {
+
+// Of all ranks, in about 160 MB of JSON; and of a rank where ranks are many: that of a step, at
+// least.
+constexpr int64_t kMaxSlices = int64_t{1} << 20;
+constexpr int64_t kMinSlices = int64_t{1} << 14;
+
+constexpr MeshAxis kInnermostFirst[] = {MeshAxis::kTp, MeshAxis::kCp, MeshAxis::kPp, MeshAxis::kDp};
 
 // Differs from machine to machine, and from boot to boot; "" where the system does not tell.
 std::string MachineName() {
@@ -53,8 +62,16 @@ absl::Status GatherText(Communicator& group, std::string* text) {
   return absl::OkStatus();
 }
 
+absl::Status WriteEvents(const std::string& path, std::string events) {
+  events.insert(0, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
+  events += "\n]}\n";
+  STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(FolderOf(path)));
+  return WriteFileDurably(path, events);
+}
+
 StepTrace::Options OptionsOf(const Mesh& mesh, Engine& engine) {
-  StepTrace::Options options = {.rank = mesh.rank()};
+  StepTrace::Options options = {.rank = mesh.rank(),
+                                .max_slices = std::max(kMinSlices, kMaxSlices / mesh.num_ranks())};
   if (engine.cuda() != nullptr) options.stream = engine.cuda()->stream();
   return options;
 }
@@ -115,23 +132,19 @@ std::string RunTrace::PathIn(const std::string& directory) const {
   return absl::StrCat(directory, "/trace/steps_", first_traced_, "-", last_traced_, ".json");
 }
 
-absl::Status RunTrace::Write(const std::string& directory, absl::StatusOr<std::string>* written) {
+absl::StatusOr<TraceFile> RunTrace::Write(const std::string& directory) {
   written_ = true;
+  TraceFile file = {.path = PathIn(directory), .max_slices = trace_.max_slices()};
+  STRAKE_ASSIGN_OR_RETURN(file.is_cut, AnyRank(mesh_, trace_.num_dropped() > 0));
   std::string text = trace_.EventsJson(origin_);
-  STRAKE_RETURN_IF_ERROR(GatherText(mesh_.communicator(MeshAxis::kTp), &text));
-  if (mesh_.coordinates().tp == 0) {
-    STRAKE_RETURN_IF_ERROR(GatherText(mesh_.communicator(MeshAxis::kDp), &text));
+  trace_.Clear();
+  for (const MeshAxis axis : kInnermostFirst) {
+    Communicator& group = mesh_.communicator(axis);
+    STRAKE_RETURN_IF_ERROR(GatherText(group, &text));
+    if (group.rank() > 0) return file;
   }
-  *written = PathIn(directory);
-  if (mesh_.rank() != 0) return absl::OkStatus();
-  absl::Status status = MakeDirectoriesDurably(directory + "/trace");
-  if (status.ok()) {
-    status = WriteFileDurably(
-        PathIn(directory),
-        absl::StrCat("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", text, "\n]}\n"));
-  }
-  if (!status.ok()) *written = status;
-  return absl::OkStatus();
+  file.status = WriteEvents(file.path, std::move(text));
+  return file;
 }
 
 }  // namespace strake

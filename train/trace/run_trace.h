@@ -15,6 +15,14 @@
 
 namespace strake {
 
+// What became of the file, on the first rank.
+struct TraceFile {
+  std::string path;
+  absl::Status status = {};  // of writing it
+  int64_t max_slices = 0;
+  bool is_cut = false;  // whether a rank had more slices than that
+};
+
 // Every rank of the mesh makes one and calls the same functions in the same order. Times of ranks
 // on one machine are of one clock; those of other machines begin where rank 0's do.
 class RunTrace {
@@ -35,10 +43,9 @@ class RunTrace {
   // `ended`, is done.
   bool IsReady(int64_t step, bool ended) const;
 
-  // Writes DIRECTORY/trace/steps_A-B.json, on the first rank, with the steps of all ranks. Returns
-  // the error of a collective; `written` becomes the path, or on the first rank the file's error.
-  // Call it once.
-  absl::Status Write(const std::string& directory, absl::StatusOr<std::string>* written);
+  // Writes DIRECTORY/trace/steps_A-B.json, on the first rank, with the steps of all ranks, and
+  // forgets them. Returns the error of a collective. Call it once.
+  absl::StatusOr<TraceFile> Write(const std::string& directory);
 
   // Of the thread that writes checkpoints.
   OpProfile* saver() { return trace_.saver(); }

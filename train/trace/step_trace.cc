@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -78,6 +80,16 @@ std::string NameEvent(const char* what, int rank, int row, const std::string& na
                       const char* key = "name") {
   return absl::StrCat("{\"ph\":\"M\",\"pid\":", rank, ",\"tid\":", row, ",\"name\":\"", what,
                       "\",\"args\":{\"", key, "\":", Quoted(name), "}}");
+}
+
+// Outer slices before those in them, also where the clock stood still: in this order they nest.
+// Slices come in the order of their ends.
+std::vector<TraceSlice> OuterFirst(std::vector<TraceSlice> slices) {
+  std::reverse(slices.begin(), slices.end());
+  std::stable_sort(slices.begin(), slices.end(), [](const TraceSlice& a, const TraceSlice& b) {
+    return std::tie(a.begin, b.end) < std::tie(b.begin, a.end);
+  });
+  return slices;
 }
 
 }  // namespace
@@ -231,23 +243,22 @@ absl::Status StepTrace::AddTimings(TraceRow row,
 }
 
 std::string StepTrace::EventsJson(int64_t origin) const {
-  std::vector<TraceSlice> of_saver = saver_.Between(first_time_, last_time_);
+  std::vector<TraceSlice> slices = slices_;
+  const std::vector<TraceSlice> of_saver = saver_.Between(first_time_, last_time_);
+  slices.insert(slices.end(), of_saver.begin(), of_saver.end());
   const int rank = options_.rank;
   std::string text = NameEvent("process_name", rank, 0, absl::StrCat("rank ", rank));
-  bool used[5] = {};
-  const auto add = [&](const TraceSlice& slice) {
-    const int row = static_cast<int>(slice.row);
-    if (!std::exchange(used[row], true)) {
+  if (num_dropped_ > 0) {
+    const std::string label = absl::StrCat(num_dropped_, " slices are left out");
+    absl::StrAppend(&text, ",\n", NameEvent("process_labels", rank, 0, label, "labels"));
+  }
+  std::set<TraceRow> named;
+  for (const TraceSlice& slice : OuterFirst(std::move(slices))) {
+    if (named.insert(slice.row).second) {
+      const int row = static_cast<int>(slice.row);
       absl::StrAppend(&text, ",\n", NameEvent("thread_name", rank, row, RowName(slice.row)));
     }
     absl::StrAppend(&text, ",\n", EventOf(slice, rank, origin));
-  };
-  for (const TraceSlice& slice : slices_) add(slice);
-  for (const TraceSlice& slice : of_saver) add(slice);
-  if (num_dropped_ > 0) {
-    absl::StrAppend(&text, ",\n",
-                    NameEvent("process_labels", rank, 0,
-                              absl::StrCat(num_dropped_, " slices are left out"), "labels"));
   }
   return text;
 }

@@ -59,7 +59,7 @@ class StepTrace : public OpProfile {
  public:
   struct Options {
     int rank = 0;
-    int64_t max_slices = int64_t{1} << 18;  // about 40 MB of JSON
+    int64_t max_slices = int64_t{1} << 20;  // about 160 MB of JSON
     std::optional<CudaStream> stream = {};  // of the rank's GPU
     TraceClock clock = SteadyNanoseconds;
   };
@@ -85,10 +85,14 @@ class StepTrace : public OpProfile {
   OpProfile* saver() { return &saver_; }
 
   const std::vector<TraceSlice>& slices() const { return slices_; }
+  int64_t max_slices() const { return options_.max_slices; }
   int64_t num_dropped() const { return num_dropped_; }
 
   // The events, separated by commas, with times from `origin` of the clock on.
   std::string EventsJson(int64_t origin) const;
+
+  // Frees the slices.
+  void Clear() { slices_ = {}; }
 
  private:
   struct Start {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/json.h"
@@ -88,6 +89,23 @@ TEST(StepTraceTest, KeepsStepsBeyondTheLimit) {
   EXPECT_EQ(trace.num_dropped(), 12);
   EXPECT_EQ(EventNamed(EventsOf(trace, 0), "process_labels").at("args").at("labels"),
             "12 slices are left out");
+}
+
+TEST(StepTraceTest, OuterSlicesComeFirstWhereTheClockStandsStill) {
+  StepTrace trace({.clock = [] { return int64_t{5000}; }});
+  ASSERT_TRUE(trace.BeginStep(1).ok());
+  {
+    const ProfileSpan outer(&trace, {.category = "layer", .name = "outer"});
+    const ProfileSpan inner(&trace, {.category = "layer", .name = "inner"});
+    const OpTimer op(&trace, "sum", Pass::kForward);
+  }
+  ASSERT_TRUE(trace.EndStep().ok());
+  std::vector<std::string> names;
+  for (const nlohmann::json& event : EventsOf(trace, 0)) names.push_back(event.at("name"));
+  EXPECT_EQ(names, std::vector<std::string>(
+                       {"process_name", "thread_name", "step 1", "outer", "inner", "sum"}));
+  trace.Clear();
+  EXPECT_EQ(EventsOf(trace, 0).size(), 1u);
 }
 
 TEST(ThreadTraceTest, IsCutAtTheTracesEnds) {
