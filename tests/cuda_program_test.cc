@@ -2,9 +2,12 @@
 // same, and a run can be resumed from any checkpoint on either device.
 #include <signal.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -224,6 +227,66 @@ TEST(CudaBlendTest, SourcesHaveTheLossesOfTheCpu) {
             actual.at("loss").get<double>(), loss,
             LossTolerance(kFp32, cpu[0].at("sources").at(source).at("loss").get<double>() - loss))
             << source << ", step " << step + 1;
+      }
+    }
+  }
+}
+
+// The slices of a trace, by rank and row.
+std::map<int, std::map<std::string, std::vector<nlohmann::json>>> ReadTrace(
+    const std::string& path) {
+  std::map<int, std::map<std::string, std::vector<nlohmann::json>>> slices;
+  std::map<std::pair<int, int>, std::string> rows;
+  const nlohmann::json trace = nlohmann::json::parse(ReadFile(path));
+  for (const nlohmann::json& event : trace.at("traceEvents")) {
+    const int rank = event.at("pid"), row = event.at("tid");
+    if (event.at("name") == "thread_name") rows[{rank, row}] = event.at("args").at("name");
+    if (event.at("ph") == "X") slices[rank][rows.at({rank, row})].push_back(event);
+  }
+  return slices;
+}
+
+int CountOf(const std::vector<nlohmann::json>& slices, const std::string& category) {
+  return std::count_if(slices.begin(), slices.end(),
+                       [&](const nlohmann::json& slice) { return slice.at("cat") == category; });
+}
+
+// Expects that the slices of the GPU's row follow each other within the step.
+void ExpectWithinTheStep(const std::vector<nlohmann::json>& slices, const nlohmann::json& step) {
+  double end = step.at("ts");
+  for (const nlohmann::json& slice : slices) {
+    const double begin = slice.at("ts");
+    EXPECT_GE(begin, end) << slice;
+    end = begin + slice.at("dur").get<double>();
+  }
+  EXPECT_LE(end, step.at("ts").get<double>() + step.at("dur").get<double>());
+}
+
+// The third step's kernels: steps before it and after it are graphs, where a rank is alone.
+TEST(CudaTraceTest, ShowsWhatTheGpuDidAndChangesNoBit) {
+  const TinyRun run;
+  for (const Flags& layout : {Flags{"--tp=1"}, Flags{"--tp=2", "--dp=2", "--micro_batch=1"}}) {
+    const std::string name = layout[0].substr(2);
+    const Flags flags = Steps(4) + kFp32 + layout;
+    Train(run, flags + Flags{"--out=plain-" + name});
+    Train(run, flags + Flags{"--out=traced-" + name, "--trace_steps=3..3"});
+    ExpectSameBytes(run, "traced-" + name, "plain-" + name, 4);
+    const auto trace = ReadTrace(run / ("traced-" + name + "/trace/steps_3-3.json"));
+    const bool alone = layout.size() == 1;
+    ASSERT_EQ(trace.size(), alone ? 1 : 4);
+    for (const auto& [rank, rows] : trace) {
+      SCOPED_TRACE(::testing::Message() << name << ", rank " << rank);
+      const std::vector<nlohmann::json>& main = rows.at("main");
+      EXPECT_EQ(main.at(0).at("name"), "step 3");
+      EXPECT_GT(CountOf(main, "op"), 50);
+      EXPECT_EQ(CountOf(rows.at("GPU"), "op"), CountOf(main, "op"));
+      ExpectWithinTheStep(rows.at("GPU"), main[0]);
+      EXPECT_EQ(rows.size(), alone ? 2 : 4);
+      if (alone) continue;
+      for (const char* axis : {"dp", "tp"}) {
+        const auto& collectives = rows.at(std::string("GPU, collectives over ") + axis);
+        EXPECT_GT(CountOf(collectives, "collective"), 0);
+        ExpectWithinTheStep(collectives, main[0]);
       }
     }
   }

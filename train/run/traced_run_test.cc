@@ -35,7 +35,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-constexpr MeshVector kOneRank = {1, 1, 1, 1};
+constexpr MeshVector kSingleRank = {1, 1, 1, 1};
 constexpr MeshVector kFourRanks = {.dp = 2, .pp = 1, .cp = 1, .tp = 2};
 constexpr int kMicroBatches = 3;
 
@@ -224,7 +224,7 @@ TEST_F(TracedRunTest, HoldsTheRecordedCallsOfEachRank) {
 
 // No time of a step is outside these parts but that between two of them.
 TEST_F(TracedRunTest, PartsCoverTheSteps) {
-  for (const MeshVector& sizes : {kOneRank, kFourRanks}) {
+  for (const MeshVector& sizes : {kSingleRank, kFourRanks}) {
     options_.directory += "x";
     ASSERT_TRUE(Train(sizes, {}).ok());
     std::vector<std::string> parts = {"count targets"};
@@ -233,6 +233,7 @@ TEST_F(TracedRunTest, PartsCoverTheSteps) {
         parts.push_back(part);
       }
     }
+    parts.insert(parts.begin() + 3, "gradients");  // they are cleared
     for (const char* part : {"sum gradients", "update", "agree", "log", "save", "note"}) {
       parts.push_back(part);
     }
@@ -244,7 +245,7 @@ TEST_F(TracedRunTest, PartsCoverTheSteps) {
 }
 
 TEST_F(TracedRunTest, LayersHoldTheirOps) {
-  ASSERT_TRUE(Train(kOneRank, {}).ok());
+  ASSERT_TRUE(Train(kSingleRank, {}).ok());
   std::map<std::string, int> matmuls;  // by the layers around them
   std::vector<std::string> open;
   const Trace trace = ReadTrace(TracePath("3-4"));
@@ -258,7 +259,7 @@ TEST_F(TracedRunTest, LayersHoldTheirOps) {
 }
 
 TEST_F(TracedRunTest, ChangesNoBit) {
-  for (const MeshVector& sizes : {kOneRank, kFourRanks}) {
+  for (const MeshVector& sizes : {kSingleRank, kFourRanks}) {
     const std::string traced = directory_ / absl::StrCat("traced", sizes.dp);
     const std::string plain = directory_ / absl::StrCat("plain", sizes.dp);
     Listener of_traced, of_plain;
@@ -333,10 +334,12 @@ TEST_F(TracedRunTest, ShowsTheWriterOfCheckpointsInARowOfItsOwn) {
 }
 
 // The trace does not fit; the rest of the run does.
-class FullDisk : public Listener {
+class NoRoomForTheTrace : public Listener {
  public:
-  FullDisk() : before_signal_(signal(SIGXFSZ, SIG_IGN)) { getrlimit(RLIMIT_FSIZE, &before_); }
-  ~FullDisk() override {
+  NoRoomForTheTrace() : before_signal_(signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+  }
+  ~NoRoomForTheTrace() override {
     setrlimit(RLIMIT_FSIZE, &before_);
     signal(SIGXFSZ, before_signal_);
   }
@@ -356,7 +359,7 @@ class FullDisk : public Listener {
 };
 
 TEST_F(TracedRunTest, GoesOnWithoutATraceThatCannotBeWritten) {
-  FullDisk full;
+  NoRoomForTheTrace full;
   ASSERT_TRUE(Train(kFourRanks, {&full}).ok());
   EXPECT_THAT(full.said, ElementsAre(HasSubstr("warning: no trace: cannot write ")));
   EXPECT_EQ(full.losses.size(), 6);
@@ -377,7 +380,7 @@ TEST_F(TracedRunTest, StepsThatTheRunHasNotAreErrors) {
        std::vector<std::pair<int64_t, int64_t>>{{3, 7}, {7, 7}, {0, 2}, {4, 3}, {-1, -1}, {3, 0}}) {
     options_.first_traced_step = first;
     options_.last_traced_step = last;
-    EXPECT_EQ(Train(kOneRank, {}).message(),
+    EXPECT_EQ(Train(kSingleRank, {}).message(),
               absl::StrCat("trace_steps=", first, "..", last, ": the run has the steps 1..6"));
   }
   EXPECT_FALSE(std::filesystem::exists(options_.directory));
