@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -253,13 +254,16 @@ int CountOf(const std::vector<nlohmann::json>& slices, const std::string& catego
 
 // Expects that the slices of the GPU's row follow each other within the step.
 void ExpectWithinTheStep(const std::vector<nlohmann::json>& slices, const nlohmann::json& step) {
-  double end = step.at("ts");
+  const auto nanoseconds = [](const nlohmann::json& slice, const char* key) {
+    return std::llround(slice.at(key).get<double>() * 1000);
+  };
+  const int64_t step_begin = nanoseconds(step, "ts");
+  int64_t end = step_begin;
   for (const nlohmann::json& slice : slices) {
-    const double begin = slice.at("ts");
-    EXPECT_GE(begin, end) << slice;
-    end = begin + slice.at("dur").get<double>();
+    EXPECT_GE(nanoseconds(slice, "ts"), end) << slice;
+    end = nanoseconds(slice, "ts") + nanoseconds(slice, "dur");
   }
-  EXPECT_LE(end, step.at("ts").get<double>() + step.at("dur").get<double>());
+  EXPECT_LE(end, step_begin + nanoseconds(step, "dur"));
 }
 
 // The third step's kernels: steps before it and after it are graphs, where a rank is alone.

@@ -137,13 +137,17 @@ StepTrace::StepTrace(Options options) : options_(std::move(options)), saver_(opt
 }
 
 absl::Status StepTrace::BeginStep(int64_t step) {
-  if (timeline_.has_value()) {
-    STRAKE_ASSIGN_OR_RETURN(anchor_point_, timeline_->Record());
-    STRAKE_RETURN_IF_ERROR(timeline_->Wait());
-    anchor_time_ = options_.clock();
-  }
   Begin({.category = "step", .name = "step", .index = step});
   if (first_time_ < 0) first_time_ = open_.back().begin;
+  return timeline_.has_value() ? SetAnchor() : absl::OkStatus();
+}
+
+// Looks at the clock before the GPU does: its slices then lie between the step's begin and end.
+absl::Status StepTrace::SetAnchor() {
+  const ProfileSpan span(this, {.category = "wait", .name = "gpu"});
+  STRAKE_RETURN_IF_ERROR(timeline_->Wait());
+  anchor_time_ = options_.clock();
+  STRAKE_ASSIGN_OR_RETURN(anchor_point_, timeline_->Record());
   return absl::OkStatus();
 }
 

@@ -66,8 +66,8 @@ class StepTrace : public OpProfile {
 
   explicit StepTrace(Options options);
 
-  // Begins a step's slice. On a GPU, waits for its work, to compare the clocks. Returns an error of
-  // the GPU.
+  // Begins a step's slice. On a GPU, waits for what came before, to compare the clocks. Returns an
+  // error of the GPU.
   absl::Status BeginStep(int64_t step);
   // Ends it. On a GPU, waits for the step's work.
   absl::Status EndStep();
@@ -104,6 +104,7 @@ class StepTrace : public OpProfile {
     int64_t from, to;  // points of timeline_
   };
 
+  absl::Status SetAnchor();
   bool HasRoom();
   int64_t Mark();
   absl::Status AddGpuOps();
@@ -117,7 +118,7 @@ class StepTrace : public OpProfile {
 
   // On a GPU:
   std::optional<CudaTimeline> timeline_;
-  int64_t anchor_point_ = 0, anchor_time_ = 0;  // the same moment on both clocks
+  int64_t anchor_point_ = 0, anchor_time_ = 0;  // the same moment on both clocks, to some us
   std::vector<Start> starts_;
   std::vector<GpuOp> gpu_ops_;
   std::vector<std::shared_ptr<CollectiveTiming>> dp_timings_, tp_timings_;
