@@ -211,7 +211,8 @@ absl::Status Trainer::CheckTracedSteps() const {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(options_.names.trace_steps, "=", first, "..", last,
-                                                 ": the run has the steps 1..", steps));
+                                                 ": the run has the steps 1..", steps,
+                                                 "; trace some of these"));
 }
 
 absl::Status Trainer::MakeEngine() {
