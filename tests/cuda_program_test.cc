@@ -240,9 +240,9 @@ std::map<int, std::map<std::string, std::vector<nlohmann::json>>> ReadTrace(
   std::map<std::pair<int, int>, std::string> rows;
   const nlohmann::json trace = nlohmann::json::parse(ReadFile(path));
   for (const nlohmann::json& event : trace.at("traceEvents")) {
-    const int rank = event.at("pid"), row = event.at("tid");
-    if (event.at("name") == "thread_name") rows[{rank, row}] = event.at("args").at("name");
-    if (event.at("ph") == "X") slices[rank][rows.at({rank, row})].push_back(event);
+    const int process = event.at("pid"), thread = event.at("tid");
+    if (event.at("name") == "thread_name") rows[{process, thread}] = event.at("args").at("name");
+    if (event.at("ph") == "X") slices[process - 1][rows.at({process, thread})].push_back(event);
   }
   return slices;
 }

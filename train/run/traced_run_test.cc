@@ -64,15 +64,15 @@ Trace ReadTrace(const std::string& path) {
   if (!json.ok()) return trace;
   std::map<std::pair<int, int>, std::string> threads;
   for (const nlohmann::json& event : json->at("traceEvents")) {
-    const int pid = event.at("pid"), tid = event.at("tid");
+    const int pid = event.at("pid"), tid = event.at("tid"), rank = pid - 1;
     const nlohmann::json& args = event.at("args");
     const std::string name = event.at("name");
     if (event.at("ph") == "M") {
       EXPECT_THAT(name, ::testing::AnyOf("process_name", "thread_name"));
       const std::string value = args.at("name");
       if (name == "process_name") {
-        EXPECT_EQ(value, absl::StrCat("rank ", pid));
-        EXPECT_TRUE(trace.emplace(pid, Rank()).second);
+        EXPECT_EQ(value, absl::StrCat("rank ", rank));
+        EXPECT_TRUE(trace.emplace(rank, Rank()).second);
       } else {
         EXPECT_TRUE(threads.emplace(std::pair(pid, tid), value).second);
       }
@@ -82,7 +82,7 @@ Trace ReadTrace(const std::string& path) {
     const int64_t begin = Nanoseconds(event.at("ts")), duration = Nanoseconds(event.at("dur"));
     EXPECT_GE(begin, 0);
     EXPECT_GE(duration, 0);
-    trace.at(pid)[threads.at({pid, tid})].push_back(
+    trace.at(rank)[threads.at({pid, tid})].push_back(
         {name, event.at("cat"), begin, begin + duration, args});
   }
   return trace;

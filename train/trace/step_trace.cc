@@ -68,18 +68,26 @@ std::string ArgumentsOf(const TraceSlice& slice) {
   return text;
 }
 
+// Process 0 is the idle one to Perfetto, so rank 0 is process 1. The thread of the process's number
+// is its main one.
+std::string PlaceOf(int rank, TraceRow row) {
+  constexpr int kRowStride = 1 << 20;
+  const int process = rank + 1;
+  return absl::StrCat("\"pid\":", process,
+                      ",\"tid\":", process + static_cast<int>(row) * kRowStride);
+}
+
 std::string EventOf(const TraceSlice& slice, int rank, int64_t origin) {
   return absl::StrCat(
-      "{\"ph\":\"X\",\"pid\":", rank, ",\"tid\":", static_cast<int>(slice.row),
-      ",\"ts\":", Microseconds(slice.begin - origin),
+      "{\"ph\":\"X\",", PlaceOf(rank, slice.row), ",\"ts\":", Microseconds(slice.begin - origin),
       ",\"dur\":", Microseconds(slice.end - slice.begin), ",\"name\":", Quoted(NameOf(slice.label)),
       ",\"cat\":", Quoted(slice.label.category), ",\"args\":{", ArgumentsOf(slice), "}}");
 }
 
-std::string NameEvent(const char* what, int rank, int row, const std::string& name,
+std::string NameEvent(const char* what, int rank, TraceRow row, const std::string& name,
                       const char* key = "name") {
-  return absl::StrCat("{\"ph\":\"M\",\"pid\":", rank, ",\"tid\":", row, ",\"name\":\"", what,
-                      "\",\"args\":{\"", key, "\":", Quoted(name), "}}");
+  return absl::StrCat("{\"ph\":\"M\",", PlaceOf(rank, row), ",\"name\":\"", what, "\",\"args\":{\"",
+                      key, "\":", Quoted(name), "}}");
 }
 
 // Outer slices before those in them, also where the clock stood still: in this order they nest.
@@ -251,16 +259,16 @@ std::string StepTrace::EventsJson(int64_t origin) const {
   const std::vector<TraceSlice> of_saver = saver_.Between(first_time_, last_time_);
   slices.insert(slices.end(), of_saver.begin(), of_saver.end());
   const int rank = options_.rank;
-  std::string text = NameEvent("process_name", rank, 0, absl::StrCat("rank ", rank));
+  std::string text = NameEvent("process_name", rank, TraceRow::kMain, absl::StrCat("rank ", rank));
   if (num_dropped_ > 0) {
     const std::string label = absl::StrCat(num_dropped_, " slices are left out");
-    absl::StrAppend(&text, ",\n", NameEvent("process_labels", rank, 0, label, "labels"));
+    absl::StrAppend(&text, ",\n",
+                    NameEvent("process_labels", rank, TraceRow::kMain, label, "labels"));
   }
   std::set<TraceRow> named;
   for (const TraceSlice& slice : OuterFirst(std::move(slices))) {
     if (named.insert(slice.row).second) {
-      const int row = static_cast<int>(slice.row);
-      absl::StrAppend(&text, ",\n", NameEvent("thread_name", rank, row, RowName(slice.row)));
+      absl::StrAppend(&text, ",\n", NameEvent("thread_name", rank, slice.row, RowName(slice.row)));
     }
     absl::StrAppend(&text, ",\n", EventOf(slice, rank, origin));
   }

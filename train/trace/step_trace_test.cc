@@ -44,11 +44,11 @@ TEST(StepTraceTest, ShowsOpsInLayersInSteps) {
   ASSERT_TRUE(trace.EndStep().ok());
   const nlohmann::json events = EventsOf(trace, /*origin=*/1000);
   EXPECT_EQ(events[0].dump(),
-            R"({"args":{"name":"rank 3"},"name":"process_name","ph":"M","pid":3,"tid":0})");
+            R"({"args":{"name":"rank 3"},"name":"process_name","ph":"M","pid":4,"tid":4})");
   EXPECT_EQ(
       EventNamed(events, "matmul").dump(),
       R"({"args":{"bytes":34,"flops":12,"pass":"backward"},"cat":"op","dur":1.0,"name":"matmul",)"
-      R"("ph":"X","pid":3,"tid":0,"ts":2.0})");
+      R"("ph":"X","pid":4,"tid":4,"ts":2.0})");
   EXPECT_EQ(EventNamed(events, "block 2").at("ts"), 1);
   EXPECT_EQ(EventNamed(events, "block 2").at("dur"), 3);
   EXPECT_EQ(EventNamed(events, "step 7").at("ts"), 0);
