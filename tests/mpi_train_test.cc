@@ -369,7 +369,8 @@ TEST_F(MpiTrainTest, TheMistakeOfOneProcessIsTold) {
                  {"rank 3 has the settings of another run than rank 0: train_data is "}, out_);
   ExpectOneError(train("--lr=0.5"),
                  {"rank 3 has the settings of another run", "lr is 0.003 there, 0.5 here"}, out_);
-  ExpectOneError(train("--trace_steps=1..2"), {"trace_steps is 0..0 there, 1..2 here"}, out_);
+  ExpectOneError(train("--trace_steps=1..2"), {R"(trace_steps is "0..0" there, "1..2" here)"},
+                 out_);
 }
 
 }  // namespace
