@@ -269,7 +269,8 @@ void ExpectWithinTheStep(const std::vector<nlohmann::json>& slices, const nlohma
 // The third step's kernels: steps before it and after it are graphs, where a rank is alone.
 TEST(CudaTraceTest, ShowsWhatTheGpuDidAndChangesNoBit) {
   const TinyRun run;
-  for (const Flags& layout : {Flags{"--tp=1"}, Flags{"--tp=2", "--dp=2", "--micro_batch=1"}}) {
+  for (const Flags& layout :
+       {Flags{"--tp=1"}, Flags{"--tp=2", "--dp=2", "--micro_batch=1", "--zero=2"}}) {
     const std::string name = layout[0].substr(2);
     const Flags flags = Steps(4) + kFp32 + layout;
     Train(run, flags + Flags{"--out=plain-" + name});

@@ -382,7 +382,7 @@ TEST_F(TracedRunTest, StepsThatTheRunHasNotAreErrors) {
     options_.last_traced_step = last;
     EXPECT_EQ(Train(kSingleRank, {}).message(),
               absl::StrCat("trace_steps=", first, "..", last,
-                           ": the run has the steps 1..6; trace some of these"));
+                           ": the run has the steps 1..6; choose among them"));
   }
   EXPECT_FALSE(std::filesystem::exists(options_.directory));
 }

@@ -212,7 +212,7 @@ absl::Status Trainer::CheckTracedSteps() const {
   }
   return absl::InvalidArgumentError(absl::StrCat(options_.names.trace_steps, "=", first, "..", last,
                                                  ": the run has the steps 1..", steps,
-                                                 "; trace some of these"));
+                                                 "; choose among them"));
 }
 
 absl::Status Trainer::MakeEngine() {
