@@ -19,8 +19,8 @@
 namespace strake {
 namespace {
 
-// Of all ranks, in about 160 MB of JSON; and of a rank where ranks are many: that of a step, at
-// least.
+// The slices that all ranks keep together, in about 160 MB of JSON, and that each keeps where ranks
+// are many: those of a step at least.
 constexpr int64_t kMaxSlices = int64_t{1} << 20;
 constexpr int64_t kMinSlices = int64_t{1} << 14;
 
@@ -88,7 +88,7 @@ absl::StatusOr<std::unique_ptr<RunTrace>> RunTrace::Create(int64_t first, int64_
   return trace;
 }
 
-// On another machine the origin is when rank 0's message came.
+// The origin on another machine is when rank 0's message came.
 absl::Status RunTrace::SetOrigin() {
   const std::string machine = MachineName();
   std::string text = absl::StrCat(machine, " ", SteadyNanoseconds());

@@ -35,19 +35,20 @@ class RunTrace {
   // Ends what an error has left.
   ~RunTrace() { Observe(nullptr); }
 
-  // Around each step; nothing happens in those that are not traced. Errors are those of a GPU.
+  // Stand around each step; nothing happens in those that are not traced. Errors are those of a
+  // GPU.
   absl::Status BeginStep(int64_t step);
   absl::Status EndStep(int64_t step);
 
-  // Whether steps have been traced, and the last one, which may come before `last` where the run
-  // `ended`, is done.
+  // Returns whether steps have been traced, and the last one, which may come before `last` where
+  // the run `ended`, is done.
   bool IsReady(int64_t step, bool ended) const;
 
   // Writes DIRECTORY/trace/steps_A-B.json, on the first rank, with the steps of all ranks, and
   // forgets them. Returns the error of a collective. Call it once.
   absl::StatusOr<TraceFile> Write(const std::string& directory);
 
-  // Of the thread that writes checkpoints.
+  // The profile of the thread that writes checkpoints.
   OpProfile* saver() { return trace_.saver(); }
 
  private:

@@ -43,7 +43,7 @@ class ThreadTrace : public OpProfile {
   void Begin(const SpanLabel& label) override;
   void End() override;
 
-  // What ran between two times, cut there. It is called on any thread.
+  // Returns what ran between two times, cut there. It is called on any thread.
   std::vector<TraceSlice> Between(int64_t begin, int64_t end) const;
 
  private:
@@ -77,11 +77,11 @@ class StepTrace : public OpProfile {
   void Begin(const SpanLabel& label) override;
   void End() override;
 
-  // For Communicator::set_timings(), on a GPU.
+  // Arguments of Communicator::set_timings(), on a GPU.
   std::vector<std::shared_ptr<CollectiveTiming>>* dp_timings() { return &dp_timings_; }
   std::vector<std::shared_ptr<CollectiveTiming>>* tp_timings() { return &tp_timings_; }
 
-  // Of the thread that writes checkpoints. It may outlive the steps.
+  // The profile of the thread that writes checkpoints, which may go on after the steps.
   OpProfile* saver() { return &saver_; }
 
   const std::vector<TraceSlice>& slices() const { return slices_; }
