@@ -20,7 +20,7 @@
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
-#include "tools/cli/peak_flops.h"
+#include "tools/cli/peak_rates.h"
 #include "tools/cli/program.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/run_on_ranks.h"
@@ -88,7 +88,10 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     if (config.tensorboard) observers.insert(observers.begin() + 1, &tensorboard);
     TrainerOptions of_rank = options;
     // The metrics are the first rank's.
-    if (mesh.rank() == 0) of_rank.peak_flops = PeakFlops(config.machine, layout);
+    if (mesh.rank() == 0) {
+      of_rank.peak_flops = PeakFlops(config.machine, layout);
+      of_rank.peak_memory_rate = PeakMemoryRate(config.machine, layout);
+    }
     auto created = Trainer::Create(of_rank, mesh, observers);
     if (absl::IsCancelled(created.status())) {
       // On all ranks. Before the first step there is nothing else to save.

@@ -48,6 +48,35 @@ absl::StatusOr<double> MeasureCopy(const CudaContext& cuda) {
   return 2.0 * num_bytes / seconds;
 }
 
+// NVIDIA's data sheets, with figures with sparsity halved: A100 (2021), H100 (2023), H200 (2024),
+// Blackwell (2024).
+struct NominalGpu {
+  const char* name;  // or a part of it
+  double tflops;
+  double terabytes;  // of memory per second
+};
+constexpr NominalGpu kNominal[] = {
+    {"H100 PCIe", 756, 2.0},
+    {"H100 NVL", 835, 3.9},
+    {"H200 NVL", 835, 4.8},
+    {"H100", 989, 3.35},
+    {"H200", 989, 4.8},
+    {"A100-SXM4-40GB", 312, 1.555},
+    {"A100-PCIE-40GB", 312, 1.555},
+    {"A100 80GB PCIe", 312, 1.935},
+    {"A100", 312, 2.039},
+    {"GB200", 2500, 8.0},
+    {"B200", 2250, 8.0},
+};
+
+// Returns the first row whose name is part of the GPU's; null where there is none.
+const NominalGpu* FindNominal(absl::string_view gpu_name) {
+  for (const NominalGpu& gpu : kNominal) {
+    if (absl::StrContains(gpu_name, gpu.name)) return &gpu;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::string ProductShape::ToString() const { return absl::StrCat(m, " x ", n, " x ", k); }
@@ -88,20 +117,15 @@ GpuLimits BetterOf(const GpuLimits& a, const GpuLimits& b) {
 }
 
 std::optional<double> NominalBf16Flops(absl::string_view gpu_name) {
-  // NVIDIA's data sheets, with figures with sparsity halved: A100 (2021), H100 (2023), H200 (2024),
-  // Blackwell (2024). The first row whose name is part of the GPU's name counts.
-  struct Nominal {
-    const char* name;
-    double tflops;
-  };
-  constexpr Nominal kNominal[] = {
-      {"H100 PCIe", 756}, {"H100 NVL", 835}, {"H200 NVL", 835}, {"H100", 989},
-      {"H200", 989},      {"A100", 312},     {"GB200", 2500},   {"B200", 2250},
-  };
-  for (const Nominal& gpu : kNominal) {
-    if (absl::StrContains(gpu_name, gpu.name)) return gpu.tflops * 1e12;
-  }
-  return std::nullopt;
+  const NominalGpu* gpu = FindNominal(gpu_name);
+  if (gpu == nullptr) return std::nullopt;
+  return gpu->tflops * 1e12;
+}
+
+std::optional<double> NominalMemoryRate(absl::string_view gpu_name) {
+  const NominalGpu* gpu = FindNominal(gpu_name);
+  if (gpu == nullptr) return std::nullopt;
+  return gpu->terabytes * 1e12;
 }
 
 }  // namespace strake

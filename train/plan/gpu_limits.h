@@ -43,6 +43,9 @@ GpuLimits BetterOf(const GpuLimits& a, const GpuLimits& b);
 // Data-sheet bf16 products per second, without sparsity; nullopt for an unknown GPU.
 std::optional<double> NominalBf16Flops(absl::string_view gpu_name);
 
+// Data-sheet bytes per second of its memory; nullopt for an unknown GPU.
+std::optional<double> NominalMemoryRate(absl::string_view gpu_name);
+
 }  // namespace strake
 
 #endif  // STRAKE_TRAIN_PLAN_GPU_LIMITS_H_

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -94,6 +95,9 @@ const char* KindOf(TrainEnd::Reason reason) {
 }  // namespace
 
 absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
+  const int num_ranks = NumRanks(plan.mesh.sizes());
+  flops_per_second_ = plan.options.peak_flops / num_ranks;
+  bytes_per_second_ = plan.options.peak_memory_rate / num_ranks;
   of_cpu_ = plan.options.engine.device == Device::kCpu;
   report_.num_steps = plan.options.schedule.total_steps;
   report_.config = ConfigOf(plan.options, plan.mesh.sizes());
@@ -217,6 +221,32 @@ void ReportObserver::CountStep(int64_t step) {
   Append({{"kind", "communicated"},
           {"step", static_cast<uint64_t>(step)},
           {"collectives", std::move(rows)}});
+}
+
+// The least seconds that an op takes; 0 where that is not known.
+double ReportObserver::LimitOf(const OpCost& cost) const {
+  const bool is_known = cost.flops == 0 || flops_per_second_ > 0;
+  if (!is_known || bytes_per_second_ == 0) return 0;
+  const double of_flops = cost.flops > 0 ? cost.flops / flops_per_second_ : 0;
+  return std::max(of_flops, cost.bytes / bytes_per_second_);
+}
+
+absl::Status ReportObserver::OnOps(const StepOps& ops) {
+  Json rows = Json::array();
+  for (const auto& [key, entry] : ops.ops) {
+    rows.push_back({{"op", key.first},
+                    {"pass", PassName(key.second)},
+                    {"calls", entry.calls},
+                    {"seconds", entry.seconds},
+                    {"flops", entry.cost.flops},
+                    {"bytes", entry.cost.bytes},
+                    {"limit", LimitOf(entry.cost)}});
+  }
+  Append({{"kind", "ops"},
+          {"step", static_cast<uint64_t>(ops.step)},
+          {"seconds", ops.seconds},
+          {"ops", std::move(rows)}});
+  return absl::OkStatus();
 }
 
 absl::Status ReportObserver::OnSave(int64_t /*step*/) {

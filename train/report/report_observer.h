@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/appended_file.h"
+#include "core/base/op_profile.h"
 #include "nlohmann/json.hpp"
 #include "parallel/comm/collective_call.h"
 #include "train/report/run_report.h"
@@ -40,6 +41,7 @@ class ReportObserver : public TrainObserver {
   absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override;
+  absl::Status OnOps(const StepOps& ops) override;
   absl::Status OnEvaluation(const EvalMetrics& metrics) override;
   absl::Status OnTask(const TaskMetrics& metrics) override;
   absl::Status OnSample(const TrainSample& sample) override;
@@ -53,6 +55,7 @@ class ReportObserver : public TrainObserver {
   };
   using Counts = std::map<std::pair<std::string, CollectiveKind>, Count>;
 
+  double LimitOf(const OpCost& cost) const;
   Counts Communicated() const;
   void CountStep(int64_t step);
   absl::Status Log(const std::string& kind, const std::string& text);
@@ -69,9 +72,10 @@ class ReportObserver : public TrainObserver {
   std::function<void(const std::string& text)> warn_;
   std::string directory_;
   bool of_cpu_ = true;
-  std::vector<const Communicator*> communicators_;  // until a step was counted
-  Counts counts_;                                   // after the step before
-  std::atomic<bool> only_step_ = false;             // nothing else came since
+  double flops_per_second_ = 0, bytes_per_second_ = 0;  // of a rank; 0: not known
+  std::vector<const Communicator*> communicators_;      // until a step was counted
+  Counts counts_;                                       // after the step before
+  std::atomic<bool> only_step_ = false;                 // nothing else came since
   int64_t step_ = 0;
   bool due_ = false;      // the page is older than what was evaluated
   bool gave_up_ = false;  // a file could not be written

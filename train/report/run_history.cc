@@ -33,6 +33,11 @@ bool HasText(const Json& record, const char* key) {
   return it != record.end() && it->is_string();
 }
 
+bool HasNumber(const Json& record, const char* key) {
+  const auto it = record.find(key);
+  return it != record.end() && it->is_number();
+}
+
 // Whether it is a list of objects that have these integers.
 bool HasRows(const Json& record, const char* key, std::initializer_list<const char*> counts) {
   const auto rows = record.find(key);
@@ -42,6 +47,15 @@ bool HasRows(const Json& record, const char* key, std::initializer_list<const ch
              const auto it = row.find(count);
              return it != row.end() && it->is_number_integer();
            });
+  });
+}
+
+bool HasOps(const Json& record) {
+  if (!HasCount(record, "step") || !HasNumber(record, "seconds")) return false;
+  if (!HasRows(record, "ops", {"calls"})) return false;
+  return std::all_of(record["ops"].begin(), record["ops"].end(), [](const Json& row) {
+    return HasText(row, "op") && HasText(row, "pass") && HasNumber(row, "seconds") &&
+           HasNumber(row, "flops") && HasNumber(row, "bytes") && HasNumber(row, "limit");
   });
 }
 
@@ -75,6 +89,8 @@ void RunHistory::Add(const Json& record) {
     if (HasCount(record, "step") && HasRows(record, "collectives", {"calls", "bytes"})) {
       communicated_ = record;
     }
+  } else if (kind == "ops") {
+    if (HasOps(record)) ops_ = record;
   } else if (kind == "sample") {
     if (!HasCount(record, "step") || !HasText(record, "prompt") ||
         !HasText(record, "continuation")) {
@@ -115,6 +131,11 @@ Json RunHistory::Members() const {
   if (communicated_.is_object()) {
     members["communicated"] = communicated_["collectives"];
     members["communicated_step"] = communicated_["step"];
+  }
+  if (ops_.is_object()) {
+    members["ops"] = ops_["ops"];
+    members["ops_step"] = ops_["step"];
+    members["ops_seconds"] = ops_["seconds"];
   }
   members["events"] = FirstAndLast(events_);
   members["samples"] = FirstAndLast(samples_);

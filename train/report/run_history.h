@@ -6,12 +6,15 @@
 //   {"kind":"KIND","time":T,"step":N,"text":".."}
 //   {"kind":"communicated","step":N,"collectives":[{"axis":..,"collective":..,"calls":..,
 //    "bytes":..},..]}                                                      (one line)
+//   {"kind":"ops","step":N,"seconds":S,"ops":[{"op":..,"pass":..,"calls":N,"seconds":S,"flops":X,
+//    "bytes":X,"limit":S},..]}                                             (one line)
 //   {"kind":"memory","observed":"..","bytes":N,"ranks":N}
 //   {"kind":"sample","step":N,"prompt":"..","continuation":".."}
 //
-// T is in seconds since 1970; KIND is started, resumed, stopped, finished, warning or note. A run
-// that resumes appends: of the plans, the memory and what was communicated
-// the last one counts, and of the samples those whose steps were not made once more.
+// T is in seconds since 1970; KIND is started, resumed, stopped, finished, warning or note. A limit
+// is the least time that the op's flops and bytes take; 0: not known. A run that resumes appends:
+// of the plans, the ops, the memory and what was communicated the last one counts, and of the
+// samples those whose steps were not made once more.
 #ifndef STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 #define STRAKE_TRAIN_REPORT_RUN_HISTORY_H_
 
@@ -39,12 +42,12 @@ class RunHistory {
   std::string LastState() const;
 
   // What is known, as members of a run in a report's data: those of the plan, and "memory",
-  // "collectives", "events" and "samples". Of more than 500 events or samples, the first and the
-  // last ones.
+  // "collectives", "ops", "events" and "samples". Of more than 500 events or samples, the first and
+  // the last ones.
   nlohmann::ordered_json Members() const;
 
  private:
-  nlohmann::ordered_json plan_, memory_, communicated_;
+  nlohmann::ordered_json plan_, memory_, communicated_, ops_;
   nlohmann::ordered_json events_ = nlohmann::ordered_json::array();
   nlohmann::ordered_json samples_ = nlohmann::ordered_json::array();
 };

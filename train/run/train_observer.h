@@ -7,7 +7,8 @@
 //   OnPlan, OnStart                once, before the first step; between them
 //   OnMemory                       many times a second, while the system provides memory
 //   OnWork                         at any time before OnEnd, for what may take long
-//   OnStep                         after each step; then, where they are due,
+//   OnStep                         after each step;
+//   OnOps                          once, after one of the first steps; then, where they are due,
 //   OnEvaluation, OnTask,        once for each validation data, and for each task
 //   OnSample
 //   OnEnd                          once, where the run has not failed
@@ -26,6 +27,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "core/base/op_profile.h"
 #include "core/base/work_state.h"
 
 namespace strake {
@@ -94,6 +96,13 @@ struct StepMetrics {
   std::vector<SourceMetrics> sources = {};  // empty without sources
 };
 
+// The ops of one step on the first rank, with what they waited for.
+struct StepOps {
+  int64_t step = 0;
+  double seconds = 0;  // of the step
+  const OpProfile::Entries& ops;
+};
+
 struct EvalMetrics {
   int64_t step = 0;
   std::string name = {};  // of the validation data; "" where it has none
@@ -157,6 +166,7 @@ class TrainObserver {
   // All checks have passed, and the directory is claimed.
   virtual absl::Status OnStart(const TrainStart& /*start*/) { return absl::OkStatus(); }
   virtual absl::Status OnStep(const StepMetrics& /*metrics*/) { return absl::OkStatus(); }
+  virtual absl::Status OnOps(const StepOps& /*ops*/) { return absl::OkStatus(); }
   virtual absl::Status OnEvaluation(const EvalMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnTask(const TaskMetrics& /*metrics*/) { return absl::OkStatus(); }
   virtual absl::Status OnSample(const TrainSample& /*sample*/) { return absl::OkStatus(); }

@@ -16,6 +16,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/device/context.h"
+#include "core/device/cuda_op_profile.h"
 #include "core/memory/activation_arena.h"
 #include "core/ops/documents.h"
 #include "data/blend.h"
@@ -746,8 +747,32 @@ absl::StatusOr<TrainEnd> Trainer::End(TrainEnd::Reason reason) const {
   return end;
 }
 
+// The second step, when memory and caches are warm, or where that is traced, the one after these.
+int64_t Trainer::StepToMeasure() const {
+  const int64_t step = std::min(step_ + 2, options_.schedule.total_steps);
+  const bool traced = options_.first_traced_step <= step && step <= options_.last_traced_step;
+  return traced ? options_.last_traced_step + 1 : step;
+}
+
+// On all ranks, so that none of them has a CUDA graph in this step.
+absl::Status Trainer::MeasuredStep() {
+  OpProfile of_host;
+  std::optional<CudaOpProfile> of_gpu;
+  if (engine_->cuda() != nullptr) of_gpu.emplace(engine_->cuda()->stream());
+  OpProfile* const profile = of_gpu.has_value() ? &*of_gpu : &of_host;
+  const double start = MonotonicSeconds();
+  engine_->set_profile(profile);
+  const absl::Status done = Step();
+  engine_->set_profile(nullptr);
+  STRAKE_RETURN_IF_ERROR(done);
+  if (of_gpu.has_value()) STRAKE_RETURN_IF_ERROR(of_gpu->Resolve());
+  const StepOps ops = {
+      .step = step_, .seconds = MonotonicSeconds() - start, .ops = profile->entries()};
+  return Tell([&](TrainObserver& o) { return o.OnOps(ops); });
+}
+
 absl::Status Trainer::StepAndWhatFollows() {
-  STRAKE_RETURN_IF_ERROR(Step());
+  STRAKE_RETURN_IF_ERROR(step_ + 1 == measured_step_ ? MeasuredStep() : Step());
   {
     const ProfileSpan span(profile(), {.category = "io", .name = "save"});
     STRAKE_RETURN_IF_ERROR(saver_->EndIfWritten(step_, due_));
@@ -794,6 +819,7 @@ absl::StatusOr<TrainEnd> Trainer::Run() {
   if (step_ >= num_steps && !due_.any()) return End(TrainEnd::Reason::kNothingToDo);
   STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
   STRAKE_RETURN_IF_ERROR(StartTrace());
+  measured_step_ = StepToMeasure();
   STRAKE_RETURN_IF_ERROR(DoWhatIsDue());
   while (step_ < num_steps && !stop_) {
     if (trace_ != nullptr) STRAKE_RETURN_IF_ERROR(trace_->BeginStep(step_ + 1));

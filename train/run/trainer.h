@@ -93,6 +93,8 @@ class Trainer {
   absl::Status WriteTrace(bool ended);
   OpProfile* profile() const { return engine_->context().profile(); }
   absl::Status Step();
+  int64_t StepToMeasure() const;
+  absl::Status MeasuredStep();
   double Mfu(double tokens_per_second) const;
   absl::Status StepAndWhatFollows();
   TokenBatch Batch(int64_t count) const;
@@ -131,6 +133,7 @@ class Trainer {
 
   int64_t step_ = 0;                 // done
   int64_t samples_ = 0;              // consumed
+  int64_t measured_step_ = 0;        // whose ops observers are told of
   bool stop_ = false;                // agreed on by all ranks
   bool held_run_ = false;            // whether the directory did before; on the first rank
   std::vector<int64_t> damaged_;     // checkpoints that were passed over, on the first rank

@@ -155,6 +155,8 @@ struct TrainerOptions {
   // Floating-point operations per second that all ranks can do, which the metrics compare with; 0:
   // not known.
   double peak_flops = 0;
+  // Bytes per second that all ranks can move to and from memory; likewise.
+  double peak_memory_rate = 0;
 
   // Called on every rank between steps, and while text is prepared; if it returns true on any rank,
   // the run saves and ends.

@@ -1,0 +1,24 @@
+// The limits that a run's speed is compared with.
+#ifndef STRAKE_TOOLS_CLI_PEAK_RATES_H_
+#define STRAKE_TOOLS_CLI_PEAK_RATES_H_
+
+#include "tools/cli/layout.h"
+#include "tools/cli/machine.h"
+
+namespace strake {
+
+// Floating-point operations per second that all ranks can do in the machine's dtype; 0 where that
+// is not known. On GPUs, their nominal rate in bf16. On CPUs, what this rank's threads do now
+// (core/device/fma_peak.h), measured for about 20 ms, times the number of ranks; where ranks are
+// threads, no more than the cores of this machine can do.
+double PeakFlops(const MachineConfig& machine, const LayoutConfig& layout);
+
+// Bytes per second that all ranks can move to and from memory; 0 where that is not known. On GPUs,
+// their nominal rate. On CPUs, what as many threads as this machine's ranks have, but no more than
+// cores, move now (core/device/memory_stream.h), measured for about 50 ms, times the number of
+// machines.
+double PeakMemoryRate(const MachineConfig& machine, const LayoutConfig& layout);
+
+}  // namespace strake
+
+#endif  // STRAKE_TOOLS_CLI_PEAK_RATES_H_
