@@ -145,6 +145,12 @@ TEST(ReportTest, ShowsTheWholeRunAndHowItWentOn) {
   const auto counted = SumsOf(report.at("communicated"));
   EXPECT_GE(counted.size(), 3);
   EXPECT_EQ(counted, SumsOf(report.at("collectives")));
+  EXPECT_EQ(report.at("ops_step"), 8);  // the second one after it went on
+  for (const auto& op : report.at("ops")) {
+    if (op.at("op") == "matmul") EXPECT_GT(op.at("limit"), 0) << op;
+    EXPECT_LE(op.at("seconds"), report.at("ops_seconds")) << op;
+  }
+  EXPECT_GT(report.at("ops").size(), 5);
   EXPECT_GT(report.at("observed_bytes"), report.at("memory").at(0).at("bytes"));
   std::vector<double> losses, logged;
   for (const auto& curve : report.at("curves")) {

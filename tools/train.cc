@@ -82,8 +82,10 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     MetricsObserver metrics(warn);
     TensorBoardObserver tensorboard(warn);
     ScreenObserver lines(command, &screen);
+    std::optional<int> gpu;
+    if (config.machine.device_kind() == Device::kCuda && prints) gpu = CudaDeviceOf(layout);
     ReportObserver report(MachineText(config.machine, layout),
-                          layout.comm == "threads" ? NumRanks(layout.sizes()) : 1, warn);
+                          layout.comm == "threads" ? NumRanks(layout.sizes()) : 1, gpu, warn);
     std::vector<TrainObserver*> observers = {&metrics, &lines, &report};
     if (config.tensorboard) observers.insert(observers.begin() + 1, &tensorboard);
     TrainerOptions of_rank = options;

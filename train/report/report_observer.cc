@@ -13,6 +13,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
 #include "core/base/version.h"
+#include "core/cuda/cuda_runtime.h"
 #include "models/families/family.h"
 #include "models/model_config.h"
 #include "parallel/comm/collective_stats.h"
@@ -88,17 +89,30 @@ Json Collectives(const TrainPlan& plan) {
   return rows;
 }
 
+// Of a GPU; 0 where that is not known.
+size_t FreeBytes(int gpu) {
+  const auto described = DescribeCudaDevice(gpu);
+  return described.ok() ? described->free_bytes : 0;
+}
+
 const char* KindOf(TrainEnd::Reason reason) {
   return reason == TrainEnd::Reason::kStopRequested ? "stopped" : "finished";
 }
 
 }  // namespace
 
+ReportObserver::ReportObserver(std::string machine, int num_ranks, std::optional<int> gpu,
+                               std::function<void(const std::string& text)> warn)
+    : machine_(std::move(machine)),
+      num_ranks_(num_ranks),
+      gpu_(gpu),
+      free_gpu_bytes_(gpu.has_value() ? FreeBytes(*gpu) : 0),
+      warn_(std::move(warn)) {}
+
 absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
   const int num_ranks = NumRanks(plan.mesh.sizes());
   flops_per_second_ = plan.options.peak_flops / num_ranks;
   bytes_per_second_ = plan.options.peak_memory_rate / num_ranks;
-  of_cpu_ = plan.options.engine.device == Device::kCpu;
   report_.num_steps = plan.options.schedule.total_steps;
   report_.config = ConfigOf(plan.options, plan.mesh.sizes());
   communicators_ = plan.communicators;
@@ -295,17 +309,28 @@ absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
   return absl::OkStatus();
 }
 
-// On a GPU the plan is not of the process's memory.
+// What the plan is of: on a GPU its memory, otherwise the process's.
 void ReportObserver::AppendMemory() {
+  if (gpu_.has_value()) {
+    const size_t now = FreeBytes(*gpu_);
+    if (now > 0 && now < free_gpu_bytes_) {
+      AppendObserved("taken of the GPU by the end", free_gpu_bytes_ - now);
+    }
+    return;
+  }
   rusage usage = {};
-  if (!of_cpu_ || getrusage(RUSAGE_SELF, &usage) != 0) return;
-  Append(
-      {{"kind", "memory"},
-       {"observed", num_ranks_ == 1 ? "most that its process held"
-                                    : absl::StrCat("most that the process held, with all of its ",
-                                                   num_ranks_, " ranks")},
-       {"bytes", static_cast<uint64_t>(usage.ru_maxrss) << 10},
-       {"ranks", static_cast<uint64_t>(num_ranks_)}});
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return;
+  AppendObserved(num_ranks_ == 1 ? "most that its process held" : "most that the process held",
+                 static_cast<uint64_t>(usage.ru_maxrss) << 10);
+}
+
+void ReportObserver::AppendObserved(const char* what, uint64_t bytes) {
+  const std::string of_all =
+      num_ranks_ == 1 ? "" : absl::StrCat(", with all of its ", num_ranks_, " ranks");
+  Append({{"kind", "memory"},
+          {"observed", what + of_all},
+          {"bytes", bytes},
+          {"ranks", static_cast<uint64_t>(num_ranks_)}});
 }
 
 void ReportObserver::WritePage() {

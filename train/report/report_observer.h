@@ -31,10 +31,10 @@ class Communicator;
 // Must come after MetricsObserver: it reads the log of a run that is resumed.
 class ReportObserver : public TrainObserver {
  public:
-  // `machine` describes what a rank computes on. This process runs `num_ranks` of the ranks.
-  ReportObserver(std::string machine, int num_ranks,
-                 std::function<void(const std::string& text)> warn = nullptr)
-      : machine_(std::move(machine)), num_ranks_(num_ranks), warn_(std::move(warn)) {}
+  // `machine` describes what a rank computes on. This process runs `num_ranks` of the ranks, on
+  // `gpu` where they compute on one, whose memory is read now and at the end.
+  ReportObserver(std::string machine, int num_ranks, std::optional<int> gpu = std::nullopt,
+                 std::function<void(const std::string& text)> warn = nullptr);
 
   absl::Status OnWarning(const std::string& text) override { return Log("warning", text); }
   absl::Status OnNote(const std::string& text) override { return Log("note", text); }
@@ -61,6 +61,7 @@ class ReportObserver : public TrainObserver {
   absl::Status Log(const std::string& kind, const std::string& text);
   void Append(nlohmann::ordered_json record);
   void AppendMemory();
+  void AppendObserved(const char* what, uint64_t bytes);
   void WritePage();
   void GiveUp(const absl::Status& reason);
   absl::Status Read();
@@ -69,9 +70,10 @@ class ReportObserver : public TrainObserver {
 
   std::string machine_;
   int num_ranks_;
+  std::optional<int> gpu_;
+  size_t free_gpu_bytes_ = 0;  // before the run
   std::function<void(const std::string& text)> warn_;
   std::string directory_;
-  bool of_cpu_ = true;
   double flops_per_second_ = 0, bytes_per_second_ = 0;  // of a rank; 0: not known
   std::vector<const Communicator*> communicators_;      // until a step was counted
   Counts counts_;                                       // after the step before

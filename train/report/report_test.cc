@@ -269,21 +269,27 @@ TEST(ReportTest, TellsWhatARunIs) {
   WriteFile(dir / "run.json",
             R"({"format_version":1,"step":2,"samples":2,"identity":{},"config":{"steps":2}})");
   EXPECT_EQ(RunOf(dir.path())["state"], "finished");
-  WriteFile(dir / "report.jsonl",
-            R"({"kind":"plan","model":"Llama","memory":[{"name":"weights","bytes":12}]})"
-            "\n"
-            R"({"kind":"started","time":1796200000,"step":0})"
-            "\n"
-            R"({"kind":"sample","step":1,"prompt":"a","continuation":"b"})"
-            "\n"
-            R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- old"})"
-            "\n"
-            R"({"kind":"resumed","time":1796200100,"step":1})"
-            "\n"
-            R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- new"})"
-            "\n"
-            R"({"kind":"stopped","time":1796200200,"step":2})"
-            "\nhalf");
+  WriteFile(
+      dir / "report.jsonl",
+      R"({"kind":"plan","model":"Llama","memory":[{"name":"weights","bytes":12}]})"
+      "\n"
+      R"({"kind":"started","time":1796200000,"step":0})"
+      "\n"
+      R"({"kind":"sample","step":1,"prompt":"a","continuation":"b"})"
+      "\n"
+      R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- old"})"
+      "\n"
+      R"({"kind":"resumed","time":1796200100,"step":1})"
+      "\n"
+      R"({"kind":"sample","step":2,"prompt":"a","continuation":"<!-- new"})"
+      "\n"
+      R"({"kind":"ops","step":2,"seconds":0.5,"ops":[{"op":"matmul","pass":"forward","calls":3,)"
+      R"("seconds":0.25,"flops":1e9,"bytes":1e6,"limit":0.125}]})"
+      "\n"
+      R"({"kind":"ops","step":3,"seconds":0.5,"ops":[{"op":"matmul","pass":"forward"}]})"
+      "\n"
+      R"({"kind":"stopped","time":1796200200,"step":2})"
+      "\nhalf");
   const std::string page = Page(dir.path());
   EXPECT_THAT(page, Not(HasSubstr("<!-- new")));
   const Json run = DataOf(page)["runs"][0];
@@ -292,6 +298,9 @@ TEST(ReportTest, TellsWhatARunIs) {
   EXPECT_EQ(run["config"], Json({{"steps", 2}}));
   EXPECT_EQ(run["model"], "Llama");
   EXPECT_EQ(run["memory"][0]["bytes"], 12);
+  EXPECT_EQ(run["ops_step"], 2) << "a record without numbers is left out";
+  EXPECT_EQ(run["ops_seconds"], 0.5);
+  EXPECT_EQ(run["ops"][0]["limit"], 0.125);
   EXPECT_EQ(run["events"].size(), 3);
   ASSERT_EQ(run["samples"].size(), 2);
   EXPECT_EQ(run["samples"][1]["continuation"], "<!-- new");
