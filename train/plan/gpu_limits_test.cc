@@ -66,7 +66,7 @@ TEST(GpuLimitsTest, KnowsGpusByName) {
   EXPECT_EQ(NominalMemoryRate("NVIDIA H200"), 4.8e12);
   EXPECT_EQ(NominalMemoryRate("NVIDIA H100 80GB HBM3"), 3.35e12);
   EXPECT_EQ(NominalMemoryRate("NVIDIA A100-SXM4-40GB"), 1.555e12);
-  EXPECT_EQ(NominalMemoryRate("NVIDIA A100-SXM4-80GB"), 2.039e12);
+  EXPECT_EQ(NominalMemoryRate("NVIDIA B200"), 8e12);
   EXPECT_FALSE(NominalMemoryRate("emulated GPU").has_value());
 }
 
