@@ -114,6 +114,7 @@ class DryRun {
     for (const bool accumulate : {false, true}) {
       for (const double offset : {0, 1}) {
         Expect(RmsNormBackward(ctx_, x, x, w, offset, row, accumulate, x, dw));
+        Expect(RmsNormBackward(ctx_, x, x, w, offset, row, accumulate, /*dx=*/{}, dw));
       }
       Expect(LayerNormBackward(ctx_,
                                {.dy = x,
@@ -125,6 +126,10 @@ class DryRun {
                                 .dweight = dw,
                                 .dbias = dw},
                                accumulate));
+      Expect(LayerNormBackward(
+          ctx_,
+          {.dy = x, .x = x, .weight = w, .mean = row, .rstd = row, .dweight = dw, .dbias = dw},
+          accumulate));
     }
   }
 
@@ -135,6 +140,7 @@ class DryRun {
     Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, {}, Sum({kN, 6})));
     Expect(QkNormForward(ctx_, heads, weights, 1e-5, {}, qkv, raw, Sum({kN, 6})));
     Expect(QkNormBackward(ctx_, heads, weights, raw, Sum({kN, 6}), {}, qkv, Sum({8}), Sum({8})));
+    Expect(QkNormBackwardWeight(ctx_, heads, weights, raw, Sum({kN, 6}), raw, Sum({8}), Sum({8})));
     for (const int num_ranks : {1, 2}) {
       const QkNormHeads whole = {QkNormKind::kWhole, 4, 2, 8, num_ranks};
       const QkNormWeights wide = {T({4 * 8}), T({2 * 8}), 1};

@@ -48,7 +48,7 @@ LayerNormBackwardArgs<T, Stat> Args(const LayerNormBackwardOperands& o, bool acc
           .rows = o.x.dim(0),
           .columns = o.x.dim(1),
           .accumulate_dx = accumulate_dx,
-          .dx = o.dx.data<T>(),
+          .dx = RowsOrNull<T>(o.dx),
           .dweight = DataOrNull<Stat>(o.dweight),
           .dbias = DataOrNull<Stat>(o.dbias)};
 }
@@ -97,7 +97,7 @@ absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands
 absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& o,
                                bool accumulate_dx) {
   CheckShapes(o.x, o.weight, o.weight, o.dy, o.mean, o.rstd);
-  CheckShapes(o.x, o.weight, o.weight, o.dx, o.mean, o.rstd);
+  if (o.dx.defined()) CheckShapes(o.x, o.weight, o.weight, o.dx, o.mean, o.rstd);
   CheckGradient("layer_norm", o.weight, o.dweight);
   CheckGradient("layer_norm", o.weight, o.dbias);
   CHECK_EQ(o.dweight.defined(), o.dbias.defined()) << "[layer_norm] gradients of weight, bias";
@@ -124,13 +124,14 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
     });
   }
   const int64_t weight_columns = o.dweight.defined() ? o.x.dim(1) : 0;
+  const int64_t input_rows = o.dx.defined() ? o.x.dim(0) : 0;
   const bool done = RunCpuKernels("layer_norm", ctx, o.x.dtype(), [&]<typename T>() {
     const auto args = Args<T>(o, accumulate_dx);
     // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormBackwardWeight(args, begin, end));
     });
-    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(input_rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(LayerNormBackwardInput(args, begin, end));
     });
   });
@@ -141,7 +142,7 @@ absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperan
     ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::LayerNormBackwardWeight(args, begin, end);
     });
-    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(input_rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
       reference::LayerNormBackwardInput(args, begin, end);
     });
   });

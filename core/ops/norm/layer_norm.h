@@ -31,15 +31,16 @@ absl::Status LayerNormForward(const Context& ctx, const LayerNormForwardOperands
                               double eps);
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]:
-//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
+//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it; undefined: not computed
 //   dweight [C]     +=; undefined, with dbias: both are not computed
 //   dbias   [C]     +=
+// All have the same bits in one call and in two.
 //   dbias[c]   += sum_n dy[n,c],   dweight[c] += sum_n dy[n,c] xhat[n,c]
 //   dx[n,c]     = rstd[n] (g[n,c] - mean_c(g) - xhat[n,c] mean_c(g xhat)),
 //   g = dy * weight, xhat = (x - mean) * rstd
 struct LayerNormBackwardOperands {
   Tensor dy, x, weight, mean, rstd;
-  Tensor dx, dweight, dbias;
+  Tensor dx = {}, dweight = {}, dbias = {};
 };
 absl::Status LayerNormBackward(const Context& ctx, const LayerNormBackwardOperands& operands,
                                bool accumulate_dx);

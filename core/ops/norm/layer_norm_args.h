@@ -28,7 +28,7 @@ struct LayerNormBackwardArgs {
   const Stat *mean, *rstd;  // [N]
   int64_t rows, columns;
   bool accumulate_dx;         // dx += instead of =
-  T* dx;                      // [N, C]
+  T* dx;                      // [N, C], or null
   Stat *dweight, *dbias;      // [C], +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };

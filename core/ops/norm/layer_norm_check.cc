@@ -34,6 +34,25 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
+// The gradients of weight and bias alone.
+OpCheck BackwardWeightCheck(const OpCall& call) {
+  const double rows = static_cast<double>(call.ShapeOf("x")[0]);
+  return {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1, 0.1),
+                      In(call, "rstd", 1, 0.1), In(call, "mean", kResidualMean, 0.1),
+                      In(call, "dy"), Grad(call, "dweight", rows, 8), Grad(call, "dbias", rows, 8)},
+          .run = [](const Context& ctx, const Tensors& t) {
+            return LayerNormBackward(ctx,
+                                     {.dy = t[4],
+                                      .x = t[0],
+                                      .weight = t[1],
+                                      .mean = t[3],
+                                      .rstd = t[2],
+                                      .dweight = t[5],
+                                      .dbias = t[6]},
+                                     /*accumulate_dx=*/false);
+          }};
+}
+
 // In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy. Frozen
 // parameters have no gradients.
 OpCheck BackwardCheck(const OpCall& call) {
@@ -74,7 +93,8 @@ OpCheck BackwardCheck(const OpCall& call) {
 }  // namespace
 
 OpCheck LayerNormCheck(const OpCall& call) {
-  return call.Has("dy") ? BackwardCheck(call) : ForwardCheck(call);
+  if (!call.Has("dy")) return ForwardCheck(call);
+  return call.Has("dx") ? BackwardCheck(call) : BackwardWeightCheck(call);
 }
 
 }  // namespace strake

@@ -34,7 +34,7 @@ inline int64_t LayerNormBackwardWorkspaceSize(int64_t rows, int64_t columns,
 
 // From dy, x [N, C], weight [C] and the forward pass's mean and rstd [N]; x is the forward pass's
 // `sum`.
-//   dx      [N, C]  =, or += with `accumulate_dx`; without it dx may be dy
+//   dx      [N, C]  =, or += with `accumulate_dx`; without it dx may be dy; null: not written
 //   dweight [C]     +=, f32
 //   dbias   [C]     +=, f32
 template <typename T>

@@ -76,7 +76,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
                              const Tensor& weight, double weight_offset, const Tensor& rstd,
                              bool accumulate_dx, Tensor dx, Tensor dweight) {
   CheckShapes("rms_norm", x, weight, dy, rstd);
-  CheckShapes("rms_norm", x, weight, dx, rstd);
+  if (dx.defined()) CheckShapes("rms_norm", x, weight, dx, rstd);
   CheckGradient("rms_norm", weight, dweight);
   const bool on_cuda = OnCuda("rms_norm", ctx, dy, x, weight, rstd, dx, dweight);
   const ActivationScope scope(ctx.arena());
@@ -101,7 +101,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
             .columns = x.dim(1),
             .weight_offset = weight_offset,
             .accumulate_dx = accumulate_dx,
-            .dx = dx.data<T>(),
+            .dx = RowsOrNull<T>(dx),
             .dweight = DataOrNull<Stat>(dweight)};
   };
   if (on_cuda) {
@@ -112,13 +112,14 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
     });
   }
   const int64_t weight_columns = dweight.defined() ? x.dim(1) : 0;
+  const int64_t input_rows = dx.defined() ? x.dim(0) : 0;
   const bool done = RunCpuKernels("rms_norm", ctx, x.dtype(), [&]<typename T>() {
     const auto args = args_of.template operator()<T, float>();
     // Columns first, because dx may overwrite dy.
     ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(RmsNormBackwardWeight(args, begin, end));
     });
-    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(input_rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
       STRAKE_CPU_RUN(RmsNormBackwardInput(args, begin, end));
     });
   });
@@ -129,7 +130,7 @@ absl::Status RmsNormBackward(const Context& ctx, const Tensor& dy, const Tensor&
     ctx.team().ParallelFor(weight_columns, kColumnGrain, [&](int64_t begin, int64_t end) {
       reference::RmsNormBackwardWeight(args, begin, end);
     });
-    ctx.team().ParallelFor(args.rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
+    ctx.team().ParallelFor(input_rows, RowGrain(args.columns), [&](int64_t begin, int64_t end) {
       reference::RmsNormBackwardInput(args, begin, end);
     });
   });

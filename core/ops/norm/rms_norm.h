@@ -26,8 +26,9 @@ absl::Status RmsNormForward(const Context& ctx, const Tensor& x, const Tensor& r
                             Tensor y, Tensor rstd);
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]:
-//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it
-//   dweight [C]     +=; undefined: it is not computed
+//   dx      [N, C]  =, or += with `accumulate_dx`; may be dy without it; undefined: not computed
+//   dweight [C]     +=; undefined: not computed
+// Both have the same bits in one call and in two.
 //   dweight[c] += sum_n dy[n,c] x[n,c] rstd[n]
 //   dx[n,c]     = rstd[n] (g[n,c] - xhat[n,c] mean_c(g xhat)),  g = dy (weight_offset + weight),
 //   xhat = x rstd

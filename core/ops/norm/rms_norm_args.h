@@ -30,7 +30,7 @@ struct RmsNormBackwardArgs {
   int64_t rows, columns;
   double weight_offset = 0;   // as in the forward pass
   bool accumulate_dx;         // dx += instead of =
-  T* dx;                      // [N, C]
+  T* dx;                      // [N, C], or null
   Stat* dweight;              // [C], +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };

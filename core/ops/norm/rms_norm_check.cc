@@ -27,6 +27,17 @@ OpCheck ForwardCheck(const OpCall& call) {
   return check;
 }
 
+// A weight's gradient alone.
+OpCheck BackwardWeightCheck(const OpCall& call) {
+  const double rows = static_cast<double>(call.ShapeOf("x")[0]);
+  return {.tensors = {In(call, "x", kResidualMean), In(call, "weight", 1, 0.1),
+                      In(call, "rstd", 1, 0.1), In(call, "dy"), Grad(call, "dweight", rows, 8)},
+          .run = [](const Context& ctx, const Tensors& t) {
+            return RmsNormBackward(ctx, t[3], t[0], t[1], 0, t[2], /*accumulate_dx=*/false,
+                                   /*dx=*/{}, t[4]);
+          }};
+}
+
 // In a block, dx accumulates the residual stream's gradient; otherwise it replaces dy. A frozen
 // weight has no gradient.
 OpCheck BackwardCheck(const OpCall& call) {
@@ -58,7 +69,8 @@ OpCheck BackwardCheck(const OpCall& call) {
 }  // namespace
 
 OpCheck RmsNormCheck(const OpCall& call) {
-  return call.Has("dy") ? BackwardCheck(call) : ForwardCheck(call);
+  if (!call.Has("dy")) return ForwardCheck(call);
+  return call.Has("dx") ? BackwardCheck(call) : BackwardWeightCheck(call);
 }
 
 }  // namespace strake

@@ -32,7 +32,7 @@ inline int64_t RmsNormBackwardWorkspaceSize(int64_t rows, int64_t columns, int64
 }
 
 // From dy, x [N, C], weight [C] and the forward pass's rstd [N]; x is the forward pass's `sum`.
-//   dx      [N, C]  =, or += with `accumulate_dx`; without it dx may be dy
+//   dx      [N, C]  =, or += with `accumulate_dx`; without it dx may be dy; null: not written
 //   dweight [C]     +=, f32
 template <typename T>
 absl::Status RmsNormBackward(CudaStream stream, const RmsNormBackwardArgs<T>& args);

@@ -131,6 +131,73 @@ absl::Status Sums(const Context& ctx, const QkNormHeads& heads, const QkNormWeig
   return absl::OkStatus();
 }
 
+// CUDA's workspace of the backward pass, undefined on the CPU.
+Tensor Workspace(const Context& ctx, int64_t rows, const QkNormWeights& weights, bool on_cuda) {
+  if (!on_cuda) return Tensor();
+  const int64_t columns = weights.query.dim(0) + weights.key.dim(0);
+  return ctx.arena().Allocate(DType::kF32, {cuda::QkNormBackwardWorkspaceSize(rows, columns)});
+}
+
+// Checked operands; no dry run.
+struct BackwardOperands {
+  const Tensor &raw, &rstd, &sums, &dy, &dquery, &dkey;
+  bool weights_only = false;
+};
+
+absl::Status RunBackward(const Context& ctx, const QkNormHeads& heads, const QkNormWeights& weights,
+                         const BackwardOperands& o, bool on_cuda, const Tensor& workspace) {
+  const auto args_of = [&]<typename T, typename Stat>() -> QkNormBackwardArgs<T, Stat> {
+    return {.parts = {QueryPart<T>(heads, weights), KeyPart<T>(heads, weights)},
+            .rows = o.dy.dim(0),
+            .columns = o.dy.dim(1),
+            .num_normalized = heads.num_normalized(),
+            .num_groups = heads.num_groups(),
+            .num_ranks = heads.num_ranks,
+            .weight_offset = weights.offset,
+            .raw = o.raw.data<T>(),
+            .rstd = o.rstd.data<Stat>(),
+            .sums = RowsOrNull<Stat>(o.sums),
+            .dqkv = o.dy.data<T>(),
+            .weights_only = o.weights_only,
+            .dweights = {DataOrNull<Stat>(o.dquery), DataOrNull<Stat>(o.dkey)}};
+  };
+  if (on_cuda) {
+    return DispatchCuda("qk_norm", o.dy.dtype(), [&]<typename T>() {
+      auto args = args_of.template operator()<T, float>();
+      args.workspace = workspace.data<float>();
+      return cuda::QkNormBackward<T>(ctx.cuda_stream(), args);
+    });
+  }
+  const int num_weights = o.dquery.defined() ? 2 : 0;
+  const int64_t rows = o.weights_only ? 0 : o.dy.dim(0);
+  const int64_t grain = RowGrain(heads.num_normalized());
+  const bool done = RunCpuKernels("qk_norm", ctx, o.dy.dtype(), [&]<typename T>() {
+    const auto args = args_of.template operator()<T, float>();
+    // Columns first, because dx overwrites dy.
+    for (int p = 0; p < num_weights; ++p) {
+      ctx.team().ParallelFor(args.parts[p].group_columns, kColumnGrain,
+                             [&](int64_t begin, int64_t end) {
+                               STRAKE_CPU_RUN(QkNormBackwardWeight(args, p, begin, end));
+                             });
+    }
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      STRAKE_CPU_RUN(QkNormBackwardInput(args, begin, end));
+    });
+  });
+  if (done) return absl::OkStatus();
+  DispatchReference("qk_norm", o.dy.dtype(), [&]<typename Scalar>() {
+    const auto args = args_of.template operator()<Scalar, Scalar>();
+    // Columns first, because dx overwrites dy.
+    for (int p = 0; p < num_weights; ++p) {
+      reference::QkNormBackwardWeight(args, p, 0, args.parts[p].group_columns);
+    }
+    ctx.team().ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
+      reference::QkNormBackwardInput(args, begin, end);
+    });
+  });
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status QkNormForward(const Context& ctx, const QkNormHeads& heads,
@@ -202,12 +269,7 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
   const bool on_cuda =
       OnCuda("qk_norm", ctx, raw, rstd, weights.query, weights.key, sums, dqkv, dquery, dkey);
   const ActivationScope scope(ctx.arena());
-  Tensor workspace;
-  if (on_cuda) {
-    workspace = ctx.arena().Allocate(DType::kF32,
-                                     {cuda::QkNormBackwardWorkspaceSize(
-                                         dqkv.dim(0), weights.query.dim(0) + weights.key.dim(0))});
-  }
+  const Tensor workspace = Workspace(ctx, dqkv.dim(0), weights, on_cuda);
   const OpScope op(ctx, "qk_norm", [&](OpCall& call) {
     call.InOut("dy", dqkv, NormalizedBytes(heads, dqkv))
         .In("raw", raw)
@@ -221,54 +283,52 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
     SetHeads(heads, &call);
   });
   if (ctx.dry_run()) return absl::OkStatus();
-  const auto args_of = [&]<typename T, typename Stat>() -> QkNormBackwardArgs<T, Stat> {
-    return {.parts = {QueryPart<T>(heads, weights), KeyPart<T>(heads, weights)},
-            .rows = dqkv.dim(0),
-            .columns = dqkv.dim(1),
-            .num_normalized = heads.num_normalized(),
-            .num_groups = heads.num_groups(),
-            .num_ranks = heads.num_ranks,
-            .weight_offset = weights.offset,
-            .raw = raw.data<T>(),
-            .rstd = rstd.data<Stat>(),
-            .sums = RowsOrNull<Stat>(sums),
-            .dqkv = dqkv.data<T>(),
-            .dweights = {DataOrNull<Stat>(dquery), DataOrNull<Stat>(dkey)}};
-  };
-  if (on_cuda) {
-    return DispatchCuda("qk_norm", dqkv.dtype(), [&]<typename T>() {
-      auto args = args_of.template operator()<T, float>();
-      args.workspace = workspace.data<float>();
-      return cuda::QkNormBackward<T>(ctx.cuda_stream(), args);
-    });
-  }
-  const int num_weights = dquery.defined() ? 2 : 0;
-  const int64_t grain = RowGrain(heads.num_normalized());
-  const bool done = RunCpuKernels("qk_norm", ctx, dqkv.dtype(), [&]<typename T>() {
-    const auto args = args_of.template operator()<T, float>();
-    // Columns first, because dx overwrites dy.
-    for (int p = 0; p < num_weights; ++p) {
-      ctx.team().ParallelFor(args.parts[p].group_columns, kColumnGrain,
-                             [&](int64_t begin, int64_t end) {
-                               STRAKE_CPU_RUN(QkNormBackwardWeight(args, p, begin, end));
-                             });
-    }
-    ctx.team().ParallelFor(args.rows, grain, [&](int64_t begin, int64_t end) {
-      STRAKE_CPU_RUN(QkNormBackwardInput(args, begin, end));
-    });
+  return RunBackward(
+      ctx, heads, weights,
+      {.raw = raw, .rstd = rstd, .sums = sums, .dy = dqkv, .dquery = dquery, .dkey = dkey}, on_cuda,
+      workspace);
+}
+
+absl::Status QkNormBackwardWeight(const Context& ctx, const QkNormHeads& heads,
+                                  const QkNormWeights& weights, const Tensor& raw,
+                                  const Tensor& rstd, const Tensor& dy, Tensor dquery,
+                                  Tensor dkey) {
+  CHECK(dy.rank() == 2 && IsMatrix(dy, dy.dim(0), heads.num_normalized(), dy.dtype()) &&
+        raw.shape() == dy.shape() && raw.dtype() == dy.dtype() &&
+        IsMatrix(rstd, dy.dim(0), heads.num_groups(), AccumulationDType(dy.dtype())) &&
+        dquery.defined() && dkey.defined())
+      << "[qk_norm] " << heads.num_heads << " query heads and " << heads.num_kv_heads
+      << " key/value heads of " << heads.head_dim << ", dy " << dy.ToString() << ", raw "
+      << raw.ToString() << ", rstd " << rstd.ToString() << ", gradients " << dquery.ToString()
+      << " and " << dkey.ToString();
+  CheckWeights("qk_norm", heads, weights, dy.dtype());
+  CheckGradient("qk_norm", weights.query, dquery);
+  CheckGradient("qk_norm", weights.key, dkey);
+  const bool on_cuda =
+      OnCuda("qk_norm", ctx, raw, rstd, weights.query, weights.key, dy, dquery, dkey);
+  const ActivationScope scope(ctx.arena());
+  const Tensor workspace = Workspace(ctx, dy.dim(0), weights, on_cuda), no_sums;
+  const OpScope op(ctx, "qk_norm", [&](OpCall& call) {
+    call.In("dy", dy)
+        .In("raw", raw)
+        .In("rstd", rstd)
+        .In("query", weights.query)
+        .In("key", weights.key)
+        .InOut("dquery", dquery)
+        .InOut("dkey", dkey)
+        .Set("weight_offset", weights.offset);
+    SetHeads(heads, &call);
   });
-  if (done) return absl::OkStatus();
-  DispatchReference("qk_norm", dqkv.dtype(), [&]<typename Scalar>() {
-    const auto args = args_of.template operator()<Scalar, Scalar>();
-    // Columns first, because dx overwrites dy.
-    for (int p = 0; p < num_weights; ++p) {
-      reference::QkNormBackwardWeight(args, p, 0, args.parts[p].group_columns);
-    }
-    ctx.team().ParallelFor(args.rows, grain, [&](int64_t begin, int64_t end) {
-      reference::QkNormBackwardInput(args, begin, end);
-    });
-  });
-  return absl::OkStatus();
+  if (ctx.dry_run()) return absl::OkStatus();
+  return RunBackward(ctx, heads, weights,
+                     {.raw = raw,
+                      .rstd = rstd,
+                      .sums = no_sums,
+                      .dy = dy,
+                      .dquery = dquery,
+                      .dkey = dkey,
+                      .weights_only = true},
+                     on_cuda, workspace);
 }
 
 absl::Status QkNormForwardSums(const Context& ctx, const QkNormHeads& heads, const Tensor& qkv,

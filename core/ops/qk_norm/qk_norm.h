@@ -66,6 +66,12 @@ absl::Status QkNormBackward(const Context& ctx, const QkNormHeads& heads,
                             const QkNormWeights& weights, const Tensor& raw, const Tensor& rstd,
                             const Tensor& sums, Tensor dqkv, Tensor dquery, Tensor dkey);
 
+// The gradients of weights alone, from the gradient of y in dy [N, (H + KV) D], the queries and
+// keys: the bits that QkNormBackward() gives them.
+absl::Status QkNormBackwardWeight(const Context& ctx, const QkNormHeads& heads,
+                                  const QkNormWeights& weights, const Tensor& raw,
+                                  const Tensor& rstd, const Tensor& dy, Tensor dquery, Tensor dkey);
+
 // sums [N, 2] = the sums over this rank's queries, and over its keys, of
 //   x^2                              in the forward pass, before QkNormForward()
 //   dy (offset + weight) x           in the backward pass, before QkNormBackward()

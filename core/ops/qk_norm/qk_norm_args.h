@@ -40,6 +40,7 @@ struct QkNormBackwardArgs {
   const Stat* rstd;
   const Stat* sums = nullptr;
   T* dqkv;                    // [rows, columns]
+  bool weights_only = false;  // dqkv stays
   Stat* dweights[2];          // [group_columns] of each part, +=, or null
   Stat* workspace = nullptr;  // CUDA's
 };

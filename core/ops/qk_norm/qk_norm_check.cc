@@ -71,6 +71,21 @@ OpCheck BackwardCheck(const OpCall& call) {
   return check;
 }
 
+// The weights' gradients alone.
+OpCheck BackwardWeightCheck(const OpCall& call) {
+  const QkNormHeads heads = HeadsOf(call);
+  const double rows = static_cast<double>(call.ShapeOf("dy")[0]);
+  const double terms =
+      heads.kind == QkNormKind::kWhole ? rows : rows * static_cast<double>(heads.num_heads);
+  return {.tensors = {In(call, "dy"), In(call, "raw"), In(call, "rstd", 1, 0.1),
+                      NormWeight(call, "query"), NormWeight(call, "key"),
+                      Grad(call, "dquery", terms, 8), Grad(call, "dkey", terms, 8)},
+          .run = [heads](const Context& ctx, const Tensors& t) {
+            return QkNormBackwardWeight(ctx, heads, {.query = t[3], .key = t[4]}, t[1], t[2], t[0],
+                                        t[5], t[6]);
+          }};
+}
+
 OpCheck ForwardSumsCheck(const OpCall& call) {
   const QkNormHeads heads = HeadsOf(call);
   const double terms = static_cast<double>(heads.num_heads * heads.head_dim);
@@ -93,7 +108,9 @@ OpCheck BackwardSumsCheck(const OpCall& call) {
 }  // namespace
 
 OpCheck QkNormCheck(const OpCall& call) {
-  return call.Has("dy") ? BackwardCheck(call) : ForwardCheck(call);
+  if (!call.Has("dy")) return ForwardCheck(call);
+  const bool weights_only = call.Find("dy")->role != OpRole::kInOut;
+  return weights_only ? BackwardWeightCheck(call) : BackwardCheck(call);
 }
 
 OpCheck QkNormSumsCheck(const OpCall& call) {

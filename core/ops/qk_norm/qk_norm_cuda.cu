@@ -128,10 +128,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
         const int64_t group = row * args.num_groups + part.first_group + g;
         T* const dy = args.dqkv + row * args.columns + column;
         const T* const x = args.raw + row * args.num_normalized + column;
-        float dot;
+        float dot = 0;
         if (args.sums != nullptr) {
           dot = args.sums[group];
-        } else {
+        } else if (!args.weights_only) {
           dot = WeightedDot<kWhole, kWidth>(dy, x, part.weight, offset, vectors);
           dot = Team<kWhole>::Sum(dot, p, sums);
         }
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
                 FromFloat<T>(scale * (gradient * (offset + ToFloat(w.at[i])) - in * x_factor));
             terms.at[i] += gradient * in * scale;
           }
-          StoreVec(dy + v * kWidth, value);
+          if (!args.weights_only) StoreVec(dy + v * kWidth, value);
           StoreVec(part_dw + v * kWidth, terms);
         });
       }

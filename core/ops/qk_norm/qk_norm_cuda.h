@@ -31,7 +31,7 @@ inline int64_t QkNormBackwardWorkspaceSize(int64_t rows, int64_t weight_columns)
   return QkNormBackwardBlocks(rows) * weight_columns;
 }
 
-// Turns dy into dx in place; dweights +=.
+// Turns dy into dx in place, without `weights_only`; dweights +=.
 template <typename T>
 absl::Status QkNormBackward(CudaStream stream, const QkNormBackwardArgs<T>& args);
 

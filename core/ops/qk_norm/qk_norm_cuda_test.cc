@@ -71,6 +71,20 @@ TEST_P(QkNormCudaTest, Backward) {
   }
 }
 
+TEST_P(QkNormCudaTest, WeightsAlone) {
+  for (const auto& [n, d] : kSizes) {
+    SCOPED_TRACE(::testing::Message() << n << " x " << d);
+    const QkNormHeads heads = Heads(d);
+    const Shape query = {QueryColumns(d)}, key = {KeyColumns(d)};
+    ExpectFollowsF64({In({n, 5 * d}), In({n, 5 * d}), Sum({n, heads.num_groups()}, 1), In(query),
+                      In(key), Sum(query, 3 * n), Sum(key, 3 * n)},
+                     [&](const Context& ctx, const Tensors& t) {
+                       return QkNormBackwardWeight(ctx, heads, {t[3], t[4], kOffset}, t[1], t[2],
+                                                   t[0], t[5], t[6]);
+                     });
+  }
+}
+
 TEST_P(QkNormCudaTest, BackwardOfFrozenWeights) {
   const auto& [n, d] = kSizes[0];
   const QkNormHeads heads = Heads(d);
