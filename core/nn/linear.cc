@@ -58,14 +58,15 @@ absl::StatusOr<Tensor> Linear::Forward(const Context& ctx, const Tensor& x, Line
 }
 
 Pending<Tensor> Linear::BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
-                                      const Tensor& gelu_input) const {
+                                      const Tensor& gelu_input, const Context* kept,
+                                      Tensor dx) const {
   const LayerScope layer(ctx, layer_);
-  const Tensor dx = ctx.arena().Allocate(dy.dtype(), saved->x.shape());
+  if (!dx.defined()) dx = ctx.arena().Allocate(dy.dtype(), saved->x.shape());
   MatmulOptions options = {.transpose_b = !transposed_};
   if (!adapter_.has_value()) options.gelu_grad_input = gelu_input;
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, weight_->value, options, dx));
   if (!adapter_.has_value()) return dx;
-  STRAKE_RETURN_IF_ERROR(adapter_->BackwardInput(ctx, dy, dx, &saved->adapter));
+  STRAKE_RETURN_IF_ERROR(adapter_->BackwardInput(ctx, dy, dx, &saved->adapter, kept));
   if (gelu_input.defined()) {
     STRAKE_RETURN_IF_ERROR(ActivationBackward(ctx, ActivationKind::kGeluTanh, dx, gelu_input, dx));
   }

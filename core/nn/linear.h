@@ -15,6 +15,10 @@
 //
 // du is then the `dy` of the first layer. The other passes are not affected.
 //
+// BackwardWeight may come much later, when ctx.arena() has been used for other things: pass
+// BackwardInput a context `kept`, which is `ctx` with another arena. What BackwardWeight needs is
+// then allocated there. x and dy are the caller's to keep.
+//
 // With an adapter, y and dx have its term, and BackwardWeight computes its gradients
 // (low_rank_adapter.h). A GELU then follows the product. Frozen parameters have no gradients.
 //
@@ -47,8 +51,8 @@ struct LinearSaved {
 // GradReady().
 enum class WeightOwnership { kOwned, kShared };
 
-// Outputs are allocated from ctx.arena(), except y and u if the caller passes them. Wrong shapes
-// are CHECK failures.
+// Outputs are allocated from ctx.arena(), except y, u and dx if the caller passes them. Wrong
+// shapes are CHECK failures.
 class Linear {
  public:
   // The parameters must outlive the layer; `bias` may be null.
@@ -64,6 +68,8 @@ class Linear {
 
   int64_t in_features() const;
   int64_t out_features() const;
+  // Returns whether BackwardWeight() has gradients to compute.
+  bool trained() const { return adapter_.has_value() || !weight_->frozen; }
 
   // `saved` may be null if no backward pass follows. u and the result are written to *gelu_input
   // and y; if these are undefined, they are allocated.
@@ -71,7 +77,8 @@ class Linear {
                                  Tensor* gelu_input = nullptr, Tensor y = Tensor()) const;
 
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
-                                const Tensor& gelu_input = Tensor()) const;
+                                const Tensor& gelu_input = Tensor(), const Context* kept = nullptr,
+                                Tensor dx = Tensor()) const;
 
   // Adds to the parameters' gradients, and calls ctx.GradReady() for each: bias, then weight, or
   // those of the adapter. Call it after BackwardInput(), which leaves a tensor to the adapter.

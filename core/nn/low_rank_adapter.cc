@@ -80,8 +80,9 @@ absl::Status LowRankAdapter::Forward(const Context& ctx, const Tensor& x, const 
 }
 
 absl::Status LowRankAdapter::BackwardInput(const Context& ctx, const Tensor& dy, const Tensor& dx,
-                                           LowRankAdapterSaved* saved) const {
-  saved->du = ctx.arena().Allocate(dy.dtype(), {dy.dim(0), a_->shape[1]});
+                                           LowRankAdapterSaved* saved, const Context* kept) const {
+  ActivationArena& arena = kept != nullptr ? kept->arena() : ctx.arena();
+  saved->du = arena.Allocate(dy.dtype(), {dy.dim(0), a_->shape[1]});
   const ActivationScope scope(ctx.arena());
   STRAKE_ASSIGN_OR_RETURN(const Tensor blocks, Blocks(ctx));
   STRAKE_RETURN_IF_ERROR(Matmul(ctx, dy, blocks, {.transpose_b = true}, saved->du));

@@ -44,8 +44,9 @@ class LowRankAdapter {
   int64_t out_features() const { return out_; }
 
   absl::Status Forward(const Context& ctx, const Tensor& x, const Tensor& y) const;
+  // Allocates du from the arena of `kept`, where it is not null.
   absl::Status BackwardInput(const Context& ctx, const Tensor& dy, const Tensor& dx,
-                             LowRankAdapterSaved* saved) const;
+                             LowRankAdapterSaved* saved, const Context* kept = nullptr) const;
   // Calls ctx.GradReady() for b, then a.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const Tensor& x,
                               const LowRankAdapterSaved& saved) const;

@@ -43,28 +43,55 @@ absl::StatusOr<Tensor> Norm::Forward(const Context& ctx, Tensor x, const Tensor&
   return y;
 }
 
+absl::Status Norm::Run(const Context& ctx, const Tensor& dy, const NormSaved& saved,
+                       bool accumulate_dx, const Tensor& dx, const Tensor& dweight,
+                       const Tensor& dbias) const {
+  if (bias_ == nullptr) {
+    return RmsNormBackward(ctx, dy, saved.x, weight_->value, weight_offset_, saved.rstd,
+                           accumulate_dx, dx, dweight);
+  }
+  return LayerNormBackward(ctx,
+                           {.dy = dy,
+                            .x = saved.x,
+                            .weight = weight_->value,
+                            .mean = saved.mean,
+                            .rstd = saved.rstd,
+                            .dx = dx,
+                            .dweight = dweight,
+                            .dbias = dbias},
+                           accumulate_dx);
+}
+
+void Norm::Announce(const Context& ctx) const {
+  if (bias_ != nullptr) ctx.GradReady(*bias_);
+  ctx.GradReady(*weight_);
+}
+
 absl::Status Norm::Backward(const Context& ctx, const Tensor& dy, const NormSaved& saved,
                             bool accumulate_dx, Tensor dx) const {
   const LayerScope layer(ctx, layer_);
-  const bool frozen = weight_->frozen;
-  const Tensor dweight = frozen ? Tensor() : weight_->grad;
-  if (bias_ == nullptr) {
-    STRAKE_RETURN_IF_ERROR(RmsNormBackward(ctx, dy, saved.x, weight_->value, weight_offset_,
-                                           saved.rstd, accumulate_dx, dx, dweight));
-  } else {
-    STRAKE_RETURN_IF_ERROR(LayerNormBackward(ctx,
-                                             {.dy = dy,
-                                              .x = saved.x,
-                                              .weight = weight_->value,
-                                              .mean = saved.mean,
-                                              .rstd = saved.rstd,
-                                              .dx = dx,
-                                              .dweight = dweight,
-                                              .dbias = frozen ? Tensor() : bias_->grad},
-                                             accumulate_dx));
-    ctx.GradReady(*bias_);
-  }
-  ctx.GradReady(*weight_);
+  const Tensor none;
+  STRAKE_RETURN_IF_ERROR(Run(ctx, dy, saved, accumulate_dx, dx, trained() ? weight_->grad : none,
+                             trained() && bias_ != nullptr ? bias_->grad : none));
+  Announce(ctx);
+  return absl::OkStatus();
+}
+
+absl::Status Norm::BackwardInput(const Context& ctx, const Tensor& dy, bool accumulate_dx,
+                                 Tensor dx, NormSaved* saved) const {
+  CHECK(!trained() || ctx.dry_run() || dx.raw() != dy.raw()) << "[norm] dx would overwrite dy";
+  const LayerScope layer(ctx, layer_);
+  saved->dy = dy;
+  return Run(ctx, dy, *saved, accumulate_dx, dx, /*dweight=*/Tensor(), /*dbias=*/Tensor());
+}
+
+absl::Status Norm::BackwardWeight(const Context& ctx, const NormSaved& saved) const {
+  if (!trained()) return absl::OkStatus();
+  CHECK(saved.dy.defined()) << "[norm] BackwardWeight() before BackwardInput()";
+  const LayerScope layer(ctx, layer_);
+  STRAKE_RETURN_IF_ERROR(Run(ctx, saved.dy, saved, /*accumulate_dx=*/false, /*dx=*/Tensor(),
+                             weight_->grad, bias_ != nullptr ? bias_->grad : Tensor()));
+  Announce(ctx);
   return absl::OkStatus();
 }
 

@@ -50,6 +50,33 @@ TEST_P(NormCudaTest, ForwardAndBackward) {
   ExpectFollowsF64({row, gradient, row, dbias, out, in, out, in, out}, op);
 }
 
+// The passes apart: dx replaces nothing, and the weights' gradients come last.
+TEST_P(NormCudaTest, BackwardInputAndBackwardWeight) {
+  const DType dtype = std::get<0>(GetParam());
+  const bool layer_norm = std::get<1>(GetParam());
+  const int64_t n = 5, c = 64;
+  const double rounding = 3 * UnitRoundoff(dtype);
+  const ParityOperand in{{n, c}, dtype}, row{{c}, dtype};
+  const ParityOperand out{{n, c}, dtype, F32SumTolerance(c) + rounding};
+  const ParityOperand gradient{{c}, DType::kF32, F32SumTolerance(n) + rounding};
+  ParityOperand dbias = gradient;
+  if (!layer_norm) dbias.tolerance = 0;
+  const auto op = [&](const Context& ctx, const std::vector<Tensor>& t) -> absl::Status {
+    Parameter weight, bias;
+    weight.value = t[0];
+    weight.grad = t[1];
+    bias.value = t[2];
+    bias.grad = t[3];
+    const Norm norm(&weight, layer_norm ? &bias : nullptr, 1e-2, layer_norm ? 0 : 1);
+    NormSaved saved;
+    const ActivationScope scope(ctx.arena());
+    STRAKE_RETURN_IF_ERROR(norm.Forward(ctx, t[4], Tensor(), &saved).status());
+    STRAKE_RETURN_IF_ERROR(norm.BackwardInput(ctx, t[5], /*accumulate_dx=*/true, t[6], &saved));
+    return norm.BackwardWeight(ctx, saved);
+  };
+  ExpectFollowsF64({row, gradient, row, dbias, in, in, out}, op);
+}
+
 TEST_P(NormCudaTest, BackwardOfFrozenParameters) {
   const DType dtype = std::get<0>(GetParam());
   const bool layer_norm = std::get<1>(GetParam());

@@ -81,6 +81,62 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   }
 }
 
+// Of two micro-batches, whose weight passes come after both input passes.
+TEST_P(NormTest, TwoPassesHaveTheBitsOfOne) {
+  const auto [kind, accumulate_dx] = GetParam();
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {
+    ParameterArena arena;
+    const Parameter* weight = arena.Add({{"weight", 70}}, {70}, false);
+    const Parameter* bias =
+        kind == Kind::kLayerNorm ? arena.Add({{"bias", 70}}, {70}, false) : nullptr;
+    ASSERT_TRUE(arena.Allocate(dtype, true).ok());
+    FillNormal(arena.values(), 1);
+    const Norm norm(weight, bias, 1e-3, kind == Kind::kRmsNormPlusOne ? 1 : 0);
+    TestContext ctx;
+    TestTensor x(dtype, {2 * 9, 70}), dy(dtype, {2 * 9, 70}), expected(dtype, {2 * 9, 70}),
+        dx(dtype, {2 * 9, 70}), grads(arena.grads().dtype(), arena.grads().shape());
+    FillNormal(x, 3);
+    FillNormal(dy, 4);
+    FillNormal(expected, 5);
+    FillNormal(dx, 5);
+    NormSaved saved[2];
+    const auto rows = [](const TestTensor& t, int m) { return t->Rows(m * 9, (m + 1) * 9); };
+    for (const int m : {0, 1}) {
+      ASSERT_TRUE(norm.Forward(ctx, rows(x, m), Tensor(), &saved[m]).ok());
+      ASSERT_TRUE(norm.Backward(ctx, rows(dy, m), saved[m], accumulate_dx, rows(expected, m)).ok());
+    }
+    CopyConvert(arena.grads(), grads);
+    EXPECT_GT(MaxAbs(grads), 0.1);
+    FillConstant(arena.grads(), 0);
+    std::vector<const Parameter*> ready;
+    ctx.context().set_on_grad_ready([&](const Parameter& p) { ready.push_back(&p); });
+    for (const int m : {0, 1}) {
+      ASSERT_TRUE(norm.BackwardInput(ctx, rows(dy, m), accumulate_dx, rows(dx, m), &saved[m]).ok());
+    }
+    EXPECT_EQ(MaxAbs(arena.grads()), 0);
+    EXPECT_TRUE(ready.empty());
+    for (const int m : {0, 1}) ASSERT_TRUE(norm.BackwardWeight(ctx, saved[m]).ok());
+    EXPECT_TRUE(testing::SameBits(dx, expected));
+    EXPECT_TRUE(testing::SameBits(arena.grads(), grads));
+    EXPECT_EQ(ready.size(), bias != nullptr ? 4u : 2u);
+  }
+}
+
+TEST(NormDeathTest, BackwardWeightReadsDy) {
+  ParameterArena arena;
+  const Parameter* weight = arena.Add({{"weight", 6}}, {6}, false);
+  ASSERT_TRUE(arena.Allocate(DType::kF32, true).ok());
+  const Norm norm(weight, nullptr, 1e-3);
+  TestContext ctx;
+  TestTensor x(DType::kF32, {4, 6}), dy(DType::kF32, {4, 6});
+  FillNormal(x, 3);
+  FillNormal(dy, 4);
+  NormSaved saved;
+  ASSERT_TRUE(norm.Forward(ctx, x, Tensor(), &saved).ok());
+  EXPECT_DEATH((void)norm.BackwardWeight(ctx, saved), "before BackwardInput");
+  EXPECT_DEATH((void)norm.BackwardInput(ctx, dy, false, dy, &saved), "dx would overwrite dy");
+}
+
 // The same dx, and nothing for parameters that have no gradient.
 TEST_P(NormTest, FrozenParametersGetNoGradient) {
   const auto [kind, with_residual] = GetParam();

@@ -59,9 +59,14 @@ int64_t ColumnParallelLinear::NumOutputRows(int64_t num_rows) const {
 }
 
 Pending<Tensor> ColumnParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
-                                                    LinearSaved* saved) const {
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dx, linear_.BackwardInput(ctx, dy, saved).Wait());
-  return tp_.SumTokensInPlace(ctx, dx);
+                                                    LinearSaved* saved, const Context* kept,
+                                                    Tensor dx) const {
+  // With sequence parallelism, the rows of all ranks; dx has this rank's.
+  const Tensor own = tp_.sequence_parallel() ? Tensor() : dx;
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor all,
+      linear_.BackwardInput(ctx, dy, saved, /*gelu_input=*/Tensor(), kept, own).Wait());
+  return dx.defined() ? tp_.SumTokens(ctx, all, dx) : tp_.SumTokensInPlace(ctx, all);
 }
 
 absl::Status ColumnParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,

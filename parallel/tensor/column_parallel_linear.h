@@ -9,9 +9,11 @@
 //                                                                  of dx, started, not waited for
 //   BackwardWeight   dy [N, out/T]    dW_t += x^T dy, db_t +=       none
 //
-// dx is [R, in]. For a GELU after it, adapters and dtypes, see core/nn/linear.h. Of an adapter,
-// every rank holds A, with a term of its gradient (ReplicatedGrad::kPartial), and the rank's
-// columns of B. Source: Shoeybi et al., "Megatron-LM", 2019, section 3.
+// dx is [R, in]. BackwardWeight communicates nothing, so it may come at any time later: the x that
+// Forward gathered is in `saved`, and dy is of all tokens. For a GELU after it, adapters and
+// dtypes, see core/nn/linear.h. Of an adapter, every rank holds A, with a term of its gradient
+// (ReplicatedGrad::kPartial), and the rank's columns of B. Source: Shoeybi et al., "Megatron-LM",
+// 2019, section 3.
 #ifndef STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 #define STRAKE_PARALLEL_TENSOR_COLUMN_PARALLEL_LINEAR_H_
 
@@ -57,6 +59,8 @@ class ColumnParallelLinear {
   // Adds an adapter, of the rank's columns.
   void set_adapter(LowRankAdapter adapter) { linear_.set_adapter(std::move(adapter)); }
 
+  // Returns whether BackwardWeight() has gradients to compute.
+  bool trained() const { return linear_.trained(); }
   Parameter& weight() const { return *weight_; }
   const Parameter* bias() const { return bias_; }
   // The arena of FromFull()'s parameters; otherwise null.
@@ -71,8 +75,10 @@ class ColumnParallelLinear {
   absl::Status GatherInput(const Context& ctx, const Tensor& x, LinearSaved* saved) const;
   // The number of rows of y for rows of x.
   int64_t NumOutputRows(int64_t num_rows) const;
-  // dx is in flight until Wait(): compute the weight gradient meanwhile.
-  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved) const;
+  // dx is in flight until Wait(): compute the weight gradient meanwhile. It is `dx` where that is
+  // defined. For `kept`, see core/nn/linear.h.
+  Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, LinearSaved* saved,
+                                const Context* kept = nullptr, Tensor dx = Tensor()) const;
   // Announces bias, then weight; or the adapter's parameters.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy, const LinearSaved& saved) const;
 

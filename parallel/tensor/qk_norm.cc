@@ -1,7 +1,11 @@
 #include "parallel/tensor/qk_norm.h"
 
+#include <cstdint>
+
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
+#include "core/ops/copy/copy.h"
+#include "glog/logging.h"
 
 namespace strake {
 
@@ -52,8 +56,8 @@ absl::Status QkNormLayer::Forward(const Context& ctx, Tensor qkv, const QkNormSa
   return QkNormForward(ctx, heads_, Weights(), eps_, sums, qkv, raw, rstd);
 }
 
-absl::Status QkNormLayer::Backward(const Context& ctx, const QkNormSaved& saved,
-                                   Tensor dqkv) const {
+absl::Status QkNormLayer::Run(const Context& ctx, const QkNormSaved& saved, const Tensor& dqkv,
+                              const Tensor& dquery, const Tensor& dkey) const {
   const LayerScope layer(ctx, layer_);
   const ActivationScope scope(ctx.arena());
   const Tensor sums = AllocateSums(ctx, dqkv);
@@ -61,11 +65,43 @@ absl::Status QkNormLayer::Backward(const Context& ctx, const QkNormSaved& saved,
     STRAKE_RETURN_IF_ERROR(QkNormBackwardSums(ctx, heads_, Weights(), saved.raw, dqkv, sums));
     STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(ctx, sums));
   }
-  const auto grad_of = [](const Parameter& p) { return p.frozen ? Tensor() : p.grad; };
-  STRAKE_RETURN_IF_ERROR(QkNormBackward(ctx, heads_, Weights(), saved.raw, saved.rstd, sums, dqkv,
-                                        grad_of(*query_), grad_of(*key_)));
+  return QkNormBackward(ctx, heads_, Weights(), saved.raw, saved.rstd, sums, dqkv, dquery, dkey);
+}
+
+void QkNormLayer::Announce(const Context& ctx) const {
   ctx.GradReady(*key_);
   ctx.GradReady(*query_);
+}
+
+absl::Status QkNormLayer::Backward(const Context& ctx, const QkNormSaved& saved,
+                                   Tensor dqkv) const {
+  const auto grad_of = [](const Parameter& p) { return p.frozen ? Tensor() : p.grad; };
+  STRAKE_RETURN_IF_ERROR(Run(ctx, saved, dqkv, grad_of(*query_), grad_of(*key_)));
+  Announce(ctx);
+  return absl::OkStatus();
+}
+
+absl::Status QkNormLayer::BackwardInput(const Context& ctx, const Context& kept, QkNormSaved* saved,
+                                        Tensor dqkv) const {
+  if (trained()) {
+    saved->dy = kept.arena().Allocate(dqkv.dtype(), saved->raw.shape());
+    const Tensor& dy = saved->dy;
+    const int64_t rows = dqkv.dim(0), columns = dqkv.dim(1), width = dy.dim(1);
+    const Tensor from = dqkv.Reshape({rows * columns}).Rows(0, (rows - 1) * columns + width);
+    const LayerScope layer(ctx, layer_);
+    STRAKE_RETURN_IF_ERROR(
+        CopyRows(ctx, from, columns, rows, width, dy.Reshape({rows * width}), width));
+  }
+  return Run(ctx, *saved, dqkv, /*dquery=*/Tensor(), /*dkey=*/Tensor());
+}
+
+absl::Status QkNormLayer::BackwardWeight(const Context& ctx, const QkNormSaved& saved) const {
+  if (!trained()) return absl::OkStatus();
+  CHECK(saved.dy.defined()) << "[qk_norm] BackwardWeight() before BackwardInput()";
+  const LayerScope layer(ctx, layer_);
+  STRAKE_RETURN_IF_ERROR(QkNormBackwardWeight(ctx, heads_, Weights(), saved.raw, saved.rstd,
+                                              saved.dy, query_->grad, key_->grad));
+  Announce(ctx);
   return absl::OkStatus();
 }
 

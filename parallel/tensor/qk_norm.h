@@ -9,6 +9,8 @@
 //                                                norm(x) (offset + weight)   sums [N, 2]
 //   Backward     dqkv [N, (H + 2 KV) D]          its queries and keys =      whole: all-reduce of
 //                                                gradient of x; weights +=   sums [N, 2]
+//   BackwardInput  the same                      without weights             the same
+//   BackwardWeight its dqkv                      weights +=                  none
 //
 // Per head, nothing is communicated. Weights and their gradients:
 //   per head   query, key [D], on every rank; gradients are ReplicatedGrad::kPartial
@@ -32,6 +34,7 @@ namespace strake {
 struct QkNormSaved {
   Tensor raw;   // [N, (H + KV) D], the queries and keys before
   Tensor rstd;  // [N, G]
+  Tensor dy;    // [N, (H + KV) D], of queries and keys; BackwardInput leaves it to BackwardWeight
 };
 
 class QkNormLayer {
@@ -52,7 +55,17 @@ class QkNormLayer {
   // Works in place. Calls ctx.GradReady() for the key's weight, then the query's.
   absl::Status Backward(const Context& ctx, const QkNormSaved& saved, Tensor dqkv) const;
 
+  // The same in two passes, with the same bits. The first copies dy to the arena of `kept`
+  // (core/nn/linear.h).
+  absl::Status BackwardInput(const Context& ctx, const Context& kept, QkNormSaved* saved,
+                             Tensor dqkv) const;
+  absl::Status BackwardWeight(const Context& ctx, const QkNormSaved& saved) const;
+
  private:
+  bool trained() const { return !query_->frozen; }
+  absl::Status Run(const Context& ctx, const QkNormSaved& saved, const Tensor& dqkv,
+                   const Tensor& dquery, const Tensor& dkey) const;
+  void Announce(const Context& ctx) const;
   QkNormWeights Weights() const;
   // Undefined where no sums are communicated.
   Tensor AllocateSums(const Context& ctx, const Tensor& qkv) const;

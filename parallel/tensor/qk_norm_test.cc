@@ -169,9 +169,21 @@ void CompareWithOneRank(const Heads& heads, int num_ranks, bool sp) {
     const size_t saved_bytes = ctx.arena().used_bytes();
     STRAKE_RETURN_IF_ERROR(layer.Forward(ctx, *y[rank], &saved));
     ExpectCollectives(mesh, sums);
+    const TestTensor dy(DType::kF64, shards.shard_shape());
+    CopyConvert(*dqkv[rank], dy);
     STRAKE_RETURN_IF_ERROR(layer.Backward(ctx, saved, *dqkv[rank]));
     ExpectCollectives(mesh, sums);
     EXPECT_EQ(ctx.arena().used_bytes(), saved_bytes) << "all else is scratch";
+    // The same bits in two passes, whose second communicates nothing.
+    const TestContext kept(OpSet::kReference, 1);
+    const RankLayer apart(heads, input.query, input.key, tp);
+    STRAKE_RETURN_IF_ERROR(apart.layer.BackwardInput(ctx, kept, &saved, dy));
+    mesh.communicator(MeshAxis::kTp).ClearStats();
+    STRAKE_RETURN_IF_ERROR(apart.layer.BackwardWeight(ctx, saved));
+    ExpectCollectives(mesh, {});
+    EXPECT_TRUE(SameBits(dy, *dqkv[rank]));
+    EXPECT_TRUE(SameBits(apart.query->grad, layers[rank]->query->grad));
+    EXPECT_TRUE(SameBits(apart.key->grad, layers[rank]->key->grad));
     return absl::OkStatus();
   });
   FillConstant(ranks.dqkv, 0);

@@ -1,9 +1,11 @@
 #include "parallel/tensor/row_parallel_linear.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "core/base/status_macros.h"
 #include "core/ops/bias_add/bias_add.h"
+#include "core/ops/copy/copy.h"
 #include "glog/logging.h"
 #include "parallel/tensor/shard.h"
 #include "parallel/tensor/sharded_parameter.h"
@@ -80,9 +82,30 @@ absl::StatusOr<Tensor> RowParallelLinear::Forward(const Context& ctx, const Tens
 
 Pending<Tensor> RowParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
                                                  RowParallelLinearSaved* saved,
-                                                 const Tensor& gelu_input) const {
-  STRAKE_ASSIGN_OR_RETURN(saved->dy, tp_.GatherTokens(ctx, dy));
-  return linear_.BackwardInput(ctx, saved->dy, &saved->linear, gelu_input);
+                                                 const Tensor& gelu_input, const Context* kept,
+                                                 Tensor dx) const {
+  if (kept != nullptr && linear_.trained()) {
+    STRAKE_ASSIGN_OR_RETURN(saved->dy, Keep(*kept, dy));
+  } else {
+    STRAKE_ASSIGN_OR_RETURN(saved->dy, tp_.GatherTokens(ctx, dy));
+  }
+  return linear_.BackwardInput(ctx, saved->dy, &saved->linear, gelu_input, kept, std::move(dx));
+}
+
+absl::StatusOr<Tensor> RowParallelLinear::Keep(const Context& kept, const Tensor& dy) const {
+  if (tp_.sequence_parallel()) return tp_.GatherTokens(kept, dy);
+  const Tensor copy = kept.arena().Allocate(dy.dtype(), dy.shape());
+  STRAKE_RETURN_IF_ERROR(Copy(kept, dy, copy));
+  return copy;
+}
+
+absl::Status RowParallelLinear::BackwardWeight(const Context& ctx,
+                                               const RowParallelLinearSaved& saved) const {
+  if (!linear_.trained()) return absl::OkStatus();
+  CHECK(saved.dy.defined()) << "[row_parallel_linear] BackwardWeight() before BackwardInput()";
+  const int64_t num_tokens = saved.dy.dim(0), begin = tp_.FirstLocalToken(num_tokens);
+  const Tensor local = saved.dy.Rows(begin, begin + tp_.NumLocalTokens(num_tokens));
+  return BackwardWeight(ctx, local, saved);
 }
 
 absl::Status RowParallelLinear::BackwardWeight(const Context& ctx, const Tensor& dy,

@@ -8,6 +8,9 @@
 //   BackwardInput    dy [R, out]     dx [N, in/T] = dy W_t^T        SP: all-gather of dy before
 //   BackwardWeight   dy [R, out]     dW_t += x^T dy, db +=          none
 //
+// BackwardWeight communicates nothing, so it may come at any time later: BackwardInput keeps the dy
+// of all tokens, gathered or copied, in the arena of `kept` (core/nn/linear.h).
+//
 // With sequence parallelism db has the terms of the rank's own tokens: its parameter is declared
 // ReplicatedGrad::kPartial. One rank has nothing to sum, and adds the bias within the product. For
 // a GELU before it, adapters and dtypes, see core/nn/linear.h. Of an adapter, a rank holds its rows
@@ -70,13 +73,19 @@ class RowParallelLinear {
   absl::StatusOr<Tensor> Forward(const Context& ctx, const Tensor& x, RowParallelLinearSaved* saved,
                                  Tensor y = Tensor()) const;
   Pending<Tensor> BackwardInput(const Context& ctx, const Tensor& dy, RowParallelLinearSaved* saved,
-                                const Tensor& gelu_input = Tensor()) const;
+                                const Tensor& gelu_input = Tensor(), const Context* kept = nullptr,
+                                Tensor dx = Tensor()) const;
   // Call it after BackwardInput has succeeded, with the same dy. Announces bias, then weight;
   // or the adapter's parameters.
   absl::Status BackwardWeight(const Context& ctx, const Tensor& dy,
                               const RowParallelLinearSaved& saved) const;
+  // The same from the dy that BackwardInput has kept.
+  absl::Status BackwardWeight(const Context& ctx, const RowParallelLinearSaved& saved) const;
 
  private:
+  // Returns dy of all tokens, in the arena of `kept`.
+  absl::StatusOr<Tensor> Keep(const Context& kept, const Tensor& dy) const;
+
   Linear linear_;  // without the bias, where that is added after a sum
   TensorParallel tp_;
   Parameter* weight_;
