@@ -84,16 +84,17 @@ AttentionShape AttentionBlock::ShapeFor(int64_t num_tokens, int64_t seq_len) con
   return shape;
 }
 
-void AttentionBlock::AllocateHeads(const Context& ctx, const Tensor& x, int64_t seq_len,
-                                   AttentionBlockSaved* saved) const {
+void AttentionBlock::AllocateHeads(const Context& ctx, const Context& kept, const Tensor& x,
+                                   int64_t seq_len, AttentionBlockSaved* saved) const {
   ActivationArena& arena = ctx.arena();
   const int64_t num_tokens = qkv_.NumOutputRows(x.dim(0));
   const AttentionShape shape = ShapeFor(num_tokens, seq_len);
   saved->shape = shape;
   saved->qkv = arena.Allocate(
       x.dtype(), {num_tokens, (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim});
-  if (qk_norm_.has_value()) qk_norm_->Allocate(ctx, saved->qkv, &saved->qk_norm);
-  saved->attention = arena.Allocate(x.dtype(), {num_tokens, shape.num_heads * shape.head_dim});
+  if (qk_norm_.has_value()) qk_norm_->Allocate(kept, saved->qkv, &saved->qk_norm);
+  saved->attention =
+      kept.arena().Allocate(x.dtype(), {num_tokens, shape.num_heads * shape.head_dim});
   saved->lse =
       arena.Allocate(AccumulationDType(x.dtype()), {shape.batch, shape.num_heads, seq_len});
 }
@@ -130,10 +131,10 @@ absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
   // Tensors that are kept, then scratch.
   const Tensor& x = stream.x;
   const Tensor o = ctx.arena().Allocate(x.dtype(), x.shape());
-  if (recompute_ != ActivationRecompute::kFull) AllocateHeads(ctx, x, seq_len, saved);
+  if (recompute_ != ActivationRecompute::kFull) AllocateHeads(ctx, ctx, x, seq_len, saved);
   std::optional<ActivationScope> dropped;
   if (recompute_ != ActivationRecompute::kNone) dropped.emplace(ctx.arena());
-  if (recompute_ == ActivationRecompute::kFull) AllocateHeads(ctx, x, seq_len, saved);
+  if (recompute_ == ActivationRecompute::kFull) AllocateHeads(ctx, ctx, x, seq_len, saved);
 
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, stream, &saved->branch));
   STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
@@ -147,45 +148,79 @@ absl::StatusOr<ResidualStream> AttentionBlock::Forward(const Context& ctx,
   return branch_.Output(ctx, o, &saved->branch);
 }
 
-absl::Status AttentionBlock::Recompute(const Context& ctx, const Tensor& rope_table,
-                                       AttentionBlockSaved* saved) const {
+absl::Status AttentionBlock::Recompute(const Context& ctx, const Context& kept,
+                                       const Tensor& rope_table, AttentionBlockSaved* saved) const {
   // The stream has been summed into x.
   const Tensor x = saved->branch.norm.x;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, {.x = x}, &saved->branch));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(kept, {.x = x}, &saved->branch));
   if (recompute_ == ActivationRecompute::kSelective) {
-    return qkv_.GatherInput(ctx, h, &saved->qkv_linear);
+    return qkv_.GatherInput(kept, h, &saved->qkv_linear);
   }
-  AllocateHeads(ctx, x, saved->shape.seq_len, saved);
-  STRAKE_RETURN_IF_ERROR(Attend(ctx, h, rope_table, saved));
+  AllocateHeads(ctx, kept, x, saved->shape.seq_len, saved);
+  STRAKE_RETURN_IF_ERROR(Attend(kept, h, rope_table, saved));
   saved->out_linear.linear.x = saved->attention;
   return absl::OkStatus();
 }
 
-absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table,
-                                      const Tensor& dy, Tensor dx,
-                                      AttentionBlockSaved* saved) const {
+absl::Status AttentionBlock::RunBackward(const Context& ctx, const Context* kept,
+                                         const Tensor& rope_table, const Tensor& dy,
+                                         const Tensor& dx, AttentionBlockSaved* saved) const {
   const ActivationScope scope(ctx.arena());
+  const bool apart = kept != nullptr;
+  const Context& stays = apart ? *kept : ctx;
   if (recompute_ != ActivationRecompute::kNone) {
-    STRAKE_RETURN_IF_ERROR(Recompute(ctx, rope_table, saved));
+    STRAKE_RETURN_IF_ERROR(Recompute(ctx, stays, rope_table, saved));
   }
-  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out, branch_.BackwardOutput(ctx, dy, saved->branch));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out,
+                          branch_.BackwardOutput(ctx, kept, dy, &saved->branch));
   // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
-  STRAKE_ASSIGN_OR_RETURN(const Tensor da,
-                          out_.BackwardInput(ctx, d_out, &saved->out_linear).Wait());
-  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, d_out, saved->out_linear));
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor da,
+      out_.BackwardInput(ctx, d_out, &saved->out_linear, /*gelu_input=*/Tensor(), kept).Wait());
+  if (!apart) STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, d_out, saved->out_linear));
 
-  const Tensor dqkv = ctx.arena().Allocate(saved->qkv.dtype(), saved->qkv.shape());
+  ActivationArena& dqkv_arena = qkv_.trained() ? stays.arena() : ctx.arena();
+  const Tensor dqkv = dqkv_arena.Allocate(saved->qkv.dtype(), saved->qkv.shape());
   STRAKE_RETURN_IF_ERROR(CausalAttentionBackward(ctx, da, saved->qkv, saved->attention, saved->lse,
                                                  saved->shape, dqkv, saved->documents));
   if (rope_table.defined()) {
     STRAKE_RETURN_IF_ERROR(RopeBackward(ctx, rope_table, rope_heads_, saved->shape.seq_len, dqkv,
                                         saved->documents.positions));
   }
-  if (qk_norm_.has_value()) STRAKE_RETURN_IF_ERROR(qk_norm_->Backward(ctx, saved->qk_norm, dqkv));
-  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, &saved->qkv_linear);
-  STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
+  if (qk_norm_.has_value()) {
+    STRAKE_RETURN_IF_ERROR(apart ? qk_norm_->BackwardInput(ctx, *kept, &saved->qk_norm, dqkv)
+                                 : qk_norm_->Backward(ctx, saved->qk_norm, dqkv));
+  }
+  if (apart) saved->dqkv = dqkv;
+  const Tensor kept_dh = branch_.AllocateInputGradient(kept, dx);
+  Pending<Tensor> pending_dh = qkv_.BackwardInput(ctx, dqkv, &saved->qkv_linear, kept, kept_dh);
+  if (!apart) STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, dqkv, saved->qkv_linear));
   STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  return branch_.BackwardInput(ctx, dh, saved->branch, dx);
+  return branch_.BackwardInput(ctx, kept, dh, dx, &saved->branch);
+}
+
+absl::Status AttentionBlock::Backward(const Context& ctx, const Tensor& rope_table,
+                                      const Tensor& dy, Tensor dx,
+                                      AttentionBlockSaved* saved) const {
+  return RunBackward(ctx, /*kept=*/nullptr, rope_table, dy, dx, saved);
+}
+
+absl::Status AttentionBlock::BackwardInput(const Context& ctx, const Context& kept,
+                                           const Tensor& rope_table, const Tensor& dy, Tensor dx,
+                                           AttentionBlockSaved* saved) const {
+  return RunBackward(ctx, &kept, rope_table, dy, dx, saved);
+}
+
+absl::Status AttentionBlock::BackwardWeight(const Context& ctx,
+                                            const AttentionBlockSaved& saved) const {
+  const ActivationScope scope(ctx.arena());
+  STRAKE_RETURN_IF_ERROR(branch_.BackwardOutputWeight(ctx, saved.branch));
+  STRAKE_RETURN_IF_ERROR(out_.BackwardWeight(ctx, saved.out_linear));
+  if (qk_norm_.has_value()) {
+    STRAKE_RETURN_IF_ERROR(qk_norm_->BackwardWeight(ctx, saved.qk_norm));
+  }
+  STRAKE_RETURN_IF_ERROR(qkv_.BackwardWeight(ctx, saved.dqkv, saved.qkv_linear));
+  return branch_.BackwardInputWeight(ctx, saved.branch);
 }
 
 absl::Status AttentionBlock::AttendCached(const Context& ctx, const CachedSequence& sequence,

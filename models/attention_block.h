@@ -12,6 +12,8 @@
 //   Forward returns o with x as its residual: the next norm adds them
 //   Backward    dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
 //               of x; dx may be dy, which then becomes the whole gradient
+//   BackwardInput, BackwardWeight   the same in two passes; the second reads no dy and communicates
+//               nothing
 #ifndef STRAKE_MODELS_ATTENTION_BLOCK_H_
 #define STRAKE_MODELS_ATTENTION_BLOCK_H_
 
@@ -50,6 +52,7 @@ struct AttentionBlockSaved {
   RowParallelLinearSaved out_linear;
   AttentionShape shape;
   Documents documents;
+  Tensor dqkv;  // [N, (H + 2 KV) D]; BackwardInput leaves it to BackwardWeight
 };
 
 // New tokens of a sequence, and where they stand behind those of its key/value cache.
@@ -83,6 +86,12 @@ class AttentionBlock {
   absl::Status Backward(const Context& ctx, const Tensor& rope_table, const Tensor& dy, Tensor dx,
                         AttentionBlockSaved* saved) const;
 
+  // Both together give Backward()'s bits. What the second needs is allocated from the arena of
+  // `kept` (core/nn/linear.h), recomputed tensors included, if Forward() has not kept it.
+  absl::Status BackwardInput(const Context& ctx, const Context& kept, const Tensor& rope_table,
+                             const Tensor& dy, Tensor dx, AttentionBlockSaved* saved) const;
+  absl::Status BackwardWeight(const Context& ctx, const AttentionBlockSaved& saved) const;
+
   // Runs the sequences' new tokens, each over its own cache. Not with sequence parallelism.
   absl::StatusOr<ResidualStream> ForwardCached(const Context& ctx, const ResidualStream& stream,
                                                absl::Span<const CachedSequence> sequences) const;
@@ -91,8 +100,9 @@ class AttentionBlock {
   AttentionShape ShapeFor(int64_t num_tokens, int64_t seq_len) const;
 
  private:
-  // Allocates saved->qkv, qk_norm, attention and lse, for rows of the stream like x.
-  void AllocateHeads(const Context& ctx, const Tensor& x, int64_t seq_len,
+  // Allocates saved->qkv, qk_norm, attention and lse, for rows of the stream like x; what
+  // BackwardWeight() needs in the arena of `kept`.
+  void AllocateHeads(const Context& ctx, const Context& kept, const Tensor& x, int64_t seq_len,
                      AttentionBlockSaved* saved) const;
   // Normalizes the queries and keys of qkv, and rotates them: training and generation share both.
   absl::Status NormalizeHeads(const Context& ctx, const Tensor& qkv, QkNormSaved* saved) const;
@@ -105,9 +115,13 @@ class AttentionBlock {
   // Computes qkv, its heads and attention, into the tensors of AllocateHeads().
   absl::Status Attend(const Context& ctx, const Tensor& h, const Tensor& rope_table,
                       AttentionBlockSaved* saved) const;
-  // Recomputes the tensors that Forward() has dropped.
-  absl::Status Recompute(const Context& ctx, const Tensor& rope_table,
+  // Recomputes the tensors that Forward() has dropped; those that BackwardWeight() needs in the
+  // arena of `kept`.
+  absl::Status Recompute(const Context& ctx, const Context& kept, const Tensor& rope_table,
                          AttentionBlockSaved* saved) const;
+  // With null, computes the weight gradients too.
+  absl::Status RunBackward(const Context& ctx, const Context* kept, const Tensor& rope_table,
+                           const Tensor& dy, const Tensor& dx, AttentionBlockSaved* saved) const;
 
   ActivationRecompute recompute_;
   AttentionShape shape_;  // of this rank, without batch and length

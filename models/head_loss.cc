@@ -77,12 +77,18 @@ absl::StatusOr<Tensor> HeadLoss::Logits(const Context& ctx, const Tensor& h) con
 absl::Status HeadLoss::ForEachChunk(
     const Context& ctx, const Tensor& h,
     absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const {
+  return ForEachChunk(ctx, /*kept=*/nullptr, h, visit);
+}
+
+absl::Status HeadLoss::ForEachChunk(
+    const Context& ctx, const Context* kept, const Tensor& h,
+    absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const {
   const int64_t num_tokens = h.dim(0);
   const int64_t rows = chunk_.NumRows(num_tokens, weight_->shape[0], h.dtype());
   for (int64_t begin = 0; begin < num_tokens; begin += rows) {
     const ActivationScope scope(ctx.arena());
     const Tensor chunk = h.Rows(begin, std::min(begin + rows, num_tokens));
-    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, LocalLogits(ctx, chunk));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor logits, LocalLogits(kept != nullptr ? *kept : ctx, chunk));
     STRAKE_RETURN_IF_ERROR(visit(begin, logits));
   }
   return absl::OkStatus();
@@ -107,8 +113,9 @@ absl::StatusOr<Tensor> HeadLoss::Forward(const Context& ctx, const Tensor& h, co
 
 absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tensor& h,
                                                  const Tensor& targets, double scale,
-                                                 HeadLossSaved* saved) const {
+                                                 HeadLossSaved* saved, const Context* kept) const {
   const LayerScope head(ctx, "head");
+  if (weight_->frozen) kept = nullptr;
   STRAKE_ASSIGN_OR_RETURN(saved->h, tp_.GatherTokens(ctx, h));
   const Tensor& all = saved->h;
   CheckTargets(all, targets);
@@ -118,7 +125,7 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
   Pending<Tensor> summed_dh = dh;
   Context backward = ctx;
   backward.set_pass(Pass::kBackward);
-  STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, all, [&](int64_t begin, const Tensor& logits) {
+  STRAKE_RETURN_IF_ERROR(ForEachChunk(ctx, kept, all, [&](int64_t begin, const Tensor& logits) {
     const int64_t end = begin + logits.dim(0);
     {
       const LayerScope layer(ctx, "loss");
@@ -129,14 +136,32 @@ absl::StatusOr<Tensor> HeadLoss::ForwardBackward(const Context& ctx, const Tenso
     const Tensor& dlogits = logits;
     STRAKE_RETURN_IF_ERROR(Matmul(backward, dlogits, weight_->value, {}, dh.Rows(begin, end)));
     if (end == all.dim(0)) summed_dh = tp_.SumTokensInPlace(backward, dh);
-    if (weight_->frozen) return absl::OkStatus();
-    const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
-    return Matmul(backward, dlogits, all.Rows(begin, end),
-                  {.transpose_a = true, .accumulate = accumulate}, weight_->grad);
+    if (kept != nullptr) saved->dlogits.push_back(dlogits);
+    if (kept != nullptr || weight_->frozen) return absl::OkStatus();
+    return AddWeightGradient(backward, dlogits, all.Rows(begin, end));
   }));
-  if (ownership_ == WeightOwnership::kOwned) backward.GradReady(*weight_);
+  if (kept == nullptr && ownership_ == WeightOwnership::kOwned) backward.GradReady(*weight_);
   STRAKE_ASSIGN_OR_RETURN(saved->dh, summed_dh.Wait());
   return loss;
+}
+
+absl::Status HeadLoss::AddWeightGradient(const Context& ctx, const Tensor& dlogits,
+                                         const Tensor& h) const {
+  const bool accumulate = !std::exchange(weight_->grad_is_cleared, false);
+  return Matmul(ctx, dlogits, h, {.transpose_a = true, .accumulate = accumulate}, weight_->grad);
+}
+
+absl::Status HeadLoss::BackwardWeight(const Context& ctx, const HeadLossSaved& saved) const {
+  if (saved.dlogits.empty()) return absl::OkStatus();
+  const LayerScope head(ctx, "head");
+  int64_t begin = 0;
+  for (const Tensor& dlogits : saved.dlogits) {
+    const int64_t end = begin + dlogits.dim(0);
+    STRAKE_RETURN_IF_ERROR(AddWeightGradient(ctx, dlogits, saved.h.Rows(begin, end)));
+    begin = end;
+  }
+  if (ownership_ == WeightOwnership::kOwned) ctx.GradReady(*weight_);
+  return absl::OkStatus();
 }
 
 }  // namespace strake

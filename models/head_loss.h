@@ -15,13 +15,15 @@
 //   once              dh [N, C] -> dh [R, C]                            all-reduce (SP:
 //                                                                       reduce-scatter)
 //
-// The sum of dh is in flight during the last chunk's dW. dtypes: f32; bf16, with loss and
-// dW in f32; f64 and c128 on the reference path. All tensors but those share one.
+// The sum of dh is in flight during the last chunk's dW. dW may wait for BackwardWeight, which then
+// needs the dlogits [N, V] of all chunks, and communicates nothing. dtypes: f32; bf16, with loss
+// and dW in f32; f64 and c128 on the reference path. All tensors but those share one.
 #ifndef STRAKE_MODELS_HEAD_LOSS_H_
 #define STRAKE_MODELS_HEAD_LOSS_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -51,10 +53,11 @@ struct LogitsChunk {
   int64_t NumChunks(int64_t num_tokens, int64_t columns, DType dtype) const;
 };
 
-// Both live in the activation arena.
+// All live in activation arenas.
 struct HeadLossSaved {
-  Tensor h;   // [N, C]: of all tokens
-  Tensor dh;  // [R, C], from ForwardBackward: the gradient of scale * sum(loss)
+  Tensor h;                     // [N, C]: of all tokens
+  Tensor dh;                    // [R, C], from ForwardBackward: the gradient of scale * sum(loss)
+  std::vector<Tensor> dlogits;  // of the chunks, whose dW waits
 };
 
 // Allocates outputs from ctx.arena(). Wrong shapes are CHECK failures.
@@ -77,9 +80,13 @@ class HeadLoss {
                                  HeadLossSaved* saved) const;
 
   // Also stores dh in `saved`, adds to the weight's gradient, and announces that gradient where
-  // this layer owns it.
+  // this layer owns it. With a context `kept` (core/nn/linear.h), its arena gets the dlogits, and
+  // BackwardWeight() does what concerns the weight, with the same bits.
   absl::StatusOr<Tensor> ForwardBackward(const Context& ctx, const Tensor& h, const Tensor& targets,
-                                         double scale, HeadLossSaved* saved) const;
+                                         double scale, HeadLossSaved* saved,
+                                         const Context* kept = nullptr) const;
+  // Does nothing where nothing waits.
+  absl::Status BackwardWeight(const Context& ctx, const HeadLossSaved& saved) const;
 
   // Calls visit(begin, logits [n, V]) for each chunk of h [N, C], tokens [begin, begin + n). The
   // logits are scratch; visit may overwrite them.
@@ -89,6 +96,12 @@ class HeadLoss {
 
  private:
   absl::StatusOr<Tensor> LocalLogits(const Context& ctx, const Tensor& h) const;
+  // The logits come from the arena of `kept`, where it is not null, and stay.
+  absl::Status ForEachChunk(
+      const Context& ctx, const Context* kept, const Tensor& h,
+      absl::FunctionRef<absl::Status(int64_t begin, const Tensor& logits)> visit) const;
+  // Adds the chunk's dlogits^T h to the weight's gradient.
+  absl::Status AddWeightGradient(const Context& ctx, const Tensor& dlogits, const Tensor& h) const;
 
   Parameter* weight_;
   WeightOwnership ownership_;

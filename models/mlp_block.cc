@@ -131,49 +131,80 @@ absl::StatusOr<ResidualStream> MlpBlock::Forward(const Context& ctx, const Resid
   return out;
 }
 
-absl::Status MlpBlock::Recompute(const Context& ctx, MlpBlockSaved* saved) const {
+absl::Status MlpBlock::Recompute(const Context& ctx, const Context& kept,
+                                 MlpBlockSaved* saved) const {
   // The stream has been summed into x.
   const Tensor x = saved->branch.norm.x;
-  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(ctx, {.x = x}, &saved->branch));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor h, branch_.Input(kept, {.x = x}, &saved->branch));
   Tensor& g = saved->down_linear.linear.x;
   if (recompute_ == ActivationRecompute::kFull) {
-    saved->up = AllocateUp(ctx, x);
-    g = AllocateActivation(ctx, x);
-    return Activate(ctx, h, g, saved);
+    saved->up = AllocateUp(fused_ ? ctx : kept, x);
+    g = AllocateActivation(kept, x);
+    return Activate(kept, h, g, saved);
   }
-  STRAKE_RETURN_IF_ERROR(up_.GatherInput(ctx, h, &saved->up_linear));
+  STRAKE_RETURN_IF_ERROR(up_.GatherInput(kept, h, &saved->up_linear));
   if (KeepsActivation(x)) return absl::OkStatus();
-  g = AllocateActivation(ctx, x);
-  return ActivateUp(ctx, saved->up, g);
+  g = AllocateActivation(kept, x);
+  return ActivateUp(kept, saved->up, g);
 }
 
-absl::StatusOr<Tensor> MlpBlock::BackwardActivation(const Context& ctx, const Tensor& dg,
-                                                    const Tensor& u) const {
+absl::StatusOr<Tensor> MlpBlock::BackwardActivation(const Context& ctx, bool stays,
+                                                    const Tensor& dg, const Tensor& u) const {
   if (fused_) return dg;  // the product has done it
   if (gated_) {
     // u is not needed any more.
     STRAKE_RETURN_IF_ERROR(GatedActivationBackward(ctx, activation_, dg, u, u));
     return u;
   }
-  STRAKE_RETURN_IF_ERROR(ActivationBackward(ctx, activation_, dg, u, dg));
-  return dg;
+  const Tensor& du = stays ? u : dg;
+  STRAKE_RETURN_IF_ERROR(ActivationBackward(ctx, activation_, dg, u, du));
+  return du;
+}
+
+absl::Status MlpBlock::RunBackward(const Context& ctx, const Context* kept, const Tensor& dy,
+                                   const Tensor& dx, MlpBlockSaved* saved) const {
+  const ActivationScope scope(ctx.arena());
+  const bool apart = kept != nullptr;
+  if (recompute_ != ActivationRecompute::kNone) {
+    STRAKE_RETURN_IF_ERROR(Recompute(ctx, apart ? *kept : ctx, saved));
+  }
+  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out,
+                          branch_.BackwardOutput(ctx, kept, dy, &saved->branch));
+  // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
+  const Tensor gelu_input = fused_ ? saved->up : Tensor();
+  Tensor fused_du;
+  if (apart && fused_ && up_.trained()) {
+    fused_du = kept->arena().Allocate(saved->up.dtype(), saved->up.shape());
+  }
+  STRAKE_ASSIGN_OR_RETURN(
+      const Tensor dg,
+      down_.BackwardInput(ctx, d_out, &saved->down_linear, gelu_input, kept, fused_du).Wait());
+  if (!apart) STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, d_out, saved->down_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor du, BackwardActivation(ctx, apart, dg, saved->up));
+  if (apart) saved->du = du;
+  const Tensor kept_dh = branch_.AllocateInputGradient(kept, dx);
+  Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, &saved->up_linear, kept, kept_dh);
+  if (!apart) STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
+  return branch_.BackwardInput(ctx, kept, dh, dx, &saved->branch);
 }
 
 absl::Status MlpBlock::Backward(const Context& ctx, const Tensor& dy, Tensor dx,
                                 MlpBlockSaved* saved) const {
+  return RunBackward(ctx, /*kept=*/nullptr, dy, dx, saved);
+}
+
+absl::Status MlpBlock::BackwardInput(const Context& ctx, const Context& kept, const Tensor& dy,
+                                     Tensor dx, MlpBlockSaved* saved) const {
+  return RunBackward(ctx, &kept, dy, dx, saved);
+}
+
+absl::Status MlpBlock::BackwardWeight(const Context& ctx, const MlpBlockSaved& saved) const {
   const ActivationScope scope(ctx.arena());
-  if (recompute_ != ActivationRecompute::kNone) STRAKE_RETURN_IF_ERROR(Recompute(ctx, saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor d_out, branch_.BackwardOutput(ctx, dy, saved->branch));
-  // Waits at once: a row-parallel layer has nothing in flight here, but may have failed.
-  const Tensor gelu_input = fused_ ? saved->up : Tensor();
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dg,
-                          down_.BackwardInput(ctx, d_out, &saved->down_linear, gelu_input).Wait());
-  STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, d_out, saved->down_linear));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor du, BackwardActivation(ctx, dg, saved->up));
-  Pending<Tensor> pending_dh = up_.BackwardInput(ctx, du, &saved->up_linear);
-  STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, du, saved->up_linear));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dh, pending_dh.Wait());
-  return branch_.BackwardInput(ctx, dh, saved->branch, dx);
+  STRAKE_RETURN_IF_ERROR(branch_.BackwardOutputWeight(ctx, saved.branch));
+  STRAKE_RETURN_IF_ERROR(down_.BackwardWeight(ctx, saved.down_linear));
+  STRAKE_RETURN_IF_ERROR(up_.BackwardWeight(ctx, saved.du, saved.up_linear));
+  return branch_.BackwardInputWeight(ctx, saved.branch);
 }
 
 }  // namespace strake

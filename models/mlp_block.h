@@ -11,6 +11,8 @@
 //   Forward returns o with x as its residual: the next norm adds them
 //   Backward    dy [R, C], the gradient of o + x -> dx [R, C] += the branch's term of the gradient
 //               of x; dx may be dy, which then becomes the whole gradient
+//   BackwardInput, BackwardWeight   the same in two passes; the second reads no dy and communicates
+//               nothing
 //
 // In a layer with a parallel residual, the block gets attention's output and its residual. It reads
 // the residual alone, and returns the sum of both halves' outputs. Source: Wang and Komatsuzaki,
@@ -43,6 +45,7 @@ struct MlpBlockSaved {
   LinearSaved up_linear;
   Tensor up;  // [N, F], or [N, 2F] that the backward pass overwrites
   RowParallelLinearSaved down_linear;
+  Tensor du;  // like `up`; BackwardInput leaves it to BackwardWeight
 };
 
 class MlpBlock {
@@ -63,6 +66,12 @@ class MlpBlock {
   absl::Status Backward(const Context& ctx, const Tensor& dy, Tensor dx,
                         MlpBlockSaved* saved) const;
 
+  // Both together give Backward()'s bits. What the second needs is allocated from the arena of
+  // `kept` (core/nn/linear.h), recomputed tensors included, if Forward() has not kept it.
+  absl::Status BackwardInput(const Context& ctx, const Context& kept, const Tensor& dy, Tensor dx,
+                             MlpBlockSaved* saved) const;
+  absl::Status BackwardWeight(const Context& ctx, const MlpBlockSaved& saved) const;
+
  private:
   // Allocates g, the activation's result, for a stream like x.
   Tensor AllocateActivation(const Context& ctx, const Tensor& x) const;
@@ -74,14 +83,18 @@ class MlpBlock {
   // Computes up and the activation, into saved->up and g.
   absl::Status Activate(const Context& ctx, const Tensor& h, const Tensor& g,
                         MlpBlockSaved* saved) const;
-  // Returns the gradient of u from g's, in the memory of one of dg and u.
-  absl::StatusOr<Tensor> BackwardActivation(const Context& ctx, const Tensor& dg,
+  // Returns the gradient of u from g's, in the memory of one of dg and u; that of u, if it stays.
+  absl::StatusOr<Tensor> BackwardActivation(const Context& ctx, bool stays, const Tensor& dg,
                                             const Tensor& u) const;
+  // With null, computes the weight gradients too.
+  absl::Status RunBackward(const Context& ctx, const Context* kept, const Tensor& dy,
+                           const Tensor& dx, MlpBlockSaved* saved) const;
   // Computes x += the branch's output of g, whose own memory is scratch.
   absl::Status AddDown(const Context& ctx, const Tensor& g, const Tensor& x,
                        MlpBlockSaved* saved) const;
-  // Recomputes the tensors that Forward() has dropped.
-  absl::Status Recompute(const Context& ctx, MlpBlockSaved* saved) const;
+  // Recomputes the tensors that Forward() has dropped; those that BackwardWeight() needs in the
+  // arena of `kept`.
+  absl::Status Recompute(const Context& ctx, const Context& kept, MlpBlockSaved* saved) const;
 
   ActivationRecompute recompute_;
   ActivationKind activation_;

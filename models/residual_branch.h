@@ -11,10 +11,11 @@
 //   BackwardOutput     dy [R, C], the gradient of the stream -> do [R, C]
 //   BackwardInput      dh [R, C], the gradient of h -> dx [R, C] += its term of the gradient of x
 //
-// Without norm' and s, Output and BackwardOutput return what they get. Sources: Xiong et al., "On
-// Layer Normalization in the Transformer Architecture", 2020, section 3 (kBefore); Team OLMo,
-// "2 OLMo 2 Furious", 2025, section 3 (kAfter); Ding et al., "CogView", 2021, which calls it a
-// sandwich (kBeforeAndAfter).
+// The last two compute the norms' weight gradients too, or with a context `kept`
+// (core/nn/linear.h) leave them to BackwardOutputWeight and BackwardInputWeight. Without norm' and
+// s, Output and BackwardOutput return what they get. Sources: Xiong et al., "On Layer Normalization
+// in the Transformer Architecture", 2020, section 3 (kBefore); Team OLMo, "2 OLMo 2 Furious", 2025,
+// section 3 (kAfter); Ding et al., "CogView", 2021, which calls it a sandwich (kBeforeAndAfter).
 #ifndef STRAKE_MODELS_RESIDUAL_BRANCH_H_
 #define STRAKE_MODELS_RESIDUAL_BRANCH_H_
 
@@ -53,10 +54,16 @@ class ResidualBranch {
   absl::StatusOr<ResidualStream> Output(const Context& ctx, const Tensor& o,
                                         ResidualBranchSaved* saved) const;
 
-  absl::StatusOr<Tensor> BackwardOutput(const Context& ctx, const Tensor& dy,
-                                        const ResidualBranchSaved& saved) const;
-  absl::Status BackwardInput(const Context& ctx, const Tensor& dh, const ResidualBranchSaved& saved,
-                             const Tensor& dx) const;
+  absl::StatusOr<Tensor> BackwardOutput(const Context& ctx, const Context* kept, const Tensor& dy,
+                                        ResidualBranchSaved* saved) const;
+  // With `kept`, dh is AllocateInputGradient()'s where that is defined.
+  absl::Status BackwardInput(const Context& ctx, const Context* kept, const Tensor& dh,
+                             const Tensor& dx, ResidualBranchSaved* saved) const;
+  // Returns a dh like dx for BackwardInputWeight to read; undefined where it reads none.
+  Tensor AllocateInputGradient(const Context* kept, const Tensor& dx) const;
+
+  absl::Status BackwardOutputWeight(const Context& ctx, const ResidualBranchSaved& saved) const;
+  absl::Status BackwardInputWeight(const Context& ctx, const ResidualBranchSaved& saved) const;
 
  private:
   double scale_;

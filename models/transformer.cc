@@ -215,13 +215,14 @@ absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& to
 absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const Tensor& tokens,
                                                        const Tensor& targets, int64_t seq_len,
                                                        double scale, TransformerSaved* saved,
-                                                       const Documents& documents) const {
+                                                       const Documents& documents,
+                                                       const Context* head_kept) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
-  return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head);
+  return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head, head_kept);
 }
 
-absl::Status Transformer::BackwardLayer(const Context& ctx, int64_t i, const Tensor& dx,
-                                        TransformerSaved* saved) const {
+absl::Status Transformer::BackwardLayer(const Context& ctx, const Context* kept, int64_t i,
+                                        const Tensor& dx, TransformerSaved* saved) const {
   const ActivationScope scope(ctx.arena());
   const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
   // Both halves of a parallel residual read the gradient of their sum, after dx has become another.
@@ -231,41 +232,94 @@ absl::Status Transformer::BackwardLayer(const Context& ctx, int64_t i, const Ten
     dy = ctx.arena().Allocate(dx.dtype(), dx.shape());
     STRAKE_RETURN_IF_ERROR(Copy(ctx, dx, dy));
   }
+  const AttentionBlock& attention = layers_->attention[i];
+  const MlpBlock& mlp = layers_->mlp[i];
   {
     const LayerScope layer(ctx, "mlp");
-    STRAKE_RETURN_IF_ERROR(layers_->mlp[i].Backward(ctx, dy, dx, &saved->mlp[i]));
+    STRAKE_RETURN_IF_ERROR(kept != nullptr ? mlp.BackwardInput(ctx, *kept, dy, dx, &saved->mlp[i])
+                                           : mlp.Backward(ctx, dy, dx, &saved->mlp[i]));
   }
   const LayerScope layer(ctx, "attention");
-  return layers_->attention[i].Backward(ctx, rope_tables_.ForLayer(ctx, i), dy, dx,
-                                        &saved->attention[i]);
+  const Tensor rope_table = rope_tables_.ForLayer(ctx, i);
+  AttentionBlockSaved* const attention_saved = &saved->attention[i];
+  if (kept == nullptr) return attention.Backward(ctx, rope_table, dy, dx, attention_saved);
+  return attention.BackwardInput(ctx, *kept, rope_table, dy, dx, attention_saved);
 }
 
-absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) const {
-  CHECK(saved->head.dh.defined()) << "[transformer] Backward() without ForwardForTraining()";
-  const ActivationScope scope(ctx.arena());
-  // One tensor is the residual stream's gradient, updated in place by each layer.
-  const Tensor& dx = saved->head.dh;
+absl::StatusOr<Tensor> Transformer::BackwardStream(const Context& ctx, const Context* kept,
+                                                   TransformerSaved* saved) const {
+  const Tensor& dh = saved->head.dh;
+  CHECK(dh.defined()) << "[transformer] backward pass without ForwardForTraining()";
   if (config_.logits_scale != 1) {
     const LayerScope layer(ctx, "head");
-    STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, dx, dx));
+    STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, dh, dh));
   }
-  STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dx, saved->norm, /*accumulate_dx=*/false, dx));
+  // One tensor is the residual stream's gradient, updated in place by each layer.
+  Tensor dx = dh;
+  if (kept == nullptr) {
+    STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
+  } else {
+    if (norm_->trained()) dx = kept->arena().Allocate(dh.dtype(), dh.shape());
+    STRAKE_RETURN_IF_ERROR(
+        norm_->BackwardInput(ctx, dh, /*accumulate_dx=*/false, dx, &saved->norm));
+  }
   for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-    STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, i, dx, saved));
+    STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, kept, i, dx, saved));
   }
+  return dx;
+}
+
+absl::Status Transformer::BackwardEmbedding(const Context& ctx, const Tensor& dx,
+                                            const TransformerSaved& saved) const {
   if (layers_->embedding.table().frozen) return absl::OkStatus();
   const LayerScope layer(ctx, "tokens");
   if (position_table_ != nullptr) {
     const LayerScope positions(ctx, "positions");
-    const int64_t num_tokens = saved->tokens.dim(0);
+    const int64_t num_tokens = saved.tokens.dim(0);
     STRAKE_RETURN_IF_ERROR(PositionEmbeddingBackward(
-        ctx, dx, saved->seq_len, tp_.FirstLocalToken(num_tokens), position_table_->grad,
-        LocalPositions(saved->documents, num_tokens, dx.dim(0))));
+        ctx, dx, saved.seq_len, tp_.FirstLocalToken(num_tokens), position_table_->grad,
+        LocalPositions(saved.documents, num_tokens, dx.dim(0))));
     ctx.GradReady(*position_table_);
   }
   const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, dx, dx));
-  return layers_->embedding.Backward(ctx, dx, saved->tokens);
+  return layers_->embedding.Backward(ctx, dx, saved.tokens);
+}
+
+absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) const {
+  const ActivationScope scope(ctx.arena());
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dx, BackwardStream(ctx, /*kept=*/nullptr, saved));
+  return BackwardEmbedding(ctx, dx, *saved);
+}
+
+absl::Status Transformer::BackwardInput(const Context& ctx, const Context& kept,
+                                        TransformerSaved* saved) const {
+  CHECK(&ctx.arena() != &kept.arena()) << "[transformer] nothing is kept in an arena of scratch";
+  const ActivationScope scope(ctx.arena());
+  STRAKE_ASSIGN_OR_RETURN(saved->dx, BackwardStream(ctx, &kept, saved));
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::BackwardLayerWeight(const Context& ctx, int64_t i,
+                                              const TransformerSaved& saved) const {
+  const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
+  {
+    const LayerScope layer(ctx, "mlp");
+    STRAKE_RETURN_IF_ERROR(layers_->mlp[i].BackwardWeight(ctx, saved.mlp[i]));
+  }
+  const LayerScope layer(ctx, "attention");
+  return layers_->attention[i].BackwardWeight(ctx, saved.attention[i]);
+}
+
+absl::Status Transformer::BackwardWeight(const Context& ctx, TransformerSaved* saved) const {
+  CHECK(saved->dx.defined()) << "[transformer] BackwardWeight() without BackwardInput()";
+  const ActivationScope scope(ctx.arena());
+  STRAKE_RETURN_IF_ERROR(layers_->head.BackwardWeight(ctx, saved->head));
+  STRAKE_RETURN_IF_ERROR(norm_->BackwardWeight(ctx, saved->norm));
+  for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
+    STRAKE_RETURN_IF_ERROR(BackwardLayerWeight(ctx, i, *saved));
+  }
+  return BackwardEmbedding(ctx, saved->dx, *saved);
 }
 
 absl::StatusOr<DecodePlace> Transformer::CreateDecodePlace() const {

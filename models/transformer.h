@@ -14,6 +14,8 @@
 //                       at once: += into the head's weight, and dh [R, C]
 //   Backward            from dh the other gradients of scale * sum(loss), += into the parameters,
 //                       norm to embedding
+//   BackwardInput       from dh the gradients of activations, to that of x [R, C] of the embedding
+//   BackwardWeight      what is left of Backward, and of the head's weight where that waits
 #ifndef STRAKE_MODELS_TRANSFORMER_H_
 #define STRAKE_MODELS_TRANSFORMER_H_
 
@@ -53,6 +55,7 @@ struct TransformerSaved {
   std::deque<MlpBlockSaved> mlp;
   NormSaved norm;
   HeadLossSaved head;
+  Tensor dx;  // [R, C], of the embedding's output; BackwardInput leaves it to BackwardWeight
 };
 
 class KvCache;
@@ -122,12 +125,27 @@ class Transformer {
 
   // The same, and computes the gradients of scale * sum(loss) in the head; Backward() adds the
   // others, once per `saved`. For the mean over a global batch, `scale` is one over its number of
-  // tokens.
+  // tokens. With `head_kept`, a context like BackwardInput()'s, the gradient of the head's weight
+  // waits for BackwardWeight().
   absl::StatusOr<Tensor> ForwardForTraining(const Context& ctx, const Tensor& tokens,
                                             const Tensor& targets, int64_t seq_len, double scale,
                                             TransformerSaved* saved,
-                                            const Documents& documents = {}) const;
+                                            const Documents& documents = {},
+                                            const Context* head_kept = nullptr) const;
   absl::Status Backward(const Context& ctx, TransformerSaved* saved) const;
+
+  // Backward() in two passes, each once per `saved`. Between them, others of other micro-batches
+  // may run. Gradients have Backward()'s bits where those of each weight are added in the same
+  // order of micro-batches: with a tied head, that takes a `head_kept`. `kept` is the same as
+  // `ctx`, with another arena, from which what BackwardWeight() needs is allocated: the gradients
+  // that the weights' products read, and recomputed activations. It and the forward pass's tensors
+  // must stay until then; ctx's arena is free again, and serves BackwardWeight() as scratch. Of
+  // collectives, all but one are part of BackwardInput(), so that weight passes can fill any gap:
+  // with sequence parallelism, the embedding gathers its gradient in BackwardWeight() rather than
+  // keep it.
+  absl::Status BackwardInput(const Context& ctx, const Context& kept,
+                             TransformerSaved* saved) const;
+  absl::Status BackwardWeight(const Context& ctx, TransformerSaved* saved) const;
 
   // Appends tokens [n] (i32) to the cache and returns the logits [1, vocabulary] after the last of
   // them, on every rank. CHECKs that the cache has room. With a `place`, for one token on a GPU,
@@ -186,9 +204,18 @@ class Transformer {
                                            const DecodePlace* place) const;
   // Returns the logits [R, padded_vocab_size()] after rows of the stream, on every rank.
   absl::StatusOr<Tensor> GatheredLogits(const Context& ctx, const ResidualStream& stream) const;
-  // dx [R, C], the gradient of the stream after a layer, becomes that of the stream before it.
-  absl::Status BackwardLayer(const Context& ctx, int64_t layer, const Tensor& dx,
-                             TransformerSaved* saved) const;
+  // dx [R, C], the gradient of the stream after a layer, becomes that of the stream before it. With
+  // a null `kept`, weights' gradients are computed too, here and below.
+  absl::Status BackwardLayer(const Context& ctx, const Context* kept, int64_t layer,
+                             const Tensor& dx, TransformerSaved* saved) const;
+  // Returns the gradient of the embedding's output.
+  absl::StatusOr<Tensor> BackwardStream(const Context& ctx, const Context* kept,
+                                        TransformerSaved* saved) const;
+  absl::Status BackwardLayerWeight(const Context& ctx, int64_t layer,
+                                   const TransformerSaved& saved) const;
+  // Overwrites dx.
+  absl::Status BackwardEmbedding(const Context& ctx, const Tensor& dx,
+                                 const TransformerSaved& saved) const;
 
   const ModelConfig config_;
   const TensorParallel tp_;
