@@ -83,7 +83,7 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
   if (weight != "none") return weight;
   std::vector<std::pair<std::string, Tensor>> activations;
   for (size_t i = 0; i < saved.attention.size(); ++i) {
-    const std::string layer = absl::StrCat("layer ", i, " ");
+    const std::string layer = absl::StrCat("layer ", model.layers().begin + i, " ");
     const AttentionBlockSaved& attention = saved.attention[i];
     const MlpBlockSaved& mlp = saved.mlp[i];
     activations.emplace_back(layer + "input", attention.branch.norm.x);
@@ -102,6 +102,7 @@ std::string FirstNonFinite(const Context& ctx, const Transformer& model,
     const std::string found = Describe(name, tensor);
     if (!found.empty()) return found;
   }
+  if (!model.is_last()) return "none";
   const std::string found = DescribeLogits(ctx, model.head(), saved.head.h);
   return found.empty() ? "none" : found;
 }

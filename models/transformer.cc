@@ -8,7 +8,9 @@
 #include "core/base/status_macros.h"
 #include "core/ops/copy/copy.h"
 #include "core/ops/embedding/position_embedding.h"
+#include "core/ops/residual_add/residual_add.h"
 #include "core/ops/scale/scale.h"
+#include "core/ops/vocab_slice.h"
 #include "glog/logging.h"
 #include "models/layer_parameters.h"
 #include "models/lora_modules.h"
@@ -36,15 +38,28 @@ const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp
                                 {.stddev = c.initializer_range}, arena);
 }
 
+// A copy of the embedding's table, which counts where that is.
+Parameter* AddTableCopy(const ModelConfig& c, const TensorParallel& tp, ParameterArena* arena) {
+  Parameter* const table =
+      AddTokenTable(c, tp, TensorName(TensorNamesOf(c).token_embedding), arena);
+  for (ParameterSegment& segment : arena->records().back().segments) segment.slice.owner = false;
+  return table;
+}
+
+// `embedding` is null in a part without it.
 HeadLoss AddHead(const ModelConfig& c, const TensorParallel& tp,
-                 const VocabParallelEmbedding& embedding, const LogitsChunk& chunk,
+                 const VocabParallelEmbedding* embedding, const LogitsChunk& chunk,
                  ParameterArena* arena) {
-  if (c.tie_word_embeddings) {
-    return HeadLoss(&embedding.table(), WeightOwnership::kShared, embedding.slice(), tp, chunk,
+  const VocabSlice slice = {.vocab_size = c.vocab_size,
+                            .begin = VocabShard(c.vocab_size, tp.size(), tp.rank()).held.begin};
+  if (c.tie_word_embeddings && embedding != nullptr) {
+    return HeadLoss(&embedding->table(), WeightOwnership::kShared, slice, tp, chunk,
                     c.logits_softcap);
   }
-  return HeadLoss(AddTokenTable(c, tp, TensorName(TensorNamesOf(c).head), arena),
-                  WeightOwnership::kOwned, embedding.slice(), tp, chunk, c.logits_softcap);
+  Parameter* const table = c.tie_word_embeddings
+                               ? AddTableCopy(c, tp, arena)
+                               : AddTokenTable(c, tp, TensorName(TensorNamesOf(c).head), arena);
+  return HeadLoss(table, WeightOwnership::kOwned, slice, tp, chunk, c.logits_softcap);
 }
 
 double EmbeddingScale(const ModelConfig& c, DType dtype) {
@@ -84,8 +99,8 @@ KvCache KvCache::DryRun(const Transformer& model, int64_t max_tokens) {
   const Shape shape = {max_tokens, heads->key_value.range.size() * c.head_dim};
   const Tensor tensor(nullptr, model.dtype(), shape, model.device());
   KvCache cache(max_tokens);
-  cache.keys_.assign(c.num_layers, tensor);
-  cache.values_.assign(c.num_layers, tensor);
+  cache.keys_.assign(model.layers().size(), tensor);
+  cache.values_.assign(model.layers().size(), tensor);
   return cache;
 }
 
@@ -98,46 +113,71 @@ absl::Status CheckTensorParallel(const ModelConfig& config, int num_ranks) {
 
 Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, ParameterArena* arena,
                          const TensorParallel& tp, const LogitsChunk& logits_chunk,
-                         ActivationRecompute recompute, ParameterArena* adapters)
-    : config_(config), tp_(tp), rope_tables_(config, max_seq_len) {
+                         ActivationRecompute recompute, ParameterArena* adapters,
+                         std::optional<LayerRange> part)
+    : config_(config),
+      tp_(tp),
+      range_(part.value_or(LayerRange{0, config.num_layers})),
+      rope_tables_(config, max_seq_len) {
   const absl::Status fits = CheckTensorParallel(config, tp.size());
   CHECK(fits.ok()) << fits;
   const absl::Status adapted = CheckLora(config);
   CHECK(adapted.ok()) << adapted;
   CHECK(adapters != nullptr || !config.lora.enabled()) << "[transformer] no arena for adapters";
+  CHECK(0 <= range_.begin && range_.begin < range_.end && range_.end <= config.num_layers)
+      << "[transformer] layers [" << range_.begin << ", " << range_.end << ") of "
+      << config.num_layers;
+  const size_t num_before = arena->records().size();
   const TensorNames& names = TensorNamesOf(config);
-  Parameter* token_table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
-  position_table_ = AddPositionTable(config, tp, arena);
-  std::deque<AttentionBlock> attention;
-  std::deque<MlpBlock> mlp;
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    attention.emplace_back(config, i, tp, arena, recompute, adapters);
-    mlp.emplace_back(config, i, tp, arena, recompute, adapters);
+  layers_.emplace();
+  if (is_first()) {
+    Parameter* const table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
+    layers_->embedding.emplace(table, config.vocab_size, tp);
+    position_table_ = AddPositionTable(config, tp, arena);
   }
-  norm_ = AddNorm(config, tp, arena, TensorName(names.final_norm));
-  norm_->set_layer("last norm");
-  const VocabParallelEmbedding embedding(token_table, config.vocab_size, tp);
-  layers_ = Layers{embedding, std::move(attention), std::move(mlp),
-                   AddHead(config, tp, embedding, logits_chunk, arena)};
+  for (int64_t i = range_.begin; i < range_.end; ++i) {
+    layers_->attention.emplace_back(config, i, tp, arena, recompute, adapters);
+    layers_->mlp.emplace_back(config, i, tp, arena, recompute, adapters);
+  }
+  if (is_last()) {
+    norm_ = AddNorm(config, tp, arena, TensorName(names.final_norm));
+    norm_->set_layer("last norm");
+    layers_->head =
+        AddHead(config, tp, is_first() ? &*layers_->embedding : nullptr, logits_chunk, arena);
+  }
   decode_layers_ = WithoutSequenceParallelism(*layers_);
+  first_parameter_ = &arena->records()[num_before].parameter;
   if (config.lora.enabled()) arena->Freeze();
 }
 
+const HeadLoss& Transformer::head() const {
+  CHECK(is_last()) << "[transformer] a part without a head";
+  return *layers_->head;
+}
+
+int64_t Transformer::padded_vocab_size() const {
+  return VocabShard(config_.vocab_size, tp_.size(), tp_.rank()).held.size() * tp_.size();
+}
+
 Transformer::Layers Transformer::WithoutSequenceParallelism(const Layers& layers) {
-  std::deque<AttentionBlock> attention;
-  std::deque<MlpBlock> mlp;
-  for (const AttentionBlock& block : layers.attention) {
-    attention.push_back(block.WithoutSequenceParallelism());
+  Layers without;
+  if (layers.embedding.has_value()) {
+    without.embedding = layers.embedding->WithoutSequenceParallelism();
   }
-  for (const MlpBlock& block : layers.mlp) mlp.push_back(block.WithoutSequenceParallelism());
-  return {layers.embedding.WithoutSequenceParallelism(), std::move(attention), std::move(mlp),
-          layers.head.WithoutSequenceParallelism()};
+  for (const AttentionBlock& block : layers.attention) {
+    without.attention.push_back(block.WithoutSequenceParallelism());
+  }
+  for (const MlpBlock& block : layers.mlp) {
+    without.mlp.push_back(block.WithoutSequenceParallelism());
+  }
+  if (layers.head.has_value()) without.head = layers.head->WithoutSequenceParallelism();
+  return without;
 }
 
 absl::StatusOr<Tensor> Transformer::EmbedTokens(const Context& ctx, const Layers& layers,
                                                 const Tensor& tokens) const {
   const LayerScope layer(ctx, "tokens");
-  STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding.Forward(ctx, tokens));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor x, layers.embedding->Forward(ctx, tokens));
   const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, x, x));
   return x;
@@ -170,38 +210,53 @@ absl::StatusOr<Tensor> Transformer::HeadInput(const Context& ctx, const Residual
   return h;
 }
 
+absl::StatusOr<Tensor> Transformer::FirstStream(const Context& ctx,
+                                                const TransformerSaved& saved) const {
+  if (!is_first()) {
+    CHECK(saved.input.defined()) << "[transformer] a part without its input";
+    return saved.input;
+  }
+  STRAKE_ASSIGN_OR_RETURN(const Tensor x, EmbedTokens(ctx, *layers_, saved.tokens));
+  const int64_t num_tokens = saved.tokens.dim(0);
+  STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), /*period=*/saved.seq_len,
+                                      tp_.FirstLocalToken(num_tokens), x,
+                                      LocalPositions(saved.documents, num_tokens, x.dim(0))));
+  return x;
+}
+
 absl::StatusOr<Tensor> Transformer::Hidden(const Context& ctx, const Tensor& tokens,
                                            int64_t seq_len, const Documents& documents,
                                            TransformerSaved* saved) const {
   saved->tokens = tokens;
   saved->seq_len = seq_len;
   saved->documents = documents;
-  saved->attention.resize(config_.num_layers);
-  saved->mlp.resize(config_.num_layers);
+  saved->attention.resize(range_.size());
+  saved->mlp.resize(range_.size());
   ResidualStream stream;
-  STRAKE_ASSIGN_OR_RETURN(stream.x, EmbedTokens(ctx, *layers_, tokens));
-  STRAKE_RETURN_IF_ERROR(AddPositions(ctx, PositionTable(), /*period=*/seq_len,
-                                      tp_.FirstLocalToken(tokens.dim(0)), stream.x,
-                                      LocalPositions(documents, tokens.dim(0), stream.x.dim(0))));
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
-    const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
+  STRAKE_ASSIGN_OR_RETURN(stream.x, FirstStream(ctx, *saved));
+  for (int64_t i = 0; i < range_.size(); ++i) {
+    const int64_t index = range_.begin + i;
+    const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = index});
     {
       const LayerScope layer(ctx, "attention");
-      STRAKE_ASSIGN_OR_RETURN(
-          stream, layers_->attention[i].Forward(ctx, stream, seq_len, rope_tables_.ForLayer(ctx, i),
-                                                &saved->attention[i], documents));
+      STRAKE_ASSIGN_OR_RETURN(stream, layers_->attention[i].Forward(
+                                          ctx, stream, seq_len, rope_tables_.ForLayer(ctx, index),
+                                          &saved->attention[i], documents));
     }
     const LayerScope layer(ctx, "mlp");
     STRAKE_ASSIGN_OR_RETURN(stream, layers_->mlp[i].Forward(ctx, stream, &saved->mlp[i]));
   }
-  return HeadInput(ctx, stream, &saved->norm);
+  if (is_last()) return HeadInput(ctx, stream, &saved->norm);
+  const LayerScope layer(ctx, "mlp");
+  STRAKE_RETURN_IF_ERROR(ResidualAddForward(ctx, stream.x, stream.residual, stream.x));
+  return stream.x;
 }
 
 absl::StatusOr<Tensor> Transformer::Logits(const Context& ctx, const Tensor& tokens,
                                            int64_t seq_len, TransformerSaved* saved,
                                            const Documents& documents) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
-  return layers_->head.Logits(ctx, h);
+  return head().Logits(ctx, h);
 }
 
 absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& tokens,
@@ -209,7 +264,7 @@ absl::StatusOr<Tensor> Transformer::Forward(const Context& ctx, const Tensor& to
                                             TransformerSaved* saved,
                                             const Documents& documents) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
-  return layers_->head.Forward(ctx, h, targets, &saved->head);
+  return is_last() ? layers_->head->Forward(ctx, h, targets, &saved->head) : h;
 }
 
 absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const Tensor& tokens,
@@ -218,13 +273,15 @@ absl::StatusOr<Tensor> Transformer::ForwardForTraining(const Context& ctx, const
                                                        const Documents& documents,
                                                        const Context* head_kept) const {
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, Hidden(ctx, tokens, seq_len, documents, saved));
-  return layers_->head.ForwardBackward(ctx, h, targets, scale, &saved->head, head_kept);
+  if (!is_last()) return h;
+  return layers_->head->ForwardBackward(ctx, h, targets, scale, &saved->head, head_kept);
 }
 
 absl::Status Transformer::BackwardLayer(const Context& ctx, const Context* kept, int64_t i,
                                         const Tensor& dx, TransformerSaved* saved) const {
   const ActivationScope scope(ctx.arena());
-  const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
+  const ProfileSpan block(ctx.profile(),
+                          {.category = "layer", .name = "block", .index = range_.begin + i});
   // Both halves of a parallel residual read the gradient of their sum, after dx has become another.
   Tensor dy = dx;
   if (config_.parallel_residual) {
@@ -240,30 +297,39 @@ absl::Status Transformer::BackwardLayer(const Context& ctx, const Context* kept,
                                            : mlp.Backward(ctx, dy, dx, &saved->mlp[i]));
   }
   const LayerScope layer(ctx, "attention");
-  const Tensor rope_table = rope_tables_.ForLayer(ctx, i);
+  const Tensor rope_table = rope_tables_.ForLayer(ctx, range_.begin + i);
   AttentionBlockSaved* const attention_saved = &saved->attention[i];
   if (kept == nullptr) return attention.Backward(ctx, rope_table, dy, dx, attention_saved);
   return attention.BackwardInput(ctx, *kept, rope_table, dy, dx, attention_saved);
 }
 
-absl::StatusOr<Tensor> Transformer::BackwardStream(const Context& ctx, const Context* kept,
-                                                   TransformerSaved* saved) const {
+absl::StatusOr<Tensor> Transformer::BackwardHeadInput(const Context& ctx, const Context* kept,
+                                                      TransformerSaved* saved) const {
+  if (!is_last()) {
+    CHECK(saved->output_grad.defined()) << "[transformer] a part without its output's gradient";
+    return saved->output_grad;
+  }
   const Tensor& dh = saved->head.dh;
   CHECK(dh.defined()) << "[transformer] backward pass without ForwardForTraining()";
   if (config_.logits_scale != 1) {
     const LayerScope layer(ctx, "head");
     STRAKE_RETURN_IF_ERROR(Scale(ctx, config_.logits_scale, dh, dh));
   }
-  // One tensor is the residual stream's gradient, updated in place by each layer.
   Tensor dx = dh;
   if (kept == nullptr) {
     STRAKE_RETURN_IF_ERROR(norm_->Backward(ctx, dh, saved->norm, /*accumulate_dx=*/false, dx));
-  } else {
-    if (norm_->trained()) dx = kept->arena().Allocate(dh.dtype(), dh.shape());
-    STRAKE_RETURN_IF_ERROR(
-        norm_->BackwardInput(ctx, dh, /*accumulate_dx=*/false, dx, &saved->norm));
+    return dx;
   }
-  for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
+  if (norm_->trained()) dx = kept->arena().Allocate(dh.dtype(), dh.shape());
+  STRAKE_RETURN_IF_ERROR(norm_->BackwardInput(ctx, dh, /*accumulate_dx=*/false, dx, &saved->norm));
+  return dx;
+}
+
+absl::StatusOr<Tensor> Transformer::BackwardStream(const Context& ctx, const Context* kept,
+                                                   TransformerSaved* saved) const {
+  // One tensor is the residual stream's gradient, updated in place by each layer.
+  STRAKE_ASSIGN_OR_RETURN(const Tensor dx, BackwardHeadInput(ctx, kept, saved));
+  for (int64_t i = range_.size() - 1; i >= 0; --i) {
     STRAKE_RETURN_IF_ERROR(BackwardLayer(ctx, kept, i, dx, saved));
   }
   return dx;
@@ -271,7 +337,7 @@ absl::StatusOr<Tensor> Transformer::BackwardStream(const Context& ctx, const Con
 
 absl::Status Transformer::BackwardEmbedding(const Context& ctx, const Tensor& dx,
                                             const TransformerSaved& saved) const {
-  if (layers_->embedding.table().frozen) return absl::OkStatus();
+  if (!is_first() || layers_->embedding->table().frozen) return absl::OkStatus();
   const LayerScope layer(ctx, "tokens");
   if (position_table_ != nullptr) {
     const LayerScope positions(ctx, "positions");
@@ -283,13 +349,13 @@ absl::Status Transformer::BackwardEmbedding(const Context& ctx, const Tensor& dx
   }
   const double scale = EmbeddingScale(config_, dtype());
   if (scale != 1) STRAKE_RETURN_IF_ERROR(Scale(ctx, scale, dx, dx));
-  return layers_->embedding.Backward(ctx, dx, saved.tokens);
+  return layers_->embedding->Backward(ctx, dx, saved.tokens);
 }
 
 absl::Status Transformer::Backward(const Context& ctx, TransformerSaved* saved) const {
   const ActivationScope scope(ctx.arena());
-  STRAKE_ASSIGN_OR_RETURN(const Tensor dx, BackwardStream(ctx, /*kept=*/nullptr, saved));
-  return BackwardEmbedding(ctx, dx, *saved);
+  STRAKE_ASSIGN_OR_RETURN(saved->dx, BackwardStream(ctx, /*kept=*/nullptr, saved));
+  return BackwardEmbedding(ctx, saved->dx, *saved);
 }
 
 absl::Status Transformer::BackwardInput(const Context& ctx, const Context& kept,
@@ -302,7 +368,8 @@ absl::Status Transformer::BackwardInput(const Context& ctx, const Context& kept,
 
 absl::Status Transformer::BackwardLayerWeight(const Context& ctx, int64_t i,
                                               const TransformerSaved& saved) const {
-  const ProfileSpan block(ctx.profile(), {.category = "layer", .name = "block", .index = i});
+  const ProfileSpan block(ctx.profile(),
+                          {.category = "layer", .name = "block", .index = range_.begin + i});
   {
     const LayerScope layer(ctx, "mlp");
     STRAKE_RETURN_IF_ERROR(layers_->mlp[i].BackwardWeight(ctx, saved.mlp[i]));
@@ -314,9 +381,11 @@ absl::Status Transformer::BackwardLayerWeight(const Context& ctx, int64_t i,
 absl::Status Transformer::BackwardWeight(const Context& ctx, TransformerSaved* saved) const {
   CHECK(saved->dx.defined()) << "[transformer] BackwardWeight() without BackwardInput()";
   const ActivationScope scope(ctx.arena());
-  STRAKE_RETURN_IF_ERROR(layers_->head.BackwardWeight(ctx, saved->head));
-  STRAKE_RETURN_IF_ERROR(norm_->BackwardWeight(ctx, saved->norm));
-  for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
+  if (is_last()) {
+    STRAKE_RETURN_IF_ERROR(layers_->head->BackwardWeight(ctx, saved->head));
+    STRAKE_RETURN_IF_ERROR(norm_->BackwardWeight(ctx, saved->norm));
+  }
+  for (int64_t i = range_.size() - 1; i >= 0; --i) {
     STRAKE_RETURN_IF_ERROR(BackwardLayerWeight(ctx, i, *saved));
   }
   return BackwardEmbedding(ctx, saved->dx, *saved);
@@ -389,11 +458,12 @@ absl::StatusOr<Tensor> Transformer::GatheredLogits(const Context& ctx,
                                                    const ResidualStream& stream) const {
   NormSaved norm_saved;
   STRAKE_ASSIGN_OR_RETURN(const Tensor h, HeadInput(ctx, stream, &norm_saved));
-  STRAKE_ASSIGN_OR_RETURN(const Tensor local, decode_layers_->head.Logits(ctx, h));
+  STRAKE_ASSIGN_OR_RETURN(const Tensor local, decode_layers_->head->Logits(ctx, h));
   return tp_.GatherColumns(ctx, local);
 }
 
 void Transformer::CheckRoom(const KvCache& cache, int64_t count) const {
+  CHECK(is_first() && is_last()) << "[transformer] a part cannot decode";
   const int64_t past = cache.length_;
   CHECK_LE(past + count, cache.max_tokens_) << "[transformer] key/value cache is full";
   CHECK(position_table_ == nullptr || past + count <= config_.max_positions)

@@ -16,6 +16,19 @@
 //                       norm to embedding
 //   BackwardInput       from dh the gradients of activations, to that of x [R, C] of the embedding
 //   BackwardWeight      what is left of Backward, and of the head's weight where that waits
+//
+// A model may be a part of this: some consecutive layers, of which the first have the embedding
+// before them and the last ones norm, head and loss behind them. Parts are the stages of a pipeline
+// (parallel/pipeline/schedule.h).
+//
+//   forward passes      a part that is not the first begins with x [R, C], saved->input, and one
+//                       that is not the last returns x [R, C], the stream with its residual
+//   backward passes     a part that is not the last begins with the gradient [R, C] of what it
+//                       returned, saved->output_grad, and one that is not the first leaves that of
+//                       its input, saved->dx
+//
+// Their losses and gradients have the bits of the whole model's, except that the two copies of a
+// tied table each have the gradient of their own use: it is the sum of both.
 #ifndef STRAKE_MODELS_TRANSFORMER_H_
 #define STRAKE_MODELS_TRANSFORMER_H_
 
@@ -41,6 +54,7 @@
 #include "models/model_config.h"
 #include "models/residual_stream.h"
 #include "models/rope_tables.h"
+#include "parallel/pipeline/stage_layers.h"
 #include "parallel/tensor/tensor_parallel.h"
 #include "parallel/tensor/vocab_parallel_embedding.h"
 
@@ -49,13 +63,16 @@ namespace strake {
 // What the backward pass needs of one micro-batch; its tensors live in the activation arena.
 struct TransformerSaved {
   Tensor tokens;  // [N]
+  Tensor input;   // [R, C], set by the caller of a part that is not the first
+  Tensor
+      output_grad;  // [R, C], likewise of one that is not the last; the backward pass overwrites it
   int64_t seq_len = 0;
   Documents documents;
-  std::deque<AttentionBlockSaved> attention;
+  std::deque<AttentionBlockSaved> attention;  // of the model's own layers
   std::deque<MlpBlockSaved> mlp;
   NormSaved norm;
   HeadLossSaved head;
-  Tensor dx;  // [R, C], of the embedding's output; BackwardInput leaves it to BackwardWeight
+  Tensor dx;  // [R, C], the gradient of the input, or of the embedding's output
 };
 
 class KvCache;
@@ -78,6 +95,9 @@ class Transformer {
   // PlaceTables() where it is on a GPU, and sets the weights. Sequences are of at most
   // `max_seq_len` tokens. The arena must outlive the model. CHECKs CheckTensorParallel().
   //
+  // `part` are the layers of a part of the model; without it, all. Of a tied model, the last part
+  // has a copy of the table, which counts on the first one (SegmentSlice::owner).
+  //
   // With config.lora the parameters in `arena` are frozen, and the caller allocates it without
   // gradients; the adapters' are added to `adapters`, which is then what is trained. CHECKs
   // CheckLora(), and that there is such an arena.
@@ -85,25 +105,30 @@ class Transformer {
               const TensorParallel& tp = TensorParallel(),
               const LogitsChunk& logits_chunk = LogitsChunk(),
               ActivationRecompute recompute = ActivationRecompute::kNone,
-              ParameterArena* adapters = nullptr);
+              ParameterArena* adapters = nullptr, std::optional<LayerRange> part = std::nullopt);
   // Not copyable: layers point at each other's parameters.
   Transformer(const Transformer&) = delete;
   Transformer& operator=(const Transformer&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const TensorParallel& tensor_parallel() const { return tp_; }
-  const HeadLoss& head() const { return layers_->head; }
+  // CHECKs is_last().
+  const HeadLoss& head() const;
+
+  const LayerRange& layers() const { return range_; }
+  bool is_first() const { return range_.begin == 0; }
+  bool is_last() const { return range_.end == config_.num_layers; }
 
   // The columns of the logits of all ranks: the vocabulary, then padding.
-  int64_t padded_vocab_size() const { return layers_->embedding.table().shape[0] * tp_.size(); }
+  int64_t padded_vocab_size() const;
 
   // The dtype of the parameters, which are allocated.
-  DType dtype() const { return layers_->embedding.table().value.dtype(); }
-  Device device() const { return layers_->embedding.table().value.device(); }
+  DType dtype() const { return first_parameter_->value.dtype(); }
+  Device device() const { return first_parameter_->value.device(); }
 
-  // The attention shape of a layer, for this rank's heads.
+  // The attention shape of one of layers(), for this rank's heads.
   AttentionShape AttentionShapeFor(int64_t layer, int64_t num_tokens, int64_t seq_len) const {
-    return layers_->attention[layer].ShapeFor(num_tokens, seq_len);
+    return layers_->attention[layer - range_.begin].ShapeFor(num_tokens, seq_len);
   }
 
   // Copies RoPE's angles to the parameters' device. ResourceExhausted when there is no memory.
@@ -168,10 +193,10 @@ class Transformer {
  private:
   // In forward order, except the positions and the last norm.
   struct Layers {
-    VocabParallelEmbedding embedding;
+    std::optional<VocabParallelEmbedding> embedding;  // of the first part
     std::deque<AttentionBlock> attention;
     std::deque<MlpBlock> mlp;
-    HeadLoss head;
+    std::optional<HeadLoss> head;  // of the last part
   };
   static Layers WithoutSequenceParallelism(const Layers& layers);
 
@@ -190,7 +215,9 @@ class Transformer {
   // Returns the head's input [R, C]: the stream after the last norm, scaled.
   absl::StatusOr<Tensor> HeadInput(const Context& ctx, const ResidualStream& stream,
                                    NormSaved* saved) const;
-  // The same of tokens.
+  // The stream that the layers begin with.
+  absl::StatusOr<Tensor> FirstStream(const Context& ctx, const TransformerSaved& saved) const;
+  // Returns the head's input of tokens, or what a part that is not the last returns.
   absl::StatusOr<Tensor> Hidden(const Context& ctx, const Tensor& tokens, int64_t seq_len,
                                 const Documents& documents, TransformerSaved* saved) const;
   // CHECKs that the cache and the positions have room for `count` more tokens.
@@ -208,7 +235,10 @@ class Transformer {
   // a null `kept`, weights' gradients are computed too, here and below.
   absl::Status BackwardLayer(const Context& ctx, const Context* kept, int64_t layer,
                              const Tensor& dx, TransformerSaved* saved) const;
-  // Returns the gradient of the embedding's output.
+  // Returns the gradient of the last norm's input, or a part's output_grad.
+  absl::StatusOr<Tensor> BackwardHeadInput(const Context& ctx, const Context* kept,
+                                           TransformerSaved* saved) const;
+  // Returns the gradient of the first stream.
   absl::StatusOr<Tensor> BackwardStream(const Context& ctx, const Context* kept,
                                         TransformerSaved* saved) const;
   absl::Status BackwardLayerWeight(const Context& ctx, int64_t layer,
@@ -219,7 +249,9 @@ class Transformer {
 
   const ModelConfig config_;
   const TensorParallel tp_;
+  const LayerRange range_;
   RopeTables rope_tables_;
+  const Parameter* first_parameter_ = nullptr;
   const Parameter* position_table_ = nullptr;  // null without learned positions
   std::optional<Norm> norm_;
   std::optional<Layers> layers_;

@@ -33,6 +33,7 @@ absl::Status CheckStageLayers(absl::Span<const int64_t> counts, int64_t num_laye
 // The layers [begin, end) of one part.
 struct LayerRange {
   int64_t begin = 0, end = 0;
+  int64_t size() const { return end - begin; }
   bool operator==(const LayerRange&) const = default;
 };
 LayerRange LayersOfPart(absl::Span<const int64_t> counts, int part);
