@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file_descriptor.h"
 #include "core/base/format_quantity.h"
+#include "core/base/status_macros.h"
 
 namespace strake {
 namespace {
@@ -19,25 +21,33 @@ absl::Status TooLarge(const std::string& path, int64_t max_bytes) {
                                                    ", the most that such a file may have"));
 }
 
+absl::Status NotReadable(const std::string& path) {
+  return absl::ErrnoToStatus(errno, path + ": cannot be read");
+}
+
 }  // namespace
 
-absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
-  const auto error = [&] { return absl::ErrnoToStatus(errno, path + ": cannot be read"); };
+absl::StatusOr<OpenedFile> OpenToRead(const std::string& path, int64_t max_bytes) {
   // Opening a pipe would otherwise wait for a writer.
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info;
-  if (!fd.valid() || fstat(fd.get(), &info) != 0) return error();
+  if (!file.valid() || fstat(file.get(), &info) != 0) return NotReadable(path);
   if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
     return absl::InvalidArgumentError(path + ": cannot be read: it is not a regular file");
   }
   if (info.st_size > max_bytes) return TooLarge(path, max_bytes);
+  return OpenedFile{std::move(file), info.st_size};
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
+  STRAKE_ASSIGN_OR_RETURN(const OpenedFile opened, OpenToRead(path, max_bytes));
   std::string text;
-  text.reserve(info.st_size);
+  text.reserve(opened.num_bytes);
   char buffer[1 << 16];
   while (true) {
-    const ssize_t n = read(fd.get(), buffer, sizeof(buffer));
+    const ssize_t n = read(opened.file.get(), buffer, sizeof(buffer));
     if (n == 0) return text;
-    if (n < 0 && errno != EINTR) return error();
+    if (n < 0 && errno != EINTR) return NotReadable(path);
     if (n > 0) text.append(buffer, n);
     if (static_cast<int64_t>(text.size()) > max_bytes) return TooLarge(path, max_bytes);
   }

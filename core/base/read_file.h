@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/base/file_descriptor.h"
 
 namespace strake {
 
@@ -16,6 +17,14 @@ inline constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
 // reason. It is NotFound if there is no such file, InvalidArgument for a pipe or a device, which
 // may never end, and ResourceExhausted for a file of more than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = kMaxTextBytes);
+
+struct OpenedFile {
+  FileDescriptor file;
+  int64_t num_bytes;  // when it was opened
+};
+
+// Opens a file to read parts of it. Errors are ReadFile()'s.
+absl::StatusOr<OpenedFile> OpenToRead(const std::string& path, int64_t max_bytes);
 
 }  // namespace strake
 

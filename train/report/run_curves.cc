@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/json.h"
-#include "core/base/read_file.h"
+#include "core/base/lines_from_end.h"
 #include "core/base/status_macros.h"
 
 namespace strake {
@@ -36,55 +36,36 @@ std::optional<int64_t> StepOf(const nlohmann::json& line) {
   return it->get<int64_t>();
 }
 
-// Takes the last line off `text`, which ends with a line's end.
-absl::string_view TakeLastLine(absl::string_view* text) {
-  text->remove_suffix(1);
-  const size_t end = text->rfind('\n');
-  const size_t begin = end == text->npos ? 0 : end + 1;
-  const absl::string_view line = text->substr(begin);
-  text->remove_suffix(line.size());
-  return line;
-}
-
 }  // namespace
 
-int RunCurves::num_curves() const {
-  int num_curves = 0;
-  for (const auto& [chart, names] : curves_) num_curves += static_cast<int>(names.size());
-  return num_curves;
-}
-
-void RunCurves::Add(absl::string_view chart, absl::string_view name, int64_t step, double value) {
-  auto names = curves_.find(chart);
-  if (names == curves_.end()) names = curves_.try_emplace(std::string(chart)).first;
-  auto curve = names->second.find(name);
-  if (curve == names->second.end()) curve = names->second.try_emplace(std::string(name)).first;
+void RunCurves::Add(Names* names, absl::string_view name, int64_t step, double value) {
+  auto curve = names->find(name);
+  if (curve == names->end()) curve = names->try_emplace(std::string(name)).first;
   curve->second.Add(step, value);
   last_step_ = std::max(last_step_, step);
 }
 
 void RunCurves::AddStep(const StepMetrics& m) {
-  // In the order of StepLine::kKeys.
   StepLine line = {.step = m.step,
                    .numbers = {m.loss, m.lr, m.grad_norm, static_cast<double>(m.tokens), m.seconds,
-                               m.tokens_per_second, m.mfu > 0 ? std::optional(m.mfu) : std::nullopt,
-                               m.epoch, m.time}};
+                               m.tokens_per_second, m.time, m.epoch,
+                               m.mfu > 0 ? std::optional(m.mfu) : std::nullopt}};
   for (const SourceMetrics& source : m.sources) line.sources.emplace_back(source.name, source.loss);
   AddStepLine(line);
 }
 
 void RunCurves::AddEval(const EvalMetrics& m) {
   if (m.name.empty()) {
-    Add("loss", "validation", m.step, m.val_loss);
+    Add(&others_["loss"], "validation", m.step, m.val_loss);
   } else {
-    Add("validation", m.name, m.step, m.val_loss);
+    Add(&others_["validation"], m.name, m.step, m.val_loss);
   }
-  if (m.bits_per_byte > 0) Add("bits_per_byte", m.name, m.step, m.bits_per_byte);
+  if (m.bits_per_byte > 0) Add(&others_["bits_per_byte"], m.name, m.step, m.bits_per_byte);
 }
 
 void RunCurves::AddTask(const TaskMetrics& m) {
-  Add("tasks", m.name, m.step, m.acc);
-  Add("tasks", m.name + ", normalized", m.step, m.acc_norm);
+  Add(&others_["tasks"], m.name, m.step, m.acc);
+  Add(&others_["tasks"], m.name + ", normalized", m.step, m.acc_norm);
 }
 
 bool RunCurves::AddLine(const nlohmann::json& line) {
@@ -124,43 +105,53 @@ bool RunCurves::AddStepLine(int64_t step, const nlohmann::json& line) {
 }
 
 void RunCurves::AddStepLine(const StepLine& line) {
-  for (size_t i = 0; i < StepLine::kKeys.size(); ++i) {
+  for (size_t i = 0; i < line.numbers.size(); ++i) {
     if (!line.numbers[i].has_value()) continue;
-    const absl::string_view key = StepLine::kKeys[i];
     const double value = *line.numbers[i];
-    if (key == "epoch") {
+    if (i == StepLine::kEpoch) {
       if (value > epoch_.value_or(-1)) epoch_ = value;
-    } else if (key == "time") {
+    } else if (i == StepLine::kTime) {
       if (value > time_.value_or(0)) time_ = value;
     } else {
-      Add(key, key == "loss" ? "training" : "", line.step, value);
+      of_steps_[i].Add(line.step, value);
+      last_step_ = std::max(last_step_, line.step);
     }
   }
-  for (const auto& [name, loss] : line.sources) Add("sources", name, line.step, loss);
+  for (const auto& [name, loss] : line.sources) Add(&sources_, name, line.step, loss);
+}
+
+std::map<std::pair<absl::string_view, absl::string_view>, const Curve*> RunCurves::ByName() const {
+  std::map<std::pair<absl::string_view, absl::string_view>, const Curve*> curves;
+  for (size_t i = 0; i < of_steps_.size(); ++i) {
+    if (of_steps_[i].empty()) continue;
+    curves[{StepLine::kKeys[i], i == StepLine::kLoss ? "training" : ""}] = &of_steps_[i];
+  }
+  for (const auto& [name, curve] : sources_) curves[{"sources", name}] = &curve;
+  for (const auto& [chart, names] : others_) {
+    for (const auto& [name, curve] : names) curves[{chart, name}] = &curve;
+  }
+  return curves;
 }
 
 std::string RunCurves::Json(int max_parts) const {
   std::string json = "[";
-  for (const auto& [chart, names] : curves_) {
-    for (const auto& [name, curve] : names) {
-      absl::StrAppend(
-          &json, json.size() > 1 ? "," : "", "{\"chart\":", JsonText(nlohmann::json(chart)),
-          ",\"name\":", JsonText(nlohmann::json(name)), ",", curve.JsonMembers(max_parts), "}");
-    }
+  for (const auto& [name, curve] : ByName()) {
+    absl::StrAppend(&json, json.size() > 1 ? "," : "",
+                    "{\"chart\":", JsonText(nlohmann::json(std::string(name.first))),
+                    ",\"name\":", JsonText(nlohmann::json(std::string(name.second))), ",",
+                    curve->JsonMembers(max_parts), "}");
   }
   return json + "]";
 }
 
 absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
-  STRAKE_ASSIGN_OR_RETURN(const std::string log, ReadFile(path, kMaxLogBytes));
-  absl::string_view text = log;
-  text = text.substr(0, text.rfind('\n') + 1);  // npos + 1 is 0
+  // The lines that count come first.
+  STRAKE_ASSIGN_OR_RETURN(LinesFromEnd lines, LinesFromEnd::Open(path, kMaxLogBytes));
   LoggedCurves logged;
-  // From the end, so that the lines that count come first.
   int64_t next_step = std::numeric_limits<int64_t>::max();
   StepLine of_step;
-  while (!text.empty()) {
-    const absl::string_view line_text = TakeLastLine(&text);
+  absl::string_view line_text;
+  while (lines.Next(&line_text)) {
     if (ReadStepLine(line_text, kMaxStep, &of_step)) {
       if (of_step.step >= next_step) {
         ++logged.num_replaced;
@@ -180,6 +171,7 @@ absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
       next_step = *step;
     }
   }
+  STRAKE_RETURN_IF_ERROR(lines.status());
   return logged;
 }
 

@@ -11,11 +11,13 @@
 #ifndef STRAKE_TRAIN_REPORT_RUN_CURVES_H_
 #define STRAKE_TRAIN_REPORT_RUN_CURVES_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -35,8 +37,8 @@ class RunCurves {
   bool AddLine(const nlohmann::json& line);
   void AddStepLine(const StepLine& line);
 
-  bool empty() const { return curves_.empty(); }
-  int num_curves() const;
+  bool empty() const { return num_curves() == 0; }
+  int num_curves() const { return static_cast<int>(ByName().size()); }
   int64_t last_step() const { return last_step_; }
   // The passes over the training data, where the log has them.
   std::optional<double> epoch() const { return epoch_; }
@@ -47,11 +49,16 @@ class RunCurves {
   std::string Json(int max_parts) const;
 
  private:
-  void Add(absl::string_view chart, absl::string_view name, int64_t step, double value);
-  bool AddStepLine(int64_t step, const nlohmann::json& line);
-
   using Names = std::map<std::string, Curve, std::less<>>;
-  std::map<std::string, Names, std::less<>> curves_;  // by chart, then by name
+
+  void Add(Names* names, absl::string_view name, int64_t step, double value);
+  bool AddStepLine(int64_t step, const nlohmann::json& line);
+  // Those that have values, by chart and name.
+  std::map<std::pair<absl::string_view, absl::string_view>, const Curve*> ByName() const;
+
+  std::array<Curve, StepLine::kKeys.size()> of_steps_;  // by key
+  Names sources_;
+  std::map<std::string, Names, std::less<>> others_;  // by chart
   int64_t last_step_ = 0;
   std::optional<double> epoch_, time_;
 };

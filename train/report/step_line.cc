@@ -1,5 +1,6 @@
 #include "train/report/step_line.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <optional>
@@ -15,80 +16,66 @@ bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 class Scanner {
  public:
-  explicit Scanner(absl::string_view text) : rest_(text) {}
+  explicit Scanner(absl::string_view text) : at_(text.data()), end_(at_ + text.size()) {}
 
-  bool AtEnd() const { return rest_.empty(); }
-  bool Next(char c) const { return !rest_.empty() && rest_.front() == c; }
+  bool AtEnd() const { return at_ == end_; }
 
   bool Take(char c) {
-    if (!Next(c)) return false;
-    rest_.remove_prefix(1);
+    if (at_ == end_ || *at_ != c) return false;
+    ++at_;
     return true;
   }
 
-  // Of ASCII without escapes.
+  // Takes a string of ASCII without escapes.
   bool TakeString(absl::string_view* text) {
     if (!Take('"')) return false;
-    size_t size = 0;
-    while (size < rest_.size() && rest_[size] != '"') {
-      const char c = rest_[size++];
+    const char* const begin = at_;
+    while (at_ < end_ && *at_ != '"') {
+      const char c = *at_++;
       if (c < ' ' || c > '~' || c == '\\') return false;
     }
-    *text = rest_.substr(0, size);
-    rest_.remove_prefix(size);
+    *text = absl::string_view(begin, at_ - begin);
     return Take('"');
   }
 
   bool TakeKey(absl::string_view* key) { return TakeString(key) && Take(':'); }
 
-  bool TakeCount(int64_t* count) {
-    const absl::string_view number = Number();
-    const char* const end = number.data() + number.size();
-    const auto read = std::from_chars(number.data(), end, *count);
-    return IsNumber(number) && number.front() != '-' && read.ec == std::errc() && read.ptr == end;
-  }
+  bool TakeCount(int64_t* count) { return BeginsNumber() && *at_ != '-' && TakeNumberAs(count); }
 
   // NaN for null.
   bool TakeNumber(double* value) {
-    if (rest_.substr(0, 4) == "null") {
-      rest_.remove_prefix(4);
-      *value = kNull;
-      return true;
-    }
-    const absl::string_view number = Number();
-    const char* const end = number.data() + number.size();
-    const auto read = std::from_chars(number.data(), end, *value);
-    return IsNumber(number) && read.ec == std::errc() && read.ptr == end;
+    if (BeginsNumber()) return TakeNumberAs(value);
+    *value = kNull;
+    return Take('n') && Take('u') && Take('l') && Take('l');
   }
 
  private:
-  // Takes the characters that numbers have.
-  absl::string_view Number() {
-    size_t size = 0;
-    while (size < rest_.size() &&
-           (IsDigit(rest_[size]) || rest_[size] == '.' || rest_[size] == '-' ||
-            rest_[size] == '+' || rest_[size] == 'e')) {
-      ++size;
-    }
-    const absl::string_view number = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return number;
+  // Whether JSON allows the beginning of what from_chars() also reads.
+  bool BeginsNumber() const {
+    const char* at = at_;
+    if (at < end_ && *at == '-') ++at;
+    if (at == end_ || !IsDigit(*at)) return false;
+    const bool zero = *at++ == '0';
+    if (zero && at < end_ && IsDigit(*at)) return false;
+    while (at < end_ && IsDigit(*at)) ++at;
+    if (at == end_ || *at != '.') return true;
+    return at + 1 < end_ && IsDigit(at[1]);
   }
 
-  // Whether JSON allows what from_chars() also reads.
-  static bool IsNumber(absl::string_view number) {
-    if (number == "-0") return false;  // an integer, without a sign
-    if (!number.empty() && number.front() == '-') number.remove_prefix(1);
-    if (number.empty() || !IsDigit(number.front())) return false;
-    if (number.size() > 1 && number.front() == '0' && IsDigit(number[1])) return false;
-    const size_t point = number.find('.');
-    return point == number.npos || (point + 1 < number.size() && IsDigit(number[point + 1]));
+  template <typename T>
+  bool TakeNumberAs(T* value) {
+    const char* const begin = at_;
+    const auto read = std::from_chars(begin, end_, *value);
+    at_ = read.ptr;
+    // To JSON "-0" is an integer, without a sign.
+    return read.ec == std::errc() && absl::string_view(begin, at_ - begin) != "-0";
   }
 
-  absl::string_view rest_;
+  const char* at_;
+  const char* end_;
 };
 
-// Of a source: {"tokens":160,"loss":10.8}.
+// Takes the members of a source: {"tokens":160,"loss":10.8}.
 bool TakeSource(Scanner* scanner, double* loss) {
   std::optional<double> found;
   if (!scanner->Take('{')) return false;
@@ -118,7 +105,15 @@ bool TakeSources(Scanner* scanner, StepLine* line) {
   return scanner->Take('}');
 }
 
-bool TakeMember(Scanner* scanner, bool* has_step, StepLine* line) {
+// The index in StepLine::kKeys, which is `next` where a log was written in their order.
+size_t IndexOf(absl::string_view key, size_t next) {
+  constexpr auto& kKeys = StepLine::kKeys;
+  if (next < kKeys.size() && key == kKeys[next]) return next;
+  return std::find(kKeys.begin(), kKeys.end(), key) - kKeys.begin();
+}
+
+// `next`: the index of the key that comes next, mostly.
+bool TakeMember(Scanner* scanner, bool* has_step, size_t* next, StepLine* line) {
   absl::string_view key;
   if (!scanner->TakeKey(&key)) return false;
   if (key == "sources") return TakeSources(scanner, line);
@@ -126,11 +121,11 @@ bool TakeMember(Scanner* scanner, bool* has_step, StepLine* line) {
   double value = 0;
   // What makes the line one of another kind.
   if (key == "val_loss" || key == "eval_task" || !scanner->TakeNumber(&value)) return false;
-  for (size_t i = 0; i < line->numbers.size(); ++i) {
-    if (key != StepLine::kKeys[i]) continue;
-    if (line->numbers[i].has_value()) return false;
-    line->numbers[i] = value;
-  }
+  const size_t index = IndexOf(key, *next);
+  if (index == line->numbers.size()) return true;
+  if (line->numbers[index].has_value()) return false;
+  line->numbers[index] = value;
+  *next = index + 1;
   return true;
 }
 
@@ -141,12 +136,13 @@ bool ReadStepLine(absl::string_view text, int64_t max_step, StepLine* line) {
   line->sources.clear();
   Scanner scanner(text);
   bool has_step = false;
+  size_t next = 0;
   if (!scanner.Take('{')) return false;
   do {
-    if (!TakeMember(&scanner, &has_step, line)) return false;
+    if (!TakeMember(&scanner, &has_step, &next, line)) return false;
   } while (scanner.Take(','));
   return scanner.Take('}') && scanner.AtEnd() && has_step && line->step <= max_step &&
-         line->numbers[0].has_value();
+         line->numbers[StepLine::kLoss].has_value();
 }
 
 }  // namespace strake
