@@ -721,6 +721,7 @@ TEST(BadReportTest, ErrorsAreNamed) {
   WriteFile(run / "empty/metrics.jsonl", "");
   WriteFile(run / "new/metrics.jsonl", line);
   WriteFile(run / "new/run.json", "{\"format_version\":99}");
+  std::filesystem::create_directory_symlink("good", run / "linked");
   struct Case {
     Flags flags;
     std::vector<std::string> parts;
@@ -732,7 +733,11 @@ TEST(BadReportTest, ErrorsAreNamed) {
            {{"empty"}, {"empty/metrics.jsonl", "no line of a step"}},
            {{"text"}, {"text/metrics.jsonl", "no line of a step"}},
            {{"new"}, {"new/run.json", "format_version"}},
-           {{"good", "good/"}, {"good", "twice"}},
+           {{"good", "good/"}, {"the run good/ is named twice, the first time as good"}},
+           {{"./good", "--out=a.html", "good"}, {"good is named twice, the first time as ./good"}},
+           {{"linked", "good"}, {"good is named twice, the first time as linked"}},
+           {{"good", "good"}, {"the run good is named twice"}},
+           {{"good", ""}, {"run 2 is \"\", and must be a folder"}},
            {{"good", "--out=good/metrics.jsonl"}, {"--out=good/metrics.jsonl", ".html"}},
            {{"good", "--out=nowhere/page.html"}, {"--out", "nowhere/page.html"}},
            {{"good", "--outt=a.html"}, {"--outt", "the nearest is --out"}},
@@ -742,7 +747,11 @@ TEST(BadReportTest, ErrorsAreNamed) {
     ExpectOneError(run.Run("tools/report", bad.flags), bad.parts);
     EXPECT_TRUE(ReadTree(run.path()) == before);
   }
-  EXPECT_EQ(run.Run("tools/report", {"good", "--out=good/page.html"}).exit_code, 0);
+  for (const Flags& flags : {Flags{"good", "--out=page.html"}, Flags{"--out=page.html", "good"},
+                             Flags{"--out", "page.html", "./good/"}}) {
+    EXPECT_EQ(run.Run("tools/report", flags).exit_code, 0);
+    EXPECT_TRUE(std::filesystem::remove(run / "page.html"));
+  }
 }
 
 }  // namespace

@@ -40,15 +40,11 @@ absl::Status Data(int argc, char** argv) {
   WhyOptions why;
   OptionSet options("data why RUN");
   AddWhyOptions(&why, &options);
-  // The words come first: the command, then the run.
-  std::vector<const char*> flags = {argv[0]}, words;
-  int i = 1;
-  for (; i < argc && absl::string_view(argv[i]).substr(0, 1) != "-"; ++i) words.push_back(argv[i]);
-  for (; i < argc; ++i) flags.push_back(argv[i]);
-  STRAKE_ASSIGN_OR_RETURN(const bool helped,
-                          ParseFlagsOrHelp(static_cast<int>(flags.size()), flags.data(), &options));
+  std::vector<std::string> words;  // the command, then the run
+  options.TakeWords(&words);
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
   if (helped) return absl::OkStatus();
-  if (words.empty() || absl::string_view(words[0]) != "why") {
+  if (words.empty() || words[0] != "why") {
     return Usage(words.empty() ? "what to print is missing"
                                : absl::StrCat("\"", words[0], "\" is nothing that data prints"));
   }

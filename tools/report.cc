@@ -1,15 +1,17 @@
 // Draws runs: `bazel run //tools:report -- RUN [RUN ...]`.
 
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
-#include <set>
+#include <map>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "core/base/durable_file.h"
 #include "core/base/name_error.h"
 #include "core/base/printable.h"
@@ -22,15 +24,29 @@
 namespace strake {
 namespace {
 
+// The folder, whatever names lead to it.
+std::string Canonical(const std::string& folder) {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(folder, error);
+  return error ? folder : path.string();
+}
+
 absl::StatusOr<std::vector<RunReport>> ReadRuns(const std::vector<std::string>& folders) {
   std::vector<RunReport> runs;
-  std::set<std::string> seen;
-  for (std::string folder : folders) {
-    while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-    if (!seen.insert(folder).second) {
-      return absl::InvalidArgumentError(absl::StrCat("the run ", folder, " is named twice"));
+  std::map<std::string, std::string> seen;
+  for (const std::string& folder : folders) {
+    if (folder.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("run ", runs.size() + 1, " is \"\", and must be a folder"));
     }
-    STRAKE_ASSIGN_OR_RETURN(runs.emplace_back(), ReadRunReport(folder));
+    const auto [first, is_new] = seen.emplace(Canonical(folder), folder);
+    if (!is_new) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the run ", folder, " is named twice",
+          first->second == folder ? "" : absl::StrCat(", the first time as ", first->second)));
+    }
+    const size_t size = std::max<size_t>(folder.find_last_not_of('/') + 1, 1);  // npos + 1 is 0
+    STRAKE_ASSIGN_OR_RETURN(runs.emplace_back(), ReadRunReport(folder.substr(0, size)));
   }
   return runs;
 }
@@ -50,16 +66,9 @@ absl::Status Report(int argc, char** argv) {
   options.Group("A page of the runs in the folders RUN, finished or running, that a browser shows");
   options.Add("out", &out, "file of the page, which is replaced; ends in .html").AnyBytes();
   options.Paths({"out"});
-  // The runs come first.
-  std::vector<const char*> flags = {argv[0]};
   std::vector<std::string> folders;
-  int i = 1;
-  for (; i < argc && absl::string_view(argv[i]).substr(0, 1) != "-"; ++i) {
-    folders.push_back(argv[i]);
-  }
-  flags.insert(flags.end(), argv + i, argv + argc);
-  STRAKE_ASSIGN_OR_RETURN(const bool helped,
-                          ParseFlagsOrHelp(static_cast<int>(flags.size()), flags.data(), &options));
+  options.TakeWords(&folders);
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
   if (helped) return absl::OkStatus();
   if (folders.empty()) {
     return absl::InvalidArgumentError(

@@ -293,6 +293,10 @@ absl::Status OptionSet::ParseFlag(absl::string_view flag, const char* next, bool
 absl::Status OptionSet::ParseFlags(int argc, const char* const* argv) {
   for (int i = 1; i < argc; ++i) {
     absl::string_view flag = argv[i];
+    if (words_ != nullptr && !absl::StartsWith(flag, "-")) {
+      words_->emplace_back(flag);
+      continue;
+    }
     if (flag == "-h") flag = "--help";
     if (!absl::ConsumePrefix(&flag, "--") || flag.empty()) return NotAFlag(argv[i]);
     bool used_next = false;

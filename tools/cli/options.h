@@ -115,6 +115,10 @@ class OptionSet {
   void Paths(const std::vector<std::string>& names);
   void PathLists(const std::vector<std::string>& names);
 
+  // Takes the arguments that are no flags, in their order: before, between and after flags. They
+  // are an error otherwise.
+  void TakeWords(std::vector<std::string>* words) { words_ = words; }
+
   // Sets values that shells complete an option to, where others are allowed too: a model's presets,
   // beside paths.
   void Suggest(absl::string_view name, std::vector<std::string> words);
@@ -125,9 +129,9 @@ class OptionSet {
 
   // Parses --name=value, --name value, --bool, --bool=false, --nobool; of a repeated flag the last
   // one counts. argv[0] is skipped. InvalidArgument, naming flag, value and what is allowed, for a
-  // bad value, an unknown flag, and an argument that is not a flag. For an unknown one it says what
-  // the flag of another trainer is called here (AnswerToForeignName()), or which name is near
-  // (NearestName()).
+  // bad value, an unknown flag, and an argument that is not a flag, which begins with "-" where
+  // there is TakeWords(). For an unknown one it says what the flag of another trainer is called
+  // here (AnswerToForeignName()), or which name is near (NearestName()).
   absl::Status ParseFlags(int argc, const char* const* argv);
 
   // Parses a JSON object of options. Options that flags have set keep the flags' values.
@@ -182,6 +186,7 @@ class OptionSet {
   std::string program_;
   std::string group_;
   std::deque<Option> options_;
+  std::vector<std::string>* words_ = nullptr;
   bool help_requested_ = false;
   std::string help_word_, completion_shell_;
 };

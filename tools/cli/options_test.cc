@@ -232,6 +232,17 @@ TEST(OptionsTest, ToJsonIsReadBack) {
   EXPECT_EQ(q.seq_len, 9007199254740993);
 }
 
+TEST(OptionsTest, WordsStandAmongFlags) {
+  Program p;
+  std::vector<std::string> words;
+  p.options.TakeWords(&words);
+  ASSERT_TRUE(p.Flags({"a", "--lr=1", "b=c", "--seq_len", "7", "", "--node", "d"}).ok());
+  EXPECT_EQ(words, (std::vector<std::string>{"a", "b=c", "", "d"}));
+  EXPECT_EQ(p.seq_len, 7);
+  EXPECT_TRUE(p.node);
+  EXPECT_EQ(p.FlagsError({"a", "-b"}), "argument \"-b\" is not a flag; flags are --name=value");
+}
+
 TEST(OptionsTest, HelpShowsGroupsDefaultsAndRanges) {
   Program p;
   p.options.ShowDefault("config", "(none)");
