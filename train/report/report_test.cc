@@ -307,13 +307,25 @@ TEST(ReportTest, TellsWhatARunIs) {
 }
 
 TEST(ReportTest, ComparesRuns) {
-  RunReport first{.name = "runs/a&b"}, second{.name = "runs/c"};
+  RunReport first{.name = "runs/a"}, second{.name = "runs/c"};
   first.curves.AddStep({.step = 1, .loss = 2});
   second.curves.AddStep({.step = 1, .loss = 3});
   const Json data = DataOf(ReportPage({&first, &second}));
   ASSERT_EQ(data["runs"].size(), 2);
   EXPECT_EQ(PointsOf(CurveOf(data["runs"][1], "loss", "training")), (Values{{1, 3}}));
-  EXPECT_THAT(ReportPage({&first}), HasSubstr("<title>runs/a&amp;b</title>"));
+}
+
+TEST(ReportTest, TheTitleIsTheName) {
+  const auto title = [](const std::string& name) {
+    const RunReport report{.name = name};
+    const std::string page = ReportPage({&report});
+    EXPECT_EQ(DataOf(page)["runs"].size(), 1) << name;
+    const size_t begin = page.find("<title>") + 7;
+    return page.substr(begin, page.find("</title>") - begin);
+  };
+  EXPECT_EQ(title("runs/a&b"), "runs/a&amp;b");
+  EXPECT_EQ(title("a \"quoted\" \\ name"), "a \"quoted\" \\ name");
+  EXPECT_EQ(title("</title>\xff"), "&lt;/title&gt;\uFFFD");
 }
 
 TEST(ReportTest, LoadsNothing) {

@@ -91,6 +91,12 @@ std::string DataJson(const std::vector<const RunReport*>& runs) {
   return absl::StrReplaceAll(json + "]}", {{"<", "\\u003c"}});
 }
 
+// A name as HTML. Bytes that are not UTF-8 become U+FFFD, as in the page's data.
+std::string HtmlText(const std::string& name) {
+  const auto text = ParseJson(JsonText(nlohmann::json(name)), name).value().get<std::string>();
+  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
+}
+
 }  // namespace
 
 absl::StatusOr<RunReport> ReadRunReport(const std::string& directory) {
@@ -107,9 +113,7 @@ absl::StatusOr<RunReport> ReadRunReport(const std::string& directory) {
 
 std::string ReportPage(const std::vector<const RunReport*>& runs) {
   const std::string name = runs.size() == 1 ? runs[0]->name : absl::StrCat(runs.size(), " runs");
-  const std::string title = absl::StrReplaceAll(
-      JsonText(nlohmann::json(name)), {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", ""}});
-  return absl::StrReplaceAll(ReportSkeleton(), {{"@TITLE@", title},
+  return absl::StrReplaceAll(ReportSkeleton(), {{"@TITLE@", HtmlText(name)},
                                                 {"@STYLE@", ReportStyle()},
                                                 {"@SCRIPT@", ReportScript()},
                                                 {"@DATA@", DataJson(runs)}});
