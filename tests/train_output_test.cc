@@ -1,6 +1,5 @@
 // The output and files of the programs, key by key, and their places.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -9,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/time_of_day.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -307,11 +307,6 @@ TEST(ScreenTest, QuietIsTheLastStepAlone) {
                                                   "step 5  saved run/step-5 [^\n]+\n"));
   const ProgramResult again = run.Train({"--steps=5", "--quiet"});
   EXPECT_THAT(again.out, ::testing::StartsWith("nothing to do: "));
-}
-
-double TimeOfDay() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
 }
 
 TEST(MetricsTest, OneObjectForEveryStepAndEvaluation) {

@@ -2,8 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +10,7 @@
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
+#include "core/base/time_of_day.h"
 #include "core/base/version.h"
 #include "core/cuda/cuda_runtime.h"
 #include "models/families/family.h"
@@ -30,10 +29,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-int64_t Now() {
-  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::seconds>(since_1970).count();
-}
+int64_t Now() { return static_cast<int64_t>(TimeOfDay()); }
 
 std::string ModelText(const ModelConfig& model) {
   return absl::StrCat(model.family->display_name, ", ", FormatCount(NumParameters(model)),

@@ -15,6 +15,7 @@
 #include "core/base/op_profile.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
+#include "core/base/time_of_day.h"
 #include "core/device/context.h"
 #include "core/device/cuda_op_profile.h"
 #include "core/memory/activation_arena.h"
@@ -55,12 +56,6 @@ constexpr double kMaxSteps = 1e15;
 constexpr int64_t kSampleTokens = 200;
 constexpr int64_t kPromptTokens = 32;
 constexpr double kSampleTemperature = 0.8;
-
-// To a millisecond: what is finer says nothing of a step's end, and takes room in each line.
-double TimeOfDay() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<double>(std::chrono::round<std::chrono::milliseconds>(now).count()) / 1e3;
-}
 
 Documents DocumentsOf(const TokenBatch& batch) {
   return {.positions = batch.positions, .lengths = batch.lengths};
@@ -559,7 +554,7 @@ absl::Status Trainer::Step() {
                                .targets = num_targets,
                                .seconds = seconds,
                                .tokens_per_second = num_tokens / seconds,
-                               .time = TimeOfDay(),
+                               .time = std::round(TimeOfDay() * 1e3) / 1e3,  // whole milliseconds
                                .epoch = static_cast<double>(samples_) / all_samples,
                                .mfu = Mfu(num_tokens / seconds),
                                .sources = std::move(sources)};

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <utility>
@@ -17,6 +16,7 @@
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "core/base/time_of_day.h"
 #include "core/base/write_all.h"
 #include "train/tensorboard/tensorboard_record.h"
 
@@ -29,10 +29,7 @@ constexpr int64_t kMaxLogBytes = int64_t{4} << 30;  // 15 million steps
 constexpr char kTrain[] = "train/", kSources[] = "sources/", kValidation[] = "validation/",
                kTasks[] = "tasks/", kSample[] = "sample";
 
-TensorBoardEvent EventAt(int64_t step) {
-  const auto time = std::chrono::system_clock::now().time_since_epoch();
-  return {.wall_time = std::chrono::duration<double>(time).count(), .step = step};
-}
+TensorBoardEvent EventAt(int64_t step) { return {.wall_time = TimeOfDay(), .step = step}; }
 
 std::string RecordOf(const TensorBoardEvent& event) {
   std::string record;
