@@ -754,5 +754,22 @@ TEST(BadReportTest, ErrorsAreNamed) {
   }
 }
 
+TEST(BadScheduleTest, WhatCannotBeDrawnIsAnError) {
+  const TinyRun run;
+  const auto expect_error = [&](const Flags& flags, const std::string& part) {
+    SCOPED_TRACE(part);
+    ExpectOneError(run.Run("tools/schedule", flags), {part});
+  };
+  expect_error({"--pp=1024", "--micro_batches=1024"},
+               "--pp=1024, --pp_chunks=1 and --micro_batches=1024 make 1048576 forward passes");
+  expect_error({"--forward=0"}, "--forward=0: must be a finite number in (0, 100]");
+  expect_error({"--transfer=1e300"}, "--transfer=1e300: must be a finite number in [0, 100]");
+  for (const char* format : {"text", "svg"}) {
+    expect_error({"--forward=1e-9", std::string("--format=") + format},
+                 "the picture would have 5.7e+10 columns, more than 1e+06");
+  }
+  EXPECT_EQ(run.Run("tools/schedule", {"--forward=1e-9", "--format=json"}).exit_code, 0);
+}
+
 }  // namespace
 }  // namespace strake

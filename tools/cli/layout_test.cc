@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
+#include "tools/cli/peak_flops.h"
 
 namespace strake {
 namespace {
@@ -47,6 +48,17 @@ TEST_F(LayoutTest, CommunicatorsTakeTheFlags) {
   const LayoutConfig layout = {.comm_check = true, .comm_timeout = 2.5};
   EXPECT_EQ(layout.communicator_options().timeout, std::chrono::milliseconds(2500));
   EXPECT_TRUE(layout.communicator_options().check);
+}
+
+TEST_F(LayoutTest, RanksThatAreThreadsShareCores) {
+  const LayoutConfig layout = {.tp = 4, .dp = 2};
+  EXPECT_EQ(RanksAtOnce(layout, /*threads=*/1, /*num_cores=*/16), 8);
+  EXPECT_EQ(RanksAtOnce(layout, /*threads=*/2, /*num_cores=*/16), 8);
+  EXPECT_EQ(RanksAtOnce(layout, /*threads=*/4, /*num_cores=*/16), 4);
+  EXPECT_EQ(RanksAtOnce(layout, /*threads=*/1, /*num_cores=*/2), 2);
+  LayoutConfig processes = layout;
+  processes.comm = "mpi";
+  EXPECT_EQ(RanksAtOnce(processes, /*threads=*/4, /*num_cores=*/2), 8) << "of other machines, too";
 }
 
 TEST_F(LayoutTest, ThreadsOfOneProcess) {
