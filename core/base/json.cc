@@ -1,5 +1,7 @@
 #include "core/base/json.h"
 
+#include <charconv>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -136,6 +138,12 @@ absl::StatusOr<ordered_json> ParseOrderedJson(absl::string_view text, absl::stri
 
 std::string JsonText(const json& value, int indent) { return Text(value, indent); }
 std::string JsonText(const ordered_json& value, int indent) { return Text(value, indent); }
+
+std::string JsonNumber(double value) {
+  if (!std::isfinite(value)) return "null";
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
+}
 
 std::string QuoteJson(const json& value) { return Quote(value); }
 std::string QuoteJson(const ordered_json& value) { return Quote(value); }

@@ -28,6 +28,10 @@ absl::StatusOr<nlohmann::ordered_json> ParseOrderedJson(absl::string_view text,
 std::string JsonText(const nlohmann::json& value, int indent = -1);
 std::string JsonText(const nlohmann::ordered_json& value, int indent = -1);
 
+// The shortest text of a number that reads back exactly; "null" where it is not finite, which JSON
+// cannot express.
+std::string JsonNumber(double value);
+
 // The text of a value as messages quote it: ASCII, on one line, at most 80 characters and then
 // "...".
 std::string QuoteJson(const nlohmann::json& value);

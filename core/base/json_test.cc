@@ -1,5 +1,6 @@
 #include "core/base/json.h"
 
+#include <cmath>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -65,6 +66,14 @@ TEST(JsonTest, TextHasTheKeysOfOrderedJsonInTheirOrder) {
 TEST(JsonTest, TextOfWhatIsNotUtf8IsReplaced) {
   EXPECT_EQ(JsonText(nlohmann::json("/tmp/\xff/\u00fc")), "\"/tmp/\ufffd/\u00fc\"");
   EXPECT_EQ(JsonText(nlohmann::ordered_json("\xc3")), "\"\ufffd\"");
+}
+
+TEST(JsonTest, NumbersAreTheShortestThatReadBack) {
+  EXPECT_EQ(JsonNumber(0.1), "0.1");
+  EXPECT_EQ(JsonNumber(524288), "524288");
+  EXPECT_EQ(JsonNumber(-1.7976931348623157e308), "-1.7976931348623157e+308");
+  EXPECT_EQ(JsonNumber(std::nan("")), "null");
+  EXPECT_EQ(JsonNumber(-INFINITY), "null");
 }
 
 TEST(JsonTest, QuotesAreShortAndOfPrintableCharacters) {

@@ -7,18 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/json.h"
 
 namespace strake {
 namespace {
 
 constexpr double kGap = std::numeric_limits<double>::quiet_NaN();
-
-// The shortest text that reads back exactly.
-std::string Exact(double value) {
-  if (!std::isfinite(value)) return "null";
-  char text[32];
-  return std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
-}
 
 std::string Rounded(double value) {
   if (!std::isfinite(value)) return "null";
@@ -39,7 +33,7 @@ struct PointLists {
 
   void Add(int64_t step, double value) {
     Append(absl::StrCat(step - last_step), &steps);
-    Append(Exact(value), &values);
+    Append(JsonNumber(value), &values);
     last_step = step;
   }
 };
@@ -49,7 +43,7 @@ struct MeanLists {
   double last_step = 0;
 
   void Add(double step, double mean, int64_t count) {
-    Append(Exact(step - last_step), &steps);
+    Append(JsonNumber(step - last_step), &steps);
     Append(Rounded(mean), &means);
     Append(absl::StrCat(count), &counts);
     last_step = step;

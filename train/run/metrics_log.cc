@@ -1,8 +1,6 @@
 #include "train/run/metrics_log.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,13 +17,6 @@ namespace strake {
 namespace {
 
 constexpr int64_t kMaxLogBytes = int64_t{4} << 30;  // 20 million steps
-
-std::string JsonNumber(double value) {
-  if (!std::isfinite(value)) return "null";
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof(text), value).ptr;
-  return std::string(text, end);
-}
 
 // ",\"targets\":12"; empty where they are all tokens.
 std::string TargetsText(int64_t targets, int64_t tokens) {
