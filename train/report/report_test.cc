@@ -236,11 +236,20 @@ TEST(ReportTest, LinesOfStepsAreReadAsJson) {
 
 TEST(ReportTest, DamagedLinesAreCounted) {
   const TempDirectory dir;
-  WriteFile(dir / "metrics.jsonl", "\n{\"loss\":1}\n" + LogLine(1, 5) + "{\"st\n" + LogLine(2, 4));
+  WriteFile(dir / "metrics.jsonl",
+            "[]\n{\"loss\":1}\n" + LogLine(1, 5) + "{\"st\n" + LogLine(2, 4));
   const Json run = RunOf(dir.path());
   EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
   ASSERT_EQ(run["events"].size(), 1);
   EXPECT_EQ(run["events"][0]["text"], "lines of metrics.jsonl that could not be read: 3");
+}
+
+TEST(ReportTest, BlankLinesAreNotDamaged) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl", "\n" + LogLine(1, 5) + " \t\r\n" + LogLine(2, 4) + "\n\n");
+  const Json run = RunOf(dir.path());
+  EXPECT_EQ(PointsOf(CurveOf(run, "loss", "training")), (Values{{1, 5}, {2, 4}}));
+  EXPECT_TRUE(run["events"].empty());
 }
 
 TEST(ReportTest, WhereStepsGoBackTheLaterLinesCount) {
@@ -304,6 +313,47 @@ TEST(ReportTest, TellsWhatARunIs) {
   EXPECT_EQ(run["events"].size(), 3);
   ASSERT_EQ(run["samples"].size(), 2);
   EXPECT_EQ(run["samples"][1]["continuation"], "<!-- new");
+}
+
+TEST(ReportTest, RecordsThatCannotBeDrawnAreLeftOut) {
+  const TempDirectory dir;
+  WriteFile(dir / "metrics.jsonl", LogLine(1, 5));
+  std::string history = R"({"kind":"memory","observed":"most","bytes":7})"
+                        "\n"
+                        R"({"kind":"communicated","step":1,"collectives":[{"calls":2,"bytes":4}]})"
+                        "\n";
+  for (const char* record :
+       {R"({"kind":"plan","model":3,"layout":"tp 2","memory":[{"name":"weights"}],)"
+        R"("collectives":[{"calls":1,"bytes":"many"}]})",
+        R"({"kind":"memory","observed":"most"})", R"({"kind":"memory","observed":1,"bytes":2})",
+        R"({"kind":"communicated","step":1,"collectives":[3]})",
+        R"({"kind":"communicated","step":1,"collectives":[{"calls":1}]})",
+        R"({"kind":"communicated","step":1})",
+        R"({"kind":"communicated","collectives":[{"calls":1,"bytes":2}]})",
+        R"({"kind":"sample","step":1,"prompt":"a"})", R"({"kind":"sample","step":-1})",
+        R"({"kind":"warning","text":"without a step"})", R"({"kind":"unknown","step":1})",
+        R"({"kind":7})", "[]", "{", ""}) {
+    absl::StrAppend(&history, record, "\n");
+  }
+  WriteFile(dir / "report.jsonl", history);
+  const Json run = RunOf(dir.path());
+  EXPECT_EQ(run["layout"], "tp 2");
+  for (const char* key : {"model", "memory", "collectives"}) EXPECT_FALSE(run.contains(key)) << key;
+  EXPECT_EQ(run["observed_bytes"], 7);
+  EXPECT_EQ(run["communicated"][0]["calls"], 2);
+  EXPECT_TRUE(run["samples"].empty());
+  EXPECT_TRUE(run["events"].empty());
+}
+
+TEST(ReportTest, ShowsTheFirstAndTheLastOfManyEvents) {
+  RunHistory history;
+  for (uint64_t step = 0; step < 2000; ++step) {
+    history.Add({{"kind", "warning"}, {"step", step}, {"text", "again"}});
+  }
+  const auto events = history.Members()["events"];
+  ASSERT_EQ(events.size(), 500);
+  EXPECT_EQ(events[249]["step"], 249);
+  EXPECT_EQ(events[250]["step"], 1750);
 }
 
 TEST(ReportTest, ComparesRuns) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/json.h"
@@ -152,6 +153,7 @@ absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
   StepLine of_step;
   absl::string_view line_text;
   while (lines.Next(&line_text)) {
+    if (absl::StripAsciiWhitespace(line_text).empty()) continue;
     if (ReadStepLine(line_text, kMaxStep, &of_step)) {
       if (of_step.step >= next_step) {
         ++logged.num_replaced;

@@ -65,7 +65,7 @@ class RunCurves {
 
 struct LoggedCurves {
   RunCurves curves;
-  int64_t num_damaged = 0;   // lines that are none of a log
+  int64_t num_damaged = 0;   // lines that are none of a log, blank ones apart
   int64_t num_replaced = 0;  // lines of steps that were made once more
 };
 

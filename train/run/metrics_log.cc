@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -52,6 +53,7 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
     const bool is_whole = end != text.npos;
     const absl::string_view line = text.substr(0, end);
     text.remove_prefix(is_whole ? end + 1 : text.size());
+    if (absl::StripAsciiWhitespace(line).empty()) continue;
     const auto json = ParseJson(line, "line");
     const bool is_object = json.ok() && json->is_object() && json->contains("step");
     if (!is_object || !(*json)["step"].is_number_unsigned()) {

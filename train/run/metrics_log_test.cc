@@ -163,6 +163,17 @@ TEST(MetricsLogTest, KeepsDamagedLinesAside) {
   EXPECT_EQ(ReadFile(path + ".damaged"), "{\"ste\n[]\n");
 }
 
+TEST(MetricsLogTest, BlankLinesAreNotDamaged) {
+  const TempDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  WriteFile(path, "\n{\"step\":1}\n \t\r\n{\"step\":2}\n\n");
+  const auto log = MetricsLog::Open(path, At(2));
+  ASSERT_TRUE(log.ok()) << log.status();
+  EXPECT_EQ(ReadFile(path), "{\"step\":1}\n{\"step\":2}\n");
+  EXPECT_TRUE(log->notes().empty());
+  EXPECT_FALSE(std::filesystem::exists(path + ".damaged"));
+}
+
 TEST(MetricsLogTest, AnEvaluationThatIsRepeatedIsCut) {
   const TempDirectory dir;
   const std::string path = dir / "metrics.jsonl";
