@@ -32,6 +32,10 @@ function short(value) {
   return Number.isInteger(value) ? String(value) : trim(value.toPrecision(5));
 }
 
+function finite(value) {
+  return Math.max(-Number.MAX_VALUE, Math.min(Number.MAX_VALUE, value));
+}
+
 function trim(text) {
   return text.includes('.') && !text.includes('e') ? text.replace(/\.?0+$/, '') : text;
 }
@@ -124,7 +128,8 @@ function smooth(xs, ys, counts, length) {
   return ys.map((y, i) => {
     const own = y === null ? 0 : counts[i];  // counted in both directions
     const weight = forwards.weights[i] + backwards.weights[i] - own;
-    return weight > 0 ? (forwards.sums[i] + backwards.sums[i] - own * y) / weight : null;
+    const mean = weight > 0 ? (forwards.sums[i] + backwards.sums[i] - own * y) / weight : NaN;
+    return isFinite(mean) ? mean : null;
   });
 }
 
@@ -190,19 +195,19 @@ function setRange(from, to) {
   draw();
 }
 
-// Scales.
+// Scales. A run that diverges has values of 1e308, whose differences and ratios are not finite.
 
 function niceTicks(low, high, number) {
-  const raw = (high - low) / number;
+  const raw = high / number - low / number;
   const power = Math.pow(10, Math.floor(Math.log10(raw)));
   const step = [1, 2, 2.5, 5, 10].map((x) => x * power).find((x) => x >= raw * 0.999);
   const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i) ticks.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= finite(high + step * 1e-9); ++i) ticks.push(i * step);
   return ticks.map((tick) => Number(tick.toPrecision(12)));
 }
 
 function logTicks(low, high, number) {
-  const decades = Math.log10(high / low);
+  const decades = Math.log10(high) - Math.log10(low);
   if (decades < 0.8) return niceTicks(low, high, number);
   const factors = decades < 2 ? [1, 2, 5] : [1];
   const stride = Math.max(1, Math.ceil(decades / number));
@@ -211,19 +216,19 @@ function logTicks(low, high, number) {
     if (e % stride !== 0) continue;
     for (const factor of factors) {
       const tick = Number((factor * Math.pow(10, e)).toPrecision(12));
-      if (tick >= low * 0.9999 && tick <= high * 1.0001) ticks.push(tick);
+      if (tick > 0 && tick >= low * 0.9999 && tick <= finite(high * 1.0001)) ticks.push(tick);
     }
   }
   return ticks;
 }
 
 function scale(low, high, from, to, log) {
-  const f = log ? Math.log : (x) => x;
+  const f = log ? Math.log : (x) => x / 2;
   const a = f(low), b = f(high);
   const place = (value) => from + (f(value) - a) / (b - a) * (to - from);
   place.invert = (pixel) => {
     const value = a + (pixel - from) / (to - from) * (b - a);
-    return log ? Math.exp(value) : value;
+    return log ? Math.exp(value) : 2 * value;
   };
   return place;
 }
@@ -280,9 +285,12 @@ class Chart {
       for (let i = begin; i < end; ++i) take(series.curve.y[i]);
     }
     if (low > high) return this.logY ? [0.1, 1] : [0, 1];
-    if (this.logY) return low === high ? [low / 2, high * 2] : [low / Math.pow(high / low, .04), high * Math.pow(high / low, .04)];
-    const margin = (high - low || Math.abs(high) || 1) * 0.05;
-    return [low >= 0 && low - margin < 0 ? 0 : low - margin, high + margin];
+    if (this.logY) {
+      const factor = low === high ? 2 : Math.exp((Math.log(high) - Math.log(low)) * 0.04);
+      return [Math.max(Number.MIN_VALUE, low / factor), finite(high * factor)];
+    }
+    const margin = (high / 2 - low / 2 || Math.abs(high) / 2 || 0.5) * 0.1;
+    return [low >= 0 && low - margin < 0 ? 0 : finite(low - margin), finite(high + margin)];
   }
 
   draw() {
@@ -756,7 +764,7 @@ function collectivesOf(run, r) {
               ...[count(one.calls), bytes(one.bytes), bytes(one.ring_bytes)].map((text) => make('td', { class: 'num' }, text))))));
 }
 
-const eventColors = { started: 2, resumed: 0, stopped: 4, finished: 2, warning: 1, note: 6, damaged: 1 };
+const eventColors = { started: 2, resumed: 0, stopped: 4, finished: 2, warning: 1, note: 6 };
 
 function eventsOf(run, r) {
   if (!run.events || run.events.length === 0) return null;
