@@ -77,7 +77,7 @@ PipelineShape ShapeOf(const ScheduleConfig& c) {
   return shape;
 }
 
-// Beyond these, a schedule takes long, and nobody reads it.
+// Larger schedules take long, and nobody reads them.
 constexpr int64_t kMaxPasses = 1 << 16;
 constexpr double kMaxColumns = 1e6;
 

@@ -83,7 +83,7 @@ TEST(LinesFromEndTest, TheLastLineComesFirst) {
 TEST(LinesFromEndTest, LinesMayBeLongerThanABlock) {
   std::vector<std::string> lines;
   std::string text;
-  // Of up to a megabyte, with ends on both sides of the borders of blocks.
+  // Lengths up to a megabyte put ends on both sides of the borders of blocks.
   for (int i = 0; i < 600; ++i) {
     lines.emplace_back(i % 97 == 5 ? 1000000 + i : i * 131 % 8209, static_cast<char>('a' + i % 26));
     text += lines.back() + "\n";

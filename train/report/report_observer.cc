@@ -305,7 +305,7 @@ absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
   return absl::OkStatus();
 }
 
-// What the plan is of: on a GPU its memory, otherwise the process's.
+// The plan of a GPU is not of the process's memory.
 void ReportObserver::AppendMemory() {
   if (gpu_.has_value()) {
     const size_t now = FreeBytes(*gpu_);

@@ -147,7 +147,7 @@ TEST(ReportTest, ThinsOutALongRunButKeepsItsExtremes) {
 
 TEST(ReportTest, EachPartHasItsLowestAndHighestValueAndItsMean) {
   Curve curve;
-  // From the last to the first, as a log is read.
+  // A log is read from the last to the first.
   for (int64_t step = 3999; step >= 0; --step) curve.Add(step, LossOf(step + 1));
   const Json json = Json::parse("{" + curve.JsonMembers(/*max_parts=*/100) + "}");
   const Values points = PointsOf(json);

@@ -146,7 +146,7 @@ std::string RunCurves::Json(int max_parts) const {
 }
 
 absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
-  // The lines that count come first.
+  // The last lines, which count, come first.
   STRAKE_ASSIGN_OR_RETURN(LinesFromEnd lines, LinesFromEnd::Open(path, kMaxLogBytes));
   LoggedCurves logged;
   int64_t next_step = std::numeric_limits<int64_t>::max();
