@@ -58,9 +58,36 @@ void AddTransfers(const SafetensorsFile& file, const SafetensorsEntry& entry,
   }
 }
 
+double BytesPerLine(const Transfer& transfer) {
+  const auto elements =
+      static_cast<double>(std::max<int64_t>(1, NumElements(transfer.entry->shape)));
+  const auto bytes = static_cast<double>(transfer.entry->end - transfer.entry->begin);
+  return bytes / elements * static_cast<double>(transfer.slice.line_elements());
+}
+
+// Tells how many bytes of all transfers are read.
+class BytesRead {
+ public:
+  BytesRead(const std::vector<Transfer>& transfers, const OnWork& on_work) : on_work_(on_work) {
+    work_ = {.what = kReadingWeights, .unit = WorkUnit::kBytes};
+    for (const Transfer& transfer : transfers) {
+      work_.total += BytesPerLine(transfer) * static_cast<double>(transfer.slice.num_lines());
+    }
+  }
+
+  void Add(double bytes) {
+    work_.done += bytes;
+    if (on_work_ != nullptr) on_work_(work_);
+  }
+
+ private:
+  const OnWork& on_work_;
+  WorkState work_;
+};
+
 // `values` are the transfer's, in memory that the host can write.
 absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
-                          std::vector<float>* buffer) {
+                          std::vector<float>* buffer, BytesRead* bytes_read) {
   const HfSlice& slice = transfer.slice;
   const int64_t step = slice.LinesAtATime(), line = slice.line_elements();
   const int64_t full_line = slice.full_line_elements();
@@ -71,18 +98,20 @@ absl::Status ReadTransfer(const Transfer& transfer, const Tensor& values,
     STRAKE_RETURN_IF_ERROR(
         transfer.file->ReadF32Runs(*transfer.entry, begin, line, full_line, count, buffer->data()));
     PlaceLines(buffer->data(), slice, first, count, transfer.origin, values);
+    bytes_read->Add(BytesPerLine(transfer) * static_cast<double>(count));
   }
   return absl::OkStatus();
 }
 
 // Transfers into the same values are consecutive, so that one copy on the host serves them.
-absl::Status ReadTransfers(const std::vector<Transfer>& transfers) {
+absl::Status ReadTransfers(const std::vector<Transfer>& transfers, const OnWork& on_work) {
   std::vector<float> buffer;
+  BytesRead bytes_read(transfers, on_work);
   for (size_t i = 0; i < transfers.size();) {
     const void* target = transfers[i].values.raw();
     STRAKE_ASSIGN_OR_RETURN(const HostCopy host, HostCopy::Of(transfers[i].values));
     for (; i < transfers.size() && transfers[i].values.raw() == target; ++i) {
-      STRAKE_RETURN_IF_ERROR(ReadTransfer(transfers[i], host, &buffer));
+      STRAKE_RETURN_IF_ERROR(ReadTransfer(transfers[i], host, &buffer, &bytes_read));
     }
     STRAKE_RETURN_IF_ERROR(host.WriteBack());
   }
@@ -365,8 +394,8 @@ class ModelTensors {
 }  // namespace
 
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                         ParameterArena& arena) {
-  return LoadWeights(directory, family, arena, {{/*suffix=*/"", arena.values()}});
+                         ParameterArena& arena, const OnWork& on_work) {
+  return LoadWeights(directory, family, arena, {{/*suffix=*/"", arena.values()}}, on_work);
 }
 
 // The tensors of a checkpoint, by the arena's parameters.
@@ -442,11 +471,12 @@ absl::Status WeightsReader::Read(int parameter, const Tensor& values) const {
   std::vector<Transfer> transfers;
   found_->AddTransfersTo(record, parameter, {.suffix = "", .values = flat, .begin = record.offset},
                          &transfers);
-  return ReadTransfers(transfers);
+  return ReadTransfers(transfers, /*on_work=*/nullptr);
 }
 
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                         const ParameterArena& arena, const std::vector<ArenaArray>& parts) {
+                         const ParameterArena& arena, const std::vector<ArenaArray>& parts,
+                         const OnWork& on_work) {
   CheckArrays(arena, parts);
   STRAKE_ASSIGN_OR_RETURN(const WeightsReader reader,
                           WeightsReader::Open(directory, family, arena));
@@ -456,11 +486,12 @@ absl::Status LoadWeights(const std::string& directory, const ModelFamily& family
       reader.found_->AddTransfersTo(arena.records()[i], i, part, &transfers);
     }
   }
-  return ReadTransfers(transfers);
+  return ReadTransfers(transfers, on_work);
 }
 
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays, FileDTypes dtypes) {
+                        const std::vector<ArenaArray>& arrays, FileDTypes dtypes,
+                        const OnWork& on_work) {
   CheckArrays(arena, arrays);
   STRAKE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(path));
   std::vector<Transfer> transfers;
@@ -491,7 +522,7 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
   if (!unknown.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": ", UnknownTensorsText(unknown)));
   }
-  return ReadTransfers(transfers);
+  return ReadTransfers(transfers, on_work);
 }
 
 }  // namespace strake

@@ -17,12 +17,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/file_part.h"
+#include "core/base/work_state.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "models/checkpoint/safetensors.h"
 #include "models/families/family.h"
 
 namespace strake {
+
+// What reading tells, with the bytes of files that this rank reads.
+inline constexpr char kReadingWeights[] = "reading weights";
 
 // Fills the arena's values (f32, f64 or bf16, to which they are rounded; on either device) from
 // `directory`: model.safetensors, or the shards of model.safetensors.index.json; F64, F32, F16 or
@@ -37,7 +41,7 @@ namespace strake {
 // transformers would take weights from other files too: an adapter, a distributed checkpoint. All
 // of that is checked before the arena is changed.
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                         ParameterArena& arena);
+                         ParameterArena& arena, const OnWork& on_work = nullptr);
 
 // An array over a range of the arena's index space: its values, or a moment of the optimizer.
 struct ArenaArray {
@@ -50,7 +54,8 @@ struct ArenaArray {
 
 // The same into parts of an array over the arena's index space, in place of its values.
 absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                         const ParameterArena& arena, const std::vector<ArenaArray>& parts);
+                         const ParameterArena& arena, const std::vector<ArenaArray>& parts,
+                         const OnWork& on_work = nullptr);
 
 // Reads the same parameter by parameter, for a model that need not fit into memory.
 class WeightsReader {
@@ -68,8 +73,8 @@ class WeightsReader {
 
  private:
   friend absl::Status LoadWeights(const std::string& directory, const ModelFamily& family,
-                                  const ParameterArena& arena,
-                                  const std::vector<ArenaArray>& parts);
+                                  const ParameterArena& arena, const std::vector<ArenaArray>& parts,
+                                  const OnWork& on_work);
   struct Found;
   WeightsReader(const ParameterArena* arena, std::unique_ptr<const Found> found);
 
@@ -118,8 +123,8 @@ enum class FileDTypes { kF32, kAnyFloat };  // kAnyFloat: F64, F32, F16 and BF16
 // have one suffix: parts of an array. The file must hold exactly those tensors, of one of `dtypes`;
 // otherwise it returns an error and the arrays keep their values.
 absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
-                        const std::vector<ArenaArray>& arrays,
-                        FileDTypes dtypes = FileDTypes::kF32);
+                        const std::vector<ArenaArray>& arrays, FileDTypes dtypes = FileDTypes::kF32,
+                        const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

@@ -181,6 +181,15 @@ void Convert(const std::vector<float>& from, const Tensor& to) {
   }
 }
 
+// Tells that all parameters before this one are read, of an arena's.
+void TellOfReading(const ParameterRecord& record, const ParameterArena& arena,
+                   const OnWork& on_work) {
+  if (on_work == nullptr) return;
+  on_work({.what = kReadingWeights,
+           .done = static_cast<double>(record.offset),
+           .total = static_cast<double>(arena.num_elements())});
+}
+
 int64_t LargestParameter(const ParameterArena& arena) {
   int64_t largest = 0;
   for (const ParameterRecord& record : arena.records()) {
@@ -293,12 +302,14 @@ absl::Status ModelReader::Read(int parameter, const Tensor& values) const {
   return HasAdapter(parameter) ? adapter_->AddTo(parameter, values) : absl::OkStatus();
 }
 
-absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, ParameterArena& arena) {
-  if (files.adapter.empty()) return LoadWeights(files.base, *config.family, arena);
+absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, ParameterArena& arena,
+                       const OnWork& on_work) {
+  if (files.adapter.empty()) return LoadWeights(files.base, *config.family, arena, on_work);
   STRAKE_ASSIGN_OR_RETURN(const ModelReader reader, ModelReader::Open(files, config, arena));
   std::vector<float> buffer(LargestParameter(arena));
   for (int i = 0; i < static_cast<int>(arena.records().size()); ++i) {
     const ParameterRecord& record = arena.records()[i];
+    TellOfReading(record, arena, on_work);
     std::fill_n(buffer.begin(), record.num_elements(), 0.0F);  // padding
     STRAKE_RETURN_IF_ERROR(
         reader.Read(i, Tensor(buffer.data(), DType::kF32, {record.num_elements()})));
@@ -310,18 +321,19 @@ absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, Param
 }
 
 absl::Status LoadAdapter(const std::string& directory, const ParameterArena& adapters,
-                         const std::vector<ArenaArray>& parts) {
+                         const std::vector<ArenaArray>& parts, const OnWork& on_work) {
   return LoadArrays(absl::StrCat(directory, "/", kAdapterWeightsFile), adapters, parts,
-                    FileDTypes::kAnyFloat);
+                    FileDTypes::kAnyFloat, on_work);
 }
 
 absl::StatusOr<std::string> WeightsChecksum(const std::string& directory, const ModelFamily& family,
-                                            const ParameterArena& arena) {
+                                            const ParameterArena& arena, const OnWork& on_work) {
   STRAKE_ASSIGN_OR_RETURN(const WeightsReader reader,
                           WeightsReader::Open(directory, family, arena));
   std::vector<float> buffer(LargestParameter(arena));
   uint32_t crc = 0;
   for (int i = 0; i < static_cast<int>(arena.records().size()); ++i) {
+    TellOfReading(arena.records()[i], arena, on_work);
     const int64_t count = arena.records()[i].num_elements();
     std::fill_n(buffer.begin(), count, 0.0F);  // padding
     STRAKE_RETURN_IF_ERROR(reader.Read(i, Tensor(buffer.data(), DType::kF32, {count})));

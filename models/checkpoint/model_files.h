@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "models/checkpoint/hf_checkpoint.h"
@@ -92,17 +93,19 @@ class ModelReader {
 
 // Fills the arena's values as LoadWeights() does. Those with an adapter are summed in f32 before
 // they are rounded to the arena's dtype.
-absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, ParameterArena& arena);
+absl::Status LoadModel(const ModelFiles& files, const ModelConfig& config, ParameterArena& arena,
+                       const OnWork& on_work = nullptr);
 
 // Fills parts of an array over the index space of adapters from the adapter_model.safetensors of a
 // directory, as LoadArrays() does; the tensors may be F64, F32, F16 or BF16.
 absl::Status LoadAdapter(const std::string& directory, const ParameterArena& adapters,
-                         const std::vector<ArenaArray>& parts);
+                         const std::vector<ArenaArray>& parts, const OnWork& on_work = nullptr);
 
 // The checksum of a model's weights as f32, 8 hexadecimal digits: the same whatever the files that
 // they are in and their dtype, as long as no number changes.
 absl::StatusOr<std::string> WeightsChecksum(const std::string& directory, const ModelFamily& family,
-                                            const ParameterArena& arena);
+                                            const ParameterArena& arena,
+                                            const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

@@ -22,20 +22,22 @@ absl::StatusOr<std::string> RecordedChecksum(const std::string& adapter) {
 
 }  // namespace
 
-absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const ModelConfig& config) {
+absl::StatusOr<std::string> BaseChecksum(const std::string& directory, const ModelConfig& config,
+                                         const OnWork& on_work) {
   ModelConfig plain = config;
   plain.lora = {};
   ParameterArena whole;
   const Transformer model(plain, /*max_seq_len=*/1, &whole);
   whole.AllocateDryRun(DType::kF32);
-  return WeightsChecksum(directory, *plain.family, whole);
+  return WeightsChecksum(directory, *plain.family, whole, on_work);
 }
 
-absl::Status CheckBaseOfAdapter(const ModelFiles& files, const ModelConfig& config) {
+absl::Status CheckBaseOfAdapter(const ModelFiles& files, const ModelConfig& config,
+                                const OnWork& on_work) {
   if (files.adapter.empty()) return absl::OkStatus();
   STRAKE_ASSIGN_OR_RETURN(const std::string recorded, RecordedChecksum(files.adapter));
   if (recorded.empty()) return absl::OkStatus();  // does not read the base
-  STRAKE_ASSIGN_OR_RETURN(const std::string checksum, BaseChecksum(files.base, config));
+  STRAKE_ASSIGN_OR_RETURN(const std::string checksum, BaseChecksum(files.base, config, on_work));
   return CheckBaseOfAdapter(files.adapter, files.base, checksum);
 }
 

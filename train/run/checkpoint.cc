@@ -196,15 +196,15 @@ struct Contents {
 
 // The weights' files, or with LoRA the adapters'.
 absl::StatusOr<Manifest> WriteWeights(const std::string& directory, const Contents& contents,
-                                      const CheckpointFiles& files) {
+                                      const CheckpointFiles& files, FetchParameter weights) {
   if (!contents.config.lora.enabled()) {
-    return SaveWeights(directory, contents.whole, FileDType(contents.dtype), contents.weights,
+    return SaveWeights(directory, contents.whole, FileDType(contents.dtype), weights,
                        files.max_weights_file_bytes);
   }
   Manifest manifest;
   STRAKE_ASSIGN_OR_RETURN(manifest[kAdapterWeightsFile],
                           SaveArrays(PathOf(directory, kAdapterWeightsFile), contents.whole, {""},
-                                     contents.dtype, contents.weights));
+                                     contents.dtype, weights));
   return manifest;
 }
 
@@ -215,9 +215,49 @@ std::string AdapterConfigText(const ModelConfig& model, const std::string& base_
   return ToAdapterConfig(config, /*fan_in_fan_out=*/!model.family->tensors.transposed);
 }
 
+// Tells how many bytes of the contents have been fetched. What is fetched is written before the
+// next is.
+class FetchTeller {
+ public:
+  FetchTeller(const Contents& contents, const OnWork& on_work)
+      : contents_(contents), on_work_(on_work) {
+    const size_t state_bytes =
+        contents.suffixes.size() * DTypeSize(AccumulationDType(contents.dtype));
+    for (const ParameterRecord& record : contents.whole.records()) {
+      total_ += double(record.num_elements()) * double(DTypeSize(contents.dtype) + state_bytes);
+    }
+  }
+
+  absl::StatusOr<Tensor> Weights(int parameter, int array) {
+    return Tell(contents_.weights, parameter, array);
+  }
+  absl::StatusOr<Tensor> OptimizerState(int parameter, int array) {
+    return Tell(contents_.optimizer_state, parameter, array);
+  }
+
+ private:
+  absl::StatusOr<Tensor> Tell(FetchParameter fetch, int parameter, int array) {
+    if (on_work_ != nullptr) {
+      on_work_(
+          {.what = kWritingCheckpoint, .done = done_, .total = total_, .unit = WorkUnit::kBytes});
+    }
+    auto values = fetch(parameter, array);
+    if (values.ok()) done_ += static_cast<double>(values->num_bytes());
+    return values;
+  }
+
+  const Contents& contents_;
+  const OnWork& on_work_;
+  double done_ = 0, total_ = 0;
+};
+
 absl::Status WriteFiles(const std::string& directory, const Contents& contents,
-                        const RunRecord& record, const CheckpointFiles& files) {
-  STRAKE_ASSIGN_OR_RETURN(Manifest manifest, WriteWeights(directory, contents, files));
+                        const RunRecord& record, const CheckpointFiles& files,
+                        const OnWork& on_work) {
+  FetchTeller teller(contents, on_work);
+  const auto weights = [&](int p, int array) { return teller.Weights(p, array); };
+  const auto state = [&](int p, int array) { return teller.OptimizerState(p, array); };
+  STRAKE_ASSIGN_OR_RETURN(Manifest manifest, WriteWeights(directory, contents, files, weights));
   const auto write_text = [&](const std::string& name, const std::string& text) {
     manifest[name] = {
         {.num_bytes = static_cast<int64_t>(text.size()), .crc32c = ExtendCrc32c(0, text)}};
@@ -231,10 +271,9 @@ absl::Status WriteFiles(const std::string& directory, const Contents& contents,
   for (const auto& [name, text] : files.carried) {
     STRAKE_RETURN_IF_ERROR(write_text(name, text));
   }
-  STRAKE_ASSIGN_OR_RETURN(
-      manifest[kOptimizerFile],
-      SaveArrays(PathOf(directory, kOptimizerFile), contents.whole, contents.suffixes,
-                 AccumulationDType(contents.dtype), contents.optimizer_state));
+  STRAKE_ASSIGN_OR_RETURN(manifest[kOptimizerFile],
+                          SaveArrays(PathOf(directory, kOptimizerFile), contents.whole,
+                                     contents.suffixes, AccumulationDType(contents.dtype), state));
   STRAKE_RETURN_IF_ERROR(write_text("run.json", ToJson(record)));
   return WriteFileDurably(directory + "/manifest.json", ToJson(manifest));
 }
@@ -254,7 +293,7 @@ absl::Status CopyToHost(ThreadTeam& team, const Tensor& from, const Tensor& to) 
 }  // namespace
 
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record,
-                             const CheckpointFiles& files) {
+                             const CheckpointFiles& files, const OnWork& on_work) {
   STRAKE_RETURN_IF_ERROR(engine.GatherWeights());
   GatherCalls calls(engine);
   absl::Status written;
@@ -268,7 +307,7 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const
                     .suffixes = suffixes,
                     .weights = [&](int p, int) { return calls.Weights(p); },
                     .optimizer_state = [&](int p, int a) { return calls.OptimizerState(p, a); }},
-                   record, files);
+                   record, files, on_work);
   }
   STRAKE_RETURN_IF_ERROR(calls.MakeTheRest());
   return written;
@@ -326,7 +365,7 @@ absl::Status CheckpointSnapshot::Take(Engine& engine) {
 }
 
 absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRecord& record,
-                                       const CheckpointFiles& files) const {
+                                       const CheckpointFiles& files, const OnWork& on_work) const {
   return WriteFiles(directory,
                     {.config = config_,
                      .dtype = dtype_,
@@ -334,15 +373,15 @@ absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRe
                      .suffixes = suffixes_,
                      .weights = [&](int p, int) { return weights_[p]; },
                      .optimizer_state = [&](int p, int array) { return StateOf(p, array); }},
-                    record, files);
+                    record, files, on_work);
 }
 
-absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
+absl::Status LoadCheckpoint(const std::string& directory, Engine& engine, const OnWork& on_work) {
   const ModelConfig& config = engine.model().config();
   const auto load_weights = [&](const std::vector<ArenaArray>& arrays) {
     return config.lora.enabled()
-               ? LoadAdapter(directory, engine.parameters(), arrays)
-               : LoadWeights(directory, *config.family, engine.parameters(), arrays);
+               ? LoadAdapter(directory, engine.parameters(), arrays, on_work)
+               : LoadWeights(directory, *config.family, engine.parameters(), arrays, on_work);
   };
   STRAKE_RETURN_IF_ERROR(load_weights({{/*suffix=*/"", engine.parameters().values()}}));
   STRAKE_RETURN_IF_ERROR(engine.optimizer().SetMasters());
@@ -359,7 +398,8 @@ absl::Status LoadCheckpoint(const std::string& directory, Engine& engine) {
   } else if (optimizer.masters().defined()) {
     STRAKE_RETURN_IF_ERROR(load_weights(ArenaArrays({{/*suffix=*/"", unrounded}})));
   }
-  return LoadArrays(optimizer_file, engine.parameters(), ArenaArrays(arrays));
+  return LoadArrays(optimizer_file, engine.parameters(), ArenaArrays(arrays), FileDTypes::kF32,
+                    RenameWork("reading the optimizer's state", on_work));
 }
 
 }  // namespace strake

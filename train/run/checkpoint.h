@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "core/memory/parameter_arena.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
@@ -31,6 +32,9 @@
 #include "train/run/run_record.h"
 
 namespace strake {
+
+// What the run waits for while one is written.
+inline constexpr char kWritingCheckpoint[] = "writing a checkpoint";
 
 // The contents of a checkpoint's files beside the engine's state and the run's record.
 struct CheckpointFiles {
@@ -45,7 +49,7 @@ struct CheckpointFiles {
 // same state gives the same bytes, whatever the layout. After an error of the disk the ranks may
 // call it again; after one of communication they may not.
 absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const RunRecord& record,
-                             const CheckpointFiles& files = {});
+                             const CheckpointFiles& files = {}, const OnWork& on_work = nullptr);
 
 // What a checkpoint's files hold, in the host memory of rank 0: training goes on while it is
 // written.
@@ -61,7 +65,7 @@ class CheckpointSnapshot {
   // Writes the same bytes as WriteCheckpoint() did when the snapshot was taken. Any thread may call
   // it.
   absl::Status Write(const std::string& directory, const RunRecord& record,
-                     const CheckpointFiles& files) const;
+                     const CheckpointFiles& files, const OnWork& on_work = nullptr) const;
 
  private:
   explicit CheckpointSnapshot(Engine& engine);
@@ -81,7 +85,8 @@ class CheckpointSnapshot {
 // Sets this rank's weights and optimizer state from a checkpoint of the same model, whatever the
 // dtype of the run that wrote it: its f32 weights lose no precision. Frozen weights are not
 // touched.
-absl::Status LoadCheckpoint(const std::string& directory, Engine& engine);
+absl::Status LoadCheckpoint(const std::string& directory, Engine& engine,
+                            const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

@@ -48,12 +48,29 @@ absl::StatusOr<FilePart> ParsePart(const nlohmann::json& json) {
   return part;
 }
 
-// Counts parts over all files.
+// Compares files with their parts, of which it reads one reader's.
 class Verifier {
  public:
-  Verifier(int reader, int num_readers) : reader_(reader), num_readers_(num_readers) {}
+  Verifier(int reader, int num_readers, const OnWork& on_work)
+      : reader_(reader), num_readers_(num_readers), on_work_(on_work) {}
 
-  absl::Status Verify(const std::string& path, const std::vector<FilePart>& parts) {
+  absl::Status Verify(const Manifest& manifest, const std::string& directory) {
+    int64_t part = 0;
+    for (const auto& [name, parts] : manifest) {
+      for (const FilePart& each : parts) {
+        if (IsRead(part++)) work_.total += static_cast<double>(each.num_bytes);
+      }
+    }
+    for (const auto& [name, parts] : manifest) {
+      STRAKE_RETURN_IF_ERROR(VerifyFile(absl::StrCat(directory, "/", name), parts));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  bool IsRead(int64_t part) const { return part % num_readers_ == reader_; }
+
+  absl::Status VerifyFile(const std::string& path, const std::vector<FilePart>& parts) {
     const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat info;
     if (!file.valid() || fstat(file.get(), &info) != 0) {
@@ -70,15 +87,25 @@ class Verifier {
     for (const FilePart& part : parts) {
       const absl::string_view bytes = mapping.bytes().substr(begin, part.num_bytes);
       begin += part.num_bytes;
-      if (num_parts_++ % num_readers_ != reader_) continue;
-      if (ExtendCrc32c(0, bytes) == part.crc32c) continue;
+      if (!IsRead(num_parts_++) || Checksum(bytes) == part.crc32c) continue;
       return part.name.empty() ? Damaged(path, "is damaged")
                                : Damaged(path, "tensor \"", part.name, "\" is damaged");
     }
     return absl::OkStatus();
   }
 
- private:
+  uint32_t Checksum(absl::string_view bytes) {
+    constexpr size_t kPieceBytes = 16 << 20;
+    uint32_t crc = 0;
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(kPieceBytes, bytes.size()))) {
+      if (on_work_ != nullptr) on_work_(work_);
+      const absl::string_view piece = bytes.substr(0, kPieceBytes);
+      crc = ExtendCrc32c(crc, piece);
+      work_.done += static_cast<double>(piece.size());
+    }
+    return crc;
+  }
+
   template <typename... What>
   static absl::Status Damaged(const std::string& path, const What&... what) {
     return absl::DataLossError(
@@ -86,7 +113,9 @@ class Verifier {
   }
 
   const int reader_, num_readers_;
-  int64_t num_parts_ = 0;
+  const OnWork& on_work_;
+  WorkState work_ = {.what = "checking files", .unit = WorkUnit::kBytes};
+  int64_t num_parts_ = 0;  // over all files
 };
 
 // Whether a path leads to nothing but what is below a directory.
@@ -101,13 +130,6 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& directory) {
   const std::string path = directory + "/manifest.json";
   STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
   return ParseManifest(text, path);
-}
-
-absl::Status Verify(const Manifest& manifest, const std::string& directory, Verifier verifier) {
-  for (const auto& [name, parts] : manifest) {
-    STRAKE_RETURN_IF_ERROR(verifier.Verify(absl::StrCat(directory, "/", name), parts));
-  }
-  return absl::OkStatus();
 }
 
 bool IsOfWeights(absl::string_view name) {
@@ -161,17 +183,18 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
   return manifest;
 }
 
-absl::Status VerifyCheckpoint(const std::string& directory, int reader, int num_readers) {
+absl::Status VerifyCheckpoint(const std::string& directory, int reader, int num_readers,
+                              const OnWork& on_work) {
   STRAKE_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(directory));
-  return Verify(manifest, directory, Verifier(reader, num_readers));
+  return Verifier(reader, num_readers, on_work).Verify(manifest, directory);
 }
 
-absl::Status VerifyWeights(const std::string& directory) {
+absl::Status VerifyWeights(const std::string& directory, const OnWork& on_work) {
   absl::StatusOr<Manifest> manifest = ReadManifest(directory);
   if (absl::IsNotFound(manifest.status())) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(manifest.status());
   std::erase_if(*manifest, [](const auto& file) { return !IsOfWeights(file.first); });
-  return Verify(*manifest, directory, Verifier(/*reader=*/0, /*num_readers=*/1));
+  return Verifier(/*reader=*/0, /*num_readers=*/1, on_work).Verify(*manifest, directory);
 }
 
 }  // namespace strake

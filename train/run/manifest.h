@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/base/file_part.h"
+#include "core/base/work_state.h"
 
 namespace strake {
 
@@ -30,10 +31,12 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
 // those whose number modulo `num_readers` is `reader`: ranks share the work. DataLoss, naming file
 // and tensor, for one that differs, and for a file that is missing, shorter or longer; NotFound
 // where there is no manifest, as in checkpoints of other programs.
-absl::Status VerifyCheckpoint(const std::string& directory, int reader = 0, int num_readers = 1);
+// Tells of the bytes that it reads.
+absl::Status VerifyCheckpoint(const std::string& directory, int reader = 0, int num_readers = 1,
+                              const OnWork& on_work = nullptr);
 // The same of the weights alone, for programs that need no more. Other files may have been changed
 // by hand. OK where there is no manifest.
-absl::Status VerifyWeights(const std::string& directory);
+absl::Status VerifyWeights(const std::string& directory, const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/crc32c.h"
@@ -92,6 +93,21 @@ TEST_F(ManifestTest, ReadersShareTheParts) {
     num_errors += !VerifyCheckpoint(directory_.path(), reader, 3).ok();
   }
   EXPECT_EQ(num_errors, 1);
+}
+
+TEST_F(ManifestTest, TellsOfTheBytesThatAReaderReads) {
+  double all = 0;
+  for (int reader = 0; reader < 3; ++reader) {
+    std::vector<WorkState> told;
+    ASSERT_TRUE(VerifyCheckpoint(directory_.path(), reader, 3, [&](const WorkState& work) {
+                  told.push_back(work);
+                }).ok());
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.front().done, 0);
+    EXPECT_LT(told.back().done, told.back().total);
+    all += told.back().total;
+  }
+  EXPECT_EQ(all, Size("config.json") + Size("model.safetensors"));
 }
 
 TEST_F(ManifestTest, MissingAndCutFilesAreNamed) {

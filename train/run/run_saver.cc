@@ -84,6 +84,18 @@ absl::Status RunSaver::Warn(const std::string& text) const {
   return TellAll(observers_, [&](TrainObserver& o) { return o.OnWarning(text); });
 }
 
+absl::Status RunSaver::TellOfWaiting(bool waits) {
+  waits_ = waits;
+  return TellWork(observers_, {.what = waits ? kWritingCheckpoint : ""});
+}
+
+// For the thread that writes, which observers hear of only while the one that runs the steps waits.
+OnWork RunSaver::TellerWhereRanksWait() const {
+  return [this](const WorkState& work) {
+    if (waits_) (void)TellWork(observers_, work);
+  };
+}
+
 absl::Status RunSaver::WarnOfPruning(const absl::Status& error) const {
   return Warn(
       absl::StrCat(error.message(), "; the run goes on, and tries it again after the next save"));
@@ -134,11 +146,6 @@ RunSaver::Written RunSaver::WriteFiles(absl::FunctionRef<absl::Status(const std:
   return {status, status.ok() ? ReadBackAndPrune() : absl::OkStatus()};
 }
 
-absl::Status RunSaver::TellWork(const std::string& what) const {
-  if (!is_first_rank()) return absl::OkStatus();
-  return TellAll(observers_, [&](TrainObserver& o) { return o.OnWork({.what = what}); });
-}
-
 absl::Status RunSaver::WriteNote(const RunRecord& record) const {
   STRAKE_RETURN_IF_ERROR(
       TellAll(observers_, [&](TrainObserver& o) { return o.OnSave(record.step); }));
@@ -150,7 +157,7 @@ absl::StatusOr<RunSaver::Written> RunSaver::WriteWithAllRanks() {
   bool gathered = false;
   const auto write = [&](const std::string& directory) {
     gathered = true;
-    return WriteCheckpoint(directory, engine_, *saving_, files_);
+    return WriteCheckpoint(directory, engine_, *saving_, files_, TellerWhereRanksWait());
   };
   Written written;
   if (is_first_rank()) written = WriteFiles(write);
@@ -166,10 +173,12 @@ absl::StatusOr<RunSaver::Written> RunSaver::WriteWithAllRanks() {
 absl::Status RunSaver::Wait() {
   if (!saving_.has_value()) return EndNote();
   const std::chrono::milliseconds timeout = mesh_.communicator(MeshAxis::kDp).options().timeout;
+  STRAKE_RETURN_IF_ERROR(TellOfWaiting(true));
   for (bool written = false; !written;) {
     const bool ready = is_first_rank() && IsWritten(timeout / 4);
     STRAKE_ASSIGN_OR_RETURN(written, AnyRank(mesh_, ready));
   }
+  STRAKE_RETURN_IF_ERROR(TellOfWaiting(false));
   return End(is_first_rank() ? writing_.get() : Written());
 }
 
@@ -188,10 +197,10 @@ absl::Status RunSaver::SetSaving(const RunRecord& record) {
 }
 
 absl::Status RunSaver::SaveAndWait(const RunRecord& record) {
-  STRAKE_RETURN_IF_ERROR(TellWork("writing a checkpoint"));
   STRAKE_RETURN_IF_ERROR(SetSaving(record));
+  STRAKE_RETURN_IF_ERROR(TellOfWaiting(true));
   STRAKE_ASSIGN_OR_RETURN(const Written written, WriteWithAllRanks());
-  STRAKE_RETURN_IF_ERROR(TellWork(""));
+  STRAKE_RETURN_IF_ERROR(TellOfWaiting(false));
   return End(written);
 }
 
@@ -206,7 +215,7 @@ absl::Status RunSaver::Save(const RunRecord& record) {
     if (std::this_thread::get_id() != own_thread) (void)setpriority(PRIO_PROCESS, 0, kLowPriority);
     const ProfileSpan span(profile, {.category = "io", .name = "write checkpoint"});
     return WriteFiles([this](const std::string& directory) {
-      return snapshot_->Write(directory, *saving_, files_);
+      return snapshot_->Write(directory, *saving_, files_, TellerWhereRanksWait());
     });
   });
   return absl::OkStatus();
@@ -258,9 +267,7 @@ absl::Status RunSaver::TellOfCheckpoint(const absl::Status& pruned) const {
 }
 
 absl::Status RunSaver::Finish(const RunRecord& record) {
-  STRAKE_RETURN_IF_ERROR(TellWork("writing a checkpoint"));
   STRAKE_RETURN_IF_ERROR(Wait());
-  STRAKE_RETURN_IF_ERROR(TellWork(""));
   while (saved_.step != record.step) {
     if (failed_) {
       std::this_thread::sleep_for(std::chrono::duration<double>(SecondsBetweenSaves()));

@@ -2,6 +2,7 @@
 #ifndef STRAKE_TRAIN_RUN_RUN_SAVER_H_
 #define STRAKE_TRAIN_RUN_RUN_SAVER_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/base/op_profile.h"
+#include "core/base/work_state.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"
 #include "train/run/carried_files.h"
@@ -35,7 +36,7 @@ namespace strake {
 // written.
 class RunSaver {
  public:
-  // All arguments outlive the saver; `observers` are the first rank's.
+  // All arguments outlive the saver; `observers` are the first rank's, and none on the others.
   static absl::StatusOr<std::unique_ptr<RunSaver>> Create(
       const TrainerOptions& options, const Mesh& mesh, Engine& engine,
       const std::vector<TrainObserver*>& observers);
@@ -85,7 +86,8 @@ class RunSaver {
 
   bool is_first_rank() const { return mesh_.rank() == 0; }
   absl::Status Warn(const std::string& text) const;
-  absl::Status TellWork(const std::string& what) const;
+  absl::Status TellOfWaiting(bool waits);
+  OnWork TellerWhereRanksWait() const;
   absl::Status WarnOfPruning(const absl::Status& error) const;
   double SecondsBetweenSaves() const;
 
@@ -112,6 +114,7 @@ class RunSaver {
   size_t snapshot_bytes_ = 0;
   OpProfile* profile_ = nullptr;     // of the thread that writes
   bool failed_ = false;              // the last save
+  std::atomic<bool> waits_ = false;  // the run, for a checkpoint that is being written
   RunRecord saved_;                  // of the last checkpoint in the directory
   std::optional<RunRecord> saving_;  // of the one that is being written
 

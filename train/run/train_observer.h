@@ -191,6 +191,12 @@ inline absl::Status TellAll(const std::vector<TrainObserver*>& observers,
   return absl::OkStatus();
 }
 
+// Tells all of them of work; without `what`, that it has ended.
+inline absl::Status TellWork(const std::vector<TrainObserver*>& observers,
+                             const WorkState& work = {}) {
+  return TellAll(observers, [&](TrainObserver& observer) { return observer.OnWork(work); });
+}
+
 }  // namespace strake
 
 #endif  // STRAKE_TRAIN_RUN_TRAIN_OBSERVER_H_

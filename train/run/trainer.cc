@@ -101,16 +101,17 @@ absl::Status Trainer::Warn(const std::vector<std::string>& warnings) const {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::TellWork(const WorkState& work) const {
-  return Tell([&](TrainObserver& o) { return o.OnWork(work); });
-}
-
 // Does the work, and tells of it from begin to end.
 absl::Status Trainer::TellWorkOf(const std::string& what,
                                  absl::FunctionRef<absl::Status()> work) const {
-  STRAKE_RETURN_IF_ERROR(TellWork({.what = what}));
+  STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = what}));
   STRAKE_RETURN_IF_ERROR(work());
-  return TellWork({});
+  return TellWork(observers_);
+}
+
+// For what tells how far it is. Where an observer fails at that, it is told of the end, too.
+OnWork Trainer::WorkTeller() const {
+  return [this](const WorkState& work) { (void)TellWork(observers_, work); };
 }
 
 absl::Status Trainer::ChooseDataRules() {
@@ -254,7 +255,7 @@ std::string Trainer::NewestGoodInstead() const {
 // Each rank reads its share.
 absl::Status Trainer::VerifyFiles(const std::string& checkpoint) const {
   const int num_ranks = mesh_.num_ranks();
-  const absl::Status verified = VerifyCheckpoint(checkpoint, mesh_.rank(), num_ranks);
+  const absl::Status verified = VerifyCheckpoint(checkpoint, mesh_.rank(), num_ranks, WorkTeller());
   if (absl::IsDataLoss(verified)) {
     return absl::DataLossError(absl::StrCat(verified.message(), NewestGoodInstead()));
   }
@@ -272,7 +273,7 @@ absl::Status Trainer::VerifyModel(const std::string& directory) const {
 
 absl::Status Trainer::LoadModelWeights(ParameterArena& parameters) const {
   STRAKE_RETURN_IF_ERROR(VerifyModel(options_.init_from));
-  return LoadWeights(options_.init_from, *options_.engine.model.family, parameters);
+  return LoadWeights(options_.init_from, *options_.engine.model.family, parameters, WorkTeller());
 }
 
 absl::Status Trainer::LoadFirstAdapter(ParameterArena& adapters) const {
@@ -281,7 +282,7 @@ absl::Status Trainer::LoadFirstAdapter(ParameterArena& adapters) const {
   STRAKE_RETURN_IF_ERROR(NameError(
       options_.names.init_from, CheckBaseOfAdapter(directory, options_.init_from,
                                                    start_record_->identity.at(kBaseWeightsKey))));
-  return LoadAdapter(directory, adapters, {{/*suffix=*/"", adapters.values()}});
+  return LoadAdapter(directory, adapters, {{/*suffix=*/"", adapters.values()}}, WorkTeller());
 }
 
 absl::Status Trainer::SetFirstWeights() {
@@ -297,7 +298,7 @@ absl::Status Trainer::SetWeights(const std::string& checkpoint) {
   if (engine_->base() != nullptr) STRAKE_RETURN_IF_ERROR(LoadModelWeights(*engine_->base()));
   if (!checkpoint.empty()) {
     STRAKE_RETURN_IF_ERROR(VerifyFiles(checkpoint));
-    return LoadCheckpoint(checkpoint, *engine_);
+    return LoadCheckpoint(checkpoint, *engine_, WorkTeller());
   }
   STRAKE_RETURN_IF_ERROR(SetFirstWeights());
   return engine_->optimizer().SetMasters();
@@ -309,7 +310,9 @@ absl::StatusOr<std::string> Trainer::FrozenChecksum() const {
   std::string checksum;
   if (!options_.engine.model.lora.enabled()) return checksum;
   if (is_first_rank()) {
-    STRAKE_ASSIGN_OR_RETURN(checksum, BaseChecksum(options_.init_from, options_.engine.model));
+    STRAKE_ASSIGN_OR_RETURN(checksum,
+                            BaseChecksum(options_.init_from, options_.engine.model,
+                                         RenameWork("checking the frozen weights", WorkTeller())));
   }
   STRAKE_RETURN_IF_ERROR(BroadcastText(mesh_, &checksum));
   return checksum;
@@ -370,13 +373,13 @@ absl::Status Trainer::OpenRun() {
   }));
   TrainerOptions identified = options_;
   identified.documents = data_->documents();
-  STRAKE_RETURN_IF_ERROR(TellWork({.what = "identifying the tokens"}));
+  STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = "identifying the tokens"}));
   start_record_ = std::make_unique<RunRecord>(RunRecord{
       .identity =
           IdentityOf(identified, data_->Fingerprint(engine_->team()), data_->rules(), base_weights),
       .config = ConfigOf(options_, mesh_.sizes()),
       .data_time = data_->TimeOfSampledFiles()});
-  STRAKE_RETURN_IF_ERROR(TellWork({}));
+  STRAKE_RETURN_IF_ERROR(TellWork(observers_));
   const nlohmann::ordered_json& identity = start_record_->identity;
   nlohmann::ordered_json shared = SharedSettings(start_record_->config, identity);
   shared["trace_steps"] = absl::StrCat(options_.first_traced_step, "..", options_.last_traced_step);
@@ -386,7 +389,11 @@ absl::Status Trainer::OpenRun() {
     const auto data_like = [&](const std::string& recorded) {
       return data_->FingerprintLike(recorded, engine_->team());
     };
-    STRAKE_ASSIGN_OR_RETURN(start, FindRunStart(options_, *start_record_, data_like, &directory_));
+    STRAKE_RETURN_IF_ERROR(TellWorkOf("finding where to resume", [&]() -> absl::Status {
+      STRAKE_ASSIGN_OR_RETURN(start,
+                              FindRunStart(options_, *start_record_, data_like, &directory_));
+      return absl::OkStatus();
+    }));
   }
   STRAKE_RETURN_IF_ERROR(Warn(start.warnings));
   STRAKE_RETURN_IF_ERROR(ShareRunStart(mesh_, &start));
@@ -593,10 +600,10 @@ absl::StatusOr<std::optional<EvalMetrics>> Trainer::EvaluateOn(const ValidationD
       STRAKE_ASSIGN_OR_RETURN(stop_, AnyRank(mesh_, StopRequested()));
       if (stop_) break;
     }
-    STRAKE_RETURN_IF_ERROR(TellWork({.what = what,
-                                     .done = static_cast<double>(done),
-                                     .total = static_cast<double>(num_samples),
-                                     .unit = WorkUnit::kCount}));
+    STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = what,
+                                                 .done = static_cast<double>(done),
+                                                 .total = static_cast<double>(num_samples),
+                                                 .unit = WorkUnit::kCount}));
     const int64_t i = done + first;
     if (i >= num_samples) continue;
     const int64_t count = std::min(micro_batch, num_samples - i);
@@ -631,7 +638,7 @@ absl::StatusOr<std::optional<TaskMetrics>> Trainer::ScoreTask(const ChoiceTask& 
   SequenceScorer scorer(
       engine_->context(), engine_->model(), mesh_,
       {.pass_tokens = options_.engine.micro_batch * options_.engine.seq_len, .stop = ask});
-  STRAKE_RETURN_IF_ERROR(TellWork({.what = absl::StrCat("answering ", task.name)}));
+  STRAKE_RETURN_IF_ERROR(TellWork(observers_, {.what = absl::StrCat("answering ", task.name)}));
   const auto scores = ScoreChoices(scorer, task);
   if (stop_) return std::nullopt;
   if (!scores.ok()) return NameStep(step_, scores.status());
@@ -725,7 +732,7 @@ absl::Status Trainer::DoWhatIsDue() {
   if (due_.evaluation && !stop_) {
     const ProfileSpan span(profile(), {.category = "phase", .name = "evaluate"});
     STRAKE_RETURN_IF_ERROR(Evaluate());
-    STRAKE_RETURN_IF_ERROR(TellWork({}));
+    STRAKE_RETURN_IF_ERROR(TellWork(observers_));
   }
   if (due_.sample && !stop_) {
     const ProfileSpan span(profile(), {.category = "phase", .name = "sample"});

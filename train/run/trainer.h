@@ -64,8 +64,8 @@ class Trainer {
   // Calls the observers, on the first rank; returns their first error.
   absl::Status Tell(absl::FunctionRef<absl::Status(TrainObserver&)> what) const;
   absl::Status Warn(const std::vector<std::string>& warnings) const;
-  absl::Status TellWork(const WorkState& work) const;
   absl::Status TellWorkOf(const std::string& what, absl::FunctionRef<absl::Status()> work) const;
+  OnWork WorkTeller() const;
   absl::Status ChooseDataRules();
   absl::Status OpenTokenizer();
   absl::Status PrepareText();

@@ -247,6 +247,10 @@ TEST_F(TrainerTest, StopsWhereItIsAskedTo) {
 // Records what work begins, and "" where it ends; and the steps.
 struct WorkRecorder : TrainObserver {
   absl::Status OnWork(const WorkState& work) override {
+    if (work.total > 0) {
+      EXPECT_LE(work.done, work.total) << work.what;
+      amounts[work.what] = {work.done, work.total};
+    }
     if (works.empty() || works.back() != work.what) works.push_back(work.what);
     return absl::OkStatus();
   }
@@ -255,6 +259,7 @@ struct WorkRecorder : TrainObserver {
     return absl::OkStatus();
   }
   std::vector<std::string> works;
+  std::map<std::string, std::pair<double, double>> amounts;  // told last: done, of all
   std::vector<StepMetrics> steps;
 };
 
@@ -276,39 +281,25 @@ TEST_F(TrainerTest, TellsOfWorkThatMayTakeLong) {
   }
 }
 
-struct OpsRecorder : TrainObserver {
-  absl::Status OnOps(const StepOps& ops) override {
-    steps.push_back(ops.step);
-    double sum = 0;
-    for (const auto& [key, entry] : ops.ops) {
-      names.insert(key.first);
-      sum += entry.seconds;
+TEST_F(TrainerTest, TellsHowMuchIsReadAndWritten) {
+  const double bytes = 4.0 * static_cast<double>(NumParameters(options_.engine.model));
+  for (const bool async : {false, true}) {
+    options_.async_save = async;
+    options_.directory = directory_ / absl::StrCat("run", async);
+    WorkRecorder first, second;
+    ASSERT_TRUE(Train(kOneRank, {&first}).ok());
+    if (!async) {
+      const auto [written, in_all] = first.amounts["writing a checkpoint"];
+      EXPECT_EQ(in_all, 3 * bytes) << "weights and two moments";
+      EXPECT_GT(written, 2 * bytes);
     }
-    EXPECT_GT(sum, 0);
-    EXPECT_LE(sum, ops.seconds);
-    return absl::OkStatus();
+    options_.schedule.total_steps = 5;
+    ASSERT_TRUE(Train(kOneRank, {&second}).ok());
+    EXPECT_GT(second.amounts["checking files"].second, 3 * bytes) << "with headers";
+    EXPECT_EQ(second.amounts["reading weights"], std::pair(bytes, bytes));
+    EXPECT_EQ(second.amounts["reading the optimizer's state"], std::pair(2 * bytes, 2 * bytes));
+    options_.schedule.total_steps = 4;
   }
-  std::vector<int64_t> steps;
-  std::set<std::string> names;
-};
-
-TEST_F(TrainerTest, MeasuresTheOpsOfOneStepThatIsNotTraced) {
-  const auto steps_of = [&](int64_t first_traced, int64_t last_traced, int64_t num_steps) {
-    options_.directory = directory_ / absl::StrCat(first_traced, last_traced, num_steps);
-    options_.first_traced_step = first_traced;
-    options_.last_traced_step = last_traced;
-    options_.schedule.total_steps = num_steps;
-    OpsRecorder recorder;
-    EXPECT_TRUE(Train(kDp2, {&recorder}).ok());
-    if (!recorder.steps.empty()) {
-      EXPECT_THAT(recorder.names, IsSupersetOf({"matmul", "adamw", "causal_attention"}));
-    }
-    return recorder.steps;
-  };
-  EXPECT_THAT(steps_of(0, 0, 4), ElementsAre(2));
-  EXPECT_THAT(steps_of(0, 0, 1), ElementsAre(1));
-  EXPECT_THAT(steps_of(2, 3, 4), ElementsAre(4));
-  EXPECT_THAT(steps_of(1, 4, 4), ElementsAre());
 }
 
 TEST_F(TrainerTest, UtilisationIsAShareOfThePeak) {
