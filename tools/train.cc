@@ -72,11 +72,13 @@ absl::StatusOr<int> Train(int argc, char** argv) {
     const bool prints = mesh.rank() == 0;
     // mpirun passes on lines of output, but no progress bar.
     const bool bar = prints && layout.comm == "threads";
-    Progress screen(&std::cout, bar ? TerminalColumns(STDOUT_FILENO) : 0);
+    Progress screen(STDOUT_FILENO);
+    if (!bar) screen.ShowNoBar();
+    screen.set_quiet(config.quiet);
     std::optional<ProgressTicker> ticker;
     if (prints) ticker.emplace(&screen);
     for (const std::string& notice : command.notices) {
-      if (prints && !config.quiet) screen.Print("note: " + Printable(notice));
+      if (prints) screen.PrintNote(notice);
     }
     const auto warn = [&](const std::string& text) { screen.Print("warning: " + Printable(text)); };
     MetricsObserver metrics(warn);

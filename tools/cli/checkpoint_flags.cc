@@ -18,11 +18,12 @@ namespace strake {
 
 namespace {
 
-absl::Status CheckWeights(const GivenCheckpoint& checkpoint) {
-  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.directory));
+absl::Status CheckWeights(const GivenCheckpoint& checkpoint, const OnWork& on_work) {
+  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.directory, on_work));
   if (checkpoint.files.adapter.empty()) return absl::OkStatus();
-  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.files.base));
-  return CheckBaseOfAdapter(checkpoint.files, checkpoint.model);
+  STRAKE_RETURN_IF_ERROR(VerifyWeights(checkpoint.files.base, on_work));
+  return CheckBaseOfAdapter(checkpoint.files, checkpoint.model,
+                            RenameWork("checking the adapter's base", on_work));
 }
 
 // The error with the flag that tells where the base is.
@@ -34,7 +35,8 @@ absl::Status NameMissingBase(const absl::Status& error) {
 }  // namespace
 
 absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
-                                                   const std::string& base_model) {
+                                                   const std::string& base_model,
+                                                   const OnWork& on_work) {
   constexpr char kFlag[] = "--checkpoint";
   GivenCheckpoint checkpoint;
   STRAKE_ASSIGN_OR_RETURN(checkpoint.directory, ModelFolderOfFlag(kFlag, path));
@@ -47,7 +49,8 @@ absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
   checkpoint.files = *std::move(files);
   STRAKE_ASSIGN_OR_RETURN(checkpoint.model,
                           NameError(kFlag, ReadModelConfig(checkpoint.files, /*notices=*/nullptr)));
-  STRAKE_RETURN_IF_ERROR(NameError(kFlag, CheckWeights(checkpoint)));
+  STRAKE_RETURN_IF_ERROR(NameError(kFlag, CheckWeights(checkpoint, on_work)));
+  if (on_work != nullptr) on_work({});
   return checkpoint;
 }
 

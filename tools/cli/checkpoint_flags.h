@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "data/tokenizer/tokenizer.h"
 #include "models/checkpoint/model_files.h"
 #include "models/model_config.h"
@@ -26,9 +27,11 @@ inline constexpr char kBaseModelHelp[] =
 
 // Finds the directory of --checkpoint=PATH, reads its config.json, and compares its weights with
 // their checksums where a run wrote it. Of an adapter, `base_model` is the base's, or empty; a
-// run's must be the one that it was trained on. Errors name flag and path.
+// run's must be the one that it was trained on. Tells of what it reads, and of the end, with an
+// empty state. Errors name flag and path.
 absl::StatusOr<GivenCheckpoint> ReadCheckpointFlag(const std::string& path,
-                                                   const std::string& base_model);
+                                                   const std::string& base_model,
+                                                   const OnWork& on_work = nullptr);
 
 // The folder whose chat template counts: of an adapter without one, its base's.
 absl::StatusOr<std::string> ChatTemplateFolder(const GivenCheckpoint& checkpoint);

@@ -1,9 +1,12 @@
 #include "tools/cli/progress.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
+#include <iostream>
 #include <stop_token>
 #include <utility>
 #include <vector>
@@ -12,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/base/format_quantity.h"
+#include "core/base/printable.h"
 #include "tools/cli/terminal_lines.h"
 
 namespace strake {
@@ -39,10 +43,10 @@ std::string StateText(const ProgressState& state) {
 // Fits one line into fewer than `columns`: a full line would wrap, and only its last part would be
 // erased.
 std::string Line(double share, const std::string& text, int columns) {
-  const int room = columns - 1 - static_cast<int>(text.size()) - 3;
+  const int room = columns - 1 - ColumnsOf(text) - 3;
   const int bar_columns = std::min(room, kMaxBarColumns);
   const std::string line = bar_columns >= 5 ? BarText(share, bar_columns) + " " + text : text;
-  return line.substr(0, columns - 1);
+  return std::string(FitColumns(line, columns - 1));
 }
 
 std::string AmountText(const WorkState& work, double amount) {
@@ -77,19 +81,27 @@ std::string WorkText(const WorkState& work, double seconds, const char* between)
 std::string WorkLine(const WorkState& work, double seconds, int columns) {
   const std::string text = absl::StrCat(work.what, "  ", WorkText(work, seconds, "  "));
   if (work.total > 0) return Line(work.done / work.total, text, columns);
-  return text.substr(0, columns - 1);
+  return std::string(FitColumns(text, columns - 1));
 }
+
+std::ostream* StreamOf(int fd) { return fd == STDERR_FILENO ? &std::cerr : &std::cout; }
 
 }  // namespace
 
 Progress::Progress(std::ostream* out, int columns, std::function<double()> clock)
     : out_(out), columns_(columns), clock_(std::move(clock)), next_draw_(clock_()) {}
 
+Progress::Progress(int fd, std::function<double()> clock)
+    : Progress(StreamOf(fd), TerminalColumns(fd), std::move(clock)) {
+  if (columns_ > 0) fd_ = fd;
+}
+
 Progress::~Progress() { Erase(); }
 
 void Progress::Update(const ProgressState& state) {
   const std::lock_guard lock(mutex_);
-  if (columns_ == 0) return;
+  if (columns_ == 0 || quiet_) return;
+  FollowWindow();
   step_bar_ = Line(ShareOf(state), StateText(state), columns_);
   const double now = clock_();
   if (now < next_draw_) return;
@@ -99,6 +111,7 @@ void Progress::Update(const ProgressState& state) {
 
 void Progress::Work(const WorkState& state) {
   const std::lock_guard lock(mutex_);
+  if (quiet_) return;
   if (work_.what != state.what) {
     work_begin_ = clock_();
     next_line_ = next_draw_ = work_begin_ + kSecondsOfQuiet;
@@ -107,6 +120,10 @@ void Progress::Work(const WorkState& state) {
   }
   work_ = state;
   ShowWork();
+}
+
+OnWork Progress::Teller() {
+  return [this](const WorkState& work) { work.what.empty() ? EndWork() : Work(work); };
 }
 
 void Progress::Tick() {
@@ -131,6 +148,7 @@ void Progress::ShowWork() {
     *out_ << work_.what << ": " << WorkText(work_, seconds, ", ") << "\n" << std::flush;
   } else if (now >= next_draw_) {
     next_draw_ = now + kSecondsBetweenDraws;
+    FollowWindow();
     work_bar_ = WorkLine(work_, seconds, columns_);
     Draw();
   }
@@ -144,6 +162,20 @@ void Progress::Print(absl::string_view text) {
   if (was_drawn) Draw();
 }
 
+void Progress::PrintProgress(absl::string_view text) {
+  if (!quiet_) Print(text);
+}
+
+void Progress::PrintNote(absl::string_view text) { PrintProgress("note: " + Printable(text)); }
+
+void Progress::WithoutBar(absl::FunctionRef<void()> print) {
+  const std::lock_guard lock(mutex_);
+  const bool was_drawn = drawn_;
+  EraseBar();
+  print();
+  if (was_drawn) Draw();
+}
+
 void Progress::Erase() {
   const std::lock_guard lock(mutex_);
   work_ = {};
@@ -151,6 +183,10 @@ void Progress::Erase() {
   step_bar_.clear();
   next_draw_ = clock_();
   EraseBar();
+}
+
+void Progress::FollowWindow() {
+  if (fd_ >= 0) columns_ = std::max(1, TerminalColumns(fd_));
 }
 
 void Progress::EraseBar() {

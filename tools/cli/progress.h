@@ -1,4 +1,5 @@
-// Screen output of long work: a live progress bar on a terminal, plain lines elsewhere.
+// Screen output of long work: a live progress bar on a terminal, plain lines elsewhere. Programs
+// have a WorkScreen (tools/cli/work_screen.h).
 #ifndef STRAKE_TOOLS_CLI_PROGRESS_H_
 #define STRAKE_TOOLS_CLI_PROGRESS_H_
 
@@ -9,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "core/base/monotonic_seconds.h"
 #include "core/base/work_state.h"
@@ -37,10 +39,19 @@ class Progress {
 
   // `columns` = 0 shows no bar, but lines. `out` must outlive the Progress; `clock` is for tests.
   Progress(std::ostream* out, int columns, std::function<double()> clock = MonotonicSeconds);
+  // On stdout or stderr (STDOUT_FILENO, STDERR_FILENO). A bar has room in the window as it is when
+  // the bar is drawn.
+  explicit Progress(int fd, std::function<double()> clock = MonotonicSeconds);
   // Erases the bar.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
+
+  // Shows lines even on a terminal. Call these before the first output.
+  void ShowNoBar() { fd_ = -1, columns_ = 0; }
+  // Shows nothing but what Print() prints.
+  void set_quiet(bool quiet) { quiet_ = quiet; }
+  bool quiet() const { return quiet_; }
 
   // Draws the bar, unless it was drawn less than kSecondsBetweenDraws ago.
   void Update(const ProgressState& state);
@@ -48,6 +59,8 @@ class Progress {
   // of, and goes on until other work begins. Where less is done than before, it is done
   // once more.
   void Work(const WorkState& state);
+  // Calls Work(), or EndWork() where the state has no `what`.
+  OnWork Teller();
   // Ends the work: the bar of the steps is back, if there was one.
   void EndWork();
   // Shows how long the work takes now. For a clock to call while the work itself tells nothing.
@@ -57,21 +70,32 @@ class Progress {
   void set_line_columns(int columns) { line_columns_ = columns; }
   int line_columns() const { return line_columns_; }
 
-  // Prints lines (without the last line's end) above the bar.
+  // Prints lines (without the last line's end) above the bar: results, warnings.
   void Print(absl::string_view text);
+  // The same of lines that tell what is being done, unless it is quiet.
+  void PrintProgress(absl::string_view text);
+  // The same of "note: " and a text, as one line.
+  void PrintNote(absl::string_view text);
+
+  // Calls `print`, which writes to the same terminal by itself, while there is no bar. What it
+  // leaves must end with a line's end.
+  void WithoutBar(absl::FunctionRef<void()> print);
 
   // Removes the bar from the screen, and ends the work, until the next Update().
   void Erase();
 
  private:
   // With mutex_ locked:
+  void FollowWindow();
   void ShowWork();
   void EraseBar();
   void Draw();
 
   std::ostream* const out_;
-  const int columns_;
+  int fd_ = -1;  // of the terminal whose window changes
+  int columns_;
   int line_columns_ = 0;
+  bool quiet_ = false;
   const std::function<double()> clock_;
   std::mutex mutex_;
   std::string step_bar_;

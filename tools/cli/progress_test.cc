@@ -9,7 +9,9 @@
 #include <sstream>
 #include <thread>
 
+#include "core/base/utf8.h"
 #include "gtest/gtest.h"
+#include "tools/cli/terminal_lines.h"
 
 namespace strake {
 namespace {
@@ -193,6 +195,59 @@ TEST(ProgressTest, WorkFitsInTheTerminal) {
     progress.Tick();
     EXPECT_LT(out.str().size() - (sizeof(kErase) - 1), columns) << out.str();
   }
+}
+
+TEST(ProgressTest, WorkOfAnyNameFitsInTheTerminal) {
+  for (const std::string what : {"reading Bücher über Übermütige", "reading 漢字の長い行.txt"}) {
+    for (int columns = 2; columns < 120; ++columns) {
+      std::ostringstream out;
+      double now = 0;
+      Progress progress(&out, columns, [&] { return now; });
+      progress.Work({.what = what, .done = 1, .total = 2});
+      now = 2;
+      progress.Tick();
+      const std::string line = out.str().substr(sizeof(kErase) - 1);
+      EXPECT_LT(ColumnsOf(line), columns);
+      EXPECT_TRUE(IsUtf8(line)) << columns;
+    }
+  }
+}
+
+TEST(ProgressTest, QuietIsResultsAlone) {
+  for (const int columns : {0, 80}) {
+    std::ostringstream out;
+    double now = 0;
+    Progress progress(&out, columns, [&] { return now; });
+    progress.set_quiet(true);
+    progress.Work({.what = "reading"});
+    now = 5;
+    progress.Tick();
+    progress.Teller()({.what = "reading", .done = 1, .total = 2});
+    progress.Update(kState);
+    progress.PrintNote("a note");
+    progress.PrintProgress("took 5 s");
+    progress.Print("a result");
+    progress.WithoutBar([&] { out << "another\n"; });
+    progress.EndWork();
+    EXPECT_EQ(out.str(), "a result\nanother\n");
+  }
+}
+
+TEST(ProgressTest, OthersWriteWithoutTheBar) {
+  std::ostringstream out;
+  double now = 0;
+  Progress progress(&out, 120, [&] { return now; });
+  progress.Work(kReading);
+  now = 2;
+  progress.Tick();
+  out.str("");
+  progress.WithoutBar([&] { out << "a line\n"; });
+  EXPECT_EQ(out.str(), kErase + std::string("a line\n") + kErase + kReadingBar);
+  out.str("");
+  progress.Teller()({});
+  EXPECT_EQ(out.str(), kErase);
+  progress.PrintNote("one\nline");
+  EXPECT_EQ(out.str(), kErase + std::string("note: one line\n"));
 }
 
 TEST(ProgressTest, ATickerShowsWorkThatTellsNothing) {

@@ -11,30 +11,16 @@
 #include "models/families/family.h"
 #include "models/lora_modules.h"
 #include "models/model_config.h"
+#include "models/model_summary.h"
 #include "tools/cli/layout.h"
 #include "tools/cli/machine.h"
+#include "train/engine/layout_summary.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/trainer_options.h"
 #include "train/run/training_data.h"
 
 namespace strake {
 namespace {
-
-// "tp 2 x dp 2 = 4 ranks (threads), sequence parallel, ZeRO 1, gradients reduced in bf16".
-std::string LayoutText(const LayoutConfig& layout) {
-  return absl::StrCat("tp ", layout.tp, " x dp ", layout.dp, " = ", layout.num_ranks(), " ranks (",
-                      layout.comm, ")", layout.sequence_parallel ? ", sequence parallel" : "",
-                      layout.zero > 0 ? absl::StrCat(", ZeRO ", layout.zero) : "",
-                      layout.grad_reduce_dtype == "bf16" ? ", gradients reduced in bf16" : "");
-}
-
-// "./model.json (FAMILY): 10.5k parameters, ...".
-std::string ModelText(const std::string& name, const ModelConfig& model) {
-  return absl::StrCat(name, " (", model.family->display_name,
-                      "): ", FormatCount(NumParameters(model)), " parameters, ", model.num_layers,
-                      " layers of ", model.hidden_size, ", ", model.num_heads,
-                      " heads, vocabulary ", model.vocab_size);
-}
 
 // "rank 4, alpha 8, on q_proj, v_proj: 10.5k parameters to train".
 std::string AdaptersText(const ModelConfig& model) {
@@ -55,12 +41,6 @@ std::string MemoryText(const MemoryPlan& plan, int num_ranks, size_t snapshot_by
       plan.library_bytes > 0 ? ", libraries " + bytes(plan.library_bytes) : "",
       snapshot_bytes > 0 ? absl::StrCat("; to save beside the steps, ", FormatBytes(snapshot_bytes))
                          : "");
-}
-
-std::string DataText(const TrainingData& data) {
-  return absl::StrCat(data.Label(), ": ", FormatCount(data.num_train_tokens()),
-                      " tokens to train on, ", FormatCount(data.num_val_tokens()),
-                      " to validate on");
 }
 
 // "books 0.7: 3.10 epochs, code 0.3: 0.20 epochs", with the shares that the weights are.
@@ -87,7 +67,7 @@ std::string RunText(const TrainerOptions& options, const TrainingData& data) {
 }  // namespace
 
 void ScreenObserver::PrintHeaderLine(const char* name, const std::string& text) {
-  if (!quiet()) screen_->Print(absl::StrFormat("%-10s %s", name, text));
+  screen_->PrintProgress(absl::StrFormat("%-10s %s", name, text));
 }
 
 void ScreenObserver::PrintResult(const std::string& line) {
@@ -100,7 +80,7 @@ absl::Status ScreenObserver::OnWarning(const std::string& text) {
 }
 
 absl::Status ScreenObserver::OnNote(const std::string& text) {
-  if (!quiet()) screen_->Print("note: " + Printable(text));
+  screen_->PrintNote(text);
   return absl::OkStatus();
 }
 
@@ -116,22 +96,24 @@ absl::Status ScreenObserver::OnPlan(const TrainPlan& plan) {
   const TrainerOptions& options = plan.options;
   const int num_ranks = config.layout.num_ranks();
   num_steps_ = options.schedule.total_steps;
-  PrintHeaderLine("model", ModelText(options.init_from.empty() ? config.model : options.init_from,
-                                     options.engine.model));
-  if (options.engine.model.lora.enabled()) {
-    PrintHeaderLine("adapters", AdaptersText(options.engine.model));
+  const ModelConfig& model = options.engine.model;
+  PrintHeaderLine("model",
+                  absl::StrCat(options.init_from.empty() ? config.model : options.init_from, " (",
+                               model.family->display_name, "): ", ModelSummary(model)));
+  if (model.lora.enabled()) PrintHeaderLine("adapters", AdaptersText(model));
+  if (num_ranks > 1) {
+    PrintHeaderLine("layout", LayoutSummary(plan.mesh.sizes(), options.engine, config.layout.comm));
   }
-  if (num_ranks > 1) PrintHeaderLine("layout", LayoutText(config.layout));
   PrintHeaderLine("memory", MemoryText(plan.memory, num_ranks, plan.snapshot_bytes));
-  PrintHeaderLine("data", DataText(plan.data));
+  PrintHeaderLine("data", plan.data.Summary());
   if (!plan.data.source_names().empty()) {
     PrintHeaderLine("blend", BlendText(plan.data, options));
   }
   PrintHeaderLine("run", RunText(options, plan.data));
   PrintHeaderLine("machine", MachineText(config.machine, config.layout));
-  if (!plan.attention_note.empty() && !quiet()) {
-    screen_->Print("note: attention runs on Strake's own kernels, slower than cuDNN's: " +
-                   plan.attention_note);
+  if (!plan.attention_note.empty()) {
+    screen_->PrintNote("attention runs on Strake's own kernels, slower than cuDNN's: " +
+                       plan.attention_note);
   }
   return absl::OkStatus();
 }
@@ -144,10 +126,9 @@ absl::Status ScreenObserver::OnMemory(size_t done_bytes, size_t total_bytes) {
 }
 
 absl::Status ScreenObserver::OnWork(const WorkState& work) {
-  if (quiet()) return absl::OkStatus();
   WorkState shown = work;
   shown.what = Printable(work.what);
-  shown.what.empty() ? screen_->EndWork() : screen_->Work(shown);
+  screen_->Teller()(shown);
   return absl::OkStatus();
 }
 
@@ -186,7 +167,7 @@ absl::Status ScreenObserver::OnStep(const StepMetrics& m) {
         static_cast<int>(absl::StrCat(steps).size()), m.step, steps, m.loss, m.lr, m.grad_norm,
         FormatCount(m.tokens / seconds_per_step_), gflops, FormatDuration(seconds_left)));
   }
-  if (!quiet()) screen_->Update({m.step, steps, m.loss, m.tokens_per_second, seconds_left});
+  screen_->Update({m.step, steps, m.loss, m.tokens_per_second, seconds_left});
   return absl::OkStatus();
 }
 
@@ -208,9 +189,8 @@ absl::Status ScreenObserver::OnTask(const TaskMetrics& m) {
 }
 
 absl::Status ScreenObserver::OnSample(const TrainSample& sample) {
-  if (quiet()) return absl::OkStatus();
-  screen_->Print(absl::StrCat("step ", sample.step, "  sample: [", sample.prompt, "]",
-                              sample.is_text ? "" : " ", sample.continuation));
+  screen_->PrintProgress(absl::StrCat("step ", sample.step, "  sample: [", sample.prompt, "]",
+                                      sample.is_text ? "" : " ", sample.continuation));
   return absl::OkStatus();
 }
 

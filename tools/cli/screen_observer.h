@@ -13,7 +13,7 @@
 
 namespace strake {
 
-// With --quiet it prints warnings, and at the end the lines of the last step.
+// On a quiet screen it prints warnings, and at the end the lines of the last step.
 class ScreenObserver : public TrainObserver {
  public:
   // Both must outlive the observer.
@@ -35,8 +35,7 @@ class ScreenObserver : public TrainObserver {
   absl::Status OnEnd(const TrainEnd& end) override;
 
  private:
-  bool quiet() const { return command_.config.quiet; }
-  // Prints nothing where it is quiet.
+  bool quiet() const { return screen_->quiet(); }
   void PrintHeaderLine(const char* name, const std::string& text);
   // Prints the line of a step, or keeps it for the end where it is quiet.
   void PrintResult(const std::string& line);

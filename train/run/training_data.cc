@@ -530,6 +530,12 @@ int64_t TrainingData::num_train_tokens() const {
   return sum;
 }
 
+std::string TrainingData::Summary() const {
+  return absl::StrCat(Label(), ": ", FormatCount(static_cast<double>(num_train_tokens())),
+                      " tokens to train on, ", FormatCount(static_cast<double>(num_val_tokens())),
+                      " to validate on");
+}
+
 int64_t TrainingData::num_val_tokens() const {
   int64_t sum = 0;
   for (const ValidationData& validation : validation_) {

@@ -98,6 +98,8 @@ class TrainingData {
 
   // The file's name, or the number of files or sources: as they were given.
   std::string Label() const { return label_; }
+  // "books.txt: 1.20M tokens to train on, 10.5k to validate on".
+  std::string Summary() const;
   static std::string LabelOf(const TrainerOptions& options);
 
   // Identifies the training tokens, to tell runs apart: 32 digits of all tokens, or 16 of samples
