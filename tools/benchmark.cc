@@ -18,6 +18,7 @@
 #include "core/base/op_profile.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "core/base/work_state.h"
 #include "core/cuda/cuda_runtime.h"
 #include "core/device/cuda_op_profile.h"
 #include "core/device/fma_peak.h"
@@ -39,6 +40,7 @@
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/terminal_lines.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "train/engine/mesh_wide.h"
 #include "train/engine/step_record.h"
 #include "train/plan/gpu_limits.h"
@@ -84,9 +86,14 @@ absl::Status MeasureMemory(const BenchmarkConfig& config, const Mesh& mesh, Thre
   return absl::OkStatus();
 }
 
+void Tell(const OnWork& on_work, WorkState work) {
+  if (on_work != nullptr) on_work(work);
+}
+
 // Runs while no model is in memory, since a model may leave no room.
-absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh,
+absl::Status MeasurePeaks(const BenchmarkConfig& config, const Mesh& mesh, const OnWork& on_work,
                           BenchmarkMeasurement* result) {
+  Tell(on_work, {.what = "measuring the machine"});
   ThreadTeam team(config.machine.threads);
   STRAKE_RETURN_IF_ERROR(RaiseBest(
       mesh, [&] { return MeasureFmaPeakFlops(team); }, &result->fma_peak_flops));
@@ -118,9 +125,13 @@ void ForgetPeakRss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 // `one_rank` is on the first rank alone, and null unless requested; `profile` is null on a GPU.
 absl::Status TimeSteps(const BenchmarkConfig& config, BenchmarkSteps& steps,
-                       BenchmarkOnOneRank* one_rank, OpProfile* profile,
+                       BenchmarkOnOneRank* one_rank, OpProfile* profile, const OnWork& on_work,
                        BenchmarkMeasurement* result) {
   for (int64_t step = 1; step <= kWarmUpSteps + config.steps; ++step) {
+    Tell(on_work, {.what = "timing steps",
+                   .done = static_cast<double>(step - 1),
+                   .total = static_cast<double>(kWarmUpSteps + config.steps),
+                   .unit = WorkUnit::kCount});
     const bool timed = step > kWarmUpSteps;
     steps.engine().context().set_profile(timed ? profile : nullptr);
     STRAKE_ASSIGN_OR_RETURN(const double seconds, steps.Run(step));
@@ -134,9 +145,10 @@ absl::Status TimeSteps(const BenchmarkConfig& config, BenchmarkSteps& steps,
 }
 
 absl::Status MeasureOnCpu(const BenchmarkConfig& config, BenchmarkSteps& steps,
-                          BenchmarkOnOneRank* one_rank, BenchmarkMeasurement* result) {
+                          BenchmarkOnOneRank* one_rank, const OnWork& on_work,
+                          BenchmarkMeasurement* result) {
   OpProfile profile;
-  STRAKE_RETURN_IF_ERROR(TimeSteps(config, steps, one_rank, &profile, result));
+  STRAKE_RETURN_IF_ERROR(TimeSteps(config, steps, one_rank, &profile, on_work, result));
   result->ops = profile.entries();
   result->num_profiled_steps = config.steps;
   for (const double seconds : result->step_seconds) result->profiled_seconds += seconds;
@@ -169,9 +181,10 @@ absl::Status ProfileOnCuda(const BenchmarkConfig& config, BenchmarkSteps& steps,
 
 // `free_bytes` is the free memory before the ranks began.
 absl::Status MeasureOnCuda(const BenchmarkConfig& config, size_t free_bytes, BenchmarkSteps& steps,
-                           BenchmarkMeasurement* result) {
+                           const OnWork& on_work, BenchmarkMeasurement* result) {
   STRAKE_RETURN_IF_ERROR(
-      TimeSteps(config, steps, /*one_rank=*/nullptr, /*profile=*/nullptr, result));
+      TimeSteps(config, steps, /*one_rank=*/nullptr, /*profile=*/nullptr, on_work, result));
+  Tell(on_work, {.what = "timing ops in steps"});
   STRAKE_RETURN_IF_ERROR(ProfileOnCuda(config, steps, result));
   const Mesh& mesh = steps.engine().mesh();
   STRAKE_RETURN_IF_ERROR(MeshBarrier(mesh));
@@ -185,11 +198,13 @@ absl::Status MeasureOnCuda(const BenchmarkConfig& config, size_t free_bytes, Ben
 
 absl::Status MeasureSteps(const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh,
                           BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes,
-                          BenchmarkMeasurement* result) {
+                          const OnWork& on_work, BenchmarkMeasurement* result) {
+  Tell(on_work, {.what = "making the model"});
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<BenchmarkSteps> steps,
                           BenchmarkSteps::Create(config, model, mesh));
-  STRAKE_RETURN_IF_ERROR(config.on_cuda() ? MeasureOnCuda(config, free_gpu_bytes, *steps, result)
-                                          : MeasureOnCpu(config, *steps, one_rank, result));
+  STRAKE_RETURN_IF_ERROR(config.on_cuda()
+                             ? MeasureOnCuda(config, free_gpu_bytes, *steps, on_work, result)
+                             : MeasureOnCpu(config, *steps, one_rank, on_work, result));
   STRAKE_ASSIGN_OR_RETURN(result->planned_bytes,
                           SumOverRanks(mesh, double(steps->engine().memory_plan().total_bytes())));
   result->attention_note = steps->engine().attention_note();
@@ -198,14 +213,15 @@ absl::Status MeasureSteps(const BenchmarkConfig& config, const ModelConfig& mode
 }
 
 absl::Status Measure(const BenchmarkConfig& config, const ModelConfig& model, const Mesh& mesh,
-                     BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes,
+                     BenchmarkOnOneRank* one_rank, size_t free_gpu_bytes, const OnWork& on_work,
                      BenchmarkMeasurement* result) {
   if (!config.on_cuda()) {
-    STRAKE_RETURN_IF_ERROR(MeasurePeaks(config, mesh, result));
+    STRAKE_RETURN_IF_ERROR(MeasurePeaks(config, mesh, on_work, result));
     ForgetPeakRss();
   }
-  STRAKE_RETURN_IF_ERROR(MeasureSteps(config, model, mesh, one_rank, free_gpu_bytes, result));
-  return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, result);
+  STRAKE_RETURN_IF_ERROR(
+      MeasureSteps(config, model, mesh, one_rank, free_gpu_bytes, on_work, result));
+  return config.on_cuda() ? absl::OkStatus() : MeasurePeaks(config, mesh, on_work, result);
 }
 
 std::vector<OpCall> StepCalls(const BenchmarkConfig& config, const ModelConfig& model,
@@ -234,9 +250,10 @@ absl::Status MeasureGpu(const BenchmarkConfig& config, const ModelConfig& model,
 
 // True where this process has the first rank, which measures.
 absl::StatusOr<bool> MeasureRanks(const BenchmarkConfig& config, const ModelConfig& model,
-                                  BenchmarkMeasurement* result) {
+                                  const OnWork& on_work, BenchmarkMeasurement* result) {
   size_t free_gpu_bytes = 0;
   if (config.on_cuda()) {
+    Tell(on_work, {.what = "measuring the GPU"});
     STRAKE_RETURN_IF_ERROR(MeasureGpu(config, model, result));
     STRAKE_ASSIGN_OR_RETURN(free_gpu_bytes, FreeGpuBytes(CudaDeviceOf(config.layout)));
   }
@@ -246,12 +263,17 @@ absl::StatusOr<bool> MeasureRanks(const BenchmarkConfig& config, const ModelConf
   STRAKE_RETURN_IF_ERROR(RunOnRanks(config.layout, [&](const Mesh& mesh) -> absl::Status {
     BenchmarkMeasurement of_another_rank;
     if (mesh.rank() != 0) {
-      return Measure(config, model, mesh, /*one_rank=*/nullptr, free_gpu_bytes, &of_another_rank);
+      return Measure(config, model, mesh, /*one_rank=*/nullptr, free_gpu_bytes,
+                     /*on_work=*/nullptr, &of_another_rank);
     }
     is_first_rank = true;
-    return Measure(config, model, mesh, one_rank ? &*one_rank : nullptr, free_gpu_bytes, result);
+    return Measure(config, model, mesh, one_rank ? &*one_rank : nullptr, free_gpu_bytes, on_work,
+                   result);
   }));
-  if (config.on_cuda()) STRAKE_RETURN_IF_ERROR(MeasureGpu(config, model, result));
+  if (config.on_cuda()) {
+    Tell(on_work, {.what = "measuring the GPU once more"});
+    STRAKE_RETURN_IF_ERROR(MeasureGpu(config, model, result));
+  }
   return is_first_rank;
 }
 
@@ -265,22 +287,26 @@ absl::Status Benchmark(int argc, char** argv) {
   STRAKE_ASSIGN_OR_RETURN(const ModelConfig model,
                           FindModelConfig(config.model, /*notices=*/nullptr));
   STRAKE_RETURN_IF_ERROR(ResolveBenchmark(model, &config));
+  WorkScreen screen(STDERR_FILENO, config.quiet);
+  screen->set_line_columns(LineColumns(STDOUT_FILENO));
   if (!config.tune.empty()) {
     // The second micro-batch adds to the gradients of the first.
     STRAKE_RETURN_IF_ERROR(TuneToFile(CudaDeviceOf(config.layout),
                                       StepCalls(config, model, /*num_micro_batches=*/2),
-                                      config.tune));
+                                      config.tune, &*screen));
     return FlushStdout();
   }
   BenchmarkMeasurement measurement;
-  if (config.measure != "step") return BenchmarkOps(config, model);
-  STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank, MeasureRanks(config, model, &measurement));
+  if (config.measure != "step") return BenchmarkOps(config, model, &*screen);
+  STRAKE_ASSIGN_OR_RETURN(const bool is_first_rank,
+                          MeasureRanks(config, model, screen->Teller(), &measurement));
+  screen->EndWork();
   if (!is_first_rank) return absl::OkStatus();
   const nlohmann::ordered_json report = BenchmarkReport(config, model, measurement);
   if (config.json) {
     std::cout << JsonText(report) << "\n";
   } else {
-    PrintBenchmarkReport(report, LineColumns(STDOUT_FILENO), &std::cout);
+    PrintBenchmarkReport(report, screen->line_columns(), &std::cout);
   }
   return FlushStdout();
 }

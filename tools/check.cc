@@ -10,9 +10,9 @@
 #include "tools/checking/check_report.h"
 #include "tools/checking/check_run.h"
 #include "tools/cli/program.h"
-#include "tools/cli/progress.h"
 #include "tools/cli/terminal_lines.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 namespace {
@@ -26,11 +26,10 @@ absl::StatusOr<int> Check(int argc, char** argv) {
     STRAKE_RETURN_IF_ERROR(FlushStdout());
     return 0;
   }
-  Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
-  screen.set_line_columns(LineColumns(STDOUT_FILENO));
-  const ProgressTicker ticker(&screen);
-  STRAKE_ASSIGN_OR_RETURN(const CheckReport report, RunCheck(command, &screen));
-  screen.Print(report.Verdict());
+  WorkScreen screen(STDOUT_FILENO, command.config.quiet);
+  screen->set_line_columns(LineColumns(STDOUT_FILENO));
+  STRAKE_ASSIGN_OR_RETURN(const CheckReport report, RunCheck(command, &*screen));
+  screen->Print(report.Verdict());
   STRAKE_RETURN_IF_ERROR(FlushStdout());
   return report.ExitCode();
 }

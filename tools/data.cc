@@ -1,5 +1,7 @@
 // Tells what a run was trained on: `bazel run //tools:data -- --help`.
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <iostream>
 #include <string>
@@ -13,6 +15,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "tools/data_why/why.h"
 
 namespace strake {
@@ -38,11 +41,17 @@ absl::Status Usage(absl::string_view what) {
 absl::Status Data(int argc, char** argv) {
   ChangeToUserDirectory();
   WhyOptions why;
+  bool quiet = false;
   OptionSet options("data why RUN");
   AddWhyOptions(&why, &options);
-  std::vector<std::string> words;  // the command, then the run
-  options.TakeWords(&words);
-  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
+  AddQuietOption(&quiet, &options);
+  // The words come first: the command, then the run.
+  std::vector<const char*> flags = {argv[0]}, words;
+  int i = 1;
+  for (; i < argc && absl::string_view(argv[i]).substr(0, 1) != "-"; ++i) words.push_back(argv[i]);
+  for (; i < argc; ++i) flags.push_back(argv[i]);
+  STRAKE_ASSIGN_OR_RETURN(const bool helped,
+                          ParseFlagsOrHelp(static_cast<int>(flags.size()), flags.data(), &options));
   if (helped) return absl::OkStatus();
   if (words.empty() || words[0] != "why") {
     return Usage(words.empty() ? "what to print is missing"
@@ -54,7 +63,8 @@ absl::Status Data(int argc, char** argv) {
   }
   if (!options.IsSet("step")) return Usage("--step is missing");
   why.run = words[1];
-  STRAKE_RETURN_IF_ERROR(PrintWhy(why, &std::cout));
+  WorkScreen screen(STDERR_FILENO, quiet);
+  STRAKE_RETURN_IF_ERROR(PrintWhy(why, &std::cout, screen->Teller()));
   return FlushStdout();
 }
 

@@ -1,6 +1,8 @@
 // Computes a checkpoint's loss on texts, and its accuracy in multiple-choice questions:
 // `bazel run //tools:evaluate -- --help`. Writes no file.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <iostream>
 #include <memory>
@@ -15,6 +17,7 @@
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "core/base/work_state.h"
 #include "core/device/context.h"
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
@@ -32,6 +35,7 @@
 #include "tools/cli/progress.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "tools/evaluating/evaluate_config.h"
 #include "tools/evaluating/evaluation_inputs.h"
 #include "tools/evaluating/evaluation_report.h"
@@ -71,34 +75,19 @@ int64_t LongestSequence(const std::vector<PassShape>& passes) {
   return longest;
 }
 
-// What is being evaluated, on stderr where that is a terminal.
-class EvaluationProgress {
- public:
-  explicit EvaluationProgress(bool shows) : bar_(&std::cerr, shows ? TerminalColumns(2) : 0) {}
-
-  void Start(const std::string& name) { name_ = name; }
-  void Update(int64_t done, int64_t all) {
-    bar_.Work({.what = "evaluating " + Printable(name_),
-               .done = double(done),
-               .total = double(all),
-               .unit = WorkUnit::kCount});
-  }
-
- private:
-  Progress bar_;
-  std::string name_;
-};
-
 absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs& inputs,
                             const Context& ctx, const Transformer& model, const Mesh& mesh,
-                            EvaluationReport* report) {
-  EvaluationProgress progress(mesh.rank() == 0);
+                            const OnWork& on_work, EvaluationReport* report) {
+  WorkState work = {.unit = WorkUnit::kCount};
   SequenceScorer scorer(
       ctx, model, mesh,
-      {.pass_tokens = config.pass_tokens(),
-       .on_progress = [&](int64_t done, int64_t all) { progress.Update(done, all); }});
+      {.pass_tokens = config.pass_tokens(), .on_progress = [&](int64_t done, int64_t all) {
+         work.done = static_cast<double>(done);
+         work.total = static_cast<double>(all);
+         if (on_work != nullptr) on_work(work);
+       }});
   for (const EvaluationText& text : inputs.texts) {
-    progress.Start(text.path());
+    work.what = "evaluating " + Printable(text.path());
     STRAKE_ASSIGN_OR_RETURN(TextLoss loss, EvaluateText(
                                                scorer, text.num_ids(),
                                                [&](int64_t begin, int64_t count, int32_t* ids) {
@@ -110,7 +99,7 @@ absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs
     report->losses.push_back(loss);
   }
   for (const ChoiceTask& task : inputs.tasks) {
-    progress.Start(task.name);
+    work.what = "evaluating " + Printable(task.name);
     STRAKE_ASSIGN_OR_RETURN(ChoiceScores scores, ScoreChoices(scorer, task));
     report->scores.push_back(std::move(scores));
   }
@@ -118,7 +107,7 @@ absl::Status EvaluateInputs(const EvaluateConfig& config, const EvaluationInputs
 }
 
 absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint& checkpoint,
-                            const EvaluationInputs& inputs, const Mesh& mesh,
+                            const EvaluationInputs& inputs, const Mesh& mesh, const OnWork& on_work,
                             EvaluationReport* report) {
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
@@ -136,8 +125,8 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint&
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(config.machine.dtype_kind(),
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
-  STRAKE_RETURN_IF_ERROR(
-      NameError("--checkpoint", LoadModel(checkpoint.files, checkpoint.model, parameters)));
+  STRAKE_RETURN_IF_ERROR(NameError(
+      "--checkpoint", LoadModel(checkpoint.files, checkpoint.model, parameters, on_work)));
 
   const OpSet op_set = config.machine.op_set();
   ActivationArena plan = ActivationArena::DryRun(device);
@@ -149,11 +138,13 @@ absl::Status EvaluateOnRank(const EvaluateConfig& config, const GivenCheckpoint&
   STRAKE_ASSIGN_OR_RETURN(ActivationArena arena, ActivationArena::Create(bytes, device));
   Context ctx(&team, &arena, op_set);
   ctx.set_cuda(cuda.get());
-  return EvaluateInputs(config, inputs, ctx, model, mesh, report);
+  return EvaluateInputs(config, inputs, ctx, model, mesh, on_work, report);
 }
 
-absl::Status Print(const EvaluateConfig& config, const GivenCheckpoint& checkpoint) {
-  STRAKE_ASSIGN_OR_RETURN(const EvaluationInputs inputs, OpenEvaluationInputs(config, checkpoint));
+absl::Status Print(const EvaluateConfig& config, const GivenCheckpoint& checkpoint,
+                   Progress* screen) {
+  STRAKE_ASSIGN_OR_RETURN(const EvaluationInputs inputs,
+                          OpenEvaluationInputs(config, checkpoint, screen->Teller()));
   STRAKE_RETURN_IF_ERROR(
       CheckEvaluationMemory(config, checkpoint.model, inputs.LargestPasses(config)));
   EvaluationReport report = {.checkpoint = checkpoint.directory, .tasks = &inputs.tasks};
@@ -162,8 +153,10 @@ absl::Status Print(const EvaluateConfig& config, const GivenCheckpoint& checkpoi
     EvaluationReport others;
     const bool first = mesh.rank() == 0;
     if (first) prints = true;
-    return EvaluateOnRank(config, checkpoint, inputs, mesh, first ? &report : &others);
+    return EvaluateOnRank(config, checkpoint, inputs, mesh, first ? screen->Teller() : nullptr,
+                          first ? &report : &others);
   }));
+  screen->EndWork();
   if (!prints) return absl::OkStatus();
   std::cout << (config.json ? JsonText(ReportJson(report, config)) + "\n" : ReportText(report));
   return FlushStdout();
@@ -178,11 +171,13 @@ absl::Status Evaluate(int argc, char** argv) {
   if (helped) return absl::OkStatus();
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint,
-                          ReadCheckpointFlag(config.checkpoint, config.base_model));
+  WorkScreen screen(STDERR_FILENO, config.quiet);
+  STRAKE_ASSIGN_OR_RETURN(
+      const GivenCheckpoint checkpoint,
+      ReadCheckpointFlag(config.checkpoint, config.base_model, screen->Teller()));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, checkpoint.model));
   STRAKE_RETURN_IF_ERROR(ResolveEvaluateConfig(checkpoint.model, &config));
-  return Print(config, checkpoint);
+  return Print(config, checkpoint, &*screen);
 }
 
 }  // namespace

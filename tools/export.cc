@@ -18,11 +18,12 @@
 #include "core/base/name_error.h"
 #include "core/base/printable.h"
 #include "core/base/status_macros.h"
+#include "core/base/work_state.h"
 #include "tools/cli/checkpoint_flags.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
-#include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "tools/generating/end_tokens.h"
 #include "train/export/export_model.h"
 
@@ -36,6 +37,7 @@ struct ExportConfig {
   std::string max_shard_size = "5GB";
   std::string gguf_pre;
   bool overwrite = false;
+  bool quiet = false;
 };
 
 void AddExportOptions(ExportConfig* c, OptionSet* options) {
@@ -65,6 +67,7 @@ void AddExportOptions(ExportConfig* c, OptionSet* options) {
   options->Add("overwrite", &c->overwrite,
                "replace OUT: a file, or a folder that holds a model, and no folders but that of "
                "its chat templates");
+  AddQuietOption(&c->quiet, options);
   options->Paths({"checkpoint", "base_model", "out"});
 }
 
@@ -99,7 +102,8 @@ ExportDType DTypeOf(const std::string& name) {
   return name == "q8_0" ? ExportDType::kQ8_0 : ExportDType::kF32;
 }
 
-absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const OptionSet& set) {
+absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const OptionSet& set,
+                                              const OnWork& on_work) {
   for (const char* flag : {"checkpoint", "out"}) {
     if (!set.IsSet(flag)) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -123,7 +127,7 @@ absl::StatusOr<ExportOptions> ExportOptionsOf(const ExportConfig& config, const 
   }
   STRAKE_ASSIGN_OR_RETURN(options.max_file_bytes, ParseBytes(config.max_shard_size));
   STRAKE_ASSIGN_OR_RETURN(const GivenCheckpoint checkpoint,
-                          ReadCheckpointFlag(config.checkpoint, config.base_model));
+                          ReadCheckpointFlag(config.checkpoint, config.base_model, on_work));
   options.directory = checkpoint.directory;
   options.base_model = config.base_model.empty() ? "" : checkpoint.files.base;
   if (gguf) {  // the tokenizer may say it where the model's files do not
@@ -148,16 +152,16 @@ absl::Status WithFlag(const absl::Status& status, const ExportConfig& config) {
 }
 
 absl::Status ExportAndPrint(const ExportConfig& config, const OptionSet& set) {
-  STRAKE_ASSIGN_OR_RETURN(ExportOptions options, ExportOptionsOf(config, set));
-  Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
+  WorkScreen screen(STDOUT_FILENO, config.quiet);
+  STRAKE_ASSIGN_OR_RETURN(ExportOptions options, ExportOptionsOf(config, set, screen->Teller()));
   options.on_progress = [&](double share) {
-    screen.Work({.what = "writing " + Printable(config.out), .done = share, .total = 1});
+    screen->Work({.what = "writing " + Printable(config.out), .done = share, .total = 1});
   };
   const absl::StatusOr<ExportedModel> exported = ExportModel(options);
-  screen.Erase();
+  screen->EndWork();
   if (!exported.ok()) return WithFlag(exported.status(), config);
   for (const std::string& notice : exported->notices) {
-    std::cerr << "note: " << Printable(notice) << "\n";
+    if (!config.quiet) std::cerr << "note: " << Printable(notice) << "\n";
   }
   std::cout << Printable(config.out) << ": "
             << FormatCount(static_cast<double>(exported->num_parameters)) << " parameters, "

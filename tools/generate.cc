@@ -24,6 +24,7 @@
 #include "core/base/name_error.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
+#include "core/base/work_state.h"
 #include "core/device/context.h"
 #include "core/device/cuda_context.h"
 #include "core/memory/activation_arena.h"
@@ -43,8 +44,10 @@
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/run_on_ranks.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "tools/generating/converse.h"
 #include "tools/generating/end_tokens.h"
 #include "tools/generating/generated_text.h"
@@ -68,6 +71,7 @@ struct GenerateConfig {
   int64_t batch = kMaxGenerationBatch;
   bool ignore_eos = false;
   bool json = false;
+  bool quiet = false;
   int64_t seed = 1;
   MachineConfig machine;
   LayoutConfig layout;
@@ -107,6 +111,7 @@ void AddGenerateOptions(GenerateConfig* c, OptionSet* options) {
   options->Add("max_tokens", &c->max_tokens, "tokens to generate", Range::Between(1, 1e9));
   options->Add("ignore_eos", &c->ignore_eos, "go on behind tokens that end a text");
   options->Add("json", &c->json, "print an object a line for each prompt");
+  AddQuietOption(&c->quiet, options);
   options->Group("Sampling, in this order");
   options->Add("repetition_penalty", &c->sampling.repetition_penalty,
                "divide the logits of tokens that the text has already; 1: none", Range::Above(0));
@@ -246,7 +251,7 @@ absl::Status CheckGenerationMemory(const GenerateConfig& config, const Job& job)
       num_sequences > 1 ? " or --batch" : "", ", or another --checkpoint"));
 }
 
-// How fast tokens come; printed on stderr, so that stdout is the text alone.
+// How fast tokens come.
 class Speed {
  public:
   void Count() {
@@ -269,27 +274,81 @@ class Speed {
   int64_t num_tokens_ = 0;
 };
 
-// Prints on the one rank that prints; all ranks generate the same tokens.
+// Shows on stderr how far the work is, so that stdout is the text alone. They may be one terminal,
+// and no bar is drawn behind a text that has begun.
+class TextWithProgress {
+ public:
+  TextWithProgress(const Job& job, bool json, Progress* screen)
+      : text_(job.prompts, job.tokenizer.get(),
+              {.json = json, .terminal = isatty(STDOUT_FILENO) != 0}, &std::cout),
+        streams_(job.prompts.size() == 1 && !json),
+        max_tokens_(job.generation.max_tokens),
+        num_tokens_(job.prompts.size()),
+        screen_(screen) {
+    if (streams_) {
+      screen->Work({.what = "reading the prompt"});
+    } else {
+      Show();
+    }
+  }
+
+  absl::Status Add(const GeneratedToken& token) {
+    if (std::exchange(begins_, false)) {
+      if (streams_) screen_->EndWork();
+      STRAKE_RETURN_IF_ERROR(text_.Begin());
+    }
+    speed_.Count();
+    if (streams_) return text_.Add(token);
+    const int64_t count = ++num_tokens_[token.prompt];
+    num_done_ += token.is_last ? max_tokens_ - count + 1 : 1;
+    Show();
+    absl::Status added;
+    const auto add = [&] { added = text_.Add(token); };
+    token.is_last ? screen_->WithoutBar(add) : add();
+    return added;
+  }
+
+  absl::Status End() {
+    screen_->EndWork();
+    return begins_ ? absl::OkStatus() : text_.End();
+  }
+  std::string SpeedText() const { return speed_.ToString(); }
+
+ private:
+  // A prompt that ends early has none of its other tokens to wait for.
+  void Show() {
+    screen_->Work({.what = "generating",
+                   .done = static_cast<double>(num_done_),
+                   .total = static_cast<double>(max_tokens_) * double(num_tokens_.size()),
+                   .unit = WorkUnit::kCount});
+  }
+
+  GeneratedText text_;
+  const bool streams_;
+  const int64_t max_tokens_;
+  std::vector<int64_t> num_tokens_;  // by prompt
+  Progress* const screen_;
+  Speed speed_;
+  int64_t num_done_ = 0;
+  bool begins_ = true;
+};
+
+// Prints on the one rank that has a screen; all ranks generate the same tokens.
 absl::Status GenerateAndPrint(const Context& ctx, const Transformer& model, const Job& job,
-                              bool json, bool prints) {
+                              bool json, Progress* screen) {
   std::vector<std::vector<int32_t>> prompts;
   for (const Prompt& prompt : job.prompts) prompts.push_back(prompt.tokens);
-  if (!prints) {
+  if (screen == nullptr) {
     return GenerateAll(ctx, model, prompts, job.generation,
                        [](const GeneratedToken&) { return absl::OkStatus(); });
   }
-  GeneratedText text(job.prompts, job.tokenizer.get(),
-                     {.json = json, .terminal = isatty(STDOUT_FILENO) != 0}, &std::cout);
-  STRAKE_RETURN_IF_ERROR(text.Begin());
-  Speed speed;
+  TextWithProgress text(job, json, screen);
   const absl::Status status =
-      GenerateAll(ctx, model, prompts, job.generation, [&](const GeneratedToken& token) {
-        speed.Count();
-        return text.Add(token);
-      });
+      GenerateAll(ctx, model, prompts, job.generation,
+                  [&](const GeneratedToken& token) { return text.Add(token); });
   const absl::Status ended = text.End();
   STRAKE_RETURN_IF_ERROR(status);
-  std::cerr << speed.ToString() + "\n" << std::flush;
+  screen->PrintProgress(text.SpeedText());
   return ended;
 }
 
@@ -314,7 +373,8 @@ struct RankModel {
   }
 };
 
-absl::Status ConverseAndPrint(const Job& job, const GenerateConfig& config, const RankModel& rank) {
+absl::Status ConverseAndPrint(const Job& job, const GenerateConfig& config, const RankModel& rank,
+                              Progress* screen) {
   const ConverseOptions options = {.encoder = &*job.chat,
                                    .tokenizer = job.tokenizer.get(),
                                    .system = config.system,
@@ -328,14 +388,22 @@ absl::Status ConverseAndPrint(const Job& job, const GenerateConfig& config, cons
     generation.max_tokens = max_tokens;
     generation.sampling.seed = seed;
     const int64_t length = prompt.size();
+    // A person has ended the line with the message, so that there is one for a bar.
+    if (isatty(STDIN_FILENO) != 0) screen->Work({.what = "reading the conversation"});
+    const auto end_work_and_tell = [&](const GeneratedToken& token) {
+      screen->EndWork();
+      return on_token(token);
+    };
     return rank.WithContext({length}, generation, [&](const Context& ctx) {
-      return GenerateAll(ctx, *rank.model, {prompt}, generation, on_token);
+      return GenerateAll(ctx, *rank.model, {prompt}, generation, end_work_and_tell);
     });
   };
   return Converse(options, generate, &std::cin, &std::cout);
 }
 
-absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const Mesh& mesh) {
+// `screen` is the first rank's, and null on others.
+absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const Mesh& mesh,
+                            Progress* screen) {
   const Device device = config.machine.device_kind();
   std::unique_ptr<CudaContext> cuda;
   if (device == Device::kCuda) {
@@ -351,13 +419,15 @@ absl::Status GenerateOnRank(const GenerateConfig& config, const Job& job, const 
                                              /*with_gradients=*/false, device));
   STRAKE_RETURN_IF_ERROR(model.PlaceTables());
   STRAKE_RETURN_IF_ERROR(
-      NameError("--checkpoint", LoadModel(job.checkpoint.files, job.checkpoint.model, parameters)));
+      NameError("--checkpoint", LoadModel(job.checkpoint.files, job.checkpoint.model, parameters,
+                                          screen == nullptr ? nullptr : screen->Teller())));
+  if (screen != nullptr) screen->EndWork();
   const RankModel rank = {config.machine, &team, cuda.get(), &model};
-  if (job.chat.has_value()) return ConverseAndPrint(job, config, rank);
+  if (job.chat.has_value()) return ConverseAndPrint(job, config, rank, screen);
   std::vector<int64_t> lengths;
   for (const Prompt& prompt : job.prompts) lengths.push_back(prompt.tokens.size());
   return rank.WithContext(lengths, job.generation, [&](const Context& ctx) {
-    return GenerateAndPrint(ctx, model, job, config.json, /*prints=*/mesh.rank() == 0);
+    return GenerateAndPrint(ctx, model, job, config.json, screen);
   });
 }
 
@@ -387,9 +457,10 @@ absl::Status PrepareChat(const GenerateConfig& config, Job* job) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Job> MakeJob(const GenerateConfig& config) {
+absl::StatusOr<Job> MakeJob(const GenerateConfig& config, const OnWork& on_work) {
   Job job;
-  STRAKE_ASSIGN_OR_RETURN(job.checkpoint, ReadCheckpointFlag(config.checkpoint, config.base_model));
+  STRAKE_ASSIGN_OR_RETURN(job.checkpoint,
+                          ReadCheckpointFlag(config.checkpoint, config.base_model, on_work));
   const int64_t vocab_size = job.checkpoint.model.vocab_size;
   if (config.prompt_tokens.empty()) {
     STRAKE_ASSIGN_OR_RETURN(job.tokenizer, FindTokenizer(config, job.checkpoint));
@@ -457,11 +528,13 @@ absl::Status Generate(int argc, char** argv) {
   STRAKE_RETURN_IF_ERROR(CheckChatFlags(config, options));
   STRAKE_RETURN_IF_ERROR(CheckProcesses(config.layout));
   STRAKE_RETURN_IF_ERROR(ResolveMachine(config.layout, &config.machine));
-  STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config));
+  WorkScreen screen(STDERR_FILENO, config.quiet);
+  STRAKE_ASSIGN_OR_RETURN(const Job job, MakeJob(config, screen->Teller()));
   STRAKE_RETURN_IF_ERROR(CheckTensorParallelSize(config.layout, job.checkpoint.model));
   STRAKE_RETURN_IF_ERROR(CheckGenerationMemory(config, job));
-  return RunOnRanks(config.layout,
-                    [&](const Mesh& mesh) { return GenerateOnRank(config, job, mesh); });
+  return RunOnRanks(config.layout, [&](const Mesh& mesh) {
+    return GenerateOnRank(config, job, mesh, mesh.rank() == 0 ? &*screen : nullptr);
+  });
 }
 
 }  // namespace

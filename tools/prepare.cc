@@ -30,9 +30,9 @@
 #include "data/tokenizer/tokenizer.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
-#include "tools/cli/progress.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 namespace {
@@ -48,6 +48,7 @@ struct PrepareConfig {
   std::string chat_format, end_of_text;
   bool skip_bad_lines = false;
   int64_t threads = 0;
+  bool quiet = false;
   int64_t max_file_tokens = PrepareOptions().max_file_tokens;
 };
 
@@ -90,6 +91,7 @@ void AddPrepareOptions(PrepareConfig* c, OptionSet* options) {
   options->Add("threads", &c->threads, "threads that encode; 0: one per core",
                Range::Between(0, 4096));
   options->ShowDefault("threads", absl::StrCat(NumUsableCores()));
+  AddQuietOption(&c->quiet, options);
   options->Paths({"tokenizer", "out"});
   options->PathLists({"data"});
 }
@@ -207,19 +209,20 @@ absl::Status PrepareAndPrint(const PrepareConfig& config) {
   const bool unused = !config.chat_format.empty() && !chat.has_value();
   options.chat = chat.has_value() ? &*chat : nullptr;
   InstallStopSignal();
-  Progress screen(&std::cout, TerminalColumns(STDOUT_FILENO));
+  WorkScreen screen(STDOUT_FILENO, config.quiet);
   const double start = MonotonicSeconds();
-  options.on_progress = [&](const PrepareOptions::Progress& now) { screen.Work(WorkOf(now)); };
+  options.on_progress = [&](const PrepareOptions::Progress& now) { screen->Work(WorkOf(now)); };
   STRAKE_ASSIGN_OR_RETURN(const PreparedTokens tokens, PrepareTokens(**tokenizer, options));
-  screen.Erase();
+  screen->EndWork();
   PrintSummary(config, tokens, MonotonicSeconds() - start);
   if (unused) {
-    std::cout << "note: --chat_format=" << config.chat_format
-              << " is not used: no file holds conversations\n";
+    screen->PrintNote(absl::StrCat("--chat_format=", config.chat_format,
+                                   " is not used: no file holds conversations"));
   }
   if (!chat.has_value() && options.end_of_text < 0 && config.end_of_text != kNone) {
-    std::cout << "note: the tokenizer does not say which token ends a text, so documents follow "
-                 "each other without one; --end_of_text names one\n";
+    screen->PrintNote(
+        "the tokenizer does not say which token ends a text, so documents follow each other "
+        "without one; --end_of_text names one");
   }
   return FlushStdout();
 }

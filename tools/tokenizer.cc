@@ -17,6 +17,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "tools/tokenizing/encode_stream.h"
 #include "tools/tokenizing/train_tokenizer.h"
 
@@ -60,6 +61,7 @@ void AddTokenizerOptions(TokenizerConfig* c, OptionSet* options) {
   options->Add("min_frequency", &c->train.min_frequency,
                "pairs that occur less often do not become tokens", Range::Between(1, 1e15));
   options->Add("out", &c->train.out, "folder to write tokenizer.json and tokenizer_config.json to");
+  AddQuietOption(&c->train.quiet, options);
   options->Paths({"tokenizer", "out"});
   options->PathLists({"train_data"});
 }
@@ -68,14 +70,16 @@ void AddTokenizerOptions(TokenizerConfig* c, OptionSet* options) {
 absl::Status CheckFlagsOfMode(const std::string& mode, const OptionSet& options) {
   std::vector<std::string> allowed = {"mode", "threads", "tokenizer_pattern"};
   if (mode == "train") {
-    for (const char* name :
-         {"train_data", "text_field", "vocab_size", "special_tokens", "min_frequency", "out"}) {
+    for (const char* name : {"train_data", "text_field", "vocab_size", "special_tokens",
+                             "min_frequency", "out", "quiet"}) {
       allowed.push_back(name);
     }
   } else {
     allowed.push_back("tokenizer");
   }
-  for (const std::string& name : options.NamesSet()) {
+  std::vector<std::string> names = options.NamesSet();
+  if (options.IsSet("quiet")) names.push_back("quiet");  // no setting, so that it is not listed
+  for (const std::string& name : names) {
     if (std::find(allowed.begin(), allowed.end(), name) != allowed.end()) continue;
     return absl::InvalidArgumentError(absl::StrCat("--mode=", mode, " does not take --", name));
   }

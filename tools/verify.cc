@@ -1,5 +1,7 @@
 // Compares checkpoints with their manifests: `bazel run //tools:verify -- runs/a`.
 
+#include <unistd.h>
+
 #include <iostream>
 #include <string>
 #include <vector>
@@ -9,9 +11,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/path_kind.h"
+#include "core/base/printable.h"
 #include "core/base/status_macros.h"
+#include "core/base/work_state.h"
 #include "tools/cli/program.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 #include "train/run/manifest.h"
 #include "train/run/run_directory.h"
 #include "train/run/run_record.h"
@@ -19,13 +24,13 @@
 namespace strake {
 namespace {
 
-constexpr char kHelp[] = R"(Usage: verify DIRECTORY...
+constexpr char kHelp[] = R"(Usage: verify [--quiet] DIRECTORY...
 
 Reads checkpoints, and compares every byte with the checksums of manifest.json, without loading
 anything. A directory is a checkpoint, or a run, whose checkpoints are all read.
 
 Prints a line for each checkpoint that is whole, and on stderr one for each that is not. Exits with 1
-if there is one.
+if there is one. While it reads, it shows on stderr how far it is; not so with --quiet.
 )";
 
 // The checkpoints that an argument stands for.
@@ -44,13 +49,15 @@ absl::StatusOr<std::vector<std::string>> CheckpointsAt(const std::string& path) 
       absl::StrCat(path, ": holds neither a manifest.json nor a checkpoint"));
 }
 
-absl::Status Verify(const std::string& checkpoint) {
-  STRAKE_RETURN_IF_ERROR(VerifyCheckpoint(checkpoint));
+absl::Status Verify(const std::string& checkpoint, const OnWork& on_work) {
+  STRAKE_RETURN_IF_ERROR(VerifyCheckpoint(checkpoint, /*reader=*/0, /*num_readers=*/1,
+                                          RenameWork("reading " + Printable(checkpoint), on_work)));
   return ReadCheckpointRecord(checkpoint).status();
 }
 
 absl::StatusOr<bool> VerifyAll(int argc, char** argv) {
   std::vector<std::string> checkpoints;
+  bool quiet = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help" || argument == "-h") {
@@ -58,9 +65,13 @@ absl::StatusOr<bool> VerifyAll(int argc, char** argv) {
       STRAKE_RETURN_IF_ERROR(FlushStdout());
       return true;
     }
+    if (argument == "--quiet") {
+      quiet = true;
+      continue;
+    }
     if (absl::StartsWith(argument, "-")) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("unknown flag ", argument, "; verify takes directories, and --help"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "unknown flag ", argument, "; verify takes directories, --quiet and --help"));
     }
     STRAKE_ASSIGN_OR_RETURN(const std::vector<std::string> found, CheckpointsAt(argument));
     checkpoints.insert(checkpoints.end(), found.begin(), found.end());
@@ -69,8 +80,10 @@ absl::StatusOr<bool> VerifyAll(int argc, char** argv) {
     return absl::InvalidArgumentError("no directory to verify; name a checkpoint or a run");
   }
   bool all_whole = true;
+  WorkScreen screen(STDERR_FILENO, quiet);
   for (const std::string& checkpoint : checkpoints) {
-    const absl::Status status = Verify(checkpoint);
+    const absl::Status status = Verify(checkpoint, screen->Teller());
+    screen->EndWork();
     if (status.ok()) std::cout << checkpoint << ": whole" << std::endl;
     if (!status.ok()) PrintError(status);
     all_whole = all_whole && status.ok();

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "tools/cli/engine_flags.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 
@@ -39,6 +40,7 @@ void AddBenchmarkOptions(BenchmarkConfig* c, OptionSet* options) {
                "only time cuBLASLt's algorithms for the step's products, and write the fastest to "
                "this file: docs/cuda.md");
   options->Add("json", &c->json, "print one JSON object instead of a table");
+  AddQuietOption(&c->quiet, options);
   AddLayoutOptions(&c->layout, options);
   AddGradReduceOption(&c->layout, options);
   options->Paths({"model", "tune"});

@@ -25,6 +25,7 @@ struct BenchmarkConfig {
   std::string measure = "step";
   bool against_one_rank = false;
   bool json = false;
+  bool quiet = false;
   std::string tune = "";
 
   int64_t num_tokens() const { return global_batch * seq_len; }  // per step

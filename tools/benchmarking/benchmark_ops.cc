@@ -12,7 +12,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
@@ -30,8 +29,10 @@
 #include "core/ops/philox/philox_cuda.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/tensor_buffer.h"
+#include "tools/benchmarking/op_times_table.h"
 #include "tools/cli/engine_flags.h"
 #include "tools/cli/machine.h"
+#include "tools/cli/terminal_lines.h"
 #include "train/engine/step_record.h"
 #include "train/plan/call_times.h"
 #include "train/plan/gpu_rates.h"
@@ -199,29 +200,24 @@ Forecast ForecastOf(const OpCall& call, const absl::StatusOr<GpuRates>& rates,
   return seconds;
 }
 
-void PrintHead(const absl::Status& has_rates) {
-  if (!has_rates.ok()) std::cout << "no forecast: " << has_rates.message() << "\n";
-  std::cout << absl::StrFormat("%-17s %-27s %-50s %5s %9s %9s %9s %9s  %s\n", "layer", "op",
-                               "shapes", "times", "ms", "TFLOP/s", "GB/s", "forecast",
-                               "from low to ceiling")
-            << std::flush;
+// Prints on stdout, while the bar, on stderr, may be on the same terminal.
+void PrintLines(const std::string& text, Progress* screen) {
+  screen->WithoutBar([&] { std::cout << text << std::flush; });
 }
 
-void PrintTimes(const char* layer, const std::string& op, const std::string& shapes, int64_t times,
-                double seconds, const OpCost& cost, const Forecast& forecast) {
-  std::cout << absl::StrFormat("%-17s %-27s %-50s %5d %9.4f %9.1f %9.1f ", layer, op, shapes, times,
-                               1e3 * seconds, cost.flops / seconds / 1e12,
-                               cost.bytes / seconds / 1e9);
-  if (forecast.expected > 0) {
-    std::cout << absl::StrFormat("%9.4f  %.4f to %.4f", 1e3 * forecast.expected, 1e3 * forecast.low,
-                                 1e3 * forecast.ceiling);
+void PrintHead(const absl::Status& has_rates, Progress* screen) {
+  const int columns = screen->line_columns();
+  std::string head;
+  if (!has_rates.ok()) {
+    head = WrapLines(absl::StrCat("no forecast: ", has_rates.message(), "\n"), columns);
   }
-  std::cout << "\n" << std::flush;
+  PrintLines(head + OpTimesHeading(columns), screen);
 }
 
 }  // namespace
 
-absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model) {
+absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model,
+                          Progress* screen) {
   const int device = CudaDeviceOf(config.layout);
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   const EngineOptions options =
@@ -232,25 +228,34 @@ absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& mode
   const StepRemedies remedies = {.atomic_attention = !options.deterministic};
   const StepRecord record =
       RecordStep(options, config.layout.sizes(), /*rank=*/0, config.num_micro_batches());
-  PrintHead(rates.status());
-  double sum = 0;
-  int64_t calls = 0;
-  Forecast expected;
-  OpCost cost;
-  for (const OpCall& call : DifferentCalls(record.calls, config.measure)) {
+  PrintHead(rates.status(), screen);
+  OpTimes sum = {.layer = "sum", .op = config.measure};
+  const std::vector<OpCall> calls = DifferentCalls(record.calls, config.measure);
+  double num_done = 0;
+  for (const OpCall& call : calls) {
+    screen->Work({.what = "timing ops",
+                  .done = num_done++,
+                  .total = static_cast<double>(calls.size()),
+                  .unit = WorkUnit::kCount});
     if (config.measure == "attention") STRAKE_RETURN_IF_ERROR(CheckUsesCudnn(call, &rank));
     STRAKE_ASSIGN_OR_RETURN(const double seconds, Measure(call, &rank));
-    const Forecast forecast = ForecastOf(call, rates, remedies);
-    PrintTimes(call.layer.c_str(), KindOf(call), ShapesOf(call), call.times, seconds, call.cost,
-               forecast);
+    const OpTimes op = {.layer = call.layer,
+                        .op = KindOf(call),
+                        .shapes = ShapesOf(call),
+                        .times = call.times,
+                        .seconds = seconds,
+                        .cost = call.cost,
+                        .forecast = ForecastOf(call, rates, remedies)};
+    PrintLines(OpTimesRow(op, screen->line_columns()), screen);
     const auto times = static_cast<double>(call.times);
-    sum += times * seconds;
-    expected += times * forecast;
-    cost.flops += times * call.cost.flops;
-    cost.bytes += times * call.cost.bytes;
-    calls += call.times;
+    sum.seconds += times * seconds;
+    sum.forecast += times * op.forecast;
+    sum.cost.flops += times * call.cost.flops;
+    sum.cost.bytes += times * call.cost.bytes;
+    sum.times += call.times;
   }
-  PrintTimes("sum", config.measure, "", calls, sum, cost, expected);
+  screen->EndWork();
+  PrintLines(OpTimesRow(sum, screen->line_columns()), screen);
   return absl::OkStatus();
 }
 

@@ -5,13 +5,16 @@
 #include "absl/status/status.h"
 #include "models/model_config.h"
 #include "tools/benchmarking/benchmark_config.h"
+#include "tools/cli/progress.h"
 
 namespace strake {
 
 // Times every different call of the first rank's step, or with config.measure "products" or
 // "attention" those alone, on random numbers. Prints a line for each as soon as it is measured, and
 // then their sum. With "attention" it returns FailedPrecondition where cuDNN does not compute it.
-absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model);
+// No line is wider than screen->line_columns().
+absl::Status BenchmarkOps(const BenchmarkConfig& config, const ModelConfig& model,
+                          Progress* screen);
 
 }  // namespace strake
 

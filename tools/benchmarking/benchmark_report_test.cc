@@ -1,5 +1,6 @@
 #include "tools/benchmarking/benchmark_report.h"
 
+#include <sstream>
 #include <string>
 
 #include "absl/status/status.h"
@@ -8,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "models/families/families.h"
 #include "nlohmann/json.hpp"
+#include "tools/benchmarking/op_times_table.h"
 
 namespace strake {
 namespace {
@@ -111,6 +113,28 @@ std::string Printed(const Json& report, int columns = 0) {
   std::ostringstream out;
   PrintBenchmarkReport(report, columns, &out);
   return out.str();
+}
+
+TEST(OpTimesTableTest, NoLineIsWiderThanTheTerminal) {
+  const OpTimes op = {.layer = "decoder block 11",
+                      .op = "causal_attention backward",
+                      .shapes = "65536 x 3072 x 768 with bias, gelu_input",
+                      .times = 48,
+                      .seconds = 1.25e-3,
+                      .cost = {.flops = 3e11, .bytes = 1e9},
+                      .forecast = {1e-3, 1.2e-3, 1.5e-3}};
+  const std::string whole = OpTimesRow(op, /*columns=*/0);
+  EXPECT_EQ(whole.size(), OpTimesHeading(0).size() - 3) << "one line below its heading";
+  EXPECT_EQ(OpTimesRow(op, 200), whole);
+  EXPECT_EQ(OpTimesHeading(100), "");
+  for (const int columns : {30, 72, 80, 120, 162, 163}) {
+    std::istringstream lines(OpTimesHeading(columns) + OpTimesRow(op, columns));
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), columns) << line;
+  }
+  EXPECT_EQ(
+      OpTimesRow(op, 100),
+      "decoder block 11  causal_attention backward  65536 x 3072 x 768 with bias, gelu_input\n"
+      "    48 x 1.2500 ms, 240.0 TFLOP/s, 800.0 GB/s; forecast 1.2000, from 1.0000 to 1.5000\n");
 }
 
 TEST(BenchmarkReportTest, NoLineIsWiderThanTheTerminal) {

@@ -19,6 +19,7 @@
 #include "core/ops/activation/activation_kind.h"
 #include "core/ops/bias_add/bias_add_cuda.h"
 #include "core/ops/dispatch.h"
+#include "tools/cli/terminal_lines.h"
 #include "tools/gpu_tuning/product_tunings.h"
 #include "train/plan/gpu_timing.h"
 
@@ -178,16 +179,6 @@ class Tuner {
   std::vector<TunedProduct> tuned_;
 };
 
-std::string Line(const TunedProduct& product, int chosen) {
-  const double first = product.seconds[0] * 1e6;
-  if (chosen == ProductTuning::kUnfused) {
-    return absl::StrFormat("%s: unfused, %.1f us, the first algorithm %.1f us\n", product.product,
-                           product.unfused_seconds * 1e6, first);
-  }
-  return absl::StrFormat("%s: algorithm %d of %d, %.1f us, the first %.1f us\n", product.product,
-                         chosen, product.seconds.size(), product.seconds[chosen] * 1e6, first);
-}
-
 }  // namespace
 
 int ChooseAlgorithm(const TunedProduct& product) {
@@ -198,30 +189,53 @@ int ChooseAlgorithm(const TunedProduct& product) {
   return *fastest <= kNoise * seconds[0] ? static_cast<int>(fastest - seconds.begin()) : 0;
 }
 
+std::string TuningLine(const TunedProduct& product, int chosen) {
+  const double first = product.seconds[0] * 1e6;
+  if (chosen == ProductTuning::kUnfused) {
+    return absl::StrFormat("%s: unfused, %.1f us, the first algorithm %.1f us", product.product,
+                           product.unfused_seconds * 1e6, first);
+  }
+  return absl::StrFormat("%s: algorithm %d of %d, %.1f us, the first %.1f us", product.product,
+                         chosen, product.seconds.size(), product.seconds[chosen] * 1e6, first);
+}
+
 absl::StatusOr<std::vector<TunedProduct>> TuneProducts(const CudaContext& cuda,
-                                                       const std::vector<OpCall>& calls) {
-  Tuner tuner(cuda);
+                                                       const std::vector<OpCall>& calls,
+                                                       const OnWork& on_work) {
+  // Two passes may have the same product in different calls.
   std::set<std::string> seen;
+  std::vector<const OpCall*> different;
   for (const OpCall& call : calls) {
-    // Two passes may have the same product in different calls.
-    if (std::strcmp(call.op, "matmul") != 0 || !seen.insert(call.ToString()).second) continue;
-    STRAKE_ASSIGN_OR_RETURN(const ProductInMemory p, Allocate(call, cuda.stream()));
+    if (std::strcmp(call.op, "matmul") != 0) continue;
+    if (seen.insert(call.ToString()).second) different.push_back(&call);
+  }
+  Tuner tuner(cuda);
+  WorkState work = {.what = "timing algorithms of products",
+                    .total = static_cast<double>(different.size()),
+                    .unit = WorkUnit::kCount};
+  for (const OpCall* const call : different) {
+    if (on_work != nullptr) on_work(work);
+    ++work.done;
+    STRAKE_ASSIGN_OR_RETURN(const ProductInMemory p, Allocate(*call, cuda.stream()));
     STRAKE_RETURN_IF_ERROR(tuner.Tune(p.product).status());
   }
   return std::move(tuner).tuned();
 }
 
-absl::Status TuneToFile(int device, const std::vector<OpCall>& calls, const std::string& path) {
+absl::Status TuneToFile(int device, const std::vector<OpCall>& calls, const std::string& path,
+                        Progress* screen) {
   STRAKE_ASSIGN_OR_RETURN(const std::unique_ptr<CudaContext> cuda, CudaContext::Create(device));
   STRAKE_ASSIGN_OR_RETURN(const CudaDevice gpu, DescribeCudaDevice(device));
   STRAKE_ASSIGN_OR_RETURN(ProductTuning table,
                           TableToExtend(path, gpu.name, cuda->cublaslt().version()));
-  STRAKE_ASSIGN_OR_RETURN(const std::vector<TunedProduct> tuned, TuneProducts(*cuda, calls));
+  STRAKE_ASSIGN_OR_RETURN(const std::vector<TunedProduct> tuned,
+                          TuneProducts(*cuda, calls, screen->Teller()));
+  screen->EndWork();
   for (const TunedProduct& each : tuned) {
     table.algorithms.erase(each.product);
     const int chosen = ChooseAlgorithm(each);
     if (chosen != 0) table.algorithms[each.product] = chosen;
-    std::cout << Line(each, chosen);
+    std::cout << WrapLines(TuningLine(each, chosen), screen->line_columns()) << "\n";
   }
   return WriteFileDurably(path, ProductTuningText(table));
 }

@@ -8,8 +8,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "core/device/cuda_context.h"
 #include "core/device/op_call.h"
+#include "tools/cli/progress.h"
 
 namespace strake {
 
@@ -25,17 +27,24 @@ struct TunedProduct {
 // product once, on random numbers; and of each product that a GELU or sums could be split from, or
 // a bias that the library refuses. Leaves out products that the library does not support.
 // ResourceExhausted where there is no memory for the largest.
+// Tells how many calls of products are done.
 absl::StatusOr<std::vector<TunedProduct>> TuneProducts(const CudaContext& cuda,
-                                                       const std::vector<OpCall>& calls);
+                                                       const std::vector<OpCall>& calls,
+                                                       const OnWork& on_work = nullptr);
 
 // The fastest algorithm, or ProductTuning::kUnfused, if it is at least 2 % faster than the first;
 // else the first, since a table should not record noise.
 int ChooseAlgorithm(const TunedProduct& product);
 
-// Tunes the products on a GPU, prints a line for each, and writes the table
+// A product's line for people: the algorithm that was chosen, its time and the first one's.
+std::string TuningLine(const TunedProduct& product, int chosen);
+
+// Tunes the products on a GPU, prints a line for each, none wider than screen->line_columns(), and
+// writes the table
 // (tools/gpu_tuning/product_tunings.h). Entries of other products stay, if the file has them and is
 // for the same GPU and library.
-absl::Status TuneToFile(int device, const std::vector<OpCall>& calls, const std::string& path);
+absl::Status TuneToFile(int device, const std::vector<OpCall>& calls, const std::string& path,
+                        Progress* screen);
 
 }  // namespace strake
 

@@ -71,12 +71,12 @@ absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command) {
   return batch;
 }
 
-absl::Status CheckInitFrom(const CheckCommand& command) {
+absl::Status CheckInitFrom(const CheckCommand& command, const OnWork& on_work) {
   if (command.config.init_from.empty()) return absl::OkStatus();
   ParameterArena parameters;
   const Transformer model(command.model, command.config.seq_len, &parameters);
   STRAKE_RETURN_IF_ERROR(parameters.Allocate(DType::kF32, /*with_gradients=*/false));
-  return LoadWeights(command.config.init_from, *command.model.family, parameters);
+  return LoadWeights(command.config.init_from, *command.model.family, parameters, on_work);
 }
 
 absl::Status SetCheckWeights(const CheckConfig& config, Engine& engine) {

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "core/tensor/tensor_buffer.h"
 #include "tools/checking/check_config.h"
 #include "train/engine/engine.h"
@@ -19,7 +20,7 @@ struct StepBatch {
 absl::StatusOr<StepBatch> LoadStepBatch(const CheckCommand& command);
 
 // Returns the error of a --init_from without this model's weights, before anything else runs.
-absl::Status CheckInitFrom(const CheckCommand& command);
+absl::Status CheckInitFrom(const CheckCommand& command, const OnWork& on_work = nullptr);
 
 // Sets the weights of --init_from, or random ones; every value is representable in --dtype, also in
 // f64. No random parameter has only its usual 0 or 1, which would hide a bias that is dropped or

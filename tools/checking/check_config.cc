@@ -17,6 +17,7 @@
 #include "tools/cli/machine.h"
 #include "tools/cli/options.h"
 #include "tools/cli/program.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 namespace {
@@ -102,6 +103,7 @@ void AddCheckOptions(CheckConfig* c, OptionSet* options) {
       ->Add("brief", &c->brief,
             "print one line for each of ops, model and layout, what fails, and the verdict")
       .FlagOnly();
+  AddQuietOption(&c->quiet, options);
   options->Paths({"model", "init_from", "report"});
   options->PathLists({"train_data"});
   options->Suggest("model", ModelPresetNames());

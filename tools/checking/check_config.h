@@ -28,6 +28,7 @@ struct CheckConfig {
   LayoutConfig layout;
   std::string report;
   bool brief = false;
+  bool quiet = false;
 };
 
 struct CheckCommand {

@@ -39,6 +39,10 @@ void PrintMore(const CheckCommand& command, const std::string& text, Progress* s
   if (!command.config.brief) screen->Print(text);
 }
 
+void PrintProgress(const CheckCommand& command, const std::string& text, Progress* screen) {
+  if (!command.config.brief) screen->PrintProgress(text);
+}
+
 void PrintRow(const CheckCommand& command, const CheckLine& line, Progress* screen) {
   if (command.config.brief && line.ok()) return;
   screen->Print(CheckTableRow(line, screen->line_columns()));
@@ -63,7 +67,7 @@ void PrintSection(const CheckCommand& command, const std::string& section, const
 void PrintHeader(const CheckCommand& command, const CheckMemoryPlan& plan, Progress* screen) {
   const CheckConfig& c = command.config;
   if (c.brief) return;
-  for (const std::string& notice : command.notices) screen->Print("note: " + notice);
+  for (const std::string& notice : command.notices) screen->PrintNote(notice);
   screen->Print(absl::StrFormat(
       "checking %s (%s parameters), batch %d x %d in micro-batches of %d, tp %d x dp %d%s, ZeRO "
       "%d, on %s; memory %s%s",
@@ -81,7 +85,7 @@ absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& com
                                                          const StepBatch& batch, Progress* screen) {
   const double flops = TrainingFlopsPerToken(command.model, command.config.seq_len) *
                        static_cast<double>(command.config.global_batch * command.config.seq_len);
-  PrintMore(
+  PrintProgress(
       command,
       absl::StrFormat(
           "model: the step by definition, in f64 (2 x %s floating-point operations: the slow part; "
@@ -92,10 +96,10 @@ absl::StatusOr<std::unique_ptr<WholeStep>> TimeWholeStep(const CheckCommand& com
   auto truth = ComputeWholeStep(command, batch, screen);
   if (!truth.ok()) return NameError("the step by definition, in f64", truth.status());
   screen->EndWork();
-  PrintMore(command,
-            absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
-                            (*truth)->loss),
-            screen);
+  PrintProgress(command,
+                absl::StrFormat("  took %s; loss %.6f", FormatDuration(MonotonicSeconds() - start),
+                                (*truth)->loss),
+                screen);
   return truth;
 }
 
@@ -275,8 +279,10 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   const CheckMemoryPlan plan = PlanCheckMemory(command);
   STRAKE_RETURN_IF_ERROR(CheckMemoryFor(plan, AvailableMemoryBytes().value_or(plan.peak_bytes())));
   STRAKE_RETURN_IF_ERROR(CheckGpuMemory(command.RankOptions(), plan));
+  screen->Work({.what = "reading tokens"});
   STRAKE_ASSIGN_OR_RETURN(const StepBatch batch, LoadStepBatch(command));
-  STRAKE_RETURN_IF_ERROR(CheckInitFrom(command));
+  STRAKE_RETURN_IF_ERROR(CheckInitFrom(command, screen->Teller()));
+  screen->EndWork();
   PrintHeader(command, plan, screen);
 
   CheckReport report;
@@ -294,7 +300,7 @@ absl::StatusOr<CheckReport> RunCheck(const CheckCommand& command, Progress* scre
   }
   const double seconds = MonotonicSeconds() - start;
   STRAKE_RETURN_IF_ERROR(WriteReport(command, report, seconds));
-  PrintMore(command, absl::StrCat("checked in ", FormatDuration(seconds)), screen);
+  PrintProgress(command, absl::StrCat("checked in ", FormatDuration(seconds)), screen);
   return report;
 }
 

@@ -172,7 +172,7 @@ absl::Status CheckStepAndRow(const WhyOptions& options, const TrainerOptions& ru
 
 }  // namespace
 
-absl::Status PrintWhy(const WhyOptions& options, std::ostream* out) {
+absl::Status PrintWhy(const WhyOptions& options, std::ostream* out, const OnWork& on_work) {
   const auto record = ReadRunRecord(options.run);
   if (absl::IsNotFound(record.status())) {
     return absl::NotFoundError(absl::StrCat(options.run,
@@ -183,7 +183,9 @@ absl::Status PrintWhy(const WhyOptions& options, std::ostream* out) {
   STRAKE_ASSIGN_OR_RETURN(const TrainerOptions run_options,
                           DataOptionsOf(*record, options.run + "/run.json"));
   STRAKE_RETURN_IF_ERROR(CheckStepAndRow(options, run_options));
+  if (on_work != nullptr) on_work({.what = "opening the run's data"});
   STRAKE_ASSIGN_OR_RETURN(const RunData run, OpenRunData(options.run, *record, run_options));
+  if (on_work != nullptr) on_work({});
   return Why(options, run, out).Print();
 }
 

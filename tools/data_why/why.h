@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "core/base/work_state.h"
 
 namespace strake {
 
@@ -20,8 +21,10 @@ struct WhyOptions {
 
 // Prints, for each row, the parts of documents in it, or with `list` the names of the documents of
 // all rows, each once. An error names a step or row that the run does not have, what of the run's
-// files is missing, and data that is not what the run was trained on.
-absl::Status PrintWhy(const WhyOptions& options, std::ostream* out);
+// files is missing, and data that is not what the run was trained on. Tells of the data that it
+// reads first, and of the end of that, with an empty state.
+absl::Status PrintWhy(const WhyOptions& options, std::ostream* out,
+                      const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

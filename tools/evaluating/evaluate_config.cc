@@ -6,6 +6,7 @@
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor.h"
 #include "tools/cli/checkpoint_flags.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 namespace {
@@ -54,6 +55,7 @@ void AddEvaluateOptions(EvaluateConfig* c, OptionSet* options) {
   options->Add("delimiter", &c->delimiter, "text between the context and a choice");
   options->Add("json", &c->json, "print one JSON object instead of lines");
   options->Add("items", &c->items, "with --json, also print each question's log-likelihoods");
+  AddQuietOption(&c->quiet, options);
   AddMachineOptions(&c->machine, options);
   AddLayoutOptions(&c->layout, options);
   options->Paths({"checkpoint", "base_model", "tokenizer"});

@@ -29,6 +29,7 @@ struct EvaluateConfig {
   int64_t micro_batch = 0;
   bool json = false;
   bool items = false;
+  bool quiet = false;
   MachineConfig machine;
   LayoutConfig layout;
 

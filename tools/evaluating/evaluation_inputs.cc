@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/name_error.h"
 #include "core/base/path_kind.h"
+#include "core/base/printable.h"
 #include "core/base/status_macros.h"
 #include "models/model_config.h"
 #include "tools/cli/options.h"
@@ -81,7 +82,8 @@ std::vector<PassShape> EvaluationInputs::LargestPasses(const EvaluateConfig& con
 }
 
 absl::StatusOr<EvaluationInputs> OpenEvaluationInputs(const EvaluateConfig& config,
-                                                      const GivenCheckpoint& checkpoint) {
+                                                      const GivenCheckpoint& checkpoint,
+                                                      const OnWork& on_work) {
   std::vector<InputFile> texts, tasks;
   STRAKE_RETURN_IF_ERROR(FindFiles(config, &texts, &tasks));
   STRAKE_ASSIGN_OR_RETURN(
@@ -92,13 +94,18 @@ absl::StatusOr<EvaluationInputs> OpenEvaluationInputs(const EvaluateConfig& conf
   const TextEncoder* const encoding = encoder.has_value() ? &*encoder : nullptr;
   const ModelConfig& model = checkpoint.model;
   EvaluationInputs inputs;
+  const auto tell = [&](const InputFile& file) {
+    if (on_work != nullptr) on_work({.what = "reading " + Printable(file.path)});
+  };
   for (const InputFile& file : texts) {
+    tell(file);
     auto text =
         EvaluationText::Open(file.path, encoding, model.vocab_size, {.field = config.text_field});
     if (!text.ok()) return NameInput(file, text.status());
     inputs.texts.push_back(*std::move(text));
   }
   for (const InputFile& file : tasks) {
+    tell(file);
     auto task = OpenChoiceTask(file.path, encoding, model.vocab_size,
                                {.delimiter = config.delimiter, .max_inputs = model.max_positions});
     if (!task.ok()) return NameInput(file, task.status());

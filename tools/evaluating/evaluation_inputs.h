@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/base/work_state.h"
 #include "tools/cli/checkpoint_flags.h"
 #include "tools/evaluating/evaluate_config.h"
 #include "train/evaluation/choice_task.h"
@@ -24,7 +25,8 @@ struct EvaluationInputs {
 // Reads and tokenizes all files of a resolved config, with the checkpoint's tokenizer or that of
 // the flags. Errors name flag and file.
 absl::StatusOr<EvaluationInputs> OpenEvaluationInputs(const EvaluateConfig& config,
-                                                      const GivenCheckpoint& checkpoint);
+                                                      const GivenCheckpoint& checkpoint,
+                                                      const OnWork& on_work = nullptr);
 
 }  // namespace strake
 

@@ -26,6 +26,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/user_paths.h"
+#include "tools/cli/work_screen.h"
 
 namespace strake {
 namespace {
@@ -153,7 +154,8 @@ absl::Status WriteTokenizer(const TokenizerSpec& spec, const std::string& direct
 
 absl::Status TrainTokenizer(const TrainTokenizerConfig& config) {
   STRAKE_RETURN_IF_ERROR(CheckFlags(config));
-  Progress progress(&std::cout, TerminalColumns(STDOUT_FILENO));
+  WorkScreen screen(STDOUT_FILENO, config.quiet);
+  Progress& progress = *screen;
   STRAKE_ASSIGN_OR_RETURN(const BpeTrainerOptions options, TrainerOptionsOf(config, &progress));
   STRAKE_ASSIGN_OR_RETURN(const std::vector<WordCount> words, CountWordsOfFiles(config, &progress));
   STRAKE_ASSIGN_OR_RETURN(TokenizerSpec spec, TrainBpe(words, options));
@@ -165,8 +167,8 @@ absl::Status TrainTokenizer(const TrainTokenizerConfig& config) {
                               " merges, in ", config.out));
   const int64_t num_missing = config.vocab_size - int64_t(spec.tokens.size());
   if (num_missing > 0) {
-    progress.Print(absl::StrCat("note: the text has no more pairs to merge; ", num_missing,
-                                " tokens fewer than --vocab_size=", config.vocab_size));
+    progress.PrintNote(absl::StrCat("the text has no more pairs to merge; ", num_missing,
+                                    " tokens fewer than --vocab_size=", config.vocab_size));
   }
   return absl::OkStatus();
 }

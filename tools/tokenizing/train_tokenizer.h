@@ -19,6 +19,7 @@ struct TrainTokenizerConfig {
   int64_t vocab_size = 0;
   int64_t min_frequency = 1;
   int64_t threads = 1;
+  bool quiet = false;
 };
 
 // Writes tokenizer.json and tokenizer_config.json into the folder `out`, which must not hold a
