@@ -166,6 +166,21 @@ TEST(ReportTest, ShowsTheWholeRunAndHowItWentOn) {
   EXPECT_EQ(ReportOf(run, "drawn.html"), report);
 }
 
+TEST(OutTest, AFolderThatIsRefusedStaysAsItWas) {
+  for (const std::string name :
+       {"metrics.jsonl", "report.html", "report.jsonl", "tensorboard/events.out.tfevents.strake"}) {
+    const TinyRun run;
+    const std::filesystem::path file = run / "run/" + name;
+    std::filesystem::create_directories(file.parent_path());
+    WriteFile(file, "another's\n");
+    const auto before = ReadTree(run / "run");
+    const ProgramResult result = run.Train({"--tensorboard"});
+    EXPECT_EQ(result.exit_code, 1) << name;
+    EXPECT_THAT(result.err, HasSubstr("run/" + name + " is there, and is not of this run; move"));
+    EXPECT_EQ(ReadTree(run / "run"), before) << name;
+  }
+}
+
 TEST(ReportTest, ARunGoesOnWithoutAPage) {
   const TinyRun run;
   ASSERT_EQ(run.Train({"--steps=2"}).exit_code, 0);

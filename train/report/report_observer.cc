@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/durable_file.h"
-#include "core/base/format_quantity.h"
 #include "core/base/json.h"
 #include "core/base/path_kind.h"
 #include "core/base/status_macros.h"
@@ -14,10 +13,12 @@
 #include "core/base/version.h"
 #include "core/cuda/cuda_runtime.h"
 #include "models/families/family.h"
-#include "models/model_config.h"
+#include "models/model_summary.h"
 #include "parallel/comm/collective_stats.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/mesh/mesh.h"
+#include "train/engine/engine_options.h"
+#include "train/engine/layout_summary.h"
 #include "train/plan/comm_cost.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/run_settings.h"
@@ -30,25 +31,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 int64_t Now() { return static_cast<int64_t>(TimeOfDay()); }
-
-std::string ModelText(const ModelConfig& model) {
-  return absl::StrCat(model.family->display_name, ", ", FormatCount(NumParameters(model)),
-                      " parameters, ", model.num_layers, " layers of ", model.hidden_size, ", ",
-                      model.num_heads, " heads, vocabulary ", model.vocab_size);
-}
-
-std::string DataText(const TrainingData& data) {
-  return absl::StrCat(data.Label(), ": ", FormatCount(data.num_train_tokens()),
-                      " tokens to train on, ", FormatCount(data.num_val_tokens()),
-                      " to validate on");
-}
-
-std::string LayoutText(const TrainPlan& plan) {
-  const MeshVector& sizes = plan.mesh.sizes();
-  return absl::StrCat("tp ", sizes.tp, " x dp ", sizes.dp, " = ", NumRanks(sizes), " ",
-                      Plural(NumRanks(sizes), "rank"),
-                      plan.options.engine.sequence_parallel ? ", sequence parallel" : "");
-}
 
 Json MemoryParts(const TrainPlan& plan) {
   const MemoryPlan& memory = plan.memory;
@@ -106,21 +88,28 @@ ReportObserver::ReportObserver(std::string machine, int num_ranks, std::optional
       warn_(std::move(warn)) {}
 
 absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
-  const int num_ranks = NumRanks(plan.mesh.sizes());
-  flops_per_second_ = plan.options.peak_flops / num_ranks;
-  bytes_per_second_ = plan.options.peak_memory_rate / num_ranks;
+  for (const char* name : {kHistoryName, "report.html"}) {
+    const std::string path = absl::StrCat(plan.options.directory, "/", name);
+    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
+    if (kind == PathKind::kNothing || plan.holds_run) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is there, and is not of this run; move it away"));
+  }
+  of_cpu_ = plan.options.engine.device == Device::kCpu;
   report_.num_steps = plan.options.schedule.total_steps;
   report_.config = ConfigOf(plan.options, plan.mesh.sizes());
   communicators_ = plan.communicators;
-  Append({{"kind", "plan"},
-          {"time", Now()},
-          {"version", absl::StrCat("Strake ", Version(), ", ", BuildConfiguration())},
-          {"model", ModelText(plan.options.engine.model)},
-          {"data", DataText(plan.data)},
-          {"layout", LayoutText(plan)},
-          {"machine", machine_},
-          {"memory", MemoryParts(plan)},
-          {"collectives", Collectives(plan)}});
+  const EngineOptions& engine = plan.options.engine;
+  Append(
+      {{"kind", "plan"},
+       {"time", Now()},
+       {"version", absl::StrCat("Strake ", Version(), ", ", BuildConfiguration())},
+       {"model", absl::StrCat(engine.model.family->display_name, ", ", ModelSummary(engine.model))},
+       {"data", plan.data.Summary()},
+       {"layout", LayoutSummary(plan.mesh.sizes(), engine)},
+       {"machine", machine_},
+       {"memory", MemoryParts(plan)},
+       {"collectives", Collectives(plan)}});
   return absl::OkStatus();
 }
 
@@ -152,13 +141,6 @@ void ReportObserver::Begin() {
 absl::Status ReportObserver::OnStart(const TrainStart& start) {
   directory_ = start.directory;
   step_ = start.step;
-  for (const char* name : {kHistoryName, "report.html"}) {
-    const std::string path = absl::StrCat(directory_, "/", name);
-    STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
-    if (kind == PathKind::kNothing || start.held_run) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is there, and is not of this run; move it away"));
-  }
   report_.name = directory_;
   report_.state = "running";
   for (Json& record : waiting_) {

@@ -26,7 +26,7 @@ class Communicator;
 // Writes the page after the step that follows an evaluation or a sample, and at the end; and
 // report.jsonl (train/report/run_history.h) as things happen. A run goes on without them: where a
 // file cannot be written, `warn` receives a sentence, once, and no further one is written. Files of
-// these names in a directory that did not hold the run are an error of OnStart(), which names them.
+// these names in a directory that holds no run are an error of OnPlan(), which names them.
 //
 // Must come after MetricsObserver: it reads the log of a run that is resumed.
 class ReportObserver : public TrainObserver {

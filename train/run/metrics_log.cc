@@ -70,19 +70,25 @@ Lines Sort(absl::string_view text, uint64_t last_step, bool evaluates) {
   return lines;
 }
 
-}  // namespace
-
-absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const TrainStart& start) {
+absl::StatusOr<std::string> ReadIfThere(const std::string& path) {
   // An error for a symbolic link to nothing.
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
-  std::string text;
-  if (kind != PathKind::kNothing) {
-    STRAKE_ASSIGN_OR_RETURN(text, ReadFile(path, kMaxLogBytes));
-  }
-  if (!text.empty() && !start.held_run) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is there, and is not of this run; move it away"));
-  }
+  if (kind == PathKind::kNothing) return "";
+  return ReadFile(path, kMaxLogBytes);
+}
+
+}  // namespace
+
+absl::Status MetricsLog::CheckIsFree(const std::string& path) {
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadIfThere(path));
+  if (text.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, " is there, and is not of this run; move it away"));
+}
+
+absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const TrainStart& start) {
+  if (!start.held_run) STRAKE_RETURN_IF_ERROR(CheckIsFree(path));
+  STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadIfThere(path));
   const Lines lines = Sort(text, start.step, start.evaluates);
   std::vector<std::string> notes;
   const std::string aside = path + ".damaged";

@@ -33,6 +33,8 @@ class MetricsLog {
   // which a killed run leaves, is cut; other lines that are damaged are moved to PATH.damaged.
   // Returns an error that names the path; FailedPrecondition for a file with contents where the
   // directory did not hold the run.
+  // CheckIsFree() is that error, before anything is written.
+  static absl::Status CheckIsFree(const std::string& path);
   static absl::StatusOr<MetricsLog> Open(const std::string& path, const TrainStart& start);
 
   // What a person should know about the file as it was: damaged or missing lines.

@@ -22,6 +22,7 @@ class MetricsObserver : public TrainObserver {
   explicit MetricsObserver(std::function<void(const std::string& text)> warn = nullptr)
       : warn_(std::move(warn)) {}
 
+  absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override { return log_->LogStep(metrics); }
   absl::Status OnEvaluation(const EvalMetrics& metrics) override { return log_->LogEval(metrics); }

@@ -49,6 +49,9 @@ struct TrainPlan {
   const std::string& attention_note;
   // The groups of the first rank. They count its collectives; read that in OnStep alone.
   std::vector<const Communicator*> communicators = {};
+  // Whether the directory holds a run, this one or, which is an error later, another. In one that
+  // does not, files of a run's names are someone else's.
+  bool holds_run = false;
 };
 
 // Of text that becomes tokens before the run.

@@ -224,13 +224,15 @@ absl::Status Trainer::MakeEngine() {
   targets_ = TensorBuffer(DType::kI32, shape);
   if (data_->has_documents()) positions_ = TensorBuffer(DType::kI32, shape);
   STRAKE_ASSIGN_OR_RETURN(saver_, RunSaver::Create(options_, mesh_, *engine_, observers_));
+  const absl::StatusOr<PathKind> record = PathKindOf(options_.directory + "/run.json");
   const TrainPlan plan = {.options = options_,
                           .mesh = mesh_,
                           .memory = engine_->memory_plan(),
                           .snapshot_bytes = saver_->snapshot_bytes(),
                           .data = *data_,
                           .attention_note = engine_->attention_note(),
-                          .communicators = engine_->communicators()};
+                          .communicators = engine_->communicators(),
+                          .holds_run = record.ok() && *record != PathKind::kNothing};
   return Tell([&](TrainObserver& o) { return o.OnPlan(plan); });
 }
 

@@ -152,16 +152,21 @@ absl::StatusOr<std::vector<TensorBoardEvent>> ReadTensorBoardEvents(const std::s
   return events;
 }
 
+absl::Status TensorBoardLog::CheckIsFree(const std::string& folder) {
+  STRAKE_RETURN_IF_ERROR(CheckIsNoLink(folder));
+  const std::string path = absl::StrCat(folder, "/", kFileName);
+  STRAKE_ASSIGN_OR_RETURN(const std::string contents, ReadIfThere(path));
+  if (!HasContents(contents)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, " is there, and is not of this run; move it away"));
+}
+
 absl::StatusOr<TensorBoardLog> TensorBoardLog::Open(const std::string& folder,
                                                     const TrainStart& start) {
-  STRAKE_RETURN_IF_ERROR(CheckIsNoLink(folder));
+  STRAKE_RETURN_IF_ERROR(start.held_run ? CheckIsNoLink(folder) : CheckIsFree(folder));
   STRAKE_RETURN_IF_ERROR(MakeDirectoriesDurably(folder));
   const std::string path = absl::StrCat(folder, "/", kFileName);
   STRAKE_ASSIGN_OR_RETURN(const std::string before, ReadIfThere(path));
-  if (HasContents(before) && !start.held_run) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is there, and is not of this run; move it away"));
-  }
   Records records = Sort(before, start);
   std::vector<std::string> notes;
   if (!records.damaged.empty()) {

@@ -43,6 +43,8 @@ class TensorBoardLog {
   // unfinished is cut; other records that are damaged are moved to "damaged-records". Returns an
   // error that names the path; FailedPrecondition for a file with contents where the directory did
   // not hold the run.
+  // CheckIsFree() is that error, before anything is written.
+  static absl::Status CheckIsFree(const std::string& folder);
   static absl::StatusOr<TensorBoardLog> Open(const std::string& folder, const TrainStart& start);
 
   // What a person should know about the file as it was: damaged or missing events.

@@ -23,6 +23,7 @@ class TensorBoardObserver : public TrainObserver {
   explicit TensorBoardObserver(std::function<void(const std::string& text)> warn = nullptr)
       : warn_(std::move(warn)) {}
 
+  absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override { return log_->LogStep(metrics); }
   absl::Status OnEvaluation(const EvalMetrics& metrics) override { return log_->LogEval(metrics); }
