@@ -9,7 +9,8 @@ ops_row() {
   IFS='|' read -r with more <<<"$3"
   name="$what, $name$with"
   run_largest "$name" "$ONE_BENCHMARK_SECONDS" "$micro_batches" \
-    "$bundle/bin/benchmark" --device=cuda --dtype=bf16 --measure="$what" $options $more || return
+    "$bundle/bin/benchmark" --device=cuda --dtype=bf16 --measure="$what" --quiet $options $more ||
+    return
   pass "$name, $micro_batch sequences" "$(figure '^sum .*' | tr -s ' ')"
 }
 
