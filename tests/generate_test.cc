@@ -118,6 +118,9 @@ TEST_F(GenerateProgramTest, TextGoesThroughTheModelsTokenizer) {
   EXPECT_EQ(text.out, "the cat" + rows[0]["text"].get<std::string>() + "\n");
   EXPECT_THAT(text.err,
               MatchesRegex("12 tokens, the first after [0-9.]+ s, then [0-9.]+ tokens/s\n"));
+  const ProgramResult quiet = Run({"--prompt=the cat", "--quiet"});
+  EXPECT_EQ(quiet.out, text.out);
+  EXPECT_EQ(quiet.err, "");
   // The same tokens as numbers.
   std::string numbers = "254,28,26,2,0,19";
   for (const auto& token : rows[0]["tokens"]) numbers += "," + std::to_string(token.get<int>());

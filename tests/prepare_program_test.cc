@@ -88,6 +88,11 @@ TEST_F(PrepareProgramTest, FilesFoldersAndGlobs) {
   EXPECT_EQ(folder.exit_code, 0) << folder.err;
   EXPECT_EQ(Tokens("folder"), "commajsonlinesmarkdown");
   EXPECT_THAT(folder.out, HasSubstr("note: the tokenizer does not say which token ends a text"));
+  const ProgramResult quiet =
+      Prepare({"--data=books", "--text_field=body", "--out=quiet", "--quiet"});
+  EXPECT_EQ(quiet.exit_code, 0) << quiet.err;
+  EXPECT_THAT(quiet.out, ::testing::StartsWith("quiet: "));
+  EXPECT_THAT(quiet.out, ::testing::Not(HasSubstr("note: ")));
 }
 
 TEST_F(PrepareProgramTest, StandardInput) {
