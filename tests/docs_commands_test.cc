@@ -331,7 +331,7 @@ TEST(DocsCommandsTest, ErrorsAreWhatProgramsSay) {
     ++compared;
   }
   EXPECT_GE(compared, 4);
-  EXPECT_FALSE(MaySay("... is in use: some other training holds ...", train));
+  EXPECT_FALSE(MaySay("... is in use: a zebra of the zoo holds ...", train));
 }
 
 // The blocks of a page that a test writes.

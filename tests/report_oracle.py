@@ -290,7 +290,7 @@ def main():
     finish(train(options.train, work, "one", "--threads=1", "--steps=900"))
     result = browser.probe(one / "report.html")
     compare("one run", result, {"runs/one": one})
-    for word in ("stopped", "resumed", "finished", "most that its process held"):
+    for word in ("stopped", "resumed", "finished", "most that the process held"):
         if word not in result["text"]:
             sys.exit(f"one run: the page doesn't tell {word}")
 

@@ -45,13 +45,9 @@ absl::Status Data(int argc, char** argv) {
   OptionSet options("data why RUN");
   AddWhyOptions(&why, &options);
   AddQuietOption(&quiet, &options);
-  // The words come first: the command, then the run.
-  std::vector<const char*> flags = {argv[0]}, words;
-  int i = 1;
-  for (; i < argc && absl::string_view(argv[i]).substr(0, 1) != "-"; ++i) words.push_back(argv[i]);
-  for (; i < argc; ++i) flags.push_back(argv[i]);
-  STRAKE_ASSIGN_OR_RETURN(const bool helped,
-                          ParseFlagsOrHelp(static_cast<int>(flags.size()), flags.data(), &options));
+  std::vector<std::string> words;  // the command, then the run
+  options.TakeWords(&words);
+  STRAKE_ASSIGN_OR_RETURN(const bool helped, ParseFlagsOrHelp(argc, argv, &options));
   if (helped) return absl::OkStatus();
   if (words.empty() || words[0] != "why") {
     return Usage(words.empty() ? "what to print is missing"

@@ -26,7 +26,7 @@ struct SpanLabel {
   const char* category;  // "layer", "pass", "collective", "wait", "io", ...
   const char* name;
   int64_t index = -1;  // of a layer, or of a collective in its group; -1: none
-  // Of a collective: its group, the ranks in it, the tensor's bytes, and where it was called.
+  // A collective's group, the ranks in it, the tensor's bytes, and where it was called.
   const char* axis = nullptr;
   int num_ranks = 1;
   double bytes = 0;
@@ -35,7 +35,8 @@ struct SpanLabel {
 };
 
 // Sums the times that a rank's ops take, by the host's clock. Ops report through OpTimer. An op
-// that waits for a collective encloses that wait; apart from this, ops do not nest.
+// that waits for collectives encloses the waits, and the ops of theirs that it runs; apart from
+// this, ops do not nest.
 class OpProfile {
  public:
   struct Entry {

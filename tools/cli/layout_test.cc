@@ -12,7 +12,7 @@
 #include "gtest/gtest.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
-#include "tools/cli/peak_flops.h"
+#include "tools/cli/peak_rates.h"
 
 namespace strake {
 namespace {

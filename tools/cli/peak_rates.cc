@@ -40,10 +40,13 @@ double PeakFlops(const MachineConfig& machine, const LayoutConfig& layout) {
   const double flops = machine.dtype_kind() == DType::kBf16
                            ? MeasureBf16PeakFlops(team, kMeasureSeconds)
                            : MeasureFmaPeakFlops(team, kMeasureSeconds);
-  // Ranks that are threads may be more than the cores.
-  const double num_threads = static_cast<double>(machine.threads) * layout.num_ranks();
-  const double share = layout.comm == "threads" ? std::min(1.0, NumUsableCores() / num_threads) : 1;
-  return flops * layout.num_ranks() * share;
+  return flops * RanksAtOnce(layout, machine.threads, NumUsableCores());
+}
+
+double RanksAtOnce(const LayoutConfig& layout, int64_t threads, int num_cores) {
+  const double num_ranks = layout.num_ranks();
+  if (layout.comm != "threads") return num_ranks;
+  return std::min(num_ranks, static_cast<double>(num_cores) / static_cast<double>(threads));
 }
 
 double PeakMemoryRate(const MachineConfig& machine, const LayoutConfig& layout) {

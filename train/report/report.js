@@ -693,6 +693,44 @@ function memoryOf(run, r) {
           ...(run.observed ? [make('tr', {}, make('td', {}, run.observed), make('td', { class: 'num' }, bytes(run.observed_bytes)))] : [])));
 }
 
+function milliseconds(seconds) { return trim((seconds * 1e3).toPrecision(3)); }
+
+// A bar of the time of an op, whose darker part is its limit.
+function opBar(one, longest) {
+  const width = (seconds) => (100 * seconds / longest).toFixed(1) + '%';
+  return make('div', { class: 'opbar' }, make('i', { class: 'time', style: 'width:' + width(one.seconds) }),
+      one.limit > 0 ? make('i', { class: 'limit', style: 'width:' + width(Math.min(one.limit, longest)) }) : '');
+}
+
+// The ops, longest first; those of little time as one.
+function longestOps(run) {
+  const ops = [...run.ops].sort((a, b) => b.seconds - a.seconds);
+  const isSmall = (one) => one.seconds < 0.003 * run.ops_seconds, small = ops.filter(isSmall);
+  if (small.length < 2) return ops;
+  const sum = (key) => small.reduce((all, one) => all + one[key], 0);
+  return [...ops.filter((one) => !isSmall(one)),
+    { op: `${small.length} others`, pass: '', seconds: sum('seconds'), limit: sum('limit'), flops: 0, bytes: sum('bytes') }];
+}
+
+// The ops of a step beside the time that their operations and bytes take at least.
+function opsOf(run, r) {
+  if (!run.ops || run.ops.length === 0) return null;
+  const ops = longestOps(run), step = run.ops_seconds;
+  const outside = Math.max(0, step - ops.reduce((sum, one) => sum + one.seconds, 0));
+  const longest = Math.max(ops[0].seconds, outside) || 1;
+  const cells = (one) => [milliseconds(one.seconds), trim((100 * one.seconds / step).toPrecision(2)) + ' %',
+    one.limit > 0 ? milliseconds(one.limit) : '', one.limit > 0 && one.seconds > 0 ? Math.round(100 * one.limit / one.seconds) + ' %' : '',
+    one.flops > 0 && one.seconds > 0 ? short(one.flops / one.seconds) : '', one.bytes > 0 && one.seconds > 0 ? short(one.bytes / one.seconds) : ''];
+  const line = (name, pass, one) => make('tr', {}, make('td', {}, name), make('td', {}, pass), make('td', { class: 'opcell' }, opBar(one, longest)),
+      ...cells(one).map((text) => make('td', { class: 'num' }, text)));
+  return make('section', { class: 'card scroll' }, named(run, r),
+      make('h3', { style: 'margin-bottom:8px' }, 'Ops ', make('span', { class: 'unit', style: 'color:var(--soft);font-weight:400' }, `of the first rank in step ${count(run.ops_step)}, which took ${milliseconds(step)} ms`)),
+      make('table', { class: 'facts ops' }, make('tr', {}, ...['op', 'pass', '', 'ms', 'of the step', 'limit, ms', 'of the limit', 'FLOP/s', 'bytes/s'].map((text, i) => make('th', { class: i > 2 ? 'num' : '' }, text))),
+          ...ops.map((one) => line(one.op.replace(/_/g, ' '), one.pass, one)),
+          line('outside of ops', '', { seconds: outside, limit: 0, flops: 0, bytes: 0 })),
+      make('p', { class: 'note' }, 'The limit, the dark part of a bar, is what an op\'s operations take at the rate of arithmetic, or its bytes at that of memory, whichever is longer. An op whose data stay in the caches may be faster. Its time includes waits for other ranks.'));
+}
+
 // The formula and the count of a step, by axis and collective.
 function countedOf(run) {
   const sums = new Map();

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -95,7 +96,9 @@ absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is there, and is not of this run; move it away"));
   }
-  of_cpu_ = plan.options.engine.device == Device::kCpu;
+  const int num_ranks = NumRanks(plan.mesh.sizes());
+  flops_per_second_ = plan.options.peak_flops / num_ranks;
+  bytes_per_second_ = plan.options.peak_memory_rate / num_ranks;
   report_.num_steps = plan.options.schedule.total_steps;
   report_.config = ConfigOf(plan.options, plan.mesh.sizes());
   communicators_ = plan.communicators;
@@ -287,7 +290,7 @@ absl::Status ReportObserver::OnEnd(const TrainEnd& end) {
   return absl::OkStatus();
 }
 
-// The plan of a GPU is not of the process's memory.
+// Observes the memory that is planned: the GPU's where there is one, otherwise the process's.
 void ReportObserver::AppendMemory() {
   if (gpu_.has_value()) {
     const size_t now = FreeBytes(*gpu_);
@@ -298,8 +301,7 @@ void ReportObserver::AppendMemory() {
   }
   rusage usage = {};
   if (getrusage(RUSAGE_SELF, &usage) != 0) return;
-  AppendObserved(num_ranks_ == 1 ? "most that its process held" : "most that the process held",
-                 static_cast<uint64_t>(usage.ru_maxrss) << 10);
+  AppendObserved("most that the process held", static_cast<uint64_t>(usage.ru_maxrss) << 10);
 }
 
 void ReportObserver::AppendObserved(const char* what, uint64_t bytes) {

@@ -42,8 +42,8 @@ class RunHistory {
   std::string LastState() const;
 
   // What is known, as members of a run in a report's data: those of the plan, and "memory",
-  // "collectives", "events" and "samples". More than 500 events or samples are cut to the first
-  // and the last ones.
+  // "collectives", "ops", "events" and "samples". More than 500 events or samples are cut to the
+  // first and the last ones.
   nlohmann::ordered_json Members() const;
 
  private:

@@ -15,6 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/op_profile.h"
 #include "core/base/work_state.h"
 #include "parallel/mesh/mesh.h"
 #include "train/engine/engine.h"

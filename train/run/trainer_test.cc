@@ -281,6 +281,41 @@ TEST_F(TrainerTest, TellsOfWorkThatMayTakeLong) {
   }
 }
 
+struct OpsRecorder : TrainObserver {
+  absl::Status OnOps(const StepOps& ops) override {
+    steps.push_back(ops.step);
+    double sum = 0;
+    for (const auto& [key, entry] : ops.ops) {
+      names.insert(key.first);
+      sum += entry.seconds;
+    }
+    EXPECT_GT(sum, 0);
+    EXPECT_LE(sum, ops.seconds);
+    return absl::OkStatus();
+  }
+  std::vector<int64_t> steps;
+  std::set<std::string> names;
+};
+
+TEST_F(TrainerTest, MeasuresTheOpsOfOneStepThatIsNotTraced) {
+  const auto steps_of = [&](int64_t first_traced, int64_t last_traced, int64_t num_steps) {
+    options_.directory = directory_ / absl::StrCat(first_traced, last_traced, num_steps);
+    options_.first_traced_step = first_traced;
+    options_.last_traced_step = last_traced;
+    options_.schedule.total_steps = num_steps;
+    OpsRecorder recorder;
+    EXPECT_TRUE(Train(kDp2, {&recorder}).ok());
+    if (!recorder.steps.empty()) {
+      EXPECT_THAT(recorder.names, IsSupersetOf({"matmul", "adamw", "causal_attention"}));
+    }
+    return recorder.steps;
+  };
+  EXPECT_THAT(steps_of(0, 0, 4), ElementsAre(2));
+  EXPECT_THAT(steps_of(0, 0, 1), ElementsAre(1));
+  EXPECT_THAT(steps_of(2, 3, 4), ElementsAre(4));
+  EXPECT_THAT(steps_of(1, 4, 4), ElementsAre());
+}
+
 TEST_F(TrainerTest, TellsHowMuchIsReadAndWritten) {
   const double bytes = 4.0 * static_cast<double>(NumParameters(options_.engine.model));
   for (const bool async : {false, true}) {

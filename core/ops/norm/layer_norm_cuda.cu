@@ -183,9 +183,9 @@ __global__ void __launch_bounds__(kRowBlockThreads)
     const auto finish = [&](const Vec<T, kWidth>& g, const Vec<T, kWidth>& value,
                             const Vec<T, kWidth>& weights, int v, Vec<float, kWidth>& weight_terms,
                             Vec<float, kWidth>& bias_terms) {
-      T* const to = dx == nullptr ? nullptr : dx + at + v * kWidth;
+      T* const to = dx + at + v * kWidth;
       Vec<T, kWidth> result = {};
-      if (to != nullptr && accumulate_dx) result = LoadVec<kWidth>(to);
+      if (dx != nullptr && accumulate_dx) result = LoadVec<kWidth>(to);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         const float gradient = ToFloat(g.at[i]);
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kRowBlockThreads)
         weight_terms.at[i] += gradient * xhat;
         bias_terms.at[i] += gradient;
       }
-      if (to != nullptr) StoreVec(to, result);
+      if (dx != nullptr) StoreVec(to, result);
     };
 #pragma unroll
     for (int k = 0; k < kResident; ++k) {
