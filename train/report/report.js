@@ -693,7 +693,15 @@ function memoryOf(run, r) {
           ...(run.observed ? [make('tr', {}, make('td', {}, run.observed), make('td', { class: 'num' }, bytes(run.observed_bytes)))] : [])));
 }
 
-function milliseconds(seconds) { return trim((seconds * 1e3).toPrecision(3)); }
+// Three digits, or all before the point.
+function digits(value) {
+  if (!isFinite(value)) return '–';
+  return Math.abs(value) >= 100 && Math.abs(value) < 1e15 ? count(value) : trim(value.toPrecision(3));
+}
+
+function milliseconds(seconds) { return digits(seconds * 1e3); }
+
+function percent(part, whole) { return digits(100 * part / whole) + ' %'; }
 
 // A bar of the time of an op, whose darker part is its limit.
 function opBar(one, longest) {
@@ -718,8 +726,8 @@ function opsOf(run, r) {
   const ops = longestOps(run), step = run.ops_seconds;
   const outside = Math.max(0, step - ops.reduce((sum, one) => sum + one.seconds, 0));
   const longest = Math.max(ops[0].seconds, outside) || 1;
-  const cells = (one) => [milliseconds(one.seconds), trim((100 * one.seconds / step).toPrecision(2)) + ' %',
-    one.limit > 0 ? milliseconds(one.limit) : '', one.limit > 0 && one.seconds > 0 ? Math.round(100 * one.limit / one.seconds) + ' %' : '',
+  const cells = (one) => [milliseconds(one.seconds), percent(one.seconds, step),
+    one.limit > 0 ? milliseconds(one.limit) : '', one.limit > 0 && one.seconds > 0 ? percent(one.limit, one.seconds) : '',
     one.flops > 0 && one.seconds > 0 ? short(one.flops / one.seconds) : '', one.bytes > 0 && one.seconds > 0 ? short(one.bytes / one.seconds) : ''];
   const line = (name, pass, one) => make('tr', {}, make('td', {}, name), make('td', {}, pass), make('td', { class: 'opcell' }, opBar(one, longest)),
       ...cells(one).map((text) => make('td', { class: 'num' }, text)));

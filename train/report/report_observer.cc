@@ -161,6 +161,12 @@ absl::Status ReportObserver::Log(const std::string& kind, const std::string& tex
   return absl::OkStatus();
 }
 
+// What is told of, as a trace that was written, may have communicated.
+absl::Status ReportObserver::Tell(const std::string& kind, const std::string& text) {
+  only_step_ = false;
+  return Log(kind, text);
+}
+
 void ReportObserver::Append(Json record) {
   if (gave_up_) return;
   if (!file_.has_value()) {

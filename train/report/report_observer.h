@@ -36,8 +36,8 @@ class ReportObserver : public TrainObserver {
   ReportObserver(std::string machine, int num_ranks, std::optional<int> gpu = std::nullopt,
                  std::function<void(const std::string& text)> warn = nullptr);
 
-  absl::Status OnWarning(const std::string& text) override { return Log("warning", text); }
-  absl::Status OnNote(const std::string& text) override { return Log("note", text); }
+  absl::Status OnWarning(const std::string& text) override { return Tell("warning", text); }
+  absl::Status OnNote(const std::string& text) override { return Tell("note", text); }
   absl::Status OnPlan(const TrainPlan& plan) override;
   absl::Status OnStart(const TrainStart& start) override;
   absl::Status OnStep(const StepMetrics& metrics) override;
@@ -59,6 +59,7 @@ class ReportObserver : public TrainObserver {
   Counts Communicated() const;
   void CountStep(int64_t step);
   absl::Status Log(const std::string& kind, const std::string& text);
+  absl::Status Tell(const std::string& kind, const std::string& text);
   void Append(nlohmann::ordered_json record);
   void AppendMemory();
   void AppendObserved(const char* what, uint64_t bytes);
