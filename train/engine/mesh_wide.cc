@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/tensor/tensor.h"
 
@@ -20,6 +22,31 @@ absl::Status BroadcastFromRankZero(const Mesh& mesh, const Tensor& x) {
     if (group.size() > 1) STRAKE_RETURN_IF_ERROR(group.Broadcast(x, 0).Wait().status());
   }
   return absl::OkStatus();
+}
+
+// Bytes in 64-bit words, which collectives carry.
+std::vector<int64_t> WordsFor(int64_t num_bytes) {
+  return std::vector<int64_t>((num_bytes + sizeof(int64_t) - 1) / sizeof(int64_t));
+}
+
+Tensor TensorOf(std::vector<int64_t>& words) {
+  return Tensor(words.data(), DType::kI64, {static_cast<int64_t>(words.size())});
+}
+
+absl::Status SendText(Communicator& group, int to, const std::string& text) {
+  int64_t size = static_cast<int64_t>(text.size());
+  STRAKE_RETURN_IF_ERROR(group.Send(Tensor(&size, DType::kI64, {1}), to).Wait().status());
+  std::vector<int64_t> words = WordsFor(size);
+  std::memcpy(words.data(), text.data(), size);
+  return group.Send(TensorOf(words), to).Wait().status();
+}
+
+absl::StatusOr<std::string> ReceiveText(Communicator& group, int from) {
+  int64_t size = 0;
+  STRAKE_RETURN_IF_ERROR(group.Recv(Tensor(&size, DType::kI64, {1}), from).Wait().status());
+  std::vector<int64_t> words = WordsFor(size);
+  STRAKE_RETURN_IF_ERROR(group.Recv(TensorOf(words), from).Wait().status());
+  return std::string(reinterpret_cast<const char*>(words.data()), size);
 }
 
 }  // namespace
@@ -46,12 +73,24 @@ absl::StatusOr<bool> AnyRank(const Mesh& mesh, bool value) {
 absl::Status BroadcastText(const Mesh& mesh, std::string* text) {
   int64_t size = text->size();
   STRAKE_RETURN_IF_ERROR(BroadcastFromRankZero(mesh, Tensor(&size, DType::kI64, {1})));
-  std::vector<int64_t> words((size + sizeof(int64_t) - 1) / sizeof(int64_t));
+  std::vector<int64_t> words = WordsFor(size);
   text->resize(size);
   std::memcpy(words.data(), text->data(), size);
-  const int64_t count = words.size();
-  STRAKE_RETURN_IF_ERROR(BroadcastFromRankZero(mesh, Tensor(words.data(), DType::kI64, {count})));
+  STRAKE_RETURN_IF_ERROR(BroadcastFromRankZero(mesh, TensorOf(words)));
   std::memcpy(text->data(), words.data(), size);
+  return absl::OkStatus();
+}
+
+// The innermost axis comes first: so each group's texts are in the order of their ranks.
+absl::Status GatherText(const Mesh& mesh, absl::string_view separator, std::string* text) {
+  for (auto axis = std::rbegin(kAxes); axis != std::rend(kAxes); ++axis) {
+    Communicator& group = mesh.communicator(*axis);
+    if (group.rank() > 0) return SendText(group, 0, *text);
+    for (int rank = 1; rank < group.size(); ++rank) {
+      STRAKE_ASSIGN_OR_RETURN(const std::string other, ReceiveText(group, rank));
+      absl::StrAppend(text, separator, other);
+    }
+  }
   return absl::OkStatus();
 }
 

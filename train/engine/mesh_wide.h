@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "parallel/mesh/mesh.h"
 
 namespace strake {
@@ -19,6 +20,10 @@ absl::StatusOr<bool> AnyRank(Communicator& group, bool value);
 
 // Broadcasts rank 0's text to every rank.
 absl::Status BroadcastText(const Mesh& mesh, std::string* text);
+
+// Appends the other ranks' texts, in their order and each behind a separator, to rank 0's. Other
+// ranks' texts are undefined afterwards.
+absl::Status GatherText(const Mesh& mesh, absl::string_view separator, std::string* text);
 
 }  // namespace strake
 

@@ -1,7 +1,6 @@
 #include "train/trace/run_trace.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -12,7 +11,6 @@
 #include "core/base/path_kind.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/tensor.h"
 #include "parallel/comm/communicator.h"
 #include "train/engine/mesh_wide.h"
 
@@ -24,42 +22,10 @@ namespace {
 constexpr int64_t kMaxSlices = int64_t{1} << 20;
 constexpr int64_t kMinSlices = int64_t{1} << 14;
 
-constexpr MeshAxis kInnermostFirst[] = {MeshAxis::kTp, MeshAxis::kCp, MeshAxis::kPp, MeshAxis::kDp};
-
 // Differs from machine to machine, and from boot to boot; "" where the system does not tell.
 std::string MachineName() {
   const auto id = ReadFile("/proc/sys/kernel/random/boot_id");
   return id.ok() ? id->substr(0, id->find('\n')) : "";
-}
-
-Tensor Words(std::vector<int64_t>& words) {
-  return Tensor(words.data(), DType::kI64, {static_cast<int64_t>(words.size())});
-}
-
-absl::Status SendText(Communicator& group, int to, const std::string& text) {
-  std::vector<int64_t> size = {static_cast<int64_t>(text.size())};
-  STRAKE_RETURN_IF_ERROR(group.Send(Words(size), to).Wait().status());
-  std::vector<int64_t> words((text.size() + sizeof(int64_t) - 1) / sizeof(int64_t));
-  std::memcpy(words.data(), text.data(), text.size());
-  return group.Send(Words(words), to).Wait().status();
-}
-
-absl::StatusOr<std::string> ReceiveText(Communicator& group, int from) {
-  std::vector<int64_t> size(1);
-  STRAKE_RETURN_IF_ERROR(group.Recv(Words(size), from).Wait().status());
-  std::vector<int64_t> words((size[0] + sizeof(int64_t) - 1) / sizeof(int64_t));
-  STRAKE_RETURN_IF_ERROR(group.Recv(Words(words), from).Wait().status());
-  return std::string(reinterpret_cast<const char*>(words.data()), size[0]);
-}
-
-// Appends the texts of the group's other ranks to that of its first rank.
-absl::Status GatherText(Communicator& group, std::string* text) {
-  if (group.rank() > 0) return SendText(group, 0, *text);
-  for (int rank = 1; rank < group.size(); ++rank) {
-    STRAKE_ASSIGN_OR_RETURN(const std::string other, ReceiveText(group, rank));
-    absl::StrAppend(text, ",\n", other);
-  }
-  return absl::OkStatus();
 }
 
 absl::Status WriteEvents(const std::string& path, std::string events) {
@@ -138,12 +104,8 @@ absl::StatusOr<TraceFile> RunTrace::Write(const std::string& directory) {
   STRAKE_ASSIGN_OR_RETURN(file.is_cut, AnyRank(mesh_, trace_.num_dropped() > 0));
   std::string text = trace_.EventsJson(origin_);
   trace_.Clear();
-  for (const MeshAxis axis : kInnermostFirst) {
-    Communicator& group = mesh_.communicator(axis);
-    STRAKE_RETURN_IF_ERROR(GatherText(group, &text));
-    if (group.rank() > 0) return file;
-  }
-  file.status = WriteEvents(file.path, std::move(text));
+  STRAKE_RETURN_IF_ERROR(GatherText(mesh_, ",\n", &text));
+  if (mesh_.rank() == 0) file.status = WriteEvents(file.path, std::move(text));
   return file;
 }
 
