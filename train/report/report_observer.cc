@@ -68,7 +68,7 @@ Json Collectives(const TrainPlan& plan) {
   return rows;
 }
 
-// Of a GPU; 0 where that is not known.
+// The free memory of a GPU; 0 where that is not known.
 size_t FreeBytes(int gpu) {
   const auto described = DescribeCudaDevice(gpu);
   return described.ok() ? described->free_bytes : 0;
@@ -93,8 +93,7 @@ absl::Status ReportObserver::OnPlan(const TrainPlan& plan) {
     const std::string path = absl::StrCat(plan.options.directory, "/", name);
     STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
     if (kind == PathKind::kNothing || plan.holds_run) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is there, and is not of this run; move it away"));
+    return NotOfThisRun(path);
   }
   const int num_ranks = NumRanks(plan.mesh.sizes());
   flops_per_second_ = plan.options.peak_flops / num_ranks;
@@ -174,7 +173,7 @@ void ReportObserver::Append(Json record) {
     return;
   }
   const std::string line = JsonText(record) + "\n";
-  // As the file will be read.
+  // Reads it as the file will be read.
   const auto read = ParseOrderedJson(line, kHistoryName);
   if (read.ok()) report_.history.Add(*read);
   if (const absl::Status status = file_->Append(line); !status.ok()) GiveUp(status);

@@ -9,11 +9,11 @@
 #include "core/base/json.h"
 #include "core/base/lines_from_end.h"
 #include "core/base/status_macros.h"
+#include "train/run/metrics_log.h"
 
 namespace strake {
 namespace {
 
-constexpr int64_t kMaxLogBytes = int64_t{4} << 30;
 constexpr int64_t kMaxStep = int64_t{1} << 53;  // what a page can count to
 
 // NaN where the log has null or nothing.
@@ -147,7 +147,7 @@ std::string RunCurves::Json(int max_parts) const {
 
 absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path) {
   // The last lines, which count, come first.
-  STRAKE_ASSIGN_OR_RETURN(LinesFromEnd lines, LinesFromEnd::Open(path, kMaxLogBytes));
+  STRAKE_ASSIGN_OR_RETURN(LinesFromEnd lines, LinesFromEnd::Open(path, kMaxMetricsLogBytes));
   LoggedCurves logged;
   int64_t next_step = std::numeric_limits<int64_t>::max();
   StepLine of_step;

@@ -17,8 +17,6 @@
 namespace strake {
 namespace {
 
-constexpr int64_t kMaxLogBytes = int64_t{4} << 30;  // 20 million steps
-
 // ",\"targets\":12"; empty where they are all tokens.
 std::string TargetsText(int64_t targets, int64_t tokens) {
   return targets == tokens ? "" : absl::StrCat(",\"targets\":", targets);
@@ -74,7 +72,7 @@ absl::StatusOr<std::string> ReadIfThere(const std::string& path) {
   // An error for a symbolic link to nothing.
   STRAKE_ASSIGN_OR_RETURN(const PathKind kind, PathKindOf(path));
   if (kind == PathKind::kNothing) return "";
-  return ReadFile(path, kMaxLogBytes);
+  return ReadFile(path, kMaxMetricsLogBytes);
 }
 
 }  // namespace
@@ -82,8 +80,7 @@ absl::StatusOr<std::string> ReadIfThere(const std::string& path) {
 absl::Status MetricsLog::CheckIsFree(const std::string& path) {
   STRAKE_ASSIGN_OR_RETURN(const std::string text, ReadIfThere(path));
   if (text.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(path, " is there, and is not of this run; move it away"));
+  return NotOfThisRun(path);
 }
 
 absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const TrainStart& start) {
@@ -93,7 +90,7 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const Train
   std::vector<std::string> notes;
   const std::string aside = path + ".damaged";
   if (!lines.damaged.empty()) {
-    STRAKE_RETURN_IF_ERROR(KeepDamaged(aside, lines.damaged, kMaxLogBytes));
+    STRAKE_RETURN_IF_ERROR(KeepDamaged(aside, lines.damaged, kMaxMetricsLogBytes));
     notes.push_back(absl::StrCat(path, " had damaged lines, which are in ", aside, " now"));
   }
   if (start.held_run && lines.last_step < static_cast<uint64_t>(start.step)) {
@@ -101,7 +98,7 @@ absl::StatusOr<MetricsLog> MetricsLog::Open(const std::string& path, const Train
                                  ", before the checkpoint of step ", start.step));
   }
   STRAKE_RETURN_IF_ERROR(WriteFileDurably(path, lines.kept));
-  STRAKE_ASSIGN_OR_RETURN(AppendedFile file, AppendedFile::Open(path, kMaxLogBytes));
+  STRAKE_ASSIGN_OR_RETURN(AppendedFile file, AppendedFile::Open(path, kMaxMetricsLogBytes));
   return MetricsLog(std::move(file), std::move(notes));
 }
 

@@ -25,6 +25,9 @@
 
 namespace strake {
 
+// What is read of metrics.jsonl, so that no more is written: 20 million steps.
+inline constexpr int64_t kMaxMetricsLogBytes = int64_t{4} << 30;
+
 // Sync() may be called on one thread while another logs.
 class MetricsLog {
  public:

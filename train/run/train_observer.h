@@ -49,8 +49,8 @@ struct TrainPlan {
   const std::string& attention_note;
   // The groups of the first rank. They count its collectives; read that in OnStep alone.
   std::vector<const Communicator*> communicators = {};
-  // Whether the directory holds a run, this one or, which is an error later, another. In one that
-  // does not, files of a run's names are someone else's.
+  // The directory holds a run: this one or, which is an error later, another. Files of a run's
+  // names are someone else's in one that does not.
   bool holds_run = false;
 };
 
@@ -144,6 +144,11 @@ struct TrainEnd {
   int64_t step = 0;       // the last one done
   int64_t num_steps = 0;  // of the run
 };
+
+// The error of OnPlan() for what lies at a path of the observer's where no run is held.
+inline absl::Status NotOfThisRun(const std::string& path) {
+  return absl::FailedPreconditionError(path + " is there, and is not of this run; move it away");
+}
 
 class TrainObserver {
  public:

@@ -157,8 +157,7 @@ absl::Status TensorBoardLog::CheckIsFree(const std::string& folder) {
   const std::string path = absl::StrCat(folder, "/", kFileName);
   STRAKE_ASSIGN_OR_RETURN(const std::string contents, ReadIfThere(path));
   if (!HasContents(contents)) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(path, " is there, and is not of this run; move it away"));
+  return NotOfThisRun(path);
 }
 
 absl::StatusOr<TensorBoardLog> TensorBoardLog::Open(const std::string& folder,
