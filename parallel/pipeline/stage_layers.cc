@@ -24,10 +24,8 @@ class Cuts {
   // Joins what two groups of stages cost.
   using Join = std::function<double(double, double)>;
 
-  // The number of layers of each stage, with the least joined `measure` of the stages' costs; also
-  // that least.
-  std::vector<int64_t> Best(const std::function<double(double)>& measure, const Join& join,
-                            double* least) const {
+  // The number of layers of each stage, with the least joined `measure` of the stages' costs.
+  std::vector<int64_t> Best(const std::function<double(double)>& measure, const Join& join) const {
     const int64_t n = num_layers();
     // [s][i]: the first s stages have the first i layers.
     std::vector<std::vector<double>> best(stages_ + 1, std::vector<double>(n + 1, kInfinity));
@@ -43,12 +41,19 @@ class Cuts {
         }
       }
     }
-    *least = best[stages_][n];
     std::vector<int64_t> counts(stages_);
     for (int64_t s = stages_, end = n; s > 0; end = begins[s][end], --s) {
       counts[s - 1] = end - begins[s][end];
     }
     return counts;
+  }
+
+  double Dearest(const std::vector<int64_t>& counts) const {
+    double dearest = 0;
+    for (int64_t stage = 0, begin = 0; stage < stages_; begin += counts[stage++]) {
+      dearest = std::max(dearest, Cost(static_cast<int>(stage), begin, begin + counts[stage]));
+    }
+    return dearest;
   }
 
  private:
@@ -67,13 +72,12 @@ class Cuts {
 
 std::vector<int64_t> LayersOfStages(const LayerCosts& costs, int stages, int chunks) {
   const Cuts cuts(costs, stages, chunks);
-  double dearest = 0, squares = 0;
-  cuts.Best([](double cost) { return cost; }, [](double a, double b) { return std::max(a, b); },
-            &dearest);
+  const double dearest = cuts.Dearest(cuts.Best([](double cost) { return cost; },
+                                                [](double a, double b) { return std::max(a, b); }));
   // Sums of the same layers differ by roundings.
   const double limit = dearest * (1 + 1e-12);
   return cuts.Best([limit](double cost) { return cost > limit ? kInfinity : cost * cost; },
-                   std::plus<double>(), &squares);
+                   std::plus<double>());
 }
 
 }  // namespace
