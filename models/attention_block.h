@@ -119,7 +119,7 @@ class AttentionBlock {
   // arena of `kept`.
   absl::Status Recompute(const Context& ctx, const Context& kept, const Tensor& rope_table,
                          AttentionBlockSaved* saved) const;
-  // With null, computes the weight gradients too.
+  // Computes the weight gradients too, where `kept` is null.
   absl::Status RunBackward(const Context& ctx, const Context* kept, const Tensor& rope_table,
                            const Tensor& dy, const Tensor& dx, AttentionBlockSaved* saved) const;
 

@@ -86,7 +86,7 @@ class MlpBlock {
   // Returns the gradient of u from g's, in the memory of one of dg and u; that of u, if it stays.
   absl::StatusOr<Tensor> BackwardActivation(const Context& ctx, bool stays, const Tensor& dg,
                                             const Tensor& u) const;
-  // With null, computes the weight gradients too.
+  // Computes the weight gradients too, where `kept` is null.
   absl::Status RunBackward(const Context& ctx, const Context* kept, const Tensor& dy,
                            const Tensor& dx, MlpBlockSaved* saved) const;
   // Computes x += the branch's output of g, whose own memory is scratch.

@@ -56,7 +56,7 @@ class ResidualBranch {
 
   absl::StatusOr<Tensor> BackwardOutput(const Context& ctx, const Context* kept, const Tensor& dy,
                                         ResidualBranchSaved* saved) const;
-  // With `kept`, dh is AllocateInputGradient()'s where that is defined.
+  // dh is AllocateInputGradient()'s where there is a `kept` and that is defined.
   absl::Status BackwardInput(const Context& ctx, const Context* kept, const Tensor& dh,
                              const Tensor& dx, ResidualBranchSaved* saved) const;
   // Returns a dh like dx for BackwardInputWeight to read; undefined where it reads none.

@@ -51,7 +51,7 @@ struct Block {
   std::string Where() const { return absl::StrCat(page, ":", line); }
 };
 
-// Whether a paragraph that begins with this line is commands, and not what they print.
+// Tells whether a paragraph that begins with this line is commands, and not what they print.
 bool BeginsCommands(absl::string_view line) {
   static const auto& kCommands = *new std::set<std::string>{
       "#!/bin/bash", "(umask",      "cd",      "cp",      "curl", "docker", "echo", "env",
@@ -213,7 +213,7 @@ void MakeUserFolder(const TinyRun& user) {
   }
 }
 
-// Whether a text has all that a page shows of it, in that order: "..." stands for anything.
+// Tells whether a text has all that a page shows of it, in that order: "..." stands for anything.
 bool Shows(absl::string_view shown, absl::string_view text) {
   for (absl::string_view part : absl::StrSplit(absl::StripAsciiWhitespace(shown), "...")) {
     part = absl::StripAsciiWhitespace(part);
@@ -274,7 +274,7 @@ TEST(DocsCommandsTest, EveryBlockDoesWhatItsMarkSays) {
   }
 }
 
-// Whether texts of a program, each of six bytes or more, follow each other to make up this one.
+// Tells whether texts of a program, each of six bytes or more, make up this one in a row.
 bool IsMadeOf(absl::string_view text, const std::string& program) {
   constexpr size_t kFewest = 6;
   const auto has = [&](size_t size) {
@@ -306,7 +306,7 @@ std::vector<std::string> WordsOf(absl::string_view shown) {
   return parts;
 }
 
-// Whether the program of a training may say this.
+// Tells whether the program of a training may say this.
 bool MaySay(const std::string& error, const std::string& train) {
   const std::vector<std::string> words = WordsOf(error);
   return std::all_of(words.begin(), words.end(),

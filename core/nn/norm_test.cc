@@ -81,7 +81,7 @@ TEST_P(NormTest, GradientsByComplexStepAndAnnouncements) {
   }
 }
 
-// Of two micro-batches, whose weight passes come after both input passes.
+// Two micro-batches, whose weight passes come after both input passes.
 TEST_P(NormTest, TwoPassesHaveTheBitsOfOne) {
   const auto [kind, accumulate_dx] = GetParam();
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF64}) {

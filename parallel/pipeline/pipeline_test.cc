@@ -113,7 +113,7 @@ TEST(PipelineSchedule, CanBeDoneInAnyShape) {
   EXPECT_EQ(num_shapes, 4 * 16 * 64 + 3 * 3 * (16 * 64 - 16 * 15 / 2));
 }
 
-// With passes that take the same time, and where the backward pass is one of them.
+// Passes take the same time, and the backward pass is one of them.
 TEST(PipelineSchedule, IdleShareIsTheFormula) {
   const PipelineCosts two_passes = {.weight_gradient = 0};
   for (int stages = 1; stages <= 16; ++stages) {
@@ -151,7 +151,7 @@ TEST(PipelineSchedule, HoldsAsManyPassesAsItIsGiven) {
   }
 }
 
-// With slow transfers, stages that run ahead wait less.
+// Stages that run ahead wait less for slow transfers.
 TEST(PipelineSchedule, PassesInFlightHideTransfers) {
   const PipelineCosts costs = {.transfer = 0.5};
   const double least = Simulate({PipelineKind::kZeroBubble, 4, 1, 32, 4}, costs).time;

@@ -55,7 +55,7 @@ Leads LeadsOf(const PipelineShape& shape, int stage) {
   int forward = ForwardLead(shape, stage);
   if (shape.kind != PipelineKind::kZeroBubble) return {forward, 0};
   const int in_flight = shape.in_flight > 0 ? shape.in_flight : MinInFlight(shape);
-  // With one chunk, a stage that has room for more passes does them ahead, one for each stage below
+  // A stage of one chunk that has room for more passes does them ahead, one for each stage below
   // it: then none waits for the first gradient, and all end that much later (section 2.2).
   if (shape.chunks == 1) {
     forward += std::min(in_flight - MinInFlight(shape), shape.stages - 1 - stage);
@@ -135,7 +135,7 @@ std::vector<PipelineAction> PipelineActions(const PipelineShape& shape, int stag
       actions.push_back(forward[num_forward++]);
     }
     actions.push_back(input[i]);
-    // Behind the last forward pass there is a wait before each gradient, which one fills.
+    // Each gradient behind the last forward pass is waited for, which a weight pass fills.
     const bool draining = num_forward == num_passes;
     if (i + 1 - num_weight > leads.input || draining) actions.push_back(weight[num_weight++]);
   }

@@ -58,7 +58,7 @@ class Simulator {
     Key key;  // of the pass that it is for
     double arrival;
   };
-  // From one stage to another, of one kind of pass.
+  // What one stage sends to another, of one kind of pass.
   struct Channel {
     std::vector<Message> sent = {};
     size_t num_taken = 0;
@@ -130,8 +130,8 @@ class Simulator {
     return ActionError(stage, action, absl::StrCat("comes before the ", needed.ToString()));
   }
 
-  // When the output of the part before, or the gradient of the part behind, is there; none where
-  // that is not known yet.
+  // Returns when the output of the part before, or the gradient of the part behind, is there; none
+  // where that is not known yet.
   absl::StatusOr<std::optional<double>> TakeInput(int stage, const PipelineAction& action) {
     const Key key = KeyOf(stage, action);
     if (action.pass == PipelinePass::kWeightGradient || !IsInModel(Previous(key))) return 0;

@@ -10,7 +10,7 @@
 
 namespace strake {
 
-// In any unit of time.
+// Durations, in any unit.
 struct PipelineCosts {
   double forward = 1, input_gradient = 1, weight_gradient = 1;
   double transfer = 0;  // from the end of a pass to where its result has arrived

@@ -61,7 +61,7 @@ int64_t ColumnParallelLinear::NumOutputRows(int64_t num_rows) const {
 Pending<Tensor> ColumnParallelLinear::BackwardInput(const Context& ctx, const Tensor& dy,
                                                     LinearSaved* saved, const Context* kept,
                                                     Tensor dx) const {
-  // With sequence parallelism, the rows of all ranks; dx has this rank's.
+  // The rows of all ranks under sequence parallelism, where dx has this rank's.
   const Tensor own = tp_.sequence_parallel() ? Tensor() : dx;
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor all,

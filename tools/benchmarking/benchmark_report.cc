@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Of the table of ops with limits or forecasts beside it.
+// The width of the table of ops with limits or forecasts beside it.
 constexpr int kWholeTableColumns = 120;
 
 double Median(std::vector<double> sorted) {

@@ -39,8 +39,8 @@ class Progress {
 
   // `columns` = 0 shows no bar, but lines. `out` must outlive the Progress; `clock` is for tests.
   Progress(std::ostream* out, int columns, std::function<double()> clock = MonotonicSeconds);
-  // On stdout or stderr (STDOUT_FILENO, STDERR_FILENO). A bar has room in the window as it is when
-  // the bar is drawn.
+  // Shows it on stdout or stderr (STDOUT_FILENO, STDERR_FILENO). A bar has room in the window as it
+  // is when the bar is drawn.
   explicit Progress(int fd, std::function<double()> clock = MonotonicSeconds);
   // Erases the bar.
   ~Progress();
@@ -85,7 +85,7 @@ class Progress {
   void Erase();
 
  private:
-  // With mutex_ locked:
+  // Called with mutex_ locked:
   void FollowWindow();
   void ShowWork();
   void EraseBar();

@@ -13,7 +13,7 @@
 
 namespace strake {
 
-// On a quiet screen it prints warnings, and at the end the lines of the last step.
+// Prints warnings alone on a quiet screen, and at the end the lines of the last step.
 class ScreenObserver : public TrainObserver {
  public:
   // Both must outlive the observer.

@@ -32,7 +32,7 @@ Char FirstChar(absl::string_view text) {
           utf8proc_charwidth(static_cast<utf8proc_int32_t>(decoded.code_point))};
 }
 
-// Where to break a line that is too long: after at least `least` bytes.
+// Returns where to break a line that is too long: after at least `least` bytes.
 size_t BreakOf(absl::string_view line, int columns, size_t least) {
   const size_t room = std::max(FitColumns(line, columns).size(), FirstChar(line).num_bytes);
   const size_t space = line.substr(0, room + 1).rfind(' ');

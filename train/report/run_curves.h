@@ -70,8 +70,8 @@ struct LoggedCurves {
 };
 
 // Reads a log, also while its run appends to it: what follows the last line's end is left out.
-// Where steps go back, as in a log that was put together of two, the later lines count: those
-// before them, of the same steps and later ones, are left out. Errors are ReadFile()'s.
+// The later lines count where steps go back, as in a log that was put together of two: those before
+// them, of the same steps and later ones, are left out. Errors are ReadFile()'s.
 absl::StatusOr<LoggedCurves> ReadRunCurves(const std::string& path);
 
 }  // namespace strake

@@ -1,5 +1,5 @@
-// For any text as a log, each of its lines that ReadStepLine() takes gives the curves that it gives
-// as JSON, and the log gives JSON, or none.
+// Takes any text as a log: each of its lines that ReadStepLine() takes gives the curves that it
+// gives as JSON, and the log gives JSON, or none.
 #include <cstdint>
 #include <string>
 #include <vector>

@@ -38,7 +38,7 @@ bool HasNumber(const Json& record, const char* key) {
   return it != record.end() && it->is_number();
 }
 
-// Whether it is a list of objects that have these integers.
+// Tells whether it is a list of objects that have these integers.
 bool HasRows(const Json& record, const char* key, std::initializer_list<const char*> counts) {
   const auto rows = record.find(key);
   if (rows == record.end() || !rows->is_array()) return false;

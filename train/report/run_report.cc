@@ -35,7 +35,7 @@ absl::StatusOr<LoggedCurves> ReadMetrics(const std::string& directory) {
   return logged;
 }
 
-// Where run.json is missing, the curves are shown alone.
+// The curves are shown alone where run.json is missing.
 absl::Status AddRecord(const std::string& directory, RunReport* report) {
   const auto record = ReadRunRecord(directory);
   if (absl::IsNotFound(record.status())) return absl::OkStatus();

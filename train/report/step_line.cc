@@ -50,7 +50,7 @@ class Scanner {
   }
 
  private:
-  // Whether JSON allows the beginning of what from_chars() also reads.
+  // Tells whether JSON allows the beginning of what from_chars() also reads.
   bool BeginsNumber() const {
     const char* at = at_;
     if (at < end_ && *at == '-') ++at;
@@ -67,7 +67,7 @@ class Scanner {
     const char* const begin = at_;
     const auto read = std::from_chars(begin, end_, *value);
     at_ = read.ptr;
-    // To JSON "-0" is an integer, without a sign.
+    // JSON takes "-0" for an integer, without a sign.
     return read.ec == std::errc() && absl::string_view(begin, at_ - begin) != "-0";
   }
 

@@ -89,7 +89,7 @@ absl::Status RunSaver::TellOfWaiting(bool waits) {
   return TellWork(observers_, {.what = waits ? kWritingCheckpoint : ""});
 }
 
-// For the thread that writes, which observers hear of only while the one that runs the steps waits.
+// Observers hear of the thread that writes only while the one that runs the steps waits.
 OnWork RunSaver::TellerWhereRanksWait() const {
   return [this](const WorkState& work) {
     if (waits_) (void)TellWork(observers_, work);

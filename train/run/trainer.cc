@@ -109,7 +109,7 @@ absl::Status Trainer::TellWorkOf(const std::string& what,
   return TellWork(observers_);
 }
 
-// For what tells how far it is. Where an observer fails at that, it is told of the end, too.
+// Work tells how far it is. Where an observer fails at that, it is told of the end, too.
 OnWork Trainer::WorkTeller() const {
   return [this](const WorkState& work) { (void)TellWork(observers_, work); };
 }
@@ -758,7 +758,7 @@ int64_t Trainer::StepToMeasure() const {
   return traced ? options_.last_traced_step + 1 : step;
 }
 
-// On all ranks, so that none of them has a CUDA graph in this step.
+// Measures on all ranks, so that none of them has a CUDA graph in this step.
 absl::Status Trainer::MeasuredStep() {
   OpProfile of_host;
   std::optional<CudaOpProfile> of_gpu;

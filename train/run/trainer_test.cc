@@ -350,7 +350,7 @@ TEST_F(TrainerTest, UtilisationIsAShareOfThePeak) {
   }
 }
 
-// As many as --epochs asks for, rounded up to whole steps; with sources, of all their samples.
+// Steps are as many as --epochs asks for, rounded up; sources count with all their samples.
 TEST_F(TrainerTest, EpochsAreOfAllTrainingData) {
   WriteFile(directory_ / "more.txt", std::string(999, 'x'));
   options_.epochs = 0.5;

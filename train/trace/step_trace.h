@@ -116,7 +116,7 @@ class StepTrace : public OpProfile {
   int64_t first_time_ = -1, last_time_ = -1;  // of the traced steps
   ThreadTrace saver_;
 
-  // On a GPU:
+  // Members of a GPU's trace:
   std::optional<CudaTimeline> timeline_;
   int64_t anchor_point_ = 0, anchor_time_ = 0;  // the same moment on both clocks, to some us
   std::vector<Start> starts_;
