@@ -42,7 +42,9 @@ const Parameter* AddPositionTable(const ModelConfig& c, const TensorParallel& tp
 Parameter* AddTableCopy(const ModelConfig& c, const TensorParallel& tp, ParameterArena* arena) {
   Parameter* const table =
       AddTokenTable(c, tp, TensorName(TensorNamesOf(c).token_embedding), arena);
-  for (ParameterSegment& segment : arena->records().back().segments) segment.slice.owner = false;
+  ParameterRecord& record = arena->records().back();
+  for (ParameterSegment& segment : record.segments) segment.slice.owner = false;
+  record.own_bucket = true;
   return table;
 }
 
@@ -132,6 +134,7 @@ Transformer::Transformer(const ModelConfig& config, int64_t max_seq_len, Paramet
   layers_.emplace();
   if (is_first()) {
     Parameter* const table = AddTokenTable(config, tp, TensorName(names.token_embedding), arena);
+    arena->records().back().own_bucket = config.tie_word_embeddings && !is_last();
     layers_->embedding.emplace(table, config.vocab_size, tp);
     position_table_ = AddPositionTable(config, tp, arena);
   }

@@ -51,6 +51,9 @@ struct ParameterRecord {
   bool weight_decay = false;               // matrices and embeddings, not norms and biases
   WeightInit init;
   int64_t offset = 0;  // in elements, in every array over the index space
+  // Gradients are reduced in a bucket without others: other ranks hold a copy elsewhere in their
+  // index space, of which they have to update the same parts.
+  bool own_bucket = false;
 
   // The name of the first segment.
   const std::string& name() const { return segments.front().name; }
@@ -87,6 +90,12 @@ class ParameterArena {
   // Must precede Allocate(). The address stays valid for the arena's lifetime.
   Parameter* Add(std::vector<ParameterSegment> segments, Shape shape, bool weight_decay,
                  WeightInit init = {});
+
+  // Starts a part with the next parameter: the gradients of a part are ready together, and others'
+  // later or earlier. The first part needs no start. CHECKs that no part is empty.
+  void StartPart();
+  // The positions in records() at which parts begin, ascending from 0.
+  const std::vector<int>& parts() const { return parts_; }
 
   // Moves parameters apart, so that each group of consecutive ones fills a multiple of
   // `num_elements`, itself a multiple of 64: the gap behind the group's last parameter grows. The
@@ -126,6 +135,7 @@ class ParameterArena {
   void SetTensors(void* values, void* grads, DType dtype, bool with_gradients, Device device);
 
   std::deque<ParameterRecord> records_;
+  std::vector<int> parts_ = {0};
   int64_t num_elements_ = 0;
   DeviceMemory value_memory_, grad_memory_;
   Tensor values_, grads_;

@@ -3,6 +3,7 @@
 #define STRAKE_TRAIN_ENGINE_ENGINE_OPTIONS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "core/base/dtype.h"
@@ -13,8 +14,20 @@
 #include "models/head_loss.h"
 #include "models/model_config.h"
 #include "parallel/data/gradient_reducer.h"
+#include "parallel/pipeline/schedule.h"
 
 namespace strake {
+
+// How the stages of a pipeline, the mesh's pp ranks, share the work of a step.
+struct PipelineOptions {
+  PipelineKind kind = PipelineKind::k1f1b;
+  int chunks = 1;     // per stage
+  int in_flight = 0;  // PipelineShape::in_flight
+  // The numbers of layers of the model's parts (CheckStageLayers()); empty: spread by FLOPs.
+  std::vector<int64_t> layers = {};
+  // Of each step and data-parallel rank: memory is planned for them.
+  int64_t micro_batches = 1;
+};
 
 struct EngineOptions {
   ModelConfig model = {};
@@ -39,6 +52,7 @@ struct EngineOptions {
   // none.
   int64_t step_sequences = 0;
   bool documents = false;         // micro-batches come with documents (core/ops/documents.h)
+  PipelineOptions pipeline = {};  // of several pp ranks; one rank ignores it
   LogitsChunk logits_chunk = {};  // tests lower it
   ActivationRecompute activation_recompute = ActivationRecompute::kNone;
 };
