@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
@@ -111,6 +112,142 @@ TEST(PipelineSchedule, CanBeDoneInAnyShape) {
   });
   // Several chunks need as many micro-batches as stages, and are not for 1f1b.
   EXPECT_EQ(num_shapes, 4 * 16 * 64 + 3 * 3 * (16 * 64 - 16 * 15 / 2));
+}
+
+// What a stage has for its passes.
+struct Reuse {
+  int posted_ahead = 0;   // actions before the one that takes a gradient when its receive is posted
+  int extra_regions = 0;  // regions of memory beyond a chunk's peak in flight
+};
+
+// Executes actions where the memory of a pass is used again by a later one of its chunk, in turn:
+// that waits until the gradient in it, which was sent, is being received.
+class ReuseSimulator {
+ public:
+  ReuseSimulator(const PipelineShape& shape, const Reuse& reuse)
+      : shape_(shape),
+        reuse_(reuse),
+        actions_(AllActions(shape)),
+        regions_(num_parts(), 0),
+        next_(shape.stages, 0) {
+    for (std::vector<int>& indices : index_) indices.resize(num_parts() * shape.micro_batches);
+    for (int stage = 0; stage < shape.stages; ++stage) {
+      const Actions& actions = actions_[stage];
+      std::vector<int> in_flight(shape.chunks, 0);
+      for (size_t i = 0; i < actions.size(); ++i) {
+        const int part = PipelinePart(shape_, stage, actions[i].chunk);
+        if (actions[i].pass == PipelinePass::kForward) ++in_flight[actions[i].chunk];
+        regions_[part] = std::max(regions_[part], in_flight[actions[i].chunk]);
+        if (actions[i].pass == PipelinePass::kWeightGradient) --in_flight[actions[i].chunk];
+        IndexOf(actions[i].pass, actions[i].micro_batch, part) = static_cast<int>(i);
+      }
+    }
+  }
+
+  // "stage 0 at F1.1" of each stage that waits for ever.
+  std::string Stuck() {
+    for (bool progress = true; progress;) {
+      progress = false;
+      for (int stage = 0; stage < shape_.stages; ++stage) {
+        while (next_[stage] < NumActions(stage) && CanBegin(stage, NextOf(stage))) {
+          ++next_[stage];
+          progress = true;
+        }
+      }
+    }
+    std::string stuck;
+    for (int stage = 0; stage < shape_.stages; ++stage) {
+      if (next_[stage] == NumActions(stage)) continue;
+      absl::StrAppend(&stuck, " stage ", stage, " at ", Text({NextOf(stage)}));
+    }
+    return stuck;
+  }
+
+ private:
+  int num_parts() const { return shape_.stages * shape_.chunks; }
+  int NumActions(int stage) const { return static_cast<int>(actions_[stage].size()); }
+  const PipelineAction& NextOf(int stage) const { return actions_[stage][next_[stage]]; }
+  int& IndexOf(PipelinePass pass, int micro_batch, int part) {
+    return index_[static_cast<int>(pass)][micro_batch * num_parts() + part];
+  }
+  bool Done(PipelinePass pass, int micro_batch, int part) {
+    return next_[part % shape_.stages] > IndexOf(pass, micro_batch, part);
+  }
+
+  bool CanBegin(int stage, const PipelineAction& action) {
+    const int part = PipelinePart(shape_, stage, action.chunk);
+    switch (action.pass) {
+      case PipelinePass::kForward:
+        if (!RegionIsFree(action.micro_batch, part)) return false;
+        return part == 0 || Done(action.pass, action.micro_batch, part - 1);
+      case PipelinePass::kInputGradient:
+        return part == num_parts() - 1 || Done(action.pass, action.micro_batch, part + 1);
+      case PipelinePass::kWeightGradient:
+        return true;
+    }
+    return false;
+  }
+
+  bool RegionIsFree(int micro_batch, int part) {
+    micro_batch -= regions_[part] + reuse_.extra_regions;
+    if (micro_batch < 0 || part == 0 || shape_.stages == 1) return true;
+    const int receiver = (part - 1) % shape_.stages;
+    return next_[receiver] + reuse_.posted_ahead >=
+           IndexOf(PipelinePass::kInputGradient, micro_batch, part - 1);
+  }
+
+  const PipelineShape shape_;
+  const Reuse reuse_;
+  const std::vector<Actions> actions_;
+  std::vector<int> regions_;               // peak in flight, by part
+  std::vector<int> next_;                  // actions done, by stage
+  std::array<std::vector<int>, 3> index_;  // by pass: of an action in its stage's list
+};
+
+// Calls `check` with every shape, and for zero_bubble with more passes in flight, too.
+void ForAllShapesInFlight(const std::function<void(const PipelineShape&)>& check) {
+  ForAllShapes([&](PipelineShape shape) {
+    check(shape);
+    if (shape.kind != PipelineKind::kZeroBubble) return;
+    for (const int more : {1, shape.stages}) {
+      shape.in_flight = MinInFlight(shape) + more;
+      check(shape);
+    }
+  });
+}
+
+std::string Describe(const PipelineShape& shape) {
+  return absl::StrCat(PipelineKindName(shape.kind), ", ", shape.stages, " stages, ", shape.chunks,
+                      " chunks, ", shape.micro_batches, " micro-batches, in flight ",
+                      shape.in_flight);
+}
+
+TEST(PipelineMemory, IsUsedAgainWhereReceivesArePostedOneActionAhead) {
+  ForAllShapesInFlight([](const PipelineShape& shape) {
+    EXPECT_EQ(ReuseSimulator(shape, {.posted_ahead = 1}).Stuck(), "") << Describe(shape);
+  });
+}
+
+TEST(PipelineMemory, IsUsedAgainWhereAChunkHasARegionMore) {
+  ForAllShapesInFlight([](const PipelineShape& shape) {
+    EXPECT_EQ(ReuseSimulator(shape, {.extra_regions = 1}).Stuck(), "") << Describe(shape);
+  });
+}
+
+// With groups of micro-batches of the same size neither is needed.
+TEST(PipelineMemory, IsUsedAgainWhereStagesDivideMicroBatches) {
+  ForAllShapesInFlight([](const PipelineShape& shape) {
+    if (shape.chunks > 1 && shape.micro_batches % shape.stages != 0) return;
+    EXPECT_EQ(ReuseSimulator(shape, {}).Stuck(), "") << Describe(shape);
+  });
+}
+
+// The smallest shape in which one of the two is needed. Stage 0 waits until stage 1 receives the
+// gradient of micro-batch 0 in part 2, and stage 1 for what stage 0 then sends.
+TEST(PipelineMemory, CanDeadlockWhereReceivesArePostedLate) {
+  for (const PipelineKind kind : {PipelineKind::kInterleaved, PipelineKind::kZeroBubble}) {
+    EXPECT_EQ(ReuseSimulator({kind, 2, 3, 5}, {}).Stuck(), " stage 0 at F4.1 stage 1 at F4.1");
+  }
 }
 
 // Passes take the same time, and the backward pass is one of them.
