@@ -1,9 +1,11 @@
 #include "parallel/comm/communicator.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/memory/device_memory.h"
@@ -162,6 +164,28 @@ absl::StatusOr<std::unique_ptr<Communicator>> Communicator::Split(int color, int
                           SplitGroup(std::move(call), std::move(options)));
   group->cuda_stream_ = cuda_stream_;
   return group;
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> Communicator::SplitInto(absl::Span<const int> members,
+                                                                      std::string axis,
+                                                                      CallSite site) {
+  const int place = PlaceIn(members);
+  return Split(members.front(), place, std::move(axis), site);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> Communicator::SplitNeighbours(int num_ranks,
+                                                                            std::string axis,
+                                                                            CallSite site) {
+  std::vector<int> members(num_ranks);
+  std::iota(members.begin(), members.end(), rank_ / num_ranks * num_ranks);
+  return SplitInto(members, std::move(axis), site);
+}
+
+int Communicator::PlaceIn(absl::Span<const int> members) const {
+  const auto place = std::find(members.begin(), members.end(), rank_);
+  CHECK(place != members.end()) << "[split] rank " << rank_ << " of " << size_
+                                << " gives a group of ranks " << absl::StrJoin(members, ", ");
+  return static_cast<int>(place - members.begin());
 }
 
 absl::Status Communicator::CheckReplicated(const Tensor& x, absl::string_view name, CallSite site) {

@@ -38,7 +38,9 @@
 namespace strake {
 
 struct CommunicatorOptions {
-  std::string axis = "world";  // what errors and counters call the group
+  // What errors and counters call the group. Behind a space may stand which part of the axis the
+  // group is, "pp 1->2", which errors and traces tell and counters leave out.
+  std::string axis = "world";
   // How long a wait may take before the group fails.
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
   bool check = false;  // CheckReplicated() compares; equal on every rank
@@ -66,6 +68,8 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const std::string& axis() const { return options_.axis; }
+  // The axis without what stands behind a space: what counters of several groups add up by.
+  std::string stats_axis() const { return axis().substr(0, axis().find(' ')); }
   const CommunicatorOptions& options() const { return options_; }
 
   // Binds the stream that tensors on a GPU are produced and used on, of the calling thread's
@@ -118,6 +122,10 @@ class Communicator {
   Pending<Tensor> Send(const Tensor& x, int to, CallSite site = CallSite::Here());
   Pending<Tensor> Recv(Tensor y, int from, CallSite site = CallSite::Here());
 
+  // Starts the messages called so far, which may otherwise start at this rank's next wait. In a
+  // group that has messages only it waits for no rank. An error is that of the messages' waits.
+  virtual void StartMessages() {}
+
   // Returns on a rank only after every rank has called it; moves no data.
   absl::Status Barrier(CallSite site = CallSite::Here());
 
@@ -126,11 +134,15 @@ class Communicator {
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string axis,
                                                       CallSite site = CallSite::Here());
 
+  // Splits the group into groups that the ranks know: `members` are the ranks of the calling rank's
+  // group, in their new order.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> SplitInto(absl::Span<const int> members,
+                                                                  std::string axis,
+                                                                  CallSite site = CallSite::Here());
+
   // Splits the group into blocks of `num_ranks` neighbours, which divides its size.
-  virtual absl::StatusOr<std::unique_ptr<Communicator>> SplitNeighbours(
-      int num_ranks, std::string axis, CallSite site = CallSite::Here()) {
-    return Split(rank_ / num_ranks, rank_, std::move(axis), site);
-  }
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitNeighbours(int num_ranks, std::string axis,
+                                                                CallSite site = CallSite::Here());
 
   // Returns an error unless x holds the same bytes on every rank: detects replicated tensors that
   // have drifted apart. `name` is for the error. Not counted.
@@ -172,6 +184,9 @@ class Communicator {
   // Split() with its call (color, key) and the new group's options.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,
                                                                    CommunicatorOptions options) = 0;
+
+  // This rank's place among the members of a group; CHECKs that it is one.
+  int PlaceIn(absl::Span<const int> members) const;
 
  private:
   Pending<Tensor> AllReduce(CollectiveKind kind, Tensor x, CallSite site);

@@ -10,16 +10,16 @@ namespace strake {
 DryRunCommunicator::DryRunCommunicator(int rank, int size, std::string axis, OpRecorder* recorder)
     : Communicator(rank, size, {.axis = std::move(axis)}), recorder_(recorder) {}
 
-absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitNeighbours(
-    int num_ranks, std::string axis, CallSite /*site*/) {
-  return std::make_unique<DryRunCommunicator>(rank() % num_ranks, num_ranks, std::move(axis),
-                                              recorder_);
+absl::StatusOr<std::unique_ptr<Communicator>> DryRunCommunicator::SplitInto(
+    absl::Span<const int> members, std::string axis, CallSite /*site*/) {
+  return std::make_unique<DryRunCommunicator>(PlaceIn(members), static_cast<int>(members.size()),
+                                              std::move(axis), recorder_);
 }
 
 std::function<absl::Status()> DryRunCommunicator::Start(CollectiveCall call) {
   if (recorder_ == nullptr || size() == 1) return nullptr;
   OpCall recorded = {.op = CollectiveName(call.kind)};
-  recorded.axis = axis();
+  recorded.axis = stats_axis();
   recorded.num_ranks = size();
   // Its bytes are the payload.
   recorded.In("x", Tensor(nullptr, call.dtype, {call.count}, call.device));

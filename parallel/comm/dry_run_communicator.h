@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/device/op_call.h"
 #include "parallel/comm/call_site.h"
 #include "parallel/comm/collective_call.h"
@@ -22,12 +23,13 @@ class DryRunCommunicator : public Communicator {
   DryRunCommunicator(int rank, int size, std::string axis, OpRecorder* recorder);
 
   bool dry_run() const override { return true; }
-  absl::StatusOr<std::unique_ptr<Communicator>> SplitNeighbours(
-      int num_ranks, std::string axis, CallSite site = CallSite::Here()) override;
+  absl::StatusOr<std::unique_ptr<Communicator>> SplitInto(
+      absl::Span<const int> members, std::string axis, CallSite site = CallSite::Here()) override;
   void Abort(const absl::Status& /*cause*/) override {}
 
  protected:
-  // Results keep their contents. Collectives of one rank are not recorded.
+  // Results keep their contents. The recorded axis is stats_axis(). Collectives of one rank are not
+  // recorded.
   std::function<absl::Status()> Start(CollectiveCall call) override;
   // Returns Unimplemented: the other ranks' colors are not known.
   absl::StatusOr<std::unique_ptr<Communicator>> SplitGroup(CollectiveCall call,

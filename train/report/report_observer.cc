@@ -195,7 +195,7 @@ ReportObserver::Counts ReportObserver::Communicated() const {
     for (int k = 0; k < kNumCollectiveKinds && group->size() > 1; ++k) {
       const auto kind = static_cast<CollectiveKind>(k);
       const CollectiveStats::Entry& entry = group->stats()[kind];
-      Count& count = counts[{group->axis(), kind}];
+      Count& count = counts[{group->stats_axis(), kind}];
       count.calls += entry.calls;
       count.bytes += entry.bytes;
     }

@@ -68,6 +68,7 @@ class Lane {
 
   absl::Status Wait(const Operation& operation) {
     if (!operation.launched) STRAKE_RETURN_IF_ERROR(LaunchAll());
+    if (IsMessage(operation.call)) STRAKE_RETURN_IF_ERROR(AwaitComparison(operation));
     STRAKE_RETURN_IF_ERROR(control().failure());
     return operation.done.MakeWait(operation.bound_stream);
   }
@@ -120,12 +121,15 @@ class Lane {
   }
 
  private:
+  absl::Status AwaitComparison(const Operation& operation) {
+    if (!operation.ticket) return absl::OkStatus();
+    return control().Await(*operation.ticket, group_, operation.call).status();
+  }
+
   absl::Status Launch(const std::vector<std::shared_ptr<Operation>>& operations) {
     for (const auto& operation : operations) {
-      if (operation->ticket) {
-        STRAKE_RETURN_IF_ERROR(
-            control().Await(*operation->ticket, group_, operation->call).status());
-      }
+      // A message starts without its peer, who may first need what this rank does next.
+      if (!IsMessage(operation->call)) STRAKE_RETURN_IF_ERROR(AwaitComparison(*operation));
       STRAKE_RETURN_IF_ERROR(operation->ready.MakeWait(stream_.get()));
     }
     STRAKE_RETURN_IF_ERROR(RecordTimings(operations, &CollectiveTiming::begin));
@@ -196,6 +200,11 @@ class NcclCommunicator : public Communicator {
 
   absl::Status WaitForEvent(const CudaEvent& event) override {
     return lane_->FailedUnlessOk(lane_->WaitForEvent(event), Prefix("cuda_event"));
+  }
+
+  void StartMessages() override {
+    const absl::Status status = lane_->LaunchAll();
+    if (!status.ok()) lane_->Fail(status);
   }
 
   // Check mode communicates on the host.

@@ -11,8 +11,8 @@
 // machines with the same version and the same NCCL_* variables (NCCL_ALGO, NCCL_PROTO,
 // NCCL_NCHANNELS... change it). In a bf16 sum every partial sum is rounded. The max of values with
 // a NaN is unspecified. Messages that are sent and received together move together, when one of
-// them is waited for or another call of the group is made: ranks must issue them in the same order
-// among the collectives of a group.
+// them is waited for, at StartMessages(), or when another call of the group is made: ranks must
+// issue them in the same order among the collectives of a group.
 //
 // Tensors on the CPU go over TCP, through rank 0, and are reduced in rank order. They are small
 // (losses, flags, hashes) and move even while GPUs are busy. Barriers and splits go the same way.
@@ -20,7 +20,8 @@
 //
 // Kinds, counts, dtypes and call sites are compared, over TCP, for tensors on the CPU. For tensors
 // on GPUs they are compared with options.check alone: Wait() then launches the collective, once all
-// ranks have called it. Without the check, calls that do not match hang until the timeout or give
+// ranks have called it; a message starts before, and its Wait() then waits on the host until its
+// peer has called it. Without the check, calls that do not match hang until the timeout or give
 // wrong results.
 //
 // A rank that fails, aborts, or dies (its TCP connection ends) fails all groups of all processes:

@@ -160,6 +160,28 @@ TEST_P(NcclCommunicatorTest, MessagesRoundARing) {
   });
 }
 
+// Rank 0 waits on the host for what rank 1 does with the message, or before it receives it.
+TEST_P(NcclCommunicatorTest, MessagesStartWithoutAWaitOrTheirPeer) {
+  RunOnNcclGpus(options(), {2}, [](Communicator& comm, CudaStream stream) {
+    for (const bool receive_first : {true, false}) {
+      const NcclGpuTensor x(DType::kF32, 7, [&](int64_t i) { return Value(comm.rank(), i); });
+      const auto all = comm.Split(0, comm.rank(), "all");
+      ASSERT_TRUE(all.ok()) << all.status();
+      if (comm.rank() == 0) {
+        auto sent = comm.Send(x, 1);
+        comm.StartMessages();
+        ASSERT_TRUE((*all)->Barrier().ok());
+        ASSERT_TRUE(sent.Wait().ok());
+        continue;
+      }
+      if (!receive_first) ASSERT_TRUE((*all)->Barrier().ok());
+      ASSERT_TRUE(comm.Recv(x, 0).Wait().ok());
+      ExpectElements(comm, stream, x, [](int64_t i) { return Value(0, i); });
+      if (receive_first) ASSERT_TRUE((*all)->Barrier().ok());
+    }
+  });
+}
+
 TEST_P(NcclCommunicatorTest, OrderedWithTheBoundStreamAndWithinASplit) {
   RunOnNcclGpus(options(), {4}, [](Communicator& comm, CudaStream stream) {
     const auto half = comm.Split(comm.rank() % 2, -comm.rank(), "half");
