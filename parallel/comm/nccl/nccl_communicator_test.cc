@@ -174,10 +174,14 @@ TEST_P(NcclCommunicatorTest, MessagesStartWithoutAWaitOrTheirPeer) {
         ASSERT_TRUE(sent.Wait().ok());
         continue;
       }
-      if (!receive_first) ASSERT_TRUE((*all)->Barrier().ok());
+      if (!receive_first) {
+        ASSERT_TRUE((*all)->Barrier().ok());
+      }
       ASSERT_TRUE(comm.Recv(x, 0).Wait().ok());
       ExpectElements(comm, stream, x, [](int64_t i) { return Value(0, i); });
-      if (receive_first) ASSERT_TRUE((*all)->Barrier().ok());
+      if (receive_first) {
+        ASSERT_TRUE((*all)->Barrier().ok());
+      }
     }
   });
 }
