@@ -1,5 +1,6 @@
 #include "parallel/data/gradient_buckets.h"
 
+#include <algorithm>
 #include <deque>
 
 #include "core/base/dtype.h"
@@ -15,11 +16,14 @@ std::vector<int> FirstRecords(const ParameterArena& parameters, DType grad_dtype
                               int64_t bucket_bytes) {
   CHECK_GT(bucket_bytes, 0) << "[gradient_buckets] bucket_bytes";
   const std::deque<ParameterRecord>& all = parameters.records();
+  const std::vector<int>& parts = parameters.parts();
   std::vector<int> first;
   int64_t bytes = 0;
   for (int i = static_cast<int>(all.size()) - 1; i >= 0; --i) {
     bytes += (all[i].num_elements() + kUnit - 1) / kUnit * kUnit * DTypeSize(grad_dtype);
-    if (bytes < bucket_bytes && i > 0) continue;
+    const bool must_end = std::binary_search(parts.begin(), parts.end(), i) || all[i].own_bucket ||
+                          all[i - 1].own_bucket;
+    if (bytes < bucket_bytes && !must_end) continue;
     first.push_back(i);
     bytes = 0;
   }

@@ -6,8 +6,11 @@
 //   buckets       |     b = 2      |        1        |         0        |
 //   parts, R = 2  | r = 0 |   1    |   0    |   1    |    0    |   1    |
 //
-// A bucket is whole consecutive parameters with the gaps behind them. With ZeRO its parts are the
-// pieces of a reduce-scatter and of an all-gather, and rank r updates part r of every bucket.
+// A bucket is whole consecutive parameters with the gaps behind them, all in one part of the arena
+// (ParameterArena::StartPart()). A parameter with ParameterRecord::own_bucket is alone in its
+// bucket: for each R, its elements are cut alike in every arena that holds it. With ZeRO a bucket's
+// parts are the pieces of a reduce-scatter and of an all-gather, and rank r updates part r of every
+// bucket.
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 #define STRAKE_PARALLEL_DATA_GRADIENT_BUCKETS_H_
 
@@ -23,8 +26,8 @@ namespace strake {
 // Options of how gradients are summed over the data-parallel ranks, and who updates what.
 struct GradientReducerOptions {
   int zero = 0;
-  // Minimum size of a bucket: large enough that a collective's latency is negligible, small enough
-  // that a model's first bucket starts early in its backward pass.
+  // Minimum size of most buckets: large enough that a collective's latency is negligible, small
+  // enough that a model's first bucket starts early in its backward pass.
   int64_t bucket_bytes = 25 << 20;
   // Rounds gradients, which are f32, to bf16 for their sum: half the bytes, and the error in
   // gradient_reducer.h.
@@ -33,9 +36,11 @@ struct GradientReducerOptions {
   bool overlap = true;
 };
 
-// Returns the buckets from the arena's end to its start: the order in which gradients become ready.
-// Each but the last ends as soon as its gradients, without padding, have at least bucket_bytes;
-// together they cover the index space. Call it after Allocate(). CHECKs that bucket_bytes > 0.
+// Returns the buckets from the arena's end to its start: the order in which the gradients of each
+// of the arena's parts become ready. A bucket ends as soon as its gradients, without padding, have
+// at least bucket_bytes, and smaller at the begin of an arena's part and beside or with a parameter
+// that has a bucket of its own. Together they cover the index space. Call it after Allocate().
+// CHECKs that bucket_bytes > 0.
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes);
 
 // Pads each bucket of an arena of `dtype` to a multiple of num_ranks * 64 elements, so that its

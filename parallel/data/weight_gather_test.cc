@@ -18,10 +18,14 @@ namespace {
 using testing::SameBits;
 using testing::TestTensor;
 
-void AddVectors(ParameterArena* arena) {
+// With `parts`, the arena's second part begins at the third of five, and the fourth is alone in its
+// bucket.
+void AddVectors(ParameterArena* arena, bool parts) {
   for (const int64_t size : {35, 3, 210, 7, 130}) {
+    if (parts && size == 210) arena->StartPart();
     arena->Add({{absl::StrCat("w", size), size}}, {size}, true);
   }
+  arena->records()[3].own_bucket = parts;
 }
 
 // Calls body(arena, gather, dp, expected) on each rank of dp, whose arena holds its own parts of
@@ -30,13 +34,13 @@ using GatherBody = std::function<absl::Status(const ParameterArena&, WeightGathe
                                               const Tensor& expected)>;
 
 absl::Status OnGatheringRanks(DType dtype, int dp, const GradientReducerOptions& options,
-                              const GatherBody& body) {
+                              const GatherBody& body, bool parts = false) {
   return RunOnThreads(
       {.dp = dp, .pp = 1, .cp = 1, .tp = 1}, {.check = true},
       [&](const Mesh& mesh) -> absl::Status {
         Communicator& group = mesh.communicator(MeshAxis::kDp);
         ParameterArena arena;
-        AddVectors(&arena);
+        AddVectors(&arena, parts);
         PadBuckets(&arena, dtype, dp, options);
         STRAKE_RETURN_IF_ERROR(arena.Allocate(dtype, /*with_gradients=*/false));
         const TestTensor expected(dtype, {arena.num_elements()});
@@ -55,22 +59,25 @@ TEST(WeightGatherTest, EveryRankGetsEachRanksParts) {
     for (int dp = 2; dp <= 4; ++dp) {
       for (const int64_t bucket_bytes : {1, 1000, 1 << 20}) {
         for (const bool overlap : {true, false}) {
-          const absl::Status status = OnGatheringRanks(
-              dtype, dp, {.zero = 1, .bucket_bytes = bucket_bytes, .overlap = overlap},
-              [&](const ParameterArena& arena, WeightGather& gather, Communicator& group,
-                  const Tensor& expected) -> absl::Status {
-                gather.Start();
-                EXPECT_EQ(gather.in_flight(), overlap);
-                STRAKE_RETURN_IF_ERROR(gather.WaitForAll());
-                EXPECT_TRUE(SameBits(arena.values(), expected)) << "rank " << group.rank();
-                const CollectiveStats::Entry moved = {
-                    static_cast<int64_t>(GradientBuckets(arena, bucket_bytes).size()),
-                    static_cast<int64_t>(arena.values().num_bytes())};
-                EXPECT_EQ(group.stats()[CollectiveKind::kAllGather], moved);
-                EXPECT_EQ(group.stats().Total(), moved);
-                return absl::OkStatus();
-              });
-          EXPECT_TRUE(status.ok()) << status;
+          const auto body = [&](const ParameterArena& arena, WeightGather& gather,
+                                Communicator& group, const Tensor& expected) -> absl::Status {
+            gather.Start();
+            EXPECT_EQ(gather.in_flight(), overlap);
+            STRAKE_RETURN_IF_ERROR(gather.WaitForAll());
+            EXPECT_TRUE(SameBits(arena.values(), expected)) << "rank " << group.rank();
+            const CollectiveStats::Entry moved = {
+                static_cast<int64_t>(GradientBuckets(arena, bucket_bytes).size()),
+                static_cast<int64_t>(arena.values().num_bytes())};
+            EXPECT_EQ(group.stats()[CollectiveKind::kAllGather], moved);
+            EXPECT_EQ(group.stats().Total(), moved);
+            return absl::OkStatus();
+          };
+          for (const bool parts : {false, true}) {
+            const absl::Status status = OnGatheringRanks(
+                dtype, dp, {.zero = 1, .bucket_bytes = bucket_bytes, .overlap = overlap}, body,
+                parts);
+            EXPECT_TRUE(status.ok()) << status;
+          }
         }
       }
     }
@@ -98,6 +105,26 @@ TEST(WeightGatherTest, WaitsUpToTheParametersBucket) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
+// Four buckets: the first two, the third, the fourth and the fifth vector.
+TEST(WeightGatherTest, WaitsUpToTheBucketWithinAPart) {
+  const auto body = [](const ParameterArena& arena, WeightGather& gather, Communicator&,
+                       const Tensor& expected) -> absl::Status {
+    EXPECT_EQ(GradientBuckets(arena, 1 << 20).size(), 4);
+    gather.Start();
+    for (const int i : {0, 2, 3, 4}) {
+      const ParameterRecord& record = arena.records()[i];
+      gather.WaitFor(record.parameter);
+      EXPECT_TRUE(SameBits(arena.values().Rows(0, record.end()), expected.Rows(0, record.end())))
+          << i;
+      EXPECT_EQ(gather.in_flight(), i != 4) << i;
+    }
+    return gather.WaitForAll();
+  };
+  const absl::Status status =
+      OnGatheringRanks(DType::kF32, 2, {.zero = 2, .bucket_bytes = 1 << 20}, body, /*parts=*/true);
+  EXPECT_TRUE(status.ok()) << status;
+}
+
 TEST(WeightGatherTest, AFailedRankIsAnErrorOfWaitForAll) {
   absl::Status of_rank_0;
   const absl::Status status =
@@ -117,7 +144,7 @@ TEST(WeightGatherDeathTest, StartsAgainOnlyAfterAllHaveArrived) {
   const GradientReducerOptions options = {.zero = 1, .bucket_bytes = 1};
   const auto ranks = CreateThreadsCommunicators(2, {});
   ParameterArena arena;
-  AddVectors(&arena);
+  AddVectors(&arena, /*parts=*/false);
   PadBuckets(&arena, DType::kF32, 2, options);
   ASSERT_TRUE(arena.Allocate(DType::kF32, /*with_gradients=*/false).ok());
   WeightGather gather(arena, *ranks[0], options);
