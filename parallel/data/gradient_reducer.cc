@@ -19,7 +19,8 @@ GradientReducer::GradientReducer(ParameterArena* parameters, Communicator& dp,
       dp_(dp),
       options_(options),
       ranges_(UpdatedRanges(*parameters, dp.size(), dp.rank(), options)),
-      buckets_(GradientBuckets(*parameters, options.bucket_bytes)) {}
+      buckets_(GradientBuckets(*parameters, options.bucket_bytes)),
+      summed_(parameters->parts().size()) {}
 
 absl::StatusOr<std::unique_ptr<GradientReducer>> GradientReducer::Create(
     ParameterArena* parameters, Communicator& dp, const GradientReducerOptions& options) {
@@ -89,26 +90,43 @@ Tensor GradientReducer::BucketGrads(int bucket) const {
   return parameters_->grads().Rows(range.begin, range.end);
 }
 
-void GradientReducer::StartMicroBatch(const Context& ctx, bool last) {
-  CHECK(!in_micro_batch_ && !summed_)
-      << "[gradient_reducer] StartMicroBatch() "
-      << (summed_ ? "without ClearGrads() after the last one" : "within a micro-batch");
+int GradientReducer::NumBucketsDownTo(int i) const {
+  if (i == static_cast<int>(parameters_->records().size())) return 0;
+  const int64_t offset = parameters_->records()[i].offset;
+  return static_cast<int>(
+      std::count_if(buckets_.begin(), buckets_.end(),
+                    [offset](const ShardRange& bucket) { return bucket.begin >= offset; }));
+}
+
+void GradientReducer::StartMicroBatch(const Context& ctx, bool last, int part) {
+  const std::vector<int>& parts = parameters_->parts();
+  const int num_parts = static_cast<int>(parts.size());
+  CHECK(part >= 0 && part < num_parts) << "[gradient_reducer] part " << part << " of " << num_parts;
+  CHECK(!in_micro_batch_ && !summed_[part])
+      << "[gradient_reducer] StartMicroBatch() of part " << part
+      << (in_micro_batch_ ? " within a micro-batch" : " without ClearGrads() after its last one");
   in_micro_batch_ = true;
   last_ = last;
-  next_bucket_ = 0;
+  part_ = part;
+  waiting_begin_ = parts[part];
+  waiting_end_ =
+      part + 1 < num_parts ? parts[part + 1] : static_cast<int>(parameters_->records().size());
+  next_bucket_ = NumBucketsDownTo(waiting_end_);
   const LayerScope layer(ctx, "gradients");
-  num_waiting_ = static_cast<int64_t>(parameters_->records().size());
-  if (sharded()) error_.Update(slots_->StartMicroBatch(ctx));
+  if (!sharded()) return;
+  error_.Update(slots_->StartMicroBatch(ctx, next_bucket_, NumBucketsDownTo(waiting_begin_)));
 }
 
 void GradientReducer::OnGradReady(const Context& ctx, const Parameter& parameter) {
   const auto name = [&] { return parameters_->RecordOf(parameter).name(); };
   CHECK(in_micro_batch_) << "[gradient_reducer] " << name() << " announced outside a micro-batch";
-  CHECK_GT(num_waiting_, 0) << "[gradient_reducer] " << name() << " announced after the last";
-  const ParameterRecord& next = parameters_->records()[num_waiting_ - 1];
-  CHECK_EQ(&parameter, &next.parameter) << "[gradient_reducer] " << name() << " announced, but "
-                                        << next.name() << " is the next one from the arena's end";
-  --num_waiting_;
+  CHECK_GT(waiting_end_, waiting_begin_)
+      << "[gradient_reducer] " << name() << " announced after the last of part " << part_;
+  const ParameterRecord& next = parameters_->records()[waiting_end_ - 1];
+  CHECK_EQ(&parameter, &next.parameter)
+      << "[gradient_reducer] " << name() << " announced, but " << next.name()
+      << " is the next one from the end of part " << part_;
+  --waiting_end_;
   if (next.offset == buckets_[next_bucket_].begin) Reduce(ctx, next_bucket_++);
 }
 
@@ -117,9 +135,7 @@ void GradientReducer::Reduce(const Context& ctx, int bucket) {
   const LayerScope layer(ctx, "gradients");
   reductions_.push_back(StartSum(ctx, bucket));
   if (sharded()) slots_->Complete(bucket);
-  // Slots, and buffers of bf16, suffice for one bucket beside the next.
-  const bool limited = sharded() || in_bf16();
-  const size_t num_in_flight = !options_.overlap ? 0 : limited ? 1 : buckets_.size();
+  const size_t num_in_flight = !options_.overlap ? 0 : limited() ? 1 : buckets_.size();
   while (reductions_.size() > num_in_flight) FinishOldest(ctx);
   if (sharded()) error_.Update(slots_->AssignAfterNext(ctx, bucket));
 }
@@ -153,18 +169,22 @@ absl::Status GradientReducer::TakeSums(const Context& ctx, int bucket, const Ten
 
 absl::Status GradientReducer::FinishMicroBatch(const Context& ctx) {
   CHECK(in_micro_batch_) << "[gradient_reducer] FinishMicroBatch() without a start";
-  CHECK_EQ(num_waiting_, 0) << "[gradient_reducer] "
-                            << parameters_->records()[num_waiting_ - 1].name()
-                            << " was not announced in this micro-batch";
-  while (!reductions_.empty()) FinishOldest(ctx);
+  CHECK_EQ(waiting_end_, waiting_begin_)
+      << "[gradient_reducer] " << parameters_->records()[waiting_end_ - 1].name()
+      << " was not announced in this micro-batch of part " << part_;
   in_micro_batch_ = false;
-  summed_ = last_;
+  summed_[part_] = last_;
+  const bool step_ends = std::find(summed_.begin(), summed_.end(), false) == summed_.end();
+  while ((limited() || step_ends) && !reductions_.empty()) FinishOldest(ctx);
   return error_;
 }
 
 absl::Status GradientReducer::ClearGrads(const Context& ctx) {
   CHECK(!in_micro_batch_) << "[gradient_reducer] ClearGrads() within a micro-batch";
-  summed_ = false;
+  CHECK(reductions_.empty()) << "[gradient_reducer] ClearGrads() before the last micro-batch of "
+                             << std::count(summed_.begin(), summed_.end(), false) << " of "
+                             << summed_.size() << " parts";
+  summed_.assign(summed_.size(), false);
   const LayerScope layer(ctx, "gradients");
   if (sharded()) return SetZero(ctx, kept_);
   return ClearGradients(ctx, parameters_, {0, parameters_->num_elements()},

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/philox.h"
 #include "core/base/status_macros.h"
 #include "core/testing/test_context.h"
@@ -41,21 +42,30 @@ constexpr int64_t kBucketBytes[] = {1, 4 * 200, 4 * 300, 1 << 20};
 constexpr int64_t kOffsets[] = {0, 64, 128, 384, 448, 512, 704};
 constexpr int64_t kSize = 768;
 
+// The positions of parameters at which the arena's parts begin.
+using Parts = std::vector<int>;
+
 // Ragged, with gaps behind them.
-void AddParameters(ParameterArena* arena) {
-  arena->Add({{"embedding", 7}}, {5, 7}, true)->grad_is_overwritten = true;
-  arena->Add({{"positions", 3}}, {3}, true);
-  arena->Add({{"weight", 3}}, {70, 3}, true)->grad_is_overwritten = true;
-  arena->Add({{"bias", 7}}, {7}, false);
-  arena->Add({{"single", 1}}, {1, 1}, true);
-  arena->Add({{"norm.weight", 130}}, {130}, false);
-  arena->Add({{"norm.bias", 64}}, {64}, false);
+void AddParameters(ParameterArena* arena, const Parts& parts = {0}) {
+  const auto add = [&](const char* name, Shape shape, bool weight_decay) {
+    const int i = static_cast<int>(arena->records().size());
+    if (i > 0 && std::count(parts.begin(), parts.end(), i) > 0) arena->StartPart();
+    return arena->Add({{name, shape.back()}}, shape, weight_decay);
+  };
+  add("embedding", {5, 7}, true)->grad_is_overwritten = true;
+  add("positions", {3}, true);
+  add("weight", {70, 3}, true)->grad_is_overwritten = true;
+  add("bias", {7}, false);
+  add("single", {1, 1}, true);
+  add("norm.weight", {130}, false);
+  add("norm.bias", {64}, false);
 }
 
 std::unique_ptr<ParameterArena> MakeArena(DType dtype, int dp,
-                                          const GradientReducerOptions& options) {
+                                          const GradientReducerOptions& options,
+                                          const Parts& parts = {0}) {
   auto arena = std::make_unique<ParameterArena>();
-  AddParameters(arena.get());
+  AddParameters(arena.get(), parts);
   PadBuckets(arena.get(), dtype, dp, options);
   EXPECT_TRUE(arena->Allocate(dtype, /*with_gradients=*/options.zero < 2).ok());
   return arena;
@@ -85,20 +95,21 @@ void AddTerms(ParameterRecord& p, int64_t offset, const Term& term, int rank, in
 }
 
 // Like a model with a tied head: the first parameter's gradient is written first and last, and the
-// norm writes its weight's gradient before it announces its bias's.
+// norm writes its weight's gradient before it announces its bias's. The pass of the arena's part
+// `arena_part`, in which the norm is as a whole.
 void Backward(const Context& ctx, GradientReducer& reducer, ParameterArena& arena, const Term& term,
-              int rank, int micro_batch) {
+              int rank, int micro_batch, int arena_part = 0) {
   std::deque<ParameterRecord>& p = arena.records();
+  const int begin = arena.parts()[arena_part];
+  const bool is_last_part = arena_part + 1 == static_cast<int>(arena.parts().size());
+  const int end = is_last_part ? 7 : arena.parts()[arena_part + 1];
   const auto add = [&](int i, int part) {
     AddTerms(p[i], kOffsets[i], term, rank, micro_batch, part);
   };
-  add(0, 1);
-  add(5, 0);
-  add(6, 0);
-  reducer.OnGradReady(ctx, p[6].parameter);
-  reducer.OnGradReady(ctx, p[5].parameter);
-  for (int i = 4; i >= 0; --i) {
-    add(i, 0);
+  if (begin == 0) add(0, 1);
+  for (int i = end - 1; i >= begin; --i) {
+    if (i == 6) add(5, 0);
+    if (i != 5) add(i, 0);
     reducer.OnGradReady(ctx, p[i].parameter);
   }
 }
@@ -108,24 +119,32 @@ struct Layout {
   int num_micro_batches = 1;
   GradientReducerOptions options = {};
   DType dtype = DType::kF32;
+  Parts parts = {0};
 
   std::string ToString() const {
-    return absl::StrCat("dp ", dp, ", zero ", options.zero, ", bucket_bytes ", options.bucket_bytes,
-                        ", overlap ", options.overlap,
-                        options.reduce_in_bf16 ? ", in bf16, micro-batches " : ", micro-batches ",
-                        num_micro_batches, ", ", DTypeName(dtype));
+    return absl::StrCat(
+        "dp ", dp, ", zero ", options.zero, ", bucket_bytes ", options.bucket_bytes, ", overlap ",
+        options.overlap, options.reduce_in_bf16 ? ", in bf16, micro-batches " : ", micro-batches ",
+        num_micro_batches, ", ", DTypeName(dtype), ", parts ", absl::StrJoin(parts, " "));
   }
 };
 
-// A step on one rank, from cleared gradients.
+// A step on one rank, from cleared gradients. Parts alternate after two micro-batches, as in an
+// interleaved pipeline: (1, 0) (1, 1) (0, 0) (0, 1) (1, 2) (0, 2) are the parts and micro-batches
+// of two and three.
 absl::Status Step(GradientReducer& reducer, ParameterArena& arena, const Layout& run,
                   const Term& term, int rank) {
   const TestContext ctx(OpSet::kAuto, 1);
   STRAKE_RETURN_IF_ERROR(reducer.ClearGrads(ctx));
-  for (int m = 0; m < run.num_micro_batches; ++m) {
-    reducer.StartMicroBatch(ctx, /*last=*/m + 1 == run.num_micro_batches);
-    Backward(ctx, reducer, arena, term, rank, m);
-    STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch(ctx));
+  for (int group = 0; group < run.num_micro_batches; group += 2) {
+    const int end = std::min(group + 2, run.num_micro_batches);
+    for (int part = static_cast<int>(run.parts.size()) - 1; part >= 0; --part) {
+      for (int m = group; m < end; ++m) {
+        reducer.StartMicroBatch(ctx, /*last=*/m + 1 == run.num_micro_batches, part);
+        Backward(ctx, reducer, arena, term, rank, m, part);
+        STRAKE_RETURN_IF_ERROR(reducer.FinishMicroBatch(ctx));
+      }
+    }
   }
   return absl::OkStatus();
 }
@@ -136,7 +155,7 @@ absl::Status OnEveryRank(const Layout& run, const RankBody& body) {
   return RunOnThreads({.dp = run.dp, .pp = 1, .cp = 1, .tp = 1}, {.check = true},
                       [&](const Mesh& mesh) -> absl::Status {
                         Communicator& dp = mesh.communicator(MeshAxis::kDp);
-                        const auto arena = MakeArena(run.dtype, run.dp, run.options);
+                        const auto arena = MakeArena(run.dtype, run.dp, run.options, run.parts);
                         STRAKE_ASSIGN_OR_RETURN(
                             const std::unique_ptr<GradientReducer> reducer,
                             GradientReducer::Create(arena.get(), dp, run.options));
@@ -219,6 +238,24 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
   }
 }
 
+// One parameter per bucket: slots of the parts below begin with bucket 4 and 2, and with the last.
+const Parts kParts[] = {{0, 3}, {0, 5}, {0, 1}, {0, 2, 5}};
+
+TEST(GradientReducerTest, SumsOverRanksAndMicroBatchesOfParts) {
+  for (int dp = 1; dp <= 3; ++dp) {
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const Parts& parts : kParts) {
+        for (const bool overlap : {true, false}) {
+          ExpectSumsOf({.dp = dp,
+                        .num_micro_batches = 3,
+                        .options = {.zero = zero, .bucket_bytes = 1, .overlap = overlap},
+                        .parts = parts});
+        }
+      }
+    }
+  }
+}
+
 TEST(GradientReducerTest, PartsMayBePaddingAlone) {
   for (const int zero : {1, 2}) ExpectSumsOf({.dp = 14, .options = {zero, 1}});
 }
@@ -272,6 +309,30 @@ TEST(GradientReducerTest, BucketsOverlapAndShardedSumsMoveNoBit) {
         for (const bool overlap : {true, false}) {
           run.options = {.zero = zero, .bucket_bytes = bucket_bytes, .overlap = overlap};
           EXPECT_TRUE(SameBits(BitsOf(run), zero == 2 ? sharded : all_reduced)) << run.ToString();
+        }
+      }
+    }
+  }
+}
+
+// Their passes alternate, and each has its micro-batches in order.
+TEST(GradientReducerTest, PartsOfTheArenaMoveNoBit) {
+  for (int dp = 1; dp <= 3; ++dp) {
+    for (int zero = 0; zero <= 2; ++zero) {
+      for (const bool in_bf16 : {false, true}) {
+        Layout run = {.dp = dp,
+                      .num_micro_batches = 3,
+                      .options = {.zero = zero, .bucket_bytes = 1, .reduce_in_bf16 = in_bf16}};
+        const std::vector<float> one_part = BitsOf(run);
+        for (const Parts& parts : kParts) {
+          run.parts = parts;
+          for (const int64_t bucket_bytes : {1, 4 * 200, 1 << 20}) {
+            run.options.bucket_bytes = bucket_bytes;
+            for (const bool overlap : {true, false}) {
+              run.options.overlap = overlap;
+              EXPECT_TRUE(SameBits(BitsOf(run), one_part)) << run.ToString();
+            }
+          }
         }
       }
     }
@@ -394,9 +455,12 @@ TEST(GradientReducerTest, GradientBytesCountPaddingAndSlots) {
   EXPECT_EQ(bytes(1, {.zero = 1, .bucket_bytes = 1, .reduce_in_bf16 = true}), 4 * kSize);
 }
 
-TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
+// Expects that these parameters have memory before a pass of `part`, in it, and after the first
+// announcement, that of parameter `first`.
+void ExpectMemoryOf(const Parts& parts, int part, int first, const std::string& in_pass,
+                    const std::string& after_first) {
   const GradientReducerOptions options = {.zero = 2, .bucket_bytes = 1};
-  const auto arena = MakeArena(DType::kF32, 2, options);
+  const auto arena = MakeArena(DType::kF32, 2, options, parts);
   const auto ranks = CreateThreadsCommunicators(2, {});
   auto reducer = GradientReducer::Create(arena.get(), *ranks[0], options);
   ASSERT_TRUE(reducer.ok()) << reducer.status();
@@ -409,10 +473,41 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
   };
   EXPECT_EQ(with_memory(), "");
   const TestContext ctx;
-  (*reducer)->StartMicroBatch(ctx, true);
-  EXPECT_EQ(with_memory(), "embedding norm.weight norm.bias ");
-  (*reducer)->OnGradReady(ctx, arena->records()[6].parameter);
-  EXPECT_EQ(with_memory(), "embedding single norm.weight ");
+  (*reducer)->StartMicroBatch(ctx, true, part);
+  EXPECT_EQ(with_memory(), in_pass);
+  (*reducer)->OnGradReady(ctx, arena->records()[first].parameter);
+  EXPECT_EQ(with_memory(), after_first);
+}
+
+TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
+  ExpectMemoryOf({0}, 0, 6, "embedding norm.weight norm.bias ", "embedding single norm.weight ");
+  ExpectMemoryOf({0, 5}, 1, 6, "norm.weight norm.bias ", "norm.weight ");
+  ExpectMemoryOf({0, 5}, 0, 4, "embedding bias single ", "embedding weight bias ");
+  ExpectMemoryOf({0, 2}, 0, 1, "embedding positions ", "embedding ");
+  ExpectMemoryOf({0, 1}, 0, 0, "embedding ", "");
+}
+
+// Rank 1 announces nothing, and then fails.
+TEST(GradientReducerTest, SumsOfAPartAreInFlightUntilTheStepsLastPass) {
+  for (const int zero : {0, 1}) {
+    const GradientReducerOptions options = {.zero = zero, .bucket_bytes = 1};
+    const auto arena = MakeArena(DType::kF32, 2, options, {0, 3});
+    const auto ranks = CreateThreadsCommunicators(2, {});
+    auto reducer = GradientReducer::Create(arena.get(), *ranks[0], options);
+    ASSERT_TRUE(reducer.ok()) << reducer.status();
+    const TestContext ctx(OpSet::kAuto, 1);
+    const auto pass = [&](int part, bool last) {
+      (*reducer)->StartMicroBatch(ctx, last, part);
+      Backward(ctx, **reducer, *arena, SmallInteger, 0, 0, part);
+      return (*reducer)->FinishMicroBatch(ctx);
+    };
+    EXPECT_TRUE(pass(1, /*last=*/false).ok());
+    EXPECT_TRUE(pass(1, /*last=*/true).ok());
+    EXPECT_TRUE(pass(0, /*last=*/false).ok());
+    EXPECT_DEATH((void)(*reducer)->ClearGrads(ctx), "before the last micro-batch of 1 of 2 parts");
+    ranks[1]->Abort(absl::DataLossError("the disk of rank 1"));
+    EXPECT_EQ(pass(0, /*last=*/true).code(), absl::StatusCode::kDataLoss);
+  }
 }
 
 // Rank 1 stops before its backward pass, or during it.
@@ -445,8 +540,9 @@ TEST(GradientReducerTest, AFailedRankIsAnErrorOfFinishMicroBatch) {
 
 class GradientReducerDeathTest : public ::testing::Test {
  protected:
-  GradientReducer& Make(const GradientReducerOptions& options, int dp = 1) {
-    arena_ = MakeArena(DType::kF32, dp, options);
+  GradientReducer& Make(const GradientReducerOptions& options, int dp = 1,
+                        const Parts& parts = {0}) {
+    arena_ = MakeArena(DType::kF32, dp, options, parts);
     ranks_ = CreateThreadsCommunicators(dp, {});
     auto reducer = GradientReducer::Create(arena_.get(), *ranks_[0], options);
     EXPECT_TRUE(reducer.ok()) << reducer.status();
@@ -487,6 +583,30 @@ TEST_F(GradientReducerDeathTest, CallsInTheirOrder) {
   Backward(ctx_, reducer, *arena_, SmallInteger, 0, 0);
   EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
   EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false), "without ClearGrads");
+}
+
+TEST_F(GradientReducerDeathTest, PassesAreOfOnePart) {
+  GradientReducer& reducer = Make({}, 1, {0, 3});
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false, 2), "part 2 of 2");
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false, -1), "part -1 of 2");
+  reducer.StartMicroBatch(ctx_, true, 1);
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, true, 0), "part 0 within a micro-batch");
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(2)), "weight announced, but norm.bias is the");
+  for (int i = 6; i >= 3; --i) {
+    EXPECT_DEATH((void)reducer.FinishMicroBatch(ctx_), name(i) + " was not announced.*part 1");
+    reducer.OnGradReady(ctx_, parameter(i));
+  }
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(2)),
+               "weight announced after the last of part 1");
+  EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false, 1), "part 1 without ClearGrads");
+  reducer.StartMicroBatch(ctx_, true, 0);
+  EXPECT_DEATH(reducer.OnGradReady(ctx_, parameter(3)), "bias announced, but weight is the next");
+  Backward(ctx_, reducer, *arena_, SmallInteger, 0, 0, 0);
+  EXPECT_TRUE(reducer.FinishMicroBatch(ctx_).ok());
+  EXPECT_DEATH(reducer.StartMicroBatch(ctx_, false, 0), "part 0 without ClearGrads");
+  EXPECT_TRUE(reducer.ClearGrads(ctx_).ok());
+  reducer.StartMicroBatch(ctx_, false, 1);
 }
 
 TEST_F(GradientReducerDeathTest, TheArenasOrderIsThatOfAnnouncements) {

@@ -73,9 +73,10 @@ Tensor GradientSlots::grads(int bucket) const {
   return slots_[SlotOf(bucket, num_buckets())].Rows(0, buckets_[bucket].size());
 }
 
-absl::Status GradientSlots::StartMicroBatch(const Context& ctx) {
-  for (int b = 0; b < num_buckets(); ++b) {
-    if (b >= kNumShared - 1 && b != num_buckets() - 1) continue;
+absl::Status GradientSlots::StartMicroBatch(const Context& ctx, int begin, int end) {
+  end_ = end;
+  for (int b = begin; b < end; ++b) {
+    if (b >= begin + kNumShared - 1 && b != num_buckets() - 1) continue;
     STRAKE_RETURN_IF_ERROR(Assign(ctx, b));
   }
   return absl::OkStatus();
@@ -94,7 +95,8 @@ void GradientSlots::Free(int bucket) {
 
 absl::Status GradientSlots::AssignAfterNext(const Context& ctx, int bucket) {
   const int after_next = bucket + kNumShared - 1;
-  return after_next < num_buckets() - 1 ? Assign(ctx, after_next) : absl::OkStatus();
+  const bool assigned = after_next >= std::min(end_, num_buckets() - 1);
+  return assigned ? absl::OkStatus() : Assign(ctx, after_next);
 }
 
 absl::Status GradientSlots::Assign(const Context& ctx, int bucket) {

@@ -8,6 +8,9 @@
 // Three slots suffice for the other buckets. While one bucket is being summed, the bucket that
 // fills and its successor need a slot each, since a layer may write its weight's gradient before it
 // announces its bias's. Each slot is as large as the largest bucket that it holds.
+//
+// A micro-batch fills the consecutive buckets of one part of the arena. Any three have three
+// different slots, so it does not matter with which of them the part begins.
 #ifndef STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
 #define STRAKE_PARALLEL_DATA_GRADIENT_SLOTS_H_
 
@@ -44,16 +47,17 @@ class GradientSlots {
   // The bucket's part of its slot, [bucket's size].
   Tensor grads(int bucket) const;
 
-  // Assigns cleared slots to the first two buckets and the last. All slots are free before. Returns
-  // an error of zeroing, as does AssignAfterNext().
-  absl::Status StartMicroBatch(const Context& ctx);
+  // Starts a micro-batch that fills the buckets [begin, end): assigns cleared slots to the first
+  // two of them, and to the arena's last bucket where it is one of them. All slots are free before.
+  // Returns an error of zeroing, as does AssignAfterNext().
+  absl::Status StartMicroBatch(const Context& ctx, int begin, int end);
   // Takes the complete bucket's gradients from its parameters, so that nothing more is added to
   // them.
   void Complete(int bucket);
   // Frees the slot of a bucket that has been summed.
   void Free(int bucket);
-  // Assigns a cleared slot to the bucket after the next, if it uses a shared slot. That slot must
-  // be free.
+  // Assigns a cleared slot to the bucket after the next, if this micro-batch fills it and it uses a
+  // shared slot. That slot must be free.
   absl::Status AssignAfterNext(const Context& ctx, int bucket);
 
  private:
@@ -70,6 +74,7 @@ class GradientSlots {
   std::vector<ShardRange> buckets_;
   std::array<Tensor, kNumSlots> slots_;
   std::array<int, kNumSlots> holders_;  // the bucket, or kFree
+  int end_ = 0;                         // of the buckets that this micro-batch fills
 };
 
 }  // namespace strake
