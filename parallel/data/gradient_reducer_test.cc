@@ -487,26 +487,46 @@ TEST(GradientReducerTest, OnlyBucketsInFlightHaveMemory) {
   ExpectMemoryOf({0, 1}, 0, 0, "embedding ", "");
 }
 
-// Rank 1 announces nothing, and then fails.
+// Rank 0 of two, whose arena's second part begins at the fourth parameter. Rank 1 announces
+// nothing.
+struct RankAlone {
+  explicit RankAlone(const GradientReducerOptions& options)
+      : arena(MakeArena(DType::kF32, 2, options, {0, 3})),
+        ranks(CreateThreadsCommunicators(2, {})) {
+    auto created = GradientReducer::Create(arena.get(), *ranks[0], options);
+    EXPECT_TRUE(created.ok()) << created.status();
+    reducer = *std::move(created);
+  }
+  absl::Status Pass(int part, bool last) {
+    reducer->StartMicroBatch(ctx, last, part);
+    Backward(ctx, *reducer, *arena, SmallInteger, 0, 0, part);
+    return reducer->FinishMicroBatch(ctx);
+  }
+
+  const TestContext ctx{OpSet::kAuto, 1};
+  std::unique_ptr<ParameterArena> arena;
+  std::vector<std::unique_ptr<Communicator>> ranks;
+  std::unique_ptr<GradientReducer> reducer;
+};
+
 TEST(GradientReducerTest, SumsOfAPartAreInFlightUntilTheStepsLastPass) {
   for (const int zero : {0, 1}) {
-    const GradientReducerOptions options = {.zero = zero, .bucket_bytes = 1};
-    const auto arena = MakeArena(DType::kF32, 2, options, {0, 3});
-    const auto ranks = CreateThreadsCommunicators(2, {});
-    auto reducer = GradientReducer::Create(arena.get(), *ranks[0], options);
-    ASSERT_TRUE(reducer.ok()) << reducer.status();
-    const TestContext ctx(OpSet::kAuto, 1);
-    const auto pass = [&](int part, bool last) {
-      (*reducer)->StartMicroBatch(ctx, last, part);
-      Backward(ctx, **reducer, *arena, SmallInteger, 0, 0, part);
-      return (*reducer)->FinishMicroBatch(ctx);
-    };
-    EXPECT_TRUE(pass(1, /*last=*/false).ok());
-    EXPECT_TRUE(pass(1, /*last=*/true).ok());
-    EXPECT_TRUE(pass(0, /*last=*/false).ok());
-    EXPECT_DEATH((void)(*reducer)->ClearGrads(ctx), "before the last micro-batch of 1 of 2 parts");
-    ranks[1]->Abort(absl::DataLossError("the disk of rank 1"));
-    EXPECT_EQ(pass(0, /*last=*/true).code(), absl::StatusCode::kDataLoss);
+    RankAlone rank({.zero = zero, .bucket_bytes = 1});
+    EXPECT_TRUE(rank.Pass(1, /*last=*/false).ok());
+    EXPECT_TRUE(rank.Pass(1, /*last=*/true).ok());
+    EXPECT_TRUE(rank.Pass(0, /*last=*/false).ok());
+    EXPECT_DEATH((void)rank.reducer->ClearGrads(rank.ctx),
+                 "before the last micro-batch of 1 of 2 parts");
+    rank.ranks[1]->Abort(absl::DataLossError("the disk of rank 1"));
+    EXPECT_EQ(rank.Pass(0, /*last=*/true).code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST(GradientReducerTest, SumsWithSlotsOrInBf16AreWaitedForInTheirPass) {
+  for (int zero = 0; zero <= 2; ++zero) {
+    RankAlone rank({.zero = zero, .bucket_bytes = 1 << 20, .reduce_in_bf16 = zero < 2});
+    rank.ranks[1]->Abort(absl::DataLossError("the disk of rank 1"));
+    EXPECT_EQ(rank.Pass(1, /*last=*/true).code(), absl::StatusCode::kDataLoss) << zero;
   }
 }
 
