@@ -37,10 +37,10 @@ struct GradientReducerOptions {
 };
 
 // Returns the buckets from the arena's end to its start: the order in which the gradients of each
-// of the arena's parts become ready. A bucket ends as soon as its gradients, without padding, have
-// at least bucket_bytes, and smaller at the begin of an arena's part and beside or with a parameter
-// that has a bucket of its own. Together they cover the index space. Call it after Allocate().
-// CHECKs that bucket_bytes > 0.
+// of its parts become ready. A bucket ends as soon as its gradients, without padding, have at least
+// bucket_bytes. It ends earlier where a part of the arena begins, or where a parameter with a
+// bucket of its own is next. Together they cover the index space. Call it after Allocate(). CHECKs
+// that bucket_bytes > 0.
 std::vector<ShardRange> GradientBuckets(const ParameterArena& parameters, int64_t bucket_bytes);
 
 // Pads each bucket of an arena of `dtype` to a multiple of num_ranks * 64 elements, so that its
