@@ -32,6 +32,13 @@ class Context {
   CudaContext& cuda() const { return *CHECK_NOTNULL(cuda_); }
   CudaStream cuda_stream() const { return cuda().stream(); }
 
+  // The same with another arena, which must outlive it.
+  Context WithArena(ActivationArena* arena) const {
+    Context other = *this;
+    other.arena_ = arena;
+    return other;
+  }
+
   ThreadTeam& team() const { return *team_; }
   ActivationArena& arena() const { return *arena_; }
   OpSet op_set() const { return op_set_; }

@@ -14,7 +14,13 @@ absl::StatusOr<ActivationArena> ActivationArena::Create(size_t capacity_bytes, D
   return ActivationArena(std::move(memory), device, false);
 }
 
+void ActivationArena::Clear() {
+  CHECK_EQ(num_scopes_, 0) << "[activation_arena] Clear() within a scope";
+  used_bytes_ = 0;
+}
+
 Tensor ActivationArena::Allocate(DType dtype, const Shape& shape) {
+  if (scratch_ != nullptr && num_scopes_ > 0) return scratch_->Allocate(dtype, shape);
   const size_t num_bytes = NumElements(shape) * DTypeSize(dtype);
   const size_t begin = used_bytes_;
   used_bytes_ += (num_bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;

@@ -42,6 +42,14 @@ class ActivationArena {
   size_t used_bytes() const { return used_bytes_; }
   size_t peak_bytes() const { return peak_bytes_; }
 
+  // Takes what is allocated within ActivationScopes of this arena from `scratch`, which must
+  // outlive it, and keeps here what stays: several such arenas then need memory for one pass's
+  // scratch.
+  void set_scratch(ActivationArena* scratch) { scratch_ = scratch; }
+
+  // Frees everything. CHECKs that no scope is open.
+  void Clear();
+
   // For tests, on the CPU: fills every allocation with NaN, so that reads of unwritten memory show.
   void set_poison(bool poison) { poison_ = poison; }
 
@@ -54,21 +62,31 @@ class ActivationArena {
   Device device_;
   bool dry_run_;
   bool poison_ = false;
+  ActivationArena* scratch_ = nullptr;
+  int num_scopes_ = 0;  // open
   size_t used_bytes_ = 0;
   size_t peak_bytes_ = 0;
 };
 
-// Frees at its end what was allocated since its start.
+// Frees at its end what was allocated since its start. Scopes end in the reverse of their order.
 class ActivationScope {
  public:
   explicit ActivationScope(ActivationArena& arena)
-      : arena_(arena), start_bytes_(arena.used_bytes_) {}
-  ~ActivationScope() { arena_.used_bytes_ = start_bytes_; }
+      : arena_(arena),
+        memory_(arena.scratch_ == nullptr ? arena : *arena.scratch_),
+        start_bytes_(memory_.used_bytes_) {
+    ++arena_.num_scopes_;
+  }
+  ~ActivationScope() {
+    --arena_.num_scopes_;
+    memory_.used_bytes_ = start_bytes_;
+  }
   ActivationScope(const ActivationScope&) = delete;
   ActivationScope& operator=(const ActivationScope&) = delete;
 
  private:
   ActivationArena& arena_;
+  ActivationArena& memory_;
   const size_t start_bytes_;
 };
 

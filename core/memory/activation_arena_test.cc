@@ -32,6 +32,36 @@ TEST(ActivationArenaTest, DryRunPlansTheRealRun) {
   EXPECT_EQ(arena->used_bytes(), 128u);
 }
 
+// What stays is in each arena, and what is scratch in one that they share.
+TEST(ActivationArenaTest, ScratchOfSeveral) {
+  ActivationArena scratch = ActivationArena::DryRun();
+  ActivationArena arenas[] = {ActivationArena::DryRun(), ActivationArena::DryRun()};
+  for (ActivationArena& arena : arenas) {
+    arena.set_scratch(&scratch);
+    arena.Allocate(DType::kF32, {16});
+    {
+      const ActivationScope outer(arena);
+      arena.Allocate(DType::kF32, {32});
+      const ActivationScope inner(arena);
+      arena.Allocate(DType::kF32, {64});
+      EXPECT_EQ(scratch.used_bytes(), 384u);
+    }
+    arena.Allocate(DType::kF32, {16});
+    EXPECT_EQ(arena.used_bytes(), 128u);
+    EXPECT_EQ(scratch.used_bytes(), 0u);
+  }
+  EXPECT_EQ(scratch.peak_bytes(), 384u);
+  arenas[0].Clear();
+  EXPECT_EQ(arenas[0].used_bytes(), 0u);
+  EXPECT_EQ(arenas[0].peak_bytes(), 128u);
+  EXPECT_DEATH(
+      {
+        const ActivationScope scope(arenas[1]);
+        arenas[1].Clear();
+      },
+      "within a scope");
+}
+
 TEST(ActivationArenaTest, PoisonIsNan) {
   auto arena = ActivationArena::Create(1024);
   ASSERT_TRUE(arena.ok());
