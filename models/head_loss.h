@@ -68,6 +68,8 @@ class HeadLoss {
   HeadLoss(Parameter* weight, WeightOwnership ownership, const VocabSlice& slice,
            const TensorParallel& tp, const LogitsChunk& chunk, double softcap = 0);
 
+  const Parameter& weight() const { return *weight_; }
+
   // The same layer without sequence parallelism: every rank holds every token.
   HeadLoss WithoutSequenceParallelism() const;
 
