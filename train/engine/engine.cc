@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,14 +21,17 @@
 #include "glog/logging.h"
 #include "models/non_finite.h"
 #include "optim/grad_clip.h"
+#include "train/engine/stage_models.h"
 #include "train/engine/step_record.h"
 
 namespace strake {
 namespace {
 
+constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kTp};
+
 bool CanBeCaptured(const Mesh& mesh) {
-  return mesh.communicator(MeshAxis::kDp).CanBeCaptured() &&
-         mesh.communicator(MeshAxis::kTp).CanBeCaptured();
+  return std::all_of(std::begin(kAxes), std::end(kAxes),
+                     [&](MeshAxis axis) { return mesh.communicator(axis).CanBeCaptured(); });
 }
 
 }  // namespace
@@ -36,12 +41,10 @@ Engine::Engine(const EngineOptions& options, const Mesh& mesh)
       mesh_(&mesh),
       tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
       team_(options.num_threads) {
-  CHECK(mesh.sizes().pp == 1 && mesh.sizes().cp == 1)
-      << "[engine] no pipeline or context parallelism: " << mesh.sizes().ToString();
+  CHECK_EQ(mesh.sizes().cp, 1) << "[engine] no context parallelism: " << mesh.sizes().ToString();
   const bool lora = options_.model.lora.enabled();
-  model_ = std::make_unique<Transformer>(options_.model, options_.seq_len,
-                                         lora ? &base_ : &parameters_, tp_, options_.logits_chunk,
-                                         options_.activation_recompute, &parameters_);
+  models_ = MakeStageModels(options_, mesh.sizes().pp, mesh.coordinates().pp, tp_,
+                            lora ? &base_ : &parameters_, &parameters_);
   PadBuckets(&parameters_, options_.dtype, mesh.sizes().dp, options_.gradients);
 }
 
@@ -49,16 +52,18 @@ absl::Status Engine::UseCuda() {
   STRAKE_ASSIGN_OR_RETURN(cuda_,
                           CudaContext::Create(options_.cuda_device, options_.product_tunings));
   mesh_->BindCudaStream(cuda_->stream());
-  STRAKE_ASSIGN_OR_RETURN(
-      BatchUpload upload,
-      BatchUpload::Create(options_.micro_batch * options_.seq_len, options_.documents));
-  upload_.emplace(std::move(upload));
+  for (int64_t i = has_stages() ? options_.pipeline.micro_batches : 1; i > 0; --i) {
+    STRAKE_ASSIGN_OR_RETURN(
+        BatchUpload upload,
+        BatchUpload::Create(options_.micro_batch * options_.seq_len, options_.documents));
+    uploads_.push_back(std::move(upload));
+  }
   STRAKE_ASSIGN_OR_RETURN(host_values_, PinnedMemory::Allocate(3 * sizeof(double)));
   STRAKE_ASSIGN_OR_RETURN(host_scale_, PinnedMemory::Allocate(sizeof(double)));
   return absl::OkStatus();
 }
 
-absl::Status Engine::Allocate(size_t activation_bytes) {
+absl::Status Engine::Allocate(const MemoryPlan& plan) {
   if (options_.device == Device::kCuda) STRAKE_RETURN_IF_ERROR(UseCuda());
   if (base() != nullptr) {
     STRAKE_RETURN_IF_ERROR(
@@ -66,7 +71,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   }
   STRAKE_RETURN_IF_ERROR(parameters_.Allocate(
       options_.dtype, /*with_gradients=*/options_.gradients.zero < 2, options_.device));
-  STRAKE_RETURN_IF_ERROR(model_->PlaceTables());
+  for (const auto& model : models_) STRAKE_RETURN_IF_ERROR(model->PlaceTables());
   STRAKE_ASSIGN_OR_RETURN(reducer_,
                           GradientReducer::Create(&parameters_, mesh_->communicator(MeshAxis::kDp),
                                                   options_.gradients));
@@ -74,7 +79,7 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   STRAKE_ASSIGN_OR_RETURN(AdamW optimizer, AdamW::Create(parameters_, grads()));
   optimizer_.emplace(std::move(optimizer));
   STRAKE_ASSIGN_OR_RETURN(ActivationArena activations,
-                          ActivationArena::Create(activation_bytes, options_.device));
+                          ActivationArena::Create(plan.arena_bytes[0], options_.device));
   activations_.emplace(std::move(activations));
   STRAKE_ASSIGN_OR_RETURN(step_memory_, DeviceBuffer::Create(options_.device, DType::kF64, {4}));
   step_values_ = step_memory_.tensor().Rows(0, 3);
@@ -82,21 +87,27 @@ absl::Status Engine::Allocate(size_t activation_bytes) {
   STRAKE_RETURN_IF_ERROR(AllocateSequenceLosses());
   MakeContext();
   context_->set_cuda(cuda_.get());
-  if (cuda_ != nullptr && options_.dtype == DType::kBf16) {
-    // Plans every layer's attention now rather than in the first step.
-    int64_t num_refused = 0;
-    for (int64_t i = 0; i < options_.model.num_layers; ++i) {
+  if (has_stages()) {
+    STRAKE_ASSIGN_OR_RETURN(stage_, CreateStage(absl::MakeConstSpan(plan.arena_bytes).subspan(1)));
+  }
+  if (cuda_ != nullptr && options_.dtype == DType::kBf16) PlanAttention();
+  return absl::OkStatus();
+}
+
+// Plans every layer's attention now rather than in the first step.
+void Engine::PlanAttention() {
+  int64_t num_refused = 0, num_layers = 0;
+  for (const auto& model : models_) {
+    for (int64_t i = model->layers().begin; i < model->layers().end; ++i, ++num_layers) {
       const AttentionShape shape =
-          model_->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
+          model->AttentionShapeFor(i, options_.micro_batch * options_.seq_len, options_.seq_len);
       const absl::Status fast = CausalAttentionHasCudnn(*context_, shape, options_.documents);
       if (!fast.ok() && num_refused++ == 0) attention_note_ = std::string(fast.message());
     }
-    if (num_refused > 0 && num_refused < options_.model.num_layers) {
-      absl::StrAppend(&attention_note_, " (in ", num_refused, " of ", options_.model.num_layers,
-                      " layers)");
-    }
   }
-  return absl::OkStatus();
+  if (num_refused > 0 && num_refused < num_layers) {
+    absl::StrAppend(&attention_note_, " (in ", num_refused, " of ", num_layers, " layers)");
+  }
 }
 
 absl::Status Engine::AllocateSequenceLosses() {
@@ -132,6 +143,10 @@ void Engine::AllocateDryRun(OpRecorder* recorder) {
   MakeContext();
   weights_wait_ = weight_gather_.has_value();  // as in a step that follows another
   context_->set_recorder(recorder);
+  if (!has_stages()) return;
+  auto stage = CreateStage(/*arena_bytes=*/{});
+  CHECK(stage.ok()) << stage.status();
+  stage_ = std::move(*stage);
 }
 
 void Engine::MakeContext() {
@@ -154,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   CHECK(!mesh.communicator(MeshAxis::kDp).dry_run()) << "[engine] Create() on a dry run's mesh";
   const MemoryPlan plan = PlanMemory(options, mesh.sizes(), mesh.rank());
   std::unique_ptr<Engine> engine(new Engine(options, mesh));
-  STRAKE_RETURN_IF_ERROR(engine->Allocate(plan.activation_bytes));
+  STRAKE_RETURN_IF_ERROR(engine->Allocate(plan));
   return engine;
 }
 
@@ -167,18 +182,32 @@ std::unique_ptr<Engine> Engine::DryRun(const EngineOptions& options, const Mesh&
 }
 
 MemoryPlan Engine::memory_plan() const {
+  std::vector<size_t> arenas = {dry_run() ? activations_->peak_bytes() : activations_->num_bytes()};
+  if (stage_ != nullptr) {
+    const std::vector<size_t> of_passes = stage_->arena_bytes();
+    arenas.insert(arenas.end(), of_passes.begin(), of_passes.end());
+  }
   return {.parameter_bytes =
               (base_.num_elements() + parameters_.num_elements()) * DTypeSize(options_.dtype),
           .gradient_bytes =
               GradientReducer::GradientBytes(parameters_, mesh_->sizes().dp, options_.gradients),
           .optimizer_bytes = AdamW::StateBytes(parameters_, optimizer_->size()),
-          .activation_bytes = dry_run() ? activations_->peak_bytes() : activations_->num_bytes(),
-          .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0};
+          .activation_bytes = std::accumulate(arenas.begin(), arenas.end(), size_t{0}),
+          .library_bytes = options_.device == Device::kCuda ? CublasLt::kWorkspaceBytes : 0,
+          .arena_bytes = arenas};
+}
+
+const Transformer& Engine::model() const {
+  CHECK(!has_stages()) << "[engine] model() of a pipeline's stage";
+  return *models_[0];
 }
 
 std::vector<absl::Span<char>> Engine::HostArrays() const {
   if (options_.device != Device::kCpu || dry_run()) return {};
   std::vector<absl::Span<char>> memory = {activations_->bytes()};
+  if (stage_ != nullptr) {
+    for (const absl::Span<char> arena : stage_->arenas()) memory.push_back(arena);
+  }
   const auto add = [&](const Tensor& array) {
     if (array.defined()) memory.emplace_back(static_cast<char*>(array.raw()), array.num_bytes());
   };
@@ -225,7 +254,8 @@ absl::StatusOr<TokenPlace> Engine::Upload(const Tensor& tokens, const Tensor& ta
   }
   STRAKE_RETURN_IF_ERROR(CheckTokens(tokens, options_.model.vocab_size));
   STRAKE_RETURN_IF_ERROR(CheckTargets(targets, options_.model.vocab_size));
-  return upload_->Upload(AnyGroup(), cuda_->stream(), tokens, targets, documents.positions);
+  BatchUpload& upload = uploads_[has_stages() ? queue_.size() : 0];
+  return upload.Upload(AnyGroup(), cuda_->stream(), tokens, targets, documents.positions);
 }
 
 Tensor Engine::TensorAt(void* place, int64_t num_tokens) const {
@@ -241,6 +271,10 @@ Documents Engine::DocumentsAt(const TokenPlace& place) const {
 
 absl::Status Engine::AccumulateGradients(const Tensor& tokens, const Tensor& targets, double scale,
                                          bool last, const Documents& documents) {
+  if (has_stages()) {
+    STRAKE_RETURN_IF_ERROR(Queue(tokens, targets, scale, documents));
+    return last ? RunStage() : absl::OkStatus();
+  }
   STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets, documents));
   STRAKE_RETURN_IF_ERROR(RunPass(TrainPass{.batch = batch,
                                            .scale = scale,
@@ -276,12 +310,14 @@ absl::Status Engine::EvaluateLoss(const Tensor& tokens, const Tensor& targets,
                                   const Documents& documents) {
   CHECK(!weights_wait_) << "[engine] EvaluateLoss() before GatherWeights()";
   STRAKE_ASSIGN_OR_RETURN(const TokenPlace batch, Upload(tokens, targets, documents));
+  if (has_stages()) return EvaluateOnStage(batch);
   return RunPass(EvaluatePass{.batch = batch});
 }
 
 absl::Status Engine::SumGradients() { return RunPass(SumGradientsPass()); }
 
-absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) {
+absl::Status Engine::AddLoss(const Transformer& model, const Tensor& loss,
+                             const TransformerSaved& saved) {
   const LayerScope layer(*context_, "loss");
   STRAKE_RETURN_IF_ERROR(AddSum(*context_, loss, loss_sum()));
   if (cuda_ != nullptr || dry_run()) return absl::OkStatus();
@@ -289,7 +325,7 @@ absl::Status Engine::AddLoss(const Tensor& loss, const TransformerSaved& saved) 
   if (std::isfinite(sum)) return absl::OkStatus();
   return absl::InternalError(
       absl::StrCat("the loss is ", sum, "; the first tensor that is not finite is ",
-                   FirstNonFinite(*context_, *model_, {&base_, &parameters_}, saved)));
+                   FirstNonFinite(*context_, model, {&base_, &parameters_}, saved)));
 }
 
 absl::Status Engine::SumSequences(const Tensor& loss) {
@@ -315,7 +351,7 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
   span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "forward"});
   reducer_->StartMicroBatch(*context_, pass.last);
   if (pass.gather) StartGather();
-  const auto loss = model_->ForwardForTraining(*context_, tokens, targets, options_.seq_len,
+  const auto loss = model().ForwardForTraining(*context_, tokens, targets, options_.seq_len,
                                                pass.scale, &saved, DocumentsAt(pass.batch));
   if (!loss.ok()) {
     // The other ranks get this cause, and not that gathers were dropped.
@@ -323,12 +359,12 @@ absl::Status Engine::Enqueue(const TrainPass& pass) {
     return loss.status();
   }
   if (pass.gather) STRAKE_RETURN_IF_ERROR(weight_gather_->WaitForAll());
-  STRAKE_RETURN_IF_ERROR(AddLoss(*loss, saved));
+  STRAKE_RETURN_IF_ERROR(AddLoss(model(), *loss, saved));
   STRAKE_RETURN_IF_ERROR(SumSequences(*loss));
   span.reset();
   span.emplace(context_->profile(), SpanLabel{.category = "pass", .name = "backward"});
   context_->set_pass(Pass::kBackward);
-  STRAKE_RETURN_IF_ERROR(model_->Backward(*context_, &saved));
+  STRAKE_RETURN_IF_ERROR(model().Backward(*context_, &saved));
   const OpTimer timer(context_->profile(), "gradient_reduction", context_->pass());
   return reducer_->FinishMicroBatch(*context_);
 }
@@ -340,21 +376,23 @@ absl::Status Engine::Enqueue(const EvaluatePass& pass) {
   context_->set_pass(Pass::kForward);
   STRAKE_ASSIGN_OR_RETURN(
       const Tensor loss,
-      model_->Forward(*context_, TensorAt(pass.batch.tokens, pass.batch.num_tokens),
+      model().Forward(*context_, TensorAt(pass.batch.tokens, pass.batch.num_tokens),
                       TensorAt(pass.batch.targets, pass.batch.num_tokens), options_.seq_len, &saved,
                       DocumentsAt(pass.batch)));
-  return AddLoss(loss, saved);
+  return AddLoss(model(), loss, saved);
 }
 
 absl::Status Engine::Enqueue(const SumGradientsPass& /*pass*/) {
   context_->set_pass(Pass::kBackward);
+  if (has_stages()) STRAKE_RETURN_IF_ERROR(SumTiedTable());
   return partial_gradients_->Sum(*context_, grads());
 }
 
 absl::Status Engine::Enqueue(const UpdatePass& pass) {
   context_->set_pass(Pass::kOptimizer);
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp)};
+  std::vector<Communicator*> owners_of_gradients = {&mesh_->communicator(MeshAxis::kTp),
+                                                    &mesh_->communicator(MeshAxis::kPp)};
   if (options_.gradients.zero > 0) owners_of_gradients.push_back(&dp);
   if (cuda_ != nullptr) {
     STRAKE_RETURN_IF_ERROR(CopyToDevice(grad_scale_.raw(), host_scale_.data(),
@@ -381,6 +419,7 @@ absl::StatusOr<double> Engine::Update(const AdamWStep& step, double clip_norm, d
   STRAKE_RETURN_IF_ERROR(RunPass(UpdatePass{.clip_norm = clip_norm}));
   in_step_ = false;
   STRAKE_ASSIGN_OR_RETURN(const double* values, StepValues());
+  if (has_stages()) STRAKE_RETURN_IF_ERROR(ShareSequenceLosses());
   if (!std::isfinite(values[1])) return GradientError(values[0], values[1]);
   weights_wait_ = weight_gather_.has_value();
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
@@ -408,7 +447,9 @@ ParameterArena& Engine::parameters() {
 // Any group, to wait for the GPU in. Groups fail together, so any group of more than one rank
 // detects a failure.
 Communicator& Engine::AnyGroup() const {
-  return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp : MeshAxis::kDp);
+  return mesh_->communicator(tp_.size() > 1 ? MeshAxis::kTp
+                             : has_stages() ? MeshAxis::kPp
+                                            : MeshAxis::kDp);
 }
 
 // On a GPU, waits for all enqueued work.
@@ -438,7 +479,7 @@ absl::Status Engine::GradientError(double loss_sum, double norm) const {
                                                    : absl::StrCat("the loss is ", loss_sum);
   const std::string weight = FirstWeightNotFinite();
   double found = weight == "none" ? 0 : 1;
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kAxes) {
     const Tensor any(&found, DType::kF64, {1});
     STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceMax(any).Wait().status());
   }
@@ -457,7 +498,7 @@ std::string Engine::FirstGradientNotFinite() const {
 absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {
   // If this rank's values are finite, another rank's are not: the barrier returns its error, which
   // names the tensor.
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kAxes) {
     if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
   }
   return absl::InternalError(
@@ -467,13 +508,18 @@ absl::Status Engine::NonFiniteError(const std::string& what, const std::string& 
 absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> sums) {
   STRAKE_ASSIGN_OR_RETURN(const double* step_values, StepValues());
   Communicator& dp = mesh_->communicator(MeshAxis::kDp);
-  // Tensor-parallel ranks have the same losses already.
+  // Tensor-parallel ranks have the same losses already, and of stages only the last has any.
   std::vector<double> values = {stop ? 1.0 : 0.0, step_values[0]};
   values.insert(values.end(), sums.begin(), sums.end());
   const int64_t size = static_cast<int64_t>(values.size());
   const Tensor stops(values.data(), DType::kF64, {1}), all(values.data(), DType::kF64, {size});
   const LayerScope layer(*context_, "control");
   STRAKE_RETURN_IF_ERROR(tp_.AllReduceSum(*context_, stops));
+  if (has_stages()) {
+    const Tensor of_stages(values.data(), DType::kF64, {2});
+    STRAKE_RETURN_IF_ERROR(
+        mesh_->communicator(MeshAxis::kPp).AllReduceSum(of_stages).Wait().status());
+  }
   if (dp.size() > 1) STRAKE_RETURN_IF_ERROR(dp.AllReduceSum(all).Wait().status());
   std::copy(values.begin() + 2, values.end(), sums.begin());
   // On a GPU the losses of an evaluation have not been checked before.
@@ -487,19 +533,23 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
 
 void Engine::set_profile(OpProfile* profile) {
   context_->set_profile(profile);
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kAxes) {
     mesh_->communicator(axis).set_profile(profile);
   }
   if (Communicator* kv = partial_gradients_->kv_communicator()) kv->set_profile(profile);
+  if (stage_ == nullptr) return;
+  for (Communicator* link : stage_->links().communicators()) link->set_profile(profile);
 }
 
 std::vector<const Communicator*> Engine::communicators() const {
   std::vector<const Communicator*> groups;
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kAxes) {
     const Communicator& group = mesh_->communicator(axis);
     if (group.size() > 1) groups.push_back(&group);
   }
   if (const Communicator* kv = partial_gradients_->kv_communicator()) groups.push_back(kv);
+  if (stage_ == nullptr) return groups;
+  for (const Communicator* link : stage_->links().communicators()) groups.push_back(link);
   return groups;
 }
 

@@ -3,6 +3,8 @@
 #define STRAKE_TRAIN_ENGINE_ENGINE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +35,7 @@
 #include "train/engine/cuda_step.h"
 #include "train/engine/engine_options.h"
 #include "train/engine/engine_pass.h"
+#include "train/engine/stage_runner.h"
 
 namespace strake {
 
@@ -43,6 +46,9 @@ struct MemoryPlan {
   size_t optimizer_bytes = 0;
   size_t activation_bytes = 0;
   size_t library_bytes = 0;  // cuBLASLt's workspace
+  // The arenas that activation_bytes are: of passes and scratch and, of a pipeline's stage, one for
+  // each pass in flight.
+  std::vector<size_t> arena_bytes = {};
   size_t total_bytes() const {
     return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes + library_bytes;
   }
@@ -52,6 +58,10 @@ struct MemoryPlan {
 // the same order; an error of a collective ends them all. A step:
 //
 //   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
+//
+// On a mesh with pipeline stages (pp), a rank has the layers of its stage, and losses are those of
+// the last stage until Agree(). AccumulateGradients() keeps micro-batches until the step's last
+// one, and then does the passes of all in the order of the schedule.
 //
 // With ZeRO a rank updates its part of the weights. It gets the others' in the next step's first
 // forward pass, which waits for them bucket by bucket, or in GatherWeights().
@@ -135,7 +145,10 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   MemoryPlan memory_plan() const;
   const Mesh& mesh() const { return *mesh_; }
-  const Transformer& model() const { return *model_; }
+  // The model of a mesh without pipeline stages; CHECKs that it has none.
+  const Transformer& model() const;
+  // The parts of the model that this rank has, in its order: a stage's chunks, or all.
+  const std::vector<std::unique_ptr<Transformer>>& models() const { return models_; }
   // What is trained: with LoRA, the adapters alone. CHECKs that no weights wait to be gathered.
   ParameterArena& parameters();
   // With LoRA, the frozen weights below the adapters, which have neither gradients nor optimizer
@@ -167,9 +180,10 @@ class Engine {
  private:
   Engine(const EngineOptions& options, const Mesh& mesh);
   absl::Status UseCuda();
-  absl::Status Allocate(size_t activation_bytes);
+  absl::Status Allocate(const MemoryPlan& plan);
   void AllocateDryRun(OpRecorder* recorder);
   void MakeContext();
+  void PlanAttention();
   void StartGather();
   // True without memory and without a GPU.
   bool dry_run() const { return mesh_->communicator(MeshAxis::kDp).dry_run(); }
@@ -177,6 +191,16 @@ class Engine {
   // Copies a micro-batch to the GPU, to the same place in every step.
   absl::StatusOr<TokenPlace> Upload(const Tensor& tokens, const Tensor& targets,
                                     const Documents& documents);
+  bool has_stages() const { return mesh_->sizes().pp > 1; }
+  absl::StatusOr<std::unique_ptr<StageRunner>> CreateStage(absl::Span<const size_t> arena_bytes);
+  // Keeps a micro-batch until RunStage().
+  absl::Status Queue(const Tensor& tokens, const Tensor& targets, double scale,
+                     const Documents& documents);
+  absl::Status RunStage();
+  absl::Status EvaluateOnStage(const TokenPlace& batch);
+  StageBatch StageBatchAt(const TokenPlace& place, double scale) const;
+  absl::Status SumTiedTable();
+  absl::Status ShareSequenceLosses();
   // Runs a pass; on a GPU enqueues it or launches its CUDA graph.
   absl::Status RunPass(const EnginePass& pass);
   absl::Status Enqueue(const TrainPass& pass);
@@ -185,7 +209,7 @@ class Engine {
   absl::Status Enqueue(const UpdatePass& pass);
   Tensor TensorAt(void* place, int64_t num_tokens) const;
   Documents DocumentsAt(const TokenPlace& place) const;
-  absl::Status AddLoss(const Tensor& loss, const TransformerSaved& saved);
+  absl::Status AddLoss(const Transformer& model, const Tensor& loss, const TransformerSaved& saved);
   absl::Status AllocateSequenceLosses();
   absl::Status SumSequences(const Tensor& loss);
   absl::Status KeepSequenceLosses(int64_t num_sequences);
@@ -207,7 +231,7 @@ class Engine {
   ThreadTeam team_;
   ParameterArena base_;        // with LoRA, what is frozen; else empty
   ParameterArena parameters_;  // what is trained
-  std::unique_ptr<Transformer> model_;
+  std::vector<std::unique_ptr<Transformer>> models_;
   std::optional<ActivationArena> activations_;
   std::optional<Context> context_;
   std::unique_ptr<GradientReducer> reducer_;
@@ -231,7 +255,16 @@ class Engine {
   std::vector<double> host_losses_;  // on the CPU
   int64_t num_sequences_ = 0;        // of the step, so far
 
-  std::optional<BatchUpload> upload_;
+  // Of a pipeline's stage:
+  std::unique_ptr<StageRunner> stage_;
+  struct QueuedBatch {
+    std::vector<int32_t> tokens, targets, positions;  // on the CPU
+    std::vector<int64_t> lengths;
+    StageBatch batch;
+  };
+  std::deque<QueuedBatch> queue_;  // micro-batches of the step
+
+  std::vector<BatchUpload> uploads_;            // of a micro-batch, or of each that waits
   absl::Span<const int64_t> document_lengths_;  // of the pass that runs, on the host
   PassGraphs graphs_;  // after partial_gradients_: graphs are destroyed before their groups
   std::string attention_note_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "core/ops/documents.h"
@@ -25,9 +26,10 @@ struct StepShape {
 };
 
 // `recorder` may be null.
-MemoryPlan DryRunStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
+MemoryPlan DryRunStep(EngineOptions options, const StepShape& shape, OpRecorder* recorder) {
   const int64_t num_micro_batches = shape.num_micro_batches;
   CHECK_GT(num_micro_batches, 0) << "[step_record] num_micro_batches";
+  options.pipeline.micro_batches = num_micro_batches;
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, recorder);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, recorder);
   const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
@@ -45,9 +47,13 @@ MemoryPlan DryRunStep(const EngineOptions& options, const StepShape& shape, OpRe
         engine->AccumulateGradients(tokens, tokens, /*scale=*/1, last, documents);
     CHECK(status.ok()) << status;
   };
-  const bool several = num_micro_batches > 1;
-  accumulate(several ? 1 : 0, /*last=*/false);
-  accumulate(several ? num_micro_batches - 2 : 0, /*last=*/false);
+  if (shape.sizes.pp > 1) {
+    // A stage's passes follow each other in an order that repeats nothing.
+    for (int64_t i = 1; i < num_micro_batches; ++i) accumulate(1, /*last=*/false);
+  } else if (num_micro_batches > 1) {
+    accumulate(1, /*last=*/false);
+    accumulate(num_micro_batches - 2, /*last=*/false);
+  }
   accumulate(1, /*last=*/true);
   CHECK(engine->SumGradients().ok());
   CHECK(engine->Update(AdamWStep(), /*clip_norm=*/1).ok());
@@ -70,31 +76,62 @@ int64_t NumTokensOfOneChunk(const LogitsChunk& chunk, const Transformer& model,
 // What passes of fewer tokens than a micro-batch's need, if that may be more: logits that are one
 // chunk may be larger than a chunk of several, which is cut to tiles. Such passes are a
 // validation's last, and those that score questions.
-size_t ActivationBytesOfFewerTokens(EngineOptions options, const MeshVector& sizes, int rank) {
+std::vector<size_t> ArenasOfFewerTokens(EngineOptions options, const StepShape& shape) {
   const int64_t num_tokens = options.micro_batch * options.seq_len;
-  const Mesh mesh = Mesh::DryRun(sizes, rank, /*recorder=*/nullptr);
+  const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, /*recorder=*/nullptr);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
-  const Transformer& model = engine->model();
+  const Transformer& model = *engine->models().back();
+  if (!model.is_last()) return {};
   const int64_t few = NumTokensOfOneChunk(options.logits_chunk, model, num_tokens);
-  if (few == 0 || few == num_tokens) return 0;
-  const int64_t seq_len = options.sequence_parallel ? sizes.tp : 1;
+  if (few == 0 || few == num_tokens) return {};
+  const int64_t seq_len = options.sequence_parallel ? shape.sizes.tp : 1;
   size_t bytes = 0;
-  if (few >= seq_len) {
+  if (few >= seq_len && shape.sizes.pp == 1) {
     bytes = SequenceScorer::ActivationBytes(engine->context(), model,
                                             {.batch = few / seq_len, .seq_len = seq_len});
   }
   options.micro_batch = few / options.seq_len;
-  if (options.micro_batch == 0) return bytes;
-  const MemoryPlan plan = DryRunStep(options, {.sizes = sizes, .rank = rank}, /*recorder=*/nullptr);
-  return std::max(bytes, plan.activation_bytes);
+  if (options.micro_batch == 0) return {bytes};
+  std::vector<size_t> arenas = DryRunStep(options, shape, /*recorder=*/nullptr).arena_bytes;
+  arenas[0] = std::max(arenas[0], bytes);
+  return arenas;
+}
+
+// What a stage's evaluation needs: logits may be scratch there, and kept in training.
+std::vector<size_t> ArenasOfEvaluation(const EngineOptions& options, const StepShape& shape) {
+  if (shape.sizes.pp == 1) return {};
+  const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, /*recorder=*/nullptr);
+  const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
+  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
+                      options.device);
+  const std::vector<int64_t> whole(options.micro_batch, options.seq_len);
+  const Documents documents = options.documents ? Documents{tokens, whole} : Documents();
+  CHECK(engine->GatherWeights().ok());
+  CHECK(engine->EvaluateLoss(tokens, tokens, documents).ok());
+  return engine->memory_plan().arena_bytes;
 }
 
 // A step's plan, which holds passes of fewer tokens too.
 MemoryPlan PlanStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
   MemoryPlan plan = DryRunStep(options, shape, recorder);
-  plan.activation_bytes = std::max(plan.activation_bytes,
-                                   ActivationBytesOfFewerTokens(options, shape.sizes, shape.rank));
+  StepShape alone = shape;
+  alone.lengths = {};
+  for (const std::vector<size_t>& arenas :
+       {ArenasOfFewerTokens(options, alone), ArenasOfEvaluation(options, shape)}) {
+    for (size_t i = 0; i < arenas.size(); ++i) {
+      plan.arena_bytes[i] = std::max(plan.arena_bytes[i], arenas[i]);
+    }
+  }
+  plan.activation_bytes =
+      std::accumulate(plan.arena_bytes.begin(), plan.arena_bytes.end(), size_t{0});
   return plan;
+}
+
+// The shape that memory is planned of: of a pipeline, all micro-batches of the step.
+StepShape ShapeToPlan(const EngineOptions& options, const MeshVector& sizes, int rank) {
+  return {.sizes = sizes,
+          .rank = rank,
+          .num_micro_batches = sizes.pp > 1 ? options.pipeline.micro_batches : 1};
 }
 
 }  // namespace
@@ -110,7 +147,7 @@ StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int
 }
 
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank) {
-  return PlanStep(options, {.sizes = sizes, .rank = rank}, /*recorder=*/nullptr);
+  return PlanStep(options, ShapeToPlan(options, sizes, rank), /*recorder=*/nullptr);
 }
 
 }  // namespace strake

@@ -16,7 +16,7 @@ namespace strake {
 
 struct StepRecord {
   // In execution order. Micro-batches between a step's first and last are recorded once, with their
-  // number in OpCall::times.
+  // number in OpCall::times; on a mesh with pipeline stages each is recorded by itself.
   std::vector<OpCall> calls;
   MemoryPlan memory;
 };
@@ -29,9 +29,9 @@ struct StepRecord {
 StepRecord RecordStep(const EngineOptions& options, const MeshVector& sizes, int rank,
                       int64_t num_micro_batches, absl::Span<const int64_t> lengths = {});
 
-// Plans the memory alone, which depends neither on the number of micro-batches nor on the documents
-// in them: that of a step, and of passes of fewer tokens, with or without gradients, whose
-// sequences are no longer.
+// Plans the memory alone, which depends neither on the documents in micro-batches nor, without
+// pipeline stages, on their number: that of a step, and of passes of fewer tokens, with or without
+// gradients, whose sequences are no longer.
 MemoryPlan PlanMemory(const EngineOptions& options, const MeshVector& sizes, int rank);
 
 }  // namespace strake
