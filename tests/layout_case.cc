@@ -24,6 +24,7 @@ enum Factor {
   kBuckets,
   kReduceDType,
   kLora,
+  kPipeline,
   kNumFactors
 };
 
@@ -31,6 +32,17 @@ constexpr int kTpSizes[] = {1, 2, 3, 4, 8};
 constexpr int64_t kKvHeadCounts[] = {24, 12, 2, 1};
 constexpr int64_t kVocabSizes[] = {48, 47, 50257};
 constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
+
+// One stage, then two of each schedule.
+struct PipelineLevel {
+  int pp;
+  PipelineKind schedule;
+  int chunks;
+};
+constexpr PipelineLevel kPipelines[] = {{1, PipelineKind::k1f1b, 1},
+                                        {2, PipelineKind::k1f1b, 1},
+                                        {2, PipelineKind::kZeroBubble, 1},
+                                        {2, PipelineKind::kGpipe, 1}};
 
 LayoutCase FromLevels(const std::vector<int>& levels) {
   return {.model = LayoutModels()[levels[kModel]].name,
@@ -41,6 +53,9 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .documents = static_cast<DocumentMode>(levels[kDocuments]),
           .tp = kTpSizes[levels[kTp]],
           .dp = 1 + levels[kDp],
+          .pp = kPipelines[levels[kPipeline]].pp,
+          .schedule = kPipelines[levels[kPipeline]].schedule,
+          .chunks = kPipelines[levels[kPipeline]].chunks,
           .sequence_parallel = levels[kSequenceParallel] == 1,
           .zero = levels[kZero],
           .num_micro_batches = 1 + levels[kMicroBatches],
@@ -75,7 +90,7 @@ ModelConfig LayoutCase::Model() const {
   c.vocab_size = vocab_size;
   c.max_positions = kSeqLen + 1;
   c.hidden_size = 24;
-  c.num_layers = 2;
+  c.num_layers = num_layers;
   c.num_heads = num_heads;
   c.num_kv_heads = num_kv_heads;
   if (model == "gpt2") c.head_dim = c.hidden_size / num_heads;
@@ -100,6 +115,10 @@ EngineOptions LayoutCase::Options() const {
                         .reduce_in_bf16 = reduce_in_bf16,
                         .overlap = overlap},
           .documents = documents != DocumentMode::kConcat,
+          .pipeline = {.kind = schedule,
+                       .chunks = chunks,
+                       .in_flight = in_flight,
+                       .micro_batches = num_micro_batches},
           .activation_recompute = activation_recompute};
 }
 
@@ -110,6 +129,7 @@ LayoutCase LayoutCase::OnOneRank() const {
           .num_kv_heads = num_kv_heads,
           .vocab_size = vocab_size,
           .lora_rank = lora_rank,
+          .num_layers = num_layers,
           .initializer_range = initializer_range,
           .documents = documents,
           .micro_batch = GlobalBatch(),
@@ -118,12 +138,14 @@ LayoutCase LayoutCase::OnOneRank() const {
 
 std::string LayoutCase::ToString() const {
   constexpr const char* kDocumentNames[] = {"", "_mask", "_pad"};
-  return absl::StrCat(model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
-                      lora_rank > 0 ? absl::StrCat("_lora", lora_rank) : "", "_tp", tp, "_dp", dp,
-                      sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
-                      kDocumentNames[static_cast<int>(documents)], "_threads", num_threads,
-                      "_bucket", bucket_bytes, reduce_in_bf16 ? "_reduced_in_bf16" : "", "_",
-                      DTypeName(dtype), device == Device::kCuda ? "_cuda" : "");
+  return absl::StrCat(
+      model, tied ? "_tied" : "_untied", "_kv", num_kv_heads, "_vocab", vocab_size,
+      lora_rank > 0 ? absl::StrCat("_lora", lora_rank) : "", "_tp", tp, "_dp", dp,
+      pp > 1 ? absl::StrCat("_pp", pp, "_", PipelineKindName(schedule), chunks) : "",
+      sequence_parallel ? "_sp" : "", "_zero", zero, "_micro", num_micro_batches,
+      kDocumentNames[static_cast<int>(documents)], "_threads", num_threads, "_bucket", bucket_bytes,
+      reduce_in_bf16 ? "_reduced_in_bf16" : "", "_", DTypeName(dtype),
+      device == Device::kCuda ? "_cuda" : "");
 }
 
 std::vector<LayoutCase> CoveringLayoutCases() {
@@ -133,6 +155,7 @@ std::vector<LayoutCase> CoveringLayoutCases() {
   num_levels[kDp] = 4;
   num_levels[kKvHeads] = std::size(kKvHeadCounts);
   num_levels[kVocab] = std::size(kVocabSizes);
+  num_levels[kPipeline] = std::size(kPipelines);
   num_levels[kZero] = num_levels[kMicroBatches] = num_levels[kDocuments] = 3;
   std::vector<LayoutCase> cases;
   for (const std::vector<int>& levels : CoveringArray(num_levels, Possible)) {

@@ -12,6 +12,7 @@
 #include "models/activation_recompute.h"
 #include "models/model_config.h"
 #include "parallel/mesh/mesh.h"
+#include "parallel/pipeline/schedule.h"
 #include "train/engine/engine_options.h"
 
 namespace strake::testing {
@@ -23,13 +24,18 @@ struct LayoutCase {
   int64_t num_heads = 24;
   int64_t num_kv_heads = 24;
   int64_t vocab_size = 47;
-  int64_t lora_rank = 0;           // of adapters, which are then all that is trained
+  int64_t lora_rank = 0;  // of adapters, which are then all that is trained
+  int64_t num_layers = 2;
   double initializer_range = 0.4;  // large enough that every gradient is far from 0
   // Of its sequences; with kMask and kPad some tokens have no target.
   DocumentMode documents = DocumentMode::kConcat;
   // The layout.
   int tp = 1;
   int dp = 1;
+  int pp = 1;  // stages of a pipeline
+  PipelineKind schedule = PipelineKind::k1f1b;
+  int chunks = 1;  // per stage
+  int in_flight = 0;
   bool sequence_parallel = false;
   int zero = 0;
   int64_t micro_batch = 2;  // sequences
@@ -46,7 +52,7 @@ struct LayoutCase {
   static constexpr int64_t kSeqLen = 12;
 
   ModelConfig Model() const;
-  MeshVector Sizes() const { return {.dp = dp, .pp = 1, .cp = 1, .tp = tp}; }
+  MeshVector Sizes() const { return {.dp = dp, .pp = pp, .cp = 1, .tp = tp}; }
   EngineOptions Options() const;
   int64_t GlobalBatch() const { return micro_batch * dp * num_micro_batches; }
   // The same model, batch and dtype on one rank, in one micro-batch, on the CPU.
@@ -58,7 +64,7 @@ struct LayoutCase {
 // untied, key/value heads (all, half of them, two, one), a vocabulary that every tp divides, a
 // prime one and GPT-2's, tp 1, 2, 3, 4, 8, dp 1 to 4, sequence parallelism, zero 0 to 2, one to
 // three micro-batches, documents, dtypes, one or two threads per rank, small and large buckets,
-// gradients reduced in f32 and in bf16.
+// gradients reduced in f32 and in bf16, one pipeline stage and two under three schedules.
 std::vector<LayoutCase> CoveringLayoutCases();
 
 }  // namespace strake::testing

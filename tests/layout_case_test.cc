@@ -32,6 +32,7 @@ const std::vector<Values> kAllValues = {
     {"buckets 4000", absl::StrCat("buckets ", 25 << 20)},
     {"f32", "f64"},
     {"reduced in f32", "reduced in bf16"},
+    {"stages 1", "stages 2 1f1b", "stages 2 zero_bubble", "stages 2 gpipe"},
 };
 
 constexpr const char* kDocumentNames[] = {"concat", "mask", "pad"};
@@ -50,20 +51,22 @@ bool Possible(const std::string& a, const std::string& b) {
 }
 
 Values ValuesOf(const LayoutCase& c) {
-  return {c.model,
-          c.tied ? "tied" : "untied",
-          absl::StrCat("kv ", c.num_kv_heads),
-          absl::StrCat("vocab ", c.vocab_size),
-          absl::StrCat("tp ", c.tp),
-          absl::StrCat("dp ", c.dp),
-          absl::StrCat("sp ", c.sequence_parallel),
-          absl::StrCat("zero ", c.zero),
-          absl::StrCat("micro ", c.num_micro_batches),
-          kDocumentNames[static_cast<int>(c.documents)],
-          absl::StrCat("threads ", c.num_threads),
-          absl::StrCat("buckets ", c.bucket_bytes),
-          DTypeName(c.dtype),
-          c.reduce_in_bf16 ? "reduced in bf16" : "reduced in f32"};
+  return {
+      c.model,
+      c.tied ? "tied" : "untied",
+      absl::StrCat("kv ", c.num_kv_heads),
+      absl::StrCat("vocab ", c.vocab_size),
+      absl::StrCat("tp ", c.tp),
+      absl::StrCat("dp ", c.dp),
+      absl::StrCat("sp ", c.sequence_parallel),
+      absl::StrCat("zero ", c.zero),
+      absl::StrCat("micro ", c.num_micro_batches),
+      kDocumentNames[static_cast<int>(c.documents)],
+      absl::StrCat("threads ", c.num_threads),
+      absl::StrCat("buckets ", c.bucket_bytes),
+      DTypeName(c.dtype),
+      c.reduce_in_bf16 ? "reduced in bf16" : "reduced in f32",
+      c.pp == 1 ? "stages 1" : absl::StrCat("stages ", c.pp, " ", PipelineKindName(c.schedule))};
 }
 
 TEST(LayoutCaseTest, EveryTwoValuesMeet) {

@@ -15,6 +15,8 @@
 #include "models/sliced_models.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
+#include "parallel/tensor/tensor_parallel.h"
+#include "train/engine/stage_models.h"
 
 namespace strake::testing {
 namespace {
@@ -26,6 +28,11 @@ class Holders {
 
   std::vector<int> Of(std::string name, const FullTensors::Entry& entry) const {
     std::vector<int> holders(entry.values.size(), 1);
+    // The first and the last stage have it.
+    if (layout_.pp > 1 && layout_.tied &&
+        IsOneOf(name, {config_.family->tensors.token_embedding}, {".weight"})) {
+      return std::vector<int>(holders.size(), 2);
+    }
     if (absl::StartsWith(name, kAdapterPrefix)) {
       const bool is_a = absl::EndsWith(name, kLoraA), is_row = IsRowAdapter(name);
       // Every rank has A of its columns, and B of its rows; it has rows of A, or columns of B.
@@ -102,9 +109,13 @@ FullTensors Join(const LayoutCase& layout, const std::vector<RankRecord>& ranks,
   FullTensors full;
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     const MeshVector at = CoordinatesOf(layout.Sizes(), static_cast<int>(rank));
-    const auto arena = SlicedParameters(layout.Model(), at.tp, layout.tp);
     const EngineOptions options = layout.Options();
-    PadBuckets(arena.get(), options.dtype, layout.dp, options.gradients);
+    ParameterArena weights, adapters;
+    const auto models = MakeStageModels(
+        options, layout.pp, at.pp, TensorParallel::Planned(at.tp, layout.tp), &weights, &adapters);
+    ParameterArena* const arena = options.model.lora.enabled() ? &adapters : &weights;
+    PadBuckets(arena, options.dtype, layout.dp, options.gradients);
+    arena->AllocateDryRun(options.dtype);
     const auto [ranges, elements] = ranges_and_elements(ranks[rank]);
     auto begin = elements->begin();
     for (const ShardRange& range : ranges) {
