@@ -125,8 +125,8 @@ TEST_P(ParametersCudaTest, GatheredFromOneRankTheyStayThere) {
   Model model(Device::kCuda, GetParam());
   const ParameterRecord* record = &model.arena.records()[2];
   DeviceMemory memory;
-  const auto gathered =
-      GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {}, model.arena.values(), &memory);
+  const auto gathered = GatherParameter(Mesh::SingleRank(), /*stage=*/0, {&record, 1}, *record, {},
+                                        model.arena.values(), &memory);
   ASSERT_TRUE(gathered.ok()) << gathered.status();
   EXPECT_EQ(gathered->raw(), record->parameter.value.raw());
   EXPECT_EQ(gathered->device(), Device::kCuda);

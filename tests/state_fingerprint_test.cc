@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -77,7 +78,7 @@ class StateFingerprintTest : public ::testing::TestWithParam<const ModelFamily*>
  protected:
   // Writes a checkpoint after a step, and returns its fingerprint.
   Fingerprint Train(const LayoutCase& layout) {
-    std::vector<Fingerprint> fingerprints(layout.tp * layout.dp);
+    std::vector<Fingerprint> fingerprints(NumRanks(layout.Sizes()));
     std::filesystem::create_directory(directory_ / "step");
     const absl::Status status = OnRanks(layout, [&](Engine& engine) -> absl::Status {
       STRAKE_RETURN_IF_ERROR(Step(engine));
@@ -90,7 +91,7 @@ class StateFingerprintTest : public ::testing::TestWithParam<const ModelFamily*>
   }
   // The fingerprint after loading that checkpoint and changing it.
   Fingerprint Load(const LayoutCase& layout, const std::function<void(Engine&)>& change = {}) {
-    std::vector<Fingerprint> fingerprints(layout.tp * layout.dp);
+    std::vector<Fingerprint> fingerprints(NumRanks(layout.Sizes()));
     const absl::Status status = OnRanks(layout, [&](Engine& engine) -> absl::Status {
       STRAKE_RETURN_IF_ERROR(LoadCheckpoint(directory_ / "step", engine));
       if (change) change(engine);
@@ -110,6 +111,31 @@ TEST_P(StateFingerprintTest, IsTheSameUnderEveryLayout) {
   EXPECT_NE(saved, Fingerprint());
   for (const LayoutCase& layout : LayoutsOf(GetParam())) {
     EXPECT_EQ(Load(layout), saved) << layout.ToString();
+  }
+}
+
+// Stages load, and write the same bytes. Of a tied table both copies are loaded and one is written.
+TEST_P(StateFingerprintTest, IsTheSameInStages) {
+  const Fingerprint saved = Train(Case(GetParam()));
+  const std::string step = directory_ / "step", again = directory_ / "again";
+  std::filesystem::create_directory(again);
+  for (const auto& [tp, dp, zero] : {std::tuple{1, 1, 0}, {2, 1, 0}, {1, 2, 1}, {2, 2, 2}}) {
+    LayoutCase layout = Case(GetParam());
+    layout.pp = 2;
+    layout.tp = tp;
+    layout.dp = dp;
+    layout.zero = zero;
+    layout.bucket_bytes = 4000;
+    SCOPED_TRACE(layout.ToString());
+    EXPECT_EQ(Load(layout), saved);
+    const absl::Status written = OnRanks(layout, [&](Engine& engine) -> absl::Status {
+      STRAKE_RETURN_IF_ERROR(LoadCheckpoint(step, engine));
+      return WriteCheckpoint(again, engine, {});
+    });
+    EXPECT_TRUE(written.ok()) << written;
+    for (const char* file : {"/model.safetensors", "/optimizer.safetensors"}) {
+      EXPECT_TRUE(ReadFile(again + file) == ReadFile(step + file)) << file;
+    }
   }
 }
 

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -97,6 +99,11 @@ class ParameterArena {
   // The positions in records() at which parts begin, ascending from 0.
   const std::vector<int>& parts() const { return parts_; }
 
+  // The names of the model's tensors that other arenas hold, and this one does not: those of the
+  // other stages of a pipeline. Files have them too.
+  void set_elsewhere(std::set<std::string> names) { elsewhere_ = std::move(names); }
+  const std::set<std::string>& elsewhere() const { return elsewhere_; }
+
   // Moves parameters apart, so that each group of consecutive ones fills a multiple of
   // `num_elements`, itself a multiple of 64: the gap behind the group's last parameter grows. The
   // groups begin at these positions in records(), which ascend from 0. Must precede Allocate().
@@ -136,6 +143,7 @@ class ParameterArena {
 
   std::deque<ParameterRecord> records_;
   std::vector<int> parts_ = {0};
+  std::set<std::string> elsewhere_;
   int64_t num_elements_ = 0;
   DeviceMemory value_memory_, grad_memory_;
   Tensor values_, grads_;

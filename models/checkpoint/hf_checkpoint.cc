@@ -331,7 +331,7 @@ class ModelTensors {
       : checkpoint_(checkpoint),
         family_(family),
         head_(absl::StrCat(family.tensors.head, ".weight")),
-        tied_(!HasTensor(arena, head_)) {}
+        tied_(!HasTensor(arena, head_) && !arena.elsewhere().contains(head_)) {}
 
   const std::string& head() const { return head_; }
 
@@ -442,6 +442,10 @@ absl::StatusOr<WeightsReader> WeightsReader::Open(const std::string& directory,
       slices.push_back({std::move(slice), *location});
     }
   }
+  // Other ranks read them, and find those that are missing.
+  for (const std::string& name : arena.elsewhere()) {
+    STRAKE_RETURN_IF_ERROR(tensors.Find(name).status());
+  }
   const std::vector<std::string> unknown = tensors.Unknown();
   if (!missing.names().empty()) {
     std::string advice;
@@ -515,6 +519,9 @@ absl::Status LoadArrays(const std::string& path, const ParameterArena& arena,
     }
   }
   if (!missing.names().empty()) return MissingTensors(path, missing.names());
+  for (const std::string& name : arena.elsewhere()) {
+    for (const ArenaArray& array : arrays) expected.insert(name + array.suffix);
+  }
   std::vector<std::string> unknown;
   for (const SafetensorsEntry& entry : file.entries()) {
     if (!expected.contains(entry.name)) unknown.push_back(entry.name);

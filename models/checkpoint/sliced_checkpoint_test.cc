@@ -123,7 +123,7 @@ class Saver {
   absl::StatusOr<Tensor> Fetch(int parameter, int array) {
     std::vector<const ParameterRecord*> parts;
     for (const auto& part : parts_) parts.push_back(&part->records()[parameter]);
-    return GatherParameter(mesh_, parts, whole_->records()[parameter],
+    return GatherParameter(mesh_, /*stage=*/0, parts, whole_->records()[parameter],
                            array == 0 ? std::vector<ShardRange>() : ranges_, arrays_[array],
                            &memory_);
   }

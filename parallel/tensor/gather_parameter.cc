@@ -167,18 +167,19 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp,
 
 }  // namespace
 
-absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh,
-                                       absl::Span<const ParameterRecord* const> parts,
-                                       const ParameterRecord& whole,
-                                       absl::Span<const ShardRange> ranges, const Tensor& values,
-                                       DeviceMemory* memory) {
+namespace {
+
+// On the first rank of the stage that holds the parameter.
+absl::StatusOr<Tensor> GatherOnStage(const Mesh& mesh,
+                                     absl::Span<const ParameterRecord* const> parts,
+                                     const ParameterRecord& whole,
+                                     absl::Span<const ShardRange> ranges, const Tensor& values,
+                                     DeviceMemory* memory) {
   Communicator& dp = mesh.communicator(MeshAxis::kDp);
   Communicator& tp = mesh.communicator(MeshAxis::kTp);
-  CHECK(mesh.num_ranks() == dp.size() * tp.size() && parts.size() == tp.size() &&
-        (ranges.empty() || ranges.size() == dp.size()))
+  CHECK(parts.size() == tp.size() && (ranges.empty() || ranges.size() == dp.size()))
       << "[gather_parameter] " << parts.size() << " parts and " << ranges.size() << " ranges on "
       << mesh.sizes().ToString();
-  for (Communicator* group : {&dp, &tp}) STRAKE_RETURN_IF_ERROR(group->Barrier());
   DeviceMemory shard_memory;
   STRAKE_ASSIGN_OR_RETURN(const Tensor shard,
                           GatherRanges(dp, *parts[tp.rank()], ranges, values, &shard_memory));
@@ -189,6 +190,33 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh,
       << ShapeString(whole.shape());
   *memory = std::move(shard_memory);
   return shard;
+}
+
+}  // namespace
+
+absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, int stage,
+                                       absl::Span<const ParameterRecord* const> parts,
+                                       const ParameterRecord& whole,
+                                       absl::Span<const ShardRange> ranges, const Tensor& values,
+                                       DeviceMemory* memory) {
+  Communicator& pp = mesh.communicator(MeshAxis::kPp);
+  CHECK(mesh.sizes().cp == 1 && 0 <= stage && stage < pp.size())
+      << "[gather_parameter] stage " << stage << " of " << mesh.sizes().ToString();
+  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kTp}) {
+    STRAKE_RETURN_IF_ERROR(mesh.communicator(axis).Barrier());
+  }
+  if (pp.rank() == stage) {
+    STRAKE_ASSIGN_OR_RETURN(const Tensor gathered,
+                            GatherOnStage(mesh, parts, whole, ranges, values, memory));
+    if (stage == 0 || !gathered.defined()) return gathered;
+    STRAKE_RETURN_IF_ERROR(pp.Send(gathered, 0).Wait().status());
+    return Tensor();
+  }
+  if (mesh.rank() != 0) return Tensor();
+  const Device device = mesh.sizes().tp > 1 ? Device::kCpu : values.device();
+  STRAKE_ASSIGN_OR_RETURN(const Tensor gathered,
+                          AllocateTensor(device, values.dtype(), whole.shape(), memory));
+  return pp.Recv(gathered, stage).Wait();
 }
 
 }  // namespace strake

@@ -13,13 +13,16 @@
 namespace strake {
 
 // Returns, on the mesh's rank 0, a parameter's values, [whole.shape], of any dtype; padding holds
-// zeros. They are in `memory` or, with one tensor-parallel rank, in `values` itself, and so on
-// either device; otherwise on the host. On other ranks: undefined.
+// zeros. They are in `memory` or, with one tensor-parallel rank and on the first stage, in `values`
+// itself. With one tensor-parallel rank they are on the device of `values`, otherwise on the host.
+// On other ranks: undefined.
 //
 //   T tensor-parallel ranks, N elements of the index space, which is the same on every rank
+//   stage   the pp rank whose ranks hold the parameter
 //   parts   [T] the parameter as each tensor-parallel rank holds it, of arenas that may be of dry
-//           runs; rank 0 reads all of them, others their own alone
-//   whole   the parameter of one rank without tensor parallelism; rank 0 reads it
+//           runs. The stage's first rank reads all of them, its others their own alone, and those
+//           of other stages none
+//   whole   the parameter of one rank without tensor parallelism
 //   ranges  by dp rank: the part of the index space that its `values` cover; together they cover
 //           the parameter once. Empty where each dp rank has all of it
 //   values  [N], or [size of the rank's range]: an array over the rank's index space
@@ -28,9 +31,10 @@ namespace strake {
 // called it. So the time that rank 0 spends on one parameter, not on all of them, counts against
 // the others' timeout. First the dp ranks send their ranges to dp rank 0 (with `ranges` alone).
 // Then the tensor-parallel ranks that own a slice send it to rank 0, which then holds the whole
-// parameter and up to one rank's part. ResourceExhausted where there is no memory; else the
-// communicator's error. The mesh has axes dp and tp alone.
-absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh,
+// parameter and up to one rank's part. "Rank 0" is that of the stage, which then sends the
+// parameter to the mesh's. ResourceExhausted where there is no memory; else the
+// communicator's error. The mesh has no axis cp.
+absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, int stage,
                                        absl::Span<const ParameterRecord* const> parts,
                                        const ParameterRecord& whole,
                                        absl::Span<const ShardRange> ranges, const Tensor& values,

@@ -131,8 +131,8 @@ absl::Status GatherAll(const Layout& layout, int64_t seed, const Mesh& mesh, int
       if (mesh.rank() == 0 || rank == at.tp) parts[rank] = &models[rank]->arena().records()[i];
     }
     const ParameterRecord& record = whole.arena().records()[i];
-    STRAKE_ASSIGN_OR_RETURN(const Tensor gathered,
-                            GatherParameter(mesh, parts, record, ranges, values, &memory));
+    STRAKE_ASSIGN_OR_RETURN(const Tensor gathered, GatherParameter(mesh, /*stage=*/0, parts, record,
+                                                                   ranges, values, &memory));
     EXPECT_EQ(gathered.defined(), mesh.rank() == 0);
     if (mesh.rank() != 0) continue;
     const TensorBuffer expected(layout.dtype, record.shape());
@@ -186,7 +186,7 @@ TEST(GatherParameterTest, OneRankCopiesNothing) {
   const ParameterRecord* record = &model.arena().records()[2];
   DeviceMemory memory;
   const auto gathered =
-      GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {}, values, &memory);
+      GatherParameter(Mesh::SingleRank(), /*stage=*/0, {&record, 1}, *record, {}, values, &memory);
   ASSERT_TRUE(gathered.ok()) << gathered.status();
   EXPECT_EQ(gathered->raw(), values.tensor().data<float>() + record->offset);
   EXPECT_EQ(memory.num_bytes(), 0);
@@ -210,9 +210,9 @@ TEST(GatherParameterTest, NobodyRunsAheadOfRankZero) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         num_begun = call;
       }
-      STRAKE_RETURN_IF_ERROR(
-          GatherParameter(mesh, parts, whole.arena().records()[norm], {}, values, &memory)
-              .status());
+      STRAKE_RETURN_IF_ERROR(GatherParameter(mesh, /*stage=*/0, parts,
+                                             whole.arena().records()[norm], {}, values, &memory)
+                                 .status());
       EXPECT_GE(num_begun, call) << mesh.rank();
     }
     return absl::OkStatus();
@@ -239,8 +239,8 @@ TEST(GatherParameterDeathTest, RangesCoverTheParameter) {
   const ParameterRecord* record = &model.arena().records()[0];
   const ShardRange range{1, 50};
   DeviceMemory memory;
-  EXPECT_DEATH((void)GatherParameter(Mesh::SingleRank(), {&record, 1}, *record, {&range, 1},
-                                     values.tensor().Rows(1, 50), &memory),
+  EXPECT_DEATH((void)GatherParameter(Mesh::SingleRank(), /*stage=*/0, {&record, 1}, *record,
+                                     {&range, 1}, values.tensor().Rows(1, 50), &memory),
                "17 vs. 18.*the ranges' elements of table \\[6, 3\\]");
 }
 

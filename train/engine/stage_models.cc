@@ -1,7 +1,8 @@
 #include "train/engine/stage_models.h"
 
 #include <algorithm>
-#include <functional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -44,6 +45,20 @@ double FlopsOf(const EngineOptions& options, const LayerRange& layers,
   double flops = 0;
   for (const OpCall& call : recorder.calls()) flops += call.cost.flops;
   return flops;
+}
+
+std::set<std::string> NamesIn(const ParameterArena& arena) {
+  std::set<std::string> names;
+  for (const ParameterRecord& record : arena.records()) {
+    for (const ParameterSegment& segment : record.segments) names.insert(segment.name);
+  }
+  return names;
+}
+
+void NameElsewhere(const ParameterArena& whole, ParameterArena* part) {
+  std::set<std::string> names = NamesIn(whole);
+  for (const std::string& name : NamesIn(*part)) names.erase(name);
+  part->set_elsewhere(std::move(names));
 }
 
 }  // namespace
@@ -116,6 +131,13 @@ std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& o
         std::make_unique<Transformer>(options.model, options.seq_len, weights, tp,
                                       options.logits_chunk, options.activation_recompute, adapters,
                                       LayersOfPart(counts, PipelinePart(shape, stage, chunk))));
+  }
+  if (stages > 1) {
+    ParameterArena whole, whole_adapters;
+    const Transformer model(options.model, options.seq_len, &whole, TensorParallel(),
+                            options.logits_chunk, options.activation_recompute, &whole_adapters);
+    NameElsewhere(whole, weights);
+    if (options.model.lora.enabled()) NameElsewhere(whole_adapters, adapters);
   }
   return models;
 }

@@ -132,7 +132,7 @@ double LeastMemoryBytes(const EngineOptions& options, const MeshVector& sizes) {
 
 size_t CheckpointBytes(const EngineOptions& options, const MeshVector& sizes) {
   const bool sharded_state = options.gradients.zero > 0 && sizes.dp > 1;
-  if (sizes.tp == 1 && !sharded_state) return 0;
+  if (sizes.tp == 1 && sizes.pp == 1 && !sharded_state) return 0;
   const TrainedParameters whole(options.model);
   const TrainedParameters part(options.model, TensorParallel::Planned(0, sizes.tp));
   int64_t most = 0;

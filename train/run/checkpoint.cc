@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,35 +17,43 @@
 #include "core/memory/device_memory.h"
 #include "core/memory/parameter_arena.h"
 #include "glog/logging.h"
-#include "models/activation_recompute.h"
 #include "models/checkpoint/adapter_config.h"
 #include "models/checkpoint/hf_checkpoint.h"
 #include "models/checkpoint/model_files.h"
 #include "models/checkpoint/safetensors.h"
 #include "models/families/families.h"
 #include "models/families/family.h"
-#include "models/head_loss.h"
 #include "models/lora_modules.h"
 #include "models/model_config.h"
-#include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/gather_parameter.h"
 #include "parallel/tensor/tensor_parallel.h"
+#include "train/engine/stage_models.h"
 #include "train/plan/memory_plan.h"
 #include "train/run/manifest.h"
 
 namespace strake {
 namespace {
 
-// The trained parameters of rank t of T, without memory.
-void PlanParameters(const Engine& engine, int rank, int num_ranks, ParameterArena* arena) {
-  const ModelConfig& config = engine.model().config();
-  ParameterArena frozen;
-  const Transformer model(config, /*max_seq_len=*/1, config.lora.enabled() ? &frozen : arena,
-                          TensorParallel::Planned(rank, num_ranks), LogitsChunk(),
-                          ActivationRecompute::kNone, arena);
+struct Stage {
+  int index, count;
+};
+
+// The trained parameters of rank t of T of a stage, without memory.
+void PlanParameters(const Engine& engine, const Stage& stage, int rank, int num_ranks,
+                    ParameterArena* arena) {
+  const bool lora = engine.options().model.lora.enabled();
+  ParameterArena frozen, unused;
+  const auto models = MakeStageModels(engine.options(), stage.count, stage.index,
+                                      TensorParallel::Planned(rank, num_ranks),
+                                      lora ? &frozen : arena, lora ? arena : &unused);
   PadBuckets(arena, engine.options().dtype, engine.mesh().sizes().dp, engine.options().gradients);
   arena->AllocateDryRun(engine.options().dtype);
+}
+
+// The trained parameters of the whole model on one rank, without memory.
+void PlanWhole(const Engine& engine, ParameterArena* arena) {
+  PlanParameters(engine, {.index = 0, .count = 1}, 0, 1, arena);
 }
 
 constexpr char kOptimizerFile[] = "optimizer.safetensors";
@@ -94,9 +103,11 @@ absl::StatusOr<bool> HoldsMasters(const std::string& path) {
 class Gatherer {
  public:
   explicit Gatherer(Engine& engine) : engine_(engine), parts_(engine.mesh().sizes().tp) {
-    PlanParameters(engine, 0, 1, &whole_);
+    PlanWhole(engine, &whole_);
     const int num_ranks = static_cast<int>(parts_.size());
-    for (int t = 0; t < num_ranks; ++t) PlanParameters(engine, t, num_ranks, &parts_[t]);
+    const Stage own = {engine.mesh().coordinates().pp, engine.mesh().sizes().pp};
+    for (int t = 0; t < num_ranks; ++t) PlanParameters(engine, own, t, num_ranks, &parts_[t]);
+    FindPlaces();
     const GradientReducerOptions& options = engine.options().gradients;
     if (options.zero == 0 || engine.mesh().sizes().dp == 1) return;
     buckets_ = GradientBuckets(engine.parameters(), options.bucket_bytes);
@@ -112,7 +123,8 @@ class Gatherer {
   absl::StatusOr<Tensor> OptimizerState(int parameter, const OptimizerArray& array) {
     if (buckets_.empty()) return Gather(parameter, {}, array.parts[0].values);
     // A parameter lies in one bucket, and each dp rank has a part of that.
-    const int64_t offset = engine_.parameters().records()[parameter].offset;
+    if (!IsOnOwnStage(parameter)) return Gather(parameter, {}, array.parts[0].values);
+    const int64_t offset = engine_.parameters().records()[places_[parameter].index].offset;
     const auto bucket = std::find_if(buckets_.begin(), buckets_.end(),
                                      [&](const ShardRange& each) { return each.Contains(offset); });
     CHECK(bucket != buckets_.end()) << "[checkpoint] no bucket has element " << offset;
@@ -123,17 +135,45 @@ class Gatherer {
   }
 
  private:
+  // Where a parameter is: a tied table on the first stage.
+  struct Place {
+    int stage = -1, index = 0;
+  };
+
+  void FindPlaces() {
+    std::map<std::string, Place> by_name;
+    const int stages = engine_.mesh().sizes().pp;
+    for (int stage = stages - 1; stage >= 0; --stage) {
+      ParameterArena arena;
+      PlanParameters(engine_, {stage, stages}, 0, 1, &arena);
+      for (int i = 0; i < static_cast<int>(arena.records().size()); ++i) {
+        by_name[arena.records()[i].name()] = {stage, i};
+      }
+    }
+    for (const ParameterRecord& record : whole_.records()) {
+      places_.push_back(by_name.at(record.name()));
+    }
+  }
+
+  bool IsOnOwnStage(int parameter) const {
+    return places_[parameter].stage == engine_.mesh().coordinates().pp;
+  }
+
   absl::StatusOr<Tensor> Gather(int parameter, absl::Span<const ShardRange> ranges,
                                 const Tensor& values) {
+    const Place& place = places_[parameter];
     std::vector<const ParameterRecord*> parts;
-    for (const ParameterArena& part : parts_) parts.push_back(&part.records()[parameter]);
-    return GatherParameter(engine_.mesh(), parts, whole_.records()[parameter], ranges, values,
-                           &memory_);
+    if (IsOnOwnStage(parameter)) {
+      for (const ParameterArena& part : parts_) parts.push_back(&part.records()[place.index]);
+    }
+    return GatherParameter(engine_.mesh(), place.stage, parts, whole_.records()[parameter], ranges,
+                           values, &memory_);
   }
 
   Engine& engine_;
   ParameterArena whole_;
-  std::deque<ParameterArena> parts_;  // by tensor-parallel rank
+  std::deque<ParameterArena> parts_;  // of this stage, by tensor-parallel rank
+  std::vector<Place> places_;         // by parameter of the whole model
   std::vector<ShardRange> buckets_;   // ascending; none where each dp rank has the whole state
   DeviceMemory memory_;
 };
@@ -301,7 +341,7 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const
     const std::vector<std::string> suffixes = SuffixesOf(calls.optimizer_arrays());
     written =
         WriteFiles(directory,
-                   {.config = engine.model().config(),
+                   {.config = engine.options().model,
                     .dtype = engine.parameters().values().dtype(),
                     .whole = calls.whole(),
                     .suffixes = suffixes,
@@ -314,10 +354,10 @@ absl::Status WriteCheckpoint(const std::string& directory, Engine& engine, const
 }
 
 CheckpointSnapshot::CheckpointSnapshot(Engine& engine)
-    : config_(engine.model().config()),
+    : config_(engine.options().model),
       dtype_(engine.parameters().values().dtype()),
       suffixes_(SuffixesOf(OptimizerArrays(engine.optimizer()))) {
-  PlanParameters(engine, 0, 1, &whole_);
+  PlanWhole(engine, &whole_);
 }
 
 absl::StatusOr<CheckpointSnapshot> CheckpointSnapshot::Create(Engine& engine) {
@@ -377,7 +417,7 @@ absl::Status CheckpointSnapshot::Write(const std::string& directory, const RunRe
 }
 
 absl::Status LoadCheckpoint(const std::string& directory, Engine& engine, const OnWork& on_work) {
-  const ModelConfig& config = engine.model().config();
+  const ModelConfig& config = engine.options().model;
   const auto load_weights = [&](const std::vector<ArenaArray>& arrays) {
     return config.lora.enabled()
                ? LoadAdapter(directory, engine.parameters(), arrays, on_work)
