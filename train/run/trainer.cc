@@ -74,7 +74,6 @@ Trainer::~Trainer() = default;
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const TrainerOptions& options,
                                                          const Mesh& mesh,
                                                          std::vector<TrainObserver*> observers) {
-  CHECK_EQ(mesh.sizes().pp, 1) << "[trainer] checkpoints do not gather pipeline stages yet";
   std::unique_ptr<Trainer> trainer(new Trainer(options, mesh, std::move(observers)));
   STRAKE_RETURN_IF_ERROR(ResolveTrainerOptions(mesh.sizes(), &trainer->options_));
   STRAKE_RETURN_IF_ERROR(trainer->ChooseDataRules());

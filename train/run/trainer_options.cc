@@ -10,6 +10,7 @@
 #include "models/lora_modules.h"
 #include "models/model_config.h"
 #include "models/transformer.h"
+#include "train/engine/stage_models.h"
 
 namespace strake {
 namespace {
@@ -45,6 +46,14 @@ absl::Status CheckLayout(const MeshVector& sizes, const EngineOptions& engine) {
   return absl::InvalidArgumentError(
       absl::StrCat("[trainer] sequence parallelism cuts sequences of ", engine.seq_len,
                    " tokens over ", sizes.tp, " ranks, which do not divide them"));
+}
+
+absl::Status CheckStages(int stages, const TrainerOptions& o) {
+  STRAKE_RETURN_IF_ERROR(CheckPipeline(o.engine, stages));
+  if (stages == 1 || (o.sample_every == 0 && o.eval_tasks.empty())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("[trainer] samples and tasks need all layers on a rank, and not ", stages,
+                   " stages of a pipeline: sample_every must be 0, and eval_tasks empty"));
 }
 
 absl::Status CheckAtLeast0(const char* name, double value) {
@@ -111,6 +120,8 @@ absl::Status ResolveTrainerOptions(const MeshVector& sizes, TrainerOptions* o) {
         "[trainer] global_batch ", o->global_batch, " is not a multiple of micro_batch ",
         o->engine.micro_batch, " times ", sizes.dp, " data-parallel ranks"));
   }
+  o->engine.pipeline.micro_batches = o->global_batch / pass;
+  STRAKE_RETURN_IF_ERROR(CheckStages(sizes.pp, *o));
   if (!(o->eps > 0)) {
     return absl::InvalidArgumentError(
         absl::StrCat("[trainer] eps is ", o->eps, ", and must be above 0"));

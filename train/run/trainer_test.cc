@@ -220,6 +220,37 @@ TEST_F(TrainerTest, TwoRanksAreOneRun) {
   }
 }
 
+// Stages train one rank's model, and one rank goes on with their run, and they with its.
+TEST_F(TrainerTest, StagesAreOneRun) {
+  constexpr MeshVector kStages = {.dp = 1, .pp = 2, .cp = 1, .tp = 1};
+  options_.engine.model.num_layers = 2;
+  options_.global_batch = 8;
+  options_.eval_every = 2;
+  Recorder one;
+  one.step_tokens = 64;
+  ASSERT_TRUE(Train(kOneRank, {&one}).ok());
+  for (const PipelineKind kind : {PipelineKind::k1f1b, PipelineKind::kZeroBubble}) {
+    options_.engine.pipeline.kind = kind;
+    options_.directory += "x";
+    Recorder recorder;
+    recorder.step_tokens = one.step_tokens;
+    for (const auto& [steps, sizes] : {std::pair(2, kStages), {3, kOneRank}, {4, kStages}}) {
+      options_.schedule.total_steps = steps;
+      const absl::Status trained = Train(sizes, {&recorder});
+      ASSERT_TRUE(trained.ok()) << trained;
+    }
+    ASSERT_EQ(recorder.losses.size(), 4);
+    // The rates of later steps depend on their number.
+    for (int i = 0; i < 2; ++i) EXPECT_NEAR(recorder.losses[i], one.losses[i], 1e-5);
+    EXPECT_THAT(recorder.notes, Contains("end 4/4"));
+  }
+  options_.engine.model.num_layers = 1;
+  EXPECT_THAT(ErrorOf(kStages), HasSubstr("1 layer"));
+  options_.engine.model.num_layers = 2;
+  options_.sample_every = 1;
+  EXPECT_THAT(ErrorOf(kStages), HasSubstr("2 stages of a pipeline: sample_every must be 0"));
+}
+
 TEST_F(TrainerTest, AnObserversErrorEndsTheRun) {
   for (const MeshVector& sizes : {kOneRank, kDp2}) {
     for (const char* moment : {"plan", "start", "step 3", "save", "checkpoint", "end"}) {
