@@ -5,12 +5,16 @@
 //
 // s is grad_scale, in memory: the gradients count times s.
 //
-// grads: parts of the index space of `parameters`, whose gaps are zero; f32, or f64 on the
-// reference path. A rank counts the elements whose segment it owns (slice.owner), so that elements
-// on several ranks count once. Squares are summed in double. This op scales nothing: AdamWUpdate()
-// takes `clip`, which saves a pass over memory. All on the context's device; on a GPU nothing waits
-// for the host. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent Neural
-// Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
+// grads: parts of the index space of `parameters`, which begin at multiples of 64 and whose gaps
+// are zero; f32, or f64 on the reference path. A rank counts the elements whose segment it owns
+// (slice.owner), so that elements on several ranks count once. Squares are summed in double within
+// units of 64 elements, and units are added exactly (core/ops/squared_norm/squared_norm.h). So bits
+// depend on each parameter's gradient on its rank, and not on how the index space is cut into
+// parts, in which order parameters are in it, and which ranks have the parts. This op scales
+// nothing: AdamWUpdate() takes `clip`, which saves a pass over memory. All on the context's device;
+// on a GPU nothing waits for the host. Source: Pascanu, Mikolov, Bengio, "On the difficulty of
+// training Recurrent Neural Networks", 2013, algorithm 1, with the epsilon of
+// torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_OPTIM_GRAD_CLIP_H_
 #define STRAKE_OPTIM_GRAD_CLIP_H_
 

@@ -58,13 +58,12 @@ struct Clips {
   CudaTestTensor gpu;
 };
 
-// Squares and sums of integers are exact, and so both devices give the same root and quotient.
-TEST(GradClipCudaTest, IntegersGiveTheBitsOfTheCpu) {
+TEST(GradClipCudaTest, GivesTheBitsOfTheCpu) {
   ParameterArena parameters;
   AddParameters(&parameters);
   TestTensor grads(DType::kF32, {parameters.num_elements()});
-  FillSmallIntegers(grads, 1);
-  for (const ShardRange range : {ShardRange{0, parameters.num_elements()}, {20, 221}, {7, 7}}) {
+  FillNormal(grads, 1);
+  for (const ShardRange range : {ShardRange{0, parameters.num_elements()}, {64, 221}, {64, 64}}) {
     for (const double clip_norm : {0.0, 1.0, 1e6}) {
       const Clips clips(parameters, range.begin, grads->Rows(range.begin, range.end), clip_norm);
       EXPECT_TRUE(SameBits(clips.gpu.ToHost(), clips.cpu))
@@ -72,17 +71,6 @@ TEST(GradClipCudaTest, IntegersGiveTheBitsOfTheCpu) {
       EXPECT_EQ(clips.cpu->data<double>()[0] > 0, range.size() > 0);
     }
   }
-}
-
-TEST(GradClipCudaTest, NormalNumbersDifferByTheOrderOfTheSum) {
-  ParameterArena parameters;
-  AddParameters(&parameters);
-  const int64_t n = parameters.num_elements();
-  TestTensor grads(DType::kF32, {n});
-  FillNormal(grads, 1);
-  const Clips clips(parameters, 0, grads, 1);
-  // Squares of f32 are exact in f64; a sum of n positive terms errs by n roundings at most.
-  EXPECT_LE(testing::RelativeError(clips.gpu.ToHost(), clips.cpu), n * 0x1p-53);
 }
 
 // Two ranks that share the GPU and own the halves of the gradients.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/exact_sum.h"
 #include "core/base/status_macros.h"
 #include "core/memory/activation_arena.h"
 #include "core/memory/parameter_arena.h"
@@ -220,11 +221,129 @@ TEST(GradClipTest, OneRankOwnsAllAndSumsInOneRun) {
   }
   TestTensor grads(DType::kF32, {parameters.num_elements()});
   FillNormal(grads, 1);
-  for (const ShardRange range : {ShardRange{0, parameters.num_elements()}, {77, 40000}, {5, 5}}) {
-    double sum = 0;
+  for (const ShardRange range :
+       {ShardRange{0, parameters.num_elements()}, {64, 40000}, {128, 128}}) {
+    const TestTensor sum(DType::kI64, {kExactSumLimbs});
+    FillConstant(sum, 0);
     const Tensor part = grads->Rows(range.begin, range.end);
-    ASSERT_TRUE(SquaredNormForward(ctx, part, Tensor(&sum, DType::kF64, {1})).ok());
-    EXPECT_EQ(Clip(ctx, parameters, {{range.begin, part}}, 1, {})->norm, std::sqrt(sum));
+    ASSERT_TRUE(SquaredNormForward(ctx, part, sum).ok());
+    EXPECT_EQ(Clip(ctx, parameters, {{range.begin, part}}, 1, {})->norm,
+              std::sqrt(ExactSumToDouble(sum->data<int64_t>())));
+  }
+}
+
+// Parameters of a rank of four, some of which it shares with others and does not own, or owns in
+// part: whole ones, of ragged sizes, and columns beside columns.
+void AddMixed(int i, ParameterArena* arena) {
+  switch (i % 4) {
+    case 0:
+      return AddColumns({{"q", 24, 3}, {"k", 1, 5}, {"v", 1, 5}}, 37, 4, 1, arena);
+    case 1:
+      return AddColumns({{"norm", 1, 70}}, 1, 4, 1, arena);
+    case 2:
+      return AddColumns({{"up", 24, 11}}, 13, 4, 1, arena);
+    default:
+      return AddColumns({{"out", 1, 331}, {"gate", 8, 7}}, 3, 4, 1, arena);
+  }
+}
+
+// Adds parameters in an order, with normal gradients that go with the parameter.
+void AddMixedModel(const std::vector<int>& order, ParameterArena* arena) {
+  for (const int i : order) AddMixed(i, arena);
+  ASSERT_TRUE(arena->Allocate(DType::kF32, true).ok());
+  for (size_t place = 0; place < order.size(); ++place) {
+    FillNormal(arena->records()[place].parameter.grad, order[place], 1e-3);
+  }
+}
+
+using Limbs = std::vector<int64_t>;
+
+// A group whose sum is that of its rank, which it keeps. It shows units that differ, where a norm's
+// rounding would hide them.
+class KeepingGroup : public LostRank {
+ public:
+  const Limbs& limbs() const { return limbs_; }
+
+ protected:
+  std::function<absl::Status()> Start(CollectiveCall call) override {
+    EXPECT_EQ(call.dtype, DType::kI64);
+    const auto* sum = static_cast<const int64_t*>(call.output);
+    limbs_.assign(sum, sum + call.count);
+    return nullptr;
+  }
+
+ private:
+  Limbs limbs_;
+};
+
+// total += the rank's part of the sum of squares.
+void AddRank(const ParameterArena& parameters, const std::vector<ArenaPart>& parts, int num_threads,
+             Limbs* total) {
+  const TestContext ctx(OpSet::kAuto, num_threads);
+  KeepingGroup group;
+  Communicator* const groups[] = {&group};
+  const auto clip = Clip(ctx, parameters, parts, 1, groups);
+  ASSERT_TRUE(clip.ok()) << clip.status();
+  ASSERT_EQ(group.limbs().size(), kExactSumLimbs);
+  EXPECT_EQ(clip->norm, std::sqrt(ExactSumToDouble(group.limbs().data())));
+  for (int k = 0; k < kExactSumLimbs; ++k) (*total)[k] += group.limbs()[k];
+  CarryExactSum(total->data());
+}
+
+Limbs SumOfMixed(const std::vector<int>& order) {
+  ParameterArena parameters;
+  AddMixedModel(order, &parameters);
+  Limbs total(kExactSumLimbs);
+  AddRank(parameters, {{0, parameters.grads()}}, 1, &total);
+  return total;
+}
+
+TEST(GradClipTest, TheSumHasTheSameBitsInAnyOrderOfParameters) {
+  std::vector<int> order = {0, 1, 2, 3, 4, 5, 6, 7};
+  const Limbs sum = SumOfMixed(order);
+  EXPECT_GT(ExactSumToDouble(sum.data()), 0);
+  std::reverse(order.begin(), order.end());
+  EXPECT_EQ(SumOfMixed(order), sum);
+  EXPECT_EQ(SumOfMixed({3, 0, 6, 1, 4, 7, 2, 5}), sum);
+}
+
+// The parts are runs of `units` units, which go to the ranks in turn, as the shards of buckets do.
+// They cut rows of owned and other columns.
+TEST(GradClipTest, TheSumHasTheSameBitsInAnyParts) {
+  const std::vector<int> order = {0, 1, 2, 3, 4, 5, 6, 7};
+  const Limbs sum = SumOfMixed(order);
+  ParameterArena parameters;
+  AddMixedModel(order, &parameters);
+  const int64_t n = parameters.num_elements();
+  for (const int num_ranks : {1, 2, 3, 4}) {
+    for (const int64_t units : {1, 2, 3, 5, 17, 1000}) {
+      std::vector<std::vector<ArenaPart>> parts(num_ranks);
+      for (int64_t at = 0; at < n; at += 64 * units) {
+        parts[at / (64 * units) % num_ranks].push_back(
+            {at, parameters.grads().Rows(at, std::min(at + 64 * units, n))});
+      }
+      Limbs total(kExactSumLimbs);
+      for (int rank = 0; rank < num_ranks; ++rank) {
+        AddRank(parameters, parts[rank], 1 + rank, &total);
+      }
+      EXPECT_EQ(total, sum) << num_ranks << " ranks, " << units << " units";
+    }
+  }
+}
+
+// As pipeline stages hold them: each rank has an arena of its own.
+TEST(GradClipTest, TheSumHasTheSameBitsInSeveralArenas) {
+  const std::vector<int> order = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (const int num_ranks : {2, 3, 4, 8}) {
+    Limbs total(kExactSumLimbs);
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      ParameterArena parameters;
+      AddMixedModel(
+          {order.begin() + rank * 8 / num_ranks, order.begin() + (rank + 1) * 8 / num_ranks},
+          &parameters);
+      AddRank(parameters, {{0, parameters.grads()}}, 1, &total);
+    }
+    EXPECT_EQ(total, SumOfMixed(order)) << num_ranks;
   }
 }
 
@@ -263,7 +382,7 @@ TEST(GradClipTest, CountsWhatSeveralRanksHoldOnce) {
 }
 
 // Rank 0 has the ends, and rank 1 what is between them.
-TEST(GradClipTest, DataParallelRanksHavePartsThatCutAnywhere) {
+TEST(GradClipTest, DataParallelRanksHavePartsThatCutAnyUnits) {
   const double full = FullNorm(2);
   const absl::Status status =
       RunOnThreads({.dp = 2, .pp = 1, .cp = 1, .tp = 4}, {.check = true}, [&](const Mesh& mesh) {
@@ -277,8 +396,8 @@ TEST(GradClipTest, DataParallelRanksHavePartsThatCutAnywhere) {
         const auto part = [&](int64_t begin, int64_t end) {
           return ArenaPart{begin, parameters.grads().Rows(begin, end)};
         };
-        for (int64_t cut = 0; cut <= n; cut += 5) {
-          const int64_t second = cut + (n - cut) / 3;
+        for (int64_t cut = 0; cut <= n; cut += 64) {
+          const int64_t second = cut + (n - cut) / 192 * 64;
           const std::vector<ArenaPart> parts = mesh.coordinates().dp == 0
                                                    ? std::vector{part(0, cut), part(second, n)}
                                                    : std::vector{part(cut, second)};
@@ -324,8 +443,8 @@ TEST(GradClipDeathTest, WrongInputsAreNamed) {
   const TestContext ctx;
   ParameterArena parameters;
   parameters.Add({{.name = "x", .columns = 4}}, {4}, true);
-  EXPECT_DEATH(Clip(ctx, parameters, {{61, f32}}, 1, {}).status().IgnoreError(),
-               "\\[grad_clip\\] grads f32\\[4\\] from 61 of 64 elements");
+  EXPECT_DEATH(Clip(ctx, parameters, {{32, f32}}, 1, {}).status().IgnoreError(),
+               "\\[grad_clip\\] grads f32\\[4\\] from 32 of 64 elements");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "core/base/exact_sum.h"
 #include "core/memory/parameter_arena.h"
 #include "core/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "models/transformer.h"
@@ -133,8 +134,9 @@ std::vector<CommCostRow> CommCostByFormula(const CommCostOptions& o) {
     dp.Add(CommPhase::kShardedOptimizer, Kind::kAllGather, counts.buckets,
            counts.elements * DTypeSize(o.dtype));
   }
-  tp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);
-  if (sharded) dp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kF64Bytes);
+  constexpr int64_t kNormBytes = kExactSumLimbs * 8;
+  tp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kNormBytes);
+  if (sharded) dp.Add(CommPhase::kNorm, Kind::kAllReduceSum, 1, kNormBytes);
   tp.Add(CommPhase::kControl, Kind::kAllReduceSum, 1, kF64Bytes);
   dp.Add(CommPhase::kControl, Kind::kAllReduceSum, 1, 2 * kF64Bytes);
   return rows;

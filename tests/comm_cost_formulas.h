@@ -26,8 +26,8 @@
 //   partial_gradients  tp    all-reduce              1 if any       Pr g (SP; and Pk g if KV = 1)
 //                      kv    all-reduce              1 if any       Pk g, T/KV ranks (1 < KV < T)
 //   sharded_optimizer  dp    zero 1, 2: all-gather   1              E
-//   norm               tp    all-reduce              1              1 d
-//                      dp    zero 1, 2: all-reduce   1              1 d
+//   norm               tp    all-reduce              1              20 of i64
+//                      dp    zero 1, 2: all-reduce   1              20 of i64
 //   control            tp    all-reduce              1              1 d: stop
 //                      dp    all-reduce              1              2 d: stop, loss
 //

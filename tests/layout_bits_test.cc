@@ -114,9 +114,9 @@ std::map<std::string, Bits> BitsOf(const FullTensors& full) {
   return bits;
 }
 
-// Expects the same losses, gradients and weights, and with `same_norms` the same gradient norms.
+// Expects the same losses, gradients, gradient norms and weights.
 void ExpectSameTensors(const LayoutCase& layout, const LayoutCase& expected_layout,
-                       const TrainOptions& options, bool same_norms) {
+                       const TrainOptions& options = {}) {
   SCOPED_TRACE(layout.ToString() + (layout.overlap ? "" : ", without overlap"));
   const std::vector<RankRecord> actual = Train(layout, options);
   const std::vector<RankRecord> expected = Train(expected_layout, options);
@@ -125,10 +125,7 @@ void ExpectSameTensors(const LayoutCase& layout, const LayoutCase& expected_layo
     const StepRecord& mine = actual[0].steps[step - 1];
     const StepRecord& other = expected[0].steps[step - 1];
     EXPECT_EQ(mine.loss, other.loss);
-    // Squares are summed in double, whatever the gradients' dtype: each of fewer than 2^14 sums
-    // rounds once, in either run.
-    const double tolerance = same_norms ? 0 : 2 * (1 << 14) * UnitRoundoff(DType::kF64);
-    EXPECT_NEAR(mine.norm, other.norm, tolerance * other.norm);
+    EXPECT_EQ(mine.norm, other.norm);
     EXPECT_TRUE(BitsOf(JoinGrads(layout, actual, step)) ==
                 BitsOf(JoinGrads(expected_layout, expected, step)))
         << step;
@@ -137,18 +134,15 @@ void ExpectSameTensors(const LayoutCase& layout, const LayoutCase& expected_layo
               BitsOf(JoinWeights(expected_layout, expected)));
 }
 
-// With ZeRO the norm is a sum over the ranks' parts of buckets: its rounding depends on where they
-// are cut, and so do the scale of clipping and the weights. Nothing else depends on buckets.
-TEST_P(LayoutBitsTest, BucketsMoveNoBitOfUnclippedWeights) {
+// The weights are clipped: the norm has the same bits, wherever buckets and their parts are cut.
+TEST_P(LayoutBitsTest, BucketsMoveNoBit) {
   const LayoutCase& layout = GetParam();
   for (const int64_t bucket_bytes : {1, 4000, 30000}) {
     for (const bool overlap : {true, false}) {
       LayoutCase c = layout;
       c.bucket_bytes = bucket_bytes;
       c.overlap = overlap;
-      const bool sharded = layout.zero > 0;
-      ExpectSameTensors(c, layout, {.clip_norm = sharded ? 0 : kClipNorm, .check = false},
-                        /*same_norms=*/!sharded);
+      ExpectSameTensors(c, layout, {.check = false});
     }
   }
 }
@@ -209,7 +203,7 @@ class PipelineBitsTest : public ::testing::TestWithParam<LayoutCase> {};
 TEST_P(PipelineBitsTest, MovesNoBit) {
   LayoutCase one_stage = GetParam();
   one_stage.pp = 1;
-  ExpectSameTensors(GetParam(), one_stage, {.clip_norm = 0}, /*same_norms=*/false);
+  ExpectSameTensors(GetParam(), one_stage);
 }
 
 std::string NameOfPipeline(const ::testing::TestParamInfo<LayoutCase>& info) {
@@ -259,17 +253,15 @@ TEST_P(LayoutBitsTest, NoWeightIsReadBeforeItHasArrived) {
   EXPECT_EQ(num_late > 0, layout.zero > 0);
 }
 
-// ZeRO's stages sum the same gradients in the same order, stage 2 if there is one micro-batch. The
-// norm is summed by parts, as above.
-TEST_P(LayoutBitsTest, ZeroMovesNoBitOfUnclippedWeights) {
+// ZeRO's stages sum the same gradients in the same order, stage 2 if there is one micro-batch.
+TEST_P(LayoutBitsTest, ZeroMovesNoBit) {
   LayoutCase layout = GetParam();
   layout.num_micro_batches = layout.zero == 2 ? 1 : 2;
   layout.bucket_bytes = 4000;
   LayoutCase unsharded = layout;
   unsharded.zero = 0;
   for (const bool check : {true, false}) {
-    ExpectSameTensors(layout, unsharded, {.clip_norm = 0, .check = check},
-                      /*same_norms=*/layout.zero == 0);
+    ExpectSameTensors(layout, unsharded, {.check = check});
   }
 }
 

@@ -103,7 +103,7 @@ absl::Status FillUniform(const Philox& random, CudaStream stream, const Tensor& 
 }
 
 // Fills with random numbers, since power, and with it the clock, depends on how random the bits
-// are; and doubles (angles, the factor of clipping) with 1.
+// are; doubles (angles, the factor of clipping) with 1, and i64 sums with 0.
 absl::Status FillTensor(const OpTensor& tensor, uint64_t seed, CudaStream stream, const Tensor& x) {
   const Philox random(seed, RandomUse::kTesting);
   if (x.dtype() == DType::kF32) return FillUniform<float>(random, stream, x);
@@ -112,6 +112,8 @@ absl::Status FillTensor(const OpTensor& tensor, uint64_t seed, CudaStream stream
   for (int64_t i = 0; i < x.num_elements(); ++i) {
     if (x.dtype() == DType::kF64) {
       host.tensor().data<double>()[i] = 1;
+    } else if (x.dtype() == DType::kI64) {
+      host.tensor().data<int64_t>()[i] = 0;
     } else if (!tensor.ids.empty()) {
       host.tensor().data<int32_t>()[i] = tensor.ids[i];
     } else {

@@ -92,7 +92,7 @@ TEST(CommCostTest, TensorParallelByHand) {
                   {Phase::kHead, "tp", 2, Kind::kAllReduceSum, 3, 3 * kStream},
                   {Phase::kLoss, "tp", 2, Kind::kAllReduceMax, 3, 3 * 16 * 4},
                   {Phase::kLoss, "tp", 2, Kind::kAllReduceSum, 3, 3 * 32 * 4},
-                  {Phase::kNorm, "tp", 2, Kind::kAllReduceSum, 1, 8},
+                  {Phase::kNorm, "tp", 2, Kind::kAllReduceSum, 1, 160},
                   {Phase::kControl, "tp", 2, Kind::kAllReduceSum, 1, 8},
               }));
 }
@@ -174,8 +174,8 @@ TEST(CommCostTest, EverySliceAtOnceByHand) {
                   {Phase::kPartialGradients, "tp", 4, Kind::kAllReduceSum, 1, 3 * kNorm * 4},
                   {Phase::kPartialGradients, "kv", 2, Kind::kAllReduceSum, 1, kKv / 2 * 4},
                   {Phase::kShardedOptimizer, "dp", 2, Kind::kAllGather, 9, kPadded * 4},
-                  {Phase::kNorm, "tp", 4, Kind::kAllReduceSum, 1, 8},
-                  {Phase::kNorm, "dp", 2, Kind::kAllReduceSum, 1, 8},
+                  {Phase::kNorm, "tp", 4, Kind::kAllReduceSum, 1, 160},
+                  {Phase::kNorm, "dp", 2, Kind::kAllReduceSum, 1, 160},
                   {Phase::kControl, "tp", 4, Kind::kAllReduceSum, 1, 8},
                   {Phase::kControl, "dp", 2, Kind::kAllReduceSum, 1, 16},
               }));
@@ -239,7 +239,8 @@ TEST(CommCostTest, DTypes) {
   const std::vector<CommCostRow> bf16 = Cost(o);
   ASSERT_EQ(f32.size(), bf16.size());
   for (size_t i = 0; i < f32.size(); ++i) {
-    // Gradients of bf16 weights are f32, and so are the loss's sums; norm and control are f64.
+    // Gradients of bf16 weights are f32, and so are the loss's sums; the norm is i64 and control
+    // f64.
     const bool same = f32[i].phase == Phase::kLoss || f32[i].phase == Phase::kGradients ||
                       f32[i].phase == Phase::kPartialGradients || f32[i].phase >= Phase::kNorm;
     EXPECT_EQ(f32[i].bytes, same ? bf16[i].bytes : 2 * bf16[i].bytes)

@@ -114,7 +114,7 @@ TEST(StepTimesTest, GapsCountKernels) {
   }
   const int64_t forward = 2 + L * (4 + 1) + (2 * L + 1), loss = 1 + 1 + 2 + 1;
   const int64_t backward = (2 * L + 1) * 2 + L * (8 + 4 + 3) + 1 + 8;
-  const int64_t clipping = 2 + 1 + 1;
+  const int64_t clipping = 2 + 1;
   EXPECT_EQ(SecondsWithOnly(GpuRate::kGap, calls), forward + loss + backward + clipping + varying);
 }
 

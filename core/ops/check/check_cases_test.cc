@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/exact_sum.h"
 #include "core/base/status_macros.h"
 #include "core/base/thread_team.h"
 #include "core/device/context.h"
@@ -231,10 +232,12 @@ class DryRun {
 
   void Optimizer() {
     const Tensor g = Sum({1000}), rounded = dtype_ == DType::kBf16 ? T({1000}) : Tensor();
-    Expect(SquaredNormForward(ctx_, g, F64({1})));
+    const Tensor sum_of_squares(nullptr, DType::kI64, {kExactSumLimbs}, device_);
+    Expect(SetZero(ctx_, sum_of_squares));
+    Expect(SquaredNormForward(ctx_, g, sum_of_squares));
     Expect(SquaredNormBackward(ctx_, g, F64({1}), g));
-    Expect(ClipScale(ctx_, F64({1}), 1, F64({2})));
-    Expect(ClipScale(ctx_, F64({1}), 1, F64({2}), F64({1})));
+    Expect(ClipScale(ctx_, sum_of_squares, 1, F64({2})));
+    Expect(ClipScale(ctx_, sum_of_squares, 1, F64({2}), F64({1})));
     for (const bool weight_decay : {false, true}) {
       for (const Tensor& clip : {Tensor(), F64({2})}) {
         Expect(AdamWUpdate(ctx_,

@@ -29,8 +29,9 @@ struct Rounding {
 };
 inline constexpr Rounding kExact = {};
 
-// Inputs are normal numbers, rounded to the tensor's dtype for both runs, or i32 token ids. Tensors
-// that are only written begin as NaN, so that an element that nothing wrote shows.
+// Inputs are normal numbers, rounded to the tensor's dtype for both runs, or i32 token ids, or i64
+// zeros. Tensors that are only written begin as NaN, or i64 ones as a huge number, so that an
+// element that nothing wrote shows.
 struct OpTensor {
   std::string name;
   DType dtype = DType::kF32;

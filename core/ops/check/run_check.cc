@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -22,7 +23,8 @@ struct Side {
   bool truth = false;
 
   DType DTypeOf(const OpTensor& tensor) const {
-    return truth && tensor.dtype != DType::kI32 ? DType::kF64 : tensor.dtype;
+    const bool real = tensor.dtype != DType::kI32 && tensor.dtype != DType::kI64;
+    return truth && real ? DType::kF64 : tensor.dtype;
   }
 };
 
@@ -31,6 +33,7 @@ Side TruthOf(const OpMachine& machine) {
 }
 
 bool HoldsTokens(const OpTensor& tensor) { return tensor.dtype == DType::kI32; }
+bool HoldsSums(const OpTensor& tensor) { return tensor.dtype == DType::kI64; }
 
 // The tensors of an op for one of the two runs, and its scratch.
 class Operands {
@@ -152,6 +155,11 @@ absl::Status SetInputs(const OpCheck& check, uint64_t seed, const Context& truth
     const Philox random(seed, RandomUse::kTesting, StableHash(check.op + " " + tensor.name));
     if (HoldsTokens(tensor)) {
       STRAKE_RETURN_IF_ERROR(SetTokens(tensor, random, f64.tensors[i], checked.tensors[i]));
+    } else if (HoldsSums(tensor)) {
+      const Tensor& x = f64.tensors[i];
+      const bool written = tensor.role == OpRole::kOutput;
+      std::fill_n(x.data<int64_t>(), x.num_elements(),
+                  written ? std::numeric_limits<int64_t>::max() : 0);
     } else if (tensor.role != OpRole::kOutput) {
       FillNormal(tensor, random, team, f64.tensors[i]);
     }
@@ -163,6 +171,10 @@ absl::Status SetInputs(const OpCheck& check, uint64_t seed, const Context& truth
   for (size_t i = 0; i < check.tensors.size(); ++i) {
     if (HoldsTokens(check.tensors[i])) continue;
     const Tensor& wide = f64.tensors[i];
+    if (HoldsSums(check.tensors[i])) {
+      STRAKE_RETURN_IF_ERROR(CopyBlocking(wide, checked.tensors[i]));
+      continue;
+    }
     if (check.tensors[i].role == OpRole::kOutput) {
       std::fill_n(wide.data<double>(), wide.num_elements(), std::nan(""));
     }
@@ -177,6 +189,8 @@ double Element(const Tensor& x, int64_t i) {
       return x.data<float>()[i];
     case DType::kBf16:
       return static_cast<float>(x.data<Bf16>()[i]);
+    case DType::kI64:
+      return static_cast<double>(x.data<int64_t>()[i]);
     default:
       return x.data<double>()[i];
   }
@@ -197,7 +211,7 @@ OpCheckResult Compare(const OpCheck& check, const OpTensor& tensor, const Tensor
   LargestDifference difference;
   double scale = 0;
   for (int64_t i = 0; i < truth.num_elements(); ++i) {
-    const double b = truth.data<double>()[i];
+    const double b = Element(truth, i);
     if (std::isfinite(b)) scale = std::max(scale, std::abs(b));
     difference.Add(Element(actual, i), b, i);
   }

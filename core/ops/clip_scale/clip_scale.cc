@@ -1,7 +1,9 @@
 #include "core/ops/clip_scale/clip_scale.h"
 
 #include <cmath>
+#include <cstdint>
 
+#include "core/base/exact_sum.h"
 #include "core/ops/clip_scale/clip_scale_cuda.h"
 #include "core/ops/dispatch.h"
 #include "glog/logging.h"
@@ -15,7 +17,8 @@ void CheckShapes(const Tensor& sum, double clip_norm, const Tensor& clip,
   const auto is_f64 = [](const Tensor& x, const Shape& shape) {
     return x.shape() == shape && x.dtype() == DType::kF64;
   };
-  CHECK(is_f64(sum, {1}) && is_f64(clip, {2}) && (!grad_scale.defined() || is_f64(grad_scale, {1})))
+  CHECK(sum.shape() == Shape{kExactSumLimbs} && sum.dtype() == DType::kI64 && is_f64(clip, {2}) &&
+        (!grad_scale.defined() || is_f64(grad_scale, {1})))
       << "[clip_scale] sum " << sum.ToString() << ", clip " << clip.ToString() << ", grad_scale "
       << grad_scale.ToString();
   CHECK_GE(clip_norm, 0) << "[clip_scale] clip_norm";
@@ -34,14 +37,14 @@ absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, 
   if (ctx.dry_run()) return absl::OkStatus();
   const double* const s = grad_scale.defined() ? grad_scale.data<double>() : nullptr;
   if (on_cuda) {
-    return cuda::ClipScale(ctx.cuda_stream(), {.sum = sum.data<double>(),
+    return cuda::ClipScale(ctx.cuda_stream(), {.sum = sum.data<int64_t>(),
                                                .grad_scale = s,
                                                .clip_norm = clip_norm,
                                                .clip = clip.data<double>()});
   }
   constexpr double kNormEpsilon = 1e-6;
   const double grads = s == nullptr ? 1 : *s;
-  const double norm = grads * std::sqrt(*sum.data<double>());
+  const double norm = grads * std::sqrt(ExactSumToDouble(sum.data<int64_t>()));
   const double scale = clip_norm / (norm + kNormEpsilon);
   clip.data<double>()[0] = norm;
   clip.data<double>()[1] = grads * (clip_norm == 0 || scale > 1 ? 1 : scale);  // a NaN stays NaN

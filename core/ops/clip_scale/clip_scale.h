@@ -5,9 +5,10 @@
 //
 // The scale s > 0 is in memory, so that the same work serves steps of different scales: a mean over
 // the targets of a batch, whose number differs from batch to batch.
-// A NaN norm makes the factor NaN, and an infinite one makes it 0, unless clip_norm is 0. All
-// tensors are f64. Source: Pascanu, Mikolov, Bengio, "On the difficulty of training Recurrent
-// Neural Networks", 2013, algorithm 1, with the epsilon of torch.nn.utils.clip_grad_norm_.
+// A NaN norm makes the factor NaN, and an infinite one makes it 0, unless clip_norm is 0. The sum
+// is an exact one (core/base/exact_sum.h), rounded once to f64; all else is f64. Source: Pascanu,
+// Mikolov, Bengio, "On the difficulty of training Recurrent Neural Networks", 2013, algorithm 1,
+// with the epsilon of torch.nn.utils.clip_grad_norm_.
 #ifndef STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_H_
 #define STRAKE_CORE_OPS_CLIP_SCALE_CLIP_SCALE_H_
 
@@ -17,8 +18,8 @@
 
 namespace strake {
 
-// clip = [2], from the sum of squares `sum` [1] and the scale [1] (undefined: 1). CHECKs
-// clip_norm >= 0.
+// clip = [2], from the sum of squares `sum` [kExactSumLimbs] i64, which may hold carries, and the
+// scale [1] (undefined: 1). CHECKs clip_norm >= 0.
 absl::Status ClipScale(const Context& ctx, const Tensor& sum, double clip_norm, Tensor clip,
                        const Tensor& grad_scale = {});
 

@@ -1,3 +1,4 @@
+#include "core/base/exact_sum.h"
 #include "core/cuda/kernel_list.h"
 #include "core/cuda/portable.h"
 #include "core/ops/clip_scale/clip_scale_cuda.h"
@@ -6,10 +7,10 @@ namespace strake::cuda {
 namespace {
 
 // Performs the operations of core/ops/clip_scale/clip_scale.cc in their order.
-__global__ void ClipScaleKernel(const double* sum, const double* grad_scale, double clip_norm,
+__global__ void ClipScaleKernel(const int64_t* sum, const double* grad_scale, double clip_norm,
                                 double* clip) {
   const double grads = grad_scale == nullptr ? 1 : *grad_scale;
-  const double norm = grads * sqrt(*sum);
+  const double norm = grads * sqrt(ExactSumToDouble(sum));
   const double scale = clip_norm / (norm + 1e-6);
   clip[0] = norm;
   clip[1] = grads * (clip_norm == 0 || scale > 1 ? 1 : scale);

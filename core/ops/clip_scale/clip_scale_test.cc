@@ -1,7 +1,9 @@
 #include "core/ops/clip_scale/clip_scale.h"
 
 #include <cmath>
+#include <cstdint>
 
+#include "core/base/exact_sum.h"
 #include "core/testing/test_context.h"
 #include "core/testing/test_tensor.h"
 #include "gtest/gtest.h"
@@ -17,10 +19,17 @@ struct Clip {
   double norm, scale;
 };
 
+// sum = an exact sum.
+void SetSum(const Tensor& sum, double value) {
+  FillConstant(sum, 0);
+  AddToExactSum(value, sum.data<int64_t>());
+}
+
 Clip Of(double sum_of_squares, double clip_norm, double scale = 1) {
   const TestContext ctx;
-  const TestTensor sum(DType::kF64, {1}), grad_scale(DType::kF64, {1}), clip(DType::kF64, {2});
-  FillConstant(sum, sum_of_squares);
+  const TestTensor sum(DType::kI64, {kExactSumLimbs}), grad_scale(DType::kF64, {1}),
+      clip(DType::kF64, {2});
+  SetSum(sum, sum_of_squares);
   FillConstant(grad_scale, scale);
   EXPECT_TRUE(ClipScale(ctx, sum, clip_norm, clip, scale == 1 ? Tensor() : grad_scale).ok());
   return {clip->data<double>()[0], clip->data<double>()[1]};
@@ -56,10 +65,11 @@ TEST(ClipScaleTest, ClipsTheNormOfScaledGradients) {
 
 TEST(ClipScaleTest, AScaleOfOneMovesNoBit) {
   const TestContext ctx;
-  const TestTensor sum(DType::kF64, {1}), one(DType::kF64, {1}), clip(DType::kF64, {2});
+  const TestTensor sum(DType::kI64, {kExactSumLimbs}), one(DType::kF64, {1}),
+      clip(DType::kF64, {2});
   FillConstant(one, 1);
-  for (const double square : {0.3, 7.7, 1e-9, 1e300}) {
-    FillConstant(sum, square);
+  for (const double square : {0.3, 7.7, 1e-9, 1e79}) {
+    SetSum(sum, square);
     for (const double clip_norm : {0., 0.7, 1e200}) {
       ASSERT_TRUE(ClipScale(ctx, sum, clip_norm, clip, one).ok());
       const Clip plain = Of(square, clip_norm);
@@ -67,6 +77,21 @@ TEST(ClipScaleTest, AScaleOfOneMovesNoBit) {
       EXPECT_EQ(clip->data<double>()[1], plain.scale);
     }
   }
+}
+
+// As after an all-reduce: a digit of the limb above is left in the one below.
+TEST(ClipScaleTest, TheSumMayHoldCarries) {
+  const TestContext ctx;
+  const TestTensor sum(DType::kI64, {kExactSumLimbs}), clip(DType::kF64, {2});
+  SetSum(sum, 16);
+  for (int k = 1; k < kExactSumDigits; ++k) {
+    int64_t* limbs = sum->data<int64_t>();
+    if (limbs[k] == 0) continue;
+    --limbs[k];
+    limbs[k - 1] += int64_t{1} << 32;
+  }
+  ASSERT_TRUE(ClipScale(ctx, sum, 0, clip).ok());
+  EXPECT_EQ(clip->data<double>()[0], 4);
 }
 
 TEST(ClipScaleTest, WhatIsNotFiniteShows) {
@@ -79,10 +104,11 @@ TEST(ClipScaleTest, WhatIsNotFiniteShows) {
 
 TEST(ClipScaleDeathTest, WrongArgumentsAreNamed) {
   const TestContext ctx;
-  const TestTensor sum(DType::kF64, {1}), clip(DType::kF64, {2}), f32(DType::kF32, {2}),
-      f32_scale(DType::kF32, {1});
+  const TestTensor sum(DType::kI64, {kExactSumLimbs}), f64_sum(DType::kF64, {1}),
+      clip(DType::kF64, {2}), f32(DType::kF32, {2}), f32_scale(DType::kF32, {1});
   EXPECT_DEATH((void)ClipScale(ctx, sum, 1, f32),
-               "\\[clip_scale\\] sum f64\\[1\\], clip f32\\[2\\]");
+               "\\[clip_scale\\] sum i64\\[20\\], clip f32\\[2\\]");
+  EXPECT_DEATH((void)ClipScale(ctx, f64_sum, 1, clip), "sum f64\\[1\\]");
   EXPECT_DEATH((void)ClipScale(ctx, sum, 1, clip, f32_scale), "grad_scale f32\\[1\\]");
   EXPECT_DEATH((void)ClipScale(ctx, sum, -1, clip), "clip_norm");
 }

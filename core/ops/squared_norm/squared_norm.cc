@@ -1,11 +1,14 @@
 #include "core/ops/squared_norm/squared_norm.h"
 
-#include <algorithm>
-#include <vector>
+#include <atomic>
+#include <complex>
+#include <type_traits>
 
+#include "core/base/exact_sum.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/squared_norm/squared_norm_cuda.h"
 #include "core/ops/squared_norm/squared_norm_reference.h"
+#include "core/ops/squared_norm/squared_norm_unit.h"
 #include "glog/logging.h"
 
 namespace strake {
@@ -15,59 +18,70 @@ namespace {
 // balance the load.
 constexpr int64_t kBlockElements = 16384;
 
-void CheckShapes(const Tensor& x, const Tensor& sum) {
-  const DType sum_dtype = x.dtype() == DType::kC128 ? DType::kC128 : DType::kF64;
-  CHECK(sum.shape() == Shape{1} && sum.dtype() == sum_dtype)
-      << "[squared_norm] x " << x.ToString() << ", sum or its gradient " << sum.ToString();
+// Calls add(sum) for each unit of the elements [begin, end) of x.
+template <typename Scalar, typename Add>
+void ForEachUnit(const Scalar* x, int64_t begin, int64_t end, const Add& add) {
+  int64_t at = begin;
+  for (; at + kSquaredNormUnit <= end; at += kSquaredNormUnit) {
+    // A constant size, so that the compiler keeps lanes in registers.
+    add(reference::SquaredNormOfUnit(x + at, kSquaredNormUnit));
+  }
+  if (at < end) add(reference::SquaredNormOfUnit(x + at, end - at));
 }
 
 template <typename Scalar>
-typename reference::SumType<Scalar>::type SumOfBlocks(ThreadTeam& team, const Scalar* x,
-                                                      int64_t size) {
-  using Sum = typename reference::SumType<Scalar>::type;
-  std::vector<Sum> blocks((size + kBlockElements - 1) / kBlockElements);
-  team.ParallelFor(blocks.size(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t at = block * kBlockElements;
-      blocks[block] = reference::SquaredNorm(x + at, std::min(kBlockElements, size - at));
+void AddUnits(ThreadTeam& team, const Scalar* x, int64_t size, int64_t* sum) {
+  static_assert(kBlockElements % kSquaredNormUnit == 0);
+  team.ParallelFor(size, kBlockElements, [&](int64_t begin, int64_t end) {
+    int64_t limbs[kExactSumLimbs] = {};
+    ForEachUnit(x, begin, end, [&](double unit) { AddToExactSum(unit, limbs); });
+    for (int k = 0; k < kExactSumLimbs; ++k) {
+      if (limbs[k] != 0) std::atomic_ref(sum[k]).fetch_add(limbs[k]);
     }
   });
-  Sum sum = 0;
-  for (const Sum& block : blocks) sum += block;
-  return sum;
+  CarryExactSum(sum);
 }
 
 }  // namespace
 
 absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum) {
-  CheckShapes(x, sum);
+  const bool complex = x.dtype() == DType::kC128;
+  CHECK(sum.shape() == (complex ? Shape{1} : Shape{kExactSumLimbs}) &&
+        sum.dtype() == (complex ? DType::kC128 : DType::kI64))
+      << "[squared_norm] x " << x.ToString() << ", sum " << sum.ToString();
   const bool on_cuda = OnCuda("squared_norm", ctx, x, sum);
   const ActivationScope scope(ctx.arena());
   Tensor workspace;
   if (on_cuda) {
     workspace =
-        ctx.arena().Allocate(DType::kF64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
+        ctx.arena().Allocate(DType::kI64, {cuda::SquaredNormWorkspaceSize(x.num_elements())});
   }
-  const OpScope op(ctx, "squared_norm", [&](OpCall& call) { call.In("x", x).Out("sum", sum); });
+  const OpScope op(ctx, "squared_norm", [&](OpCall& call) { call.In("x", x).InOut("sum", sum); });
   if (ctx.dry_run()) return absl::OkStatus();
   if (on_cuda) {
     return cuda::SquaredNormForward(ctx.cuda_stream(), {.x = x.data<float>(),
                                                         .size = x.num_elements(),
-                                                        .sum = sum.data<double>(),
-                                                        .workspace = workspace.data<double>()});
+                                                        .sum = sum.data<int64_t>(),
+                                                        .workspace = workspace.data<int64_t>()});
   }
   DispatchReference("squared_norm", x.dtype(), [&]<typename Scalar>() {
-    using Sum = typename reference::SumType<Scalar>::type;
-    *sum.data<Sum>() = SumOfBlocks(ctx.team(), x.data<Scalar>(), x.num_elements());
+    if constexpr (std::is_same_v<Scalar, std::complex<double>>) {
+      ForEachUnit(x.data<Scalar>(), 0, x.num_elements(),
+                  [&](const Scalar& unit) { *sum.data<Scalar>() += unit; });
+    } else {
+      AddUnits(ctx.team(), x.data<Scalar>(), x.num_elements(), sum.data<int64_t>());
+    }
   });
   return absl::OkStatus();
 }
 
 absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tensor& dsum,
                                  Tensor dx) {
-  CheckShapes(x, dsum);
-  CHECK(dx.shape() == x.shape() && dx.dtype() == x.dtype())
-      << "[squared_norm] x " << x.ToString() << ", dx " << dx.ToString();
+  CHECK(dsum.shape() == Shape{1} &&
+        dsum.dtype() == (x.dtype() == DType::kC128 ? DType::kC128 : DType::kF64) &&
+        dx.shape() == x.shape() && dx.dtype() == x.dtype())
+      << "[squared_norm] x " << x.ToString() << ", dsum " << dsum.ToString() << ", dx "
+      << dx.ToString();
   const bool on_cuda = OnCuda("squared_norm", ctx, x, dsum, dx);
   const OpScope op(ctx, "squared_norm",
                    [&](OpCall& call) { call.In("x", x).In("dsum", dsum).Out("dx", dx); });

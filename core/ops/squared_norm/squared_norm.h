@@ -1,9 +1,13 @@
-// Sum of the squares of a tensor's elements.
+// Sum of the squares of a tensor's elements, added to a total without regard to order.
 //
-//   sum_i x[i]^2
+//   sum += sum_u s_u,  s_u = sum_{i in unit u} x[i]^2
 //
-// dtypes: f32; f64 and c128 on the reference path (c128: the sum of x^2, not of |x|^2). Sums in
-// double, in an order that depends only on the size and the device.
+// Unit u is the elements [64 u, 64 u + 64) of x. Each s_u is a double, rounded in an order of
+// additions that all devices share. The s_u are added exactly (core/base/exact_sum.h). So bits
+// depend on which elements share a unit, and on nothing else: any split of x at a multiple of 64,
+// and any order of its parts, gives the same sum.
+//
+// dtypes: x f32; f64 and c128 on the reference path (c128: the sum of x^2, not of |x|^2).
 #ifndef STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_H_
 #define STRAKE_CORE_OPS_SQUARED_NORM_SQUARED_NORM_H_
 
@@ -13,10 +17,11 @@
 
 namespace strake {
 
-// sum = [1] (f64; c128 for c128), from x of any shape.
+// sum [kExactSumLimbs] i64 +=, from x of any shape, and carries. For c128, sum is [1] c128, and
+// rounds.
 absl::Status SquaredNormForward(const Context& ctx, const Tensor& x, Tensor sum);
 
-// dx = 2 x dsum, with dsum [1] of sum's dtype; dx has x's dtype and may be x.
+// dx = 2 x dsum, with dsum [1] f64, or c128 for c128; dx has x's dtype and may be x.
 absl::Status SquaredNormBackward(const Context& ctx, const Tensor& x, const Tensor& dsum,
                                  Tensor dx);
 

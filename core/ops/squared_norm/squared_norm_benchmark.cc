@@ -1,4 +1,5 @@
 #include "benchmark/benchmark.h"
+#include "core/base/exact_sum.h"
 #include "core/base/thread_team.h"
 #include "core/ops/squared_norm/squared_norm.h"
 #include "core/testing/test_context.h"
@@ -8,14 +9,16 @@ namespace strake {
 namespace {
 
 using testing::FillConstant;
+using testing::FillNormal;
 using testing::TestContext;
 using testing::TestTensor;
 
 // Argument: the number of elements; the larger one exceeds every cache.
 void BM_SquaredNorm(benchmark::State& state) {
   const TestContext ctx(OpSet::kAuto, NumUsableCores());
-  TestTensor x(DType::kF32, {state.range(0)}), sum(DType::kF64, {1});
-  FillConstant(x, 1);
+  TestTensor x(DType::kF32, {state.range(0)}), sum(DType::kI64, {kExactSumLimbs});
+  FillNormal(x, 1);
+  FillConstant(sum, 0);
   for (auto _ : state) (void)SquaredNormForward(ctx, x, sum);
   state.SetBytesProcessed(state.iterations() * x->num_bytes());
 }
