@@ -20,6 +20,8 @@ namespace strake {
 
 // Outermost first.
 enum class MeshAxis { kDp, kPp, kCp, kTp };
+inline constexpr MeshAxis kMeshAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp,
+                                         MeshAxis::kTp};
 inline constexpr int kNumMeshAxes = 4;
 
 // "dp", "pp", "cp", "tp".

@@ -34,7 +34,7 @@ TEST(MeshTest, SingleRank) {
   EXPECT_EQ(mesh.rank(), 0);
   EXPECT_EQ(mesh.sizes(), (MeshVector{1, 1, 1, 1}));
   EXPECT_EQ(mesh.coordinates(), (MeshVector{0, 0, 0, 0}));
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kMeshAxes) {
     EXPECT_EQ(mesh.communicator(axis).size(), 1);
   }
 }

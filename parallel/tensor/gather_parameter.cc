@@ -202,7 +202,7 @@ absl::StatusOr<Tensor> GatherParameter(const Mesh& mesh, int stage,
   Communicator& pp = mesh.communicator(MeshAxis::kPp);
   CHECK(mesh.sizes().cp == 1 && 0 <= stage && stage < pp.size())
       << "[gather_parameter] stage " << stage << " of " << mesh.sizes().ToString();
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kMeshAxes) {
     STRAKE_RETURN_IF_ERROR(mesh.communicator(axis).Barrier());
   }
   if (pp.rank() == stage) {

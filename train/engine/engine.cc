@@ -27,10 +27,8 @@
 namespace strake {
 namespace {
 
-constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kTp};
-
 bool CanBeCaptured(const Mesh& mesh) {
-  return std::all_of(std::begin(kAxes), std::end(kAxes),
+  return std::all_of(std::begin(kMeshAxes), std::end(kMeshAxes),
                      [&](MeshAxis axis) { return mesh.communicator(axis).CanBeCaptured(); });
 }
 
@@ -479,7 +477,7 @@ absl::Status Engine::GradientError(double loss_sum, double norm) const {
                                                    : absl::StrCat("the loss is ", loss_sum);
   const std::string weight = FirstWeightNotFinite();
   double found = weight == "none" ? 0 : 1;
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     const Tensor any(&found, DType::kF64, {1});
     STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).AllReduceMax(any).Wait().status());
   }
@@ -498,7 +496,7 @@ std::string Engine::FirstGradientNotFinite() const {
 absl::Status Engine::NonFiniteError(const std::string& what, const std::string& found) const {
   // If this rank's values are finite, another rank's are not: the barrier returns its error, which
   // names the tensor.
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     if (found == "none") STRAKE_RETURN_IF_ERROR(mesh_->communicator(axis).Barrier());
   }
   return absl::InternalError(
@@ -533,7 +531,7 @@ absl::StatusOr<Engine::Agreement> Engine::Agree(bool stop, absl::Span<double> su
 
 void Engine::set_profile(OpProfile* profile) {
   context_->set_profile(profile);
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     mesh_->communicator(axis).set_profile(profile);
   }
   if (Communicator* kv = partial_gradients_->kv_communicator()) kv->set_profile(profile);
@@ -543,7 +541,7 @@ void Engine::set_profile(OpProfile* profile) {
 
 std::vector<const Communicator*> Engine::communicators() const {
   std::vector<const Communicator*> groups;
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     const Communicator& group = mesh_->communicator(axis);
     if (group.size() > 1) groups.push_back(&group);
   }

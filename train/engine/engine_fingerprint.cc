@@ -87,7 +87,7 @@ absl::StatusOr<Fingerprint> Engine::StateFingerprint() const {
       Fingerprint fingerprint,
       FingerprintOfArrays(*context_, parameters_, arrays,
                           [](const ParameterSegment& segment) { return segment.slice.owner; }));
-  for (const MeshAxis axis : {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kTp}) {
+  for (const MeshAxis axis : kMeshAxes) {
     Communicator& group = mesh_->communicator(axis);
     if (group.size() == 1) continue;
     STRAKE_RETURN_IF_ERROR(group.AllReduceSum(TensorOf(fingerprint)).Wait().status());

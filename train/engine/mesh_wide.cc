@@ -12,12 +12,10 @@
 namespace strake {
 namespace {
 
-constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp};
-
 // Broadcasts along each axis from its first rank. Rank 0 is the first of all its groups; after each
 // axis, the ranks whose coordinates on the further axes are 0 have the value.
 absl::Status BroadcastFromRankZero(const Mesh& mesh, const Tensor& x) {
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     Communicator& group = mesh.communicator(axis);
     if (group.size() > 1) STRAKE_RETURN_IF_ERROR(group.Broadcast(x, 0).Wait().status());
   }
@@ -52,7 +50,7 @@ absl::StatusOr<std::string> ReceiveText(Communicator& group, int from) {
 }  // namespace
 
 absl::Status MeshBarrier(const Mesh& mesh) {
-  for (const MeshAxis axis : kAxes) STRAKE_RETURN_IF_ERROR(mesh.communicator(axis).Barrier());
+  for (const MeshAxis axis : kMeshAxes) STRAKE_RETURN_IF_ERROR(mesh.communicator(axis).Barrier());
   return absl::OkStatus();
 }
 
@@ -64,7 +62,7 @@ absl::StatusOr<bool> AnyRank(Communicator& group, bool value) {
 }
 
 absl::StatusOr<bool> AnyRank(const Mesh& mesh, bool value) {
-  for (const MeshAxis axis : kAxes) {
+  for (const MeshAxis axis : kMeshAxes) {
     STRAKE_ASSIGN_OR_RETURN(value, AnyRank(mesh.communicator(axis), value));
   }
   return value;
@@ -83,7 +81,7 @@ absl::Status BroadcastText(const Mesh& mesh, std::string* text) {
 
 // The innermost axis comes first: so each group's texts are in the order of their ranks.
 absl::Status GatherText(const Mesh& mesh, absl::string_view separator, std::string* text) {
-  for (auto axis = std::rbegin(kAxes); axis != std::rend(kAxes); ++axis) {
+  for (auto axis = std::rbegin(kMeshAxes); axis != std::rend(kMeshAxes); ++axis) {
     Communicator& group = mesh.communicator(*axis);
     if (group.rank() > 0) return SendText(group, 0, *text);
     for (int rank = 1; rank < group.size(); ++rank) {
