@@ -35,7 +35,7 @@ bool CanBeCaptured(const Mesh& mesh) {
 }  // namespace
 
 Engine::Engine(const EngineOptions& options, const Mesh& mesh)
-    : options_(options),
+    : options_(WithLayersOfParts(options, mesh.sizes().pp)),
       mesh_(&mesh),
       tp_(mesh.communicator(MeshAxis::kTp), options.sequence_parallel),
       team_(options.num_threads) {
@@ -165,8 +165,8 @@ void Engine::MakeContext() {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                        const Mesh& mesh) {
   CHECK(!mesh.communicator(MeshAxis::kDp).dry_run()) << "[engine] Create() on a dry run's mesh";
-  const MemoryPlan plan = PlanMemory(options, mesh.sizes(), mesh.rank());
   std::unique_ptr<Engine> engine(new Engine(options, mesh));
+  const MemoryPlan plan = PlanMemory(engine->options_, mesh.sizes(), mesh.rank());
   STRAKE_RETURN_IF_ERROR(engine->Allocate(plan));
   return engine;
 }

@@ -118,6 +118,11 @@ std::vector<int64_t> LayersOfParts(const EngineOptions& options, int stages) {
   return SpreadLayers(RecordLayerCosts(options), shape.stages, shape.chunks).value();
 }
 
+EngineOptions WithLayersOfParts(EngineOptions options, int stages) {
+  if (stages > 1) options.pipeline.layers = LayersOfParts(options, stages);
+  return options;
+}
+
 std::vector<std::unique_ptr<Transformer>> MakeStageModels(const EngineOptions& options, int stages,
                                                           int stage, const TensorParallel& tp,
                                                           ParameterArena* weights,

@@ -28,6 +28,11 @@ PipelineShape PipelineShapeOf(const EngineOptions& options, int stages);
 // that the stage with the most FLOPs has as few as can be.
 std::vector<int64_t> LayersOfParts(const EngineOptions& options, int stages);
 
+// The options with LayersOfParts() in `pipeline.layers`, so that whatever else changes in them, and
+// however often they are used, the cut is recorded once and stays. One stage leaves them as they
+// are.
+EngineOptions WithLayersOfParts(EngineOptions options, int stages);
+
 // The FLOPs of a micro-batch in the layers, and before and behind them, from dry runs.
 LayerCosts RecordLayerCosts(const EngineOptions& options);
 

@@ -55,6 +55,17 @@ TEST(StageModelsTest, LayersAreSpreadByFlops) {
   EXPECT_EQ(LayersOfParts(options, 1), (std::vector<int64_t>{6}));
 }
 
+TEST(StageModelsTest, TheCutStays) {
+  EngineOptions options = Options(/*num_layers=*/6, /*vocab_size=*/8);
+  options.model.vocab_size = 1000;
+  EXPECT_EQ(WithLayersOfParts(options, 1).pipeline.layers, std::vector<int64_t>());
+  EngineOptions cut = WithLayersOfParts(options, 2);
+  EXPECT_EQ(cut.pipeline.layers, LayersOfParts(options, 2));
+  cut.model.vocab_size = 8;
+  EXPECT_NE(LayersOfParts(options, 2), (std::vector<int64_t>{3, 3}));
+  EXPECT_EQ(LayersOfParts(cut, 2), LayersOfParts(options, 2));
+}
+
 TEST(StageModelsTest, LayoutsThatCannotBe) {
   const auto error = [](const EngineOptions& options, int stages) {
     return std::string(CheckPipeline(options, stages).message());

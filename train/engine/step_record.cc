@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "core/ops/documents.h"
@@ -12,6 +13,7 @@
 #include "models/head_loss.h"
 #include "models/transformer.h"
 #include "optim/adamw.h"
+#include "train/engine/stage_models.h"
 #include "train/evaluation/sequence_scorer.h"
 
 namespace strake {
@@ -25,26 +27,37 @@ struct StepShape {
   absl::Span<const int64_t> lengths = {};  // of documents; empty: one per sequence
 };
 
+// The inputs of a dry run's micro-batch: without `lengths`, each sequence is one document.
+class DryBatch {
+ public:
+  explicit DryBatch(const EngineOptions& options, absl::Span<const int64_t> lengths = {})
+      : tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len}, options.device),
+        whole_(lengths.empty() ? options.micro_batch : 0, options.seq_len) {
+    if (!options.documents) return;
+    documents = {tokens, lengths.empty() ? absl::MakeConstSpan(whole_) : lengths};
+  }
+  DryBatch(const DryBatch&) = delete;
+  DryBatch& operator=(const DryBatch&) = delete;
+
+  const Tensor tokens;
+  Documents documents;
+
+ private:
+  const std::vector<int64_t> whole_;
+};
+
 // `recorder` may be null.
-MemoryPlan DryRunStep(EngineOptions options, const StepShape& shape, OpRecorder* recorder) {
+MemoryPlan DryRunStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
   const int64_t num_micro_batches = shape.num_micro_batches;
   CHECK_GT(num_micro_batches, 0) << "[step_record] num_micro_batches";
-  options.pipeline.micro_batches = num_micro_batches;
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, recorder);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, recorder);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
-                      options.device);
-  const std::vector<int64_t> whole(shape.lengths.empty() ? options.micro_batch : 0,
-                                   options.seq_len);
-  Documents documents;
-  if (options.documents) {
-    documents = {tokens, whole.empty() ? shape.lengths : absl::MakeConstSpan(whole)};
-  }
+  const DryBatch batch(options, shape.lengths);
   const auto accumulate = [&](int64_t times, bool last) {
     if (times == 0) return;
     if (recorder != nullptr) recorder->set_times(times);
     const absl::Status status =
-        engine->AccumulateGradients(tokens, tokens, /*scale=*/1, last, documents);
+        engine->AccumulateGradients(batch.tokens, batch.tokens, /*scale=*/1, last, batch.documents);
     CHECK(status.ok()) << status;
   };
   if (shape.sizes.pp > 1) {
@@ -102,17 +115,16 @@ std::vector<size_t> ArenasOfEvaluation(const EngineOptions& options, const StepS
   if (shape.sizes.pp == 1) return {};
   const Mesh mesh = Mesh::DryRun(shape.sizes, shape.rank, /*recorder=*/nullptr);
   const std::unique_ptr<Engine> engine = Engine::DryRun(options, mesh, /*recorder=*/nullptr);
-  const Tensor tokens(nullptr, DType::kI32, {options.micro_batch * options.seq_len},
-                      options.device);
-  const std::vector<int64_t> whole(options.micro_batch, options.seq_len);
-  const Documents documents = options.documents ? Documents{tokens, whole} : Documents();
+  const DryBatch batch(options);
   CHECK(engine->GatherWeights().ok());
-  CHECK(engine->EvaluateLoss(tokens, tokens, documents).ok());
+  CHECK(engine->EvaluateLoss(batch.tokens, batch.tokens, batch.documents).ok());
   return engine->memory_plan().arena_bytes;
 }
 
 // A step's plan, which holds passes of fewer tokens too.
-MemoryPlan PlanStep(const EngineOptions& options, const StepShape& shape, OpRecorder* recorder) {
+MemoryPlan PlanStep(EngineOptions options, const StepShape& shape, OpRecorder* recorder) {
+  options.pipeline.micro_batches = shape.num_micro_batches;
+  options = WithLayersOfParts(std::move(options), shape.sizes.pp);
   MemoryPlan plan = DryRunStep(options, shape, recorder);
   StepShape alone = shape;
   alone.lengths = {};
