@@ -30,7 +30,7 @@ absl::Status AddSquaredNorm(const Context& ctx, const Tensor& x, const Tensor& s
   return x.num_elements() == 0 ? absl::OkStatus() : SquaredNormForward(ctx, x, sum);
 }
 
-// For the elements `range` of a parameter with owned and other columns. The owned ones are first
+// Adds the elements `range` of a parameter with owned and other columns. The owned ones are first
 // copied between zeros, because a row of one segment is short. They keep their places, and with
 // them their units.
 absl::Status AddSquaredNormOfOwnedColumns(const Context& ctx, const ParameterRecord& record,

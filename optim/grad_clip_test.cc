@@ -331,7 +331,7 @@ TEST(GradClipTest, TheSumHasTheSameBitsInAnyParts) {
   }
 }
 
-// As pipeline stages hold them: each rank has an arena of its own.
+// Pipeline stages hold them so: each rank has an arena of its own.
 TEST(GradClipTest, TheSumHasTheSameBitsInSeveralArenas) {
   const std::vector<int> order = {0, 1, 2, 3, 4, 5, 6, 7};
   for (const int num_ranks : {2, 3, 4, 8}) {

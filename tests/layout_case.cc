@@ -37,12 +37,11 @@ constexpr int64_t kBucketBytes[] = {4000, 25 << 20};
 struct PipelineLevel {
   int pp;
   PipelineKind schedule;
-  int chunks;
 };
-constexpr PipelineLevel kPipelines[] = {{1, PipelineKind::k1f1b, 1},
-                                        {2, PipelineKind::k1f1b, 1},
-                                        {2, PipelineKind::kZeroBubble, 1},
-                                        {2, PipelineKind::kGpipe, 1}};
+constexpr PipelineLevel kPipelines[] = {{1, PipelineKind::k1f1b},
+                                        {2, PipelineKind::k1f1b},
+                                        {2, PipelineKind::kZeroBubble},
+                                        {2, PipelineKind::kGpipe}};
 
 LayoutCase FromLevels(const std::vector<int>& levels) {
   return {.model = LayoutModels()[levels[kModel]].name,
@@ -55,7 +54,6 @@ LayoutCase FromLevels(const std::vector<int>& levels) {
           .dp = 1 + levels[kDp],
           .pp = kPipelines[levels[kPipeline]].pp,
           .schedule = kPipelines[levels[kPipeline]].schedule,
-          .chunks = kPipelines[levels[kPipeline]].chunks,
           .sequence_parallel = levels[kSequenceParallel] == 1,
           .zero = levels[kZero],
           .num_micro_batches = 1 + levels[kMicroBatches],

@@ -12,7 +12,6 @@
 #include "models/families/family.h"
 #include "models/layer_parameters.h"
 #include "models/lora_modules.h"
-#include "models/sliced_models.h"
 #include "models/transformer.h"
 #include "parallel/data/gradient_buckets.h"
 #include "parallel/tensor/tensor_parallel.h"

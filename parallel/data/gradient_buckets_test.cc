@@ -12,8 +12,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// At 0, 64, 320 and 384 of 576, if nothing is padded. Parts begin at `parts`, ascending from 0;
-// `own` have buckets of their own.
+// Adds four, at 0, 64, 320 and 384 of 576 if nothing is padded. Parts begin at `parts`, ascending
+// from 0; `own` have buckets of their own.
 void AddVectors(ParameterArena* arena, const std::vector<int>& parts, const std::vector<int>& own) {
   for (const int64_t size : {35, 210, 1, 130}) {
     const int i = static_cast<int>(arena->records().size());

@@ -15,7 +15,7 @@
 // parameter has been announced, a bucket is summed: all-reduced with zero 0, reduce-scattered in
 // place, in equal parts, with 1 and 2. With zero 2 the bucket's gradients are in a slot, and this
 // rank's part of their sum is added to the gradients that it keeps. Results are sums, never means.
-// With one rank there are no collectives, whatever `zero` is.
+// One rank has no collectives, whatever `zero` is.
 //
 // Sums with zero 0 and 1 in f32 stay in flight until the last pass of the step has finished, so
 // that other parts' passes hide them. Other sums are waited for in the pass that starts them.

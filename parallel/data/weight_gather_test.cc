@@ -18,8 +18,8 @@ namespace {
 using testing::SameBits;
 using testing::TestTensor;
 
-// With `parts`, the arena's second part begins at the third of five, and the fourth is alone in its
-// bucket.
+// Adds five. Where `parts` is true, the arena's second part begins at the third, and the fourth is
+// alone in its bucket.
 void AddVectors(ParameterArena* arena, bool parts) {
   for (const int64_t size : {35, 3, 210, 7, 130}) {
     if (parts && size == 210) arena->StartPart();

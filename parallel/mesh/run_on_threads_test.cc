@@ -19,15 +19,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr MeshAxis kAxes[] = {MeshAxis::kDp, MeshAxis::kPp, MeshAxis::kCp, MeshAxis::kTp};
-
 TEST(RunOnThreadsTest, EachAxisJoinsTheRanksThatDifferInItAlone) {
   const MeshVector sizes{.dp = 3, .pp = 1, .cp = 2, .tp = 2};
   std::mutex mutex;
   std::set<int> seen;
   const absl::Status status =
       RunOnThreads(sizes, {.check = true}, [&](const Mesh& mesh) -> absl::Status {
-        for (const MeshAxis axis : kAxes) {
+        for (const MeshAxis axis : kMeshAxes) {
           Communicator& group = mesh.communicator(axis);
           EXPECT_EQ(group.axis(), MeshAxisName(axis));
           std::vector<int32_t> ranks(group.size());

@@ -234,7 +234,7 @@ TEST(PipelineMemory, IsUsedAgainWhereAChunkHasARegionMore) {
   });
 }
 
-// With groups of micro-batches of the same size neither is needed.
+// Groups of micro-batches of the same size need neither.
 TEST(PipelineMemory, IsUsedAgainWhereStagesDivideMicroBatches) {
   ForAllShapesInFlight([](const PipelineShape& shape) {
     if (shape.chunks > 1 && shape.micro_batches % shape.stages != 0) return;

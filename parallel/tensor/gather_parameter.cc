@@ -169,7 +169,7 @@ absl::StatusOr<Tensor> GatherSlices(Communicator& tp,
 
 namespace {
 
-// On the first rank of the stage that holds the parameter.
+// Returns it on the first rank of the stage that holds the parameter.
 absl::StatusOr<Tensor> GatherOnStage(const Mesh& mesh,
                                      absl::Span<const ParameterRecord* const> parts,
                                      const ParameterRecord& whole,

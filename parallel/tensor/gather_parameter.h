@@ -15,7 +15,7 @@ namespace strake {
 // Returns, on the mesh's rank 0, a parameter's values, [whole.shape], of any dtype; padding holds
 // zeros. They are in `memory` or, with one tensor-parallel rank and on the first stage, in `values`
 // itself. With one tensor-parallel rank they are on the device of `values`, otherwise on the host.
-// On other ranks: undefined.
+// Other ranks get an undefined tensor.
 //
 //   T tensor-parallel ranks, N elements of the index space, which is the same on every rank
 //   stage   the pp rank whose ranks hold the parameter

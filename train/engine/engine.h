@@ -59,7 +59,7 @@ struct MemoryPlan {
 //
 //   AccumulateGradients() for each micro-batch, SumGradients(), Update(), Agree()
 //
-// On a mesh with pipeline stages (pp), a rank has the layers of its stage, and losses are those of
+// A rank of a mesh with pipeline stages (pp) has the layers of its stage, and losses are those of
 // the last stage until Agree(). AccumulateGradients() keeps micro-batches until the step's last
 // one, and then does the passes of all in the order of the schedule.
 //
@@ -255,7 +255,7 @@ class Engine {
   std::vector<double> host_losses_;  // on the CPU
   int64_t num_sequences_ = 0;        // of the step, so far
 
-  // Of a pipeline's stage:
+  // A pipeline's stage has:
   std::unique_ptr<StageRunner> stage_;
   struct QueuedBatch {
     std::vector<int32_t> tokens, targets, positions;  // on the CPU

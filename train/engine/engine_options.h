@@ -25,7 +25,7 @@ struct PipelineOptions {
   int in_flight = 0;  // PipelineShape::in_flight
   // The numbers of layers of the model's parts (CheckStageLayers()); empty: spread by FLOPs.
   std::vector<int64_t> layers = {};
-  // Of each step and data-parallel rank: memory is planned for them.
+  // The micro-batches of a step and data-parallel rank, for which memory is planned.
   int64_t micro_batches = 1;
 };
 

@@ -29,7 +29,7 @@ absl::Status Engine::Queue(const Tensor& tokens, const Tensor& targets, double s
   STRAKE_ASSIGN_OR_RETURN(TokenPlace place, Upload(tokens, targets, documents));
   QueuedBatch& queued = queue_.emplace_back();
   queued.lengths.assign(documents.lengths.begin(), documents.lengths.end());
-  // On a GPU the upload is a copy already.
+  // The upload to a GPU is a copy already.
   if (cuda_ == nullptr && !dry_run()) {
     const auto keep = [&](std::vector<int32_t>& copy, void** from) {
       const auto* const values = static_cast<const int32_t*>(*from);

@@ -40,7 +40,7 @@
 
 namespace strake {
 
-// On the models' device, except the documents' lengths.
+// Inputs of a micro-batch, on the models' device, except the documents' lengths.
 struct StageBatch {
   Tensor tokens, targets;  // [N] i32
   Documents documents;

@@ -135,7 +135,7 @@ class Gatherer {
   }
 
  private:
-  // Where a parameter is: a tied table on the first stage.
+  // The place of a parameter: a tied table is on the first stage.
   struct Place {
     int stage = -1, index = 0;
   };

@@ -79,7 +79,7 @@ TEST(ClipScaleTest, AScaleOfOneMovesNoBit) {
   }
 }
 
-// As after an all-reduce: a digit of the limb above is left in the one below.
+// An all-reduce leaves such sums: a digit of the limb above is in the one below.
 TEST(ClipScaleTest, TheSumMayHoldCarries) {
   const TestContext ctx;
   const TestTensor sum(DType::kI64, {kExactSumLimbs}), clip(DType::kF64, {2});
